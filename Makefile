@@ -1,0 +1,52 @@
+# Python 3.11 or newer and make are all that has to be there; every target sets up what it needs in $(V).
+PY ?= $(shell for p in python3.11 python3 python; do \
+        $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+V  ?= .venv
+# Tests never ask the Hub. Two notebooks run at a time, with one thread each.
+QUIET = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+ONE   = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: demo test drift notebooks pytest export readme hooks clean distclean
+.NOTPARALLEL:
+
+demo: $(V)/.ok  ## the main job: the reference model on held-out scenes, with and without the second look
+	$(V)/bin/carve demo --out demo_out
+
+test: drift notebooks pytest  ## everything that must pass
+
+# The modules must be what the notebooks say: export over a copy, then compare. In a fresh clone this is the same as
+# `git diff` after an export, and unlike it, it also works before a commit.
+drift: $(V)/.ok
+	@rm -rf .drift && cp -r carve_nb .drift
+	$(V)/bin/nbdev-export
+	@diff -r -x __pycache__ -x models .drift carve_nb; s=$$?; rm -rf .drift; \
+	 test $$s = 0 || { echo 'carve_nb was not what the notebooks export (it is now); commit the export.'; exit 1; }
+
+notebooks: $(V)/.ok
+	$(QUIET) $(ONE) $(V)/bin/nbdev-test --n-workers 2 --do-print --timing
+
+pytest: $(V)/.ok
+	$(QUIET) OMP_NUM_THREADS=2 $(V)/bin/python -m pytest
+
+export: $(V)/.ok  ## notebooks to modules, and notebooks cleaned
+	$(V)/bin/nbdev-export
+	$(V)/bin/nbdev-clean
+
+readme: $(V)/.ok  ## README.md from nbs/index.ipynb
+	$(V)/bin/python tools/readme.py
+
+hooks: $(V)/.ok  ## git merges and cleans notebooks by itself from now on
+	$(V)/bin/nbdev-install-hooks
+
+$(V)/.ok: constraints.txt pyproject.toml settings.ini setup.py
+	@test -n '$(PY)' || { echo 'No Python 3.11 or newer was found; name one: make PY=/path/to/python3.11'; exit 1; }
+	$(PY) -m venv $(V)
+	$(V)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:  ## what runs and builds leave behind
+	rm -rf _proc _docs demo_out build dist .drift .pytest_cache *.egg-info
+	find . -name __pycache__ -not -path './$(V)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## also the environment
+	rm -rf $(V)

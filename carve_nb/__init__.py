@@ -1,0 +1,37 @@
+"""CARVE for vision-language models, as a literate package: find the spot that a question is about by contrasting
+attention, look at it again, answer better.
+
+Names are imported at their first use, so `import carve_nb` costs milliseconds and does not load torch. The modules are
+exported from the notebooks in `nbs/`; this file is the only one that is written by hand."""
+
+__version__ = "0.1.0"
+
+_names = {
+    'image': 'ImageError open_image overlay draw_boxes strip png_bytes',
+    'complexity': 'Complexity texture colour',
+    'scenes': 'Thing Query Scene Sample make_scene samples',
+    'families': 'Family FAMILIES Span add_family tiny_folder',
+    'vlm': 'Prompt Answer',
+    'capture': 'VLM Rows recording',  # VLM: the class of vlm, with the `look` that capture adds to it
+    'lessons': '',
+    'reference': '',
+    'maps': 'Saliency entropy pick_layers',
+    'decomposition': 'contrast',
+    'region': 'Region View regions magnify top_mask box_iou',
+    'result': 'Result',
+    'carve': 'Carve methods NoMethod RandomCrop CentreCrop TaskMap GeneralMap Oracle',
+    'statistics': 'Interval bootstrap mcnemar',
+    'evaluate': 'score run_demo',
+    'cli': ''}
+_where = {name: module for module, names in _names.items() for name in names.split()}
+__all__ = list(_where)
+
+def __getattr__(name):
+    "Import a public name, or a module, when it is first asked for"
+    from importlib import import_module
+    if name in _names: return import_module(f'{__name__}.{name}')
+    if name not in _where: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = globals()[name] = getattr(import_module(f'{__name__}.{_where[name]}'), name)
+    return value
+
+def __dir__(): return sorted({*globals(), *_where, *_names})

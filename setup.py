@@ -1,0 +1,28 @@
+"Packaging: everything that is said about the package stands in settings.ini."
+from configparser import ConfigParser
+from pathlib import Path
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+ini = ConfigParser(interpolation=None)
+ini.read(here/'settings.ini', encoding='utf-8')
+cfg = ini['DEFAULT']
+statuses = ['1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable']
+readme = here/'README.md'
+
+def lines(key): return [o.strip() for o in cfg[key].splitlines() if o.strip()]
+
+setup(
+    name=cfg['lib_name'], version=cfg['version'], description=cfg['description'],
+    long_description=readme.read_text(encoding='utf-8') if readme.exists() else '',
+    long_description_content_type='text/markdown',
+    author=cfg['author'], license=cfg['license'], keywords=cfg['keywords'].split(),
+    classifiers=[f'Development Status :: {statuses[int(cfg["status"])-1]}', 'Intended Audience :: Science/Research',
+                 'Programming Language :: Python :: 3', f'Programming Language :: Python :: {cfg["min_python"]}'],
+    packages=find_packages(include=[cfg['lib_path'], f'{cfg["lib_path"]}.*']),
+    package_data={cfg['lib_path']: ['models/**/*']},
+    python_requires=f'>={cfg["min_python"]}', install_requires=lines('requirements'),
+    extras_require={k.removesuffix('_requirements'): lines(k) for k in cfg if k.endswith('_requirements')},
+    entry_points={'console_scripts': lines('console_scripts'), 'nbdev': [f'{cfg["lib_path"]}={cfg["lib_path"]}._modidx:d']},
+    scripts=['scripts/nbdev_test', 'scripts/nbdev_export', 'scripts/nbdev_clean'],
+    zip_safe=False)

@@ -1,0 +1,117 @@
+"pyproject.toml (read by pip and nbdev), settings.ini (read by setup.py), the package and its notebooks agree."
+import ast, json, re, subprocess, sys, tomllib
+from configparser import ConfigParser
+from importlib.metadata import packages_distributions
+from pathlib import Path
+import pytest
+import carve_nb
+
+ROOT = Path(__file__).parents[1]
+pyproject = tomllib.loads((ROOT/'pyproject.toml').read_text())
+project, nbdev = pyproject['project'], pyproject['tool']['nbdev']
+ini = ConfigParser(interpolation=None)
+ini.read(ROOT/'settings.ini')
+settings = ini['DEFAULT']
+
+
+def lines(key): return settings[key].split()
+def normal(name): return re.sub(r'[-_.]+', '-', name).lower()
+def names(requirements): return {normal(re.match(r'[\w.-]+', o)[0]) for o in requirements}
+
+
+@pytest.mark.parametrize('key', ['title', 'branch', 'nbs_path', 'lib_path', 'doc_path', 'tst_flags'])
+def test_nbdev_settings_agree(key): assert nbdev[key] == settings[key]
+
+
+def test_names_and_python_agree():
+    assert project['name'] == settings['lib_name'] == carve_nb.__name__
+    assert project['requires-python'] == f'>={settings["min_python"]}'
+
+
+def test_one_version(): assert carve_nb.__version__ == settings['version']
+
+
+def test_nbdev_reads_this():
+    from nbdev.config import get_config
+    cfg = get_config(ROOT)
+    assert cfg.lib_name == settings['lib_name'] and cfg.version == settings['version']
+    assert (cfg.nbs_path, cfg.lib_path) == (ROOT/settings['nbs_path'], ROOT/settings['lib_path'])
+
+
+def test_setup_reads_settings():
+    "What setup.py tells setuptools comes from settings.ini, and pyproject.toml leaves it room"
+    keys = ['--name', '--version', '--description', '--license', '--author']
+    out = subprocess.run([sys.executable, 'setup.py', '--quiet', *keys], cwd=ROOT, capture_output=True, text=True)
+    if 'No module named' in out.stderr: pytest.skip('setuptools is not installed beside the package')
+    fields = 'lib_name', 'version', 'description', 'license', 'author'
+    assert out.stdout.split('\n')[:5] == [settings[o] for o in fields]
+    dynamic = {'version', 'description', 'readme', 'dependencies', 'optional-dependencies', 'scripts', 'entry-points'}
+    assert dynamic <= set(project['dynamic'])
+
+
+def test_quarto_is_linked():
+    link = ROOT/'nbs'/'_quarto.yml'
+    assert link.is_symlink() and link.resolve() == ROOT/'_quarto.yml'
+    assert 'custom_quarto_yml' not in nbdev  # it would delete the file
+
+
+def test_constraints_pin_requirements():
+    pins = dict(o.split('==') for o in (ROOT/'constraints.txt').read_text().split('\n') if o and not o.startswith('#'))
+    assert names(lines('requirements') + lines('dev_requirements')) <= {normal(o) for o in pins}
+    assert not [o for o in pins.values() if '+' in o or '/' in o]  # no local builds, no addresses
+
+
+def test_requirements_have_ranges():
+    for o in lines('requirements') + lines('dev_requirements'): assert re.fullmatch(r'[\w-]+>=[\d.]+,<[\d.]+', o), o
+
+
+def imports(source):
+    "Top-level names of what a piece of Python imports"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import): yield from (o.name.split('.')[0] for o in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level: yield node.module.split('.')[0]
+
+
+def third_party(sources):
+    "Distributions that the sources import, beside the standard library and this package"
+    known = packages_distributions()
+    found = {o for s in sources for o in imports(s)} - set(sys.stdlib_module_names) - {'carve_nb', '__future__'}
+    return {o: {normal(d) for d in known.get(o, [o])} for o in found}
+
+
+def test_modules_import_requirements_only():
+    known = names(lines('requirements'))
+    used = third_party(p.read_text() for p in (ROOT/'carve_nb').rglob('*.py'))
+    assert not {k: v for k, v in used.items() if not v & known}
+
+
+def test_notebooks_import_requirements_only():
+    known = names(lines('requirements') + lines('dev_requirements'))
+    cells = (c for p in (ROOT/'nbs').rglob('*.ipynb') if '_proc' not in p.parts
+             for c in json.loads(p.read_text())['cells'] if c['cell_type'] == 'code')
+    plain = (re.sub(r'^\s*[%!].*$', '', ''.join(c['source']), flags=re.M) for c in cells)
+    used = third_party(plain)
+    assert not {k: v for k, v in used.items() if not v & known}
+
+
+def older(command, *args):
+    "Run one of our scripts in the repository"
+    run = [sys.executable, ROOT/'scripts'/command, *map(str, args)]
+    return subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize('command', ['nbdev_test', 'nbdev_export', 'nbdev_clean'])
+def test_older_command(command):
+    out = older(command, '--help')
+    assert out.returncode == 0 and command.replace('_', '-') in out.stdout, out.stderr
+
+
+@pytest.mark.parametrize('options, code, rc', [(['--n_workers', '1', '--do_print'], 'assert 1 + 1 == 2', 0),
+                                               (['--n-workers=1', '--do_print'], 'assert 1 + 1 == 3', 1)])
+def test_older_options(tmp_path, options, code, rc):
+    "`nbdev_test --n_workers 1` does what `nbdev-test --n-workers 1` does, and its exit status is kept"
+    cell = dict(cell_type='code', id='a', source=code, metadata={}, outputs=[], execution_count=None)
+    path = tmp_path/'sums.ipynb'
+    path.write_text(json.dumps(dict(cells=[cell], metadata={}, nbformat=4, nbformat_minor=5)))
+    out = older('nbdev_test', path, *options)
+    assert out.returncode == rc and 'sums.ipynb' in out.stdout, out.stdout + out.stderr

@@ -1,0 +1,57 @@
+"The top level is light and lazy, and every name that it promises is there."
+import subprocess, sys
+from pathlib import Path
+import pytest
+import carve_nb
+
+
+def python(code):
+    "Run `code` in a fresh interpreter and return what it prints"
+    return subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_import_is_fast():
+    code = 'import time; t = time.perf_counter(); import carve_nb; print(time.perf_counter() - t)'
+    best = min(float(python(code)) for _ in range(5))
+    assert best < .3, f'import carve_nb took {best:.2f} s at best'
+
+
+@pytest.mark.parametrize('modules', ['carve_nb', 'carve_nb, carve_nb.image, carve_nb.complexity, carve_nb.scenes'])
+def test_import_without_torch(modules):
+    loaded = python(f'import {modules}, sys; print([o for o in ("torch", "transformers") if o in sys.modules])')
+    assert loaded == '[]'
+
+
+def test_top_level_names():
+    code = ('import carve_nb; assert callable(carve_nb.open_image); assert "open_image" in vars(carve_nb); '
+            'import sys; assert "torch" not in sys.modules; print(carve_nb.image.__name__)')
+    assert python(code) == 'carve_nb.image'
+
+
+@pytest.mark.parametrize('name', sorted(carve_nb.__all__))
+def test_name_resolves(name): assert getattr(carve_nb, name) is not None
+
+
+@pytest.mark.parametrize('module', sorted(carve_nb._names))
+def test_module_resolves(module): assert getattr(carve_nb, module).__name__ == f'carve_nb.{module}'
+
+
+def test_methods_are_complete():
+    "A class that a later notebook extends comes with the extension, whatever was imported before"
+    assert python('import carve_nb; print(callable(carve_nb.VLM.look), carve_nb.VLM.__module__)') == 'True carve_nb.vlm'
+
+
+def test_lists_every_module():
+    "The lazy list names each exported module"
+    found = {p.stem for p in Path(carve_nb.__file__).parent.glob('*.py') if p.stem[0] != '_'}
+    assert found == set(carve_nb._names)
+
+
+def test_no_name_hides_a_module():
+    "`carve_nb.carve` must always be the module, whatever was imported before"
+    assert not set(carve_nb.__all__) & set(carve_nb._names)
+
+
+def test_dir_and_unknown_name():
+    assert {'VLM', 'Carve', 'methods', 'image', '__version__'} <= set(dir(carve_nb))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"): carve_nb.nonsense

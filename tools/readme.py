@@ -1,0 +1,43 @@
+"README.md from nbs/index.ipynb (the native way, `nbdev-readme`, needs Quarto). Usage: python tools/readme.py [--check]"
+import base64, json, re, sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAD = '<!-- Made from nbs/index.ipynb by tools/readme.py; edit the notebook. -->\n\n'
+
+def text(x): return ''.join(x)
+
+def output(o, i, pictures):
+    "Markdown of one stored output; pictures are collected under their file name."
+    d = o.get('data', {})
+    if 'text/markdown' in d: return text(d['text/markdown'])
+    if 'image/png' in d:
+        name = f'nbs/images/index_{i}.png'; pictures[name] = base64.b64decode(text(d['image/png']))
+        return f'![]({name})'
+    body = text(o['text']) if o.get('output_type') == 'stream' else text(d.get('text/plain', ''))
+    return f'```\n{body.rstrip()}\n```' if body.strip() else ''
+
+def cell(c, i, pictures):
+    "Markdown of one cell: `#| hide` hides it, `#| echo: false` its source."
+    src = text(c['source'])
+    if c['cell_type'] == 'markdown': return src.replace('](images/', '](nbs/images/')
+    if c['cell_type'] != 'code' or re.search(r'^#\|\s*hide\s*$', src, re.M): return ''
+    code = '' if re.search(r'^#\|\s*echo:\s*false', src, re.M) else f"```python\n{re.sub(r'^#[|].*$', '', src, flags=re.M).strip()}\n```"
+    return '\n\n'.join(filter(None, [code, *(output(o, f'{i}_{j}' if j else i, pictures) for j, o in enumerate(c['outputs']))]))
+
+def render():
+    "The README's text and the pictures that it shows."
+    pictures, cells = {}, json.loads((ROOT/'nbs/index.ipynb').read_text(encoding='utf-8'))['cells']
+    return HEAD + '\n\n'.join(filter(None, (cell(c, i, pictures) for i, c in enumerate(cells)))) + '\n', pictures
+
+def main(argv):
+    body, pictures = render()
+    files = {ROOT/'README.md': body.encode()} | {ROOT/k: v for k, v in pictures.items()}
+    if '--check' in argv:
+        stale = [str(f.relative_to(ROOT)) for f, b in files.items() if not f.exists() or f.read_bytes() != b]
+        if stale: print('stale, run `make readme`:', *stale)
+        return int(bool(stale))
+    for f, b in files.items(): f.parent.mkdir(parents=True, exist_ok=True); f.write_bytes(b)
+    return 0
+
+if __name__ == '__main__': sys.exit(main(sys.argv[1:]))
