@@ -11,17 +11,17 @@ _names = {
     'complexity': 'Complexity texture colour',
     'scenes': 'Thing Query Scene Sample make_scene samples',
     'families': 'Family FAMILIES Span add_family tiny_folder',
-    'vlm': 'Prompt Answer',
+    'vlm': 'Prompt Answer GENERAL SHORT',
     'capture': 'VLM Rows recording',  # VLM: the class of vlm, with the `look` that capture adds to it
     'lessons': '',
     'reference': '',
     'maps': 'Saliency entropy pick_layers',
     'decomposition': 'contrast',
     'region': 'Region View regions magnify top_mask box_iou',
-    'result': 'Result',
+    'result': 'Result Memo',
     'carve': 'Carve methods NoMethod RandomCrop CentreCrop TaskMap GeneralMap Oracle',
     'statistics': 'Interval bootstrap mcnemar',
-    'evaluate': 'score run_demo',
+    'evaluate': 'Study score run_demo',
     'cli': ''}
 _where = {name: module for module, names in _names.items() for name in names.split()}
 __all__ = list(_where)

@@ -156,7 +156,8 @@ def check_layers(
     "Layer indices that exist"
     layers = range(n_layers) if layers is None else layers
     bad = [l for l in layers if l not in range(n_layers)]
-    if bad or not len(layers): raise CaptureError(f'Layers {bad} do not exist: the decoder has {n_layers}, indices 0 to {n_layers-1}.')
+    if not len(layers): raise CaptureError('No layers given: name at least one, or None for all.')
+    if bad: raise CaptureError(f'Layers {bad} do not exist: the decoder has {n_layers}, indices 0 to {n_layers-1}.')
     return sorted(set(map(int, layers)))
 
 # %% ../nbs/04_capture.ipynb #adeee691

@@ -34,6 +34,7 @@ def check_fields(method # a dataclass with some of the fields of `Carve`
     if not 0 < method.p <= 1: raise CarveError(f"p={method.p}: the kept share of the pixels must be above 0 and at most 1")
     if method.K < 1 or method.K != int(method.K): raise CarveError(f"K={method.K}: at least one region must be kept")
     if not method.lam > 0: raise CarveError(f"lam={method.lam}: must be > 0; the official code uses 1e-8")
+    if method.op == 'log' and method.normalise: raise CarveError("normalise=True: a log contrast has no total to divide by; use op='ratio'")
 
 # %% ../nbs/11_carve.ipynb #826aceb1
 @dataclass
@@ -45,9 +46,9 @@ class Carve:
     words: object = 'all' # with rows='question': 'all', 'content' words, or the words to use (ours)
     heads: object = 'mean' # §1.4: arithmetic mean; or 'max', or indices (ours)
     lam: float = 1e-8 # λ; §1.2: only a symbol in the paper, 1e-8 in the code
-    relative: bool = False # λ in units of the mean of each row of A_G (ours; §1 notes, pitfall 1)
+    relative: bool = False # λ in units of the mean of each row of A_G (ours; §1.10, pitfall 1)
     op: str = 'ratio' # §1.2; 'log' and 'difference' for comparison (ours)
-    normalise: bool = False # give every layer and step the same total (ours; §1 notes, pitfall 8)
+    normalise: bool = False # give every layer and step the same total (ours; §1.10, pitfall 8)
     p: float = .2 # §1.5.1: kept share of the pixels; best .4 in the paper's ablation, .2 in the code
     K: int = 3 # §1.5.3: regions kept; best 2 in the paper, 3 in the code
     keep: str = 'official' # §1.5.3: 'most' K (paper) or 'official' max(K, floor(p n))
@@ -104,8 +105,8 @@ def look(self:Carve, vlm, # a `VLM`
     if memo is not None: return tuple(memo.look(vlm, image, t, s, self.max_new_tokens) for t, s in words.values())
     short = self.rows == 'question' or self.steps == 'first'
     layers, steps = pick_layers(self.layers, vlm.n_layers), dict(q='all', g='first' if short else 'all')
-    return tuple(take_look(vlm, image, t, layers=layers, steps=steps[k], question_rows=self.rows == 'question', suffix=s,
-        max_new_tokens=self.max_new_tokens) for k, (t, s) in words.items())
+    kw = dict(layers=layers, question_rows=self.rows == 'question', max_new_tokens=self.max_new_tokens)
+    return tuple(take_look(vlm, image, t, suffix=s, steps=steps[k], **kw) for k, (t, s) in words.items())
 
 # %% ../nbs/11_carve.ipynb #f9374c8f
 @patch
@@ -115,8 +116,9 @@ def pick(self:Carve, rows, # `Rows`
     "The rows that the fields ask for, heads merged, first picture"
     wanted = pick_layers(self.layers, n_layers)
     if set(wanted) - set(rows.layers): raise LayerError(f"rows hold layers {rows.layers}, not {wanted}: look again")
-    if self.rows == 'last' and rows.meta.get('steps', 'all') not in ('all', self.steps if self.steps == 'first' else 'all'):
-        raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={rows.meta['steps']!r}")
+    have = rows.meta.get('steps', 'all')
+    if self.rows == 'last' and have != 'all' and (have, self.steps) != ('first', 'first'):
+        raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={have!r}")
     if self.rows == 'last': a = rows.attn
     elif rows.question is None: raise CarveError("rows='question' needs rows captured with question_rows=True")
     else: a = rows.question[pick_words(rows.question_tokens, self.words)].mean(0, keepdim=True)
@@ -143,6 +145,7 @@ def fuse(self:Carve, A_q, # [T, L, Nv]
     "Contrast each step and layer, then add them"
     A = contrast(A_q, A_g, self.lam, self.relative, self.op)
     S = fuse_maps(A, step_weights(len(A), self.steps), self.normalise)
+    if self.op == 'log': S = S - S.min()   # pixels that the model does not see count as 0, the least
     return Saliency(to_grid(S, span), image.size, span.box, image)
 
 # %% ../nbs/11_carve.ipynb #6c2ab87a
@@ -191,7 +194,7 @@ def __call__(self:Carve, vlm, # a `VLM`
     image, # picture: path, bytes, PIL, array
     question, # str
     memo=None, # a `Memo` to share looks
-    **kw # accepted and ignored, so that all methods are called alike
+    box=None # not used: the true region, so that all methods are called alike
     ) -> Result: # the answer and how it came about
     "Look twice, divide, keep, magnify, ask again"
     image = open_image(image)
@@ -236,10 +239,11 @@ class NoMethod:
     max_new_tokens: int = 32 # longest answer
     join = 'refined'
     name = 'none'
-    def __call__(self, vlm, image, question, **kw) -> Result:
+    def __call__(self, vlm, image, question, memo=None, box=None) -> Result:
         "Ask once"
         image = open_image(image)
-        return replace(finish(Result(view=whole_view(image), method='none', image=image, question=question), vlm, self), notes=[])
+        draft = Result(view=whole_view(image), method='none', image=image, question=question)
+        return replace(finish(draft, vlm, self), notes=[])
 
 # %% ../nbs/11_carve.ipynb #8ae7c4e8
 @dataclass
@@ -253,7 +257,7 @@ class CentreCrop:
         "Left and top of the crop, of so many free pixels"
         return free_x//2, free_y//2
 
-    def __call__(self, vlm, image, question, memo=None, **kw) -> Result:
+    def __call__(self, vlm, image, question, memo=None, box=None) -> Result:
         "Show a crop of the size and ask again"
         image, like = open_image(image), self.size_from or Carve()
         (w, h), draft = self.measure(vlm, image, question, like, memo)
@@ -291,12 +295,13 @@ class Oracle:
     suffix: str = SHORT # after the question
     max_new_tokens: int = 32 # longest answer
     name = 'oracle'
-    def __call__(self, vlm, image, question, box=None, **kw) -> Result:
+    def __call__(self, vlm, image, question, memo=None, box=None) -> Result:
         "Show the true region and ask again"
         image = open_image(image)
-        view = whole_view(image)
-        if box is not None: view = crop_view(image, grow_box([round(v) for v in box], image.size, self.min_side, self.square, self.pad))
-        notes = [] if box is not None else ['no true region given']
+        view, notes = whole_view(image), ['no true region given']
+        if box is not None:
+            box = grow_box([round(v) for v in box], image.size, self.min_side, self.square, self.pad)
+            view, notes = crop_view(image, box), []
         return finish(Result(view=view, notes=notes, method=self.name, image=image, question=question), vlm, self)
 
 # %% ../nbs/11_carve.ipynb #23fb98e2

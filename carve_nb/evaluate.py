@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['HEADS', 'EvaluationError', 'normalise', 'named_pairs', 'pair_score', 'score', 'scene_samples', 'demo_methods', 'Once',
            'Looks', 'make_record', 'run_scene', 'mean_of', 'sum_up', 'Study', 'show_cell', 'plain_fields', 'make_meta',
-           'evaluate', 'count_workers', 'start_worker', 'work', 'share_out', 'pick_cases', 'find_sample', 'draw_case',
-           'write_json', 'save_study', 'collect', 'run_demo']
+           'evaluate', 'count_workers', 'start_worker', 'work', 'environment', 'share_out', 'pick_cases', 'find_sample',
+           'draw_case', 'write_json', 'save_study', 'collect', 'run_demo']
 
 # %% ../nbs/21_evaluate.ipynb #98dc4558
-import json as jsonlib, os, re, sys
+import gzip, json as jsonlib, os, re, sys
 import numpy as np, torch, transformers
 from collections import deque
+from contextlib import contextmanager
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -345,15 +346,28 @@ def work(samples, # `Sample`s of one scene
     return run_scene(_here['vlm'], samples, partial(demo_methods, **kw))
 
 # %% ../nbs/21_evaluate.ipynb #f3d54c05
+@contextmanager
+def environment(**values # name -> text
+    ):
+    "Environment variables for a while"
+    before = {k: os.environ.get(k) for k in values}
+    os.environ.update(values)
+    try: yield
+    finally:
+        for k, v in before.items():
+            if v is None: os.environ.pop(k, None)
+            else: os.environ[k] = v
+
+# %% ../nbs/21_evaluate.ipynb #a1843acb
 def share_out(groups, # iterable of lists of `Sample`s
     model, # name or folder
     workers, # processes
     **kw # of `demo_methods`
     ): # yields lists of records, in order
     "Spread scenes over processes, never far ahead of the slowest"
-    threads = max(1, torch.get_num_threads()//workers)
-    with ProcessPoolExecutor(workers, get_context('spawn'), start_worker, (model, threads)) as pool:
-        waiting = deque()
+    threads, waiting = max(1, torch.get_num_threads()//workers), deque()
+    few = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'), str(threads))
+    with environment(**few), ProcessPoolExecutor(workers, get_context('spawn'), start_worker, (model, threads)) as pool:
         for g in groups:
             waiting.append(pool.submit(work, g, **kw))
             if len(waiting) > 2*workers: yield waiting.popleft().result()
@@ -385,7 +399,7 @@ def draw_case(sample, # a `Sample`
     "The stages of one case with the truth: the true region in green"
     true = [] if sample.box is None else [sample.box]
     note = f'truth: "{sample.answer}" ({sample.id}{", true region in green" if true else ""})'
-    marked = draw_boxes(result.image, true, 'lime')
+    marked = draw_boxes(result.image, true, 'lime', 6)
     return replace(result, image=marked, seconds={}, notes=[*result.notes, note]).picture(height)
 
 # %% ../nbs/21_evaluate.ipynb #7b8918ca
@@ -397,6 +411,16 @@ def write_json(path, # file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(jsonlib.dumps(data, indent=1) + '\n')
 
+@patch(cls_method=True)
+def load(cls:Study,
+    folder # as `save_study` writes it; the records may be gzipped
+    ) -> Study: # with the same records
+    "A saved study"
+    folder, zipped = Path(folder), Path(folder)/'records.jsonl.gz'
+    text = gzip.decompress(zipped.read_bytes()).decode() if zipped.exists() else (folder/'records.jsonl').read_text()
+    return cls([jsonlib.loads(l) for l in text.splitlines()], jsonlib.loads((folder/'demo.json').read_text())['meta'])
+
+# %% ../nbs/21_evaluate.ipynb #2c424d07
 def save_study(study, # a `Study`
     vlm, # its `VLM`
     out, # folder

@@ -159,23 +159,27 @@ class Sight:
 WAYS = dict(digit=('What digit is on the {}?',)*5 + ('Which number is on the {}?', 'Read the digit on the {}.'),
             where=('Where is the {}?',), exist=('Is there a {}?',)*3 + ('Is there a {} in the image?',))
 
-def turn_digit(rng, s):
+def turn_digit(rng, s): # numpy Generator; `Sight`
+    "Read a digit; small ones less often."
     t = pick(rng, s.seen)
     if t is None or not (t.size >= 15 or rng.random() < .6) or t not in s.once([t], 'name'): return None
     return pick(rng, WAYS['digit']).format(t.name), str(t.digit)
 
-def turn_exist(rng, s):
+def turn_exist(rng, s): # numpy Generator; `Sight`
+    "Is it there? As often yes as no."
     if s.seen and rng.random() < .5: t = pick(rng, s.seen); return pick(rng, WAYS['exist']).format(t.name), 'yes'
     return pick(rng, WAYS['exist']).format(scenes.absent(s.every, rng)), 'no'
 
 # %% ../nbs/04a_lessons.ipynb #e71befd9
-def turn_where(rng, s):
+def turn_where(rng, s): # numpy Generator; `Sight`
+    "Row and column of a thing."
     t = pick(rng, s.once(s.seen, 'name'))
     if t is None: return None
     r, c = s.cell(t)
     return f'Where is the {t.name}?', f'row {r + s.offset[0]} column {c + s.offset[1]}'
 
-def turn_what(rng, s):
+def turn_what(rng, s): # numpy Generator; `Sight`
+    "The thing, or nothing, at a row and column."
     if s.seen and rng.random() < .7: t = pick(rng, s.seen); (r, c), a = s.cell(t), t.name
     else:
         (r, c), a = (int(v) for v in rng.integers(0, s.n, 2)), 'nothing'
@@ -183,17 +187,20 @@ def turn_what(rng, s):
     return f'What is at row {r + s.offset[0]} column {c + s.offset[1]}?', a
 
 # %% ../nbs/04a_lessons.ipynb #1adea2c7
-def turn_color(rng, s):
+def turn_color(rng, s): # numpy Generator; `Sight`
+    "Colour of a shape that occurs once."
     t = pick(rng, s.once(s.seen, 'shape')); return t and (f'What color is the {t.shape}?', t.color)
 
-def turn_shape(rng, s):
+def turn_shape(rng, s): # numpy Generator; `Sight`
+    "Shape of a colour that occurs once."
     t = pick(rng, s.once(s.seen, 'color')); return t and (f'What shape is the {t.color} object?', t.shape)
 
-def turn_general(rng, s):
+def turn_general(rng, s): # numpy Generator; `Sight`
+    "A description of everything."
     if s.cut or len(s.seen) > 6 and rng.random() < .5: return None
     return pick(rng, GENERALS), describe(s.seen)
 
-def turn_scene(kind):
+def turn_scene(kind): # one of `scenes.KINDS`
     "A question of `scenes`, asked of the whole things of a view."
     def ask(rng, s):
         q = scenes.ASK[kind](s.seen, rng) if s.seen else None
@@ -201,15 +208,17 @@ def turn_scene(kind):
     return ask
 
 # %% ../nbs/04a_lessons.ipynb #2aef8307
-TURNS = dict(digit=(turn_digit, .27), color=(turn_color, .10), shape=(turn_shape, .10), exist=(turn_exist, .17), count=(turn_scene('count'), .06),
-             relation=(turn_scene('relation'), .06), twostep=(turn_scene('twostep'), .07), where=(turn_where, .12), what=(turn_what, .06), general=(turn_general, .02))
+TURNS = dict(digit=(turn_digit, .30), color=(turn_color, .10), shape=(turn_shape, .10), exist=(turn_exist, .17), count=(turn_scene('count'), .06),
+             relation=(turn_scene('relation'), .06), twostep=(turn_scene('twostep'), .07), where=(turn_where, .09), what=(turn_what, .05), general=(turn_general, .02))
 
 def make_turns(rng, sight, # numpy Generator; `Sight`
                want: int,  # how many
                grounding: bool=True, # with where and what?
+               weights: tuple=(), # how often each kind is drawn, instead of the weights in `TURNS`
               )->list:     # (question, answer, number of the kind)
     "Question–answer turns about a view."
-    out, w = [], np.array([p*(grounding or k not in ('where', 'what')) for k, (_, p) in TURNS.items()]); w /= w.sum()
+    share = weights or [p for _, p in TURNS.values()]
+    out, w = [], np.array([p*(grounding or k not in ('where', 'what')) for k, p in zip(TURNS, share)]); w /= w.sum()
     for _ in range(4*want):
         if len(out) == want: break
         k = int(rng.choice(len(TURNS), p=w))
@@ -249,20 +258,22 @@ class Stage:
     whole: float=0.  # share of whole views
     pairs: bool=False # [whole view, crop] instead of one picture?
     aux: float=.3    # weight of the patch labels
+    short: float=.7  # share of questions with the short-answer suffix
+    kinds: tuple=()  # weights of the kinds of turns, instead of those in `TURNS`
 
 # %% ../nbs/04a_lessons.ipynb #10d81cc7
-def lesson_single(rng, s, scene):
+def lesson_single(rng, s, scene): # numpy Generator; `Stage`; `Scene`
     "One view with its turns."
     px, crop = 8*s.n, (0, 0, SIZE, SIZE) if rng.random() < s.whole else draw_crop(rng, scene.things, *s.crop)
     im, seen, cut = take_view(rng, scene, crop, px, s.mask)
     off = tuple(int(v) for v in rng.integers(0, 14 - s.n + 1, 2))
     pos = ((np.arange(s.n)[:, None] + off[0])*14 + np.arange(s.n)[None] + off[1]).reshape(-1)
-    qas = make_turns(rng, Sight(seen, cut, px, s.n, off), s.slots) if s.slots else []
+    qas = make_turns(rng, Sight(seen, cut, px, s.n, off), s.slots, weights=s.kinds) if s.slots else []
     if s.length > 40: qas = [(GENERALS[i], describe(seen), 9) for i in rng.permutation(5)[:s.slots]] if not cut else []
-    return (im[None], patch_labels(seen + cut, px, s.n)[None], pos[None], *fill_slots(rng, qas, s.slots, s.length, len(seen)))
+    return (im[None], patch_labels(seen + cut, px, s.n)[None], pos[None], *fill_slots(rng, qas, s.slots, s.length, len(seen), s.short))
 
 # %% ../nbs/04a_lessons.ipynb #161d7851
-def lesson_pair(rng, s, scene):
+def lesson_pair(rng, s, scene): # numpy Generator; `Stage`; `Scene`
     "The whole view and a crop of it, with turns about the scene; digits mostly of things that the crop shows."
     px, crop = 8*s.n, draw_crop(rng, scene.things, *s.crop)
     im, seen, cut = take_view(rng, scene, (0, 0, SIZE, SIZE), px, 0.)
@@ -272,7 +283,7 @@ def lesson_pair(rng, s, scene):
     t = pick(rng, seen2)
     if t is not None: qas = [(f'What digit is on the {t.name}?', str(t.digit), 0)] + qas
     labels = np.stack([patch_labels(seen + cut, px, s.n), patch_labels(seen2, px, s.n)])
-    return (np.stack([im, im2]), labels, np.tile(np.arange(s.n*s.n), (2, 1)), *fill_slots(rng, qas, s.slots, s.length, len(seen)))
+    return (np.stack([im, im2]), labels, np.tile(np.arange(s.n*s.n), (2, 1)), *fill_slots(rng, qas, s.slots, s.length, len(seen), s.short))
 
 # %% ../nbs/04a_lessons.ipynb #7dd124d9
 def make_batch(s: Stage, # what the batch holds

@@ -28,7 +28,7 @@ def depth_band(lo, # first layer, as a fraction of depth
     return list(range(first, last+1))
 
 # %% ../nbs/06_maps.ipynb #aa902b4b
-def pick_layers(spec, # None: all | 'paper': 20..25 or the same fraction of depth | (lo, hi) floats: fractions | ints: indices
+def pick_layers(spec, # None: all | 'paper': 20..25 or that fraction of depth | (lo, hi) floats: fractions | indices
     n_layers:int # depth of the model
     ) -> list: # sorted layer indices
     "Layer indices that a short description means in a model of `n_layers` layers"
@@ -200,7 +200,8 @@ def picture(self:Saliency,
 @patch
 def __repr__(self:Saliency):
     (gh, gw), (x, y) = self.values.shape, self.peak()
-    return f"Saliency({gh} x {gw} over {self.size[0]} x {self.size[1]} px, peak at ({x:.0f}, {y:.0f}), {self.entropy():.1f} bits)"
+    grid = f'{gh} x {gw} over {self.size[0]} x {self.size[1]} px'
+    return f'Saliency({grid}, peak at ({x:.0f}, {y:.0f}), {self.entropy():.1f} bits)'
 
 @patch
 def _repr_png_(self:Saliency): return png_bytes(self.picture())

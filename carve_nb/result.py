@@ -106,8 +106,9 @@ def summary(self:Result) -> list: # of lines
     "Question, both answers, box and costs, notes"
     kept = f'{len(self.regions)} region{"s" * (len(self.regions) > 1)}, ' if self.regions else ''
     cost = f', {self.total:.2f} s' if self.seconds else ''
+    seen = f'{kept}view {self.view.box}, {self.view.scale:.1f} times'
     return [self.question, f'alone: {say_answer(self.before)}', f'{self.method}: {say_answer(self.answer)}',
-        f'{kept}view {self.view.box}, {self.view.scale:.1f} times; {self.calls} call{"s" * (self.calls > 1)}{cost}', *self.notes]
+        f'{seen}; {self.calls} call{"s" * (self.calls > 1)}{cost}', *self.notes]
 
 @patch
 def __repr__(self:Result): return '\n'.join(['Result: ' + self.summary()[0], *self.summary()[1:]])
@@ -142,8 +143,9 @@ def finish(draft, # `Result` without an answer
     kw = dict(suffix=like.suffix, max_new_tokens=like.max_new_tokens)
     if before is None:
         with seconds('alone'): before = vlm.ask(image, draft.question, **kw)
+    known = dict(before=before, seconds=seconds, calls=draft.calls + (draft.before is None))
     if view.box == (0, 0, *image.size) and not view.masked:
-        return replace(draft, answer=before, before=before, seconds=dict(seconds), calls=draft.calls + (draft.before is None),
-            notes=draft.notes + ['nothing new to see: the answer stays'])
-    with seconds('ask'): answer = vlm.ask([image, view.image] if like.join == 'both' else view.image, draft.question, **kw)
-    return replace(draft, answer=answer, before=before, seconds=dict(seconds), calls=draft.calls + 1 + (draft.before is None))
+        return replace(draft, **known, answer=before, notes=draft.notes + ['nothing new to see: the answer stays'])
+    shown = [image, view.image] if like.join == 'both' else view.image
+    with seconds('ask'): answer = vlm.ask(shown, draft.question, **kw)
+    return replace(draft, **{**known, 'calls': known['calls'] + 1}, answer=answer)

@@ -9,7 +9,7 @@ __all__ = ['SIZE', 'COLORS', 'SHAPES', 'KINDS', 'SPLITS', 'PHOTOS', 'RELATIONS',
            'ask_describe', 'query', 'Sample', 'to_sample', 'samples']
 
 # %% ../nbs/02_scenes.ipynb #bf68ed8a
-import hashlib, html, math
+import html, math
 from dataclasses import dataclass, field
 from functools import lru_cache
 import numpy as np
@@ -32,7 +32,7 @@ class Thing:
     digit: int    # 0 to 9
     box: tuple    # (x0, y0, x1, y1), half-open pixels of the scene
     @property
-    def name(self): return f'{self.color} {self.shape}'
+    def name(self): return f'{self.color} {self.shape}'  # 'red star'
 
 # %% ../nbs/02_scenes.ipynb #f448b9eb
 def _ring(n, r=.5, start=-.5):
@@ -204,7 +204,7 @@ def make_scene(seed: int, # 0, 1, 2, ...
                split: str='heldout', # splits cannot overlap: the split is part of the seed
                texture: float|None=None, # texture knob in [0, 1]; drawn from the seed if None
                colour: float|None=None,  # colour knob in [0, 1]; drawn from the seed if None
-               n: int|None=None, # number of things, 3 to 12; drawn from the seed if None
+               n: int|None=None, # number of things, 1 to 12 (fewer if they find no room); 3 to 12 by the seed if None
                side: tuple=(36, 60), # smallest and largest side of a thing in pixels
               )->Scene:
     "The scene of a seed, bit-identical each time; objects stay the same when only the knobs change."
@@ -238,15 +238,18 @@ def _unique(things, attr):
 def _union(*boxes): return tuple(f(b[i] for b in boxes) for i, f in enumerate((min, min, max, max)))
 
 # %% ../nbs/02_scenes.ipynb #57594e17
-def ask_digit(things, rng):
+def ask_digit(things, rng): # `Thing`s; numpy Generator
+    "The digit on a thing."
     t = pick(rng, things)
     return t and Query('digit', f'What digit is on the {t.name}?', str(t.digit), t.box)
 
-def ask_color(things, rng):
+def ask_color(things, rng): # `Thing`s; numpy Generator
+    "The colour of a shape that occurs once."
     t = pick(rng, _unique(things, 'shape'))
     return t and Query('color', f'What color is the {t.shape}?', t.color, t.box)
 
-def ask_shape(things, rng):
+def ask_shape(things, rng): # `Thing`s; numpy Generator
+    "The shape of a colour that occurs once."
     t = pick(rng, _unique(things, 'color'))
     return t and Query('shape', f'What shape is the {t.color} object?', t.shape, t.box)
 
@@ -260,12 +263,14 @@ def absent(things, # what is there
     every = [f'{c} {s}' for c in COLORS for s in SHAPES if f'{c} {s}' not in have]
     return pick(rng, hard if hard and rng.random() < .8 else every)
 
-def ask_exist(things, rng):
+def ask_exist(things, rng): # `Thing`s; numpy Generator
+    "Whether a pair is there, as often yes as no."
     t = pick(rng, things) if rng.random() < .5 else None
     return Query('exist', f'Is there a {t.name if t else absent(things, rng)}?', 'yes' if t else 'no', t.box if t else None)
 
 # %% ../nbs/02_scenes.ipynb #a920c34b
-def ask_count(things, rng):
+def ask_count(things, rng): # `Thing`s; numpy Generator
+    "How many things share a colour or a shape."
     attr = pick(rng, ('color', 'shape')); v = getattr(pick(rng, things), attr)
     if rng.random() < .1: v = pick(rng, list(COLORS if attr == 'color' else SHAPES))
     hits = [t for t in things if getattr(t, attr) == v]
@@ -283,7 +288,8 @@ def centre(box:tuple)->tuple: # (x, y)
     "Centre of a box."
     return (box[0] + box[2])/2, (box[1] + box[3])/2
 
-def ask_relation(things, rng):
+def ask_relation(things, rng): # `Thing`s; numpy Generator
+    "Whether one thing lies left of, right of, above or below another."
     if len(things) < 2: return None
     i, j = rng.permutation(len(things))[:2]; a, b = things[i], things[j]
     word = pick(rng, list(RELATIONS)); axis, sign = RELATIONS[word]
@@ -292,7 +298,7 @@ def ask_relation(things, rng):
     return Query('relation', f'Is the {a.name} {word} the {b.name}?', 'yes' if gap > 0 else 'no', _union(a.box, b.box))
 
 # %% ../nbs/02_scenes.ipynb #8b0073ca
-def ask_twostep(things, rng):
+def ask_twostep(things, rng): # `Thing`s; numpy Generator
     "The digit on the one other thing that has the colour of a shape which occurs once."
     pairs = [(a, o[0]) for a in _unique(things, 'shape') if len(o := [t for t in things if t.color == a.color and t != a]) == 1]
     if not pairs: return None
@@ -305,7 +311,8 @@ def describe(things:list)->str: # 'a red star, a blue circle and ...'
     names = [f"{'an' if t.name[0] in 'aeiou' else 'a'} {t.name}" for t in sorted(things, key=lambda t: t.box[0] + t.box[2])]
     return ' and '.join(filter(None, [', '.join(names[:-1]), names[-1]])) if names else 'nothing'
 
-def ask_describe(things, rng):
+def ask_describe(things, rng): # `Thing`s; numpy Generator
+    "A description of the whole scene."
     return Query('describe', 'Write a general description of the image.', describe(things), None)
 
 # %% ../nbs/02_scenes.ipynb #2dcaaf66
@@ -350,8 +357,9 @@ def samples(kind: str, # one of `KINDS`
             **knobs, # passed on to `make_scene`
            )->list: # `Sample`s
     "The first `n` samples of a kind from seed `start` on."
-    found, seed = [], start
+    found, seed, empty = [], start, 0
     while len(found) < n:
-        if s := to_sample(make_scene(seed, split, **knobs), kind): found.append(s)
-        seed += 1
+        s = to_sample(make_scene(seed, split, **knobs), kind); seed, empty = seed + 1, 0 if s else empty + 1
+        if s: found.append(s)
+        if empty > 1000: raise ValueError(f'1000 scenes in a row without a question of kind {kind!r} for {knobs}: ask for more things')
     return found

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 from PIL import ImageDraw
+from safetensors import SafetensorError
 from transformers import (AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer,
                           BatchFeature, GenerationConfig)
 from .families import FAMILIES, Family, ModelError, Span, SpanError, add_family, find_family, tiny_folder
@@ -42,7 +43,7 @@ def shipped_folder(
     path = Path(str(files('carve_nb')))/'models'/name
     if (path/'config.json').is_file(): return path
     raise ModelError(f'The model {name!r} is not in this installation. Install the whole package, or train the reference '
-                     'model with `python -m carve_nb.reference train --out DIR` and give its folder.')
+                     'model with `python -m carve_nb.reference train --out DIR` and give DIR/model.')
 
 # %% ../nbs/03_vlm.ipynb #9f541b2b
 def check_folder(
@@ -64,8 +65,10 @@ def load_config(
     "Configuration of a model, or a clear error"
     try: config = AutoConfig.from_pretrained(name, **kw)
     except (OSError, ValueError, KeyError) as e:
-        raise ModelError(f'No usable configuration of {str(name)!r}: {str(e).splitlines()[0]} '
-                         f'Supported families: {", ".join(sorted(FAMILIES))}.') from e
+        custom = 'trust_remote_code' in str(e)
+        why = ('it runs code of its own. Either use a stock version of the model, or read that code and pass trust_remote_code=True.'
+               if custom else str(e).splitlines()[0])
+        raise ModelError(f'No usable configuration of {str(name)!r}: {why} Supported families: {", ".join(sorted(FAMILIES))}.') from e
     find_family(config.model_type)
     return config
 
@@ -136,7 +139,7 @@ def from_pretrained(cls: VLM,
     family = find_family(load_config(source, **kw).model_type)
     dtype = dtype or ('float32' if device.type == 'cpu' else 'auto')
     try: model = AutoModelForImageTextToText.from_pretrained(source, use_safetensors=True, attn_implementation='sdpa', dtype=dtype, **kw)
-    except OSError as e: raise ModelError(f'The weights of {name!r} cannot be loaded (only safetensors are): {str(e).splitlines()[0]}') from e
+    except (OSError, SafetensorError) as e: raise ModelError(f'The weights of {name!r} cannot be loaded (only safetensors are): {str(e).splitlines()[0]}') from e
     return cls(model.to(device).eval(), load_processor(source, family, **kw), name=name)
 
 # %% ../nbs/03_vlm.ipynb #ff7ec2ed

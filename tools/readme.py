@@ -7,13 +7,13 @@ HEAD = '<!-- Made from nbs/index.ipynb by tools/readme.py; edit the notebook. --
 
 def text(x): return ''.join(x)
 
-def output(o, i, pictures):
+def output(o, i, pictures, alt=''):
     "Markdown of one stored output; pictures are collected under their file name."
     d = o.get('data', {})
     if 'text/markdown' in d: return text(d['text/markdown'])
     if 'image/png' in d:
         name = f'nbs/images/index_{i}.png'; pictures[name] = base64.b64decode(text(d['image/png']))
-        return f'![]({name})'
+        return f'![{alt}]({name})'
     body = text(o['text']) if o.get('output_type') == 'stream' else text(d.get('text/plain', ''))
     return f'```\n{body.rstrip()}\n```' if body.strip() else ''
 
@@ -23,7 +23,8 @@ def cell(c, i, pictures):
     if c['cell_type'] == 'markdown': return src.replace('](images/', '](nbs/images/')
     if c['cell_type'] != 'code' or re.search(r'^#\|\s*hide\s*$', src, re.M): return ''
     code = '' if re.search(r'^#\|\s*echo:\s*false', src, re.M) else f"```python\n{re.sub(r'^#[|].*$', '', src, flags=re.M).strip()}\n```"
-    return '\n\n'.join(filter(None, [code, *(output(o, f'{i}_{j}' if j else i, pictures) for j, o in enumerate(c['outputs']))]))
+    alt = (re.findall(r'^#\|\s*fig-alt:\s*(.*)$', src, re.M) or [''])[0]
+    return '\n\n'.join(filter(None, [code, *(output(o, f'{i}_{j}' if j else i, pictures, alt) for j, o in enumerate(c['outputs']))]))
 
 def render():
     "The README's text and the pictures that it shows."

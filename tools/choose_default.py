@@ -1,0 +1,72 @@
+"""How `Carve()` got its defaults: sweeps on the calibration split, saved for the notebook.
+
+Usage: python tools/choose_default.py [--n 100] [--model carve-tiny] [--out nbs/results/default.json]
+
+Three steps, each on calibration scenes only: which rows and layers give the map whose peak lies in the true box most often;
+which mask, view and way of asking then answers most digits; and which of the settings that are about as good does least harm
+to the other kinds of question."""
+import argparse, json, warnings
+from itertools import product
+from pathlib import Path
+from carve_nb.capture import VLM
+from carve_nb.carve import Carve, NoMethod, TaskMap
+from carve_nb.evaluate import Once, score
+from carve_nb.result import take_look
+from carve_nb.scenes import samples
+from carve_nb.vlm import GENERAL, SHORT
+
+OTHERS = ('color', 'shape', 'exist', 'count', 'relation', 'twostep')
+
+def looks(vlm, s):
+    "Rows of all layers and steps under the question and under the general instruction."
+    return [take_look(vlm, s.image, q, layers=None, steps='all', question_rows=True, suffix=SHORT, max_new_tokens=8) for q in (s.question, GENERAL)]
+
+def hit(method, vlm, found):
+    "Share of samples whose map peaks in the true box."
+    return sum(method.fuse(*method.pair(q, g, vlm.n_layers), q.spans[0], s.image).hit(s.box) for s, (q, g) in found)/len(found)
+
+def accuracy(method, vlms, found):
+    "Mean score over samples, from looks already taken."
+    return sum(score(method.from_rows(v, s.image, s.question, q, g).answer, s.answer, s.kind) for v, (s, (q, g)) in zip(vlms, found))/len(found)
+
+def map_settings(depth):
+    "Whose rows, which layers, which λ."
+    bands = [[l] for l in range(depth)] + [[l, l + 1] for l in range(depth - 1)] + [list(range(depth))]
+    rows = [dict(rows='last', steps=t) for t in ('first', 'last')] + [dict(rows='question', words=w) for w in ('all', 'content')]
+    lams = [dict(lam=1e-8)] + [dict(lam=l, relative=True) for l in (.1, 1.)]
+    return [dict(layers=b, **r, **l) for b, r, l in product(bands, rows, lams)]
+
+def view_settings():
+    "What is kept, how it is shown, how the model is asked again."
+    return [dict(p=p, K=K, keep='most', fill=f, min_side=m, square=True, join=j)
+            for p, K, f, m, j in product((.03, .06, .12), (1, 2), ('none',), (84, 112, 144), ('refined', 'both'))] + \
+           [dict(p=p, K=1, keep='most', fill='black', min_side=112, square=True, join=j) for p, j in product((.06, .12), ('refined', 'both'))]
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument('--n', type=int, default=100); a.add_argument('--model', default='carve-tiny'); a.add_argument('--out', default='nbs/results/default.json')
+    a = a.parse_args(); warnings.simplefilter('ignore')
+    vlm = VLM.from_pretrained(a.model)
+    found = [(s, looks(vlm, s)) for s in samples('digit', a.n, 'calibration')]
+    maps = [dict(m, hit=hit(Carve(**m), vlm, found), task=hit(TaskMap(**m), vlm, found)) for m in map_settings(vlm.n_layers)]
+    maps.sort(key=lambda m: -m['hit']); best = {k: v for k, v in maps[0].items() if k not in ('hit', 'task')}
+    print('best maps', *maps[:8], sep='\n  ')
+    once = [Once(vlm) for _ in found]
+    views = [dict(v, digit=accuracy(Carve(**best, **v), once, found)) for v in view_settings()]
+    views.sort(key=lambda v: -v['digit']); good = [v for v in views if v['digit'] >= views[0]['digit'] - .03][:5]
+    print('best views', *views[:12], sep='\n  ')
+    few = {k: [(s, looks(vlm, s)) for s in samples(k, max(20, a.n//3), 'calibration')] for k in OTHERS}
+    base = {k: sum(score(vlm.ask(s.image, s.question).text, s.answer, k) for s, _ in f)/len(f) for k, f in few.items()}
+    for v in good:
+        m = Carve(**best, **{k: x for k, x in v.items() if k != 'digit'})
+        v['others'] = {k: accuracy(m, [Once(vlm) for _ in f], f) for k, f in few.items()}
+        v['mean'] = sum(v['others'].values())/len(few)
+    good.sort(key=lambda v: -v['mean'])
+    print('alone', base); print('least harm', *good, sep='\n  ')
+    best = best | {k: x for k, x in good[0].items() if k not in ('digit', 'others', 'mean')}
+    m = Carve(**best); first = [bool(m.look_map(vlm, s.image, s.question).hit(s.box)) for s, _ in found[:20]]
+    out = dict(n=a.n, split='calibration', model=a.model, best=best, first=first,
+               maps=maps, views=views, harm=good, alone=base)
+    Path(a.out).parent.mkdir(parents=True, exist_ok=True); Path(a.out).write_text(json.dumps(out, indent=1) + '\n')
+
+if __name__ == '__main__': main()
