@@ -260,6 +260,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'carve_nb.reference.answer_logits': ('reference.html#answer_logits', 'carve_nb/reference.py'),
                                     'carve_nb.reference.answer_loss': ('reference.html#answer_loss', 'carve_nb/reference.py'),
                                     'carve_nb.reference.card': ('reference.html#card', 'carve_nb/reference.py'),
+                                    'carve_nb.reference.check_recipe': ('reference.html#check_recipe', 'carve_nb/reference.py'),
                                     'carve_nb.reference.checkpoint': ('reference.html#checkpoint', 'carve_nb/reference.py'),
                                     'carve_nb.reference.features': ('reference.html#features', 'carve_nb/reference.py'),
                                     'carve_nb.reference.init_decoder': ('reference.html#init_decoder', 'carve_nb/reference.py'),

@@ -40,8 +40,8 @@ def check_fields(method # a dataclass with some of the fields of `Carve`
 @dataclass
 class Carve:
     "CARVE: contrast of two attention maps, best regions, second look"
-    layers: object = 'paper' # L, see `pick_layers`; §1.4: 20..25 included, in every model
-    steps: str = 'last' # §1.4: 'first' t_start, 'last' t_end, 'all' with w_t = t - t_start + 1
+    layers: object = None # L, see `pick_layers`; ours: all layers; §1.4: 20..25 included, in every model
+    steps: str = 'first' # §1.4: 'first' t_start, 'last' t_end, 'all' with w_t = t - t_start + 1
     rows: str = 'last' # whose rows: 'last' position (§1.4) or the mean over the 'question' tokens (ours)
     words: object = 'all' # with rows='question': 'all', 'content' words, or the words to use (ours)
     heads: object = 'mean' # §1.4: arithmetic mean; or 'max', or indices (ours)
@@ -49,17 +49,17 @@ class Carve:
     relative: bool = False # λ in units of the mean of each row of A_G (ours; §1.10, pitfall 1)
     op: str = 'ratio' # §1.2; 'log' and 'difference' for comparison (ours)
     normalise: bool = False # give every layer and step the same total (ours; §1.10, pitfall 8)
-    p: float = .2 # §1.5.1: kept share of the pixels; best .4 in the paper's ablation, .2 in the code
-    K: int = 3 # §1.5.3: regions kept; best 2 in the paper, 3 in the code
-    keep: str = 'official' # §1.5.3: 'most' K (paper) or 'official' max(K, floor(p n))
+    p: float = .04 # §1.5.1: kept share of the pixels; best .4 in the paper's ablation, .2 in the code
+    K: int = 1 # §1.5.3: regions kept; best 2 in the paper, 3 in the code
+    keep: str = 'most' # §1.5.3: 'most' K (paper) or 'official' max(K, floor(p n))
     rank: str = 'sum' # §1.5.3: by the sum of S; 'area' is the code's v2
     connectivity: int = 4 # §1.5.2
-    fill: str = 'black' # §1.5.4: outside the kept regions
-    min_side: int = 28 # least side of the crop, pixels (ours: one merged patch)
-    square: bool = False # make the crop square (ours: for processors that cut oblong views)
+    fill: str = 'none' # §1.5.4: outside the kept regions
+    min_side: int = 128 # least side of the crop, pixels (ours; the presets: 28, one merged patch)
+    square: bool = True # make the crop square (ours: for processors that cut oblong views)
     pad: float = 0. # room around the crop, in parts of its sides (ours)
     limit: int = 4096 # greatest side of the view, pixels (ours; §1.5.6 has none)
-    join: str = 'refined' # §1.5.7: 'refined' view alone (paper) or 'both', original first (code)
+    join: str = 'both' # §1.5.7: 'refined' view alone (paper) or 'both', original first (code)
     general: str = GENERAL # §1.3: the general instruction G
     general_suffix: bool = True # §1.3: whether G too gets the suffix (code: yes)
     suffix: str = SHORT # §1.3: after the question
@@ -300,6 +300,8 @@ class Oracle:
         image = open_image(image)
         view, notes = whole_view(image), ['no true region given']
         if box is not None:
+            (x0, y0, x1, y1), (W, H) = box, image.size
+            if not (0 <= x0 < x1 <= W and 0 <= y0 < y1 <= H): raise CarveError(f'box={tuple(box)} does not lie in the picture of {W} x {H} pixels')
             box = grow_box([round(v) for v in box], image.size, self.min_side, self.square, self.pad)
             view, notes = crop_view(image, box), []
         return finish(Result(view=view, notes=notes, method=self.name, image=image, question=question), vlm, self)

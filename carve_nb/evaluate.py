@@ -429,6 +429,7 @@ def save_study(study, # a `Study`
     ) -> list: # of the files written
     "Table, records, and strips of successes and failures"
     out, files = Path(out), ['demo.json', 'records.jsonl']
+    for old in (out/'records.jsonl.gz', *out.glob('success_*.png'), *out.glob('failure_*.png')): old.unlink(missing_ok=True)
     write_json(out/files[0], study.table())
     (out/files[1]).write_text(''.join(jsonlib.dumps(r) + '\n' for r in study.records))
     for sort, ids in pick_cases(study).items():
@@ -473,8 +474,9 @@ def run_demo(n=300, # digit questions
     records = collect(vlm, counts, workers, progress, seed=seed, **kw)
     study = Study(records, make_meta(vlm, demo_methods(seed=seed, **kw), split='heldout', n=counts, seed=seed, workers=workers,
         seconds=round(perf_counter() - start, 1)))
-    print(study)
-    if out is not None: print(f'\nwritten to {out}:', ', '.join(save_study(study, vlm, out, seed, **kw)))
+    files = save_study(study, vlm, out, seed, **kw) if out is not None else []
     if json is not None: write_json(json, study.table())
+    print(study)
+    if files: print(f'\nwritten to {out}:', ', '.join(files))
     print(f'\n{study.sentence()}')
     return study

@@ -6,7 +6,7 @@
 __all__ = ['ALIGNED', 'FIRST', 'SHARP', 'RECIPE', 'TEMPLATE', 'CARD', 'new_model', 'vision_of', 'init_vision', 'init_decoder',
            'sincos', 'see', 'features', 'align_loss', 'packed_attention', 'answer_logits', 'answer_loss', 'use_packed',
            'plan', 'rates', 'Feed', 'optimizers', 'set_rates', 'loss_of', 'checkpoint', 'resume', 'train_step', 'Log',
-           'train', 'new_tokenizer', 'new_processor', 'card', 'save_folder', 'main']
+           'check_recipe', 'train', 'new_tokenizer', 'new_processor', 'card', 'save_folder', 'main']
 
 # %% ../nbs/05_reference.ipynb #12fcc14c
 import argparse, json, os, shutil, sys, time
@@ -26,8 +26,9 @@ def new_model(width: int=192, tower: int=4, decoder: int=6, heads: int=4, # size
     text = LlamaConfig(vocab_size=len(vocabulary()), hidden_size=width, intermediate_size=2*width, num_hidden_layers=decoder, num_attention_heads=heads, num_key_value_heads=heads,
         max_position_embeddings=2048, initializer_range=width**-.5, tie_word_embeddings=True, pad_token_id=0, bos_token_id=2, eos_token_id=3, rms_norm_eps=1e-5, rope_parameters=dict(rope_type='default', rope_theta=1e6))
     cfg = LlavaConfig(vision_config=vision, text_config=text, image_token_id=4, vision_feature_layer=-1, vision_feature_select_strategy='default', image_seq_length=196, tie_word_embeddings=True, pad_token_id=0)
-    torch.manual_seed(seed)
-    return init_decoder(init_vision(LlavaForConditionalGeneration(cfg), width))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return init_decoder(init_vision(LlavaForConditionalGeneration(cfg), width))
 
 # %% ../nbs/05_reference.ipynb #690c313f
 def vision_of(m): # a LLaVA model
@@ -130,10 +131,10 @@ def use_packed(m): # the model
 FIRST = dict(short=0., length=14, kinds=(.2, .3, .3, .2, 0, 0, 0, 0, 0, 0))  # short questions: digit, colour, shape, existence
 SHARP = (.3, .15, .15, .22, .06, .04, .05, 0, .01, .02)  # in the end: no more rows and columns, which it does not learn
 RECIPE = dict(seed=0, phases=[
-    dict(name='windows', steps=1100, lr=(2e-3, 2e-3, 2e-3), stages=[[Stage('windows', 5, 4, 64, (24, 160), 0), 1]]),
+    dict(name='windows', steps=1100, warm=60, lr=(2e-3, 2e-3, 2e-3), stages=[[Stage('windows', 5, 4, 64, (24, 160), 0), 1]]),
     dict(name='turns', steps=500, lr=(3e-3, 6e-4, 5e-4), cool=.01, stages=[[Stage('turns', 14, 4, 4, (224, 448), 12, big=1., aux=1., **FIRST), 1]]),
     dict(name='more', steps=400, lr=(6e-3, 8e-4, 8e-4), cool=.01, stages=[[Stage('more', 14, 4, 4, (200, 448), 12, big=.8, aux=1., **FIRST), 1]]),
-    dict(name='whole', steps=1500, lr=(5e-3, 8e-4, 8e-4), cool=.01, stages=[[Stage('whole', 14, 5, 4, (64, 448), 8, big=.35, whole=.45, mask=.2, aux=.6), 9],
+    dict(name='whole', steps=1500, lr=(5e-3, 8e-4, 8e-4), cool=1e-9, stages=[[Stage('whole', 14, 5, 4, (64, 448), 8, big=.35, whole=.45, mask=.2, aux=.6), 9],
          [Stage('pairs', 14, 5, 2, (64, 300), 8, big=.2, mask=.25, pairs=True, aux=.6), 2], [Stage('describe', 14, 5, 4, (200, 448), 3, 64, whole=.7, big=.4, aux=.6), 1]]),
     dict(name='sharp', steps=2400, lr=(5e-3, 8e-4, 8e-4), cool=.5, stages=[[Stage('whole2', 14, 5, 4, (64, 448), 8, big=.3, whole=.5, mask=.2, aux=.6, kinds=SHARP), 9],
          [Stage('pairs2', 14, 5, 2, (64, 300), 8, big=.2, mask=.25, pairs=True, aux=.6), 2], [Stage('describe2', 14, 5, 4, (200, 448), 3, 64, whole=.7, big=.4, aux=.6), 1]])])
@@ -151,10 +152,9 @@ def plan(recipe:dict # phases with steps and stages
 # %% ../nbs/05_reference.ipynb #fb4bd381
 def rates(ph: dict, # phase
           i: int,   # step within the phase
-          warm: int=50, # steps of warm-up
          )->tuple:  # learning rates of the decoder's matrices, the tower's matrices, and the rest
     "Short warm-up, flat, linear cooling over the last share of the phase."
-    k = min(1, (i + 1)/warm)*min(1, (ph['steps'] - i)/(ph.get('cool', .15)*ph['steps']))
+    k = min(1, (i + 1)/ph.get('warm', 50))*min(1, (ph['steps'] - i)/(ph.get('cool', .15)*ph['steps']))
     return tuple(k*lr for lr in ph['lr'])
 
 # %% ../nbs/05_reference.ipynb #09233be6
@@ -234,6 +234,13 @@ class Log:
         print(json.dumps(row), file=self.file, flush=True); self.sums = {}
 
 # %% ../nbs/05_reference.ipynb #c93e956c
+def check_recipe(path, recipe): # file beside the checkpoint; recipe
+    "Write down the recipe of a training, and refuse to go on with another one."
+    told = json.dumps(recipe, default=asdict, sort_keys=True)
+    if path.exists() and path.read_text() != told: raise ValueError(f'{path.parent} holds a training with another recipe: give a new folder')
+    path.write_text(told)
+
+# %% ../nbs/05_reference.ipynb #e05668b1
 def train(out, # folder of checkpoint and log
           recipe: dict=RECIPE, # what to train on
           threads: int|None=None, # torch threads; results depend on it
@@ -243,6 +250,7 @@ def train(out, # folder of checkpoint and log
          ): # the model
     "Train from nothing, or go on from the checkpoint in `out`."
     torch.set_num_threads(threads or torch.get_num_threads()); out = Path(out); out.mkdir(parents=True, exist_ok=True)
+    check_recipe(out/'recipe.json', recipe)
     m = new_model(seed=recipe['seed']).train(); use_packed(m); opts, start = optimizers(m), 0
     if (out/'last.safetensors').exists(): start = resume(out/'last.safetensors', m, opts)
     steps, log = plan(recipe), Log(out/'log.jsonl', start); end = min(len(steps), stop or len(steps))

@@ -9,7 +9,7 @@ __all__ = ['SHORT', 'GENERAL', 'GENERALS', 'TINY', 'PromptError', 'shipped_folde
            'FAMILIES', 'Family', 'ModelError', 'Span', 'SpanError', 'add_family', 'find_family', 'tiny_folder']
 
 # %% ../nbs/03_vlm.ipynb #ea5b69db
-import contextlib, math, re, threading, time, warnings, weakref
+import contextlib, math, os, re, threading, time, warnings, weakref
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -134,13 +134,19 @@ def from_pretrained(cls: VLM,
     path = shipped_folder(TINY) if name == TINY else Path(name).expanduser()
     if path.is_dir(): check_folder(path)
     elif path.exists() or name.count('/') != 1 or name[0] in '/.~': raise ModelError(f'{name!r} is neither a folder nor a Hub id such as org/model.')
-    source, device = str(path) if path.is_dir() else name, pick_device(device)
+    source, device = str(path) if path.is_dir() else name, pick_device('cpu' if name == TINY and device is None else device)
     kw = dict(revision=revision, trust_remote_code=trust_remote_code)
     family = find_family(load_config(source, **kw).model_type)
     dtype = dtype or ('float32' if device.type == 'cpu' else 'auto')
-    try: model = AutoModelForImageTextToText.from_pretrained(source, use_safetensors=True, attn_implementation='sdpa', dtype=dtype, **kw)
+    try: model, info = AutoModelForImageTextToText.from_pretrained(source, use_safetensors=True, attn_implementation='sdpa', dtype=dtype,
+        output_loading_info=True, **kw)
     except (OSError, SafetensorError) as e: raise ModelError(f'The weights of {name!r} cannot be loaded (only safetensors are): {str(e).splitlines()[0]}') from e
-    return cls(model.to(device).eval(), load_processor(source, family, **kw), name=name)
+    if lost := sorted(info['missing_keys']):
+        raise ModelError(f'{name!r} lacks {len(lost)} tensors, such as {lost[0]}; they would be random. Get the complete weights.')
+    try: processor = load_processor(source, family, **kw)
+    except ModelError: raise
+    except (OSError, ValueError) as e: raise ModelError(f'Tokenizer or image processor of {name!r} cannot be loaded: {str(e).splitlines()[0]}') from e
+    return cls(model.to(device).eval(), processor, name=name)
 
 # %% ../nbs/03_vlm.ipynb #ff7ec2ed
 def make_chat(
@@ -207,11 +213,12 @@ def question_positions(
     chat,       # chat as text, one image token for each picture
     question,   # the user's question as it stands in the chat
     ids,        # [N] ids of the expanded prompt
+    start=None, # character at which it begins in the chat; its last occurrence if not given
     **kw,       # for the tokenizer
 ) -> list:      # positions in the expanded prompt
     "Positions of the question's tokens"
     enc = tokenizer(chat, return_offsets_mapping=True, **kw)
-    start = chat.rindex(question)
+    start = chat.rindex(question) if start is None else start
     hit = [i-len(enc['input_ids']) for i, (s, e) in enumerate(enc['offset_mapping']) if s < start+len(question) and e > max(s, start)]
     if enc['input_ids'][hit[0]:] != ids[hit[0]:].tolist():
         raise PromptError('The chat template and the processor tokenise the text after the picture differently.')
@@ -265,7 +272,9 @@ def fill(self: VLM,
         raise PromptError(f'The prompt has {len(ids)} tokens, the model reads {self.limit} with the answer. Shorten the question or use fewer or smaller pictures.')
     spans = self.family.spans(self.model.config, self.processor, inputs, [im.size for im in images])
     names = {i: self.tokenizer.decode([i]) for i in set(ids.tolist())}
-    where = question_positions(self.tokenizer, chat, question, ids, **kw)
+    ends = [self.processor.apply_chat_template(make_chat(t, len(images)), add_generation_prompt=True)[::-1] for t in 'xy']
+    start = chat.rindex(text, 0, len(chat) - len(os.path.commonprefix(ends)))   # not in what the template adds behind it
+    where = question_positions(self.tokenizer, chat, question, ids, start, **kw)
     return Prompt(inputs, spans, where, chat, images, [names[i] for i in ids.tolist()], question)
 
 # %% ../nbs/03_vlm.ipynb #966a7c9f
