@@ -119,14 +119,13 @@ KERNELS = ('sdpa',)     # kernels whose mask convention `row_weights` follows
 def row_name(
     name,  # name of the active kernel
 ) -> str:  # name of the same kernel with recorders looking on
-    "Register the active kernel with recorders beside it, once"
+    "Register the active kernel with recorders beside it"
     if name not in KERNELS:
         raise CaptureError(f'The model runs the attention kernel {name!r}; rows are read beside {", ".join(KERNELS)}. '
                            "Call `model.set_attn_implementation('sdpa')` first, or load it with `VLM.from_pretrained`.")
     mine = f'{name}+rows'
-    if mine not in ALL_ATTENTION_FUNCTIONS:
-        AttentionInterface.register(mine, beside(ALL_ATTENTION_FUNCTIONS[name]))
-        AttentionMaskInterface.register(mine, ALL_MASK_ATTENTION_FUNCTIONS[name])
+    AttentionInterface.register(mine, beside(ALL_ATTENTION_FUNCTIONS[name]))   # anew: another copy of this code, such as
+    AttentionMaskInterface.register(mine, ALL_MASK_ATTENTION_FUNCTIONS[name])  # a notebook that ran before, may own the name
     return mine
 
 # %% ../nbs/04_capture.ipynb #6b03f01b
