@@ -73,6 +73,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'carve_nb.cli.do_demo': ('cli.html#do_demo', 'carve_nb/cli.py'),
                               'carve_nb.cli.do_map': ('cli.html#do_map', 'carve_nb/cli.py'),
                               'carve_nb.cli.do_scene': ('cli.html#do_scene', 'carve_nb/cli.py'),
+                              'carve_nb.cli.hush_loader': ('cli.html#hush_loader', 'carve_nb/cli.py'),
                               'carve_nb.cli.load_model': ('cli.html#load_model', 'carve_nb/cli.py'),
                               'carve_nb.cli.main': ('cli.html#main', 'carve_nb/cli.py'),
                               'carve_nb.cli.make_folder': ('cli.html#make_folder', 'carve_nb/cli.py'),

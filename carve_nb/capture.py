@@ -19,7 +19,6 @@ from safetensors.torch import save_file
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from .image import png_bytes
 from .vlm import SHORT, VLM, Answer, Span, in_turn
 
 # %% ../nbs/04_capture.ipynb #05362410

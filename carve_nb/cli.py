@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['METHODS', 'MAPS', 'KIND_NAMES', 'SPLIT_NAMES', 'EXAMPLES', 'BAD_INPUT', 'InputError', 'Parser', 'whole',
            'read_layers', 'read_box', 'read_method', 'read_kinds', 'open_picture', 'check_question', 'check_file',
-           'make_folder', 'load_model', 'write_json', 'tell_result', 'do_ask', 'do_map', 'do_scene', 'save_picture',
-           'do_demo', 'add_command', 'add_input', 'add_ask', 'add_map', 'add_scene', 'add_demo', 'make_parser', 'say',
-           'report', 'main']
+           'make_folder', 'hush_loader', 'load_model', 'write_json', 'tell_result', 'do_ask', 'do_map', 'do_scene',
+           'save_picture', 'do_demo', 'add_command', 'add_input', 'add_ask', 'add_map', 'add_scene', 'add_demo',
+           'make_parser', 'say', 'report', 'main']
 
 # %% ../nbs/24_cli.ipynb #d5d78165
 import argparse, json, sys, traceback, warnings
@@ -92,13 +92,17 @@ def make_folder(path # to write into, or None
     except OSError as e: raise InputError(f'{path} cannot be a folder: {e.strerror}') from e
 
 # %% ../nbs/24_cli.ipynb #b7e54b61
-def load_model(name # 'carve-tiny', folder or Hub id
-    ): # `VLM`
-    "A model, without the loader's progress bars"
+def hush_loader():
+    "No progress bars and no remarks while models are loaded"
     from transformers.utils import logging
-    from carve_nb.vlm import VLM
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+
+def load_model(name # 'carve-tiny', folder or Hub id
+    ): # `VLM`
+    "A model, loaded quietly"
+    from carve_nb.vlm import VLM
+    hush_loader()
     return VLM.from_pretrained(name)
 
 def write_json(path, # file, or None
@@ -179,10 +183,8 @@ def do_demo(a # parsed arguments
     "carve demo"
     make_folder(a.out)
     check_file(a.json)
-    from transformers.utils import logging
     from carve_nb.evaluate import run_demo
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    hush_loader()
     run_demo(a.n, a.other, a.model, a.out, a.json, a.seed, not a.quiet, a.workers, a.kinds)
 
 # %% ../nbs/24_cli.ipynb #3086f309

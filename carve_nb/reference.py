@@ -9,7 +9,7 @@ __all__ = ['ALIGNED', 'FIRST', 'SHARP', 'RECIPE', 'TEMPLATE', 'CARD', 'new_model
            'check_recipe', 'train', 'new_tokenizer', 'new_processor', 'card', 'save_folder', 'main']
 
 # %% ../nbs/05_reference.ipynb #12fcc14c
-import argparse, json, os, shutil, sys, time
+import argparse, json, os, sys, time
 from dataclasses import asdict
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
@@ -93,7 +93,7 @@ def packed_attention(module, q, k, v, attention_mask, scaling=None, **kw):
     s, causal = scaling or q.shape[-1]**-.5, lambda n: torch.full((n, n), -1e30, dtype=q.dtype).triu(1)
     if not getattr(module, 'is_causal', False) or 'CLIP' in type(module).__name__:
         return ((q*s @ k.transpose(-1, -2)).softmax(-1) @ v).transpose(1, 2), None
-    (P, J, L), (B, H, N, D) = (_layout[n] for n in ('prefix', 'slots', 'length')), q.shape
+    (P, J, L), (B, H, _, D) = (_layout[n] for n in ('prefix', 'slots', 'length')), q.shape
     kp, vp = k[:, :, :P], v[:, :, :P]
     a = (q[:, :, :P]*s @ kp.transpose(-1, -2) + causal(P)).softmax(-1) @ vp
     qt, kt, vt = (x[:, :, P:].reshape(B, H, J, L, D) for x in (q*s, k, v))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from fastcore.basics import patch
 from .image import png_bytes
 
 # %% ../nbs/10_region.ipynb #541c6a33

@@ -1,6 +1,5 @@
 "The numbers of the style guide that a script can check."
 import ast, statistics
-from pathlib import Path
 import pytest
 from test_notebooks import EXPORTED, MODULES, cells, source
 
