@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['KERNELS', 'STEPS', 'row_weights', 'CaptureError', 'Recorder', 'beside', 'row_name', 'switched', 'check_layers',
-           'recording', 'Rows', 'figure_bytes', 'draw_layers', 'check_finite', 'gather_rows']
+           'recording', 'Rows', 'figure_bytes', 'draw_layers', 'check_finite', 'gather_rows', 'compose']
 
 # %% ../nbs/04_capture.ipynb #0adaf7fd
 import io, json, threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 import torch, transformers
@@ -20,6 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .vlm import SHORT, VLM, Answer, Span, in_turn
+from . import prefix as _prefix  # gives `VLM` its `sharing`
 
 # %% ../nbs/04_capture.ipynb #05362410
 def row_weights(
@@ -56,17 +57,21 @@ class Recorder:
         columns=None,  # [C] key positions to keep; all by default
         stop=False,    # end the pass at the last wanted layer?
         last=False,    # keep only the first pass and the last?
+        length=None,   # of the sequence after its first pass, where every pass goes on from the last; else the number of keys
+        cross=False,   # are the keys a sequence of their own?
     ):
         self.config,self.layers,self.rows,self.columns,self.stop,self.last = config,sorted(set(layers)),list(rows),columns,stop,last
-        self.passes,self.n_passes = [],0
+        self.length,self.cross,self.passes,self.n_passes = length,cross,[],0
 
     def begin(self,
         Q, K,  # number of queries and keys
     ):
         "Open the entry of a new pass"
         if self.last and len(self.passes) == 2: self.passes.pop()
-        here = sorted({K+r if r < 0 else r for r in self.rows} & set(range(K-Q, K)))
-        self.passes.append(dict(rows=here, weights={}, mass={}))
+        if self.length and self.n_passes: self.length += Q
+        N = self.length or (Q if self.cross else K)
+        here = sorted({N+r if r < 0 else r for r in self.rows} & set(range(N-Q, N)))
+        self.passes.append(dict(rows=here, length=N, weights={}, mass={}))
         self.n_passes += 1
 
 # %% ../nbs/04_capture.ipynb #640f5a6f
@@ -81,7 +86,8 @@ def see(self: Recorder,
     Q, K = q.shape[2], k.shape[2]
     if layer == self.layers[0]: self.begin(Q, K)
     now = self.passes[-1]
-    w = row_weights(q.detach(), k.detach(), mask, scale, [r-(K-Q) for r in now['rows']], causal)
+    w = row_weights(q.detach(), k.detach(), mask, scale, [r-(now['length']-Q) for r in now['rows']], causal)
+    if now['length'] > K and not self.cross: w = torch.nn.functional.pad(w, (now['length']-K, 0))   # keys behind a sliding window
     if self.columns is not None: w = w[..., self.columns.to(w.device)]
     now['weights'][layer], now['mass'][layer] = w, w.sum(-1)
     return self.stop and layer == self.layers[-1]
@@ -150,13 +156,16 @@ def switched(
 def check_layers(
     layers,    # indices, or None for all
     n_layers,  # depth of the decoder
+    there=None,  # layers that compute attention on the pictures; all by default
 ) -> list:     # sorted indices
     "Layer indices that exist"
-    layers = range(n_layers) if layers is None else layers
+    there = range(n_layers) if there is None else there
+    layers = there if layers is None else layers
     bad = [l for l in layers if l not in range(n_layers)]
     if not len(layers): raise CaptureError('No layers given: name at least one, or None for all.')
     if bad: raise CaptureError(f'Layers {bad} do not exist: the decoder has {n_layers}, indices 0 to {n_layers-1}.')
-    return sorted(set(map(int, layers)))
+    if not set(layers) & set(there): raise CaptureError(f'Layers {list(layers)} of this model compute no attention to the pictures; {list(there)} do.')
+    return sorted(set(map(int, layers)) & set(there))
 
 # %% ../nbs/04_capture.ipynb #adeee691
 @contextmanager
@@ -188,7 +197,7 @@ class Rows:
     layers: list                 # [L] layer indices
     mass: torch.Tensor           # [T, L, H] share of the row that falls on the pictures
     tokens: list                 # [T] generated ids ('last': all of them); empty without generation
-    spans: list                  # one `Span` for each picture; Nv runs over them in order
+    spans: list                  # `Span`s of all pictures; Nv runs over them in order
     question: torch.Tensor = None       # [Q, L, H, Nv] rows of the question's tokens at prefill, or None
     question_mass: torch.Tensor = None  # [Q, L, H], or None
     question_tokens: list = ()          # [Q] the question's tokens as text
@@ -196,15 +205,16 @@ class Rows:
     meta: dict = None                   # model, question, kernel, versions, sizes
 
     def span(self,
-        i,              # which picture
+        i,              # which span: 0 is all of the first picture, also where further spans show tiles of it
     ) -> slice:         # its columns
-        "Columns of one picture"
+        "Columns of one span"
         start = sum(map(len, self.spans[:i]))
         return slice(start, start+len(self.spans[i]))
 
     def __repr__(self):
         T, L, H, N = self.attn.shape
-        return (f'Rows({T} step{"s"*(T > 1)} x {L} layers x {H} heads x {N} image tokens of {len(self.spans)} picture{"s"*(len(self.spans) > 1)}, '
+        n = len({s.image for s in self.spans})
+        return (f'Rows({T} step{"s"*(T > 1)} x {L} layers x {H} heads x {N} image tokens of {n} picture{"s"*(n > 1)}, '
                 f'mass on them {self.mass.mean():.2f}, answer {str(self.answer) if self.answer else None!r})')
     def _repr_png_(self): return draw_layers(self)
 
@@ -226,7 +236,8 @@ def draw_layers(
 ) -> bytes:      # PNG
     "Maps of several layers side by side, in units of the uniform weight 1/N of each"
     pick = torch.linspace(0, len(rows.layers)-1, min(most, len(rows.layers))).round().long().tolist()
-    maps = rows.attn[step, pick].mean(1)[:, rows.span(image)].unflatten(-1, rows.spans[image].grid)
+    i = next(i for i, s in enumerate(rows.spans) if s.image == image)
+    maps = rows.attn[step, pick].mean(1)[:, rows.span(i)].unflatten(-1, rows.spans[i].grid)
     fig = Figure(figsize=(1.3*len(pick)+.9, 1.7), dpi=80, layout='constrained')
     axes = fig.subplots(1, len(pick), squeeze=False)[0]
     for ax, l, m in zip(axes, pick, maps):
@@ -271,6 +282,16 @@ def gather_rows(
     return rows
 
 # %% ../nbs/04_capture.ipynb #73de0de6
+def compose(
+    rec: Recorder,  # closed recorder whose columns are the tokens between
+    onward,         # [C, Nv] attention of these to the image tokens
+):
+    "Carry recorded rows on to the picture, in place"
+    for p in rec.passes:
+        p['weights'] = {l: w @ onward.to(w.device) for l, w in p['weights'].items()}
+        p['mass'] = {l: w.sum(-1) for l, w in p['weights'].items()}
+
+# %% ../nbs/04_capture.ipynb #9759872b
 STEPS = ('first', 'last', 'all')
 
 @patch
@@ -283,12 +304,15 @@ def watch(self: VLM,
 ) -> Rows:               # the rows
     "Read the attention that this prompt evokes"
     if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
+    layers = check_layers(layers, self.n_layers, self.layers)
     rows = [*prompt.question, -1] if question_rows else [-1]
-    columns = torch.cat([s.tokens for s in prompt.spans])
-    answer = None
-    with in_turn(self.model), recording(self.model, layers, rows, columns=columns, stop=steps == 'first', last=steps == 'last') as rec:
-        if steps == 'first': self.model(**self.ready(prompt), use_cache=False)
+    columns, answer, bridge = torch.cat([s.tokens for s in prompt.spans]), None, self.family.bridge
+    between = (prompt.inputs['input_ids'][0] == self.model.config.image_token_id).nonzero()[:, 0] if bridge else columns
+    kw = dict(columns=between, stop=steps == 'first', last=steps == 'last', length=len(prompt), cross=bool(self.family.cross and not bridge))
+    with in_turn(self.model), bridge(self.model) if bridge else nullcontext() as seen, recording(self.model, layers, rows, **kw) as rec:
+        if steps == 'first' and not self.shared: self.model(**self.ready(prompt), use_cache=False)
         else: answer = self.reply(prompt, max_new_tokens)
+    if bridge: compose(rec, seen[0][:, columns])
     return gather_rows(self, prompt, rec, answer, dict(steps=steps))
 
 # %% ../nbs/04_capture.ipynb #4a331682

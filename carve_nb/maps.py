@@ -164,6 +164,23 @@ def hit(self:Saliency,
     return x0 <= x < x1 and y0 <= y < y1
 
 @patch
+def touch(self:Saliency,
+    box # (x0, y0, x1, y1) true region, pixels
+    ) -> bool: # the pointing game, as finely as the grid can tell
+    "Whether the strongest patch overlaps `box`"
+    (x, y), (x0, y0, x1, y1), (gh, gw) = self.peak(), self.box, self.values.shape
+    w, h = (x1-x0)/gw/2, (y1-y0)/gh/2
+    return box[0] < x+w and x-w < box[2] and box[1] < y+h and y-h < box[3]
+
+@patch
+def chance(self:Saliency,
+    box # (x0, y0, x1, y1) true region, pixels
+    ) -> tuple: # (of `hit`, of `touch`), between 0 and 1
+    "What a peak anywhere on the grid would reach on average"
+    flat = [Saliency(v, self.size, self.box) for v in np.eye(self.values.size).reshape(-1, *self.values.shape)]
+    return tuple(float(np.mean([getattr(s, how)(box) for s in flat])) for how in ('hit', 'touch'))
+
+@patch
 def share(self:Saliency,
     box # (x0, y0, x1, y1) true region, pixels
     ) -> float: # between 0 and 1

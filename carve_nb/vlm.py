@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SHORT', 'GENERAL', 'GENERALS', 'TINY', 'PromptError', 'shipped_folder', 'check_folder', 'load_config',
            'load_processor', 'VLM', 'pick_device', 'make_chat', 'role_words', 'special_words', 'spoken_roles',
-           'check_text', 'unknown_words', 'question_positions', 'Prompt', 'draw_grid', 'Answer', 'greedy', 'in_turn',
-           'FAMILIES', 'Family', 'ModelError', 'Span', 'SpanError', 'add_family', 'find_family', 'tiny_folder']
+           'check_text', 'unknown_words', 'question_positions', 'Prompt', 'draw_grid', 'lay_out', 'Answer', 'greedy',
+           'in_turn', 'FAMILIES', 'Family', 'ModelError', 'Span', 'SpanError', 'add_family', 'find_family',
+           'tiny_folder']
 
 # %% ../nbs/03_vlm.ipynb #ea5b69db
 import contextlib, math, os, re, threading, time, warnings, weakref
@@ -17,8 +18,7 @@ import torch
 from fastcore.basics import patch
 from PIL import ImageDraw
 from safetensors import SafetensorError
-from transformers import (AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer,
-                          BatchFeature, GenerationConfig)
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BatchFeature, GenerationConfig
 from .families import FAMILIES, Family, ModelError, Span, SpanError, add_family, find_family, tiny_folder
 from .image import open_image, png_bytes, strip
 
@@ -78,13 +78,15 @@ def load_processor(
     family: Family,  # its family
     **kw,            # revision, trust_remote_code
 ):                   # the stock processor, or the one that the family assembles
-    "The stock processor; where it cannot be built for lack of torchvision, the family's own"
+    "The stock processor; where it cannot be built for lack of torchvision, the same without video"
     try: return AutoProcessor.from_pretrained(name, **kw)
-    except ImportError as e:
-        if not family.assemble or 'torchvision' not in str(e).lower(): raise
-    warnings.warn('torchvision is not installed, so the stock processor of this family (which includes video) cannot be built; '
+    except (ImportError, ValueError) as e:
+        if not family.assemble: raise
+        missing = next((o for o in ('torchvision', 'num2words') if o in str(e).lower()), None)
+        if not missing: raise
+    warnings.warn(f'{missing} is not installed, so the stock processor of this family (which includes video) cannot be built; '
                   'its tokenizer and image processor are used without it.', stacklevel=2)
-    return family.assemble(AutoTokenizer.from_pretrained(name, **kw), AutoImageProcessor.from_pretrained(name, **kw))
+    return family.assemble(name, **kw)
 
 # %% ../nbs/03_vlm.ipynb #f94165b0
 class VLM:
@@ -97,6 +99,8 @@ class VLM:
         self.model,self.processor = model,processor
         self.family = find_family(model.config.model_type)
         self.name,self.revision = name or model.config.name_or_path or self.family.name, getattr(model.config, '_commit_hash', None)
+        self.shared = None   # set by `sharing` of the notebook `prefix`
+        if not processor.chat_template and self.family.chat: processor.chat_template = self.family.chat
 
     device = property(lambda self: self.model.device)
     dtype = property(lambda self: self.model.dtype)
@@ -104,6 +108,7 @@ class VLM:
     text_config = property(lambda self: self.model.config.get_text_config())
     n_layers = property(lambda self: self.text_config.num_hidden_layers)
     n_heads = property(lambda self: self.text_config.num_attention_heads)
+    layers = property(lambda self: self.family.layers(self.text_config))
     limit = property(lambda self: self.text_config.max_position_embeddings)
     def __repr__(self):
         size = sum(p.numel() for p in self.model.parameters())
@@ -172,7 +177,7 @@ def special_words(
     tok = processor.tokenizer
     special = (set(tok.all_special_ids) | {i for i, t in tok.added_tokens_decoder.items() if t.special}) - {tok.unk_token_id}
     found = [tok.convert_ids_to_tokens(i) for i in tok(text, add_special_tokens=False).input_ids if i in special]
-    return found or [processor.image_token]*(processor.image_token in text)
+    return found or [str(processor.image_token)]*(str(processor.image_token) in text)
 
 # %% ../nbs/03_vlm.ipynb #5d309a36
 def spoken_roles(
@@ -229,7 +234,7 @@ def question_positions(
 class Prompt:
     "Everything the model is given for one question, and where the pictures and the question are in it"
     inputs: BatchFeature   # model inputs, batch of one
-    spans: list            # one `Span` for each picture
+    spans: list            # `Span`s of all pictures, in their order; of each picture the whole view first
     question: list         # positions of the question's tokens
     text: str              # the chat, one image token for each picture
     images: list           # the pictures, RGB
@@ -239,7 +244,10 @@ class Prompt:
     def __repr__(self):
         head = f'Prompt({len(self)} tokens, question {self.asked!r} at {self.question[0]}..{self.question[-1]})'
         return '\n'.join([head, *map(repr, self.spans), repr(self.text)])
-    def _repr_png_(self): return png_bytes(strip([draw_grid(im, s) for im, s in zip(self.images, self.spans)], height=140))
+    def _repr_png_(self): return png_bytes(strip([draw_grid(im, s) for im, s in self.pairs()], height=140))
+    def pairs(self):
+        "Each picture with the span that shows all of it"
+        return [(im, next(s for s in self.spans if s.image == i)) for i, im in enumerate(self.images)]
 
 # %% ../nbs/03_vlm.ipynb #d01eb802
 def draw_grid(
@@ -256,6 +264,17 @@ def draw_grid(
     return out
 
 # %% ../nbs/03_vlm.ipynb #e53025a6
+def lay_out(
+    processor,  # the model's processor
+    images,     # RGB pictures
+    text,       # user text
+) -> str:       # the chat, one image token for each picture
+    "The chat as the processor encodes it: some add a start token or a new line of their own"
+    chat = processor.apply_chat_template(make_chat(text, len(images)), add_generation_prompt=True)
+    laid = processor.prepare_inputs_layout(images=images, text=chat)[1]
+    return laid if isinstance(laid, str) else laid[0]
+
+# %% ../nbs/03_vlm.ipynb #df69c7c8
 @patch
 def fill(self: VLM,
     images: list,   # RGB pictures
@@ -267,14 +286,15 @@ def fill(self: VLM,
     bos = getattr(self.tokenizer, 'bos_token', None)
     kw = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
     inputs = self.processor(images=images, text=chat, return_tensors='pt', **kw)
+    inputs.pop('labels', None)
     ids = inputs['input_ids'][0]
     if len(ids) >= self.limit:
         raise PromptError(f'The prompt has {len(ids)} tokens, the model reads {self.limit} with the answer. Shorten the question or use fewer or smaller pictures.')
     spans = self.family.spans(self.model.config, self.processor, inputs, [im.size for im in images])
     names = {i: self.tokenizer.decode([i]) for i in set(ids.tolist())}
-    ends = [self.processor.apply_chat_template(make_chat(t, len(images)), add_generation_prompt=True)[::-1] for t in 'xy']
-    start = chat.rindex(text, 0, len(chat) - len(os.path.commonprefix(ends)))   # not in what the template adds behind it
-    where = question_positions(self.tokenizer, chat, question, ids, start, **kw)
+    laid, *ends = (lay_out(self.processor, images, t) for t in (text, 'x', 'y'))
+    same = os.path.commonprefix([o[::-1] for o in ends])   # what the template adds behind the text
+    where = question_positions(self.tokenizer, laid, question, ids, laid.rindex(text, 0, len(laid)-len(same)), **kw)
     return Prompt(inputs, spans, where, chat, images, [names[i] for i in ids.tolist()], question)
 
 # %% ../nbs/03_vlm.ipynb #966a7c9f
@@ -287,6 +307,7 @@ def prompt(self: VLM,
     "Pictures and a question as this model's own chat template puts them"
     images = [open_image(im) for im in (images if isinstance(images, (list, tuple)) else [images])]
     if not images: raise PromptError('No picture: give at least one.')
+    if len(images) > 1 and (why := self.family.why_not.get('several pictures')): raise PromptError(f'One picture at a time: {why}.')
     question = check_text(self.processor, question)
     text = f'{question} {check_text(self.processor, suffix)}' if suffix else question
     if words := unknown_words(self.tokenizer, text):
@@ -354,7 +375,7 @@ def reply(self: VLM,
     if max_new_tokens < 1: raise PromptError(f'max_new_tokens must be at least 1, not {max_new_tokens}.')
     start, n = time.perf_counter(), len(prompt)
     with in_turn(self.model):
-        out = self.model.generate(**self.ready(prompt), generation_config=greedy(self.model, min(max_new_tokens, self.limit-n)))
+        out = self.model.generate(**(self.shared or VLM.ready)(self, prompt), generation_config=greedy(self.model, min(max_new_tokens, self.limit-n)))
     ids = out.sequences[0, n:]
     logprob = sum(l[0].float().log_softmax(-1)[i].item() for l, i in zip(out.logits, ids))
     text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
