@@ -45,8 +45,8 @@ class Carve:
     rows: str = 'last' # whose rows: 'last' position (§1.4) or the mean over the 'question' tokens (ours)
     words: object = 'all' # with rows='question': 'all', 'content' words, or the words to use (ours)
     heads: object = 'mean' # §1.4: arithmetic mean; or 'max', or indices (ours)
-    lam: float = 1e-8 # λ; §1.2: only a symbol in the paper, 1e-8 in the code
-    relative: bool = False # λ in units of the mean of each row of A_G (ours; §1.10, pitfall 1)
+    lam: float = 1. # λ; §1.2: only a symbol in the paper, 1e-8 in the code
+    relative: bool = True # λ in units of the mean of each row of A_G (ours; §1.10, pitfall 1)
     op: str = 'ratio' # §1.2; 'log' and 'difference' for comparison (ours)
     normalise: bool = False # give every layer and step the same total (ours; §1.10, pitfall 8)
     p: float = .04 # §1.5.1: kept share of the pixels; best .4 in the paper's ablation, .2 in the code
@@ -55,7 +55,7 @@ class Carve:
     rank: str = 'sum' # §1.5.3: by the sum of S; 'area' is the code's v2
     connectivity: int = 4 # §1.5.2
     fill: str = 'none' # §1.5.4: outside the kept regions
-    min_side: int = 128 # least side of the crop, pixels (ours; the presets: 28, one merged patch)
+    min_side: int = 96 # least side of the crop, pixels (ours; the presets: 28, one merged patch)
     square: bool = True # make the crop square (ours: for processors that cut oblong views)
     pad: float = 0. # room around the crop, in parts of its sides (ours)
     limit: int = 4096 # greatest side of the view, pixels (ours; §1.5.6 has none)
@@ -198,7 +198,7 @@ def __call__(self:Carve, vlm, # a `VLM`
     ) -> Result: # the answer and how it came about
     "Look twice, divide, keep, magnify, ask again"
     image = open_image(image)
-    return self.from_rows(vlm, image, question, *self.look(vlm, image, question, memo))
+    with vlm.sharing(): return self.from_rows(vlm, image, question, *self.look(vlm, image, question, memo))
 
 @patch
 def look_map(self:Carve, vlm, # a `VLM`
@@ -208,7 +208,7 @@ def look_map(self:Carve, vlm, # a `VLM`
     ) -> Saliency: # S before masking; `.to_pixels()` for [H, W]
     "The fused map alone, to be compared with another implementation"
     image = open_image(image)
-    return self.draft(image, question, *self.look(vlm, image, question, memo), vlm.n_layers).saliency
+    with vlm.sharing(): return self.draft(image, question, *self.look(vlm, image, question, memo), vlm.n_layers).saliency
 
 # %% ../nbs/11_carve.ipynb #3e33ee30
 @dataclass

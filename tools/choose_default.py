@@ -1,6 +1,6 @@
 """How `Carve()` got its defaults: sweeps on the calibration split, saved for the notebook.
 
-Usage: python tools/choose_default.py [--n 60] [--model carve-tiny] [--out nbs/results/default.json]
+Usage: python tools/choose_default.py [--n 120] [--model carve-tiny] [--out nbs/results/default.json]
 
 Three steps, each on calibration scenes only: which rows and layers give the map whose peak lies in the true box most often;
 which mask, view and way of asking then answers most digits; and which of the settings that are about as good does least harm
@@ -33,7 +33,7 @@ def map_settings(depth):
     "Whose rows, which layers, which λ."
     bands = [None] + [[l] for l in range(depth)] + [[l, l + 1] for l in range(depth - 1)]
     rows = [dict(rows='last', steps=t) for t in ('first', 'last')] + [dict(rows='question', words=w) for w in ('all', 'content')]
-    lams = [dict(lam=1e-8)] + [dict(lam=l, relative=True) for l in (.1, .3)]
+    lams = [dict(lam=1e-8)] + [dict(lam=l, relative=True) for l in (.1, .3, 1., 3.)]
     return [dict(layers=b, **r, **l) for b, r, l in product(bands, rows, lams)]
 
 def view_settings():
@@ -41,11 +41,8 @@ def view_settings():
     shown = [dict(p=p, K=K, min_side=m, join=j, fill='none') for p, K, m, j in product((.04, .1), (1, 2), (96, 128), ('refined', 'both'))]
     return [dict(v, keep='most', square=True) for v in shown + [dict(p=.1, K=1, min_side=128, join=j, fill='black') for j in ('refined', 'both')]]
 
-def main():
-    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument('--n', type=int, default=60); a.add_argument('--model', default='carve-tiny'); a.add_argument('--out', default='nbs/results/default.json')
-    a = a.parse_args(); warnings.simplefilter('ignore')
-    vlm = VLM.from_pretrained(a.model)
+def choose(a, vlm):
+    "The sweeps, from maps to views to harm; writes the file."
     found = [(s, looks(vlm, s)) for s in samples('digit', a.n, 'calibration')]
     maps = [dict(m, hit=hit(Carve(**m), vlm, found), task=hit(TaskMap(**m), vlm, found)) for m in map_settings(vlm.n_layers)]
     maps.sort(key=lambda m: -m['hit'])
@@ -71,5 +68,12 @@ def main():
     out = dict(n=a.n, split='calibration', model=a.model, best=best, first=first,
                maps=maps, views=views, harm=good, alone=base)
     Path(a.out).parent.mkdir(parents=True, exist_ok=True); Path(a.out).write_text(json.dumps(out, indent=1) + '\n')
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument('--n', type=int, default=120); a.add_argument('--model', default='carve-tiny'); a.add_argument('--out', default='nbs/results/default.json')
+    a = a.parse_args(); warnings.simplefilter('ignore')
+    vlm = VLM.from_pretrained(a.model)
+    with vlm.sharing(size=2*a.n): choose(a, vlm)
 
 if __name__ == '__main__': main()
