@@ -274,7 +274,7 @@ def gather_rows(
     at_prompt = lambda key: rec.stack(key, 0)[:, 0][:, :, asked].movedim(2, 0) if asked else None
     rows = Rows(last('weights'), rec.layers, last('mass'), answer.tokens if answer else [], prompt.spans,
                 at_prompt('weights'), at_prompt('mass'), [prompt.tokens[i] for i in prompt.question] if asked else [], answer,
-                dict(model=str(vlm.name), revision=vlm.revision, family=vlm.family.name, n_layers=vlm.n_layers, dtype=str(vlm.dtype),
+                dict(model=str(vlm.name), revision=vlm.revision, family=vlm.family.name, n_layers=vlm.n_layers, attending=list(vlm.layers), dtype=str(vlm.dtype),
                      device=str(vlm.device), kernel=rec.config._attn_implementation, torch=torch.__version__,
                      transformers=transformers.__version__, question=prompt.asked, prompt=prompt.text, n_prompt=len(prompt),
                      sizes=[im.size for im in prompt.images]) | (meta or {}))

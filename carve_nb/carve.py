@@ -114,7 +114,9 @@ def pick(self:Carve, rows, # `Rows`
     n_layers # depth of the model
     ): # [T, L, Nv] (T = 1 for the question's rows)
     "The rows that the fields ask for, heads merged, first picture"
-    wanted = pick_layers(self.layers, n_layers)
+    asked, attending = pick_layers(self.layers, n_layers), rows.meta.get('attending', range(n_layers))
+    wanted = [l for l in asked if l in attending]
+    if not wanted: raise LayerError(f"no attention in layers {asked}: this model attends in layers {list(attending)}")
     if set(wanted) - set(rows.layers): raise LayerError(f"rows hold layers {rows.layers}, not {wanted}: look again")
     have = rows.meta.get('steps', 'all')
     if self.rows == 'last' and have != 'all' and (have, self.steps) != ('first', 'first'):

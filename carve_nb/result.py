@@ -146,6 +146,7 @@ def finish(draft, # `Result` without an answer
     known = dict(before=before, seconds=seconds, calls=draft.calls + (draft.before is None))
     if view.box == (0, 0, *image.size) and not view.masked:
         return replace(draft, **known, answer=before, notes=draft.notes + ['nothing new to see: the answer stays'])
-    shown = [image, view.image] if like.join == 'both' else view.image
-    with seconds('ask'): answer = vlm.ask(shown, draft.question, **kw)
-    return replace(draft, **{**known, 'calls': known['calls'] + 1}, answer=answer)
+    both, alone = like.join == 'both', 'several pictures' in vlm.family.why_not
+    notes = draft.notes + ['this family takes one picture at a time: asked with the view alone']*(both and alone)
+    with seconds('ask'): answer = vlm.ask([image, view.image] if both and not alone else view.image, draft.question, **kw)
+    return replace(draft, **{**known, 'calls': known['calls'] + 1}, answer=answer, notes=notes)

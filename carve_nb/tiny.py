@@ -100,7 +100,7 @@ def next_tiny(
     tok = byte_tokenizer(['</s>', '<pad>', '<image>'], LLAVA_CHAT)
     kw = dict(size=dict(shortest_edge=32), crop_size=dict(height=32, width=32), image_grid_pinpoints=PINPOINTS) | kw
     tower = CLIPVisionConfig(image_size=32, projection_dim=32, **TOWER)
-    config = LlavaNextConfig(vision_config=tower, text_config=LlamaConfig(**small(tok, layers)), image_seq_length=16,
+    config = LlavaNextConfig(vision_config=tower, text_config=LlamaConfig(**small(tok, layers, initializer_range=.2)), image_seq_length=16,
                              image_token_index=tok.convert_tokens_to_ids('<image>'), image_grid_pinpoints=kw['image_grid_pinpoints'])
     parts = [LlavaNextProcessor(LlavaNextImageProcessorPil(**kw), tok, patch_size=8, vision_feature_select_strategy='default',
                                 num_additional_image_tokens=1, chat_template=LLAVA_CHAT)]
@@ -121,7 +121,7 @@ def onevision_tiny(
     kw = dict(size=dict(height=32, width=32), image_grid_pinpoints=[[32*a, 32*b] for a in (1, 2, 3, 4) for b in (1, 2, 3, 4)]) | kw
     image, video = tok.convert_tokens_to_ids(['<image>', '<video>'])
     config = LlavaOnevisionConfig(
-        text_config=dict(small(tok, layers), model_type='qwen2'), vision_config=dict(TOWER, image_size=32, model_type='siglip_vision_model'),
+        text_config=dict(small(tok, layers, initializer_range=.2), model_type='qwen2'), vision_config=dict(TOWER, image_size=32, model_type='siglip_vision_model'),
         image_token_index=image, video_token_index=video, image_grid_pinpoints=kw['image_grid_pinpoints'], vision_aspect_ratio='anyres_max_4')
     own = dict(processor_class='LlavaOnevisionProcessor', num_image_tokens=16, vision_feature_select_strategy='full', vision_aspect_ratio='anyres_max_4')
     return config, [tok, LlavaOnevisionImageProcessorPil(**kw)], {'processor_config.json': own}
@@ -280,7 +280,7 @@ def pali_tiny(
     sees = SiglipImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)
     sees.image_seq_length = 64
     processor = PaliGemmaProcessor(sees, tok)
-    text = dict(small(tok, layers, head_dim=8, bos_token_id=tok.bos_token_id), model_type='gemma')
+    text = dict(small(tok, layers, head_dim=8, bos_token_id=tok.bos_token_id, initializer_range=.2), model_type='gemma')
     config = PaliGemmaConfig(text_config=text, vision_config=dict(TOWER, image_size=64, projection_dim=32, model_type='siglip_vision_model'),
                              projection_dim=32, hidden_size=32, image_token_index=tok.convert_tokens_to_ids('<image>'),
                              bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)

@@ -1,5 +1,5 @@
 "The command `carve`, as a shell sees it."
-import json, os, subprocess, sys
+import json, os, shutil, subprocess, sys, time
 import numpy as np
 import pytest
 from PIL import Image
@@ -97,9 +97,76 @@ def test_demo_alone_and_shared_out(models, tmp_path):
         assert out.returncode == 0, out.stderr
         assert out.stdout.splitlines()[-1].startswith('On 2 held-out digit questions')
         kinds = json.loads((tmp_path/f'{workers}.json').read_text())['kinds']
-        assert set(kinds['digit']['default']) == {'acc', 'lo', 'hi', 'n', 'p', 'hit', 'iou', 's'}
+        assert set(kinds['digit']['default']) == {'acc', 'lo', 'hi', 'n', 'p', 'hit', 'touch', 'iou', 's'}
         assert len(kinds['digit']) == 9 and kinds['digit']['oracle']['n'] == 2 and 'oracle' not in kinds['describe']
         records = [json.loads(l) for l in (d/'records.jsonl').read_text().splitlines()]
         found.append([{k: v for k, v in r.items() if k != 'seconds'} for r in records])
         assert len(list(d.glob('failure_*.png'))) + len(list(d.glob('success_*.png'))) >= 1
     assert found[0] == found[1]
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    "Ten photographs with questions, several answers and boxes"
+    from skimage import data
+    path = tmp_path_factory.mktemp('photos')
+    names = 'astronaut brick camera chelsea coffee coins horse moon page rocket'.split()
+    rows = []
+    for i, name in enumerate(names):
+        a = np.asarray(getattr(data, name)())
+        Image.fromarray(a if a.dtype == np.uint8 else (255*a).astype(np.uint8)).convert('RGB').resize((240, 160)).save(path/f'{name}.jpg')
+        rows.append(dict(question_id=i, image_id=name, question=f'What is in picture {i}?', answers=[name]*8 + ['it', 'that'],
+                         **(dict(box=[20, 30, 120, 130]) if i % 2 else {})))
+    (path/'val.json').write_text(json.dumps(dict(dataset_type='val', data=rows)))
+    return path
+
+
+def test_study_says_what_is_wrong(models, photos, tmp_path, capsys):
+    "Bad input: status 2 and one line; nothing is written"
+    out, empty = tmp_path/'o', tmp_path/'empty'
+    empty.mkdir()
+    (empty/'rows.csv').write_text('image,question,answer\n')
+    tiny = ['--model', models['llava'], '--out', out, '--quiet', '--workers', 1]
+    for words, said in ((['entropie'], 'convergence'), (['search', '--data', photos], 'our own scenes'), (['entropy', '--data', empty], 'empty'),
+                        (['entropy', '--n', 0], 'from 1 on'), (['entropy', '--data', tmp_path/'none'], 'neither')):
+        status = main(['study', *map(str, [*words, *tiny])])
+        printed = capsys.readouterr()
+        assert (status, printed.out, printed.err.count('\n')) == (2, '', 1) and said in printed.err, (words, printed.err)
+        assert not (out/'records.jsonl').exists()
+
+
+def lines(path): return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize('name, family, workers', [('entropy', 'qwen2_5_vl', 1), ('convergence', 'llava', 2)])
+def test_study_is_killed_and_resumed(models, photos, tmp_path, capsys, name, family, workers):
+    "A checkpoint folder and a data folder: killed in the middle, taken up again, the records of a run in one piece"
+    def study(model, out, workers):
+        words = ['study', name, '--model', models[model], '--data', photos, '--quiet', '--out', tmp_path/out, '--workers', workers]
+        return [str(o) for o in words]
+    status, whole = main(study(family, 'whole', 1)), capsys.readouterr()
+    assert status == 0 and f'{name}.png' in whole.out.splitlines()[-1], whole.err
+    complete, records = lines(tmp_path/'whole'/'records.jsonl'), tmp_path/'killed'/'records.jsonl'
+    command = [sys.executable, '-m', 'carve_nb.cli', *study(family, 'killed', workers)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, HF_HUB_OFFLINE='1')) as p:
+        while len(lines(records)) < 2 and p.poll() is None: time.sleep(.02)
+        p.kill()
+    kept = [l for l in lines(records) if l.endswith('}')]
+    assert len(complete) == 10 and len(kept) >= 2
+    with open(records, 'a') as f: f.write('{"id": "torn", "x": [0.')  # what a kill in the middle of a line leaves
+    status, again = main(study(family, 'killed', workers)), capsys.readouterr()
+    assert (status, again.out.splitlines()[:-1]) == (0, whole.out.splitlines()[:-1]), again.err
+    assert sorted(kept) == sorted(l for l in lines(records) if l in kept)  # what was measured is not measured again
+    assert [json.loads(l)['id'] for l in lines(records)] == [json.loads(l)['id'] for l in complete]
+    assert main(study('llava' if family != 'llava' else 'qwen2_5_vl', 'killed', 1)) == 2
+    assert 'records of another run' in capsys.readouterr().err and len(lines(records)) == 10
+
+
+def test_broken_picture_keeps_the_others(models, photos, tmp_path, capsys):
+    "One picture cannot be opened: status 1, named, and nine records"
+    shutil.copytree(photos, tmp_path/'d')
+    (tmp_path/'d'/'coins.jpg').write_bytes(b'no picture')
+    words = ['study', 'entropy', '--model', models['llava'], '--data', tmp_path/'d', '--out', tmp_path/'o', '--workers', 1, '--quiet']
+    status, printed = main([str(o) for o in words]), capsys.readouterr()
+    assert status == 1 and 'coins.jpg' in printed.err and len(lines(tmp_path/'o'/'records.jsonl')) == 9
+    assert (tmp_path/'o'/'entropy.png').exists() and printed.out

@@ -1,0 +1,374 @@
+"Conformance of all model families, on tiny random models: where tokens are, what they see, and that what is read is attention."
+import contextlib, json, re, warnings
+import numpy as np
+import pytest, torch, transformers
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+from carve_nb.capture import VLM, CaptureError, recording
+from carve_nb.carve import methods
+from carve_nb.families import FAMILIES, MEASURED, family_table, find_family, tiny_folder
+from carve_nb.vlm import SHORT, PromptError, role_words
+
+pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
+NAMES = [n for n, f in FAMILIES.items() if f.tiny]
+ABLE = {'sharing', 'several pictures', 'perturbation'}   # what a record may say that a family cannot do
+QUESTION = 'What animal is this?'
+measured = {}
+
+
+@pytest.fixture(scope='session', autouse=True)
+def quiet(request):
+    "One thread, no progress bars; at the end the results are written where they are asked for"
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    yield
+    path = request.config.getoption('--families-json', None)
+    if not path or set(measured) != set(NAMES): return
+    with open(path, 'w') as f:
+        json.dump(dict(transformers=transformers.__version__, torch=torch.__version__, families=measured), f, indent=1, sort_keys=True)
+
+
+@pytest.fixture(scope='session')
+def folders(tmp_path_factory):
+    "Tiny model folders, each made when it is first asked for"
+    root, made = tmp_path_factory.mktemp('families'), {}
+    return lambda name: made.setdefault(name, None) or made.update({name: tiny_folder(name, root/name)}) or made[name]
+
+
+@pytest.fixture(scope='session')
+def load(folders):
+    "Loaded models, each loaded once"
+    made = {}
+    def get(name):
+        if name not in made:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                made[name] = VLM.from_pretrained(folders(name))
+        return made[name]
+    return get
+
+
+@pytest.fixture(params=NAMES)
+def vlm(request, load): return load(request.param)
+
+
+def note(vlm, **kw): measured.setdefault(vlm.family.name, {}).update(kw)
+
+
+def picture(w, h, seed=0):
+    "A smooth random picture"
+    noise = np.random.default_rng(seed).integers(40, 216, (max(h//20, 2), max(w//20, 2), 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((w, h), Image.BICUBIC)
+
+
+WIDE, TALL = picture(260, 180), picture(96, 250, 1)
+
+
+def columns(prompt): return torch.cat([s.tokens for s in prompt.spans])
+
+
+def stock(folder, kernel, dtype='float32'):
+    return AutoModelForImageTextToText.from_pretrained(folder, attn_implementation=kernel, dtype=dtype).eval()
+
+
+def calm(folder, kernel):
+    "The model in bfloat16 with smaller products of queries and keys"
+    model = stock(folder, kernel, 'bfloat16')
+    with torch.no_grad():
+        for n, p in model.named_parameters():
+            if 'q_proj' in n or 'q_norm' in n: p *= .1
+    return model
+
+
+def eager_rows(vlm, model, prompt, layers):
+    "Rows of `output_attentions`, all query positions: [L, H, N, K]"
+    inputs = {k: v.to(dtype=model.dtype) if v.is_floating_point() else v for k, v in prompt.inputs.items()}
+    with torch.no_grad(): out = model(**inputs, output_attentions=True)
+    if vlm.family.bridge: return composed_rows(model, inputs, out)
+    found = out.attentions
+    if len(found) == vlm.n_layers: found = [found[l] for l in layers]
+    assert len(found) == len(layers)
+    return torch.stack([a[0].float() for a in found])
+
+
+def composed_rows(model, inputs, out):
+    "Eager rows to the query tokens, times eager cross-attention of the query tokens in the third layer: [L, H, N, keys]"
+    with torch.no_grad(): seen = model.get_image_features(inputs['pixel_values'], inputs['qformer_input_ids'], inputs['qformer_attention_mask'], output_attentions=True)
+    between = (inputs['input_ids'][0] == model.config.image_token_id).nonzero()[:, 0]
+    onward = seen.qformer_outputs.cross_attentions[1][0].float().mean(0)   # layers 0 and 2 read the picture
+    return torch.stack([a[0].float() for a in out.language_model_outputs.attentions])[..., between] @ onward
+
+
+# -- the record and the folder
+
+def test_record(vlm):
+    f = vlm.family
+    assert find_family(f.name) is f and f.rule and f.tiles
+    assert set(f.why_not) <= ABLE and all(len(reason.split()) > 4 for reason in f.why_not.values())
+    assert bool(f.pixels) == ('sharing' not in f.why_not), 'what cannot be shared has a reason, and nothing else has one'
+
+
+def test_loads_as_users_load(vlm, folders):
+    names = {p.name for p in folders(vlm.family.name).iterdir()}
+    assert {'config.json', 'model.safetensors', 'tokenizer.json', 'generation_config.json'} <= names
+    assert vlm.model.config.model_type == vlm.family.name and vlm.model.config._attn_implementation == 'sdpa'
+    answer = vlm.ask(WIDE, QUESTION, max_new_tokens=3)
+    assert 1 <= len(answer.tokens) <= 3 and np.isfinite(answer.logprob)
+
+
+# -- positions
+
+@pytest.mark.parametrize('image', [WIDE, TALL, picture(64, 64), picture(33, 31), picture(500, 90)], ids=lambda im: f'{im.width}x{im.height}')
+def test_spans(vlm, image):
+    "As many cells as image tokens, each token once; every pixel is covered, but for what a processor cuts off"
+    p = vlm.prompt(image, QUESTION)
+    cols = columns(p)
+    assert len(set(cols.tolist())) == len(cols) == sum(h*w for h, w in (s.grid for s in p.spans))
+    assert p.spans[0].view == 'base' and {s.image for s in p.spans} == {0}
+    if not vlm.family.cross:
+        ids = p.inputs['input_ids'][0]
+        here = ids == vlm.model.config.image_token_id
+        assert here[cols].all()
+        dropped = set(here.nonzero()[:, 0].tolist()) - set(cols.tolist())   # new-line tokens
+        assert len(dropped) == (sum(s.grid[0] for s in p.spans if s.view == 'tiles'))
+    assert question_text(vlm, p) == QUESTION
+
+
+def question_text(vlm, p): return vlm.tokenizer.decode(p.inputs['input_ids'][0, p.question]).strip()
+
+
+def features(vlm, prompt):
+    "What the tower makes of the pictures, one row for each image token in order of the sequence"
+    inputs = vlm.ready(prompt)
+    with torch.no_grad(): return vlm.family.look_at(vlm.model, inputs)
+
+
+def changes(vlm, image, box):
+    "How much each image token's feature changes if a block of pixels is inverted; the prompt"
+    other = image.copy()
+    other.paste(image.crop(box).point(lambda v: 255-v if abs(v-128) > 40 else (0 if v > 128 else 255)), box[:2])
+    a, b = (vlm.prompt(im, QUESTION) for im in (image, other))
+    change = (features(vlm, a)-features(vlm, b)).norm(dim=-1)
+    if vlm.family.cross: return change, a
+    where = (a.inputs['input_ids'][0] == vlm.model.config.image_token_id).nonzero()[:, 0]
+    by_position = torch.zeros(len(a)); by_position[where] = change.float()
+    return by_position, a
+
+
+def cell_box(span, i):
+    "Pixels of the original that a cell claims"
+    (x0, y0, x1, y1), (gh, gw) = span.box, span.grid
+    w, h, r, c = (x1-x0)/gw, (y1-y0)/gh, i//gw, i % gw
+    return x0+c*w, y0+r*h, x0+(c+1)*w, y0+(r+1)*h
+
+
+def meet(a, b): return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+@contextlib.contextmanager
+def turned_down(model):
+    "The tower with little attention between patches: what is tested is where a token's own pixels are"
+    kept = {p: p.data.clone() for n, p in model.named_parameters() if re.search(r'vis(ion|ual).*(out_proj|attn.proj|projection|o_proj)\.weight', n)}
+    assert kept
+    try:
+        for p in kept: p.data *= .1
+        yield
+    finally:
+        for p, w in kept.items(): p.data = w
+
+
+@pytest.mark.parametrize('image', [WIDE, TALL], ids=['wide', 'tall'])
+def test_pixels_by_perturbation(vlm, image):
+    "The feature that changes most in a view is that of a cell that claims the changed block; views that do not show it hardly change"
+    with turned_down(vlm.model): hits = perturb(vlm, image)
+    assert hits and all(hits), f'{sum(hits)} of {len(hits)}'
+    note(vlm, perturbation=measured.get(vlm.family.name, {}).get('perturbation', 0)+len(hits))
+
+
+def perturb(vlm, image):
+    "Was the change where it should be? One answer for each block and each view that shows all of it"
+    W, H, hits = *image.size, []
+    for fx, fy in [(.5, .5), (.2, .3), (.8, .3), (.35, .85), (.62, .12), (.93, .9)]:
+        w, h = W/10, H/10
+        box = tuple(round(v) for v in (fx*W-w/2, fy*H-h/2, fx*W+w/2, fy*H+h/2))
+        change, p = changes(vlm, image, box)
+        for s in p.spans:
+            c = change[s.tokens]
+            inside = [i for i in range(len(s)) if meet(cell_box(s, i), box)]
+            if inside:
+                whole = s.box[0] <= box[0] and s.box[1] <= box[1] and box[2] <= s.box[2] and box[3] <= s.box[3]
+                if whole: hits.append(int(c.argmax()) in inside)
+            else: assert c.max() <= .05*change.max()
+    return hits
+
+
+# -- rows
+
+def test_rows_float32(vlm, folders):
+    p = vlm.prompt(WIDE, QUESTION)
+    rows, cols = vlm.watch(p), columns(p)
+    want = eager_rows(vlm, stock(folders(vlm.family.name), 'eager'), p, rows.layers)
+    worst = max((rows.attn[0]-want[:, :, -1][..., cols]).abs().max(), (rows.question.movedim(0, 2)-want[:, :, p.question][..., cols]).abs().max()).item()
+    assert rows.layers == vlm.layers and worst <= 1e-5
+    assert rows.attn.std() > 1e-4, 'uniform attention proves nothing'
+    note(vlm, float32=worst, layers=len(rows.layers), tokens=len(cols), views=len(p.spans))
+
+
+def test_rows_bfloat16(vlm, folders):
+    "With products as large as trained models have them; the tiny ones' are larger, and rounding them shows"
+    half = VLM(calm(folders(vlm.family.name), 'sdpa'), vlm.processor)
+    p = half.prompt(WIDE, QUESTION)
+    rows = half.watch(p)
+    want = eager_rows(half, calm(folders(vlm.family.name), 'eager'), p, rows.layers)
+    worst = (rows.attn[0]-want[:, :, -1][..., columns(p)]).abs().max().item()
+    assert worst <= 1e-2
+    note(vlm, bfloat16=worst)
+
+
+def test_steps_while_generating(vlm):
+    "The rows of every generated token are those of a prefill that ends there"
+    rows = vlm.look(WIDE, QUESTION, steps='all', max_new_tokens=3)
+    assert len(rows.attn) == len(rows.tokens)
+    p = vlm.prompt(WIDE, QUESTION, SHORT)
+    longer = grown(vlm, p, rows.tokens[:-1])
+    with torch.no_grad(), both_ends(vlm) as seen, recording(vlm.model, vlm.layers, [-1], **keys(vlm, p)) as rec: vlm.model(**longer)
+    last = rec.stack('weights')[:, 0, :, 0]
+    assert ((last @ seen[0][:, columns(p)] if seen else last)-rows.attn[-1]).abs().max() <= 1e-5
+
+
+def both_ends(vlm): return vlm.family.bridge(vlm.model) if vlm.family.bridge else contextlib.nullcontext()
+
+
+def keys(vlm, prompt):
+    "Which keys the decoder's rows are wanted for"
+    if not vlm.family.bridge: return dict(columns=columns(prompt), cross=bool(vlm.family.cross))
+    return dict(columns=(prompt.inputs['input_ids'][0] == vlm.model.config.image_token_id).nonzero()[:, 0])
+
+
+def grown(vlm, prompt, tokens):
+    "Inputs of a prompt with some generated tokens behind it"
+    inputs, n = vlm.ready(prompt), len(prompt)
+    for k, v in inputs.items():
+        if v.ndim >= 2 and v.shape[:2] == (1, n):
+            more = torch.tensor([tokens]) if k == 'input_ids' else v[:, -1:].repeat(1, len(tokens), *[1]*(v.ndim-2))
+            if k == 'token_type_ids' and not vlm.family.pixels: more = torch.ones_like(more)   # attention both ways ends with the prompt
+            inputs[k] = torch.cat([v, more], 1)
+    return inputs
+
+
+# -- sharing, several pictures
+
+ASKED = [(WIDE, QUESTION), (WIDE, 'Describe this image in detail.'), ([WIDE, TALL], QUESTION)]
+
+
+def test_sharing(vlm):
+    asked = ASKED[:2 if 'several pictures' in vlm.family.why_not else 3]
+    alone = [vlm.look(*o, steps='last', max_new_tokens=2) for o in asked]
+    with vlm.sharing() as shared: quick = [vlm.look(*o, steps='last', max_new_tokens=2) for o in asked]
+    if vlm.family.pixels is None:
+        assert shared is None and vlm.family.why_not['sharing']
+    else: assert (shared.read, shared.hits) == (1, 2)
+    for a, b in zip(alone, quick):
+        assert a.tokens == b.tokens and abs(a.answer.logprob-b.answer.logprob) < 1e-3
+        assert (a.attn-b.attn).abs().max() <= 1e-5
+        assert (a.question is None and b.question is None) or (a.question-b.question).abs().max() <= 1e-5
+    note(vlm, sharing=vlm.family.pixels is not None)
+
+
+def test_several_pictures(vlm, folders):
+    if reason := vlm.family.why_not.get('several pictures'):
+        with pytest.raises(ValueError): vlm.ask([WIDE, TALL], QUESTION)
+        return note(vlm, **{'several pictures': False})
+    p = vlm.prompt([WIDE, TALL], QUESTION)
+    assert [s.image for s in p.spans] == sorted(s.image for s in p.spans) and {s.image for s in p.spans} == {0, 1}
+    single = [vlm.prompt(im, QUESTION) for im in (WIDE, TALL)]
+    for i, q in enumerate(single):   # boxes and grids are those of each picture alone
+        assert [(s.grid, s.box, s.view) for s in p.spans if s.image == i] == [(s.grid, s.box, s.view) for s in q.spans]
+    rows = vlm.watch(p)
+    want = eager_rows(vlm, stock(folders(vlm.family.name), 'eager'), p, rows.layers)[:, :, -1][..., columns(p)]
+    assert (rows.attn[0]-want).abs().max() <= 1e-5
+    note(vlm, **{'several pictures': True})
+
+
+# -- nothing is left behind, nothing gets in
+
+def settings(vlm):
+    "All that recording could leave behind"
+    configs = [m.config._attn_implementation for m in vlm.model.modules() if hasattr(m, 'config')]
+    hooks = [len(m._forward_hooks)+len(m._forward_pre_hooks) for m in vlm.model.modules()]
+    return configs, sum(hooks), vlm.shared, [m.training for m in vlm.model.modules()]
+
+
+def test_nothing_left(vlm):
+    before = settings(vlm)
+    with vlm.sharing(): vlm.look(WIDE, QUESTION, steps='last', max_new_tokens=1)
+    assert settings(vlm) == before
+    with pytest.raises(CaptureError): vlm.look(WIDE, QUESTION, layers=[99])
+    with pytest.raises(KeyError), recording(vlm.model, vlm.layers, cross=bool(vlm.family.cross)): raise KeyError
+    assert settings(vlm) == before
+
+
+def test_placeholders_refused(vlm):
+    "A question cannot bring image tokens or turns of its own"
+    tok = vlm.tokenizer
+    text = vlm.prompt(WIDE, QUESTION).text
+    markers = {t for t in [*tok.all_special_tokens, *(t.content for t in tok.added_tokens_decoder.values() if t.special)] if t in text}
+    image_id = getattr(vlm.model.config, 'image_token_id', None) or vlm.model.config.image_token_index
+    markers |= {tok.decode([image_id]), str(vlm.processor.image_token)} | role_words(vlm.processor)
+    assert markers
+    for m in sorted(markers):
+        with pytest.raises(PromptError, match='reads as a command'): vlm.prompt(WIDE, f'What is {m} this?')
+
+
+def test_table():
+    table = family_table(dict(families={n: m for n, m in measured.items() if {'float32', 'bfloat16'} <= set(m)}))
+    lines = table.splitlines()
+    assert len(lines) == len(FAMILIES)+2 and len({l.count('|') for l in lines}) == 1
+    for f in FAMILIES.values(): assert all(reason in table for reason in f.why_not.values())
+
+
+# -- settings of processors that a released checkpoint may have
+
+PAN = dict(do_pan_and_scan=True, pan_and_scan_min_crop_size=16, pan_and_scan_max_num_crops=4, pan_and_scan_min_ratio_to_activate=1.2)
+SETTINGS = [
+    ('llava', dict(size=dict(height=64, width=64), do_center_crop=False), {'base'}),
+    ('llava', dict(size=dict(shortest_edge=72)), {'base'}),
+    ('llava_next', dict(image_grid_pinpoints=[[64, 64], [128, 64]]), {'base', 'tiles'}),
+    ('llava_onevision', dict(image_grid_pinpoints=[[160, 160]]), {'base', 'tiles'}),   # so many tiles that they are shrunk
+    ('internvl', dict(crop_to_patches=False), {'base'}),
+    ('idefics3', dict(do_image_splitting=False), {'base'}),
+    ('idefics3', dict(size=dict(longest_edge=128)), {'base', *(f'tile {r},{c}' for r in range(3) for c in range(4))}),
+    ('gemma3', PAN, {'base', 'crop 0', 'crop 1'})]
+
+
+@pytest.mark.parametrize('name,kw,views', SETTINGS, ids=[f'{n}-{next(iter(kw))}' for n, kw, _ in SETTINGS])
+def test_other_settings(name, kw, views, tmp_path):
+    "Boxes hold for other settings of the processor too"
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        vlm = VLM.from_pretrained(tiny_folder(name, tmp_path, layers=3, **kw))
+    own = getattr(vlm.processor, 'images_kwargs', {})   # goes before what the image processor was saved with
+    vlm.processor.images_kwargs = {k: kw.get(k, v) for k, v in own.items()}
+    p = vlm.prompt(WIDE, QUESTION)
+    assert views == {s.view for s in p.spans}
+    with turned_down(vlm.model):
+        for image in (WIDE, TALL):
+            hits = perturb(vlm, image)
+            assert hits and all(hits), f'{sum(hits)} of {len(hits)}'
+
+
+@pytest.mark.parametrize('name', ['carve', 'official', 'random'])
+def test_methods(vlm, name):
+    "Every family answers through every sort of method; what it cannot do is told"
+    result = methods()[name]()(vlm, WIDE, QUESTION, box=(20, 20, 80, 90))
+    assert result.answer is not None and vlm.shared is None
+    if result.saliency is not None: assert result.saliency.to_pixels().shape == WIDE.size[::-1]
+    told = any('one picture at a time' in n for n in result.notes)
+    asked_again = not any('nothing new' in n for n in result.notes)
+    assert told == ('several pictures' in vlm.family.why_not and name != 'paper' and asked_again)
+
+
+def test_table_shipped():
+    "The shipped table is of these families and of this test"
+    seen = json.loads(MEASURED.read_text())['families']
+    assert set(seen) == set(NAMES) and all(v['float32'] <= 1e-5 and v['bfloat16'] <= 1e-2 for v in seen.values())
