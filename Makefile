@@ -45,7 +45,7 @@ $(V)/.ok: constraints.txt pyproject.toml settings.ini setup.py
 	@touch $@
 
 clean:  ## what runs and builds leave behind
-	rm -rf _proc _docs demo_out build dist .drift .pytest_cache *.egg-info
+	rm -rf _proc _docs demo_out study_out build dist .drift .pytest_cache *.egg-info
 	find . -name __pycache__ -not -path './$(V)/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## also the environment
