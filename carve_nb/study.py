@@ -55,12 +55,12 @@ class Plan:
 # %% ../nbs/22_study.ipynb #d058b9a8
 STUDIES = dict(
     entropy=Plan.of(entropy, 'entropy', 1575, 'Do complex pictures go with high entropy, and high entropy with wrong answers?'),
-    intervention=Plan.of(entropy, 'intervention', 1500, 'The same things on five backgrounds: what does the background alone do?', scenes_only=True),
-    search=Plan.of(entropy, 'search', 320, 'Is an odd one harder to find in one direction than in the other?', scenes_only=True),
+    intervention=Plan.of(entropy, 'intervention', 2250, 'The same things on five backgrounds: what does the background alone do?', scenes_only=True),
+    search=Plan.of(entropy, 'search', 480, 'Is an odd one harder to find in one direction than in the other?', scenes_only=True),
     convergence=Plan.of(convergence, 'convergence', 400, 'From scanning to focus: entropy and attention in the true region by layer.'),
-    masking=Plan.of(convergence, 'masking', 200, 'Which layers need the picture? The image tokens hidden from one layer at a time.'),
-    instructions=Plan.of(constancy, 'instructions', 100, 'How constant is the general map over instructions and over other questions?'),
-    ablation=Plan.of(ablation, 'ablation', 300, 'What each setting of CARVE is worth, by kind of question.'))
+    masking=Plan.of(convergence, 'masking', 600, 'Which layers need the picture? The image tokens hidden from one layer at a time.'),
+    instructions=Plan.of(constancy, 'instructions', 200, 'How constant is the general map over instructions and over other questions?'),
+    ablation=Plan.of(ablation, 'ablation', 150, 'What each setting of CARVE is worth on digit questions.'))
 
 def find_plan(name # of a study
     ) -> Plan: # of `STUDIES`
