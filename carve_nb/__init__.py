@@ -14,8 +14,9 @@ _names = {
     'families': 'Family FAMILIES Span add_family family_table tiny_folder',
     'vlm': 'Prompt Answer GENERAL SHORT',
     'prefix': '',
-    'capture': 'VLM Rows recording',  # VLM: the class of vlm, with the `look` that capture adds to it
+    'capture': 'Rows recording',
     'lessons': '',
+    'batch': 'VLM GeneralCache grad_rows',  # VLM: the class of vlm, with what capture and batch add to it
     'reference': '',
     'maps': 'Saliency pick_layers',
     'statistics': 'Interval Estimate bootstrap mcnemar',
@@ -30,6 +31,7 @@ _names = {
     'ablation': '',
     'evaluate': 'Study score run_demo',
     'study': 'STUDIES run_study',
+    'bench': 'run_bench',
     'cli': ''}
 _where = {name: module for module, names in _names.items() for name in names.split()}
 __all__ = list(_where)

@@ -105,6 +105,15 @@ def test_demo_alone_and_shared_out(models, tmp_path):
     assert found[0] == found[1]
 
 
+def test_bench_is_run_as_asked(monkeypatch, tmp_path, capsys):
+    "The bench itself takes a minute and is tested in its notebook"
+    asked = []
+    monkeypatch.setattr('carve_nb.bench.run_bench', lambda *args, **kw: asked.append((args, kw)))
+    assert main(['bench', '--quick', '--json', str(tmp_path/'b.json')]) == 0
+    assert asked == [((True, str(tmp_path/'b.json')), dict(device=None))]
+    assert main(['bench', '--json', str(tmp_path/'no'/'b.json')]) == 2 and len(asked) == 1
+
+
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
     "Ten photographs with questions, several answers and boxes"
