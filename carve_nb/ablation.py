@@ -6,7 +6,7 @@
 __all__ = ['CHANGES', 'SHARES', 'COUNTS', 'GRID', 'CENTERS', 'PAPER_GRID', 'AblationError', 'show_value', 'vary', 'layer_choices',
            'single_changes', 'ablation_configs', 'ablation_controls', 'OneQuestion', 'note_result', 'crosses_both',
            'measure_ablation', 'ablation_samples', 'take', 'holm', 'compare', 'changed_names', 'grid_gains',
-           'paper_gains', 'draw_grids', 'draw_forest', 'draw_ablation', 'say_p', 'say_row', 'say_grid', 'say_controls',
+           'paper_gains', 'draw_grids', 'draw_forest', 'draw_ablation', 'say_row', 'say_grid', 'say_controls',
            'tell_ablation', 'say_field']
 
 # %% ../nbs/12_ablation.ipynb #8419855a
@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from .scenes import make_scene, to_sample
 from .vlm import GENERALS, SHORT
 from .maps import pick_layers
-from .statistics import bootstrap, difference, mcnemar
+from .statistics import bootstrap, difference, mcnemar, say_p
 from .data import match
 from .entropy import plot_style
 from .region import box_iou
-from .result import picture_key
+from .result import Once
 from .carve import Carve, CentreCrop, GeneralMap, NoMethod, Oracle, RandomCrop, TaskMap
 
 # %% ../nbs/12_ablation.ipynb #56e5819c
@@ -83,31 +83,17 @@ def ablation_configs(n_layers=6, # depth of the model
 def ablation_controls(): # name -> method
     "What a gain must be held against"
     ours = Carve()
-    room = dict(pad=max(ours.pad, Oracle.pad), min_side=ours.min_side, square=ours.square, join=ours.join)
     return dict(none=NoMethod(), random=RandomCrop(size_from=ours), centre=CentreCrop(size_from=ours), task=TaskMap(),
-        general=GeneralMap(), official=Carve.official(), oracle=Oracle(**room))
+        general=GeneralMap(), official=Carve.official(), oracle=Oracle.like(ours))
 
 # %% ../nbs/12_ablation.ipynb #72e0967b
-class OneQuestion:
+class OneQuestion(Once):
     "A model in front of which equal looks at one picture, and equal questions, are paid once"
     def __init__(self, vlm, # a `VLM`
         question # str, as asked
-        ): self.vlm, self.question, self.steps, self.known = vlm, question, None, {}
-    def __getattr__(self, name): return getattr(self.vlm, name)
-    def once(self, key, make):
-        "What `make` gave for this key"
-        if key not in self.known: self.known[key] = make()
-        return self.known[key]
-
-    def ask(self, images, # one picture or a list of them
-        question, # str
-        suffix=SHORT, # after the question
-        max_new_tokens=32 # longest answer
-        ): # `Answer`
-        "The answer to a question about these pictures"
-        images = images if isinstance(images, (list, tuple)) else [images]
-        key = (*map(picture_key, images), question, suffix, max_new_tokens)
-        return self.once(key, lambda: self.vlm.ask(images, question, suffix, max_new_tokens))
+        ):
+        super().__init__(vlm)
+        self.question, self.steps = question, None
 
     def look(self, image, # PIL picture
         text, # question or general instruction
@@ -120,7 +106,9 @@ class OneQuestion:
         most = max_new_tokens if asked else min(max_new_tokens, self.steps or max_new_tokens)
         rows = self.once(('look', text, suffix, most), lambda: self.vlm.look(image, text, steps='all',
             suffix=suffix, question_rows=True, max_new_tokens=most))
-        if asked: self.steps = len(rows.attn); self.once((picture_key(image), text, suffix, max_new_tokens), lambda: rows.answer)
+        if asked:
+            self.steps = len(rows.attn)
+            self.learn(rows, image, text, suffix, max_new_tokens)
         return rows
 
 # %% ../nbs/12_ablation.ipynb #f85ccdec
@@ -273,11 +261,6 @@ def draw_ablation(records # list of records
     return fig
 
 # %% ../nbs/12_ablation.ipynb #f75cd5bf
-def say_p(v # a p value
-    ) -> str: # 'p = 0.012'
-    "A p value in words"
-    return 'p < 0.001' if v < .001 else f'p = {v:.3f}'
-
 def say_row(name, # of a setting
     r # its row of `compare`
     ) -> str: # accuracy, difference, test

@@ -308,6 +308,16 @@ class Oracle:
             view, notes = crop_view(image, box), []
         return finish(Result(view=view, notes=notes, method=self.name, image=image, question=question), vlm, self)
 
+# %% ../nbs/11_carve.ipynb #54c4d6b6
+@patch(cls_method=True)
+def like(cls:Oracle,
+    method, # a `Carve`
+    **kw # fields to change
+    ) -> Oracle: # with the method's view and way of asking
+    "The oracle that shows its region as a method does"
+    room = dict(pad=max(method.pad, cls.pad), min_side=method.min_side, square=method.square, join=method.join)
+    return cls(**room, **kw)
+
 # %% ../nbs/11_carve.ipynb #23fb98e2
 def methods() -> dict: # name -> class (or preset) that makes the method without arguments
     "Every method there is"

@@ -6,8 +6,8 @@
 __all__ = ['TEN', 'QUESTIONS', 'PARTS', 'LINES', 'log_maps', 'variance_parts', 'js_bits', 'mean_pair', 'take_maps',
            'instructions_samples', 'contrast_ways', 'judge_map', 'measure_instructions', 'judge_ways', 'gather',
            'part_share', 'picture_share', 'draw_parts', 'draw_distances', 'draw_rates', 'draw_instructions',
-           'mean_text', 'tell_parts', 'tell_distances', 'cochran', 'p_text', 'versus', 'tell_ways', 'tell_each',
-           'tell_gain', 'tell_instructions']
+           'mean_text', 'tell_parts', 'tell_distances', 'cochran', 'versus', 'tell_ways', 'tell_each', 'tell_gain',
+           'tell_instructions']
 
 # %% ../nbs/09a_constancy.ipynb #89bd8443
 import numpy as np, torch
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from .scenes import samples
 from .vlm import GENERALS, SHORT
 from .maps import fuse_maps
-from .statistics import Estimate, auroc, bootstrap, interval_of, mcnemar, paired, spearman
+from .statistics import Estimate, auroc, bootstrap, interval_of, mcnemar, paired, say_p, spearman
 from .entropy import plot_style
 from .convergence import StudyError, holm, layer_rows, patch_cover
 from .decomposition import contrast, layer_contrast, least_delta, spread_lam
@@ -275,11 +275,6 @@ def cochran(hits # [n, k] 0 or 1, k conditions of the same n pictures
     free = (rows*(k - rows)).sum()
     return float(chi2.sf((k-1)*k*((columns - columns.mean())**2).sum()/free, k-1)) if free else 1.
 
-def p_text(p # probability
-    ) -> str: # never 'p = 0.000'
-    "A p value, as an `Estimate` prints it"
-    return 'p < 0.001' if p < .001 else f'p = {p:.3f}'
-
 # %% ../nbs/09a_constancy.ipynb #21f9e629
 def versus(area, # name -> [n] AUROC
     base # one of the names
@@ -287,7 +282,7 @@ def versus(area, # name -> [n] AUROC
     "What every other operator is better by than one; p by Wilcoxon and Holm"
     tests = {k: paired(v, area[base]) for k, v in area.items() if k != base}
     ps = holm([e.p for e in tests.values()])
-    return {k: f'{e.value:+.3f} [{e.lo:+.3f}, {e.hi:+.3f}] against {base} ({p_text(p)})' for (k, e), p in zip(tests.items(), ps)}
+    return {k: f'{e.value:+.3f} [{e.lo:+.3f}, {e.hi:+.3f}] against {base} ({say_p(p)})' for (k, e), p in zip(tests.items(), ps)}
 
 def tell_ways(records # with regions
     ) -> list: # sentences
@@ -298,7 +293,7 @@ def tell_ways(records # with regions
     lines = [f'AUROC of {k}: {v.mean():.3f}; ' + ', '.join(d[k] for d in (ratio, alone) if k in d) + f', n = {len(v)}.' for k, v in area.items()]
     plain = [hit[k] for k in ('ratio', 'question alone')]
     return lines + ['Those p values: Wilcoxon, Holm over the comparisons with the same operator.',
-        f'The peak is in the region in {bootstrap(plain[0])} % under the ratio, in {bootstrap(plain[1])} % under the question alone (n = {len(plain[0])}, McNemar, {p_text(mcnemar(*plain))}).',
+        f'The peak is in the region in {bootstrap(plain[0])} % under the ratio, in {bootstrap(plain[1])} % under the question alone (n = {len(plain[0])}, McNemar, {say_p(mcnemar(*plain))}).',
         tell_each(gather(records, 'with_each')), tell_gain(records, area)]
 
 def tell_each(hits # [n, 10] of the ratio made with each instruction
@@ -308,7 +303,7 @@ def tell_each(hits # [n, 10] of the ratio made with each instruction
     rates = [bootstrap(h) for h in hits.T]
     best, worst = (f(range(len(rates)), key=lambda i: rates[i].mean) for f in (max, min))
     return (f'The ratio points into the region in {rates[best]} % with {TEN[best]!r}, in {rates[worst]} % with {TEN[worst]!r} '
-        f'(n = {len(hits)}, all ten equal: Cochran, {p_text(cochran(hits))}); two instructions disagree about a picture in {bootstrap(split)} %.')
+        f'(n = {len(hits)}, all ten equal: Cochran, {say_p(cochran(hits))}); two instructions disagree about a picture in {bootstrap(split)} %.')
 
 def tell_gain(records, # of `measure_instructions`
     area # name -> [n] AUROC

@@ -166,8 +166,7 @@ def row_pixels(
     counts,  # number of views of each picture
 ):           # inputs of the tower for it
     "Pixels of one picture, one row for each, and its size where the tower wants to know it"
-    own = {k: inputs[k][i:i+1] for k in ('pixel_values', 'image_sizes', 'batch_num_images') if k in inputs}
-    return own
+    return {k: inputs[k][i:i+1] for k in ('pixel_values', 'image_sizes', 'batch_num_images') if k in inputs}
 
 def tile_pixels(
     inputs,  # output of the processor

@@ -53,9 +53,10 @@ def branch(
 def read_prefix(
     vlm: VLM,        # the model
     prompt: Prompt,  # from `VLM.prompt`
+    inputs,          # of `VLM.ready`
 ):                   # `DynamicCache`
     "Keys and values of the beginning"
-    inputs, n, N = vlm.ready(prompt), prefix_length(prompt), len(prompt)
+    n, N = prefix_length(prompt), len(prompt)
     own = {k: v[:, :n] for k, v in inputs.items() if v.ndim == 2 and v.shape[1] == N}
     return vlm.model(**own, **alone(vlm, prompt, inputs, 0), use_cache=True, logits_to_keep=1).past_key_values
 
@@ -75,10 +76,11 @@ def joined(
 def features_after(
     vlm: VLM,        # the model
     prompt: Prompt,  # from `VLM.prompt`
+    inputs,          # of `VLM.ready`
     start,           # first picture wanted
 ) -> dict:           # empty, or `mm_encoder_outputs`
     "The tower's view of the pictures from one on"
-    inputs, look = vlm.ready(prompt), vlm.model.base_model.get_image_features
+    look = vlm.model.base_model.get_image_features
     seen = [look(**alone(vlm, prompt, inputs, i), return_dict=True) for i in range(start, len(prompt.images))]
     if not seen: return {}
     return dict(mm_encoder_outputs=dict(image=joined(seen)))
@@ -100,11 +102,12 @@ class Prefixes:
         if key in self.kept: self.hits, self.kept[key] = self.hits+1, self.kept.pop(key)   # now the newest
         else:
             start = time.perf_counter()
-            self.kept[key] = Context().run(read_prefix, vlm, prompt)   # a recorder outside is not to see this pass
+            self.kept[key] = Context().run(read_prefix, vlm, prompt, inputs)   # a recorder outside is not to see this pass
             self.read, self.seconds = self.read+1, time.perf_counter()-start
         while len(self.kept) > self.size: del self.kept[next(iter(self.kept))]
-        for k in alone(vlm, prompt, inputs, 0): inputs.pop(k) if k.startswith('pixel') else None
-        return inputs | features_after(vlm, prompt, 1) | dict(past_key_values=branch(self.kept[key]))
+        own = alone(vlm, prompt, inputs, 0)
+        words = {k: v for k, v in inputs.items() if not (k in own and k.startswith('pixel'))}
+        return words | features_after(vlm, prompt, inputs, 1) | dict(past_key_values=branch(self.kept[key]))
 
 # %% ../nbs/03a_prefix.ipynb #a896fd64
 @patch

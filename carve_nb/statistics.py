@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['StatisticsError', 'Interval', 'check_scores', 'resample', 'bootstrap', 'check_pairs', 'difference', 'mcnemar',
-           'Estimate', 'interval_of', 'correlate', 'check_varied', 'rank_correlation', 'spearman', 'residuals',
+           'say_p', 'Estimate', 'interval_of', 'correlate', 'check_varied', 'rank_correlation', 'spearman', 'residuals',
            'partial_spearman', 'paired', 'fit_odds', 'log_likelihood', 'logistic', 'auroc', 'bin_means']
 
 # %% ../nbs/06a_statistics.ipynb #1d814f65
@@ -88,6 +88,12 @@ def mcnemar(a, # scores of one method
     return float(binomtest(better, better + worse, .5).pvalue) if better + worse else 1.
 
 # %% ../nbs/06a_statistics.ipynb #abd4dff8
+def say_p(p # a p value
+    ) -> str: # never 'p = 0.000'
+    "A p value in words"
+    return 'p < 0.001' if p < .001 else f'p = {p:.3f}'
+
+# %% ../nbs/06a_statistics.ipynb #2e96a09b
 @dataclass(frozen=True, repr=False)
 class Estimate:
     "A number, how far it may be off, and the p of a test against zero"
@@ -98,7 +104,7 @@ class Estimate:
     p: float|None = None # two-sided; None: not tested
     def __iter__(self): return iter((self.value, self.lo, self.hi))
     def __str__(self):
-        tested = '' if self.p is None else ', p < 0.001' if self.p < .001 else f', p = {self.p:.3f}'
+        tested = '' if self.p is None else f', {say_p(self.p)}'
         return f'{self.value:.2f} [{self.lo:.2f}, {self.hi:.2f}], n = {self.n}{tested}'
     __repr__ = __str__
 

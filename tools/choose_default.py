@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 from carve_nb.capture import VLM
 from carve_nb.carve import Carve, TaskMap
-from carve_nb.evaluate import Once, score
-from carve_nb.result import take_look
+from carve_nb.evaluate import score
+from carve_nb.result import Once, take_look
 from carve_nb.scenes import samples
 from carve_nb.vlm import GENERAL, SHORT
 
