@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BatchError', 'pad_right', 'pad_left', 'collate', 'why_alone', 'batches', 'cut_answer', 'own_record', 'through',
-           'RowGraph', 'rows_live', 'last_part', 'grad_rows', 'look_key', 'GeneralCache']
+           'RowGraph', 'rows_live', 'last_part', 'grad_rows']
 
 # %% ../nbs/04b_batch.ipynb #ff5d978b
-import copy, hashlib, json, time
+import copy, time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ from fastcore.basics import patch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from .image import open_image
 from .vlm import SHORT, VLM, Answer, Prompt, PromptError, greedy, in_turn
 from .capture import STEPS, CaptureError, Recorder, Rows, check_layers, gather_rows, recording, row_weights, switched
 
@@ -298,51 +297,3 @@ def grad_rows(
         inputs = last_part(vlm, prompt, want.rows[0])
         with rows_live(vlm.model, want), torch.enable_grad(): want.logits = vlm.model(**inputs, logits_to_keep=1).logits[0, -1].float()
     return want
-
-# %% ../nbs/04b_batch.ipynb #ed57cca3
-def look_key(
-    vlm: VLM,   # the model
-    images,     # RGB pictures
-    text: str,  # question or general instruction
-    suffix,     # after the text
-    **how,      # of `VLM.look`
-) -> str:       # hexadecimal digest
-    "A name for exactly this look"
-    proc, config = vlm.processor, vlm.model.config
-    facts = [str(vlm.name), vlm.revision, config.to_json_string(use_diff=False), config.get_text_config()._attn_implementation, str(vlm.dtype), vlm.device.type,
-             proc.chat_template, str(proc.image_processor.to_dict()), text, suffix, sorted(how.items()), [im.size for im in images]]
-    h = hashlib.sha256(json.dumps(facts, default=str).encode())
-    for im in images: h.update(im.tobytes())
-    return h.hexdigest()
-
-# %% ../nbs/04b_batch.ipynb #0d783501
-class GeneralCache:
-    "Looks already taken, the newest within a bound of memory"
-    def __init__(self,
-        megabytes=256,  # of rows to keep
-    ):
-        self.megabytes,self.kept,self.hits = megabytes,{},0
-
-    def look(self,
-        vlm: VLM,     # the model
-        images,       # one picture or a list of them
-        text: str,    # question or general instruction
-        suffix=None,  # after the text
-        **how,        # of `VLM.look`
-    ) -> Rows:        # the rows
-        "The look under these words, taken at most once"
-        images = [open_image(im) for im in (images if isinstance(images, (list, tuple)) else [images])]
-        key = look_key(vlm, images, text, suffix, **how)
-        self.hits += key in self.kept
-        rows = self.kept.pop(key) if key in self.kept else vlm.look(images, text, suffix=suffix, **how)
-        self.kept[key] = rows                                                    # now the newest
-        while self.size > self.megabytes*1e6: del self.kept[next(iter(self.kept))]
-        return rows
-
-    @property
-    def size(self):
-        "Bytes of all rows kept"
-        return sum(t.nbytes for r in self.kept.values() for t in (r.attn, r.mass, r.question, r.question_mass) if t is not None)
-    def clear(self):
-        "Forget all of them"
-        self.kept.clear()

@@ -4,8 +4,10 @@ import numpy as np
 import pytest, torch, transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText
+from carve_nb import kernel
+from carve_nb.batch import why_alone
 from carve_nb.capture import VLM, CaptureError, recording
-from carve_nb.carve import methods
+from carve_nb.registry import methods
 from carve_nb.families import FAMILIES, MEASURED, family_table, find_family, tiny_folder
 from carve_nb.vlm import SHORT, PromptError, role_words
 
@@ -275,6 +277,42 @@ def test_sharing(vlm):
     note(vlm, sharing=vlm.family.pixels is not None)
 
 
+def read_both(vlm, **kw):
+    "Rows and answer about two pictures, the second read on from the first; its tokens' keys and values"
+    with vlm.sharing() as shared:
+        p = vlm.prompt([WIDE, TALL], QUESTION)
+        rows = vlm.watch(p, steps='last', max_new_tokens=2)
+        cache = shared(vlm, p)['past_key_values']
+    return rows, [(cache.layers[l].keys, cache.layers[l].values) for l in vlm.layers]
+
+
+def test_going_on(vlm, monkeypatch):
+    "A second picture is read on from the first one's cache in two parts: keys and values (relative to the largest), rows and answer are those of the stock kernel"
+    if vlm.family.pixels is None or 'several pictures' in vlm.family.why_not: return note(vlm, parts=None, **{'in parts': 0})
+    layers, split = [], kernel.in_parts
+    with monkeypatch.context() as m:
+        m.setattr(kernel, 'in_parts', lambda *a: layers.append(1) or split(*a))
+        rows, seen = read_both(vlm)
+    monkeypatch.setattr(kernel, 'can_part', lambda *a: False)
+    stock_rows, want = read_both(vlm)
+    worst = max(((x-y).abs().max()/y.abs().max().clamp(min=1)).item() for a, b in zip(seen, want) for x, y in zip(a, b))
+    worst = max(worst, (rows.attn-stock_rows.attn).abs().max().item(), (rows.question-stock_rows.question).abs().max().item())
+    assert worst <= 1e-5 and rows.tokens == stock_rows.tokens
+    note(vlm, parts=worst, **{'in parts': len(layers)//2})   # read twice
+
+
+def test_batch(vlm):
+    "A batch of questions, short and long, on pictures of different sizes, is each of them alone"
+    pairs = [*ASKED[:2], (TALL, 'Why?'), (WIDE.resize((64, 64)), QUESTION), ([WIDE, TALL], QUESTION)][:4 if 'several pictures' in vlm.family.why_not else 5]
+    many = vlm.look_many(pairs, steps='all', max_new_tokens=3, size=3)
+    worst = 0
+    for a, b in zip(many, [vlm.look(*p, steps='all', max_new_tokens=3) for p in pairs], strict=True):
+        assert a.tokens == b.tokens and a.question_tokens == b.question_tokens
+        worst = max(worst, (a.attn-b.attn).abs().max().item(), (a.question-b.question).abs().max().item())
+    assert worst <= 1e-4
+    note(vlm, batch=worst, batched=not why_alone(vlm))
+
+
 def test_several_pictures(vlm, folders):
     if reason := vlm.family.why_not.get('several pictures'):
         with pytest.raises(ValueError): vlm.ask([WIDE, TALL], QUESTION)
@@ -321,7 +359,7 @@ def test_placeholders_refused(vlm):
 
 
 def test_table():
-    table = family_table(dict(families={n: m for n, m in measured.items() if {'float32', 'bfloat16'} <= set(m)}))
+    table = family_table(dict(families={n: m for n, m in measured.items() if {'float32', 'bfloat16', 'batch', 'in parts'} <= set(m)}))
     lines = table.splitlines()
     assert len(lines) == len(FAMILIES)+2 and len({l.count('|') for l in lines}) == 1
     for f in FAMILIES.values(): assert all(reason in table for reason in f.why_not.values())
@@ -371,4 +409,5 @@ def test_methods(vlm, name):
 def test_table_shipped():
     "The shipped table is of these families and of this test"
     seen = json.loads(MEASURED.read_text())['families']
-    assert set(seen) == set(NAMES) and all(v['float32'] <= 1e-5 and v['bfloat16'] <= 1e-2 for v in seen.values())
+    assert set(seen) == set(NAMES) and all(v['float32'] <= 1e-5 and v['bfloat16'] <= 1e-2 and v['batch'] <= 1e-4 for v in seen.values())
+    assert all((v['parts'] or 0) <= 1e-5 for v in seen.values())
