@@ -1,0 +1,51 @@
+"Scores and statistics against the libraries that offer the same, where these are installed; none of them is needed to use the package."
+import numpy as np
+import pytest
+from carve_nb.answers import anls_score, edit_distance
+from carve_nb.records import Record
+from carve_nb.statistics import holm
+
+LETTERS = 'abc 1'
+
+
+def texts(seed, n):
+    rng = np.random.default_rng(seed)
+    return [''.join(rng.choice(list(LETTERS), rng.integers(0, 12))) for _ in range(n)]
+
+
+def test_edit_distance():
+    levenshtein = pytest.importorskip('rapidfuzz').distance.Levenshtein
+    for a, b in zip(texts(0, 400), texts(1, 400)): assert edit_distance(a, b) == levenshtein.distance(a, b)
+
+
+def test_anls():
+    "The library follows the paper's formula, in which the threshold itself counts as nothing; the official evaluator counts it"
+    anls = pytest.importorskip('anls').anls_score
+    for a, b, c in zip(texts(2, 300), texts(3, 300), texts(4, 300)):
+        said, golds = a.strip() or 'x', [b.strip() or 'y', c.strip() or 'z']
+        found = anls_score(said, Record('1', None, '?', golds))
+        assert found == .5 or found == pytest.approx(anls(prediction=said, gold_labels=golds, threshold=.5))
+
+
+def test_holm():
+    multipletests = pytest.importorskip('statsmodels.stats.multitest').multipletests
+    rng = np.random.default_rng(5)
+    for m in (1, 2, 5, 40):
+        p = rng.random(m).round(2)
+        assert holm(p) == pytest.approx(multipletests(p, method='holm')[1].tolist())
+
+
+@pytest.mark.parametrize('ties', [False, True])
+def test_patches(ties):
+    metrics = pytest.importorskip('sklearn.metrics')
+    from carve_nb.maps import Saliency
+    from carve_nb.scores import patch_auroc, patch_labels, patch_ndcg
+    rng = np.random.default_rng(6)
+    for _ in range(40):
+        values = rng.random((6, 8)).astype(np.float32)
+        S = Saliency(values.round(1) if ties else values, (80, 60))
+        x, y = rng.integers(0, 60), rng.integers(0, 40)
+        box = (x, y, x + rng.integers(1, 20), y + rng.integers(1, 20))
+        v, label = patch_labels(S, box)
+        assert patch_auroc(S, box) == pytest.approx(metrics.roc_auc_score(label, v))
+        assert patch_ndcg(S, box) == pytest.approx(metrics.ndcg_score([label.astype(float)], [v]))
