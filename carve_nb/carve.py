@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'SHARED', 'PAPER', 'OFFICIAL', 'PRESETS', 'CarveError', 'check_fields', 'Carve', 'TaskMap', 'GeneralMap',
-           'NoMethod', 'CentreCrop', 'RandomCrop', 'Oracle', 'methods']
+           'NoMethod', 'CentreCrop', 'RandomCrop', 'Oracle']
 
 # %% ../nbs/11_carve.ipynb #39185f4e
 from dataclasses import dataclass, fields, replace
@@ -105,8 +105,11 @@ def look(self:Carve, vlm, # a `VLM`
     if memo is not None: return tuple(memo.look(vlm, image, t, s, self.max_new_tokens) for t, s in words.values())
     short = self.rows == 'question' or self.steps == 'first'
     layers, steps = pick_layers(self.layers, vlm.n_layers), dict(q='all', g='first' if short else 'all')
-    kw = dict(layers=layers, question_rows=self.rows == 'question', max_new_tokens=self.max_new_tokens)
-    return tuple(take_look(vlm, image, t, suffix=s, steps=steps[k], **kw) for k, (t, s) in words.items())
+    kw, rows, most = dict(layers=layers, question_rows=self.rows == 'question'), [], self.max_new_tokens
+    for k, (t, s) in words.items():
+        rows.append(take_look(vlm, image, t, suffix=s, steps=steps[k], max_new_tokens=most, **kw))
+        most = min(most, len(rows[0].attn))   # steps are paired, so the description need not be longer than the answer
+    return tuple(rows)
 
 # %% ../nbs/11_carve.ipynb #f9374c8f
 @patch
@@ -317,9 +320,3 @@ def like(cls:Oracle,
     "The oracle that shows its region as a method does"
     room = dict(pad=max(method.pad, cls.pad), min_side=method.min_side, square=method.square, join=method.join)
     return cls(**room, **kw)
-
-# %% ../nbs/11_carve.ipynb #23fb98e2
-def methods() -> dict: # name -> class (or preset) that makes the method without arguments
-    "Every method there is"
-    return dict(carve=Carve, paper=Carve.paper, official=Carve.official, none=NoMethod, random=RandomCrop, centre=CentreCrop,
-        task=TaskMap, general=GeneralMap, oracle=Oracle)

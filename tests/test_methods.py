@@ -1,0 +1,90 @@
+"Conformance of all methods: over two families in full, over the others one call each, which answers or says why it cannot."
+import json, warnings
+import pytest, torch, transformers
+from skimage import data
+from PIL import Image
+from carve_nb.capture import VLM
+from carve_nb.families import FAMILIES, tiny_folder
+from carve_nb.peer import PeerError, check_method, check_result
+from carve_nb.registry import ENTRIES, make_method
+
+pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
+NAMES = [n for n, e in ENTRIES.items() if e.asks != 'model']  # the others are tested with tiny checkpoints of their own, in their chapter
+FULL = 'llava', 'qwen2_5_vl'
+OTHERS = [n for n, f in FAMILIES.items() if f.tiny and n not in FULL]
+QUESTION, BOX = 'What animal is this?', (20, 10, 70, 60)
+measured = {}
+
+
+@pytest.fixture(scope='session', autouse=True)
+def quiet(request):
+    "One thread, no progress bars; at the end the results are written where they are asked for"
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    yield
+    path = request.config.getoption('--methods-json', None)
+    if not path or any(len(found) < len(FULL) + len(OTHERS) for found in measured.values()) or set(measured) != set(NAMES): return
+    with open(path, 'w') as f:
+        json.dump(dict(transformers=transformers.__version__, torch=torch.__version__, methods=measured), f, indent=1, sort_keys=True)
+        f.write('\n')
+
+
+@pytest.fixture(scope='session')
+def load(tmp_path_factory):
+    "Tiny models, each made and loaded once"
+    root, made = tmp_path_factory.mktemp('methods'), {}
+    def get(family):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            if family not in made: made[family] = VLM.from_pretrained(tiny_folder(family, root/family))
+        return made[family]
+    return get
+
+
+@pytest.fixture(scope='session')
+def photo(): return Image.fromarray(data.chelsea()).resize((120, 90))
+
+
+def short(name): return make_method(name, max_new_tokens=3) if name not in ('random', 'centre') else make_method(name, size_from=make_method('carve', max_new_tokens=3))
+
+
+@pytest.mark.parametrize('family', FULL)
+@pytest.mark.parametrize('name', NAMES)
+def test_conforms(load, photo, name, family):
+    "A whole result, the same twice, nothing left behind, also after failures"
+    if name in ('random', 'centre'): method = Sized(short(name))
+    else: method = short(name)
+    check_method(method, load(family), photo, QUESTION, BOX)
+    measured.setdefault(name, {})[family] = ''
+
+
+class Sized:
+    "A crop whose way of asking is that of another method"
+    def __init__(self, method): self.method, self.suffix, self.max_new_tokens = method, method.size_from.suffix, method.size_from.max_new_tokens
+    def __getattr__(self, name): return getattr(self.method, name)
+    def __call__(self, *args, **kw): return self.method(*args, **kw)
+
+
+@pytest.mark.parametrize('family', OTHERS)
+@pytest.mark.parametrize('name', NAMES)
+def test_answers_or_says_why(load, photo, name, family):
+    try: r = short(name)(load(family), photo, QUESTION, box=BOX)
+    except PeerError as e: why = str(e)
+    else: why = check_result(r, photo) or ''
+    assert not why or family in why or len(why.split()) > 5, why
+    measured.setdefault(name, {})[family] = why
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_fields_documented(name):
+    "Every field of a method has a default"
+    import dataclasses
+    for f in dataclasses.fields(make_method(name)):
+        assert f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING, f.name
+
+
+def test_models_of_their_own(load, photo):
+    "Methods that need a checkpoint say so, and nothing is downloaded"
+    for name, e in ENTRIES.items():
+        if e.asks == 'model':
+            with pytest.raises(PeerError): e()(load('llava'), photo, QUESTION)

@@ -1,0 +1,45 @@
+"""Calibrate `CarveAuto` for a model on calibration scenes: layers, then thresholds within a budget.
+
+    python tools/calibrate_auto.py --out nbs/results/auto.json
+
+The held-out scenes are not touched. What is found for the reference VLM stands in the defaults of `CarveAuto`;
+nbs/18_auto.ipynb tests that they are equal. The gathered cases are kept beside the result, so that other budgets can be
+tried without the model.
+"""
+import argparse, gzip, json, time
+from dataclasses import asdict
+from pathlib import Path
+import torch
+from transformers.utils import logging
+from carve_nb.auto import choose, gather_all
+from carve_nb.capture import VLM
+from carve_nb.data import weights_key
+from carve_nb.evaluate import scene_samples, score
+
+COUNTS = dict(digit=120, color=60, shape=60, exist=100, count=100, relation=100, twostep=100, describe=50)
+FIELDS = 'layers', 'sinks', 'gate', 'spread', 'support', 'hopeless', 'enough', 'K', 'margin'
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument('--model', default='carve-tiny')
+    a.add_argument('--budget', type=float, default=1.6, help='largest mean cost, plain answer = 1')
+    a.add_argument('--harm', type=float, default=.02, help='largest loss of any kind of question')
+    a.add_argument('--out', type=Path, required=True)
+    a = a.parse_args()
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    vlm, start = VLM.from_pretrained(a.model), time.perf_counter()
+    samples = [s for group in scene_samples(COUNTS, 'calibration') for s in group]
+    long = lambda s: dict(suffix=None, max_new_tokens=64) if s.kind == 'describe' else {}
+    method, cases = gather_all(vlm, samples, lambda x, s: score(x, s.answer, s.kind), ask=long)
+    with open(a.out.with_suffix('.cases.jsonl.gz'), 'wb') as f, gzip.GzipFile('', 'wb', fileobj=f, mtime=0) as z:
+        z.write(''.join(json.dumps(c) + '\n' for c in cases).encode())
+    method, told = choose(method, cases, a.budget, a.harm)
+    found = dict(model=a.model, weights=weights_key(vlm), split='calibration', counts=COUNTS, budget=a.budget, harm=a.harm,
+                 best={k: asdict(method)[k] for k in FIELDS}, told=told)
+    a.out.write_text(json.dumps(found, indent=1) + '\n')
+    print(json.dumps(found, indent=1), f'{time.perf_counter()-start:.0f} s', sep='\n')
+
+
+if __name__ == '__main__': main()
