@@ -179,3 +179,43 @@ def test_broken_picture_keeps_the_others(models, photos, tmp_path, capsys):
     status, printed = main([str(o) for o in words]), capsys.readouterr()
     assert status == 1 and 'coins.jpg' in printed.err and len(lines(tmp_path/'o'/'records.jsonl')) == 9
     assert (tmp_path/'o'/'entropy.png').exists() and printed.out
+
+
+@pytest.mark.parametrize('family, limited', [('llava', False), ('qwen2_5_vl', True)])
+def test_eval_of_a_folder(models, photos, tmp_path, capsys, family, limited):
+    "Somebody's checkpoint, somebody's questions, the paper's resolution: tables on the standard output, the rest on the other"
+    words = ['eval', photos, '--model', models[family], '--methods', 'none,paper,rel-att', '--preset', 'paper', '--max-new-tokens', 2, '--n', 3, '--out', tmp_path/'o']
+    status, printed = main([str(o) for o in words]), capsys.readouterr()
+    assert status == 0 and 'Resolution: ' in printed.err and 'a comparison shows' in printed.err and 'Traceback' not in printed.err, printed.err
+    assert ('at most 256 tokens' in printed.err) == limited
+    assert printed.out.startswith(f'# {photos.name}, ') and all(f'\n| {m} |' in printed.out for m in ('none', 'paper', 'rel-att'))
+    assert {'protocol.json', 'records.jsonl', 'table.md', 'accuracy.png', 'times.md'} <= {p.name for p in (tmp_path/'o').iterdir()}
+    assert (tmp_path/'o'/'table.md').read_text() in printed.out
+    assert main(['report', str(tmp_path/'o')]) == 0 and capsys.readouterr().out == printed.out
+    protocol = json.loads((tmp_path/'o'/'protocol.json').read_text())
+    assert protocol['data']['name'] == photos.name and str(tmp_path) not in json.dumps(protocol) and protocol['decoding']['max_new_tokens'] == 2
+
+
+def test_eval_says_what_is_wrong(photos, tmp_path, capsys):
+    for more, said in ((['--methods', 'none,best'], "'best' is not known"), (['--methods', 'carve:q=1'], "'q'"), (['--methods', 'carve:p=2'], 'p=2'), (['--kinds', 'digit'], 'kinds'),
+                       (['--model', 'nothing'], 'nothing'), (['--batch-size', '0'], 'from 1 on'), (['--methods', 'detector'], 'second model')):
+        status = main(['eval', str(photos), '--out', str(tmp_path/'o'), '--quiet', *more])
+        printed = capsys.readouterr()
+        assert (status, printed.out, printed.err.count('\n')) == (2, '', 1) and said in printed.err, (more, printed.err)
+        assert not (tmp_path/'o'/'records.jsonl').exists()
+    assert main(['eval', 'textvqa', '--out', str(tmp_path/'o')]) == 2 and 'root' in capsys.readouterr().err
+    assert main(['report', str(tmp_path)]) == 2 and 'holds no run' in capsys.readouterr().err
+
+
+def test_methods_are_listed(capsys):
+    assert main(['methods']) == 0
+    listed = {l.split()[0] for l in capsys.readouterr().out.splitlines()}
+    assert {'carve', 'none', 'rel-att', 'vcd', 'oracle'} <= listed
+
+
+def test_bad_input_is_known_by_its_module():
+    "Errors of this package that are ValueErrors give status 2, all others 1"
+    from carve_nb.cli import bad_input
+    from carve_nb.statistics import StatisticsError
+    from carve_nb.study import MeasureError
+    assert bad_input(StatisticsError('')) and not any(map(bad_input, (ValueError(''), MeasureError(''), KeyError(''))))

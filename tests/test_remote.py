@@ -1,0 +1,282 @@
+"""The view from here, the answer from there: what is sent, to whom, what may come back, and that no key is left anywhere.
+
+A server in a thread of this process, on the loopback interface, notes each request and plays replies. Where fastapi and
+uvicorn are installed, `transformers serve` is started with the reference model as a real other side."""
+import base64, io, json, logging, os, subprocess, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+import numpy as np
+import pytest
+from PIL import Image
+from carve_nb import endpoint, registry, remote
+from carve_nb.batch import VLM
+from carve_nb.carve import Carve, NoMethod
+from carve_nb.families import tiny_folder
+from carve_nb.remote import AnswerThere, Endpoint, EndpointError, RemoteError
+from carve_nb.result import Memo
+from carve_nb.scenes import make_scene, samples
+from carve_nb.vlm import SHORT
+
+KEY = 'sk-Q7f2-not-a-real-key-93'
+PROXIES = 'HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    for k in PROXIES: monkeypatch.delenv(k, raising=False)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def log_message(self, *args): pass
+
+    def do_POST(self):
+        sent = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
+        with self.server.turn:
+            self.server.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, sent))
+            play = self.server.plays.pop(0) if len(self.server.plays) > 1 else self.server.plays[0]
+        status, raw, headers, drops = play(self.server, sent) if callable(play) else play
+        try:
+            self.send_response(status)
+            for k, v in ({'Content-Type': 'application/json', 'Content-Length': str(len(raw))} | headers).items(): self.send_header(k, v)
+            self.end_headers()
+            step = 4 if drops else max(1, len(raw))
+            for i in range(0, len(raw), step):
+                self.wfile.write(raw[i:i+step])
+                self.wfile.flush()
+                time.sleep(drops)
+        except OSError: pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    def handle_error(self, *args): pass
+
+
+@pytest.fixture
+def serve():
+    "serve(*plays) -> (endpoint, requests)"
+    running = []
+    def start(*plays, **kw):
+        server = Server(('127.0.0.1', 0), Handler)
+        server.plays, server.seen, server.turn = list(plays), [], threading.Lock()
+        running.append((server, threading.Thread(target=server.serve_forever, args=(.01,), daemon=True)))
+        running[-1][1].start()
+        url = f'http://127.0.0.1:{server.server_port}/v1'
+        return Endpoint(**dict(dict(base_url=url, model='m', key_env=None, wait=.01, timeout=5, retries=2), **kw)), server.seen
+    yield start
+    for server, thread in running: server.shutdown(), server.server_close(), thread.join()
+
+
+def chat(content='red', end='stop', **kw):
+    return json.dumps(dict(choices=[dict(message=dict(role='assistant', content=content, **kw), finish_reason=end)], usage=dict(prompt_tokens=3))).encode()
+
+
+def ok(content='red', drops=0, **kw): return 200, chat(content, **kw), {}, drops
+def bad(status, message='', code=None, **headers):
+    return status, json.dumps(dict(error=dict(message=message, code=code))).encode(), {k.replace('_', '-'): v for k, v in headers.items()}, 0
+
+
+def pictures(sent):
+    "The pictures in a request, and its words"
+    *shown, words = sent['messages'][0]['content']
+    return [Image.open(io.BytesIO(base64.b64decode(p['image_url']['url'].split(',')[1]))) for p in shown], words['text']
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory): return VLM.from_pretrained(tiny_folder('llava', tmp_path_factory.mktemp('m')))
+
+
+@pytest.fixture(scope='module')
+def photo(): return Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
+
+
+WITH_VIEW = [e.name for e in registry.ENTRIES.values() if e.asks != 'model']
+
+
+@pytest.mark.parametrize('name', WITH_VIEW)
+def test_every_method(name, serve, tiny, photo):
+    "One request, with the pictures that the model here would be shown; guided methods are refused"
+    method = registry.make_method(name, **({'size_from': Carve(max_new_tokens=2)} if name in ('random', 'centre') else {'max_new_tokens': 2}))
+    far, seen = serve(ok('there'))
+    if hasattr(method, 'guided'):
+        with pytest.raises(EndpointError, match='changes how the model itself answers'): AnswerThere(method, far)
+        return
+    box = (30, 20, 70, 60)
+    here = method(tiny, photo, 'What is it?', memo=(memo := Memo()), box=box)
+    r = AnswerThere(method, far)(tiny, photo, 'What is it?', memo=memo, box=box)
+    assert (str(r), r.method, r.view.box, len(seen)) == ('there', here.method, here.view.box, 1)
+    assert r.before == here.before and any(n.startswith('answered by m at 127.0.0.1') for n in r.notes)
+    shown, words = pictures(seen[0][2])
+    assert np.array_equal(shown[0] if len(shown) > 1 else shown[-1], photo if len(shown) > 1 or r.view.image.tobytes() == photo.tobytes() else r.view.image)
+    assert np.array_equal(shown[-1], r.view.image) and words == f'What is it? {SHORT}'
+    assert tiny.shared is None
+
+
+def test_nothing_else_is_sent(serve, tiny, photo, tmp_path, monkeypatch):
+    "Words, pixels, model and limits: no file name, no EXIF, no organisation, no key that was not named"
+    monkeypatch.setenv('OPENAI_API_KEY', KEY)
+    monkeypatch.setenv('OPENAI_ORG_ID', 'org-secret')
+    monkeypatch.setenv('OPENAI_PROJECT_ID', 'proj-secret')
+    exif = Image.Exif()
+    exif[0x010e] = 'my garden'
+    photo.save(tmp_path/'private-name.jpg', exif=exif, comment=b'my garden')
+    far, seen = serve(ok())
+    AnswerThere(NoMethod(), far)(tiny, tmp_path/'private-name.jpg', 'What is it?')
+    path, headers, sent = seen[0]
+    assert path == '/v1/chat/completions' and set(sent) == {'model', 'messages', 'max_tokens', 'temperature'}
+    [picture], _ = pictures(sent)
+    told = json.dumps(sent) + str(headers) + str(picture.info)
+    assert not [w for w in ('private-name', 'garden', 'org-secret', 'proj-secret', KEY) if w in told]
+    assert 'authorization' not in headers and not picture.getexif()
+
+
+def test_no_redirect(serve):
+    "Pictures go to no address that was not named"
+    other, elsewhere = serve(ok())
+    for status in (301, 302, 307, 308):
+        far, seen = serve(bad(status, Location=f'{other.base_url}/chat/completions'))
+        with pytest.raises(RemoteError, match='redirects to another address'): far.ask(Image.new('RGB', (8, 8)), 'What?')
+        assert len(seen) == 1 and not elsewhere
+
+
+CASES = [('busy, then well', [bad(429, 'slow down', Retry_After='0.02'), ok()], 'ok', 2), ('broken, then well', [bad(500), bad(502), ok()], 'ok', 3),
+    ('always broken', [bad(503)], 'error', 3), ('no money', [bad(429, 'pay', 'insufficient_quota')], 'error', 1), ('later', [bad(429, Retry_After='1e9')], 'error', 1),
+    ('strange wait', [bad(429, Retry_After='soon'), ok()], 'ok', 2), ('bad request', [bad(400, 'no')], 'error', 1), ('filtered', [bad(400, 'no', 'content_filter')], 'refused', 1),
+    ('refused', [ok(None, refusal='I will not')], 'refused', 1), ('filtered at the end', [ok('re', end='content_filter')], 'refused', 1),
+    ('torn', [(200, chat()[:30], {}, 0)], 'malformed', 1), ('page', [(200, b'<html></html>', {'Content-Type': 'text/html'}, 0)], 'malformed', 1),
+    ('nothing', [(200, b'', {}, 0)], 'malformed', 1), ('no text', [ok(None)], 'malformed', 1), ('list', [ok([dict(type='text', text='red')])], 'ok', 1),
+    ('binary', [(200, os.urandom(50), {'Content-Type': 'application/octet-stream'}, 0)], 'malformed', 1), ('gzip', [(200, b'no gzip', {'Content-Encoding': 'gzip'}, 0)], 'malformed', 1),
+    ('cut off', [(200, chat()[:20], {'Content-Length': '9999', 'Connection': 'close'}, 0), ok()], 'ok', 2), ('503 page', [(503, b'<html>', {'Content-Type': 'text/html'}, 0), ok()], 'ok', 2)]
+
+
+@pytest.mark.parametrize('plays, status, tries', [pytest.param(*c[1:], id=c[0]) for c in CASES])
+def test_replies(plays, status, tries, serve):
+    far, seen = serve(*plays)
+    try: told = 'ok' if far.ask(Image.new('RGB', (8, 8)), 'What?') == 'red' else 'other'
+    except RemoteError as e: told = e.status; assert str(e) and '\n' not in str(e)
+    assert (told, len(seen)) == (status, tries)
+
+
+def test_time_limit(serve):
+    "No answer, an answer in drops, headers without a body: all end"
+    late = lambda server, sent: time.sleep(1) or ok()
+    for play in (late, ok('x'*4000, drops=.05), (200, b' ', {'Content-Length': '50'}, 2)):
+        far, _ = serve(play, timeout=.3, retries=0)
+        begun = time.monotonic()
+        with pytest.raises(RemoteError, match='within 0.3 s') as e: far.ask(Image.new('RGB', (8, 8)), 'What?')
+        assert e.value.status == 'timeout' and time.monotonic() - begun < 5
+
+
+def test_size_limit(serve, monkeypatch):
+    monkeypatch.setattr(endpoint, 'MOST', 10_000)
+    far, _ = serve(ok('x'*20_000))
+    with pytest.raises(RemoteError, match='more than 10000 bytes') as e: far.ask(Image.new('RGB', (8, 8)), 'What?')
+    assert e.value.status == 'malformed'
+
+
+def test_nobody_there():
+    far = Endpoint('http://127.0.0.1:1/v1', 'm', None, retries=1, wait=.01)
+    with pytest.raises(RemoteError, match=r'no connection to 127.0.0.1:1.*2 tries') as e: far.ask(Image.new('RGB', (8, 8)), 'What?')
+    assert e.value.status == 'error'
+
+
+def test_side_by_side(serve):
+    "Many threads, a busy server: every question gets its own answer"
+    def echo(server, sent): return bad(429, Retry_After='0.01') if len(server.seen) % 3 == 0 else ok(pictures(sent)[1])
+    far, seen = serve(echo, retries=20)
+    with ThreadPoolExecutor(6) as pool: told = list(pool.map(lambda i: far.ask(Image.new('RGB', (8, 8)), f'What is {i}?', None).text, range(24)))
+    assert told == [f'What is {i}?' for i in range(24)] and len(seen) > 24
+
+
+def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
+    "The key is sent, and stands in no repr, pickle, error, log line or result"
+    import pickle, traceback
+    monkeypatch.setenv('CARVE_TEST_KEY', KEY)
+    log, texts = logging.StreamHandler(said := io.StringIO()), []
+    root = logging.getLogger()
+    root.addHandler(log)
+    names = 'openai', 'httpx', 'httpx2', 'httpcore', 'httpcore2'
+    for n in names: logging.getLogger(n).setLevel(logging.DEBUG)
+    try:
+        far, seen = serve(ok(), bad(400, f'the key {KEY} is bad'), bad(401, f'bad {KEY}'), (200, f'<{KEY}>'.encode(), {}, 0), key_env='CARVE_TEST_KEY', retries=0)
+        r = AnswerThere(NoMethod(), far)(tiny, photo, 'What?')
+        for _ in range(3):
+            try: far.ask(photo, 'What?')
+            except RemoteError as e: texts += [str(e), repr(e), ''.join(traceback.format_exception(e)), str(pickle.dumps(e))]
+    finally:
+        root.removeHandler(log)
+        for n in names: logging.getLogger(n).setLevel(logging.NOTSET)
+    assert {h['authorization'] for _, h, _ in seen} == {f'Bearer {KEY}'} and len(seen) == 4
+    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(remote.tell_answerer(far)), said.getvalue()]
+    assert len(said.getvalue()) > 100 and not [t for t in texts if KEY in t]
+    monkeypatch.setenv('CARVE_TEST_KEY', 'another')
+    with pytest.raises(RemoteError): far.ask(photo, 'What?')
+    assert seen[-1][1]['authorization'] == 'Bearer another'
+
+
+def test_without_the_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'openai', None)
+    with pytest.raises(EndpointError, match=r'pip install "carve_nb\[remote\]"'): Endpoint('http://localhost:1/v1', 'm', None).ask(Image.new('RGB', (8, 8)), 'What?')
+
+
+def test_light_without_the_library():
+    code = 'import sys; sys.modules["openai"] = None; import carve_nb.remote; print("fine")'
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout == 'fine\n'
+
+
+@pytest.fixture(scope='module')
+def real(tmp_path_factory):
+    "transformers serve with the reference model"
+    if not all(map(find_spec, ('fastapi', 'uvicorn', 'accelerate', 'rich'))): pytest.skip('transformers serve needs fastapi, uvicorn, accelerate and rich')
+    import socket
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    model = str(Path(remote.__file__).parent/'models'/'carve-tiny')
+    env = {k: v for k, v in os.environ.items() if k not in PROXIES} | dict(HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+    run = 'import sys; from transformers.cli.transformers import main; main()'
+    words = ['serve', model, '--port', str(port), '--host', '127.0.0.1', '--device', 'cpu', '--dtype', 'float32']
+    p = subprocess.Popen([sys.executable, '-c', run, *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    import urllib.request
+    try:
+        for _ in range(240):
+            assert p.poll() is None, 'transformers serve ended'
+            try: urllib.request.urlopen(f'http://127.0.0.1:{port}/health', timeout=2); break
+            except OSError: time.sleep(.5)
+        yield Endpoint(f'http://127.0.0.1:{port}/v1', model, None, timeout=120)
+    finally: p.terminate(), p.wait(20)
+
+
+def test_the_real_one(real):
+    "The reference model behind transformers serve answers as the reference model here, to one picture and to two"
+    vlm, methods = VLM.from_pretrained(), (NoMethod(), Carve(), Carve.paper())
+    for s in samples('digit', 4) + samples('exist', 2):
+        memo = Memo()
+        for m in methods: assert str(AnswerThere(m, real)(vlm, s.image, s.question, memo=memo)) == str(m(vlm, s.image, s.question, memo=memo)), (s.id, m.name)
+    with pytest.raises(RemoteError) as e: remote.replace(real, model='no-such-model').ask(samples('digit', 1)[0].image, 'What?')
+    assert e.value.status == 'error'
+
+
+def test_a_run(serve, monkeypatch, tiny, tmp_path):
+    "`carve eval --answer-by`: failures there are statuses, a second run asks only for them, no file holds the key"
+    from carve_nb.report import write_report
+    from carve_nb.run import run_eval
+    monkeypatch.setenv('CARVE_TEST_KEY', KEY)
+    replies = [ok('7'), ok(None, refusal='no'), (200, b'<html>', {}, 0), bad(401, f'bad {KEY}'), ok('7')]
+    far, seen = serve(*replies)
+    where = dict(answer_by=f'{far.base_url}#m', answer_key='CARVE_TEST_KEY', out=tmp_path/'R', progress=False, max_new_tokens=2, kinds=('digit',))
+    run_eval('scenes', tiny, 'none,carve,vcd', 4, **where)
+    lines = [json.loads(l) for l in (tmp_path/'R'/'records.jsonl').read_text().splitlines()]
+    told = [(l['method'], l['status']) for l in lines]
+    assert told[0] == ('vcd', 'unsupported') and len(seen) == 8
+    assert [s for _, s in told[1:]] == ['ok', 'refused', 'malformed', 'error'] + ['ok']*4
+    assert {l['answer'] for l in lines if l['status'] == 'ok'} == {'7'} and {l['confidence'] for l in lines if l['status'] == 'ok'} == {None}
+    run_eval('scenes', tiny, 'none,carve,vcd', 4, retry=True, **where)
+    assert {json.loads(l)['status'] for l in (tmp_path/'R'/'records.jsonl').read_text().splitlines()} == {'ok', 'unsupported'}
+    write_report(tmp_path/'R')
+    assert far.host in (tmp_path/'R'/'protocol.json').read_text()
+    for p in (tmp_path/'R').iterdir(): assert KEY.encode() not in p.read_bytes() and b'CARVE_TEST_KEY' not in p.read_bytes(), p.name
+    with pytest.raises(ValueError, match='answer_by'): run_eval('scenes', tiny, 'none,carve,vcd', 4, **where | dict(answer_by=f'{far.base_url}#other'))

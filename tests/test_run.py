@@ -1,0 +1,255 @@
+"Runs that are killed, stopped, torn, crowded or starved end as if nothing had happened, or say what is wrong."
+import json, os, random, signal, subprocess, sys, time, warnings
+from dataclasses import dataclass
+import pytest, torch
+from carve_nb import ledger, plan, worker
+from carve_nb.carve import NoMethod
+from carve_nb.cli import main
+from carve_nb.ledger import StoppedError, read_lines
+from carve_nb.report import write_report
+from carve_nb.run import run_eval
+from carve_nb.sets import open_set
+from carve_nb.vlm import VLM, tiny_folder
+
+KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 16)))
+SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'
+ENV = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
+
+
+def words(out, n=SAMPLES, methods='none,carve,random'):
+    return ['eval', 'scenes', '--methods', methods, '--n', str(n), '--kinds', 'digit,exist', '--out', str(out)]
+
+
+def start(out, *more):
+    "`carve eval` with the reference VLM in a process of its own"
+    return subprocess.Popen([sys.executable, '-m', 'carve_nb.cli', *words(out), *more], env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def lines(out): return (out/'records.jsonl').read_bytes().count(b'\n') if (out/'records.jsonl').exists() else 0
+def files(out): return {k: (out/k).read_bytes() for k in SAME if (out/k).exists()}
+
+
+def wait(process, ready, most=240):
+    "Until something is so, or the process has ended"
+    begun = time.monotonic()
+    while not ready() and process.poll() is None and time.monotonic() - begun < most: time.sleep(.01)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    "A run in one piece"
+    out = tmp_path_factory.mktemp('whole')/'R'
+    p = start(out)
+    said = p.communicate()
+    assert p.returncode == 0, said[1]
+    assert 'n = ' in said[1] and 'for the other' in said[1] and 'calls' in said[1] and 'accuracy, %' in said[0]
+    return out
+
+
+def test_kill_at_random_points(whole, tmp_path):
+    "kill -9 at random points, also before and between lines: the same bytes as in one piece, and what is written once stays"
+    out, chance, total, kept, cut = tmp_path/'R', random.Random(0), 3*SAMPLES, set(), 0
+    for i in range(KILLS):
+        p, at = start(out), total*(i + chance.random())/(KILLS + 1)
+        if i % 4 == 3: time.sleep(4*chance.random())
+        else: wait(p, lambda: lines(out) >= at)
+        time.sleep(.1*chance.random())
+        p.kill()
+        p.communicate()
+        whole_lines = (out/'records.jsonl').read_bytes().split(b'\n')[:-1] if lines(out) else []
+        assert kept <= set(whole_lines)
+        kept, cut = set(whole_lines), cut + (0 < len(whole_lines) < total)
+    left = (out/'run.lock').read_text()
+    p = start(out)
+    said = p.communicate()[1]
+    assert p.returncode == 0, said
+    assert cut and ('ended without closing' in said) == bool(left)
+    assert files(out) == files(whole)
+    assert kept <= set((out/'records.jsonl').read_bytes().split(b'\n'))
+
+
+def test_two_writers(whole, tmp_path, capsys):
+    "The second one is refused and says who writes; the first one, held for that long, ends well"
+    p = start(tmp_path/'R')
+    wait(p, lambda: lines(tmp_path/'R'))
+    p.send_signal(signal.SIGSTOP)
+    status, said = main(words(tmp_path/'R')), capsys.readouterr()
+    p.send_signal(signal.SIGCONT)
+    assert (status, said.out) == (2, '') and f'is being written by process {p.pid} on' in said.err, said
+    told = p.communicate()[1]
+    assert p.returncode == 0, told
+    assert files(tmp_path/'R') == files(whole)
+
+
+def test_stopped_by_hand(whole, tmp_path):
+    "Ctrl-C: status 130, what to do, and a folder that goes on"
+    p = start(tmp_path/'R')
+    wait(p, lambda: lines(tmp_path/'R') > 3)
+    p.send_signal(signal.SIGINT)
+    said = p.communicate()
+    assert p.returncode == 130 and 'the same command goes on from there' in said[1] and 'Traceback' not in said[1], said
+    report = subprocess.run([sys.executable, '-m', 'carve_nb.cli', 'report', tmp_path/'R'], env=ENV, capture_output=True, text=True)
+    assert report.returncode == 0 and 'unfinished: ' in report.stdout
+    p = start(tmp_path/'R', '--quiet')
+    assert p.communicate()[1] == '' and p.returncode == 0
+    assert files(tmp_path/'R') == files(whole)
+
+
+def test_other_configuration(whole, capsys):
+    "Refused with what differs, and nothing is written"
+    before = {p.name: p.read_bytes() for p in whole.iterdir()}
+    for more, said in ((['--seed', '1'], 'seed is 0 there, 1 now'), (['--image-tokens', '9'], 'pixels.tokens is None there'),
+                       (['--max-new-tokens', '3'], 'decoding.max_new_tokens is 32 there, 3 now')):
+        assert main([*words(whole), *more]) == 2
+        assert said in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in whole.iterdir()} == before
+
+
+def test_report_again(whole, capsys):
+    before = files(whole)
+    for name in before:
+        if name != 'protocol.json': (whole/name).unlink()
+    assert main(['report', str(whole)]) == 0 and 'McNemar' in capsys.readouterr().out
+    assert files(whole) == before
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory):
+    "A model that knows nothing, for the mechanics"
+    torch.set_num_threads(1)
+    return VLM.from_pretrained(tiny_folder('llava', tmp_path_factory.mktemp('tiny')/'llava'))
+
+
+def run(out, tiny, methods='none,carve,random', n=4, **kw):
+    "A small run in this process: its lines without seconds"
+    run_eval('scenes', tiny, methods, n, out, max_new_tokens=2, progress=False, **kw)
+    return [{k: v for k, v in r.items() if k != 'seconds'} for r in read_lines(out/'records.jsonl')[0]]
+
+
+def test_torn_line(tiny, tmp_path):
+    complete = run(tmp_path, tiny)
+    path = tmp_path/'records.jsonl'
+    raw = path.read_bytes()
+    for cut in (3, len(raw)//2, len(raw) - 1):
+        path.write_bytes(raw[:cut])
+        with pytest.warns(UserWarning, match='was torn'): assert run(tmp_path, tiny) == complete
+    path.write_bytes(raw[:len(raw)//2] + b'\xff{"id": ')
+    with pytest.warns(UserWarning, match='was torn'): assert run(tmp_path, tiny) == complete
+
+
+def test_full_disk(tiny, tmp_path, monkeypatch):
+    "The run stops; what is there is whole; with room again it goes on"
+    def full(file, data):
+        if lines(tmp_path) > 4:
+            file.write(data[:50])
+            raise OSError(28, 'No space left on device')
+        file.write(data)
+    with monkeypatch.context() as m:
+        m.setattr(ledger, 'append', full)
+        with pytest.raises(StoppedError, match='No space left on device.*6 lines are kept'): run(tmp_path, tiny)
+    assert lines(tmp_path) == 6 and read_lines(tmp_path/'records.jsonl')[1] == (tmp_path/'records.jsonl').stat().st_size
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        again = run(tmp_path, tiny)
+    assert again == run(tmp_path.with_name('whole'), tiny)
+
+
+@dataclass
+class Moody(NoMethod):
+    "Fails on some samples"
+    def __call__(self, vlm, image, question, memo=None, box=None):
+        if 'red' in question: raise ZeroDivisionError('no red, please')
+        return super().__call__(vlm, image, question)
+
+
+class Picky(NoMethod): name, needs = 'picky', ('dense',)
+
+
+@pytest.fixture
+def more_methods(monkeypatch):
+    known = plan.known_methods
+    monkeypatch.setattr(plan, 'known_methods', lambda: dict(known(), moody=Moody, picky=Picky))
+
+
+def test_method_that_raises(tiny, tmp_path, more_methods):
+    "Failures are statuses and counted; the other methods and samples are as they are without it"
+    found = run(tmp_path/'a', tiny, 'none,moody,carve', 12)
+    alone = run(tmp_path/'b', tiny, 'none,carve', 12)
+    bad = [r for r in found if r['status'] != 'ok']
+    assert bad and {r['method'] for r in bad} == {'moody'} and {r['status'] for r in bad} == {'error'} and 'answer' not in bad[0]
+    drop = lambda rs: [{k: v for k, v in r.items() if k != 'key'} for r in rs if r['method'] != 'moody']
+    assert drop(found) == drop(alone)
+    text = write_report(tmp_path/'a').markdown()
+    assert f'`moody`: {len(bad)} of 12 samples without an answer' in text and 'ZeroDivisionError: no red, please' in text
+    row = next(l for l in text.splitlines() if l.startswith('| moody'))
+    assert row.split('|')[3].strip() == str(12 - len(bad)) and row.split('|')[-2].strip() == str(len(bad))
+
+
+def test_family_that_cannot(tmp_path, more_methods):
+    "One line for the whole run, and the other methods run"
+    vlm = VLM.from_pretrained(tiny_folder('qwen3_5', tmp_path/'m'))
+    found = run(tmp_path/'R', vlm, 'none,picky', 3)
+    assert [(r['method'], r['status']) for r in found] == [('picky', 'unsupported')] + [('none', 'ok')]*3
+    assert "`picky` is not supported: picky cannot be used with the family 'qwen3_5'" in write_report(tmp_path/'R').markdown()
+
+
+def test_batches_and_smaller_pictures(tiny, tmp_path):
+    "Batches change no answer; a smaller picture is said and belongs to the configuration"
+    one, many = run(tmp_path/'1', tiny, 'none', 7), run(tmp_path/'3', tiny, 'none', 7, batch_size=3)
+    assert [r['answer'] for r in one] == [r['answer'] for r in many]
+    small = run(tmp_path/'s', tiny, 'none,carve', 3, limit_pixels=200*200)
+    assert {tuple(r['box']) for r in small if r['method'] == 'none'} == {(0, 0, 200, 200)}
+    assert json.loads((tmp_path/'s'/'protocol.json').read_text())['pixels']['limit'] == 200*200
+    assert 'pictures of more than 40000 pixels made smaller first' in write_report(tmp_path/'s').markdown()
+
+
+def test_another_model_answers(tiny, tmp_path):
+    "The view is found here and answered there; who answered belongs to the configuration"
+    other = str(tiny_folder('llava', tmp_path/'other', seed=1))
+    own, found = run(tmp_path/'a', tiny, 'none,carve', 3), run(tmp_path/'b', tiny, 'none,carve', 3, answer_by=other)
+    second = VLM.from_pretrained(other)
+    assert [r['box'] for r in own] == [r['box'] for r in found] and [r['answer'] for r in own] != [r['answer'] for r in found]
+    for r, sample in zip(found[::2], open_set('scenes', 3)): assert r['answer'] == str(second.ask(sample.open(), sample.question, max_new_tokens=2))
+    assert 'answers by another model: model other' in write_report(tmp_path/'b').markdown()
+    with pytest.raises(ValueError, match='answer_by'): run(tmp_path/'b', tiny, 'none,carve', 3)
+
+
+def test_samples_by_chance(tiny, tmp_path):
+    "The choice follows from the seed alone"
+    ids = lambda out, **kw: [r['id'] for r in run(tmp_path/out, tiny, 'none', 5, **kw)]
+    first, a, b = ids('first'), ids('a', shuffle=True, seed=1), ids('b', shuffle=True, seed=2)
+    assert a == ids('again', shuffle=True, seed=1) and len({*map(tuple, (first, a, b))}) == 3
+
+
+@pytest.mark.parametrize('name', [k for k in plan.split_specs('all') if k != 'none'])
+def test_sharing_changes_nothing(name, reference):
+    "Beside other methods, which share looks, answers and prefixes with it, a method answers as it does alone"
+    check_shared(reference, name, 2)
+
+
+@pytest.mark.parametrize('family', ['qwen2_5_vl', 'instructblip', 'mllama', 'internvl'])
+def test_sharing_in_other_families(family, tmp_path):
+    "The same where pictures have another shape in the prompt, over several pictures of different sizes"
+    warnings.simplefilter('ignore')
+    vlm = VLM.from_pretrained(tiny_folder(family, tmp_path/'m'))
+    for name in 'none', 'official', 'rel-att', 'vcd': check_shared(vlm, name, 4)
+
+
+def check_shared(vlm, name, n):
+    asked = plan.Plan(('none', 'carve', *({name} - {'none', 'carve'}), 'general'), 'Answer the question using a single word or phrase.', 4)
+    method, w = plan.make_methods(asked)[name], worker.Worker(vlm, asked)
+    if name in w.unfit: return
+    records = list(open_set('scenes', n, kinds=('digit', 'color')))
+    for i, r in enumerate(records): r.image = r.open().resize((448 + 56*(i//2), 448 - 28*(i//2)))
+    for r in records: r.boxes = r.boxes and [tuple(v*.8 for v in b) for b in r.boxes]
+    found = {l['id']: l for ls in w(list(enumerate(records))) for l in ls if l['method'] == name}
+    for r in records:
+        alone, l = method(vlm, r.open(), r.question, box=r.box), found[r.id]
+        assert l['status'] == 'ok', l
+        assert (l['answer'], tuple(l['box']), l['calls']) == (str(alone), tuple(alone.view.box), alone.calls), (name, l)
+
+
+@pytest.fixture(scope='module')
+def reference():
+    torch.set_num_threads(1)
+    return VLM.from_pretrained()

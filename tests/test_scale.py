@@ -1,0 +1,95 @@
+"The engine ray: dead workers, poison, a dead driver, another engine half-way; the tables stay the same bytes."
+import os, random, signal, subprocess, sys, time
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+import psutil, pytest
+from carve_nb.cli import main
+from carve_nb.ledger import read_lines
+from carve_nb.report import write_report
+from carve_nb.run import run_eval
+from carve_nb.scale import RayEngine
+from carve_nb.sets import open_set
+from carve_nb.vlm import tiny_folder
+
+pytestmark = pytest.mark.skipif(not find_spec('ray'), reason='Ray is not installed, so the engine ray is not tested: pip install "carve_nb[ray]"')
+SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'
+ENV = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
+
+
+def files(out): return {k: (out/k).read_bytes() for k in SAME if (out/k).exists()}
+def lines(out): return (out/'records.jsonl').read_bytes().count(b'\n') if (out/'records.jsonl').exists() else 0
+
+
+def words(out, *more):
+    "`carve eval` with the reference VLM"
+    return ['eval', 'scenes', '--methods', 'none,carve,random', '--n', '12', '--kinds', 'digit,exist', '--out', str(out), '--quiet', *more]
+
+
+RAY = '--engine', 'ray', '--workers', '2'
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    "A run by one model in this process"
+    out = tmp_path_factory.mktemp('whole')/'R'
+    assert main(words(out)) == 0
+    return out
+
+
+class Killing(RayEngine):
+    "Kills a worker that has brought a sample, at some moments or as soon after them as there is one"
+    def __call__(self, job, plan, units):
+        for i, found in enumerate(super().__call__(job, plan, units)):
+            alive = [p for p in sorted(self.pids) if psutil.pid_exists(p)]
+            if self.moments and i >= self.moments[0] and alive:
+                self.moments.pop(0)
+                os.kill(self.chance.choice(alive), signal.SIGKILL)
+            yield found
+
+
+def test_killed_workers(whole, tmp_path):
+    "Two workers are killed in the middle: nothing lost, nothing doubled, the same tables"
+    engine = Killing(2)
+    engine.moments, engine.chance = [1, 6], random.Random(0)
+    run_eval('scenes', methods='none,carve,random', n=12, kinds=('digit', 'exist'), out=tmp_path/'R', progress=False, engine=engine)
+    write_report(tmp_path/'R')
+    found = read_lines(tmp_path/'R'/'records.jsonl')[0]
+    assert len(found) == len({l['key'] for l in found}) == 36 and {l['status'] for l in found} == {'ok'}
+    assert not engine.moments and len(engine.pids) > 1
+    assert files(tmp_path/'R') == files(whole)
+
+
+def test_poison(tmp_path):
+    "A sample that kills every process that opens it has no answer; all others have"
+    data = open_set('scenes', 6)
+    found = [replace(r, image=partial(exec, 'import os; os.kill(os.getpid(), 9)')) if i == 2 else r for i, r in enumerate(data)]
+    tiny_folder('llava', tmp_path/'model')
+    run_eval(replace(data, records=found), str(tmp_path/'model'), 'none,random', out=tmp_path/'R', max_new_tokens=2, progress=False, engine=RayEngine(2, tries=1))
+    made = read_lines(tmp_path/'R'/'records.jsonl')[0]
+    assert [(l['at'], l['status']) for l in made] == [(i, 'error' if i == 2 else 'ok') for i in range(6) for _ in 'ab']
+    assert 'died' in made[4]['why']
+
+
+def test_killed_driver(whole, tmp_path):
+    "kill -9 of the process that writes: its workers end as well, and one model takes the run up"
+    p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli', *words(tmp_path/'R', *RAY)], env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    begun = time.monotonic()
+    while lines(tmp_path/'R') < 3 and p.poll() is None and time.monotonic() - begun < 400: time.sleep(.05)
+    assert p.poll() is None and 3 <= lines(tmp_path/'R') < 36
+    models = [o for o in psutil.Process(p.pid).children(recursive=True) if 'MapWorker' in ''.join(o.cmdline())]
+    p.kill()
+    p.wait()
+    begun = time.monotonic()
+    while (left := [o for o in models if o.is_running() and o.status() != 'zombie']) and time.monotonic() - begun < 120: time.sleep(.2)
+    assert models and not left, left
+    assert main(words(tmp_path/'R')) == 0
+    assert files(tmp_path/'R') == files(whole)
+
+
+def test_words(tmp_path, capsys):
+    "Bad input is said in one line"
+    for more, said in ((['--engine', 'ray', '--gpus-per-worker', '2'], 'a worker holds its model on one GPU'), (['--workers', '2'], 'go with --engine ray'),
+                       ([*RAY, '--ray-address', '127.0.0.1:1'], 'Nobody listens at 127.0.0.1:1')):
+        assert main(words(tmp_path/'R', *more)) == 2
+        assert said in capsys.readouterr().err
