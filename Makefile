@@ -6,7 +6,7 @@ V  ?= .venv
 QUIET = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 ONE   = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test drift notebooks pytest export readme hooks clean distclean
+.PHONY: demo test drift notebooks pytest export readme llms docs hooks clean distclean
 .NOTPARALLEL:
 
 demo: $(V)/.ok  ## the main job: the reference model on held-out scenes, with and without the second look
@@ -35,6 +35,14 @@ export: $(V)/.ok  ## notebooks to modules, and notebooks cleaned
 readme: $(V)/.ok  ## README.md from nbs/index.ipynb
 	$(V)/bin/python tools/readme.py
 
+llms: $(V)/.ok  ## llms.txt from the notebooks
+	$(V)/bin/python tools/pages.py --llms
+
+docs: $(V)/.docs  ## the site, without Quarto: _docs/html/index.html
+	$(V)/bin/python tools/pages.py _docs/source
+	$(V)/bin/sphinx-build -q -W --keep-going -j 2 -d _docs/doctrees _docs/source _docs/html
+	$(V)/bin/python tools/check_site.py _docs/html
+
 hooks: $(V)/.ok  ## git merges and cleans notebooks by itself from now on
 	$(V)/bin/nbdev-install-hooks
 
@@ -42,6 +50,10 @@ $(V)/.ok: constraints.txt pyproject.toml settings.ini setup.py
 	@test -n '$(PY)' || { echo 'No Python 3.11 or newer was found; name one: make PY=/path/to/python3.11'; exit 1; }
 	$(PY) -m venv $(V)
 	$(V)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(V)/.docs: $(V)/.ok
+	$(V)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 clean:  ## what runs and builds leave behind

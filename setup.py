@@ -23,6 +23,7 @@ setup(
     package_data={cfg['lib_path']: ['models/**/*']},
     python_requires=f'>={cfg["min_python"]}', install_requires=lines('requirements'),
     extras_require={k.removesuffix('_requirements'): lines(k) for k in cfg if k.endswith('_requirements')},
-    entry_points={'console_scripts': lines('console_scripts'), 'nbdev': [f'{cfg["lib_path"]}={cfg["lib_path"]}._modidx:d']},
+    entry_points={'console_scripts': lines('console_scripts'), 'lmms_eval.models': lines('lmms_eval_models'),
+                  'nbdev': [f'{cfg["lib_path"]}={cfg["lib_path"]}._modidx:d']},
     scripts=['scripts/nbdev_test', 'scripts/nbdev_export', 'scripts/nbdev_clean'],
     zip_safe=False)

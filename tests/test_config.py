@@ -15,6 +15,8 @@ settings = ini['DEFAULT']
 
 
 def lines(key): return settings[key].split()
+EXTRAS = [k for k in settings if k.endswith('_requirements') and k != 'dev_requirements']
+REQUIREMENTS = [o for k in ('requirements', 'dev_requirements', *EXTRAS) for o in lines(k)]
 def normal(name): return re.sub(r'[-_.]+', '-', name).lower()
 def names(requirements): return {normal(re.match(r'[\w.-]+', o)[0]) for o in requirements}
 
@@ -57,12 +59,12 @@ def test_quarto_is_linked():
 
 def test_constraints_pin_requirements():
     pins = dict(o.split('==') for o in (ROOT/'constraints.txt').read_text().split('\n') if o and not o.startswith('#'))
-    assert names(lines('requirements') + lines('dev_requirements')) <= {normal(o) for o in pins}
+    assert names(REQUIREMENTS) <= {normal(o) for o in pins}
     assert not [o for o in pins.values() if '+' in o or '/' in o]  # no local builds, no addresses
 
 
 def test_requirements_have_ranges():
-    for o in lines('requirements') + lines('dev_requirements'): assert re.fullmatch(r'[\w-]+>=[\d.]+,<[\d.]+', o), o
+    for o in REQUIREMENTS: assert re.fullmatch(r'[\w-]+>=[\d.]+,<[\d.]+', o), o
 
 
 def imports(source):
@@ -79,14 +81,24 @@ def third_party(sources):
     return {o: {normal(d) for d in known.get(o, [o])} for o in found}
 
 
+def outside_functions(source):
+    "The same source without what its functions do"
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)): node.body = [ast.Pass()]
+    return ast.unparse(tree)
+
+
 def test_modules_import_requirements_only():
-    known = names(lines('requirements'))
-    used = third_party(p.read_text() for p in (ROOT/'carve_nb').rglob('*.py'))
-    assert not {k: v for k, v in used.items() if not v & known}
+    "Of the extras, a module imports only inside the function that needs it"
+    sources = [p.read_text() for p in (ROOT/'carve_nb').rglob('*.py')]
+    top, used = third_party(map(outside_functions, sources)), third_party(sources)
+    assert not {k: v for k, v in top.items() if not v & names(lines('requirements'))}
+    assert not {k: v for k, v in used.items() if not v & names(REQUIREMENTS)}
 
 
 def test_notebooks_import_requirements_only():
-    known = names(lines('requirements') + lines('dev_requirements'))
+    known = names(REQUIREMENTS)
     cells = (c for p in (ROOT/'nbs').rglob('*.ipynb') if '_proc' not in p.parts
              for c in json.loads(p.read_text())['cells'] if c['cell_type'] == 'code')
     plain = (re.sub(r'^\s*[%!].*$', '', ''.join(c['source']), flags=re.M) for c in cells)

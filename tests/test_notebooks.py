@@ -9,7 +9,7 @@ MODULES = sorted(p for p in (ROOT/'carve_nb').rglob('*.py') if p.name[0] != '_')
 # Words that may stand in code only where model families are described, in the training of our own model (stock LLaVA
 # classes), and in the help of the command line.
 FAMILY = re.compile(r'llava|qwen|internvl|idefics|smolvlm|paligemma|gemma|mllama|onevision|instructblip', re.I)
-FAMILY_MAY = {'tiny', 'families', 'cli'}
+FAMILY_MAY = {'tiny', 'spans', 'families', 'cli'}
 OWN_MODEL = {'reference': {'llava'}}
 MACHINE = re.compile(r'(?<![\w.:/-])/(work|root|home|tmp|Users|opt|usr|mnt|var)/')
 

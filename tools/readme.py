@@ -20,7 +20,7 @@ def output(o, i, pictures, alt=''):
 def cell(c, i, pictures):
     "Markdown of one cell: `#| hide` hides it, `#| echo: false` its source."
     src = text(c['source'])
-    if c['cell_type'] == 'markdown': return src.replace('](images/', '](nbs/images/')
+    if c['cell_type'] == 'markdown': return re.sub(r'\]\((?=images/|[\w/]+\.ipynb)', '](nbs/', src)
     if c['cell_type'] != 'code' or re.search(r'^#\|\s*hide\s*$', src, re.M): return ''
     code = '' if re.search(r'^#\|\s*echo:\s*false', src, re.M) else f"```python\n{re.sub(r'^#[|].*$', '', src, flags=re.M).strip()}\n```"
     alt = (re.findall(r'^#\|\s*fig-alt:\s*(.*)$', src, re.M) or [''])[0]

@@ -1,0 +1,50 @@
+"Settings of Sphinx. The pages come from tools/pages.py; `make docs` builds them."
+import os, shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+project = 'carve_nb'
+author = copyright = 'the carve_nb authors'
+extensions = ['myst_nb', 'sphinx.ext.mathjax']
+exclude_patterns = ['images']
+
+nb_execution_mode = 'off'  # outputs are those that are stored in the notebooks
+nb_merge_streams = True
+myst_enable_extensions = ['dollarmath', 'amsmath']
+myst_heading_anchors = 4
+myst_dmath_double_inline = True
+myst_linkify_fuzzy_links = False
+
+suppress_warnings = ['ref.python']  # a class of the same name in two modules, in a signature
+
+html_theme = 'furo'
+html_title = 'carve_nb'
+html_favicon = '_static/favicon.svg'
+html_static_path = ['_static']
+html_css_files = ['site.css']
+html_extra_path = ['llms.txt']
+html_copy_source = html_show_sourcelink = False
+html_baseurl = os.environ.get('SITE_URL', '')
+pygments_style, pygments_dark_style = 'friendly', 'github-dark'
+
+add_module_names = False
+toc_object_entries_show_parents = 'hide'
+
+# MathJax comes from a package and is served from here, without the parts that are not used.
+mathjax_path = 'mathjax/tex-chtml.js'
+MATHJAX = ['tex-chtml.js', 'output/chtml/fonts', 'input/tex/extensions']
+
+
+def copy_mathjax(app, error):
+    "MathJax beside the pages"
+    source = Path(find_spec('sphinx-mathjax-offline').origin).parent/'static/mathjax'
+    for part in [] if error else MATHJAX:
+        target = Path(app.outdir)/'_static/mathjax'/part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (source/part).is_dir(): shutil.copytree(source/part, target, dirs_exist_ok=True)
+        else: shutil.copy(source/part, target)
+
+
+def setup(app):
+    app.connect('build-finished', copy_mathjax)
+    return dict(parallel_read_safe=True, parallel_write_safe=True)

@@ -1,0 +1,159 @@
+"The site, as far as it can be checked without building it: reading order, llms.txt, links, what the pages are made of."
+import json, re, subprocess, sys, textwrap
+from pathlib import Path
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT/'tools'))
+import check_site, pages, signatures  # noqa: E402
+
+ALL = pages.notebooks()
+params = [pytest.param(p, id=p.name) for p in ALL]
+
+
+@pytest.fixture(scope='module')
+def links(): return pages.Links(pages.modules(), [p for _, g in pages.reading_order() for p in g])
+
+
+def test_order_has_every_notebook_once():
+    placed = [p.name for _, g in pages.reading_order() for p in g]
+    assert sorted(placed) == sorted(p.name for p in ALL if p.name != 'index')
+    assert all(g for _, g in pages.reading_order()), 'a group of docs/order.toml claims no notebook'
+
+
+def test_order_is_by_number():
+    for title, group in pages.reading_order():
+        keys = [p.key for p in group if p.key]
+        assert keys == sorted(keys), title
+
+
+@pytest.mark.parametrize('span, ins, outs', [('05', ['05'], ['05a', '04']), ('05*', ['05', '05z'], ['06']), ('07-12', ['07', '07b', '12'], ['12a', '06d']),
+                                             ('12a-19*', ['12a', '13', '19c'], ['12', '20'])])
+def test_ranges(span, ins, outs):
+    key = lambda o: (o[:2], o[2:])
+    assert all(pages.within(key(o), span) for o in ins) and not any(pages.within(key(o), span) for o in outs)
+
+
+def test_llms_is_fresh():
+    r = subprocess.run([sys.executable, ROOT/'tools/pages.py', '--llms', '--check'], capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+@pytest.mark.parametrize('page', params)
+def test_page_has_title_and_sentence(page): assert page.title != page.name and page.subtitle
+
+
+@pytest.mark.parametrize('page', params)
+def test_links_lead_somewhere(page):
+    "Links between notebooks, and to pictures"
+    text = '\n'.join(pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'markdown')
+    text = re.sub(r'`[^`\n]*`', '', pages.CODE.sub('', text))
+    inside = [o for o in re.findall(r'\]\(([^)\s#]+)[^)]*\)', text) if not re.match(r'\w+:', o)]
+    assert not [o for o in inside if not (page.path.parent/o).is_file()]
+
+
+@pytest.mark.parametrize('page', params)
+def test_page_is_clean(page, links):
+    "No directive of nbdev is left, nothing hidden is shown, every picture has words"
+    for c in pages.site_notebook(page, links)['cells']:
+        source = pages.joined(c['source'])
+        if c['cell_type'] != 'code': continue
+        assert not re.search(r'^#\|', source, re.M)
+        if any('image/png' in o.get('data', {}) for o in c['outputs']): assert c['metadata']['mystnb']['image']['alt'].strip()
+
+
+def test_directives():
+    cell = lambda source: dict(cell_type='code', source=source, metadata={}, outputs=[])
+    assert pages.code_cell(cell('#| hide\nx = 1'), '') is None and pages.code_cell(cell('#| default_exp a'), '') is None
+    assert pages.code_cell(cell('#| echo: false\nx'), '')['metadata'] == dict(tags=['remove-input'])
+    shown = pages.code_cell(cell('#| export\ndef f(): pass'), '')
+    assert shown['source'] == 'def f(): pass' and shown['metadata'] == dict(tags=['exported'])
+    assert 'hide-input' in pages.code_cell(cell('import os'), '')['metadata']['tags']
+
+
+def test_words_become_references(links):
+    page = next(p for p in ALL if p.path.stem == '06_maps')
+    say = lambda text: pages.link_words(text, links, page)
+    assert say('see `pick_layers`') == 'see {py:obj}`pick_layers <carve_nb.maps.pick_layers>`'
+    assert say('`Carve.paper()`') == '{py:obj}`Carve.paper() <carve_nb.carve.Carve.paper>`'
+    assert say('`00_image` and `no_such_name`') == '[`00_image`](/00_image.ipynb) and `no_such_name`'
+    assert say('```\n`pick_layers`\n```') == '```\n`pick_layers`\n```' and say('# `pick_layers`') == '# `pick_layers`'
+
+
+def test_every_word_leads_to_a_symbol(links):
+    "What `Links` answers stands on a page of the reference"
+    there = {f'carve_nb.{m}' for m in links.mods} | {f'carve_nb.{m}.{s.name}' for m, (_, ss) in links.mods.items() for o in ss for s in (o, *o.members)}
+    for page in ALL:
+        for c in pages.site_notebook(page, links)['cells']:
+            assert set(re.findall(r'\{py:obj\}`[^`<]* <([\w.]+)>`', pages.joined(c['source']))) <= there
+
+
+def test_signatures(tmp_path):
+    path = tmp_path/'m.py'
+    path.write_text(textwrap.dedent('''
+        "A module"
+        __all__ = ['f', 'C', 'N']
+        N = 3 # a number
+        def f(a, # first
+            b: int = 2, c=(1,
+            2), *, d=None, # fourth
+            ) -> list: # of things
+            "Does it"
+            return [a] # not this
+        @dataclass
+        class C(Base):
+            "Holds"
+            x: int = 0 # how many
+            name = 'c'
+            def go(self, y): # where
+                "Goes"
+            @property
+            def p(self): "A property"
+        @patch
+        def more(self:C, z=1 # what
+            ): "More"
+        def hidden(): pass
+    '''))
+    doc, found = signatures.read(path)
+    by = {s.name: s for s in found}
+    assert doc == 'A module' and list(by) == ['N', 'f', 'C', 'C.more']
+    f, c = by['f'], by['C']
+    assert f.signature == '(a, b: int=2, c=(1, 2), *, d=None) -> list' and f.doc == 'Does it' and f.returns == 'of things'
+    assert dict(f.params) == dict(a='first', b='', c='', d='fourth')
+    assert (c.signature, c.params, c.bases) == ('(x=0)', [('x', 'how many')], ['Base'])
+    assert [(m.kind, m.name) for m in c.members] == [('method', 'C.go'), ('property', 'C.p')]
+    assert by['C.more'].signature == '(z=1)' and by['C.more'].params == [('z', 'what')] and (by['N'].value, by['N'].doc) == ('3', 'a number')
+
+
+def test_public_functions_are_found(links):
+    "The reference has what a module lists as public, but for names it takes from others"
+    for m, (_, symbols) in links.mods.items():
+        text = (ROOT/'carve_nb'/(m.replace('.', '/') + '.py')).read_text()
+        listed = re.search(r'^__all__ = (\[.*?\])', text, re.M | re.S)
+        missing = set(eval(listed[1])) - {s.name for s in symbols} if listed else set()
+        assert not [o for o in missing if re.search(rf'^(def|class) {o}\b', text, re.M)], m
+
+
+def test_checker_sees_faults(tmp_path):
+    (tmp_path/'a.html').write_text('<a href="b.html#there">x</a> <a href="https://example.org">y</a> <img src="p.png" alt="words">')
+    (tmp_path/'b.html').write_text('<p id="there">x</p>')
+    (tmp_path/'p.png').write_bytes(b'')
+    assert not list(check_site.check(tmp_path.resolve()))
+    (tmp_path/'c.html').write_text('<a href="b.html#gone">x</a> <a href="../etc">x</a> <script src="https://cdn.example/x.js"></script> <img src="p.png"> '
+                                   '<div class="output traceback"></div>')
+    assert len(list(check_site.check(tmp_path.resolve()))) == 5
+
+
+def test_quarto_sidebar_lists_all():
+    "nbdev's own way to the site still finds every notebook"
+    from nbdev.doclinks import nbglob
+    found = {Path(o).resolve() for o in nbglob(ROOT/'nbs')}
+    assert {p.path.resolve() for p in ALL} <= found
+
+
+def test_docs_need_no_package():
+    "The pages are made without importing what they describe"
+    for name in ('pages', 'signatures', 'check_site'):
+        assert not re.search(r'^\s*(import|from) (carve_nb|torch|numpy)', (ROOT/f'tools/{name}.py').read_text(), re.M)
+    code = 'import sys; sys.path.insert(0, "tools"); import pages; pages.modules(); print("torch" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True).stdout.strip() == 'False'

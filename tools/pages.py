@@ -1,0 +1,301 @@
+"""The pages of the site, from notebooks and modules, for Sphinx with myst-nb; nothing is run and nothing of ours is imported.
+
+Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FOLDER OUT`
+       python tools/pages.py --llms [--check]   write llms.txt, or see whether it is what it should be"""
+import ast, json, re, shutil, sys, tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from signatures import read
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS, LIB = ROOT/'nbs', ROOT/'carve_nb'
+HEADER = '# {title}\n\n> {subtitle}\n\n'
+
+
+def joined(x): return ''.join(x)
+
+
+class Page:
+    "A notebook"
+    def __init__(self, path):
+        self.path, self.name = path, path.relative_to(NBS).with_suffix('').as_posix()
+        found = re.match(r'(\d+)([a-z]?)_', path.name)
+        self.key = (found[1], found[2]) if found else None
+        self.folder = path.parent.name if path.parent != NBS else ''
+
+    @cached_property
+    def nb(self): return json.loads(self.path.read_text(encoding='utf-8'))
+
+    @cached_property
+    def head(self): return next((joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'markdown'), '')
+
+    @property
+    def title(self): return (re.findall(r'^# (.+)$', self.head, re.M) or [self.name])[0].replace('`', '')
+
+    @property
+    def subtitle(self): return ' '.join(re.findall(r'^> ?(.+)$', self.head, re.M))
+
+    @cached_property
+    def module(self):
+        sources = (joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
+        return next((m[1] for s in sources if (m := re.search(r'^#\|\s*default_exp[: ]\s*([\w.]+)', s, re.M))), None)
+
+    @cached_property
+    def imported(self):
+        "Names that the notebook itself imports from the package"
+        text = '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
+        return {w for m in re.finditer(r'from carve_nb[\w.]* import ([\w, ]+)', text) for w in re.split(r'[,\s]+', m[1])}
+
+
+@dataclass
+class Group:
+    "Pages that stand together in the reading order"
+    title: str
+    numbers: list = ()
+    stories: list = ()
+    folder: str = ''
+    rest: bool = False
+
+    def claims(self, page):
+        if page.key is None: return page.folder == 'story' and page.path.stem in self.stories
+        if page.folder: return page.folder == self.folder
+        return any(within(page.key, o) for o in self.numbers)
+
+    def place(self, page):
+        "Stories first, then by number"
+        if page.key is None: return 0, (*self.stories, page.path.stem).index(page.path.stem), page.name
+        return 1, page.key, page.name
+
+
+def within(key, span):
+    "Does a notebook's number, such as ('05', 'a'), lie in a range such as '05a-07*'?"
+    first, _, last = span.partition('-')
+    def edge(text, letters): return text[:2], letters if text.endswith('*') else text[2:]
+    return edge(first, '') <= key <= edge(last or first, 'z')
+
+
+def notebooks():
+    "All notebooks, also those that are not written yet when this is"
+    paths = (p for p in NBS.rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(NBS).parts))
+    return [Page(p) for p in sorted(paths)]
+
+
+def reading_order():
+    "Groups with their pages; every notebook but the index stands in exactly one"
+    groups = [Group(**g) for g in tomllib.loads((ROOT/'docs/order.toml').read_text(encoding='utf-8'))['group']]
+    rest = next(g for g in groups if g.rest)
+    placed = {id(g): [] for g in groups}
+    for page in notebooks():
+        if page.name != 'index': placed[id(next((g for g in groups if g.claims(page)), rest))].append(page)
+    return [(g.title, sorted(placed[id(g)], key=g.place)) for g in groups]
+
+
+# Symbols and what a word in backticks points to
+
+def modules():
+    "Docstring and public symbols of each module, by its name"
+    paths = sorted(p for p in LIB.rglob('*.py') if p.stem != '__init__' and p.name != '_modidx.py')
+    return {'.'.join(p.relative_to(LIB).with_suffix('').parts): read(p) for p in paths}
+
+
+class Links:
+    "What a word in backticks names"
+    def __init__(self, mods, pages):
+        self.mods, self.homes = mods, {}
+        for m, (_, symbols) in mods.items():
+            for s in [o for s in symbols for o in (s, *s.members)]: self.homes.setdefault(s.name, []).append(m)
+        self.pages = {alias: p for p in pages for alias in {p.name, p.path.stem} if alias != 'index'}
+
+    def module_of(self, name, module=None, imported=()):
+        "The module in which a name is defined: the page's own, else the only one if the name is no everyday word"
+        homes = self.homes.get(name, [])
+        if module in homes: return module
+        special = '.' in name or '_' in name or name != name.lower() or name in imported
+        return homes[0] if len(homes) == 1 and special else None
+
+    def target(self, word, module=None, imported=()):
+        "Full name of the symbol or module that a word names, or None"
+        name = re.sub(r'\(.*\)$', '', word).removeprefix('carve_nb.')
+        if not re.fullmatch(r'[A-Za-z_][\w.]*', name): return
+        if word.startswith('carve_nb.') and name in self.mods: return f'carve_nb.{name}'
+        for start in (name, name.partition('.')[2]):  # `maps.pick_layers` and `pick_layers`
+            home = name.rpartition('.')[0] if start != name else ''
+            if home in self.mods and start in self.homes and home in self.homes[start]: return f'carve_nb.{home}.{start}'
+        found = self.module_of(name, module, imported)
+        return f'carve_nb.{found}.{name}' if found else None
+
+
+CODE = re.compile(r'(```.*?```|~~~.*?~~~)', re.S)
+WORD = re.compile(r'(?<![`\w\[{}])`([^`\n]+)`(?![`\]])')
+
+
+def link_words(text, links, page):
+    "Backticks that name something of the package become references"
+    def one(m):
+        if (p := links.pages.get(m[1])) and p is not page: return f'[`{m[1]}`](/{p.name}.ipynb)'
+        full = links.target(m[1], page.module, page.imported)
+        return f'{{py:obj}}`{m[1]} <{full}>`' if full else m[0]
+    parts = CODE.split(text)
+    lines = ['\n'.join(l if l.startswith('#') else WORD.sub(one, l) for l in part.split('\n')) for part in parts[::2]]
+    return ''.join(o for pair in zip(lines, [*parts[1::2], '']) for o in pair)
+
+
+# Notebooks
+
+def alt_text(source, prose, output):
+    "What a picture shows: its own words, or the sentence before it with the object's"
+    if own := re.findall(r'^#\|\s*fig-alt:\s*(.*)$', source, re.M): return own[0].strip('"\' ')
+    told = re.sub(r'[`*#>\[\]$]|\]\([^)]*\)', '', prose).strip().split('\n')[-1][-200:]
+    shown = joined(output.get('data', {}).get('text/plain', '')).split('\n')[0]
+    return ' '.join(o for o in (told.lstrip(), '' if shown.startswith('<') else shown[:160]) if o) or 'A picture'
+
+
+def code_cell(c, prose):
+    "A code cell as the site shows it, or None"
+    source = joined(c['source'])
+    marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
+    if {'hide', 'default_exp'} & set(marks) or marks.get('include') == 'false': return None
+    body = re.sub(r'^#\|.*\n?', '', source, flags=re.M).strip('\n')
+    hidden = marks.get('echo') == 'false' or c['metadata'].get('hide_input') or not body
+    meta = dict(tags=['remove-input']) if hidden else dict(tags=['exported']) if 'export' in marks else {}
+    if only_imports(body) and not hidden:
+        meta['tags'] = [*meta.get('tags', []), 'hide-input']
+        meta['mystnb'] = dict(code_prompt_show='Imports', code_prompt_hide='Imports')
+    pictures = [o for o in c['outputs'] if 'image/png' in o.get('data', {})]
+    if pictures: meta['mystnb'] = dict(meta.get('mystnb', {}), image=dict(alt=alt_text(source, prose, pictures[-1])))
+    outputs = [tidy(o) for o in c['outputs']] if marks.get('output') != 'false' else []
+    return dict(c, source=body, metadata=meta, outputs=outputs, execution_count=None)
+
+
+def only_imports(body):
+    "Is a cell all imports?"
+    try: found = ast.parse(body).body
+    except SyntaxError: return False
+    return bool(found) and all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in found)
+
+
+def tidy(output):
+    "An output without what would shout in a page: figures' own words, HTML's borders"
+    data = output.get('data')
+    if data and 'text/html' in data: data = dict(data, **{'text/html': joined(data['text/html']).replace(' border="1"', '')})
+    return dict(output, data=data) if data else output
+
+
+def site_notebook(page, links):
+    "A notebook as the site shows it"
+    cells, prose = [], ''
+    for c in page.nb['cells']:
+        if c['cell_type'] == 'markdown':
+            prose = joined(c['source'])
+            cells.append(dict(c, source=link_words(prose, links, page)))
+        elif c['cell_type'] == 'code' and (shown := code_cell(c, prose)): cells.append(shown)
+    if page.module: cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))
+    meta = dict(page.nb['metadata'], language_info=dict(name='python', pygments_lexer='python'))
+    return dict(page.nb, cells=cells, metadata=meta)
+
+
+def markdown(text, id): return dict(cell_type='markdown', id=id, metadata={}, source=text)
+
+
+# Pages of the modules, as reStructuredText
+
+def escape(text): return re.sub(r'([\\*_|<>`])', r'\\\1', text)
+
+
+def rst(text, links, module):
+    "A comment or docstring: backticks become references or literals, all else is plain"
+    def part(i, s):
+        if i % 2 == 0: return escape(s)
+        full = links.target(s, module)
+        return f':py:obj:`{s} <{full}>`' if full else f'``{s}``'
+    return '\\ '.join(part(i, s) for i, s in enumerate(text.split('`')) if s).replace('\\  ', ' ').replace(' \\ ', ' ')
+
+
+def entry(s, links, module, indent=''):
+    "Lines of one symbol"
+    inner = indent + '   '
+    lines = ['', f'{indent}.. py:{s.kind}:: {s.name if not indent else s.name.split(".")[-1]}{s.signature}']
+    if s.value: lines.append(f'{inner}:value: {s.value}')
+    if s.bases: lines += ['', inner + 'Bases: ' + ', '.join(rst(f'`{b}`', links, module) for b in s.bases)]
+    if s.doc: lines += ['', *(inner + rst(' '.join(p.split()), links, module) + '\n' for p in s.doc.split('\n\n'))]
+    if s.context: lines += ['', inner + '*Context manager.*']
+    told = [f'{inner}:param {n}: {rst(c, links, module)}' for n, c in s.params if c]
+    if s.returns: told.append(f'{inner}:returns: {rst(s.returns, links, module)}')
+    lines += ['', *told] if told else []
+    return lines + [l for m in s.members for l in entry(m, links, module, inner)]
+
+
+def module_page(name, doc, symbols, page, links):
+    "The reference of one module"
+    title = f'carve_nb.{name}'
+    lines = [title, '='*len(title), '', f'.. py:module:: carve_nb.{name}', '', rst(doc.split('\n')[0], links, name), '']
+    if page: lines += [f'Explained and tested in :doc:`/{page.name}`.', '']
+    return '\n'.join(lines + [l for s in symbols for l in entry(s, links, name)]) + '\n'
+
+
+# The whole
+
+def toctree(title, names): return f'```{{toctree}}\n:hidden:\n:caption: {title}\n\n' + '\n'.join(names) + '\n```'
+
+
+def contents(groups):
+    "One page with all others and a sentence about each"
+    lines = ['# All pages', '', '> In reading order, with a sentence about each.', '']
+    for title, pages in groups:
+        lines += [f'## {title}', '', *(f'- [{p.title}](/{p.name}.ipynb): {p.subtitle}' for p in pages), '']
+    return '\n'.join(lines) + '\n## Reference\n\n- [Modules](/api/index.rst): every public function, with its parameters.\n'
+
+
+def llms(link):
+    "llms.txt: what there is, for readers that are programs"
+    pages = {p.name: p for p in notebooks()}
+    lines = [f'# {pages["index"].title}', '', f'> {pages["index"].subtitle}', '']
+    lines += ['CARVE (arXiv 2509.06461) and its relatives for vision-language models, as a literate Python package: every notebook is '
+              'a chapter, every chapter a module. Results come from a reference model that was self-trained on synthetic scenes.', '']
+    for title, group in reading_order():
+        lines += [f'## {title}', '', *(f'- [{p.title}]({link(p)}): {p.subtitle}' for p in group), '']
+    return '\n'.join(lines)
+
+
+def write_site(out):
+    "Everything that Sphinx reads, but for its settings"
+    groups, mods = reading_order(), modules()
+    pages = [p for _, g in groups for p in g]
+    index = next(p for p in notebooks() if p.name == 'index')
+    links, of = Links(mods, pages), {p.module: p for p in pages if p.module}
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(NBS/'images', out/'images')
+    for page in [index, *pages]:
+        nb = site_notebook(page, links)
+        if page is index:
+            trees = [toctree(title, [p.name for p in g]) for title, g in groups] + [toctree('Reference', ['api/index', 'contents'])]
+            nb['cells'].append(markdown('\n\n'.join(trees), 'trees'))
+        target = out/f'{page.name}.ipynb'
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(nb, ensure_ascii=False), encoding='utf-8')
+    (out/'api').mkdir()
+    for name, (doc, symbols) in mods.items():
+        (out/f'api/{name}.rst').write_text(module_page(name, doc, symbols, of.get(name), links), encoding='utf-8')
+    ordered = [p.module for p in pages if p.module in mods] + [m for m in mods if m not in of]
+    about = 'Every public function, class and constant, module by module in reading order; the comments are those of the code.'
+    (out/'api/index.rst').write_text(f'Modules\n=======\n\n{about}\n\n.. toctree::\n   :maxdepth: 1\n\n' + ''.join(f'   {m}\n' for m in ordered), encoding='utf-8')
+    (out/'contents.md').write_text(contents(groups), encoding='utf-8')
+    (out/'llms.txt').write_text(llms(lambda p: f'{p.name}.html'), encoding='utf-8')
+    for name in ('conf.py', '_static'):
+        copy = shutil.copytree if (ROOT/'docs'/name).is_dir() else shutil.copy
+        copy(ROOT/'docs'/name, out/name)
+
+
+def main(argv):
+    if '--llms' in argv:
+        text, path = llms(lambda p: f'nbs/{p.name}.ipynb'), ROOT/'llms.txt'
+        if '--check' in argv:
+            fresh = path.exists() and path.read_text(encoding='utf-8') == text
+            return 0 if fresh else print('stale: run `make llms`') or 1
+        path.write_text(text, encoding='utf-8')
+    else: write_site(Path(argv[0]))
+    return 0
+
+
+if __name__ == '__main__': sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"What the modules define, read from their text: signatures with the comments behind their parameters. Imports nothing of them."
+import ast, io, tokenize
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Symbol:
+    "A function, class, method or constant of a module"
+    kind: str  # 'function', 'class', 'method', 'property' or 'data', the words of Sphinx's Python domain
+    name: str  # with the class in front of it for a method: 'VLM.look'
+    signature: str = ''  # in brackets, with what comes back
+    doc: str = ''
+    params: list = field(default_factory=list)  # (name, comment)
+    returns: str = ''  # comment
+    bases: list = field(default_factory=list)
+    members: list = field(default_factory=list)  # of `Symbol`
+    context: bool = False  # is it a context manager?
+    value: str = ''  # of a constant
+
+
+def trailing(text):
+    "Comments of a piece of Python by line"
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return {t.start[0]: t.string.lstrip('# ').strip() for t in tokens if t.type == tokenize.COMMENT}
+
+
+def names(nodes): return [ast.unparse(o.func if isinstance(o, ast.Call) else o).split('.')[-1] for o in nodes]
+def first_line(node): return (ast.get_docstring(node) or '').strip()
+
+
+def arguments(node, notes, skip=0):
+    "(name, comment) of each parameter, and the last line they take"
+    a = node.args
+    every = [*a.posonlyargs, *a.args, *([a.vararg] if a.vararg else []), *a.kwonlyargs, *([a.kwarg] if a.kwarg else [])]
+    defaults = dict(zip([o.arg for o in [*a.posonlyargs, *a.args]][::-1], a.defaults[::-1]))
+    defaults |= {o.arg: d for o, d in zip(a.kwonlyargs, a.kw_defaults) if d}
+    ends = [max(o.end_lineno, defaults[o.arg].end_lineno if o.arg in defaults else 0) for o in every]
+    last = {line: i for i, line in enumerate(ends)}  # a comment belongs to the last parameter of its line
+    params = [(o.arg, notes.get(e, '') if last[e] == i and e < node.body[0].lineno else '') for i, (o, e) in enumerate(zip(every, ends))]
+    return params[skip:], max(ends, default=node.lineno)
+
+
+def signature(node, skip=0):
+    "The parameters in brackets, and what comes back"
+    a = node.args
+    text = ast.unparse(ast.arguments(a.posonlyargs, a.args[skip:], a.vararg, a.kwonlyargs, a.kw_defaults, a.kwarg,
+                                     a.defaults[-len(a.args[skip:]):] if len(a.defaults) > len(a.args[skip:]) and a.args[skip:] else a.defaults))
+    return f'({text})' + (f' -> {ast.unparse(node.returns)}' if node.returns else '')
+
+
+def function(node, notes, owner=''):
+    "A function, a method, or one that is patched onto a class"
+    marks = names(node.decorator_list)
+    text = ' '.join(map(ast.unparse, node.decorator_list))
+    if 'patch' in marks: owner = ast.unparse(node.args.args[0].annotation)
+    skip = int(bool(owner) and 'staticmethod' not in marks)
+    params, end = arguments(node, notes, skip)
+    header = [n for n in range(end, node.body[0].lineno) if n in notes]
+    returns = notes[header[-1]] if header and (not params or header[-1] > end or not params[-1][1]) else ''
+    prop = {'property', 'cached_property'} & set(marks) or 'as_prop=True' in text
+    kind = 'property' if prop else 'method' if owner else 'function'
+    return Symbol(kind, f'{owner}.{node.name}'.lstrip('.'), '' if prop else signature(node, skip), first_line(node), params, returns,
+                  context='contextmanager' in marks)
+
+
+def klass(node, notes):
+    "A class: the fields of a dataclass are its parameters"
+    out = Symbol('class', node.name, '', first_line(node), bases=[ast.unparse(o) for o in node.bases])
+    defs = [o for o in node.body if isinstance(o, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    if 'dataclass' in names(node.decorator_list):
+        fields = [o for o in node.body if isinstance(o, ast.AnnAssign) and 'ClassVar' not in ast.unparse(o.annotation)]
+        shown = [(o, '' if o.value is None else '=...' if isinstance(o.value, ast.Call) else f'={ast.unparse(o.value)}') for o in fields]
+        out.signature = f'({", ".join(o.target.id + v for o, v in shown)})'
+        out.params = [(o.target.id, notes.get(o.end_lineno, '')) for o in fields if o.target.id[0] != '_']
+    elif init := next((o for o in defs if o.name == '__init__'), None):
+        out.signature, out.params = signature(init, 1), arguments(init, notes, 1)[0]
+    out.members = [function(o, notes, node.name) for o in defs if o.name[0] != '_' or o.name == '__call__']
+    return out
+
+
+def constants(node, notes, public):
+    "Names that a statement gives a value"
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    for t in targets:
+        for o in (t.elts if isinstance(t, ast.Tuple) else [t]):
+            if isinstance(o, ast.Name) and o.id in public:
+                value = ast.unparse(node.value) if len(targets) == 1 and o is t and node.value else ''
+                yield Symbol('data', o.id, doc=notes.get(node.end_lineno, ''), value=value if len(value) < 80 else '')
+
+
+def read(path):
+    "The docstring of a module and its public symbols, in their order"
+    text = path.read_text(encoding='utf-8')
+    tree, notes, found = ast.parse(text), trailing(text), []
+    listed = [o.value for o in tree.body if isinstance(o, ast.Assign) and '__all__' in names(o.targets)]
+    public = {n for o in listed for n in ast.literal_eval(o)}
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if node.name[0] != '_' and (node.name in public or 'patch' in names(node.decorator_list)): found.append(function(node, notes))
+        elif isinstance(node, ast.ClassDef) and node.name in public: found.append(klass(node, notes))
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)): found += constants(node, notes, public)
+    merged = {}
+    for s in found: merged[s.name] = s  # what is defined twice counts as the last time
+    return first_line(tree), list(merged.values())
