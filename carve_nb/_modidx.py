@@ -402,7 +402,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'carve_nb.dials.make_dials': ('dials.html#make_dials', 'carve_nb/dials.py'),
                                 'carve_nb.dials.picture_html': ('dials.html#picture_html', 'carve_nb/dials.py'),
                                 'carve_nb.dials.plain': ('dials.html#plain', 'carve_nb/dials.py'),
-                                'carve_nb.dials.quick_png': ('dials.html#quick_png', 'carve_nb/dials.py'),
+                                'carve_nb.dials.quick_file': ('dials.html#quick_file', 'carve_nb/dials.py'),
                                 'carve_nb.dials.read_dials': ('dials.html#read_dials', 'carve_nb/dials.py'),
                                 'carve_nb.dials.say': ('dials.html#say', 'carve_nb/dials.py'),
                                 'carve_nb.dials.shares': ('dials.html#shares', 'carve_nb/dials.py')},

@@ -6,13 +6,13 @@
 __all__ = ['SERVERS', 'QUIET', 'explore_cell', 'write_page', 'server_command', 'server_env', 'add_explore', 'do_explore',
            'copy_picture']
 
-# %% ../nbs/23b_app.ipynb #3c864549
+# %% ../nbs/23b_app.ipynb #d045d968
 import json, os, subprocess, sys, tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from .options import InputError, add_command
 
-# %% ../nbs/23b_app.ipynb #816966a7
+# %% ../nbs/23b_app.ipynb #1b244b3e
 def explore_cell(model, # 'carve-tiny', folder or Hub id
     image=None, # file name, or None
     question='' # asked at once, if there is a picture
@@ -30,7 +30,7 @@ def write_page(folder, # to write into
     path.write_text(json.dumps(dict(cells=cells, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)), encoding='utf-8')
     return path
 
-# %% ../nbs/23b_app.ipynb #10c5b3eb
+# %% ../nbs/23b_app.ipynb #64434ede
 SERVERS = dict(lab='jupyterlab', voila='voila')
 QUIET = '{"fetchNews": "false", "checkForUpdates": false}'
 
@@ -55,7 +55,7 @@ def server_env(folder # for settings
     (place/'notification.jupyterlab-settings').write_text(QUIET)
     return dict(os.environ, JUPYTER_CONFIG_DIR=str(Path(folder)/'.jupyter'), JUPYTER_NO_CONFIG='1')
 
-# %% ../nbs/23b_app.ipynb #77a05fdd
+# %% ../nbs/23b_app.ipynb #df545ba1
 def add_explore(commands, # of `add_subparsers`
     run # what it does
     ):

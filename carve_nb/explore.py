@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STAGES', 'Explorer', 'fail', 'explore']
 
-# %% ../nbs/30f_explore.ipynb #cba523a5
+# %% ../nbs/30f_explore.ipynb #1ba52de8
 import base64, time
 from collections import deque
 from dataclasses import replace
@@ -22,7 +22,7 @@ from .jobs import Cancelled, Job
 from .dials import Dials, frame, plain, read_dials, say
 from .tabs import PANES, dial
 
-# %% ../nbs/30f_explore.ipynb #aa327154
+# %% ../nbs/30f_explore.ipynb #76e79ecf
 STAGES = dict(picture='picture, with the box of the view', map='map S, with the boxes of the regions', mask='mask: what the regions leave', view='view that the model is shown')
 
 class Explorer:
@@ -41,7 +41,7 @@ class Explorer:
         return read_dials(self.dials, self.shown)
     def __repr__(self): return f'Explorer({self.vlm!r}, {self.shown!r})'
 
-# %% ../nbs/30f_explore.ipynb #e40f6f86
+# %% ../nbs/30f_explore.ipynb #c87e332f
 @patch
 def make_top(self:Explorer):
     "Picture, question, buttons, what is going on"
@@ -72,7 +72,7 @@ def make_middle(self:Explorer):
     self.stack = w.Stack([p.box for p in self.panes.values()], selected_index=0)
     self.tab.observe(lambda c: self.guard(self.switch), 'value')
 
-# %% ../nbs/30f_explore.ipynb #a99c431b
+# %% ../nbs/30f_explore.ipynb #4376aacb
 @patch
 def tell(self:Explorer, text, # what is going on
     share=None # part that is done
@@ -88,14 +88,14 @@ def guard(self:Explorer, f # without arguments
     try: return f()
     except Exception as e: self.tell(str(e) if isinstance(e, ValueError) else f'{type(e).__name__}: {e}')
 
-# %% ../nbs/30f_explore.ipynb #440edde7
+# %% ../nbs/30f_explore.ipynb #8cb058da
 @patch
 def take_picture(self:Explorer, src, # path, bytes, PIL picture or array
     name='picture.png' # for the code
     ):
     "A new picture; what was found for the old one goes"
     self.image, self.name, self.shown, self.after, self.again.disabled = open_image(src), name, None, None, True
-    for f in self.frames.values(): f.value = ''
+    for f in (*self.frames.values(), *(p.view for p in self.panes.values())): f.value = ''
     self.frames['picture'].put(self.image_small())
     self.answers.value, self.regions.value = plain(''), plain('')
     self.tell(f'{name}: {self.image.width} x {self.image.height} pixels. Ask a question.', 0)
@@ -120,7 +120,7 @@ def take_example(self:Explorer):
     self.take_picture(s.image, f'{s.id}.png')
     self.question.value = s.question
 
-# %% ../nbs/30f_explore.ipynb #08eca7ca
+# %% ../nbs/30f_explore.ipynb #24ed2f5b
 @patch
 def run(self:Explorer, work, # called with the `Job`
     then # called with its value
@@ -139,7 +139,9 @@ def run(self:Explorer, work, # called with the `Job`
     return self.job.start()
 
 def fail(error # exception
-    ): raise error
+    ):
+    "Raise it"
+    raise error
 
 @patch
 def cancel(self:Explorer):
@@ -148,7 +150,7 @@ def cancel(self:Explorer):
         self.job.cancel()
         self.tell('Stopping before the next call of the model.')
 
-# %% ../nbs/30f_explore.ipynb #b1a3b42e
+# %% ../nbs/30f_explore.ipynb #f649ffd0
 @patch
 def ask(self:Explorer):
     "Look twice"
@@ -184,7 +186,7 @@ def keep_after(self:Explorer, found # (`Carve`, `Result`)
     self.draw()
     self.tell('Asked again.', 1)
 
-# %% ../nbs/30f_explore.ipynb #6915e57b
+# %% ../nbs/30f_explore.ipynb #e9db1930
 @patch
 def draw(self:Explorer):
     "Everything under the present settings, without the model"
@@ -213,7 +215,7 @@ def switch(self:Explorer):
     self.stack.selected_index = list(self.panes).index(self.tab.value)
     if self.shown is not None: self.panes[self.tab.value].draw()
 
-# %% ../nbs/30f_explore.ipynb #ec0097d2
+# %% ../nbs/30f_explore.ipynb #e368e5c7
 @patch
 def picture(self:Explorer):
     "The stages under the present settings, as one picture"
@@ -228,7 +230,7 @@ def _repr_mimebundle_(self:Explorer, include=None, exclude=None):
     own = dict(self.box._repr_mimebundle_() or {})
     return {**own, 'image/png': base64.b64encode(png_bytes(self.picture())).decode(), 'text/plain': repr(self)}
 
-# %% ../nbs/30f_explore.ipynb #bec6d60b
+# %% ../nbs/30f_explore.ipynb #6aebcca9
 @patch
 def widgets(self:Explorer) -> list: # all below the page
     "Every widget of the page, with its layout and style"
@@ -251,7 +253,7 @@ def close(self:Explorer):
         x.unobserve_all()
         x.close()
 
-# %% ../nbs/30f_explore.ipynb #5c1468ee
+# %% ../nbs/30f_explore.ipynb #3f539ac6
 def explore(vlm=None, # a `VLM`, its name or folder; None: the reference model
     image=None, # picture: path, bytes, PIL, array
     question='' # asked at once, if there is a picture

@@ -6,7 +6,7 @@
 __all__ = ['MOST_CELLS', 'PANES', 'dial', 'Pane', 'LayerPane', 'HeadPane', 'WordPane', 'ready_methods', 'ComparePane',
            'TowerPane', 'CodePane']
 
-# %% ../nbs/30e_tabs.ipynb #9b6423cd
+# %% ../nbs/30e_tabs.ipynb #456590c4
 import base64
 import ipywidgets as w
 import torch
@@ -22,7 +22,7 @@ from .patches import cell_box, patch_map, pattern_strip, take_tower
 from .jobs import head_importance
 from .dials import frame, plain, say
 
-# %% ../nbs/30e_tabs.ipynb #159773ba
+# %% ../nbs/30e_tabs.ipynb #4043ba12
 def dial(make, # class of the widget
     text, # description
     tip='', # tooltip; the description by default
@@ -49,26 +49,31 @@ class Pane:
         ): self.view.put(img)
     def tell(self, text # anything
         ): self.note.value = plain(text)
-    def place(self, k, # name of a slider
-        n # number of its values
-        ):
-        "Another range, from its middle, without a drawing for it"
-        was, self.quiet = self.quiet, True
-        self.parts[k].max, self.parts[k].value = n - 1, n//2
-        self.quiet = was
-    def offer(self, part, # widget with `options`
-        options # new ones
-        ):
-        "Other options, without a drawing for it; what is chosen stays if it can"
-        if list(part.options) == list(options): return
-        self.quiet, was = True, part.value
-        try:
-            part.options = options
-            values = [o[1] if isinstance(o, tuple) else o for o in options]
-            part.value = was if was in values else values[0]
-        finally: self.quiet = False
 
-# %% ../nbs/30e_tabs.ipynb #c362cd7c
+# %% ../nbs/30e_tabs.ipynb #e68e1ced
+@patch
+def place(self:Pane, k, # name of a slider
+    n # number of its values
+    ):
+    "Another range, from its middle, without a drawing for it"
+    was, self.quiet = self.quiet, True
+    self.parts[k].max, self.parts[k].value = n - 1, n//2
+    self.quiet = was
+
+@patch
+def offer(self:Pane, part, # widget with `options`
+    options # new ones
+    ):
+    "Other options, without a drawing for it; what is chosen stays if it can"
+    if list(part.options) == list(options): return
+    self.quiet, was = True, part.value
+    try:
+        part.options = options
+        values = [o[1] if isinstance(o, tuple) else o for o in options]
+        part.value = was if was in values else values[0]
+    finally: self.quiet = False
+
+# %% ../nbs/30e_tabs.ipynb #6fb2d74a
 class LayerPane(Pane):
     "The film strip of layers"
     title, about = 'By layer', 'film strip: the map of every layer, same colours mean same values'
@@ -78,7 +83,7 @@ class LayerPane(Pane):
         self.tell('Each layer alone, with the present heads, steps, λ and operator; 1 is the even share, all layers have the same limits.')
         self.show(film_strip(self.owner.shown, self.owner.method(), self.parts['kind'].value, height=130))
 
-# %% ../nbs/30e_tabs.ipynb #3ee05007
+# %% ../nbs/30e_tabs.ipynb #67f16d8e
 MOST_CELLS = 256   # buttons of the table
 
 class HeadPane(Pane):
@@ -118,7 +123,7 @@ class HeadPane(Pane):
         self.parts['color'].value = 'importance'
         self.owner.guard(self.draw)
 
-# %% ../nbs/30e_tabs.ipynb #5927aad3
+# %% ../nbs/30e_tabs.ipynb #c7003b79
 @patch
 def numbers(self:HeadPane) -> tuple: # (values [L, H], what they are)
     "The numbers behind the colours"
@@ -140,7 +145,7 @@ def draw(self:HeadPane):
     big = head_map(self.owner.shown, l, h).picture()
     self.show(strip([big, head_strip(self.owner.shown, l, height=130)], [f'layer {l}, head {h}', f'all heads of layer {l}, same limits'], 290))
 
-# %% ../nbs/30e_tabs.ipynb #9455ad80
+# %% ../nbs/30e_tabs.ipynb #0af33877
 class WordPane(Pane):
     "Words and patches"
     title, about = 'By word', 'left: where the word looks; right: which words look at the marked patch'
@@ -163,7 +168,7 @@ class WordPane(Pane):
         right = draw_words(words, patch_words(s, x, y, m.layers, m.heads))
         self.show(strip([left, right], [f'"{words[i]}" looks at', f'who looks at column {x}, row {y}'], 290))
 
-# %% ../nbs/30e_tabs.ipynb #10419f6c
+# %% ../nbs/30e_tabs.ipynb #254c2e02
 def ready_methods() -> list: # names
     "Methods that can run without being told more"
     return [k for k, e in methods().items() if not e.asks]
@@ -202,7 +207,7 @@ class ComparePane(Pane):
         self.tell('; '.join(o.summary()[2] for o in r))
         self.show(strip([compare_picture(r, 260), *(o.view.image for o in r)], ['maps, same limits', *(f'view of {o.method}' for o in r)], 290))
 
-# %% ../nbs/30e_tabs.ipynb #15760c30
+# %% ../nbs/30e_tabs.ipynb #c322b356
 class TowerPane(Pane):
     "Patch to patch"
     title, about = 'Patch to patch', 'what the marked patch looks at inside the vision tower, mean of the heads and each head'
@@ -230,7 +235,7 @@ class TowerPane(Pane):
         self.offer(self.parts['layer'], list(self.tower.parts))
         for k, n in zip(('y', 'x'), self.tower.grid): self.place(k, n)
 
-# %% ../nbs/30e_tabs.ipynb #61efa49b
+# %% ../nbs/30e_tabs.ipynb #fc75c906
 class CodePane(Pane):
     "Code and picture to take away"
     title, about = 'Export', 'the picture that is saved'
@@ -254,5 +259,5 @@ class CodePane(Pane):
         self.view.put(raw)
         self.link.value = f'<a download="carve.png" href="data:image/png;base64,{base64.b64encode(raw).decode()}">save carve.png</a>'
 
-# %% ../nbs/30e_tabs.ipynb #f2d07043
+# %% ../nbs/30e_tabs.ipynb #1383aa2c
 PANES = LayerPane, HeadPane, WordPane, ComparePane, TowerPane, CodePane

@@ -306,7 +306,7 @@ def test_hostile_words(page, kernel):
     box.fill(BAD)
     box.press('Tab')
     press(page, 'Ask')
-    assert until(lambda: status(page).startswith('Ready') or 'question' in status(page), 60), status(page)
+    assert until(lambda: status(page).startswith('Ready'), 60), status(page)
     kernel('1', 'from dataclasses import replace\nr = ex.shown.rows\nbad = ex.question.value\nex.shown = replace(ex.shown, question=bad, '
                 'said=[bad]*len(ex.shown.said), name=bad, rows=replace(r, question_tokens=[bad]*len(r.question_tokens), answer=replace(r.answer, text=bad)))\nex.draw(); ex.tell(bad)')
     assert kernel('ex.question.value') == BAD
@@ -332,17 +332,18 @@ def test_thirty_moves(page, kernel, times):
     press(page, 'By layer')
     preset(page, kernel, p=.1)
     for key in ('ArrowLeft', 'ArrowRight'): turn(page, 'λ', key); waited(page)
-    was = kernel(COUNTS, 'import gc; gc.collect(); ex.took.clear()')
+    was, busy = kernel(COUNTS, 'import gc; gc.collect(); ex.took.clear()'), kernel('__import__("time").process_time()')
     for i in range(30):
         name, keys = [('λ', ('ArrowLeft', 'ArrowRight')), ('p, share kept', ('ArrowRight', 'ArrowLeft')), ('K, regions', ('ArrowRight', 'ArrowLeft'))][i % 3]
         turn(page, name, keys[i//3 % 2])
         times.setdefault('page', []).append(waited(page))
+    busy = kernel('__import__("time").process_time()') - busy   # of the kernel, drawing and sending, whatever else the machine does
     now = kernel(COUNTS, 'import gc; gc.collect()')
     assert now[:5] == was[:5], (was, now)
     assert now[5] - was[5] < 60, f'{was[5]} MB before, {now[5]} MB after'
     took, seen = kernel('list(ex.took)'), [t for t in times['page'] if t > 0]
     found = dict(moves=len(took), kernel_median=statistics.median(took), kernel_p90=float(np.quantile(took, .9)), page_median=statistics.median(seen),
-                 page_p90=float(np.quantile(seen, .9)), ask=times['ask'], megabytes=now[5] - was[5], counts=now[:5])
+                 page_p90=float(np.quantile(seen, .9)), ask=times['ask'], cpu_mean=busy/len(took), load=os.getloadavg()[0], megabytes=now[5] - was[5], counts=now[:5])
     print('\nexplorer:', json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}))
     if out := os.environ.get('CARVE_BROWSER_OUT'): (Path(out)/'explore.json').write_text(json.dumps(found, indent=1) + '\n')
     assert found['kernel_median'] < 1   # the aim is .1 s; the bound is for a busy machine

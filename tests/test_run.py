@@ -21,8 +21,9 @@ def words(out, n=SAMPLES, methods='none,carve,random'):
 
 
 def start(out, *more):
-    "`carve eval` with the reference VLM in a process of its own"
-    return subprocess.Popen([sys.executable, '-m', 'carve_nb.cli', *words(out), *more], env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    "`carve eval` with the reference VLM in a process of its own, which Ctrl-C reaches also where the tests run in the background of a shell"
+    return subprocess.Popen([sys.executable, '-m', 'carve_nb.cli', *words(out), *more], env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def lines(out): return (out/'records.jsonl').read_bytes().count(b'\n') if (out/'records.jsonl').exists() else 0
