@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NUMBERS', 'WHOLE', 'CONTRACTIONS', 'SIGNS', 'by_letter', 'by_text', 'by_nearest', 'ScoreError', 'plain',
-           'exact_score', 'named_pairs', 'pair_score', 'strip_signs', 'plain_words', 'vqa_words', 'leave_one',
-           'check_people', 'vqa_score', 'text_words', 'text_score', 'count_score', 'contains_score', 'either_score',
-           'edit_distance', 'anls_score', 'yes_or_no', 'nearest', 'pope_score', 'pope_nearest', 'pick_letter',
-           'pick_text', 'right_option']
+           'exact_score', 'named_pairs', 'pair_f1', 'pair_score', 'strip_signs', 'plain_words', 'vqa_words',
+           'leave_one', 'check_people', 'vqa_score', 'text_words', 'text_score', 'count_score', 'contains_score',
+           'either_score', 'edit_distance', 'anls_score', 'yes_or_no', 'nearest', 'pope_score', 'pope_nearest',
+           'pick_letter', 'pick_text', 'right_option']
 
 # %% ../nbs/06c_answers.ipynb #edda6b26
 import difflib, re
@@ -37,12 +37,18 @@ def named_pairs(text # a description
     words = normalise(text).split()
     return {o for o in zip(words, words[1:]) if o[0] in COLORS and o[1] in SHAPES}
 
+def pair_f1(answer, # a description
+    truth # the true one
+    ) -> float: # F1, 0..1
+    "How well the named things agree"
+    a, b = named_pairs(answer), named_pairs(truth)
+    return 2*len(a & b)/(len(a) + len(b)) if a or b else 1.
+
 def pair_score(answer, # a description
     record # with the true one
     ) -> float: # F1, 0..1
-    "How well the named things agree"
-    a, b = named_pairs(answer), named_pairs(record.answers[0])
-    return 2*len(a & b)/(len(a) + len(b)) if a or b else 1.
+    "How well the named things agree with a record's"
+    return pair_f1(answer, record.answers[0])
 
 # %% ../nbs/06c_answers.ipynb #51b33ad7
 NUMBERS = dict(zip('none zero one two three four five six seven eight nine ten'.split(), '0 0 1 2 3 4 5 6 7 8 9 10'.split()))

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np, torch
 from fastcore.basics import patch
 from .image import open_image
-from .maps import Saliency, pick_layers
+from .maps import Saliency
 from .region import crop_view, magnify, regions, whole_view
-from .result import Result, Seconds, take_look
+from .result import Result, Seconds
 from .carve import Carve, CarveError
 from .peers.vea import calm_spikes
 
@@ -126,29 +126,6 @@ def zoom(self:CarveAuto, vlm, # a `VLM`
         if now >= spread or (new.box[2]-new.box[0]) >= (view.box[2]-view.box[0]): return view, 2*n
         view, spread = new, now
     return view, 2*(self.zooms-1)
-
-# %% ../nbs/18_auto.ipynb #a98c7bf5
-@patch
-def first(self:CarveAuto, vlm, # a `VLM`
-    image, # PIL picture
-    question, # str
-    memo=None # a `Memo` to share looks
-    ): # `Rows` with the plain answer
-    "The plain answer, its attention read beside it"
-    if memo is not None: return memo.look(vlm, image, question, self.suffix, self.max_new_tokens)
-    kw = dict(layers=pick_layers(self.layers, vlm.n_layers), question_rows=self.rows == 'question', suffix=self.suffix, max_new_tokens=self.max_new_tokens)
-    return take_look(vlm, image, question, steps='all', **kw)
-
-@patch
-def second(self:CarveAuto, vlm, # a `VLM`
-    image, # PIL picture
-    memo=None # a `Memo` to share looks
-    ): # `Rows` under the general instruction
-    "What is conspicuous, whatever the question"
-    suffix, short = self.suffix if self.general_suffix else None, self.steps == 'first'
-    if memo is not None: return memo.look(vlm, image, self.general, suffix, self.max_new_tokens)
-    kw = dict(layers=pick_layers(self.layers, vlm.n_layers), question_rows=self.rows == 'question', suffix=suffix, max_new_tokens=self.max_new_tokens)
-    return take_look(vlm, image, self.general, steps='first' if short else 'all', **kw)
 
 # %% ../nbs/18_auto.ipynb #baecc628
 @patch

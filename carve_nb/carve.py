@@ -95,21 +95,38 @@ def name(self:Carve) -> str:
 
 # %% ../nbs/11_carve.ipynb #74d3335d
 @patch
+def first(self:Carve, vlm, # a `VLM`
+    image, # PIL picture
+    question, # str
+    memo=None # a `Memo` to share looks
+    ) -> Rows: # under the question, with the plain answer
+    "The look under the question"
+    if memo is not None: return memo.look(vlm, image, question, self.suffix, self.max_new_tokens)
+    kw = dict(layers=pick_layers(self.layers, vlm.n_layers), question_rows=self.rows == 'question')
+    return take_look(vlm, image, question, suffix=self.suffix, steps='all', max_new_tokens=self.max_new_tokens, **kw)
+
+@patch
+def second(self:Carve, vlm, # a `VLM`
+    image, # PIL picture
+    memo=None, # a `Memo` to share looks
+    most=None # steps; None: `max_new_tokens`
+    ) -> Rows: # under the general instruction
+    "The look under the general instruction"
+    suffix = self.suffix if self.general_suffix else None
+    if memo is not None: return memo.look(vlm, image, self.general, suffix, self.max_new_tokens)
+    kw = dict(layers=pick_layers(self.layers, vlm.n_layers), question_rows=self.rows == 'question')
+    steps = 'first' if self.rows == 'question' or self.steps == 'first' else 'all'
+    return take_look(vlm, image, self.general, suffix=suffix, steps=steps, max_new_tokens=min(most or self.max_new_tokens, self.max_new_tokens), **kw)
+
+@patch
 def look(self:Carve, vlm, # a `VLM`
     image, # PIL picture
     question, # str
     memo=None # a `Memo` to share looks
     ) -> tuple: # (Rows under the question, Rows under the general instruction)
-    "The two looks"
-    words = dict(q=(question, self.suffix), g=(self.general, self.suffix if self.general_suffix else None))
-    if memo is not None: return tuple(memo.look(vlm, image, t, s, self.max_new_tokens) for t, s in words.values())
-    short = self.rows == 'question' or self.steps == 'first'
-    layers, steps = pick_layers(self.layers, vlm.n_layers), dict(q='all', g='first' if short else 'all')
-    kw, rows, most = dict(layers=layers, question_rows=self.rows == 'question'), [], self.max_new_tokens
-    for k, (t, s) in words.items():
-        rows.append(take_look(vlm, image, t, suffix=s, steps=steps[k], max_new_tokens=most, **kw))
-        most = min(most, len(rows[0].attn))   # steps are paired, so the description need not be longer than the answer
-    return tuple(rows)
+    "The two looks; steps are paired, so the description need not be longer than the answer"
+    rows = self.first(vlm, image, question, memo)
+    return rows, self.second(vlm, image, memo, len(rows.attn))
 
 # %% ../nbs/11_carve.ipynb #f9374c8f
 @patch

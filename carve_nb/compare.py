@@ -21,6 +21,7 @@ from .statistics import bootstrap, holm, mcnemar
 from .convergence import decoder_layers
 from .entropy import plot_style
 from .result import Memo
+from .evaluate import mean_of as mean_known
 from .peer import check_needs
 from .registry import ENTRIES, SORTS
 from .scores import patch_auroc
@@ -82,8 +83,7 @@ def mean_of(self:Comparison, method, # name
     group=None # of `GROUPS`
     ): # float, or None if no line has it
     "Mean over the lines that have a value"
-    found = [r[key] for r in self.table[method].values() if r.get(key) is not None and (group is None or r['kind'] in GROUPS[group])]
-    return float(np.mean(found)) if found else None
+    return mean_known([r for r in self.table[method].values() if group is None or r['kind'] in GROUPS[group]], key)
 
 # %% ../nbs/22d_compare.ipynb #c4126cca
 @patch

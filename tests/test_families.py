@@ -30,26 +30,6 @@ def quiet(request):
         json.dump(dict(transformers=transformers.__version__, torch=torch.__version__, families=measured), f, indent=1, sort_keys=True)
 
 
-@pytest.fixture(scope='session')
-def folders(tmp_path_factory):
-    "Tiny model folders, each made when it is first asked for"
-    root, made = tmp_path_factory.mktemp('families'), {}
-    return lambda name: made.setdefault(name, None) or made.update({name: tiny_folder(name, root/name)}) or made[name]
-
-
-@pytest.fixture(scope='session')
-def load(folders):
-    "Loaded models, each loaded once"
-    made = {}
-    def get(name):
-        if name not in made:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore')
-                made[name] = VLM.from_pretrained(folders(name))
-        return made[name]
-    return get
-
-
 @pytest.fixture(params=NAMES)
 def vlm(request, load): return load(request.param)
 

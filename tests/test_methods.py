@@ -1,10 +1,9 @@
 "Conformance of all methods: over two families in full, over the others one call each, which answers or says why it cannot."
-import json, warnings
+import json
 import pytest, torch, transformers
 from skimage import data
 from PIL import Image
-from carve_nb.capture import VLM
-from carve_nb.families import FAMILIES, tiny_folder
+from carve_nb.families import FAMILIES
 from carve_nb.peer import PeerError, check_method, check_result
 from carve_nb.registry import ENTRIES, make_method
 
@@ -27,18 +26,6 @@ def quiet(request):
     with open(path, 'w') as f:
         json.dump(dict(transformers=transformers.__version__, torch=torch.__version__, methods=measured), f, indent=1, sort_keys=True)
         f.write('\n')
-
-
-@pytest.fixture(scope='session')
-def load(tmp_path_factory):
-    "Tiny models, each made and loaded once"
-    root, made = tmp_path_factory.mktemp('methods'), {}
-    def get(family):
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            if family not in made: made[family] = VLM.from_pretrained(tiny_folder(family, root/family))
-        return made[family]
-    return get
 
 
 @pytest.fixture(scope='session')
