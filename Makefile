@@ -6,13 +6,13 @@ V  ?= .venv
 QUIET = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 ONE   = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test drift notebooks pytest export readme llms docs hooks clean distclean
+.PHONY: demo test soak drift notebooks pytest export readme llms docs hooks clean distclean
 .NOTPARALLEL:
 
 demo: $(V)/.ok  ## the main job: the reference model on held-out scenes, with and without the second look
 	$(V)/bin/carve demo --out demo_out
 
-test: drift notebooks pytest  ## everything that must pass
+test: drift notebooks pytest  ## everything that must pass; the browser tests are skipped, and say so, where no Chromium is
 
 # The modules must be what the notebooks say: export over a copy, then compare. In a fresh clone this is the same as
 # `git diff` after an export, and unlike it, it also works before a commit.
@@ -27,6 +27,10 @@ notebooks: $(V)/.ok
 
 pytest: $(V)/.ok
 	$(QUIET) OMP_NUM_THREADS=2 $(V)/bin/python -m pytest
+
+soak: $(V)/.soak  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions; an hour or more
+	$(QUIET) OMP_NUM_THREADS=2 CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 \
+	  $(V)/bin/python -m pytest -m 'soak or law' --soak-json nbs/results/soak.json
 
 export: $(V)/.ok  ## notebooks to modules, and notebooks cleaned
 	$(V)/bin/nbdev-export
@@ -49,7 +53,11 @@ hooks: $(V)/.ok  ## git merges and cleans notebooks by itself from now on
 $(V)/.ok: constraints.txt pyproject.toml settings.ini setup.py
 	@test -n '$(PY)' || { echo 'No Python 3.11 or newer was found; name one: make PY=/path/to/python3.11'; exit 1; }
 	$(PY) -m venv $(V)
-	$(V)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(V)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
+	@touch $@
+
+$(V)/.soak: $(V)/.ok
+	$(V)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,browser,fuzz]'
 	@touch $@
 
 $(V)/.docs: $(V)/.ok

@@ -1,0 +1,397 @@
+"A model is left as it was found: users' hooks and modes, exceptions and Ctrl-C in every block of the package, a notebook, threads."
+import ast, contextlib, random, re, signal, threading, time, warnings
+from itertools import cycle
+from pathlib import Path
+import numpy as np
+import pytest, torch
+import carve_nb
+from carve_nb import capture
+from carve_nb.batch import grad_rows
+from carve_nb.capture import CaptureError, recording
+from carve_nb.carve import Carve
+from carve_nb.cases import eager_kernel
+from carve_nb.compare import counting
+from carve_nb.convergence import blind, decoder_layers, one_sight
+from carve_nb.edit import Edit, editing
+from carve_nb.kernel import filling
+from carve_nb.peers.dola import DoLa
+from carve_nb.peers.dual import tower_rows
+from carve_nb.peers.fusion import turned_down
+from carve_nb.peers.gift import query_rows
+from carve_nb.peers.var import layer_inputs
+from carve_nb.peers.vicrop import pixel_grads
+from carve_nb.registry import ENTRIES, make_method
+from carve_nb.vlm import VLM
+from .clean import differences, picture, snapshot, tensor_bytes
+
+QUESTION, PICTURE, OTHER = 'What animal is this?', picture(80, 64), picture(60, 90, 1)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.*__array__|.*torchvision')
+        yield
+
+
+# -- hooks, modes, torch.compile
+
+@pytest.mark.case(41)
+def test_users_hooks_and_modes(load):
+    "Hooks of the user run and stay, also those that change something; each module keeps its own mode; gradients stay on"
+    vlm, ran = load('llava'), []
+    plain, layer, model = vlm.look(PICTURE, QUESTION), decoder_layers(vlm.model)[1], vlm.model
+    handles = [layer.register_forward_hook(lambda *a: ran.append('after')), layer.register_forward_pre_hook(lambda *a: ran.append('before')),
+               model.register_forward_pre_hook(lambda m, a, kw: ran.append('model') or (a, kw), with_kwargs=True)]
+    bent = layer.self_attn.q_proj.register_forward_hook(lambda m, a, out: out*.5)
+    try:
+        model.train(), decoder_layers(model)[2].eval(), model.lm_head.eval()
+        before = snapshot(vlm)
+        seen = vlm.look(PICTURE, QUESTION)
+        assert set(ran) == {'model', 'before', 'after'} and not torch.equal(seen.attn[:, 1], plain.attn[:, 1]) and torch.equal(seen.attn[:, 0], plain.attn[:, 0])
+        for f in (lambda: Carve(max_new_tokens=2)(vlm, PICTURE, QUESTION), lambda: grad_rows(vlm, vlm.prompt(PICTURE, QUESTION), [1]),
+                  lambda: vlm.ask(PICTURE, QUESTION, max_new_tokens=2)):
+            ran.clear(), f()
+            assert {'before', 'after'} <= set(ran) and differences(before, snapshot(vlm)) == {}
+        assert [m.training for m in (model, layer, decoder_layers(model)[2], model.lm_head)] == [True, True, False, False] and torch.is_grad_enabled()
+        bent.remove(), model.eval()
+        assert torch.equal(vlm.look(PICTURE, QUESTION).attn, plain.attn)
+    finally:
+        for h in (*handles, bent): h.remove()
+        model.eval()
+
+
+@pytest.mark.case(41)
+@pytest.mark.parametrize('how', ['all of it', 'in place', 'one layer'])
+def test_compiled(folders, how):
+    "Whatever reads or changes attention refuses a compiled model in words, before any pass"
+    vlm = VLM.from_pretrained(folders('llava'))
+    if how == 'all of it': vlm = VLM(torch.compile(vlm.model, backend='eager'), vlm.processor)
+    elif how == 'in place': vlm.model.compile(backend='eager')
+    else: vlm.model.model.language_model.layers[2] = torch.compile(vlm.model.model.language_model.layers[2], backend='eager')
+    p = vlm.prompt(PICTURE, QUESTION)
+    def edit():
+        with editing(vlm, Edit([0], weights=lambda l, w, r: w), p): pass
+    for f in (lambda: vlm.look(PICTURE, QUESTION), lambda: Carve()(vlm, PICTURE, QUESTION), lambda: recording(vlm.model).__enter__(), lambda: grad_rows(vlm, p), edit):
+        with pytest.raises(CaptureError, match='The model is compiled.*before torch.compile'): f()
+
+
+@pytest.mark.case(41)
+@pytest.mark.soak
+def test_compiled_answers(folders, load):
+    "Plain answers of a compiled model are those of the model"
+    vlm = VLM.from_pretrained(folders('llava'))
+    vlm.model.compile(backend='eager')
+    assert vlm.ask(PICTURE, QUESTION, max_new_tokens=2).tokens == load('llava').ask(PICTURE, QUESTION, max_new_tokens=2).tokens
+
+
+# -- Ctrl-C and exceptions
+
+def edited(vlm):
+    p = vlm.prompt(PICTURE, QUESTION)
+    with editing(vlm, Edit(vlm.layers, weights=lambda l, w, r: w.flip(-1)), p): vlm.reply(p, 2)
+
+
+def blinded(vlm):
+    p = vlm.prompt(PICTURE, QUESTION)
+    with one_sight(vlm):
+        for only in (False, True):
+            with blind(vlm, p, 1, only): vlm.reply(p, 2)
+
+
+def shared(vlm):
+    with vlm.sharing():
+        vlm.look(PICTURE, QUESTION, steps='all', max_new_tokens=2)
+        with vlm.unshared(): vlm.ask(PICTURE, 'Where?', max_new_tokens=1)
+        vlm.look([PICTURE, OTHER], QUESTION, steps='last', max_new_tokens=2)
+
+
+def dimmed(vlm):
+    p = vlm.prompt(PICTURE, QUESTION)
+    with turned_down(decoder_layers(vlm.model)[1], p.spans[0].tokens, .1, len(p)): vlm.reply(p, 2)
+
+
+def watched(vlm):
+    p = vlm.prompt(PICTURE, QUESTION)
+    with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(vlm, p, None) as processors, counting(vlm): vlm.reply(p, 2, processors)
+
+
+def stock_pass(vlm): vlm.model(**vlm.ready(vlm.prompt(PICTURE, QUESTION)), use_cache=False)
+
+
+def inside(block):
+    "A stock pass inside a block"
+    def run(vlm):
+        with torch.no_grad(), block(vlm): stock_pass(vlm)
+    return run
+
+
+BOTH, ONE, TWO = ('llava', 'qwen2_5_vl'), ('llava',), [(PICTURE, QUESTION), (OTHER, 'Why?')]
+BLOCKS = {   # what it runs, on which families
+    'recording': (inside(lambda v: recording(v.model, [0, 5], rows=(1, -1))), ONE),
+    'nested': (inside(lambda v: nested(recording(v.model, [1]), filling(v.text_config), recording(v.model))), ONE),
+    'look': (lambda v: v.look(PICTURE, QUESTION), ONE),
+    'all steps': (lambda v: v.look(PICTURE, QUESTION, steps='all', max_new_tokens=2), BOTH),
+    'ask': (lambda v: v.ask(PICTURE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
+    'editing': (edited, BOTH), 'blind': (blinded, ONE), 'dimmed': (dimmed, ONE),
+    'watched': (watched, ONE),
+    'grad_rows': (lambda v: grad_rows(v, v.prompt(PICTURE, QUESTION)), BOTH), 'pixels': (lambda v: pixel_grads(v, v.prompt(PICTURE, QUESTION)), BOTH),
+    'query rows': (lambda v: query_rows(v, v.prompt(PICTURE, QUESTION), v.layers), ONE),
+    'many': (lambda v: (v.look_many(TWO, steps='all', max_new_tokens=2), v.ask_many(TWO, max_new_tokens=2)), BOTH),
+    'tower': (inside(lambda v: tower_rows(v, [0])), BOTH), 'eager': (inside(eager_kernel), ONE),
+    'bridge': (lambda v: v.look(PICTURE, QUESTION, steps='all', max_new_tokens=2), ('instructblip',)), 'cross': (lambda v: v.look(PICTURE, QUESTION), ('mllama',))}
+
+
+@contextlib.contextmanager
+def nested(*blocks):
+    with contextlib.ExitStack() as stack: yield [stack.enter_context(b) for b in blocks]
+
+
+@contextlib.contextmanager
+def failing(vlm, layer, error, call):
+    "Let a call of a decoder layer fail; yields the list of calls"
+    seen = []
+    def count(module, args):
+        seen.append(1)
+        if len(seen) == call: raise error
+    handle = decoder_layers(vlm.model)[layer].register_forward_pre_hook(count)
+    try: yield seen
+    finally: handle.remove()
+
+
+def fails_clean(vlm, run, calls=(0, -1)):
+    "Let a run fail at the first, a middle and the last layer, in its first pass and its last; the model and this process are as before"
+    plain, errors = vlm.ask(PICTURE, QUESTION, max_new_tokens=2), cycle((KeyboardInterrupt, RuntimeError))   # stock models hang hooks of their own at their first pass
+    before = snapshot(vlm)
+    assert_clean(before)
+    for layer in sorted({vlm.layers[0], vlm.layers[len(vlm.layers)//2], vlm.layers[-1]}):
+        with failing(vlm, layer, None, 0) as seen: run(vlm)
+        for call in sorted({range(1, len(seen)+1)[c] for c in calls}) if seen else ():
+            error = next(errors)
+            with pytest.raises(error), failing(vlm, layer, error, call): run(vlm)
+            assert differences(loose(before), loose(snapshot(vlm))) == {}, (layer, error, call)
+    assert vlm.ask(PICTURE, QUESTION, max_new_tokens=2) == plain and differences(before, snapshot(vlm)) == {}
+
+
+def assert_clean(found):
+    "Nothing of ours is open or in use"
+    assert found['switched'] == {} and found['lock'] and found['gradients'] and found['vlm']['shared'] is None
+    assert not any(found['context'].values()) and not any('+' in str(k) for k in found['kernels'])
+
+
+def loose(found):
+    "Without what every pass of the stock model sets anew"
+    return {k: {n: v for n, v in o.items() if n != 'rope_deltas'} if isinstance(k, tuple) and k[1] == 'own' else o for k, o in found.items()}
+
+
+@pytest.mark.case(42)
+@pytest.mark.parametrize('name', BLOCKS)
+def test_blocks_leave_nothing(load, name):
+    "Every block of the package that touches a model"
+    run, families = BLOCKS[name]
+    for family in families: fails_clean(load(family), run)
+
+
+@pytest.mark.case(42)
+@pytest.mark.parametrize('name', ['auto', 'carve', 'grad-att', 'laser', *(n for n, e in ENTRIES.items() if e.sort in ('edit', 'logits'))])
+def test_methods_leave_nothing(load, name):
+    "Methods, interrupted in their last pass, in which they guide the model; tests/test_methods.py lets all of them fail"
+    method = make_method(name, max_new_tokens=2)
+    fails_clean(load('qwen2_5_vl'), lambda v: method(v, PICTURE, QUESTION), (-1,))
+
+
+@contextlib.contextmanager
+def constants(vlm, *names):
+    "Tensors of the user's own, hung on modules as plain attributes; yields a list of whether each pass saw all of them"
+    parts = [m for n, m in vlm.model.named_modules() if re.fullmatch(r'(.*language_model)?(.*layers\.1)?|.*visual|.*vision_tower', n)]
+    own, seen = {(m, n): torch.ones(2) for m in parts for n in names}, []
+    for (m, n), v in own.items(): setattr(m, n, v)
+    def see(*a): seen.append(all(vars(m).get(n) is v for (m, n), v in own.items()))
+    handles = [m.register_forward_pre_hook(see) for m in parts]
+    try: yield seen, lambda: all(vars(m).get(n) is v and v.tolist() == [1, 1] for (m, n), v in own.items())
+    finally:
+        for h in handles: h.remove()
+        for m, n in own: delattr(m, n)
+
+
+@pytest.mark.case(41, 42)
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
+def test_constants_stay(load, name):
+    "A tensor of the user's own that hangs on a module is there in each pass and afterwards, the same object, whatever is shared, branched or guided"
+    vlm = load(name)
+    vlm.ask(PICTURE, QUESTION, max_new_tokens=1)   # stock models hang hooks of their own at their first pass
+    def guided(method): return lambda v: make_method(method, max_new_tokens=2)(v, PICTURE, QUESTION)
+    def both(v):
+        with v.sharing(): return [make_method('vcd', max_new_tokens=2)(v, PICTURE, q) for q in (QUESTION, 'Where?')]
+    def fails(v):
+        with pytest.raises(KeyboardInterrupt), failing(v, 1, KeyboardInterrupt, 1): shared(v)
+    for what, run in dict(shared=shared, vcd=guided('vcd'), vhr=guided('vhr'), both=both, fails=fails).items():
+        before = snapshot(vlm)
+        with constants(vlm, 'own_constant', '_own_constant') as (seen, there):
+            run(vlm)
+            assert seen and all(seen) and there(), what
+            assert vlm.ask(PICTURE, QUESTION, max_new_tokens=1).tokens and all(seen) and there(), what
+        assert differences(loose(before), loose(snapshot(vlm))) == {}, what
+
+
+@pytest.mark.case(42)
+def test_inside_the_recorder(load, monkeypatch):
+    "An exception out of the capture's own code, at each layer; the next look is right"
+    vlm, stock = load('llava'), capture.row_weights
+    plain, before = vlm.look(PICTURE, QUESTION), snapshot(vlm)
+    for error in (KeyboardInterrupt, MemoryError, RuntimeError):
+        for at in (1, 3, 6):
+            seen = []
+            def weights(*args, **kw):
+                seen.append(1)
+                if len(seen) == at: raise error
+                return stock(*args, **kw)
+            with monkeypatch.context() as m:
+                m.setattr(capture, 'row_weights', weights)
+                with pytest.raises(error): vlm.look(PICTURE, QUESTION)
+            assert len(seen) == at and differences(before, snapshot(vlm)) == {}
+    assert torch.equal(vlm.look(PICTURE, QUESTION).attn, plain.attn)
+
+
+@pytest.mark.case(42)
+def test_memory_after_failures(load):
+    "Tensors alive after twelve failed runs are those before; on a GPU also what the allocator holds"
+    vlm, held = load('llava'), torch.cuda.memory_allocated if torch.cuda.is_available() else int
+    def fail():
+        for name, call in (('all steps', 2), ('sharing', 2), ('editing', 2), ('grad_rows', 1)):
+            for layer in (0, 3, 5):
+                with pytest.raises(KeyboardInterrupt), failing(vlm, layer, KeyboardInterrupt, call): BLOCKS[name][0](vlm)
+    fail()
+    before = tensor_bytes(), held()
+    fail()
+    assert (tensor_bytes(), held()) == before
+
+
+TOUCHING = {'recording', 'switched', 'filling', 'covered', 'in_turn', 'own_loose', 'sharing', 'unshared', 'editing', 'rows_live', 'blind', 'one_sight',
+            'counting', 'eager_kernel', 'query_bridge', 'pixels_live', 'turned_down', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing'}
+OTHERS = {'few_tokens', 'ready', 'ready_here', 'undone'}   # the processor's setting, and loading
+
+
+@pytest.mark.case(42)
+def test_every_block_is_known():
+    "A new context manager that has to do with a model belongs in one of the two lists, and if it changes something, in the tests above"
+    functions = (o for p in Path(carve_nb.__file__).parent.rglob('*.py') for o in ast.walk(ast.parse(p.read_text(encoding='utf-8'))) if isinstance(o, ast.FunctionDef))
+    blocks = {o.name: ast.unparse(o) for o in functions for d in o.decorator_list if ast.unparse(d).rpartition('.')[2] == 'contextmanager'}
+    found = {n for n, text in blocks.items() if re.search(r'\b(vlm|model|config|layers?|requires_grad_|shared)\b', text)}
+    assert found - TOUCHING - OTHERS == set() and TOUCHING - found == set()
+
+
+# -- a real notebook
+
+SETUP = '''
+import sys, torch; torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+from faults.clean import differences, snapshot
+from carve_nb.capture import VLM
+from carve_nb.carve import Carve
+vlm, image, ask = VLM.from_pretrained({folder!r}), {picture!r}, 'Is there a cat?'
+def answers(): return [vlm.look(image, ask, steps='all').attn.tolist(), str(vlm.ask(image, ask))]
+plain = answers()
+before = snapshot(vlm)
+'''
+LOOPS = [('look', .3, 'while True: vlm.look(image, ask, steps="all")'), ('method', .5, 'while True: Carve()(vlm, image, ask)'),
+         ('method again', .7, 'while True: Carve.official()(vlm, image, ask)'), ('sharing', .4, 'with vlm.sharing():\n    while True: vlm.ask(image, ask)')]
+
+
+def run_cell(client, code, interrupt=None):
+    "What a cell printed, and the name of its error; it is interrupted some time after it said that it has begun"
+    said, ended = [], {}
+    def hear(m):
+        if m['msg_type'] == 'stream': said.append(m['content']['text'])
+        if m['msg_type'] == 'error': ended.update(m['content'])
+        if interrupt and 'begun' in ''.join(said): interrupt.pop().start()
+    client.execute_interactive(code, timeout=300, output_hook=hear, store_history=False)
+    return ''.join(said), ended.get('ename'), '\n'.join(ended.get('traceback', ()))
+
+
+@pytest.mark.case(42)
+def test_ctrl_c_in_a_notebook(folders, tmp_path):
+    "A kernel is interrupted in the middle of looks; in the same kernel the model is clean and answers as before"
+    manager = pytest.importorskip('jupyter_client.manager')
+    PICTURE.save(tmp_path/'p.png')
+    km, client = manager.start_new_kernel(kernel_name='python3', startup_timeout=120)
+    try:
+        said, error, why = run_cell(client, SETUP.format(tests=str(Path(__file__).parents[1]), folder=str(folders('qwen2_5_vl')), picture=str(tmp_path/'p.png')))
+        assert error is None, why
+        for name, wait, loop in LOOPS:
+            timer = [threading.Timer(wait, km.interrupt_kernel)]
+            assert run_cell(client, f'print("begun", flush=True)\n{loop}', timer)[1] == 'KeyboardInterrupt', name
+            said, error, why = run_cell(client, 'print(answers() == plain, differences(before, snapshot(vlm)))')
+            assert said.splitlines()[-1:] == ['True {}'], (name, wait, said, why)
+    finally:
+        client.stop_channels()
+        km.shutdown_kernel(now=True)
+
+
+@pytest.mark.case(42)
+@pytest.mark.soak
+def test_ctrl_c_at_random_moments(load, figure):
+    "Signals at random moments of short runs: the share that left anything behind. What remains are moments inside `contextlib` and `torch.no_grad` themselves"
+    vlm, rng, left, hits = load('qwen2_5_vl'), random.Random(0), [], 0
+    names = 'look', 'all steps', 'ask', 'sharing', 'editing', 'grad_rows', 'many'
+    took = {}
+    for n in names:
+        BLOCKS[n][0](vlm)
+        start = time.perf_counter()
+        BLOCKS[n][0](vlm)
+        took[n] = time.perf_counter() - start
+    vlm.ask(PICTURE, QUESTION, max_new_tokens=2)
+    before, was = snapshot(vlm), signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for i in range(1000):
+            name = names[i % len(names)]
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-4 + rng.random()*took[name])
+                BLOCKS[name][0](vlm)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                continue
+            except KeyboardInterrupt: hits += 1
+            if d := differences(loose(before), loose(snapshot(vlm))):
+                left.append((name, sorted(map(str, d))))
+                torch.set_grad_enabled(True)
+                before = snapshot(vlm)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, was)
+        torch.set_grad_enabled(True)
+    figure('interrupts', hits), figure('interrupts that left something', len(left))
+    assert hits > 300 and len(left) <= hits/100, left
+
+
+# -- threads
+
+@pytest.mark.case(43)
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
+def test_threads_take_turns(load, name):
+    "Passes of two threads never overlap, whatever they call, and each gets what it would get alone; afterwards the model is as before"
+    vlm, inside, met = load(name), [], []
+    layers, pair = decoder_layers(vlm.model), [(PICTURE, QUESTION), (OTHER, 'Is it red?')]
+    def work(image, question):
+        r = Carve(max_new_tokens=2)(vlm, image, question)
+        with vlm.sharing(): more = vlm.look(image, question, steps='all', max_new_tokens=2)
+        live = grad_rows(vlm, vlm.prompt(image, question), [1])
+        return r.saliency.values.tolist(), r.answer.tokens, more.attn.tolist(), vlm.ask(image, question, max_new_tokens=2).tokens, live.attn.tolist()
+    alone, before = [work(*o) for o in pair], snapshot(vlm)
+    def enter(m, args):
+        inside.append(threading.get_ident())
+        met.append(len(set(inside)))
+    handles = [layers[0].register_forward_pre_hook(enter), layers[1].register_forward_hook(lambda m, args, out: inside.remove(threading.get_ident()))]
+    together = {}
+    def run(i): together[i] = [work(*pair[i]) for _ in range(3)]
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(2)]
+    try:
+        for t in threads: t.start()
+        for t in threads: t.join(300)
+    finally:
+        for h in handles: h.remove()
+    assert set(together) == {0, 1} and set(met) == {1}
+    for i in range(2):
+        for got in together[i]: np.testing.assert_allclose(np.hstack([np.ravel(o) for o in got]), np.hstack([np.ravel(o) for o in alone[i]]), rtol=1e-4, atol=1e-6)
+    vlm.ask(PICTURE, QUESTION, max_new_tokens=2)
+    assert differences(loose(before), loose(snapshot(vlm))) == {} and vlm.shared is None

@@ -1,0 +1,582 @@
+"Pictures: cases 1 to 22, as files, bytes, PIL pictures and arrays"
+import os, runpy, subprocess, sys, warnings
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+import numpy as np
+import pytest
+from PIL import EpsImagePlugin, Image, ImageFile, ImageOps
+from scipy import ndimage
+from carve_nb import image as door
+from carve_nb.image import ImageError, open_image, png_bytes
+from . import hostile
+
+WORDS = 'What digit is on the red star?'
+ROOT = Path(__file__).parents[2]
+LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='peaks of memory are read from Linux')
+
+
+@pytest.fixture(scope='module')
+def vlm():
+    "The shipped model"
+    from carve_nb.vlm import VLM
+    return VLM.from_pretrained('carve-tiny')
+
+
+def pixels(src, **kw): return np.asarray(open_image(src, **kw)).astype(int)
+def ways(data, folder, name='a.jpg'):
+    "One file in every way in"
+    path = Path(folder)/name
+    path.write_bytes(data)
+    return [str(path), path, data, bytearray(data), memoryview(data)]
+
+
+@contextmanager
+def quiet():
+    "No warning may come"
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        yield
+
+
+@pytest.fixture
+def sealed(monkeypatch):
+    "Nothing may be decoded, and no program started"
+    def never(*a, **kw): raise AssertionError('decoded or started')
+    for owner, name in ((ImageFile.ImageFile, 'load'), (EpsImagePlugin, 'Ghostscript'), (subprocess, 'Popen'), (os, 'system')): monkeypatch.setattr(owner, name, never)
+
+
+def run(code, *args, limit=120):
+    "What a fresh process prints"
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT/'tests')]), OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1')
+    out = subprocess.run([sys.executable, '-c', code, *map(str, args)], capture_output=True, text=True, env=env, timeout=limit)
+    assert out.returncode == 0, out.stderr[-2000:]
+    return out.stdout
+
+
+@pytest.mark.case(1)
+def test_no_such_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no/such/picture.png'): open_image('no/such/picture.png')
+    with pytest.raises(IsADirectoryError, match=tmp_path.name): open_image(tmp_path)
+    (tmp_path/'here').write_bytes(b''), (tmp_path/'link.png').symlink_to(tmp_path/'gone.png')
+    with pytest.raises(FileNotFoundError, match='link.png'): open_image(tmp_path/'link.png')
+    with pytest.raises(NotADirectoryError): open_image(tmp_path/'here'/'a.png')
+    with pytest.raises(ImageError, match='NUL'): open_image('a.png\0.jpg')
+    if hasattr(os, 'mkfifo'):  # reading it would wait for ever
+        os.mkfifo(tmp_path/'pipe.png')
+        with pytest.raises(ImageError, match='pipe, socket or device'): open_image(tmp_path/'pipe.png')
+
+
+@pytest.mark.case(2, 7)
+@pytest.mark.parametrize('kind', hostile.FOREIGN)
+def test_foreign_formats(kind, tmp_path, sealed):
+    "Refused by what they are, whatever they are called; not decoded, no program started"
+    make, name = hostile.FOREIGN[kind]
+    for way in [*ways(make(), tmp_path, 'a.jpg'), *ways(make(), tmp_path, f'a.{kind}')]:
+        with pytest.raises(ImageError, match='Not a picture that can be read') as e: open_image(way)
+        assert name in str(e.value)
+
+
+@pytest.mark.case(7)
+@pytest.mark.parametrize('kind', ['eps', 'psd', 'fits', 'ppm'])
+def test_foreign_lazy(kind, tmp_path, sealed):
+    "Opened by the caller, not decoded yet: not decoded by us either"
+    make, _ = hostile.FOREIGN[kind]
+    (tmp_path/'a.jpg').write_bytes(make())
+    for src in (BytesIO(make()), tmp_path/'a.jpg'):
+        with pytest.raises(ImageError, match=f'of format {kind.upper()}.*img.copy()'): open_image(Image.open(src))
+
+
+def test_foreign_decoded():
+    "Decoded by the caller, who trusts it: a picture like any other"
+    assert open_image(Image.open(BytesIO(hostile.FOREIGN['ppm'][0]())).copy()) == hostile.photo()
+
+
+@pytest.mark.case(3)
+@pytest.mark.parametrize('fmt', door.FORMATS)
+def test_truncated(fmt, tmp_path):
+    whole = hostile.packed(hostile.photo(), fmt)
+    assert open_image(whole).size == hostile.SIDE
+    for part in (.02, .3, .5, .9):
+        for way in ways(hostile.truncated(fmt, part), tmp_path):
+            with pytest.raises(ImageError): open_image(way)
+    for part in (.5, .9):
+        try: lazy = Image.open(BytesIO(hostile.truncated(fmt, part)))
+        except OSError: continue  # not even a header
+        with pytest.raises(ImageError, match='cannot be decoded'): open_image(lazy)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False and Image.MAX_IMAGE_PIXELS == door.MAX_PIXELS
+
+
+@pytest.mark.case(4)
+@pytest.mark.parametrize('which', ['data', 'head'])
+def test_checksum(which, tmp_path):
+    for way in ways(hostile.broken_png(which), tmp_path):
+        with pytest.raises(ImageError): open_image(way)
+
+
+@pytest.mark.case(4)
+@pytest.mark.parametrize('level', [0, 9])
+def test_flipped_bits(level):
+    "One bit of the pixel data, anywhere: an error, also for a picture that the caller opened; never other pixels"
+    whole = hostile.packed(hostile.photo((40, 30)), compress_level=level)
+    lo, hi = whole.index(b'IDAT') + 4, whole.index(b'IEND') - 8
+    for at in np.linspace(lo, hi - 1, 40).astype(int):
+        bad = bytearray(whole)
+        bad[at] ^= 1 << at % 8
+        with pytest.raises(ImageError): open_image(bad)
+        with pytest.raises(ImageError): open_image(Image.open(BytesIO(bad)))
+
+
+PEAK = '''
+import sys, warnings
+from io import BytesIO
+from PIL import Image
+from carve_nb.image import ImageError, open_image
+from faults import hostile
+def now(what): return next(int(l.split()[1])/1024 for l in open('/proc/self/status') if l.startswith(what))
+warnings.simplefilter('ignore')
+'''
+BOMB = PEAK + '''
+data, small = hostile.bomb(), hostile.bomb(6000, 6000)
+open(sys.argv[1], 'wb').write(data)
+open_image(hostile.packed(hostile.photo()))
+before = now('VmHWM')
+for src in (data, sys.argv[1], hostile.gif_bomb()):
+    try: open_image(src)
+    except ImageError as e: assert 'refused before decoding' in str(e)
+    else: raise SystemExit('opened')
+refused = now('VmHWM') - before
+open_image(small)
+print(len(data), refused, now('VmHWM') - before)
+'''
+
+
+@pytest.mark.case(5)
+def test_bomb(sealed):
+    "Refused by its header, before anything is decoded"
+    for src in (hostile.bomb(), hostile.gif_bomb()):
+        with pytest.raises(ImageError, match='refused before decoding'): open_image(src)
+
+
+@pytest.mark.case(5)
+@LINUX
+def test_bomb_memory(tmp_path, figure):
+    "In a fresh process; a legal picture shows that the measure works"
+    size, refused, legal = map(float, run(BOMB, tmp_path/'bomb.png').split())
+    figure('MB that a refused bomb of 400 megapixels takes', round(refused, 1))
+    assert size < 60_000 and refused < 8 and legal > 100
+
+
+@pytest.mark.case(5)
+def test_text_bomb():
+    "A comment of 64 MB in a file of 65 kB is not unpacked"
+    with pytest.raises(ImageError): open_image(hostile.text_bomb())
+
+
+@pytest.mark.case(5)
+def test_slow_bombs(sealed):
+    "Small files that would take hours: a JPEG of endless passes, a line of millions of rows; refused before decoding, also from the caller's `Image.open`"
+    for data, why in ((hostile.slow_jpeg(), 'over 100 passes'), (hostile.bomb(1, 2_000_000), 'a side over the limit')):
+        for src in (data, Image.open(BytesIO(data))):
+            with pytest.raises(ImageError, match=why): open_image(src)
+
+
+@pytest.mark.case(5)
+def test_passes():
+    "An ordinary progressive JPEG, and one with a few passes more, open; a marker within the pixels or behind the end does not count"
+    for data in (hostile.packed(hostile.photo(), 'JPEG', progressive=True), hostile.slow_jpeg(20), hostile.packed(hostile.photo(), 'JPEG') + b'\xff\xda'*500):
+        assert np.abs(pixels(data) - pixels(hostile.photo())).mean() < 6
+    exif = Image.Exif()
+    exif[0x010e] = '\u00ff\u00da'*500
+    assert open_image(hostile.packed(hostile.photo(), 'JPEG', exif=exif, comment=b'\xff\xda'*500)).size == hostile.SIDE
+
+
+@pytest.mark.case(6)
+def test_between_limits(sealed):
+    "Pillow only warns between its limit and twice that; here it is an error, for each way in"
+    w = h = 10_000
+    assert door.MAX_PIXELS < w*h < 2*door.MAX_PIXELS
+    data = hostile.bomb(w, h)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+        lazy = Image.open(BytesIO(data))
+        for src in (data, lazy):
+            with pytest.raises(ImageError, match='over the limit of 89,478,485.*`max_pixels`.*400 MB'): open_image(src)
+            with pytest.raises(ImageError, match='over the limit of 5,000'): open_image(hostile.packed(hostile.photo()), max_pixels=5000)
+        with pytest.raises(ImageError, match='decoded or started'): open_image(data, max_pixels=w*h)  # the limit is a parameter: now it would be
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        with pytest.raises(ImageError, match='refused before decoding'): open_image(data)
+
+
+@pytest.mark.case(6)
+def test_limit_in_memory():
+    "What is in memory has cost its memory: only a limit that is given holds for it"
+    for src in (hostile.photo(), np.asarray(hostile.photo())):
+        assert open_image(src).size == hostile.SIDE
+        with pytest.raises(ImageError, match='over the limit of 5,000'): open_image(src, max_pixels=5000)
+
+
+@pytest.mark.case(8)
+@pytest.mark.parametrize('fmt', ['PNG', 'JPEG', 'TIFF', 'WEBP'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_orientation(orientation, fmt, tmp_path):
+    "Turned once, the tag is gone, and the mark is where a reader sees it, whoever opened the file"
+    data = hostile.turned(orientation, fmt)
+    stored = Image.open(BytesIO(data))
+    assert stored.getexif()[0x0112] == orientation and (fmt == 'TIFF' or stored.size == (hostile.SIDE if orientation < 5 else hostile.SIDE[::-1]))
+    for src in (*ways(data, tmp_path), stored):
+        img = open_image(src)
+        assert img.size == hostile.SIDE and not dict(img.getexif()) and not img.info
+        assert open_image(img) == img and np.array_equal(img, ImageOps.exif_transpose(Image.open(BytesIO(data))).convert('RGB'))
+        a = np.asarray(img).astype(int)
+        y, x = np.nonzero(a[..., 0] - a[..., 1] > 120)
+        found = x.min(), y.min(), x.max() + 1, y.max() + 1
+        assert np.abs(np.subtract(found, hostile.MARK)).max() <= (1 if fmt == 'JPEG' else 0)
+
+
+@pytest.mark.case(8)
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_orientation_of_boxes(orientation, vlm):
+    "Map, box and view of a turned file are those of the upright picture: displayed coordinates"
+    from carve_nb.carve import Carve
+    ask = Carve(max_new_tokens=2)
+    want = ask(vlm, hostile.photo(), WORDS)
+    got = ask(vlm, hostile.turned(orientation), WORDS)
+    assert got.saliency.size == hostile.SIDE and got.view.box == want.view.box
+    assert np.array_equal(got.saliency.values, want.saliency.values) and np.array_equal(got.view.image, want.view.image)
+    x0, y0, x1, y1 = got.view.box
+    assert np.array_equal(np.asarray(got.image)[y0:y1, x0:x1], np.asarray(hostile.photo())[y0:y1, x0:x1])
+    assert np.allclose(got.view.to_image(got.view.to_view(hostile.MARK)), hostile.MARK)
+
+
+@pytest.mark.case(8)
+@pytest.mark.parametrize('value', [0, 9, 77, 65535])
+def test_orientation_unknown(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    assert open_image(hostile.packed(hostile.photo(), exif=exif)).size == hostile.SIDE
+
+
+@pytest.mark.case(9)
+@pytest.mark.parametrize('fmt', ['PNG', 'WEBP', 'TIFF'])
+@pytest.mark.parametrize('ink', [0, 200])
+def test_transparent(fmt, ink):
+    "White where it is clear, whatever colour hides there; another background if asked; no warning"
+    data = hostile.packed(hostile.clear('RGBA', ink), fmt, **dict(lossless=True, exact=True) if fmt == 'WEBP' else {})
+    with quiet():
+        assert (pixels(data)[:, :80] == 255).all() and (pixels(data)[:, 80:] == pixels(hostile.photo())[:, 80:]).all()
+        assert (pixels(data, background='black')[:, :80] == 0).all() and (pixels(data, background=(1, 2, 3))[:, :80] == (1, 2, 3)).all()
+        assert (pixels(Image.open(BytesIO(data))) == pixels(data)).all() and (pixels(hostile.clear('RGBA', ink)) == pixels(data)).all()
+
+
+@pytest.mark.case(9)
+def test_half_transparent():
+    ramp = np.zeros((1, 256, 4), np.uint8)
+    ramp[..., 0], ramp[..., 3] = 255, np.arange(256)
+    want = np.round(255 - np.arange(256)[None]*1.)  # of green and blue: white shows through
+    with quiet(): a = pixels(hostile.packed(Image.fromarray(ramp)))
+    assert (a[..., 0] == 255).all() and np.abs(a[..., 1] - want).max() <= 1
+
+
+@pytest.mark.case(10)
+def test_modes():
+    "Palette with a clear entry, LA, L and 1, against a reference by hand"
+    photo = hostile.photo()
+    with quiet():
+        file, index, entry = hostile.clear_palette()
+        a, plain = pixels(file), np.asarray(Image.open(BytesIO(file)).convert('P').convert('RGB')).astype(int)
+        assert (a[index == entry] == 255).all() and (a[index != entry] == plain[index != entry]).all() and (index == entry).any()
+        for fmt in ('PNG', 'TIFF'):
+            light = np.asarray(photo.convert('L')).astype(int)[..., None]
+            assert (pixels(hostile.packed(photo.convert('L'), fmt)) == light).all()
+            la = pixels(hostile.packed(hostile.clear('LA'), fmt))
+            assert (la[:, :80] == 255).all() and (la[:, 80:] == light[:, 80:]).all()
+            bit = photo.convert('1')
+            assert (pixels(hostile.packed(bit, fmt)) == np.asarray(bit).astype(int)[..., None]*255).all()
+        gif = hostile.packed(photo.quantize(16), 'GIF', transparency=3)
+        assert (pixels(gif)[index == 3] == 255).all()
+
+
+@pytest.mark.case(11)
+@pytest.mark.parametrize('marker', [True, False])
+def test_cmyk(marker):
+    "Four inks, inverted as Adobe writes them: the colours come back, with and without the marker"
+    data = hostile.cmyk(marker)
+    assert (b'\xff\xee\0\x0eAdobe' in data) is marker and Image.open(BytesIO(data)).mode == 'CMYK'
+    with quiet(): assert np.abs(pixels(data) - pixels(hostile.photo())).mean() < 3
+    assert np.abs(pixels(hostile.packed(hostile.photo().convert('CMYK'), 'TIFF')) - pixels(hostile.photo())).max() <= 1
+
+
+@pytest.mark.case(12)
+@pytest.mark.parametrize('fmt', ['PNG', 'TIFF'])
+def test_deep(fmt):
+    "16 bits by their full range: no wrap-around, no clipping, the order of the values kept"
+    ramp = np.arange(256).reshape(16, 16, 1)
+    assert (pixels(hostile.packed(hostile.grey('u16'), fmt)) == ramp).all()
+    with BytesIO(hostile.packed(hostile.grey('u16'), fmt)) as f: assert (pixels(Image.open(f)) == ramp).all()
+
+
+@pytest.mark.case(12)
+def test_deep_others():
+    assert (pixels(hostile.packed(hostile.grey('unit'), 'TIFF')) == np.arange(256).reshape(16, 16, 1)).all()
+    assert (pixels(hostile.rgb16())[..., 0] == np.arange(256).reshape(16, 16)).all()
+    big = Image.fromarray((np.arange(256).reshape(16, 16)*257).astype('>u2'))
+    assert (pixels(hostile.packed(big, 'TIFF')) == np.arange(256).reshape(16, 16, 1)).all()
+    for kind, hint in (('i32', 'full scale is unknown'), ('wide', 'ranges from 0 to 255; divide'), ('nan', 'NaN or infinity'), ('inf', 'NaN or infinity')):
+        for src in (hostile.packed(hostile.grey(kind), 'TIFF'), hostile.grey(kind)):
+            with pytest.raises(ImageError, match=hint): open_image(src)
+
+
+@pytest.mark.case(13, 14)
+@pytest.mark.parametrize('fmt', ['GIF', 'WEBP', 'PNG', 'TIFF'])
+def test_frames(fmt, tmp_path):
+    "The first one, and a notice of how many were ignored"
+    data = hostile.moving(fmt)
+    for src in (*ways(data, tmp_path), Image.open(BytesIO(data))):
+        with pytest.warns(UserWarning, match=f'{fmt} file has 3 frames; only frame 0 is used, 2 ignored') as w: a = pixels(src)
+        assert len(w) == 1 and np.abs(a - pixels(hostile.photo())).mean() < (8 if fmt == 'GIF' else .1)
+
+
+@pytest.mark.case(14)
+def test_many_pages():
+    "The count of the pages of a TIFF stops: to walk a long chain takes the square of its length"
+    with pytest.warns(UserWarning, match='1000 or more frames'): assert open_image(hostile.long_tiff()).size == (1, 1)
+
+
+@pytest.mark.case(15)
+def test_no_pixels():
+    for shape in ((0, 5, 3), (5, 0, 3), (0, 0, 3), (0, 5), (5, 0)):
+        for kind in (np.uint8, np.float32):
+            with pytest.raises(ImageError, match='has no pixels'): open_image(np.zeros(shape, kind))
+    for size in ((0, 3), (3, 0)):
+        with pytest.raises(ImageError, match='has no pixels'): open_image(Image.new('RGB', size))
+        with pytest.raises(ImageError): open_image(hostile.header(*size) + hostile.chunk(b'IDAT', b'') + hostile.chunk(b'IEND', b''))
+
+
+def family_names():
+    from carve_nb.families import FAMILIES
+    return sorted(FAMILIES)
+
+
+@pytest.mark.case(16)
+@pytest.mark.parametrize('family', family_names())
+def test_small(family, load):
+    "From one pixel on: enlarged by every family, the grid covers the picture, and there is an answer and a map"
+    from carve_nb.carve import Carve
+    m = load(family)
+    for size in ((1, 1), (27, 27), (5, 3)):
+        p = m.prompt(hostile.photo(size), 'What is it?')
+        x0, y0, x1, y1 = p.spans[0].box
+        assert min(p.spans[0].grid) >= 1 and x0 < 1 and y0 < 1 and x1 > size[0]/2 and y1 > size[1]/2
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        rows = m.look(hostile.photo((1, 1)), 'What is it?', steps='all', max_new_tokens=1)
+        r = Carve(max_new_tokens=1)(m, hostile.photo((1, 1)), 'What is it?')
+    assert rows.answer.tokens and rows.attn.isfinite().all() and (rows.attn.sum(-1) > 0).all() and rows.attn.shape[-1] == sum(map(len, rows.spans))
+    assert r.answer.tokens and r.saliency.size == r.view.image.size == (1, 1) and np.isfinite(r.saliency.values).all() and r.saliency.values.shape == rows.spans[0].grid
+
+
+@pytest.mark.case(16)
+@pytest.mark.parametrize('size', [(1, 1), (27, 9), (2, 90)])
+def test_small_methods(size, vlm):
+    from carve_nb.carve import Carve
+    for make in (Carve, Carve.paper, Carve.official):
+        r = make(max_new_tokens=2)(vlm, hostile.photo(size), WORDS)
+        x0, y0, x1, y1 = r.view.box
+        assert 0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1] and r.saliency.size == size and min(r.view.image.size) >= 1
+
+
+@pytest.mark.case(17)
+@pytest.mark.parametrize('family', family_names())
+def test_strips(family, load):
+    "A long strip has a grid without an empty side; beyond 200 : 1 all families refuse with the same words"
+    m = load(family)
+    for size in ((69, 1542), (1542, 69), (3, 28), (28, 3)):
+        p = m.prompt(hostile.photo(size), 'What is it?')
+        assert min(p.spans[0].grid) >= 1 and len(p.spans[0]) == p.spans[0].grid[0]*p.spans[0].grid[1]
+    for size in ((3, 601), (601, 3)):
+        with pytest.raises(ValueError, match=f'A picture of {size[0]} x {size[1]} pixels is over 200 times longer than wide'): m.prompt(hostile.photo(size), 'What?')
+
+
+@pytest.mark.case(17)
+@pytest.mark.parametrize('family', family_names())
+@pytest.mark.parametrize('size', [(690, 15_420), (15_420, 690)])
+def test_long_page(family, size, load):
+    "The size of the report, to the answer"
+    m = load(family)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        rows = m.look(Image.new('RGB', size, 'red'), 'What is it?', steps='all', max_new_tokens=1)
+    assert len(rows.answer.tokens) == 1 and np.isfinite(rows.answer.logprob) and rows.attn.isfinite().all()
+    assert min(rows.spans[0].grid) >= 1 and len(rows.spans[0]) == rows.attn[..., rows.span(0)].shape[-1]
+
+
+@pytest.mark.case(18)
+@pytest.mark.parametrize('at', [(0, 0), (80, 50), (159, 99)])
+def test_thin_crop(at, vlm, monkeypatch):
+    "A region one pixel wide, in the corners and in the middle: the view has the least side, inside the picture, with the region in it"
+    from carve_nb import carve as module
+    from carve_nb.region import Region
+    from carve_nb.result import Memo
+    (x, y), memo = at, Memo()
+    for w, h in ((1, 1), (1, 40), (40, 1)):
+        box = min(x, 160-w), min(y, 100-h), min(x, 160-w) + w, min(y, 100-h) + h
+        monkeypatch.setattr(module, 'regions', lambda *a: [Region(box, 1., w*h, np.ones((h, w), bool))])
+        for method, least in ((module.Carve(max_new_tokens=1), 96), (module.Carve.paper(max_new_tokens=1), 28), (module.Carve.official(max_new_tokens=1, pad=.5), 28)):
+            r = method(vlm, hostile.photo(), WORDS, memo)
+            x0, y0, x1, y1 = r.view.box
+            assert 0 <= x0 <= box[0] < box[2] <= x1 <= 160 and 0 <= y0 <= box[1] < box[3] <= y1 <= 100
+            assert min(x1-x0, y1-y0) >= least and r.calls == 3 and min(r.view.image.size) >= least
+            assert np.asarray(r.view.image).any()  # what was added shows picture, not black
+
+
+def speckled(size):
+    "A picture with detail in every pixel"
+    noise = np.random.default_rng(0).integers(0, 256, (400, 300, 3), np.uint8)
+    return Image.fromarray(np.tile(noise, (-(-size[1]//400), -(-size[0]//300), 1))[:size[1], :size[0]])
+
+
+@pytest.mark.case(19)
+@pytest.mark.parametrize('preset', ['ours', 'paper', 'official'])
+def test_large(preset, vlm, monkeypatch):
+    "Above the raster (set low here): reduced for the model, boxes in original pixels, the crop cut from the original pixels"
+    from carve_nb.carve import Carve
+    from carve_nb.region import keep_mask, regions
+    method = dict(ours=Carve, paper=Carve.paper, official=Carve.official)[preset](max_new_tokens=2)
+    size, seen, fill = (1200, 900), [], type(vlm.processor).__call__
+    img = speckled(size)
+    img.paste(hostile.photo((600, 450)), (300, 200))
+    fine = method(vlm, img, WORDS)
+    monkeypatch.setattr(door, 'RASTER', 120_000)
+    monkeypatch.setattr(type(vlm.processor), '__call__', lambda self, images, **kw: seen.extend(im.size for im in images) or fill(self, images=images, **kw))
+    r = method(vlm, img, WORDS)
+    assert seen and all(w*h <= 120_000 for w, h in seen) and seen[0] == (400, 300)
+    assert r.saliency.size == size and r.rows.spans[0].box == pytest.approx((0, 0, 1200, 900)) and r.image is img
+    x0, y0, x1, y1 = r.view.box
+    assert 0 <= x0 < x1 <= 1200 and 0 <= y0 < y1 <= 900
+    shown, want = np.asarray(r.view.image), np.asarray(img.crop(r.view.box).resize(r.view.image.size, Image.LANCZOS))
+    if not r.view.masked: assert np.array_equal(shown, want)
+    else:  # as far as the filter sees nothing of what is black
+        reach = int(np.ceil(4*r.view.scale))
+        whole = ndimage.minimum_filter(np.asarray(Image.fromarray(keep_mask(r.regions, img.size, r.view.box)).resize(r.view.image.size, Image.NEAREST)), 2*reach + 1, mode='nearest')
+        assert whole.mean() > .05 and np.array_equal(shown[whole], want[whole]) and not np.array_equal(shown, want)
+    # the same map on the coarse raster: each end within a pixel of it, of the box on the fine one
+    args = method.p, method.K, method.connectivity, method.keep, method.rank
+    exact, coarse = regions(r.saliency.to_pixels(), *args), regions(r.saliency, *args)
+    step = 1200/door.raster_size(size)[0]
+    assert len(exact) == len(coarse) and max(np.abs(np.subtract(a.box, b.box)).max() for a, b in zip(exact, coarse)) <= step + 1
+    assert np.corrcoef(r.saliency.values.ravel(), fine.saliency.values.ravel())[0, 1] > .95
+    assert np.abs(np.subtract(r.picture(100).size, fine.picture(100).size)).max() <= 2   # the two views differ by a pixel of the raster
+
+
+LARGE = PEAK + '''
+import torch
+torch.set_num_threads(1)
+from carve_nb.carve import Carve
+from carve_nb.complexity import complexity
+from carve_nb.vlm import VLM
+def cost(f):
+    "MB that a call needs above what was there, at its worst"
+    before = now('VmRSS')
+    open('/proc/self/clear_refs', 'w').write('5')
+    f()
+    return now('VmHWM') - before
+vlm, ask = VLM.from_pretrained('carve-tiny'), 'What digit is on the red star?'
+Carve()(vlm, hostile.photo(), ask)
+w, h = round((float(sys.argv[1])*4/3)**.5*1000), round((float(sys.argv[1])*3/4)**.5*1000)
+data = hostile.bomb(w, h)
+opened = cost(lambda: open_image(data, max_pixels=10**9))
+img = Image.effect_noise((400, 300), 60).convert('RGB').resize((w, h))
+todo = dict(ask=lambda: vlm.ask(img, ask), carve=lambda: Carve(max_new_tokens=4)(vlm, img, ask), official=lambda: Carve.official(max_new_tokens=4)(vlm, img, ask),
+            complexity=lambda: complexity(img))
+print(w*h/1e6, opened, *(cost(f) for f in todo.values()))
+'''
+
+
+@pytest.mark.soak
+@pytest.mark.case(19)
+@LINUX
+def test_large_memory(figure):
+    "100 megapixels need no more above the picture itself than 24 do"
+    names = 'megapixels', 'opening', 'an ask', 'CARVE', 'CARVE (official)', 'complexity'
+    small, large = (dict(zip(names, map(float, run(LARGE, mp, limit=600).split()))) for mp in (24, 100))
+    for k in names[1:]: figure(f'MB for {k} at {large["megapixels"]:.0f} (at {small["megapixels"]:.0f}) megapixels', [round(large[k]), round(small[k])])
+    assert large['an ask'] < 1.25*small['an ask'] + 20 and large['CARVE'] < 1.25*small['CARVE'] + 20
+    assert large['CARVE (official)'] < small['CARVE (official)'] + 7*(large['megapixels'] - small['megapixels'])  # its view may be half of the picture
+    assert large['complexity'] < small['complexity'] + 3*(large['megapixels'] - small['megapixels']) and large['opening'] < 9.5*large['megapixels']
+
+
+@pytest.mark.case(20)
+def test_arrays():
+    a = np.asarray(hostile.photo())
+    for given in (a, a/255, (a/255).astype(np.float32), (a/255).astype(np.float16), np.asfortranarray(a), a[::-1][::-1], a[..., :1].repeat(3, -1)*0 + a):
+        assert np.array_equal(open_image(given), a)
+    assert np.array_equal(open_image(a[..., 0]), a[..., :1].repeat(3, -1)) and np.array_equal(open_image(a[..., 0]/255), a[..., :1].repeat(3, -1))
+    assert np.array_equal(open_image(a[..., ::-1]), a[..., ::-1])  # blue-green-red cannot be seen: taken as it stands, as documented
+    refused = {'ranges from 10 to 250; divide by its full scale': a.astype(float), 'channels first': a.transpose(2, 0, 1), r'\(100, 160, 4\)': np.zeros((100, 160, 4), np.uint8),
+               'int64': a.astype(int), 'uint16': a.astype(np.uint16), 'int8': a.astype(np.int8), 'bool': a > 3, 'complex': a*1j, 'object': a.astype(object), 'NaN': a*np.nan,
+               'NaN or infinity': np.full((3, 3), np.inf), 'ranges from -0.9': a/255 - 1, r'\(1, 100, 160, 3\)': a[None], r'\(160,\)': a[0, :, 0], r'\(\)': np.array(3)}
+    for why, given in refused.items():
+        with pytest.raises(ImageError, match=why): open_image(given)
+    for given in (None, 3, [[0, 1]], a.tolist(), object(), BytesIO(hostile.packed(hostile.photo()))):
+        with pytest.raises(ImageError, match='is not a picture; pass'): open_image(given)
+
+
+@pytest.mark.case(21)
+@pytest.mark.parametrize('fmt', ['PNG', 'JPEG', 'WEBP', 'TIFF'])
+def test_metadata(fmt, vlm, tmp_path):
+    "Words in a file are not shown and not saved: only pixels come in"
+    from carve_nb.carve import Carve
+    data, word = hostile.marked(fmt), b'script'
+    assert word in data or fmt == 'PNG'
+    (tmp_path/'a.png').write_bytes(data)
+    for src in (data, Image.open(BytesIO(data))):
+        img = open_image(src)
+        assert not img.info and not dict(img.getexif()) and type(img) is Image.Image
+        for out in door.FORMATS: assert word not in hostile.packed(img, out) and b'Exif' not in hostile.packed(img, out)
+        r = Carve(max_new_tokens=2)(vlm, src, WORDS)
+        shown = [repr(r), str(r), '\n'.join(r.summary()), repr(r.saliency), repr(r.view)]
+        assert not any('script' in s for s in shown) and word not in r._repr_png_() + r.view._repr_png_() + r.saliency._repr_png_() + png_bytes(Image.open(BytesIO(data)))
+        for part in (r.image, r.view.image, r.saliency.picture(), r.picture()): assert not part.info and not dict(part.getexif())
+
+
+@pytest.mark.case(22)
+def test_same_map(vlm, tmp_path):
+    "Path, bytes, PIL, array: the same pixels, map, box and answer"
+    from carve_nb.carve import Carve
+    photo = hostile.photo()
+    data = hostile.packed(photo)
+    srcs = [*ways(data, tmp_path), photo, photo.copy(), Image.open(BytesIO(data)), Image.open(tmp_path/'a.jpg'), np.asarray(photo), np.asarray(photo)/255]
+    for method, some in ((Carve(max_new_tokens=2), srcs), (Carve.official(max_new_tokens=2), srcs[1::4])):
+        first, *others = (method(vlm, src, WORDS) for src in some)
+        for o in others:
+            assert o.saliency.values.tobytes() == first.saliency.values.tobytes() and o.view.box == first.view.box and o.answer == first.answer
+            assert o.answer.logprob == first.answer.logprob and np.array_equal(o.view.image, first.view.image)
+
+
+@pytest.mark.parametrize('kind', ['PIL', 'array'])
+def test_callers_picture(kind, vlm):
+    "What the caller does to a picture afterwards, as with a frame that is filled again, changes no result"
+    from carve_nb.carve import Carve
+    src = hostile.photo() if kind == 'PIL' else np.array(hostile.photo())
+    whole, r = Carve(p=1., max_new_tokens=1)(vlm, src, WORDS), Carve(max_new_tokens=1)(vlm, src, WORDS)
+    assert whole.view.box == (0, 0, *hostile.SIDE)
+    before = [np.array(im) for o in (whole, r) for im in (o.image, o.view.image, o.picture())]
+    if kind == 'PIL': src.paste((0, 0, 0), (0, 0, *src.size))
+    else: src[:] = 0
+    assert all(np.array_equal(a, im) for a, im in zip(before, (im for o in (whole, r) for im in (o.image, o.view.image, o.picture()))))
+    assert (np.asarray(open_image(src)) == 0).all()
+
+
+def test_corpus(tmp_path, monkeypatch):
+    "The script writes its corpus, and each file opens or is refused by the documented errors"
+    monkeypatch.setattr(sys, 'argv', [hostile.__file__, str(tmp_path/'all')])
+    runpy.run_path(hostile.__file__, run_name='__main__')
+    files = sorted((tmp_path/'all').iterdir())
+    assert len(files) == len(hostile.corpus()) > 60
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        for f in files:
+            try: assert open_image(f).mode == 'RGB'
+            except ImageError: pass

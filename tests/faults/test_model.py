@@ -1,0 +1,515 @@
+"Models and captures: wrong folders, wrong spans, layers, kernels and numbers, and saved maps that are damaged."
+import json, re, shutil, warnings
+from dataclasses import replace
+import numpy as np
+import pytest, torch
+from safetensors.torch import load_file, save_file
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from carve_nb import capture
+from carve_nb.batch import grad_rows
+from carve_nb.capture import CaptureError, Rows, recording
+from carve_nb.carve import Carve, CarveError, NoMethod
+from carve_nb.convergence import decoder_layers
+from carve_nb.decomposition import OPERATORS, ContrastError, contrast
+from carve_nb.families import FAMILIES, ModelError, SpanError, find_family
+from carve_nb.load import TINY
+from carve_nb.maps import LayerError, pick_layers
+from carve_nb.records import Record
+from carve_nb.region import magnify, regions, top_mask
+from carve_nb.run import run_eval
+from carve_nb.vlm import VLM
+from carve_nb.worker import success
+from .cases import NO_GPU
+from .clean import count_passes, differences, picture, snapshot
+
+QUESTION, PICTURE = 'What animal is this?', picture(80, 64)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.*__array__|.*torchvision')
+        yield
+
+
+@pytest.fixture(scope='module')
+def tiny(): return VLM.from_pretrained(TINY)
+
+
+# -- folders
+
+@pytest.mark.case(28)
+@pytest.mark.parametrize('kind', ['blip-2', 'gpt2', 'never-heard-of'])
+def test_unknown_family(kind, tmp_path):
+    "Known to transformers or not: the families there are, and the page that tells how one is added"
+    (tmp_path/'config.json').write_text(json.dumps(dict(model_type=kind)))
+    (tmp_path/'model.safetensors').write_bytes(b'')
+    with pytest.raises(ModelError) as e: VLM.from_pretrained(tmp_path)
+    assert kind in str(e.value) and all(n in str(e.value) for n in FAMILIES)
+    with pytest.raises(ModelError, match='add_family.ipynb'): find_family(kind)
+
+
+def put(folder, name='config.json', **kw):
+    "Change fields of a JSON file"
+    d = json.loads((folder/name).read_text())
+    (folder/name).write_text(json.dumps(d | kw))
+
+
+def put_text(folder, **kw): put(folder, text_config=json.loads((folder/'config.json').read_text())['text_config'] | kw)
+
+
+class Trap:
+    "A pickle that leaves a mark when it is opened"
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return (open, (str(self.path), 'w'))
+
+
+def pickled(d):
+    (d/'model.safetensors').unlink()
+    torch.save(Trap(d/'ran'), d/'pytorch_model.bin')
+
+
+def own_code(d, **where):
+    (d/'code.py').write_text(f'open({str(d/"ran")!r}, "w")\nclass C: pass\n')
+    own = dict.fromkeys(('AutoConfig', 'AutoModelForImageTextToText', 'AutoProcessor', 'AutoImageProcessor'), 'code.C') | dict(AutoTokenizer=['code.C', None])
+    for name in where.pop('files', ('config.json',)): put(d, name, auto_map=own, **where)
+
+
+def cut(part): return lambda d: (d/'model.safetensors').write_bytes((b := (d/'model.safetensors').read_bytes())[:int(len(b)*part)])
+
+
+def tensors(change):
+    "Change the weights"
+    def f(d):
+        w = load_file(d/'model.safetensors')
+        change(w, next(k for k in w if k.endswith('layers.1.self_attn.q_proj.weight')))
+        save_file(w, d/'model.safetensors', metadata=dict(format='pt'))
+    return f
+
+
+def shards(d, lose=False, index=None):
+    w = load_file(d/'model.safetensors')
+    (d/'model.safetensors').unlink()
+    names, keys = [f'model-0000{i}-of-00002.safetensors' for i in (1, 2)], sorted(w)
+    where = {k: names[i % 2] for i, k in enumerate(keys)}
+    for n in names: save_file({k: w[k] for k in keys if where[k] == n}, d/n, metadata=dict(format='pt'))
+    (d/'model.safetensors.index.json').write_text(json.dumps(dict(metadata={}, weight_map=where)) if index is None else index)
+    if lose: (d/names[1]).unlink()
+
+
+def set_value(x):
+    def f(w, k): w[k][0, 0] = x
+    return f
+
+
+WRONG = {
+    'nothing': (lambda d: [p.unlink() for p in d.iterdir()], 'holds no config.json'),
+    'pickle': (pickled, 'only pytorch_model.bin. Pickled weights can run code.*Either use a safetensors revision.*or, if you trust the file'),
+    'no weights': (lambda d: (d/'model.safetensors').unlink(), 'no weights at all'),
+    'own classes': (lambda d: own_code(d, model_type='own'), 'code of its own. Either use a stock version of the model, or read that code and pass trust_remote_code=True'),
+    'own processor': (lambda d: own_code(d, files=['processor_config.json', 'tokenizer_config.json'], processor_class='C', tokenizer_class='C'),
+                      'code of its own. Either use a stock version'),
+    'empty': (cut(0), 'cannot be loaded .only safetensors are.*header'), 'cut header': (cut(.01), 'cannot be loaded.*header'),
+    'cut': (cut(.6), 'cannot be loaded.*not fully covered'),
+    'pointer': (lambda d: (d/'model.safetensors').write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\n'), 'cannot be loaded.*header too large'),
+    'turned bits': (lambda d: (d/'model.safetensors').write_bytes(b'\xff'*64 + (d/'model.safetensors').read_bytes()[64:]), 'cannot be loaded'),
+    'no tokenizer': (lambda d: (d/'tokenizer.json').unlink(), 'no file of a tokenizer, such as tokenizer.json'),
+    'broken tokenizer': (lambda d: (d/'tokenizer.json').write_text('{"a'), 'Tokenizer or image processor of .* cannot be loaded'),
+    'no processor': (lambda d: (d/'processor_config.json').unlink(), 'no file of a processor, such as preprocessor_config.json'),
+    'no template': (lambda d: (d/'chat_template.jinja').unlink(), 'has no chat template'),
+    'broken template': (lambda d: (d/'chat_template.jinja').write_text('{% for %}'), 'chat template of .* is broken'),
+    'other template': (lambda d: (d/'chat_template.jinja').write_text('<image> hello'), 'leaves the question out'),
+    'not JSON': (lambda d: (d/'config.json').write_text('model: llava'), 'config.json is not JSON'),
+    'bytes': (lambda d: (d/'config.json').write_bytes(b'\xff\xfe\0'), 'config.json is not JSON'),
+    'a list': (lambda d: (d/'config.json').write_text('[]'), 'No usable configuration'),
+    'no kind': (lambda d: (d/'config.json').write_text('{}'), 'No usable configuration'),
+    'processor not JSON': (lambda d: (d/'processor_config.json').write_text('{'), 'processor_config.json is not JSON'),
+    'a word': (lambda d: put_text(d, hidden_size='big'), 'No usable configuration.*hidden_size'),
+    'no heads': (lambda d: put_text(d, num_attention_heads=0), 'No usable configuration'),
+    'more layers': (lambda d: put_text(d, num_hidden_layers=7), 'lacks 9 tensors, such as .*layers.6.*would be random'),
+    'wider': (lambda d: put_text(d, intermediate_size=96), 'do not fit its configuration, such as .*in the file, .*in the model'),
+    'lost shard': (lambda d: shards(d, lose=True), 'No such file.*model-00002-of-00002.safetensors'),
+    'broken index': (lambda d: shards(d, index='{"weight_map"'), 'index.json is not JSON'), 'other index': (lambda d: shards(d, index='{}'), 'cannot be loaded'),
+    'lost tensor': (tensors(lambda w, k: w.pop(k)), 'lacks 1 tensors, such as .*layers.1.self_attn.q_proj.weight'),
+    'shape': (tensors(lambda w, k: w.update({k: torch.zeros(7, 9)})), r'1 tensors .* do not fit its configuration, such as .*q_proj.weight: \(7, 9\) in the file, \(32, 32\) in the model'),
+    'NaN': (tensors(set_value(torch.nan)), 'hold NaN or infinity in torch.float32, such as .*q_proj.weight'),
+    'infinity': (tensors(set_value(-torch.inf)), 'hold NaN or infinity')}
+
+
+@pytest.mark.case(29)
+@pytest.mark.parametrize('name', WRONG)
+def test_wrong_folder(folders, tmp_path, name):
+    "One sentence says what is wrong and what to do; no code of the folder runs"
+    spoil, why = WRONG[name]
+    folder = tmp_path/'model'
+    shutil.copytree(folders('llava'), folder)
+    spoil(folder)
+    with pytest.raises(ModelError) as e: VLM.from_pretrained(folder)
+    assert re.search(why, str(e.value), re.S) and '\n' not in str(e.value), str(e.value)
+    assert not (folder/'ran').exists()
+
+
+@pytest.mark.case(29)
+def test_odd_folders_that_load(folders, tmp_path):
+    "Shards load; own code beside a stock class is not run; tensors too many are told"
+    for name, change, told in (('shards', shards, None), ('own', own_code, None), ('surplus', lambda d: put_text(d, num_hidden_layers=5), 'tensors of .* are not used, such as .*layers.5')):
+        shutil.copytree(folders('llava'), tmp_path/name)
+        change(tmp_path/name)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter('always')
+            vlm = VLM.from_pretrained(tmp_path/name)
+        assert bool(told) == any(told and re.search(told, str(w.message)) for w in seen)
+        assert vlm.ask(PICTURE, QUESTION, max_new_tokens=1).tokens and not (tmp_path/name/'ran').exists()
+    with pytest.raises(ModelError, match='neither a folder nor a Hub id'): VLM.from_pretrained(tmp_path/'nowhere')
+    with pytest.raises(ModelError, match='neither a folder nor a Hub id'): VLM.from_pretrained(tmp_path/'own'/'config.json')
+
+
+@pytest.mark.case(29)
+def test_pickle_beside_weights(folders, tmp_path):
+    "Weights of another name beside a pickle: no keyword of the loader opens it, or turns a check off, and none reaches the stock loader"
+    folder = tmp_path/'model'
+    shutil.copytree(folders('llava'), folder)
+    (folder/'model.safetensors').rename(folder/'decoy.safetensors')
+    torch.save(Trap(folder/'ran'), folder/'pytorch_model.bin')
+    for wrong in (dict(use_safetensors=False), dict(use_safetensors=None), dict(output_loading_info=False), dict(attn_implementation='eager'), dict(ignore_mismatched_sizes=False)):
+        for where in (folder, folders('llava')):
+            with pytest.raises(ModelError) as e: VLM.from_pretrained(where, **wrong)
+            assert f'{[*wrong][0]}={[*wrong.values()][0]!r} is refused' in str(e.value), str(e.value)
+    with pytest.raises(ModelError, match='safetensors'): VLM.from_pretrained(folder)
+    assert not (folder/'ran').exists()
+    fine = VLM.from_pretrained(folders('llava'), use_safetensors=True, attn_implementation='sdpa')
+    assert fine.model.config._attn_implementation == 'sdpa'
+
+
+# -- where the picture is
+
+SEEN_IN = 'llava', 'qwen2_5_vl', 'internvl', 'idefics3', 'gemma3'
+
+
+def spans_of(vlm, change):
+    "Spans of a prompt whose inputs were changed"
+    p = vlm.prompt(PICTURE, QUESTION)
+    inputs, image = {k: v.clone() for k, v in p.inputs.items()}, vlm.model.config.image_token_id
+    change(inputs, (inputs['input_ids'][0] == image).nonzero()[:, 0], image)
+    return vlm.family.spans(vlm.model.config, vlm.processor, inputs, [PICTURE.size])
+
+
+@pytest.mark.case(30)
+@pytest.mark.parametrize('name', SEEN_IN)
+def test_span_not_found(load, name):
+    "No image token, one too few, one elsewhere, a second picture's: never a default span"
+    vlm = load(name)
+    image = vlm.model.config.image_token_id
+    def none(i, at, t): i['input_ids'][0, at] = 1 if t != 1 else 2
+    def fewer(i, at, t): i['input_ids'][0, at[0]] = 1 if t != 1 else 2
+    def apart(i, at, t): i['input_ids'][0, at[-1]], i['input_ids'][0, -1] = i['input_ids'][0, -1].item(), t
+    def twice(i, at, t): i['input_ids'] = torch.cat([i['input_ids'], i['input_ids'][:, at]], 1)
+    with pytest.raises(SpanError, match=rf'No image token \(id {image}\) among \d+ tokens; ids seen: \[\d+, '): spans_of(vlm, none)
+    for change in (fewer, twice):
+        with pytest.raises(SpanError, match=rf'\d+ image tokens \(id {image}, positions \d+\.\.\d+\), but the grids say \['): spans_of(vlm, change)
+    with pytest.raises(SpanError, match=r'is spread over positions'): spans_of(vlm, apart)
+
+
+@pytest.mark.case(31)
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
+def test_grid_and_span(load, name):
+    "A grid of another size than the span: both numbers, and nothing is cut"
+    vlm = load(name)
+    n = len(vlm.prompt(PICTURE, QUESTION).spans[0])
+    def taller(i, at, t):
+        if 'image_grid_thw' in i: i['image_grid_thw'][0, 1] += 2
+        else: i['pixel_values'] = torch.nn.functional.pad(i['pixel_values'], (0, 0, 0, 8))
+    grid = [8*9] if name == 'llava' else None
+    with pytest.raises(SpanError) as e: spans_of(vlm, taller)
+    assert str(e.value).startswith(f'{n} image tokens') and re.search(r'the grids say \[(\d+)\]', str(e.value))[1] != str(n)
+    assert grid is None or f'say {grid}' in str(e.value)
+
+
+# -- layers and kernels
+
+@pytest.mark.case(32)
+def test_layers_that_do_not_exist(load):
+    "Refused before any pass, by whatever takes layers, with the depth and with parts of it as the other way to say it"
+    vlm = load('llava')
+    with count_passes(vlm) as seen:
+        for layers in ([25], [4, 25], [-1], [6]):
+            for ask in (lambda: Carve(layers=layers)(vlm, PICTURE, QUESTION), lambda: Carve(layers=layers).look_map(vlm, PICTURE, QUESTION),
+                        lambda: vlm.look(PICTURE, QUESTION, layers=layers), lambda: vlm.look_many([(PICTURE, QUESTION)], layers=layers),
+                        lambda: recording(vlm.model, layers).__enter__(), lambda: grad_rows(vlm, vlm.prompt(PICTURE, QUESTION), layers)):
+                with pytest.raises((LayerError, CaptureError), match='do not exist: the .* 6.* 0 to 5.*such as layers=') as e: ask()
+                assert str([l for l in layers if l not in range(6)]) in str(e.value)
+    assert seen == []
+    with pytest.raises(LayerError, match='24 layers, 0 to 23'): pick_layers(range(20, 26), 24)
+    assert Carve(layers=(.7, .9)).first(vlm, PICTURE, QUESTION).layers == [4, 5]
+
+
+def no_weights(module, query, key, value, mask, **kw): return query.transpose(1, 2), None
+
+
+@pytest.mark.case(33)
+def test_kernel_without_weights(load, folders):
+    "The stock SDPA kernel gives no weights, and its rows are read beside it; another kernel is refused by name, and the model stays as it is"
+    vlm = load('llava')
+    with torch.no_grad(): assert vlm.model(**vlm.prompt(PICTURE, QUESTION).inputs, use_cache=False).attentions is None
+    assert vlm.look(PICTURE, QUESTION).attn.sum(-1).max() <= 1
+    AttentionInterface.register('no_weights', no_weights)
+    AttentionMaskInterface.register('no_weights', ALL_MASK_ATTENTION_FUNCTIONS['sdpa'])
+    other = VLM.from_pretrained(folders('llava'))
+    for kernel in ('no_weights', 'eager'):
+        other.model.set_attn_implementation(kernel)
+        plain = other.ask(PICTURE, QUESTION, max_new_tokens=2)
+        before = snapshot(other)
+        for f in (lambda: other.look(PICTURE, QUESTION), lambda: Carve()(other, PICTURE, QUESTION)):
+            with pytest.raises(CaptureError, match=f"the attention kernel '{kernel}'.*set_attn_implementation.'sdpa'"): f()
+        assert differences(before, snapshot(other)) == {} and other.ask(PICTURE, QUESTION, max_new_tokens=2) == plain
+    other.model.set_attn_implementation('sdpa')
+    assert torch.equal(other.look(PICTURE, QUESTION).attn, vlm.look(PICTURE, QUESTION).attn)
+
+
+@pytest.mark.case(34)
+def test_hybrid_layers(load):
+    "Layers of linear attention in the range are left out by name, with a notice, and in the notes of a result; asked for alone they are an error"
+    vlm = load('qwen3_5')
+    assert vlm.layers == [1, 3, 5]
+    with pytest.warns(UserWarning, match=r'No attention to the pictures in layers 2 \(linear_attention\), 4 \(linear_attention\) of qwen3_5: left out. Read are \[3, 5\]'):
+        assert vlm.look(PICTURE, QUESTION, layers=[2, 3, 4, 5]).layers == [3, 5]
+    with pytest.warns(UserWarning, match='linear_attention'): r = Carve(layers=(.4, .9), max_new_tokens=2)(vlm, PICTURE, QUESTION)
+    assert 'no attention to read in layers [2, 4]: left out' in r.notes
+    with pytest.raises((CaptureError, LayerError), match=r'compute no attention to the pictures; \[1, 3, 5\] do'): vlm.look(PICTURE, QUESTION, layers=[2, 4])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert vlm.look(PICTURE, QUESTION).layers == [1, 3, 5] and not any('left out' in n for n in Carve(max_new_tokens=2)(vlm, PICTURE, QUESTION).notes)
+
+
+@pytest.mark.case(34)
+def test_sliding_windows(load):
+    "Layers with a window are read: what lies behind it has weight 0, as the model itself computes, and maps stay finite"
+    vlm = load('gemma3')
+    kinds, window = vlm.text_config.layer_types, vlm.text_config.sliding_window
+    rows = vlm.look(PICTURE, 'What is it? ' + 'Think about it well. '*6, steps='all', max_new_tokens=2)
+    assert rows.layers == [*range(6)] and rows.meta['n_prompt'] - rows.spans[0].end > window
+    away = [kinds[l].startswith('sliding') for l in rows.layers]
+    assert (rows.mass[..., away, :] == 0).all() and (rows.mass[:, [l for l in range(6) if not away[l]]] > 0).all()
+    for op in ('ratio', 'log', 'difference'):
+        r = Carve(op=op, max_new_tokens=2)(vlm, PICTURE, 'What is it? ' + 'Think about it well. '*6)
+        assert np.isfinite(r.saliency.values).all()
+
+
+# -- numbers
+
+def overflowing(folders):
+    "A model that is fine in float32, and whose hidden states leave the range of float16"
+    vlm = VLM.from_pretrained(folders('llava'))
+    with torch.no_grad():
+        layer = decoder_layers(vlm.model)[1]
+        layer.mlp.down_proj.weight *= 1e5
+    return vlm
+
+
+HINT = 'Load the model in bfloat16 or float32'
+
+
+@pytest.mark.case(35)
+def test_overflow(folders):
+    "float16 that overflows is found out by looks, answers and methods, with what to do; float32 and bfloat16 go on"
+    vlm = overflowing(folders)
+    assert vlm.look(PICTURE, QUESTION).attn.isfinite().all() and np.isfinite(vlm.ask(PICTURE, QUESTION, max_new_tokens=2).logprob)
+    half = VLM(vlm.model.half(), vlm.processor)
+    for f in (lambda: half.look(PICTURE, QUESTION), lambda: half.look(PICTURE, QUESTION, steps='all', max_new_tokens=2),
+              lambda: half.ask(PICTURE, QUESTION, max_new_tokens=2), lambda: half.ask_many([(PICTURE, QUESTION)]*2, max_new_tokens=2),
+              lambda: half.look_many([(PICTURE, QUESTION)]*2), lambda: Carve(max_new_tokens=2)(half, PICTURE, QUESTION)):
+        with pytest.raises((CaptureError, ModelError), match=f'torch.float16. {HINT}'): f()
+
+
+@pytest.mark.case(35)
+def test_overflow_marks_sample(folders, tmp_path):
+    "In a run the sample is marked with the hint, and the run goes on"
+    vlm = overflowing(folders)
+    vlm.model.half()
+    PICTURE.save(tmp_path/'p.png')
+    (tmp_path/'q.jsonl').write_text(''.join(json.dumps(dict(id=f'q{i}', image='p.png', question=QUESTION, answer='a')) + '\n' for i in range(2)))
+    out = run_eval(str(tmp_path/'q.jsonl'), vlm, methods='none,carve', out=tmp_path/'out', max_new_tokens=2, progress=False)
+    lines = [json.loads(l) for l in (out/'records.jsonl').read_text().splitlines()]
+    assert [(l['id'], l['method'], l['status']) for l in lines] == [(f'q{i}', m, 'error') for i in (0, 1) for m in ('none', 'carve')]
+    assert all(HINT in l['why'] and 'answer' not in l for l in lines)
+
+
+@pytest.fixture(scope='module')
+def saved(tiny, tmp_path_factory):
+    "Rows with everything in them, and their file"
+    path = tmp_path_factory.mktemp('rows')/'r.safetensors'
+    rows = tiny.look(picture(448, 448), 'Is there a red circle?', layers=[2, 3], steps='all', max_new_tokens=2)
+    rows.save(path)
+    return rows, path
+
+
+@pytest.mark.case(35)
+def test_saved_rows_damaged(saved, tmp_path):
+    "Cut at any length, a bit turned anywhere: an error, never other numbers"
+    rows, path = saved
+    raw, bad = path.read_bytes(), tmp_path/'bad.safetensors'
+    assert torch.equal(Rows.load(path).attn, rows.attn)
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 7, 8, 9, *rng.integers(10, len(raw), 20)):
+        bad.write_bytes(raw[:n])
+        with pytest.raises(CaptureError, match='is damaged'): Rows.load(bad)
+    head = 8 + int.from_bytes(raw[:8], 'little')
+    for at in (*range(8), *rng.integers(8, head, 40), *rng.integers(head, len(raw), 40)):
+        turned = bytearray(raw)
+        turned[at] ^= 1 << int(rng.integers(8))
+        bad.write_bytes(turned)
+        try: back = Rows.load(bad)
+        except CaptureError as e: assert 'Look again' in str(e) or 'holds no rows' in str(e)
+        else: assert repr(vars(back)) == repr(vars(rows)), at   # white space at the end of the header
+    bad.write_bytes(raw + b'\0'*8)
+    with pytest.raises(CaptureError, match='is damaged'): Rows.load(bad)
+    with pytest.raises(FileNotFoundError): Rows.load(tmp_path/'none')
+    with pytest.raises(CaptureError, match='no safetensors file'): Rows.load(tmp_path)
+
+
+@pytest.mark.case(35)
+def test_saved_rows_wrong(saved, tmp_path):
+    "Another file, other words in the header, parts that do not fit, NaN and infinity inside: each an error that says so"
+    rows, path = saved
+    bad = tmp_path/'bad.safetensors'
+    def refuse(why):
+        with pytest.raises(CaptureError, match=why): Rows.load(bad)
+    save_file(dict(attn=rows.attn), bad), refuse('holds no rows')
+    bad.write_text('{"attn": []}'), refuse('is damaged, or no safetensors file')
+    save_file(dict(attn=rows.attn), bad, metadata=dict(carve_rows='{}', check='0')), refuse('check sum')
+    for head in ('not JSON', '[]', '{}', '{"spans": 3, "answer": null}', '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}',
+                 '{"spans": [{"tokens": [1]}], "answer": null}'):
+        t = dict(attn=rows.attn, mass=rows.mass)
+        save_file(t, bad, metadata=dict(carve_rows=head, check=capture.sum_up(head, t))), refuse('not written by|do not fit')
+    for change in (dict(layers=[2]), dict(spans=[]), dict(mass=rows.mass[:1]), dict(question=rows.question[1:]), dict(spans=[replace(rows.spans[0], grid=(1, 7))])):
+        replace(rows, **change).save(bad), refuse('do not fit')
+    for field in ('attn', 'mass', 'question', 'question_mass'):
+        for x in (torch.nan, torch.inf):
+            t = getattr(rows, field).clone().contiguous()
+            t.view(-1)[3] = x
+            replace(rows, **{field: t}).save(bad), refuse('1 weights that are NaN or infinite. Look again, with the model in bfloat16 or float32')
+
+
+EDGES = [0., 1e-45, 1e-38, 1e-8, 1/576, .5, 1., 3e38]
+
+
+@pytest.mark.case(36)
+@pytest.mark.parametrize('op', OPERATORS)
+def test_contrast_borders(op):
+    "λ above 0 is demanded; every pair of borders, zeros in both among them, gives finite numbers, also relative to a mean of 0"
+    q, g = torch.meshgrid(torch.tensor(EDGES), torch.tensor(EDGES), indexing='ij')
+    for lam in (1e-300, 1e-45, 1e-8, 1., 1e30):
+        for relative in (False, True):
+            for A_q, A_g in ((q.flatten(), g.flatten()), (q, g), (torch.zeros(4), torch.zeros(4))):
+                out = contrast(A_q, A_g, lam, relative, op)
+                assert out.dtype == torch.float32 and out.isfinite().all(), (lam, relative)
+    for lam in (0, -1e-8, float('nan'), float('inf'), torch.tensor([1., 0.])):
+        with pytest.raises(ContrastError, match='lam must be > 0 and finite.*1e-8'): contrast([.1, .2], [.3, .1], lam, op=op)
+    for bad in (torch.nan, torch.inf, -1e-3):
+        for pair in (([.1, bad], [.1, .1]), ([.1, .1], [bad, .1])):
+            with pytest.raises(ContrastError, match='NaN or Inf; run the model in bfloat16 or float32|negative values'): contrast(*pair, op=op)
+    for lam in (0, -1., float('nan')):
+        with pytest.raises(CarveError, match='lam=.*must be > 0'): Carve(lam=lam)
+
+
+@pytest.fixture(scope='module')
+def looks(tiny):
+    "Two looks whose rows are replaced, and a picture"
+    image = picture(448, 448)
+    a, b = Carve(layers=[2, 3]).look(tiny, image, 'Is there a red circle?')
+    def fake(q, g):
+        made = [replace(r, attn=m.expand(2, len(r.layers), r.attn.shape[2], len(m)).clone(), question=None, meta=r.meta | dict(steps='all')) for r, m in ((a, q), (b, g))]
+        return image, 'Is there a red circle?', *made, tiny.n_layers
+    return fake, a.spans[0].grid
+
+
+@pytest.mark.case(37)
+@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve.official(op='log'), Carve.official(op='difference'), Carve(normalise=True)],
+                         ids=lambda c: f'{c.name}-{c.op}')
+def test_equal_and_single(looks, preset):
+    "All attention equal, or nothing: the whole picture. All on one token: that patch. No division by zero, no empty mask"
+    (fake, (gh, gw)), preset = looks, replace(preset, layers=[2, 3])
+    n = gh*gw
+    flat, none = torch.full((n,), 1/n), torch.zeros(n)
+    for q, g in ((flat, flat), (flat, 3*flat), (none, none), (none, flat)):
+        d = preset.draft(*fake(q, g))
+        assert d.notes[0].startswith('no signal') and d.view.image is d.image and np.isfinite(d.saliency.values).all()
+    for i in (0, n//2 + gw//3, n-1):
+        dot = torch.zeros(n)
+        dot[i] = 1
+        d = preset.draft(*fake(dot, flat))
+        W, H = d.image.size
+        x, y = (i % gw + .5)*W/gw, (i//gw + .5)*H/gh
+        assert d.saliency.peak() == (x, y) and d.regions and d.view.box[0] <= x < d.view.box[2] and d.view.box[1] <= y < d.view.box[3] and min(d.view.image.size) > 1
+        odd = preset.draft(*fake(flat, dot))
+        assert np.isfinite(odd.saliency.values).all() and (odd.regions or odd.notes) and min(odd.view.image.size) > 1
+
+
+@pytest.mark.case(38)
+def test_p_and_k(tiny, looks):
+    "p = 1 is the picture bit for bit; K beyond the regions keeps all; what means nothing is refused where it is set and where it is used"
+    S = np.random.default_rng(0).random((90, 120))
+    image = picture(120, 90)
+    assert magnify(image, regions(S, 1.)).image.tobytes() == image.tobytes() and top_mask(S, 1).all()
+    r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, image, 'Is there a red circle?')
+    assert r.view.image.tobytes() == image.tobytes() and not r.view.masked and r.answer.tokens == r.before.tokens
+    every = regions(S, .3, 10**9)
+    assert len(every) > 50 and sum(o.area for o in every) == top_mask(S, .3).sum() and len(regions(S, .3, 10**9, keep='official')) == len(every)
+    assert [len(regions(S, .3, k)) for k in (1, 2, len(every), len(every)+1)] == [1, 2, len(every), len(every)]
+    for p in (0, -.1, 1.0001, 2, float('nan'), float('inf')):
+        for f in (lambda: Carve(p=p), lambda: regions(S, p), lambda: top_mask(S, p)):
+            with pytest.raises(ValueError, match=f'p={p}: the kept share.*above 0 and at most 1'): f()
+    for K in (0, -1, 1.5, float('nan'), float('inf')):
+        for f in (lambda: Carve(K=K), lambda: regions(S, .2, K)):
+            with pytest.raises(ValueError, match=f'K={K}: at least one region must be kept'): f()
+    assert top_mask(S, 1e-12).sum() == 1
+
+
+@pytest.mark.case(39)
+def test_ties():
+    """All values at the threshold are kept, whatever their order: permuting, turning and shifting the map does the same to the mask.
+    Maps come to the CPU before they are fused, and masks are made by NumPy, so a GPU can change a mask only by changing the map."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        S = rng.integers(0, 4, (12, 15)).astype(float)
+        for p in (.05, .2, .5, .9):
+            mask, order = top_mask(S, p), rng.permutation(S.size)
+            assert (mask == np.isin(S, S[mask])).all() and mask.sum() >= (p - 1e-9)*S.size*(S.min() < np.quantile(S, 1-p)) and mask.any()
+            assert (top_mask(S.ravel()[order].reshape(S.shape), p).ravel() == mask.ravel()[order]).all()
+            assert (top_mask(S[::-1].T, p) == mask[::-1].T).all() and (top_mask(S*7 + 3, p) == mask).all()
+        boxes = [o.box for o in regions(S, .2, 99)]
+        assert boxes == [o.box for o in regions(S.copy(order='F'), .2, 99)]
+
+
+@pytest.mark.case(39)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
+def test_ties_on_gpu():
+    "That the mask is made on the CPU is tested above; here the maps come from the GPU"
+    S = torch.randint(0, 4, (12, 15), generator=torch.Generator().manual_seed(0)).float()
+    assert (top_mask(S.cuda().cpu().numpy(), .2) == top_mask(S.numpy(), .2)).all()
+    pair = torch.rand(2, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(contrast(*pair.cuda()).cpu(), contrast(*pair))
+
+
+@pytest.mark.case(40)
+def test_different_lengths(looks, tiny):
+    "Step t with step t as far as both go; both counts are in the result and in its line of a run, and a note tells of steps that found no partner"
+    fake, (gh, gw) = looks
+    image, question, a, b, n = fake(torch.rand(gh*gw, generator=torch.Generator().manual_seed(0)), torch.rand(gh*gw, generator=torch.Generator().manual_seed(1)))
+    a = replace(a, attn=torch.cat([a.attn, a.attn*2, a.attn*3])[:5])
+    last, every = Carve.paper(layers=[2, 3]), Carve.official(layers=[2, 3])
+    for c in (last, every):
+        d = c.draft(image, question, a, b, n)
+        assert d.steps == (5, 2) and '2 of 5 steps are paired: the description has no more' in d.notes
+        turned = c.draft(image, question, b, a, n)
+        assert turned.steps == (2, 5) and not any('paired' in o for o in turned.notes)
+        assert [len(o) for o in c.pair(a, b, n)] == [2, 2] == [len(o) for o in c.pair(b, a, n)]
+    assert torch.equal(last.pair(a, b, n)[0], last.pick(a, n)[:2]) and torch.equal(last.pair(a, b, n)[1], last.pick(b, n))
+    assert last.draft(image, question, a, b, n).saliency.values.tolist() == last.draft(image, question, replace(a, attn=a.attn[:2]), b, n).saliency.values.tolist()
+    r = every(tiny, image, 'What is in the picture?')
+    assert r.steps == (len(r.rows.attn), len(r.general_rows.attn)) and r.steps[0] == len(r.before.tokens) and r.steps[1] <= r.steps[0]
+    record = Record('a', image, 'What is in the picture?', 'x')
+    assert success(record, 0, 'official', r, None, 1.)['steps'] == list(r.steps)
+    assert not success(record, 0, 'none', NoMethod(max_new_tokens=1)(tiny, image, 'What?'), None, 1.)['steps']

@@ -1,0 +1,288 @@
+"What goes out: pages, Markdown, tables, file names, widgets, stored notebooks."
+import ast, base64, dataclasses, importlib, inspect, io, json, pkgutil, re, threading
+from html.parser import HTMLParser
+from pathlib import Path
+import ipywidgets as w
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+import carve_nb
+from carve_nb.evaluate import Study
+from carve_nb.explore import Explorer
+from carve_nb.image import png_bytes
+from carve_nb.ledger import FILES, Keys, seal
+from carve_nb.memory import Memory
+from carve_nb.records import Record
+from carve_nb.report import Report, write_report
+from carve_nb.run import run_eval
+from carve_nb.scenes import Sample
+from carve_nb.sets import DataSet
+from carve_nb.shown import take_shown
+
+ROOT = Path(__file__).parents[2]
+BAD = '<script>alert(1)</script><img src=x onerror=alert(2)></textarea></style></div>"\'><svg onload=alert(3)> ![a](http://host.test/a.png) ![d\\\\](http://host.test/d.png) [b](javascript:alert(4)) $\\href{javascript:alert(5)}{c}$'
+SAFE = {'div', 'strong', 'b', 'img', 'table', 'tr', 'td', 'th', 'p', 'style', 'a', 'thead', 'tbody', 'h1', 'h2', 'ul', 'li', 'code', 'em'}
+
+
+class Found(HTMLParser):
+    "Tags and attributes that HTML really has"
+    def __init__(self):
+        super().__init__()
+        self.wrong, self.text = [], []
+    def handle_starttag(self, tag, attrs):
+        if tag not in SAFE or any(k.startswith('on') for k, _ in attrs): self.wrong.append((tag, attrs))
+        for k, v in attrs:
+            fine = 'data:image/', *(['http://', 'https://'] if tag == 'a' else [])   # a link waits for a click; a picture is fetched at once
+            if k in ('src', 'href', 'action') and not v.startswith(fine): self.wrong.append((tag, k, v[:60]))
+    def handle_data(self, data): self.text.append(data)
+
+
+def wrong_in(html):
+    "What HTML holds beside text, our own tags and pictures within"
+    f = Found()
+    f.feed(html)
+    f.close()
+    return f.wrong
+
+
+def test_the_check_sees_faults():
+    for bad in ('<script>x</script>', '<img src=x>', '<img src="data:image/png;base64,AA" onerror=x>', '<b onclick=x>', '<a href="javascript:x">', '<svg onload=x>'): assert wrong_in(bad), bad
+    assert not wrong_in('<b>&lt;script&gt;</b><img alt="&lt;b&gt;" src="data:image/png;base64,AA">')
+
+
+def package_modules():
+    "Every module of the package; importing it must be possible here"
+    names = [m.name for m in pkgutil.walk_packages(carve_nb.__path__, 'carve_nb.') if not m.name.rpartition('.')[2].startswith('_')]
+    return [importlib.import_module(n) for n in names if n != 'carve_nb.lmms']   # that one needs lmms-eval, and shows nothing
+
+
+TEXTS = '_repr_html_', '_repr_markdown_', '_repr_mimebundle_', '_repr_svg_', '_repr_javascript_', '_repr_latex_', '_repr_json_', '_ipython_display_'
+
+
+def showing_classes():
+    "Classes of the package that say themselves how they are shown, other than by a picture"
+    classes = {c for m in package_modules() for _, c in inspect.getmembers(m, inspect.isclass) if c.__module__.startswith('carve_nb')}
+    return {c for c in classes if any(t in vars(c) for t in TEXTS) and not issubclass(c, w.Widget)}
+
+
+def poisoned(o, keep=()):
+    "The same with each text replaced, names of fields excepted"
+    if isinstance(o, dict): return {k: v if k in keep else poisoned(v, keep) for k, v in o.items()}
+    return [poisoned(v, keep) for v in o] if isinstance(o, list) else BAD if isinstance(o, str) else o
+
+
+def lines(answer=BAD, ids=None):
+    "Lines of a run with two methods, and one that failed"
+    one = lambda i, m, **kw: dict(id=ids[i] if ids else f'{i}{BAD}', at=i, method=m, status='ok', kind=BAD, answer=answer, truth=answer, score=float(i % 2), confidence=.5, before=answer,
+        hit=None, touch=None, iou=None, box=[0, 0, 4, 4], calls=1, seconds=.5, notes=[BAD], key='k') | kw
+    return [one(i, m) for m in ('none', 'b') for i in range(4)] + [dict(id=f'4{BAD}', at=4, method='b', status='oom', kind=BAD, why=BAD)]
+
+
+def a_report(bad=BAD, made=None):
+    "A report with this text in each field"
+    protocol = dict(data=dict(name=bad, key=bad, n=5, rule='exact', about={bad: bad}, kinds={bad: 5}), model=dict(name=bad, weights=bad, dtype=bad, device=bad, kernel=bad),
+        methods=dict(none={}, b={}), prompt=dict(suffix=bad), pixels=dict(limit=None, tokens=bad), seed=0, versions={bad: bad}, decoding=dict(max_new_tokens=32), answer_by={bad: bad})
+    return Report(protocol, made or lines())
+
+
+def a_study():
+    record = dict(id=BAD, kind='digit', method=BAD, answer=BAD, truth=BAD, score=1., correct=1., hit=None, touch=None, iou=None, confidence=.5, seconds=.1, calls=1, before=BAD, auroc=None, share=None)
+    return Study([record, record | dict(method='none')], dict(model=BAD))
+
+
+def an_explorer(vlm):
+    "The explorer with hostile words wherever words come from"
+    ex, image = Explorer(vlm), Image.effect_noise((96, 96), 60).convert('RGB')
+    ex.take_picture(image, BAD)
+    ex.question.value = BAD
+    shown = take_shown(vlm, image, 'What digit is it?', BAD)
+    rows = dataclasses.replace(shown.rows, question_tokens=[BAD]*len(shown.rows.question_tokens), answer=dataclasses.replace(shown.rows.answer, text=BAD))
+    ex.keep(dataclasses.replace(shown, question=BAD, said=[BAD]*len(shown.said), model=BAD, rows=rows))
+    return ex
+
+
+@pytest.fixture(scope='module')
+def vlm():
+    from carve_nb.vlm import VLM
+    return VLM.from_pretrained('carve-tiny')
+
+
+MAKERS = {Sample: lambda vlm: Sample(BAD, None, BAD, BAD, BAD, None), Report: lambda vlm: a_report(), Study: lambda vlm: a_study(), Explorer: an_explorer,
+          DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD}),
+          Memory: lambda vlm: Memory(**{f.name: 1 for f in dataclasses.fields(Memory)})}
+
+
+@pytest.mark.case(56)
+def test_all_that_show_themselves_are_tested():
+    "A class with a new representation must be put into MAKERS, and pass"
+    assert {c.__name__ for c in showing_classes()} == {c.__name__ for c in MAKERS}
+
+
+@pytest.mark.case(56)
+@pytest.mark.parametrize('kind', MAKERS, ids=lambda c: c.__name__)
+def test_hostile_text_is_text(kind, vlm):
+    "HTML of each representation, Markdown rendered with tags let through"
+    o, pages = MAKERS[kind](vlm), []
+    if hasattr(o, '_repr_html_'): pages.append(o._repr_html_())
+    if hasattr(o, '_repr_markdown_'): pages.append(rendered(o._repr_markdown_()))
+    if kind is Explorer: pages += [o.still_bundle()['text/html'], *o._repr_mimebundle_().get('text/html', [])]
+    assert pages
+    for page in pages:
+        assert wrong_in(page) == []
+        if kind is not Memory: assert 'alert(1)' in ''.join(re.findall(r'alert\(1\)', page)), 'the words are not there at all'
+
+
+@pytest.mark.case(56)
+def test_hostile_text_in_widgets(vlm):
+    "Every tab and message of the explorer; no widget reads markup in a description"
+    ex = an_explorer(vlm)
+    for title in ex.panes:
+        ex.tab.value = title
+        if ex.job: ex.job.wait()
+        ex.draw()
+    ex.panes['Export'].go.click()
+    ex.tell(BAD)
+    ex.guard(lambda: (_ for _ in ()).throw(ValueError(BAD)))
+    found = ex.widgets()
+    pages = [x.value for x in found if isinstance(x, w.HTML)]
+    assert sum('&lt;script&gt;' in p for p in pages) >= 3 and [x for p in pages for x in wrong_in(p)] == []
+    assert not [x for x in found if isinstance(x, w.HTMLMath)] and not [x for x in found if getattr(x, 'description_allow_html', False)]
+    scripts = [o['data'] for x in found if isinstance(x, w.Output) for o in x.outputs]
+    assert 'alert(' not in json.dumps(scripts) and ex.question.value == BAD
+    assert ast.unparse(ast.parse(ex.panes['Export'].code.value)).count('alert(1)') == 3   # model, picture, question: inside of Python's strings
+    ex.close()
+
+
+@pytest.mark.case(56)
+def test_places_that_make_html():
+    "Only these modules make HTML or scripts; another one must be looked at"
+    words = re.compile(r'''text/html|application/javascript|<(?:div|b|td|tr|img|table|style|script)\b|\b(?:HTML|Markdown|Javascript)\(''')
+    parts = [(p, ast.unparse(ast.parse(p.read_text(encoding='utf-8')))) for p in sorted((ROOT/'carve_nb').rglob('*.py')) if p.name[0] != '_']
+    assert {p.stem for p, code in parts if words.search(code)} - {'tiny', 'families'} == {'dials', 'explore', 'tabs', 'sets', 'scenes'}   # those two name tokens such as <img>
+
+
+@pytest.mark.case(56)
+def test_saved_report_is_text(tmp_path):
+    "What a run writes about itself, rendered"
+    r = a_report()
+    (tmp_path/'protocol.json').write_text(json.dumps(r.protocol))
+    (tmp_path/'records.jsonl').write_text(''.join(seal(o | dict(key=Keys(r.protocol)(o['id'], o['method']))) for o in r.records))
+    for name in write_report(tmp_path).files:
+        if name.endswith('.md'): assert wrong_in(rendered((tmp_path/name).read_text())) == [], name
+
+
+@pytest.mark.case(57)
+def test_answers_that_look_like_formulas(tmp_path):
+    "Text in the spreadsheet, as it was in the lines of the run"
+    odd = ['=HYPERLINK("http://host.test";"x")', '+1', '-2+3', '@SUM(A1)']
+    made = [o | dict(answer=a, truth=a) for o, a in zip(lines('', ids=list('abcd')), odd)]
+    r = a_report('plain', made)
+    (tmp_path/'protocol.json').write_text(json.dumps(r.protocol))
+    (tmp_path/'records.jsonl').write_text(''.join(seal(o | dict(key=Keys(r.protocol)(o['id'], o['method']))) for o in made))
+    report = Report.load(tmp_path)
+    report.save_csv(tmp_path/'raw.csv')
+    report.save_csv(tmp_path/'sheet.csv', spreadsheet=True)
+    raw, sheet = (pd.read_csv(tmp_path/f'{n}.csv', dtype=str, keep_default_na=False) for n in ('raw', 'sheet'))
+    assert raw['answer'].tolist() == odd and sheet['answer'].tolist() == ["'" + a for a in odd]
+    assert not sheet.map(lambda v: v[:1] in ('=', '+', '-', '@')).any().any() and sheet['score'].tolist() == raw['score'].tolist()
+    assert [json.loads(l)['answer'] for l in (tmp_path/'records.jsonl').read_text().splitlines()] == odd
+
+
+IDS = '../../x', 'a/b:c', '..\\..\\y', '/etc/z', 'CON', '.hidden', 'a\tb', '<b>'
+
+
+@pytest.mark.case(58)
+def test_ids_are_no_paths(vlm, tmp_path):
+    "Files of a run have our names; nothing is written outside of its folder"
+    out, picture = tmp_path/'one'/'two'/'run', png_bytes(Image.new('RGB', (64, 64), 'red'))
+    data = DataSet('../../name', [Record(i, picture, 'What color is it?', ['red']) for i in IDS])
+    run_eval(data, vlm, methods='none', out=out, progress=False)
+    files = {p for p in tmp_path.rglob('*') if p.is_file()}
+    assert all(p.parent == out for p in files) and {p.name for p in files} <= {*FILES, 'run.lock'}, files
+    assert [json.loads(l)['id'] for l in (out/'records.jsonl').read_text().splitlines()] == [*IDS]
+
+
+@pytest.mark.case(58)
+def test_uploaded_names_are_no_paths(vlm):
+    ex = Explorer(vlm)
+    raw = png_bytes(Image.new('RGB', (64, 64), 'red'))
+    ex.upload.value = [dict(name='../../a.png', type='image/png', size=len(raw), content=memoryview(raw), last_modified=pd.Timestamp(0, tz='UTC').to_pydatetime())]
+    assert ex.name == 'a.png'
+    ex.close()
+
+
+class Shell:
+    "Stands in for a notebook that says which cell is running"
+    def get_parent(self): return dict(metadata=dict(cellId='the cell'))
+
+
+@pytest.mark.case(59)
+def test_fifty_runs_of_a_cell(vlm, monkeypatch, figure):
+    "A cell that shows the explorer, run again and again: widgets, comms, observers, hooks, threads and figures as after the first runs"
+    import comm, IPython, IPython.display
+    from matplotlib import pyplot
+    from carve_nb.explore import PLACES
+    from carve_nb.peer import three_scenes
+    monkeypatch.setattr(IPython, 'get_ipython', lambda: Shell())
+    monkeypatch.setattr(IPython.display, 'display', lambda *a, **kw: None)
+    scene, counts = three_scenes()[0], []
+    for i in range(50):
+        ex = Explorer(vlm)
+        if i in (1, 49):
+            ex.take_picture(scene.image)
+            ex.keep(take_shown(vlm, scene.image, scene.question))
+            for title in ex.panes: ex.tab.value = title; ex.job and ex.job.wait(); ex.dials.all['lam'].value *= 1.5
+        ex._ipython_display_()
+        counts.append([len(w.widget._instances), len(comm.get_comm_manager().comms), ex.observers(), sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules()),
+            threading.active_count(), len(pyplot.get_fignums()), len(PLACES)])
+    figure('widgets after 1 and 50 runs of the explorer', (counts[1][0], counts[-1][0]))
+    assert counts[0][:1] + counts[0][2:] == counts[-1][:1] + counts[-1][2:] and counts[1] == counts[-1], (counts[0], counts[1], counts[-1])
+    ex.close()
+    PLACES.clear()
+
+
+def rendered(markdown):
+    "HTML of Markdown, tags let through"
+    mistune = pytest.importorskip('mistune')
+    return mistune.create_markdown(escape=False, plugins=['table', 'strikethrough', 'url'])(markdown)
+
+
+def stored_outputs(nb): return [o for c in nb['cells'] if c['cell_type'] == 'code' for o in c.get('outputs', [])]
+
+
+def unreadable(output):
+    "Why an output says nothing to a reader without JavaScript, or ''"
+    data = output.get('data')
+    if data is None: return '' if output['output_type'] in ('stream', 'error') else 'no data'
+    joined = {k: ''.join(v) if isinstance(v, list) else v for k, v in data.items()}
+    if any('widget' in k for k in data) and 'image/png' not in data: return 'a widget without a picture'
+    if any('javascript' in k for k in data): return 'a script'
+    if re.search(r'<(?:script|iframe|object|embed)\b', joined.get('text/html', '') + rendered(joined.get('text/markdown', '')), re.I): return 'HTML with a script'
+    if 'image/png' in data: return '' if np.asarray(Image.open(io.BytesIO(base64.b64decode(joined['image/png'])))).size else 'an empty picture'
+    return '' if any(joined.get(k, '').strip() for k in ('text/plain', 'text/markdown', 'text/html', 'image/svg+xml')) else 'nothing to read'
+
+
+@pytest.mark.case(60)
+def test_stored_notebooks_need_no_script():
+    paths = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
+    found = {p.name: [u for o in stored_outputs(json.loads(p.read_text(encoding='utf-8'))) if (u := unreadable(o))] for p in paths}
+    assert len(paths) > 60 and {k: v for k, v in found.items() if v} == {}
+    assert unreadable(dict(output_type='display_data', data={'application/vnd.jupyter.widget-view+json': {}, 'text/plain': 'x'}))
+    assert unreadable(dict(output_type='display_data', data={'text/html': '<script>1</script>'}))
+
+
+@pytest.mark.case(60)
+def test_explorer_saved_on_the_spot():
+    "A notebook that shows the explorer, run and stored here: picture and words of what was asked stand in it"
+    from execnb.shell import CaptureShell
+    from fastcore.nbio import mk_cell, new_nb
+    code = ['from carve_nb.explore import explore\nfrom carve_nb.peer import three_scenes\ns = three_scenes()[0]',
+            'ex = explore(image=s.image, question=s.question)\nex.job.wait();', 'ex', 'ex.close()']
+    nb = new_nb([mk_cell(c) for c in code])
+    CaptureShell().run_all(nb, exc_stop=True)
+    outs = [o for o in stored_outputs(json.loads(json.dumps(nb, default=dict))) if o.get('data')]
+    assert len(outs) == 2 and [unreadable(o) for o in outs] == ['', '']
+    for o in outs:
+        img = Image.open(io.BytesIO(base64.b64decode(''.join(o['data']['image/png']))))
+        assert img.width > 300 and np.asarray(img.convert('RGB')).std() > 20 and 'Alone: "' in ''.join(o['data']['text/plain'])

@@ -1,0 +1,314 @@
+"Memory that runs out, disks that are full, devices that are not there."
+import json, os, re, subprocess, sys, warnings
+from contextlib import contextmanager
+from dataclasses import replace
+import pytest, torch
+from carve_nb.convergence import decoder_layers
+from carve_nb.lean import MemoryShort
+from carve_nb.ledger import read_lines
+from carve_nb.load import pick_device
+from carve_nb.peer import traces
+from carve_nb.registry import make_method
+from carve_nb.report import write_report
+from carve_nb.result import LEAN
+from carve_nb.run import run_eval
+from carve_nb.scenes import make_scene, to_sample
+from carve_nb.sets import open_set
+from carve_nb.vlm import VLM, ModelError
+
+ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
+
+
+@contextmanager
+def no_memory(vlm, when, error=ERRORS[0]):
+    "Let forward passes of the decoder fail: those for which `when(number, tokens of its prompt so far)` holds"
+    seen = []
+    def begin(module, args, kw):
+        past = kw.get('past_key_values')
+        seen.append(args[0].shape[1] + (past.get_seq_length() if past is not None else 0))
+        if when(len(seen) - 1, seen[-1]): raise error
+    handle = decoder_layers(vlm.model)[0].register_forward_pre_hook(begin, with_kwargs=True)
+    try: yield seen
+    finally: handle.remove()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    "Collecting garbage takes a tenth of a second in a test process"
+    monkeypatch.setattr('carve_nb.lean.gc.collect', lambda: 0)
+
+
+@pytest.fixture(scope='module')
+def asked():
+    torch.set_num_threads(1)
+    s = to_sample(make_scene(0, 'heldout'), 'digit')
+    return s.image.resize((120, 90)), s.question
+
+
+def sample(passes, name):
+    "Which passes are made to fail: all of CARVE's, some of the others'"
+    n = len(passes)
+    return range(n) if name == 'carve' else sorted({0, n//2, n - 1})
+
+
+@pytest.mark.case(44, 45)
+@pytest.mark.parametrize('name', ['none', 'carve', 'official', 'auto', 'rel-att', 'vcd'])
+def test_once_more_with_less(load, asked, name, quick):
+    "Memory runs out in any one pass, whatever the error is called: the same answer, and a note; nothing is left behind"
+    vlm, method = load('llava'), make_method(name, max_new_tokens=2)
+    method(vlm, *asked)
+    before = traces(vlm)
+    with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
+    for at in sample(passes, name):
+        with no_memory(vlm, lambda i, n: i == at, ERRORS[at % 3]): r = method(vlm, *asked)
+        assert (r.answer.tokens, r.before.tokens, r.view.box, r.status) == (whole.answer.tokens, whole.before.tokens, whole.view.box, 'ok'), at
+        assert r.notes.count(LEAN) == 1 and 'ok' == whole.status and LEAN not in whole.notes, r.notes
+    assert traces(vlm) == before
+
+
+@pytest.mark.case(44, 45)
+@pytest.mark.parametrize('name', ['none', 'carve', 'official', 'auto', 'vcd'])
+def test_no_memory_at_all(load, asked, name, quick):
+    "From some pass on nothing fits: an error with the figures as long as there is no answer; then the plain answer, and the status says so"
+    vlm, method = load('llava'), make_method(name, max_new_tokens=2)
+    plain, before = vlm.ask(*asked, max_new_tokens=2), traces(vlm)
+    with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
+    ends = []
+    for start in sample(passes, name):
+        with no_memory(vlm, lambda i, n: i >= start):
+            try: r = method(vlm, *asked)
+            except MemoryShort as e:
+                assert re.search(r'memory ran out in .* estimated need .*; in use at most .*B\. Give a smaller picture', str(e)), e
+                ends.append('none')
+                continue
+        assert (r.status, r.answer, r.before.tokens) == ('oom', r.before, plain.tokens) and r.notes[-1].endswith('The answer is that of the model alone.')
+        with pytest.raises(MemoryError): r.own()
+        r.picture(60), repr(r)
+        ends.append('map' if r.saliency is not None else 'answer')
+    assert ends == sorted(ends, key=['none', 'answer', 'map'].index) and ends[0] == 'none'
+    assert name == 'none' or {'answer', 'map'} & {*ends}
+    assert name != 'carve' or {*ends} == {'none', 'answer', 'map'}
+    assert traces(vlm) == before and method(vlm, *asked).answer.tokens == whole.answer.tokens
+
+
+@pytest.mark.case(44, 45)
+def test_no_memory_in_a_run(load, tmp_path, quick):
+    "A look that does not fit, a second question that does not fit, and one that does: statuses with estimate and peak; with memory again they are measured"
+    vlm, pictures = load('qwen2_5_vl'), [(56, 56), (224, 224), (144, 144)]
+    data = open_set('scenes', 3)
+    data = replace(data, records=[replace(r, image=r.open().resize(size), boxes=None) for r, size in zip(data, pictures)])
+    run = lambda out, **kw: run_eval(data, vlm, 'none,carve', out=out, max_new_tokens=2, progress=False, **kw) and read_lines(out/'records.jsonl')[0]
+    with no_memory(vlm, lambda i, n: False) as passes: whole = run(tmp_path/'whole')
+    n, m = (len(vlm.prompt(data[i].image, data[i].question, data.suffix)) for i in (1, 2))
+    with no_memory(vlm, lambda i, tokens: tokens > (n + m)//2 or tokens > m + 20): found = run(tmp_path/'R')
+    assert max(passes) > m + 20 and n > m
+    by = {(l['at'], l['method']): l for l in found}
+    assert [by[0, k]['status'] for k in ('none', 'carve')] == ['ok']*2 and [by[1, k]['status'] for k in ('none', 'carve')] == ['oom']*2
+    assert [by[2, k]['status'] for k in ('none', 'carve')] == ['ok', 'oom']
+    for l in found:
+        if l['status'] == 'oom': assert l['estimate'] > 0 and l['peak'] > 0 and 'memory ran out' in l['why'] and 'answer' not in l and 'GB' not in l['why']
+        if l['status'] == 'oom' and l['at'] == 2: assert l['before'] == by[2, 'none']['answer'] and 'model alone' in l['why']
+    text = write_report(tmp_path/'R').markdown()
+    assert 'samples without an answer' in text and 'oom (' in text
+    again = run(tmp_path/'R', retry=True)
+    drop = lambda ls: [{k: v for k, v in l.items() if k != 'seconds'} for l in ls]
+    assert drop(again) == drop(whole)
+
+
+HEAD = '''
+import io, json, os, resource, signal, sys, warnings
+warnings.simplefilter('ignore')
+import torch
+torch.set_num_threads(1)
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from PIL import Image
+from carve_nb.capture import Rows
+from carve_nb.carve import Carve
+from carve_nb.cli import main
+from carve_nb.ledger import StoppedError, read_lines
+from carve_nb.plan import Plan
+from carve_nb.report import write_report
+from carve_nb.run import run_eval
+from carve_nb.scenes import make_scene, to_sample
+from carve_nb.sets import open_set
+from carve_nb.vlm import VLM
+from carve_nb.worker import Worker
+
+'''
+SPACE = HEAD + '''
+# an address space with little room. Without oneDNN: once it got no memory for its code it can refuse for the rest of the process
+torch.backends.mkldnn.enabled = False
+vlm, s, method = VLM.from_pretrained(sys.argv[1]), to_sample(make_scene(0, 'heldout'), 'digit'), Carve(max_new_tokens=2)
+vlm.processor.image_processor.size = dict(vlm.processor.image_processor.size, longest_edge=1 << 22)
+vlm.text_config.max_position_embeddings = 1 << 15
+small, large = s.image.resize((56, 56)), s.image.resize((704, 704))
+method(vlm, small, s.question)
+worker, records = Worker(vlm, Plan(('none', 'carve'), max_new_tokens=2)), [replace(r, image=im, boxes=None) for r, im in zip(open_set('scenes', 2), (large, small))]
+next(worker([(1, records[1])]))
+size = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmSize')).split()[1]) << 10
+found, limit = [], lambda n: resource.setrlimit(resource.RLIMIT_AS, (n, resource.RLIM_INFINITY))
+for mb in (2, 12, 50, None):
+    if mb: limit(size() + (mb << 20))
+    try:
+        r = method(vlm, large, s.question)
+        end = dict(status=r.status, answer=r.answer.tokens, before=r.before.tokens)
+    except MemoryError as e: end = dict(status='error', kind=type(e).__name__)
+    limit(resource.RLIM_INFINITY)
+    found.append(dict(end, mb=mb))
+    del end
+    r = None
+for mb in 3, 5, 8, 12, 18:   # so that the small picture fits and the large one does not: where that is depends on the heap
+    limit(size() + (mb << 20))
+    try: lines = [next(worker([(i, r)])) for i, r in enumerate(records)]
+    except StoppedError: lines = []   # not even the small one
+    limit(resource.RLIM_INFINITY)
+    if lines and [l['status'] for l in lines[1]] == ['ok', 'ok']: break
+space = dict(found=found, lines=[[l['status'] for l in ls] for ls in lines])
+print(json.dumps(space))
+'''
+DISK = HEAD + '''
+# a disk with little room
+model, disk, mode, found = sys.argv[1], Path(sys.argv[2]), sys.argv[3], {}
+vlm = VLM.from_pretrained(model)
+out, S = disk/'R', io.StringIO()
+run = lambda out: run_eval('scenes', vlm, 'none,carve', 8, out, max_new_tokens=2, progress=False)
+size = lambda: (out/'records.jsonl').stat().st_size if (out/'records.jsonl').exists() else 0
+
+@contextmanager
+def room(n):
+    "Only so many bytes left; without a disk of our own, for each file"
+    if mode == 'disk':
+        with open(disk/'ballast', 'wb', buffering=0) as f:
+            left = os.statvfs(disk).f_bavail*os.statvfs(disk).f_frsize - n
+            while left > 0: left -= f.write(bytes(min(left, 4096)))
+        try: yield
+        finally: (disk/'ballast').unlink()
+    else:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n, resource.RLIM_INFINITY))
+        try: yield
+        finally: resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,)*2)
+
+def command(*words):
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as err: status = main([*map(str, words)])
+    return [status, err.getvalue()]
+
+whole = run(Path(sys.argv[4])/'whole')
+write_report(whole)
+with room(0 if mode == 'disk' else 10): found['start'] = command('eval', 'scenes', '--model', model, '--n', 8, '--methods', 'none,carve', '--max-new-tokens', 2, '--out', out, '--quiet')
+with room(12288 if mode == 'disk' else 5000):
+    try: run(out)
+    except StoppedError as e: found['run'] = str(e)
+found['half'] = [len(read_lines(out/'records.jsonl')[0]), read_lines(out/'records.jsonl')[1] == size(), sorted(p.name for p in out.iterdir())]
+again = lambda: [{k: v for k, v in r.items() if k != 'seconds'} for r in read_lines(out/'records.jsonl')[0]]
+run(out)
+found['same'] = again() == [{k: v for k, v in r.items() if k != 'seconds'} for r in read_lines(whole/'records.jsonl')[0]]
+write_report(out)
+before = {p.name: p.read_bytes() for p in out.iterdir()}
+Image.effect_noise((60, 50), 60).convert('RGB').save(disk/'a.png')
+words = 'What is it?', '--model', model
+with room(0 if mode == 'disk' else 100):
+    found['report'] = command('report', out)
+    found['map'] = command('map', disk/'a.png', *words, '--save', disk/'S.npy')
+    found['ask'] = command('ask', disk/'a.png', *words, '--out', disk/'look')
+    found['json'] = command('ask', disk/'a.png', *words, '--json', disk/'a.json')
+    found['scene'] = command('scene', '--out', disk/'s.png')
+    try: vlm.look(disk/'a.png', 'What?').save(disk/'rows.safetensors')
+    except Exception as e: found['rows'] = type(e).__name__
+    if (disk/'rows.safetensors').exists():
+        try: Rows.load(disk/'rows.safetensors'); found['rows'] = 'loaded'
+        except Exception: pass
+found['kept'] = before == {p.name: p.read_bytes() for p in out.iterdir()}
+found['left'] = sorted(p.name for p in disk.iterdir() if p.is_file() and p.name not in ('a.png', 'rows.safetensors') and p.stat().st_size)
+found['finished'] = [command('report', out)[0], command('map', disk/'a.png', *words, '--save', disk/'S.npy')[0]]
+print(json.dumps(found | dict(mode=mode)))
+'''
+MOUNT = 'mount -t tmpfs -o size=256k tmpfs "$1" && shift && exec "$@"'
+
+
+def child(words):
+    "What a process of its own has found"
+    p = subprocess.run([*map(str, words)], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1'))
+    assert p.returncode == 0, (p.returncode, p.stderr[-3000:])
+    return json.loads(p.stdout.splitlines()[-1])
+
+
+@pytest.mark.case(44, 45)
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='address-space limits as Linux has them')
+def test_address_space(folders):
+    "A real limit: an error or the plain answer while too little is there, the answer again when there is enough; a run goes on"
+    said = child([sys.executable, '-c', SPACE, folders('qwen2_5_vl')])
+    *found, free = said['found']
+    assert free['status'] == 'ok' and found[0]['status'] != 'ok', said
+    for end in found:
+        if end['status'] == 'oom': assert end['answer'] == end['before'] == free['before']
+        if end['status'] == 'ok': assert (end['answer'], end['before']) == (free['answer'], free['before'])
+    assert 'oom' in said['lines'][0] and said['lines'][1] == ['ok', 'ok'], said
+
+
+@pytest.mark.case(46)
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='file systems as Linux has them')
+def test_full_disk(folders, tmp_path):
+    "Runs stop and go on, and nothing that is written through us is left half-written: on a file system of 256 kB that only a process of its own sees, or else under a limit on the size of files"
+    (disk := tmp_path/'disk').mkdir()
+    own = ['unshare', '-rm', 'sh', '-c', MOUNT, 'sh', disk]
+    try: mode = 'disk' if subprocess.run([*own, 'true'], capture_output=True).returncode == 0 else 'limit'
+    except FileNotFoundError: mode = 'limit'
+    mode = os.environ.get('CARVE_DISK', mode)
+    said = child([*(own if mode == 'disk' else ()), sys.executable, '-c', DISK, folders('llava'), disk, mode, tmp_path])
+    why = 'No space left on device' if said['mode'] == 'disk' else 'File too large|No space left'
+    assert said['start'][0] == 1 and re.search(why, said['start'][1]), said['start']
+    assert re.search(f'({why}).*lines are kept; make room, and the same command goes on', said['run']), said
+    n, whole, names = said['half']
+    assert 0 < n < 16 and whole and {'protocol.json', 'records.jsonl', 'run.lock'} <= {*names} and not [k for k in names if k.endswith('.new')], said['half']
+    assert said['same'] and said['kept'] and said['left'] == [] and said['rows'] != 'loaded', said
+    for k in 'report', 'map', 'ask', 'json', 'scene':
+        assert said[k][0] == 1 and re.search(why, said[k][1]) and 'Traceback' not in said[k][1], (k, said[k])
+    assert said['finished'] == [0, 0]
+
+
+@pytest.mark.case(47)
+@pytest.mark.parametrize('name', ['cuda', 'cuda:99', 'mps', 'nonsense', 'xpu'])
+def test_devices_that_are_not_there(folders, monkeypatch, name):
+    "Refused by name, before any weights are read"
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr('carve_nb.load.load_weights', lambda *args, **kw: pytest.fail('weights were read'))
+    if name.split(':')[0] in ('cuda', 'xpu', 'mps') and getattr(torch, name.split(':')[0]).is_available(): pytest.skip('there is such a device here')
+    for ask in (lambda: pick_device(name), lambda: VLM.from_pretrained(folders('llava'), device=name)):
+        with pytest.raises(ModelError, match=re.escape(repr(name))): ask()
+
+
+@pytest.mark.case(47)
+def test_one_gpu_too_few(folders, monkeypatch):
+    "The hundredth GPU where there is one; the driver's own words, without its advice for programmers"
+    honest = torch.empty
+    def empty(*args, device=None, **kw):
+        if str(device) == 'cuda:99': raise RuntimeError('CUDA error: invalid device ordinal\nCUDA kernel errors might be asynchronously reported')
+        return honest(*args, **kw) if str(device).startswith('cuda') else honest(*args, device=device, **kw)
+    for name, value in (('cuda.is_available', True), ('cuda.device_count', 1)): monkeypatch.setattr(f'torch.{name}', lambda value=value: value)
+    monkeypatch.setattr(torch, 'empty', empty)
+    monkeypatch.setattr('carve_nb.load.load_weights', lambda *args, **kw: pytest.fail('weights were read'))
+    for ask in (lambda: pick_device('cuda:99'), lambda: VLM.from_pretrained(folders('llava'), device='cuda:99')):
+        with pytest.raises(ModelError, match="'cuda:99' cannot be used here: CUDA error: invalid device ordinal$"): ask()
+
+
+@pytest.mark.case(47)
+def test_no_gpu(folders, monkeypatch):
+    "The CPU, with a notice on how long it will take, and that MPS is there if it is; none where the CPU was asked for, or the model is small"
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    load = lambda **kw: VLM.from_pretrained(folders('llava'), **kw)
+    for there in False, True:
+        monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: there)
+        assert pick_device(None).type == 'cpu'
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            assert load().device.type == 'cpu'
+        with monkeypatch.context() as m:
+            m.setattr('carve_nb.load.slow_pass', lambda model, *args: 42.)
+            with pytest.warns(UserWarning, match='No GPU.*42 s' + '.*mps'*there) as said: assert load().device.type == 'cpu'
+            assert ('mps' in str(said[0].message)) == there
+            with warnings.catch_warnings():
+                warnings.simplefilter('error')
+                load(device='cpu')

@@ -1,0 +1,303 @@
+"Runs that are killed, taken up with other settings, damaged, crowded, or given half of what they need."
+import hashlib, json, os, random, shutil, time, warnings
+from dataclasses import replace
+from functools import lru_cache
+import numpy as np
+import pytest, torch
+from PIL import Image
+from carve_nb import ledger, run as running
+from carve_nb.carve import Carve
+from carve_nb.cli import main
+from carve_nb.data import DataError, to_line
+from carve_nb.ledger import RunError, StoppedError, read_lines, seal, unseal
+from carve_nb.registry import find_methods
+from carve_nb.report import write_report
+from carve_nb.run import local_engine, run_eval
+from carve_nb.scenes import make_scene, samples
+from carve_nb.sets import open_set
+from carve_nb.vlm import VLM
+
+SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'
+files = lambda out: {k: (out/k).read_bytes() for k in SAME if (out/k).exists()}
+plain = lambda lines: [{k: v for k, v in l.items() if k != 'seconds'} for l in lines]
+
+
+@pytest.fixture(scope='module')
+def vlm(load):
+    torch.set_num_threads(1)
+    return load('llava')
+
+
+@lru_cache
+def scenes(n, side=112):
+    "The first scenes, small"
+    data = open_set('scenes', n)
+    smaller = lambda r: replace(r, image=r.open().resize((side, side)), boxes=[tuple(v*side/448 for v in b) for b in r.boxes])
+    return replace(data, records=[smaller(r) for r in data])
+
+
+def go(out, vlm, methods='none,carve', n=4, spec=None, progress=False, **kw):
+    "A small run; its lines"
+    run_eval(spec or scenes(n), vlm, methods, None, out, progress=progress, **dict(dict(max_new_tokens=2), **kw))
+    return read_lines(out/'records.jsonl')[0]
+
+
+@pytest.fixture(scope='module')
+def whole(vlm, tmp_path_factory):
+    "A run in one piece, with its tables"
+    out = tmp_path_factory.mktemp('whole')/'R'
+    go(out, vlm)
+    write_report(out)
+    return out
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    "The same, to be damaged"
+    return shutil.copytree(whole, tmp_path/'R')
+
+
+@pytest.mark.case(50)
+def test_other_run(vlm, load, copy, monkeypatch):
+    "Another model, method, hyperparameter, decoding or package version is refused with what differs; with force the old run is set aside, and nothing of it is lost"
+    before = {p.name: p.read_bytes() for p in copy.iterdir()}
+    other = load('qwen2_5_vl')
+    for kw, said in ((dict(vlm=other), "model.name is 'llava' there, 'qwen2_5_vl' now"), (dict(methods='none'), r'methods.carve is .* there, None now'),
+                     (dict(methods='none,carve:p=.1'), r"methods.carve:p=.1 is None there"), (dict(max_new_tokens=3), 'decoding.max_new_tokens is 2 there, 3 now'),
+                     (dict(n=3), 'data.n is 4 there, 3 now'), (dict(seed=1), 'seed is 0 there, 1 now'), (dict(batch_size=2), 'batch_size is 1 there, 2 now')):
+        with pytest.raises(RunError, match=f'holds another run: .*{said}'): go(copy, **dict(dict(vlm=vlm), **kw))
+    for package in 'torch', 'carve_nb':
+        with monkeypatch.context() as m:
+            m.setattr(*((torch, '__version__') if package == 'torch' else (ledger, '__version__')), '9.9.9')
+            with pytest.raises(RunError, match=rf"versions.{package} is '.*' there, '9.9.9' now"): go(copy, vlm)
+    with torch.no_grad():
+        w = next(vlm.model.parameters())
+        kept = w.clone()
+        w[0] += 1
+        try:
+            with pytest.raises(RunError, match='model.weights is'): go(copy, vlm)
+        finally: w.copy_(kept)
+    assert {p.name: p.read_bytes() for p in copy.iterdir()} == before
+    with pytest.warns(UserWarning, match='holds another run: .*Set aside, as asked.*before-1'): new = go(copy, vlm, max_new_tokens=3, force=True)
+    assert len(new) == 8 and {p.name: p.read_bytes() for p in (copy/'before-1').iterdir()} == {k: v for k, v in before.items() if k != 'run.lock'}
+    with pytest.warns(UserWarning, match='before-2'): again = go(copy, vlm, force=True)
+    assert plain(again) == plain(read_lines(copy/'before-1'/'records.jsonl')[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert go(copy, vlm, force=True) == again        # the same run goes on
+
+
+@pytest.fixture
+def folder(tmp_path):
+    "Five questions in a folder; each row as a dict, to be changed and written"
+    rows = [dict(id=f'q{i}', image=f'{i}.png', question=f'What is in picture {i}?', answer='cup') for i in range(5)]
+    (tmp_path/'D').mkdir()
+    for i in range(5): Image.effect_noise((60 + i, 50), 60).convert('RGB').save(tmp_path/'D'/f'{i}.png')
+    def write(**change):
+        text = ''.join(json.dumps(r | change.get(r['id'], {})) + '\n' for r in rows)
+        (tmp_path/'D'/'rows.jsonl').write_text(text)
+        return str(tmp_path/'D')
+    return write
+
+
+@pytest.mark.case(52)
+def test_ids_that_stand_twice(folder, tmp_path, monkeypatch, capsys):
+    "Refused before the start: no model is loaded, nothing is written"
+    monkeypatch.setattr(VLM, 'from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
+    path = folder(q3=dict(id='q1'))
+    with pytest.raises(DataError, match="rows.jsonl: the id 'q1' stands in several rows"): run_eval(path, out=tmp_path/'R', progress=False)
+    assert main(['eval', path, '--out', str(tmp_path/'R'), '--quiet']) == 2 and "'q1' stands in several rows" in capsys.readouterr().err
+    assert not (tmp_path/'R').exists() or not [*(tmp_path/'R').iterdir()]
+
+
+@pytest.mark.case(52)
+@pytest.mark.parametrize('batch', [1, 3])
+def test_missing_answers_and_pictures(vlm, folder, tmp_path, batch):
+    "Said before the start; the sample without a true answer is not scored, the one without its picture is marked, all others are as they would be"
+    methods, run = 'none' if batch > 1 else 'none,carve', lambda out, path, **kw: go(tmp_path/out, vlm, methods, spec=path, batch_size=batch, **kw)
+    full = run('full', folder())
+    with pytest.warns(UserWarning, match='1 of 5 rows have no') as said: found = run('R', folder(q1=dict(answer=''), q3=dict(image='gone.png')))
+    assert {str(w.message).split(' rows have ')[1].split(',')[0] for w in said} == {"no answer to score by", "no picture"}
+    by = lambda lines, *ids: [{k: v for k, v in l.items() if k != 'key'} for l in plain(lines) if l['id'] in ids]
+    assert by(found, 'q0', 'q2', 'q4') == by(full, 'q0', 'q2', 'q4')
+    assert {(l['status'], l['why'], 'score' in l) for l in by(found, 'q1')} == {('skipped', 'the set gives no answer to score by', False)}
+    assert {l['status'] for l in by(found, 'q3')} == {'error'} and all("'gone.png' is not in the folder" in l['why'] for l in by(found, 'q3'))
+    report = write_report(tmp_path/'R')
+    row = next(l for l in report.markdown().splitlines() if l.startswith('| none')).split('|')
+    assert row[3].strip() == '3' and row[-2].strip() == '1' and 'no answer to score by' in report.markdown()
+    with pytest.raises(DataError, match='none of the 5 rows'): run('N', folder(**{f'q{i}': dict(answer='') for i in range(5)}))
+
+
+@pytest.mark.case(53)
+def test_the_same_run_twice(vlm, whole, tmp_path):
+    "Equal hashes of answers, maps and tables"
+    def sha(out):
+        lines = go(out, vlm)
+        write_report(out)
+        maps = b''.join(Carve(max_new_tokens=2).look_map(vlm, r.open(), r.question).values.tobytes() for r in scenes(4))
+        told = json.dumps([[l[k] for k in ('id', 'method', 'answer', 'confidence', 'box', 'hit', 'auroc', 'iou', 'notes', 'key')] for l in lines])
+        return [hashlib.sha256(o).hexdigest() for o in (told.encode(), maps, *files(out).values())]
+    a, b = sha(tmp_path/'a'), sha(tmp_path/'b')
+    assert a == b and files(tmp_path/'a') == files(whole)
+
+
+@pytest.mark.case(54)
+@pytest.mark.parametrize('family', ['llava', 'qwen2_5_vl', 'internvl', 'mllama'])
+def test_batches(load, family, figure):
+    "Eight questions of different lengths in one batch, padded on the left: maps within 1e-4, changed answers counted"
+    vlm, ask = load(family), ['What is it?', 'What is the number on the red star, if there is one at all?', 'Is there a blue heart?', 'Which colour?']
+    pairs = [(s.image.resize((112 + 28*(i % 3), 112)), q) for i, (s, q) in enumerate(zip(samples('digit', 8), ask*2))]
+    kw = dict(steps='all', max_new_tokens=3)
+    many, one = vlm.look_many(pairs, size=8, **kw), [vlm.look(*p, **kw) for p in pairs]
+    changed = sum(a.tokens != b.tokens for a, b in zip(many, one))
+    far = max(float((a.attn[:n] - b.attn[:n]).abs().max()) for a, b in zip(many, one) for n in [min(len(a.attn), len(b.attn))])
+    figure(f'batch 8 against 1, {family}', f'{changed} of 8 answers changed, maps by at most {far:.0e}')
+    assert changed == 0 and far < 1e-4
+
+
+@pytest.mark.case(54)
+def test_batches_in_a_run(vlm, load, tmp_path, figure):
+    "A run in batches of eight counts as another configuration, and gives the same answers here"
+    for v in vlm, load('qwen2_5_vl'):
+        one, many = (go(tmp_path/f'{v.family.name}{b}', v, 'none', 11, batch_size=b) for b in (1, 8))
+        changed = sum(a['answer'] != b['answer'] for a, b in zip(one, many, strict=True))
+        figure(f'runs in batches, {v.family.name}', f'{changed} of {len(one)} answers changed')
+        assert changed == 0 and {l['status'] for l in many} == {'ok'}
+        assert max(abs(a['confidence'] - b['confidence']) for a, b in zip(one, many)) <= 1e-4
+
+
+def chance():
+    "The caller's random state"
+    return random.getstate(), [o.tolist() if hasattr(o, 'tolist') else o for o in np.random.get_state()], torch.random.get_rng_state().tolist()
+
+
+def by_chance(vlm, tmp_path):
+    "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
+    from carve_nb.cases import Size, make_model
+    from carve_nb.entropy import search_display
+    from carve_nb.families import tiny_folder
+    from carve_nb.reference import new_model
+    from carve_nb.statistics import bootstrap, detectable, difference
+    s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
+    small, weights = s.image.resize((120, 90)), lambda model: [p.flatten()[:9].tolist() for p in model.parameters()]
+    method = lambda e: e()(vlm, small, s.question, box=(10, 10, 40, 40)).answer.tokens
+    return dict(scene=lambda: make_scene(3).image.tobytes(), samples=lambda: [o.question for o in samples('exist', 3)], sets=lambda: [r.id for r in open_set('scenes', 5, seed=4)],
+        display=lambda: search_display(1, 'tail', 'with', 4).image.tobytes(), statistics=lambda: (bootstrap(x), difference(x, x[::-1], seed=1), detectable(100, .5, .1)),
+        folder=lambda: (tiny_folder('llava', tmp_path/'m')/'model.safetensors').read_bytes(), reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
+        cases=lambda: weights(make_model(4, Size(layers=2, hidden=32, inner=32, heads=2, tower=32)).model),
+        run=lambda: plain(go(tmp_path/f'{time.monotonic_ns()}', vlm, 'none,random,random-map,shuffled,vcd', 2, seed=5)),
+        report=lambda: write_report(go(tmp_path/'R', vlm, 'none,random', 6) and tmp_path/'R').markdown(), **{e.name: lambda e=e: method(e) for e in find_methods('carve,random,random-map,shuffled,vcd,laser-vat')})
+
+
+@pytest.mark.case(55)
+def test_random_state(vlm, tmp_path):
+    "Whatever draws by chance has a generator of its own: the caller's are as they were, and do not decide what comes out"
+    for name, do in by_chance(vlm, tmp_path).items():
+        found = []
+        for seed in 0, 1:
+            random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+            before = chance()
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                found.append(do())
+            assert chance() == before, f'{name} leaves its mark'
+        assert repr(found[0]) == repr(found[1]), f'{name} depends on the state of the caller'
+
+
+def test_clock_goes_back(vlm, whole, tmp_path, monkeypatch):
+    "The time of day and the times of the files run backwards: nothing negative, nothing lost, the same tables"
+    t, out = [2e9], tmp_path/'R'
+    def earlier():
+        t[0] -= 3600
+        return t[0]
+    for name in 'time.time', 'tqdm.std.time': monkeypatch.setattr(name, earlier)
+    def stop(vlm, plan, units):
+        for i, lines in enumerate(local_engine(vlm, plan, units)):
+            if i == 2: raise KeyboardInterrupt
+            yield lines
+    with pytest.raises(KeyboardInterrupt): go(out, vlm, engine=stop, progress=True)
+    for i, path in enumerate(sorted(out.iterdir())): os.utime(path, (1e9*i, 4e9 - 1e9*i))
+    go(out, vlm, progress=True)
+    write_report(out)
+    sessions = json.loads((out/'times.json').read_text())
+    assert len(sessions) == 2 and all(0 <= s['work'] <= s['seconds'] < 600 for s in sessions)
+    assert all(l['seconds'] >= 0 for l in read_lines(out/'records.jsonl')[0]) and '-' not in (out/'times.md').read_text().split('\n\n')[2]
+    assert files(out) == files(whole)
+
+
+def test_bar_and_clock(monkeypatch, capsys):
+    "The bar shows no negative time either"
+    monkeypatch.setattr('tqdm.std.time', lambda t=iter(range(10**6, 0, -500)): next(t))
+    tally = running.Tally(True, 3, 0)
+    for i in range(3): tally.count([dict(id=str(i), method='none', score=1.)])
+    tally.bar.close()
+    assert '3/3' in (said := capsys.readouterr().err) and '-' not in said.replace('sample/s', ''), said
+
+
+@pytest.mark.case(49)
+def test_damaged_records(vlm, copy, whole):
+    "Random bytes in the middle are named and refused, and measured again on demand; what stands twice counts once; foreign lines and deleted files are noticed"
+    path, chance_, before = copy/'records.jsonl', random.Random(0), plain(read_lines(whole/'records.jsonl')[0])
+    raw = path.read_bytes()
+    rows = raw.splitlines(keepends=True)
+    def again(**kw):
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            return plain(go(copy, vlm, **kw))
+    for i in range(1, 7):
+        at, n = chance_.randrange(len(raw) - len(rows[-1]) - 40), chance_.randint(1, 40)
+        path.write_bytes(raw[:at] + chance_.randbytes(n) + raw[at + n:])
+        for read in (lambda: again()), (lambda: write_report(copy)):
+            with pytest.raises(RunError, match=r'line \d+ of .* cannot be used: it (is|has)'): read()
+        damaged = path.read_bytes()
+        with pytest.warns(UserWarning, match=rf'damaged lines? of .* left out, as asked; the file as it was is records.damaged-{i}.jsonl'): assert plain(go(copy, vlm, retry=True)) == before
+        assert (copy/f'records.damaged-{i}.jsonl').read_bytes() == damaged
+        path.write_bytes(raw)
+    for extra in rows[:1], rows[2:5], rows:
+        path.write_bytes(raw + b''.join(extra))
+        assert write_report(copy) and files(copy) == files(whole)
+        assert again() == before and path.read_bytes() == raw
+    path.write_bytes(raw + rows[0].replace(b'"ok"', b'"of"'))
+    with pytest.warns(UserWarning, match='was torn'): go(copy, vlm)
+    foreign = unseal(rows[0].strip()) | dict(key='0'*16)
+    for line, said in ((seal(foreign), 'does not belong to this run'), (seal(foreign | dict(method='other')), 'does not belong'), (seal(unseal(rows[0].strip()) | dict(answer='else')), 'two different lines')):
+        path.write_bytes(raw + line.encode())
+        for read in (lambda: again()), (lambda: write_report(copy)):
+            with pytest.raises(RunError, match=said): read()
+    with pytest.warns(UserWarning, match='Set aside'): assert plain(go(copy, vlm, force=True)) == before
+    path.unlink()
+    assert again() == before
+    for odd in '[{"samples', '[{"samples": 1, "seconds": 0, "work": 0}]', '[{"samples": 1, "seconds": 1, "work": 1, "peak": "x"}, 3]', '{}':
+        (copy/'times.json').write_text(odd)
+        assert again() == before and write_report(copy)
+    (copy/'protocol.json').write_bytes((copy/'protocol.json').read_bytes()[:200])
+    with pytest.raises(RunError, match='is damaged'): again()
+
+
+def test_lines_without_sums(vlm, copy, whole):
+    "A run from before there were sums is reported and taken up, and gets them; one such line among others is damaged"
+    path = copy/'records.jsonl'
+    raw = path.read_bytes()
+    old = [to_line(unseal(l)).encode() for l in raw.splitlines()]
+    path.write_bytes(b''.join(old[:5]) + old[5][:30])
+    assert 'unfinished: 3 have lines' in write_report(copy).markdown()
+    with pytest.warns(UserWarning, match='was torn'): go(copy, vlm)
+    write_report(copy)
+    assert path.read_bytes().splitlines()[:5] == raw.splitlines()[:5] and files(copy) == files(whole)
+    path.write_bytes(raw.splitlines(keepends=True)[0] + old[1] + old[2])
+    with pytest.raises(RunError, match='line 2 of .* it has no sum'): go(copy, vlm)
+
+
+@pytest.mark.parametrize('how', ['deleted', 'replaced'])
+def test_records_vanish_under_way(vlm, tmp_path, whole, how):
+    "Somebody deletes or replaces the file while it is written to: the run stops and says so, and goes on with what is there"
+    out = tmp_path/'R'
+    def vanish(vlm, plan, units):
+        for i, lines in enumerate(local_engine(vlm, plan, units)):
+            if i == 2:
+                raw = (out/'records.jsonl').read_bytes()
+                (out/'records.jsonl').unlink()
+                if how == 'replaced': (out/'records.jsonl').write_bytes(raw)
+            yield lines
+    with pytest.raises(StoppedError, match='was deleted or replaced'): go(out, vlm, engine=vanish)
+    assert plain(go(out, vlm)) == plain(read_lines(whole/'records.jsonl')[0])

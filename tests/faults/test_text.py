@@ -1,0 +1,222 @@
+"Questions: what is refused, what is defused, and that nothing of it moves a picture, is cut, or spoils a record."
+import json, re, warnings
+import numpy as np
+import pytest, torch
+from PIL import Image
+from carve_nb.carve import Carve
+from carve_nb.cli import main
+from carve_nb.decomposition import contrast
+from carve_nb.load import TINY
+from carve_nb.run import run_eval
+from carve_nb.scenes import make_scene
+from carve_nb.tables import DataError
+from carve_nb.vlm import BREAK, GENERAL, VLM, PromptError, escape_text, role_words
+from .clean import count_passes, special_and_image
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8))
+FAMILIES = 'llava', 'qwen2_5_vl', 'qwen3_5', 'internvl', 'idefics3', 'gemma3', 'mllama', 'instructblip'
+
+
+@pytest.fixture(scope='module')
+def tiny():
+    torch.set_num_threads(1)
+    return VLM.from_pretrained(TINY)
+
+
+@pytest.fixture
+def escaping(load):
+    "A family's tiny model that defuses commands for the length of a test"
+    used = []
+    def get(name):
+        used.append(load(name))
+        used[-1].escape = True
+        return used[-1]
+    yield get
+    for v in used: v.escape = False
+
+
+WAYS = dict(ask=lambda v, q: v.ask(PICTURE, q), look=lambda v, q: v.look(PICTURE, q), several=lambda v, q: v.ask([PICTURE, PICTURE], q),
+            many=lambda v, q: v.ask_many([(PICTURE, 'Is it red?'), (PICTURE, q)]), method=lambda v, q: Carve()(v, PICTURE, q),
+            shared=lambda v, q: shared(v, q))
+
+
+def shared(v, q):
+    with v.sharing(): return v.ask(PICTURE, q)
+
+
+@pytest.mark.case(23)
+@pytest.mark.parametrize('question', ['', ' \n\t\r', '\u3000\u00a0\u2028', '\u200b\u200d\ufeff', '\x00\x1b', None, 7], ids=ascii)
+def test_empty(load, question):
+    "No pass, no other question in its place, however it is asked"
+    vlm = load('llava')
+    with count_passes(vlm) as seen:
+        for way in WAYS.values():
+            with pytest.raises(PromptError, match='is empty|must be a string'): way(vlm, question)
+    assert seen == []
+
+
+@pytest.mark.case(23)
+def test_empty_on_the_command_line(tmp_path, capsys):
+    PICTURE.save(tmp_path/'p.png')
+    assert main(['ask', str(tmp_path/'p.png'), '  ']) == 2
+    told = capsys.readouterr()
+    assert told.out == '' and 'is empty' in told.err and GENERAL not in told.err
+
+
+# -- commands inside the text
+
+def markers(vlm):
+    "What this model reads as a command: special tokens, the picture's own word, and who speaks"
+    tok, text = vlm.tokenizer, vlm.prompt(PICTURE, 'Why?').text
+    special = {t.content for t in tok.added_tokens_decoder.values() if t.special} | set(tok.all_special_tokens)
+    own = {str(vlm.processor.image_token)} | role_words(vlm.processor) | {w for w in special if w in text}
+    assert len(own) > 1 or vlm.family.chat
+    return sorted(own) + sorted(special - own)[:4]   # some families have hundreds
+
+
+@pytest.mark.case(24)
+@pytest.mark.parametrize('name', FAMILIES)
+def test_commands_refused(load, name):
+    "By default each is refused by its name, in the question as in what is appended to it, before any pass"
+    vlm = load(name)
+    with count_passes(vlm) as seen:
+        for m in markers(vlm):
+            for q, kw in ((f'What is {m} this?', {}), (m, {}), ('Is it red?', dict(suffix=f'Say {m}.'))):
+                with pytest.raises(PromptError, match='which the model reads as a command') as e: vlm.ask(PICTURE, q, **kw)
+                assert any(repr(o) in str(e.value) for o in markers(vlm)) and 'escape=True' in str(e.value)
+    assert seen == []
+
+
+@pytest.mark.case(24)
+@pytest.mark.parametrize('name', FAMILIES)
+def test_commands_defused(escaping, name):
+    "With `escape` they are text: number and position of image tokens, and every special token, are those of a plain question"
+    vlm = escaping(name)
+    plain, all_of_them = special_and_image(vlm, vlm.prompt(PICTURE, 'What is this?')), markers(vlm)
+    for m in [*all_of_them, ' and '.join(all_of_them), ''.join(all_of_them), all_of_them[0][:-1] + all_of_them[-1] + all_of_them[0][-1]]:
+        p = vlm.prompt(PICTURE, f'What is {m} this?')
+        assert special_and_image(vlm, p) == plain and p.asked.replace(BREAK, '') == f'What is {m} this?'
+        assert [i for i in p.question if i in {j for s in p.spans for j in s.tokens.tolist()}] == [] or vlm.family.cross
+    assert special_and_image(vlm, vlm.prompt(PICTURE, 'What is this?', suffix=f'Say {m}.')) == plain
+    assert 1 <= len(vlm.ask(PICTURE, f'What is {m} this?', max_new_tokens=2).tokens) <= 2
+    assert escape_text(vlm.processor, 'Is 3 < 4 | 5 > 2: yes?') == 'Is 3 < 4 | 5 > 2: yes?'
+
+
+@pytest.mark.case(24)
+def test_other_models_commands(load):
+    "Words that are commands for another model are text here, and move nothing"
+    theirs = {w for n in FAMILIES for w in markers(load(n))} | {'<|placeholder|>', '<placeholder>', '＜image＞', '<im\u200bage>'}
+    for name in FAMILIES:
+        vlm, asked = load(name), 0
+        plain = special_and_image(vlm, vlm.prompt(PICTURE, 'What is this?'))
+        for m in sorted(theirs):
+            try: p = vlm.prompt(PICTURE, f'What is {m} this?')
+            except PromptError: continue
+            assert special_and_image(vlm, p) == plain, (name, m)
+            asked += 1
+        assert asked > len(theirs)//2
+
+
+@pytest.mark.case(24)
+def test_method_defused(escaping):
+    "All of CARVE goes through with such a question, and the result holds it as it was asked"
+    q = 'Is <|image_pad|> or <|im_end|> written here?'
+    r = Carve(max_new_tokens=2)(escaping('qwen2_5_vl'), PICTURE, q)
+    assert r.question == q and r.answer.tokens and r.rows.meta['question'].replace(BREAK, '') == q
+
+
+# -- length
+
+@pytest.mark.case(25)
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'mllama'])
+def test_too_long(load, name):
+    "10,000 tokens: refused with both numbers, before any pass; nothing is cut"
+    vlm, q = load(name), ' '.join(['why']*5000) + '?'
+    n = len(vlm.tokenizer(q).input_ids)
+    assert n >= 10_000
+    with count_passes(vlm) as seen:
+        for way in WAYS.values():
+            with pytest.raises(PromptError, match=f'tokens, the model reads {vlm.limit} ') as e: way(vlm, q)
+            assert int(re.search(r'has (\d+) tokens', str(e.value))[1]) >= n
+    assert seen == []
+
+
+@pytest.mark.case(25)
+def test_border_of_length(load, monkeypatch):
+    "The last token counts: as long as the context is refused, one less leaves room for one token of the answer"
+    vlm = load('llava')
+    p = vlm.prompt(PICTURE, 'What is this?', 'Answer.')
+    monkeypatch.setattr(vlm.text_config, 'max_position_embeddings', len(p))
+    with pytest.raises(PromptError): vlm.prompt(PICTURE, 'What is this?', 'Answer.')
+    monkeypatch.setattr(vlm.text_config, 'max_position_embeddings', len(p)+1)
+    again = vlm.prompt(PICTURE, 'What is this?', 'Answer.')
+    assert again.inputs['input_ids'].tolist() == p.inputs['input_ids'].tolist() and len(vlm.reply(again, 32).tokens) == 1
+
+
+# -- letters of all sorts
+
+LETTERS = dict(right_to_left='ما هذا؟ מה זה', emoji='Is it 🟥 or 👩‍👩‍👧‍👦🏳️‍🌈?', combining='Wa' + '\u0300\u0323\u0489'*30 + 's?', nul='a\x00b?',
+               controls='\x1b[31mred\x07?\x7f', override='\u202eevil\u202c?', separators='a\u2028b\u2029c\x85d?', wide='ＵＳＥＲ： ok?',
+               private='\ue000\U0010ffff?', old='𓀀𒀀 ꙮ?', lines='a\r\nb\n\nc?', quotes='"\'`\\n{{7*7}}{% x %}?')
+BROKEN = dict(high='what \ud83d?', low='\udfff what?', swapped='\udc00\ud800?')
+
+
+@pytest.mark.case(26)
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
+def test_letters(load, name):
+    "Every question reaches the model as it is, and its tokens are found; what cannot be encoded is refused"
+    vlm = load(name)
+    for kind, q in LETTERS.items():
+        rows = vlm.look(PICTURE, q, steps='all', max_new_tokens=2)
+        p = vlm.prompt(PICTURE, q)
+        text = vlm.tokenizer.decode(p.inputs['input_ids'][0, p.question]).strip()
+        assert text == q.strip() and len(rows.question) == len(p.question), (kind, text)
+        assert rows.answer.text.encode() and repr(rows).encode()
+    with count_passes(vlm) as seen:
+        for q in BROKEN.values():
+            for way in WAYS.values():
+                with pytest.raises(PromptError, match='cannot be encoded as UTF-8: surrogates not allowed at'): way(vlm, q)
+    assert seen == []
+
+
+@pytest.mark.case(26)
+def test_records_stay_utf8(load, tmp_path):
+    "A run over such questions: every line of every file is valid UTF-8, in order; a set with half a character is refused before the start"
+    PICTURE.save(tmp_path/'p.png')
+    def write(asked): (tmp_path/'q.jsonl').write_text(''.join(json.dumps(dict(id=k, image='p.png', question=q, answer='a')) + '\n' for k, q in asked.items()))
+    run = lambda: run_eval(str(tmp_path/'q.jsonl'), load('llava'), methods='none', out=tmp_path/'out', max_new_tokens=2, progress=False)
+    write(LETTERS | BROKEN)
+    with pytest.raises(DataError, match='lone surrogate'): run()
+    assert not (tmp_path/'out').exists()
+    write(LETTERS)
+    out = run()
+    lines = [json.loads(l) for l in (out/'records.jsonl').read_bytes().decode('utf-8', 'strict').split('\n') if l]
+    assert [(l['id'], l['status']) for l in lines] == [(k, 'ok') for k in LETTERS]
+    for f in out.rglob('*'):
+        if f.suffix in ('.json', '.jsonl', '.md', '.csv'): f.read_bytes().decode('utf-8', 'strict')
+
+
+# -- the question that asks for nothing
+
+@pytest.mark.case(27)
+@pytest.mark.parametrize('method', [Carve(), Carve.paper(), Carve.official(), Carve(rows='question'), Carve(op='log'), Carve(op='difference'), Carve(general='Is it red?')],
+                         ids=lambda m: f'{m.name}-{m.rows}-{m.op}')
+def test_general_question(tiny, method):
+    "No signal: the whole picture, the plain answer, and a note; with and without white space and capitals"
+    scene = make_scene(3).image
+    for q in (method.general, f' {method.general.upper()}\n') if method == Carve() else (method.general,):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            r = method(tiny, scene, q)
+        assert r.notes[0] == 'no signal: the question is the general instruction; the view is the whole picture'
+        assert r.regions == [] and r.view.image is r.image and r.view.box == (0, 0, *scene.size) and r.answer.tokens == r.before.tokens
+    assert not Carve()(tiny, scene, 'Is there a red circle?').notes
+
+
+@pytest.mark.case(27)
+def test_general_contrast_is_one(tiny):
+    "Both looks are one, and their ratio is 1 at every patch"
+    looks = [tiny.look(make_scene(3).image, GENERAL).attn[0].mean(1) for _ in range(2)]
+    assert torch.equal(*looks)
+    seen = looks[0] > 1e-4
+    assert seen.any() and (contrast(*looks, lam=1e-8)[seen]-1).abs().max() < 1e-3

@@ -1,0 +1,323 @@
+"The method's arithmetic, given anything: contrast, entropy, layers, maps, statistics"
+import math
+import numpy as np
+import pytest, torch
+from hypothesis import assume, given, settings, strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+from carve_nb.decomposition import CAP, OPERATORS, contrast, cost
+from carve_nb.maps import LayerError, Saliency, depth_band, entropy, fuse_maps, pick_layers, step_weights
+from carve_nb.statistics import auroc, bootstrap, difference, holm, mcnemar, rank_correlation
+
+GREAT = float(np.finfo(np.float32).max)
+SIDES = st.integers(1, 6)
+some = settings(max_examples=max(min(200, settings().max_examples), settings().max_examples//4))   # laws that follow from others, or take longer
+few = settings(max_examples=max(20, settings().max_examples//10))   # laws that draw samples
+
+
+def rows(lo=0., hi=GREAT, most=8): return arrays(np.float32, st.integers(1, most), elements=st.floats(float(np.float32(lo)), float(np.float32(hi)), width=32))
+
+
+@st.composite
+def pair(draw, hi=GREAT, lo=0.):
+    "A_q and A_g of the same length"
+    a = draw(rows(lo, hi))
+    return a, draw(arrays(np.float32, len(a), elements=st.floats(float(np.float32(lo)), float(np.float32(hi)), width=32)))
+
+
+LAMS = st.floats(1e-300, 1e300)
+
+
+# contrast
+
+@given(pair(), LAMS, st.booleans(), st.sampled_from(sorted(OPERATORS)))
+def test_contrast_finite(maps, lam, relative, op):
+    "Whatever the two maps and λ > 0: finite, float32, and at least 0 unless it is a logarithm"
+    out = contrast(*maps, lam, relative, op)
+    assert out.dtype == torch.float32 and out.isfinite().all() and out.shape == maps[0].shape
+    assert op == 'log' or (out >= 0).all()
+    assert op != 'clipped' or (out <= CAP).all()
+
+
+@given(pair(), rows(), LAMS, st.booleans(), st.sampled_from(['ratio', 'clipped', 'log', 'difference']))
+def test_contrast_keeps_order(maps, more, lam, relative, op):
+    "At a fixed A_g, more of the question's attention is never less of the map"
+    (A_q, A_g), more = maps, np.resize(more, len(maps[0]))
+    assume(np.isfinite(A_q.astype(np.float64) + more).all() and (A_q.astype(np.float64) + more <= GREAT).all())
+    assert (contrast(A_q + more, A_g, lam, relative, op) >= contrast(A_q, A_g, lam, relative, op)).all()
+
+
+@some
+@given(pair(), rows(), LAMS, st.sampled_from(['ratio', 'clipped', 'log']))
+def test_contrast_divides(maps, more, lam, op):
+    "With λ a number of its own, more of the general attention is never more of the map"
+    (A_q, A_g), more = maps, np.resize(more, len(maps[0]))
+    assume((A_g.astype(np.float64) + more <= GREAT).all())
+    assert (contrast(A_q, A_g + more, lam, op=op) <= contrast(A_q, A_g, lam, op=op)).all()
+
+
+@some
+@given(pair(hi=2.**10, lo=2.**-20), st.integers(-10, 10), st.floats(2**-10, 2**10))
+def test_contrast_scales(maps, k, lam):
+    "With λ in units of the mean, the unit of the general map drops out; that of the question's map stays"
+    A_q, A_g = maps
+    S = contrast(A_q, A_g, lam, relative=True)
+    assert torch.equal(contrast(A_q, A_g*2**k, lam, relative=True)*2**k, S)
+    assert torch.equal(contrast(A_q*2**k, A_g, lam, relative=True), S*2**k)
+    logs = [contrast(A_q*2**j, A_g*2**j, lam, relative=True, op='log') for j in (0, k)]
+    assert torch.allclose(*logs, rtol=1e-5, atol=1e-5)
+
+
+@some
+@given(pair(hi=1e3), LAMS, st.booleans())
+def test_rows_apart(maps, lam, relative):
+    "A row is contrasted as if it were alone"
+    A_q, A_g = maps
+    both = contrast(np.stack([A_q, A_q[::-1]]), np.stack([A_g, A_g[::-1]]), lam, relative)
+    assert torch.equal(both[0], contrast(A_q, A_g, lam, relative))
+
+
+@given(pair(hi=1e3), st.floats(1e-6, 1e3), st.floats(1e-3, 1e3), st.sampled_from([-1, 1]))
+def test_closed_form_is_least(maps, lam, step, sign):
+    "No other value of any patch makes the objective smaller"
+    A_q, A_g = (torch.tensor(a).double() for a in maps)
+    A = contrast(*maps, lam).double()
+    J, other = (cost(a[:, None], A_q[:, None], A_g[:, None], lam) for a in (A, A + sign*step*A.clamp_min(1)))
+    assert (other >= J*(1 - 1e-9)).all()
+
+
+@some
+@given(pair(), LAMS)
+def test_equal_maps(maps, lam):
+    "Of a map divided by itself nothing is above 1, and more attention is not less of it"
+    A = np.sort(maps[0])
+    out = contrast(A, A, lam)
+    assert (out[1:] >= out[:-1]).all() and (out <= 1).all()
+
+
+# entropy
+
+@given(rows(), st.sampled_from([2, math.e, 10]))
+def test_entropy_bounds(a, base):
+    "Between 0 and the logarithm of the number of patches"
+    h = float(entropy(torch.tensor(a), base))
+    assert -1e-12 <= h <= math.log(len(a), base) + 1e-9
+
+
+@some
+@given(rows(1e-3, 1e3), st.integers(-20, 20), st.randoms())
+def test_entropy_same(a, k, chance):
+    "Neither the unit nor the order of the patches matters; equal weights have the most"
+    h = float(entropy(torch.tensor(a)))
+    mixed = a.copy()
+    chance.shuffle(mixed)
+    assert math.isclose(float(entropy(torch.tensor(mixed*2**k))), h, abs_tol=1e-9)
+    assert math.isclose(float(entropy(torch.full((len(a),), float(a[0])))), math.log2(len(a)), abs_tol=1e-9)
+    assert math.isclose(float(entropy(torch.tensor(a), math.e))/math.log(2), h, abs_tol=1e-9)
+
+
+# layers and steps
+
+def sane(got, n): return got == sorted(set(got)) and got and set(got) <= set(range(n))
+
+
+def test_every_depth():
+    "All depths from 1 to 100, all kinds of words for layers"
+    for n in range(1, 101):
+        assert pick_layers(None, n) == list(range(n))
+        assert sane(pick_layers('paper', n), n)
+        assert pick_layers('paper', n) == list(range(20, 26)) or n < 26
+        for k in range(0, 11):
+            lo = depth_band(0, k/10, n)
+            assert sane(lo, n) and sane(depth_band(k/10, 1, n), n) and set(lo) | set(depth_band(k/10, 1, n)) == set(range(n))
+            assert pick_layers((0., k/10), n) == lo
+        assert pick_layers(n-1, n) == [n-1] == pick_layers([n-1, n-1, n-1], n) == pick_layers((1., 1.), n)
+        assert pick_layers(range(n), n) == list(range(n))
+        for bad in (n, -1, [0, n], [], [.5], [0, 1, .5], 'all', 'Paper', (.5, 1.1), (-.1, .5), (.7, .3), (math.nan, .5), (.2, math.inf), [math.nan], [math.inf], math.nan):
+            with pytest.raises(LayerError): pick_layers(bad, n)
+
+
+@given(st.integers(1, 100), st.lists(st.one_of(st.integers(-2, 101), st.floats()), max_size=5))
+def test_any_layers(n, spec):
+    "Numbers of any kind: layers that exist, in order, or a `LayerError`"
+    try: assert sane(pick_layers(spec, n), n)
+    except LayerError: pass
+
+
+@given(st.integers(1, 100), st.floats(0, 1), st.floats(0, 1))
+def test_bands(n, a, b):
+    "A wider band holds the narrower one, and a band has the share of the depth that it says, give or take its two ends"
+    lo, hi = sorted((a, b))
+    band = depth_band(lo, hi, n)
+    assert sane(band, n) and band == list(range(band[0], band[-1] + 1))
+    assert set(band) <= set(depth_band(lo/2, (1 + hi)/2, n))
+    assert abs(len(band) - (hi - lo)*n) < 2
+
+
+@given(st.integers(1, 40), st.sampled_from(['first', 'last', 'all']))
+def test_step_weights(T, mode):
+    "At least 0, never all 0; 'all' grows by one a step"
+    w = step_weights(T, mode)
+    assert len(w) == T and (w >= 0).all() and w.sum() == (T*(T+1)/2 if mode == 'all' else 1)
+
+
+@some
+@given(arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6)), elements=st.just(0.) | st.floats(2**-60, 1024, width=32)), st.booleans())
+def test_fusing_adds(a, normalise):
+    "The fused map has the weighted total of its parts; normalised, every part counts alike"
+    a, w = torch.tensor(a), step_weights(len(a), 'all')
+    S = fuse_maps(a, w, normalise)
+    parts = a.double().sum(-1)
+    want = (w.double()[:, None]*(parts > 1e-30) if normalise else w.double()[:, None]*parts).sum()
+    assert (S >= 0).all() and math.isclose(float(S.sum()), float(want), rel_tol=1e-9, abs_tol=1e-9)
+
+
+# maps
+
+@st.composite
+def saliency(draw, lo=0., hi=1e6, inside=True):
+    "A map on any grid, one row or one column too, and where it lies in a picture"
+    v = draw(arrays(np.float32, st.tuples(SIDES, SIDES), elements=st.floats(float(np.float32(lo)), float(np.float32(hi)), width=32)))
+    W, H = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    if inside: return Saliency(v, (W, H))
+    x0, y0 = draw(st.floats(-20, W - .5)), draw(st.floats(-20, H - .5))
+    return Saliency(v, (W, H), (x0, y0, max(x0 + 1, .5) + draw(st.floats(1, 60)), max(y0 + 1, .5) + draw(st.floats(1, 60))))
+
+
+@given(saliency(lo=-1e6, inside=False))
+def test_pixels_in_range(S):
+    "Pixels lie between the least and the greatest patch; what the grid does not cover is 0"
+    a = S.to_pixels()
+    assert a.shape == S.size[::-1] and a.dtype == np.float32 and np.isfinite(a).all()
+    slack = 1e-6*abs(S.values).max()
+    assert a.max() <= max(S.values.max(), 0) + slack and a.min() >= min(S.values.min(), 0) - slack
+    x, y = (np.arange(n) + .5 for n in S.size)
+    out = ~(((y >= S.box[1]) & (y < S.box[3]))[:, None] & ((x >= S.box[0]) & (x < S.box[2])))
+    assert not a[out].any()
+
+
+@some
+@given(arrays(np.float32, st.tuples(SIDES, SIDES), elements=st.floats(0, 1024, width=32)), st.integers(1, 6), st.integers(1, 6))
+def test_pixels_keep_sum(v, kx, ky):
+    "Where patches are whole pixels, every patch keeps its weight"
+    gh, gw = v.shape
+    a = Saliency(v, (gw*kx, gh*ky)).to_pixels()
+    assert math.isclose(a.sum(dtype=np.float64), float(v.sum(dtype=np.float64))*kx*ky, rel_tol=1e-5, abs_tol=1e-3)
+
+
+@some
+@given(saliency(hi=1024, inside=False), st.integers(0, 4))
+def test_pixels_linear(S, k):
+    "Twice the map, twice the pixels"
+    assume(not ((S.values != 0) & (abs(S.values) < 2**-60)).any())
+    assert np.array_equal(Saliency(S.values*2**k, S.size, S.box).to_pixels(), S.to_pixels()*2**k)
+
+
+@some
+@given(saliency(lo=-1e3, hi=1e3, inside=False), st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
+def test_share(S, x0, y0, w, h):
+    "Between 0 and 1, all of it in the whole picture, and the shares of two halves add up"
+    (W, H), box = S.size, (x0, y0, x0 + w, y0 + h)
+    assert 0 <= S.share(box) <= 1 + 1e-12
+    assert math.isclose(S.share((0, 0, W, H)), 1, abs_tol=1e-12)
+    assert math.isclose(S.share((0, 0, W//2, H)) + S.share((W//2, 0, W, H)), 1, abs_tol=1e-9)
+    assert S.share((x0, y0, x0, y0 + h)) == 0
+
+
+@some
+@given(saliency(lo=-1e3, hi=1e3, inside=False), st.integers(0, 40), st.integers(0, 40), st.integers(1, 40), st.integers(1, 40))
+def test_pointing(S, x0, y0, w, h):
+    "The peak lies in the picture where a patch does, is hit in a box that holds it, and what is hit is touched"
+    x, y = S.peak()
+    cx, cy = S.centres()
+    if ((cx > 0) & (cx < S.size[0])).any() and ((cy > 0) & (cy < S.size[1])).any(): assert 0 < x < S.size[0] and 0 < y < S.size[1]
+    assert S.hit((x - 1, y - 1, x + 1, y + 1))
+    box = x0, y0, x0 + w, y0 + h
+    assert S.touch(box) or not S.hit(box)
+
+
+@few
+@given(saliency(), st.integers(0, 39), st.integers(0, 39))
+def test_chance(S, x0, y0):
+    "Chance is a share, and touching is no harder than hitting"
+    hit, touch = S.chance((x0, y0, x0 + 5, y0 + 5))
+    assert 0 <= hit <= touch <= 1
+
+
+# statistics
+
+def scores(n=30): return st.lists(st.sampled_from([0., .25, .5, 1.]), min_size=1, max_size=n)
+def two(n=30): return st.integers(1, n).flatmap(lambda k: st.tuples(*[st.lists(st.sampled_from([0., .5, 1.]), min_size=k, max_size=k)]*2))
+
+
+@few
+@given(scores(), st.integers(0, 5), st.floats(.5, .98))
+def test_bootstrap(x, seed, level):
+    "Inside the scores, the same for the same seed, wider for a higher level, and moved and stretched with the scores"
+    i = bootstrap(x, 200, seed, level)
+    assert min(x) - 1e-12 <= i.lo <= i.hi <= max(x) + 1e-12 and i.mean == np.mean(x) and i.n == len(x)
+    assert i == bootstrap(x, 200, seed, level)
+    wide = bootstrap(x, 200, seed, (1 + level)/2)
+    assert wide.lo <= i.lo + 1e-12 and wide.hi >= i.hi - 1e-12
+    assert np.allclose(tuple(bootstrap(4*np.array(x) - 2, 200, seed, level)), 4*np.array(tuple(i)) - 2)
+
+
+@some
+@given(st.floats(-1e6, 1e6), st.integers(1, 30))
+def test_bootstrap_constant(v, n):
+    "Equal scores leave no doubt"
+    assert np.allclose(tuple(bootstrap([v]*n, 20)), v)
+
+
+@few
+@given(two(), st.integers(0, 5))
+def test_difference(ab, seed):
+    "The other way round is the same with another sign; nothing is better than itself"
+    a, b = ab
+    i, j = difference(a, b, 200, seed), difference(b, a, 200, seed)
+    assert np.allclose((i.mean, i.lo, i.hi), (-j.mean, -j.hi, -j.lo))
+    assert tuple(difference(a, a, 50)) == (0, 0, 0)
+
+
+@some
+@given(two(), st.integers(1, 9))
+def test_mcnemar(ab, k):
+    "A p value; the same both ways and with ties added; 1 against itself; smaller when more questions say the same"
+    a, b = ab
+    p = mcnemar(a, b)
+    assert 0 < p <= 1 and math.isclose(p, mcnemar(b, a)) and mcnemar(a, a) == 1
+    assert p == mcnemar([*a, *[.5]*k], [*b, *[.5]*k])
+    better, worse = sum(x > y for x, y in zip(a, b)), sum(x < y for x, y in zip(a, b))
+    if better >= worse: assert mcnemar([*a, *[1]*k], [*b, *[0]*k]) <= p + 1e-12
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm(ps):
+    "Never below the plain p, never above 1, in the same order, and Bonferroni is no better"
+    got = np.array(holm(ps))
+    assert len(got) == len(ps) and all(p - 1e-15 <= q <= min(1, p*len(ps)) + 1e-12 for p, q in zip(ps, got))
+    order = np.argsort(ps, kind='stable')
+    assert (np.diff(got[order]) >= 0).all() and (got <= 1).all() and (got >= np.array(ps) - 1e-15).all()
+
+
+@some
+@given(st.lists(st.tuples(st.integers(-50, 50), st.integers(-50, 50)), min_size=4, max_size=20), st.integers(1, 5))
+def test_ranks(pairs, k):
+    "Between -1 and 1, scipy's value, and blind to any growing change of either side"
+    x, y = np.array(pairs, float).T
+    assume(np.ptp(x) and np.ptp(y))
+    r = rank_correlation(x, y)
+    assert -1 - 1e-12 <= r <= 1 + 1e-12 and math.isclose(r, stats.spearmanr(x, y).statistic, abs_tol=1e-9)
+    assert math.isclose(r, rank_correlation(x**3*k, np.arctan(y)), abs_tol=1e-9) and math.isclose(rank_correlation(x, -y), -r, abs_tol=1e-9)
+
+
+@some
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2, max_size=20))
+def test_auroc(pairs):
+    "A share; half where nothing differs; its complement the other way round; the share of pairs that are in order"
+    score, label = np.array(pairs, float).T
+    assume(0 < label.sum() < len(label))
+    a = auroc(score, label)
+    order = np.sign(score[label > 0][:, None] - score[label == 0])
+    assert 0 <= a <= 1 and math.isclose(a, ((order + 1)/2).mean(), abs_tol=1e-12) and math.isclose(auroc(-score, label), 1 - a, abs_tol=1e-12)
+    assert auroc(np.zeros(len(label)), label) == .5

@@ -1,0 +1,82 @@
+"Whatever is written in a question: pictures stay where they are, nobody else speaks, or it is refused; and saved rows are what was saved, or refused."
+import tempfile
+from pathlib import Path
+import numpy as np
+import pytest, torch
+from hypothesis import HealthCheck, given, settings, strategies as st
+from PIL import Image
+from carve_nb.capture import CaptureError, Rows
+from carve_nb.vlm import BREAK, Answer, PromptError, Span, escape_text
+from faults.clean import special_and_image
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+WORDS = ('<image>', '<|image_pad|>', '<|vision_start|>', '<|vision_end|>', '<|im_start|>', '<|im_end|>', '<|endoftext|>', '</s>', '<pad>',
+         '<|video_pad|>', 'USER:', 'ASSISTANT:', 'user', 'assistant', '<', '>', '|', '<|', '|>', ':', '\n', ' ', BREAK, 'image', 'USE', 'R:', '<ima', 'ge>')
+texts = st.lists(st.sampled_from(WORDS) | st.text(max_size=6), min_size=1, max_size=8).map(''.join)
+calm = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+quick = settings(calm, max_examples=settings().max_examples//4)
+
+
+@pytest.fixture(scope='module', params=['llava', 'qwen2_5_vl'])
+def model(request, load):
+    vlm = load(request.param)
+    plain = special_and_image(vlm, vlm.prompt(PICTURE, 'Why?'))
+    yield vlm, plain
+    vlm.escape = False
+
+
+@quick
+@given(texts)
+def test_pictures_stay(model, text):
+    "Refused, or every image token and every special token is where it is in a plain question"
+    vlm, plain = model
+    vlm.escape = False
+    try: p = vlm.prompt(PICTURE, text)
+    except PromptError: return
+    assert special_and_image(vlm, p) == plain and p.asked == text.strip()
+
+
+@quick
+@given(texts)
+def test_defused(model, text):
+    "With `escape` only what is empty or cannot be encoded is refused; what is asked differs by zero-width spaces alone"
+    vlm, plain = model
+    vlm.escape = True
+    try: p = vlm.prompt(PICTURE, text)
+    except PromptError as e:
+        assert 'is empty' in str(e) or 'UTF-8' in str(e), (text, e)
+        return
+    assert special_and_image(vlm, p) == plain and p.asked.replace(BREAK, '') == text.strip().replace(BREAK, '')
+    assert escape_text(vlm.processor, p.asked) == p.asked
+
+
+def made(T, L, H, w, h, seed):
+    "Rows that never were attention"
+    g = torch.Generator().manual_seed(seed)
+    attn, asked = torch.rand(T, L, H, w*h, generator=g), torch.rand(2, L, H, w*h, generator=g)
+    span = Span(torch.arange(3, 3+w*h), (h, w), (0., 0., 9.5, 9.))
+    return Rows(attn, [*range(L)], attn.sum(-1), [1]*T, [span], asked, asked.sum(-1), ['what', ' is'], Answer('red', [1]*T, -.5), dict(question='w?', sizes=[[9, 9]]))
+
+
+@quick
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(0, 9), st.data())
+def test_saved_rows(T, L, H, w, h, seed, data):
+    "Read again as they were; after any change of the file the same, or refused"
+    rows = made(T, L, H, w, h, seed)
+    with tempfile.TemporaryDirectory() as d:
+        path = Path(d)/'r.safetensors'
+        rows.save(path)
+        back = Rows.load(path)
+        assert torch.equal(back.attn, rows.attn) and torch.equal(back.question, rows.question) and repr(back) == repr(rows) and repr(back.spans) == repr(rows.spans)
+        raw = bytearray(path.read_bytes())
+        at = data.draw(st.integers(0, len(raw)-1))
+        kind = data.draw(st.sampled_from(['turn', 'cut', 'put', 'lose']))
+        if kind == 'turn': raw[at] ^= data.draw(st.integers(1, 255))
+        elif kind == 'cut': del raw[at:]
+        elif kind == 'put': raw[at:at] = data.draw(st.binary(min_size=1, max_size=9))
+        else: del raw[at:at+data.draw(st.integers(1, 9))]
+        path.write_bytes(raw)
+        try: again = Rows.load(path)
+        except CaptureError: return
+        assert torch.equal(again.attn, rows.attn) and torch.equal(again.mass, rows.mass)
+        assert (again.meta, again.layers, again.answer, repr(again.spans)) == (rows.meta, rows.layers, rows.answer, repr(rows.spans))

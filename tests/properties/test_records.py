@@ -1,0 +1,186 @@
+"Files that others wrote, or that were damaged: the rows, or the documented error; what is written is read again as it was."
+import csv, io, json, resource, string, tempfile, warnings
+from functools import lru_cache
+from pathlib import Path
+import pytest
+from hypothesis import given, settings, strategies as st
+from carve_nb.ledger import Keys, RunError, read_lines, read_own, seal, unseal
+from carve_nb.records import Record, read_entries
+from carve_nb.tables import DataError, READERS, read_rows
+
+FORMS = [k for k in READERS if k not in ('.parquet', '.arrow')]
+COLUMNAR = '.parquet', '.arrow'
+MOST = 64                            # MB by which a reader may raise the highest level, for a file of some kilobytes
+text = st.text(st.characters(exclude_categories=['Cs']), max_size=30)
+plain = st.none() | st.booleans() | st.integers(-10**6, 10**6) | st.floats(allow_nan=False, allow_infinity=False) | text
+junk = st.recursive(plain | st.text(max_size=9), lambda s: st.lists(s, max_size=4) | st.dictionaries(st.text(max_size=5), s, max_size=4), max_leaves=9)
+FIELDS = 'id question_id image image_id question text answers answer labels label choices options A B C D boxes box bbox kind category hint short_question correct_choice_idx index'.split()
+rows = st.lists(st.dictionaries(st.sampled_from(FIELDS), junk, max_size=9), max_size=4)
+
+
+half = settings(max_examples=settings().max_examples//2)      # those that make whole records of text
+
+
+@pytest.fixture(scope='module')
+def folder():
+    with tempfile.TemporaryDirectory() as d: yield Path(d)
+
+
+def held(read, path, *known):
+    "What a reader gives, None where it refuses; nothing but the known errors, and no more memory than a bound"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            return read(path)
+    except known as e: assert str(e) and len(str(e)) < 4000
+    finally:
+        more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before >> 10
+        assert more < MOST, f'{more} MB for {path.stat().st_size} bytes'
+
+
+@lru_cache(None)
+def valid(suffix):
+    "A good file of each form"
+    made = [dict(id=str(i), image='a.png', question=f'Wäs is {i}?', answer='cup', kind='k', box='1,2,3,4') for i in range(3)]
+    if suffix == '.jsonl': return ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in made).encode()
+    if suffix == '.json': return json.dumps(dict(data=made)).encode()
+    if suffix in ('.csv', '.tsv'):
+        out = io.StringIO()
+        w = csv.DictWriter(out, made[0], delimiter=',' if suffix == '.csv' else '\t')
+        w.writeheader(), w.writerows(made)
+        return out.getvalue().encode()
+    pa, out = pytest.importorskip('pyarrow'), io.BytesIO()
+    import pyarrow.parquet
+    table = pa.Table.from_pylist([r | dict(image=dict(bytes=b'\x89PNG', path='a.png')) for r in made])
+    if suffix == '.parquet': pa.parquet.write_table(table, out)
+    else:
+        with pa.ipc.new_file(out, table.schema) as f: f.write_table(table)
+    return out.getvalue()
+
+
+@st.composite
+def mutated(draw, data):
+    "Some bytes changed, cut out, doubled or put in"
+    data = bytearray(data)
+    for _ in range(draw(st.integers(1, 4))):
+        i, j = sorted(draw(st.tuples(*[st.integers(0, len(data))]*2)))
+        how = draw(st.sampled_from(('change', 'cut', 'double', 'insert')))
+        if how == 'change' and i < len(data): data[i] = draw(st.integers(0, 255))
+        elif how == 'cut': del data[i:j]
+        elif how == 'double': data[i:i] = data[i:min(j, i+60)]
+        else: data[i:i] = draw(st.binary(max_size=8))
+    return bytes(data)
+
+
+@given(data=st.data(), suffix=st.sampled_from(FORMS))
+def test_any_bytes(folder, data, suffix):
+    "Random bytes, and good files with some bytes changed"
+    path = folder/f'any{suffix}'
+    path.write_bytes(data.draw(st.binary(max_size=200) | mutated(valid(suffix))))
+    found = held(read_rows, path, DataError)
+    assert found is None or found and all(isinstance(r, dict) for r in found)
+    held(read_entries, path, DataError)
+
+
+@pytest.mark.parametrize('suffix', COLUMNAR)
+def test_any_columns(folder, suffix):
+    "The same for files of columns, which another library reads"
+    pytest.importorskip('pyarrow')
+    @settings(max_examples=settings().max_examples//4)
+    @given(st.binary(max_size=200) | mutated(valid(suffix)))
+    def check(raw):
+        path = folder/f'any{suffix}'
+        path.unlink(missing_ok=True)
+        path.write_bytes(raw)
+        found = held(read_rows, path, DataError)
+        for r in found or ():
+            for cell in (v for v in r.values() if callable(v)): held(lambda path: cell(), path, DataError)
+    check()
+
+
+@half
+@given(found=rows, suffix=st.sampled_from(('.json', '.jsonl')))
+def test_any_values(folder, found, suffix):
+    "Whatever JSON can say in the fields that are read"
+    path = folder/f'values{suffix}'
+    path.write_text(json.dumps(found) if suffix == '.json' else ''.join(json.dumps(r) + '\n' for r in found))
+    for spare in False, True:
+        made = held(lambda p: read_entries(p, spare=spare), path, DataError)
+        for r in made or ():
+            assert isinstance(r, Record) and r.id and r.question.strip() and (r.answers or spare)
+            f'{r.id}{r.question}{r.answers}{r.choices}{r.kind}'.encode()
+
+
+@pytest.mark.parametrize('bad', ['[' * 200_000, '{"data":' * 100_000, '1' * 100_000, '[{"question": ' + '9' * 5000 + '}]', '[{"box": [1e999, NaN, 3, 4]}]', 'x,' * 100_000, '"' + 'a' * 300_000,
+                                 '[{"image": "a", "question": "q", "answers": "' + '[' * 50_000 + ']"}]', '\ufeff[]', '\x00' * 1000])
+def test_hostile_files(folder, bad):
+    "Deep, long and strange ones, made here"
+    for suffix in FORMS:
+        path = folder/f'bad{suffix}'
+        path.write_text(bad, encoding='utf-8')
+        held(read_rows, path, DataError), held(read_entries, path, DataError)
+
+
+PROTOCOL = dict(data={}, model={}, methods=dict(none={}, carve=dict(p=.1)))
+KEYS = Keys(PROTOCOL)
+@st.composite
+def lines(draw):
+    "Lines of a run"
+    ids = draw(st.lists(text, min_size=1, max_size=4, unique=True))
+    made = [dict(id=id, at=i, method=m, status='ok', kind=draw(text), answer=draw(text), truth=draw(text), score=draw(st.floats(0, 1)), seconds=.5, calls=2, notes=draw(st.lists(text, max_size=2)),
+                 key=KEYS(id, m)) for i, id in enumerate(ids) for m in PROTOCOL['methods']]
+    return [r if draw(st.booleans()) else {k: r[k] for k in ('id', 'at', 'method', 'kind', 'key')} | dict(status='error', why=draw(text)) for r in made]
+
+
+@half
+@given(lines())
+def test_written_then_read(folder, made):
+    "All text comes back as it was, from one line each, in valid UTF-8"
+    path = folder/'records.jsonl'
+    path.write_text(''.join(map(seal, made)), encoding='ascii')
+    raw = path.read_bytes()
+    assert raw.count(b'\n') == len(made)
+    assert read_lines(path) == read_own(path, PROTOCOL) == (made, len(raw), len(raw))
+
+
+@given(st.text(st.characters(categories=['Cs']), min_size=1), text, lines())
+def test_half_characters_are_refused(bad, good, made):
+    "Text that no UTF-8 file can keep, in any field"
+    for change in dict(id=good + bad), dict(kind=bad), dict(notes=[good, bad + good]):
+        with pytest.raises(DataError, match='cannot be kept|can be kept'): seal(made[0] | change)
+
+
+@half
+@given(st.data(), lines())
+def test_damaged_lines(folder, data, made):
+    "No damage is taken for an answer: each line that is read was written; a torn end is cut off, all else is named"
+    path, whole = folder/'records.jsonl', [seal(r).encode() for r in made]
+    path.write_bytes(data.draw(mutated(b''.join(whole)) | st.binary(max_size=300)))
+    bare = b'"sum": "' not in path.read_bytes()         # then it is taken for a file from before there were sums
+    for skip in False, True:
+        found = held(lambda p: read_lines(p, skip), path, RunError)
+        if found is None: assert not skip; continue
+        kept, end, size = found
+        assert (bare or all(r in made for r in kept)) and 0 <= end <= size == path.stat().st_size
+        if not (skip or bare): assert b''.join(seal(r).encode() for r in kept) == path.read_bytes()[:end]
+    own = held(lambda p: read_own(p, PROTOCOL), path, RunError)
+    assert own is None or len({(r['id'], r['method']) for r in own[0]}) == len(own[0])
+
+
+@half
+@given(st.data(), lines())
+def test_torn_anywhere(folder, data, made):
+    "Cut at any byte: all lines before the cut are there"
+    path, raw = folder/'records.jsonl', b''.join(seal(r).encode() for r in made)
+    cut = data.draw(st.integers(0, len(raw)))
+    path.write_bytes(raw[:cut])
+    kept, end, size = read_lines(path)
+    assert kept == made[:raw[:cut].count(b'\n')] and size == cut and raw[:end].count(b'\n') == len(kept) and (end == cut) == (raw[:cut][-1:] in (b'\n', b''))
+
+
+@given(st.recursive(plain, lambda s: st.lists(s, max_size=4) | st.dictionaries(text, s, max_size=4), max_leaves=20), st.text(string.printable, max_size=9))
+def test_any_line(value, tail):
+    "Any JSON value, and what is behind it, is a record of ours or is refused"
+    for raw in json.dumps(value) + tail, '{' + tail, json.dumps(dict(id='a', sum=value)):
+        with pytest.raises(RunError): unseal(raw.encode())

@@ -1,0 +1,74 @@
+"The same run twice: equal answers and maps, in one process, in two, and with another number of threads."
+import hashlib, json, os, subprocess, sys
+from pathlib import Path
+import numpy as np
+import pytest, torch
+from carve_nb.batch import VLM
+from carve_nb.carve import Carve
+from carve_nb.scenes import samples
+
+RECORD = Path(__file__).parents[1]/'nbs'/'results'/'determinism.json'
+CODE = 'import sys, torch; torch.set_num_threads(int(sys.argv[1])); sys.path.insert(0, sys.argv[2]); import test_determinism as t; print(t.digest(t.run(t.VLM.from_pretrained())))'
+
+
+def run(vlm, methods=(Carve(), Carve.official(max_new_tokens=4))):
+    "Answers and maps of CARVE on a held-out scene"
+    s = samples('color', 1)[0]
+    return [m(vlm, s.image, s.question) for m in methods]
+
+
+def digest(results):
+    "One name for all answers, maps, boxes and views"
+    h = hashlib.sha256()
+    for r in results:
+        h.update(json.dumps([r.answer.tokens, r.answer.logprob, r.before.tokens, r.view.box]).encode())
+        for a in (r.saliency.values, r.saliency.to_pixels(), r.rows.attn.numpy(), r.general_rows.attn.numpy()): h.update(np.ascontiguousarray(a).tobytes())
+        h.update(r.view.image.tobytes())
+    return h.hexdigest()
+
+
+def elsewhere(threads):
+    "The digest that another process finds"
+    env = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS=str(threads), PYTHONWARNINGS='ignore')
+    done = subprocess.run([sys.executable, '-c', CODE, str(threads), str(Path(__file__).parent)], capture_output=True, text=True, env=env, check=True)
+    return done.stdout.split()[-1]
+
+
+@pytest.fixture(scope='module')
+def vlm(): return VLM.from_pretrained()
+
+
+@pytest.mark.case(53)
+@pytest.mark.filterwarnings('ignore:.*does not know')
+def test_same_run(vlm):
+    "Twice in this process, and once in another with as many threads: every bit is the same"
+    once, again = run(vlm), run(vlm)
+    assert digest(once) == digest(again)
+    assert digest(once) == elsewhere(torch.get_num_threads())
+    values = again[0].saliency.values
+    values.flat[0] = np.nextafter(values.flat[0], 9)
+    assert digest(again) != digest(once)   # a digest that sees one bit
+
+
+@pytest.mark.case(53)
+@pytest.mark.filterwarnings('ignore:.*does not know')
+def test_same_with_threads(vlm):
+    "Another number of threads: the same answers, and maps that differ by rounding at most"
+    was, first = torch.get_num_threads(), run(vlm, (Carve(),))
+    try:
+        torch.set_num_threads(3 - min(was, 2))
+        second = run(vlm, (Carve(),))
+    finally: torch.set_num_threads(was)
+    for a, b in zip(first, second):
+        assert a.answer.tokens == b.answer.tokens and a.view.box == b.view.box
+        assert np.abs(a.saliency.values - b.saliency.values).max() <= 1e-4*np.abs(a.saliency.values).max()
+
+
+def test_record():
+    "What the documentation says of equal answers is what was measured"
+    rows = {r['name']: r for r in json.loads(RECORD.read_text())['rows']}
+    assert rows['the same again']['scenes'] >= 200
+    for name in ('the same again', 'another process'): assert rows[name]['changed'] == 0 and rows[name]['same_bits'] == rows[name]['scenes'] and rows[name]['map'] == 0
+    for name, r in rows.items():
+        if name == 'bfloat16': continue
+        assert r['changed'] <= .01*r['scenes'] and (r['map'] is None or r['map'] < 1e-3), name

@@ -1,0 +1,67 @@
+"A process that asks on and on does not grow: tensors, hooks, objects, memory."
+import gc, itertools, threading
+import numpy as np
+import pytest, torch
+from PIL import Image
+from carve_nb import capture, kernel, vlm as models
+from carve_nb.batch import VLM
+from carve_nb.carve import Carve
+from carve_nb.memory import STATUS, status_bytes
+from carve_nb.result import Memo
+from carve_nb.scenes import COLORS, SHAPES
+
+HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_state_dict_hooks'
+
+
+def state(vlm):
+    "What must be the same later on"
+    gc.collect()
+    kinds = [type(o) for o in gc.get_objects()]
+    return dict(tensors=sum(issubclass(k, torch.Tensor) for k in kinds), hooks=sum(len(getattr(m, h)) for m in vlm.model.modules() for h in HOOKS),
+                threads=threading.active_count(), kernel=vlm.text_config._attn_implementation, shared=vlm.shared, open=capture._open.get(),
+                locks=len(models._locks), switched=len(kernel._switched), filling=kernel._filling.get()), len(kinds)
+
+
+def ask_on(vlm, start, stop, memo):
+    "Another picture and another question each time: answers, looks, and the whole method, alone and with a memo"
+    words = itertools.cycle(f'What is the {s} {e}?' for s in (*COLORS, 'same') for e in SHAPES)
+    for i, question in zip(range(stop), words):
+        if i < start: continue
+        image = Image.fromarray(np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8))
+        if i%10 == 9: Carve(max_new_tokens=3)(vlm, image, question, memo=memo if i%20 == 9 else None)
+        elif i%5 == 3: vlm.look(image, question, steps='all', max_new_tokens=3)
+        elif i%10 == 5:
+            with vlm.sharing(): vlm.ask([image, image], question, max_new_tokens=3)
+        else: vlm.ask(image, question, max_new_tokens=3)
+        assert memo.nbytes <= memo.megabytes*1e6
+
+
+@pytest.mark.filterwarnings('ignore:.*does not know')
+def test_sixty_asks(load):
+    vlm, memo = load('llava'), Memo(megabytes=1)
+    ask_on(vlm, 0, 40, memo)
+    memo.clear()
+    before, objects = state(vlm)
+    ask_on(vlm, 40, 100, memo)
+    assert memo.looks
+    memo.clear()
+    after, more = state(vlm)
+    assert after == before
+    assert more - objects < 60, f'{more - objects} objects more after 60 questions'
+
+
+@pytest.mark.soak
+@pytest.mark.filterwarnings('ignore:.*does not know')
+@pytest.mark.parametrize('name', ['llava', 'carve-tiny'])
+def test_thousand_asks(name, load, figure):
+    "Memory is compared after a garbage collection, at 200 and at 1,000 questions"
+    vlm, memo = VLM.from_pretrained() if name == 'carve-tiny' else load(name), Memo(megabytes=2)
+    ask_on(vlm, 0, 200, memo)
+    (before, objects), level = state(vlm), STATUS.exists() and status_bytes('VmRSS')
+    ask_on(vlm, 200, 1000, memo)
+    (after, more), grown = state(vlm), STATUS.exists() and status_bytes('VmRSS') - level
+    kept = len(memo.looks)*4*2   # tensors of the looks that the memo keeps
+    figure(f'1,000 questions to {name}: megabytes grown from question 200 on', round(grown/1e6, 1))
+    figure(f'1,000 questions to {name}: objects more', more - objects)
+    assert {**after, 'tensors': 0} == {**before, 'tensors': 0} and abs(after['tensors'] - before['tensors']) <= kept
+    assert grown < 8e6 and more - objects < 500
