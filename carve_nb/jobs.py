@@ -24,13 +24,14 @@ class Job:
         tell=None # called with (share done, what is going on)
         ):
         self.work, self.done, self.tell = work, done, tell
-        self.value, self.error, self.stop = None, None, threading.Event()
+        self.value, self.error, self.over, self.stop = None, None, False, threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
     def run(self):
         "Do the work; nothing escapes from the thread"
         try: self.value = self.work(self)
         except Exception as e: self.error = e
+        self.over = True
         if self.done: self.done(self)
     def start(self):
         "Begin; returns the job"
@@ -50,7 +51,7 @@ class Job:
         "Report progress; ends the work here if it was cancelled"
         if self.stop.is_set(): raise Cancelled('stopped')
         if self.tell: self.tell(share, text)
-    running = property(lambda self: self.thread.is_alive())
+    running = property(lambda self: self.thread.is_alive() and not self.over)   # `done` may begin the next one
 
 # %% ../nbs/30c_jobs.ipynb #342bf9a8
 def mask_head(head, # index

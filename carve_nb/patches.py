@@ -139,14 +139,15 @@ def pattern_strip(tower, # a `Tower`
     layer, # of the tower
     cell, # index of the token, y*gw + x
     most=16, # at most so many heads
-    height=110 # of each, pixels
+    height=110, # of each, pixels
+    columns=6 # in one row
     ): # PIL picture, common limits
     "The heads of a tower layer, from one patch"
     t, heads = head_patterns(tower, layer), range(min(most, tower.n_heads))
     names = [name_pattern(*(float(t[k][h]) for k in ('distance', 'entropy', 'alike', 'class'))) for h in heads]
     box = cell_box(tower, cell)
     pictures = [draw_boxes(p, [box]) for p in same_limits([patch_map(tower, layer, cell, h) for h in heads])[0]]
-    return wrap_strip(pictures, [f'head {h}: {names[h]}' for h in heads], height)
+    return wrap_strip(pictures, [f'head {h}: {names[h]}' for h in heads], height, columns)
 
 def cell_box(tower, # a `Tower`
     cell # index of the token, y*gw + x

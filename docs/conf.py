@@ -10,6 +10,7 @@ exclude_patterns = ['images']
 
 nb_execution_mode = 'off'  # outputs are those that are stored in the notebooks
 nb_merge_streams = True
+nb_render_markdown_format = 'myst'  # tables in outputs
 myst_enable_extensions = ['dollarmath', 'amsmath']
 myst_heading_anchors = 4
 myst_dmath_double_inline = True

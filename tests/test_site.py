@@ -52,6 +52,14 @@ def test_links_lead_somewhere(page):
     assert not [o for o in inside if not (page.path.parent/o).is_file()]
 
 
+@pytest.mark.parametrize('name', ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', 'llms.txt'])
+def test_links_of_the_root(name):
+    "Links and pictures of the files that one sees first"
+    text = re.sub(r'`[^`\n]*`', '', pages.CODE.sub('', (ROOT/name).read_text(encoding='utf-8')))
+    inside = [o for o in re.findall(r'\]\(([^)\s#]+)[^)]*\)', text) if not re.match(r'\w+:', o)]
+    assert not [o for o in inside if not (ROOT/o).is_file()]
+
+
 @pytest.mark.parametrize('page', params)
 def test_page_is_clean(page, links):
     "No directive of nbdev is left, nothing hidden is shown, every picture has words"
@@ -62,6 +70,13 @@ def test_page_is_clean(page, links):
         if any('image/png' in o.get('data', {}) for o in c['outputs']): assert c['metadata']['mystnb']['image']['alt'].strip()
 
 
+@pytest.mark.parametrize('page', params)
+def test_pictures_have_their_own_words(page):
+    "What a picture shows is said by whoever drew it: `#| fig-alt: ...`"
+    drawn = [pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'code' and any('image/png' in o.get('data', {}) for o in c['outputs'])]
+    assert not [s for s in drawn if not re.search(r'^#\|\s*(fig-alt:\s*\S.{14}|hide\s*$|include:\s*false)', s, re.M)]
+
+
 def test_directives():
     cell = lambda source: dict(cell_type='code', source=source, metadata={}, outputs=[])
     assert pages.code_cell(cell('#| hide\nx = 1'), '') is None and pages.code_cell(cell('#| default_exp a'), '') is None
@@ -69,6 +84,33 @@ def test_directives():
     shown = pages.code_cell(cell('#| export\ndef f(): pass'), '')
     assert shown['source'] == 'def f(): pass' and shown['metadata'] == dict(tags=['exported'])
     assert 'hide-input' in pages.code_cell(cell('import os'), '')['metadata']['tags']
+
+
+def test_imports_share_a_fold(links):
+    imports = [c for c in pages.site_notebook(next(p for p in ALL if p.path.stem == '00_image'), links)['cells'] if pages.is_folded(c)] if ALL else []
+    assert len(imports) == 1
+
+
+def test_progress_bars_are_left_out():
+    bar = dict(output_type='stream', name='stderr', text='Loading:   0%|          | 0/3\rLoading: 100%|###| 3/3 [00:00<00:00, 7.1it/s]')
+    assert pages.is_bar(bar) and not pages.is_bar(dict(bar, text='no checkpoint: 100 %')) and not pages.is_bar(dict(bar, name='stdout'))
+
+
+def test_tables_of_words():
+    "Columns of words stand on the left, numbers on the right"
+    table = ('<table class="dataframe"><thead><tr style="x"><th></th><th>name</th><th>n</th></tr></thead>'
+             '<tbody><tr><th>0</th><td>one thing</td><td>1e-08</td></tr><tr><th>1</th><td>-</td><td>NaN</td></tr></tbody></table>')
+    out = pages.align(table)
+    assert re.findall(r'<(t[dh]) class="words">(.*?)<', out) == [('th', 'name'), ('td', 'one thing'), ('td', '-')]
+
+
+def test_words_of_a_picture():
+    "Without words of its own, a picture gets what the object says and the sentences before it"
+    prose = '## A head\n\nA first paragraph.\n\nTwo things are seen here, and `one` of them\nis [red](x.ipynb). Both are large:'
+    said = lambda text, source='x': pages.alt_text(source, prose, dict(data={'text/plain': text}))
+    assert said('<Figure size 6x6>') == 'A figure: Two things are seen here, and one of them is red. Both are large:'
+    assert said('Saliency(14 x 14)').startswith('A map laid over the picture: Saliency(14 x 14) Two things')
+    assert said('x', '#| fig-alt: Only this') == 'Only this'
 
 
 def test_words_become_references(links):

@@ -143,12 +143,35 @@ def link_words(text, links, page):
 
 # Notebooks
 
+KINDS = {'Saliency': 'A map laid over the picture', 'Rows': 'What the model attends to, layer by layer', 'Scene': 'A synthetic scene',
+         'Result': 'The picture, the map with the kept regions, what is kept, and the view', 'Prompt': 'The picture as the model sees it'}
+
+
+def spoken(text):
+    "Prose as it would be read aloud: no links, marks, tables or formulas on lines of their own"
+    text = re.sub(r'\$\$.*?\$\$|```.*?```', '', text, flags=re.S)
+    text = re.sub(r'^(#|>|\|| *[-*] ).*$', '', text, flags=re.M)
+    text = re.sub(r'\]\([^)]*\)|\\(hat|bar|mathrm|text|operatorname)\b|\\[,;!]', '', text)
+    return re.sub(r'[`*\[\]${}\\]', '', text).strip()
+
+
+def last_words(prose, least=60, most=220):
+    "The last sentences of a piece of prose"
+    paragraph = ' '.join((spoken(prose).split('\n\n') or [''])[-1].split())
+    told = ''
+    for s in re.split(r'(?<=[.:?!])\s+(?=[A-Z\d`])', paragraph)[::-1]:
+        if told and (len(told) > least or len(told) + len(s) > most): break
+        told = f'{s} {told}'.strip()
+    return told
+
+
 def alt_text(source, prose, output):
-    "What a picture shows: its own words, or the sentence before it with the object's"
+    "What a picture shows: its own words, or what kind of thing it is, what the object says of itself and the sentences before it"
     if own := re.findall(r'^#\|\s*fig-alt:\s*(.*)$', source, re.M): return own[0].strip('"\' ')
-    told = re.sub(r'[`*#>\[\]$]|\]\([^)]*\)', '', prose).strip().split('\n')[-1][-200:]
     shown = joined(output.get('data', {}).get('text/plain', '')).split('\n')[0]
-    return ' '.join(o for o in (told.lstrip(), '' if shown.startswith('<') else shown[:160]) if o) or 'A picture'
+    kind = KINDS.get(re.split(r'\W', shown)[0], 'A figure' if shown.startswith('<Fig') else 'A picture')
+    told = ' '.join(o for o in ('' if shown.startswith('<') else shown[:160], last_words(prose)) if o)
+    return f'{kind}: {told}' if told else kind
 
 
 def code_cell(c, prose):
@@ -157,6 +180,7 @@ def code_cell(c, prose):
     marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
     if {'hide', 'default_exp'} & set(marks) or marks.get('include') == 'false': return None
     body = re.sub(r'^#\|.*\n?', '', source, flags=re.M).strip('\n')
+    if re.match(r'_all_ *[+=]', body): return None  # names for nbdev's list
     hidden = marks.get('echo') == 'false' or c['metadata'].get('hide_input') or not body
     meta = dict(tags=['remove-input']) if hidden else dict(tags=['exported']) if 'export' in marks else {}
     if only_imports(body) and not hidden:
@@ -164,7 +188,7 @@ def code_cell(c, prose):
         meta['mystnb'] = dict(code_prompt_show='Imports', code_prompt_hide='Imports')
     pictures = [o for o in c['outputs'] if 'image/png' in o.get('data', {})]
     if pictures: meta['mystnb'] = dict(meta.get('mystnb', {}), image=dict(alt=alt_text(source, prose, pictures[-1])))
-    outputs = [tidy(o) for o in c['outputs']] if marks.get('output') != 'false' else []
+    outputs = [tidy(o) for o in c['outputs'] if not is_bar(o)] if marks.get('output') != 'false' else []
     return dict(c, source=body, metadata=meta, outputs=outputs, execution_count=None)
 
 
@@ -175,10 +199,36 @@ def only_imports(body):
     return bool(found) and all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in found)
 
 
+def is_folded(cell): return cell['cell_type'] == 'code' and 'hide-input' in cell['metadata'].get('tags', ()) and not cell['outputs']
+
+
+def is_bar(output):
+    "Is an output nothing but a progress bar?"
+    lines = re.split(r'[\r\n]+', joined(output.get('text', '')).strip())
+    return output.get('name') == 'stderr' and all(re.search(r'\d+%\|', o) for o in lines)
+
+
+def align(table):
+    "A table of pandas, with columns of words on the left"
+    rows = [re.findall(r'<td>(.*?)</td>', r, re.S) for r in re.findall(r'<tr>(.*?)</tr>', table, re.S)]
+    columns = [*zip(*(r for r in rows if r))]
+    wordy = [any(re.search(r'[^\W\d_]{2}|https?:', re.sub('&[a-z]+;|NaN|nan', '', v)) for v in c) for c in columns]
+    for tag in ('td', 'th'):
+        def row(m):
+            cells, n = iter(range(10**6)), len(re.findall(f'<{tag}[ >]', m[0]))
+            first = n - len(wordy) if tag == 'th' else 0  # an index stands in front of the head
+            mark = lambda c: f'<{tag} class="words">' if 0 <= (k := next(cells) - first) < len(wordy) and wordy[k] and n >= len(wordy) else c[0]
+            return re.sub(f'<{tag}>', mark, m[0])
+        table = re.sub(r'<tr\b.*?</tr>', row, table, flags=re.S)
+    return table
+
+
 def tidy(output):
     "An output without what would shout in a page: figures' own words, HTML's borders"
     data = output.get('data')
-    if data and 'text/html' in data: data = dict(data, **{'text/html': joined(data['text/html']).replace(' border="1"', '')})
+    if data and 'text/html' in data:
+        html = joined(data['text/html']).replace(' border="1"', '')
+        data = dict(data, **{'text/html': re.sub(r'<table class="dataframe">.*?</table>', lambda m: align(m[0]), html, flags=re.S)})
     return dict(output, data=data) if data else output
 
 
@@ -189,7 +239,9 @@ def site_notebook(page, links):
         if c['cell_type'] == 'markdown':
             prose = joined(c['source'])
             cells.append(dict(c, source=link_words(prose, links, page)))
-        elif c['cell_type'] == 'code' and (shown := code_cell(c, prose)): cells.append(shown)
+        elif c['cell_type'] == 'code' and (shown := code_cell(c, prose)):
+            if cells and is_folded(cells[-1]) and is_folded(shown): cells[-1]['source'] += '\n' + shown['source']
+            else: cells.append(shown)
     if page.module: cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))
     meta = dict(page.nb['metadata'], language_info=dict(name='python', pygments_lexer='python'))
     return dict(page.nb, cells=cells, metadata=meta)
@@ -279,7 +331,9 @@ def write_site(out):
         (out/f'api/{name}.rst').write_text(module_page(name, doc, symbols, of.get(name), links), encoding='utf-8')
     ordered = [p.module for p in pages if p.module in mods] + [m for m in mods if m not in of]
     about = 'Every public function, class and constant, module by module in reading order; the comments are those of the code.'
-    (out/'api/index.rst').write_text(f'Modules\n=======\n\n{about}\n\n.. toctree::\n   :maxdepth: 1\n\n' + ''.join(f'   {m}\n' for m in ordered), encoding='utf-8')
+    listed = ''.join(f'- :doc:`carve_nb.{m} <{m}>`: {rst(mods[m][0].splitlines()[0], links, m) if mods[m][0] else ""}\n' for m in ordered)
+    tree = '.. toctree::\n   :hidden:\n\n' + ''.join(f'   {m}\n' for m in ordered)
+    (out/'api/index.rst').write_text(f'Modules\n=======\n\n{about}\n\n{listed}\n{tree}', encoding='utf-8')
     (out/'contents.md').write_text(contents(groups), encoding='utf-8')
     (out/'llms.txt').write_text(llms(lambda p: f'{p.name}.html'), encoding='utf-8')
     for name in ('conf.py', '_static'):
