@@ -20,9 +20,13 @@ _names = {
     'capture': 'Rows recording',
     'lessons': '',
     'batch': 'VLM grad_rows',  # VLM: the class of vlm, with what capture and batch add to it
+    'memory': 'Memory estimate_memory peak_memory',
+    'lean': 'MemoryShort',
     'reference': '',
     'tables': '',
     'records': 'Record',
+    'files': '',
+    'text': '',
     'maps': 'Saliency pick_layers',
     'statistics': 'Interval Estimate bootstrap mcnemar',
     'data': 'Journal folder_samples read_records',

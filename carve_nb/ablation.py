@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CHANGES', 'SHARES', 'COUNTS', 'GRID', 'CENTERS', 'PAPER_GRID', 'AblationError', 'show_value', 'vary', 'layer_choices',
            'single_changes', 'ablation_configs', 'ablation_controls', 'OneQuestion', 'note_result', 'crosses_both',
-           'measure_ablation', 'ablation_samples', 'take', 'holm', 'compare', 'changed_names', 'grid_gains',
-           'paper_gains', 'draw_grids', 'draw_forest', 'draw_ablation', 'say_row', 'say_grid', 'say_controls',
-           'tell_ablation', 'say_field']
+           'measure_ablation', 'ablation_samples', 'take', 'compare', 'changed_names', 'grid_gains', 'paper_gains',
+           'draw_grids', 'draw_forest', 'draw_ablation', 'say_row', 'say_grid', 'say_controls', 'tell_ablation',
+           'say_field']
 
 # %% ../nbs/12_ablation.ipynb #8419855a
 from dataclasses import replace
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from .scenes import make_scene, to_sample
 from .vlm import GENERALS, SHORT
 from .maps import pick_layers
-from .statistics import bootstrap, difference, mcnemar, say_p
+from .statistics import bootstrap, difference, holm, mcnemar, say_p
 from .data import match
 from .entropy import plot_style
 from .region import box_iou
@@ -161,15 +161,6 @@ def take(records, # list of records
     rows = [[r['made'][k][key] for k in names] for r in records if all(k in r['made'] for k in names)]
     rows = [r for r in rows if None not in r]
     return list(np.array(rows, float).reshape(-1, len(names)).T)
-
-# %% ../nbs/12_ablation.ipynb #af571eb1
-def holm(p # list of p values
-    ) -> np.ndarray: # corrected, in the same order
-    "Holm's correction for many comparisons"
-    p = np.asarray(p, float)
-    order, out = np.argsort(p), np.empty(len(p))
-    out[order] = np.maximum.accumulate(np.minimum(1, p[order]*np.arange(len(p), 0, -1)))
-    return out
 
 # %% ../nbs/12_ablation.ipynb #030939d3
 def compare(records, # list of records

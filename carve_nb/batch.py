@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from itertools import groupby
 import torch
 from fastcore.basics import patch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from .vlm import SHORT, VLM, Answer, Prompt, PromptError, greedy, in_turn
-from .capture import STEPS, CaptureError, Recorder, Rows, check_layers, gather_rows, recording, row_weights, switched
+from .vlm import SHORT, VLM, Answer, Prompt, PromptError, check_score, greedy, in_turn
+from .kernel import covered, switched, undone
+from .capture import STEPS, CaptureError, Recorder, Rows, check_layers, gather_rows, recording, refuse_compiled, row_weights, seen_layers
 
 # %% ../nbs/04b_batch.ipynb #ba4f8373
 class BatchError(PromptError): "One of several questions, or the way they are to be batched, cannot be used"
@@ -104,7 +102,7 @@ def cut_answer(
     ends = torch.as_tensor([] if ends is None else ends, device=ids.device)
     over = torch.isin(ids, ends).nonzero()[:, 0].tolist()
     ids = ids[:min([most, *(i+1 for i in over[:1])])]
-    logprob = sum(l.float().log_softmax(-1)[i].item() for l, i in zip(logits, ids))
+    logprob = check_score(sum(l.float().log_softmax(-1)[i].item() for l, i in zip(logits, ids)), vlm.dtype)
     return Answer(vlm.tokenizer.decode(ids, skip_special_tokens=True).strip(), ids.tolist(), logprob, seconds, len(prompt))
 
 @patch
@@ -196,7 +194,7 @@ def look_many(self: VLM,
 ) -> list:               # of `Rows`, in the order of the pairs
     "Ask many questions and read the attention on their pictures"
     if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
-    how = check_layers(layers, self.n_layers, self.layers), steps, question_rows, max_new_tokens
+    how = seen_layers(self, layers), steps, question_rows, max_new_tokens
     return self.in_batches(self.prompts(pairs, suffix), size, lambda p: self.watch(p, *how), lambda ps: self.watch_many(ps, *how))
 
 # %% ../nbs/04b_batch.ipynb #ea4478c0
@@ -253,19 +251,13 @@ def rows_live(
     want: RowGraph,   # the rows
 ):
     "Let wanted rows take part, and nothing else have a graph; afterwards the model is as it was"
+    refuse_compiled(model)
     learns = [p for p in model.parameters() if p.requires_grad]
-    with in_turn(model), switched(want.config):
-        was, token = want.config._attn_implementation, _graph.set(want)
-        try:
-            AttentionInterface.register(f'{was}+graph', through(ALL_ATTENTION_FUNCTIONS[was]))
-            AttentionMaskInterface.register(f'{was}+graph', ALL_MASK_ATTENTION_FUNCTIONS[was])
-            want.config._attn_implementation = f'{was}+graph'
-            for p in learns: p.requires_grad_(False)
-            yield
-        finally:
-            for p in learns: p.requires_grad_(True)
-            want.config._attn_implementation = was
-            _graph.reset(token)
+    def learn(on):
+        for p in learns: p.requires_grad_(on)
+    with in_turn(model), switched(want.config), covered(want.config, 'graph', through, _graph, want), undone(lambda: learn(True)):
+        learn(False)
+        yield
 
 # %% ../nbs/04b_batch.ipynb #df2f2082
 def last_part(
@@ -288,6 +280,7 @@ def grad_rows(
     rows=(-1,),      # query positions in the prompt
 ) -> RowGraph:       # rows and logits
     "Attention rows of a prompt from which gradients can be taken"
+    refuse_compiled(vlm.model)
     N, layers = len(prompt), [layers] if isinstance(layers, int) else layers
     if vlm.family.bridge: raise CaptureError('Rows of this family are composed from two models; their gradients are not known here.')
     if bad := [r for r in rows if r not in range(-N, N)]: raise CaptureError(f'Rows {bad} do not exist: the prompt has {N} tokens.')

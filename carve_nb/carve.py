@@ -17,7 +17,7 @@ from carve_nb.maps import (LayerError, Saliency, fuse_maps, is_flat, merge_heads
     to_grid)
 from .decomposition import contrast, same_maps
 from .region import crop_view, grow_box, magnify, regions, whole_view
-from .result import Memo, Result, Seconds, finish, picture_key, take_look
+from .result import Memo, Result, Seconds, finish, or_before, picture_key, take_look
 
 # %% ../nbs/11_carve.ipynb #f5efecf8
 CHOICES = dict(steps=('first', 'last', 'all'), rows=('last', 'question'), op=('ratio', 'log', 'difference'),
@@ -32,7 +32,7 @@ def check_fields(method # a dataclass with some of the fields of `Carve`
         value = getattr(method, name, known[0])
         if value not in known: raise CarveError(f"{name}={value!r}: use {' or '.join(map(repr, known))}")
     if not 0 < method.p <= 1: raise CarveError(f"p={method.p}: the kept share of the pixels must be above 0 and at most 1")
-    if method.K < 1 or method.K != int(method.K): raise CarveError(f"K={method.K}: at least one region must be kept")
+    if not (method.K >= 1 and method.K % 1 == 0): raise CarveError(f"K={method.K}: at least one region must be kept")
     if not method.lam > 0: raise CarveError(f"lam={method.lam}: must be > 0; the official code uses 1e-8")
     if method.op == 'log' and method.normalise: raise CarveError("normalise=True: a log contrast has no total to divide by; use op='ratio'")
 
@@ -102,7 +102,7 @@ def first(self:Carve, vlm, # a `VLM`
     ) -> Rows: # under the question, with the plain answer
     "The look under the question"
     if memo is not None: return memo.look(vlm, image, question, self.suffix, self.max_new_tokens)
-    kw = dict(layers=pick_layers(self.layers, vlm.n_layers), question_rows=self.rows == 'question')
+    kw = dict(layers=None if self.layers is None else pick_layers(self.layers, vlm.n_layers), question_rows=self.rows == 'question')
     return take_look(vlm, image, question, suffix=self.suffix, steps='all', max_new_tokens=self.max_new_tokens, **kw)
 
 @patch
@@ -114,7 +114,7 @@ def second(self:Carve, vlm, # a `VLM`
     "The look under the general instruction"
     suffix = self.suffix if self.general_suffix else None
     if memo is not None: return memo.look(vlm, image, self.general, suffix, self.max_new_tokens)
-    kw = dict(layers=pick_layers(self.layers, vlm.n_layers), question_rows=self.rows == 'question')
+    kw = dict(layers=None if self.layers is None else pick_layers(self.layers, vlm.n_layers), question_rows=self.rows == 'question')
     steps = 'first' if self.rows == 'question' or self.steps == 'first' else 'all'
     return take_look(vlm, image, self.general, suffix=suffix, steps=steps, max_new_tokens=min(most or self.max_new_tokens, self.max_new_tokens), **kw)
 
@@ -124,7 +124,7 @@ def look(self:Carve, vlm, # a `VLM`
     question, # str
     memo=None # a `Memo` to share looks
     ) -> tuple: # (Rows under the question, Rows under the general instruction)
-    "The two looks; steps are paired, so the description need not be longer than the answer"
+    "The two looks (a subclass changes `first` or `second`); steps are paired, so the description need not be longer than the answer"
     rows = self.first(vlm, image, question, memo)
     return rows, self.second(vlm, image, memo, len(rows.attn))
 
@@ -182,6 +182,15 @@ def silence(self:Carve, question, # str
 
 # %% ../nbs/11_carve.ipynb #e6b0ca11
 @patch
+def left_out(self:Carve, rows, # `Rows`
+    n_layers # depth of the model
+    ) -> list: # layer indices; empty with `layers=None`, which means those there are
+    "Layers that were asked for by number or depth and compute no attention to the picture"
+    if self.layers is None: return []
+    return [l for l in pick_layers(self.layers, n_layers) if l not in rows.meta.get('attending', range(n_layers))]
+
+# %% ../nbs/11_carve.ipynb #9c87987d
+@patch
 def draft(self:Carve, image, # PIL picture, RGB
     question, # str
     rows_q, # `Rows` under the question
@@ -195,9 +204,11 @@ def draft(self:Carve, image, # PIL picture, RGB
         S = self.fuse(A_q, A_g, rows_q.spans[0], image)
         why = self.silence(question, A_q, A_g) or ('the map is flat' if is_flat(S) else '')
     with seconds('region'):
-        kept = [] if why else regions(S.to_pixels(), self.p, self.K, self.connectivity, self.keep, self.rank)
+        kept = [] if why else regions(S, self.p, self.K, self.connectivity, self.keep, self.rank)
         view = magnify(image, kept, self.fill, self.min_side, self.square, self.pad, self.limit)
     notes = [f'no signal: {why}; the view is the whole picture'] if why else []
+    if self.rows == 'last' and self.steps != 'first' and (T := len(rows_g.attn)) < len(rows_q.attn): notes.append(f'{T} of {len(rows_q.attn)} steps are paired: the description has no more')
+    if gone := self.left_out(rows_q, n_layers): notes.append(f'no attention to read in layers {gone}: left out')
     return Result(None, rows_q.answer, S, kept, view, rows_q, rows_g, seconds, 2, notes, self.name, image, question)
 
 # %% ../nbs/11_carve.ipynb #72ebf3a8
@@ -212,6 +223,14 @@ def from_rows(self:Carve, vlm, # a `VLM`
     return finish(self.draft(open_image(image), question, rows_q, rows_g, vlm.n_layers), vlm, self)
 
 @patch
+def begun(self:Carve, image, # PIL picture
+    question, # str
+    rows # `Rows` under the question
+    ) -> Result: # without an answer of the method
+    "What is known after the first look"
+    return Result(None, rows.answer, None, [], whole_view(image), rows, None, Seconds(look=rows.meta['seconds']), 1, [], self.name, image, question)
+
+@patch
 def __call__(self:Carve, vlm, # a `VLM`
     image, # picture: path, bytes, PIL, array
     question, # str
@@ -220,7 +239,9 @@ def __call__(self:Carve, vlm, # a `VLM`
     ) -> Result: # the answer and how it came about
     "Look twice, divide, keep, magnify, ask again"
     image = open_image(image)
-    with vlm.sharing(): return self.from_rows(vlm, image, question, *self.look(vlm, image, question, memo))
+    with vlm.sharing():
+        rows = self.first(vlm, image, question, memo)
+        return or_before(lambda: self.from_rows(vlm, image, question, rows, self.second(vlm, image, memo, len(rows.attn))), self.begun(image, question, rows))
 
 @patch
 def look_map(self:Carve, vlm, # a `VLM`
@@ -265,7 +286,8 @@ class NoMethod:
         "Ask once"
         image = open_image(image)
         draft = Result(view=whole_view(image), method='none', image=image, question=question)
-        return replace(finish(draft, vlm, self), notes=[])
+        r = finish(draft, vlm, self)
+        return replace(r, notes=[n for n in r.notes if not n.startswith('nothing new to see')])
 
 # %% ../nbs/11_carve.ipynb #8ae7c4e8
 @dataclass

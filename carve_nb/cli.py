@@ -6,14 +6,16 @@
 __all__ = ['EXAMPLES', 'open_picture', 'check_question', 'check_file', 'make_folder', 'hush_loader', 'load_model', 'save_json',
            'tell_result', 'do_ask', 'do_map', 'do_scene', 'save_picture', 'do_demo', 'do_study', 'tell_report',
            'do_eval', 'pick_engine', 'do_report', 'do_methods', 'do_bench', 'do_families', 'make_parser', 'say',
-           'bad_input', 'tell_error', 'main']
+           'own_error', 'bad_input', 'tell_error', 'nobody_reads', 'main']
 
 # %% ../nbs/24_cli.ipynb #d5d78165
-import sys, traceback, warnings
+import json, os, select, sys, traceback, warnings
 from argparse import RawDescriptionHelpFormatter
+from io import BytesIO
 from pathlib import Path
 from . import __version__
 from .app import add_explore, do_explore
+from .files import replace_file
 from carve_nb.options import (InputError, Parser, add_ask, add_bench, add_command, add_demo, add_eval, add_map, add_report, add_scene,
     add_study)
 
@@ -63,8 +65,7 @@ def save_json(path, # file, or None
     values # plain
     ):
     "Write one JSON file, if one is wanted"
-    from carve_nb.data import write_json
-    if path is not None: write_json(path, values)
+    if path is not None: replace_file(path, json.dumps(values, indent=1) + '\n')
 
 # %% ../nbs/24_cli.ipynb #5f77f503
 def tell_result(r, # `Result`
@@ -72,7 +73,7 @@ def tell_result(r, # `Result`
     ) -> dict: # plain values
     "A result without its pictures and tensors"
     sure = lambda a: dict(text=str(a), confidence=a.confidence)
-    return dict(question=r.question, answer=str(r.answer), confidence=r.answer.confidence, before=sure(r.before), method=r.method,
+    return dict(question=r.question, answer=str(r.answer), confidence=r.answer.confidence, before=sure(r.before), method=r.method, status=r.status,
         model=model, view=dict(box=[int(v) for v in r.view.box], scale=r.view.scale, masked=bool(r.view.masked)),
         regions=[dict(box=[int(v) for v in o.box], score=o.score, area=o.area) for o in r.regions],
         calls=r.calls, seconds=dict(r.seconds), notes=list(r.notes), version=__version__)
@@ -85,13 +86,14 @@ def do_ask(a # parsed arguments
     make_folder(a.out)
     check_file(a.json)
     vlm = load_model(a.model)
+    from carve_nb.image import png_bytes
     from carve_nb.registry import make_method
     r = make_method(a.method)(vlm, image, question, box=a.box)
     if a.out:
-        r.picture().save(Path(a.out)/'result.png')
-        r.view.image.save(Path(a.out)/'view.png')
+        for name, img in (('result', r.picture()), ('view', r.view.image)): replace_file(Path(a.out)/f'{name}.png', png_bytes(img))
         save_json(Path(a.out)/'result.json', tell_result(r, a.model))
     save_json(a.json, tell_result(r, a.model))
+    if r.status != 'ok': say('note', r.notes[-1])
     print(r)
 
 # %% ../nbs/24_cli.ipynb #9453175c
@@ -105,7 +107,8 @@ def do_map(a # parsed arguments
     from carve_nb.registry import methods
     method = methods()[a.preset](**(dict(layers=a.layers) if 'layers' in a else {}))
     S = method.look_map(vlm, image, question)
-    with open(a.save, 'wb') as f: np.save(f, S.to_pixels())
+    np.save(found := BytesIO(), S.to_pixels())
+    replace_file(a.save, found.getbuffer())
     print(f'{a.save}: float32 {image.height} x {image.width}, from a grid of {S.values.shape[0]} x {S.values.shape[1]}, '
         f'peak at x = {S.peak()[0]:.0f}, y = {S.peak()[1]:.0f}')
 
@@ -129,8 +132,11 @@ def save_picture(img, # PIL picture
     path # whose ending tells the format
     ):
     "Save a picture, or say that the ending is not known"
-    try: img.save(path)
-    except ValueError as e: raise InputError(f'{path}: {e}; end it with .png.') from e
+    from PIL import Image
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    if kind not in Image.SAVE: raise InputError(f'{path}: unknown file extension: {Path(path).suffix}; end it with .png.')
+    img.save(found := BytesIO(), kind)
+    replace_file(path, found.getvalue())
 
 # %% ../nbs/24_cli.ipynb #96a0f290
 def do_demo(a # parsed arguments
@@ -155,11 +161,15 @@ def do_study(a # parsed arguments
     print(f'\nwritten to {out}:', ', '.join(found.files))
 
 # %% ../nbs/24_cli.ipynb #1c6ab3d6
-def tell_report(folder # of a run
+def tell_report(folder, # of a run
+    spreadsheet=False # also a file for those?
     ):
     "Make the files of a run, show its tables"
     from carve_nb.report import write_report
     r = write_report(folder)
+    if spreadsheet:
+        r.save_csv(Path(folder)/'spreadsheet.csv', True)
+        r.files.append('spreadsheet.csv')
     print(r.markdown())
     print(f'written to {folder}:', ', '.join(r.files))
 
@@ -172,7 +182,7 @@ def do_eval(a # parsed arguments
     hush_loader()
     asked = {k: v for k in ('image_tokens', 'max_new_tokens', 'answer_by', 'answer_key', 'shuffle', 'rule', 'split', 'kinds', 'root', 'download') if (v := getattr(a, k)) not in (None, False)}
     asked |= pick_engine(a)
-    run_eval(a.data, a.model, a.methods, a.n, out, a.seed, a.limit_pixels, batch_size=a.batch_size, retry=a.retry, progress=not a.quiet, **(PRESETS[a.preset] if a.preset else {}) | asked)
+    run_eval(a.data, a.model, a.methods, a.n, out, a.seed, a.limit_pixels, batch_size=a.batch_size, retry=a.retry, force=a.force, progress=not a.quiet, **(PRESETS[a.preset] if a.preset else {}) | asked)
     tell_report(out)
 
 def pick_engine(a # parsed arguments
@@ -187,7 +197,7 @@ def pick_engine(a # parsed arguments
 def do_report(a # parsed arguments
     ):
     "carve report"
-    tell_report(a.folder)
+    tell_report(a.folder, a.spreadsheet)
 
 # %% ../nbs/24_cli.ipynb #59682d58
 def do_methods(a # parsed arguments
@@ -255,19 +265,30 @@ def say(kind, # 'error' or 'note'
     "One line on the standard error"
     print(f'carve: {kind}:', ' '.join(str(message).split()), file=sys.stderr)
 
+def own_error(e # exception
+    ) -> bool: # is its message written for people?
+    "Whether an error is of this package"
+    return any(c.__module__.split('.')[0] in ('carve_nb', __name__) for c in type(e).__mro__)
+
 def bad_input(e # exception
     ) -> bool: # is it a `ValueError` of this package?
     "Whether an error names bad input"
-    return isinstance(e, ValueError) and any(c.__module__.split('.')[0] in ('carve_nb', __name__) for c in type(e).__mro__)
+    return isinstance(e, ValueError) and own_error(e)
 
 def tell_error(e, # exception
     debug=False # with traceback?
     ) -> int: # exit status
     "Say what went wrong"
     if debug: traceback.print_exception(e)
-    bad = bad_input(e)
-    say('error', e if bad else f'{type(e).__name__}: {e} (carve --debug ... shows where)')
-    return 2 if bad else 1
+    say('error', e if own_error(e) else f'{type(e).__name__}: {e} (carve --debug ... shows where)')
+    return 2 if bad_input(e) else 1
+
+def nobody_reads() -> bool: # is the standard output closed at its other end?
+    "Whether the standard output broke, as after `| head`; from then on what is written to it is dropped"
+    try: out, pipe = sys.stdout.fileno(), select.poll()
+    except (OSError, AttributeError): return False         # not a file, or no such system
+    pipe.register(out, 0)
+    return any(e & select.POLLERR for _, e in pipe.poll(0)) and os.dup2(os.open(os.devnull, os.O_WRONLY), out) == out
 
 # %% ../nbs/24_cli.ipynb #8d5465ec
 def main(argv=None # words after `carve`; None: those of this process
@@ -277,9 +298,9 @@ def main(argv=None # words after `carve`; None: those of this process
     except SystemExit as e: return e.code or 0
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *args, **kw: say('note', message)
-        try: return a.run(a) or 0
+        try: return a.run(a) or sys.stdout.flush() or 0
         except KeyboardInterrupt: return 130
-        except Exception as e: return tell_error(e, a.debug)
+        except Exception as e: return 141 if isinstance(e, BrokenPipeError) and nobody_reads() else tell_error(e, a.debug)
 
 # %% ../nbs/24_cli.ipynb #ebd231a6
 if __name__ == '__main__': sys.exit(main())

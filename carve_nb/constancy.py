@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from .scenes import samples
 from .vlm import GENERALS, SHORT
 from .maps import fuse_maps
-from .statistics import Estimate, auroc, bootstrap, interval_of, mcnemar, paired, say_p, spearman
+from .statistics import Estimate, auroc, bootstrap, holm, interval_of, mcnemar, paired, say_p, spearman
 from .entropy import plot_style
-from .convergence import StudyError, holm, layer_rows, patch_cover
+from .convergence import StudyError, layer_rows, patch_cover
 from .decomposition import contrast, layer_contrast, least_delta, spread_lam
 
 # %% ../nbs/09a_constancy.ipynb #571479bf

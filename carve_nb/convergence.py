@@ -7,8 +7,8 @@ __all__ = ['BANDS', 'CLUTTER', 'patch_cover', 'layer_rows', 'hellinger', 'draw_s
            'ProfileError', 'LayerProfile', 'check_rows', 'short_name', 'draw_profile', 'profile_layers', 'band_facts',
            'convergence_samples', 'own_profile', 'measure_convergence', 'same_record', 'StudyError', 'scene_means',
            'column', 'by_clutter', 'draw_line', 'draw_entropy', 'draw_share', 'draw_auroc', 'draw_distances',
-           'distance_matrix', 'draw_convergence', 'holm', 'clutter_effects', 'tell_clutter', 'tell_entropy',
-           'tell_place', 'band_scores', 'compare_bands', 'tell_bands', 'draw_bands', 'tell_convergence', 'MaskingError',
+           'distance_matrix', 'draw_convergence', 'clutter_effects', 'tell_clutter', 'tell_entropy', 'tell_place',
+           'band_scores', 'compare_bands', 'tell_bands', 'draw_bands', 'tell_convergence', 'MaskingError',
            'decoder_layers', 'hang_curtain', 'hidden', 'check_way', 'blind', 'input_key', 'one_sight',
            'masking_samples', 'measure_masking', 'paired_gain', 'layer_costs', 'fusion_layers', 'first_free',
            'draw_masked', 'draw_added', 'draw_kinds', 'draw_masking', 'tell_masking']
@@ -30,7 +30,7 @@ from .scenes import make_scene, samples, to_sample
 from .vlm import SHORT, in_turn
 from .capture import check_layers, figure_bytes
 from .maps import Saliency, entropy, pick_layers, pick_words, to_grid
-from .statistics import Estimate, auroc, bootstrap, difference, mcnemar, paired, spearman
+from .statistics import Estimate, auroc, bootstrap, difference, holm, mcnemar, paired, spearman
 from .data import match, weights_key
 from .entropy import plot_style
 
@@ -267,7 +267,7 @@ def same_record(a, # record
     return abs(a - b) <= tol if isinstance(a, float) and isinstance(b, float) else a == b
 
 # %% ../nbs/08_convergence.ipynb #1477cc9b
-class StudyError(ValueError): "Records that this study cannot draw or tell"
+class StudyError(ValueError): "A study that cannot be made as asked, or records that it cannot draw or tell"
 
 def scene_means(records, # list of records
     values # [m, ...] one entry for each record
@@ -366,14 +366,6 @@ def draw_convergence(records # of `measure_convergence`
         fig = Figure(figsize=(6.8, 2.6*len(panels)/2), dpi=80, layout='constrained')
         for ax, draw in zip(fig.subplots(len(panels)//2, 2).flat, panels): draw(ax, records)
     return fig
-
-# %% ../nbs/08_convergence.ipynb #8ed8d7ad
-def holm(ps # p values
-    ): # corrected, in the same order
-    "Holm's correction for several tests"
-    order, m = np.argsort(ps), len(ps)
-    out = np.empty(m); out[order] = np.maximum.accumulate([min(1, ps[i]*(m-k)) for k, i in enumerate(order)])
-    return out.tolist()
 
 # %% ../nbs/08_convergence.ipynb #67b27c6a
 def clutter_effects(records, # of `measure_convergence`

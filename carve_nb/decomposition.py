@@ -56,7 +56,7 @@ def contrast(A_q, # [..., Nv] attention under the question
     if op not in OPERATORS: raise ContrastError(f"op={op!r}: use {', '.join(map(repr, OPERATORS))}")
     A_q, A_g = (a.double() for a in check_maps(A_q, A_g, lam))
     lam = torch.as_tensor(lam, dtype=torch.float64)
-    lam = (lam * A_g.mean(-1, keepdim=True)).clamp_min(1e-12) if relative else lam.clamp_min(1e-30)
+    lam = (lam * A_g.mean(-1, keepdim=True)).clamp(1e-12, 1e300) if relative else lam.clamp(1e-30, 1e300)
     big = torch.finfo(torch.float32).max
     return OPERATORS[op](A_q, A_g, lam).clamp(-big, big).float()
 

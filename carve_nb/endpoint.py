@@ -240,6 +240,7 @@ def insist(self:Endpoint, body # of `body`
 class FarAnswer(Answer):
     "An answer whose tokens and confidence are not known"
     changed: tuple = () # remarks on pictures that were not sent as they are
+    def __repr__(self): return f'FarAnswer({self.text!r})'
 
 @patch
 def ask(self:Endpoint, images, # one picture or a list of them

@@ -29,8 +29,9 @@ from .region import box_iou
 from .result import Memo, Once, picture_key
 from .carve import Carve, CentreCrop, GeneralMap, NoMethod, Oracle, RandomCrop, TaskMap
 from .statistics import Interval, bootstrap, mcnemar
-from .data import normalise, write_json
+from .data import agree, write_json
 from .answers import named_pairs, pair_f1
+from .text import tame_markdown
 
 # %% ../nbs/21_evaluate.ipynb #85e61343
 class EvaluationError(ValueError): "An evaluation that cannot be made as asked"
@@ -43,7 +44,7 @@ def score(answer, # what was answered
     "The score of an answer"
     if kind not in KINDS: raise EvaluationError(f"Kind {kind!r} is not known; use one of {', '.join(KINDS)}.")
     if kind == 'describe': return pair_f1(answer, truth)
-    return float(normalise(answer) == normalise(truth))
+    return float(agree(answer, [truth]))
 
 # %% ../nbs/21_evaluate.ipynb #02c24ec4
 def scene_samples(counts, # kind -> number of samples
@@ -128,7 +129,7 @@ def run_sample(once, # a `Once`
     for name, method in methods.items():
         if isinstance(method, Oracle) and s.box is None: continue
         saved = once.saved
-        r = method(once, s.image, s.question, memo=looks, box=s.box)
+        r = method(once, s.image, s.question, memo=looks, box=s.box).own()
         yield make_record(s, name, r, r.total + once.saved - saved)
 
 # %% ../nbs/21_evaluate.ipynb #fff6265b
@@ -237,7 +238,7 @@ def markdown(self:Study, columns=tuple(HEADS) # what to show
     return '\n\n'.join(parts)
 
 @patch
-def _repr_markdown_(self:Study): return self.markdown()
+def _repr_markdown_(self:Study): return tame_markdown(self.markdown())
 
 @patch
 def __repr__(self:Study): return f'Study({len(self.records)} records of {len({r["id"] for r in self.records})} questions)'

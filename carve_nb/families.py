@@ -122,11 +122,11 @@ def spans(self: Family,
     inputs,     # output of the processor
     sizes,      # (W, H) of each picture
 ) -> list:      # `Span`s
-    "One `Span` for each view of each picture"
+    "One `Span` for each view of each picture that has tokens: a strip so thin that no row of tiles is left is seen as a whole only"
     if self.cross: return [self.cross(config, processor, i, s) for i, s in enumerate(sizes)]
     views = [self.cut(config, processor, inputs, i, s) for i, s in enumerate(sizes)]
     runs = iter(split_blocks(inputs['input_ids'][0], config.image_token_id, [b.size for blocks in views for b in blocks]))
-    found = [[Span(b.take(r := next(runs)), b.grid, b.box, i, b.view, int(r[-1])+1) for b in blocks] for i, blocks in enumerate(views)]
+    found = [[Span(b.take(r), b.grid, b.box, i, b.view, int(r[-1])+1) for b in blocks if len(r := next(runs))] for i, blocks in enumerate(views)]
     return [s for one in found for s in sorted(one, key=lambda s: s.view != 'base')]
 
 @patch
@@ -158,7 +158,7 @@ def find_family(
     "The record of a family, or an error that lists those there are"
     if name in FAMILIES: return FAMILIES[name]
     raise ModelError(f'Model family {name!r} is not supported. Supported: {", ".join(sorted(FAMILIES))}. '
-                     'A family is one `Family` record; add yours with `add_family`.')
+                     'A family is one `Family` record; add yours with `add_family`: the page "Add a model family" (nbs/story/add_family.ipynb) shows how.')
 
 # %% ../nbs/02a_families.ipynb #43a03f18
 _FIXED = 'processed picture / patch'

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FAST', 'KERNELS', 'in_parts', 'goes_on', 'trusted', 'can_part', 'CaptureError', 'Done', 'Filling', 'show', 'beside',
-           'row_name', 'switched', 'filling']
+           'cover_kernel', 'row_name', 'undone', 'leave', 'switched', 'covered', 'filling']
 
 # %% ../nbs/02b_kernel.ipynb #c729851f
 import threading
@@ -111,6 +111,18 @@ def beside(
     return forward
 
 # %% ../nbs/02b_kernel.ipynb #9503ed65
+def cover_kernel(
+    name,   # name of the active kernel
+    tag,    # of the cover
+    cover,  # attention function of transformers -> the same under a cover
+) -> str:   # name of the covered kernel
+    "Register a kernel and its mask under a cover"
+    mine = f'{name}+{tag}'
+    AttentionInterface.register(mine, cover(ALL_ATTENTION_FUNCTIONS[name]))    # anew: another copy of this code, such as
+    AttentionMaskInterface.register(mine, ALL_MASK_ATTENTION_FUNCTIONS[name])  # a notebook that ran before, may own the name
+    return mine
+
+# %% ../nbs/02b_kernel.ipynb #a6507031
 KERNELS = ('sdpa',)     # kernels whose mask convention is known here
 
 def row_name(
@@ -120,29 +132,67 @@ def row_name(
     if name not in KERNELS:
         raise CaptureError(f'The model runs the attention kernel {name!r}; rows are read beside {", ".join(KERNELS)}. '
                            "Call `model.set_attn_implementation('sdpa')` first, or load it with `VLM.from_pretrained`.")
-    mine = f'{name}+rows'
-    AttentionInterface.register(mine, beside(ALL_ATTENTION_FUNCTIONS[name]))   # anew: another copy of this code, such as
-    AttentionMaskInterface.register(mine, ALL_MASK_ATTENTION_FUNCTIONS[name])  # a notebook that ran before, may own the name
-    return mine
+    return cover_kernel(name, 'rows', beside)
+
+# %% ../nbs/02b_kernel.ipynb #597c6856
+@contextmanager
+def undone(
+    undo,  # puts things back; may be called twice
+):
+    "Afterwards things are put back, also where Ctrl-C interrupts just that"
+    try: yield
+    finally:
+        try: undo()
+        except KeyboardInterrupt:
+            undo()
+            raise
 
 # %% ../nbs/02b_kernel.ipynb #51bbd8db
 _guard, _switched = threading.Lock(), {}
+
+def leave(
+    config,  # configuration of the decoder
+    mine,    # the block that is left
+):
+    "Put the kernel back if no other block needs the cover"
+    with _guard:
+        blocks, was = _switched.get(id(config), (set(), None))
+        blocks.discard(mine)
+        if blocks or was is None: return
+        config._attn_implementation = was
+        del _switched[id(config)]
 
 @contextmanager
 def switched(
     config,  # configuration of the decoder
 ):
     "Run a decoder's kernel under its cover; the last one out restores it"
-    with _guard:
-        n, was = _switched.get(id(config), (0, config._attn_implementation))
-        if not n: config._attn_implementation = row_name(was)
-        _switched[id(config)] = n+1, was
-    try: yield
-    finally:
+    mine = object()
+    with undone(lambda: leave(config, mine)):
         with _guard:
-            n, was = _switched.pop(id(config))
-            if n > 1: _switched[id(config)] = n-1, was
-            else: config._attn_implementation = was
+            blocks, was = _switched.setdefault(id(config), (set(), config._attn_implementation))
+            blocks.add(mine)
+            if len(blocks) == 1: config._attn_implementation = row_name(was)
+        yield
+
+# %% ../nbs/02b_kernel.ipynb #6b8862b6
+@contextmanager
+def covered(
+    config,  # configuration of a decoder or a tower
+    tag,     # of the cover
+    cover,   # attention function of transformers -> the same under a cover
+    var,     # context variable that the cover reads
+    value,   # what it finds there inside the block
+):
+    "Run the active kernel under one more cover inside the block"
+    was, outer = config._attn_implementation, var.get()
+    def undo():
+        config._attn_implementation = was
+        var.set(outer)
+    with undone(undo):
+        var.set(value)
+        config._attn_implementation = cover_kernel(was, tag, cover)
+        yield
 
 # %% ../nbs/02b_kernel.ipynb #74019070
 @contextmanager
@@ -154,10 +204,9 @@ def filling(
     if config._attn_implementation not in KERNELS and id(config) not in _switched:
         yield
         return
-    fill = Filling(config, last)
-    with switched(config):
-        token = _filling.set(fill)
+    fill, was = Filling(config, last), _filling.get()
+    with switched(config), undone(lambda: _filling.set(was)):
+        _filling.set(fill)
         try: yield
         except Done as e:
             if e.args != (fill,): raise
-        finally: _filling.reset(token)

@@ -12,7 +12,7 @@ import json, os
 from dataclasses import dataclass, field
 from pathlib import Path
 from .tables import DataError, hub_rows, read_rows
-from .records import Fields, Finder, Record, check_ids, choose_rows, make_record, spread
+from .records import Fields, Finder, MissingError, Record, check_ids, choose_rows, make_record, spread, tell_missing
 
 # %% ../nbs/06d_layouts.ipynb #06bb3356
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class CardFinder(Finder):
             except (KeyError, ValueError): continue
             tried.append(name)
             if (path := inside(self.root, name)).is_file(): return self.note(row, path)
-        raise DataError(f'its picture is not there: {" or ".join(tried) or "no file is named"}.')
+        raise MissingError(f'its picture is not there: {" or ".join(tried) or "no file is named"}.')
 
     def note(self, row, # dict
         path # of its picture
@@ -217,9 +217,9 @@ def card_records(card, # `Card`
     ) -> list: # of `Record`s
     "The records of a public set"
     rows = [r for r in rows if card.keep is None or r.get(card.keep[0]) == card.keep[1]]
-    try: found = [make_record(dict(r), i, find, card.fields, card.rule, seed or 0) for i, r in choose_parts(rows, n, seed)]
+    try: found = [make_record(dict(r), i, find, card.fields, card.rule, seed or 0, spare=True) for i, r in choose_parts(rows, n, seed)]
     except DataError as e: raise DataError(f'{card.title}: {e}') from None
-    return side_by_side(check_ids(found, card.title))
+    return side_by_side(tell_missing(check_ids(found, card.title), card.title))
 
 def folder_records(card, # `Card`
     root, # folder

@@ -107,7 +107,7 @@ class Adapter:
         question, suffix = split_context(context, self.split)
         image = one_picture(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = self.ready(suffix, read_length(asked, self.longest))
-        return cut_answer(str(method(self.vlm, image, question, memo=self.memo)), asked.get('until'))
+        return cut_answer(str(method(self.vlm, image, question, memo=self.memo).own()), asked.get('until'))
 
 # %% ../nbs/26_lmms.ipynb #6dffecef
 @patch

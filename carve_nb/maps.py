@@ -13,7 +13,7 @@ import numpy as np, torch
 from PIL import Image
 from torch.nn import functional as F
 from fastcore.basics import patch
-from .image import overlay, png_bytes
+from .image import overlay, png_bytes, raster_size, scale_box
 
 # %% ../nbs/06_maps.ipynb #9c9780ff
 class LayerError(ValueError): "A decoder layer that the model does not have"
@@ -137,7 +137,15 @@ class Saliency:
     def to_pixels(self) -> np.ndarray: # [H, W] float32
         "The map at the size of the picture: bilinear inside the covered box, 0 outside"
         (gh, gw), (W, H), (x0, y0, x1, y1) = self.values.shape, self.size, self.box
-        return (tent_weights(gh, H, y0, y1) @ self.values @ tent_weights(gw, W, x0, x1).T).astype(np.float32)
+        rows, columns = tent_weights(gh, H, y0, y1) @ self.values, tent_weights(gw, W, x0, x1).T
+        if raster_size(self.size) == tuple(self.size): return (rows @ columns).astype(np.float32)
+        return np.concatenate([(rows[i:i+256] @ columns).astype(np.float32) for i in range(0, H, 256)])
+
+    def coarse(self): # `Saliency`, without its picture
+        "The same map over a very large picture's raster; of any other picture itself"
+        size = raster_size(self.size)
+        if size == tuple(self.size): return self
+        return Saliency(self.values, size, tuple(v*b/a for v, a, b in zip(self.box, self.size*2, size*2)))
 
 # %% ../nbs/06_maps.ipynb #05af5427
 @patch
@@ -185,7 +193,8 @@ def share(self:Saliency,
     box # (x0, y0, x1, y1) true region, pixels
     ) -> float: # between 0 and 1
     "The part of the map that lies in `box`"
-    s, (x0, y0, x1, y1) = self.to_pixels().clip(0).astype(np.float64), (round(float(v)) for v in box)
+    small = self.coarse()
+    s, (x0, y0, x1, y1) = small.to_pixels().clip(0).astype(np.float64), scale_box([round(float(v)) for v in box], self.size, small.size)
     if not s.any(): s[:] = 1
     return float(s[max(y0,0):max(y1,0), max(x0,0):max(x1,0)].sum() / s.sum())
 

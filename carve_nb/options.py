@@ -175,7 +175,8 @@ def add_eval(commands, # of `add_subparsers`
     p.add_argument('--out', metavar='DIR', help='folder of the run (default: eval_out/NAME)')
     p.add_argument('--seed', default=0, type=whole(0), metavar='N', help='of everything that chance decides (default: 0)')
     add_limits(p), add_engine(p)
-    p.add_argument('--retry', action='store_true', help='measure the samples again that failed in an earlier run')
+    p.add_argument('--retry', action='store_true', help='measure the samples again that failed in an earlier run, and those whose lines are damaged')
+    p.add_argument('--force', action='store_true', help='where the folder holds another run, or one that cannot be read: move it into a folder before-1 inside, and begin anew')
     p.add_argument('--quiet', action='store_true', help='no progress bar and no remarks')
 
 # %% ../nbs/23a_options.ipynb #957998d8
@@ -205,3 +206,4 @@ def add_report(commands, # of `add_subparsers`
     "carve report"
     p = add_command(commands, 'report', run, 'Make tables and figure of a run once more from its lines, also while it is unfinished.')
     p.add_argument('folder', metavar='DIR', help='folder of `carve eval`')
+    p.add_argument('--spreadsheet', action='store_true', help='also write spreadsheet.csv, in which no cell is read as a formula')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['prefix_length', 'alone', 'prefix_key', 'Store', 'Roomy', 'roomy_cache', 'branch', 'last_layer', 'read_prefix',
-           'joined', 'features_after', 'loose_tensors', 'read_on', 'Prefixes']
+           'joined', 'features_after', 'loose_tensors', 'put_loose', 'own_loose', 'read_on', 'Prefixes']
 
 # %% ../nbs/03a_prefix.ipynb #98d6c9d1
 import copy, hashlib, time
@@ -155,9 +155,30 @@ def features_after(
 # %% ../nbs/03a_prefix.ipynb #1709fa28
 def loose_tensors(
     model,  # stock model
-) -> list:  # of (module, name, tensor)
+) -> dict:  # (module, name) -> tensor, or None where there may be one
     "Tensors that a model carries besides its weights and buffers"
-    return [(m, k, v) for m in model.modules() for k, v in vars(m).items() if torch.is_tensor(v)]
+    return {(m, k): v for m in model.modules() for k, v in vars(m).items() if v is None or torch.is_tensor(v)}
+
+def put_loose(
+    kept,  # (module, name) -> tensor or None
+):
+    "Put such tensors in their places"
+    for (m, k), v in kept.items():
+        if torch.is_tensor(v) or torch.is_tensor(vars(m).get(k)): vars(m)[k] = v
+
+# %% ../nbs/03a_prefix.ipynb #c90dca66
+@contextmanager
+def own_loose(
+    model,      # stock model
+    held=None,  # dict of a prompt's own notes: what changed here is added; empty at its first turn; None: not kept
+):
+    "What a model notes inside the block stays inside"
+    before = loose_tensors(model)
+    try:
+        put_loose(held or {})
+        yield
+        if held is not None: held.update({k: v for k, v in loose_tensors(model).items() if k in held or v is not before.get(k)})
+    finally: put_loose(before)
 
 # %% ../nbs/03a_prefix.ipynb #231b77af
 def read_on(
@@ -191,11 +212,12 @@ class Prefixes:
         if key in self.kept: self.hits, self.kept[key] = self.hits+1, self.kept.pop(key)   # now the newest
         else:
             start = time.perf_counter()
-            self.kept[key] = Context().run(read_prefix, vlm, prompt, inputs), loose_tensors(vlm.model)   # a recorder outside is not to see this pass
+            with own_loose(vlm.model, notes := {}): cache = Context().run(read_prefix, vlm, prompt, inputs)   # a recorder outside is not to see this pass
+            self.kept[key] = cache, notes
             self.read, self.seconds = self.read+1, time.perf_counter()-start
         while len(self.kept) > self.size: del self.kept[next(iter(self.kept))]
         cache, notes = self.kept[key]
-        for m, k, v in notes: setattr(m, k, v)
+        put_loose(notes)   # for the pass that follows
         own = alone(vlm, prompt, inputs, 0)
         words = {k: v for k, v in inputs.items() if not (k in own and k.startswith('pixel'))}
         cache, start = branch(cache), time.perf_counter()

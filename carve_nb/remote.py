@@ -69,6 +69,7 @@ class AnswerThere:
         image = open_image(image)
         front = Front(vlm, image, not hasattr(self.method, 'decide'))
         r = self.method(front, image, question, memo=memo, box=box)
+        if r.status != 'ok': return r
         shown, notes = front.find(r.view, image), []
         if len(shown) > 1 and 'several pictures' in getattr(getattr(self.by, 'family', None), 'why_not', ()):
             shown, notes = shown[-1:], ['it takes one picture at a time: asked with the view alone']

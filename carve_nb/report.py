@@ -16,12 +16,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from fastcore.basics import patch
 from .capture import figure_bytes
+from .memory import say_bytes
 from .statistics import bootstrap, difference, holm, mcnemar
 from .scores import summarise
 from .evaluate import mean_of
 from .plan import RunError
 from .worker import FAILED
-from .ledger import read_lines, replace_file
+from .files import replace_file
+from .text import cell_text, tame_markdown
+from .ledger import read_own, read_protocol, read_times
 
 # %% ../nbs/22b_report.ipynb #29b4ffcc
 @dataclass(repr=False)
@@ -39,9 +42,9 @@ class Report:
         "The report of a folder"
         folder = Path(folder)
         if not (folder/'protocol.json').exists(): raise RunError(f'{folder} holds no run: there is no protocol.json in it.')
-        protocol = json.loads((folder/'protocol.json').read_text())
+        protocol = read_protocol(folder)
         place = {m: i for i, m in enumerate(protocol['methods'])}
-        return cls(protocol, sorted(read_lines(folder/'records.jsonl')[0], key=lambda r: (r['at'], place[r['method']])))
+        return cls(protocol, sorted(read_own(folder/'records.jsonl', protocol)[0], key=lambda r: (r['at'], place[r['method']])))
 
     def kinds(self) -> list: # of str
         "The kinds of question, in order of appearance"
@@ -180,7 +183,7 @@ def markdown(self:Report) -> str: # all tables
     return '\n\n'.join([*parts, *self.troubles()]) + '\n'
 
 @patch
-def _repr_markdown_(self:Report): return self.markdown()
+def _repr_markdown_(self:Report): return tame_markdown(self.markdown())
 
 @patch
 def __repr__(self:Report): return f'Report({self.name}: {len(self.records)} lines of {self.sizes()[0]} samples)'
@@ -234,7 +237,19 @@ def times(self:Report, sessions=() # what `note_times` wrote
         if s := [r['seconds'] for r in self.pick(m, status='ok')]: rows.append([m, f'{np.median(s):.3f}', f'{np.mean(s):.3f}', str(len(s))])
     total, work, n = (sum(s[k] for s in sessions) for k in ('seconds', 'work', 'samples'))
     said = '' if not n else (f'{n} samples were measured in {total:.1f} s, all methods together; {100*(1 - work/total):.2f} % of that went into records, keys and progress.')
-    return '\n\n'.join(filter(None, ['# Times, each method as if alone', markdown_table(rows), said])) + '\n'
+    used = {k: max([s.get(k) or 0 for s in sessions], default=0) for k in ('estimate', 'peak')}
+    said += ''.join(f' {what}: {say_bytes(used[k])}.' for k, what in (('estimate', 'Memory estimated for a picture like the first'), ('peak', 'In use at most')) if used[k])
+    return '\n\n'.join(filter(None, ['# Times, each method as if alone', markdown_table(rows), said.strip()])) + '\n'
+
+# %% ../nbs/22b_report.ipynb #2765eabf
+@patch
+def save_csv(self:Report, path, # of the file
+    spreadsheet=False # will a spreadsheet open it?
+    ):
+    "The lines as a CSV file"
+    f = self.frame()
+    for k in f.select_dtypes('string') if spreadsheet else (): f[k] = f[k].map(cell_text, na_action='ignore')
+    replace_file(path, f.to_csv(index=False))
 
 # %% ../nbs/22b_report.ipynb #36900ace
 def write_report(folder # of a run
@@ -245,8 +260,7 @@ def write_report(folder # of a run
     name = 'results.parquet' if find_spec('pyarrow') else 'results.csv'
     flat = BytesIO()
     r.frame().to_parquet(flat, index=False) if name.endswith('parquet') else r.frame().to_csv(flat, index=False)
-    times = folder/'times.json'
-    files = {name: flat.getvalue(), 'table.md': r.markdown(), 'accuracy.png': figure_bytes(r.figure()), 'times.md': r.times(json.loads(times.read_text()) if times.exists() else ())}
+    files = {name: flat.getvalue(), 'table.md': tame_markdown(r.markdown()), 'accuracy.png': figure_bytes(r.figure()), 'times.md': tame_markdown(r.times(read_times(folder)))}
     for old in {'results.parquet', 'results.csv'} - {name}: (folder/old).unlink(missing_ok=True)
     for k, v in files.items(): replace_file(folder/k, v)
     r.files = ['protocol.json', 'records.jsonl', *files]

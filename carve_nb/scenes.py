@@ -340,7 +340,7 @@ class Sample:
     kind: str          # one of `KINDS`
     box: tuple|None    # true region
     things: list = field(default_factory=list, repr=False) # all things of the scene
-    def _repr_html_(self): return f'<b>{html.escape(self.question)}</b> → {html.escape(self.answer)} ({self.id})'
+    def _repr_html_(self): return f'<b>{html.escape(self.question)}</b> → {html.escape(self.answer)} ({html.escape(self.id)})'
 
 # %% ../nbs/02_scenes.ipynb #a04a1470
 def to_sample(scene: Scene, # the scene

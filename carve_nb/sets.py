@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from .scenes import COLORS, KINDS, SHAPES, Scene, Thing, _place, _rng, make_scene, to_sample
 from .tables import DataError, hub_rows
-from .records import Finder, Record, check_ids, choose_rows, make_record, read_entries, spread
+from .records import Finder, Record, check_ids, choose_rows, make_record, read_entries, spread, tell_missing
 from .layouts import LETTER, SETS, Card, folder_records, hub_records
 
 # %% ../nbs/20_sets.ipynb #0eebe996
@@ -158,10 +158,10 @@ def open_set(spec, # 'scenes', a name in `SETS`, a folder or file, or an id on t
     if isinstance(spec, DataSet): found = spec
     elif spec == 'scenes': found = scene_set(n, split, seed, **kw)
     elif spec in SETS: found = named_set(spec, n, split, seed, download=download, **kw)
-    elif Path(spec).expanduser().exists(): found = own_set(spec, read_entries(spec, n, seed=seed))
+    elif Path(spec).expanduser().exists(): found = own_set(spec, read_entries(spec, n, seed=seed, spare=True))
     elif download and str(spec).count('/') == 1:
         rows = hub_rows(spec, split or 'test', **kw)
         find = Finder('.', rows)
-        found = own_set(spec, check_ids([make_record(r, i, find) for i, r in choose_rows(rows, n, seed)], spec), split=split or 'test')
+        found = own_set(spec, tell_missing(check_ids([make_record(r, i, find, spare=True) for i, r in choose_rows(rows, n, seed)], spec), spec), split=split or 'test')
     else: raise DataError(f'{str(spec)!r} is neither a file or folder nor one of scenes, {", ".join(SETS)}; a set of the Hub, org/name, needs download=True.')
     return replace(found, rule=rule, records=[replace(r, rule=rule) for r in found.records]) if rule else found

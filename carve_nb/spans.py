@@ -126,7 +126,7 @@ def split_blocks(
         raise SpanError(f'{len(pos)} image tokens (id {image_id}, positions {pos[0]}..{pos[-1]}), but the grids say {sizes}.')
     blocks = list(pos.split(sizes))
     for b in blocks:
-        if b[-1]-b[0]+1 != len(b): raise SpanError(f'A picture of {len(b)} tokens is spread over positions {b[0]}..{b[-1]}.')
+        if len(b) and b[-1]-b[0]+1 != len(b): raise SpanError(f'A picture of {len(b)} tokens is spread over positions {b[0]}..{b[-1]}.')
     return blocks
 
 # %% ../nbs/01b_spans.ipynb #c581cf25

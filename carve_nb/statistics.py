@@ -89,9 +89,14 @@ def mcnemar(a, # scores of one method
     return float(binomtest(better, better + worse, .5).pvalue) if better + worse else 1.
 
 # %% ../nbs/06a_statistics.ipynb #5902fb47
-def holm(ps # p values, each of one comparison
+def holm(ps # p values, each of one comparison; NaN: it could not be made, and does not count
     ) -> list: # corrected, in the same order
     "Holm's correction for many comparisons"
+    every = np.array(ps, float)
+    if (gone := np.isnan(every)).any():
+        every[~gone] = holm(every[~gone])
+        return every.tolist()
+    if not len(ps): return []
     p = check_scores(ps)
     if p.min() < 0 or p.max() > 1: raise StatisticsError(f'p values lie between 0 and 1; found {p.min():g} to {p.max():g}.')
     order = p.argsort(kind='stable')

@@ -206,6 +206,6 @@ def read_rows(path # file of annotations
     if path.suffix not in READERS: raise DataError(f'{path.name} is no file of annotations; use one that ends in {", ".join(READERS)}.')
     try: rows = READERS[path.suffix](path)
     except DataError: raise
-    except (OSError, ValueError, csv.Error) as e: raise DataError(f'{path.name} cannot be read: {e}.') from e
+    except Exception as e: raise DataError(f'{path.name} cannot be read: {" ".join(str(e).split())[:300] or type(e).__name__}.') from e   # each parser has its own
     if not rows: raise DataError(f'{path.name} is empty: no rows, nothing to measure.')
     return rows

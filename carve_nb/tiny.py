@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SENTENCES', 'RECIPES', 'TOWER', 'LLAVA_CHAT', 'PINPOINTS', 'ONEVISION_CHAT', 'QWEN_CHAT', 'ROPE', 'QWEN_TOWER',
            'INTERN_CHAT', 'IDEFICS_CHAT', 'GEMMA_CHAT', 'MLLAMA_CHAT', 'byte_tokenizer', 'recipe', 'small',
-           'llava_tiny', 'next_tiny', 'onevision_tiny', 'qwen_parts', 'qwen2_tiny', 'qwen25_tiny', 'qwen3_tiny',
-           'qwen35_tiny', 'intern_tiny', 'idefics_parts', 'idefics_tiny', 'smol_tiny', 'gemma_tiny', 'pali_tiny',
-           'mllama_tiny', 'blip_tiny', 'write_tiny']
+           'llava_tiny', 'next_tiny', 'onevision_tiny', 'qwen_parts', 'QwenTiny', 'intern_tiny', 'idefics_parts',
+           'idefics_tiny', 'smol_tiny', 'gemma_tiny', 'pali_tiny', 'mllama_tiny', 'blip_tiny', 'write_tiny']
 
 # %% ../nbs/01a_tiny.ipynb #249c5a9b
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 import torch
 from tokenizers import Tokenizer as FastTokenizer
@@ -147,52 +147,31 @@ def qwen_parts(
 ROPE = dict(rope_type='default', rope_theta=1e4, mrope_section=[2, 1, 1])
 QWEN_TOWER = dict(depth=2, num_heads=2, patch_size=8, initializer_range=.3)
 
-# %% ../nbs/01a_tiny.ipynb #e53d3bdf
-@recipe('qwen2_vl')
-def qwen2_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-):             # configuration, parts to save, further files
-    "Recipe of a tiny Qwen2-VL"
-    tok, ids, sees, further = qwen_parts('Qwen2VLProcessor', **kw)
-    config = Qwen2VLConfig(text_config=small(tok, layers, rope_parameters=ROPE), **ids,
-                           vision_config=dict(QWEN_TOWER, embed_dim=32, hidden_size=32, mlp_ratio=2))
-    return config, [tok, sees], further
-
-@recipe('qwen2_5_vl')
-def qwen25_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-):             # configuration, parts to save, further files
-    "Recipe of a tiny Qwen2.5-VL"
-    tok, ids, sees, further = qwen_parts('Qwen2_5_VLProcessor', **kw)
-    tower = dict(QWEN_TOWER, hidden_size=32, intermediate_size=64, out_hidden_size=32, window_size=32, fullatt_block_indexes=[1])
-    return Qwen2_5_VLConfig(text_config=small(tok, layers, max_position_embeddings=1024, rope_parameters=ROPE), vision_config=tower, **ids), [tok, sees], further
-
 # %% ../nbs/01a_tiny.ipynb #d03d38ea
-@recipe('qwen3_vl')
-def qwen3_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-):             # configuration, parts to save, further files
-    "Recipe of a tiny Qwen3-VL: the tower's middle layers speak to the decoder's first ones"
-    tok, ids, sees, further = qwen_parts('Qwen3VLProcessor', **kw)
-    tower = dict(QWEN_TOWER, hidden_size=32, intermediate_size=64, out_hidden_size=32, num_position_embeddings=64, deepstack_visual_indexes=[0, 1])
-    config = Qwen3VLConfig(text_config=small(tok, layers, head_dim=8, rope_parameters=ROPE), vision_config=tower, **ids)
-    return config, [tok, sees], further
+@dataclass(frozen=True)
+class QwenTiny:
+    "Recipe of a tiny Qwen: what one generation does not have in common with the others"
+    config: type    # class of the configuration
+    processor: str  # name of the stock processor class
+    tower: dict     # further settings of the tower
+    text: dict = field(default_factory=dict)  # further settings of the decoder
 
-@recipe('qwen3_5')
-def qwen35_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-):             # configuration, parts to save, further files
-    "Recipe of a tiny Qwen3.5: every other layer is full attention, the rest is linear attention"
-    tok, ids, sees, further = qwen_parts('Qwen3VLProcessor', **kw)
-    linear = dict(linear_key_head_dim=8, linear_value_head_dim=8, linear_num_key_heads=2, linear_num_value_heads=4)
-    text = small(tok, layers, head_dim=8, **linear, layer_types=[('linear_attention', 'full_attention')[i % 2] for i in range(layers)],
-                 rope_parameters=dict(ROPE, partial_rotary_factor=1.))
-    tower = dict(QWEN_TOWER, hidden_size=32, intermediate_size=64, out_hidden_size=32, num_position_embeddings=64)
-    return Qwen3_5Config(text_config=text, vision_config=tower, **ids), [tok, sees], further
+    def __call__(self, layers, **kw): # as every recipe
+        "Configuration, parts to save, further files"
+        tok, ids, sees, further = qwen_parts(self.processor, **kw)
+        text = small(tok, layers, **dict(rope_parameters=ROPE) | self.text)
+        return self.config(text_config=text, vision_config=QWEN_TOWER | self.tower, **ids), [tok, sees], further
+
+# %% ../nbs/01a_tiny.ipynb #b640352e
+_OUT = dict(hidden_size=32, intermediate_size=64, out_hidden_size=32)   # of the tower, since the second generation and a half
+_LINEAR = dict(linear_key_head_dim=8, linear_value_head_dim=8, linear_num_key_heads=2, linear_num_value_heads=4, full_attention_interval=2)
+
+RECIPES |= dict(
+    qwen2_vl=QwenTiny(Qwen2VLConfig, 'Qwen2VLProcessor', dict(embed_dim=32, hidden_size=32, mlp_ratio=2)),
+    qwen2_5_vl=QwenTiny(Qwen2_5_VLConfig, 'Qwen2_5_VLProcessor', dict(_OUT, window_size=32, fullatt_block_indexes=[1]), dict(max_position_embeddings=1024)),
+    qwen3_vl=QwenTiny(Qwen3VLConfig, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64, deepstack_visual_indexes=[0, 1]), dict(head_dim=8)),
+    qwen3_5=QwenTiny(Qwen3_5Config, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64),
+                     dict(head_dim=8, **_LINEAR, rope_parameters=dict(ROPE, partial_rotary_factor=1.))))
 
 # %% ../nbs/01a_tiny.ipynb #132ced1a
 INTERN_CHAT = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'image' %}"

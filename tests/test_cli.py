@@ -81,10 +81,25 @@ def test_scene(tmp_path):
 
 def test_failure_is_status_1(models, photo, monkeypatch, capsys):
     from carve_nb.vlm import VLM
-    def fail(*args, **kw): raise RuntimeError('out of memory')
-    monkeypatch.setattr(VLM, 'reply', fail)
-    assert main(['ask', str(photo), 'Who?', '--model', str(models['llava']), '--method', 'none']) == 1
-    assert 'RuntimeError: out of memory' in capsys.readouterr().err
+    for error, said in (RuntimeError('no luck'), 'carve: error: RuntimeError: no luck (carve --debug'), (RuntimeError('out of memory'), 'carve: error: memory ran out in the plain answer'):
+        def fail(*args, **kw): raise error
+        monkeypatch.setattr(VLM, 'reply', fail)
+        assert main(['ask', str(photo), 'Who?', '--model', str(models['llava']), '--method', 'none']) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_nobody_reads():
+    "`carve methods | head -1`: the end of the pipe is no error"
+    p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli', 'methods'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p.stdout.close()
+    said = p.stderr.read()
+    assert (p.wait(), said) == (141, b'')
+
+
+def test_another_pipe_breaks(monkeypatch, capsys):
+    "A worker that dies is no reader that has gone"
+    monkeypatch.setattr('carve_nb.registry.method_rows', lambda: (_ for _ in ()).throw(BrokenPipeError(32, 'Broken pipe')))
+    assert main(['methods']) == 1 and 'BrokenPipeError' in capsys.readouterr().err
 
 
 def test_demo_alone_and_shared_out(models, tmp_path):

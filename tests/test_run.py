@@ -47,9 +47,24 @@ def whole(tmp_path_factory):
     return out
 
 
+@pytest.mark.case(48)
 def test_kill_at_random_points(whole, tmp_path):
     "kill -9 at random points, also before and between lines: the same bytes as in one piece, and what is written once stays"
-    out, chance, total, kept, cut = tmp_path/'R', random.Random(0), 3*SAMPLES, set(), 0
+    kill_and_go_on(whole, tmp_path/'R')
+
+
+@pytest.mark.case(48)
+@pytest.mark.soak
+def test_kill_many_times(whole, tmp_path, figure):
+    "The same with as many kills and samples as CARVE_KILLS and CARVE_KILL_SAMPLES say"
+    begun = time.monotonic()
+    cut = kill_and_go_on(whole, tmp_path/'R')
+    figure('kills', f'{KILLS} of a run of {SAMPLES} samples, {cut} of them between its first line and its last, in {time.monotonic() - begun:.0f} s: the same tables')
+
+
+def kill_and_go_on(whole, out):
+    "A run that is killed and taken up; how many kills fell between its first line and its last"
+    chance, total, kept, cut = random.Random(0), 3*SAMPLES, set(), 0
     for i in range(KILLS):
         p, at = start(out), total*(i + chance.random())/(KILLS + 1)
         if i % 4 == 3: time.sleep(4*chance.random())
@@ -66,9 +81,11 @@ def test_kill_at_random_points(whole, tmp_path):
     assert p.returncode == 0, said
     assert cut and ('ended without closing' in said) == bool(left)
     assert files(out) == files(whole)
-    assert kept <= set((out/'records.jsonl').read_bytes().split(b'\n'))
+    assert kept <= set((out/'records.jsonl').read_bytes().split(b'\n'))   # with its seconds: not measured again
+    return cut
 
 
+@pytest.mark.case(51)
 def test_two_writers(whole, tmp_path, capsys):
     "The second one is refused and says who writes; the first one, held for that long, ends well"
     p = start(tmp_path/'R')
@@ -96,6 +113,7 @@ def test_stopped_by_hand(whole, tmp_path):
     assert files(tmp_path/'R') == files(whole)
 
 
+@pytest.mark.case(50)
 def test_other_configuration(whole, capsys):
     "Refused with what differs, and nothing is written"
     before = {p.name: p.read_bytes() for p in whole.iterdir()}
@@ -127,6 +145,7 @@ def run(out, tiny, methods='none,carve,random', n=4, **kw):
     return [{k: v for k, v in r.items() if k != 'seconds'} for r in read_lines(out/'records.jsonl')[0]]
 
 
+@pytest.mark.case(49)
 def test_torn_line(tiny, tmp_path):
     complete = run(tmp_path, tiny)
     path = tmp_path/'records.jsonl'
@@ -138,6 +157,7 @@ def test_torn_line(tiny, tmp_path):
     with pytest.warns(UserWarning, match='was torn'): assert run(tmp_path, tiny) == complete
 
 
+@pytest.mark.case(46)
 def test_full_disk(tiny, tmp_path, monkeypatch):
     "The run stops; what is there is whole; with room again it goes on"
     def full(file, data):
@@ -194,6 +214,7 @@ def test_family_that_cannot(tmp_path, more_methods):
     assert "`picky` is not supported: picky cannot be used with the family 'qwen3_5'" in write_report(tmp_path/'R').markdown()
 
 
+@pytest.mark.case(54)
 def test_batches_and_smaller_pictures(tiny, tmp_path):
     "Batches change no answer; a smaller picture is said and belongs to the configuration"
     one, many = run(tmp_path/'1', tiny, 'none', 7), run(tmp_path/'3', tiny, 'none', 7, batch_size=3)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from carve_nb.answers import anls_score, edit_distance
 from carve_nb.records import Record
-from carve_nb.statistics import holm
+from carve_nb.statistics import StatisticsError, holm, mcnemar, paired, spearman
 
 LETTERS = 'abc 1'
 
@@ -33,6 +33,18 @@ def test_holm():
     for m in (1, 2, 5, 40):
         p = rng.random(m).round(2)
         assert holm(p) == pytest.approx(multipletests(p, method='holm')[1].tolist())
+
+
+def test_p_values_are_numbers():
+    "Nothing differs, or nothing varies: p is 1, or the test is refused; Holm's correction leaves out what is NaN, and its input as it was"
+    same = [.1, .2, .2, .4]
+    assert paired(same, same).p == mcnemar([1, 0, 1], [1, 0, 1]) == 1 and holm([paired(same, same).p, .01]) == [1, .02]
+    for x, y in ((same, [.3]*4), ([.3]*4, same)):
+        with pytest.raises(StatisticsError): spearman(x, y)
+    for ps in ([.01, np.nan, .04], [np.nan]*2):
+        given = np.array(ps)
+        got, fine = np.array(holm(given)), ~np.isnan(given)
+        assert np.array_equal(given, ps, equal_nan=True) and got[fine].tolist() == holm(given[fine]) and np.isnan(got[~fine]).all()
 
 
 @pytest.mark.parametrize('ties', [False, True])

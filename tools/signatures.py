@@ -85,7 +85,7 @@ def constants(node, notes, public):
         for o in (t.elts if isinstance(t, ast.Tuple) else [t]):
             if isinstance(o, ast.Name) and o.id in public:
                 value = ast.unparse(node.value) if len(targets) == 1 and o is t and node.value else ''
-                yield Symbol('data', o.id, doc=notes.get(node.end_lineno, ''), value=value if len(value) < 80 else '')
+                yield Symbol('data', o.id, doc=notes.get(node.end_lineno, ''), value=value if len(value) < 80 else value[:76] + ' …')
 
 
 def read(path):

@@ -32,7 +32,7 @@ def early_layers(spec, # 'low', 'high', or as `pick_layers`; j means the state t
 # %% ../../nbs/peers/16c_dola.ipynb #26d13783
 def exit_parts(model # stock model
     ) -> tuple: # (final norm, vocabulary head)
-    "What turns the state behind the last layer into logits"
+    "The final norm and the vocabulary head, which turn a state into logits"
     first, head = decoder_layers(model)[0], model.get_output_embeddings()
     holds = lambda m: any(isinstance(c, torch.nn.ModuleList) and len(c) and c[0] is first for c in m.children())
     stack = next(m for m in model.modules() if holds(m))
