@@ -326,6 +326,7 @@ def overlay(
     cmap:str='inferno', # name of a matplotlib colour map
     vmin:float|None=None, # value of the lowest colour, default the minimum
     vmax:float|None=None, # value of the highest colour, default the maximum
+    grey:float=.8, # share of the picture's own colours that is taken away
 ) -> Image.Image: # RGB picture of the same size
     "Lay a map over a picture in colours"
     v = np.asarray(values, np.float32)
@@ -337,7 +338,8 @@ def overlay(
     for y in range(0, img.height, 256):  # by bands: colours are made as numbers of eight bytes
         part = 0, y, img.width, min(y + 256, img.height)
         colours = Image.fromarray((colormaps[cmap](np.asarray(v.crop(part)))[..., :3]*255).round().astype(np.uint8))
-        out.paste(Image.blend(img.crop(part).convert('RGB'), colours, alpha), (0, y))
+        below = img.crop(part).convert('RGB')
+        out.paste(Image.blend(Image.blend(below, below.convert('L').convert('RGB'), grey), colours, alpha), (0, y))
     return out
 
 # %% ../nbs/00_image.ipynb #ff6ae74d

@@ -143,7 +143,7 @@ def prepare(self:Var, vlm, image, question, memo=None) -> tuple: # as `Guided.pr
     if dims is None:
         with seconds('detect'): dims = sink_dims(vlm, self.tau)
     most = math.sqrt(vlm.text_config.hidden_size)
-    if not dims: notes.append(f'no sink dimension: the first token nowhere exceeds {bar:.1f} (at most {most:.1f} is possible)')
+    if not dims: notes.append(f'no sink dimension: the first token stays below {bar:.1f} (possible: {most:.1f})')
     draft = Result(method=self.name, image=image, question=question, seconds=seconds, calls=int(self.dims is None), notes=notes)
     return draft, (dims, notes)
 
