@@ -17,6 +17,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 import numpy as np, torch, transformers
 from .vlm import pick_device
+from .memory import say_end
 from .cases import (GRIDS, QUESTIONS, QUICK, Size, ask_all, capture_rows, eager_rows, far_off, looks_apart, looks_together,
     make_case, map_error, run_authors, run_batch, run_carve, run_forward, run_shared)
 
@@ -155,7 +156,7 @@ def measure_memory(
     code = f'from carve_nb.bench import tell_peak; tell_peak{(name, *args)!r}'
     env = dict(os.environ, OMP_NUM_THREADS=str(torch.get_num_threads()), PYTHONWARNINGS='ignore')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
-    if done.returncode: raise RuntimeError(f'measuring the memory of {name} failed: {done.stderr.strip().splitlines()[-1]}')
+    if done.returncode: raise RuntimeError(f'measuring the memory of {name} failed: {say_end(done)}')
     return float(done.stdout.split()[-1])
 
 # %% ../nbs/23_bench.ipynb #906828c9

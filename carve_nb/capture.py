@@ -336,7 +336,8 @@ def save(self: Rows,
     head = json.dumps(dict(layers=self.layers, tokens=self.tokens, question_tokens=self.question_tokens, meta=self.meta,
                            spans=[asdict(s) | dict(tokens=s.tokens.tolist()) for s in self.spans],
                            answer=asdict(self.answer) if self.answer else None))
-    save_file(tensors, path, metadata=dict(carve_rows=head, check=sum_up(head, tensors)))
+    try: save_file(tensors, path, metadata=dict(carve_rows=head, check=sum_up(head, tensors)))
+    except SafetensorError as e: raise CaptureError(f'The rows cannot be written to {path}: {e}. Is the folder there, and may you write into it?') from e
 
 # %% ../nbs/04_capture.ipynb #19ef98ec
 def read_parts(

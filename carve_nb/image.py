@@ -5,14 +5,16 @@
 # %% auto #0
 __all__ = ['FORMATS', 'JPEGS', 'MAX_PIXELS', 'MAX_SIDE', 'SIGNATURES', 'MOST_SCANS', 'MARKER', 'MOST_PAGES', 'TURNS', 'RASTER',
            'BOX_COLORS', 'ImageError', 'file_kind', 'check_size', 'read_header', 'count_scans', 'check_scans',
-           'count_frames', 'warn_frames', 'decode', 'upright', 'check_array', 'from_array', 'scale_deep', 'flatten',
-           'read_path', 'check_png', 'take_picture', 'pixel_limit', 'is_plain', 'open_image', 'raster_size',
+           'count_frames', 'warn_frames', 'whole_files', 'decode', 'upright', 'check_array', 'from_array', 'scale_deep',
+           'flatten', 'read_path', 'check_png', 'take_picture', 'pixel_limit', 'is_plain', 'open_image', 'raster_size',
            'to_raster', 'scale_box', 'overlay', 'draw_boxes', 'fit_text', 'strip', 'png_bytes']
 
 # %% ../nbs/00_image.ipynb #9cc8effc
 import os, re, stat, warnings
+from contextlib import contextmanager
 from io import BytesIO
 from os import PathLike
+from threading import RLock
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFile, ImageFont, ImageOps
@@ -66,7 +68,7 @@ def read_header(
     f.seek(0)
     try: img = Image.open(f, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
-        raise ImageError(f'Picture refused before decoding: {e} Shrink it.') from e
+        raise ImageError(f'Picture refused before decoding: {e} Shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS` too if you trust it.') from e
     except MemoryError: raise
     except Exception as e:
         raise ImageError(f'Not a picture that can be read: this is {file_kind(head)}. '
@@ -128,6 +130,20 @@ def warn_frames(
         warnings.warn(f'{img.format} file has {n}{more} frames; only frame {img.tell()} is used, {n-1}{more} ignored', stacklevel=4)
 
 # %% ../nbs/00_image.ipynb #b067c6b6
+_filling, _inside = RLock(), []   # the blocks that are open: the switch as the first one found it
+
+@contextmanager
+def whole_files():
+    "Inside the block a cut file is an error, also where another library has told Pillow to fill it with grey"
+    with _filling:
+        _inside.append(_inside[0] if _inside else ImageFile.LOAD_TRUNCATED_IMAGES)
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try: yield
+    finally:
+        with _filling:
+            was = _inside.pop()
+            if not _inside: ImageFile.LOAD_TRUNCATED_IMAGES = was
+
 def decode(
     f, # open binary file
     max_pixels:int=MAX_PIXELS, # most pixels allowed
@@ -140,7 +156,7 @@ def decode(
         f.seek(0)
         img = Image.open(f, formats=FORMATS)
         warn_frames(img)
-        img.load()
+        with whole_files(): img.load()
     except Exception as e:
         if isinstance(e, (Warning, MemoryError)): raise
         raise ImageError(f'{img.format} picture of {img.size[0]} x {img.size[1]} is damaged or cut short: {e}') from e
@@ -188,13 +204,15 @@ def from_array(
 # %% ../nbs/00_image.ipynb #d2b44193
 def scale_deep(
     img:Image.Image, # picture in mode I;16*, I or F
-) -> Image.Image: # mode L
+) -> Image.Image: # mode L, or LA if one of its values means transparent
     "Grey picture of more than 8 bits to 8 bits by its full range"
-    a = np.asarray(img)
+    a, clear = np.asarray(img), img.info.get('transparency')
     if img.mode == 'I':
         raise ImageError(f'32-bit integer picture with values {a.min()} to {a.max()}: its full scale is unknown; '
                          'scale it to 0..1 yourself and pass the array')
-    return from_array(a if img.mode == 'F' else a.astype(np.float32)/65535)
+    grey = from_array(a if img.mode == 'F' else a.astype(np.float32)/65535)
+    if isinstance(clear, int): grey.putalpha(Image.fromarray(255*(a != clear).astype(np.uint8)))
+    return grey
 
 # %% ../nbs/00_image.ipynb #668ca293
 def flatten(
@@ -250,7 +268,7 @@ def take_picture(
         if undone and img.format in JPEGS: check_scans(img.fp)
         if undone and img.format == 'PNG': check_png(img)
         warn_frames(img)
-        img.load()
+        with whole_files(): img.load()
     except Exception as e:
         if isinstance(e, (Warning, MemoryError, ImageError)): raise
         raise ImageError(f'PIL picture {img.size} in mode {img.mode} cannot be decoded: {e}') from e

@@ -58,13 +58,13 @@ FUNCTION_WORDS = frozenset('''a an the this that these those is are was were be 
 and or by from as it its there what which who whose where when why how many much image picture photo'''.split())
 
 def pick_words(tokens, # list of the question's tokens
-    words='all' # 'all', 'content', or an iterable of words
+    words='all' # 'all', 'content', a word, or an iterable of words
     ) -> list: # indices; all of them if no token is left
     "Which of the question's tokens to use"
     plain = [t.strip(' ▁Ġ\n').lower() for t in tokens]
     if words == 'all': keep = range(len(plain))
     elif words == 'content': keep = [i for i, t in enumerate(plain) if t.isalnum() and t not in FUNCTION_WORDS]
-    else: keep = [i for i, t in enumerate(plain) if t in set(words)]
+    else: keep = [i for i, t in enumerate(plain) if t in ({words} if isinstance(words, str) else set(words))]
     return list(keep) or list(range(len(plain)))
 
 # %% ../nbs/06_maps.ipynb #720dd95e
@@ -157,9 +157,10 @@ def centres(self:Saliency) -> tuple: # (x [gw], y [gh]) in pixels
 @patch
 def peak(self:Saliency) -> tuple: # (x, y) in pixels
     "The centre of the strongest patch inside the picture"
-    x, y = self.centres()
-    seen = ((y > 0) & (y < self.size[1]))[:, None] & ((x > 0) & (x < self.size[0]))
-    j, i = np.unravel_index(np.where(seen, self.values, -np.inf).argmax(), self.values.shape)
+    inside = [(v > 0) & (v < side) for v, side in zip(self.centres(), self.size)]
+    x, y = (np.where(seen, v, side/2) for seen, v, side in zip(inside, self.centres(), self.size))
+    across, down = (seen if seen.any() else abs(v - side/2) == abs(v - side/2).min() for seen, v, side in zip(inside, self.centres(), self.size))
+    j, i = np.unravel_index(np.where(down[:, None] & across, self.values, -np.inf).argmax(), self.values.shape)
     return float(x[i]), float(y[j])
 
 # %% ../nbs/06_maps.ipynb #280b870d

@@ -7,10 +7,10 @@ __all__ = ['WAYS', 'KEPT_PIXEL', 'SPARE', 'STATUS', 'CLEAR', 'entry', 'Widths', 
            'patch_values', 'measure_prompt', 'guess_lengths', 'find_lengths', 'linear_state', 'cache_bytes',
            'kernel_bytes', 'entry_kinds', 'pass_bytes', 'tower_bytes', 'weights_bytes', 'opening_bytes', 'spare_share',
            'say_bytes', 'Memory', 'carve_parts', 'ask_parts', 'estimate_memory', 'Peak', 'status_bytes', 'highest_ever',
-           'reset_mark', 'peak_memory', 'child_peak']
+           'reset_mark', 'peak_memory', 'say_end', 'child_peak']
 
 # %% ../nbs/04c_memory.ipynb #f42633dc
-import gc, json, os, subprocess, sys
+import gc, json, os, signal, subprocess, sys
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -314,6 +314,13 @@ def peak_memory(
     if before is None: peak.how = 'this system does not tell'
 
 # %% ../nbs/04c_memory.ipynb #c1fa8937
+def say_end(
+    done,  # `subprocess.CompletedProcess` with its text
+) -> str:  # one line
+    "Why a process failed: the signal that ended it, or its last words"
+    if done.returncode < 0: return f'ended by {signal.Signals(-done.returncode).name}' + ', as the system does when memory runs out'*(done.returncode == -signal.SIGKILL)
+    return (done.stderr.strip().splitlines() or [f'status {done.returncode}, without a word'])[-1]
+
 def child_peak(
     setup,         # code that makes what is needed
     call,          # code whose peak is wanted
@@ -325,5 +332,5 @@ def child_peak(
     env = {k: v for k, v in os.environ.items() if k != 'MALLOC_MMAP_THRESHOLD_'} | dict(OMP_NUM_THREADS=str(threads), HF_HUB_OFFLINE='1', PYTHONWARNINGS='ignore')
     if pages: env['MALLOC_MMAP_THRESHOLD_'] = '65536'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
-    if done.returncode: raise RuntimeError(f'The measured process failed: {done.stderr.strip().splitlines()[-1]}')
+    if done.returncode: raise RuntimeError(f'The measured process failed: {say_end(done)}')
     return int(done.stdout.split()[-1])

@@ -66,10 +66,11 @@ class VLM:
         self.model,self.processor,self.escape = model,processor,escape
         self.family = find_family(model.config.model_type)
         self.name,self.revision = name or model.config.name_or_path or self.family.name, getattr(model.config, '_commit_hash', None)
-        self.shared = None   # set by `sharing` of the notebook `prefix`
+        self.own = threading.local()   # of each thread; `sharing` of the notebook `prefix` sets `shared`
         if not processor.chat_template and self.family.chat: processor.chat_template = self.family.chat
         check_template(processor, self.name)
 
+    shared = property(lambda self: getattr(self.own, 'shared', None), lambda self, new: setattr(self.own, 'shared', new))
     device = property(lambda self: input_device(self.model))
     dtype = property(lambda self: self.model.dtype)
     tokenizer = property(lambda self: self.processor.tokenizer)
