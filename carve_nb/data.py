@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['LOOSE', 'normalise', 'plain', 'agree', 'match', 'FileSample', 'open_entry', 'folder_samples', 'weights_key',
-           'write_json', 'bad_field', 'to_line', 'split_lines', 'read_records', 'pack_records', 'Journal']
+           'write_json', 'bad_field', 'escape_halves', 'to_line', 'split_lines', 'read_line', 'read_text', 'read_meta',
+           'read_records', 'lines_of', 'pack_records', 'Journal']
 
 # %% ../nbs/06b_data.ipynb #a9244bf4
-import gzip, hashlib, json, math, re
+import gzip, hashlib, json, math, re, zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from fastcore.basics import patch
 from .scenes import Sample
 from .records import DataError, read_entries
+from .files import replace_file
 
 # %% ../nbs/06b_data.ipynb #195aa7b2
 def normalise(text # an answer
@@ -56,8 +58,8 @@ def folder_samples(path, # folder with pictures and one file of annotations, or 
     skip=() # ids to leave out
     ): # iterator of `FileSample`s
     "Samples from a folder; the rows are checked at once"
-    entries = [e for e in read_entries(path, n) if e.id not in set(skip)]
-    return map(open_entry, entries)   # goes on behind a picture that cannot be opened
+    skip = set(skip)
+    return map(open_entry, [e for e in read_entries(path, n) if e.id not in skip])   # goes on behind a picture that cannot be opened
 
 # %% ../nbs/06b_data.ipynb #1e2c8e04
 def weights_key(vlm, # a `VLM`
@@ -76,10 +78,10 @@ def weights_key(vlm, # a `VLM`
 def write_json(path, # file
     data # plain values
     ):
-    "Write one JSON file, making its folder"
+    "Write one JSON file, whole or not at all, making its folder"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1) + '\n')
+    replace_file(path, json.dumps(data, indent=1) + '\n')
 
 def bad_field(value, # plain values
     name='' # of the field so far
@@ -93,39 +95,68 @@ def bad_field(value, # plain values
         return None if good else (name, value)
     return next((f for v, k in inner if (f := bad_field(v, k))), None)
 
+def escape_halves(text # may hold half characters, as names of files do that are not UTF-8
+    ) -> str: # with these written out
+    "Text that any file can keep"
+    return text.encode(errors='backslashreplace').decode()
+
 def to_line(record # dict that starts with its id
     ) -> str: # with its line end
     "One record as one line"
     if not isinstance(record, dict) or not isinstance(record.get('id'), str): raise DataError(f'A record must be a dict with its "id", not {str(record)[:60]}.')
     if f := bad_field(record):
         kind = 'text' if isinstance(f[1], str) else 'number'
-        said = f'The record of {record["id"]} is refused: {f[0]} is {f[1]!r}, which is no {kind} that can be kept.'
-        raise DataError(said.encode(errors='backslashreplace').decode())
+        raise DataError(escape_halves(f'The record of {record["id"]} is refused: {f[0]} is {f[1]!r}, which is no {kind} that can be kept.'))
     return json.dumps(record) + '\n'
 
 # %% ../nbs/06b_data.ipynb #ad2d0f67
 def split_lines(text # of a file of records
     ) -> tuple: # list of dicts, length of the text up to the last whole record
     "Records, without a torn last line"
-    found, end, lines = [], 0, text.splitlines(keepends=True)
-    for i, line in enumerate(lines):
-        try: record = json.loads(line) if line.endswith('\n') else None
-        except json.JSONDecodeError as e:
-            if i < len(lines) - 1: raise DataError(f'line {i+1} of the records cannot be read ({e}); correct or delete it.') from e
-            record = None
-        if record is None: break
-        found.append(record)
-        end += len(line)
-    return found, end
+    *lines, torn = text.split('\n')
+    return [read_line(line, i) for i, line in enumerate(lines, 1) if line.strip()], len(text) - len(torn)
+
+def read_line(line, # of a file of records
+    number # of the line, from 1
+    ) -> dict: # the record
+    "One record, or an error that says in which line there is none"
+    try: record = json.loads(line)
+    except (ValueError, RecursionError) as e: raise DataError(f'line {number} of the records cannot be read ({e}); correct or delete it.') from e
+    if isinstance(record, dict) and isinstance(record.get('id'), str): return record
+    raise DataError(f'line {number} of the records is {line.strip()[:60]!r}, which is no record with its "id"; correct or delete it.')
+
+# %% ../nbs/06b_data.ipynb #08ce7823
+def read_text(folder # with records.jsonl or records.jsonl.gz
+    ) -> str|None: # None: there is neither
+    "Saved records as they stand in their file"
+    path = next((p for k in ('jsonl', 'jsonl.gz') if (p := Path(folder)/f'records.{k}').exists()), None)
+    if path is None: return None
+    try: return (gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()).decode()
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as e: raise DataError(f'{path} is damaged ({e}); put back a copy of it, or give another folder.') from e
+
+def read_meta(folder # with meta.json
+    ) -> dict: # plain values
+    "What saved records are about"
+    path = Path(folder)/'meta.json'
+    try:
+        if isinstance(meta := json.loads(path.read_bytes()), dict): return meta
+        why = 'it holds no names and values'
+    except (ValueError, RecursionError) as e: why = e
+    raise DataError(f'{path} is damaged ({why}); put back a copy of it, or give another folder.')
 
 def read_records(folder # with records.jsonl or records.jsonl.gz, and meta.json
     ) -> tuple: # list of dicts, dict
     "Saved records and how they came about"
-    folder = Path(folder)
-    plain, zipped, meta = folder/'records.jsonl', folder/'records.jsonl.gz', folder/'meta.json'
-    if not meta.exists() or not (plain.exists() or zipped.exists()): raise DataError(f'{folder} holds no saved records (records.jsonl and meta.json).')
-    text = plain.read_bytes() if plain.exists() else gzip.decompress(zipped.read_bytes())
-    return split_lines(text.decode())[0], json.loads(meta.read_text())
+    text = read_text(folder)
+    if text is None or not (Path(folder)/'meta.json').exists(): raise DataError(f'{folder} holds no saved records (records.jsonl and meta.json).')
+    return lines_of(folder, text)[0], read_meta(folder)
+
+def lines_of(folder, # that the text is from
+    text # of a file of records
+    ) -> tuple: # as `split_lines`
+    "Records, or an error that names the folder"
+    try: return split_lines(text)
+    except DataError as e: raise DataError(f'{folder}: {e}') from None
 
 def pack_records(folder, # with records.jsonl and meta.json
     out # folder to write records.jsonl.gz and meta.json to
@@ -133,7 +164,7 @@ def pack_records(folder, # with records.jsonl and meta.json
     "Save records small, the same bytes every time"
     records, meta = read_records(folder)
     write_json(Path(out)/'meta.json', meta)
-    (Path(out)/'records.jsonl.gz').write_bytes(gzip.compress(''.join(map(to_line, records)).encode(), 9, mtime=0))
+    replace_file(Path(out)/'records.jsonl.gz', gzip.compress(''.join(map(to_line, records)).encode(), 9, mtime=0))
 
 # %% ../nbs/06b_data.ipynb #9e192c2d
 LOOSE = {'n', 'workers', 'seconds', 'device', 'threads', 'versions'}
@@ -146,10 +177,10 @@ class Journal:
         self.folder, self.meta = Path(out), json.loads(json.dumps(meta))
         self.file = self.folder/'records.jsonl'
         self.folder.mkdir(parents=True, exist_ok=True)
-        if (self.folder/'meta.json').exists(): self.check(json.loads((self.folder/'meta.json').read_text()))
-        elif self.file.exists(): raise DataError(f'{self.folder} holds records without a meta.json; give another folder.')
-        self.note()
+        if (self.folder/'meta.json').exists(): self.check(read_meta(self.folder))
+        elif read_text(self.folder) is not None: raise DataError(f'{self.folder} holds records without a meta.json; give another folder.')
         self.records = self.recover()
+        self.note()
 
     done = property(lambda self: {r['id'] for r in self.records})
     def __len__(self): return len(self.records)
@@ -180,21 +211,16 @@ class Journal:
 @patch
 def recover(self:Journal) -> list: # of dicts
     "The records of an earlier run; a torn last line is cut off"
-    zipped = self.folder/'records.jsonl.gz'
-    if zipped.exists() and not self.file.exists(): self.file.write_bytes(gzip.decompress(zipped.read_bytes()))
-    if not self.file.exists(): return []
-    raw = self.file.read_bytes()
-    records, end = split_lines(raw.decode(errors='replace'))
-    if end < len(raw): self.write(records)
+    if (text := read_text(self.folder)) is None: return []
+    records, end = lines_of(self.folder, text)
+    if end < len(text) or not self.file.exists(): self.write(records)
     return records
 
 @patch
 def write(self:Journal, records # list of dicts
     ):
     "All records at once: the old file stays until the new one is whole"
-    new = self.folder/'records.new'
-    new.write_text(''.join(map(to_line, records)), encoding='utf-8')
-    new.replace(self.file)
+    replace_file(self.file, ''.join(map(to_line, records)))
 
 @patch
 def sort(self:Journal, ids # in the wanted order; others come last

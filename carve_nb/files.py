@@ -9,6 +9,7 @@ __all__ = ['append', 'replace_file']
 import errno, os
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 
 # %% ../nbs/05c_files.ipynb #e937c27f
 def append(file, # unbuffered, at its end
@@ -27,15 +28,19 @@ def replace_file(path, # to write
     "Write a file so that it is there whole or as before"
     data, whole = data.encode() if isinstance(data, str) else data, Path(os.path.realpath(path))
     if Path(path).exists() and not Path(path).is_file(): return Path(path).write_bytes(data) and None   # such as /dev/stdout
-    new = whole.with_name(whole.name + '.new')
+    new, mode = whole.with_name(f'.{token_hex(8)}.new'), None
     try:
-        with open(new, 'wb', buffering=0) as f:
+        with suppress(FileNotFoundError): mode = whole.stat().st_mode & 0o7777
+        start = 0o666 if mode is None else 0o600                            # a new file: what the umask leaves of it
+        with open(new, 'xb', buffering=0, opener=lambda name, flags: os.open(name, flags, start)) as f:   # x: never a file or link that is there
             append(f, data)
             os.fsync(f.fileno())
+        if mode is not None:
+            with suppress(PermissionError): new.chmod(mode)                 # a disk without modes
         os.replace(new, whole)
     except PermissionError:
         if not os.access(whole, os.W_OK): raise
         whole.write_bytes(data)                 # the file may be written, but not its folder
-    except BaseException as e:
+    except OSError as e: raise OSError(e.errno, e.strerror or str(e), str(path)) from e
+    finally:
         with suppress(OSError): new.unlink()
-        raise OSError(e.errno, e.strerror or str(e), str(path)) from e if isinstance(e, OSError) else e

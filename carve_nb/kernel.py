@@ -156,10 +156,11 @@ def leave(
 ):
     "Put the kernel back if no other block needs the cover"
     with _guard:
-        blocks, was = _switched.get(id(config), (set(), None))
+        if id(config) not in _switched: return
+        blocks, was = _switched[id(config)]
         blocks.discard(mine)
-        if blocks or was is None: return
-        config._attn_implementation = was
+        if blocks: return
+        if was is not None: config._attn_implementation = was
         del _switched[id(config)]
 
 @contextmanager

@@ -13,6 +13,7 @@ from .image import draw_boxes
 from .vlm import in_turn
 from .capture import row_weights
 from .maps import Saliency, entropy
+from .region import grow_box
 from .peer import PeerError
 from .peers.dual import merge_patches, tower_rows, window_order
 from .panels import same_limits, wrap_strip
@@ -145,7 +146,7 @@ def pattern_strip(tower, # a `Tower`
     "The heads of a tower layer, from one patch"
     t, heads = head_patterns(tower, layer), range(min(most, tower.n_heads))
     names = [name_pattern(*(float(t[k][h]) for k in ('distance', 'entropy', 'alike', 'class'))) for h in heads]
-    box = cell_box(tower, cell)
+    box = grow_box([round(v) for v in cell_box(tower, cell)], tower.image.size, 2)   # a patch may be less than a pixel
     pictures = [draw_boxes(p, [box]) for p in same_limits([patch_map(tower, layer, cell, h) for h in heads])[0]]
     return wrap_strip(pictures, [f'head {h}: {names[h]}' for h in heads], height, columns)
 

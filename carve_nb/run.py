@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'same_picture', 'left_units', 'local_engine', 'Bar', 'Tally', 'say_time', 'say_power', 'first_picture',
-           'read_pass', 'first_need', 'stoppable', 'note_times', 'measure', 'ready_here', 'run_eval']
+           'read_pass', 'first_need', 'check_rules', 'check_depth', 'stoppable', 'note_times', 'measure', 'ready_here',
+           'run_eval']
 
 # %% ../nbs/22a_run.ipynb #8ef47f4d
 import json, sys, warnings
@@ -17,9 +18,12 @@ from .vlm import TINY, VLM
 from .memory import estimate_memory
 from .lean import tell_need
 from .records import Record
+from .maps import pick_layers
+from .carve import Carve
 from .sets import DataSet, open_set
+from .scores import RULES
 from .statistics import detectable
-from .plan import Plan, few_tokens, make_methods, read_spec, shrink, split_specs
+from .plan import Plan, RunError, few_tokens, make_methods, read_spec, shrink, split_specs
 from .worker import Worker, failure, find_unfit
 from .files import replace_file
 from .ledger import Ledger, StoppedError, locked, make_protocol, read_times
@@ -151,6 +155,19 @@ def first_need(vlm, # a `VLM`; an engine with models of its own has another thin
     except Exception: return '', None            # no reason not to try
     return f'Memory, with a picture of {image.width} x {image.height} as the first one is: {need}.', int(need.total)
 
+# %% ../nbs/22a_run.ipynb #3c04729e
+def check_rules(data # iterable of `Record`s
+    ):
+    "Refuse scores that do not exist"
+    if bad := sorted({str(r.rule) for r in data} - {*RULES}): raise RunError(f'Rule {bad[0]!r} is not known; use one of {", ".join(RULES)}.')
+
+def check_depth(plan, # `Plan`
+    n_layers=None # depth of the model; None: not known yet
+    ):
+    "Refuse layers of CARVE and its controls that do not exist"
+    for m in make_methods(plan).values():
+        if isinstance(m, Carve) and (n_layers or isinstance(m.layers, str)): pick_layers(m.layers, n_layers or 32)
+
 # %% ../nbs/22a_run.ipynb #98e987e0
 PRESETS = dict(paper=dict(image_tokens=256, max_new_tokens=32))
 
@@ -211,6 +228,7 @@ def ready_here(model, # 'carve-tiny', folder, Hub id, or a `VLM`
     ): # `VLM`, protocol, methods that cannot be used -> reasons
     "The model in this process, and what its answers depend on"
     vlm = model if isinstance(model, VLM) else VLM.from_pretrained(model)
+    check_depth(plan, vlm.n_layers)
     with few_tokens(vlm, image_tokens) as told: yield vlm, make_protocol(vlm, data, plan, told), find_unfit(vlm, plan)
 
 # %% ../nbs/22a_run.ipynb #12dd9b99
@@ -219,7 +237,7 @@ def run_eval(spec='scenes', # what `open_set` takes, or a `DataSet`
     methods=('none', 'carve'), # names, with fields where wanted
     n=None, # samples; None: all
     out='eval_out', # folder
-    seed=0, # of methods that draw by chance, and of the choice of samples
+    *, seed=0, # of methods that draw by chance, and of the choice of samples
     shuffle=False, # choose the samples by chance? the first ones otherwise
     limit_pixels=None, # pictures with more are made smaller first
     image_tokens=None, # most tokens of a picture, where the processor can be told
@@ -238,7 +256,7 @@ def run_eval(spec='scenes', # what `open_set` takes, or a `DataSet`
     data = open_set(spec, n, seed=seed if shuffle else None, **kw)
     plan = Plan(split_specs(methods if isinstance(methods, str) else ','.join(methods)), data.suffix, max_new_tokens or data.max_new_tokens,
         seed, limit_pixels, batch_size, answer_by, answer_key)
-    make_methods(plan), Path(out).mkdir(parents=True, exist_ok=True)
+    check_rules(data), check_depth(plan), Path(out).mkdir(parents=True, exist_ok=True)
     say(say_power(len(data), len(plan.methods) - 1))
     if batch_size > 1 and any(read_spec(m)[0] != 'none' for m in plan.methods): say('Methods look one by one: no batches in this run.')
     if limit_pixels: say(f'Pictures of more than {limit_pixels} pixels are made smaller before anything else.')

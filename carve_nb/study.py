@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['STUDIES', 'MeasureError', 'Plan', 'find_plan', 'check_settings', 'study_meta', 'measure_one', 'each', 'follow_parent',
-           'start_study', 'measure_here', 'spread', 'left_samples', 'fill_journal', 'Findings', 'write_figure',
-           'sum_findings', 'pick_workers', 'open_folder', 'check_study', 'run_study', 'StudyError']
+           'start_study', 'measure_here', 'spread', 'left_samples', 'fill_journal', 'row_key', 'add_keys', 'check_keys',
+           'Findings', 'write_figure', 'sum_findings', 'pick_workers', 'open_folder', 'check_study', 'run_study',
+           'StudyError']
 
 # %% ../nbs/22_study.ipynb #cdfc286f
-import inspect, os, signal, sys, threading
+import hashlib, inspect, os, signal, sys, threading
 import torch, transformers
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -22,9 +23,11 @@ from time import perf_counter
 from tqdm import tqdm
 from . import __version__, ablation, constancy, convergence, entropy
 from .vlm import TINY, VLM
+from .lean import free_memory, out_of_memory
 from .maps import pick_layers
 from .data import DataError, Journal, folder_samples, read_entries, to_line, weights_key
 from .convergence import StudyError
+from .sets import DataSet, picture_sum
 from .evaluate import count_workers, environment
 
 # %% ../nbs/22_study.ipynb #f923c696
@@ -106,6 +109,12 @@ def measure_one(vlm, # a `VLM`
         to_line(record)
         return record, None
     except ValueError as e: return None, str(e) if getattr(sample, 'id', '\0') in str(e) or isinstance(sample, Exception) else f'{sample.id}: {e}'
+    except Exception as e:
+        if not out_of_memory(e): raise
+        said = ' '.join(str(getattr(e, 'why', e)).split())
+        why = f'{sample.id}: memory ran out ({type(e).__name__}: {said}); give a smaller picture, or use a device with more memory.'
+    free_memory(vlm)   # behind the handler: by now the error is gone, and the tensors in its frames with it
+    return None, why
 
 def each(items # iterator that may raise and go on
     ): # yields items, and errors in the place of others
@@ -195,6 +204,28 @@ def fill_journal(journal, # `Journal`
             if len(refused) == 5 and not len(journal): break
     return refused
 
+# %% ../nbs/22_study.ipynb #8816c7c5
+def row_key(row # `Record`
+    ) -> str: # 16 hexadecimal digits
+    "A name for exactly this question about this picture, wherever its file is"
+    asked = DataSet('', [row]).key(('question', 'answers', 'choices', 'boxes', 'kind'))
+    return hashlib.sha256(f'{asked} {picture_sum(row.image)}'.encode()).hexdigest()[:16]
+
+def add_keys(found, # iterator of records and reasons
+    rows # list of `Record`s; of scenes: none
+    ): # yields them
+    "Records with the key of what they were measured on"
+    rows = {r.id: r for r in rows}
+    for record, why in found: yield (record | dict(key=row_key(rows[record['id']])) if record and record['id'] in rows else record), why
+
+def check_keys(journal, # `Journal`
+    rows # list of `Record`s
+    ):
+    "Refuse records of other questions or pictures under the same ids"
+    keys = {r['id']: r['key'] for r in journal.records if 'key' in r}
+    if other := [r.id for r in rows if r.id in keys and keys[r.id] != row_key(r)]:
+        raise DataError(f'{journal.folder} holds records about other questions, answers or pictures: of {len(rows)} rows {len(other)} differ, such as {other[0]!r}. Give another folder, or delete this one.')
+
 # %% ../nbs/22_study.ipynb #3472bbde
 @dataclass(repr=False)
 class Findings:
@@ -276,14 +307,16 @@ def run_study(name, # one of `STUDIES`
     plan = check_study(name, data, n)
     vlm, start = VLM.from_pretrained(model), perf_counter()
     check_settings(name, settings, vlm.n_layers)
-    total = len(read_entries(data, n)) if data is not None else n or plan.n
+    rows = read_entries(data, n) if data is not None else []
+    total = len(rows) if data is not None else n or plan.n
     with open_folder(out) as folder:
         journal = Journal(folder, study_meta(name, vlm, data, settings))
+        check_keys(journal, rows)
         workers = pick_workers(vlm, workers, total - len(journal))
         ids, left = left_samples(plan, data, n, journal.done)
         measure = partial(plan.measure, **settings)
         found = spread(left, workers, name, settings, str(model)) if workers > 1 else (measure_one(vlm, measure, s) for s in left)
-        refused = fill_journal(journal, found, total, progress)
+        refused = fill_journal(journal, add_keys(found, rows), total, progress)
         journal.sort(ids)
         journal.note(n=len(journal), workers=workers, seconds=round(journal.meta.get('seconds', 0) + perf_counter() - start, 1))
         chosen = [r for r in journal.records if r['id'] in set(ids)]

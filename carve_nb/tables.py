@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LISTS', 'LONG', 'PICTURES', 'READERS', 'DataError', 'unwrap', 'read_json', 'read_lines', 'long_fields',
            'picture_bytes', 'TextCell', 'read_table', 'need_arrow', 'is_picture', 'open_arrow', 'read_block',
-           'ArrowCell', 'is_long', 'read_arrow', 'HubCell', 'hub_rows', 'read_rows']
+           'ArrowCell', 'is_long', 'read_arrow', 'HubCell', 'hub_folders', 'hub_rows', 'read_rows']
 
 # %% ../nbs/05a_tables.ipynb #82a1726f
-import base64, binascii, csv, io, json, sys
+import base64, binascii, csv, io, json, os, sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -164,18 +164,35 @@ def read_arrow(path # Parquet or Arrow file
     places = [(i if parquet else None, k) for i, size in enumerate(sizes) for k in range(size)]
     return [row | {n: ArrowCell(path, i, k, n) for n in pictures} for row, (i, k) in zip(rows, places)]
 
-# %% ../nbs/05a_tables.ipynb #719393a1
+# %% ../nbs/05a_tables.ipynb #4e9b5d7e
 @dataclass(frozen=True)
 class HubCell:
     "A picture in a set of the library `datasets`, not decoded"
     data: object # the set
     row: int # in the set
     column: str # name
-    def __call__(self) -> bytes|str: # of a picture file, or where it lies
-        found = self.data[self.row][self.column]
-        if isinstance(found, dict): found = found.get('bytes') or found.get('path')
-        if not found: raise DataError(f'row {self.row+1} has no picture in {self.column!r}.')
-        return picture_bytes(found, f'row {self.row+1}') if isinstance(found, str) and len(found) > LONG else found
+    folders: tuple = () # in which its files may lie
+    def __call__(self) -> bytes|Path: # of a picture file, or where it lies
+        found, where = self.data[self.row][self.column], f'row {self.row+1}'
+        if isinstance(found, dict): found = found.get('bytes') or (found.get('path') and self.within(found['path']))
+        if not found: raise DataError(f'{where} has no picture in {self.column!r}.')
+        return picture_bytes(found, where) if isinstance(found, str) else found
+
+    def within(self, name # path as the set has it
+        ) -> Path: # in one of the folders
+        "A file of the set, or an error"
+        for folder in self.folders:
+            path = Path(os.path.normpath(Path(folder)/name))
+            if (path.is_relative_to(folder) or path.resolve().is_relative_to(Path(folder).resolve())) and path.is_file(): return path
+        raise DataError(f'row {self.row+1} names {name!r} as its picture, which is no file of the set; nothing else is opened.')
+
+# %% ../nbs/05a_tables.ipynb #719393a1
+def hub_folders(name # 'org/name', or a folder
+    ) -> tuple: # of absolute paths
+    "Where the files of a set may lie: in its folder or its part of the cache, or where the library unpacks what it fetched"
+    from datasets import config
+    own = Path(name) if Path(name).is_dir() else Path(config.constants.HF_HUB_CACHE)/f'datasets--{str(name).replace("/", "--")}'
+    return tuple(Path(os.path.abspath(p)) for p in (own, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH))
 
 def hub_rows(name, # 'org/name', or a folder
     split, # as the set names it
@@ -192,8 +209,8 @@ def hub_rows(name, # 'org/name', or a folder
     pictures = [k for k, v in kinds.items() if isinstance(v, datasets.Image)]
     for k in pictures: found = found.cast_column(k, datasets.Image(decode=False))
     pictures += [k for k in kinds if k not in pictures and coded(k)]
-    rows = found.remove_columns(pictures).to_list() if len(pictures) < len(kinds) else [{} for _ in range(len(found))]
-    return [row | {k: HubCell(found, i, k) for k in pictures} for i, row in enumerate(rows)]
+    rows, folders = found.remove_columns(pictures).to_list() if len(pictures) < len(kinds) else [{} for _ in range(len(found))], hub_folders(name)
+    return [row | {k: HubCell(found, i, k, folders) for k in pictures} for i, row in enumerate(rows)]
 
 # %% ../nbs/05a_tables.ipynb #9052baa0
 READERS = {'.json': read_json, '.jsonl': read_lines, '.csv': lambda p: read_table(p, ','), '.tsv': lambda p: read_table(p, '\t'),

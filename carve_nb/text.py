@@ -19,8 +19,8 @@ def tame_markdown(text # Markdown with words of others in it
     "Markdown that cannot bring anything along"
     text = re.sub(r'<(?=[A-Za-z/!?])', '&lt;', text)
     text = re.sub(r'&(?=#|[A-Za-z]+;)(?!lt;)', '&amp;', text)
-    text = re.sub(r'(\\*)(\])(?=\s*[(\[:])', disarm, text)
-    return re.sub(r'(\\*)(\$)', disarm, text)
+    text = re.sub(r'(?<!\\)(\\*)(\])(?=\s*[(\[:])', disarm, text)   # a row of backslashes is read once, from its beginning
+    return re.sub(r'(?<!\\)(\\*)(\$)', disarm, text)
 
 # %% ../nbs/05d_text.ipynb #2e65dbfb
 def cell_text(text # of a cell

@@ -10,7 +10,7 @@ __all__ = ['FAILED', 'LIKELIHOOD', 'attempt', 'name_failure', 'Lean', 'failure',
 import math
 import torch
 from contextlib import nullcontext
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 from fastcore.basics import patch
 from .region import box_iou, whole_view
 from .vlm import VLM
@@ -20,7 +20,7 @@ from .peer import check_needs
 from .records import union_of
 from .scores import choice_likelihood, patch_auroc, score_answer
 from .remote import AnswerThere, open_answerer, why_no_view
-from .data import to_line
+from .data import escape_halves, to_line
 from .evaluate import Looks
 from .plan import make_methods, shrink
 
@@ -31,7 +31,7 @@ def attempt(make # gives a value
     ) -> tuple: # value or None, status, reason
     "A value, or why there is none; the error itself, whose frames hold tensors, is let go"
     try: return make(), 'ok', ''
-    except Exception as e: return None, name_failure(e), f'{type(e).__name__}: {" ".join(str(getattr(e, "why", e)).split())}'[:500]
+    except Exception as e: return None, name_failure(e), escape_halves(f'{type(e).__name__}: {" ".join(str(getattr(e, "why", e)).split())}')[:500]
 
 def name_failure(e # exception
     ) -> str: # one of `FAILED`
@@ -97,11 +97,13 @@ def time_alone(method, # that made the result
     return r.total + saved
 
 # %% ../nbs/21b_worker.ipynb #6a87ffcf
-@lru_cache(1)
+_answerers = WeakKeyDictionary() # plan -> who answers: gone with the plan, which lives as long as its run
+
 def answerer(plan # `Plan`
     ): # an `Endpoint`, a `VLM`, or None
     "Who answers in the place of the model"
-    return open_answerer(plan.answer_by, plan.answer_key) if plan.answer_by else None
+    if plan.answer_by and plan not in _answerers: _answerers[plan] = open_answerer(plan.answer_by, plan.answer_key)
+    return _answerers.get(plan)
 
 def find_unfit(vlm, # a `VLM`
     plan # `Plan`
@@ -273,4 +275,5 @@ def together(self:Worker, name, # of the method
     answers = plain and attempt(lambda: self.vlm.ask_many(pairs, method.suffix, method.max_new_tokens, self.plan.batch_size))[0]
     if not answers: return left + [self.one(name, *o) for o in group]
     made = [Result(a, a, view=whole_view(im), seconds=dict(alone=a.seconds), calls=1, method='none', image=im, question=q) for a, (im, q) in zip(answers, pairs)]
-    return left + [success(record, at, name, r, boxes, r.total) for (at, record, _, boxes), r in zip(group, made)]
+    found = [(o, *attempt(lambda: checked(success(o[1], o[0], name, r, o[3], r.total)))) for o, r in zip(group, made)]
+    return left + [line or failure(o[1], o[0], name, status, why) for o, line, status, why in found]

@@ -79,6 +79,23 @@ def test_scene(tmp_path):
     assert Image.open(tmp_path/'s.png').size == (448, 448) and len(truth['box']) == 4 and truth['kind'] == 'digit'
 
 
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='file names and /proc as Linux has them')
+def test_results_are_not_lost(models, photo, tmp_path):
+    "A file that cannot be made is bad input, after the answer was printed; a name that is no text is printed with backslashes, also where the output is strict"
+    ask = run('ask', photo, 'Who is this?', '--model', models['llava'], '--method', 'none', '--json', '/proc/x.json')
+    assert ask.returncode == 2 and ask.stdout.strip() and ask.stderr == 'carve: error: /proc/x.json cannot be written: No such file or directory; name another file.\n'
+    command = [sys.executable, '-m', 'carve_nb.cli', 'map', photo, 'Who is this?', '--model', models['llava'], '--save', os.fsencode(tmp_path) + b'/S\xff.npy']
+    out = subprocess.run(command, capture_output=True, env=dict(os.environ, HF_HUB_OFFLINE='1', PYTHONIOENCODING='utf-8:strict'))
+    assert out.returncode == 0 and rb'/S\udcff.npy: float32' in out.stdout and np.load(tmp_path/os.fsdecode(b'S\xff.npy')).shape == (300, 512), out.stderr
+
+
+def test_main_leaves_the_output_as_it_was(capsys):
+    "Who calls `main` in a process of one's own has the same standard output afterwards"
+    was = sys.stdout.errors
+    assert main(['methods']) == 0 and main(['report', 'nowhere']) == 2
+    assert sys.stdout.errors == was == 'strict'
+
+
 def test_failure_is_status_1(models, photo, monkeypatch, capsys):
     from carve_nb.vlm import VLM
     for error, said in (RuntimeError('no luck'), 'carve: error: RuntimeError: no luck (carve --debug'), (RuntimeError('out of memory'), 'carve: error: memory ran out in the plain answer'):
@@ -118,6 +135,17 @@ def test_demo_alone_and_shared_out(models, tmp_path):
         found.append([{k: v for k, v in r.items() if k != 'seconds'} for r in records])
         assert len(list(d.glob('failure_*.png'))) + len(list(d.glob('success_*.png'))) >= 1
     assert found[0] == found[1]
+
+
+def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
+    "A folder with a run is refused before a model is loaded, and nothing in it is changed"
+    monkeypatch.setattr('carve_nb.vlm.VLM.from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
+    for name in 'records.jsonl', 'protocol.json', 'meta.json', 'failure_1.png':
+        (tmp_path/name).mkdir()
+        (tmp_path/name/name).write_text('mine')
+        assert main(['demo', '--n', '1', '--out', str(tmp_path/name), '--quiet']) == 2
+        assert capsys.readouterr().err == f'carve: error: {tmp_path/name} holds files of something else than a demo: {name}. Give another folder.\n'
+        assert [(p.name, p.read_text()) for p in (tmp_path/name).iterdir()] == [(name, 'mine')]
 
 
 def test_bench_is_run_as_asked(monkeypatch, tmp_path, capsys):
@@ -211,9 +239,20 @@ def test_eval_of_a_folder(models, photos, tmp_path, capsys, family, limited):
     assert protocol['data']['name'] == photos.name and str(tmp_path) not in json.dumps(protocol) and protocol['decoding']['max_new_tokens'] == 2
 
 
+def test_eval_of_this_folder(models, photos, tmp_path, monkeypatch, capsys):
+    "`carve eval ..` does not write among one's own files"
+    shutil.copytree(photos, tmp_path/'mine')
+    (tmp_path/'mine'/'inner').mkdir()
+    monkeypatch.chdir(tmp_path/'mine'/'inner')
+    words = ['eval', '..', '--model', str(models['llava']), '--methods', 'none', '--n', '1', '--max-new-tokens', '1', '--quiet']
+    assert main(words) == 0 and capsys.readouterr().out.splitlines()[-1].startswith(f'written to {os.path.join("eval_out", "mine")}: ')
+    assert os.listdir() == ['eval_out'] and os.listdir('eval_out') == ['mine']
+
+
 def test_eval_says_what_is_wrong(photos, tmp_path, capsys):
     for more, said in ((['--methods', 'none,best'], "'best' is not known"), (['--methods', 'carve:q=1'], "'q'"), (['--methods', 'carve:p=2'], 'p=2'), (['--kinds', 'digit'], 'kinds'),
-                       (['--model', 'nothing'], 'nothing'), (['--batch-size', '0'], 'from 1 on'), (['--methods', 'detector'], 'second model')):
+                       (['--model', 'nothing'], 'nothing'), (['--batch-size', '0'], 'from 1 on'), (['--methods', 'detector'], 'second model'),
+                       (['--methods', 'carve:layers=foo'], "layers='foo'"), (['--methods', 'none,carve:layers=99'], 'layers [99]'), (['--rule', 'foo'], "Rule 'foo'")):
         status = main(['eval', str(photos), '--out', str(tmp_path/'o'), '--quiet', *more])
         printed = capsys.readouterr()
         assert (status, printed.out, printed.err.count('\n')) == (2, '', 1) and said in printed.err, (more, printed.err)

@@ -61,3 +61,10 @@ def test_patches(ties):
         v, label = patch_labels(S, box)
         assert patch_auroc(S, box) == pytest.approx(metrics.roc_auc_score(label, v))
         assert patch_ndcg(S, box) == pytest.approx(metrics.ndcg_score([label.astype(float)], [v]))
+
+
+def test_rule_names():
+    "A set refuses a rule that is not known before its scores are there to be asked"
+    from carve_nb.scores import RULES
+    from carve_nb.sets import RULE_NAMES
+    assert RULE_NAMES == tuple(RULES)

@@ -100,6 +100,26 @@ def folder(tmp_path):
     return write
 
 
+@pytest.mark.case(50)
+def test_other_boxes_or_pictures(vlm, folder, tmp_path):
+    "Boxes or pictures that changed between two runs are refused; a broken picture may be mended; a copy elsewhere is the same set"
+    path, first = folder(q1=dict(box=[5, 5, 30, 30]), q3=dict(image='gone.png')), lambda **kw: go(tmp_path/'R', vlm, 'none,oracle', spec=path, **kw)
+    with pytest.warns(UserWarning, match='have no picture'): found = first()
+    folder(q1=dict(box=[20, 20, 50, 50]), q3=dict(image='gone.png'))
+    with pytest.raises(RunError, match='data.boxes is'), pytest.warns(UserWarning): first()
+    folder(q1=dict(box=[5, 5, 30, 30]))
+    again = first(retry=True)
+    kept = lambda lines: [l for l in plain(lines) if l['id'] != 'q3']
+    assert kept(again) == kept(found) and {l['status'] for l in again if l['id'] == 'q3' and l['method'] == 'none'} == {'ok'}
+    shutil.copytree(path, tmp_path/'elsewhere'/'D')
+    assert go(tmp_path/'R', vlm, 'none,oracle', spec=str(tmp_path/'elsewhere'/'D')) == again
+    Image.effect_noise((60, 50), 60).convert('RGB').save(tmp_path/'D'/'0.png')
+    before = (tmp_path/'R'/'records.jsonl').read_bytes()
+    with pytest.raises(RunError, match="holds answers about other pictures: that of 'q0' has changed since"): first()
+    assert (tmp_path/'R'/'records.jsonl').read_bytes() == before
+    write_report(tmp_path/'R')
+
+
 @pytest.mark.case(52)
 def test_ids_that_stand_twice(folder, tmp_path, monkeypatch, capsys):
     "Refused before the start: no model is loaded, nothing is written"
