@@ -30,7 +30,7 @@ pytest: $(V)/.ok
 
 soak: $(V)/.soak  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions; an hour or more
 	$(QUIET) OMP_NUM_THREADS=2 CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 \
-	  $(V)/bin/python -m pytest -m 'soak or law' --soak-json nbs/results/soak.json
+	  $(V)/bin/python -m pytest -m 'soak or law' --soak-json=nbs/results/soak.json
 
 export: $(V)/.ok  ## notebooks to modules, and notebooks cleaned
 	$(V)/bin/nbdev-export

@@ -1,4 +1,4 @@
-"Options of the test run, the table of fault cases, and tiny models that several files use"
+"Options of the test run (written with =: a file that is there would be taken for a test), the table of fault cases, and tiny models that several files use"
 import json, os, platform, warnings
 from pathlib import Path
 import hypothesis

@@ -13,7 +13,7 @@ def test_cases_are_held_or_reasoned():
 
 
 def test_saved_table_is_up_to_date():
-    "`pytest --faults-json nbs/results/faults.json` writes it"
+    "`pytest --faults-json=nbs/results/faults.json` writes it"
     saved, tests, cells = json.loads((NBS/'results'/'faults.json').read_text(encoding='utf-8')), marked_tests(), marked_cells()
     assert [{k: o[k] for k in c} for o, c in zip(saved, cases(), strict=True)] == cases()
     assert {o['number']: [*o['tests']] for o in saved if o['tests']} == tests
