@@ -28,7 +28,7 @@ notebooks: $(V)/.ok
 pytest: $(V)/.ok
 	$(QUIET) OMP_NUM_THREADS=2 $(V)/bin/python -m pytest
 
-soak: $(V)/.soak  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions; an hour or more
+soak: $(V)/.soak  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions; half an hour
 	$(QUIET) OMP_NUM_THREADS=2 CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 \
 	  $(V)/bin/python -m pytest -m 'soak or law' --soak-json=nbs/results/soak.json
 
