@@ -9,7 +9,7 @@ __all__ = ['MEASURES', 'SLOW', 'RATIOS', 'SIZES', 'TARGETS', 'MEANT_FOR', 'ANY_L
            'bench_table', 'run_bench']
 
 # %% ../nbs/23_bench.ipynb #eca9e4f7
-import os, subprocess, sys
+import os, sys
 from dataclasses import asdict
 from datetime import date
 from json import dumps
@@ -17,7 +17,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 import numpy as np, torch, transformers
 from .vlm import pick_device
-from .memory import say_end
+from .memory import run_apart
 from .cases import (GRIDS, QUESTIONS, QUICK, Size, ask_all, capture_rows, eager_rows, far_off, looks_apart, looks_together,
     make_case, map_error, run_authors, run_batch, run_carve, run_forward, run_shared)
 
@@ -155,9 +155,7 @@ def measure_memory(
     "What one measure needs above the loaded model"
     code = f'from carve_nb.bench import tell_peak; tell_peak{(name, *args)!r}'
     env = dict(os.environ, OMP_NUM_THREADS=str(torch.get_num_threads()), PYTHONWARNINGS='ignore')
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
-    if done.returncode: raise RuntimeError(f'measuring the memory of {name} failed: {say_end(done)}')
-    return float(done.stdout.split()[-1])
+    return float(run_apart(code, env, f'measuring the memory of {name}'))
 
 # %% ../nbs/23_bench.ipynb #906828c9
 TARGETS = {'capture, time': (1.05, 'most'), 'capture, memory': (1.1, 'most'), 'whole CARVE': (2.2, 'most'), 'ten questions': (1.4, 'most'),

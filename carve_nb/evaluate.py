@@ -6,7 +6,7 @@
 __all__ = ['HEADS', 'STRIPS', 'DEMO', 'EvaluationError', 'score', 'scene_samples', 'demo_methods', 'Looks', 'make_record',
            'run_sample', 'run_scene', 'mean_of', 'sum_up', 'Study', 'show_cell', 'plain_fields', 'make_meta',
            'evaluate', 'count_workers', 'start_worker', 'work', 'environment', 'share_out', 'pick_cases', 'find_sample',
-           'draw_case', 'is_demo', 'check_demo', 'save_table', 'save_study', 'collect', 'run_demo']
+           'draw_case', 'is_demo', 'check_demo', 'save_study', 'collect', 'run_demo']
 
 # %% ../nbs/21_evaluate.ipynb #98dc4558
 import gzip, json as jsonlib, os, sys
@@ -29,7 +29,7 @@ from .region import box_iou
 from .result import Memo, Once, picture_key
 from .carve import Carve, CentreCrop, GeneralMap, NoMethod, Oracle, RandomCrop, TaskMap
 from .statistics import Interval, bootstrap, mcnemar
-from .data import agree
+from .data import agree, write_json
 from .answers import named_pairs, pair_f1
 from .files import replace_file
 from .text import tame_markdown
@@ -399,13 +399,6 @@ def check_demo(out # folder, or None
     if bad := [o for o in names if (Path(out)/o).exists()]: raise EvaluationError(f'{out} holds files of something else than a demo: {bad[0]}. Give another folder.')
 
 # %% ../nbs/21_evaluate.ipynb #c32b081f
-def save_table(study, # a `Study`
-    path # of the file, whose folder is made
-    ):
-    "The table as JSON"
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, jsonlib.dumps(study.table(), indent=1) + '\n')
-
 def save_study(study, # a `Study`
     vlm, # its `VLM`
     out, # folder
@@ -416,7 +409,7 @@ def save_study(study, # a `Study`
     check_demo(out)
     out, files = Path(out), ['demo.json', 'records.jsonl']
     for old in DEMO[2:]: (out/old).unlink(missing_ok=True)
-    save_table(study, out/files[0])
+    write_json(out/files[0], study.table())
     replace_file(out/files[1], ''.join(jsonlib.dumps(r) + '\n' for r in study.records))
     for sort, ids in pick_cases(study).items():
         for i, id in enumerate(ids, 1):
@@ -463,7 +456,7 @@ def run_demo(n=300, # digit questions
         seconds=round(perf_counter() - start, 1)))
     print(study)
     files = save_study(study, vlm, out, seed, **kw) if out is not None else []
-    if json is not None: save_table(study, json)
+    if json is not None: write_json(json, study.table())
     if files: print(f'\nwritten to {out}:', ', '.join(files))
     print(f'\n{study.sentence()}')
     return study

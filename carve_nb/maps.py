@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FUNCTION_WORDS', 'LayerError', 'depth_band', 'pick_layers', 'merge_heads', 'pick_words', 'step_weights', 'fuse_maps',
-           'to_grid', 'entropy', 'tent_weights', 'Saliency', 'is_flat']
+           'to_grid', 'entropy', 'tent_weights', 'Saliency', 'inside', 'is_flat']
 
 # %% ../nbs/06_maps.ipynb #ef4bb73f
 import math
@@ -154,12 +154,17 @@ def centres(self:Saliency) -> tuple: # (x [gw], y [gh]) in pixels
     (gh, gw), (x0, y0, x1, y1) = self.values.shape, self.box
     return x0 + (np.arange(gw)+.5) * (x1-x0)/gw, y0 + (np.arange(gh)+.5) * (y1-y0)/gh
 
+def inside(centres, # [n] of columns or rows, pixels
+    side # of the picture
+    ) -> tuple: # ([n] centres, those outside moved to the middle; [n] bool, which count)
+    "Which patches lie in the picture along one side: those with their centre in it, else those nearest to its middle"
+    seen, far = (centres > 0) & (centres < side), abs(centres - side/2)
+    return np.where(seen, centres, side/2), seen if seen.any() else far == far.min()
+
 @patch
 def peak(self:Saliency) -> tuple: # (x, y) in pixels
     "The centre of the strongest patch inside the picture"
-    inside = [(v > 0) & (v < side) for v, side in zip(self.centres(), self.size)]
-    x, y = (np.where(seen, v, side/2) for seen, v, side in zip(inside, self.centres(), self.size))
-    across, down = (seen if seen.any() else abs(v - side/2) == abs(v - side/2).min() for seen, v, side in zip(inside, self.centres(), self.size))
+    (x, across), (y, down) = map(inside, self.centres(), self.size)
     j, i = np.unravel_index(np.where(down[:, None] & across, self.values, -np.inf).argmax(), self.values.shape)
     return float(x[i]), float(y[j])
 

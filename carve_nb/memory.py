@@ -7,7 +7,7 @@ __all__ = ['WAYS', 'KEPT_PIXEL', 'SPARE', 'STATUS', 'CLEAR', 'entry', 'Widths', 
            'patch_values', 'measure_prompt', 'guess_lengths', 'find_lengths', 'linear_state', 'cache_bytes',
            'kernel_bytes', 'entry_kinds', 'pass_bytes', 'tower_bytes', 'weights_bytes', 'opening_bytes', 'spare_share',
            'say_bytes', 'Memory', 'carve_parts', 'ask_parts', 'estimate_memory', 'Peak', 'status_bytes', 'highest_ever',
-           'reset_mark', 'peak_memory', 'say_end', 'child_peak']
+           'reset_mark', 'peak_memory', 'say_end', 'run_apart', 'child_peak']
 
 # %% ../nbs/04c_memory.ipynb #f42633dc
 import gc, json, os, signal, subprocess, sys
@@ -321,6 +321,16 @@ def say_end(
     if done.returncode < 0: return f'ended by {signal.Signals(-done.returncode).name}' + ', as the system does when memory runs out'*(done.returncode == -signal.SIGKILL)
     return (done.stderr.strip().splitlines() or [f'status {done.returncode}, without a word'])[-1]
 
+def run_apart(
+    code,  # Python
+    env,   # its environment
+    what,  # is done, for the error
+) -> str:  # the last word it printed
+    "Run code in a process of its own"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
+    if done.returncode: raise RuntimeError(f'{what} failed: {say_end(done)}')
+    return done.stdout.split()[-1]
+
 def child_peak(
     setup,         # code that makes what is needed
     call,          # code whose peak is wanted
@@ -331,6 +341,4 @@ def child_peak(
     code = f'import torch; torch.set_num_threads({threads})\n{setup}\nfrom carve_nb.memory import peak_memory\nwith peak_memory() as p:\n    {call}\nprint(p.bytes)'
     env = {k: v for k, v in os.environ.items() if k != 'MALLOC_MMAP_THRESHOLD_'} | dict(OMP_NUM_THREADS=str(threads), HF_HUB_OFFLINE='1', PYTHONWARNINGS='ignore')
     if pages: env['MALLOC_MMAP_THRESHOLD_'] = '65536'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
-    if done.returncode: raise RuntimeError(f'The measured process failed: {say_end(done)}')
-    return int(done.stdout.split()[-1])
+    return int(run_apart(code, env, 'The measured process'))

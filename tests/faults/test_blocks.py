@@ -1,5 +1,5 @@
 "A model is left as it was found: users' hooks and modes, exceptions and Ctrl-C in every block of the package, a notebook, threads."
-import ast, contextlib, random, re, signal, threading, time, warnings
+import ast, contextlib, random, re, signal, threading, time
 from itertools import cycle
 from pathlib import Path
 import numpy as np
@@ -25,14 +25,7 @@ from carve_nb.vlm import VLM
 from .clean import differences, picture, snapshot, tensor_bytes
 
 QUESTION, PICTURE, OTHER = 'What animal is this?', picture(80, 64), picture(60, 90, 1)
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*__array__|.*torchvision')
-        yield
+pytestmark = pytest.mark.usefixtures('quiet_models')
 
 
 # -- hooks, modes, torch.compile

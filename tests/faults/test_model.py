@@ -24,14 +24,7 @@ from .cases import NO_GPU
 from .clean import count_passes, differences, picture, snapshot
 
 QUESTION, PICTURE = 'What animal is this?', picture(80, 64)
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*__array__|.*torchvision')
-        yield
+pytestmark = pytest.mark.usefixtures('quiet_models')
 
 
 @pytest.fixture(scope='module')
