@@ -18,8 +18,8 @@ from pathlib import Path
 from . import __version__
 from .app import add_explore, do_explore
 from .files import replace_file
-from carve_nb.options import (InputError, Parser, add_ask, add_bench, add_command, add_demo, add_eval, add_map, add_report, add_scene,
-    add_study)
+from .options import (InputError, Parser, add_ask, add_bench, add_command, add_demo, add_eval, add_map, add_report, add_scene,
+    add_study, read_loading)
 
 # %% ../nbs/24_cli.ipynb #a0b66e9b
 def open_picture(path # of a file
@@ -58,12 +58,12 @@ def hush_loader():
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
-def load_model(name # 'carve-tiny', folder or Hub id
+def load_model(a # parsed arguments
     ): # `VLM`
-    "A model, loaded quietly"
+    "The model that was asked for, loaded quietly"
     from carve_nb.vlm import VLM
     hush_loader()
-    return VLM.from_pretrained(name)
+    return VLM.from_pretrained(a.model, **read_loading(a))
 
 def save_file(path, # to write
     data # text or bytes
@@ -98,7 +98,7 @@ def do_ask(a # parsed arguments
     if a.method == 'oracle' and a.box is None: raise InputError('--method oracle must be told the true region: add --box x0,y0,x1,y1.')
     make_folder(a.out)
     check_file(a.json)
-    vlm = load_model(a.model)
+    vlm = load_model(a)
     from carve_nb.image import png_bytes
     from carve_nb.registry import make_method
     r = make_method(a.method)(vlm, image, question, box=a.box)
@@ -115,7 +115,7 @@ def do_map(a # parsed arguments
     "carve map"
     image, question = open_picture(a.image), check_question(a.question)
     check_file(a.save)
-    vlm = load_model(a.model)
+    vlm = load_model(a)
     import numpy as np
     from carve_nb.registry import methods
     method = methods()[a.preset](**(dict(layers=a.layers) if 'layers' in a else {}))
@@ -170,7 +170,7 @@ def do_study(a # parsed arguments
     out = a.out or Path('study_out')/a.name
     make_folder(out)
     hush_loader()
-    found = run_study(a.name, a.model, a.data, a.n, out, a.workers, not a.quiet)
+    found = run_study(a.name, a.model, a.data, a.n, out, a.workers, not a.quiet, loading=read_loading(a))
     print(f'\nwritten to {out}:', ', '.join(found.files))
 
 # %% ../nbs/24_cli.ipynb #1c6ab3d6
@@ -208,7 +208,7 @@ def do_eval(a # parsed arguments
     from carve_nb.run import PRESETS, run_eval
     hush_loader()
     asked = {k: v for k in ('image_tokens', 'max_new_tokens', 'answer_by', 'answer_key', 'shuffle', 'rule', 'split', 'kinds', 'root', 'download') if (v := getattr(a, k)) not in (None, False)}
-    asked |= pick_engine(a)
+    asked |= pick_engine(a) | dict(loading=read_loading(a))
     run_eval(a.data, a.model, a.methods, a.n, out, seed=a.seed, limit_pixels=a.limit_pixels, batch_size=a.batch_size, retry=a.retry, force=a.force, progress=not a.quiet, **(PRESETS[a.preset] if a.preset else {}) | asked)
     check_answers(tell_report(out))
 
@@ -321,6 +321,7 @@ def nobody_reads() -> bool: # is the standard output closed at its other end?
 @contextmanager
 def printable():
     "Inside the block the standard output takes every text; afterwards it is as strict as before"
+    if sys.stdout is None: raise InputError('The standard output is closed; nothing could be shown. Send it to a file or to /dev/null.')
     out, strict = sys.stdout, getattr(sys.stdout, 'errors', None) == 'strict' and hasattr(sys.stdout, 'reconfigure')
     if strict: out.reconfigure(errors='backslashreplace')
     try: yield

@@ -51,7 +51,9 @@ class FileSample(Sample):
 def open_entry(e # `Record`
     ) -> FileSample: # with its picture
     "Open the picture of a row"
-    return FileSample(e.id, e.open(), e.question, e.answer, e.kind or 'open', e.box, answers=e.answers)
+    try: image = e.open()
+    except MemoryError as m: raise DataError(f'{e.id}: memory ran out while its picture was opened; make it smaller, or free memory.') from m
+    return FileSample(e.id, image, e.question, e.answer, e.kind or 'open', e.box, answers=e.answers)
 
 def folder_samples(path, # folder with pictures and one file of annotations, or that file
     n=None, # samples, the first ones; None: all

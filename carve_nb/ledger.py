@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOOSE', 'SCHEMA', 'ANSWERED', 'PARTS', 'FILES', 'digest', 'tell_model', 'tell_data', 'make_protocol', 'differing',
-           'split_pictures', 'Keys', 'open_lock', 'locked', 'improper', 'seal', 'unseal', 'read_lines', 'read_own',
-           'read_protocol', 'read_times', 'set_aside', 'StoppedError', 'Ledger']
+           'Keys', 'open_lock', 'locked', 'improper', 'seal', 'unseal', 'read_lines', 'read_own', 'read_protocol',
+           'read_times', 'set_aside', 'StoppedError', 'Ledger']
 
 # %% ../nbs/21c_ledger.ipynb #ee929f9e
 import errno, hashlib, json, os, socket, sys, warnings
@@ -47,7 +47,7 @@ def tell_data(data # `DataSet`
     ) -> dict: # plain values
     "Which questions, and how they are scored"
     return dict(name=data.name, key=data.key(), boxes=data.key(('boxes',)), details=data.key(('kind', 'rule', 'short_question')), n=len(data),
-        kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about, pictures=data.pictures())
+        kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
 
 def make_protocol(vlm, # a `VLM`
     data, # `DataSet`, or None where it is told later
@@ -74,17 +74,11 @@ def differing(there, # plain values
         return [] if there == now else [f'{name} is {there!r} there, {now!r} now']
     return [d for k in {**there, **now} if k not in LOOSE for d in differing(there.get(k), now.get(k), f'{name}.{k}' if name else k)]
 
-def split_pictures(protocol # of a run
-    ) -> tuple: # the protocol as a file keeps it, id -> `picture_sum`
-    "The pictures apart: they stand in the lines"
-    data = protocol.get('data') or {}
-    return protocol | dict(data={k: v for k, v in data.items() if k != 'pictures'}) if 'pictures' in data else protocol, data.get('pictures', {})
-
 class Keys:
     "The key of each line of a run"
     def __init__(self, protocol # of the run
         ):
-        common = {k: v for k, v in split_pictures(protocol)[0].items() if k not in LOOSE | {'methods'}}
+        common = {k: v for k, v in protocol.items() if k not in LOOSE | {'methods'}}
         self.begun = {m: hashlib.sha256(digest([common, m, f]).encode()) for m, f in protocol['methods'].items()}
     def __call__(self, sample, # its id
         method, # as it was asked for
@@ -228,10 +222,11 @@ class Ledger:
     def __init__(self, out, # folder
         protocol, # of this run
         retry=False, # forget failures of earlier runs, and damaged lines?
-        force=False # set another run that is there aside?
+        force=False, # set another run that is there aside?
+        pictures={} # id -> `picture_sum`, where it is known
         ):
         self.folder, self.keys, self.synced = Path(out), Keys(protocol), monotonic()
-        self.protocol, self.pictures = split_pictures(protocol)
+        self.protocol, self.pictures = protocol, pictures
         self.path, self.done = self.folder/'records.jsonl', {}
         try: self.take_up(retry)
         except RunError as e:

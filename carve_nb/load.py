@@ -210,6 +210,7 @@ def load_model(
 ) -> tuple:           # model in eval mode, processor
     "A model and its processor: safetensors only, stock classes only"
     source, own = find_source(str(name)), dict(revision=revision, trust_remote_code=trust_remote_code)
+    if revision and Path(source).is_dir(): raise ModelError(f'revision={revision!r} is for a Hub id; {str(name)!r} is a folder, and is taken as it is. Leave it out.')
     config, asked = load_config(source, **own), str(name) == TINY or not (device is None and device_map is None)
     quantised = bool(getattr(config, 'quantization_config', None) or kw.get('quantization_config'))
     if str(name) == TINY and device_map is None: device = device or 'cpu'

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'same_picture', 'left_units', 'local_engine', 'Bar', 'Tally', 'say_time', 'say_power', 'first_picture',
-           'read_pass', 'first_need', 'check_rules', 'check_depth', 'stoppable', 'note_times', 'measure', 'ready_here',
-           'run_eval']
+           'read_pass', 'first_need', 'check_rules', 'check_depth', 'stoppable', 'note_times', 'measure', 'open_model',
+           'ready_here', 'run_eval']
 
 # %% ../nbs/22a_run.ipynb #8ef47f4d
 import json, sys, warnings
@@ -220,14 +220,23 @@ def measure(ledger, # `Ledger`
     ledger.sort()
 
 # %% ../nbs/22a_run.ipynb #f33efe40
+def open_model(model, # 'carve-tiny', folder, Hub id, or a `VLM`
+    loading={} # of `VLM.from_pretrained`
+    ): # `VLM`
+    "The model, loaded as asked for"
+    if not isinstance(model, VLM): return VLM.from_pretrained(model, **loading)
+    if loading: raise RunError(f'loading={loading} is for a model that is given by its name; {model.name} is loaded already.')
+    return model
+
 @contextmanager
 def ready_here(model, # 'carve-tiny', folder, Hub id, or a `VLM`
     data, # `DataSet`
     plan, # `Plan`
-    image_tokens=None # most tokens of a picture
+    image_tokens=None, # most tokens of a picture
+    loading={} # of `VLM.from_pretrained`
     ): # `VLM`, protocol, methods that cannot be used -> reasons
     "The model in this process, and what its answers depend on"
-    vlm = model if isinstance(model, VLM) else VLM.from_pretrained(model)
+    vlm = open_model(model, loading)
     check_depth(plan, vlm.n_layers)
     with few_tokens(vlm, image_tokens) as told: yield vlm, make_protocol(vlm, data, plan, told), find_unfit(vlm, plan)
 
@@ -249,6 +258,7 @@ def run_eval(spec='scenes', # what `open_set` takes, or a `DataSet`
     force=False, # set another run that is in the folder aside?
     progress=True, # show a bar and remarks?
     engine=local_engine, # vlm, plan, units -> lists of lines; one that has `ready` gets its own models ready
+    loading={}, # of `VLM.from_pretrained`, where a name is given: device, dtype, revision, ...
     **kw # of `open_set`
     ) -> Path: # the folder
     "Measure methods on a data set; what is finished is not measured again"
@@ -261,9 +271,10 @@ def run_eval(spec='scenes', # what `open_set` takes, or a `DataSet`
     if batch_size > 1 and any(read_spec(m)[0] != 'none' for m in plan.methods): say('Methods look one by one: no batches in this run.')
     if limit_pixels: say(f'Pictures of more than {limit_pixels} pixels are made smaller before anything else.')
     if answer_by and '://' in answer_by: say(f'Pictures leave this machine: {answer_by} answers.')
-    with locked(out), getattr(engine, 'ready', ready_here)(model, data, plan, image_tokens) as (vlm, protocol, unfit):
+    with locked(out), getattr(engine, 'ready', ready_here)(model, data, plan, image_tokens, loading) as (vlm, protocol, unfit):
         if told := protocol['pixels']['tokens']: say(f'Resolution: {told}.')
         told, need = first_need(vlm, data, plan)
         if told: say(told)
-        measure(Ledger(out, protocol, retry, force), vlm, data, plan, unfit, progress, engine, need)
+        pictures = data.pictures(lambda rows: Bar(rows, 'reading pictures', delay=2, disable=not progress, unit='sample', file=sys.stderr))
+        measure(Ledger(out, protocol, retry, force, pictures), vlm, data, plan, unfit, progress, engine, need)
     return Path(out)

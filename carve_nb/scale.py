@@ -10,7 +10,7 @@ __all__ = ['QUIET', 'LOOPBACK', 'MOST', 'ScaleError', 'Job', 'ModelWorker', 'sur
 import json, logging, os, pickle, secrets, socket, sys, warnings
 import torch
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from fastcore.basics import patch
@@ -31,13 +31,14 @@ class Job:
     threads: int = 1 # of torch
     protocol: dict|None = None # what the worker must find; None: it is the first
     unfit: tuple = () # methods that the family does not support
+    loading: dict = field(default_factory=dict) # of `VLM.from_pretrained`
 
 class ModelWorker:
     "One model in a process of its own"
     def __init__(self, job # `Job`
         ):
         torch.set_num_threads(job.threads)
-        vlm = VLM.from_pretrained(job.model)
+        vlm = VLM.from_pretrained(job.model, **job.loading)
         self.limits = few_tokens(vlm, job.image_tokens) # stays open as long as the model
         self.protocol = make_protocol(vlm, None, job.plan, self.limits.__enter__())
         self.worker = Worker(vlm, job.plan)
@@ -137,13 +138,14 @@ class RayEngine:
 def ready(self:RayEngine, model, # 'carve-tiny', folder or Hub id
     data, # `DataSet`
     plan, # `Plan`
-    image_tokens=None # most tokens of a picture
+    image_tokens=None, # most tokens of a picture
+    loading={} # of `VLM.from_pretrained`
     ): # `Job`, protocol, method -> why it cannot be used
     "Workers that can begin, and what their answers depend on"
     if isinstance(model, VLM): raise ScaleError('--engine ray loads the model in every worker: give its folder or Hub id, not a loaded model.')
     if model != TINY and (path := Path(model).expanduser()).is_dir(): model = str(path.absolute())
     with connected(self.address, self.workers*self.cpus_per_worker) as ray:
-        self.needed, job = self.needs(ray.cluster_resources()), Job(str(model), plan, image_tokens, self.cpus_per_worker)
+        self.needed, job = self.needs(ray.cluster_resources()), Job(str(model), plan, image_tokens, self.cpus_per_worker, loading=loading)
         try: protocol, unfit = ray.get(ray.remote(**self.needed)(survey).remote(job))
         except ray.exceptions.RayTaskError as e: raise e.cause from None
         protocol = protocol | dict(data=json.loads(json.dumps(tell_data(data), default=str)))

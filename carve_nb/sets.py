@@ -61,10 +61,11 @@ class DataSet:
         rows = [[r.given or r.boxes if k == 'boxes' else getattr(r, k) for k in names] for r in self.records]
         return hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest()[:16]
 
-    def pictures(self) -> dict: # id -> `picture_sum`
+    def pictures(self, over=iter # goes over the records, such as a progress bar
+        ) -> dict: # id -> `picture_sum`
         "Which picture each question is about; each file is read once"
         made, at = {}, lambda image: image if isinstance(image, Hashable) else id(image)
-        for r in self.records:
+        for r in over(self.records):
             if at(r.image) not in made: made[at(r.image)] = picture_sum(r.image)
         return {r.id: made[at(r.image)] for r in self.records}
 

@@ -95,7 +95,7 @@ def study_meta(name, # of a study
     model = Path(vlm.name).name if Path(vlm.name).is_dir() else vlm.name
     versions = dict(carve_nb=__version__, python=sys.version.split()[0], torch=torch.__version__, transformers=transformers.__version__)
     return dict(study=name, model=model, revision=vlm.revision, weights=weights_key(vlm), dtype=str(vlm.dtype), data='scenes' if data is None else Path(data).name,
-        settings=settings, device=vlm.device.type, versions=versions, **more)
+        settings=settings, device=vlm.device.type, versions=versions, **(dict(escape=True) if vlm.escape else {}), **more)
 
 # %% ../nbs/22_study.ipynb #20c9706f
 def measure_one(vlm, # a `VLM`
@@ -139,6 +139,7 @@ def follow_parent():
 def start_study(name, # of a study
     settings, # of its measurement
     model, # name or folder
+    loading, # of `VLM.from_pretrained`
     threads # of torch
     ):
     "Get a new process ready"
@@ -146,7 +147,7 @@ def start_study(name, # of a study
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     torch.set_num_threads(threads)
-    _here.update(vlm=VLM.from_pretrained(model), measure=partial(find_plan(name).measure, **settings))
+    _here.update(vlm=VLM.from_pretrained(model, **loading), measure=partial(find_plan(name).measure, **settings))
 
 # %% ../nbs/22_study.ipynb #27c981fe
 def measure_here(sample # or an error
@@ -301,11 +302,12 @@ def run_study(name, # one of `STUDIES`
     out=None, # folder for records, meta and the figure; None: nothing is kept
     workers=None, # processes; None: as many as make sense
     progress=True, # show a bar?
+    loading={}, # of `VLM.from_pretrained`: device, dtype, revision, ...
     **settings # of the measurement
     ) -> Findings: # printed as well
     "Measure, write, draw, tell; what is finished is not measured again"
     plan = check_study(name, data, n)
-    vlm, start = VLM.from_pretrained(model), perf_counter()
+    vlm, start = VLM.from_pretrained(model, **loading), perf_counter()
     check_settings(name, settings, vlm.n_layers)
     rows = read_entries(data, n) if data is not None else []
     total = len(rows) if data is not None else n or plan.n
@@ -315,7 +317,7 @@ def run_study(name, # one of `STUDIES`
         workers = pick_workers(vlm, workers, total - len(journal))
         ids, left = left_samples(plan, data, n, journal.done)
         measure = partial(plan.measure, **settings)
-        found = spread(left, workers, name, settings, str(model)) if workers > 1 else (measure_one(vlm, measure, s) for s in left)
+        found = spread(left, workers, name, settings, str(model), loading) if workers > 1 else (measure_one(vlm, measure, s) for s in left)
         refused = fill_journal(journal, add_keys(found, rows), total, progress)
         journal.sort(ids)
         journal.note(n=len(journal), workers=workers, seconds=round(journal.meta.get('seconds', 0) + perf_counter() - start, 1))
