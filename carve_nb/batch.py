@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import patch
 from .vlm import SHORT, VLM, Answer, Prompt, PromptError, check_score, greedy, in_turn
 from .kernel import covered, switched, undone
-from .capture import STEPS, CaptureError, Recorder, Rows, check_layers, gather_rows, recording, refuse_compiled, row_weights, seen_layers
+from .capture import STEPS, CaptureError, Recorder, Rows, check_layers, gather_rows, recording, refuse_compiled, row_weights, seen_layers, stack_layers
 
 # %% ../nbs/04b_batch.ipynb #ba4f8373
 class BatchError(PromptError): "One of several questions, or the way they are to be batched, cannot be used"
@@ -234,7 +234,7 @@ class RowGraph:
     ):       # [L, H, R, Nv]
         "Image columns; keys behind a sliding window count as zeros"
         full = [torch.nn.functional.pad(w[0], (max(self.length-w.shape[-1], 0) if not self.apart else 0, 0)) for w in ws]
-        return torch.stack([w[..., self.columns.to(w.device)] for w in full])
+        return stack_layers([w[..., self.columns.to(w.device)] for w in full])
     attn = property(lambda self: self.on_pictures([self.weights[l] for l in self.layers]))
     def grads(self,
         score,  # scalar made from `logits`

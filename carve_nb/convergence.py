@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BANDS', 'CLUTTER', 'patch_cover', 'layer_rows', 'hellinger', 'draw_strip', 'draw_film', 'layer_facts', 'make_map',
-           'ProfileError', 'LayerProfile', 'check_rows', 'short_name', 'draw_profile', 'profile_layers', 'band_facts',
+           'ProfileError', 'LayerProfile', 'short_name', 'draw_profile', 'profile_layers', 'band_facts',
            'convergence_samples', 'own_profile', 'measure_convergence', 'same_record', 'StudyError', 'scene_means',
            'column', 'by_clutter', 'draw_line', 'draw_entropy', 'draw_share', 'draw_auroc', 'draw_distances',
            'distance_matrix', 'draw_convergence', 'clutter_effects', 'tell_clutter', 'tell_entropy', 'tell_place',
@@ -32,7 +32,7 @@ from .capture import check_layers, figure_bytes
 from .maps import Saliency, entropy, pick_layers, pick_words, to_grid
 from .statistics import Estimate, auroc, bootstrap, difference, holm, mcnemar, paired, spearman
 from .data import match, weights_key
-from .entropy import plot_style
+from .entropy import check_attending, plot_style
 
 # %% ../nbs/08_convergence.ipynb #0cef4737
 def patch_cover(span, # the picture's `Span`
@@ -142,13 +142,6 @@ class LayerProfile:
     def __repr__(self): return f'LayerProfile({self.model}: layers {self.layers} of {len(self.auroc)}, by AUROC of the {self.rows} rows, n = {self.n})'
     def _repr_png_(self): return figure_bytes(draw_profile(self))
 
-# %% ../nbs/08_convergence.ipynb #ca5cd3b0
-def check_rows(vlm # a `VLM`
-    ):
-    "Demand that every layer has rows on the picture"
-    if list(vlm.layers) != list(range(vlm.n_layers)):
-        raise ProfileError(f'Only layers {list(vlm.layers)} of {vlm.n_layers} of this model have rows on the picture; layers are compared here over the whole depth.')
-
 # %% ../nbs/08_convergence.ipynb #68a6f9dc
 def short_name(vlm # a `VLM`
     ) -> str: # Hub id, or the name of the folder
@@ -176,7 +169,7 @@ def profile_layers(vlm, # a `VLM`
     ) -> LayerProfile: # the model's own layers
     "Choose a model's layers by AUROC on a few samples with known regions"
     keep, key = keep or math.ceil(.1*vlm.n_layers), 'auroc' if rows == 'last' else 'auroc_question'
-    check_rows(vlm)
+    check_attending(vlm)
     if not 0 < keep <= vlm.n_layers: raise ProfileError(f'keep={keep}: the model has {vlm.n_layers} layers.')
     facts = [layer_facts(vlm.look(s.image, s.question, suffix=suffix), s.box) for s in samples if s.box is not None]
     scores = np.array([f[key] for f in facts if key in f])
@@ -248,7 +241,7 @@ def measure_convergence(vlm, # a `VLM`
     suffix=SHORT # after the question
     ) -> dict: # JSON-ready
     "One record of the study of convergence"
-    check_rows(vlm)
+    check_attending(vlm)
     rows = vlm.look(sample.image, sample.question, suffix=suffix)
     out = dict(id=sample.id, kind=getattr(sample, 'kind', None), clutter=getattr(sample, 'clutter', None),
         texture=round(texture(sample.image), 6), patches=len(rows.spans[0]), **layer_facts(rows, sample.box))

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['MAPS', 'STEPS', 'DRAWS', 'GRID', 'PAPER_DECILES', 'COVARIATES', 'LABELS', 'MAP_COLOURS', 'RUNGS', 'LADDERS', 'PATHS',
-           'PAIRS', 'ODD', 'FEATURES', 'SEARCH', 'plot_style', 'pair_maps', 'two_looks', 'ask_scene', 'entropy_samples',
-           'layer_bits', 'describe_sample', 'measure_entropy', 'layer_mean', 'frame', 'rescale', 'decile_curve',
-           'known_covariates', 'listing', 'covariates', 'attempt', 'associate', 'error_line', 'draw_deciles',
-           'draw_accuracy', 'layer_values', 'draw_layer_entropy', 'draw_layer_rho', 'draw_entropy', 'say', 'head_line',
-           'held', 'odds', 'say_both', 'say_odds', 'find_ties', 'tell_entropy', 'Rung', 'intervention_samples',
-           'measure_intervention', 'ladders', 'path_effects', 'mediation', 'draw_climb', 'draw_paths',
-           'draw_intervention', 'say_change', 'points', 'tell_ladder', 'tell_intervention', 'add_tail', 'tilt',
-           'search_item', 'Display', 'place_items', 'search_display', 'search_samples', 'patch_weights', 'box_shares',
-           'odd_attention', 'measure_search', 'directions', 'draw_search', 'tell_search']
+           'PAIRS', 'ODD', 'FEATURES', 'SEARCH', 'plot_style', 'pair_maps', 'check_attending', 'two_looks', 'ask_scene',
+           'entropy_samples', 'layer_bits', 'describe_sample', 'measure_entropy', 'layer_mean', 'frame', 'rescale',
+           'decile_curve', 'known_covariates', 'listing', 'covariates', 'attempt', 'associate', 'error_line',
+           'draw_deciles', 'draw_accuracy', 'layer_values', 'draw_layer_entropy', 'draw_layer_rho', 'draw_entropy',
+           'say', 'head_line', 'held', 'odds', 'say_both', 'say_odds', 'find_ties', 'tell_entropy', 'Rung',
+           'intervention_samples', 'measure_intervention', 'ladders', 'path_effects', 'mediation', 'draw_climb',
+           'draw_paths', 'draw_intervention', 'say_change', 'points', 'tell_ladder', 'tell_intervention', 'add_tail',
+           'tilt', 'search_item', 'Display', 'place_items', 'search_display', 'search_samples', 'patch_weights',
+           'box_shares', 'odd_attention', 'measure_search', 'directions', 'draw_search', 'tell_search']
 
 # %% ../nbs/07_entropy.ipynb #24cb8762
 import math
@@ -57,6 +57,12 @@ def pair_maps(q, # `Rows` under the question
     return dict(task=A_q[:T], general=A_g[:T], contrast=A_q[:T]/(A_g[:T] + lam))
 
 # %% ../nbs/07_entropy.ipynb #9313736a
+def check_attending(vlm # a `VLM`
+    ):
+    "Demand that every layer has rows on the picture: the layers of a study are numbered through"
+    if list(vlm.layers) == list(range(vlm.n_layers)): return
+    raise StatisticsError(f'Only layers {list(vlm.layers)} of {vlm.n_layers} of this model have rows on the picture; layers are compared here over the whole depth.')
+
 def two_looks(vlm, # a `VLM`
     image, # PIL picture
     question, # str
@@ -64,6 +70,7 @@ def two_looks(vlm, # a `VLM`
     max_new_tokens=32 # longest answer
     ) -> tuple: # (`Rows` under the question, maps as in `pair_maps`)
     "Ask, then give the general instruction for as many steps as the answer took"
+    check_attending(vlm)
     q = vlm.look(image, question, steps='all', question_rows=False, max_new_tokens=max_new_tokens)
     g = vlm.look(image, GENERAL, steps='all', question_rows=False, max_new_tokens=len(q.tokens))
     return q, pair_maps(q, g, lam)

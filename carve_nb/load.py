@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TINY', 'OWN_CODE', 'PARTS', 'shipped_folder', 'check_folder', 'find_source', 'load_config', 'lacking',
-           'load_processor', 'pick_device', 'place', 'input_device', 'slow_pass', 'tell_slow', 'check_tensors',
-           'all_finite', 'check_values', 'load_weights', 'load_model']
+           'load_processor', 'pick_device', 'read_dtype', 'check_decoder', 'place', 'likely_device', 'input_device',
+           'slow_pass', 'tell_slow', 'check_tensors', 'all_finite', 'check_values', 'load_weights', 'load_model']
 
 # %% ../nbs/02c_load.ipynb #e6433549
 import json, warnings
@@ -41,7 +41,8 @@ def check_folder(
         except ValueError as e: raise ModelError(f'{p} is not JSON ({e}). Get this file anew.') from e
     if any(path.glob('*.safetensors')): return
     pickles = sorted(p.name for ext in ('bin', 'pt', 'pth', 'ckpt') for p in path.glob(f'*.{ext}'))
-    raise ModelError(f'{path} has no safetensors weights, only {", ".join(pickles) or "no weights at all"}. Pickled weights can run '
+    if not pickles: raise ModelError(f'{path} has no weights: no file *.safetensors is there. Get the complete release.')
+    raise ModelError(f'{path} has no safetensors weights, only {", ".join(pickles)}. Pickled weights can run '
                      'code and are not opened. Either use a safetensors revision of the model, or, if you trust the file, '
                      'load it yourself, `model.save_pretrained(folder)`, and give that folder.')
 
@@ -65,7 +66,8 @@ def load_config(
     try: config = AutoConfig.from_pretrained(name, **kw)
     except Exception as e:   # values are checked by each configuration class in its own way
         why = OWN_CODE if 'trust_remote_code' in str(e) else f'{" ".join(str(e).split()).rstrip(".")}.'
-        raise ModelError(f'No usable configuration of {str(name)!r}: {why} Supported families: {", ".join(sorted(FAMILIES))}.') from e
+        known = f' Supported families: {", ".join(sorted(FAMILIES))}.' if 'model type' in str(e) else ''
+        raise ModelError(f'No usable configuration of {str(name)!r}: {why}{known}') from e
     find_family(config.model_type)
     return config
 
@@ -106,6 +108,21 @@ def pick_device(
         raise ModelError(f'Device {str(device)!r} cannot be used here: {str(e).splitlines()[0]}') from e
 
 # %% ../nbs/02c_load.ipynb #d044ffe3
+def read_dtype(
+    dtype,  # None, or a torch dtype, its name, or 'auto'
+):          # as it was, if it is one
+    "Refuse what is no type of numbers"
+    if dtype in (None, 'auto') or isinstance(getattr(torch, str(dtype).removeprefix('torch.'), None), torch.dtype): return dtype
+    raise ModelError(f"dtype={dtype!r} is not known; give 'float32', 'bfloat16', 'float16' or 'auto' (as the weights are saved).")
+
+def check_decoder(
+    config,  # of the model
+    name,    # what it was called
+):
+    "Refuse text models that read and write in two halves"
+    if getattr(config.get_text_config(), 'is_encoder_decoder', False):
+        raise ModelError(f'{str(name)!r} writes with {config.get_text_config().model_type}, an encoder with a decoder; only models whose picture and words are in one decoder are read here, such as InstructBLIP with Vicuna.')
+
 def place(
     device,             # as asked for
     device_map=None,    # as asked for
@@ -117,6 +134,12 @@ def place(
     if not find_spec('accelerate'):
         raise ModelError("device_map and quantised checkpoints need the package accelerate: pip install 'carve_nb[accelerate]'.")
     return None, dict(device_map=device_map or {'': str(pick_device(device))})
+
+def likely_device(
+    device_map,  # as asked for
+):               # torch device
+    "Where most of the weights will be, as far as it is known before they are loaded"
+    return pick_device('cpu' if device_map in ('cpu', {'': 'cpu'}) else None)
 
 def input_device(
     model,  # stock model
@@ -212,10 +235,11 @@ def load_model(
     source, own = find_source(str(name)), dict(revision=revision, trust_remote_code=trust_remote_code)
     if revision and Path(source).is_dir(): raise ModelError(f'revision={revision!r} is for a Hub id; {str(name)!r} is a folder, and is taken as it is. Leave it out.')
     config, asked = load_config(source, **own), str(name) == TINY or not (device is None and device_map is None)
+    check_decoder(config, name)
     quantised = bool(getattr(config, 'quantization_config', None) or kw.get('quantization_config'))
     if str(name) == TINY and device_map is None: device = device or 'cpu'
     device, where = place(device, device_map, quantised)
-    dtype = dtype or ('float32' if not quantised and (device or pick_device(None)).type == 'cpu' else 'auto')
+    dtype = read_dtype(dtype) or ('float32' if not quantised and (device or likely_device(device_map)).type == 'cpu' else 'auto')
     processor = load_processor(source, find_family(config.model_type), **own)   # before what takes long
     model = load_weights(source, dtype=dtype, **where, **own, **kw)
     model = (model.to(device) if device else model).eval()

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['WAYS', 'KEPT_PIXEL', 'SPARE', 'STATUS', 'CLEAR', 'entry', 'Widths', 'part_with', 'read_widths', 'Lengths',
-           'patch_values', 'measure_prompt', 'guess_lengths', 'find_lengths', 'linear_state', 'cache_bytes',
-           'kernel_bytes', 'entry_kinds', 'pass_bytes', 'tower_bytes', 'weights_bytes', 'opening_bytes', 'spare_share',
-           'say_bytes', 'Memory', 'carve_parts', 'ask_parts', 'estimate_memory', 'Peak', 'status_bytes', 'highest_ever',
-           'reset_mark', 'peak_memory', 'say_end', 'run_apart', 'child_peak']
+           'patch_values', 'picture_keys', 'measure_prompt', 'guess_lengths', 'find_lengths', 'linear_state',
+           'cache_bytes', 'kernel_bytes', 'entry_kinds', 'pass_bytes', 'tower_bytes', 'weights_bytes', 'opening_bytes',
+           'spare_share', 'say_bytes', 'Memory', 'carve_parts', 'ask_parts', 'estimate_memory', 'Peak', 'status_bytes',
+           'highest_ever', 'reset_mark', 'peak_memory', 'say_end', 'run_apart', 'child_peak']
 
 # %% ../nbs/04c_memory.ipynb #f42633dc
 import gc, json, os, signal, subprocess, sys
@@ -69,12 +69,23 @@ class Lengths:
     pixels: int     # of the picture
     prefix: int     # tokens up to the end of the first picture
     question: int   # tokens of the question
+    keys: int       # of the pictures, where they are a sequence of their own; else N_v
 
 def patch_values(
     config,     # configuration of the tower
 ) -> int:       # numbers
     "How many numbers a patch of the processed picture has"
     return entry(config, 'num_channels', 'in_channels', default=3)*entry(config, 'patch_size', default=14)**2*entry(config, 'temporal_patch_size', default=1)
+
+def picture_keys(
+    vlm: VLM,  # the model
+    pictures,  # number of pictures
+    image,     # N_v
+) -> int:      # keys
+    "Keys of cross-attention: a tower of tiles gives as many for one tile as for its most, each tile with its class token"
+    tower = vlm.model.config.vision_config
+    most = entry(tower, 'max_num_tiles', default=0) if vlm.family.cross else 0
+    return pictures*most*((tower.image_size//tower.patch_size)**2 + 1) if most else image
 
 def measure_prompt(
     vlm: VLM,        # the model
@@ -84,7 +95,7 @@ def measure_prompt(
     values = prompt.inputs['pixel_values'].numel()
     pixels, n = sum(im.width*im.height for im in prompt.images), sum(map(len, prompt.spans))
     shared = 0 if vlm.family.cross else prefix_length(prompt)
-    return Lengths(len(prompt), n, values//patch_values(vlm.model.config.vision_config), values, pixels, shared, len(prompt.question))
+    return Lengths(len(prompt), n, values//patch_values(vlm.model.config.vision_config), values, pixels, shared, len(prompt.question), picture_keys(vlm, len(prompt.images), n))
 
 # %% ../nbs/04c_memory.ipynb #f6f22fb4
 def guess_lengths(
@@ -94,7 +105,7 @@ def guess_lengths(
     "The lengths of a prompt of which only the number of tokens is known"
     config = vlm.model.config.vision_config
     patches = tokens*entry(config, 'spatial_merge_size', default=1)**2
-    return Lengths(tokens, tokens, patches, patches*patch_values(config), 0, tokens, 20)
+    return Lengths(tokens, tokens, patches, patches*patch_values(config), 0, tokens, 20, tokens)
 
 def find_lengths(
     vlm: VLM,   # the model
@@ -118,7 +129,7 @@ def linear_state(
 def cache_bytes(
     vlm: VLM,   # the model
     tokens,     # T
-    image,      # N_v
+    image,      # keys of the pictures, where they are a sequence of their own
 ) -> int:       # bytes
     "Keys and values of one sequence"
     config, size, w = vlm.text_config, vlm.dtype.itemsize, read_widths(vlm.model, vlm.text_config)
@@ -230,7 +241,7 @@ def carve_parts(
 ) -> dict:       # cache, vision, activations, and what is kept between the questions: bytes of one sequence
     "The widest question of CARVE: the picture and the view"
     tower, features = tower_bytes(vlm, n)
-    cache = lambda tokens, pictures=1: cache_bytes(vlm, tokens, pictures*n.image)
+    cache = lambda tokens, pictures=1: cache_bytes(vlm, tokens, pictures*n.keys)
     if not vlm.family.pixels:
         return dict(cache=cache(2*n.tokens, 2), vision=2*tower, activations=2*features + pass_bytes(vlm, 2*n.tokens, 2*n.tokens))
     P, room, plain = n.prefix, Roomy.room, set(entry_kinds(vlm.text_config)) <= {'full_attention'}
@@ -244,7 +255,7 @@ def ask_parts(
 ) -> dict:           # as `carve_parts`
     "One prompt, read at once"
     tower, features = tower_bytes(vlm, n)
-    return dict(cache=cache_bytes(vlm, n.tokens, n.image), vision=tower, activations=features + pass_bytes(vlm, n.tokens, n.tokens, masked))
+    return dict(cache=cache_bytes(vlm, n.tokens, n.keys), vision=tower, activations=features + pass_bytes(vlm, n.tokens, n.tokens, masked))
 
 # %% ../nbs/04c_memory.ipynb #f279d27e
 def estimate_memory(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['prefix_length', 'alone', 'prefix_key', 'Store', 'Roomy', 'roomy_cache', 'branch', 'last_layer', 'read_prefix',
-           'joined', 'features_after', 'loose_tensors', 'put_loose', 'own_loose', 'read_on', 'Prefixes']
+           'joined', 'features_after', 'loose_tensors', 'put_loose', 'own_loose', 'read_on', 'Prefixes', 'wants_cache']
 
 # %% ../nbs/03a_prefix.ipynb #98d6c9d1
 import copy, hashlib, time
@@ -34,7 +34,7 @@ def alone(
     i,               # which picture
 ) -> dict:           # inputs of the tower
     "What the tower is given to read one picture alone"
-    return vlm.family.pixels(inputs, i, [sum(s.image == j for s in prompt.spans) for j in range(len(prompt.images))])
+    return vlm.family.pixels(vlm.model.config, inputs, i, [sum(s.image == j for s in prompt.spans) for j in range(len(prompt.images))])
 
 # %% ../nbs/03a_prefix.ipynb #9d96d994
 def prefix_key(
@@ -226,13 +226,19 @@ class Prefixes:
         return words | dict(past_key_values=cache)
 
 # %% ../nbs/03a_prefix.ipynb #a896fd64
+def wants_cache(
+    model,   # stock model
+) -> bool:
+    "Do its generation settings name a kind of cache, such as a static one? transformers does not go on from another one then"
+    return getattr(model.generation_config, 'cache_implementation', None) not in (None, 'hybrid')   # which transformers itself no longer heeds
+
 @patch
 @contextmanager
 def sharing(self: VLM,
     size=2,  # how many prefixes to keep
 ):           # `Prefixes`, or None where nothing can be shared
     "Read the beginning that prompts have in common once, inside the block"
-    if self.shared or not self.family.pixels:
+    if self.shared or not self.family.pixels or wants_cache(self.model):
         yield self.shared
         return
     self.shared = Prefixes(size)

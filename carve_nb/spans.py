@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 from transformers.image_utils import ChannelDimension
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 from transformers.models.idefics3.image_processing_pil_idefics3 import get_resize_output_image_size
 from transformers.models.mllama.image_processing_pil_mllama import get_image_size_fit_to_canvas
@@ -190,12 +191,12 @@ def edge_tiles(config, processor, inputs, i, size):
 
 def pan_tiles(config, processor, inputs, i, size):
     "Blocks of the whole picture and, if the processor pans over long pictures, of its crops"
-    (W, H), n, ip = size, round(config.mm_tokens_per_image**.5), processor.image_processor
+    (W, H), n = size, round(config.mm_tokens_per_image**.5)
     whole = Block((n, n), (0., 0., float(W), float(H)))
     if not setting(processor, 'do_pan_and_scan'): return [whole]
     how = [setting(processor, f'pan_and_scan_{k}') for k in ('min_crop_size', 'max_num_crops', 'min_ratio_to_activate')]
     x, y, blocks = 0, 0, [whole]
-    for j, c in enumerate(ip.pan_and_scan(np.broadcast_to(np.uint8(0), (3, H, W)), *how)):
+    for j, c in enumerate(Gemma3ImageProcessorPil.pan_and_scan(None, np.broadcast_to(np.uint8(0), (3, H, W)), *how)):   # the processor of torchvision cuts the same, batches only
         h, w = c.shape[1:]
         blocks.append(Block((n, n), (x, y, x+w, y+h), f'crop {j}'))
         x, y = (x+w, y) if W >= H else (x, y+h)

@@ -19,7 +19,7 @@ from PIL import ImageDraw
 from transformers import BatchFeature, GenerationConfig, LogitsProcessorList
 from .families import FAMILIES, Family, ModelError, Span, SpanError, add_family, find_family, tiny_folder
 from .kernel import undone
-from .load import TINY, input_device, load_model, pick_device, shipped_folder
+from .load import TINY, check_decoder, input_device, load_model, pick_device, shipped_folder
 from .image import open_image, png_bytes, strip, to_raster
 
 # %% ../nbs/03_vlm.ipynb #eda859ca
@@ -67,6 +67,7 @@ class VLM:
         self.family = find_family(model.config.model_type)
         self.name,self.revision = name or model.config.name_or_path or self.family.name, getattr(model.config, '_commit_hash', None)
         self.own = threading.local()   # of each thread; `sharing` of the notebook `prefix` sets `shared`
+        check_decoder(model.config, self.name)
         if not processor.chat_template and self.family.chat: processor.chat_template = self.family.chat
         check_template(processor, self.name)
 

@@ -100,7 +100,7 @@ def set_value(x):
 WRONG = {
     'nothing': (lambda d: [p.unlink() for p in d.iterdir()], 'holds no config.json'),
     'pickle': (pickled, 'only pytorch_model.bin. Pickled weights can run code.*Either use a safetensors revision.*or, if you trust the file'),
-    'no weights': (lambda d: (d/'model.safetensors').unlink(), 'no weights at all'),
+    'no weights': (lambda d: (d/'model.safetensors').unlink(), 'has no weights: no file'),
     'own classes': (lambda d: own_code(d, model_type='own'), 'code of its own. Either use a stock version of the model, or read that code and pass trust_remote_code=True'),
     'own processor': (lambda d: own_code(d, files=['processor_config.json', 'tokenizer_config.json'], processor_class='C', tokenizer_class='C'),
                       'code of its own. Either use a stock version'),
