@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'open_picture', 'check_question', 'check_file', 'make_folder', 'hush_loader', 'load_model', 'save_file',
-           'save_json', 'tell_result', 'do_ask', 'do_map', 'do_scene', 'save_picture', 'do_demo', 'do_study',
-           'default_out', 'tell_report', 'check_answers', 'do_eval', 'pick_engine', 'do_report', 'do_methods',
-           'do_bench', 'do_families', 'make_parser', 'say', 'own_error', 'bad_input', 'tell_error', 'nobody_reads',
-           'printable', 'main']
+           'save_json', 'check_box', 'pick_method', 'limited', 'do_ask', 'do_map', 'save_map', 'do_scene',
+           'picture_kind', 'save_picture', 'do_demo', 'do_study', 'default_out', 'tell_report', 'check_answers',
+           'do_eval', 'pick_engine', 'do_report', 'do_methods', 'do_bench', 'do_families', 'make_parser', 'say',
+           'own_error', 'bad_input', 'tell_error', 'nobody_reads', 'printable', 'main']
 
 # %% ../nbs/24_cli.ipynb #d5d78165
 import errno, json, os, select, sys, traceback, warnings
@@ -18,6 +18,7 @@ from pathlib import Path
 from . import __version__
 from .app import add_explore, do_explore
 from .files import replace_file
+from .text import tame_terminal
 from .options import (InputError, Parser, add_ask, add_bench, add_command, add_demo, add_eval, add_map, add_report, add_scene,
     add_study, read_loading)
 
@@ -28,7 +29,7 @@ def open_picture(path # of a file
     from carve_nb.image import ImageError, open_image
     try: return open_image(path)
     except OSError as e: raise InputError(f'{path}: {e.strerror or e}') from e
-    except ImageError as e: raise InputError(f'{path}: {e}') from e
+    except ImageError as e: raise InputError(str(e) if str(path) in str(e) else f'{path}: {e}') from e
 
 def check_question(text # of the user
     ) -> str: # the same
@@ -36,14 +37,17 @@ def check_question(text # of the user
     if text.strip(): return text
     raise InputError('The question is empty; give one, in quotation marks.')
 
-def check_file(path # to be written, or None
+def check_file(path, # to be written, or None
+    image=None # file that was read, which is not to be lost
     ):
-    "Refuse a file that cannot be written"
+    "Refuse a file that cannot be written, or that must stay"
     if path is None: return
+    if str(path) == '-': raise InputError("'-' is no file here; give a name, or /dev/stdout for the standard output.")
     try: folder, found = Path(path).is_dir(), Path(path).absolute().parent.is_dir()
     except OSError as e: raise InputError(f'{path} cannot be written: {e.strerror}.') from e     # such as a name that is too long
     if folder: raise InputError(f'{path} is a folder; name a file.')
     if not found: raise InputError(f'{path} cannot be written: its folder does not exist.')
+    if image is not None and Path(path).exists() and os.path.samefile(path, image): raise InputError(f'{path} is the picture itself, which would be lost; name another file.')
 
 def make_folder(path # to write into, or None
     ):
@@ -81,49 +85,72 @@ def save_json(path, # file, or None
     if path is not None: save_file(path, json.dumps(values, indent=1) + '\n')
 
 # %% ../nbs/24_cli.ipynb #5f77f503
-def tell_result(r, # `Result`
-    model # name
-    ) -> dict: # plain values
-    "A result without its pictures and tensors"
-    sure = lambda a: dict(text=str(a), confidence=a.confidence)
-    return dict(question=r.question, answer=str(r.answer), confidence=r.answer.confidence, before=sure(r.before), method=r.method, status=r.status,
-        model=model, view=dict(box=[int(v) for v in r.view.box], scale=r.view.scale, masked=bool(r.view.masked)),
-        regions=[dict(box=[int(v) for v in o.box], score=o.score, area=o.area) for o in r.regions],
-        calls=r.calls, seconds=dict(r.seconds), notes=list(r.notes), version=__version__)
+def check_box(method, # as it was asked for
+    box # or None
+    ):
+    "Refuse a method without what it must be told, and a box that nobody would look at"
+    if (oracle := method.split(':')[0] == 'oracle') == (box is not None): return
+    raise InputError('--method oracle must be told the true region: add --box x0,y0,x1,y1.' if oracle else '--box tells the true region to --method oracle; leave it out here.')
+
+def pick_method(a # parsed arguments
+    ): # a method
+    "The method that was asked for, asking as it was told to"
+    from carve_nb.plan import Plan, make_methods
+    from carve_nb.vlm import SHORT
+    return make_methods(Plan((a.method,), SHORT if a.suffix is None else a.suffix or None, a.max_new_tokens))[a.method]
+
+@contextmanager
+def limited(vlm, # a `VLM`
+    tokens # image tokens of a picture, or None
+    ):
+    "Fewer image tokens inside the block; a note where the processor cannot be told"
+    from carve_nb.plan import few_tokens
+    with few_tokens(vlm, tokens) as told:
+        if told: say('note', f'Resolution: {told}.')
+        yield
 
 def do_ask(a # parsed arguments
     ):
     "carve ask"
     image, question = open_picture(a.image), check_question(a.question)
-    if a.method == 'oracle' and a.box is None: raise InputError('--method oracle must be told the true region: add --box x0,y0,x1,y1.')
+    check_box(a.method, a.box)
     make_folder(a.out)
-    check_file(a.json)
-    vlm = load_model(a)
-    from carve_nb.image import png_bytes
-    from carve_nb.registry import make_method
-    r = make_method(a.method)(vlm, image, question, box=a.box)
+    for f in (a.json, *(Path(a.out or '.')/n for n in ('result.png', 'view.png') if a.out)): check_file(f, a.image)
+    method, vlm = pick_method(a), load_model(a)
+    with limited(vlm, a.image_tokens): r = method(vlm, image, question, box=a.box)
     if r.status != 'ok': say('note', r.notes[-1])
-    print(r)
-    if a.out:
-        for name, img in (('result', r.picture()), ('view', r.view.image)): save_file(Path(a.out)/f'{name}.png', png_bytes(img))
-        save_json(Path(a.out)/'result.json', tell_result(r, a.model))
-    save_json(a.json, tell_result(r, a.model))
+    if a.verbose:
+        for line in r.summary()[1:]: say('note', line)
+    print(tame_terminal(r, '\n\t'))
+    facts = dict(model=a.model, version=__version__)
+    for name, data in r.files(**facts).items() if a.out else (): save_file(Path(a.out)/name, data)
+    save_json(a.json, r.to_dict(**facts))
 
 # %% ../nbs/24_cli.ipynb #9453175c
 def do_map(a # parsed arguments
     ):
     "carve map"
     image, question = open_picture(a.image), check_question(a.question)
-    check_file(a.save)
+    check_file(a.save, a.image)
     vlm = load_model(a)
-    import numpy as np
     from carve_nb.registry import methods
     method = methods()[a.preset](**(dict(layers=a.layers) if 'layers' in a else {}))
-    S = method.look_map(vlm, image, question)
+    with limited(vlm, a.image_tokens): S = method.look_map(vlm, image, question)
+    what = save_map(S, image, a.save)
+    print(f'{a.save}: {what}, from a grid of {S.values.shape[0]} x {S.values.shape[1]}, peak at x = {S.peak()[0]:.0f}, y = {S.peak()[1]:.0f}')
+
+def save_map(S, # `Saliency`
+    image, # the picture
+    path # a picture if its ending is one, else for NumPy
+    ) -> str: # what was written
+    "A map as numbers, or over its picture"
+    import numpy as np
+    if picture_kind(path):
+        save_picture(S.picture(), path)
+        return f'the map over the picture, {image.width} x {image.height} pixels'
     np.save(found := BytesIO(), S.to_pixels())
-    save_file(a.save, found.getbuffer())
-    print(f'{a.save}: float32 {image.height} x {image.width}, from a grid of {S.values.shape[0]} x {S.values.shape[1]}, '
-        f'peak at x = {S.peak()[0]:.0f}, y = {S.peak()[1]:.0f}')
+    save_file(path, found.getbuffer())
+    return f'float32 {image.height} x {image.width}'
 
 # %% ../nbs/24_cli.ipynb #bcd2295e
 def do_scene(a # parsed arguments
@@ -141,13 +168,18 @@ def do_scene(a # parsed arguments
     save_json(a.json, truth)
     print(f'{q.question} {q.answer}')
 
+def picture_kind(path # of a file to write
+    ) -> str|None: # such as 'PNG'; None: not that of a picture
+    "The format that the end of a name tells"
+    from PIL import Image
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    return kind if kind in Image.SAVE else None
+
 def save_picture(img, # PIL picture
     path # whose ending tells the format
     ):
     "Save a picture, or say that the ending is not known"
-    from PIL import Image
-    kind = Image.registered_extensions().get(Path(path).suffix.lower())
-    if kind not in Image.SAVE: raise InputError(f'{path}: unknown file extension: {Path(path).suffix}; end it with .png.')
+    if not (kind := picture_kind(path)): raise InputError(f'{path}: unknown file extension: {Path(path).suffix}; end it with .png.')
     img.save(found := BytesIO(), kind)
     save_file(path, found.getvalue())
 
@@ -259,10 +291,11 @@ def do_families(a # parsed arguments
 # %% ../nbs/24_cli.ipynb #c50e102e
 EXAMPLES = '''examples:
   carve demo --n 50
-  carve scene --seed 7 --out s.png --json s.json
-  carve ask s.png "What digit is on the red star?" --out look
-  carve ask photo.jpg "What is on the plate?" --model Qwen/Qwen2.5-VL-3B-Instruct --method official
+  carve scene --seed 16 --out s.png --json s.json
+  carve ask s.png "What digit is on the blue cross?" --verbose --out look
+  carve ask photo.jpg "What is on the plate?" --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bfloat16 --method official
   carve map photo.jpg "What is on the plate?" --model FOLDER --preset official --layers 20,21 --save S.npy
+  carve map photo.jpg "What is on the plate?" --model FOLDER --preset official --save S.png
   carve eval scenes --methods none,carve,random --n 100 --out R
   carve eval FOLDER --model Qwen/Qwen2.5-VL-7B-Instruct --preset paper --methods none,paper --out R
   carve report R
@@ -290,7 +323,7 @@ def say(kind, # 'error' or 'note'
     message # anything with a text
     ):
     "One line on the standard error"
-    print(f'carve: {kind}:', ' '.join(str(message).split()), file=sys.stderr)
+    print(f'carve: {kind}:', tame_terminal(' '.join(str(message).split())), file=sys.stderr)
 
 def own_error(e # exception
     ) -> bool: # is its message written for people?

@@ -215,6 +215,7 @@ def set_aside(folder # of a run
         if (Path(folder)/name).exists(): os.replace(Path(folder)/name, into/name)
     return into
 
+# %% ../nbs/21c_ledger.ipynb #986bc845
 class StoppedError(RuntimeError): "A run that had to stop; what it wrote is whole"
 
 class Ledger:
@@ -244,9 +245,9 @@ class Ledger:
     def check_pictures(self, records # lines of the folder
         ):
         "Refuse answers about a picture that has changed since; where there is no answer yet, it may have been mended"
-        changed = {r['id']: 0 for r in records if r['status'] == 'ok' and r.get('picture', '') != self.pictures.get(r['id'], '')}
-        which = f'that of {next(iter(changed))!r}{f" and {len(changed) - 1} more" if len(changed) > 1 else ""}' if changed else ''
-        if which: raise RunError(f'{self.folder} holds answers about other pictures: {which} has changed since. Put it back, give another folder, or --force (force=True) to set this run aside.')
+        changed = list({r['id']: 0 for r in records if r['status'] == 'ok' and r.get('picture', '') != self.pictures.get(r['id'], '')})
+        more = f' and {len(changed) - 1} more' if len(changed) > 1 else ''
+        if changed: raise RunError(f'{self.folder} holds answers about other pictures: that of {changed[0]!r}{more} has changed since. Put it back, give another folder, or --force (force=True) to set this run aside.')
 
     def close(self):
         "Everything to the disk"

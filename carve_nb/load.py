@@ -121,7 +121,7 @@ def check_decoder(
 ):
     "Refuse text models that read and write in two halves"
     if getattr(config.get_text_config(), 'is_encoder_decoder', False):
-        raise ModelError(f'{str(name)!r} writes with {config.get_text_config().model_type}, an encoder with a decoder; only models whose picture and words are in one decoder are read here, such as InstructBLIP with Vicuna.')
+        raise ModelError(f'{str(name)!r} writes with {config.get_text_config().model_type}, an encoder with a decoder; only models whose picture and words are in one decoder are read here.')
 
 def place(
     device,             # as asked for

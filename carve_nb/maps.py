@@ -134,6 +134,8 @@ class Saliency:
         big = float(np.finfo(np.float32).max)
         self.values, self.box = v.clip(-big, big).astype(np.float32), tuple(self.box or (0, 0, *self.size))
 
+    def __array__(self, dtype=None, copy=None): return np.array(self.values, dtype=dtype, copy=copy)
+
     def to_pixels(self) -> np.ndarray: # [H, W] float32
         "The map at the size of the picture: bilinear inside the covered box, 0 outside"
         (gh, gw), (W, H), (x0, y0, x1, y1) = self.values.shape, self.size, self.box

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'MAPS', 'KIND_NAMES', 'SPLIT_NAMES', 'STUDY_NAMES', 'LOADING', 'InputError', 'Parser', 'whole',
-           'read_layers', 'read_box', 'read_method', 'read_kinds', 'add_command', 'add_input', 'add_model',
-           'read_loading', 'add_ask', 'add_map', 'add_scene', 'add_demo', 'add_study', 'add_bench', 'add_eval',
-           'add_limits', 'add_engine', 'add_report']
+           'read_layers', 'read_box', 'read_method', 'read_spec', 'read_kinds', 'add_command', 'add_input',
+           'add_tokens', 'add_model', 'read_loading', 'add_ask', 'add_map', 'add_scene', 'add_demo', 'add_study',
+           'add_bench', 'add_eval', 'add_limits', 'add_engine', 'add_report']
 
 # %% ../nbs/23a_options.ipynb #99f05472
-import argparse
+import argparse, difflib
 from .registry import methods
 
 # %% ../nbs/23a_options.ipynb #b88061f7
@@ -55,6 +55,14 @@ def read_method(text # name
     "The name of a method"
     return 'carve' if text == 'default' else text
 
+def read_spec(text # 'carve' or 'carve:p=.1'
+    ) -> str: # the same; its name is in `methods()`
+    "A method, with fields where wanted"
+    name, colon, rest = text.partition(':')
+    if (name := read_method(name)) in METHODS: return name + colon + rest
+    near = ' or '.join(difflib.get_close_matches(name, METHODS, 2))
+    raise argparse.ArgumentTypeError(f'method {name!r} is not known{"; perhaps " + near if near else ""}; `carve methods` lists all')
+
 def read_kinds(text # 'digit,exist'
     ) -> tuple: # of names
     "Kinds of question in one word"
@@ -79,6 +87,12 @@ def add_input(p # a parser
     p.add_argument('image', metavar='IMAGE', help='picture file: JPEG, PNG, WebP, BMP, GIF or TIFF')
     p.add_argument('question', metavar='QUESTION', help='what you want to know, in quotation marks')
     add_model(p)
+    add_tokens(p)
+
+def add_tokens(p # a parser
+    ):
+    "Resolution"
+    p.add_argument('--image-tokens', type=whole(1), metavar='N', help='most image tokens of a picture, where the processor can be told; crops are still taken from the full picture')
 
 # %% ../nbs/23a_options.ipynb #8e9acfb2
 def add_model(p # a parser
@@ -106,23 +120,26 @@ def add_ask(commands, # of `add_subparsers`
     "carve ask"
     p = add_command(commands, 'ask', run, 'Answer a question about a picture, with a second look.')
     add_input(p)
-    p.add_argument('--method', default='carve', type=read_method, choices=METHODS, metavar='NAME',
-        help='one of those that `carve methods` lists; none asks the model alone (default: carve)')
+    p.add_argument('--method', default='carve', type=read_spec, metavar='NAME',
+        help='one of those that `carve methods` lists, with fields where wanted (carve:p=.1:layers=[3,4]); none asks the model alone (default: carve)')
+    p.add_argument('--suffix', metavar='WORDS', help="after the question, '' for none (default: words that ask for a single word or phrase)")
+    p.add_argument('--max-new-tokens', default=32, type=whole(1), metavar='N', help='longest answer (default: 32)')
     p.add_argument('--box', type=read_box, metavar='X0,Y0,X1,Y1', help='true region, for --method oracle')
     p.add_argument('--out', metavar='DIR', help='write result.png (all stages), view.png and result.json there')
     p.add_argument('--json', metavar='F', help='write answers, boxes, regions, seconds and notes to this file')
+    p.add_argument('-v', '--verbose', action='store_true', help='also say what the model answers alone, how sure it is, and where was looked')
 
 def add_map(commands, # of `add_subparsers`
     run # what it does
     ):
     "carve map"
-    p = add_command(commands, 'map', run, 'Save the fused attention map of a question, before it is masked.')
+    p = add_command(commands, 'map', run, 'Save the fused attention map of a question, before it is masked, as numbers or as a picture.')
     add_input(p)
     p.add_argument('--preset', default='carve', type=read_method, choices=MAPS, metavar='NAME',
         help=f'settings: one of {", ".join(MAPS)} (default: carve)')
     p.add_argument('--layers', default=argparse.SUPPRESS, type=read_layers, metavar='L',
         help='decoder layers instead of the preset\'s: indices such as 3,4, or parts of the depth such as .6,.8, or all')
-    p.add_argument('--save', required=True, metavar='S.npy', help='NumPy file: float32, height x width of the picture')
+    p.add_argument('--save', required=True, metavar='S.npy', help='NumPy file (float32, height x width of the picture), or a picture such as S.png: the map over the picture')
 
 # %% ../nbs/23a_options.ipynb #2cb26ae8
 def add_scene(commands, # of `add_subparsers`
@@ -183,7 +200,7 @@ def add_eval(commands, # of `add_subparsers`
     p = add_command(commands, 'eval', run, 'Run methods over a data set: one line on disk for each sample and method; the same command takes up a run that was stopped.')
     p.add_argument('data', metavar='DATA', help='scenes, the name of a known set, or a folder or file with questions of your own')
     add_model(p)
-    p.add_argument('--methods', default='none,carve', metavar='A,B', help='some of those that `carve methods` lists, with fields where wanted (carve:p=.1), or all (default: none,carve)')
+    p.add_argument('--methods', default='none,carve', metavar='A,B', help='some of those that `carve methods` lists, with fields where wanted (carve:p=.1:layers=[3,4]), or all (default: none,carve)')
     p.add_argument('--n', type=whole(1), metavar='N', help='samples, the first ones (default: all; 300 scenes)')
     p.add_argument('--kinds', type=lambda text: tuple(text.split(',')), metavar='K,K', help='kinds of question, where the set has several (scenes: digit by default)')
     p.add_argument('--split', metavar='S', help='of the set (default: the usual one)')
@@ -203,7 +220,7 @@ def add_limits(p # a parser
     ):
     "Resolution, length and batches"
     p.add_argument('--preset', choices=('paper',), metavar='P', help='paper: at most 256 image tokens where the processor can be told, 32 new tokens')
-    p.add_argument('--image-tokens', type=whole(1), metavar='N', help='most image tokens of a picture, where the processor can be told; crops are still taken from the full picture')
+    add_tokens(p)
     p.add_argument('--limit-pixels', type=whole(1), metavar='N', help='make pictures of more pixels smaller before anything else; crops are taken from the smaller picture')
     p.add_argument('--max-new-tokens', type=whole(1), metavar='N', help='longest answer (default: as the set says)')
     p.add_argument('--batch-size', default=1, type=whole(1), metavar='N', help='questions asked together; only with --methods none, since methods look one by one (default: 1)')

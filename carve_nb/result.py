@@ -7,10 +7,11 @@ __all__ = ['LEAN', 'take_look', 'picture_key', 'weights_key', 'look_key', 'Memo'
            'ask_twice', 'note_lean', 'or_before', 'finish']
 
 # %% ../nbs/10a_result.ipynb #641c8a4a
-import hashlib
+import hashlib, json
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import isnan
+from pathlib import Path
 from time import perf_counter
 from weakref import WeakKeyDictionary
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fastcore.basics import patch
 from .image import draw_boxes, fit_text, open_image, overlay, png_bytes, scale_box, strip, to_raster
 from .vlm import SHORT
+from .files import replace_file
 from .capture import Rows
 from .lean import free_memory, out_of_memory, twice
 from .maps import Saliency
@@ -191,6 +193,17 @@ def summary(self:Result) -> list: # of lines
         f'{seen}; {self.calls} call{"s" * (self.calls > 1)}{cost}', *self.notes]
 
 @patch
+def to_dict(self:Result, **more # further facts, such as the model's name
+    ) -> dict: # plain values, for JSON
+    "A result without its pictures and tensors"
+    sure = lambda a: dict(text=None, confidence=None) if a is None else dict(text=str(a), confidence=None if isnan(a.confidence) else a.confidence)
+    answer, confidence = sure(self.answer).values()
+    return dict(question=self.question, answer=answer, confidence=confidence, before=sure(self.before), method=self.method, status=self.status,
+        view=dict(box=[int(v) for v in self.view.box], scale=self.view.scale, masked=bool(self.view.masked)),
+        regions=[dict(box=[int(v) for v in o.box], score=o.score, area=o.area) for o in self.regions],
+        calls=self.calls, seconds=dict(self.seconds), notes=list(self.notes)) | more
+
+@patch
 def __repr__(self:Result): return '\n'.join(['Result: ' + self.summary()[0], *self.summary()[1:]])
 
 # %% ../nbs/10a_result.ipynb #42d1a45b
@@ -218,6 +231,23 @@ def picture(self:Result,
 
 @patch
 def _repr_png_(self:Result): return png_bytes(self.picture(140))
+
+@patch
+def files(self:Result, **more # further facts for the JSON
+    ) -> dict: # name -> bytes
+    "All stages and the view as pictures, the facts as JSON"
+    facts = json.dumps(self.to_dict(**more), indent=1) + '\n'
+    return {'result.png': png_bytes(self.picture()), 'view.png': png_bytes(self.view.image), 'result.json': facts.encode()}
+
+@patch
+def save(self:Result, folder, # made if it is not there
+    **more # further facts for the JSON
+    ) -> Path: # the folder
+    "Write `result.png`, `view.png` and `result.json`"
+    for name, data in self.files(**more).items():
+        (path := Path(folder)/name).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data)
+    return Path(folder)
 
 # %% ../nbs/10a_result.ipynb #e18d57c3
 LEAN = 'memory ran out; done again with nothing shared, looks a few layers at a time'

@@ -164,8 +164,8 @@ def named_set(name, # one of `SETS`
     elif download: found, about['hub'] = hub_records(card, split, n, seed, revision), f'{card.hub.id}@{revision or "main"}'
     else:
         first = next(iter(card.files.values()))[0]
-        raise DataError(f'{name} is not part of this package, and nothing is fetched unasked. Give root=FOLDER, which holds {first}'
-            f'{" and pictures such as " + card.images[0] if card.images else ""} or a snapshot of {card.hub.id}; or download=True to fetch that from the Hugging Face Hub. Its licence: {card.licence}.')
+        raise DataError(f'{name} is not part of this package, and nothing is fetched unasked. Give root=FOLDER (--root), which holds {first}'
+            f'{" and pictures such as " + card.images[0] if card.images else ""} or a snapshot of {card.hub.id}; or download=True (--download) to fetch that from the Hugging Face Hub. Its licence: {card.licence}.')
     return DataSet(name, found, card.suffix, card.rule, card.max_new_tokens, about)
 
 # %% ../nbs/20_sets.ipynb #b1bb18b6
@@ -203,5 +203,5 @@ def open_set(spec, # 'scenes', a name in `SETS`, a folder or file, or an id on t
         rows = hub_rows(spec, split or 'test', **kw)
         find = Finder(None, rows)
         found = own_set(spec, tell_missing(check_ids([make_record(r, i, find, spare=True) for i, r in choose_rows(rows, n, seed)], spec), spec), split=split or 'test')
-    else: raise DataError(f'{str(spec)!r} is neither a file or folder nor one of scenes, {", ".join(SETS)}; a set of the Hub, org/name, needs download=True.')
+    else: raise DataError(f'{str(spec)!r} is neither a file or folder nor one of scenes, {", ".join(SETS)}; a set of the Hub, org/name, needs download=True (--download).')
     return replace(found, rule=rule, records=[replace(r, rule=rule) for r in found.records]) if rule else found

@@ -160,7 +160,7 @@ def check_text(
     if not any(c.isprintable() and not c.isspace() for c in text): raise PromptError(f'The question is empty, or nothing of it can be seen: {text[:20]!r}. Give a question; none is made up in its place.')
     if escape: text = escape_text(processor, text)
     bad = special_words(processor, text) + spoken_roles(processor, text)
-    if bad: raise PromptError(f'The question contains {bad[0]!r}, which the model reads as a command and not as text. Remove it, or load the model with escape=True.')
+    if bad: raise PromptError(f'The question contains {bad[0]!r}, which the model reads as a command and not as text. Remove it, or load the model with escape=True (--escape).')
     return text.strip()
 
 # %% ../nbs/03_vlm.ipynb #44856f17
