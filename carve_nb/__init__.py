@@ -50,7 +50,7 @@ _names = {
     'endpoint': 'Endpoint',
     'remote': 'AnswerThere',
     'evaluate': 'Study score run_demo',
-    'plan': '',
+    'plan': 'few_tokens',
     'worker': '',
     'ledger': '',
     'study': 'STUDIES run_study',
