@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TINY', 'OWN_CODE', 'PARTS', 'shipped_folder', 'check_folder', 'find_source', 'load_config', 'lacking',
-           'load_processor', 'pick_device', 'read_dtype', 'check_decoder', 'place', 'likely_device', 'input_device',
+           'load_processor', 'read_dtype', 'check_decoder', 'pick_device', 'place', 'likely_device', 'input_device',
            'slow_pass', 'tell_slow', 'check_tensors', 'all_finite', 'check_values', 'load_weights', 'load_model']
 
 # %% ../nbs/02c_load.ipynb #e6433549
@@ -97,6 +97,23 @@ def load_processor(
                   'its tokenizer and image processor are used without it.', stacklevel=2)
     return family.assemble(name, **kw)
 
+# %% ../nbs/02c_load.ipynb #bacad637
+def read_dtype(
+    dtype,  # None, or a torch dtype, its name, or 'auto'
+):          # None, 'auto', or a torch dtype
+    "A type of numbers, or an error if there is no such type"
+    if dtype in (None, 'auto'): return dtype
+    if isinstance(found := getattr(torch, str(dtype).removeprefix('torch.'), None), torch.dtype): return found
+    raise ModelError(f"dtype={dtype!r} is not known; give 'float32', 'bfloat16', 'float16' or 'auto' (as the weights are saved).")
+
+def check_decoder(
+    config,  # of the model
+    name,    # what it was called
+):
+    "Refuse text models that read and write in two halves"
+    if getattr(config.get_text_config(), 'is_encoder_decoder', False):
+        raise ModelError(f'{str(name)!r} writes with {config.get_text_config().model_type}, an encoder with a decoder; only models whose picture and words are in one decoder are read here.')
+
 # %% ../nbs/02c_load.ipynb #286a5897
 def pick_device(
     device,  # None, or a torch device or its name
@@ -108,21 +125,6 @@ def pick_device(
         raise ModelError(f'Device {str(device)!r} cannot be used here: {str(e).splitlines()[0]}') from e
 
 # %% ../nbs/02c_load.ipynb #d044ffe3
-def read_dtype(
-    dtype,  # None, or a torch dtype, its name, or 'auto'
-):          # as it was, if it is one
-    "Refuse what is no type of numbers"
-    if dtype in (None, 'auto') or isinstance(getattr(torch, str(dtype).removeprefix('torch.'), None), torch.dtype): return dtype
-    raise ModelError(f"dtype={dtype!r} is not known; give 'float32', 'bfloat16', 'float16' or 'auto' (as the weights are saved).")
-
-def check_decoder(
-    config,  # of the model
-    name,    # what it was called
-):
-    "Refuse text models that read and write in two halves"
-    if getattr(config.get_text_config(), 'is_encoder_decoder', False):
-        raise ModelError(f'{str(name)!r} writes with {config.get_text_config().model_type}, an encoder with a decoder; only models whose picture and words are in one decoder are read here.')
-
 def place(
     device,             # as asked for
     device_map=None,    # as asked for
