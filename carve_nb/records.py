@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['LETTERS', 'INSIDE', 'SHARD', 'union_of', 'MissingError', 'plain_text', 'Absent', 'Record', 'Fields', 'pick_field',
-           'as_list', 'read_answers', 'read_box', 'read_boxes', 'split_options', 'label_options', 'read_choices',
-           'right_choice', 'read_question', 'rule_for', 'check_text', 'make_record', 'find_annotations',
-           'picture_files', 'same_end', 'find_picture', 'Finder', 'check_ids', 'tell_missing', 'choose_rows', 'spread',
-           'read_entries']
+           'as_list', 'raw_answers', 'read_answers', 'read_box', 'read_boxes', 'split_options', 'label_options',
+           'read_choices', 'is_index', 'read_index', 'right_choice', 'index_choice', 'answer_choice', 'read_question',
+           'rule_for', 'check_text', 'make_record', 'find_annotations', 'picture_files', 'same_end', 'find_picture',
+           'Finder', 'check_ids', 'tell_missing', 'choose_rows', 'spread', 'read_entries']
 
 # %% ../nbs/05b_records.ipynb #1f60c313
 import ast, math, re, warnings
 from collections import Counter
 from dataclasses import dataclass, field
-from numbers import Number
+from numbers import Integral, Number
 from pathlib import Path, PurePosixPath
 from random import Random
 from .image import ImageError, open_image
@@ -90,7 +90,7 @@ class Fields:
     short: tuple = ('short_question',)
     answers: tuple = ('answers', 'answer', 'labels', 'label')
     choices: tuple = ('choices', 'options') # else the columns A, B, C ...
-    right: tuple = ('correct_choice_idx',) # index, letter or text of the right option; else the answer tells
+    right: tuple = ('correct_choice_idx',) # index from 0, also as digits, or letter or text of the right option; else the answer tells
     first: bool = False # no answer is given: the right option stands first, and options are shuffled
     boxes: tuple = ('boxes', 'box', 'bbox')
     corners: bool = True # boxes are x0, y0, x1, y1; else x, y, width, height
@@ -113,15 +113,21 @@ def as_list(value # one thing, a list, a list written as text, or texts with bar
     if isinstance(value, str): value = value.split('|')
     return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
 
+def raw_answers(row, # dict
+    fields=Fields() # names
+    ) -> list: # of values: 1 and '1' are not the same where there are options
+    "The accepted answers of a row, as it has them"
+    name = next((k for k in fields.answers if pick_field(row, (k,)) is not None), None)
+    found = [] if name is None else as_list(row[name]) if name.endswith('s') or not isinstance(row[name], str) else [row[name]]
+    found = [o['answer'] if isinstance(o, dict) and 'answer' in o else o for o in found]
+    if not (found := [o for o in found if str(o).strip()]): raise MissingError('no answer; give "answer" or "answers".')
+    return found
+
 def read_answers(row, # dict
     fields=Fields() # names
     ) -> list: # of str
-    "The accepted answers of a row"
-    name = next((k for k in fields.answers if pick_field(row, (k,)) is not None), None)
-    found = [] if name is None else as_list(row[name]) if name.endswith('s') or not isinstance(row[name], str) else [row[name]]
-    found = [str(o['answer'] if isinstance(o, dict) and 'answer' in o else o).strip() for o in found]
-    if not (found := [o for o in found if o]): raise MissingError('no answer; give "answer" or "answers".')
-    return found
+    "The accepted answers of a row, as texts"
+    return [str(o).strip() for o in raw_answers(row, fields)]
 
 # %% ../nbs/05b_records.ipynb #a8cf564b
 def read_box(box, # four numbers, or text with four numbers
@@ -188,16 +194,54 @@ def read_choices(row, # dict
             found.append(row[letter])
     return [str(o).strip() for o in found] if len(found) > 1 else None
 
-def right_choice(value, # index, letter or text
+# %% ../nbs/05b_records.ipynb #0857e0e7
+def is_index(value # of a field
+    ) -> bool: # a whole number; True is none
+    "Can this be an index?"
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+def read_index(value # of a field
+    ) -> int|None: # None: it is no number
+    "An index, also as a table has it: the text '2', or 2.0"
+    if isinstance(value, str): return int(value) if re.fullmatch(r'\s*-?\d{1,9}\s*', value) else None
+    return int(value) if is_index(value) or isinstance(value, float) and value.is_integer() else None
+
+def right_choice(value, # index from 0, or letter or text
     choices, # texts
     lettered=False # is a letter meant first, also where an option is a letter?
     ) -> str: # text of the right option
-    "The right option"
+    "The right option; a number is its index, never its text"
     text = str(value).strip()
-    i = value if isinstance(value, int) else LETTERS.find(text.strip('().')) if len(text.strip('().')) == 1 else -1
-    if text in choices and not (lettered and 0 <= i < len(choices)): return text
+    i = value if is_index(value) else LETTERS.find(text.strip('().')) if len(text.strip('().')) == 1 else -1
+    if text in choices and not is_index(value) and not (lettered and 0 <= i < len(choices)): return text
     if 0 <= i < len(choices): return choices[i]
-    raise DataError(f'the answer {value!r} is none of the {len(choices)} options; give the index, the letter or the text.')
+    raise DataError(f'the answer {value!r} is none of the {len(choices)} options; give its letter, its text as a string, or as correct_choice_idx its index, from 0 to {len(choices) - 1}.')
+
+# %% ../nbs/05b_records.ipynb #5aaae59d
+def index_choice(value, # of the field `right`: index from 0, or letter or text
+    choices, # texts
+    labels, # label -> text, maybe empty
+    lettered=False # is a letter meant first?
+    ) -> str: # text of the right option
+    "The option that the field of the right one tells"
+    label, i = labels.get(value.strip().strip('().')) if isinstance(value, str) else None, read_index(value)
+    if i is None: return right_choice(value, choices, lettered) if label is None else label
+    found = right_choice(i, choices)
+    if label in (None, found): return found
+    raise DataError(f'{value!r} is the label of the option {label!r} and the index of {found!r}; give the index as a number, or the label as "answer".')
+
+def answer_choice(value, # as the row has it: 1 or '1'
+    choices, # texts
+    labels, # label -> text, maybe empty
+    lettered=False # is a letter meant first?
+    ) -> str: # text of the right option
+    "The option that an answer means"
+    text = str(value).strip()
+    if (told := text.strip('().')) in labels: return labels[told]
+    if not is_index(value) or text not in choices: return right_choice(value, choices, lettered)
+    other = choices[value] if 0 <= value < len(choices) else text
+    if other == text: return text
+    raise DataError(f'the answer {value} is the text of one option and the index of another, {other!r}; give its index, from 0, as correct_choice_idx, or its letter or its text as a string ({text!r}).')
 
 # %% ../nbs/05b_records.ipynb #8acad89f
 def read_question(row, # dict
@@ -207,23 +251,23 @@ def read_question(row, # dict
     spare=False # may a row have no answer?
     ) -> tuple: # short question, options or None, question as it is asked, accepted answers
     "What a row asks"
-    question, choices, answers = str(pick_field(row, fields.question) or '').strip(), read_choices(row, fields), []
+    question, choices, raw = str(pick_field(row, fields.question) or '').strip(), read_choices(row, fields), []
     if not question: raise DataError('no question.')
     right = pick_field(row, fields.right)
-    try: answers = read_answers(row, fields) if choices is None or right is None and not fields.first else []
+    try: raw = raw_answers(row, fields) if choices is None or right is None and not fields.first else []
     except MissingError:
         if not spare: raise
     if choices is None:
-        short, choices, full = split_options(question)
-        if choices and answers and (len(answers[0].strip('().')) == 1 or answers[0] in choices): return short, choices, full, [right_choice(answers[0], choices, True)]
+        answers, (short, choices, full) = [str(o).strip() for o in raw], split_options(question)
+        meant = choices and raw and (len(answers[0].strip('().')) == 1 or answers[0] in choices or is_index(raw[0]) and 0 <= raw[0] < len(choices))
+        if meant: return short, choices, full, [answer_choice(raw[0], choices, {}, True)]
         return pick_field(row, fields.short), None, question, answers
     hint = pick_field(row, ('hint',))
     if hint is not None: question = f'{hint}\n{question}'
-    if right is None and answers: right = answers[0]
-    given = pick_field(row, fields.choices)
-    labels, told = label_options(given) or {}, str(right).strip().strip('().')
-    if told in labels and (answers or isinstance(right, str)): answer = [labels[told]]
-    elif right is not None: answer = [right_choice(right, choices, bool(labels) or given is None)]
+    labels = label_options(given := pick_field(row, fields.choices)) or {}
+    about = choices, labels, bool(labels) or given is None
+    if right is not None: answer = [index_choice(right, *about)]
+    elif raw: answer = [answer_choice(raw[0], *about)]
     else: answer = choices[:1] if fields.first else []
     if fields.first and right is None: choices = Random(f'{seed} {id}').sample(choices, len(choices))
     shown = '\n'.join(fields.option.format(letter=l, text=t) for l, t in zip(LETTERS, choices))

@@ -68,3 +68,21 @@ def test_rule_names():
     from carve_nb.scores import RULES
     from carve_nb.sets import RULE_NAMES
     assert RULE_NAMES == tuple(RULES)
+
+
+@pytest.mark.parametrize('suffix', ['.json', '.csv'])
+def test_right_index(tmp_path, suffix):
+    "The index of the right option is an index, whatever the options say, in JSON and as the digits of a table"
+    import csv, json
+    from carve_nb.records import read_entries
+    rng = np.random.default_rng(8)
+    made = [dict(id=str(k), image='a.png', question='?', choices=rng.permutation(list('01234AB')[:rng.integers(2, 8)]).tolist()) for k in range(300)]
+    right = [int(rng.integers(len(r['choices']))) for r in made]
+    rows = [r | dict(correct_choice_idx=i) for r, i in zip(made, right)]
+    (tmp_path/'a.png').write_bytes(b'')
+    with open(tmp_path/f'q{suffix}', 'w', newline='') as f:
+        if suffix == '.json': json.dump(rows, f)
+        else:
+            w = csv.DictWriter(f, list(rows[0]))
+            w.writeheader(), w.writerows(r | dict(choices='|'.join(r['choices'])) for r in rows)
+    assert [r.answers for r in read_entries(tmp_path)] == [[r['choices'][i]] for r, i in zip(made, right)]
