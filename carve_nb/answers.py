@@ -7,7 +7,7 @@ __all__ = ['NUMBERS', 'WHOLE', 'CONTRACTIONS', 'SIGNS', 'by_letter', 'by_text', 
            'named_pairs', 'pair_f1', 'pair_score', 'strip_signs', 'plain_words', 'vqa_words', 'leave_one',
            'check_people', 'vqa_score', 'text_words', 'text_score', 'count_score', 'contains_score', 'either_score',
            'edit_distance', 'anls_score', 'yes_or_no', 'nearest', 'pope_score', 'pope_nearest', 'pick_letter',
-           'pick_text', 'right_option']
+           'same_text', 'pick_text', 'right_option', 'by_same']
 
 # %% ../nbs/06c_answers.ipynb #edda6b26
 import difflib, re
@@ -185,23 +185,35 @@ def pick_letter(answer, # what was answered
     n # number of options
     ) -> int|None: # index
     "The option that an answer names by its letter"
+    more = r"[\w'+#]|-(?:\S|$)"                                          # what makes a capital part of a word
     text, ok = str(answer).strip(), LETTERS[:n]
-    for pattern in (rf'\(?([{ok}{ok.lower()}])[).:,]*$', rf'\(?([{ok}])[).:](?:\s|$)', rf'.*?(?:answer|option|choice)(?: is)?[\s:]*\(?([{ok}])\b(?! [a-z])'):
+    for pattern in (rf'\(?([{ok}{ok.lower()}])[).:,]*$', rf'\(?([{ok}])[).:](?:\s|$)', rf'.*?(?:answer|option|choice)(?: is)?[\s:]*\(?([{ok}])\b(?!{more}| [a-z])'):
         if m := re.match(pattern, text, re.S): return ok.index(m[1].upper())
-    found = set(re.findall(rf'\(([{ok}])\)', text)) or set(re.findall(rf"(?<![\w'])[{ok}](?![\w'])", text))
+    found = set(re.findall(rf'\(([{ok}])\)', text)) or set(re.findall(rf"(?<![\w'+])(?<!\w-)[{ok}](?!{more})", text))
     return ok.index(*found) if len(found) == 1 and (found != {'A'} or not re.search(r'\bA [a-z]', text)) else None
 
 # %% ../nbs/06c_answers.ipynb #30382cfe
+def same_text(answer, # what was answered
+    choices # texts
+    ) -> int|None: # index; None: it is no option, or several in small letters
+    "The option that an answer repeats with all its signs: as it is, in small letters, or without quotes, brackets and the full stop around it"
+    bare = lambda t: t.strip().lstrip('"\'(').rstrip('"\').')
+    for form in (str.strip, lambda t: t.strip().lower(), bare, lambda t: bare(t).lower()):
+        found = {c for c in choices if form(c) == form(str(answer)) != ''}
+        if found: return choices.index(found.pop()) if len(found) == 1 else None
+
 def pick_text(answer, # what was answered
     choices # texts
     ) -> int|None: # index
-    "The option that an answer names by its text: equal, or the only one that stands in it"
+    "The option that an answer names by its text: the same, or the same words and no other option has these, or the only one that stands in it"
+    if (i := same_text(answer, choices)) is not None: return i
     said, texts = plain(answer), [plain(c) for c in choices]
-    if said in texts: return texts.index(said)
-    found = [t for t in texts if f' {t} ' in f' {said} ']
+    found = {t for t in texts if t == said} or {t for t in texts if f' {t} ' in f' {said} '}
     found = {t for t in found if not any(t != o and f' {t} ' in f' {o} ' for o in found)}
-    return texts.index(found.pop()) if len(found) == 1 else None
+    meant = {c for c, t in zip(choices, texts) if t in found}
+    return choices.index(meant.pop()) if len(meant) == 1 else None
 
+# %% ../nbs/06c_answers.ipynb #cc3e44bc
 def right_option(picks, # functions: answer, record -> index or None, tried in turn
     answer, # what was answered
     record # with its options
@@ -210,6 +222,12 @@ def right_option(picks, # functions: answer, record -> index or None, tried in t
     if not record.choices: raise ScoreError(f'{record.id} has no options; this rule is for multiple choice.')
     i = next((k for pick in picks if (k := pick(answer, record)) is not None), None)
     return float(i is not None and record.choices[i] == record.answer)
+
+def by_same(answer, # what was answered
+    record # with its options
+    ) -> int|None: # index
+    "The option that an answer repeats, unless that is a letter alone: letters are what is asked for"
+    return None if re.fullmatch(r'[\s"\'(*]*[A-Za-z][\s"\').:,*]*', answer) else same_text(answer, record.choices)
 
 by_letter = lambda answer, record: pick_letter(answer, len(record.choices))
 by_text = lambda answer, record: pick_text(answer, record.choices)

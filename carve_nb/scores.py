@@ -10,7 +10,7 @@ __all__ = ['RULES', 'option_tokens', 'forced_logprobs', 'choice_logprobs', 'choi
 import numpy as np
 from dataclasses import dataclass
 from .statistics import auroc
-from .answers import (ScoreError, anls_score, by_letter, by_nearest, by_text, contains_score, count_score, either_score, exact_score, nearest, pair_score,
+from .answers import (ScoreError, anls_score, by_letter, by_nearest, by_same, by_text, contains_score, count_score, either_score, exact_score, nearest, pair_score,
     pope_nearest, pope_score, right_option, text_score, vqa_score, yes_or_no)
 
 # %% ../nbs/20a_scores.ipynb #e3b35f6d
@@ -93,7 +93,7 @@ RULES = {r.name: r for r in (
     Rule('anls', anls_score, 'normalised Levenshtein similarity, nothing below 0.5 (DocVQA)'),
     Rule('pope', pope_score, 'no if the first sentence says no or not, else yes (POPE)'),
     Rule('pope-vicrop', pope_nearest, "yes or no, whichever is more similar by difflib (ViCrop's POPE)"),
-    Rule('choice', lambda a, r: right_option([by_letter, by_text], a, r), 'the option by its letter, else by its text'),
+    Rule('choice', lambda a, r: right_option([by_same, by_letter, by_text], a, r), 'the option by its letter, else by its text; a text that is repeated sign for sign goes before letters in it'),
     Rule('choice-letter', lambda a, r: right_option([by_letter], a, r), 'the option by its letter alone'),
     Rule('choice-text', lambda a, r: right_option([by_text], a, r), 'the option by its text alone'),
     Rule('choice-vicrop', lambda a, r: right_option([by_nearest], a, r), "the most similar line of options by difflib (ViCrop's V*)"),

@@ -70,6 +70,21 @@ def test_rule_names():
     assert RULE_NAMES == tuple(RULES)
 
 
+SIGNED = '1 -1 +1 3 3.15 3:15 $5 5% 5 C C++ C# c B- US us no no! red dark-red'.split()
+
+
+def test_options_with_signs():
+    "The text of an option counts where it is the right one, letter by letter, as A-OKVQA's own evaluator has it; a letter alone stays a letter in the rule choice"
+    from carve_nb.scores import score_answer
+    rng = np.random.default_rng(7)
+    for _ in range(3000):
+        choices = rng.choice(SIGNED, rng.integers(2, 6), replace=False).tolist()
+        said, i = rng.choice(choices), int(rng.integers(len(choices)))
+        record = Record('1', None, '?', [choices[i]], choices)
+        assert score_answer(said, record, 'choice-text') == float(said == choices[i]), (said, choices, i)
+        if len(said) > 1 or said.isdigit(): assert score_answer(said, record, 'choice') == float(said == choices[i]), (said, choices, i)
+
+
 @pytest.mark.parametrize('suffix', ['.json', '.csv'])
 def test_right_index(tmp_path, suffix):
     "The index of the right option is an index, whatever the options say, in JSON and as the digits of a table"
