@@ -224,6 +224,7 @@ def load_weights(
     check_values(model, source)
     return model
 
+# %% ../nbs/02c_load.ipynb #0f7e1906
 def load_model(
     name,             # Hub id, folder, or 'carve-tiny'
     device=None,      # torch device; CUDA where there is one by default
