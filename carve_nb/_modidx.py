@@ -1829,6 +1829,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'carve_nb.worker.checked': ('worker.html#checked', 'carve_nb/worker.py'),
                                  'carve_nb.worker.failure': ('worker.html#failure', 'carve_nb/worker.py'),
                                  'carve_nb.worker.find_unfit': ('worker.html#find_unfit', 'carve_nb/worker.py'),
+                                 'carve_nb.worker.in_short': ('worker.html#in_short', 'carve_nb/worker.py'),
                                  'carve_nb.worker.known': ('worker.html#known', 'carve_nb/worker.py'),
                                  'carve_nb.worker.name_failure': ('worker.html#name_failure', 'carve_nb/worker.py'),
                                  'carve_nb.worker.ready_methods': ('worker.html#ready_methods', 'carve_nb/worker.py'),

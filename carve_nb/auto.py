@@ -39,6 +39,7 @@ class CarveAuto(Carve):
         super().__post_init__()
         bad = [k for k in ('gate', 'spread', 'enough', 'hopeless', 'support') if not 0 <= getattr(self, k) <= 1]
         if bad: raise CarveError(f'{bad[0]}={getattr(self, bad[0])}: a threshold lies between 0 and 1')
+        if self.join != 'refined': raise CarveError(f"join={self.join!r}: auto shows each view alone, as its thresholds were chosen; leave join='refined'")
         if self.zooms < 1: raise CarveError(f'zooms={self.zooms}: at least one look into a view')
 
 # %% ../nbs/18_auto.ipynb #a3fc6613
@@ -142,7 +143,7 @@ def settle(self:CarveAuto, vlm, # a `VLM`
         if best is None or answer.confidence > best[0].confidence: best = answer, view, kept
         if not self.goes_on(answer.confidence): break
     draft = note_lean(replace(draft, seconds=seconds, calls=draft.calls + tried), lean)
-    if self.prefers(best[0].confidence, draft.before.confidence): return replace(draft, answer=best[0], view=best[1], regions=best[2])
+    if self.prefers(best[0].confidence, draft.before.confidence): return replace(draft, answer=best[0], view=best[1], regions=best[2], shown=[best[1].image])
     note = f'kept the plain answer: the best view says "{best[0]}" ({best[0].confidence:.2f})'
     return replace(draft, answer=draft.before, view=whole_view(draft.image), notes=[*draft.notes, note])
 

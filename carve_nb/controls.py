@@ -37,8 +37,9 @@ class UniformMap(TaskMap):
         draft = self.draft(image, question, rows_q, rows_g, vlm.n_layers)
         if self.join != 'both' or vlm.family.why_not.get('several pictures'): return finish(draft, vlm, self)
         seconds = Seconds(draft.seconds)
-        with seconds('ask'): answer = vlm.ask([image, image], question, self.suffix, self.max_new_tokens)
-        return replace(draft, answer=answer, seconds=seconds, calls=draft.calls + 1, notes=['the picture is shown twice'])
+        shown = [draft.image]*2
+        with seconds('ask'): answer = vlm.ask(shown, question, self.suffix, self.max_new_tokens)
+        return replace(draft, answer=answer, seconds=seconds, calls=draft.calls + 1, notes=['the picture is shown twice'], shown=shown)
 
 # %% ../nbs/12a_controls.ipynb #7b91d3c2
 def shuffle_words(question, # str

@@ -70,7 +70,7 @@ class AnswerThere:
         front = Front(vlm, image, not hasattr(self.method, 'decide'))
         r = self.method(front, image, question, memo=memo, box=box)
         if r.status != 'ok': return r
-        shown, notes = front.find(r.view, image), []
+        shown, notes = front.find(r.view, r.image), []
         if len(shown) > 1 and 'several pictures' in getattr(getattr(self.by, 'family', None), 'why_not', ()):
             shown, notes = shown[-1:], ['it takes one picture at a time: asked with the view alone']
         return self.close(r, vlm, shown, r.calls - front.left + 1, notes)
@@ -97,7 +97,7 @@ def close(self:AnswerThere, r, # `Result` of the method
     what = 'the picture and the view' if len(shown) > 1 else 'the picture' if key[2] == picture_key(r.image) else 'the view'
     said = f'answered by {tell_name(self.by)}, shown {what}'
     own = [n for n in r.notes if not n.startswith('nothing new to see')]     # true of the model here only
-    return replace(r, answer=answer, seconds=seconds, calls=calls, notes=[*own, said, *notes, *getattr(answer, 'changed', ())])
+    return replace(r, answer=answer, shown=shown, seconds=seconds, calls=calls, notes=[*own, said, *notes, *getattr(answer, 'changed', ())])
 
 # %% ../nbs/20c_remote.ipynb #bc647154
 def open_answerer(spec, # 'https://host/v1#model', or a folder or Hub id

@@ -162,6 +162,7 @@ class Result:
     method: str = '' # name of the method
     image: object = None # the picture, PIL RGB
     question: str = '' # as asked
+    shown: list = field(default_factory=list) # pictures of the last question, if not the picture alone
     status: str = 'ok' # or 'oom': memory ran out after the plain answer, which is given instead
     def __str__(self): return str(self.answer)
 
@@ -305,7 +306,8 @@ def finish(draft, # `Result` without an answer
         return replace(plain, answer=before, notes=plain.notes + ['nothing new to see: the answer stays'])
     both, alone = like.join == 'both', 'several pictures' in vlm.family.why_not
     notes = plain.notes + ['this family takes one picture at a time: asked with the view alone']*(both and alone)
+    shown = [image, view.image] if both and not alone else [view.image]
     def again():
-        with seconds('ask'): answer, less = ask_twice(vlm, [image, view.image] if both and not alone else view.image, draft.question, 'in the second question', **kw)
-        return note_lean(replace(plain, calls=plain.calls + 1, answer=answer, notes=notes), less)
+        with seconds('ask'): answer, less = ask_twice(vlm, shown, draft.question, 'in the second question', **kw)
+        return note_lean(replace(plain, calls=plain.calls + 1, answer=answer, notes=notes, shown=shown), less)
     return or_before(again, plain)

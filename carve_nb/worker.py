@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['FAILED', 'LIKELIHOOD', 'attempt', 'name_failure', 'Lean', 'failure', 'known', 'stand_out', 'success', 'time_alone',
-           'answerer', 'find_unfit', 'ready_methods', 'Worker', 'checked']
+           'answerer', 'find_unfit', 'ready_methods', 'Worker', 'in_short', 'checked']
 
 # %% ../nbs/21b_worker.ipynb #64bcacdc
 import math
 import torch
 from contextlib import nullcontext
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 from fastcore.basics import patch
 from .region import box_iou, whole_view
@@ -169,12 +170,19 @@ def chosen(self:Worker, method, # that made the result
     image, # PIL picture
     r # `Result`
     ) -> str|None: # text of an option; None: the answer as it is
-    "Where options are scored by likelihood, the likeliest one given what the method showed last"
+    "Where options are scored by likelihood, the likeliest one given the pictures of the method's last question"
     if record.rule != LIKELIHOOD: return None
-    like, view, by = getattr(method, 'size_from', method), r.view, getattr(method, 'by', self.vlm)
-    seen = image if view.box == (0, 0, *image.size) and not view.masked else view.image
-    if seen is not image and like.join == 'both' and 'several pictures' not in by.family.why_not: seen = [image, seen]
-    return record.choices[choice_likelihood(by, seen, record.short_question or record.question, record.choices)]
+    return record.choices[choice_likelihood(getattr(method, 'by', self.vlm), r.shown or [image], record.short_question or record.question, record.choices)]
+
+# %% ../nbs/21b_worker.ipynb #a97d4e52
+def in_short(method, # a method
+    record # `Record`
+    ): # the method; a new one if there is something to set
+    "A method whose map is made under the record's short question, where there is one and the method can"
+    short = record.short_question
+    if not short or getattr(method, 'shorten', short) is not None: return method
+    if isinstance(method, AnswerThere): return replace(method, method=in_short(method.method, record))
+    return replace(method, shorten=lambda question: short)
 
 # %% ../nbs/21b_worker.ipynb #66126d0f
 @patch
@@ -204,7 +212,7 @@ def one(self:Worker, name, # of the method
     boxes # true regions in it, or None
     ) -> dict: # a line
     "One method on one sample"
-    method, box, saved = self.ways(record)[name], union_of(boxes), self.once.saved
+    method, box, saved = in_short(self.ways(record)[name], record), union_of(boxes), self.once.saved
     if why := self.unasked(method, record): return failure(record, at, name, 'skipped', why)
     r, status, why = attempt(lambda: method(self.once, image, record.question, memo=self.looks, box=box))
     saved = self.once.saved - saved

@@ -1,10 +1,13 @@
 "Conformance of all methods: over two families in full, over the others one call each, which answers or says why it cannot."
 import json
+from dataclasses import replace
 import pytest, torch, transformers
 from skimage import data
 from PIL import Image
+from carve_nb.carve import CarveError
 from carve_nb.families import FAMILIES
 from carve_nb.peer import PeerError, check_method, check_result
+from carve_nb.plan import Plan, RunError, make_methods
 from carve_nb.registry import ENTRIES, make_method
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
@@ -50,6 +53,28 @@ class Sized:
     def __init__(self, method): self.method, self.suffix, self.max_new_tokens = method, method.size_from.suffix, method.size_from.max_new_tokens
     def __getattr__(self, name): return getattr(self.method, name)
     def __call__(self, *args, **kw): return self.method(*args, **kw)
+
+
+@pytest.mark.parametrize('family', FULL)
+@pytest.mark.parametrize('name', NAMES)
+def test_tells_what_was_shown(load, photo, name, family):
+    "The pictures of the last question, asked about again, give the same answer; they are those of the result, no copies"
+    vlm, method = load(family), short(name)
+    if name == 'auto': method = replace(method, gate=1., alike=2., spread=1., hopeless=0., support=0., margin=-1.)
+    r = method(vlm, photo, QUESTION, box=BOX)
+    assert all(o is r.image or o is r.view.image for o in r.shown), r.shown
+    if not hasattr(method, 'guided'): assert vlm.ask(r.shown or [r.image], QUESTION, max_new_tokens=3).tokens == r.answer.tokens
+    if name in ('carve', 'uniform-map'): assert len(r.shown) == 2
+    if name in ('auto', 'paper', 'vea'): assert [o is r.view.image for o in r.shown] == [True]
+
+
+def test_auto_shows_views_alone():
+    "What auto would not do is refused, and a run may give it words and length"
+    with pytest.raises(CarveError, match="join='both': auto shows each view alone"): make_method('auto', join='both')
+    assert make_method('auto', join='refined') == make_method('auto')
+    plan = Plan(('auto', 'auto:K=1'), 'One word.', 5)
+    assert [(m.join, m.suffix, m.max_new_tokens, m.K) for m in make_methods(plan).values()] == [('refined', 'One word.', 5, 2), ('refined', 'One word.', 5, 1)]
+    with pytest.raises(RunError, match="join='both'"): make_methods(Plan(('auto:join=both',)))
 
 
 @pytest.mark.parametrize('family', OTHERS)

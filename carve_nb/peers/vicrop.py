@@ -44,6 +44,8 @@ class ViCrop(SecondView):
     def __post_init__(self):
         super().__post_init__()
         if self.base is not None and not self.base > 0: raise PeerError(f'base={self.base!r}: give pixels, or None for the side that the tower reads')
+        if self.shorten is not None and not callable(self.shorten):
+            raise PeerError(f"shorten={self.shorten!r}: give a function from the question to the words for the map, or None; a run gives each record's short question by itself")
         if not self.tile > 0: raise PeerError(f'tile={self.tile!r}: give pixels')
         if not len(self.ratios) or min(self.ratios) <= 0: raise PeerError(f'ratios={self.ratios!r}: give numbers above 0')
 
