@@ -835,6 +835,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'carve_nb.maps.Saliency.share': ('maps.html#saliency.share', 'carve_nb/maps.py'),
                                'carve_nb.maps.Saliency.to_pixels': ('maps.html#saliency.to_pixels', 'carve_nb/maps.py'),
                                'carve_nb.maps.Saliency.touch': ('maps.html#saliency.touch', 'carve_nb/maps.py'),
+                               'carve_nb.maps.Saliency.within': ('maps.html#saliency.within', 'carve_nb/maps.py'),
                                'carve_nb.maps.depth_band': ('maps.html#depth_band', 'carve_nb/maps.py'),
                                'carve_nb.maps.entropy': ('maps.html#entropy', 'carve_nb/maps.py'),
                                'carve_nb.maps.fuse_maps': ('maps.html#fuse_maps', 'carve_nb/maps.py'),

@@ -164,10 +164,16 @@ def inside(centres, # [n] of columns or rows, pixels
     return np.where(seen, centres, side/2), seen if seen.any() else far == far.min()
 
 @patch
+def within(self:Saliency) -> tuple: # x [gw], y [gh] in pixels and [gh, gw] bool
+    "The centres as `inside` gives them, and which patches lie in the picture"
+    (x, across), (y, down) = map(inside, self.centres(), self.size)
+    return x, y, down[:, None] & across
+
+@patch
 def peak(self:Saliency) -> tuple: # (x, y) in pixels
     "The centre of the strongest patch inside the picture"
-    (x, across), (y, down) = map(inside, self.centres(), self.size)
-    j, i = np.unravel_index(np.where(down[:, None] & across, self.values, -np.inf).argmax(), self.values.shape)
+    x, y, seen = self.within()
+    j, i = np.unravel_index(np.where(seen, self.values, -np.inf).argmax(), self.values.shape)
     return float(x[i]), float(y[j])
 
 # %% ../nbs/06_maps.ipynb #280b870d

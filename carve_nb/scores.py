@@ -134,12 +134,11 @@ def patch_labels(saliency, # `Saliency`
     ) -> tuple: # values and labels of the patches inside the picture
     "Which patches touch a true region?"
     boxes = [boxes] if np.ndim(boxes) == 1 else boxes
-    (gh, gw), (x0, y0, x1, y1), (w, h) = saliency.values.shape, saliency.box, saliency.size
+    (gh, gw), (x0, y0, x1, y1) = saliency.values.shape, saliency.box
     x, y = np.linspace(x0, x1, gw + 1), np.linspace(y0, y1, gh + 1)
     label = np.zeros((gh, gw), dtype=bool)
     for a, b, c, d in boxes: label |= ((y[:-1] < d) & (y[1:] > b))[:, None] & ((x[:-1] < c) & (x[1:] > a))
-    xs, ys = (x[:-1] + x[1:])/2, (y[:-1] + y[1:])/2
-    seen = ((ys > 0) & (ys < h))[:, None] & ((xs > 0) & (xs < w))
+    *_, seen = saliency.within()
     return saliency.values[seen].astype(np.float64), label[seen]
 
 def patch_auroc(saliency, # `Saliency`

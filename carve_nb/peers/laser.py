@@ -69,9 +69,8 @@ def find_evidence(vlm, # a `VLM`
 def top_cells(S, # `Saliency`
     share=32/576 # of the grid's patches; at least one
     ) -> list: # of (row, column), strongest first
-    "The strongest patches whose centre lies inside the picture"
-    x, y = S.centres()
-    seen = ((y > 0) & (y < S.size[1]))[:, None] & ((x > 0) & (x < S.size[0]))
+    "The strongest patches inside the picture"
+    *_, seen = S.within()
     order = np.argsort(-np.where(seen, S.values, -np.inf), axis=None, kind='stable')
     k = min(max(1, round(share*S.values.size)), int(seen.sum()))
     return [tuple(map(int, np.unravel_index(i, S.values.shape))) for i in order[:k]]
@@ -199,11 +198,10 @@ class LaserVat(Guided):
 # %% ../../nbs/peers/17_laser.ipynb #70003cd1
 def with_crop(vlm, # a `VLM`
     image, # PIL picture
-    box # of the crop; None: no crop
+    crop # of it; None: no crop
     ) -> list: # pictures for a prompt
     "A picture with its crop beside it, or the crop alone where a family takes one picture"
-    if box is None: return [image]
-    crop = crop_view(image, box).image
+    if crop is None: return [image]
     return [crop] if 'several pictures' in vlm.family.why_not else [image, crop]
 
 @patch
@@ -214,11 +212,12 @@ def reply(self:LaserVat, vlm, # a `VLM`
     "The guided answer; the plain one if memory runs out"
     (grey, box), seconds = state, Seconds(draft.seconds)
     plain = replace(draft, seconds=seconds)
+    shown, other = (with_crop(vlm, *o) for o in ((draft.image, box and draft.view.image), (grey, box and crop_view(grey, box).image)))
     def ask(shared=True):
         with seconds('ask'), nullcontext() if shared else vlm.unshared():
-            prompt, other = (vlm.prompt(with_crop(vlm, im, box), draft.question, self.suffix) for im in (draft.image, grey))
-            return vlm.reply(prompt, self.max_new_tokens, [ContrastProcessor(vlm, other, len(prompt), self.alpha, self.beta)])
+            prompt, less = (vlm.prompt(o, draft.question, self.suffix) for o in (shown, other))
+            return vlm.reply(prompt, self.max_new_tokens, [ContrastProcessor(vlm, less, len(prompt), self.alpha, self.beta)])
     def make():
         answer, lean = twice(vlm, ask, lambda: ask(False), 'in the guided answer', draft.image, 'ask')
-        return note_lean(replace(plain, answer=answer, calls=plain.calls + 1), lean)
+        return note_lean(replace(plain, answer=answer, calls=plain.calls + 1, shown=shown), lean)
     return or_before(make, plain)
