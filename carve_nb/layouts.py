@@ -60,7 +60,7 @@ SETS = dict(
         Hub('lmms-lab/vstar-bench', dict(test='test')), 'not stated (UNVERIFIED); pictures: SA-1B', 'arXiv 2312.14135; craigwu/vstar_bench',
         Fields(id=('_picture', 'question_id'), image=('image',), question=('text', 'question'), answers=('label',), choices=('options',), first=True, boxes=('bbox',),
             corners=False, kind=('category', '_folder'), option='({letter}) {text}'), LETTER, beside=('bbox',),
-        note='The own evaluator takes the likeliest option: rule choice-likelihood with closed=True. Without test_questions.jsonl the options are shuffled.'),
+        note='The own evaluator takes the likeliest option: rule choice-likelihood does so by the words alone, where that evaluator counts the end token too. Without test_questions.jsonl the options are shuffled.'),
     pope=Card('POPE', {k: (f'coco_pope_{k}.json', f'output/coco/coco_pope_{k}.json', f'coco/coco_pope_{k}.json') for k in ('random', 'popular', 'adversarial')},
         ('val2014/{image}', 'coco/val2014/{image}', 'images/{image}'), 'random+popular+adversarial', 'pope',
         Hub('lmms-lab/POPE', dict.fromkeys(('random', 'popular', 'adversarial'), 'test'), part='category'), f'MIT; {COCO}', 'arXiv 2305.10355; AoiDragon/POPE',
