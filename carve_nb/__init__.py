@@ -28,7 +28,7 @@ _names = {
     'files': '',
     'text': '',
     'maps': 'Saliency pick_layers',
-    'statistics': 'Interval Estimate bootstrap mcnemar',
+    'statistics': 'Interval Estimate bootstrap mcnemar paired_test',
     'data': 'Journal folder_samples read_records',
     'entropy': '',
     'convergence': 'profile_layers',

@@ -17,11 +17,11 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 from .image import open_image
 from .vlm import Answer
-from .statistics import bootstrap, holm, mcnemar
+from .statistics import bootstrap, holm, paired_test
 from .convergence import decoder_layers
 from .entropy import plot_style
 from .result import Memo
-from .evaluate import mean_of as mean_known
+from .evaluate import mean_of as mean_known, say_alone
 from .peer import check_needs
 from .registry import ENTRIES, SORTS
 from .scores import patch_auroc
@@ -42,7 +42,7 @@ class Comparison:
     def __repr__(self): return f'Comparison({len(self.methods)} methods on {len(self.ids)} questions)'
 
     def __post_init__(self):
-        self.table = {}
+        self.table, self.known = {}, {}
         for r in self.records:
             if r['status'] == 'ok': self.table.setdefault(r['method'], {})[r['id']] = r | dict(auroc=(self.auroc or {}).get(r['method'], {}).get(r['id']))
         self.methods = list(self.table)
@@ -75,7 +75,7 @@ def against(self:Comparison, method, # name
     a, b = self.scores(method, group), self.scores(other, group)
     both = [i for i in a if i in b]
     x, y = (np.array([s[i] for i in both]) for s in (a, b))
-    return float((x - y).mean()), mcnemar(x, y)
+    return float((x - y).mean()), paired_test(x, y)[0]
 
 @patch
 def mean_of(self:Comparison, method, # name
@@ -91,12 +91,12 @@ def rows(self:Comparison, group=None, # of `GROUPS`; None: all questions
     carve='carve' # the method with which the others are compared besides none
     ) -> dict: # method -> dict of numbers
     "One row for each method"
-    made = {}
+    if (made := self.known.setdefault((group, carve), {})): return made
     for m in self.methods:
         s = list(self.scores(m, group).values())
         if not s: continue
         i, (gain, p), vs = bootstrap(s), self.against(m, 'none', group), self.against(m, carve, group) if carve in self.table else (None, None)
-        made[m] = dict(acc=i.mean, lo=i.lo, hi=i.hi, n=len(s), gain=gain, p=p, gap=vs[0], p_carve=vs[1],
+        made[m] = dict(acc=i.mean, lo=i.lo, hi=i.hi, n=len(s), gain=gain, alone=i.mean - gain, p=p, gap=vs[0], p_carve=vs[1],
             **{k: self.mean_of(m, k, group) for k in ('hit', 'touch', 'iou', 'auroc', 'calls')})
     for key, base in (('p', 'none'), ('p_carve', carve)):
         tested = [m for m in made if m != base and made[m][key] is not None]
@@ -187,9 +187,11 @@ def by_kind(self:Comparison) -> list: # of lists of str, the head first
     "Accuracy of every method by kind, marked where it differs from the model alone"
     rows = {g: self.rows(g) for g in GROUPS}
     total, mark = self.rows(), lambda r: '' if r.get('p_holm', 1) >= .05 else ' +' if r['gain'] > 0 else ' -'
-    cell = lambda r: f'{100*r["acc"]:.1f}{mark(r)}' if r else ''
-    head = ['method', 'sort', 'all', '95 %', *(f'{g} ({max((r["n"] for r in rows[g].values()), default=0)})' for g in GROUPS)]
-    return [head, *([m, ENTRIES[m].sort, cell(total[m]), f'{100*total[m]["lo"]:.1f}-{100*total[m]["hi"]:.1f}', *(cell(rows[g].get(m)) for g in GROUPS)] for m in self.order())]
+    most = {g: max((r['n'] for r in rows[g].values()), default=0) for g in GROUPS}
+    cell = lambda r, n: f'{100*r["acc"]:.1f}{mark(r)}{say_alone(r, n, 1)}' if r else ''
+    head = ['method', 'sort', 'all', '95 %', *(f'{g} ({n})' for g, n in most.items())]
+    return [head, *([m, ENTRIES[m].sort, cell(total[m], total['none']['n']), f'{100*total[m]["lo"]:.1f}-{100*total[m]["hi"]:.1f}',
+        *(cell(rows[g].get(m), most[g]) for g in GROUPS)] for m in self.order())]
 
 @patch
 def details(self:Comparison, group=None # of `GROUPS`

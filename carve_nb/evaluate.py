@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['HEADS', 'STRIPS', 'DEMO', 'EvaluationError', 'score', 'scene_samples', 'demo_methods', 'Looks', 'make_record',
-           'run_sample', 'run_scene', 'mean_of', 'sum_up', 'Study', 'show_cell', 'plain_fields', 'make_meta',
-           'evaluate', 'count_workers', 'start_worker', 'work', 'environment', 'share_out', 'pick_cases', 'find_sample',
-           'draw_case', 'is_demo', 'check_demo', 'save_study', 'collect', 'run_demo']
+           'run_sample', 'run_scene', 'mean_of', 'sum_up', 'Study', 'show_cell', 'say_alone', 'plain_fields',
+           'make_meta', 'evaluate', 'count_workers', 'start_worker', 'work', 'environment', 'share_out', 'pick_cases',
+           'find_sample', 'draw_case', 'is_demo', 'check_demo', 'save_study', 'collect', 'run_demo']
 
 # %% ../nbs/21_evaluate.ipynb #98dc4558
 import gzip, json as jsonlib, os, sys
@@ -28,7 +28,7 @@ from .vlm import SHORT, TINY, VLM
 from .region import box_iou
 from .result import Memo, Once, picture_key
 from .carve import Carve, CentreCrop, GeneralMap, NoMethod, Oracle, RandomCrop, TaskMap
-from .statistics import Interval, bootstrap, mcnemar
+from .statistics import Interval, bootstrap, paired_test
 from .data import agree, write_json
 from .answers import named_pairs, pair_f1
 from .files import replace_file
@@ -155,12 +155,11 @@ def mean_of(records, # list of records
 def sum_up(records, # of one kind and method
     base, # sample id -> score of the model alone
     seed=0 # of the bootstrap
-    ) -> dict: # acc, lo, hi, n, p, hit, touch, iou, s
+    ) -> dict: # acc, lo, hi, n, p, alone, hit, touch, iou, s
     "One row of the table"
-    x = [r['correct'] for r in records]
-    i = bootstrap(x, seed=seed)
-    paired = all(r['id'] in base for r in records)
-    return dict(acc=i.mean, lo=i.lo, hi=i.hi, n=i.n, p=mcnemar(x, [base[r['id']] for r in records]) if paired else None,
+    x, y = [r['correct'] for r in records], [base.get(r['id']) for r in records]
+    i, paired = bootstrap(x, seed=seed), None not in y
+    return dict(acc=i.mean, lo=i.lo, hi=i.hi, n=i.n, p=paired_test(x, y, seed)[0] if paired else None, alone=float(np.mean(y)) if paired else None,
         **{k: mean_of(records, k) for k in ('hit', 'touch', 'iou')}, s=float(np.median([r['seconds'] for r in records])))
 
 # %% ../nbs/21_evaluate.ipynb #d38c165e
@@ -204,6 +203,13 @@ def show_cell(row, # of the table
     if key == 'p': return '<0.001' if v < .001 else f'{v:.3f}'
     return f'{100*v:.1f}' if key in ('hit', 'touch') else f'{v:.2f}'
 
+def say_alone(row, # of the table
+    n, # questions of the other rows
+    digits=0 # after the point
+    ) -> str: # to stand behind an accuracy
+    "What the model alone has on the questions of a row, where these are fewer"
+    return '' if row['n'] >= n or row['alone'] is None else f' (none there: {100*row["alone"]:.{digits}f}; of {row["n"]})'
+
 @patch
 def lines(self:Study,
     kind, # of question
@@ -211,8 +217,9 @@ def lines(self:Study,
     ) -> list: # of lists of str, the head first
     "The table of one kind, as text"
     rows = self.rows(kind)
+    cell = lambda r, c: show_cell(r, c) + say_alone(r, max(o['n'] for o in rows.values()), 1)*(c == 'acc')
     return [['method', *(HEADS[c] for c in columns), 'n'],
-        *([m, *(show_cell(r, c) for c in columns), str(r['n'])] for m, r in rows.items())]
+        *([m, *(cell(r, c) for c in columns), str(r['n'])] for m, r in rows.items())]
 
 # %% ../nbs/21_evaluate.ipynb #252b32d0
 @patch
@@ -251,10 +258,11 @@ def sentence(self:Study, kind=None # of question; None: the first kind, digits
     "The main finding"
     kind = kind or self.kinds()[0]
     rows = self.rows(kind)
-    a, b, on = rows['none'], rows['default'], rows['default']['touch']
-    peak = '' if on is None else f', and the strongest patch of its map touches what was asked for in {100*on:.1f} %'
-    return (f'On {b["n"]} held-out {kind} questions {Path(self.meta.get("model", "the model")).name} alone answers {100*a["acc"]:.1f} % right, '
-        f'with CARVE {100*b["acc"]:.1f} %{peak}.')
+    names = dict(default='CARVE', task="the question's own map", random='a random crop')
+    on, shown = rows['default']['touch'], ', '.join(f'with {t} {100*rows[m]["acc"]:.1f} %' for m, t in names.items() if m in rows)
+    peak = '' if on is None else f"; the strongest patch of CARVE's map touches what was asked for in {100*on:.1f} %"
+    return (f'On {rows["default"]["n"]} held-out {kind} questions {Path(self.meta.get("model", "the model")).name} alone answers '
+        f'{100*rows["none"]["acc"]:.1f} % right, {shown}{peak}.')
 
 # %% ../nbs/21_evaluate.ipynb #415288c0
 def plain_fields(method # dataclass

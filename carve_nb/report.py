@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from fastcore.basics import patch
 from .capture import figure_bytes
 from .memory import say_bytes
-from .statistics import bootstrap, difference, holm, mcnemar
+from .statistics import bootstrap, difference, holm, paired_test, say_tests
 from .scores import summarise
 from .evaluate import mean_of
 from .plan import RunError
@@ -79,14 +79,14 @@ class Report:
 # %% ../nbs/22b_report.ipynb #e568a0ff
 def compare(mine, # lines of a method with answers
     base, # lines of the model alone with answers
-    seed=0 # of the bootstrap
-    ) -> dict: # d, d_lo, d_hi, p
+    seed=0 # of the bootstrap and the sign flips
+    ) -> dict: # d, d_lo, d_hi, p, test
     "A method against the model alone, on the samples that both answered"
     alone = {r['id']: r['score'] for r in base}
     both = [(r['score'], alone[r['id']]) for r in mine if r['id'] in alone]
-    if not both: return dict(d=None, d_lo=None, d_hi=None, p=None)
-    gain = difference(*zip(*both), seed=seed)
-    return dict(d=gain.mean, d_lo=gain.lo, d_hi=gain.hi, p=mcnemar(*zip(*both)))
+    if not both: return dict(d=None, d_lo=None, d_hi=None, p=None, test=None)
+    gain, (p, test) = difference(*zip(*both), seed=seed), paired_test(*zip(*both), seed=seed)
+    return dict(d=gain.mean, d_lo=gain.lo, d_hi=gain.hi, p=p, test=test)
 
 def sum_method(mine, # lines of a method
     base, # lines of the model alone with answers; None: not compared
@@ -185,7 +185,7 @@ def markdown(self:Report) -> str: # all tables
     split = self.rows(kinds) if len(kinds) > 1 else {}
     parts += [f'**{one_line(k) or "other"}**\n\n{self.table(split, k)}' for k in kinds if split]
     m = sum('holm' in r for r in found.values())
-    if m: parts.append(f'p: exact McNemar test against `{one_line(self.base)}` on the samples that both answered; Holm: corrected for the {m} comparison{"s"*(m > 1)} of the first table'
+    if m: parts.append(f'p: {say_tests([r.get("test") for r in [*found.values(), *split.values()]])} against `{one_line(self.base)}` on the samples that both answered; Holm: corrected for the {m} comparison{"s"*(m > 1)} of the first table'
         + (f', and for the {sum("holm" in r for r in split.values())} of the tables by kind together.' if split else '.'))
     worst = [f'`{one_line(k[1])}`: {100*r["worst"]:.1f} %' for k, r in found.items() if r.get('failed') and r['n']]
     if worst: parts.append(f'Accuracy if failures are counted as wrong: {", ".join(worst)}.')

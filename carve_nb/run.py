@@ -125,9 +125,13 @@ def say_power(n, # samples
     others=1 # methods that are compared with the first
     ) -> str: # one sentence
     "The least difference that a run of so many samples shows"
-    least = lambda share: detectable(n, .5, share, alpha=.05/max(others, 1))
-    parts = [f'{100*d:.0f} points where {100*s:.0f} %' if (d := least(s)) < 1 else f'nothing where {100*s:.0f} %' for s in (.1, .3)]
-    return f'n = {n}: a comparison shows {" and ".join(parts)} of the answers change between right and wrong (80 % power, p < {.05/max(others, 1):.2g}).'
+    alpha = .05/max(others, 1)
+    if 2*.5**n >= alpha: return f'n = {n} is too few: no difference between two methods can become significant.'
+    few, many = (detectable(n, .5, share, alpha=alpha) for share in (.1, .3))
+    sure, words = f'(80 % power, p < {alpha:.2g}).', 'of the answers change between right and wrong'
+    if many > 1: return f'n = {n} is few: where 30 % {words}, or fewer, hardly any difference between two methods becomes significant {sure}'
+    first = f'a difference of {100*few:.0f} points can be seen' if few < 1 else 'no difference can be seen'
+    return f'n = {n}: {first} where 10 % {words}, {"" if few < 1 else "one of "}{100*many:.0f} points where 30 % do {sure}'
 
 # %% ../nbs/22a_run.ipynb #e5348d3c
 def first_picture(data, # `DataSet`
