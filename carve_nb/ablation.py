@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from .scenes import make_scene, to_sample
 from .vlm import GENERALS, SHORT
 from .maps import pick_layers
-from .statistics import bootstrap, difference, holm, mcnemar, say_p
+from .statistics import bootstrap, difference, holm, paired_test, say_p
 from .data import match
 from .entropy import plot_style
 from .region import box_iou
@@ -166,14 +166,14 @@ def take(records, # list of records
 def compare(records, # list of records
     names, # of settings
     base='default' # name of the setting that they are compared with
-    ) -> pd.DataFrame: # one row per setting: n, acc, lo, hi, diff, diff_lo, diff_hi, p, p_holm, hit
+    ) -> pd.DataFrame: # one row per setting: n, acc, lo, hi, diff, diff_lo, diff_hi, p, p_holm, test, hit
     "Settings against one, on the same questions"
     rows = {}
     for name in names:
         a, b = take(records, 'correct', name, base)
         if not len(a): continue
-        (acc, lo, hi), (d, d_lo, d_hi), hit = bootstrap(a), difference(a, b), take(records, 'hit', name)[0]
-        rows[name] = dict(n=len(a), acc=acc, lo=lo, hi=hi, diff=d, diff_lo=d_lo, diff_hi=d_hi, p=mcnemar(a, b),
+        (acc, lo, hi), (d, d_lo, d_hi), (p, test), hit = bootstrap(a), difference(a, b), paired_test(a, b), take(records, 'hit', name)[0]
+        rows[name] = dict(n=len(a), acc=acc, lo=lo, hi=hi, diff=d, diff_lo=d_lo, diff_hi=d_hi, p=p, test=test,
             hit=hit.mean() if len(hit) else np.nan)
     if not rows: raise AblationError(f'No record has {base!r} and one of {list(names)[:3]}.')
     found = pd.DataFrame.from_dict(rows, orient='index')
@@ -257,7 +257,7 @@ def say_row(name, # of a setting
     ) -> str: # accuracy, difference, test
     "One row in words"
     return (f'{name}: {100*r.acc:.1f} [{100*r.lo:.1f}, {100*r.hi:.1f}] %, difference {100*r["diff"]:+.1f} '
-        f'[{100*r.diff_lo:+.1f}, {100*r.diff_hi:+.1f}] points, n = {r.n:.0f}, McNemar {say_p(r.p)}, corrected {say_p(r.p_holm)}')
+        f'[{100*r.diff_lo:+.1f}, {100*r.diff_hi:+.1f}] points, n = {r.n:.0f}, {r.test} {say_p(r.p)}, corrected {say_p(r.p_holm)}')
 
 def say_grid(records, # list of records
     center # 'default' or 'paper'
@@ -269,7 +269,7 @@ def say_grid(records, # list of records
     best = f'{center} p={SHARES[i]:g} K={COUNTS[j]}'
     r, (a, b, _) = compare(records, [best], center).iloc[0], take(records, 'correct', center, 'none', best)
     return (f'best of {np.isfinite(g).sum()} cells, chosen on these questions: `{best}`, {100*r["diff"]:+.1f} [{100*r.diff_lo:+.1f}, {100*r.diff_hi:+.1f}] '
-        f'points over `{center}` (n = {r.n:.0f}, McNemar {say_p(r.p)}, not corrected for the choice); over no method {g[i, j]:+.1f}, '
+        f'points over `{center}` (n = {r.n:.0f}, {r.test} {say_p(r.p)}, not corrected for the choice); over no method {g[i, j]:+.1f}, '
         f'`{center}` itself {100*(a.mean() - b.mean()):+.1f} on the same questions')
 
 # %% ../nbs/12_ablation.ipynb #fa767c6d
@@ -305,4 +305,4 @@ def say_field(records, # list of records
     if not mine: return f'around `{center}`: not varied'
     t = compare(records, names, center).loc[mine].sort_values('diff', kind='stable')
     ends = [f'`{k.removeprefix(center + " ")}` {100*r["diff"]:+.1f} [{100*r.diff_lo:+.1f}, {100*r.diff_hi:+.1f}]' for k, r in t.iloc[[0, -1][:len(t)]].iterrows()]
-    return f'around `{center}`: {" to ".join(ends)} points, {(t.p_holm < .05).sum()} of {len(t)} differ (n = {t.n.max()}, McNemar, Holm)'
+    return f'around `{center}`: {" to ".join(ends)} points, {(t.p_holm < .05).sum()} of {len(t)} differ (n = {t.n.max()}, {" or ".join(dict.fromkeys(t.test))}, Holm)'

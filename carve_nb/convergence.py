@@ -30,7 +30,7 @@ from .scenes import make_scene, samples, to_sample
 from .vlm import SHORT, in_turn
 from .capture import check_layers, figure_bytes
 from .maps import Saliency, entropy, pick_layers, pick_words, to_grid
-from .statistics import Estimate, auroc, bootstrap, difference, holm, mcnemar, paired, spearman
+from .statistics import Estimate, auroc, bootstrap, difference, holm, paired, paired_test, spearman
 from .data import match, weights_key
 from .entropy import check_attending, plot_style
 
@@ -417,8 +417,9 @@ def compare_bands(a, # one band's scores, as `band_scores` gives them
     b # another's
     ): # words
     "Both differences of two bands on the same scenes"
-    hit = Estimate(*difference(a['hit'], b['hit']), len(a['hit']), mcnemar(a['hit'], b['hit']))
-    return (f"pointing hit {a['hit'].mean():.2f} against {b['hit'].mean():.2f}, difference {hit} (sign test); "
+    p, test = paired_test(a['hit'], b['hit'])
+    hit = Estimate(*difference(a['hit'], b['hit']), len(a['hit']), p)
+    return (f"pointing hit {a['hit'].mean():.2f} against {b['hit'].mean():.2f}, difference {hit} ({test}); "
             f"AUROC {a['auroc'].mean():.3f} against {b['auroc'].mean():.3f}, difference {paired(a['auroc'], b['auroc'])} (Wilcoxon)")
 
 def tell_bands(records # with `bands`
@@ -576,18 +577,18 @@ def measure_masking(vlm, # a `VLM`
 def paired_gain(better, # [n] scores
     worse, # [n] scores of the same questions
     corrected=None # p to put in
-    ) -> Estimate: # mean difference, p of McNemar
+    ) -> Estimate: # mean difference, p of `paired_test`
     "Difference of two accuracies on the same questions"
-    return Estimate(*difference(better, worse), len(better), mcnemar(better, worse) if corrected is None else corrected)
+    return Estimate(*difference(better, worse), len(better), paired_test(better, worse)[0] if corrected is None else corrected)
 
 def layer_costs(records, # of `measure_masking`
     way='onward' # 'onward': from the layer on; 'only': in it alone; 'adds': what the layer adds to the curve
     ) -> list: # of `Estimate`s, one for each layer
-    "What it costs that a layer cannot see the picture; p by McNemar and Holm"
+    "What it costs that a layer cannot see the picture; p by `paired_test` and Holm"
     if not records: raise StudyError('No records of masking to tell anything from.')
     plain = np.array([[r['plain']] for r in records]); acc = np.array([r['only' if way == 'only' else 'onward'] for r in records])
     left, right = (np.hstack([acc[:, 1:], plain]), acc) if way == 'adds' else (plain.repeat(acc.shape[1], 1), acc)
-    ps = holm([mcnemar(a, b) for a, b in zip(left.T, right.T)])
+    ps = holm([paired_test(a, b)[0] for a, b in zip(left.T, right.T)])
     return [paired_gain(a, b, p) for a, b, p in zip(left.T, right.T, ps)]
 
 # %% ../nbs/08_convergence.ipynb #fe9f093a
@@ -659,8 +660,9 @@ def tell_masking(records # of `measure_masking`
     plain, none = (np.array([r[k] for r in records]) for k in ('plain', 'none'))
     fuse, review = fusion_layers(only); best, worst = (int(np.argmax([e.value for e in es])) for es in (adds, only))
     free, rest = first_free(onward), [e.hi for l, e in enumerate(only) if l not in fuse]
+    test = paired_test(plain, none)[1]
     read = f'from layer {free} on the test sees no cost, {onward[free]}' if free < len(onward) else 'even the last layer cannot go blind without a cost'
-    return [f'Accuracy with the picture: {bootstrap(plain)} %, without: {bootstrap(none)} %; the picture is worth {paired_gain(plain, none)} (McNemar).',
-            f'Blind from a layer on: {read} (McNemar, Holm over {len(onward)} layers). Most is added by layer {best}: {adds[best]}.',
+    return [f'Accuracy with the picture: {bootstrap(plain)} %, without: {bootstrap(none)} %; the picture is worth {paired_gain(plain, none)} ({test}).',
+            f'Blind from a layer on: {read} ({test}, Holm over {len(onward)} layers). Most is added by layer {best}: {adds[best]}.',
             f'Blind in one layer only: it costs in layers {fuse or "none"}; most in layer {worst}: {only[worst]}. No interval of the others reaches above {max(rest, default=0):.2f}.',
             f'Review layers, back after a gap of at least {max(2, math.ceil(.15*len(only)))}: {review or "none"}.']

@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from carve_nb.decomposition import CAP, OPERATORS, contrast, cost
 from carve_nb.maps import LayerError, Saliency, depth_band, entropy, fuse_maps, pick_layers, step_weights
-from carve_nb.statistics import auroc, bootstrap, difference, holm, mcnemar, rank_correlation
+from carve_nb.statistics import auroc, bootstrap, difference, holm, mcnemar, paired_test, rank_correlation, sign_flip
 
 GREAT = float(np.finfo(np.float32).max)
 SIDES = st.integers(1, 6)
@@ -289,6 +289,19 @@ def test_mcnemar(ab, k):
     assert p == mcnemar([*a, *[.5]*k], [*b, *[.5]*k])
     better, worse = sum(x > y for x, y in zip(a, b)), sum(x < y for x, y in zip(a, b))
     if better >= worse: assert mcnemar([*a, *[1]*k], [*b, *[0]*k]) <= p + 1e-12
+
+
+@few
+@given(two(), st.integers(1, 9))
+def test_sign_flip(ab, k):
+    "A p value; the same both ways and with ties added; McNemar's for right and wrong; 1 where the mean is the same"
+    a, b = ab
+    p, (whole_a, whole_b) = sign_flip(a, b, 500), np.round(ab)
+    assert 0 < p <= 1 and math.isclose(p, sign_flip(b, a, 500)) and sign_flip(a, a) == 1
+    assert p == sign_flip([*a, *[.5]*k], [*b, *[.5]*k], 500)
+    assert paired_test(whole_a, whole_b) == (mcnemar(whole_a, whole_b), 'McNemar')
+    if (whole_a != whole_b).sum() < 9: assert math.isclose(sign_flip(whole_a, whole_b), mcnemar(whole_a, whole_b))
+    assert sign_flip([*a, *b], [*b, *a], 500) > .5
 
 
 @given(st.lists(st.floats(0, 1), max_size=12))
