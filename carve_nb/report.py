@@ -23,15 +23,14 @@ from .evaluate import mean_of
 from .plan import RunError
 from .worker import FAILED
 from .files import replace_file
-from .text import cell_text, disarm, tame_markdown
+from .text import cell_text, disarm, tame_markdown, tame_terminal
 from .ledger import read_own, read_protocol, read_times
 
 # %% ../nbs/22b_report.ipynb #3baab475
 def one_line(text # of others
     ) -> str: # which can be printed
     "A text on one line; what cannot be printed is written with backslashes"
-    shown = lambda c: c.isprintable() or c in '\u200c\u200d'      # these two shape letters, and put emoji together
-    return ''.join(c if shown(c) else c.encode('unicode_escape').decode() for c in ' '.join(str(text).split()))
+    return tame_terminal(' '.join(str(text).split()))
 
 def markdown_table(rows # lists of str, the head first
     ) -> str: # several lines
