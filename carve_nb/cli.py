@@ -241,7 +241,7 @@ def do_eval(a # parsed arguments
     hush_loader()
     asked = {k: v for k in ('image_tokens', 'max_new_tokens', 'answer_by', 'answer_key', 'shuffle', 'rule', 'split', 'kinds', 'root', 'download') if (v := getattr(a, k)) not in (None, False)}
     asked |= pick_engine(a) | dict(loading=read_loading(a))
-    run_eval(a.data, a.model, a.methods, a.n, out, seed=a.seed, limit_pixels=a.limit_pixels, batch_size=a.batch_size, retry=a.retry, force=a.force, progress=not a.quiet, **(PRESETS[a.preset] if a.preset else {}) | asked)
+    run_eval(a.data, a.model, a.methods, a.n, out, seed=a.seed, limit_pixels=a.limit_pixels, batch_size=a.batch_size, maps=a.maps, retry=a.retry, force=a.force, progress=not a.quiet, **(PRESETS[a.preset] if a.preset else {}) | asked)
     check_answers(tell_report(out))
 
 def pick_engine(a # parsed arguments

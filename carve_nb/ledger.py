@@ -57,7 +57,7 @@ def make_protocol(vlm, # a `VLM`
     "Everything that an answer can depend on"
     proc, of = vlm.processor, lambda *o: {m.__name__: m.__version__ for m in o}
     facts = dict(data=tell_data(data) if data else None, model=tell_model(vlm), **(dict(answer_by=tell_answerer(answerer(plan))) if plan.answer_by else {}),
-        methods={k: plain_fields(m) for k, m in make_methods(plan).items()}, prompt=dict(suffix=plan.suffix, template=digest(proc.chat_template), **(dict(escape=True) if vlm.escape else {})),
+        methods={k: plain_fields(m) for k, m in make_methods(plan).items()}, prompt=dict(suffix=plan.suffix, template=digest(proc.chat_template), **(dict(escape=True) if vlm.escape else {})), **(dict(maps=True) if plan.maps else {}),
         decoding=dict(how='greedy', max_new_tokens=plan.max_new_tokens), batch_size=plan.batch_size, seed=plan.seed,
         pixels=dict(limit=plan.limit_pixels, tokens=tokens, processor=digest(proc.image_processor.to_dict())),
         versions=dict(carve_nb=__version__, **of(torch, transformers, numpy, PIL)),

@@ -7,7 +7,7 @@ __all__ = ['FUNCTION_WORDS', 'LayerError', 'depth_band', 'pick_layers', 'merge_h
            'to_grid', 'entropy', 'tent_weights', 'Saliency', 'inside', 'is_flat']
 
 # %% ../nbs/06_maps.ipynb #ef4bb73f
-import math
+import base64, math
 from dataclasses import dataclass
 import numpy as np, torch
 from PIL import Image
@@ -226,6 +226,21 @@ def is_flat(S, # `Saliency`
     "Whether a map is the same everywhere"
     v = S.values.astype(np.float64)
     return bool(v.max() - v.min() <= tol * abs(v).max())
+
+# %% ../nbs/06_maps.ipynb #dc2ae823
+@patch
+def pack(self:Saliency) -> dict: # plain values, for JSON
+    "Everything but the picture"
+    raw = base64.b64encode(self.values.astype('<f4').tobytes()).decode()
+    return dict(grid=list(self.values.shape), size=[int(v) for v in self.size], box=[float(v) for v in self.box], values=raw)
+
+@patch(cls_method=True)
+def unpack(cls:Saliency, told # of `pack`
+    ) -> Saliency: # the same map, without a picture
+    "A map out of JSON"
+    try: values = np.frombuffer(base64.b64decode(told['values'], validate=True), '<f4').reshape(told['grid'])
+    except (KeyError, TypeError, ValueError) as e: raise ValueError(f'No map of `Saliency.pack`: {type(e).__name__}: {e}') from None
+    return cls(values, tuple(told['size']), tuple(told['box']))
 
 # %% ../nbs/06_maps.ipynb #4619a7dd
 @patch

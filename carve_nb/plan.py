@@ -27,6 +27,7 @@ class Plan:
     batch_size: int = 1 # questions asked together, where only plain answers are wanted
     answer_by: str|None = None # who answers in the place of the model: 'URL#name', a folder or a Hub id
     answer_key: str|None = None # name of the environment variable with the key for that
+    maps: bool = False # keep the map of each sample in its line?
 
 # %% ../nbs/21a_plan.ipynb #5d51e218
 def read_spec(spec # 'carve:p=.1:K=2'

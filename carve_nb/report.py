@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from fastcore.basics import patch
 from .capture import figure_bytes
 from .memory import say_bytes
+from .maps import Saliency
 from .statistics import bootstrap, difference, holm, paired_test, say_tests
 from .scores import summarise
 from .evaluate import mean_of
@@ -275,3 +276,10 @@ def write_report(folder # of a run
     for k, v in files.items(): replace_file(folder/k, v)
     r.files = ['protocol.json', 'records.jsonl', *files]
     return r
+
+# %% ../nbs/22b_report.ipynb #65ff7109
+@patch
+def maps(self:Report, method # as it was asked for
+    ) -> dict: # id -> `Saliency`, without its picture
+    "The maps that a run with `--maps` (`maps=True`) has kept"
+    return {r['id']: Saliency.unpack(r['map']) for r in self.pick(method, status='ok') if 'map' in r}

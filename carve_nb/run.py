@@ -258,6 +258,7 @@ def run_eval(spec='scenes', # what `open_set` takes, or a `DataSet`
     batch_size=1, # plain answers asked together
     answer_by=None, # another model that answers: 'URL#name', folder or Hub id
     answer_key=None, # name of the environment variable with its key
+    maps=False, # keep the map of each sample in its line? `Report.maps` reads them
     retry=False, # measure what failed in earlier runs again?
     force=False, # set another run that is in the folder aside?
     progress=True, # show a bar and remarks?
@@ -269,7 +270,7 @@ def run_eval(spec='scenes', # what `open_set` takes, or a `DataSet`
     say = (lambda text: print(text, file=sys.stderr)) if progress else (lambda text: None)
     data = open_set(spec, n, seed=seed if shuffle else None, **kw)
     plan = Plan(split_specs(methods if isinstance(methods, str) else ','.join(methods)), data.suffix, max_new_tokens or data.max_new_tokens,
-        seed, limit_pixels, batch_size, answer_by, answer_key)
+        seed, limit_pixels, batch_size, answer_by, answer_key, maps)
     check_rules(data), check_depth(plan), Path(out).mkdir(parents=True, exist_ok=True)
     say(say_power(len(data), len(plan.methods) - 1))
     if batch_size > 1 and any(read_spec(m)[0] != 'none' for m in plan.methods): say('Methods look one by one: no batches in this run.')

@@ -78,7 +78,8 @@ def success(record, # `Record`
     r, # `Result`
     boxes, # true regions in the picture that was used, or None
     seconds, # as if it had run alone
-    answer=None # instead of the one in the result
+    answer=None, # instead of the one in the result
+    keep=False # the map too?
     ) -> dict: # one line
     "A line with an answer and its score"
     answer = str(r.answer if answer is None else answer)
@@ -87,7 +88,7 @@ def success(record, # `Record`
     return dict(id=record.id, at=at, method=method, status='ok', kind=record.kind, answer=answer, truth=record.answer,
         score=round(score_answer(answer, record), 6), confidence=known(r.answer.confidence), before=str(r.before),
         hit=on('hit'), touch=on('touch'), auroc=stand_out(S, boxes), iou=None if not boxes else round(float(box_iou(r.view.box, box)), 6), box=[int(v) for v in r.view.box],
-        steps=list(r.steps), calls=r.calls, seconds=round(seconds, 4), notes=list(r.notes))
+        steps=list(r.steps), calls=r.calls, seconds=round(seconds, 4), notes=list(r.notes), **(dict(map=S.pack()) if keep and S is not None else {}))
 
 def time_alone(method, # that made the result
     r, # `Result`
@@ -219,7 +220,7 @@ def one(self:Worker, name, # of the method
     if status == 'oom' or r and r.status == 'oom': (r, status, why), saved = self.again(method, image, record, box), 0.
     if r and r.status != 'ok': return failure(record, at, name, r.status, r.notes[-1], before=str(r.before), **self.need(image))
     line, seconds = None, r and time_alone(method, r, saved)
-    if r: line, status, why = attempt(lambda: checked(success(record, at, name, r, boxes, seconds, self.chosen(method, record, image, r))))
+    if r: line, status, why = attempt(lambda: checked(success(record, at, name, r, boxes, seconds, self.chosen(method, record, image, r), self.plan.maps)))
     return line or failure(record, at, name, status, why, **(self.need(image) if status == 'oom' else {}))
 
 def checked(record # a line
