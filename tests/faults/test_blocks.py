@@ -263,7 +263,7 @@ def test_memory_after_failures(load):
 
 TOUCHING = {'recording', 'switched', 'filling', 'covered', 'in_turn', 'own_loose', 'sharing', 'unshared', 'editing', 'rows_live', 'blind', 'one_sight',
             'counting', 'eager_kernel', 'query_bridge', 'pixels_live', 'turned_down', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing'}
-OTHERS = {'few_tokens', 'ready', 'ready_here', 'undone'}   # the processor's setting, and loading
+OTHERS = {'few_tokens', 'limited', 'ready', 'ready_here', 'undone'}   # the processor's setting, and loading
 
 
 @pytest.mark.case(42)
