@@ -115,7 +115,7 @@ def do_ask(a # parsed arguments
     image, question = open_picture(a.image), check_question(a.question)
     check_box(a.method, a.box)
     make_folder(a.out)
-    for f in (a.json, *(Path(a.out or '.')/n for n in ('result.png', 'view.png') if a.out)): check_file(f, a.image)
+    for f in [a.json] + ([Path(a.out)/n for n in ('result.png', 'view.png')] if a.out else []): check_file(f, a.image)
     method, vlm = pick_method(a), load_model(a)
     with limited(vlm, a.image_tokens): r = method(vlm, image, question, box=a.box)
     if r.status != 'ok': say('note', r.notes[-1])
@@ -136,21 +136,20 @@ def do_map(a # parsed arguments
     from carve_nb.registry import methods
     method = methods()[a.preset](**(dict(layers=a.layers) if 'layers' in a else {}))
     with limited(vlm, a.image_tokens): S = method.look_map(vlm, image, question)
-    what = save_map(S, image, a.save)
+    what = save_map(S, a.save)
     print(f'{a.save}: {what}, from a grid of {S.values.shape[0]} x {S.values.shape[1]}, peak at x = {S.peak()[0]:.0f}, y = {S.peak()[1]:.0f}')
 
 def save_map(S, # `Saliency`
-    image, # the picture
     path # a picture if its ending is one, else for NumPy
     ) -> str: # what was written
     "A map as numbers, or over its picture"
     import numpy as np
     if picture_kind(path):
         save_picture(S.picture(), path)
-        return f'the map over the picture, {image.width} x {image.height} pixels'
+        return f'the map over the picture, {S.size[0]} x {S.size[1]} pixels'
     np.save(found := BytesIO(), S.to_pixels())
     save_file(path, found.getbuffer())
-    return f'float32 {image.height} x {image.width}'
+    return f'float32 {S.size[1]} x {S.size[0]}'
 
 # %% ../nbs/24_cli.ipynb #bcd2295e
 def do_scene(a # parsed arguments

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'MAPS', 'KIND_NAMES', 'SPLIT_NAMES', 'STUDY_NAMES', 'LOADING', 'InputError', 'Parser', 'whole',
-           'read_layers', 'read_box', 'read_method', 'read_spec', 'read_kinds', 'add_command', 'add_input',
+           'read_layers', 'read_box', 'read_method', 'check_spec', 'read_kinds', 'add_command', 'add_input',
            'add_tokens', 'add_model', 'read_loading', 'add_ask', 'add_map', 'add_scene', 'add_demo', 'add_study',
            'add_bench', 'add_eval', 'add_limits', 'add_engine', 'add_report']
 
@@ -55,7 +55,7 @@ def read_method(text # name
     "The name of a method"
     return 'carve' if text == 'default' else text
 
-def read_spec(text # 'carve' or 'carve:p=.1'
+def check_spec(text # 'carve' or 'carve:p=.1'
     ) -> str: # the same; its name is in `methods()`
     "A method, with fields where wanted"
     name, colon, rest = text.partition(':')
@@ -120,7 +120,7 @@ def add_ask(commands, # of `add_subparsers`
     "carve ask"
     p = add_command(commands, 'ask', run, 'Answer a question about a picture, with a second look.')
     add_input(p)
-    p.add_argument('--method', default='carve', type=read_spec, metavar='NAME',
+    p.add_argument('--method', default='carve', type=check_spec, metavar='NAME',
         help='one of those that `carve methods` lists, with fields where wanted (carve:p=.1:layers=[3,4]); none asks the model alone (default: carve)')
     p.add_argument('--suffix', metavar='WORDS', help="after the question, '' for none (default: words that ask for a single word or phrase)")
     p.add_argument('--max-new-tokens', default=32, type=whole(1), metavar='N', help='longest answer (default: 32)')
