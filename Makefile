@@ -19,7 +19,7 @@ test: drift notebooks pytest  ## everything that must pass; the browser tests ar
 drift: $(V)/.ok
 	@rm -rf .drift && cp -r carve_nb .drift
 	$(V)/bin/nbdev-export
-	@diff -r -x __pycache__ -x models .drift carve_nb; s=$$?; rm -rf .drift; \
+	@diff -r -x __pycache__ -x checkpoints .drift carve_nb; s=$$?; rm -rf .drift; \
 	 test $$s = 0 || { echo 'carve_nb was not what the notebooks export (it is now); commit the export.'; exit 1; }
 
 notebooks: $(V)/.ok

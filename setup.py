@@ -20,7 +20,7 @@ setup(
     classifiers=[f'Development Status :: {statuses[int(cfg["status"])-1]}', 'Intended Audience :: Science/Research',
                  'Programming Language :: Python :: 3', f'Programming Language :: Python :: {cfg["min_python"]}'],
     packages=find_packages(include=[cfg['lib_path'], f'{cfg["lib_path"]}.*']),
-    package_data={cfg['lib_path']: ['models/**/*']},
+    package_data={cfg['lib_path']: ['checkpoints/**/*']},
     python_requires=f'>={cfg["min_python"]}', install_requires=lines('requirements'),
     extras_require={k.removesuffix('_requirements'): lines(k) for k in cfg if k.endswith('_requirements')},
     entry_points={'console_scripts': lines('console_scripts'), 'lmms_eval.models': lines('lmms_eval_models'),

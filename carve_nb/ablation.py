@@ -16,14 +16,14 @@ from textwrap import shorten
 from zlib import crc32
 import numpy as np, pandas as pd, seaborn as sns
 from matplotlib.figure import Figure
-from .scenes import make_scene, to_sample
-from .vlm import GENERALS, SHORT
+from .data.scenes import make_scene, to_sample
+from .models.vlm import GENERALS, SHORT
 from .maps import pick_layers
-from .statistics import bootstrap, difference, holm, paired_test, say_p
-from .data import match
+from .core.stats import bootstrap, difference, holm, paired_test, say_p
+from .data.folders import match
 from .entropy import plot_style
-from .region import box_iou
-from .result import Once
+from .regions import box_iou
+from .attention.results import Once
 from .carve import Carve, CentreCrop, GeneralMap, NoMethod, Oracle, RandomCrop, TaskMap
 
 # %% ../nbs/12_ablation.ipynb #56e5819c

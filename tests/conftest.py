@@ -74,7 +74,7 @@ def figure():
 @pytest.fixture(scope='session')
 def folders(tmp_path_factory):
     "Tiny model folders, each made when it is first asked for"
-    from carve_nb.families import tiny_folder
+    from carve_nb.models.families import tiny_folder
     root, made = tmp_path_factory.mktemp('families'), {}
     return lambda name: made.setdefault(name, None) or made.update({name: tiny_folder(name, root/name)}) or made[name]
 
@@ -82,7 +82,7 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope='session')
 def load(folders):
     "Tiny models, each loaded once"
-    from carve_nb.capture import VLM
+    from carve_nb.attention.capture import VLM
     made = {}
     def get(name):
         if name not in made:

@@ -10,7 +10,7 @@ from PIL import Image, ImageChops
 
 TOKEN = 'only-for-this-test'
 BAD = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">'
-CELL = 'from carve_nb.explore import explore\nex = explore()\nex'
+CELL = 'from carve_nb.explorer.app import explore\nex = explore()\nex'
 
 
 def missing():
@@ -53,7 +53,7 @@ def server(ready, tmp_path_factory):
     quiet.mkdir(parents=True)
     (quiet/'notification.jupyterlab-settings').write_text('{"fetchNews": "false", "checkForUpdates": false}')
     (home/'work'/'look.ipynb').write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)))
-    from carve_nb.app import server_command   # as `carve explore` starts it
+    from carve_nb.explorer.launch import server_command   # as `carve explore` starts it
     dirs = {f'JUPYTER_{k}_DIR': str(home/k.lower()) for k in ('CONFIG', 'DATA', 'RUNTIME')}
     env = dict(os.environ, HOME=str(home), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', IPYTHONDIR=str(home/'ipython'), **dirs)
     command = [*server_command(home/'work', port, False), '--ServerApp.port_retries=0', f'--IdentityProvider.token={TOKEN}', '--LabApp.news_url=',
@@ -469,7 +469,7 @@ def test_carve_explore(ready, tmp_path):
     "The command: on this machine only, not without its token, and gone when it ends"
     env = dict(os.environ, HOME=str(tmp_path), TMPDIR=str(tmp_path), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
     with open(tmp_path/'log', 'w') as log:
-        process = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli', 'explore', '--no-browser'], env=env, stdout=log, stderr=log, cwd=tmp_path)
+        process = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', 'explore', '--no-browser'], env=env, stdout=log, stderr=log, cwd=tmp_path)
     try:
         find = lambda: re.search(r'http://127\.0\.0\.1:(\d+)/doc/tree/explore.ipynb\?token=(\w+)', (tmp_path/'log').read_text())
         assert until(find, 60), (tmp_path/'log').read_text()

@@ -3,12 +3,12 @@ import json, os, shutil, subprocess, sys, time
 import numpy as np
 import pytest
 from PIL import Image
-from carve_nb.cli import main
+from carve_nb.cli.main import main
 
 
 def run(*words, **kw):
     "Run `carve` in a process of its own"
-    command = [sys.executable, '-m', 'carve_nb.cli', *map(str, words)]
+    command = [sys.executable, '-m', 'carve_nb.cli.main', *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, HF_HUB_OFFLINE='1'), **kw)
 
 
@@ -22,13 +22,13 @@ def photo(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def models(tmp_path_factory):
-    from carve_nb.vlm import tiny_folder
+    from carve_nb.models.vlm import tiny_folder
     path = tmp_path_factory.mktemp('models')
     return {family: tiny_folder(family, path/family) for family in ('llava', 'qwen2_5_vl')}
 
 
 def test_help_is_light():
-    code = 'import sys; from carve_nb.cli import main; main(["--help"]); print(sorted({"torch", "numpy", "PIL"} & set(sys.modules)))'
+    code = 'import sys; from carve_nb.cli.main import main; main(["--help"]); print(sorted({"torch", "numpy", "PIL"} & set(sys.modules)))'
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert out.returncode == 0 and out.stdout.startswith('usage: carve') and out.stdout.splitlines()[-1] == '[]'
 
@@ -84,7 +84,7 @@ def test_results_are_not_lost(models, photo, tmp_path):
     "A file that cannot be made is bad input, after the answer was printed; a name that is no text is printed with backslashes, also where the output is strict"
     ask = run('ask', photo, 'Who is this?', '--model', models['llava'], '--method', 'none', '--json', '/proc/x.json')
     assert ask.returncode == 2 and ask.stdout.strip() and ask.stderr == 'carve: error: /proc/x.json cannot be written: No such file or directory; name another file.\n'
-    command = [sys.executable, '-m', 'carve_nb.cli', 'map', photo, 'Who is this?', '--model', models['llava'], '--save', os.fsencode(tmp_path) + b'/S\xff.npy']
+    command = [sys.executable, '-m', 'carve_nb.cli.main', 'map', photo, 'Who is this?', '--model', models['llava'], '--save', os.fsencode(tmp_path) + b'/S\xff.npy']
     out = subprocess.run(command, capture_output=True, env=dict(os.environ, HF_HUB_OFFLINE='1', PYTHONIOENCODING='utf-8:strict'))
     assert out.returncode == 0 and rb'/S\udcff.npy: float32' in out.stdout and np.load(tmp_path/os.fsdecode(b'S\xff.npy')).shape == (300, 512), out.stderr
 
@@ -97,7 +97,7 @@ def test_main_leaves_the_output_as_it_was(capsys):
 
 
 def test_failure_is_status_1(models, photo, monkeypatch, capsys):
-    from carve_nb.vlm import VLM
+    from carve_nb.models.vlm import VLM
     for error, said in (RuntimeError('no luck'), 'carve: error: RuntimeError: no luck (carve --debug'), (RuntimeError('out of memory'), 'carve: error: memory ran out in the plain answer'):
         def fail(*args, **kw): raise error
         monkeypatch.setattr(VLM, 'reply', fail)
@@ -107,7 +107,7 @@ def test_failure_is_status_1(models, photo, monkeypatch, capsys):
 
 def test_nobody_reads():
     "`carve methods | head -1`: the end of the pipe is no error"
-    p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli', 'methods'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', 'methods'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     p.stdout.close()
     said = p.stderr.read()
     assert (p.wait(), said) == (141, b'')
@@ -115,7 +115,7 @@ def test_nobody_reads():
 
 def test_another_pipe_breaks(monkeypatch, capsys):
     "A worker that dies is no reader that has gone"
-    monkeypatch.setattr('carve_nb.registry.method_rows', lambda: (_ for _ in ()).throw(BrokenPipeError(32, 'Broken pipe')))
+    monkeypatch.setattr('carve_nb.baselines.registry.method_rows', lambda: (_ for _ in ()).throw(BrokenPipeError(32, 'Broken pipe')))
     assert main(['methods']) == 1 and 'BrokenPipeError' in capsys.readouterr().err
 
 
@@ -140,7 +140,7 @@ def test_demo_alone_and_shared_out(models, tmp_path):
 
 def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
     "A folder with a run is refused before a model is loaded, and nothing in it is changed"
-    monkeypatch.setattr('carve_nb.vlm.VLM.from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
+    monkeypatch.setattr('carve_nb.models.vlm.VLM.from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
     for name in 'records.jsonl', 'protocol.json', 'meta.json', 'failure_1.png':
         (tmp_path/name).mkdir()
         (tmp_path/name/name).write_text('mine')
@@ -152,7 +152,7 @@ def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
 def test_bench_is_run_as_asked(monkeypatch, tmp_path, capsys):
     "The bench itself takes a minute and is tested in its notebook"
     asked = []
-    monkeypatch.setattr('carve_nb.bench.run_bench', lambda *args, **kw: asked.append((args, kw)))
+    monkeypatch.setattr('carve_nb.evaluation.benchmark.run_bench', lambda *args, **kw: asked.append((args, kw)))
     assert main(['bench', '--quick', '--json', str(tmp_path/'b.json')]) == 0
     assert asked == [((True, str(tmp_path/'b.json')), dict(device=None))]
     assert main(['bench', '--json', str(tmp_path/'no'/'b.json')]) == 2 and len(asked) == 1
@@ -200,7 +200,7 @@ def test_study_is_killed_and_resumed(models, photos, tmp_path, capsys, name, fam
     status, whole = main(study(family, 'whole', 1)), capsys.readouterr()
     assert status == 0 and f'{name}.png' in whole.out.splitlines()[-1], whole.err
     complete, records = lines(tmp_path/'whole'/'records.jsonl'), tmp_path/'killed'/'records.jsonl'
-    command = [sys.executable, '-m', 'carve_nb.cli', *study(family, 'killed', workers)]
+    command = [sys.executable, '-m', 'carve_nb.cli.main', *study(family, 'killed', workers)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, HF_HUB_OFFLINE='1')) as p:
         while len(lines(records)) < 2 and p.poll() is None: time.sleep(.02)
         p.kill()
@@ -270,7 +270,7 @@ def test_methods_are_listed(capsys):
 
 def test_bad_input_is_known_by_its_module():
     "Errors of this package that are ValueErrors give status 2, all others 1"
-    from carve_nb.cli import bad_input
-    from carve_nb.statistics import StatisticsError
-    from carve_nb.study import MeasureError
+    from carve_nb.cli.main import bad_input
+    from carve_nb.core.stats import StatisticsError
+    from carve_nb.studies.runner import MeasureError
     assert bad_input(StatisticsError('')) and not any(map(bad_input, (ValueError(''), MeasureError(''), KeyError(''))))

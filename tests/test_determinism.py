@@ -3,9 +3,9 @@ import hashlib, json, os, subprocess, sys
 from pathlib import Path
 import numpy as np
 import pytest, torch
-from carve_nb.batch import VLM
+from carve_nb.attention.batching import VLM
 from carve_nb.carve import Carve
-from carve_nb.scenes import samples
+from carve_nb.data.scenes import samples
 
 RECORD = Path(__file__).parents[1]/'nbs'/'results'/'determinism.json'
 CODE = 'import sys, torch; torch.set_num_threads(int(sys.argv[1])); sys.path.insert(0, sys.argv[2]); import test_determinism as t; print(t.digest(t.run(t.VLM.from_pretrained())))'

@@ -4,12 +4,12 @@ import numpy as np
 import pytest, torch, transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText
-from carve_nb import kernel
-from carve_nb.batch import why_alone
-from carve_nb.capture import VLM, CaptureError, recording
-from carve_nb.registry import methods
-from carve_nb.families import FAMILIES, MEASURED, family_table, find_family, tiny_folder
-from carve_nb.vlm import SHORT, PromptError, role_words
+from carve_nb.models import attention_hook
+from carve_nb.attention.batching import why_alone
+from carve_nb.attention.capture import VLM, CaptureError, recording
+from carve_nb.baselines.registry import methods
+from carve_nb.models.families import FAMILIES, MEASURED, family_table, find_family, tiny_folder
+from carve_nb.models.vlm import SHORT, PromptError, role_words
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = [n for n, f in FAMILIES.items() if f.tiny]
@@ -269,7 +269,7 @@ def read_both(vlm, **kw):
 def test_going_on(vlm, monkeypatch):
     "A second picture is read on from the first one's cache in two parts: keys and values (relative to the largest), rows and answer are those of the stock kernel"
     if vlm.family.pixels is None or 'several pictures' in vlm.family.why_not: return note(vlm, parts=None, **{'in parts': 0})
-    layers, split = [], kernel.in_parts
+    layers, split = [], attention_hook.in_parts
     with monkeypatch.context() as m:
         m.setattr(kernel, 'in_parts', lambda *a: layers.append(1) or split(*a))
         rows, seen = read_both(vlm)

@@ -3,12 +3,14 @@ import gc, itertools, threading
 import numpy as np
 import pytest, torch
 from PIL import Image
-from carve_nb import capture, kernel, vlm as models
-from carve_nb.batch import VLM
+from carve_nb.attention import capture
+from carve_nb.models import attention_hook
+from carve_nb.models import vlm as models
+from carve_nb.attention.batching import VLM
 from carve_nb.carve import Carve
-from carve_nb.memory import STATUS, status_bytes
-from carve_nb.result import Memo
-from carve_nb.scenes import COLORS, SHAPES
+from carve_nb.attention.memory import STATUS, status_bytes
+from carve_nb.attention.results import Memo
+from carve_nb.data.scenes import COLORS, SHAPES
 
 HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_state_dict_hooks'
 
@@ -19,7 +21,7 @@ def state(vlm):
     kinds = [type(o) for o in gc.get_objects()]
     return dict(tensors=sum(issubclass(k, torch.Tensor) for k in kinds), hooks=sum(len(getattr(m, h)) for m in vlm.model.modules() for h in HOOKS),
                 threads=threading.active_count(), kernel=vlm.text_config._attn_implementation, shared=vlm.shared, open=capture._open.get(),
-                locks=len(models._locks), switched=len(kernel._switched), filling=kernel._filling.get()), len(kinds)
+                locks=len(models._locks), switched=len(attention_hook._switched), filling=attention_hook._filling.get()), len(kinds)
 
 
 def ask_on(vlm, start, stop, memo):

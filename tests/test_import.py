@@ -16,7 +16,7 @@ def test_import_is_fast():
     assert best < .3, f'import carve_nb took {best:.2f} s at best'
 
 
-@pytest.mark.parametrize('modules', ['carve_nb', 'carve_nb, carve_nb.image, carve_nb.complexity, carve_nb.scenes'])
+@pytest.mark.parametrize('modules', ['carve_nb', 'carve_nb, carve_nb.core.image, carve_nb.complexity, carve_nb.data.scenes'])
 def test_import_without_torch(modules):
     loaded = python(f'import {modules}, sys; print([o for o in ("torch", "transformers") if o in sys.modules])')
     assert loaded == '[]'
@@ -24,8 +24,8 @@ def test_import_without_torch(modules):
 
 def test_top_level_names():
     code = ('import carve_nb; assert callable(carve_nb.open_image); assert "open_image" in vars(carve_nb); '
-            'import sys; assert "torch" not in sys.modules; print(carve_nb.image.__name__)')
-    assert python(code) == 'carve_nb.image'
+            'import sys; assert "torch" not in sys.modules; print(carve_nb.core.image.__name__)')
+    assert python(code) == 'carve_nb.core.image'
 
 
 @pytest.mark.parametrize('name', sorted(carve_nb.__all__))
@@ -38,7 +38,7 @@ def test_module_resolves(module): assert getattr(carve_nb, module).__name__ == f
 
 def test_methods_are_complete():
     "A class that a later notebook extends comes with the extension, whatever was imported before"
-    assert python('import carve_nb; print(callable(carve_nb.VLM.look), carve_nb.VLM.__module__)') == 'True carve_nb.vlm'
+    assert python('import carve_nb; print(callable(carve_nb.VLM.look), carve_nb.VLM.__module__)') == 'True carve_nb.models.vlm'
 
 
 def test_lists_every_module():

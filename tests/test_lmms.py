@@ -7,11 +7,11 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from types import SimpleNamespace
 import pytest
-from carve_nb import lmms
+from carve_nb.evaluation import lmms_eval
 from carve_nb.carve import Carve, NoMethod
-from carve_nb.image import png_bytes
-from carve_nb.scenes import samples
-from carve_nb.vlm import SHORT, VLM
+from carve_nb.core.image import png_bytes
+from carve_nb.data.scenes import samples
+from carve_nb.models.vlm import SHORT, VLM
 
 REAL = find_spec('lmms_eval') is not None
 FOUND = [e for e in entry_points(group='lmms_eval.models') if e.name == 'carve']
@@ -64,9 +64,9 @@ def stand_in(tmp_path, monkeypatch):
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    lmms.make_class.cache_clear()
+    lmms_eval.make_class.cache_clear()
     yield
-    lmms.make_class.cache_clear()
+    lmms_eval.make_class.cache_clear()
     for k in [k for k in sys.modules if k.split('.')[0] == 'lmms_eval']: del sys.modules[k]
 
 
@@ -78,16 +78,16 @@ def requests(model, found=SCENES):
 
 @pytest.mark.skipif(REAL, reason='lmms-eval is installed')
 def test_harmless_without_it():
-    code = 'import carve_nb.lmms as m; print(sorted(m.__all__)[:1])'
+    code = 'import carve_nb.evaluation.lmms_eval as m; print(sorted(m.__all__)[:1])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
-    for use in (lmms.manifests, lambda: lmms.CarveLmms, lmms.make_class):
-        with pytest.raises(lmms.LmmsError, match='pip install lmms_eval'): use()
-    with pytest.raises(AttributeError): lmms.nonsense
+    for use in (lmms_eval.manifests, lambda: lmms_eval.CarveLmms, lmms_eval.make_class):
+        with pytest.raises(lmms_eval.LmmsError, match='pip install lmms_eval'): use()
+    with pytest.raises(AttributeError): lmms_eval.nonsense
 
 
 def test_found_and_made(stand_in):
     from lmms_eval.models.registry_v2 import get_model_class
-    [manifest] = lmms.manifests()
+    [manifest] = lmms_eval.manifests()
     assert manifest.model_id == 'carve'
     cls = get_model_class(manifest)
     model = cls.create_from_arg_string(dict(pretrained='carve-tiny', method='carve', split=True, p=.1),
@@ -99,7 +99,7 @@ def test_found_and_made(stand_in):
 
 def test_one_process_only(stand_in, monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '2')
-    with pytest.raises(lmms.LmmsError, match='one process'): lmms.CarveLmms()
+    with pytest.raises(lmms_eval.LmmsError, match='one process'): lmms_eval.CarveLmms()
 
 
 TASK = '''task: carve_scenes

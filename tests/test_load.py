@@ -3,8 +3,8 @@ import warnings
 from importlib.util import find_spec
 import pytest, torch
 from PIL import Image
-from carve_nb.families import ModelError, tiny_folder
-from carve_nb.capture import VLM
+from carve_nb.models.families import ModelError, tiny_folder
+from carve_nb.attention.capture import VLM
 
 PICTURE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is this?'
 

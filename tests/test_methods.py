@@ -5,10 +5,10 @@ import pytest, torch, transformers
 from skimage import data
 from PIL import Image
 from carve_nb.carve import CarveError
-from carve_nb.families import FAMILIES
-from carve_nb.peer import PeerError, check_method, check_result
-from carve_nb.plan import Plan, RunError, make_methods
-from carve_nb.registry import ENTRIES, make_method
+from carve_nb.models.families import FAMILIES
+from carve_nb.baselines.base import PeerError, check_method, check_result
+from carve_nb.evaluation.config import Plan, RunError, make_methods
+from carve_nb.baselines.registry import ENTRIES, make_method
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = [n for n, e in ENTRIES.items() if e.asks != 'model']  # the others are tested with tiny checkpoints of their own, in their chapter

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from carve_nb import endpoint, registry, remote
-from carve_nb.batch import VLM
+from carve_nb.models import api_client
+from carve_nb.baselines import registry
+from carve_nb.baselines import cross_model
+from carve_nb.attention.batching import VLM
 from carve_nb.carve import Carve, NoMethod
-from carve_nb.families import tiny_folder
-from carve_nb.remote import AnswerThere, Endpoint, EndpointError, RemoteError
-from carve_nb.result import Memo
-from carve_nb.scenes import make_scene, samples
-from carve_nb.vlm import SHORT
+from carve_nb.models.families import tiny_folder
+from carve_nb.baselines.cross_model import AnswerThere, Endpoint, EndpointError, RemoteError
+from carve_nb.attention.results import Memo
+from carve_nb.data.scenes import make_scene, samples
+from carve_nb.models.vlm import SHORT
 
 KEY = 'sk-Q7f2-not-a-real-key-93'
 PROXIES = 'HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'
@@ -210,7 +212,7 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
         root.removeHandler(log)
         for n in names: logging.getLogger(n).setLevel(logging.NOTSET)
     assert {h['authorization'] for _, h, _ in seen} == {f'Bearer {KEY}'} and len(seen) == 4
-    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(remote.tell_answerer(far)), said.getvalue()]
+    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(cross_model.tell_answerer(far)), said.getvalue()]
     assert len(said.getvalue()) > 100 and not [t for t in texts if KEY in t]
     monkeypatch.setenv('CARVE_TEST_KEY', 'another')
     with pytest.raises(RemoteError): far.ask(photo, 'What?')
@@ -223,7 +225,7 @@ def test_without_the_library(monkeypatch):
 
 
 def test_light_without_the_library():
-    code = 'import sys; sys.modules["openai"] = None; import carve_nb.remote; print("fine")'
+    code = 'import sys; sys.modules["openai"] = None; import carve_nb.baselines.cross_model; print("fine")'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout == 'fine\n'
 
 
@@ -235,7 +237,7 @@ def real(tmp_path_factory):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    model = str(Path(remote.__file__).parent/'models'/'carve-tiny')
+    model = str(Path(cross_model.__file__).parent/'models'/'carve-tiny')
     env = {k: v for k, v in os.environ.items() if k not in PROXIES} | dict(HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
     run = 'import sys; from transformers.cli.transformers import main; main()'
     words = ['serve', model, '--port', str(port), '--host', '127.0.0.1', '--device', 'cpu', '--dtype', 'float32']
@@ -256,14 +258,14 @@ def test_the_real_one(real):
     for s in samples('digit', 4) + samples('exist', 2):
         memo = Memo()
         for m in methods: assert str(AnswerThere(m, real)(vlm, s.image, s.question, memo=memo)) == str(m(vlm, s.image, s.question, memo=memo)), (s.id, m.name)
-    with pytest.raises(RemoteError) as e: remote.replace(real, model='no-such-model').ask(samples('digit', 1)[0].image, 'What?')
+    with pytest.raises(RemoteError) as e: cross_model.replace(real, model='no-such-model').ask(samples('digit', 1)[0].image, 'What?')
     assert e.value.status == 'error'
 
 
 def test_a_run(serve, monkeypatch, tiny, tmp_path):
     "`carve eval --answer-by`: failures there are statuses, a second run asks only for them, no file holds the key"
-    from carve_nb.report import write_report
-    from carve_nb.run import run_eval
+    from carve_nb.evaluation.report import write_report
+    from carve_nb.evaluation.runner import run_eval
     monkeypatch.setenv('CARVE_TEST_KEY', KEY)
     replies = [ok('7'), ok(None, refusal='no'), (200, b'<html>', {}, 0), bad(401, f'bad {KEY}'), ok('7')]
     far, seen = serve(*replies)

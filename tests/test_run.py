@@ -2,14 +2,16 @@
 import json, os, random, signal, subprocess, sys, time, warnings
 from dataclasses import dataclass
 import pytest, torch
-from carve_nb import ledger, plan, worker
+from carve_nb.evaluation import run_store
+from carve_nb.evaluation import config
+from carve_nb.evaluation import sample_evaluator
 from carve_nb.carve import NoMethod
-from carve_nb.cli import main
-from carve_nb.ledger import StoppedError, read_lines
-from carve_nb.report import write_report
-from carve_nb.run import run_eval
-from carve_nb.sets import open_set
-from carve_nb.vlm import VLM, tiny_folder
+from carve_nb.cli.main import main
+from carve_nb.evaluation.run_store import StoppedError, read_lines
+from carve_nb.evaluation.report import write_report
+from carve_nb.evaluation.runner import run_eval
+from carve_nb.data.datasets import open_set
+from carve_nb.models.vlm import VLM, tiny_folder
 
 KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 16)))
 SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'
@@ -22,7 +24,7 @@ def words(out, n=SAMPLES, methods='none,carve,random'):
 
 def start(out, *more):
     "`carve eval` with the reference VLM in a process of its own, which Ctrl-C reaches also where the tests run in the background of a shell"
-    return subprocess.Popen([sys.executable, '-m', 'carve_nb.cli', *words(out), *more], env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    return subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', *words(out), *more], env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
@@ -106,7 +108,7 @@ def test_stopped_by_hand(whole, tmp_path):
     p.send_signal(signal.SIGINT)
     said = p.communicate()
     assert p.returncode == 130 and 'the same command goes on from there' in said[1] and 'Traceback' not in said[1], said
-    report = subprocess.run([sys.executable, '-m', 'carve_nb.cli', 'report', tmp_path/'R'], env=ENV, capture_output=True, text=True)
+    report = subprocess.run([sys.executable, '-m', 'carve_nb.cli.main', 'report', tmp_path/'R'], env=ENV, capture_output=True, text=True)
     assert report.returncode == 0 and 'unfinished: ' in report.stdout
     p = start(tmp_path/'R', '--quiet')
     assert p.communicate()[1] == '' and p.returncode == 0
@@ -188,7 +190,7 @@ class Picky(NoMethod): name, needs = 'picky', ('dense',)
 
 @pytest.fixture
 def more_methods(monkeypatch):
-    known = plan.known_methods
+    known = config.known_methods
     monkeypatch.setattr(plan, 'known_methods', lambda: dict(known(), moody=Moody, picky=Picky))
 
 
@@ -243,7 +245,7 @@ def test_samples_by_chance(tiny, tmp_path):
     assert a == ids('again', shuffle=True, seed=1) and len({*map(tuple, (first, a, b))}) == 3
 
 
-@pytest.mark.parametrize('name', [k for k in plan.split_specs('all') if k != 'none'])
+@pytest.mark.parametrize('name', [k for k in config.split_specs('all') if k != 'none'])
 def test_sharing_changes_nothing(name, reference):
     "Beside other methods, which share looks, answers and prefixes with it, a method answers as it does alone"
     check_shared(reference, name, 2)
@@ -258,8 +260,8 @@ def test_sharing_in_other_families(family, tmp_path):
 
 
 def check_shared(vlm, name, n):
-    asked = plan.Plan(('none', 'carve', *({name} - {'none', 'carve'}), 'general'), 'Answer the question using a single word or phrase.', 4)
-    method, w = plan.make_methods(asked)[name], worker.Worker(vlm, asked)
+    asked = config.Plan(('none', 'carve', *({name} - {'none', 'carve'}), 'general'), 'Answer the question using a single word or phrase.', 4)
+    method, w = config.make_methods(asked)[name], sample_evaluator.Worker(vlm, asked)
     if name in w.unfit: return
     records = list(open_set('scenes', n, kinds=('digit', 'color')))
     for i, r in enumerate(records): r.image = r.open().resize((448 + 56*(i//2), 448 - 28*(i//2)))

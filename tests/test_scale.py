@@ -4,13 +4,13 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 import psutil, pytest
-from carve_nb.cli import main
-from carve_nb.ledger import read_lines
-from carve_nb.report import write_report
-from carve_nb.run import run_eval
-from carve_nb.scale import RayEngine
-from carve_nb.sets import open_set
-from carve_nb.vlm import tiny_folder
+from carve_nb.cli.main import main
+from carve_nb.evaluation.run_store import read_lines
+from carve_nb.evaluation.report import write_report
+from carve_nb.evaluation.runner import run_eval
+from carve_nb.evaluation.distributed import RayEngine
+from carve_nb.data.datasets import open_set
+from carve_nb.models.vlm import tiny_folder
 
 pytestmark = pytest.mark.skipif(not find_spec('ray'), reason='Ray is not installed, so the engine ray is not tested: pip install "carve_nb[ray]"')
 SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'
@@ -73,7 +73,7 @@ def test_poison(tmp_path):
 
 def test_killed_driver(whole, tmp_path):
     "kill -9 of the process that writes: its workers end as well, and one model takes the run up"
-    p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli', *words(tmp_path/'R', *RAY)], env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', *words(tmp_path/'R', *RAY)], env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     begun = time.monotonic()
     while lines(tmp_path/'R') < 3 and p.poll() is None and time.monotonic() - begun < 400: time.sleep(.05)
     assert p.poll() is None and 3 <= lines(tmp_path/'R') < 36

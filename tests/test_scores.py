@@ -1,9 +1,9 @@
 "Scores and statistics against the libraries that offer the same, where these are installed; none of them is needed to use the package."
 import numpy as np
 import pytest
-from carve_nb.answers import anls_score, edit_distance
-from carve_nb.records import Record
-from carve_nb.statistics import StatisticsError, holm, mcnemar, paired, spearman
+from carve_nb.data.metrics import anls_score, edit_distance
+from carve_nb.data.records import Record
+from carve_nb.core.stats import StatisticsError, holm, mcnemar, paired, spearman
 
 LETTERS = 'abc 1'
 
@@ -51,7 +51,7 @@ def test_p_values_are_numbers():
 def test_patches(ties):
     metrics = pytest.importorskip('sklearn.metrics')
     from carve_nb.maps import Saliency
-    from carve_nb.scores import patch_auroc, patch_labels, patch_ndcg
+    from carve_nb.data.scoring import patch_auroc, patch_labels, patch_ndcg
     rng = np.random.default_rng(6)
     for _ in range(40):
         values = rng.random((6, 8)).astype(np.float32)
@@ -65,8 +65,8 @@ def test_patches(ties):
 
 def test_rule_names():
     "A set refuses a rule that is not known before its scores are there to be asked"
-    from carve_nb.scores import RULES
-    from carve_nb.sets import RULE_NAMES
+    from carve_nb.data.scoring import RULES
+    from carve_nb.data.datasets import RULE_NAMES
     assert RULE_NAMES == tuple(RULES)
 
 
@@ -75,7 +75,7 @@ SIGNED = '1 -1 +1 3 3.15 3:15 $5 5% 5 C C++ C# c B- US us no no! red dark-red'.s
 
 def test_options_with_signs():
     "The text of an option counts where it is the right one, letter by letter, as A-OKVQA's own evaluator has it; a letter alone stays a letter in the rule choice"
-    from carve_nb.scores import score_answer
+    from carve_nb.data.scoring import score_answer
     rng = np.random.default_rng(7)
     for _ in range(3000):
         choices = rng.choice(SIGNED, rng.integers(2, 6), replace=False).tolist()
@@ -89,7 +89,7 @@ def test_options_with_signs():
 def test_right_index(tmp_path, suffix):
     "The index of the right option is an index, whatever the options say, in JSON and as the digits of a table"
     import csv, json
-    from carve_nb.records import read_entries
+    from carve_nb.data.records import read_entries
     rng = np.random.default_rng(8)
     made = [dict(id=str(k), image='a.png', question='?', choices=rng.permutation(list('01234AB')[:rng.integers(2, 8)]).tolist()) for k in range(300)]
     right = [int(rng.integers(len(r['choices']))) for r in made]

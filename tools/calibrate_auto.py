@@ -11,10 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 import torch
 from transformers.utils import logging
-from carve_nb.auto import choose, gather_all
-from carve_nb.capture import VLM
-from carve_nb.data import weights_key
-from carve_nb.evaluate import scene_samples, score
+from carve_nb.adaptive import choose, gather_all
+from carve_nb.attention.capture import VLM
+from carve_nb.data.folders import weights_key
+from carve_nb.evaluation.scene_benchmark import scene_samples, score
 
 COUNTS = dict(digit=120, color=60, shape=60, exist=100, count=100, relation=100, twostep=100, describe=50)
 FIELDS = 'layers', 'sinks', 'gate', 'spread', 'support', 'hopeless', 'enough', 'K', 'margin'

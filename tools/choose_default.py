@@ -8,12 +8,12 @@ to the other kinds of question."""
 import argparse, json, warnings
 from itertools import product
 from pathlib import Path
-from carve_nb.capture import VLM
+from carve_nb.attention.capture import VLM
 from carve_nb.carve import Carve, TaskMap
-from carve_nb.evaluate import score
-from carve_nb.result import Once, take_look
-from carve_nb.scenes import samples
-from carve_nb.vlm import GENERAL, SHORT
+from carve_nb.evaluation.scene_benchmark import score
+from carve_nb.attention.results import Once, take_look
+from carve_nb.data.scenes import samples
+from carve_nb.models.vlm import GENERAL, SHORT
 
 OTHERS = ('color', 'shape', 'exist', 'count', 'relation', 'twostep')
 

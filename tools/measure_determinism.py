@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, torch
 from scipy.stats import spearmanr
-from carve_nb import kernel
-from carve_nb.batch import VLM
+from carve_nb.models import attention_hook
+from carve_nb.attention.batching import VLM
 from carve_nb.carve import Carve
-from carve_nb.image import open_image
-from carve_nb.scenes import KINDS, samples
-from carve_nb.vlm import GENERAL, SHORT
+from carve_nb.core.image import open_image
+from carve_nb.data.scenes import KINDS, samples
+from carve_nb.models.vlm import GENERAL, SHORT
 
 CARVE = Carve()
 
@@ -101,9 +101,9 @@ def both_shared(vlm, pairs):
 
 def both_stock(vlm, pairs):
     "The same, with the stock kernel for the second picture"
-    was, kernel.can_part = kernel.can_part, lambda *a, **kw: False
+    was, attention_hook.can_part = attention_hook.can_part, lambda *a, **kw: False
     try: yield from both_shared(vlm, pairs)
-    finally: kernel.can_part = was
+    finally: attention_hook.can_part = was
 
 
 def compare(name, to, base, now):

@@ -9,19 +9,19 @@ three sizes. Each figure is taken twice: with pages of its own for every larger 
 import argparse, json, warnings
 from pathlib import Path
 import torch
-from carve_nb.cases import make_model
-from carve_nb.memory import child_peak
-from carve_nb.scenes import make_scene
-from carve_nb.vlm import SHORT, VLM
+from carve_nb.evaluation.benchmark_cases import make_model
+from carve_nb.attention.memory import child_peak
+from carve_nb.data.scenes import make_scene
+from carve_nb.models.vlm import SHORT, VLM
 
 QUESTION, NEW = 'What is on thing number 1?', 2
 SETUP = f'''
 import io
 from carve_nb.carve import Carve
-from carve_nb.cases import make_model, Size
-from carve_nb.scenes import make_scene
-from carve_nb.vlm import VLM
-from carve_nb.batch import VLM
+from carve_nb.evaluation.benchmark_cases import make_model, Size
+from carve_nb.data.scenes import make_scene
+from carve_nb.models.vlm import VLM
+from carve_nb.attention.batching import VLM
 image, question, new = make_scene(0).image, {QUESTION!r}, dict(max_new_tokens={NEW})
 small = make_model(4, Size(64, 2, 2, 64, 64))
 small.ask(image, question, **new); Carve.official(**new)(small, image, question)

@@ -8,9 +8,9 @@ machine before each run is kept beside them.
 import argparse, json, os, tempfile, time
 from pathlib import Path
 import torch
-from carve_nb.ledger import read_lines
-from carve_nb.run import run_eval
-from carve_nb.scale import RayEngine
+from carve_nb.evaluation.run_store import read_lines
+from carve_nb.evaluation.runner import run_eval
+from carve_nb.evaluation.distributed import RayEngine
 
 
 class Clock(RayEngine):

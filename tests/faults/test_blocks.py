@@ -5,23 +5,23 @@ from pathlib import Path
 import numpy as np
 import pytest, torch
 import carve_nb
-from carve_nb import capture
-from carve_nb.batch import grad_rows
-from carve_nb.capture import CaptureError, recording
+from carve_nb.attention import capture
+from carve_nb.attention.batching import grad_rows
+from carve_nb.attention.capture import CaptureError, recording
 from carve_nb.carve import Carve
-from carve_nb.cases import eager_kernel
-from carve_nb.compare import counting
+from carve_nb.evaluation.benchmark_cases import eager_kernel
+from carve_nb.evaluation.comparison import counting
 from carve_nb.convergence import blind, decoder_layers, one_sight
-from carve_nb.edit import Edit, editing
-from carve_nb.kernel import filling
-from carve_nb.peers.dola import DoLa
-from carve_nb.peers.dual import tower_rows
-from carve_nb.peers.fusion import turned_down
-from carve_nb.peers.gift import query_rows
-from carve_nb.peers.var import layer_inputs
-from carve_nb.peers.vicrop import pixel_grads
-from carve_nb.registry import ENTRIES, make_method
-from carve_nb.vlm import VLM
+from carve_nb.attention.intervention import Edit, editing
+from carve_nb.models.attention_hook import filling
+from carve_nb.baselines.dola import DoLa
+from carve_nb.baselines.dual_stream import tower_rows
+from carve_nb.baselines.fusion_review import turned_down
+from carve_nb.baselines.gift import query_rows
+from carve_nb.baselines.var import layer_inputs
+from carve_nb.baselines.vicrop import pixel_grads
+from carve_nb.baselines.registry import ENTRIES, make_method
+from carve_nb.models.vlm import VLM
 from .clean import differences, picture, snapshot, tensor_bytes
 
 QUESTION, PICTURE, OTHER = 'What animal is this?', picture(80, 64), picture(60, 90, 1)
@@ -281,7 +281,7 @@ SETUP = '''
 import sys, torch; torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from faults.clean import differences, snapshot
-from carve_nb.capture import VLM
+from carve_nb.attention.capture import VLM
 from carve_nb.carve import Carve
 vlm, image, ask = VLM.from_pretrained({folder!r}), {picture!r}, 'Is there a cat?'
 def answers(): return [vlm.look(image, ask, steps='all').attn.tolist(), str(vlm.ask(image, ask))]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageFile, ImageOps
 from scipy import ndimage
-from carve_nb import image as door
-from carve_nb.image import ImageError, open_image, png_bytes
+from carve_nb.core import image as door
+from carve_nb.core.image import ImageError, open_image, png_bytes
 from . import hostile
 
 WORDS = 'What digit is on the red star?'
@@ -19,7 +19,7 @@ LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='p
 @pytest.fixture(scope='module')
 def vlm():
     "The shipped model"
-    from carve_nb.vlm import VLM
+    from carve_nb.models.vlm import VLM
     return VLM.from_pretrained('carve-tiny')
 
 
@@ -131,7 +131,7 @@ PEAK = '''
 import sys, warnings
 from io import BytesIO
 from PIL import Image
-from carve_nb.image import ImageError, open_image
+from carve_nb.core.image import ImageError, open_image
 from faults import hostile
 def now(what): return next(int(l.split()[1])/1024 for l in open('/proc/self/status') if l.startswith(what))
 warnings.simplefilter('ignore')
@@ -355,7 +355,7 @@ def test_no_pixels():
 
 
 def family_names():
-    from carve_nb.families import FAMILIES
+    from carve_nb.models.families import FAMILIES
     return sorted(FAMILIES)
 
 
@@ -417,8 +417,8 @@ def test_long_page(family, size, load):
 def test_thin_crop(at, vlm, monkeypatch):
     "A region one pixel wide, in the corners and in the middle: the view has the least side, inside the picture, with the region in it"
     from carve_nb import carve as module
-    from carve_nb.region import Region
-    from carve_nb.result import Memo
+    from carve_nb.regions import Region
+    from carve_nb.attention.results import Memo
     (x, y), memo = at, Memo()
     for w, h in ((1, 1), (1, 40), (40, 1)):
         box = min(x, 160-w), min(y, 100-h), min(x, 160-w) + w, min(y, 100-h) + h
@@ -442,7 +442,7 @@ def speckled(size):
 def test_large(preset, vlm, monkeypatch):
     "Above the raster (set low here): reduced for the model, boxes in original pixels, the crop cut from the original pixels"
     from carve_nb.carve import Carve
-    from carve_nb.region import keep_mask, regions
+    from carve_nb.regions import keep_mask, regions
     method = dict(ours=Carve, paper=Carve.paper, official=Carve.official)[preset](max_new_tokens=2)
     size, seen, fill = (1200, 900), [], type(vlm.processor).__call__
     img = speckled(size)
@@ -475,7 +475,7 @@ import torch
 torch.set_num_threads(1)
 from carve_nb.carve import Carve
 from carve_nb.complexity import complexity
-from carve_nb.vlm import VLM
+from carve_nb.models.vlm import VLM
 def cost(f):
     "MB that a call needs above what was there, at its worst"
     before = now('VmRSS')

@@ -6,20 +6,20 @@ import pytest, torch
 from safetensors.torch import load_file, save_file
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from carve_nb import capture
-from carve_nb.batch import grad_rows
-from carve_nb.capture import CaptureError, Rows, recording
+from carve_nb.attention import capture
+from carve_nb.attention.batching import grad_rows
+from carve_nb.attention.capture import CaptureError, Rows, recording
 from carve_nb.carve import Carve, CarveError, NoMethod
 from carve_nb.convergence import decoder_layers
 from carve_nb.decomposition import OPERATORS, ContrastError, contrast
-from carve_nb.families import FAMILIES, ModelError, SpanError, find_family
-from carve_nb.load import TINY
+from carve_nb.models.families import FAMILIES, ModelError, SpanError, find_family
+from carve_nb.models.loading import TINY
 from carve_nb.maps import LayerError, pick_layers
-from carve_nb.records import Record
-from carve_nb.region import magnify, regions, top_mask
-from carve_nb.run import run_eval
-from carve_nb.vlm import VLM
-from carve_nb.worker import success
+from carve_nb.data.records import Record
+from carve_nb.regions import magnify, regions, top_mask
+from carve_nb.evaluation.runner import run_eval
+from carve_nb.models.vlm import VLM
+from carve_nb.evaluation.sample_evaluator import success
 from .cases import NO_GPU
 from .clean import count_passes, differences, picture, snapshot
 

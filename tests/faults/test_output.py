@@ -8,17 +8,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 import carve_nb
-from carve_nb.evaluate import Study
-from carve_nb.explore import Explorer
-from carve_nb.image import png_bytes
-from carve_nb.ledger import FILES, Keys, seal
-from carve_nb.memory import Memory
-from carve_nb.records import Record
-from carve_nb.report import Report, write_report
-from carve_nb.run import run_eval
-from carve_nb.scenes import Sample
-from carve_nb.sets import DataSet
-from carve_nb.shown import take_shown
+from carve_nb.evaluation.scene_benchmark import Study
+from carve_nb.explorer.app import Explorer
+from carve_nb.core.image import png_bytes
+from carve_nb.evaluation.run_store import FILES, Keys, seal
+from carve_nb.attention.memory import Memory
+from carve_nb.data.records import Record
+from carve_nb.evaluation.report import Report, write_report
+from carve_nb.evaluation.runner import run_eval
+from carve_nb.data.scenes import Sample
+from carve_nb.data.datasets import DataSet
+from carve_nb.explorer.state import take_shown
 
 ROOT = Path(__file__).parents[2]
 BAD = '<script>alert(1)</script><img src=x onerror=alert(2)></textarea></style></div>"\'><svg onload=alert(3)> ![a](http://host.test/a.png) ![d\\\\](http://host.test/d.png) [b](javascript:alert(4)) $\\href{javascript:alert(5)}{c}$'
@@ -54,7 +54,7 @@ def test_the_check_sees_faults():
 def package_modules():
     "Every module of the package; importing it must be possible here"
     names = [m.name for m in pkgutil.walk_packages(carve_nb.__path__, 'carve_nb.') if not m.name.rpartition('.')[2].startswith('_')]
-    return [importlib.import_module(n) for n in names if n != 'carve_nb.lmms']   # that one needs lmms-eval, and shows nothing
+    return [importlib.import_module(n) for n in names if n != 'carve_nb.evaluation.lmms_eval']   # that one needs lmms-eval, and shows nothing
 
 
 TEXTS = '_repr_html_', '_repr_markdown_', '_repr_mimebundle_', '_repr_svg_', '_repr_javascript_', '_repr_latex_', '_repr_json_', '_ipython_display_'
@@ -104,7 +104,7 @@ def an_explorer(vlm):
 
 @pytest.fixture(scope='module')
 def vlm():
-    from carve_nb.vlm import VLM
+    from carve_nb.models.vlm import VLM
     return VLM.from_pretrained('carve-tiny')
 
 
@@ -222,8 +222,8 @@ def test_fifty_runs_of_a_cell(vlm, monkeypatch, figure):
     "A cell that shows the explorer, run again and again: widgets, comms, observers, hooks, threads and figures as after the first runs"
     import comm, IPython, IPython.display
     from matplotlib import pyplot
-    from carve_nb.explore import PLACES
-    from carve_nb.peer import three_scenes
+    from carve_nb.explorer.app import PLACES
+    from carve_nb.baselines.base import three_scenes
     monkeypatch.setattr(IPython, 'get_ipython', lambda: Shell())
     monkeypatch.setattr(IPython.display, 'display', lambda *a, **kw: None)
     scene, counts = three_scenes()[0], []
@@ -277,7 +277,7 @@ def test_explorer_saved_on_the_spot():
     "A notebook that shows the explorer, run and stored here: picture and words of what was asked stand in it"
     from execnb.shell import CaptureShell
     from fastcore.nbio import mk_cell, new_nb
-    code = ['from carve_nb.explore import explore\nfrom carve_nb.peer import three_scenes\ns = three_scenes()[0]',
+    code = ['from carve_nb.explorer.app import explore\nfrom carve_nb.baselines.base import three_scenes\ns = three_scenes()[0]',
             'ex = explore(image=s.image, question=s.question)\nex.job.wait();', 'ex', 'ex.close()']
     nb = new_nb([mk_cell(c) for c in code])
     CaptureShell().run_all(nb, exc_stop=True)

@@ -4,17 +4,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 import pytest, torch
 from carve_nb.convergence import decoder_layers
-from carve_nb.lean import MemoryShort
-from carve_nb.ledger import read_lines
-from carve_nb.load import pick_device
-from carve_nb.peer import traces
-from carve_nb.registry import make_method
-from carve_nb.report import write_report
-from carve_nb.result import LEAN
-from carve_nb.run import run_eval
-from carve_nb.scenes import make_scene, to_sample
-from carve_nb.sets import open_set
-from carve_nb.vlm import VLM, ModelError
+from carve_nb.attention.low_memory import MemoryShort
+from carve_nb.evaluation.run_store import read_lines
+from carve_nb.models.loading import pick_device
+from carve_nb.baselines.base import traces
+from carve_nb.baselines.registry import make_method
+from carve_nb.evaluation.report import write_report
+from carve_nb.attention.results import LEAN
+from carve_nb.evaluation.runner import run_eval
+from carve_nb.data.scenes import make_scene, to_sample
+from carve_nb.data.datasets import open_set
+from carve_nb.models.vlm import VLM, ModelError
 
 ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
 
@@ -35,7 +35,7 @@ def no_memory(vlm, when, error=ERRORS[0]):
 @pytest.fixture
 def quick(monkeypatch):
     "Collecting garbage takes a tenth of a second in a test process"
-    monkeypatch.setattr('carve_nb.lean.gc.collect', lambda: 0)
+    monkeypatch.setattr('carve_nb.attention.low_memory.gc.collect', lambda: 0)
 
 
 @pytest.fixture(scope='module')
@@ -124,17 +124,17 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from PIL import Image
-from carve_nb.capture import Rows
+from carve_nb.attention.capture import Rows
 from carve_nb.carve import Carve
-from carve_nb.cli import main
-from carve_nb.ledger import StoppedError, read_lines
-from carve_nb.plan import Plan
-from carve_nb.report import write_report
-from carve_nb.run import run_eval
-from carve_nb.scenes import make_scene, to_sample
-from carve_nb.sets import open_set
-from carve_nb.vlm import VLM
-from carve_nb.worker import Worker
+from carve_nb.cli.main import main
+from carve_nb.evaluation.run_store import StoppedError, read_lines
+from carve_nb.evaluation.config import Plan
+from carve_nb.evaluation.report import write_report
+from carve_nb.evaluation.runner import run_eval
+from carve_nb.data.scenes import make_scene, to_sample
+from carve_nb.data.datasets import open_set
+from carve_nb.models.vlm import VLM
+from carve_nb.evaluation.sample_evaluator import Worker
 
 '''
 SPACE = HEAD + '''
@@ -275,7 +275,7 @@ def test_full_disk(folders, tmp_path):
 def test_devices_that_are_not_there(folders, monkeypatch, name):
     "Refused by name, before any weights are read"
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setattr('carve_nb.load.load_weights', lambda *args, **kw: pytest.fail('weights were read'))
+    monkeypatch.setattr('carve_nb.models.loading.load_weights', lambda *args, **kw: pytest.fail('weights were read'))
     if name.split(':')[0] in ('cuda', 'xpu', 'mps') and getattr(torch, name.split(':')[0]).is_available(): pytest.skip('there is such a device here')
     for ask in (lambda: pick_device(name), lambda: VLM.from_pretrained(folders('llava'), device=name)):
         with pytest.raises(ModelError, match=re.escape(repr(name))): ask()
@@ -290,7 +290,7 @@ def test_one_gpu_too_few(folders, monkeypatch):
         return honest(*args, **kw) if str(device).startswith('cuda') else honest(*args, device=device, **kw)
     for name, value in (('cuda.is_available', True), ('cuda.device_count', 1)): monkeypatch.setattr(f'torch.{name}', lambda value=value: value)
     monkeypatch.setattr(torch, 'empty', empty)
-    monkeypatch.setattr('carve_nb.load.load_weights', lambda *args, **kw: pytest.fail('weights were read'))
+    monkeypatch.setattr('carve_nb.models.loading.load_weights', lambda *args, **kw: pytest.fail('weights were read'))
     for ask in (lambda: pick_device('cuda:99'), lambda: VLM.from_pretrained(folders('llava'), device='cuda:99')):
         with pytest.raises(ModelError, match="'cuda:99' cannot be used here: CUDA error: invalid device ordinal$"): ask()
 
@@ -307,7 +307,7 @@ def test_no_gpu(folders, monkeypatch):
             warnings.simplefilter('error')
             assert load().device.type == 'cpu'
         with monkeypatch.context() as m:
-            m.setattr('carve_nb.load.slow_pass', lambda model, *args: 42.)
+            m.setattr('carve_nb.models.loading.slow_pass', lambda model, *args: 42.)
             with pytest.warns(UserWarning, match='No GPU.*42 s' + '.*mps'*there) as said: assert load().device.type == 'cpu'
             assert ('mps' in str(said[0].message)) == there
             with warnings.catch_warnings():

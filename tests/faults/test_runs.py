@@ -5,17 +5,18 @@ from functools import lru_cache
 import numpy as np
 import pytest, torch
 from PIL import Image
-from carve_nb import ledger, run as running
+from carve_nb.evaluation import run_store
+from carve_nb.evaluation import runner as running
 from carve_nb.carve import Carve
-from carve_nb.cli import main
-from carve_nb.data import DataError, to_line
-from carve_nb.ledger import RunError, StoppedError, read_lines, seal, unseal
-from carve_nb.registry import find_methods
-from carve_nb.report import write_report
-from carve_nb.run import local_engine, run_eval
-from carve_nb.scenes import make_scene, samples
-from carve_nb.sets import open_set
-from carve_nb.vlm import VLM
+from carve_nb.cli.main import main
+from carve_nb.data.folders import DataError, to_line
+from carve_nb.evaluation.run_store import RunError, StoppedError, read_lines, seal, unseal
+from carve_nb.baselines.registry import find_methods
+from carve_nb.evaluation.report import write_report
+from carve_nb.evaluation.runner import local_engine, run_eval
+from carve_nb.data.scenes import make_scene, samples
+from carve_nb.data.datasets import open_set
+from carve_nb.models.vlm import VLM
 
 SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'
 files = lambda out: {k: (out/k).read_bytes() for k in SAME if (out/k).exists()}
@@ -193,11 +194,11 @@ def chance():
 
 def by_chance(vlm, tmp_path):
     "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
-    from carve_nb.cases import Size, make_model
+    from carve_nb.evaluation.benchmark_cases import Size, make_model
     from carve_nb.entropy import search_display
-    from carve_nb.families import tiny_folder
-    from carve_nb.reference import new_model
-    from carve_nb.statistics import bootstrap, detectable, difference
+    from carve_nb.models.families import tiny_folder
+    from carve_nb.training.reference_vlm import new_model
+    from carve_nb.core.stats import bootstrap, detectable, difference
     s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
     small, weights = s.image.resize((120, 90)), lambda model: [p.flatten()[:9].tolist() for p in model.parameters()]
     method = lambda e: e()(vlm, small, s.question, box=(10, 10, 40, 40)).answer.tokens

@@ -4,13 +4,13 @@ import numpy as np
 import pytest, torch
 from PIL import Image
 from carve_nb.carve import Carve
-from carve_nb.cli import main
+from carve_nb.cli.main import main
 from carve_nb.decomposition import contrast
-from carve_nb.load import TINY
-from carve_nb.run import run_eval
-from carve_nb.scenes import make_scene
-from carve_nb.tables import DataError
-from carve_nb.vlm import BREAK, GENERAL, VLM, PromptError, escape_text, role_words
+from carve_nb.models.loading import TINY
+from carve_nb.evaluation.runner import run_eval
+from carve_nb.data.scenes import make_scene
+from carve_nb.data.readers import DataError
+from carve_nb.models.vlm import BREAK, GENERAL, VLM, PromptError, escape_text, role_words
 from .clean import count_passes, special_and_image
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8))

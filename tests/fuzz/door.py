@@ -10,7 +10,7 @@ LIMIT = 2**20  # pixels: what a picture may have here, so that a blow-up shows a
 
 def check(src, **kw):
     "What comes is a plain picture within the limit, or one of the documented errors"
-    from carve_nb.image import ImageError, open_image
+    from carve_nb.core.image import ImageError, open_image
     try: img = open_image(src, max_pixels=LIMIT, **kw)
     except ImageError as e:
         assert str(e)
@@ -50,9 +50,9 @@ def main():
     a = p.parse_args()
     try: import atheris
     except ImportError: sys.exit('atheris is not installed: pip install "carve_nb[fuzz]" (Linux and macOS)')
-    with atheris.instrument_imports(include=['PIL', 'carve_nb.image']):
+    with atheris.instrument_imports(include=['PIL', 'carve_nb.core.image']):
         from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
-        import carve_nb.image  # noqa: F401
+        import carve_nb.core.image  # noqa: F401
     Path(a.findings).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as corpus:
         seeds(Path(corpus))

@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from carve_nb.decomposition import CAP, OPERATORS, contrast, cost
 from carve_nb.maps import LayerError, Saliency, depth_band, entropy, fuse_maps, pick_layers, step_weights
-from carve_nb.statistics import auroc, bootstrap, difference, holm, mcnemar, paired_test, rank_correlation, sign_flip
+from carve_nb.core.stats import auroc, bootstrap, difference, holm, mcnemar, paired_test, rank_correlation, sign_flip
 
 GREAT = float(np.finfo(np.float32).max)
 SIDES = st.integers(1, 6)
