@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CHANGES', 'SHARES', 'COUNTS', 'GRID', 'CENTERS', 'PAPER_GRID', 'AblationError', 'show_value', 'vary', 'layer_choices',
            'single_changes', 'ablation_configs', 'ablation_controls', 'OneQuestion', 'note_result', 'crosses_both',
-           'measure_ablation', 'ablation_samples', 'take', 'compare', 'changed_names', 'grid_gains', 'paper_gains',
-           'draw_grids', 'draw_forest', 'draw_ablation', 'say_row', 'say_grid', 'say_controls', 'tell_ablation',
-           'say_field']
+           'measure_ablation', 'ablation_samples', 'take', 'compare_settings', 'changed_names', 'grid_gains',
+           'paper_gains', 'plot_grids', 'plot_settings', 'plot_ablation', 'format_row', 'format_grid',
+           'format_controls', 'summarize_ablation', 'format_field']
 
 # %% ../nbs/12_ablation.ipynb #8419855a
 from dataclasses import replace
@@ -17,14 +17,14 @@ from zlib import crc32
 import numpy as np, pandas as pd, seaborn as sns
 from matplotlib.figure import Figure
 from .data.scenes import make_scene, to_sample
-from .models.vlm import GENERALS, SHORT
+from .models.vlm import GENERAL_INSTRUCTIONS, SHORT_ANSWER
 from .maps import pick_layers
-from .core.stats import bootstrap, difference, holm, paired_test, say_p
+from .core.stats import bootstrap, difference, holm, paired_test, format_p
 from .data.folders import match
 from .entropy import plot_style
 from .regions import box_iou
-from .attention.results import Once
-from .carve import Carve, CentreCrop, GeneralMap, NoMethod, Oracle, RandomCrop, TaskMap
+from .attention.results import AnswerCache
+from .carve import Carve, CentreCrop, InstructionOnly, DirectAnswer, Oracle, RandomCrop, QuestionOnly
 
 # %% ../nbs/12_ablation.ipynb #56e5819c
 class AblationError(ValueError): "Settings or records that no comparison can be made from"
@@ -53,7 +53,7 @@ def layer_choices(n_layers # depth of the model
     return [v for v in found if v not in named] + ['paper', None]
 
 # %% ../nbs/12_ablation.ipynb #4c377397
-CHANGES = dict(steps=('first', 'last', 'all'), general=GENERALS, general_suffix=(True, False), join=('refined', 'both'),
+CHANGES = dict(steps=('first', 'last', 'all'), general=GENERAL_INSTRUCTIONS, instruction_suffix=(True, False), join=('refined', 'both'),
     fill=('black', 'none'), connectivity=(4, 8), op=('ratio', 'log', 'difference'), normalise=(False, True),
     keep=('most', 'official'), rank=('sum', 'area'), min_side=(28, 128), square=(False, True))
 
@@ -83,11 +83,11 @@ def ablation_configs(n_layers=6, # depth of the model
 def ablation_controls(): # name -> method
     "What a gain must be held against"
     ours = Carve()
-    return dict(none=NoMethod(), random=RandomCrop(size_from=ours), centre=CentreCrop(size_from=ours), task=TaskMap(),
-        general=GeneralMap(), official=Carve.official(), oracle=Oracle.like(ours))
+    return dict(none=DirectAnswer(), random=RandomCrop(size_from=ours), centre=CentreCrop(size_from=ours), task=QuestionOnly(),
+        general=InstructionOnly(), official=Carve.official(), oracle=Oracle.like(ours))
 
 # %% ../nbs/12_ablation.ipynb #72e0967b
-class OneQuestion(Once):
+class OneQuestion(AnswerCache):
     "A model in front of which equal looks at one picture, and equal questions, are paid once"
     def __init__(self, vlm, # a `VLM`
         question # str, as asked
@@ -97,10 +97,10 @@ class OneQuestion(Once):
 
     def look(self, image, # PIL picture
         text, # question or general instruction
-        suffix=SHORT, # after it
+        suffix=SHORT_ANSWER, # after it
         max_new_tokens=32, # longest answer
         **kw # what a setting would be content with
-        ): # `Rows`
+        ): # `AttentionRows`
         "The look under these words, at everything"
         asked = text == self.question
         most = max_new_tokens if asked else min(max_new_tokens, self.steps or max_new_tokens)
@@ -163,7 +163,7 @@ def take(records, # list of records
     return list(np.array(rows, float).reshape(-1, len(names)).T)
 
 # %% ../nbs/12_ablation.ipynb #030939d3
-def compare(records, # list of records
+def compare_settings(records, # list of records
     names, # of settings
     base='default' # name of the setting that they are compared with
     ) -> pd.DataFrame: # one row per setting: n, acc, lo, hi, diff, diff_lo, diff_hi, p, p_holm, test, hit
@@ -207,7 +207,7 @@ def paper_gains(): # title -> gains [len(SHARES), len(COUNTS)] in points, NaN wh
     return {k: np.vstack([blank, np.array(rows) - base]) for k, (base, rows) in PAPER_GRID.items()}
 
 # %% ../nbs/12_ablation.ipynb #df5c339e
-def draw_grids(fig, # matplotlib Figure or SubFigure
+def plot_grids(fig, # matplotlib Figure or SubFigure
     records # list of records
     ):
     "Heat maps over p and K, ours and the paper's, with one colour scale"
@@ -222,13 +222,13 @@ def draw_grids(fig, # matplotlib Figure or SubFigure
         ax.tick_params(length=0, rotation=0)
 
 # %% ../nbs/12_ablation.ipynb #b83afc73
-def draw_forest(ax, # matplotlib axis
+def plot_settings(ax, # matplotlib axis
     records, # list of records
     center='default', # 'default' or 'paper'
     extra=() # names of further methods to show on top
     ):
     "Accuracy with its interval for each setting with one change"
-    t = pd.concat([compare(records, names, center) for names in ([center], extra, changed_names(records, center)) if names])
+    t = pd.concat([compare_settings(records, names, center) for names in ([center], extra, changed_names(records, center)) if names])
     for i, (name, r) in enumerate(t.iterrows()):
         color = 'C3' if name == center else 'C0' if name.startswith(center) else '0.4'
         ax.plot([100*r.lo, 100*r.hi], [i, i], color=color, lw=1)
@@ -239,27 +239,27 @@ def draw_forest(ax, # matplotlib axis
     ax.tick_params(axis='y', labelsize=6, length=0)
 
 # %% ../nbs/12_ablation.ipynb #31e89103
-def draw_ablation(records # list of records
+def plot_ablation(records # list of records
     ) -> Figure: # heat maps above, settings with one change below
     "The study in one figure"
     take(records, 'correct', 'none')
     with plot_style():
         fig = Figure(figsize=(8, 10.5), dpi=80, layout='constrained')
         top, bottom = fig.subfigures(2, 1, height_ratios=[2.5, 8])
-        draw_grids(top, records)
+        plot_grids(top, records)
         for ax, (center, extra) in zip(bottom.subplots(1, 2, sharex=True), (('default', list(ablation_controls())), ('paper', ['none']))):
-            draw_forest(ax, records, center, extra)
+            plot_settings(ax, records, center, extra)
     return fig
 
 # %% ../nbs/12_ablation.ipynb #f75cd5bf
-def say_row(name, # of a setting
-    r # its row of `compare`
+def format_row(name, # of a setting
+    r # its row of `compare_settings`
     ) -> str: # accuracy, difference, test
     "One row in words"
     return (f'{name}: {100*r.acc:.1f} [{100*r.lo:.1f}, {100*r.hi:.1f}] %, difference {100*r["diff"]:+.1f} '
-        f'[{100*r.diff_lo:+.1f}, {100*r.diff_hi:+.1f}] points, n = {r.n:.0f}, {r.test} {say_p(r.p)}, corrected {say_p(r.p_holm)}')
+        f'[{100*r.diff_lo:+.1f}, {100*r.diff_hi:+.1f}] points, n = {r.n:.0f}, {r.test} {format_p(r.p)}, corrected {format_p(r.p_holm)}')
 
-def say_grid(records, # list of records
+def format_grid(records, # list of records
     center # 'default' or 'paper'
     ) -> str: # one line
     "The best cell of a grid, and what the centre has"
@@ -267,35 +267,35 @@ def say_grid(records, # list of records
     if not n: return f'{center}: p and K were not crossed'
     i, j = np.unravel_index(np.nanargmax(g), g.shape)
     best = f'{center} p={SHARES[i]:g} K={COUNTS[j]}'
-    r, (a, b, _) = compare(records, [best], center).iloc[0], take(records, 'correct', center, 'none', best)
+    r, (a, b, _) = compare_settings(records, [best], center).iloc[0], take(records, 'correct', center, 'none', best)
     return (f'best of {np.isfinite(g).sum()} cells, chosen on these questions: `{best}`, {100*r["diff"]:+.1f} [{100*r.diff_lo:+.1f}, {100*r.diff_hi:+.1f}] '
-        f'points over `{center}` (n = {r.n:.0f}, {r.test} {say_p(r.p)}, not corrected for the choice); over no method {g[i, j]:+.1f}, '
+        f'points over `{center}` (n = {r.n:.0f}, {r.test} {format_p(r.p)}, not corrected for the choice); over no method {g[i, j]:+.1f}, '
         f'`{center}` itself {100*(a.mean() - b.mean()):+.1f} on the same questions')
 
 # %% ../nbs/12_ablation.ipynb #fa767c6d
-def say_controls(records, # list of records
+def format_controls(records, # list of records
     center # 'default' or 'paper'
     ) -> list: # of sentences
     "A centre against the controls, corrected for their number"
     have = {k for r in records for k in r['made']}
     against = [k for k in dict.fromkeys(['none', 'default', *ablation_controls()]) if k in have and k != center]
-    t = pd.concat([compare(records, [center], k).set_axis([k]) for k in against])
-    return [say_row(f'{center} against {k}', r) for k, r in t.assign(p_holm=holm(t.p)).iterrows()]
+    t = pd.concat([compare_settings(records, [center], k).set_axis([k]) for k in against])
+    return [format_row(f'{center} against {k}', r) for k, r in t.assign(p_holm=holm(t.p)).iterrows()]
 
-def tell_ablation(records # list of records
+def summarize_ablation(records # list of records
     ) -> list: # of sentences
     "What the study says, with n, interval and test"
     said = []
     for center in CENTERS:
-        said += [*say_controls(records, center), say_grid(records, center)]
-        t = compare(records, changed_names(records, center), center)
+        said += [*format_controls(records, center), format_grid(records, center)]
+        t = compare_settings(records, changed_names(records, center), center)
         kept = t[t.p_holm < .05]
         said.append(f'{len(kept)} of {len(t)} settings with one change differ from {center} after Holm\'s correction')
-        said += [f'  {say_row(k, r)}' for k, r in kept.sort_values('diff').iterrows()]
+        said += [f'  {format_row(k, r)}' for k, r in kept.sort_values('diff').iterrows()]
     return said
 
 # %% ../nbs/12_ablation.ipynb #c9029c84
-def say_field(records, # list of records
+def format_field(records, # list of records
     field, # of `Carve`
     center='default' # 'default' or 'paper'
     ) -> str: # one phrase
@@ -303,6 +303,6 @@ def say_field(records, # list of records
     names = changed_names(records, center)
     mine = [k for k in names if k.startswith(f'{center} {field}=')]
     if not mine: return f'around `{center}`: not varied'
-    t = compare(records, names, center).loc[mine].sort_values('diff', kind='stable')
+    t = compare_settings(records, names, center).loc[mine].sort_values('diff', kind='stable')
     ends = [f'`{k.removeprefix(center + " ")}` {100*r["diff"]:+.1f} [{100*r.diff_lo:+.1f}, {100*r.diff_hi:+.1f}]' for k, r in t.iloc[[0, -1][:len(t)]].iterrows()]
     return f'around `{center}`: {" to ".join(ends)} points, {(t.p_holm < .05).sum()} of {len(t)} differ (n = {t.n.max()}, {" or ".join(dict.fromkeys(t.test))}, Holm)'

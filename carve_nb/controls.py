@@ -8,14 +8,14 @@ __all__ = ['RandomMap', 'UniformMap', 'shuffle_words', 'ShuffledQuestion']
 # %% ../nbs/11_controls.ipynb #96fe1945
 from dataclasses import dataclass, replace
 import numpy as np
-from .attention.capture import Rows
+from .attention.capture import AttentionRows
 from .maps import Saliency
-from .attention.results import Result, Seconds, finish, picture_key
-from .carve import Carve, TaskMap
+from .attention.results import Result, Timings, finish, picture_key
+from .carve import Carve, QuestionOnly
 
 # %% ../nbs/11_controls.ipynb #f0dccb16
 @dataclass
-class RandomMap(TaskMap):
+class RandomMap(QuestionOnly):
     "CARVE on a map of random numbers"
     seed: int = 0 # together with the pixels it fixes the map
     name = 'random-map'
@@ -26,7 +26,7 @@ class RandomMap(TaskMap):
 
 # %% ../nbs/11_controls.ipynb #d50f0248
 @dataclass
-class UniformMap(TaskMap):
+class UniformMap(QuestionOnly):
     "CARVE on a map without preference: the picture twice"
     name = 'uniform-map'
     def fuse(self, A_q, A_g, span, image) -> Saliency:
@@ -36,7 +36,7 @@ class UniformMap(TaskMap):
         "Ask with the picture twice, where the model takes two and the method shows two"
         draft = self.draft(image, question, rows_q, rows_g, vlm.n_layers)
         if self.join != 'both' or vlm.family.why_not.get('several pictures'): return finish(draft, vlm, self)
-        seconds = Seconds(draft.seconds)
+        seconds = Timings(draft.seconds)
         shown = [draft.image]*2
         with seconds('ask'): answer = vlm.ask(shown, question, self.suffix, self.max_new_tokens)
         return replace(draft, answer=answer, seconds=seconds, calls=draft.calls + 1, notes=['the picture is shown twice'], shown=shown)
@@ -58,9 +58,9 @@ class ShuffledQuestion(Carve):
     "CARVE whose map is made under the question's words in the wrong order"
     seed: int = 0 # of the order
     name = 'shuffled'
-    def first(self, vlm, image, question, memo=None) -> Rows:
+    def first(self, vlm, image, question, cache=None) -> AttentionRows:
         "The first look, the question shuffled"
-        return super().first(vlm, image, shuffle_words(question, self.seed), memo)
+        return super().first(vlm, image, shuffle_words(question, self.seed), cache)
     def begun(self, image, question, rows) -> Result:
         "No plain answer is known after it"
         return replace(super().begun(image, question, rows), before=None)

@@ -89,7 +89,7 @@ def fuse_maps(a, # [T, L, Nv] contrasted maps
 
 # %% ../nbs/02_attention_maps.ipynb #ea14e139
 def to_grid(a, # [..., Nv] values of one image's tokens
-    span # anything with `.grid` = (gh, gw), such as a `Span`
+    span # anything with `.grid` = (gh, gw), such as a `ImageSpan`
     ): # [..., gh, gw]
     "Fold the tokens of one image into rows and columns"
     gh, gw = span.grid

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SLIM', 'RegionError', 'top_mask', 'Region', 'split_mask', 'enlarge', 'regions', 'union_box', 'grow_side', 'grow_box',
-           'box_iou', 'keep_mask', 'spread', 'black_out', 'View', 'whole_view', 'crop_view', 'magnify']
+           'box_iou', 'keep_mask', 'dilate', 'black_out', 'View', 'whole_view', 'crop_view', 'magnify']
 
 # %% ../nbs/09_regions.ipynb #890787e7
 from dataclasses import dataclass
@@ -137,7 +137,7 @@ def keep_mask(regions, # list of `Region`
     for r in regions: mask[r.box[1]-y:r.box[3]-y, r.box[0]-x:r.box[2]-x] |= r.mask
     return mask
 
-def spread(mask, # [H, W] bool
+def dilate(mask, # [H, W] bool
     before, # pixels to grow towards lower indices
     after, # and towards higher ones
     axis # along which
@@ -204,6 +204,6 @@ def magnify(img, # PIL picture
     box = union_box([r.box for r in regions])
     big = grow_box(box, img.size, min_side, square, pad)
     if fill == 'none': return crop_view(img, big, limit=limit)
-    mask = spread(keep_mask(regions, img.size, big), box[0]-big[0], big[2]-box[2], 1)
-    mask = spread(mask, box[1]-big[1], big[3]-box[3], 0)
+    mask = dilate(keep_mask(regions, img.size, big), box[0]-big[0], big[2]-box[2], 1)
+    mask = dilate(mask, box[1]-big[1], big[3]-box[3], 0)
     return crop_view(img, big, None if mask.all() else mask, limit)

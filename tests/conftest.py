@@ -74,9 +74,9 @@ def figure():
 @pytest.fixture(scope='session')
 def folders(tmp_path_factory):
     "Tiny model folders, each made when it is first asked for"
-    from carve_nb.models.families import tiny_folder
+    from carve_nb.models.families import make_tiny_checkpoint
     root, made = tmp_path_factory.mktemp('families'), {}
-    return lambda name: made.setdefault(name, None) or made.update({name: tiny_folder(name, root/name)}) or made[name]
+    return lambda name: made.setdefault(name, None) or made.update({name: make_tiny_checkpoint(name, root/name)}) or made[name]
 
 
 @pytest.fixture(scope='session')

@@ -22,9 +22,9 @@ def photo(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def models(tmp_path_factory):
-    from carve_nb.models.vlm import tiny_folder
+    from carve_nb.models.vlm import make_tiny_checkpoint
     path = tmp_path_factory.mktemp('models')
-    return {family: tiny_folder(family, path/family) for family in ('llava', 'qwen2_5_vl')}
+    return {family: make_tiny_checkpoint(family, path/family) for family in ('llava', 'qwen2_5_vl')}
 
 
 def test_help_is_light():

@@ -8,8 +8,8 @@ from carve_nb.models import attention_hook
 from carve_nb.attention.batching import why_alone
 from carve_nb.attention.capture import VLM, CaptureError, recording
 from carve_nb.baselines.registry import methods
-from carve_nb.models.families import FAMILIES, MEASURED, family_table, find_family, tiny_folder
-from carve_nb.models.vlm import SHORT, PromptError, role_words
+from carve_nb.models.families import FAMILIES, MEASURED, family_table, find_family, make_tiny_checkpoint
+from carve_nb.models.vlm import SHORT_ANSWER, PromptError, role_words
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = [n for n, f in FAMILIES.items() if f.tiny]
@@ -211,7 +211,7 @@ def test_steps_while_generating(vlm):
     "The rows of every generated token are those of a prefill that ends there"
     rows = vlm.look(WIDE, QUESTION, steps='all', max_new_tokens=3)
     assert len(rows.attn) == len(rows.tokens)
-    p = vlm.prompt(WIDE, QUESTION, SHORT)
+    p = vlm.prompt(WIDE, QUESTION, SHORT_ANSWER)
     longer = grown(vlm, p, rows.tokens[:-1])
     with torch.no_grad(), both_ends(vlm) as seen, recording(vlm.model, vlm.layers, [-1], **keys(vlm, p)) as rec: vlm.model(**longer)
     last = rec.stack('weights')[:, 0, :, 0]
@@ -284,7 +284,7 @@ def test_going_on(vlm, monkeypatch):
 def test_batch(vlm):
     "A batch of questions, short and long, on pictures of different sizes, is each of them alone"
     pairs = [*ASKED[:2], (TALL, 'Why?'), (WIDE.resize((64, 64)), QUESTION), ([WIDE, TALL], QUESTION)][:4 if 'several pictures' in vlm.family.why_not else 5]
-    many = vlm.look_many(pairs, steps='all', max_new_tokens=3, size=3)
+    many = vlm.capture_many(pairs, steps='all', max_new_tokens=3, size=3)
     worst = 0
     for a, b in zip(many, [vlm.look(*p, steps='all', max_new_tokens=3) for p in pairs], strict=True):
         assert a.tokens == b.tokens and a.question_tokens == b.question_tokens
@@ -364,7 +364,7 @@ def test_other_settings(name, kw, views, tmp_path):
     "Boxes hold for other settings of the processor too"
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        vlm = VLM.from_pretrained(tiny_folder(name, tmp_path, layers=3, **kw))
+        vlm = VLM.from_pretrained(make_tiny_checkpoint(name, tmp_path, layers=3, **kw))
     own = getattr(vlm.processor, 'images_kwargs', {})   # goes before what the image processor was saved with
     vlm.processor.images_kwargs = {k: kw.get(k, v) for k, v in own.items()}
     p = vlm.prompt(WIDE, QUESTION)

@@ -9,7 +9,7 @@ from carve_nb.models import vlm as models
 from carve_nb.attention.batching import VLM
 from carve_nb.carve import Carve
 from carve_nb.attention.memory import STATUS, status_bytes
-from carve_nb.attention.results import Memo
+from carve_nb.attention.results import AttentionCache
 from carve_nb.data.scenes import COLORS, SHAPES
 
 HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_state_dict_hooks'
@@ -24,29 +24,29 @@ def state(vlm):
                 locks=len(models._locks), switched=len(attention_hook._switched), filling=attention_hook._filling.get()), len(kinds)
 
 
-def ask_on(vlm, start, stop, memo):
+def ask_on(vlm, start, stop, cache):
     "Another picture and another question each time: answers, looks, and the whole method, alone and with a memo"
     words = itertools.cycle(f'What is the {s} {e}?' for s in (*COLORS, 'same') for e in SHAPES)
     for i, question in zip(range(stop), words):
         if i < start: continue
         image = Image.fromarray(np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8))
-        if i%10 == 9: Carve(max_new_tokens=3)(vlm, image, question, memo=memo if i%20 == 9 else None)
+        if i%10 == 9: Carve(max_new_tokens=3)(vlm, image, question, cache=cache if i%20 == 9 else None)
         elif i%5 == 3: vlm.look(image, question, steps='all', max_new_tokens=3)
         elif i%10 == 5:
             with vlm.sharing(): vlm.ask([image, image], question, max_new_tokens=3)
         else: vlm.ask(image, question, max_new_tokens=3)
-        assert memo.nbytes <= memo.megabytes*1e6
+        assert cache.nbytes <= cache.megabytes*1e6
 
 
 @pytest.mark.filterwarnings('ignore:.*does not know')
 def test_sixty_asks(load):
-    vlm, memo = load('llava'), Memo(megabytes=1)
-    ask_on(vlm, 0, 40, memo)
-    memo.clear()
+    vlm, cache = load('llava'), AttentionCache(megabytes=1)
+    ask_on(vlm, 0, 40, cache)
+    cache.clear()
     before, objects = state(vlm)
-    ask_on(vlm, 40, 100, memo)
-    assert memo.looks
-    memo.clear()
+    ask_on(vlm, 40, 100, cache)
+    assert cache.looks
+    cache.clear()
     after, more = state(vlm)
     assert after == before
     assert more - objects < 60, f'{more - objects} objects more after 60 questions'
@@ -57,12 +57,12 @@ def test_sixty_asks(load):
 @pytest.mark.parametrize('name', ['llava', 'carve-tiny'])
 def test_thousand_asks(name, load, figure):
     "Memory is compared after a garbage collection, at 200 and at 1,000 questions"
-    vlm, memo = VLM.from_pretrained() if name == 'carve-tiny' else load(name), Memo(megabytes=2)
-    ask_on(vlm, 0, 200, memo)
+    vlm, cache = VLM.from_pretrained() if name == 'carve-tiny' else load(name), AttentionCache(megabytes=2)
+    ask_on(vlm, 0, 200, cache)
     (before, objects), level = state(vlm), STATUS.exists() and status_bytes('VmRSS')
-    ask_on(vlm, 200, 1000, memo)
+    ask_on(vlm, 200, 1000, cache)
     (after, more), grown = state(vlm), STATUS.exists() and status_bytes('VmRSS') - level
-    kept = len(memo.looks)*4*2   # tensors of the looks that the memo keeps
+    kept = len(cache.looks)*4*2   # tensors of the looks that the memo keeps
     figure(f'1,000 questions to {name}: megabytes grown from question 200 on', round(grown/1e6, 1))
     figure(f'1,000 questions to {name}: objects more', more - objects)
     assert {**after, 'tensors': 0} == {**before, 'tensors': 0} and abs(after['tensors'] - before['tensors']) <= kept

@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from types import SimpleNamespace
 import pytest
 from carve_nb.evaluation import lmms_eval
-from carve_nb.carve import Carve, NoMethod
+from carve_nb.carve import Carve, DirectAnswer
 from carve_nb.core.image import png_bytes
 from carve_nb.data.scenes import samples
-from carve_nb.models.vlm import SHORT, VLM
+from carve_nb.models.vlm import SHORT_ANSWER, VLM
 
 REAL = find_spec('lmms_eval') is not None
 FOUND = [e for e in entry_points(group='lmms_eval.models') if e.name == 'carve']
@@ -72,7 +72,7 @@ def stand_in(tmp_path, monkeypatch):
 
 def requests(model, found=SCENES):
     model.task_dict['scenes'] = dict(test=found)
-    return [SimpleNamespace(args=(f'{s.question}\n{SHORT}', dict(max_new_tokens=8, until=['\n\n']), lambda row: [row.image], i, 'scenes', 'test'))
+    return [SimpleNamespace(args=(f'{s.question}\n{SHORT_ANSWER}', dict(max_new_tokens=8, until=['\n\n']), lambda row: [row.image], i, 'scenes', 'test'))
             for i, s in enumerate(found)]
 
 
@@ -123,12 +123,12 @@ metric_list:
 '''
 UTILS = f'''
 def visual(doc): return [doc['image'].convert('RGB')]
-def text(doc, lmms_eval_specific_kwargs=None): return doc['question'] + '\\n{SHORT}'
+def text(doc, lmms_eval_specific_kwargs=None): return doc['question'] + '\\n{SHORT_ANSWER}'
 '''
 
 
 @pytest.mark.skipif(not (REAL and FOUND), reason='lmms-eval and an installed carve_nb are needed')
-@pytest.mark.parametrize('args, method', [('method=none', NoMethod(suffix=None, max_new_tokens=8)), ('method=carve,split=true,K=2', Carve(K=2, max_new_tokens=8))])
+@pytest.mark.parametrize('args, method', [('method=none', DirectAnswer(suffix=None, max_new_tokens=8)), ('method=carve,split=true,K=2', Carve(K=2, max_new_tokens=8))])
 def test_the_real_one(tmp_path, args, method):
     "lmms-eval's own command on a task of six scenes gives our answers"
     import datasets
@@ -144,5 +144,5 @@ def test_the_real_one(tmp_path, args, method):
     [path] = (tmp_path/'out').rglob('*samples*.jsonl')
     told = {r['doc_id']: r['filtered_resps'][0] for r in map(json.loads, path.read_text().splitlines())}
     vlm = VLM.from_pretrained()
-    words = [f'{s.question}\n{SHORT}' if method.suffix is None else s.question for s in SCENES]
+    words = [f'{s.question}\n{SHORT_ANSWER}' if method.suffix is None else s.question for s in SCENES]
     assert [told[i] for i in range(6)] == [str(method(vlm, s.image, w)) for s, w in zip(SCENES, words)]

@@ -3,14 +3,14 @@ import warnings
 from importlib.util import find_spec
 import pytest, torch
 from PIL import Image
-from carve_nb.models.families import ModelError, tiny_folder
+from carve_nb.models.families import ModelError, make_tiny_checkpoint
 from carve_nb.attention.capture import VLM
 
 PICTURE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is this?'
 
 
 @pytest.fixture(scope='module', params=['llava', 'qwen2_5_vl'])
-def folder(request, tmp_path_factory): return tiny_folder(request.param, tmp_path_factory.mktemp('load')/request.param)
+def folder(request, tmp_path_factory): return make_tiny_checkpoint(request.param, tmp_path_factory.mktemp('load')/request.param)
 
 
 def load(folder, **kw):

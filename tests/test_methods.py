@@ -7,7 +7,7 @@ from PIL import Image
 from carve_nb.carve import CarveError
 from carve_nb.models.families import FAMILIES
 from carve_nb.baselines.base import PeerError, check_method, check_result
-from carve_nb.evaluation.config import Plan, RunError, make_methods
+from carve_nb.evaluation.config import RunConfig, RunError, make_methods
 from carve_nb.baselines.registry import ENTRIES, make_method
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
@@ -72,9 +72,9 @@ def test_auto_shows_views_alone():
     "What auto would not do is refused, and a run may give it words and length"
     with pytest.raises(CarveError, match="join='both': auto shows each view alone"): make_method('auto', join='both')
     assert make_method('auto', join='refined') == make_method('auto')
-    plan = Plan(('auto', 'auto:K=1'), 'One word.', 5)
+    plan = RunConfig(('auto', 'auto:K=1'), 'One word.', 5)
     assert [(m.join, m.suffix, m.max_new_tokens, m.K) for m in make_methods(plan).values()] == [('refined', 'One word.', 5, 2), ('refined', 'One word.', 5, 1)]
-    with pytest.raises(RunError, match="join='both'"): make_methods(Plan(('auto:join=both',)))
+    with pytest.raises(RunError, match="join='both'"): make_methods(RunConfig(('auto:join=both',)))
 
 
 @pytest.mark.parametrize('family', OTHERS)

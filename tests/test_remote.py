@@ -14,12 +14,12 @@ from carve_nb.models import api_client
 from carve_nb.baselines import registry
 from carve_nb.baselines import cross_model
 from carve_nb.attention.batching import VLM
-from carve_nb.carve import Carve, NoMethod
-from carve_nb.models.families import tiny_folder
-from carve_nb.baselines.cross_model import AnswerThere, Endpoint, EndpointError, RemoteError
-from carve_nb.attention.results import Memo
+from carve_nb.carve import Carve, DirectAnswer
+from carve_nb.models.families import make_tiny_checkpoint
+from carve_nb.baselines.cross_model import CrossModelAnswer, Endpoint, EndpointError, RemoteError
+from carve_nb.attention.results import AttentionCache
 from carve_nb.data.scenes import make_scene, samples
-from carve_nb.models.vlm import SHORT
+from carve_nb.models.vlm import SHORT_ANSWER
 
 KEY = 'sk-Q7f2-not-a-real-key-93'
 PROXIES = 'HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'
@@ -88,7 +88,7 @@ def pictures(sent):
 
 
 @pytest.fixture(scope='module')
-def tiny(tmp_path_factory): return VLM.from_pretrained(tiny_folder('llava', tmp_path_factory.mktemp('m')))
+def tiny(tmp_path_factory): return VLM.from_pretrained(make_tiny_checkpoint('llava', tmp_path_factory.mktemp('m')))
 
 
 @pytest.fixture(scope='module')
@@ -104,16 +104,16 @@ def test_every_method(name, serve, tiny, photo):
     method = registry.make_method(name, **({'size_from': Carve(max_new_tokens=2)} if name in ('random', 'centre') else {'max_new_tokens': 2}))
     far, seen = serve(ok('there'))
     if hasattr(method, 'guided'):
-        with pytest.raises(EndpointError, match='changes how the model itself answers'): AnswerThere(method, far)
+        with pytest.raises(EndpointError, match='changes how the model itself answers'): CrossModelAnswer(method, far)
         return
     box = (30, 20, 70, 60)
-    here = method(tiny, photo, 'What is it?', memo=(memo := Memo()), box=box)
-    r = AnswerThere(method, far)(tiny, photo, 'What is it?', memo=memo, box=box)
+    here = method(tiny, photo, 'What is it?', cache=(cache := AttentionCache()), box=box)
+    r = CrossModelAnswer(method, far)(tiny, photo, 'What is it?', cache=cache, box=box)
     assert (str(r), r.method, r.view.box, len(seen)) == ('there', here.method, here.view.box, 1)
     assert r.before == here.before and any(n.startswith('answered by m at 127.0.0.1') for n in r.notes)
     shown, words = pictures(seen[0][2])
     assert np.array_equal(shown[0] if len(shown) > 1 else shown[-1], photo if len(shown) > 1 or r.view.image.tobytes() == photo.tobytes() else r.view.image)
-    assert np.array_equal(shown[-1], r.view.image) and words == f'What is it? {SHORT}'
+    assert np.array_equal(shown[-1], r.view.image) and words == f'What is it? {SHORT_ANSWER}'
     assert tiny.shared is None
 
 
@@ -126,7 +126,7 @@ def test_nothing_else_is_sent(serve, tiny, photo, tmp_path, monkeypatch):
     exif[0x010e] = 'my garden'
     photo.save(tmp_path/'private-name.jpg', exif=exif, comment=b'my garden')
     far, seen = serve(ok())
-    AnswerThere(NoMethod(), far)(tiny, tmp_path/'private-name.jpg', 'What is it?')
+    CrossModelAnswer(DirectAnswer(), far)(tiny, tmp_path/'private-name.jpg', 'What is it?')
     path, headers, sent = seen[0]
     assert path == '/v1/chat/completions' and set(sent) == {'model', 'messages', 'max_tokens', 'temperature'}
     [picture], _ = pictures(sent)
@@ -204,7 +204,7 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
     for n in names: logging.getLogger(n).setLevel(logging.DEBUG)
     try:
         far, seen = serve(ok(), bad(400, f'the key {KEY} is bad'), bad(401, f'bad {KEY}'), (200, f'<{KEY}>'.encode(), {}, 0), key_env='CARVE_TEST_KEY', retries=0)
-        r = AnswerThere(NoMethod(), far)(tiny, photo, 'What?')
+        r = CrossModelAnswer(DirectAnswer(), far)(tiny, photo, 'What?')
         for _ in range(3):
             try: far.ask(photo, 'What?')
             except RemoteError as e: texts += [str(e), repr(e), ''.join(traceback.format_exception(e)), str(pickle.dumps(e))]
@@ -212,7 +212,7 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
         root.removeHandler(log)
         for n in names: logging.getLogger(n).setLevel(logging.NOTSET)
     assert {h['authorization'] for _, h, _ in seen} == {f'Bearer {KEY}'} and len(seen) == 4
-    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(cross_model.tell_answerer(far)), said.getvalue()]
+    texts += [repr(far), str(pickle.dumps(far)), repr(vars(far)), repr(r), str(cross_model.describe_answerer(far)), said.getvalue()]
     assert len(said.getvalue()) > 100 and not [t for t in texts if KEY in t]
     monkeypatch.setenv('CARVE_TEST_KEY', 'another')
     with pytest.raises(RemoteError): far.ask(photo, 'What?')
@@ -254,10 +254,10 @@ def real(tmp_path_factory):
 
 def test_the_real_one(real):
     "The reference model behind transformers serve answers as the reference model here, to one picture and to two"
-    vlm, methods = VLM.from_pretrained(), (NoMethod(), Carve(), Carve.paper())
+    vlm, methods = VLM.from_pretrained(), (DirectAnswer(), Carve(), Carve.paper())
     for s in samples('digit', 4) + samples('exist', 2):
-        memo = Memo()
-        for m in methods: assert str(AnswerThere(m, real)(vlm, s.image, s.question, memo=memo)) == str(m(vlm, s.image, s.question, memo=memo)), (s.id, m.name)
+        cache = AttentionCache()
+        for m in methods: assert str(CrossModelAnswer(m, real)(vlm, s.image, s.question, cache=cache)) == str(m(vlm, s.image, s.question, cache=cache)), (s.id, m.name)
     with pytest.raises(RemoteError) as e: cross_model.replace(real, model='no-such-model').ask(samples('digit', 1)[0].image, 'What?')
     assert e.value.status == 'error'
 

@@ -5,13 +5,13 @@ import pytest, torch
 from carve_nb.evaluation import run_store
 from carve_nb.evaluation import config
 from carve_nb.evaluation import sample_evaluator
-from carve_nb.carve import NoMethod
+from carve_nb.carve import DirectAnswer
 from carve_nb.cli.main import main
-from carve_nb.evaluation.run_store import StoppedError, read_lines
+from carve_nb.evaluation.run_store import StoppedError, read_record_lines
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import run_eval
-from carve_nb.data.datasets import open_set
-from carve_nb.models.vlm import VLM, tiny_folder
+from carve_nb.data.datasets import load_benchmark
+from carve_nb.models.vlm import VLM, make_tiny_checkpoint
 
 KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 16)))
 SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'
@@ -138,13 +138,13 @@ def test_report_again(whole, capsys):
 def tiny(tmp_path_factory):
     "A model that knows nothing, for the mechanics"
     torch.set_num_threads(1)
-    return VLM.from_pretrained(tiny_folder('llava', tmp_path_factory.mktemp('tiny')/'llava'))
+    return VLM.from_pretrained(make_tiny_checkpoint('llava', tmp_path_factory.mktemp('tiny')/'llava'))
 
 
 def run(out, tiny, methods='none,carve,random', n=4, **kw):
     "A small run in this process: its lines without seconds"
     run_eval('scenes', tiny, methods, n, out, max_new_tokens=2, progress=False, **kw)
-    return [{k: v for k, v in r.items() if k != 'seconds'} for r in read_lines(out/'records.jsonl')[0]]
+    return [{k: v for k, v in r.items() if k != 'seconds'} for r in read_record_lines(out/'records.jsonl')[0]]
 
 
 @pytest.mark.case(49)
@@ -170,7 +170,7 @@ def test_full_disk(tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(ledger, 'append', full)
         with pytest.raises(StoppedError, match='No space left on device.*6 lines are kept'): run(tmp_path, tiny)
-    assert lines(tmp_path) == 6 and read_lines(tmp_path/'records.jsonl')[1] == (tmp_path/'records.jsonl').stat().st_size
+    assert lines(tmp_path) == 6 and read_record_lines(tmp_path/'records.jsonl')[1] == (tmp_path/'records.jsonl').stat().st_size
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         again = run(tmp_path, tiny)
@@ -178,14 +178,14 @@ def test_full_disk(tiny, tmp_path, monkeypatch):
 
 
 @dataclass
-class Moody(NoMethod):
+class Moody(DirectAnswer):
     "Fails on some samples"
-    def __call__(self, vlm, image, question, memo=None, box=None):
+    def __call__(self, vlm, image, question, cache=None, box=None):
         if 'red' in question: raise ZeroDivisionError('no red, please')
         return super().__call__(vlm, image, question)
 
 
-class Picky(NoMethod): name, needs = 'picky', ('dense',)
+class Picky(DirectAnswer): name, needs = 'picky', ('dense',)
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_method_that_raises(tiny, tmp_path, more_methods):
 
 def test_family_that_cannot(tmp_path, more_methods):
     "One line for the whole run, and the other methods run"
-    vlm = VLM.from_pretrained(tiny_folder('qwen3_5', tmp_path/'m'))
+    vlm = VLM.from_pretrained(make_tiny_checkpoint('qwen3_5', tmp_path/'m'))
     found = run(tmp_path/'R', vlm, 'none,picky', 3)
     assert [(r['method'], r['status']) for r in found] == [('picky', 'unsupported')] + [('none', 'ok')]*3
     assert "`picky` is not supported: picky cannot be used with the family 'qwen3_5'" in write_report(tmp_path/'R').markdown()
@@ -229,11 +229,11 @@ def test_batches_and_smaller_pictures(tiny, tmp_path):
 
 def test_another_model_answers(tiny, tmp_path):
     "The view is found here and answered there; who answered belongs to the configuration"
-    other = str(tiny_folder('llava', tmp_path/'other', seed=1))
+    other = str(make_tiny_checkpoint('llava', tmp_path/'other', seed=1))
     own, found = run(tmp_path/'a', tiny, 'none,carve', 3), run(tmp_path/'b', tiny, 'none,carve', 3, answer_by=other)
     second = VLM.from_pretrained(other)
     assert [r['box'] for r in own] == [r['box'] for r in found] and [r['answer'] for r in own] != [r['answer'] for r in found]
-    for r, sample in zip(found[::2], open_set('scenes', 3)): assert r['answer'] == str(second.ask(sample.open(), sample.question, max_new_tokens=2))
+    for r, sample in zip(found[::2], load_benchmark('scenes', 3)): assert r['answer'] == str(second.ask(sample.open(), sample.question, max_new_tokens=2))
     assert 'answers by another model: model other' in write_report(tmp_path/'b').markdown()
     with pytest.raises(ValueError, match='answer_by'): run(tmp_path/'b', tiny, 'none,carve', 3)
 
@@ -255,15 +255,15 @@ def test_sharing_changes_nothing(name, reference):
 def test_sharing_in_other_families(family, tmp_path):
     "The same where pictures have another shape in the prompt, over several pictures of different sizes"
     warnings.simplefilter('ignore')
-    vlm = VLM.from_pretrained(tiny_folder(family, tmp_path/'m'))
+    vlm = VLM.from_pretrained(make_tiny_checkpoint(family, tmp_path/'m'))
     for name in 'none', 'official', 'rel-att', 'vcd': check_shared(vlm, name, 4)
 
 
 def check_shared(vlm, name, n):
     asked = config.Plan(('none', 'carve', *({name} - {'none', 'carve'}), 'general'), 'Answer the question using a single word or phrase.', 4)
-    method, w = config.make_methods(asked)[name], sample_evaluator.Worker(vlm, asked)
+    method, w = config.make_methods(asked)[name], sample_evaluator.SampleEvaluator(vlm, asked)
     if name in w.unfit: return
-    records = list(open_set('scenes', n, kinds=('digit', 'color')))
+    records = list(load_benchmark('scenes', n, kinds=('digit', 'color')))
     for i, r in enumerate(records): r.image = r.open().resize((448 + 56*(i//2), 448 - 28*(i//2)))
     for r in records: r.boxes = r.boxes and [tuple(v*.8 for v in b) for b in r.boxes]
     found = {l['id']: l for ls in w(list(enumerate(records))) for l in ls if l['method'] == name}

@@ -5,12 +5,12 @@ from functools import partial
 from importlib.util import find_spec
 import psutil, pytest
 from carve_nb.cli.main import main
-from carve_nb.evaluation.run_store import read_lines
+from carve_nb.evaluation.run_store import read_record_lines
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.evaluation.distributed import RayEngine
-from carve_nb.data.datasets import open_set
-from carve_nb.models.vlm import tiny_folder
+from carve_nb.data.datasets import load_benchmark
+from carve_nb.models.vlm import make_tiny_checkpoint
 
 pytestmark = pytest.mark.skipif(not find_spec('ray'), reason='Ray is not installed, so the engine ray is not tested: pip install "carve_nb[ray]"')
 SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'
@@ -54,7 +54,7 @@ def test_killed_workers(whole, tmp_path):
     engine.moments, engine.chance = [1, 6], random.Random(0)
     run_eval('scenes', methods='none,carve,random', n=12, kinds=('digit', 'exist'), out=tmp_path/'R', progress=False, engine=engine)
     write_report(tmp_path/'R')
-    found = read_lines(tmp_path/'R'/'records.jsonl')[0]
+    found = read_record_lines(tmp_path/'R'/'records.jsonl')[0]
     assert len(found) == len({l['key'] for l in found}) == 36 and {l['status'] for l in found} == {'ok'}
     assert not engine.moments and len(engine.pids) > 1
     assert files(tmp_path/'R') == files(whole)
@@ -62,11 +62,11 @@ def test_killed_workers(whole, tmp_path):
 
 def test_poison(tmp_path):
     "A sample that kills every process that opens it has no answer; all others have"
-    data = open_set('scenes', 6)
+    data = load_benchmark('scenes', 6)
     found = [replace(r, image=partial(exec, 'import os; os.kill(os.getpid(), 9)')) if i == 2 else r for i, r in enumerate(data)]
-    tiny_folder('llava', tmp_path/'model')
+    make_tiny_checkpoint('llava', tmp_path/'model')
     run_eval(replace(data, records=found), str(tmp_path/'model'), 'none,random', out=tmp_path/'R', max_new_tokens=2, progress=False, engine=RayEngine(2, tries=1))
-    made = read_lines(tmp_path/'R'/'records.jsonl')[0]
+    made = read_record_lines(tmp_path/'R'/'records.jsonl')[0]
     assert [(l['at'], l['status']) for l in made] == [(i, 'error' if i == 2 else 'ok') for i in range(6) for _ in 'ab']
     assert 'died' in made[4]['why']
 

@@ -51,14 +51,14 @@ def test_p_values_are_numbers():
 def test_patches(ties):
     metrics = pytest.importorskip('sklearn.metrics')
     from carve_nb.maps import Saliency
-    from carve_nb.data.scoring import patch_auroc, patch_labels, patch_ndcg
+    from carve_nb.data.scoring import patch_auroc, touched_patches, patch_ndcg
     rng = np.random.default_rng(6)
     for _ in range(40):
         values = rng.random((6, 8)).astype(np.float32)
         S = Saliency(values.round(1) if ties else values, (80, 60))
         x, y = rng.integers(0, 60), rng.integers(0, 40)
         box = (x, y, x + rng.integers(1, 20), y + rng.integers(1, 20))
-        v, label = patch_labels(S, box)
+        v, label = touched_patches(S, box)
         assert patch_auroc(S, box) == pytest.approx(metrics.roc_auc_score(label, v))
         assert patch_ndcg(S, box) == pytest.approx(metrics.ndcg_score([label.astype(float)], [v]))
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 import torch
 from transformers.utils import logging
-from carve_nb.adaptive import choose, gather_all
+from carve_nb.adaptive import choose, collect_cases
 from carve_nb.attention.capture import VLM
 from carve_nb.data.folders import weights_key
 from carve_nb.evaluation.scene_benchmark import scene_samples, score
@@ -32,7 +32,7 @@ def main():
     vlm, start = VLM.from_pretrained(a.model), time.perf_counter()
     samples = [s for group in scene_samples(COUNTS, 'calibration') for s in group]
     long = lambda s: dict(suffix=None, max_new_tokens=64) if s.kind == 'describe' else {}
-    method, cases = gather_all(vlm, samples, lambda x, s: score(x, s.answer, s.kind), ask=long)
+    method, cases = collect_cases(vlm, samples, lambda x, s: score(x, s.answer, s.kind), ask=long)
     with open(a.out.with_suffix('.cases.jsonl.gz'), 'wb') as f, gzip.GzipFile('', 'wb', fileobj=f, mtime=0) as z:
         z.write(''.join(json.dumps(c) + '\n' for c in cases).encode())
     method, told = choose(method, cases, a.budget, a.harm)

@@ -9,17 +9,17 @@ import argparse, json, warnings
 from itertools import product
 from pathlib import Path
 from carve_nb.attention.capture import VLM
-from carve_nb.carve import Carve, TaskMap
+from carve_nb.carve import Carve, QuestionOnly
 from carve_nb.evaluation.scene_benchmark import score
-from carve_nb.attention.results import Once, take_look
+from carve_nb.attention.results import AnswerCache, timed_capture
 from carve_nb.data.scenes import samples
-from carve_nb.models.vlm import GENERAL, SHORT
+from carve_nb.models.vlm import GENERAL_INSTRUCTION, SHORT_ANSWER
 
 OTHERS = ('color', 'shape', 'exist', 'count', 'relation', 'twostep')
 
 def looks(vlm, s):
     "Rows of all layers and steps under the question and under the general instruction."
-    return [take_look(vlm, s.image, q, layers=None, steps='all', question_rows=True, suffix=SHORT, max_new_tokens=8) for q in (s.question, GENERAL)]
+    return [timed_capture(vlm, s.image, q, layers=None, steps='all', question_rows=True, suffix=SHORT_ANSWER, max_new_tokens=8) for q in (s.question, GENERAL_INSTRUCTION)]
 
 def hit(method, vlm, found):
     "Share of samples whose map peaks in the true box."
@@ -44,14 +44,14 @@ def view_settings():
 def choose(a, vlm):
     "The sweeps, from maps to views to harm; writes the file."
     found = [(s, looks(vlm, s)) for s in samples('digit', a.n, 'calibration')]
-    maps = [dict(m, hit=hit(Carve(**m), vlm, found), task=hit(TaskMap(**m), vlm, found)) for m in map_settings(vlm.n_layers)]
+    maps = [dict(m, hit=hit(Carve(**m), vlm, found), task=hit(QuestionOnly(**m), vlm, found)) for m in map_settings(vlm.n_layers)]
     maps.sort(key=lambda m: -m['hit'])
     # all layers mean the same in a model of any depth, so they are taken unless some band is clearly better
     whole = next(m for m in maps if m['layers'] is None)
     chosen = whole if whole['hit'] >= maps[0]['hit'] - .03 else maps[0]
     best = {k: v for k, v in chosen.items() if k not in ('hit', 'task')}
     print('best maps', *maps[:8], sep='\n  ')
-    once = [Once(vlm) for _ in found]
+    once = [AnswerCache(vlm) for _ in found]
     views = [dict(v, digit=accuracy(Carve(**best, **v), once, found)) for v in view_settings()]
     views.sort(key=lambda v: -v['digit']); good = [v for v in views if v['digit'] >= views[0]['digit'] - .03][:5]
     print('best views', *views[:12], sep='\n  ')
@@ -59,12 +59,12 @@ def choose(a, vlm):
     base = {k: sum(score(vlm.ask(s.image, s.question).text, s.answer, k) for s, _ in f)/len(f) for k, f in few.items()}
     for v in good:
         m = Carve(**best, **{k: x for k, x in v.items() if k != 'digit'})
-        v['others'] = {k: accuracy(m, [Once(vlm) for _ in f], f) for k, f in few.items()}
+        v['others'] = {k: accuracy(m, [AnswerCache(vlm) for _ in f], f) for k, f in few.items()}
         v['mean'] = sum(v['others'].values())/len(few)
     good.sort(key=lambda v: -v['mean'])
     print('alone', base); print('least harm', *good, sep='\n  ')
     best = best | {k: x for k, x in good[0].items() if k not in ('digit', 'others', 'mean')}
-    m = Carve(**best); first = [bool(m.look_map(vlm, s.image, s.question).hit(s.box)) for s, _ in found[:20]]
+    m = Carve(**best); first = [bool(m.saliency_only(vlm, s.image, s.question).hit(s.box)) for s, _ in found[:20]]
     out = dict(n=a.n, split='calibration', model=a.model, best=best, first=first,
                maps=maps, views=views, harm=good, alone=base)
     Path(a.out).parent.mkdir(parents=True, exist_ok=True); Path(a.out).write_text(json.dumps(out, indent=1) + '\n')

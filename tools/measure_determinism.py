@@ -16,7 +16,7 @@ from carve_nb.attention.batching import VLM
 from carve_nb.carve import Carve
 from carve_nb.core.image import open_image
 from carve_nb.data.scenes import KINDS, samples
-from carve_nb.models.vlm import GENERAL, SHORT
+from carve_nb.models.vlm import GENERAL_INSTRUCTION, SHORT_ANSWER
 
 CARVE = Carve()
 
@@ -39,7 +39,7 @@ def singly(vlm, pairs):
     "One look after the other"
     for image, q in pairs:
         rows = vlm.look(image, q, steps='all')
-        yield found(rows.answer, fused(vlm, image, rows, vlm.look(image, GENERAL, steps='first')))
+        yield found(rows.answer, fused(vlm, image, rows, vlm.look(image, GENERAL_INSTRUCTION, steps='first')))
 
 
 def shared(vlm, pairs):
@@ -50,7 +50,7 @@ def shared(vlm, pairs):
 
 def batched(vlm, pairs, size=8):
     "Looks in batches"
-    rows, general = vlm.look_many(pairs, steps='all', size=size), vlm.look_many([(im, GENERAL) for im, _ in pairs], steps='first', size=size)
+    rows, general = vlm.capture_many(pairs, steps='all', size=size), vlm.capture_many([(im, GENERAL_INSTRUCTION) for im, _ in pairs], steps='first', size=size)
     for (image, _), q, g in zip(pairs, rows, general): yield found(q.answer, fused(vlm, image, q, g))
 
 
@@ -63,8 +63,8 @@ def kernel_of(vlm, name):
 
 
 def eager_row(vlm, image, text, like):
-    "`Rows` of the last position, from the matrices that the eager kernel returns"
-    p = vlm.prompt(image, text, SHORT)
+    "`AttentionRows` of the last position, from the matrices that the eager kernel returns"
+    p = vlm.prompt(image, text, SHORT_ANSWER)
     with torch.no_grad(): every = vlm.model(**vlm.ready(p), use_cache=False, output_attentions=True, logits_to_keep=1).attentions
     a = torch.stack([w[0, :, -1, p.spans[0].tokens] for w in every]).float()
     return type(like)(a[None], list(range(vlm.n_layers)), a.sum(-1)[None], [], p.spans, meta=like.meta | dict(steps='first'))
@@ -74,7 +74,7 @@ def eager(vlm, pairs):
     "The kernel that returns its matrices"
     for image, q in pairs:
         like = vlm.look(image, q, steps='first')
-        with kernel_of(vlm, 'eager'): yield found(vlm.ask(image, q), fused(vlm, image, eager_row(vlm, image, q, like), eager_row(vlm, image, GENERAL, like)))
+        with kernel_of(vlm, 'eager'): yield found(vlm.ask(image, q), fused(vlm, image, eager_row(vlm, image, q, like), eager_row(vlm, image, GENERAL_INSTRUCTION, like)))
 
 
 def flex(vlm, pairs):

@@ -12,7 +12,7 @@ import torch
 from carve_nb.evaluation.benchmark_cases import make_model
 from carve_nb.attention.memory import child_peak
 from carve_nb.data.scenes import make_scene
-from carve_nb.models.vlm import SHORT, VLM
+from carve_nb.models.vlm import SHORT_ANSWER, VLM
 
 QUESTION, NEW = 'What is on thing number 1?', 2
 SETUP = f'''
@@ -37,7 +37,7 @@ image = out.getvalue()
 
 def measured(what, setup, vlm, image, **case):
     "One row of the record"
-    tokens = len(vlm.prompt(image, QUESTION, SHORT))
+    tokens = len(vlm.prompt(image, QUESTION, SHORT_ANSWER))
     pages, usual = (child_peak(SETUP + setup, CALLS[what], pages=p) for p in (True, False))
     row = dict(case, what=what, tokens=tokens, pages=pages, usual=usual)
     print(row, flush=True)

@@ -4,7 +4,7 @@ from PIL import Image
 
 LIMIT, WIDTH = 100_000, 640
 
-def shrink(b64:str)->str:
+def limit_pixels(b64:str)->str:
     "A PNG as base64, made small; one that is small already stays as it is."
     raw = base64.b64decode(b64)
     im = Image.open(io.BytesIO(raw)); im.load()
@@ -21,7 +21,7 @@ def main(paths):
         text = open(p, encoding='utf-8').read(); nb = json.loads(text)
         for o in (o for c in nb['cells'] for o in c.get('outputs', [])):
             d = o.get('data', {})
-            if 'image/png' in d: d['image/png'] = shrink(''.join(d['image/png'])); d.pop('image/jpeg', None)
+            if 'image/png' in d: d['image/png'] = limit_pixels(''.join(d['image/png'])); d.pop('image/jpeg', None)
         new = json.dumps(nb, indent=1, ensure_ascii=False) + '\n'
         if new != text: open(p, 'w', encoding='utf-8').write(new)
 

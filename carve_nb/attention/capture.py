@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'row_scores', 'row_weights', 'Recorder', 'stack_layers', 'check_layers', 'seen_layers', 'refuse_compiled',
-           'recording', 'Rows', 'figure_bytes', 'draw_layers', 'check_finite', 'gather_rows', 'compose', 'sum_up',
-           'check_rows', 'read_parts', 'CaptureError']
+           'recording', 'AttentionRows', 'figure_bytes', 'plot_layers', 'check_finite', 'gather_rows',
+           'project_columns', 'file_digest', 'check_rows', 'read_parts', 'CaptureError']
 
 # %% ../../nbs/attention/00_capture.ipynb #0adaf7fd
 import hashlib, io, json, warnings
@@ -16,8 +16,8 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from ..models.attention_hook import CaptureError, Done, _open, switched, undone
-from ..models.vlm import SHORT, VLM, Answer, Span, in_turn
+from ..models.attention_hook import CaptureError, Done, _open, switched, restore
+from ..models.vlm import SHORT_ANSWER, VLM, Answer, ImageSpan, model_lock
 from ..models import prefix_cache as _prefix  # gives `VLM` its `sharing`
 
 # %% ../../nbs/attention/00_capture.ipynb #05362410
@@ -157,7 +157,7 @@ def recording(
     refuse_compiled(model)
     config, was = model.config.get_text_config(), _open.get()
     rec = Recorder(config, check_layers(layers, config.num_hidden_layers), rows, **kw)
-    with switched(config), undone(lambda: _open.set(was)):
+    with switched(config), restore(lambda: _open.set(was)):
         _open.set((*was, rec))
         try: yield rec
         except Done as e:
@@ -167,13 +167,13 @@ def recording(
 
 # %% ../../nbs/attention/00_capture.ipynb #ebcbb8a6
 @dataclass(repr=False)
-class Rows:
+class AttentionRows:
     "Attention of chosen positions to the image tokens, and where those tokens are"
     attn: torch.Tensor           # [T, L, H, Nv] row that produced generated token t, float32, softmax over all keys
     layers: list                 # [L] layer indices
     mass: torch.Tensor           # [T, L, H] share of the row that falls on the pictures
     tokens: list                 # [T] generated ids ('last': all of them); empty without generation
-    spans: list                  # `Span`s of all pictures; Nv runs over them in order
+    spans: list                  # `ImageSpan`s of all pictures; Nv runs over them in order
     question: torch.Tensor = None       # [Q, L, H, Nv] rows of the question's tokens at prefill, or None
     question_mass: torch.Tensor = None  # [Q, L, H], or None
     question_tokens: list = ()          # [Q] the question's tokens as text
@@ -192,7 +192,7 @@ class Rows:
         n = len({s.image for s in self.spans})
         return (f'Rows({T} step{"s"*(T > 1)} x {L} layers x {H} heads x {N} image tokens of {n} picture{"s"*(n > 1)}, '
                 f'mass on them {self.mass.mean():.2f}, answer {str(self.answer) if self.answer else None!r})')
-    def _repr_png_(self): return draw_layers(self)
+    def _repr_png_(self): return plot_layers(self)
 
 # %% ../../nbs/attention/00_capture.ipynb #6c946a37
 def figure_bytes(
@@ -204,8 +204,8 @@ def figure_bytes(
     return buf.getvalue()
 
 # %% ../../nbs/attention/00_capture.ipynb #1a84937b
-def draw_layers(
-    rows: Rows,  # the rows
+def plot_layers(
+    rows: AttentionRows,  # the rows
     image=0,     # which picture
     step=-1,     # which step
     most=8,      # at most so many layers, spread over those recorded
@@ -239,8 +239,8 @@ def gather_rows(
     rec: Recorder,  # closed recorder whose columns are the image tokens of all pictures
     answer,         # `Answer` or None
     meta=None,      # further facts to keep
-) -> Rows:          # the rows
-    "What a recorder has seen of one prompt, as `Rows`"
+) -> AttentionRows:          # the rows
+    "What a recorder has seen of one prompt, as `AttentionRows`"
     if answer and rec.n_passes != len(answer.tokens):
         raise CaptureError(f'{rec.n_passes} forward passes for {len(answer.tokens)} generated tokens: generation in chunks or with an assistant is not read.')
     first = rec.passes[0]['rows']
@@ -248,7 +248,7 @@ def gather_rows(
     keep = rec.passes[-1:] if rec.last else rec.passes
     last = lambda key: torch.stack([stack_layers([p[key][l][0, :, -1] for l in rec.layers]) for p in keep]).cpu()
     at_prompt = lambda key: rec.stack(key, 0)[:, 0][:, :, asked].movedim(2, 0) if asked else None
-    rows = Rows(last('weights'), rec.layers, last('mass'), answer.tokens if answer else [], prompt.spans,
+    rows = AttentionRows(last('weights'), rec.layers, last('mass'), answer.tokens if answer else [], prompt.spans,
                 at_prompt('weights'), at_prompt('mass'), [prompt.tokens[i] for i in prompt.question] if asked else [], answer,
                 dict(model=str(vlm.name), revision=vlm.revision, family=vlm.family.name, n_layers=vlm.n_layers, attending=list(vlm.layers), dtype=str(vlm.dtype),
                      device=str(vlm.device), kernel=rec.config._attn_implementation, torch=torch.__version__,
@@ -258,7 +258,7 @@ def gather_rows(
     return rows
 
 # %% ../../nbs/attention/00_capture.ipynb #73de0de6
-def compose(
+def project_columns(
     rec: Recorder,  # closed recorder whose columns are the tokens between
     onward,         # [C, Nv] attention of these to the image tokens
 ):
@@ -277,7 +277,7 @@ def watch(self: VLM,
     steps='first',       # 'first', 'last' or 'all'
     question_rows=True,  # keep the rows of the question's own tokens too?
     max_new_tokens=32,   # longest answer
-) -> Rows:               # the rows
+) -> AttentionRows:               # the rows
     "Read the attention that this prompt evokes"
     if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
     layers = seen_layers(self, layers)
@@ -285,10 +285,10 @@ def watch(self: VLM,
     columns, answer, bridge = torch.cat([s.tokens for s in prompt.spans]), None, self.family.bridge
     between = (prompt.inputs['input_ids'][0] == self.model.config.image_token_id).nonzero()[:, 0] if bridge else columns
     kw = dict(columns=between, stop=steps == 'first', last=steps == 'last', length=len(prompt), cross=bool(self.family.cross and not bridge))
-    with in_turn(self.model), bridge(self.model) if bridge else nullcontext() as seen, recording(self.model, layers, rows, **kw) as rec:
+    with model_lock(self.model), bridge(self.model) if bridge else nullcontext() as seen, recording(self.model, layers, rows, **kw) as rec:
         if steps == 'first' and not self.shared: self.model(**self.ready(prompt), use_cache=False)
         else: answer = self.reply(prompt, max_new_tokens)
-    if bridge: compose(rec, seen[0][:, columns])
+    if bridge: project_columns(rec, seen[0][:, columns])
     return gather_rows(self, prompt, rec, answer, dict(steps=steps))
 
 # %% ../../nbs/attention/00_capture.ipynb #4a331682
@@ -299,14 +299,14 @@ def look(self: VLM,
     layers=None,         # layer indices; all by default
     steps='first',       # 'first', 'last' or 'all'
     question_rows=True,  # keep the rows of the question's own tokens too?
-    suffix=SHORT,        # appended after a space; None for none
+    suffix=SHORT_ANSWER,        # appended after a space; None for none
     max_new_tokens=32,   # longest answer
-) -> Rows:               # the rows
+) -> AttentionRows:               # the rows
     "Ask about pictures and read the attention on them"
     return self.watch(self.prompt(images, question, suffix), layers, steps, question_rows, max_new_tokens)
 
 # %% ../../nbs/attention/00_capture.ipynb #42f29614
-def sum_up(
+def file_digest(
     head: str,      # the JSON
     tensors: dict,  # name -> tensor
 ) -> str:           # hexadecimal digest
@@ -319,9 +319,9 @@ def sum_up(
 
 # %% ../../nbs/attention/00_capture.ipynb #79947dec
 def check_rows(
-    rows: Rows,  # from a file
+    rows: AttentionRows,  # from a file
     path,        # the file
-) -> Rows:       # the same
+) -> AttentionRows:       # the same
     "Refuse rows that do not fit together, or that hold NaN or infinity"
     T, L, H, N = rows.attn.shape
     Q = len(rows.question_tokens)
@@ -334,7 +334,7 @@ def check_rows(
 
 # %% ../../nbs/attention/00_capture.ipynb #3d555149
 @patch
-def save(self: Rows,
+def save(self: AttentionRows,
     path,  # file to write
 ):
     "Write the rows to a safetensors file"
@@ -342,12 +342,12 @@ def save(self: Rows,
     head = json.dumps(dict(layers=self.layers, tokens=self.tokens, question_tokens=self.question_tokens, meta=self.meta,
                            spans=[asdict(s) | dict(tokens=s.tokens.tolist()) for s in self.spans],
                            answer=asdict(self.answer) if self.answer else None))
-    try: save_file(tensors, path, metadata=dict(carve_rows=head, check=sum_up(head, tensors)))
+    try: save_file(tensors, path, metadata=dict(carve_rows=head, check=file_digest(head, tensors)))
     except SafetensorError as e: raise CaptureError(f'The rows cannot be written to {path}: {e}. Is the folder there, and may you write into it?') from e
 
 # %% ../../nbs/attention/00_capture.ipynb #19ef98ec
 def read_parts(
-    path,     # file written by `Rows.save`
+    path,     # file written by `AttentionRows.save`
 ) -> tuple:   # JSON, dict of tensors
     "What the file holds, if it is whole"
     try:
@@ -355,22 +355,22 @@ def read_parts(
     except FileNotFoundError: raise
     except (SafetensorError, OSError) as e: raise CaptureError(f'{path} is damaged, or no safetensors file: {e}. Look again.') from e
     if 'carve_rows' not in meta: raise CaptureError(f'{path} is a safetensors file, but holds no rows.')
-    if meta.get('check') != sum_up(meta['carve_rows'], t): raise CaptureError(f'{path} is damaged: its check sum is not that of its content. Look again.')
+    if meta.get('check') != file_digest(meta['carve_rows'], t): raise CaptureError(f'{path} is damaged: its check sum is not that of its content. Look again.')
     return meta['carve_rows'], t
 
 @patch(cls_method=True)
-def load(cls: Rows,
-    path,       # file written by `Rows.save`
-) -> Rows:      # the rows
+def load(cls: AttentionRows,
+    path,       # file written by `AttentionRows.save`
+) -> AttentionRows:      # the rows
     "Read rows from a file, or an error if they are not as they were saved"
     head, t = read_parts(path)
     try:
         head = json.loads(head)
-        spans = [Span(torch.tensor(s.pop('tokens')), tuple(s.pop('grid')), tuple(s.pop('box')), **s) for s in head.pop('spans')]
+        spans = [ImageSpan(torch.tensor(s.pop('tokens')), tuple(s.pop('grid')), tuple(s.pop('box')), **s) for s in head.pop('spans')]
         answer = head.pop('answer')
         rows = cls(t['attn'], mass=t['mass'], question=t.get('question'), question_mass=t.get('question_mass'), spans=spans,
                    answer=Answer(**answer) if answer else None, **head)
         return check_rows(rows, path)
     except CaptureError: raise
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise CaptureError(f'{path} was not written by `Rows.save` of this version: {type(e).__name__}: {e}. Look again.') from e
+        raise CaptureError(f'{path} was not written by `AttentionRows.save` of this version: {type(e).__name__}: {e}. Look again.') from e

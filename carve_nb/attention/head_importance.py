@@ -8,7 +8,7 @@ __all__ = ['Cancelled', 'Job', 'mask_head', 'first_logprob', 'HeadNeeds', 'head_
 # %% ../../nbs/attention/06_head_importance.ipynb #e12a6a7d
 import threading
 import torch
-from ..models.vlm import SHORT
+from ..models.vlm import SHORT_ANSWER
 from .capture import check_layers
 from .intervention import Edit, editing
 from ..baselines.base import check_needs
@@ -58,11 +58,11 @@ def mask_head(head, # index
     seen # [Nv] columns of the picture
     ): # for `Edit.weights`
     "The change that blinds one head"
-    def blind(layer, w, rows):
+    def mask_image_tokens(layer, w, rows):
         w = w.clone()
         w[:, head, :, key_columns(seen, w, rows).to(w.device)] = 0
         return w
-    return blind
+    return mask_image_tokens
 
 def first_logprob(vlm, # a `VLM`
     prompt, # from `VLM.prompt`
@@ -85,10 +85,10 @@ class HeadNeeds:
     name, needs = 'masking a head', ('patches', 'inline')
 
 def head_importance(vlm, # a `VLM`
-    shown, # a `Shown` of it
+    shown, # a `ExplorerState` of it
     layers=None, # indices; None: all that attend
     step=lambda share, text='': None, # told before every head; may raise to stop
-    suffix=SHORT # after the question
+    suffix=SHORT_ANSWER # after the question
     ) -> dict: # layer -> [H] loss of log-probability of the first token when the head is masked
     "How much the answer needs each head's look at the picture"
     check_needs(vlm, HeadNeeds)

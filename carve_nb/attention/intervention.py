@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 import torch
 from fastcore.basics import patch
-from ..models.vlm import in_turn
+from ..models.vlm import model_lock
 from ..models.attention_hook import covered, switched
 from .capture import check_layers, recording, refuse_compiled, row_scores
 
@@ -89,5 +89,5 @@ def editing(vlm, # a `VLM`
     refuse_compiled(vlm.model)
     edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
     edit.config, edit.length, edit.passes = vlm.model.config.get_text_config(), len(prompt), 0
-    with in_turn(vlm.model), switched(edit.config), covered(edit.config, 'edit', altered, _edit, edit): yield edit
+    with model_lock(vlm.model), switched(edit.config), covered(edit.config, 'edit', altered, _edit, edit): yield edit
     if not edit.passes: raise EditError('No forward pass was changed: nothing ran inside the block.')

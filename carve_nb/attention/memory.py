@@ -6,8 +6,8 @@
 __all__ = ['WAYS', 'KEPT_PIXEL', 'SPARE', 'STATUS', 'CLEAR', 'entry', 'Widths', 'part_with', 'read_widths', 'Lengths',
            'patch_values', 'picture_keys', 'measure_prompt', 'guess_lengths', 'find_lengths', 'linear_state',
            'cache_bytes', 'kernel_bytes', 'entry_kinds', 'pass_bytes', 'tower_bytes', 'weights_bytes', 'opening_bytes',
-           'spare_share', 'say_bytes', 'Memory', 'carve_parts', 'ask_parts', 'estimate_memory', 'Peak', 'status_bytes',
-           'highest_ever', 'reset_mark', 'peak_memory', 'say_end', 'run_apart', 'child_peak']
+           'spare_share', 'format_bytes', 'Memory', 'carve_parts', 'ask_parts', 'estimate_memory', 'Peak',
+           'status_bytes', 'highest_ever', 'reset_mark', 'peak_memory', 'format_end', 'run_apart', 'child_peak']
 
 # %% ../../nbs/attention/02_memory.ipynb #f42633dc
 import gc, json, os, signal, subprocess, sys
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import torch
-from ..models.vlm import GENERAL, SHORT, VLM, ModelError, Prompt
+from ..models.vlm import GENERAL_INSTRUCTION, SHORT_ANSWER, VLM, ModelError, Prompt
 from ..core.image import RASTER
 from ..models.prefix_cache import Roomy, prefix_length
 from . import batching as _batch  # gives `VLM` all it has
@@ -115,7 +115,7 @@ def find_lengths(
     if isinstance(asked, int):
         if asked < 1: raise ModelError(f'A prompt has at least one token, not {asked}.')
         return guess_lengths(vlm, asked)
-    return measure_prompt(vlm, asked if isinstance(asked, Prompt) else vlm.prompt(asked, GENERAL, SHORT))
+    return measure_prompt(vlm, asked if isinstance(asked, Prompt) else vlm.prompt(asked, GENERAL_INSTRUCTION, SHORT_ANSWER))
 
 # %% ../../nbs/attention/02_memory.ipynb #40921149
 def linear_state(
@@ -206,7 +206,7 @@ def spare_share(
     return 0. if vlm.device.type != 'cpu' or 'MALLOC_MMAP_THRESHOLD_' in os.environ else SPARE
 
 # %% ../../nbs/attention/02_memory.ipynb #bf4e6791
-def say_bytes(
+def format_bytes(
     n,     # bytes
 ) -> str:  # with a unit
     "A number of bytes for people"
@@ -228,10 +228,10 @@ class Memory:
     needed = property(lambda self: max(self.opening, self.passes + self.picture))
     total = property(lambda self: self.weights + max(self.opening, self.passes + self.picture + self.spare))
     def __str__(self):
-        return (f'about {say_bytes(self.total)}: weights {say_bytes(self.weights)}, passes {say_bytes(self.passes)} (keys and values {say_bytes(self.cache)}), '
-                f'picture {say_bytes(self.picture)}, freed and kept {say_bytes(self.spare)}')
+        return (f'about {format_bytes(self.total)}: weights {format_bytes(self.weights)}, passes {format_bytes(self.passes)} (keys and values {format_bytes(self.cache)}), '
+                f'picture {format_bytes(self.picture)}, freed and kept {format_bytes(self.spare)}')
     def _repr_markdown_(self):
-        lines = [f'| {k} | {say_bytes(v)} |' for k, v in (asdict(self) | dict(total=self.total)).items()]
+        lines = [f'| {k} | {format_bytes(v)} |' for k, v in (asdict(self) | dict(total=self.total)).items()]
         return '\n'.join(['| | |', '|---|---|', *lines])
 
 # %% ../../nbs/attention/02_memory.ipynb #1c1f0049
@@ -285,7 +285,7 @@ class Peak:
     "The highest level of memory inside a block, above the level at its entry"
     bytes: int = None   # None until the block has ended, or where it cannot be measured
     how: str = ''       # by what it was measured
-    def __str__(self): return f'{"unknown" if self.bytes is None else say_bytes(self.bytes)} ({self.how})'
+    def __str__(self): return f'{"unknown" if self.bytes is None else format_bytes(self.bytes)} ({self.how})'
 
 STATUS, CLEAR = Path('/proc/self/status'), Path('/proc/self/clear_refs')
 
@@ -325,7 +325,7 @@ def peak_memory(
     if before is None: peak.how = 'this system does not tell'
 
 # %% ../../nbs/attention/02_memory.ipynb #c1fa8937
-def say_end(
+def format_end(
     done,  # `subprocess.CompletedProcess` with its text
 ) -> str:  # one line
     "Why a process failed: the signal that ended it, or its last words"
@@ -339,7 +339,7 @@ def run_apart(
 ) -> str:  # the last word it printed
     "Run code in a process of its own"
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
-    if done.returncode: raise RuntimeError(f'{what} failed: {say_end(done)}')
+    if done.returncode: raise RuntimeError(f'{what} failed: {format_end(done)}')
     return done.stdout.split()[-1]
 
 def child_peak(

@@ -15,13 +15,13 @@ import torch
 from fastcore.basics import patch
 from transformers.vision_utils import get_vision_window_index
 from ..models.attention_hook import covered
-from ..models.vlm import in_turn
+from ..models.vlm import model_lock
 from ..attention.capture import row_weights
 from ..maps import pick_layers
 from ..regions import whole_view
-from ..attention.results import Result, Seconds
+from ..attention.results import Result, Timings
 from ..attention.intervention import Edit, editing
-from .base import Guided, PeerError, as_saliency
+from .base import DecodingMethod, PeerError, as_saliency
 from .vrga import key_columns
 
 # %% ../../nbs/baselines/11_dual_stream.ipynb #0a1eba8f
@@ -136,7 +136,7 @@ def lift(z, # [..., K] scores
 
 # %% ../../nbs/baselines/11_dual_stream.ipynb #c736d148
 @dataclass
-class DualStream(Guided):
+class DualStream(DecodingMethod):
     "Dual-stream tokens (arXiv 2501.12206): raise what the vision tower finds important"
     alpha: float = .7           # α of local tokens (best row of the paper; .5 and .8 are far off)
     beta: float = .4            # β of summary tokens (best row of the paper; code: .3)
@@ -149,9 +149,9 @@ class DualStream(Guided):
         if not 0 <= self.local <= 1: raise PeerError(f'local={self.local}: a share of the tokens')
         if len(self.tower) != 2: raise PeerError(f'tower={self.tower!r}: two tower layers, of local and of summary tokens')
 
-    def prepare(self, vlm, image, question, memo=None):
+    def prepare(self, vlm, image, question, cache=None):
         "One pass of the tower alone: the tokens and their gain"
-        prompt, seconds = vlm.prompt(image, question, self.suffix), Seconds()
+        prompt, seconds = vlm.prompt(image, question, self.suffix), Timings()
         if len(prompt.spans) > 1: raise PeerError(f'{self.name}: the tower of the family {vlm.family.name!r} reads this picture in {len(prompt.spans)} views, and its tokens cannot be ranked together')
         with seconds('tower'): local, summary = self.choose(vlm, prompt)
         gain = self.alpha*local + self.beta*summary
@@ -166,7 +166,7 @@ def choose(self:DualStream, vlm, # a `VLM`
     ) -> tuple: # local and summary tokens, [Nv] bool each
     "Tokens that the tower finds important"
     grid = prompt.spans[0].grid
-    with in_turn(vlm.model), tower_rows(vlm, self.tower) as seen: vlm.family.look_at(vlm.model, vlm.ready(prompt))
+    with model_lock(vlm.model), tower_rows(vlm, self.tower) as seen: vlm.family.look_at(vlm.model, vlm.ready(prompt))
     summary = outliers(importance(seen, 1, grid), self.reach)
     return top_share(importance(seen, 0, grid), self.local) & ~summary, summary
 

@@ -14,9 +14,9 @@ import numpy as np, torch, transformers
 from fastcore.basics import patch
 from transformers import AutoProcessor
 from ..maps import pick_words
-from .base import PeerError, SecondView, as_saliency, layer_rows, near_layers, one_look
+from .base import PeerError, CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
 from ..regions import Region, box_iou, crop_view, grow_box, union_box, whole_view
-from ..attention.results import Result, Seconds
+from ..attention.results import Result, Timings
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #7fb8fc22
 def load_tool(kind, # name of an Auto class of transformers
@@ -51,7 +51,7 @@ def run_tool(model, # loaded tool
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #0118726c
 @dataclass
-class ToolCrop(SecondView):
+class ToolCrop(CropMethod):
     "A crop that another network chooses"
     model: object = None # Hub id, folder, or a loaded model
     processor: object = None # loaded processor; None: the one beside the model
@@ -75,10 +75,10 @@ class ToolCrop(SecondView):
         if not kept: return whole_view(image)
         return crop_view(image, grow_box(union_box([r.box for r in kept]), image.size, self.min_side, self.square, self.pad))
 
-    def draft(self, vlm, image, question, memo=None) -> Result:
+    def draft(self, vlm, image, question, cache=None) -> Result:
         "Ask the tool, crop"
         self.tool(vlm)
-        seconds = Seconds()
+        seconds = Timings()
         with seconds('tool'): kept = self.find(vlm, image, question)
         notes = [] if kept else ['the tool found nothing']
         return Result(None, None, None, kept, self.show(image, kept), None, None, seconds, 0, notes, self.name, image, question)
@@ -249,10 +249,10 @@ class SamCrop(ToolCrop):
         found = segments(*self.tool(vlm), image, self.points, self.quality, self.nms)
         return [r for r in found if r.area <= self.most*image.width*image.height]
 
-    def draft(self, vlm, image, question, memo=None) -> Result:
+    def draft(self, vlm, image, question, cache=None) -> Result:
         "Segment, rank, crop"
-        d = super().draft(vlm, image, question, memo)
-        return self.by_map(d, vlm, memo) if self.rank != 'clip' else self.by_clip(d, vlm)
+        d = super().draft(vlm, image, question, cache)
+        return self.by_map(d, vlm, cache) if self.rank != 'clip' else self.by_clip(d, vlm)
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #ac25078c
 @patch
@@ -267,14 +267,14 @@ def keep(self:SamCrop, d, # `Result` with all segments
 @patch
 def by_map(self:SamCrop, d, # `Result` with all segments
     vlm, # a `VLM`
-    memo=None # a `Memo` to share looks
+    cache=None # a `AttentionCache` to share looks
     ) -> Result: # with the best segments and their crop
     "Rank by the task map"
-    rows = one_look(vlm, d.image, d.question, self.suffix, memo, True, self.max_new_tokens)
-    S = as_saliency(layer_rows(rows, near_layers(vlm, self.layers), vlm.n_layers).mean((0, 1)), rows.spans[0], d.image)
+    rows = capture_first_step(vlm, d.image, d.question, self.suffix, cache, True, self.max_new_tokens)
+    S = as_saliency(first_step_rows(rows, near_layers(vlm, self.layers), vlm.n_layers).mean((0, 1)), rows.spans[0], d.image)
     pixels, sums = S.to_pixels(), []
     for r in d.regions: sums.append((pixels[r.box[1]:r.box[3], r.box[0]:r.box[2]]*r.mask).sum()/(r.area if self.rank == 'mean' else 1))
-    seconds = Seconds(look=rows.meta['seconds'], **d.seconds)
+    seconds = Timings(look=rows.meta['seconds'], **d.seconds)
     return self.keep(d, sums, before=rows.answer, saliency=S, rows=rows, seconds=seconds, calls=1)
 
 @patch
@@ -283,6 +283,6 @@ def by_clip(self:SamCrop, d, # `Result` with all segments
     ) -> Result: # with the best segments and their crop
     "Rank by CLIP, each segment's box as a crop"
     if not d.regions: return d
-    seconds = Seconds(d.seconds)
+    seconds = Timings(d.seconds)
     with seconds('tool'): scores = clip_scores(*self.clip.tool(vlm), [d.image.crop(r.box) for r in d.regions], d.question)
     return self.keep(d, scores, seconds=seconds)

@@ -4,18 +4,18 @@
 
 # %% auto #0
 __all__ = ['FUSION', 'LAST', 'REVIEW', 'depth_layers', 'masked_layers', 'find_fusion', 'Shift', 'attention_shift', 'own_shift',
-           'tell_shift', 'lowest', 'turned_down', 'FusionMask', 'FusionCrop']
+           'format_shift', 'lowest', 'turned_down', 'FusionMask', 'FusionCrop']
 
 # %% ../../nbs/baselines/03_fusion_review.ipynb #01a18b69
 from contextlib import contextmanager
 from dataclasses import dataclass
 import numpy as np, torch
-from ..models.vlm import SHORT
+from ..models.vlm import SHORT_ANSWER
 from ..maps import is_flat, pick_layers
 from ..convergence import decoder_layers, fusion_layers, hellinger, layer_costs, measure_masking
 from ..regions import magnify, regions
-from ..attention.results import Result, Seconds
-from .base import Guided, PeerError, SecondView, as_saliency, one_look
+from ..attention.results import Result, Timings
+from .base import DecodingMethod, PeerError, CropMethod, as_saliency, capture_first_step
 
 # %% ../../nbs/baselines/03_fusion_review.ipynb #1edc8af1
 FUSION = tuple(l/32 for l in (2, 4, 8, 11, 12, 13))
@@ -42,7 +42,7 @@ def masked_layers(records, # of `measure_masking`
 
 def find_fusion(vlm, # a `VLM`
     samples, # with `id`, `image`, `question` and accepted answers; some dozens
-    suffix=SHORT, # after the question
+    suffix=SHORT_ANSWER, # after the question
     level=.05 # of the corrected p
     ) -> dict: # as of `masked_layers`
     "Find a model's fusion layers by masking it layer by layer"
@@ -57,7 +57,7 @@ class Shift:
     last: int # k
     distances: dict # candidate -> Hellinger distance to k
 
-def attention_shift(rows, # `Rows` of a look
+def attention_shift(rows, # `AttentionRows` of a look
     candidates, # layer indices C
     last, # layer index k
     signed=True # the difference itself, or its absolute value
@@ -78,12 +78,12 @@ def attention_shift(rows, # `Rows` of a look
 # %% ../../nbs/baselines/03_fusion_review.ipynb #b380a1a5
 def own_shift(method, # with `layers`, `last` and `signed`
     vlm, # a `VLM`
-    rows # `Rows` of a look
+    rows # `AttentionRows` of a look
     ) -> Shift: # of this model
     "The shift between the layers that a method names"
     return attention_shift(rows, depth_layers(method.layers, vlm.n_layers), depth_layers(method.last, vlm.n_layers)[-1], method.signed)
 
-def tell_shift(s # `Shift`
+def format_shift(s # `Shift`
     ) -> str: # one line
     "Which layers were compared"
     return f'layer {s.last} minus layer {s.early} (Hellinger distance {s.distances[s.early]:.2f})'
@@ -113,7 +113,7 @@ def turned_down(layer, # decoder layer
 
 # %% ../../nbs/baselines/03_fusion_review.ipynb #72853ab1
 @dataclass
-class FusionMask(Guided):
+class FusionMask(DecodingMethod):
     "Turn down what gained least attention, at the review layer (Song et al., arXiv v1)"
     layers: object = FUSION # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
     last: object = LAST # layer k (source: 28 of 32)
@@ -127,12 +127,12 @@ class FusionMask(Guided):
         if self.review is None:
             raise PeerError('review=None: this model has no review layer, so there is none to mask at; use `FusionCrop`, or name a layer')
 
-    def prepare(self, vlm, image, question, memo=None) -> tuple:
+    def prepare(self, vlm, image, question, cache=None) -> tuple:
         "The contrast, and which tokens are turned down"
-        rows = one_look(vlm, image, question, self.suffix, memo, False, self.max_new_tokens)
+        rows = capture_first_step(vlm, image, question, self.suffix, cache, False, self.max_new_tokens)
         s, review, span = own_shift(self, vlm, rows), depth_layers(self.review, vlm.n_layers)[0], rows.span(0)
-        note = f'{tell_shift(s)}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}'
-        S, seconds = as_saliency(s.values[span], rows.spans[0], image), Seconds(look=rows.meta['seconds'])
+        note = f'{format_shift(s)}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}'
+        S, seconds = as_saliency(s.values[span], rows.spans[0], image), Timings(look=rows.meta['seconds'])
         draft = Result(None, rows.answer, S, rows=rows, seconds=seconds, calls=1, notes=[note], method=self.name, image=image, question=question)
         return draft, (review, lowest(s.values, self.share))
 
@@ -145,7 +145,7 @@ class FusionMask(Guided):
 
 # %% ../../nbs/baselines/03_fusion_review.ipynb #0af8d889
 @dataclass
-class FusionCrop(SecondView):
+class FusionCrop(CropMethod):
     "Show what gained most attention (Song et al., CVPR version)"
     layers: object = FUSION # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
     last: object = LAST # layer k (source: 28 of 32)
@@ -161,14 +161,14 @@ class FusionCrop(SecondView):
         if not 0 < self.p <= 1 or self.K < 1 or self.fill not in ('none', 'black'):
             raise PeerError(f"p={self.p!r}, K={self.K!r}, fill={self.fill!r}: use 0 < p <= 1, K >= 1, 'none' or 'black'")
 
-    def draft(self, vlm, image, question, memo=None) -> Result:
+    def draft(self, vlm, image, question, cache=None) -> Result:
         "Contrast, regions, crop"
-        rows = one_look(vlm, image, question, self.suffix, memo, True, self.max_new_tokens)
-        seconds = Seconds(look=rows.meta['seconds'])
+        rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
+        seconds = Timings(look=rows.meta['seconds'])
         with seconds('region'):
             s = own_shift(self, vlm, rows)
             S = as_saliency(s.values[rows.span(0)].clamp_min(0), rows.spans[0], image)
             kept = [] if is_flat(S) else regions(S, self.p, self.K, keep='most')
             view = magnify(image, kept, self.fill, self.min_side)
-        notes = [tell_shift(s)] + ['no signal: no patch gained; the view is the whole picture']*(not kept)
+        notes = [format_shift(s)] + ['no signal: no patch gained; the view is the whole picture']*(not kept)
         return Result(None, rows.answer, S, kept, view, rows, None, seconds, 1, notes, self.name, image, question)

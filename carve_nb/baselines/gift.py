@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 import torch
 from fastcore.basics import patch
-from ..models.vlm import in_turn
+from ..models.vlm import model_lock
 from ..attention.capture import recording
 from ..maps import pick_layers, pick_words
 from ..regions import whole_view
-from ..attention.results import Result, Seconds
+from ..attention.results import Result, Timings
 from ..attention.intervention import Edit, editing
-from .base import Guided, PeerError, as_saliency, near_layers
+from .base import DecodingMethod, PeerError, as_saliency, near_layers
 from .vrga import key_columns
 
 # %% ../../nbs/baselines/08_gift.ipynb #1252f684
@@ -26,7 +26,7 @@ def query_rows(vlm, # a `VLM`
     ): # [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first picture's whole view
     "What the question's tokens see of the picture, read in one pass that ends early"
     at, columns = [prompt.question[0] - 1, *prompt.question], prompt.spans[0].tokens
-    with in_turn(vlm.model), recording(vlm.model, layers, at, columns=columns, stop=True, length=len(prompt)) as rec:
+    with model_lock(vlm.model), recording(vlm.model, layers, at, columns=columns, stop=True, length=len(prompt)) as rec:
         vlm.model(**vlm.ready(prompt), use_cache=False)
     return rec.stack('weights')[:, 0]
 
@@ -81,7 +81,7 @@ def amplify(w, # [B, H, R, K] rows with sum 1
 
 # %% ../../nbs/baselines/08_gift.ipynb #cbc73fad
 @dataclass
-class Gift(Guided):
+class Gift(DecodingMethod):
     "GIFT (arXiv 2510.22067): raise what attention shifts to while the question is read"
     look: object = (11/32, 11/32)    # saliency layer (LLaVA-1.5-7B: 11 of 32; 13B: 10 of 40; Qwen2-VL-7B: 14 of 28)
     layers: object = (12/32, 22/32)  # enhanced layers (12-22 of 32; 14-20 of 40; 5-18 of 28)
@@ -91,9 +91,9 @@ class Gift(Guided):
     def __post_init__(self):
         if not 0 <= self.alpha < 50: raise PeerError(f'alpha={self.alpha}: factors are exp(alpha) at most; use 0 to 50')
 
-    def prepare(self, vlm, image, question, memo=None):
+    def prepare(self, vlm, image, question, cache=None):
         "A short look at the question's rows: heat map and factors"
-        prompt, seconds = vlm.prompt(image, question, self.suffix), Seconds()
+        prompt, seconds = vlm.prompt(image, question, self.suffix), Timings()
         with seconds('look'): w = query_rows(vlm, prompt, near_layers(vlm, self.look))
         keep = content_words([prompt.tokens[i] for i in prompt.question], self.words)
         with seconds('map'): s = heat_map(gaze_shifts(w), keep)

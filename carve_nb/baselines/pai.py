@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from ..maps import pick_layers
 from ..attention.intervention import Edit, editing
-from .base import Guided, PeerError
+from .base import DecodingMethod, PeerError
 from ..attention.results import Result
 from .vhr import text_only
 from .vcd import ContrastProcessor, check_cutoff
@@ -28,7 +28,7 @@ def raise_scores(columns, # [Nv] positions of the image tokens
 
 # %% ../../nbs/baselines/14_pai.ipynb #5105aa3c
 @dataclass
-class PAI(Guided):
+class PAI(DecodingMethod):
     "PAI: raise the scores of image tokens, and contrast with the words alone"
     alpha: float = .2 # part of a score's size that is added (code, for LLaVA-1.5)
     gamma: float = 1.1 # weight of the log-probabilities with picture (code, for LLaVA-1.5); 1: no second branch
@@ -40,7 +40,7 @@ class PAI(Guided):
         if not self.gamma >= 1: raise PeerError(f'gamma={self.gamma}: must be at least 1, which is no contrast.')
         check_cutoff(self.beta)
 
-    def prepare(self, vlm, image, question, memo=None) -> tuple:
+    def prepare(self, vlm, image, question, cache=None) -> tuple:
         "The second branch, if there is one, is one call"
         return Result(method=self.name, image=image, question=question, calls=int(self.gamma > 1)), None
 

@@ -12,14 +12,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 import torch
 from fastcore.basics import patch
-from ..models.attention_hook import undone
-from ..models.vlm import in_turn, make_chat
+from ..models.attention_hook import restore
+from ..models.vlm import model_lock, make_chat
 from ..attention.capture import check_layers
 from ..maps import pick_layers
 from ..convergence import decoder_layers
-from ..attention.results import Result, Seconds
+from ..attention.results import Result, Timings
 from ..attention.intervention import Edit, editing
-from .base import Guided, PeerError
+from .base import DecodingMethod, PeerError
 
 # %% ../../nbs/baselines/09_var.ipynb #818fe3f7
 def sink_value(x, # [..., D] hidden states
@@ -54,7 +54,7 @@ def layer_inputs(vlm, # a `VLM`
     def undo():
         for h in handles: h.remove()
         _watching.set(was)
-    with undone(undo):
+    with restore(undo):
         _watching.set(True)
         for l in layers: handles.append(blocks[l].register_forward_pre_hook(hook(l), with_kwargs=True))
         yield
@@ -76,7 +76,7 @@ def sink_dims(vlm, # a `VLM`
     def see(layer, x):
         x = x[0, 0].float()
         found.update((x.abs() > bar*(x.pow(2).mean() + 1e-6).sqrt()).nonzero()[:, 0].tolist())
-    with in_turn(vlm.model), layer_inputs(vlm, pick_layers(layers, vlm.n_layers), see):
+    with model_lock(vlm.model), layer_inputs(vlm, pick_layers(layers, vlm.n_layers), see):
         vlm.model(input_ids=first_token(vlm), use_cache=False)
     return sorted(found)
 
@@ -103,7 +103,7 @@ def redistribute(w, # [..., K] attention weights
 
 # %% ../../nbs/baselines/09_var.ipynb #88d8d826
 @dataclass
-class Var(Guided):
+class Var(DecodingMethod):
     "Visual attention redistribution (Kang et al., ICLR 2025)"
     rho: float = .8 # paper: .8 general, .5 hallucination, .9 vision-centric; code: .5, see `reading`
     p: float = .4 # code: .6 of the sinks' weight is kept, so .4 is moved; the paper's value is UNVERIFIED
@@ -137,9 +137,9 @@ def pick(self:Var, vlm # a `VLM`
     return check_layers(pick_layers(spec, vlm.n_layers), vlm.n_layers, vlm.layers)
 
 @patch
-def prepare(self:Var, vlm, image, question, memo=None) -> tuple: # as `Guided.prepare`; the state is (dimensions, list of notes)
+def prepare(self:Var, vlm, image, question, cache=None) -> tuple: # as `DecodingMethod.prepare`; the state is (dimensions, list of notes)
     "Find the sink dimensions"
-    seconds, notes, bar, dims = Seconds(), [], sink_bar(vlm, self.tau), self.dims
+    seconds, notes, bar, dims = Timings(), [], sink_bar(vlm, self.tau), self.dims
     if dims is None:
         with seconds('detect'): dims = sink_dims(vlm, self.tau)
     most = math.sqrt(vlm.text_config.hidden_size)

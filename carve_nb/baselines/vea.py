@@ -13,10 +13,10 @@ from scipy import ndimage
 from ..convergence import LayerProfile, own_profile
 from ..core.image import open_image
 from ..maps import Saliency
-from .base import PeerError, SecondView, as_saliency, check_needs, layer_rows, near_layers, one_look
+from .base import PeerError, CropMethod, as_saliency, check_needs, first_step_rows, near_layers, capture_first_step
 from .fusion_review import depth_layers
 from ..regions import View
-from ..attention.results import Result, Seconds, finish
+from ..attention.results import Result, Timings, finish
 
 # %% ../../nbs/baselines/04_vea.ipynb #84fabfc9
 RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
@@ -74,7 +74,7 @@ TEMPLATE = ('Directly answer the question based on the image, no explanation is 
 
 # %% ../../nbs/baselines/04_vea.ipynb #71ab6145
 @dataclass
-class Vea(SecondView):
+class Vea(CropMethod):
     "VEA: what the evidence layers do not look at is darkened (arXiv 2510.17771)"
     layers: object = (14/32, 15/32, 17/32, 19/32) # step A: LLaVA-1.5-7B's 14 15 17 19; None: profiled; a `LayerProfile`; or see `depth_layers`
     lam: float = 10. # step C: a cell above this many times its largest neighbour is calmed
@@ -96,22 +96,22 @@ class Vea(SecondView):
         if isinstance(self.layers, LayerProfile): return self.layers.use(vlm)
         return near_layers(vlm, depth_layers(self.layers, vlm.n_layers))
 
-    def draft(self, vlm, image, question, memo=None) -> Result:
+    def draft(self, vlm, image, question, cache=None) -> Result:
         "Map, evidence, darker picture"
         layers = self.pick(vlm)
-        rows = one_look(vlm, image, question, self.suffix, memo, True, self.max_new_tokens)
-        seconds = Seconds(look=rows.meta['seconds'])
+        rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
+        seconds = Timings(look=rows.meta['seconds'])
         with seconds('map'):
-            S = as_saliency(layer_rows(rows, layers, vlm.n_layers).mean((0, 1)), rows.spans[0], image)
+            S = as_saliency(first_step_rows(rows, layers, vlm.n_layers).mean((0, 1)), rows.spans[0], image)
             S.values = calm_spikes(S.values, self.lam, self.border).astype(np.float32)
         with seconds('view'): view = View(darken(image, evidence(S, self.sigma), self.alpha), (0, 0, *image.size), 1., True)
         return Result(None, rows.answer, S, [], view, rows, None, seconds, 1, [], self.name, image, question)
 
-    def __call__(self, vlm, image, question, memo=None, box=None) -> Result:
+    def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
         "Look, darken, ask again"
-        if not self.template: return super().__call__(vlm, image, question, memo, box)
+        if not self.template: return super().__call__(vlm, image, question, cache, box)
         check_needs(vlm, self)
         with vlm.sharing():
-            d = self.draft(vlm, open_image(image), question, memo)
+            d = self.draft(vlm, open_image(image), question, cache)
             r = finish(replace(d, question=self.template.format(question=question)), vlm, replace(self, suffix=None))
         return replace(r, question=question)

@@ -13,13 +13,13 @@ from time import perf_counter
 import numpy as np, torch
 from fastcore.basics import patch
 from scipy import ndimage
-from ..models.attention_hook import undone
-from ..models.vlm import GENERAL, in_turn
+from ..models.attention_hook import restore
+from ..models.vlm import GENERAL_INSTRUCTION, model_lock
 from ..attention.batching import grad_rows
 from ..maps import is_flat
 from ..regions import View, crop_view, whole_view
-from ..attention.results import Result, Seconds
-from .base import PeerError, SecondView, as_saliency, layer_rows, near_layers, one_look
+from ..attention.results import Result, Timings
+from .base import PeerError, CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
 from .box_search import RATIOS, cut_tiles, join_tiles, search_box, tile_count
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #bfae4d7c
@@ -31,11 +31,11 @@ def tower_side(vlm # a `VLM`
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #71c86ef4
 @dataclass
-class ViCrop(SecondView):
+class ViCrop(CropMethod):
     "A crop by importance map and box search; subclasses make the map"
     base: int = None # base side s, pixels of the picture; None: the tower's (source: 336, 224 and 224)
     ratios: tuple = RATIOS # of window sides to s (source, box search)
-    general: str = GENERAL # the neutral instruction q', the suffix is appended (source, all families)
+    general: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
     high: bool = False # one map for each tile (source: methods with suffix _high)
     tile: int = 1024 # greatest height of a tile, pixels (source, res_threshold)
     enlarge: bool = False # enlarge the crop to the picture's size? (source: no)
@@ -49,7 +49,7 @@ class ViCrop(SecondView):
         if not self.tile > 0: raise PeerError(f'tile={self.tile!r}: give pixels')
         if not len(self.ratios) or min(self.ratios) <= 0: raise PeerError(f'ratios={self.ratios!r}: give numbers above 0')
 
-    def see(self, vlm, image, words, memo=None, answer=False) -> Result:
+    def see(self, vlm, image, words, cache=None, answer=False) -> Result:
         "A `Result` with `saliency`, `seconds` and `calls`, and the plain answer if it comes for free"
         raise NotImplementedError
 
@@ -79,11 +79,11 @@ def crop_sharpest(method, # a `ViCrop`
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #2da2f637
 @patch
-def draft(self:ViCrop, vlm, image, question, memo=None) -> Result: # as `SecondView.draft`
+def draft(self:ViCrop, vlm, image, question, cache=None) -> Result: # as `CropMethod.draft`
     "Map, box, crop"
     words, tiled = self.shorten(question) if self.shorten else question, self.high and tile_count(image.size, self.tile) != (1, 1)
-    r = see_tiles(self, vlm, image, words) if tiled else self.see(vlm, image, words, memo, answer=words == question)
-    seconds = Seconds(r.seconds)
+    r = see_tiles(self, vlm, image, words) if tiled else self.see(vlm, image, words, cache, answer=words == question)
+    seconds = Timings(r.seconds)
     with seconds('region'): view, notes = crop_sharpest(self, vlm, r.saliency)
     r.view, r.seconds, r.notes, r.method, r.image, r.question = view, seconds, r.notes + notes, self.name, image, question
     if words != question: r.before = None
@@ -101,14 +101,14 @@ class RelAtt(ViCrop):
     "ViCrop by attention relative to a neutral instruction"
     layers: object = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
     name = 'rel-att'
-    def see(self, vlm, image, words, memo=None, answer=False) -> Result:
+    def see(self, vlm, image, words, cache=None, answer=False) -> Result:
         "Two looks, divided"
-        q = one_look(vlm, image, words, self.suffix, memo, answer, self.max_new_tokens)
-        g = one_look(vlm, image, self.general, self.suffix, memo, False, self.max_new_tokens)
-        a, b = (layer_rows(r, near_layers(vlm, self.layers), vlm.n_layers).mean(1) for r in (q, g))
+        q = capture_first_step(vlm, image, words, self.suffix, cache, answer, self.max_new_tokens)
+        g = capture_first_step(vlm, image, self.general, self.suffix, cache, False, self.max_new_tokens)
+        a, b = (first_step_rows(r, near_layers(vlm, self.layers), vlm.n_layers).mean(1) for r in (q, g))
         S = as_saliency(safe_ratio(a, b).mean(0), q.spans[0], image)
-        seconds = Seconds(look=q.meta['seconds'], general=g.meta['seconds'])
-        return Result(None, q.answer, S, rows=q, general_rows=g, seconds=seconds, calls=2)
+        seconds = Timings(look=q.meta['seconds'], general=g.meta['seconds'])
+        return Result(None, q.answer, S, rows=q, instruction_rows=g, seconds=seconds, calls=2)
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #e403b5c3
 @dataclass
@@ -116,13 +116,13 @@ class GradAtt(ViCrop):
     "ViCrop by attention weighted with its gradients"
     layers: object = (14/32, 14/32) # decoder layer (source: 14 of 32)
     name, needs = 'grad-att', ('patches',)
-    def see(self, vlm, image, words, memo=None, answer=False) -> Result:
+    def see(self, vlm, image, words, cache=None, answer=False) -> Result:
         "Attention times its gradient, where that is positive"
         start, prompt = perf_counter(), vlm.prompt(image, words, self.suffix)
         g = grad_rows(vlm, prompt, near_layers(vlm, self.layers))
         M = (g.attn*g.grads(g.logits.log_softmax(-1).max()).relu()).mean((0, 1, 2)).detach()
         S = as_saliency(M[:len(prompt.spans[0])].cpu(), prompt.spans[0], image)
-        return Result(saliency=S, seconds=Seconds(gradient=perf_counter()-start), calls=1)
+        return Result(saliency=S, seconds=Timings(gradient=perf_counter()-start), calls=1)
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #e6a39576
 @contextmanager
@@ -133,7 +133,7 @@ def pixels_live(vlm, # a `VLM`
     learns = [p for p in vlm.model.parameters() if p.requires_grad]
     def learn(on):
         for p in learns: p.requires_grad_(on)
-    with in_turn(vlm.model), undone(lambda: learn(True)):
+    with model_lock(vlm.model), restore(lambda: learn(True)):
         inputs = vlm.ready(prompt)
         learn(False)
         with torch.enable_grad(): yield inputs | dict(pixel_values=inputs['pixel_values'].detach().clone().requires_grad_(), use_cache=False)
@@ -183,11 +183,11 @@ def patch_mean(a, # [h, w]
 class PureGrad(ViCrop):
     "ViCrop by gradients of the pixels"
     name = 'pure-grad'
-    def see(self, vlm, image, words, memo=None, answer=False) -> Result:
+    def see(self, vlm, image, words, cache=None, answer=False) -> Result:
         "Two gradients, divided, at edges"
         if vlm.family.cross and not vlm.family.bridge:
             raise PeerError(f'pure-grad cannot be used with the family {vlm.family.name!r}: its pixels are tiles')
-        seconds, norms = Seconds(), []
+        seconds, norms = Timings(), []
         for stage, text in ('gradient', words), ('general', self.general):
             with seconds(stage):
                 prompt = vlm.prompt(image, text, self.suffix)

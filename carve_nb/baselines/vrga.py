@@ -14,9 +14,9 @@ import torch
 from fastcore.basics import patch
 from ..maps import entropy
 from ..regions import whole_view
-from ..attention.results import Result, Seconds
+from ..attention.results import Result, Timings
 from ..attention.intervention import Edit, editing
-from .base import Guided, PeerError, as_saliency, one_look
+from .base import DecodingMethod, PeerError, as_saliency, capture_first_step
 
 # %% ../../nbs/baselines/07_vrga.ipynb #2069b3b6
 def image_ratio(w, # [..., Nv] image columns of rows that have sum 1 over all keys
@@ -133,7 +133,7 @@ def key_columns(positions, # [N] in the sequence
 
 # %% ../../nbs/baselines/07_vrga.ipynb #ad1f35f5
 @dataclass
-class Vrga(Guided):
+class Vrga(DecodingMethod):
     "VRGA (arXiv 2603.14184): raise the tokens that sharp visual heads see"
     p_efr: float = 5         # percentile of EFR (code)
     p_ratio: float = 95      # percentile of R_img (code)
@@ -158,10 +158,10 @@ class Vrga(Guided):
         if not 0 <= self.corner < 1: raise PeerError(f'corner={self.corner}: a share of the tokens, below 1')
         if self.gamma <= -1: raise PeerError(f'gamma={self.gamma}: weights stay positive above -1 only')
 
-    def prepare(self, vlm, image, question, memo=None):
+    def prepare(self, vlm, image, question, cache=None):
         "One look: the heads, the map, its tokens"
-        rows = one_look(vlm, image, question, self.suffix, memo, True, self.max_new_tokens)
-        with (seconds := Seconds(look=rows.meta['seconds']))('map'): found = self.locate(rows)
+        rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
+        with (seconds := Timings(look=rows.meta['seconds']))('map'): found = self.locate(rows)
         A, Hv, Hb, near = found
         notes = [f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(near)} tokens raised']
         S = as_saliency(A, rows.spans[0], image)
@@ -169,7 +169,7 @@ class Vrga(Guided):
 
 # %% ../../nbs/baselines/07_vrga.ipynb #a59fa110
 @patch
-def locate(self:Vrga, rows # `Rows` of a look
+def locate(self:Vrga, rows # `AttentionRows` of a look
     ) -> tuple: # A_ref [Nv], visual heads [L, H], background heads [L, H], tokens to raise [G]
     "What the prompt tells: heads, map and tokens"
     w, M = (rows.attn[0] if self.row == 'last' else rows.question[-1])[..., rows.span(0)], rows.meta['n_prompt']

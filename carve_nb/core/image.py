@@ -263,10 +263,10 @@ def take_picture(
         raise ImageError(f'PIL picture from a file of format {img.format}, of which only {", ".join(FORMATS)} are decoded here; '
                          'if you trust it, decode it yourself and pass `img.copy()`')
     check_size(img.size, max_pixels)
-    undone = getattr(img, 'tile', None) and getattr(img, 'fp', None)
+    restore = getattr(img, 'tile', None) and getattr(img, 'fp', None)
     try:
-        if undone and img.format in JPEGS: check_scans(img.fp)
-        if undone and img.format == 'PNG': check_png(img)
+        if restore and img.format in JPEGS: check_scans(img.fp)
+        if restore and img.format == 'PNG': check_png(img)
         warn_frames(img)
         with whole_files(): img.load()
     except Exception as e:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TESTS', 'StatisticsError', 'Interval', 'check_scores', 'resample', 'bootstrap', 'check_pairs', 'difference',
-           'mcnemar', 'sign_flip', 'paired_test', 'say_tests', 'holm', 'exact_power', 'detectable', 'say_p', 'Estimate',
-           'interval_of', 'correlate', 'check_varied', 'rank_correlation', 'spearman', 'residuals', 'partial_spearman',
-           'paired', 'fit_odds', 'log_likelihood', 'logistic', 'auroc', 'bin_means']
+           'mcnemar', 'sign_flip', 'paired_test', 'format_tests', 'holm', 'exact_power', 'detectable', 'format_p',
+           'Estimate', 'interval_of', 'correlate', 'check_varied', 'rank_correlation', 'spearman', 'residuals',
+           'partial_spearman', 'paired', 'fit_odds', 'log_likelihood', 'logistic', 'auroc', 'bin_means']
 
 # %% ../../nbs/core/04_stats.ipynb #1d814f65
 from dataclasses import dataclass
@@ -113,7 +113,7 @@ def paired_test(a, # scores of one method
     whole = np.isin(np.abs(np.subtract(*check_pairs(a, b))), (0, 1)).all()
     return (mcnemar(a, b), 'McNemar') if whole else (sign_flip(a, b, seed=seed), 'sign flips')
 
-def say_tests(names # of `TESTS`, as often as they were used
+def format_tests(names # of `TESTS`, as often as they were used
     ) -> str: # for a footnote
     "Which tests were used"
     used = [TESTS[k] for k in TESTS if k in names]
@@ -164,7 +164,7 @@ def detectable(n, # questions, the same for both methods
     return least if lack(least) >= 0 else float(optimize.brentq(lack, least, most, xtol=1e-5))
 
 # %% ../../nbs/core/04_stats.ipynb #abd4dff8
-def say_p(p # a p value
+def format_p(p # a p value
     ) -> str: # never 'p = 0.000'
     "A p value in words"
     return 'p < 0.001' if p < .001 else f'p = {p:.3f}'
@@ -180,7 +180,7 @@ class Estimate:
     p: float|None = None # two-sided; None: not tested
     def __iter__(self): return iter((self.value, self.lo, self.hi))
     def __str__(self):
-        tested = '' if self.p is None else f', {say_p(self.p)}'
+        tested = '' if self.p is None else f', {format_p(self.p)}'
         return f'{self.value:.2f} [{self.lo:.2f}, {self.hi:.2f}], n = {self.n}{tested}'
     __repr__ = __str__
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCENE_RULES', 'RULE_NAMES', 'file_sum', 'picture_sum', 'DataSet', 'scene_things', 'ScenePicture', 'scene_record',
-           'scene_records', 'scene_set', 'named_set', 'own_set', 'open_set', 'DataError', 'Record', 'SETS']
+           'scene_records', 'scene_set', 'named_set', 'own_set', 'load_benchmark', 'DataError', 'Record', 'SETS']
 
 # %% ../../nbs/data/07_datasets.ipynb #7f8ff47e
 import hashlib, html, json, os, stat
@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from ..core.image import open_image
-from .scenes import COLORS, KINDS, SHAPES, SPLITS, Scene, Thing, _place, _rng, make_scene, to_sample
+from .scenes import COLORS, KINDS, SHAPES, SPLITS, Scene, SceneObject, _place, _rng, make_scene, to_sample
 from .readers import DataError, hub_rows
-from .records import Finder, Record, check_ids, choose_rows, make_record, read_entries, spread, tell_missing
-from .benchmarks import LETTER, SETS, Card, folder_records, hub_records
+from .records import Finder, Record, check_ids, choose_rows, make_record, read_entries, share_evenly, check_missing
+from .benchmarks import LETTER, BENCHMARKS, BenchmarkSpec, folder_records, hub_records
 
 # %% ../../nbs/data/07_datasets.ipynb #0eebe996
 _all_ = ['DataError', 'Record', 'SETS']
@@ -47,7 +47,7 @@ class DataSet:
     "Questions in a fixed order, and how they are asked and scored"
     name: str # short id
     records: list # of `Record`s
-    suffix: str|None = Card.suffix # after each question; None: nothing
+    suffix: str|None = BenchmarkSpec.suffix # after each question; None: nothing
     rule: str = 'exact' # score of most questions; a record may name its own
     max_new_tokens: int = 32 # longest answer
     about: dict = field(default_factory=dict) # split, source, licence, what is not verified
@@ -85,13 +85,13 @@ class DataSet:
 # %% ../../nbs/data/07_datasets.ipynb #09ccef40
 def scene_things(seed, # 0, 1, 2, ...
     split='heldout' # 'train', 'calibration' or 'heldout'
-    ) -> list: # of `Thing`s, as `make_scene` has them
+    ) -> list: # of `SceneObject`s, as `make_scene` has them
     "What stands in a scene, without painting it"
     knobs, rng = _rng(split, seed, 0), _rng(split, seed, 1)
     knobs.random(2)
     boxes, pairs, found = _place(rng, int(knobs.integers(3, 13)), 36, 60), rng.permutation(48), []
     for pair, box in zip(pairs, boxes):
-        found.append(Thing(list(COLORS)[pair//6], SHAPES[pair % 6], int(rng.integers(10)), box))
+        found.append(SceneObject(list(COLORS)[pair//6], SHAPES[pair % 6], int(rng.integers(10)), box))
         rng.uniform(.88, 1.08), rng.integers(-10, 11, 3), rng.random() # the paint
     return sorted(found, key=lambda o: (o.box[1] + o.box[3], o.box[0]))
 
@@ -124,7 +124,7 @@ def scene_records(n, # records in all
     if bad := [k for k in kinds if k not in KINDS]: raise DataError(f"Kind {bad[0]!r} is not known; use some of {', '.join(KINDS)}.")
     if split not in SPLITS: raise DataError(f"Scenes have no split {split!r}; use one of {', '.join(SPLITS)}.")
     if not kinds or n < len(kinds): raise DataError(f'n={n}: at least one question for each of the {len(kinds)} kinds is needed.')
-    left, seed, found = spread(n, kinds), start, []
+    left, seed, found = share_evenly(n, kinds), start, []
     while left:
         new = [r for k in left if (r := scene_record(seed, k, split))]
         for r in new: left[r.kind] -= 1
@@ -145,11 +145,11 @@ def scene_set(n=None, # records; None: 300
         raise DataError(f'n={n}: by chance, at most {1000*len(kinds)} are chosen, among the first 1000 questions of each kind; without a seed there can be more.')
     else:
         every, rng = scene_records(1000*len(kinds), kinds, split), Random(seed)
-        ids = {r.id for k, c in spread(n, kinds).items() for r in rng.sample([r for r in every if r.kind == k], c)}
+        ids = {r.id for k, c in share_evenly(n, kinds).items() for r in rng.sample([r for r in every if r.kind == k], c)}
         found = [r for r in every if r.id in ids]
-    return DataSet('scenes', found, None if set(kinds) == {'describe'} else Card.suffix, SCENE_RULES[kinds[0]], 32, dict(split=split, source='synthetic scenes of this package'))
+    return DataSet('scenes', found, None if set(kinds) == {'describe'} else BenchmarkSpec.suffix, SCENE_RULES[kinds[0]], 32, dict(split=split, source='synthetic scenes of this package'))
 
-def named_set(name, # one of `SETS`
+def named_set(name, # one of `BENCHMARKS`
     n=None, # records; None: all
     split=None, # None: the usual one
     seed=None, # of a random choice; None: the first
@@ -158,7 +158,7 @@ def named_set(name, # one of `SETS`
     revision=None # of the copy there
     ) -> DataSet: # of a public benchmark
     "A public set, from a local copy or from the Hub"
-    card = SETS[name]
+    card = BENCHMARKS[name]
     about = dict(split=split or card.split, source=card.source, licence=card.licence, note=card.note)
     if root is not None: found = folder_records(card, root, split, n, seed)
     elif download: found, about['hub'] = hub_records(card, split, n, seed, revision), f'{card.hub.id}@{revision or "main"}'
@@ -178,9 +178,9 @@ def own_set(spec, # folder, file, or id on the Hub
     ) -> DataSet: # asked by what its records have
     "A set of one's own"
     rule, name = Counter(r.rule for r in records).most_common(1)[0][0], Path(os.path.abspath(spec)).name
-    return DataSet(name, records, LETTER if all(r.choices for r in records) else Card.suffix, rule, 32, dict(source=name, **about))
+    return DataSet(name, records, LETTER if all(r.choices for r in records) else BenchmarkSpec.suffix, rule, 32, dict(source=name, **about))
 
-def open_set(spec, # 'scenes', a name in `SETS`, a folder or file, or an id on the Hugging Face Hub
+def load_benchmark(spec, # 'scenes', a name in `BENCHMARKS`, a folder or file, or an id on the Hugging Face Hub
     n=None, # records; None: all (of scenes 300)
     split=None, # of the set; None: the usual one
     seed=None, # of a random choice; None: the first
@@ -190,18 +190,18 @@ def open_set(spec, # 'scenes', a name in `SETS`, a folder or file, or an id on t
     ) -> DataSet: # ready to run on
     "Open a set of questions"
     given = isinstance(spec, DataSet)
-    own = not given and spec != 'scenes' and spec not in SETS
+    own = not given and spec != 'scenes' and spec not in BENCHMARKS
     takes = () if given else ('config', 'revision')*download if own else ('kinds',) if str(spec) == 'scenes' else ('root', 'revision')
     if bad := [k for k in kw if k not in takes] or ['split']*bool((given or own and not download) and split):
         raise DataError(f'{bad[0]}={kw.get(bad[0], split)!r} is not used for {spec}; leave it out.')
     if rule not in (None, *RULE_NAMES): raise DataError(f'Rule {rule!r} is not known; use one of {", ".join(RULE_NAMES)}.')
     if given: found = replace(spec, records=[r for _, r in choose_rows(check_ids(spec.records, spec.name), n, seed)])
     elif spec == 'scenes': found = scene_set(n, split, seed, **kw)
-    elif spec in SETS: found = named_set(spec, n, split, seed, download=download, **kw)
+    elif spec in BENCHMARKS: found = named_set(spec, n, split, seed, download=download, **kw)
     elif Path(spec).expanduser().exists(): found = own_set(spec, read_entries(spec, n, seed=seed, spare=True))
     elif download and str(spec).count('/') == 1:
         rows = hub_rows(spec, split or 'test', **kw)
         find = Finder(None, rows)
-        found = own_set(spec, tell_missing(check_ids([make_record(r, i, find, spare=True) for i, r in choose_rows(rows, n, seed)], spec), spec), split=split or 'test')
-    else: raise DataError(f'{str(spec)!r} is neither a file or folder nor one of scenes, {", ".join(SETS)}; a set of the Hub, org/name, needs download=True (--download).')
+        found = own_set(spec, check_missing(check_ids([make_record(r, i, find, spare=True) for i, r in choose_rows(rows, n, seed)], spec), spec), split=split or 'test')
+    else: raise DataError(f'{str(spec)!r} is neither a file or folder nor one of scenes, {", ".join(BENCHMARKS)}; a set of the Hub, org/name, needs download=True (--download).')
     return replace(found, rule=rule, records=[replace(r, rule=rule) for r in found.records]) if rule else found

@@ -13,7 +13,7 @@ __all__ = ['NUMBERS', 'WHOLE', 'CONTRACTIONS', 'SIGNS', 'by_letter', 'by_text', 
 import difflib, re
 import numpy as np
 from .scenes import COLORS, SHAPES
-from .folders import agree, normalise, plain
+from .folders import agree, normalise, plain_answer_text
 from .records import LETTERS
 
 # %% ../../nbs/data/05_metrics.ipynb #fe8c2e9d
@@ -207,7 +207,7 @@ def pick_text(answer, # what was answered
     ) -> int|None: # index
     "The option that an answer names by its text: the same, or the same words and no other option has these, or the only one that stands in it"
     if (i := same_text(answer, choices)) is not None: return i
-    said, texts = plain(answer), [plain(c) for c in choices]
+    said, texts = plain_answer_text(answer), [plain_answer_text(c) for c in choices]
     found = {t for t in texts if t == said} or {t for t in texts if f' {t} ' in f' {said} '}
     found = {t for t in found if not any(t != o and f' {t} ' in f' {o} ' for o in found)}
     meant = {c for c, t in zip(choices, texts) if t in found}

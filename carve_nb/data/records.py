@@ -6,8 +6,8 @@
 __all__ = ['LETTERS', 'INSIDE', 'SHARD', 'union_of', 'MissingError', 'plain_text', 'Absent', 'Record', 'Fields', 'pick_field',
            'as_list', 'raw_answers', 'read_answers', 'read_box', 'read_boxes', 'split_options', 'label_options',
            'read_choices', 'is_index', 'read_index', 'right_choice', 'index_choice', 'answer_choice', 'read_question',
-           'rule_for', 'check_text', 'make_record', 'find_annotations', 'picture_files', 'same_end', 'find_picture',
-           'Finder', 'check_ids', 'tell_missing', 'choose_rows', 'spread', 'read_entries']
+           'rule_for', 'check_encodable', 'make_record', 'find_annotations', 'picture_files', 'same_end',
+           'find_picture', 'Finder', 'check_ids', 'check_missing', 'choose_rows', 'share_evenly', 'read_entries']
 
 # %% ../../nbs/data/02_records.ipynb #1f60c313
 import ast, math, re, warnings
@@ -280,7 +280,7 @@ def rule_for(choices, # options, or None
     "How a set of one's own is scored"
     return 'choice' if choices else 'vqa' if len(answers) >= 10 else 'exact'   # fewer are other words for the same
 
-def check_text(*texts # of a record
+def check_encodable(*texts # of a record
     ):
     "Refuse text that no file can keep"
     for t in texts:
@@ -307,7 +307,7 @@ def make_record(row, # dict
         name = getattr(image, 'name', image)
         id = str(id if id is not None else f'{Path(name).stem}-{number}' if name and isinstance(name, (str, Path)) else number)
         short, choices, question, answers = read_question(row, id, fields, seed, spare)
-        check_text(id, question, kind, *answers, *(choices or ()))
+        check_encodable(id, question, kind, *answers, *(choices or ()))
         return Record(id, image, question, answers, choices, read_boxes(row, fields), kind, short, rule or rule_for(choices, answers))
     except DataError as e: raise DataError(f'row {number}: {e}') from None
     except KeyError as e: raise DataError(f'row {number}: no {e}, which its id is made of.') from None
@@ -385,10 +385,10 @@ def check_ids(records, # list of `Record`s
     name # of their file
     ) -> list: # the same
     "Refuse ids that stand twice"
-    if twice := [k for k, c in Counter(r.id for r in records).items() if c > 1]: raise DataError(f'{name}: the id {twice[0]!r} stands in several rows.')
+    if retry_low_memory := [k for k, c in Counter(r.id for r in records).items() if c > 1]: raise DataError(f'{name}: the id {retry_low_memory[0]!r} stands in several rows.')
     return records
 
-def tell_missing(records, # list of `Record`s
+def check_missing(records, # list of `Record`s
     name # of their file
     ) -> list: # the same
     "Say what is missing in some rows; refuse a set in which it is missing in all"
@@ -409,7 +409,7 @@ def choose_rows(rows, # list
     if n is None or n >= len(rows): return numbered
     return numbered[:n] if seed is None else sorted(Random(seed).sample(numbered, n), key=lambda o: o[0])
 
-def spread(n, # records
+def share_evenly(n, # records
     parts # their kinds
     ) -> dict: # part -> records
     "A number spread over parts; the first ones get what is left over"
@@ -427,4 +427,4 @@ def read_entries(path, # folder, or file of annotations
     find = Finder(files[0].parent, rows)
     try: found = [make_record(r, i, find, rule=rule, spare=spare) for i, r in choose_rows(rows, n, seed)]
     except DataError as e: raise DataError(f'{name}: {e}') from None
-    return tell_missing(check_ids(found, name), name)
+    return check_missing(check_ids(found, name), name)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RULES', 'option_tokens', 'forced_logprobs', 'choice_logprobs', 'choice_likelihood', 'Rule', 'score_answer',
-           'pope_summary', 'summarise', 'patch_labels', 'patch_auroc', 'patch_ndcg', 'ScoreError']
+           'pope_summary', 'summarise', 'touched_patches', 'patch_auroc', 'patch_ndcg', 'ScoreError']
 
 # %% ../../nbs/data/06_scoring.ipynb #409fb162
 import numpy as np
@@ -37,10 +37,10 @@ def forced_logprobs(vlm, # a `VLM`
     ids # tokens to say
     ) -> list: # of floats, one for each token
     "How likely the model finds each token of a given answer"
-    from carve_nb.models.vlm import VLM, greedy, in_turn
+    from carve_nb.models.vlm import VLM, greedy, model_lock
     n = len(prompt)
     def force(seen, scores): return scores.new_full(scores.shape, float('-inf')).index_fill(1, scores.new_tensor([ids[seen.shape[1] - n]]).long(), 0)
-    with in_turn(vlm.model):
+    with model_lock(vlm.model):
         out = vlm.model.generate(**(vlm.shared or VLM.ready)(vlm, prompt), generation_config=greedy(vlm.model, len(ids)), logits_processor=[force])
     return [l[0].float().log_softmax(-1)[i].item() for l, i in zip(out.logits, ids)]
 
@@ -129,7 +129,7 @@ def summarise(rule, # name of a rule
     return dict(score=sum(r['score'] for r in rows)/len(rows))
 
 # %% ../../nbs/data/06_scoring.ipynb #b427218d
-def patch_labels(saliency, # `Saliency`
+def touched_patches(saliency, # `Saliency`
     boxes # list of (x0, y0, x1, y1) in pixels, or one
     ) -> tuple: # values and labels of the patches inside the picture
     "Which patches touch a true region?"
@@ -145,13 +145,13 @@ def patch_auroc(saliency, # `Saliency`
     boxes # true regions
     ) -> float: # 0..1, .5 is chance
     "Chance that a patch of the true region is stronger than another"
-    return auroc(*patch_labels(saliency, boxes))
+    return auroc(*touched_patches(saliency, boxes))
 
 def patch_ndcg(saliency, # `Saliency`
     boxes # true regions
     ) -> float: # 0..1
     "How early the patches of the true region come"
-    values, label = patch_labels(saliency, boxes)
+    values, label = touched_patches(saliency, boxes)
     if not label.any(): raise ScoreError(f'No patch touches {boxes}.')
     _, group = np.unique(-values, return_inverse=True)
     gain = (np.bincount(group, label)/np.bincount(group))[group]          # equal values share

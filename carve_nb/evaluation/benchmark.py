@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'SLOW', 'RATIOS', 'SIZES', 'TARGETS', 'MEANT_FOR', 'ANY_LENGTH', 'LABELS', 'NAMES', 'one_thread', 'now',
-           'spread', 'time_rounds', 'take_ratios', 'mean_stages', 'time_batches', 'time_looks', 'peak_mb', 'tell_peak',
-           'measure_memory', 'judge_targets', 'growth', 'bench_size', 'bench_batches', 'bench_facts', 'batch_lines',
-           'bench_table', 'run_bench']
+           'median_iqr', 'time_rounds', 'take_ratios', 'mean_stages', 'time_batches', 'time_looks', 'peak_mb',
+           'format_peak', 'measure_memory', 'judge_targets', 'growth', 'bench_size', 'bench_batches', 'bench_facts',
+           'batch_lines', 'bench_table', 'run_bench']
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #eca9e4f7
 import os, sys
@@ -35,7 +35,7 @@ def now(
     if device.type == 'cuda': torch.cuda.synchronize(device)
     return process_time() if one_thread(device) else perf_counter()
 
-def spread(
+def median_iqr(
     values # numbers
     ) -> tuple: # median, distance of the quartiles
     "Median and IQR"
@@ -79,14 +79,14 @@ def take_ratios(
     ) -> dict: # name -> ratio, its IQR, and of what
     "Ratios within a round"
     pairs = {k: [a/b for a, b in zip(seconds[x], seconds[y])] for k, (x, y) in RATIOS.items()}
-    return {k: dict(zip(('ratio', 'iqr'), spread(v)), of='/'.join(RATIOS[k]), rounds=len(v)) for k, v in pairs.items() if v}
+    return {k: dict(zip(('ratio', 'iqr'), median_iqr(v)), of='/'.join(RATIOS[k]), rounds=len(v)) for k, v in pairs.items() if v}
 
 def mean_stages(
     found, # of `run_carve`, one for each round
     seconds # of each round
     ) -> dict: # stage -> seconds
     "The median of each stage, on the clock of the rounds"
-    return {k: spread([stages[k]/sum(stages.values())*s for (_, stages), s in zip(found, seconds)])[0] for k in found[0][1]}
+    return {k: median_iqr([stages[k]/sum(stages.values())*s for (_, stages), s in zip(found, seconds)])[0] for k in found[0][1]}
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #f610c032
 SIZES = 1, 2, 4, 8
@@ -106,8 +106,8 @@ def time_batches(
             seconds[k].append((now(case.vlm.device) - start)/n)
             if k == '1': known = rows
             far[k] = far_off(rows, known)
-    ratio = lambda k: spread([a/b for a, b in zip(seconds[k], seconds['1'])])
-    return {k: dict(s=spread(v)[0], ratio=ratio(k)[0], iqr=ratio(k)[1], questions=n, rounds=rounds, **far[k]) for k, v in seconds.items()}
+    ratio = lambda k: median_iqr([a/b for a, b in zip(seconds[k], seconds['1'])])
+    return {k: dict(s=median_iqr(v)[0], ratio=ratio(k)[0], iqr=ratio(k)[1], questions=n, rounds=rounds, **far[k]) for k, v in seconds.items()}
 
 def time_looks(
     case, # `Case`
@@ -122,8 +122,8 @@ def time_looks(
                 start = now(case.vlm.device)
                 f(case)
                 seconds[k].append(now(case.vlm.device) - start)
-    ratio, iqr = spread([b/a for a, b in zip(*seconds.values())])
-    return {k: spread(v)[0] for k, v in seconds.items()} | dict(ratio=ratio, iqr=iqr, rounds=rounds)
+    ratio, iqr = median_iqr([b/a for a, b in zip(*seconds.values())])
+    return {k: median_iqr(v)[0] for k, v in seconds.items()} | dict(ratio=ratio, iqr=iqr, rounds=rounds)
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #fe3ce586
 def peak_mb(
@@ -136,7 +136,7 @@ def peak_mb(
     import resource
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)/1e6
 
-def tell_peak(
+def format_peak(
     name, # in `MEASURES`
     grid, # of `make_case`
     size, # fields of `Size`
@@ -150,10 +150,10 @@ def tell_peak(
 
 def measure_memory(
     name, # in `MEASURES`
-    *args # of `tell_peak`
+    *args # of `format_peak`
     ) -> float: # MB
     "What one measure needs above the loaded model"
-    code = f'from carve_nb.evaluation.benchmark import tell_peak; tell_peak{(name, *args)!r}'
+    code = f'from carve_nb.evaluation.benchmark import format_peak; format_peak{(name, *args)!r}'
     env = dict(os.environ, OMP_NUM_THREADS=str(torch.get_num_threads()), PYTHONWARNINGS='ignore')
     return float(run_apart(code, env, f'measuring the memory of {name}'))
 
@@ -194,7 +194,7 @@ def bench_size(
     "All that is measured with prompts of one length"
     case = make_case(grid, size, device, dtype)
     seconds, found = time_rounds(case, rounds, slow)
-    row = {k: dict(zip(('s', 'iqr'), spread(v)), rounds=len(v)) for k, v in seconds.items()}
+    row = {k: dict(zip(('s', 'iqr'), median_iqr(v)), rounds=len(v)) for k, v in seconds.items()}
     row['looks'] = time_looks(case, rounds)
     (ours, _), (theirs, answer) = found['carve'][0], found['authors'][0]
     row |= dict(n_prompt=len(case.prompt), n_image=grid**2, stages=mean_stages(found['carve'], seconds['carve']), same_answer=ours.answer.tokens == answer.tokens,

@@ -17,13 +17,13 @@ import numpy as np, torch
 from transformers import AutoModelForImageTextToText
 from ..data.scenes import make_scene
 from ..models.tiny_models import RECIPES
-from ..models.vlm import GENERAL, SHORT, VLM, greedy, in_turn
+from ..models.vlm import GENERAL_INSTRUCTION, SHORT_ANSWER, VLM, greedy, model_lock
 from ..models.prefix_cache import branch, prefix_length
 from ..attention.capture import recording
-from ..attention import batching as _batch  # gives `VLM` its `look_many`
+from ..attention import batching as _batch  # gives `VLM` its `capture_many`
 from ..maps import Saliency, pick_layers, to_grid
 from ..regions import magnify, regions
-from ..attention.results import Memo
+from ..attention.results import AttentionCache
 from ..carve import Carve
 
 # %% ../../nbs/evaluation/07_benchmark_cases.ipynb #2331c329
@@ -72,11 +72,11 @@ class Case:
     @cached_property
     def method(self): return Carve.official(max_new_tokens=self.new)
     @cached_property
-    def prompt(self): return self.vlm.prompt(self.image, self.questions[0], SHORT)
+    def prompt(self): return self.vlm.prompt(self.image, self.questions[0], SHORT_ANSWER)
     @cached_property
     def inputs(self): return self.vlm.ready(self.prompt)
     @cached_property
-    def twice(self): return self.vlm.ready(self.vlm.prompt([self.image]*2, self.questions[0], SHORT))
+    def retry_low_memory(self): return self.vlm.ready(self.vlm.prompt([self.image]*2, self.questions[0], SHORT_ANSWER))
     @cached_property
     def layers(self): return pick_layers(self.method.layers, self.vlm.n_layers)
 
@@ -151,7 +151,7 @@ def slow_look(
 # %% ../../nbs/evaluation/07_benchmark_cases.ipynb #c45eba77
 def slow_map(
     A_q, A_g, # [T, L, Nv]
-    span, # `Span` of the picture
+    span, # `ImageSpan` of the picture
     size, # (W, H) of the picture
     lam=1e-8 # λ
     ): # [H, W] float64
@@ -165,7 +165,7 @@ def run_authors(
     "The published procedure: two slow looks, then the eager kernel for the answer too"
     vlm, m, image, question = case.vlm, case.method, case.image, case.questions[0]
     with torch.no_grad(), eager_kernel(vlm):
-        prompts = [vlm.prompt(image, text, SHORT) for text in (question, GENERAL)]
+        prompts = [vlm.prompt(image, text, SHORT_ANSWER) for text in (question, GENERAL_INSTRUCTION)]
         A_q, A_g = (slow_look(vlm, p, m.max_new_tokens)[:, case.layers] for p in prompts)
         S = slow_map(A_q, A_g, prompts[0].spans[0], image.size)
         kept = regions(S.astype(np.float32), m.p, m.K, m.connectivity, m.keep, m.rank)
@@ -191,9 +191,9 @@ def ask_all(
     case # `Case`
     ) -> float: # part of the time that went into the views' prefills
     "Every question of the case about its one picture"
-    memo, start = Memo(), perf_counter()
+    cache, start = AttentionCache(), perf_counter()
     with case.vlm.sharing() as shared:
-        for q in case.questions: case.method(case.vlm, case.image, q, memo=memo)
+        for q in case.questions: case.method(case.vlm, case.image, q, cache=cache)
     return shared.onward/(perf_counter() - start)
 
 # %% ../../nbs/evaluation/07_benchmark_cases.ipynb #b3509a28
@@ -201,11 +201,11 @@ def look_prompts(
     case # `Case`
     ) -> list: # of two `Prompt`s
     "The question and the general instruction"
-    return [case.prompt, case.vlm.prompt(case.image, GENERAL, SHORT)]
+    return [case.prompt, case.vlm.prompt(case.image, GENERAL_INSTRUCTION, SHORT_ANSWER)]
 
 def looks_apart(
     case # `Case`, within `sharing`
-    ) -> list: # of two `Rows`
+    ) -> list: # of two `AttentionRows`
     "Both looks from the shared prefix, one after the other"
     return [case.vlm.watch(p, case.layers, 'all', False, case.new) for p in look_prompts(case)]
 
@@ -227,7 +227,7 @@ def looks_together(
     cache = branch(vlm.shared(vlm, prompts[0])['past_key_values'])
     cache.batch_repeat_interleave(2)
     ids, mask = pad_behind([vlm.ready(p)['input_ids'] for p in prompts], prefix_length(prompts[0]), vlm.tokenizer.pad_token_id)
-    with in_turn(vlm.model), recording(vlm.model, case.layers, columns=prompts[0].spans[0].tokens, length=ids.shape[1]) as rec:
+    with model_lock(vlm.model), recording(vlm.model, case.layers, columns=prompts[0].spans[0].tokens, length=ids.shape[1]) as rec:
         vlm.model.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, generation_config=greedy(vlm.model, case.new))
     return torch.stack([rec.stack('weights', t) for t in range(rec.n_passes)])
 
@@ -236,19 +236,19 @@ def run_batch(
     case, # `Case`
     size, # largest batch
     n=8 # questions
-    ) -> list: # of `Rows`
+    ) -> list: # of `AttentionRows`
     "Looks at all steps under the first questions, in batches"
-    return case.vlm.look_many([(case.image, q) for q in case.questions[:n]], case.layers, 'all', False, max_new_tokens=case.new, size=size)
+    return case.vlm.capture_many([(case.image, q) for q in case.questions[:n]], case.layers, 'all', False, max_new_tokens=case.new, size=size)
 
 def run_shared(
     case, # `Case`
     n=8 # questions
-    ) -> list: # of `Rows`
+    ) -> list: # of `AttentionRows`
     "The same from a shared prefix, one after the other"
     with case.vlm.sharing(): return [case.vlm.look(case.image, q, case.layers, 'all', False, max_new_tokens=case.new) for q in case.questions[:n]]
 
 def far_off(
-    found, known # lists of `Rows`
+    found, known # lists of `AttentionRows`
     ) -> dict: # answers that changed, largest difference of a weight
     "How far a batch is from single questions"
     pairs = list(zip(found, known, strict=True))

@@ -20,10 +20,10 @@ from ..models.vlm import Answer
 from ..core.stats import bootstrap, holm, paired_test
 from ..convergence import decoder_layers
 from ..entropy import plot_style
-from ..attention.results import Memo
-from .scene_benchmark import mean_of as mean_known, say_alone
+from ..attention.results import AttentionCache
+from .scene_benchmark import mean_of as mean_known, format_baseline
 from ..baselines.base import check_needs
-from ..baselines.registry import ENTRIES, SORTS
+from ..baselines.registry import ENTRIES, CATEGORIES
 from ..data.scoring import patch_auroc
 
 # %% ../../nbs/evaluation/09_comparison.ipynb #7c95ca63
@@ -156,13 +156,13 @@ def map_of(method, # a method
     vlm, # a `VLM`
     image, # PIL picture
     question, # str
-    memo=None # a `Memo` to share looks
+    cache=None # a `AttentionCache` to share looks
     ): # `Saliency`, or None if the method has no map
     "The map of a method, without asking for its answer"
-    if hasattr(method, 'look_map'): return method.look_map(vlm, image, question, memo)
+    if hasattr(method, 'saliency_only'): return method.saliency_only(vlm, image, question, cache)
     with vlm.sharing():
-        if hasattr(method, 'prepare'): return method.prepare(vlm, image, question, memo)[0].saliency
-        return method.draft(vlm, image, question, memo).saliency if hasattr(method, 'draft') else None
+        if hasattr(method, 'prepare'): return method.prepare(vlm, image, question, cache)[0].saliency
+        return method.draft(vlm, image, question, cache).saliency if hasattr(method, 'draft') else None
 
 def measure_aurocs(vlm, # a `VLM`
     samples # with boxes
@@ -170,9 +170,9 @@ def measure_aurocs(vlm, # a `VLM`
     "AUROC of the true region's patches in the map of every method"
     found = {}
     for s in samples:
-        memo = Memo()
+        cache = AttentionCache()
         for e in ENTRIES.values():
-            S = None if e.asks else map_of(e(), vlm, s.image, s.question, memo)
+            S = None if e.asks else map_of(e(), vlm, s.image, s.question, cache)
             if S is not None and (a := patch_auroc(S, [s.box])) is not None: found.setdefault(e.name, {})[s.id] = round(float(a), 6)
     return found
 
@@ -180,7 +180,7 @@ def measure_aurocs(vlm, # a `VLM`
 @patch
 def order(self:Comparison) -> list: # of names
     "Methods by sort, in the order of the registry"
-    return [e.name for s in SORTS for e in ENTRIES.values() if e.sort == s and e.name in self.table]
+    return [e.name for s in CATEGORIES for e in ENTRIES.values() if e.sort == s and e.name in self.table]
 
 @patch
 def by_kind(self:Comparison) -> list: # of lists of str, the head first
@@ -188,7 +188,7 @@ def by_kind(self:Comparison) -> list: # of lists of str, the head first
     rows = {g: self.rows(g) for g in GROUPS}
     total, mark = self.rows(), lambda r: '' if r.get('p_holm', 1) >= .05 else ' +' if r['gain'] > 0 else ' -'
     most = {g: max((r['n'] for r in rows[g].values()), default=0) for g in GROUPS}
-    cell = lambda r, n: f'{100*r["acc"]:.1f}{mark(r)}{say_alone(r, n, 1)}' if r else ''
+    cell = lambda r, n: f'{100*r["acc"]:.1f}{mark(r)}{format_baseline(r, n, 1)}' if r else ''
     head = ['method', 'sort', 'all', '95 %', *(f'{g} ({n})' for g, n in most.items())]
     return [head, *([m, ENTRIES[m].sort, cell(total[m], total['none']['n']), f'{100*total[m]["lo"]:.1f}-{100*total[m]["hi"]:.1f}',
         *(cell(rows[g].get(m), most[g]) for g in GROUPS)] for m in self.order())]
@@ -213,11 +213,11 @@ COLOURS = dict(ours='#0072B2', map='#009E73', edit='#D55E00', logits='#CC79A7', 
 MARKS = dict(ours='o', map='s', edit='^', logits='D', control='x')
 
 @patch
-def draw_forest(self:Comparison, group=None # of `GROUPS`; None: all questions
+def plot_forest(self:Comparison, group=None # of `GROUPS`; None: all questions
     ) -> Figure: # accuracy and interval of every method
     "Forest plot, sorted within each sort of method"
     rows = self.rows(group)
-    names = [m for s in SORTS for m in sorted((m for m in rows if ENTRIES[m].sort == s), key=lambda m: -rows[m]['acc'])]
+    names = [m for s in CATEGORIES for m in sorted((m for m in rows if ENTRIES[m].sort == s), key=lambda m: -rows[m]['acc'])]
     with plot_style():
         fig = Figure(figsize=(5.2, .6 + .17*len(names)), dpi=80, layout='constrained')
         ax = fig.subplots()
@@ -227,7 +227,7 @@ def draw_forest(self:Comparison, group=None # of `GROUPS`; None: all questions
             ax.plot([100*r['lo'], 100*r['hi']], [y, y], color=COLOURS[sort])
             ax.plot(100*r['acc'], y, MARKS[sort], color=COLOURS[sort], label=sort if sort not in ax.get_legend_handles_labels()[1] else None)
         ax.set(yticks=range(len(names)), yticklabels=reversed(names), xlabel=f'accuracy, % ({group or "all questions"}); dashed: the model alone')
-        ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=len(SORTS))
+        ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=len(CATEGORIES))
     return fig
 
 # %% ../../nbs/evaluation/09_comparison.ipynb #cbc4e09d
@@ -241,7 +241,7 @@ def front(self:Comparison, group=None # of `GROUPS`
 
 # %% ../../nbs/evaluation/09_comparison.ipynb #1faa0e75
 @patch
-def draw_front(self:Comparison, group=None # of `GROUPS`
+def plot_front(self:Comparison, group=None # of `GROUPS`
     ) -> Figure: # accuracy against cost
     "Accuracy and cost of every method; the line joins those that no other one beats in both"
     rows, best = self.rows(group), self.front(group)

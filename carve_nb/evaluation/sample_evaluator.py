@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FAILED', 'LIKELIHOOD', 'attempt', 'name_failure', 'Lean', 'failure', 'known', 'stand_out', 'success', 'time_alone',
-           'answerer', 'find_unfit', 'ready_methods', 'Worker', 'in_short', 'checked']
+           'answerer', 'find_unfit', 'prepare_methods', 'SampleEvaluator', 'in_short', 'checked']
 
 # %% ../../nbs/evaluation/02_sample_evaluator.ipynb #64bcacdc
 import math
@@ -15,15 +15,15 @@ from weakref import WeakKeyDictionary
 from fastcore.basics import patch
 from ..regions import box_iou, whole_view
 from ..models.vlm import VLM
-from ..attention.low_memory import free_memory, out_of_memory, tell_need
-from ..attention.results import Once, Result
+from ..attention.low_memory import free_memory, out_of_memory, memory_need
+from ..attention.results import AnswerCache, Result
 from ..baselines.base import check_needs
 from ..data.records import union_of
 from ..data.scoring import choice_likelihood, patch_auroc, score_answer
-from ..baselines.cross_model import AnswerThere, open_answerer, why_no_view
+from ..baselines.cross_model import CrossModelAnswer, open_answerer, why_no_view
 from ..data.folders import escape_halves, to_line
 from .scene_benchmark import Looks
-from .config import make_methods, shrink
+from .config import make_methods, limit_pixels
 
 # %% ../../nbs/evaluation/02_sample_evaluator.ipynb #838d7672
 FAILED = 'error', 'oom', 'refused', 'timeout', 'malformed'
@@ -101,14 +101,14 @@ def time_alone(method, # that made the result
 # %% ../../nbs/evaluation/02_sample_evaluator.ipynb #6a87ffcf
 _answerers = WeakKeyDictionary() # plan -> who answers: gone with the plan, which lives as long as its run
 
-def answerer(plan # `Plan`
+def answerer(plan # `RunConfig`
     ): # an `Endpoint`, a `VLM`, or None
     "Who answers in the place of the model"
     if plan.answer_by and plan not in _answerers: _answerers[plan] = open_answerer(plan.answer_by, plan.answer_key)
     return _answerers.get(plan)
 
 def find_unfit(vlm, # a `VLM`
-    plan # `Plan`
+    plan # `RunConfig`
     ) -> dict: # text -> reason
     "The methods that cannot be used with this family, or with another model that answers"
     reasons = {}
@@ -118,28 +118,28 @@ def find_unfit(vlm, # a `VLM`
         elif plan.answer_by and (why := why_no_view(m)): reasons[name] = why
     return reasons
 
-def ready_methods(plan, # `Plan`
+def prepare_methods(plan, # `RunConfig`
     wordy=False # is a description wanted?
     ) -> dict: # text -> method
     "The methods, with the model that answers behind them"
     made, by = make_methods(plan, wordy), answerer(plan)
-    return {k: m if by is None or why_no_view(m) else AnswerThere(m, by) for k, m in made.items()}
+    return {k: m if by is None or why_no_view(m) else CrossModelAnswer(m, by) for k, m in made.items()}
 
 # %% ../../nbs/evaluation/02_sample_evaluator.ipynb #9aa6765d
-class Worker:
+class SampleEvaluator:
     "A model that measures samples"
     def __init__(self, vlm, # a `VLM`
-        plan # `Plan`
+        plan # `RunConfig`
         ):
         self.vlm, self.plan = vlm, plan
-        self.methods = {wordy: ready_methods(plan, wordy) for wordy in (False, True)}
+        self.methods = {wordy: prepare_methods(plan, wordy) for wordy in (False, True)}
         self.unfit = find_unfit(vlm, plan)
         self.plain = plan.batch_size > 1 and not plan.answer_by and all(m.name == 'none' for m in self.methods[False].values())
         self.fresh()
 
     def fresh(self):
         "Forget what is shared"
-        self.once, self.looks = Once(self.vlm), Looks()
+        self.once, self.looks = AnswerCache(self.vlm), Looks()
         if self.vlm.shared: self.vlm.shared.kept.clear()
 
     def ways(self, record # `Record`
@@ -150,13 +150,13 @@ class Worker:
     def show(self, record # `Record`
         ) -> tuple: # picture, boxes
         "The picture of a record, as it is used"
-        return shrink(record.open(), record.boxes, self.plan.limit_pixels)
+        return limit_pixels(record.open(), record.boxes, self.plan.limit_pixels)
 
 # %% ../../nbs/evaluation/02_sample_evaluator.ipynb #7c420889
 LIKELIHOOD = 'choice-likelihood'
 
 @patch
-def unasked(self:Worker, method, # a method
+def unasked(self:SampleEvaluator, method, # a method
     record # `Record`
     ) -> str: # the reason; '' if it is asked
     "Why a method is not asked about a sample"
@@ -166,7 +166,7 @@ def unasked(self:Worker, method, # a method
     return 'options are scored by their likelihood, which is not known here' if record.rule == LIKELIHOOD and (far or hasattr(method, 'guided')) else ''
 
 @patch
-def chosen(self:Worker, method, # that made the result
+def chosen(self:SampleEvaluator, method, # that made the result
     record, # `Record`
     image, # PIL picture
     r # `Result`
@@ -182,12 +182,12 @@ def in_short(method, # a method
     "A method whose map is made under the record's short question, where there is one and the method can"
     short = record.short_question
     if not short or getattr(method, 'shorten', short) is not None: return method
-    if isinstance(method, AnswerThere): return replace(method, method=in_short(method.method, record))
+    if isinstance(method, CrossModelAnswer): return replace(method, method=in_short(method.method, record))
     return replace(method, shorten=lambda question: short)
 
 # %% ../../nbs/evaluation/02_sample_evaluator.ipynb #66126d0f
 @patch
-def again(self:Worker, method, # that ran out of memory
+def again(self:SampleEvaluator, method, # that ran out of memory
     image, # PIL picture
     record, # `Record`
     box # true region, or None
@@ -200,13 +200,13 @@ def again(self:Worker, method, # that ran out of memory
     return r, *told
 
 @patch
-def need(self:Worker, image # PIL picture
+def need(self:SampleEvaluator, image # PIL picture
     ) -> dict: # bytes: estimate of a look, peak so far
     "What memory would have been needed, as far as it can be known"
-    return attempt(lambda: tell_need(self.vlm, image))[0] or {}
+    return attempt(lambda: memory_need(self.vlm, image))[0] or {}
 
 @patch
-def one(self:Worker, name, # of the method
+def one(self:SampleEvaluator, name, # of the method
     at, # place of the sample
     record, # `Record`
     image, # PIL picture
@@ -215,7 +215,7 @@ def one(self:Worker, name, # of the method
     "One method on one sample"
     method, box, saved = in_short(self.ways(record)[name], record), union_of(boxes), self.once.saved
     if why := self.unasked(method, record): return failure(record, at, name, 'skipped', why)
-    r, status, why = attempt(lambda: method(self.once, image, record.question, memo=self.looks, box=box))
+    r, status, why = attempt(lambda: method(self.once, image, record.question, cache=self.looks, box=box))
     saved = self.once.saved - saved
     if status == 'oom' or r and r.status == 'oom': (r, status, why), saved = self.again(method, image, record, box), 0.
     if r and r.status != 'ok': return failure(record, at, name, r.status, r.notes[-1], before=str(r.before), **self.need(image))
@@ -230,7 +230,7 @@ def checked(record # a line
 
 # %% ../../nbs/evaluation/02_sample_evaluator.ipynb #c5963eb2
 @patch
-def sample(self:Worker, at, # place of the sample
+def sample(self:SampleEvaluator, at, # place of the sample
     record, # `Record`
     image, # PIL picture
     boxes # true regions in it, or None
@@ -243,7 +243,7 @@ def sample(self:Worker, at, # place of the sample
     return [self.one(name, at, record, image, boxes) for name in ways if name not in self.unfit]
 
 @patch
-def __call__(self:Worker, unit # list of (place, `Record`) about one picture, or of a batch
+def __call__(self:SampleEvaluator, unit # list of (place, `Record`) about one picture, or of a batch
     ): # yields lists of lines: of one sample, or of the batch
     "Measure samples"
     self.fresh()
@@ -258,7 +258,7 @@ def __call__(self:Worker, unit # list of (place, `Record`) about one picture, or
 
 # %% ../../nbs/evaluation/02_sample_evaluator.ipynb #42d37a2b
 @patch
-def batch(self:Worker, unit # list of (place, `Record`)
+def batch(self:SampleEvaluator, unit # list of (place, `Record`)
     ) -> list: # of lines
     "Plain answers to a batch"
     lines, ready = [], []
@@ -272,8 +272,8 @@ def batch(self:Worker, unit # list of (place, `Record`)
     return lines
 
 @patch
-def together(self:Worker, name, # of the method
-    method, # `NoMethod`
+def together(self:SampleEvaluator, name, # of the method
+    method, # `DirectAnswer`
     group # list of (place, `Record`, picture, boxes)
     ) -> list: # of lines
     "One batch, or its questions one by one"

@@ -16,13 +16,13 @@ from PIL import Image
 from transformers.utils import logging
 from ..core.image import open_image, png_bytes, strip
 from ..models.vlm import VLM
-from ..attention.results import say_answer
+from ..attention.results import format_answer
 from ..baselines.base import three_scenes
-from .state import ask_again, draft_shown, say_regions, stage_pictures, take_shown, view_box
+from .state import ask_again, draft_shown, format_regions, stage_pictures, take_shown, view_box
 from .plots import tile
 from ..attention.head_importance import Cancelled, Job
-from .widgets import PAGE, Dials, frame, name_handles, picture_html, plain, read_dials, say
-from .tabs import PANES, dial, wrapping
+from .widgets import PAGE, SettingsPanel, image_frame, name_handles, picture_html, html_text, read_dials, message
+from .tabs import TABS, dial, wrapping
 
 # %% ../../nbs/explorer/06_app.ipynb #76e79ecf
 HIDE = '<style>.jp-OutputArea-child:has(> .jp-OutputArea-output .carve-still) {display: none}</style>'   # of the live page: the picture that stays
@@ -35,8 +35,8 @@ class Explorer:
         ):
         self.vlm, self.image, self.name, self.shown, self.after, self.asked, self.job, self.still = vlm, None, 'picture.png', *[None]*5
         self.took = deque(maxlen=200)     # seconds of the last drawings
-        self.dials = Dials(vlm.n_layers, vlm.n_heads, lambda: self.guard(self.draw))
-        self.panes = {P.title: P(self) for P in PANES}
+        self.dials = SettingsPanel(vlm.n_layers, vlm.n_heads, lambda: self.guard(self.draw))
+        self.panes = {P.title: P(self) for P in TABS}
         self.make_top(), self.make_middle()
         self.box = w.VBox([self.top, self.state, self.answers, self.middle, self.tab, self.stack, w.HTML(HIDE), name_handles()]).add_class(PAGE)
 
@@ -57,7 +57,7 @@ def make_top(self:Explorer):
     self.stop = dial(w.Button, 'Cancel', 'stops before the next call of the model; a call that runs is not interrupted', '120px', disabled=True)
     self.progress = w.FloatProgress(value=0, min=0, max=1, description='Progress', tooltip='share of the work that is done', style={'description_width': '120px'},
         layout=w.Layout(width='340px', min_width='340px'))
-    self.status, self.answers = say(f'Choose a picture and ask a question. Files over {BIGGEST} MB: explore(image="file").', role='status', aria_live='polite'), say('')
+    self.status, self.answers = message(f'Choose a picture and ask a question. Files over {BIGGEST} MB: explore(image="file").', role='status', aria_live='polite'), message('')
     self.state = w.HBox([self.progress, self.status])
     self.top = w.VBox([wrapping(self.upload, self.example), self.question, wrapping(self.ask_button, self.again, self.stop)])
     self.upload.observe(lambda c: self.guard(self.take_upload), 'value')
@@ -69,7 +69,7 @@ def make_top(self:Explorer):
 @patch
 def make_middle(self:Explorer):
     "Settings, stages, tabs"
-    self.frames, self.regions = {k: frame(v, 'min(100%, 280px)', caption=True) for k, v in STAGES.items()}, say('')
+    self.frames, self.regions = {k: image_frame(v, 'min(100%, 280px)', caption=True) for k, v in STAGES.items()}, message('')
     for f in self.frames.values(): f.layout.width, f.layout.max_width, f.layout.min_width = '47%', '300px', '150px'
     stages = w.HBox(list(self.frames.values()), layout=w.Layout(flex_flow='row wrap', max_width='640px'))
     right = w.VBox([stages, self.regions], layout=w.Layout(flex='1 1 320px', min_width='0'))
@@ -84,7 +84,7 @@ def tell(self:Explorer, text, # what is going on
     share=None # part that is done
     ):
     "Write the state"
-    self.status.value = plain(text, role='status', aria_live='polite')
+    self.status.value = html_text(text, role='status', aria_live='polite')
     if share is not None: self.progress.value = share
 
 @patch
@@ -109,7 +109,7 @@ def take_picture(self:Explorer, src, # path, bytes, PIL picture or array
     for f in self.frames.values(): f.value = ''
     for p in self.panes.values(): p.clear()
     self.frames['picture'].put(self.image_small())
-    self.answers.value, self.regions.value = plain(''), plain('')
+    self.answers.value, self.regions.value = html_text(''), html_text('')
     self.tell(f'{name}: {self.image.width} x {self.image.height} pixels. Ask a question.', 0)
     self.renew()
 
@@ -179,7 +179,7 @@ def ask(self:Explorer):
     return self.run(work, lambda shown: self.keep(shown) if self.image is image else self.tell('Another picture was chosen meanwhile; ask again.', 0))
 
 @patch
-def keep(self:Explorer, shown # a `Shown`
+def keep(self:Explorer, shown # a `ExplorerState`
     ):
     "Show what was found"
     self.shown, self.after, self.asked, self.again.disabled = shown, None, None, False
@@ -214,20 +214,20 @@ def draw(self:Explorer):
     start, method = time.perf_counter(), self.method()
     self.found = draft_shown(self.shown, method)
     for k, img in stage_pictures(self.found).items(): self.frames[k].put(img)
-    self.say_found(method)
+    self.show_found(method)
     self.took.append(time.perf_counter() - start)
     self.panes[self.tab.value].draw()
 
 @patch
-def say_found(self:Explorer, method # a `Carve`
+def show_found(self:Explorer, method # a `Carve`
     ):
     "Answers and regions in words"
     box, entropy = view_box(self.shown, self.found), self.found.saliency.entropy()
-    later = 'not asked again yet' if self.after is None else say_answer(self.after.answer) + ('' if self.asked == method else ', with other settings than now')
-    lines = [f'alone: {say_answer(self.shown.rows.answer)}', f'with the view: {later}']
-    self.answers.value = plain(self.shown.question) + ''.join(plain(l, 'strong', style='display:block') for l in lines)
+    later = 'not asked again yet' if self.after is None else format_answer(self.after.answer) + ('' if self.asked == method else ', with other settings than now')
+    lines = [f'alone: {format_answer(self.shown.rows.answer)}', f'with the view: {later}']
+    self.answers.value = html_text(self.shown.question) + ''.join(html_text(l, 'strong', style='display:block') for l in lines)
     notes = ' '.join(self.found.notes)
-    self.regions.value = plain(f'{say_regions(self.found)}. View {box}, {self.found.view.scale:.1f} times. Map of {entropy:.1f} bits. {notes}')
+    self.regions.value = html_text(f'{format_regions(self.found)}. View {box}, {self.found.view.scale:.1f} times. Map of {entropy:.1f} bits. {notes}')
 
 @patch
 def switch(self:Explorer):
@@ -248,7 +248,7 @@ def picture(self:Explorer):
 def in_words(self:Explorer) -> str: # one line
     "What the picture says"
     if self.shown is None: return f'The explorer: {self.name if self.image else "no picture"}, nothing asked yet'
-    return f'{self.shown.question} Alone: {say_answer(self.shown.rows.answer)}' + (f', with the view: {say_answer(self.after.answer)}' if self.after else '')
+    return f'{self.shown.question} Alone: {format_answer(self.shown.rows.answer)}' + (f', with the view: {format_answer(self.after.answer)}' if self.after else '')
 
 # %% ../../nbs/explorer/06_app.ipynb #79014176
 PLACES = {}   # cell of a notebook -> the page that it shows

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['Tower', 'take_tower', 'check_tower', 'token_patches', 'patch_row', 'token_row', 'patch_map', 'head_patterns',
-           'name_pattern', 'pattern_strip', 'cell_box']
+           'name_pattern', 'pattern_strip', 'token_box']
 
 # %% ../../nbs/explorer/02_vision_tower.ipynb #3b368812
 from dataclasses import dataclass
 import math, torch
 from ..core.image import draw_boxes
-from ..models.vlm import in_turn
+from ..models.vlm import model_lock
 from ..attention.capture import row_weights
 from ..maps import Saliency, entropy
 from ..regions import grow_box
@@ -43,7 +43,7 @@ def take_tower(vlm, # a `VLM`
     n = getattr(config, 'num_hidden_layers', None) or config.depth
     layers = sorted({round(i*(n-1)/max(min(most, n)-1, 1)) for i in range(min(most, n))})
     prompt = vlm.prompt(image, 'What is this?', None)
-    with in_turn(vlm.model), tower_rows(vlm, layers) as seen: vlm.family.look_at(vlm.model, vlm.ready(prompt))
+    with model_lock(vlm.model), tower_rows(vlm, layers) as seen: vlm.family.look_at(vlm.model, vlm.ready(prompt))
     return check_tower(seen, prompt.spans, image)
 
 # %% ../../nbs/explorer/02_vision_tower.ipynb #f30a4ca9
@@ -146,11 +146,11 @@ def pattern_strip(tower, # a `Tower`
     "The heads of a tower layer, from one patch"
     t, heads = head_patterns(tower, layer), range(min(most, tower.n_heads))
     names = [name_pattern(*(float(t[k][h]) for k in ('distance', 'entropy', 'alike', 'class'))) for h in heads]
-    box = grow_box([round(v) for v in cell_box(tower, cell)], tower.image.size, 2)   # a patch may be less than a pixel
+    box = grow_box([round(v) for v in token_box(tower, cell)], tower.image.size, 2)   # a patch may be less than a pixel
     pictures = [draw_boxes(p, [box]) for p in same_limits([patch_map(tower, layer, cell, h) for h in heads])[0]]
     return wrap_strip(pictures, [f'head {h}: {names[h]}' for h in heads], height, columns)
 
-def cell_box(tower, # a `Tower`
+def token_box(tower, # a `Tower`
     cell # index of the token, y*gw + x
     ) -> tuple: # pixels of the drawn picture
     "Where a token's patches are"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'MOST', 'AGAIN', 'EndpointError', 'RemoteError', 'encode_picture', 'data_url', 'is_local', 'check_address',
-           'check_key_name', 'Endpoint', 'need_client', 'read_reply', 'tell_status', 'FarAnswer']
+           'check_key_name', 'Endpoint', 'need_client', 'read_reply', 'format_status', 'RemoteAnswer']
 
 # %% ../../nbs/models/07_api_client.ipynb #665a3bdb
 import base64, ipaddress, json, math, os, random, re, time, warnings
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 from fastcore.basics import patch
 from ..core.image import open_image
-from .vlm import SHORT, Answer
+from .vlm import SHORT_ANSWER, Answer
 
 # %% ../../nbs/models/07_api_client.ipynb #3af997d4
 class EndpointError(ValueError): "An endpoint, or a way to answer, that cannot be used"
@@ -165,7 +165,7 @@ def read_reply(raw # bytes
 # %% ../../nbs/models/07_api_client.ipynb #90664fb7
 AGAIN = 408, 409, 429, 500, 502, 503, 504, 520, 529
 
-def tell_status(e, # openai.APIStatusError
+def format_status(e, # openai.APIStatusError
     endpoint # `Endpoint`
     ) -> RemoteError: # what it means
     "An HTTP status in words"
@@ -205,7 +205,7 @@ def fetch(self:Endpoint, body # of `body`
                 if time.monotonic() > end: raise late
             return bytes(found)
     except RemoteError: raise
-    except openai.APIStatusError as e: told = tell_status(e, self)
+    except openai.APIStatusError as e: told = format_status(e, self)
     except openai.APITimeoutError: told = late
     except openai.APIConnectionError as e: told = RemoteError('error', f'no connection to {self.host}: {e.__cause__ or e}'[:200], True)
     except Exception as e:                       # of the transport, while the body was read
@@ -237,17 +237,17 @@ def insist(self:Endpoint, body # of `body`
             time.sleep(max(e.after, self.pause(i, salt)))
 
 @dataclass(eq=False, repr=False)
-class FarAnswer(Answer):
+class RemoteAnswer(Answer):
     "An answer whose tokens and confidence are not known"
     changed: tuple = () # remarks on pictures that were not sent as they are
-    def __repr__(self): return f'FarAnswer({self.text!r})'
+    def __repr__(self): return f'RemoteAnswer({self.text!r})'
 
 @patch
 def ask(self:Endpoint, images, # one picture or a list of them
     question, # str
-    suffix=SHORT, # after the question; None for none
+    suffix=SHORT_ANSWER, # after the question; None for none
     max_new_tokens=32 # longest answer
-    ) -> FarAnswer: # its confidence is NaN
+    ) -> RemoteAnswer: # its confidence is NaN
     "Ask about pictures, as `VLM.ask` does"
     if not str(question).strip(): raise EndpointError('The question is empty.')
     images, start = [open_image(o) for o in (images if isinstance(images, (list, tuple)) else [images])], time.perf_counter()
@@ -255,4 +255,4 @@ def ask(self:Endpoint, images, # one picture or a list of them
     urls, told = zip(*(data_url(o, max_pixels=self.max_pixels, max_bytes=self.max_bytes) for o in images))
     text, n = self.insist(self.body(urls, f'{question} {suffix}' if suffix else question, max_new_tokens))
     changed = tuple(f'picture {i} was sent {t}' for i, t in enumerate(told, 1) if t)
-    return FarAnswer(text, [], math.nan, time.perf_counter() - start, n, changed)
+    return RemoteAnswer(text, [], math.nan, time.perf_counter() - start, n, changed)

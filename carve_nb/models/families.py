@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FAMILIES', 'MEASURED', 'no_video', 'still_processor', 'row_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels',
            'attention_layers', 'picture_features', 'Family', 'add_family', 'find_family', 'family_row', 'family_rows',
-           'family_table', 'tiny_folder', 'ModelError', 'Span', 'SpanError', 'Block']
+           'family_table', 'make_tiny_checkpoint', 'ModelError', 'Span', 'SpanError', 'Block']
 
 # %% ../../nbs/models/01_families.ipynb #9339a105
 import inspect, json
@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from transformers import AutoImageProcessor, AutoTokenizer, ProcessorMixin
 from transformers.image_processing_utils import select_best_resolution
 from .tiny_models import RECIPES, write_tiny
-from .image_tokens import (Block, ModelError, Span, SpanError, canvas_keys, canvas_tiles, crop_box, edge_tiles, pan_tiles, patch_keys, pixel_grid,
+from .image_tokens import (Block, ModelError, ImageSpan, SpanError, canvas_keys, canvas_tiles, crop_box, edge_tiles, pan_tiles, patch_keys, pixel_grid,
     query_bridge, ratio_tiles, split_blocks, thw_grid, whole_box)
 
 # %% ../../nbs/models/01_families.ipynb #b3a7c7da
@@ -117,10 +117,10 @@ class Family:
     covered: Callable = None    # (processor, size, shown) -> covered box
     pixels: Callable = None     # (config, inputs, i, counts) -> what the tower is given for picture i alone; None: it cannot be read alone
     assemble: Callable = None   # (Hub id or folder, settings) -> processor, for use where the stock one cannot be built
-    tiny: Callable = None       # recipe of a tiny random model, see `tiny_folder`
+    tiny: Callable = None       # recipe of a tiny random model, see `make_tiny_checkpoint`
     blocks: Callable = None     # (config, processor, inputs, i, size) -> `Block`s of picture i in order of the sequence
     layers: Callable = attention_layers  # decoder's configuration -> layers whose attention can be read
-    cross: Callable = None      # (config, processor, i, size) -> `Span` in the keys of layers that read pictures beside the sequence
+    cross: Callable = None      # (config, processor, i, size) -> `ImageSpan` in the keys of layers that read pictures beside the sequence
     look_at: Callable = picture_features  # (model, inputs) -> [N, D] what the tower makes of each image token, in order
     bridge: Callable = None     # model -> context that collects the weights of tokens between decoder and picture, see `query_bridge`
     chat: str = None            # chat template for models released without
@@ -136,12 +136,12 @@ def spans(self: Family,
     processor,  # the model's processor
     inputs,     # output of the processor
     sizes,      # (W, H) of each picture
-) -> list:      # `Span`s
-    "One `Span` for each view of each picture that has tokens: a strip so thin that no row of tiles is left is seen as a whole only"
+) -> list:      # `ImageSpan`s
+    "One `ImageSpan` for each view of each picture that has tokens: a strip so thin that no row of tiles is left is seen as a whole only"
     if self.cross: return [self.cross(config, processor, i, s) for i, s in enumerate(sizes)]
     views = [self.cut(config, processor, inputs, i, s) for i, s in enumerate(sizes)]
     runs = iter(split_blocks(inputs['input_ids'][0], config.image_token_id, [b.size for blocks in views for b in blocks]))
-    found = [[Span(b.take(r), b.grid, b.box, i, b.view, int(r[-1])+1) for b in blocks if len(r := next(runs))] for i, blocks in enumerate(views)]
+    found = [[ImageSpan(b.take(r), b.grid, b.box, i, b.view, int(r[-1])+1) for b in blocks if len(r := next(runs))] for i, blocks in enumerate(views)]
     return [s for one in found for s in sorted(one, key=lambda s: s.view != 'base')]
 
 @patch
@@ -257,7 +257,7 @@ def family_table(
     return '\n'.join([line(heads), line(['---']*len(heads)), *(line([r.get(h, '') for h in heads]) for r in rows)])
 
 # %% ../../nbs/models/01_families.ipynb #de87edda
-def tiny_folder(
+def make_tiny_checkpoint(
     family: str,  # name of a family
     path,         # folder to write, made if it is not there
     seed=0,       # of the random weights

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TINY', 'OWN_CODE', 'PARTS', 'shipped_folder', 'check_folder', 'find_source', 'load_config', 'lacking',
            'load_processor', 'read_dtype', 'check_decoder', 'pick_device', 'place', 'likely_device', 'input_device',
-           'slow_pass', 'tell_slow', 'check_tensors', 'all_finite', 'check_values', 'load_weights', 'load_model']
+           'slow_pass', 'warn_slow', 'check_tensors', 'all_finite', 'check_values', 'load_weights', 'load_model']
 
 # %% ../../nbs/models/03_loading.ipynb #e6433549
 import json, warnings
@@ -166,7 +166,7 @@ def slow_pass(
         seconds.append(perf_counter()-start)
     return 2*n*tokens*min(seconds)/(2*1024**3)
 
-def tell_slow(
+def warn_slow(
     model,  # loaded model, on the CPU
 ):
     "A notice where a pass will take more than five seconds"
@@ -246,5 +246,5 @@ def load_model(
     processor = load_processor(source, find_family(config.model_type), **own)   # before what takes long
     model = load_weights(source, dtype=dtype, **where, **own, **kw)
     model = (model.to(device) if device else model).eval()
-    if not asked and model.device.type == 'cpu': tell_slow(model)
+    if not asked and model.device.type == 'cpu': warn_slow(model)
     return model, processor

@@ -86,7 +86,7 @@ class Roomy(DynamicLayer):
         if new.store: new.store.users.add(new)
         return new
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, cache):
         new = copy.copy(self)
         if new.is_initialized: new.keys, new.values, new.store = new.keys.clone(), new.values.clone(), None
         return new

@@ -16,11 +16,11 @@ import numpy as np, torch
 from PIL import Image
 from ..data import scenes
 from ..data.scenes import COLORS, SHAPES, SIZE, make_scene, describe, plural, pick
-from ..models.vlm import SHORT, GENERALS
+from ..models.vlm import SHORT_ANSWER, GENERAL_INSTRUCTIONS
 
 # %% ../../nbs/training/00_curriculum.ipynb #0e39f9cf
 SPECIAL = ('<pad>', '<unk>', '<s>', '</s>', '<image>')
-WORDS = ' '.join(GENERALS + (SHORT, *COLORS, *SHAPES, *[plural(s) for s in SHAPES], *map(str, range(14)),
+WORDS = ' '.join(GENERAL_INSTRUCTIONS + (SHORT_ANSWER, *COLORS, *SHAPES, *[plural(s) for s in SHAPES], *map(str, range(14)),
     'user assistant : ? . , what which digit number is on the color shape object objects thing things there are a an in image picture how many',
     'left right of above below to other same as with and or not no yes where row column at nothing background find read tell me it one that')).lower()
 
@@ -55,13 +55,13 @@ class Visible:
     def size(self): return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
 # %% ../../nbs/training/00_curriculum.ipynb #355d70da
-def look_through(things: list, # `Thing`s of a scene
+def look_through(objects: list, # `SceneObject`s of a scene
                  crop: tuple,  # (x0, y0, x1, y1) of the scene
                  px: int,      # side of the view in pixels
                 )->list:       # `Visible`s
     "Things as seen through a crop that is magnified to px × px."
     x0, y0, x1, y1 = crop; out = []
-    for t in things:
+    for t in objects:
         a, b, c, d = t.box
         w, h = min(c, x1) - max(a, x0), min(d, y1) - max(b, y0)
         if w <= 0 or h <= 0: continue
@@ -71,7 +71,7 @@ def look_through(things: list, # `Thing`s of a scene
     return out
 
 # %% ../../nbs/training/00_curriculum.ipynb #fd19a7a3
-def draw_crop(rng, things, # numpy Generator; `Thing`s of the scene
+def draw_crop(rng, objects, # numpy Generator; `SceneObject`s of the scene
               lo: float, hi: float, # smallest and largest side, drawn log-uniformly
               aim: float=.85,       # how often the crop holds a thing
               aspect: float=.3,     # largest log aspect ratio
@@ -79,8 +79,8 @@ def draw_crop(rng, things, # numpy Generator; `Thing`s of the scene
     "A random crop of the scene, mostly around a thing."
     s, k = math.exp(rng.uniform(math.log(lo), math.log(hi))), math.exp(rng.uniform(-aspect, aspect)/2)
     w, h = min(SIZE, s*k), min(SIZE, s/k)
-    if things and rng.random() < aim:
-        a, b, c, d = pick(rng, things).box
+    if objects and rng.random() < aim:
+        a, b, c, d = pick(rng, objects).box
         x, y = rng.uniform(*sorted((c - w, a))), rng.uniform(*sorted((d - h, b)))
     else: x, y = rng.uniform(0, SIZE - w), rng.uniform(0, SIZE - h)
     x, y = min(max(x, 0), SIZE - w), min(max(y, 0), SIZE - h)
@@ -198,7 +198,7 @@ def turn_shape(rng, s): # numpy Generator; `Sight`
 def turn_general(rng, s): # numpy Generator; `Sight`
     "A description of everything."
     if s.cut or len(s.seen) > 6 and rng.random() < .5: return None
-    return pick(rng, GENERALS), describe(s.seen)
+    return pick(rng, GENERAL_INSTRUCTIONS), describe(s.seen)
 
 def turn_scene(kind): # one of `scenes.KINDS`
     "A question of `scenes`, asked of the whole things of a view."
@@ -234,8 +234,8 @@ def fill_slots(rng, qas, # numpy Generator; (question, answer, kind)s
     "One turn in each slot."
     ids, tgt, kinds = np.zeros((slots, length), np.int64), np.full((slots, length), -100), np.full(slots, -1)
     for j, (q, a, k) in enumerate(qas[:slots]):
-        if q in GENERALS and rng.random() < .4: a, q = f'{count} objects', f'{q} {SHORT}'
-        elif q not in GENERALS and rng.random() < short: q = f'{q} {SHORT}'
+        if q in GENERAL_INSTRUCTIONS and rng.random() < .4: a, q = f'{count} objects', f'{q} {SHORT_ANSWER}'
+        elif q not in GENERAL_INSTRUCTIONS and rng.random() < short: q = f'{q} {SHORT_ANSWER}'
         q, a = encode(q) + encode('assistant :'), encode(a) + (3,)
         t = (q + a)[:length]; ids[j, :len(t)] = t; kinds[j] = k
         tgt[j, len(q) - 1:len(q) + len(a) - 1][:max(0, length - len(q) + 1)] = a[:length - len(q) + 1]
@@ -269,7 +269,7 @@ def lesson_single(rng, s, scene): # numpy Generator; `Stage`; `Scene`
     off = tuple(int(v) for v in rng.integers(0, 14 - s.n + 1, 2))
     pos = ((np.arange(s.n)[:, None] + off[0])*14 + np.arange(s.n)[None] + off[1]).reshape(-1)
     qas = make_turns(rng, Sight(seen, cut, px, s.n, off), s.slots, weights=s.kinds) if s.slots else []
-    if s.length > 40: qas = [(GENERALS[i], describe(seen), 9) for i in rng.permutation(5)[:s.slots]] if not cut else []
+    if s.length > 40: qas = [(GENERAL_INSTRUCTIONS[i], describe(seen), 9) for i in rng.permutation(5)[:s.slots]] if not cut else []
     return (im[None], patch_labels(seen + cut, px, s.n)[None], pos[None], *fill_slots(rng, qas, s.slots, s.length, len(seen), s.short))
 
 # %% ../../nbs/training/00_curriculum.ipynb #161d7851

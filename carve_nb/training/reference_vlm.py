@@ -7,7 +7,7 @@ __all__ = ['ALIGNED', 'FIRST', 'SHARP', 'BRIEF', 'RECIPE', 'TEMPLATE', 'CARD', '
            'init_decoder', 'sincos', 'see', 'features', 'align_loss', 'packed_attention', 'answer_logits',
            'answer_loss', 'use_packed', 'late_stages', 'plan', 'rates', 'Feed', 'optimizers', 'set_rates', 'loss_of',
            'checkpoint', 'resume', 'train_step', 'Log', 'check_recipe', 'train', 'new_tokenizer', 'new_processor',
-           'card', 'save_folder', 'main']
+           'card', 'save_folder', 'run_cli']
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #12fcc14c
 import argparse, json, os, sys, time
@@ -338,7 +338,7 @@ def save_folder(m, path, log=None, kinds=None): # trained model; folder; trainin
     return path
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #4a1bdd8a
-def main(argv=None): # command line
+def run_cli(argv=None): # command line
     "Train, or pack a checkpoint into a model folder."
     p = argparse.ArgumentParser(prog='python -m carve_nb.training.reference_vlm', description='Train the reference VLM from nothing and pack it, or pack a checkpoint.')
     p.add_argument('verb', choices=['train', 'pack']); p.add_argument('--out', required=True, help='folder of checkpoint and log')
@@ -354,4 +354,4 @@ def main(argv=None): # command line
     return 0
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #ced74b8d
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(run_cli())

@@ -11,7 +11,7 @@ from carve_nb.attention.capture import CaptureError, recording
 from carve_nb.carve import Carve
 from carve_nb.evaluation.benchmark_cases import eager_kernel
 from carve_nb.evaluation.comparison import counting
-from carve_nb.convergence import blind, decoder_layers, one_sight
+from carve_nb.convergence import mask_image_tokens, decoder_layers, cache_vision_features
 from carve_nb.attention.intervention import Edit, editing
 from carve_nb.models.attention_hook import filling
 from carve_nb.baselines.dola import DoLa
@@ -88,9 +88,9 @@ def edited(vlm):
 
 def blinded(vlm):
     p = vlm.prompt(PICTURE, QUESTION)
-    with one_sight(vlm):
+    with cache_vision_features(vlm):
         for only in (False, True):
-            with blind(vlm, p, 1, only): vlm.reply(p, 2)
+            with mask_image_tokens(vlm, p, 1, only): vlm.reply(p, 2)
 
 
 def shared(vlm):
@@ -131,7 +131,7 @@ BLOCKS = {   # what it runs, on which families
     'watched': (watched, ONE),
     'grad_rows': (lambda v: grad_rows(v, v.prompt(PICTURE, QUESTION)), BOTH), 'pixels': (lambda v: pixel_grads(v, v.prompt(PICTURE, QUESTION)), BOTH),
     'query rows': (lambda v: query_rows(v, v.prompt(PICTURE, QUESTION), v.layers), ONE),
-    'many': (lambda v: (v.look_many(TWO, steps='all', max_new_tokens=2), v.ask_many(TWO, max_new_tokens=2)), BOTH),
+    'many': (lambda v: (v.capture_many(TWO, steps='all', max_new_tokens=2), v.ask_many(TWO, max_new_tokens=2)), BOTH),
     'tower': (inside(lambda v: tower_rows(v, [0])), BOTH), 'eager': (inside(eager_kernel), ONE),
     'bridge': (lambda v: v.look(PICTURE, QUESTION, steps='all', max_new_tokens=2), ('instructblip',)), 'cross': (lambda v: v.look(PICTURE, QUESTION), ('mllama',))}
 
@@ -261,9 +261,9 @@ def test_memory_after_failures(load):
     assert (tensor_bytes(), held()) == before
 
 
-TOUCHING = {'recording', 'switched', 'filling', 'covered', 'in_turn', 'own_loose', 'sharing', 'unshared', 'editing', 'rows_live', 'blind', 'one_sight',
+TOUCHING = {'recording', 'switched', 'filling', 'covered', 'model_lock', 'own_loose', 'sharing', 'unshared', 'editing', 'rows_live', 'blind', 'cache_vision_features',
             'counting', 'eager_kernel', 'query_bridge', 'pixels_live', 'turned_down', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing'}
-OTHERS = {'few_tokens', 'limited', 'ready', 'ready_here', 'undone'}   # the processor's setting, and loading
+OTHERS = {'limit_image_tokens', 'limited', 'ready', 'ready_here', 'undone'}   # the processor's setting, and loading
 
 
 @pytest.mark.case(42)

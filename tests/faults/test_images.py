@@ -418,13 +418,13 @@ def test_thin_crop(at, vlm, monkeypatch):
     "A region one pixel wide, in the corners and in the middle: the view has the least side, inside the picture, with the region in it"
     from carve_nb import carve as module
     from carve_nb.regions import Region
-    from carve_nb.attention.results import Memo
-    (x, y), memo = at, Memo()
+    from carve_nb.attention.results import AttentionCache
+    (x, y), cache = at, AttentionCache()
     for w, h in ((1, 1), (1, 40), (40, 1)):
         box = min(x, 160-w), min(y, 100-h), min(x, 160-w) + w, min(y, 100-h) + h
         monkeypatch.setattr(module, 'regions', lambda *a: [Region(box, 1., w*h, np.ones((h, w), bool))])
         for method, least in ((module.Carve(max_new_tokens=1), 96), (module.Carve.paper(max_new_tokens=1), 28), (module.Carve.official(max_new_tokens=1, pad=.5), 28)):
-            r = method(vlm, hostile.photo(), WORDS, memo)
+            r = method(vlm, hostile.photo(), WORDS, cache)
             x0, y0, x1, y1 = r.view.box
             assert 0 <= x0 <= box[0] < box[2] <= x1 <= 160 and 0 <= y0 <= box[1] < box[3] <= y1 <= 100
             assert min(x1-x0, y1-y0) >= least and r.calls == 3 and min(r.view.image.size) >= least

@@ -8,8 +8,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from carve_nb.attention import capture
 from carve_nb.attention.batching import grad_rows
-from carve_nb.attention.capture import CaptureError, Rows, recording
-from carve_nb.carve import Carve, CarveError, NoMethod
+from carve_nb.attention.capture import CaptureError, AttentionRows, recording
+from carve_nb.carve import Carve, CarveError, DirectAnswer
 from carve_nb.convergence import decoder_layers
 from carve_nb.decomposition import OPERATORS, ContrastError, contrast
 from carve_nb.models.families import FAMILIES, ModelError, SpanError, find_family
@@ -198,9 +198,9 @@ def test_span_not_found(load, name):
     def none(i, at, t): i['input_ids'][0, at] = 1 if t != 1 else 2
     def fewer(i, at, t): i['input_ids'][0, at[0]] = 1 if t != 1 else 2
     def apart(i, at, t): i['input_ids'][0, at[-1]], i['input_ids'][0, -1] = i['input_ids'][0, -1].item(), t
-    def twice(i, at, t): i['input_ids'] = torch.cat([i['input_ids'], i['input_ids'][:, at]], 1)
+    def retry_low_memory(i, at, t): i['input_ids'] = torch.cat([i['input_ids'], i['input_ids'][:, at]], 1)
     with pytest.raises(SpanError, match=rf'No image token \(id {image}\) among \d+ tokens; ids seen: \[\d+, '): spans_of(vlm, none)
-    for change in (fewer, twice):
+    for change in (fewer, retry_low_memory):
         with pytest.raises(SpanError, match=rf'\d+ image tokens \(id {image}, positions \d+\.\.\d+\), but the grids say \['): spans_of(vlm, change)
     with pytest.raises(SpanError, match=r'is spread over positions'): spans_of(vlm, apart)
 
@@ -228,8 +228,8 @@ def test_layers_that_do_not_exist(load):
     vlm = load('llava')
     with count_passes(vlm) as seen:
         for layers in ([25], [4, 25], [-1], [6]):
-            for ask in (lambda: Carve(layers=layers)(vlm, PICTURE, QUESTION), lambda: Carve(layers=layers).look_map(vlm, PICTURE, QUESTION),
-                        lambda: vlm.look(PICTURE, QUESTION, layers=layers), lambda: vlm.look_many([(PICTURE, QUESTION)], layers=layers),
+            for ask in (lambda: Carve(layers=layers)(vlm, PICTURE, QUESTION), lambda: Carve(layers=layers).saliency_only(vlm, PICTURE, QUESTION),
+                        lambda: vlm.look(PICTURE, QUESTION, layers=layers), lambda: vlm.capture_many([(PICTURE, QUESTION)], layers=layers),
                         lambda: recording(vlm.model, layers).__enter__(), lambda: grad_rows(vlm, vlm.prompt(PICTURE, QUESTION), layers)):
                 with pytest.raises((LayerError, CaptureError), match='do not exist: the .* 6.* 0 to 5.*such as layers=') as e: ask()
                 assert str([l for l in layers if l not in range(6)]) in str(e.value)
@@ -312,7 +312,7 @@ def test_overflow(folders):
     half = VLM(vlm.model.half(), vlm.processor)
     for f in (lambda: half.look(PICTURE, QUESTION), lambda: half.look(PICTURE, QUESTION, steps='all', max_new_tokens=2),
               lambda: half.ask(PICTURE, QUESTION, max_new_tokens=2), lambda: half.ask_many([(PICTURE, QUESTION)]*2, max_new_tokens=2),
-              lambda: half.look_many([(PICTURE, QUESTION)]*2), lambda: Carve(max_new_tokens=2)(half, PICTURE, QUESTION)):
+              lambda: half.capture_many([(PICTURE, QUESTION)]*2), lambda: Carve(max_new_tokens=2)(half, PICTURE, QUESTION)):
         with pytest.raises((CaptureError, ModelError), match=f'torch.float16. {HINT}'): f()
 
 
@@ -343,23 +343,23 @@ def test_saved_rows_damaged(saved, tmp_path):
     "Cut at any length, a bit turned anywhere: an error, never other numbers"
     rows, path = saved
     raw, bad = path.read_bytes(), tmp_path/'bad.safetensors'
-    assert torch.equal(Rows.load(path).attn, rows.attn)
+    assert torch.equal(AttentionRows.load(path).attn, rows.attn)
     rng = np.random.default_rng(0)
     for n in (0, 1, 7, 8, 9, *rng.integers(10, len(raw), 20)):
         bad.write_bytes(raw[:n])
-        with pytest.raises(CaptureError, match='is damaged'): Rows.load(bad)
+        with pytest.raises(CaptureError, match='is damaged'): AttentionRows.load(bad)
     head = 8 + int.from_bytes(raw[:8], 'little')
     for at in (*range(8), *rng.integers(8, head, 40), *rng.integers(head, len(raw), 40)):
         turned = bytearray(raw)
         turned[at] ^= 1 << int(rng.integers(8))
         bad.write_bytes(turned)
-        try: back = Rows.load(bad)
+        try: back = AttentionRows.load(bad)
         except CaptureError as e: assert 'Look again' in str(e) or 'holds no rows' in str(e)
         else: assert repr(vars(back)) == repr(vars(rows)), at   # white space at the end of the header
     bad.write_bytes(raw + b'\0'*8)
-    with pytest.raises(CaptureError, match='is damaged'): Rows.load(bad)
-    with pytest.raises(FileNotFoundError): Rows.load(tmp_path/'none')
-    with pytest.raises(CaptureError, match='no safetensors file'): Rows.load(tmp_path)
+    with pytest.raises(CaptureError, match='is damaged'): AttentionRows.load(bad)
+    with pytest.raises(FileNotFoundError): AttentionRows.load(tmp_path/'none')
+    with pytest.raises(CaptureError, match='no safetensors file'): AttentionRows.load(tmp_path)
 
 
 @pytest.mark.case(35)
@@ -368,7 +368,7 @@ def test_saved_rows_wrong(saved, tmp_path):
     rows, path = saved
     bad = tmp_path/'bad.safetensors'
     def refuse(why):
-        with pytest.raises(CaptureError, match=why): Rows.load(bad)
+        with pytest.raises(CaptureError, match=why): AttentionRows.load(bad)
     save_file(dict(attn=rows.attn), bad), refuse('holds no rows')
     bad.write_text('{"attn": []}'), refuse('is damaged, or no safetensors file')
     save_file(dict(attn=rows.attn), bad, metadata=dict(carve_rows='{}', check='0')), refuse('check sum')
@@ -502,7 +502,7 @@ def test_different_lengths(looks, tiny):
     assert torch.equal(last.pair(a, b, n)[0], last.pick(a, n)[:2]) and torch.equal(last.pair(a, b, n)[1], last.pick(b, n))
     assert last.draft(image, question, a, b, n).saliency.values.tolist() == last.draft(image, question, replace(a, attn=a.attn[:2]), b, n).saliency.values.tolist()
     r = every(tiny, image, 'What is in the picture?')
-    assert r.steps == (len(r.rows.attn), len(r.general_rows.attn)) and r.steps[0] == len(r.before.tokens) and r.steps[1] <= r.steps[0]
+    assert r.steps == (len(r.rows.attn), len(r.instruction_rows.attn)) and r.steps[0] == len(r.before.tokens) and r.steps[1] <= r.steps[0]
     record = Record('a', image, 'What is in the picture?', 'x')
     assert success(record, 0, 'official', r, None, 1.)['steps'] == list(r.steps)
-    assert not success(record, 0, 'none', NoMethod(max_new_tokens=1)(tiny, image, 'What?'), None, 1.)['steps']
+    assert not success(record, 0, 'none', DirectAnswer(max_new_tokens=1)(tiny, image, 'What?'), None, 1.)['steps']

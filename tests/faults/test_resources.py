@@ -4,8 +4,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 import pytest, torch
 from carve_nb.convergence import decoder_layers
-from carve_nb.attention.low_memory import MemoryShort
-from carve_nb.evaluation.run_store import read_lines
+from carve_nb.attention.low_memory import InsufficientMemoryError
+from carve_nb.evaluation.run_store import read_record_lines
 from carve_nb.models.loading import pick_device
 from carve_nb.baselines.base import traces
 from carve_nb.baselines.registry import make_method
@@ -13,7 +13,7 @@ from carve_nb.evaluation.report import write_report
 from carve_nb.attention.results import LEAN
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.data.datasets import open_set
+from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.vlm import VLM, ModelError
 
 ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
@@ -77,7 +77,7 @@ def test_no_memory_at_all(load, asked, name, quick):
     for start in sample(passes, name):
         with no_memory(vlm, lambda i, n: i >= start):
             try: r = method(vlm, *asked)
-            except MemoryShort as e:
+            except InsufficientMemoryError as e:
                 assert re.search(r'memory ran out in .* estimated need .*; in use at most .*B\. Give a smaller picture', str(e)), e
                 ends.append('none')
                 continue
@@ -95,9 +95,9 @@ def test_no_memory_at_all(load, asked, name, quick):
 def test_no_memory_in_a_run(load, tmp_path, quick):
     "A look that does not fit, a second question that does not fit, and one that does: statuses with estimate and peak; with memory again they are measured"
     vlm, pictures = load('qwen2_5_vl'), [(56, 56), (224, 224), (144, 144)]
-    data = open_set('scenes', 3)
+    data = load_benchmark('scenes', 3)
     data = replace(data, records=[replace(r, image=r.open().resize(size), boxes=None) for r, size in zip(data, pictures)])
-    run = lambda out, **kw: run_eval(data, vlm, 'none,carve', out=out, max_new_tokens=2, progress=False, **kw) and read_lines(out/'records.jsonl')[0]
+    run = lambda out, **kw: run_eval(data, vlm, 'none,carve', out=out, max_new_tokens=2, progress=False, **kw) and read_record_lines(out/'records.jsonl')[0]
     with no_memory(vlm, lambda i, n: False) as passes: whole = run(tmp_path/'whole')
     n, m = (len(vlm.prompt(data[i].image, data[i].question, data.suffix)) for i in (1, 2))
     with no_memory(vlm, lambda i, tokens: tokens > (n + m)//2 or tokens > m + 20): found = run(tmp_path/'R')
@@ -132,7 +132,7 @@ from carve_nb.evaluation.config import Plan
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.data.datasets import open_set
+from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.vlm import VLM
 from carve_nb.evaluation.sample_evaluator import Worker
 
@@ -145,7 +145,7 @@ vlm.processor.image_processor.size = dict(vlm.processor.image_processor.size, lo
 vlm.text_config.max_position_embeddings = 1 << 15
 small, large = s.image.resize((56, 56)), s.image.resize((704, 704))
 method(vlm, small, s.question)
-worker, records = Worker(vlm, Plan(('none', 'carve'), max_new_tokens=2)), [replace(r, image=im, boxes=None) for r, im in zip(open_set('scenes', 2), (large, small))]
+worker, records = Worker(vlm, Plan(('none', 'carve'), max_new_tokens=2)), [replace(r, image=im, boxes=None) for r, im in zip(load_benchmark('scenes', 2), (large, small))]
 next(worker([(1, records[1])]))
 size = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmSize')).split()[1]) << 10
 found, limit = [], lambda n: resource.setrlimit(resource.RLIMIT_AS, (n, resource.RLIM_INFINITY))

@@ -10,12 +10,12 @@ from carve_nb.evaluation import runner as running
 from carve_nb.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.data.folders import DataError, to_line
-from carve_nb.evaluation.run_store import RunError, StoppedError, read_lines, seal, unseal
+from carve_nb.evaluation.run_store import RunError, StoppedError, read_record_lines, seal, unseal
 from carve_nb.baselines.registry import find_methods
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import local_engine, run_eval
 from carve_nb.data.scenes import make_scene, samples
-from carve_nb.data.datasets import open_set
+from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.vlm import VLM
 
 SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'
@@ -32,7 +32,7 @@ def vlm(load):
 @lru_cache
 def scenes(n, side=112):
     "The first scenes, small"
-    data = open_set('scenes', n)
+    data = load_benchmark('scenes', n)
     smaller = lambda r: replace(r, image=r.open().resize((side, side)), boxes=[tuple(v*side/448 for v in b) for b in r.boxes])
     return replace(data, records=[smaller(r) for r in data])
 
@@ -40,7 +40,7 @@ def scenes(n, side=112):
 def go(out, vlm, methods='none,carve', n=4, spec=None, progress=False, **kw):
     "A small run; its lines"
     run_eval(spec or scenes(n), vlm, methods, None, out, progress=progress, **dict(dict(max_new_tokens=2), **kw))
-    return read_lines(out/'records.jsonl')[0]
+    return read_record_lines(out/'records.jsonl')[0]
 
 
 @pytest.fixture(scope='module')
@@ -82,7 +82,7 @@ def test_other_run(vlm, load, copy, monkeypatch):
     with pytest.warns(UserWarning, match='holds another run: .*Set aside, as asked.*before-1'): new = go(copy, vlm, max_new_tokens=3, force=True)
     assert len(new) == 8 and {p.name: p.read_bytes() for p in (copy/'before-1').iterdir()} == {k: v for k, v in before.items() if k != 'run.lock'}
     with pytest.warns(UserWarning, match='before-2'): again = go(copy, vlm, force=True)
-    assert plain(again) == plain(read_lines(copy/'before-1'/'records.jsonl')[0])
+    assert plain(again) == plain(read_record_lines(copy/'before-1'/'records.jsonl')[0])
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert go(copy, vlm, force=True) == again        # the same run goes on
@@ -155,7 +155,7 @@ def test_the_same_run_twice(vlm, whole, tmp_path):
     def sha(out):
         lines = go(out, vlm)
         write_report(out)
-        maps = b''.join(Carve(max_new_tokens=2).look_map(vlm, r.open(), r.question).values.tobytes() for r in scenes(4))
+        maps = b''.join(Carve(max_new_tokens=2).saliency_only(vlm, r.open(), r.question).values.tobytes() for r in scenes(4))
         told = json.dumps([[l[k] for k in ('id', 'method', 'answer', 'confidence', 'box', 'hit', 'auroc', 'iou', 'notes', 'key')] for l in lines])
         return [hashlib.sha256(o).hexdigest() for o in (told.encode(), maps, *files(out).values())]
     a, b = sha(tmp_path/'a'), sha(tmp_path/'b')
@@ -169,7 +169,7 @@ def test_batches(load, family, figure):
     vlm, ask = load(family), ['What is it?', 'What is the number on the red star, if there is one at all?', 'Is there a blue heart?', 'Which colour?']
     pairs = [(s.image.resize((112 + 28*(i % 3), 112)), q) for i, (s, q) in enumerate(zip(samples('digit', 8), ask*2))]
     kw = dict(steps='all', max_new_tokens=3)
-    many, one = vlm.look_many(pairs, size=8, **kw), [vlm.look(*p, **kw) for p in pairs]
+    many, one = vlm.capture_many(pairs, size=8, **kw), [vlm.look(*p, **kw) for p in pairs]
     changed = sum(a.tokens != b.tokens for a, b in zip(many, one))
     far = max(float((a.attn[:n] - b.attn[:n]).abs().max()) for a, b in zip(many, one) for n in [min(len(a.attn), len(b.attn))])
     figure(f'batch 8 against 1, {family}', f'{changed} of 8 answers changed, maps by at most {far:.0e}')
@@ -196,15 +196,15 @@ def by_chance(vlm, tmp_path):
     "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
     from carve_nb.evaluation.benchmark_cases import Size, make_model
     from carve_nb.entropy import search_display
-    from carve_nb.models.families import tiny_folder
+    from carve_nb.models.families import make_tiny_checkpoint
     from carve_nb.training.reference_vlm import new_model
     from carve_nb.core.stats import bootstrap, detectable, difference
     s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
     small, weights = s.image.resize((120, 90)), lambda model: [p.flatten()[:9].tolist() for p in model.parameters()]
     method = lambda e: e()(vlm, small, s.question, box=(10, 10, 40, 40)).answer.tokens
-    return dict(scene=lambda: make_scene(3).image.tobytes(), samples=lambda: [o.question for o in samples('exist', 3)], sets=lambda: [r.id for r in open_set('scenes', 5, seed=4)],
+    return dict(scene=lambda: make_scene(3).image.tobytes(), samples=lambda: [o.question for o in samples('exist', 3)], sets=lambda: [r.id for r in load_benchmark('scenes', 5, seed=4)],
         display=lambda: search_display(1, 'tail', 'with', 4).image.tobytes(), statistics=lambda: (bootstrap(x), difference(x, x[::-1], seed=1), detectable(100, .5, .1)),
-        folder=lambda: (tiny_folder('llava', tmp_path/'m')/'model.safetensors').read_bytes(), reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
+        folder=lambda: (make_tiny_checkpoint('llava', tmp_path/'m')/'model.safetensors').read_bytes(), reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
         cases=lambda: weights(make_model(4, Size(layers=2, hidden=32, inner=32, heads=2, tower=32)).model),
         run=lambda: plain(go(tmp_path/f'{time.monotonic_ns()}', vlm, 'none,random,random-map,shuffled,vcd', 2, seed=5)),
         report=lambda: write_report(go(tmp_path/'R', vlm, 'none,random', 6) and tmp_path/'R').markdown(), **{e.name: lambda e=e: method(e) for e in find_methods('carve,random,random-map,shuffled,vcd,laser-vat')})
@@ -242,7 +242,7 @@ def test_clock_goes_back(vlm, whole, tmp_path, monkeypatch):
     write_report(out)
     sessions = json.loads((out/'times.json').read_text())
     assert len(sessions) == 2 and all(0 <= s['work'] <= s['seconds'] < 600 for s in sessions)
-    assert all(l['seconds'] >= 0 for l in read_lines(out/'records.jsonl')[0]) and '-' not in (out/'times.md').read_text().split('\n\n')[2]
+    assert all(l['seconds'] >= 0 for l in read_record_lines(out/'records.jsonl')[0]) and '-' not in (out/'times.md').read_text().split('\n\n')[2]
     assert files(out) == files(whole)
 
 
@@ -258,7 +258,7 @@ def test_bar_and_clock(monkeypatch, capsys):
 @pytest.mark.case(49)
 def test_damaged_records(vlm, copy, whole):
     "Random bytes in the middle are named and refused, and measured again on demand; what stands twice counts once; foreign lines and deleted files are noticed"
-    path, chance_, before = copy/'records.jsonl', random.Random(0), plain(read_lines(whole/'records.jsonl')[0])
+    path, chance_, before = copy/'records.jsonl', random.Random(0), plain(read_record_lines(whole/'records.jsonl')[0])
     raw = path.read_bytes()
     rows = raw.splitlines(keepends=True)
     def again(**kw):
@@ -321,4 +321,4 @@ def test_records_vanish_under_way(vlm, tmp_path, whole, how):
                 if how == 'replaced': (out/'records.jsonl').write_bytes(raw)
             yield lines
     with pytest.raises(StoppedError, match='was deleted or replaced'): go(out, vlm, engine=vanish)
-    assert plain(go(out, vlm)) == plain(read_lines(whole/'records.jsonl')[0])
+    assert plain(go(out, vlm)) == plain(read_record_lines(whole/'records.jsonl')[0])

@@ -10,7 +10,7 @@ from carve_nb.models.loading import TINY
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene
 from carve_nb.data.readers import DataError
-from carve_nb.models.vlm import BREAK, GENERAL, VLM, PromptError, escape_text, role_words
+from carve_nb.models.vlm import BREAK, GENERAL_INSTRUCTION, VLM, PromptError, escape_text, role_words
 from .clean import count_passes, special_and_image
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8))
@@ -60,7 +60,7 @@ def test_empty_on_the_command_line(tmp_path, capsys):
     PICTURE.save(tmp_path/'p.png')
     assert main(['ask', str(tmp_path/'p.png'), '  ']) == 2
     told = capsys.readouterr()
-    assert told.out == '' and 'is empty' in told.err and GENERAL not in told.err
+    assert told.out == '' and 'is empty' in told.err and GENERAL_INSTRUCTION not in told.err
 
 
 # -- commands inside the text
@@ -216,7 +216,7 @@ def test_general_question(tiny, method):
 @pytest.mark.case(27)
 def test_general_contrast_is_one(tiny):
     "Both looks are one, and their ratio is 1 at every patch"
-    looks = [tiny.look(make_scene(3).image, GENERAL).attn[0].mean(1) for _ in range(2)]
+    looks = [tiny.look(make_scene(3).image, GENERAL_INSTRUCTION).attn[0].mean(1) for _ in range(2)]
     assert torch.equal(*looks)
     seen = looks[0] > 1e-4
     assert seen.any() and (contrast(*looks, lam=1e-8)[seen]-1).abs().max() < 1e-3

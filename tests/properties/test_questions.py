@@ -5,8 +5,8 @@ import numpy as np
 import pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
-from carve_nb.attention.capture import CaptureError, Rows
-from carve_nb.models.vlm import BREAK, Answer, PromptError, Span, escape_text
+from carve_nb.attention.capture import CaptureError, AttentionRows
+from carve_nb.models.vlm import BREAK, Answer, PromptError, ImageSpan, escape_text
 from faults.clean import special_and_image
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
@@ -54,8 +54,8 @@ def made(T, L, H, w, h, seed):
     "Rows that never were attention"
     g = torch.Generator().manual_seed(seed)
     attn, asked = torch.rand(T, L, H, w*h, generator=g), torch.rand(2, L, H, w*h, generator=g)
-    span = Span(torch.arange(3, 3+w*h), (h, w), (0., 0., 9.5, 9.))
-    return Rows(attn, [*range(L)], attn.sum(-1), [1]*T, [span], asked, asked.sum(-1), ['what', ' is'], Answer('red', [1]*T, -.5), dict(question='w?', sizes=[[9, 9]]))
+    span = ImageSpan(torch.arange(3, 3+w*h), (h, w), (0., 0., 9.5, 9.))
+    return AttentionRows(attn, [*range(L)], attn.sum(-1), [1]*T, [span], asked, asked.sum(-1), ['what', ' is'], Answer('red', [1]*T, -.5), dict(question='w?', sizes=[[9, 9]]))
 
 
 @quick
@@ -66,7 +66,7 @@ def test_saved_rows(T, L, H, w, h, seed, data):
     with tempfile.TemporaryDirectory() as d:
         path = Path(d)/'r.safetensors'
         rows.save(path)
-        back = Rows.load(path)
+        back = AttentionRows.load(path)
         assert torch.equal(back.attn, rows.attn) and torch.equal(back.question, rows.question) and repr(back) == repr(rows) and repr(back.spans) == repr(rows.spans)
         raw = bytearray(path.read_bytes())
         at = data.draw(st.integers(0, len(raw)-1))
@@ -76,7 +76,7 @@ def test_saved_rows(T, L, H, w, h, seed, data):
         elif kind == 'put': raw[at:at] = data.draw(st.binary(min_size=1, max_size=9))
         else: del raw[at:at+data.draw(st.integers(1, 9))]
         path.write_bytes(raw)
-        try: again = Rows.load(path)
+        try: again = AttentionRows.load(path)
         except CaptureError: return
         assert torch.equal(again.attn, rows.attn) and torch.equal(again.mass, rows.mass)
         assert (again.meta, again.layers, again.answer, repr(again.spans)) == (rows.meta, rows.layers, rows.answer, repr(rows.spans))

@@ -4,7 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
-from carve_nb.evaluation.run_store import Keys, RunError, read_lines, read_own, seal, unseal
+from carve_nb.evaluation.run_store import Keys, RunError, read_record_lines, read_own, seal, unseal
 from carve_nb.data.records import Record, read_entries
 from carve_nb.data.readers import DataError, READERS, read_rows
 
@@ -141,7 +141,7 @@ def test_written_then_read(folder, made):
     path.write_text(''.join(map(seal, made)), encoding='ascii')
     raw = path.read_bytes()
     assert raw.count(b'\n') == len(made)
-    assert read_lines(path) == read_own(path, PROTOCOL) == (made, len(raw), len(raw))
+    assert read_record_lines(path) == read_own(path, PROTOCOL) == (made, len(raw), len(raw))
 
 
 @given(st.text(st.characters(categories=['Cs']), min_size=1), text, lines())
@@ -159,7 +159,7 @@ def test_damaged_lines(folder, data, made):
     path.write_bytes(data.draw(mutated(b''.join(whole)) | st.binary(max_size=300)))
     bare = b'"sum": "' not in path.read_bytes()         # then it is taken for a file from before there were sums
     for skip in False, True:
-        found = held(lambda p: read_lines(p, skip), path, RunError)
+        found = held(lambda p: read_record_lines(p, skip), path, RunError)
         if found is None: assert not skip; continue
         kept, end, size = found
         assert (bare or all(r in made for r in kept)) and 0 <= end <= size == path.stat().st_size
@@ -175,7 +175,7 @@ def test_torn_anywhere(folder, data, made):
     path, raw = folder/'records.jsonl', b''.join(seal(r).encode() for r in made)
     cut = data.draw(st.integers(0, len(raw)))
     path.write_bytes(raw[:cut])
-    kept, end, size = read_lines(path)
+    kept, end, size = read_record_lines(path)
     assert kept == made[:raw[:cut].count(b'\n')] and size == cut and raw[:end].count(b'\n') == len(kept) and (end == cut) == (raw[:cut][-1:] in (b'\n', b''))
 
 
