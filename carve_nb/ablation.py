@@ -53,14 +53,14 @@ def layer_choices(n_layers # depth of the model
     return [v for v in found if v not in named] + ['paper', None]
 
 # %% ../nbs/12_ablation.ipynb #4c377397
-CHANGES = dict(steps=('first', 'last', 'all'), general=GENERAL_INSTRUCTIONS, instruction_suffix=(True, False), join=('refined', 'both'),
+CHANGES = dict(steps=('first', 'last', 'all'), instruction=GENERAL_INSTRUCTIONS, instruction_suffix=(True, False), final_images=('view', 'both'),
     fill=('black', 'none'), connectivity=(4, 8), op=('ratio', 'log', 'difference'), normalise=(False, True),
-    keep=('most', 'official'), rank=('sum', 'area'), min_side=(28, 128), square=(False, True))
+    region_rule=('top_k', 'official'), rank=('sum', 'area'), min_side=(28, 128), square=(False, True))
 
 def single_changes(n_layers # depth of the model
     ) -> list: # of {field: value}
     "Everything that is changed alone"
-    rows = [dict(rows='last'), dict(rows='question', words='all'), dict(rows='question', words='content')]
+    rows = [dict(query='last'), dict(query='question', words='all'), dict(query='question', words='content')]
     lam = [dict(lam=1e-8, relative=False), *(dict(lam=l, relative=True) for l in (.01, .1, 1., 10.))]
     return [*(dict(layers=v) for v in layer_choices(n_layers)), *rows, *lam, *({k: v} for k, vs in CHANGES.items() for v in vs)]
 
@@ -83,8 +83,8 @@ def ablation_configs(n_layers=6, # depth of the model
 def ablation_controls(): # name -> method
     "What a gain must be held against"
     ours = Carve()
-    return dict(none=DirectAnswer(), random=RandomCrop(size_from=ours), centre=CentreCrop(size_from=ours), task=QuestionOnly(),
-        general=InstructionOnly(), official=Carve.official(), oracle=Oracle.like(ours))
+    return dict(none=DirectAnswer(), random=RandomCrop(size_from=ours), centre=CentreCrop(size_from=ours), **{
+        'question-only': QuestionOnly(), 'instruction-only': InstructionOnly()}, official=Carve.official(), oracle=Oracle.like(ours))
 
 # %% ../nbs/12_ablation.ipynb #72e0967b
 class OneQuestion(AnswerCache):
@@ -95,7 +95,7 @@ class OneQuestion(AnswerCache):
         super().__init__(vlm)
         self.question, self.steps = question, None
 
-    def look(self, image, # PIL picture
+    def capture(self, image, # PIL picture
         text, # question or general instruction
         suffix=SHORT_ANSWER, # after it
         max_new_tokens=32, # longest answer
@@ -104,7 +104,7 @@ class OneQuestion(AnswerCache):
         "The look under these words, at everything"
         asked = text == self.question
         most = max_new_tokens if asked else min(max_new_tokens, self.steps or max_new_tokens)
-        rows = self.once(('look', text, suffix, most), lambda: self.vlm.look(image, text, steps='all',
+        rows = self.once(('capture', text, suffix, most), lambda: self.vlm.capture(image, text, steps='all',
             suffix=suffix, question_rows=True, max_new_tokens=most))
         if asked:
             self.steps = len(rows.attn)

@@ -24,22 +24,22 @@ class CarveAuto(Carve):
     "CARVE that decides whether to look again and which answer to keep (ours)"
     layers: object = (1/6, 3/6) # those that point, see `point_layers`; fractions of depth
     K: int = 2 # views tried at most, one after the other
-    join: str = 'refined' # a view is shown alone: its answer owes nothing to the original
-    gate: float = .8 # a plain answer with this confidence is kept; 1: always look again
+    final_images: str = 'view' # a view is shown alone: its answer owes nothing to the original
+    skip_above: float = .8 # a plain answer with this confidence is kept; 1: always look again
     alike: float = .9 # correlation of the two maps from which on the question is about the whole scene
     spread: float = .4 # H(S) / log Nv from which on the same
-    enough: float = .98 # confidence at which no further view is tried
-    hopeless: float = .9 # confidence below which no further view is tried either
-    support: float = .8 # least confidence of a view's answer that may replace the plain one
-    margin: float = .1 # by which it must be the more confident one
+    accept_above: float = .98 # confidence at which no further view is tried
+    stop_below: float = .9 # confidence below which no further view is tried either
+    min_confidence: float = .8 # least confidence of a view's answer that may replace the plain one
+    min_gain: float = .1 # by which it must be the more confident one
     sinks: float = None # cells so many times larger than all neighbours are sinks (`peers.vea`: 10); None: none is
     zooms: int = 1 # looks into a view: a further one is taken as long as the entropy falls
     name = 'auto'
     def __post_init__(self):
         super().__post_init__()
-        bad = [k for k in ('gate', 'spread', 'enough', 'hopeless', 'support') if not 0 <= getattr(self, k) <= 1]
+        bad = [k for k in ('skip_above', 'spread', 'accept_above', 'stop_below', 'min_confidence') if not 0 <= getattr(self, k) <= 1]
         if bad: raise CarveError(f'{bad[0]}={getattr(self, bad[0])}: a threshold lies between 0 and 1')
-        if self.join != 'refined': raise CarveError(f"join={self.join!r}: auto shows each view alone, as its thresholds were chosen; leave join='refined'")
+        if self.final_images != 'view': raise CarveError(f"final_images={self.final_images!r}: auto shows each view alone, as its thresholds were chosen; leave final_images='view'")
         if self.zooms < 1: raise CarveError(f'zooms={self.zooms}: at least one look into a view')
 
 # %% ../nbs/13_adaptive.ipynb #a3fc6613
@@ -49,7 +49,7 @@ def keeps(self:CarveAuto, confidence, # of the plain answer
     spread=0. # H(S) / log Nv
     ) -> str: # why; '' if it is worth looking again
     "Why the plain answer is kept without a further look"
-    if confidence >= self.gate: return f'the plain answer is sure ({confidence:.2f})'
+    if confidence >= self.skip_above: return f'the plain answer is sure ({confidence:.2f})'
     if alike >= self.alike: return f'question and general instruction attend alike (r = {alike:.2f})'
     return f'the map is spread over the scene ({spread:.2f} of the largest entropy)' if spread > self.spread else ''
 
@@ -57,14 +57,14 @@ def keeps(self:CarveAuto, confidence, # of the plain answer
 def goes_on(self:CarveAuto, confidence # of the answer to the newest view
     ) -> bool: # whether the next view is worth trying
     "Whether the answer to a view leaves doubt: neither sure nor hopeless"
-    return self.hopeless <= confidence < self.enough
+    return self.stop_below <= confidence < self.accept_above
 
 @patch
 def prefers(self:CarveAuto, confidence, # of the answer to a view
     before # confidence of the plain answer
     ) -> bool: # whether it replaces the plain one
     "Whether a view's answer is better supported than the plain one"
-    return confidence >= max(self.support, before + self.margin)
+    return confidence >= max(self.min_confidence, before + self.min_gain)
 
 # %% ../nbs/13_adaptive.ipynb #271c5ba4
 @patch
@@ -93,7 +93,7 @@ def views(self:CarveAuto, S, # `Saliency`
     image # PIL picture
     ): # yields (`View`, list of one `Region`), best first
     "The views of the regions, one by one"
-    for r in regions(S, self.p, self.K, self.connectivity, self.keep, self.rank):
+    for r in regions(S, self.p, self.K, self.connectivity, self.region_rule, self.rank):
         yield magnify(image, [r], self.fill, self.min_side, self.square, self.pad, self.limit), [r]
 
 @patch
@@ -105,8 +105,8 @@ def closer(self:CarveAuto, vlm, # a `VLM`
     ): # (`View` within the view, entropy of the map on the view in parts of the largest)
     "One zoom into a view"
     kw = dict(layers=rows_g.layers, question_rows=False)
-    A_q = self.pick(vlm.look(view.image, question, suffix=self.suffix, **kw), vlm.n_layers)[:1]
-    A_g = self.pick(seen := vlm.look(view.image, self.general, suffix=self.suffix if self.instruction_suffix else None, **kw), vlm.n_layers)[:1]
+    A_q = self.select_rows(vlm.capture(view.image, question, suffix=self.suffix, **kw), vlm.n_layers)[:1]
+    A_g = self.select_rows(seen := vlm.capture(view.image, self.instruction, suffix=self.suffix if self.instruction_suffix else None, **kw), vlm.n_layers)[:1]
     S = self.fuse(A_q, A_g, seen.spans[0], view.image)
     new = next(self.views(S, view.image))[0]
     (x0, y0, x1, y1), size = (round(v) for v in view.to_image(new.box)), view.image.size
@@ -135,17 +135,17 @@ def settle(self:CarveAuto, vlm, # a `VLM`
     spread # entropy of the map, in parts of the largest
     ) -> Result: # with the answer
     "Try the views and keep the best supported answer"
-    best, tried, seconds, lean = None, 0, Timings(draft.seconds), False
+    best, tried, seconds, low_memory = None, 0, Timings(draft.seconds), False
     for view, kept in self.views(draft.saliency, draft.image):
         with seconds('zoom'): view, looks = self.zoom(vlm, draft.image, view, draft.question, draft.instruction_rows, spread)
         with seconds('ask'): answer, less = ask_low_memory(vlm, view.image, draft.question, 'in the second question', suffix=self.suffix, max_new_tokens=self.max_new_tokens)
-        tried, lean = tried + 1 + looks, lean | less
+        tried, low_memory = tried + 1 + looks, low_memory | less
         if best is None or answer.confidence > best[0].confidence: best = answer, view, kept
         if not self.goes_on(answer.confidence): break
-    draft = note_low_memory(replace(draft, seconds=seconds, calls=draft.calls + tried), lean)
-    if self.prefers(best[0].confidence, draft.before.confidence): return replace(draft, answer=best[0], view=best[1], regions=best[2], shown=[best[1].image])
+    draft = note_low_memory(replace(draft, seconds=seconds, calls=draft.calls + tried), low_memory)
+    if self.prefers(best[0].confidence, draft.plain_answer.confidence): return replace(draft, answer=best[0], view=best[1], regions=best[2], shown=[best[1].image])
     note = f'kept the plain answer: the best view says "{best[0]}" ({best[0].confidence:.2f})'
-    return replace(draft, answer=draft.before, view=whole_view(draft.image), notes=[*draft.notes, note])
+    return replace(draft, answer=draft.plain_answer, view=whole_view(draft.image), notes=[*draft.notes, note])
 
 # %% ../nbs/13_adaptive.ipynb #555cb9b4
 @patch
@@ -155,8 +155,8 @@ def decide(self:CarveAuto, vlm, # a `VLM`
     cache=None # a `AttentionCache` to share looks
     ) -> Result: # the answer and how it came about
     "Go through the rules in their order"
-    rows_q = self.first(vlm, image, question, cache)
-    seconds, before = Timings(look=rows_q.meta['seconds']), rows_q.answer
+    rows_q = self.capture_question(vlm, image, question, cache)
+    seconds, before = Timings(capture=rows_q.meta['seconds']), rows_q.answer
     plain = Result(before, before, None, [], whole_view(image), rows_q, None, seconds, 1, [], self.name, image, question)
     if why := self.keeps(before.confidence): return replace(plain, notes=[f'kept the plain answer: {why}'])
     return fall_back(lambda: self.look_on(vlm, plain, cache), plain)
@@ -167,11 +167,11 @@ def look_on(self:CarveAuto, vlm, # a `VLM`
     cache=None # a `AttentionCache` to share looks
     ) -> Result: # the answer and how it came about
     "The rules that need the map"
-    rows_q, before, seconds, image = plain.rows, plain.before, plain.seconds, plain.image
-    rows_g = self.second(vlm, image, cache)
-    seconds['general'] = rows_g.meta['seconds']
+    rows_q, before, seconds, image = plain.rows, plain.plain_answer, plain.seconds, plain.image
+    rows_g = self.capture_instruction(vlm, image, cache)
+    seconds['instruction'] = rows_g.meta['seconds']
     with seconds('map'):
-        A_q, A_g = self.pair(rows_q, rows_g, vlm.n_layers)
+        A_q, A_g = self.align_steps(rows_q, rows_g, vlm.n_layers)
         S = self.fuse(A_q, A_g, rows_q.spans[0], image)
         facts = map_evidence(S, A_q, A_g)
     plain = replace(plain, saliency=S, instruction_rows=rows_g, calls=2)
@@ -188,7 +188,7 @@ def __call__(self:CarveAuto, vlm, # a `VLM`
     "Answer; look again where it pays; keep what is better supported"
     image = open_image(image)
     with vlm.sharing(): r = self.decide(vlm, image, question, cache)
-    return note_low_memory(r, any(o is not None and o.meta.get('lean') for o in (r.rows, r.instruction_rows)))
+    return note_low_memory(r, any(o is not None and o.meta.get('low_memory') for o in (r.rows, r.instruction_rows)))
 
 # %% ../nbs/13_adaptive.ipynb #8d00d2a0
 def collect_case(method, # `CarveAuto`
@@ -198,15 +198,15 @@ def collect_case(method, # `CarveAuto`
     ) -> dict: # plain values, ready for JSON
     "One question through all steps, without thresholds: all that the rules may need"
     with vlm.sharing():
-        rows_q, rows_g = method.first(vlm, sample.image, sample.question), method.second(vlm, sample.image)
+        rows_q, rows_g = method.capture_question(vlm, sample.image, sample.question), method.capture_instruction(vlm, sample.image)
         seconds = Timings()
         with seconds('map'):
-            A = method.pair(rows_q, rows_g, vlm.n_layers)
+            A = method.align_steps(rows_q, rows_g, vlm.n_layers)
             S = method.fuse(*A, rows_q.spans[0], sample.image)
             views = [v for v, _ in method.views(S, sample.image)]
         asked = [vlm.ask(v.image, sample.question, method.suffix, method.max_new_tokens) for v in views]
     say = lambda a: dict(confidence=round(a.confidence, 6), score=float(score(str(a), sample)))
-    cost = {k: round(v, 5) for k, v in dict(look=rows_q.meta['seconds'], general=rows_g.meta['seconds'] + seconds['map'], ask=np.mean([a.seconds for a in asked])).items()}
+    cost = {k: round(v, 5) for k, v in dict(capture=rows_q.meta['seconds'], instruction=rows_g.meta['seconds'] + seconds['map'], ask=np.mean([a.seconds for a in asked])).items()}
     return dict(id=sample.id, kind=sample.kind, plain=say(rows_q.answer), **{k: round(v, 6) for k, v in map_evidence(S, *A).items()}, views=[say(a) for a in asked], seconds=cost)
 
 def replay(method, # `CarveAuto`
@@ -223,8 +223,8 @@ def replay(method, # `CarveAuto`
     return (best if best and method.prefers(best['confidence'], plain['confidence']) else plain)['score'], 1, n
 
 # %% ../nbs/13_adaptive.ipynb #f2c6f070
-GRID = dict(gate=(.8, .9), spread=(.33, .37, .4, .43, 1.), support=(.8, .9), hopeless=(0., .7, .8, .9), enough=(.95, .98, .995),
-    K=(1, 2), margin=(0., .1))
+GRID = dict(skip_above=(.8, .9), spread=(.33, .37, .4, .43, 1.), min_confidence=(.8, .9), stop_below=(0., .7, .8, .9), accept_above=(.95, .98, .995),
+    K=(1, 2), min_gain=(0., .1))
 
 def kind_weights(cases # of `collect_case`
     ) -> np.ndarray: # [n], sum 1
@@ -239,7 +239,7 @@ def score_rules(method, # `CarveAuto`
     "Accuracy, cost and harm of the thresholds on gathered questions"
     w, kinds = kind_weights(cases), np.array([c['kind'] for c in cases])
     got, plain = np.array([replay(method, c) for c in cases], float), np.array([c['plain']['score'] for c in cases])
-    look, general, ask = (np.median([c['seconds'][k] for c in cases]) for k in ('look', 'general', 'ask'))
+    look, general, ask = (np.median([c['seconds'][k] for c in cases]) for k in ('capture', 'instruction', 'ask'))
     loss = max((plain[kinds == k] - got[kinds == k, 0]).mean() for k in set(kinds))
     cost = 1 + (w @ got[:, 1])*general/look + (w @ got[:, 2])*ask/look
     return dict(accuracy=float(w @ got[:, 0]), plain=float(w @ plain), cost=float(cost), harm=float(loss))
@@ -261,10 +261,10 @@ def point_layers(method, # `CarveAuto`
     "Layers whose maps point"
     wide, found = replace(method, layers=None), {l: [] for l in vlm.layers}
     for s in samples:
-        with vlm.sharing(): rows = wide.look(vlm, s.image, s.question)
+        with vlm.sharing(): rows = wide.capture(vlm, s.image, s.question)
         for l in found:
             m = replace(method, layers=[l])
-            found[l].append(m.fuse(*m.pair(*rows, vlm.n_layers), rows[0].spans[0], s.image).touch(s.box))
+            found[l].append(m.fuse(*m.align_steps(*rows, vlm.n_layers), rows[0].spans[0], s.image).touch(s.box))
     share = {l: float(np.mean(v)) for l, v in found.items()}
     return {l: v for l, v in share.items() if v >= least*max(share.values())}
 

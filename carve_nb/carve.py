@@ -18,11 +18,11 @@ from carve_nb.maps import (LayerError, Saliency, fuse_maps, is_flat, merge_heads
     to_grid)
 from .decomposition import contrast, maps_equal
 from .regions import crop_view, grow_box, magnify, regions, whole_view
-from .attention.results import AttentionCache, Result, Timings, finish, fall_back, picture_key, timed_capture
+from .attention.results import AttentionCache, Result, Timings, ask_with_view, fall_back, picture_key, timed_capture
 
 # %% ../nbs/10_carve.ipynb #f5efecf8
 CHOICES = dict(steps=('first', 'last', 'all'), rows=('last', 'question'), op=('ratio', 'log', 'difference'),
-    keep=('most', 'official'), rank=('sum', 'area'), connectivity=(4, 8), fill=('black', 'none'), join=('refined', 'both'))
+    region_rule=('top_k', 'official'), rank=('sum', 'area'), connectivity=(4, 8), fill=('black', 'none'), final_images=('view', 'both'))
 
 NUMBERS = dict( # field: what must hold, and how that is said
     p=(lambda v: 0 < v <= 1, 'the kept share of the pixels must be above 0 and at most 1'),
@@ -56,8 +56,8 @@ class Carve:
     "CARVE: contrast of two attention maps, best regions, second look"
     layers: object = None # L, see `pick_layers`; ours: all layers; §1.4: 20..25 included, in every model
     steps: str = 'first' # §1.4: 'first' t_start, 'last' t_end, 'all' with w_t = t - t_start + 1
-    rows: str = 'last' # whose rows: 'last' position (§1.4) or the mean over the 'question' tokens (ours)
-    words: object = 'all' # with rows='question': 'all', 'content' words, or the words to use (ours)
+    query: str = 'last' # whose rows: 'last' position (§1.4) or the mean over the 'question' tokens (ours)
+    words: object = 'all' # with query='question': 'all', 'content' words, or the words to use (ours)
     heads: object = 'mean' # §1.4: arithmetic mean; or 'max', or indices (ours)
     lam: float = 1. # λ; §1.2: only a symbol in the paper, 1e-8 in the code
     relative: bool = True # λ in units of the mean of each row of A_G (ours; §1.10, pitfall 1)
@@ -65,7 +65,7 @@ class Carve:
     normalise: bool = False # give every layer and step the same total (ours; §1.10, pitfall 8)
     p: float = .04 # §1.5.1: kept share of the pixels; best .4 in the paper's ablation, .2 in the code
     K: int = 1 # §1.5.3: regions kept; best 2 in the paper, 3 in the code
-    keep: str = 'most' # §1.5.3: 'most' K (paper) or 'official' max(K, floor(p n))
+    region_rule: str = 'top_k' # §1.5.3: 'top_k' K (paper) or 'official' max(K, floor(p n))
     rank: str = 'sum' # §1.5.3: by the sum of S; 'area' is the code's v2
     connectivity: int = 4 # §1.5.2
     fill: str = 'none' # §1.5.4: outside the kept regions
@@ -73,19 +73,19 @@ class Carve:
     square: bool = True # make the crop square (ours: for processors that cut oblong views)
     pad: float = 0. # room around the crop, in parts of its sides (ours)
     limit: int = 4096 # greatest side of the view, pixels (ours; §1.5.6 has none)
-    join: str = 'both' # §1.5.7: 'refined' view alone (paper) or 'both', original first (code)
-    general: str = GENERAL_INSTRUCTION # §1.3: the general instruction G
+    final_images: str = 'both' # §1.5.7: 'view' view alone (paper) or 'both', original first (code)
+    instruction: str = GENERAL_INSTRUCTION # §1.3: the general instruction G
     instruction_suffix: bool = True # §1.3: whether G too gets the suffix (code: yes)
     suffix: str = SHORT_ANSWER # §1.3: after the question
     max_new_tokens: int = 32 # §1.5.7, greedy
     def __post_init__(self): check_fields(self)
 
 # %% ../nbs/10_carve.ipynb #8201c70c
-SHARED = dict(layers='paper', rows='last', words='all', heads='mean', lam=1e-8, relative=False, op='ratio', normalise=False,
-    rank='sum', connectivity=4, fill='black', min_side=28, square=False, pad=0., limit=4096, general=GENERAL_INSTRUCTION, suffix=SHORT_ANSWER,
+SHARED = dict(layers='paper', query='last', words='all', heads='mean', lam=1e-8, relative=False, op='ratio', normalise=False,
+    rank='sum', connectivity=4, fill='black', min_side=28, square=False, pad=0., limit=4096, instruction=GENERAL_INSTRUCTION, suffix=SHORT_ANSWER,
     max_new_tokens=32)
-PAPER = dict(SHARED, steps='last', p=.4, K=2, keep='most', join='refined', instruction_suffix=False)
-OFFICIAL = dict(SHARED, steps='all', p=.2, K=3, keep='official', join='both', instruction_suffix=True)
+PAPER = dict(SHARED, steps='last', p=.4, K=2, region_rule='top_k', final_images='view', instruction_suffix=False)
+OFFICIAL = dict(SHARED, steps='all', p=.2, K=3, region_rule='official', final_images='both', instruction_suffix=True)
 PRESETS = dict(paper=PAPER, official=OFFICIAL)
 
 @patch(cls_method=True)
@@ -109,42 +109,42 @@ def name(self:Carve) -> str:
 
 # %% ../nbs/10_carve.ipynb #74d3335d
 @patch
-def first(self:Carve, vlm, # a `VLM`
+def capture_question(self:Carve, vlm, # a `VLM`
     image, # PIL picture
     question, # str
     cache=None # a `AttentionCache` to share looks
     ) -> AttentionRows: # under the question, with the plain answer
     "The look under the question"
-    if cache is not None: return cache.look(vlm, image, question, self.suffix, self.max_new_tokens)
-    kw = dict(layers=None if self.layers is None else pick_layers(self.layers, vlm.n_layers), question_rows=self.rows == 'question')
+    if cache is not None: return cache.capture(vlm, image, question, self.suffix, self.max_new_tokens)
+    kw = dict(layers=None if self.layers is None else pick_layers(self.layers, vlm.n_layers), question_rows=self.query == 'question')
     return timed_capture(vlm, image, question, suffix=self.suffix, steps='all', max_new_tokens=self.max_new_tokens, **kw)
 
 @patch
-def second(self:Carve, vlm, # a `VLM`
+def capture_instruction(self:Carve, vlm, # a `VLM`
     image, # PIL picture
     cache=None, # a `AttentionCache` to share looks
     most=None # steps; None: `max_new_tokens`
     ) -> AttentionRows: # under the general instruction
     "The look under the general instruction"
     suffix = self.suffix if self.instruction_suffix else None
-    if cache is not None: return cache.look(vlm, image, self.general, suffix, self.max_new_tokens)
-    kw = dict(layers=None if self.layers is None else pick_layers(self.layers, vlm.n_layers), question_rows=self.rows == 'question')
-    steps = 'first' if self.rows == 'question' or self.steps == 'first' else 'all'
-    return timed_capture(vlm, image, self.general, suffix=suffix, steps=steps, max_new_tokens=min(most or self.max_new_tokens, self.max_new_tokens), **kw)
+    if cache is not None: return cache.capture(vlm, image, self.instruction, suffix, self.max_new_tokens)
+    kw = dict(layers=None if self.layers is None else pick_layers(self.layers, vlm.n_layers), question_rows=self.query == 'question')
+    steps = 'first' if self.query == 'question' or self.steps == 'first' else 'all'
+    return timed_capture(vlm, image, self.instruction, suffix=suffix, steps=steps, max_new_tokens=min(most or self.max_new_tokens, self.max_new_tokens), **kw)
 
 @patch
-def look(self:Carve, vlm, # a `VLM`
+def capture(self:Carve, vlm, # a `VLM`
     image, # PIL picture
     question, # str
     cache=None # a `AttentionCache` to share looks
     ) -> tuple: # (Rows under the question, Rows under the general instruction)
     "The two looks (a subclass changes `first` or `second`); steps are paired, so the description need not be longer than the answer"
-    rows = self.first(vlm, image, question, cache)
-    return rows, self.second(vlm, image, cache, len(rows.attn))
+    rows = self.capture_question(vlm, image, question, cache)
+    return rows, self.capture_instruction(vlm, image, cache, len(rows.attn))
 
 # %% ../nbs/10_carve.ipynb #f9374c8f
 @patch
-def pick(self:Carve, rows, # `AttentionRows`
+def select_rows(self:Carve, rows, # `AttentionRows`
     n_layers # depth of the model
     ): # [T, L, Nv] (T = 1 for the question's rows)
     "The rows that the fields ask for, heads merged, first picture"
@@ -153,21 +153,21 @@ def pick(self:Carve, rows, # `AttentionRows`
     if not wanted: raise LayerError(f"no attention in layers {asked}: this model attends in layers {list(attending)}")
     if set(wanted) - set(rows.layers): raise LayerError(f"rows hold layers {rows.layers}, not {wanted}: look again")
     have = rows.meta.get('steps', 'all')
-    if self.rows == 'last' and have != 'all' and (have, self.steps) != ('first', 'first'):
+    if self.query == 'last' and have != 'all' and (have, self.steps) != ('first', 'first'):
         raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={have!r}")
-    if self.rows == 'last': a = rows.attn
-    elif rows.question is None: raise CarveError("rows='question' needs rows captured with question_rows=True")
+    if self.query == 'last': a = rows.attn
+    elif rows.question is None: raise CarveError("query='question' needs rows captured with question_rows=True")
     else: a = rows.question[pick_words(rows.question_tokens, self.words)].mean(0, keepdim=True)
     return merge_heads(a[:, [rows.layers.index(l) for l in wanted]], self.heads)[..., rows.span(0)]
 
 # %% ../nbs/10_carve.ipynb #0783d162
 @patch
-def pair(self:Carve, rows_q, # `AttentionRows` under the question
+def align_steps(self:Carve, rows_q, # `AttentionRows` under the question
     rows_g, # `AttentionRows` under the general instruction
     n_layers # depth of the model
     ) -> tuple: # (A_Q, A_G), both [T, L, Nv]
     "The two maps, step by step as far as both go"
-    A_q, A_g = self.pick(rows_q, n_layers), self.pick(rows_g, n_layers)
+    A_q, A_g = self.select_rows(rows_q, n_layers), self.select_rows(rows_g, n_layers)
     T = min(len(A_q), len(A_g))
     return A_q[:T], A_g[:T]
 
@@ -186,12 +186,12 @@ def fuse(self:Carve, A_q, # [T, L, Nv]
 
 # %% ../nbs/10_carve.ipynb #6c2ab87a
 @patch
-def silence(self:Carve, question, # str
+def no_signal_reason(self:Carve, question, # str
     A_q, # [T, L, Nv]
     A_g # [T, L, Nv]
     ) -> str: # why there is nothing to contrast; '' if there is something
     "Whether the two looks are one"
-    if question.strip().lower() == self.general.strip().lower(): return 'the question is the general instruction'
+    if question.strip().lower() == self.instruction.strip().lower(): return 'the question is the general instruction'
     return 'both looks attend alike' if maps_equal(A_q, A_g) else ''
 
 # %% ../nbs/10_carve.ipynb #e6b0ca11
@@ -205,23 +205,23 @@ def unavailable_layers(self:Carve, rows, # `AttentionRows`
 
 # %% ../nbs/10_carve.ipynb #9c87987d
 @patch
-def draft(self:Carve, image, # PIL picture, RGB
+def locate(self:Carve, image, # PIL picture, RGB
     question, # str
     rows_q, # `AttentionRows` under the question
     rows_g, # `AttentionRows` under the general instruction
     n_layers # depth of the model
     ) -> Result: # without an answer yet
     "From two looks to the view"
-    seconds = Timings((k, r.meta['seconds']) for k, r in (('look', rows_q), ('general', rows_g)) if 'seconds' in r.meta)
+    seconds = Timings((k, r.meta['seconds']) for k, r in (('capture', rows_q), ('instruction', rows_g)) if 'seconds' in r.meta)
     with seconds('map'):
-        A_q, A_g = self.pair(rows_q, rows_g, n_layers)
+        A_q, A_g = self.align_steps(rows_q, rows_g, n_layers)
         S = self.fuse(A_q, A_g, rows_q.spans[0], image)
-        why = self.silence(question, A_q, A_g) or ('the map is flat' if is_flat(S) else '')
+        why = self.no_signal_reason(question, A_q, A_g) or ('the map is flat' if is_flat(S) else '')
     with seconds('region'):
-        kept = [] if why else regions(S, self.p, self.K, self.connectivity, self.keep, self.rank)
+        kept = [] if why else regions(S, self.p, self.K, self.connectivity, self.region_rule, self.rank)
         view = magnify(image, kept, self.fill, self.min_side, self.square, self.pad, self.limit)
     notes = [f'no signal: {why}; the view is the whole picture'] if why else []
-    if self.rows == 'last' and self.steps != 'first' and (T := len(rows_g.attn)) < len(rows_q.attn): notes.append(f'{T} of {len(rows_q.attn)} steps are paired: the description has no more')
+    if self.query == 'last' and self.steps != 'first' and (T := len(rows_g.attn)) < len(rows_q.attn): notes.append(f'{T} of {len(rows_q.attn)} steps are paired: the description has no more')
     if gone := self.unavailable_layers(rows_q, n_layers): notes.append(f'no attention to read in layers {gone}: left out')
     return Result(None, rows_q.answer, S, kept, view, rows_q, rows_g, seconds, 2, notes, self.name, image, question)
 
@@ -234,15 +234,15 @@ def from_rows(self:Carve, vlm, # a `VLM`
     rows_g # `AttentionRows` under the general instruction
     ) -> Result: # the answer and how it came about
     "The method, from looks already taken"
-    return finish(self.draft(open_image(image), question, rows_q, rows_g, vlm.n_layers), vlm, self)
+    return ask_with_view(self.locate(open_image(image), question, rows_q, rows_g, vlm.n_layers), vlm, self)
 
 @patch
-def begun(self:Carve, image, # PIL picture
+def partial_result(self:Carve, image, # PIL picture
     question, # str
     rows # `AttentionRows` under the question
     ) -> Result: # without an answer of the method
     "What is known after the first look"
-    return Result(None, rows.answer, None, [], whole_view(image), rows, None, Timings(look=rows.meta['seconds']), 1, [], self.name, image, question)
+    return Result(None, rows.answer, None, [], whole_view(image), rows, None, Timings(capture=rows.meta['seconds']), 1, [], self.name, image, question)
 
 @patch
 def __call__(self:Carve, vlm, # a `VLM`
@@ -254,8 +254,8 @@ def __call__(self:Carve, vlm, # a `VLM`
     "Look twice, divide, keep, magnify, ask again"
     image = open_image(image)
     with vlm.sharing():
-        rows = self.first(vlm, image, question, cache)
-        return fall_back(lambda: self.from_rows(vlm, image, question, rows, self.second(vlm, image, cache, len(rows.attn))), self.begun(image, question, rows))
+        rows = self.capture_question(vlm, image, question, cache)
+        return fall_back(lambda: self.from_rows(vlm, image, question, rows, self.capture_instruction(vlm, image, cache, len(rows.attn))), self.partial_result(image, question, rows))
 
 @patch
 def saliency_only(self:Carve, vlm, # a `VLM`
@@ -265,28 +265,28 @@ def saliency_only(self:Carve, vlm, # a `VLM`
     ) -> Saliency: # S before masking; `.to_pixels()` for [H, W]
     "The fused map alone, to be compared with another implementation"
     image = open_image(image)
-    with vlm.sharing(): return self.draft(image, question, *self.look(vlm, image, question, cache), vlm.n_layers).saliency
+    with vlm.sharing(): return self.locate(image, question, *self.capture(vlm, image, question, cache), vlm.n_layers).saliency
 
 # %% ../nbs/10_carve.ipynb #3e33ee30
 @dataclass
 class QuestionOnly(Carve):
     "CARVE without contrast: A_G replaced by ones"
-    name = 'task'
-    def silence(self, question, A_q, A_g):
+    name = 'question-only'
+    def no_signal_reason(self, question, A_q, A_g):
         "Never: there is nothing to be equal to"
         return ''
-    def pair(self, rows_q, rows_g, n_layers):
+    def align_steps(self, rows_q, rows_g, n_layers):
         "The question's maps, and ones (zeros where the operator subtracts)"
-        A_q, A_g = super().pair(rows_q, rows_g, n_layers)
+        A_q, A_g = super().align_steps(rows_q, rows_g, n_layers)
         return A_q, torch.full_like(A_q, 0. if self.op == 'difference' else 1.)
 
 @dataclass
 class InstructionOnly(QuestionOnly):
     "CARVE on the general map alone: what is conspicuous, whatever the question"
-    name = 'general'
-    def pair(self, rows_q, rows_g, n_layers):
+    name = 'instruction-only'
+    def align_steps(self, rows_q, rows_g, n_layers):
         "The general instruction's maps, and ones"
-        return super().pair(rows_g, rows_q, n_layers)
+        return super().align_steps(rows_g, rows_q, n_layers)
 
 # %% ../nbs/10_carve.ipynb #15307b80
 @dataclass
@@ -294,13 +294,13 @@ class DirectAnswer:
     "The model alone"
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer
-    join = 'refined'
+    final_images = 'view'
     name = 'none'
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
         "Ask once"
         image = open_image(image)
         draft = Result(view=whole_view(image), method='none', image=image, question=question)
-        r = finish(draft, vlm, self)
+        r = ask_with_view(draft, vlm, self)
         return replace(r, notes=[n for n in r.notes if not n.startswith('nothing new to see')])
 
 # %% ../nbs/10_carve.ipynb #8ae7c4e8
@@ -322,15 +322,15 @@ class CentreCrop:
         (w, h), draft = self.measure(vlm, image, question, like, cache)
         x, y = self.place(image, image.width - w, image.height - h)
         view = crop_view(image, (x, y, x+w, y+h), limit=getattr(like, 'limit', 4096))
-        return finish(replace(draft, view=view), vlm, like)
+        return ask_with_view(replace(draft, view=view), vlm, like)
 
     def measure(self, vlm, image, question, like, cache) -> tuple:
         "Side lengths, and a `Result` without a view"
         draft = Result(method=self.name, image=image, question=question)
         if self.fraction is not None: return [max(1, round(s * self.fraction**.5)) for s in image.size], draft
-        d = like.draft(image, question, *like.look(vlm, image, question, cache), vlm.n_layers)
+        d = like.locate(image, question, *like.capture(vlm, image, question, cache), vlm.n_layers)
         x0, y0, x1, y1 = d.view.box
-        return (x1-x0, y1-y0), replace(draft, before=d.before, seconds=d.seconds, calls=d.calls)
+        return (x1-x0, y1-y0), replace(draft, plain_answer=d.plain_answer, seconds=d.seconds, calls=d.calls)
 
 # %% ../nbs/10_carve.ipynb #a87971af
 @dataclass
@@ -350,7 +350,7 @@ class Oracle:
     pad: float = .5 # room around the box, in parts of its sides
     min_side: int = 28 # least side of the crop
     square: bool = False # make the crop square
-    join: str = 'refined' # as in `Carve`
+    final_images: str = 'view' # as in `Carve`
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer
     name = 'oracle'
@@ -364,7 +364,7 @@ class Oracle:
             if not (0 <= x0 < x1 <= W and 0 <= y0 < y1 <= H): raise CarveError(f'box={tuple(box)} does not lie in the picture of {W} x {H} pixels')
             box = grow_box([round(v) for v in box], image.size, self.min_side, self.square, self.pad)
             view, notes = crop_view(image, box), []
-        return finish(Result(view=view, notes=notes, method=self.name, image=image, question=question), vlm, self)
+        return ask_with_view(Result(view=view, notes=notes, method=self.name, image=image, question=question), vlm, self)
 
 # %% ../nbs/10_carve.ipynb #54c4d6b6
 @patch(cls_method=True)
@@ -373,5 +373,5 @@ def like(cls:Oracle,
     **kw # fields to change
     ) -> Oracle: # with the method's view and way of asking
     "The oracle that shows its region as a method does"
-    room = dict(pad=max(method.pad, cls.pad), min_side=method.min_side, square=method.square, join=method.join)
+    room = dict(pad=max(method.pad, cls.pad), min_side=method.min_side, square=method.square, final_images=method.final_images)
     return cls(**room, **kw)

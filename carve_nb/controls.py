@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from .attention.capture import AttentionRows
 from .maps import Saliency
-from .attention.results import Result, Timings, finish, picture_key
+from .attention.results import Result, Timings, ask_with_view, picture_key
 from .carve import Carve, QuestionOnly
 
 # %% ../nbs/11_controls.ipynb #f0dccb16
@@ -34,8 +34,8 @@ class UniformMap(QuestionOnly):
         return Saliency(np.ones(span.grid), image.size, span.box, image)
     def from_rows(self, vlm, image, question, rows_q, rows_g) -> Result:
         "Ask with the picture twice, where the model takes two and the method shows two"
-        draft = self.draft(image, question, rows_q, rows_g, vlm.n_layers)
-        if self.join != 'both' or vlm.family.why_not.get('several pictures'): return finish(draft, vlm, self)
+        draft = self.locate(image, question, rows_q, rows_g, vlm.n_layers)
+        if self.final_images != 'both' or vlm.family.why_not.get('several pictures'): return ask_with_view(draft, vlm, self)
         seconds = Timings(draft.seconds)
         shown = [draft.image]*2
         with seconds('ask'): answer = vlm.ask(shown, question, self.suffix, self.max_new_tokens)
@@ -58,12 +58,12 @@ class ShuffledQuestion(Carve):
     "CARVE whose map is made under the question's words in the wrong order"
     seed: int = 0 # of the order
     name = 'shuffled'
-    def first(self, vlm, image, question, cache=None) -> AttentionRows:
+    def capture_question(self, vlm, image, question, cache=None) -> AttentionRows:
         "The first look, the question shuffled"
-        return super().first(vlm, image, shuffle_words(question, self.seed), cache)
-    def begun(self, image, question, rows) -> Result:
+        return super().capture_question(vlm, image, shuffle_words(question, self.seed), cache)
+    def partial_result(self, image, question, rows) -> Result:
         "No plain answer is known after it"
-        return replace(super().begun(image, question, rows), before=None)
-    def draft(self, image, question, rows_q, rows_g, n_layers) -> Result:
+        return replace(super().partial_result(image, question, rows), plain_answer=None)
+    def locate(self, image, question, rows_q, rows_g, n_layers) -> Result:
         "The look's answer is that to the shuffled words, so it is not the plain one"
-        return replace(super().draft(image, question, rows_q, rows_g, n_layers), before=None)
+        return replace(super().locate(image, question, rows_q, rows_g, n_layers), plain_answer=None)

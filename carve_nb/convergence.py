@@ -131,7 +131,7 @@ class LayerProfile:
     model: str # name of the model
     weights: str # key of its weights, from `weights_key`
     n: int # samples with a visible region
-    rows: str # 'last' position or 'question' words
+    query: str # 'last' position or 'question' words
     auroc: list # [L] of [mean, lower, upper]
     layers: list # the layers kept
     def use(self, vlm # the `VLM` that the layers are meant for
@@ -140,7 +140,7 @@ class LayerProfile:
         if self.weights == weights_key(vlm): return list(self.layers)
         raise ProfileError(f'This profile was made from {self.model!r} (weights {self.weights}); the model at hand is {short_name(vlm)!r} '
                            f'(weights {weights_key(vlm)}). Make its own with `profile_layers`.')
-    def __repr__(self): return f'LayerProfile({self.model}: layers {self.layers} of {len(self.auroc)}, by AUROC of the {self.rows} rows, n = {self.n})'
+    def __repr__(self): return f'LayerProfile({self.model}: layers {self.layers} of {len(self.auroc)}, by AUROC of the {self.query} rows, n = {self.n})'
     def _repr_png_(self): return figure_bytes(plot_profile(self))
 
 # %% ../nbs/04_convergence.ipynb #68a6f9dc
@@ -165,14 +165,14 @@ def plot_profile(profile # `LayerProfile`
 def profile_layers(vlm, # a `VLM`
     samples, # with `image`, `question` and `box`; those without a visible region are passed over
     keep=None, # number of layers to keep; None: a tenth of the depth, rounded up
-    rows='last', # whose rows: 'last' position or 'question' words
+    query='last', # whose rows: 'last' position or 'question' words
     suffix=SHORT_ANSWER # after the question
     ) -> LayerProfile: # the model's own layers
     "Choose a model's layers by AUROC on a few samples with known regions"
     keep, key = keep or math.ceil(.1*vlm.n_layers), 'auroc' if rows == 'last' else 'auroc_question'
     check_attending(vlm)
     if not 0 < keep <= vlm.n_layers: raise ProfileError(f'keep={keep}: the model has {vlm.n_layers} layers.')
-    facts = [layer_facts(vlm.look(s.image, s.question, suffix=suffix), s.box) for s in samples if s.box is not None]
+    facts = [layer_facts(vlm.capture(s.image, s.question, suffix=suffix), s.box) for s in samples if s.box is not None]
     scores = np.array([f[key] for f in facts if key in f])
     if not len(scores): raise ProfileError('No sample has a region that the model can see: a profile needs a few boxes.')
     best = np.argsort(-scores.mean(0), kind='stable')[:keep]
@@ -243,7 +243,7 @@ def measure_convergence(vlm, # a `VLM`
     ) -> dict: # JSON-ready
     "One record of the study of convergence"
     check_attending(vlm)
-    rows = vlm.look(sample.image, sample.question, suffix=suffix)
+    rows = vlm.capture(sample.image, sample.question, suffix=suffix)
     out = dict(id=sample.id, kind=getattr(sample, 'kind', None), clutter=getattr(sample, 'clutter', None),
         texture=round(texture(sample.image), 6), patches=len(rows.spans[0]), **layer_facts(rows, sample.box))
     if 'area' not in out: return out
@@ -567,9 +567,9 @@ def measure_masking(vlm, # a `VLM`
     "One record of the study of masking"
     prompt, score = vlm.prompt(sample.image, sample.question, suffix), lambda a: round(match(a, sample), 6)
     def ask(*how):
-        with mask_image_tokens(vlm, prompt, *how): return vlm.reply(prompt, max_new_tokens).text
+        with mask_image_tokens(vlm, prompt, *how): return vlm.generate(prompt, max_new_tokens).text
     with cache_vision_features(vlm):
-        plain, none = vlm.reply(prompt, max_new_tokens).text, ask()
+        plain, none = vlm.generate(prompt, max_new_tokens).text, ask()
         onward, only = ([ask(l, o) for l in range(vlm.n_layers)] for o in (False, True))
     return dict(id=sample.id, kind=getattr(sample, 'kind', None), answer=plain, plain=score(plain), none=score(none), onward=[score(a) for a in onward],
         only=[score(a) for a in only], changed=dict(onward=[int(a != plain) for a in onward], only=[int(a != plain) for a in only]))

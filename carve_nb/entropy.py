@@ -43,7 +43,7 @@ def plot_style():
         yield sns.color_palette('colorblind')
 
 # %% ../nbs/03_entropy.ipynb #fd1a3968
-MAPS = ('task', 'general', 'contrast')
+MAPS = ('question', 'instruction', 'contrast')
 STEPS = dict(first=0, last=-1)
 DRAWS = 400 # of every bootstrap here
 
@@ -55,7 +55,7 @@ def attention_maps(q, # `AttentionRows` under the question
     if not lam > 0: raise ValueError(f'lam={lam}: must be > 0; the official code uses 1e-8')
     A_q, A_g = (merge_heads(r.attn)[..., r.span(0)] for r in (q, g))
     T = min(len(A_q), len(A_g))
-    return dict(task=A_q[:T], general=A_g[:T], contrast=A_q[:T]/(A_g[:T] + lam))
+    return dict(question=A_q[:T], instruction=A_g[:T], contrast=A_q[:T]/(A_g[:T] + lam))
 
 # %% ../nbs/03_entropy.ipynb #9313736a
 def check_attending(vlm # a `VLM`
@@ -72,8 +72,8 @@ def capture_pair(vlm, # a `VLM`
     ) -> tuple: # (`AttentionRows` under the question, maps as in `attention_maps`)
     "Ask, then give the general instruction for as many steps as the answer took"
     check_attending(vlm)
-    q = vlm.look(image, question, steps='all', question_rows=False, max_new_tokens=max_new_tokens)
-    g = vlm.look(image, GENERAL_INSTRUCTION, steps='all', question_rows=False, max_new_tokens=len(q.tokens))
+    q = vlm.capture(image, question, steps='all', question_rows=False, max_new_tokens=max_new_tokens)
+    g = vlm.capture(image, GENERAL_INSTRUCTION, steps='all', question_rows=False, max_new_tokens=len(q.tokens))
     return q, attention_maps(q, g, lam)
 
 # %% ../nbs/03_entropy.ipynb #19509ed7
@@ -104,7 +104,7 @@ def describe_sample(sample # a `Sample`
     ) -> dict: # JSON values
     "What is in the picture, and how busy it is at 448 x 448 pixels"
     im = sample.image if sample.image.size == (SIZE, SIZE) else sample.image.resize((SIZE, SIZE), Image.LANCZOS)
-    c, sides = complexity(im), [t.box[2] - t.box[0] for t in sample.things]
+    c, sides = complexity(im), [t.box[2] - t.box[0] for t in sample.objects]
     known = dict(objects=len(sides), side=round(float(np.mean(sides)), 2)) if sides else {}
     return dict(kind=sample.kind, T_c=round(c.texture, 6), C_c=round(c.colour, 6), **known)
 
@@ -115,7 +115,7 @@ def measure_entropy(vlm, # a `VLM`
     ) -> dict: # the record, JSON values
     "Complexity, entropies and answer of one question"
     q, maps = capture_pair(vlm, sample.image, sample.question, lam)
-    return dict(id=sample.id, **describe_sample(sample), tokens=maps['task'].shape[-1], steps=len(q.tokens), truth=sample.answer,
+    return dict(id=sample.id, **describe_sample(sample), tokens=maps['question'].shape[-1], steps=len(q.tokens), truth=sample.answer,
         answer=str(q.answer), correct=round(float(match(str(q.answer), sample)), 6), H=layer_bits(maps))
 
 # %% ../nbs/03_entropy.ipynb #de69d755
@@ -190,7 +190,7 @@ def associate(t, # table of `to_dataframe`
 
 # %% ../nbs/03_entropy.ipynb #37d42e43
 LABELS = dict(T_c='texture $T_c$', C_c='colour $C_c$')
-MAP_COLOURS = dict(task=0, general=7, contrast=1)
+MAP_COLOURS = dict(question=0, instruction=7, contrast=1)
 
 def error_line(ax, # matplotlib axis
     x, # [k]
@@ -227,7 +227,7 @@ def plot_accuracy(ax, # matplotlib axis
     for kind, g in t.groupby('kind'):
         if not 1 < t.kind.nunique() < 5 or len(g) < 4*bins: continue
         x, means = bin_means(g.task, g.correct, bins, 1)
-        ax.plot(x, [100*i.mean for i in means], ':', color=pal[MAP_COLOURS['task']])
+        ax.plot(x, [100*i.mean for i in means], ':', color=pal[MAP_COLOURS['question']])
         ax.annotate(kind, (x[-1], 100*means[-1].mean), (3, 0), textcoords='offset points', fontsize=6, va='center')
         ax.set_title('dotted: task, each kind alone')
     ax.set(xlabel='entropy, bits (times 0.69: nats)', ylabel='accuracy, %', ylim=(0, 100))
@@ -265,7 +265,7 @@ def plot_layer_rho(ax, # matplotlib axis
         found = {l: e for l, h in enumerate(layer_values(records, m).T) if (e := try_estimate(spearman, tc, h, DRAWS//4))}
         if found: error_line(ax, list(found), found.values(), pal[MAP_COLOURS[m]], label=m)
         far = min(1, max([far, *(1.1*abs(v) for e in found.values() for v in e)]))
-    n = len(records[0]['H']['task']['last'])
+    n = len(records[0]['H']['question']['last'])
     band = pick_layers('paper', n)
     ax.axvspan(band[0] - .4, band[-1] + .4, color='.9', zorder=0); ax.axhline(0, color='.5', lw=.6)
     ax.set(xlabel='layer', ylabel=f'Spearman with {LABELS[x]}', ylim=(-far, far))
@@ -296,7 +296,7 @@ def head_line(records, # of a study
     unit='questions' # what is counted
     ) -> str: # one sentence
     "Size of a study and the ceiling of its entropy"
-    H, n = records[0]['H']['task']['last'], sorted({r['tokens'] for r in records})
+    H, n = records[0]['H']['question']['last'], sorted({r['tokens'] for r in records})
     ceiling = f'at most {math.log2(n[-1]):.2f} bits = {math.log(n[-1]):.2f} nats'
     return (f'{len(records)} {unit}, {len(H)} layers (CARVE layers: {", ".join(map(str, pick_layers("paper", len(H))))}), '
         f'{n[0] if len(n) == 1 else f"{n[0]} to {n[-1]}"} image tokens ({ceiling}); H in bits, last generated token, if nothing else is said')
@@ -440,7 +440,7 @@ def plot_paths(ax, # matplotlib axis
     pal # palette
     ):
     "Total, direct and indirect effects on accuracy, through the entropy of each map"
-    rows = [(f'{l}: {m}', m, try_estimate(mediation, *(clutter_levels(t, c, l) for c in (m, 'correct')))) for l in LADDERS for m in ('task', 'contrast')]
+    rows = [(f'{l}: {m}', m, try_estimate(mediation, *(clutter_levels(t, c, l) for c in (m, 'correct')))) for l in LADDERS for m in ('question', 'contrast')]
     marks = dict(total='s', direct='D', indirect='o')
     for k, ((name, m, found), (part, mark)) in enumerate(product(rows, marks.items())):
         if found is None: continue
@@ -463,7 +463,7 @@ def plot_intervention(records # of `measure_intervention`
         for i, (ax, l) in enumerate(zip(axes, LADDERS)):
             for m in MAPS: plot_levels(ax, clutter_levels(t, m, l), pal[MAP_COLOURS[m]], label=m)
             plot_levels(acc, clutter_levels(t, 'correct', l), pal[i + 2], 100, label=l)
-            ax.axhline(0, color='.5', lw=.6); ax.set(xlabel=f'level of {l} ({len(clutter_levels(t, "task", l))} questions)', xticks=range(5))
+            ax.axhline(0, color='.5', lw=.6); ax.set(xlabel=f'level of {l} ({len(clutter_levels(t, "question", l))} questions)', xticks=range(5))
         axes[0].set_ylabel('change of entropy, bits')
         acc.axhline(0, color='.5', lw=.6); acc.set(xlabel='level', xticks=range(5), ylabel='change of accuracy, points')
         for ax in (axes[1], acc):
@@ -490,11 +490,11 @@ def summarize_levels(tables, # step -> table of `to_dataframe`
     ) -> list: # sentences
     "What one ladder does to entropy and accuracy"
     get = lambda c, step='last': clutter_levels(tables[step], c, ladder)
-    if not len(get('task')): return [f'{ladder}: no complete ladder yet']
+    if not len(get('question')): return [f'{ladder}: no complete ladder yet']
     lines = [f'{ladder}, complexity: T_c {format_change(get("T_c"))}; C_c {format_change(get("C_c"))}']
     lines += [f'{ladder}, {m} entropy: {format_change(get(m), " bits")}; first token {format_change(get(m, "first"), " bits")}' for m in MAPS]
     lines.append(f'{ladder}, accuracy: {format_change(get("correct"))}')
-    for m in ('task', 'contrast'):
+    for m in ('question', 'contrast'):
         late, early = (try_estimate(mediation, get(m, step), get('correct')) for step in ('last', 'first'))
         if late and early: lines.append(f'{ladder}, by way of {m} entropy, in points of accuracy: indirect {points(late["indirect"])} '
             f'(first token {points(early["indirect"])}); direct {points(late["direct"])}; total {points(late["total"])}')
@@ -615,7 +615,7 @@ def odd_attention(maps, # name -> [T, L, Nv]
     span # `ImageSpan` of the picture
     ) -> dict: # share and lift: map -> step -> [L]
     "How much attention the odd one gets, of all and among the things"
-    out, boxes = dict(share={}, lift={}), [t.box for t in sample.things]
+    out, boxes = dict(share={}, lift={}), [t.box for t in sample.objects]
     for k, m in maps.items():
         s = box_shares(m, boxes, span, sample.image.size)                      # [T, L, n]
         odd, all_things = s[..., sample.at], s.sum(-1).clamp_min(1e-30)
@@ -631,9 +631,9 @@ def measure_search(vlm, # a `VLM`
     "Entropy, answer, and the attention on the odd one"
     q, maps = capture_pair(vlm, sample.image, sample.question, lam)
     right = match(str(q.answer), sample)
-    return dict(id=sample.id, group=sample.group, pair=sample.pair, odd=sample.odd, size=sample.size, tokens=maps['task'].shape[-1],
+    return dict(id=sample.id, group=sample.group, pair=sample.pair, odd=sample.odd, size=sample.size, tokens=maps['question'].shape[-1],
         truth=sample.answer, answer=str(q.answer), correct=round(float(right), 6),
-        read=float(str(q.answer).strip() in {str(t.digit) for t in sample.things}), H=layer_bits(maps), **odd_attention(maps, sample, q.spans[0]))
+        read=float(str(q.answer).strip() in {str(t.digit) for t in sample.objects}), H=layer_bits(maps), **odd_attention(maps, sample, q.spans[0]))
 
 # %% ../nbs/03_entropy.ipynb #667f0088
 def directions(t, # table of `to_dataframe`
@@ -643,7 +643,7 @@ def directions(t, # table of `to_dataframe`
     "One column for both directions of each layout"
     return t[t.pair == pair].pivot(index='group', columns='odd', values=column).reindex(columns=['with', 'without']).dropna().to_numpy(float)
 
-SEARCH = dict(task='task entropy, bits', lift_task='lift, task', lift_contrast='lift, contrast', correct='accuracy')
+SEARCH = dict(question='task entropy, bits', lift_task='lift, task', lift_contrast='lift, contrast', correct='accuracy')
 
 # %% ../nbs/03_entropy.ipynb #523259a9
 def plot_search(records # of `measure_search`
@@ -657,7 +657,7 @@ def plot_search(records # of `measure_search`
                 sizes = sorted(g['size'].unique())
                 means = [tuple(bootstrap(g[column][g['size'] == s], DRAWS)) for s in sizes]
                 error_line(ax, sizes, means, pal[i//2*2], ls='-' if odd == 'with' else '--', label=f'{pair}: odd one {odd}')
-            ax.set(xlabel='things', ylabel=label, xticks=[4, 8])
+            ax.set(xlabel='objects', ylabel=label, xticks=[4, 8])
             if column.startswith('lift'): ax.axhline(1, color='.5', lw=.6)
             if column == 'correct': ax.plot([4, 8], [1/4, 1/8], ':', color='.5', label='any digit shown')
         fig.legend(*ax.get_legend_handles_labels(), loc='outside lower center', ncols=5)

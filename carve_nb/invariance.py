@@ -77,7 +77,7 @@ def take_maps(vlm, # a `VLM`
     suffix=SHORT_ANSWER # after each
     ) -> tuple: # ([M, L, Nv] head-mean rows of the last position, the picture's `ImageSpan`)
     "One map for each text"
-    rows = [vlm.look(image, t, suffix=suffix, question_rows=False) for t in texts]
+    rows = [vlm.capture(image, t, suffix=suffix, question_rows=False) for t in texts]
     return np.stack([head_mean_rows(r) for r in rows]), rows[0].spans[0]
 
 # %% ../nbs/08_instruction_invariance.ipynb #f639df4c

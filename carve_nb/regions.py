@@ -66,21 +66,21 @@ def enlarge(r, # `Region` on a raster
 # %% ../nbs/09_regions.ipynb #68c086a1
 def regions(S, # [H, W] fused map, or a `Saliency`: of a very large picture its raster is then enough
     p=.2, # share of the pixels to keep
-    K=3, # regions: at most (keep='most') or at least (keep='official')
+    K=3, # regions: at most (region_rule='top_k') or at least (region_rule='official')
     connectivity=4, # 4 (official) or 8 neighbours
-    keep='most', # 'most': K | 'official': max(K, floor(p n))
+    region_rule='top_k', # 'top_k': K | 'official': max(K, floor(p n))
     rank='sum' # by 'sum' of S (official v3, v4) or 'area' (official v2)
     ) -> list: # of `Region`, best first
     "The best connected regions of the map's top pixels"
     if hasattr(S, 'coarse'):
         small = S.coarse()
-        found = regions(small.to_pixels(), p, K, connectivity, keep, rank)
+        found = regions(small.to_pixels(), p, K, connectivity, region_rule, rank)
         return found if small is S else [enlarge(r, small.size, S.size) for r in found]
     if not (K >= 1 and K % 1 == 0): raise RegionError(f"K={K}: at least one region must be kept")
-    if keep not in ('most', 'official') or rank not in ('sum', 'area'):
-        raise RegionError(f"keep={keep!r}, rank={rank!r}: use 'most' or 'official', 'sum' or 'area'")
+    if region_rule not in ('top_k', 'official') or rank not in ('sum', 'area'):
+        raise RegionError(f"region_rule={region_rule!r}, rank={rank!r}: use 'top_k' or 'official', 'sum' or 'area'")
     found = split_mask(top_mask(S, p), S, connectivity)
-    n = max(int(K), int(p*len(found))) if keep == 'official' else int(K)
+    n = max(int(K), int(p*len(found))) if region_rule == 'official' else int(K)
     return sorted(found, key=lambda r: -(r.score if rank == 'sum' else r.area))[:n]
 
 # %% ../nbs/09_regions.ipynb #1e78242f

@@ -170,13 +170,13 @@ def turn(page, name, key='ArrowRight', handle=0):
     "Move a slider by the keyboard; the milliseconds until the page shows the next map"
     page.evaluate('''() => {
         window.moved = window.shown = 0;
-        window.watch?.disconnect();
+        window.forward?.disconnect();
         window.onkeydown = () => { window.moved = window.moved || performance.now(); };
-        window.watch = new MutationObserver(() => {
+        window.forward = new MutationObserver(() => {
             const img = document.querySelector('img[alt^="view that"]');
             if (img) img.decode().catch(() => 0).then(() => { window.shown = performance.now(); }); });
         const stages = document.querySelector('img[alt^="map S"]').closest('.widget-hbox');
-        window.watch.observe(stages, {childList: true, subtree: true}); }''')
+        window.forward.observe(stages, {childList: true, subtree: true}); }''')
     page.locator(SHAPE.format(name)).locator('.noUi-handle').nth(handle).press(key)
 
 
@@ -243,7 +243,7 @@ LISTS = [('Preset', 'paper'), ('Rows of', 'words of the question'), ('Heads', 'm
 @pytest.mark.parametrize('name, option', LISTS)
 def test_lists(page, kernel, name, option):
     "A list changes pixels"
-    many = dict(p=.2, lam=1e-8, relative=False, rows='question') if name in ('Keep', 'Neighbours') else dict(p=.1)
+    many = dict(p=.2, lam=1e-8, relative=False, query='question') if name in ('Keep', 'Neighbours') else dict(p=.1)
     preset(page, kernel, **many)
     before = pixels(page)
     page.get_by_label(name, exact=True).select_option(option)

@@ -21,7 +21,7 @@ def digest(results):
     "One name for all answers, maps, boxes and views"
     h = hashlib.sha256()
     for r in results:
-        h.update(json.dumps([r.answer.tokens, r.answer.logprob, r.before.tokens, r.view.box]).encode())
+        h.update(json.dumps([r.answer.tokens, r.answer.logprob, r.plain_answer.tokens, r.view.box]).encode())
         for a in (r.saliency.values, r.saliency.to_pixels(), r.rows.attn.numpy(), r.instruction_rows.attn.numpy()): h.update(np.ascontiguousarray(a).tobytes())
         h.update(r.view.image.tobytes())
     return h.hexdigest()

@@ -121,7 +121,7 @@ def question_text(vlm, p): return vlm.tokenizer.decode(p.inputs['input_ids'][0, 
 
 def features(vlm, prompt):
     "What the tower makes of the pictures, one row for each image token in order of the sequence"
-    inputs = vlm.ready(prompt)
+    inputs = vlm.to_device(prompt)
     with torch.no_grad(): return vlm.family.look_at(vlm.model, inputs)
 
 
@@ -188,7 +188,7 @@ def perturb(vlm, image):
 
 def test_rows_float32(vlm, folders):
     p = vlm.prompt(WIDE, QUESTION)
-    rows, cols = vlm.watch(p), columns(p)
+    rows, cols = vlm.forward(p), columns(p)
     want = eager_rows(vlm, stock(folders(vlm.family.name), 'eager'), p, rows.layers)
     worst = max((rows.attn[0]-want[:, :, -1][..., cols]).abs().max(), (rows.question.movedim(0, 2)-want[:, :, p.question][..., cols]).abs().max()).item()
     assert rows.layers == vlm.layers and worst <= 1e-5
@@ -200,7 +200,7 @@ def test_rows_bfloat16(vlm, folders):
     "With products as large as trained models have them; the tiny ones' are larger, and rounding them shows"
     half = VLM(calm(folders(vlm.family.name), 'sdpa'), vlm.processor)
     p = half.prompt(WIDE, QUESTION)
-    rows = half.watch(p)
+    rows = half.forward(p)
     want = eager_rows(half, calm(folders(vlm.family.name), 'eager'), p, rows.layers)
     worst = (rows.attn[0]-want[:, :, -1][..., columns(p)]).abs().max().item()
     assert worst <= 1e-2
@@ -209,7 +209,7 @@ def test_rows_bfloat16(vlm, folders):
 
 def test_steps_while_generating(vlm):
     "The rows of every generated token are those of a prefill that ends there"
-    rows = vlm.look(WIDE, QUESTION, steps='all', max_new_tokens=3)
+    rows = vlm.capture(WIDE, QUESTION, steps='all', max_new_tokens=3)
     assert len(rows.attn) == len(rows.tokens)
     p = vlm.prompt(WIDE, QUESTION, SHORT_ANSWER)
     longer = grown(vlm, p, rows.tokens[:-1])
@@ -229,7 +229,7 @@ def keys(vlm, prompt):
 
 def grown(vlm, prompt, tokens):
     "Inputs of a prompt with some generated tokens behind it"
-    inputs, n = vlm.ready(prompt), len(prompt)
+    inputs, n = vlm.to_device(prompt), len(prompt)
     for k, v in inputs.items():
         if v.ndim >= 2 and v.shape[:2] == (1, n):
             more = torch.tensor([tokens]) if k == 'input_ids' else v[:, -1:].repeat(1, len(tokens), *[1]*(v.ndim-2))
@@ -245,8 +245,8 @@ ASKED = [(WIDE, QUESTION), (WIDE, 'Describe this image in detail.'), ([WIDE, TAL
 
 def test_sharing(vlm):
     asked = ASKED[:2 if 'several pictures' in vlm.family.why_not else 3]
-    alone = [vlm.look(*o, steps='last', max_new_tokens=2) for o in asked]
-    with vlm.sharing() as shared: quick = [vlm.look(*o, steps='last', max_new_tokens=2) for o in asked]
+    alone = [vlm.capture(*o, steps='last', max_new_tokens=2) for o in asked]
+    with vlm.sharing() as shared: quick = [vlm.capture(*o, steps='last', max_new_tokens=2) for o in asked]
     if vlm.family.pixels is None:
         assert shared is None and vlm.family.why_not['sharing']
     else: assert (shared.read, shared.hits) == (1, 2)
@@ -261,7 +261,7 @@ def read_both(vlm, **kw):
     "Rows and answer about two pictures, the second read on from the first; its tokens' keys and values"
     with vlm.sharing() as shared:
         p = vlm.prompt([WIDE, TALL], QUESTION)
-        rows = vlm.watch(p, steps='last', max_new_tokens=2)
+        rows = vlm.forward(p, steps='last', max_new_tokens=2)
         cache = shared(vlm, p)['past_key_values']
     return rows, [(cache.layers[l].keys, cache.layers[l].values) for l in vlm.layers]
 
@@ -286,7 +286,7 @@ def test_batch(vlm):
     pairs = [*ASKED[:2], (TALL, 'Why?'), (WIDE.resize((64, 64)), QUESTION), ([WIDE, TALL], QUESTION)][:4 if 'several pictures' in vlm.family.why_not else 5]
     many = vlm.capture_many(pairs, steps='all', max_new_tokens=3, size=3)
     worst = 0
-    for a, b in zip(many, [vlm.look(*p, steps='all', max_new_tokens=3) for p in pairs], strict=True):
+    for a, b in zip(many, [vlm.capture(*p, steps='all', max_new_tokens=3) for p in pairs], strict=True):
         assert a.tokens == b.tokens and a.question_tokens == b.question_tokens
         worst = max(worst, (a.attn-b.attn).abs().max().item(), (a.question-b.question).abs().max().item())
     assert worst <= 1e-4
@@ -302,7 +302,7 @@ def test_several_pictures(vlm, folders):
     single = [vlm.prompt(im, QUESTION) for im in (WIDE, TALL)]
     for i, q in enumerate(single):   # boxes and grids are those of each picture alone
         assert [(s.grid, s.box, s.view) for s in p.spans if s.image == i] == [(s.grid, s.box, s.view) for s in q.spans]
-    rows = vlm.watch(p)
+    rows = vlm.forward(p)
     want = eager_rows(vlm, stock(folders(vlm.family.name), 'eager'), p, rows.layers)[:, :, -1][..., columns(p)]
     assert (rows.attn[0]-want).abs().max() <= 1e-5
     note(vlm, **{'several pictures': True})
@@ -319,9 +319,9 @@ def settings(vlm):
 
 def test_nothing_left(vlm):
     before = settings(vlm)
-    with vlm.sharing(): vlm.look(WIDE, QUESTION, steps='last', max_new_tokens=1)
+    with vlm.sharing(): vlm.capture(WIDE, QUESTION, steps='last', max_new_tokens=1)
     assert settings(vlm) == before
-    with pytest.raises(CaptureError): vlm.look(WIDE, QUESTION, layers=[99])
+    with pytest.raises(CaptureError): vlm.capture(WIDE, QUESTION, layers=[99])
     with pytest.raises(KeyError), recording(vlm.model, vlm.layers, cross=bool(vlm.family.cross)): raise KeyError
     assert settings(vlm) == before
 

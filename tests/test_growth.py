@@ -31,7 +31,7 @@ def ask_on(vlm, start, stop, cache):
         if i < start: continue
         image = Image.fromarray(np.random.default_rng(i).integers(0, 256, (48, 64, 3), np.uint8))
         if i%10 == 9: Carve(max_new_tokens=3)(vlm, image, question, cache=cache if i%20 == 9 else None)
-        elif i%5 == 3: vlm.look(image, question, steps='all', max_new_tokens=3)
+        elif i%5 == 3: vlm.capture(image, question, steps='all', max_new_tokens=3)
         elif i%10 == 5:
             with vlm.sharing(): vlm.ask([image, image], question, max_new_tokens=3)
         else: vlm.ask(image, question, max_new_tokens=3)
@@ -45,7 +45,7 @@ def test_sixty_asks(load):
     cache.clear()
     before, objects = state(vlm)
     ask_on(vlm, 40, 100, cache)
-    assert cache.looks
+    assert cache.captures
     cache.clear()
     after, more = state(vlm)
     assert after == before
@@ -62,7 +62,7 @@ def test_thousand_asks(name, load, figure):
     (before, objects), level = state(vlm), STATUS.exists() and status_bytes('VmRSS')
     ask_on(vlm, 200, 1000, cache)
     (after, more), grown = state(vlm), STATUS.exists() and status_bytes('VmRSS') - level
-    kept = len(cache.looks)*4*2   # tensors of the looks that the memo keeps
+    kept = len(cache.captures)*4*2   # tensors of the looks that the memo keeps
     figure(f'1,000 questions to {name}: megabytes grown from question 200 on', round(grown/1e6, 1))
     figure(f'1,000 questions to {name}: objects more', more - objects)
     assert {**after, 'tensors': 0} == {**before, 'tensors': 0} and abs(after['tensors'] - before['tensors']) <= kept

@@ -38,7 +38,7 @@ def test_module_resolves(module): assert getattr(carve_nb, module).__name__ == f
 
 def test_methods_are_complete():
     "A class that a later notebook extends comes with the extension, whatever was imported before"
-    assert python('import carve_nb; print(callable(carve_nb.VLM.look), carve_nb.VLM.__module__)') == 'True carve_nb.models.vlm'
+    assert python('import carve_nb; print(callable(carve_nb.VLM.capture), carve_nb.VLM.__module__)') == 'True carve_nb.models.vlm'
 
 
 def test_lists_every_module():

@@ -60,7 +60,7 @@ class Sized:
 def test_tells_what_was_shown(load, photo, name, family):
     "The pictures of the last question, asked about again, give the same answer; they are those of the result, no copies"
     vlm, method = load(family), short(name)
-    if name == 'auto': method = replace(method, gate=1., alike=2., spread=1., hopeless=0., support=0., margin=-1.)
+    if name == 'auto': method = replace(method, skip_above=1., alike=2., spread=1., hopeless=0., support=0., margin=-1.)
     r = method(vlm, photo, QUESTION, box=BOX)
     assert all(o is r.image or o is r.view.image for o in r.shown), r.shown
     if not hasattr(method, 'guided'): assert vlm.ask(r.shown or [r.image], QUESTION, max_new_tokens=3).tokens == r.answer.tokens
@@ -70,11 +70,11 @@ def test_tells_what_was_shown(load, photo, name, family):
 
 def test_auto_shows_views_alone():
     "What auto would not do is refused, and a run may give it words and length"
-    with pytest.raises(CarveError, match="join='both': auto shows each view alone"): make_method('auto', join='both')
-    assert make_method('auto', join='refined') == make_method('auto')
+    with pytest.raises(CarveError, match="final_images='both': auto shows each view alone"): make_method('auto', final_images='both')
+    assert make_method('auto', final_images='view') == make_method('auto')
     plan = RunConfig(('auto', 'auto:K=1'), 'One word.', 5)
-    assert [(m.join, m.suffix, m.max_new_tokens, m.K) for m in make_methods(plan).values()] == [('refined', 'One word.', 5, 2), ('refined', 'One word.', 5, 1)]
-    with pytest.raises(RunError, match="join='both'"): make_methods(RunConfig(('auto:join=both',)))
+    assert [(m.final_images, m.suffix, m.max_new_tokens, m.K) for m in make_methods(plan).values()] == [('view', 'One word.', 5, 2), ('view', 'One word.', 5, 1)]
+    with pytest.raises(RunError, match="final_images='both'"): make_methods(RunConfig(('auto:join=both',)))
 
 
 @pytest.mark.parametrize('family', OTHERS)

@@ -110,7 +110,7 @@ def test_every_method(name, serve, tiny, photo):
     here = method(tiny, photo, 'What is it?', cache=(cache := AttentionCache()), box=box)
     r = CrossModelAnswer(method, far)(tiny, photo, 'What is it?', cache=cache, box=box)
     assert (str(r), r.method, r.view.box, len(seen)) == ('there', here.method, here.view.box, 1)
-    assert r.before == here.before and any(n.startswith('answered by m at 127.0.0.1') for n in r.notes)
+    assert r.plain_answer == here.plain_answer and any(n.startswith('answered by m at 127.0.0.1') for n in r.notes)
     shown, words = pictures(seen[0][2])
     assert np.array_equal(shown[0] if len(shown) > 1 else shown[-1], photo if len(shown) > 1 or r.view.image.tobytes() == photo.tobytes() else r.view.image)
     assert np.array_equal(shown[-1], r.view.image) and words == f'What is it? {SHORT_ANSWER}'

@@ -260,7 +260,7 @@ def test_sharing_in_other_families(family, tmp_path):
 
 
 def check_shared(vlm, name, n):
-    asked = config.Plan(('none', 'carve', *({name} - {'none', 'carve'}), 'general'), 'Answer the question using a single word or phrase.', 4)
+    asked = config.RunConfig(('none', 'carve', *({name} - {'none', 'carve'}), 'instruction-only'), 'Answer the question using a single word or phrase.', 4)
     method, w = config.make_methods(asked)[name], sample_evaluator.SampleEvaluator(vlm, asked)
     if name in w.unfit: return
     records = list(load_benchmark('scenes', n, kinds=('digit', 'color')))

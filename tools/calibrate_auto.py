@@ -17,7 +17,7 @@ from carve_nb.data.folders import weights_key
 from carve_nb.evaluation.scene_benchmark import scene_samples, score
 
 COUNTS = dict(digit=120, color=60, shape=60, exist=100, count=100, relation=100, twostep=100, describe=50)
-FIELDS = 'layers', 'sinks', 'gate', 'spread', 'support', 'hopeless', 'enough', 'K', 'margin'
+FIELDS = 'layers', 'sinks', 'skip_above', 'spread', 'min_confidence', 'stop_below', 'accept_above', 'K', 'min_gain'
 
 
 def main():

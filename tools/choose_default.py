@@ -23,7 +23,7 @@ def looks(vlm, s):
 
 def hit(method, vlm, found):
     "Share of samples whose map peaks in the true box."
-    return sum(method.fuse(*method.pair(q, g, vlm.n_layers), q.spans[0], s.image).hit(s.box) for s, (q, g) in found)/len(found)
+    return sum(method.fuse(*method.align_steps(q, g, vlm.n_layers), q.spans[0], s.image).hit(s.box) for s, (q, g) in found)/len(found)
 
 def accuracy(method, vlms, found):
     "Mean score over samples, from looks already taken."
@@ -32,14 +32,14 @@ def accuracy(method, vlms, found):
 def map_settings(depth):
     "Whose rows, which layers, which λ."
     bands = [None] + [[l] for l in range(depth)] + [[l, l + 1] for l in range(depth - 1)]
-    rows = [dict(rows='last', steps=t) for t in ('first', 'last')] + [dict(rows='question', words=w) for w in ('all', 'content')]
+    rows = [dict(query='last', steps=t) for t in ('first', 'last')] + [dict(query='question', words=w) for w in ('all', 'content')]
     lams = [dict(lam=1e-8)] + [dict(lam=l, relative=True) for l in (.1, .3, 1., 3.)]
     return [dict(layers=b, **r, **l) for b, r, l in product(bands, rows, lams)]
 
 def view_settings():
     "What is kept, how it is shown, how the model is asked again."
-    shown = [dict(p=p, K=K, min_side=m, join=j, fill='none') for p, K, m, j in product((.04, .1), (1, 2), (96, 128), ('refined', 'both'))]
-    return [dict(v, keep='most', square=True) for v in shown + [dict(p=.1, K=1, min_side=128, join=j, fill='black') for j in ('refined', 'both')]]
+    shown = [dict(p=p, K=K, min_side=m, join=j, fill='none') for p, K, m, j in product((.04, .1), (1, 2), (96, 128), ('view', 'both'))]
+    return [dict(v, region_rule='top_k', square=True) for v in shown + [dict(p=.1, K=1, min_side=128, join=j, fill='black') for j in ('view', 'both')]]
 
 def choose(a, vlm):
     "The sweeps, from maps to views to harm; writes the file."

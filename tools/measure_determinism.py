@@ -29,7 +29,7 @@ def scenes(n):
 
 def fused(vlm, image, rows_q, rows_g):
     "CARVE's map, [Nv]"
-    return CARVE.fuse(*CARVE.pair(rows_q, rows_g, vlm.n_layers), rows_q.spans[0], image).values.ravel()
+    return CARVE.fuse(*CARVE.align_steps(rows_q, rows_g, vlm.n_layers), rows_q.spans[0], image).values.ravel()
 
 
 def found(answer, values): return dict(answer=answer.text, logprob=answer.logprob, map=None if values is None else np.asarray(values, np.float32))
@@ -38,8 +38,8 @@ def found(answer, values): return dict(answer=answer.text, logprob=answer.logpro
 def singly(vlm, pairs):
     "One look after the other"
     for image, q in pairs:
-        rows = vlm.look(image, q, steps='all')
-        yield found(rows.answer, fused(vlm, image, rows, vlm.look(image, GENERAL_INSTRUCTION, steps='first')))
+        rows = vlm.capture(image, q, steps='all')
+        yield found(rows.answer, fused(vlm, image, rows, vlm.capture(image, GENERAL_INSTRUCTION, steps='first')))
 
 
 def shared(vlm, pairs):
@@ -65,7 +65,7 @@ def kernel_of(vlm, name):
 def eager_row(vlm, image, text, like):
     "`AttentionRows` of the last position, from the matrices that the eager kernel returns"
     p = vlm.prompt(image, text, SHORT_ANSWER)
-    with torch.no_grad(): every = vlm.model(**vlm.ready(p), use_cache=False, output_attentions=True, logits_to_keep=1).attentions
+    with torch.no_grad(): every = vlm.model(**vlm.to_device(p), use_cache=False, output_attentions=True, logits_to_keep=1).attentions
     a = torch.stack([w[0, :, -1, p.spans[0].tokens] for w in every]).float()
     return type(like)(a[None], list(range(vlm.n_layers)), a.sum(-1)[None], [], p.spans, meta=like.meta | dict(steps='first'))
 
@@ -73,7 +73,7 @@ def eager_row(vlm, image, text, like):
 def eager(vlm, pairs):
     "The kernel that returns its matrices"
     for image, q in pairs:
-        like = vlm.look(image, q, steps='first')
+        like = vlm.capture(image, q, steps='first')
         with kernel_of(vlm, 'eager'): yield found(vlm.ask(image, q), fused(vlm, image, eager_row(vlm, image, q, like), eager_row(vlm, image, GENERAL_INSTRUCTION, like)))
 
 
@@ -87,7 +87,7 @@ def both(vlm, pairs):
     "Picture and its middle in one question; the map is that of the question's last row over both"
     for image, q in pairs:
         w, h = image.size
-        rows = vlm.look([image, image.crop((w//4, h//4, 3*w//4, 3*h//4))], q, steps='all')
+        rows = vlm.capture([image, image.crop((w//4, h//4, 3*w//4, 3*h//4))], q, steps='all')
         yield found(rows.answer, rows.attn[0].mean((0, 1)))
 
 
@@ -95,7 +95,7 @@ def both_shared(vlm, pairs):
     "The same, the first picture from a shared beginning"
     for image, q in pairs:
         with vlm.sharing():
-            vlm.look(image, q, steps='first')
+            vlm.capture(image, q, steps='first')
             yield from both(vlm, [(image, q)])
 
 

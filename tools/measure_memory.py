@@ -26,7 +26,7 @@ image, question, new = make_scene(0).image, {QUESTION!r}, dict(max_new_tokens={N
 small = make_model(4, Size(64, 2, 2, 64, 64))
 small.ask(image, question, **new); Carve.official(**new)(small, image, question)
 '''
-CALLS = dict(ask='vlm.ask(image, question, **new)', look="r = vlm.look(image, question, steps='all', **new)", carve='r = Carve.official(**new)(vlm, image, question)')
+CALLS = dict(ask='vlm.ask(image, question, **new)', capture="r = vlm.capture(image, question, steps='all', **new)", carve='r = Carve.official(**new)(vlm, image, question)')
 PICTURE = '''
 vlm, out = VLM.from_pretrained('carve-tiny'), io.BytesIO()
 vlm.ask(image, question, **new)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 class Symbol:
     "A function, class, method or constant of a module"
     kind: str  # 'function', 'class', 'method', 'property' or 'data', the words of Sphinx's Python domain
-    name: str  # with the class in front of it for a method: 'VLM.look'
+    name: str  # with the class in front of it for a method: 'VLM.capture'
     signature: str = ''  # in brackets, with what comes back
     doc: str = ''
     params: list = field(default_factory=list)  # (name, comment)

@@ -58,7 +58,7 @@ def collate(
     prompts,   # list of `Prompt`
 ) -> dict:     # model inputs, batch of as many, on the model's device
     "Several prompts as one batch"
-    found = [vlm.ready(p) for p in prompts]
+    found = [vlm.to_device(p) for p in prompts]
     for f, p in zip(found, prompts): f.setdefault('attention_mask', torch.ones_like(f['input_ids']))
     pad, batch = vlm.tokenizer.pad_token_id, {}
     for k in found[0]:
@@ -140,7 +140,7 @@ def ask_many(self: VLM,
     size=8,             # largest batch
 ) -> list:              # of `Answer`, in the order of the pairs
     "Ask many questions, about one picture or many"
-    return self.in_batches(self.prompts(pairs, suffix), size, lambda p: self.reply(p, max_new_tokens), lambda ps: self.generate_many(ps, max_new_tokens))
+    return self.in_batches(self.prompts(pairs, suffix), size, lambda p: self.generate(p, max_new_tokens), lambda ps: self.generate_many(ps, max_new_tokens))
 
 # %% ../../nbs/attention/01_batching.ipynb #446d5f7d
 def own_record(
@@ -195,7 +195,7 @@ def capture_many(self: VLM,
     "Ask many questions and read the attention on their pictures"
     if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
     how = seen_layers(self, layers), steps, question_rows, max_new_tokens
-    return self.in_batches(self.prompts(pairs, suffix), size, lambda p: self.watch(p, *how), lambda ps: self.forward_many(ps, *how))
+    return self.in_batches(self.prompts(pairs, suffix), size, lambda p: self.forward(p, *how), lambda ps: self.forward_many(ps, *how))
 
 # %% ../../nbs/attention/01_batching.ipynb #ea4478c0
 _graph = ContextVar('rows with a graph', default=None)
@@ -266,7 +266,7 @@ def last_part(
     start,           # first position wanted
 ) -> dict:           # model inputs from there on, or all of them
     "Read what comes before the wanted rows, if it can be read apart"
-    inputs = vlm.ready(prompt)
+    inputs = vlm.to_device(prompt)
     apart = vlm.family.pixels and len(vlm.layers) == vlm.n_layers and start >= max(s.end for s in prompt.spans)
     if not apart: return inputs | dict(use_cache=False)
     head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == len(prompt) else v for k, v in inputs.items()}

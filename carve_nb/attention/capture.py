@@ -271,7 +271,7 @@ def project_columns(
 STEPS = ('first', 'last', 'all')
 
 @patch
-def watch(self: VLM,
+def forward(self: VLM,
     prompt,              # from `VLM.prompt`
     layers=None,         # layer indices; all by default
     steps='first',       # 'first', 'last' or 'all'
@@ -286,14 +286,14 @@ def watch(self: VLM,
     between = (prompt.inputs['input_ids'][0] == self.model.config.image_token_id).nonzero()[:, 0] if bridge else columns
     kw = dict(columns=between, stop=steps == 'first', last=steps == 'last', length=len(prompt), cross=bool(self.family.cross and not bridge))
     with model_lock(self.model), bridge(self.model) if bridge else nullcontext() as seen, recording(self.model, layers, rows, **kw) as rec:
-        if steps == 'first' and not self.shared: self.model(**self.ready(prompt), use_cache=False)
-        else: answer = self.reply(prompt, max_new_tokens)
+        if steps == 'first' and not self.shared: self.model(**self.to_device(prompt), use_cache=False)
+        else: answer = self.generate(prompt, max_new_tokens)
     if bridge: project_columns(rec, seen[0][:, columns])
     return gather_rows(self, prompt, rec, answer, dict(steps=steps))
 
 # %% ../../nbs/attention/00_capture.ipynb #4a331682
 @patch
-def look(self: VLM,
+def capture(self: VLM,
     images,              # one picture or a list of them
     question: str,       # the user's question
     layers=None,         # layer indices; all by default
@@ -303,7 +303,7 @@ def look(self: VLM,
     max_new_tokens=32,   # longest answer
 ) -> AttentionRows:               # the rows
     "Ask about pictures and read the attention on them"
-    return self.watch(self.prompt(images, question, suffix), layers, steps, question_rows, max_new_tokens)
+    return self.forward(self.prompt(images, question, suffix), layers, steps, question_rows, max_new_tokens)
 
 # %% ../../nbs/attention/00_capture.ipynb #42f29614
 def file_digest(

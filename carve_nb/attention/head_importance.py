@@ -74,9 +74,9 @@ def first_logprob(vlm, # a `VLM`
     def peek(ids, scores):
         found.append(scores[0].float().log_softmax(-1)[token].item())
         return scores
-    if edit is None: vlm.reply(prompt, 1, [peek])
+    if edit is None: vlm.generate(prompt, 1, [peek])
     else:
-        with editing(vlm, edit, prompt): vlm.reply(prompt, 1, [peek])
+        with editing(vlm, edit, prompt): vlm.generate(prompt, 1, [peek])
     return found[0]
 
 # %% ../../nbs/attention/06_head_importance.ipynb #114591c9

@@ -52,21 +52,21 @@ def capture_low_memory(self: VLM,
     max_new_tokens=32,   # longest answer
     size=4,              # layers at a time
 ) -> AttentionRows:               # the rows
-    "`VLM.look` with less memory and more passes"
+    "`VLM.capture` with less memory and more passes"
     layers = check_layers(layers, self.n_layers, self.layers)
     with self.unshared():
-        return join_layers([self.look(images, question, layers[i:i+size], steps, question_rows, suffix, max_new_tokens) for i in range(0, len(layers), size)])
+        return join_layers([self.capture(images, question, layers[i:i+size], steps, question_rows, suffix, max_new_tokens) for i in range(0, len(layers), size)])
 
 # %% ../../nbs/attention/03_low_memory.ipynb #8473f7b7
 class InsufficientMemoryError(MemoryError):
-    "Memory ran out, also in the lean way"
+    "Memory ran out, also in the way that takes less memory"
     status = 'oom'
     why = property(lambda self: self.args[0])           # without the figures, which differ from run to run
     def __str__(self): return ' '.join(self.args)
 
 def memory_need(vlm, # a `VLM`, or what stands in front of it
     image, # PIL picture
-    what='carve', # or 'ask', 'look': see `estimate_memory`
+    what='carve', # or 'ask', 'capture': see `estimate_memory`
     **kw # of `estimate_memory`
     ) -> dict: # bytes, None where it cannot be known
     "How much is estimated to be needed with this picture, and how much was in use at most"
@@ -82,13 +82,13 @@ def format_need(estimate, # bytes, or None
 
 def retry_low_memory(vlm, # a `VLM`, or what stands in front of it
     make, # gives a value
-    lean, # gives the same with less memory
+    low_memory, # gives the same with less memory
     what, # that is being done, for the error
     image=None, # PIL picture that it is about
     kind='carve' # what is being done, as `estimate_memory` calls it
-    ) -> tuple: # the value; was it made in the lean way?
-    "A value, in the lean way if memory runs out"
-    for again, way in enumerate((make, lean)):
+    ) -> tuple: # the value; was it made in the way that takes less memory?
+    "A value, in the way that takes less memory if memory runs out"
+    for again, way in enumerate((make, low_memory)):
         try: return way(), bool(again)
         except Exception as e:
             if isinstance(e, InsufficientMemoryError) or not out_of_memory(e): raise

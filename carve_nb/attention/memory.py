@@ -180,8 +180,8 @@ def tower_bytes(
     return n.patches*widest*size, (2*n.patches*w.hidden + 2*n.image*d)*size
 
 # %% ../../nbs/attention/02_memory.ipynb #52f61736
-WAYS = ('ask', 'look', 'carve')
-KEPT_PIXEL = dict(ask=8, look=8, carve=12)   # bytes
+WAYS = ('ask', 'capture', 'carve')
+KEPT_PIXEL = dict(ask=8, capture=8, carve=12)   # bytes
 SPARE = .5   # of what the passes need
 
 def weights_bytes(
@@ -264,14 +264,14 @@ def estimate_memory(
     layers=None,      # whose rows are read, indices; None: all
     new_tokens=32,    # longest answer
     batch=1,          # prompts at a time
-    what='ask',       # 'ask', 'look' (with rows of the question and of all steps), or 'carve' (from picture to final answer)
+    what='ask',       # 'ask', 'capture' (with rows of the question and of all steps), or 'carve' (from picture to final answer)
 ) -> Memory:          # part by part
     "What a question will need"
     if what not in WAYS: raise ModelError(f'what={what!r}: use {", ".join(WAYS)}.')
     if batch < 1 or new_tokens < 1: raise ModelError(f'batch={batch}, new_tokens={new_tokens}: both must be at least 1.')
     n, config, size = find_lengths(vlm, image_or_tokens), vlm.text_config, vlm.dtype.itemsize
     parts = {k: batch*v for k, v in (carve_parts(vlm, n) if what == 'carve' else ask_parts(vlm, n, batch > 1)).items()}
-    L, R, looks = len(vlm.layers if layers is None else layers), n.question*(what == 'look'), WAYS.index(what)
+    L, R, looks = len(vlm.layers if layers is None else layers), n.question*(what == 'capture'), WAYS.index(what)
     rows = 2*4*batch*L*entry(config, 'num_attention_heads')*(R + new_tokens)*n.image*looks
     values = n.values*(4 + size*(size < 4))*(2 if what == 'carve' else 1)
     kept, picture = parts.pop('kept', 0), batch*(KEPT_PIXEL[what]*n.pixels + values)

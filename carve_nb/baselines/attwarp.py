@@ -124,7 +124,7 @@ class AttWarp(CropMethod):
     side: int = None # pixels of the view's sides; code: 500; None: the picture's own (ours)
     chain: int = 1 # bends at most; more than 1: look again in between (UNVERIFIED)
     eps: float = .1 # with chain > 1: stop below this divergence, nats (ours; UNVERIFIED)
-    join: str = 'refined' # the bent picture alone
+    final_images: str = 'view' # the bent picture alone
     name, needs = 'attwarp', ('patches',)
     def __post_init__(self):
         super().__post_init__()
@@ -143,13 +143,13 @@ class AttWarp(CropMethod):
 
 # %% ../../nbs/baselines/05_attwarp.ipynb #3a716dc6
 @patch
-def draft(self:AttWarp, vlm, image, question, cache=None) -> Result: # as `CropMethod.draft`
+def locate(self:AttWarp, vlm, image, question, cache=None) -> Result: # as `CropMethod.locate`
     "Look, bend; with a chain, look at the bent picture and go on"
     looks, maps, bends, seconds = [], [], 0, Timings()
     xs, ys, shown = *(np.arange(n + 1.) for n in image.size), image
     while bends < self.chain:
         looks.append(capture_first_step(vlm, shown, question, self.suffix, cache, not bends or self.steps == 'all', self.max_new_tokens))
-        seconds['look'] = seconds.get('look', 0.) + looks[-1].meta['seconds']
+        seconds['capture'] = seconds.get('capture', 0.) + looks[-1].meta['seconds']
         with seconds('map'): maps.append(self.focus(vlm, looks[-1], shown))
         if bends and map_divergence(maps[-1].values, maps[-2].values) < self.eps: break
         with seconds('view'):

@@ -20,7 +20,7 @@ from ..models.vlm import SHORT_ANSWER
 from ..maps import LayerError, Saliency, pick_layers, to_grid
 from ..regions import whole_view
 from ..convergence import decoder_layers
-from ..attention.results import LEAN, Result, Timings, ask_low_memory, finish, note_low_memory, fall_back, timed_capture, retry_low_memory
+from ..attention.results import LOW_MEMORY_NOTE, Result, Timings, ask_low_memory, ask_with_view, note_low_memory, fall_back, timed_capture, retry_low_memory
 
 # %% ../../nbs/baselines/00_base.ipynb #b93f3ae9
 class PeerError(ValueError): "A method, or a setting of it, that this model family cannot support"
@@ -47,7 +47,7 @@ def capture_first_step(vlm, # a `VLM`
     max_new_tokens=32 # longest answer
     ): # `AttentionRows`; `rows.attn[0]` is the row that produces the first token
     "A look at the first step, from a memo if there is one"
-    if cache is not None: return cache.look(vlm, image, text, suffix, max_new_tokens)
+    if cache is not None: return cache.capture(vlm, image, text, suffix, max_new_tokens)
     return timed_capture(vlm, image, text, suffix=suffix, steps='all' if answer else 'first', max_new_tokens=max_new_tokens)
 
 def first_step_rows(rows, # `AttentionRows`
@@ -77,24 +77,24 @@ def as_saliency(values, # [Nv]
 def locate_low_memory(vlm, # a `VLM`
     make, # gives what a method needs, maybe with passes of its own
     image # PIL picture
-    ) -> tuple: # its value; was it made in the lean way?
+    ) -> tuple: # its value; was it made in the way that takes less memory?
     "A value, with nothing shared if memory runs out"
-    def lean():
+    def low_memory():
         with vlm.unshared(): return make()
-    return retry_low_memory(vlm, make, lean, 'in a look', image, 'look')
+    return retry_low_memory(vlm, make, low_memory, 'in a look', image, 'capture')
 
 # %% ../../nbs/baselines/00_base.ipynb #d989d059
 @dataclass
 class CropMethod:
     "A method that shows a second view and asks again"
-    join: str = 'both' # 'both': original and view; 'refined': the view alone
+    final_images: str = 'both' # 'both': original and view; 'view': the view alone
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer, greedy
     name, needs = 'view', ()
     def __post_init__(self):
-        if self.join not in ('both', 'refined'): raise PeerError(f"join={self.join!r}: use 'both' or 'refined'")
+        if self.final_images not in ('both', 'view'): raise PeerError(f"final_images={self.final_images!r}: use 'both' or 'view'")
 
-    def draft(self, vlm, # a `VLM`
+    def locate(self, vlm, # a `VLM`
         image, # PIL picture
         question, # str
         cache=None # a `AttentionCache` to share looks
@@ -107,8 +107,8 @@ class CropMethod:
         check_needs(vlm, self)
         image = open_image(image)
         with vlm.sharing():
-            draft, lean = locate_low_memory(vlm, lambda: self.draft(vlm, image, question, cache), image)
-            return finish(note_low_memory(draft, lean), vlm, self)
+            draft, low_memory = locate_low_memory(vlm, lambda: self.locate(vlm, image, question, cache), image)
+            return ask_with_view(note_low_memory(draft, low_memory), vlm, self)
 
 # %% ../../nbs/baselines/00_base.ipynb #9061c722
 @dataclass
@@ -131,8 +131,8 @@ class DecodingMethod:
         check_needs(vlm, self)
         image = open_image(image)
         with vlm.sharing():
-            (draft, state), lean = locate_low_memory(vlm, lambda: self.prepare(vlm, image, question, cache), image)
-            return self.reply(vlm, with_plain_answer(note_low_memory(draft, lean), vlm, self), state)
+            (draft, state), low_memory = locate_low_memory(vlm, lambda: self.prepare(vlm, image, question, cache), image)
+            return self.generate(vlm, with_plain_answer(note_low_memory(draft, low_memory), vlm, self), state)
 
 # %% ../../nbs/baselines/00_base.ipynb #61fc3739
 def with_plain_answer(draft, # `Result`
@@ -140,13 +140,13 @@ def with_plain_answer(draft, # `Result`
     like # method whose `suffix` and `max_new_tokens` hold
     ) -> Result: # with the model's own answer in `before`
     "The draft, with the plain answer"
-    if draft.before is not None: return draft
+    if draft.plain_answer is not None: return draft
     seconds = Timings(draft.seconds)
-    with seconds('alone'): before, lean = ask_low_memory(vlm, draft.image, draft.question, 'in the plain answer', suffix=like.suffix, max_new_tokens=like.max_new_tokens)
-    return note_low_memory(replace(draft, before=before, seconds=seconds), lean)
+    with seconds('alone'): before, low_memory = ask_low_memory(vlm, draft.image, draft.question, 'in the plain answer', suffix=like.suffix, max_new_tokens=like.max_new_tokens)
+    return note_low_memory(replace(draft, plain_answer=before, seconds=seconds), low_memory)
 
 @patch
-def reply(self:DecodingMethod, vlm, # a `VLM`
+def generate(self:DecodingMethod, vlm, # a `VLM`
     draft, # `Result` without an answer
     state # from `prepare`
     ) -> Result: # with the answer
@@ -155,10 +155,10 @@ def reply(self:DecodingMethod, vlm, # a `VLM`
     plain = replace(draft, seconds=seconds, view=draft.view or whole_view(draft.image))
     def ask(shared=self.from_prefix):
         with seconds('ask'), nullcontext() if shared else vlm.unshared(), self.guided(vlm, prompt, state) as processors:
-            return vlm.reply(prompt, self.max_new_tokens, processors or ())
+            return vlm.generate(prompt, self.max_new_tokens, processors or ())
     def make():
-        answer, lean = retry_low_memory(vlm, ask, lambda: ask(False), 'in the guided answer', draft.image, 'ask')
-        return note_low_memory(replace(plain, answer=answer, calls=plain.calls + 1), lean)
+        answer, low_memory = retry_low_memory(vlm, ask, lambda: ask(False), 'in the guided answer', draft.image, 'ask')
+        return note_low_memory(replace(plain, answer=answer, calls=plain.calls + 1), low_memory)
     return fall_back(make, plain)
 
 # %% ../../nbs/baselines/00_base.ipynb #e6b5798c
@@ -193,7 +193,7 @@ def check_result(r, # `Result`
     image # PIL picture
     ):
     "Check that a result is whole: answers, box, costs, map"
-    assert isinstance(r, Result) and isinstance(r.answer.text, str) and r.before is not None, r
+    assert isinstance(r, Result) and isinstance(r.answer.text, str) and r.plain_answer is not None, r
     x0, y0, x1, y1 = r.view.box
     assert 0 <= x0 < x1 <= image.width and 0 <= y0 < y1 <= image.height, r.view
     assert r.calls >= 1 and all(s >= 0 for s in r.seconds.values()), (r.calls, r.seconds)
@@ -213,7 +213,7 @@ def check_method(method, # a method
     before = traces(vlm)
     with failing(vlm, -1) as passes: r = method(vlm, image, question, box=box)
     check_result(r, image)
-    assert r.before.tokens == plain.tokens, 'before is not the plain answer'
+    assert r.plain_answer.tokens == plain.tokens, 'before is not the plain answer'
     assert method(vlm, image, question, box=box).answer.tokens == r.answer.tokens, 'two runs, two answers'
     assert traces(vlm) == before, f'{method.name} leaves something behind'
     for at in sorted({0, len(passes)//2, len(passes) - 1}):

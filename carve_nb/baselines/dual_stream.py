@@ -166,7 +166,7 @@ def choose(self:DualStream, vlm, # a `VLM`
     ) -> tuple: # local and summary tokens, [Nv] bool each
     "Tokens that the tower finds important"
     grid = prompt.spans[0].grid
-    with model_lock(vlm.model), tower_rows(vlm, self.tower) as seen: vlm.family.look_at(vlm.model, vlm.ready(prompt))
+    with model_lock(vlm.model), tower_rows(vlm, self.tower) as seen: vlm.family.look_at(vlm.model, vlm.to_device(prompt))
     summary = outliers(importance(seen, 1, grid), self.reach)
     return top_share(importance(seen, 0, grid), self.local) & ~summary, summary
 

@@ -75,7 +75,7 @@ class ToolCrop(CropMethod):
         if not kept: return whole_view(image)
         return crop_view(image, grow_box(union_box([r.box for r in kept]), image.size, self.min_side, self.square, self.pad))
 
-    def draft(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, vlm, image, question, cache=None) -> Result:
         "Ask the tool, crop"
         self.tool(vlm)
         seconds = Timings()
@@ -249,9 +249,9 @@ class SamCrop(ToolCrop):
         found = segments(*self.tool(vlm), image, self.points, self.quality, self.nms)
         return [r for r in found if r.area <= self.most*image.width*image.height]
 
-    def draft(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, vlm, image, question, cache=None) -> Result:
         "Segment, rank, crop"
-        d = super().draft(vlm, image, question, cache)
+        d = super().locate(vlm, image, question, cache)
         return self.by_map(d, vlm, cache) if self.rank != 'clip' else self.by_clip(d, vlm)
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #ac25078c
@@ -274,8 +274,8 @@ def by_map(self:SamCrop, d, # `Result` with all segments
     S = as_saliency(first_step_rows(rows, near_layers(vlm, self.layers), vlm.n_layers).mean((0, 1)), rows.spans[0], d.image)
     pixels, sums = S.to_pixels(), []
     for r in d.regions: sums.append((pixels[r.box[1]:r.box[3], r.box[0]:r.box[2]]*r.mask).sum()/(r.area if self.rank == 'mean' else 1))
-    seconds = Timings(look=rows.meta['seconds'], **d.seconds)
-    return self.keep(d, sums, before=rows.answer, saliency=S, rows=rows, seconds=seconds, calls=1)
+    seconds = Timings(capture=rows.meta['seconds'], **d.seconds)
+    return self.keep(d, sums, plain_answer=rows.answer, saliency=S, rows=rows, seconds=seconds, calls=1)
 
 @patch
 def by_clip(self:SamCrop, d, # `Result` with all segments

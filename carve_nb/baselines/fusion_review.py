@@ -132,7 +132,7 @@ class FusionMask(DecodingMethod):
         rows = capture_first_step(vlm, image, question, self.suffix, cache, False, self.max_new_tokens)
         s, review, span = own_shift(self, vlm, rows), depth_layers(self.review, vlm.n_layers)[0], rows.span(0)
         note = f'{format_shift(s)}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}'
-        S, seconds = as_saliency(s.values[span], rows.spans[0], image), Timings(look=rows.meta['seconds'])
+        S, seconds = as_saliency(s.values[span], rows.spans[0], image), Timings(capture=rows.meta['seconds'])
         draft = Result(None, rows.answer, S, rows=rows, seconds=seconds, calls=1, notes=[note], method=self.name, image=image, question=question)
         return draft, (review, lowest(s.values, self.share))
 
@@ -161,14 +161,14 @@ class FusionCrop(CropMethod):
         if not 0 < self.p <= 1 or self.K < 1 or self.fill not in ('none', 'black'):
             raise PeerError(f"p={self.p!r}, K={self.K!r}, fill={self.fill!r}: use 0 < p <= 1, K >= 1, 'none' or 'black'")
 
-    def draft(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, vlm, image, question, cache=None) -> Result:
         "Contrast, regions, crop"
         rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
-        seconds = Timings(look=rows.meta['seconds'])
+        seconds = Timings(capture=rows.meta['seconds'])
         with seconds('region'):
             s = own_shift(self, vlm, rows)
             S = as_saliency(s.values[rows.span(0)].clamp_min(0), rows.spans[0], image)
-            kept = [] if is_flat(S) else regions(S, self.p, self.K, keep='most')
+            kept = [] if is_flat(S) else regions(S, self.p, self.K, region_rule='top_k')
             view = magnify(image, kept, self.fill, self.min_side)
         notes = [format_shift(s)] + ['no signal: no patch gained; the view is the whole picture']*(not kept)
         return Result(None, rows.answer, S, kept, view, rows, None, seconds, 1, notes, self.name, image, question)

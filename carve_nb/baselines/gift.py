@@ -27,7 +27,7 @@ def query_rows(vlm, # a `VLM`
     "What the question's tokens see of the picture, read in one pass that ends early"
     at, columns = [prompt.question[0] - 1, *prompt.question], prompt.spans[0].tokens
     with model_lock(vlm.model), recording(vlm.model, layers, at, columns=columns, stop=True, length=len(prompt)) as rec:
-        vlm.model(**vlm.ready(prompt), use_cache=False)
+        vlm.model(**vlm.to_device(prompt), use_cache=False)
     return rec.stack('weights')[:, 0]
 
 # %% ../../nbs/baselines/08_gift.ipynb #bfd083c4

@@ -62,7 +62,7 @@ def find_evidence(vlm, # a `VLM`
     vaq, have = layer_vaq(con, like.heads), [l for l in pick_layers(like.layers, vlm.n_layers) if l in rows.layers]
     best = int(vaq.argmax())
     S = as_saliency(con[best].mean(0), rows.spans[0], image)
-    seconds = Timings(look=rows.meta['seconds'], bare=bare.meta['seconds'])
+    seconds = Timings(capture=rows.meta['seconds'], bare=bare.meta['seconds'])
     return Evidence(S, have[best], dict(zip(have, vaq.tolist())), rows, bare, seconds)
 
 # %% ../../nbs/baselines/16_laser.ipynb #d0523c51
@@ -149,7 +149,7 @@ class Laser(CropMethod):
         super().__post_init__()
         check_shares(self)
 
-    def draft(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, vlm, image, question, cache=None) -> Result:
         "Two looks, the layer, the box"
         e = find_evidence(vlm, image, question, self, cache, answer=True)
         flat = is_flat(e.S)
@@ -162,7 +162,7 @@ def check_shares(method # with `box`, `heads`, `patches` and `most`
     ):
     "Refuse rules and shares that do not exist"
     if method.box not in ('topk', 'centroid'): raise PeerError(f"box={method.box!r}: use 'topk' or 'centroid'")
-    for k in 'heads', 'patches', 'most':
+    for k in 'heads', 'patches', 'top_k':
         if not 0 < (v := getattr(method, k)) <= 1: raise PeerError(f'{k}={v}: a share must be above 0 and at most 1')
 
 # %% ../../nbs/baselines/16_laser.ipynb #ecb2b5e4
@@ -205,7 +205,7 @@ def with_crop(vlm, # a `VLM`
     return [crop] if 'several pictures' in vlm.family.why_not else [image, crop]
 
 @patch
-def reply(self:LaserVat, vlm, # a `VLM`
+def generate(self:LaserVat, vlm, # a `VLM`
     draft, # `Result` without an answer
     state # grey picture and box
     ) -> Result: # with the answer
@@ -216,8 +216,8 @@ def reply(self:LaserVat, vlm, # a `VLM`
     def ask(shared=True):
         with seconds('ask'), nullcontext() if shared else vlm.unshared():
             prompt, less = (vlm.prompt(o, draft.question, self.suffix) for o in (shown, other))
-            return vlm.reply(prompt, self.max_new_tokens, [ContrastProcessor(vlm, less, len(prompt), self.alpha, self.beta)])
+            return vlm.generate(prompt, self.max_new_tokens, [ContrastProcessor(vlm, less, len(prompt), self.alpha, self.beta)])
     def make():
-        answer, lean = retry_low_memory(vlm, ask, lambda: ask(False), 'in the guided answer', draft.image, 'ask')
-        return note_low_memory(replace(plain, answer=answer, calls=plain.calls + 1, shown=shown), lean)
+        answer, low_memory = retry_low_memory(vlm, ask, lambda: ask(False), 'in the guided answer', draft.image, 'ask')
+        return note_low_memory(replace(plain, answer=answer, calls=plain.calls + 1, shown=shown), low_memory)
     return fall_back(make, plain)

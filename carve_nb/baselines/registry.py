@@ -18,7 +18,7 @@ class Entry:
     "A method by name; call it with fields to change"
     name: str # in tables and on the command line
     where: str # 'module:Class' or 'module:Class.preset'
-    sort: str # 'ours', 'map', 'edit', 'logits' or 'control'
+    category: str # 'ours', 'map', 'edit', 'logits' or 'control'
     about: str # one line
     source: str = '' # paper
     asks: str = '' # what must be given before it can run: 'model' (a checkpoint of its own), 'box' (the true region)
@@ -76,8 +76,8 @@ CONTROLS = [
     Entry('centre', 'carve:CentreCrop', 'control', 'a crop from the middle, as large as that of CARVE'),
     Entry('random-map', 'controls:RandomMap', 'control', "a map by chance, CARVE's stages"),
     Entry('uniform-map', 'controls:UniformMap', 'control', 'no preference: the picture twice'),
-    Entry('task', 'carve:QuestionOnly', 'control', 'the map under the question alone'),
-    Entry('general', 'carve:InstructionOnly', 'control', 'the map under the general instruction alone'),
+    Entry('question-only', 'carve:QuestionOnly', 'control', 'the map under the question alone'),
+    Entry('instruction-only', 'carve:InstructionOnly', 'control', 'the map under the general instruction alone'),
     Entry('shuffled', 'controls:ShuffledQuestion', 'control', 'the map under the words in the wrong order'),
     Entry('oracle', 'carve:Oracle', 'control', 'the true region', '', 'box')]
 
@@ -85,11 +85,11 @@ ENTRIES = {e.name: e for e in (*OURS, *MAPS, *EDITS, *LOGITS, *CONTROLS)}
 CATEGORIES = 'ours', 'map', 'edit', 'logits', 'control'
 
 # %% ../../nbs/baselines/18_registry.ipynb #8d955bca
-def methods(sort=None # 'ours', 'map', 'edit', 'logits' or 'control'; None: all
+def methods(category=None # 'ours', 'map', 'edit', 'logits' or 'control'; None: all
     ) -> dict: # name -> `Entry`, which makes the method when called
     "Every method there is"
-    if sort is not None and sort not in CATEGORIES: raise MethodError(f'sort={sort!r}: use one of {", ".join(CATEGORIES)}')
-    return {k: e for k, e in ENTRIES.items() if sort in (None, e.sort)}
+    if category is not None and category not in CATEGORIES: raise MethodError(f'sort={category!r}: use one of {", ".join(CATEGORIES)}')
+    return {k: e for k, e in ENTRIES.items() if category in (None, e.category)}
 
 def find_methods(names, # list of names, or words with commas between; 'all' and the sorts stand for several
     box=True # may methods that must be told the true region be among 'all'?
@@ -97,7 +97,7 @@ def find_methods(names, # list of names, or words with commas between; 'all' and
     "Entries by name, or an error that lists the names"
     words = names.split(',') if isinstance(names, str) else list(names)
     ready = [e for e in ENTRIES.values() if not e.asks or (box and e.asks == 'box')]
-    groups = dict(all=ready, **{s: [e for e in ready if e.sort == s] for s in CATEGORIES})
+    groups = dict(all=ready, **{s: [e for e in ready if e.category == s] for s in CATEGORIES})
     found = [e for w in words for e in groups.get(w.strip(), [ENTRIES.get(w.strip(), w.strip())])]
     if bad := [e for e in found if isinstance(e, str)]:
         raise MethodError(f'method {bad[0]!r} is not known; use {", ".join(ENTRIES)}, or all, {", ".join(CATEGORIES)}')
@@ -112,7 +112,7 @@ def make_method(name, # of an entry
     return entry(**fields)
 
 # %% ../../nbs/baselines/18_registry.ipynb #a44faaf2
-def method_rows(sort=None # as in `methods`
+def method_rows(category=None # as in `methods`
     ) -> list: # of lists of str, the head first
     "Name, sort, one line, source, what it asks for"
-    return [['method', 'sort', 'what it does', 'source', 'asks for'], *([e.name, e.sort, e.about, e.source, e.asks] for e in methods(sort).values())]
+    return [['method', 'category', 'what it does', 'source', 'asks for'], *([e.name, e.category, e.about, e.source, e.asks] for e in methods(sort).values())]

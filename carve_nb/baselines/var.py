@@ -130,7 +130,7 @@ class Var(DecodingMethod):
 
 # %% ../../nbs/baselines/09_var.ipynb #ee083619
 @patch
-def pick(self:Var, vlm # a `VLM`
+def select_layers(self:Var, vlm # a `VLM`
     ) -> list: # decoder layers to edit
     "The layers, of those that attend"
     spec = range(min(2, vlm.n_layers - 1), max(vlm.n_layers - 1, 1)) if self.layers is None else self.layers
@@ -152,7 +152,7 @@ def prepare(self:Var, vlm, image, question, cache=None) -> tuple: # as `Decoding
 @contextmanager
 def guided(self:Var, vlm, prompt, state):
     "The redistribution; notes how many rows it changed"
-    (dims, notes), bar, layers = state, sink_bar(vlm, self.tau), self.pick(vlm)
+    (dims, notes), bar, layers = state, sink_bar(vlm, self.tau), self.select_layers(vlm)
     if not dims:
         yield
         return

@@ -54,7 +54,7 @@ class Branch:
         share = self.vlm.shared if self.prompt.spans else None
         self.held, self.cache = {}, None
         with own_loose(self.vlm.model, self.held), model_lock(self.vlm.model):
-            self.inputs = (share or VLM.ready)(self.vlm, self.prompt)
+            self.inputs = (share or VLM.to_device)(self.vlm, self.prompt)
 
     def read(self, tokens): # ids generated so far
         "One pass over what is new"

@@ -16,7 +16,7 @@ from ..maps import Saliency
 from .base import PeerError, CropMethod, as_saliency, check_needs, first_step_rows, near_layers, capture_first_step
 from .fusion_review import depth_layers
 from ..regions import View
-from ..attention.results import Result, Timings, finish
+from ..attention.results import Result, Timings, ask_with_view
 
 # %% ../../nbs/baselines/04_vea.ipynb #84fabfc9
 RING = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
@@ -82,7 +82,7 @@ class Vea(CropMethod):
     sigma: float = .5 # step D: in parts of the shorter side; 0: no blur
     alpha: float = .5 # step E: brightness where there is no evidence
     template: str = None # `TEMPLATE` is the source's second question, without suffix; None: the question as it is
-    join: str = 'refined' # the darkened picture alone (source), or 'both'
+    final_images: str = 'view' # the darkened picture alone (source), or 'both'
     name, needs = 'vea', ('patches',)
     def __post_init__(self):
         super().__post_init__()
@@ -90,17 +90,17 @@ class Vea(CropMethod):
         if self.lam <= 0 or self.sigma < 0: raise PeerError(f'lam={self.lam}, sigma={self.sigma}: lam must be positive, sigma at least 0.')
         if self.template and '{question}' not in self.template: raise PeerError('template: it must contain {question}.')
 
-    def pick(self, vlm):
+    def select_layers(self, vlm):
         "The layers, profiled if need be"
         if self.layers is None: return own_profile(getattr(vlm, 'vlm', vlm)).layers
         if isinstance(self.layers, LayerProfile): return self.layers.use(vlm)
         return near_layers(vlm, depth_layers(self.layers, vlm.n_layers))
 
-    def draft(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, vlm, image, question, cache=None) -> Result:
         "Map, evidence, darker picture"
-        layers = self.pick(vlm)
+        layers = self.select_layers(vlm)
         rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
-        seconds = Timings(look=rows.meta['seconds'])
+        seconds = Timings(capture=rows.meta['seconds'])
         with seconds('map'):
             S = as_saliency(first_step_rows(rows, layers, vlm.n_layers).mean((0, 1)), rows.spans[0], image)
             S.values = calm_spikes(S.values, self.lam, self.border).astype(np.float32)
@@ -112,6 +112,6 @@ class Vea(CropMethod):
         if not self.template: return super().__call__(vlm, image, question, cache, box)
         check_needs(vlm, self)
         with vlm.sharing():
-            d = self.draft(vlm, open_image(image), question, cache)
-            r = finish(replace(d, question=self.template.format(question=question)), vlm, replace(self, suffix=None))
+            d = self.locate(vlm, open_image(image), question, cache)
+            r = ask_with_view(replace(d, question=self.template.format(question=question)), vlm, replace(self, suffix=None))
         return replace(r, question=question)

@@ -41,7 +41,7 @@ def batch_pair(vlm, # a `VLM`
     text # `Prompt` without, shorter
     ) -> dict: # model inputs, batch of two that end together
     "A prompt and its text alone as one batch"
-    own, other = vlm.ready(prompt), vlm.ready(text)
+    own, other = vlm.to_device(prompt), vlm.to_device(text)
     own.setdefault('attention_mask', torch.ones_like(own['input_ids']))
     def both(k, v):
         if v.shape != (1, len(prompt)): return v
@@ -116,7 +116,7 @@ class Vhr(DecodingMethod):
 
 # %% ../../nbs/baselines/10_vhr.ipynb #f8bf4efd
 @patch
-def pick(self:Vhr, vlm # a `VLM`
+def select_layers(self:Vhr, vlm # a `VLM`
     ) -> list: # decoder layers
     "The layers, of those that attend"
     both = {*pick_layers(self.layers, vlm.n_layers), *(pick_layers(self.early, vlm.n_layers) if self.early else [])}
@@ -125,7 +125,7 @@ def pick(self:Vhr, vlm # a `VLM`
 @patch
 def prepare(self:Vhr, vlm, image, question, cache=None) -> tuple: # as `DecodingMethod.prepare`; the state is layer -> [H] bool
     "Choose the heads, with and without the picture"
-    seconds, layers = Timings(), self.pick(vlm)
+    seconds, layers = Timings(), self.select_layers(vlm)
     with seconds('choose'):
         prompt, text = vlm.prompt(image, question, self.suffix), text_only(vlm, question, self.suffix)
         heads, vhd = find_heads(vlm, prompt, text, layers, self.alpha, self.outliers, self.streams)

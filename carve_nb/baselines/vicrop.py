@@ -35,7 +35,7 @@ class ViCrop(CropMethod):
     "A crop by importance map and box search; subclasses make the map"
     base: int = None # base side s, pixels of the picture; None: the tower's (source: 336, 224 and 224)
     ratios: tuple = RATIOS # of window sides to s (source, box search)
-    general: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
+    instruction: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
     high: bool = False # one map for each tile (source: methods with suffix _high)
     tile: int = 1024 # greatest height of a tile, pixels (source, res_threshold)
     enlarge: bool = False # enlarge the crop to the picture's size? (source: no)
@@ -79,14 +79,14 @@ def crop_sharpest(method, # a `ViCrop`
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #2da2f637
 @patch
-def draft(self:ViCrop, vlm, image, question, cache=None) -> Result: # as `CropMethod.draft`
+def locate(self:ViCrop, vlm, image, question, cache=None) -> Result: # as `CropMethod.locate`
     "Map, box, crop"
     words, tiled = self.shorten(question) if self.shorten else question, self.high and tile_count(image.size, self.tile) != (1, 1)
     r = see_tiles(self, vlm, image, words) if tiled else self.see(vlm, image, words, cache, answer=words == question)
     seconds = Timings(r.seconds)
     with seconds('region'): view, notes = crop_sharpest(self, vlm, r.saliency)
     r.view, r.seconds, r.notes, r.method, r.image, r.question = view, seconds, r.notes + notes, self.name, image, question
-    if words != question: r.before = None
+    if words != question: r.plain_answer = None
     return r
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #b5ce2f97
@@ -104,10 +104,10 @@ class RelAtt(ViCrop):
     def see(self, vlm, image, words, cache=None, answer=False) -> Result:
         "Two looks, divided"
         q = capture_first_step(vlm, image, words, self.suffix, cache, answer, self.max_new_tokens)
-        g = capture_first_step(vlm, image, self.general, self.suffix, cache, False, self.max_new_tokens)
+        g = capture_first_step(vlm, image, self.instruction, self.suffix, cache, False, self.max_new_tokens)
         a, b = (first_step_rows(r, near_layers(vlm, self.layers), vlm.n_layers).mean(1) for r in (q, g))
         S = as_saliency(safe_ratio(a, b).mean(0), q.spans[0], image)
-        seconds = Timings(look=q.meta['seconds'], general=g.meta['seconds'])
+        seconds = Timings(capture=q.meta['seconds'], instruction=g.meta['seconds'])
         return Result(None, q.answer, S, rows=q, instruction_rows=g, seconds=seconds, calls=2)
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #e403b5c3
@@ -134,7 +134,7 @@ def pixels_live(vlm, # a `VLM`
     def learn(on):
         for p in learns: p.requires_grad_(on)
     with model_lock(vlm.model), restore(lambda: learn(True)):
-        inputs = vlm.ready(prompt)
+        inputs = vlm.to_device(prompt)
         learn(False)
         with torch.enable_grad(): yield inputs | dict(pixel_values=inputs['pixel_values'].detach().clone().requires_grad_(), use_cache=False)
 
@@ -188,7 +188,7 @@ class PureGrad(ViCrop):
         if vlm.family.cross and not vlm.family.bridge:
             raise PeerError(f'pure-grad cannot be used with the family {vlm.family.name!r}: its pixels are tiles')
         seconds, norms = Timings(), []
-        for stage, text in ('gradient', words), ('general', self.general):
+        for stage, text in ('gradient', words), ('instruction', self.instruction):
             with seconds(stage):
                 prompt = vlm.prompt(image, text, self.suffix)
                 norms.append(pixel_plane(pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config).norm(dim=0).cpu())

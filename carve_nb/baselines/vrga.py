@@ -161,7 +161,7 @@ class Vrga(DecodingMethod):
     def prepare(self, vlm, image, question, cache=None):
         "One look: the heads, the map, its tokens"
         rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
-        with (seconds := Timings(look=rows.meta['seconds']))('map'): found = self.locate(rows)
+        with (seconds := Timings(capture=rows.meta['seconds']))('map'): found = self.locate(rows)
         A, Hv, Hb, near = found
         notes = [f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(near)} tokens raised']
         S = as_saliency(A, rows.spans[0], image)

@@ -161,7 +161,7 @@ def do_scene(a # parsed arguments
     q = scene.query(a.kind)
     if q is None: raise InputError(f'Scene {a.seed} has no unambiguous question of kind {a.kind}; take another seed or kind.')
     if a.out: save_picture(scene.image, a.out)
-    objects = [dict(color=t.color, shape=t.shape, digit=t.digit, box=list(t.box)) for t in scene.things]
+    objects = [dict(color=t.color, shape=t.shape, digit=t.digit, box=list(t.box)) for t in scene.objects]
     truth = dict(id=f'{scene.name}-{a.kind}', split=a.split, seed=a.seed, kind=a.kind, question=q.question, answer=q.answer,
         box=q.box and list(q.box), size=list(scene.image.size), objects=objects, texture=scene.texture, colour=scene.colour)
     save_json(a.json, truth)

@@ -45,7 +45,7 @@ def parse_box(text # 'x0,y0,x1,y1'
 
 # %% ../../nbs/cli/00_options.ipynb #7b0f1e1e
 METHODS = tuple(methods())
-MAPS = 'carve', 'paper', 'official', 'task', 'general'
+MAPS = 'carve', 'paper', 'official', 'question-only', 'instruction-only'
 KIND_NAMES = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe'
 SPLIT_NAMES = 'train', 'calibration', 'heldout'
 STUDY_NAMES = 'entropy', 'intervention', 'search', 'convergence', 'masking', 'instructions', 'ablation'

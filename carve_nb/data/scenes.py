@@ -171,7 +171,7 @@ class Scene:
     colour: float      # colour knob used
     @property
     def name(self): return f'{self.split}-{self.seed}'
-    def __repr__(self): return f"Scene({self.name}: {', '.join(f'{t.name} {t.digit}' for t in self.things)})"
+    def __repr__(self): return f"Scene({self.name}: {', '.join(f'{t.name} {t.digit}' for t in self.objects)})"
     def _repr_png_(self): return self.image.resize((280, 280), Image.LANCZOS)._repr_png_()
 
 # %% ../../nbs/data/00_scenes.ipynb #c1ca371d
@@ -325,7 +325,7 @@ def query(scene: Scene, # the scene
     "One question of a kind about a scene."
     if kind not in ASK: raise ValueError(f"unknown kind {kind!r}: use one of {', '.join(KINDS)}")
     rng = rng or _rng(scene.split, scene.seed, 10 + KINDS.index(kind))
-    return ASK[kind](scene.things, rng)
+    return ASK[kind](scene.objects, rng)
 
 Scene.query = query
 
@@ -348,7 +348,7 @@ def to_sample(scene: Scene, # the scene
              )->Sample|None: # None if the scene has no such question
     "The sample of a scene and a kind."
     q = scene.query(kind)
-    return q and Sample(f'{scene.name}-{kind}', scene.image, q.question, q.answer, kind, q.box, scene.things)
+    return q and Sample(f'{scene.name}-{kind}', scene.image, q.question, q.answer, kind, q.box, scene.objects)
 
 def samples(kind: str, # one of `KINDS`
             n: int,    # how many

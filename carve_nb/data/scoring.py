@@ -41,7 +41,7 @@ def forced_logprobs(vlm, # a `VLM`
     n = len(prompt)
     def force(seen, scores): return scores.new_full(scores.shape, float('-inf')).index_fill(1, scores.new_tensor([ids[seen.shape[1] - n]]).long(), 0)
     with model_lock(vlm.model):
-        out = vlm.model.generate(**(vlm.shared or VLM.ready)(vlm, prompt), generation_config=greedy(vlm.model, len(ids)), logits_processor=[force])
+        out = vlm.model.generate(**(vlm.shared or VLM.to_device)(vlm, prompt), generation_config=greedy(vlm.model, len(ids)), logits_processor=[force])
     return [l[0].float().log_softmax(-1)[i].item() for l, i in zip(out.logits, ids)]
 
 # %% ../../nbs/data/06_scoring.ipynb #56e7516f

@@ -74,9 +74,9 @@ class Case:
     @cached_property
     def prompt(self): return self.vlm.prompt(self.image, self.questions[0], SHORT_ANSWER)
     @cached_property
-    def inputs(self): return self.vlm.ready(self.prompt)
+    def inputs(self): return self.vlm.to_device(self.prompt)
     @cached_property
-    def retry_low_memory(self): return self.vlm.ready(self.vlm.prompt([self.image]*2, self.questions[0], SHORT_ANSWER))
+    def retry_low_memory(self): return self.vlm.to_device(self.vlm.prompt([self.image]*2, self.questions[0], SHORT_ANSWER))
     @cached_property
     def layers(self): return pick_layers(self.method.layers, self.vlm.n_layers)
 
@@ -142,7 +142,7 @@ def slow_look(
     most # tokens of an answer
     ): # [T, Lall, Nv]
     "Rows of every step, without a cache"
-    inputs, new, rows = vlm.ready(prompt), [], []
+    inputs, new, rows = vlm.to_device(prompt), [], []
     while len(new) < most and vlm.tokenizer.eos_token_id not in new:
         token, row = full_pass(vlm, inputs, new)
         new.append(token); rows.append(row[:, prompt.spans[0].tokens])
@@ -168,7 +168,7 @@ def run_authors(
         prompts = [vlm.prompt(image, text, SHORT_ANSWER) for text in (question, GENERAL_INSTRUCTION)]
         A_q, A_g = (slow_look(vlm, p, m.max_new_tokens)[:, case.layers] for p in prompts)
         S = slow_map(A_q, A_g, prompts[0].spans[0], image.size)
-        kept = regions(S.astype(np.float32), m.p, m.K, m.connectivity, m.keep, m.rank)
+        kept = regions(S.astype(np.float32), m.p, m.K, m.connectivity, m.region_rule, m.rank)
         view = magnify(image, kept, m.fill, m.min_side, m.square, m.pad, m.limit)
         return S, vlm.ask([image, view.image], question, max_new_tokens=m.max_new_tokens)
 
@@ -185,7 +185,7 @@ def run_carve(
     "The whole method in the published semantics"
     with case.vlm.sharing() as shared: r = case.method(case.vlm, case.image, case.questions[0])
     s, view = r.seconds, shared.onward
-    return r, dict(picture=shared.seconds, question=s['look'] - shared.seconds, general=s['general'], map=s['map'] + s['region'], view=view, answer=s['ask'] - view)
+    return r, dict(picture=shared.seconds, question=s['capture'] - shared.seconds, instruction=s['instruction'], map=s['map'] + s['region'], view=view, answer=s['ask'] - view)
 
 def ask_all(
     case # `Case`
@@ -207,7 +207,7 @@ def looks_apart(
     case # `Case`, within `sharing`
     ) -> list: # of two `AttentionRows`
     "Both looks from the shared prefix, one after the other"
-    return [case.vlm.watch(p, case.layers, 'all', False, case.new) for p in look_prompts(case)]
+    return [case.vlm.forward(p, case.layers, 'all', False, case.new) for p in look_prompts(case)]
 
 def pad_behind(
     ids, # list of [1, N]
@@ -226,7 +226,7 @@ def looks_together(
     vlm, prompts = case.vlm, look_prompts(case)
     cache = branch(vlm.shared(vlm, prompts[0])['past_key_values'])
     cache.batch_repeat_interleave(2)
-    ids, mask = pad_behind([vlm.ready(p)['input_ids'] for p in prompts], prefix_length(prompts[0]), vlm.tokenizer.pad_token_id)
+    ids, mask = pad_behind([vlm.to_device(p)['input_ids'] for p in prompts], prefix_length(prompts[0]), vlm.tokenizer.pad_token_id)
     with model_lock(vlm.model), recording(vlm.model, case.layers, columns=prompts[0].spans[0].tokens, length=ids.shape[1]) as rec:
         vlm.model.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, generation_config=greedy(vlm.model, case.new))
     return torch.stack([rec.stack('weights', t) for t in range(rec.n_passes)])
@@ -245,7 +245,7 @@ def run_shared(
     n=8 # questions
     ) -> list: # of `AttentionRows`
     "The same from a shared prefix, one after the other"
-    with case.vlm.sharing(): return [case.vlm.look(case.image, q, case.layers, 'all', False, max_new_tokens=case.new) for q in case.questions[:n]]
+    with case.vlm.sharing(): return [case.vlm.capture(case.image, q, case.layers, 'all', False, max_new_tokens=case.new) for q in case.questions[:n]]
 
 def far_off(
     found, known # lists of `AttentionRows`

@@ -126,7 +126,7 @@ def run_alone(method, # a method
     check_needs(vlm, method)
     with vlm.sharing():
         draft, state = method.prepare(vlm, open_image(sample.image), sample.question)
-        return method.reply(vlm, replace(draft, before=draft.before or Answer('', [], 0.)), state)
+        return method.generate(vlm, replace(draft, plain_answer=draft.plain_answer or Answer('', [], 0.)), state)
 
 def measure_cost(vlm, # a `VLM`
     sample, # with image, question and box
@@ -162,7 +162,7 @@ def map_of(method, # a method
     if hasattr(method, 'saliency_only'): return method.saliency_only(vlm, image, question, cache)
     with vlm.sharing():
         if hasattr(method, 'prepare'): return method.prepare(vlm, image, question, cache)[0].saliency
-        return method.draft(vlm, image, question, cache).saliency if hasattr(method, 'draft') else None
+        return method.locate(vlm, image, question, cache).saliency if hasattr(method, 'draft') else None
 
 def measure_aurocs(vlm, # a `VLM`
     samples # with boxes
@@ -180,7 +180,7 @@ def measure_aurocs(vlm, # a `VLM`
 @patch
 def order(self:Comparison) -> list: # of names
     "Methods by sort, in the order of the registry"
-    return [e.name for s in CATEGORIES for e in ENTRIES.values() if e.sort == s and e.name in self.table]
+    return [e.name for s in CATEGORIES for e in ENTRIES.values() if e.category == s and e.name in self.table]
 
 @patch
 def by_kind(self:Comparison) -> list: # of lists of str, the head first
@@ -190,7 +190,7 @@ def by_kind(self:Comparison) -> list: # of lists of str, the head first
     most = {g: max((r['n'] for r in rows[g].values()), default=0) for g in GROUPS}
     cell = lambda r, n: f'{100*r["acc"]:.1f}{mark(r)}{format_baseline(r, n, 1)}' if r else ''
     head = ['method', 'sort', 'all', '95 %', *(f'{g} ({n})' for g, n in most.items())]
-    return [head, *([m, ENTRIES[m].sort, cell(total[m], total['none']['n']), f'{100*total[m]["lo"]:.1f}-{100*total[m]["hi"]:.1f}',
+    return [head, *([m, ENTRIES[m].category, cell(total[m], total['none']['n']), f'{100*total[m]["lo"]:.1f}-{100*total[m]["hi"]:.1f}',
         *(cell(rows[g].get(m), most[g]) for g in GROUPS)] for m in self.order())]
 
 @patch
@@ -217,15 +217,15 @@ def plot_forest(self:Comparison, group=None # of `GROUPS`; None: all questions
     ) -> Figure: # accuracy and interval of every method
     "Forest plot, sorted within each sort of method"
     rows = self.rows(group)
-    names = [m for s in CATEGORIES for m in sorted((m for m in rows if ENTRIES[m].sort == s), key=lambda m: -rows[m]['acc'])]
+    names = [m for s in CATEGORIES for m in sorted((m for m in rows if ENTRIES[m].category == s), key=lambda m: -rows[m]['acc'])]
     with plot_style():
         fig = Figure(figsize=(5.2, .6 + .17*len(names)), dpi=80, layout='constrained')
         ax = fig.subplots()
         ax.axvline(100*rows['none']['acc'], color='#999999', lw=.8, ls='--')
         for y, m in enumerate(reversed(names)):
-            r, sort = rows[m], ENTRIES[m].sort
+            r, sort = rows[m], ENTRIES[m].category
             ax.plot([100*r['lo'], 100*r['hi']], [y, y], color=COLOURS[sort])
-            ax.plot(100*r['acc'], y, MARKS[sort], color=COLOURS[sort], label=sort if sort not in ax.get_legend_handles_labels()[1] else None)
+            ax.plot(100*r['acc'], y, MARKS[sort], color=COLOURS[sort], label=sort if category not in ax.get_legend_handles_labels()[1] else None)
         ax.set(yticks=range(len(names)), yticklabels=reversed(names), xlabel=f'accuracy, % ({group or "all questions"}); dashed: the model alone')
         ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=len(CATEGORIES))
     return fig
@@ -250,8 +250,8 @@ def plot_front(self:Comparison, group=None # of `GROUPS`
         ax = fig.subplots()
         for m, r in rows.items():
             if m not in self.costs or ENTRIES[m].asks == 'box': continue
-            sort, x = ENTRIES[m].sort, self.costs[m]['seconds']
-            ax.plot(x, 100*r['acc'], MARKS[sort], color=COLOURS[sort], label=sort if sort not in ax.get_legend_handles_labels()[1] else None)
+            category, x = ENTRIES[m].category, self.costs[m]['seconds']
+            ax.plot(x, 100*r['acc'], MARKS[sort], color=COLOURS[sort], label=sort if category not in ax.get_legend_handles_labels()[1] else None)
             ax.annotate(m, (x, 100*r['acc']), xytext=(3, 2), textcoords='offset points', fontsize=6 if m in best else 4.5, weight='bold' if m in best else 'normal')
         ax.plot([self.costs[m]['seconds'] for m in best], [100*rows[m]['acc'] for m in best], color='#999999', lw=.8, zorder=0)
         ax.set(xlabel='seconds, plain answer = 1', ylabel=f'accuracy, % ({group or "all questions"})', xscale='log')

@@ -66,7 +66,7 @@ class Report:
         "The kinds of question, in order of appearance"
         return list(dict.fromkeys(r['kind'] for r in self.records if r['id']))
 
-    def pick(self, method, # as it was asked for
+    def select(self, method, # as it was asked for
         kind=None, # of question; None: all
         status=None # None: any
         ) -> list: # of dicts
@@ -108,9 +108,9 @@ def rows(self:Report, kinds=(None,) # of question; None: all
     "Numbers, corrected for the comparisons of these rows together"
     made, seed = {}, self.protocol['seed']
     for kind in kinds:
-        base = self.pick(self.base, kind, 'ok')
+        base = self.select(self.base, kind, 'ok')
         for m in self.methods:
-            if mine := self.pick(m, kind): made[kind, m] = sum_method(mine, base if m != self.base else None, seed)
+            if mine := self.select(m, kind): made[kind, m] = sum_method(mine, base if m != self.base else None, seed)
     tested = [r for r in made.values() if r.get('p') is not None]
     for r, p in zip(tested, holm([r['p'] for r in tested]) if tested else []): r['holm'] = p
     return made
@@ -145,7 +145,7 @@ def rule_table(self:Report) -> str: # Markdown, or ''
     "What the set's own rule says besides the mean"
     told = {}
     for m in self.methods:
-        good = self.pick(m, status='ok')
+        good = self.select(m, status='ok')
         if good: told[m] = {k: v for k, v in summarise(self.protocol['data']['rule'], good).items() if k not in ('score', 'accuracy')}
     keys = list(dict.fromkeys(k for t in told.values() for k in t))
     if not keys: return ''
@@ -157,7 +157,7 @@ def troubles(self:Report) -> list: # of str
     "What has no answer, and why"
     told = [f'`{r["method"]}` is not supported: {r["why"]}' for r in self.records if r['status'] == 'unsupported']
     for m in self.methods:
-        bad, n = [r for r in self.pick(m) if r['status'] != 'ok'], len(self.pick(m))
+        bad, n = [r for r in self.select(m) if r['status'] != 'ok'], len(self.select(m))
         why = Counter((r['status'], re.sub(rf'(?<!\w){re.escape(r["id"])}(?!\w)', '...', r['why'])) for r in bad).most_common(3)
         if bad: told.append(f'`{m}`: {len(bad)} of {n} samples without an answer: ' + '; '.join(f'{c} {s} ({w})' for (s, w), c in why))
     return list(map(one_line, told))
@@ -229,7 +229,7 @@ def figure(self:Report) -> Figure:
     return fig
 
 # %% ../../nbs/evaluation/05_report.ipynb #a7bae651
-COLUMNS = 'id', 'kind', 'method', 'status', 'answer', 'truth', 'score', 'confidence', 'before', 'hit', 'touch', 'auroc', 'iou', 'box', 'calls', 'notes', 'why', 'key'
+COLUMNS = 'id', 'kind', 'method', 'status', 'answer', 'truth', 'score', 'confidence', 'plain_answer', 'hit', 'touch', 'auroc', 'iou', 'box', 'calls', 'notes', 'why', 'key'
 
 @patch
 def to_dataframe(self:Report): # pandas DataFrame
@@ -246,7 +246,7 @@ def times(self:Report, sessions=() # what `note_times` wrote
     "Where the time went"
     rows = [['method', 'median, s', 'mean, s', 'samples']]
     for m in self.methods:
-        if s := [r['seconds'] for r in self.pick(m, status='ok')]: rows.append([m, f'{np.median(s):.3f}', f'{np.mean(s):.3f}', str(len(s))])
+        if s := [r['seconds'] for r in self.select(m, status='ok')]: rows.append([m, f'{np.median(s):.3f}', f'{np.mean(s):.3f}', str(len(s))])
     total, work, n = (sum(s[k] for s in sessions) for k in ('seconds', 'work', 'samples'))
     said = '' if not n else (f'{n} samples were measured in {total:.1f} s, all methods together; {100*(1 - work/total):.2f} % of that went into records, keys and progress.')
     used = {k: max([s.get(k) or 0 for s in sessions], default=0) for k in ('estimate', 'peak')}
@@ -283,4 +283,4 @@ def write_report(folder # of a run
 def maps(self:Report, method # as it was asked for
     ) -> dict: # id -> `Saliency`, without its picture
     "The maps that a run with `--maps` (`maps=True`) has kept"
-    return {r['id']: Saliency.unpack(r['map']) for r in self.pick(method, status='ok') if 'map' in r}
+    return {r['id']: Saliency.unpack(r['map']) for r in self.select(method, status='ok') if 'map' in r}

@@ -79,12 +79,12 @@ class Keys:
     def __init__(self, protocol # of the run
         ):
         common = {k: v for k, v in protocol.items() if k not in LOOSE | {'methods'}}
-        self.begun = {m: hashlib.sha256(digest([common, m, f]).encode()) for m, f in protocol['methods'].items()}
+        self.partial_result = {m: hashlib.sha256(digest([common, m, f]).encode()) for m, f in protocol['methods'].items()}
     def __call__(self, sample, # its id
         method, # as it was asked for
         picture='' # `picture_sum`; '': not known
         ) -> str: # 16 hexadecimal digits
-        h = self.begun[method].copy()
+        h = self.partial_result[method].copy()
         h.update(sample.encode() + (f'\0{picture}'.encode() if picture else b''))
         return h.hexdigest()[:16]
 
@@ -172,7 +172,7 @@ def read_own(path, # records.jsonl
     told = lambda r: {k: v for k, v in r.items() if k != 'seconds'}
     for r in records:
         at = r['id'], r['method']
-        if at[1] not in keys.begun or r['key'] != keys(*at, r.get('picture', '')): raise RunError(f'the line of {at[0]!r} and {at[1]!r} in {path} does not belong to this run; delete it, or give another folder.')
+        if at[1] not in keys.partial_result or r['key'] != keys(*at, r.get('picture', '')): raise RunError(f'the line of {at[0]!r} and {at[1]!r} in {path} does not belong to this run; delete it, or give another folder.')
         if told(seen.setdefault(at, r)) != told(r): raise RunError(f'{path} has two different lines of {at[0]!r} and {at[1]!r}; delete one of them.')
     return [*seen.values()], *sizes
 

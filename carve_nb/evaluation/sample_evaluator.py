@@ -86,7 +86,7 @@ def success(record, # `Record`
     S, box = r.saliency, union_of(boxes)
     on = lambda how: None if S is None or not boxes else any(bool(getattr(S, how)(b)) for b in boxes)
     return dict(id=record.id, at=at, method=method, status='ok', kind=record.kind, answer=answer, truth=record.answer,
-        score=round(score_answer(answer, record), 6), confidence=known(r.answer.confidence), before=str(r.before),
+        score=round(score_answer(answer, record), 6), confidence=known(r.answer.confidence), plain_answer=str(r.plain_answer),
         hit=on('hit'), touch=on('touch'), auroc=stand_out(S, boxes), iou=None if not boxes else round(float(box_iou(r.view.box, box)), 6), box=[int(v) for v in r.view.box],
         steps=list(r.steps), calls=r.calls, seconds=round(seconds, 4), notes=list(r.notes), **(dict(map=S.pack()) if keep and S is not None else {}))
 
@@ -139,7 +139,7 @@ class SampleEvaluator:
 
     def fresh(self):
         "Forget what is shared"
-        self.once, self.looks = AnswerCache(self.vlm), Looks()
+        self.once, self.captures = AnswerCache(self.vlm), Looks()
         if self.vlm.shared: self.vlm.shared.kept.clear()
 
     def ways(self, record # `Record`
@@ -193,7 +193,7 @@ def again(self:SampleEvaluator, method, # that ran out of memory
     box # true region, or None
     ) -> tuple: # as `attempt`
     "Once more, with nothing shared and the cache emptied"
-    self.fresh(), self.looks.ask_for(record.question), free_memory(self.vlm)
+    self.fresh(), self.captures.ask_for(record.question), free_memory(self.vlm)
     with self.vlm.unshared(): r, *told = attempt(lambda: method(Lean(self.vlm), image, record.question, box=box))
     free_memory(self.vlm)
     if r: r.notes.insert(0, 'memory ran out; asked again with nothing shared')
@@ -215,10 +215,10 @@ def one(self:SampleEvaluator, name, # of the method
     "One method on one sample"
     method, box, saved = in_short(self.ways(record)[name], record), union_of(boxes), self.once.saved
     if why := self.unasked(method, record): return failure(record, at, name, 'skipped', why)
-    r, status, why = attempt(lambda: method(self.once, image, record.question, cache=self.looks, box=box))
+    r, status, why = attempt(lambda: method(self.once, image, record.question, cache=self.captures, box=box))
     saved = self.once.saved - saved
     if status == 'oom' or r and r.status == 'oom': (r, status, why), saved = self.again(method, image, record, box), 0.
-    if r and r.status != 'ok': return failure(record, at, name, r.status, r.notes[-1], before=str(r.before), **self.need(image))
+    if r and r.status != 'ok': return failure(record, at, name, r.status, r.notes[-1], plain_answer=str(r.plain_answer), **self.need(image))
     line, seconds = None, r and time_alone(method, r, saved)
     if r: line, status, why = attempt(lambda: checked(success(record, at, name, r, boxes, seconds, self.chosen(method, record, image, r), self.plan.maps)))
     return line or failure(record, at, name, status, why, **(self.need(image) if status == 'oom' else {}))
@@ -238,8 +238,8 @@ def sample(self:SampleEvaluator, at, # place of the sample
     "All methods on one sample"
     ways = self.ways(record)
     looks = [getattr(m, 'size_from', m) for m in ways.values() if hasattr(m, 'draft') or hasattr(m, 'size_from')]
-    self.looks.ask_for(record.question)
-    if looks: attempt(lambda: self.looks.look(self.once, image, record.question, looks[0].suffix, looks[0].max_new_tokens) and None)
+    self.captures.ask_for(record.question)
+    if looks: attempt(lambda: self.captures.capture(self.once, image, record.question, looks[0].suffix, looks[0].max_new_tokens) and None)
     return [self.one(name, at, record, image, boxes) for name in ways if name not in self.unfit]
 
 @patch

@@ -74,7 +74,7 @@ def demo_methods(kind='digit', # of the question
     kw = dict(suffix=None if long else SHORT_ANSWER, max_new_tokens=max_new_tokens*(1 + long))
     ours = Carve(**kw)
     return dict(none=DirectAnswer(**kw), random=RandomCrop(size_from=ours, seed=seed), centre=CentreCrop(size_from=ours),
-        task=QuestionOnly(**kw), general=InstructionOnly(**kw), paper=Carve.paper(**kw), official=Carve.official(**kw),
+        **{'question-only': QuestionOnly(**kw), 'instruction-only': InstructionOnly(**kw)}, paper=Carve.paper(**kw), official=Carve.official(**kw),
         default=ours, oracle=Oracle.like(ours, **kw))
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #976d5c4e
@@ -87,7 +87,7 @@ class Looks(AttentionCache):
         "A new question begins"
         self.question, self.steps = question, 1 << 30
 
-    def look(self, vlm, # a `AnswerCache`
+    def capture(self, vlm, # a `AnswerCache`
         image, # PIL picture
         text, # question or general instruction
         suffix=None, # after the text
@@ -96,7 +96,7 @@ class Looks(AttentionCache):
         "The look under these words, no longer than needed"
         asked, shared, hits = text == self.question, vlm.shared, self.hits
         read = shared and shared.read
-        rows = super().look(vlm, image, text, suffix, max_new_tokens if asked else min(max_new_tokens, self.steps))
+        rows = super().capture(vlm, image, text, suffix, max_new_tokens if asked else min(max_new_tokens, self.steps))
         if asked:
             if shared and (shared.read, self.hits) == (read, hits): rows.meta['seconds'] += shared.seconds   # as if it had run alone
             self.steps = len(rows.attn)
@@ -114,7 +114,7 @@ def score_result(sample, # a `Sample`
     on = lambda how: None if S is None or box is None else bool(getattr(S, how)(box))
     return dict(id=sample.id, kind=sample.kind, method=name, answer=str(result.answer), truth=sample.answer,
         correct=score(result.answer, sample.answer, sample.kind), hit=on('hit'), touch=on('touch'),
-        iou=None if box is None else float(box_iou(result.view.box, box)), seconds=round(seconds, 4), before=str(result.before),
+        iou=None if box is None else float(box_iou(result.view.box, box)), seconds=round(seconds, 4), plain_answer=str(result.plain_answer),
         box=[int(v) for v in result.view.box])
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #12f63c6e
@@ -126,7 +126,7 @@ def run_sample(once, # a `AnswerCache`
     "All methods on one question"
     looks.ask_for(s.question)
     for m in methods.values(): # the first look answers as well
-        if isinstance(m, Carve): looks.look(once, s.image, s.question, m.suffix, m.max_new_tokens); break
+        if isinstance(m, Carve): looks.capture(once, s.image, s.question, m.suffix, m.max_new_tokens); break
     for name, method in methods.items():
         if isinstance(method, Oracle) and s.box is None: continue
         saved = once.saved
@@ -169,7 +169,7 @@ class Study:
     records: list # of dicts, see `score_result`
     meta: dict = field(default_factory=dict) # model, versions, settings, seed, n
 
-    def pick(self, kind, # of question
+    def select(self, kind, # of question
         method # name
         ) -> list: # of records
         "The records of one kind and method"
@@ -182,9 +182,9 @@ class Study:
     def rows(self, kind # of question
         ) -> dict: # method -> row
         "The numbers of one kind"
-        base = {r['id']: r['correct'] for r in self.pick(kind, 'none')}
+        base = {r['id']: r['correct'] for r in self.select(kind, 'none')}
         names = dict.fromkeys(r['method'] for r in self.records)
-        return {m: summarize_method(x, base, self.meta.get('seed', 0)) for m in names if (x := self.pick(kind, m))}
+        return {m: summarize_method(x, base, self.meta.get('seed', 0)) for m in names if (x := self.select(kind, m))}
 
     def table(self) -> dict: # {'kinds': {kind: {method: row}}, 'meta': {...}}
         "All numbers, as they go into a file"
@@ -258,7 +258,7 @@ def sentence(self:Study, kind=None # of question; None: the first kind, digits
     "The main finding"
     kind = kind or self.kinds()[0]
     rows = self.rows(kind)
-    names = dict(default='CARVE', task="the question's own map", random='a random crop')
+    names = {'default': 'CARVE', 'question-only': "the question's own map", 'random': 'a random crop'}
     on, shown = rows['default']['touch'], ', '.join(f'with {t} {100*rows[m]["acc"]:.1f} %' for m, t in names.items() if m in rows)
     peak = '' if on is None else f"; the strongest patch of CARVE's map touches what was asked for in {100*on:.1f} %"
     return (f'On {rows["default"]["n"]} held-out {kind} questions {Path(self.meta.get("model", "the model")).name} alone answers '
@@ -357,8 +357,8 @@ def pick_cases(study, # a `Study`
     ) -> dict: # 'success' and 'failure' -> sample ids
     "The first answers that a method made right, and the first that it has wrong"
     kind = study.kinds()[0]
-    alone = {r['id']: r['correct'] for r in study.pick(kind, 'none')}
-    rows = study.pick(kind, method)
+    alone = {r['id']: r['correct'] for r in study.select(kind, 'none')}
+    rows = study.select(kind, method)
     good = [r['id'] for r in rows if r['correct'] == 1 and alone.get(r['id']) == 0]
     return dict(success=good[:k], failure=[r['id'] for r in rows if r['correct'] == 0][:k])
 

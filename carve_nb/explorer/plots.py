@@ -34,7 +34,7 @@ def same_limits(maps, # list of `Saliency` on one picture
     return [m.picture(0, top) for m in drawn], top
 
 # %% ../../nbs/explorer/01_plots.ipynb #7f4b7d41
-KINDS = dict(contrast='contrast', question='under the question', general='under the general instruction')
+KINDS = dict(contrast='contrast', question='under the question', instruction='under the general instruction')
 
 def layer_maps(shown, # a `ExplorerState`
     method, # a `Carve`
@@ -42,10 +42,10 @@ def layer_maps(shown, # a `ExplorerState`
     layers=None # which; None: all that attend
     ) -> dict: # layer -> `Saliency`, pixels of the copy
     "The map of each layer alone"
-    out, (q, g) = {}, shown.looks
+    out, (q, g) = {}, shown.captures
     for l in [l for l in pick_layers(layers, shown.n_layers) if l in shown.rows.layers]:
         one = replace(method, layers=[l])
-        A_q, A_g = one.pair(q, g, shown.n_layers)
+        A_q, A_g = one.align_steps(q, g, shown.n_layers)
         if kind == 'contrast': out[l] = one.fuse(A_q, A_g, q.spans[0], shown.small)
         else: out[l] = to_map(shown, (A_q if kind == 'question' else A_g).mean((0, 1)))
     return out
@@ -54,7 +54,7 @@ def to_map(shown, # a `ExplorerState`
     values # [Nv] of the first picture
     ) -> Saliency: # pixels of the copy
     "Values of patches as a map on the picture"
-    span = shown.looks[0].spans[0]
+    span = shown.captures[0].spans[0]
     return Saliency(to_grid(torch.as_tensor(values), span), shown.small.size, span.box, shown.small)
 
 # %% ../../nbs/explorer/01_plots.ipynb #531159fe
@@ -183,7 +183,7 @@ def patch_cell(shown, # a `ExplorerState`
     x, y # column and row of the grid
     ) -> tuple: # (index of the patch, its box in pixels of the copy)
     "A patch by its place"
-    span = shown.looks[0].spans[0]
+    span = shown.captures[0].spans[0]
     (gh, gw), (x0, y0, x1, y1) = span.grid, span.box
     w, h = (x1-x0)/gw, (y1-y0)/gh
     return y*gw + x, (x0 + x*w, y0 + y*h, x0 + (x+1)*w, y0 + (y+1)*h)

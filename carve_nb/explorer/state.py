@@ -62,7 +62,7 @@ def take_shown(vlm, # a `VLM`
     "Look twice and keep everything"
     if isinstance(image, (str, PurePath)): name = str(image)
     image, like = open_image(image), like or Carve()
-    with vlm.sharing(): looks = like.look(vlm, image, question, AttentionCache())
+    with vlm.sharing(): looks = like.capture(vlm, image, question, AttentionCache())
     said = [vlm.tokenizer.decode([t]) for t in looks[0].tokens]
     return ExplorerState(image, question, *looks, vlm.n_layers, said, str(vlm.name), name)
 
@@ -73,7 +73,7 @@ def draft_shown(shown, # a `ExplorerState`
     "Map, regions and view under these settings, without the model"
     side = max(1, round(method.min_side*shown.scale))
     like = replace(method, min_side=side, limit=min(method.limit, SIDE))
-    return like.draft(shown.small, shown.question, *shown.looks, shown.n_layers)
+    return like.locate(shown.small, shown.question, *shown.captures, shown.n_layers)
 
 def view_box(shown, # a `ExplorerState`
     result # `Result` of `draft_shown`

@@ -43,7 +43,7 @@ def take_tower(vlm, # a `VLM`
     n = getattr(config, 'num_hidden_layers', None) or config.depth
     layers = sorted({round(i*(n-1)/max(min(most, n)-1, 1)) for i in range(min(most, n))})
     prompt = vlm.prompt(image, 'What is this?', None)
-    with model_lock(vlm.model), tower_rows(vlm, layers) as seen: vlm.family.look_at(vlm.model, vlm.ready(prompt))
+    with model_lock(vlm.model), tower_rows(vlm, layers) as seen: vlm.family.look_at(vlm.model, vlm.to_device(prompt))
     return check_tower(seen, prompt.spans, image)
 
 # %% ../../nbs/explorer/02_vision_tower.ipynb #f30a4ca9

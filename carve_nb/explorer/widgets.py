@@ -90,10 +90,10 @@ def name_handles() -> w.Output: # shows nothing
 # %% ../../nbs/explorer/04_widgets.ipynb #af92ad91
 PRESET = {'ours': Carve, 'paper': Carve.paper, 'official code': Carve.official}
 OWN = 'own settings'   # where no preset says it
-FACES = dict(layers='Layers', steps='Steps', rows='Rows of', heads='Heads', head='Head / how many', lam='λ', relative='λ in means of A_G',
-    op='Operator', p='p, share kept', K='K, regions', keep='Keep', connectivity='Neighbours', fill='Outside', join='Ask with')
+FACES = dict(layers='Layers', steps='Steps', query='Rows of', heads='Heads', head='Head / how many', lam='λ', relative='λ in means of A_G',
+    op='Operator', p='p, share kept', K='K, regions', region_rule='Regions kept', connectivity='Neighbours', fill='Outside', final_images='Ask with')
 WORDS = dict(rows={'last position': 'last', 'words of the question': 'question'}, heads={'mean of all': 'mean', 'maximum': 'max', 'one head': 'one', 'most on the picture': 'top'},
-    keep={'at most K': 'most', 'as the official code': 'official'}, fill={'as it is': 'none', 'black': 'black'}, join={'picture and view': 'both', 'view alone': 'refined'})
+    region_rule={'at most K': 'top_k', 'as the official code': 'official'}, fill={'as it is': 'none', 'black': 'black'}, final_images={'picture and view': 'both', 'view alone': 'view'})
 TIPS = dict(layers='first and last decoder layer', lam='regulariser of the contrast; left: all structure, right: hardly any division', heads='how the heads of a layer become one map',
     head='which head, or how many of those that look at the picture most', K='connected regions that stay', op='how the two looks are contrasted')
 
@@ -119,14 +119,14 @@ def make_dials(n_layers, # depth of the model
     n_heads # heads of a layer
     ) -> dict: # name -> widget
     "One widget for each setting"
-    last, lists = n_layers - 1, {k: choice(k) for k in ('rows', 'heads', 'op', 'keep', 'connectivity', 'fill', 'join')}
+    last, lists = n_layers - 1, {k: choice(k) for k in ('query', 'heads', 'op', 'region_rule', 'connectivity', 'fill', 'final_images')}
     return dict(layers=w.IntRangeSlider(value=(0, last), min=0, max=last, **face('layers')),
-        steps=w.SelectionSlider(options=CHOICES['steps'], **face('steps')), rows=lists['rows'], heads=lists['heads'],
+        steps=w.SelectionSlider(options=CHOICES['steps'], **face('steps')), query=lists['query'], heads=lists['heads'],
         head=w.IntSlider(value=1, min=0, max=n_heads, **face('head')),
         lam=w.FloatLogSlider(value=1, min=-8, max=2, step=.25, readout_format='.2g', **face('lam')),
         relative=w.Checkbox(value=True, **face('relative')), op=lists['op'],
         p=w.SelectionSlider(options=shares(.1), value=.1, **face('p')),
-        K=w.IntSlider(value=1, min=1, max=12, **face('K')), keep=lists['keep'], connectivity=lists['connectivity'], fill=lists['fill'], join=lists['join'])
+        K=w.IntSlider(value=1, min=1, max=12, **face('K')), region_rule=lists['region_rule'], connectivity=lists['connectivity'], fill=lists['fill'], final_images=lists['final_images'])
 
 # %% ../../nbs/explorer/04_widgets.ipynb #db0053e2
 class SettingsPanel:

@@ -118,7 +118,7 @@ def last_layer(
 def read_prefix(
     vlm: VLM,        # the model
     prompt: Prompt,  # from `VLM.prompt`
-    inputs,          # of `VLM.ready`
+    inputs,          # of `VLM.to_device`
 ):                   # `DynamicCache`
     "Keys and values of the beginning"
     n, N, cache = prefix_length(prompt), len(prompt), roomy_cache(vlm.text_config)
@@ -143,7 +143,7 @@ def joined(
 def features_after(
     vlm: VLM,        # the model
     prompt: Prompt,  # from `VLM.prompt`
-    inputs,          # of `VLM.ready`
+    inputs,          # of `VLM.to_device`
     start,           # first picture wanted
 ) -> dict:           # empty, or `mm_encoder_outputs`
     "The tower's view of the pictures from one on"
@@ -184,7 +184,7 @@ def own_loose(
 def read_on(
     vlm: VLM,        # the model
     prompt: Prompt,  # from `VLM.prompt`
-    inputs,          # of `VLM.ready`
+    inputs,          # of `VLM.to_device`
     words,           # those of them that are no pictures
     cache,           # `DynamicCache` of the prefix, filled in place
 ):
@@ -208,7 +208,7 @@ class Prefixes:
         prompt: Prompt,  # from `VLM.prompt`
     ) -> dict:           # model inputs that go on from a prefix
         "What the model is given"
-        key, inputs = prefix_key(vlm, prompt), vlm.ready(prompt)
+        key, inputs = prefix_key(vlm, prompt), vlm.to_device(prompt)
         if key in self.kept: self.hits, self.kept[key] = self.hits+1, self.kept.pop(key)   # now the newest
         else:
             start = time.perf_counter()

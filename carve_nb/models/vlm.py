@@ -299,7 +299,7 @@ def prompt(self: VLM,
 
 # %% ../../nbs/models/04_vlm.ipynb #c8097f1c
 @patch
-def ready(self: VLM,
+def to_device(self: VLM,
     prompt: Prompt,  # from `VLM.prompt`
 ) -> dict:           # model inputs
     "The prompt's inputs on the model's device and in its type; the prompt stays as it is"
@@ -359,7 +359,7 @@ def check_score(
 
 # %% ../../nbs/models/04_vlm.ipynb #07783f72
 @patch
-def reply(self: VLM,
+def generate(self: VLM,
     prompt: Prompt,     # from `VLM.prompt`
     max_new_tokens=32,  # longest answer
     processors=(),      # logits processors of transformers; with them log-probabilities are of the processed scores
@@ -368,7 +368,7 @@ def reply(self: VLM,
     if max_new_tokens < 1: raise PromptError(f'max_new_tokens must be at least 1, not {max_new_tokens}.')
     start, n, how = time.perf_counter(), len(prompt), greedy(self.model, min(max_new_tokens, self.limit-len(prompt)))
     more = dict(logits_processor=LogitsProcessorList(processors), output_scores=True) if processors else {}
-    with model_lock(self.model): out = self.model.generate(**(self.shared or VLM.ready)(self, prompt), generation_config=how, **more)
+    with model_lock(self.model): out = self.model.generate(**(self.shared or VLM.to_device)(self, prompt), generation_config=how, **more)
     ids = out.sequences[0, n:]
     logprob = check_score(sum(l[0].float().log_softmax(-1)[i].item() for l, i in zip(out.scores if processors else out.logits, ids)), self.dtype)
     text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
@@ -383,4 +383,4 @@ def ask(self: VLM,
     max_new_tokens=32,  # longest answer
 ) -> Answer:            # the answer
     "Ask about pictures"
-    return self.reply(self.prompt(images, question, suffix), max_new_tokens)
+    return self.generate(self.prompt(images, question, suffix), max_new_tokens)

@@ -58,7 +58,7 @@ class StudySpec:
         **kw # scenes_only
         ): # `StudySpec`
         "The plan whose four functions bear the name of the study"
-        return cls(*(getattr(chapter, f) for f in (f'{name}_samples', f'measure_{name}', f'draw_{name}', f'tell_{name}')), n, about=about, **kw)
+        return cls(*(getattr(chapter, f) for f in (f'{name}_samples', f'measure_{name}', f'plot_{name}', f'summarize_{name}')), n, about=about, **kw)
 
 # %% ../../nbs/studies/09_runner.ipynb #d058b9a8
 STUDIES = dict(
@@ -67,7 +67,7 @@ STUDIES = dict(
     search=StudySpec.of(entropy, 'search', 480, 'Is an odd one harder to find in one direction than in the other?', scenes_only=True),
     convergence=StudySpec.of(convergence, 'convergence', 400, 'From scanning to focus: entropy and attention in the true region by layer.'),
     masking=StudySpec.of(convergence, 'masking', 600, 'Which layers need the picture? The image tokens hidden from one layer at a time.'),
-    instructions=StudySpec.of(invariance, 'instructions', 200, 'How constant is the general map over instructions and over other questions?'),
+    invariance=StudySpec.of(invariance, 'invariance', 200, 'How constant is the general map over instructions and over other questions?'),
     ablation=StudySpec.of(ablation, 'ablation', 150, 'What each setting of CARVE is worth on digit questions.'))
 
 def find_plan(name # of a study

@@ -119,7 +119,7 @@ def take_view(rng, scene, # numpy Generator; `Scene`
              )->tuple:     # picture uint8 [px, px, 3], whole things, cut things
     "A view of a scene and what can be seen in it."
     im = np.asarray(scene.image.resize((px, px), Image.BICUBIC, box=crop), np.uint8)
-    vis = look_through(scene.things, crop, px)
+    vis = look_through(scene.objects, crop, px)
     if rng.random() < mask and vis:
         im, m = mask_out(im, rng, [t.box for t in [t for t in vis if rng.random() < .5]]); hide(vis, m)
     return im, *split_seen(vis)
@@ -209,7 +209,7 @@ def turn_scene(kind): # one of `scenes.KINDS`
 
 # %% ../../nbs/training/00_curriculum.ipynb #2aef8307
 TURNS = dict(digit=(turn_digit, .30), color=(turn_color, .10), shape=(turn_shape, .10), exist=(turn_exist, .17), count=(turn_scene('count'), .06),
-             relation=(turn_scene('relation'), .06), twostep=(turn_scene('twostep'), .07), where=(turn_where, .09), what=(turn_what, .05), general=(turn_general, .02))
+             relation=(turn_scene('relation'), .06), twostep=(turn_scene('twostep'), .07), where=(turn_where, .09), what=(turn_what, .05), instruction=(turn_general, .02))
 
 def make_turns(rng, sight, # numpy Generator; `Sight`
                want: int,  # how many
@@ -264,7 +264,7 @@ class Stage:
 # %% ../../nbs/training/00_curriculum.ipynb #10d81cc7
 def lesson_single(rng, s, scene): # numpy Generator; `Stage`; `Scene`
     "One view with its turns."
-    px, crop = 8*s.n, (0, 0, SIZE, SIZE) if rng.random() < s.whole else draw_crop(rng, scene.things, *s.crop)
+    px, crop = 8*s.n, (0, 0, SIZE, SIZE) if rng.random() < s.whole else draw_crop(rng, scene.objects, *s.crop)
     im, seen, cut = take_view(rng, scene, crop, px, s.mask)
     off = tuple(int(v) for v in rng.integers(0, 14 - s.n + 1, 2))
     pos = ((np.arange(s.n)[:, None] + off[0])*14 + np.arange(s.n)[None] + off[1]).reshape(-1)
@@ -275,7 +275,7 @@ def lesson_single(rng, s, scene): # numpy Generator; `Stage`; `Scene`
 # %% ../../nbs/training/00_curriculum.ipynb #161d7851
 def lesson_pair(rng, s, scene): # numpy Generator; `Stage`; `Scene`
     "The whole view and a crop of it, with turns about the scene; digits mostly of things that the crop shows."
-    px, crop = 8*s.n, draw_crop(rng, scene.things, *s.crop)
+    px, crop = 8*s.n, draw_crop(rng, scene.objects, *s.crop)
     im, seen, cut = take_view(rng, scene, (0, 0, SIZE, SIZE), px, 0.)
     im2, seen2, _ = take_view(rng, scene, crop, px, s.mask)
     qas, near = make_turns(rng, Sight(seen, cut, px, s.n, (0, 0)), s.slots, grounding=False), {t.name for t in seen2}

@@ -34,22 +34,22 @@ pytestmark = pytest.mark.usefixtures('quiet_models')
 def test_users_hooks_and_modes(load):
     "Hooks of the user run and stay, also those that change something; each module keeps its own mode; gradients stay on"
     vlm, ran = load('llava'), []
-    plain, layer, model = vlm.look(PICTURE, QUESTION), decoder_layers(vlm.model)[1], vlm.model
-    handles = [layer.register_forward_hook(lambda *a: ran.append('after')), layer.register_forward_pre_hook(lambda *a: ran.append('before')),
+    plain, layer, model = vlm.capture(PICTURE, QUESTION), decoder_layers(vlm.model)[1], vlm.model
+    handles = [layer.register_forward_hook(lambda *a: ran.append('after')), layer.register_forward_pre_hook(lambda *a: ran.append('plain_answer')),
                model.register_forward_pre_hook(lambda m, a, kw: ran.append('model') or (a, kw), with_kwargs=True)]
     bent = layer.self_attn.q_proj.register_forward_hook(lambda m, a, out: out*.5)
     try:
         model.train(), decoder_layers(model)[2].eval(), model.lm_head.eval()
         before = snapshot(vlm)
-        seen = vlm.look(PICTURE, QUESTION)
-        assert set(ran) == {'model', 'before', 'after'} and not torch.equal(seen.attn[:, 1], plain.attn[:, 1]) and torch.equal(seen.attn[:, 0], plain.attn[:, 0])
+        seen = vlm.capture(PICTURE, QUESTION)
+        assert set(ran) == {'model', 'plain_answer', 'after'} and not torch.equal(seen.attn[:, 1], plain.attn[:, 1]) and torch.equal(seen.attn[:, 0], plain.attn[:, 0])
         for f in (lambda: Carve(max_new_tokens=2)(vlm, PICTURE, QUESTION), lambda: grad_rows(vlm, vlm.prompt(PICTURE, QUESTION), [1]),
                   lambda: vlm.ask(PICTURE, QUESTION, max_new_tokens=2)):
             ran.clear(), f()
-            assert {'before', 'after'} <= set(ran) and differences(before, snapshot(vlm)) == {}
+            assert {'plain_answer', 'after'} <= set(ran) and differences(before, snapshot(vlm)) == {}
         assert [m.training for m in (model, layer, decoder_layers(model)[2], model.lm_head)] == [True, True, False, False] and torch.is_grad_enabled()
         bent.remove(), model.eval()
-        assert torch.equal(vlm.look(PICTURE, QUESTION).attn, plain.attn)
+        assert torch.equal(vlm.capture(PICTURE, QUESTION).attn, plain.attn)
     finally:
         for h in (*handles, bent): h.remove()
         model.eval()
@@ -66,7 +66,7 @@ def test_compiled(folders, how):
     p = vlm.prompt(PICTURE, QUESTION)
     def edit():
         with editing(vlm, Edit([0], weights=lambda l, w, r: w), p): pass
-    for f in (lambda: vlm.look(PICTURE, QUESTION), lambda: Carve()(vlm, PICTURE, QUESTION), lambda: recording(vlm.model).__enter__(), lambda: grad_rows(vlm, p), edit):
+    for f in (lambda: vlm.capture(PICTURE, QUESTION), lambda: Carve()(vlm, PICTURE, QUESTION), lambda: recording(vlm.model).__enter__(), lambda: grad_rows(vlm, p), edit):
         with pytest.raises(CaptureError, match='The model is compiled.*before torch.compile'): f()
 
 
@@ -83,34 +83,34 @@ def test_compiled_answers(folders, load):
 
 def edited(vlm):
     p = vlm.prompt(PICTURE, QUESTION)
-    with editing(vlm, Edit(vlm.layers, weights=lambda l, w, r: w.flip(-1)), p): vlm.reply(p, 2)
+    with editing(vlm, Edit(vlm.layers, weights=lambda l, w, r: w.flip(-1)), p): vlm.generate(p, 2)
 
 
 def blinded(vlm):
     p = vlm.prompt(PICTURE, QUESTION)
     with cache_vision_features(vlm):
         for only in (False, True):
-            with mask_image_tokens(vlm, p, 1, only): vlm.reply(p, 2)
+            with mask_image_tokens(vlm, p, 1, only): vlm.generate(p, 2)
 
 
 def shared(vlm):
     with vlm.sharing():
-        vlm.look(PICTURE, QUESTION, steps='all', max_new_tokens=2)
+        vlm.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2)
         with vlm.unshared(): vlm.ask(PICTURE, 'Where?', max_new_tokens=1)
-        vlm.look([PICTURE, OTHER], QUESTION, steps='last', max_new_tokens=2)
+        vlm.capture([PICTURE, OTHER], QUESTION, steps='last', max_new_tokens=2)
 
 
 def dimmed(vlm):
     p = vlm.prompt(PICTURE, QUESTION)
-    with turned_down(decoder_layers(vlm.model)[1], p.spans[0].tokens, .1, len(p)): vlm.reply(p, 2)
+    with turned_down(decoder_layers(vlm.model)[1], p.spans[0].tokens, .1, len(p)): vlm.generate(p, 2)
 
 
 def watched(vlm):
     p = vlm.prompt(PICTURE, QUESTION)
-    with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(vlm, p, None) as processors, counting(vlm): vlm.reply(p, 2, processors)
+    with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(vlm, p, None) as processors, counting(vlm): vlm.generate(p, 2, processors)
 
 
-def stock_pass(vlm): vlm.model(**vlm.ready(vlm.prompt(PICTURE, QUESTION)), use_cache=False)
+def stock_pass(vlm): vlm.model(**vlm.to_device(vlm.prompt(PICTURE, QUESTION)), use_cache=False)
 
 
 def inside(block):
@@ -124,8 +124,8 @@ BOTH, ONE, TWO = ('llava', 'qwen2_5_vl'), ('llava',), [(PICTURE, QUESTION), (OTH
 BLOCKS = {   # what it runs, on which families
     'recording': (inside(lambda v: recording(v.model, [0, 5], rows=(1, -1))), ONE),
     'nested': (inside(lambda v: nested(recording(v.model, [1]), filling(v.text_config), recording(v.model))), ONE),
-    'look': (lambda v: v.look(PICTURE, QUESTION), ONE),
-    'all steps': (lambda v: v.look(PICTURE, QUESTION, steps='all', max_new_tokens=2), BOTH),
+    'capture': (lambda v: v.capture(PICTURE, QUESTION), ONE),
+    'all steps': (lambda v: v.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2), BOTH),
     'ask': (lambda v: v.ask(PICTURE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
     'editing': (edited, BOTH), 'blind': (blinded, ONE), 'dimmed': (dimmed, ONE),
     'watched': (watched, ONE),
@@ -133,7 +133,7 @@ BLOCKS = {   # what it runs, on which families
     'query rows': (lambda v: query_rows(v, v.prompt(PICTURE, QUESTION), v.layers), ONE),
     'many': (lambda v: (v.capture_many(TWO, steps='all', max_new_tokens=2), v.ask_many(TWO, max_new_tokens=2)), BOTH),
     'tower': (inside(lambda v: tower_rows(v, [0])), BOTH), 'eager': (inside(eager_kernel), ONE),
-    'bridge': (lambda v: v.look(PICTURE, QUESTION, steps='all', max_new_tokens=2), ('instructblip',)), 'cross': (lambda v: v.look(PICTURE, QUESTION), ('mllama',))}
+    'bridge': (lambda v: v.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2), ('instructblip',)), 'cross': (lambda v: v.capture(PICTURE, QUESTION), ('mllama',))}
 
 
 @contextlib.contextmanager
@@ -187,7 +187,7 @@ def test_blocks_leave_nothing(load, name):
 
 
 @pytest.mark.case(42)
-@pytest.mark.parametrize('name', ['auto', 'carve', 'grad-att', 'laser', *(n for n, e in ENTRIES.items() if e.sort in ('edit', 'logits'))])
+@pytest.mark.parametrize('name', ['auto', 'carve', 'grad-att', 'laser', *(n for n, e in ENTRIES.items() if e.category in ('edit', 'logits'))])
 def test_methods_leave_nothing(load, name):
     "Methods, interrupted in their last pass, in which they guide the model; tests/test_methods.py lets all of them fail"
     method = make_method(name, max_new_tokens=2)
@@ -232,7 +232,7 @@ def test_constants_stay(load, name):
 def test_inside_the_recorder(load, monkeypatch):
     "An exception out of the capture's own code, at each layer; the next look is right"
     vlm, stock = load('llava'), capture.row_weights
-    plain, before = vlm.look(PICTURE, QUESTION), snapshot(vlm)
+    plain, before = vlm.capture(PICTURE, QUESTION), snapshot(vlm)
     for error in (KeyboardInterrupt, MemoryError, RuntimeError):
         for at in (1, 3, 6):
             seen = []
@@ -242,9 +242,9 @@ def test_inside_the_recorder(load, monkeypatch):
                 return stock(*args, **kw)
             with monkeypatch.context() as m:
                 m.setattr(capture, 'row_weights', weights)
-                with pytest.raises(error): vlm.look(PICTURE, QUESTION)
+                with pytest.raises(error): vlm.capture(PICTURE, QUESTION)
             assert len(seen) == at and differences(before, snapshot(vlm)) == {}
-    assert torch.equal(vlm.look(PICTURE, QUESTION).attn, plain.attn)
+    assert torch.equal(vlm.capture(PICTURE, QUESTION).attn, plain.attn)
 
 
 @pytest.mark.case(42)
@@ -284,11 +284,11 @@ from faults.clean import differences, snapshot
 from carve_nb.attention.capture import VLM
 from carve_nb.carve import Carve
 vlm, image, ask = VLM.from_pretrained({folder!r}), {picture!r}, 'Is there a cat?'
-def answers(): return [vlm.look(image, ask, steps='all').attn.tolist(), str(vlm.ask(image, ask))]
+def answers(): return [vlm.capture(image, ask, steps='all').attn.tolist(), str(vlm.ask(image, ask))]
 plain = answers()
 before = snapshot(vlm)
 '''
-LOOPS = [('look', .3, 'while True: vlm.look(image, ask, steps="all")'), ('method', .5, 'while True: Carve()(vlm, image, ask)'),
+LOOPS = [('capture', .3, 'while True: vlm.capture(image, ask, steps="all")'), ('method', .5, 'while True: Carve()(vlm, image, ask)'),
          ('method again', .7, 'while True: Carve.official()(vlm, image, ask)'), ('sharing', .4, 'with vlm.sharing():\n    while True: vlm.ask(image, ask)')]
 
 
@@ -327,7 +327,7 @@ def test_ctrl_c_in_a_notebook(folders, tmp_path):
 def test_ctrl_c_at_random_moments(load, figure):
     "Signals at random moments of short runs: the share that left anything behind. What remains are moments inside `contextlib` and `torch.no_grad` themselves"
     vlm, rng, left, hits = load('qwen2_5_vl'), random.Random(0), [], 0
-    names = 'look', 'all steps', 'ask', 'sharing', 'editing', 'grad_rows', 'many'
+    names = 'capture', 'all steps', 'ask', 'sharing', 'editing', 'grad_rows', 'many'
     took = {}
     for n in names:
         BLOCKS[n][0](vlm)
@@ -367,7 +367,7 @@ def test_threads_take_turns(load, name):
     layers, pair = decoder_layers(vlm.model), [(PICTURE, QUESTION), (OTHER, 'Is it red?')]
     def work(image, question):
         r = Carve(max_new_tokens=2)(vlm, image, question)
-        with vlm.sharing(): more = vlm.look(image, question, steps='all', max_new_tokens=2)
+        with vlm.sharing(): more = vlm.capture(image, question, steps='all', max_new_tokens=2)
         live = grad_rows(vlm, vlm.prompt(image, question), [1])
         return r.saliency.values.tolist(), r.answer.tokens, more.attn.tolist(), vlm.ask(image, question, max_new_tokens=2).tokens, live.attn.tolist()
     alone, before = [work(*o) for o in pair], snapshot(vlm)

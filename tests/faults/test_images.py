@@ -371,7 +371,7 @@ def test_small(family, load):
         assert min(p.spans[0].grid) >= 1 and x0 < 1 and y0 < 1 and x1 > size[0]/2 and y1 > size[1]/2
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        rows = m.look(hostile.photo((1, 1)), 'What is it?', steps='all', max_new_tokens=1)
+        rows = m.capture(hostile.photo((1, 1)), 'What is it?', steps='all', max_new_tokens=1)
         r = Carve(max_new_tokens=1)(m, hostile.photo((1, 1)), 'What is it?')
     assert rows.answer.tokens and rows.attn.isfinite().all() and (rows.attn.sum(-1) > 0).all() and rows.attn.shape[-1] == sum(map(len, rows.spans))
     assert r.answer.tokens and r.saliency.size == r.view.image.size == (1, 1) and np.isfinite(r.saliency.values).all() and r.saliency.values.shape == rows.spans[0].grid
@@ -407,7 +407,7 @@ def test_long_page(family, size, load):
     m = load(family)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        rows = m.look(Image.new('RGB', size, 'red'), 'What is it?', steps='all', max_new_tokens=1)
+        rows = m.capture(Image.new('RGB', size, 'red'), 'What is it?', steps='all', max_new_tokens=1)
     assert len(rows.answer.tokens) == 1 and np.isfinite(rows.answer.logprob) and rows.attn.isfinite().all()
     assert min(rows.spans[0].grid) >= 1 and len(rows.spans[0]) == rows.attn[..., rows.span(0)].shape[-1]
 

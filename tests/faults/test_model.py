@@ -229,13 +229,13 @@ def test_layers_that_do_not_exist(load):
     with count_passes(vlm) as seen:
         for layers in ([25], [4, 25], [-1], [6]):
             for ask in (lambda: Carve(layers=layers)(vlm, PICTURE, QUESTION), lambda: Carve(layers=layers).saliency_only(vlm, PICTURE, QUESTION),
-                        lambda: vlm.look(PICTURE, QUESTION, layers=layers), lambda: vlm.capture_many([(PICTURE, QUESTION)], layers=layers),
+                        lambda: vlm.capture(PICTURE, QUESTION, layers=layers), lambda: vlm.capture_many([(PICTURE, QUESTION)], layers=layers),
                         lambda: recording(vlm.model, layers).__enter__(), lambda: grad_rows(vlm, vlm.prompt(PICTURE, QUESTION), layers)):
                 with pytest.raises((LayerError, CaptureError), match='do not exist: the .* 6.* 0 to 5.*such as layers=') as e: ask()
                 assert str([l for l in layers if l not in range(6)]) in str(e.value)
     assert seen == []
     with pytest.raises(LayerError, match='24 layers, 0 to 23'): pick_layers(range(20, 26), 24)
-    assert Carve(layers=(.7, .9)).first(vlm, PICTURE, QUESTION).layers == [4, 5]
+    assert Carve(layers=(.7, .9)).capture_question(vlm, PICTURE, QUESTION).layers == [4, 5]
 
 
 def no_weights(module, query, key, value, mask, **kw): return query.transpose(1, 2), None
@@ -246,7 +246,7 @@ def test_kernel_without_weights(load, folders):
     "The stock SDPA kernel gives no weights, and its rows are read beside it; another kernel is refused by name, and the model stays as it is"
     vlm = load('llava')
     with torch.no_grad(): assert vlm.model(**vlm.prompt(PICTURE, QUESTION).inputs, use_cache=False).attentions is None
-    assert vlm.look(PICTURE, QUESTION).attn.sum(-1).max() <= 1
+    assert vlm.capture(PICTURE, QUESTION).attn.sum(-1).max() <= 1
     AttentionInterface.register('no_weights', no_weights)
     AttentionMaskInterface.register('no_weights', ALL_MASK_ATTENTION_FUNCTIONS['sdpa'])
     other = VLM.from_pretrained(folders('llava'))
@@ -254,11 +254,11 @@ def test_kernel_without_weights(load, folders):
         other.model.set_attn_implementation(kernel)
         plain = other.ask(PICTURE, QUESTION, max_new_tokens=2)
         before = snapshot(other)
-        for f in (lambda: other.look(PICTURE, QUESTION), lambda: Carve()(other, PICTURE, QUESTION)):
+        for f in (lambda: other.capture(PICTURE, QUESTION), lambda: Carve()(other, PICTURE, QUESTION)):
             with pytest.raises(CaptureError, match=f"the attention kernel '{kernel}'.*set_attn_implementation.'sdpa'"): f()
         assert differences(before, snapshot(other)) == {} and other.ask(PICTURE, QUESTION, max_new_tokens=2) == plain
     other.model.set_attn_implementation('sdpa')
-    assert torch.equal(other.look(PICTURE, QUESTION).attn, vlm.look(PICTURE, QUESTION).attn)
+    assert torch.equal(other.capture(PICTURE, QUESTION).attn, vlm.capture(PICTURE, QUESTION).attn)
 
 
 @pytest.mark.case(34)
@@ -267,13 +267,13 @@ def test_hybrid_layers(load):
     vlm = load('qwen3_5')
     assert vlm.layers == [1, 3, 5]
     with pytest.warns(UserWarning, match=r'No attention to the pictures in layers 2 \(linear_attention\), 4 \(linear_attention\) of qwen3_5: left out. Read are \[3, 5\]'):
-        assert vlm.look(PICTURE, QUESTION, layers=[2, 3, 4, 5]).layers == [3, 5]
+        assert vlm.capture(PICTURE, QUESTION, layers=[2, 3, 4, 5]).layers == [3, 5]
     with pytest.warns(UserWarning, match='linear_attention'): r = Carve(layers=(.4, .9), max_new_tokens=2)(vlm, PICTURE, QUESTION)
     assert 'no attention to read in layers [2, 4]: left out' in r.notes
-    with pytest.raises((CaptureError, LayerError), match=r'compute no attention to the pictures; \[1, 3, 5\] do'): vlm.look(PICTURE, QUESTION, layers=[2, 4])
+    with pytest.raises((CaptureError, LayerError), match=r'compute no attention to the pictures; \[1, 3, 5\] do'): vlm.capture(PICTURE, QUESTION, layers=[2, 4])
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        assert vlm.look(PICTURE, QUESTION).layers == [1, 3, 5] and not any('left out' in n for n in Carve(max_new_tokens=2)(vlm, PICTURE, QUESTION).notes)
+        assert vlm.capture(PICTURE, QUESTION).layers == [1, 3, 5] and not any('left out' in n for n in Carve(max_new_tokens=2)(vlm, PICTURE, QUESTION).notes)
 
 
 @pytest.mark.case(34)
@@ -281,7 +281,7 @@ def test_sliding_windows(load):
     "Layers with a window are read: what lies behind it has weight 0, as the model itself computes, and maps stay finite"
     vlm = load('gemma3')
     kinds, window = vlm.text_config.layer_types, vlm.text_config.sliding_window
-    rows = vlm.look(PICTURE, 'What is it? ' + 'Think about it well. '*6, steps='all', max_new_tokens=2)
+    rows = vlm.capture(PICTURE, 'What is it? ' + 'Think about it well. '*6, steps='all', max_new_tokens=2)
     assert rows.layers == [*range(6)] and rows.meta['n_prompt'] - rows.spans[0].end > window
     away = [kinds[l].startswith('sliding') for l in rows.layers]
     assert (rows.mass[..., away, :] == 0).all() and (rows.mass[:, [l for l in range(6) if not away[l]]] > 0).all()
@@ -308,9 +308,9 @@ HINT = 'Load the model in bfloat16 or float32'
 def test_overflow(folders):
     "float16 that overflows is found out by looks, answers and methods, with what to do; float32 and bfloat16 go on"
     vlm = overflowing(folders)
-    assert vlm.look(PICTURE, QUESTION).attn.isfinite().all() and np.isfinite(vlm.ask(PICTURE, QUESTION, max_new_tokens=2).logprob)
+    assert vlm.capture(PICTURE, QUESTION).attn.isfinite().all() and np.isfinite(vlm.ask(PICTURE, QUESTION, max_new_tokens=2).logprob)
     half = VLM(vlm.model.half(), vlm.processor)
-    for f in (lambda: half.look(PICTURE, QUESTION), lambda: half.look(PICTURE, QUESTION, steps='all', max_new_tokens=2),
+    for f in (lambda: half.capture(PICTURE, QUESTION), lambda: half.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2),
               lambda: half.ask(PICTURE, QUESTION, max_new_tokens=2), lambda: half.ask_many([(PICTURE, QUESTION)]*2, max_new_tokens=2),
               lambda: half.capture_many([(PICTURE, QUESTION)]*2), lambda: Carve(max_new_tokens=2)(half, PICTURE, QUESTION)):
         with pytest.raises((CaptureError, ModelError), match=f'torch.float16. {HINT}'): f()
@@ -333,7 +333,7 @@ def test_overflow_marks_sample(folders, tmp_path):
 def saved(tiny, tmp_path_factory):
     "Rows with everything in them, and their file"
     path = tmp_path_factory.mktemp('rows')/'r.safetensors'
-    rows = tiny.look(picture(448, 448), 'Is there a red circle?', layers=[2, 3], steps='all', max_new_tokens=2)
+    rows = tiny.capture(picture(448, 448), 'Is there a red circle?', layers=[2, 3], steps='all', max_new_tokens=2)
     rows.save(path)
     return rows, path
 
@@ -411,7 +411,7 @@ def test_contrast_borders(op):
 def looks(tiny):
     "Two looks whose rows are replaced, and a picture"
     image = picture(448, 448)
-    a, b = Carve(layers=[2, 3]).look(tiny, image, 'Is there a red circle?')
+    a, b = Carve(layers=[2, 3]).capture(tiny, image, 'Is there a red circle?')
     def fake(q, g):
         made = [replace(r, attn=m.expand(2, len(r.layers), r.attn.shape[2], len(m)).clone(), question=None, meta=r.meta | dict(steps='all')) for r, m in ((a, q), (b, g))]
         return image, 'Is there a red circle?', *made, tiny.n_layers
@@ -427,16 +427,16 @@ def test_equal_and_single(looks, preset):
     n = gh*gw
     flat, none = torch.full((n,), 1/n), torch.zeros(n)
     for q, g in ((flat, flat), (flat, 3*flat), (none, none), (none, flat)):
-        d = preset.draft(*fake(q, g))
+        d = preset.locate(*fake(q, g))
         assert d.notes[0].startswith('no signal') and d.view.image is d.image and np.isfinite(d.saliency.values).all()
     for i in (0, n//2 + gw//3, n-1):
         dot = torch.zeros(n)
         dot[i] = 1
-        d = preset.draft(*fake(dot, flat))
+        d = preset.locate(*fake(dot, flat))
         W, H = d.image.size
         x, y = (i % gw + .5)*W/gw, (i//gw + .5)*H/gh
         assert d.saliency.peak() == (x, y) and d.regions and d.view.box[0] <= x < d.view.box[2] and d.view.box[1] <= y < d.view.box[3] and min(d.view.image.size) > 1
-        odd = preset.draft(*fake(flat, dot))
+        odd = preset.locate(*fake(flat, dot))
         assert np.isfinite(odd.saliency.values).all() and (odd.regions or odd.notes) and min(odd.view.image.size) > 1
 
 
@@ -447,9 +447,9 @@ def test_p_and_k(tiny, looks):
     image = picture(120, 90)
     assert magnify(image, regions(S, 1.)).image.tobytes() == image.tobytes() and top_mask(S, 1).all()
     r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, image, 'Is there a red circle?')
-    assert r.view.image.tobytes() == image.tobytes() and not r.view.masked and r.answer.tokens == r.before.tokens
+    assert r.view.image.tobytes() == image.tobytes() and not r.view.masked and r.answer.tokens == r.plain_answer.tokens
     every = regions(S, .3, 10**9)
-    assert len(every) > 50 and sum(o.area for o in every) == top_mask(S, .3).sum() and len(regions(S, .3, 10**9, keep='official')) == len(every)
+    assert len(every) > 50 and sum(o.area for o in every) == top_mask(S, .3).sum() and len(regions(S, .3, 10**9, region_rule='official')) == len(every)
     assert [len(regions(S, .3, k)) for k in (1, 2, len(every), len(every)+1)] == [1, 2, len(every), len(every)]
     for p in (0, -.1, 1.0001, 2, float('nan'), float('inf')):
         for f in (lambda: Carve(p=p), lambda: regions(S, p), lambda: top_mask(S, p)):
@@ -494,15 +494,15 @@ def test_different_lengths(looks, tiny):
     a = replace(a, attn=torch.cat([a.attn, a.attn*2, a.attn*3])[:5])
     last, every = Carve.paper(layers=[2, 3]), Carve.official(layers=[2, 3])
     for c in (last, every):
-        d = c.draft(image, question, a, b, n)
+        d = c.locate(image, question, a, b, n)
         assert d.steps == (5, 2) and '2 of 5 steps are paired: the description has no more' in d.notes
-        turned = c.draft(image, question, b, a, n)
+        turned = c.locate(image, question, b, a, n)
         assert turned.steps == (2, 5) and not any('paired' in o for o in turned.notes)
-        assert [len(o) for o in c.pair(a, b, n)] == [2, 2] == [len(o) for o in c.pair(b, a, n)]
-    assert torch.equal(last.pair(a, b, n)[0], last.pick(a, n)[:2]) and torch.equal(last.pair(a, b, n)[1], last.pick(b, n))
-    assert last.draft(image, question, a, b, n).saliency.values.tolist() == last.draft(image, question, replace(a, attn=a.attn[:2]), b, n).saliency.values.tolist()
+        assert [len(o) for o in c.align_steps(a, b, n)] == [2, 2] == [len(o) for o in c.align_steps(b, a, n)]
+    assert torch.equal(last.align_steps(a, b, n)[0], last.select_rows(a, n)[:2]) and torch.equal(last.align_steps(a, b, n)[1], last.select_rows(b, n))
+    assert last.locate(image, question, a, b, n).saliency.values.tolist() == last.locate(image, question, replace(a, attn=a.attn[:2]), b, n).saliency.values.tolist()
     r = every(tiny, image, 'What is in the picture?')
-    assert r.steps == (len(r.rows.attn), len(r.instruction_rows.attn)) and r.steps[0] == len(r.before.tokens) and r.steps[1] <= r.steps[0]
+    assert r.steps == (len(r.rows.attn), len(r.instruction_rows.attn)) and r.steps[0] == len(r.plain_answer.tokens) and r.steps[1] <= r.steps[0]
     record = Record('a', image, 'What is in the picture?', 'x')
     assert success(record, 0, 'official', r, None, 1.)['steps'] == list(r.steps)
     assert not success(record, 0, 'none', DirectAnswer(max_new_tokens=1)(tiny, image, 'What?'), None, 1.)['steps']

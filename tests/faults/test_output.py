@@ -74,7 +74,7 @@ def poisoned(o, keep=()):
 
 def lines(answer=BAD, ids=None):
     "Lines of a run with two methods, and one that failed"
-    one = lambda i, m, **kw: dict(id=ids[i] if ids else f'{i}{BAD}', at=i, method=m, status='ok', kind=BAD, answer=answer, truth=answer, score=float(i % 2), confidence=.5, before=answer,
+    one = lambda i, m, **kw: dict(id=ids[i] if ids else f'{i}{BAD}', at=i, method=m, status='ok', kind=BAD, answer=answer, truth=answer, score=float(i % 2), confidence=.5, plain_answer=answer,
         hit=None, touch=None, iou=None, box=[0, 0, 4, 4], calls=1, seconds=.5, notes=[BAD], key='k') | kw
     return [one(i, m) for m in ('none', 'b') for i in range(4)] + [dict(id=f'4{BAD}', at=4, method='b', status='oom', kind=BAD, why=BAD)]
 
@@ -87,7 +87,7 @@ def a_report(bad=BAD, made=None):
 
 
 def a_study():
-    record = dict(id=BAD, kind='digit', method=BAD, answer=BAD, truth=BAD, score=1., correct=1., hit=None, touch=None, iou=None, confidence=.5, seconds=.1, calls=1, before=BAD, auroc=None, share=None)
+    record = dict(id=BAD, kind='digit', method=BAD, answer=BAD, truth=BAD, score=1., correct=1., hit=None, touch=None, iou=None, confidence=.5, seconds=.1, calls=1, plain_answer=BAD, auroc=None, share=None)
     return Study([record, record | dict(method='none')], dict(model=BAD))
 
 

@@ -10,7 +10,7 @@ from carve_nb.models.loading import pick_device
 from carve_nb.baselines.base import traces
 from carve_nb.baselines.registry import make_method
 from carve_nb.evaluation.report import write_report
-from carve_nb.attention.results import LEAN
+from carve_nb.attention.results import LOW_MEMORY_NOTE
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
@@ -61,8 +61,8 @@ def test_once_more_with_less(load, asked, name, quick):
     with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
     for at in sample(passes, name):
         with no_memory(vlm, lambda i, n: i == at, ERRORS[at % 3]): r = method(vlm, *asked)
-        assert (r.answer.tokens, r.before.tokens, r.view.box, r.status) == (whole.answer.tokens, whole.before.tokens, whole.view.box, 'ok'), at
-        assert r.notes.count(LEAN) == 1 and 'ok' == whole.status and LEAN not in whole.notes, r.notes
+        assert (r.answer.tokens, r.plain_answer.tokens, r.view.box, r.status) == (whole.answer.tokens, whole.plain_answer.tokens, whole.view.box, 'ok'), at
+        assert r.notes.count(LOW_MEMORY_NOTE) == 1 and 'ok' == whole.status and LOW_MEMORY_NOTE not in whole.notes, r.notes
     assert traces(vlm) == before
 
 
@@ -81,7 +81,7 @@ def test_no_memory_at_all(load, asked, name, quick):
                 assert re.search(r'memory ran out in .* estimated need .*; in use at most .*B\. Give a smaller picture', str(e)), e
                 ends.append('none')
                 continue
-        assert (r.status, r.answer, r.before.tokens) == ('oom', r.before, plain.tokens) and r.notes[-1].endswith('The answer is that of the model alone.')
+        assert (r.status, r.answer, r.plain_answer.tokens) == ('oom', r.plain_answer, plain.tokens) and r.notes[-1].endswith('The answer is that of the model alone.')
         with pytest.raises(MemoryError): r.own()
         r.picture(60), repr(r)
         ends.append('map' if r.saliency is not None else 'answer')
@@ -107,7 +107,7 @@ def test_no_memory_in_a_run(load, tmp_path, quick):
     assert [by[2, k]['status'] for k in ('none', 'carve')] == ['ok', 'oom']
     for l in found:
         if l['status'] == 'oom': assert l['estimate'] > 0 and l['peak'] > 0 and 'memory ran out' in l['why'] and 'answer' not in l and 'GB' not in l['why']
-        if l['status'] == 'oom' and l['at'] == 2: assert l['before'] == by[2, 'none']['answer'] and 'model alone' in l['why']
+        if l['status'] == 'oom' and l['at'] == 2: assert l['plain_answer'] == by[2, 'none']['answer'] and 'model alone' in l['why']
     text = write_report(tmp_path/'R').markdown()
     assert 'samples without an answer' in text and 'oom (' in text
     again = run(tmp_path/'R', retry=True)
@@ -153,7 +153,7 @@ for mb in (2, 12, 50, None):
     if mb: limit(size() + (mb << 20))
     try:
         r = method(vlm, large, s.question)
-        end = dict(status=r.status, answer=r.answer.tokens, before=r.before.tokens)
+        end = dict(status=r.status, answer=r.answer.tokens, plain_answer=r.plain_answer.tokens)
     except MemoryError as e: end = dict(status='error', kind=type(e).__name__)
     limit(resource.RLIM_INFINITY)
     found.append(dict(end, mb=mb))
@@ -212,10 +212,10 @@ words = 'What is it?', '--model', model
 with room(0 if mode == 'disk' else 100):
     found['report'] = command('report', out)
     found['map'] = command('map', disk/'a.png', *words, '--save', disk/'S.npy')
-    found['ask'] = command('ask', disk/'a.png', *words, '--out', disk/'look')
+    found['ask'] = command('ask', disk/'a.png', *words, '--out', disk/'capture')
     found['json'] = command('ask', disk/'a.png', *words, '--json', disk/'a.json')
     found['scene'] = command('scene', '--out', disk/'s.png')
-    try: vlm.look(disk/'a.png', 'What?').save(disk/'rows.safetensors')
+    try: vlm.capture(disk/'a.png', 'What?').save(disk/'rows.safetensors')
     except Exception as e: found['rows'] = type(e).__name__
     if (disk/'rows.safetensors').exists():
         try: Rows.load(disk/'rows.safetensors'); found['rows'] = 'loaded'
@@ -244,8 +244,8 @@ def test_address_space(folders):
     *found, free = said['found']
     assert free['status'] == 'ok' and found[0]['status'] != 'ok', said
     for end in found:
-        if end['status'] == 'oom': assert end['answer'] == end['before'] == free['before']
-        if end['status'] == 'ok': assert (end['answer'], end['before']) == (free['answer'], free['before'])
+        if end['status'] == 'oom': assert end['answer'] == end['plain_answer'] == free['plain_answer']
+        if end['status'] == 'ok': assert (end['answer'], end['plain_answer']) == (free['answer'], free['plain_answer'])
     assert 'oom' in said['lines'][0] and said['lines'][1] == ['ok', 'ok'], said
 
 

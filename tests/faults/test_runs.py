@@ -169,7 +169,7 @@ def test_batches(load, family, figure):
     vlm, ask = load(family), ['What is it?', 'What is the number on the red star, if there is one at all?', 'Is there a blue heart?', 'Which colour?']
     pairs = [(s.image.resize((112 + 28*(i % 3), 112)), q) for i, (s, q) in enumerate(zip(samples('digit', 8), ask*2))]
     kw = dict(steps='all', max_new_tokens=3)
-    many, one = vlm.capture_many(pairs, size=8, **kw), [vlm.look(*p, **kw) for p in pairs]
+    many, one = vlm.capture_many(pairs, size=8, **kw), [vlm.capture(*p, **kw) for p in pairs]
     changed = sum(a.tokens != b.tokens for a, b in zip(many, one))
     far = max(float((a.attn[:n] - b.attn[:n]).abs().max()) for a, b in zip(many, one) for n in [min(len(a.attn), len(b.attn))])
     figure(f'batch 8 against 1, {family}', f'{changed} of 8 answers changed, maps by at most {far:.0e}')

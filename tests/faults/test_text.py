@@ -35,7 +35,7 @@ def escaping(load):
     for v in used: v.escape = False
 
 
-WAYS = dict(ask=lambda v, q: v.ask(PICTURE, q), look=lambda v, q: v.look(PICTURE, q), several=lambda v, q: v.ask([PICTURE, PICTURE], q),
+WAYS = dict(ask=lambda v, q: v.ask(PICTURE, q), capture=lambda v, q: v.capture(PICTURE, q), several=lambda v, q: v.ask([PICTURE, PICTURE], q),
             many=lambda v, q: v.ask_many([(PICTURE, 'Is it red?'), (PICTURE, q)]), method=lambda v, q: Carve()(v, PICTURE, q),
             shared=lambda v, q: shared(v, q))
 
@@ -150,7 +150,7 @@ def test_border_of_length(load, monkeypatch):
     with pytest.raises(PromptError): vlm.prompt(PICTURE, 'What is this?', 'Answer.')
     monkeypatch.setattr(vlm.text_config, 'max_position_embeddings', len(p)+1)
     again = vlm.prompt(PICTURE, 'What is this?', 'Answer.')
-    assert again.inputs['input_ids'].tolist() == p.inputs['input_ids'].tolist() and len(vlm.reply(again, 32).tokens) == 1
+    assert again.inputs['input_ids'].tolist() == p.inputs['input_ids'].tolist() and len(vlm.generate(again, 32).tokens) == 1
 
 
 # -- letters of all sorts
@@ -167,7 +167,7 @@ def test_letters(load, name):
     "Every question reaches the model as it is, and its tokens are found; what cannot be encoded is refused"
     vlm = load(name)
     for kind, q in LETTERS.items():
-        rows = vlm.look(PICTURE, q, steps='all', max_new_tokens=2)
+        rows = vlm.capture(PICTURE, q, steps='all', max_new_tokens=2)
         p = vlm.prompt(PICTURE, q)
         text = vlm.tokenizer.decode(p.inputs['input_ids'][0, p.question]).strip()
         assert text == q.strip() and len(rows.question) == len(p.question), (kind, text)
@@ -199,24 +199,24 @@ def test_records_stay_utf8(load, tmp_path):
 # -- the question that asks for nothing
 
 @pytest.mark.case(27)
-@pytest.mark.parametrize('method', [Carve(), Carve.paper(), Carve.official(), Carve(rows='question'), Carve(op='log'), Carve(op='difference'), Carve(general='Is it red?')],
+@pytest.mark.parametrize('method', [Carve(), Carve.paper(), Carve.official(), Carve(query='question'), Carve(op='log'), Carve(op='difference'), Carve(instruction='Is it red?')],
                          ids=lambda m: f'{m.name}-{m.rows}-{m.op}')
 def test_general_question(tiny, method):
     "No signal: the whole picture, the plain answer, and a note; with and without white space and capitals"
     scene = make_scene(3).image
-    for q in (method.general, f' {method.general.upper()}\n') if method == Carve() else (method.general,):
+    for q in (method.instruction, f' {method.instruction.upper()}\n') if method == Carve() else (method.instruction,):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             r = method(tiny, scene, q)
         assert r.notes[0] == 'no signal: the question is the general instruction; the view is the whole picture'
-        assert r.regions == [] and r.view.image is r.image and r.view.box == (0, 0, *scene.size) and r.answer.tokens == r.before.tokens
+        assert r.regions == [] and r.view.image is r.image and r.view.box == (0, 0, *scene.size) and r.answer.tokens == r.plain_answer.tokens
     assert not Carve()(tiny, scene, 'Is there a red circle?').notes
 
 
 @pytest.mark.case(27)
 def test_general_contrast_is_one(tiny):
     "Both looks are one, and their ratio is 1 at every patch"
-    looks = [tiny.look(make_scene(3).image, GENERAL_INSTRUCTION).attn[0].mean(1) for _ in range(2)]
+    looks = [tiny.capture(make_scene(3).image, GENERAL_INSTRUCTION).attn[0].mean(1) for _ in range(2)]
     assert torch.equal(*looks)
     seen = looks[0] > 1e-4
     assert seen.any() and (contrast(*looks, lam=1e-8)[seen]-1).abs().max() < 1e-3

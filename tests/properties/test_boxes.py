@@ -108,13 +108,13 @@ def test_components(mask, connectivity):
         assert r.area == len(own) and r.box == (min(xs), min(ys), max(xs) + 1, max(ys) + 1) and r.score == sum(S[o] for o in own)
 
 
-@given(maps(), SHARES, st.integers(1, 9), st.sampled_from([4, 8]), st.sampled_from(['most', 'official']), st.sampled_from(['sum', 'area']))
+@given(maps(), SHARES, st.integers(1, 9), st.sampled_from([4, 8]), st.sampled_from(['top_k', 'official']), st.sampled_from(['sum', 'area']))
 def test_regions(S, p, K, connectivity, keep, rank):
     "Inside the picture, apart from each other, best first, as many as K allows; all of them together are the mask"
     mask, every = top_mask(S, p), regions(S, p, S.size, connectivity)
     assert (keep_mask(every, S.shape[::-1]) == mask).all() and sum(r.area for r in every) == mask.sum()
     got = regions(S, p, K, connectivity, keep, rank)
-    assert len(got) == min(len(every), K if keep == 'most' else max(K, int(p*len(every))))
+    assert len(got) == min(len(every), K if keep == 'top_k' else max(K, int(p*len(every))))
     for r in got:
         x0, y0, x1, y1 = r.box
         assert 0 <= x0 < x1 <= S.shape[1] and 0 <= y0 < y1 <= S.shape[0] and r.mask.shape == (y1 - y0, x1 - x0) and r.area == r.mask.sum() > 0
