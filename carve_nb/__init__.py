@@ -40,7 +40,7 @@ _names = {
     'ablation': '',
     'controls': 'RandomMap UniformMap ShuffledQuestion',
     'attention.intervention': 'Edit editing',
-    'baselines.base': 'PeerError CropMethod Guided check_method',
+    'baselines.base': 'UnsupportedError CropMethod Guided check_method',
     'adaptive': 'CarveAuto calibrate',
     'baselines.registry': 'methods make_method',
     'data.metrics': '',

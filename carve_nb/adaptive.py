@@ -32,7 +32,7 @@ class CarveAuto(Carve):
     stop_below: float = .9 # confidence below which no further view is tried either
     min_confidence: float = .8 # least confidence of a view's answer that may replace the plain one
     min_gain: float = .1 # by which it must be the more confident one
-    sinks: float = None # cells so many times larger than all neighbours are sinks (`peers.vea`: 10); None: none is
+    sinks: float = None # cells so many times larger than all neighbours are sinks (`baselines.vea`: 10); None: none is
     zooms: int = 1 # looks into a view: a further one is taken as long as the entropy falls
     name = 'auto'
     def __post_init__(self):

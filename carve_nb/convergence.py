@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['BANDS', 'CLUTTER', 'patch_cover', 'head_mean_rows', 'hellinger', 'plot_strip', 'plot_film', 'layer_facts', 'make_map',
-           'ProfileError', 'LayerProfile', 'short_name', 'plot_profile', 'profile_layers', 'band_facts',
-           'convergence_samples', 'own_profile', 'measure_convergence', 'same_record', 'StudyError', 'scene_means',
-           'column', 'by_clutter', 'plot_line', 'plot_depth', 'plot_share', 'plot_auroc', 'plot_layer_distances',
-           'distance_matrix', 'plot_convergence', 'clutter_effects', 'summarize_clutter', 'summarize_depth',
-           'summarize_pointing', 'band_scores', 'compare_bands', 'summarize_bands', 'plot_bands',
-           'summarize_convergence', 'MaskingError', 'decoder_layers', 'zero_tokens', 'hidden', 'check_way',
-           'mask_image_tokens', 'input_key', 'cache_vision_features', 'masking_samples', 'measure_masking',
-           'paired_gain', 'layer_costs', 'fusion_layers', 'first_free', 'plot_masked', 'plot_added', 'plot_kinds',
-           'plot_masking', 'summarize_masking']
+           'LayerProfile', 'short_name', 'plot_profile', 'profile_layers', 'band_facts', 'convergence_samples',
+           'own_profile', 'measure_convergence', 'same_record', 'scene_means', 'column', 'by_clutter', 'plot_line',
+           'plot_depth', 'plot_share', 'plot_auroc', 'plot_layer_distances', 'distance_matrix', 'plot_convergence',
+           'clutter_effects', 'summarize_clutter', 'summarize_depth', 'summarize_pointing', 'band_scores',
+           'compare_bands', 'summarize_bands', 'plot_bands', 'summarize_convergence', 'decoder_layers', 'zero_tokens',
+           'hidden', 'check_way', 'mask_image_tokens', 'input_key', 'cache_vision_features', 'masking_samples',
+           'measure_masking', 'paired_gain', 'layer_costs', 'fusion_layers', 'first_free', 'plot_masked', 'plot_added',
+           'plot_kinds', 'plot_masking', 'summarize_masking']
 
 # %% ../nbs/04_convergence.ipynb #09a1ba83
 import functools, hashlib, json, math
@@ -96,7 +95,7 @@ def plot_film(image, # PIL picture
         art = [plot_strip(ax, maps, image, span, box, max(m.max() for m in both)) for ax, maps in zip(axes, both)][0]
         for ax, l, m in zip(axes[0], keep, both[0]): ax.set_title(f'layer {rows.layers[l]}\n{entropy(m.ravel()):.1f} bits', fontsize=7)
         for ax, name in zip(axes[:, 0], ('last position', 'question')): ax.set_ylabel(name, fontsize=7)
-        fig.colorbar(art, ax=axes, limit_pixels=.8).set_label("share of the row's\nattention on the picture", fontsize=7)
+        fig.colorbar(art, ax=axes, shrink=.8).set_label("share of the row's\nattention on the picture", fontsize=7)
     return fig
 
 # %% ../nbs/04_convergence.ipynb #d176bc06
@@ -123,8 +122,6 @@ def make_map(rows, # `AttentionRows` of a look
     return Saliency(to_grid(a, span), tuple(rows.meta['sizes'][0]), span.box)
 
 # %% ../nbs/04_convergence.ipynb #1ff4dd8d
-class ProfileError(ValueError): "A layer profile that cannot be made, read or used here"
-
 @dataclass
 class LayerProfile:
     "Which layers of one model look at what a question asks for"
@@ -138,7 +135,7 @@ class LayerProfile:
         ) -> list: # the layers kept
         "The profile's layers, if the profile was made from this very model"
         if self.weights == weights_key(vlm): return list(self.layers)
-        raise ProfileError(f'This profile was made from {self.model!r} (weights {self.weights}); the model at hand is {short_name(vlm)!r} '
+        raise CarveError(f'This profile was made from {self.model!r} (weights {self.weights}); the model at hand is {short_name(vlm)!r} '
                            f'(weights {weights_key(vlm)}). Make its own with `profile_layers`.')
     def __repr__(self): return f'LayerProfile({self.model}: layers {self.layers} of {len(self.auroc)}, by AUROC of the {self.query} rows, n = {self.n})'
     def _repr_png_(self): return figure_bytes(plot_profile(self))
@@ -169,12 +166,12 @@ def profile_layers(vlm, # a `VLM`
     suffix=SHORT_ANSWER # after the question
     ) -> LayerProfile: # the model's own layers
     "Choose a model's layers by AUROC on a few samples with known regions"
-    keep, key = keep or math.ceil(.1*vlm.n_layers), 'auroc' if rows == 'last' else 'auroc_question'
+    keep, key = keep or math.ceil(.1*vlm.n_layers), 'auroc' if query == 'last' else 'auroc_question'
     check_attending(vlm)
-    if not 0 < keep <= vlm.n_layers: raise ProfileError(f'keep={keep}: the model has {vlm.n_layers} layers.')
+    if not 0 < keep <= vlm.n_layers: raise CarveError(f'keep={keep}: the model has {vlm.n_layers} layers.')
     facts = [layer_facts(vlm.capture(s.image, s.question, suffix=suffix), s.box) for s in samples if s.box is not None]
     scores = np.array([f[key] for f in facts if key in f])
-    if not len(scores): raise ProfileError('No sample has a region that the model can see: a profile needs a few boxes.')
+    if not len(scores): raise CarveError('No sample has a region that the model can see: a profile needs a few boxes.')
     best = np.argsort(-scores.mean(0), kind='stable')[:keep]
     band = [[round(float(v), 6) for v in bootstrap(x)] for x in scores.T]
     return LayerProfile(short_name(vlm), weights_key(vlm), len(scores), rows, band, sorted(best.tolist()))
@@ -191,10 +188,10 @@ def load(cls:LayerProfile, path # file
     ) -> LayerProfile: # as it was saved
     "Read a profile"
     try: kept = json.loads(Path(path).read_text())
-    except json.JSONDecodeError as e: raise ProfileError(f'{path} is not JSON: {e}') from None
-    if not isinstance(kept, dict) or kept.pop('kind', None) != 'layer profile': raise ProfileError(f'{path} holds no layer profile.')
+    except json.JSONDecodeError as e: raise CarveError(f'{path} is not JSON: {e}') from None
+    if not isinstance(kept, dict) or kept.pop('kind', None) != 'layer profile': raise CarveError(f'{path} holds no layer profile.')
     try: return cls(**kept)
-    except TypeError as e: raise ProfileError(f'{path} is no complete layer profile: {e}') from None
+    except TypeError as e: raise CarveError(f'{path} is no complete layer profile: {e}') from None
 
 # %% ../nbs/04_convergence.ipynb #fef69847
 BANDS = dict(paper='paper', fraction=(20/32, 25/32), late=(.5, 1.), all=None)
@@ -261,8 +258,6 @@ def same_record(a, # record
     return abs(a - b) <= tol if isinstance(a, float) and isinstance(b, float) else a == b
 
 # %% ../nbs/04_convergence.ipynb #1477cc9b
-class StudyError(ValueError): "A study that cannot be made as asked, or records that it cannot draw or tell"
-
 def scene_means(records, # list of records
     values # [m, ...] one entry for each record
     ): # [n, ...] one entry for each scene
@@ -277,14 +272,14 @@ def column(records, # list of records
     ): # [n, L], a row for each scene
     "The records that have a key, as an array"
     rows = [r for r in records if r.get(key) is not None]
-    if not rows: raise StudyError(f'None of {len(records)} records has {key!r}' + ('; it needs samples with a region' if key in ('auroc', 'share') else ''))
+    if not rows: raise CarveError(f'None of {len(records)} records has {key!r}' + ('; it needs samples with a region' if key in ('auroc', 'share') else ''))
     return scene_means(rows, [r[key] for r in rows])
 
 # %% ../nbs/04_convergence.ipynb #e593cc19
 def by_clutter(records # list of records
     ): # dict 'easy', 'cluttered' -> records
     "Easy and cluttered records"
-    if not records: raise StudyError('No records of convergence to draw or tell anything from.')
+    if not records: raise CarveError('No records of convergence to draw or tell anything from.')
     if any(r.get('clutter') for r in records): return {k: [r for r in records if r.get('clutter') == k] for k in CLUTTER}
     lo, hi = np.quantile([r['texture'] for r in records], [1/3, 2/3])
     return dict(easy=[r for r in records if r['texture'] <= lo], cluttered=[r for r in records if r['texture'] >= hi])
@@ -337,7 +332,7 @@ def plot_layer_distances(ax, records): # matplotlib axis; records
     d = distance_matrix(records)
     art = ax.imshow(d, cmap='viridis', vmin=0, vmax=1)
     for (i, j), v in np.ndenumerate(d) if len(d) < 9 else (): ax.text(j, i, f'{v:.2f}', ha='center', va='center', fontsize=5, color='w' if v < .6 else 'k')
-    ax.figure.colorbar(art, ax=ax, label='Hellinger distance', limit_pixels=.85)
+    ax.figure.colorbar(art, ax=ax, label='Hellinger distance', shrink=.85)
     ticks = range(0, len(d), 1 if len(d) < 13 else 4)
     ax.set(xlabel='layer', ylabel='layer', title='distance between layers', xticks=ticks, yticks=ticks)
     return ax
@@ -369,7 +364,7 @@ def clutter_effects(records, # of `measure_convergence`
     parts = [{r['id'].rpartition('-')[0]: r[key] for r in part} for part in by_clutter(records).values()]
     both = [k for k in parts[0] if k in parts[1]] if any(r.get('clutter') for r in records) else []
     if both: found = [paired(*([p[k][l] for k in both] for p in parts[::-1])) for l in range(len(records[0][key]))]
-    elif len(records) < 10: raise StudyError(f'{len(records)} are too few records to say how the {key} changes with clutter; 10 are the least')
+    elif len(records) < 10: raise CarveError(f'{len(records)} are too few records to say how the {key} changes with clutter; 10 are the least')
     else: found = [spearman([r['texture'] for r in records], e) for e in column(records, key).T]
     return [replace(e, p=p) for e, p in zip(found, holm([e.p for e in found]))], bool(both)
 
@@ -411,7 +406,7 @@ def band_scores(records # with `bands`
     ): # dict name -> dict(layers, hit [n], auroc [n])
     "Scores of the bands in columns"
     seen = [r for r in records if r.get('bands')]
-    if not seen: raise StudyError('No record compares bands: it needs samples with a region.')
+    if not seen: raise CarveError('No record compares bands: it needs samples with a region.')
     return {k: dict(layers=seen[0]['bands'][k]['layers'], **{f: scene_means(seen, [r['bands'][k][f] for r in seen]) for f in ('hit', 'auroc')}) for k in seen[0]['bands']}
 
 def compare_bands(a, # one band's scores, as `band_scores` gives them
@@ -454,15 +449,13 @@ def summarize_convergence(records # of `measure_convergence`
     return summarize_depth(records) + (summarize_pointing(seen) + summarize_bands(seen) if seen else ['No sample has a region: share, AUROC and bands are not told.'])
 
 # %% ../nbs/04_convergence.ipynb #51942f13
-class MaskingError(ValueError): "The image tokens of this model cannot be masked as asked"
-
 def decoder_layers(model # stock model
     ) -> list: # its decoder layers, in order
     "The modules whose attention belongs to the text configuration"
     config = model.config.get_text_config()
     mine = lambda m: getattr(m, 'config', None) is config and isinstance(getattr(m, 'layer_idx', None), int)
     found = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == config.num_hidden_layers and any(map(mine, m.modules()))]
-    if len(found) != 1: raise MaskingError(f'{len(found)} lists of {config.num_hidden_layers} layers hold the attention of the text configuration; one was expected.')
+    if len(found) != 1: raise CarveError(f'{len(found)} lists of {config.num_hidden_layers} layers hold the attention of the text configuration; one was expected.')
     return list(found[0])
 
 # %% ../nbs/04_convergence.ipynb #7fb961ad
@@ -496,9 +489,9 @@ def hidden(out # what a decoder layer returned
 def check_way(vlm # a `VLM`
     ):
     "Demand that the picture enters the decoder as tokens, at its first layer only"
-    if vlm.family.cross: raise MaskingError(f'The decoder of {vlm.family.name!r} does not read the picture as tokens of the prompt: there is nothing to mask.')
+    if vlm.family.cross: raise CarveError(f'The decoder of {vlm.family.name!r} does not read the picture as tokens of the prompt: there is nothing to mask.')
     if any('deepstack' in name for name, _ in vlm.model.named_modules()):
-        raise MaskingError(f'{vlm.family.name!r} adds the picture again to later layers: zeroing the image tokens at one layer does not blind it.')
+        raise CarveError(f'{vlm.family.name!r} adds the picture again to later layers: zeroing the image tokens at one layer does not blind it.')
 
 @contextmanager
 def mask_image_tokens(vlm, # a `VLM`
@@ -531,7 +524,7 @@ def cache_vision_features(vlm # a `VLM`
     ): # dict of the features kept
     "Inside the block each picture goes through the vision tower once"
     base, known = vlm.model.base_model, {}
-    if not hasattr(base, 'get_image_features'): raise MaskingError(f'{type(base).__name__} has no get_image_features: its picture features cannot be kept.')
+    if not hasattr(base, 'get_image_features'): raise CarveError(f'{type(base).__name__} has no get_image_features: its picture features cannot be kept.')
     found = vars(base).get('get_image_features')
     real = base.get_image_features
     @functools.wraps(real)   # generate reads its signature
@@ -586,7 +579,7 @@ def layer_costs(records, # of `measure_masking`
     way='onward' # 'onward': from the layer on; 'only': in it alone; 'adds': what the layer adds to the curve
     ) -> list: # of `Estimate`s, one for each layer
     "What it costs that a layer cannot see the picture; p by `paired_test` and Holm"
-    if not records: raise StudyError('No records of masking to tell anything from.')
+    if not records: raise CarveError('No records of masking to tell anything from.')
     plain = np.array([[r['plain']] for r in records]); acc = np.array([r['only' if way == 'only' else 'onward'] for r in records])
     left, right = (np.hstack([acc[:, 1:], plain]), acc) if way == 'adds' else (plain.repeat(acc.shape[1], 1), acc)
     ps = holm([paired_test(a, b)[0] for a, b in zip(left.T, right.T)])

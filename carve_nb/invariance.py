@@ -21,7 +21,7 @@ from .models.vlm import GENERAL_INSTRUCTIONS, SHORT_ANSWER
 from .maps import fuse_maps
 from .core.stats import Estimate, auroc, bootstrap, holm, interval_of, mcnemar, paired, format_p, spearman
 from .entropy import plot_style
-from .convergence import StudyError, head_mean_rows, patch_cover
+from .convergence import CarveError, head_mean_rows, patch_cover
 from .decomposition import contrast, layer_contrast, least_delta, lambda_from_spread
 
 # %% ../nbs/08_instruction_invariance.ipynb #571479bf
@@ -148,7 +148,7 @@ def stack_records(records, # of `measure_invariance`
     "One entry of all records that have it"
     rows = records
     for k in keys: rows = [r[k] for r in rows if k in r]
-    if not rows: raise StudyError(f"None of {len(records)} records has {'/'.join(keys)}" + ('; it needs samples with a region' if keys[0] in ('ways', 'with_each', 'area') else ''))
+    if not rows: raise CarveError(f"None of {len(records)} records has {'/'.join(keys)}" + ('; it needs samples with a region' if keys[0] in ('ways', 'with_each', 'area') else ''))
     return np.asarray(rows, dtype=np.float64)
 
 def part_share(records, # of `measure_invariance`

@@ -53,7 +53,7 @@ def server(ready, tmp_path_factory):
     quiet.mkdir(parents=True)
     (quiet/'notification.jupyterlab-settings').write_text('{"fetchNews": "false", "checkForUpdates": false}')
     (home/'work'/'look.ipynb').write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)))
-    from carve_nb.explorer.launch import server_command   # as `carve explore` starts it
+    from carve_nb.explorer.launch import server_command# as `carve explore` starts it
     dirs = {f'JUPYTER_{k}_DIR': str(home/k.lower()) for k in ('CONFIG', 'DATA', 'RUNTIME')}
     env = dict(os.environ, HOME=str(home), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', IPYTHONDIR=str(home/'ipython'), **dirs)
     command = [*server_command(home/'work', port, False), '--ServerApp.port_retries=0', f'--IdentityProvider.token={TOKEN}', '--LabApp.news_url=',

@@ -272,5 +272,5 @@ def test_bad_input_is_known_by_its_module():
     "Errors of this package that are ValueErrors give status 2, all others 1"
     from carve_nb.cli.main import bad_input
     from carve_nb.core.stats import StatisticsError
-    from carve_nb.studies.runner import MeasureError
-    assert bad_input(StatisticsError('')) and not any(map(bad_input, (ValueError(''), MeasureError(''), KeyError(''))))
+    from carve_nb.studies.runner import IncompleteError
+    assert bad_input(StatisticsError('')) and not any(map(bad_input, (ValueError(''), IncompleteError(''), KeyError(''))))

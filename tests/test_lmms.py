@@ -81,7 +81,7 @@ def test_harmless_without_it():
     code = 'import carve_nb.evaluation.lmms_eval as m; print(sorted(m.__all__)[:1])'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     for use in (lmms_eval.manifests, lambda: lmms_eval.CarveLmms, lmms_eval.make_class):
-        with pytest.raises(lmms_eval.LmmsError, match='pip install lmms_eval'): use()
+        with pytest.raises(lmms_eval.CarveError, match='pip install lmms_eval'): use()
     with pytest.raises(AttributeError): lmms_eval.nonsense
 
 
@@ -99,7 +99,7 @@ def test_found_and_made(stand_in):
 
 def test_one_process_only(stand_in, monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '2')
-    with pytest.raises(lmms_eval.LmmsError, match='one process'): lmms_eval.CarveLmms()
+    with pytest.raises(lmms_eval.CarveError, match='one process'): lmms_eval.CarveLmms()
 
 
 TASK = '''task: carve_scenes

@@ -3,7 +3,7 @@ import warnings
 from importlib.util import find_spec
 import pytest, torch
 from PIL import Image
-from carve_nb.models.families import ModelError, make_tiny_checkpoint
+from carve_nb.models.families import CarveError, make_tiny_checkpoint
 from carve_nb.attention.capture import VLM
 
 PICTURE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is this?'
@@ -21,11 +21,11 @@ def load(folder, **kw):
 
 @pytest.mark.skipif(find_spec('accelerate') is not None, reason='the package is here')
 def test_map_needs_package(folder):
-    with pytest.raises(ModelError, match=r'carve_nb\[accelerate\]'): load(folder, device_map='auto')
+    with pytest.raises(CarveError, match=r'carve_nb\[accelerate\]'): load(folder, device_map='auto')
 
 
 def test_device_or_map(folder):
-    with pytest.raises(ModelError, match='not both'): load(folder, device='cpu', device_map='auto')
+    with pytest.raises(CarveError, match='not both'): load(folder, device='cpu', device_map='auto')
 
 
 @pytest.mark.parametrize('where', ['auto', 'cpu', 'disk'])

@@ -6,7 +6,7 @@ from skimage import data
 from PIL import Image
 from carve_nb.carve import CarveError
 from carve_nb.models.families import FAMILIES
-from carve_nb.baselines.base import PeerError, check_method, check_result
+from carve_nb.baselines.base import UnsupportedError, check_method, check_result
 from carve_nb.evaluation.config import RunConfig, RunError, make_methods
 from carve_nb.baselines.registry import ENTRIES, make_method
 
@@ -81,7 +81,7 @@ def test_auto_shows_views_alone():
 @pytest.mark.parametrize('name', NAMES)
 def test_answers_or_says_why(load, photo, name, family):
     try: r = short(name)(load(family), photo, QUESTION, box=BOX)
-    except PeerError as e: why = str(e)
+    except UnsupportedError as e: why = str(e)
     else: why = check_result(r, photo) or ''
     assert not why or family in why or len(why.split()) > 5, why
     measured.setdefault(name, {})[family] = why
@@ -99,4 +99,4 @@ def test_models_of_their_own(load, photo):
     "Methods that need a checkpoint say so, and nothing is downloaded"
     for name, e in ENTRIES.items():
         if e.asks == 'model':
-            with pytest.raises(PeerError): e()(load('llava'), photo, QUESTION)
+            with pytest.raises(UnsupportedError): e()(load('llava'), photo, QUESTION)

@@ -16,7 +16,7 @@ from carve_nb.baselines import cross_model
 from carve_nb.attention.batching import VLM
 from carve_nb.carve import Carve, DirectAnswer
 from carve_nb.models.families import make_tiny_checkpoint
-from carve_nb.baselines.cross_model import CrossModelAnswer, Endpoint, EndpointError, RemoteError
+from carve_nb.baselines.cross_model import CrossModelAnswer, Endpoint, CarveError, RemoteError
 from carve_nb.attention.results import AttentionCache
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.models.vlm import SHORT_ANSWER
@@ -104,7 +104,7 @@ def test_every_method(name, serve, tiny, photo):
     method = registry.make_method(name, **({'size_from': Carve(max_new_tokens=2)} if name in ('random', 'centre') else {'max_new_tokens': 2}))
     far, seen = serve(ok('there'))
     if hasattr(method, 'guided'):
-        with pytest.raises(EndpointError, match='changes how the model itself answers'): CrossModelAnswer(method, far)
+        with pytest.raises(CarveError, match='changes how the model itself answers'): CrossModelAnswer(method, far)
         return
     box = (30, 20, 70, 60)
     here = method(tiny, photo, 'What is it?', cache=(cache := AttentionCache()), box=box)
@@ -221,7 +221,7 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
 
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, 'openai', None)
-    with pytest.raises(EndpointError, match=r'pip install "carve_nb\[remote\]"'): Endpoint('http://localhost:1/v1', 'm', None).ask(Image.new('RGB', (8, 8)), 'What?')
+    with pytest.raises(CarveError, match=r'pip install "carve_nb\[remote\]"'): Endpoint('http://localhost:1/v1', 'm', None).ask(Image.new('RGB', (8, 8)), 'What?')
 
 
 def test_light_without_the_library():

@@ -7,7 +7,7 @@ from carve_nb.evaluation import config
 from carve_nb.evaluation import sample_evaluator
 from carve_nb.carve import DirectAnswer
 from carve_nb.cli.main import main
-from carve_nb.evaluation.run_store import StoppedError, read_record_lines
+from carve_nb.evaluation.run_store import IncompleteError, read_record_lines
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.datasets import load_benchmark
@@ -168,8 +168,8 @@ def test_full_disk(tiny, tmp_path, monkeypatch):
             raise OSError(28, 'No space left on device')
         file.write(data)
     with monkeypatch.context() as m:
-        m.setattr(ledger, 'append', full)
-        with pytest.raises(StoppedError, match='No space left on device.*6 lines are kept'): run(tmp_path, tiny)
+        m.setattr(run_store, 'append', full)
+        with pytest.raises(IncompleteError, match='No space left on device.*6 lines are kept'): run(tmp_path, tiny)
     assert lines(tmp_path) == 6 and read_record_lines(tmp_path/'records.jsonl')[1] == (tmp_path/'records.jsonl').stat().st_size
     with warnings.catch_warnings():
         warnings.simplefilter('error')
@@ -221,7 +221,7 @@ def test_batches_and_smaller_pictures(tiny, tmp_path):
     "Batches change no answer; a smaller picture is said and belongs to the configuration"
     one, many = run(tmp_path/'1', tiny, 'none', 7), run(tmp_path/'3', tiny, 'none', 7, batch_size=3)
     assert [r['answer'] for r in one] == [r['answer'] for r in many]
-    small = run(tmp_path/'s', tiny, 'none,carve', 3, limit_pixels=200*200)
+    small = run(tmp_path/'s', tiny, 'none,carve', 3, shrink=200*200)
     assert {tuple(r['box']) for r in small if r['method'] == 'none'} == {(0, 0, 200, 200)}
     assert json.loads((tmp_path/'s'/'protocol.json').read_text())['pixels']['limit'] == 200*200
     assert 'pictures of more than 40000 pixels made smaller first' in write_report(tmp_path/'s').markdown()

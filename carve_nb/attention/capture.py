@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEPS', 'row_scores', 'row_weights', 'Recorder', 'stack_layers', 'check_layers', 'seen_layers', 'refuse_compiled',
            'recording', 'AttentionRows', 'figure_bytes', 'plot_layers', 'check_finite', 'gather_rows',
-           'project_columns', 'file_digest', 'check_rows', 'read_parts', 'CaptureError']
+           'project_columns', 'file_digest', 'check_rows', 'read_parts']
 
 # %% ../../nbs/attention/00_capture.ipynb #0adaf7fd
 import hashlib, io, json, warnings
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from ..models.attention_hook import CaptureError, Done, _open, switched, restore
 from ..models.vlm import SHORT_ANSWER, VLM, Answer, ImageSpan, model_lock
-from ..models import prefix_cache as _prefix  # gives `VLM` its `sharing`
+from ..models import prefix_cache as _prefix# gives `VLM` its `sharing`
 
 # %% ../../nbs/attention/00_capture.ipynb #05362410
 def row_scores(
@@ -46,9 +46,6 @@ def row_weights(
 ):          # [B, H, R, K] weights, float32
     "Softmax over all keys for some of the queries"
     return row_scores(*args, **kw).softmax(-1)
-
-# %% ../../nbs/attention/00_capture.ipynb #c2dc0eb9
-_all_ = ['CaptureError']   # of the chapter kernel
 
 # %% ../../nbs/attention/00_capture.ipynb #bb913747
 class Recorder:

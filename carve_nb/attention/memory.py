@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import torch
-from ..models.vlm import GENERAL_INSTRUCTION, SHORT_ANSWER, VLM, ModelError, Prompt
+from ..models.vlm import GENERAL_INSTRUCTION, SHORT_ANSWER, VLM, CarveError, Prompt
 from ..core.image import RASTER
 from ..models.prefix_cache import Roomy, prefix_length
-from . import batching as _batch  # gives `VLM` all it has
+from . import batching as _batch# gives `VLM` all it has
 
 # %% ../../nbs/attention/02_memory.ipynb #30068bab
 def entry(
@@ -113,7 +113,7 @@ def find_lengths(
 ) -> Lengths:   # its lengths
     "The lengths of whatever is to be asked about"
     if isinstance(asked, int):
-        if asked < 1: raise ModelError(f'A prompt has at least one token, not {asked}.')
+        if asked < 1: raise CarveError(f'A prompt has at least one token, not {asked}.')
         return guess_lengths(vlm, asked)
     return measure_prompt(vlm, asked if isinstance(asked, Prompt) else vlm.prompt(asked, GENERAL_INSTRUCTION, SHORT_ANSWER))
 
@@ -267,8 +267,8 @@ def estimate_memory(
     what='ask',       # 'ask', 'capture' (with rows of the question and of all steps), or 'carve' (from picture to final answer)
 ) -> Memory:          # part by part
     "What a question will need"
-    if what not in WAYS: raise ModelError(f'what={what!r}: use {", ".join(WAYS)}.')
-    if batch < 1 or new_tokens < 1: raise ModelError(f'batch={batch}, new_tokens={new_tokens}: both must be at least 1.')
+    if what not in WAYS: raise CarveError(f'what={what!r}: use {", ".join(WAYS)}.')
+    if batch < 1 or new_tokens < 1: raise CarveError(f'batch={batch}, new_tokens={new_tokens}: both must be at least 1.')
     n, config, size = find_lengths(vlm, image_or_tokens), vlm.text_config, vlm.dtype.itemsize
     parts = {k: batch*v for k, v in (carve_parts(vlm, n) if what == 'carve' else ask_parts(vlm, n, batch > 1)).items()}
     L, R, looks = len(vlm.layers if layers is None else layers), n.question*(what == 'capture'), WAYS.index(what)

@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage
 from ..maps import Saliency
-from .base import PeerError, CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
+from .base import UnsupportedError, CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
 from ..regions import View
 from ..attention.results import Result, Timings
 
@@ -129,8 +129,8 @@ class AttWarp(CropMethod):
     def __post_init__(self):
         super().__post_init__()
         for name, known in dict(steps=('all', 'first'), transform=tuple(TRANSFORMS)).items():
-            if getattr(self, name) not in known: raise PeerError(f'{name}={getattr(self, name)!r}: use {" or ".join(map(repr, known))}.')
-        if self.chain < 1 or self.base < 0: raise PeerError(f'chain={self.chain}, base={self.base}: at least one bend, and no negative density.')
+            if getattr(self, name) not in known: raise UnsupportedError(f'{name}={getattr(self, name)!r}: use {" or ".join(map(repr, known))}.')
+        if self.chain < 1 or self.base < 0: raise UnsupportedError(f'chain={self.chain}, base={self.base}: at least one bend, and no negative density.')
 
     def focus(self, vlm, rows, image) -> Saliency:
         "The map of a look, before sharpening"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 from ..maps import Saliency, tent_weights
-from .base import PeerError
+from .base import UnsupportedError
 
 # %% ../../nbs/baselines/01_box_search.ipynb #76052dbf
 def window_sums(M, # [gh, gw]
@@ -73,7 +73,7 @@ def search_box(S, # `Saliency`
     ratios=RATIOS # of window sides to the base side, the smallest first
     ) -> tuple: # ((x0, y0, x1, y1), list of `Window`, the chosen one first)
     "The box of the sharpest window, and all windows"
-    if not base > 0 or not len(ratios) or min(ratios) <= 0: raise PeerError(f'base={base!r}, ratios={ratios!r}: sides must be above 0')
+    if not base > 0 or not len(ratios) or min(ratios) <= 0: raise UnsupportedError(f'base={base!r}, ratios={ratios!r}: sides must be above 0')
     found = [best_window(S, base, r) for r in ratios]
     if found[0] is None: return (0, 0, *S.size), []
     found = sorted((w for w in found if w), key=lambda w: -w.sharp)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNTOLD', 'why_no_view', 'Front', 'CrossModelAnswer', 'format_name', 'open_answerer', 'describe_answerer', 'Endpoint',
-           'EndpointError', 'RemoteError']
+           'RemoteError']
 
 # %% ../../nbs/baselines/17_cross_model.ipynb #365a4ffb
 from dataclasses import dataclass, fields, replace
@@ -13,10 +13,10 @@ from fastcore.basics import patch
 from ..core.image import open_image
 from ..models.vlm import SHORT_ANSWER, VLM, Answer
 from ..attention.results import Result, Timings, picture_key, weights_state
-from ..models.api_client import Endpoint, EndpointError, RemoteError, check_address
+from ..models.api_client import Endpoint, CarveError, RemoteError, check_address
 
 # %% ../../nbs/baselines/17_cross_model.ipynb #4daf8a39
-_all_ = ['Endpoint', 'EndpointError', 'RemoteError']
+_all_ = ['Endpoint', 'RemoteError']
 
 # %% ../../nbs/baselines/17_cross_model.ipynb #9542b2c7
 def why_no_view(method # a method
@@ -58,8 +58,8 @@ class CrossModelAnswer:
     method: object # that finds the view
     by: object # a `VLM` or an `Endpoint`
     def __post_init__(self):
-        if why := why_no_view(self.method): raise EndpointError(f'{why}.')
-        if not hasattr(self.by, 'ask'): raise EndpointError(f'by={self.by!r}: give a VLM or an Endpoint')
+        if why := why_no_view(self.method): raise CarveError(f'{why}.')
+        if not hasattr(self.by, 'ask'): raise CarveError(f'by={self.by!r}: give a VLM or an Endpoint')
     def __getattr__(self, name):
         if name.startswith('__') or name == 'method': raise AttributeError(name)
         return getattr(self.method, name)
@@ -107,7 +107,7 @@ def open_answerer(spec, # 'https://host/v1#model', or a folder or Hub id
     "The other model, in one word"
     if '://' not in spec: return VLM.from_pretrained(spec)
     url, mark, model = spec.partition('#')
-    if not mark: raise EndpointError('Write the address and the name of the model with # between them, such as http://localhost:8000/v1#my-model')
+    if not mark: raise CarveError('Write the address and the name of the model with # between them, such as http://localhost:8000/v1#my-model')
     check_address(url)
     return Endpoint(url, model, key_env or ('OPENAI_API_KEY' if urlsplit(url).hostname == 'api.openai.com' else None), **kw)
 

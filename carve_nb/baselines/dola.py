@@ -13,7 +13,7 @@ import torch
 from transformers import LogitsProcessor
 from ..maps import pick_layers
 from ..convergence import decoder_layers, hidden
-from .base import DecodingMethod, PeerError
+from .base import DecodingMethod, UnsupportedError
 from .vcd import check_cutoff
 
 # %% ../../nbs/baselines/15_dola.ipynb #5ed80bc2
@@ -27,7 +27,7 @@ def early_layers(spec, # 'low', 'high', or as `pick_layers`; j means the state t
     first = min(2, half) if tied else 0
     if spec == 'low': return list(range(first, half if n <= 40 else 20, 2)) or [first]
     if spec == 'high': return list(range(half if n <= 40 else n-20, n, 2))
-    raise PeerError(f"layers={spec!r}: use 'low', 'high', layer indices or two fractions of depth.")
+    raise UnsupportedError(f"layers={spec!r}: use 'low', 'high', layer indices or two fractions of depth.")
 
 # %% ../../nbs/baselines/15_dola.ipynb #26d13783
 def exit_parts(model # stock model
@@ -38,7 +38,7 @@ def exit_parts(model # stock model
     stack = next(m for m in model.modules() if holds(m))
     norms = [c for k, c in stack.named_children() if k in ('norm', 'final_layer_norm', 'final_layernorm', 'ln_f')]
     if head is None or not norms:
-        raise PeerError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an early exit needs both.')
+        raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an early exit needs both.')
     return norms[0], head
 
 # %% ../../nbs/baselines/15_dola.ipynb #4ab43700
@@ -47,7 +47,7 @@ def exit_divergence(final, # [V] logits
     order='paper' # 'paper': Jensen-Shannon; 'code': both divergences from the mean, as transformers computed them
     ): # [J], nats
     "How far the early distributions are from the final one"
-    if order not in ('paper', 'code'): raise PeerError(f"order={order!r}: use 'paper' or 'code'.")
+    if order not in ('paper', 'code'): raise UnsupportedError(f"order={order!r}: use 'paper' or 'code'.")
     logs = final.log_softmax(-1), early.log_softmax(-1)
     q, p = (l.exp() for l in logs)
     m = (q + p)/2
@@ -99,7 +99,7 @@ class LayerProcessor(LogitsProcessor):
         ): # [1, V] contrasted scores
         "Choose the early layer and contrast"
         if len(input_ids) > 1:
-            raise PeerError(f'The early layer is chosen for one question, not for {len(input_ids)}: no batches and no beams.')
+            raise UnsupportedError(f'The early layer is chosen for one question, not for {len(input_ids)}: no batches and no beams.')
         final, early = self.exits()
         self.chosen.append(i := exit_divergence(final[0], early, self.order).argmax().item())
         return contrast_layers(scores, early[i:i+1], self.top)

@@ -21,7 +21,7 @@ from ..maps import pick_layers
 from ..regions import whole_view
 from ..attention.results import Result, Timings
 from ..attention.intervention import Edit, editing
-from .base import DecodingMethod, PeerError, as_saliency
+from .base import DecodingMethod, UnsupportedError, as_saliency
 from .vrga import key_columns
 
 # %% ../../nbs/baselines/11_dual_stream.ipynb #0a1eba8f
@@ -33,7 +33,7 @@ class TowerRows:
         layers # indices; negative ones count from the end
         ):
         n = getattr(config, 'num_hidden_layers', None) or config.depth
-        if bad := [l for l in layers if not -n <= l < n]: raise PeerError(f'tower layers {bad} do not exist: the tower has {n}')
+        if bad := [l for l in layers if not -n <= l < n]: raise UnsupportedError(f'tower layers {bad} do not exist: the tower has {n}')
         self.config, self.wanted, self.seen, self.parts = config, [l % n for l in layers], [], {}
 
     def see(self, module, *parts # queries, keys, mask, scale
@@ -61,7 +61,7 @@ def tower_rows(vlm, # a `VLM`
     config = vlm.model.config.vision_config
     tower = TowerRows(config, layers)
     with covered(config, 'tower', watched, _watch, tower): yield tower
-    if set(tower.parts) != set(tower.wanted): raise PeerError(f'tower layers {sorted(set(tower.wanted) - set(tower.parts))} were not seen')
+    if set(tower.parts) != set(tower.wanted): raise UnsupportedError(f'tower layers {sorted(set(tower.wanted) - set(tower.parts))} were not seen')
 
 # %% ../../nbs/baselines/11_dual_stream.ipynb #5c93167f
 def class_row(q, k, mask, scale # of a tower layer
@@ -104,9 +104,9 @@ def importance(tower, # closed `TowerRows`
     "How important each token's patches are in one tower layer"
     parts, config = tower.parts[tower.wanted[layer]], tower.config
     n, cells = sum(p[1].shape[2] for p in parts), grid[0]*grid[1]
-    if parts[0][0].shape[0] > 1: raise PeerError('the tower reads this picture in several views: its tokens cannot be ranked together')
+    if parts[0][0].shape[0] > 1: raise UnsupportedError('the tower reads this picture in several views: its tokens cannot be ranked together')
     has_class = len(parts) == 1 and (n - 1) % cells == 0 and n % cells
-    if not has_class and n % cells: raise PeerError(f'{n} patches of the tower do not fold into a grid of {grid[0]} x {grid[1]} tokens')
+    if not has_class and n % cells: raise UnsupportedError(f'{n} patches of the tower do not fold into a grid of {grid[0]} x {grid[1]} tokens')
     values = [class_row(*p) if has_class else received(*p) for p in parts]
     return merge_patches(torch.cat(values), config, grid).float().cpu()
 
@@ -146,13 +146,13 @@ class DualStream(DecodingMethod):
     layers: object = (2/32, 1.) # decoder layers (2-31 of 32)
     name, needs = 'dual', ('patches', 'inline')
     def __post_init__(self):
-        if not 0 <= self.local <= 1: raise PeerError(f'local={self.local}: a share of the tokens')
-        if len(self.tower) != 2: raise PeerError(f'tower={self.tower!r}: two tower layers, of local and of summary tokens')
+        if not 0 <= self.local <= 1: raise UnsupportedError(f'local={self.local}: a share of the tokens')
+        if len(self.tower) != 2: raise UnsupportedError(f'tower={self.tower!r}: two tower layers, of local and of summary tokens')
 
     def prepare(self, vlm, image, question, cache=None):
         "One pass of the tower alone: the tokens and their gain"
         prompt, seconds = vlm.prompt(image, question, self.suffix), Timings()
-        if len(prompt.spans) > 1: raise PeerError(f'{self.name}: the tower of the family {vlm.family.name!r} reads this picture in {len(prompt.spans)} views, and its tokens cannot be ranked together')
+        if len(prompt.spans) > 1: raise UnsupportedError(f'{self.name}: the tower of the family {vlm.family.name!r} reads this picture in {len(prompt.spans)} views, and its tokens cannot be ranked together')
         with seconds('tower'): local, summary = self.choose(vlm, prompt)
         gain = self.alpha*local + self.beta*summary
         notes = [f'{int(local.sum())} local and {int(summary.sum())} summary tokens; one call is of the tower alone']

@@ -14,7 +14,7 @@ import numpy as np, torch, transformers
 from fastcore.basics import patch
 from transformers import AutoProcessor
 from ..maps import pick_words
-from .base import PeerError, CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
+from .base import UnsupportedError, CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
 from ..regions import Region, box_iou, crop_view, grow_box, union_box, whole_view
 from ..attention.results import Result, Timings
 
@@ -26,17 +26,17 @@ def load_tool(kind, # name of an Auto class of transformers
     device='cpu' # where to put a model that is loaded here
     ) -> tuple: # (model, processor)
     "A tool, loaded; nothing is downloaded unasked"
-    if model is None: raise PeerError(f'No model is given. Give model= a folder, a Hub id (with download=True if it may be fetched) or loaded objects that fit {kind}.')
+    if model is None: raise UnsupportedError(f'No model is given. Give model= a folder, a Hub id (with download=True if it may be fetched) or loaded objects that fit {kind}.')
     if not isinstance(model, (str, Path)):
-        if processor is None: raise PeerError('A loaded model needs its loaded processor: give processor= too.')
+        if processor is None: raise UnsupportedError('A loaded model needs its loaded processor: give processor= too.')
         return model, processor
     try:
         loaded, info = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, local_files_only=not download, output_loading_info=True)
         processor = processor or AutoProcessor.from_pretrained(model, local_files_only=not download)
     except (OSError, ValueError, ImportError) as e:
         hint = '' if download or Path(model).is_dir() else ' It is not on this machine; download=True would fetch it.'
-        raise PeerError(f'{str(model)!r} cannot be loaded as {kind}: {(str(e).splitlines() or [type(e).__name__])[0]}{hint}') from e
-    if lost := sorted(info['missing_keys']): raise PeerError(f'{str(model)!r} lacks {len(lost)} tensors of {kind}, such as {lost[0]}; they would be random.')
+        raise UnsupportedError(f'{str(model)!r} cannot be loaded as {kind}: {(str(e).splitlines() or [type(e).__name__])[0]}{hint}') from e
+    if lost := sorted(info['missing_keys']): raise UnsupportedError(f'{str(model)!r} lacks {len(lost)} tensors of {kind}, such as {lost[0]}; they would be random.')
     return loaded.to(device).eval(), processor
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #69dbeca6
@@ -163,8 +163,8 @@ class ClipCrop(ToolCrop):
     name, kind = 'clip', 'AutoModelForZeroShotImageClassification'
     def __post_init__(self):
         super().__post_init__()
-        if self.search not in ('shrink', 'windows'): raise PeerError(f"search={self.search!r}: use 'shrink' or 'windows'.")
-        if not 0 < self.ratio < 1 or self.rounds < 1: raise PeerError(f'ratio={self.ratio}, rounds={self.rounds}: a part between 0 and 1, and at least one round.')
+        if self.search not in ('shrink', 'windows'): raise UnsupportedError(f"search={self.search!r}: use 'shrink' or 'windows'.")
+        if not 0 < self.ratio < 1 or self.rounds < 1: raise UnsupportedError(f'ratio={self.ratio}, rounds={self.rounds}: a part between 0 and 1, and at least one round.')
 
     def find(self, vlm, image, question) -> list:
         "One box"
@@ -240,9 +240,9 @@ class SamCrop(ToolCrop):
     name, kind = 'sam', 'AutoModelForMaskGeneration'
     def __post_init__(self):
         super().__post_init__()
-        if self.rank not in ('sum', 'mean', 'clip'): raise PeerError(f"rank={self.rank!r}: use 'sum', 'mean' or 'clip'.")
+        if self.rank not in ('sum', 'mean', 'clip'): raise UnsupportedError(f"rank={self.rank!r}: use 'sum', 'mean' or 'clip'.")
         self.needs = () if self.rank == 'clip' else ('patches',)   # a map is needed only for the ranking
-        if self.rank == 'clip' and self.clip is None: raise PeerError("rank='clip' needs clip=ClipCrop(model=...).")
+        if self.rank == 'clip' and self.clip is None: raise UnsupportedError("rank='clip' needs clip=ClipCrop(model=...).")
 
     def find(self, vlm, image, question) -> list:
         "Segments, the one that the tool trusts most first"

@@ -15,7 +15,7 @@ from ..maps import is_flat, pick_layers
 from ..convergence import decoder_layers, fusion_layers, hellinger, layer_costs, measure_masking
 from ..regions import magnify, regions
 from ..attention.results import Result, Timings
-from .base import DecodingMethod, PeerError, CropMethod, as_saliency, capture_first_step
+from .base import DecodingMethod, UnsupportedError, CropMethod, as_saliency, capture_first_step
 
 # %% ../../nbs/baselines/03_fusion_review.ipynb #1edc8af1
 FUSION = tuple(l/32 for l in (2, 4, 8, 11, 12, 13))
@@ -36,7 +36,7 @@ def masked_layers(records, # of `measure_masking`
     "A model's own fusion and review layers, from records of masking"
     fuse, back = fusion_layers(layer_costs(records, 'only'), level)
     early = [l for l in fuse if l not in back]
-    if not early: raise PeerError(f'In none of {len(records[0]["only"])} layers does blindness cost anything at level {level}, '
+    if not early: raise UnsupportedError(f'In none of {len(records[0]["only"])} layers does blindness cost anything at level {level}, '
         f'n = {len(records)}: take more samples, or the depth of the source.')
     return dict(layers=early, last=back[0] - 1 if back else LAST, review=back[0] if back else None)
 
@@ -66,7 +66,7 @@ def attention_shift(rows, # `AttentionRows` of a look
     have = list(rows.layers)
     last = min(have, key=lambda l: abs(l - last))
     C = [l for l in candidates if l in have and l < last]
-    if not C: raise PeerError(f'None of the candidate layers {list(candidates)} lies before layer {last} and attends to the picture '
+    if not C: raise UnsupportedError(f'None of the candidate layers {list(candidates)} lies before layer {last} and attends to the picture '
         f'(those that do: {have}); give `layers` or `last`')
     a = rows.attn[0].mean(1).double()
     a = dict(zip(have, a/a.sum(-1, keepdim=True).clamp_min(1e-60)))
@@ -123,9 +123,9 @@ class FusionMask(DecodingMethod):
     signed: bool = False # I_A without its absolute value (source: |.| in v1, told by one account)
     name, needs, from_prefix = 'fusion-mask', ('patches', 'inline'), False
     def __post_init__(self):
-        if not 0 <= self.share <= 1: raise PeerError(f'share={self.share!r}: give a share of the tokens, 0 to 1')
+        if not 0 <= self.share <= 1: raise UnsupportedError(f'share={self.share!r}: give a share of the tokens, 0 to 1')
         if self.review is None:
-            raise PeerError('review=None: this model has no review layer, so there is none to mask at; use `FusionCrop`, or name a layer')
+            raise UnsupportedError('review=None: this model has no review layer, so there is none to mask at; use `FusionCrop`, or name a layer')
 
     def prepare(self, vlm, image, question, cache=None) -> tuple:
         "The contrast, and which tokens are turned down"
@@ -159,7 +159,7 @@ class FusionCrop(CropMethod):
     def __post_init__(self):
         super().__post_init__()
         if not 0 < self.p <= 1 or self.K < 1 or self.fill not in ('none', 'black'):
-            raise PeerError(f"p={self.p!r}, K={self.K!r}, fill={self.fill!r}: use 0 < p <= 1, K >= 1, 'none' or 'black'")
+            raise UnsupportedError(f"p={self.p!r}, K={self.K!r}, fill={self.fill!r}: use 0 < p <= 1, K >= 1, 'none' or 'black'")
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Contrast, regions, crop"

@@ -16,7 +16,7 @@ from ..maps import pick_layers, pick_words
 from ..regions import whole_view
 from ..attention.results import Result, Timings
 from ..attention.intervention import Edit, editing
-from .base import DecodingMethod, PeerError, as_saliency, near_layers
+from .base import DecodingMethod, UnsupportedError, as_saliency, near_layers
 from .vrga import key_columns
 
 # %% ../../nbs/baselines/08_gift.ipynb #1252f684
@@ -89,7 +89,7 @@ class Gift(DecodingMethod):
     words: object = 'content'        # rows to keep (source: a part-of-speech tagger), see `content_words`
     name, needs = 'gift', ('patches', 'inline')
     def __post_init__(self):
-        if not 0 <= self.alpha < 50: raise PeerError(f'alpha={self.alpha}: factors are exp(alpha) at most; use 0 to 50')
+        if not 0 <= self.alpha < 50: raise UnsupportedError(f'alpha={self.alpha}: factors are exp(alpha) at most; use 0 to 50')
 
     def prepare(self, vlm, image, question, cache=None):
         "A short look at the question's rows: heat map and factors"

@@ -10,7 +10,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ..models.vlm import check_text, unknown_words
-from .base import DecodingMethod, PeerError
+from .base import DecodingMethod, UnsupportedError
 from ..attention.results import Result
 from .vcd import ContrastProcessor, check_contrast
 
@@ -50,7 +50,7 @@ class ICD(DecodingMethod):
     def __post_init__(self):
         check_contrast(self)
         if not str(self.prefix or '').strip():
-            raise PeerError("prefix='': without a disturbing prefix there is nothing to contrast with; give some words.")
+            raise UnsupportedError("prefix='': without a disturbing prefix there is nothing to contrast with; give some words.")
 
     def prepare(self, vlm, image, question, cache=None) -> tuple:
         "The second branch is one call"

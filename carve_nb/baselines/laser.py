@@ -16,7 +16,7 @@ from ..models.vlm import SHORT_ANSWER
 from ..maps import Saliency, is_flat, pick_layers
 from ..regions import View, crop_view, union_box, whole_view
 from ..attention.results import Result, Timings, note_low_memory, fall_back, retry_low_memory
-from .base import DecodingMethod, PeerError, CropMethod, as_saliency, first_step_rows, capture_first_step
+from .base import DecodingMethod, UnsupportedError, CropMethod, as_saliency, first_step_rows, capture_first_step
 from .vcd import ContrastProcessor, check_contrast
 
 # %% ../../nbs/baselines/16_laser.ipynb #2461f816
@@ -161,9 +161,9 @@ class Laser(CropMethod):
 def check_shares(method # with `box`, `heads`, `patches` and `most`
     ):
     "Refuse rules and shares that do not exist"
-    if method.box not in ('topk', 'centroid'): raise PeerError(f"box={method.box!r}: use 'topk' or 'centroid'")
-    for k in 'heads', 'patches', 'top_k':
-        if not 0 < (v := getattr(method, k)) <= 1: raise PeerError(f'{k}={v}: a share must be above 0 and at most 1')
+    if method.box not in ('topk', 'centroid'): raise UnsupportedError(f"box={method.box!r}: use 'topk' or 'centroid'")
+    for k in 'heads', 'patches', 'most':
+        if not 0 < (v := getattr(method, k)) <= 1: raise UnsupportedError(f'{k}={v}: a share must be above 0 and at most 1')
 
 # %% ../../nbs/baselines/16_laser.ipynb #ecb2b5e4
 @dataclass

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from ..maps import pick_layers
 from ..attention.intervention import Edit, editing
-from .base import DecodingMethod, PeerError
+from .base import DecodingMethod, UnsupportedError
 from ..attention.results import Result
 from .vhr import text_only
 from .vcd import ContrastProcessor, check_cutoff
@@ -36,8 +36,8 @@ class PAI(DecodingMethod):
     layers: object = (2/32, 1.) # `pick_layers`; 2..31 of 32 in the code
     name, needs = 'pai', ('patches', 'inline')
     def __post_init__(self):
-        if not self.alpha >= 0: raise PeerError(f'alpha={self.alpha}: image tokens are made louder by 0 or more.')
-        if not self.gamma >= 1: raise PeerError(f'gamma={self.gamma}: must be at least 1, which is no contrast.')
+        if not self.alpha >= 0: raise UnsupportedError(f'alpha={self.alpha}: image tokens are made louder by 0 or more.')
+        if not self.gamma >= 1: raise UnsupportedError(f'gamma={self.gamma}: must be at least 1, which is no contrast.')
         check_cutoff(self.beta)
 
     def prepare(self, vlm, image, question, cache=None) -> tuple:

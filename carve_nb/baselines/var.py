@@ -19,7 +19,7 @@ from ..maps import pick_layers
 from ..convergence import decoder_layers
 from ..attention.results import Result, Timings
 from ..attention.intervention import Edit, editing
-from .base import DecodingMethod, PeerError
+from .base import DecodingMethod, UnsupportedError
 
 # %% ../../nbs/baselines/09_var.ipynb #818fe3f7
 def sink_value(x, # [..., D] hidden states
@@ -114,10 +114,10 @@ class Var(DecodingMethod):
     dims: list = None # sink dimensions; None: detected by `sink_dims`
     name, needs, from_prefix = 'var', ('patches', 'inline'), False
     def __post_init__(self):
-        if self.reading not in ('paper', 'code'): raise PeerError(f"reading={self.reading!r}: use 'paper' or 'code'")
+        if self.reading not in ('paper', 'code'): raise UnsupportedError(f"reading={self.reading!r}: use 'paper' or 'code'")
         for k in ('rho', 'p', 'summ'):
-            if not 0 <= getattr(self, k) <= 1: raise PeerError(f'{k}={getattr(self, k)}: it is a share, between 0 and 1')
-        if self.tau is not None and self.tau <= 0: raise PeerError(f'tau={self.tau}: it must be above 0; None scales it')
+            if not 0 <= getattr(self, k) <= 1: raise UnsupportedError(f'{k}={getattr(self, k)}: it is a share, between 0 and 1')
+        if self.tau is not None and self.tau <= 0: raise UnsupportedError(f'tau={self.tau}: it must be above 0; None scales it')
 
     moved = property(lambda self: self.p if self.reading == 'paper' else 1 - self.p)
     least = property(lambda self: self.rho if self.reading == 'paper' else 1 - self.rho)

@@ -13,9 +13,9 @@ from contextvars import Context
 from dataclasses import dataclass, replace
 import torch
 from transformers import BatchFeature, LogitsProcessor
-from ..models.prefix_cache import own_loose  # also gives `VLM` its `sharing`
+from ..models.prefix_cache import own_loose# also gives `VLM` its `sharing`
 from ..models.vlm import VLM, greedy, model_lock
-from .base import DecodingMethod, PeerError
+from .base import DecodingMethod, UnsupportedError
 from ..attention.results import Result
 
 # %% ../../nbs/baselines/12_vcd.ipynb #c42641d5
@@ -89,7 +89,7 @@ class ContrastProcessor(LogitsProcessor):
         ): # [1, V] contrasted scores
         "Read the second prompt one token further and contrast"
         if len(input_ids) > 1:
-            raise PeerError(f'A second branch reads along with one question, not with {len(input_ids)}: no batches and no beams.')
+            raise UnsupportedError(f'A second branch reads along with one question, not with {len(input_ids)}: no batches and no beams.')
         return contrast_logits(scores, self.branch.step(input_ids[0, self.start:].tolist()), self.alpha, self.beta)
 
 # %% ../../nbs/baselines/12_vcd.ipynb #6640eef4
@@ -127,12 +127,12 @@ def check_cutoff(beta, # plausibility cut-off
     name='beta' # of the field
     ):
     "Refuse a cut-off outside 0 to 1"
-    if not 0 <= beta <= 1: raise PeerError(f'{name}={beta}: the plausibility cut-off is a share between 0 (none) and 1.')
+    if not 0 <= beta <= 1: raise UnsupportedError(f'{name}={beta}: the plausibility cut-off is a share between 0 (none) and 1.')
 
 def check_contrast(method # with `alpha` and `beta`
     ):
     "Refuse a negative weight or a cut-off outside 0 to 1"
-    if not method.alpha >= 0: raise PeerError(f'alpha={method.alpha}: the weight of the difference must be 0 or more.')
+    if not method.alpha >= 0: raise UnsupportedError(f'alpha={method.alpha}: the weight of the difference must be 0 or more.')
     check_cutoff(method.beta)
 
 @dataclass
@@ -145,7 +145,7 @@ class VCD(DecodingMethod):
     name, needs = 'vcd', ()
     def __post_init__(self):
         check_contrast(self)
-        if self.step not in range(1000): raise PeerError(f'step={self.step}: the noise has steps 0 to 999.')
+        if self.step not in range(1000): raise UnsupportedError(f'step={self.step}: the noise has steps 0 to 999.')
 
     def prepare(self, vlm, image, question, cache=None) -> tuple:
         "The second branch is one call"

@@ -13,7 +13,7 @@ from scipy import ndimage
 from ..convergence import LayerProfile, own_profile
 from ..core.image import open_image
 from ..maps import Saliency
-from .base import PeerError, CropMethod, as_saliency, check_needs, first_step_rows, near_layers, capture_first_step
+from .base import UnsupportedError, CropMethod, as_saliency, check_needs, first_step_rows, near_layers, capture_first_step
 from .fusion_review import depth_layers
 from ..regions import View
 from ..attention.results import Result, Timings, ask_with_view
@@ -63,7 +63,7 @@ def darken(image, # PIL picture, RGB
     alpha=.5 # brightness where e = 0
     ): # PIL picture
     "Darken the picture where there is less evidence"
-    if not 0 <= alpha <= 1: raise PeerError(f'alpha={alpha}: the least brightness lies between 0 and 1; 1 changes nothing.')
+    if not 0 <= alpha <= 1: raise UnsupportedError(f'alpha={alpha}: the least brightness lies between 0 and 1; 1 changes nothing.')
     light = np.asarray(image, np.float64)*(alpha + (1 - alpha)*np.asarray(e))[..., None]
     return Image.fromarray(light.clip(0, 255).astype(np.uint8))
 
@@ -86,9 +86,9 @@ class Vea(CropMethod):
     name, needs = 'vea', ('patches',)
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.alpha <= 1: raise PeerError(f'alpha={self.alpha}: the least brightness lies between 0 and 1; 1 changes nothing.')
-        if self.lam <= 0 or self.sigma < 0: raise PeerError(f'lam={self.lam}, sigma={self.sigma}: lam must be positive, sigma at least 0.')
-        if self.template and '{question}' not in self.template: raise PeerError('template: it must contain {question}.')
+        if not 0 <= self.alpha <= 1: raise UnsupportedError(f'alpha={self.alpha}: the least brightness lies between 0 and 1; 1 changes nothing.')
+        if self.lam <= 0 or self.sigma < 0: raise UnsupportedError(f'lam={self.lam}, sigma={self.sigma}: lam must be positive, sigma at least 0.')
+        if self.template and '{question}' not in self.template: raise UnsupportedError('template: it must contain {question}.')
 
     def select_layers(self, vlm):
         "The layers, profiled if need be"

@@ -19,7 +19,7 @@ from ..attention.batching import pad_left
 from ..maps import pick_layers
 from ..attention.results import Result, Timings
 from ..attention.intervention import Edit, editing
-from .base import DecodingMethod, PeerError
+from .base import DecodingMethod, UnsupportedError
 
 # %% ../../nbs/baselines/10_vhr.ipynb #7971ff72
 def text_only(vlm, # a `VLM`
@@ -111,8 +111,8 @@ class Vhr(DecodingMethod):
     streams: str = 'both' # paper: both streams see the reinforcement; 'picture': only the one with the picture
     name, needs, from_prefix = 'vhr', ('patches', 'inline'), True
     def __post_init__(self):
-        if self.streams not in ('both', 'picture'): raise PeerError(f"streams={self.streams!r}: use 'both' or 'picture'")
-        if not self.alpha > 0: raise PeerError(f'alpha={self.alpha}: it must be above 0; 1 changes nothing')
+        if self.streams not in ('both', 'picture'): raise UnsupportedError(f"streams={self.streams!r}: use 'both' or 'picture'")
+        if not self.alpha > 0: raise UnsupportedError(f'alpha={self.alpha}: it must be above 0; 1 changes nothing')
 
 # %% ../../nbs/baselines/10_vhr.ipynb #f8bf4efd
 @patch

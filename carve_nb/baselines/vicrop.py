@@ -19,7 +19,7 @@ from ..attention.batching import grad_rows
 from ..maps import is_flat
 from ..regions import View, crop_view, whole_view
 from ..attention.results import Result, Timings
-from .base import PeerError, CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
+from .base import UnsupportedError, CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
 from .box_search import RATIOS, cut_tiles, join_tiles, search_box, tile_count
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #bfae4d7c
@@ -43,11 +43,11 @@ class ViCrop(CropMethod):
     name = 'vicrop'
     def __post_init__(self):
         super().__post_init__()
-        if self.base is not None and not self.base > 0: raise PeerError(f'base={self.base!r}: give pixels, or None for the side that the tower reads')
+        if self.base is not None and not self.base > 0: raise UnsupportedError(f'base={self.base!r}: give pixels, or None for the side that the tower reads')
         if self.shorten is not None and not callable(self.shorten):
-            raise PeerError(f"shorten={self.shorten!r}: give a function from the question to the words for the map, or None; a run gives each record's short question by itself")
-        if not self.tile > 0: raise PeerError(f'tile={self.tile!r}: give pixels')
-        if not len(self.ratios) or min(self.ratios) <= 0: raise PeerError(f'ratios={self.ratios!r}: give numbers above 0')
+            raise UnsupportedError(f"shorten={self.shorten!r}: give a function from the question to the words for the map, or None; a run gives each record's short question by itself")
+        if not self.tile > 0: raise UnsupportedError(f'tile={self.tile!r}: give pixels')
+        if not len(self.ratios) or min(self.ratios) <= 0: raise UnsupportedError(f'ratios={self.ratios!r}: give numbers above 0')
 
     def see(self, vlm, image, words, cache=None, answer=False) -> Result:
         "A `Result` with `saliency`, `seconds` and `calls`, and the plain answer if it comes for free"
@@ -159,7 +159,7 @@ def pixel_plane(x, # `pixel_values` of one picture, or their derivatives
         return x.permute(4, 0, 2, 5, 1, 3, 6).reshape(3, grid[0]*m*P, grid[1]*m*P)
     first = (0,)*(x.ndim-3)
     if x.ndim < 4 or x.numel() != x[first].numel():
-        raise PeerError(f'pure-grad needs a picture in one piece; pixel_values {list(x.shape)} are several tiles')
+        raise UnsupportedError(f'pure-grad needs a picture in one piece; pixel_values {list(x.shape)} are several tiles')
     return x[first]
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #24e65062
@@ -186,7 +186,7 @@ class PureGrad(ViCrop):
     def see(self, vlm, image, words, cache=None, answer=False) -> Result:
         "Two gradients, divided, at edges"
         if vlm.family.cross and not vlm.family.bridge:
-            raise PeerError(f'pure-grad cannot be used with the family {vlm.family.name!r}: its pixels are tiles')
+            raise UnsupportedError(f'pure-grad cannot be used with the family {vlm.family.name!r}: its pixels are tiles')
         seconds, norms = Timings(), []
         for stage, text in ('gradient', words), ('instruction', self.instruction):
             with seconds(stage):

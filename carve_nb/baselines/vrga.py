@@ -16,7 +16,7 @@ from ..maps import entropy
 from ..regions import whole_view
 from ..attention.results import Result, Timings
 from ..attention.intervention import Edit, editing
-from .base import DecodingMethod, PeerError, as_saliency, capture_first_step
+from .base import DecodingMethod, UnsupportedError, as_saliency, capture_first_step
 
 # %% ../../nbs/baselines/07_vrga.ipynb #2069b3b6
 def image_ratio(w, # [..., Nv] image columns of rows that have sum 1 over all keys
@@ -153,10 +153,10 @@ class Vrga(DecodingMethod):
     row: str = 'question'    # A_ref from the question's last token (paper), or 'last': the prompt's
     name, needs = 'vrga', ('patches', 'inline')
     def __post_init__(self):
-        if self.heads not in ('step', 'prompt'): raise PeerError(f"heads={self.heads!r}: use 'step' or 'prompt'")
-        if self.row not in ('question', 'last'): raise PeerError(f"row={self.row!r}: use 'question' or 'last'")
-        if not 0 <= self.corner < 1: raise PeerError(f'corner={self.corner}: a share of the tokens, below 1')
-        if self.gamma <= -1: raise PeerError(f'gamma={self.gamma}: weights stay positive above -1 only')
+        if self.heads not in ('step', 'prompt'): raise UnsupportedError(f"heads={self.heads!r}: use 'step' or 'prompt'")
+        if self.row not in ('question', 'last'): raise UnsupportedError(f"row={self.row!r}: use 'question' or 'last'")
+        if not 0 <= self.corner < 1: raise UnsupportedError(f'corner={self.corner}: a share of the tokens, below 1')
+        if self.gamma <= -1: raise UnsupportedError(f'gamma={self.gamma}: weights stay positive above -1 only')
 
     def prepare(self, vlm, image, question, cache=None):
         "One look: the heads, the map, its tokens"
@@ -199,5 +199,5 @@ def region_ratio(w, # [..., Nv] weights on the image tokens
     ): # [...] Γ: 1 is chance
     "RRAR: mean weight in the region over mean weight in the picture"
     b = torch.as_tensor(inside).to(w.dtype)
-    if not b.sum() > 0: raise PeerError('the region covers no image token: RRAR is not defined')
+    if not b.sum() > 0: raise UnsupportedError('the region covers no image token: RRAR is not defined')
     return (w @ b) / b.sum() / w.mean(-1)

@@ -19,7 +19,7 @@ from .. import __version__
 from ..explorer.launch import add_explore, do_explore
 from ..core.io import replace_file
 from ..core.text import tame_terminal
-from .options import (InputError, Parser, add_ask, add_bench, add_command, add_demo, add_eval, add_map, add_report, add_scene,
+from .options import (CarveError, Parser, add_ask, add_bench, add_command, add_demo, add_eval, add_map, add_report, add_scene,
     add_study, read_loading)
 
 # %% ../../nbs/cli/01_main.ipynb #a0b66e9b
@@ -28,32 +28,32 @@ def open_picture(path # of a file
     "A picture, or what is wrong with the file"
     from carve_nb.core.image import ImageError, open_image
     try: return open_image(path)
-    except OSError as e: raise InputError(f'{path}: {e.strerror or e}') from e
-    except ImageError as e: raise InputError(str(e) if str(path) in str(e) else f'{path}: {e}') from e
+    except OSError as e: raise CarveError(f'{path}: {e.strerror or e}') from e
+    except ImageError as e: raise CarveError(str(e) if str(path) in str(e) else f'{path}: {e}') from e
 
 def check_question(text # of the user
     ) -> str: # the same
     "Refuse an empty question"
     if text.strip(): return text
-    raise InputError('The question is empty; give one, in quotation marks.')
+    raise CarveError('The question is empty; give one, in quotation marks.')
 
 def check_file(path, # to be written, or None
     image=None # file that was read, which is not to be lost
     ):
     "Refuse a file that cannot be written, or that must stay"
     if path is None: return
-    if str(path) == '-': raise InputError("'-' is no file here; give a name, or /dev/stdout for the standard output.")
+    if str(path) == '-': raise CarveError("'-' is no file here; give a name, or /dev/stdout for the standard output.")
     try: folder, found = Path(path).is_dir(), Path(path).absolute().parent.is_dir()
-    except OSError as e: raise InputError(f'{path} cannot be written: {e.strerror}.') from e     # such as a name that is too long
-    if folder: raise InputError(f'{path} is a folder; name a file.')
-    if not found: raise InputError(f'{path} cannot be written: its folder does not exist.')
-    if image is not None and Path(path).exists() and os.path.samefile(path, image): raise InputError(f'{path} is the picture itself, which would be lost; name another file.')
+    except OSError as e: raise CarveError(f'{path} cannot be written: {e.strerror}.') from e     # such as a name that is too long
+    if folder: raise CarveError(f'{path} is a folder; name a file.')
+    if not found: raise CarveError(f'{path} cannot be written: its folder does not exist.')
+    if image is not None and Path(path).exists() and os.path.samefile(path, image): raise CarveError(f'{path} is the picture itself, which would be lost; name another file.')
 
 def make_folder(path # to write into, or None
     ):
     "Make a folder, or say why not"
     try: path is not None and Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise InputError(f'{path} cannot be a folder: {e.strerror}') from e
+    except OSError as e: raise CarveError(f'{path} cannot be a folder: {e.strerror}') from e
 
 # %% ../../nbs/cli/01_main.ipynb #b7e54b61
 def hush_loader():
@@ -76,7 +76,7 @@ def save_file(path, # to write
     try: replace_file(path, data)
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO): raise
-        raise InputError(f'{path} cannot be written: {e.strerror or e}; name another file.') from e
+        raise CarveError(f'{path} cannot be written: {e.strerror or e}; name another file.') from e
 
 def save_json(path, # file, or None
     values # plain
@@ -90,7 +90,7 @@ def check_box(method, # as it was asked for
     ):
     "Refuse a method without what it must be told, and a box that nobody would look at"
     if (oracle := method.split(':')[0] == 'oracle') == (box is not None): return
-    raise InputError('--method oracle must be told the true region: add --box x0,y0,x1,y1.' if oracle else '--box tells the true region to --method oracle; leave it out here.')
+    raise CarveError('--method oracle must be told the true region: add --box x0,y0,x1,y1.' if oracle else '--box tells the true region to --method oracle; leave it out here.')
 
 def pick_method(a # parsed arguments
     ): # a method
@@ -159,7 +159,7 @@ def do_scene(a # parsed arguments
     check_file(a.out), check_file(a.json)
     scene = make_scene(a.seed, a.split)
     q = scene.query(a.kind)
-    if q is None: raise InputError(f'Scene {a.seed} has no unambiguous question of kind {a.kind}; take another seed or kind.')
+    if q is None: raise CarveError(f'Scene {a.seed} has no unambiguous question of kind {a.kind}; take another seed or kind.')
     if a.out: save_picture(scene.image, a.out)
     objects = [dict(color=t.color, shape=t.shape, digit=t.digit, box=list(t.box)) for t in scene.objects]
     truth = dict(id=f'{scene.name}-{a.kind}', split=a.split, seed=a.seed, kind=a.kind, question=q.question, answer=q.answer,
@@ -178,7 +178,7 @@ def save_picture(img, # PIL picture
     path # whose ending tells the format
     ):
     "Save a picture, or say that the ending is not known"
-    if not (kind := picture_kind(path)): raise InputError(f'{path}: unknown file extension: {Path(path).suffix}; end it with .png.')
+    if not (kind := picture_kind(path)): raise CarveError(f'{path}: unknown file extension: {Path(path).suffix}; end it with .png.')
     img.save(found := BytesIO(), kind)
     save_file(path, found.getvalue())
 
@@ -226,9 +226,9 @@ def print_report(folder, # of a run
 def check_answers(r # `Report`
     ):
     "A run in which nothing was answered has failed"
-    from carve_nb.evaluation.run_store import StoppedError
+    from carve_nb.evaluation.run_store import IncompleteError
     if any(l['status'] == 'ok' for l in r.records): return
-    raise StoppedError(f'nothing was answered; the first line says: {r.records[0]["why"]} Mend it, and go on with --retry.')
+    raise IncompleteError(f'nothing was answered; the first line says: {r.records[0]["why"]} Mend it, and go on with --retry.')
 
 # %% ../../nbs/cli/01_main.ipynb #256bcd1b
 def do_eval(a # parsed arguments
@@ -247,7 +247,7 @@ def pick_engine(a # parsed arguments
     ) -> dict: # of `run_eval`
     "The engine that was asked for"
     if a.engine == 'local' and (a.workers > 1 or a.gpus_per_worker is not None or a.ray_address):
-        raise InputError('--workers, --gpus-per-worker and --ray-address go with --engine ray.')
+        raise CarveError('--workers, --gpus-per-worker and --ray-address go with --engine ray.')
     if a.engine == 'local': return {}
     from carve_nb.evaluation.distributed import RayEngine
     return dict(engine=RayEngine(a.workers, a.gpus_per_worker, a.ray_address))
@@ -353,7 +353,7 @@ def nobody_reads() -> bool: # is the standard output closed at its other end?
 @contextmanager
 def printable():
     "Inside the block the standard output takes every text; afterwards it is as strict as before"
-    if sys.stdout is None: raise InputError('The standard output is closed; nothing could be shown. Send it to a file or to /dev/null.')
+    if sys.stdout is None: raise CarveError('The standard output is closed; nothing could be shown. Send it to a file or to /dev/null.')
     out, strict = sys.stdout, getattr(sys.stdout, 'errors', None) == 'strict' and hasattr(sys.stdout, 'reconfigure')
     if strict: out.reconfigure(errors='backslashreplace')
     try: yield

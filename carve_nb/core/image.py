@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'JPEGS', 'MAX_PIXELS', 'MAX_SIDE', 'SIGNATURES', 'MOST_SCANS', 'MARKER', 'MOST_PAGES', 'TURNS', 'RASTER',
-           'BOX_COLORS', 'ImageError', 'file_kind', 'check_size', 'read_header', 'count_scans', 'check_scans',
-           'count_frames', 'warn_frames', 'whole_files', 'decode', 'upright', 'check_array', 'from_array', 'scale_deep',
-           'flatten', 'read_path', 'check_png', 'take_picture', 'pixel_limit', 'is_plain', 'open_image', 'raster_size',
+           'BOX_COLORS', 'file_kind', 'check_size', 'read_header', 'count_scans', 'check_scans', 'count_frames',
+           'warn_frames', 'whole_files', 'decode', 'upright', 'check_array', 'from_array', 'scale_deep', 'flatten',
+           'read_path', 'check_png', 'take_picture', 'pixel_limit', 'is_plain', 'open_image', 'raster_size',
            'to_raster', 'scale_box', 'overlay', 'draw_boxes', 'fit_text', 'strip', 'png_bytes']
 
 # %% ../../nbs/core/02_image.ipynb #9cc8effc
@@ -18,10 +18,6 @@ from threading import RLock
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFile, ImageFont, ImageOps
-
-# %% ../../nbs/core/02_image.ipynb #77ef32e3
-class ImageError(ValueError):
-    "A picture that cannot be used; the message says what is wrong, with which value, and what to do"
 
 # %% ../../nbs/core/02_image.ipynb #8e45035e
 FORMATS = 'JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF'

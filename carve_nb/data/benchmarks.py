@@ -40,7 +40,7 @@ class BenchmarkSpec:
     max_new_tokens: int = 32 # longest answer
     join: dict = field(default_factory=dict) # split -> second file, joined by question_id
     keep: tuple|None = None # (field, value): use only these rows
-    observe: tuple = () # fields that are taken from a JSON file beside the picture
+    beside: tuple = () # fields that are taken from a JSON file beside the picture
     note: str = '' # what differs from the official evaluation, what is not verified
     def __repr__(self): return f'Card({self.title}: {self.split}, rule {self.rule!r}, {self.hub.id})'
 
@@ -59,7 +59,7 @@ BENCHMARKS = dict(
         ('{image}', '{_folder}/{_name}.jpg', '{_folder}/{_name}.jpeg', '{_folder}/{_name}.png'), 'test', 'choice',
         Hub('lmms-lab/vstar-bench', dict(test='test')), 'not stated (UNVERIFIED); pictures: SA-1B', 'arXiv 2312.14135; craigwu/vstar_bench',
         Fields(id=('_picture', 'question_id'), image=('image',), question=('text', 'question'), answers=('label',), choices=('options',), first=True, boxes=('bbox',),
-            corners=False, kind=('category', '_folder'), option='({letter}) {text}'), LETTER, observe=('bbox',),
+            corners=False, kind=('category', '_folder'), option='({letter}) {text}'), LETTER, beside=('bbox',),
         note='The own evaluator takes the likeliest option: rule choice-likelihood does so by the words alone, where that evaluator counts the end token too. Without test_questions.jsonl the options are shuffled.'),
     pope=BenchmarkSpec('POPE', {k: (f'coco_pope_{k}.json', f'output/coco/coco_pope_{k}.json', f'coco/coco_pope_{k}.json') for k in ('random', 'popular', 'adversarial')},
         ('val2014/{image}', 'coco/val2014/{image}', 'images/{image}'), 'random+popular+adversarial', 'pope',

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['RULES', 'option_tokens', 'forced_logprobs', 'choice_logprobs', 'choice_likelihood', 'Rule', 'score_answer',
-           'pope_summary', 'summarise', 'touched_patches', 'patch_auroc', 'patch_ndcg', 'ScoreError']
+           'pope_summary', 'summarise', 'touched_patches', 'patch_auroc', 'patch_ndcg', 'CarveError']
 
 # %% ../../nbs/data/06_scoring.ipynb #409fb162
 import numpy as np
 from dataclasses import dataclass
 from ..core.stats import auroc
-from .metrics import (ScoreError, anls_score, by_letter, by_nearest, by_same, by_text, contains_score, count_score, either_score, exact_score, nearest, pair_score,
+from .metrics import (CarveError, anls_score, by_letter, by_nearest, by_same, by_text, contains_score, count_score, either_score, exact_score, nearest, pair_score,
     pope_nearest, pope_score, right_option, text_score, vqa_score, yes_or_no)
 
 # %% ../../nbs/data/06_scoring.ipynb #e3b35f6d
-_all_ = ['ScoreError']
+_all_ = ['CarveError']
 
 # %% ../../nbs/data/06_scoring.ipynb #a76cf02f
 def option_tokens(vlm, # a `VLM`
@@ -54,8 +54,8 @@ def choice_logprobs(vlm, # a `VLM`
     closed=False # count the end token as well, as the evaluator of V*Bench does
     ) -> list: # of floats
     "How likely each option is as the answer"
-    from carve_nb.models.prefix_cache import Prefixes   # gives a model its `sharing`
-    if len(choices) < 2: raise ScoreError(f'{len(choices)} options: at least two are needed to choose.')
+    from carve_nb.models.prefix_cache import Prefixes# gives a model its `sharing`
+    if len(choices) < 2: raise CarveError(f'{len(choices)} options: at least two are needed to choose.')
     prompt, found = vlm.prompt(image, question, suffix), []
     end = vlm.model.generation_config.eos_token_id
     with vlm.sharing():
@@ -106,7 +106,7 @@ def score_answer(answer, # what was answered
     ) -> float: # 0..1
     "The score of an answer"
     rule = rule or record.rule
-    if rule not in RULES: raise ScoreError(f'Rule {rule!r} is not known; use one of {", ".join(RULES)}.')
+    if rule not in RULES: raise CarveError(f'Rule {rule!r} is not known; use one of {", ".join(RULES)}.')
     return float(RULES[rule].score(str(answer), record))
 
 # %% ../../nbs/data/06_scoring.ipynb #cb1cba4f
@@ -123,7 +123,7 @@ def summarise(rule, # name of a rule
     rows # list of dicts with answer, truth and score
     ) -> dict: # name -> number
     "The numbers of many answers under one rule"
-    if not rows: raise ScoreError('No answers to sum up.')
+    if not rows: raise CarveError('No answers to sum up.')
     if rule == 'pope': return pope_summary([yes_or_no(r['answer']) for r in rows], [str(r['truth']).lower() for r in rows])
     if rule == 'pope-vicrop': return pope_summary([['yes', 'no'][nearest(r['answer'], ['yes', 'no'])] for r in rows], [str(r['truth']).lower() for r in rows])
     return dict(score=sum(r['score'] for r in rows)/len(rows))
@@ -152,7 +152,7 @@ def patch_ndcg(saliency, # `Saliency`
     ) -> float: # 0..1
     "How early the patches of the true region come"
     values, label = touched_patches(saliency, boxes)
-    if not label.any(): raise ScoreError(f'No patch touches {boxes}.')
+    if not label.any(): raise CarveError(f'No patch touches {boxes}.')
     _, group = np.unique(-values, return_inverse=True)
     gain = (np.bincount(group, label)/np.bincount(group))[group]          # equal values share
     weight = 1/np.log2(np.arange(len(values)) + 2)

@@ -44,7 +44,7 @@ def median_iqr(
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #9772ad6b
 MEASURES = dict(plain=lambda c: c.vlm.ask(c.image, c.questions[0], max_new_tokens=c.new), prefill=run_forward, capture=capture_rows,
-    early_stop=lambda c: capture_rows(c, True), limit=lambda c: run_forward(c, c.twice), carve=run_carve,
+    early_stop=lambda c: capture_rows(c, True), limit=lambda c: run_forward(c, c.two_images), carve=run_carve,
     eager=eager_rows, ten_questions=ask_all, authors=run_authors)
 SLOW = 'eager', 'ten_questions', 'authors' # measured in fewer rounds
 

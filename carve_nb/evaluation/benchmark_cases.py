@@ -20,7 +20,7 @@ from ..models.tiny_models import RECIPES
 from ..models.vlm import GENERAL_INSTRUCTION, SHORT_ANSWER, VLM, greedy, model_lock
 from ..models.prefix_cache import branch, prefix_length
 from ..attention.capture import recording
-from ..attention import batching as _batch  # gives `VLM` its `capture_many`
+from ..attention import batching as _batch# gives `VLM` its `capture_many`
 from ..maps import Saliency, pick_layers, to_grid
 from ..regions import magnify, regions
 from ..attention.results import AttentionCache
@@ -76,7 +76,7 @@ class Case:
     @cached_property
     def inputs(self): return self.vlm.to_device(self.prompt)
     @cached_property
-    def retry_low_memory(self): return self.vlm.to_device(self.vlm.prompt([self.image]*2, self.questions[0], SHORT_ANSWER))
+    def two_images(self): return self.vlm.to_device(self.vlm.prompt([self.image]*2, self.questions[0], SHORT_ANSWER))
     @cached_property
     def layers(self): return pick_layers(self.method.layers, self.vlm.n_layers)
 
@@ -89,7 +89,7 @@ def make_case(
     ) -> Case: # ready to be timed
     "A case on a scene"
     case = Case(make_model(grid, size, device, dtype), make_scene(0).image, **kw)
-    assert len(case.inputs) and len(case.twice)
+    assert len(case.inputs) and len(case.two_images)
     return case
 
 # %% ../../nbs/evaluation/07_benchmark_cases.ipynb #0d232f25

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOOSE', 'SCHEMA', 'ANSWERED', 'PARTS', 'FILES', 'digest', 'describe_model', 'describe_data', 'make_protocol',
            'differing', 'Keys', 'open_lock', 'locked', 'improper', 'seal', 'unseal', 'read_record_lines', 'read_own',
-           'read_protocol', 'read_times', 'set_aside', 'StoppedError', 'RunStore']
+           'read_protocol', 'read_times', 'set_aside', 'RunStore']
 
 # %% ../../nbs/evaluation/03_run_store.ipynb #ee929f9e
 import errno, hashlib, json, os, socket, sys, warnings
@@ -216,8 +216,6 @@ def set_aside(folder # of a run
     return into
 
 # %% ../../nbs/evaluation/03_run_store.ipynb #986bc845
-class StoppedError(RuntimeError): "A run that had to stop; what it wrote is whole"
-
 class RunStore:
     "The protocol and the lines of a run, ready to go on"
     def __init__(self, out, # folder
@@ -297,7 +295,7 @@ def writing(self:RunStore):
     "Stop if something cannot be written, and say what is kept"
     try: yield
     except OSError as e:
-        raise StoppedError(f'The run in {self.folder} cannot be written: {e}. {len(self.done)} lines are kept; make room, and the same command goes on.') from e
+        raise IncompleteError(f'The run in {self.folder} cannot be written: {e}. {len(self.done)} lines are kept; make room, and the same command goes on.') from e
 
 @patch
 def there(self:RunStore) -> bool: # is the file that is written to still the one with its name?
@@ -312,7 +310,7 @@ def add(self:RunStore, records # dicts of one sample, without keys
     fresh, known = [r for r in records if (r['id'], r['method']) not in self.done], lambda id: self.pictures.get(id, '')
     keyed = [r | ({'picture': known(r['id'])} if known(r['id']) else {}) | dict(key=self.keys(r['id'], r['method'], known(r['id']))) for r in fresh]
     data, size = ''.join(map(seal, keyed)).encode(), os.fstat(self.file.fileno()).st_size
-    if not self.there(): raise StoppedError(f'{self.path} was deleted or replaced while it was written to. Put it back if you can; the same command goes on with what is there.')
+    if not self.there(): raise IncompleteError(f'{self.path} was deleted or replaced while it was written to. Put it back if you can; the same command goes on with what is there.')
     with self.writing():
         try: append(self.file, data)
         except OSError:
@@ -326,5 +324,5 @@ def sort(self:RunStore):
     "The lines in the order of the samples, then of the methods"
     place = {m: i for i, m in enumerate(self.protocol['methods'])}
     records, end, size = read_record_lines(self.path)
-    if end < size: raise StoppedError(f'The last line of {self.path} cannot be read back; it is left as it is, and the same command measures its sample again.')
+    if end < size: raise IncompleteError(f'The last line of {self.path} cannot be read back; it is left as it is, and the same command measures its sample again.')
     with self.writing(): replace_file(self.path, ''.join(map(seal, sorted(records, key=lambda r: (r['at'], place[r['method']])))))

@@ -26,7 +26,7 @@ from ..core.stats import detectable
 from .config import RunConfig, RunError, limit_image_tokens, make_methods, read_spec, limit_pixels, split_specs
 from .sample_evaluator import SampleEvaluator, failure, find_unfit
 from ..core.io import replace_file
-from .run_store import RunStore, StoppedError, locked, make_protocol, read_times
+from .run_store import RunStore, IncompleteError, locked, make_protocol, read_times
 
 # %% ../../nbs/evaluation/04_runner.ipynb #c185d33a
 def same_picture(a, # `Record`
@@ -118,7 +118,7 @@ def watch(self:Tally, found # iterator of lists of lines
         if self.n >= 3 and not told:
             told, left = True, self.bar.total - self.done - self.n
             tqdm.write(f'about {format_time(self.work/self.n*left)} for the other {left} samples', file=sys.stderr)
-        if self.n >= 5 and not self.right: raise StoppedError(f'none of the first {self.n} samples has an answer; the first said: {lines[0]["why"]} Mend it, and go on with --retry.')
+        if self.n >= 5 and not self.right: raise IncompleteError(f'none of the first {self.n} samples has an answer; the first said: {lines[0]["why"]} Mend it, and go on with --retry.')
 
 # %% ../../nbs/evaluation/04_runner.ipynb #0d6cd3c5
 def format_power(n, # samples
@@ -176,7 +176,7 @@ def check_depth(plan, # `RunConfig`
 PRESETS = dict(paper=dict(image_tokens=256, max_new_tokens=32))
 
 @contextmanager
-def stoppable(ledger, # `RunStore`
+def stoppable(run_store, # `RunStore`
     total # samples
     ):
     "Say how to go on when the run is stopped by hand"
@@ -198,7 +198,7 @@ def note_times(folder, # of the run
     except OSError as e: warnings.warn(f'the times of this session are not kept: {e}', stacklevel=4)
 
 # %% ../../nbs/evaluation/04_runner.ipynb #3c50949d
-def measure(ledger, # `RunStore`
+def measure(run_store, # `RunStore`
     vlm, # what the engine measures with: a `VLM`
     data, # `DataSet`
     plan, # `RunConfig`
@@ -214,7 +214,7 @@ def measure(ledger, # `RunStore`
     wanted = [m for m in plan.methods if m not in unfit]
     done = lambda id: all((id, m) in run_store.done for m in wanted)
     tally = Tally(progress, len(data), sum(done(r.id) for r in data), [(m, s) for (_, m), s in run_store.done.items()])
-    with stoppable(ledger, len(data)):
+    with stoppable(run_store, len(data)):
         try:
             for lines in tally.watch(engine(vlm, plan, left_units(data, done, plan.batch_size))): run_store.add(lines)
         finally:

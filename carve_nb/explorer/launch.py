@@ -11,7 +11,7 @@ import json, os, signal, subprocess, sys, tempfile, threading
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from ..cli.options import InputError, add_command
+from ..cli.options import CarveError, add_command
 
 # %% ../../nbs/explorer/07_launch.ipynb #1b244b3e
 def explore_cell(model, # 'carve-tiny', folder or Hub id
@@ -95,7 +95,7 @@ def do_explore(a # parsed arguments
     ) -> int: # exit status of the server
     "carve explore"
     need = [n for n in ('jupyterlab', 'ipywidgets') if find_spec(n) is None]
-    if need: raise InputError(f'{" and ".join(need)} must be installed for this: pip install "carve_nb[explore]"')
+    if need: raise CarveError(f'{" and ".join(need)} must be installed for this: pip install "carve_nb[explore]"')
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
         name = copy_picture(a.image, folder)
         write_page(folder, explore_cell(a.model if not Path(a.model).exists() else str(Path(a.model).absolute()), name, a.question))
@@ -108,6 +108,6 @@ def copy_picture(path, # of a picture, or None
     if path is None: return None
     from carve_nb.core.image import ImageError, open_image
     try: open_image(path).save(Path(folder)/'picture.png')
-    except OSError as e: raise InputError(f'{path}: {e.strerror or e}') from e
-    except ImageError as e: raise InputError(f'{path}: {e}') from e
+    except OSError as e: raise CarveError(f'{path}: {e.strerror or e}') from e
+    except ImageError as e: raise CarveError(f'{path}: {e}') from e
     return 'picture.png'

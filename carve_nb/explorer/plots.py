@@ -14,7 +14,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from ..core.image import draw_boxes, fit_text, strip
-from ..maps import LayerError, Saliency, entropy, merge_heads, pick_layers, to_grid
+from ..maps import CarveError, Saliency, entropy, merge_heads, pick_layers, to_grid
 
 # %% ../../nbs/explorer/01_plots.ipynb #c23667f0
 def even_units(values # [gh, gw] map
@@ -120,7 +120,7 @@ def head_map(shown, # a `ExplorerState`
     step=0 # generated token
     ) -> Saliency: # pixels of the copy
     "What one head of one layer looks at"
-    if layer not in shown.rows.layers: raise LayerError(f'layer {layer}: this model attends to the picture in {list(shown.rows.layers)}')
+    if layer not in shown.rows.layers: raise CarveError(f'layer {layer}: this model attends to the picture in {list(shown.rows.layers)}')
     return to_map(shown, shown.rows.attn[step, shown.rows.layers.index(layer), head][shown.rows.span(0)])
 
 # %% ../../nbs/explorer/01_plots.ipynb #b0382795

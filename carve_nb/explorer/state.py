@@ -47,7 +47,7 @@ class ExplorerState:
         "The picture as it is drawn"
         return self.image if self.scale == 1 else self.image.resize([max(1, round(v*self.scale)) for v in self.image.size])
     @cached_property
-    def looks(self):
+    def captures(self):
         "The two looks, in pixels of the copy"
         return tuple(shrink_spans(r, self.scale) for r in (self.rows, self.instruction_rows))
     def __repr__(self): return f'Shown({self.question!r} on {self.name!r}, {self.image.width} x {self.image.height} px, {self.rows})'

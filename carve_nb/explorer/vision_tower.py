@@ -14,7 +14,7 @@ from ..models.vlm import model_lock
 from ..attention.capture import row_weights
 from ..maps import Saliency, entropy
 from ..regions import grow_box
-from ..baselines.base import PeerError
+from ..baselines.base import UnsupportedError
 from ..baselines.dual_stream import merge_patches, tower_rows, window_order
 from .plots import same_limits, wrap_strip
 from .state import SIDE
@@ -39,7 +39,7 @@ def take_tower(vlm, # a `VLM`
     ) -> Tower: # all that is drawn later
     "Let the tower read the picture and note queries and keys"
     config = getattr(vlm.model.config, 'vision_config', None)
-    if config is None: raise PeerError(f'the family {vlm.family.name!r} has no vision tower that can be looked into')
+    if config is None: raise UnsupportedError(f'the family {vlm.family.name!r} has no vision tower that can be looked into')
     n = getattr(config, 'num_hidden_layers', None) or config.depth
     layers = sorted({round(i*(n-1)/max(min(most, n)-1, 1)) for i in range(min(most, n))})
     prompt = vlm.prompt(image, 'What is this?', None)
@@ -50,16 +50,16 @@ def take_tower(vlm, # a `VLM`
 def check_tower(seen, # closed `TowerRows`
     spans, # of the picture
     image # PIL picture
-    ) -> Tower: # or a `PeerError`
+    ) -> Tower: # or a `UnsupportedError`
     "What was noted, if it is one picture in one piece"
     grid, k = spans[0].grid, min(1., SIDE/max(image.size))
     if len(spans) > 1 or any(p[0].shape[0] > 1 for ps in seen.parts.values() for p in ps):
-        raise PeerError('the tower reads this picture in several tiles: its patches have no common map')
+        raise UnsupportedError('the tower reads this picture in several tiles: its patches have no common map')
     small = image if k == 1 else image.resize([max(1, round(v*k)) for v in image.size])
     parts = {l: [tuple(t.cpu() if torch.is_tensor(t) else t for t in p) for p in seen.parts[l]] for l in sorted(seen.parts)}
     tower = Tower(parts, seen.config, grid, tuple(k*v for v in spans[0].box), small)
     if (tower.n_patches - tower.first) % math.prod(grid):
-        raise PeerError(f'{tower.n_patches} patches do not fold into a grid of {grid[0]} x {grid[1]} tokens')
+        raise UnsupportedError(f'{tower.n_patches} patches do not fold into a grid of {grid[0]} x {grid[1]} tokens')
     return tower
 
 # %% ../../nbs/explorer/02_vision_tower.ipynb #e2c246b4

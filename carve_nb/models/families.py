@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FAMILIES', 'MEASURED', 'no_video', 'still_processor', 'row_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels',
            'attention_layers', 'picture_features', 'Family', 'add_family', 'find_family', 'family_row', 'family_rows',
-           'family_table', 'make_tiny_checkpoint', 'ModelError', 'Span', 'SpanError', 'Block']
+           'family_table', 'make_tiny_checkpoint', 'Span', 'Block']
 
 # %% ../../nbs/models/01_families.ipynb #9339a105
 import inspect, json
@@ -18,11 +18,11 @@ from fastcore.basics import patch
 from transformers import AutoImageProcessor, AutoTokenizer, ProcessorMixin
 from transformers.image_processing_utils import select_best_resolution
 from .tiny_models import RECIPES, write_tiny
-from .image_tokens import (Block, ModelError, ImageSpan, SpanError, canvas_keys, canvas_tiles, crop_box, edge_tiles, pan_tiles, patch_keys, pixel_grid,
+from .image_tokens import (Block, CarveError, ImageSpan, CarveError, canvas_keys, canvas_tiles, crop_box, edge_tiles, pan_tiles, patch_keys, pixel_grid,
     query_bridge, ratio_tiles, split_blocks, thw_grid, whole_box)
 
 # %% ../../nbs/models/01_families.ipynb #b3a7c7da
-_all_ = ['ModelError', 'Span', 'SpanError', 'Block']   # of the chapter spans
+_all_ = ['Span', 'Block']   # of the chapter spans
 
 # %% ../../nbs/models/01_families.ipynb #5c7b1e86
 def no_video(
@@ -172,7 +172,7 @@ def find_family(
 ) -> Family:    # its record
     "The record of a family, or an error that lists those there are"
     if name in FAMILIES: return FAMILIES[name]
-    raise ModelError(f'Model family {name!r} is not supported. Supported: {", ".join(sorted(FAMILIES))}. '
+    raise CarveError(f'Model family {name!r} is not supported. Supported: {", ".join(sorted(FAMILIES))}. '
                      'A family is one `Family` record; add yours with `add_family`: the page "Add a model family" (nbs/story/add_family.ipynb) shows how.')
 
 # %% ../../nbs/models/01_families.ipynb #43a03f18

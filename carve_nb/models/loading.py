@@ -16,7 +16,7 @@ from time import perf_counter
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
-from .families import FAMILIES, Family, ModelError, find_family
+from .families import FAMILIES, Family, CarveError, find_family
 
 # %% ../../nbs/models/03_loading.ipynb #c0cc5060
 TINY = 'carve-tiny'
@@ -27,7 +27,7 @@ def shipped_folder(
     "Folder of a model that is shipped with this package"
     path = Path(str(files('carve_nb')))/'checkpoints'/name
     if (path/'config.json').is_file(): return path
-    raise ModelError(f'The model {name!r} is not in this installation. Install the whole package, or train the reference '
+    raise CarveError(f'The model {name!r} is not in this installation. Install the whole package, or train the reference '
                      'model with `python -m carve_nb.training.reference_vlm train --out DIR` and give DIR/model.')
 
 # %% ../../nbs/models/03_loading.ipynb #9b65f1b6
@@ -35,14 +35,14 @@ def check_folder(
     path: Path,  # local folder
 ):
     "Refuse a folder that holds no model, or only pickled weights"
-    if not (path/'config.json').is_file(): raise ModelError(f'{path} holds no config.json: give the folder of a saved model.')
+    if not (path/'config.json').is_file(): raise CarveError(f'{path} holds no config.json: give the folder of a saved model.')
     for p in [*path.glob('*config.json'), *path.glob('*.index.json')]:
         try: json.loads(p.read_text(encoding='utf-8'))
-        except ValueError as e: raise ModelError(f'{p} is not JSON ({e}). Get this file anew.') from e
+        except ValueError as e: raise CarveError(f'{p} is not JSON ({e}). Get this file anew.') from e
     if any(path.glob('*.safetensors')): return
     pickles = sorted(p.name for ext in ('bin', 'pt', 'pth', 'ckpt') for p in path.glob(f'*.{ext}'))
-    if not pickles: raise ModelError(f'{path} has no weights: no file *.safetensors is there. Get the complete release.')
-    raise ModelError(f'{path} has no safetensors weights, only {", ".join(pickles)}. Pickled weights can run '
+    if not pickles: raise CarveError(f'{path} has no weights: no file *.safetensors is there. Get the complete release.')
+    raise CarveError(f'{path} has no safetensors weights, only {", ".join(pickles)}. Pickled weights can run '
                      'code and are not opened. Either use a safetensors revision of the model, or, if you trust the file, '
                      'load it yourself, `model.save_pretrained(folder)`, and give that folder.')
 
@@ -52,7 +52,7 @@ def find_source(
     "Folder or Hub id, or an error if it is neither"
     path = shipped_folder(TINY) if name == TINY else Path(name).expanduser()
     if path.is_dir(): check_folder(path)
-    elif path.exists() or name.count('/') != 1 or name[0] in '/.~': raise ModelError(f'{name!r} is neither a folder nor a Hub id such as org/model.')
+    elif path.exists() or name.count('/') != 1 or name[0] in '/.~': raise CarveError(f'{name!r} is neither a folder nor a Hub id such as org/model.')
     return str(path) if path.is_dir() else name
 
 # %% ../../nbs/models/03_loading.ipynb #84cd1af2
@@ -67,7 +67,7 @@ def load_config(
     except Exception as e:   # values are checked by each configuration class in its own way
         why = OWN_CODE if 'trust_remote_code' in str(e) else f'{" ".join(str(e).split()).rstrip(".")}.'
         known = f' Supported families: {", ".join(sorted(FAMILIES))}.' if 'model type' in str(e) else ''
-        raise ModelError(f'No usable configuration of {str(name)!r}: {why}{known}') from e
+        raise CarveError(f'No usable configuration of {str(name)!r}: {why}{known}') from e
     find_family(config.model_type)
     return config
 
@@ -92,7 +92,7 @@ def load_processor(
     except Exception as e:   # each part fails in its own way
         missing = next((o for o in ('torchvision', 'num2words') if o in str(e).lower()), None)
         why = OWN_CODE if 'trust_remote_code' in str(e) else " ".join(str(e).split()) + lacking(name)
-        if not missing or not family.assemble: raise ModelError(f'Tokenizer or image processor of {name!r} cannot be loaded: {why}') from e
+        if not missing or not family.assemble: raise CarveError(f'Tokenizer or image processor of {name!r} cannot be loaded: {why}') from e
     warnings.warn(f'{missing} is not installed, so the stock processor of this family (which includes video) cannot be built; '
                   'its tokenizer and image processor are used without it.', stacklevel=2)
     return family.assemble(name, **kw)
@@ -104,7 +104,7 @@ def read_dtype(
     "A type of numbers, or an error if there is no such type"
     if dtype in (None, 'auto'): return dtype
     if isinstance(found := getattr(torch, str(dtype).removeprefix('torch.'), None), torch.dtype): return found
-    raise ModelError(f"dtype={dtype!r} is not known; give 'float32', 'bfloat16', 'float16' or 'auto' (as the weights are saved).")
+    raise CarveError(f"dtype={dtype!r} is not known; give 'float32', 'bfloat16', 'float16' or 'auto' (as the weights are saved).")
 
 def check_decoder(
     config,  # of the model
@@ -112,7 +112,7 @@ def check_decoder(
 ):
     "Refuse text models that read and write in two halves"
     if getattr(config.get_text_config(), 'is_encoder_decoder', False):
-        raise ModelError(f'{str(name)!r} writes with {config.get_text_config().model_type}, an encoder with a decoder; only models whose picture and words are in one decoder are read here.')
+        raise CarveError(f'{str(name)!r} writes with {config.get_text_config().model_type}, an encoder with a decoder; only models whose picture and words are in one decoder are read here.')
 
 # %% ../../nbs/models/03_loading.ipynb #286a5897
 def pick_device(
@@ -122,7 +122,7 @@ def pick_device(
     if device is None: return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try: return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as e:
-        raise ModelError(f'Device {str(device)!r} cannot be used here: {str(e).splitlines()[0]}') from e
+        raise CarveError(f'Device {str(device)!r} cannot be used here: {str(e).splitlines()[0]}') from e
 
 # %% ../../nbs/models/03_loading.ipynb #d044ffe3
 def place(
@@ -132,9 +132,9 @@ def place(
 ) -> tuple:             # torch device or None, arguments of the stock loader
     "Where the model goes: moved when it is loaded, or put in place by transformers"
     if device_map is None and not quantised: return pick_device(device), {}
-    if device_map is not None and device is not None: raise ModelError(f'Give device={str(device)!r} or device_map={device_map!r}, not both.')
+    if device_map is not None and device is not None: raise CarveError(f'Give device={str(device)!r} or device_map={device_map!r}, not both.')
     if not find_spec('accelerate'):
-        raise ModelError("device_map and quantised checkpoints need the package accelerate: pip install 'carve_nb[accelerate]'.")
+        raise CarveError("device_map and quantised checkpoints need the package accelerate: pip install 'carve_nb[accelerate]'.")
     return None, dict(device_map=device_map or {'': str(pick_device(device))})
 
 def likely_device(
@@ -181,10 +181,10 @@ def check_tensors(
 ):
     "Refuse weights that are not those of the configuration"
     if lost := sorted(info['missing_keys']):
-        raise ModelError(f'{source!r} lacks {len(lost)} tensors, such as {lost[0]}; they would be random. Get the complete weights.')
+        raise CarveError(f'{source!r} lacks {len(lost)} tensors, such as {lost[0]}; they would be random. Get the complete weights.')
     if odd := sorted(info['mismatched_keys']):
         (name, there, want), n = odd[0], len(odd)
-        raise ModelError(f'{n} tensors of {source!r} do not fit its configuration, such as {name}: {tuple(there)} in the file, {tuple(want)} in the model. Weights and config.json must be of one release.')
+        raise CarveError(f'{n} tensors of {source!r} do not fit its configuration, such as {name}: {tuple(there)} in the file, {tuple(want)} in the model. Weights and config.json must be of one release.')
     if extra := sorted(info['unexpected_keys']):
         warnings.warn(f'{len(extra)} tensors of {source!r} are not used, such as {extra[0]}: see that its configuration is the right one.', stacklevel=2)
 
@@ -202,7 +202,7 @@ def check_values(
 ):
     "Refuse weights with NaN or infinity"
     if bad := [n for n, p in model.named_parameters() if not all_finite(p)]:
-        raise ModelError(f'{len(bad)} tensors of {source!r} hold NaN or infinity in {model.dtype}, such as {bad[0]}. Get the file anew, or load it in the type it was trained in.')
+        raise CarveError(f'{len(bad)} tensors of {source!r} hold NaN or infinity in {model.dtype}, such as {bad[0]}. Get the file anew, or load it in the type it was trained in.')
 
 # %% ../../nbs/models/03_loading.ipynb #239c3c79
 def load_weights(
@@ -212,14 +212,14 @@ def load_weights(
     "The stock model with the SDPA kernel, complete, or a clear error"
     fixed = dict(use_safetensors=True, attn_implementation='sdpa', output_loading_info=True, ignore_mismatched_sizes=True)
     if wrong := [f'{k}={kw[k]!r}' for k, v in fixed.items() if kw.get(k, v) != v]:
-        raise ModelError(f'{wrong[0]} is refused: weights are read from safetensors only, run with the SDPA kernel, and are checked here. Leave it out.')
+        raise CarveError(f'{wrong[0]} is refused: weights are read from safetensors only, run with the SDPA kernel, and are checked here. Leave it out.')
     try: model, info = AutoModelForImageTextToText.from_pretrained(source, **kw | fixed)
     except TypeError as e:
-        if kw and any(f"'{k}'" in str(e) for k in kw): raise ModelError(f'{source!r} cannot be loaded with these arguments: {e}') from e
-        raise ModelError(f'The weights of {source!r} cannot be loaded (only safetensors are): {" ".join(str(e).split())}') from e
+        if kw and any(f"'{k}'" in str(e) for k in kw): raise CarveError(f'{source!r} cannot be loaded with these arguments: {e}') from e
+        raise CarveError(f'The weights of {source!r} cannot be loaded (only safetensors are): {" ".join(str(e).split())}') from e
     except (OSError, SafetensorError, ValueError, KeyError, AttributeError) as e:
-        raise ModelError(f'The weights of {source!r} cannot be loaded (only safetensors are): {" ".join(str(e).split())}') from e
-    except ImportError as e: raise ModelError(f'{source!r} needs a package that is not here: {" ".join(str(e).split())}') from e
+        raise CarveError(f'The weights of {source!r} cannot be loaded (only safetensors are): {" ".join(str(e).split())}') from e
+    except ImportError as e: raise CarveError(f'{source!r} needs a package that is not here: {" ".join(str(e).split())}') from e
     check_tensors(source, info)
     check_values(model, source)
     return model
@@ -236,7 +236,7 @@ def load_model(
 ) -> tuple:           # model in eval mode, processor
     "A model and its processor: safetensors only, stock classes only"
     source, own = find_source(str(name)), dict(revision=revision, trust_remote_code=trust_remote_code)
-    if revision and Path(source).is_dir(): raise ModelError(f'revision={revision!r} is for a Hub id; {str(name)!r} is a folder, and is taken as it is. Leave it out.')
+    if revision and Path(source).is_dir(): raise CarveError(f'revision={revision!r} is for a Hub id; {str(name)!r} is a folder, and is taken as it is. Leave it out.')
     config, asked = load_config(source, **own), str(name) == TINY or not (device is None and device_map is None)
     check_decoder(config, name)
     quantised = bool(getattr(config, 'quantization_config', None) or kw.get('quantization_config'))

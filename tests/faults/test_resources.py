@@ -14,7 +14,7 @@ from carve_nb.attention.results import LOW_MEMORY_NOTE
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
-from carve_nb.models.vlm import VLM, ModelError
+from carve_nb.models.vlm import VLM, CarveError
 
 ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
 
@@ -124,10 +124,10 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from PIL import Image
-from carve_nb.attention.capture import Rows
+from carve_nb.attention.capture import AttentionRows
 from carve_nb.carve import Carve
 from carve_nb.cli.main import main
-from carve_nb.evaluation.run_store import StoppedError, read_lines
+from carve_nb.evaluation.run_store import IncompleteError, read_lines
 from carve_nb.evaluation.config import Plan
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import run_eval
@@ -162,7 +162,7 @@ for mb in (2, 12, 50, None):
 for mb in 1, 2, 3, 5, 8, 12, 18:   # so that the small picture fits and the large one does not: where that is depends on the heap
     limit(size() + (mb << 20))
     try: lines = [next(worker([(i, r)])) for i, r in enumerate(records)]
-    except StoppedError: lines = []   # not even the small one
+    except IncompleteError: lines = []   # not even the small one
     limit(resource.RLIM_INFINITY)
     if lines and [l['status'] for l in lines[1]] == ['ok', 'ok']: break
 space = dict(found=found, lines=[[l['status'] for l in ls] for ls in lines])
@@ -200,7 +200,7 @@ write_report(whole)
 with room(0 if mode == 'disk' else 10): found['start'] = command('eval', 'scenes', '--model', model, '--n', 8, '--methods', 'none,carve', '--max-new-tokens', 2, '--out', out, '--quiet')
 with room(12288 if mode == 'disk' else 5000):
     try: run(out)
-    except StoppedError as e: found['run'] = str(e)
+    except IncompleteError as e: found['run'] = str(e)
 found['half'] = [len(read_lines(out/'records.jsonl')[0]), read_lines(out/'records.jsonl')[1] == size(), sorted(p.name for p in out.iterdir())]
 again = lambda: [{k: v for k, v in r.items() if k != 'seconds'} for r in read_lines(out/'records.jsonl')[0]]
 run(out)
@@ -218,7 +218,7 @@ with room(0 if mode == 'disk' else 100):
     try: vlm.capture(disk/'a.png', 'What?').save(disk/'rows.safetensors')
     except Exception as e: found['rows'] = type(e).__name__
     if (disk/'rows.safetensors').exists():
-        try: Rows.load(disk/'rows.safetensors'); found['rows'] = 'loaded'
+        try: AttentionRows.load(disk/'rows.safetensors'); found['rows'] = 'loaded'
         except Exception: pass
 found['kept'] = before == {p.name: p.read_bytes() for p in out.iterdir()}
 found['left'] = sorted(p.name for p in disk.iterdir() if p.is_file() and p.name not in ('a.png', 'rows.safetensors') and p.stat().st_size)
@@ -278,7 +278,7 @@ def test_devices_that_are_not_there(folders, monkeypatch, name):
     monkeypatch.setattr('carve_nb.models.loading.load_weights', lambda *args, **kw: pytest.fail('weights were read'))
     if name.split(':')[0] in ('cuda', 'xpu', 'mps') and getattr(torch, name.split(':')[0]).is_available(): pytest.skip('there is such a device here')
     for ask in (lambda: pick_device(name), lambda: VLM.from_pretrained(folders('llava'), device=name)):
-        with pytest.raises(ModelError, match=re.escape(repr(name))): ask()
+        with pytest.raises(CarveError, match=re.escape(repr(name))): ask()
 
 
 @pytest.mark.case(47)
@@ -292,7 +292,7 @@ def test_one_gpu_too_few(folders, monkeypatch):
     monkeypatch.setattr(torch, 'empty', empty)
     monkeypatch.setattr('carve_nb.models.loading.load_weights', lambda *args, **kw: pytest.fail('weights were read'))
     for ask in (lambda: pick_device('cuda:99'), lambda: VLM.from_pretrained(folders('llava'), device='cuda:99')):
-        with pytest.raises(ModelError, match="'cuda:99' cannot be used here: CUDA error: invalid device ordinal$"): ask()
+        with pytest.raises(CarveError, match="'cuda:99' cannot be used here: CUDA error: invalid device ordinal$"): ask()
 
 
 @pytest.mark.case(47)

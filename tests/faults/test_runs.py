@@ -10,7 +10,7 @@ from carve_nb.evaluation import runner as running
 from carve_nb.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.data.folders import DataError, to_line
-from carve_nb.evaluation.run_store import RunError, StoppedError, read_record_lines, seal, unseal
+from carve_nb.evaluation.run_store import RunError, IncompleteError, read_record_lines, seal, unseal
 from carve_nb.baselines.registry import find_methods
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import local_engine, run_eval
@@ -69,7 +69,7 @@ def test_other_run(vlm, load, copy, monkeypatch):
         with pytest.raises(RunError, match=f'holds another run: .*{said}'): go(copy, **dict(dict(vlm=vlm), **kw))
     for package in 'torch', 'carve_nb':
         with monkeypatch.context() as m:
-            m.setattr(*((torch, '__version__') if package == 'torch' else (ledger, '__version__')), '9.9.9')
+            m.setattr(*((torch, '__version__') if package == 'torch' else (run_store, '__version__')), '9.9.9')
             with pytest.raises(RunError, match=rf"versions.{package} is '.*' there, '9.9.9' now"): go(copy, vlm)
     with torch.no_grad():
         w = next(vlm.model.parameters())
@@ -320,5 +320,5 @@ def test_records_vanish_under_way(vlm, tmp_path, whole, how):
                 (out/'records.jsonl').unlink()
                 if how == 'replaced': (out/'records.jsonl').write_bytes(raw)
             yield lines
-    with pytest.raises(StoppedError, match='was deleted or replaced'): go(out, vlm, engine=vanish)
+    with pytest.raises(IncompleteError, match='was deleted or replaced'): go(out, vlm, engine=vanish)
     assert plain(go(out, vlm)) == plain(read_record_lines(whole/'records.jsonl')[0])

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 from carve_nb.decomposition import CAP, OPERATORS, contrast, cost
-from carve_nb.maps import LayerError, Saliency, depth_band, entropy, fuse_maps, pick_layers, step_weights
+from carve_nb.maps import CarveError, Saliency, depth_band, entropy, fuse_maps, pick_layers, step_weights
 from carve_nb.core.stats import auroc, bootstrap, difference, holm, mcnemar, paired_test, rank_correlation, sign_flip
 
 GREAT = float(np.finfo(np.float32).max)
@@ -134,14 +134,14 @@ def test_every_depth():
         assert pick_layers(n-1, n) == [n-1] == pick_layers([n-1, n-1, n-1], n) == pick_layers((1., 1.), n)
         assert pick_layers(range(n), n) == list(range(n))
         for bad in (n, -1, [0, n], [], [.5], [0, 1, .5], 'all', 'Paper', (.5, 1.1), (-.1, .5), (.7, .3), (math.nan, .5), (.2, math.inf), [math.nan], [math.inf], math.nan):
-            with pytest.raises(LayerError): pick_layers(bad, n)
+            with pytest.raises(CarveError): pick_layers(bad, n)
 
 
 @given(st.integers(1, 100), st.lists(st.one_of(st.integers(-2, 101), st.floats()), max_size=5))
 def test_any_layers(n, spec):
-    "Numbers of any kind: layers that exist, in order, or a `LayerError`"
+    "Numbers of any kind: layers that exist, in order, or a `CarveError`"
     try: assert sane(pick_layers(spec, n), n)
-    except LayerError: pass
+    except CarveError: pass
 
 
 @given(st.integers(1, 100), st.floats(0, 1), st.floats(0, 1))
