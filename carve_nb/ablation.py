@@ -20,11 +20,13 @@ from .data.scenes import make_scene, to_sample
 from .models.vlm import GENERAL_INSTRUCTIONS, SHORT_ANSWER
 from .maps import pick_layers
 from .core.stats import bootstrap, difference, holm, paired_test, format_p
-from .data.folders import match
-from .entropy import plot_style
+from .data.metrics import match
+from .core.plotting import plot_style
 from .regions import box_iou
-from .attention.results import AnswerCache
-from .carve import Carve, CentreCrop, InstructionOnly, DirectAnswer, Oracle, RandomCrop, QuestionOnly
+from .attention.cache import AnswerCache
+from .carve import Carve
+from .controls import CentreCrop, InstructionOnly, DirectAnswer, Oracle, RandomCrop, QuestionOnly
+from .core.errors import CarveError
 
 # %% ../nbs/12_ablation.ipynb #56e5819c
 def show_value(v # of a field

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np, torch
 from fastcore.basics import patch
 from .core.image import open_image
-from .maps import Saliency
+from .maps import Saliency, calm_spikes
 from .regions import crop_view, magnify, regions, whole_view
 from .attention.results import Result, Timings, ask_low_memory, note_low_memory, fall_back
-from .carve import Carve, CarveError
-from .baselines.vea import calm_spikes
+from .carve import Carve
+from .core.errors import CarveError
 
 # %% ../nbs/13_adaptive.ipynb #84def2cb
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from skimage.color import rgb2hsv
 from skimage.feature import canny
-from .core.image import open_image, raster_size, strip
+from .core.image import open_image, raster_size
 
 # %% ../nbs/01_complexity.ipynb #eec54c40
 def count_edges(

@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['MAPS', 'STEPS', 'DRAWS', 'GRID', 'PAPER_DECILES', 'COVARIATES', 'LABELS', 'MAP_COLOURS', 'LEVELS', 'LADDERS', 'PATHS',
-           'PAIRS', 'ODD', 'FEATURES', 'SEARCH', 'plot_style', 'attention_maps', 'check_attending', 'capture_pair',
-           'ask_scene', 'entropy_samples', 'layer_bits', 'describe_sample', 'measure_entropy', 'layer_mean',
-           'to_dataframe', 'rescale', 'decile_curve', 'known_covariates', 'listing', 'covariates', 'try_estimate',
-           'associate', 'error_line', 'plot_deciles', 'plot_accuracy', 'layer_values', 'plot_layer_entropy',
-           'plot_layer_rho', 'plot_entropy', 'format_estimate', 'head_line', 'held', 'odds', 'format_both',
-           'format_odds', 'find_ties', 'summarize_entropy', 'ClutterLevel', 'intervention_samples',
-           'measure_intervention', 'clutter_levels', 'path_effects', 'mediation', 'plot_levels', 'plot_paths',
-           'plot_intervention', 'format_change', 'points', 'summarize_levels', 'summarize_intervention', 'add_tail',
-           'tilt', 'search_item', 'Display', 'place_items', 'search_display', 'search_samples', 'patch_weights',
-           'box_shares', 'odd_attention', 'measure_search', 'directions', 'plot_search', 'summarize_search']
+           'PAIRS', 'ODD', 'FEATURES', 'SEARCH', 'attention_maps', 'check_attending', 'capture_pair', 'ask_scene',
+           'entropy_samples', 'layer_bits', 'describe_sample', 'measure_entropy', 'layer_mean', 'to_dataframe',
+           'rescale', 'decile_curve', 'known_covariates', 'listing', 'covariates', 'try_estimate', 'associate',
+           'error_line', 'plot_deciles', 'plot_accuracy', 'layer_values', 'plot_layer_entropy', 'plot_layer_rho',
+           'plot_entropy', 'format_estimate', 'head_line', 'held', 'odds', 'format_both', 'format_odds', 'find_ties',
+           'summarize_entropy', 'ClutterLevel', 'intervention_samples', 'measure_intervention', 'clutter_levels',
+           'path_effects', 'mediation', 'plot_levels', 'plot_paths', 'plot_intervention', 'format_change', 'points',
+           'summarize_levels', 'summarize_intervention', 'add_tail', 'tilt', 'search_item', 'Display', 'place_items',
+           'search_display', 'search_samples', 'patch_weights', 'box_shares', 'odd_attention', 'measure_search',
+           'directions', 'plot_search', 'summarize_search']
 
 # %% ../nbs/03_entropy.ipynb #24cb8762
 import math
@@ -26,21 +26,12 @@ from PIL import Image, ImageDraw
 from .complexity import complexity
 from .data.scenes import COLORS, PHOTOS, SIZE, Sample, SceneObject, background, make_scene, sprite, to_sample
 from .models.vlm import GENERAL_INSTRUCTION
-from .attention.capture import VLM
-from .maps import entropy, merge_heads, pick_layers, tent_weights, to_grid
-from carve_nb.core.stats import (Estimate, StatisticsError, bin_means, bootstrap, interval_of, logistic, paired, partial_spearman,
-    spearman)
-from .data.folders import match
-
-# %% ../nbs/03_entropy.ipynb #ab61ae93
-@contextmanager
-def plot_style():
-    "One look for the figures of all studies; the caller's settings come back afterwards"
-    small = {k: 7 for k in ('font.size', 'axes.labelsize', 'axes.titlesize', 'xtick.labelsize', 'ytick.labelsize', 'legend.fontsize')}
-    lines = {'lines.linewidth': 1.2, 'lines.markersize': 3, 'legend.frameon': False, 'axes.spines.top': False, 'axes.spines.right': False}
-    with mpl.rc_context():
-        sns.set_theme('paper', 'ticks', 'colorblind', color_codes=False, rc=small | lines | {'figure.dpi': 80, 'savefig.dpi': 80})
-        yield sns.color_palette('colorblind')
+from .maps import entropy, merge_heads, pick_layers, tent_weights
+from .core.stats import (
+    Estimate, bin_means, bootstrap, interval_of, logistic, paired, partial_spearman, spearman)
+from .core.errors import StatisticsError
+from .data.metrics import match
+from .core.plotting import plot_style
 
 # %% ../nbs/03_entropy.ipynb #fd1a3968
 MAPS = ('question', 'instruction', 'contrast')

@@ -18,11 +18,13 @@ from PIL import Image
 from matplotlib.figure import Figure
 from .data.scenes import samples
 from .models.vlm import GENERAL_INSTRUCTIONS, SHORT_ANSWER
-from .maps import fuse_maps
+from .maps import fuse_maps, patch_cover
 from .core.stats import Estimate, auroc, bootstrap, holm, interval_of, mcnemar, paired, format_p, spearman
-from .entropy import plot_style
-from .convergence import CarveError, head_mean_rows, patch_cover
-from .decomposition import contrast, layer_contrast, least_delta, lambda_from_spread
+from .core.plotting import plot_style
+from .core.errors import CarveError
+from .convergence import head_mean_rows
+from .decomposition import contrast, layer_contrast
+from .regulariser import least_delta, lambda_from_spread
 
 # %% ../nbs/08_instruction_invariance.ipynb #571479bf
 TEN_INSTRUCTIONS = (*GENERAL_INSTRUCTIONS, 'What things are in the picture?', 'Tell me what is in this image.', 'Explain what you see in this picture.',

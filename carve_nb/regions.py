@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SLIM', 'top_mask', 'Region', 'split_mask', 'enlarge', 'regions', 'union_box', 'grow_side', 'grow_box', 'box_iou',
-           'keep_mask', 'dilate', 'black_out', 'View', 'whole_view', 'crop_view', 'magnify']
+           'dilate', 'View', 'whole_view', 'crop_view', 'magnify']
 
 # %% ../nbs/09_regions.ipynb #890787e7
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 from .core.image import png_bytes
+from .core.errors import CarveError
+from .core.plotting import black_out, keep_mask
 
 # %% ../nbs/09_regions.ipynb #541c6a33
 def top_mask(S, # [H, W] finite map
@@ -125,16 +127,6 @@ def box_iou(a, # (x0, y0, x1, y1)
     return both / max(area(a) + area(b) - both, 1e-12)
 
 # %% ../nbs/09_regions.ipynb #98c063a4
-def keep_mask(regions, # list of `Region`
-    size, # (W, H) of the picture
-    box=None # (x0, y0, x1, y1) around all regions: only this part; None: the whole picture
-    ) -> np.ndarray: # [H, W] bool
-    "The pixels of all regions together"
-    x, y, x1, y1 = box or (0, 0, *size)
-    mask = np.zeros((y1-y, x1-x), bool)
-    for r in regions: mask[r.box[1]-y:r.box[3]-y, r.box[0]-x:r.box[2]-x] |= r.mask
-    return mask
-
 def dilate(mask, # [H, W] bool
     before, # pixels to grow towards lower indices
     after, # and towards higher ones
@@ -143,15 +135,6 @@ def dilate(mask, # [H, W] bool
     "Grow a mask along one axis"
     n = before + after + 1
     return ndimage.maximum_filter1d(mask.astype(np.uint8), n, axis, mode='constant', origin=after - n//2) > 0
-
-# %% ../nbs/09_regions.ipynb #d15c15dd
-def black_out(img, # PIL picture
-    mask # [H, W] bool, pixels to keep
-    ): # PIL picture of the same size
-    "Set the pixels outside a mask to black"
-    out = Image.new('RGB', img.size)
-    out.paste(img if img.mode == 'RGB' else img.convert('RGB'), mask=Image.fromarray(mask.astype(np.uint8)*255))
-    return out
 
 # %% ../nbs/09_regions.ipynb #22f6431b
 @dataclass

@@ -74,7 +74,7 @@ def figure():
 @pytest.fixture(scope='session')
 def folders(tmp_path_factory):
     "Tiny model folders, each made when it is first asked for"
-    from carve_nb.models.families import make_tiny_checkpoint
+    from carve_nb.models.tiny_models import make_tiny_checkpoint
     root, made = tmp_path_factory.mktemp('families'), {}
     return lambda name: made.setdefault(name, None) or made.update({name: make_tiny_checkpoint(name, root/name)}) or made[name]
 
@@ -82,7 +82,7 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope='session')
 def load(folders):
     "Tiny models, each loaded once"
-    from carve_nb.attention.capture import VLM
+    from carve_nb.models.vlm import VLM
     made = {}
     def get(name):
         if name not in made:

@@ -22,7 +22,7 @@ def photo(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def models(tmp_path_factory):
-    from carve_nb.models.vlm import make_tiny_checkpoint
+    from carve_nb.models.tiny_models import make_tiny_checkpoint
     path = tmp_path_factory.mktemp('models')
     return {family: make_tiny_checkpoint(family, path/family) for family in ('llava', 'qwen2_5_vl')}
 
@@ -271,6 +271,6 @@ def test_methods_are_listed(capsys):
 def test_bad_input_is_known_by_its_module():
     "Errors of this package that are ValueErrors give status 2, all others 1"
     from carve_nb.cli.main import bad_input
-    from carve_nb.core.stats import StatisticsError
-    from carve_nb.studies.runner import IncompleteError
+    from carve_nb.core.errors import StatisticsError
+    from carve_nb.core.errors import IncompleteError
     assert bad_input(StatisticsError('')) and not any(map(bad_input, (ValueError(''), IncompleteError(''), KeyError(''))))

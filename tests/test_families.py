@@ -6,10 +6,12 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 from carve_nb.models import attention_hook
 from carve_nb.attention.batching import why_alone
-from carve_nb.attention.capture import VLM, CaptureError, recording
+from carve_nb.models.vlm import VLM, SHORT_ANSWER, role_words
+from carve_nb.core.errors import CaptureError, PromptError
+from carve_nb.attention.capture import recording
 from carve_nb.baselines.registry import methods
-from carve_nb.models.families import FAMILIES, MEASURED, family_table, find_family, make_tiny_checkpoint
-from carve_nb.models.vlm import SHORT_ANSWER, PromptError, role_words
+from carve_nb.models.families import FAMILIES, MEASURED, family_table, find_family
+from carve_nb.models.tiny_models import make_tiny_checkpoint
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = [n for n, f in FAMILIES.items() if f.tiny]

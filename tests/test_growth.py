@@ -4,12 +4,11 @@ import numpy as np
 import pytest, torch
 from PIL import Image
 from carve_nb.attention import capture
-from carve_nb.models import attention_hook
-from carve_nb.models import vlm as models
-from carve_nb.attention.batching import VLM
+from carve_nb.models import attention_hook, vlm as models
+from carve_nb.models.vlm import VLM
 from carve_nb.carve import Carve
 from carve_nb.attention.memory import STATUS, status_bytes
-from carve_nb.attention.results import AttentionCache
+from carve_nb.attention.cache import AttentionCache
 from carve_nb.data.scenes import COLORS, SHAPES
 
 HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_state_dict_hooks'

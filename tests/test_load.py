@@ -3,8 +3,9 @@ import warnings
 from importlib.util import find_spec
 import pytest, torch
 from PIL import Image
-from carve_nb.models.families import CarveError, make_tiny_checkpoint
-from carve_nb.attention.capture import VLM
+from carve_nb.core.errors import CarveError
+from carve_nb.models.tiny_models import make_tiny_checkpoint
+from carve_nb.models.vlm import VLM
 
 PICTURE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is this?'
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest, torch, transformers
 from skimage import data
 from PIL import Image
-from carve_nb.carve import CarveError
+from carve_nb.core.errors import CarveError, UnsupportedError, RunError
 from carve_nb.models.families import FAMILIES
-from carve_nb.baselines.base import UnsupportedError, check_method, check_result
-from carve_nb.evaluation.config import RunConfig, RunError, make_methods
+from carve_nb.baselines.base import check_method, check_result
+from carve_nb.evaluation.config import RunConfig, make_methods
 from carve_nb.baselines.registry import ENTRIES, make_method
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from carve_nb.models import api_client
-from carve_nb.baselines import registry
-from carve_nb.baselines import cross_model
-from carve_nb.attention.batching import VLM
-from carve_nb.carve import Carve, DirectAnswer
-from carve_nb.models.families import make_tiny_checkpoint
-from carve_nb.baselines.cross_model import CrossModelAnswer, Endpoint, CarveError, RemoteError
-from carve_nb.attention.results import AttentionCache
+from carve_nb.baselines import registry, cross_model
+from carve_nb.models.vlm import VLM, SHORT_ANSWER
+from carve_nb.carve import Carve
+from carve_nb.controls import DirectAnswer
+from carve_nb.models.tiny_models import make_tiny_checkpoint
+from carve_nb.baselines.cross_model import CrossModelAnswer, Endpoint, RemoteError
+from carve_nb.core.errors import CarveError
+from carve_nb.attention.cache import AttentionCache
 from carve_nb.data.scenes import make_scene, samples
-from carve_nb.models.vlm import SHORT_ANSWER
 
 KEY = 'sk-Q7f2-not-a-real-key-93'
 PROXIES = 'HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'

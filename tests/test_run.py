@@ -2,16 +2,16 @@
 import json, os, random, signal, subprocess, sys, time, warnings
 from dataclasses import dataclass
 import pytest, torch
-from carve_nb.evaluation import run_store
-from carve_nb.evaluation import config
-from carve_nb.evaluation import sample_evaluator
-from carve_nb.carve import DirectAnswer
+from carve_nb.evaluation import run_store, config, sample_evaluator
+from carve_nb.controls import DirectAnswer
 from carve_nb.cli.main import main
-from carve_nb.evaluation.run_store import IncompleteError, read_record_lines
+from carve_nb.core.errors import IncompleteError
+from carve_nb.evaluation.run_store import read_record_lines
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.datasets import load_benchmark
-from carve_nb.models.vlm import VLM, make_tiny_checkpoint
+from carve_nb.models.vlm import VLM
+from carve_nb.models.tiny_models import make_tiny_checkpoint
 
 KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 16)))
 SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'

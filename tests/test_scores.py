@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from carve_nb.data.metrics import anls_score, edit_distance
 from carve_nb.data.records import Record
-from carve_nb.core.stats import StatisticsError, holm, mcnemar, paired, spearman
+from carve_nb.core.errors import StatisticsError
+from carve_nb.core.stats import holm, mcnemar, paired, spearman
 
 LETTERS = 'abc 1'
 

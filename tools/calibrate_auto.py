@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 from carve_nb.adaptive import choose, collect_cases
-from carve_nb.attention.capture import VLM
-from carve_nb.data.folders import weights_key
+from carve_nb.models.vlm import VLM, weights_key
 from carve_nb.evaluation.scene_benchmark import scene_samples, score
 
 COUNTS = dict(digit=120, color=60, shape=60, exist=100, count=100, relation=100, twostep=100, describe=50)

@@ -8,12 +8,12 @@ to the other kinds of question."""
 import argparse, json, warnings
 from itertools import product
 from pathlib import Path
-from carve_nb.attention.capture import VLM
-from carve_nb.carve import Carve, QuestionOnly
+from carve_nb.models.vlm import VLM, GENERAL_INSTRUCTION, SHORT_ANSWER
+from carve_nb.carve import Carve
+from carve_nb.controls import QuestionOnly
 from carve_nb.evaluation.scene_benchmark import score
-from carve_nb.attention.results import AnswerCache, timed_capture
+from carve_nb.attention.cache import AnswerCache, timed_capture
 from carve_nb.data.scenes import samples
-from carve_nb.models.vlm import GENERAL_INSTRUCTION, SHORT_ANSWER
 
 OTHERS = ('color', 'shape', 'exist', 'count', 'relation', 'twostep')
 

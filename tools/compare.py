@@ -9,10 +9,9 @@ import argparse, gzip, json, platform
 from pathlib import Path
 import torch
 from transformers.utils import logging
-from carve_nb.attention.capture import VLM
-from carve_nb.carve import Oracle
+from carve_nb.models.vlm import VLM, weights_key
+from carve_nb.controls import Oracle
 from carve_nb.evaluation.comparison import measure_aurocs, measure_costs
-from carve_nb.data.folders import weights_key
 from carve_nb.evaluation.scene_benchmark import find_sample, scene_samples
 from carve_nb.baselines.registry import make_method
 from carve_nb.data.scenes import KINDS

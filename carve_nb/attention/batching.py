@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from itertools import groupby
 import torch
 from fastcore.basics import patch
-from ..models.vlm import SHORT_ANSWER, VLM, Answer, Prompt, PromptError, check_score, greedy, model_lock
+from ..models.vlm import SHORT_ANSWER, VLM, Answer, Prompt, check_score, greedy, model_lock
+from ..core.errors import PromptError, CaptureError
 from ..models.attention_hook import covered, switched, restore
-from .capture import STEPS, CaptureError, Recorder, AttentionRows, check_layers, gather_rows, recording, refuse_compiled, row_weights, seen_layers, stack_layers
+from .capture import (
+    STEPS, Recorder, check_layers, gather_rows, recording, refuse_compiled, row_weights, seen_layers, stack_layers)
 
 # %% ../../nbs/attention/01_batching.ipynb #ba4f8373
 @patch

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'row_scores', 'row_weights', 'Recorder', 'stack_layers', 'check_layers', 'seen_layers', 'refuse_compiled',
-           'recording', 'AttentionRows', 'figure_bytes', 'plot_layers', 'check_finite', 'gather_rows',
-           'project_columns', 'file_digest', 'check_rows', 'read_parts']
+           'recording', 'AttentionRows', 'plot_layers', 'check_finite', 'gather_rows', 'project_columns', 'file_digest',
+           'check_rows', 'read_parts']
 
 # %% ../../nbs/attention/00_capture.ipynb #0adaf7fd
 import hashlib, io, json, warnings
@@ -16,9 +16,12 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from ..models.attention_hook import CaptureError, Done, _open, switched, restore
-from ..models.vlm import SHORT_ANSWER, VLM, Answer, ImageSpan, model_lock
+from ..core.errors import CaptureError
+from ..models.attention_hook import Done, _open, switched, restore
+from ..models.vlm import SHORT_ANSWER, VLM, Answer, model_lock
+from ..models.image_tokens import ImageSpan
 from ..models import prefix_cache as _prefix# gives `VLM` its `sharing`
+from ..core.plotting import figure_bytes
 
 # %% ../../nbs/attention/00_capture.ipynb #05362410
 def row_scores(
@@ -190,15 +193,6 @@ class AttentionRows:
         return (f'Rows({T} step{"s"*(T > 1)} x {L} layers x {H} heads x {N} image tokens of {n} picture{"s"*(n > 1)}, '
                 f'mass on them {self.mass.mean():.2f}, answer {str(self.answer) if self.answer else None!r})')
     def _repr_png_(self): return plot_layers(self)
-
-# %% ../../nbs/attention/00_capture.ipynb #6c946a37
-def figure_bytes(
-    fig,       # matplotlib figure
-) -> bytes:    # PNG without metadata
-    "A figure as PNG, the same bytes each time"
-    buf = io.BytesIO()
-    fig.savefig(buf, format='png', metadata=dict(Software=None))
-    return buf.getvalue()
 
 # %% ../../nbs/attention/00_capture.ipynb #1a84937b
 def plot_layers(

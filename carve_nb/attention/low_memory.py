@@ -13,6 +13,7 @@ from fastcore.basics import patch
 from ..models.vlm import SHORT_ANSWER, VLM
 from .capture import AttentionRows, check_layers
 from .memory import estimate_memory, highest_ever, format_bytes
+from ..core.errors import InsufficientMemoryError
 
 # %% ../../nbs/attention/03_low_memory.ipynb #281bdad4
 WORDS = 'out of memory', "can't allocate memory", 'cannot allocate memory', 'not enough memory', 'bad_alloc', 'alloc_failed', 'could not create a memory', 'could not create a primitive'   # the last two are oneDNN's

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import torch
-from ..models.vlm import GENERAL_INSTRUCTION, SHORT_ANSWER, VLM, CarveError, Prompt
+from ..models.vlm import GENERAL_INSTRUCTION, SHORT_ANSWER, VLM, Prompt
+from ..core.errors import CarveError
 from ..core.image import RASTER
 from ..models.prefix_cache import Roomy, prefix_length
 from . import batching as _batch# gives `VLM` all it has

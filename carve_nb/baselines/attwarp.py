@@ -13,7 +13,8 @@ from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage
 from ..maps import Saliency
-from .base import UnsupportedError, CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
+from ..core.errors import UnsupportedError
+from .base import CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
 from ..regions import View
 from ..attention.results import Result, Timings
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 from ..maps import Saliency, tent_weights
-from .base import UnsupportedError
+from ..core.errors import UnsupportedError
 
 # %% ../../nbs/baselines/01_box_search.ipynb #76052dbf
 def window_sums(M, # [gh, gw]

@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 from fastcore.basics import patch
 from ..core.image import open_image
 from ..models.vlm import SHORT_ANSWER, VLM, Answer
-from ..attention.results import Result, Timings, picture_key, weights_state
-from ..models.api_client import Endpoint, CarveError, RemoteError, check_address
+from ..attention.results import Result, Timings
+from ..attention.cache import picture_key, weights_state
+from ..models.api_client import Endpoint, check_address
+from ..core.errors import CarveError, RemoteError
 
 # %% ../../nbs/baselines/17_cross_model.ipynb #4daf8a39
 _all_ = ['Endpoint', 'RemoteError']

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from transformers import LogitsProcessor
 from ..maps import pick_layers
-from ..convergence import decoder_layers, hidden
-from .base import DecodingMethod, UnsupportedError
+from ..attention.layer_masking import decoder_layers, hidden
+from .base import DecodingMethod
+from ..core.errors import UnsupportedError
 from .vcd import check_cutoff
 
 # %% ../../nbs/baselines/15_dola.ipynb #5ed80bc2

@@ -14,7 +14,8 @@ import numpy as np, torch, transformers
 from fastcore.basics import patch
 from transformers import AutoProcessor
 from ..maps import pick_words
-from .base import UnsupportedError, CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
+from ..core.errors import UnsupportedError
+from .base import CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
 from ..regions import Region, box_iou, crop_view, grow_box, union_box, whole_view
 from ..attention.results import Result, Timings
 

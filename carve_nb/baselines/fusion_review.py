@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 import numpy as np, torch
 from ..models.vlm import SHORT_ANSWER
-from ..maps import is_flat, pick_layers
-from ..convergence import decoder_layers, fusion_layers, hellinger, layer_costs, measure_masking
+from ..maps import is_flat, pick_layers, hellinger
+from ..attention.layer_masking import decoder_layers
+from ..convergence import fusion_layers, layer_costs, measure_masking
 from ..regions import magnify, regions
 from ..attention.results import Result, Timings
-from .base import DecodingMethod, UnsupportedError, CropMethod, as_saliency, capture_first_step
+from .base import DecodingMethod, CropMethod, as_saliency, capture_first_step
+from ..core.errors import UnsupportedError
 
 # %% ../../nbs/baselines/03_fusion_review.ipynb #1edc8af1
 FUSION = tuple(l/32 for l in (2, 4, 8, 11, 12, 13))

@@ -12,12 +12,12 @@ import torch
 from fastcore.basics import patch
 from ..models.vlm import model_lock
 from ..attention.capture import recording
-from ..maps import pick_layers, pick_words
+from ..maps import pick_words
 from ..regions import whole_view
 from ..attention.results import Result, Timings
-from ..attention.intervention import Edit, editing
-from .base import DecodingMethod, UnsupportedError, as_saliency, near_layers
-from .vrga import key_columns
+from ..attention.intervention import Edit, editing, key_columns
+from .base import DecodingMethod, as_saliency, near_layers
+from ..core.errors import UnsupportedError
 
 # %% ../../nbs/baselines/08_gift.ipynb #1252f684
 def query_rows(vlm, # a `VLM`

@@ -10,7 +10,8 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ..models.vlm import check_text, unknown_words
-from .base import DecodingMethod, UnsupportedError
+from .base import DecodingMethod
+from ..core.errors import UnsupportedError
 from ..attention.results import Result
 from .vcd import ContrastProcessor, check_contrast
 

@@ -15,8 +15,10 @@ from PIL import ImageDraw
 from ..models.vlm import SHORT_ANSWER
 from ..maps import Saliency, is_flat, pick_layers
 from ..regions import View, crop_view, union_box, whole_view
-from ..attention.results import Result, Timings, note_low_memory, fall_back, retry_low_memory
-from .base import DecodingMethod, UnsupportedError, CropMethod, as_saliency, first_step_rows, capture_first_step
+from ..attention.results import Result, Timings, note_low_memory, fall_back
+from ..attention.low_memory import retry_low_memory
+from .base import DecodingMethod, CropMethod, as_saliency, first_step_rows, capture_first_step
+from ..core.errors import UnsupportedError
 from .vcd import ContrastProcessor, check_contrast
 
 # %% ../../nbs/baselines/16_laser.ipynb #2461f816

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from ..maps import pick_layers
 from ..attention.intervention import Edit, editing
-from .base import DecodingMethod, UnsupportedError
+from .base import DecodingMethod
+from ..core.errors import UnsupportedError
 from ..attention.results import Result
 from .vhr import text_only
 from .vcd import ContrastProcessor, check_cutoff

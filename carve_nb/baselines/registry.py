@@ -9,6 +9,7 @@ __all__ = ['OURS', 'MAPS', 'EDITS', 'LOGITS', 'CONTROLS', 'ENTRIES', 'CATEGORIES
 # %% ../../nbs/baselines/18_registry.ipynb #2b16a518
 from dataclasses import dataclass, field
 from importlib import import_module
+from ..core.errors import CarveError
 
 # %% ../../nbs/baselines/18_registry.ipynb #2b03af62
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ CATEGORIES = 'ours', 'map', 'edit', 'logits', 'control'
 def methods(category=None # 'ours', 'map', 'edit', 'logits' or 'control'; None: all
     ) -> dict: # name -> `Entry`, which makes the method when called
     "Every method there is"
-    if category is not None and category not in CATEGORIES: raise CarveError(f'sort={category!r}: use one of {", ".join(CATEGORIES)}')
+    if category is not None and category not in CATEGORIES: raise CarveError(f'category={category!r}: use one of {", ".join(CATEGORIES)}')
     return {k: e for k, e in ENTRIES.items() if category in (None, e.category)}
 
 def find_methods(names, # list of names, or words with commas between; 'all' and the sorts stand for several
@@ -113,4 +114,4 @@ def make_method(name, # of an entry
 def method_rows(category=None # as in `methods`
     ) -> list: # of lists of str, the head first
     "Name, sort, one line, source, what it asks for"
-    return [['method', 'category', 'what it does', 'source', 'asks for'], *([e.name, e.category, e.about, e.source, e.asks] for e in methods(sort).values())]
+    return [['method', 'category', 'what it does', 'source', 'asks for'], *([e.name, e.category, e.about, e.source, e.asks] for e in methods(category).values())]

@@ -16,10 +16,11 @@ from ..models.attention_hook import restore
 from ..models.vlm import model_lock, make_chat
 from ..attention.capture import check_layers
 from ..maps import pick_layers
-from ..convergence import decoder_layers
+from ..attention.layer_masking import decoder_layers
 from ..attention.results import Result, Timings
 from ..attention.intervention import Edit, editing
-from .base import DecodingMethod, UnsupportedError
+from .base import DecodingMethod
+from ..core.errors import UnsupportedError
 
 # %% ../../nbs/baselines/09_var.ipynb #818fe3f7
 def sink_value(x, # [..., D] hidden states

@@ -15,7 +15,8 @@ import torch
 from transformers import BatchFeature, LogitsProcessor
 from ..models.prefix_cache import own_loose# also gives `VLM` its `sharing`
 from ..models.vlm import VLM, greedy, model_lock
-from .base import DecodingMethod, UnsupportedError
+from .base import DecodingMethod
+from ..core.errors import UnsupportedError
 from ..attention.results import Result
 
 # %% ../../nbs/baselines/12_vcd.ipynb #c42641d5

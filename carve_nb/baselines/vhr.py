@@ -19,7 +19,8 @@ from ..attention.batching import pad_left
 from ..maps import pick_layers
 from ..attention.results import Result, Timings
 from ..attention.intervention import Edit, editing
-from .base import DecodingMethod, UnsupportedError
+from .base import DecodingMethod
+from ..core.errors import UnsupportedError
 
 # %% ../../nbs/baselines/10_vhr.ipynb #7971ff72
 def text_only(vlm, # a `VLM`

@@ -19,7 +19,8 @@ from ..attention.batching import grad_rows
 from ..maps import is_flat
 from ..regions import View, crop_view, whole_view
 from ..attention.results import Result, Timings
-from .base import UnsupportedError, CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
+from ..core.errors import UnsupportedError
+from .base import CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
 from .box_search import RATIOS, cut_tiles, join_tiles, search_box, tile_count
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #bfae4d7c

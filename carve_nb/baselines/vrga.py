@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['image_ratio', 'focus_ratio', 'visual_heads', 'background_heads', 'unit', 'refine', 'corner_tokens', 'focus_tokens',
-           'near_tokens', 'fit_heads', 'boost', 'key_columns', 'Vrga', 'region_ratio']
+           'near_tokens', 'fit_heads', 'boost', 'Vrga', 'region_ratio']
 
 # %% ../../nbs/baselines/07_vrga.ipynb #4821da93
 import math
@@ -15,8 +15,9 @@ from fastcore.basics import patch
 from ..maps import entropy
 from ..regions import whole_view
 from ..attention.results import Result, Timings
-from ..attention.intervention import Edit, editing
-from .base import DecodingMethod, UnsupportedError, as_saliency, capture_first_step
+from ..attention.intervention import Edit, editing, key_columns
+from .base import DecodingMethod, as_saliency, capture_first_step
+from ..core.errors import UnsupportedError
 
 # %% ../../nbs/baselines/07_vrga.ipynb #2069b3b6
 def image_ratio(w, # [..., Nv] image columns of rows that have sum 1 over all keys
@@ -121,15 +122,6 @@ def boost(w, # [..., K] rows with sum 1
     "Multiply some columns of the chosen rows, and normalise these rows again"
     new = w.index_copy(-1, columns, w[..., columns]*gain)
     return torch.where(heads[..., None], new/new.sum(-1, keepdim=True), w)
-
-# %% ../../nbs/baselines/07_vrga.ipynb #6137e111
-def key_columns(positions, # [N] in the sequence
-    w, # [..., R, K] weights or scores
-    rows # [R] positions of the rows; the last one sees all keys
-    ): # [<= N] indices into the keys
-    "Indices of sequence positions among the keys, of which a sliding window keeps the last"
-    first = max(0, rows[-1] + 1 - w.shape[-1])
-    return positions[positions >= first].to(w.device) - first
 
 # %% ../../nbs/baselines/07_vrga.ipynb #ad1f35f5
 @dataclass

@@ -6,8 +6,8 @@
 __all__ = ['EXAMPLES', 'open_picture', 'check_question', 'check_file', 'make_folder', 'hush_loader', 'open_model', 'save_file',
            'save_json', 'check_box', 'pick_method', 'limited', 'do_ask', 'do_map', 'save_map', 'do_scene',
            'picture_kind', 'save_picture', 'do_demo', 'do_study', 'default_out', 'print_report', 'check_answers',
-           'do_eval', 'pick_engine', 'do_report', 'do_methods', 'do_bench', 'do_families', 'make_parser', 'print_line',
-           'own_error', 'bad_input', 'print_error', 'nobody_reads', 'printable', 'main']
+           'do_eval', 'pick_engine', 'do_report', 'do_methods', 'do_bench', 'do_families', 'add_explore', 'do_explore',
+           'make_parser', 'print_line', 'own_error', 'bad_input', 'print_error', 'nobody_reads', 'printable', 'main']
 
 # %% ../../nbs/cli/01_main.ipynb #d5d78165
 import errno, json, os, select, sys, traceback, warnings
@@ -16,17 +16,21 @@ from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from .. import __version__
-from ..explorer.launch import add_explore, do_explore
-from ..core.io import replace_file
-from ..core.text import tame_terminal
-from .options import (CarveError, Parser, add_ask, add_bench, add_command, add_demo, add_eval, add_map, add_report, add_scene,
-    add_study, read_loading)
+from ..core.io import replace_file, tame_terminal
+from ..core.errors import CarveError
+from carve_nb.cli.options import (
+    Parser, add_ask, add_bench, add_command, add_demo, add_eval, add_map, add_report, add_scene, add_study,
+    read_loading)
+from ..explorer.launch import copy_picture, explore_cell, serve, server_command, server_env, write_page
+from importlib.util import find_spec
+import tempfile
 
 # %% ../../nbs/cli/01_main.ipynb #a0b66e9b
 def open_picture(path # of a file
     ): # PIL picture
     "A picture, or what is wrong with the file"
-    from carve_nb.core.image import ImageError, open_image
+    from carve_nb.core.errors import ImageError
+    from carve_nb.core.image import open_image
     try: return open_image(path)
     except OSError as e: raise CarveError(f'{path}: {e.strerror or e}') from e
     except ImageError as e: raise CarveError(str(e) if str(path) in str(e) else f'{path}: {e}') from e
@@ -226,7 +230,7 @@ def print_report(folder, # of a run
 def check_answers(r # `Report`
     ):
     "A run in which nothing was answered has failed"
-    from carve_nb.evaluation.run_store import IncompleteError
+    from carve_nb.core.errors import IncompleteError
     if any(l['status'] == 'ok' for l in r.records): return
     raise IncompleteError(f'nothing was answered; the first line says: {r.records[0]["why"]} Mend it, and go on with --retry.')
 
@@ -286,6 +290,28 @@ def do_families(a # parsed arguments
     for r in [dict(zip(heads, heads)), *rows]:
         print('  '.join(r.get(k, '').ljust(width[k]) for k in heads).rstrip())
         if r.get('notes'): print(f'    {r["notes"]}')
+
+# %% ../../nbs/cli/01_main.ipynb #43e2e325
+def add_explore(commands, # of `add_subparsers`
+    run # what it does
+    ):
+    "carve explore"
+    p = add_command(commands, 'explore', run, 'Open the explorer in a browser, on this machine only.')
+    p.add_argument('image', metavar='IMAGE', nargs='?', help='picture file (default: choose one on the page)')
+    p.add_argument('question', metavar='QUESTION', nargs='?', default='', help='asked at once')
+    p.add_argument('--model', default='carve-tiny', metavar='M', help='carve-tiny, a folder, or a Hub id (default: carve-tiny)')
+    p.add_argument('--port', type=int, default=0, metavar='P', help='port on the loopback address (default: a free one)')
+    p.add_argument('--no-browser', action='store_true', help='only serve, and print the address')
+
+def do_explore(a # parsed arguments
+    ) -> int: # exit status of the server
+    "carve explore"
+    need = [n for n in ('jupyterlab', 'ipywidgets') if find_spec(n) is None]
+    if need: raise CarveError(f'{" and ".join(need)} must be installed for this: pip install "carve_nb[explore]"')
+    with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
+        name = copy_picture(a.image, folder)
+        write_page(folder, explore_cell(a.model if not Path(a.model).exists() else str(Path(a.model).absolute()), name, a.question))
+        return serve(server_command(folder, a.port, not a.no_browser), server_env(folder))
 
 # %% ../../nbs/cli/01_main.ipynb #c50e102e
 EXAMPLES = '''examples:

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'JPEGS', 'MAX_PIXELS', 'MAX_SIDE', 'SIGNATURES', 'MOST_SCANS', 'MARKER', 'MOST_PAGES', 'TURNS', 'RASTER',
-           'BOX_COLORS', 'file_kind', 'check_size', 'read_header', 'count_scans', 'check_scans', 'count_frames',
-           'warn_frames', 'whole_files', 'decode', 'upright', 'check_array', 'from_array', 'scale_deep', 'flatten',
-           'read_path', 'check_png', 'take_picture', 'pixel_limit', 'is_plain', 'open_image', 'raster_size',
-           'to_raster', 'scale_box', 'overlay', 'draw_boxes', 'fit_text', 'strip', 'png_bytes']
+           'file_kind', 'check_size', 'read_header', 'count_scans', 'check_scans', 'count_frames', 'warn_frames',
+           'whole_files', 'decode', 'upright', 'check_array', 'from_array', 'scale_deep', 'flatten', 'read_path',
+           'check_png', 'take_picture', 'pixel_limit', 'is_plain', 'open_image', 'raster_size', 'to_raster',
+           'scale_box', 'png_bytes']
 
 # %% ../../nbs/core/02_image.ipynb #9cc8effc
 import os, re, stat, warnings
@@ -18,6 +18,7 @@ from threading import RLock
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFile, ImageFont, ImageOps
+from .errors import ImageError
 
 # %% ../../nbs/core/02_image.ipynb #8e45035e
 FORMATS = 'JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF'
@@ -331,80 +332,6 @@ def scale_box(
     if tuple(size) == tuple(to): return tuple(box)
     lo, hi = ([v*t/s for v, s, t in zip(side, size, to)] for side in (box[:2], box[2:]))
     return *(int(np.floor(v + 1e-9)) for v in lo), *(int(np.ceil(v - 1e-9)) for v in hi)
-
-# %% ../../nbs/core/02_image.ipynb #17be338c
-def overlay(
-    img:Image.Image, # picture
-    values:np.ndarray, # [h, w] finite numbers on any grid
-    alpha:float=.5, # weight of the colours
-    cmap:str='inferno', # name of a matplotlib colour map
-    vmin:float|None=None, # value of the lowest colour, default the minimum
-    vmax:float|None=None, # value of the highest colour, default the maximum
-    grey:float=.8, # share of the picture's own colours that is taken away
-) -> Image.Image: # RGB picture of the same size
-    "Lay a map over a picture in colours"
-    v = np.asarray(values, np.float32)
-    if v.ndim != 2 or not v.size or not np.isfinite(v).all():
-        raise ValueError(f'Map of shape {v.shape} cannot be drawn: it must be [h, w], not empty, without NaN or infinity')
-    lo, hi = v.min() if vmin is None else vmin, v.max() if vmax is None else vmax
-    v = ((v - lo)/(hi - lo if hi > lo else 1)).clip(0, 1)
-    v, out = Image.fromarray(v).resize(img.size, Image.BILINEAR), Image.new('RGB', img.size)
-    for y in range(0, img.height, 256):  # by bands: colours are made as numbers of eight bytes
-        part = 0, y, img.width, min(y + 256, img.height)
-        colours = Image.fromarray((colormaps[cmap](np.asarray(v.crop(part)))[..., :3]*255).round().astype(np.uint8))
-        below = img.crop(part).convert('RGB')
-        out.paste(Image.blend(Image.blend(below, below.convert('L').convert('RGB'), grey), colours, alpha), (0, y))
-    return out
-
-# %% ../../nbs/core/02_image.ipynb #ff6ae74d
-BOX_COLORS = '#00e5ff', '#ffd400', '#ff4fa3', '#7cff4f', '#ff8a00', '#b48cff'
-
-def draw_boxes(
-    img:Image.Image, # picture
-    boxes:list, # boxes (x0, y0, x1, y1), half-open pixels
-    colors:str|list|None=None, # one colour for all, or one for each box
-    width:int=3, # line width in pixels
-) -> Image.Image: # copy with outlines
-    "Draw box outlines on a copy of a picture"
-    out = img.convert('RGB')
-    colors = [colors]*len(boxes) if isinstance(colors, str) else colors or BOX_COLORS
-    pen = ImageDraw.Draw(out)
-    for i, box in enumerate(boxes):
-        x0, y0, x1, y1 = (round(float(v)) for v in box)
-        if x1 <= x0 or y1 <= y0: raise ValueError(f'Box {tuple(box)} is empty: it needs x0 < x1 and y0 < y1')
-        pen.rectangle((x0, y0, x1-1, y1-1), outline=colors[i % len(colors)], width=width)
-    return out
-
-# %% ../../nbs/core/02_image.ipynb #a9578763
-def fit_text(
-    text:str, # caption
-    font, # PIL font
-    width:float, # room in pixels
-) -> str: # the caption, or its beginning with an ellipsis
-    "Cut a caption to the room it has"
-    text = ' '.join(str(text).split())
-    if font.getlength(text) <= width: return text
-    while text and font.getlength(text + '…') > width: text = text[:-1]
-    return text + '…'
-
-# %% ../../nbs/core/02_image.ipynb #6a53dcab
-def strip(
-    images:list, # pictures
-    labels:list|None=None, # a caption for each
-    height:int=224, # height of each picture in pixels; none gets wider than four times that
-) -> Image.Image: # the pictures side by side on white
-    "Pictures side by side, with captions"
-    if not images: raise ValueError('No pictures to put side by side; pass at least one')
-    tiles = [ImageOps.contain(o.convert('RGB'), (4*height, height)) for o in images]
-    gap, font = 6, ImageFont.load_default(max(10, height//16))
-    top = round(font.size*1.6) if labels else 0
-    out = Image.new('RGB', (sum(o.width + gap for o in tiles) - gap, height + top), 'white')
-    pen, x = ImageDraw.Draw(out), 0
-    for i, o in enumerate(tiles):
-        out.paste(o, (x, top + (height - o.height)//2))
-        if labels and i < len(labels): pen.text((x + 2, 2), fit_text(labels[i], font, o.width - 4), fill='black', font=font)
-        x += o.width + gap
-    return out
 
 # %% ../../nbs/core/02_image.ipynb #eae8a425
 def png_bytes(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 from scipy.stats import binomtest
+from .errors import StatisticsError
 
 # %% ../../nbs/core/04_stats.ipynb #d23a85df
 @dataclass(frozen=True, repr=False)

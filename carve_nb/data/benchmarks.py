@@ -11,8 +11,9 @@ __all__ = ['LETTER', 'COCO', 'VQA', 'BENCHMARKS', 'Hub', 'BenchmarkSpec', 'path_
 import json, os
 from dataclasses import dataclass, field
 from pathlib import Path
-from .readers import DataError, hub_rows, read_rows
-from .records import Fields, Finder, MissingError, Record, check_ids, choose_rows, make_record, share_evenly, check_missing
+from ..core.errors import DataError, MissingError
+from .readers import hub_rows, read_rows
+from .records import Fields, Finder, check_ids, choose_rows, make_record, share_evenly, check_missing
 
 # %% ../../nbs/data/04_benchmarks.ipynb #06bb3356
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from ..core.errors import DataError
 
 # %% ../../nbs/data/01_readers.ipynb #535b5118
 LISTS = 'data', 'questions', 'annotations'

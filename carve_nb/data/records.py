@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from numbers import Integral, Number
 from pathlib import Path, PurePosixPath
 from random import Random
-from ..core.image import ImageError, open_image
-from .readers import LONG, PICTURES, READERS, DataError, picture_bytes, read_rows
+from ..core.errors import ImageError, DataError, MissingError
+from ..core.image import open_image
+from .readers import LONG, READERS, picture_bytes, read_rows
 
 # %% ../../nbs/data/02_records.ipynb #ca406ca6
 def union_of(boxes # list of (x0, y0, x1, y1), or None

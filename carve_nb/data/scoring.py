@@ -4,17 +4,16 @@
 
 # %% auto #0
 __all__ = ['RULES', 'option_tokens', 'forced_logprobs', 'choice_logprobs', 'choice_likelihood', 'Rule', 'score_answer',
-           'pope_summary', 'summarise', 'touched_patches', 'patch_auroc', 'patch_ndcg', 'CarveError']
+           'pope_summary', 'summarise', 'touched_patches', 'patch_auroc', 'patch_ndcg']
 
 # %% ../../nbs/data/06_scoring.ipynb #409fb162
 import numpy as np
 from dataclasses import dataclass
 from ..core.stats import auroc
-from .metrics import (CarveError, anls_score, by_letter, by_nearest, by_same, by_text, contains_score, count_score, either_score, exact_score, nearest, pair_score,
-    pope_nearest, pope_score, right_option, text_score, vqa_score, yes_or_no)
-
-# %% ../../nbs/data/06_scoring.ipynb #e3b35f6d
-_all_ = ['CarveError']
+from ..core.errors import CarveError
+from .metrics import (
+    anls_score, by_letter, by_nearest, by_same, by_text, contains_score, count_score, either_score, exact_score,
+    nearest, pair_score, pope_nearest, pope_score, right_option, text_score, vqa_score, yes_or_no)
 
 # %% ../../nbs/data/06_scoring.ipynb #a76cf02f
 def option_tokens(vlm, # a `VLM`

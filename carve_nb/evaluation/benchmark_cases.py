@@ -23,7 +23,7 @@ from ..attention.capture import recording
 from ..attention import batching as _batch# gives `VLM` its `capture_many`
 from ..maps import Saliency, pick_layers, to_grid
 from ..regions import magnify, regions
-from ..attention.results import AttentionCache
+from ..attention.cache import AttentionCache
 from ..carve import Carve
 
 # %% ../../nbs/evaluation/07_benchmark_cases.ipynb #2331c329

@@ -18,13 +18,14 @@ from matplotlib.figure import Figure
 from ..core.image import open_image
 from ..models.vlm import Answer
 from ..core.stats import bootstrap, holm, paired_test
-from ..convergence import decoder_layers
-from ..entropy import plot_style
-from ..attention.results import AttentionCache
+from ..attention.layer_masking import decoder_layers
+from ..core.plotting import plot_style
+from ..attention.cache import AttentionCache
 from .scene_benchmark import mean_of as mean_known, format_baseline
-from ..baselines.base import check_needs
+from ..models.families import check_needs
 from ..baselines.registry import ENTRIES, CATEGORIES
 from ..data.scoring import patch_auroc
+from ..core.errors import CarveError
 
 # %% ../../nbs/evaluation/09_comparison.ipynb #7c95ca63
 GROUPS = dict(digit=('digit',), attribute=('color', 'shape'), existence=('exist',), counting=('count',), relation=('relation',),

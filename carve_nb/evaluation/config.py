@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from PIL import Image
 from ..carve import Carve
 from ..baselines.registry import find_methods, methods as known_methods
+from ..core.errors import RunError
 
 # %% ../../nbs/evaluation/01_config.ipynb #3726fc41
 @dataclass(frozen=True)

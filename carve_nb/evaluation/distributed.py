@@ -15,9 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from fastcore.basics import patch
 from ..models.vlm import TINY, VLM
-from .config import RunConfig, RunError, limit_image_tokens
+from .config import RunConfig, limit_image_tokens
+from ..core.errors import RunError, IncompleteError
 from .sample_evaluator import SampleEvaluator, attempt, failure
-from .run_store import IncompleteError, differing, make_protocol, describe_data
+from .run_store import differing, make_protocol, describe_data
 
 # %% ../../nbs/evaluation/06_distributed.ipynb #40276b13
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from importlib import import_module
 from PIL import Image
 from fastcore.basics import patch
 from ..models.vlm import TINY, VLM
-from ..attention.results import AttentionCache
+from ..attention.cache import AttentionCache
 from ..baselines.registry import make_method
 from ..baselines.cross_model import CrossModelAnswer, open_answerer
 from .config import RunConfig, equip, limit_image_tokens, read_spec
+from ..core.errors import CarveError
 
 # %% ../../nbs/evaluation/10_lmms_eval.ipynb #f1b3cdbd
 def need_lmms(module # such as 'api.model'

@@ -16,16 +16,15 @@ from io import BytesIO
 from pathlib import Path
 from matplotlib.figure import Figure
 from fastcore.basics import patch
-from ..attention.capture import figure_bytes
+from ..core.plotting import figure_bytes
 from ..attention.memory import format_bytes
 from ..maps import Saliency
 from ..core.stats import bootstrap, difference, holm, paired_test, format_tests
 from ..data.scoring import summarise
 from .scene_benchmark import mean_of
-from .config import RunError
+from ..core.errors import RunError
 from .sample_evaluator import FAILED
-from ..core.io import replace_file
-from ..core.text import cell_text, disarm, tame_markdown, tame_terminal
+from ..core.io import replace_file, cell_text, disarm, tame_markdown, tame_terminal
 from .run_store import read_own, read_protocol, read_times
 
 # %% ../../nbs/evaluation/05_report.ipynb #3baab475

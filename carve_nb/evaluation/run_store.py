@@ -17,10 +17,12 @@ from pathlib import Path
 from time import monotonic
 from fastcore.basics import patch
 from .. import __version__
-from ..data.folders import DataError, to_line, weights_key
+from ..core.errors import DataError, RunError, IncompleteError
+from ..data.folders import to_line
+from ..models.vlm import weights_key
 from ..core.io import append, replace_file
 from .scene_benchmark import plain_fields
-from .config import RunError, make_methods
+from .config import make_methods
 from ..baselines.cross_model import describe_answerer
 from .sample_evaluator import FAILED, answerer
 

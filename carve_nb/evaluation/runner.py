@@ -20,13 +20,14 @@ from ..attention.low_memory import memory_need
 from ..data.records import Record
 from ..maps import pick_layers
 from ..carve import Carve
-from ..data.datasets import DataSet, load_benchmark
+from ..data.datasets import load_benchmark
 from ..data.scoring import RULES
 from ..core.stats import detectable
-from .config import RunConfig, RunError, limit_image_tokens, make_methods, read_spec, limit_pixels, split_specs
+from .config import RunConfig, limit_image_tokens, make_methods, read_spec, limit_pixels, split_specs
+from ..core.errors import RunError, IncompleteError
 from .sample_evaluator import SampleEvaluator, failure, find_unfit
 from ..core.io import replace_file
-from .run_store import RunStore, IncompleteError, locked, make_protocol, read_times
+from .run_store import RunStore, locked, make_protocol, read_times
 
 # %% ../../nbs/evaluation/04_runner.ipynb #c185d33a
 def same_picture(a, # `Record`

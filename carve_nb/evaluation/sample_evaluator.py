@@ -16,8 +16,9 @@ from fastcore.basics import patch
 from ..regions import box_iou, whole_view
 from ..models.vlm import VLM
 from ..attention.low_memory import free_memory, out_of_memory, memory_need
-from ..attention.results import AnswerCache, Result
-from ..baselines.base import check_needs
+from ..attention.cache import AnswerCache
+from ..attention.results import Result
+from ..models.families import check_needs
 from ..data.records import union_of
 from ..data.scoring import choice_likelihood, patch_auroc, score_answer
 from ..baselines.cross_model import CrossModelAnswer, open_answerer, why_no_view

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HEADS', 'STRIPS', 'DEMO', 'score', 'scene_samples', 'demo_methods', 'Looks', 'score_result', 'run_sample',
            'run_scene', 'mean_of', 'summarize_method', 'Study', 'show_cell', 'format_baseline', 'plain_fields',
-           'make_meta', 'evaluate', 'count_workers', 'start_worker', 'work', 'environment', 'share_out', 'pick_cases',
-           'find_sample', 'plot_case', 'is_demo', 'check_demo', 'save_study', 'collect', 'run_demo']
+           'make_meta', 'evaluate', 'start_worker', 'work', 'share_out', 'pick_cases', 'find_sample', 'plot_case',
+           'is_demo', 'check_demo', 'save_study', 'collect', 'run_demo']
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #98dc4558
 import gzip, json as jsonlib, os, sys
@@ -22,17 +22,20 @@ from time import perf_counter
 from fastcore.basics import patch
 from tqdm import tqdm
 from .. import __version__
-from ..core.image import draw_boxes, png_bytes
+from ..core.plotting import draw_boxes
+from ..core.image import png_bytes
 from ..data.scenes import KINDS, make_scene, to_sample
 from ..models.vlm import SHORT_ANSWER, TINY, VLM
 from ..regions import box_iou
-from ..attention.results import AttentionCache, AnswerCache, picture_key
-from ..carve import Carve, CentreCrop, InstructionOnly, DirectAnswer, Oracle, RandomCrop, QuestionOnly
+from ..attention.cache import AttentionCache, AnswerCache, picture_key
+from ..carve import Carve
+from ..controls import CentreCrop, InstructionOnly, DirectAnswer, Oracle, RandomCrop, QuestionOnly
 from ..core.stats import Interval, bootstrap, paired_test
-from ..data.folders import agree, write_json
-from ..data.metrics import named_pairs, pair_f1
-from ..core.io import replace_file
-from ..core.text import tame_markdown
+from ..data.metrics import agree, pair_f1
+from ..data.folders import write_json
+from ..core.io import replace_file, tame_markdown, environment
+from ..core.errors import CarveError
+from ..studies.runner import count_workers
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #03475db8
 def score(answer, # what was answered
@@ -295,14 +298,6 @@ def evaluate(vlm, # a `VLM`
     return Study(records, make_meta(vlm, made('digit'), **meta))
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #1854eb86
-def count_workers(vlm, # a `VLM`
-    most=4 # workers
-    ) -> int: # at least 1
-    "How many processes make sense for this model here"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    size = sum(p.numel()*p.element_size() for p in vlm.model.parameters())
-    return min(cores, most) if vlm.device.type == 'cpu' and size < 200e6 else 1
-
 _here = {}
 
 def start_worker(model, # name or folder
@@ -318,19 +313,6 @@ def work(samples, # `Sample`s of one scene
     ) -> list: # of records
     "One scene, in a worker"
     return run_scene(_here['vlm'], samples, partial(demo_methods, **kw))
-
-# %% ../../nbs/evaluation/00_scene_benchmark.ipynb #f3d54c05
-@contextmanager
-def environment(**values # name -> text
-    ):
-    "Environment variables for a while"
-    before = {k: os.environ.get(k) for k in values}
-    os.environ.update(values)
-    try: yield
-    finally:
-        for k, v in before.items():
-            if v is None: os.environ.pop(k, None)
-            else: os.environ[k] = v
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #a1843acb
 def share_out(groups, # iterable of lists of `Sample`s

@@ -14,13 +14,14 @@ import ipywidgets as w
 from fastcore.basics import patch
 from PIL import Image
 from transformers.utils import logging
-from ..core.image import open_image, png_bytes, strip
+from ..core.image import open_image, png_bytes
+from ..core.plotting import strip
 from ..models.vlm import VLM
 from ..attention.results import format_answer
 from ..baselines.base import three_scenes
 from .state import ask_again, draft_shown, format_regions, stage_pictures, take_shown, view_box
 from .plots import tile
-from ..attention.head_importance import Cancelled, Job
+from .background import Cancelled, Job
 from .widgets import PAGE, SettingsPanel, image_frame, name_handles, picture_html, html_text, read_dials, message
 from .tabs import TABS, dial, wrapping
 

@@ -13,8 +13,9 @@ import numpy as np, torch
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from ..core.image import draw_boxes, fit_text, strip
-from ..maps import CarveError, Saliency, entropy, merge_heads, pick_layers, to_grid
+from ..core.plotting import draw_boxes, fit_text, strip
+from ..core.errors import CarveError
+from ..maps import Saliency, entropy, merge_heads, pick_layers, to_grid
 
 # %% ../../nbs/explorer/01_plots.ipynb #c23667f0
 def even_units(values # [gh, gw] map

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import PurePath
 import torch
-from ..core.image import draw_boxes, open_image
+from ..core.plotting import draw_boxes, black_out, keep_mask
+from ..core.image import open_image
 from ..carve import Carve
 from ..maps import pick_layers
-from ..regions import black_out, keep_mask
-from ..attention.results import AttentionCache, Result
+from ..attention.cache import AttentionCache
+from ..attention.results import Result
 
 # %% ../../nbs/explorer/00_state.ipynb #b0c9ed2f
 SIDE = 448   # longest side of what is drawn, pixels

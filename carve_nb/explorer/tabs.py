@@ -11,10 +11,11 @@ import base64
 import ipywidgets as w
 import torch
 from fastcore.basics import patch
-from ..core.image import draw_boxes, png_bytes, strip
+from ..core.plotting import draw_boxes, strip
+from ..core.image import png_bytes
 from ..regions import grow_box
 from ..baselines.registry import make_method, methods
-from ..attention.results import AttentionCache
+from ..attention.cache import AttentionCache
 from .state import settings_code
 from .plots import (KINDS, place_beside, cell_colors, compare_picture, plot_words, film_strip, head_map, head_strip, head_table, patch_cell,
     patch_words, tile, word_map, words_shown)

@@ -9,13 +9,13 @@ __all__ = ['Tower', 'take_tower', 'check_tower', 'token_patches', 'patch_row', '
 # %% ../../nbs/explorer/02_vision_tower.ipynb #3b368812
 from dataclasses import dataclass
 import math, torch
-from ..core.image import draw_boxes
+from ..core.plotting import draw_boxes
 from ..models.vlm import model_lock
 from ..attention.capture import row_weights
 from ..maps import Saliency, entropy
 from ..regions import grow_box
-from ..baselines.base import UnsupportedError
-from ..baselines.dual_stream import merge_patches, tower_rows, window_order
+from ..core.errors import UnsupportedError
+from ..attention.vision_tower import merge_patches, tower_rows, window_order
 from .plots import same_limits, wrap_strip
 from .state import SIDE
 

@@ -15,6 +15,7 @@ from PIL import Image
 from fastcore.basics import patch
 from ..core.image import open_image
 from .vlm import SHORT_ANSWER, Answer
+from ..core.errors import CarveError, RemoteError
 
 # %% ../../nbs/models/07_api_client.ipynb #3af997d4
 STATUSES = 'refused', 'timeout', 'malformed', 'error'

@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from ..core.errors import CaptureError
 
 # %% ../../nbs/models/02_attention_hook.ipynb #da0d0aad
 FAST = dict(cpu='_scaled_dot_product_flash_attention_for_cpu', cuda='_scaled_dot_product_flash_attention')   # of torch.ops.aten

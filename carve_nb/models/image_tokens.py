@@ -21,6 +21,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optim
 from transformers.models.idefics3.image_processing_pil_idefics3 import get_resize_output_image_size
 from transformers.models.mllama.image_processing_pil_mllama import get_image_size_fit_to_canvas
 from transformers.models.mllama.image_processing_pil_mllama import get_optimal_tiled_canvas as mllama_canvas
+from ..core.errors import CarveError
 
 # %% ../../nbs/models/00_image_tokens.ipynb #7659f065
 def padded_box(

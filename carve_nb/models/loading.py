@@ -16,7 +16,8 @@ from time import perf_counter
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
-from .families import FAMILIES, Family, CarveError, find_family
+from .families import FAMILIES, Family, find_family
+from ..core.errors import CarveError
 
 # %% ../../nbs/models/03_loading.ipynb #c0cc5060
 TINY = 'carve-tiny'

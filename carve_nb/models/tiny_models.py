@@ -6,7 +6,8 @@
 __all__ = ['SENTENCES', 'RECIPES', 'TOWER', 'LLAVA_CHAT', 'PINPOINTS', 'ONEVISION_CHAT', 'QWEN_CHAT', 'ROPE', 'QWEN_TOWER',
            'INTERN_CHAT', 'IDEFICS_CHAT', 'GEMMA_CHAT', 'MLLAMA_CHAT', 'byte_tokenizer', 'recipe', 'small',
            'llava_tiny', 'next_tiny', 'onevision_tiny', 'qwen_parts', 'QwenTiny', 'intern_tiny', 'idefics_parts',
-           'idefics_tiny', 'smol_tiny', 'gemma_tiny', 'pali_tiny', 'mllama_tiny', 'blip_tiny', 'write_tiny']
+           'idefics_tiny', 'smol_tiny', 'gemma_tiny', 'pali_tiny', 'mllama_tiny', 'blip_tiny', 'write_tiny',
+           'make_tiny_checkpoint']
 
 # %% ../../nbs/models/06_tiny_models.ipynb #249c5a9b
 import json
@@ -22,6 +23,7 @@ from transformers import (AutoModelForImageTextToText, BlipImageProcessorPil, CL
                           MllamaImageProcessorPil, MllamaProcessor, PaliGemmaConfig, PaliGemmaProcessor, PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3_5Config, Qwen3VLConfig,
                           SiglipImageProcessorPil, SmolVLMConfig, SmolVLMImageProcessorPil)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from .families import find_family
 
 # %% ../../nbs/models/06_tiny_models.ipynb #0eefed1b
 SENTENCES = ('What is the color of the animal in this image?', 'Answer the question using a single word or phrase.')
@@ -326,3 +328,15 @@ def write_tiny(
     for o in [model, *parts]: o.save_pretrained(path)
     for name, d in further.items(): (path/name).write_text(json.dumps(d, indent=2))
     return path
+
+# %% ../../nbs/models/06_tiny_models.ipynb #de87edda
+def make_tiny_checkpoint(
+    family: str,  # name of a family
+    path,         # folder to write, made if it is not there
+    seed=0,       # of the random weights
+    layers=6,     # decoder layers
+    **kw,         # settings of the image processor
+) -> Path:        # the folder
+    "Write a complete folder of a tiny random model: configuration, weights, tokenizer, chat template, image processor"
+    record = find_family(family)
+    return write_tiny(record.tiny or RECIPES[record.name], path, seed, layers, **kw)

@@ -6,8 +6,8 @@
 __all__ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'GENERAL_INSTRUCTIONS', 'BREAK', 'LONGEST', 'make_chat', 'check_template',
            'VLM', 'role_words', 'placeholders', 'special_words', 'spoken_roles', 'escape_text', 'check_text',
            'unknown_words', 'question_positions', 'Prompt', 'plot_grid', 'lay_out', 'stretch_spans', 'check_shape',
-           'Answer', 'greedy', 'model_lock', 'check_score', 'FAMILIES', 'Family', 'Span', 'add_family', 'find_family',
-           'make_tiny_checkpoint', 'TINY', 'pick_device', 'shipped_folder']
+           'Answer', 'greedy', 'model_lock', 'check_score', 'weights_key', 'FAMILIES', 'Family', 'ImageSpan',
+           'add_family', 'find_family', 'TINY', 'pick_device', 'shipped_folder']
 
 # %% ../../nbs/models/04_vlm.ipynb #ea5b69db
 import contextlib, math, os, re, threading, time, warnings, weakref
@@ -17,10 +17,14 @@ import torch
 from fastcore.basics import patch
 from PIL import ImageDraw
 from transformers import BatchFeature, GenerationConfig, LogitsProcessorList
-from .families import FAMILIES, Family, CarveError, ImageSpan, add_family, find_family, make_tiny_checkpoint
+from .families import FAMILIES, Family, add_family, find_family
+from ..core.errors import CarveError, PromptError
+from .image_tokens import ImageSpan
 from .attention_hook import restore
 from .loading import TINY, check_decoder, input_device, load_model, pick_device, shipped_folder
-from ..core.image import open_image, png_bytes, strip, to_raster
+from ..core.image import open_image, png_bytes, to_raster
+from ..core.plotting import strip
+import hashlib
 
 # %% ../../nbs/models/04_vlm.ipynb #eda859ca
 SHORT_ANSWER = 'Answer the question using a single word or phrase.'
@@ -29,7 +33,7 @@ GENERAL_INSTRUCTIONS = (GENERAL_INSTRUCTION, 'Describe this image in detail.', '
             'What do you see in this image?', 'Explain what appears in the image.')
 
 # %% ../../nbs/models/04_vlm.ipynb #2aeb7372
-_all_ = ['FAMILIES', 'Family', 'Span', 'add_family', 'find_family', 'make_tiny_checkpoint', 'TINY', 'pick_device', 'shipped_folder']
+_all_ = ['FAMILIES', 'Family', 'ImageSpan', 'add_family', 'find_family', 'TINY', 'pick_device', 'shipped_folder']
 
 # %% ../../nbs/models/04_vlm.ipynb #ff7ec2ed
 def make_chat(
@@ -381,3 +385,16 @@ def ask(self: VLM,
 ) -> Answer:            # the answer
     "Ask about pictures"
     return self.generate(self.prompt(images, question, suffix), max_new_tokens)
+
+# %% ../../nbs/models/04_vlm.ipynb #1e2c8e04
+def weights_key(vlm, # a `VLM`
+    most=65536 # values of each tensor
+    ) -> str: # 12 hexadecimal digits
+    "Short fingerprint of a model's weights"
+    import torch
+    h = hashlib.sha256()
+    for name, w in sorted(vlm.model.state_dict().items()):
+        flat = w.detach().reshape(-1)
+        some = flat[::max(1, -(-flat.numel()//most))].to('cpu', torch.float32).contiguous()
+        h.update(f'{name} {tuple(w.shape)}'.encode() + some.numpy().tobytes())
+    return h.hexdigest()[:12]

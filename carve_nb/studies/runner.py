@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STUDIES', 'StudySpec', 'find_plan', 'check_settings', 'study_meta', 'measure_one', 'each', 'follow_parent',
-           'start_study', 'measure_here', 'over_processes', 'left_samples', 'fill_journal', 'row_key', 'add_keys',
-           'check_keys', 'Findings', 'write_figure', 'sum_findings', 'pick_workers', 'open_folder', 'check_study',
-           'run_study', 'CarveError']
+           'start_study', 'count_workers', 'measure_here', 'over_processes', 'left_samples', 'fill_journal', 'row_key',
+           'add_keys', 'check_keys', 'Findings', 'write_figure', 'sum_findings', 'pick_workers', 'open_folder',
+           'check_study', 'run_study']
 
 # %% ../../nbs/studies/09_runner.ipynb #cdfc286f
 import hashlib, inspect, os, signal, sys, threading
@@ -26,18 +26,16 @@ from .. import ablation
 from .. import invariance
 from .. import convergence
 from .. import entropy
-from ..models.vlm import TINY, VLM
+from ..models.vlm import TINY, VLM, weights_key
 from ..attention.low_memory import free_memory, out_of_memory
 from ..maps import pick_layers
-from ..data.folders import DataError, RecordFile, folder_samples, read_entries, to_line, weights_key
-from ..convergence import CarveError
+from ..core.errors import DataError, CarveError, IncompleteError
+from ..data.folders import RecordFile, folder_samples, to_line
+from ..data.records import read_entries
 from ..data.datasets import DataSet, picture_sum
-from ..evaluation.scene_benchmark import count_workers, environment
+from ..core.io import environment
 
 # %% ../../nbs/studies/09_runner.ipynb #f923c696
-_all_ = ['CarveError']
-
-
 @dataclass(frozen=True)
 class StudySpec:
     "One study"
@@ -151,6 +149,15 @@ def start_study(name, # of a study
     transformers.utils.logging.set_verbosity_error()
     torch.set_num_threads(threads)
     _here.update(vlm=VLM.from_pretrained(model, **loading), measure=partial(find_plan(name).measure, **settings))
+
+# %% ../../nbs/studies/09_runner.ipynb #c261d44a
+def count_workers(vlm, # a `VLM`
+    most=4 # workers
+    ) -> int: # at least 1
+    "How many processes make sense for this model here"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    size = sum(p.numel()*p.element_size() for p in vlm.model.parameters())
+    return min(cores, most) if vlm.device.type == 'cpu' and size < 200e6 else 1
 
 # %% ../../nbs/studies/09_runner.ipynb #27c981fe
 def measure_here(sample # or an error

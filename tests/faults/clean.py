@@ -6,9 +6,8 @@ from PIL import Image
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import carve_nb
-from carve_nb.models import attention_hook
-from carve_nb.models import vlm as vlm_module
-from carve_nb.convergence import decoder_layers
+from carve_nb.models import attention_hook, vlm as vlm_module
+from carve_nb.attention.layer_masking import decoder_layers
 
 STOCK = 'eager', 'sdpa', 'flash_attention_2', 'flex_attention'
 

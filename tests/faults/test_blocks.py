@@ -7,15 +7,16 @@ import pytest, torch
 import carve_nb
 from carve_nb.attention import capture
 from carve_nb.attention.batching import grad_rows
-from carve_nb.attention.capture import CaptureError, recording
+from carve_nb.core.errors import CaptureError
+from carve_nb.attention.capture import recording
 from carve_nb.carve import Carve
 from carve_nb.evaluation.benchmark_cases import eager_kernel
 from carve_nb.evaluation.comparison import counting
-from carve_nb.convergence import mask_image_tokens, decoder_layers, cache_vision_features
+from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers, cache_vision_features
 from carve_nb.attention.intervention import Edit, editing
 from carve_nb.models.attention_hook import filling
 from carve_nb.baselines.dola import DoLa
-from carve_nb.baselines.dual_stream import tower_rows
+from carve_nb.attention.vision_tower import tower_rows
 from carve_nb.baselines.fusion_review import turned_down
 from carve_nb.baselines.gift import query_rows
 from carve_nb.baselines.var import layer_inputs

@@ -8,7 +8,8 @@ import pytest
 from PIL import EpsImagePlugin, Image, ImageFile, ImageOps
 from scipy import ndimage
 from carve_nb.core import image as door
-from carve_nb.core.image import ImageError, open_image, png_bytes
+from carve_nb.core.errors import ImageError
+from carve_nb.core.image import open_image, png_bytes
 from . import hostile
 
 WORDS = 'What digit is on the red star?'
@@ -418,7 +419,7 @@ def test_thin_crop(at, vlm, monkeypatch):
     "A region one pixel wide, in the corners and in the middle: the view has the least side, inside the picture, with the region in it"
     from carve_nb import carve as module
     from carve_nb.regions import Region
-    from carve_nb.attention.results import AttentionCache
+    from carve_nb.attention.cache import AttentionCache
     (x, y), cache = at, AttentionCache()
     for w, h in ((1, 1), (1, 40), (40, 1)):
         box = min(x, 160-w), min(y, 100-h), min(x, 160-w) + w, min(y, 100-h) + h
@@ -442,7 +443,8 @@ def speckled(size):
 def test_large(preset, vlm, monkeypatch):
     "Above the raster (set low here): reduced for the model, boxes in original pixels, the crop cut from the original pixels"
     from carve_nb.carve import Carve
-    from carve_nb.regions import keep_mask, regions
+    from carve_nb.core.plotting import keep_mask
+    from carve_nb.regions import regions
     method = dict(ours=Carve, paper=Carve.paper, official=Carve.official)[preset](max_new_tokens=2)
     size, seen, fill = (1200, 900), [], type(vlm.processor).__call__
     img = speckled(size)

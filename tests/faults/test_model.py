@@ -8,13 +8,15 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from carve_nb.attention import capture
 from carve_nb.attention.batching import grad_rows
-from carve_nb.attention.capture import CaptureError, AttentionRows, recording
-from carve_nb.carve import Carve, CarveError, DirectAnswer
-from carve_nb.convergence import decoder_layers
-from carve_nb.decomposition import OPERATORS, CarveError, contrast
-from carve_nb.models.families import FAMILIES, CarveError, find_family
+from carve_nb.core.errors import CaptureError, CarveError
+from carve_nb.attention.capture import AttentionRows, recording
+from carve_nb.carve import Carve
+from carve_nb.controls import DirectAnswer
+from carve_nb.attention.layer_masking import decoder_layers
+from carve_nb.decomposition import OPERATORS, contrast
+from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.models.loading import TINY
-from carve_nb.maps import CarveError, pick_layers
+from carve_nb.maps import pick_layers
 from carve_nb.data.records import Record
 from carve_nb.regions import magnify, regions, top_mask
 from carve_nb.evaluation.runner import run_eval

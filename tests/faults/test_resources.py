@@ -3,8 +3,8 @@ import json, os, re, subprocess, sys, warnings
 from contextlib import contextmanager
 from dataclasses import replace
 import pytest, torch
-from carve_nb.convergence import decoder_layers
-from carve_nb.attention.low_memory import InsufficientMemoryError
+from carve_nb.attention.layer_masking import decoder_layers
+from carve_nb.core.errors import InsufficientMemoryError, CarveError
 from carve_nb.evaluation.run_store import read_record_lines
 from carve_nb.models.loading import pick_device
 from carve_nb.baselines.base import traces
@@ -14,7 +14,7 @@ from carve_nb.attention.results import LOW_MEMORY_NOTE
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
-from carve_nb.models.vlm import VLM, CarveError
+from carve_nb.models.vlm import VLM
 
 ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
 

@@ -5,12 +5,12 @@ from functools import lru_cache
 import numpy as np
 import pytest, torch
 from PIL import Image
-from carve_nb.evaluation import run_store
-from carve_nb.evaluation import runner as running
+from carve_nb.evaluation import run_store, runner as running
 from carve_nb.carve import Carve
 from carve_nb.cli.main import main
-from carve_nb.data.folders import DataError, to_line
-from carve_nb.evaluation.run_store import RunError, IncompleteError, read_record_lines, seal, unseal
+from carve_nb.core.errors import DataError, RunError, IncompleteError
+from carve_nb.data.folders import to_line
+from carve_nb.evaluation.run_store import read_record_lines, seal, unseal
 from carve_nb.baselines.registry import find_methods
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import local_engine, run_eval
@@ -196,7 +196,7 @@ def by_chance(vlm, tmp_path):
     "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
     from carve_nb.evaluation.benchmark_cases import Size, make_model
     from carve_nb.entropy import search_display
-    from carve_nb.models.families import make_tiny_checkpoint
+    from carve_nb.models.tiny_models import make_tiny_checkpoint
     from carve_nb.training.reference_vlm import new_model
     from carve_nb.core.stats import bootstrap, detectable, difference
     s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)

@@ -10,7 +10,8 @@ LIMIT = 2**20  # pixels: what a picture may have here, so that a blow-up shows a
 
 def check(src, **kw):
     "What comes is a plain picture within the limit, or one of the documented errors"
-    from carve_nb.core.image import ImageError, open_image
+    from carve_nb.core.errors import ImageError
+    from carve_nb.core.image import open_image
     try: img = open_image(src, max_pixels=LIMIT, **kw)
     except ImageError as e:
         assert str(e)

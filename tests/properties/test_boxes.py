@@ -8,7 +8,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from carve_nb.core.image import TURNS, open_image
 from carve_nb.maps import Saliency, tent_weights
-from carve_nb.regions import Region, box_iou, grow_box, keep_mask, magnify, regions, split_mask, top_mask, union_box
+from carve_nb.regions import Region, box_iou, grow_box, magnify, regions, split_mask, top_mask, union_box
+from carve_nb.core.plotting import keep_mask
 from carve_nb.models.vlm import LONGEST, check_shape
 
 some = settings(max_examples=max(min(200, settings().max_examples), settings().max_examples//4))   # laws that follow from others, or take longer

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
-from carve_nb.core.image import ImageError, open_image, raster_size, scale_box
+from carve_nb.core.errors import ImageError
+from carve_nb.core.image import open_image, raster_size, scale_box
 from faults import hostile
 from fuzz import door
 

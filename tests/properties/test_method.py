@@ -6,7 +6,8 @@ from hypothesis import assume, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 from carve_nb.decomposition import CAP, OPERATORS, contrast, cost
-from carve_nb.maps import CarveError, Saliency, depth_band, entropy, fuse_maps, pick_layers, step_weights
+from carve_nb.core.errors import CarveError
+from carve_nb.maps import Saliency, depth_band, entropy, fuse_maps, pick_layers, step_weights
 from carve_nb.core.stats import auroc, bootstrap, difference, holm, mcnemar, paired_test, rank_correlation, sign_flip
 
 GREAT = float(np.finfo(np.float32).max)

@@ -5,8 +5,10 @@ import numpy as np
 import pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
-from carve_nb.attention.capture import CaptureError, AttentionRows
-from carve_nb.models.vlm import BREAK, Answer, PromptError, ImageSpan, escape_text
+from carve_nb.core.errors import CaptureError, PromptError
+from carve_nb.attention.capture import AttentionRows
+from carve_nb.models.vlm import BREAK, Answer, escape_text
+from carve_nb.models.image_tokens import ImageSpan
 from faults.clean import special_and_image
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))

@@ -4,9 +4,10 @@ from functools import lru_cache
 from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
-from carve_nb.evaluation.run_store import Keys, RunError, read_record_lines, read_own, seal, unseal
+from carve_nb.evaluation.run_store import Keys, read_record_lines, read_own, seal, unseal
+from carve_nb.core.errors import RunError, DataError
 from carve_nb.data.records import Record, read_entries
-from carve_nb.data.readers import DataError, READERS, read_rows
+from carve_nb.data.readers import READERS, read_rows
 
 FORMS = [k for k in READERS if k not in ('.parquet', '.arrow')]
 COLUMNAR = '.parquet', '.arrow'
