@@ -32,15 +32,27 @@ from .core.errors import CarveError
 def show_value(v # of a field
     ) -> str: # short and without spaces at the ends
     "A value in the name of a setting"
-    if isinstance(v, list): return f'{v[0]}..{v[-1]}' if len(v) > 1 else str(v[0])
-    return 'all' if v is None else f'{v:g}' if isinstance(v, float) else str(v)
+    if isinstance(v, list):
+        return f'{v[0]}..{v[-1]}' if len(v) > 1 else str(v[0])
+    return (
+        'all'
+        if v is None
+        else f'{v:g}'
+        if isinstance(v, float)
+        else str(v)
+    )
 
 def vary(center, # name of the setting that is changed
     method, # the setting itself, a `Carve`
     changes # list of {field: value}
     ) -> dict: # name -> changed setting
     "A setting with each of the changes, one at a time"
-    made = {' '.join([center, *(f'{k}={show_value(v)}' for k, v in c.items())]): replace(method, **c) for c in changes}
+    made = {
+        ' '.join(
+            [center, *(f'{k}={show_value(v)}' for k, v in c.items())]
+        ): replace(method, **c)
+        for c in changes
+    }
     return {k: m for k, m in made.items() if m != method}
 
 # %% ../nbs/12_ablation.ipynb #aff92796
@@ -48,24 +60,39 @@ def layer_choices(n_layers # depth of the model
     ) -> list: # of values for `Carve.layers`
     "Single layers, bands, the paper's band, all"
     marks = sorted({round(x) for x in np.linspace(0, n_layers - 1, 6)})
-    found = [[l] for l in marks] + [list(range(a, b+1)) for a, b in zip(marks, marks[1:])]
+    found = [[l] for l in marks] + [
+        list(range(a, b + 1)) for a, b in zip(marks, marks[1:])
+    ]
     named = [pick_layers(v, n_layers) for v in ('paper', None)]
     return [v for v in found if v not in named] + ['paper', None]
 
 # %% ../nbs/12_ablation.ipynb #4c377397
-CHANGES = dict(steps=('first', 'last', 'all'), instruction=GENERAL_INSTRUCTIONS, instruction_suffix=(True, False), final_images=('view', 'both'),
-    fill=('black', 'none'), connectivity=(4, 8), op=('ratio', 'log', 'difference'), normalise=(False, True),
-    region_rule=('top_k', 'official'), rank=('sum', 'area'), min_side=(28, 128), square=(False, True))
+CHANGES = dict(
+    steps=('first', 'last', 'all'), instruction=GENERAL_INSTRUCTIONS, instruction_suffix=(True, False),
+    final_images=('view', 'both'), fill=('black', 'none'), connectivity=(4, 8),
+    op=('ratio', 'log', 'difference'), normalise=(False, True), region_rule=('top_k', 'official'),
+    rank=('sum', 'area'), min_side=(28, 128), square=(False, True)
+)
 
 def single_changes(n_layers # depth of the model
     ) -> list: # of {field: value}
     "Everything that is changed alone"
-    rows = [dict(query='last'), dict(query='question', words='all'), dict(query='question', words='content')]
-    lam = [dict(lam=1e-8, relative=False), *(dict(lam=l, relative=True) for l in (.01, .1, 1., 10.))]
-    return [*(dict(layers=v) for v in layer_choices(n_layers)), *rows, *lam, *({k: v} for k, vs in CHANGES.items() for v in vs)]
+    rows = [
+        dict(query='last'), dict(query='question', words='all'),
+        dict(query='question', words='content'),
+    ]
+    lam = [
+        dict(lam=1e-8, relative=False),
+        *(dict(lam=l, relative=True) for l in (0.01, 0.1, 1.0, 10.0)),
+    ]
+    return [
+        *(dict(layers=v) for v in layer_choices(n_layers)), *rows, *lam,
+        *({k: v} for k, vs in CHANGES.items() for v in vs),
+    ]
 
 # %% ../nbs/12_ablation.ipynb #0460b3e5
-SHARES, COUNTS = (.02, .04, .1, .2, .4, .6, .8), (1, 2, 3, 4, 5)
+SHARES = (.02, .04, .1, .2, .4, .6, .8)
+COUNTS = (1, 2, 3, 4, 5)
 GRID = [dict(p=p, K=K) for p in SHARES for K in COUNTS]
 CENTERS = dict(default=Carve, paper=Carve.paper)
 
@@ -75,7 +102,11 @@ def ablation_configs(n_layers=6, # depth of the model
     "The family of settings: each differs from a centre in one thing, or in p and K"
     family = {}
     for name, make in CENTERS.items():
-        grid = {f"{name} p={c['p']:g} K={c['K']}": make(**c) for c in GRID if name in crossed}
+        grid = {
+            f"{name} p={c['p']:g} K={c['K']}": make(**c)
+            for c in GRID
+            if name in crossed
+        }
         family |= {name: make()} | grid | vary(name, make(), single_changes(n_layers))
     return family
 
@@ -83,8 +114,11 @@ def ablation_configs(n_layers=6, # depth of the model
 def ablation_controls(): # name -> method
     "What a gain must be held against"
     ours = Carve()
-    return dict(none=DirectAnswer(), random=RandomCrop(size_from=ours), centre=CentreCrop(size_from=ours), **{
-        'question-only': QuestionOnly(), 'instruction-only': InstructionOnly()}, official=Carve.official(), oracle=Oracle.like(ours))
+    return dict(
+        none=DirectAnswer(), random=RandomCrop(size_from=ours), centre=CentreCrop(size_from=ours),
+        **{'question-only': QuestionOnly(), 'instruction-only': InstructionOnly()}, official=Carve.official(),
+        oracle=Oracle.like(ours)
+    )
 
 # %% ../nbs/12_ablation.ipynb #72e0967b
 class OneQuestion(AnswerCache):
@@ -104,8 +138,10 @@ class OneQuestion(AnswerCache):
         "The look under these words, at everything"
         asked = text == self.question
         most = max_new_tokens if asked else min(max_new_tokens, self.steps or max_new_tokens)
-        rows = self.once(('capture', text, suffix, most), lambda: self.vlm.capture(image, text, steps='all',
-            suffix=suffix, question_rows=True, max_new_tokens=most))
+        rows = self.once(
+            ('capture', text, suffix, most),
+            lambda: self.vlm.capture(image, text, steps='all', suffix=suffix, question_rows=True, max_new_tokens=most)
+        )
         if asked:
             self.steps = len(rows.attn)
             self.learn(rows, image, text, suffix, max_new_tokens)
@@ -117,9 +153,13 @@ def note_result(sample, # a `Sample`
     ) -> dict: # plain values, ready for JSON
     "What is kept of one setting"
     S, box = result.saliency, sample.box
-    return dict(answer=str(result.answer), correct=round(float(match(str(result.answer), sample)), 6),
+    return dict(
+        answer=str(result.answer),
+        correct=round(float(match(str(result.answer), sample)), 6),
         hit=None if S is None or box is None else int(S.hit(box)),
-        iou=None if box is None else round(float(box_iou(result.view.box, box)), 3), box=[int(v) for v in result.view.box])
+        iou=None if box is None else round(float(box_iou(result.view.box, box)), 3),
+        box=[int(v) for v in result.view.box]
+    )
 
 # %% ../nbs/12_ablation.ipynb #bddcd06b
 def crosses_both(id, # of a sample
@@ -136,12 +176,18 @@ def measure_ablation(vlm, # a `VLM`
     "Every setting on one question; equal looks and equal views are paid once"
     if every < 1: raise CarveError(f'every={every}: use 1 for every question, 3 for one in three.')
     if configs is None:
-        configs = ablation_controls() | ablation_configs(vlm.n_layers, tuple(CENTERS) if crosses_both(sample.id, every) else ('default',))
+        configs = ablation_controls() | ablation_configs(
+            vlm.n_layers, tuple(CENTERS) if crosses_both(sample.id, every) else ('default',)
+        )
     if not configs: raise CarveError('No settings to try; leave `configs` out for all of them.')
     one = OneQuestion(vlm, sample.question)
     run = lambda m: m(one, sample.image, sample.question, box=sample.box)
     with vlm.sharing():
-        made = {k: note_result(sample, run(m)) for k, m in configs.items() if sample.box is not None or not isinstance(m, Oracle)}
+        made = {
+            k: note_result(sample, run(m))
+            for k, m in configs.items()
+            if sample.box is not None or not isinstance(m, Oracle)
+        }
     return dict(id=sample.id, kind=getattr(sample, 'kind', None), truth=sample.answer, made=made)
 
 # %% ../nbs/12_ablation.ipynb #e7f01dcf
@@ -149,7 +195,9 @@ def ablation_samples(n, # questions
     start=0 # seed of the first scene
     ): # yields `Sample`s
     "Held-out digit questions, scene by scene"
-    return islice((s for seed in count(start) if (s := to_sample(make_scene(seed, 'heldout'), 'digit'))), n)
+    return islice(
+        (s for seed in count(start) if (s := to_sample(make_scene(seed, 'heldout'), 'digit'))), n
+    )
 
 # %% ../nbs/12_ablation.ipynb #37edfa69
 def take(records, # list of records
@@ -158,7 +206,11 @@ def take(records, # list of records
     ) -> list: # one array [n] for each name
     "The values of several settings on the questions that all of them were tried on"
     if not records: raise CarveError('No records; run the study first.')
-    rows = [[r['made'][k][key] for k in names] for r in records if all(k in r['made'] for k in names)]
+    rows = [
+        [r['made'][k][key] for k in names]
+        for r in records
+        if all(k in r['made'] for k in names)
+    ]
     rows = [r for r in rows if None not in r]
     return list(np.array(rows, float).reshape(-1, len(names)).T)
 
@@ -172,10 +224,17 @@ def compare_settings(records, # list of records
     for name in names:
         a, b = take(records, 'correct', name, base)
         if not len(a): continue
-        (acc, lo, hi), (d, d_lo, d_hi), (p, test), hit = bootstrap(a), difference(a, b), paired_test(a, b), take(records, 'hit', name)[0]
-        rows[name] = dict(n=len(a), acc=acc, lo=lo, hi=hi, diff=d, diff_lo=d_lo, diff_hi=d_hi, p=p, test=test,
-            hit=hit.mean() if len(hit) else np.nan)
-    if not rows: raise CarveError(f'No record has {base!r} and one of {list(names)[:3]}.')
+        (acc, lo, hi), (d, d_lo, d_hi), (p, test), hit = (
+            bootstrap(a), difference(a, b), paired_test(a, b),
+            take(records, 'hit', name)[0]
+        )
+        rows[name] = dict(
+            n=len(a), acc=acc, lo=lo, hi=hi, diff=d, diff_lo=d_lo,
+            diff_hi=d_hi, p=p, test=test,
+            hit=hit.mean() if len(hit) else np.nan
+        )
+    if not rows:
+        raise CarveError(f'No record has {base!r} and one of {list(names)[:3]}.')
     found = pd.DataFrame.from_dict(rows, orient='index')
     found.insert(8, 'p_holm', holm(found.p))
     return found
@@ -185,39 +244,76 @@ def changed_names(records, # list of records
     ) -> list: # of names
     "The settings that differ from a centre in one thing"
     names = dict.fromkeys(k for r in records for k in r['made'])
-    return [k for k in names if k.startswith(center + ' ') and not k.startswith(center + ' p=')]
+    return [
+        k for k in names if k.startswith(center + ' ') and not k.startswith(center + ' p=')
+    ]
 
 # %% ../nbs/12_ablation.ipynb #07683620
 def grid_gains(records, # list of records
     center='default' # 'default' or 'paper'
     ) -> tuple: # (gains [len(SHARES), len(COUNTS)] in points, NaN where there is none; number of questions)
     "What each p and K gains over the model alone"
-    pairs = [[take(records, 'correct', f'{center} p={p:g} K={K}', 'none') for K in COUNTS] for p in SHARES]
-    gains = [[100*(a.mean() - b.mean()) if len(a) else np.nan for a, b in row] for row in pairs]
+    pairs = [
+        [
+            take(records, 'correct', f'{center} p={p:g} K={K}', 'none')
+            for K in COUNTS
+        ]
+        for p in SHARES
+    ]
+    gains = [
+        [
+            100 * (a.mean() - b.mean()) if len(a) else np.nan
+            for a, b in row
+        ]
+        for row in pairs
+    ]
     return np.array(gains), max(len(a) for row in pairs for a, _ in row)
 
 # %% ../nbs/12_ablation.ipynb #f54d2507
-PAPER_GRID = { # §1.7, accuracy in per cent; rows p = .2, .4, .6, .8, columns K = 1..5
-    'printed, 3B model': (72.8, [[76.7, 77.0, 76.6, 75.9, 74.2], [76.8, 77.4, 76.4, 75.8, 74.9], [75.7, 76.4, 76.1, 75.2, 74.0], [74.4, 75.6, 74.1, 74.0, 73.8]]),
-    'printed, 7B model': (75.0, [[77.5, 79.0, 78.0, 76.5, 75.5], [79.5, 82.1, 80.0, 78.5, 77.0], [78.0, 80.5, 79.0, 77.5, 76.5], [76.5, 78.2, 77.0, 76.0, 75.5]])}
+PAPER_GRID = {  # §1.7, accuracy in per cent; rows p = .2, .4, .6, .8, columns K = 1..5
+    'printed, 3B model': (
+        72.8,
+        [
+            [76.7, 77.0, 76.6, 75.9, 74.2], [76.8, 77.4, 76.4, 75.8, 74.9],
+            [75.7, 76.4, 76.1, 75.2, 74.0], [74.4, 75.6, 74.1, 74.0, 73.8]
+        ]
+    ),
+    'printed, 7B model': (
+        75.0,
+        [
+            [77.5, 79.0, 78.0, 76.5, 75.5], [79.5, 82.1, 80.0, 78.5, 77.0],
+            [78.0, 80.5, 79.0, 77.5, 76.5], [76.5, 78.2, 77.0, 76.0, 75.5]
+        ]
+    )
+}
 
 def paper_gains(): # title -> gains [len(SHARES), len(COUNTS)] in points, NaN where the paper has none
     "The paper's grids, aligned with ours"
     blank = np.full((3, 5), np.nan)
-    return {k: np.vstack([blank, np.array(rows) - base]) for k, (base, rows) in PAPER_GRID.items()}
+    return {
+        k: np.vstack([blank, np.array(rows) - base])
+        for k, (base, rows) in PAPER_GRID.items()
+    }
 
 # %% ../nbs/12_ablation.ipynb #df5c339e
 def plot_grids(fig, # matplotlib Figure or SubFigure
     records # list of records
     ):
     "Heat maps over p and K, ours and the paper's, with one colour scale"
-    ours = {f'around {c} (n = {n})': g for c in CENTERS for g, n in [grid_gains(records, c)]}
+    ours = {
+        f'around {c} (n = {n})': g
+        for c in CENTERS
+        for g, n in [grid_gains(records, c)]
+    }
     grids = {**ours, **paper_gains()}
     top = max(np.nanmax(np.abs(g), initial=1.) for g in grids.values())
     axes = fig.subplots(1, len(grids), sharey=True)
     for i, (ax, (title, g)) in enumerate(zip(axes, grids.items())):
-        sns.heatmap(g, ax=ax, vmin=-top, vmax=top, cmap='PuOr', annot=True, fmt='.1f', annot_kws=dict(size=6), cbar=i == 3,
-            cbar_kws=dict(label='points over no method'), xticklabels=COUNTS, yticklabels=[f'{p:g}' for p in SHARES])
+        sns.heatmap(
+            g, ax=ax, vmin=-top, vmax=top, cmap='PuOr', annot=True, fmt='.1f',
+            annot_kws=dict(size=6), cbar=i == 3, cbar_kws=dict(label='points over no method'),
+            xticklabels=COUNTS, yticklabels=[f'{p:g}' for p in SHARES]
+        )
         ax.set(title=title, xlabel='K, regions', ylabel='' if i else 'p, kept share of pixels')
         ax.tick_params(length=0, rotation=0)
 
@@ -228,14 +324,32 @@ def plot_settings(ax, # matplotlib axis
     extra=() # names of further methods to show on top
     ):
     "Accuracy with its interval for each setting with one change"
-    t = pd.concat([compare_settings(records, names, center) for names in ([center], extra, changed_names(records, center)) if names])
+    t = pd.concat(
+        [
+            compare_settings(records, names, center)
+            for names in ([center], extra, changed_names(records, center))
+            if names
+        ]
+    )
     for i, (name, r) in enumerate(t.iterrows()):
         color = 'C3' if name == center else 'C0' if name.startswith(center) else '0.4'
-        ax.plot([100*r.lo, 100*r.hi], [i, i], color=color, lw=1)
-        ax.plot(100*r.acc, i, 'o', ms=4, color=color, mfc=color if name == center or r.p_holm < .05 else 'white')
-    for x, style in ((t.acc[center], '--'), (take(records, 'correct', 'none')[0].mean(), ':')): ax.axvline(100*x, color='0.4', ls=style, lw=.8, zorder=0)
+        ax.plot(
+            [100 * r.lo, 100 * r.hi], [i, i], color=color,
+            lw=1
+        )
+        ax.plot(
+            100 * r.acc, i,
+            'o', ms=4, color=color,
+            mfc=color if name == center or r.p_holm < 0.05 else 'white'
+        )
+    for x, style in ((t.acc[center], '--'), (take(records, 'correct', 'none')[0].mean(), ':')):
+        ax.axvline(100*x, color='0.4', ls=style, lw=.8, zorder=0)
     label = lambda k: shorten(k.removeprefix(center + ' '), 34, placeholder='…')
-    ax.set(yticks=range(len(t)), yticklabels=map(label, t.index), ylim=(len(t) - .4, -.6), xlabel='accuracy, %', title=f'{center} and one change (n = {t.n[center]})')
+    ax.set(
+        yticks=range(len(t)), yticklabels=map(label, t.index),
+        ylim=(len(t) - 0.4, -0.6), xlabel='accuracy, %',
+        title=f'{center} and one change (n = {t.n[center]})'
+    )
     ax.tick_params(axis='y', labelsize=6, length=0)
 
 # %% ../nbs/12_ablation.ipynb #31e89103
@@ -267,7 +381,10 @@ def format_grid(records, # list of records
     if not n: return f'{center}: p and K were not crossed'
     i, j = np.unravel_index(np.nanargmax(g), g.shape)
     best = f'{center} p={SHARES[i]:g} K={COUNTS[j]}'
-    r, (a, b, _) = compare_settings(records, [best], center).iloc[0], take(records, 'correct', center, 'none', best)
+    r, (a, b, _) = (
+        compare_settings(records, [best], center).iloc[0],
+        take(records, 'correct', center, 'none', best)
+    )
     return (f'best of {np.isfinite(g).sum()} cells, chosen on these questions: `{best}`, {100*r["diff"]:+.1f} [{100*r.diff_lo:+.1f}, {100*r.diff_hi:+.1f}] '
         f'points over `{center}` (n = {r.n:.0f}, {r.test} {format_p(r.p)}, not corrected for the choice); over no method {g[i, j]:+.1f}, '
         f'`{center}` itself {100*(a.mean() - b.mean()):+.1f} on the same questions')
@@ -278,9 +395,14 @@ def format_controls(records, # list of records
     ) -> list: # of sentences
     "A centre against the controls, corrected for their number"
     have = {k for r in records for k in r['made']}
-    against = [k for k in dict.fromkeys(['none', 'default', *ablation_controls()]) if k in have and k != center]
+    against = [
+        k for k in dict.fromkeys(['none', 'default', *ablation_controls()]) if k in have and k != center
+    ]
     t = pd.concat([compare_settings(records, [center], k).set_axis([k]) for k in against])
-    return [format_row(f'{center} against {k}', r) for k, r in t.assign(p_holm=holm(t.p)).iterrows()]
+    return [
+        format_row(f'{center} against {k}', r)
+        for k, r in t.assign(p_holm=holm(t.p)).iterrows()
+    ]
 
 def summarize_ablation(records # list of records
     ) -> list: # of sentences
@@ -291,7 +413,10 @@ def summarize_ablation(records # list of records
         t = compare_settings(records, changed_names(records, center), center)
         kept = t[t.p_holm < .05]
         said.append(f'{len(kept)} of {len(t)} settings with one change differ from {center} after Holm\'s correction')
-        said += [f'  {format_row(k, r)}' for k, r in kept.sort_values('diff').iterrows()]
+        said += [
+            f'  {format_row(k, r)}'
+            for k, r in kept.sort_values('diff').iterrows()
+        ]
     return said
 
 # %% ../nbs/12_ablation.ipynb #c9029c84
@@ -304,5 +429,8 @@ def format_field(records, # list of records
     mine = [k for k in names if k.startswith(f'{center} {field}=')]
     if not mine: return f'around `{center}`: not varied'
     t = compare_settings(records, names, center).loc[mine].sort_values('diff', kind='stable')
-    ends = [f'`{k.removeprefix(center + " ")}` {100*r["diff"]:+.1f} [{100*r.diff_lo:+.1f}, {100*r.diff_hi:+.1f}]' for k, r in t.iloc[[0, -1][:len(t)]].iterrows()]
+    ends = [
+        f'`{k.removeprefix(center + " ")}` {100 * r["diff"]:+.1f} [{100 * r.diff_lo:+.1f}, {100 * r.diff_hi:+.1f}]'
+        for k, r in t.iloc[[0, -1][: len(t)]].iterrows()
+    ]
     return f'around `{center}`: {" to ".join(ends)} points, {(t.p_holm < .05).sum()} of {len(t)} differ (n = {t.n.max()}, {" or ".join(dict.fromkeys(t.test))}, Holm)'

@@ -37,9 +37,18 @@ class CarveAuto(Carve):
     name = 'auto'
     def __post_init__(self):
         super().__post_init__()
-        bad = [k for k in ('skip_above', 'spread', 'accept_above', 'stop_below', 'min_confidence') if not 0 <= getattr(self, k) <= 1]
-        if bad: raise CarveError(f'{bad[0]}={getattr(self, bad[0])}: a threshold lies between 0 and 1')
-        if self.final_images != 'view': raise CarveError(f"final_images={self.final_images!r}: auto shows each view alone, as its thresholds were chosen; leave final_images='view'")
+        bad = [
+            k
+            for k in ('skip_above', 'spread', 'accept_above', 'stop_below', 'min_confidence')
+            if not 0 <= getattr(self, k) <= 1
+        ]
+        if bad:
+            raise CarveError(f'{bad[0]}={getattr(self, bad[0])}: a threshold lies between 0 and 1')
+        if self.final_images != 'view':
+            raise CarveError(
+                f"final_images={self.final_images!r}: auto shows each view alone, as its thresholds were chosen; leave "
+                "final_images='view'"
+            )
         if self.zooms < 1: raise CarveError(f'zooms={self.zooms}: at least one look into a view')
 
 # %% ../nbs/13_adaptive.ipynb #a3fc6613
@@ -75,7 +84,11 @@ def fuse(self:CarveAuto, A_q, # [T, L, Nv]
     ) -> Saliency: # S
     "CARVE's map without lone spikes"
     S = Carve.fuse(self, A_q, A_g, span, image)
-    return replace(S, values=calm_spikes(S.values, self.sinks).astype(np.float32)) if self.sinks else S
+    return (
+        replace(S, values=calm_spikes(S.values, self.sinks).astype(np.float32))
+        if self.sinks
+        else S
+    )
 
 def map_evidence(S, # `Saliency`
     A_q, # [T, L, Nv]
@@ -84,8 +97,14 @@ def map_evidence(S, # `Saliency`
     "How alike the two maps are, and how spread their contrast is"
     a, g = (A.double().mean((0, 1)) for A in (A_q, A_g))
     flat = a.std() < 1e-12 or g.std() < 1e-12
-    alike = 1. if flat else float(torch.corrcoef(torch.stack([a, g]))[0, 1])
-    return dict(alike=alike, spread=float(S.entropy() / max(math.log2(S.values.size), 1e-9)))
+    alike = (
+        1.0
+        if flat
+        else float(torch.corrcoef(torch.stack([a, g]))[0, 1])
+    )
+    return dict(
+        alike=alike, spread=float(S.entropy() / max(math.log2(S.values.size), 1e-9))
+    )
 
 # %% ../nbs/13_adaptive.ipynb #ddde70e4
 @patch
@@ -94,7 +113,12 @@ def views(self:CarveAuto, S, # `Saliency`
     ): # yields (`View`, list of one `Region`), best first
     "The views of the regions, one by one"
     for r in regions(S, self.p, self.K, self.connectivity, self.region_rule, self.rank):
-        yield magnify(image, [r], self.fill, self.min_side, self.square, self.pad, self.limit), [r]
+        yield (
+            magnify(
+                image, [r], self.fill, self.min_side, self.square, self.pad, self.limit
+            ),
+            [r]
+        )
 
 @patch
 def closer(self:CarveAuto, vlm, # a `VLM`
@@ -105,12 +129,25 @@ def closer(self:CarveAuto, vlm, # a `VLM`
     ): # (`View` within the view, entropy of the map on the view in parts of the largest)
     "One zoom into a view"
     kw = dict(layers=rows_g.layers, question_rows=False)
-    A_q = self.select_rows(vlm.capture(view.image, question, suffix=self.suffix, **kw), vlm.n_layers)[:1]
-    A_g = self.select_rows(seen := vlm.capture(view.image, self.instruction, suffix=self.suffix if self.instruction_suffix else None, **kw), vlm.n_layers)[:1]
+    A_q = self.select_rows(
+        vlm.capture(view.image, question, suffix=self.suffix, **kw), vlm.n_layers
+    )[:1]
+    A_g = self.select_rows(
+        seen := vlm.capture(
+            view.image, self.instruction, suffix=self.suffix if self.instruction_suffix else None, **kw
+        ),
+        vlm.n_layers
+    )[:1]
     S = self.fuse(A_q, A_g, seen.spans[0], view.image)
     new = next(self.views(S, view.image))[0]
-    (x0, y0, x1, y1), size = (round(v) for v in view.to_image(new.box)), view.image.size
-    return crop_view(image, (x0, y0, max(x1, x0+1), max(y1, y0+1)), limit=self.limit), S.entropy()/math.log2(S.values.size)
+    (x0, y0, x1, y1), size = (
+        (round(v) for v in view.to_image(new.box)), view.image.size
+    )
+    return crop_view(
+        image,
+        (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)),
+        limit=self.limit
+    ), S.entropy() / math.log2(S.values.size)
 
 # %% ../nbs/13_adaptive.ipynb #df4695a8
 @patch
@@ -124,7 +161,8 @@ def zoom(self:CarveAuto, vlm, # a `VLM`
     "Go closer as long as the entropy falls"
     for n in range(1, self.zooms):
         new, now = self.closer(vlm, image, view, question, rows_g)
-        if now >= spread or (new.box[2]-new.box[0]) >= (view.box[2]-view.box[0]): return view, 2*n
+        if now >= spread or (new.box[2]-new.box[0]) >= (view.box[2]-view.box[0]):
+            return view, 2*n
         view, spread = new, now
     return view, 2*(self.zooms-1)
 
@@ -137,13 +175,22 @@ def settle(self:CarveAuto, vlm, # a `VLM`
     "Try the views and keep the best supported answer"
     best, tried, seconds, low_memory = None, 0, Timings(draft.seconds), False
     for view, kept in self.views(draft.saliency, draft.image):
-        with seconds('zoom'): view, looks = self.zoom(vlm, draft.image, view, draft.question, draft.instruction_rows, spread)
-        with seconds('ask'): answer, less = ask_low_memory(vlm, view.image, draft.question, 'in the second question', suffix=self.suffix, max_new_tokens=self.max_new_tokens)
+        with seconds('zoom'):
+            view, looks = self.zoom(vlm, draft.image, view, draft.question, draft.instruction_rows, spread)
+        with seconds('ask'):
+            answer, less = ask_low_memory(
+                vlm, view.image, draft.question,
+                'in the second question', suffix=self.suffix, max_new_tokens=self.max_new_tokens
+            )
         tried, low_memory = tried + 1 + looks, low_memory | less
         if best is None or answer.confidence > best[0].confidence: best = answer, view, kept
         if not self.goes_on(answer.confidence): break
     draft = note_low_memory(replace(draft, seconds=seconds, calls=draft.calls + tried), low_memory)
-    if self.prefers(best[0].confidence, draft.plain_answer.confidence): return replace(draft, answer=best[0], view=best[1], regions=best[2], shown=[best[1].image])
+    if self.prefers(best[0].confidence, draft.plain_answer.confidence):
+        return replace(
+            draft, answer=best[0], view=best[1], regions=best[2],
+            shown=[best[1].image]
+        )
     note = f'kept the plain answer: the best view says "{best[0]}" ({best[0].confidence:.2f})'
     return replace(draft, answer=draft.plain_answer, view=whole_view(draft.image), notes=[*draft.notes, note])
 
@@ -157,7 +204,9 @@ def decide(self:CarveAuto, vlm, # a `VLM`
     "Go through the rules in their order"
     rows_q = self.capture_question(vlm, image, question, cache)
     seconds, before = Timings(capture=rows_q.meta['seconds']), rows_q.answer
-    plain = Result(before, before, None, [], whole_view(image), rows_q, None, seconds, 1, [], self.name, image, question)
+    plain = Result(
+        before, before, None, [], whole_view(image), rows_q, None, seconds, 1, [], self.name, image, question
+    )
     if why := self.keeps(before.confidence): return replace(plain, notes=[f'kept the plain answer: {why}'])
     return fall_back(lambda: self.look_on(vlm, plain, cache), plain)
 
@@ -175,7 +224,8 @@ def look_on(self:CarveAuto, vlm, # a `VLM`
         S = self.fuse(A_q, A_g, rows_q.spans[0], image)
         facts = map_evidence(S, A_q, A_g)
     plain = replace(plain, saliency=S, instruction_rows=rows_g, calls=2)
-    if why := self.keeps(before.confidence, **facts): return replace(plain, notes=[f'kept the plain answer: {why}'])
+    if why := self.keeps(before.confidence, **facts):
+        return replace(plain, notes=[f'kept the plain answer: {why}'])
     return self.settle(vlm, plain, facts['spread'])
 
 @patch
@@ -188,7 +238,12 @@ def __call__(self:CarveAuto, vlm, # a `VLM`
     "Answer; look again where it pays; keep what is better supported"
     image = open_image(image)
     with vlm.sharing(): r = self.decide(vlm, image, question, cache)
-    return note_low_memory(r, any(o is not None and o.meta.get('low_memory') for o in (r.rows, r.instruction_rows)))
+    return note_low_memory(
+        r,
+        any(
+            o is not None and o.meta.get('low_memory') for o in (r.rows, r.instruction_rows)
+        )
+    )
 
 # %% ../nbs/13_adaptive.ipynb #8d00d2a0
 def collect_case(method, # `CarveAuto`
@@ -198,16 +253,29 @@ def collect_case(method, # `CarveAuto`
     ) -> dict: # plain values, ready for JSON
     "One question through all steps, without thresholds: all that the rules may need"
     with vlm.sharing():
-        rows_q, rows_g = method.capture_question(vlm, sample.image, sample.question), method.capture_instruction(vlm, sample.image)
+        rows_q = method.capture_question(vlm, sample.image, sample.question)
+        rows_g = method.capture_instruction(vlm, sample.image)
         seconds = Timings()
         with seconds('map'):
             A = method.align_steps(rows_q, rows_g, vlm.n_layers)
             S = method.fuse(*A, rows_q.spans[0], sample.image)
             views = [v for v, _ in method.views(S, sample.image)]
         asked = [vlm.ask(v.image, sample.question, method.suffix, method.max_new_tokens) for v in views]
-    say = lambda a: dict(confidence=round(a.confidence, 6), score=float(score(str(a), sample)))
-    cost = {k: round(v, 5) for k, v in dict(capture=rows_q.meta['seconds'], instruction=rows_g.meta['seconds'] + seconds['map'], ask=np.mean([a.seconds for a in asked])).items()}
-    return dict(id=sample.id, kind=sample.kind, plain=say(rows_q.answer), **{k: round(v, 6) for k, v in map_evidence(S, *A).items()}, views=[say(a) for a in asked], seconds=cost)
+    say = lambda a: dict(
+        confidence=round(a.confidence, 6), score=float(score(str(a), sample))
+    )
+    cost = {
+        k: round(v, 5)
+        for k, v in dict(
+            capture=rows_q.meta['seconds'], instruction=rows_g.meta['seconds'] + seconds['map'],
+            ask=np.mean([a.seconds for a in asked])
+        ).items()
+    }
+    return dict(
+        id=sample.id, kind=sample.kind, plain=say(rows_q.answer),
+        **{k: round(v, 6) for k, v in map_evidence(S, *A).items()},
+        views=[say(a) for a in asked], seconds=cost
+    )
 
 def replay(method, # `CarveAuto`
     case # from `collect_case`
@@ -215,16 +283,23 @@ def replay(method, # `CarveAuto`
     "Score and cost of a gathered question under these thresholds"
     plain, best, n = case['plain'], None, 0
     if method.keeps(plain['confidence']): return plain['score'], 0, 0
-    if method.keeps(plain['confidence'], case['alike'], case['spread']): return plain['score'], 1, 0
+    if method.keeps(plain['confidence'], case['alike'], case['spread']):
+        return plain['score'], 1, 0
     for v in case['views'][:method.K]:
         n += 1
         if best is None or v['confidence'] > best['confidence']: best = v
         if not method.goes_on(v['confidence']): break
-    return (best if best and method.prefers(best['confidence'], plain['confidence']) else plain)['score'], 1, n
+    return (
+        (best if best and method.prefers(best['confidence'], plain['confidence']) else plain)['score'],
+        1, n
+    )
 
 # %% ../nbs/13_adaptive.ipynb #f2c6f070
-GRID = dict(skip_above=(.8, .9), spread=(.33, .37, .4, .43, 1.), min_confidence=(.8, .9), stop_below=(0., .7, .8, .9), accept_above=(.95, .98, .995),
-    K=(1, 2), min_gain=(0., .1))
+GRID = dict(
+    skip_above=(0.8, 0.9), spread=(0.33, 0.37, 0.4, 0.43, 1.0), min_confidence=(0.8, 0.9),
+    stop_below=(0.0, 0.7, 0.8, 0.9), accept_above=(0.95, 0.98, 0.995), K=(1, 2),
+    min_gain=(0.0, 0.1)
+)
 
 def kind_weights(cases # of `collect_case`
     ) -> np.ndarray: # [n], sum 1
@@ -238,11 +313,24 @@ def score_rules(method, # `CarveAuto`
     ) -> dict: # accuracy, plain, cost, harm (largest loss of a kind)
     "Accuracy, cost and harm of the thresholds on gathered questions"
     w, kinds = kind_weights(cases), np.array([c['kind'] for c in cases])
-    got, plain = np.array([replay(method, c) for c in cases], float), np.array([c['plain']['score'] for c in cases])
-    look, general, ask = (np.median([c['seconds'][k] for c in cases]) for k in ('capture', 'instruction', 'ask'))
-    loss = max((plain[kinds == k] - got[kinds == k, 0]).mean() for k in set(kinds))
-    cost = 1 + (w @ got[:, 1])*general/look + (w @ got[:, 2])*ask/look
-    return dict(accuracy=float(w @ got[:, 0]), plain=float(w @ plain), cost=float(cost), harm=float(loss))
+    got = np.array([replay(method, c) for c in cases], float)
+    plain = np.array([c['plain']['score'] for c in cases])
+    look, general, ask = (
+        np.median([c['seconds'][k] for c in cases]) for k in ('capture', 'instruction', 'ask')
+    )
+    loss = max(
+        (plain[kinds == k] - got[kinds == k, 0]).mean()
+        for k in set(kinds)
+    )
+    cost = (
+        1
+        + (w @ got[:, 1]) * general / look
+        + (w @ got[:, 2]) * ask / look
+    )
+    return dict(
+        accuracy=float(w @ got[:, 0]),
+        plain=float(w @ plain), cost=float(cost), harm=float(loss)
+    )
 
 # %% ../nbs/13_adaptive.ipynb #2347e539
 def touches(method, # `CarveAuto`
@@ -251,7 +339,9 @@ def touches(method, # `CarveAuto`
     ) -> float: # share, 0..1
     "How often the map's peak touches the true region"
     maps = [method.saliency_only(vlm, s.image, s.question) for s in samples]
-    return float(np.mean([S.touch(s.box) for S, s in zip(maps, samples)]))
+    return float(
+        np.mean([S.touch(s.box) for S, s in zip(maps, samples)])
+    )
 
 def point_layers(method, # `CarveAuto`
     vlm, # a `VLM`
@@ -264,9 +354,17 @@ def point_layers(method, # `CarveAuto`
         with vlm.sharing(): rows = wide.capture(vlm, s.image, s.question)
         for l in found:
             m = replace(method, layers=[l])
-            found[l].append(m.fuse(*m.align_steps(*rows, vlm.n_layers), rows[0].spans[0], s.image).touch(s.box))
+            found[l].append(
+                m.fuse(
+                    *m.align_steps(*rows, vlm.n_layers), rows[0].spans[0], s.image
+                ).touch(s.box)
+            )
     share = {l: float(np.mean(v)) for l, v in found.items()}
-    return {l: v for l, v in share.items() if v >= least*max(share.values())}
+    return {
+        l: v
+        for l, v in share.items()
+        if v >= least * max(share.values())
+    }
 
 def fit_map(method, # `CarveAuto`
     vlm, # a `VLM`
@@ -288,8 +386,12 @@ def choose(method, # `CarveAuto` whose other fields hold
     for values in itertools.product(*grid.values()):
         m = replace(method, **dict(zip(grid, values)))
         j = score_rules(m, cases)
-        if j['cost'] <= budget and j['harm'] <= harm and (best is None or j['accuracy'] > best[1]['accuracy'] + 1e-9): best = m, j
-    if best is None: raise CarveError(f'No thresholds cost at most {budget} times a plain answer and harm no kind by more than {harm}.')
+        if j['cost'] <= budget and j['harm'] <= harm and (best is None or j['accuracy'] > best[1]['accuracy'] + 1e-9):
+            best = m, j
+    if best is None:
+        raise CarveError(
+            f'No thresholds cost at most {budget} times a plain answer and harm no kind by more than {harm}.'
+        )
     return best
 
 def collect_cases(vlm, # a `VLM`
@@ -302,7 +404,8 @@ def collect_cases(vlm, # a `VLM`
     "Choose the layers for a model, then gather every sample"
     method, samples = method or CarveAuto(K=max(GRID['K'])), list(samples)
     boxed = [s for s in samples if s.box is not None][:profile]
-    if boxed: method = fit_map(replace(method, layers=list(point_layers(method, vlm, boxed))), vlm, boxed)
+    if boxed:
+        method = fit_map(replace(method, layers=list(point_layers(method, vlm, boxed))), vlm, boxed)
     return method, [collect_case(replace(method, **ask(s)), vlm, s, score) for s in samples]
 
 def calibrate(vlm, # a `VLM`

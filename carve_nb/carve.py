@@ -21,8 +21,11 @@ from .attention.cache import timed_capture
 from .attention.results import Result, Timings, ask_with_view, fall_back
 
 # %% ../nbs/10_carve.ipynb #f5efecf8
-CHOICES = dict(steps=('first', 'last', 'all'), query=('last', 'question'), op=('ratio', 'log', 'difference'),
-    region_rule=('top_k', 'official'), rank=('sum', 'area'), connectivity=(4, 8), fill=('black', 'none'), final_images=('view', 'both'))
+CHOICES = dict(
+    steps=('first', 'last', 'all'), query=('last', 'question'), op=('ratio', 'log', 'difference'),
+    region_rule=('top_k', 'official'), rank=('sum', 'area'), connectivity=(4, 8),
+    fill=('black', 'none'), final_images=('view', 'both')
+)
 
 NUMBERS = dict( # field: what must hold, and how that is said
     p=(lambda v: 0 < v <= 1, 'the kept share of the pixels must be above 0 and at most 1'),
@@ -39,15 +42,18 @@ def check_fields(method # a dataclass with some of the fields of `Carve`
     "Refuse settings that mean nothing, when they are made and not when they are used"
     for name, known in CHOICES.items():
         value = getattr(method, name, known[0])
-        if value not in known: raise CarveError(f"{name}={value!r}: use {' or '.join(map(repr, known))}")
+        if value not in known:
+            raise CarveError(f"{name}={value!r}: use {' or '.join(map(repr, known))}")
     for name, (holds, said) in NUMBERS.items():
         value, usual = getattr(method, name, None), getattr(type(method), name, None)
         if value is usual is None: continue
-        if not isinstance(value, Real) or not holds(value): raise CarveError(f'{name}={value!r}: {said}')
+        if not isinstance(value, Real) or not holds(value):
+            raise CarveError(f'{name}={value!r}: {said}')
     heads = getattr(method, 'heads', 'mean')
     if heads not in ('mean', 'max') if isinstance(heads, str) else not np.iterable(heads):
         raise CarveError(f"heads={heads!r}: use 'mean', 'max' or a list of indices")
-    if getattr(method, 'op', None) == 'log' and method.normalise: raise CarveError("normalise=True: a log contrast has no total to divide by; use op='ratio'")
+    if getattr(method, 'op', None) == 'log' and method.normalise:
+        raise CarveError("normalise=True: a log contrast has no total to divide by; use op='ratio'")
 
 # %% ../nbs/10_carve.ipynb #826aceb1
 @dataclass
@@ -80,9 +86,11 @@ class Carve:
     def __post_init__(self): check_fields(self)
 
 # %% ../nbs/10_carve.ipynb #8201c70c
-SHARED = dict(layers='paper', query='last', words='all', heads='mean', lam=1e-8, relative=False, op='ratio', normalise=False,
-    rank='sum', connectivity=4, fill='black', min_side=28, square=False, pad=0., limit=4096, instruction=GENERAL_INSTRUCTION, suffix=SHORT_ANSWER,
-    max_new_tokens=32)
+SHARED = dict(
+    layers='paper', query='last', words='all', heads='mean', lam=1e-8, relative=False, op='ratio',
+    normalise=False, rank='sum', connectivity=4, fill='black', min_side=28, square=False, pad=0.0,
+    limit=4096, instruction=GENERAL_INSTRUCTION, suffix=SHORT_ANSWER, max_new_tokens=32
+)
 PAPER = dict(SHARED, steps='last', p=.4, K=2, region_rule='top_k', final_images='view', instruction_suffix=False)
 OFFICIAL = dict(SHARED, steps='all', p=.2, K=3, region_rule='official', final_images='both', instruction_suffix=True)
 PRESETS = dict(paper=PAPER, official=OFFICIAL)
@@ -116,7 +124,9 @@ def capture_question(self:Carve, vlm, # a `VLM`
     "The look under the question"
     if cache is not None: return cache.capture(vlm, image, question, self.suffix, self.max_new_tokens)
     kw = dict(layers=None if self.layers is None else pick_layers(self.layers, vlm.n_layers), question_rows=self.query == 'question')
-    return timed_capture(vlm, image, question, suffix=self.suffix, steps='all', max_new_tokens=self.max_new_tokens, **kw)
+    return timed_capture(
+        vlm, image, question, suffix=self.suffix, steps='all', max_new_tokens=self.max_new_tokens, **kw
+    )
 
 @patch
 def capture_instruction(self:Carve, vlm, # a `VLM`
@@ -127,9 +137,15 @@ def capture_instruction(self:Carve, vlm, # a `VLM`
     "The look under the general instruction"
     suffix = self.suffix if self.instruction_suffix else None
     if cache is not None: return cache.capture(vlm, image, self.instruction, suffix, self.max_new_tokens)
-    kw = dict(layers=None if self.layers is None else pick_layers(self.layers, vlm.n_layers), question_rows=self.query == 'question')
+    kw = dict(
+        layers=None if self.layers is None else pick_layers(self.layers, vlm.n_layers),
+        question_rows=self.query == 'question'
+    )
     steps = 'first' if self.query == 'question' or self.steps == 'first' else 'all'
-    return timed_capture(vlm, image, self.instruction, suffix=suffix, steps=steps, max_new_tokens=min(most or self.max_new_tokens, self.max_new_tokens), **kw)
+    return timed_capture(
+        vlm, image, self.instruction, suffix=suffix, steps=steps,
+        max_new_tokens=min(most or self.max_new_tokens, self.max_new_tokens), **kw
+    )
 
 @patch
 def capture(self:Carve, vlm, # a `VLM`
@@ -150,14 +166,17 @@ def select_rows(self:Carve, rows, # `AttentionRows`
     asked, attending = pick_layers(self.layers, n_layers), rows.meta.get('attending', range(n_layers))
     wanted = [l for l in asked if l in attending]
     if not wanted: raise CarveError(f"no attention in layers {asked}: this model attends in layers {list(attending)}")
-    if set(wanted) - set(rows.layers): raise CarveError(f"rows hold layers {rows.layers}, not {wanted}: look again")
+    if set(wanted) - set(rows.layers):
+        raise CarveError(f"rows hold layers {rows.layers}, not {wanted}: look again")
     have = rows.meta.get('steps', 'all')
     if self.query == 'last' and have != 'all' and (have, self.steps) != ('first', 'first'):
         raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={have!r}")
     if self.query == 'last': a = rows.attn
     elif rows.question is None: raise CarveError("query='question' needs rows captured with question_rows=True")
     else: a = rows.question[pick_words(rows.question_tokens, self.words)].mean(0, keepdim=True)
-    return merge_heads(a[:, [rows.layers.index(l) for l in wanted]], self.heads)[..., rows.span(0)]
+    return merge_heads(a[:, [rows.layers.index(l) for l in wanted]], self.heads)[
+        ..., rows.span(0)
+    ]
 
 # %% ../nbs/10_carve.ipynb #0783d162
 @patch
@@ -200,7 +219,11 @@ def unavailable_layers(self:Carve, rows, # `AttentionRows`
     ) -> list: # layer indices; empty with `layers=None`, which means those there are
     "Layers that were asked for by number or depth and compute no attention to the picture"
     if self.layers is None: return []
-    return [l for l in pick_layers(self.layers, n_layers) if l not in rows.meta.get('attending', range(n_layers))]
+    return [
+        l
+        for l in pick_layers(self.layers, n_layers)
+        if l not in rows.meta.get('attending', range(n_layers))
+    ]
 
 # %% ../nbs/10_carve.ipynb #9c87987d
 @patch
@@ -211,7 +234,11 @@ def locate(self:Carve, image, # PIL picture, RGB
     n_layers # depth of the model
     ) -> Result: # without an answer yet
     "From two looks to the view"
-    seconds = Timings((k, r.meta['seconds']) for k, r in (('capture', rows_q), ('instruction', rows_g)) if 'seconds' in r.meta)
+    seconds = Timings(
+        (k, r.meta['seconds'])
+        for k, r in (('capture', rows_q), ('instruction', rows_g))
+        if 'seconds' in r.meta
+    )
     with seconds('map'):
         A_q, A_g = self.align_steps(rows_q, rows_g, n_layers)
         S = self.fuse(A_q, A_g, rows_q.spans[0], image)
@@ -220,8 +247,10 @@ def locate(self:Carve, image, # PIL picture, RGB
         kept = [] if why else regions(S, self.p, self.K, self.connectivity, self.region_rule, self.rank)
         view = magnify(image, kept, self.fill, self.min_side, self.square, self.pad, self.limit)
     notes = [f'no signal: {why}; the view is the whole picture'] if why else []
-    if self.query == 'last' and self.steps != 'first' and (T := len(rows_g.attn)) < len(rows_q.attn): notes.append(f'{T} of {len(rows_q.attn)} steps are paired: the description has no more')
-    if gone := self.unavailable_layers(rows_q, n_layers): notes.append(f'no attention to read in layers {gone}: left out')
+    if self.query == 'last' and self.steps != 'first' and (T := len(rows_g.attn)) < len(rows_q.attn):
+        notes.append(f'{T} of {len(rows_q.attn)} steps are paired: the description has no more')
+    if gone := self.unavailable_layers(rows_q, n_layers):
+        notes.append(f'no attention to read in layers {gone}: left out')
     return Result(None, rows_q.answer, S, kept, view, rows_q, rows_g, seconds, 2, notes, self.name, image, question)
 
 # %% ../nbs/10_carve.ipynb #72ebf3a8
@@ -241,7 +270,10 @@ def partial_result(self:Carve, image, # PIL picture
     rows # `AttentionRows` under the question
     ) -> Result: # without an answer of the method
     "What is known after the first look"
-    return Result(None, rows.answer, None, [], whole_view(image), rows, None, Timings(capture=rows.meta['seconds']), 1, [], self.name, image, question)
+    return Result(
+        None, rows.answer, None, [], whole_view(image), rows, None,
+        Timings(capture=rows.meta['seconds']), 1, [], self.name, image, question
+    )
 
 @patch
 def __call__(self:Carve, vlm, # a `VLM`
@@ -254,7 +286,12 @@ def __call__(self:Carve, vlm, # a `VLM`
     image = open_image(image)
     with vlm.sharing():
         rows = self.capture_question(vlm, image, question, cache)
-        return fall_back(lambda: self.from_rows(vlm, image, question, rows, self.capture_instruction(vlm, image, cache, len(rows.attn))), self.partial_result(image, question, rows))
+        return fall_back(
+            lambda: self.from_rows(
+                vlm, image, question, rows, self.capture_instruction(vlm, image, cache, len(rows.attn))
+            ),
+            self.partial_result(image, question, rows)
+        )
 
 @patch
 def saliency_only(self:Carve, vlm, # a `VLM`
@@ -264,4 +301,5 @@ def saliency_only(self:Carve, vlm, # a `VLM`
     ) -> Saliency: # S before masking; `.to_pixels()` for [H, W]
     "The fused map alone, to be compared with another implementation"
     image = open_image(image)
-    with vlm.sharing(): return self.locate(image, question, *self.capture(vlm, image, question, cache), vlm.n_layers).saliency
+    with vlm.sharing():
+        return self.locate(image, question, *self.capture(vlm, image, question, cache), vlm.n_layers).saliency

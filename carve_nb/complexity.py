@@ -23,8 +23,18 @@ def count_edges(
 ) -> int: # number of edge pixels
     "Canny edge pixels, all at once or in bands that overlap by 64 rows"
     if rows is None: return int(canny(grey/255, sigma, low, high).sum())
-    starts = ((y, max(y - 64, 0)) for y in range(0, len(grey), rows))
-    return sum(int(canny(grey[top:y+rows+64]/255, sigma, low, high)[y-top:y-top+rows].sum()) for y, top in starts)
+    starts = (
+        (y, max(y - 64, 0))
+        for y in range(0, len(grey), rows)
+    )
+    return sum(
+        int(
+            canny(
+                grey[top : y + rows + 64] / 255, sigma, low, high
+            )[y - top : y - top + rows].sum()
+        )
+        for y, top in starts
+    )
 
 # %% ../nbs/01_complexity.ipynb #e3e74cce
 def texture(
@@ -36,7 +46,11 @@ def texture(
     "Share of the pixels that are Canny edges"
     if not 0 <= low <= high: raise ValueError(f'Canny thresholds low={low}, high={high}: they need 0 <= low <= high')
     grey = np.asarray(open_image(img).convert('L'))
-    rows = None if raster_size(grey.shape) == grey.shape else max(64, 2**22//grey.shape[1])
+    rows = (
+        None
+        if raster_size(grey.shape) == grey.shape
+        else max(64, 2**22 // grey.shape[1])
+    )
     return float(count_edges(grey, sigma, low, high, rows)/grey.size)
 
 # %% ../nbs/01_complexity.ipynb #63046c9f
@@ -48,7 +62,9 @@ def hue_shares(
     "Share of the pixels in each hue bin"
     img, n = open_image(img), np.zeros(bins, int)
     for y in range(0, img.height, 256):  # by bands: hues are numbers of eight bytes
-        hsv = rgb2hsv(np.asarray(img.crop((0, y, img.width, min(y + 256, img.height)))))
+        hsv = rgb2hsv(
+            np.asarray(img.crop((0, y, img.width, min(y + 256, img.height))))
+        )
         hue = hsv[..., 0][hsv[..., 1] >= min_saturation]
         n += np.bincount((hue*bins).round().astype(int) % bins, minlength=bins)
     return n/max(n.sum(), 1)
@@ -64,7 +80,9 @@ def colour(
     if bins < 2: raise ValueError(f'bins={bins}: hue entropy needs at least 2 bins')
     rho = hue_shares(img, bins, min_saturation)
     rho = rho[rho > 0]
-    return float(abs((rho*np.log(rho)).sum())/np.log(base or bins))
+    return float(
+        abs((rho * np.log(rho)).sum()) / np.log(base or bins)
+    )
 
 # %% ../nbs/01_complexity.ipynb #77a72cdd
 @dataclass(frozen=True)

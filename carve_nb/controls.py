@@ -75,16 +75,21 @@ class CentreCrop:
         image, like = open_image(image), self.size_from or Carve()
         (w, h), draft = self.measure(vlm, image, question, like, cache)
         x, y = self.place(image, image.width - w, image.height - h)
-        view = crop_view(image, (x, y, x+w, y+h), limit=getattr(like, 'limit', 4096))
+        view = crop_view(
+            image, (x, y, x + w, y + h), limit=getattr(like, 'limit', 4096)
+        )
         return ask_with_view(replace(draft, view=view), vlm, like)
 
     def measure(self, vlm, image, question, like, cache) -> tuple:
         "Side lengths, and a `Result` without a view"
         draft = Result(method=self.name, image=image, question=question)
-        if self.fraction is not None: return [max(1, round(s * self.fraction**.5)) for s in image.size], draft
+        if self.fraction is not None:
+            return [max(1, round(s * self.fraction**.5)) for s in image.size], draft
         d = like.locate(image, question, *like.capture(vlm, image, question, cache), vlm.n_layers)
         x0, y0, x1, y1 = d.view.box
-        return (x1-x0, y1-y0), replace(draft, plain_answer=d.plain_answer, seconds=d.seconds, calls=d.calls)
+        return (x1 - x0, y1 - y0), replace(
+            draft, plain_answer=d.plain_answer, seconds=d.seconds, calls=d.calls
+        )
 
 # %% ../nbs/11_controls.ipynb #a87971af
 @dataclass
@@ -115,10 +120,13 @@ class Oracle:
         view, notes = whole_view(image), ['no true region given']
         if box is not None:
             (x0, y0, x1, y1), (W, H) = box, image.size
-            if not (0 <= x0 < x1 <= W and 0 <= y0 < y1 <= H): raise CarveError(f'box={tuple(box)} does not lie in the picture of {W} x {H} pixels')
+            if not (0 <= x0 < x1 <= W and 0 <= y0 < y1 <= H):
+                raise CarveError(f'box={tuple(box)} does not lie in the picture of {W} x {H} pixels')
             box = grow_box([round(v) for v in box], image.size, self.min_side, self.square, self.pad)
             view, notes = crop_view(image, box), []
-        return ask_with_view(Result(view=view, notes=notes, method=self.name, image=image, question=question), vlm, self)
+        return ask_with_view(
+            Result(view=view, notes=notes, method=self.name, image=image, question=question), vlm, self
+        )
 
 # %% ../nbs/11_controls.ipynb #54c4d6b6
 @patch(cls_method=True)
@@ -127,7 +135,9 @@ def like(cls:Oracle,
     **kw # fields to change
     ) -> Oracle: # with the method's view and way of asking
     "The oracle that shows its region as a method does"
-    room = dict(pad=max(method.pad, cls.pad), min_side=method.min_side, square=method.square, final_images=method.final_images)
+    room = dict(
+        pad=max(method.pad, cls.pad), min_side=method.min_side, square=method.square, final_images=method.final_images
+    )
     return cls(**room, **kw)
 
 # %% ../nbs/11_controls.ipynb #f0dccb16
@@ -152,18 +162,26 @@ class UniformMap(QuestionOnly):
     def from_rows(self, vlm, image, question, rows_q, rows_g) -> Result:
         "Ask with the picture twice, where the model takes two and the method shows two"
         draft = self.locate(image, question, rows_q, rows_g, vlm.n_layers)
-        if self.final_images != 'both' or vlm.family.why_not.get('several pictures'): return ask_with_view(draft, vlm, self)
+        if self.final_images != 'both' or vlm.family.why_not.get('several pictures'):
+            return ask_with_view(draft, vlm, self)
         seconds = Timings(draft.seconds)
         shown = [draft.image]*2
         with seconds('ask'): answer = vlm.ask(shown, question, self.suffix, self.max_new_tokens)
-        return replace(draft, answer=answer, seconds=seconds, calls=draft.calls + 1, notes=['the picture is shown twice'], shown=shown)
+        return replace(
+            draft, answer=answer, seconds=seconds, calls=draft.calls + 1, notes=['the picture is shown twice'],
+            shown=shown
+        )
 
 # %% ../nbs/11_controls.ipynb #7b91d3c2
 def shuffle_words(question, # str
     seed=0 # of the order
     ) -> str: # the same words, in another order if there is one
     "The words of a question in random order"
-    mark = question.rstrip()[-1:] if question.rstrip()[-1:] in '?.!' else ''
+    mark = (
+        question.rstrip()[-1:]
+        if question.rstrip()[-1:] in '?.!'
+        else ''
+    )
     words = question.rstrip()[:len(question.rstrip()) - len(mark)].split()
     if len(set(words)) < 2: return question
     rng, new = np.random.default_rng(seed), list(words)

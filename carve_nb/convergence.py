@@ -41,7 +41,11 @@ def head_mean_rows(rows, # `AttentionRows` of a look
     ): # [L, Nv] numpy, not renormalised
     "The head-mean row of each layer on the first picture"
     if who not in ('last', 'question'): raise ValueError(f"rows of {who!r} are not read here; use 'last' or 'question'")
-    a = rows.attn[0] if who == 'last' else rows.question[pick_words(rows.question_tokens, 'content')].mean(0)
+    a = (
+        rows.attn[0]
+        if who == 'last'
+        else rows.question[pick_words(rows.question_tokens, 'content')].mean(0)
+    )
     return a.mean(1)[:, rows.span(0)].double().numpy()
 
 # %% ../nbs/04_convergence.ipynb #be92caf2
@@ -53,11 +57,22 @@ def plot_strip(axes, # one matplotlib axis for each layer
     vmax=None # value drawn brightest
     ): # the scale, for a colour bar
     "One map for each axis, laid over the picture"
-    (x0, y0, x1, y1), norm = span.box, PowerNorm(.5, 0, vmax or maps.max())
+    (x0, y0, x1, y1), norm = (
+        span.box, PowerNorm(0.5, 0, vmax or maps.max())
+    )
     for ax, m in zip(axes, maps):
         ax.imshow(image.convert('L'), cmap='gray', vmin=-150, vmax=300)
-        ax.imshow(m, cmap='inferno', norm=norm, extent=(x0, x1, y1, y0), alpha=np.asarray(norm(m)).clip(0, 1)**.5)
-        if box: ax.plot(*np.array(box)[[[0, 2, 2, 0, 0], [1, 1, 3, 3, 1]]], color='w', lw=1)
+        ax.imshow(
+            m, cmap='inferno', norm=norm, extent=(x0, x1, y1, y0),
+            alpha=np.asarray(norm(m)).clip(0, 1) ** 0.5
+        )
+        if box:
+            ax.plot(
+                *np.array(box)[
+                    [[0, 2, 2, 0, 0], [1, 1, 3, 3, 1]]
+                ],
+                color='w', lw=1
+            )
         ax.set(xlim=(0, image.width), ylim=(image.height, 0), xticks=[], yticks=[])
     return ScalarMappable(norm, 'inferno')
 
@@ -68,15 +83,30 @@ def plot_film(image, # PIL picture
     most=8 # at most so many layers, spread over those recorded
     ): # matplotlib figure
     "One question through the layers"
-    keep, span = np.linspace(0, len(rows.layers)-1, min(most, len(rows.layers))).round().astype(int), rows.spans[0]
+    keep = (
+        np.linspace(
+            0, len(rows.layers) - 1, min(most, len(rows.layers))
+        )
+        .round()
+        .astype(int)
+    )
+    span = rows.spans[0]
     both = [head_mean_rows(rows, who)[keep] for who in ('last', 'question')]
     both = [to_grid(a/a.sum(1, keepdims=True), span) for a in both]
     with plot_style():
         fig = Figure(figsize=(1.15*len(keep)+.6, 2.7), dpi=80, layout='constrained')
         axes = fig.subplots(2, len(keep), squeeze=False)
-        art = [plot_strip(ax, maps, image, span, box, max(m.max() for m in both)) for ax, maps in zip(axes, both)][0]
-        for ax, l, m in zip(axes[0], keep, both[0]): ax.set_title(f'layer {rows.layers[l]}\n{entropy(m.ravel()):.1f} bits', fontsize=7)
-        for ax, name in zip(axes[:, 0], ('last position', 'question')): ax.set_ylabel(name, fontsize=7)
+        art = [
+            plot_strip(ax, maps, image, span, box, max(m.max() for m in both))
+            for ax, maps in zip(axes, both)
+        ][0]
+        for ax, l, m in zip(axes[0], keep, both[0]):
+            ax.set_title(
+                f'layer {rows.layers[l]}\n{entropy(m.ravel()):.1f} bits',
+                fontsize=7
+            )
+        for ax, name in zip(axes[:, 0], ('last position', 'question')):
+            ax.set_ylabel(name, fontsize=7)
         fig.colorbar(art, ax=axes, shrink=.8).set_label("share of the row's\nattention on the picture", fontsize=7)
     return fig
 
@@ -85,14 +115,26 @@ def layer_facts(rows, # `AttentionRows` of a look at all layers
     box=None # true region of the first picture, if there is one
     ): # dict of lists over layers, JSON-ready
     "Entropy, mass, share, AUROC and hit of each layer, and the distances between layers"
-    a, q, f = head_mean_rows(rows), head_mean_rows(rows, 'question'), lambda v: [round(float(x), 6) for x in v]
+    a = head_mean_rows(rows)
+    q = head_mean_rows(rows, 'question')
+    f = lambda v: [round(float(x), 6) for x in v]
     i, j = np.triu_indices(len(a), 1)
-    facts = dict(entropy=f(entropy(a)), entropy_question=f(entropy(q)), mass=f(a.sum(1)), distance=f(hellinger(a[i], a[j])))
-    cover = np.zeros(len(a.T)) if box is None else patch_cover(rows.spans[0], box)
+    facts = dict(
+        entropy=f(entropy(a)), entropy_question=f(entropy(q)),
+        mass=f(a.sum(1)),
+        distance=f(hellinger(a[i], a[j]))
+    )
+    cover = (
+        np.zeros(len(a.T)) if box is None else patch_cover(rows.spans[0], box)
+    )
     if not 0 < (cover > 0).mean() < 1: return facts
     hit = [make_map(rows, l).hit(box) for l in range(len(a))]
-    return facts | dict(area=round(float(cover.mean()), 6), share=f(a @ cover / a.sum(1)), hit=f(hit),
-        auroc=f(auroc(x, cover > 0) for x in a), auroc_question=f(auroc(x, cover > 0) for x in q))
+    return facts | dict(
+        area=round(float(cover.mean()), 6),
+        share=f(a @ cover / a.sum(1)), hit=f(hit),
+        auroc=f(auroc(x, cover > 0) for x in a),
+        auroc_question=f(auroc(x, cover > 0) for x in q)
+    )
 
 # %% ../nbs/04_convergence.ipynb #943306ba
 def make_map(rows, # `AttentionRows` of a look
@@ -100,7 +142,8 @@ def make_map(rows, # `AttentionRows` of a look
     who='last' # as in `head_mean_rows`
     ) -> Saliency: # their mean
     "The raw map of some layers"
-    span, a = rows.spans[0], head_mean_rows(rows, who)[np.atleast_1d(layers)].mean(0)
+    span = rows.spans[0]
+    a = head_mean_rows(rows, who)[np.atleast_1d(layers)].mean(0)
     return Saliency(to_grid(a, span), tuple(rows.meta['sizes'][0]), span.box)
 
 # %% ../nbs/04_convergence.ipynb #1ff4dd8d
@@ -119,7 +162,8 @@ class LayerProfile:
         if self.weights == weights_key(vlm): return list(self.layers)
         raise CarveError(f'This profile was made from {self.model!r} (weights {self.weights}); the model at hand is {short_name(vlm)!r} '
                            f'(weights {weights_key(vlm)}). Make its own with `profile_layers`.')
-    def __repr__(self): return f'LayerProfile({self.model}: layers {self.layers} of {len(self.auroc)}, by AUROC of the {self.query} rows, n = {self.n})'
+    def __repr__(self):
+        return f'LayerProfile({self.model}: layers {self.layers} of {len(self.auroc)}, by AUROC of the {self.query} rows, n = {self.n})'
     def _repr_png_(self): return figure_bytes(plot_profile(self))
 
 # %% ../nbs/04_convergence.ipynb #68a6f9dc
@@ -133,11 +177,19 @@ def plot_profile(profile # `LayerProfile`
     ): # matplotlib figure
     "AUROC by layer, the kept layers marked"
     with plot_style():
-        fig = Figure(figsize=(3.4, 1.9), dpi=80, layout='constrained'); ax = fig.subplots()
+        fig = Figure(figsize=(3.4, 1.9), dpi=80, layout='constrained')
+        ax = fig.subplots()
         for l, (m, lo, hi) in enumerate(profile.auroc):
-            ax.errorbar(l, m, [[m - lo], [hi - m]], fmt='o', ms=5 if l in profile.layers else 3, color='C1' if l in profile.layers else 'C0')
+            ax.errorbar(
+                l, m, [[m - lo], [hi - m]], fmt='o',
+                ms=5 if l in profile.layers else 3,
+                color='C1' if l in profile.layers else 'C0'
+            )
         ax.axhline(.5, color='grey', lw=.8, ls='--')
-        ax.set(xlabel='layer', ylabel='AUROC of target patches', ylim=(0, 1.03), title=f'{profile.model}: layers {profile.layers} kept, n = {profile.n}')
+        ax.set(
+            xlabel='layer', ylabel='AUROC of target patches', ylim=(0, 1.03),
+            title=f'{profile.model}: layers {profile.layers} kept, n = {profile.n}'
+        )
     return fig
 
 # %% ../nbs/04_convergence.ipynb #1da69130
@@ -148,22 +200,32 @@ def profile_layers(vlm, # a `VLM`
     suffix=SHORT_ANSWER # after the question
     ) -> LayerProfile: # the model's own layers
     "Choose a model's layers by AUROC on a few samples with known regions"
-    keep, key = keep or math.ceil(.1*vlm.n_layers), 'auroc' if query == 'last' else 'auroc_question'
+    keep = keep or math.ceil(.1*vlm.n_layers)
+    key = 'auroc' if query == 'last' else 'auroc_question'
     check_attending(vlm)
-    if not 0 < keep <= vlm.n_layers: raise CarveError(f'keep={keep}: the model has {vlm.n_layers} layers.')
-    facts = [layer_facts(vlm.capture(s.image, s.question, suffix=suffix), s.box) for s in samples if s.box is not None]
+    if not 0 < keep <= vlm.n_layers:
+        raise CarveError(f'keep={keep}: the model has {vlm.n_layers} layers.')
+    facts = [
+        layer_facts(vlm.capture(s.image, s.question, suffix=suffix), s.box)
+        for s in samples
+        if s.box is not None
+    ]
     scores = np.array([f[key] for f in facts if key in f])
     if not len(scores): raise CarveError('No sample has a region that the model can see: a profile needs a few boxes.')
     best = np.argsort(-scores.mean(0), kind='stable')[:keep]
     band = [[round(float(v), 6) for v in bootstrap(x)] for x in scores.T]
-    return LayerProfile(short_name(vlm), weights_key(vlm), len(scores), rows, band, sorted(best.tolist()))
+    return LayerProfile(
+        short_name(vlm), weights_key(vlm), len(scores), rows, band, sorted(best.tolist())
+    )
 
 # %% ../nbs/04_convergence.ipynb #b6f80b01
 @patch
 def save(self:LayerProfile, path # file to write
     ):
     "Write a profile as JSON"
-    Path(path).write_text(json.dumps(dict(kind='layer profile', **asdict(self)), indent=1) + '\n')
+    Path(path).write_text(
+        json.dumps(dict(kind='layer profile', **asdict(self)), indent=1) + '\n'
+    )
 
 @patch(cls_method=True)
 def load(cls:LayerProfile, path # file
@@ -171,12 +233,15 @@ def load(cls:LayerProfile, path # file
     "Read a profile"
     try: kept = json.loads(Path(path).read_text())
     except json.JSONDecodeError as e: raise CarveError(f'{path} is not JSON: {e}') from None
-    if not isinstance(kept, dict) or kept.pop('kind', None) != 'layer profile': raise CarveError(f'{path} holds no layer profile.')
+    if not isinstance(kept, dict) or kept.pop('kind', None) != 'layer profile':
+        raise CarveError(f'{path} holds no layer profile.')
     try: return cls(**kept)
     except TypeError as e: raise CarveError(f'{path} is no complete layer profile: {e}') from None
 
 # %% ../nbs/04_convergence.ipynb #fef69847
-BANDS = dict(paper='paper', fraction=(20/32, 25/32), late=(.5, 1.), all=None)
+BANDS = dict(
+    paper='paper', fraction=(20 / 32, 25 / 32), late=(0.5, 1.0), all=None
+)
 
 def band_facts(rows, # `AttentionRows` of a look at all layers
     box, # true region
@@ -185,7 +250,13 @@ def band_facts(rows, # `AttentionRows` of a look at all layers
     "Pointing game and AUROC of the mean map of several bands"
     positive = patch_cover(rows.spans[0], box) > 0
     maps = {k: make_map(rows, v) for k, v in bands.items()}
-    return {k: dict(layers=list(bands[k]), hit=float(m.hit(box)), auroc=round(auroc(m.values.ravel(), positive), 6)) for k, m in maps.items()}
+    return {
+        k: dict(
+            layers=list(bands[k]), hit=float(m.hit(box)),
+            auroc=round(auroc(m.values.ravel(), positive), 6)
+        )
+        for k, m in maps.items()
+    }
 
 # %% ../nbs/04_convergence.ipynb #be16a634
 CLUTTER = dict(easy=.1, cluttered=.9)
@@ -200,7 +271,8 @@ def convergence_samples(n, # number of samples, two for each scene
         for name, knob in CLUTTER.items():
             s = to_sample(make_scene(seed, texture=knob, colour=knob), kinds[seed % len(kinds)])
             if s is None or given == n: break
-            s = replace(s, id=f'{s.id}-{name}'); s.clutter, given = name, given+1
+            s = replace(s, id=f'{s.id}-{name}')
+            s.clutter, given = name, given+1
             yield s
         seed += 1
 
@@ -223,10 +295,15 @@ def measure_convergence(vlm, # a `VLM`
     "One record of the study of convergence"
     check_attending(vlm)
     rows = vlm.capture(sample.image, sample.question, suffix=suffix)
-    out = dict(id=sample.id, kind=getattr(sample, 'kind', None), clutter=getattr(sample, 'clutter', None),
-        texture=round(texture(sample.image), 6), patches=len(rows.spans[0]), **layer_facts(rows, sample.box))
+    out = dict(
+        id=sample.id, kind=getattr(sample, 'kind', None), clutter=getattr(sample, 'clutter', None),
+        texture=round(texture(sample.image), 6), patches=len(rows.spans[0]),
+        **layer_facts(rows, sample.box)
+    )
     if 'area' not in out: return out
-    bands = {k: pick_layers(v, vlm.n_layers) for k, v in BANDS.items()} | dict(profile=(profile or own_profile(vlm)).use(vlm))
+    bands = {k: pick_layers(v, vlm.n_layers) for k, v in BANDS.items()} | dict(
+        profile=(profile or own_profile(vlm)).use(vlm)
+    )
     return out | dict(bands=band_facts(rows, sample.box, bands))
 
 # %% ../nbs/04_convergence.ipynb #82a9e6a5
@@ -235,18 +312,33 @@ def same_record(a, # record
     tol=1e-3 # on numbers
     ) -> bool: # whether all values agree
     "Whether two records agree up to rounding"
-    if isinstance(a, dict): return a.keys() == b.keys() and all(same_record(a[k], b[k], tol) for k in a)
-    if isinstance(a, list): return len(a) == len(b) and all(same_record(x, y, tol) for x, y in zip(a, b))
-    return abs(a - b) <= tol if isinstance(a, float) and isinstance(b, float) else a == b
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(
+            same_record(a[k], b[k], tol) for k in a
+        )
+    if isinstance(a, list):
+        return len(a) == len(b) and all(
+            same_record(x, y, tol) for x, y in zip(a, b)
+        )
+    return (
+        abs(a - b) <= tol
+        if isinstance(a, float) and isinstance(b, float)
+        else a == b
+    )
 
 # %% ../nbs/04_convergence.ipynb #1477cc9b
 def scene_means(records, # list of records
     values # [m, ...] one entry for each record
     ): # [n, ...] one entry for each scene
     "The mean over the backgrounds of a scene"
-    names = [r['id'].rpartition('-')[0] if r.get('clutter') else r.get('id', i) for i, r in enumerate(records)]
-    place = {k: i for i, k in enumerate(dict.fromkeys(names))}; at = [place[k] for k in names]
-    out = np.zeros((len(place), *np.shape(values)[1:])); np.add.at(out, at, np.asarray(values, dtype=float))
+    names = [
+        r['id'].rpartition('-')[0] if r.get('clutter') else r.get('id', i)
+        for i, r in enumerate(records)
+    ]
+    place = {k: i for i, k in enumerate(dict.fromkeys(names))}
+    at = [place[k] for k in names]
+    out = np.zeros((len(place), *np.shape(values)[1:]))
+    np.add.at(out, at, np.asarray(values, dtype=float))
     return (out.T/np.bincount(at)).T
 
 def column(records, # list of records
@@ -254,7 +346,11 @@ def column(records, # list of records
     ): # [n, L], a row for each scene
     "The records that have a key, as an array"
     rows = [r for r in records if r.get(key) is not None]
-    if not rows: raise CarveError(f'None of {len(records)} records has {key!r}' + ('; it needs samples with a region' if key in ('auroc', 'share') else ''))
+    if not rows:
+        raise CarveError(
+            f'None of {len(records)} records has {key!r}'
+            + ('; it needs samples with a region' if key in ('auroc', 'share') else '')
+        )
     return scene_means(rows, [r[key] for r in rows])
 
 # %% ../nbs/04_convergence.ipynb #e593cc19
@@ -262,9 +358,15 @@ def by_clutter(records # list of records
     ): # dict 'easy', 'cluttered' -> records
     "Easy and cluttered records"
     if not records: raise CarveError('No records of convergence to draw or tell anything from.')
-    if any(r.get('clutter') for r in records): return {k: [r for r in records if r.get('clutter') == k] for k in CLUTTER}
-    lo, hi = np.quantile([r['texture'] for r in records], [1/3, 2/3])
-    return dict(easy=[r for r in records if r['texture'] <= lo], cluttered=[r for r in records if r['texture'] >= hi])
+    if any(r.get('clutter') for r in records):
+        return {k: [r for r in records if r.get('clutter') == k] for k in CLUTTER}
+    lo, hi = np.quantile(
+        [r['texture'] for r in records], [1 / 3, 2 / 3]
+    )
+    return dict(
+        easy=[r for r in records if r['texture'] <= lo],
+        cluttered=[r for r in records if r['texture'] >= hi]
+    )
 
 # %% ../nbs/04_convergence.ipynb #233489a0
 def plot_line(ax, # matplotlib axis
@@ -275,20 +377,41 @@ def plot_line(ax, # matplotlib axis
     spread=True # also the middle 80 % of the samples
     ): # the axis
     "A mean by layer with its interval"
-    x, band = range(values.shape[1]), np.array([tuple(bootstrap(v)) for v in values.T])
-    ax.plot(x, band[:, 0], color=color, label=label, marker=marker, ms=3, lw=1.2)
-    ax.fill_between(x, band[:, 1], band[:, 2], color=color, alpha=.35, lw=0)
-    if spread: ax.fill_between(x, *np.quantile(values, [.1, .9], axis=0), color=color, alpha=.12, lw=0)
-    ax.set(xlabel='layer', xticks=x if len(x) < 13 else range(0, len(x), 4))
+    x = range(values.shape[1])
+    band = np.array([tuple(bootstrap(v)) for v in values.T])
+    ax.plot(
+        x, band[:, 0], color=color, label=label, marker=marker, ms=3, lw=1.2
+    )
+    ax.fill_between(
+        x, band[:, 1], band[:, 2], color=color, alpha=0.35, lw=0
+    )
+    if spread:
+        ax.fill_between(
+            x, *np.quantile(values, [0.1, 0.9], axis=0), color=color, alpha=0.12, lw=0
+        )
+    ax.set(
+        xlabel='layer',
+        xticks=x if len(x) < 13 else range(0, len(x), 4)
+    )
     return ax
 
 # %% ../nbs/04_convergence.ipynb #d14639ae
 def plot_depth(ax, records): # matplotlib axis; records
     "Entropy by layer, easy and cluttered"
     for i, (name, part) in enumerate(by_clutter(records).items()):
-        if part: plot_line(ax, column(part, 'entropy'), f'{name}, n = {len(part)}', f'C{i}', 'os'[i])
-    ax.axhline(math.log2(max(r['patches'] for r in records)), color='grey', ls='--', lw=.8)
-    ax.set(ylabel='entropy of the last row, bits', title='entropy (dashed: no preference)'); ax.set_ylim(0); ax.legend()
+        if part:
+            plot_line(
+                ax, column(part, 'entropy'), f'{name}, n = {len(part)}',
+                f'C{i}',
+                'os'[i]
+            )
+    ax.axhline(
+        math.log2(max(r['patches'] for r in records)), color='grey', ls='--',
+        lw=0.8
+    )
+    ax.set(ylabel='entropy of the last row, bits', title='entropy (dashed: no preference)')
+    ax.set_ylim(0)
+    ax.legend()
     return ax
 
 def plot_share(ax, records): # matplotlib axis; records
@@ -296,24 +419,34 @@ def plot_share(ax, records): # matplotlib axis; records
     seen = [r for r in records if 'share' in r]
     for i, (name, part) in enumerate(by_clutter(seen).items()):
         if part: plot_line(ax, column(part, 'share'), name, f'C{i}', 'os'[i])
-    ax.axhline(np.mean([r['area'] for r in seen]), color='grey', ls='--', lw=.8)
-    ax.set(ylabel='share inside the region', title='in the true region (dashed: its area)'); ax.set_ylim(0); ax.legend()
+    ax.axhline(
+        np.mean([r['area'] for r in seen]), color='grey', ls='--', lw=0.8
+    )
+    ax.set(ylabel='share inside the region', title='in the true region (dashed: its area)')
+    ax.set_ylim(0)
+    ax.legend()
     return ax
 
 # %% ../nbs/04_convergence.ipynb #749b0b9f
 def plot_auroc(ax, records): # matplotlib axis; records
     "AUROC of the target's patches, by layer"
     last = column(records, 'auroc')
-    plot_line(ax, last, f'last position, n = {len(last)}', 'C0', 'o'); plot_line(ax, column(records, 'auroc_question'), "question's words", 'C2', '^')
+    plot_line(ax, last, f'last position, n = {len(last)}', 'C0', 'o')
+    plot_line(ax, column(records, 'auroc_question'), "question's words", 'C2', '^')
     ax.axhline(.5, color='grey', ls='--', lw=.8)
-    ax.set(ylabel='AUROC', ylim=(0, 1.02), title='target patches (dashed: chance)'); ax.legend(loc='lower right')
+    ax.set(ylabel='AUROC', ylim=(0, 1.02), title='target patches (dashed: chance)')
+    ax.legend(loc='lower right')
     return ax
 
 def plot_layer_distances(ax, records): # matplotlib axis; records
     "Mean Hellinger distances between layers"
     d = distance_matrix(records)
     art = ax.imshow(d, cmap='viridis', vmin=0, vmax=1)
-    for (i, j), v in np.ndenumerate(d) if len(d) < 9 else (): ax.text(j, i, f'{v:.2f}', ha='center', va='center', fontsize=5, color='w' if v < .6 else 'k')
+    for (i, j), v in np.ndenumerate(d) if len(d) < 9 else ():
+        ax.text(
+            j, i, f'{v:.2f}', ha='center', va='center', fontsize=5,
+            color='w' if v < 0.6 else 'k'
+        )
     ax.figure.colorbar(art, ax=ax, label='Hellinger distance', shrink=.85)
     ticks = range(0, len(d), 1 if len(d) < 13 else 4)
     ax.set(xlabel='layer', ylabel='layer', title='distance between layers', xticks=ticks, yticks=ticks)
@@ -325,7 +458,8 @@ def distance_matrix(records # with `distance`
     "Mean distances between layers"
     flat = column(records, 'distance').mean(0)
     L = round((1 + math.sqrt(1 + 8*len(flat)))/2)
-    d = np.zeros((L, L)); d[np.triu_indices(L, 1)] = flat
+    d = np.zeros((L, L))
+    d[np.triu_indices(L, 1)] = flat
     return d + d.T
 
 # %% ../nbs/04_convergence.ipynb #110c6073
@@ -335,7 +469,8 @@ def plot_convergence(records # of `measure_convergence`
     panels = [plot_depth, plot_layer_distances] + [plot_share, plot_auroc]*any('share' in r for r in records)
     with plot_style():
         fig = Figure(figsize=(6.8, 2.6*len(panels)/2), dpi=80, layout='constrained')
-        for ax, draw in zip(fig.subplots(len(panels)//2, 2).flat, panels): draw(ax, records)
+        for ax, draw in zip(fig.subplots(len(panels)//2, 2).flat, panels):
+            draw(ax, records)
     return fig
 
 # %% ../nbs/04_convergence.ipynb #67b27c6a
@@ -343,12 +478,28 @@ def clutter_effects(records, # of `measure_convergence`
     key='entropy' # of a list over layers
     ): # list of `Estimate`s, one for each layer, p corrected; whether the records are pairs
     "How a number changes with clutter, by layer"
-    parts = [{r['id'].rpartition('-')[0]: r[key] for r in part} for part in by_clutter(records).values()]
-    both = [k for k in parts[0] if k in parts[1]] if any(r.get('clutter') for r in records) else []
-    if both: found = [paired(*([p[k][l] for k in both] for p in parts[::-1])) for l in range(len(records[0][key]))]
-    elif len(records) < 10: raise CarveError(f'{len(records)} are too few records to say how the {key} changes with clutter; 10 are the least')
+    parts = [
+        {r['id'].rpartition('-')[0]: r[key] for r in part}
+        for part in by_clutter(records).values()
+    ]
+    both = (
+        [k for k in parts[0] if k in parts[1]]
+        if any(r.get('clutter') for r in records)
+        else []
+    )
+    if both:
+        found = [
+            paired(*([p[k][l] for k in both] for p in parts[::-1]))
+            for l in range(len(records[0][key]))
+        ]
+    elif len(records) < 10:
+        raise CarveError(
+            f'{len(records)} are too few records to say how the {key} changes with clutter; 10 are the least'
+        )
     else: found = [spearman([r['texture'] for r in records], e) for e in column(records, key).T]
-    return [replace(e, p=p) for e, p in zip(found, holm([e.p for e in found]))], bool(both)
+    return [
+        replace(e, p=p) for e, p in zip(found, holm([e.p for e in found]))
+    ], bool(both)
 
 # %% ../nbs/04_convergence.ipynb #fc8c697c
 def summarize_clutter(records, # of `measure_convergence`
@@ -357,15 +508,26 @@ def summarize_clutter(records, # of `measure_convergence`
     "What clutter does to entropy or share, in words"
     try: effects, pairs = clutter_effects(records, key)
     except ValueError as e: return f'The effect of clutter is not told: {e}.'
-    sure = lambda up: f'layers {found}' if (found := [l for l, e in enumerate(effects) if e.p < .05 and (e.value > 0) == up]) else 'no layer'
-    test, k = 'paired Wilcoxon' if pairs else 'Spearman with texture complexity', int(np.argmax([abs(e.value) for e in effects]))
+    sure = lambda up: (
+        f'layers {found}'
+        if (
+            found := [
+                l for l, e in enumerate(effects) if e.p < 0.05 and (e.value > 0) == up
+            ]
+        )
+        else 'no layer'
+    )
+    test = 'paired Wilcoxon' if pairs else 'Spearman with texture complexity'
+    k = int(np.argmax([abs(e.value) for e in effects]))
     return (f'Clutter raises the {key} in {sure(True)} and lowers it in {sure(False)} ({test}, Holm, n = {effects[0].n}); '
             f'strongest in layer {k}: {effects[k]}. The largest rise that an interval still holds is {max(e.hi for e in effects):.2f}.')
 
 def summarize_depth(records # of `measure_convergence`
     ): # list of sentences
     "What entropy does over the layers, in words"
-    h = column(records, 'entropy'); m = h.mean(0); wide = np.ptp(np.quantile(h, [.1, .9], axis=0), axis=0)
+    h = column(records, 'entropy')
+    m = h.mean(0)
+    wide = np.ptp(np.quantile(h, [.1, .9], axis=0), axis=0)
     return [f'Entropy of the last row by layer, bits: {", ".join(f"{v:.2f}" for v in m)}. The mean falls at {(np.diff(m) < 0).sum()} of {len(m)-1} steps; '
             f'last layer minus first: {paired(h[:, -1], h[:, 0])} (Wilcoxon); lowest in layer {m.argmin()}, highest in layer {m.argmax()}. '
             f'Width of the middle 80 %, bits: {", ".join(f"{v:.2f}" for v in wide)}.', summarize_clutter(records)]
@@ -374,8 +536,13 @@ def summarize_depth(records # of `measure_convergence`
 def summarize_pointing(records # with regions
     ): # list of sentences
     "Where attention lies, in words"
-    share, a, q, d = *(column(records, k) for k in ('share', 'auroc', 'auroc_question')), distance_matrix(records)
-    area, k, i, j = np.mean([r['area'] for r in records if 'area' in r]), *(int(v.mean(0).argmax()) for v in (share, a, q))
+    share, a, q, d = (
+        *(column(records, k) for k in ('share', 'auroc', 'auroc_question')), distance_matrix(records)
+    )
+    area, k, i, j = (
+        np.mean([r['area'] for r in records if 'area' in r]),
+        *(int(v.mean(0).argmax()) for v in (share, a, q))
+    )
     step = np.diag(d, 1)
     return [f'The share inside the true region is largest in layer {k}: {bootstrap(share[:, k])} %, against {100*area:.1f} % of the area (n = {len(share)}).',
             f'AUROC of the target patches is best in layer {i} for the last position, {Estimate(*bootstrap(a[:, i]), len(a))}, and in layer {j} for the '
@@ -389,24 +556,40 @@ def band_scores(records # with `bands`
     "Scores of the bands in columns"
     seen = [r for r in records if r.get('bands')]
     if not seen: raise CarveError('No record compares bands: it needs samples with a region.')
-    return {k: dict(layers=seen[0]['bands'][k]['layers'], **{f: scene_means(seen, [r['bands'][k][f] for r in seen]) for f in ('hit', 'auroc')}) for k in seen[0]['bands']}
+    return {
+        k: dict(
+            layers=seen[0]['bands'][k]['layers'],
+            **{
+                f: scene_means(seen, [r['bands'][k][f] for r in seen])
+                for f in ('hit', 'auroc')
+            }
+        )
+        for k in seen[0]['bands']
+    }
 
 def compare_bands(a, # one band's scores, as `band_scores` gives them
     b # another's
     ): # words
     "Both differences of two bands on the same scenes"
     p, test = paired_test(a['hit'], b['hit'])
-    hit = Estimate(*difference(a['hit'], b['hit']), len(a['hit']), p)
+    hit = Estimate(
+        *difference(a['hit'], b['hit']), len(a['hit']), p
+    )
     return (f"pointing hit {a['hit'].mean():.2f} against {b['hit'].mean():.2f}, difference {hit} ({test}); "
             f"AUROC {a['auroc'].mean():.3f} against {b['auroc'].mean():.3f}, difference {paired(a['auroc'], b['auroc'])} (Wilcoxon)")
 
 def summarize_bands(records # with `bands`
     ): # list of sentences
     "How the bands compare with the paper's, in words"
-    s = band_scores(records); base, out = s.pop('paper'), []
+    s = band_scores(records)
+    base, out = s.pop('paper'), []
     for k, v in s.items():
-        if v['layers'] == base['layers']: out.append(f"Band '{k}' is the same as the paper's here, layers {v['layers']}."); continue
-        out.append(f"Band '{k}', layers {v['layers']}, against the paper's {base['layers']}: {compare_bands(v, base)}.")
+        if v['layers'] == base['layers']:
+            out.append(f"Band '{k}' is the same as the paper's here, layers {v['layers']}.")
+            continue
+        out.append(
+            f"Band '{k}', layers {v['layers']}, against the paper's {base['layers']}: {compare_bands(v, base)}."
+        )
     return out
 
 # %% ../nbs/04_convergence.ipynb #5ba48f01
@@ -418,17 +601,34 @@ def plot_bands(records # with `bands`
         fig = Figure(figsize=(6.4, 1.8), dpi=80, layout='constrained')
         for ax, (f, name, chance) in zip(fig.subplots(1, 2, sharey=True), (('hit', 'pointing game, share of hits', np.mean([r['area'] for r in records if 'area' in r])), ('auroc', 'AUROC of target patches', .5))):
             for i, v in enumerate(s.values()):
-                m, lo, hi = bootstrap(v[f]); ax.errorbar(m, i, xerr=[[m - lo], [hi - m]], fmt='o', ms=4, color=f'C{i}')
+                m, lo, hi = bootstrap(v[f])
+                ax.errorbar(
+                    m, i, xerr=[[m - lo], [hi - m]], fmt='o',
+                    ms=4, color=f'C{i}'
+                )
             ax.axvline(chance, color='grey', ls='--', lw=.8)
-            names = [f"{k} {v['layers'][0]}..{v['layers'][-1]}" if len(v['layers']) > 3 else f"{k} {', '.join(map(str, v['layers']))}" for k, v in s.items()]
-            ax.set(xlim=(0, 1.03), xlabel=f'{name}, n = {len(v[f])}', yticks=range(len(s)), yticklabels=names); ax.invert_yaxis() if f == 'hit' else None
+            names = [
+                f"{k} {v['layers'][0]}..{v['layers'][-1]}"
+                if len(v['layers']) > 3
+                else f"{k} {', '.join(map(str, v['layers']))}"
+                for k, v in s.items()
+            ]
+            ax.set(
+                xlim=(0, 1.03), xlabel=f'{name}, n = {len(v[f])}',
+                yticks=range(len(s)), yticklabels=names
+            )
+            ax.invert_yaxis() if f == 'hit' else None
     return fig
 
 def summarize_convergence(records # of `measure_convergence`
     ): # list of sentences
     "What the study of convergence found, in words"
     seen = [r for r in records if 'share' in r]
-    return summarize_depth(records) + (summarize_pointing(seen) + summarize_bands(seen) if seen else ['No sample has a region: share, AUROC and bands are not told.'])
+    return summarize_depth(records) + (
+        summarize_pointing(seen) + summarize_bands(seen)
+        if seen
+        else ['No sample has a region: share, AUROC and bands are not told.']
+    )
 
 # %% ../nbs/04_convergence.ipynb #19555832
 def masking_samples(n, # number of samples
@@ -449,14 +649,23 @@ def measure_masking(vlm, # a `VLM`
     max_new_tokens=8 # longest answer
     ) -> dict: # scores 0..1; lists over layers
     "One record of the study of masking"
-    prompt, score = vlm.prompt(sample.image, sample.question, suffix), lambda a: round(match(a, sample), 6)
+    prompt = vlm.prompt(sample.image, sample.question, suffix)
+    score = lambda a: round(match(a, sample), 6)
     def ask(*how):
         with mask_image_tokens(vlm, prompt, *how): return vlm.generate(prompt, max_new_tokens).text
     with cache_vision_features(vlm):
         plain, none = vlm.generate(prompt, max_new_tokens).text, ask()
-        onward, only = ([ask(l, o) for l in range(vlm.n_layers)] for o in (False, True))
-    return dict(id=sample.id, kind=getattr(sample, 'kind', None), answer=plain, plain=score(plain), none=score(none), onward=[score(a) for a in onward],
-        only=[score(a) for a in only], changed=dict(onward=[int(a != plain) for a in onward], only=[int(a != plain) for a in only]))
+        onward, only = (
+            [ask(l, o) for l in range(vlm.n_layers)] for o in (False, True)
+        )
+    return dict(
+        id=sample.id, kind=getattr(sample, 'kind', None), answer=plain, plain=score(plain),
+        none=score(none), onward=[score(a) for a in onward],
+        only=[score(a) for a in only],
+        changed=dict(
+            onward=[int(a != plain) for a in onward], only=[int(a != plain) for a in only]
+        )
+    )
 
 # %% ../nbs/04_convergence.ipynb #e3136a1b
 def paired_gain(better, # [n] scores
@@ -464,16 +673,29 @@ def paired_gain(better, # [n] scores
     corrected=None # p to put in
     ) -> Estimate: # mean difference, p of `paired_test`
     "Difference of two accuracies on the same questions"
-    return Estimate(*difference(better, worse), len(better), paired_test(better, worse)[0] if corrected is None else corrected)
+    return Estimate(
+        *difference(better, worse), len(better),
+        paired_test(better, worse)[0] if corrected is None else corrected
+    )
 
 def layer_costs(records, # of `measure_masking`
     way='onward' # 'onward': from the layer on; 'only': in it alone; 'adds': what the layer adds to the curve
     ) -> list: # of `Estimate`s, one for each layer
     "What it costs that a layer cannot see the picture; p by `paired_test` and Holm"
     if not records: raise CarveError('No records of masking to tell anything from.')
-    plain = np.array([[r['plain']] for r in records]); acc = np.array([r['only' if way == 'only' else 'onward'] for r in records])
-    left, right = (np.hstack([acc[:, 1:], plain]), acc) if way == 'adds' else (plain.repeat(acc.shape[1], 1), acc)
-    ps = holm([paired_test(a, b)[0] for a, b in zip(left.T, right.T)])
+    plain = np.array([[r['plain']] for r in records])
+    acc = np.array([r['only' if way == 'only' else 'onward'] for r in records])
+    left, right = (
+        (np.hstack([acc[:, 1:], plain]), acc)
+        if way == 'adds'
+        else (plain.repeat(acc.shape[1], 1), acc)
+    )
+    ps = holm(
+        [
+            paired_test(a, b)[0]
+            for a, b in zip(left.T, right.T)
+        ]
+    )
     return [paired_gain(a, b, p) for a, b, p in zip(left.T, right.T, ps)]
 
 # %% ../nbs/04_convergence.ipynb #fe9f093a
@@ -483,8 +705,17 @@ def fusion_layers(costs, # of `layer_costs`, for each layer alone
     ) -> tuple: # layers that fuse, and those of them that review
     "Which layers read the picture, and which come back to it"
     gap = gap or max(2, math.ceil(.15*len(costs)))
-    fuse = [l for l, e in enumerate(costs) if e.value > 0 and e.p < level]
-    back = next((i for i in range(1, len(fuse)) if fuse[i] - fuse[i-1] > gap), len(fuse))
+    fuse = [
+        l for l, e in enumerate(costs) if e.value > 0 and e.p < level
+    ]
+    back = next(
+        (
+            i
+            for i in range(1, len(fuse))
+            if fuse[i] - fuse[i - 1] > gap
+        ),
+        len(fuse)
+    )
     return fuse, fuse[back:]
 
 # %% ../nbs/04_convergence.ipynb #e1f265b9
@@ -492,7 +723,14 @@ def first_free(onward, # of `layer_costs`, blind from each layer on
     level=.05 # of the corrected p
     ) -> int: # number of layers if there is none
     "The first layer from which on the test sees no cost of going blind"
-    return next((l for l in range(len(onward)) if all(e.p >= level or e.value <= 0 for e in onward[l:])), len(onward))
+    return next(
+        (
+            l
+            for l in range(len(onward))
+            if all(e.p >= level or e.value <= 0 for e in onward[l:])
+        ),
+        len(onward)
+    )
 
 # %% ../nbs/04_convergence.ipynb #5161743c
 def plot_masked(ax, records): # matplotlib axis; records
@@ -501,17 +739,30 @@ def plot_masked(ax, records): # matplotlib axis; records
         plot_line(ax, np.array([r[key] for r in records]), label, color, marker, spread=False)
     for key, style in (('plain', '-'), ('none', ':')):
         m, lo, hi = bootstrap([r[key] for r in records])
-        ax.axhline(m, color='k', ls=style, lw=.8, label=dict(plain='sees everything', none='no picture')[key]); ax.axhspan(lo, hi, color='k', alpha=.08, lw=0)
-    ax.set(xlabel='masked layer', ylabel='accuracy', ylim=(0, 1.02), title=f'accuracy, n = {len(records)}'); ax.legend(fontsize=6)
+        ax.axhline(
+            m, color='k', ls=style, lw=0.8, label=dict(plain='sees everything', none='no picture')[key]
+        )
+        ax.axhspan(lo, hi, color='k', alpha=.08, lw=0)
+    ax.set(
+        xlabel='masked layer', ylabel='accuracy', ylim=(0, 1.02), title=f'accuracy, n = {len(records)}'
+    )
+    ax.legend(fontsize=6)
     return ax
 
 def plot_added(ax, records): # matplotlib axis; records
     "What each layer adds to the curve, and what it costs to blind it alone"
     for k, (way, label, marker) in enumerate((('adds', 'adds to the curve', 'o'), ('only', 'costs if blind alone', 's'))):
         for l, e in enumerate(layer_costs(records, way)):
-            ax.errorbar(l + .2*k - .1, e.value, [[e.value - e.lo], [e.hi - e.value]], fmt=marker, ms=4, color=f'C{k}', mfc=f'C{k}' if e.p < .05 else 'w', label=None if l else label)
+            ax.errorbar(
+                l + 0.2 * k - 0.1, e.value,
+                [[e.value - e.lo], [e.hi - e.value]], fmt=marker,
+                ms=4, color=f'C{k}',
+                mfc=f'C{k}' if e.p < 0.05 else 'w',
+                label=None if l else label
+            )
     ax.axhline(0, color='grey', lw=.8)
-    ax.set(xlabel='layer', ylabel='accuracy', title='by layer (filled: p < 0.05, Holm)'); ax.legend(fontsize=6)
+    ax.set(xlabel='layer', ylabel='accuracy', title='by layer (filled: p < 0.05, Holm)')
+    ax.legend(fontsize=6)
     return ax
 
 # %% ../nbs/04_convergence.ipynb #5ad23c0d
@@ -519,13 +770,35 @@ def plot_kinds(ax, records): # matplotlib axis; records
     "Accuracy by kind of question, blind from each layer on"
     kinds = sorted({str(r['kind']) for r in records})
     part = [[r for r in records if str(r['kind']) == k] for k in kinds]
-    acc = np.array([np.mean([[r['none'], *r['onward'], r['plain']] for r in p], axis=0) for p in part])
+    acc = np.array(
+        [
+            np.mean(
+                [[r['none'], *r['onward'], r['plain']] for r in p],
+                axis=0
+            )
+            for p in part
+        ]
+    )
     art = ax.imshow(acc, cmap='viridis', vmin=0, vmax=1, aspect='auto')
-    for (i, j), v in np.ndenumerate(acc) if acc.shape[1] < 12 else (): ax.text(j, i, f'{v:.2f}', ha='center', va='center', fontsize=5, color='w' if v < .6 else 'k')
+    for (i, j), v in np.ndenumerate(acc) if acc.shape[1] < 12 else ():
+        ax.text(j, i, f'{v:.2f}', ha='center', va='center', fontsize=5, color='w' if v < .6 else 'k')
     L = acc.shape[1]-2
-    names = ['no\npicture', *(str(l) if L < 13 or l%4 == 0 and l < L-1 else '' for l in range(L)), 'sees\nall']
+    names = [
+        'no\npicture',
+        *(
+            str(l)
+            if L < 13 or l % 4 == 0 and l < L - 1
+            else ''
+            for l in range(L)
+        ),
+        'sees\nall'
+    ]
     ax.figure.colorbar(art, ax=ax, label='accuracy')
-    ax.set(xticks=range(len(names)), xticklabels=names, yticks=range(len(kinds)), yticklabels=[f'{k}, n = {len(p)}' for k, p in zip(kinds, part)], xlabel='blind from this layer on', title='by kind of question')
+    ax.set(
+        xticks=range(len(names)), xticklabels=names, yticks=range(len(kinds)),
+        yticklabels=[f'{k}, n = {len(p)}' for k, p in zip(kinds, part)],
+        xlabel='blind from this layer on', title='by kind of question'
+    )
     return ax
 
 def plot_masking(records # of `measure_masking`
@@ -534,7 +807,8 @@ def plot_masking(records # of `measure_masking`
     with plot_style():
         fig = Figure(figsize=(6.8, 4.6), dpi=80, layout='constrained')
         top, bottom = fig.subfigures(2, 1, height_ratios=(1.5, 1))
-        for ax, draw in zip((*top.subplots(1, 2), bottom.subplots()), (plot_masked, plot_added, plot_kinds)): draw(ax, records)
+        for ax, draw in zip((*top.subplots(1, 2), bottom.subplots()), (plot_masked, plot_added, plot_kinds)):
+            draw(ax, records)
     return fig
 
 # %% ../nbs/04_convergence.ipynb #83125468
@@ -543,11 +817,24 @@ def summarize_masking(records # of `measure_masking`
     "What the study of masking found, in words"
     onward, only, adds = (layer_costs(records, w) for w in ('onward', 'only', 'adds'))
     plain, none = (np.array([r[k] for r in records]) for k in ('plain', 'none'))
-    fuse, review = fusion_layers(only); best, worst = (int(np.argmax([e.value for e in es])) for es in (adds, only))
-    free, rest = first_free(onward), [e.hi for l, e in enumerate(only) if l not in fuse]
+    fuse, review = fusion_layers(only)
+    best, worst = (
+        int(np.argmax([e.value for e in es])) for es in (adds, only)
+    )
+    free = first_free(onward)
+    rest = [e.hi for l, e in enumerate(only) if l not in fuse]
     test = paired_test(plain, none)[1]
-    read = f'from layer {free} on the test sees no cost, {onward[free]}' if free < len(onward) else 'even the last layer cannot go blind without a cost'
-    return [f'Accuracy with the picture: {bootstrap(plain)} %, without: {bootstrap(none)} %; the picture is worth {paired_gain(plain, none)} ({test}).',
-            f'Blind from a layer on: {read} ({test}, Holm over {len(onward)} layers). Most is added by layer {best}: {adds[best]}.',
-            f'Blind in one layer only: it costs in layers {fuse or "none"}; most in layer {worst}: {only[worst]}. No interval of the others reaches above {max(rest, default=0):.2f}.',
-            f'Review layers, back after a gap of at least {max(2, math.ceil(.15*len(only)))}: {review or "none"}.']
+    read = (
+        f'from layer {free} on the test sees no cost, {onward[free]}'
+        if free < len(onward)
+        else 'even the last layer cannot go blind without a cost'
+    )
+    return [
+        f'Accuracy with the picture: {bootstrap(plain)} %, without: {bootstrap(none)} %; the picture is worth '
+        f'{paired_gain(plain, none)} ({test}).',
+        f'Blind from a layer on: {read} ({test}, Holm over {len(onward)} layers). Most is added by layer {best}: '
+        f'{adds[best]}.',
+        f'Blind in one layer only: it costs in layers {fuse or "none"}; most in layer {worst}: {only[worst]}. No '
+        f'interval of the others reaches above {max(rest, default=0):.2f}.',
+        f'Review layers, back after a gap of at least {max(2, math.ceil(0.15 * len(only)))}: {review or "none"}.',
+    ]

@@ -25,12 +25,14 @@ def check_maps(A_q, # [..., Nv]
     ): # (A_q, A_g) as float32
     "Refuse what would give NaN or Inf: lam <= 0, broken or negative attention"
     l = torch.as_tensor(lam, dtype=torch.float64)
-    if not ((l > 0) & l.isfinite()).all(): raise CarveError(f"lam must be > 0 and finite, got {lam}; the official code uses 1e-8")
+    if not ((l > 0) & l.isfinite()).all():
+        raise CarveError(f"lam must be > 0 and finite, got {lam}; the official code uses 1e-8")
     A_q, A_g = torch.as_tensor(A_q).float(), torch.as_tensor(A_g).float()
     for name, a in (('A_q', A_q), ('A_g', A_g)):
         if not a.isfinite().all(): raise CarveError(f"{name} contains NaN or Inf; run the model in bfloat16 or float32")
         if (a < 0).any(): raise CarveError(f"{name} contains negative values; attention after softmax is >= 0")
-    if A_q.shape[-1] != A_g.shape[-1]: raise CarveError(f"{A_q.shape[-1]} and {A_g.shape[-1]} patches: "
+    if A_q.shape[-1] != A_g.shape[-1]:
+        raise CarveError(f"{A_q.shape[-1]} and {A_g.shape[-1]} patches: "
         "both maps must come from the same picture, prepared in the same way")
     return A_q, A_g
 
@@ -51,10 +53,15 @@ def contrast(A_q, # [..., Nv] attention under the question
     op='ratio' # 'ratio' (the closed form) or another of OPERATORS
     ): # [..., Nv] float32, finite
     "The semantic map: the question's attention without the picture's own"
-    if op not in OPERATORS: raise CarveError(f"op={op!r}: use {', '.join(map(repr, OPERATORS))}")
+    if op not in OPERATORS:
+        raise CarveError(f"op={op!r}: use {', '.join(map(repr, OPERATORS))}")
     A_q, A_g = (a.double() for a in check_maps(A_q, A_g, lam))
     lam = torch.as_tensor(lam, dtype=torch.float64)
-    lam = (lam * A_g.mean(-1, keepdim=True)).clamp(1e-12, 1e300) if relative else lam.clamp(1e-30, 1e300)
+    lam = (
+        (lam * A_g.mean(-1, keepdim=True)).clamp(1e-12, 1e300)
+        if relative
+        else lam.clamp(1e-30, 1e300)
+    )
     big = torch.finfo(torch.float32).max
     return OPERATORS[op](A_q, A_g, lam).clamp(-big, big).float()
 
@@ -80,4 +87,8 @@ def maps_equal(A_q, # [..., Nv]
     ) -> bool: # whether the pair holds no contrast
     "Whether two maps are equal, so that their ratio carries no signal"
     A_q, A_g = torch.as_tensor(A_q).float(), torch.as_tensor(A_g).float()
-    return bool(((A_q - A_g).abs().amax(-1) <= tol * A_g.amax(-1)).all())
+    return bool(
+        (
+            (A_q - A_g).abs().amax(-1) <= tol * A_g.amax(-1)
+        ).all()
+    )

@@ -44,16 +44,24 @@ def attention_maps(q, # `AttentionRows` under the question
     ) -> dict: # name of the map -> [T, L, Nv], as many steps as both have
     "Task, general and contrasted attention of the first picture, heads averaged"
     if not lam > 0: raise ValueError(f'lam={lam}: must be > 0; the official code uses 1e-8')
-    A_q, A_g = (merge_heads(r.attn)[..., r.span(0)] for r in (q, g))
+    A_q, A_g = (
+        merge_heads(r.attn)[..., r.span(0)] for r in (q, g)
+    )
     T = min(len(A_q), len(A_g))
-    return dict(question=A_q[:T], instruction=A_g[:T], contrast=A_q[:T]/(A_g[:T] + lam))
+    return dict(
+        question=A_q[:T], instruction=A_g[:T],
+        contrast=A_q[:T] / (A_g[:T] + lam)
+    )
 
 # %% ../nbs/03_entropy.ipynb #9313736a
 def check_attending(vlm # a `VLM`
     ):
     "Demand that every layer has rows on the picture: the layers of a study are numbered through"
     if list(vlm.layers) == list(range(vlm.n_layers)): return
-    raise StatisticsError(f'Only layers {list(vlm.layers)} of {vlm.n_layers} of this model have rows on the picture; layers are compared here over the whole depth.')
+    raise StatisticsError(
+        f'Only layers {list(vlm.layers)} of {vlm.n_layers} of this model have rows on the picture; layers are compared '
+        'here over the whole depth.'
+    )
 
 def capture_pair(vlm, # a `VLM`
     image, # PIL picture
@@ -68,7 +76,10 @@ def capture_pair(vlm, # a `VLM`
     return q, attention_maps(q, g, lam)
 
 # %% ../nbs/03_entropy.ipynb #19509ed7
-GRID = dict(texture=(0, .2, .35, .5, .65, .8, 1.), colour=(0, .02, .06, .15, .5), kind=('digit', 'exist', 'color'))
+GRID = dict(
+    texture=(0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0),
+    colour=(0, 0.02, 0.06, 0.15, 0.5), kind=('digit', 'exist', 'color')
+)
 
 def ask_scene(seed, # of a held-out scene
     kind, # of question
@@ -77,27 +88,53 @@ def ask_scene(seed, # of a held-out scene
     ) -> Sample: # its id tells the knobs
     "A question about a scene; where the scene has none of this kind, about the scene a million seeds on"
     s = to_sample(make_scene(seed, texture=texture, colour=colour), kind)
-    return replace(s, id=f'{s.id}-t{texture:g}-c{colour:g}') if s else ask_scene(seed + 10**6, kind, texture, colour)
+    return (
+        replace(s, id=f'{s.id}-t{texture:g}-c{colour:g}')
+        if s
+        else ask_scene(seed + 10**6, kind, texture, colour)
+    )
 
 def entropy_samples(n, # how many; 105 visit the whole grid once
     start=0 # number of the first
     ): # yields `Sample`s
     "Held-out questions over a grid of both knobs"
-    for k in range(start, start + n): yield ask_scene(10_000 + k, **{name: v[k % len(v)] for name, v in GRID.items()})
+    for k in range(start, start + n):
+        yield ask_scene(
+            10_000 + k,
+            **{name: v[k % len(v)] for name, v in GRID.items()}
+        )
 
 # %% ../nbs/03_entropy.ipynb #7ca514da
 def layer_bits(maps # name -> [T, L, Nv]
     ) -> dict: # name -> step -> [L] bits
     "Entropy of each map, step and layer"
-    return {k: {s: [round(float(h), 4) for h in entropy(m[i])] for s, i in STEPS.items()} for k, m in maps.items()}
+    return {
+        k: {
+            s: [round(float(h), 4) for h in entropy(m[i])]
+            for s, i in STEPS.items()
+        }
+        for k, m in maps.items()
+    }
 
 def describe_sample(sample # a `Sample`
     ) -> dict: # JSON values
     "What is in the picture, and how busy it is at 448 x 448 pixels"
-    im = sample.image if sample.image.size == (SIZE, SIZE) else sample.image.resize((SIZE, SIZE), Image.LANCZOS)
-    c, sides = complexity(im), [t.box[2] - t.box[0] for t in sample.objects]
-    known = dict(objects=len(sides), side=round(float(np.mean(sides)), 2)) if sides else {}
-    return dict(kind=sample.kind, T_c=round(c.texture, 6), C_c=round(c.colour, 6), **known)
+    im = (
+        sample.image
+        if sample.image.size == (SIZE, SIZE)
+        else sample.image.resize((SIZE, SIZE), Image.LANCZOS)
+    )
+    c = complexity(im)
+    sides = [t.box[2] - t.box[0] for t in sample.objects]
+    known = (
+        dict(objects=len(sides), side=round(float(np.mean(sides)), 2))
+        if sides
+        else {}
+    )
+    return dict(
+        kind=sample.kind, T_c=round(c.texture, 6), C_c=round(c.colour, 6),
+        **known
+    )
 
 # %% ../nbs/03_entropy.ipynb #0a77271a
 def measure_entropy(vlm, # a `VLM`
@@ -106,8 +143,12 @@ def measure_entropy(vlm, # a `VLM`
     ) -> dict: # the record, JSON values
     "Complexity, entropies and answer of one question"
     q, maps = capture_pair(vlm, sample.image, sample.question, lam)
-    return dict(id=sample.id, **describe_sample(sample), tokens=maps['question'].shape[-1], steps=len(q.tokens), truth=sample.answer,
-        answer=str(q.answer), correct=round(float(match(str(q.answer), sample)), 6), H=layer_bits(maps))
+    return dict(
+        id=sample.id, **describe_sample(sample), tokens=maps['question'].shape[-1],
+        steps=len(q.tokens), truth=sample.answer, answer=str(q.answer),
+        correct=round(float(match(str(q.answer), sample)), 6),
+        H=layer_bits(maps)
+    )
 
 # %% ../nbs/03_entropy.ipynb #de69d755
 def layer_mean(values, # [L]
@@ -122,14 +163,23 @@ def to_dataframe(records, # of one study
     ) -> pd.DataFrame: # one row for each question; columns task, general, contrast hold H in bits
     "Records as a table"
     if not records: raise StatisticsError('No records: measure something first.')
-    if step not in STEPS: raise StatisticsError(f"step={step!r}: use {' or '.join(map(repr, STEPS))}.")
+    if step not in STEPS:
+        raise StatisticsError(f"step={step!r}: use {' or '.join(map(repr, STEPS))}.")
     nested = {k: '' if k == 'H' else f'{k}_' for k in ('H', 'share', 'lift')}
     flat = lambda r: {k: v for k, v in r.items() if k not in nested}
-    means = lambda r: {nested[k] + m: layer_mean(v[step], layers) for k in nested if k in r for m, v in r[k].items()}
+    means = lambda r: {
+        nested[k] + m: layer_mean(v[step], layers)
+        for k in nested
+        if k in r
+        for m, v in r[k].items()
+    }
     return pd.DataFrame([flat(r) | means(r) for r in records])
 
 # %% ../nbs/03_entropy.ipynb #354f2d31
-PAPER_DECILES = dict(T_c=(.38, .41, .44, .53, .56, .58, .60, .61, .63, .67), C_c=(.37, .39, .40, .41, .42, .45, .46, .55, .57, .60))
+PAPER_DECILES = dict(
+    T_c=(0.38, 0.41, 0.44, 0.53, 0.56, 0.58, 0.60, 0.61, 0.63, 0.67),
+    C_c=(0.37, 0.39, 0.40, 0.41, 0.42, 0.45, 0.46, 0.55, 0.57, 0.60)
+)
 
 def rescale(h # [m] numbers
     ) -> np.ndarray: # [m] between 0 and 1
@@ -150,12 +200,18 @@ COVARIATES = dict(objects='number of things', side='mean side', tokens='number o
 def known_covariates(t # table of `to_dataframe`
     ) -> list: # columns
     "The covariates that are known for all questions and vary"
-    return [c for c in COVARIATES if c in t and t[c].notna().all() and t[c].nunique() > 1]
+    return [
+        c
+        for c in COVARIATES
+        if c in t and t[c].notna().all() and t[c].nunique() > 1
+    ]
 
 def listing(words # list of str
     ) -> str: # 'a, b and c'
     "Words as a list in a sentence"
-    return ' and '.join(filter(None, (', '.join(words[:-1]), *words[-1:])))
+    return ' and '.join(
+        filter(None, (', '.join(words[:-1]), *words[-1:]))
+    )
 
 def covariates(t # table of `to_dataframe`
     ) -> np.ndarray|None: # [m, k], or None if nothing is known or varies
@@ -177,7 +233,9 @@ def associate(t, # table of `to_dataframe`
     ) -> tuple: # (`Estimate` or None: Spearman; the same given the covariates)
     "How two columns go together, plainly and with the covariates held fixed"
     given = covariates(t)
-    return try_estimate(spearman, t[x], t[y], DRAWS), None if given is None else try_estimate(partial_spearman, t[x], t[y], given, DRAWS)
+    return try_estimate(
+        spearman, t[x], t[y], DRAWS
+    ), None if given is None else try_estimate(partial_spearman, t[x], t[y], given, DRAWS)
 
 # %% ../nbs/03_entropy.ipynb #37d42e43
 LABELS = dict(T_c='texture $T_c$', C_c='colour $C_c$')
@@ -202,8 +260,15 @@ def plot_deciles(ax, # matplotlib axis
     ):
     "Our ten means for each map, and the paper's"
     ax.plot(range(1, 11), PAPER_DECILES[x], 'k--', label='paper (TextVQA, 3B)')
-    for m in MAPS: error_line(ax, *decile_curve(t[x], t[m]), pal[MAP_COLOURS[m]], label=m)
-    ax.set(xlabel=f'tenth of the pictures by {LABELS[x]}', ylabel='entropy, min-max scaled', ylim=(0, 1), xticks=range(1, 11))
+    for m in MAPS:
+        error_line(
+            ax, *decile_curve(t[x], t[m]), pal[MAP_COLOURS[m]],
+            label=m
+        )
+    ax.set(
+        xlabel=f'tenth of the pictures by {LABELS[x]}', ylabel='entropy, min-max scaled', ylim=(0, 1),
+        xticks=range(1, 11)
+    )
 
 # %% ../nbs/03_entropy.ipynb #4b0e6c68
 def plot_accuracy(ax, # matplotlib axis
@@ -214,12 +279,21 @@ def plot_accuracy(ax, # matplotlib axis
     "Accuracy over entropy, for the three maps; dotted: task, each kind of question alone"
     for m in MAPS:
         x, means = bin_means(t[m], t.correct, bins)
-        error_line(ax, x, [100*np.array(tuple(i)) for i in means], pal[MAP_COLOURS[m]], label=m)
+        error_line(
+            ax, x, [100 * np.array(tuple(i)) for i in means],
+            pal[MAP_COLOURS[m]], label=m
+        )
     for kind, g in t.groupby('kind'):
         if not 1 < t.kind.nunique() < 5 or len(g) < 4*bins: continue
         x, means = bin_means(g.task, g.correct, bins, 1)
-        ax.plot(x, [100*i.mean for i in means], ':', color=pal[MAP_COLOURS['question']])
-        ax.annotate(kind, (x[-1], 100*means[-1].mean), (3, 0), textcoords='offset points', fontsize=6, va='center')
+        ax.plot(
+            x, [100 * i.mean for i in means],
+            ':', color=pal[MAP_COLOURS['question']]
+        )
+        ax.annotate(
+            kind, (x[-1], 100 * means[-1].mean),
+            (3, 0), textcoords='offset points', fontsize=6, va='center'
+        )
         ax.set_title('dotted: task, each kind alone')
     ax.set(xlabel='entropy, bits (times 0.69: nats)', ylabel='accuracy, %', ylim=(0, 100))
 
@@ -239,9 +313,15 @@ def plot_layer_entropy(ax, # matplotlib axis
     tc = np.array([r['T_c'] for r in records])
     for (style, keep), m in product((('--', tc <= np.quantile(tc, 1/3)), ('-', tc >= np.quantile(tc, 2/3))), MAPS):
         h = layer_values(records, m)[keep]
-        error_line(ax, range(h.shape[1]), [bootstrap(c, DRAWS) for c in h.T], pal[MAP_COLOURS[m]], ls=style)
+        error_line(
+            ax, range(h.shape[1]), [bootstrap(c, DRAWS) for c in h.T],
+            pal[MAP_COLOURS[m]], ls=style
+        )
     ax.set(xlabel='layer', ylabel='entropy, bits', title='calm third dashed, busy third solid')
-    ax.secondary_yaxis('right', functions=(lambda b: b*math.log(2), lambda n: n/math.log(2))).set_ylabel('nats')
+    ax.secondary_yaxis(
+        'right',
+        functions=(lambda b: b * math.log(2), lambda n: n / math.log(2))
+    ).set_ylabel('nats')
 
 # %% ../nbs/03_entropy.ipynb #bd41055d
 def plot_layer_rho(ax, # matplotlib axis
@@ -253,12 +333,22 @@ def plot_layer_rho(ax, # matplotlib axis
     tc = [r[x] for r in records]
     far = .25
     for m in MAPS:
-        found = {l: e for l, h in enumerate(layer_values(records, m).T) if (e := try_estimate(spearman, tc, h, DRAWS//4))}
-        if found: error_line(ax, list(found), found.values(), pal[MAP_COLOURS[m]], label=m)
-        far = min(1, max([far, *(1.1*abs(v) for e in found.values() for v in e)]))
+        found = {
+            l: e
+            for l, h in enumerate(layer_values(records, m).T)
+            if (e := try_estimate(spearman, tc, h, DRAWS // 4))
+        }
+        if found:
+            error_line(ax, list(found), found.values(), pal[MAP_COLOURS[m]], label=m)
+        far = min(
+            1, max([far, *(1.1 * abs(v) for e in found.values() for v in e)])
+        )
     n = len(records[0]['H']['question']['last'])
     band = pick_layers('paper', n)
-    ax.axvspan(band[0] - .4, band[-1] + .4, color='.9', zorder=0); ax.axhline(0, color='.5', lw=.6)
+    ax.axvspan(
+        band[0] - 0.4, band[-1] + 0.4, color='.9', zorder=0
+    )
+    ax.axhline(0, color='.5', lw=.6)
     ax.set(xlabel='layer', ylabel=f'Spearman with {LABELS[x]}', ylim=(-far, far))
 
 # %% ../nbs/03_entropy.ipynb #14a45f66
@@ -270,7 +360,8 @@ def plot_entropy(records # of `measure_entropy`
         fig = Figure((8, 4.8), layout='constrained')
         a, b, c, d, e, f = fig.subplots(2, 3).flat
         for ax, x in ((a, 'T_c'), (b, 'C_c')):
-            if t[x].nunique() > 1 and len(t) > 3: plot_deciles(ax, t, x, pal)
+            if t[x].nunique() > 1 and len(t) > 3:
+                plot_deciles(ax, t, x, pal)
         if len(t) > 3: plot_accuracy(c, t, pal)
         plot_layer_entropy(d, records, pal)
         for ax, x in ((e, 'T_c'), (f, 'C_c')): plot_layer_rho(ax, records, x, pal)
@@ -287,8 +378,11 @@ def head_line(records, # of a study
     unit='questions' # what is counted
     ) -> str: # one sentence
     "Size of a study and the ceiling of its entropy"
-    H, n = records[0]['H']['question']['last'], sorted({r['tokens'] for r in records})
-    ceiling = f'at most {math.log2(n[-1]):.2f} bits = {math.log(n[-1]):.2f} nats'
+    H = records[0]['H']['question']['last']
+    n = sorted({r['tokens'] for r in records})
+    ceiling = (
+        f'at most {math.log2(n[-1]):.2f} bits = {math.log(n[-1]):.2f} nats'
+    )
     return (f'{len(records)} {unit}, {len(H)} layers (CARVE layers: {", ".join(map(str, pick_layers("paper", len(H))))}), '
         f'{n[0] if len(n) == 1 else f"{n[0]} to {n[-1]}"} image tokens ({ceiling}); H in bits, last generated token, if nothing else is said')
 
@@ -298,7 +392,9 @@ def held(t # table of `to_dataframe`
     "Kind of question and covariates, for the regressions on accuracy"
     kinds = pd.get_dummies(t.kind, drop_first=True).to_numpy(float)
     parts = [c for c in (kinds, covariates(t)) if c is not None and c.shape[1]]
-    words = ['kind of question']*(kinds.shape[1] > 0) + [COVARIATES[c] for c in known_covariates(t)]
+    words = ['kind of question'] * (kinds.shape[1] > 0) + [
+        COVARIATES[c] for c in known_covariates(t)
+    ]
     return np.column_stack(parts) if parts else None, listing(words)
 
 def odds(t, # table of `to_dataframe`
@@ -306,7 +402,9 @@ def odds(t, # table of `to_dataframe`
     ) -> tuple: # (`Estimate` or None: plain; with kind and covariates held fixed)
     "Log-odds of a right answer per standard deviation of a column"
     given = held(t)[0]
-    return try_estimate(logistic, t[x], t.correct, None, DRAWS), None if given is None else try_estimate(logistic, t[x], t.correct, given, DRAWS)
+    return try_estimate(
+        logistic, t[x], t.correct, None, DRAWS
+    ), None if given is None else try_estimate(logistic, t[x], t.correct, given, DRAWS)
 
 # %% ../nbs/03_entropy.ipynb #1ccce611
 def format_both(plain, # `Estimate` or None
@@ -322,7 +420,13 @@ def format_odds(t, # table of `to_dataframe`
     found # of `odds`
     ) -> str: # one sentence
     "How accuracy changes with a column"
-    low, high = (bootstrap(t.correct[keep], DRAWS) for keep in (t[x] <= t[x].quantile(1/3), t[x] >= t[x].quantile(2/3)))
+    low, high = (
+        bootstrap(t.correct[keep], DRAWS)
+        for keep in (
+            t[x] <= t[x].quantile(1 / 3),
+            t[x] >= t[x].quantile(2 / 3)
+        )
+    )
     return f'{name} and accuracy: log-odds per standard deviation {format_both(*found, held(t)[1])}; accuracy in the lowest third {low} %, in the highest {high} %'
 
 # %% ../nbs/03_entropy.ipynb #d6cf8c9e
@@ -332,7 +436,9 @@ def find_ties(records # of `measure_entropy`
     out = {}
     for step in ('last', 'first'):
         t = to_dataframe(records, step)
-        out |= {(step, x, m): associate(t, x, m) for x, m in product(LABELS, MAPS)}
+        out |= {
+            (step, x, m): associate(t, x, m) for x, m in product(LABELS, MAPS)
+        }
         out |= {(step, m, 'correct'): odds(t, m) for m in MAPS}
     return out | {('last', x, 'correct'): odds(t, x) for x in LABELS}
 
@@ -346,14 +452,20 @@ def summarize_entropy(records, # of `measure_entropy`
     for (step, x, y), found in ties.items():
         name = x if x in LABELS else f'{x} entropy'
         late = ', first token' if step == 'first' else ''
-        lines.append(format_odds(to_dataframe(records, step), x, name + late, found) if y == 'correct'
-            else f'{x} and {y} entropy{late}: Spearman {format_both(*found, words)}')
+        lines.append(
+            format_odds(to_dataframe(records, step), x, name + late, found)
+            if y == 'correct'
+            else f'{x} and {y} entropy{late}: Spearman {format_both(*found, words)}'
+        )
     return lines
 
 # %% ../nbs/03_entropy.ipynb #4bdc6a28
 LEVELS = dict(texture=(0, .25, .5, .75, 1.), colour=(0, .02, .06, .15, .5))
-LADDERS = dict(texture=lambda k: dict(texture=LEVELS['texture'][k], colour=.06), colour=lambda k: dict(texture=.25, colour=LEVELS['colour'][k]),
-    both=lambda k: dict(texture=LEVELS['texture'][k], colour=LEVELS['colour'][k]))
+LADDERS = dict(
+    texture=lambda k: dict(texture=LEVELS['texture'][k], colour=0.06),
+    colour=lambda k: dict(texture=0.25, colour=LEVELS['colour'][k]),
+    both=lambda k: dict(texture=LEVELS['texture'][k], colour=LEVELS['colour'][k])
+)
 
 @dataclass
 class ClutterLevel(Sample):
@@ -368,9 +480,16 @@ def intervention_samples(n, # how many; five for each question, 45 for one quest
     "The same things, question and answer on five backgrounds"
     for k in range(start, start + n):
         j, level = divmod(k, 5)
-        ladder, kind = list(LADDERS)[j % 3], GRID['kind'][j//3 % 3]
+        ladder = list(LADDERS)[j % 3]
+        kind = GRID['kind'][j//3 % 3]
         s = ask_scene(30_000 + j, kind, **LADDERS[ladder](level))
-        yield ClutterLevel(**(vars(s) | dict(id=f'{ladder}-{j}-{kind}-{level}')), group=f'{ladder}-{j}', ladder=ladder, level=level)
+        yield ClutterLevel(
+            **(
+                vars(s)
+                | dict(id=f'{ladder}-{j}-{kind}-{level}')
+            ),
+            group=f'{ladder}-{j}', ladder=ladder, level=level
+        )
 
 # %% ../nbs/03_entropy.ipynb #2ee57b51
 def measure_intervention(vlm, # a `VLM`
@@ -385,15 +504,25 @@ def clutter_levels(t, # table of `to_dataframe`
     ladder # name
     ) -> np.ndarray: # [questions, 5]
     "One column of the complete ladders of one sort"
-    return t[t.ladder == ladder].pivot(index='group', columns='level', values=column).reindex(columns=range(5)).dropna().to_numpy(float)
+    return (
+        t[t.ladder == ladder]
+        .pivot(index='group', columns='level', values=column)
+        .reindex(columns=range(5))
+        .dropna()
+        .to_numpy(float)
+    )
 
 # %% ../nbs/03_entropy.ipynb #4ee6e54b
 def path_effects(xx, xm, xy, mm, my # [..., questions] sums of products within each question
     ) -> np.ndarray: # [..., 5]: a, b, indirect, direct, total
     "Coefficients of a simple mediation from sums of products"
-    xx, xm, xy, mm, my = (v.sum(-1) for v in (xx, xm, xy, mm, my))
+    xx, xm, xy, mm, my = (
+        v.sum(-1) for v in (xx, xm, xy, mm, my)
+    )
     det = xx*mm - xm*xm
-    a, b, direct = xm/xx, (my*xx - xy*xm)/det, (xy*mm - my*xm)/det
+    a = xm/xx
+    b = (my*xx - xy*xm)/det
+    direct = (xy*mm - my*xm)/det
     return np.stack([a, b, a*b, direct, xy/xx], -1)
 
 PATHS = ('a', 'b', 'indirect', 'direct', 'total')
@@ -406,13 +535,26 @@ def mediation(m, # [questions, levels] what may mediate
     ) -> dict: # name of `PATHS` -> `Estimate`
     "Simple mediation of the level's effect (0 calm, 1 busy), within questions"
     m, y = (np.asarray(v, float) for v in (m, y))
-    if m.shape != y.shape or len(m) < 4: raise StatisticsError(f'Mediation needs two tables of one shape with at least 4 questions, not {m.shape} and {y.shape}.')
+    if m.shape != y.shape or len(m) < 4:
+        raise StatisticsError(
+            f'Mediation needs two tables of one shape with at least 4 questions, not {m.shape} and {y.shape}.'
+        )
     x = np.broadcast_to(np.linspace(0, 1, m.shape[1]), m.shape)
-    x, m, y = (v - v.mean(1, keepdims=True) for v in (x, m, y))
+    x, m, y = (
+        v - v.mean(1, keepdims=True) for v in (x, m, y)
+    )
     if not m.any() or not y.any(): raise StatisticsError('Nothing changes along the ladders, so nothing can mediate.')
-    sums = [(p*q).sum(1) for p, q in ((x, x), (x, m), (x, y), (m, m), (m, y))]
-    pick = lambda i: interval_of(lambda *s: path_effects(*s)[..., i], sums, n, seed)
-    return {k: Estimate(float(path_effects(*sums)[i]), *pick(i), len(m)) for i, k in enumerate(PATHS)}
+    sums = [
+        (p * q).sum(1)
+        for p, q in ((x, x), (x, m), (x, y), (m, m), (m, y))
+    ]
+    pick = lambda i: interval_of(
+        lambda *s: path_effects(*s)[..., i], sums, n, seed
+    )
+    return {
+        k: Estimate(float(path_effects(*sums)[i]), *pick(i), len(m))
+        for i, k in enumerate(PATHS)
+    }
 
 # %% ../nbs/03_entropy.ipynb #794a2d13
 def plot_levels(ax, # matplotlib axis
@@ -423,7 +565,14 @@ def plot_levels(ax, # matplotlib axis
     ):
     "Change against the calmest background, paired, by level"
     if len(v) < 2: return
-    error_line(ax, range(5), [scale*np.array(tuple(bootstrap(d, DRAWS))) for d in (v - v[:, :1]).T], color, **kw)
+    error_line(
+        ax, range(5),
+        [
+            scale * np.array(tuple(bootstrap(d, DRAWS)))
+            for d in (v - v[:, :1]).T
+        ],
+        color, **kw
+    )
 
 # %% ../nbs/03_entropy.ipynb #b6cfd727
 def plot_paths(ax, # matplotlib axis
@@ -431,16 +580,33 @@ def plot_paths(ax, # matplotlib axis
     pal # palette
     ):
     "Total, direct and indirect effects on accuracy, through the entropy of each map"
-    rows = [(f'{l}: {m}', m, try_estimate(mediation, *(clutter_levels(t, c, l) for c in (m, 'correct')))) for l in LADDERS for m in ('question', 'contrast')]
+    rows = [
+        (
+            f'{l}: {m}', m,
+            try_estimate(mediation, *(clutter_levels(t, c, l) for c in (m, 'correct')))
+        )
+        for l in LADDERS
+        for m in ('question', 'contrast')
+    ]
     marks = dict(total='s', direct='D', indirect='o')
     for k, ((name, m, found), (part, mark)) in enumerate(product(rows, marks.items())):
         if found is None: continue
-        e, y = found[part], -(k//3) - (k % 3 - 1)*.22
-        ax.plot([100*e.lo, 100*e.hi], [y, y], color=pal[MAP_COLOURS[m]])
-        ax.plot(100*e.value, y, mark, color=pal[MAP_COLOURS[m]], mfc='w' if part != 'indirect' else None, label=part if k < 3 else None)
+        e = found[part]
+        y = -(k//3) - (k % 3 - 1)*.22
+        ax.plot(
+            [100 * e.lo, 100 * e.hi], [y, y],
+            color=pal[MAP_COLOURS[m]]
+        )
+        ax.plot(
+            100 * e.value, y, mark, color=pal[MAP_COLOURS[m]],
+            mfc='w' if part != 'indirect' else None, label=part if k < 3 else None
+        )
     ax.axvline(0, color='.5', lw=.6)
     if ax.get_legend_handles_labels()[0]: ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=3)
-    ax.set(yticks=[-i for i in range(len(rows))], yticklabels=[r[0] for r in rows], xlabel='effect on accuracy of going from calm to busy, points')
+    ax.set(
+        yticks=[-i for i in range(len(rows))],
+        yticklabels=[r[0] for r in rows], xlabel='effect on accuracy of going from calm to busy, points'
+    )
 
 # %% ../nbs/03_entropy.ipynb #08472ded
 def plot_intervention(records # of `measure_intervention`
@@ -450,13 +616,21 @@ def plot_intervention(records # of `measure_intervention`
     with plot_style() as pal:
         fig = Figure((8, 5), layout='constrained')
         top, low = fig.subfigures(2, 1)
-        axes, (acc, forest) = top.subplots(1, 3, sharey=True), low.subplots(1, 2)
+        axes, (acc, forest) = (
+            top.subplots(1, 3, sharey=True), low.subplots(1, 2)
+        )
         for i, (ax, l) in enumerate(zip(axes, LADDERS)):
-            for m in MAPS: plot_levels(ax, clutter_levels(t, m, l), pal[MAP_COLOURS[m]], label=m)
+            for m in MAPS:
+                plot_levels(ax, clutter_levels(t, m, l), pal[MAP_COLOURS[m]], label=m)
             plot_levels(acc, clutter_levels(t, 'correct', l), pal[i + 2], 100, label=l)
-            ax.axhline(0, color='.5', lw=.6); ax.set(xlabel=f'level of {l} ({len(clutter_levels(t, "question", l))} questions)', xticks=range(5))
+            ax.axhline(0, color='.5', lw=.6)
+            ax.set(
+                xlabel=f'level of {l} ({len(clutter_levels(t, "question", l))} questions)',
+                xticks=range(5)
+            )
         axes[0].set_ylabel('change of entropy, bits')
-        acc.axhline(0, color='.5', lw=.6); acc.set(xlabel='level', xticks=range(5), ylabel='change of accuracy, points')
+        acc.axhline(0, color='.5', lw=.6)
+        acc.set(xlabel='level', xticks=range(5), ylabel='change of accuracy, points')
         for ax in (axes[1], acc):
             if ax.lines[1:]: ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=3)
         plot_paths(forest, t, pal)
@@ -473,7 +647,9 @@ def format_change(v, # [questions, 5]
 def points(e # `Estimate` of a share
     ) -> Estimate: # times 100
     "A share in percentage points"
-    return replace(e, value=100*e.value, lo=100*e.lo, hi=100*e.hi)
+    return replace(
+        e, value=100 * e.value, lo=100 * e.lo, hi=100 * e.hi
+    )
 
 # %% ../nbs/03_entropy.ipynb #4561bfaf
 def summarize_levels(tables, # step -> table of `to_dataframe`
@@ -482,12 +658,21 @@ def summarize_levels(tables, # step -> table of `to_dataframe`
     "What one ladder does to entropy and accuracy"
     get = lambda c, step='last': clutter_levels(tables[step], c, ladder)
     if not len(get('question')): return [f'{ladder}: no complete ladder yet']
-    lines = [f'{ladder}, complexity: T_c {format_change(get("T_c"))}; C_c {format_change(get("C_c"))}']
-    lines += [f'{ladder}, {m} entropy: {format_change(get(m), " bits")}; first token {format_change(get(m, "first"), " bits")}' for m in MAPS]
+    lines = [
+        f'{ladder}, complexity: T_c {format_change(get("T_c"))}; C_c {format_change(get("C_c"))}'
+    ]
+    lines += [
+        f'{ladder}, {m} entropy: {format_change(get(m), " bits")}; first token '
+        f'{format_change(get(m, "first"), " bits")}'
+        for m in MAPS
+    ]
     lines.append(f'{ladder}, accuracy: {format_change(get("correct"))}')
     for m in ('question', 'contrast'):
-        late, early = (try_estimate(mediation, get(m, step), get('correct')) for step in ('last', 'first'))
-        if late and early: lines.append(f'{ladder}, by way of {m} entropy, in points of accuracy: indirect {points(late["indirect"])} '
+        late, early = (
+            try_estimate(mediation, get(m, step), get('correct')) for step in ('last', 'first')
+        )
+        if late and early:
+            lines.append(f'{ladder}, by way of {m} entropy, in points of accuracy: indirect {points(late["indirect"])} '
             f'(first token {points(early["indirect"])}); direct {points(late["direct"])}; total {points(late["total"])}')
     return lines
 
@@ -507,7 +692,10 @@ def add_tail(im, # RGBA sprite
     ) -> Image.Image: # the same with a bar across the lower right, as on a Q
     "Give a circle a tail"
     big = Image.new('RGBA', (im.width*4,)*2)
-    ImageDraw.Draw(big).line([(.68*big.width,)*2, (.96*big.width,)*2], fill=(20, 20, 20, 255), width=round(.1*big.width))
+    ImageDraw.Draw(big).line(
+        [(0.68 * big.width,) * 2, (0.96 * big.width,) * 2],
+        fill=(20, 20, 20, 255), width=round(0.1 * big.width)
+    )
     return Image.alpha_composite(im, big.reduce(4))
 
 # %% ../nbs/03_entropy.ipynb #994b0b4c
@@ -516,7 +704,10 @@ def tilt(im, # RGBA sprite
     ) -> Image.Image: # turned by 25 degrees, its digit still upright; a little larger than it was
     "Turn a square, but not its digit"
     n, q, body = im.width, im.width//4, im.copy()
-    body.paste(tuple(int(v) for v in rgb) + (255,), (q, q, n - q, n - q))
+    body.paste(
+        tuple(int(v) for v in rgb) + (255,),
+        (q, q, n - q, n - q)
+    )
     out = body.rotate(25, Image.BICUBIC, expand=True)
     d = (out.width - n)//2 + q
     out.paste(im.crop((q, q, n - q, n - q)), (d, d))
@@ -549,8 +740,18 @@ def place_items(rng, # numpy Generator
     n # how many
     ) -> list: # boxes on a jittered grid
     "Places that do not touch"
-    px, cells = int(rng.integers(54, 61)), rng.permutation(16)[:n]
-    return [(x, y, x + px, y + px) for c in cells for x, y in [(112*np.array([c % 4, c//4]) + rng.integers(4, 108 - px, 2)).tolist()]]
+    px = int(rng.integers(54, 61))
+    cells = rng.permutation(16)[:n]
+    return [
+        (x, y, x + px, y + px)
+        for c in cells
+        for x, y in [
+            (
+                112 * np.array([c % 4, c // 4])
+                + rng.integers(4, 108 - px, 2)
+            ).tolist()
+        ]
+    ]
 
 # %% ../nbs/03_entropy.ipynb #6b56767a
 def search_display(seed, # of the layout
@@ -561,15 +762,23 @@ def search_display(seed, # of the layout
     "One display; both directions of a seed differ only in who has the feature"
     rng = np.random.default_rng([7, seed])
     name = list(COLORS)[rng.integers(len(COLORS))]
-    boxes, digits, at = place_items(rng, size), rng.permutation(10)[:size].tolist(), int(rng.integers(size))
+    boxes = place_items(rng, size)
+    digits = rng.permutation(10)[:size].tolist()
+    at = int(rng.integers(size))
     im = Image.fromarray(background(rng, 0., 0., PHOTOS['heldout']))
     for i, (b, d) in enumerate(zip(boxes, digits)):
-        item = search_item(COLORS[name], pair, d, b[2] - b[0], (i == at) == (odd == 'with'))
+        item = search_item(
+            COLORS[name], pair, d, b[2] - b[0],
+            (i == at) == (odd == 'with')
+        )
         d = (item.width - (b[2] - b[0]))//2
         im.paste(item, (b[0] - d, b[1] - d), item)
     objects = [SceneObject(name, PAIRS[pair], d, b) for b, d in zip(boxes, digits)]
     group = f'{pair}-{size}-{seed}'
-    return Display(f'{group}-{odd}', im, ODD, str(digits[at]), 'search', boxes[at], objects, group, pair, odd, size, at)
+    return Display(
+        f'{group}-{odd}', im, ODD, str(digits[at]),
+        'search', boxes[at], objects, group, pair, odd, size, at
+    )
 
 # %% ../nbs/03_entropy.ipynb #4f665d5e
 def search_samples(n, # how many; eight for one layout of each pair and size
@@ -578,7 +787,10 @@ def search_samples(n, # how many; eight for one layout of each pair and size
     "Search displays in both directions"
     for k in range(start, start + n):
         j = k//2
-        yield search_display(j, list(PAIRS)[j % 2], ('with', 'without')[k % 2], (4, 8)[j//2 % 2])
+        yield search_display(
+            j, list(PAIRS)[j % 2], ('with', 'without')[k % 2],
+            (4, 8)[j // 2 % 2]
+        )
 
 # %% ../nbs/03_entropy.ipynb #99cc280c
 def patch_weights(box, # (x0, y0, x1, y1) pixels
@@ -586,10 +798,14 @@ def patch_weights(box, # (x0, y0, x1, y1) pixels
     size # (W, H) of the picture
     ) -> torch.Tensor: # [Nv] what each patch adds to the sum over the box's pixels
     "The resized map's sum over a box, as weights on patches"
-    (gh, gw), (x0, y0, x1, y1), (W, H) = span.grid, span.box, size
+    (gh, gw), (x0, y0, x1, y1), (W, H) = (
+        span.grid, span.box, size
+    )
     wx, wy = tent_weights(gw, W, x0, x1), tent_weights(gh, H, y0, y1)
     a, b, c, d = (max(0, round(float(v))) for v in box)
-    return torch.tensor(np.outer(wy[b:d].sum(0), wx[a:c].sum(0)).ravel())
+    return torch.tensor(
+        np.outer(wy[b:d].sum(0), wx[a:c].sum(0)).ravel()
+    )
 
 def box_shares(a, # [..., Nv] maps
     boxes, # n boxes in pixels
@@ -598,7 +814,13 @@ def box_shares(a, # [..., Nv] maps
     ) -> torch.Tensor: # [..., n]
     "Share of each map that lies in each box"
     w = torch.stack([patch_weights(b, span, size) for b in boxes], -1)
-    return a.double() @ w / (a.double() @ patch_weights((0, 0, *size), span, size)).clamp_min(1e-30)[..., None]
+    return (
+        a.double()
+        @ w
+        / (a.double() @ patch_weights((0, 0, *size), span, size)).clamp_min(1e-30)[
+            ..., None
+        ]
+    )
 
 # %% ../nbs/03_entropy.ipynb #f0cd909e
 def odd_attention(maps, # name -> [T, L, Nv]
@@ -609,9 +831,12 @@ def odd_attention(maps, # name -> [T, L, Nv]
     out, boxes = dict(share={}, lift={}), [t.box for t in sample.objects]
     for k, m in maps.items():
         s = box_shares(m, boxes, span, sample.image.size)                      # [T, L, n]
-        odd, all_things = s[..., sample.at], s.sum(-1).clamp_min(1e-30)
+        odd = s[..., sample.at]
+        all_things = s.sum(-1).clamp_min(1e-30)
         for name, v in (('share', odd), ('lift', len(boxes)*odd/all_things)):
-            out[name][k] = {step: [round(float(x), 4) for x in v[i]] for step, i in STEPS.items()}
+            out[name][k] = {
+                step: [round(float(x), 4) for x in v[i]] for step, i in STEPS.items()
+            }
     return out
 
 # %% ../nbs/03_entropy.ipynb #4cd69c9d
@@ -622,9 +847,13 @@ def measure_search(vlm, # a `VLM`
     "Entropy, answer, and the attention on the odd one"
     q, maps = capture_pair(vlm, sample.image, sample.question, lam)
     right = match(str(q.answer), sample)
-    return dict(id=sample.id, group=sample.group, pair=sample.pair, odd=sample.odd, size=sample.size, tokens=maps['question'].shape[-1],
-        truth=sample.answer, answer=str(q.answer), correct=round(float(right), 6),
-        read=float(str(q.answer).strip() in {str(t.digit) for t in sample.objects}), H=layer_bits(maps), **odd_attention(maps, sample, q.spans[0]))
+    return dict(
+        id=sample.id, group=sample.group, pair=sample.pair, odd=sample.odd, size=sample.size,
+        tokens=maps['question'].shape[-1], truth=sample.answer,
+        answer=str(q.answer), correct=round(float(right), 6),
+        read=float(str(q.answer).strip() in {str(t.digit) for t in sample.objects}),
+        H=layer_bits(maps), **odd_attention(maps, sample, q.spans[0])
+    )
 
 # %% ../nbs/03_entropy.ipynb #667f0088
 def directions(t, # table of `to_dataframe`
@@ -632,7 +861,13 @@ def directions(t, # table of `to_dataframe`
     pair # 'tail' or 'tilt'
     ) -> np.ndarray: # [layouts, 2]: with, without
     "One column for both directions of each layout"
-    return t[t.pair == pair].pivot(index='group', columns='odd', values=column).reindex(columns=['with', 'without']).dropna().to_numpy(float)
+    return (
+        t[t.pair == pair]
+        .pivot(index='group', columns='odd', values=column)
+        .reindex(columns=['with', 'without'])
+        .dropna()
+        .to_numpy(float)
+    )
 
 SEARCH = dict(question='task entropy, bits', lift_task='lift, task', lift_contrast='lift, contrast', correct='accuracy')
 
@@ -646,11 +881,21 @@ def plot_search(records # of `measure_search`
         for ax, (column, label) in zip(fig.subplots(1, len(SEARCH)), SEARCH.items()):
             for i, ((pair, odd), g) in enumerate(t.groupby(['pair', 'odd'])):
                 sizes = sorted(g['size'].unique())
-                means = [tuple(bootstrap(g[column][g['size'] == s], DRAWS)) for s in sizes]
-                error_line(ax, sizes, means, pal[i//2*2], ls='-' if odd == 'with' else '--', label=f'{pair}: odd one {odd}')
+                means = [
+                    tuple(bootstrap(g[column][g['size'] == s], DRAWS))
+                    for s in sizes
+                ]
+                error_line(
+                    ax, sizes, means, pal[i // 2 * 2],
+                    ls='-' if odd == 'with' else '--', label=f'{pair}: odd one {odd}'
+                )
             ax.set(xlabel='objects', ylabel=label, xticks=[4, 8])
             if column.startswith('lift'): ax.axhline(1, color='.5', lw=.6)
-            if column == 'correct': ax.plot([4, 8], [1/4, 1/8], ':', color='.5', label='any digit shown')
+            if column == 'correct':
+                ax.plot(
+                    [4, 8], [1 / 4, 1 / 8],
+                    ':', color='.5', label='any digit shown'
+                )
         fig.legend(*ax.get_legend_handles_labels(), loc='outside lower center', ncols=5)
     return fig
 
@@ -663,6 +908,7 @@ def summarize_search(records # of `measure_search`
         f'{100*np.mean(1/t["size"]):.1f} % by reading any digit shown')
     for pair, (column, label) in product(PAIRS, SEARCH.items()):
         v = directions(t, column, pair)
-        if len(v): lines.append(f'{pair}, {label}: odd one with the feature {v[:, 0].mean():.2f}, without {v[:, 1].mean():.2f}, '
+        if len(v):
+            lines.append(f'{pair}, {label}: odd one with the feature {v[:, 0].mean():.2f}, without {v[:, 1].mean():.2f}, '
             f'difference {format_estimate(try_estimate(paired, v[:, 0], v[:, 1]))}')
     return lines

@@ -27,10 +27,21 @@ from .decomposition import contrast, layer_contrast
 from .regulariser import least_delta, lambda_from_spread
 
 # %% ../nbs/08_instruction_invariance.ipynb #571479bf
-TEN_INSTRUCTIONS = (*GENERAL_INSTRUCTIONS, 'What things are in the picture?', 'Tell me what is in this image.', 'Explain what you see in this picture.',
-    'What objects do you see there?', 'Describe the objects and the background.')
-QUESTIONS = ('Is there a pink heart?', 'What color is the star?', 'How many circles are there?', 'Which number is on the green triangle?',
-    'Where is the cross?')
+TEN_INSTRUCTIONS = (
+    *GENERAL_INSTRUCTIONS,
+    'What things are in the picture?',
+    'Tell me what is in this image.',
+    'Explain what you see in this picture.',
+    'What objects do you see there?',
+    'Describe the objects and the background.'
+)
+QUESTIONS = (
+    'Is there a pink heart?',
+    'What color is the star?',
+    'How many circles are there?',
+    'Which number is on the green triangle?',
+    'Where is the cross?'
+)
 
 # %% ../nbs/08_instruction_invariance.ipynb #b808dc5e
 def log_maps(A, # [..., Nv] attention rows
@@ -38,7 +49,9 @@ def log_maps(A, # [..., Nv] attention rows
     ) -> np.ndarray: # [..., Nv] float64, mean 0 in each row
     "Rows on the scale of a ratio, without their totals"
     A = np.asarray(A, dtype=np.float64)
-    x = np.log(A / A.mean(-1, keepdims=True).clip(1e-30) + floor)
+    x = np.log(
+        A / A.mean(-1, keepdims=True).clip(1e-30) + floor
+    )
     return x - x.mean(-1, keepdims=True)
 
 # %% ../nbs/08_instruction_invariance.ipynb #d8a9e874
@@ -48,29 +61,56 @@ def variance_parts(x # [I, M, ..., Nv] logs: I pictures (upright, turned), M ins
     ) -> dict: # name of PARTS -> [...] variance, mean over patches
     "Variance components of a crossed design, patch by patch"
     I, M = x.shape[:2]
-    if I < 2 or M < 2: raise ValueError(f"{I} pictures and {M} instructions: the parts can be told apart from two of each on")
-    all_, by_i, by_m = x.mean((0, 1)), x.mean(1), x.mean(0)
+    if I < 2 or M < 2:
+        raise ValueError(f"{I} pictures and {M} instructions: the parts can be told apart from two of each on")
+    all_ = x.mean((0, 1))
+    by_i = x.mean(1)
+    by_m = x.mean(0)
     square = lambda d, axes, free: (d**2).sum(axes) / free
-    rest = square(x - by_i[:, None] - by_m[None] + all_, (0, 1), (I-1)*(M-1))
+    rest = square(
+        x - by_i[:, None] - by_m[None] + all_,
+        (0, 1), (I - 1) * (M - 1)
+    )
     picture = (M*square(by_i - all_, 0, I-1) - rest) / M
     instruction = (I*square(by_m - all_, 0, M-1) - rest) / I
-    position = all_**2 - picture/I - instruction/M - rest/(I*M)
-    return {k: v.mean(-1) for k, v in zip(PARTS, (position, picture, instruction, rest))}
+    position = (
+        all_**2 - picture / I - instruction / M - rest / (I * M)
+    )
+    return {
+        k: v.mean(-1)
+        for k, v in zip(PARTS, (position, picture, instruction, rest))
+    }
 
 # %% ../nbs/08_instruction_invariance.ipynb #8c20cdcb
 def js_bits(p, # [..., Nv] weights >= 0
     q # [..., Nv], broadcasts
     ) -> np.ndarray: # [...] 0: the same, 1: nothing in common
     "Jensen-Shannon divergence of rows, in bits"
-    p, q = (a / a.sum(-1, keepdims=True).clip(1e-30) for a in (np.asarray(p, np.float64), np.asarray(q, np.float64)))
+    p, q = (
+        a / a.sum(-1, keepdims=True).clip(1e-30)
+        for a in (np.asarray(p, np.float64), np.asarray(q, np.float64))
+    )
     m = (p + q) / 2
-    part = lambda a: np.where(a > 0, a * np.log2(np.where(a > 0, a, 1) / np.where(m > 0, m, 1)), 0).sum(-1)
+    part = lambda a: np.where(
+        a > 0,
+        a
+        * np.log2(
+            np.where(a > 0, a, 1) / np.where(m > 0, m, 1)
+        ),
+        0
+    ).sum(-1)
     return (part(p) + part(q)) / 2
 
 def mean_pair(A # [M, ..., Nv]
     ) -> np.ndarray: # [...]
     "Mean divergence over all pairs of the first axis"
-    return np.mean([js_bits(A[i], A[j]) for i, j in combinations(range(len(A)), 2)], 0)
+    return np.mean(
+        [
+            js_bits(A[i], A[j])
+            for i, j in combinations(range(len(A)), 2)
+        ],
+        0
+    )
 
 # %% ../nbs/08_instruction_invariance.ipynb #17cda88d
 def take_maps(vlm, # a `VLM`
@@ -88,7 +128,8 @@ def invariance_samples(n, # number of samples
     kinds=('digit', 'color', 'shape') # of the questions, in turn
     ): # yields `Sample`s
     "Held-out questions about one thing"
-    for i in range(start, start+n): yield samples(kinds[i % len(kinds)], 1, start=7*i)[0]
+    for i in range(start, start+n):
+        yield samples(kinds[i % len(kinds)], 1, start=7*i)[0]
 
 # %% ../nbs/08_instruction_invariance.ipynb #9c64a239
 def contrast_ways(A_q, # [L, Nv] under the question
@@ -98,16 +139,28 @@ def contrast_ways(A_q, # [L, Nv] under the question
     "One question's map under every operator"
     A_q, A_gs, A_none = (torch.as_tensor(a) for a in (A_q, A_gs, A_none))
     g, mean = A_gs[0], A_gs.mean(0)
-    return {'question alone': A_q, 'general alone': g, 'ratio': contrast(A_q, g), 'ratio, relative λ': contrast(A_q, g, .1, True),
-        'clipped': contrast(A_q, g, op='clipped'), 'log': contrast(A_q, g, .1, True, 'log'), 'difference': contrast(A_q, g, op='difference'),
-        'LASER': contrast(A_q, A_none, op='difference'), 'layers': layer_contrast(A_q)[0][None],
-        'ratio, mean of ten': contrast(A_q, mean), 'adaptive': contrast(A_q, mean, lambda_from_spread(A_gs))}
+    return {
+        'question alone': A_q,
+        'general alone': g,
+        'ratio': contrast(A_q, g),
+        'ratio, relative λ': contrast(A_q, g, 0.1, True),
+        'clipped': contrast(A_q, g, op='clipped'),
+        'log': contrast(A_q, g, 0.1, True, 'log'),
+        'difference': contrast(A_q, g, op='difference'),
+        'LASER': contrast(A_q, A_none, op='difference'),
+        'layers': layer_contrast(A_q)[0][None],
+        'ratio, mean of ten': contrast(A_q, mean),
+        'adaptive': contrast(A_q, mean, lambda_from_spread(A_gs)),
+    }
 
 def map_metrics(S, # [Nv] fused map
     touched # [Nv] bool, the patches of the region
     ) -> dict: # hit (0 or 1), auroc
     "Is the peak right, and are right patches above wrong ones"
-    return dict(hit=int(touched[int(np.argmax(S))]), auroc=round(auroc(S, touched), 6))
+    return dict(
+        hit=int(touched[int(np.argmax(S))]),
+        auroc=round(auroc(S, touched), 6)
+    )
 
 # %% ../nbs/08_instruction_invariance.ipynb #668bdb0c
 def measure_invariance(vlm, # a `VLM`
@@ -118,16 +171,40 @@ def measure_invariance(vlm, # a `VLM`
     "One record of the study of constancy"
     image = sample.image.convert('RGB')
     pair = image, image.transpose(Image.Transpose.ROTATE_180)
-    G, Q = (np.stack([take_maps(vlm, im, t, suffix)[0] for im in pair]) for t in (TEN_INSTRUCTIONS, QUESTIONS))
+    G, Q = (
+        np.stack([take_maps(vlm, im, t, suffix)[0] for im in pair])
+        for t in (TEN_INSTRUCTIONS, QUESTIONS)
+    )
     (task,), span = take_maps(vlm, image, [sample.question], suffix)
     (none,), _ = take_maps(vlm, image, [SHORT_ANSWER], None)
     f = lambda a: np.round(a, 6).tolist()
-    part = lambda A: {k: f(v) for k, v in variance_parts(log_maps(A, floor)).items()}
-    delta, w = least_delta(G[0], floor).numpy(), G[0].mean(0)
-    js = dict(general=mean_pair(G[0]), paper=mean_pair(G[0][:5]), question=mean_pair(Q[0]), task=js_bits(task, G[0]).mean(0), none=js_bits(none, G[0]).mean(0), turned=js_bits(*G).mean(0))
-    each = [js_bits(G[0][m], np.delete(G[0], m, 0)).mean() for m in range(len(TEN_INSTRUCTIONS))]
-    out = dict(id=sample.id, general=part(G), question=part(Q), js={k: f(v) for k, v in js.items()}, each=f(each),
-        delta=dict(median=f(np.median(delta, -1)), weighted=f((delta*w).sum(-1) / w.sum(-1).clip(1e-30))))
+    part = lambda A: {
+        k: f(v) for k, v in variance_parts(log_maps(A, floor)).items()
+    }
+    delta = least_delta(G[0], floor).numpy()
+    w = G[0].mean(0)
+    js = dict(
+        general=mean_pair(G[0]), paper=mean_pair(G[0][:5]),
+        question=mean_pair(Q[0]),
+        task=js_bits(task, G[0]).mean(0),
+        none=js_bits(none, G[0]).mean(0),
+        turned=js_bits(*G).mean(0)
+    )
+    each = [
+        js_bits(G[0][m], np.delete(G[0], m, 0)).mean()
+        for m in range(len(TEN_INSTRUCTIONS))
+    ]
+    out = dict(
+        id=sample.id, general=part(G), question=part(Q),
+        js={k: f(v) for k, v in js.items()},
+        each=f(each),
+        delta=dict(
+            median=f(np.median(delta, -1)),
+            weighted=f(
+                (delta * w).sum(-1) / w.sum(-1).clip(1e-30)
+            )
+        )
+    )
     return out | judge_ways(task, G[0], none, span, getattr(sample, 'box', None))
 
 def judge_ways(task, # [L, Nv]
@@ -141,7 +218,13 @@ def judge_ways(task, # [L, Nv]
     if not touched.any() or touched.all(): return {}
     fuse = lambda A: fuse_maps(A[None], torch.ones(1)).numpy()
     each = [map_metrics(fuse(contrast(task, g)), touched)['hit'] for g in G]
-    return dict(ways={k: map_metrics(fuse(v), touched) for k, v in contrast_ways(task, G, none).items()}, with_each=each, area=round(float(touched.mean()), 6))
+    return dict(
+        ways={
+            k: map_metrics(fuse(v), touched)
+            for k, v in contrast_ways(task, G, none).items()
+        },
+        with_each=each, area=round(float(touched.mean()), 6)
+    )
 
 # %% ../nbs/08_instruction_invariance.ipynb #efc85b41
 def stack_records(records, # of `measure_invariance`
@@ -150,7 +233,11 @@ def stack_records(records, # of `measure_invariance`
     "One entry of all records that have it"
     rows = records
     for k in keys: rows = [r[k] for r in rows if k in r]
-    if not rows: raise CarveError(f"None of {len(records)} records has {'/'.join(keys)}" + ('; it needs samples with a region' if keys[0] in ('ways', 'with_each', 'area') else ''))
+    if not rows:
+        raise CarveError(
+            f"None of {len(records)} records has {'/'.join(keys)}"
+            + ('; it needs samples with a region' if keys[0] in ('ways', 'with_each', 'area') else '')
+        )
     return np.asarray(rows, dtype=np.float64)
 
 def part_share(records, # of `measure_invariance`
@@ -159,12 +246,25 @@ def part_share(records, # of `measure_invariance`
     layer=None # None: all layers together
     ) -> Estimate: # share of the variance, with a bootstrap interval over pictures
     "How much of the variance of the log maps belongs to some parts"
-    pick = (lambda a: a.mean(1)) if layer is None else (lambda a: a[:, layer])
+    pick = (
+        (lambda a: a.mean(1))
+        if layer is None
+        else (lambda a: a[:, layer])
+    )
     v = {k: pick(stack_records(records, group, k)) for k in PARTS}
     top, all_ = sum(v[k] for k in parts), sum(v.values())
-    ratio = lambda a, b: a.mean(-1) / np.where(np.abs(b.mean(-1)) > 1e-12, b.mean(-1), np.nan)
+    ratio = lambda a, b: (
+        a.mean(-1)
+        / np.where(
+            np.abs(b.mean(-1)) > 1e-12, b.mean(-1), np.nan
+        )
+    )
     value = float(ratio(top, all_))
-    return Estimate(value, *(interval_of(ratio, [top, all_]) if np.isfinite(value) else (value, value)), len(top))
+    return Estimate(
+        value,
+        *(interval_of(ratio, [top, all_]) if np.isfinite(value) else (value, value)),
+        len(top)
+    )
 
 def picture_share(records, # of `measure_invariance`
     group, # 'general' or 'question'
@@ -175,8 +275,11 @@ def picture_share(records, # of `measure_invariance`
     return sum(v[k] for k in parts) / sum(v.values()).clip(1e-12)
 
 # %% ../nbs/08_instruction_invariance.ipynb #700547f0
-LINES = dict(question=('two specific questions', ':'), task=('own question and an instruction', '--'), turned=('picture and turned picture', '-.'),
-    general=('two of ten instructions', '-'), paper=("two of the paper's five", (0, (1, .5))))
+LINES = dict(
+    question=('two specific questions', ':'), task=('own question and an instruction', '--'),
+    turned=('picture and turned picture', '-.'), general=('two of ten instructions', '-'),
+    paper=("two of the paper's five", (0, (1, 0.5)))
+)
 
 def plot_parts(ax, # matplotlib axis
     records # of `measure_invariance`
@@ -184,12 +287,20 @@ def plot_parts(ax, # matplotlib axis
     "Stacked variance shares by layer: instructions left, questions right"
     L = stack_records(records, 'general', 'picture').shape[1]
     for group, shift, hatch in (('general', -.2, None), ('question', .2, '////')):
-        v = np.stack([stack_records(records, group, k).mean(0).clip(0) for k in PARTS])
+        v = np.stack(
+            [stack_records(records, group, k).mean(0).clip(0) for k in PARTS]
+        )
         v, below = v / v.sum(0).clip(1e-12), np.zeros(L)
         for k, row, c in zip(PARTS, v, ('C7', 'C0', 'C1', 'C3')):
-            ax.bar(np.arange(L)+shift, row, .38, below, color=c, hatch=hatch, ec='w', lw=.4, label=k if group == 'general' else None)
+            ax.bar(
+                np.arange(L) + shift, row, 0.38, below, color=c, hatch=hatch, ec='w',
+                lw=0.4, label=k if group == 'general' else None
+            )
             below = below + row
-    ax.set(xlabel='layer', ylabel='share of the variance of log A', ylim=(0, 1), xticks=range(0, L, max(1, L//8)), title='ten instructions (left bars), five questions (hatched)')
+    ax.set(
+        xlabel='layer', ylabel='share of the variance of log A', ylim=(0, 1),
+        xticks=range(0, L, max(1, L // 8)), title='ten instructions (left bars), five questions (hatched)'
+    )
     ax.legend(ncols=4, loc='upper center', bbox_to_anchor=(.5, -.18), columnspacing=.8, handlelength=1)
 
 def plot_map_distances(ax, # matplotlib axis
@@ -199,8 +310,16 @@ def plot_map_distances(ax, # matplotlib axis
     for (k, (label, ls)), c in zip(LINES.items(), ('C1', 'C3', 'C7', 'C0', 'C9')):
         v = stack_records(records, 'js', k)
         b = np.array([[*bootstrap(col)] for col in v.T])
-        ax.plot(b[:, 0], ls=ls, color=c, label=label); ax.fill_between(range(len(b)), b[:, 1], b[:, 2], color=c, alpha=.15, lw=0)
-    ax.set(xlabel='layer', ylabel='Jensen–Shannon divergence, bits', ylim=(0, 1), xticks=range(0, len(b), max(1, len(b)//8)), title='how far apart two maps are')
+        ax.plot(b[:, 0], ls=ls, color=c, label=label)
+        ax.fill_between(
+            range(len(b)), b[:, 1], b[:, 2],
+            color=c, alpha=0.15, lw=0
+        )
+    ax.set(
+        xlabel='layer', ylabel='Jensen–Shannon divergence, bits', ylim=(0, 1),
+        xticks=range(0, len(b), max(1, len(b) // 8)),
+        title='how far apart two maps are'
+    )
     ax.legend(ncols=2, loc='upper center', bbox_to_anchor=(.5, -.18), columnspacing=.8)
 
 # %% ../nbs/08_instruction_invariance.ipynb #8c852a4d
@@ -213,24 +332,50 @@ def plot_rates(ax, # matplotlib axis
     "Means with 95 % intervals, one row each"
     for i, v in enumerate(rates.values()):
         b = bootstrap(v)
-        ax.errorbar(b.mean, i+shift, xerr=[[max(0, b.mean-b.lo)], [max(0, b.hi-b.mean)]], **dict(fmt='o', color='C0', ms=3, lw=1) | kw)
-    if chance is not None: ax.axvline(chance, color=kw.get('color', 'C0'), lw=.8, ls=':')
-    ax.set_yticks(range(len(rates)), list(rates), fontsize=6); ax.set(xlim=(0, 1), ylim=(len(rates)-.5, -.5))
+        ax.errorbar(
+            b.mean, i + shift,
+            xerr=[
+                [max(0, b.mean - b.lo)],
+                [max(0, b.hi - b.mean)]
+            ],
+            **dict(fmt='o', color='C0', ms=3, lw=1) | kw
+        )
+    if chance is not None:
+        ax.axvline(chance, color=kw.get('color', 'C0'), lw=.8, ls=':')
+    ax.set_yticks(range(len(rates)), list(rates), fontsize=6)
+    ax.set(xlim=(0, 1), ylim=(len(rates)-.5, -.5))
 
 def plot_invariance(records # of `measure_invariance`
     ) -> Figure: # four panels
     "How constant the general map is, and what it matters"
     with plot_style():
-        fig = Figure((8, 6.2), layout='constrained'); above, below = fig.subfigures(2, 1, height_ratios=(1.1, 1))
-        (a, b), (c, d) = above.subplots(1, 2), below.subplots(1, 2)
-        plot_parts(a, records); plot_map_distances(b, records)
+        fig = Figure((8, 6.2), layout='constrained')
+        above, below = fig.subfigures(2, 1, height_ratios=(1.1, 1))
+        (a, b), (c, d) = (
+            above.subplots(1, 2), below.subplots(1, 2)
+        )
+        plot_parts(a, records)
+        plot_map_distances(b, records)
         judged = [r for r in records if 'ways' in r]
-        for ax in () if judged else (c, d): ax.text(.5, .5, 'no sample has a region', ha='center'); ax.set_axis_off()
+        for ax in () if judged else (c, d):
+            ax.text(.5, .5, 'no sample has a region', ha='center')
+            ax.set_axis_off()
         if judged:
-            plot_rates(c, {k: stack_records(judged, 'ways', k, 'auroc') for k in judged[0]['ways']}, .5, .2, fmt='s', color='C1', mfc='w')
-            plot_rates(c, {k: stack_records(judged, 'ways', k, 'hit') for k in judged[0]['ways']}, stack_records(judged, 'area').mean(), -.2)
+            plot_rates(
+                c, {k: stack_records(judged, 'ways', k, 'auroc') for k in judged[0]['ways']},
+                0.5, 0.2, fmt='s', color='C1', mfc='w'
+            )
+            plot_rates(
+                c, {k: stack_records(judged, 'ways', k, 'hit') for k in judged[0]['ways']},
+                stack_records(judged, 'area').mean(), -0.2
+            )
             c.set(xlabel=f'peak in the region (●), AUROC (□); dotted: chance, n = {len(judged)}', title='operators')
-            plot_rates(d, dict(zip([fill(t, 26) for t in TEN_INSTRUCTIONS], stack_records(judged, 'with_each').T)))
+            plot_rates(
+                d,
+                dict(
+                    zip([fill(t, 26) for t in TEN_INSTRUCTIONS], stack_records(judged, 'with_each').T)
+                )
+            )
             d.set(xlabel=f'peak in the region, n = {len(judged)}', title='ratio, made with each instruction')
     return fig
 
@@ -243,8 +388,13 @@ def mean_text(x # [n] numbers
 def summarize_parts(records # of `measure_invariance`
     ) -> list: # sentences
     "Whose variance it is"
-    kept, own, rest = (part_share(records, 'general', p) for p in (('position', 'picture'), ('instruction',), ('residual',)))
-    by_layer = [part_share(records, 'general', ('position', 'picture'), l) for l in range(stack_records(records, 'general', 'picture').shape[1])]
+    kept, own, rest = (
+        part_share(records, 'general', p) for p in (('position', 'picture'), ('instruction',), ('residual',))
+    )
+    by_layer = [
+        part_share(records, 'general', ('position', 'picture'), l)
+        for l in range(stack_records(records, 'general', 'picture').shape[1])
+    ]
     order = np.argsort([e.value if np.isfinite(e.value) else np.inf for e in by_layer])
     more = paired(picture_share(records, 'general'), picture_share(records, 'question'))
     return [f'Of the variance of the log map under ten general instructions, position and picture (F_vis) have {kept}; '
@@ -260,9 +410,15 @@ def summarize_distances(records # of `measure_invariance`
     farther = lambda k: paired(js[k], js['general'])
     delta, middle = (stack_records(records, 'delta', k).mean(1) for k in ('weighted', 'median'))
     d = bootstrap(delta).mean
-    bound = f'at least {d/(1-d):.1f} times F_sem' + (', which is no bound to speak of' if d >= .5 else '') if d < .995 else 'without content'
+    bound = (
+        f'at least {d / (1 - d):.1f} times F_sem'
+        + (', which is no bound to speak of' if d >= 0.5 else '')
+        if d < 0.995
+        else 'without content'
+    )
     each = stack_records(records, 'each')
-    near, far = int(each.mean(0).argmin()), int(each.mean(0).argmax())
+    near = int(each.mean(0).argmin())
+    far = int(each.mean(0).argmax())
     return [f'JS divergence in bits, mean over layers: two instructions {mean_text(js["general"])}. Farther apart are two questions by {farther("question")}, '
             f'own question and an instruction by {farther("task")}, picture and turned picture by {farther("turned")} (Wilcoxon).',
         f"Two of the paper's five minus two of all ten: {farther('paper')} (Wilcoxon). Nearest to the others is {TEN_INSTRUCTIONS[near]!r}: {mean_text(each[:, near])}; farthest {TEN_INSTRUCTIONS[far]!r}: {mean_text(each[:, far])}.",
@@ -275,35 +431,67 @@ def cochran(hits # [n, k] 0 or 1, k conditions of the same n pictures
     hits = np.asarray(hits, dtype=np.float64)
     k, columns, rows = hits.shape[1], hits.sum(0), hits.sum(1)
     free = (rows*(k - rows)).sum()
-    return float(chi2.sf((k-1)*k*((columns - columns.mean())**2).sum()/free, k-1)) if free else 1.
+    return (
+        float(
+            chi2.sf(
+                (k - 1) * k * ((columns - columns.mean()) ** 2).sum() / free,
+                k - 1
+            )
+        )
+        if free
+        else 1.0
+    )
 
 # %% ../nbs/08_instruction_invariance.ipynb #21f9e629
 def compare_operator(area, # name -> [n] AUROC
     base # one of the names
     ) -> dict: # name -> phrase
     "What every other operator is better by than one; p by Wilcoxon and Holm"
-    tests = {k: paired(v, area[base]) for k, v in area.items() if k != base}
+    tests = {
+        k: paired(v, area[base]) for k, v in area.items() if k != base
+    }
     ps = holm([e.p for e in tests.values()])
-    return {k: f'{e.value:+.3f} [{e.lo:+.3f}, {e.hi:+.3f}] against {base} ({format_p(p)})' for (k, e), p in zip(tests.items(), ps)}
+    return {
+        k: f'{e.value:+.3f} [{e.lo:+.3f}, {e.hi:+.3f}] against {base} ({format_p(p)})'
+        for (k, e), p in zip(tests.items(), ps)
+    }
 
 def summarize_operators(records # with regions
     ) -> list: # sentences
     "Which operator points better than the bare ratio and than no contrast, and whether the instruction matters"
     records = [r for r in records if 'ways' in r]
-    area, hit = ({k: stack_records(records, 'ways', k, v) for k in records[0]['ways']} for v in ('auroc', 'hit'))
+    area, hit = (
+        {k: stack_records(records, 'ways', k, v) for k in records[0]['ways']} for v in ('auroc', 'hit')
+    )
     ratio, alone = compare_operator(area, 'ratio'), compare_operator(area, 'question alone')
-    lines = [f'AUROC of {k}: {v.mean():.3f}; ' + ', '.join(d[k] for d in (ratio, alone) if k in d) + f', n = {len(v)}.' for k, v in area.items()]
+    lines = [
+        f'AUROC of {k}: {v.mean():.3f}; '
+        + ', '.join(d[k] for d in (ratio, alone) if k in d)
+        + f', n = {len(v)}.'
+        for k, v in area.items()
+    ]
     plain = [hit[k] for k in ('ratio', 'question alone')]
-    return lines + ['Those p values: Wilcoxon, Holm over the comparisons with the same operator.',
-        f'The peak is in the region in {bootstrap(plain[0])} % under the ratio, in {bootstrap(plain[1])} % under the question alone (n = {len(plain[0])}, McNemar, {format_p(mcnemar(*plain))}).',
-        summarize_each(stack_records(records, 'with_each')), summarize_gain(records, area)]
+    return lines + [
+        'Those p values: Wilcoxon, Holm over the comparisons with the same operator.',
+        f'The peak is in the region in {bootstrap(plain[0])} % under the ratio, in {bootstrap(plain[1])} % under the '
+        f'question alone (n = {len(plain[0])}, McNemar, {format_p(mcnemar(*plain))}).',
+        summarize_each(stack_records(records, 'with_each')), summarize_gain(records, area),
+    ]
 
 def summarize_each(hits # [n, 10] of the ratio made with each instruction
     ) -> str: # a sentence
     "Whether it matters which instruction the ratio is made with"
-    split = np.mean([hits[:, i] != hits[:, j] for i, j in combinations(range(hits.shape[1]), 2)], 0)
+    split = np.mean(
+        [
+            hits[:, i] != hits[:, j]
+            for i, j in combinations(range(hits.shape[1]), 2)
+        ],
+        0
+    )
     rates = [bootstrap(h) for h in hits.T]
-    best, worst = (f(range(len(rates)), key=lambda i: rates[i].mean) for f in (max, min))
+    best, worst = (
+        f(range(len(rates)), key=lambda i: rates[i].mean) for f in (max, min)
+    )
     return (f'The ratio points into the region in {rates[best]} % with {TEN_INSTRUCTIONS[best]!r}, in {rates[worst]} % with {TEN_INSTRUCTIONS[worst]!r} '
         f'(n = {len(hits)}, all ten equal: Cochran, {format_p(cochran(hits))}); two instructions disagree about a picture in {bootstrap(split)} %.')
 
@@ -311,11 +499,21 @@ def summarize_gain(records, # of `measure_invariance`
     area # name -> [n] AUROC
     ) -> str: # a sentence
     "Whether contrast helps more where the general map is more constant"
-    x, y = stack_records([r for r in records if 'ways' in r], 'js', 'general').mean(1), area['ratio'] - area['question alone']
-    if len(x) < 4 or not (np.ptp(x) and np.ptp(y)): return f'Too few pictures ({len(x)}) to correlate constancy with the gain of contrast.'
+    x = stack_records([r for r in records if 'ways' in r], 'js', 'general').mean(1)
+    y = area['ratio'] - area['question alone']
+    if len(x) < 4 or not (np.ptp(x) and np.ptp(y)):
+        return f'Too few pictures ({len(x)}) to correlate constancy with the gain of contrast.'
     return f'Gain of the ratio over the question alone (AUROC) and divergence between instructions: Spearman {spearman(x, y)}.'
 
 def summarize_invariance(records # of `measure_invariance`
     ) -> list: # sentences
     "What the study says"
-    return summarize_parts(records) + summarize_distances(records) + (summarize_operators(records) if any('ways' in r for r in records) else ['No sample has a region: operators were not judged.'])
+    return (
+        summarize_parts(records)
+        + summarize_distances(records)
+        + (
+            summarize_operators(records)
+            if any('ways' in r for r in records)
+            else ['No sample has a region: operators were not judged.']
+        )
+    )

@@ -26,7 +26,9 @@ def depth_band(lo, # first layer, as a fraction of depth
     ) -> list: # layer indices from floor(lo n) to floor(hi n), both included
     "The layers between two fractions of depth"
     if not 0 <= lo <= hi <= 1: raise CarveError(f"fractions of depth must obey 0 <= lo <= hi <= 1, got ({lo}, {hi})")
-    first, last = (min(math.floor(x*n_layers + 1e-9), n_layers-1) for x in (lo, hi))
+    first, last = (
+        min(math.floor(x * n_layers + 1e-9), n_layers - 1) for x in (lo, hi)
+    )
     return list(range(first, last+1))
 
 # %% ../nbs/02_attention_maps.ipynb #aa902b4b
@@ -35,12 +37,20 @@ def pick_layers(spec, # None: all | 'paper': 20..25 or that fraction of depth | 
     ) -> list: # sorted layer indices
     "Layer indices that a short description means in a model of `n_layers` layers"
     if spec is None: return list(range(n_layers))
-    if spec == 'paper': return list(range(20, 26)) if n_layers > 25 else depth_band(20/32, 25/32, n_layers)
-    if isinstance(spec, str): raise CarveError(f"layers={spec!r} is not known; use None, 'paper', two fractions or indices")
+    if spec == 'paper':
+        return (
+            list(range(20, 26))
+            if n_layers > 25
+            else depth_band(20 / 32, 25 / 32, n_layers)
+        )
+    if isinstance(spec, str):
+        raise CarveError(f"layers={spec!r} is not known; use None, 'paper', two fractions or indices")
     spec = list(spec) if np.iterable(spec) else [spec]
-    if len(spec) == 2 and any(isinstance(x, float) for x in spec): return depth_band(*spec, n_layers)
+    if len(spec) == 2 and any(isinstance(x, float) for x in spec):
+        return depth_band(*spec, n_layers)
     bad = [x for x in spec if not 0 <= x < n_layers or x != int(x)]
-    if bad or not spec: raise CarveError(f"layers {bad or spec} do not exist: the model has {n_layers} layers, "
+    if bad or not spec:
+        raise CarveError(f"layers {bad or spec} do not exist: the model has {n_layers} layers, "
         f"0 to {n_layers-1}; name others, or give a fraction of depth such as layers=(.7, .9)")
     return sorted({int(x) for x in spec})
 
@@ -65,8 +75,14 @@ def pick_words(tokens, # list of the question's tokens
     "Which of the question's tokens to use"
     plain = [t.strip(' ▁Ġ\n').lower() for t in tokens]
     if words == 'all': keep = range(len(plain))
-    elif words == 'content': keep = [i for i, t in enumerate(plain) if t.isalnum() and t not in FUNCTION_WORDS]
-    else: keep = [i for i, t in enumerate(plain) if t in ({words} if isinstance(words, str) else set(words))]
+    elif words == 'content':
+        keep = [i for i, t in enumerate(plain) if t.isalnum() and t not in FUNCTION_WORDS]
+    else:
+        keep = [
+            i
+            for i, t in enumerate(plain)
+            if t in ({words} if isinstance(words, str) else set(words))
+        ]
     return list(keep) or list(range(len(plain)))
 
 # %% ../nbs/02_attention_maps.ipynb #720dd95e
@@ -95,7 +111,10 @@ def to_grid(a, # [..., Nv] values of one image's tokens
     ): # [..., gh, gw]
     "Fold the tokens of one image into rows and columns"
     gh, gw = span.grid
-    if a.shape[-1] != gh*gw: raise ValueError(f"{a.shape[-1]} tokens do not fold into a grid of {gh} x {gw} = {gh*gw}")
+    if a.shape[-1] != gh*gw:
+        raise ValueError(
+            f"{a.shape[-1]} tokens do not fold into a grid of {gh} x {gw} = {gh * gw}"
+        )
     return a.reshape(*a.shape[:-1], gh, gw)
 
 # %% ../nbs/02_attention_maps.ipynb #16379f88
@@ -107,7 +126,9 @@ def entropy(a, # [..., N] non-negative weights
     a = torch.as_tensor(a).double()
     if not (a.isfinite().all() and (a >= 0).all()): raise ValueError("entropy needs finite weights >= 0")
     a = torch.where(a.sum(dim, keepdim=True) > 0, a, torch.ones_like(a))
-    return torch.special.entr(a / a.sum(dim, keepdim=True)).sum(dim) / math.log(base)
+    return torch.special.entr(a / a.sum(dim, keepdim=True)).sum(
+        dim
+    ) / math.log(base)
 
 # %% ../nbs/02_attention_maps.ipynb #0c6f03ca
 def tent_weights(cells, # number of grid cells g along one axis
@@ -117,8 +138,12 @@ def tent_weights(cells, # number of grid cells g along one axis
     ): # [pixels, cells] float64, rows sum to 1 inside and to 0 outside lo..hi
     "Bilinear weights along one axis (align_corners=False)"
     x = np.arange(pixels) + .5
-    u = ((x - lo) / (hi - lo) * cells - .5).clip(0, cells - 1)
-    w = np.maximum(0, 1 - abs(u[:, None] - np.arange(cells)))
+    u = ((x - lo) / (hi - lo) * cells - 0.5).clip(
+        0, cells - 1
+    )
+    w = np.maximum(
+        0, 1 - abs(u[:, None] - np.arange(cells))
+    )
     return w * ((x >= lo) & (x < hi))[:, None]
 
 # %% ../nbs/02_attention_maps.ipynb #b54bf02a
@@ -134,36 +159,56 @@ class Saliency:
         if v.ndim != 2 or not v.size or not np.isfinite(v).all():
             raise ValueError(f"a map needs finite values [gh, gw]; got shape {v.shape}")
         big = float(np.finfo(np.float32).max)
-        self.values, self.box = v.clip(-big, big).astype(np.float32), tuple(self.box or (0, 0, *self.size))
+        self.values = v.clip(-big, big).astype(np.float32)
+        self.box = tuple(self.box or (0, 0, *self.size))
 
     def __array__(self, dtype=None, copy=None): return np.array(self.values, dtype=dtype, copy=copy)
 
     def to_pixels(self) -> np.ndarray: # [H, W] float32
         "The map at the size of the picture: bilinear inside the covered box, 0 outside"
-        (gh, gw), (W, H), (x0, y0, x1, y1) = self.values.shape, self.size, self.box
-        rows, columns = tent_weights(gh, H, y0, y1) @ self.values, tent_weights(gw, W, x0, x1).T
+        (gh, gw), (W, H), (x0, y0, x1, y1) = (
+            self.values.shape, self.size, self.box
+        )
+        rows = tent_weights(gh, H, y0, y1) @ self.values
+        columns = tent_weights(gw, W, x0, x1).T
         if raster_size(self.size) == tuple(self.size): return (rows @ columns).astype(np.float32)
-        return np.concatenate([(rows[i:i+256] @ columns).astype(np.float32) for i in range(0, H, 256)])
+        return np.concatenate(
+            [
+                (rows[i : i + 256] @ columns).astype(np.float32)
+                for i in range(0, H, 256)
+            ]
+        )
 
     def coarse(self): # `Saliency`, without its picture
         "The same map over a very large picture's raster; of any other picture itself"
         size = raster_size(self.size)
         if size == tuple(self.size): return self
-        return Saliency(self.values, size, tuple(v*b/a for v, a, b in zip(self.box, self.size*2, size*2)))
+        return Saliency(
+            self.values, size,
+            tuple(
+                v * b / a
+                for v, a, b in zip(self.box, self.size * 2, size * 2)
+            )
+        )
 
 # %% ../nbs/02_attention_maps.ipynb #05af5427
 @patch
 def centres(self:Saliency) -> tuple: # (x [gw], y [gh]) in pixels
     "The pixel centres of the grid's columns and rows"
     (gh, gw), (x0, y0, x1, y1) = self.values.shape, self.box
-    return x0 + (np.arange(gw)+.5) * (x1-x0)/gw, y0 + (np.arange(gh)+.5) * (y1-y0)/gh
+    return x0 + (np.arange(gw) + 0.5) * (
+        x1 - x0
+    ) / gw, y0 + (np.arange(gh) + 0.5) * (y1 - y0) / gh
 
 def inside(centres, # [n] of columns or rows, pixels
     side # of the picture
     ) -> tuple: # ([n] centres, those outside moved to the middle; [n] bool, which count)
     "Which patches lie in the picture along one side: those with their centre in it, else those nearest to its middle"
-    seen, far = (centres > 0) & (centres < side), abs(centres - side/2)
-    return np.where(seen, centres, side/2), seen if seen.any() else far == far.min()
+    seen = (centres > 0) & (centres < side)
+    far = abs(centres - side/2)
+    return np.where(
+        seen, centres, side / 2
+    ), seen if seen.any() else far == far.min()
 
 @patch
 def within(self:Saliency) -> tuple: # x [gw], y [gh] in pixels and [gh, gw] bool
@@ -175,7 +220,9 @@ def within(self:Saliency) -> tuple: # x [gw], y [gh] in pixels and [gh, gw] bool
 def peak(self:Saliency) -> tuple: # (x, y) in pixels
     "The centre of the strongest patch inside the picture"
     x, y, seen = self.within()
-    j, i = np.unravel_index(np.where(seen, self.values, -np.inf).argmax(), self.values.shape)
+    j, i = np.unravel_index(
+        np.where(seen, self.values, -np.inf).argmax(), self.values.shape
+    )
     return float(x[i]), float(y[j])
 
 # %% ../nbs/02_attention_maps.ipynb #280b870d
@@ -192,17 +239,30 @@ def touch(self:Saliency,
     box # (x0, y0, x1, y1) true region, pixels
     ) -> bool: # the pointing game, as finely as the grid can tell
     "Whether the strongest patch overlaps `box`"
-    (x, y), (x0, y0, x1, y1), (gh, gw) = self.peak(), self.box, self.values.shape
-    w, h = (x1-x0)/gw/2, (y1-y0)/gh/2
-    return box[0] < x+w and x-w < box[2] and box[1] < y+h and y-h < box[3]
+    (x, y), (x0, y0, x1, y1), (gh, gw) = (
+        self.peak(), self.box, self.values.shape
+    )
+    w = (x1-x0)/gw/2
+    h = (y1-y0)/gh/2
+    return (
+        box[0] < x + w
+        and x - w < box[2]
+        and box[1] < y + h
+        and y - h < box[3]
+    )
 
 @patch
 def chance(self:Saliency,
     box # (x0, y0, x1, y1) true region, pixels
     ) -> tuple: # (of `hit`, of `touch`), between 0 and 1
     "What a peak anywhere on the grid would reach on average"
-    flat = [Saliency(v, self.size, self.box) for v in np.eye(self.values.size).reshape(-1, *self.values.shape)]
-    return tuple(float(np.mean([getattr(s, how)(box) for s in flat])) for how in ('hit', 'touch'))
+    flat = [
+        Saliency(v, self.size, self.box)
+        for v in np.eye(self.values.size).reshape(-1, *self.values.shape)
+    ]
+    return tuple(
+        float(np.mean([getattr(s, how)(box) for s in flat])) for how in ('hit', 'touch')
+    )
 
 @patch
 def share(self:Saliency,
@@ -210,9 +270,17 @@ def share(self:Saliency,
     ) -> float: # between 0 and 1
     "The part of the map that lies in `box`"
     small = self.coarse()
-    s, (x0, y0, x1, y1) = small.to_pixels().clip(0).astype(np.float64), scale_box([round(float(v)) for v in box], self.size, small.size)
+    s, (x0, y0, x1, y1) = (
+        small.to_pixels().clip(0).astype(np.float64),
+        scale_box([round(float(v)) for v in box], self.size, small.size)
+    )
     if not s.any(): s[:] = 1
-    return float(s[max(y0,0):max(y1,0), max(x0,0):max(x1,0)].sum() / s.sum())
+    return float(
+        s[
+            max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)
+        ].sum()
+        / s.sum()
+    )
 
 @patch
 def entropy(self:Saliency,
@@ -234,14 +302,21 @@ def is_flat(S, # `Saliency`
 def pack(self:Saliency) -> dict: # plain values, for JSON
     "Everything but the picture"
     raw = base64.b64encode(self.values.astype('<f4').tobytes()).decode()
-    return dict(grid=list(self.values.shape), size=[int(v) for v in self.size], box=[float(v) for v in self.box], values=raw)
+    return dict(
+        grid=list(self.values.shape), size=[int(v) for v in self.size],
+        box=[float(v) for v in self.box], values=raw
+    )
 
 @patch(cls_method=True)
 def unpack(cls:Saliency, told # of `pack`
     ) -> Saliency: # the same map, without a picture
     "A map out of JSON"
-    try: values = np.frombuffer(base64.b64decode(told['values'], validate=True), '<f4').reshape(told['grid'])
-    except (KeyError, TypeError, ValueError) as e: raise ValueError(f'No map of `Saliency.pack`: {type(e).__name__}: {e}') from None
+    try:
+        values = np.frombuffer(base64.b64decode(told['values'], validate=True), '<f4').reshape(
+            told['grid']
+        )
+    except (KeyError, TypeError, ValueError) as e:
+        raise ValueError(f'No map of `Saliency.pack`: {type(e).__name__}: {e}') from None
     return cls(values, tuple(told['size']), tuple(told['box']))
 
 # %% ../nbs/02_attention_maps.ipynb #4619a7dd
@@ -271,15 +346,27 @@ def patch_cover(span, # the picture's `ImageSpan`
     (gh, gw), (x0, y0, x1, y1) = span.grid, span.box
     def along(n, lo, hi, a, b):
         edges = np.linspace(lo, hi, n+1)
-        return (np.minimum(edges[1:], b) - np.maximum(edges[:-1], a)).clip(0)*n/(hi - lo)
-    return np.outer(along(gh, y0, y1, box[1], box[3]), along(gw, x0, x1, box[0], box[2])).ravel()
+        return (
+            (
+                np.minimum(edges[1:], b) - np.maximum(edges[:-1], a)
+            ).clip(0)
+            * n
+            / (hi - lo)
+        )
+    return np.outer(
+        along(gh, y0, y1, box[1], box[3]),
+        along(gw, x0, x1, box[0], box[2])
+    ).ravel()
 
 # %% ../nbs/02_attention_maps.ipynb #b30bbbe6
 def hellinger(p, # [..., N] weights >= 0, normalised here
     q # [..., N]
     ): # [...] between 0 and 1
     "Hellinger distance between distributions"
-    p, q = (np.sqrt(x/x.sum(-1, keepdims=True)) for x in (np.asarray(p, float), np.asarray(q, float)))
+    p, q = (
+        np.sqrt(x / x.sum(-1, keepdims=True))
+        for x in (np.asarray(p, float), np.asarray(q, float))
+    )
     return np.sqrt(((p - q)**2).sum(-1)/2)
 
 # %% ../nbs/02_attention_maps.ipynb #84fabfc9
@@ -290,7 +377,10 @@ def calm_spikes(grid, # [gh, gw] values >= 0
     border=False # may a cell on the border be calmed too?
     ): # [gh, gw]
     "Lone cells replaced by the mean of their neighbours"
-    grid, how = np.asarray(grid, np.float64), dict(mode='constant', cval=0.) if border else dict(mode='nearest')
+    grid = np.asarray(grid, np.float64)
+    how = dict(mode='constant', cval=0.) if border else dict(mode='nearest')
     most = ndimage.maximum_filter(grid, footprint=RING, **how)
-    total, n = (ndimage.convolve(v, RING.astype(float), **how) for v in (grid, np.ones_like(grid)))
+    total, n = (
+        ndimage.convolve(v, RING.astype(float), **how) for v in (grid, np.ones_like(grid))
+    )
     return np.where(grid > lam*most, total/np.maximum(n, 1), grid)

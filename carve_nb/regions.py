@@ -22,9 +22,12 @@ def top_mask(S, # [H, W] finite map
     "The pixels in the top share `p` of the map"
     S = np.asarray(S)
     if not 0 < p <= 1: raise CarveError(f"p={p}: the kept share must be above 0 and at most 1")
-    if S.ndim != 2 or not S.size or not np.isfinite(S).all(): raise CarveError(f"not a finite map [H, W]: shape {S.shape}")
-    if p == 1 or S.min() == S.max(): return np.ones(S.shape, bool)
-    if S.dtype.kind == 'f' and max(S.max(), -S.min()) > np.finfo(S.dtype).max/4: S = S/4   # or a difference may be infinite
+    if S.ndim != 2 or not S.size or not np.isfinite(S).all():
+        raise CarveError(f"not a finite map [H, W]: shape {S.shape}")
+    if p == 1 or S.min() == S.max():
+        return np.ones(S.shape, bool)
+    if S.dtype.kind == 'f' and max(S.max(), -S.min()) > np.finfo(S.dtype).max/4:
+        S = S/4   # or a difference may be infinite
     tau = np.quantile(S, round(1-p, 12))
     return S >= tau if tau > S.min() else S > tau
 
@@ -36,7 +39,8 @@ class Region:
     score: float # sum of the map over the region
     area: int # number of pixels
     mask: np.ndarray # [y1-y0, x1-x0] bool, inside the box
-    def __repr__(self): return f"Region({self.box}, score {self.score:.4g}, {self.area} px)"
+    def __repr__(self):
+        return f"Region({self.box}, score {self.score:.4g}, {self.area} px)"
 
 # %% ../nbs/09_regions.ipynb #c2df92ef
 def split_mask(mask, # [H, W] bool
@@ -47,9 +51,16 @@ def split_mask(mask, # [H, W] bool
     if connectivity not in (4, 8): raise CarveError(f"connectivity={connectivity}: use 4 or 8")
     label, n = ndimage.label(mask, ndimage.generate_binary_structure(2, connectivity//4))
     area = np.bincount(label.ravel(), minlength=n+1)
-    score = np.bincount(label.ravel(), np.asarray(S, np.float64).ravel(), minlength=n+1)
-    return [Region((x.start, y.start, x.stop, y.stop), float(score[i]), int(area[i]), label[y, x] == i)
-            for i, (y, x) in enumerate(ndimage.find_objects(label), 1)]
+    score = np.bincount(
+        label.ravel(), np.asarray(S, np.float64).ravel(), minlength=n + 1
+    )
+    return [
+        Region(
+            (x.start, y.start, x.stop, y.stop), float(score[i]),
+            int(area[i]), label[y, x] == i
+        )
+        for i, (y, x) in enumerate(ndimage.find_objects(label), 1)
+    ]
 
 # %% ../nbs/09_regions.ipynb #ecb0d6ba
 def enlarge(r, # `Region` on a raster
@@ -58,10 +69,23 @@ def enlarge(r, # `Region` on a raster
     ) -> Region: # of the picture
     "A region of a raster as a region of its picture: a pixel belongs to it if its raster pixel does"
     x, y = (np.arange(n)*m//n for m, n in zip(size, to))
-    cols, rows = (np.flatnonzero((r.box[i] <= v) & (v < r.box[i+2])) for i, v in enumerate((x, y)))
-    mask = r.mask[np.ix_(y[rows] - r.box[1], x[cols] - r.box[0])]
-    box = int(cols[0]), int(rows[0]), int(cols[-1]) + 1, int(rows[-1]) + 1
-    return Region(box, r.score*to[0]*to[1]/(size[0]*size[1]), int(mask.sum()), mask)
+    cols, rows = (
+        np.flatnonzero((r.box[i] <= v) & (v < r.box[i + 2]))
+        for i, v in enumerate((x, y))
+    )
+    mask = r.mask[
+        np.ix_(y[rows] - r.box[1], x[cols] - r.box[0])
+    ]
+    box = (
+        int(cols[0]), int(rows[0]),
+        int(cols[-1]) + 1,
+        int(rows[-1]) + 1
+    )
+    return Region(
+        box,
+        r.score * to[0] * to[1] / (size[0] * size[1]),
+        int(mask.sum()), mask
+    )
 
 # %% ../nbs/09_regions.ipynb #68c086a1
 def regions(S, # [H, W] fused map, or a `Saliency`: of a very large picture its raster is then enough
@@ -76,12 +100,19 @@ def regions(S, # [H, W] fused map, or a `Saliency`: of a very large picture its 
         small = S.coarse()
         found = regions(small.to_pixels(), p, K, connectivity, region_rule, rank)
         return found if small is S else [enlarge(r, small.size, S.size) for r in found]
-    if not (K >= 1 and K % 1 == 0): raise CarveError(f"K={K}: at least one region must be kept")
+    if not (K >= 1 and K % 1 == 0):
+        raise CarveError(f"K={K}: at least one region must be kept")
     if region_rule not in ('top_k', 'official') or rank not in ('sum', 'area'):
         raise CarveError(f"region_rule={region_rule!r}, rank={rank!r}: use 'top_k' or 'official', 'sum' or 'area'")
     found = split_mask(top_mask(S, p), S, connectivity)
-    n = max(int(K), int(p*len(found))) if region_rule == 'official' else int(K)
-    return sorted(found, key=lambda r: -(r.score if rank == 'sum' else r.area))[:n]
+    n = (
+        max(int(K), int(p * len(found)))
+        if region_rule == 'official'
+        else int(K)
+    )
+    return sorted(found, key=lambda r: -(r.score if rank == 'sum' else r.area))[
+        :n
+    ]
 
 # %% ../nbs/09_regions.ipynb #1e78242f
 def union_box(boxes # list of (x0, y0, x1, y1)
@@ -110,10 +141,18 @@ def grow_box(box, # (x0, y0, x1, y1) pixels
     ) -> tuple: # the larger box, inside the picture
     "Room around a box, without leaving the picture"
     x0, y0, x1, y1 = box
-    w, h = (max(s*(1 + 2*pad), min_side) for s in (x1-x0, y1-y0))
+    w, h = (
+        max(s * (1 + 2 * pad), min_side) for s in (x1 - x0, y1 - y0)
+    )
     if square: w = h = max(w, h)
-    w, h = max(w, min(h, size[1])/SLIM), max(h, min(w, size[0])/SLIM)
-    (x0, x1), (y0, y1) = grow_side(x0, x1, w, size[0]), grow_side(y0, y1, h, size[1])
+    w, h = (
+        max(w, min(h, size[1]) / SLIM),
+        max(h, min(w, size[0]) / SLIM)
+    )
+    (x0, x1), (y0, y1) = (
+        grow_side(x0, x1, w, size[0]),
+        grow_side(y0, y1, h, size[1])
+    )
     return x0, y0, x1, y1
 
 # %% ../nbs/09_regions.ipynb #a5449181
@@ -121,7 +160,8 @@ def box_iou(a, # (x0, y0, x1, y1)
     b # (x0, y0, x1, y1)
     ) -> float: # 0 (apart) .. 1 (equal)
     "Intersection over union of two boxes"
-    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    w = min(a[2], b[2]) - max(a[0], b[0])
+    h = min(a[3], b[3]) - max(a[1], b[1])
     both = max(w, 0) * max(h, 0)
     area = lambda o: (o[2]-o[0]) * (o[3]-o[1])
     return both / max(area(a) + area(b) - both, 1e-12)
@@ -134,7 +174,12 @@ def dilate(mask, # [H, W] bool
     ) -> np.ndarray: # [H, W] bool
     "Grow a mask along one axis"
     n = before + after + 1
-    return ndimage.maximum_filter1d(mask.astype(np.uint8), n, axis, mode='constant', origin=after - n//2) > 0
+    return (
+        ndimage.maximum_filter1d(
+            mask.astype(np.uint8), n, axis, mode='constant', origin=after - n // 2
+        )
+        > 0
+    )
 
 # %% ../nbs/09_regions.ipynb #22f6431b
 @dataclass
@@ -144,9 +189,18 @@ class View:
     box: tuple # (x0, y0, x1, y1) crop, pixels of the original picture
     scale: float # pixels of the view per pixel of the picture
     masked: bool # whether parts of the crop are blacked out
-    def to_image(self, box): return tuple(v/self.scale + o for v, o in zip(box, self.box[:2]*2))
-    def to_view(self, box): return tuple((v - o)*self.scale for v, o in zip(box, self.box[:2]*2))
-    def __repr__(self): return f"View({self.box} x {self.scale:.2f}{', masked' if self.masked else ''})"
+    def to_image(self, box):
+        return tuple(
+            v / self.scale + o
+            for v, o in zip(box, self.box[:2] * 2)
+        )
+    def to_view(self, box):
+        return tuple(
+            (v - o) * self.scale
+            for v, o in zip(box, self.box[:2] * 2)
+        )
+    def __repr__(self):
+        return f"View({self.box} x {self.scale:.2f}{', masked' if self.masked else ''})"
     def _repr_png_(self): return png_bytes(self.image)
 
 # %% ../nbs/09_regions.ipynb #0bc1aae5
@@ -161,14 +215,22 @@ def crop_view(img, # PIL picture
     limit=4096 # greatest side of the view
     ) -> View: # at least as large as the picture, as far as `limit` allows
     "Crop, black out, enlarge"
-    (W, H), (w, h) = img.size, (box[2]-box[0], box[3]-box[1])
+    (W, H), (w, h) = (
+        img.size,
+        (box[2] - box[0], box[3] - box[1])
+    )
     s = max(1., min(max(W/w, H/h), limit/max(w, h)))
     whole, masked = (w, h) == (W, H), mask is not None
     view = img if whole else img.crop(box)
     if masked: view = black_out(view, mask)
     if whole: return View(view, tuple(box), 1., masked)
     least = -(-round(max(w, h)*s)//SLIM)   # a line one pixel wide may be rounded to one too thin for a model
-    return View(view.resize([max(round(n*s), least) for n in (w, h)], Image.Resampling.LANCZOS), tuple(box), s, masked)
+    return View(
+        view.resize(
+            [max(round(n * s), least) for n in (w, h)], Image.Resampling.LANCZOS
+        ),
+        tuple(box), s, masked
+    )
 
 # %% ../nbs/09_regions.ipynb #f9afea2a
 def magnify(img, # PIL picture
@@ -185,6 +247,9 @@ def magnify(img, # PIL picture
     box = union_box([r.box for r in regions])
     big = grow_box(box, img.size, min_side, square, pad)
     if fill == 'none': return crop_view(img, big, limit=limit)
-    mask = dilate(keep_mask(regions, img.size, big), box[0]-big[0], big[2]-box[2], 1)
+    mask = dilate(
+        keep_mask(regions, img.size, big), box[0] - big[0],
+        big[2] - box[2], 1
+    )
     mask = dilate(mask, box[1]-big[1], big[3]-box[3], 0)
     return crop_view(img, big, None if mask.all() else mask, limit)

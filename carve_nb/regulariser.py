@@ -20,7 +20,8 @@ def optimal_lambda(mu, # mean of A_g over its disturbances, > 0: a number, or a 
     mu, sigma, sigma_q = (torch.as_tensor(v, dtype=torch.float64) for v in (mu, sigma, sigma_q))
     if not ((mu > 0) & (sigma >= 0) & (sigma_q >= 0) & mu.isfinite()).all():
         raise CarveError(f"mu={mu}, sigma={sigma}, sigma_q={sigma_q}: needs a positive mean and deviations >= 0")
-    s, r = (sigma/mu)**2, (sigma_q/mu/F)**2 + 0*sigma
+    s = (sigma/mu)**2
+    r = (sigma_q/mu/F)**2 + 0*sigma
     lo, hi = r.clamp_max(1), r.clamp_min(1)
     for _ in range(60):
         x = (lo + hi)/2
@@ -36,12 +37,21 @@ def lambda_from_spread(A_gs, # [M, ..., Nv] maps of M >= 2 general instructions
     "The λ under which the general maps explain each other best"
     A, _ = check_maps(A_gs, A_gs, 1)
     M = len(A)
-    if A.ndim < 2 or M < 2: raise CarveError(f"maps of shape {tuple(A.shape)}: the spread needs at least two general maps, [M, ..., Nv]")
+    if A.ndim < 2 or M < 2:
+        raise CarveError(f"maps of shape {tuple(A.shape)}: the spread needs at least two general maps, [M, ..., Nv]")
     unit = A.mean((0, -1), keepdim=True)[0].double().clamp_min(1e-12)
     A = A.double() / unit
     others = (A.sum(0, keepdim=True) - A) / (M-1)
-    miss = torch.stack([(A/(others.clamp_min(0) + l) - 1).square().mean((0, -1)) for l in LAMS])
-    return torch.tensor(LAMS, dtype=torch.float64)[miss.argmin(0)][..., None] * unit
+    miss = torch.stack(
+        [
+            (A / (others.clamp_min(0) + l) - 1).square().mean((0, -1))
+            for l in LAMS
+        ]
+    )
+    return (
+        torch.tensor(LAMS, dtype=torch.float64)[miss.argmin(0)][..., None]
+        * unit
+    )
 
 # %% ../nbs/07_choosing_lambda.ipynb #40138b70
 def least_delta(A_gs, # [M, ..., Nv] maps of M >= 2 general instructions

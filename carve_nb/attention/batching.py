@@ -39,8 +39,15 @@ def pad_right(
     first=1,  # first dimension to pad
 ):            # list of tensors that can be concatenated
     "Zeros at the end of every dimension from `first` on, up to the largest"
-    most = [max(t.shape[d] for t in tensors) for d in range(tensors[0].ndim)]
-    gaps = lambda t: [g for d in reversed(range(t.ndim)) for g in (0, most[d]-t.shape[d] if d >= first else 0)]
+    most = [
+        max(t.shape[d] for t in tensors)
+        for d in range(tensors[0].ndim)
+    ]
+    gaps = lambda t: [
+        g
+        for d in reversed(range(t.ndim))
+        for g in (0, most[d] - t.shape[d] if d >= first else 0)
+    ]
     return [torch.nn.functional.pad(t, gaps(t)) for t in tensors]
 
 def pad_left(
@@ -49,8 +56,12 @@ def pad_left(
 ):             # [B, longest N, ...]
     "One batch, all ending together"
     n = max(t.shape[1] for t in tensors)
-    lead = lambda t: t.new_full((1, n-t.shape[1], *t.shape[2:]), value)
-    return torch.cat([torch.cat([lead(t), t], 1) for t in pad_right(tensors, 2)])
+    lead = lambda t: t.new_full(
+        (1, n - t.shape[1], *t.shape[2:]), value
+    )
+    return torch.cat(
+        [torch.cat([lead(t), t], 1) for t in pad_right(tensors, 2)]
+    )
 
 # %% ../../nbs/attention/01_batching.ipynb #fce076f2
 def collate(
@@ -59,12 +70,20 @@ def collate(
 ) -> dict:     # model inputs, batch of as many, on the model's device
     "Several prompts as one batch"
     found = [vlm.to_device(p) for p in prompts]
-    for f, p in zip(found, prompts): f.setdefault('attention_mask', torch.ones_like(f['input_ids']))
+    for f, p in zip(found, prompts):
+        f.setdefault('attention_mask', torch.ones_like(f['input_ids']))
     pad, batch = vlm.tokenizer.pad_token_id, {}
     for k in found[0]:
         parts = [f[k] for f in found]
-        along = all(t.ndim > 1 and t.shape[:2] == (1, len(p)) for t, p in zip(parts, prompts))
-        batch[k] = pad_left(parts, (pad or 0) if k == 'input_ids' else 0) if along else torch.cat(pad_right(parts))
+        along = all(
+            t.ndim > 1 and t.shape[:2] == (1, len(p))
+            for t, p in zip(parts, prompts)
+        )
+        batch[k] = (
+            pad_left(parts, (pad or 0) if k == 'input_ids' else 0)
+            if along
+            else torch.cat(pad_right(parts))
+        )
     return batch
 
 # %% ../../nbs/attention/01_batching.ipynb #549b2f5b
@@ -73,7 +92,8 @@ def why_alone(
 ) -> str:      # a reason, or '' if questions can be batched
     "Why questions to this model are asked one by one"
     if vlm.shared: return 'prompts go on from a shared prefix'
-    if vlm.family.bridge: return 'rows are composed with those of a second model, which are read for one prompt at a time'
+    if vlm.family.bridge:
+        return 'rows are composed with those of a second model, which are read for one prompt at a time'
     return vlm.family.why_not.get('batches', '')
 
 # %% ../../nbs/attention/01_batching.ipynb #17b33f47
@@ -85,8 +105,19 @@ def batches(
     "Which prompts go together"
     if size < 1: raise PromptError(f'size must be at least 1, not {size}.')
     key = lambda i: len(prompts[i].images) if apart else 0
-    groups = groupby(sorted(range(len(prompts)), key=lambda i: (key(i), len(prompts[i]))), key)
-    return [group[i:i+size] for _, group in groups for group in [list(group)] for i in range(0, len(group), size)]
+    groups = groupby(
+        sorted(
+            range(len(prompts)),
+            key=lambda i: (key(i), len(prompts[i]))
+        ),
+        key
+    )
+    return [
+        group[i : i + size]
+        for _, group in groups
+        for group in [list(group)]
+        for i in range(0, len(group), size)
+    ]
 
 # %% ../../nbs/attention/01_batching.ipynb #c84c9d6b
 def batch_answer(
@@ -102,8 +133,16 @@ def batch_answer(
     ends = torch.as_tensor([] if ends is None else ends, device=ids.device)
     over = torch.isin(ids, ends).nonzero()[:, 0].tolist()
     ids = ids[:min([most, *(i+1 for i in over[:1])])]
-    logprob = check_score(sum(l.float().log_softmax(-1)[i].item() for l, i in zip(logits, ids)), vlm.dtype)
-    return Answer(vlm.tokenizer.decode(ids, skip_special_tokens=True).strip(), ids.tolist(), logprob, seconds, len(prompt))
+    logprob = check_score(
+        sum(
+            l.float().log_softmax(-1)[i].item()
+            for l, i in zip(logits, ids)
+        ),
+        vlm.dtype
+    )
+    return Answer(
+        vlm.tokenizer.decode(ids, skip_special_tokens=True).strip(), ids.tolist(), logprob, seconds, len(prompt)
+    )
 
 @patch
 def generate_many(self: VLM,
@@ -114,9 +153,14 @@ def generate_many(self: VLM,
     if max_new_tokens < 1: raise PromptError(f'max_new_tokens must be at least 1, not {max_new_tokens}.')
     start, inputs = time.perf_counter(), collate(self, prompts)
     most = [min(max_new_tokens, self.limit-len(p)) for p in prompts]
-    with model_lock(self.model): out = self.model.generate(**inputs, generation_config=greedy(self.model, max(most)))
-    ids, seconds = out.sequences[:, inputs['input_ids'].shape[1]:], (time.perf_counter()-start)/len(prompts)
-    return [batch_answer(self, p, ids[b], [l[b] for l in out.logits], most[b], seconds) for b, p in enumerate(prompts)]
+    with model_lock(self.model):
+        out = self.model.generate(**inputs, generation_config=greedy(self.model, max(most)))
+    ids = out.sequences[:, inputs['input_ids'].shape[1]:]
+    seconds = (time.perf_counter()-start)/len(prompts)
+    return [
+        batch_answer(self, p, ids[b], [l[b] for l in out.logits], most[b], seconds)
+        for b, p in enumerate(prompts)
+    ]
 
 # %% ../../nbs/attention/01_batching.ipynb #b15c2fa9
 @patch
@@ -140,7 +184,10 @@ def ask_many(self: VLM,
     size=8,             # largest batch
 ) -> list:              # of `Answer`, in the order of the pairs
     "Ask many questions, about one picture or many"
-    return self.in_batches(self.prompts(pairs, suffix), size, lambda p: self.generate(p, max_new_tokens), lambda ps: self.generate_many(ps, max_new_tokens))
+    return self.in_batches(
+        self.prompts(pairs, suffix), size, lambda p: self.generate(p, max_new_tokens),
+        lambda ps: self.generate_many(ps, max_new_tokens)
+    )
 
 # %% ../../nbs/attention/01_batching.ipynb #446d5f7d
 def own_record(
@@ -152,12 +199,27 @@ def own_record(
     n,               # number of its passes
 ) -> Recorder:       # as if the prompt had been alone
     "What a recorder has seen of one prompt of a batch"
-    own, wanted = copy.copy(rec), torch.cat([s.tokens for s in prompt.spans]) + (0 if rec.cross else lead)
+    own = copy.copy(rec)
+    wanted = torch.cat([s.tokens for s in prompt.spans]) + (0 if rec.cross else lead)
     cols, passes = torch.searchsorted(rec.columns, wanted), rec.passes[:n]
-    keep = [[j for j, r in enumerate(p['rows']) if i or r-lead in rows] for i, p in enumerate(passes)]
-    pick = lambda w, rs: w[b:b+1][:, :, rs][..., cols.to(w.device)]
-    own.passes = [dict(rows=[p['rows'][j]-lead for j in k], weights={l: pick(w, k) for l, w in p['weights'].items()}) for p, k in zip(passes, keep)]
-    for p in own.passes: p['mass'] = {l: w.sum(-1) for l, w in p['weights'].items()}
+    keep = [
+        [j for j, r in enumerate(p['rows']) if i or r - lead in rows]
+        for i, p in enumerate(passes)
+    ]
+    pick = lambda w, rs: w[b : b + 1][:, :, rs][
+        ..., cols.to(w.device)
+    ]
+    own.passes = [
+        dict(
+            rows=[p['rows'][j] - lead for j in k],
+            weights={l: pick(w, k) for l, w in p['weights'].items()}
+        )
+        for p, k in zip(passes, keep)
+    ]
+    for p in own.passes:
+        p['mass'] = {
+            l: w.sum(-1) for l, w in p['weights'].items()
+        }
     own.n_passes = n
     return own
 
@@ -173,13 +235,22 @@ def forward_many(self: VLM,
     cross, N = bool(self.family.cross), max(map(len, prompts))
     leads = [N-len(p) for p in prompts]
     wanted = [[*(p.question if question_rows else []), len(p)-1] for p in prompts]
-    columns = torch.cat([s.tokens + (0 if cross else lead) for p, lead in zip(prompts, leads) for s in p.spans]).unique()
-    rows, answers = {r+lead for w, lead in zip(wanted, leads) for r in w}, [None]*len(prompts)
+    columns = torch.cat(
+        [s.tokens + (0 if cross else lead) for p, lead in zip(prompts, leads) for s in p.spans]
+    ).unique()
+    rows = {r+lead for w, lead in zip(wanted, leads) for r in w}
+    answers = [None]*len(prompts)
     with model_lock(self.model), recording(self.model, layers, [*sorted(rows), -1], columns=columns, stop=steps == 'first', length=N, cross=cross) as rec:
         answers = self.generate_many(prompts, max_new_tokens)
     rec.last = steps == 'last'
-    own = [own_record(rec, p, b, leads[b], wanted[b], len(a.tokens) if a else 1) for b, (p, a) in enumerate(zip(prompts, answers))]
-    return [gather_rows(self, p, o, a, dict(steps=steps, batch=len(prompts))) for p, o, a in zip(prompts, own, answers)]
+    own = [
+        own_record(rec, p, b, leads[b], wanted[b], len(a.tokens) if a else 1)
+        for b, (p, a) in enumerate(zip(prompts, answers))
+    ]
+    return [
+        gather_rows(self, p, o, a, dict(steps=steps, batch=len(prompts)))
+        for p, o, a in zip(prompts, own, answers)
+    ]
 
 # %% ../../nbs/attention/01_batching.ipynb #10cb51ca
 @patch
@@ -195,7 +266,10 @@ def capture_many(self: VLM,
     "Ask many questions and read the attention on their pictures"
     if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
     how = seen_layers(self, layers), steps, question_rows, max_new_tokens
-    return self.in_batches(self.prompts(pairs, suffix), size, lambda p: self.forward(p, *how), lambda ps: self.forward_many(ps, *how))
+    return self.in_batches(
+        self.prompts(pairs, suffix), size, lambda p: self.forward(p, *how),
+        lambda ps: self.forward_many(ps, *how)
+    )
 
 # %% ../../nbs/attention/01_batching.ipynb #ea4478c0
 _graph = ContextVar('rows with a graph', default=None)
@@ -207,12 +281,18 @@ def through(
     def forward(module, query, key, value, attention_mask, scaling=None, **kw):
         out, *rest = kernel(module, query, key, value, attention_mask, scaling=scaling, **kw)
         want = _graph.get()
-        if want is None or want.config is not module.config or module.layer_idx not in want.layers: return out, *rest
+        if want is None or want.config is not module.config or module.layer_idx not in want.layers:
+            return out, *rest
         causal = getattr(module, 'is_causal', True) if kw.get('is_causal') is None else kw['is_causal']
         at = torch.tensor(want.rows, device=query.device) - (want.length-query.shape[2])
-        w = row_weights(query, key, attention_mask, query.shape[-1]**-.5 if scaling is None else scaling, at, causal)
+        w = row_weights(
+            query, key, attention_mask,
+            query.shape[-1] ** -0.5 if scaling is None else scaling, at, causal
+        )
         want.weights[module.layer_idx] = w = w if w.requires_grad else w.requires_grad_()
-        seen = w @ value.float().repeat_interleave(w.shape[1]//value.shape[1], 1)            # [B, H, R, D]
+        seen = w @ value.float().repeat_interleave(
+            w.shape[1] // value.shape[1], 1
+        )  # [B, H, R, D]
         return out.index_copy(1, at, seen.transpose(1, 2).to(out.dtype)), *rest
     return forward
 
@@ -228,12 +308,19 @@ class RowGraph:
     weights: dict            # layer -> [1, H, R, K], float32, with a graph
     apart: bool = False      # are the keys a sequence of their own?
     logits: torch.Tensor = None  # [V] of the next token, float32, with a graph
-    def __repr__(self): return f'RowGraph(layers {self.layers}, rows {self.rows}, {len(self.columns)} image tokens)'
+    def __repr__(self):
+        return f'RowGraph(layers {self.layers}, rows {self.rows}, {len(self.columns)} image tokens)'
     def on_pictures(self,
         ws,  # one tensor [1, H, R, K] for each layer
     ):       # [L, H, R, Nv]
         "Image columns; keys behind a sliding window count as zeros"
-        full = [torch.nn.functional.pad(w[0], (max(self.length-w.shape[-1], 0) if not self.apart else 0, 0)) for w in ws]
+        full = [
+            torch.nn.functional.pad(
+                w[0],
+                (max(self.length - w.shape[-1], 0) if not self.apart else 0, 0)
+            )
+            for w in ws
+        ]
         return stack_layers([w[..., self.columns.to(w.device)] for w in full])
     attn = property(lambda self: self.on_pictures([self.weights[l] for l in self.layers]))
     def grads(self,
@@ -242,7 +329,12 @@ class RowGraph:
         "How much a score would change with each weight; zero for keys that the mask or the window hides"
         ws = [self.weights[l] for l in self.layers]
         found = torch.autograd.grad(score, ws, retain_graph=True, allow_unused=True)
-        return self.on_pictures([torch.zeros_like(w) if g is None else g.masked_fill(w == 0, 0) for g, w in zip(found, ws)])
+        return self.on_pictures(
+            [
+                torch.zeros_like(w) if g is None else g.masked_fill(w == 0, 0)
+                for g, w in zip(found, ws)
+            ]
+        )
 
 # %% ../../nbs/attention/01_batching.ipynb #7af4a0bc
 @contextmanager
@@ -267,9 +359,18 @@ def last_part(
 ) -> dict:           # model inputs from there on, or all of them
     "Read what comes before the wanted rows, if it can be read apart"
     inputs = vlm.to_device(prompt)
-    apart = vlm.family.pixels and len(vlm.layers) == vlm.n_layers and start >= max(s.end for s in prompt.spans)
+    apart = (
+        vlm.family.pixels
+        and len(vlm.layers) == vlm.n_layers
+        and start >= max(s.end for s in prompt.spans)
+    )
     if not apart: return inputs | dict(use_cache=False)
-    head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == len(prompt) else v for k, v in inputs.items()}
+    head = {
+        k: v[:, :start]
+        if v.ndim == 2 and v.shape[1] == len(prompt)
+        else v
+        for k, v in inputs.items()
+    }
     cache = vlm.model(**head, use_cache=True, logits_to_keep=1).past_key_values
     return dict(input_ids=inputs['input_ids'][:, start:], past_key_values=cache)
 
@@ -282,11 +383,18 @@ def grad_rows(
     "Attention rows of a prompt from which gradients can be taken"
     refuse_compiled(vlm.model)
     N, layers = len(prompt), [layers] if isinstance(layers, int) else layers
-    if vlm.family.bridge: raise CaptureError('Rows of this family are composed from two models; their gradients are not known here.')
-    if bad := [r for r in rows if r not in range(-N, N)]: raise CaptureError(f'Rows {bad} do not exist: the prompt has {N} tokens.')
-    want = RowGraph(vlm.model.config.get_text_config(), check_layers(layers, vlm.n_layers, vlm.layers), sorted({r % N for r in rows}), N,
-                    torch.cat([s.tokens for s in prompt.spans]), {}, apart=bool(vlm.family.cross))
+    if vlm.family.bridge:
+        raise CaptureError('Rows of this family are composed from two models; their gradients are not known here.')
+    if bad := [r for r in rows if r not in range(-N, N)]:
+        raise CaptureError(f'Rows {bad} do not exist: the prompt has {N} tokens.')
+    want = RowGraph(
+        vlm.model.config.get_text_config(), check_layers(layers, vlm.n_layers, vlm.layers),
+        sorted({r % N for r in rows}), N,
+        torch.cat([s.tokens for s in prompt.spans]), {},
+        apart=bool(vlm.family.cross)
+    )
     with model_lock(vlm.model):
         inputs = last_part(vlm, prompt, want.rows[0])
-        with rows_live(vlm.model, want), torch.enable_grad(): want.logits = vlm.model(**inputs, logits_to_keep=1).logits[0, -1].float()
+        with rows_live(vlm.model, want), torch.enable_grad():
+            want.logits = vlm.model(**inputs, logits_to_keep=1).logits[0, -1].float()
     return want

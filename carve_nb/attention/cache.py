@@ -22,7 +22,12 @@ def timed_capture(vlm, # a `VLM`
     ) -> AttentionRows: # with the seconds it took in `meta`
     "One look, timed; a few layers at a time if memory runs out"
     start = perf_counter()
-    rows, low_memory = retry_low_memory(vlm, lambda: vlm.capture(image, text, **kw), lambda: vlm.capture_low_memory(image, text, **kw), 'in a look', image, 'capture')
+    rows, low_memory = retry_low_memory(
+        vlm, lambda: vlm.capture(image, text, **kw),
+        lambda: vlm.capture_low_memory(image, text, **kw),
+        'in a look', image,
+        'capture'
+    )
     rows.meta.update(seconds=perf_counter() - start, **(dict(low_memory=True) if low_memory else {}))
     return rows
 
@@ -32,7 +37,10 @@ def picture_key(image, # PIL picture
     ) -> str: # hexadecimal digest of the pixels
     "A name for exactly these pixels"
     h, (W, H) = hashlib.sha256(), image.size
-    for y in range(0, H, 256): h.update(image.crop((0, y, W, min(y+256, H))).tobytes())
+    for y in range(0, H, 256):
+        h.update(
+            image.crop((0, y, W, min(y + 256, H))).tobytes()
+        )
     h.update(f'{image.mode}{image.size}{salt}'.encode())
     return h.hexdigest()
 
@@ -44,7 +52,15 @@ def weights_state(model # stock model
     own = [p for p in model.parameters() if not p.is_meta]
     now = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in own]
     if _seen.get(model, (None,))[0] != now:
-        some = (p.detach().flatten()[::max(1, p.numel()//64)][:64].float().cpu().numpy().tobytes() for p in own)
+        some = (
+            p.detach()
+            .flatten()[:: max(1, p.numel() // 64)][:64]
+            .float()
+            .cpu()
+            .numpy()
+            .tobytes()
+            for p in own
+        )
         _seen[model] = now, hashlib.sha256(b''.join(some)).hexdigest()
     return _seen[model][1]
 
@@ -53,8 +69,11 @@ def capture_key(vlm, # a `VLM`
     ) -> str: # hexadecimal digest
     "A name for exactly this look, the picture apart"
     proc, config = vlm.processor, vlm.model.config
-    facts = [str(vlm.name), vlm.revision, weights_state(vlm.model), config.get_text_config()._attn_implementation, str(vlm.dtype), vlm.device.type,
-        proc.chat_template, str(proc.image_processor.to_dict()), config.to_json_string(use_diff=False), words]
+    facts = [
+        str(vlm.name), vlm.revision, weights_state(vlm.model), config.get_text_config()._attn_implementation,
+        str(vlm.dtype), vlm.device.type, proc.chat_template, str(proc.image_processor.to_dict()),
+        config.to_json_string(use_diff=False), words,
+    ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 # %% ../../nbs/attention/08_cache.ipynb #2bd53767
@@ -73,7 +92,9 @@ class AttentionCache:
         image = open_image(image)
         key = picture_key(image), capture_key(vlm, text, suffix, max_new_tokens)
         self.hits += key in self.captures
-        rows = self.captures.pop(key, None) or timed_capture(vlm, image, text, steps='all', suffix=suffix, max_new_tokens=max_new_tokens)
+        rows = self.captures.pop(key, None) or timed_capture(
+            vlm, image, text, steps='all', suffix=suffix, max_new_tokens=max_new_tokens
+        )
         self.captures[key] = rows                                     # now the newest
         while self.nbytes > self.megabytes*1e6: del self.captures[next(iter(self.captures))]
         return rows
@@ -81,7 +102,12 @@ class AttentionCache:
     @property
     def nbytes(self):
         "Bytes of all rows kept"
-        return sum(t.nbytes for r in self.captures.values() for t in (r.attn, r.mass, r.question, r.question_mass) if t is not None)
+        return sum(
+            t.nbytes
+            for r in self.captures.values()
+            for t in (r.attn, r.mass, r.question, r.question_mass)
+            if t is not None
+        )
     def forget(self, image # picture
         ):
         "Forget all looks at a picture"
@@ -122,4 +148,6 @@ class AnswerCache:
         *words # question, suffix, max_new_tokens
         ):
         "Keep the answer of a look"
-        self.known.setdefault((picture_key(image), *words), (rows.answer, rows.meta.get('seconds', 0.)))
+        self.known.setdefault(
+            (picture_key(image), *words), (rows.answer, rows.meta.get('seconds', 0.0))
+        )

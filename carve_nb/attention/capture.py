@@ -35,12 +35,24 @@ def row_scores(
     "What the softmax is taken of, for some of the queries"
     (B, H, Q, D), (Kh, K) = q.shape, k.shape[1:3]
     r = torch.as_tensor(rows, device=q.device)
-    s = q[:, :, r].float().reshape(B, Kh, -1, D) @ k.float().transpose(-1, -2) * scale    # [B, H_kv, H/H_kv*R, K]
+    s = (
+        q[:, :, r].float().reshape(B, Kh, -1, D)
+        @ k.float().transpose(-1, -2)
+        * scale
+    )  # [B, H_kv, H/H_kv*R, K]
     s = s.view(B, H, len(r), K)
-    if mask is None and causal and Q > 1: mask = torch.arange(K, device=q.device) <= torch.arange(Q, device=q.device)[:, None]
+    if mask is None and causal and Q > 1:
+        mask = (
+            torch.arange(K, device=q.device)
+            <= torch.arange(Q, device=q.device)[:, None]
+        )
     if mask is not None:
         m = mask[..., r, :K]
-        s = s.masked_fill(~m, torch.finfo(s.dtype).min) if m.dtype == torch.bool else s + m
+        s = (
+            s.masked_fill(~m, torch.finfo(s.dtype).min)
+            if m.dtype == torch.bool
+            else s + m
+        )
     return s
 
 def row_weights(
@@ -63,7 +75,12 @@ class Recorder:
         length=None,   # of the sequence after its first pass, where every pass goes on from the last; else the number of keys
         cross=False,   # are the keys a sequence of their own?
     ):
-        self.config,self.layers,self.rows,self.columns,self.stop,self.last = config,sorted(set(layers)),list(rows),columns,stop,last
+        self.config = config
+        self.layers = sorted(set(layers))
+        self.rows = list(rows)
+        self.columns = columns
+        self.stop = stop
+        self.last = last
         self.length,self.cross,self.passes,self.n_passes = length,cross,[],0
 
     def begin(self,
@@ -73,7 +90,10 @@ class Recorder:
         if self.last and len(self.passes) == 2: self.passes.pop()
         if self.length and self.n_passes: self.length += Q
         N = self.length or (Q if self.cross else K)
-        here = sorted({N+r if r < 0 else r for r in self.rows} & set(range(N-Q, N)))
+        here = sorted(
+            {N + r if r < 0 else r for r in self.rows}
+            & set(range(N - Q, N))
+        )
         self.passes.append(dict(rows=here, length=N, weights={}, mass={}))
         self.n_passes += 1
 
@@ -89,8 +109,12 @@ def see(self: Recorder,
     Q, K = q.shape[2], k.shape[2]
     if layer == self.layers[0]: self.begin(Q, K)
     now = self.passes[-1]
-    w = row_weights(q.detach(), k.detach(), mask, scale, [r-(now['length']-Q) for r in now['rows']], causal)
-    if now['length'] > K and not self.cross: w = torch.nn.functional.pad(w, (now['length']-K, 0))   # keys behind a sliding window
+    w = row_weights(
+        q.detach(), k.detach(), mask, scale,
+        [r - (now['length'] - Q) for r in now['rows']], causal
+    )
+    if now['length'] > K and not self.cross:
+        w = torch.nn.functional.pad(w, (now['length']-K, 0))   # keys behind a sliding window
     if self.columns is not None: w = w[..., self.columns.to(w.device)]
     now['weights'][layer], now['mass'][layer] = w, w.sum(-1)
     return self.stop and layer == self.layers[-1]
@@ -121,8 +145,15 @@ def check_layers(
     layers = there if layers is None else layers
     bad = [l for l in layers if l not in range(n_layers)]
     if not len(layers): raise CaptureError('No layers given: name at least one, or None for all.')
-    if bad: raise CaptureError(f'Layers {bad} do not exist: the decoder has {n_layers}, indices 0 to {n_layers-1}. A method also takes parts of the depth, such as layers=(.7, .9).')
-    if not set(layers) & set(there): raise CaptureError(f'Layers {list(layers)} of this model compute no attention to the pictures; {list(there)} do.')
+    if bad:
+        raise CaptureError(
+            f'Layers {bad} do not exist: the decoder has {n_layers}, indices 0 to {n_layers - 1}. A method also takes '
+            'parts of the depth, such as layers=(.7, .9).'
+        )
+    if not set(layers) & set(there):
+        raise CaptureError(
+            f'Layers {list(layers)} of this model compute no attention to the pictures; {list(there)} do.'
+        )
     return sorted(set(map(int, layers)) & set(there))
 
 # %% ../../nbs/attention/00_capture.ipynb #775c43da
@@ -133,8 +164,15 @@ def seen_layers(
     "Layers to read; a notice names those of the wanted ones that have nothing to read"
     kept, kinds = check_layers(layers, vlm.n_layers, vlm.layers), getattr(vlm.text_config, 'layer_types', None)
     gone = [] if layers is None else sorted({*layers} - {*kept})
-    names = [f'{l} ({kinds[l]})' if kinds else str(l) for l in gone]
-    if gone: warnings.warn(f'No attention to the pictures in layers {", ".join(names)} of {vlm.family.name}: left out. Read are {kept}.', stacklevel=4)
+    names = [
+        f'{l} ({kinds[l]})' if kinds else str(l)
+        for l in gone
+    ]
+    if gone:
+        warnings.warn(
+            f'No attention to the pictures in layers {", ".join(names)} of {vlm.family.name}: left out. Read are '
+            f'{kept}.', stacklevel=4
+        )
     return kept
 
 # %% ../../nbs/attention/00_capture.ipynb #53132e24
@@ -143,7 +181,10 @@ def refuse_compiled(
 ):
     "Refuse a model that went through torch.compile, or a part of which did"
     if any(getattr(m, '_compiled_call_impl', None) or hasattr(m, '_orig_mod') for m in model.modules()):
-        raise CaptureError('The model is compiled, and compiled code does not look up its kernel any more. Give the model as it was before torch.compile.')
+        raise CaptureError(
+            'The model is compiled, and compiled code does not look up its kernel any more. Give the model as it was '
+            'before torch.compile.'
+        )
 
 # %% ../../nbs/attention/00_capture.ipynb #adeee691
 @contextmanager
@@ -163,7 +204,10 @@ def recording(
         except Done as e:
             if e.args != (rec,): raise
     if any(set(p['weights']) != set(rec.layers) for p in rec.passes) or not rec.passes:
-        raise CaptureError(f'Of the layers {rec.layers} only {[sorted(p["weights"]) for p in rec.passes]} were seen: no forward pass inside the block, or this decoder does not use the kernel of its configuration.')
+        raise CaptureError(
+            f'Of the layers {rec.layers} only {[sorted(p["weights"]) for p in rec.passes]} were seen: no forward pass '
+            'inside the block, or this decoder does not use the kernel of its configuration.'
+        )
 
 # %% ../../nbs/attention/00_capture.ipynb #ebcbb8a6
 @dataclass(repr=False)
@@ -202,13 +246,27 @@ def plot_layers(
     most=8,      # at most so many layers, spread over those recorded
 ) -> bytes:      # PNG
     "Maps of several layers side by side, in units of the uniform weight 1/N of each"
-    pick = torch.linspace(0, len(rows.layers)-1, min(most, len(rows.layers))).round().long().tolist()
+    pick = (
+        torch.linspace(
+            0, len(rows.layers) - 1, min(most, len(rows.layers))
+        )
+        .round()
+        .long()
+        .tolist()
+    )
     i = next(i for i, s in enumerate(rows.spans) if s.image == image)
-    maps = rows.attn[step, pick].mean(1)[:, rows.span(i)].unflatten(-1, rows.spans[i].grid)
+    maps = (
+        rows.attn[step, pick]
+        .mean(1)[:, rows.span(i)]
+        .unflatten(-1, rows.spans[i].grid)
+    )
     fig = Figure(figsize=(1.3*len(pick)+.9, 1.7), dpi=80, layout='constrained')
     axes = fig.subplots(1, len(pick), squeeze=False)[0]
     for ax, l, m in zip(axes, pick, maps):
-        art = ax.imshow(m*m.numel(), cmap='inferno', vmin=0, vmax=maps.max().item()*m.numel())
+        art = ax.imshow(
+            m * m.numel(), cmap='inferno', vmin=0,
+            vmax=maps.max().item() * m.numel()
+        )
         ax.set(title=f'layer {rows.layers[l]}', xticks=[], yticks=[])
     fig.colorbar(art, ax=axes, label='weight x Nv')
     return figure_bytes(fig)
@@ -233,19 +291,39 @@ def gather_rows(
 ) -> AttentionRows:          # the rows
     "What a recorder has seen of one prompt, as `AttentionRows`"
     if answer and rec.n_passes != len(answer.tokens):
-        raise CaptureError(f'{rec.n_passes} forward passes for {len(answer.tokens)} generated tokens: generation in chunks or with an assistant is not read.')
+        raise CaptureError(
+            f'{rec.n_passes} forward passes for {len(answer.tokens)} generated tokens: generation in chunks or with an '
+            'assistant is not read.'
+        )
     first = rec.passes[0]['rows']
     asked = [first.index(i) for i in prompt.question if i in first]
     keep = rec.passes[-1:] if rec.last else rec.passes
-    last = lambda key: torch.stack([stack_layers([p[key][l][0, :, -1] for l in rec.layers]) for p in keep]).cpu()
-    at_prompt = lambda key: rec.stack(key, 0)[:, 0][:, :, asked].movedim(2, 0) if asked else None
-    rows = AttentionRows(last('weights'), rec.layers, last('mass'), answer.tokens if answer else [], prompt.spans,
-                at_prompt('weights'), at_prompt('mass'), [prompt.tokens[i] for i in prompt.question] if asked else [], answer,
-                dict(model=str(vlm.name), revision=vlm.revision, family=vlm.family.name, n_layers=vlm.n_layers, attending=list(vlm.layers), dtype=str(vlm.dtype),
-                     device=str(vlm.device), kernel=rec.config._attn_implementation, torch=torch.__version__,
-                     transformers=transformers.__version__, question=prompt.asked, prompt=prompt.text, n_prompt=len(prompt),
-                     sizes=[im.size for im in prompt.images]) | (meta or {}))
-    for w in (rows.attn, rows.question): check_finite(torch.zeros(1) if w is None else w, vlm.dtype)
+    last = lambda key: torch.stack(
+        [
+            stack_layers([p[key][l][0, :, -1] for l in rec.layers])
+            for p in keep
+        ]
+    ).cpu()
+    at_prompt = lambda key: (
+        rec.stack(key, 0)[:, 0][:, :, asked].movedim(2, 0)
+        if asked
+        else None
+    )
+    rows = AttentionRows(
+        last('weights'), rec.layers, last('mass'), answer.tokens if answer else [], prompt.spans,
+        at_prompt('weights'), at_prompt('mass'),
+        [prompt.tokens[i] for i in prompt.question] if asked else [], answer,
+        dict(
+            model=str(vlm.name), revision=vlm.revision, family=vlm.family.name, n_layers=vlm.n_layers,
+            attending=list(vlm.layers), dtype=str(vlm.dtype), device=str(vlm.device),
+            kernel=rec.config._attn_implementation, torch=torch.__version__, transformers=transformers.__version__,
+            question=prompt.asked, prompt=prompt.text, n_prompt=len(prompt),
+            sizes=[im.size for im in prompt.images]
+        )
+        | (meta or {})
+    )
+    for w in (rows.attn, rows.question):
+        check_finite(torch.zeros(1) if w is None else w, vlm.dtype)
     return rows
 
 # %% ../../nbs/attention/00_capture.ipynb #73de0de6
@@ -255,8 +333,12 @@ def project_columns(
 ):
     "Carry recorded rows on to the picture, in place"
     for p in rec.passes:
-        p['weights'] = {l: w @ onward.to(w.device) for l, w in p['weights'].items()}
-        p['mass'] = {l: w.sum(-1) for l, w in p['weights'].items()}
+        p['weights'] = {
+            l: w @ onward.to(w.device) for l, w in p['weights'].items()
+        }
+        p['mass'] = {
+            l: w.sum(-1) for l, w in p['weights'].items()
+        }
 
 # %% ../../nbs/attention/00_capture.ipynb #9759872b
 STEPS = ('first', 'last', 'all')
@@ -273,11 +355,21 @@ def forward(self: VLM,
     if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
     layers = seen_layers(self, layers)
     rows = [*prompt.question, -1] if question_rows else [-1]
-    columns, answer, bridge = torch.cat([s.tokens for s in prompt.spans]), None, self.family.bridge
-    between = (prompt.inputs['input_ids'][0] == self.model.config.image_token_id).nonzero()[:, 0] if bridge else columns
-    kw = dict(columns=between, stop=steps == 'first', last=steps == 'last', length=len(prompt), cross=bool(self.family.cross and not bridge))
+    columns = torch.cat([s.tokens for s in prompt.spans])
+    answer = None
+    bridge = self.family.bridge
+    between = (
+        (prompt.inputs['input_ids'][0] == self.model.config.image_token_id).nonzero()[:, 0]
+        if bridge
+        else columns
+    )
+    kw = dict(
+        columns=between, stop=steps == 'first', last=steps == 'last', length=len(prompt),
+        cross=bool(self.family.cross and not bridge)
+    )
     with model_lock(self.model), bridge(self.model) if bridge else nullcontext() as seen, recording(self.model, layers, rows, **kw) as rec:
-        if steps == 'first' and not self.shared: self.model(**self.to_device(prompt), use_cache=False)
+        if steps == 'first' and not self.shared:
+            self.model(**self.to_device(prompt), use_cache=False)
         else: answer = self.generate(prompt, max_new_tokens)
     if bridge: project_columns(rec, seen[0][:, columns])
     return gather_rows(self, prompt, rec, answer, dict(steps=steps))
@@ -316,11 +408,27 @@ def check_rows(
     "Refuse rows that do not fit together, or that hold NaN or infinity"
     T, L, H, N = rows.attn.shape
     Q = len(rows.question_tokens)
-    fits = (L == len(rows.layers), N == sum(map(len, rows.spans)), rows.mass.shape == (T, L, H), rows.question is None or rows.question.shape == (Q, L, H, N),
-            rows.question_mass is None or rows.question_mass.shape == (Q, L, H), all(len(s) == s.grid[0]*s.grid[1] for s in rows.spans))
-    if not all(fits): raise CaptureError(f'{path} holds {T} steps, {L} layers and {N} image tokens, which do not fit its spans, layers and question. Look again.')
+    fits = (
+        L == len(rows.layers), N == sum(map(len, rows.spans)),
+        rows.mass.shape == (T, L, H),
+        rows.question is None
+        or rows.question.shape == (Q, L, H, N),
+        rows.question_mass is None
+        or rows.question_mass.shape == (Q, L, H),
+        all(
+            len(s) == s.grid[0] * s.grid[1]
+            for s in rows.spans
+        )
+    )
+    if not all(fits):
+        raise CaptureError(
+            f'{path} holds {T} steps, {L} layers and {N} image tokens, which do not fit its spans, layers and '
+            'question. Look again.'
+        )
     if bad := sum(int((~t.isfinite()).sum()) for t in (rows.attn, rows.mass, rows.question, rows.question_mass) if t is not None):
-        raise CaptureError(f'{path} holds {bad} weights that are NaN or infinite. Look again, with the model in bfloat16 or float32.')
+        raise CaptureError(
+            f'{path} holds {bad} weights that are NaN or infinite. Look again, with the model in bfloat16 or float32.'
+        )
     return rows
 
 # %% ../../nbs/attention/00_capture.ipynb #3d555149
@@ -329,12 +437,21 @@ def save(self: AttentionRows,
     path,  # file to write
 ):
     "Write the rows to a safetensors file"
-    tensors = {k: v.contiguous() for k in ('attn', 'mass', 'question', 'question_mass') if (v := getattr(self, k)) is not None}
-    head = json.dumps(dict(layers=self.layers, tokens=self.tokens, question_tokens=self.question_tokens, meta=self.meta,
-                           spans=[asdict(s) | dict(tokens=s.tokens.tolist()) for s in self.spans],
-                           answer=asdict(self.answer) if self.answer else None))
+    tensors = {
+        k: v.contiguous() for k in ('attn', 'mass', 'question', 'question_mass') if (v := getattr(self, k)) is not None
+    }
+    head = json.dumps(
+        dict(
+            layers=self.layers, tokens=self.tokens, question_tokens=self.question_tokens, meta=self.meta,
+            spans=[asdict(s) | dict(tokens=s.tokens.tolist()) for s in self.spans],
+            answer=asdict(self.answer) if self.answer else None
+        )
+    )
     try: save_file(tensors, path, metadata=dict(carve_rows=head, check=file_digest(head, tensors)))
-    except SafetensorError as e: raise CaptureError(f'The rows cannot be written to {path}: {e}. Is the folder there, and may you write into it?') from e
+    except SafetensorError as e:
+        raise CaptureError(
+            f'The rows cannot be written to {path}: {e}. Is the folder there, and may you write into it?'
+        ) from e
 
 # %% ../../nbs/attention/00_capture.ipynb #19ef98ec
 def read_parts(
@@ -342,11 +459,16 @@ def read_parts(
 ) -> tuple:   # JSON, dict of tensors
     "What the file holds, if it is whole"
     try:
-        with safe_open(path, 'pt') as f: meta, t = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
+        with safe_open(path, 'pt') as f:
+            meta, t = (
+                f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
+            )
     except FileNotFoundError: raise
-    except (SafetensorError, OSError) as e: raise CaptureError(f'{path} is damaged, or no safetensors file: {e}. Look again.') from e
+    except (SafetensorError, OSError) as e:
+        raise CaptureError(f'{path} is damaged, or no safetensors file: {e}. Look again.') from e
     if 'carve_rows' not in meta: raise CaptureError(f'{path} is a safetensors file, but holds no rows.')
-    if meta.get('check') != file_digest(meta['carve_rows'], t): raise CaptureError(f'{path} is damaged: its check sum is not that of its content. Look again.')
+    if meta.get('check') != file_digest(meta['carve_rows'], t):
+        raise CaptureError(f'{path} is damaged: its check sum is not that of its content. Look again.')
     return meta['carve_rows'], t
 
 @patch(cls_method=True)
@@ -357,11 +479,22 @@ def load(cls: AttentionRows,
     head, t = read_parts(path)
     try:
         head = json.loads(head)
-        spans = [ImageSpan(torch.tensor(s.pop('tokens')), tuple(s.pop('grid')), tuple(s.pop('box')), **s) for s in head.pop('spans')]
+        spans = [
+            ImageSpan(
+                torch.tensor(s.pop('tokens')), tuple(s.pop('grid')),
+                tuple(s.pop('box')), **s
+            )
+            for s in head.pop('spans')
+        ]
         answer = head.pop('answer')
-        rows = cls(t['attn'], mass=t['mass'], question=t.get('question'), question_mass=t.get('question_mass'), spans=spans,
-                   answer=Answer(**answer) if answer else None, **head)
+        rows = cls(
+            t['attn'], mass=t['mass'], question=t.get('question'),
+            question_mass=t.get('question_mass'), spans=spans, answer=Answer(**answer) if answer else None,
+            **head
+        )
         return check_rows(rows, path)
     except CaptureError: raise
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise CaptureError(f'{path} was not written by `AttentionRows.save` of this version: {type(e).__name__}: {e}. Look again.') from e
+        raise CaptureError(
+            f'{path} was not written by `AttentionRows.save` of this version: {type(e).__name__}: {e}. Look again.'
+        ) from e

@@ -52,13 +52,21 @@ def head_importance(vlm, # a `VLM`
     ) -> dict: # layer -> [H] loss of log-probability of the first token when the head is masked
     "How much the answer needs each head's look at the picture"
     check_needs(vlm, HeadNeeds)
-    prompt, token, out = vlm.prompt(shown.image, shown.question, suffix), shown.rows.tokens[0], {}
-    layers, seen = check_layers(layers, vlm.n_layers, vlm.layers), torch.cat([s.tokens for s in prompt.spans])
+    prompt = vlm.prompt(shown.image, shown.question, suffix)
+    token = shown.rows.tokens[0]
+    out = {}
+    layers = check_layers(layers, vlm.n_layers, vlm.layers)
+    seen = torch.cat([s.tokens for s in prompt.spans])
     with vlm.sharing():
         plain = first_logprob(vlm, prompt, token)
         for i, l in enumerate(layers):
             out[l] = torch.zeros(vlm.n_heads)
             for h in range(vlm.n_heads):
-                step((i*vlm.n_heads + h)/(len(layers)*vlm.n_heads), f'layer {l}, head {h}')
-                out[l][h] = plain - first_logprob(vlm, prompt, token, Edit([l], weights=mask_head(h, seen)))
+                step(
+                    (i * vlm.n_heads + h) / (len(layers) * vlm.n_heads),
+                    f'layer {l}, head {h}'
+                )
+                out[l][h] = plain - first_logprob(
+                    vlm, prompt, token, Edit([l], weights=mask_head(h, seen))
+                )
     return out

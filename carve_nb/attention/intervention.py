@@ -22,13 +22,17 @@ class Edit:
     "A change of attention in some layers at some query positions"
     layers: list             # decoder layer indices
     scores: object = None    # (layer, [B, H, R, K] scores before the softmax, [R] positions) -> the same shape
-    weights: object = None   # (layer, [B, H, R, K] weights, [R] positions) -> the same shape; rows are not normalised again
+    # (layer, [B, H, R, K] weights, [R] positions) -> the same shape; rows are not normalised again
+    weights: object = None
     heads: object = None     # (layer, [B, H, R, D] outputs of the heads, [R] positions) -> the same shape
     after: int = None        # rows from this position on; None: the last row of every pass
     length: int = 0          # tokens read so far
     passes: int = 0          # forward passes seen
     config: object = field(default=None, repr=False)  # of the decoder, set by `editing`
-    def __repr__(self): return f'Edit(layers {self.layers}, {" and ".join(k for k in ("scores", "weights", "heads") if getattr(self, k))})'
+    def __repr__(self):
+        return (
+            f'Edit(layers {self.layers}, {" and ".join(k for k in ("scores", "weights", "heads") if getattr(self, k))})'
+        )
 
 # %% ../../nbs/attention/04_intervention.ipynb #511d5bb8
 @patch
@@ -55,7 +59,9 @@ def redo(self:Edit, layer, # layer index
     if self.scores: s = self.scores(layer, s, rows)
     w = s.softmax(-1)
     if self.weights: w = self.weights(layer, w, rows)
-    o = w @ v.float().repeat_interleave(w.shape[1]//v.shape[1], 1)
+    o = w @ v.float().repeat_interleave(
+        w.shape[1] // v.shape[1], 1
+    )
     if self.heads: o = self.heads(layer, o, rows)
     return o.transpose(1, 2)
 
@@ -68,7 +74,8 @@ def altered(kernel # attention function of transformers
     def forward(module, query, key, value, attention_mask, scaling=None, **kw):
         out, *rest = kernel(module, query, key, value, attention_mask, scaling=scaling, **kw)
         e, layer, Q = _edit.get(), getattr(module, 'layer_idx', None), query.shape[2]
-        if e is None or e.config is not module.config or layer not in e.layers: return out, *rest
+        if e is None or e.config is not module.config or layer not in e.layers:
+            return out, *rest
         rows = e.rows(layer, Q)
         if not rows: return out, *rest
         scale = query.shape[-1]**-.5 if scaling is None else scaling
@@ -88,7 +95,8 @@ def editing(vlm, # a `VLM`
     refuse_compiled(vlm.model)
     edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
     edit.config, edit.length, edit.passes = vlm.model.config.get_text_config(), len(prompt), 0
-    with model_lock(vlm.model), switched(edit.config), covered(edit.config, 'edit', altered, _edit, edit): yield edit
+    with model_lock(vlm.model), switched(edit.config), covered(edit.config, 'edit', altered, _edit, edit):
+        yield edit
     if not edit.passes: raise CarveError('No forward pass was changed: nothing ran inside the block.')
 
 # %% ../../nbs/attention/04_intervention.ipynb #6137e111

@@ -21,9 +21,21 @@ def decoder_layers(model # stock model
     ) -> list: # its decoder layers, in order
     "The modules whose attention belongs to the text configuration"
     config = model.config.get_text_config()
-    mine = lambda m: getattr(m, 'config', None) is config and isinstance(getattr(m, 'layer_idx', None), int)
-    found = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == config.num_hidden_layers and any(map(mine, m.modules()))]
-    if len(found) != 1: raise CarveError(f'{len(found)} lists of {config.num_hidden_layers} layers hold the attention of the text configuration; one was expected.')
+    mine = lambda m: (
+        getattr(m, 'config', None) is config and isinstance(getattr(m, 'layer_idx', None), int)
+    )
+    found = [
+        m
+        for m in model.modules()
+        if isinstance(m, torch.nn.ModuleList)
+        and len(m) == config.num_hidden_layers
+        and any(map(mine, m.modules()))
+    ]
+    if len(found) != 1:
+        raise CarveError(
+            f'{len(found)} lists of {config.num_hidden_layers} layers hold the attention of the text configuration; '
+            'one was expected.'
+        )
     return list(found[0])
 
 # %% ../../nbs/attention/05_layer_masking.ipynb #7fb961ad
@@ -39,12 +51,22 @@ def zero_tokens(layer, # decoder layer
         if h.shape[1] < length: return None
         at = columns.to(h.device)
         rest = {k: v for k, v in kwargs.items() if k != 'hidden_states'}
-        if only: kept.append(hidden(Context().run(module.forward, h, *args[1:], **rest | dict(past_key_values=None, use_cache=False)))[:, at])
-        h = h.clone(); h[:, at] = 0
+        if only:
+            kept.append(
+                hidden(
+                    Context().run(
+                        module.forward, h, *args[1:],
+                        **rest | dict(past_key_values=None, use_cache=False)
+                    )
+                )[:, at]
+            )
+        h = h.clone()
+        h[:, at] = 0
         return (h, *args[1:]), rest
     def after(module, args, out):
         if not kept: return None
-        h = hidden(out).clone(); h[:, columns.to(h.device)] = kept.pop()
+        h = hidden(out).clone()
+        h[:, columns.to(h.device)] = kept.pop()
         return (h, *out[1:]) if isinstance(out, tuple) else h
     return [layer.register_forward_pre_hook(before, with_kwargs=True), layer.register_forward_hook(after)]
 
@@ -57,9 +79,16 @@ def hidden(out # what a decoder layer returned
 def check_way(vlm # a `VLM`
     ):
     "Demand that the picture enters the decoder as tokens, at its first layer only"
-    if vlm.family.cross: raise CarveError(f'The decoder of {vlm.family.name!r} does not read the picture as tokens of the prompt: there is nothing to mask.')
+    if vlm.family.cross:
+        raise CarveError(
+            f'The decoder of {vlm.family.name!r} does not read the picture as tokens of the prompt: there is nothing '
+            'to mask.'
+        )
     if any('deepstack' in name for name, _ in vlm.model.named_modules()):
-        raise CarveError(f'{vlm.family.name!r} adds the picture again to later layers: zeroing the image tokens at one layer does not blind it.')
+        raise CarveError(
+            f'{vlm.family.name!r} adds the picture again to later layers: zeroing the image tokens at one layer does '
+            'not blind it.'
+        )
 
 @contextmanager
 def mask_image_tokens(vlm, # a `VLM`
@@ -73,7 +102,8 @@ def mask_image_tokens(vlm, # a `VLM`
     picks = check_layers(None if layer is None else [layer], len(layers))
     columns = torch.cat([s.tokens for s in prompt.spans])
     with model_lock(vlm.model), ExitStack() as stack:
-        stack.callback(setattr, vlm, 'shared', vlm.shared); vlm.shared = None    # a shared prefix was read with open eyes
+        stack.callback(setattr, vlm, 'shared', vlm.shared)
+        vlm.shared = None    # a shared prefix was read with open eyes
         for i in picks:
             for h in zero_tokens(layers[i], columns, len(prompt), only): stack.callback(h.remove)
         yield
@@ -84,7 +114,12 @@ def input_key(*values # tensors, and whatever else a call was given
     "A name for exactly these inputs"
     h = hashlib.sha256()
     for v in values:
-        h.update(f'{tuple(v.shape)} {v.dtype}'.encode() + v.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if torch.is_tensor(v) else repr(v).encode())
+        h.update(
+            f'{tuple(v.shape)} {v.dtype}'.encode()
+            + v.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            if torch.is_tensor(v)
+            else repr(v).encode()
+        )
     return h.hexdigest()
 
 @contextmanager
@@ -92,12 +127,15 @@ def cache_vision_features(vlm # a `VLM`
     ): # dict of the features kept
     "Inside the block each picture goes through the vision tower once"
     base, known = vlm.model.base_model, {}
-    if not hasattr(base, 'get_image_features'): raise CarveError(f'{type(base).__name__} has no get_image_features: its picture features cannot be kept.')
+    if not hasattr(base, 'get_image_features'):
+        raise CarveError(f'{type(base).__name__} has no get_image_features: its picture features cannot be kept.')
     found = vars(base).get('get_image_features')
     real = base.get_image_features
     @functools.wraps(real)   # generate reads its signature
     def remembered(*args, **kw):
-        key = input_key(*args, *(x for k in sorted(kw) for x in (k, kw[k])))
+        key = input_key(
+            *args, *(x for k in sorted(kw) for x in (k, kw[k]))
+        )
         if key not in known: known[key] = real(*args, **kw)
         return known[key]
     with model_lock(vlm.model):

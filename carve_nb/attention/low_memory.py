@@ -16,13 +16,27 @@ from .memory import estimate_memory, highest_ever, format_bytes
 from ..core.errors import InsufficientMemoryError
 
 # %% ../../nbs/attention/03_low_memory.ipynb #281bdad4
-WORDS = 'out of memory', "can't allocate memory", 'cannot allocate memory', 'not enough memory', 'bad_alloc', 'alloc_failed', 'could not create a memory', 'could not create a primitive'   # the last two are oneDNN's
+# the last two are oneDNN's
+WORDS = (
+    'out of memory',
+    "can't allocate memory",
+    'cannot allocate memory',
+    'not enough memory',
+    'bad_alloc',
+    'alloc_failed',
+    'could not create a memory',
+    'could not create a primitive'
+)
 
 def out_of_memory(e # exception
     ) -> bool: # was memory the reason?
     "Whether memory ran out, on any device"
     if isinstance(e, OSError): return e.errno == errno.ENOMEM
-    return isinstance(e, (MemoryError, torch.OutOfMemoryError)) or isinstance(e, RuntimeError) and any(w in str(e).lower() for w in WORDS)
+    return (
+        isinstance(e, (MemoryError, torch.OutOfMemoryError))
+        or isinstance(e, RuntimeError)
+        and any(w in str(e).lower() for w in WORDS)
+    )
 
 def free_memory(vlm=None # a `VLM`, or what stands in front of it
     ):
@@ -38,7 +52,12 @@ def join_layers(parts # list of `AttentionRows`, of the same prompt and other la
     "Rows of several looks as one"
     whole, *rest = parts
     along = dict(attn=1, mass=1, question=1, question_mass=1)
-    kept = {k: None if getattr(whole, k) is None else torch.cat([getattr(p, k) for p in parts], d) for k, d in along.items()}
+    kept = {
+        k: None
+        if getattr(whole, k) is None
+        else torch.cat([getattr(p, k) for p in parts], d)
+        for k, d in along.items()
+    }
     return AttentionRows(**{**vars(whole), **kept, 'layers': [l for p in parts for l in p.layers]})
 
 @patch
@@ -55,7 +74,12 @@ def capture_low_memory(self: VLM,
     "`VLM.capture` with less memory and more passes"
     layers = check_layers(layers, self.n_layers, self.layers)
     with self.unshared():
-        return join_layers([self.capture(images, question, layers[i:i+size], steps, question_rows, suffix, max_new_tokens) for i in range(0, len(layers), size)])
+        return join_layers(
+            [
+                self.capture(images, question, layers[i : i + size], steps, question_rows, suffix, max_new_tokens)
+                for i in range(0, len(layers), size)
+            ]
+        )
 
 # %% ../../nbs/attention/03_low_memory.ipynb #8473f7b7
 def memory_need(vlm, # a `VLM`, or what stands in front of it
@@ -66,13 +90,23 @@ def memory_need(vlm, # a `VLM`, or what stands in front of it
     "How much is estimated to be needed with this picture, and how much was in use at most"
     try: estimate = int(estimate_memory(vlm, image, what=what, **kw).total)
     except Exception: estimate = None                # it needs a little memory as well
-    return dict(estimate=estimate, peak=torch.cuda.max_memory_allocated(vlm.device) if vlm.device.type == 'cuda' else highest_ever())
+    return dict(
+        estimate=estimate,
+        peak=torch.cuda.max_memory_allocated(vlm.device) if vlm.device.type == 'cuda' else highest_ever()
+    )
 
 def format_need(estimate, # bytes, or None
     peak # bytes, or None
     ) -> str: # a sentence
     "The same in words"
-    return '; '.join(f'{what} {format_bytes(n)}' for what, n in (('estimated need', estimate), ('in use at most', peak)) if n is not None) + '.'
+    return (
+        '; '.join(
+            f'{what} {format_bytes(n)}'
+            for what, n in (('estimated need', estimate), ('in use at most', peak))
+            if n is not None
+        )
+        + '.'
+    )
 
 def retry_low_memory(vlm, # a `VLM`, or what stands in front of it
     make, # gives a value
@@ -87,5 +121,9 @@ def retry_low_memory(vlm, # a `VLM`, or what stands in front of it
         except Exception as e:
             if isinstance(e, InsufficientMemoryError) or not out_of_memory(e): raise
         free_memory(vlm)    # behind the handler: by now the error is gone, and the tensors in its frames with it
-    raise InsufficientMemoryError(f'memory ran out {what}, also with nothing shared and looks a few layers at a time.', format_need(**memory_need(vlm, image, kind)),
-        'Give a smaller picture (in a run: --limit-pixels or --image-tokens), load the model in bfloat16, or use a device with more memory.')
+    raise InsufficientMemoryError(
+        f'memory ran out {what}, also with nothing shared and looks a few layers at a time.',
+        format_need(**memory_need(vlm, image, kind)),
+        'Give a smaller picture (in a run: --limit-pixels or --image-tokens), load the model in bfloat16, or use a '
+        'device with more memory.'
+    )

@@ -54,10 +54,14 @@ def read_widths(
     config,  # configuration of its tower or decoder
 ) -> Widths: # its sizes
     "What a configuration says of widths"
-    d, heads = entry(config, 'embed_dim', 'hidden_size'), entry(config, 'num_attention_heads', 'num_heads', 'attention_heads', default=1)
+    d = entry(config, 'embed_dim', 'hidden_size')
+    heads = entry(config, 'num_attention_heads', 'num_heads', 'attention_heads', default=1)
     inner = entry(config, 'intermediate_size', default=int(d*entry(config, 'mlp_ratio', default=4)))
     gated = any('gate_proj' in n for n, _ in part_with(model, config).named_modules())
-    return Widths(d, inner, heads, entry(config, 'num_key_value_heads', default=heads), entry(config, 'head_dim', default=d//heads), gated)
+    return Widths(
+        d, inner, heads, entry(config, 'num_key_value_heads', default=heads),
+        entry(config, 'head_dim', default=d // heads), gated
+    )
 
 # %% ../../nbs/attention/02_memory.ipynb #b68ab3b8
 @dataclass(frozen=True)
@@ -76,7 +80,11 @@ def patch_values(
     config,     # configuration of the tower
 ) -> int:       # numbers
     "How many numbers a patch of the processed picture has"
-    return entry(config, 'num_channels', 'in_channels', default=3)*entry(config, 'patch_size', default=14)**2*entry(config, 'temporal_patch_size', default=1)
+    return (
+        entry(config, 'num_channels', 'in_channels', default=3)
+        * entry(config, 'patch_size', default=14) ** 2
+        * entry(config, 'temporal_patch_size', default=1)
+    )
 
 def picture_keys(
     vlm: VLM,  # the model
@@ -94,9 +102,13 @@ def measure_prompt(
 ) -> Lengths:        # its lengths
     "The lengths of a prompt"
     values = prompt.inputs['pixel_values'].numel()
-    pixels, n = sum(im.width*im.height for im in prompt.images), sum(map(len, prompt.spans))
+    pixels = sum(im.width*im.height for im in prompt.images)
+    n = sum(map(len, prompt.spans))
     shared = 0 if vlm.family.cross else prefix_length(prompt)
-    return Lengths(len(prompt), n, values//patch_values(vlm.model.config.vision_config), values, pixels, shared, len(prompt.question), picture_keys(vlm, len(prompt.images), n))
+    return Lengths(
+        len(prompt), n, values // patch_values(vlm.model.config.vision_config), values, pixels, shared,
+        len(prompt.question), picture_keys(vlm, len(prompt.images), n)
+    )
 
 # %% ../../nbs/attention/02_memory.ipynb #f6f22fb4
 def guess_lengths(
@@ -116,7 +128,9 @@ def find_lengths(
     if isinstance(asked, int):
         if asked < 1: raise CarveError(f'A prompt has at least one token, not {asked}.')
         return guess_lengths(vlm, asked)
-    return measure_prompt(vlm, asked if isinstance(asked, Prompt) else vlm.prompt(asked, GENERAL_INSTRUCTION, SHORT_ANSWER))
+    return measure_prompt(
+        vlm, asked if isinstance(asked, Prompt) else vlm.prompt(asked, GENERAL_INSTRUCTION, SHORT_ANSWER)
+    )
 
 # %% ../../nbs/attention/02_memory.ipynb #40921149
 def linear_state(
@@ -124,8 +138,13 @@ def linear_state(
     size,    # bytes of a number
 ) -> int:    # bytes
     "What a layer of linear attention keeps"
-    heads, D, vheads, vD = (entry(config, f'linear_{n}') for n in ('num_key_heads', 'key_head_dim', 'num_value_heads', 'value_head_dim'))
-    return vheads*D*vD*4 + (2*heads*D + vheads*vD)*entry(config, 'linear_conv_kernel_dim', default=4)*size
+    heads, D, vheads, vD = (
+        entry(config, f'linear_{n}') for n in ('num_key_heads', 'key_head_dim', 'num_value_heads', 'value_head_dim')
+    )
+    return (
+        vheads * D * vD * 4
+        + (2 * heads * D + vheads * vD) * entry(config, 'linear_conv_kernel_dim', default=4) * size
+    )
 
 def cache_bytes(
     vlm: VLM,   # the model
@@ -136,7 +155,11 @@ def cache_bytes(
     config, size, w = vlm.text_config, vlm.dtype.itemsize, read_widths(vlm.model, vlm.text_config)
     kinds = getattr(config, 'layer_types', None) or ['full_attention']*config.num_hidden_layers
     aside = set(vlm.layers) if vlm.family.cross and not vlm.family.bridge else set()
-    of = lambda l, kind: linear_state(config, size) if 'linear' in kind else 2*w.keys*w.head*size*(image if l in aside else tokens)
+    of = lambda l, kind: (
+        linear_state(config, size)
+        if 'linear' in kind
+        else 2 * w.keys * w.head * size * (image if l in aside else tokens)
+    )
     return sum(of(l, kind) for l, kind in enumerate(kinds))
 
 # %% ../../nbs/attention/02_memory.ipynb #d44e9192
@@ -147,10 +170,27 @@ def kernel_bytes(
     masked,     # is a mask given to the kernel? 'parts': to the kernel in two parts
 ) -> tuple:     # bytes during attention, bytes that stay during the feed-forward part
     "What the kernel in use needs besides queries, keys, values and result"
-    config, mask = vlm.text_config, Q*K*(1 + vlm.dtype.itemsize*(masked != 'parts'))*bool(masked)
-    linear = entry(config, 'linear_num_value_heads')*-(-Q//64)*64*64*4*4 if any('linear' in k for k in entry_kinds(config)) else 0
+    config = vlm.text_config
+    mask = (
+        Q
+        * K
+        * (1 + vlm.dtype.itemsize * (masked != 'parts'))
+        * bool(masked)
+    )
+    linear = (
+        entry(config, 'linear_num_value_heads')
+        * -(-Q // 64)
+        * 64
+        * 64
+        * 4
+        * 4
+        if any('linear' in k for k in entry_kinds(config))
+        else 0
+    )
     if 'eager' not in config._attn_implementation: return mask + linear, Q*K*bool(masked)
-    return mask + max(2*w.heads*Q*K*4, linear), w.heads*Q*K*vlm.dtype.itemsize
+    return mask + max(
+        2 * w.heads * Q * K * 4, linear
+    ), w.heads * Q * K * vlm.dtype.itemsize
 
 def entry_kinds(
     config,  # configuration of a decoder
@@ -166,8 +206,13 @@ def pass_bytes(
     "The decoder's widest moment in a pass of one sequence"
     w, size = read_widths(vlm.model, vlm.text_config), vlm.dtype.itemsize
     during, after = kernel_bytes(vlm, w, Q, K, masked)
-    mlp, rotary, attention = (2 + w.gated)*w.inner, (4*w.heads + 2*w.keys)*w.head, 2*(w.heads + w.keys)*w.head
-    return Q*(4*w.hidden + 2*w.head)*size + max(Q*mlp*size + after, Q*rotary*size, Q*attention*size + during)
+    mlp = (2 + w.gated)*w.inner
+    rotary = (4*w.heads + 2*w.keys)*w.head
+    attention = 2*(w.heads + w.keys)*w.head
+    return Q * (4 * w.hidden + 2 * w.head) * size + max(
+        Q * mlp * size + after, Q * rotary * size,
+        Q * attention * size + during
+    )
 
 # %% ../../nbs/attention/02_memory.ipynb #8b61ae20
 def tower_bytes(
@@ -177,8 +222,13 @@ def tower_bytes(
     "The tower's widest moment, and its result"
     config, size = vlm.model.config.vision_config, vlm.dtype.itemsize
     w, d = read_widths(vlm.model, config), read_widths(vlm.model, vlm.text_config).hidden
-    widest = 4*w.hidden + max((2 + w.gated)*w.inner, (4*w.heads + 2*w.keys)*w.head)
-    return n.patches*widest*size, (2*n.patches*w.hidden + 2*n.image*d)*size
+    widest = 4 * w.hidden + max(
+        (2 + w.gated) * w.inner,
+        (4 * w.heads + 2 * w.keys) * w.head
+    )
+    return n.patches * widest * size, (
+        2 * n.patches * w.hidden + 2 * n.image * d
+    ) * size
 
 # %% ../../nbs/attention/02_memory.ipynb #52f61736
 WAYS = ('ask', 'capture', 'carve')
@@ -189,7 +239,11 @@ def weights_bytes(
     vlm: VLM,  # the model
 ) -> int:      # bytes
     "Weights and buffers, shared ones once"
-    own = {t.data_ptr(): t.nbytes for t in [*vlm.model.parameters(), *vlm.model.buffers()] if not t.is_meta}
+    own = {
+        t.data_ptr(): t.nbytes
+        for t in [*vlm.model.parameters(), *vlm.model.buffers()]
+        if not t.is_meta
+    }
     return sum(own.values())
 
 def opening_bytes(
@@ -198,7 +252,10 @@ def opening_bytes(
 ) -> int:    # bytes
     "The widest moment of the picture itself"
     n = min(pixels, RASTER)
-    return max(8*pixels, 4*(pixels > n)*pixels + 14*n, 4*pixels + 24*n*(what == 'carve'))
+    return max(
+        8 * pixels, 4 * (pixels > n) * pixels + 14 * n,
+        4 * pixels + 24 * n * (what == 'carve')
+    )
 
 def spare_share(
     vlm: VLM,  # the model
@@ -211,7 +268,11 @@ def format_bytes(
     n,     # bytes
 ) -> str:  # with a unit
     "A number of bytes for people"
-    return f'{n/1e9:.2f} GB' if n >= 1e9 else f'{n/1e6:.1f} MB'
+    return (
+        f'{n / 1e9:.2f} GB'
+        if n >= 1e9
+        else f'{n / 1e6:.1f} MB'
+    )
 
 @dataclass(frozen=True)
 class Memory:
@@ -225,14 +286,21 @@ class Memory:
     picture: int      # opened, copied, processed
     opening: int      # the widest moment of the picture alone
     spare: int = 0    # freed, but not given back
-    passes = property(lambda self: max(self.vision, self.cache + self.activations + self.logits + self.rows))
+    passes = property(
+        lambda self: max(self.vision, self.cache + self.activations + self.logits + self.rows)
+    )
     needed = property(lambda self: max(self.opening, self.passes + self.picture))
-    total = property(lambda self: self.weights + max(self.opening, self.passes + self.picture + self.spare))
+    total = property(
+        lambda self: self.weights + max(self.opening, self.passes + self.picture + self.spare)
+    )
     def __str__(self):
         return (f'about {format_bytes(self.total)}: weights {format_bytes(self.weights)}, passes {format_bytes(self.passes)} (keys and values {format_bytes(self.cache)}), '
                 f'picture {format_bytes(self.picture)}, freed and kept {format_bytes(self.spare)}')
     def _repr_markdown_(self):
-        lines = [f'| {k} | {format_bytes(v)} |' for k, v in (asdict(self) | dict(total=self.total)).items()]
+        lines = [
+            f'| {k} | {format_bytes(v)} |'
+            for k, v in (asdict(self) | dict(total=self.total)).items()
+        ]
         return '\n'.join(['| | |', '|---|---|', *lines])
 
 # %% ../../nbs/attention/02_memory.ipynb #1c1f0049
@@ -244,10 +312,19 @@ def carve_parts(
     tower, features = tower_bytes(vlm, n)
     cache = lambda tokens, pictures=1: cache_bytes(vlm, tokens, pictures*n.keys)
     if not vlm.family.pixels:
-        return dict(cache=cache(2*n.tokens, 2), vision=2*tower, activations=2*features + pass_bytes(vlm, 2*n.tokens, 2*n.tokens))
-    P, room, plain = n.prefix, Roomy.room, set(entry_kinds(vlm.text_config)) <= {'full_attention'}
+        return dict(
+            cache=cache(2 * n.tokens, 2), vision=2 * tower,
+            activations=2 * features + pass_bytes(vlm, 2 * n.tokens, 2 * n.tokens)
+        )
+    P = n.prefix
+    room = Roomy.room
+    plain = set(entry_kinds(vlm.text_config)) <= {'full_attention'}
     second = cache(2*P + room, 2)*(vlm.n_layers - 1)//vlm.n_layers
-    return dict(kept=cache(P + room), cache=cache(P + room) + second, vision=tower + cache(P + room), activations=features + pass_bytes(vlm, P, 2*P, 'parts' if plain else True))
+    return dict(
+        kept=cache(P + room), cache=cache(P + room) + second,
+        vision=tower + cache(P + room),
+        activations=features + pass_bytes(vlm, P, 2 * P, 'parts' if plain else True)
+    )
 
 def ask_parts(
     vlm: VLM,        # the model
@@ -256,7 +333,10 @@ def ask_parts(
 ) -> dict:           # as `carve_parts`
     "One prompt, read at once"
     tower, features = tower_bytes(vlm, n)
-    return dict(cache=cache_bytes(vlm, n.tokens, n.keys), vision=tower, activations=features + pass_bytes(vlm, n.tokens, n.tokens, masked))
+    return dict(
+        cache=cache_bytes(vlm, n.tokens, n.keys), vision=tower,
+        activations=features + pass_bytes(vlm, n.tokens, n.tokens, masked)
+    )
 
 # %% ../../nbs/attention/02_memory.ipynb #f279d27e
 def estimate_memory(
@@ -269,15 +349,40 @@ def estimate_memory(
 ) -> Memory:          # part by part
     "What a question will need"
     if what not in WAYS: raise CarveError(f'what={what!r}: use {", ".join(WAYS)}.')
-    if batch < 1 or new_tokens < 1: raise CarveError(f'batch={batch}, new_tokens={new_tokens}: both must be at least 1.')
+    if batch < 1 or new_tokens < 1:
+        raise CarveError(f'batch={batch}, new_tokens={new_tokens}: both must be at least 1.')
     n, config, size = find_lengths(vlm, image_or_tokens), vlm.text_config, vlm.dtype.itemsize
-    parts = {k: batch*v for k, v in (carve_parts(vlm, n) if what == 'carve' else ask_parts(vlm, n, batch > 1)).items()}
-    L, R, looks = len(vlm.layers if layers is None else layers), n.question*(what == 'capture'), WAYS.index(what)
-    rows = 2*4*batch*L*entry(config, 'num_attention_heads')*(R + new_tokens)*n.image*looks
-    values = n.values*(4 + size*(size < 4))*(2 if what == 'carve' else 1)
-    kept, picture = parts.pop('kept', 0), batch*(KEPT_PIXEL[what]*n.pixels + values)
+    parts = {
+        k: batch * v
+        for k, v in (
+            carve_parts(vlm, n) if what == 'carve' else ask_parts(vlm, n, batch > 1)
+        ).items()
+    }
+    L = len(vlm.layers if layers is None else layers)
+    R = n.question*(what == 'capture')
+    looks = WAYS.index(what)
+    rows = (
+        2
+        * 4
+        * batch
+        * L
+        * entry(config, 'num_attention_heads')
+        * (R + new_tokens)
+        * n.image
+        * looks
+    )
+    values = (
+        n.values
+        * (4 + size * (size < 4))
+        * (2 if what == 'carve' else 1)
+    )
+    kept = parts.pop('kept', 0)
+    picture = batch*(KEPT_PIXEL[what]*n.pixels + values)
     opening = batch*(opening_bytes(n.pixels, what) + values) + kept
-    found = Memory(weights_bytes(vlm), **parts, logits=4*batch*new_tokens*config.vocab_size, rows=rows, picture=picture, opening=opening)
+    found = Memory(
+        weights_bytes(vlm), **parts, logits=4 * batch * new_tokens * config.vocab_size,
+        rows=rows, picture=picture, opening=opening
+    )
     return Memory(**{**asdict(found), 'spare': int(spare_share(vlm)*found.passes)})
 
 # %% ../../nbs/attention/02_memory.ipynb #d8a75f8a
@@ -286,7 +391,8 @@ class Peak:
     "The highest level of memory inside a block, above the level at its entry"
     bytes: int = None   # None until the block has ended, or where it cannot be measured
     how: str = ''       # by what it was measured
-    def __str__(self): return f'{"unknown" if self.bytes is None else format_bytes(self.bytes)} ({self.how})'
+    def __str__(self):
+        return f'{"unknown" if self.bytes is None else format_bytes(self.bytes)} ({self.how})'
 
 STATUS, CLEAR = Path('/proc/self/status'), Path('/proc/self/clear_refs')
 
@@ -294,7 +400,11 @@ def status_bytes(
     name,  # 'VmRSS' or 'VmHWM'
 ) -> int:  # bytes
     "A line of the process's status, on Linux"
-    return next(int(l.split()[1])*1024 for l in STATUS.read_text().splitlines() if l.startswith(name))
+    return next(
+        int(l.split()[1]) * 1024
+        for l in STATUS.read_text().splitlines()
+        if l.startswith(name)
+    )
 
 def highest_ever() -> int:
     "The highest resident size since the start of the process, bytes; None where nobody counts it"
@@ -318,9 +428,15 @@ def peak_memory(
     peak, cuda = Peak(), device is not None and torch.device(device).type == 'cuda'
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
-        before, read, peak.how = torch.cuda.memory_allocated(device), lambda: torch.cuda.max_memory_allocated(device), 'tensors on the GPU'
+        before = torch.cuda.memory_allocated(device)
+        read = lambda: torch.cuda.max_memory_allocated(device)
+        peak.how = 'tensors on the GPU'
     elif reset_mark(): before, read, peak.how = status_bytes('VmRSS'), lambda: status_bytes('VmHWM'), 'resident size'
-    else: before, read, peak.how = highest_ever(), highest_ever, 'resident size, above the highest level since the start of the process'
+    else:
+        before, read, peak.how = (
+            highest_ever(), highest_ever,
+            'resident size, above the highest level since the start of the process'
+        )
     try: yield peak
     finally: peak.bytes = None if before is None else max(0, read() - before)
     if before is None: peak.how = 'this system does not tell'
@@ -330,7 +446,10 @@ def format_end(
     done,  # `subprocess.CompletedProcess` with its text
 ) -> str:  # one line
     "Why a process failed: the signal that ended it, or its last words"
-    if done.returncode < 0: return f'ended by {signal.Signals(-done.returncode).name}' + ', as the system does when memory runs out'*(done.returncode == -signal.SIGKILL)
+    if done.returncode < 0:
+        return f'ended by {signal.Signals(-done.returncode).name}' + ', as the system does when memory runs out' * (
+            done.returncode == -signal.SIGKILL
+        )
     return (done.stderr.strip().splitlines() or [f'status {done.returncode}, without a word'])[-1]
 
 def run_apart(
@@ -351,6 +470,8 @@ def child_peak(
 ) -> int:          # bytes above the level after `setup`
     "The peak of some code in a process of its own"
     code = f'import torch; torch.set_num_threads({threads})\n{setup}\nfrom carve_nb.attention.memory import peak_memory\nwith peak_memory() as p:\n    {call}\nprint(p.bytes)'
-    env = {k: v for k, v in os.environ.items() if k != 'MALLOC_MMAP_THRESHOLD_'} | dict(OMP_NUM_THREADS=str(threads), HF_HUB_OFFLINE='1', PYTHONWARNINGS='ignore')
+    env = {k: v for k, v in os.environ.items() if k != 'MALLOC_MMAP_THRESHOLD_'} | dict(
+        OMP_NUM_THREADS=str(threads), HF_HUB_OFFLINE='1', PYTHONWARNINGS='ignore'
+    )
     if pages: env['MALLOC_MMAP_THRESHOLD_'] = '65536'
     return int(run_apart(code, env, 'The measured process'))

@@ -75,25 +75,52 @@ def format_answer(answer # `Answer` or None
 @patch
 def summary(self:Result) -> list: # of lines
     "Question, both answers, box and costs, notes"
-    kept = f'{len(self.regions)} region{"s" * (len(self.regions) > 1)}, ' if self.regions else ''
+    kept = (
+        f'{len(self.regions)} region{"s" * (len(self.regions) > 1)}, '
+        if self.regions
+        else ''
+    )
     cost = f', {self.total:.2f} s' if self.seconds else ''
     seen = f'{kept}view {self.view.box}, {self.view.scale:.1f} times'
-    return [self.question, f'alone: {format_answer(self.plain_answer)}', f'{self.method}: {format_answer(self.answer)}',
-        f'{seen}; {self.calls} call{"s" * (self.calls > 1)}{cost}', *self.notes]
+    return [
+        self.question, f'alone: {format_answer(self.plain_answer)}',
+        f'{self.method}: {format_answer(self.answer)}',
+        f'{seen}; {self.calls} call{"s" * (self.calls > 1)}{cost}',
+        *self.notes,
+    ]
 
 @patch
 def to_dict(self:Result, **more # further facts, such as the model's name
     ) -> dict: # plain values, for JSON
     "A result without its pictures and tensors"
-    sure = lambda a: dict(text=None, confidence=None) if a is None else dict(text=str(a), confidence=None if isnan(a.confidence) else a.confidence)
+    sure = lambda a: (
+        dict(text=None, confidence=None)
+        if a is None
+        else dict(text=str(a), confidence=None if isnan(a.confidence) else a.confidence)
+    )
     answer, confidence = sure(self.answer).values()
-    return dict(question=self.question, answer=answer, confidence=confidence, plain_answer=sure(self.plain_answer), method=self.method, status=self.status,
-        view=dict(box=[int(v) for v in self.view.box], scale=self.view.scale, masked=bool(self.view.masked)),
-        regions=[dict(box=[int(v) for v in o.box], score=o.score, area=o.area) for o in self.regions],
-        calls=self.calls, seconds=dict(self.seconds), notes=list(self.notes)) | more
+    return (
+        dict(
+            question=self.question, answer=answer, confidence=confidence, plain_answer=sure(self.plain_answer),
+            method=self.method, status=self.status,
+            view=dict(
+                box=[int(v) for v in self.view.box], scale=self.view.scale,
+                masked=bool(self.view.masked)
+            ),
+            regions=[
+                dict(box=[int(v) for v in o.box], score=o.score, area=o.area)
+                for o in self.regions
+            ],
+            calls=self.calls, seconds=dict(self.seconds), notes=list(self.notes)
+        )
+        | more
+    )
 
 @patch
-def __repr__(self:Result): return '\n'.join(['Result: ' + self.summary()[0], *self.summary()[1:]])
+def __repr__(self:Result):
+    return '\n'.join(
+        ['Result: ' + self.summary()[0], *self.summary()[1:]]
+    )
 
 # %% ../../nbs/attention/09_results.ipynb #42d1a45b
 @patch
@@ -111,10 +138,18 @@ def picture(self:Result,
         kept = Image.fromarray(keep_mask(self.regions, self.image.size)).resize(image.size, Image.NEAREST)
         parts['kept'] = black_out(image, np.asarray(kept))
     parts['view'] = self.view.image
-    row, lines, font = strip(list(parts.values()), list(parts), height), self.summary(), ImageFont.load_default(13)
-    out = Image.new('RGB', (max(row.width, 480), row.height + 18*len(lines) + 4), 'white')
+    row = strip(list(parts.values()), list(parts), height)
+    lines = self.summary()
+    font = ImageFont.load_default(13)
+    out = Image.new(
+        'RGB', (max(row.width, 480), row.height + 18 * len(lines) + 4), 'white'
+    )
     pen = ImageDraw.Draw(out)
-    for i, line in enumerate(lines): pen.text((2, 18*i), fit_text(line, font, out.width - 4), fill='black', font=font)
+    for i, line in enumerate(lines):
+        pen.text(
+            (2, 18 * i), fit_text(line, font, out.width - 4), fill='black',
+            font=font
+        )
     out.paste(row, (0, 18*len(lines) + 4))
     return out
 
@@ -126,7 +161,11 @@ def files(self:Result, **more # further facts for the JSON
     ) -> dict: # name -> bytes
     "All stages and the view as pictures, the facts as JSON"
     facts = json.dumps(self.to_dict(**more), indent=1) + '\n'
-    return {'result.png': png_bytes(self.picture()), 'view.png': png_bytes(self.view.image), 'result.json': facts.encode()}
+    return {
+        'result.png': png_bytes(self.picture()),
+        'view.png': png_bytes(self.view.image),
+        'result.json': facts.encode(),
+    }
 
 @patch
 def save(self:Result, folder, # made if it is not there
@@ -150,7 +189,11 @@ def ask_low_memory(vlm, # a `VLM`, or what stands in front of it
     "An answer, with nothing shared if memory runs out"
     def low_memory():
         with vlm.unshared(): return vlm.ask(images, question, **kw)
-    return retry_low_memory(vlm, lambda: vlm.ask(images, question, **kw), low_memory, what, images[0] if isinstance(images, list) else images, 'ask')
+    return retry_low_memory(
+        vlm, lambda: vlm.ask(images, question, **kw), low_memory, what,
+        images[0] if isinstance(images, list) else images,
+        'ask'
+    )
 
 def note_low_memory(r, # `Result`
     low_memory # was something done again with less memory?
@@ -169,7 +212,10 @@ def fall_back(make, # gives a `Result`
         if plain.plain_answer is None: raise
         why = getattr(e, 'why', 'memory ran out.')
     free_memory()
-    return replace(plain, answer=plain.plain_answer, status='oom', notes=[*plain.notes, f'{why} The answer is that of the model alone.'])
+    return replace(
+        plain, answer=plain.plain_answer, status='oom',
+        notes=[*plain.notes, f'{why} The answer is that of the model alone.']
+    )
 
 @patch
 def own(self:Result) -> Result: # the same
@@ -185,11 +231,16 @@ def ask_with_view(draft, # `Result` without an answer
     "Ask again with the view"
     seconds, image, view, before = Timings(draft.seconds), draft.image, draft.view, draft.plain_answer
     kw = dict(suffix=like.suffix, max_new_tokens=like.max_new_tokens)
-    low_memory = any(r is not None and (r.meta or {}).get('low_memory') for r in (draft.rows, draft.instruction_rows))
+    low_memory = any(
+        r is not None and (r.meta or {}).get('low_memory') for r in (draft.rows, draft.instruction_rows)
+    )
     if before is None:
         with seconds('alone'): before, less = ask_low_memory(vlm, image, draft.question, 'in the plain answer', **kw)
         low_memory |= less
-    plain = note_low_memory(replace(draft, plain_answer=before, seconds=seconds, calls=draft.calls + (draft.plain_answer is None)), low_memory)
+    plain = note_low_memory(
+        replace(draft, plain_answer=before, seconds=seconds, calls=draft.calls + (draft.plain_answer is None)),
+        low_memory
+    )
     if view.box == (0, 0, *image.size) and not view.masked:
         return replace(plain, answer=before, notes=plain.notes + ['nothing new to see: the answer stays'])
     both, alone = like.final_images == 'both', 'several pictures' in vlm.family.why_not

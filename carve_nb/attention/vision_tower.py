@@ -26,8 +26,12 @@ class TowerRows:
         layers # indices; negative ones count from the end
         ):
         n = getattr(config, 'num_hidden_layers', None) or config.depth
-        if bad := [l for l in layers if not -n <= l < n]: raise UnsupportedError(f'tower layers {bad} do not exist: the tower has {n}')
-        self.config, self.wanted, self.seen, self.parts = config, [l % n for l in layers], [], {}
+        if bad := [l for l in layers if not -n <= l < n]:
+            raise UnsupportedError(f'tower layers {bad} do not exist: the tower has {n}')
+        self.config = config
+        self.wanted = [l % n for l in layers]
+        self.seen = []
+        self.parts = {}
 
     def see(self, module, *parts # queries, keys, mask, scale
         ):
@@ -42,7 +46,10 @@ def watched(kernel # attention function of transformers
     "The same kernel; an open `tower_rows` block notes its queries and keys"
     def forward(module, query, key, value, attention_mask, scaling=None, **kw):
         if (t := _watch.get()) and t.config is module.config:
-            t.see(module, query, key, attention_mask, query.shape[-1]**-.5 if scaling is None else scaling)
+            t.see(
+                module, query, key, attention_mask,
+                query.shape[-1] ** -0.5 if scaling is None else scaling
+            )
         return kernel(module, query, key, value, attention_mask, scaling=scaling, **kw)
     return forward
 
@@ -54,20 +61,25 @@ def tower_rows(vlm, # a `VLM`
     config = vlm.model.config.vision_config
     tower = TowerRows(config, layers)
     with covered(config, 'tower', watched, _watch, tower): yield tower
-    if set(tower.parts) != set(tower.wanted): raise UnsupportedError(f'tower layers {sorted(set(tower.wanted) - set(tower.parts))} were not seen')
+    if set(tower.parts) != set(tower.wanted):
+        raise UnsupportedError(f'tower layers {sorted(set(tower.wanted) - set(tower.parts))} were not seen')
 
 # %% ../../nbs/attention/07_vision_tower.ipynb #5c93167f
 def class_row(q, k, mask, scale # of a tower layer
     ): # [P] attention of the class token to the patches, summed over heads
     "What the class token looks at"
-    return row_weights(q, k, mask, scale, [0], False)[0, :, 0, 1:].sum(0)
+    return row_weights(q, k, mask, scale, [0], False)[
+        0, :, 0, 1:
+    ].sum(0)
 
 def received(q, k, mask, scale, # of a tower layer
     chunk=512 # rows at a time
     ): # [N] mean over heads and queries, times their number
     "How much attention every patch receives"
     parts = torch.arange(q.shape[2]).split(chunk)
-    return sum(row_weights(q, k, mask, scale, r, False)[0].sum(1) for r in parts).mean(0)
+    return sum(
+        row_weights(q, k, mask, scale, r, False)[0].sum(1) for r in parts
+    ).mean(0)
 
 # %% ../../nbs/attention/07_vision_tower.ipynb #7cb3fa19
 def window_order(config, # of the tower
@@ -75,7 +87,8 @@ def window_order(config, # of the tower
     ): # [Nv] place of each token in the tower's order
     "The position of each token in the order of a tower with windows"
     m = config.spatial_merge_size
-    if getattr(config, 'fullatt_block_indexes', None) is None: return torch.arange(grid[0]*grid[1])
+    if getattr(config, 'fullatt_block_indexes', None) is None:
+        return torch.arange(grid[0]*grid[1])
     thw = torch.tensor([[1, grid[0]*m, grid[1]*m]])
     return get_vision_window_index(thw, m, config.window_size, config.patch_size)[0].argsort()
 
@@ -85,6 +98,9 @@ def merge_patches(a, # [P] values of the tower's patches
     ): # [Nv] values of tokens
     "Mean over the patches of each token"
     gh, gw = grid
-    if hasattr(config, 'spatial_merge_size'): return a.view(gh*gw, -1).mean(1)[window_order(config, grid).to(a.device)]
+    if hasattr(config, 'spatial_merge_size'):
+        return a.view(gh * gw, -1).mean(1)[
+            window_order(config, grid).to(a.device)
+        ]
     m = math.isqrt(len(a)//(gh*gw))
     return a.view(gh, m, gw, m).mean((1, 3)).flatten()

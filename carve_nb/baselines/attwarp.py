@@ -33,7 +33,9 @@ def step_shares(rows, # `AttentionRows`
     steps='all' # 'all' generated steps, averaged, or the 'first'
     ): # `AttentionRows` of one step and one picture; a head's row sums to 1 (0 if it does not look at the picture at all)
     "Attention rows normalised on the picture, averaged over steps"
-    own = rows.attn[..., rows.span(0)][:1 if steps == 'first' else None]
+    own = rows.attn[..., rows.span(0)][
+        : 1 if steps == 'first' else None
+    ]
     own = own/own.sum(-1, keepdim=True).clamp_min(1e-12)
     return replace(rows, attn=own.mean(0, keepdim=True), spans=rows.spans[:1])
 
@@ -45,17 +47,27 @@ def equal_shares(profile, # [N] density of each pixel >= 0
     "Edges that cut a density into equal shares"
     p, N = np.asarray(profile, np.float64), len(profile)
     p = (p/p.sum() if p.sum() > 0 else 0*p) + base/N
-    F = np.concatenate([[0], np.cumsum(p if p.any() else p + 1)])
-    return np.interp(np.arange(n+1)/n, F/F[-1], np.arange(N+1))
+    F = np.concatenate(
+        [[0], np.cumsum(p if p.any() else p + 1)]
+    )
+    return np.interp(
+        np.arange(n + 1) / n, F / F[-1], np.arange(N + 1)
+    )
 
 # %% ../../nbs/baselines/05_attwarp.ipynb #51998998
 def marginals(S # `Saliency`
     ) -> tuple: # (of the columns [W], of the rows [H])
     "Density of each column and row of the picture"
-    (W, H), (x0, y0, x1, y1) = S.size, (round(v) for v in S.box)
-    x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, W), min(y1, H)
+    (W, H), (x0, y0, x1, y1) = (
+        S.size, (round(v) for v in S.box)
+    )
+    x0 = max(x0, 0)
+    y0 = max(y0, 0)
+    x1 = min(x1, W)
+    y1 = min(y1, H)
     seen = S.to_pixels()[y0:y1, x0:x1].astype(np.float64)
-    px, py = np.full(W, seen.sum(0).min()), np.full(H, seen.sum(1).min())
+    px = np.full(W, seen.sum(0).min())
+    py = np.full(H, seen.sum(1).min())
     px[x0:x1], py[y0:y1] = seen.sum(0), seen.sum(1)
     return px, py
 
@@ -67,10 +79,17 @@ def warp_image(image, # PIL picture, RGB
     "The picture with rows and columns of other widths"
     a = np.asarray(image, np.float32)
     for axis, edges in enumerate((ys, xs)):
-        at = ((edges[:-1] + edges[1:] - 1)/2).clip(0, a.shape[axis] - 1)
+        at = ((edges[:-1] + edges[1:] - 1) / 2).clip(
+            0, a.shape[axis] - 1
+        )
         lo = np.floor(at).astype(int)
-        t = np.expand_dims(at - lo, (1, 2) if axis == 0 else (0, 2)).astype(np.float32)
-        a = a.take(lo, axis)*(1 - t) + a.take(np.minimum(lo + 1, a.shape[axis] - 1), axis)*t
+        t = np.expand_dims(
+            at - lo, (1, 2) if axis == 0 else (0, 2)
+        ).astype(np.float32)
+        a = (
+            a.take(lo, axis) * (1 - t)
+            + a.take(np.minimum(lo + 1, a.shape[axis] - 1), axis) * t
+        )
     return Image.fromarray(np.rint(a).clip(0, 255).astype(np.uint8))
 
 # %% ../../nbs/baselines/05_attwarp.ipynb #d06f0fe6
@@ -79,14 +98,29 @@ class WarpedView(View):
     "A whole picture with rows and columns of other widths"
     xs: object = None # [n+1] edges of its columns in the picture
     ys: object = None # [m+1] edges of its rows
-    def to_image(self, box): return tuple(float(np.interp(v, np.arange(len(e)), e)) for v, e in zip(box, (self.xs, self.ys)*2))
-    def to_view(self, box): return tuple(float(np.interp(v, e, np.arange(len(e)))) for v, e in zip(box, (self.xs, self.ys)*2))
+    def to_image(self, box):
+        return tuple(
+            float(np.interp(v, np.arange(len(e)), e))
+            for v, e in zip(box, (self.xs, self.ys) * 2)
+        )
+    def to_view(self, box):
+        return tuple(
+            float(np.interp(v, e, np.arange(len(e))))
+            for v, e in zip(box, (self.xs, self.ys) * 2)
+        )
 
     def growth(self, box # (x0, y0, x1, y1) pixels of the picture
         ) -> float: # 1: as large as before, as a share of the picture
         "How much larger a place is in the view than in the picture"
         (x0, y0, x1, y1), (a, b, c, d) = box, self.to_view(box)
-        return (c-a)*(d-b)/((x1-x0)*(y1-y0))*self.xs[-1]*self.ys[-1]/((len(self.xs)-1)*(len(self.ys)-1))
+        return (
+            (c - a)
+            * (d - b)
+            / ((x1 - x0) * (y1 - y0))
+            * self.xs[-1]
+            * self.ys[-1]
+            / ((len(self.xs) - 1) * (len(self.ys) - 1))
+        )
 
 def warp_view(image, # PIL picture
     xs, # [n+1] edges of the columns
@@ -101,7 +135,10 @@ def map_divergence(p, # [gh, gw] weights >= 0
     ) -> float: # nats, >= 0
     "Kullback-Leibler divergence of two maps; infinite if their grids differ"
     if np.shape(p) != np.shape(q): return np.inf
-    p, q = (np.asarray(v, np.float64).ravel() + 1e-12 for v in (p, q))
+    p, q = (
+        np.asarray(v, np.float64).ravel() + 1e-12
+        for v in (p, q)
+    )
     p, q = p/p.sum(), q/q.sum()
     return float(max((p*np.log(p/q)).sum(), 0.))
 
@@ -130,17 +167,29 @@ class AttWarp(CropMethod):
     def __post_init__(self):
         super().__post_init__()
         for name, known in dict(steps=('all', 'first'), transform=tuple(TRANSFORMS)).items():
-            if getattr(self, name) not in known: raise UnsupportedError(f'{name}={getattr(self, name)!r}: use {" or ".join(map(repr, known))}.')
-        if self.chain < 1 or self.base < 0: raise UnsupportedError(f'chain={self.chain}, base={self.base}: at least one bend, and no negative density.')
+            if getattr(self, name) not in known:
+                raise UnsupportedError(
+                    f'{name}={getattr(self, name)!r}: use {" or ".join(map(repr, known))}.'
+                )
+        if self.chain < 1 or self.base < 0:
+            raise UnsupportedError(f'chain={self.chain}, base={self.base}: at least one bend, and no negative density.')
 
     def focus(self, vlm, rows, image) -> Saliency:
         "The map of a look, before sharpening"
-        return as_saliency(first_step_rows(step_shares(rows, self.steps), near_layers(vlm, self.layers), vlm.n_layers).mean((0, 1)), rows.spans[0], image)
+        return as_saliency(
+            first_step_rows(
+                step_shares(rows, self.steps), near_layers(vlm, self.layers), vlm.n_layers
+            ).mean((0, 1)),
+            rows.spans[0], image
+        )
 
     def bend(self, S) -> tuple:
         "Edges of columns and rows for a map"
         M = replace(S, values=TRANSFORMS[self.transform](sharpen(S.values, self.gain)))
-        return tuple(equal_shares(p, self.side or len(p), self.base) for p in marginals(M))
+        return tuple(
+            equal_shares(p, self.side or len(p), self.base)
+            for p in marginals(M)
+        )
 
 # %% ../../nbs/baselines/05_attwarp.ipynb #3a716dc6
 @patch
@@ -149,16 +198,26 @@ def locate(self:AttWarp, vlm, image, question, cache=None) -> Result: # as `Crop
     looks, maps, bends, seconds = [], [], 0, Timings()
     xs, ys, shown = *(np.arange(n + 1.) for n in image.size), image
     while bends < self.chain:
-        looks.append(capture_first_step(vlm, shown, question, self.suffix, cache, not bends or self.steps == 'all', self.max_new_tokens))
+        looks.append(
+            capture_first_step(
+                vlm, shown, question, self.suffix, cache, not bends or self.steps == 'all', self.max_new_tokens
+            )
+        )
         seconds['capture'] = seconds.get('capture', 0.) + looks[-1].meta['seconds']
         with seconds('map'): maps.append(self.focus(vlm, looks[-1], shown))
-        if bends and map_divergence(maps[-1].values, maps[-2].values) < self.eps: break
+        if bends and map_divergence(maps[-1].values, maps[-2].values) < self.eps:
+            break
         with seconds('view'):
-            xs, ys = (chain_edges(*o) for o in zip((xs, ys), self.bend(maps[-1])))
+            xs, ys = (
+                chain_edges(*o) for o in zip((xs, ys), self.bend(maps[-1]))
+            )
             view, bends = warp_view(image, xs, ys), bends + 1
         shown = view.image
     notes = [f'bends: {bends}, looks: {len(looks)}'] if self.chain > 1 else []
-    return Result(None, looks[0].answer, maps[0], [], view, looks[0], None, seconds, len(looks), notes, self.name, image, question)
+    return Result(
+        None, looks[0].answer, maps[0], [], view, looks[0], None, seconds,
+        len(looks), notes, self.name, image, question
+    )
 
 @dataclass
 class AttWarpChain(AttWarp):

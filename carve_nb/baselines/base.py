@@ -38,7 +38,9 @@ def capture_first_step(vlm, # a `VLM`
     ): # `AttentionRows`; `rows.attn[0]` is the row that produces the first token
     "A look at the first step, from a memo if there is one"
     if cache is not None: return cache.capture(vlm, image, text, suffix, max_new_tokens)
-    return timed_capture(vlm, image, text, suffix=suffix, steps='all' if answer else 'first', max_new_tokens=max_new_tokens)
+    return timed_capture(
+        vlm, image, text, suffix=suffix, steps='all' if answer else 'first', max_new_tokens=max_new_tokens
+    )
 
 def first_step_rows(rows, # `AttentionRows`
     spec, # layers, see `pick_layers`
@@ -46,15 +48,20 @@ def first_step_rows(rows, # `AttentionRows`
     ): # [L, H, Nv] float32, first step, first picture
     "The rows of some layers"
     asked = pick_layers(spec, n_layers)
-    if not (have := [l for l in asked if l in rows.layers]): raise CarveError(f'no attention was read in layers {asked}, only in {list(rows.layers)}')
-    return rows.attn[0][[rows.layers.index(l) for l in have]][..., rows.span(0)]
+    if not (have := [l for l in asked if l in rows.layers]):
+        raise CarveError(f'no attention was read in layers {asked}, only in {list(rows.layers)}')
+    return rows.attn[0][[rows.layers.index(l) for l in have]][
+        ..., rows.span(0)
+    ]
 
 def near_layers(vlm, # a `VLM`
     spec # layers, see `pick_layers`
     ) -> list: # indices, at least one
     "Of the layers asked for, those that attend to the picture; if there are none, the nearest that does"
     asked = pick_layers(spec, vlm.n_layers)
-    return [l for l in asked if l in vlm.layers] or [min(vlm.layers, key=lambda l: abs(l - np.mean(asked)))]
+    return [l for l in asked if l in vlm.layers] or [
+        min(vlm.layers, key=lambda l: abs(l - np.mean(asked)))
+    ]
 
 def as_saliency(values, # [Nv]
     span, # `ImageSpan`
@@ -82,7 +89,8 @@ class CropMethod:
     max_new_tokens: int = 32 # longest answer, greedy
     name, needs = 'view', ()
     def __post_init__(self):
-        if self.final_images not in ('both', 'view'): raise UnsupportedError(f"final_images={self.final_images!r}: use 'both' or 'view'")
+        if self.final_images not in ('both', 'view'):
+            raise UnsupportedError(f"final_images={self.final_images!r}: use 'both' or 'view'")
 
     def locate(self, vlm, # a `VLM`
         image, # PIL picture
@@ -121,7 +129,9 @@ class DecodingMethod:
         check_needs(vlm, self)
         image = open_image(image)
         with vlm.sharing():
-            (draft, state), low_memory = locate_low_memory(vlm, lambda: self.prepare(vlm, image, question, cache), image)
+            (draft, state), low_memory = locate_low_memory(
+                vlm, lambda: self.prepare(vlm, image, question, cache), image
+            )
             return self.generate(vlm, with_plain_answer(note_low_memory(draft, low_memory), vlm, self), state)
 
 # %% ../../nbs/baselines/00_base.ipynb #61fc3739
@@ -132,7 +142,11 @@ def with_plain_answer(draft, # `Result`
     "The draft, with the plain answer"
     if draft.plain_answer is not None: return draft
     seconds = Timings(draft.seconds)
-    with seconds('alone'): before, low_memory = ask_low_memory(vlm, draft.image, draft.question, 'in the plain answer', suffix=like.suffix, max_new_tokens=like.max_new_tokens)
+    with seconds('alone'):
+        before, low_memory = ask_low_memory(
+            vlm, draft.image, draft.question,
+            'in the plain answer', suffix=like.suffix, max_new_tokens=like.max_new_tokens
+        )
     return note_low_memory(replace(draft, plain_answer=before, seconds=seconds), low_memory)
 
 @patch
@@ -156,12 +170,29 @@ def traces(vlm # a `VLM`
     ) -> tuple: # compares equal if nothing was left behind
     "What a method could leave behind in a model, or in the random numbers of its caller"
     modules, params = list(vlm.model.modules()), list(vlm.model.parameters())
-    hooks = sum(len(d) for m in modules for k, d in vars(m).items() if 'hooks' in k and hasattr(d, '__len__'))
+    hooks = sum(
+        len(d)
+        for m in modules
+        for k, d in vars(m).items()
+        if 'hooks' in k and hasattr(d, '__len__')
+    )
     kernels = [m.config._attn_implementation for m in modules if hasattr(m, 'config')]
-    own = [sorted(k for k in vars(m) if callable(vars(m)[k])) for m in modules]
-    state = [(p.requires_grad, p.grad is None, p._version) for p in params], [m.training for m in modules]
-    chance = torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
-    return hooks, kernels, own, state, chance, vlm.model.generation_config.to_dict(), vlm.shared, torch.is_grad_enabled()
+    own = [
+        sorted(k for k in vars(m) if callable(vars(m)[k]))
+        for m in modules
+    ]
+    state = (
+        [(p.requires_grad, p.grad is None, p._version) for p in params],
+        [m.training for m in modules]
+    )
+    chance = (
+        torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(),
+        random.getstate()
+    )
+    return (
+        hooks, kernels, own, state, chance, vlm.model.generation_config.to_dict(), vlm.shared,
+        torch.is_grad_enabled()
+    )
 
 class Stop(Exception): "The failure that `failing` brings about"
 
@@ -186,11 +217,20 @@ def check_result(r, # `Result`
     assert isinstance(r, Result) and isinstance(r.answer.text, str) and r.plain_answer is not None, r
     x0, y0, x1, y1 = r.view.box
     assert 0 <= x0 < x1 <= image.width and 0 <= y0 < y1 <= image.height, r.view
-    assert r.calls >= 1 and all(s >= 0 for s in r.seconds.values()), (r.calls, r.seconds)
+    assert r.calls >= 1 and all(s >= 0 for s in r.seconds.values()), (
+        r.calls, r.seconds
+    )
     if r.saliency is not None:
         assert np.isfinite(r.saliency.values).all() and r.saliency.size == image.size, r.saliency
-        assert r.rows is None or r.saliency.values.shape == tuple(r.rows.spans[0].grid), r.saliency.values.shape
-    assert r.picture(60).size[1] > 60 and str(r) == r.answer.text and r.question and r.method
+        assert r.rows is None or r.saliency.values.shape == tuple(
+            r.rows.spans[0].grid
+        ), r.saliency.values.shape
+    assert (
+        r.picture(60).size[1] > 60
+        and str(r) == r.answer.text
+        and r.question
+        and r.method
+    )
 
 def check_method(method, # a method
     vlm, # a `VLM`
@@ -199,7 +239,8 @@ def check_method(method, # a method
     box=None # true region, for the oracle
     ) -> Result: # of the method
     "The test of all methods: a whole result, the same answer twice, nothing left behind"
-    plain = vlm.ask(image, question, method.suffix, method.max_new_tokens)   # stock models hang hooks of their own at their first pass
+    # stock models hang hooks of their own at their first pass
+    plain = vlm.ask(image, question, method.suffix, method.max_new_tokens)
     before = traces(vlm)
     with failing(vlm, -1) as passes: r = method(vlm, image, question, box=box)
     check_result(r, image)
@@ -229,7 +270,14 @@ def show_three(method, # a method
     for s in three_scenes():
         r = method(vlm, s.image, s.question, box=s.box)
         marked = draw_boxes(r.image, [s.box] if s.box else [], 'lime', 6)
-        rows.append(replace(r, image=marked, seconds={}, notes=[*r.notes, f'truth: "{s.answer}"']).picture(height))
-    out = Image.new('RGB', (max(r.width for r in rows), sum(r.height for r in rows)), 'white')
-    for i, r in enumerate(rows): out.paste(r, (0, sum(o.height for o in rows[:i])))
+        rows.append(
+            replace(
+                r, image=marked, seconds={}, notes=[*r.notes, f'truth: "{s.answer}"']
+            ).picture(height)
+        )
+    out = Image.new(
+        'RGB', (max(r.width for r in rows), sum(r.height for r in rows)), 'white'
+    )
+    for i, r in enumerate(rows):
+        out.paste(r, (0, sum(o.height for o in rows[:i])))
     return out

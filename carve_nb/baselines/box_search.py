@@ -20,8 +20,17 @@ def window_sums(M, # [gh, gw]
     ny # rows of the window
     ) -> np.ndarray: # [gh-ny+1, gw-nx+1] float64
     "The sum of every window of one size"
-    total = np.pad(np.asarray(M, np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    return total[ny:, nx:] - total[:-ny, nx:] - total[ny:, :-nx] + total[:-ny, :-nx]
+    total = (
+        np.pad(np.asarray(M, np.float64), ((1, 0), (1, 0)))
+        .cumsum(0)
+        .cumsum(1)
+    )
+    return (
+        total[ny:, nx:]
+        - total[:-ny, nx:]
+        - total[ny:, :-nx]
+        + total[:-ny, :-nx]
+    )
 
 # %% ../../nbs/baselines/01_box_search.ipynb #4797879d
 RATIOS = 1, 1.2, 1.4, 1.6, 1.8, 2
@@ -31,7 +40,9 @@ def window_cells(S, # `Saliency`
     ) -> tuple: # (nx, ny), each at least 1
     "The cells that a square covers"
     (gh, gw), (x0, y0, x1, y1) = S.values.shape, S.box
-    return max(1, min(int(side*gw/(x1-x0)), gw)), max(1, min(int(side*gh/(y1-y0)), gh))
+    return max(1, min(int(side * gw / (x1 - x0)), gw)), max(
+        1, min(int(side * gh / (y1 - y0)), gh)
+    )
 
 # %% ../../nbs/baselines/01_box_search.ipynb #9d2a064a
 @dataclass
@@ -53,8 +64,19 @@ def best_window(S, # `Saliency`
     if (ny, nx) == S.values.shape: return None
     W = window_sums(S.values, nx, ny)
     x, y = np.unravel_index(W.T.argmax(), W.T.shape)
-    near = [W[j, i] for j, i in ((y, x-1), (y, x+1), (y-1, x), (y+1, x)) if 0 <= j < W.shape[0] and 0 <= i < W.shape[1]]
-    return Window(ratio, (nx, ny), (int(x), int(y)), float(W[y, x]), float((W[y, x] - np.mean(near))/(nx*ny)))
+    near = [
+        W[j, i]
+        for j, i in (
+            (y, x - 1), (y, x + 1), (y - 1, x),
+            (y + 1, x)
+        )
+        if 0 <= j < W.shape[0] and 0 <= i < W.shape[1]
+    ]
+    return Window(
+        ratio, (nx, ny), (int(x), int(y)),
+        float(W[y, x]),
+        float((W[y, x] - np.mean(near)) / (nx * ny))
+    )
 
 # %% ../../nbs/baselines/01_box_search.ipynb #45e9254a
 def centre_box(centre, # (x, y) pixels
@@ -63,8 +85,11 @@ def centre_box(centre, # (x, y) pixels
     ) -> tuple: # (x0, y0, x1, y1) inside the picture
     "A square around a point, moved inside the picture and clipped"
     half = max(1, int(side//2))
-    mid = [min(max(int(c), half), n - half) for c, n in zip(centre, size)]
-    lo, hi = [max(0, m - half) for m in mid], [min(n, m + half) for m, n in zip(mid, size)]
+    mid = [
+        min(max(int(c), half), n - half) for c, n in zip(centre, size)
+    ]
+    lo = [max(0, m - half) for m in mid]
+    hi = [min(n, m + half) for m, n in zip(mid, size)]
     return *lo, *hi
 
 # %% ../../nbs/baselines/01_box_search.ipynb #3d2c883e
@@ -73,13 +98,17 @@ def search_box(S, # `Saliency`
     ratios=RATIOS # of window sides to the base side, the smallest first
     ) -> tuple: # ((x0, y0, x1, y1), list of `Window`, the chosen one first)
     "The box of the sharpest window, and all windows"
-    if not base > 0 or not len(ratios) or min(ratios) <= 0: raise UnsupportedError(f'base={base!r}, ratios={ratios!r}: sides must be above 0')
+    if not base > 0 or not len(ratios) or min(ratios) <= 0:
+        raise UnsupportedError(f'base={base!r}, ratios={ratios!r}: sides must be above 0')
     found = [best_window(S, base, r) for r in ratios]
     if found[0] is None: return (0, 0, *S.size), []
     found = sorted((w for w in found if w), key=lambda w: -w.sharp)
     (x, y), (nx, ny) = found[0].at, found[0].cells
     (gh, gw), (x0, y0, x1, y1) = S.values.shape, S.box
-    centre = x0 + (x + nx/2)*(x1-x0)/gw, y0 + (y + ny/2)*(y1-y0)/gh
+    centre = (
+        x0 + (x + nx / 2) * (x1 - x0) / gw,
+        y0 + (y + ny / 2) * (y1 - y0) / gh
+    )
     return centre_box(centre, base*found[0].ratio, S.size), found
 
 # %% ../../nbs/baselines/01_box_search.ipynb #e1124a51
@@ -95,16 +124,29 @@ def cut_tiles(image, # PIL picture
     ) -> list: # rows of PIL pictures, all of one size; black where the last ones reach over the edge
     "A picture as equal tiles"
     cols, rows = tile_count(image.size, tile)
-    w, h = math.ceil(image.width/cols), math.ceil(image.height/rows)
-    return [[image.crop((c*w, r*h, (c+1)*w, (r+1)*h)) for c in range(cols)] for r in range(rows)]
+    w = math.ceil(image.width/cols)
+    h = math.ceil(image.height/rows)
+    return [
+        [
+            image.crop(
+                (c * w, r * h, (c + 1) * w, (r + 1) * h)
+            )
+            for c in range(cols)
+        ]
+        for r in range(rows)
+    ]
 
 # %% ../../nbs/baselines/01_box_search.ipynb #51683273
 def whole_grid(S # `Saliency`
     ) -> np.ndarray: # [gh, gw] as many cells, over the whole picture
     "The map on a grid that covers the picture"
     if S.box == (0, 0, *S.size): return S.values
-    (gh, gw), (W, H), (x0, y0, x1, y1) = S.values.shape, S.size, S.box
-    along = lambda n, m, lo, hi: tent_weights(n, n, lo*n/m, hi*n/m)
+    (gh, gw), (W, H), (x0, y0, x1, y1) = (
+        S.values.shape, S.size, S.box
+    )
+    along = lambda n, m, lo, hi: tent_weights(
+        n, n, lo * n / m, hi * n / m
+    )
     return along(gh, H, y0, y1) @ S.values @ along(gw, W, x0, x1).T
 
 def join_tiles(maps, # rows of `Saliency`, one for each tile, all of one size
@@ -113,4 +155,8 @@ def join_tiles(maps, # rows of `Saliency`, one for each tile, all of one size
     "The maps of tiles as one"
     w, h = maps[0][0].size
     values = np.block([[whole_grid(S) for S in row] for row in maps])
-    return Saliency(values, image.size, (0, 0, w*len(maps[0]), h*len(maps)), image)
+    return Saliency(
+        values, image.size,
+        (0, 0, w * len(maps[0]), h * len(maps)),
+        image
+    )

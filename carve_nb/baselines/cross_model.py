@@ -24,14 +24,21 @@ _all_ = ['Endpoint', 'RemoteError']
 def why_no_view(method # a method
     ) -> str: # the reason; '' if it can
     "Why another model cannot answer in the place of a method's own"
-    return f'{method.name} changes how the model itself answers; there is no view that another could be shown' if hasattr(method, 'guided') else ''
+    return (
+        f'{method.name} changes how the model itself answers; there is no view that another could be shown'
+        if hasattr(method, 'guided')
+        else ''
+    )
 
 class Front:
     "Stands in front of a model: notes what it is shown, and leaves questions about a view open"
     def __init__(self, vlm, # a `VLM`, or what stands in front of it
         image, # the picture
         open=True # leave them open?
-        ): self.vlm, self.picture, self.open, self.shown, self.left = vlm, picture_key(image), open, [], 0
+        ):
+            self.vlm, self.picture, self.open, self.shown, self.left = (
+                vlm, picture_key(image), open, [], 0
+            )
     def __getattr__(self, name): return getattr(self.vlm, name)
 
     def ask(self, images, # one picture or a list of them
@@ -51,7 +58,9 @@ class Front:
         image # the picture
         ) -> list: # of pictures
         "What the model would have been shown with this view"
-        return next((s for s in self.shown[::-1] if s[-1] is view.image), [image])
+        return next(
+            (s for s in self.shown[::-1] if s[-1] is view.image), [image]
+        )
 
 # %% ../../nbs/baselines/17_cross_model.ipynb #d929828e
 @dataclass
@@ -81,7 +90,11 @@ class CrossModelAnswer:
 def format_name(by # a `VLM` or an `Endpoint`
     ) -> str: # without the path of a folder
     "Who answers"
-    return str(by.name).rstrip('/').split('/')[-1] if isinstance(by, VLM) else by.name
+    return (
+        str(by.name).rstrip('/').split('/')[-1]
+        if isinstance(by, VLM)
+        else by.name
+    )
 
 @patch
 def close(self:CrossModelAnswer, r, # `Result` of the method
@@ -95,11 +108,21 @@ def close(self:CrossModelAnswer, r, # `Result` of the method
     words = getattr(like, 'suffix', SHORT_ANSWER), getattr(like, 'max_new_tokens', 32)
     once, seconds = getattr(vlm, 'once', lambda key, make: make()), Timings(r.seconds)
     key = ('there', format_name(self.by), *map(picture_key, shown), r.question, *words)
-    with seconds('there'): answer = once(key, lambda: self.by.ask(shown, r.question, *words))
-    what = 'the picture and the view' if len(shown) > 1 else 'the picture' if key[2] == picture_key(r.image) else 'the view'
+    with seconds('there'):
+        answer = once(key, lambda: self.by.ask(shown, r.question, *words))
+    what = (
+        'the picture and the view'
+        if len(shown) > 1
+        else 'the picture'
+        if key[2] == picture_key(r.image)
+        else 'the view'
+    )
     said = f'answered by {format_name(self.by)}, shown {what}'
     own = [n for n in r.notes if not n.startswith('nothing new to see')]     # true of the model here only
-    return replace(r, answer=answer, shown=shown, seconds=seconds, calls=calls, notes=[*own, said, *notes, *getattr(answer, 'changed', ())])
+    return replace(
+        r, answer=answer, shown=shown, seconds=seconds, calls=calls,
+        notes=[*own, said, *notes, *getattr(answer, 'changed', ())]
+    )
 
 # %% ../../nbs/baselines/17_cross_model.ipynb #bc647154
 def open_answerer(spec, # 'https://host/v1#model', or a folder or Hub id
@@ -109,14 +132,23 @@ def open_answerer(spec, # 'https://host/v1#model', or a folder or Hub id
     "The other model, in one word"
     if '://' not in spec: return VLM.from_pretrained(spec)
     url, mark, model = spec.partition('#')
-    if not mark: raise CarveError('Write the address and the name of the model with # between them, such as http://localhost:8000/v1#my-model')
+    if not mark:
+        raise CarveError(
+            'Write the address and the name of the model with # between them, such as http://localhost:8000/v1#my-model'
+        )
     check_address(url)
-    return Endpoint(url, model, key_env or ('OPENAI_API_KEY' if urlsplit(url).hostname == 'api.openai.com' else None), **kw)
+    return Endpoint(
+        url, model, key_env or ('OPENAI_API_KEY' if urlsplit(url).hostname == 'api.openai.com' else None), **kw
+    )
 
 UNTOLD = 'key_env', 'timeout', 'retries', 'wait', 'longest', 'seed'
 
 def describe_answerer(by # a `VLM` or an `Endpoint`
     ) -> dict: # plain values
     "Who answers, for the record: all that an answer depends on"
-    if isinstance(by, Endpoint): return {f.name: getattr(by, f.name) for f in fields(by) if f.name not in UNTOLD}
-    return dict(model=format_name(by), revision=by.revision, weights=weights_state(by.model), dtype=str(by.dtype).removeprefix('torch.'))
+    if isinstance(by, Endpoint):
+        return {f.name: getattr(by, f.name) for f in fields(by) if f.name not in UNTOLD}
+    return dict(
+        model=format_name(by), revision=by.revision, weights=weights_state(by.model),
+        dtype=str(by.dtype).removeprefix('torch.')
+    )

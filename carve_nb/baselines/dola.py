@@ -26,8 +26,10 @@ def early_layers(spec, # 'low', 'high', or as `pick_layers`; j means the state t
     if not isinstance(spec, str): return pick_layers(spec, n_layers)
     n, half = n_layers, n_layers//2
     first = min(2, half) if tied else 0
-    if spec == 'low': return list(range(first, half if n <= 40 else 20, 2)) or [first]
-    if spec == 'high': return list(range(half if n <= 40 else n-20, n, 2))
+    if spec == 'low':
+        return list(range(first, half if n <= 40 else 20, 2)) or [first]
+    if spec == 'high':
+        return list(range(half if n <= 40 else n-20, n, 2))
     raise UnsupportedError(f"layers={spec!r}: use 'low', 'high', layer indices or two fractions of depth.")
 
 # %% ../../nbs/baselines/15_dola.ipynb #26d13783
@@ -35,11 +37,16 @@ def exit_parts(model # stock model
     ) -> tuple: # (final norm, vocabulary head)
     "The final norm and the vocabulary head, which turn a state into logits"
     first, head = decoder_layers(model)[0], model.get_output_embeddings()
-    holds = lambda m: any(isinstance(c, torch.nn.ModuleList) and len(c) and c[0] is first for c in m.children())
+    holds = lambda m: any(
+        isinstance(c, torch.nn.ModuleList) and len(c) and c[0] is first
+        for c in m.children()
+    )
     stack = next(m for m in model.modules() if holds(m))
     norms = [c for k, c in stack.named_children() if k in ('norm', 'final_layer_norm', 'final_layernorm', 'ln_f')]
     if head is None or not norms:
-        raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an early exit needs both.')
+        raise UnsupportedError(
+            f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an early exit needs both.'
+        )
     return norms[0], head
 
 # %% ../../nbs/baselines/15_dola.ipynb #4ab43700
@@ -52,8 +59,19 @@ def exit_divergence(final, # [V] logits
     logs = final.log_softmax(-1), early.log_softmax(-1)
     q, p = (l.exp() for l in logs)
     m = (q + p)/2
-    if order == 'code': return sum((m*(m.log() - l)).sum(-1) for l in logs)/2
-    return torch.special.entr(m).sum(-1) - (torch.special.entr(q).sum(-1) + torch.special.entr(p).sum(-1))/2
+    if order == 'code':
+        return (
+            sum((m * (m.log() - l)).sum(-1) for l in logs)
+            / 2
+        )
+    return (
+        torch.special.entr(m).sum(-1)
+        - (
+            torch.special.entr(q).sum(-1)
+            + torch.special.entr(p).sum(-1)
+        )
+        / 2
+    )
 
 def contrast_layers(scores, # [1, V] logits of the next token, as generate hands them on
     early, # [1, V] logits of the early exit
@@ -61,7 +79,11 @@ def contrast_layers(scores, # [1, V] logits of the next token, as generate hands
     ): # [1, V] scores
     "What the late layers add to a token's log-probability"
     s = scores.log_softmax(-1)
-    out = s < math.log(top) + s.amax(-1, keepdim=True) if top else s.isneginf()
+    out = (
+        s < math.log(top) + s.amax(-1, keepdim=True)
+        if top
+        else s.isneginf()
+    )
     return (s - early.log_softmax(-1)).masked_fill(out, -math.inf)
 
 # %% ../../nbs/baselines/15_dola.ipynb #8ffe7d1b
@@ -84,25 +106,40 @@ class LayerProcessor(LogitsProcessor):
     def watching(self):
         "Hooks that keep the states"
         stack, layers = decoder_layers(self.vlm.model), self.layers
-        enter = lambda j: lambda m, args, kw: self.keep(j, args[0] if args else kw['hidden_states'])
+        enter = lambda j: (
+            lambda m, args, kw: self.keep(j, args[0] if args else kw['hidden_states'])
+        )
         with ExitStack() as hooks:
             for j in layers: hooks.callback(stack[j].register_forward_pre_hook(enter(j), with_kwargs=True).remove)
-            hooks.callback(stack[-1].register_forward_hook(lambda m, args, out: self.keep('final', hidden(out))).remove)
+            hooks.callback(
+                stack[-1]
+                .register_forward_hook(lambda m, args, out: self.keep('final', hidden(out)))
+                .remove
+            )
             yield self
 
     def exits(self):
         "Logits of the last layer [1, V] and of the candidates [J, V]"
-        (norm, head), h = exit_parts(self.vlm.model), torch.cat([self.states[j] for j in self.layers])
-        return head(norm(self.states['final'])).float(), head(norm(h) if self.norm else h).float()
+        (norm, head), h = (
+            exit_parts(self.vlm.model),
+            torch.cat([self.states[j] for j in self.layers])
+        )
+        return head(norm(self.states['final'])).float(), head(
+            norm(h) if self.norm else h
+        ).float()
 
     def __call__(self, input_ids, # [1, N] prompt and tokens generated so far
         scores # [1, V] logits of the next token
         ): # [1, V] contrasted scores
         "Choose the early layer and contrast"
         if len(input_ids) > 1:
-            raise UnsupportedError(f'The early layer is chosen for one question, not for {len(input_ids)}: no batches and no beams.')
+            raise UnsupportedError(
+                f'The early layer is chosen for one question, not for {len(input_ids)}: no batches and no beams.'
+            )
         final, early = self.exits()
-        self.chosen.append(i := exit_divergence(final[0], early, self.order).argmax().item())
+        self.chosen.append(
+            i := exit_divergence(final[0], early, self.order).argmax().item()
+        )
         return contrast_layers(scores, early[i:i+1], self.top)
 
 # %% ../../nbs/baselines/15_dola.ipynb #954a0e0b

@@ -29,10 +29,13 @@ def importance(tower, # closed `TowerRows`
     ): # [Nv]
     "How important each token's patches are in one tower layer"
     parts, config = tower.parts[tower.wanted[layer]], tower.config
-    n, cells = sum(p[1].shape[2] for p in parts), grid[0]*grid[1]
-    if parts[0][0].shape[0] > 1: raise UnsupportedError('the tower reads this picture in several views: its tokens cannot be ranked together')
+    n = sum(p[1].shape[2] for p in parts)
+    cells = grid[0]*grid[1]
+    if parts[0][0].shape[0] > 1:
+        raise UnsupportedError('the tower reads this picture in several views: its tokens cannot be ranked together')
     has_class = len(parts) == 1 and (n - 1) % cells == 0 and n % cells
-    if not has_class and n % cells: raise UnsupportedError(f'{n} patches of the tower do not fold into a grid of {grid[0]} x {grid[1]} tokens')
+    if not has_class and n % cells:
+        raise UnsupportedError(f'{n} patches of the tower do not fold into a grid of {grid[0]} x {grid[1]} tokens')
     values = [class_row(*p) if has_class else received(*p) for p in parts]
     return merge_patches(torch.cat(values), config, grid).float().cpu()
 
@@ -73,16 +76,24 @@ class DualStream(DecodingMethod):
     name, needs = 'dual', ('patches', 'inline')
     def __post_init__(self):
         if not 0 <= self.local <= 1: raise UnsupportedError(f'local={self.local}: a share of the tokens')
-        if len(self.tower) != 2: raise UnsupportedError(f'tower={self.tower!r}: two tower layers, of local and of summary tokens')
+        if len(self.tower) != 2:
+            raise UnsupportedError(f'tower={self.tower!r}: two tower layers, of local and of summary tokens')
 
     def prepare(self, vlm, image, question, cache=None):
         "One pass of the tower alone: the tokens and their gain"
         prompt, seconds = vlm.prompt(image, question, self.suffix), Timings()
-        if len(prompt.spans) > 1: raise UnsupportedError(f'{self.name}: the tower of the family {vlm.family.name!r} reads this picture in {len(prompt.spans)} views, and its tokens cannot be ranked together')
+        if len(prompt.spans) > 1:
+            raise UnsupportedError(
+                f'{self.name}: the tower of the family {vlm.family.name!r} reads this picture in {len(prompt.spans)} '
+                'views, and its tokens cannot be ranked together'
+            )
         with seconds('tower'): local, summary = self.choose(vlm, prompt)
         gain = self.alpha*local + self.beta*summary
         notes = [f'{int(local.sum())} local and {int(summary.sum())} summary tokens; one call is of the tower alone']
-        draft = Result(None, None, as_saliency(gain, prompt.spans[0], image), [], whole_view(image), None, None, seconds, 1, notes, self.name, image, question)
+        draft = Result(
+            None, None, as_saliency(gain, prompt.spans[0], image), [], whole_view(image), None,
+            None, seconds, 1, notes, self.name, image, question
+        )
         return draft, gain
 
 # %% ../../nbs/baselines/11_dual_stream.ipynb #d07a7d98
@@ -92,7 +103,8 @@ def choose(self:DualStream, vlm, # a `VLM`
     ) -> tuple: # local and summary tokens, [Nv] bool each
     "Tokens that the tower finds important"
     grid = prompt.spans[0].grid
-    with model_lock(vlm.model), tower_rows(vlm, self.tower) as seen: vlm.family.look_at(vlm.model, vlm.to_device(prompt))
+    with model_lock(vlm.model), tower_rows(vlm, self.tower) as seen:
+        vlm.family.look_at(vlm.model, vlm.to_device(prompt))
     summary = outliers(importance(seen, 1, grid), self.reach)
     return top_share(importance(seen, 0, grid), self.local) & ~summary, summary
 

@@ -27,17 +27,28 @@ def load_tool(kind, # name of an Auto class of transformers
     device='cpu' # where to put a model that is loaded here
     ) -> tuple: # (model, processor)
     "A tool, loaded; nothing is downloaded unasked"
-    if model is None: raise UnsupportedError(f'No model is given. Give model= a folder, a Hub id (with download=True if it may be fetched) or loaded objects that fit {kind}.')
+    if model is None:
+        raise UnsupportedError(
+            'No model is given. Give model= a folder, a Hub id (with download=True if it may be fetched) or loaded '
+            f'objects that fit {kind}.'
+        )
     if not isinstance(model, (str, Path)):
         if processor is None: raise UnsupportedError('A loaded model needs its loaded processor: give processor= too.')
         return model, processor
     try:
-        loaded, info = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, local_files_only=not download, output_loading_info=True)
+        loaded, info = getattr(transformers, kind).from_pretrained(
+            model, use_safetensors=True, local_files_only=not download, output_loading_info=True
+        )
         processor = processor or AutoProcessor.from_pretrained(model, local_files_only=not download)
     except (OSError, ValueError, ImportError) as e:
         hint = '' if download or Path(model).is_dir() else ' It is not on this machine; download=True would fetch it.'
-        raise UnsupportedError(f'{str(model)!r} cannot be loaded as {kind}: {(str(e).splitlines() or [type(e).__name__])[0]}{hint}') from e
-    if lost := sorted(info['missing_keys']): raise UnsupportedError(f'{str(model)!r} lacks {len(lost)} tensors of {kind}, such as {lost[0]}; they would be random.')
+        raise UnsupportedError(
+            f'{str(model)!r} cannot be loaded as {kind}: {(str(e).splitlines() or [type(e).__name__])[0]}{hint}'
+        ) from e
+    if lost := sorted(info['missing_keys']):
+        raise UnsupportedError(
+            f'{str(model)!r} lacks {len(lost)} tensors of {kind}, such as {lost[0]}; they would be random.'
+        )
     return loaded.to(device).eval(), processor
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #69dbeca6
@@ -47,8 +58,11 @@ def run_tool(model, # loaded tool
     ): # its outputs
     "The tool's forward pass, on its own device and in its own precision"
     like = next(iter(model.parameters()), torch.zeros(()))
-    put = lambda v: v.to(like.device, like.dtype if v.is_floating_point() else None) if torch.is_tensor(v) else v
-    with torch.no_grad(): return model(**{k: put(v) for k, v in {**inputs, **more}.items()})
+    put = lambda v: (
+        v.to(like.device, like.dtype if v.is_floating_point() else None) if torch.is_tensor(v) else v
+    )
+    with torch.no_grad():
+        return model(**{k: put(v) for k, v in {**inputs, **more}.items()})
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #0118726c
 @dataclass
@@ -64,7 +78,8 @@ class ToolCrop(CropMethod):
 
     def tool(self, vlm) -> tuple:
         "(model, processor), loaded at the first call"
-        if self.loaded is None: self.loaded = load_tool(self.kind, self.model, self.processor, self.download, vlm.device)
+        if self.loaded is None:
+            self.loaded = load_tool(self.kind, self.model, self.processor, self.download, vlm.device)
         return self.loaded
 
     def find(self, vlm, image, question) -> list:
@@ -74,7 +89,9 @@ class ToolCrop(CropMethod):
     def show(self, image, kept):
         "The crop around all kept regions"
         if not kept: return whole_view(image)
-        return crop_view(image, grow_box(union_box([r.box for r in kept]), image.size, self.min_side, self.square, self.pad))
+        return crop_view(
+            image, grow_box(union_box([r.box for r in kept]), image.size, self.min_side, self.square, self.pad)
+        )
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Ask the tool, crop"
@@ -82,7 +99,9 @@ class ToolCrop(CropMethod):
         seconds = Timings()
         with seconds('tool'): kept = self.find(vlm, image, question)
         notes = [] if kept else ['the tool found nothing']
-        return Result(None, None, None, kept, self.show(image, kept), None, None, seconds, 0, notes, self.name, image, question)
+        return Result(
+            None, None, None, kept, self.show(image, kept), None, None, seconds, 0, notes, self.name, image, question
+        )
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #2f85679b
 def box_region(box, # (x0, y0, x1, y1) pixels, floats
@@ -90,9 +109,17 @@ def box_region(box, # (x0, y0, x1, y1) pixels, floats
     size # (W, H) of the picture
     ): # `Region`, or None if nothing of it lies in the picture
     "A tool's box, which may reach over the border, as a region"
-    x0, y0, x1, y1 = (int(min(max(f(float(v)), 0), s)) for f, v, s in zip((np.floor, np.floor, np.ceil, np.ceil), box, size*2))
+    x0, y0, x1, y1 = (
+        int(min(max(f(float(v)), 0), s))
+        for f, v, s in zip(
+            (np.floor, np.floor, np.ceil, np.ceil), box, size * 2
+        )
+    )
     if x1 <= x0 or y1 <= y0: return None
-    return Region((x0, y0, x1, y1), float(score), (x1-x0)*(y1-y0), np.ones((y1-y0, x1-x0), bool))
+    return Region(
+        (x0, y0, x1, y1), float(score), (x1 - x0) * (y1 - y0),
+        np.ones((y1 - y0, x1 - x0), bool)
+    )
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #120e539f
 def asked_words(question, # str
@@ -115,10 +142,19 @@ class Detector(ToolCrop):
 
     def find(self, vlm, image, question) -> list:
         "Boxes by score"
-        (model, processor), texts = self.tool(vlm), [self.phrase.format(w) for w in asked_words(question, self.words)]
+        (model, processor), texts = (
+            self.tool(vlm),
+            [self.phrase.format(w) for w in asked_words(question, self.words)]
+        )
         out = run_tool(model, processor(text=[texts], images=image, return_tensors='pt', truncation=True))
-        found = processor.post_process_grounded_object_detection(out, threshold=self.threshold, target_sizes=[image.size[::-1]])[0]
-        kept = [r for b, s in zip(found['boxes'].tolist(), found['scores'].tolist()) if (r := box_region(b, s, image.size))]
+        found = processor.post_process_grounded_object_detection(
+            out, threshold=self.threshold, target_sizes=[image.size[::-1]]
+        )[0]
+        kept = [
+            r
+            for b, s in zip(found['boxes'].tolist(), found['scores'].tolist())
+            if (r := box_region(b, s, image.size))
+        ]
         return sorted(kept, key=lambda r: -r.score)[:self.K]
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #2f95b67d
@@ -131,7 +167,9 @@ def clip_scores(model, # loaded matcher, such as `CLIPModel`
     "How well pictures match a text"
     out = []
     for i in range(0, len(images), batch):
-        inputs = processor(text=[text], images=images[i:i+batch], return_tensors='pt', padding=True, truncation=True)
+        inputs = processor(
+            text=[text], images=images[i : i + batch], return_tensors='pt', padding=True, truncation=True
+        )
         out += run_tool(model, inputs).logits_per_image[:, 0].tolist()
     return out
 
@@ -140,8 +178,12 @@ def side_cuts(box, # (x0, y0, x1, y1)
     ) -> list: # of four boxes: bottom, top, right, left cut off
     "A box with one side moved inwards"
     x0, y0, x1, y1 = box
-    w, h = int((x1 - x0)*ratio), int((y1 - y0)*ratio)
-    return [(x0, y0, x1, y1-h), (x0, y0+h, x1, y1), (x0, y0, x1-w, y1), (x0+w, y0, x1, y1)]
+    w = int((x1 - x0)*ratio)
+    h = int((y1 - y0)*ratio)
+    return [
+        (x0, y0, x1, y1 - h), (x0, y0 + h, x1, y1),
+        (x0, y0, x1 - w, y1), (x0 + w, y0, x1, y1),
+    ]
 
 def slide_windows(size, # (W, H) of the picture
     sides=(.5, .25) # of the windows, in parts of the picture's shorter side
@@ -149,7 +191,16 @@ def slide_windows(size, # (W, H) of the picture
     "Square windows, half a side apart"
     out = []
     for s in (max(1, round(f*min(size))) for f in sides):
-        xs, ys = (np.linspace(0, n-s, max(1, int(np.ceil(2*(n-s)/s)) + 1)).round().astype(int).tolist() for n in size)
+        xs, ys = (
+            np.linspace(
+                0, n - s,
+                max(1, int(np.ceil(2 * (n - s) / s)) + 1)
+            )
+            .round()
+            .astype(int)
+            .tolist()
+            for n in size
+        )
         out += [(x, y, x+s, y+s) for y in ys for x in xs]
     return out
 
@@ -164,8 +215,12 @@ class ClipCrop(ToolCrop):
     name, kind = 'clip', 'AutoModelForZeroShotImageClassification'
     def __post_init__(self):
         super().__post_init__()
-        if self.search not in ('shrink', 'windows'): raise UnsupportedError(f"search={self.search!r}: use 'shrink' or 'windows'.")
-        if not 0 < self.ratio < 1 or self.rounds < 1: raise UnsupportedError(f'ratio={self.ratio}, rounds={self.rounds}: a part between 0 and 1, and at least one round.')
+        if self.search not in ('shrink', 'windows'):
+            raise UnsupportedError(f"search={self.search!r}: use 'shrink' or 'windows'.")
+        if not 0 < self.ratio < 1 or self.rounds < 1:
+            raise UnsupportedError(
+                f'ratio={self.ratio}, rounds={self.rounds}: a part between 0 and 1, and at least one round.'
+            )
 
     def find(self, vlm, image, question) -> list:
         "One box"
@@ -182,7 +237,11 @@ def point_lattice(size, # (W, H) of the picture
     ) -> list: # of (x, y)
     "Points in the middle of n x n equal parts"
     W, H = size
-    return [((i + .5)*W/n, (j + .5)*H/n) for j in range(n) for i in range(n)]
+    return [
+        ((i + 0.5) * W / n, (j + 0.5) * H / n)
+        for j in range(n)
+        for i in range(n)
+    ]
 
 def mask_region(mask, # [H, W] bool
     score # of the segment
@@ -190,8 +249,14 @@ def mask_region(mask, # [H, W] bool
     "A segment as a region"
     ys, xs = (np.flatnonzero(mask.any(a)) for a in (1, 0))
     if not len(xs): return None
-    x0, y0, x1, y1 = (int(v) for v in (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1))
-    return Region((x0, y0, x1, y1), float(score), int(mask.sum()), mask[y0:y1, x0:x1].copy())
+    x0, y0, x1, y1 = (
+        int(v)
+        for v in (xs[0], ys[0], xs[-1] + 1, ys[-1] + 1)
+    )
+    return Region(
+        (x0, y0, x1, y1), float(score), int(mask.sum()),
+        mask[y0:y1, x0:x1].copy()
+    )
 
 def drop_doubles(kept, # list of `Region`
     most=.7 # overlap of boxes that makes two of them one
@@ -199,7 +264,8 @@ def drop_doubles(kept, # list of `Region`
     "Of regions with nearly the same box only the best"
     out = []
     for r in sorted(kept, key=lambda r: -r.score):
-        if all(box_iou(r.box, o.box) <= most for o in out): out.append(r)
+        if all(box_iou(r.box, o.box) <= most for o in out):
+            out.append(r)
     return out
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #5033145e
@@ -214,16 +280,34 @@ def segments(model, # loaded mask generator, such as `SamModel`
     "What a mask generator finds from a lattice of points"
     found, places, seen = [], point_lattice(image.size, points), {}
     for i in range(0, len(places), batch):
-        inputs = dict(processor(images=image, input_points=[[[list(p)] for p in places[i:i+batch]]], return_tensors='pt'))
+        inputs = dict(
+            processor(
+                images=image,
+                input_points=[[[list(p)] for p in places[i : i + batch]]],
+                return_tensors='pt'
+            )
+        )
         sizes = {k: inputs.pop(k) for k in ('original_sizes', 'reshaped_input_sizes') if k in inputs}
         pixels, prompt = inputs.pop('pixel_values'), dict(input_points=inputs['input_points'])
         if not seen:
-            with torch.no_grad(): seen['image_embeddings'] = model.get_image_embeddings(pixels.to(model.device, model.dtype))
+            with torch.no_grad():
+                seen['image_embeddings'] = model.get_image_embeddings(pixels.to(model.device, model.dtype))
         out = run_tool(model, prompt, **seen, multimask_output=True)
         score, which = out.iou_scores[0].max(-1)
-        masks = out.pred_masks[0].gather(1, which[:, None, None, None].expand(-1, 1, *out.pred_masks.shape[-2:]))
-        masks = processor.post_process_masks([masks.float().cpu()], **sizes)[0][:, 0].numpy()
-        found += [r for m, s in zip(masks, score.tolist()) if s >= quality and (r := mask_region(m, s))]
+        masks = out.pred_masks[0].gather(
+            1,
+            which[:, None, None, None].expand(
+                -1, 1, *out.pred_masks.shape[-2:]
+            )
+        )
+        masks = processor.post_process_masks([masks.float().cpu()], **sizes)[0][
+            :, 0
+        ].numpy()
+        found += [
+            r
+            for m, s in zip(masks, score.tolist())
+            if s >= quality and (r := mask_region(m, s))
+        ]
     return drop_doubles(found, nms)
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #ec0d31a5
@@ -241,9 +325,11 @@ class SamCrop(ToolCrop):
     name, kind = 'sam', 'AutoModelForMaskGeneration'
     def __post_init__(self):
         super().__post_init__()
-        if self.rank not in ('sum', 'mean', 'clip'): raise UnsupportedError(f"rank={self.rank!r}: use 'sum', 'mean' or 'clip'.")
+        if self.rank not in ('sum', 'mean', 'clip'):
+            raise UnsupportedError(f"rank={self.rank!r}: use 'sum', 'mean' or 'clip'.")
         self.needs = () if self.rank == 'clip' else ('patches',)   # a map is needed only for the ranking
-        if self.rank == 'clip' and self.clip is None: raise UnsupportedError("rank='clip' needs clip=ClipCrop(model=...).")
+        if self.rank == 'clip' and self.clip is None:
+            raise UnsupportedError("rank='clip' needs clip=ClipCrop(model=...).")
 
     def find(self, vlm, image, question) -> list:
         "Segments, the one that the tool trusts most first"
@@ -262,7 +348,10 @@ def keep(self:SamCrop, d, # `Result` with all segments
     **more # fields of the `Result`
     ) -> Result: # with the best segments and their crop
     "Rank and crop"
-    kept = sorted((replace(r, score=float(s)) for r, s in zip(d.regions, scores)), key=lambda r: -r.score)[:self.K]
+    kept = sorted(
+        (replace(r, score=float(s)) for r, s in zip(d.regions, scores)),
+        key=lambda r: -r.score
+    )[: self.K]
     return replace(d, regions=kept, view=self.show(d.image, kept), **more)
 
 @patch
@@ -272,9 +361,21 @@ def by_map(self:SamCrop, d, # `Result` with all segments
     ) -> Result: # with the best segments and their crop
     "Rank by the task map"
     rows = capture_first_step(vlm, d.image, d.question, self.suffix, cache, True, self.max_new_tokens)
-    S = as_saliency(first_step_rows(rows, near_layers(vlm, self.layers), vlm.n_layers).mean((0, 1)), rows.spans[0], d.image)
+    S = as_saliency(
+        first_step_rows(rows, near_layers(vlm, self.layers), vlm.n_layers).mean((0, 1)),
+        rows.spans[0], d.image
+    )
     pixels, sums = S.to_pixels(), []
-    for r in d.regions: sums.append((pixels[r.box[1]:r.box[3], r.box[0]:r.box[2]]*r.mask).sum()/(r.area if self.rank == 'mean' else 1))
+    for r in d.regions:
+        sums.append(
+            (
+                pixels[
+                    r.box[1] : r.box[3], r.box[0] : r.box[2]
+                ]
+                * r.mask
+            ).sum()
+            / (r.area if self.rank == 'mean' else 1)
+        )
     seconds = Timings(capture=rows.meta['seconds'], **d.seconds)
     return self.keep(d, sums, plain_answer=rows.answer, saliency=S, rows=rows, seconds=seconds, calls=1)
 
@@ -285,5 +386,8 @@ def by_clip(self:SamCrop, d, # `Result` with all segments
     "Rank by CLIP, each segment's box as a crop"
     if not d.regions: return d
     seconds = Timings(d.seconds)
-    with seconds('tool'): scores = clip_scores(*self.clip.tool(vlm), [d.image.crop(r.box) for r in d.regions], d.question)
+    with seconds('tool'):
+        scores = clip_scores(
+            *self.clip.tool(vlm), [d.image.crop(r.box) for r in d.regions], d.question
+        )
     return self.keep(d, scores, seconds=seconds)

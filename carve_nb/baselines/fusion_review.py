@@ -28,8 +28,16 @@ def depth_layers(spec, # as in `pick_layers`, or fractions of depth one by one: 
     ) -> list: # sorted indices
     "Layers by index or by depth; more than two fractions each stand for one layer"
     each = [spec] if isinstance(spec, float) else spec
-    apart = np.iterable(each) and len(each) != 2 and all(isinstance(x, float) for x in each)
-    return sorted({l for x in each for l in pick_layers((x, x), n_layers)}) if apart else pick_layers(each, n_layers)
+    apart = (
+        np.iterable(each)
+        and len(each) != 2
+        and all(isinstance(x, float) for x in each)
+    )
+    return (
+        sorted({l for x in each for l in pick_layers((x, x), n_layers)})
+        if apart
+        else pick_layers(each, n_layers)
+    )
 
 # %% ../../nbs/baselines/03_fusion_review.ipynb #9459e19f
 def masked_layers(records, # of `measure_masking`
@@ -38,9 +46,12 @@ def masked_layers(records, # of `measure_masking`
     "A model's own fusion and review layers, from records of masking"
     fuse, back = fusion_layers(layer_costs(records, 'only'), level)
     early = [l for l in fuse if l not in back]
-    if not early: raise UnsupportedError(f'In none of {len(records[0]["only"])} layers does blindness cost anything at level {level}, '
+    if not early:
+        raise UnsupportedError(f'In none of {len(records[0]["only"])} layers does blindness cost anything at level {level}, '
         f'n = {len(records)}: take more samples, or the depth of the source.')
-    return dict(layers=early, last=back[0] - 1 if back else LAST, review=back[0] if back else None)
+    return dict(
+        layers=early, last=back[0] - 1 if back else LAST, review=back[0] if back else None
+    )
 
 def find_fusion(vlm, # a `VLM`
     samples, # with `id`, `image`, `question` and accepted answers; some dozens
@@ -68,11 +79,21 @@ def attention_shift(rows, # `AttentionRows` of a look
     have = list(rows.layers)
     last = min(have, key=lambda l: abs(l - last))
     C = [l for l in candidates if l in have and l < last]
-    if not C: raise UnsupportedError(f'None of the candidate layers {list(candidates)} lies before layer {last} and attends to the picture '
+    if not C:
+        raise UnsupportedError(f'None of the candidate layers {list(candidates)} lies before layer {last} and attends to the picture '
         f'(those that do: {have}); give `layers` or `last`')
     a = rows.attn[0].mean(1).double()
-    a = dict(zip(have, a/a.sum(-1, keepdim=True).clamp_min(1e-60)))
-    H = {l: float(hellinger(a[l], a[last])) if a[l].any() and a[last].any() else .5**.5 for l in C}
+    a = dict(
+        zip(
+            have, a / a.sum(-1, keepdim=True).clamp_min(1e-60)
+        )
+    )
+    H = {
+        l: float(hellinger(a[l], a[last]))
+        if a[l].any() and a[last].any()
+        else 0.5**0.5
+        for l in C
+    }
     early = max(C, key=H.get)
     gain = (a[last] - a[early]).float()
     return Shift(gain if signed else gain.abs(), early, last, H)
@@ -83,7 +104,9 @@ def own_shift(method, # with `layers`, `last` and `signed`
     rows # `AttentionRows` of a look
     ) -> Shift: # of this model
     "The shift between the layers that a method names"
-    return attention_shift(rows, depth_layers(method.layers, vlm.n_layers), depth_layers(method.last, vlm.n_layers)[-1], method.signed)
+    return attention_shift(
+        rows, depth_layers(method.layers, vlm.n_layers), depth_layers(method.last, vlm.n_layers)[-1], method.signed
+    )
 
 def format_shift(s # `Shift`
     ) -> str: # one line
@@ -95,7 +118,13 @@ def lowest(values, # [Nv]
     share # of the tokens, 0..1
     ): # sorted indices
     "The lowest share of the tokens, by rank"
-    return values.argsort(stable=True)[:int(share*len(values) + 1e-9)].sort().values
+    return (
+        values.argsort(stable=True)[
+            : int(share * len(values) + 1e-9)
+        ]
+        .sort()
+        .values
+    )
 
 @contextmanager
 def turned_down(layer, # decoder layer
@@ -107,8 +136,11 @@ def turned_down(layer, # decoder layer
     def before(module, args, kwargs):
         h = args[0] if args else kwargs['hidden_states']
         if h.shape[1] < length: return None
-        h = h.clone(); h[:, columns.to(h.device)] *= factor
-        return (h, *args[1:]), {k: v for k, v in kwargs.items() if k != 'hidden_states'}
+        h = h.clone()
+        h[:, columns.to(h.device)] *= factor
+        return (h, *args[1:]), {
+            k: v for k, v in kwargs.items() if k != 'hidden_states'
+        }
     handle = layer.register_forward_pre_hook(before, with_kwargs=True)
     try: yield
     finally: handle.remove()
@@ -127,15 +159,24 @@ class FusionMask(DecodingMethod):
     def __post_init__(self):
         if not 0 <= self.share <= 1: raise UnsupportedError(f'share={self.share!r}: give a share of the tokens, 0 to 1')
         if self.review is None:
-            raise UnsupportedError('review=None: this model has no review layer, so there is none to mask at; use `FusionCrop`, or name a layer')
+            raise UnsupportedError(
+                'review=None: this model has no review layer, so there is none to mask at; use `FusionCrop`, or name a '
+                'layer'
+            )
 
     def prepare(self, vlm, image, question, cache=None) -> tuple:
         "The contrast, and which tokens are turned down"
         rows = capture_first_step(vlm, image, question, self.suffix, cache, False, self.max_new_tokens)
-        s, review, span = own_shift(self, vlm, rows), depth_layers(self.review, vlm.n_layers)[0], rows.span(0)
+        s = own_shift(self, vlm, rows)
+        review = depth_layers(self.review, vlm.n_layers)[0]
+        span = rows.span(0)
         note = f'{format_shift(s)}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}'
-        S, seconds = as_saliency(s.values[span], rows.spans[0], image), Timings(capture=rows.meta['seconds'])
-        draft = Result(None, rows.answer, S, rows=rows, seconds=seconds, calls=1, notes=[note], method=self.name, image=image, question=question)
+        S = as_saliency(s.values[span], rows.spans[0], image)
+        seconds = Timings(capture=rows.meta['seconds'])
+        draft = Result(
+            None, rows.answer, S, rows=rows, seconds=seconds, calls=1, notes=[note],
+            method=self.name, image=image, question=question
+        )
         return draft, (review, lowest(s.values, self.share))
 
     @contextmanager
@@ -161,7 +202,9 @@ class FusionCrop(CropMethod):
     def __post_init__(self):
         super().__post_init__()
         if not 0 < self.p <= 1 or self.K < 1 or self.fill not in ('none', 'black'):
-            raise UnsupportedError(f"p={self.p!r}, K={self.K!r}, fill={self.fill!r}: use 0 < p <= 1, K >= 1, 'none' or 'black'")
+            raise UnsupportedError(
+                f"p={self.p!r}, K={self.K!r}, fill={self.fill!r}: use 0 < p <= 1, K >= 1, 'none' or 'black'"
+            )
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Contrast, regions, crop"
@@ -169,7 +212,9 @@ class FusionCrop(CropMethod):
         seconds = Timings(capture=rows.meta['seconds'])
         with seconds('region'):
             s = own_shift(self, vlm, rows)
-            S = as_saliency(s.values[rows.span(0)].clamp_min(0), rows.spans[0], image)
+            S = as_saliency(
+                s.values[rows.span(0)].clamp_min(0), rows.spans[0], image
+            )
             kept = [] if is_flat(S) else regions(S, self.p, self.K, region_rule='top_k')
             view = magnify(image, kept, self.fill, self.min_side)
         notes = [format_shift(s)] + ['no signal: no patch gained; the view is the whole picture']*(not kept)

@@ -25,7 +25,8 @@ def query_rows(vlm, # a `VLM`
     layers # decoder layer indices
     ): # [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first picture's whole view
     "What the question's tokens see of the picture, read in one pass that ends early"
-    at, columns = [prompt.question[0] - 1, *prompt.question], prompt.spans[0].tokens
+    at = [prompt.question[0] - 1, *prompt.question]
+    columns = prompt.spans[0].tokens
     with model_lock(vlm.model), recording(vlm.model, layers, at, columns=columns, stop=True, length=len(prompt)) as rec:
         vlm.model(**vlm.to_device(prompt), use_cache=False)
     return rec.stack('weights')[:, 0]
@@ -41,22 +42,35 @@ def heat_map(shifts, # [L, H, Q, Nv]
     ): # [Nv] s
     "Mean shift of the half of the heads that shifts most, layer by layer"
     d = shifts[:, :, list(words)]
-    best = d.sum((2, 3)).topk(max(1, d.shape[1]//2), dim=1).indices
-    return torch.stack([layer[b] for layer, b in zip(d, best)]).mean((0, 1, 2))
+    best = (
+        d.sum((2, 3))
+        .topk(max(1, d.shape[1] // 2), dim=1)
+        .indices
+    )
+    return torch.stack([layer[b] for layer, b in zip(d, best)]).mean(
+        (0, 1, 2)
+    )
 
 # %% ../../nbs/baselines/08_gift.ipynb #092719e1
 def content_words(tokens, # the question's tokens as text
     words='content' # 'content', 'all', an iterable of words, or a function: tokens -> indices
     ) -> list: # indices; all if none is left
     "Which of the question's tokens are content words"
-    return list(words(tokens)) or list(range(len(tokens))) if callable(words) else pick_words(tokens, words)
+    return (
+        list(words(tokens)) or list(range(len(tokens)))
+        if callable(words)
+        else pick_words(tokens, words)
+    )
 
 # %% ../../nbs/baselines/08_gift.ipynb #c448fcb6
 def stretch(s # [Nv]
     ): # [Nv] between 0 and 1; zeros if all are equal
     "Cut at three standard deviations from the mean, then scale to 0 to 1"
     m, d = s.mean(), s.std(correction=0)
-    s = s.clamp(m - 3*d, m + 3*d) - s.clamp(m - 3*d, m + 3*d).min()
+    s = (
+        s.clamp(m - 3 * d, m + 3 * d)
+        - s.clamp(m - 3 * d, m + 3 * d).min()
+    )
     return s / s.max().clamp_min(1e-30)
 
 # %% ../../nbs/baselines/08_gift.ipynb #74c10e7c
@@ -73,10 +87,16 @@ def amplify(w, # [B, H, R, K] rows with sum 1
     ): # [B, H, R, K] rows with sum 1
     "Raise the picture by its factors in some heads, and the question as much in others"
     seen, asked = w[..., picture], w[..., question]
-    by, also = (busiest(x.sum(-1))[..., None] for x in (seen, asked))
+    by, also = (
+        busiest(x.sum(-1))[..., None] for x in (seen, asked)
+    )
     after = torch.where(by, seen*m.to(w), seen)
-    r = (after*by).sum((1, 3), keepdim=True) / (seen*by).sum((1, 3), keepdim=True).clamp_min(1e-30)
-    new = w.index_copy(-1, picture, after).index_copy(-1, question, torch.where(also, asked*r, asked))
+    r = (after * by).sum((1, 3), keepdim=True) / (
+        seen * by
+    ).sum((1, 3), keepdim=True).clamp_min(1e-30)
+    new = w.index_copy(-1, picture, after).index_copy(
+        -1, question, torch.where(also, asked * r, asked)
+    )
     return torch.where(by | also, new/new.sum(-1, keepdim=True), w)
 
 # %% ../../nbs/baselines/08_gift.ipynb #cbc73fad
@@ -89,7 +109,8 @@ class Gift(DecodingMethod):
     words: object = 'content'        # rows to keep (source: a part-of-speech tagger), see `content_words`
     name, needs = 'gift', ('patches', 'inline')
     def __post_init__(self):
-        if not 0 <= self.alpha < 50: raise UnsupportedError(f'alpha={self.alpha}: factors are exp(alpha) at most; use 0 to 50')
+        if not 0 <= self.alpha < 50:
+            raise UnsupportedError(f'alpha={self.alpha}: factors are exp(alpha) at most; use 0 to 50')
 
     def prepare(self, vlm, image, question, cache=None):
         "A short look at the question's rows: heat map and factors"
@@ -97,8 +118,13 @@ class Gift(DecodingMethod):
         with seconds('look'): w = query_rows(vlm, prompt, near_layers(vlm, self.look))
         keep = content_words([prompt.tokens[i] for i in prompt.question], self.words)
         with seconds('map'): s = heat_map(gaze_shifts(w), keep)
-        notes = ['words: ' + ', '.join(prompt.tokens[prompt.question[i]].strip() for i in keep)]
-        draft = Result(None, None, as_saliency(s, prompt.spans[0], image), [], whole_view(image), None, None, seconds, 1, notes, self.name, image, question)
+        notes = [
+            'words: ' + ', '.join(prompt.tokens[prompt.question[i]].strip() for i in keep)
+        ]
+        draft = Result(
+            None, None, as_saliency(s, prompt.spans[0], image), [], whole_view(image), None,
+            None, seconds, 1, notes, self.name, image, question
+        )
         return draft, torch.exp(self.alpha*stretch(s))
 
 # %% ../../nbs/baselines/08_gift.ipynb #e7d0ac40
@@ -112,5 +138,7 @@ def guided(self:Gift, vlm, # a `VLM`
     seen, asked = prompt.spans[0].tokens, torch.tensor(prompt.question)
     def raised(layer, w, rows):
         own = key_columns(seen, w, rows)
-        return amplify(w, own, key_columns(asked, w, rows), m[len(seen) - len(own):])
+        return amplify(
+            w, own, key_columns(asked, w, rows), m[len(seen) - len(own) :]
+        )
     with editing(vlm, Edit(near_layers(vlm, self.layers), weights=raised), prompt): yield

@@ -27,7 +27,10 @@ def warn_unknown(vlm, # a `VLM`
     if (key := (vlm.name, prefix)) in _told: return
     _told.add(key)
     if words := unknown_words(vlm.tokenizer, prefix):
-        warnings.warn(f'ICD: this model does not know the words {", ".join(map(repr, words))} of the prefix; they become unknown tokens.')
+        warnings.warn(
+            f'ICD: this model does not know the words {", ".join(map(repr, words))} of the prefix; they become unknown '
+            'tokens.'
+        )
 
 # %% ../../nbs/baselines/13_icd.ipynb #92acb538
 def disturbed(vlm, # a `VLM`
@@ -38,20 +41,26 @@ def disturbed(vlm, # a `VLM`
     "The same pictures under a disturbed instruction"
     warn_unknown(vlm, prefix)
     question = f'{check_text(vlm.processor, prefix, vlm.escape)} {prompt.asked}'
-    return vlm.fill(prompt.images, question, f'{question} {check_text(vlm.processor, suffix, vlm.escape)}' if suffix else question)
+    return vlm.fill(
+        prompt.images, question, f'{question} {check_text(vlm.processor, suffix, vlm.escape)}' if suffix else question
+    )
 
 # %% ../../nbs/baselines/13_icd.ipynb #daeaeeaa
 @dataclass
 class ICD(DecodingMethod):
     "Instruction contrastive decoding: what a disturbed instruction would bring about too counts less"
-    prefix: str = CONFUSED # disturbing words before the question (repository, one of five; the paper's choice UNVERIFIED)
-    alpha: float = 1. # weight of the difference (repository, scripts; .5 is its sampler's default; in the paper UNVERIFIED)
+    # disturbing words before the question (repository, one of five; the paper's choice UNVERIFIED)
+    prefix: str = CONFUSED
+    # weight of the difference (repository, scripts; .5 is its sampler's default; in the paper UNVERIFIED)
+    alpha: float = 1.
     beta: float = .1 # plausibility cut-off (repository, scripts; in the paper UNVERIFIED)
     name, needs = 'icd', ()
     def __post_init__(self):
         check_contrast(self)
         if not str(self.prefix or '').strip():
-            raise UnsupportedError("prefix='': without a disturbing prefix there is nothing to contrast with; give some words.")
+            raise UnsupportedError(
+                "prefix='': without a disturbing prefix there is nothing to contrast with; give some words."
+            )
 
     def prepare(self, vlm, image, question, cache=None) -> tuple:
         "The second branch is one call"
@@ -60,4 +69,6 @@ class ICD(DecodingMethod):
     @contextmanager
     def guided(self, vlm, prompt, state):
         "The processor with the disturbed instruction"
-        yield [ContrastProcessor(vlm, disturbed(vlm, prompt, self.prefix, self.suffix), len(prompt), self.alpha, self.beta)]
+        yield [
+            ContrastProcessor(vlm, disturbed(vlm, prompt, self.prefix, self.suffix), len(prompt), self.alpha, self.beta)
+        ]

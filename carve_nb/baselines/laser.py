@@ -61,7 +61,8 @@ def find_evidence(vlm, # a `VLM`
     rows = capture_first_step(vlm, image, question, like.suffix, cache, answer, like.max_new_tokens)
     bare = capture_first_step(vlm, image, words, None, cache, max_new_tokens=like.max_new_tokens)
     con = query_gain(*(first_step_rows(r, like.layers, vlm.n_layers) for r in (rows, bare)))
-    vaq, have = layer_vaq(con, like.heads), [l for l in pick_layers(like.layers, vlm.n_layers) if l in rows.layers]
+    vaq = layer_vaq(con, like.heads)
+    have = [l for l in pick_layers(like.layers, vlm.n_layers) if l in rows.layers]
     best = int(vaq.argmax())
     S = as_saliency(con[best].mean(0), rows.spans[0], image)
     seconds = Timings(capture=rows.meta['seconds'], bare=bare.meta['seconds'])
@@ -73,9 +74,15 @@ def top_cells(S, # `Saliency`
     ) -> list: # of (row, column), strongest first
     "The strongest patches inside the picture"
     *_, seen = S.within()
-    order = np.argsort(-np.where(seen, S.values, -np.inf), axis=None, kind='stable')
-    k = min(max(1, round(share*S.values.size)), int(seen.sum()))
-    return [tuple(map(int, np.unravel_index(i, S.values.shape))) for i in order[:k]]
+    order = np.argsort(
+        -np.where(seen, S.values, -np.inf), axis=None, kind='stable'
+    )
+    k = min(
+        max(1, round(share * S.values.size)), int(seen.sum())
+    )
+    return [
+        tuple(map(int, np.unravel_index(i, S.values.shape))) for i in order[:k]
+    ]
 
 def patch_box(S, # `Saliency`
     row, column # of the grid
@@ -83,7 +90,10 @@ def patch_box(S, # `Saliency`
     "The pixels of one patch"
     (gh, gw), (x0, y0, x1, y1) = S.values.shape, S.box
     w, h = (x1 - x0)/gw, (y1 - y0)/gh
-    return x0 + column*w, y0 + row*h, x0 + (column+1)*w, y0 + (row+1)*h
+    return (
+        x0 + column * w, y0 + row * h,
+        x0 + (column + 1) * w, y0 + (row + 1) * h
+    )
 
 # %% ../../nbs/baselines/16_laser.ipynb #4fd9edb3
 def fit_side(lo, hi, # interval, pixels
@@ -92,7 +102,9 @@ def fit_side(lo, hi, # interval, pixels
     ) -> tuple: # (lo, hi) whole pixels inside the picture
     "Grow or cut an interval around its middle"
     n = round(min(max(min(hi - lo, most), least), limit))
-    lo = round(min(max((lo + hi)/2 - n/2, 0), limit - n))
+    lo = round(
+        min(max((lo + hi) / 2 - n / 2, 0), limit - n)
+    )
     return lo, lo + n
 
 def laser_box(S, # `Saliency`
@@ -104,11 +116,23 @@ def laser_box(S, # `Saliency`
     "The crop's box, by one of two rules"
     W, H = S.size
     if rule == 'centroid':
-        (x, y), v = S.centres(), S.values.clip(0).astype(np.float64)
-        cx, cy = (v.sum(0)*x).sum()/v.sum(), (v.sum(1)*y).sum()/v.sum()
-        x0, y0, x1, y1 = cx - W*most/2, cy - H*most/2, cx + W*most/2, cy + H*most/2
-    else: x0, y0, x1, y1 = union_box([patch_box(S, *c) for c in top_cells(S, share)])
-    (x0, x1), (y0, y1) = fit_side(x0, x1, least, most*W, W), fit_side(y0, y1, least, most*H, H)
+        (x, y), v = (
+            S.centres(), S.values.clip(0).astype(np.float64)
+        )
+        cx = (v.sum(0)*x).sum()/v.sum()
+        cy = (v.sum(1)*y).sum()/v.sum()
+        x0 = cx - W*most/2
+        y0 = cy - H*most/2
+        x1 = cx + W*most/2
+        y1 = cy + H*most/2
+    else:
+        x0, y0, x1, y1 = union_box(
+            [patch_box(S, *c) for c in top_cells(S, share)]
+        )
+    (x0, x1), (y0, y1) = (
+        fit_side(x0, x1, least, most * W, W),
+        fit_side(y0, y1, least, most * H, H)
+    )
     return x0, y0, x1, y1
 
 # %% ../../nbs/baselines/16_laser.ipynb #2201bcb2
@@ -131,7 +155,9 @@ def grey_out(image, # PIL picture
     pen = ImageDraw.Draw(out)
     for c in top_cells(S, share):
         x0, y0, x1, y1 = patch_box(S, *c)
-        (x0, x1), (y0, y1) = whole_side(x0, x1, W), whole_side(y0, y1, H)
+        (x0, x1), (y0, y1) = (
+            whole_side(x0, x1, W), whole_side(y0, y1, H)
+        )
         pen.rectangle((x0, y0, x1 - 1, y1 - 1), fill=fill)
     return out
 
@@ -158,14 +184,18 @@ class Laser(CropMethod):
         where = None if flat else laser_box(e.S, self.box, self.patches, self.min_side, self.most)
         view = whole_view(image) if flat else crop_view(image, where)
         notes = [f'layer {e.layer} of {vlm.n_layers}'] + ['the query adds nothing anywhere: no crop']*flat
-        return Result(None, e.rows.answer, e.S, [], view, e.rows, e.bare, e.seconds, 2, notes, self.name, image, question)
+        return Result(
+            None, e.rows.answer, e.S, [], view, e.rows, e.bare, e.seconds, 2,
+            notes, self.name, image, question
+        )
 
 def check_shares(method # with `box`, `heads`, `patches` and `most`
     ):
     "Refuse rules and shares that do not exist"
     if method.box not in ('topk', 'centroid'): raise UnsupportedError(f"box={method.box!r}: use 'topk' or 'centroid'")
     for k in 'heads', 'patches', 'most':
-        if not 0 < (v := getattr(method, k)) <= 1: raise UnsupportedError(f'{k}={v}: a share must be above 0 and at most 1')
+        if not 0 < (v := getattr(method, k)) <= 1:
+            raise UnsupportedError(f'{k}={v}: a share must be above 0 and at most 1')
 
 # %% ../../nbs/baselines/16_laser.ipynb #ecb2b5e4
 @dataclass
@@ -191,10 +221,21 @@ class LaserVat(DecodingMethod):
         "Two looks and the second branch are three calls; the state is the grey picture and the crop's box"
         e = find_evidence(vlm, image, question, self, cache)
         grey = grey_out(image, e.S, self.patches, self.fill)
-        box = laser_box(e.S, self.box, self.patches, self.min_side, self.most) if self.crop and not is_flat(e.S) else None
-        view = crop_view(image, box) if box else View(grey, (0, 0, *image.size), 1., True)
+        box = (
+            laser_box(e.S, self.box, self.patches, self.min_side, self.most)
+            if self.crop and not is_flat(e.S)
+            else None
+        )
+        view = (
+            crop_view(image, box)
+            if box
+            else View(grey, (0, 0, *image.size), 1.0, True)
+        )
         notes = [f'layer {e.layer} of {vlm.n_layers}'] + ['view: what the second branch sees']*(not box)
-        r = Result(None, e.rows.answer, e.S, [], view, e.rows, e.bare, e.seconds, 3, notes, self.name, image, question)
+        r = Result(
+            None, e.rows.answer, e.S, [], view, e.rows, e.bare, e.seconds, 3,
+            notes, self.name, image, question
+        )
         return r, (grey, box)
 
 # %% ../../nbs/baselines/16_laser.ipynb #70003cd1
@@ -214,11 +255,19 @@ def generate(self:LaserVat, vlm, # a `VLM`
     "The guided answer; the plain one if memory runs out"
     (grey, box), seconds = state, Timings(draft.seconds)
     plain = replace(draft, seconds=seconds)
-    shown, other = (with_crop(vlm, *o) for o in ((draft.image, box and draft.view.image), (grey, box and crop_view(grey, box).image)))
+    shown, other = (
+        with_crop(vlm, *o)
+        for o in (
+            (draft.image, box and draft.view.image),
+            (grey, box and crop_view(grey, box).image)
+        )
+    )
     def ask(shared=True):
         with seconds('ask'), nullcontext() if shared else vlm.unshared():
             prompt, less = (vlm.prompt(o, draft.question, self.suffix) for o in (shown, other))
-            return vlm.generate(prompt, self.max_new_tokens, [ContrastProcessor(vlm, less, len(prompt), self.alpha, self.beta)])
+            return vlm.generate(
+                prompt, self.max_new_tokens, [ContrastProcessor(vlm, less, len(prompt), self.alpha, self.beta)]
+            )
     def make():
         answer, low_memory = retry_low_memory(vlm, ask, lambda: ask(False), 'in the guided answer', draft.image, 'ask')
         return note_low_memory(replace(plain, answer=answer, calls=plain.calls + 1, shown=shown), low_memory)

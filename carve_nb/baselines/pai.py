@@ -24,7 +24,9 @@ def raise_scores(columns, # [Nv] positions of the image tokens
     "Scores of image tokens raised by a part of their size"
     def louder(layer, s, rows):
         at = columns.to(s.device)
-        return s.index_copy(-1, at, s[..., at] + alpha*s[..., at].abs())
+        return s.index_copy(
+            -1, at, s[..., at] + alpha * s[..., at].abs()
+        )
     return louder
 
 # %% ../../nbs/baselines/14_pai.ipynb #5105aa3c
@@ -37,13 +39,16 @@ class PAI(DecodingMethod):
     layers: object = (2/32, 1.) # `pick_layers`; 2..31 of 32 in the code
     name, needs = 'pai', ('patches', 'inline')
     def __post_init__(self):
-        if not self.alpha >= 0: raise UnsupportedError(f'alpha={self.alpha}: image tokens are made louder by 0 or more.')
+        if not self.alpha >= 0:
+            raise UnsupportedError(f'alpha={self.alpha}: image tokens are made louder by 0 or more.')
         if not self.gamma >= 1: raise UnsupportedError(f'gamma={self.gamma}: must be at least 1, which is no contrast.')
         check_cutoff(self.beta)
 
     def prepare(self, vlm, image, question, cache=None) -> tuple:
         "The second branch, if there is one, is one call"
-        return Result(method=self.name, image=image, question=question, calls=int(self.gamma > 1)), None
+        return Result(
+            method=self.name, image=image, question=question, calls=int(self.gamma > 1)
+        ), None
 
     @contextmanager
     def guided(self, vlm, prompt, state):
@@ -52,4 +57,8 @@ class PAI(DecodingMethod):
         edit = Edit(pick_layers(self.layers, vlm.n_layers), scores=raise_scores(columns, self.alpha))
         words = text_only(vlm, prompt.asked, self.suffix) if self.gamma > 1 else None
         with editing(vlm, edit, prompt) if self.alpha else nullcontext():
-            yield [ContrastProcessor(vlm, words, len(prompt), self.gamma - 1, self.beta)] if words else None
+            yield (
+                [ContrastProcessor(vlm, words, len(prompt), self.gamma - 1, self.beta)]
+                if words
+                else None
+            )

@@ -42,32 +42,96 @@ OURS = [
 
 MAPS = [
     Entry('rel-att', 'baselines.vicrop:RelAtt', 'map', 'ViCrop: ratio of two maps of one layer', 'arXiv 2502.17422'),
-    Entry('grad-att', 'baselines.vicrop:GradAtt', 'map', 'ViCrop: attention weighted by its gradient', 'arXiv 2502.17422'),
+    Entry(
+        'grad-att', 'baselines.vicrop:GradAtt', 'map', 'ViCrop: attention weighted by its gradient', 'arXiv 2502.17422'
+    ),
     Entry('pure-grad', 'baselines.vicrop:PureGrad', 'map', 'ViCrop: gradient by the pixels', 'arXiv 2502.17422'),
-    Entry('fusion-crop', 'baselines.fusion_review:FusionCrop', 'map', 'crop where a review layer differs from a fusion layer', 'arXiv 2601.08151'),
+    Entry(
+        'fusion-crop',
+        'baselines.fusion_review:FusionCrop',
+        'map',
+        'crop where a review layer differs from a fusion layer',
+        'arXiv 2601.08151'
+    ),
     Entry('vea', 'baselines.vea:Vea', 'map', 'the rest of the picture dimmed', 'arXiv 2510.17771'),
-    Entry('attwarp', 'baselines.attwarp:AttWarp', 'map', 'picture warped by the marginals of the map', 'arXiv 2510.09741'),
+    Entry(
+        'attwarp', 'baselines.attwarp:AttWarp', 'map', 'picture warped by the marginals of the map', 'arXiv 2510.09741'
+    ),
     Entry('attwarp-chain', 'baselines.attwarp:AttWarpChain', 'map', 'the same, repeated', 'arXiv 2510.09741'),
-    Entry('laser', 'baselines.laser:Laser', 'map', 'crop from the layer that reacts most to the question', 'arXiv 2602.04304'),
-    Entry('detector', 'baselines.external_crops:Detector', 'map', 'crop of a zero-shot detector', 'compared in arXiv 2509.06461', 'model'),
-    Entry('clip', 'baselines.external_crops:ClipCrop', 'map', 'the part most like the question', 'compared in arXiv 2509.06461', 'model'),
-    Entry('sam', 'baselines.external_crops:SamCrop', 'map', 'segment with most of the task map', 'compared in arXiv 2509.06461', 'model')]
+    Entry(
+        'laser',
+        'baselines.laser:Laser',
+        'map',
+        'crop from the layer that reacts most to the question',
+        'arXiv 2602.04304'
+    ),
+    Entry(
+        'detector',
+        'baselines.external_crops:Detector',
+        'map',
+        'crop of a zero-shot detector',
+        'compared in arXiv 2509.06461',
+        'model'
+    ),
+    Entry(
+        'clip',
+        'baselines.external_crops:ClipCrop',
+        'map',
+        'the part most like the question',
+        'compared in arXiv 2509.06461',
+        'model'
+    ),
+    Entry(
+        'sam',
+        'baselines.external_crops:SamCrop',
+        'map',
+        'segment with most of the task map',
+        'compared in arXiv 2509.06461',
+        'model'
+    )
+]
 
 # %% ../../nbs/baselines/18_registry.ipynb #ef16e630
 EDITS = [
-    Entry('fusion-mask', 'baselines.fusion_review:FusionMask', 'edit', 'features of unimportant image tokens scaled down', 'arXiv 2601.08151'),
+    Entry(
+        'fusion-mask',
+        'baselines.fusion_review:FusionMask',
+        'edit',
+        'features of unimportant image tokens scaled down',
+        'arXiv 2601.08151'
+    ),
     Entry('vrga', 'baselines.vrga:Vrga', 'edit', 'visual heads made to look at their region', 'arXiv 2603.14184'),
     Entry('gift', 'baselines.gift:Gift', 'edit', 'attention amplified where the gaze shifted', 'arXiv 2510.22067'),
     Entry('var', 'baselines.var:Var', 'edit', 'attention of sinks given to other patches', 'arXiv 2503.03321'),
     Entry('vhr', 'baselines.vhr:Vhr', 'edit', 'heads that react to the picture reinforced', 'arXiv 2412.13949'),
-    Entry('dual', 'baselines.dual_stream:DualStream', 'edit', 'local and summary tokens of the tower raised', 'arXiv 2501.12206'),
-    Entry('pai', 'baselines.pai:PAI', 'edit', 'attention on the picture raised, text-only logits subtracted', 'arXiv 2407.21771')]
+    Entry(
+        'dual',
+        'baselines.dual_stream:DualStream',
+        'edit',
+        'local and summary tokens of the tower raised',
+        'arXiv 2501.12206'
+    ),
+    Entry(
+        'pai',
+        'baselines.pai:PAI',
+        'edit',
+        'attention on the picture raised, text-only logits subtracted',
+        'arXiv 2407.21771'
+    )
+]
 
 LOGITS = [
     Entry('vcd', 'baselines.vcd:VCD', 'logits', 'against a noised picture', 'arXiv 2311.16922'),
     Entry('icd', 'baselines.icd:ICD', 'logits', 'against a disturbed instruction', 'arXiv 2403.18715'),
     Entry('dola', 'baselines.dola:DoLa', 'logits', 'against an early layer', 'arXiv 2309.03883'),
-    Entry('laser-vat', 'baselines.laser:LaserVat', 'logits', 'against the picture without its evidence', 'arXiv 2602.04304')]
+    Entry(
+        'laser-vat',
+        'baselines.laser:LaserVat',
+        'logits',
+        'against the picture without its evidence',
+        'arXiv 2602.04304'
+    )
+]
 
 CONTROLS = [
     Entry('none', 'controls:DirectAnswer', 'control', 'the model alone'),
@@ -87,7 +151,8 @@ CATEGORIES = 'ours', 'map', 'edit', 'logits', 'control'
 def methods(category=None # 'ours', 'map', 'edit', 'logits' or 'control'; None: all
     ) -> dict: # name -> `Entry`, which makes the method when called
     "Every method there is"
-    if category is not None and category not in CATEGORIES: raise CarveError(f'category={category!r}: use one of {", ".join(CATEGORIES)}')
+    if category is not None and category not in CATEGORIES:
+        raise CarveError(f'category={category!r}: use one of {", ".join(CATEGORIES)}')
     return {k: e for k, e in ENTRIES.items() if category in (None, e.category)}
 
 def find_methods(names, # list of names, or words with commas between; 'all' and the sorts stand for several
@@ -96,10 +161,18 @@ def find_methods(names, # list of names, or words with commas between; 'all' and
     "Entries by name, or an error that lists the names"
     words = names.split(',') if isinstance(names, str) else list(names)
     ready = [e for e in ENTRIES.values() if not e.asks or (box and e.asks == 'box')]
-    groups = dict(all=ready, **{s: [e for e in ready if e.category == s] for s in CATEGORIES})
-    found = [e for w in words for e in groups.get(w.strip(), [ENTRIES.get(w.strip(), w.strip())])]
+    groups = dict(
+        all=ready, **{s: [e for e in ready if e.category == s] for s in CATEGORIES}
+    )
+    found = [
+        e
+        for w in words
+        for e in groups.get(w.strip(), [ENTRIES.get(w.strip(), w.strip())])
+    ]
     if bad := [e for e in found if isinstance(e, str)]:
-        raise CarveError(f'method {bad[0]!r} is not known; use {", ".join(ENTRIES)}, or all, {", ".join(CATEGORIES)}')
+        raise CarveError(
+            f'method {bad[0]!r} is not known; use {", ".join(ENTRIES)}, or all, {", ".join(CATEGORIES)}'
+        )
     return list(dict.fromkeys(found))
 
 def make_method(name, # of an entry
@@ -114,4 +187,10 @@ def make_method(name, # of an entry
 def method_rows(category=None # as in `methods`
     ) -> list: # of lists of str, the head first
     "Name, sort, one line, source, what it asks for"
-    return [['method', 'category', 'what it does', 'source', 'asks for'], *([e.name, e.category, e.about, e.source, e.asks] for e in methods(category).values())]
+    return [
+        ['method', 'category', 'what it does', 'source', 'asks for'],
+        *(
+            [e.name, e.category, e.about, e.source, e.asks]
+            for e in methods(category).values()
+        )
+    ]

@@ -29,7 +29,10 @@ def sink_value(x, # [..., D] hidden states
     ): # [...] float32
     "How far states stand out in the sink dimensions"
     x = x.float()
-    return (x[..., list(dims)].abs() / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt()).amax(-1)
+    return (
+        x[..., list(dims)].abs()
+        / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt()
+    ).amax(-1)
 
 # %% ../../nbs/baselines/09_var.ipynb #f3aead83
 def sink_bar(vlm, # a `VLM`
@@ -64,7 +67,8 @@ def layer_inputs(vlm, # a `VLM`
 def first_token(vlm # a `VLM`
     ): # [1, 1] id
     "The token with which every prompt begins"
-    chat, bos = vlm.processor.apply_chat_template(make_chat('x', 0), add_generation_prompt=True), vlm.tokenizer.bos_token
+    chat = vlm.processor.apply_chat_template(make_chat('x', 0), add_generation_prompt=True)
+    bos = vlm.tokenizer.bos_token
     ids = vlm.tokenizer(chat, add_special_tokens=not (bos and chat.startswith(bos)), return_tensors='pt').input_ids
     return ids[:, :1].to(vlm.device)
 
@@ -76,7 +80,14 @@ def sink_dims(vlm, # a `VLM`
     found, bar = set(), sink_bar(vlm, tau)
     def see(layer, x):
         x = x[0, 0].float()
-        found.update((x.abs() > bar*(x.pow(2).mean() + 1e-6).sqrt()).nonzero()[:, 0].tolist())
+        found.update(
+            (
+                x.abs()
+                > bar * (x.pow(2).mean() + 1e-6).sqrt()
+            )
+            .nonzero()[:, 0]
+            .tolist()
+        )
     with model_lock(vlm.model), layer_inputs(vlm, pick_layers(layers, vlm.n_layers), see):
         vlm.model(input_ids=first_token(vlm), use_cache=False)
     return sorted(found)
@@ -89,7 +100,8 @@ def picture_heads(w, # [..., K] attention weights
     summ=.2 # least weight on the picture
     ): # [...] bool
     "Rows with enough weight on the picture, and few sinks in it"
-    on, free = w[..., vis].sum(-1), w[..., vis & ~sink].sum(-1)
+    on = w[..., vis].sum(-1)
+    free = w[..., vis & ~sink].sum(-1)
     return (on >= summ) & (free > 0) & (free >= rho*on)
 
 def redistribute(w, # [..., K] attention weights
@@ -98,8 +110,15 @@ def redistribute(w, # [..., K] attention weights
     p=.4 # part of the sinks' weight that is moved
     ): # [..., K], rows with the same sum
     "Hand weight of sinks to the rest of the picture"
-    free, taken = (vis & ~sink).float()*w, sink.float()*w*p
-    new = w - taken + taken.sum(-1, keepdim=True)*free/free.sum(-1, keepdim=True).clamp_min(1e-30)
+    free = (vis & ~sink).float()*w
+    taken = sink.float()*w*p
+    new = (
+        w
+        - taken
+        + taken.sum(-1, keepdim=True)
+        * free
+        / free.sum(-1, keepdim=True).clamp_min(1e-30)
+    )
     return torch.where(rows[..., None], new, w)
 
 # %% ../../nbs/baselines/09_var.ipynb #88d8d826
@@ -108,17 +127,21 @@ class Var(DecodingMethod):
     "Visual attention redistribution (Kang et al., ICLR 2025)"
     rho: float = .8 # paper: .8 general, .5 hallucination, .9 vision-centric; code: .5, see `reading`
     p: float = .4 # code: .6 of the sinks' weight is kept, so .4 is moved; the paper's value is UNVERIFIED
-    reading: str = 'paper' # 'paper': rho is the least non-sink ratio, p moved; 'code': rho is the largest sink share, p kept
+    # 'paper': rho is the least non-sink ratio, p moved; 'code': rho is the largest sink share, p kept
+    reading: str = 'paper'
     tau: float = 20. # source, for 3584 to 5120 dimensions; None: scaled, see `sink_bar`
     summ: float = .2 # code: least weight on the picture
     layers: object = None # None: all but the first two and the last (code); else see `pick_layers`
     dims: list = None # sink dimensions; None: detected by `sink_dims`
     name, needs, from_prefix = 'var', ('patches', 'inline'), False
     def __post_init__(self):
-        if self.reading not in ('paper', 'code'): raise UnsupportedError(f"reading={self.reading!r}: use 'paper' or 'code'")
+        if self.reading not in ('paper', 'code'):
+            raise UnsupportedError(f"reading={self.reading!r}: use 'paper' or 'code'")
         for k in ('rho', 'p', 'summ'):
-            if not 0 <= getattr(self, k) <= 1: raise UnsupportedError(f'{k}={getattr(self, k)}: it is a share, between 0 and 1')
-        if self.tau is not None and self.tau <= 0: raise UnsupportedError(f'tau={self.tau}: it must be above 0; None scales it')
+            if not 0 <= getattr(self, k) <= 1:
+                raise UnsupportedError(f'{k}={getattr(self, k)}: it is a share, between 0 and 1')
+        if self.tau is not None and self.tau <= 0:
+            raise UnsupportedError(f'tau={self.tau}: it must be above 0; None scales it')
 
     moved = property(lambda self: self.p if self.reading == 'paper' else 1 - self.p)
     least = property(lambda self: self.rho if self.reading == 'paper' else 1 - self.rho)
@@ -134,7 +157,11 @@ class Var(DecodingMethod):
 def select_layers(self:Var, vlm # a `VLM`
     ) -> list: # decoder layers to edit
     "The layers, of those that attend"
-    spec = range(min(2, vlm.n_layers - 1), max(vlm.n_layers - 1, 1)) if self.layers is None else self.layers
+    spec = (
+        range(min(2, vlm.n_layers - 1), max(vlm.n_layers - 1, 1))
+        if self.layers is None
+        else self.layers
+    )
     return check_layers(pick_layers(spec, vlm.n_layers), vlm.n_layers, vlm.layers)
 
 @patch
@@ -144,8 +171,11 @@ def prepare(self:Var, vlm, image, question, cache=None) -> tuple: # as `Decoding
     if dims is None:
         with seconds('detect'): dims = sink_dims(vlm, self.tau)
     most = math.sqrt(vlm.text_config.hidden_size)
-    if not dims: notes.append(f'no sink dimension: the first token stays below {bar:.1f} (possible: {most:.1f})')
-    draft = Result(method=self.name, image=image, question=question, seconds=seconds, calls=int(self.dims is None), notes=notes)
+    if not dims:
+        notes.append(f'no sink dimension: the first token stays below {bar:.1f} (possible: {most:.1f})')
+    draft = Result(
+        method=self.name, image=image, question=question, seconds=seconds, calls=int(self.dims is None), notes=notes
+    )
     return draft, (dims, notes)
 
 # %% ../../nbs/baselines/09_var.ipynb #b5e9ecee
@@ -157,7 +187,9 @@ def guided(self:Var, vlm, prompt, state):
     if not dims:
         yield
         return
-    sinks, image, seen = {}, torch.cat([s.tokens for s in prompt.spans]), [0, 0]
+    sinks = {}
+    image = torch.cat([s.tokens for s in prompt.spans])
+    seen = [0, 0]
     def see(layer, x):
         new = sink_value(x[0], dims) > bar
         sinks[layer] = torch.cat([sinks[layer], new]) if layer in sinks else new
@@ -166,7 +198,8 @@ def guided(self:Var, vlm, prompt, state):
         vis = torch.zeros_like(sink).index_fill(0, image.to(sink.device), True)
         vis, sink = vis[-K:], sink[-K:]
         chosen = picture_heads(w, vis, sink, self.least, self.summ)
-        seen[0] += int(chosen.sum())*bool(sink.any()); seen[1] += chosen.numel()
+        seen[0] += int(chosen.sum())*bool(sink.any())
+        seen[1] += chosen.numel()
         return redistribute(w, vis, sink, chosen, self.moved)
     edit = Edit(layers, weights=move, after=max(s.end for s in prompt.spans))
     with editing(vlm, edit, prompt), layer_inputs(vlm, layers, see): yield

@@ -27,7 +27,13 @@ def contrast_logits(z, # [B, V] logits of the prompt
     ): # [B, V] scores
     "The contrast of two prompts' logits, with the plausibility cut-off"
     out = (1 + alpha)*z - alpha*other.to(z.device)
-    return out.masked_fill(z < math.log(beta) + z.amax(-1, keepdim=True), -math.inf) if beta else out
+    return (
+        out.masked_fill(
+            z < math.log(beta) + z.amax(-1, keepdim=True), -math.inf
+        )
+        if beta
+        else out
+    )
 
 # %% ../../nbs/baselines/12_vcd.ipynb #055affde
 def longer(inputs, # model inputs, batch of one
@@ -35,10 +41,18 @@ def longer(inputs, # model inputs, batch of one
     ) -> dict: # model inputs
     "Inputs with generated tokens appended"
     if not tokens: return dict(inputs)
-    grown = lambda k, x: dict(input_ids=torch.tensor([tokens], device=x.device), attention_mask=x.new_ones(1, len(tokens)),
-        cross_attention_mask=x[:, -1:].expand(-1, len(tokens), *x.shape[2:])).get(k, x.new_zeros(1, len(tokens)))
+    grown = lambda k, x: dict(
+        input_ids=torch.tensor([tokens], device=x.device),
+        attention_mask=x.new_ones(1, len(tokens)),
+        cross_attention_mask=x[:, -1:].expand(
+            -1, len(tokens), *x.shape[2:]
+        )
+    ).get(k, x.new_zeros(1, len(tokens)))
     own = 'input_ids', 'attention_mask', 'mm_token_type_ids', 'token_type_ids', 'cross_attention_mask'
-    return {k: torch.cat([x, grown(k, x)], 1) if k in own else x for k, x in inputs.items()}
+    return {
+        k: torch.cat([x, grown(k, x)], 1) if k in own else x
+        for k, x in inputs.items()
+    }
 
 # %% ../../nbs/baselines/12_vcd.ipynb #0e7d8e40
 class Branch:
@@ -59,18 +73,28 @@ class Branch:
 
     def read(self, tokens): # ids generated so far
         "One pass over what is new"
-        inputs = longer(self.inputs, tokens) | (dict(past_key_values=self.cache) if self.cache is not None else {})
+        inputs = longer(self.inputs, tokens) | (
+            dict(past_key_values=self.cache) if self.cache is not None else {}
+        )
         with own_loose(self.vlm.model, self.held), model_lock(self.vlm.model):
             out = self.vlm.model.generate(**inputs, generation_config=greedy(self.vlm.model, 1))
         if self.cached:
             self.cache = out.past_key_values
-            self.inputs = {k: v for k, v in self.inputs.items() if not k.startswith(('pixel', 'past', 'mm_encoder'))}
+            self.inputs = {
+                k: v
+                for k, v in self.inputs.items()
+                if not k.startswith(('pixel', 'past', 'mm_encoder'))
+            }
         return out.logits[0]
 
     def step(self, tokens # list of ids generated so far
         ): # [1, V] logits of the next token, float32
         "What this prompt would say next"
-        goes_on = self.seen is not None and len(tokens) > len(self.seen) and tokens[:len(self.seen)] == self.seen
+        goes_on = (
+            self.seen is not None
+            and len(tokens) > len(self.seen)
+            and tokens[: len(self.seen)] == self.seen
+        )
         if not goes_on: Context().run(self.begin)
         self.seen = list(tokens)
         return Context().run(self.read, tokens)
@@ -90,8 +114,12 @@ class ContrastProcessor(LogitsProcessor):
         ): # [1, V] contrasted scores
         "Read the second prompt one token further and contrast"
         if len(input_ids) > 1:
-            raise UnsupportedError(f'A second branch reads along with one question, not with {len(input_ids)}: no batches and no beams.')
-        return contrast_logits(scores, self.branch.step(input_ids[0, self.start:].tolist()), self.alpha, self.beta)
+            raise UnsupportedError(
+                f'A second branch reads along with one question, not with {len(input_ids)}: no batches and no beams.'
+            )
+        return contrast_logits(
+            scores, self.branch.step(input_ids[0, self.start :].tolist()), self.alpha, self.beta
+        )
 
 # %% ../../nbs/baselines/12_vcd.ipynb #6640eef4
 def kept_signal(step # of the noise, 0 .. 999
@@ -107,8 +135,13 @@ def add_noise(pixels, # normalised pixels, or [patches, C T P P] flattened patch
     frames=1 # T: copies of the picture inside a flattened patch
     ): # the same shape
     "The picture after some steps of noise"
-    x = pixels.view(len(pixels), 3, frames, -1) if frames > 1 else pixels[None]
-    shape, chance = x[:, :, :1].shape if frames > 1 else x.shape, torch.Generator().manual_seed(seed)
+    x = (
+        pixels.view(len(pixels), 3, frames, -1)
+        if frames > 1
+        else pixels[None]
+    )
+    shape = x[:, :, :1].shape if frames > 1 else x.shape
+    chance = torch.Generator().manual_seed(seed)
     noise = torch.randn(shape, generator=chance).to(x)
     a = kept_signal(step)
     return (a**.5*x + (1 - a)**.5*noise).view_as(pixels)
@@ -128,12 +161,14 @@ def check_cutoff(beta, # plausibility cut-off
     name='beta' # of the field
     ):
     "Refuse a cut-off outside 0 to 1"
-    if not 0 <= beta <= 1: raise UnsupportedError(f'{name}={beta}: the plausibility cut-off is a share between 0 (none) and 1.')
+    if not 0 <= beta <= 1:
+        raise UnsupportedError(f'{name}={beta}: the plausibility cut-off is a share between 0 (none) and 1.')
 
 def check_contrast(method # with `alpha` and `beta`
     ):
     "Refuse a negative weight or a cut-off outside 0 to 1"
-    if not method.alpha >= 0: raise UnsupportedError(f'alpha={method.alpha}: the weight of the difference must be 0 or more.')
+    if not method.alpha >= 0:
+        raise UnsupportedError(f'alpha={method.alpha}: the weight of the difference must be 0 or more.')
     check_cutoff(method.beta)
 
 @dataclass
@@ -155,4 +190,8 @@ class VCD(DecodingMethod):
     @contextmanager
     def guided(self, vlm, prompt, state):
         "The processor with the noised picture"
-        yield [ContrastProcessor(vlm, noised(vlm, prompt, self.step, self.seed), len(prompt), self.alpha, self.beta)]
+        yield [
+            ContrastProcessor(
+                vlm, noised(vlm, prompt, self.step, self.seed), len(prompt), self.alpha, self.beta
+            )
+        ]

@@ -29,7 +29,15 @@ def blur_weights(cells, # grid cells along an axis
     ) -> tuple: # ((first, last) pixel that is seen, [pixels seen, cells])
     "Paint the cells on their pixels, then blur; mirrored at the ends"
     first, last = max(round(lo), 0), min(round(hi), size)
-    cell = ((np.arange(first, last) + .5 - lo)/(hi - lo)*cells).astype(int).clip(0, cells - 1)
+    cell = (
+        (
+            (np.arange(first, last) + 0.5 - lo)
+            / (hi - lo)
+            * cells
+        )
+        .astype(int)
+        .clip(0, cells - 1)
+    )
     paint = np.eye(cells)[cell]
     return (first, last), ndimage.gaussian_filter1d(paint, sigma, axis=0) if sigma else paint
 
@@ -38,12 +46,15 @@ def evidence(S, # `Saliency`
     ) -> np.ndarray: # [H, W] between 0 and 1
     "The map as a smooth weight of each pixel"
     (gh, gw), (W, H), (x0, y0, x1, y1) = S.values.shape, S.size, S.box
-    blur = sigma*min(min(x1, W) - max(x0, 0), min(y1, H) - max(y0, 0))
+    blur = sigma * min(
+        min(x1, W) - max(x0, 0), min(y1, H) - max(y0, 0)
+    )
     (a, b), Gx = blur_weights(gw, x0, x1, W, blur)
     (c, d), Gy = blur_weights(gh, y0, y1, H, blur)
     seen = Gy @ S.values.astype(np.float64) @ Gx.T
     e, room = np.zeros((H, W)), seen.max() - seen.min()
-    if room > 1e-9*abs(seen).max(): e[c:d, a:b] = (seen - seen.min())/room
+    if room > 1e-9*abs(seen).max():
+        e[c:d, a:b] = (seen - seen.min())/room
     return e
 
 # %% ../../nbs/baselines/04_vea.ipynb #137c5aec
@@ -52,8 +63,12 @@ def darken(image, # PIL picture, RGB
     alpha=.5 # brightness where e = 0
     ): # PIL picture
     "Darken the picture where there is less evidence"
-    if not 0 <= alpha <= 1: raise UnsupportedError(f'alpha={alpha}: the least brightness lies between 0 and 1; 1 changes nothing.')
-    light = np.asarray(image, np.float64)*(alpha + (1 - alpha)*np.asarray(e))[..., None]
+    if not 0 <= alpha <= 1:
+        raise UnsupportedError(f'alpha={alpha}: the least brightness lies between 0 and 1; 1 changes nothing.')
+    light = (
+        np.asarray(image, np.float64)
+        * (alpha + (1 - alpha) * np.asarray(e))[..., None]
+    )
     return Image.fromarray(light.clip(0, 255).astype(np.uint8))
 
 # %% ../../nbs/baselines/04_vea.ipynb #db04a1e1
@@ -65,7 +80,8 @@ TEMPLATE = ('Directly answer the question based on the image, no explanation is 
 @dataclass
 class Vea(CropMethod):
     "VEA: what the evidence layers do not look at is darkened (arXiv 2510.17771)"
-    layers: object = (14/32, 15/32, 17/32, 19/32) # step A: LLaVA-1.5-7B's 14 15 17 19; None: profiled; a `LayerProfile`; or see `depth_layers`
+    # step A: LLaVA-1.5-7B's 14 15 17 19; None: profiled; a `LayerProfile`; or see `depth_layers`
+    layers: object = (14/32, 15/32, 17/32, 19/32)
     lam: float = 10. # step C: a cell above this many times its largest neighbour is calmed
     border: bool = False # step C: calm cells on the border too (ours; the code cannot)
     sigma: float = .5 # step D: in parts of the shorter side; 0: no blur
@@ -75,9 +91,12 @@ class Vea(CropMethod):
     name, needs = 'vea', ('patches',)
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.alpha <= 1: raise UnsupportedError(f'alpha={self.alpha}: the least brightness lies between 0 and 1; 1 changes nothing.')
-        if self.lam <= 0 or self.sigma < 0: raise UnsupportedError(f'lam={self.lam}, sigma={self.sigma}: lam must be positive, sigma at least 0.')
-        if self.template and '{question}' not in self.template: raise UnsupportedError('template: it must contain {question}.')
+        if not 0 <= self.alpha <= 1:
+            raise UnsupportedError(f'alpha={self.alpha}: the least brightness lies between 0 and 1; 1 changes nothing.')
+        if self.lam <= 0 or self.sigma < 0:
+            raise UnsupportedError(f'lam={self.lam}, sigma={self.sigma}: lam must be positive, sigma at least 0.')
+        if self.template and '{question}' not in self.template:
+            raise UnsupportedError('template: it must contain {question}.')
 
     def select_layers(self, vlm):
         "The layers, profiled if need be"
@@ -91,9 +110,14 @@ class Vea(CropMethod):
         rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
         seconds = Timings(capture=rows.meta['seconds'])
         with seconds('map'):
-            S = as_saliency(first_step_rows(rows, layers, vlm.n_layers).mean((0, 1)), rows.spans[0], image)
+            S = as_saliency(
+                first_step_rows(rows, layers, vlm.n_layers).mean((0, 1)), rows.spans[0], image
+            )
             S.values = calm_spikes(S.values, self.lam, self.border).astype(np.float32)
-        with seconds('view'): view = View(darken(image, evidence(S, self.sigma), self.alpha), (0, 0, *image.size), 1., True)
+        with seconds('view'):
+            view = View(
+                darken(image, evidence(S, self.sigma), self.alpha), (0, 0, *image.size), 1.0, True
+            )
         return Result(None, rows.answer, S, [], view, rows, None, seconds, 1, [], self.name, image, question)
 
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
@@ -102,5 +126,7 @@ class Vea(CropMethod):
         check_needs(vlm, self)
         with vlm.sharing():
             d = self.locate(vlm, open_image(image), question, cache)
-            r = ask_with_view(replace(d, question=self.template.format(question=question)), vlm, replace(self, suffix=None))
+            r = ask_with_view(
+                replace(d, question=self.template.format(question=question)), vlm, replace(self, suffix=None)
+            )
         return replace(r, question=question)

@@ -29,12 +29,16 @@ def text_only(vlm, # a `VLM`
     ) -> Prompt: # without spans, pictures, and positions of the question
     "The same words in the model's own template, without a picture"
     text = ' '.join(check_text(vlm.processor, t, vlm.escape) for t in (question, suffix) if t)
-    chat, bos = vlm.processor.apply_chat_template(make_chat(text, 0), add_generation_prompt=True), vlm.tokenizer.bos_token
+    chat = vlm.processor.apply_chat_template(make_chat(text, 0), add_generation_prompt=True)
+    bos = vlm.tokenizer.bos_token
     laid = lay_out(vlm.processor, [Image.new('RGB', (64, 64))], text)
     chat = chat[:chat.rindex(text)] + laid[laid.rindex(text):]
     enc = vlm.tokenizer(chat, return_tensors='pt', add_special_tokens=not (bos and chat.startswith(bos)))
     names = [vlm.tokenizer.decode([i]) for i in enc['input_ids'][0].tolist()]
-    return Prompt(BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')}), [], [], chat, [], names, question)
+    return Prompt(
+        BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')}), [], [], chat, [],
+        names, question
+    )
 
 # %% ../../nbs/baselines/10_vhr.ipynb #e5b34a16
 def batch_pair(vlm, # a `VLM`
@@ -56,7 +60,8 @@ def head_divergence(seen, # [H, D] outputs of a layer's heads with the picture
     outliers=True # filter heads that surge without the picture?
     ): # [H] float32
     "How much each head's output depends on the picture"
-    vhd, surge = (seen - read).float().norm(dim=-1), read.float().pow(2).sum(-1)
+    vhd = (seen - read).float().norm(dim=-1)
+    surge = read.float().pow(2).sum(-1)
     high = lambda x: x > x.mean() + x.std(correction=0)
     return vhd.masked_fill(high(vhd) & high(surge), 0) if outliers else vhd
 
@@ -71,7 +76,9 @@ def total_divergence(vhd, # [L, H], or a dict of layer -> [H]
     ) -> float: # T-VHD
     "Sum over layers of the k largest divergences: low where the model speaks from its language"
     rows = list(vhd.values()) if isinstance(vhd, dict) else vhd
-    return sum(r.topk(min(k, len(r))).values.sum().item() for r in rows)
+    return sum(
+        r.topk(min(k, len(r))).values.sum().item() for r in rows
+    )
 
 # %% ../../nbs/baselines/10_vhr.ipynb #bd0b9913
 def find_heads(vlm, # a `VLM`
@@ -85,10 +92,13 @@ def find_heads(vlm, # a `VLM`
     "Choose the heads to reinforce, layer by layer, in one pass of both streams"
     heads, vhd = {}, {}
     def louder(layer, o, rows):
-        vhd[layer] = head_divergence(o[0, :, -1], o[1, :, -1], outliers)
+        vhd[layer] = head_divergence(
+            o[0, :, -1], o[1, :, -1], outliers
+        )
         heads[layer] = pick_heads(vhd[layer])
         who = slice(None) if streams == 'both' else slice(1)
-        o = o.clone(); o[who] = reinforce(o[who], heads[layer], alpha)
+        o = o.clone()
+        o[who] = reinforce(o[who], heads[layer], alpha)
         return o
     with vlm.unshared(), own_loose(vlm.model), editing(vlm, Edit(layers, heads=louder), prompt):
         vlm.model.generate(**batch_pair(vlm, prompt, text), generation_config=greedy(vlm.model, 1))
@@ -112,7 +122,8 @@ class Vhr(DecodingMethod):
     streams: str = 'both' # paper: both streams see the reinforcement; 'picture': only the one with the picture
     name, needs, from_prefix = 'vhr', ('patches', 'inline'), True
     def __post_init__(self):
-        if self.streams not in ('both', 'picture'): raise UnsupportedError(f"streams={self.streams!r}: use 'both' or 'picture'")
+        if self.streams not in ('both', 'picture'):
+            raise UnsupportedError(f"streams={self.streams!r}: use 'both' or 'picture'")
         if not self.alpha > 0: raise UnsupportedError(f'alpha={self.alpha}: it must be above 0; 1 changes nothing')
 
 # %% ../../nbs/baselines/10_vhr.ipynb #f8bf4efd
@@ -120,7 +131,10 @@ class Vhr(DecodingMethod):
 def select_layers(self:Vhr, vlm # a `VLM`
     ) -> list: # decoder layers
     "The layers, of those that attend"
-    both = {*pick_layers(self.layers, vlm.n_layers), *(pick_layers(self.early, vlm.n_layers) if self.early else [])}
+    both = {
+        *pick_layers(self.layers, vlm.n_layers),
+        *(pick_layers(self.early, vlm.n_layers) if self.early else []),
+    }
     return check_layers(sorted(both), vlm.n_layers, vlm.layers)
 
 @patch
@@ -130,12 +144,20 @@ def prepare(self:Vhr, vlm, image, question, cache=None) -> tuple: # as `Decoding
     with seconds('choose'):
         prompt, text = vlm.prompt(image, question, self.suffix), text_only(vlm, question, self.suffix)
         heads, vhd = find_heads(vlm, prompt, text, layers, self.alpha, self.outliers, self.streams)
-    n, of = (sum(int(f(h)) for h in heads.values()) for f in (torch.sum, len))
-    note = f'{n} of {of} heads of layers {layers} times {self.alpha:g}; T-VHD {total_divergence(vhd):.1f}'
-    return Result(method=self.name, image=image, question=question, seconds=seconds, calls=2, notes=[note]), heads
+    n, of = (
+        sum(int(f(h)) for h in heads.values())
+        for f in (torch.sum, len)
+    )
+    note = (
+        f'{n} of {of} heads of layers {layers} times {self.alpha:g}; T-VHD {total_divergence(vhd):.1f}'
+    )
+    return Result(
+        method=self.name, image=image, question=question, seconds=seconds, calls=2, notes=[note]
+    ), heads
 
 @patch
 @contextmanager
 def guided(self:Vhr, vlm, prompt, state):
     "The chosen heads times alpha"
-    with editing(vlm, Edit(list(state), heads=lambda l, o, rows: reinforce(o, state[l], self.alpha)), prompt): yield
+    with editing(vlm, Edit(list(state), heads=lambda l, o, rows: reinforce(o, state[l], self.alpha)), prompt):
+        yield

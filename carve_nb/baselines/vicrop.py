@@ -40,15 +40,21 @@ class ViCrop(CropMethod):
     high: bool = False # one map for each tile (source: methods with suffix _high)
     tile: int = 1024 # greatest height of a tile, pixels (source, res_threshold)
     enlarge: bool = False # enlarge the crop to the picture's size? (source: no)
-    shorten: object = None # question -> words for the map; None: the question (source: on V* the question without its options)
+    # question -> words for the map; None: the question (source: on V* the question without its options)
+    shorten: object = None
     name = 'vicrop'
     def __post_init__(self):
         super().__post_init__()
-        if self.base is not None and not self.base > 0: raise UnsupportedError(f'base={self.base!r}: give pixels, or None for the side that the tower reads')
+        if self.base is not None and not self.base > 0:
+            raise UnsupportedError(f'base={self.base!r}: give pixels, or None for the side that the tower reads')
         if self.shorten is not None and not callable(self.shorten):
-            raise UnsupportedError(f"shorten={self.shorten!r}: give a function from the question to the words for the map, or None; a run gives each record's short question by itself")
+            raise UnsupportedError(
+                f"shorten={self.shorten!r}: give a function from the question to the words for the map, or None; a run "
+                "gives each record's short question by itself"
+            )
         if not self.tile > 0: raise UnsupportedError(f'tile={self.tile!r}: give pixels')
-        if not len(self.ratios) or min(self.ratios) <= 0: raise UnsupportedError(f'ratios={self.ratios!r}: give numbers above 0')
+        if not len(self.ratios) or min(self.ratios) <= 0:
+            raise UnsupportedError(f'ratios={self.ratios!r}: give numbers above 0')
 
     def see(self, vlm, image, words, cache=None, answer=False) -> Result:
         "A `Result` with `saliency`, `seconds` and `calls`, and the plain answer if it comes for free"
@@ -64,8 +70,11 @@ def see_tiles(method, # a `ViCrop`
     found = [[method.see(vlm, t, words) for t in row] for row in cut_tiles(image, method.tile)]
     every = sum(found, [])
     seconds = {k: sum(r.seconds[k] for r in every) for k in every[0].seconds}
-    return Result(saliency=join_tiles([[r.saliency for r in row] for row in found], image), seconds=seconds,
-        calls=sum(r.calls for r in every), notes=[f'one map for each of {len(found)} x {len(found[0])} tiles'])
+    return Result(
+        saliency=join_tiles([[r.saliency for r in row] for row in found], image), seconds=seconds,
+        calls=sum(r.calls for r in every),
+        notes=[f'one map for each of {len(found)} x {len(found[0])} tiles']
+    )
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #42768e26
 def crop_sharpest(method, # a `ViCrop`
@@ -76,17 +85,29 @@ def crop_sharpest(method, # a `ViCrop`
     if is_flat(S): return whole_view(S.image), ['no signal: the map is flat; the view is the whole picture']
     box, windows = search_box(S, method.base or tower_side(vlm), method.ratios)
     if not windows: return whole_view(S.image), ['the smallest window covers the whole map']
-    return crop_view(S.image, box) if method.enlarge else View(S.image.crop(box), box, 1., False), []
+    return crop_view(S.image, box) if method.enlarge else View(
+        S.image.crop(box), box, 1.0, False
+    ), []
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #2da2f637
 @patch
 def locate(self:ViCrop, vlm, image, question, cache=None) -> Result: # as `CropMethod.locate`
     "Map, box, crop"
-    words, tiled = self.shorten(question) if self.shorten else question, self.high and tile_count(image.size, self.tile) != (1, 1)
-    r = see_tiles(self, vlm, image, words) if tiled else self.see(vlm, image, words, cache, answer=words == question)
+    words = self.shorten(question) if self.shorten else question
+    tiled = self.high and tile_count(image.size, self.tile) != (1, 1)
+    r = (
+        see_tiles(self, vlm, image, words)
+        if tiled
+        else self.see(vlm, image, words, cache, answer=words == question)
+    )
     seconds = Timings(r.seconds)
     with seconds('region'): view, notes = crop_sharpest(self, vlm, r.saliency)
-    r.view, r.seconds, r.notes, r.method, r.image, r.question = view, seconds, r.notes + notes, self.name, image, question
+    r.view = view
+    r.seconds = seconds
+    r.notes = r.notes + notes
+    r.method = self.name
+    r.image = image
+    r.question = question
     if words != question: r.plain_answer = None
     return r
 
@@ -95,7 +116,9 @@ def safe_ratio(a, # tensor >= 0
     b # tensor >= 0
     ): # a / b
     "a/b, and 0 where b is 0"
-    return torch.where(b > 0, a/b.clamp_min(torch.finfo(b.dtype).tiny), 0.)
+    return torch.where(
+        b > 0, a / b.clamp_min(torch.finfo(b.dtype).tiny), 0.0
+    )
 
 @dataclass
 class RelAtt(ViCrop):
@@ -106,7 +129,10 @@ class RelAtt(ViCrop):
         "Two looks, divided"
         q = capture_first_step(vlm, image, words, self.suffix, cache, answer, self.max_new_tokens)
         g = capture_first_step(vlm, image, self.instruction, self.suffix, cache, False, self.max_new_tokens)
-        a, b = (first_step_rows(r, near_layers(vlm, self.layers), vlm.n_layers).mean(1) for r in (q, g))
+        a, b = (
+            first_step_rows(r, near_layers(vlm, self.layers), vlm.n_layers).mean(1)
+            for r in (q, g)
+        )
         S = as_saliency(safe_ratio(a, b).mean(0), q.spans[0], image)
         seconds = Timings(capture=q.meta['seconds'], instruction=g.meta['seconds'])
         return Result(None, q.answer, S, rows=q, instruction_rows=g, seconds=seconds, calls=2)
@@ -121,8 +147,19 @@ class GradAtt(ViCrop):
         "Attention times its gradient, where that is positive"
         start, prompt = perf_counter(), vlm.prompt(image, words, self.suffix)
         g = grad_rows(vlm, prompt, near_layers(vlm, self.layers))
-        M = (g.attn*g.grads(g.logits.log_softmax(-1).max()).relu()).mean((0, 1, 2)).detach()
-        S = as_saliency(M[:len(prompt.spans[0])].cpu(), prompt.spans[0], image)
+        M = (
+            (
+                g.attn
+                * g.grads(
+                    g.logits.log_softmax(-1).max()
+                ).relu()
+            )
+            .mean((0, 1, 2))
+            .detach()
+        )
+        S = as_saliency(
+            M[: len(prompt.spans[0])].cpu(), prompt.spans[0], image
+        )
         return Result(saliency=S, seconds=Timings(gradient=perf_counter()-start), calls=1)
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #e6a39576
@@ -137,14 +174,21 @@ def pixels_live(vlm, # a `VLM`
     with model_lock(vlm.model), restore(lambda: learn(True)):
         inputs = vlm.to_device(prompt)
         learn(False)
-        with torch.enable_grad(): yield inputs | dict(pixel_values=inputs['pixel_values'].detach().clone().requires_grad_(), use_cache=False)
+        with torch.enable_grad():
+            yield inputs | dict(pixel_values=inputs['pixel_values'].detach().clone().requires_grad_(), use_cache=False)
 
 def pixel_grads(vlm, # a `VLM`
     prompt # from `VLM.prompt`
     ): # like the prompt's `pixel_values`
     "Derivatives of the most likely first token's log-probability by the pixels that the tower is given"
     with pixels_live(vlm, prompt) as inputs:
-        best = vlm.model(**inputs).logits[0, -1].float().log_softmax(-1).max()
+        best = (
+            vlm.model(**inputs)
+            .logits[0, -1]
+            .float()
+            .log_softmax(-1)
+            .max()
+        )
         return torch.autograd.grad(best, inputs['pixel_values'])[0]
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #fae17b83
@@ -157,10 +201,14 @@ def pixel_plane(x, # `pixel_values` of one picture, or their derivatives
         t = config.vision_config
         m, P = t.spatial_merge_size, t.patch_size
         x = x.reshape(*grid, m, m, 3, -1, P, P).sum(5)                      # [gh, gw, m, m, 3, P, P]
-        return x.permute(4, 0, 2, 5, 1, 3, 6).reshape(3, grid[0]*m*P, grid[1]*m*P)
+        return x.permute(4, 0, 2, 5, 1, 3, 6).reshape(
+            3, grid[0] * m * P, grid[1] * m * P
+        )
     first = (0,)*(x.ndim-3)
     if x.ndim < 4 or x.numel() != x[first].numel():
-        raise UnsupportedError(f'pure-grad needs a picture in one piece; pixel_values {list(x.shape)} are several tiles')
+        raise UnsupportedError(
+            f'pure-grad needs a picture in one piece; pixel_values {list(x.shape)} are several tiles'
+        )
     return x[first]
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #24e65062
@@ -168,8 +216,11 @@ def edge_mask(image # PIL picture
     ) -> np.ndarray: # [H, W] bool
     "The half of the pixels that lie on edges"
     x = np.asarray(image.convert('RGB'), np.float32)/255
-    fine = x - ndimage.gaussian_filter(x, (.8, .8, 0), mode='mirror', radius=(1, 1, 0))
-    E = ndimage.median_filter(np.linalg.norm(fine, axis=2), size=7).round(6)   # rounding errors of flat parts are no edges
+    fine = x - ndimage.gaussian_filter(
+        x, (0.8, 0.8, 0), mode='mirror', radius=(1, 1, 0)
+    )
+    # rounding errors of flat parts are no edges
+    E = ndimage.median_filter(np.linalg.norm(fine, axis=2), size=7).round(6)
     return E > np.median(E)
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #a9a03824
@@ -177,8 +228,14 @@ def patch_mean(a, # [h, w]
     grid # (gh, gw)
     ) -> np.ndarray: # [gh, gw]
     "The mean over each patch; what does not fill a patch is left out"
-    (gh, gw), (h, w) = grid, (n//g for n, g in zip(a.shape, grid))
-    return a[:gh*h, :gw*w].reshape(gh, h, gw, w).mean((1, 3))
+    (gh, gw), (h, w) = (
+        grid, (n // g for n, g in zip(a.shape, grid))
+    )
+    return (
+        a[: gh * h, : gw * w]
+        .reshape(gh, h, gw, w)
+        .mean((1, 3))
+    )
 
 @dataclass
 class PureGrad(ViCrop):
@@ -187,13 +244,23 @@ class PureGrad(ViCrop):
     def see(self, vlm, image, words, cache=None, answer=False) -> Result:
         "Two gradients, divided, at edges"
         if vlm.family.cross and not vlm.family.bridge:
-            raise UnsupportedError(f'pure-grad cannot be used with the family {vlm.family.name!r}: its pixels are tiles')
+            raise UnsupportedError(
+                f'pure-grad cannot be used with the family {vlm.family.name!r}: its pixels are tiles'
+            )
         seconds, norms = Timings(), []
         for stage, text in ('gradient', words), ('instruction', self.instruction):
             with seconds(stage):
                 prompt = vlm.prompt(image, text, self.suffix)
-                norms.append(pixel_plane(pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config).norm(dim=0).cpu())
+                norms.append(
+                    pixel_plane(
+                        pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config
+                    )
+                    .norm(dim=0)
+                    .cpu()
+                )
         span, (h, w) = prompt.spans[0], norms[0].shape
-        edges = edge_mask(image.crop([round(c) for c in span.box]).resize((w, h)))
+        edges = edge_mask(
+            image.crop([round(c) for c in span.box]).resize((w, h))
+        )
         M = patch_mean(safe_ratio(*norms).numpy()*edges, span.grid)
         return Result(saliency=as_saliency(torch.tensor(M).flatten(), span, image), seconds=seconds, calls=2)

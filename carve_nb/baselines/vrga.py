@@ -42,7 +42,9 @@ def visual_heads(w, # [L, H, Nv] one position's rows
     "Heads with low EFR and high R_img"
     R, E = image_ratio(w, n_keys), focus_ratio(w, n_keys)
     high = R >= torch.quantile(R.flatten(), p_ratio/100)*(1 - tie)
-    both = high & (E <= torch.quantile(E.flatten(), p_efr/100)*(1 + tie))
+    both = high & (
+        E <= torch.quantile(E.flatten(), p_efr / 100) * (1 + tie)
+    )
     return both if both.any() else high
 
 def background_heads(w, # [L, H, Nv]
@@ -52,7 +54,9 @@ def background_heads(w, # [L, H, Nv]
     ): # [L, H] bool, maybe none
     "Early heads that do not look at the picture"
     R = image_ratio(w, n_keys)
-    first = torch.arange(R.numel()).view(R.shape) < max(1, round(early*R.numel()))
+    first = torch.arange(R.numel()).view(R.shape) < max(
+        1, round(early * R.numel())
+    )
     return first & (R < limit)
 
 # %% ../../nbs/baselines/07_vrga.ipynb #70c85329
@@ -68,7 +72,11 @@ def refine(w, # [L, H, Nv]
     ): # [Nv] A_ref
     "What the visual heads see and the background heads do not"
     a = unit(w[Hv].mean(0))
-    return unit((a - lam*unit(w[Hb].mean(0))).clamp_min(0)) if Hb.any() else a
+    return (
+        unit((a - lam * unit(w[Hb].mean(0))).clamp_min(0))
+        if Hb.any()
+        else a
+    )
 
 # %% ../../nbs/baselines/07_vrga.ipynb #d0f41ea7
 def corner_tokens(grid, # (gh, gw)
@@ -76,9 +84,14 @@ def corner_tokens(grid, # (gh, gw)
     ): # [Nv] bool
     "Tokens at the upper and left edge that cannot be chosen"
     gh, gw = grid
-    cells = [(0, 0), (0, 1), (1, 0), (1, 1)] + [(0, x) for x in range(2, gw)] + [(y, 0) for y in range(2, gh)]
+    cells = (
+        [(0, 0), (0, 1), (1, 0), (1, 1)]
+        + [(0, x) for x in range(2, gw)]
+        + [(y, 0) for y in range(2, gh)]
+    )
     shut = torch.zeros(gh, gw, dtype=torch.bool)
-    for y, x in [c for c in cells if c[0] < gh and c[1] < gw][:int(share*gh*gw + 1e-9)]: shut[y, x] = True
+    for y, x in [c for c in cells if c[0] < gh and c[1] < gw][:int(share*gh*gw + 1e-9)]:
+        shut[y, x] = True
     return shut.flatten()
 
 # %% ../../nbs/baselines/07_vrga.ipynb #f0b55a89
@@ -91,7 +104,10 @@ def focus_tokens(a, # [Nv] A_ref
     free = (~shut).nonzero()[:, 0]
     s = a[free] / a[free].mean().clamp_min(1e-30)
     best = s > s.mean() + z*s.std(correction=0)
-    if best.sum() < least: best = torch.zeros_like(best).index_fill(0, s.topk(min(least, len(s))).indices, True)
+    if best.sum() < least:
+        best = torch.zeros_like(best).index_fill(
+            0, s.topk(min(least, len(s))).indices, True
+        )
     return free[best]
 
 # %% ../../nbs/baselines/07_vrga.ipynb #59326122
@@ -111,7 +127,8 @@ def fit_heads(w, # [..., K] whole rows
     ): # [...] bool
     "Heads that are raised at this step: enough interest in the picture for their entropy"
     a = w[..., columns]
-    R, H = image_ratio(a, w.shape[-1]), torch.special.entr(a).sum(-1)
+    R = image_ratio(a, w.shape[-1])
+    H = torch.special.entr(a).sum(-1)
     return (R > ratio) & (R > slope*H)
 
 def boost(w, # [..., K] rows with sum 1
@@ -121,7 +138,9 @@ def boost(w, # [..., K] rows with sum 1
     ): # [..., K] rows with sum 1
     "Multiply some columns of the chosen rows, and normalise these rows again"
     new = w.index_copy(-1, columns, w[..., columns]*gain)
-    return torch.where(heads[..., None], new/new.sum(-1, keepdim=True), w)
+    return torch.where(
+        heads[..., None], new / new.sum(-1, keepdim=True), w
+    )
 
 # %% ../../nbs/baselines/07_vrga.ipynb #ad1f35f5
 @dataclass
@@ -155,17 +174,25 @@ class Vrga(DecodingMethod):
         rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
         with (seconds := Timings(capture=rows.meta['seconds']))('map'): found = self.locate(rows)
         A, Hv, Hb, near = found
-        notes = [f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(near)} tokens raised']
+        notes = [
+            f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(near)} tokens raised'
+        ]
         S = as_saliency(A, rows.spans[0], image)
-        return Result(None, rows.answer, S, [], whole_view(image), rows, None, seconds, 1, notes, self.name, image, question), (rows.layers, Hv, near)
+        return Result(
+            None, rows.answer, S, [], whole_view(image), rows, None, seconds, 1, notes, self.name, image, question
+        ), (rows.layers, Hv, near)
 
 # %% ../../nbs/baselines/07_vrga.ipynb #a59fa110
 @patch
 def locate(self:Vrga, rows # `AttentionRows` of a look
     ) -> tuple: # A_ref [Nv], visual heads [L, H], background heads [L, H], tokens to raise [G]
     "What the prompt tells: heads, map and tokens"
-    w, M = (rows.attn[0] if self.row == 'last' else rows.question[-1])[..., rows.span(0)], rows.meta['n_prompt']
-    Hv, Hb = visual_heads(w, M, self.p_efr, self.p_ratio), background_heads(w, M, self.early, self.limit)
+    w = (rows.attn[0] if self.row == 'last' else rows.question[-1])[
+        ..., rows.span(0)
+    ]
+    M = rows.meta['n_prompt']
+    Hv = visual_heads(w, M, self.p_efr, self.p_ratio)
+    Hb = background_heads(w, M, self.early, self.limit)
     A, span = refine(w, Hv, Hb, self.lam), rows.spans[0]
     focus = focus_tokens(A, corner_tokens(span.grid, self.corner), self.z, self.least)
     return A, Hv, Hb, near_tokens(focus, len(span), self.radius, self.skip)
@@ -181,9 +208,15 @@ def guided(self:Vrga, vlm, # a `VLM`
     seen = prompt.spans[0].tokens
     def raised(layer, w, rows):
         heads = fit_heads(w, key_columns(seen, w, rows), self.ratio, self.slope)
-        if self.heads == 'prompt': heads = Hv[layers.index(layer)].to(w.device)[None, :, None].expand(heads.shape)
+        if self.heads == 'prompt':
+            heads = (
+                Hv[layers.index(layer)]
+                .to(w.device)[None, :, None]
+                .expand(heads.shape)
+            )
         return boost(w, key_columns(seen[near], w, rows), 1 + self.gamma, heads)
-    with editing(vlm, Edit(layers, weights=raised, after=len(prompt) - self.first), prompt): yield
+    with editing(vlm, Edit(layers, weights=raised, after=len(prompt) - self.first), prompt):
+        yield
 
 # %% ../../nbs/baselines/07_vrga.ipynb #16884d38
 def region_ratio(w, # [..., Nv] weights on the image tokens

@@ -33,7 +33,10 @@ def open_picture(path # of a file
     from carve_nb.core.image import open_image
     try: return open_image(path)
     except OSError as e: raise CarveError(f'{path}: {e.strerror or e}') from e
-    except ImageError as e: raise CarveError(str(e) if str(path) in str(e) else f'{path}: {e}') from e
+    except ImageError as e:
+        raise CarveError(
+            str(e) if str(path) in str(e) else f'{path}: {e}'
+        ) from e
 
 def check_question(text # of the user
     ) -> str: # the same
@@ -47,11 +50,14 @@ def check_file(path, # to be written, or None
     "Refuse a file that cannot be written, or that must stay"
     if path is None: return
     if str(path) == '-': raise CarveError("'-' is no file here; give a name, or /dev/stdout for the standard output.")
-    try: folder, found = Path(path).is_dir(), Path(path).absolute().parent.is_dir()
-    except OSError as e: raise CarveError(f'{path} cannot be written: {e.strerror}.') from e     # such as a name that is too long
+    try:
+        folder, found = Path(path).is_dir(), Path(path).absolute().parent.is_dir()
+    except OSError as e:
+        raise CarveError(f'{path} cannot be written: {e.strerror}.') from e     # such as a name that is too long
     if folder: raise CarveError(f'{path} is a folder; name a file.')
     if not found: raise CarveError(f'{path} cannot be written: its folder does not exist.')
-    if image is not None and Path(path).exists() and os.path.samefile(path, image): raise CarveError(f'{path} is the picture itself, which would be lost; name another file.')
+    if image is not None and Path(path).exists() and os.path.samefile(path, image):
+        raise CarveError(f'{path} is the picture itself, which would be lost; name another file.')
 
 def make_folder(path # to write into, or None
     ):
@@ -94,14 +100,20 @@ def check_box(method, # as it was asked for
     ):
     "Refuse a method without what it must be told, and a box that nobody would look at"
     if (oracle := method.split(':')[0] == 'oracle') == (box is not None): return
-    raise CarveError('--method oracle must be told the true region: add --box x0,y0,x1,y1.' if oracle else '--box tells the true region to --method oracle; leave it out here.')
+    raise CarveError(
+        '--method oracle must be told the true region: add --box x0,y0,x1,y1.'
+        if oracle
+        else '--box tells the true region to --method oracle; leave it out here.'
+    )
 
 def pick_method(a # parsed arguments
     ): # a method
     "The method that was asked for, asking as it was told to"
     from carve_nb.evaluation.config import RunConfig, make_methods
     from carve_nb.models.vlm import SHORT_ANSWER
-    return make_methods(RunConfig((a.method,), SHORT_ANSWER if a.suffix is None else a.suffix or None, a.max_new_tokens))[a.method]
+    return make_methods(
+        RunConfig((a.method,), SHORT_ANSWER if a.suffix is None else a.suffix or None, a.max_new_tokens)
+    )[a.method]
 
 @contextmanager
 def limited(vlm, # a `VLM`
@@ -119,7 +131,8 @@ def do_ask(a # parsed arguments
     image, question = open_picture(a.image), check_question(a.question)
     check_box(a.method, a.box)
     make_folder(a.out)
-    for f in [a.json] + ([Path(a.out)/n for n in ('result.png', 'view.png')] if a.out else []): check_file(f, a.image)
+    for f in [a.json] + ([Path(a.out)/n for n in ('result.png', 'view.png')] if a.out else []):
+        check_file(f, a.image)
     method, vlm = pick_method(a), open_model(a)
     with limited(vlm, a.image_tokens): r = method(vlm, image, question, box=a.box)
     if r.status != 'ok': print_line('note', r.notes[-1])
@@ -127,7 +140,8 @@ def do_ask(a # parsed arguments
         for line in r.summary()[1:]: print_line('note', line)
     print(tame_terminal(r, '\n\t'))
     facts = dict(model=a.model, version=__version__)
-    for name, data in r.files(**facts).items() if a.out else (): save_file(Path(a.out)/name, data)
+    for name, data in r.files(**facts).items() if a.out else ():
+        save_file(Path(a.out)/name, data)
     save_json(a.json, r.to_dict(**facts))
 
 # %% ../../nbs/cli/01_main.ipynb #9453175c
@@ -138,10 +152,15 @@ def do_map(a # parsed arguments
     check_file(a.save, a.image)
     vlm = open_model(a)
     from carve_nb.baselines.registry import methods
-    method = methods()[a.preset](**(dict(layers=a.layers) if 'layers' in a else {}))
+    method = methods()[a.preset](
+        **(dict(layers=a.layers) if 'layers' in a else {})
+    )
     with limited(vlm, a.image_tokens): S = method.saliency_only(vlm, image, question)
     what = save_map(S, a.save)
-    print(f'{a.save}: {what}, from a grid of {S.values.shape[0]} x {S.values.shape[1]}, peak at x = {S.peak()[0]:.0f}, y = {S.peak()[1]:.0f}')
+    print(
+        f'{a.save}: {what}, from a grid of {S.values.shape[0]} x {S.values.shape[1]}, peak at x = {S.peak()[0]:.0f}, y '
+        f'= {S.peak()[1]:.0f}'
+    )
 
 def save_map(S, # `Saliency`
     path # a picture if its ending is one, else for NumPy
@@ -163,11 +182,19 @@ def do_scene(a # parsed arguments
     check_file(a.out), check_file(a.json)
     scene = make_scene(a.seed, a.split)
     q = scene.query(a.kind)
-    if q is None: raise CarveError(f'Scene {a.seed} has no unambiguous question of kind {a.kind}; take another seed or kind.')
+    if q is None:
+        raise CarveError(f'Scene {a.seed} has no unambiguous question of kind {a.kind}; take another seed or kind.')
     if a.out: save_picture(scene.image, a.out)
-    objects = [dict(color=t.color, shape=t.shape, digit=t.digit, box=list(t.box)) for t in scene.objects]
-    truth = dict(id=f'{scene.name}-{a.kind}', split=a.split, seed=a.seed, kind=a.kind, question=q.question, answer=q.answer,
-        box=q.box and list(q.box), size=list(scene.image.size), objects=objects, texture=scene.texture, colour=scene.colour)
+    objects = [
+        dict(color=t.color, shape=t.shape, digit=t.digit, box=list(t.box))
+        for t in scene.objects
+    ]
+    truth = dict(
+        id=f'{scene.name}-{a.kind}', split=a.split, seed=a.seed,
+        kind=a.kind, question=q.question, answer=q.answer,
+        box=q.box and list(q.box), size=list(scene.image.size),
+        objects=objects, texture=scene.texture, colour=scene.colour
+    )
     save_json(a.json, truth)
     print(f'{q.question} {q.answer}')
 
@@ -182,7 +209,8 @@ def save_picture(img, # PIL picture
     path # whose ending tells the format
     ):
     "Save a picture, or say that the ending is not known"
-    if not (kind := picture_kind(path)): raise CarveError(f'{path}: unknown file extension: {Path(path).suffix}; end it with .png.')
+    if not (kind := picture_kind(path)):
+        raise CarveError(f'{path}: unknown file extension: {Path(path).suffix}; end it with .png.')
     img.save(found := BytesIO(), kind)
     save_file(path, found.getvalue())
 
@@ -194,7 +222,10 @@ def do_demo(a # parsed arguments
     check_file(a.json)
     from carve_nb.evaluation.scene_benchmark import run_demo
     hush_loader()
-    run_demo(a.n, a.other, a.model, a.out, a.json, a.seed, not a.quiet, a.workers, a.kinds)
+    run_demo(
+        a.n, a.other, a.model, a.out, a.json, a.seed, not a.quiet,
+        a.workers, a.kinds
+    )
 
 # %% ../../nbs/cli/01_main.ipynb #d14e5dd2
 def do_study(a # parsed arguments
@@ -205,7 +236,9 @@ def do_study(a # parsed arguments
     out = a.out or Path('study_out')/a.name
     make_folder(out)
     hush_loader()
-    found = run_study(a.name, a.model, a.data, a.n, out, a.workers, not a.quiet, loading=read_loading(a))
+    found = run_study(
+        a.name, a.model, a.data, a.n, out, a.workers, not a.quiet, loading=read_loading(a)
+    )
     print(f'\nwritten to {out}:', ', '.join(found.files))
 
 # %% ../../nbs/cli/01_main.ipynb #1c6ab3d6
@@ -232,7 +265,9 @@ def check_answers(r # `Report`
     "A run in which nothing was answered has failed"
     from carve_nb.core.errors import IncompleteError
     if any(l['status'] == 'ok' for l in r.records): return
-    raise IncompleteError(f'nothing was answered; the first line says: {r.records[0]["why"]} Mend it, and go on with --retry.')
+    raise IncompleteError(
+        f'nothing was answered; the first line says: {r.records[0]["why"]} Mend it, and go on with --retry.'
+    )
 
 # %% ../../nbs/cli/01_main.ipynb #256bcd1b
 def do_eval(a # parsed arguments
@@ -242,9 +277,28 @@ def do_eval(a # parsed arguments
     make_folder(out)
     from carve_nb.evaluation.runner import PRESETS, run_eval
     hush_loader()
-    asked = {k: v for k in ('image_tokens', 'max_new_tokens', 'answer_by', 'answer_key', 'shuffle', 'rule', 'split', 'kinds', 'root', 'download') if (v := getattr(a, k)) not in (None, False)}
+    asked = {
+        k: v
+        for k in (
+            'image_tokens',
+            'max_new_tokens',
+            'answer_by',
+            'answer_key',
+            'shuffle',
+            'rule',
+            'split',
+            'kinds',
+            'root',
+            'download'
+        )
+        if (v := getattr(a, k)) not in (None, False)
+    }
     asked |= pick_engine(a) | dict(loading=read_loading(a))
-    run_eval(a.data, a.model, a.methods, a.n, out, seed=a.seed, limit_pixels=a.limit_pixels, batch_size=a.batch_size, maps=a.maps, retry=a.retry, force=a.force, progress=not a.quiet, **(PRESETS[a.preset] if a.preset else {}) | asked)
+    run_eval(
+        a.data, a.model, a.methods, a.n, out, seed=a.seed, limit_pixels=a.limit_pixels,
+        batch_size=a.batch_size, maps=a.maps, retry=a.retry, force=a.force,
+        progress=not a.quiet, **(PRESETS[a.preset] if a.preset else {}) | asked
+    )
     check_answers(print_report(out))
 
 def pick_engine(a # parsed arguments
@@ -268,7 +322,10 @@ def do_methods(a # parsed arguments
     from carve_nb.baselines.registry import method_rows
     rows = method_rows()
     width = [max(map(len, c)) for c in zip(*rows)]
-    for row in rows: print('  '.join(c.ljust(w) for c, w in zip(row, width)).rstrip())
+    for row in rows:
+        print(
+            '  '.join(c.ljust(w) for c, w in zip(row, width)).rstrip()
+        )
 
 # %% ../../nbs/cli/01_main.ipynb #84214548
 def do_bench(a # parsed arguments
@@ -286,9 +343,16 @@ def do_families(a # parsed arguments
     from carve_nb.models.families import family_rows
     rows = family_rows()
     heads = [k for k in rows[0] if k != 'notes']
-    width = {k: max(len(k), *(len(r.get(k, '')) for r in rows)) for k in heads}
+    width = {
+        k: max(len(k), *(len(r.get(k, '')) for r in rows))
+        for k in heads
+    }
     for r in [dict(zip(heads, heads)), *rows]:
-        print('  '.join(r.get(k, '').ljust(width[k]) for k in heads).rstrip())
+        print(
+            '  '.join(
+                r.get(k, '').ljust(width[k]) for k in heads
+            ).rstrip()
+        )
         if r.get('notes'): print(f'    {r["notes"]}')
 
 # %% ../../nbs/cli/01_main.ipynb #43e2e325
@@ -299,8 +363,12 @@ def add_explore(commands, # of `add_subparsers`
     p = add_command(commands, 'explore', run, 'Open the explorer in a browser, on this machine only.')
     p.add_argument('image', metavar='IMAGE', nargs='?', help='picture file (default: choose one on the page)')
     p.add_argument('question', metavar='QUESTION', nargs='?', default='', help='asked at once')
-    p.add_argument('--model', default='carve-tiny', metavar='M', help='carve-tiny, a folder, or a Hub id (default: carve-tiny)')
-    p.add_argument('--port', type=int, default=0, metavar='P', help='port on the loopback address (default: a free one)')
+    p.add_argument(
+        '--model', default='carve-tiny', metavar='M', help='carve-tiny, a folder, or a Hub id (default: carve-tiny)'
+    )
+    p.add_argument(
+        '--port', type=int, default=0, metavar='P', help='port on the loopback address (default: a free one)'
+    )
     p.add_argument('--no-browser', action='store_true', help='only serve, and print the address')
 
 def do_explore(a # parsed arguments
@@ -310,7 +378,13 @@ def do_explore(a # parsed arguments
     if need: raise CarveError(f'{" and ".join(need)} must be installed for this: pip install "carve_nb[explore]"')
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
         name = copy_picture(a.image, folder)
-        write_page(folder, explore_cell(a.model if not Path(a.model).exists() else str(Path(a.model).absolute()), name, a.question))
+        write_page(
+            folder,
+            explore_cell(
+                a.model if not Path(a.model).exists() else str(Path(a.model).absolute()),
+                name, a.question
+            )
+        )
         return serve(server_command(folder, a.port, not a.no_browser), server_env(folder))
 
 # %% ../../nbs/cli/01_main.ipynb #c50e102e
@@ -332,15 +406,27 @@ EXAMPLES = '''examples:
 
 def make_parser() -> Parser: # of all commands
     "The command line"
-    p = Parser('carve', description='Contrastive attention for a second look: find the spot that a question is about, look again, answer better.',
-        epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter)
+    p = Parser(
+        'carve',
+        description='Contrastive attention for a second look: find the spot that a question is about, look again, '
+                    'answer better.',
+        epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter
+    )
     p.add_argument('--version', action='version', version=f'carve {__version__}')
     p.add_argument('--debug', action='store_true', help='show the traceback of an error')
     commands = p.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for add, run in ((add_demo, do_demo), (add_ask, do_ask), (add_map, do_map), (add_scene, do_scene), (add_eval, do_eval), (add_report, do_report),
         (add_study, do_study), (add_bench, do_bench), (add_explore, do_explore)): add(commands, run)
-    add_command(commands, 'methods', do_methods, 'List the methods: ours, the controls, and those of others, with their sources.')
-    add_command(commands, 'families', do_families, 'List the model families, how their picture tokens are found, and what the tests measured.')
+    add_command(
+        commands,
+        'methods', do_methods,
+        'List the methods: ours, the controls, and those of others, with their sources.'
+    )
+    add_command(
+        commands,
+        'families', do_families,
+        'List the model families, how their picture tokens are found, and what the tests measured.'
+    )
     return p
 
 # %% ../../nbs/cli/01_main.ipynb #b03105d1
@@ -348,12 +434,17 @@ def print_line(kind, # 'error' or 'note'
     message # anything with a text
     ):
     "One line on the standard error"
-    print(f'carve: {kind}:', tame_terminal(' '.join(str(message).split())), file=sys.stderr)
+    print(
+        f'carve: {kind}:', tame_terminal(' '.join(str(message).split())),
+        file=sys.stderr
+    )
 
 def own_error(e # exception
     ) -> bool: # is its message written for people?
     "Whether an error is of this package"
-    return any(c.__module__.split('.')[0] in ('carve_nb', __name__) for c in type(e).__mro__)
+    return any(
+        c.__module__.split('.')[0] in ('carve_nb', __name__) for c in type(e).__mro__
+    )
 
 def bad_input(e # exception
     ) -> bool: # is it a `ValueError` of this package?
@@ -365,7 +456,9 @@ def print_error(e, # exception
     ) -> int: # exit status
     "Say what went wrong"
     if debug: traceback.print_exception(e)
-    print_line('error', e if own_error(e) else f'{type(e).__name__}: {e} (carve --debug ... shows where)')
+    print_line(
+        'error', e if own_error(e) else f'{type(e).__name__}: {e} (carve --debug ... shows where)'
+    )
     return 2 if bad_input(e) else 1
 
 def nobody_reads() -> bool: # is the standard output closed at its other end?
@@ -373,18 +466,24 @@ def nobody_reads() -> bool: # is the standard output closed at its other end?
     try: out, pipe = sys.stdout.fileno(), select.poll()
     except (OSError, AttributeError): return False         # not a file, or no such system
     pipe.register(out, 0)
-    return any(e & select.POLLERR for _, e in pipe.poll(0)) and os.dup2(os.open(os.devnull, os.O_WRONLY), out) == out
+    return (
+        any(e & select.POLLERR for _, e in pipe.poll(0))
+        and os.dup2(os.open(os.devnull, os.O_WRONLY), out) == out
+    )
 
 # %% ../../nbs/cli/01_main.ipynb #8d5465ec
 @contextmanager
 def printable():
     "Inside the block the standard output takes every text; afterwards it is as strict as before"
-    if sys.stdout is None: raise CarveError('The standard output is closed; nothing could be shown. Send it to a file or to /dev/null.')
-    out, strict = sys.stdout, getattr(sys.stdout, 'errors', None) == 'strict' and hasattr(sys.stdout, 'reconfigure')
+    if sys.stdout is None:
+        raise CarveError('The standard output is closed; nothing could be shown. Send it to a file or to /dev/null.')
+    out = sys.stdout
+    strict = getattr(sys.stdout, 'errors', None) == 'strict' and hasattr(sys.stdout, 'reconfigure')
     if strict: out.reconfigure(errors='backslashreplace')
     try: yield
     finally:
-        with suppress(OSError, ValueError): strict and out.reconfigure(errors='strict')   # flushes, which is no matter where nobody reads
+        with suppress(OSError, ValueError):
+            strict and out.reconfigure(errors='strict')   # flushes, which is no matter where nobody reads
 
 def main(argv=None # words after `carve`; None: those of this process
     ) -> int: # exit status
@@ -396,7 +495,8 @@ def main(argv=None # words after `carve`; None: those of this process
         try:
             with printable(): return a.run(a) or sys.stdout.flush() or 0
         except KeyboardInterrupt: return 130
-        except Exception as e: return 141 if isinstance(e, BrokenPipeError) and nobody_reads() else print_error(e, a.debug)
+        except Exception as e:
+            return 141 if isinstance(e, BrokenPipeError) and nobody_reads() else print_error(e, a.debug)
 
 # %% ../../nbs/cli/01_main.ipynb #ebd231a6
 if __name__ == '__main__': sys.exit(main())

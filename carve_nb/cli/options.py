@@ -15,14 +15,16 @@ from ..baselines.registry import methods
 # %% ../../nbs/cli/00_options.ipynb #b88061f7
 class Parser(argparse.ArgumentParser):
     "A parser whose errors take one line"
-    def error(self, message): self.exit(2, f'{self.prog}: error: {message} (see {self.prog} --help)\n')
+    def error(self, message):
+        self.exit(2, f'{self.prog}: error: {message} (see {self.prog} --help)\n')
 
 # %% ../../nbs/cli/00_options.ipynb #f9d3844d
 def parse_count(least # smallest number allowed
     ): # a type for argparse
     "Whole numbers from a least one on"
     def number(text):
-        if not text.strip().lstrip('+-').isdecimal() or int(text) < least: raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from {least} on')
+        if not text.strip().lstrip('+-').isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from {least} on')
         return int(text)
     return number
 
@@ -31,14 +33,18 @@ def parse_layers(text # '3,4', '.6,.8', 'paper' or 'all'
     "Layers in one word"
     if text in ('paper', 'all'): return None if text == 'all' else text
     try: return [float(o) if '.' in o else int(o) for o in text.split(',')]
-    except ValueError: raise argparse.ArgumentTypeError(f"{text!r} names no layers; write 3,4 or .6,.8 (parts of the depth) or all") from None
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no layers; write 3,4 or .6,.8 (parts of the depth) or all"
+        ) from None
 
 def parse_box(text # 'x0,y0,x1,y1'
     ) -> tuple: # four whole numbers
     "A box in one word"
     try: box = tuple(int(o) for o in text.split(','))
     except ValueError: box = ()
-    if len(box) == 4 and 0 <= box[0] < box[2] and 0 <= box[1] < box[3]: return box
+    if len(box) == 4 and 0 <= box[0] < box[2] and 0 <= box[1] < box[3]:
+        return box
     raise argparse.ArgumentTypeError(f'{text!r} is not a box; write x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1')
 
 # %% ../../nbs/cli/00_options.ipynb #7b0f1e1e
@@ -59,7 +65,9 @@ def check_spec(text # 'carve' or 'carve:p=.1'
     name, colon, rest = text.partition(':')
     if (name := parse_method(name)) in METHODS: return name + colon + rest
     near = ' or '.join(difflib.get_close_matches(name, METHODS, 2))
-    raise argparse.ArgumentTypeError(f'method {name!r} is not known{"; perhaps " + near if near else ""}; `carve methods` lists all')
+    raise argparse.ArgumentTypeError(
+        f'method {name!r} is not known{"; perhaps " + near if near else ""}; `carve methods` lists all'
+    )
 
 def parse_kinds(text # 'digit,exist'
     ) -> tuple: # of names
@@ -90,19 +98,39 @@ def add_input(p # a parser
 def add_tokens(p # a parser
     ):
     "Resolution"
-    p.add_argument('--image-tokens', type=parse_count(1), metavar='N', help='most image tokens of a picture, where the processor can be told; crops are still taken from the full picture')
+    p.add_argument(
+        '--image-tokens', type=parse_count(1), metavar='N',
+        help='most image tokens of a picture, where the processor can be told; crops are still taken from the full '
+             'picture'
+    )
 
 # %% ../../nbs/cli/00_options.ipynb #8e9acfb2
 def add_model(p # a parser
     ):
     "Which model, and how it is loaded"
-    p.add_argument('--model', default='carve-tiny', metavar='M',
-        help='folder or Hub id of a model of one of the families of `carve families` (default: carve-tiny, which knows only scenes of coloured shapes)')
-    p.add_argument('--device', metavar='D', help='torch device, such as cuda:1, mps or cpu (default: cuda where there is one, else cpu; carve-tiny: cpu)')
-    p.add_argument('--device-map', metavar='auto', help='instead: spread the weights over all GPUs and the memory, as transformers does it (needs carve_nb[accelerate])')
-    p.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'), metavar='T', help='float32, bfloat16 or float16 (default: float32 on a CPU, else as the weights are saved)')
+    p.add_argument(
+        '--model', default='carve-tiny', metavar='M',
+        help='folder or Hub id of a model of one of the families of `carve families` (default: carve-tiny, which '
+             'knows only scenes of coloured shapes)'
+    )
+    p.add_argument(
+        '--device', metavar='D',
+        help='torch device, such as cuda:1, mps or cpu (default: cuda where there is one, else cpu; carve-tiny: cpu)'
+    )
+    p.add_argument(
+        '--device-map', metavar='auto',
+        help='instead: spread the weights over all GPUs and the memory, as transformers does it (needs '
+             'carve_nb[accelerate])'
+    )
+    p.add_argument(
+        '--dtype', choices=('float32', 'bfloat16', 'float16'), metavar='T',
+        help='float32, bfloat16 or float16 (default: float32 on a CPU, else as the weights are saved)'
+    )
     p.add_argument('--revision', metavar='R', help='commit, branch or tag of a Hub id')
-    p.add_argument('--escape', action='store_true', help='defuse what the model would read as a command inside a question; such questions are refused otherwise')
+    p.add_argument(
+        '--escape', action='store_true',
+        help='defuse what the model would read as a command inside a question; such questions are refused otherwise'
+    )
 
 LOADING = 'device', 'device_map', 'dtype', 'revision', 'escape'
 
@@ -118,26 +146,49 @@ def add_ask(commands, # of `add_subparsers`
     "carve ask"
     p = add_command(commands, 'ask', run, 'Answer a question about a picture, with a second look.')
     add_input(p)
-    p.add_argument('--method', default='carve', type=check_spec, metavar='NAME',
-        help='one of those that `carve methods` lists, with fields where wanted (carve:p=.1:layers=[3,4]); none asks the model alone (default: carve)')
-    p.add_argument('--suffix', metavar='WORDS', help="after the question, '' for none (default: words that ask for a single word or phrase)")
-    p.add_argument('--max-new-tokens', default=32, type=parse_count(1), metavar='N', help='longest answer (default: 32)')
+    p.add_argument(
+        '--method', default='carve', type=check_spec, metavar='NAME',
+        help='one of those that `carve methods` lists, with fields where wanted (carve:p=.1:layers=[3,4]); none asks '
+             'the model alone (default: carve)'
+    )
+    p.add_argument(
+        '--suffix', metavar='WORDS',
+        help="after the question, '' for none (default: words that ask for a single word or phrase)"
+    )
+    p.add_argument(
+        '--max-new-tokens', default=32, type=parse_count(1), metavar='N', help='longest answer (default: 32)'
+    )
     p.add_argument('--box', type=parse_box, metavar='X0,Y0,X1,Y1', help='true region, for --method oracle')
     p.add_argument('--out', metavar='DIR', help='write result.png (all stages), view.png and result.json there')
     p.add_argument('--json', metavar='F', help='write answers, boxes, regions, seconds and notes to this file')
-    p.add_argument('-v', '--verbose', action='store_true', help='also say what the model answers alone, how sure it is, and where was looked')
+    p.add_argument(
+        '-v',
+        '--verbose', action='store_true',
+        help='also say what the model answers alone, how sure it is, and where was looked'
+    )
 
 def add_map(commands, # of `add_subparsers`
     run # what it does
     ):
     "carve map"
-    p = add_command(commands, 'map', run, 'Save the fused attention map of a question, before it is masked, as numbers or as a picture.')
+    p = add_command(
+        commands,
+        'map', run,
+        'Save the fused attention map of a question, before it is masked, as numbers or as a picture.'
+    )
     add_input(p)
     p.add_argument('--preset', default='carve', type=parse_method, choices=MAPS, metavar='NAME',
         help=f'settings: one of {", ".join(MAPS)} (default: carve)')
-    p.add_argument('--layers', default=argparse.SUPPRESS, type=parse_layers, metavar='L',
-        help='decoder layers instead of the preset\'s: indices such as 3,4, or parts of the depth such as .6,.8, or all')
-    p.add_argument('--save', required=True, metavar='S.npy', help='NumPy file (float32, height x width of the picture), or a picture such as S.png: the map over the picture')
+    p.add_argument(
+        '--layers', default=argparse.SUPPRESS, type=parse_layers, metavar='L',
+        help='decoder layers instead of the preset\'s: indices such as 3,4, or parts of the depth such as .6,.8, or '
+             'all'
+    )
+    p.add_argument(
+        '--save', required=True, metavar='S.npy',
+        help='NumPy file (float32, height x width of the picture), or a picture such as S.png: the map over the '
+             'picture'
+    )
 
 # %% ../../nbs/cli/00_options.ipynb #2cb26ae8
 def add_scene(commands, # of `add_subparsers`
@@ -146,8 +197,14 @@ def add_scene(commands, # of `add_subparsers`
     "carve scene"
     p = add_command(commands, 'scene', run, 'Draw a cluttered scene with a question, its answer and the true region.')
     p.add_argument('--seed', default=0, type=parse_count(0), metavar='N', help='number of the scene (default: 0)')
-    p.add_argument('--kind', default='digit', choices=KIND_NAMES, metavar='KIND', help=f'of question: {", ".join(KIND_NAMES)} (default: digit)')
-    p.add_argument('--split', default='heldout', choices=SPLIT_NAMES, metavar='SPLIT', help=f'{", ".join(SPLIT_NAMES)} (default: heldout)')
+    p.add_argument(
+        '--kind', default='digit', choices=KIND_NAMES, metavar='KIND',
+        help=f'of question: {", ".join(KIND_NAMES)} (default: digit)'
+    )
+    p.add_argument(
+        '--split', default='heldout', choices=SPLIT_NAMES, metavar='SPLIT',
+        help=f'{", ".join(SPLIT_NAMES)} (default: heldout)'
+    )
     p.add_argument('--out', metavar='s.png', help='picture file to write')
     p.add_argument('--json', metavar='s.json', help='file for question, answer, box, kind and all things')
 
@@ -157,13 +214,26 @@ def add_demo(commands, # of `add_subparsers`
     "carve demo"
     p = add_command(commands, 'demo', run, 'Evaluate CARVE and its controls on held-out scenes of the reference model.')
     p.add_argument('--n', default=300, type=parse_count(1), metavar='N', help='digit questions (default: 300)')
-    p.add_argument('--other', default=100, type=parse_count(1), metavar='N', help='questions of each other kind, at most --n (default: 100)')
-    p.add_argument('--kinds', default=KIND_NAMES, type=parse_kinds, metavar='K,K', help='kinds of question (default: all)')
+    p.add_argument(
+        '--other', default=100, type=parse_count(1), metavar='N',
+        help='questions of each other kind, at most --n (default: 100)'
+    )
+    p.add_argument(
+        '--kinds', default=KIND_NAMES, type=parse_kinds, metavar='K,K', help='kinds of question (default: all)'
+    )
     p.add_argument('--model', default='carve-tiny', metavar='M', help='folder or Hub id (default: carve-tiny)')
-    p.add_argument('--out', default='demo_out', metavar='DIR', help='folder for demo.json, records.jsonl and picture strips (default: demo_out)')
+    p.add_argument(
+        '--out', default='demo_out', metavar='DIR',
+        help='folder for demo.json, records.jsonl and picture strips (default: demo_out)'
+    )
     p.add_argument('--json', metavar='F', help='a further file for the table')
-    p.add_argument('--seed', default=0, type=parse_count(0), metavar='N', help='of random crops and bootstrap; the scenes stay the same (default: 0)')
-    p.add_argument('--workers', type=parse_count(1), metavar='N', help='processes (default: as many as make sense here)')
+    p.add_argument(
+        '--seed', default=0, type=parse_count(0), metavar='N',
+        help='of random crops and bootstrap; the scenes stay the same (default: 0)'
+    )
+    p.add_argument(
+        '--workers', type=parse_count(1), metavar='N', help='processes (default: as many as make sense here)'
+    )
     p.add_argument('--quiet', action='store_true', help='no progress bar')
 
 # %% ../../nbs/cli/00_options.ipynb #446fab3b
@@ -171,13 +241,27 @@ def add_study(commands, # of `add_subparsers`
     run # what it does
     ):
     "carve study"
-    p = add_command(commands, 'study', run, 'Measure what a chapter claims, draw its figure, tell what came out; goes on where it was stopped.')
+    p = add_command(
+        commands,
+        'study', run,
+        'Measure what a chapter claims, draw its figure, tell what came out; goes on where it was stopped.'
+    )
     p.add_argument('name', metavar='NAME', choices=STUDY_NAMES, help=f'one of {", ".join(STUDY_NAMES)}')
     add_model(p)
-    p.add_argument('--data', metavar='D', help='folder with pictures and one .jsonl, .json or .csv file of questions and answers (default: held-out scenes)')
-    p.add_argument('--n', type=parse_count(1), metavar='N', help='samples (default: those of the full study, or the whole folder)')
-    p.add_argument('--out', metavar='DIR', help='folder for records.jsonl, meta.json and NAME.png (default: study_out/NAME)')
-    p.add_argument('--workers', type=parse_count(1), metavar='W', help='processes (default: as many as make sense here)')
+    p.add_argument(
+        '--data', metavar='D',
+        help='folder with pictures and one .jsonl, .json or .csv file of questions and answers (default: held-out '
+             'scenes)'
+    )
+    p.add_argument(
+        '--n', type=parse_count(1), metavar='N', help='samples (default: those of the full study, or the whole folder)'
+    )
+    p.add_argument(
+        '--out', metavar='DIR', help='folder for records.jsonl, meta.json and NAME.png (default: study_out/NAME)'
+    )
+    p.add_argument(
+        '--workers', type=parse_count(1), metavar='W', help='processes (default: as many as make sense here)'
+    )
     p.add_argument('--quiet', action='store_true', help='no progress bar')
 
 # %% ../../nbs/cli/00_options.ipynb #f88140d7
@@ -185,8 +269,15 @@ def add_bench(commands, # of `add_subparsers`
     run # what it does
     ):
     "carve bench"
-    p = add_command(commands, 'bench', run, "Measure what a look and the whole method cost beside a plain answer and beside the authors' procedure.")
-    p.add_argument('--quick', action='store_true', help='about 600 tokens and a smaller model only: a minute instead of a quarter of an hour')
+    p = add_command(
+        commands,
+        'bench', run,
+        "Measure what a look and the whole method cost beside a plain answer and beside the authors' procedure."
+    )
+    p.add_argument(
+        '--quick', action='store_true',
+        help='about 600 tokens and a smaller model only: a minute instead of a quarter of an hour'
+    )
     p.add_argument('--device', metavar='D', help='torch device (default: cuda where there is one, else cpu)')
     p.add_argument('--json', metavar='F', help='write all numbers to this file')
 
@@ -195,50 +286,112 @@ def add_eval(commands, # of `add_subparsers`
     run # what it does
     ):
     "carve eval"
-    p = add_command(commands, 'eval', run, 'Run methods over a data set: one line on disk for each sample and method; the same command takes up a run that was stopped.')
-    p.add_argument('data', metavar='DATA', help='scenes, the name of a known set, or a folder or file with questions of your own')
+    p = add_command(
+        commands,
+        'eval', run,
+        'Run methods over a data set: one line on disk for each sample and method; the same command takes up a run '
+        'that was stopped.'
+    )
+    p.add_argument(
+        'data', metavar='DATA', help='scenes, the name of a known set, or a folder or file with questions of your own'
+    )
     add_model(p)
-    p.add_argument('--methods', default='none,carve', metavar='A,B', help='some of those that `carve methods` lists, with fields where wanted (carve:p=.1:layers=[3,4]), or all (default: none,carve)')
+    p.add_argument(
+        '--methods', default='none,carve', metavar='A,B',
+        help='some of those that `carve methods` lists, with fields where wanted (carve:p=.1:layers=[3,4]), or all '
+             '(default: none,carve)'
+    )
     p.add_argument('--n', type=parse_count(1), metavar='N', help='samples, the first ones (default: all; 300 scenes)')
-    p.add_argument('--kinds', type=lambda text: tuple(text.split(',')), metavar='K,K', help='kinds of question, where the set has several (scenes: digit by default)')
+    p.add_argument(
+        '--kinds', type=lambda text: tuple(text.split(',')), metavar='K,K',
+        help='kinds of question, where the set has several (scenes: digit by default)'
+    )
     p.add_argument('--split', metavar='S', help='of the set (default: the usual one)')
     p.add_argument('--shuffle', action='store_true', help='choose the --n samples by chance, with --seed')
     p.add_argument('--rule', metavar='R', help='another score than the one of the set, such as vqa or contains')
     p.add_argument('--root', metavar='DIR', help='local copy of a known set, in its own layout')
-    p.add_argument('--download', action='store_true', help='fetch a known set from the Hub; nothing is fetched without this')
+    p.add_argument(
+        '--download', action='store_true', help='fetch a known set from the Hub; nothing is fetched without this'
+    )
     p.add_argument('--out', metavar='DIR', help='folder of the run (default: eval_out/NAME)')
-    p.add_argument('--seed', default=0, type=parse_count(0), metavar='N', help='of everything that chance decides (default: 0)')
+    p.add_argument(
+        '--seed', default=0, type=parse_count(0), metavar='N', help='of everything that chance decides (default: 0)'
+    )
     add_limits(p), add_engine(p)
-    p.add_argument('--maps', action='store_true', help='keep the map of each sample in its line, a few kB each; Report.load(DIR).maps(METHOD) reads them')
-    p.add_argument('--retry', action='store_true', help='measure the samples again that failed in an earlier run, and those whose lines are damaged')
-    p.add_argument('--force', action='store_true', help='where the folder holds another run, or one that cannot be read: move it into a folder before-1 inside, and begin anew')
+    p.add_argument(
+        '--maps', action='store_true',
+        help='keep the map of each sample in its line, a few kB each; Report.load(DIR).maps(METHOD) reads them'
+    )
+    p.add_argument(
+        '--retry', action='store_true',
+        help='measure the samples again that failed in an earlier run, and those whose lines are damaged'
+    )
+    p.add_argument(
+        '--force', action='store_true',
+        help='where the folder holds another run, or one that cannot be read: move it into a folder before-1 inside, '
+             'and begin anew'
+    )
     p.add_argument('--quiet', action='store_true', help='no progress bar and no remarks')
 
 # %% ../../nbs/cli/00_options.ipynb #957998d8
 def add_limits(p # a parser
     ):
     "Resolution, length and batches"
-    p.add_argument('--preset', choices=('paper',), metavar='P', help='paper: at most 256 image tokens where the processor can be told, 32 new tokens')
+    p.add_argument(
+        '--preset', choices=('paper',), metavar='P',
+        help='paper: at most 256 image tokens where the processor can be told, 32 new tokens'
+    )
     add_tokens(p)
-    p.add_argument('--limit-pixels', type=parse_count(1), metavar='N', help='make pictures of more pixels smaller before anything else; crops are taken from the smaller picture')
-    p.add_argument('--max-new-tokens', type=parse_count(1), metavar='N', help='longest answer (default: as the set says)')
-    p.add_argument('--batch-size', default=1, type=parse_count(1), metavar='N', help='questions asked together; only with --methods none, since methods look one by one (default: 1)')
+    p.add_argument(
+        '--limit-pixels', type=parse_count(1), metavar='N',
+        help='make pictures of more pixels smaller before anything else; crops are taken from the smaller picture'
+    )
+    p.add_argument(
+        '--max-new-tokens', type=parse_count(1), metavar='N', help='longest answer (default: as the set says)'
+    )
+    p.add_argument(
+        '--batch-size', default=1, type=parse_count(1), metavar='N',
+        help='questions asked together; only with --methods none, since methods look one by one (default: 1)'
+    )
 
 def add_engine(p # a parser
     ):
     "Who measures, and who answers"
-    p.add_argument('--answer-by', metavar='WHERE', help='another model that answers: URL#NAME, an OpenAI-compatible endpoint (pictures leave this machine), or a folder or Hub id')
-    p.add_argument('--answer-key', metavar='NAME', help='environment variable that holds its key (default: OPENAI_API_KEY for api.openai.com, else none)')
-    p.add_argument('--engine', default='local', choices=('local', 'ray'), metavar='E', help='local: one model in this process; ray: workers with a model each, here or on a cluster (default: local)')
-    p.add_argument('--workers', default=1, type=parse_count(1), metavar='N', help='with --engine ray: models at work (default: 1)')
-    p.add_argument('--gpus-per-worker', type=float, metavar='G', help='with --engine ray: share of a GPU for each (default: 1 where there are GPUs, else 0)')
-    p.add_argument('--ray-address', metavar='A', help='with --engine ray: the cluster to join (default: processes on this machine)')
+    p.add_argument(
+        '--answer-by', metavar='WHERE',
+        help='another model that answers: URL#NAME, an OpenAI-compatible endpoint (pictures leave this machine), or a '
+             'folder or Hub id'
+    )
+    p.add_argument(
+        '--answer-key', metavar='NAME',
+        help='environment variable that holds its key (default: OPENAI_API_KEY for api.openai.com, else none)'
+    )
+    p.add_argument(
+        '--engine', default='local', choices=('local', 'ray'), metavar='E',
+        help='local: one model in this process; ray: workers with a model each, here or on a cluster (default: local)'
+    )
+    p.add_argument(
+        '--workers', default=1, type=parse_count(1), metavar='N', help='with --engine ray: models at work (default: 1)'
+    )
+    p.add_argument(
+        '--gpus-per-worker', type=float, metavar='G',
+        help='with --engine ray: share of a GPU for each (default: 1 where there are GPUs, else 0)'
+    )
+    p.add_argument(
+        '--ray-address', metavar='A', help='with --engine ray: the cluster to join (default: processes on this machine)'
+    )
 
 # %% ../../nbs/cli/00_options.ipynb #43842570
 def add_report(commands, # of `add_subparsers`
     run # what it does
     ):
     "carve report"
-    p = add_command(commands, 'report', run, 'Make tables and figure of a run once more from its lines, also while it is unfinished.')
+    p = add_command(
+        commands,
+        'report', run,
+        'Make tables and figure of a run once more from its lines, also while it is unfinished.'
+    )
     p.add_argument('folder', metavar='DIR', help='folder of `carve eval`')
-    p.add_argument('--spreadsheet', action='store_true', help='also write spreadsheet.csv, in which no cell is read as a formula')
+    p.add_argument(
+        '--spreadsheet', action='store_true', help='also write spreadsheet.csv, in which no cell is read as a formula'
+    )

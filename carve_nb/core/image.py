@@ -27,9 +27,11 @@ MAX_PIXELS = 89_478_485  # Pillow's warning limit: 1/4 GiB of RGB
 MAX_SIDE = 2**20  # each row costs memory beside its pixels, so a line of 80 million rows would take gigabytes
 
 # %% ../../nbs/core/02_image.ipynb #9069cf6b
-SIGNATURES = {b'\xff\xd8\xff': 'JPEG', b'\x89PNG': 'PNG', b'GIF8': 'GIF', b'BM': 'BMP', b'II*\0': 'TIFF', b'MM\0*': 'TIFF',
-              b'RIFF': 'RIFF (WebP?)', b'%PDF': 'PDF', b'%!PS': 'PostScript (EPS)', b'8BPS': 'Photoshop (PSD)',
-              b'SIMPLE': 'FITS', b'PK\3\4': 'ZIP', b'\x1f\x8b': 'gzip', b'<svg': 'SVG', b'<?xml': 'XML', b'<!DOC': 'HTML'}
+SIGNATURES = {
+    b'\xff\xd8\xff': 'JPEG', b'\x89PNG': 'PNG', b'GIF8': 'GIF', b'BM': 'BMP', b'II*\0': 'TIFF', b'MM\0*': 'TIFF',
+    b'RIFF': 'RIFF (WebP?)', b'%PDF': 'PDF', b'%!PS': 'PostScript (EPS)', b'8BPS': 'Photoshop (PSD)',
+    b'SIMPLE': 'FITS', b'PK\3\4': 'ZIP', b'\x1f\x8b': 'gzip', b'<svg': 'SVG', b'<?xml': 'XML', b'<!DOC': 'HTML',
+}
 
 def file_kind(
     head:bytes, # first bytes of a file
@@ -39,7 +41,11 @@ def file_kind(
     for magic, name in SIGNATURES.items():
         if head.startswith(magic): return f'{name} data'
     if head[4:8] == b'ftyp': return 'HEIF, AVIF or video data'
-    return 'text' if all(31 < b < 127 or b in b'\t\r\n' for b in head) else f'unknown data starting with {head[:8].hex()}'
+    return (
+        'text'
+        if all(31 < b < 127 or b in b'\t\r\n' for b in head)
+        else f'unknown data starting with {head[:8].hex()}'
+    )
 
 # %% ../../nbs/core/02_image.ipynb #cafc10f5
 def check_size(
@@ -48,8 +54,10 @@ def check_size(
 ) -> tuple: # the same size
     "Refuse empty and oversized pictures"
     w, h = size
-    if w < 1 or h < 1: raise ImageError(f'Picture of size {w} x {h} has no pixels; both sides must be at least 1')
-    if max(w, h) > MAX_SIDE: raise ImageError(f'Picture of {w} x {h} has a side over the limit of {MAX_SIDE:,} pixels; cut it to pieces')
+    if w < 1 or h < 1:
+        raise ImageError(f'Picture of size {w} x {h} has no pixels; both sides must be at least 1')
+    if max(w, h) > MAX_SIDE:
+        raise ImageError(f'Picture of {w} x {h} has a side over the limit of {MAX_SIDE:,} pixels; cut it to pieces')
     if w*h > max_pixels:
         raise ImageError(f'Picture of {w} x {h} = {w*h:,} pixels is over the limit of {max_pixels:,}; '
                          f'shrink it, or raise `max_pixels` if you trust it (decoded it takes {4*w*h/1e6:,.0f} MB)')
@@ -65,7 +73,10 @@ def read_header(
     f.seek(0)
     try: img = Image.open(f, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
-        raise ImageError(f'Picture refused before decoding: {e} Shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS` too if you trust it.') from e
+        raise ImageError(
+            f'Picture refused before decoding: {e} Shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS` too if you trust '
+            'it.'
+        ) from e
     except MemoryError: raise
     except Exception as e:
         raise ImageError(f'Not a picture that can be read: this is {file_kind(head)}. '
@@ -87,7 +98,9 @@ def count_scans(
         kind, at = found[1][0], found.end()
         if kind == 0xd9: break
         n += kind == 0xda
-        found = MARKER.search(data, at + int.from_bytes(data[at:at+2], 'big'))
+        found = MARKER.search(
+            data, at + int.from_bytes(data[at : at + 2], 'big')
+        )
     return n
 
 def check_scans(
@@ -124,7 +137,10 @@ def warn_frames(
     n = count_frames(img)
     more = ' or more' if img.format == 'TIFF' and n == MOST_PAGES else ''
     if n > 1 and img.format != 'MPO':
-        warnings.warn(f'{img.format} file has {n}{more} frames; only frame {img.tell()} is used, {n-1}{more} ignored', stacklevel=4)
+        warnings.warn(
+            f'{img.format} file has {n}{more} frames; only frame {img.tell()} is used, {n - 1}{more} ignored',
+            stacklevel=4
+        )
 
 # %% ../../nbs/core/02_image.ipynb #b067c6b6
 _filling, _inside = RLock(), []   # the blocks that are open: the switch as the first one found it
@@ -156,7 +172,9 @@ def decode(
         with whole_files(): img.load()
     except Exception as e:
         if isinstance(e, (Warning, MemoryError)): raise
-        raise ImageError(f'{img.format} picture of {img.size[0]} x {img.size[1]} is damaged or cut short: {e}') from e
+        raise ImageError(
+            f'{img.format} picture of {img.size[0]} x {img.size[1]} is damaged or cut short: {e}'
+        ) from e
     return img
 
 # %% ../../nbs/core/02_image.ipynb #ad7bb2d0
@@ -184,10 +202,14 @@ def check_array(
         hint = ' (channels first? use np.moveaxis(a, 0, -1))' if a.ndim == 3 and a.shape[0] == 3 else ''
         raise ImageError(f'Array of shape {a.shape} is not a picture{hint}; {want}')
     check_size(a.shape[1::-1], max(a.size, 1))
-    if a.dtype != np.uint8 and a.dtype.kind != 'f': raise ImageError(f'Array of type {a.dtype}; {want}')
-    if a.dtype.kind == 'f' and not np.isfinite(a).all(): raise ImageError(f'Array contains NaN or infinity; {want}')
+    if a.dtype != np.uint8 and a.dtype.kind != 'f':
+        raise ImageError(f'Array of type {a.dtype}; {want}')
+    if a.dtype.kind == 'f' and not np.isfinite(a).all():
+        raise ImageError(f'Array contains NaN or infinity; {want}')
     if a.dtype.kind == 'f' and (a.min() < -1e-6 or a.max() > 1 + 1e-6):
-        raise ImageError(f'Float array ranges from {a.min():.4g} to {a.max():.4g}; divide by its full scale; {want}')
+        raise ImageError(
+            f'Float array ranges from {a.min():.4g} to {a.max():.4g}; divide by its full scale; {want}'
+        )
 
 # %% ../../nbs/core/02_image.ipynb #07b18a0a
 def from_array(
@@ -195,7 +217,13 @@ def from_array(
 ) -> Image.Image: # mode RGB or L
     "Picture from an array; floats are scaled by 255 and rounded"
     check_array(a)
-    if a.dtype.kind == 'f': a = (a.astype(np.float32)*255).round().clip(0, 255).astype(np.uint8)
+    if a.dtype.kind == 'f':
+        a = (
+            (a.astype(np.float32) * 255)
+            .round()
+            .clip(0, 255)
+            .astype(np.uint8)
+        )
     return Image.fromarray(np.ascontiguousarray(a))
 
 # %% ../../nbs/core/02_image.ipynb #d2b44193
@@ -208,7 +236,8 @@ def scale_deep(
         raise ImageError(f'32-bit integer picture with values {a.min()} to {a.max()}: its full scale is unknown; '
                          'scale it to 0..1 yourself and pass the array')
     grey = from_array(a if img.mode == 'F' else a.astype(np.float32)/65535)
-    if isinstance(clear, int): grey.putalpha(Image.fromarray(255*(a != clear).astype(np.uint8)))
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(255*(a != clear).astype(np.uint8)))
     return grey
 
 # %% ../../nbs/core/02_image.ipynb #668ca293
@@ -235,7 +264,9 @@ def read_path(
 ) -> Image.Image: # decoded picture, any mode
     "Decode a local file"
     if isinstance(path, str) and re.match(r'data:|[a-zA-Z][\w+.-]*://', path):
-        raise ImageError(f'{path[:60]!r} is an address, not a file: nothing is fetched; download it yourself and pass the path')
+        raise ImageError(
+            f'{path[:60]!r} is an address, not a file: nothing is fetched; download it yourself and pass the path'
+        )
     if '\0' in os.fsdecode(path): raise ImageError(f'{path!r} cannot be a file name: it contains a NUL')
     if (kind := os.stat(path).st_mode) and not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise ImageError(f'{os.fsdecode(path)!r} is a pipe, socket or device; pass a file, or the bytes of a picture')
@@ -287,7 +318,12 @@ def is_plain(
     img, # anything
 ) -> bool: # whether the door has nothing to do
     "A PIL picture in memory, RGB, without metadata"
-    return type(img) is Image.Image and img.mode == 'RGB' and not img.info and not img.getexif()
+    return (
+        type(img) is Image.Image
+        and img.mode == 'RGB'
+        and not img.info
+        and not img.getexif()
+    )
 
 # %% ../../nbs/core/02_image.ipynb #85a7ee86
 def open_image(
@@ -330,8 +366,13 @@ def scale_box(
 ) -> tuple: # (x0, y0, x1, y1), whole pixels that cover the box
     "A box on another raster"
     if tuple(size) == tuple(to): return tuple(box)
-    lo, hi = ([v*t/s for v, s, t in zip(side, size, to)] for side in (box[:2], box[2:]))
-    return *(int(np.floor(v + 1e-9)) for v in lo), *(int(np.ceil(v - 1e-9)) for v in hi)
+    lo, hi = (
+        [v * t / s for v, s, t in zip(side, size, to)]
+        for side in (box[:2], box[2:])
+    )
+    return *(int(np.floor(v + 1e-9)) for v in lo), *(
+        int(np.ceil(v - 1e-9)) for v in hi
+    )
 
 # %% ../../nbs/core/02_image.ipynb #eae8a425
 def png_bytes(

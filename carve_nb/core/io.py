@@ -27,8 +27,10 @@ def replace_file(path, # to write
     data # text or bytes
     ):
     "Write a file so that it is there whole or as before"
-    data, whole = data.encode() if isinstance(data, str) else data, Path(os.path.realpath(path))
-    if Path(path).exists() and not Path(path).is_file(): return Path(path).write_bytes(data) and None   # such as /dev/stdout
+    data = data.encode() if isinstance(data, str) else data
+    whole = Path(os.path.realpath(path))
+    if Path(path).exists() and not Path(path).is_file():
+        return Path(path).write_bytes(data) and None   # such as /dev/stdout
     new, mode = whole.with_name(f'.{token_hex(8)}.new'), None
     try:
         with suppress(FileNotFoundError): mode = whole.stat().st_mode & 0o7777
@@ -53,29 +55,41 @@ import re
 def disarm(found # match of backslashes and a sign
     ) -> str: # the same, the sign with a backslash of its own
     "A sign that means itself: two backslashes before it are one backslash, and the sign works again"
-    return found[0] if len(found[1]) % 2 else found[1] + '\\' + found[2]
+    return (
+        found[0]
+        if len(found[1]) % 2
+        else found[1] + '\\' + found[2]
+    )
 
 def tame_markdown(text # Markdown with words of others in it
     ) -> str: # the same without tags, links, pictures and formulas
     "Markdown that cannot bring anything along"
     text = re.sub(r'<(?=[A-Za-z/!?])', '&lt;', text)
     text = re.sub(r'&(?=#|[A-Za-z]+;)(?!lt;)', '&amp;', text)
-    text = re.sub(r'(?<!\\)(\\*)(\])(?=\s*[(\[:])', disarm, text)   # a row of backslashes is read once, from its beginning
+    # a row of backslashes is read once, from its beginning
+    text = re.sub(r'(?<!\\)(\\*)(\])(?=\s*[(\[:])', disarm, text)
     return re.sub(r'(?<!\\)(\\*)(\$)', disarm, text)
 
 # %% ../../nbs/core/01_io.ipynb #2e65dbfb
 def cell_text(text # of a cell
     ) -> str: # which no spreadsheet takes for a formula
     "A text as a spreadsheet shows it"
-    return "'" + text if re.match(r'\s*[=+\-@＝＋－＠]', text) or text[:1] in ('\t', '\r', '\n') else text
+    return (
+        "'" + text
+        if re.match(r'\s*[=+\-@＝＋－＠]', text) or text[:1] in ('\t', '\r', '\n')
+        else text
+    )
 
 # %% ../../nbs/core/01_io.ipynb #d56d79be
 def tame_terminal(text, # with words of others in it
     keep='' # characters that may stay, such as the end of a line
     ) -> str: # what a terminal shows, and does not obey
     "A text of which every character can be printed"
-    shown = lambda c: c.isprintable() or c in '\u200c\u200d' or c in keep      # these two shape letters, and put emoji together
-    return ''.join(c if shown(c) else c.encode('unicode_escape').decode() for c in str(text))
+    # these two shape letters, and put emoji together
+    shown = lambda c: c.isprintable() or c in '\u200c\u200d' or c in keep
+    return ''.join(
+        c if shown(c) else c.encode('unicode_escape').decode() for c in str(text)
+    )
 
 # %% ../../nbs/core/01_io.ipynb #f3d54c05
 @contextmanager

@@ -26,15 +26,31 @@ def overlay(
     "Lay a map over a picture in colours"
     v = np.asarray(values, np.float32)
     if v.ndim != 2 or not v.size or not np.isfinite(v).all():
-        raise ValueError(f'Map of shape {v.shape} cannot be drawn: it must be [h, w], not empty, without NaN or infinity')
-    lo, hi = v.min() if vmin is None else vmin, v.max() if vmax is None else vmax
+        raise ValueError(
+            f'Map of shape {v.shape} cannot be drawn: it must be [h, w], not empty, without NaN or infinity'
+        )
+    lo = v.min() if vmin is None else vmin
+    hi = v.max() if vmax is None else vmax
     v = ((v - lo)/(hi - lo if hi > lo else 1)).clip(0, 1)
-    v, out = Image.fromarray(v).resize(img.size, Image.BILINEAR), Image.new('RGB', img.size)
+    v = Image.fromarray(v).resize(img.size, Image.BILINEAR)
+    out = Image.new('RGB', img.size)
     for y in range(0, img.height, 256):  # by bands: colours are made as numbers of eight bytes
         part = 0, y, img.width, min(y + 256, img.height)
-        colours = Image.fromarray((colormaps[cmap](np.asarray(v.crop(part)))[..., :3]*255).round().astype(np.uint8))
+        colours = Image.fromarray(
+            (
+                colormaps[cmap](np.asarray(v.crop(part)))[
+                    ..., :3
+                ]
+                * 255
+            )
+            .round()
+            .astype(np.uint8)
+        )
         below = img.crop(part).convert('RGB')
-        out.paste(Image.blend(Image.blend(below, below.convert('L').convert('RGB'), grey), colours, alpha), (0, y))
+        out.paste(
+            Image.blend(Image.blend(below, below.convert('L').convert('RGB'), grey), colours, alpha),
+            (0, y)
+        )
     return out
 
 # %% ../../nbs/core/03_plotting.ipynb #ff6ae74d
@@ -53,7 +69,10 @@ def draw_boxes(
     for i, box in enumerate(boxes):
         x0, y0, x1, y1 = (round(float(v)) for v in box)
         if x1 <= x0 or y1 <= y0: raise ValueError(f'Box {tuple(box)} is empty: it needs x0 < x1 and y0 < y1')
-        pen.rectangle((x0, y0, x1-1, y1-1), outline=colors[i % len(colors)], width=width)
+        pen.rectangle(
+            (x0, y0, x1 - 1, y1 - 1),
+            outline=colors[i % len(colors)], width=width
+        )
     return out
 
 # %% ../../nbs/core/03_plotting.ipynb #a9578763
@@ -79,11 +98,17 @@ def strip(
     tiles = [ImageOps.contain(o.convert('RGB'), (4*height, height)) for o in images]
     gap, font = 6, ImageFont.load_default(max(10, height//16))
     top = round(font.size*1.6) if labels else 0
-    out = Image.new('RGB', (sum(o.width + gap for o in tiles) - gap, height + top), 'white')
+    out = Image.new(
+        'RGB', (sum(o.width + gap for o in tiles) - gap, height + top), 'white'
+    )
     pen, x = ImageDraw.Draw(out), 0
     for i, o in enumerate(tiles):
         out.paste(o, (x, top + (height - o.height)//2))
-        if labels and i < len(labels): pen.text((x + 2, 2), fit_text(labels[i], font, o.width - 4), fill='black', font=font)
+        if labels and i < len(labels):
+            pen.text(
+                (x + 2, 2), fit_text(labels[i], font, o.width - 4),
+                fill='black', font=font
+            )
         x += o.width + gap
     return out
 
@@ -91,11 +116,29 @@ def strip(
 @contextmanager
 def plot_style():
     "One look for the figures of all studies; the caller's settings come back afterwards"
-    small = {k: 7 for k in ('font.size', 'axes.labelsize', 'axes.titlesize', 'xtick.labelsize', 'ytick.labelsize', 'legend.fontsize')}
-    lines = {'lines.linewidth': 1.2, 'lines.markersize': 3, 'legend.frameon': False, 'axes.spines.top': False, 'axes.spines.right': False}
+    small = {
+        k: 7
+        for k in (
+            'font.size',
+            'axes.labelsize',
+            'axes.titlesize',
+            'xtick.labelsize',
+            'ytick.labelsize',
+            'legend.fontsize'
+        )
+    }
+    lines = {
+        'lines.linewidth': 1.2,
+        'lines.markersize': 3,
+        'legend.frameon': False,
+        'axes.spines.top': False,
+        'axes.spines.right': False,
+    }
     with mpl.rc_context():
         import seaborn as sns
-        sns.set_theme('paper', 'ticks', 'colorblind', color_codes=False, rc=small | lines | {'figure.dpi': 80, 'savefig.dpi': 80})
+        sns.set_theme(
+            'paper', 'ticks', 'colorblind', color_codes=False, rc=small | lines | {'figure.dpi': 80, 'savefig.dpi': 80}
+        )
         yield sns.color_palette('colorblind')
 
 # %% ../../nbs/core/03_plotting.ipynb #6c946a37
@@ -113,7 +156,10 @@ def black_out(img, # PIL picture
     ): # PIL picture of the same size
     "Set the pixels outside a mask to black"
     out = Image.new('RGB', img.size)
-    out.paste(img if img.mode == 'RGB' else img.convert('RGB'), mask=Image.fromarray(mask.astype(np.uint8)*255))
+    out.paste(
+        img if img.mode == 'RGB' else img.convert('RGB'),
+        mask=Image.fromarray(mask.astype(np.uint8) * 255)
+    )
     return out
 
 # %% ../../nbs/core/03_plotting.ipynb #b9e98c7e
@@ -124,5 +170,9 @@ def keep_mask(regions, # list of `Region`
     "The pixels of all regions together"
     x, y, x1, y1 = box or (0, 0, *size)
     mask = np.zeros((y1-y, x1-x), bool)
-    for r in regions: mask[r.box[1]-y:r.box[3]-y, r.box[0]-x:r.box[2]-x] |= r.mask
+    for r in regions:
+        mask[
+            r.box[1] - y : r.box[3] - y,
+            r.box[0] - x : r.box[2] - x,
+        ] |= r.mask
     return mask

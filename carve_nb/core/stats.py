@@ -24,7 +24,8 @@ class Interval:
     hi: float # upper end
     n: int # number of scores
     def __iter__(self): return iter((self.mean, self.lo, self.hi))
-    def __str__(self): return f'{100*self.mean:.1f} [{100*self.lo:.1f}, {100*self.hi:.1f}]'
+    def __str__(self):
+        return f'{100*self.mean:.1f} [{100*self.lo:.1f}, {100*self.hi:.1f}]'
     def __repr__(self): return f'{self} (n = {self.n})'
 
 # %% ../../nbs/core/04_stats.ipynb #9b629ae8
@@ -32,8 +33,12 @@ def check_scores(x # scores, bool or number
     ) -> np.ndarray: # [n] float64
     "Scores as an array, or a clear error"
     x = np.asarray(x, dtype=np.float64)
-    if x.ndim != 1 or not x.size: raise StatisticsError(f'Scores must be a list of at least one number, not of shape {x.shape}.')
-    if not np.isfinite(x).all(): raise StatisticsError(f'{(~np.isfinite(x)).sum()} of {x.size} scores are not finite; leave those questions out, and count them.')
+    if x.ndim != 1 or not x.size:
+        raise StatisticsError(f'Scores must be a list of at least one number, not of shape {x.shape}.')
+    if not np.isfinite(x).all():
+        raise StatisticsError(
+            f'{(~np.isfinite(x)).sum()} of {x.size} scores are not finite; leave those questions out, and count them.'
+        )
     return x
 
 # %% ../../nbs/core/04_stats.ipynb #3b05085f
@@ -45,7 +50,14 @@ def resample(x, # [m] scores
     x, rng = check_scores(x), np.random.default_rng(seed)
     if n < 1: raise StatisticsError(f'n={n}: at least one draw is needed; 2000 is usual.')
     block = max(1, 4_000_000//len(x))
-    return np.concatenate([x[rng.integers(len(x), size=(min(block, n-i), len(x)))].mean(1) for i in range(0, n, block)])
+    return np.concatenate(
+        [
+            x[
+                rng.integers(len(x), size=(min(block, n - i), len(x)))
+            ].mean(1)
+            for i in range(0, n, block)
+        ]
+    )
 
 # %% ../../nbs/core/04_stats.ipynb #893236df
 def bootstrap(x, # scores of one method, one for each question
@@ -56,7 +68,9 @@ def bootstrap(x, # scores of one method, one for each question
     "Mean with its bootstrap percentile interval"
     if not 0 < level < 1: raise StatisticsError(f'level={level}: must be between 0 and 1, such as .95.')
     x = check_scores(x)
-    lo, hi = np.quantile(resample(x, n, seed), [(1-level)/2, (1+level)/2])
+    lo, hi = np.quantile(
+        resample(x, n, seed), [(1 - level) / 2, (1 + level) / 2]
+    )
     return Interval(float(x.mean()), float(lo), float(hi), len(x))
 
 # %% ../../nbs/core/04_stats.ipynb #127cd560
@@ -65,7 +79,10 @@ def check_pairs(a, # scores of one method
     ) -> tuple: # both as arrays
     "Paired scores, or a clear error"
     a, b = check_scores(a), check_scores(b)
-    if len(a) != len(b): raise StatisticsError(f'{len(a)} scores against {len(b)}: paired tests need both methods on the same questions.')
+    if len(a) != len(b):
+        raise StatisticsError(
+            f'{len(a)} scores against {len(b)}: paired tests need both methods on the same questions.'
+        )
     return a, b
 
 def difference(a, # scores of one method
@@ -84,7 +101,8 @@ def mcnemar(a, # scores of one method
     ) -> float: # p, two-sided and exact; 1 if the methods never differ
     "Exact McNemar test, of which score is higher; for partly right answers take `paired_test`"
     a, b = check_pairs(a, b)
-    better, worse = int((a > b).sum()), int((a < b).sum())
+    better = int((a > b).sum())
+    worse = int((a < b).sum())
     return float(binomtest(better, better + worse, .5).pvalue) if better + worse else 1.
 
 # %% ../../nbs/core/04_stats.ipynb #85176336
@@ -99,7 +117,11 @@ def sign_flip(a, # scores of one method
     if n < 1: raise StatisticsError(f'n={n}: at least one flip is needed; 20000 is usual.')
     if len(d) < 2: return 1.
     total = lambda x, axis: x.sum(axis).round(9)     # sums that are equal on paper are equal here
-    return float(stats.permutation_test([d], total, permutation_type='samples', n_resamples=n, batch=max(1, 1_000_000//len(d)), rng=seed).pvalue)
+    return float(
+        stats.permutation_test(
+            [d], total, permutation_type='samples', n_resamples=n, batch=max(1, 1_000_000 // len(d)), rng=seed
+        ).pvalue
+    )
 
 # %% ../../nbs/core/04_stats.ipynb #da06266d
 TESTS = {'McNemar': 'exact McNemar test', 'sign flips': 'sign-flip test of the mean difference'}
@@ -109,14 +131,20 @@ def paired_test(a, # scores of one method
     seed=0 # of the sign flips
     ) -> tuple: # p, two-sided; one of `TESTS`
     "The test of two methods on the same questions, which says the same as their mean difference"
-    whole = np.isin(np.abs(np.subtract(*check_pairs(a, b))), (0, 1)).all()
+    whole = np.isin(
+        np.abs(np.subtract(*check_pairs(a, b))), (0, 1)
+    ).all()
     return (mcnemar(a, b), 'McNemar') if whole else (sign_flip(a, b, seed=seed), 'sign flips')
 
 def format_tests(names # of `TESTS`, as often as they were used
     ) -> str: # for a footnote
     "Which tests were used"
     used = [TESTS[k] for k in TESTS if k in names]
-    return f'{used[0]} ({used[1]} where answers are partly right)' if len(used) > 1 else ''.join(used)
+    return (
+        f'{used[0]} ({used[1]} where answers are partly right)'
+        if len(used) > 1
+        else ''.join(used)
+    )
 
 # %% ../../nbs/core/04_stats.ipynb #5902fb47
 def holm(ps # p values, each of one comparison; NaN: it could not be made, and does not count
@@ -128,9 +156,14 @@ def holm(ps # p values, each of one comparison; NaN: it could not be made, and d
         return every.tolist()
     if not len(ps): return []
     p = check_scores(ps)
-    if p.min() < 0 or p.max() > 1: raise StatisticsError(f'p values lie between 0 and 1; found {p.min():g} to {p.max():g}.')
+    if p.min() < 0 or p.max() > 1:
+        raise StatisticsError(
+            f'p values lie between 0 and 1; found {p.min():g} to {p.max():g}.'
+        )
     order = p.argsort(kind='stable')
-    fixed = np.maximum.accumulate(np.minimum(1, p[order]*np.arange(len(p), 0, -1)))
+    fixed = np.maximum.accumulate(
+        np.minimum(1, p[order] * np.arange(len(p), 0, -1))
+    )
     return fixed[order.argsort(kind='stable')].tolist()
 
 # %% ../../nbs/core/04_stats.ipynb #2a8dd33e
@@ -143,9 +176,13 @@ def exact_power(n, # questions
     m = np.arange(n + 1)
     m = m[stats.binom.pmf(m, n, discordant) > 1e-12]
     k = stats.binom.ppf(alpha/2, m, .5)
-    k = np.where(stats.binom.cdf(k, m, .5) > alpha/2, k - 1, k)
+    k = np.where(
+        stats.binom.cdf(k, m, 0.5) > alpha / 2, k - 1, k
+    )
     q = min(1, .5 + .5*d/discordant)
-    found = stats.binom.cdf(k, m, q) + stats.binom.sf(m - k - 1, m, q)
+    found = stats.binom.cdf(k, m, q) + stats.binom.sf(
+        m - k - 1, m, q
+    )
     return float((stats.binom.pmf(m, n, discordant)*found).sum())
 
 def detectable(n, # questions, the same for both methods
@@ -156,8 +193,12 @@ def detectable(n, # questions, the same for both methods
     ) -> float: # difference in accuracy; inf: no possible difference can be seen
     "Smallest gain that a paired comparison of this size can show"
     if n < 1 or not (0 <= base < 1 and 0 < discordant <= 1 and 0 < alpha < power < 1):
-        raise StatisticsError(f'n={n}, base={base}, discordant={discordant}, power={power}, alpha={alpha}: at least one question and shares between 0 and 1 are needed, with alpha < power.')
-    least, most = max(0, discordant - 2*base), min(discordant, 2*(1 - base) - discordant)   # a gain is won where the other fails
+        raise StatisticsError(
+            f'n={n}, base={base}, discordant={discordant}, power={power}, alpha={alpha}: at least one question and '
+            'shares between 0 and 1 are needed, with alpha < power.'
+        )
+    least = max(0, discordant - 2*base)  # a gain is won where the other fails
+    most = min(discordant, 2*(1 - base) - discordant)
     lack = lambda d: exact_power(n, d, discordant, alpha) - power
     if most <= 0 or lack(most) < 0: return float('inf')
     return least if lack(least) >= 0 else float(optimize.brentq(lack, least, most, xtol=1e-5))
@@ -191,28 +232,42 @@ def interval_of(stat, # columns [..., m] -> values [...]
     level=.95 # of the interval
     ) -> tuple: # lower and upper end
     "Bootstrap percentile interval of any statistic of several columns"
-    if n < 1 or not 0 < level < 1: raise StatisticsError(f'n={n}, level={level}: at least one draw, and a level such as .95, are needed.')
+    if n < 1 or not 0 < level < 1:
+        raise StatisticsError(f'n={n}, level={level}: at least one draw, and a level such as .95, are needed.')
     m, rng = len(columns[0]), np.random.default_rng(seed)
     block = max(1, 1_000_000//m)
-    draws = (rng.integers(m, size=(min(block, n-i), m)) for i in range(0, n, block))
-    with np.errstate(invalid='ignore', divide='ignore'): found = np.concatenate([stat(*(c[d] for c in columns)) for d in draws])
-    return tuple(map(float, np.nanquantile(found, [(1-level)/2, (1+level)/2])))
+    draws = (
+        rng.integers(m, size=(min(block, n - i), m))
+        for i in range(0, n, block)
+    )
+    with np.errstate(invalid='ignore', divide='ignore'):
+        found = np.concatenate([stat(*(c[d] for c in columns)) for d in draws])
+    return tuple(
+        map(float, np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2]))
+    )
 
 # %% ../../nbs/core/04_stats.ipynb #d3f3ea41
 def correlate(x, # [..., m]
     y # [..., m]
     ) -> np.ndarray: # [...]
     "Pearson's correlation along the last axis"
-    x, y = x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True)
-    return (x*y).sum(-1)/np.sqrt((x*x).sum(-1)*(y*y).sum(-1))
+    x = x - x.mean(-1, keepdims=True)
+    y = y - y.mean(-1, keepdims=True)
+    return (x * y).sum(-1) / np.sqrt(
+        (x * x).sum(-1) * (y * y).sum(-1)
+    )
 
 def check_varied(x, # [m] numbers
     name='x' # for the message
     ) -> np.ndarray: # the same, [m] float64
     "Numbers that differ and are enough for a correlation, or a clear error"
     x = check_scores(x)
-    if len(x) < 4: raise StatisticsError(f'{len(x)} values of {name}: at least 4 are needed to say how two numbers go together.')
-    if np.ptp(x) == 0: raise StatisticsError(f'All {len(x)} values of {name} are {x[0]:g}: nothing can go together with what does not vary.')
+    if len(x) < 4:
+        raise StatisticsError(f'{len(x)} values of {name}: at least 4 are needed to say how two numbers go together.')
+    if np.ptp(x) == 0:
+        raise StatisticsError(
+            f'All {len(x)} values of {name} are {x[0]:g}: nothing can go together with what does not vary.'
+        )
     return x
 
 def rank_correlation(x, # [..., m]
@@ -229,7 +284,11 @@ def spearman(x, # [m] numbers
     ) -> Estimate: # p of scipy's test
     "Rank correlation with its bootstrap interval"
     x, y = check_pairs(check_varied(x), check_varied(y, 'y'))
-    return Estimate(float(rank_correlation(x, y)), *interval_of(rank_correlation, [x, y], n, seed, level), len(x), float(stats.spearmanr(x, y).pvalue))
+    return Estimate(
+        float(rank_correlation(x, y)),
+        *interval_of(rank_correlation, [x, y], n, seed, level), len(x),
+        float(stats.spearmanr(x, y).pvalue)
+    )
 
 # %% ../../nbs/core/04_stats.ipynb #ab278202
 def residuals(x, # [..., m]
@@ -237,10 +296,18 @@ def residuals(x, # [..., m]
     ) -> np.ndarray: # [..., m]
     "What least squares on the covariates leaves of the ranks"
     R = stats.rankdata(x, axis=-1)[..., None]
-    R, Z = R - R.mean(-2, keepdims=True), stats.rankdata(given, axis=-2)
+    R = R - R.mean(-2, keepdims=True)
+    Z = stats.rankdata(given, axis=-2)
     Z = Z - Z.mean(-2, keepdims=True)
     Zt = Z.swapaxes(-1, -2)
-    return (R - Z @ (np.linalg.pinv(Zt @ Z, rcond=1e-10, hermitian=True) @ (Zt @ R)))[..., 0]
+    return (
+        R
+        - Z
+        @ (
+            np.linalg.pinv(Zt @ Z, rcond=1e-10, hermitian=True)
+            @ (Zt @ R)
+        )
+    )[..., 0]
 
 def partial_spearman(x, # [m] numbers
     y, # [m] numbers of the same questions
@@ -252,13 +319,18 @@ def partial_spearman(x, # [m] numbers
     "Rank correlation of what the covariates leave unexplained"
     x, y = check_pairs(check_varied(x), check_varied(y, 'y'))
     given = np.asarray(given, np.float64).reshape(len(x), -1)
-    if not np.isfinite(given).all(): raise StatisticsError('Covariates that are not finite; leave those questions out, and count them.')
+    if not np.isfinite(given).all():
+        raise StatisticsError('Covariates that are not finite; leave those questions out, and count them.')
     stat = lambda x, y, g: correlate(residuals(x, g), residuals(y, g))
     df = len(x) - 2 - given.shape[1]
-    if df < 1: raise StatisticsError(f'{len(x)} questions are too few for {given.shape[1]} covariates.')
+    if df < 1:
+        raise StatisticsError(f'{len(x)} questions are too few for {given.shape[1]} covariates.')
     r = float(np.clip(stat(x, y, given), -1, 1))
     t = r*np.sqrt(df/max(1-r*r, 1e-300))
-    return Estimate(r, *interval_of(stat, [x, y, given], n, seed, level), len(x), float(2*stats.t.sf(abs(t), df)))
+    return Estimate(
+        r, *interval_of(stat, [x, y, given], n, seed, level), len(x),
+        float(2 * stats.t.sf(abs(t), df))
+    )
 
 # %% ../../nbs/core/04_stats.ipynb #3285eab8
 def paired(a, # [m] numbers under one condition
@@ -270,7 +342,9 @@ def paired(a, # [m] numbers under one condition
     "Mean of a - b with its bootstrap interval"
     i = difference(a, b, n, seed, level)
     d = np.subtract(*check_pairs(a, b))
-    return Estimate(*i, i.n, float(stats.wilcoxon(d).pvalue) if d.any() else 1.)
+    return Estimate(
+        *i, i.n, float(stats.wilcoxon(d).pvalue) if d.any() else 1.0
+    )
 
 # %% ../../nbs/core/04_stats.ipynb #bef6c2f1
 def fit_odds(y, # [..., m] between 0 and 1
@@ -279,11 +353,19 @@ def fit_odds(y, # [..., m] between 0 and 1
     steps=25 # of Newton
     ) -> np.ndarray: # [..., k] coefficients
     "Logistic regression along the last axis of y"
-    beta, Xt = np.zeros((*X.shape[:-2], X.shape[-1], 1)), X.swapaxes(-1, -2)
+    beta = np.zeros((*X.shape[:-2], X.shape[-1], 1))
+    Xt = X.swapaxes(-1, -2)
     for _ in range(steps):
         mu = 1/(1 + np.exp(-np.clip(X @ beta, -30, 30)))
-        H = Xt @ (X*mu*(1-mu)) + ridge*np.eye(X.shape[-1])
-        step = np.clip(np.linalg.solve(H, Xt @ (y[..., None]-mu) - ridge*beta), -3, 3)
+        H = Xt @ (X * mu * (1 - mu)) + ridge * np.eye(
+            X.shape[-1]
+        )
+        step = np.clip(
+            np.linalg.solve(
+                H, Xt @ (y[..., None] - mu) - ridge * beta
+            ),
+            -3, 3
+        )
         beta = beta + step
         if np.abs(step).max() < 1e-9: break
     return beta[..., 0]
@@ -306,14 +388,30 @@ def logistic(x, # [m] numbers
     ) -> Estimate: # p by the likelihood ratio
     "Change of the log-odds of y per standard deviation of x"
     x, y = check_pairs(check_varied(x), check_varied(y, 'y'))
-    if y.min() < 0 or y.max() > 1: raise StatisticsError(f'y must lie between 0 and 1, not between {y.min():g} and {y.max():g}.')
-    c = np.zeros((len(x), 0)) if given is None else np.asarray(given, np.float64).reshape(len(x), -1)
-    c, z = (c - c.mean(0))/np.where(c.std(0) > 0, c.std(0), 1), (x - x.mean())/x.std()
-    X, X0 = np.column_stack([np.ones(len(x)), z, c]), np.column_stack([np.ones(len(x)), c])
+    if y.min() < 0 or y.max() > 1:
+        raise StatisticsError(
+            f'y must lie between 0 and 1, not between {y.min():g} and {y.max():g}.'
+        )
+    c = (
+        np.zeros((len(x), 0))
+        if given is None
+        else np.asarray(given, np.float64).reshape(len(x), -1)
+    )
+    c = (c - c.mean(0)) / np.where(
+        c.std(0) > 0, c.std(0), 1
+    )
+    z = (x - x.mean())/x.std()
+    X = np.column_stack([np.ones(len(x)), z, c])
+    X0 = np.column_stack([np.ones(len(x)), c])
     beta = fit_odds(y, X)
     gain = log_likelihood(y, X, beta) - log_likelihood(y, X0, fit_odds(y, X0))
-    ends = interval_of(lambda y, X: fit_odds(y, X)[..., 1], [y, X], n, seed, level)
-    return Estimate(float(beta[1]), *ends, len(x), float(stats.chi2.sf(2*max(gain, 0), 1)))
+    ends = interval_of(
+        lambda y, X: fit_odds(y, X)[..., 1], [y, X], n, seed, level
+    )
+    return Estimate(
+        float(beta[1]), *ends, len(x),
+        float(stats.chi2.sf(2 * max(gain, 0), 1))
+    )
 
 # %% ../../nbs/core/04_stats.ipynb #b2629f44
 def auroc(score, # [m] numbers
@@ -324,7 +422,13 @@ def auroc(score, # [m] numbers
     n1 = int((label > 0).sum())
     n0 = len(label) - n1
     if not n1 or not n0: raise StatisticsError(f'{n1} positive and {n0} negative labels: both are needed.')
-    return float((stats.rankdata(score)[label > 0].sum() - n1*(n1+1)/2)/(n1*n0))
+    return float(
+        (
+            stats.rankdata(score)[label > 0].sum()
+            - n1 * (n1 + 1) / 2
+        )
+        / (n1 * n0)
+    )
 
 # %% ../../nbs/core/04_stats.ipynb #39213e37
 def bin_means(x, # [m] numbers that define the bins
@@ -337,6 +441,10 @@ def bin_means(x, # [m] numbers that define the bins
     "The curve of y over x"
     x, y = check_pairs(check_varied(x), y)
     if bins < 1: raise StatisticsError(f'bins={bins}: at least one is needed.')
-    where = np.searchsorted(np.unique(np.quantile(x, np.arange(1, bins)/bins)), x)
+    where = np.searchsorted(
+        np.unique(np.quantile(x, np.arange(1, bins) / bins)), x
+    )
     used = [where == k for k in np.unique(where)]
-    return np.array([x[u].mean() for u in used]), [bootstrap(y[u], n, seed, level) for u in used]
+    return np.array([x[u].mean() for u in used]), [
+        bootstrap(y[u], n, seed, level) for u in used
+    ]

@@ -43,60 +43,167 @@ class BenchmarkSpec:
     keep: tuple|None = None # (field, value): use only these rows
     beside: tuple = () # fields that are taken from a JSON file beside the picture
     note: str = '' # what differs from the official evaluation, what is not verified
-    def __repr__(self): return f'Card({self.title}: {self.split}, rule {self.rule!r}, {self.hub.id})'
+    def __repr__(self):
+        return f'Card({self.title}: {self.split}, rule {self.rule!r}, {self.hub.id})'
 
 # %% ../../nbs/data/04_benchmarks.ipynb #fe844392
 LETTER = "Answer with the option's letter from the given choices directly."
 COCO = 'pictures: COCO, Flickr terms'
-VQA = dict(rule='vqa', licence=f'CC BY 4.0 (UNVERIFIED); {COCO}', images=('{_split}2014/COCO_{_split}2014_{image_id:012d}.jpg',
-    'images/COCO_{_split}2014_{image_id:012d}.jpg', 'COCO_{_split}2014_{image_id:012d}.jpg'), split='val')
+VQA = dict(
+    rule='vqa', licence=f'CC BY 4.0 (UNVERIFIED); {COCO}',
+    images=(
+        '{_split}2014/COCO_{_split}2014_{image_id:012d}.jpg',
+        'images/COCO_{_split}2014_{image_id:012d}.jpg',
+        'COCO_{_split}2014_{image_id:012d}.jpg'
+    ),
+    split='val'
+)
 
 BENCHMARKS = dict(
-    textvqa=BenchmarkSpec('TextVQA', dict(val=('TextVQA_0.5.1_val.json', 'textvqa/TextVQA_0.5.1_val.json'), train=('TextVQA_0.5.1_train.json',)),
-        ('train_images/{image_id}.jpg', 'train_val_images/train_images/{image_id}.jpg', 'images/{image_id}.jpg'), 'val', 'vqa-text',
-        Hub('lmms-lab/textvqa', dict(val='validation', train='train')), 'CC BY 4.0; pictures: Open Images', 'arXiv 1904.08920; textvqa.org',
-        Fields(id=('question_id',), image=('image',)), note='No OCR tokens are given to the model.'),
-    vstar=BenchmarkSpec('V*Bench', dict(test=('test_questions.jsonl', 'vstar_bench/test_questions.jsonl', 'direct_attributes/*.json + relative_position/*.json')),
-        ('{image}', '{_folder}/{_name}.jpg', '{_folder}/{_name}.jpeg', '{_folder}/{_name}.png'), 'test', 'choice',
-        Hub('lmms-lab/vstar-bench', dict(test='test')), 'not stated (UNVERIFIED); pictures: SA-1B', 'arXiv 2312.14135; craigwu/vstar_bench',
-        Fields(id=('_picture', 'question_id'), image=('image',), question=('text', 'question'), answers=('label',), choices=('options',), first=True, boxes=('bbox',),
-            corners=False, kind=('category', '_folder'), option='({letter}) {text}'), LETTER, beside=('bbox',),
-        note='The own evaluator takes the likeliest option: rule choice-likelihood does so by the words alone, where that evaluator counts the end token too. Without test_questions.jsonl the options are shuffled.'),
-    pope=BenchmarkSpec('POPE', {k: (f'coco_pope_{k}.json', f'output/coco/coco_pope_{k}.json', f'coco/coco_pope_{k}.json') for k in ('random', 'popular', 'adversarial')},
-        ('val2014/{image}', 'coco/val2014/{image}', 'images/{image}'), 'random+popular+adversarial', 'pope',
-        Hub('lmms-lab/POPE', dict.fromkeys(('random', 'popular', 'adversarial'), 'test'), part='category'), f'MIT; {COCO}', 'arXiv 2305.10355; AoiDragon/POPE',
-        Fields(id=('{kind}-{question_id}',), image=('image',), question=('text', 'question'), answers=('label', 'answer'), kind=('category', '_split'))))
+    textvqa=BenchmarkSpec(
+        'TextVQA',
+        dict(val=('TextVQA_0.5.1_val.json', 'textvqa/TextVQA_0.5.1_val.json'), train=('TextVQA_0.5.1_train.json',)),
+        ('train_images/{image_id}.jpg', 'train_val_images/train_images/{image_id}.jpg', 'images/{image_id}.jpg'),
+        'val',
+        'vqa-text', Hub('lmms-lab/textvqa', dict(val='validation', train='train')),
+        'CC BY 4.0; pictures: Open Images',
+        'arXiv 1904.08920; textvqa.org', Fields(id=('question_id',), image=('image',)),
+        note='No OCR tokens are given to the model.'
+    ),
+    vstar=BenchmarkSpec(
+        'V*Bench',
+        dict(
+            test=(
+                'test_questions.jsonl',
+                'vstar_bench/test_questions.jsonl',
+                'direct_attributes/*.json + relative_position/*.json'
+            )
+        ),
+        ('{image}', '{_folder}/{_name}.jpg', '{_folder}/{_name}.jpeg', '{_folder}/{_name}.png'),
+        'test',
+        'choice', Hub('lmms-lab/vstar-bench', dict(test='test')),
+        'not stated (UNVERIFIED); pictures: SA-1B',
+        'arXiv 2312.14135; craigwu/vstar_bench',
+        Fields(
+            id=('_picture', 'question_id'), image=('image',), question=('text', 'question'), answers=('label',),
+            choices=('options',), first=True, boxes=('bbox',), corners=False, kind=('category', '_folder'),
+            option='({letter}) {text}'
+        ),
+        LETTER, beside=('bbox',),
+        note='The own evaluator takes the likeliest option: rule choice-likelihood does so by the words alone, where '
+             'that evaluator counts the end token too. Without test_questions.jsonl the options are shuffled.'
+    ),
+    pope=BenchmarkSpec(
+        'POPE',
+        {
+            k: (f'coco_pope_{k}.json', f'output/coco/coco_pope_{k}.json', f'coco/coco_pope_{k}.json')
+            for k in ('random', 'popular', 'adversarial')
+        },
+        ('val2014/{image}', 'coco/val2014/{image}', 'images/{image}'),
+        'random+popular+adversarial',
+        'pope', Hub('lmms-lab/POPE', dict.fromkeys(('random', 'popular', 'adversarial'), 'test'), part='category'),
+        f'MIT; {COCO}',
+        'arXiv 2305.10355; AoiDragon/POPE',
+        Fields(
+            id=('{kind}-{question_id}',), image=('image',), question=('text', 'question'),
+            answers=('label', 'answer'), kind=('category', '_split')
+        )
+    )
+)
 
 # %% ../../nbs/data/04_benchmarks.ipynb #08b27f93
-BENCHMARKS |= dict({
-    'aokvqa': BenchmarkSpec('A-OKVQA, multiple choice', dict(val=('aokvqa_v1p0_val.json',), train=('aokvqa_v1p0_train.json',)),
-        ('{_split}2017/{image_id:012d}.jpg', 'coco/{_split}2017/{image_id:012d}.jpg', 'images/{image_id:012d}.jpg'), 'val', 'choice',
-        Hub('HuggingFaceM4/A-OKVQA', dict(val='validation', train='train')), f'Apache 2.0 (UNVERIFIED); {COCO}', 'arXiv 2206.01718; allenai/aokvqa',
-        Fields(id=('question_id',), image=('image',), choices=('choices',), right=('correct_choice_idx',)), LETTER,
-        note='The own evaluator demands the text of an option; a letter is what models are asked for.'),
-    'gqa': BenchmarkSpec('GQA', {'testdev': ('testdev_balanced_questions.json', 'questions/testdev_balanced_questions.json'), 'val': ('val_balanced_questions.json', 'questions/val_balanced_questions.json')},
-        ('images/{imageId}.jpg', 'allImages/images/{imageId}.jpg', '{imageId}.jpg'), 'testdev', 'exact',
-        Hub('lmms-lab/GQA', dict(testdev='testdev'), 'testdev_balanced_instructions', pictures=('testdev_balanced_images', 'imageId', 'id')),
-        'CC BY 4.0 (UNVERIFIED)', 'arXiv 1902.09506; visualreasoning.net', Fields(id=('_key', 'id'), image=('image',), answers=('answer',)),
-        note='The own evaluator compares without dropping articles. On the Hub only testdev.'),
-    'docvqa': BenchmarkSpec('DocVQA', dict(val=('val_v1.0_withQT.json', 'val/val_v1.0.json', 'val_v1.0.json', 'spdocvqa_qas/val_v1.0_withQT.json')),
-        ('{image}', 'spdocvqa_images/{_image}', 'spdocvqa_images/{image}', 'val/{image}', 'images/{_image}'), 'val', 'anls', Hub('lmms-lab/DocVQA', dict(val='validation'), 'DocVQA'),
-        'registration at rrc.cvc.uab.es', 'arXiv 2007.00398', Fields(id=('questionId',), image=('image',), answers=('answers',)), note='Folders of newer downloads UNVERIFIED.'),
-    'vqav2': BenchmarkSpec('VQA v2', dict(val=('v2_OpenEnded_mscoco_val2014_questions.json',)), hub=Hub('lmms-lab/VQAv2', dict(val='validation')), source='arXiv 1612.00837; visualqa.org',
-        fields=Fields(id=('question_id',), image=('image',), answers=('answers',), kind=('answer_type',)), join=dict(val='v2_mscoco_val2014_annotations.json'), **VQA),
-    'okvqa': BenchmarkSpec('OK-VQA', dict(val=('OpenEnded_mscoco_val2014_questions.json',)), hub=Hub('lmms-lab/OK-VQA', dict(val='val2014')), source='arXiv 1906.00067; okvqa.allenai.org',
-        fields=Fields(id=('question_id',), image=('image',), answers=('answers',)), join=dict(val='mscoco_val2014_annotations.json'), **VQA),
-    'vizwiz': BenchmarkSpec('VizWiz-VQA', dict(val=('val.json', 'Annotations/val.json', 'annotations/val.json')), ('{_split}/{image}', 'images/{image}', '{image}'), 'val', 'vqa',
-        Hub('lmms-lab/VizWiz-VQA', dict(val='val')), 'CC BY 4.0 (UNVERIFIED)', 'arXiv 1802.08218; vizwiz.org',
-        Fields(id=('question_id', '_image'), image=('image',), answers=('answers',), kind=('answer_type', 'category')),
-        "When the provided information is insufficient, respond with 'Unanswerable'. Answer the question using a single word or phrase.",
-        note='The own evaluator is a fork of that of VQA (UNVERIFIED in detail).'),
-    'hrbench': BenchmarkSpec('HR-Bench', {k: (f'hr_bench_{k}.tsv', f'hr_bench_{k}.parquet') for k in ('4k', '8k')}, (), '4k', 'choice',
-        Hub('DreamMr/HR-Bench', {'4k': 'hrbench_4k', '8k': 'hrbench_8k'}, 'hrbench_version_split'), 'Apache 2.0 (UNVERIFIED)', 'arXiv 2408.15556',
-        Fields(id=('index',), image=('image',), answers=('answer',), kind=('category',)), LETTER,
-        note='Each question stands four times with its options turned. The own evaluation asks a language model where neither letter nor text is found; here that is a miss.')})
-BENCHMARKS['aokvqa-direct'] = BenchmarkSpec(**{**vars(BENCHMARKS['aokvqa']), 'title': 'A-OKVQA, direct answers', 'rule': 'vqa-simple', 'suffix': BenchmarkSpec.suffix, 'keep': ('difficult_direct_answer', False),
-    'fields': Fields(id=('question_id',), image=('image',), answers=('direct_answers',), choices=(), right=()), 'note': 'The own evaluator compares without any normalisation.'})
+BENCHMARKS |= dict(
+    {
+        'aokvqa': BenchmarkSpec(
+            'A-OKVQA, multiple choice', dict(val=('aokvqa_v1p0_val.json',), train=('aokvqa_v1p0_train.json',)),
+            ('{_split}2017/{image_id:012d}.jpg', 'coco/{_split}2017/{image_id:012d}.jpg', 'images/{image_id:012d}.jpg'),
+            'val',
+            'choice', Hub('HuggingFaceM4/A-OKVQA', dict(val='validation', train='train')),
+            f'Apache 2.0 (UNVERIFIED); {COCO}',
+            'arXiv 2206.01718; allenai/aokvqa',
+            Fields(id=('question_id',), image=('image',), choices=('choices',), right=('correct_choice_idx',)),
+            LETTER, note='The own evaluator demands the text of an option; a letter is what models are asked for.'
+        ),
+        'gqa': BenchmarkSpec(
+            'GQA',
+            {
+                'testdev': ('testdev_balanced_questions.json', 'questions/testdev_balanced_questions.json'),
+                'val': ('val_balanced_questions.json', 'questions/val_balanced_questions.json')
+            },
+            ('images/{imageId}.jpg', 'allImages/images/{imageId}.jpg', '{imageId}.jpg'),
+            'testdev',
+            'exact',
+            Hub(
+                'lmms-lab/GQA', dict(testdev='testdev'),
+                'testdev_balanced_instructions', pictures=('testdev_balanced_images', 'imageId', 'id')
+            ),
+            'CC BY 4.0 (UNVERIFIED)',
+            'arXiv 1902.09506; visualreasoning.net',
+            Fields(id=('_key', 'id'), image=('image',), answers=('answer',)),
+            note='The own evaluator compares without dropping articles. On the Hub only testdev.'
+        ),
+        'docvqa': BenchmarkSpec(
+            'DocVQA',
+            dict(
+                val=('val_v1.0_withQT.json', 'val/val_v1.0.json', 'val_v1.0.json', 'spdocvqa_qas/val_v1.0_withQT.json')
+            ),
+            ('{image}', 'spdocvqa_images/{_image}', 'spdocvqa_images/{image}', 'val/{image}', 'images/{_image}'),
+            'val',
+            'anls', Hub('lmms-lab/DocVQA', dict(val='validation'), 'DocVQA'),
+            'registration at rrc.cvc.uab.es',
+            'arXiv 2007.00398', Fields(id=('questionId',), image=('image',), answers=('answers',)),
+            note='Folders of newer downloads UNVERIFIED.'
+        ),
+        'vqav2': BenchmarkSpec(
+            'VQA v2', dict(val=('v2_OpenEnded_mscoco_val2014_questions.json',)),
+            hub=Hub('lmms-lab/VQAv2', dict(val='validation')), source='arXiv 1612.00837; visualqa.org',
+            fields=Fields(id=('question_id',), image=('image',), answers=('answers',), kind=('answer_type',)),
+            join=dict(val='v2_mscoco_val2014_annotations.json'), **VQA
+        ),
+        'okvqa': BenchmarkSpec(
+            'OK-VQA', dict(val=('OpenEnded_mscoco_val2014_questions.json',)),
+            hub=Hub('lmms-lab/OK-VQA', dict(val='val2014')), source='arXiv 1906.00067; okvqa.allenai.org',
+            fields=Fields(id=('question_id',), image=('image',), answers=('answers',)),
+            join=dict(val='mscoco_val2014_annotations.json'), **VQA
+        ),
+        'vizwiz': BenchmarkSpec(
+            'VizWiz-VQA', dict(val=('val.json', 'Annotations/val.json', 'annotations/val.json')),
+            ('{_split}/{image}', 'images/{image}', '{image}'),
+            'val',
+            'vqa', Hub('lmms-lab/VizWiz-VQA', dict(val='val')),
+            'CC BY 4.0 (UNVERIFIED)',
+            'arXiv 1802.08218; vizwiz.org',
+            Fields(
+                id=('question_id', '_image'), image=('image',), answers=('answers',), kind=('answer_type', 'category')
+            ),
+            "When the provided information is insufficient, respond with 'Unanswerable'. Answer the question using a "
+            "single word or phrase.", note='The own evaluator is a fork of that of VQA (UNVERIFIED in detail).'
+        ),
+        'hrbench': BenchmarkSpec(
+            'HR-Bench',
+            {k: (f'hr_bench_{k}.tsv', f'hr_bench_{k}.parquet') for k in ('4k', '8k')},
+            (),
+            '4k',
+            'choice', Hub('DreamMr/HR-Bench', {'4k': 'hrbench_4k', '8k': 'hrbench_8k'}, 'hrbench_version_split'),
+            'Apache 2.0 (UNVERIFIED)',
+            'arXiv 2408.15556', Fields(id=('index',), image=('image',), answers=('answer',), kind=('category',)),
+            LETTER,
+            note='Each question stands four times with its options turned. The own evaluation asks a language model '
+                 'where neither letter nor text is found; here that is a miss.'
+        )
+    }
+)
+BENCHMARKS['aokvqa-direct'] = BenchmarkSpec(
+    **{
+        **vars(BENCHMARKS['aokvqa']),
+        'title': 'A-OKVQA, direct answers',
+        'rule': 'vqa-simple',
+        'suffix': BenchmarkSpec.suffix,
+        'keep': ('difficult_direct_answer', False),
+        'fields': Fields(id=('question_id',), image=('image',), answers=('direct_answers',), choices=(), right=()),
+        'note': 'The own evaluator compares without any normalisation.'
+    }
+)
 
 # %% ../../nbs/data/04_benchmarks.ipynb #4daaf7de
 def path_inside(root, # folder
@@ -112,19 +219,30 @@ def snapshot_names(hub, # `Hub`
     ) -> list: # of patterns
     "Where a snapshot of the Hub keeps a split"
     s = hub.splits.get(split, split)
-    return [f'{c}{s}-*.parquet' for c in ([f'{hub.config}/'] if hub.config else []) + ['data/', '']]
+    return [
+        f'{c}{s}-*.parquet'
+        for c in ([f'{hub.config}/'] if hub.config else []) + ['data/', '']
+    ]
 
 def find_files(root, # folder
     card, # `BenchmarkSpec`
     split # one of its splits
     ) -> list: # of paths
     "The files of annotations of a split"
-    if split not in card.files: raise DataError(f'{card.title} has no split {split!r}; use one of {", ".join(card.files)}.')
+    if split not in card.files:
+        raise DataError(f'{card.title} has no split {split!r}; use one of {", ".join(card.files)}.')
     for names in (*card.files[split], *snapshot_names(card.hub, split)):
         found = [sorted(root.glob(n)) for n in names.split(' + ')]
         if all(found): return sum(found, [])
-    expected = f'{card.files[split][0]} and pictures such as {card.images[0]}' if card.images else card.files[split][0]
-    raise DataError(f'{root} holds no {card.title} ({split}): expected {expected}, or a snapshot of {card.hub.id} from the Hugging Face Hub.')
+    expected = (
+        f'{card.files[split][0]} and pictures such as {card.images[0]}'
+        if card.images
+        else card.files[split][0]
+    )
+    raise DataError(
+        f'{root} holds no {card.title} ({split}): expected {expected}, or a snapshot of {card.hub.id} from the Hugging '
+        'Face Hub.'
+    )
 
 # %% ../../nbs/data/04_benchmarks.ipynb #037adfb5
 def need_key(row, # dict
@@ -133,15 +251,25 @@ def need_key(row, # dict
     ): # its value, a text or a number
     "What a row must have before it can be one of a set"
     if isinstance(v := row.get(key), (str, int, float)): return v
-    raise DataError(f'row {number}: {key!r} is {v!r}; a text or a number is needed there.' if key in row else f'row {number}: no {key!r}.')
+    raise DataError(
+        f'row {number}: {key!r} is {v!r}; a text or a number is needed there.'
+        if key in row
+        else f'row {number}: no {key!r}.'
+    )
 
 def add_pictures(rows, # list of dicts
     hub, # `Hub` with its pictures apart
     others # rows that hold the pictures
     ) -> list: # of dicts
     "Put each picture into its row; a row may lack its own"
-    cells = {need_key(r, i, hub.pictures[2]): r.get('image') for i, r in enumerate(others, 1)}
-    return [r | dict(image=cells.get(need_key(r, i, hub.pictures[1]))) for i, r in enumerate(rows, 1)]
+    cells = {
+        need_key(r, i, hub.pictures[2]): r.get('image')
+        for i, r in enumerate(others, 1)
+    }
+    return [
+        r | dict(image=cells.get(need_key(r, i, hub.pictures[1])))
+        for i, r in enumerate(rows, 1)
+    ]
 
 def snapshot_rows(root, # folder
     hub, # `Hub`
@@ -149,9 +277,16 @@ def snapshot_rows(root, # folder
     rows # of its files
     ) -> list: # of dicts
     "The rows of one split of a snapshot of the Hub, with their pictures"
-    if hub.part: rows = [r for i, r in enumerate(rows, 1) if need_key(r, i, hub.part) == split]
+    if hub.part:
+        rows = [
+            r
+            for i, r in enumerate(rows, 1)
+            if need_key(r, i, hub.part) == split
+        ]
     if not hub.pictures: return rows
-    apart = sorted(root.glob(f'{hub.pictures[0]}/{hub.splits[split]}-*.parquet'))
+    apart = sorted(
+        root.glob(f'{hub.pictures[0]}/{hub.splits[split]}-*.parquet')
+    )
     return add_pictures(rows, hub, [r for f in apart for r in read_rows(f)])
 
 def split_rows(root, # folder
@@ -160,13 +295,37 @@ def split_rows(root, # folder
     ) -> list: # of dicts
     "The rows of a split, each with its split and file"
     files = find_files(root, card, split)
-    rows, second = [r | dict(_split=split, _name=f.stem, _folder=f.parent.name) for f in files for r in read_rows(f)], card.join.get(split, '')
+    rows = [
+        r | dict(_split=split, _name=f.stem, _folder=f.parent.name)
+        for f in files
+        for r in read_rows(f)
+    ]
+    second = card.join.get(split, '')
     try:
         if files[0].suffix == '.parquet': return snapshot_rows(root, card.hub, split, rows)
-        more = {need_key(r, i, 'question_id'): r for i, r in enumerate(read_rows(path_inside(files[0].parent, second)), 1)} if second else {}
-    except DataError as e: raise DataError(f'{card.title}: {second or files[0].name}: {e}') from None
-    try: return [more.get(need_key(r, i, 'question_id'), {}) | r for i, r in enumerate(rows, 1)] if second else rows
-    except DataError as e: raise DataError(f'{card.title}: {files[0].name}: {e}') from None
+        more = (
+            {
+                need_key(r, i, 'question_id'): r
+                for i, r in enumerate(read_rows(path_inside(files[0].parent, second)), 1)
+            }
+            if second
+            else {}
+        )
+    except DataError as e:
+        raise DataError(
+            f'{card.title}: {second or files[0].name}: {e}'
+        ) from None
+    try:
+        return (
+            [
+                more.get(need_key(r, i, 'question_id'), {}) | r
+                for i, r in enumerate(rows, 1)
+            ]
+            if second
+            else rows
+        )
+    except DataError as e:
+        raise DataError(f'{card.title}: {files[0].name}: {e}') from None
 
 # %% ../../nbs/data/04_benchmarks.ipynb #d1586858
 class BenchmarkFinder(Finder):
@@ -195,9 +354,17 @@ class BenchmarkFinder(Finder):
         path # of its picture
         ) -> Path: # the same
         "Remember which picture it is, and read what lies beside it"
-        row['_picture'], row['_image'] = path.relative_to(os.path.normpath(self.root)).with_suffix('').as_posix(), path.name
+        row['_picture'], row['_image'] = (
+            path.relative_to(os.path.normpath(self.root)).with_suffix('').as_posix(),
+            path.name
+        )
         side = path.with_suffix('.json')
-        if self.card.beside and side.is_file(): row |= {k: v for k, v in read_rows(side)[0].items() if k in self.card.beside}
+        if self.card.beside and side.is_file():
+            row |= {
+                k: v
+                for k, v in read_rows(side)[0].items()
+                if k in self.card.beside
+            }
         return path
 
 # %% ../../nbs/data/04_benchmarks.ipynb #d4f371a8
@@ -217,7 +384,11 @@ def choose_parts(rows, # list of dicts with their split
     parts = {}
     for r in rows: parts.setdefault(r['_split'], []).append(r)
     if n is None or len(parts) < 2: return choose_rows(rows, n, seed)
-    return [o for k, c in share_evenly(n, parts).items() for o in choose_rows(parts[k], c or None, seed)[:c]]
+    return [
+        o
+        for k, c in share_evenly(n, parts).items()
+        for o in choose_rows(parts[k], c or None, seed)[:c]
+    ]
 
 # %% ../../nbs/data/04_benchmarks.ipynb #123dfeaf
 def benchmark_records(card, # `BenchmarkSpec`
@@ -227,8 +398,16 @@ def benchmark_records(card, # `BenchmarkSpec`
     seed=None # of a random choice, and of shuffled options
     ) -> list: # of `Record`s
     "The records of a public set"
-    rows = [r for r in rows if card.keep is None or r.get(card.keep[0]) == card.keep[1]]
-    try: found = [make_record(dict(r), i, find, card.fields, card.rule, seed or 0, spare=True) for i, r in choose_parts(rows, n, seed)]
+    rows = [
+        r
+        for r in rows
+        if card.keep is None or r.get(card.keep[0]) == card.keep[1]
+    ]
+    try:
+        found = [
+            make_record(dict(r), i, find, card.fields, card.rule, seed or 0, spare=True)
+            for i, r in choose_parts(rows, n, seed)
+        ]
     except DataError as e: raise DataError(f'{card.title}: {e}') from None
     return group_by_picture(check_missing(check_ids(found, card.title), card.title))
 
@@ -253,11 +432,26 @@ def hub_records(card, # `BenchmarkSpec`
     ) -> list: # of `Record`s
     "The records of a public set from the Hugging Face Hub; fetches what is not in its cache"
     hub, rows, splits = card.hub, [], (split or card.split).split('+')
-    if bad := [s for s in splits if s not in hub.splits]: raise DataError(f'{hub.id} has no split {bad[0]!r}; use one of {", ".join(hub.splits)}.')
+    if bad := [s for s in splits if s not in hub.splits]:
+        raise DataError(
+            f'{hub.id} has no split {bad[0]!r}; use one of {", ".join(hub.splits)}.'
+        )
     for theirs in dict.fromkeys(hub.splits[s] for s in splits):
-        rows += [r | dict(_split=splits[0]) for r in hub_rows(name or hub.id, theirs, hub.config, revision)]
+        rows += [
+            r | dict(_split=splits[0])
+            for r in hub_rows(name or hub.id, theirs, hub.config, revision)
+        ]
     try:
-        if hub.part: rows = [r | dict(_split=part) for i, r in enumerate(rows, 1) if (part := need_key(r, i, hub.part)) in splits]
-        if hub.pictures: rows = add_pictures(rows, hub, hub_rows(name or hub.id, hub.splits[splits[0]], hub.pictures[0], revision))
+        if hub.part:
+            rows = [
+                r | dict(_split=part)
+                for i, r in enumerate(rows, 1)
+                if (part := need_key(r, i, hub.part)) in splits
+            ]
+        if hub.pictures:
+            rows = add_pictures(
+                rows, hub,
+                hub_rows(name or hub.id, hub.splits[splits[0]], hub.pictures[0], revision)
+            )
     except DataError as e: raise DataError(f'{card.title}: {e}') from None
     return benchmark_records(card, rows, BenchmarkFinder(None, card, rows), n, seed)

@@ -17,7 +17,9 @@ from ..core.image import open_image
 from .scenes import COLORS, KINDS, SHAPES, SPLITS, Scene, SceneObject, _place, _rng, make_scene, to_sample
 from ..core.errors import DataError
 from .readers import hub_rows
-from .records import Finder, Record, check_ids, choose_rows, make_record, read_entries, share_evenly, check_missing
+from carve_nb.data.records import (
+    Finder, Record, check_ids, choose_rows, make_record, read_entries, share_evenly, check_missing
+)
 from .benchmarks import LETTER, BENCHMARKS, BenchmarkSpec, folder_records, hub_records
 
 # %% ../../nbs/data/07_datasets.ipynb #0eebe996
@@ -38,7 +40,10 @@ def picture_sum(image # of a `Record`
         if hasattr(found, 'recipe'): made = hashlib.sha256(found.recipe.encode())
         elif isinstance(found, (str, os.PathLike)): made = file_sum(found)
         elif isinstance(found, (bytes, bytearray, memoryview)): made = hashlib.sha256(found)
-        else: made = hashlib.sha256(repr((seen := open_image(found)).size).encode() + seen.tobytes())
+        else:
+            made = hashlib.sha256(
+                repr((seen := open_image(found)).size).encode() + seen.tobytes()
+            )
     except Exception: return ''                # its sample is marked when its turn comes
     return made.hexdigest()[:16] if made else ''
 
@@ -59,7 +64,10 @@ class DataSet:
     def key(self, names=('id', 'question', 'answers', 'choices') # fields of a `Record`
         ) -> str: # 16 hexadecimal digits
         "A name for exactly these questions and answers, or for what else is asked for"
-        rows = [[r.given or r.boxes if k == 'boxes' else getattr(r, k) for k in names] for r in self.records]
+        rows = [
+            [r.given or r.boxes if k == 'boxes' else getattr(r, k) for k in names]
+            for r in self.records
+        ]
         return hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest()[:16]
 
     def pictures(self, over=iter # goes over the records, such as a progress bar
@@ -72,15 +80,33 @@ class DataSet:
 
     def facts(self) -> dict: # name -> text
         "What a reader must know to compare numbers"
-        kinds = ', '.join(f'{k} {n}' for k, n in Counter(r.kind for r in self.records).items() if k)
+        kinds = ', '.join(
+            f'{k} {n}'
+            for k, n in Counter(r.kind for r in self.records).items()
+            if k
+        )
         boxes = sum(r.boxes is not None for r in self.records)
-        return {k: str(v) for k, v in dict(questions=len(self), kinds=kinds, after_each=self.suffix or 'nothing', rule=self.rule, longest_answer=f'{self.max_new_tokens} tokens',
-            true_regions=boxes, key=self.key(), **self.about).items() if v}
+        return {
+            k: str(v)
+            for k, v in dict(
+                questions=len(self), kinds=kinds, after_each=self.suffix or 'nothing', rule=self.rule,
+                longest_answer=f'{self.max_new_tokens} tokens', true_regions=boxes, key=self.key(), **self.about
+            ).items()
+            if v
+        }
 
-    def __repr__(self): return f'DataSet({self.name}: {len(self)} questions, rule {self.rule!r}, key {self.key()})'
+    def __repr__(self):
+        return f'DataSet({self.name}: {len(self)} questions, rule {self.rule!r}, key {self.key()})'
     def _repr_html_(self):
-        row = lambda cells: ''.join(f'<td style="text-align:left">{html.escape(str(c))}</td>' for c in cells)
-        rows = [(k.replace('_', ' '), v) for k, v in self.facts().items()] + [('for example', f'{r.question} → {r.answer}') for r in self.records[:2]]
+        row = lambda cells: ''.join(
+            f'<td style="text-align:left">{html.escape(str(c))}</td>' for c in cells
+        )
+        rows = [
+            (k.replace('_', ' '), v) for k, v in self.facts().items()
+        ] + [
+            ('for example', f'{r.question} → {r.answer}')
+            for r in self.records[:2]
+        ]
         return f'<b>{html.escape(self.name)}</b><table>{"".join(f"<tr>{row(o)}</tr>" for o in rows)}</table>'
 
 # %% ../../nbs/data/07_datasets.ipynb #09ccef40
@@ -90,11 +116,20 @@ def scene_objects(seed, # 0, 1, 2, ...
     "What stands in a scene, without painting it"
     knobs, rng = _rng(split, seed, 0), _rng(split, seed, 1)
     knobs.random(2)
-    boxes, pairs, found = _place(rng, int(knobs.integers(3, 13)), 36, 60), rng.permutation(48), []
+    boxes = _place(rng, int(knobs.integers(3, 13)), 36, 60)
+    pairs = rng.permutation(48)
+    found = []
     for pair, box in zip(pairs, boxes):
-        found.append(SceneObject(list(COLORS)[pair//6], SHAPES[pair % 6], int(rng.integers(10)), box))
+        found.append(
+            SceneObject(
+                list(COLORS)[pair // 6], SHAPES[pair % 6],
+                int(rng.integers(10)), box
+            )
+        )
         rng.uniform(.88, 1.08), rng.integers(-10, 11, 3), rng.random() # the paint
-    return sorted(found, key=lambda o: (o.box[1] + o.box[3], o.box[0]))
+    return sorted(
+        found, key=lambda o: (o.box[1] + o.box[3], o.box[0])
+    )
 
 @dataclass(frozen=True)
 class ScenePicture:
@@ -113,7 +148,10 @@ def scene_record(seed, # of the scene
     ) -> Record|None: # None if this scene has no such question
     "One question about one scene"
     s = to_sample(Scene(None, scene_objects(seed, split), split, seed, 0, 0), kind)
-    return s and Record(s.id, ScenePicture(seed, split), s.question, [s.answer], boxes=s.box and [s.box], kind=kind, rule=SCENE_RULES[kind])
+    return s and Record(
+        s.id, ScenePicture(seed, split), s.question, [s.answer],
+        boxes=s.box and [s.box], kind=kind, rule=SCENE_RULES[kind]
+    )
 
 def scene_records(n, # records in all
     kinds=('digit',), # of question
@@ -122,14 +160,18 @@ def scene_records(n, # records in all
     ) -> list: # of `Record`s, scene by scene
     "The first questions of each kind"
     kinds = tuple(dict.fromkeys(kinds))
-    if bad := [k for k in kinds if k not in KINDS]: raise DataError(f"Kind {bad[0]!r} is not known; use some of {', '.join(KINDS)}.")
+    if bad := [k for k in kinds if k not in KINDS]:
+        raise DataError(f"Kind {bad[0]!r} is not known; use some of {', '.join(KINDS)}.")
     if split not in SPLITS: raise DataError(f"Scenes have no split {split!r}; use one of {', '.join(SPLITS)}.")
-    if not kinds or n < len(kinds): raise DataError(f'n={n}: at least one question for each of the {len(kinds)} kinds is needed.')
+    if not kinds or n < len(kinds):
+        raise DataError(f'n={n}: at least one question for each of the {len(kinds)} kinds is needed.')
     left, seed, found = share_evenly(n, kinds), start, []
     while left:
         new = [r for k in left if (r := scene_record(seed, k, split))]
         for r in new: left[r.kind] -= 1
-        left, seed, found = {k: c for k, c in left.items() if c}, seed + 1, found + new
+        left = {k: c for k, c in left.items() if c}
+        seed = seed + 1
+        found = found + new
     return found
 
 # %% ../../nbs/data/07_datasets.ipynb #82dff0ab
@@ -139,16 +181,27 @@ def scene_set(n=None, # records; None: 300
     kinds=('digit',) # of question
     ) -> DataSet: # of our scenes
     "Questions about our scenes"
-    kinds, split = list(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds)), split or 'heldout'
+    kinds = list(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
+    split = split or 'heldout'
     n = 300 if n is None else n
     if seed is None or n < len(kinds): found = scene_records(n, kinds, split)
     elif n > 1000*len(kinds):
-        raise DataError(f'n={n}: by chance, at most {1000*len(kinds)} are chosen, among the first 1000 questions of each kind; without a seed there can be more.')
+        raise DataError(
+            f'n={n}: by chance, at most {1000 * len(kinds)} are chosen, among the first 1000 questions of each kind; '
+            'without a seed there can be more.'
+        )
     else:
         every, rng = scene_records(1000*len(kinds), kinds, split), Random(seed)
-        ids = {r.id for k, c in share_evenly(n, kinds).items() for r in rng.sample([r for r in every if r.kind == k], c)}
+        ids = {
+            r.id
+            for k, c in share_evenly(n, kinds).items()
+            for r in rng.sample([r for r in every if r.kind == k], c)
+        }
         found = [r for r in every if r.id in ids]
-    return DataSet('scenes', found, None if set(kinds) == {'describe'} else BenchmarkSpec.suffix, SCENE_RULES[kinds[0]], 32, dict(split=split, source='synthetic scenes of this package'))
+    return DataSet(
+        'scenes', found, None if set(kinds) == {'describe'} else BenchmarkSpec.suffix,
+        SCENE_RULES[kinds[0]], 32, dict(split=split, source='synthetic scenes of this package')
+    )
 
 def named_set(name, # one of `BENCHMARKS`
     n=None, # records; None: all
@@ -162,7 +215,11 @@ def named_set(name, # one of `BENCHMARKS`
     card = BENCHMARKS[name]
     about = dict(split=split or card.split, source=card.source, licence=card.licence, note=card.note)
     if root is not None: found = folder_records(card, root, split, n, seed)
-    elif download: found, about['hub'] = hub_records(card, split, n, seed, revision), f'{card.hub.id}@{revision or "main"}'
+    elif download:
+        found, about['hub'] = (
+            hub_records(card, split, n, seed, revision),
+            f'{card.hub.id}@{revision or "main"}'
+        )
     else:
         first = next(iter(card.files.values()))[0]
         raise DataError(f'{name} is not part of this package, and nothing is fetched unasked. Give root=FOLDER (--root), which holds {first}'
@@ -170,16 +227,36 @@ def named_set(name, # one of `BENCHMARKS`
     return DataSet(name, found, card.suffix, card.rule, card.max_new_tokens, about)
 
 # %% ../../nbs/data/07_datasets.ipynb #b1bb18b6
-RULE_NAMES = ('exact', 'vqa', 'vqa-text', 'vqa-simple', 'vqa-vicrop', 'contains', 'contains-either', 'anls', 'pope', 'pope-vicrop',
-    'choice', 'choice-letter', 'choice-text', 'choice-vicrop', 'choice-likelihood', 'f1-pairs') # of the next chapter
+RULE_NAMES = (
+    'exact',
+    'vqa',
+    'vqa-text',
+    'vqa-simple',
+    'vqa-vicrop',
+    'contains',
+    'contains-either',
+    'anls',
+    'pope',
+    'pope-vicrop',
+    'choice',
+    'choice-letter',
+    'choice-text',
+    'choice-vicrop',
+    'choice-likelihood',
+    'f1-pairs'
+)  # of the next chapter
 
 def own_set(spec, # folder, file, or id on the Hub
     records, # of it
     **about # further facts
     ) -> DataSet: # asked by what its records have
     "A set of one's own"
-    rule, name = Counter(r.rule for r in records).most_common(1)[0][0], Path(os.path.abspath(spec)).name
-    return DataSet(name, records, LETTER if all(r.choices for r in records) else BenchmarkSpec.suffix, rule, 32, dict(source=name, **about))
+    rule = Counter(r.rule for r in records).most_common(1)[0][0]
+    name = Path(os.path.abspath(spec)).name
+    return DataSet(
+        name, records, LETTER if all(r.choices for r in records) else BenchmarkSpec.suffix, rule, 32,
+        dict(source=name, **about)
+    )
 
 def load_benchmark(spec, # 'scenes', a name in `BENCHMARKS`, a folder or file, or an id on the Hugging Face Hub
     n=None, # records; None: all (of scenes 300)
@@ -192,17 +269,49 @@ def load_benchmark(spec, # 'scenes', a name in `BENCHMARKS`, a folder or file, o
     "Open a set of questions"
     given = isinstance(spec, DataSet)
     own = not given and spec != 'scenes' and spec not in BENCHMARKS
-    takes = () if given else ('config', 'revision')*download if own else ('kinds',) if str(spec) == 'scenes' else ('root', 'revision')
+    takes = (
+        ()
+        if given
+        else ('config', 'revision') * download
+        if own
+        else ('kinds',)
+        if str(spec) == 'scenes'
+        else ('root', 'revision')
+    )
     if bad := [k for k in kw if k not in takes] or ['split']*bool((given or own and not download) and split):
-        raise DataError(f'{bad[0]}={kw.get(bad[0], split)!r} is not used for {spec}; leave it out.')
-    if rule not in (None, *RULE_NAMES): raise DataError(f'Rule {rule!r} is not known; use one of {", ".join(RULE_NAMES)}.')
-    if given: found = replace(spec, records=[r for _, r in choose_rows(check_ids(spec.records, spec.name), n, seed)])
+        raise DataError(
+            f'{bad[0]}={kw.get(bad[0], split)!r} is not used for {spec}; leave it out.'
+        )
+    if rule not in (None, *RULE_NAMES):
+        raise DataError(f'Rule {rule!r} is not known; use one of {", ".join(RULE_NAMES)}.')
+    if given:
+        found = replace(
+            spec, records=[r for _, r in choose_rows(check_ids(spec.records, spec.name), n, seed)]
+        )
     elif spec == 'scenes': found = scene_set(n, split, seed, **kw)
     elif spec in BENCHMARKS: found = named_set(spec, n, split, seed, download=download, **kw)
-    elif Path(spec).expanduser().exists(): found = own_set(spec, read_entries(spec, n, seed=seed, spare=True))
+    elif Path(spec).expanduser().exists():
+        found = own_set(spec, read_entries(spec, n, seed=seed, spare=True))
     elif download and str(spec).count('/') == 1:
         rows = hub_rows(spec, split or 'test', **kw)
         find = Finder(None, rows)
-        found = own_set(spec, check_missing(check_ids([make_record(r, i, find, spare=True) for i, r in choose_rows(rows, n, seed)], spec), spec), split=split or 'test')
-    else: raise DataError(f'{str(spec)!r} is neither a file or folder nor one of scenes, {", ".join(BENCHMARKS)}; a set of the Hub, org/name, needs download=True (--download).')
-    return replace(found, rule=rule, records=[replace(r, rule=rule) for r in found.records]) if rule else found
+        found = own_set(
+            spec,
+            check_missing(
+                check_ids(
+                    [make_record(r, i, find, spare=True) for i, r in choose_rows(rows, n, seed)], spec
+                ),
+                spec
+            ),
+            split=split or 'test'
+        )
+    else:
+        raise DataError(
+            f'{str(spec)!r} is neither a file or folder nor one of scenes, {", ".join(BENCHMARKS)}; a set of the Hub, '
+            'org/name, needs download=True (--download).'
+        )
+    return (
+        replace(found, rule=rule, records=[replace(r, rule=rule) for r in found.records])
+        if rule
+        else found
+    )

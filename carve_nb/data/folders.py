@@ -27,8 +27,11 @@ def open_entry(e # `Record`
     ) -> FileSample: # with its picture
     "Open the picture of a row"
     try: image = e.open()
-    except MemoryError as m: raise DataError(f'{e.id}: memory ran out while its picture was opened; make it smaller, or free memory.') from m
-    return FileSample(e.id, image, e.question, e.answer, e.kind or 'open', e.box, answers=e.answers)
+    except MemoryError as m:
+        raise DataError(f'{e.id}: memory ran out while its picture was opened; make it smaller, or free memory.') from m
+    return FileSample(
+        e.id, image, e.question, e.answer, e.kind or 'open', e.box, answers=e.answers
+    )
 
 def folder_samples(path, # folder with pictures and one file of annotations, or that file
     n=None, # samples, the first ones; None: all
@@ -36,7 +39,8 @@ def folder_samples(path, # folder with pictures and one file of annotations, or 
     ): # iterator of `FileSample`s
     "Samples from a folder; the rows are checked at once"
     skip = set(skip)
-    return map(open_entry, [e for e in read_entries(path, n) if e.id not in skip])   # goes on behind a picture that cannot be opened
+    # goes on behind a picture that cannot be opened
+    return map(open_entry, [e for e in read_entries(path, n) if e.id not in skip])
 
 # %% ../../nbs/data/03_folders.ipynb #e1c0e91b
 def write_json(path, # file
@@ -51,11 +55,22 @@ def bad_field(value, # plain values
     name='' # of the field so far
     ) -> tuple|None: # where, such as 'entropy[3]', and what
     "A value that no file of JSON can hold"
-    if isinstance(value, dict): inner = ((v, f'{name}.{k}' if name else str(k)) for k, v in value.items())
-    elif isinstance(value, (list, tuple)): inner = ((v, f'{name}[{i}]') for i, v in enumerate(value))
+    if isinstance(value, dict):
+        inner = (
+            (v, f'{name}.{k}' if name else str(k))
+            for k, v in value.items()
+        )
+    elif isinstance(value, (list, tuple)):
+        inner = ((v, f'{name}[{i}]') for i, v in enumerate(value))
     else:
         if isinstance(value, str): good = not re.search('[\ud800-\udfff]', value)
-        else: good = value is None or isinstance(value, int) or isinstance(value, float) and math.isfinite(value)
+        else:
+            good = (
+                value is None
+                or isinstance(value, int)
+                or isinstance(value, float)
+                and math.isfinite(value)
+            )
         return None if good else (name, value)
     return next((f for v, k in inner if (f := bad_field(v, k))), None)
 
@@ -67,10 +82,15 @@ def escape_halves(text # may hold half characters, as names of files do that are
 def to_line(record # dict that starts with its id
     ) -> str: # with its line end
     "One record as one line"
-    if not isinstance(record, dict) or not isinstance(record.get('id'), str): raise DataError(f'A record must be a dict with its "id", not {str(record)[:60]}.')
+    if not isinstance(record, dict) or not isinstance(record.get('id'), str):
+        raise DataError(f'A record must be a dict with its "id", not {str(record)[:60]}.')
     if f := bad_field(record):
         kind = 'text' if isinstance(f[1], str) else 'number'
-        raise DataError(escape_halves(f'The record of {record["id"]} is refused: {f[0]} is {f[1]!r}, which is no {kind} that can be kept.'))
+        raise DataError(
+            escape_halves(
+                f'The record of {record["id"]} is refused: {f[0]} is {f[1]!r}, which is no {kind} that can be kept.'
+            )
+        )
     return json.dumps(record) + '\n'
 
 # %% ../../nbs/data/03_folders.ipynb #ad2d0f67
@@ -78,25 +98,35 @@ def split_lines(text # of a file of records
     ) -> tuple: # list of dicts, length of the text up to the last whole record
     "Records, without a torn last line"
     *lines, torn = text.split('\n')
-    return [read_line(line, i) for i, line in enumerate(lines, 1) if line.strip()], len(text) - len(torn)
+    return [
+        read_line(line, i) for i, line in enumerate(lines, 1) if line.strip()
+    ], len(text) - len(torn)
 
 def read_line(line, # of a file of records
     number # of the line, from 1
     ) -> dict: # the record
     "One record, or an error that says in which line there is none"
     try: record = json.loads(line)
-    except (ValueError, RecursionError) as e: raise DataError(f'line {number} of the records cannot be read ({e}); correct or delete it.') from e
+    except (ValueError, RecursionError) as e:
+        raise DataError(f'line {number} of the records cannot be read ({e}); correct or delete it.') from e
     if isinstance(record, dict) and isinstance(record.get('id'), str): return record
-    raise DataError(f'line {number} of the records is {line.strip()[:60]!r}, which is no record with its "id"; correct or delete it.')
+    raise DataError(
+        f'line {number} of the records is {line.strip()[:60]!r}, which is no record with its "id"; correct or delete '
+        'it.'
+    )
 
 # %% ../../nbs/data/03_folders.ipynb #08ce7823
 def read_text(folder # with records.jsonl or records.jsonl.gz
     ) -> str|None: # None: there is neither
     "Saved records as they stand in their file"
-    path = next((p for k in ('jsonl', 'jsonl.gz') if (p := Path(folder)/f'records.{k}').exists()), None)
+    path = next(
+        (p for k in ('jsonl', 'jsonl.gz') if (p := Path(folder) / f'records.{k}').exists()),
+        None
+    )
     if path is None: return None
     try: return (gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()).decode()
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as e: raise DataError(f'{path} is damaged ({e}); put back a copy of it, or give another folder.') from e
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as e:
+        raise DataError(f'{path} is damaged ({e}); put back a copy of it, or give another folder.') from e
 
 def read_meta(folder # with meta.json
     ) -> dict: # plain values
@@ -112,7 +142,8 @@ def read_records(folder # with records.jsonl or records.jsonl.gz, and meta.json
     ) -> tuple: # list of dicts, dict
     "Saved records and how they came about"
     text = read_text(folder)
-    if text is None or not (Path(folder)/'meta.json').exists(): raise DataError(f'{folder} holds no saved records (records.jsonl and meta.json).')
+    if text is None or not (Path(folder)/'meta.json').exists():
+        raise DataError(f'{folder} holds no saved records (records.jsonl and meta.json).')
     return lines_of(folder, text)[0], read_meta(folder)
 
 def lines_of(folder, # that the text is from
@@ -128,7 +159,10 @@ def pack_records(folder, # with records.jsonl and meta.json
     "Save records small, the same bytes every time"
     records, meta = read_records(folder)
     write_json(Path(out)/'meta.json', meta)
-    replace_file(Path(out)/'records.jsonl.gz', gzip.compress(''.join(map(to_line, records)).encode(), 9, mtime=0))
+    replace_file(
+        Path(out) / 'records.jsonl.gz',
+        gzip.compress(''.join(map(to_line, records)).encode(), 9, mtime=0)
+    )
 
 # %% ../../nbs/data/03_folders.ipynb #9e192c2d
 LOOSE = {'n', 'workers', 'seconds', 'device', 'threads', 'versions'}
@@ -142,7 +176,8 @@ class RecordFile:
         self.file = self.folder/'records.jsonl'
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder/'meta.json').exists(): self.check(read_meta(self.folder))
-        elif read_text(self.folder) is not None: raise DataError(f'{self.folder} holds records without a meta.json; give another folder.')
+        elif read_text(self.folder) is not None:
+            raise DataError(f'{self.folder} holds records without a meta.json; give another folder.')
         self.records = self.recover()
         self.note()
 
@@ -152,9 +187,19 @@ class RecordFile:
     def check(self, saved # meta of the folder
         ):
         "Refuse to go on with other settings"
-        differ = [k for k in (saved | self.meta) if k not in LOOSE and saved.get(k) != self.meta.get(k)]
-        told = '; '.join(f'{k} is {saved.get(k)!r} there, {self.meta.get(k)!r} now' for k in differ)
-        if differ: raise DataError(f'{self.folder} holds records of another run: {told}. Give another folder, or delete this one.')
+        differ = [
+            k
+            for k in (saved | self.meta)
+            if k not in LOOSE and saved.get(k) != self.meta.get(k)
+        ]
+        told = '; '.join(
+            f'{k} is {saved.get(k)!r} there, {self.meta.get(k)!r} now'
+            for k in differ
+        )
+        if differ:
+            raise DataError(
+                f'{self.folder} holds records of another run: {told}. Give another folder, or delete this one.'
+            )
         self.meta = saved | self.meta
 
     def note(self, **facts # n, seconds

@@ -20,12 +20,18 @@ from ..core.errors import CarveError
 def normalise(text # an answer
     ) -> str: # its words
     "Lower case, no punctuation, no articles"
-    return ' '.join(w for w in re.findall(r'\w+', str(text).lower()) if w not in ('a', 'an', 'the'))
+    return ' '.join(
+        w for w in re.findall(r'\w+', str(text).lower()) if w not in ('a', 'an', 'the')
+    )
 
 def plain_answer_text(text # an answer
     ) -> str: # its words
     "Normalised, or as it is where nothing would be left"
-    return normalise(text) or ' '.join(re.findall(r'\w+', str(text).lower())) or str(text).strip().lower()
+    return (
+        normalise(text)
+        or ' '.join(re.findall(r'\w+', str(text).lower()))
+        or str(text).strip().lower()
+    )
 
 def agree(answer, # what was answered
     known # accepted answers
@@ -54,14 +60,22 @@ def named_pairs(text # a description
     ) -> set: # of (colour, shape)
     "The things that a description names"
     words = normalise(text).split()
-    return {o for o in zip(words, words[1:]) if o[0] in COLORS and o[1] in SHAPES}
+    return {
+        o
+        for o in zip(words, words[1:])
+        if o[0] in COLORS and o[1] in SHAPES
+    }
 
 def pair_f1(answer, # a description
     truth # the true one
     ) -> float: # F1, 0..1
     "How well the named things agree"
     a, b = named_pairs(answer), named_pairs(truth)
-    return 2*len(a & b)/(len(a) + len(b)) if a or b else 1.
+    return (
+        2 * len(a & b) / (len(a) + len(b))
+        if a or b
+        else 1.0
+    )
 
 def pair_score(answer, # a description
     record # with the true one
@@ -70,14 +84,21 @@ def pair_score(answer, # a description
     return pair_f1(answer, record.answers[0])
 
 # %% ../../nbs/data/05_metrics.ipynb #51b33ad7
-NUMBERS = dict(zip('none zero one two three four five six seven eight nine ten'.split(), '0 0 1 2 3 4 5 6 7 8 9 10'.split()))
+NUMBERS = dict(
+    zip('none zero one two three four five six seven eight nine ten'.split(), '0 0 1 2 3 4 5 6 7 8 9 10'.split())
+)
 WHOLE = """ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's how'd how'll
 how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't needn't not've o'clock oughtn't 'ow's'at shan't she'd've
 should've shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've
 something'll that's there'd there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll
 what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't
 wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've""".split()
-CONTRACTIONS = {w[:i] + w[i+1:]: w for w in WHOLE for i, c in enumerate(w) if c == "'"} | {"somebody'd": 'somebodyd'}
+CONTRACTIONS = {
+    w[:i] + w[i + 1 :]: w
+    for w in WHOLE
+    for i, c in enumerate(w)
+    if c == "'"
+} | {"somebody'd": 'somebodyd'}
 
 # %% ../../nbs/data/05_metrics.ipynb #8d3be99d
 SIGNS = ';/[]"{}()=+\\_-><@`,?!'
@@ -86,7 +107,10 @@ def strip_signs(text # an answer
     ) -> str: # without punctuation
     "Punctuation, as the VQA evaluator treats it"
     number, out = re.search(r'\d,\d', text), text
-    for p in SIGNS: out = out.replace(p, '' if number or p + ' ' in text or ' ' + p in text else ' ')
+    for p in SIGNS:
+        out = out.replace(
+            p, '' if number or p + ' ' in text or ' ' + p in text else ' '
+        )
     return re.sub(r'\.(?!\d)', '', out)
 
 def plain_words(text # an answer
@@ -112,7 +136,10 @@ def check_people(record, # with its accepted answers
     ) -> list: # of str
     "The answers of several people, or a clear error"
     if len(record.answers) < least:
-        raise CarveError(f"{record.id} has {len(record.answers)} accepted answers; this rule compares at least {least} people. Use the rule 'exact'.")
+        raise CarveError(
+            f"{record.id} has {len(record.answers)} accepted answers; this rule compares at least {least} people. Use "
+            "the rule 'exact'."
+        )
     return record.answers
 
 def vqa_score(answer, # what was answered
@@ -127,7 +154,9 @@ def vqa_score(answer, # what was answered
 def text_words(text # an answer
     ) -> str: # comparable
     "An answer as the evaluator of TextVQA compares it"
-    return vqa_words(str(text).lower().replace(',', '').replace('?', '').replace("'s", " 's"))
+    return vqa_words(
+        str(text).lower().replace(',', '').replace('?', '').replace("'s", " 's")
+    )
 
 def text_score(answer, # what was answered
     record # with ten people's answers
@@ -149,7 +178,9 @@ def contains_score(answer, # what was answered
     record # with its accepted answers
     ) -> float: # 0 or 1
     "Relaxed containment: an accepted answer stands in what was said, both normalised (ViCrop's score of GQA)"
-    return float(any(vqa_words(o) in vqa_words(answer) for o in record.answers if vqa_words(o)))
+    return float(
+        any(vqa_words(o) in vqa_words(answer) for o in record.answers if vqa_words(o))
+    )
 
 def either_score(answer, # what was answered
     record # with its accepted answers
@@ -165,7 +196,13 @@ def edit_distance(a, # text
     last = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         row = [i]
-        for j, y in enumerate(b): row.append(min(last[j+1] + 1, row[j] + 1, last[j] + (x != y)))
+        for j, y in enumerate(b):
+            row.append(
+                min(
+                    last[j + 1] + 1, row[j] + 1,
+                    last[j] + (x != y)
+                )
+            )
         last = row
     return last[-1]
 
@@ -176,7 +213,10 @@ def anls_score(answer, # what was answered
     "Similarity of texts that were read"
     flat = lambda t: ' '.join(str(t).lower().split())
     a, found = flat(answer), []
-    for b in map(flat, record.answers): found.append(1 - edit_distance(a, b)/max(len(a), len(b), 1))
+    for b in map(flat, record.answers):
+        found.append(
+            1 - edit_distance(a, b) / max(len(a), len(b), 1)
+        )
     return max(found) if max(found) >= threshold else 0.
 
 # %% ../../nbs/data/05_metrics.ipynb #a650883d
@@ -212,9 +252,16 @@ def pick_letter(answer, # what was answered
     more = r"[\w'+#]|-(?:\S|$)"                                          # what makes a capital part of a word
     text, ok = str(answer).strip(), LETTERS[:n]
     for pattern in (rf'\(?([{ok}{ok.lower()}])[).:,]*$', rf'\(?([{ok}])[).:](?:\s|$)', rf'.*?(?:answer|option|choice)(?: is)?[\s:]*\(?([{ok}])\b(?!{more}| [a-z])'):
-        if m := re.match(pattern, text, re.S): return ok.index(m[1].upper())
-    found = set(re.findall(rf'\(([{ok}])\)', text)) or set(re.findall(rf"(?<![\w'+])(?<!\w-)[{ok}](?!{more})", text))
-    return ok.index(*found) if len(found) == 1 and (found != {'A'} or not re.search(r'\bA [a-z]', text)) else None
+        if m := re.match(pattern, text, re.S):
+            return ok.index(m[1].upper())
+    found = set(re.findall(rf'\(([{ok}])\)', text)) or set(
+        re.findall(rf"(?<![\w'+])(?<!\w-)[{ok}](?!{more})", text)
+    )
+    return (
+        ok.index(*found)
+        if len(found) == 1 and (found != {'A'} or not re.search(r'\bA [a-z]', text))
+        else None
+    )
 
 # %% ../../nbs/data/05_metrics.ipynb #30382cfe
 def same_text(answer, # what was answered
@@ -232,8 +279,16 @@ def pick_text(answer, # what was answered
     "The option that an answer names by its text: the same, or the same words and no other option has these, or the only one that stands in it"
     if (i := same_text(answer, choices)) is not None: return i
     said, texts = plain_answer_text(answer), [plain_answer_text(c) for c in choices]
-    found = {t for t in texts if t == said} or {t for t in texts if f' {t} ' in f' {said} '}
-    found = {t for t in found if not any(t != o and f' {t} ' in f' {o} ' for o in found)}
+    found = {t for t in texts if t == said} or {
+        t for t in texts if f' {t} ' in f' {said} '
+    }
+    found = {
+        t
+        for t in found
+        if not any(
+            t != o and f' {t} ' in f' {o} ' for o in found
+        )
+    }
     meant = {c for c, t in zip(choices, texts) if t in found}
     return choices.index(meant.pop()) if len(meant) == 1 else None
 
@@ -255,4 +310,6 @@ def by_same(answer, # what was answered
 
 by_letter = lambda answer, record: pick_letter(answer, len(record.choices))
 by_text = lambda answer, record: pick_text(answer, record.choices)
-by_nearest = lambda answer, record: nearest(answer, record.question.split('\n')[-len(record.choices):])
+by_nearest = lambda answer, record: nearest(
+    answer, record.question.split('\n')[-len(record.choices) :]
+)

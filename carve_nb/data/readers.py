@@ -24,7 +24,8 @@ def unwrap(found, # content of a JSON file
     "The rows in a JSON value"
     if isinstance(found, dict):
         inner = next((found[k] for k in LISTS if isinstance(found.get(k), list)), None)
-        if inner is None and found and all(isinstance(v, dict) for v in found.values()): inner = [v | dict(_key=k) for k, v in found.items()]
+        if inner is None and found and all(isinstance(v, dict) for v in found.values()):
+            inner = [v | dict(_key=k) for k, v in found.items()]
         elif inner is None and 'question' in found: inner = [found]
         found = inner
     if isinstance(found, list) and all(isinstance(r, dict) for r in found): return found
@@ -41,7 +42,10 @@ def read_json(path # file
 def read_lines(path # file
     ) -> list: # of dicts
     "Rows of a file with one JSON object in a line"
-    return unwrap([json.loads(l) for l in path.read_bytes().decode('utf-8-sig').split('\n') if l.strip()], path.name)
+    return unwrap(
+        [json.loads(l) for l in path.read_bytes().decode('utf-8-sig').split('\n') if l.strip()],
+        path.name
+    )
 
 # %% ../../nbs/data/01_readers.ipynb #7bb5c5b3
 LONG = 512 # letters; a longer cell in one of these columns is a picture and stays in the file
@@ -90,22 +94,35 @@ def read_table(path, # file
         for cells in reader:
             begin, start = start, ends[reader.line_num]
             if head is None: head = cells
-            elif len(cells) > len(head): raise DataError(f'{path.name}: row {len(rows)+1} has {len(cells)} cells, the header {len(head)}; is the delimiter {delimiter!r}, are texts quoted?')
-            elif cells: rows.append({k: TextCell(path, begin, i, delimiter) if k in PICTURES and len(v) > LONG else v for i, (k, v) in enumerate(zip(head, cells))})
+            elif len(cells) > len(head):
+                raise DataError(
+                    f'{path.name}: row {len(rows) + 1} has {len(cells)} cells, the header {len(head)}; is the '
+                    f'delimiter {delimiter!r}, are texts quoted?'
+                )
+            elif cells:
+                rows.append(
+                    {
+                        k: TextCell(path, begin, i, delimiter) if k in PICTURES and len(v) > LONG else v
+                        for i, (k, v) in enumerate(zip(head, cells))
+                    }
+                )
     return rows
 
 # %% ../../nbs/data/01_readers.ipynb #04abc28e
 def need_arrow(): # the module pyarrow
     "PyArrow, or what to do without it"
     try: import pyarrow, pyarrow.parquet, pyarrow.ipc
-    except ImportError as e: raise DataError('Parquet and Arrow files need PyArrow: pip install "carve_nb[data]".') from e
+    except ImportError as e:
+        raise DataError('Parquet and Arrow files need PyArrow: pip install "carve_nb[data]".') from e
     return pyarrow
 
 def is_picture(type # of an Arrow column
     ) -> bool: # bytes, or bytes and path
     "Does this column hold pictures?"
     types = need_arrow().types
-    kinds = [type] if not types.is_struct(type) else [f.type for f in type if f.name == 'bytes']
+    kinds = (
+        [type] if not types.is_struct(type) else [f.type for f in type if f.name == 'bytes']
+    )
     return any(types.is_binary(k) or types.is_large_binary(k) for k in kinds)
 
 @lru_cache(4)
@@ -134,20 +151,42 @@ class ArrowCell:
     row: int # in the block
     column: str # name
     def __call__(self) -> bytes|Path: # of a picture file, or where it lies
-        column = open_arrow(self.path).column(self.column) if self.block is None else read_block(self.path, self.block, self.column)
+        column = (
+            open_arrow(self.path).column(self.column)
+            if self.block is None
+            else read_block(self.path, self.block, self.column)
+        )
         found = column[self.row].as_py()
-        if isinstance(found, dict): found = found['bytes'] or (found.get('path') and self.path.parent/Path(found['path']).name)
-        if not found: raise DataError(f'row {self.row+1} of {self.path.name} has no picture in {self.column!r}.')
-        return picture_bytes(found, f'row {self.row+1} of {self.path.name}') if isinstance(found, str) else found
+        if isinstance(found, dict):
+            found = found['bytes'] or (
+                found.get('path') and self.path.parent / Path(found['path']).name
+            )
+        if not found:
+            raise DataError(
+                f'row {self.row + 1} of {self.path.name} has no picture in {self.column!r}.'
+            )
+        return (
+            picture_bytes(found, f'row {self.row + 1} of {self.path.name}')
+            if isinstance(found, str)
+            else found
+        )
 
 def is_long(file, # `ParquetFile` or table
     field # of its schema
     ) -> bool: # base64 in a column of text
     "Does this column of text hold pictures?"
     types = need_arrow().types
-    if field.name not in PICTURES or not (types.is_string(field.type) or types.is_large_string(field.type)): return False
-    first = next(file.iter_batches(1, columns=[field.name])) if hasattr(file, 'iter_batches') else file.slice(0, 1)
-    return first.num_rows > 0 and len(first.column(field.name)[0].as_py() or '') > LONG
+    if field.name not in PICTURES or not (types.is_string(field.type) or types.is_large_string(field.type)):
+        return False
+    first = (
+        next(file.iter_batches(1, columns=[field.name]))
+        if hasattr(file, 'iter_batches')
+        else file.slice(0, 1)
+    )
+    return (
+        first.num_rows > 0
+        and len(first.column(field.name)[0].as_py() or '') > LONG
+    )
 
 def read_arrow(path # Parquet or Arrow file
     ) -> list: # of dicts, pictures as `ArrowCell`s
@@ -159,9 +198,18 @@ def read_arrow(path # Parquet or Arrow file
     pictures = [f.name for f in schema if is_picture(f.type) or is_long(file, f)]
     others = [n for n in schema.names if n not in pictures]
     rows = (file.read(columns=others) if parquet else file.select(others)).to_pylist()
-    sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] if parquet else [len(rows)]
-    places = [(i if parquet else None, k) for i, size in enumerate(sizes) for k in range(size)]
-    return [row | {n: ArrowCell(path, i, k, n) for n in pictures} for row, (i, k) in zip(rows, places)]
+    sizes = (
+        [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        if parquet
+        else [len(rows)]
+    )
+    places = [
+        (i if parquet else None, k) for i, size in enumerate(sizes) for k in range(size)
+    ]
+    return [
+        row | {n: ArrowCell(path, i, k, n) for n in pictures}
+        for row, (i, k) in zip(rows, places)
+    ]
 
 # %% ../../nbs/data/01_readers.ipynb #4e9b5d7e
 @dataclass(frozen=True)
@@ -172,8 +220,10 @@ class HubCell:
     column: str # name
     folders: tuple = () # in which its files may lie
     def __call__(self) -> bytes|Path: # of a picture file, or where it lies
-        found, where = self.data[self.row][self.column], f'row {self.row+1}'
-        if isinstance(found, dict): found = found.get('bytes') or (found.get('path') and self.within(found['path']))
+        found = self.data[self.row][self.column]
+        where = f'row {self.row+1}'
+        if isinstance(found, dict):
+            found = found.get('bytes') or (found.get('path') and self.within(found['path']))
         if not found: raise DataError(f'{where} has no picture in {self.column!r}.')
         return picture_bytes(found, where) if isinstance(found, str) else found
 
@@ -182,16 +232,25 @@ class HubCell:
         "A file of the set, or an error"
         for folder in self.folders:
             path = Path(os.path.normpath(Path(folder)/name))
-            if (path.is_relative_to(folder) or path.resolve().is_relative_to(Path(folder).resolve())) and path.is_file(): return path
-        raise DataError(f'row {self.row+1} names {name!r} as its picture, which is no file of the set; nothing else is opened.')
+            if (path.is_relative_to(folder) or path.resolve().is_relative_to(Path(folder).resolve())) and path.is_file():
+                return path
+        raise DataError(
+            f'row {self.row + 1} names {name!r} as its picture, which is no file of the set; nothing else is opened.'
+        )
 
 # %% ../../nbs/data/01_readers.ipynb #719393a1
 def hub_folders(name # 'org/name', or a folder
     ) -> tuple: # of absolute paths
     "Where the files of a set may lie: in its folder or its part of the cache, or where the library unpacks what it fetched"
     from datasets import config
-    own = Path(name) if Path(name).is_dir() else Path(config.constants.HF_HUB_CACHE)/f'datasets--{str(name).replace("/", "--")}'
-    return tuple(Path(os.path.abspath(p)) for p in (own, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH))
+    own = (
+        Path(name)
+        if Path(name).is_dir()
+        else Path(config.constants.HF_HUB_CACHE) / f'datasets--{str(name).replace("/", "--")}'
+    )
+    return tuple(
+        Path(os.path.abspath(p)) for p in (own, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH)
+    )
 
 def hub_rows(name, # 'org/name', or a folder
     split, # as the set names it
@@ -200,28 +259,57 @@ def hub_rows(name, # 'org/name', or a folder
     ) -> list: # of dicts, pictures as `HubCell`s
     "Rows of a set of the Hugging Face Hub; fetches what is not in its cache"
     try: import datasets
-    except ImportError as e: raise DataError('Sets of the Hugging Face Hub need its library: pip install "carve_nb[data]".') from e
+    except ImportError as e:
+        raise DataError('Sets of the Hugging Face Hub need its library: pip install "carve_nb[data]".') from e
     try: found = datasets.load_dataset(str(name), config, split=split, revision=revision)
-    except Exception as e: raise DataError(f'{name} (config {config}, split {split}) cannot be loaded: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ""}') from e
+    except Exception as e:
+        raise DataError(
+            f'{name} (config {config}, split {split}) cannot be loaded: {type(e).__name__}: '
+            f'{str(e).splitlines()[0] if str(e) else ""}'
+        ) from e
     kinds = found.features
-    coded = lambda k: k in PICTURES and len(found) and isinstance(v := found[0][k], str) and len(v) > LONG
+    coded = lambda k: (
+        k in PICTURES
+        and len(found)
+        and isinstance(v := found[0][k], str)
+        and len(v) > LONG
+    )
     pictures = [k for k, v in kinds.items() if isinstance(v, datasets.Image)]
     for k in pictures: found = found.cast_column(k, datasets.Image(decode=False))
     pictures += [k for k in kinds if k not in pictures and coded(k)]
-    rows, folders = found.remove_columns(pictures).to_list() if len(pictures) < len(kinds) else [{} for _ in range(len(found))], hub_folders(name)
-    return [row | {k: HubCell(found, i, k, folders) for k in pictures} for i, row in enumerate(rows)]
+    rows = (
+        found.remove_columns(pictures).to_list()
+        if len(pictures) < len(kinds)
+        else [{} for _ in range(len(found))]
+    )
+    folders = hub_folders(name)
+    return [
+        row | {k: HubCell(found, i, k, folders) for k in pictures}
+        for i, row in enumerate(rows)
+    ]
 
 # %% ../../nbs/data/01_readers.ipynb #9052baa0
-READERS = {'.json': read_json, '.jsonl': read_lines, '.csv': lambda p: read_table(p, ','), '.tsv': lambda p: read_table(p, '\t'),
-    '.parquet': read_arrow, '.arrow': read_arrow}
+READERS = {
+    '.json': read_json,
+    '.jsonl': read_lines,
+    '.csv': lambda p: read_table(p, ','),
+    '.tsv': lambda p: read_table(p, '\t'),
+    '.parquet': read_arrow,
+    '.arrow': read_arrow,
+}
 
 def read_rows(path # file of annotations
     ) -> list: # of dicts
     "The rows of a file of annotations, as they are"
     path = Path(path)
-    if path.suffix not in READERS: raise DataError(f'{path.name} is no file of annotations; use one that ends in {", ".join(READERS)}.')
+    if path.suffix not in READERS:
+        raise DataError(f'{path.name} is no file of annotations; use one that ends in {", ".join(READERS)}.')
     try: rows = READERS[path.suffix](path)
     except DataError: raise
-    except Exception as e: raise DataError(f'{path.name} cannot be read: {" ".join(str(e).split())[:300] or type(e).__name__}.') from e   # each parser has its own
+    except Exception as e:
+        # each parser has its own
+        raise DataError(
+            f'{path.name} cannot be read: {" ".join(str(e).split())[:300] or type(e).__name__}.'
+        ) from e
     if not rows: raise DataError(f'{path.name} is empty: no rows, nothing to measure.')
     return rows

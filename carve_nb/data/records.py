@@ -24,7 +24,13 @@ from .readers import LONG, READERS, picture_bytes, read_rows
 def union_of(boxes # list of (x0, y0, x1, y1), or None
     ) -> tuple|None: # the smallest box around them
     "One box around all"
-    return tuple(f(b[i] for b in boxes) for i, f in enumerate((min, min, max, max))) if boxes else None
+    return (
+        tuple(
+            f(b[i] for b in boxes) for i, f in enumerate((min, min, max, max))
+        )
+        if boxes
+        else None
+    )
 
 
 def plain_text(value, # text or number
@@ -60,15 +66,25 @@ class Record:
 
     def __post_init__(self):
         "Texts stay texts, and numbers become some, as in a file"
-        one, many = plain_text, lambda o, what: [plain_text(v, what) for v in ([o] if isinstance(o, (str, Number)) else o or ())]
-        self.id, self.kind, self.answers = one(self.id, 'id'), one('' if self.kind is None else self.kind, 'kind'), many(self.answers, 'answer')
+        one = plain_text
+        many = lambda o, what: [
+            plain_text(v, what) for v in ([o] if isinstance(o, (str, Number)) else o or ())
+        ]
+        self.id = one(self.id, 'id')
+        self.kind = one('' if self.kind is None else self.kind, 'kind')
+        self.answers = many(self.answers, 'answer')
         if self.choices is not None: self.choices = many(self.choices, 'option')
 
     def open(self): # PIL picture, RGB
         "Its picture"
-        name = f', {Path(self.image).name},' if isinstance(self.image, (str, Path)) else ''
+        name = (
+            f', {Path(self.image).name},'
+            if isinstance(self.image, (str, Path))
+            else ''
+        )
         try: image = open_image(self.image() if callable(self.image) else self.image)
-        except (ImageError, OSError, MissingError) as e: raise DataError(f'the picture of {self.id}{name} cannot be opened: {e}') from e
+        except (ImageError, OSError, MissingError) as e:
+            raise DataError(f'the picture of {self.id}{name} cannot be opened: {e}') from e
         if self.boxes: self.cut_boxes(*image.size)
         return image
 
@@ -76,21 +92,29 @@ class Record:
         H # its height
         ):
         "End at the border what reaches one pixel beyond it, as rounded numbers do"
-        b, cut = self.box, [(*o[:2], min(o[2], W), min(o[3], H)) for o in self.boxes]
-        if b[2] > W + 1 or b[3] > H + 1 or any(o[0] >= W or o[1] >= H for o in cut): raise DataError(f'the box {b} of {self.id} does not lie in its picture of {W} x {H} pixels.')
-        if cut != [tuple(o) for o in self.boxes]: self.given, self.boxes = self.given or self.boxes, cut
+        b = self.box
+        cut = [
+            (*o[:2], min(o[2], W), min(o[3], H))
+            for o in self.boxes
+        ]
+        if b[2] > W + 1 or b[3] > H + 1 or any(o[0] >= W or o[1] >= H for o in cut):
+            raise DataError(f'the box {b} of {self.id} does not lie in its picture of {W} x {H} pixels.')
+        if cut != [tuple(o) for o in self.boxes]:
+            self.given, self.boxes = self.given or self.boxes, cut
 
 # %% ../../nbs/data/02_records.ipynb #91e9078f
 @dataclass(frozen=True)
 class Fields:
     "Under which names a row keeps what a record needs"
-    id: tuple = ('id', 'question_id', 'questionId', 'index', '_key') # a name, or a pattern such as '{kind}-{question_id}'
+    # a name, or a pattern such as '{kind}-{question_id}'
+    id: tuple = ('id', 'question_id', 'questionId', 'index', '_key')
     image: tuple = ('image', 'image_id', 'file_name', 'image_path', 'picture')
     question: tuple = ('question', 'text')
     short: tuple = ('short_question',)
     answers: tuple = ('answers', 'answer', 'labels', 'label')
     choices: tuple = ('choices', 'options') # else the columns A, B, C ...
-    right: tuple = ('correct_choice_idx',) # index from 0, also as digits, or letter or text of the right option; else the answer tells
+    # index from 0, also as digits, or letter or text of the right option; else the answer tells
+    right: tuple = ('correct_choice_idx',)
     first: bool = False # no answer is given: the right option stands first, and options are shuffled
     boxes: tuple = ('boxes', 'box', 'bbox')
     corners: bool = True # boxes are x0, y0, x1, y1; else x, y, width, height
@@ -101,7 +125,15 @@ def pick_field(row, # dict
     names # alternatives
     ): # value of the first that is there and not empty, or None
     "What a row has under one of these names"
-    return next((v for k in names if (v := row.get(k)) is not None and v == v and v not in ('', [], {})), None)   # v != v: no number
+    # v != v: no number
+    return next(
+        (
+            v
+            for k in names
+            if (v := row.get(k)) is not None and v == v and v not in ('', [], {})
+        ),
+        None
+    )
 
 # %% ../../nbs/data/02_records.ipynb #b8ffd6c1
 def as_list(value # one thing, a list, a list written as text, or texts with bars between them
@@ -118,7 +150,13 @@ def raw_answers(row, # dict
     ) -> list: # of values: 1 and '1' are not the same where there are options
     "The accepted answers of a row, as it has them"
     name = next((k for k in fields.answers if pick_field(row, (k,)) is not None), None)
-    found = [] if name is None else as_list(row[name]) if name.endswith('s') or not isinstance(row[name], str) else [row[name]]
+    found = (
+        []
+        if name is None
+        else as_list(row[name])
+        if name.endswith('s') or not isinstance(row[name], str)
+        else [row[name]]
+    )
     found = [o['answer'] if isinstance(o, dict) and 'answer' in o else o for o in found]
     if not (found := [o for o in found if str(o).strip()]): raise MissingError('no answer; give "answer" or "answers".')
     return found
@@ -138,9 +176,14 @@ def read_box(box, # four numbers, or text with four numbers
     try:
         if isinstance(box, str): box = re.split(r'[\s,;]+', box.strip(' ()[]'))
         box = tuple(float(v) for v in box)
-        if not corners and len(box) == 4: box = (*box[:2], box[0] + box[2], box[1] + box[3])
+        if not corners and len(box) == 4:
+            box = (
+                *box[:2], box[0] + box[2],
+                box[1] + box[3]
+            )
     except (TypeError, ValueError, OverflowError): box = ()
-    if len(box) == 4 and 0 <= box[0] < box[2] and 0 <= box[1] < box[3] and max(box) < math.inf: return box
+    if len(box) == 4 and 0 <= box[0] < box[2] and 0 <= box[1] < box[3] and max(box) < math.inf:
+        return box
     said = 'x0, y0, x1, y1 in pixels with x0 < x1 and y0 < y1' if corners else 'x, y, width, height in pixels'
     raise DataError(f'box {given!r} is not {said}.')
 
@@ -161,8 +204,13 @@ def split_options(text # question with one option in a line
     ) -> tuple: # the question alone, its options or None, the question with its options
     "Options that stand in the question, without what is said behind them"
     found = list(INSIDE.finditer(text))
-    if len(found) < 2 or ''.join(m[1] for m in found) != LETTERS[:len(found)]: return text, None, text
-    return text[:found[0].start()].strip(), [m[2] for m in found], text[:found[-1].end()].strip()
+    if len(found) < 2 or ''.join(m[1] for m in found) != LETTERS[:len(found)]:
+        return text, None, text
+    return (
+        text[: found[0].start()].strip(),
+        [m[2] for m in found],
+        text[: found[-1].end()].strip()
+    )
 
 # %% ../../nbs/data/02_records.ipynb #79de8028
 def label_options(value # of the field
@@ -172,14 +220,31 @@ def label_options(value # of the field
     if isinstance(value, str) and value[:1] + value[-1:] in ('{}', '[]'):
         try: value = ast.literal_eval(value)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError): return None
-    if isinstance(value, (list, tuple)) and value and all(isinstance(o, dict) for o in value): value = {k: [o.get(k) for o in value] for k in names}
+    if isinstance(value, (list, tuple)) and value and all(isinstance(o, dict) for o in value):
+        value = {k: [o.get(k) for o in value] for k in names}
     if not isinstance(value, dict): return None
-    lists = [v if isinstance(v := value.get(k), (list, tuple)) else () for k in names]
-    pairs = [*(zip(*lists) if len(lists[0]) == len(lists[1]) else ())] if any(k in value for k in names) else value.items()
+    lists = [
+        v if isinstance(v := value.get(k), (list, tuple)) else () for k in names
+    ]
+    pairs = (
+        [
+            *(
+                zip(*lists)
+                if len(lists[0]) == len(lists[1])
+                else ()
+            )
+        ]
+        if any(k in value for k in names)
+        else value.items()
+    )
     pairs = [(k, v) for k, v in pairs if v is not None]
     found = {str(k).strip(): str(v).strip() for k, v in pairs}
-    if len(found) == len(pairs) > 1 and all(isinstance(o, (str, Number)) for p in pairs for o in p): return found
-    raise DataError(f'the options {str(given)[:80]} are no list of texts, and no texts under labels such as {{"A": "red", "B": "blue"}}.')
+    if len(found) == len(pairs) > 1 and all(isinstance(o, (str, Number)) for p in pairs for o in p):
+        return found
+    raise DataError(
+        f'the options {str(given)[:80]} are no list of texts, and no texts under labels such as {{"A": "red", "B": '
+        f'"blue"}}.'
+    )
 
 def read_choices(row, # dict
     fields=Fields() # names
@@ -187,7 +252,8 @@ def read_choices(row, # dict
     "The options of a row"
     value = pick_field(row, fields.choices)
     found = list((label_options(value) or {}).values()) or as_list(value)
-    if len(found) > len(LETTERS): raise DataError(f'{len(found)} options; letters A to Z name {len(LETTERS)} at most.')
+    if len(found) > len(LETTERS):
+        raise DataError(f'{len(found)} options; letters A to Z name {len(LETTERS)} at most.')
     if not found:
         for letter in LETTERS:
             if pick_field(row, (letter,)) is None: break
@@ -212,10 +278,20 @@ def right_choice(value, # index from 0, or letter or text
     ) -> str: # text of the right option
     "The right option; a number is its index, never its text"
     text = str(value).strip()
-    i = value if is_index(value) else LETTERS.find(text.strip('().')) if len(text.strip('().')) == 1 else -1
-    if text in choices and not is_index(value) and not (lettered and 0 <= i < len(choices)): return text
+    i = (
+        value
+        if is_index(value)
+        else LETTERS.find(text.strip('().'))
+        if len(text.strip('().')) == 1
+        else -1
+    )
+    if text in choices and not is_index(value) and not (lettered and 0 <= i < len(choices)):
+        return text
     if 0 <= i < len(choices): return choices[i]
-    raise DataError(f'the answer {value!r} is none of the {len(choices)} options; give its letter, its text as a string, or as correct_choice_idx its index, from 0 to {len(choices) - 1}.')
+    raise DataError(
+        f'the answer {value!r} is none of the {len(choices)} options; give its letter, its text as a string, or as '
+        f'correct_choice_idx its index, from 0 to {len(choices) - 1}.'
+    )
 
 # %% ../../nbs/data/02_records.ipynb #5aaae59d
 def index_choice(value, # of the field `right`: index from 0, or letter or text
@@ -224,11 +300,15 @@ def index_choice(value, # of the field `right`: index from 0, or letter or text
     lettered=False # is a letter meant first?
     ) -> str: # text of the right option
     "The option that the field of the right one tells"
-    label, i = labels.get(value.strip().strip('().')) if isinstance(value, str) else None, read_index(value)
+    label = labels.get(value.strip().strip('().')) if isinstance(value, str) else None
+    i = read_index(value)
     if i is None: return right_choice(value, choices, lettered) if label is None else label
     found = right_choice(i, choices)
     if label in (None, found): return found
-    raise DataError(f'{value!r} is the label of the option {label!r} and the index of {found!r}; give the index as a number, or the label as "answer".')
+    raise DataError(
+        f'{value!r} is the label of the option {label!r} and the index of {found!r}; give the index as a number, or '
+        'the label as "answer".'
+    )
 
 def answer_choice(value, # as the row has it: 1 or '1'
     choices, # texts
@@ -241,7 +321,10 @@ def answer_choice(value, # as the row has it: 1 or '1'
     if not is_index(value) or text not in choices: return right_choice(value, choices, lettered)
     other = choices[value] if 0 <= value < len(choices) else text
     if other == text: return text
-    raise DataError(f'the answer {value} is the text of one option and the index of another, {other!r}; give its index, from 0, as correct_choice_idx, or its letter or its text as a string ({text!r}).')
+    raise DataError(
+        f'the answer {value} is the text of one option and the index of another, {other!r}; give its index, from 0, as '
+        f'correct_choice_idx, or its letter or its text as a string ({text!r}).'
+    )
 
 # %% ../../nbs/data/02_records.ipynb #8acad89f
 def read_question(row, # dict
@@ -251,15 +334,33 @@ def read_question(row, # dict
     spare=False # may a row have no answer?
     ) -> tuple: # short question, options or None, question as it is asked, accepted answers
     "What a row asks"
-    question, choices, raw = str(pick_field(row, fields.question) or '').strip(), read_choices(row, fields), []
+    question = str(pick_field(row, fields.question) or '').strip()
+    choices = read_choices(row, fields)
+    raw = []
     if not question: raise DataError('no question.')
     right = pick_field(row, fields.right)
-    try: raw = raw_answers(row, fields) if choices is None or right is None and not fields.first else []
+    try:
+        raw = (
+            raw_answers(row, fields)
+            if choices is None or right is None and not fields.first
+            else []
+        )
     except MissingError:
         if not spare: raise
     if choices is None:
-        answers, (short, choices, full) = [str(o).strip() for o in raw], split_options(question)
-        meant = choices and raw and (len(answers[0].strip('().')) == 1 or answers[0] in choices or is_index(raw[0]) and 0 <= raw[0] < len(choices))
+        answers, (short, choices, full) = (
+            [str(o).strip() for o in raw], split_options(question)
+        )
+        meant = (
+            choices
+            and raw
+            and (
+                len(answers[0].strip('().')) == 1
+                or answers[0] in choices
+                or is_index(raw[0])
+                and 0 <= raw[0] < len(choices)
+            )
+        )
         if meant: return short, choices, full, [answer_choice(raw[0], choices, {}, True)]
         return pick_field(row, fields.short), None, question, answers
     hint = pick_field(row, ('hint',))
@@ -269,8 +370,11 @@ def read_question(row, # dict
     if right is not None: answer = [index_choice(right, *about)]
     elif raw: answer = [answer_choice(raw[0], *about)]
     else: answer = choices[:1] if fields.first else []
-    if fields.first and right is None: choices = Random(f'{seed} {id}').sample(choices, len(choices))
-    shown = '\n'.join(fields.option.format(letter=l, text=t) for l, t in zip(LETTERS, choices))
+    if fields.first and right is None:
+        choices = Random(f'{seed} {id}').sample(choices, len(choices))
+    shown = '\n'.join(
+        fields.option.format(letter=l, text=t) for l, t in zip(LETTERS, choices)
+    )
     return question, choices, f'{question}\n{shown}', answer
 
 # %% ../../nbs/data/02_records.ipynb #17ad53ea
@@ -285,7 +389,10 @@ def check_encodable(*texts # of a record
     "Refuse text that no file can keep"
     for t in texts:
         try: t.encode()
-        except UnicodeEncodeError: raise DataError(f'{ascii(t)[:80]} holds half of a character (a lone surrogate), which no file can keep.') from None
+        except UnicodeEncodeError:
+            raise DataError(
+                f'{ascii(t)[:80]} holds half of a character (a lone surrogate), which no file can keep.'
+            ) from None
 
 def make_record(row, # dict
     number, # of the row, from 1
@@ -303,12 +410,26 @@ def make_record(row, # dict
             image = Absent(str(e), str(pick_field(row, fields.image) or ''))
         kind, id = str(pick_field(row, fields.kind) or ''), None
         for k in fields.id:
-            if id is None: id = k.format(**(row | dict(kind=kind))) if '{' in k else pick_field(row, (k,))
+            if id is None:
+                id = (
+                    k.format(**(row | dict(kind=kind)))
+                    if '{' in k
+                    else pick_field(row, (k,))
+                )
         name = getattr(image, 'name', image)
-        id = str(id if id is not None else f'{Path(name).stem}-{number}' if name and isinstance(name, (str, Path)) else number)
+        id = str(
+            id
+            if id is not None
+            else f'{Path(name).stem}-{number}'
+            if name and isinstance(name, (str, Path))
+            else number
+        )
         short, choices, question, answers = read_question(row, id, fields, seed, spare)
         check_encodable(id, question, kind, *answers, *(choices or ()))
-        return Record(id, image, question, answers, choices, read_boxes(row, fields), kind, short, rule or rule_for(choices, answers))
+        return Record(
+            id, image, question, answers, choices, read_boxes(row, fields), kind, short,
+            rule or rule_for(choices, answers)
+        )
     except DataError as e: raise DataError(f'row {number}: {e}') from None
     except KeyError as e: raise DataError(f'row {number}: no {e}, which its id is made of.') from None
 
@@ -321,10 +442,19 @@ def find_annotations(path # folder, or the file itself
     path = Path(path).expanduser()
     if path.is_file(): return [path]
     if not path.is_dir(): raise DataError(f'{path} is neither a folder nor a file of annotations.')
-    found = sorted(p for p in path.iterdir() if p.suffix in READERS and p.name not in ('state.json', 'dataset_info.json'))
+    found = sorted(
+        p for p in path.iterdir() if p.suffix in READERS and p.name not in ('state.json', 'dataset_info.json')
+    )
     if len({SHARD.sub('', p.name) for p in found}) == 1: return found
-    if not found: raise DataError(f'{path} holds no annotations: put one .jsonl, .json or .csv file with image, question and answer beside the pictures.')
-    raise DataError(f'{path} holds {len(found)} files of annotations ({", ".join(p.name for p in found[:4])}); name the one to use instead of the folder.')
+    if not found:
+        raise DataError(
+            f'{path} holds no annotations: put one .jsonl, .json or .csv file with image, question and answer beside '
+            'the pictures.'
+        )
+    raise DataError(
+        f'{path} holds {len(found)} files of annotations ({", ".join(p.name for p in found[:4])}); name the one to use '
+        'instead of the folder.'
+    )
 
 def picture_files(folder # with pictures at any depth
     ) -> dict: # name, and name without its ending -> list of paths
@@ -332,7 +462,8 @@ def picture_files(folder # with pictures at any depth
     found, ends = {}, {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff'}
     for p in sorted(folder.rglob('*')):
         if p.suffix.lower() in ends:
-            for k in {p.relative_to(folder).as_posix(), p.name, p.relative_to(folder).with_suffix('').as_posix(), p.stem}: found.setdefault(k, []).append(p)
+            for k in {p.relative_to(folder).as_posix(), p.name, p.relative_to(folder).with_suffix('').as_posix(), p.stem}:
+                found.setdefault(k, []).append(p)
     return found
 
 def same_end(a, # names of folders
@@ -348,10 +479,19 @@ def find_picture(name, # as an annotation has it
     ) -> Path: # the file
     "The one picture that is meant"
     found = files.get(name) or files.get(PurePosixPath(name).name, [])
-    if folder is not None: found = [p for p in found if same_end(p.relative_to(folder).parent.parts, PurePosixPath(name).parent.parts)]
+    if folder is not None:
+        found = [
+            p
+            for p in found
+            if same_end(p.relative_to(folder).parent.parts, PurePosixPath(name).parent.parts)
+        ]
     if not found: raise MissingError(f'the picture {name!r} is not in the folder.')
-    if len(exact := [p for p in found if p.as_posix().endswith('/' + name.removeprefix('./'))]) == 1 or len(exact := found) == 1: return exact[0]
-    raise DataError(f'the name {name!r} fits {len(found)} pictures ({found[0].parent.name}/{found[0].name}, {found[1].parent.name}/{found[1].name}); name it with its folder.')
+    if len(exact := [p for p in found if p.as_posix().endswith('/' + name.removeprefix('./'))]) == 1 or len(exact := found) == 1:
+        return exact[0]
+    raise DataError(
+        f'the name {name!r} fits {len(found)} pictures ({found[0].parent.name}/{found[0].name}, '
+        f'{found[1].parent.name}/{found[1].name}); name it with its folder.'
+    )
 
 # %% ../../nbs/data/02_records.ipynb #397dc9d9
 class Finder:
@@ -361,12 +501,20 @@ class Finder:
         names=Fields.image # of the field
         ):
         self.folder, self.names, self.files = folder, names, None
-        self.cells = {str(r['index']): v for r in rows if 'index' in r and self.within(v := pick_field(r, names))}
+        self.cells = {
+            str(r['index']): v
+            for r in rows
+            if 'index' in r and self.within(v := pick_field(r, names))
+        }
 
     def within(self, value # of the field
         ) -> bool: # no file name
         "Is this the picture itself?"
-        return callable(value) or isinstance(value, (bytes, dict)) or (isinstance(value, str) and len(value) > LONG)
+        return (
+            callable(value)
+            or isinstance(value, (bytes, dict))
+            or (isinstance(value, str) and len(value) > LONG)
+        )
 
     def __call__(self, row # dict
         ): # path, bytes or cell
@@ -376,7 +524,10 @@ class Finder:
         if isinstance(value, dict): value = value.get('bytes') or value.get('path') or ''
         if isinstance(value, str) and len(value) > LONG: return picture_bytes(value, 'the picture')
         if self.within(value): return value
-        if self.folder is None: raise MissingError(f'the picture {str(value)[:80]!r} is only a name, and this set has no folder with files.')
+        if self.folder is None:
+            raise MissingError(
+                f'the picture {str(value)[:80]!r} is only a name, and this set has no folder with files.'
+            )
         if self.files is None: self.files = picture_files(Path(self.folder))
         return find_picture(str(value).strip(), self.files, self.folder)
 
@@ -385,17 +536,24 @@ def check_ids(records, # list of `Record`s
     name # of their file
     ) -> list: # the same
     "Refuse ids that stand twice"
-    if retry_low_memory := [k for k, c in Counter(r.id for r in records).items() if c > 1]: raise DataError(f'{name}: the id {retry_low_memory[0]!r} stands in several rows.')
+    if retry_low_memory := [k for k, c in Counter(r.id for r in records).items() if c > 1]:
+        raise DataError(f'{name}: the id {retry_low_memory[0]!r} stands in several rows.')
     return records
 
 def check_missing(records, # list of `Record`s
     name # of their file
     ) -> list: # the same
     "Say what is missing in some rows; refuse a set in which it is missing in all"
-    gone, mute = [r for r in records if isinstance(r.image, Absent)], [r for r in records if not r.answers]
+    gone = [r for r in records if isinstance(r.image, Absent)]
+    mute = [r for r in records if not r.answers]
     for bad, what, then in ((gone, 'no picture', gone and gone[0].image.why), (mute, 'no answer to score by', 'give "answer" or "answers".')):
-        if bad and len(bad) == len(records): raise DataError(f'{name}: none of the {len(records)} rows has what it needs: {what}; {then}')
-        if bad: warnings.warn(f'{name}: {len(bad)} of {len(records)} rows have {what}, such as {bad[0].id!r}; they are marked as such, and the run goes on.', stacklevel=3)
+        if bad and len(bad) == len(records):
+            raise DataError(f'{name}: none of the {len(records)} rows has what it needs: {what}; {then}')
+        if bad:
+            warnings.warn(
+                f'{name}: {len(bad)} of {len(records)} rows have {what}, such as {bad[0].id!r}; they are marked as '
+                'such, and the run goes on.', stacklevel=3
+            )
     return records
 
 # %% ../../nbs/data/02_records.ipynb #8af072e0
@@ -407,13 +565,20 @@ def choose_rows(rows, # list
     if n is not None and n < 1: raise DataError(f'n={n}: at least one sample is needed.')
     numbered = list(enumerate(rows, 1))
     if n is None or n >= len(rows): return numbered
-    return numbered[:n] if seed is None else sorted(Random(seed).sample(numbered, n), key=lambda o: o[0])
+    return (
+        numbered[:n]
+        if seed is None
+        else sorted(Random(seed).sample(numbered, n), key=lambda o: o[0])
+    )
 
 def share_evenly(n, # records
     parts # their kinds
     ) -> dict: # part -> records
     "A number spread over parts; the first ones get what is left over"
-    return {k: n//len(parts) + (i < n % len(parts)) for i, k in enumerate(parts)}
+    return {
+        k: n // len(parts) + (i < n % len(parts))
+        for i, k in enumerate(parts)
+    }
 
 def read_entries(path, # folder, or file of annotations
     n=None, # rows to use
@@ -425,6 +590,10 @@ def read_entries(path, # folder, or file of annotations
     files = find_annotations(path)
     rows, name = [r for f in files for r in read_rows(f)], files[0].name
     find = Finder(files[0].parent, rows)
-    try: found = [make_record(r, i, find, rule=rule, spare=spare) for i, r in choose_rows(rows, n, seed)]
+    try:
+        found = [
+            make_record(r, i, find, rule=rule, spare=spare)
+            for i, r in choose_rows(rows, n, seed)
+        ]
     except DataError as e: raise DataError(f'{name}: {e}') from None
     return check_missing(check_ids(found, name), name)

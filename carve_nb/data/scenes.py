@@ -17,8 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 # %% ../../nbs/data/00_scenes.ipynb #87e93dbf
 SIZE = 448                                      # side of a scene in pixels
-COLORS = dict(red=(214, 38, 38), orange=(244, 134, 26), yellow=(240, 216, 44), green=(42, 150, 58),
-              cyan=(52, 204, 214), blue=(38, 74, 214), purple=(132, 48, 176), pink=(246, 130, 190))
+COLORS = dict(
+    red=(214, 38, 38), orange=(244, 134, 26), yellow=(240, 216, 44),
+    green=(42, 150, 58), cyan=(52, 204, 214), blue=(38, 74, 214),
+    purple=(132, 48, 176), pink=(246, 130, 190)
+)
 SHAPES = ('circle', 'square', 'triangle', 'star', 'cross', 'heart')
 KINDS = ('digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe')
 SPLITS = dict(train=1, calibration=2, heldout=3)
@@ -37,20 +40,47 @@ class SceneObject:
 # %% ../../nbs/data/00_scenes.ipynb #f448b9eb
 def _ring(n, r=.5, start=-.5):
     a = (np.arange(n)/n*2 + start)*np.pi
-    return np.stack([.5 + r*np.cos(a), .5 + r*np.sin(a)], 1)
+    return np.stack(
+        [0.5 + r * np.cos(a), 0.5 + r * np.sin(a)], 1
+    )
 
 # %% ../../nbs/data/00_scenes.ipynb #b919a203
 def outline(shape: str # one of `SHAPES`
            )->np.ndarray: # [n, 2] corners in the unit square
     "Corners of a shape."
     if shape == 'circle': return _ring(40)
-    if shape == 'square': return np.array([[.06, .06], [.94, .06], [.94, .94], [.06, .94]])
+    if shape == 'square':
+        return np.array([[.06, .06], [.94, .06], [.94, .94], [.06, .94]])
     if shape == 'triangle': return np.array([[.5, .0], [1., .95], [0., .95]])
-    if shape == 'star': return np.where(np.arange(10)[:, None] % 2 == 0, _ring(10, .56), _ring(10, .28)) + [0, .03]
-    if shape == 'cross': return np.array([[.3, 0], [.7, 0], [.7, .3], [1, .3], [1, .7], [.7, .7], [.7, 1], [.3, 1], [.3, .7], [0, .7], [0, .3], [.3, .3]])
+    if shape == 'star':
+        return np.where(
+            np.arange(10)[:, None] % 2 == 0,
+            _ring(10, 0.56), _ring(10, 0.28)
+        ) + [0, 0.03]
+    if shape == 'cross':
+        return np.array(
+            [
+                [0.3, 0], [0.7, 0], [0.7, 0.3], [1, 0.3], [1, 0.7],
+                [0.7, 0.7], [0.7, 1], [0.3, 1], [0.3, 0.7], [0, 0.7],
+                [0, 0.3], [0.3, 0.3]
+            ]
+        )
     if shape == 'heart':
         t = np.linspace(0, 2*np.pi, 40, endpoint=False)
-        return np.stack([.5 + .5*np.sin(t)**3, .44 - (13*np.cos(t) - 5*np.cos(2*t) - 2*np.cos(3*t) - np.cos(4*t))/30], 1)
+        return np.stack(
+            [
+                0.5 + 0.5 * np.sin(t) ** 3,
+                0.44
+                - (
+                    13 * np.cos(t)
+                    - 5 * np.cos(2 * t)
+                    - 2 * np.cos(3 * t)
+                    - np.cos(4 * t)
+                )
+                / 30
+            ],
+            1
+        )
     raise ValueError(f"unknown shape {shape!r}: use one of {', '.join(SHAPES)}")
 
 # %% ../../nbs/data/00_scenes.ipynb #da79ebaa
@@ -61,8 +91,12 @@ def _glyph(digit, px):
     font = ImageFont.truetype(f'{get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf', 64)
     x0, y0, x1, y1 = font.getbbox(str(digit))
     im = Image.new('L', (x1 - x0, y1 - y0))
-    ImageDraw.Draw(im).text((-x0, -y0), str(digit), fill=255, font=font)
-    return im.resize((max(1, round(im.width*px/im.height)), px), Image.LANCZOS)
+    ImageDraw.Draw(im).text(
+        (-x0, -y0), str(digit), fill=255, font=font
+    )
+    return im.resize(
+        (max(1, round(im.width * px / im.height)), px), Image.LANCZOS
+    )
 
 # %% ../../nbs/data/00_scenes.ipynb #af165f61
 def sprite(color: tuple, # RGB
@@ -76,11 +110,25 @@ def sprite(color: tuple, # RGB
     big = Image.new('RGBA', (px*k, px*k), fill + (0,))
     rim = (20, 20, 20) if dark else (245, 245, 245)
     pts = [tuple(p) for p in (outline(shape)*.92 + .04)*px*k]
-    ImageDraw.Draw(big).polygon(pts, fill=fill + (255,), outline=rim + (255,), width=round(1.5*k))
-    out, g = big.reduce(k), _glyph(digit, max(4, round(.42*px)))
-    ink = (0, 0, 0) if np.dot(fill, (.299, .587, .114)) > 110 else (255, 255, 255)
+    ImageDraw.Draw(big).polygon(
+        pts, fill=fill + (255,), outline=rim + (255,), width=round(1.5 * k)
+    )
+    out = big.reduce(k)
+    g = _glyph(digit, max(4, round(.42*px)))
+    ink = (
+        (0, 0, 0)
+        if np.dot(fill, (0.299, 0.587, 0.114)) > 110
+        else (255, 255, 255)
+    )
     y = .60 if shape == 'triangle' else .54 if shape == 'star' else .48 if shape == 'heart' else .5
-    out.paste(ink + (255,), (round((px - g.width)/2), round(px*y - g.height/2)), g)
+    out.paste(
+        ink + (255,),
+        (
+            round((px - g.width) / 2),
+            round(px * y - g.height / 2)
+        ),
+        g
+    )
     return out
 
 # %% ../../nbs/data/00_scenes.ipynb #500d6831
@@ -93,13 +141,22 @@ PHOTOS['calibration'] = PHOTOS['train']
 def _photo(name):
     "A bundled photograph as float YCbCr."
     from skimage import data
-    im = Image.fromarray(getattr(data, name)()[..., :3] if getattr(data, name)().ndim == 3 else getattr(data, name)())
+    im = Image.fromarray(
+        getattr(data, name)()[..., :3]
+        if getattr(data, name)().ndim == 3
+        else getattr(data, name)()
+    )
     im = im.convert('RGB')
     s = max(1., SIZE/min(im.size))
-    return im.resize((math.ceil(im.width*s), math.ceil(im.height*s)), Image.BICUBIC).convert('YCbCr')
+    return im.resize(
+        (math.ceil(im.width * s), math.ceil(im.height * s)), Image.BICUBIC
+    ).convert('YCbCr')
 
 # %% ../../nbs/data/00_scenes.ipynb #849aa118
-def _resize(a, side=SIZE): return np.asarray(Image.fromarray(a.astype(np.float32)).resize((side, side), Image.BICUBIC))
+def _resize(a, side=SIZE):
+    return np.asarray(
+        Image.fromarray(a.astype(np.float32)).resize((side, side), Image.BICUBIC)
+    )
 
 def noise(rng, # numpy Generator
           cells: int=8, # cells of the coarsest octave
@@ -107,7 +164,10 @@ def noise(rng, # numpy Generator
           decay: float=.8, # amplitude ratio from one octave to the next
          )->np.ndarray: # [448, 448] mean 0, deviation 1
     "Smooth noise in octaves."
-    a = sum(decay**k*_resize(rng.standard_normal((cells*2**k,)*2)) for k in range(octaves))
+    a = sum(
+        decay**k * _resize(rng.standard_normal((cells * 2**k,) * 2))
+        for k in range(octaves)
+    )
     return (a - a.mean())/(a.std() + 1e-6)
 
 # %% ../../nbs/data/00_scenes.ipynb #c886b000
@@ -115,23 +175,48 @@ def strokes(rng, # numpy Generator
             n: int, # number of strokes
            )->np.ndarray: # [448, 448] mean 0
     "Random brush strokes and letters: the distractors of the luminance plane."
-    im = Image.new('L', (SIZE, SIZE), 128); d = ImageDraw.Draw(im)
+    im = Image.new('L', (SIZE, SIZE), 128)
+    d = ImageDraw.Draw(im)
     for _ in range(n):
-        x, y, a, l = rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(0, 2*np.pi), rng.uniform(10, 90)
-        xy, v, w = (x, y, x + l*np.cos(a), y + l*np.sin(a)), int(rng.integers(0, 256)), int(rng.integers(1, 6))
+        x = rng.uniform(0, SIZE)
+        y = rng.uniform(0, SIZE)
+        a = rng.uniform(0, 2*np.pi)
+        l = rng.uniform(10, 90)
+        xy = (x, y, x + l*np.cos(a), y + l*np.sin(a))
+        v = int(rng.integers(0, 256))
+        w = int(rng.integers(1, 6))
         if rng.random() < .6: d.line(xy, fill=v, width=w)
-        else: d.arc((x, y, x + l, y + l*rng.uniform(.4, 1)), int(a*57), int(a*57) + int(rng.integers(60, 330)), fill=v, width=w)
+        else:
+            d.arc(
+                (x, y, x + l, y + l * rng.uniform(0.4, 1)),
+                int(a * 57),
+                int(a * 57) + int(rng.integers(60, 330)), fill=v,
+                width=w
+            )
     return np.asarray(im, np.float32)/64 - 2
 
 # %% ../../nbs/data/00_scenes.ipynb #768d9d50
 def _pattern(rng, photos):
     "Luminance pattern (about unit deviation) and, from photographs, its chroma [448, 448, 2] or None."
     u = rng.random()
-    if u < .35: return noise(rng, int(rng.integers(3, 24)), 4, rng.uniform(.6, 1.)), None
-    if u < .65: return .6*noise(rng, 6) + strokes(rng, int(rng.integers(30, 240))), None
+    if u < .35:
+        return noise(
+            rng, int(rng.integers(3, 24)), 4, rng.uniform(0.6, 1.0)
+        ), None
+    if u < .65:
+        return 0.6 * noise(rng, 6) + strokes(
+            rng, int(rng.integers(30, 240))
+        ), None
     im = _photo(photos[rng.integers(len(photos))])
-    side = int(rng.integers(SIZE//2, SIZE + 1)); x, y = rng.integers(0, im.width - side + 1), rng.integers(0, im.height - side + 1)
-    a = np.asarray(im.resize((SIZE, SIZE), Image.BICUBIC, box=(x, y, x + side, y + side)), np.float32)
+    side = int(rng.integers(SIZE//2, SIZE + 1))
+    x, y = (
+        rng.integers(0, im.width - side + 1),
+        rng.integers(0, im.height - side + 1)
+    )
+    a = np.asarray(
+        im.resize((SIZE, SIZE), Image.BICUBIC, box=(x, y, x + side, y + side)),
+        np.float32
+    )
     L = a[..., 0] - a[..., 0].mean()
     return L/(L.std() + 8), a[..., 1:] - 128
 
@@ -143,12 +228,22 @@ def background(rng, # numpy Generator
               )->np.ndarray: # uint8 [448, 448, 3] RGB
     "A background whose luminance contrast follows `texture` and whose spread of hues follows `colour`."
     L, chroma = _pattern(rng, photos)
-    y = rng.uniform(100, 165) + 62*texture*np.clip(L, -2.2, 2.2)
-    hue = rng.uniform(0, 2*np.pi) + 1.5*np.pi*colour*noise(rng, 3, 2, .6)*.8
-    c = (12 + 44*colour)*np.stack([np.cos(hue), np.sin(hue)], -1)
-    if chroma is not None: c = (1 - .6*colour)*c + 1.2*colour*chroma
+    y = rng.uniform(100, 165) + 62 * texture * np.clip(
+        L, -2.2, 2.2
+    )
+    hue = (
+        rng.uniform(0, 2 * np.pi)
+        + 1.5 * np.pi * colour * noise(rng, 3, 2, 0.6) * 0.8
+    )
+    c = (12 + 44 * colour) * np.stack(
+        [np.cos(hue), np.sin(hue)], -1
+    )
+    if chroma is not None:
+        c = (1 - .6*colour)*c + 1.2*colour*chroma
     a = np.concatenate([y[..., None], 128 + c], -1)
-    return np.asarray(Image.fromarray(np.clip(a, 0, 255).astype(np.uint8), 'YCbCr').convert('RGB'))
+    return np.asarray(
+        Image.fromarray(np.clip(a, 0, 255).astype(np.uint8), 'YCbCr').convert('RGB')
+    )
 
 # %% ../../nbs/data/00_scenes.ipynb #47e15cef
 @dataclass(frozen=True)
@@ -171,7 +266,8 @@ class Scene:
     colour: float      # colour knob used
     @property
     def name(self): return f'{self.split}-{self.seed}'
-    def __repr__(self): return f"Scene({self.name}: {', '.join(f'{t.name} {t.digit}' for t in self.objects)})"
+    def __repr__(self):
+        return f"Scene({self.name}: {', '.join(f'{t.name} {t.digit}' for t in self.objects)})"
     def _repr_png_(self): return self.image.resize((280, 280), Image.LANCZOS)._repr_png_()
 
 # %% ../../nbs/data/00_scenes.ipynb #c1ca371d
@@ -180,7 +276,10 @@ def _place(rng, n, lo, hi, margin=4):
     boxes = []
     for _ in range(n*60):
         if len(boxes) == n: break
-        s = int(rng.integers(lo, hi + 1)); x, y = (int(v) for v in rng.integers(2, SIZE - s - 1, 2))
+        s = int(rng.integers(lo, hi + 1))
+        x, y = (
+            int(v) for v in rng.integers(2, SIZE - s - 1, 2)
+        )
         if all(x + s + margin <= b[0] or b[2] + margin <= x or y + s + margin <= b[1] or b[3] + margin <= y for b in boxes):
             boxes.append((x, y, x + s, y + s))
     return boxes
@@ -189,15 +288,28 @@ def _place(rng, n, lo, hi, margin=4):
 def _rng(split, *keys):
     if split not in SPLITS: raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     if min(keys) < 0: raise ValueError(f"seed must be 0 or more, got {min(keys)}")
-    return np.random.default_rng(np.random.SeedSequence([SPLITS[split], *(int(k) for k in keys)]))
+    return np.random.default_rng(
+        np.random.SeedSequence([SPLITS[split], *(int(k) for k in keys)])
+    )
 
 # %% ../../nbs/data/00_scenes.ipynb #513c02ba
 def _blobs(im, rng, n):
     "Small coloured ellipses without a digit."
     d, colors = ImageDraw.Draw(im), list(COLORS.values())
     for _ in range(n):
-        x, y, w, h = *rng.uniform(0, SIZE, 2), *rng.uniform(4, 16, 2)
-        d.ellipse((x, y, x + w, y + h), fill=tuple(int(v) for v in np.clip(np.array(colors[rng.integers(8)]) + rng.integers(-30, 31, 3), 0, 255)))
+        x, y, w, h = (
+            *rng.uniform(0, SIZE, 2), *rng.uniform(4, 16, 2)
+        )
+        d.ellipse(
+            (x, y, x + w, y + h),
+            fill=tuple(
+                int(v)
+                for v in np.clip(
+                    np.array(colors[rng.integers(8)])
+                    + rng.integers(-30, 31, 3), 0, 255
+                )
+            )
+        )
 
 # %% ../../nbs/data/00_scenes.ipynb #c2f94e6a
 def make_scene(seed: int, # 0, 1, 2, ...
@@ -209,22 +321,40 @@ def make_scene(seed: int, # 0, 1, 2, ...
               )->Scene:
     "The scene of a seed, bit-identical each time; objects stay the same when only the knobs change."
     knobs, things_rng, bg_rng = (_rng(split, seed, k) for k in range(3))
-    u = knobs.random(2); n = int(knobs.integers(3, 13)) if n is None else n
+    u = knobs.random(2)
+    n = int(knobs.integers(3, 13)) if n is None else n
     if not 1 <= n <= 12: raise ValueError(f"n must be 1 to 12 things, got {n}")
-    t, c = (float(a) if a is not None else float(b) for a, b in zip((texture, colour), u))
-    if not (0 <= t <= 1 and 0 <= c <= 1): raise ValueError(f"texture and colour lie in [0, 1], got {t} and {c}")
+    t, c = (
+        float(a) if a is not None else float(b)
+        for a, b in zip((texture, colour), u)
+    )
+    if not (0 <= t <= 1 and 0 <= c <= 1):
+        raise ValueError(f"texture and colour lie in [0, 1], got {t} and {c}")
     im = Image.fromarray(background(bg_rng, t, c, PHOTOS[split]))
     _blobs(im, bg_rng, int(24*t))
     boxes, pairs = _place(things_rng, n, *side), things_rng.permutation(48)
     objects = [_draw(im, things_rng, int(p), b) for p, b in zip(pairs, boxes)]
-    return Scene(im, sorted(objects, key=lambda o: (o.box[1] + o.box[3], o.box[0])), split, seed, t, c)
+    return Scene(
+        im,
+        sorted(
+            objects, key=lambda o: (o.box[1] + o.box[3], o.box[0])
+        ),
+        split, seed, t, c
+    )
 
 # %% ../../nbs/data/00_scenes.ipynb #68f82ba2
 def _draw(im, rng, pair, box):
     "Draw pair number `pair` (color * 6 + shape) into `box`."
-    color, shape, digit = list(COLORS)[pair//6], SHAPES[pair%6], int(rng.integers(10))
-    rgb = np.clip(np.array(COLORS[color])*rng.uniform(.88, 1.08) + rng.integers(-10, 11, 3), 0, 255)
-    sp = sprite(tuple(rgb), shape, digit, box[2] - box[0], dark=rng.random() < .7)
+    color = list(COLORS)[pair//6]
+    shape = SHAPES[pair%6]
+    digit = int(rng.integers(10))
+    rgb = np.clip(
+        np.array(COLORS[color]) * rng.uniform(0.88, 1.08)
+        + rng.integers(-10, 11, 3), 0, 255
+    )
+    sp = sprite(
+        tuple(rgb), shape, digit, box[2] - box[0], dark=rng.random() < 0.7
+    )
     im.paste(sp, box[:2], sp)
     return SceneObject(color, shape, digit, box)
 
@@ -235,7 +365,10 @@ def pick(rng, xs): # numpy Generator, a list
 def _unique(objects, attr):
     names = [getattr(t, attr) for t in objects]
     return [t for t in objects if names.count(getattr(t, attr)) == 1]
-def _union(*boxes): return tuple(f(b[i] for b in boxes) for i, f in enumerate((min, min, max, max)))
+def _union(*boxes):
+    return tuple(
+        f(b[i] for b in boxes) for i, f in enumerate((min, min, max, max))
+    )
 
 # %% ../../nbs/data/00_scenes.ipynb #57594e17
 def ask_digit(objects, rng): # `SceneObject`s; numpy Generator
@@ -259,30 +392,47 @@ def absent(objects, # what is there
           )->str:  # 'color shape' that is not there
     "A pair that is not in the scene; its colour and shape are each there, if the scene allows."
     have = {t.name for t in objects}
-    hard = sorted({f'{a.color} {b.shape}' for a in objects for b in objects} - have)
-    every = [f'{c} {s}' for c in COLORS for s in SHAPES if f'{c} {s}' not in have]
+    hard = sorted(
+        {f'{a.color} {b.shape}' for a in objects for b in objects} - have
+    )
+    every = [
+        f'{c} {s}' for c in COLORS for s in SHAPES if f'{c} {s}' not in have
+    ]
     return pick(rng, hard if hard and rng.random() < .8 else every)
 
 def ask_exist(objects, rng): # `SceneObject`s; numpy Generator
     "Whether a pair is there, as often yes as no."
     t = pick(rng, objects) if rng.random() < .5 else None
-    return Query('exist', f'Is there a {t.name if t else absent(objects, rng)}?', 'yes' if t else 'no', t.box if t else None)
+    return Query(
+        'exist', f'Is there a {t.name if t else absent(objects, rng)}?',
+        'yes' if t else 'no', t.box if t else None
+    )
 
 # %% ../../nbs/data/00_scenes.ipynb #a920c34b
 def ask_count(objects, rng): # `SceneObject`s; numpy Generator
     "How many things share a colour or a shape."
-    attr = pick(rng, ('color', 'shape')); v = getattr(pick(rng, objects), attr)
-    if rng.random() < .1: v = pick(rng, list(COLORS if attr == 'color' else SHAPES))
+    attr = pick(rng, ('color', 'shape'))
+    v = getattr(pick(rng, objects), attr)
+    if rng.random() < .1:
+        v = pick(rng, list(COLORS if attr == 'color' else SHAPES))
     hits = [t for t in objects if getattr(t, attr) == v]
-    return Query('count', f"How many {v + ' objects' if attr == 'color' else plural(v)} are there?", str(len(hits)),
-                 _union(*(t.box for t in hits)) if hits else None)
+    return Query(
+        'count', f"How many {v + ' objects' if attr == 'color' else plural(v)} are there?",
+        str(len(hits)),
+        _union(*(t.box for t in hits)) if hits else None
+    )
 
 def plural(word:str)->str: # the word for several
     "Plural of a shape."
     return word + ('es' if word.endswith('s') else 's')
 
 # %% ../../nbs/data/00_scenes.ipynb #0cbb5f1c
-RELATIONS = {'left of': (0, -1), 'right of': (0, 1), 'above': (1, -1), 'below': (1, 1)}
+RELATIONS = {
+    'left of': (0, -1),
+    'right of': (0, 1),
+    'above': (1, -1),
+    'below': (1, 1),
+}
 
 def centre(box:tuple)->tuple: # (x, y)
     "Centre of a box."
@@ -291,25 +441,48 @@ def centre(box:tuple)->tuple: # (x, y)
 def ask_relation(objects, rng): # `SceneObject`s; numpy Generator
     "Whether one thing lies left of, right of, above or below another."
     if len(objects) < 2: return None
-    i, j = rng.permutation(len(objects))[:2]; a, b = objects[i], objects[j]
-    word = pick(rng, list(RELATIONS)); axis, sign = RELATIONS[word]
+    i, j = rng.permutation(len(objects))[:2]
+    a, b = objects[i], objects[j]
+    word = pick(rng, list(RELATIONS))
+    axis, sign = RELATIONS[word]
     gap = (centre(a.box)[axis] - centre(b.box)[axis])*sign
     if abs(gap) < 24: return None
-    return Query('relation', f'Is the {a.name} {word} the {b.name}?', 'yes' if gap > 0 else 'no', _union(a.box, b.box))
+    return Query(
+        'relation', f'Is the {a.name} {word} the {b.name}?',
+        'yes' if gap > 0 else 'no', _union(a.box, b.box)
+    )
 
 # %% ../../nbs/data/00_scenes.ipynb #8b0073ca
 def ask_twostep(objects, rng): # `SceneObject`s; numpy Generator
     "The digit on the one other thing that has the colour of a shape which occurs once."
-    pairs = [(a, o[0]) for a in _unique(objects, 'shape') if len(o := [t for t in objects if t.color == a.color and t != a]) == 1]
+    pairs = [
+        (a, o[0])
+        for a in _unique(objects, 'shape')
+        if len(
+            o := [t for t in objects if t.color == a.color and t != a]
+        )
+        == 1
+    ]
     if not pairs: return None
     a, b = pick(rng, pairs)
-    return Query('twostep', f'What digit is on the other object with the same color as the {a.shape}?', str(b.digit), b.box)
+    return Query(
+        'twostep', f'What digit is on the other object with the same color as the {a.shape}?', str(b.digit), b.box
+    )
 
 # %% ../../nbs/data/00_scenes.ipynb #b408ea87
 def describe(objects:list)->str: # 'a red star, a blue circle and ...'
     "A description of all things from left to right."
-    names = [f"{'an' if t.name[0] in 'aeiou' else 'a'} {t.name}" for t in sorted(objects, key=lambda t: t.box[0] + t.box[2])]
-    return ' and '.join(filter(None, [', '.join(names[:-1]), names[-1]])) if names else 'nothing'
+    names = [
+        f"{'an' if t.name[0] in 'aeiou' else 'a'} {t.name}"
+        for t in sorted(objects, key=lambda t: t.box[0] + t.box[2])
+    ]
+    return (
+        ' and '.join(
+            filter(None, [', '.join(names[:-1]), names[-1]])
+        )
+        if names
+        else 'nothing'
+    )
 
 def ask_describe(objects, rng): # `SceneObject`s; numpy Generator
     "A description of the whole scene."
@@ -340,7 +513,8 @@ class Sample:
     kind: str          # one of `KINDS`
     box: tuple|None    # true region
     objects: list = field(default_factory=list, repr=False) # all things of the scene
-    def _repr_html_(self): return f'<b>{html.escape(self.question)}</b> → {html.escape(self.answer)} ({html.escape(self.id)})'
+    def _repr_html_(self):
+        return f'<b>{html.escape(self.question)}</b> → {html.escape(self.answer)} ({html.escape(self.id)})'
 
 # %% ../../nbs/data/00_scenes.ipynb #a04a1470
 def to_sample(scene: Scene, # the scene
@@ -348,7 +522,9 @@ def to_sample(scene: Scene, # the scene
              )->Sample|None: # None if the scene has no such question
     "The sample of a scene and a kind."
     q = scene.query(kind)
-    return q and Sample(f'{scene.name}-{kind}', scene.image, q.question, q.answer, kind, q.box, scene.objects)
+    return q and Sample(
+        f'{scene.name}-{kind}', scene.image, q.question, q.answer, kind, q.box, scene.objects
+    )
 
 def samples(kind: str, # one of `KINDS`
             n: int,    # how many
@@ -359,7 +535,11 @@ def samples(kind: str, # one of `KINDS`
     "The first `n` samples of a kind from seed `start` on."
     found, seed, empty = [], start, 0
     while len(found) < n:
-        s = to_sample(make_scene(seed, split, **knobs), kind); seed, empty = seed + 1, 0 if s else empty + 1
+        s = to_sample(make_scene(seed, split, **knobs), kind)
+        seed, empty = seed + 1, 0 if s else empty + 1
         if s: found.append(s)
-        if empty > 1000: raise ValueError(f'1000 scenes in a row without a question of kind {kind!r} for {knobs}: ask for more things')
+        if empty > 1000:
+            raise ValueError(
+                f'1000 scenes in a row without a question of kind {kind!r} for {knobs}: ask for more things'
+            )
     return found

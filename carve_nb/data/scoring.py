@@ -24,12 +24,21 @@ def option_tokens(vlm, # a `VLM`
     from carve_nb.models.vlm import make_chat
     tok, chat = vlm.tokenizer, make_chat('x')
     said = chat + [dict(role='assistant', content=[dict(type='text', text=choice)])]
-    before, whole = vlm.processor.apply_chat_template(chat, add_generation_prompt=True), vlm.processor.apply_chat_template(said)
+    before = vlm.processor.apply_chat_template(chat, add_generation_prompt=True)
+    whole = vlm.processor.apply_chat_template(said)
     rest = whole.removeprefix(before)
-    lead = rest[:rest.index(choice)] if rest != whole and choice in rest else ' ' * before.endswith(':')
+    lead = (
+        rest[: rest.index(choice)]
+        if rest != whole and choice in rest
+        else ' ' * before.endswith(':')
+    )
     ids = lambda text: tok(text, add_special_tokens=False).input_ids
     own, both = ids(prompt.text), ids(prompt.text + lead + choice)
-    return both[len(own):] if both[:len(own)] == own else ids(lead + choice)
+    return (
+        both[len(own) :]
+        if both[: len(own)] == own
+        else ids(lead + choice)
+    )
 
 def forced_logprobs(vlm, # a `VLM`
     prompt, # of `VLM.prompt`
@@ -38,10 +47,19 @@ def forced_logprobs(vlm, # a `VLM`
     "How likely the model finds each token of a given answer"
     from carve_nb.models.vlm import VLM, greedy, model_lock
     n = len(prompt)
-    def force(seen, scores): return scores.new_full(scores.shape, float('-inf')).index_fill(1, scores.new_tensor([ids[seen.shape[1] - n]]).long(), 0)
+    def force(seen, scores):
+        return scores.new_full(scores.shape, float('-inf')).index_fill(
+            1, scores.new_tensor([ids[seen.shape[1] - n]]).long(), 0
+        )
     with model_lock(vlm.model):
-        out = vlm.model.generate(**(vlm.shared or VLM.to_device)(vlm, prompt), generation_config=greedy(vlm.model, len(ids)), logits_processor=[force])
-    return [l[0].float().log_softmax(-1)[i].item() for l, i in zip(out.logits, ids)]
+        out = vlm.model.generate(
+            **(vlm.shared or VLM.to_device)(vlm, prompt),
+            generation_config=greedy(vlm.model, len(ids)), logits_processor=[force]
+        )
+    return [
+        l[0].float().log_softmax(-1)[i].item()
+        for l, i in zip(out.logits, ids)
+    ]
 
 # %% ../../nbs/data/06_scoring.ipynb #56e7516f
 def choice_logprobs(vlm, # a `VLM`
@@ -59,7 +77,10 @@ def choice_logprobs(vlm, # a `VLM`
     end = vlm.model.generation_config.eos_token_id
     with vlm.sharing():
         for c in choices:
-            logs = forced_logprobs(vlm, prompt, option_tokens(vlm, prompt, c) + [end[0] if isinstance(end, list) else end]*closed)
+            logs = forced_logprobs(
+                vlm, prompt,
+                option_tokens(vlm, prompt, c) + [end[0] if isinstance(end, list) else end] * closed
+            )
             found.append(sum(logs)/(len(logs) if mean else 1))
     return found
 
@@ -81,23 +102,63 @@ class Rule:
     score: object # answer, record -> 0..1
     about: str # one line
 
-RULES = {r.name: r for r in (
-    Rule('exact', exact_score, 'equal to an accepted answer: lower case, no punctuation, no articles'),
-    Rule('vqa', vqa_score, "the VQA evaluator: ten people, each left out in turn"),
-    Rule('vqa-text', text_score, "the evaluator of TextVQA: the same average, both sides normalised in full"),
-    Rule('vqa-simple', count_score, 'min(1, k/3) for k matches'),
-    Rule('vqa-vicrop', lambda a, r: count_score(a, r, .3), "ViCrop's script: min(1, 0.3 k) for k matches"),
-    Rule('contains', contains_score, "an accepted answer stands in what was said, both normalised (ViCrop's GQA)"),
-    Rule('contains-either', either_score, "one stands in the other, letter by letter (ViCrop's DocVQA)"),
-    Rule('anls', anls_score, 'normalised Levenshtein similarity, nothing below 0.5 (DocVQA)'),
-    Rule('pope', pope_score, 'no if the first sentence says no or not, else yes (POPE)'),
-    Rule('pope-vicrop', pope_nearest, "yes or no, whichever is more similar by difflib (ViCrop's POPE)"),
-    Rule('choice', lambda a, r: right_option([by_same, by_letter, by_text], a, r), 'the option by its letter, else by its text; a text that is repeated sign for sign goes before letters in it'),
-    Rule('choice-letter', lambda a, r: right_option([by_letter], a, r), 'the option by its letter alone'),
-    Rule('choice-text', lambda a, r: right_option([by_text], a, r), 'the option by its text alone'),
-    Rule('choice-vicrop', lambda a, r: right_option([by_nearest], a, r), "the most similar line of options by difflib (ViCrop's V*)"),
-    Rule('choice-likelihood', lambda a, r: right_option([lambda a, r: r.choices.index(a) if a in r.choices else None], a, r), 'the likeliest option, see `choice_likelihood`; the answer is its text'),
-    Rule('f1-pairs', pair_score, 'F1 of the (colour, shape) pairs that a description of a scene names'))}
+RULES = {
+    r.name: r
+    for r in (
+        Rule(
+            'exact', exact_score, 'equal to an accepted answer: lower case, no punctuation, no articles'
+        ),
+        Rule('vqa', vqa_score, "the VQA evaluator: ten people, each left out in turn"),
+        Rule(
+            'vqa-text', text_score,
+            "the evaluator of TextVQA: the same average, both sides normalised in full"
+        ),
+        Rule('vqa-simple', count_score, 'min(1, k/3) for k matches'),
+        Rule(
+            'vqa-vicrop', lambda a, r: count_score(a, r, 0.3),
+            "ViCrop's script: min(1, 0.3 k) for k matches"
+        ),
+        Rule(
+            'contains', contains_score,
+            "an accepted answer stands in what was said, both normalised (ViCrop's GQA)"
+        ),
+        Rule(
+            'contains-either', either_score,
+            "one stands in the other, letter by letter (ViCrop's DocVQA)"
+        ),
+        Rule('anls', anls_score, 'normalised Levenshtein similarity, nothing below 0.5 (DocVQA)'),
+        Rule('pope', pope_score, 'no if the first sentence says no or not, else yes (POPE)'),
+        Rule(
+            'pope-vicrop', pope_nearest,
+            "yes or no, whichever is more similar by difflib (ViCrop's POPE)"
+        ),
+        Rule(
+            'choice', lambda a, r: right_option([by_same, by_letter, by_text], a, r),
+            'the option by its letter, else by its text; a text that is repeated sign for sign goes before letters in '
+            'it'
+        ),
+        Rule(
+            'choice-letter', lambda a, r: right_option([by_letter], a, r),
+            'the option by its letter alone'
+        ),
+        Rule('choice-text', lambda a, r: right_option([by_text], a, r), 'the option by its text alone'),
+        Rule(
+            'choice-vicrop', lambda a, r: right_option([by_nearest], a, r),
+            "the most similar line of options by difflib (ViCrop's V*)"
+        ),
+        Rule(
+            'choice-likelihood',
+            lambda a, r: right_option(
+                [lambda a, r: r.choices.index(a) if a in r.choices else None], a, r
+            ),
+            'the likeliest option, see `choice_likelihood`; the answer is its text'
+        ),
+        Rule(
+            'f1-pairs', pair_score,
+            'F1 of the (colour, shape) pairs that a description of a scene names'
+        )
+    )
+}
 
 def score_answer(answer, # what was answered
     record, # `Record`
@@ -114,17 +175,31 @@ def pope_summary(said, # list of 'yes', 'no'
     ) -> dict: # name -> number
     "Accuracy, precision, recall, F1 and the rate of yes"
     pairs = list(zip(said, true))
-    hits, yes, real = pairs.count(('yes', 'yes')), said.count('yes'), true.count('yes')
+    hits = pairs.count(('yes', 'yes'))
+    yes = said.count('yes')
+    real = true.count('yes')
     p, r = hits/yes if yes else 0., hits/real if real else 0.
-    return dict(accuracy=sum(a == b for a, b in pairs)/len(pairs), precision=p, recall=r, f1=2*p*r/(p + r) if p + r else 0., yes_rate=yes/len(pairs))
+    return dict(
+        accuracy=sum(a == b for a, b in pairs) / len(pairs),
+        precision=p, recall=r,
+        f1=2 * p * r / (p + r) if p + r else 0.0,
+        yes_rate=yes / len(pairs)
+    )
 
 def summarise(rule, # name of a rule
     rows # list of dicts with answer, truth and score
     ) -> dict: # name -> number
     "The numbers of many answers under one rule"
     if not rows: raise CarveError('No answers to sum up.')
-    if rule == 'pope': return pope_summary([yes_or_no(r['answer']) for r in rows], [str(r['truth']).lower() for r in rows])
-    if rule == 'pope-vicrop': return pope_summary([['yes', 'no'][nearest(r['answer'], ['yes', 'no'])] for r in rows], [str(r['truth']).lower() for r in rows])
+    if rule == 'pope':
+        return pope_summary(
+            [yes_or_no(r['answer']) for r in rows], [str(r['truth']).lower() for r in rows]
+        )
+    if rule == 'pope-vicrop':
+        return pope_summary(
+            [['yes', 'no'][nearest(r['answer'], ['yes', 'no'])] for r in rows],
+            [str(r['truth']).lower() for r in rows]
+        )
     return dict(score=sum(r['score'] for r in rows)/len(rows))
 
 # %% ../../nbs/data/06_scoring.ipynb #b427218d
@@ -134,9 +209,13 @@ def touched_patches(saliency, # `Saliency`
     "Which patches touch a true region?"
     boxes = [boxes] if np.ndim(boxes) == 1 else boxes
     (gh, gw), (x0, y0, x1, y1) = saliency.values.shape, saliency.box
-    x, y = np.linspace(x0, x1, gw + 1), np.linspace(y0, y1, gh + 1)
+    x = np.linspace(x0, x1, gw + 1)
+    y = np.linspace(y0, y1, gh + 1)
     label = np.zeros((gh, gw), dtype=bool)
-    for a, b, c, d in boxes: label |= ((y[:-1] < d) & (y[1:] > b))[:, None] & ((x[:-1] < c) & (x[1:] > a))
+    for a, b, c, d in boxes:
+        label |= ((y[:-1] < d) & (y[1:] > b))[:, None] & (
+            (x[:-1] < c) & (x[1:] > a)
+        )
     *_, seen = saliency.within()
     return saliency.values[seen].astype(np.float64), label[seen]
 
@@ -155,4 +234,7 @@ def patch_ndcg(saliency, # `Saliency`
     _, group = np.unique(-values, return_inverse=True)
     gain = (np.bincount(group, label)/np.bincount(group))[group]          # equal values share
     weight = 1/np.log2(np.arange(len(values)) + 2)
-    return float((gain[np.argsort(-values, kind='stable')]*weight).sum()/weight[:label.sum()].sum())
+    return float(
+        (gain[np.argsort(-values, kind='stable')] * weight).sum()
+        / weight[: label.sum()].sum()
+    )

@@ -18,8 +18,10 @@ from time import perf_counter, process_time
 import numpy as np, torch, transformers
 from ..models.vlm import pick_device
 from ..attention.memory import run_apart
-from .benchmark_cases import (GRIDS, QUESTIONS, QUICK, Size, ask_all, capture_rows, eager_rows, far_off, looks_apart, looks_together,
-    make_case, map_error, run_authors, run_batch, run_carve, run_forward, run_shared)
+from carve_nb.evaluation.benchmark_cases import (
+    GRIDS, QUESTIONS, QUICK, Size, ask_all, capture_rows, eager_rows, far_off, looks_apart, looks_together,
+    make_case, map_error, run_authors, run_batch, run_carve, run_forward, run_shared
+)
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #e8e5364f
 def one_thread(
@@ -43,9 +45,12 @@ def median_iqr(
     return float(mid), float(hi - lo)
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #9772ad6b
-MEASURES = dict(plain=lambda c: c.vlm.ask(c.image, c.questions[0], max_new_tokens=c.new), prefill=run_forward, capture=capture_rows,
-    early_stop=lambda c: capture_rows(c, True), limit=lambda c: run_forward(c, c.two_images), carve=run_carve,
-    eager=eager_rows, ten_questions=ask_all, authors=run_authors)
+MEASURES = dict(
+    plain=lambda c: c.vlm.ask(c.image, c.questions[0], max_new_tokens=c.new),
+    prefill=run_forward, capture=capture_rows, early_stop=lambda c: capture_rows(c, True),
+    limit=lambda c: run_forward(c, c.two_images), carve=run_carve, eager=eager_rows, ten_questions=ask_all,
+    authors=run_authors
+)
 SLOW = 'eager', 'ten_questions', 'authors' # measured in fewer rounds
 
 def time_rounds(
@@ -66,27 +71,56 @@ def time_rounds(
             del value
     n = len(case.questions)
     seconds['ten_questions'] = [s/n for s in seconds['ten_questions']]
-    seconds['ten_without_view'] = [s*(1 - view) for s, view in zip(seconds['ten_questions'], found['ten_questions'])]
+    seconds['ten_without_view'] = [
+        s * (1 - view) for s, view in zip(seconds['ten_questions'], found['ten_questions'])
+    ]
     return seconds, found
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #f491e6d8
-RATIOS = {'capture': ('capture', 'prefill'), 'early_stop': ('early_stop', 'prefill'), 'eager': ('eager', 'prefill'), 'limit': ('limit', 'prefill'),
-    'carve': ('carve', 'plain'), 'carve_over_limit': ('carve', 'limit'), 'authors': ('authors', 'carve'), 'authors_plain': ('authors', 'plain'),
-    'ten_questions': ('ten_questions', 'plain'), 'ten_without_view': ('ten_without_view', 'plain')}
+RATIOS = {
+    'capture': ('capture', 'prefill'),
+    'early_stop': ('early_stop', 'prefill'),
+    'eager': ('eager', 'prefill'),
+    'limit': ('limit', 'prefill'),
+    'carve': ('carve', 'plain'),
+    'carve_over_limit': ('carve', 'limit'),
+    'authors': ('authors', 'carve'),
+    'authors_plain': ('authors', 'plain'),
+    'ten_questions': ('ten_questions', 'plain'),
+    'ten_without_view': ('ten_without_view', 'plain'),
+}
 
 def take_ratios(
     seconds # name -> seconds of each round
     ) -> dict: # name -> ratio, its IQR, and of what
     "Ratios within a round"
-    pairs = {k: [a/b for a, b in zip(seconds[x], seconds[y])] for k, (x, y) in RATIOS.items()}
-    return {k: dict(zip(('ratio', 'iqr'), median_iqr(v)), of='/'.join(RATIOS[k]), rounds=len(v)) for k, v in pairs.items() if v}
+    pairs = {
+        k: [a / b for a, b in zip(seconds[x], seconds[y])]
+        for k, (x, y) in RATIOS.items()
+    }
+    return {
+        k: dict(
+            zip(('ratio', 'iqr'), median_iqr(v)), of='/'.join(RATIOS[k]),
+            rounds=len(v)
+        )
+        for k, v in pairs.items()
+        if v
+    }
 
 def mean_stages(
     found, # of `run_carve`, one for each round
     seconds # of each round
     ) -> dict: # stage -> seconds
     "The median of each stage, on the clock of the rounds"
-    return {k: median_iqr([stages[k]/sum(stages.values())*s for (_, stages), s in zip(found, seconds)])[0] for k in found[0][1]}
+    return {
+        k: median_iqr(
+            [
+                stages[k] / sum(stages.values()) * s
+                for (_, stages), s in zip(found, seconds)
+            ]
+        )[0]
+        for k in found[0][1]
+    }
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #f610c032
 SIZES = 1, 2, 4, 8
@@ -97,7 +131,9 @@ def time_batches(
     n=8 # questions
     ) -> dict: # size (or 'shared') -> seconds of a question, ratio to one at a time, what changed
     "Questions in batches of several sizes, interleaved"
-    ways = {str(b): lambda b=b: run_batch(case, b, n) for b in SIZES} | dict(shared=lambda: run_shared(case, n))
+    ways = {
+        str(b): lambda b=b: run_batch(case, b, n) for b in SIZES
+    } | dict(shared=lambda: run_shared(case, n))
     seconds, far = {k: [] for k in ways}, {}
     for _ in range(rounds):
         for k, f in ways.items():
@@ -106,8 +142,16 @@ def time_batches(
             seconds[k].append((now(case.vlm.device) - start)/n)
             if k == '1': known = rows
             far[k] = far_off(rows, known)
-    ratio = lambda k: median_iqr([a/b for a, b in zip(seconds[k], seconds['1'])])
-    return {k: dict(s=median_iqr(v)[0], ratio=ratio(k)[0], iqr=ratio(k)[1], questions=n, rounds=rounds, **far[k]) for k, v in seconds.items()}
+    ratio = lambda k: median_iqr(
+        [a / b for a, b in zip(seconds[k], seconds['1'])]
+    )
+    return {
+        k: dict(
+            s=median_iqr(v)[0], ratio=ratio(k)[0],
+            iqr=ratio(k)[1], questions=n, rounds=rounds, **far[k]
+        )
+        for k, v in seconds.items()
+    }
 
 def time_looks(
     case, # `Case`
@@ -122,8 +166,12 @@ def time_looks(
                 start = now(case.vlm.device)
                 f(case)
                 seconds[k].append(now(case.vlm.device) - start)
-    ratio, iqr = median_iqr([b/a for a, b in zip(*seconds.values())])
-    return {k: median_iqr(v)[0] for k, v in seconds.items()} | dict(ratio=ratio, iqr=iqr, rounds=rounds)
+    ratio, iqr = median_iqr(
+        [b / a for a, b in zip(*seconds.values())]
+    )
+    return {k: median_iqr(v)[0] for k, v in seconds.items()} | dict(
+        ratio=ratio, iqr=iqr, rounds=rounds
+    )
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #fe3ce586
 def peak_mb(
@@ -132,7 +180,16 @@ def peak_mb(
     "The most memory that this process has had"
     if device.type == 'cuda': return torch.cuda.max_memory_allocated(device)/1e6
     status = Path('/proc/self/status')
-    if status.exists(): return next(int(l.split()[1]) for l in status.read_text().splitlines() if l.startswith('VmHWM'))*1024/1e6
+    if status.exists():
+        return (
+            next(
+                int(l.split()[1])
+                for l in status.read_text().splitlines()
+                if l.startswith('VmHWM')
+            )
+            * 1024
+            / 1e6
+        )
     import resource
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)/1e6
 
@@ -143,7 +200,9 @@ def format_peak(
     device, dtype # of `make_case`
     ):
     "Print what one measure needs above the loaded model; runs in a process of its own"
-    case = make_case(grid, Size(**size), device, dtype, new=2, questions=tuple(QUESTIONS[:2]))
+    case = make_case(
+        grid, Size(**size), device, dtype, new=2, questions=tuple(QUESTIONS[:2])
+    )
     before = peak_mb(case.vlm.device)
     MEASURES[name](case)
     print(peak_mb(case.vlm.device) - before)
@@ -158,8 +217,14 @@ def measure_memory(
     return float(run_apart(code, env, f'measuring the memory of {name}'))
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #906828c9
-TARGETS = {'capture, time': (1.05, 'top_k'), 'capture, memory': (1.1, 'top_k'), 'whole CARVE': (2.2, 'top_k'), 'ten questions': (1.4, 'top_k'),
-    'authors over ours': (8., 'least'), 'maps alike': (1e-4, 'top_k')}
+TARGETS = {
+    'capture, time': (1.05, 'top_k'),
+    'capture, memory': (1.1, 'top_k'),
+    'whole CARVE': (2.2, 'top_k'),
+    'ten questions': (1.4, 'top_k'),
+    'authors over ours': (8.0, 'least'),
+    'maps alike': (1e-4, 'top_k'),
+}
 MEANT_FOR, ANY_LENGTH = (2000, 4500), ('maps alike',) # tokens of a prompt; targets that hold for all
 
 def judge_targets(
@@ -169,10 +234,19 @@ def judge_targets(
     "Which targets are met"
     mem = [row[k].get('mb') for k in ('capture', 'prefill')]
     ratio = lambda k: ratios.get(k, {}).get('ratio')
-    values = [ratio('capture'), mem[0]/mem[1] if all(mem) else None, ratio('carve'), ratio('ten_without_view'), ratio('authors'), row.get('map_error')]
-    ok = lambda v, limit, side: None if v is None else bool(v <= limit if side == 'top_k' else v >= limit)
+    values = [
+        ratio('capture'), mem[0] / mem[1] if all(mem) else None,
+        ratio('carve'), ratio('ten_without_view'), ratio('authors'), row.get('map_error'),
+    ]
+    ok = lambda v, limit, side: (
+        None if v is None else bool(v <= limit if side == 'top_k' else v >= limit)
+    )
     meant = lambda k: k in ANY_LENGTH or MEANT_FOR[0] <= row['n_prompt'] <= MEANT_FOR[1]
-    return {k: dict(limit=l, side=side, value=v, met=ok(v, l, side)) for (k, (l, side)), v in zip(TARGETS.items(), values) if meant(k)}
+    return {
+        k: dict(limit=l, side=side, value=v, met=ok(v, l, side))
+        for (k, (l, side)), v in zip(TARGETS.items(), values)
+        if meant(k)
+    }
 
 def growth(
     tokens # name of a size -> row
@@ -181,7 +255,13 @@ def growth(
     rows = list(tokens.values())
     if len(rows) < 2: return {}
     n = np.log([r['n_prompt'] for r in rows])
-    return {k: float(np.polyfit(n, np.log([r[k]['s'] for r in rows]), 1)[0]) for k in MEASURES if all(k in r for r in rows)}
+    return {
+        k: float(
+            np.polyfit(n, np.log([r[k]['s'] for r in rows]), 1)[0]
+        )
+        for k in MEASURES
+        if all(k in r for r in rows)
+    }
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #a715e12f
 def bench_size(
@@ -194,11 +274,20 @@ def bench_size(
     "All that is measured with prompts of one length"
     case = make_case(grid, size, device, dtype)
     seconds, found = time_rounds(case, rounds, slow)
-    row = {k: dict(zip(('s', 'iqr'), median_iqr(v)), rounds=len(v)) for k, v in seconds.items()}
+    row = {
+        k: dict(zip(('s', 'iqr'), median_iqr(v)), rounds=len(v))
+        for k, v in seconds.items()
+    }
     row['looks'] = time_looks(case, rounds)
-    (ours, _), (theirs, answer) = found['carve'][0], found['authors'][0]
-    row |= dict(n_prompt=len(case.prompt), n_image=grid**2, stages=mean_stages(found['carve'], seconds['carve']), same_answer=ours.answer.tokens == answer.tokens,
-        map_error=map_error(ours.saliency.to_pixels(), theirs), answer_tokens=len(ours.answer.tokens))
+    (ours, _), (theirs, answer) = (
+        found['carve'][0], found['authors'][0]
+    )
+    row |= dict(
+        n_prompt=len(case.prompt), n_image=grid**2,
+        stages=mean_stages(found['carve'], seconds['carve']),
+        same_answer=ours.answer.tokens == answer.tokens, map_error=map_error(ours.saliency.to_pixels(), theirs),
+        answer_tokens=len(ours.answer.tokens)
+    )
     del case, found
     for k in memory: row[k]['mb'] = measure_memory(k, grid, asdict(size), device, dtype)
     return row, take_ratios(seconds)
@@ -219,14 +308,21 @@ def bench_facts(
     ) -> dict: # plain values
     "With what and how a run was made"
     threads = torch.get_num_threads()
-    card = torch.cuda.get_device_name(device) if device.startswith('cuda') else f'{threads} thread{"s"*(threads > 1)}'
+    card = (
+        torch.cuda.get_device_name(device)
+        if device.startswith('cuda')
+        else f'{threads} thread{"s" * (threads > 1)}'
+    )
     return dict(date=str(date.today()), device=device, card=card, dtype=dtype, kernel='sdpa', torch=torch.__version__, transformers=transformers.__version__,
         model=asdict(size), weights='random', clock='process' if one_thread(torch.device(device)) else 'wall', note='Other jobs may have run on this machine: measurements are interleaved, ratios are '
         'taken within a round, medians over rounds. Memory: highest of a process of its own above the loaded model, answers of 2 tokens, 2 questions instead of ten.')
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #831bad63
-LABELS = dict(plain='plain answer', prefill='one pass', capture='row capture', early_stop='early stop', limit='pass over two pictures',
-    eager='eager, output_attentions', carve='whole CARVE', ten_questions='ten questions, each', ten_without_view='... without the view', authors="authors' procedure")
+LABELS = dict(
+    plain='plain answer', prefill='one pass', capture='row capture', early_stop='early stop',
+    limit='pass over two pictures', eager='eager, output_attentions', carve='whole CARVE',
+    ten_questions='ten questions, each', ten_without_view='... without the view', authors="authors' procedure"
+)
 NAMES = {'ten questions': 'ten questions, views not counted'} # targets whose name says too little
 
 def batch_lines(
@@ -234,10 +330,14 @@ def batch_lines(
     ) -> list: # of lines
     "What batches are worth"
     head = f'batches, {found["n_prompt"]} tokens'
-    lines = [f'{head:26}{"s each":>9}{"/ alone":>9}{"changed":>9}{"error":>9}']
+    lines = [
+        f'{head:26}{"s each":>9}{"/ alone":>9}{"changed":>9}{"error":>9}'
+    ]
     for k, r in found['sizes'].items():
         label = 'shared prefix, in turn' if k == 'shared' else f'batches of {k}'
-        lines.append(f'{label:26}{r["s"]:9.3f}{r["ratio"]:9.2f}{r["changed"]:>6}/{r["questions"]}{r["error"]:9.0e}')
+        lines.append(
+            f'{label:26}{r["s"]:9.3f}{r["ratio"]:9.2f}{r["changed"]:>6}/{r["questions"]}{r["error"]:9.0e}'
+        )
     return lines
 
 def bench_table(
@@ -246,16 +346,38 @@ def bench_table(
     "Seconds, memory, and which targets are missed"
     lines = []
     for name, row in found['tokens'].items():
-        lines += [f'{row["n_prompt"]} tokens ({row["n_image"]} of the picture), answers of {row["answer_tokens"]}', f'{"":26}{"seconds":>9}{"IQR":>8}{"/ plain":>9}{"MB":>8}']
+        lines += [
+            f'{row["n_prompt"]} tokens ({row["n_image"]} of the picture), answers of {row["answer_tokens"]}',
+            f'{"":26}{"seconds":>9}{"IQR":>8}{"/ plain":>9}{"MB":>8}',
+        ]
         for k, label in ((k, l) for k, l in LABELS.items() if k in row):
-            mb = f'{row[k]["mb"]:8.0f}' if 'mb' in row[k] else f'{"-":>8}'
-            iqr = f'{row[k]["iqr"]:8.3f}' if row[k]['iqr'] else f'{"-":>8}'           # timed once
-            lines.append(f'{label:26}{row[k]["s"]:9.3f}{iqr}{row[k]["s"]/row["plain"]["s"]:9.2f}{mb}')
-    lines += [f'{row["n_prompt"]} tokens: both looks as a batch of two take {row["looks"]["ratio"]:.2f} times as long as one after the other', *batch_lines(found['batches'])]
-    lines.append(f'targets, here at {row["n_prompt"]} tokens' + (':' if len(found['targets']) == len(TARGETS) else ' (the others are meant for about 3,000):'))
+            mb = (
+                f'{row[k]["mb"]:8.0f}'
+                if 'mb' in row[k]
+                else f'{"-":>8}'
+            )
+            iqr = (
+                f'{row[k]["iqr"]:8.3f}'
+                if row[k]['iqr']
+                else f'{"-":>8}'
+            )  # timed once
+            lines.append(
+                f'{label:26}{row[k]["s"]:9.3f}{iqr}{row[k]["s"] / row["plain"]["s"]:9.2f}{mb}'
+            )
+    lines += [
+        f'{row["n_prompt"]} tokens: both looks as a batch of two take {row["looks"]["ratio"]:.2f} times as long as '
+        'one after the other', *batch_lines(found['batches']),
+    ]
+    lines.append(
+        f'targets, here at {row["n_prompt"]} tokens'
+        + (':' if len(found['targets']) == len(TARGETS) else ' (the others are meant for about 3,000):')
+    )
     for k, t in found['targets'].items():
         value = 'not measured' if t['value'] is None else f'{t["value"]:.3g}'
-        lines.append(f'{NAMES.get(k, k):34}{value:>12}  at {t["side"]} {t["limit"]:g}: ' + {True: 'met', False: 'MISSED', None: '-'}[t['met']])
+        lines.append(
+            f'{NAMES.get(k, k):34}{value:>12}  at {t["side"]} {t["limit"]:g}: '
+            + {True: 'met', False: 'MISSED', None: '-'}[t['met']]
+        )
     return '\n'.join(lines)
 
 # %% ../../nbs/evaluation/08_benchmark.ipynb #9acf82fd
@@ -272,15 +394,26 @@ def run_bench(
     ) -> dict: # tokens, ratios, growth, targets, meta
     "Measure, judge, print"
     start, device = perf_counter(), str(pick_device(device))
-    size, grids = size or (QUICK if quick else Size()), grids or ({600: GRIDS[600]} if quick else GRIDS)
+    size = size or (QUICK if quick else Size())
+    grids = grids or ({600: GRIDS[600]} if quick else GRIDS)
     memory = (['prefill', 'capture', 'eager', 'carve'] if quick else list(MEASURES)) if memory is None else memory
     rounds, tokens, ratios = rounds or ((5, 2) if quick else None), {}, {}
     for n, grid in grids.items():
         many = rounds or ((5, 3) if n < 2000 else (4, 1))
-        tokens[str(n)], ratios[str(n)] = bench_size(grid, size, *many, [k for k in memory if n == max(grids) or k in ('prefill', 'capture')], device, dtype)
+        tokens[str(n)], ratios[str(n)] = bench_size(
+            grid, size, *many,
+            [k for k in memory if n == max(grids) or k in ('prefill', 'capture')],
+            device, dtype
+        )
     batches = bench_batches(min(grids.values()), size, min(2, many[0]), device, dtype)
-    found = dict(tokens=tokens, ratios=ratios, batches=batches, growth=growth(tokens), targets=judge_targets(tokens[str(n)], ratios[str(n)]),
-        meta=bench_facts(device, dtype, size) | dict(quick=bool(quick), targets_at=tokens[str(n)]['n_prompt'], seconds=perf_counter() - start))
+    found = dict(
+        tokens=tokens, ratios=ratios, batches=batches, growth=growth(tokens),
+        targets=judge_targets(tokens[str(n)], ratios[str(n)]),
+        meta=bench_facts(device, dtype, size)
+        | dict(
+            quick=bool(quick), targets_at=tokens[str(n)]['n_prompt'], seconds=perf_counter() - start
+        )
+    )
     if json: Path(json).write_text(dumps(found, indent=1) + '\n')
     print(bench_table(found), file=out or sys.stdout)
     return found

@@ -47,10 +47,18 @@ def make_model(
     ) -> VLM: # with random weights, always the same
     "A model made on the spot"
     px, (recipe, *_) = 8*grid, RECIPES.values()
-    config, (processor,), _ = recipe(size.layers, size=dict(shortest_edge=px), crop_size=dict(height=px, width=px))
-    text = dict(hidden_size=size.hidden, intermediate_size=size.inner, num_attention_heads=size.heads, num_key_value_heads=size.heads,
-        head_dim=size.hidden//size.heads, max_position_embeddings=16_384, initializer_range=.04)
-    tower = dict(hidden_size=size.tower, intermediate_size=2*size.tower, num_hidden_layers=4, num_attention_heads=max(1, size.tower//64), image_size=px)
+    config, (processor,), _ = recipe(
+        size.layers, size=dict(shortest_edge=px), crop_size=dict(height=px, width=px)
+    )
+    text = dict(
+        hidden_size=size.hidden, intermediate_size=size.inner, num_attention_heads=size.heads,
+        num_key_value_heads=size.heads, head_dim=size.hidden // size.heads, max_position_embeddings=16_384,
+        initializer_range=0.04
+    )
+    tower = dict(
+        hidden_size=size.tower, intermediate_size=2 * size.tower, num_hidden_layers=4,
+        num_attention_heads=max(1, size.tower // 64), image_size=px
+    )
     for part, values in ((config.text_config, text), (config.vision_config, tower)):
         for k, v in values.items(): setattr(part, k, v)
     with torch.random.fork_rng():
@@ -76,7 +84,10 @@ class Case:
     @cached_property
     def inputs(self): return self.vlm.to_device(self.prompt)
     @cached_property
-    def two_images(self): return self.vlm.to_device(self.vlm.prompt([self.image]*2, self.questions[0], SHORT_ANSWER))
+    def two_images(self):
+        return self.vlm.to_device(
+            self.vlm.prompt([self.image] * 2, self.questions[0], SHORT_ANSWER)
+        )
     @cached_property
     def layers(self): return pick_layers(self.method.layers, self.vlm.n_layers)
 
@@ -99,14 +110,16 @@ def run_forward(
     **kw # of the model
     ): # outputs of the model
     "One pass without a cache"
-    with torch.no_grad(): return case.vlm.model(**(inputs or case.inputs), use_cache=False, logits_to_keep=1, **kw)
+    with torch.no_grad():
+        return case.vlm.model(**(inputs or case.inputs), use_cache=False, logits_to_keep=1, **kw)
 
 def capture_rows(
     case, # `Case`
     stop=False # end at the last wanted layer?
     ): # [L, 1, H, 1, Nv]
     "One pass, with the rows of the method's layers"
-    with recording(case.vlm.model, case.layers, columns=case.prompt.spans[0].tokens, stop=stop) as rec: run_forward(case)
+    with recording(case.vlm.model, case.layers, columns=case.prompt.spans[0].tokens, stop=stop) as rec:
+        run_forward(case)
     return rec.stack('weights')
 
 @contextmanager
@@ -123,7 +136,16 @@ def eager_rows(
     ): # [L, 1, H, 1, Nv]
     "The same rows, out of all matrices of all layers"
     with eager_kernel(case.vlm): every = run_forward(case, output_attentions=True).attentions
-    return torch.stack([every[l][:, :, -1:, case.prompt.spans[0].tokens] for l in case.layers]).float().cpu()
+    return (
+        torch.stack(
+            [
+                every[l][:, :, -1:, case.prompt.spans[0].tokens]
+                for l in case.layers
+            ]
+        )
+        .float()
+        .cpu()
+    )
 
 # %% ../../nbs/evaluation/07_benchmark_cases.ipynb #3893e0dd
 def full_pass(
@@ -132,9 +154,15 @@ def full_pass(
     new # tokens generated so far
     ) -> tuple: # next token, [Lall, N] last rows, mean over heads
     "Everything once more, from the first token on"
-    ids = torch.cat([inputs['input_ids'], torch.tensor([new], dtype=torch.long, device=vlm.device)], 1)
-    out = vlm.model(**{**inputs, 'input_ids': ids, 'attention_mask': torch.ones_like(ids)}, use_cache=False, output_attentions=True)
-    return out.logits[0, -1].argmax().item(), torch.stack([a[0, :, -1].float().mean(0).cpu() for a in out.attentions])
+    ids = torch.cat(
+        [inputs['input_ids'], torch.tensor([new], dtype=torch.long, device=vlm.device)], 1
+    )
+    out = vlm.model(
+        **{**inputs, 'input_ids': ids, 'attention_mask': torch.ones_like(ids)}, use_cache=False, output_attentions=True
+    )
+    return out.logits[0, -1].argmax().item(), torch.stack(
+        [a[0, :, -1].float().mean(0).cpu() for a in out.attentions]
+    )
 
 def slow_look(
     vlm, # the model
@@ -145,7 +173,8 @@ def slow_look(
     inputs, new, rows = vlm.to_device(prompt), [], []
     while len(new) < most and vlm.tokenizer.eos_token_id not in new:
         token, row = full_pass(vlm, inputs, new)
-        new.append(token); rows.append(row[:, prompt.spans[0].tokens])
+        new.append(token)
+        rows.append(row[:, prompt.spans[0].tokens])
     return torch.stack(rows)
 
 # %% ../../nbs/evaluation/07_benchmark_cases.ipynb #c45eba77
@@ -156,8 +185,15 @@ def slow_map(
     lam=1e-8 # λ
     ): # [H, W] float64
     "Resize first, add afterwards"
-    ratios = ((t+1, q/(g+lam)) for t, (Q, G) in enumerate(zip(A_q, A_g)) for q, g in zip(Q, G))
-    return sum(w*Saliency(to_grid(r, span), size, span.box).to_pixels().astype(np.float64) for w, r in ratios)
+    ratios = (
+        (t + 1, q / (g + lam))
+        for t, (Q, G) in enumerate(zip(A_q, A_g))
+        for q, g in zip(Q, G)
+    )
+    return sum(
+        w * Saliency(to_grid(r, span), size, span.box).to_pixels().astype(np.float64)
+        for w, r in ratios
+    )
 
 def run_authors(
     case # `Case`
@@ -168,7 +204,9 @@ def run_authors(
         prompts = [vlm.prompt(image, text, SHORT_ANSWER) for text in (question, GENERAL_INSTRUCTION)]
         A_q, A_g = (slow_look(vlm, p, m.max_new_tokens)[:, case.layers] for p in prompts)
         S = slow_map(A_q, A_g, prompts[0].spans[0], image.size)
-        kept = regions(S.astype(np.float32), m.p, m.K, m.connectivity, m.region_rule, m.rank)
+        kept = regions(
+            S.astype(np.float32), m.p, m.K, m.connectivity, m.region_rule, m.rank
+        )
         view = magnify(image, kept, m.fill, m.min_side, m.square, m.pad, m.limit)
         return S, vlm.ask([image, view.image], question, max_new_tokens=m.max_new_tokens)
 
@@ -183,9 +221,14 @@ def run_carve(
     case # `Case`
     ) -> tuple: # `Result`, stage -> seconds
     "The whole method in the published semantics"
-    with case.vlm.sharing() as shared: r = case.method(case.vlm, case.image, case.questions[0])
+    with case.vlm.sharing() as shared:
+        r = case.method(case.vlm, case.image, case.questions[0])
     s, view = r.seconds, shared.onward
-    return r, dict(picture=shared.seconds, question=s['capture'] - shared.seconds, instruction=s['instruction'], map=s['map'] + s['region'], view=view, answer=s['ask'] - view)
+    return r, dict(
+        picture=shared.seconds, question=s['capture'] - shared.seconds, instruction=s['instruction'],
+        map=s['map'] + s['region'], view=view,
+        answer=s['ask'] - view
+    )
 
 def ask_all(
     case # `Case`
@@ -216,8 +259,17 @@ def pad_behind(
     ) -> tuple: # [B, longest N] ids and mask
     "One batch of prompts with a common beginning, padded behind it"
     most = max(i.shape[1] for i in ids)
-    fill = lambda i, value: torch.cat([i[:, :n], i.new_full((1, most - i.shape[1]), value), i[:, n:]], 1)
-    return torch.cat([fill(i, pad) for i in ids]), torch.cat([fill(torch.ones_like(i), 0) for i in ids])
+    fill = lambda i, value: torch.cat(
+        [
+            i[:, :n],
+            i.new_full((1, most - i.shape[1]), value),
+            i[:, n:]
+        ],
+        1
+    )
+    return torch.cat([fill(i, pad) for i in ids]), torch.cat(
+        [fill(torch.ones_like(i), 0) for i in ids]
+    )
 
 def looks_together(
     case, # `Case`, within `sharing`
@@ -226,9 +278,13 @@ def looks_together(
     vlm, prompts = case.vlm, look_prompts(case)
     cache = branch(vlm.shared(vlm, prompts[0])['past_key_values'])
     cache.batch_repeat_interleave(2)
-    ids, mask = pad_behind([vlm.to_device(p)['input_ids'] for p in prompts], prefix_length(prompts[0]), vlm.tokenizer.pad_token_id)
+    ids, mask = pad_behind(
+        [vlm.to_device(p)['input_ids'] for p in prompts], prefix_length(prompts[0]), vlm.tokenizer.pad_token_id
+    )
     with model_lock(vlm.model), recording(vlm.model, case.layers, columns=prompts[0].spans[0].tokens, length=ids.shape[1]) as rec:
-        vlm.model.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, generation_config=greedy(vlm.model, case.new))
+        vlm.model.generate(
+            input_ids=ids, attention_mask=mask, past_key_values=cache, generation_config=greedy(vlm.model, case.new)
+        )
     return torch.stack([rec.stack('weights', t) for t in range(rec.n_passes)])
 
 # %% ../../nbs/evaluation/07_benchmark_cases.ipynb #929e96f0
@@ -238,18 +294,31 @@ def run_batch(
     n=8 # questions
     ) -> list: # of `AttentionRows`
     "Looks at all steps under the first questions, in batches"
-    return case.vlm.capture_many([(case.image, q) for q in case.questions[:n]], case.layers, 'all', False, max_new_tokens=case.new, size=size)
+    return case.vlm.capture_many(
+        [(case.image, q) for q in case.questions[:n]], case.layers,
+        'all', False, max_new_tokens=case.new, size=size
+    )
 
 def run_shared(
     case, # `Case`
     n=8 # questions
     ) -> list: # of `AttentionRows`
     "The same from a shared prefix, one after the other"
-    with case.vlm.sharing(): return [case.vlm.capture(case.image, q, case.layers, 'all', False, max_new_tokens=case.new) for q in case.questions[:n]]
+    with case.vlm.sharing():
+        return [
+            case.vlm.capture(case.image, q, case.layers, 'all', False, max_new_tokens=case.new)
+            for q in case.questions[:n]
+        ]
 
 def far_off(
     found, known # lists of `AttentionRows`
     ) -> dict: # answers that changed, largest difference of a weight
     "How far a batch is from single questions"
     pairs = list(zip(found, known, strict=True))
-    return dict(changed=sum(a.tokens != b.tokens for a, b in pairs), error=max((a.attn[0] - b.attn[0]).abs().max().item() for a, b in pairs))
+    return dict(
+        changed=sum(a.tokens != b.tokens for a, b in pairs),
+        error=max(
+            (a.attn[0] - b.attn[0]).abs().max().item()
+            for a, b in pairs
+        )
+    )

@@ -28,8 +28,10 @@ from ..data.scoring import patch_auroc
 from ..core.errors import CarveError
 
 # %% ../../nbs/evaluation/09_comparison.ipynb #7c95ca63
-GROUPS = dict(digit=('digit',), attribute=('color', 'shape'), existence=('exist',), counting=('count',), relation=('relation',),
-    **{'two-step': ('twostep',), 'whole scene': ('describe',)})
+GROUPS = dict(
+    digit=('digit',), attribute=('color', 'shape'), existence=('exist',), counting=('count',),
+    relation=('relation',), **{'two-step': ('twostep',), 'whole scene': ('describe',)}
+)
 
 
 @dataclass(repr=False)
@@ -44,11 +46,15 @@ class Comparison:
     def __post_init__(self):
         self.table, self.known = {}, {}
         for r in self.records:
-            if r['status'] == 'ok': self.table.setdefault(r['method'], {})[r['id']] = r | dict(auroc=(self.auroc or {}).get(r['method'], {}).get(r['id']))
+            if r['status'] == 'ok':
+                self.table.setdefault(r['method'], {})[r['id']] = r | dict(
+                    auroc=(self.auroc or {}).get(r['method'], {}).get(r['id'])
+                )
         self.methods = list(self.table)
         self.ids = list(dict.fromkeys(r['id'] for r in self.records))
         self.kind = {r['id']: r['kind'] for r in self.records}
-        if 'none' not in self.table: raise CarveError("The records hold no method 'none', with which the others are compared.")
+        if 'none' not in self.table:
+            raise CarveError("The records hold no method 'none', with which the others are compared.")
 
     @classmethod
     def load(cls, folder # with records.jsonl.gz and costs.json
@@ -56,7 +62,9 @@ class Comparison:
         "A saved comparison"
         read = lambda name: json.loads((Path(folder)/name).read_text())
         lines = gzip.decompress((Path(folder)/'records.jsonl.gz').read_bytes()).decode().splitlines()
-        return cls([json.loads(l) for l in lines], read('costs.json'), read('meta.json'), read('auroc.json'))
+        return cls(
+            [json.loads(l) for l in lines], read('costs.json'), read('meta.json'), read('auroc.json')
+        )
 
 # %% ../../nbs/evaluation/09_comparison.ipynb #5ea97378
 @patch
@@ -64,7 +72,11 @@ def scores(self:Comparison, method, # name
     group=None # of `GROUPS`; None: all questions
     ) -> dict: # id -> score
     "Scores of one method"
-    return {i: r['score'] for i, r in self.table[method].items() if group is None or r['kind'] in GROUPS[group]}
+    return {
+        i: r['score']
+        for i, r in self.table[method].items()
+        if group is None or r['kind'] in GROUPS[group]
+    }
 
 @patch
 def against(self:Comparison, method, # name
@@ -83,7 +95,14 @@ def mean_of(self:Comparison, method, # name
     group=None # of `GROUPS`
     ): # float, or None if no line has it
     "Mean over the lines that have a value"
-    return mean_known([r for r in self.table[method].values() if group is None or r['kind'] in GROUPS[group]], key)
+    return mean_known(
+        [
+            r
+            for r in self.table[method].values()
+            if group is None or r['kind'] in GROUPS[group]
+        ],
+        key
+    )
 
 # %% ../../nbs/evaluation/09_comparison.ipynb #c4126cca
 @patch
@@ -95,12 +114,19 @@ def rows(self:Comparison, group=None, # of `GROUPS`; None: all questions
     for m in self.methods:
         s = list(self.scores(m, group).values())
         if not s: continue
-        i, (gain, p), vs = bootstrap(s), self.against(m, 'none', group), self.against(m, carve, group) if carve in self.table else (None, None)
-        made[m] = dict(acc=i.mean, lo=i.lo, hi=i.hi, n=len(s), gain=gain, alone=i.mean - gain, p=p, gap=vs[0], p_carve=vs[1],
-            **{k: self.mean_of(m, k, group) for k in ('hit', 'touch', 'iou', 'auroc', 'calls')})
+        i, (gain, p), vs = (
+            bootstrap(s), self.against(m, 'none', group),
+            self.against(m, carve, group) if carve in self.table else (None, None)
+        )
+        made[m] = dict(
+            acc=i.mean, lo=i.lo, hi=i.hi, n=len(s), gain=gain,
+            alone=i.mean - gain, p=p, gap=vs[0], p_carve=vs[1],
+            **{k: self.mean_of(m, k, group) for k in ('hit', 'touch', 'iou', 'auroc', 'calls')}
+        )
     for key, base in (('p', 'none'), ('p_carve', carve)):
         tested = [m for m in made if m != base and made[m][key] is not None]
-        for m, q in zip(tested, holm([made[m][key] for m in tested]) if tested else []): made[m][f'{key}_holm'] = q
+        for m, q in zip(tested, holm([made[m][key] for m in tested]) if tested else []):
+            made[m][f'{key}_holm'] = q
     return made
 
 # %% ../../nbs/evaluation/09_comparison.ipynb #ae8f31f5
@@ -111,7 +137,8 @@ def counting(vlm # a `VLM`
     n = dict(passes=0, tokens=0)
     def count(module, args, kwargs):
         x = args[0] if args else kwargs['hidden_states']
-        n['passes'] += 1; n['tokens'] += x.shape[0]*x.shape[1]
+        n['passes'] += 1
+        n['tokens'] += x.shape[0]*x.shape[1]
     handle = decoder_layers(vlm.model)[0].register_forward_pre_hook(count, with_kwargs=True)
     try: yield n
     finally: handle.remove()
@@ -144,12 +171,28 @@ def measure_costs(vlm, # a `VLM`
     "All methods in turn, question by question"
     found = {}
     for s in samples:
-        names = [e.name for e in ENTRIES.values() if e.asks != 'model' and not (e.asks == 'box' and s.box is None)]
-        for name in names: found.setdefault(name, []).append((s.id, measure_cost(vlm, s, make(name, s))))
+        names = [
+            e.name
+            for e in ENTRIES.values()
+            if e.asks != 'model' and not (e.asks == 'box' and s.box is None)
+        ]
+        for name in names:
+            found.setdefault(name, []).append(
+                (s.id, measure_cost(vlm, s, make(name, s)))
+            )
     base = dict(found['none'])
     mean = lambda rows, k: float(np.mean([c[k] for _, c in rows]))
-    return {m: dict(seconds=float(np.mean([c['seconds'] for _, c in rows]) / np.mean([base[i]['seconds'] for i, _ in rows])),
-        **{k: mean(rows, k) for k in ('passes', 'tokens', 'calls')}, n=len(rows)) for m, rows in found.items()}
+    return {
+        m: dict(
+            seconds=float(
+                np.mean([c['seconds'] for _, c in rows])
+                / np.mean([base[i]['seconds'] for i, _ in rows])
+            ),
+            **{k: mean(rows, k) for k in ('passes', 'tokens', 'calls')},
+            n=len(rows)
+        )
+        for m, rows in found.items()
+    }
 
 # %% ../../nbs/evaluation/09_comparison.ipynb #55940b8e
 def map_of(method, # a method
@@ -173,43 +216,97 @@ def measure_aurocs(vlm, # a `VLM`
         cache = AttentionCache()
         for e in ENTRIES.values():
             S = None if e.asks else map_of(e(), vlm, s.image, s.question, cache)
-            if S is not None and (a := patch_auroc(S, [s.box])) is not None: found.setdefault(e.name, {})[s.id] = round(float(a), 6)
+            if S is not None and (a := patch_auroc(S, [s.box])) is not None:
+                found.setdefault(e.name, {})[s.id] = round(float(a), 6)
     return found
 
 # %% ../../nbs/evaluation/09_comparison.ipynb #c74dc971
 @patch
 def order(self:Comparison) -> list: # of names
     "Methods by sort, in the order of the registry"
-    return [e.name for s in CATEGORIES for e in ENTRIES.values() if e.category == s and e.name in self.table]
+    return [
+        e.name for s in CATEGORIES for e in ENTRIES.values() if e.category == s and e.name in self.table
+    ]
 
 @patch
 def by_kind(self:Comparison) -> list: # of lists of str, the head first
     "Accuracy of every method by kind, marked where it differs from the model alone"
     rows = {g: self.rows(g) for g in GROUPS}
-    total, mark = self.rows(), lambda r: '' if r.get('p_holm', 1) >= .05 else ' +' if r['gain'] > 0 else ' -'
-    most = {g: max((r['n'] for r in rows[g].values()), default=0) for g in GROUPS}
-    cell = lambda r, n: f'{100*r["acc"]:.1f}{mark(r)}{format_baseline(r, n, 1)}' if r else ''
-    head = ['method', 'sort', 'all', '95 %', *(f'{g} ({n})' for g, n in most.items())]
-    return [head, *([m, ENTRIES[m].category, cell(total[m], total['none']['n']), f'{100*total[m]["lo"]:.1f}-{100*total[m]["hi"]:.1f}',
-        *(cell(rows[g].get(m), most[g]) for g in GROUPS)] for m in self.order())]
+    total = self.rows()
+    mark = lambda r: (
+        '' if r.get('p_holm', 1) >= 0.05 else ' +' if r['gain'] > 0 else ' -'
+    )
+    most = {
+        g: max((r['n'] for r in rows[g].values()), default=0) for g in GROUPS
+    }
+    cell = lambda r, n: (
+        f'{100 * r["acc"]:.1f}{mark(r)}{format_baseline(r, n, 1)}'
+        if r
+        else ''
+    )
+    head = [
+        'method',
+        'sort',
+        'all',
+        '95 %',
+        *(f'{g} ({n})' for g, n in most.items()),
+    ]
+    return [
+        head,
+        *(
+            [
+                m, ENTRIES[m].category, cell(total[m], total['none']['n']),
+                f'{100 * total[m]["lo"]:.1f}-{100 * total[m]["hi"]:.1f}',
+                *(cell(rows[g].get(m), most[g]) for g in GROUPS)
+            ]
+            for m in self.order()
+        )
+    ]
 
 @patch
 def details(self:Comparison, group=None # of `GROUPS`
     ) -> list: # of lists of str, the head first
     "Tests, pointing and costs of every method"
-    rows, say = self.rows(group), lambda v, f: '' if v is None else format(v, f)
-    head = ['method', 'gain', 'p', 'against CARVE', 'p', 'hit %', 'touch %', 'IoU', 'AUROC', 'calls', 'tokens', 'seconds']
+    rows = self.rows(group)
+    say = lambda v, f: '' if v is None else format(v, f)
+    head = [
+        'method',
+        'gain',
+        'p',
+        'against CARVE',
+        'p',
+        'hit %',
+        'touch %',
+        'IoU',
+        'AUROC',
+        'calls',
+        'tokens',
+        'seconds',
+    ]
     made = [head]
     for m in self.order():
         if m not in rows: continue
         r, c = rows[m], self.costs.get(m, {})
-        made.append([m, f'{100*r["gain"]:+.1f}', say(r.get('p_holm'), '.3f'), say(r['gap'] and 100*r['gap'], '+.1f'), say(r.get('p_carve_holm'), '.3f'),
-            *(say(None if r[k] is None else 100*r[k], '.0f') for k in ('hit', 'touch')), say(r['iou'], '.2f'), say(r['auroc'], '.2f'),
-            say(c.get('calls'), '.1f'), say(c.get('tokens'), '.0f'), say(c.get('seconds'), '.2f')])
+        made.append(
+            [
+                m, f'{100 * r["gain"]:+.1f}',
+                say(r.get('p_holm'), '.3f'),
+                say(r['gap'] and 100 * r['gap'], '+.1f'),
+                say(r.get('p_carve_holm'), '.3f'),
+                *(
+                    say(None if r[k] is None else 100 * r[k], '.0f')
+                    for k in ('hit', 'touch')
+                ),
+                say(r['iou'], '.2f'), say(r['auroc'], '.2f'),
+                say(c.get('calls'), '.1f'), say(c.get('tokens'), '.0f'),
+                say(c.get('seconds'), '.2f')
+            ]
+        )
     return made
 
 # %% ../../nbs/evaluation/09_comparison.ipynb #14d0214b
-COLOURS = dict(ours='#0072B2', map='#009E73', edit='#D55E00', logits='#CC79A7', control='#666666')   # colour-blind safe (Okabe and Ito)
+# colour-blind safe (Okabe and Ito)
+COLOURS = dict(ours='#0072B2', map='#009E73', edit='#D55E00', logits='#CC79A7', control='#666666')
 MARKS = dict(ours='o', map='s', edit='^', logits='D', control='x')
 
 @patch
@@ -217,16 +314,32 @@ def plot_forest(self:Comparison, group=None # of `GROUPS`; None: all questions
     ) -> Figure: # accuracy and interval of every method
     "Forest plot, sorted within each sort of method"
     rows = self.rows(group)
-    names = [m for s in CATEGORIES for m in sorted((m for m in rows if ENTRIES[m].category == s), key=lambda m: -rows[m]['acc'])]
+    names = [
+        m
+        for s in CATEGORIES
+        for m in sorted(
+            (m for m in rows if ENTRIES[m].category == s),
+            key=lambda m: -rows[m]['acc']
+        )
+    ]
     with plot_style():
         fig = Figure(figsize=(5.2, .6 + .17*len(names)), dpi=80, layout='constrained')
         ax = fig.subplots()
         ax.axvline(100*rows['none']['acc'], color='#999999', lw=.8, ls='--')
         for y, m in enumerate(reversed(names)):
             r, sort = rows[m], ENTRIES[m].category
-            ax.plot([100*r['lo'], 100*r['hi']], [y, y], color=COLOURS[sort])
-            ax.plot(100*r['acc'], y, MARKS[sort], color=COLOURS[sort], label=sort if category not in ax.get_legend_handles_labels()[1] else None)
-        ax.set(yticks=range(len(names)), yticklabels=reversed(names), xlabel=f'accuracy, % ({group or "all questions"}); dashed: the model alone')
+            ax.plot(
+                [100 * r['lo'], 100 * r['hi']], [y, y],
+                color=COLOURS[sort]
+            )
+            ax.plot(
+                100 * r['acc'], y, MARKS[sort], color=COLOURS[sort],
+                label=sort if category not in ax.get_legend_handles_labels()[1] else None
+            )
+        ax.set(
+            yticks=range(len(names)), yticklabels=reversed(names),
+            xlabel=f'accuracy, % ({group or "all questions"}); dashed: the model alone'
+        )
         ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=len(CATEGORIES))
     return fig
 
@@ -235,9 +348,22 @@ def plot_forest(self:Comparison, group=None # of `GROUPS`; None: all questions
 def front(self:Comparison, group=None # of `GROUPS`
     ) -> list: # of names, by cost
     "Methods that no other one beats in both accuracy and seconds; the oracle does not count"
-    rows = {m: r for m, r in self.rows(group).items() if m in self.costs and ENTRIES[m].asks != 'box'}
+    rows = {
+        m: r
+        for m, r in self.rows(group).items()
+        if m in self.costs and ENTRIES[m].asks != 'box'
+    }
     cost = lambda m: self.costs[m]['seconds']
-    return [m for m in sorted(rows, key=cost) if not any(rows[o]['acc'] >= rows[m]['acc'] and cost(o) < cost(m) for o in rows if o != m)]
+    return [
+        m
+        for m in sorted(rows, key=cost)
+        if not any(
+            rows[o]['acc'] >= rows[m]['acc']
+            and cost(o) < cost(m)
+            for o in rows
+            if o != m
+        )
+    ]
 
 # %% ../../nbs/evaluation/09_comparison.ipynb #1faa0e75
 @patch
@@ -251,11 +377,24 @@ def plot_front(self:Comparison, group=None # of `GROUPS`
         for m, r in rows.items():
             if m not in self.costs or ENTRIES[m].asks == 'box': continue
             category, x = ENTRIES[m].category, self.costs[m]['seconds']
-            ax.plot(x, 100*r['acc'], MARKS[sort], color=COLOURS[sort], label=sort if category not in ax.get_legend_handles_labels()[1] else None)
-            ax.annotate(m, (x, 100*r['acc']), xytext=(3, 2), textcoords='offset points', fontsize=6 if m in best else 4.5, weight='bold' if m in best else 'normal')
-        ax.plot([self.costs[m]['seconds'] for m in best], [100*rows[m]['acc'] for m in best], color='#999999', lw=.8, zorder=0)
+            ax.plot(
+                x, 100 * r['acc'], MARKS[sort], color=COLOURS[sort],
+                label=sort if category not in ax.get_legend_handles_labels()[1] else None
+            )
+            ax.annotate(
+                m, (x, 100 * r['acc']), xytext=(3, 2), textcoords='offset points',
+                fontsize=6 if m in best else 4.5, weight='bold' if m in best else 'normal'
+            )
+        ax.plot(
+            [self.costs[m]['seconds'] for m in best],
+            [100 * rows[m]['acc'] for m in best],
+            color='#999999',
+            lw=0.8, zorder=0
+        )
         ax.set(xlabel='seconds, plain answer = 1', ylabel=f'accuracy, % ({group or "all questions"})', xscale='log')
-        ax.set_xticks(ticks := [.5, 1, 1.5, 2, 3, 5, 8], [f'{t:g}' for t in ticks])
+        ax.set_xticks(
+            ticks := [0.5, 1, 1.5, 2, 3, 5, 8], [f'{t:g}' for t in ticks]
+        )
         ax.set_xticks([], minor=True)
         ax.legend(loc='lower right')
     return fig

@@ -35,7 +35,8 @@ def read_spec(spec # 'carve:p=.1:K=2'
     name, *pairs = spec.split(':')
     given = {}
     for k, eq, v in (p.partition('=') for p in pairs):
-        if not eq or not k.isidentifier(): raise RunError(f'{spec!r}: write fields as name=value, such as carve:p=.1:K=2')
+        if not eq or not k.isidentifier():
+            raise RunError(f'{spec!r}: write fields as name=value, such as carve:p=.1:K=2')
         try: given[k] = ast.literal_eval(v)
         except (ValueError, SyntaxError): given[k] = v
     return name, given
@@ -48,9 +49,21 @@ def split_specs(text # 'none,carve:layers=(3,4)' or 'all'
         depth += (c in '([') - (c in ')]')
         if c == ',' and not depth: parts.append('')
         else: parts[-1] += c
-    cut = [w for before, w in zip(parts, parts[1:]) if '=' in before and w.strip().lstrip('-.').isdigit()]
+    cut = [
+        w
+        for before, w in zip(parts, parts[1:])
+        if '=' in before and w.strip().lstrip('-.').isdigit()
+    ]
     if cut: raise RunError(f'{text!r}: {cut[0]!r} is no method; write a list in brackets, such as carve:layers=[3,4]')
-    found = [n for w in map(str.strip, parts) for n in ([w] if w.split(':')[0] in known else [e.name for e in find_methods([w])])]
+    found = [
+        n
+        for w in map(str.strip, parts)
+        for n in (
+            [w]
+            if w.split(':')[0] in known
+            else [e.name for e in find_methods([w])]
+        )
+    ]
     return tuple(dict.fromkeys(found))
 
 # %% ../../nbs/evaluation/01_config.ipynb #5f1190ba
@@ -62,18 +75,33 @@ def equip(method, # dataclass
     "The method, asking as the set asks"
     ask = dict(suffix=None if wordy else plan.suffix, max_new_tokens=plan.max_new_tokens*(1 + wordy))
     ours = Carve(**ask)
-    if hasattr(type(method), 'like') and not given: return type(method).like(ours, **ask)
+    if hasattr(type(method), 'like') and not given:
+        return type(method).like(ours, **ask)
     has = {f.name for f in fields(method) if f.init} - set(given)
-    return replace(method, **{k: v for k, v in dict(ask, seed=plan.seed, size_from=ours).items() if k in has})
+    return replace(
+        method,
+        **{
+            k: v
+            for k, v in dict(ask, seed=plan.seed, size_from=ours).items()
+            if k in has
+        }
+    )
 
 def fill_method(spec # 'carve:p=.1:K=2'
     ): # the method
     "A method with its fields, or an error that says which it has"
     name, given = read_spec(spec)
     entry = known_methods()[name]
-    if not given and getattr(entry, 'asks', '') == 'model': raise RunError(f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the chapter about the method says.')
+    if not given and getattr(entry, 'asks', '') == 'model':
+        raise RunError(
+            f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the chapter about '
+            'the method says.'
+        )
     has = [f.name for f in fields(entry()) if f.init]
-    if wrong := [k for k in given if k not in has]: raise RunError(f'{spec!r}: {name} has no field {wrong[0]!r}; it has {", ".join(has)}')
+    if wrong := [k for k in given if k not in has]:
+        raise RunError(
+            f'{spec!r}: {name} has no field {wrong[0]!r}; it has {", ".join(has)}'
+        )
     try: return entry(**given)
     except ValueError as e: raise RunError(f'{spec!r}: {e}') from e
 
@@ -91,11 +119,18 @@ def limit_image_tokens(vlm, # a `VLM`
     "Limit what the processor shows of each picture, for a while"
     ip = vlm.processor.image_processor
     size, cell = ip.size, 0
-    if isinstance(getattr(ip, 'patch_size', None), int): cell = ip.patch_size*getattr(ip, 'merge_size', 0)
+    if isinstance(getattr(ip, 'patch_size', None), int):
+        cell = ip.patch_size*getattr(ip, 'merge_size', 0)
     if most is None or not cell or not dict(size).get('longest_edge'):
         yield None if most is None else "not limited: this model's processor has no number of tokens to set"
         return
-    ip.size = type(size)(**{**dict(size), 'longest_edge': most*cell**2, 'shortest_edge': min(dict(size)['shortest_edge'], most*cell**2)})
+    ip.size = type(size)(
+        **{
+            **dict(size),
+            'longest_edge': most * cell**2,
+            'shortest_edge': min(dict(size)['shortest_edge'], most * cell**2)
+        }
+    )
     try: yield f'at most {most} tokens of {cell} x {cell} pixels for each picture'
     finally: ip.size = size
 
@@ -107,6 +142,15 @@ def limit_pixels(image, # PIL picture
     W, H = image.size
     if not limit or W*H <= limit: return image, boxes
     scale = (limit/(W*H))**.5
-    small = image.resize((max(1, int(W*scale)), max(1, int(H*scale))), Image.Resampling.LANCZOS)
+    small = image.resize(
+        (max(1, int(W * scale)), max(1, int(H * scale))),
+        Image.Resampling.LANCZOS
+    )
     (w, h), least = small.size, lambda v: max(v, 1)
-    return small, boxes and [(x0*w/W, y0*h/H, least(x1*w/W), least(y1*h/H)) for x0, y0, x1, y1 in boxes]
+    return small, boxes and [
+        (
+            x0 * w / W, y0 * h / H,
+            least(x1 * w / W), least(y1 * h / H)
+        )
+        for x0, y0, x1, y1 in boxes
+    ]

@@ -59,14 +59,19 @@ def survey(job # `RayJob`
 
 # %% ../../nbs/evaluation/06_distributed.ipynb #7831ee46
 QUIET = dict(RAY_USAGE_STATS_ENABLED='0')
-LOOPBACK = dict(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER='0', RAY_AUTH_MODE='token', RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_worker_niceness='0', RAY_BACKEND_LOG_LEVEL='fatal')
+LOOPBACK = dict(
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER='0', RAY_AUTH_MODE='token', RAY_AUTH_TOKEN=secrets.token_hex(32),
+    RAY_worker_niceness='0', RAY_BACKEND_LOG_LEVEL='fatal'
+)
 
 def need_ray(local=True # processes of this machine only?
     ): # the module `ray`
     "Ray, told to be quiet before it is loaded"
-    if not find_spec('ray'): raise RunError('--engine ray needs Ray Data, which is not installed: pip install "carve_nb[ray]".')
+    if not find_spec('ray'):
+        raise RunError('--engine ray needs Ray Data, which is not installed: pip install "carve_nb[ray]".')
     if 'ray' not in sys.modules:
-        for k, v in (QUIET | (LOOPBACK if local else {})).items(): os.environ.setdefault(k, v)
+        for k, v in (QUIET | (LOOPBACK if local else {})).items():
+            os.environ.setdefault(k, v)
     import ray, ray.data
     logging.getLogger('ray.data').setLevel(logging.CRITICAL) # a dead worker is in the records
     return ray
@@ -79,7 +84,10 @@ def start(ray, # the module
     for left in reversed(range(tries)):
         try: return ray.init(log_to_driver=False, logging_level='error', **kw)
         except Exception as e:
-            if not left: raise RunError(f'Ray does not come up ({kw["address"]}): {" ".join(str(e).split())[:200]}') from e
+            if not left:
+                raise RunError(
+                    f'Ray does not come up ({kw["address"]}): {" ".join(str(e).split())[:200]}'
+                ) from e
             ray.shutdown()
 
 def check_cluster(address # of a cluster
@@ -98,7 +106,15 @@ def connected(address=None, # of a cluster, such as 'auto' or 'head:6379'; None:
     if address: check_cluster(address)
     ray = need_ray(address is None)
     ours = not ray.is_initialized()
-    if ours: start(ray, **(dict(tries=1, address=address) if address else dict(address='local', num_cpus=cpus, include_dashboard=False)))
+    if ours:
+        start(
+            ray,
+            **(
+                dict(tries=1, address=address)
+                if address
+                else dict(address='local', num_cpus=cpus, include_dashboard=False)
+            )
+        )
     with redirect_stdout(sys.stderr): # what Ray tells does not belong among the results
         try: yield ray
         finally: ours and ray.shutdown()
@@ -117,18 +133,26 @@ class RayEngine:
 
     def __post_init__(self):
         self.pids = set() # processes from which lines came
-        if self.workers < 1 or self.cpus_per_worker < 1 or self.tries < 0: raise RunError(f'{self}: workers and cores are 1 or more, tries 0 or more')
+        if self.workers < 1 or self.cpus_per_worker < 1 or self.tries < 0:
+            raise RunError(f'{self}: workers and cores are 1 or more, tries 0 or more')
         if self.gpus_per_worker is not None and not 0 <= self.gpus_per_worker <= 1:
-            raise RunError(f'gpus_per_worker={self.gpus_per_worker}: a worker holds its model on one GPU or a part of one, so give 0 to 1')
+            raise RunError(
+                f'gpus_per_worker={self.gpus_per_worker}: a worker holds its model on one GPU or a part of one, so '
+                'give 0 to 1'
+            )
 
     def needs(self, have # resource -> how much the cluster has
         ) -> dict: # of one worker
         "What a worker takes; too little for all of them is said, too little for one is refused"
         gpus = float(have.get('GPU', 0) > 0) if self.gpus_per_worker is None else self.gpus_per_worker
-        fits = min([have.get('CPU', 0)//self.cpus_per_worker] + ([have.get('GPU', 0)//gpus] if gpus else []))
+        fits = min(
+            [have.get('CPU', 0) // self.cpus_per_worker]
+            + ([have.get('GPU', 0) // gpus] if gpus else [])
+        )
         told = f'{self.workers} workers with {self.cpus_per_worker} cores and {gpus:g} GPUs each are asked for; the cluster has {have.get("CPU", 0):g} cores and {have.get("GPU", 0):g} GPUs'
         if fits < 1: raise RunError(f'{told}, too little for one.')
-        if fits < self.workers: warnings.warn(f'{told}, so {fits:g} work at a time.', stacklevel=4)
+        if fits < self.workers:
+            warnings.warn(f'{told}, so {fits:g} work at a time.', stacklevel=4)
         return dict(num_cpus=self.cpus_per_worker, num_gpus=gpus)
 
 # %% ../../nbs/evaluation/06_distributed.ipynb #0df4eaaa
@@ -141,14 +165,21 @@ def ready(self:RayEngine, model, # 'carve-tiny', folder or Hub id
     loading={} # of `VLM.from_pretrained`
     ): # `RayJob`, protocol, method -> why it cannot be used
     "Workers that can begin, and what their answers depend on"
-    if isinstance(model, VLM): raise RunError('--engine ray loads the model in every worker: give its folder or Hub id, not a loaded model.')
-    if model != TINY and (path := Path(model).expanduser()).is_dir(): model = str(path.absolute())
+    if isinstance(model, VLM):
+        raise RunError('--engine ray loads the model in every worker: give its folder or Hub id, not a loaded model.')
+    if model != TINY and (path := Path(model).expanduser()).is_dir():
+        model = str(path.absolute())
     with connected(self.address, self.workers*self.cpus_per_worker) as ray:
-        self.needed, job = self.needs(ray.cluster_resources()), RayJob(str(model), plan, image_tokens, self.cpus_per_worker, loading=loading)
-        try: protocol, unfit = ray.get(ray.remote(**self.needed)(survey).remote(job))
+        self.needed = self.needs(ray.cluster_resources())
+        job = RayJob(str(model), plan, image_tokens, self.cpus_per_worker, loading=loading)
+        try:
+            protocol, unfit = ray.get(ray.remote(**self.needed)(survey).remote(job))
         except ray.exceptions.RayTaskError as e: raise e.cause from None
         protocol = protocol | dict(data=json.loads(json.dumps(describe_data(data), default=str)))
-        yield replace(job, protocol=protocol | dict(data=None), unfit=tuple(unfit)), protocol, unfit
+        yield (
+            replace(job, protocol=protocol | dict(data=None), unfit=tuple(unfit)), protocol,
+            unfit
+        )
 
 # %% ../../nbs/evaluation/06_distributed.ipynb #0c3911f9
 @patch
@@ -164,10 +195,17 @@ def serve(self:RayEngine, job, # `RayJob`
     with ray.data.DataContext.current(context), warnings.catch_warnings():
         warnings.simplefilter('ignore', ray.util.annotations.RayDeprecationWarning) # of retries that are not for ever
         pool = ray.data.ActorPoolStrategy(size=min(self.workers, len(left)), max_tasks_in_flight_per_actor=ahead)
-        rows = ray.data.from_items([dict(unit=ray.cloudpickle.dumps(o)) for o in left.items()], override_num_blocks=min(len(left), MOST))
-        found = rows.map_batches(ModelWorker, fn_constructor_args=(job,), compute=pool, batch_size=1, max_restarts=-1, max_task_retries=self.tries, **self.needed)
+        rows = ray.data.from_items(
+            [dict(unit=ray.cloudpickle.dumps(o)) for o in left.items()],
+            override_num_blocks=min(len(left), MOST)
+        )
+        found = rows.map_batches(
+            ModelWorker, fn_constructor_args=(job,), compute=pool, batch_size=1, max_restarts=-1,
+            max_task_retries=self.tries, **self.needed
+        )
     try: yield from (pickle.loads(row['found']) for row in found.iter_rows())
-    except ray.exceptions.RayError as e: raise RunError(f'The workers cannot go on: {str(e).strip().splitlines()[-1]}') from None
+    except ray.exceptions.RayError as e:
+        raise RunError(f'The workers cannot go on: {str(e).strip().splitlines()[-1]}') from None
 
 @patch
 def __call__(self:RayEngine, job, # `RayJob` of `ready`
@@ -183,4 +221,8 @@ def __call__(self:RayEngine, job, # `RayJob` of `ready`
             self.pids.add(pid)
             if left.pop(number, None): yield from pieces
     for at, record in (o for unit in left.values() for o in unit):
-        yield [failure(record, at, m, 'error', 'the process that measured it died, several times') for m in plan.methods if m not in job.unfit]
+        yield [
+            failure(record, at, m, 'error', 'the process that measured it died, several times')
+            for m in plan.methods
+            if m not in job.unfit
+        ]

@@ -30,7 +30,11 @@ def need_lmms(module # such as 'api.model'
 
 def manifests() -> list: # of `ModelManifest`
     "What the entry point gives to lmms-eval"
-    return [need_lmms('models.registry_v2').ModelManifest('carve', simple_class_path='carve_nb.evaluation.lmms_eval.CarveLmms')]
+    return [
+        need_lmms('models.registry_v2').ModelManifest(
+            'carve', simple_class_path='carve_nb.evaluation.lmms_eval.CarveLmms'
+        )
+    ]
 
 # %% ../../nbs/evaluation/10_lmms_eval.ipynb #b44e5273
 def split_context(text, # of a request
@@ -39,15 +43,28 @@ def split_context(text, # of a request
     "The question, and the words behind it"
     text = str(text).strip()
     head, line, tail = text.rpartition('\n') if split else (text, '', '')
-    return (head.strip(), tail.strip()) if head.strip() and tail.strip() else (text, None)
+    return (
+        (head.strip(), tail.strip())
+        if head.strip() and tail.strip()
+        else (text, None)
+    )
 
 def one_picture(visuals # what the task gives
     ): # PIL picture
     "The picture of a request, or why there is none"
-    flat = [v for o in (visuals or []) for v in (o if isinstance(o, (list, tuple)) else [o])]
+    flat = [
+        v for o in (visuals or []) for v in (o if isinstance(o, (list, tuple)) else [o])
+    ]
     if len(flat) == 1 and isinstance(flat[0], Image.Image): return flat[0]
-    what = f'{len(flat)} pictures' if len(flat) != 1 else f'a {type(flat[0]).__name__}, which is no picture'
-    raise CarveError(f'The task gives {what} with a question; methods look at exactly one picture. Choose another task, or on_error=empty.')
+    what = (
+        f'{len(flat)} pictures'
+        if len(flat) != 1
+        else f'a {type(flat[0]).__name__}, which is no picture'
+    )
+    raise CarveError(
+        f'The task gives {what} with a question; methods look at exactly one picture. Choose another task, or '
+        'on_error=empty.'
+    )
 
 def cut_at_stop(text, # of the model
     until=() # stop words
@@ -62,7 +79,13 @@ def read_length(asked, # generation settings of a request
     most=None # instead of the task's
     ) -> int: # longest answer
     "How long an answer may be; other settings than greedy ones are named in a warning"
-    odd = {k: v for k, v in asked.items() if (k == 'temperature' and v) or (k == 'do_sample' and v) or (k == 'num_beams' and v not in (None, 1))}
+    odd = {
+        k: v
+        for k, v in asked.items()
+        if (k == 'temperature' and v)
+        or (k == 'do_sample' and v)
+        or (k == 'num_beams' and v not in (None, 1))
+    }
     if odd: warnings.warn(f'The task asks for {odd}; decoding stays greedy.', stacklevel=3)
     return int(most or asked.get('max_new_tokens') or 1024)
 
@@ -83,15 +106,20 @@ class Adapter:
         **fields # of the method
         ):
         super().__init__()
-        if int(os.environ.get('WORLD_SIZE', 1)) > 1: raise CarveError('The plug-in runs in one process; start lmms-eval without accelerate or torchrun.')
+        if int(os.environ.get('WORLD_SIZE', 1)) > 1:
+            raise CarveError('The plug-in runs in one process; start lmms-eval without accelerate or torchrun.')
         if on_error not in ('raise', 'empty'): raise CarveError(f"on_error={on_error!r}: use 'raise' or 'empty'")
         name, given = read_spec(str(method))
         self.fields, self.longest, self.split, self.on_error = {**given, **fields}, max_new_tokens, split, on_error
-        self.method, self.batch_size, self.memo, self.notes = make_method(name, **self.fields), 1, AttentionCache(), ExitStack()
+        self.method = make_method(name, **self.fields)
+        self.batch_size = 1
+        self.memo = AttentionCache()
+        self.notes = ExitStack()
         self.by = answer_by and open_answerer(answer_by, answer_key)
         kw = dict(device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code)
         self.vlm = pretrained if isinstance(pretrained, VLM) else VLM.from_pretrained(pretrained, **kw)
-        if said := self.notes.enter_context(limit_image_tokens(self.vlm, image_tokens)): warnings.warn(f'Resolution: {said}.', stacklevel=2)
+        if said := self.notes.enter_context(limit_image_tokens(self.vlm, image_tokens)):
+            warnings.warn(f'Resolution: {said}.', stacklevel=2)
 
     def ready(self, suffix, # after the question, or None
         longest # answer
@@ -105,7 +133,9 @@ class Adapter:
         question, suffix = split_context(context, self.split)
         image = one_picture(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = self.ready(suffix, read_length(asked, self.longest))
-        return cut_at_stop(str(method(self.vlm, image, question, cache=self.memo).own()), asked.get('until'))
+        return cut_at_stop(
+            str(method(self.vlm, image, question, cache=self.memo).own()), asked.get('until')
+        )
 
 # %% ../../nbs/evaluation/10_lmms_eval.ipynb #6dffecef
 @patch
@@ -115,7 +145,10 @@ def retry_in_doubt(self:Adapter, args # of a request
     try: return self.answer(*args)
     except Exception as e:
         if self.on_error == 'raise': raise
-        warnings.warn(f'{args[4]} {args[3]} has no answer: {type(e).__name__}: {e}', stacklevel=2)
+        warnings.warn(
+            f'{args[4]} {args[3]} has no answer: {type(e).__name__}: {e}',
+            stacklevel=2
+        )
         return ''
 
 @patch
@@ -125,13 +158,18 @@ def generate_until(self:Adapter, requests # list of `Instance`
     found = []
     for r in requests:
         found.append(self.retry_in_doubt(r.args))
-        self.cache_hook.add_partial('generate_until', (r.args[0], r.args[1]), found[-1])
+        self.cache_hook.add_partial(
+            'generate_until', (r.args[0], r.args[1]), found[-1]
+        )
     return found
 
 @patch
 def loglikelihood(self:Adapter, requests):
     "Not offered: a method ends in an answer"
-    raise CarveError('Tasks that compare likelihoods are not supported: a method ends in an answer. Choose a task of the type generate_until.')
+    raise CarveError(
+        'Tasks that compare likelihoods are not supported: a method ends in an answer. Choose a task of the type '
+        'generate_until.'
+    )
 
 @patch
 def refuse_rounds(self:Adapter, requests):
@@ -143,7 +181,10 @@ def refuse_rounds(self:Adapter, requests):
 def make_class(base=None # `lmms_eval.api.model.lmms`; None: import it
     ) -> type: # of a model for lmms-eval
     "The adapter with the base class of lmms-eval"
-    own = dict(__module__=__name__, __doc__='CARVE and all other methods of carve_nb', generate_until_multi_round=Adapter.refuse_rounds)
+    own = dict(
+        __module__=__name__, __doc__='CARVE and all other methods of carve_nb',
+        generate_until_multi_round=Adapter.refuse_rounds
+    )
     return type('CarveLmms', (Adapter, base or need_lmms('api.model').lmms), own)
 
 def __getattr__(name):

@@ -39,7 +39,13 @@ def markdown_table(rows # lists of str, the head first
     cell = lambda text: re.sub(r'(\\*)(\|)', disarm, one_line(text))
     line = lambda cells: f'| {" | ".join(cells)} |'
     head, *rest = [list(map(cell, r)) for r in rows]
-    return '\n'.join([line(head), line(['---', *['--:']*(len(head)-1)]), *map(line, rest)])
+    return '\n'.join(
+        [
+            line(head),
+            line(['---', *['--:'] * (len(head) - 1)]),
+            *map(line, rest)
+        ]
+    )
 
 # %% ../../nbs/evaluation/05_report.ipynb #29b4ffcc
 @dataclass(repr=False)
@@ -47,19 +53,32 @@ class Report:
     "The lines of a run, and what they say"
     protocol: dict # what the answers depend on
     records: list # dicts, in the order of samples and methods
-    name = property(lambda self: one_line(f'{self.protocol["data"]["name"]}, {self.protocol["model"]["name"]}'))
+    name = property(
+        lambda self: one_line(
+            f'{self.protocol["data"]["name"]}, {self.protocol["model"]["name"]}'
+        )
+    )
     methods = property(lambda self: list(self.protocol['methods']))
-    base = property(lambda self: next((m for m in self.methods if m.split(':')[0] == 'none'), None))
+    base = property(
+        lambda self: next((m for m in self.methods if m.split(':')[0] == 'none'), None)
+    )
 
     @classmethod
     def load(cls, folder # of a run
         ): # `Report`
         "The report of a folder"
         folder = Path(folder)
-        if not (folder/'protocol.json').exists(): raise RunError(f'{folder} holds no run: there is no protocol.json in it.')
+        if not (folder/'protocol.json').exists():
+            raise RunError(f'{folder} holds no run: there is no protocol.json in it.')
         protocol = read_protocol(folder)
         place = {m: i for i, m in enumerate(protocol['methods'])}
-        return cls(protocol, sorted(read_own(folder/'records.jsonl', protocol)[0], key=lambda r: (r['at'], place[r['method']])))
+        return cls(
+            protocol,
+            sorted(
+                read_own(folder / 'records.jsonl', protocol)[0],
+                key=lambda r: (r['at'], place[r['method']])
+            )
+        )
 
     def kinds(self) -> list: # of str
         "The kinds of question, in order of appearance"
@@ -70,11 +89,20 @@ class Report:
         status=None # None: any
         ) -> list: # of dicts
         "Some of the lines"
-        return [r for r in self.records if r['method'] == method and r['id'] and kind in (None, r['kind']) and status in (None, r['status'])]
+        return [
+            r
+            for r in self.records
+            if r['method'] == method
+            and r['id']
+            and kind in (None, r['kind'])
+            and status in (None, r['status'])
+        ]
 
     def sizes(self) -> tuple: # samples with lines, samples of the set
         "How far the run is"
-        return len({r['id'] for r in self.records if r['id']}), self.protocol['data']['n']
+        return len({r['id'] for r in self.records if r['id']}), self.protocol[
+            'data'
+        ]['n']
 
 # %% ../../nbs/evaluation/05_report.ipynb #e568a0ff
 def compare_methods(mine, # lines of a method with answers
@@ -83,9 +111,14 @@ def compare_methods(mine, # lines of a method with answers
     ) -> dict: # d, d_lo, d_hi, p, test
     "A method against the model alone, on the samples that both answered"
     alone = {r['id']: r['score'] for r in base}
-    both = [(r['score'], alone[r['id']]) for r in mine if r['id'] in alone]
+    both = [
+        (r['score'], alone[r['id']]) for r in mine if r['id'] in alone
+    ]
     if not both: return dict(d=None, d_lo=None, d_hi=None, p=None, test=None)
-    gain, (p, test) = difference(*zip(*both), seed=seed), paired_test(*zip(*both), seed=seed)
+    gain, (p, test) = (
+        difference(*zip(*both), seed=seed),
+        paired_test(*zip(*both), seed=seed)
+    )
     return dict(d=gain.mean, d_lo=gain.lo, d_hi=gain.hi, p=p, test=test)
 
 def sum_method(mine, # lines of a method
@@ -93,12 +126,19 @@ def sum_method(mine, # lines of a method
     seed=0 # of the bootstrap
     ) -> dict: # numbers of one row; None where there is nothing
     "One row of a table"
-    good, failed = [r for r in mine if r['status'] == 'ok'], sum(r['status'] in FAILED for r in mine)
-    row = dict(n=len(good), failed=failed, skipped=len(mine) - len(good) - failed)
+    good = [r for r in mine if r['status'] == 'ok']
+    failed = sum(r['status'] in FAILED for r in mine)
+    row = dict(
+        n=len(good), failed=failed, skipped=len(mine) - len(good) - failed
+    )
     if not good: return row
-    acc, p = bootstrap([r['score'] for r in good], seed=seed), compare_methods(good, base, seed) if base else {}
-    return dict(row, acc=acc.mean, lo=acc.lo, hi=acc.hi, worst=acc.mean*len(good)/(len(good) + failed), **p,
-        **{k: mean_of(good, k) for k in ('hit', 'touch', 'auroc', 'iou', 'calls')})
+    acc = bootstrap([r['score'] for r in good], seed=seed)
+    p = compare_methods(good, base, seed) if base else {}
+    return dict(
+        row, acc=acc.mean, lo=acc.lo, hi=acc.hi,
+        worst=acc.mean * len(good) / (len(good) + failed), **p,
+        **{k: mean_of(good, k) for k in ('hit', 'touch', 'auroc', 'iou', 'calls')}
+    )
 
 # %% ../../nbs/evaluation/05_report.ipynb #6fdd2d89
 @patch
@@ -109,13 +149,18 @@ def rows(self:Report, kinds=(None,) # of question; None: all
     for kind in kinds:
         base = self.select(self.base, kind, 'ok')
         for m in self.methods:
-            if mine := self.select(m, kind): made[kind, m] = sum_method(mine, base if m != self.base else None, seed)
+            if mine := self.select(m, kind):
+                made[kind, m] = sum_method(mine, base if m != self.base else None, seed)
     tested = [r for r in made.values() if r.get('p') is not None]
-    for r, p in zip(tested, holm([r['p'] for r in tested]) if tested else []): r['holm'] = p
+    for r, p in zip(tested, holm([r['p'] for r in tested]) if tested else []):
+        r['holm'] = p
     return made
 
 # %% ../../nbs/evaluation/05_report.ipynb #865c6d0d
-HEADS = dict(acc='accuracy, %', n='n', d='against {base}, points', p='p', holm='p (Holm)', hit='hit, %', auroc='AUROC', iou='IoU', calls='calls', failed='failed')
+HEADS = dict(
+    acc='accuracy, %', n='n', d='against {base}, points', p='p', holm='p (Holm)', hit='hit, %', auroc='AUROC',
+    iou='IoU', calls='calls', failed='failed'
+)
 
 def format_cell(row, # of a table
     key # one of `HEADS`
@@ -123,10 +168,18 @@ def format_cell(row, # of a table
     "One number"
     v = row.get(key)
     if v is None: return '-'
-    if key == 'acc': return f'{100*v:.1f} [{100*row["lo"]:.1f}, {100*row["hi"]:.1f}]'
-    if key == 'd': return f'{100*v:+.1f} [{100*row["d_lo"]:+.1f}, {100*row["d_hi"]:+.1f}]'
+    if key == 'acc':
+        return f'{100*v:.1f} [{100*row["lo"]:.1f}, {100*row["hi"]:.1f}]'
+    if key == 'd':
+        return f'{100*v:+.1f} [{100*row["d_lo"]:+.1f}, {100*row["d_hi"]:+.1f}]'
     if key in ('p', 'holm'): return '<0.001' if v < .001 else f'{v:.3f}'
-    return f'{100*v:.1f}' if key == 'hit' else f'{v:.2f}' if key in ('auroc', 'iou', 'calls') else str(v)
+    return (
+        f'{100 * v:.1f}'
+        if key == 'hit'
+        else f'{v:.2f}'
+        if key in ('auroc', 'iou', 'calls')
+        else str(v)
+    )
 
 @patch
 def table(self:Report, found, # of `rows`
@@ -134,9 +187,16 @@ def table(self:Report, found, # of `rows`
     ) -> str: # Markdown
     "The table of one kind"
     mine = {m: found[kind, m] for m in self.methods if (kind, m) in found}
-    keys = [k for k in HEADS if any(r.get(k) is not None for r in mine.values())]
+    keys = [
+        k for k in HEADS if any(r.get(k) is not None for r in mine.values())
+    ]
     head = ['method', *(HEADS[k].format(base=self.base) for k in keys)]
-    return markdown_table([head, *([m, *(format_cell(r, k) for k in keys)] for m, r in mine.items())])
+    return markdown_table(
+        [
+            head,
+            *([m, *(format_cell(r, k) for k in keys)] for m, r in mine.items())
+        ]
+    )
 
 # %% ../../nbs/evaluation/05_report.ipynb #dc4ec5ae
 @patch
@@ -145,20 +205,50 @@ def rule_table(self:Report) -> str: # Markdown, or ''
     told = {}
     for m in self.methods:
         good = self.select(m, status='ok')
-        if good: told[m] = {k: v for k, v in summarise(self.protocol['data']['rule'], good).items() if k not in ('score', 'accuracy')}
+        if good:
+            told[m] = {
+                k: v
+                for k, v in summarise(self.protocol['data']['rule'], good).items()
+                if k not in ('score', 'accuracy')
+            }
     keys = list(dict.fromkeys(k for t in told.values() for k in t))
     if not keys: return ''
     say = lambda v: '-' if v is None else f'{100*v:.1f}'
-    return markdown_table([['method', *(f'{k.replace("_", " ")}, %' for k in keys)], *([m, *(say(t.get(k)) for k in keys)] for m, t in told.items())])
+    return markdown_table(
+        [
+            ['method', *(f'{k.replace("_", " ")}, %' for k in keys)],
+            *(
+                [m, *(say(t.get(k)) for k in keys)]
+                for m, t in told.items()
+            )
+        ]
+    )
 
 @patch
 def troubles(self:Report) -> list: # of str
     "What has no answer, and why"
-    told = [f'`{r["method"]}` is not supported: {r["why"]}' for r in self.records if r['status'] == 'unsupported']
+    told = [
+        f'`{r["method"]}` is not supported: {r["why"]}'
+        for r in self.records
+        if r['status'] == 'unsupported'
+    ]
     for m in self.methods:
-        bad, n = [r for r in self.select(m) if r['status'] != 'ok'], len(self.select(m))
-        why = Counter((r['status'], re.sub(rf'(?<!\w){re.escape(r["id"])}(?!\w)', '...', r['why'])) for r in bad).most_common(3)
-        if bad: told.append(f'`{m}`: {len(bad)} of {n} samples without an answer: ' + '; '.join(f'{c} {s} ({w})' for (s, w), c in why))
+        bad = [r for r in self.select(m) if r['status'] != 'ok']
+        n = len(self.select(m))
+        why = Counter(
+            (
+                r['status'],
+                re.sub(rf'(?<!\w){re.escape(r["id"])}(?!\w)', '...', r['why'])
+            )
+            for r in bad
+        ).most_common(3)
+        if bad:
+            told.append(
+                f'`{m}`: {len(bad)} of {n} samples without an answer: '
+                + '; '.join(
+                    f'{c} {s} ({w})' for (s, w), c in why
+                )
+            )
     return list(map(one_line, told))
 
 # %% ../../nbs/evaluation/05_report.ipynb #a7dcc466
@@ -167,27 +257,79 @@ def facts(self:Report) -> list: # of str
     "How the numbers came about"
     p, (have, n) = self.protocol, self.sizes()
     model, data, pixels = p['model'], p['data'], p['pixels']
-    shown = '; '.join(filter(None, [pixels['tokens'], pixels['limit'] and f'pictures of more than {pixels["limit"]} pixels made smaller first'])) or "the processor's own"
-    about = [f'{k} {", ".join(map(str, v)) if isinstance(v, list) else v}' for k, v in data.get('about', {}).items() if v]
-    about += [f'kinds {", ".join(f"{k} {n}" for k, n in data["kinds"].items())}'] if any(data.get('kinds', {})) else []
-    return ['; '.join([f'{n} samples, key {data["key"]}', *about, *[f'unfinished: {have} have lines']*(have < n)]),
-        f'score: {data["rule"]}; words after a question: {p["prompt"]["suffix"] or "none"}; greedy, at most {p["decoding"]["max_new_tokens"]} tokens',
-        f'weights {model["weights"]}, {model["dtype"]}, {model["kernel"]}, {model["device"]}; resolution: {shown}; seed {p["seed"]}',
-        *([f'answers by another model: {", ".join(f"{k} {v}" for k, v in p["answer_by"].items() if v not in (None, {}))}'] if 'answer_by' in p else []),
-        *([', '.join(f'{k} {v}' for k, v in p['versions'].items())] if p['versions'] else [])]
+    shown = (
+        '; '.join(
+            filter(
+                None,
+                [
+                    pixels['tokens'],
+                    pixels['limit'] and f'pictures of more than {pixels["limit"]} pixels made smaller first'
+                ]
+            )
+        )
+        or "the processor's own"
+    )
+    about = [
+        f'{k} {", ".join(map(str, v)) if isinstance(v, list) else v}'
+        for k, v in data.get('about', {}).items()
+        if v
+    ]
+    about += (
+        [
+            f'kinds {", ".join(f"{k} {n}" for k, n in data["kinds"].items())}'
+        ]
+        if any(data.get('kinds', {}))
+        else []
+    )
+    return [
+        '; '.join([f'{n} samples, key {data["key"]}', *about, *[f'unfinished: {have} have lines'] * (have < n)]),
+        f'score: {data["rule"]}; words after a question: {p["prompt"]["suffix"] or "none"}; greedy, at most '
+        f'{p["decoding"]["max_new_tokens"]} tokens',
+        f'weights {model["weights"]}, {model["dtype"]}, {model["kernel"]}, {model["device"]}; resolution: {shown}; '
+        f'seed {p["seed"]}',
+        *(
+            [
+                'answers by another model: '
+                f'{", ".join(f"{k} {v}" for k, v in p["answer_by"].items() if v not in (None, {}))}'
+            ]
+            if 'answer_by' in p
+            else []
+        ),
+        *([', '.join(f'{k} {v}' for k, v in p['versions'].items())] if p['versions'] else [])
+    ]
 
 @patch
 def markdown(self:Report) -> str: # all tables
     "The report as text"
     kinds, found = self.kinds(), self.rows()
-    parts = [f'# {self.name}', '\n'.join(f'- {one_line(f)}' for f in self.facts()), self.table(found)]
-    if rule := self.rule_table(): parts.append(f'By the rule of the set ({one_line(self.protocol["data"]["rule"])}):\n\n{rule}')
+    parts = [
+        f'# {self.name}',
+        '\n'.join(f'- {one_line(f)}' for f in self.facts()),
+        self.table(found),
+    ]
+    if rule := self.rule_table():
+        parts.append(f'By the rule of the set ({one_line(self.protocol["data"]["rule"])}):\n\n{rule}')
     split = self.rows(kinds) if len(kinds) > 1 else {}
-    parts += [f'**{one_line(k) or "other"}**\n\n{self.table(split, k)}' for k in kinds if split]
+    parts += [
+        f'**{one_line(k) or "other"}**\n\n{self.table(split, k)}' for k in kinds if split
+    ]
     m = sum('holm' in r for r in found.values())
-    if m: parts.append(f'p: {format_tests([r.get("test") for r in [*found.values(), *split.values()]])} against `{one_line(self.base)}` on the samples that both answered; Holm: corrected for the {m} comparison{"s"*(m > 1)} of the first table'
-        + (f', and for the {sum("holm" in r for r in split.values())} of the tables by kind together.' if split else '.'))
-    worst = [f'`{one_line(k[1])}`: {100*r["worst"]:.1f} %' for k, r in found.items() if r.get('failed') and r['n']]
+    if m:
+        parts.append(
+            f'p: {format_tests([r.get("test") for r in [*found.values(), *split.values()]])} against '
+            f'`{one_line(self.base)}` on the samples that both answered; Holm: corrected for the {m} '
+            f'comparison{"s" * (m > 1)} of the first table'
+            + (
+                f', and for the {sum("holm" in r for r in split.values())} of the tables by kind together.'
+                if split
+                else '.'
+            )
+        )
+    worst = [
+        f'`{one_line(k[1])}`: {100 * r["worst"]:.1f} %'
+        for k, r in found.items()
+        if r.get('failed') and r['n']
+    ]
     if worst: parts.append(f'Accuracy if failures are counted as wrong: {", ".join(worst)}.')
     return '\n\n'.join([*parts, *self.troubles()]) + '\n'
 
@@ -195,7 +337,8 @@ def markdown(self:Report) -> str: # all tables
 def _repr_markdown_(self:Report): return tame_markdown(self.markdown())
 
 @patch
-def __repr__(self:Report): return f'Report({self.name}: {len(self.records)} lines of {self.sizes()[0]} samples)'
+def __repr__(self:Report):
+    return f'Report({self.name}: {len(self.records)} lines of {self.sizes()[0]} samples)'
 
 # %% ../../nbs/evaluation/05_report.ipynb #5ef78c2b
 @patch
@@ -204,14 +347,27 @@ def draw(self:Report, ax, # matplotlib axis
     kind=None # of question; None: all
     ): # the axis
     "One panel"
-    mine = {m: r for m in self.methods if (r := found.get((kind, m))) and r['n']}
+    mine = {
+        m: r for m in self.methods if (r := found.get((kind, m))) and r['n']
+    }
     for i, (m, r) in enumerate(mine.items()):
-        ax.plot([100*r['lo'], 100*r['hi']], [i, i], color='0.6' if m == self.base else 'C0', lw=2, solid_capstyle='butt')
-        ax.plot(100*r['acc'], i, 'o', color='0.4' if m == self.base else 'C0', ms=5)
-    if self.base in mine: ax.axvline(100*mine[self.base]['acc'], color='0.5', ls=':', lw=1)
+        ax.plot(
+            [100 * r['lo'], 100 * r['hi']], [i, i],
+            color='0.6' if m == self.base else 'C0', lw=2, solid_capstyle='butt'
+        )
+        ax.plot(
+            100 * r['acc'], i,
+            'o', color='0.4' if m == self.base else 'C0', ms=5
+        )
+    if self.base in mine:
+        ax.axvline(100*mine[self.base]['acc'], color='0.5', ls=':', lw=1)
     ax.set(ylim=(max(len(mine), 1) - .5, -.5), xlabel='accuracy, %')
     ax.set_yticks(range(len(mine)), list(map(one_line, mine)), parse_math=False)     # a dollar is a dollar
-    ax.set_title(f'{one_line(kind or ("all" if kind is None else "other"))} (n = {max((r["n"] for r in mine.values()), default=0)})', parse_math=False)
+    ax.set_title(
+        f'{one_line(kind or ("all" if kind is None else "other"))} (n = '
+        f'{max((r["n"] for r in mine.values()), default=0)})',
+        parse_math=False
+    )
     return ax
 
 @patch
@@ -220,23 +376,52 @@ def figure(self:Report) -> Figure:
     kinds = [None, *(self.kinds() if len(self.kinds()) > 1 else [])]
     wide = min(len(kinds), 3)
     high = -(-len(kinds)//wide)
-    fig = Figure((3.6*wide, (.9 + .24*len(self.methods))*high), dpi=100, layout='constrained')
+    fig = Figure(
+        (3.6 * wide, (0.9 + 0.24 * len(self.methods)) * high), dpi=100, layout='constrained'
+    )
     axes = fig.subplots(high, wide, squeeze=False).ravel()
-    found = self.rows() | (self.rows(kinds[1:]) if kinds[1:] else {})
+    found = self.rows() | (
+        self.rows(kinds[1:]) if kinds[1:] else {}
+    )
     for ax, kind in zip(axes, kinds): self.draw(ax, found, kind)
     for ax in axes[len(kinds):]: ax.remove()
     return fig
 
 # %% ../../nbs/evaluation/05_report.ipynb #a7bae651
-COLUMNS = 'id', 'kind', 'method', 'status', 'answer', 'truth', 'score', 'confidence', 'plain_answer', 'hit', 'touch', 'auroc', 'iou', 'box', 'calls', 'notes', 'why', 'key'
+COLUMNS = (
+    'id',
+    'kind',
+    'method',
+    'status',
+    'answer',
+    'truth',
+    'score',
+    'confidence',
+    'plain_answer',
+    'hit',
+    'touch',
+    'auroc',
+    'iou',
+    'box',
+    'calls',
+    'notes',
+    'why',
+    'key'
+)
 
 @patch
 def to_dataframe(self:Report): # pandas DataFrame
     "All lines, without times"
     import pandas as pd
     text = lambda k, v: json.dumps(v) if isinstance(v, list) else v
-    found = pd.DataFrame([{k: text(k, r.get(k)) for k in COLUMNS} for r in self.records], columns=COLUMNS)
-    kinds = dict.fromkeys(('score', 'confidence', 'auroc', 'iou'), 'Float64') | dict.fromkeys(('hit', 'touch'), 'boolean') | dict(calls='Int64')
+    found = pd.DataFrame(
+        [{k: text(k, r.get(k)) for k in COLUMNS} for r in self.records], columns=COLUMNS
+    )
+    kinds = (
+        dict.fromkeys(('score', 'confidence', 'auroc', 'iou'), 'Float64')
+        | dict.fromkeys(('hit', 'touch'), 'boolean')
+        | dict(calls='Int64')
+    )
     return found.astype({k: kinds.get(k, 'string') for k in COLUMNS})
 
 @patch
@@ -245,11 +430,32 @@ def times(self:Report, sessions=() # what `note_times` wrote
     "Where the time went"
     rows = [['method', 'median, s', 'mean, s', 'samples']]
     for m in self.methods:
-        if s := [r['seconds'] for r in self.select(m, status='ok')]: rows.append([m, f'{np.median(s):.3f}', f'{np.mean(s):.3f}', str(len(s))])
-    total, work, n = (sum(s[k] for s in sessions) for k in ('seconds', 'work', 'samples'))
-    said = '' if not n else (f'{n} samples were measured in {total:.1f} s, all methods together; {100*(1 - work/total):.2f} % of that went into records, keys and progress.')
-    used = {k: max([s.get(k) or 0 for s in sessions], default=0) for k in ('estimate', 'peak')}
-    said += ''.join(f' {what}: {format_bytes(used[k])}.' for k, what in (('estimate', 'Memory estimated for a picture like the first'), ('peak', 'In use at most')) if used[k])
+        if s := [r['seconds'] for r in self.select(m, status='ok')]:
+            rows.append(
+                [
+                    m, f'{np.median(s):.3f}',
+                    f'{np.mean(s):.3f}', str(len(s))
+                ]
+            )
+    total, work, n = (
+        sum(s[k] for s in sessions) for k in ('seconds', 'work', 'samples')
+    )
+    said = (
+        ''
+        if not n
+        else (
+            f'{n} samples were measured in {total:.1f} s, all methods together; {100 * (1 - work / total):.2f} % of '
+            'that went into records, keys and progress.'
+        )
+    )
+    used = {
+        k: max([s.get(k) or 0 for s in sessions], default=0) for k in ('estimate', 'peak')
+    }
+    said += ''.join(
+        f' {what}: {format_bytes(used[k])}.'
+        for k, what in (('estimate', 'Memory estimated for a picture like the first'), ('peak', 'In use at most'))
+        if used[k]
+    )
     return '\n\n'.join(filter(None, ['# Times, each method as if alone', markdown_table(rows), said.strip()])) + '\n'
 
 # %% ../../nbs/evaluation/05_report.ipynb #2765eabf
@@ -259,7 +465,8 @@ def save_csv(self:Report, path, # of the file
     ):
     "The lines as a CSV file"
     f = self.to_dataframe()
-    for k in f.select_dtypes('string') if spreadsheet else (): f[k] = f[k].map(cell_text, na_action='ignore')
+    for k in f.select_dtypes('string') if spreadsheet else ():
+        f[k] = f[k].map(cell_text, na_action='ignore')
     replace_file(path, f.to_csv(index=False))
 
 # %% ../../nbs/evaluation/05_report.ipynb #36900ace
@@ -270,8 +477,15 @@ def write_report(folder # of a run
     if not r.records: raise RunError(f'{folder} has no lines yet: nothing to report.')
     name = 'results.parquet' if find_spec('pyarrow') else 'results.csv'
     flat = BytesIO()
-    r.to_dataframe().to_parquet(flat, index=False) if name.endswith('parquet') else r.to_dataframe().to_csv(flat, index=False)
-    files = {name: flat.getvalue(), 'table.md': tame_markdown(r.markdown()), 'accuracy.png': figure_bytes(r.figure()), 'times.md': tame_markdown(r.times(read_times(folder)))}
+    r.to_dataframe().to_parquet(flat, index=False) if name.endswith(
+        'parquet'
+    ) else r.to_dataframe().to_csv(flat, index=False)
+    files = {
+        name: flat.getvalue(),
+        'table.md': tame_markdown(r.markdown()),
+        'accuracy.png': figure_bytes(r.figure()),
+        'times.md': tame_markdown(r.times(read_times(folder))),
+    }
     for old in {'results.parquet', 'results.csv'} - {name}: (folder/old).unlink(missing_ok=True)
     for k, v in files.items(): replace_file(folder/k, v)
     r.files = ['protocol.json', 'records.jsonl', *files]
@@ -282,4 +496,8 @@ def write_report(folder # of a run
 def maps(self:Report, method # as it was asked for
     ) -> dict: # id -> `Saliency`, without its picture
     "The maps that a run with `--maps` (`maps=True`) has kept"
-    return {r['id']: Saliency.unpack(r['map']) for r in self.select(method, status='ok') if 'map' in r}
+    return {
+        r['id']: Saliency.unpack(r['map'])
+        for r in self.select(method, status='ok')
+        if 'map' in r
+    }

@@ -36,7 +36,9 @@ LOOSE = {'environment'}
 def digest(value # plain
     ) -> str: # 16 hexadecimal digits
     "A short name for exactly this value"
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, default=str).encode()
+    ).hexdigest()[:16]
 
 def describe_model(vlm # a `VLM`
     ) -> dict: # plain values
@@ -48,8 +50,12 @@ def describe_model(vlm # a `VLM`
 def describe_data(data # `DataSet`
     ) -> dict: # plain values
     "Which questions, and how they are scored"
-    return dict(name=data.name, key=data.key(), boxes=data.key(('boxes',)), details=data.key(('kind', 'rule', 'short_question')), n=len(data),
-        kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
+    return dict(
+        name=data.name, key=data.key(), boxes=data.key(('boxes',)),
+        details=data.key(('kind', 'rule', 'short_question')), n=len(data),
+        kinds=dict(Counter(r.kind for r in data)), rule=data.rule,
+        about=data.about
+    )
 
 def make_protocol(vlm, # a `VLM`
     data, # `DataSet`, or None where it is told later
@@ -58,12 +64,19 @@ def make_protocol(vlm, # a `VLM`
     ) -> dict: # plain values
     "Everything that an answer can depend on"
     proc, of = vlm.processor, lambda *o: {m.__name__: m.__version__ for m in o}
-    facts = dict(data=describe_data(data) if data else None, model=describe_model(vlm), **(dict(answer_by=describe_answerer(answerer(plan))) if plan.answer_by else {}),
-        methods={k: plain_fields(m) for k, m in make_methods(plan).items()}, prompt=dict(suffix=plan.suffix, template=digest(proc.chat_template), **(dict(escape=True) if vlm.escape else {})), **(dict(maps=True) if plan.maps else {}),
+    facts = dict(
+        data=describe_data(data) if data else None, model=describe_model(vlm),
+        **(dict(answer_by=describe_answerer(answerer(plan))) if plan.answer_by else {}),
+        methods={k: plain_fields(m) for k, m in make_methods(plan).items()},
+        prompt=dict(
+            suffix=plan.suffix, template=digest(proc.chat_template), **(dict(escape=True) if vlm.escape else {})
+        ),
+        **(dict(maps=True) if plan.maps else {}),
         decoding=dict(how='greedy', max_new_tokens=plan.max_new_tokens), batch_size=plan.batch_size, seed=plan.seed,
         pixels=dict(limit=plan.limit_pixels, tokens=tokens, processor=digest(proc.image_processor.to_dict())),
         versions=dict(carve_nb=__version__, **of(torch, transformers, numpy, PIL)),
-        environment=dict(python=sys.version.split()[0], threads=torch.get_num_threads(), system=sys.platform))
+        environment=dict(python=sys.version.split()[0], threads=torch.get_num_threads(), system=sys.platform)
+    )
     return json.loads(json.dumps(facts, default=str))
 
 # %% ../../nbs/evaluation/03_run_store.ipynb #800b39e7
@@ -74,14 +87,24 @@ def differing(there, # plain values
     "Where two protocols differ"
     if not isinstance(there, dict) or not isinstance(now, dict):
         return [] if there == now else [f'{name} is {there!r} there, {now!r} now']
-    return [d for k in {**there, **now} if k not in LOOSE for d in differing(there.get(k), now.get(k), f'{name}.{k}' if name else k)]
+    return [
+        d
+        for k in {**there, **now}
+        if k not in LOOSE
+        for d in differing(
+            there.get(k), now.get(k), f'{name}.{k}' if name else k
+        )
+    ]
 
 class Keys:
     "The key of each line of a run"
     def __init__(self, protocol # of the run
         ):
         common = {k: v for k, v in protocol.items() if k not in LOOSE | {'methods'}}
-        self.partial_result = {m: hashlib.sha256(digest([common, m, f]).encode()) for m, f in protocol['methods'].items()}
+        self.partial_result = {
+            m: hashlib.sha256(digest([common, m, f]).encode())
+            for m, f in protocol['methods'].items()
+        }
     def __call__(self, sample, # its id
         method, # as it was asked for
         picture='' # `picture_sum`; '': not known
@@ -94,10 +117,17 @@ class Keys:
 def open_lock(path # run.lock
     ): # file
     "The file of a lock, and never another one behind a link"
-    try: return open(path, 'a+b', buffering=0, opener=lambda p, flags: os.open(p, flags | getattr(os, 'O_NOFOLLOW', 0), 0o666))
+    try:
+        return open(
+            path,
+            'a+b', buffering=0,
+            opener=lambda p, flags: os.open(p, flags | getattr(os, 'O_NOFOLLOW', 0), 0o666)
+        )
     except OSError as e:
         if not path.is_symlink(): raise
-        raise RunError(f'{path} is a link to another file, which would be emptied; delete the link, or give another folder.') from e
+        raise RunError(
+            f'{path} is a link to another file, which would be emptied; delete the link, or give another folder.'
+        ) from e
 
 @contextmanager
 def locked(folder # that is written to
@@ -107,13 +137,23 @@ def locked(folder # that is written to
         try: fcntl and fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             taken = e.errno in (errno.EWOULDBLOCK, errno.EACCES)
-            if not taken: raise RunError(f'{folder} cannot be locked: {e}. Give a folder on a disk that knows locks, so that no two runs write to it at once.') from None
+            if not taken:
+                raise RunError(
+                    f'{folder} cannot be locked: {e}. Give a folder on a disk that knows locks, so that no two runs '
+                    'write to it at once.'
+                ) from None
             f.seek(0)
-            raise RunError(f'{folder} is being written by {f.read().decode(errors="replace") or "another process"}; let it end, or give another folder.') from None
+            raise RunError(
+                f'{folder} is being written by {f.read().decode(errors="replace") or "another process"}; let it end, '
+                'or give another folder.'
+            ) from None
         f.seek(0)
-        if who := f.read().decode(errors='replace'): warnings.warn(f'{who} ended without closing {folder}; its run is taken up.', stacklevel=4)
+        if who := f.read().decode(errors='replace'):
+            warnings.warn(f'{who} ended without closing {folder}; its run is taken up.', stacklevel=4)
         f.truncate(0)
-        with suppress(OSError): f.write(f'process {os.getpid()} on {socket.gethostname()}'.encode())   # a full disk: the lock holds, only its text is missing
+        with suppress(OSError):
+            # a full disk: the lock holds, only its text is missing
+            f.write(f'process {os.getpid()} on {socket.gethostname()}'.encode())
         try: yield
         finally: f.truncate(0)
 
@@ -124,14 +164,24 @@ ANSWERED = dict(answer=str, truth=str, score=(int, float), seconds=(int, float),
 def improper(record # plain values
     ) -> list: # names of fields
     "What a line lacks, or has in another form"
-    needed = SCHEMA | (ANSWERED if record.get('status') == 'ok' else {}) | (dict(picture=str) if 'picture' in record else {})
+    needed = (
+        SCHEMA
+        | (ANSWERED if record.get('status') == 'ok' else {})
+        | (dict(picture=str) if 'picture' in record else {})
+    )
     return [k for k, t in needed.items() if not isinstance(record.get(k), t)]
 
 def seal(record # plain values, with its key
     ) -> str: # with its line end
     "One record as one line, its sum at the end"
-    if bad := improper(record): raise DataError(f'The line of {record.get("id")!r} and {record.get("method")!r} is not written: its {bad[0]} is {record.get(bad[0])!r}.')
-    line = to_line({k: v for k, v in record.items() if k != 'sum'})[:-2]
+    if bad := improper(record):
+        raise DataError(
+            f'The line of {record.get("id")!r} and {record.get("method")!r} is not written: its {bad[0]} is '
+            f'{record.get(bad[0])!r}.'
+        )
+    line = to_line({k: v for k, v in record.items() if k != 'sum'})[
+        :-2
+    ]
     return f'{line}, "sum": "{digest(line)[:8]}"}}\n'
 
 def unseal(raw, # bytes of a line, without its end
@@ -160,9 +210,14 @@ def read_record_lines(path, # records.jsonl
         try: found.append(unseal(line, bare))
         except RunError as e: bad[i] = e
     end = len(raw) - len(rest)
-    if not rest and bad.pop(len(lines), None): end -= len(lines[-1]) + 1      # the last line, torn
+    if not rest and bad.pop(len(lines), None):
+        end -= len(lines[-1]) + 1      # the last line, torn
     for i, e in bad.items():
-        if not skip: raise RunError(f'line {i} of {path} cannot be used: {e}. With `carve eval ... --retry` (retry=True) it is left out and its sample measured again.')
+        if not skip:
+            raise RunError(
+                f'line {i} of {path} cannot be used: {e}. With `carve eval ... --retry` (retry=True) it is left out '
+                'and its sample measured again.'
+            )
     return found, end, len(raw)
 
 def read_own(path, # records.jsonl
@@ -174,14 +229,35 @@ def read_own(path, # records.jsonl
     told = lambda r: {k: v for k, v in r.items() if k != 'seconds'}
     for r in records:
         at = r['id'], r['method']
-        if at[1] not in keys.partial_result or r['key'] != keys(*at, r.get('picture', '')): raise RunError(f'the line of {at[0]!r} and {at[1]!r} in {path} does not belong to this run; delete it, or give another folder.')
-        if told(seen.setdefault(at, r)) != told(r): raise RunError(f'{path} has two different lines of {at[0]!r} and {at[1]!r}; delete one of them.')
+        if at[1] not in keys.partial_result or r['key'] != keys(*at, r.get('picture', '')):
+            raise RunError(
+                f'the line of {at[0]!r} and {at[1]!r} in {path} does not belong to this run; delete it, or give '
+                'another folder.'
+            )
+        if told(seen.setdefault(at, r)) != told(r):
+            raise RunError(f'{path} has two different lines of {at[0]!r} and {at[1]!r}; delete one of them.')
     return [*seen.values()], *sizes
 
 # %% ../../nbs/evaluation/03_run_store.ipynb #e2f3b72c
-PARTS = {**dict.fromkeys(('data.name', 'data.key', 'data.rule', 'model.name', 'model.weights', 'model.dtype', 'model.device', 'model.kernel'), str),
-    **dict.fromkeys(('data.n', 'seed', 'decoding.max_new_tokens'), int), **dict.fromkeys(('prompt.suffix', 'pixels.tokens'), (str, type(None))),
-    'pixels.limit': (int, type(None)), 'versions': dict, **dict.fromkeys(('data.about', 'data.kinds', 'answer_by'), (dict, type(...)))} # ...: it may be missing
+PARTS = {
+    **dict.fromkeys(
+        (
+            'data.name',
+            'data.key',
+            'data.rule',
+            'model.name',
+            'model.weights',
+            'model.dtype',
+            'model.device',
+            'model.kernel'
+        ),
+        str
+    ),
+    **dict.fromkeys(('data.n', 'seed', 'decoding.max_new_tokens'), int),
+    **dict.fromkeys(('prompt.suffix', 'pixels.tokens'), (str, type(None))),
+    'pixels.limit': (int, type(None)),
+    'versions': dict, **dict.fromkeys(('data.about', 'data.kinds', 'answer_by'), (dict, type(...)))
+}  # ...: it may be missing
 
 def read_protocol(folder # of a run
     ) -> dict: # plain values
@@ -189,11 +265,21 @@ def read_protocol(folder # of a run
     path = Path(folder)/'protocol.json'
     try: found = json.loads(path.read_bytes().decode())
     except (ValueError, RecursionError): found = None
-    whole = isinstance(found, dict) and all(isinstance(found.get(k), dict) for k in ('data', 'model', 'methods'))
-    part = lambda name: reduce(lambda o, k: o.get(k, ...) if isinstance(o, dict) else ..., name.split('.'), found)
-    bad = [n for n, t in PARTS.items() if not isinstance(part(n), t)] if whole else []
+    whole = isinstance(found, dict) and all(
+        isinstance(found.get(k), dict) for k in ('data', 'model', 'methods')
+    )
+    part = lambda name: reduce(
+        lambda o, k: o.get(k, ...) if isinstance(o, dict) else ...,
+        name.split('.'), found
+    )
+    bad = (
+        [n for n, t in PARTS.items() if not isinstance(part(n), t)]
+        if whole
+        else []
+    )
     why = f'has no proper {", ".join(bad)}' if bad else 'is no protocol of a run'
-    if bad or not whole: raise RunError(f'{path} is damaged: it {why}. Give another folder, or --force (force=True) to set it aside.')
+    if bad or not whole:
+        raise RunError(f'{path} is damaged: it {why}. Give another folder, or --force (force=True) to set it aside.')
     return found
 
 def read_times(folder # of a run
@@ -201,20 +287,44 @@ def read_times(folder # of a run
     "The times of its sessions, as far as they can be read"
     try: found = json.loads((Path(folder)/'times.json').read_bytes().decode())
     except (OSError, ValueError, RecursionError): return []
-    known = lambda o, k, least: isinstance(v := o.get(k), (int, float)) and least <= v < float('inf')
-    right = lambda o: isinstance(o, dict) and known(o, 'samples', 1) and known(o, 'seconds', 1e-9) and known(o, 'work', 0) and all(o.get(k) is None or known(o, k, 0) for k in ('estimate', 'peak'))
+    known = lambda o, k, least: (
+        isinstance(v := o.get(k), (int, float)) and least <= v < float('inf')
+    )
+    right = lambda o: (
+        isinstance(o, dict)
+        and known(o, 'samples', 1)
+        and known(o, 'seconds', 1e-9)
+        and known(o, 'work', 0)
+        and all(
+            o.get(k) is None or known(o, k, 0) for k in ('estimate', 'peak')
+        )
+    )
     return [o for o in found if right(o)] if isinstance(found, list) else []
 
 # %% ../../nbs/evaluation/03_run_store.ipynb #72a0a5d0
-FILES = 'records.jsonl', 'times.json', 'times.md', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv', 'protocol.json'
+FILES = (
+    'records.jsonl',
+    'times.json',
+    'times.md',
+    'table.md',
+    'accuracy.png',
+    'results.parquet',
+    'results.csv',
+    'protocol.json'
+)
 
 def set_aside(folder # of a run
     ) -> Path: # where its files are now
     "Move the files of a run into a folder inside its own"
-    into = next(p for i in range(1, 1 << 30) if not (p := Path(folder)/f'before-{i}').exists())
+    into = next(
+        p
+        for i in range(1, 1 << 30)
+        if not (p := Path(folder) / f'before-{i}').exists()
+    )
     into.mkdir()
     for name in FILES:
-        if (Path(folder)/name).exists(): os.replace(Path(folder)/name, into/name)
+        if (Path(folder)/name).exists():
+            os.replace(Path(folder)/name, into/name)
     return into
 
 # %% ../../nbs/evaluation/03_run_store.ipynb #986bc845
@@ -240,14 +350,28 @@ class RunStore:
         ):
         "Refuse to mix two runs"
         if told := differing(there, self.protocol):
-            raise RunError(f'{self.folder} holds another run: {"; ".join(told)}. Give another folder, or --force (force=True) to set this run aside.')
+            raise RunError(
+                f'{self.folder} holds another run: {"; ".join(told)}. Give another folder, or --force (force=True) to '
+                'set this run aside.'
+            )
 
     def check_pictures(self, records # lines of the folder
         ):
         "Refuse answers about a picture that has changed since; where there is no answer yet, it may have been mended"
-        changed = list({r['id']: 0 for r in records if r['status'] == 'ok' and r.get('picture', '') != self.pictures.get(r['id'], '')})
+        changed = list(
+            {
+                r['id']: 0
+                for r in records
+                if r['status'] == 'ok'
+                and r.get('picture', '') != self.pictures.get(r['id'], '')
+            }
+        )
         more = f' and {len(changed) - 1} more' if len(changed) > 1 else ''
-        if changed: raise RunError(f'{self.folder} holds answers about other pictures: that of {changed[0]!r}{more} has changed since. Put it back, give another folder, or --force (force=True) to set this run aside.')
+        if changed:
+            raise RunError(
+                f'{self.folder} holds answers about other pictures: that of {changed[0]!r}{more} has changed since. '
+                'Put it back, give another folder, or --force (force=True) to set this run aside.'
+            )
 
     def close(self):
         "Everything to the disk"
@@ -260,10 +384,16 @@ def take_up(self:RunStore, retry # forget failures?
     "What is there, if it is this run"
     known = self.folder/'protocol.json'
     if known.exists(): self.check(read_protocol(self.folder))
-    elif self.path.exists(): raise RunError(f'{self.folder} holds records without a protocol.json; give another folder, or --force (force=True) to set them aside.')
+    elif self.path.exists():
+        raise RunError(
+            f'{self.folder} holds records without a protocol.json; give another folder, or --force (force=True) to set '
+            'them aside.'
+        )
     with self.writing():
         if not known.exists(): replace_file(known, json.dumps(self.protocol, indent=1) + '\n')
-        self.done = {(r['id'], r['method']): r.get('score') for r in self.recover(retry)}
+        self.done = {
+            (r['id'], r['method']): r.get('score') for r in self.recover(retry)
+        }
 
 @patch
 def recover(self:RunStore, retry # forget failures?
@@ -273,7 +403,10 @@ def recover(self:RunStore, retry # forget failures?
     records, end, size = read_own(self.path, self.protocol, retry)
     self.check_pictures(records)
     if end < size:
-        warnings.warn(f'the last line of {self.path} was torn when the run was stopped; its sample is measured again.', stacklevel=6)
+        warnings.warn(
+            f'the last line of {self.path} was torn when the run was stopped; its sample is measured again.',
+            stacklevel=6
+        )
         os.truncate(self.path, end)
     kept = [r for r in records if not (retry and r['status'] in FAILED)]
     text = ''.join(map(seal, kept)).encode()
@@ -285,10 +418,19 @@ def keep_damaged(self:RunStore):
     "A copy of a file with damaged lines, before they are left out"
     try: read_record_lines(self.path)
     except RunError as e:
-        copy = next(p for i in range(1, 1 << 30) if not (p := self.path.with_name(f'records.damaged-{i}.jsonl')).exists())
+        copy = next(
+            p
+            for i in range(1, 1 << 30)
+            if not (p := self.path.with_name(f'records.damaged-{i}.jsonl')).exists()
+        )
         replace_file(copy, self.path.read_bytes())
-        n = self.path.read_bytes().count(b'\n') - len(read_record_lines(self.path, skip=True)[0])
-        warnings.warn(f'{n} damaged line{"s"*(n > 1)} of {self.path} left out, as asked; the file as it was is {copy.name}. The first: {e}', stacklevel=6)
+        n = self.path.read_bytes().count(b'\n') - len(
+            read_record_lines(self.path, skip=True)[0]
+        )
+        warnings.warn(
+            f'{n} damaged line{"s" * (n > 1)} of {self.path} left out, as asked; the file as it was is {copy.name}. '
+            f'The first: {e}', stacklevel=6
+        )
 
 # %% ../../nbs/evaluation/03_run_store.ipynb #16c62508
 @patch
@@ -297,7 +439,10 @@ def writing(self:RunStore):
     "Stop if something cannot be written, and say what is kept"
     try: yield
     except OSError as e:
-        raise IncompleteError(f'The run in {self.folder} cannot be written: {e}. {len(self.done)} lines are kept; make room, and the same command goes on.') from e
+        raise IncompleteError(
+            f'The run in {self.folder} cannot be written: {e}. {len(self.done)} lines are kept; make room, and the '
+            'same command goes on.'
+        ) from e
 
 @patch
 def there(self:RunStore) -> bool: # is the file that is written to still the one with its name?
@@ -309,22 +454,46 @@ def there(self:RunStore) -> bool: # is the file that is written to still the one
 def add(self:RunStore, records # dicts of one sample, without keys
     ):
     "Write what is not there yet, with one call"
-    fresh, known = [r for r in records if (r['id'], r['method']) not in self.done], lambda id: self.pictures.get(id, '')
-    keyed = [r | ({'picture': known(r['id'])} if known(r['id']) else {}) | dict(key=self.keys(r['id'], r['method'], known(r['id']))) for r in fresh]
-    data, size = ''.join(map(seal, keyed)).encode(), os.fstat(self.file.fileno()).st_size
-    if not self.there(): raise IncompleteError(f'{self.path} was deleted or replaced while it was written to. Put it back if you can; the same command goes on with what is there.')
+    fresh = [r for r in records if (r['id'], r['method']) not in self.done]
+    known = lambda id: self.pictures.get(id, '')
+    keyed = [
+        r
+        | ({'picture': known(r['id'])} if known(r['id']) else {})
+        | dict(key=self.keys(r['id'], r['method'], known(r['id'])))
+        for r in fresh
+    ]
+    data = ''.join(map(seal, keyed)).encode()
+    size = os.fstat(self.file.fileno()).st_size
+    if not self.there():
+        raise IncompleteError(
+            f'{self.path} was deleted or replaced while it was written to. Put it back if you can; the same command '
+            'goes on with what is there.'
+        )
     with self.writing():
         try: append(self.file, data)
         except OSError:
             with suppress(OSError): os.ftruncate(self.file.fileno(), size)
             raise
-        if monotonic() - self.synced > 5: self.synced = os.fsync(self.file.fileno()) or monotonic()
-    self.done.update({(r['id'], r['method']): r.get('score') for r in fresh})
+        if monotonic() - self.synced > 5:
+            self.synced = os.fsync(self.file.fileno()) or monotonic()
+    self.done.update(
+        {(r['id'], r['method']): r.get('score') for r in fresh}
+    )
 
 @patch
 def sort(self:RunStore):
     "The lines in the order of the samples, then of the methods"
     place = {m: i for i, m in enumerate(self.protocol['methods'])}
     records, end, size = read_record_lines(self.path)
-    if end < size: raise IncompleteError(f'The last line of {self.path} cannot be read back; it is left as it is, and the same command measures its sample again.')
-    with self.writing(): replace_file(self.path, ''.join(map(seal, sorted(records, key=lambda r: (r['at'], place[r['method']])))))
+    if end < size:
+        raise IncompleteError(
+            f'The last line of {self.path} cannot be read back; it is left as it is, and the same command measures its '
+            'sample again.'
+        )
+    with self.writing():
+        replace_file(
+            self.path,
+            ''.join(
+                map(seal, sorted(records, key=lambda r: (r['at'], place[r['method']])))
+            )
+        )

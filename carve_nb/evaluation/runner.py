@@ -34,7 +34,13 @@ def same_picture(a, # `Record`
     b # `Record`
     ) -> bool: # is it surely the same?
     "Whether two records are about one picture, without opening it"
-    return a.image is b.image or isinstance(a.image, (str, Path)) and a.image == b.image or callable(a.image) and a.image == b.image
+    return (
+        a.image is b.image
+        or isinstance(a.image, (str, Path))
+        and a.image == b.image
+        or callable(a.image)
+        and a.image == b.image
+    )
 
 def left_units(data, # iterable of `Record`s
     done, # id -> has it all of its lines?
@@ -43,12 +49,17 @@ def left_units(data, # iterable of `Record`s
     "What is left to measure, in pieces that belong together"
     unit = []
     for at, record in enumerate(data):
-        begins = at % batch == 0 if batch > 1 else not (unit and same_picture(unit[-1][1], record))
+        begins = (
+            at % batch == 0
+            if batch > 1
+            else not (unit and same_picture(unit[-1][1], record))
+        )
         if begins and unit:
             yield unit
             unit = []
         if batch > 1 or not done(record.id): unit.append((at, record))
-        if len(unit) == batch > 1 and all(done(r.id) for _, r in unit): unit = []
+        if len(unit) == batch > 1 and all(done(r.id) for _, r in unit):
+            unit = []
     if unit and not all(done(r.id) for _, r in unit): yield unit
 
 def local_engine(vlm, # a `VLM`
@@ -73,7 +84,9 @@ class Tally:
         ):
         self.right, self.calls, self.n, self.done = {}, 0, 0, done
         for m, s in scores: self.mark(m, s)
-        self.bar = Bar(total=total, initial=done, disable=not progress, unit='sample', file=sys.stderr, dynamic_ncols=True)
+        self.bar = Bar(
+            total=total, initial=done, disable=not progress, unit='sample', file=sys.stderr, dynamic_ncols=True
+        )
         self.start, self.work = perf_counter(), 0.
 
     def mark(self, method, # as it was asked for
@@ -96,13 +109,25 @@ class Tally:
 
     def text(self) -> str: # such as 'none 45 carve 87, 12 calls'
         "Running accuracies in per cent, and the cost"
-        return ' '.join(f'{m[:12]} {100*s/n:.0f}' for m, (n, s) in list(self.right.items())[:5]) + f', {self.calls} calls'
+        return (
+            ' '.join(
+                f'{m[:12]} {100 * s / n:.0f}'
+                for m, (n, s) in list(self.right.items())[:5]
+            )
+            + f', {self.calls} calls'
+        )
 
 # %% ../../nbs/evaluation/04_runner.ipynb #340502c4
 def format_time(seconds # so many
     ) -> str: # such as '12 min'
     "A duration in words"
-    return f'{seconds:.0f} s' if seconds < 100 else f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
+    return (
+        f'{seconds:.0f} s'
+        if seconds < 100
+        else f'{seconds / 60:.0f} min'
+        if seconds < 6000
+        else f'{seconds / 3600:.1f} h'
+    )
 
 @patch
 def watch(self:Tally, found # iterator of lists of lines
@@ -118,8 +143,15 @@ def watch(self:Tally, found # iterator of lists of lines
         self.count(lines)
         if self.n >= 3 and not told:
             told, left = True, self.bar.total - self.done - self.n
-            tqdm.write(f'about {format_time(self.work/self.n*left)} for the other {left} samples', file=sys.stderr)
-        if self.n >= 5 and not self.right: raise IncompleteError(f'none of the first {self.n} samples has an answer; the first said: {lines[0]["why"]} Mend it, and go on with --retry.')
+            tqdm.write(
+                f'about {format_time(self.work / self.n * left)} for the other {left} samples',
+                file=sys.stderr
+            )
+        if self.n >= 5 and not self.right:
+            raise IncompleteError(
+                f'none of the first {self.n} samples has an answer; the first said: {lines[0]["why"]} Mend it, and go '
+                'on with --retry.'
+            )
 
 # %% ../../nbs/evaluation/04_runner.ipynb #0d6cd3c5
 def format_power(n, # samples
@@ -130,7 +162,8 @@ def format_power(n, # samples
     if 2*.5**n >= alpha: return f'n = {n} is too few: no difference between two methods can become significant.'
     few, many = (detectable(n, .5, share, alpha=alpha) for share in (.1, .3))
     sure, words = f'(80 % power, p < {alpha:.2g}).', 'of the answers change between right and wrong'
-    if many > 1: return f'n = {n} is few: where 30 % {words}, or fewer, hardly any difference between two methods becomes significant {sure}'
+    if many > 1:
+        return f'n = {n} is few: where 30 % {words}, or fewer, hardly any difference between two methods becomes significant {sure}'
     first = f'a difference of {100*few:.0f} points can be seen' if few < 1 else 'no difference can be seen'
     return f'n = {n}: {first} where 10 % {words}, {"" if few < 1 else "one of "}{100*many:.0f} points where 30 % do {sure}'
 
@@ -155,23 +188,29 @@ def first_need(vlm, # a `VLM`; an engine with models of its own has another thin
     plan # `RunConfig`
     ) -> tuple: # one sentence, bytes; '' and None where it cannot be known
     "What the first picture is estimated to need"
-    if not isinstance(vlm, VLM) or (image := first_picture(data, plan)) is None: return '', None
+    if not isinstance(vlm, VLM) or (image := first_picture(data, plan)) is None:
+        return '', None
     try: need = estimate_memory(vlm, image, **read_pass(plan))
     except Exception: return '', None            # no reason not to try
-    return f'Memory, with a picture of {image.width} x {image.height} as the first one is: {need}.', int(need.total)
+    return (
+        f'Memory, with a picture of {image.width} x {image.height} as the first one is: {need}.',
+        int(need.total)
+    )
 
 # %% ../../nbs/evaluation/04_runner.ipynb #3c04729e
 def check_rules(data # iterable of `Record`s
     ):
     "Refuse scores that do not exist"
-    if bad := sorted({str(r.rule) for r in data} - {*RULES}): raise RunError(f'Rule {bad[0]!r} is not known; use one of {", ".join(RULES)}.')
+    if bad := sorted({str(r.rule) for r in data} - {*RULES}):
+        raise RunError(f'Rule {bad[0]!r} is not known; use one of {", ".join(RULES)}.')
 
 def check_depth(plan, # `RunConfig`
     n_layers=None # depth of the model; None: not known yet
     ):
     "Refuse layers of CARVE and its controls that do not exist"
     for m in make_methods(plan).values():
-        if isinstance(m, Carve) and (n_layers or isinstance(m.layers, str)): pick_layers(m.layers, n_layers or 32)
+        if isinstance(m, Carve) and (n_layers or isinstance(m.layers, str)):
+            pick_layers(m.layers, n_layers or 32)
 
 # %% ../../nbs/evaluation/04_runner.ipynb #98e987e0
 PRESETS = dict(paper=dict(image_tokens=256, max_new_tokens=32))
@@ -184,7 +223,10 @@ def stoppable(run_store, # `RunStore`
     try: yield
     except KeyboardInterrupt:
         done = len({id for id, _ in run_store.done if id})
-        print(f'\nstopped after {done} of {total} samples, all kept in {run_store.folder}; the same command goes on from there.', file=sys.stderr)
+        print(
+            f'\nstopped after {done} of {total} samples, all kept in {run_store.folder}; the same command goes on '
+            'from there.', file=sys.stderr
+        )
         raise
 
 def note_times(folder, # of the run
@@ -194,7 +236,10 @@ def note_times(folder, # of the run
     **more # estimate and peak of memory, bytes
     ):
     "Keep the time apart from what must be the same every time"
-    told = [*read_times(folder), dict(samples=samples, seconds=round(seconds, 3), work=round(work, 3), **more)]
+    told = [
+        *read_times(folder),
+        dict(samples=samples, seconds=round(seconds, 3), work=round(work, 3), **more),
+    ]
     try: replace_file(Path(folder)/'times.json', json.dumps(told, indent=1) + '\n')
     except OSError as e: warnings.warn(f'the times of this session are not kept: {e}', stacklevel=4)
 
@@ -211,17 +256,27 @@ def measure(run_store, # `RunStore`
     "Measure what is left, write it, and put it in order"
     begun = perf_counter()
     first = Record('', None, '', [''])
-    run_store.add([failure(first, -1, m, 'unsupported', why) for m, why in unfit.items()])
+    run_store.add(
+        [failure(first, -1, m, 'unsupported', why) for m, why in unfit.items()]
+    )
     wanted = [m for m in plan.methods if m not in unfit]
     done = lambda id: all((id, m) in run_store.done for m in wanted)
-    tally = Tally(progress, len(data), sum(done(r.id) for r in data), [(m, s) for (_, m), s in run_store.done.items()])
+    tally = Tally(
+        progress, len(data), sum(done(r.id) for r in data),
+        [(m, s) for (_, m), s in run_store.done.items()]
+    )
     with stoppable(run_store, len(data)):
         try:
-            for lines in tally.watch(engine(vlm, plan, left_units(data, done, plan.batch_size))): run_store.add(lines)
+            for lines in tally.watch(engine(vlm, plan, left_units(data, done, plan.batch_size))):
+                run_store.add(lines)
         finally:
             tally.bar.close()
             run_store.close()
-            if tally.n: note_times(run_store.folder, tally.n, perf_counter() - begun, tally.work, **(dict(estimate=need, peak=memory_need(vlm, None)['peak']) if isinstance(vlm, VLM) else {}))
+            if tally.n:
+                note_times(
+                    run_store.folder, tally.n, perf_counter() - begun, tally.work,
+                    **(dict(estimate=need, peak=memory_need(vlm, None)['peak']) if isinstance(vlm, VLM) else {})
+                )
     run_store.sort()
 
 # %% ../../nbs/evaluation/04_runner.ipynb #f33efe40
@@ -230,7 +285,8 @@ def open_model(model, # 'carve-tiny', folder, Hub id, or a `VLM`
     ): # `VLM`
     "The model, loaded as asked for"
     if not isinstance(model, VLM): return VLM.from_pretrained(model, **loading)
-    if loading: raise RunError(f'loading={loading} is for a model that is given by its name; {model.name} is loaded already.')
+    if loading:
+        raise RunError(f'loading={loading} is for a model that is given by its name; {model.name} is loaded already.')
     return model
 
 @contextmanager
@@ -243,7 +299,8 @@ def ready_here(model, # 'carve-tiny', folder, Hub id, or a `VLM`
     "The model in this process, and what its answers depend on"
     vlm = open_model(model, loading)
     check_depth(plan, vlm.n_layers)
-    with limit_image_tokens(vlm, image_tokens) as told: yield vlm, make_protocol(vlm, data, plan, told), find_unfit(vlm, plan)
+    with limit_image_tokens(vlm, image_tokens) as told:
+        yield vlm, make_protocol(vlm, data, plan, told), find_unfit(vlm, plan)
 
 # %% ../../nbs/evaluation/04_runner.ipynb #12dd9b99
 def run_eval(spec='scenes', # what `load_benchmark` takes, or a `DataSet`
@@ -270,17 +327,22 @@ def run_eval(spec='scenes', # what `load_benchmark` takes, or a `DataSet`
     "Measure methods on a data set; what is finished is not measured again"
     say = (lambda text: print(text, file=sys.stderr)) if progress else (lambda text: None)
     data = load_benchmark(spec, n, seed=seed if shuffle else None, **kw)
-    plan = RunConfig(split_specs(methods if isinstance(methods, str) else ','.join(methods)), data.suffix, max_new_tokens or data.max_new_tokens,
-        seed, limit_pixels, batch_size, answer_by, answer_key, maps)
+    plan = RunConfig(
+        split_specs(methods if isinstance(methods, str) else ','.join(methods)), data.suffix,
+        max_new_tokens or data.max_new_tokens, seed, limit_pixels, batch_size, answer_by, answer_key, maps
+    )
     check_rules(data), check_depth(plan), Path(out).mkdir(parents=True, exist_ok=True)
     say(format_power(len(data), len(plan.methods) - 1))
-    if batch_size > 1 and any(read_spec(m)[0] != 'none' for m in plan.methods): say('Methods look one by one: no batches in this run.')
+    if batch_size > 1 and any(read_spec(m)[0] != 'none' for m in plan.methods):
+        say('Methods look one by one: no batches in this run.')
     if limit_pixels: say(f'Pictures of more than {limit_pixels} pixels are made smaller before anything else.')
     if answer_by and '://' in answer_by: say(f'Pictures leave this machine: {answer_by} answers.')
     with locked(out), getattr(engine, 'ready', ready_here)(model, data, plan, image_tokens, loading) as (vlm, protocol, unfit):
         if told := protocol['pixels']['tokens']: say(f'Resolution: {told}.')
         told, need = first_need(vlm, data, plan)
         if told: say(told)
-        pictures = data.pictures(lambda rows: Bar(rows, 'reading pictures', delay=2, disable=not progress, unit='sample', file=sys.stderr))
+        pictures = data.pictures(
+            lambda rows: Bar(rows, 'reading pictures', delay=2, disable=not progress, unit='sample', file=sys.stderr)
+        )
         measure(RunStore(out, protocol, retry, force, pictures), vlm, data, plan, unfit, progress, engine, need)
     return Path(out)

@@ -33,7 +33,13 @@ def attempt(make # gives a value
     ) -> tuple: # value or None, status, reason
     "A value, or why there is none; the error itself, whose frames hold tensors, is let go"
     try: return make(), 'ok', ''
-    except Exception as e: return None, name_failure(e), escape_halves(f'{type(e).__name__}: {" ".join(str(getattr(e, "why", e)).split())}')[:500]
+    except Exception as e:
+        return (
+            None, name_failure(e),
+            escape_halves(
+                f'{type(e).__name__}: {" ".join(str(getattr(e, "why", e)).split())}'
+            )[:500]
+        )
 
 def name_failure(e # exception
     ) -> str: # one of `FAILED`
@@ -57,7 +63,9 @@ def failure(record, # `Record`
     **more # further facts
     ) -> dict: # one line
     "A line without an answer"
-    return dict(id=record.id, at=at, method=method, status=status, kind=record.kind, why=why, **more)
+    return dict(
+        id=record.id, at=at, method=method, status=status, kind=record.kind, why=why, **more
+    )
 
 def known(x # number, NaN where it is not known
     ): # rounded, or None
@@ -85,11 +93,21 @@ def success(record, # `Record`
     "A line with an answer and its score"
     answer = str(r.answer if answer is None else answer)
     S, box = r.saliency, union_of(boxes)
-    on = lambda how: None if S is None or not boxes else any(bool(getattr(S, how)(b)) for b in boxes)
-    return dict(id=record.id, at=at, method=method, status='ok', kind=record.kind, answer=answer, truth=record.answer,
-        score=round(score_answer(answer, record), 6), confidence=known(r.answer.confidence), plain_answer=str(r.plain_answer),
-        hit=on('hit'), touch=on('touch'), auroc=stand_out(S, boxes), iou=None if not boxes else round(float(box_iou(r.view.box, box)), 6), box=[int(v) for v in r.view.box],
-        steps=list(r.steps), calls=r.calls, seconds=round(seconds, 4), notes=list(r.notes), **(dict(map=S.pack()) if keep and S is not None else {}))
+    on = lambda how: (
+        None
+        if S is None or not boxes
+        else any(bool(getattr(S, how)(b)) for b in boxes)
+    )
+    return dict(
+        id=record.id, at=at, method=method, status='ok', kind=record.kind, answer=answer,
+        truth=record.answer, score=round(score_answer(answer, record), 6),
+        confidence=known(r.answer.confidence), plain_answer=str(r.plain_answer), hit=on('hit'),
+        touch=on('touch'), auroc=stand_out(S, boxes),
+        iou=None if not boxes else round(float(box_iou(r.view.box, box)), 6),
+        box=[int(v) for v in r.view.box], steps=list(r.steps),
+        calls=r.calls, seconds=round(seconds, 4), notes=list(r.notes),
+        **(dict(map=S.pack()) if keep and S is not None else {})
+    )
 
 def time_alone(method, # that made the result
     r, # `Result`
@@ -124,7 +142,10 @@ def prepare_methods(plan, # `RunConfig`
     ) -> dict: # text -> method
     "The methods, with the model that answers behind them"
     made, by = make_methods(plan, wordy), answerer(plan)
-    return {k: m if by is None or why_no_view(m) else CrossModelAnswer(m, by) for k, m in made.items()}
+    return {
+        k: m if by is None or why_no_view(m) else CrossModelAnswer(m, by)
+        for k, m in made.items()
+    }
 
 # %% ../../nbs/evaluation/02_sample_evaluator.ipynb #9aa6765d
 class SampleEvaluator:
@@ -135,7 +156,11 @@ class SampleEvaluator:
         self.vlm, self.plan = vlm, plan
         self.methods = {wordy: prepare_methods(plan, wordy) for wordy in (False, True)}
         self.unfit = find_unfit(vlm, plan)
-        self.plain = plan.batch_size > 1 and not plan.answer_by and all(m.name == 'none' for m in self.methods[False].values())
+        self.plain = (
+            plan.batch_size > 1
+            and not plan.answer_by
+            and all(m.name == 'none' for m in self.methods[False].values())
+        )
         self.fresh()
 
     def fresh(self):
@@ -164,7 +189,11 @@ def unasked(self:SampleEvaluator, method, # a method
     if hasattr(method, 'like') and not record.boxes: return 'no true region'
     if not record.answers: return 'the set gives no answer to score by'
     far = not isinstance(getattr(method, 'by', self.vlm), VLM)
-    return 'options are scored by their likelihood, which is not known here' if record.rule == LIKELIHOOD and (far or hasattr(method, 'guided')) else ''
+    return (
+        'options are scored by their likelihood, which is not known here'
+        if record.rule == LIKELIHOOD and (far or hasattr(method, 'guided'))
+        else ''
+    )
 
 @patch
 def chosen(self:SampleEvaluator, method, # that made the result
@@ -174,7 +203,12 @@ def chosen(self:SampleEvaluator, method, # that made the result
     ) -> str|None: # text of an option; None: the answer as it is
     "Where options are scored by likelihood, the likeliest one given the pictures of the method's last question"
     if record.rule != LIKELIHOOD: return None
-    return record.choices[choice_likelihood(getattr(method, 'by', self.vlm), r.shown or [image], record.short_question or record.question, record.choices)]
+    return record.choices[
+        choice_likelihood(
+            getattr(method, 'by', self.vlm), r.shown or [image],
+            record.short_question or record.question, record.choices
+        )
+    ]
 
 # %% ../../nbs/evaluation/02_sample_evaluator.ipynb #a97d4e52
 def in_short(method, # a method
@@ -195,7 +229,10 @@ def again(self:SampleEvaluator, method, # that ran out of memory
     ) -> tuple: # as `attempt`
     "Once more, with nothing shared and the cache emptied"
     self.fresh(), self.captures.ask_for(record.question), free_memory(self.vlm)
-    with self.vlm.unshared(): r, *told = attempt(lambda: method(Lean(self.vlm), image, record.question, box=box))
+    with self.vlm.unshared():
+        r, *told = attempt(
+            lambda: method(Lean(self.vlm), image, record.question, box=box)
+        )
     free_memory(self.vlm)
     if r: r.notes.insert(0, 'memory ran out; asked again with nothing shared')
     return r, *told
@@ -214,15 +251,31 @@ def one(self:SampleEvaluator, name, # of the method
     boxes # true regions in it, or None
     ) -> dict: # a line
     "One method on one sample"
-    method, box, saved = in_short(self.ways(record)[name], record), union_of(boxes), self.once.saved
+    method = in_short(self.ways(record)[name], record)
+    box = union_of(boxes)
+    saved = self.once.saved
     if why := self.unasked(method, record): return failure(record, at, name, 'skipped', why)
-    r, status, why = attempt(lambda: method(self.once, image, record.question, cache=self.captures, box=box))
+    r, status, why = attempt(
+        lambda: method(self.once, image, record.question, cache=self.captures, box=box)
+    )
     saved = self.once.saved - saved
-    if status == 'oom' or r and r.status == 'oom': (r, status, why), saved = self.again(method, image, record, box), 0.
-    if r and r.status != 'ok': return failure(record, at, name, r.status, r.notes[-1], plain_answer=str(r.plain_answer), **self.need(image))
+    if status == 'oom' or r and r.status == 'oom':
+        (r, status, why), saved = self.again(method, image, record, box), 0.
+    if r and r.status != 'ok':
+        return failure(
+            record, at, name, r.status, r.notes[-1], plain_answer=str(r.plain_answer),
+            **self.need(image)
+        )
     line, seconds = None, r and time_alone(method, r, saved)
-    if r: line, status, why = attempt(lambda: checked(success(record, at, name, r, boxes, seconds, self.chosen(method, record, image, r), self.plan.maps)))
-    return line or failure(record, at, name, status, why, **(self.need(image) if status == 'oom' else {}))
+    if r:
+        line, status, why = attempt(
+            lambda: checked(
+                success(record, at, name, r, boxes, seconds, self.chosen(method, record, image, r), self.plan.maps)
+            )
+        )
+    return line or failure(
+        record, at, name, status, why, **(self.need(image) if status == 'oom' else {})
+    )
 
 def checked(record # a line
     ) -> dict: # the same
@@ -238,9 +291,19 @@ def sample(self:SampleEvaluator, at, # place of the sample
     ) -> list: # of lines
     "All methods on one sample"
     ways = self.ways(record)
-    looks = [getattr(m, 'size_from', m) for m in ways.values() if hasattr(m, 'draft') or hasattr(m, 'size_from')]
+    looks = [
+        getattr(m, 'size_from', m)
+        for m in ways.values()
+        if hasattr(m, 'draft') or hasattr(m, 'size_from')
+    ]
     self.captures.ask_for(record.question)
-    if looks: attempt(lambda: self.captures.capture(self.once, image, record.question, looks[0].suffix, looks[0].max_new_tokens) and None)
+    if looks:
+        attempt(
+            lambda: (
+                self.captures.capture(self.once, image, record.question, looks[0].suffix, looks[0].max_new_tokens)
+                and None
+            )
+        )
     return [self.one(name, at, record, image, boxes) for name in ways if name not in self.unfit]
 
 @patch
@@ -254,7 +317,11 @@ def __call__(self:SampleEvaluator, unit # list of (place, `Record`) about one pi
     with self.vlm.sharing():
         for at, record in unit:
             shown, status, why = attempt(lambda: self.show(record))
-            yield self.sample(at, record, *shown) if shown else [failure(record, at, m, status, why) for m in self.ways(record) if m not in self.unfit]
+            yield (
+                self.sample(at, record, *shown)
+                if shown
+                else [failure(record, at, m, status, why) for m in self.ways(record) if m not in self.unfit]
+            )
         self.fresh()
 
 # %% ../../nbs/evaluation/02_sample_evaluator.ipynb #42d37a2b
@@ -269,7 +336,8 @@ def batch(self:SampleEvaluator, unit # list of (place, `Record`)
         else: lines += [failure(record, at, m, status, why) for m in self.ways(record)]
     for wordy in (False, True):
         group = [o for o in ready if (o[1].rule == 'f1-pairs') == wordy]
-        for name, m in self.methods[wordy].items(): lines += self.together(name, m, group) if group else []
+        for name, m in self.methods[wordy].items():
+            lines += self.together(name, m, group) if group else []
     return lines
 
 @patch
@@ -278,12 +346,37 @@ def together(self:SampleEvaluator, name, # of the method
     group # list of (place, `Record`, picture, boxes)
     ) -> list: # of lines
     "One batch, or its questions one by one"
-    mute, group = ([o for o in group if bool(self.unasked(method, o[1])) == told] for told in (True, False))
-    left = [failure(record, at, name, 'skipped', self.unasked(method, record)) for at, record, _, _ in mute]
+    mute, group = (
+        [o for o in group if bool(self.unasked(method, o[1])) == told]
+        for told in (True, False)
+    )
+    left = [
+        failure(record, at, name, 'skipped', self.unasked(method, record)) for at, record, _, _ in mute
+    ]
     pairs = [(image, record.question) for _, record, image, _ in group]
     plain = all(r.rule != LIKELIHOOD for _, r, _, _ in group)
-    answers = plain and attempt(lambda: self.vlm.ask_many(pairs, method.suffix, method.max_new_tokens, self.plan.batch_size))[0]
+    answers = (
+        plain
+        and attempt(lambda: self.vlm.ask_many(pairs, method.suffix, method.max_new_tokens, self.plan.batch_size))[0]
+    )
     if not answers: return left + [self.one(name, *o) for o in group]
-    made = [Result(a, a, view=whole_view(im), seconds=dict(alone=a.seconds), calls=1, method='none', image=im, question=q) for a, (im, q) in zip(answers, pairs)]
-    found = [(o, *attempt(lambda: checked(success(o[1], o[0], name, r, o[3], r.total)))) for o, r in zip(group, made)]
-    return left + [line or failure(o[1], o[0], name, status, why) for o, line, status, why in found]
+    made = [
+        Result(
+            a, a, view=whole_view(im), seconds=dict(alone=a.seconds), calls=1,
+            method='none', image=im, question=q
+        )
+        for a, (im, q) in zip(answers, pairs)
+    ]
+    found = [
+        (
+            o,
+            *attempt(
+                lambda: checked(success(o[1], o[0], name, r, o[3], r.total))
+            )
+        )
+        for o, r in zip(group, made)
+    ]
+    return left + [
+        line or failure(o[1], o[0], name, status, why)
+        for o, line, status, why in found
+    ]

@@ -73,9 +73,13 @@ def demo_methods(kind='digit', # of the question
     long = kind == 'describe'
     kw = dict(suffix=None if long else SHORT_ANSWER, max_new_tokens=max_new_tokens*(1 + long))
     ours = Carve(**kw)
-    return dict(none=DirectAnswer(**kw), random=RandomCrop(size_from=ours, seed=seed), centre=CentreCrop(size_from=ours),
-        **{'question-only': QuestionOnly(**kw), 'instruction-only': InstructionOnly(**kw)}, paper=Carve.paper(**kw), official=Carve.official(**kw),
-        default=ours, oracle=Oracle.like(ours, **kw))
+    return dict(
+        none=DirectAnswer(**kw), random=RandomCrop(size_from=ours, seed=seed),
+        centre=CentreCrop(size_from=ours),
+        **{'question-only': QuestionOnly(**kw), 'instruction-only': InstructionOnly(**kw)},
+        paper=Carve.paper(**kw), official=Carve.official(**kw), default=ours,
+        oracle=Oracle.like(ours, **kw)
+    )
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #976d5c4e
 class Looks(AttentionCache):
@@ -98,7 +102,8 @@ class Looks(AttentionCache):
         read = shared and shared.read
         rows = super().capture(vlm, image, text, suffix, max_new_tokens if asked else min(max_new_tokens, self.steps))
         if asked:
-            if shared and (shared.read, self.hits) == (read, hits): rows.meta['seconds'] += shared.seconds   # as if it had run alone
+            if shared and (shared.read, self.hits) == (read, hits):
+                rows.meta['seconds'] += shared.seconds   # as if it had run alone
             self.steps = len(rows.attn)
             vlm.learn(rows, image, text, suffix, max_new_tokens)
         return rows
@@ -111,11 +116,17 @@ def score_result(sample, # a `Sample`
     ) -> dict: # plain values, ready for JSON
     "What is kept of one sample and method"
     S, box = result.saliency, sample.box
-    on = lambda how: None if S is None or box is None else bool(getattr(S, how)(box))
-    return dict(id=sample.id, kind=sample.kind, method=name, answer=str(result.answer), truth=sample.answer,
-        correct=score(result.answer, sample.answer, sample.kind), hit=on('hit'), touch=on('touch'),
-        iou=None if box is None else float(box_iou(result.view.box, box)), seconds=round(seconds, 4), plain_answer=str(result.plain_answer),
-        box=[int(v) for v in result.view.box])
+    on = lambda how: (
+        None if S is None or box is None else bool(getattr(S, how)(box))
+    )
+    return dict(
+        id=sample.id, kind=sample.kind, method=name, answer=str(result.answer),
+        truth=sample.answer, correct=score(result.answer, sample.answer, sample.kind),
+        hit=on('hit'), touch=on('touch'),
+        iou=None if box is None else float(box_iou(result.view.box, box)),
+        seconds=round(seconds, 4), plain_answer=str(result.plain_answer),
+        box=[int(v) for v in result.view.box]
+    )
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #12f63c6e
 def run_sample(once, # a `AnswerCache`
@@ -126,7 +137,9 @@ def run_sample(once, # a `AnswerCache`
     "All methods on one question"
     looks.ask_for(s.question)
     for m in methods.values(): # the first look answers as well
-        if isinstance(m, Carve): looks.capture(once, s.image, s.question, m.suffix, m.max_new_tokens); break
+        if isinstance(m, Carve):
+            looks.capture(once, s.image, s.question, m.suffix, m.max_new_tokens)
+            break
     for name, method in methods.items():
         if isinstance(method, Oracle) and s.box is None: continue
         saved = once.saved
@@ -157,10 +170,16 @@ def summarize_method(records, # of one kind and method
     seed=0 # of the bootstrap
     ) -> dict: # acc, lo, hi, n, p, alone, hit, touch, iou, s
     "One row of the table"
-    x, y = [r['correct'] for r in records], [base.get(r['id']) for r in records]
+    x = [r['correct'] for r in records]
+    y = [base.get(r['id']) for r in records]
     i, paired = bootstrap(x, seed=seed), None not in y
-    return dict(acc=i.mean, lo=i.lo, hi=i.hi, n=i.n, p=paired_test(x, y, seed)[0] if paired else None, alone=float(np.mean(y)) if paired else None,
-        **{k: mean_of(records, k) for k in ('hit', 'touch', 'iou')}, s=float(np.median([r['seconds'] for r in records])))
+    return dict(
+        acc=i.mean, lo=i.lo, hi=i.hi, n=i.n,
+        p=paired_test(x, y, seed)[0] if paired else None,
+        alone=float(np.mean(y)) if paired else None,
+        **{k: mean_of(records, k) for k in ('hit', 'touch', 'iou')},
+        s=float(np.median([r['seconds'] for r in records]))
+    )
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #d38c165e
 @dataclass(repr=False)
@@ -184,7 +203,11 @@ class Study:
         "The numbers of one kind"
         base = {r['id']: r['correct'] for r in self.select(kind, 'none')}
         names = dict.fromkeys(r['method'] for r in self.records)
-        return {m: summarize_method(x, base, self.meta.get('seed', 0)) for m in names if (x := self.select(kind, m))}
+        return {
+            m: summarize_method(x, base, self.meta.get('seed', 0))
+            for m in names
+            if (x := self.select(kind, m))
+        }
 
     def table(self) -> dict: # {'kinds': {kind: {method: row}}, 'meta': {...}}
         "All numbers, as they go into a file"
@@ -199,16 +222,25 @@ def show_cell(row, # of the table
     "One number of a row"
     v = row[key]
     if v is None: return '-'
-    if key == 'acc': return str(Interval(*(row[k] for k in ('acc', 'lo', 'hi', 'n'))))
+    if key == 'acc':
+        return str(Interval(*(row[k] for k in ('acc', 'lo', 'hi', 'n'))))
     if key == 'p': return '<0.001' if v < .001 else f'{v:.3f}'
-    return f'{100*v:.1f}' if key in ('hit', 'touch') else f'{v:.2f}'
+    return (
+        f'{100 * v:.1f}'
+        if key in ('hit', 'touch')
+        else f'{v:.2f}'
+    )
 
 def format_baseline(row, # of the table
     n, # questions of the other rows
     digits=0 # after the point
     ) -> str: # to stand behind an accuracy
     "What the model alone has on the questions of a row, where these are fewer"
-    return '' if row['n'] >= n or row['alone'] is None else f' (none there: {100*row["alone"]:.{digits}f}; of {row["n"]})'
+    return (
+        ''
+        if row['n'] >= n or row['alone'] is None
+        else f' (none there: {100 * row["alone"]:.{digits}f}; of {row["n"]})'
+    )
 
 @patch
 def lines(self:Study,
@@ -217,9 +249,17 @@ def lines(self:Study,
     ) -> list: # of lists of str, the head first
     "The table of one kind, as text"
     rows = self.rows(kind)
-    cell = lambda r, c: show_cell(r, c) + format_baseline(r, max(o['n'] for o in rows.values()), 1)*(c == 'acc')
-    return [['method', *(HEADS[c] for c in columns), 'n'],
-        *([m, *(cell(r, c) for c in columns), str(r['n'])] for m, r in rows.items())]
+    cell = lambda r, c: (
+        show_cell(r, c)
+        + format_baseline(r, max(o['n'] for o in rows.values()), 1) * (c == 'acc')
+    )
+    return [
+        ['method', *(HEADS[c] for c in columns), 'n'],
+        *(
+            [m, *(cell(r, c) for c in columns), str(r['n'])]
+            for m, r in rows.items()
+        )
+    ]
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #252b32d0
 @patch
@@ -228,7 +268,20 @@ def text(self:Study, kind # of question
     "The table of one kind for a terminal"
     rows = self.lines(kind)
     width = [max(map(len, c)) for c in zip(*rows)]
-    return '\n'.join([f'{kind}', *('  '.join([r[0].ljust(width[0]), *map(str.rjust, r[1:], width[1:])]) for r in rows)])
+    return '\n'.join(
+        [
+            f'{kind}',
+            *(
+                '  '.join(
+                    [
+                        r[0].ljust(width[0]),
+                        *map(str.rjust, r[1:], width[1:])
+                    ]
+                )
+                for r in rows
+            )
+        ]
+    )
 
 @patch
 def __str__(self:Study): return '\n\n'.join(map(self.text, self.kinds()))
@@ -242,14 +295,23 @@ def markdown(self:Study, columns=tuple(HEADS) # what to show
     parts = []
     for kind in self.kinds():
         head, *rows = self.lines(kind, columns)
-        parts.append('\n'.join([f'**{kind}**\n', row(head), row(['---'] + ['--:']*(len(head)-1)), *map(row, rows)]))
+        parts.append(
+            '\n'.join(
+                [
+                    f'**{kind}**\n', row(head),
+                    row(['---'] + ['--:'] * (len(head) - 1)),
+                    *map(row, rows)
+                ]
+            )
+        )
     return '\n\n'.join(parts)
 
 @patch
 def _repr_markdown_(self:Study): return tame_markdown(self.markdown())
 
 @patch
-def __repr__(self:Study): return f'Study({len(self.records)} records of {len({r["id"] for r in self.records})} questions)'
+def __repr__(self:Study):
+    return f'Study({len(self.records)} records of {len({r["id"] for r in self.records})} questions)'
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #fb802b69
 @patch
@@ -259,7 +321,12 @@ def sentence(self:Study, kind=None # of question; None: the first kind, digits
     kind = kind or self.kinds()[0]
     rows = self.rows(kind)
     names = {'default': 'CARVE', 'question-only': "the question's own map", 'random': 'a random crop'}
-    on, shown = rows['default']['touch'], ', '.join(f'with {t} {100*rows[m]["acc"]:.1f} %' for m, t in names.items() if m in rows)
+    on = rows['default']['touch']
+    shown = ', '.join(
+        f'with {t} {100 * rows[m]["acc"]:.1f} %'
+        for m, t in names.items()
+        if m in rows
+    )
     peak = '' if on is None else f"; the strongest patch of CARVE's map touches what was asked for in {100*on:.1f} %"
     return (f'On {rows["default"]["n"]} held-out {kind} questions {Path(self.meta.get("model", "the model")).name} alone answers '
         f'{100*rows["none"]["acc"]:.1f} % right, {shown}{peak}.')
@@ -276,9 +343,16 @@ def make_meta(vlm, # a `VLM`
     **kw # further facts
     ) -> dict: # plain values
     "Where the numbers come from"
-    return dict(model=str(vlm.name), revision=vlm.revision, device=str(vlm.device), dtype=str(vlm.dtype),
-        versions=dict(carve_nb=__version__, python=sys.version.split()[0], torch=torch.__version__, transformers=transformers.__version__),
-        threads=torch.get_num_threads(), methods={k: plain_fields(m) for k, m in methods.items()}, **kw)
+    return dict(
+        model=str(vlm.name), revision=vlm.revision, device=str(vlm.device),
+        dtype=str(vlm.dtype),
+        versions=dict(
+            carve_nb=__version__, python=sys.version.split()[0], torch=torch.__version__,
+            transformers=transformers.__version__
+        ),
+        threads=torch.get_num_threads(),
+        methods={k: plain_fields(m) for k, m in methods.items()}, **kw
+    )
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #8583a63d
 def evaluate(vlm, # a `VLM`
@@ -338,8 +412,15 @@ def pick_cases(study, # a `Study`
     kind = study.kinds()[0]
     alone = {r['id']: r['correct'] for r in study.select(kind, 'none')}
     rows = study.select(kind, method)
-    good = [r['id'] for r in rows if r['correct'] == 1 and alone.get(r['id']) == 0]
-    return dict(success=good[:k], failure=[r['id'] for r in rows if r['correct'] == 0][:k])
+    good = [
+        r['id']
+        for r in rows
+        if r['correct'] == 1 and alone.get(r['id']) == 0
+    ]
+    return dict(
+        success=good[:k],
+        failure=[r['id'] for r in rows if r['correct'] == 0][:k]
+    )
 
 def find_sample(id # 'heldout-7-digit'
     ): # `Sample`
@@ -365,11 +446,20 @@ def load(cls:Study,
     ) -> Study: # with the same records
     "A saved study"
     folder, zipped = Path(folder), Path(folder)/'records.jsonl.gz'
-    text = gzip.decompress(zipped.read_bytes()).decode() if zipped.exists() else (folder/'records.jsonl').read_text()
-    return cls([jsonlib.loads(l) for l in text.splitlines()], jsonlib.loads((folder/'demo.json').read_text())['meta'])
+    text = (
+        gzip.decompress(zipped.read_bytes()).decode()
+        if zipped.exists()
+        else (folder / 'records.jsonl').read_text()
+    )
+    return cls(
+        [jsonlib.loads(l) for l in text.splitlines()],
+        jsonlib.loads((folder / 'demo.json').read_text())['meta']
+    )
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #2c424d07
-STRIPS = [f'{sort}_{i}.png' for sort in ('success', 'failure') for i in (1, 2, 3)]
+STRIPS = [
+    f'{sort}_{i}.png' for sort in ('success', 'failure') for i in (1, 2, 3)
+]
 DEMO = 'demo.json', 'records.jsonl', 'records.jsonl.gz', *STRIPS
 
 def is_demo(path # demo.json
@@ -383,7 +473,8 @@ def check_demo(out # folder, or None
     "Refuse a folder in which a demo would write over the files of something else"
     if out is None: return
     names = ('protocol.json', 'meta.json', *(() if is_demo(Path(out)/'demo.json') else DEMO))   # of a run, of a study
-    if bad := [o for o in names if (Path(out)/o).exists()]: raise CarveError(f'{out} holds files of something else than a demo: {bad[0]}. Give another folder.')
+    if bad := [o for o in names if (Path(out)/o).exists()]:
+        raise CarveError(f'{out} holds files of something else than a demo: {bad[0]}. Give another folder.')
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #c32b081f
 def save_study(study, # a `Study`
@@ -397,12 +488,19 @@ def save_study(study, # a `Study`
     out, files = Path(out), ['demo.json', 'records.jsonl']
     for old in DEMO[2:]: (out/old).unlink(missing_ok=True)
     write_json(out/files[0], study.table())
-    replace_file(out/files[1], ''.join(jsonlib.dumps(r) + '\n' for r in study.records))
+    replace_file(
+        out / files[1], ''.join(jsonlib.dumps(r) + '\n' for r in study.records)
+    )
     for sort, ids in pick_cases(study).items():
         for i, id in enumerate(ids, 1):
             s = find_sample(id)
             files.append(f'{sort}_{i}.png')
-            replace_file(out/files[-1], png_bytes(plot_case(s, demo_methods(s.kind, seed, **kw)['default'](vlm, s.image, s.question))))
+            replace_file(
+                out / files[-1],
+                png_bytes(
+                    plot_case(s, demo_methods(s.kind, seed, **kw)['default'](vlm, s.image, s.question))
+                )
+            )
     return files
 
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #762d9000
@@ -414,7 +512,11 @@ def collect(vlm, # a `VLM`
     ) -> list: # of records
     "The records of the demo, alone or with workers"
     groups, records = scene_samples(counts), []
-    done = share_out(groups, vlm.name, workers, **kw) if workers > 1 else (run_scene(vlm, g, partial(demo_methods, **kw)) for g in groups)
+    done = (
+        share_out(groups, vlm.name, workers, **kw)
+        if workers > 1
+        else (run_scene(vlm, g, partial(demo_methods, **kw)) for g in groups)
+    )
     with tqdm(total=sum(counts.values()), disable=not progress, unit='question') as bar:
         for found in done:
             records += found
@@ -439,8 +541,13 @@ def run_demo(n=300, # digit questions
     counts = {k: n if k == 'digit' else min(n, other) for k in kinds}
     workers = workers or count_workers(vlm)
     records = collect(vlm, counts, workers, progress, seed=seed, **kw)
-    study = Study(records, make_meta(vlm, demo_methods(seed=seed, **kw), split='heldout', n=counts, seed=seed, workers=workers,
-        seconds=round(perf_counter() - start, 1)))
+    study = Study(
+        records,
+        make_meta(
+            vlm, demo_methods(seed=seed, **kw), split='heldout', n=counts, seed=seed, workers=workers,
+            seconds=round(perf_counter() - start, 1)
+        )
+    )
     print(study)
     files = save_study(study, vlm, out, seed, **kw) if out is not None else []
     if json is not None: write_json(json, study.table())

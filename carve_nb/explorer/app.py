@@ -22,24 +22,38 @@ from ..baselines.base import three_scenes
 from .state import ask_again, draft_shown, format_regions, stage_pictures, take_shown, view_box
 from .plots import tile
 from .background import Cancelled, Job
-from .widgets import PAGE, SettingsPanel, image_frame, name_handles, picture_html, html_text, read_dials, message
+from carve_nb.explorer.widgets import (
+    PAGE, SettingsPanel, image_frame, name_handles, picture_html, html_text, read_dials, message
+)
 from .tabs import TABS, dial, wrapping
 
 # %% ../../nbs/explorer/06_app.ipynb #76e79ecf
-HIDE = '<style>.jp-OutputArea-child:has(> .jp-OutputArea-output .carve-still) {display: none}</style>'   # of the live page: the picture that stays
+# of the live page: the picture that stays
+HIDE = '<style>.jp-OutputArea-child:has(> .jp-OutputArea-output .carve-still) {display: none}</style>'
 BIGGEST = 10   # megabytes that a page can send at once, as Jupyter's server is set
-STAGES = dict(picture='picture, with the box of the view', map='map S, with the boxes of the regions', mask='mask: what the regions leave', view='view that the model is shown')
+STAGES = dict(
+    picture='picture, with the box of the view', map='map S, with the boxes of the regions',
+    mask='mask: what the regions leave', view='view that the model is shown'
+)
 
 class Explorer:
     "A page of widgets on two looks at a picture"
     def __init__(self, vlm # a `VLM`
         ):
-        self.vlm, self.image, self.name, self.shown, self.after, self.asked, self.job, self.still = vlm, None, 'picture.png', *[None]*5
+        (
+            self.vlm, self.image, self.name, self.shown, self.after, self.asked, self.job,
+            self.still
+        ) = vlm, None, 'picture.png', *[None] * 5
         self.took = deque(maxlen=200)     # seconds of the last drawings
         self.dials = SettingsPanel(vlm.n_layers, vlm.n_heads, lambda: self.guard(self.draw))
         self.panes = {P.title: P(self) for P in TABS}
         self.make_top(), self.make_middle()
-        self.box = w.VBox([self.top, self.state, self.answers, self.middle, self.tab, self.stack, w.HTML(HIDE), name_handles()]).add_class(PAGE)
+        self.box = w.VBox(
+            [
+                self.top, self.state, self.answers, self.middle, self.tab, self.stack,
+                w.HTML(HIDE), name_handles()
+            ]
+        ).add_class(PAGE)
 
     def method(self):
         "The settings as a `Carve`"
@@ -50,17 +64,51 @@ class Explorer:
 @patch
 def make_top(self:Explorer):
     "Picture, question, buttons, what is going on"
-    self.upload = dial(w.FileUpload, 'Upload a picture', f'JPEG, PNG, WebP, BMP, GIF or TIFF, at most about {BIGGEST} MB; it stays on the machine that runs the model', '180px', accept='image/*', multiple=False)
-    self.example = dial(w.Dropdown, 'or an example', 'scenes of the kind that the reference model knows', '300px', options=[('-', None), *((f'scene {i+1}', i) for i in range(3))])
-    self.question = dial(w.Text, 'Question', 'what you want to know about the picture', 'min(100%, 640px)', placeholder='What digit is on the purple triangle?')
+    self.upload = dial(
+        w.FileUpload,
+        'Upload a picture',
+        f'JPEG, PNG, WebP, BMP, GIF or TIFF, at most about {BIGGEST} MB; it stays on the machine that runs the model',
+        '180px', accept='image/*', multiple=False
+    )
+    self.example = dial(
+        w.Dropdown,
+        'or an example',
+        'scenes of the kind that the reference model knows',
+        '300px',
+        options=[
+            ('-', None),
+            *((f'scene {i + 1}', i) for i in range(3))
+        ]
+    )
+    self.question = dial(
+        w.Text,
+        'Question',
+        'what you want to know about the picture',
+        'min(100%, 640px)', placeholder='What digit is on the purple triangle?'
+    )
     self.ask_button = dial(w.Button, 'Ask', 'look twice and answer; runs the model', '120px', button_style='primary')
-    self.again = dial(w.Button, 'Ask again with the view', 'runs the model with the present view', '220px', disabled=True)
-    self.stop = dial(w.Button, 'Cancel', 'stops before the next call of the model; a call that runs is not interrupted', '120px', disabled=True)
-    self.progress = w.FloatProgress(value=0, min=0, max=1, description='Progress', tooltip='share of the work that is done', style={'description_width': '120px'},
-        layout=w.Layout(width='340px', min_width='340px'))
-    self.status, self.answers = message(f'Choose a picture and ask a question. Files over {BIGGEST} MB: explore(image="file").', role='status', aria_live='polite'), message('')
+    self.again = dial(
+        w.Button, 'Ask again with the view', 'runs the model with the present view', '220px', disabled=True
+    )
+    self.stop = dial(
+        w.Button,
+        'Cancel',
+        'stops before the next call of the model; a call that runs is not interrupted',
+        '120px', disabled=True
+    )
+    self.progress = w.FloatProgress(
+        value=0, min=0, max=1, description='Progress', tooltip='share of the work that is done',
+        style={'description_width': '120px'}, layout=w.Layout(width='340px', min_width='340px')
+    )
+    self.status = message(
+        f'Choose a picture and ask a question. Files over {BIGGEST} MB: explore(image="file").', role='status',
+        aria_live='polite'
+    )
+    self.answers = message('')
     self.state = w.HBox([self.progress, self.status])
-    self.top = w.VBox([wrapping(self.upload, self.example), self.question, wrapping(self.ask_button, self.again, self.stop)])
+    self.top = w.VBox(
+        [wrapping(self.upload, self.example), self.question, wrapping(self.ask_button, self.again, self.stop)]
+    )
     self.upload.observe(lambda c: self.guard(self.take_upload), 'value')
     self.example.observe(lambda c: self.guard(self.take_example), 'value')
     self.ask_button.on_click(lambda b: self.guard(self.ask))
@@ -70,12 +118,19 @@ def make_top(self:Explorer):
 @patch
 def make_middle(self:Explorer):
     "Settings, stages, tabs"
-    self.frames, self.regions = {k: image_frame(v, 'min(100%, 280px)', caption=True) for k, v in STAGES.items()}, message('')
-    for f in self.frames.values(): f.layout.width, f.layout.max_width, f.layout.min_width = '47%', '300px', '150px'
-    stages = w.HBox(list(self.frames.values()), layout=w.Layout(flex_flow='row wrap', max_width='640px'))
+    self.frames = {k: image_frame(v, 'min(100%, 280px)', caption=True) for k, v in STAGES.items()}
+    self.regions = message('')
+    for f in self.frames.values():
+        f.layout.width, f.layout.max_width, f.layout.min_width = '47%', '300px', '150px'
+    stages = w.HBox(
+        list(self.frames.values()), layout=w.Layout(flex_flow='row wrap', max_width='640px')
+    )
     right = w.VBox([stages, self.regions], layout=w.Layout(flex='1 1 320px', min_width='0'))
     self.middle = w.HBox([self.dials.box, right], layout=w.Layout(flex_flow='row wrap'))
-    self.tab = w.ToggleButtons(options=list(self.panes), description='Tabs', tooltips=[p.about for p in self.panes.values()], style={'button_width': '117px'})
+    self.tab = w.ToggleButtons(
+        options=list(self.panes), description='Tabs',
+        tooltips=[p.about for p in self.panes.values()], style={'button_width': '117px'}
+    )
     self.stack = w.Stack([p.box for p in self.panes.values()], selected_index=0)
     self.tab.observe(lambda c: self.guard(self.switch), 'value')
 
@@ -93,7 +148,10 @@ def guard(self:Explorer, f # without arguments
     ):
     "Do it; say on the page why it failed"
     try: return f()
-    except Exception as e: self.tell(str(e) if isinstance(e, ValueError) else f'{type(e).__name__}: {e}')
+    except Exception as e:
+        self.tell(
+            str(e) if isinstance(e, ValueError) else f'{type(e).__name__}: {e}'
+        )
 
 @patch
 def renew(self:Explorer):
@@ -106,12 +164,18 @@ def take_picture(self:Explorer, src, # path, bytes, PIL picture or array
     name='picture.png' # for the code
     ):
     "A new picture; what was found for the old one goes"
-    self.image, self.name, self.shown, self.after, self.again.disabled = open_image(src), name, None, None, True
+    self.image = open_image(src)
+    self.name = name
+    self.shown = None
+    self.after = None
+    self.again.disabled = True
     for f in self.frames.values(): f.value = ''
     for p in self.panes.values(): p.clear()
     self.frames['picture'].put(self.image_small())
     self.answers.value, self.regions.value = html_text(''), html_text('')
-    self.tell(f'{name}: {self.image.width} x {self.image.height} pixels. Ask a question.', 0)
+    self.tell(
+        f'{name}: {self.image.width} x {self.image.height} pixels. Ask a question.', 0
+    )
     self.renew()
 
 @patch
@@ -124,7 +188,11 @@ def image_small(self:Explorer):
 @patch
 def take_upload(self:Explorer):
     "The file that was uploaded"
-    if self.upload.value: self.take_picture(bytes(self.upload.value[0]['content']), Path(self.upload.value[0]['name']).name)
+    if self.upload.value:
+        self.take_picture(
+            bytes(self.upload.value[0]['content']),
+            Path(self.upload.value[0]['name']).name
+        )
 
 @patch
 def take_example(self:Explorer):
@@ -144,12 +212,17 @@ def run(self:Explorer, work, # called with the `Job`
     if self.image is None: raise ValueError('Choose a picture first.')
     buttons = self.ask_button, self.again, self.stop
     def done(job):
-        buttons[0].disabled, buttons[1].disabled, buttons[2].disabled = False, self.shown is None, True
-        if job.error is None: self.tell('Done.', 1), self.guard(lambda: then(job.value))
+        buttons[0].disabled = False
+        buttons[1].disabled = self.shown is None
+        buttons[2].disabled = True
+        if job.error is None:
+            self.tell('Done.', 1), self.guard(lambda: then(job.value))
         elif isinstance(job.error, Cancelled): self.tell('Cancelled.', 0)
         else: self.guard(lambda: fail(job.error))
     buttons[0].disabled, buttons[1].disabled, buttons[2].disabled = True, True, False
-    self.job = Job(work, done, lambda share, text: self.tell(f'working, {share:.0%}: {text}', share))
+    self.job = Job(
+        work, done, lambda share, text: self.tell(f'working, {share:.0%}: {text}', share)
+    )
     return self.job.start()
 
 @patch
@@ -177,7 +250,14 @@ def ask(self:Explorer):
     def work(job):
         job.step(.1, 'two looks, with the answer')
         return take_shown(self.vlm, image, question, name)
-    return self.run(work, lambda shown: self.keep(shown) if self.image is image else self.tell('Another picture was chosen meanwhile; ask again.', 0))
+    return self.run(
+        work,
+        lambda shown: (
+            self.keep(shown)
+            if self.image is image
+            else self.tell('Another picture was chosen meanwhile; ask again.', 0)
+        )
+    )
 
 @patch
 def keep(self:Explorer, shown # a `ExplorerState`
@@ -196,7 +276,12 @@ def ask_view(self:Explorer):
     def work(job):
         job.step(.1, 'the view')
         return method, ask_again(self.vlm, shown, method)
-    return self.run(work, lambda found: self.keep_after(found) if self.shown is shown else self.tell('Another question was asked meanwhile.', 0))
+    return self.run(
+        work,
+        lambda found: (
+            self.keep_after(found) if self.shown is shown else self.tell('Another question was asked meanwhile.', 0)
+        )
+    )
 
 @patch
 def keep_after(self:Explorer, found # (`Carve`, `Result`)
@@ -224,11 +309,20 @@ def show_found(self:Explorer, method # a `Carve`
     ):
     "Answers and regions in words"
     box, entropy = view_box(self.shown, self.found), self.found.saliency.entropy()
-    later = 'not asked again yet' if self.after is None else format_answer(self.after.answer) + ('' if self.asked == method else ', with other settings than now')
+    later = (
+        'not asked again yet'
+        if self.after is None
+        else format_answer(self.after.answer) + ('' if self.asked == method else ', with other settings than now')
+    )
     lines = [f'alone: {format_answer(self.shown.rows.answer)}', f'with the view: {later}']
-    self.answers.value = html_text(self.shown.question) + ''.join(html_text(l, 'strong', style='display:block') for l in lines)
+    self.answers.value = html_text(self.shown.question) + ''.join(
+        html_text(l, 'strong', style='display:block') for l in lines
+    )
     notes = ' '.join(self.found.notes)
-    self.regions.value = html_text(f'{format_regions(self.found)}. View {box}, {self.found.view.scale:.1f} times. Map of {entropy:.1f} bits. {notes}')
+    self.regions.value = html_text(
+        f'{format_regions(self.found)}. View {box}, {self.found.view.scale:.1f} times. Map of {entropy:.1f} bits. '
+        f'{notes}'
+    )
 
 @patch
 def switch(self:Explorer):
@@ -240,7 +334,8 @@ def switch(self:Explorer):
 @patch
 def picture(self:Explorer):
     "The stages under the present settings, as one picture"
-    if self.image is None: return tile(Image.new('RGB', (360, 4), 'white'), 'the explorer, before a picture was chosen', 90)
+    if self.image is None:
+        return tile(Image.new('RGB', (360, 4), 'white'), 'the explorer, before a picture was chosen', 90)
     if self.shown is None: return strip([self.image_small()], ['nothing asked yet'], 240)
     answer = self.after.answer if self.after and self.asked == self.method() else None
     return replace(draft_shown(self.shown, self.method()), answer=answer, seconds={}).picture(200)
@@ -249,7 +344,9 @@ def picture(self:Explorer):
 def in_words(self:Explorer) -> str: # one line
     "What the picture says"
     if self.shown is None: return f'The explorer: {self.name if self.image else "no picture"}, nothing asked yet'
-    return f'{self.shown.question} Alone: {format_answer(self.shown.rows.answer)}' + (f', with the view: {format_answer(self.after.answer)}' if self.after else '')
+    return f'{self.shown.question} Alone: {format_answer(self.shown.rows.answer)}' + (
+        f', with the view: {format_answer(self.after.answer)}' if self.after else ''
+    )
 
 # %% ../../nbs/explorer/06_app.ipynb #79014176
 PLACES = {}   # cell of a notebook -> the page that it shows
@@ -296,8 +393,15 @@ def widgets(self:Explorer) -> list: # all below the page
 @patch
 def observers(self:Explorer) -> int: # on all widgets
     "How many functions watch the widgets"
-    kinds = (len(v) for x in self.widgets() for t in x._trait_notifiers.values() for v in t.values())
-    return sum(kinds) + sum(len(x._click_handlers.callbacks) for x in self.widgets() if hasattr(x, '_click_handlers'))
+    kinds = (
+        len(v)
+        for x in self.widgets()
+        for t in x._trait_notifiers.values()
+        for v in t.values()
+    )
+    return sum(kinds) + sum(
+        len(x._click_handlers.callbacks) for x in self.widgets() if hasattr(x, '_click_handlers')
+    )
 
 @patch
 def close(self:Explorer):
@@ -323,8 +427,11 @@ def explore(vlm=None, # a `VLM`, its name or folder; None: the reference model
     question='' # asked at once, if there is a picture
     ) -> Explorer: # shows itself
     "Explore what a model looks at"
-    ex = Explorer(load_quietly(vlm or 'carve-tiny') if vlm is None or isinstance(vlm, (str, Path)) else vlm)
-    if image is not None: ex.take_picture(image, str(image) if isinstance(image, (str, Path)) else 'picture.png')
+    ex = Explorer(
+        load_quietly(vlm or 'carve-tiny') if vlm is None or isinstance(vlm, (str, Path)) else vlm
+    )
+    if image is not None:
+        ex.take_picture(image, str(image) if isinstance(image, (str, Path)) else 'picture.png')
     ex.question.value = question
     if image is not None and question: ex.guard(ex.ask)
     return ex

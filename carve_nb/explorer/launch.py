@@ -27,11 +27,14 @@ def write_page(folder, # to write into
     cells = [dict(cell_type='code', id='explore', source=cell, metadata={}, outputs=[], execution_count=None)]
     kernel = dict(name='python3', display_name='Python 3', language='python')
     path = Path(folder)/'explore.ipynb'
-    path.write_text(json.dumps(dict(cells=cells, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)), encoding='utf-8')
+    path.write_text(
+        json.dumps(dict(cells=cells, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)), encoding='utf-8'
+    )
     return path
 
 # %% ../../nbs/explorer/07_launch.ipynb #64434ede
-LARGEST = 200_000_000   # bytes that the page may send at once; the server's own limit is 10 MB, and what is larger would be lost without a word
+# bytes that the page may send at once; the server's own limit is 10 MB, and what is larger would be lost without a word
+LARGEST = 200_000_000
 QUIET = '{"fetchNews": "false", "checkForUpdates": false}'
 
 def server_command(folder, # with the notebook
@@ -40,8 +43,16 @@ def server_command(folder, # with the notebook
     ) -> list: # of words
     "The command that serves the notebook on loopback"
     root = ['--allow-root'] if hasattr(os, 'geteuid') and os.geteuid() == 0 else []
-    return [sys.executable, '-m', 'jupyterlab', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.allow_remote_access=False', f'--ServerApp.root_dir={folder}',
-        '--LabApp.default_url=/doc/tree/explore.ipynb', f"--ServerApp.tornado_settings={{'websocket_max_message_size': {LARGEST}}}", *([] if browser else ['--no-browser']), *root]
+    return [
+        sys.executable,
+        '-m',
+        'jupyterlab',
+        '--ip=127.0.0.1', f'--port={port}',
+        '--ServerApp.allow_remote_access=False', f'--ServerApp.root_dir={folder}',
+        '--LabApp.default_url=/doc/tree/explore.ipynb',
+        f"--ServerApp.tornado_settings={{'websocket_max_message_size': {LARGEST}}}",
+        *([] if browser else ['--no-browser']), *root,
+    ]
 
 def server_env(folder # for settings
     ) -> dict: # environment
@@ -49,8 +60,11 @@ def server_env(folder # for settings
     place = Path(folder)/'.jupyter'/'lab'/'user-settings'/'@jupyterlab'/'apputils-extension'
     place.mkdir(parents=True, exist_ok=True)
     (place/'notification.jupyterlab-settings').write_text(QUIET)
-    quiet = 'ignore::DeprecationWarning:traitlets.traitlets'                # of the way in which a setting is given here
-    return dict(os.environ, JUPYTER_CONFIG_DIR=str(Path(folder)/'.jupyter'), JUPYTER_NO_CONFIG='1', PYTHONWARNINGS=quiet)
+    # of the way in which a setting is given here
+    quiet = 'ignore::DeprecationWarning:traitlets.traitlets'
+    return dict(
+        os.environ, JUPYTER_CONFIG_DIR=str(Path(folder) / '.jupyter'), JUPYTER_NO_CONFIG='1', PYTHONWARNINGS=quiet
+    )
 
 # %% ../../nbs/explorer/07_launch.ipynb #df545ba1
 @contextmanager

@@ -47,7 +47,8 @@ def layer_maps(shown, # a `ExplorerState`
     for l in [l for l in pick_layers(layers, shown.n_layers) if l in shown.rows.layers]:
         one = replace(method, layers=[l])
         A_q, A_g = one.align_steps(q, g, shown.n_layers)
-        if kind == 'contrast': out[l] = one.fuse(A_q, A_g, q.spans[0], shown.small)
+        if kind == 'contrast':
+            out[l] = one.fuse(A_q, A_g, q.spans[0], shown.small)
         else: out[l] = to_map(shown, (A_q if kind == 'question' else A_g).mean((0, 1)))
     return out
 
@@ -68,9 +69,21 @@ def film_strip(shown, # a `ExplorerState`
     ) -> Image.Image: # with common limits
     "The layers side by side"
     maps = layer_maps(shown, method, kind, layers)
-    keep = [list(maps)[i] for i in sorted({round(x) for x in np.linspace(0, len(maps)-1, min(most, len(maps)))})]
+    keep = [
+        list(maps)[i]
+        for i in sorted(
+            {
+                round(x)
+                for x in np.linspace(0, len(maps) - 1, min(most, len(maps)))
+            }
+        )
+    ]
     pictures, _ = same_limits([maps[l] for l in keep])
-    return wrap_strip(pictures, [f'layer {l}, {maps[l].entropy():.1f} bits' for l in keep], height)
+    return wrap_strip(
+        pictures,
+        [f'layer {l}, {maps[l].entropy():.1f} bits' for l in keep],
+        height
+    )
 
 def tile(picture, # PIL picture
     label, # its caption
@@ -78,9 +91,13 @@ def tile(picture, # PIL picture
     size=13 # of the letters, pixels, whatever the height
     ) -> Image.Image: # on white
     "A picture below its caption"
-    p, font, top = ImageOps.contain(picture, (4*height, height)), ImageFont.load_default(size), size + 7
+    p = ImageOps.contain(picture, (4*height, height))
+    font = ImageFont.load_default(size)
+    top = size + 7
     out = Image.new('RGB', (p.width, height + top), 'white')
-    ImageDraw.Draw(out).text((2, 2), fit_text(label, font, p.width - 4), fill='black', font=font)
+    ImageDraw.Draw(out).text(
+        (2, 2), fit_text(label, font, p.width - 4), fill='black', font=font
+    )
     out.paste(p, (0, top + (height - p.height)//2))
     return out
 
@@ -92,9 +109,13 @@ def wrap_strip(pictures, # list of PIL pictures
     ) -> Image.Image: # rows of strips
     "Strips below each other"
     tiles = [tile(p, l, height) for p, l in zip(pictures, labels)]
-    rows = [strip(tiles[i:i+columns], height=tiles[0].height) for i in range(0, len(tiles), columns)]
+    rows = [
+        strip(tiles[i : i + columns], height=tiles[0].height)
+        for i in range(0, len(tiles), columns)
+    ]
     out = Image.new('RGB', (max(r.width for r in rows), sum(r.height for r in rows)), 'white')
-    for i, r in enumerate(rows): out.paste(r, (0, sum(o.height for o in rows[:i])))
+    for i, r in enumerate(rows):
+        out.paste(r, (0, sum(o.height for o in rows[:i])))
     return out
 
 def place_beside(left, # PIL picture
@@ -102,7 +123,9 @@ def place_beside(left, # PIL picture
     gap=10 # between them, pixels
     ) -> Image.Image: # neither is scaled, so that all captions have one size
     "Two pictures side by side, tops in line"
-    out = Image.new('RGB', (left.width + gap + right.width, max(left.height, right.height)), 'white')
+    out = Image.new(
+        'RGB', (left.width + gap + right.width, max(left.height, right.height)), 'white'
+    )
     out.paste(left, (0, 0))
     out.paste(right, (left.width + gap, 0))
     return out
@@ -121,8 +144,14 @@ def head_map(shown, # a `ExplorerState`
     step=0 # generated token
     ) -> Saliency: # pixels of the copy
     "What one head of one layer looks at"
-    if layer not in shown.rows.layers: raise CarveError(f'layer {layer}: this model attends to the picture in {list(shown.rows.layers)}')
-    return to_map(shown, shown.rows.attn[step, shown.rows.layers.index(layer), head][shown.rows.span(0)])
+    if layer not in shown.rows.layers:
+        raise CarveError(f'layer {layer}: this model attends to the picture in {list(shown.rows.layers)}')
+    return to_map(
+        shown,
+        shown.rows.attn[step, shown.rows.layers.index(layer), head][
+            shown.rows.span(0)
+        ]
+    )
 
 # %% ../../nbs/explorer/01_plots.ipynb #b0382795
 def cell_colors(values, # [...] finite numbers
@@ -130,13 +159,18 @@ def cell_colors(values, # [...] finite numbers
     ) -> list: # of (background, text) as '#rrggbb', in reading order
     "A colour for each value, and black or white for the text on it"
     v = np.asarray(values, np.float64).ravel()
-    rgb = colormaps[cmap]((v - v.min())/max(v.max() - v.min(), 1e-12))[:, :3]
+    rgb = colormaps[cmap](
+        (v - v.min()) / max(v.max() - v.min(), 1e-12)
+    )[:, :3]
     return [(to_hex(c), '#000000' if luminance(c) > .18 else '#ffffff') for c in rgb]
 
 def luminance(rgb # [3] in 0..1
     ) -> float: # relative luminance
     "Brightness as contrast rules count it"
-    c = np.where(np.asarray(rgb) <= .04045, np.asarray(rgb)/12.92, ((np.asarray(rgb) + .055)/1.055)**2.4)
+    c = np.where(
+        np.asarray(rgb) <= 0.04045, np.asarray(rgb) / 12.92,
+        ((np.asarray(rgb) + 0.055) / 1.055) ** 2.4
+    )
     return float(c @ [.2126, .7152, .0722])
 
 # %% ../../nbs/explorer/01_plots.ipynb #eb263cf2
@@ -152,14 +186,21 @@ def head_strip(shown, # a `ExplorerState`
     heads = range(first, min(first + most, shown.rows.attn.shape[2]))
     maps = [head_map(shown, layer, h, step) for h in heads]
     mass = shown.rows.mass[step, shown.rows.layers.index(layer)]
-    return wrap_strip(same_limits(maps)[0], [f'head {h}, mass {mass[h]:.2f}' for h in heads], height, columns)
+    return wrap_strip(
+        same_limits(maps)[0],
+        [f'head {h}, mass {mass[h]:.2f}' for h in heads], height,
+        columns
+    )
 
 # %% ../../nbs/explorer/01_plots.ipynb #75117357
 def words_shown(shown # a `ExplorerState`
     ) -> list: # [W] text: question tokens, then generated ones
     "The words that have a row"
     asked = list(shown.rows.question_tokens) if shown.rows.question is not None else []
-    return [w.replace('▁', '').replace('Ġ', '').strip() or repr(w) for w in (*asked, *shown.said)]
+    return [
+        w.replace('▁', '').replace('Ġ', '').strip() or repr(w)
+        for w in (*asked, *shown.said)
+    ]
 
 def word_rows(shown, # a `ExplorerState`
     layers=None, # as in `pick_layers`
@@ -167,9 +208,13 @@ def word_rows(shown, # a `ExplorerState`
     ): # [W, Nv] mean over the layers
     "One row for each word"
     r = shown.rows
-    have = [r.layers.index(l) for l in pick_layers(layers, shown.n_layers) if l in r.layers] or list(range(len(r.layers)))
+    have = [
+        r.layers.index(l) for l in pick_layers(layers, shown.n_layers) if l in r.layers
+    ] or list(range(len(r.layers)))
     a = r.attn if r.question is None else torch.cat([r.question, r.attn])
-    return merge_heads(a[:, have], heads).mean(1)[..., r.span(0)]
+    return merge_heads(a[:, have], heads).mean(1)[
+        ..., r.span(0)
+    ]
 
 # %% ../../nbs/explorer/01_plots.ipynb #870f2e95
 def word_map(shown, # a `ExplorerState`
@@ -187,7 +232,10 @@ def patch_cell(shown, # a `ExplorerState`
     span = shown.captures[0].spans[0]
     (gh, gw), (x0, y0, x1, y1) = span.grid, span.box
     w, h = (x1-x0)/gw, (y1-y0)/gh
-    return y*gw + x, (x0 + x*w, y0 + y*h, x0 + (x+1)*w, y0 + (y+1)*h)
+    return y * gw + x, (
+        x0 + x * w, y0 + y * h,
+        x0 + (x + 1) * w, y0 + (y + 1) * h
+    )
 
 # %% ../../nbs/explorer/01_plots.ipynb #0f1e3bf5
 def patch_words(shown, # a `ExplorerState`
@@ -197,7 +245,9 @@ def patch_words(shown, # a `ExplorerState`
     ): # [W] weight of the patch, in units of the row's mean
     "How much each word looks at a patch"
     rows = word_rows(shown, layers, heads)
-    return rows[:, patch_cell(shown, x, y)[0]]/rows.mean(-1).clamp_min(1e-30)
+    return rows[:, patch_cell(shown, x, y)[0]] / rows.mean(
+        -1
+    ).clamp_min(1e-30)
 
 def plot_words(words, # list of str
     values, # [W] in units of the even share
@@ -205,12 +255,26 @@ def plot_words(words, # list of str
     line=20 # height of a line, pixels
     ) -> Image.Image: # bars with numbers
     "Words with a bar each"
-    out, font, top = Image.new('RGB', (width, line*len(words) + 4), 'white'), ImageFont.load_default(13), max(float(max(values)), 1e-12)
+    out = Image.new('RGB', (width, line*len(words) + 4), 'white')
+    font = ImageFont.load_default(13)
+    top = max(float(max(values)), 1e-12)
     pen, color = ImageDraw.Draw(out), to_hex(colormaps['cividis'](.35))
     for i, (w, v) in enumerate(zip(words, values)):
-        pen.text((4, line*i + 2), fit_text(w, font, 110), fill='black', font=font)
-        pen.rectangle((120, line*i + 4, 120 + (width-180)*max(float(v), 0)/top, line*i + line - 4), fill=color)
-        pen.text((width-52, line*i + 2), f'{float(v):.2f}', fill='black', font=font)
+        pen.text(
+            (4, line * i + 2), fit_text(w, font, 110), fill='black', font=font
+        )
+        pen.rectangle(
+            (
+                120, line * i + 4,
+                120 + (width - 180) * max(float(v), 0) / top,
+                line * i + line - 4
+            ),
+            fill=color
+        )
+        pen.text(
+            (width - 52, line * i + 2),
+            f'{float(v):.2f}', fill='black', font=font
+        )
     return out
 
 # %% ../../nbs/explorer/01_plots.ipynb #cf368a3a
@@ -220,5 +284,7 @@ def compare_picture(results, # list of `Result` on one picture
     "Methods side by side"
     maps = [r.saliency for r in results if r.saliency is not None]
     drawn = iter(same_limits(maps)[0]) if maps else iter([])
-    pictures = [draw_boxes(r.image if r.saliency is None else next(drawn), [r.view.box]) for r in results]
+    pictures = [
+        draw_boxes(r.image if r.saliency is None else next(drawn), [r.view.box]) for r in results
+    ]
     return strip(pictures, [f'{r.method}: {r.answer}' for r in results], height)

@@ -25,7 +25,10 @@ def shrink_spans(rows, # `AttentionRows`
     k # factor on pixels
     ): # the same `AttentionRows`, for the picture at this scale
     "Rows for a smaller copy of their picture"
-    spans = [replace(s, box=tuple(k*v for v in s.box)) for s in rows.spans]
+    spans = [
+        replace(s, box=tuple(k * v for v in s.box))
+        for s in rows.spans
+    ]
     return rows if k == 1 else replace(rows, spans=spans)
 
 # %% ../../nbs/explorer/00_state.ipynb #86895938
@@ -46,12 +49,17 @@ class ExplorerState:
     @cached_property
     def small(self):
         "The picture as it is drawn"
-        return self.image if self.scale == 1 else self.image.resize([max(1, round(v*self.scale)) for v in self.image.size])
+        return (
+            self.image
+            if self.scale == 1
+            else self.image.resize([max(1, round(v * self.scale)) for v in self.image.size])
+        )
     @cached_property
     def captures(self):
         "The two looks, in pixels of the copy"
         return tuple(shrink_spans(r, self.scale) for r in (self.rows, self.instruction_rows))
-    def __repr__(self): return f'Shown({self.question!r} on {self.name!r}, {self.image.width} x {self.image.height} px, {self.rows})'
+    def __repr__(self):
+        return f'Shown({self.question!r} on {self.name!r}, {self.image.width} x {self.image.height} px, {self.rows})'
 
 # %% ../../nbs/explorer/00_state.ipynb #ed185fb8
 def take_shown(vlm, # a `VLM`
@@ -80,7 +88,10 @@ def view_box(shown, # a `ExplorerState`
     result # `Result` of `draft_shown`
     ) -> tuple: # (x0, y0, x1, y1) pixels of the picture itself
     "Where the view lies in the picture itself"
-    return tuple(min(round(v/shown.scale), s) for v, s in zip(result.view.box, shown.image.size*2))
+    return tuple(
+        min(round(v / shown.scale), s)
+        for v, s in zip(result.view.box, shown.image.size * 2)
+    )
 
 # %% ../../nbs/explorer/00_state.ipynb #2a8e722a
 def stage_pictures(result # `Result`, with or without an answer
@@ -95,16 +106,29 @@ def format_regions(result # `Result`
     ) -> str: # one line
     "The kept regions in words"
     total = max(float(abs(result.saliency.to_pixels()).sum()), 1e-30)
-    each = [f'{r.area/(result.image.width*result.image.height):.1%} of the picture, {r.score/total:.1%} of the map' for r in result.regions]
-    return f'{len(each)} region{"s"*(len(each) != 1)}: ' + '; '.join(each[:5]) + ('; ...' if len(each) > 5 else '') if each else 'no region'
+    each = [
+        f'{r.area / (result.image.width * result.image.height):.1%} of the picture, {r.score / total:.1%} of the map'
+        for r in result.regions
+    ]
+    return (
+        f'{len(each)} region{"s" * (len(each) != 1)}: '
+        + '; '.join(each[:5])
+        + ('; ...' if len(each) > 5 else '')
+        if each
+        else 'no region'
+    )
 
 # %% ../../nbs/explorer/00_state.ipynb #f80c9f27
 def visual_mass(shown, # a `ExplorerState`
     layers=None # as in `pick_layers`
     ): # [H] mean share of the rows on the picture
     "How much each head looks at the picture"
-    picked = [l for l in pick_layers(layers, shown.n_layers) if l in shown.rows.layers] or shown.rows.layers
-    return shown.rows.mass[:, [shown.rows.layers.index(l) for l in picked]].mean((0, 1))
+    picked = [
+        l for l in pick_layers(layers, shown.n_layers) if l in shown.rows.layers
+    ] or shown.rows.layers
+    return shown.rows.mass[
+        :, [shown.rows.layers.index(l) for l in picked]
+    ].mean((0, 1))
 
 def parse_heads(shown, # a `ExplorerState`
     how, # 'mean', 'max', 'one' or 'top'
@@ -114,7 +138,13 @@ def parse_heads(shown, # a `ExplorerState`
     "Heads in words to heads as `Carve` takes them"
     if how in ('mean', 'max'): return how
     mass = visual_mass(shown, layers)
-    return [min(int(n), len(mass)-1)] if how == 'one' else sorted(mass.topk(min(max(int(n), 1), len(mass))).indices.tolist())
+    return (
+        [min(int(n), len(mass) - 1)]
+        if how == 'one'
+        else sorted(
+            mass.topk(min(max(int(n), 1), len(mass))).indices.tolist()
+        )
+    )
 
 # %% ../../nbs/explorer/00_state.ipynb #91e7c04e
 def ask_again(vlm, # the same `VLM`
@@ -128,7 +158,11 @@ def ask_again(vlm, # the same `VLM`
 def changed_fields(method # a `Carve`
     ) -> dict: # name -> value
     "The fields that are not the default's"
-    return {f.name: getattr(method, f.name) for f in fields(method) if getattr(method, f.name) != f.default}
+    return {
+        f.name: getattr(method, f.name)
+        for f in fields(method)
+        if getattr(method, f.name) != f.default
+    }
 
 def settings_code(method, # a `Carve`
     model='carve-tiny', # name or folder
@@ -136,6 +170,13 @@ def settings_code(method, # a `Carve`
     question='' # as asked
     ) -> str: # Python
     "The program that makes this result again"
-    inside = ', '.join(f'{k}={v!r}' for k, v in changed_fields(method).items())
-    return '\n'.join(['from carve_nb import VLM, Carve', f'vlm = VLM.from_pretrained({model!r})', f'method = Carve({inside})',
-        f'result = method(vlm, {name!r}, {question!r})', 'result'])
+    inside = ', '.join(
+        f'{k}={v!r}' for k, v in changed_fields(method).items()
+    )
+    return '\n'.join(
+        [
+            'from carve_nb import VLM, Carve', f'vlm = VLM.from_pretrained({model!r})', f'method = Carve({inside})',
+            f'result = method(vlm, {name!r}, {question!r})',
+            'result'
+        ]
+    )

@@ -17,8 +17,10 @@ from ..regions import grow_box
 from ..baselines.registry import make_method, methods
 from ..attention.cache import AttentionCache
 from .state import settings_code
-from .plots import (KINDS, place_beside, cell_colors, compare_picture, plot_words, film_strip, head_map, head_strip, head_table, patch_cell,
-    patch_words, tile, word_map, words_shown)
+from carve_nb.explorer.plots import (
+    KINDS, place_beside, cell_colors, compare_picture, plot_words, film_strip, head_map, head_strip, head_table,
+    patch_cell, patch_words, tile, word_map, words_shown
+)
 from .vision_tower import token_box, patch_map, pattern_strip, take_tower
 from ..attention.head_importance import head_importance
 from .widgets import image_frame, html_text, message
@@ -32,7 +34,9 @@ def dial(make, # class of the widget
     ): # the widget
     "A labelled widget"
     style = {} if issubclass(make, (w.Button, w.FileUpload)) else dict(style={'description_width': '120px'})
-    return make(description=text, tooltip=tip or text, layout=w.Layout(width=width), **style, **kw)
+    return make(
+        description=text, tooltip=tip or text, layout=w.Layout(width=width), **style, **kw
+    )
 
 def two_rows(n # pictures
     ) -> int: # columns
@@ -53,7 +57,11 @@ class Tab:
     title, about = '', ''
     def __init__(self, owner # the explorer
         ):
-        self.owner, self.quiet, self.parts, self.view, self.note = owner, False, {}, image_frame(self.about), message(EMPTY)
+        self.owner = owner
+        self.quiet = False
+        self.parts = {}
+        self.view = image_frame(self.about)
+        self.note = message(EMPTY)
         self.make()
         for p in self.parts.values(): p.observe(self.moved, 'value')
         self.box = w.VBox([*self.top(), self.note, self.view])
@@ -79,7 +87,8 @@ def place(self:Tab, k, # name of a slider
     ):
     "Another range, from its middle, without a drawing for it"
     was, self.quiet = self.quiet, True
-    self.parts[k].max, self.parts[k].value = n - 1, n//2
+    self.parts[k].max = n - 1
+    self.parts[k].value = n//2
     self.quiet = was
 
 @patch
@@ -101,12 +110,24 @@ MOST_LAYERS = 12   # in the strip
 class LayerTab(Tab):
     "The film strip of layers"
     title, about = 'By layer', 'film strip: the map of every layer, same colours mean same values'
-    def make(self): self.parts['kind'] = dial(w.Dropdown, 'Map of', options=[(v, k) for k, v in KINDS.items()])
+    def make(self):
+        self.parts['kind'] = dial(
+            w.Dropdown, 'Map of', options=[(v, k) for k, v in KINDS.items()]
+        )
     def draw(self):
         "All layers, under the present settings"
-        self.tell('Each layer alone, with the present heads, steps, λ and operator; 1 is the even share, all layers have the same limits.'
-            + (f' {MOST_LAYERS} of {n} layers, evenly spread.' if (n := len(self.owner.shown.rows.layers)) > MOST_LAYERS else ''))
-        self.show(film_strip(self.owner.shown, self.owner.method(), self.parts['kind'].value, most=MOST_LAYERS, height=130))
+        self.tell(
+            'Each layer alone, with the present heads, steps, λ and operator; 1 is the even share, all layers have the '
+            'same limits.'
+            + (
+                f' {MOST_LAYERS} of {n} layers, evenly spread.'
+                if (n := len(self.owner.shown.rows.layers)) > MOST_LAYERS
+                else ''
+            )
+        )
+        self.show(
+            film_strip(self.owner.shown, self.owner.method(), self.parts['kind'].value, most=MOST_LAYERS, height=130)
+        )
 
 # %% ../../nbs/explorer/05_tabs.ipynb #67f16d8e
 MOST_CELLS = 256   # buttons of the table
@@ -118,23 +139,51 @@ class HeadTab(Tab):
         "The table is made once for a model"
         v, self.loss, self.about_loss = self.owner.vlm, {}, None
         n = max(1, MOST_CELLS//v.n_heads)
-        blocks = [v.layers[i:i+n] for i in range(0, len(v.layers), n)]
+        blocks = [
+            v.layers[i : i + n] for i in range(0, len(v.layers), n)
+        ]
         self.open = blocks[0][0], 0
-        self.parts = dict(color=dial(w.Dropdown, 'Colour', options=['visual mass', 'entropy', 'importance']),
-            block=dial(w.Dropdown, 'Layers shown', 'which layers the table holds', options=[(f'{b[0]} to {b[-1]}', tuple(b)) for b in blocks]))
-        self.mask = dial(w.Button, 'Importance by masking', 'mask each head of the table once and watch the answer; takes a call for each', '220px')
+        self.parts = dict(
+            color=dial(
+                w.Dropdown,
+                'Colour', options=['visual mass', 'entropy', 'importance']
+            ),
+            block=dial(
+                w.Dropdown,
+                'Layers shown',
+                'which layers the table holds',
+                options=[
+                    (f'{b[0]} to {b[-1]}', tuple(b)) for b in blocks
+                ]
+            )
+        )
+        self.mask = dial(
+            w.Button,
+            'Importance by masking',
+            'mask each head of the table once and watch the answer; takes a call for each',
+            '220px'
+        )
         self.mask.on_click(lambda b: self.owner.guard(self.ask))
         wide = '46px' if v.n_heads <= 16 else '29px'
-        layouts = [w.Layout(width=wide, min_width=wide, height='28px', margin='1px', padding='0') for _ in blocks[0]]
-        self.rows = [[w.Button(description=str(h), layout=o) for h in range(v.n_heads)] for o in layouts]
+        layouts = [
+            w.Layout(width=wide, min_width=wide, height='28px', margin='1px', padding='0')
+            for _ in blocks[0]
+        ]
+        self.rows = [
+            [w.Button(description=str(h), layout=o) for h in range(v.n_heads)] for o in layouts
+        ]
         for r, row in enumerate(self.rows):
-            for h, b in enumerate(row): b.on_click(lambda b, r=r, h=h: self.click(r, h))
+            for h, b in enumerate(row):
+                b.on_click(lambda b, r=r, h=h: self.click(r, h))
     layers = property(lambda self: self.parts['block'].value)   # of the table
 
     def table(self):
         "The buttons in rows"
         self.heads = [w.Label(layout=w.Layout(width='64px', min_width='64px')) for _ in self.rows]
-        box = w.VBox([w.HBox([head, *row]) for head, row in zip(self.heads, self.rows)], layout=w.Layout(overflow='auto', max_width='100%'))
+        box = w.VBox(
+            [w.HBox([head, *row]) for head, row in zip(self.heads, self.rows)],
+            layout=w.Layout(overflow='auto', max_width='100%')
+        )
         self.paint()
         return box
     def top(self):
@@ -155,7 +204,9 @@ def ask(self:HeadTab):
     "Mask the heads of the table"
     if self.owner.shown is None: raise ValueError('Ask first; then there is an answer that heads can be masked for.')
     shown, layers = self.owner.shown, self.layers
-    self.owner.run(lambda job: self.measure(job, shown, layers), lambda loss: self.keep(loss, shown))
+    self.owner.run(
+        lambda job: self.measure(job, shown, layers), lambda loss: self.keep(loss, shown)
+    )
 
 @patch
 def measure(self:HeadTab, job, # a `Job`
@@ -183,18 +234,40 @@ def numbers(self:HeadTab) -> tuple: # (values [L, H], what they are)
     if how == 'importance' and self.about_loss is shown and {*self.layers} <= {*self.loss}:
         return torch.stack([self.loss[l] for l in self.layers]), 'loss of log-probability when masked'
     t = head_table(shown)
-    return (t['entropy'][at], 'entropy in bits') if how == 'entropy' else (t['mass'][at], 'visual mass')
+    return (
+        (t['entropy'][at], 'entropy in bits')
+        if how == 'entropy'
+        else (t['mass'][at], 'visual mass')
+    )
 
 @patch
 def draw(self:HeadTab):
     "Colours, and the opened head"
-    if self.open[0] not in self.layers: self.open = self.layers[0], self.open[1]
+    if self.open[0] not in self.layers:
+        self.open = self.layers[0], self.open[1]
     (values, what), (l, h) = self.numbers(), self.open
     self.paint(values, what)
-    wait = ' (not measured yet: press the button)' if self.parts['color'].value == 'importance' and what == 'visual mass' else ''
-    self.tell(f'Colours: {what}{wait}, from {values.min():.3f} (dark) to {values.max():.3f} (bright). Open: layer {l}, head {h}, {values[self.layers.index(l), h]:.3f}.')
-    big = tile(head_map(self.owner.shown, l, h).picture(), f'layer {l}, head {h}, alone', 282)
-    self.show(place_beside(big, head_strip(self.owner.shown, l, height=128, columns=two_rows(self.owner.vlm.n_heads), first=h//16*16)))
+    wait = (
+        ' (not measured yet: press the button)'
+        if self.parts['color'].value == 'importance' and what == 'visual mass'
+        else ''
+    )
+    self.tell(
+        f'Colours: {what}{wait}, from {values.min():.3f} (dark) to {values.max():.3f} (bright). Open: layer {l}, head '
+        f'{h}, {values[self.layers.index(l), h]:.3f}.'
+    )
+    big = tile(
+        head_map(self.owner.shown, l, h).picture(), f'layer {l}, head {h}, alone', 282
+    )
+    self.show(
+        place_beside(
+            big,
+            head_strip(
+                self.owner.shown, l, height=128, columns=two_rows(self.owner.vlm.n_heads),
+                first=h // 16 * 16
+            )
+        )
+    )
 
 @patch
 def paint(self:HeadTab, values=None, # [L, H]
@@ -204,9 +277,12 @@ def paint(self:HeadTab, values=None, # [L, H]
     colors = iter([] if values is None else cell_colors(values))
     for r, (head, row) in enumerate(zip(self.heads, self.rows)):
         there = r < len(self.layers)
-        head.value, row[0].layout.visibility = f'layer {self.layers[r]}' if there else '', 'visible' if there else 'hidden'
+        head.value = f'layer {self.layers[r]}' if there else ''
+        row[0].layout.visibility = 'visible' if there else 'hidden'
         for h, b in enumerate(row) if there else ():
-            b.tooltip = f'{head.value}, head {h}' + ('' if values is None else f': {what} {values[r, h]:.3f}')
+            b.tooltip = f'{head.value}, head {h}' + (
+                '' if values is None else f': {what} {values[r, h]:.3f}'
+            )
             if values is not None: b.style.button_color, b.style.text_color = next(colors)
 
 # %% ../../nbs/explorer/05_tabs.ipynb #0af33877
@@ -215,8 +291,13 @@ class WordTab(Tab):
     title, about = 'By word', 'left: where the word looks; right: which words look at the marked patch'
     def make(self):
         "A word, and a patch"
-        self.parts = dict(word=dial(w.SelectionSlider, 'Word', 'step through the words of question and answer', '420px', options=[('-', 0)]),
-            x=dial(w.IntSlider, 'Patch, column', min=0, max=0), y=dial(w.IntSlider, 'Patch, row', min=0, max=0))
+        self.parts = dict(
+            word=dial(
+                w.SelectionSlider, 'Word', 'step through the words of question and answer', '420px', options=[('-', 0)]
+            ),
+            x=dial(w.IntSlider, 'Patch, column', min=0, max=0),
+            y=dial(w.IntSlider, 'Patch, row', min=0, max=0)
+        )
 
     def draw(self):
         "The word's map, and the words at the patch"
@@ -224,13 +305,26 @@ class WordTab(Tab):
         words, (gh, gw) = words_shown(s), s.rows.spans[0].grid
         for k, n in (('x', gw), ('y', gh)):
             if self.parts[k].max != n - 1: self.place(k, n)
-        self.offer(self.parts['word'], [(f'{i}: {t}', i) for i, t in enumerate(words)])
+        self.offer(
+            self.parts['word'],
+            [(f'{i}: {t}', i) for i, t in enumerate(words)]
+        )
         i, x, y = (self.parts[k].value for k in ('word', 'x', 'y'))
-        self.tell(f'"{words[i]}": row {i} of {len(words)}; the question\'s words come first, then what was said. Layers and heads as set; 1 is the even share.')
-        box = grow_box([round(v) for v in patch_cell(s, x, y)[1]], s.small.size, 2)
+        self.tell(
+            f'"{words[i]}": row {i} of {len(words)}; the question\'s words come first, then what was said. Layers and '
+            'heads as set; 1 is the even share.'
+        )
+        box = grow_box(
+            [round(v) for v in patch_cell(s, x, y)[1]], s.small.size, 2
+        )
         left = draw_boxes(word_map(s, i, m.layers, m.heads).picture(), [box])
         right = plot_words(words, patch_words(s, x, y, m.layers, m.heads))
-        self.show(place_beside(tile(left, f'"{words[i]}" looks at', 290), tile(right, f'who looks at column {x}, row {y}', right.height)))
+        self.show(
+            place_beside(
+                tile(left, f'"{words[i]}" looks at', 290),
+                tile(right, f'who looks at column {x}, row {y}', right.height)
+            )
+        )
 
 # %% ../../nbs/explorer/05_tabs.ipynb #254c2e02
 def runnable_methods() -> list: # names
@@ -244,7 +338,10 @@ class CompareTab(Tab):
     def make(self):
         "Two lists and a button"
         self.results = []
-        self.one, self.two = (dial(w.Dropdown, t, options=runnable_methods(), value=v) for t, v in (('First', 'carve'), ('Second', 'rel-att')))
+        self.one, self.two = (
+            dial(w.Dropdown, t, options=runnable_methods(), value=v)
+            for t, v in (('First', 'carve'), ('Second', 'rel-att'))
+        )
         self.go = dial(w.Button, 'Run both', 'runs the model', '120px')
         self.go.on_click(lambda b: self.owner.guard(self.ask))
     def top(self):
@@ -275,22 +372,33 @@ class CompareTab(Tab):
         "The two side by side, as far as they belong to this question"
         if not self.results or self.results[0] is not self.owner.shown:
             self.clear()
-            return self.tell('Choose two methods and run them. "carve" here has its own settings; maps have common limits.')
+            return self.tell(
+                'Choose two methods and run them. "carve" here has its own settings; maps have common limits.'
+            )
         r = self.results[1]
         self.tell('; '.join(o.summary()[2] for o in r))
-        self.show(place_beside(compare_picture(r, 270), strip([o.view.image for o in r], [f'view of {o.method}' for o in r], 270)))
+        self.show(
+            place_beside(
+                compare_picture(r, 270),
+                strip([o.view.image for o in r], [f'view of {o.method}' for o in r], 270)
+            )
+        )
 
 # %% ../../nbs/explorer/05_tabs.ipynb #c322b356
 class TowerTab(Tab):
     "Patch to patch"
-    title, about = 'Patch to patch', 'what the marked patch looks at inside the vision tower, mean of the heads and each head'
+    title = 'Patch to patch'
+    about = 'what the marked patch looks at inside the vision tower, mean of the heads and each head'
     tower, of, tried = None, None, None
     def make(self):
         "Layer and patch"
         self.go = dial(w.Button, 'Read the tower', 'one pass of the vision tower over the picture', '160px')
         self.go.on_click(lambda b: self.owner.guard(self.ask))
-        self.parts = dict(layer=dial(w.SelectionSlider, 'Tower layer', options=[0]), x=dial(w.IntSlider, 'Patch, column', min=0, max=1),
-            y=dial(w.IntSlider, 'Patch, row', min=0, max=1))
+        self.parts = dict(
+            layer=dial(w.SelectionSlider, 'Tower layer', options=[0]),
+            x=dial(w.IntSlider, 'Patch, column', min=0, max=1),
+            y=dial(w.IntSlider, 'Patch, row', min=0, max=1)
+        )
     def top(self):
         "The button beside the layer"
         return wrapping(self.parts['layer'], self.go), self.parts['x'], self.parts['y']
@@ -301,12 +409,22 @@ class TowerTab(Tab):
             self.clear()
             self.tell('The tower has to read this picture once: "Read the tower".')
             return None if self.tried is s.image or self.owner.busy() else self.ask()
-        (gh, gw), l, x, y = self.tower.grid, *(self.parts[k].value for k in ('layer', 'x', 'y'))
+        (gh, gw), l, x, y = (
+            self.tower.grid, *(self.parts[k].value for k in ('layer', 'x', 'y'))
+        )
         cell = min(y, gh-1)*gw + min(x, gw-1)
-        self.tell(f'Tower layer {l}, column {x}, row {y}. Names of heads: near, everywhere, same places (whatever the patch), class token, mixed.')
+        self.tell(
+            f'Tower layer {l}, column {x}, row {y}. Names of heads: near, everywhere, same places (whatever the '
+            'patch), class token, mixed.'
+        )
         box = grow_box([round(v) for v in token_box(self.tower, cell)], s.small.size, 2)
         mean = draw_boxes(patch_map(self.tower, l, cell).picture(), [box])
-        self.show(place_beside(tile(mean, 'mean of the heads', 282), pattern_strip(self.tower, l, cell, height=128, columns=two_rows(self.tower.n_heads))))
+        self.show(
+            place_beside(
+                tile(mean, 'mean of the heads', 282),
+                pattern_strip(self.tower, l, cell, height=128, columns=two_rows(self.tower.n_heads))
+            )
+        )
 
 # %% ../../nbs/explorer/05_tabs.ipynb #1e5fc36b
 @patch
@@ -314,7 +432,9 @@ def ask(self:TowerTab):
     "Let the tower read, as a job"
     if self.owner.shown is None: raise ValueError('Ask first; then the tower can be read for the picture.')
     image = self.tried = self.owner.shown.image
-    self.owner.run(lambda job: self.read(job, image), lambda tower: self.keep(tower, image))
+    self.owner.run(
+        lambda job: self.read(job, image), lambda tower: self.keep(tower, image)
+    )
 
 @patch
 def read(self:TowerTab, job, # a `Job`

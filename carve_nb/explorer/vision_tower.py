@@ -28,10 +28,18 @@ class Tower:
     grid: tuple # (gh, gw) of the decoder's tokens
     box: tuple # what the grid covers, pixels of the picture
     image: object # PIL picture as it is drawn
-    def __repr__(self): return f'Tower(layers {list(self.parts)}, {self.n_heads} heads, {self.grid[0]} x {self.grid[1]} tokens)'
-    n_heads = property(lambda self: next(iter(self.parts.values()))[0][0].shape[1])
-    n_patches = property(lambda self: sum(p[0].shape[2] for p in next(iter(self.parts.values()))))
-    first = property(lambda self: self.n_patches % math.prod(self.grid) and 1) # 1 where a class token stands before the patches
+    def __repr__(self):
+        return f'Tower(layers {list(self.parts)}, {self.n_heads} heads, {self.grid[0]} x {self.grid[1]} tokens)'
+    n_heads = property(
+        lambda self: next(iter(self.parts.values()))[0][0].shape[1]
+    )
+    n_patches = property(
+        lambda self: sum(
+            p[0].shape[2] for p in next(iter(self.parts.values()))
+        )
+    )
+    # 1 where a class token stands before the patches
+    first = property(lambda self: self.n_patches % math.prod(self.grid) and 1)
 
 def take_tower(vlm, # a `VLM`
     image, # PIL picture
@@ -39,11 +47,18 @@ def take_tower(vlm, # a `VLM`
     ) -> Tower: # all that is drawn later
     "Let the tower read the picture and note queries and keys"
     config = getattr(vlm.model.config, 'vision_config', None)
-    if config is None: raise UnsupportedError(f'the family {vlm.family.name!r} has no vision tower that can be looked into')
+    if config is None:
+        raise UnsupportedError(f'the family {vlm.family.name!r} has no vision tower that can be looked into')
     n = getattr(config, 'num_hidden_layers', None) or config.depth
-    layers = sorted({round(i*(n-1)/max(min(most, n)-1, 1)) for i in range(min(most, n))})
+    layers = sorted(
+        {
+            round(i * (n - 1) / max(min(most, n) - 1, 1))
+            for i in range(min(most, n))
+        }
+    )
     prompt = vlm.prompt(image, 'What is this?', None)
-    with model_lock(vlm.model), tower_rows(vlm, layers) as seen: vlm.family.look_at(vlm.model, vlm.to_device(prompt))
+    with model_lock(vlm.model), tower_rows(vlm, layers) as seen:
+        vlm.family.look_at(vlm.model, vlm.to_device(prompt))
     return check_tower(seen, prompt.spans, image)
 
 # %% ../../nbs/explorer/02_vision_tower.ipynb #f30a4ca9
@@ -55,9 +70,21 @@ def check_tower(seen, # closed `TowerRows`
     grid, k = spans[0].grid, min(1., SIDE/max(image.size))
     if len(spans) > 1 or any(p[0].shape[0] > 1 for ps in seen.parts.values() for p in ps):
         raise UnsupportedError('the tower reads this picture in several tiles: its patches have no common map')
-    small = image if k == 1 else image.resize([max(1, round(v*k)) for v in image.size])
-    parts = {l: [tuple(t.cpu() if torch.is_tensor(t) else t for t in p) for p in seen.parts[l]] for l in sorted(seen.parts)}
-    tower = Tower(parts, seen.config, grid, tuple(k*v for v in spans[0].box), small)
+    small = (
+        image
+        if k == 1
+        else image.resize([max(1, round(v * k)) for v in image.size])
+    )
+    parts = {
+        l: [
+            tuple(t.cpu() if torch.is_tensor(t) else t for t in p)
+            for p in seen.parts[l]
+        ]
+        for l in sorted(seen.parts)
+    }
+    tower = Tower(
+        parts, seen.config, grid, tuple(k * v for v in spans[0].box), small
+    )
     if (tower.n_patches - tower.first) % math.prod(grid):
         raise UnsupportedError(f'{tower.n_patches} patches do not fold into a grid of {grid[0]} x {grid[1]} tokens')
     return tower
@@ -68,9 +95,14 @@ def token_patches(tower # a `Tower`
     "Which patches each token stands for"
     (gh, gw), n = tower.grid, tower.n_patches - tower.first
     i = torch.arange(n)
-    if hasattr(tower.config, 'spatial_merge_size'): return i.view(gh*gw, -1)[window_order(tower.config, tower.grid)]
+    if hasattr(tower.config, 'spatial_merge_size'):
+        return i.view(gh*gw, -1)[window_order(tower.config, tower.grid)]
     m = math.isqrt(n//(gh*gw))
-    return i.view(gh, m, gw, m).transpose(1, 2).reshape(gh*gw, m*m)
+    return (
+        i.view(gh, m, gw, m)
+        .transpose(1, 2)
+        .reshape(gh * gw, m * m)
+    )
 
 def patch_row(tower, # a `Tower`
     layer, # of the tower
@@ -81,7 +113,9 @@ def patch_row(tower, # a `Tower`
     for q, k, mask, scale in tower.parts[layer]:
         n = q.shape[2]
         if start <= i + tower.first < start + n:
-            row = row_weights(q, k, mask, scale, [i + tower.first - start], False)[0, :, 0]
+            row = row_weights(
+                q, k, mask, scale, [i + tower.first - start], False
+            )[0, :, 0]
             keep = row[:, tower.first:]
             out[:, start:start + keep.shape[1]] = keep
             return out, 1 - keep.sum(-1)
@@ -93,9 +127,13 @@ def token_row(tower, # a `Tower`
     cell # index of the token, y*gw + x
     ): # ([H, Nv], [H] weight on the class token)
     "What the patches of one token look at"
-    rows, rest = zip(*(patch_row(tower, layer, int(i)) for i in token_patches(tower)[cell]))
+    rows, rest = zip(
+        *(patch_row(tower, layer, int(i)) for i in token_patches(tower)[cell])
+    )
     a = torch.stack(rows).mean(0)
-    return torch.stack([merge_patches(h, tower.config, tower.grid) for h in a]), torch.stack(rest).mean(0)
+    return torch.stack(
+        [merge_patches(h, tower.config, tower.grid) for h in a]
+    ), torch.stack(rest).mean(0)
 
 def patch_map(tower, # a `Tower`
     layer, # of the tower
@@ -114,15 +152,23 @@ def head_patterns(tower, # a `Tower`
     ) -> dict: # name -> [H]: 'distance' (1: as all pairs), 'entropy' (1: even), 'alike' (1: the same from everywhere), 'class'
     "How each head of a layer looks around"
     gh, gw = tower.grid
-    cells = torch.linspace(0, gh*gw-1, min(n, gh*gw)).long()
-    rows, rest = (torch.stack(o) for o in zip(*(token_row(tower, layer, int(c)) for c in cells)))   # [n, H, Nv], [n, H]
+    cells = torch.linspace(
+        0, gh * gw - 1, min(n, gh * gw)
+    ).long()
+    rows, rest = (
+        torch.stack(o) for o in zip(*(token_row(tower, layer, int(c)) for c in cells))
+    )  # [n, H, Nv], [n, H]
     p = rows/rows.sum(-1, keepdim=True).clamp_min(1e-30)
     at = torch.cartesian_prod(torch.arange(float(gh)), torch.arange(float(gw)))
     far = torch.cdist(at[cells], at)                                                                # [n, Nv]
     unit = p/p.norm(dim=-1, keepdim=True).clamp_min(1e-30)
     alike = torch.einsum('ihv,jhv->hij', unit, unit).mean((1, 2))
-    return dict(distance=(p*far[:, None]).sum(-1).mean(0)/far.mean(), entropy=entropy(p).mean(0).float()/math.log2(gh*gw),
-        alike=alike, **{'class': rest.mean(0)})
+    return dict(
+        distance=(p * far[:, None]).sum(-1).mean(0)
+        / far.mean(),
+        entropy=entropy(p).mean(0).float()
+        / math.log2(gh * gw), alike=alike, **{'class': rest.mean(0)}
+    )
 
 def name_pattern(distance, # 1: as all pairs
     entropy, # 1: even
@@ -145,9 +191,15 @@ def pattern_strip(tower, # a `Tower`
     ): # PIL picture, common limits
     "The heads of a tower layer, from one patch"
     t, heads = head_patterns(tower, layer), range(min(most, tower.n_heads))
-    names = [name_pattern(*(float(t[k][h]) for k in ('distance', 'entropy', 'alike', 'class'))) for h in heads]
+    names = [
+        name_pattern(*(float(t[k][h]) for k in ('distance', 'entropy', 'alike', 'class')))
+        for h in heads
+    ]
     box = grow_box([round(v) for v in token_box(tower, cell)], tower.image.size, 2)   # a patch may be less than a pixel
-    pictures = [draw_boxes(p, [box]) for p in same_limits([patch_map(tower, layer, cell, h) for h in heads])[0]]
+    pictures = [
+        draw_boxes(p, [box])
+        for p in same_limits([patch_map(tower, layer, cell, h) for h in heads])[0]
+    ]
     return wrap_strip(pictures, [f'head {h}: {names[h]}' for h in heads], height, columns)
 
 def token_box(tower, # a `Tower`
@@ -157,4 +209,7 @@ def token_box(tower, # a `Tower`
     (gh, gw), (x0, y0, x1, y1) = tower.grid, tower.box
     y, x = divmod(cell, gw)
     w, h = (x1-x0)/gw, (y1-y0)/gh
-    return x0 + x*w, y0 + y*h, x0 + (x+1)*w, y0 + (y+1)*h
+    return (
+        x0 + x * w, y0 + y * h,
+        x0 + (x + 1) * w, y0 + (y + 1) * h
+    )

@@ -24,7 +24,10 @@ def html_text(text, # anything, also markup
     **attributes # of the element, such as role='status'
     ) -> str: # HTML that shows exactly this text
     "Text as text"
-    told = ''.join(f' {k.replace("_", "-")}="{html.escape(str(v))}"' for k, v in attributes.items())
+    told = ''.join(
+        f' {k.replace("_", "-")}="{html.escape(str(v))}"'
+        for k, v in attributes.items()
+    )
     return f'<{tag}{told}>{html.escape(str(text))}</{tag}>'
 
 def message(text='', # anything
@@ -55,8 +58,12 @@ class Frame(w.HTML):
     def put(self, img # PIL picture, or a file of it
         ):
         "Show it, with its caption below"
-        below = html_text(self.about, aria_hidden='true') if self.caption else ''   # a reader of the screen has said it already
-        self.value = picture_html(img if isinstance(img, bytes) else quick_file(img), self.about, self.width) + below
+        # a reader of the screen has said it already
+        below = html_text(self.about, aria_hidden='true') if self.caption else ''
+        self.value = (
+            picture_html(img if isinstance(img, bytes) else quick_file(img), self.about, self.width)
+            + below
+        )
 
 def image_frame(about, # what it shows, in words
     width='100%', # of the picture on the page, at most
@@ -85,30 +92,55 @@ begin(80);'''.replace('PAGE', PAGE)
 
 def name_handles() -> w.Output: # shows nothing
     "A part of the page that gives the handles of its sliders their names"
-    return w.Output(outputs=[dict(output_type='display_data', data={'application/javascript': NAMES, 'text/plain': ''}, metadata={})])
+    return w.Output(
+        outputs=[
+            dict(output_type='display_data', data={'application/javascript': NAMES, 'text/plain': ''}, metadata={})
+        ]
+    )
 
 # %% ../../nbs/explorer/04_widgets.ipynb #af92ad91
 PRESET = {'ours': Carve, 'paper': Carve.paper, 'official code': Carve.official}
 OWN = 'own settings'   # where no preset says it
-FACES = dict(layers='Layers', steps='Steps', query='Rows of', heads='Heads', head='Head / how many', lam='λ', relative='λ in means of A_G',
-    op='Operator', p='p, share kept', K='K, regions', region_rule='Regions kept', connectivity='Neighbours', fill='Outside', final_images='Ask with')
-WORDS = dict(rows={'last position': 'last', 'words of the question': 'question'}, heads={'mean of all': 'mean', 'maximum': 'max', 'one head': 'one', 'most on the picture': 'top'},
-    region_rule={'at most K': 'top_k', 'as the official code': 'official'}, fill={'as it is': 'none', 'black': 'black'}, final_images={'picture and view': 'both', 'view alone': 'view'})
-TIPS = dict(layers='first and last decoder layer', lam='regulariser of the contrast; left: all structure, right: hardly any division', heads='how the heads of a layer become one map',
-    head='which head, or how many of those that look at the picture most', K='connected regions that stay', op='how the two looks are contrasted')
+FACES = dict(
+    layers='Layers', steps='Steps', query='Rows of', heads='Heads', head='Head / how many', lam='λ',
+    relative='λ in means of A_G', op='Operator', p='p, share kept', K='K, regions', region_rule='Regions kept',
+    connectivity='Neighbours', fill='Outside', final_images='Ask with'
+)
+WORDS = dict(
+    rows={'last position': 'last', 'words of the question': 'question'},
+    heads={'mean of all': 'mean', 'maximum': 'max', 'one head': 'one', 'most on the picture': 'top'},
+    region_rule={'at most K': 'top_k', 'as the official code': 'official'},
+    fill={'as it is': 'none', 'black': 'black'}, final_images={'picture and view': 'both', 'view alone': 'view'}
+)
+TIPS = dict(
+    layers='first and last decoder layer',
+    lam='regulariser of the contrast; left: all structure, right: hardly any division',
+    heads='how the heads of a layer become one map',
+    head='which head, or how many of those that look at the picture most', K='connected regions that stay',
+    op='how the two looks are contrasted'
+)
 
 def face(name, # of a dial
     ) -> dict: # arguments that all dials share
     "Description, tooltip and size"
-    return dict(description=FACES[name], tooltip=TIPS.get(name, FACES[name]), style={'description_width': '120px'}, layout=w.Layout(width='340px'))
+    return dict(
+        description=FACES[name], tooltip=TIPS.get(name, FACES[name]),
+        style={'description_width': '120px'}, layout=w.Layout(width='340px')
+    )
 
 def choice(name # of a dial
     ) -> w.Dropdown: # with the words of `WORDS`, or the values of `CHOICES`
     "A list"
-    return w.Dropdown(options=list(WORDS[name].items()) if name in WORDS else list(CHOICES[name]), **face(name))
+    return w.Dropdown(
+        options=list(WORDS[name].items()) if name in WORDS else list(CHOICES[name]),
+        **face(name)
+    )
 
 # %% ../../nbs/explorer/04_widgets.ipynb #e4925f24
-SHARES = .01, .015, .02, .03, .04, .05, .06, .08, .1, .15, .2, .25, .3, .4, .5, .6, .7, .8, .9, 1.
+SHARES = (
+    0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5,
+    0.6, 0.7, 0.8, 0.9, 1.0
+)
 
 def shares(p # one that must be there
     ) -> list: # of (text, value)
@@ -119,14 +151,22 @@ def make_dials(n_layers, # depth of the model
     n_heads # heads of a layer
     ) -> dict: # name -> widget
     "One widget for each setting"
-    last, lists = n_layers - 1, {k: choice(k) for k in ('query', 'heads', 'op', 'region_rule', 'connectivity', 'fill', 'final_images')}
-    return dict(layers=w.IntRangeSlider(value=(0, last), min=0, max=last, **face('layers')),
-        steps=w.SelectionSlider(options=CHOICES['steps'], **face('steps')), query=lists['query'], heads=lists['heads'],
+    last = n_layers - 1
+    lists = {k: choice(k) for k in ('query', 'heads', 'op', 'region_rule', 'connectivity', 'fill', 'final_images')}
+    return dict(
+        layers=w.IntRangeSlider(value=(0, last), min=0, max=last, **face('layers')),
+        steps=w.SelectionSlider(options=CHOICES['steps'], **face('steps')),
+        query=lists['query'], heads=lists['heads'],
         head=w.IntSlider(value=1, min=0, max=n_heads, **face('head')),
-        lam=w.FloatLogSlider(value=1, min=-8, max=2, step=.25, readout_format='.2g', **face('lam')),
+        lam=w.FloatLogSlider(
+            value=1, min=-8, max=2, step=0.25, readout_format='.2g', **face('lam')
+        ),
         relative=w.Checkbox(value=True, **face('relative')), op=lists['op'],
-        p=w.SelectionSlider(options=shares(.1), value=.1, **face('p')),
-        K=w.IntSlider(value=1, min=1, max=12, **face('K')), region_rule=lists['region_rule'], connectivity=lists['connectivity'], fill=lists['fill'], final_images=lists['final_images'])
+        p=w.SelectionSlider(options=shares(0.1), value=0.1, **face('p')),
+        K=w.IntSlider(value=1, min=1, max=12, **face('K')),
+        region_rule=lists['region_rule'], connectivity=lists['connectivity'], fill=lists['fill'],
+        final_images=lists['final_images']
+    )
 
 # %% ../../nbs/explorer/04_widgets.ipynb #db0053e2
 class SettingsPanel:
@@ -135,13 +175,22 @@ class SettingsPanel:
         n_heads, # heads of a layer
         changed=None # called without arguments after a change
         ):
-        self.n_layers, self.n_heads, self.changed, self.quiet, self.base = n_layers, n_heads, changed, False, Carve()
+        self.n_layers = n_layers
+        self.n_heads = n_heads
+        self.changed = changed
+        self.quiet = False
+        self.base = Carve()
         self.all = make_dials(n_layers, n_heads)
-        self.preset = w.Dropdown(options=[*PRESET, OWN], description='Preset', tooltip='all settings at once', style={'description_width': '120px'}, layout=w.Layout(width='340px'))
+        self.preset = w.Dropdown(
+            options=[*PRESET, OWN], description='Preset', tooltip='all settings at once',
+            style={'description_width': '120px'}, layout=w.Layout(width='340px')
+        )
         self.put(self.base)
         for d in self.all.values(): d.observe(self.moved, 'value')
         self.preset.observe(self.preset_moved, 'value')
-        self.box = w.VBox([self.preset, *self.all.values()], layout=w.Layout(min_width='365px'))
+        self.box = w.VBox(
+            [self.preset, *self.all.values()], layout=w.Layout(min_width='365px')
+        )
 
     def moved(self, change):
         "A dial was moved"
@@ -155,10 +204,14 @@ class SettingsPanel:
         self.moved(change)
     def entitle(self):
         "Name the preset that the dials stand at, if any"
-        was, self.quiet, picked = self.quiet, True, self.all['heads'].value in ('one', 'top')
+        was = self.quiet
+        self.quiet = True
+        picked = self.all['heads'].value in ('one', 'top')
         self.all['head'].disabled = not picked
         now = None if picked else read_dials(self)
-        self.preset.value = next((k for k, make in PRESET.items() if make() == now), OWN)
+        self.preset.value = next(
+            (k for k, make in PRESET.items() if make() == now), OWN
+        )
         self.quiet = was
 
 # %% ../../nbs/explorer/04_widgets.ipynb #62a4152f
@@ -168,13 +221,22 @@ def put(self:SettingsPanel, method # a `Carve`
     "Set all dials"
     self.quiet, self.base, layers = True, method, pick_layers(method.layers, self.n_layers)
     try:
-        known = {k: getattr(method, k) for k in self.all if hasattr(method, k) and k not in ('layers', 'heads')}
+        known = {
+            k: getattr(method, k)
+            for k in self.all
+            if hasattr(method, k) and k not in ('layers', 'heads')
+        }
         self.all['p'].options = shares(method.p)
         for k, v in known.items(): self.all[k].value = v
         self.all['layers'].value = layers[0], layers[-1]
         several = not isinstance(method.heads, str)
-        self.all['heads'].value = ('one' if len(method.heads) == 1 else 'top') if several else method.heads
-        if several: self.all['head'].value = method.heads[0] if len(method.heads) == 1 else len(method.heads)
+        self.all['heads'].value = (
+            ('one' if len(method.heads) == 1 else 'top') if several else method.heads
+        )
+        if several:
+            self.all['head'].value = (
+                method.heads[0] if len(method.heads) == 1 else len(method.heads)
+            )
         self.entitle()
     finally: self.quiet = False
 
@@ -191,8 +253,16 @@ def read_dials(dials, # a `SettingsPanel`
     v = {k: d.value for k, d in dials.all.items()}
     lo, hi = v.pop('layers')
     how, n = v.pop('heads'), v.pop('head')
-    layers = None if (lo, hi) == (0, dials.n_layers - 1) else list(range(lo, hi + 1))
+    layers = (
+        None
+        if (lo, hi) == (0, dials.n_layers - 1)
+        else list(range(lo, hi + 1))
+    )
     kept = pick_layers(dials.base.layers, dials.n_layers)                  # the preset's own way of saying it
     layers = dials.base.layers if kept == pick_layers(layers, dials.n_layers) else layers
-    heads = 'mean' if how in ('one', 'top') and shown is None else parse_heads(shown, how, n, layers)
+    heads = (
+        'mean'
+        if how in ('one', 'top') and shown is None
+        else parse_heads(shown, how, n, layers)
+    )
     return replace(dials.base, **{**v, 'lam': few_digits(v['lam']), 'layers': layers, 'heads': heads})

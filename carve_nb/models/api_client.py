@@ -27,7 +27,10 @@ def encode_picture(image, # PIL picture, RGB
     ) -> tuple: # bytes, 'png' or 'jpeg', (width, height) as sent
     "PNG where it fits, else JPEG, else smaller"
     scale = (max_pixels/(image.width*image.height))**.5
-    if scale < 1: image = image.resize([max(1, int(s*scale)) for s in image.size], Image.Resampling.LANCZOS)
+    if scale < 1:
+        image = image.resize(
+            [max(1, int(s * scale)) for s in image.size], Image.Resampling.LANCZOS
+        )
     clean = Image.new('RGB', image.size)
     clean.paste(image)                     # pixels, nothing else
     for kind, kw in (('png', {}), ('jpeg', dict(quality=92)), ('jpeg', dict(quality=80))):
@@ -40,7 +43,11 @@ def data_url(image, # PIL picture, RGB
     ) -> tuple: # the URL, what was changed or ''
     "A picture as text, and a remark if it is not the same any more"
     raw, kind, size = encode_picture(image, **kw)
-    smaller = f'{size[0]} x {size[1]} of {image.width} x {image.height} pixels' if size != image.size else ''
+    smaller = (
+        f'{size[0]} x {size[1]} of {image.width} x {image.height} pixels'
+        if size != image.size
+        else ''
+    )
     told = ', '.join(filter(None, [smaller, 'as JPEG' if kind == 'jpeg' else '']))
     return f'data:image/{kind};base64,{base64.b64encode(raw).decode()}', told
 
@@ -54,18 +61,30 @@ def is_local(host # name or number
 def check_address(url # such as 'http://localhost:8000/v1'
     ):
     "Refuse an address that cannot be used, or that holds a secret; the address is not repeated"
-    try: u = urlsplit(url); host, _ = u.hostname, u.port
+    try:
+        u = urlsplit(url)
+        host, _ = u.hostname, u.port
     except (ValueError, AttributeError): u = host = None
-    if not host or u.scheme not in ('http', 'https'): raise CarveError('base_url: give a whole address, such as https://api.openai.com/v1 or http://localhost:8000/v1')
+    if not host or u.scheme not in ('http', 'https'):
+        raise CarveError(
+            'base_url: give a whole address, such as https://api.openai.com/v1 or http://localhost:8000/v1'
+        )
     if u.username or u.password or u.query or u.fragment:
-        raise CarveError('base_url: leave out user names, passwords and everything behind ? or #; a key belongs into an environment variable')
-    if u.scheme == 'http' and not is_local(host): warnings.warn(f'{host}: pictures, questions and any key travel unencrypted (http); use https.', stacklevel=4)
+        raise CarveError(
+            'base_url: leave out user names, passwords and everything behind ? or #; a key belongs into an environment '
+            'variable'
+        )
+    if u.scheme == 'http' and not is_local(host):
+        warnings.warn(f'{host}: pictures, questions and any key travel unencrypted (http); use https.', stacklevel=4)
 
 def check_key_name(name # of an environment variable, or None
     ):
     "Refuse what looks like a key; it is not repeated"
     if name is not None and not re.fullmatch('[A-Z_][A-Z0-9_]*', name):
-        raise CarveError('key_env: give the NAME of an environment variable (capital letters, such as OPENAI_API_KEY) that holds the key, never the key itself; None sends no key')
+        raise CarveError(
+            'key_env: give the NAME of an environment variable (capital letters, such as OPENAI_API_KEY) that holds '
+            'the key, never the key itself; None sends no key'
+        )
 
 # %% ../../nbs/models/07_api_client.ipynb #25a727a0
 @dataclass
@@ -89,7 +108,8 @@ class Endpoint:
         check_key_name(self.key_env)
         if not self.model: raise CarveError('model: give the name under which the endpoint knows the model')
         for k, least in dict(timeout=.001, retries=0, wait=0, longest=0, max_pixels=1, max_bytes=2000).items():
-            if not getattr(self, k) >= least: raise CarveError(f'{k}={getattr(self, k)}: must be at least {least}')
+            if not getattr(self, k) >= least:
+                raise CarveError(f'{k}={getattr(self, k)}: must be at least {least}')
 
     host = property(lambda self: urlsplit(self.base_url).netloc)
     name = property(lambda self: f'{self.model} at {self.host}')
@@ -98,13 +118,17 @@ class Endpoint:
         "The key, read anew each time and kept nowhere"
         if self.key_env is None: return None
         if key := os.environ.get(self.key_env, '').strip(): return key
-        raise CarveError(f'The environment variable {self.key_env} is not set. Set it to the key of {self.host}, or use key_env=None for a server without keys.')
+        raise CarveError(
+            f'The environment variable {self.key_env} is not set. Set it to the key of {self.host}, or use '
+            'key_env=None for a server without keys.'
+        )
 
 # %% ../../nbs/models/07_api_client.ipynb #a1335055
 def need_client(): # the module openai
     "The client library, or how to get it"
     try: import openai
-    except ImportError: raise CarveError('Another model is asked through the library openai: pip install "carve_nb[remote]"') from None
+    except ImportError:
+        raise CarveError('Another model is asked through the library openai: pip install "carve_nb[remote]"') from None
     return openai
 
 @patch
@@ -138,16 +162,20 @@ def read_reply(raw # bytes
     "The answer in a reply of chat completions, or why there is none"
     try:
         d = json.loads(raw)
-        if d.get('error') and not d.get('choices'): raise RemoteError('error', f'an error in place of an answer: {str(d["error"])[:200]}')
+        if d.get('error') and not d.get('choices'):
+            raise RemoteError('error', f'an error in place of an answer: {str(d["error"])[:200]}')
         choice, used = d['choices'][0], d.get('usage') or {}
         said, end = choice['message'], choice.get('finish_reason')
         text, no = said.get('content'), said.get('refusal')
-        if isinstance(text, list): text = ''.join(p['text'] for p in text if p.get('type') == 'text')
+        if isinstance(text, list):
+            text = ''.join(p['text'] for p in text if p.get('type') == 'text')
         tokens = int(used.get('prompt_tokens') or 0)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         raise RemoteError('malformed', f'the reply is no chat completion: {raw[:60]!r}') from None
-    if no or end == 'content_filter': raise RemoteError('refused', f'declined: {str(no or "content filter")[:200]}')
-    if not isinstance(text, str): raise RemoteError('malformed', f'the reply has no text (it ended with {str(end)[:30]!r})')
+    if no or end == 'content_filter':
+        raise RemoteError('refused', f'declined: {str(no or "content filter")[:200]}')
+    if not isinstance(text, str):
+        raise RemoteError('malformed', f'the reply has no text (it ended with {str(end)[:30]!r})')
     return text.strip(), tokens
 
 # %% ../../nbs/models/07_api_client.ipynb #90664fb7
@@ -158,16 +186,23 @@ def format_status(e, # openai.APIStatusError
     ) -> RemoteError: # what it means
     "An HTTP status in words"
     n, about = e.status_code, e.body if isinstance(e.body, dict) else {}
-    said = str(about.get('message') or about.get('error') or about.get('detail') or '')[:200]
+    said = str(
+        about.get('message') or about.get('error') or about.get('detail') or ''
+    )[:200]
     spent = about.get('code') == 'insufficient_quota'
-    if about.get('code') in ('content_filter', 'content_policy_violation'): return RemoteError('refused', f'declined: {said}')
-    if n in (401, 403): why = f'does not accept the key in {endpoint.key_env}' if endpoint.key_env else 'wants a key: give key_env'
+    if about.get('code') in ('content_filter', 'content_policy_violation'):
+        return RemoteError('refused', f'declined: {said}')
+    if n in (401, 403):
+        why = f'does not accept the key in {endpoint.key_env}' if endpoint.key_env else 'wants a key: give key_env'
     elif 300 <= n < 400: why = 'redirects to another address, which is not followed; name the right one'
     else: why = f'answers with status {n}' + (f': {said}' if said else '')
     try: after = float(e.response.headers.get('retry-after', 0))
     except ValueError: after = 0.
     status = 'timeout' if n in (408, 504) else 'error'
-    return RemoteError(status, f'{endpoint.host} {why}', n in AGAIN and not spent, max(0., after) if math.isfinite(after) else 0.)
+    return RemoteError(
+        status, f'{endpoint.host} {why}', n in AGAIN and not spent,
+        max(0.0, after) if math.isfinite(after) else 0.0
+    )
 
 @patch
 def hide(self:Endpoint, text # of an error
@@ -189,17 +224,26 @@ def fetch(self:Endpoint, body # of `body`
             found = bytearray()
             for piece in reply.iter_bytes():
                 found += piece
-                if len(found) > MOST: raise RemoteError('malformed', f'the reply of {self.host} has more than {MOST} bytes')
+                if len(found) > MOST:
+                    raise RemoteError('malformed', f'the reply of {self.host} has more than {MOST} bytes')
                 if time.monotonic() > end: raise late
             return bytes(found)
     except RemoteError: raise
     except openai.APIStatusError as e: told = format_status(e, self)
     except openai.APITimeoutError: told = late
-    except openai.APIConnectionError as e: told = RemoteError('error', f'no connection to {self.host}: {e.__cause__ or e}'[:200], True)
+    except openai.APIConnectionError as e:
+        told = RemoteError(
+            'error', f'no connection to {self.host}: {e.__cause__ or e}'[:200], True
+        )
     except Exception as e:                       # of the transport, while the body was read
         if type(e).__module__.split('.')[0] not in ('httpx', 'httpx2', 'httpcore', 'httpcore2'): raise
-        told = (late if 'Timeout' in type(e).__name__ else RemoteError('malformed', f'the reply of {self.host} cannot be decoded: {e}'[:200])
-            if 'Decoding' in type(e).__name__ else RemoteError('error', f'the connection to {self.host} broke: {e}'[:200], True))
+        told = (
+            late
+            if 'Timeout' in type(e).__name__
+            else RemoteError('malformed', f'the reply of {self.host} cannot be decoded: {e}'[:200])
+            if 'Decoding' in type(e).__name__
+            else RemoteError('error', f'the connection to {self.host} broke: {e}'[:200], True)
+        )
     raise RemoteError(told.status, self.hide(told.why), told.again, told.after) from None
 
 # %% ../../nbs/models/07_api_client.ipynb #8e1ff006
@@ -208,7 +252,9 @@ def pause(self:Endpoint, i, # number of the try that failed, from 0
     salt='' # of the request
     ) -> float: # seconds
     "How long to wait before the next try"
-    u = random.Random(f'{self.seed} {i} {salt}').uniform(.5, 1)
+    u = random.Random(f'{self.seed} {i} {salt}').uniform(
+        0.5, 1
+    )
     return min(self.longest, self.wait*2**i*u)
 
 @patch
@@ -220,8 +266,10 @@ def insist(self:Endpoint, body # of `body`
         try: return read_reply(self.fetch(body))
         except RemoteError as e:
             tries = f' ({i + 1} tries)' if i else ''
-            if not e.again or i == self.retries: raise RemoteError(e.status, self.hide(e.why + tries)) from None
-            if e.after > self.longest: raise RemoteError(e.status, f'{e.why}; it asks to wait for {e.after:g} s') from None
+            if not e.again or i == self.retries:
+                raise RemoteError(e.status, self.hide(e.why + tries)) from None
+            if e.after > self.longest:
+                raise RemoteError(e.status, f'{e.why}; it asks to wait for {e.after:g} s') from None
             time.sleep(max(e.after, self.pause(i, salt)))
 
 @dataclass(eq=False, repr=False)
@@ -238,9 +286,16 @@ def ask(self:Endpoint, images, # one picture or a list of them
     ) -> RemoteAnswer: # its confidence is NaN
     "Ask about pictures, as `VLM.ask` does"
     if not str(question).strip(): raise CarveError('The question is empty.')
-    images, start = [open_image(o) for o in (images if isinstance(images, (list, tuple)) else [images])], time.perf_counter()
+    images = [open_image(o) for o in (images if isinstance(images, (list, tuple)) else [images])]
+    start = time.perf_counter()
     if not images: raise CarveError('No picture: give at least one.')
-    urls, told = zip(*(data_url(o, max_pixels=self.max_pixels, max_bytes=self.max_bytes) for o in images))
-    text, n = self.insist(self.body(urls, f'{question} {suffix}' if suffix else question, max_new_tokens))
-    changed = tuple(f'picture {i} was sent {t}' for i, t in enumerate(told, 1) if t)
+    urls, told = zip(
+        *(data_url(o, max_pixels=self.max_pixels, max_bytes=self.max_bytes) for o in images)
+    )
+    text, n = self.insist(
+        self.body(urls, f'{question} {suffix}' if suffix else question, max_new_tokens)
+    )
+    changed = tuple(
+        f'picture {i} was sent {t}' for i, t in enumerate(told, 1) if t
+    )
     return RemoteAnswer(text, [], math.nan, time.perf_counter() - start, n, changed)

@@ -20,7 +20,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from ..core.errors import CaptureError
 
 # %% ../../nbs/models/02_attention_hook.ipynb #da0d0aad
-FAST = dict(cpu='_scaled_dot_product_flash_attention_for_cpu', cuda='_scaled_dot_product_flash_attention')   # of torch.ops.aten
+# of torch.ops.aten
+FAST = dict(cpu='_scaled_dot_product_flash_attention_for_cpu', cuda='_scaled_dot_product_flash_attention')
 
 def in_parts(
     q,      # [B, H, Q, D] queries
@@ -30,11 +31,21 @@ def in_parts(
     "Attention to what was there before, and causal attention to what is new, put together"
     (B, H, Q, D), (Kh, K) = q.shape, k.shape[1:3]
     n, part = K-Q, getattr(torch.ops.aten, FAST[q.device.type])
-    before, l0, *_ = part(q.reshape(B, Kh, -1, D), k[:, :, :n], v[:, :, :n], scale=scale)      # [B, H_kv, H/H_kv*Q, D]
-    own = [x[:, :, n:].repeat_interleave(H//Kh, 1) if H > Kh else x[:, :, n:] for x in (k, v)]
+    before, l0, *_ = part(
+        q.reshape(B, Kh, -1, D), k[:, :, :n],
+        v[:, :, :n], scale=scale
+    )  # [B, H_kv, H/H_kv*Q, D]
+    own = [
+        x[:, :, n:].repeat_interleave(H // Kh, 1)
+        if H > Kh
+        else x[:, :, n:]
+        for x in (k, v)
+    ]
     new, l1, *_ = part(q, *own, is_causal=True, scale=scale)
     w = (l1-l0.reshape(l1.shape)).sigmoid()[..., None]
-    return torch.lerp(before.reshape(q.shape).float(), new.float(), w).to(q.dtype)
+    return torch.lerp(before.reshape(q.shape).float(), new.float(), w).to(
+        q.dtype
+    )
 
 # %% ../../nbs/models/02_attention_hook.ipynb #ca8ab883
 def goes_on(
@@ -42,10 +53,14 @@ def goes_on(
     Q, K,  # number of queries and keys
 ) -> bool: # all keys of a cache, and causal from there?
     "Whether a mask only says that queries go on from a cache"
-    if mask is None or mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[-2:] != (Q, K): return False
+    if mask is None or mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[-2:] != (Q, K):
+        return False
     if not hasattr(mask, 'goes_on'):
         own = torch.ones(Q, Q, dtype=torch.bool, device=mask.device).tril()
-        mask.goes_on = bool(mask[..., :K-Q].all() and (mask[..., K-Q:] == own).all())
+        mask.goes_on = bool(
+            mask[..., : K - Q].all()
+            and (mask[..., K - Q :] == own).all()
+        )
     return mask.goes_on
 
 # %% ../../nbs/models/02_attention_hook.ipynb #86793b30
@@ -55,12 +70,20 @@ def trusted(
     dtype,        # torch dtype
 ) -> bool:        # do the parts agree with the stock kernel?
     "Try the parts once on a small example"
-    q, k, v = ((torch.arange(2*4*n*64, device=device)*f).sin().view(2, 4, n, 64).to(dtype) for n, f in ((24, .7), (60, 1.3), (60, 2.1)))
+    q, k, v = (
+        (torch.arange(2 * 4 * n * 64, device=device) * f)
+        .sin()
+        .view(2, 4, n, 64)
+        .to(dtype)
+        for n, f in ((24, 0.7), (60, 1.3), (60, 2.1))
+    )
     mask = torch.ones(24, 60, dtype=torch.bool, device=device).tril(36)
     try: got = in_parts(q, k, v, .125)
     except (RuntimeError, KeyError, AttributeError, ValueError): return False
     want = scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask, scale=.125)
-    return bool((got.float()-want).abs().max() < (1e-5 if dtype == torch.float32 else 2e-2))
+    return bool(
+        (got.float() - want).abs().max() < (1e-5 if dtype == torch.float32 else 2e-2)
+    )
 
 def can_part(
     q, k, v, # queries, keys and values
@@ -68,9 +91,14 @@ def can_part(
     options, # further arguments of the kernel
 ) -> bool:   # may `in_parts` answer?
     "Whether this call is one that goes on from a cache and nothing else"
-    if q.shape[2] >= k.shape[2] or k.shape != v.shape or q.shape[-1] not in range(8, 257, 8) or q.requires_grad: return False
+    if q.shape[2] >= k.shape[2] or k.shape != v.shape or q.shape[-1] not in range(8, 257, 8) or q.requires_grad:
+        return False
     if not goes_on(mask, q.shape[2], k.shape[2]): return False
-    return not any(options.get(o) for o in ('dropout', 'softcap', 's_aux', 'cache')) and options.get('position_bias') is None and trusted(q.device.type, q.dtype)
+    return (
+        not any(options.get(o) for o in ('dropout', 'softcap', 's_aux', 'cache'))
+        and options.get('position_bias') is None
+        and trusted(q.device.type, q.dtype)
+    )
 
 # %% ../../nbs/models/02_attention_hook.ipynb #8f0e7c7d
 class Done(Exception): "All that is wanted of this pass has been seen"
@@ -101,11 +129,15 @@ def observe(
 ):           # attention function with the same result
     "The same kernel under a cover"
     def forward(module, query, key, value, attention_mask, scaling=None, **kw):
-        recs, fill = [r for r in _open.get() if r.config is module.config], _filling.get()
+        recs = [r for r in _open.get() if r.config is module.config]
+        fill = _filling.get()
         if recs: show(recs, module, query, key, attention_mask, scaling, kw)
         if fill and fill.config is module.config:
             if module.layer_idx == fill.last: raise Done(fill)
-            if can_part(query, key, value, attention_mask, kw): return in_parts(query, key, value, query.shape[-1]**-.5 if scaling is None else scaling).transpose(1, 2), None
+            if can_part(query, key, value, attention_mask, kw):
+                return in_parts(
+                    query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling
+                ).transpose(1, 2), None
         return kernel(module, query, key, value, attention_mask, scaling=scaling, **kw)
     return forward
 
@@ -117,8 +149,10 @@ def wrap_attention(
 ) -> str:   # name of the covered kernel
     "Register a kernel and its mask under a cover"
     mine = f'{name}+{tag}'
-    AttentionInterface.register(mine, cover(ALL_ATTENTION_FUNCTIONS[name]))    # anew: another copy of this code, such as
-    AttentionMaskInterface.register(mine, ALL_MASK_ATTENTION_FUNCTIONS[name])  # a notebook that ran before, may own the name
+    # anew: another copy of this code, such as
+    AttentionInterface.register(mine, cover(ALL_ATTENTION_FUNCTIONS[name]))
+    # a notebook that ran before, may own the name
+    AttentionMaskInterface.register(mine, ALL_MASK_ATTENTION_FUNCTIONS[name])
     return mine
 
 # %% ../../nbs/models/02_attention_hook.ipynb #a6507031

@@ -39,9 +39,16 @@ def still_processor(
     "How a processor for still pictures alone is loaded"
     def load(name, **kw):
         cls = getattr(transformers, kind)
-        parts = dict(image_processor=AutoImageProcessor.from_pretrained(name, **kw), tokenizer=AutoTokenizer.from_pretrained(name, **kw))
+        parts = dict(
+            image_processor=AutoImageProcessor.from_pretrained(name, **kw),
+            tokenizer=AutoTokenizer.from_pretrained(name, **kw)
+        )
         takes = inspect.signature(cls.__init__).parameters
-        own = {k: v for k, v in ProcessorMixin.get_processor_dict(name, **kw)[0].items() if k in takes and not k.endswith('processor')}
+        own = {
+            k: v
+            for k, v in ProcessorMixin.get_processor_dict(name, **kw)[0].items()
+            if k in takes and not k.endswith('processor')
+        }
         if 'video_processor' in takes: parts['video_processor'] = None
         return no_video(cls)(**parts, **dict(chat_template=parts['tokenizer'].chat_template) | own)
     return load
@@ -54,7 +61,11 @@ def row_pixels(
     counts,  # number of views of each picture
 ):           # inputs of the tower for it
     "Pixels of one picture, one row for each, and its size where the tower wants to know it"
-    return {k: inputs[k][i:i+1] for k in ('pixel_values', 'image_sizes', 'batch_num_images') if k in inputs}
+    return {
+        k: inputs[k][i : i + 1]
+        for k in ('pixel_values', 'image_sizes', 'batch_num_images')
+        if k in inputs
+    }
 
 def grid_pixels(
     config,  # of the model
@@ -63,9 +74,14 @@ def grid_pixels(
     counts,  # number of views of each picture
 ):           # inputs of the tower for it
     "Tiles of one picture without those that pad it to the picture with the most, and its size"
-    (h, w), s = select_best_resolution(inputs['image_sizes'][i].tolist(), config.image_grid_pinpoints), config.vision_config.image_size
+    (h, w), s = (
+        select_best_resolution(inputs['image_sizes'][i].tolist(), config.image_grid_pinpoints),
+        config.vision_config.image_size
+    )
     own = row_pixels(config, inputs, i, counts)
-    return own | dict(pixel_values=own['pixel_values'][:, :1 + (h//s)*(w//s)])
+    return own | dict(
+        pixel_values=own['pixel_values'][:, : 1 + (h // s) * (w // s)]
+    )
 
 def tile_pixels(
     config,  # of the model
@@ -76,7 +92,12 @@ def tile_pixels(
     "Pixels of one picture, one row for each of its views"
     start = sum(counts[:i])
     own = {k: inputs[k] for k in ('pixel_values', 'pixel_attention_mask') if k in inputs}
-    return {k: v[:, start:start+counts[i]] if v.ndim > 4 or k != 'pixel_values' else v[start:start+counts[i]] for k, v in own.items()}
+    return {
+        k: v[:, start : start + counts[i]]
+        if v.ndim > 4 or k != 'pixel_values'
+        else v[start : start + counts[i]]
+        for k, v in own.items()
+    }
 
 def patch_pixels(
     config,  # of the model
@@ -86,8 +107,12 @@ def patch_pixels(
 ):           # inputs of the tower for it
     "Pixels of one picture in a list of patches"
     grids = inputs['image_grid_thw']
-    start, n = grids[:i].prod(-1).sum(), grids[i].prod()
-    return dict(pixel_values=inputs['pixel_values'][start:start+n], image_grid_thw=grids[i:i+1])
+    start = grids[:i].prod(-1).sum()
+    n = grids[i].prod()
+    return dict(
+        pixel_values=inputs['pixel_values'][start : start + n],
+        image_grid_thw=grids[i : i + 1]
+    )
 
 # %% ../../nbs/models/01_families.ipynb #9066002c
 def attention_layers(
@@ -105,7 +130,9 @@ def picture_features(
     "What the tower makes of the pictures"
     look = model.base_model.get_image_features
     takes = inspect.signature(look).parameters
-    seen = look(**{k: v for k, v in inputs.items() if k in takes}, return_dict=True).pooler_output
+    seen = look(
+        **{k: v for k, v in inputs.items() if k in takes}, return_dict=True
+    ).pooler_output
     return torch.cat([f.flatten(0, -2) for f in seen])
 
 # %% ../../nbs/models/01_families.ipynb #714e3062
@@ -116,14 +143,17 @@ class Family:
     cell: Callable = None       # config -> pixels of the processed picture along one side of one token
     grid: Callable = None       # (config, inputs, i) -> (gh, gw) of picture i
     covered: Callable = None    # (processor, size, shown) -> covered box
-    pixels: Callable = None     # (config, inputs, i, counts) -> what the tower is given for picture i alone; None: it cannot be read alone
+    # (config, inputs, i, counts) -> what the tower is given for picture i alone; None: it cannot be read alone
+    pixels: Callable = None
     assemble: Callable = None   # (Hub id or folder, settings) -> processor, for use where the stock one cannot be built
     tiny: Callable = None       # recipe of a tiny random model; None: the one of `tiny_models`, if it has one
     blocks: Callable = None     # (config, processor, inputs, i, size) -> `Block`s of picture i in order of the sequence
     layers: Callable = attention_layers  # decoder's configuration -> layers whose attention can be read
-    cross: Callable = None      # (config, processor, i, size) -> `ImageSpan` in the keys of layers that read pictures beside the sequence
+    # (config, processor, i, size) -> `ImageSpan` in the keys of layers that read pictures beside the sequence
+    cross: Callable = None
     look_at: Callable = picture_features  # (model, inputs) -> [N, D] what the tower makes of each image token, in order
-    bridge: Callable = None     # model -> context that collects the weights of tokens between decoder and picture, see `query_bridge`
+    # model -> context that collects the weights of tokens between decoder and picture, see `query_bridge`
+    bridge: Callable = None
     chat: str = None            # chat template for models released without
     rule: str = ''              # in words: how the grid is found
     tiles: str = 'no'           # in words: how a picture is cut
@@ -141,8 +171,20 @@ def spans(self: Family,
     "One `ImageSpan` for each view of each picture that has tokens: a strip so thin that no row of tiles is left is seen as a whole only"
     if self.cross: return [self.cross(config, processor, i, s) for i, s in enumerate(sizes)]
     views = [self.cut(config, processor, inputs, i, s) for i, s in enumerate(sizes)]
-    runs = iter(split_blocks(inputs['input_ids'][0], config.image_token_id, [b.size for blocks in views for b in blocks]))
-    found = [[ImageSpan(b.take(r), b.grid, b.box, i, b.view, int(r[-1])+1) for b in blocks if len(r := next(runs))] for i, blocks in enumerate(views)]
+    runs = iter(
+        split_blocks(inputs['input_ids'][0], config.image_token_id, [b.size for blocks in views for b in blocks])
+    )
+    found = [
+        [
+            ImageSpan(
+                b.take(r), b.grid, b.box, i, b.view,
+                int(r[-1]) + 1
+            )
+            for b in blocks
+            if len(r := next(runs))
+        ]
+        for i, blocks in enumerate(views)
+    ]
     return [s for one in found for s in sorted(one, key=lambda s: s.view != 'base')]
 
 @patch
@@ -155,7 +197,12 @@ def cut(self: Family,
     "Blocks of one picture: by the record's own rule, or one with its grid"
     if self.blocks: return self.blocks(config, processor, inputs, i, size)
     h, w = self.grid(config, inputs, i)
-    return [Block((h, w), self.covered(processor, size, (w*self.cell(config), h*self.cell(config))))]
+    return [
+        Block(
+            (h, w),
+            self.covered(processor, size, (w * self.cell(config), h * self.cell(config)))
+        )
+    ]
 
 # %% ../../nbs/models/01_families.ipynb #7e0da36e
 FAMILIES = {}
@@ -180,14 +227,20 @@ def find_family(
 _FIXED = 'processed picture / patch'
 def _add(name, **kw): return add_family(Family(name, **kw))
 
-_add('llava', cell=lambda c: c.vision_config.patch_size, grid=pixel_grid, covered=crop_box, pixels=row_pixels, rule=_FIXED)
+_add(
+    'llava', cell=lambda c: c.vision_config.patch_size, grid=pixel_grid, covered=crop_box, pixels=row_pixels,
+    rule=_FIXED
+)
 for name in ('llava_next', 'llava_onevision'):
     _add(name, blocks=canvas_tiles, pixels=grid_pixels, rule='base tile; all tiles as one grid without padding', tiles='best of the grid pinpoints',
         assemble=still_processor('LlavaOnevisionProcessor') if name == 'llava_onevision' else None,
         notes='new-line tokens are dropped; where tiles do not divide into patches the joint grid is off by less than a cell');
 
 # %% ../../nbs/models/01_families.ipynb #735f932f
-_QWEN = dict(qwen2_vl='Qwen2VLProcessor', qwen2_5_vl='Qwen2_5_VLProcessor', qwen3_vl='Qwen3VLProcessor', qwen3_5='Qwen3VLProcessor')
+_QWEN = dict(
+    qwen2_vl='Qwen2VLProcessor', qwen2_5_vl='Qwen2_5_VLProcessor', qwen3_vl='Qwen3VLProcessor',
+    qwen3_5='Qwen3VLProcessor'
+)
 for name, kind in _QWEN.items():
     _add(name, cell=lambda c: c.vision_config.patch_size*c.vision_config.spatial_merge_size, grid=thw_grid, covered=whole_box, pixels=patch_pixels, assemble=still_processor(kind),
         rule='image_grid_thw / spatial_merge_size', notes='layers of linear attention have no rows' if name == 'qwen3_5' else '');
@@ -196,8 +249,11 @@ for name, kind in _QWEN.items():
 _add('internvl', blocks=ratio_tiles, pixels=tile_pixels, assemble=still_processor('InternVLProcessor'),
     rule='image_seq_length for each tile', tiles='canvas with the nearest aspect ratio, and the whole')
 for name in ('idefics3', 'smolvlm'):
-    _add(name, blocks=edge_tiles, pixels=tile_pixels, assemble=still_processor('Idefics3Processor') if name == 'smolvlm' else None,
-        rule='image_seq_len for each tile', tiles='long side in whole tiles, and the whole')
+    _add(
+        name, blocks=edge_tiles, pixels=tile_pixels,
+        assemble=still_processor('Idefics3Processor') if name == 'smolvlm' else None,
+        rule='image_seq_len for each tile', tiles='long side in whole tiles, and the whole'
+    )
 _add('gemma3', blocks=pan_tiles, pixels=tile_pixels, rule='mm_tokens_per_image', tiles='only with do_pan_and_scan')
 _add('paligemma', cell=lambda c: c.vision_config.patch_size, grid=pixel_grid, covered=crop_box, rule=_FIXED,
     chat="{% for m in messages %}{% for c in m['content'] if c['type'] == 'image' %}<image>{% endfor %}"
@@ -207,7 +263,9 @@ _add('paligemma', cell=lambda c: c.vision_config.patch_size, grid=pixel_grid, co
 # %% ../../nbs/models/01_families.ipynb #ebc56c86
 def _tile_features(model, inputs):
     "Features of the keys that Mllama's tower makes"
-    seen = model.base_model.vision_model(**{k: inputs[k] for k in ('pixel_values', 'aspect_ratio_ids', 'aspect_ratio_mask')})
+    seen = model.base_model.vision_model(
+        **{k: inputs[k] for k in ('pixel_values', 'aspect_ratio_ids', 'aspect_ratio_mask')}
+    )
     return seen.last_hidden_state.flatten(0, -2)
 
 _add('mllama', cross=canvas_keys, layers=lambda c: list(c.cross_attention_layers), look_at=_tile_features,
@@ -232,12 +290,35 @@ def family_row(
     seen: dict, # what the tests measured of it; may be empty
 ) -> dict:      # column -> text
     "One line of the table of families"
-    able = lambda what: 'no' if what in f.why_not else {True: 'yes, tested', None: 'yes', False: 'FAILS'}[seen.get(what)]
-    notes = '; '.join(filter(None, [f.notes, *(f'no {k}: {v}' for k, v in f.why_not.items())]))
-    row = {'family': f.name, 'grid': f.rule, 'tiles': f.tiles, 'sharing': able('sharing'), 'several pictures': able('several pictures')}
-    if seen: row['rows against eager'] = f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}"
-    if 'batch' in seen: row['batch against single'] = f"{seen['batch']:.0e}" if seen['batched'] else 'asked singly'
-    if 'in parts' in seen: row['next picture in parts'] = f"{seen['parts']:.0e}, {seen['in parts']} of {seen['layers']} layers" if seen['in parts'] else 'stock kernel'
+    able = lambda what: (
+        'no' if what in f.why_not else {True: 'yes, tested', None: 'yes', False: 'FAILS'}[seen.get(what)]
+    )
+    notes = '; '.join(
+        filter(
+            None,
+            [
+                f.notes,
+                *(f'no {k}: {v}' for k, v in f.why_not.items())
+            ]
+        )
+    )
+    row = {
+        'family': f.name,
+        'grid': f.rule,
+        'tiles': f.tiles,
+        'sharing': able('sharing'),
+        'several pictures': able('several pictures'),
+    }
+    if seen:
+        row['rows against eager'] = f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}"
+    if 'batch' in seen:
+        row['batch against single'] = f"{seen['batch']:.0e}" if seen['batched'] else 'asked singly'
+    if 'in parts' in seen:
+        row['next picture in parts'] = (
+            f"{seen['parts']:.0e}, {seen['in parts']} of {seen['layers']} layers"
+            if seen['in parts']
+            else 'stock kernel'
+        )
     return row | dict(notes=notes)
 
 def family_rows(
@@ -246,26 +327,42 @@ def family_rows(
     "One line for each family"
     results = MEASURED if results is None else results
     if isinstance(results, (str, Path)): results = json.loads(Path(results).read_text())
-    return [family_row(f, results.get('families', {}).get(name, {})) for name, f in FAMILIES.items()]
+    return [
+        family_row(f, results.get('families', {}).get(name, {}))
+        for name, f in FAMILIES.items()
+    ]
 
 def family_table(
     results=None,  # results of the conformance tests: a JSON file or its content; None: those that are shipped
 ) -> str:          # Markdown
     "All families: how the grid is found, how a picture is cut, what can be shared, what cannot be done and why"
     rows = family_rows(results)
-    heads = list(dict.fromkeys(k for r in rows for k in r if k != 'notes')) + ['notes']
+    heads = list(dict.fromkeys(k for r in rows for k in r if k != 'notes')) + [
+        'notes'
+    ]
     line = lambda cells: f"| {' | '.join(cells)} |"
-    return '\n'.join([line(heads), line(['---']*len(heads)), *(line([r.get(h, '') for h in heads]) for r in rows)])
+    return '\n'.join(
+        [
+            line(heads), line(['---'] * len(heads)),
+            *(line([r.get(h, '') for h in heads]) for r in rows)
+        ]
+    )
 
 # %% ../../nbs/models/01_families.ipynb #b93f3ae9
-NEEDS = dict( # why a model lacks it; '' if it has it
+NEEDS = dict(  # why a model lacks it; '' if it has it
     patches=lambda vlm: 'its image tokens are queries of a second model and not patches' if vlm.family.bridge else '',
-    inline=lambda vlm: 'its picture is not part of the token sequence' if vlm.family.cross and not vlm.family.bridge else '',
-    dense=lambda vlm: 'some of its decoder layers compute no attention' if len(vlm.layers) < vlm.n_layers else '')
+    inline=lambda vlm: (
+        'its picture is not part of the token sequence' if vlm.family.cross and not vlm.family.bridge else ''
+    ),
+    dense=lambda vlm: 'some of its decoder layers compute no attention' if len(vlm.layers) < vlm.n_layers else ''
+)
 
 def check_needs(vlm, # a `VLM`
     method # with attributes `name` and `needs`, a tuple of keys of `NEEDS`
     ):
     "Refuse a model that lacks what the method needs"
     why = [w for n in method.needs if (w := NEEDS[n](vlm))]
-    if why: raise UnsupportedError(f'{method.name} cannot be used with the family {vlm.family.name!r}: {"; ".join(why)}.')
+    if why:
+        raise UnsupportedError(
+            f'{method.name} cannot be used with the family {vlm.family.name!r}: {"; ".join(why)}.'
+        )

@@ -44,9 +44,14 @@ def resized_size(
     if not getattr(ip, 'do_resize', True): return w, h
     size = dict(ip.size)
     if set(size) == {'height', 'width'}: return size['width'], size['height']
-    if set(size) != {'shortest_edge'}: raise CarveError(f'{type(ip).__name__} resizes by {size}, which is not known here.')
+    if set(size) != {'shortest_edge'}:
+        raise CarveError(f'{type(ip).__name__} resizes by {size}, which is not known here.')
     s, short, long = size['shortest_edge'], min(w, h), max(w, h)
-    return (s, int(s*long/short)) if w <= h else (int(s*long/short), s)
+    return (
+        (s, int(s * long / short))
+        if w <= h
+        else (int(s * long / short), s)
+    )
 
 # %% ../../nbs/models/00_image_tokens.ipynb #4d9d8f0c
 def crop_box(
@@ -59,9 +64,14 @@ def crop_box(
     x0, y0, x1, y1 = padded_box(ip, *size)
     rw, rh = resized_size(ip, x1-x0, y1-y0)
     crop = dict(ip.crop_size) if getattr(ip, 'do_center_crop', False) else dict(width=rw, height=rh)
-    left, top = (rw-crop['width'])//2, (rh-crop['height'])//2
+    left = (rw-crop['width'])//2
+    top = (rh-crop['height'])//2
     sx, sy = (x1-x0)/rw, (y1-y0)/rh
-    return x0+left*sx, y0+top*sy, x0+(left+shown[0])*sx, y0+(top+shown[1])*sy
+    return (
+        x0 + left * sx, y0 + top * sy,
+        x0 + (left + shown[0]) * sx,
+        y0 + (top + shown[1]) * sy
+    )
 
 # %% ../../nbs/models/00_image_tokens.ipynb #3fac1db3
 def whole_box(
@@ -119,12 +129,20 @@ def split_blocks(
 ):             # list of position tensors [Nv], one for each picture
     "Positions of each picture's tokens"
     pos = (ids == image_id).nonzero()[:, 0]
-    if not len(pos): raise CarveError(f'No image token (id {image_id}) among {len(ids)} tokens; ids seen: {sorted(set(ids.tolist()))[:20]}')
+    if not len(pos):
+        raise CarveError(
+            f'No image token (id {image_id}) among {len(ids)} tokens; ids seen: {sorted(set(ids.tolist()))[:20]}'
+        )
     if len(pos) != sum(sizes):
-        raise CarveError(f'{len(pos)} image tokens (id {image_id}, positions {pos[0]}..{pos[-1]}), but the grids say {sizes}.')
+        raise CarveError(
+            f'{len(pos)} image tokens (id {image_id}, positions {pos[0]}..{pos[-1]}), but the grids say {sizes}.'
+        )
     blocks = list(pos.split(sizes))
     for b in blocks:
-        if len(b) and b[-1]-b[0]+1 != len(b): raise CarveError(f'A picture of {len(b)} tokens is spread over positions {b[0]}..{b[-1]}.')
+        if len(b) and b[-1]-b[0]+1 != len(b):
+            raise CarveError(
+                f'A picture of {len(b)} tokens is spread over positions {b[0]}..{b[-1]}.'
+            )
     return blocks
 
 # %% ../../nbs/models/00_image_tokens.ipynb #c581cf25
@@ -136,11 +154,17 @@ class Block:
     view: str = 'base'  # name of the view
     lead: int = 0       # tokens before the grid
     tail: int = 0       # tokens after each row
-    size = property(lambda self: self.lead + self.grid[0]*(self.grid[1]+self.tail))
+    size = property(
+        lambda self: self.lead + self.grid[0] * (self.grid[1] + self.tail)
+    )
     def take(self, tokens):
         "Those tokens that are cells of the grid"
         h, w = self.grid
-        return tokens[self.lead:].view(h, w+self.tail)[:, :w].flatten()
+        return (
+            tokens[self.lead :]
+            .view(h, w + self.tail)[:, :w]
+            .flatten()
+        )
 
 # %% ../../nbs/models/00_image_tokens.ipynb #20d3d4de
 def tile_boxes(
@@ -149,7 +173,11 @@ def tile_boxes(
 ):               # boxes, row by row
     "Boxes of equal tiles"
     w, h = size[0]/cols, size[1]/rows
-    return [(c*w, r*h, (c+1)*w, (r+1)*h) for r in range(rows) for c in range(cols)]
+    return [
+        (c * w, r * h, (c + 1) * w, (r + 1) * h)
+        for r in range(rows)
+        for c in range(cols)
+    ]
 
 def tiled(
     grid,        # (gh, gw) of each tile
@@ -158,7 +186,10 @@ def tiled(
 ):               # list of `Block`
     "Tiles row by row and the whole picture after them, or the whole picture alone"
     whole = Block(grid, (0., 0., float(size[0]), float(size[1])))
-    return [Block(grid, b, f'tile {i//cols},{i%cols}') for i, b in enumerate(tile_boxes(size, rows, cols))]*(rows*cols > 1) + [whole]
+    return [
+        Block(grid, b, f'tile {i // cols},{i % cols}')
+        for i, b in enumerate(tile_boxes(size, rows, cols))
+    ] * (rows * cols > 1) + [whole]
 
 # %% ../../nbs/models/00_image_tokens.ipynb #73efe28b
 def setting(
@@ -173,7 +204,13 @@ def ratio_tiles(config, processor, inputs, i, size):
     "Blocks of processors that choose the canvas of tiles with the nearest aspect ratio"
     ip, (W, H), n = processor.image_processor, size, round(config.image_seq_length**.5)
     cut = setting(processor, 'crop_to_patches') and ip.max_patches > 1
-    cols, rows = get_optimal_tiled_canvas((H, W), (ip.size['height'], ip.size['width']), ip.min_patches, ip.max_patches) if cut else (1, 1)
+    cols, rows = (
+        get_optimal_tiled_canvas(
+            (H, W), (ip.size['height'], ip.size['width']), ip.min_patches, ip.max_patches
+        )
+        if cut
+        else (1, 1)
+    )
     return tiled((n, n), size, rows, cols)
 
 def edge_tiles(config, processor, inputs, i, size):
@@ -181,9 +218,18 @@ def edge_tiles(config, processor, inputs, i, size):
     ip, (W, H) = processor.image_processor, size
     n, m = round(processor.image_seq_len**.5), ip.max_image_size['longest_edge']
     if not ip.do_image_splitting: return tiled((n, n), size, 1, 1)
-    h, w = get_resize_output_image_size(SimpleNamespace(shape=(3, H, W)), ip.size['longest_edge']) if ip.do_resize else (H, W)
-    long, short = math.ceil(max(w, h)/m)*m, lambda x: math.ceil(int(x)/m)
-    rows, cols = (short(long/(w/h)), long//m) if w >= h else (long//m, short(long*(w/h)))
+    h, w = (
+        get_resize_output_image_size(SimpleNamespace(shape=(3, H, W)), ip.size['longest_edge'])
+        if ip.do_resize
+        else (H, W)
+    )
+    long = math.ceil(max(w, h)/m)*m
+    short = lambda x: math.ceil(int(x)/m)
+    rows, cols = (
+        (short(long / (w / h)), long // m)
+        if w >= h
+        else (long // m, short(long * (w / h)))
+    )
     return tiled((n, n), size, rows, cols)
 
 def pan_tiles(config, processor, inputs, i, size):
@@ -195,7 +241,9 @@ def pan_tiles(config, processor, inputs, i, size):
     x, y, blocks = 0, 0, [whole]
     for j, c in enumerate(Gemma3ImageProcessorPil.pan_and_scan(None, np.broadcast_to(np.uint8(0), (3, H, W)), *how)):   # the processor of torchvision cuts the same, batches only
         h, w = c.shape[1:]
-        blocks.append(Block((n, n), (x, y, x+w, y+h), f'crop {j}'))
+        blocks.append(
+            Block((n, n), (x, y, x + w, y + h), f'crop {j}')
+        )
         x, y = (x+w, y) if W >= H else (x, y+h)
     return blocks
 
@@ -207,24 +255,42 @@ def canvas_box(
 ):           # grid and box of what is left of it
     "The part of a canvas that a picture fills, as the model cuts it out: at cells, not at pixels"
     (W, H), (rows, cols), (ch, cw) = size, grid, canvas
-    nh, nw = get_patch_output_size(np.broadcast_to(np.uint8(0), (3, H, W)), canvas, input_data_format=ChannelDimension.FIRST)
+    nh, nw = get_patch_output_size(
+        np.broadcast_to(np.uint8(0), (3, H, W)), canvas, input_data_format=ChannelDimension.FIRST
+    )
     wide = W/H > cols/rows
-    top = (rows - int(round(H*(cols/W), 7)))//2 if wide else 0
-    left = 0 if wide else (cols - int(round(W*(rows/H), 7)))//2
+    top = (
+        (rows - int(round(H * (cols / W), 7))) // 2
+        if wide
+        else 0
+    )
+    left = (
+        0
+        if wide
+        else (cols - int(round(W * (rows / H), 7))) // 2
+    )
     x = lambda c: (c*cw/cols - (cw-nw)//2)*W/nw
     y = lambda r: (r*ch/rows - (ch-nh)//2)*H/nh
-    return (rows-2*top, cols-2*left), (x(left), y(top), x(cols-left), y(rows-top))
+    return (rows - 2 * top, cols - 2 * left), (
+        x(left), y(top), x(cols - left),
+        y(rows - top)
+    )
 
 # %% ../../nbs/models/00_image_tokens.ipynb #94530286
 def canvas_tiles(config, processor, inputs, i, size):
     "Blocks of the whole picture, squashed, and of all tiles together"
-    (W, H), tower, most = size, config.vision_config, str(getattr(config, 'vision_aspect_ratio', '')).removeprefix('anyres_max_')
+    (W, H), tower, most = (
+        size, config.vision_config, str(getattr(config, 'vision_aspect_ratio', '')).removeprefix('anyres_max_')
+    )
     n, s = tower.image_size//tower.patch_size, tower.image_size
     shown = n*tower.patch_size/s
     base = Block((n, n), (0., 0., W*shown, H*shown))
     ch, cw = select_best_resolution([H, W], config.image_grid_pinpoints)
-    (h, w), box = canvas_box((ch//s*n, cw//s*n), (ch, cw), size)
-    if most.isdigit() and (ratio := math.sqrt(h*w/(int(most)*n**2))) > 1.1: h, w = int(h//ratio), int(w//ratio)
+    (h, w), box = canvas_box(
+        (ch // s * n, cw // s * n), (ch, cw), size
+    )
+    if most.isdigit() and (ratio := math.sqrt(h*w/(int(most)*n**2))) > 1.1:
+        h, w = int(h//ratio), int(w//ratio)
     return [base, Block((h, w), box, 'tiles', tail=1)]
 
 # %% ../../nbs/models/00_image_tokens.ipynb #aa4faac8
@@ -235,17 +301,23 @@ def tile_keys(
     most,         # tiles for which each picture has room
 ):                # [rows*n*cols*n] positions among the keys, row-major over the whole picture
     "Keys of a picture that is read beside the sequence"
-    tiles, cells = torch.arange(rows*cols).view(rows, 1, cols, 1), torch.arange(n*n).view(1, n, 1, n)
+    tiles = torch.arange(rows*cols).view(rows, 1, cols, 1)
+    cells = torch.arange(n*n).view(1, n, 1, n)
     return ((i*most+tiles)*(n*n+1) + 1 + cells).flatten()
 
 def canvas_keys(config, processor, i, size):
     "Span of processors that fit the picture into the top left of a canvas of tiles"
     ip, tower, (W, H) = processor.image_processor, config.vision_config, size
-    s, n, sides = ip.size['height'], tower.image_size//tower.patch_size, dict(image_height=H, image_width=W)
+    s = ip.size['height']
+    n = tower.image_size//tower.patch_size
+    sides = dict(image_height=H, image_width=W)
     ch, cw = map(int, mllama_canvas(**sides, max_image_tiles=ip.max_image_tiles, tile_size=s))
     nh, nw = map(int, get_image_size_fit_to_canvas(**sides, canvas_height=ch, canvas_width=cw, tile_size=s))
     rows, cols = ch//s, cw//s
-    return ImageSpan(tile_keys(i, rows, cols, n, tower.max_num_tiles), (rows*n, cols*n), (0., 0., cw*W/nw, ch*H/nh), i)
+    return ImageSpan(
+        tile_keys(i, rows, cols, n, tower.max_num_tiles), (rows * n, cols * n),
+        (0.0, 0.0, cw * W / nw, ch * H / nh), i
+    )
 
 # %% ../../nbs/models/00_image_tokens.ipynb #4b523de8
 @contextmanager
@@ -254,12 +326,21 @@ def query_bridge(
     layer=2,  # layer of the Q-Former
 ):            # list; after a pass it holds the weights [number of queries, keys], float32
     "What the query tokens of a Q-Former see of the picture while the block lasts"
-    reads = [l.crossattention.attention for l in model.qformer.encoder.layer[:layer+1] if l.has_cross_attention][-1]
+    reads = [
+        l.crossattention.attention
+        for l in model.qformer.encoder.layer[: layer + 1]
+        if l.has_cross_attention
+    ][-1]
     seen = []
     def watch(module, args, kw):
         h, picture = args[0] if args else kw['hidden_states'], kw['encoder_hidden_states']
-        q, k = (f(x).unflatten(-1, (-1, module.attention_head_size)).transpose(1, 2).float() for f, x in ((module.query, h), (module.key, picture)))
-        seen[:] = [(q @ k.mT*module.scaling).softmax(-1).mean(1)[0].cpu()]
+        q, k = (
+            f(x).unflatten(-1, (-1, module.attention_head_size)).transpose(1, 2).float()
+            for f, x in ((module.query, h), (module.key, picture))
+        )
+        seen[:] = [
+            (q @ k.mT * module.scaling).softmax(-1).mean(1)[0].cpu()
+        ]
     hook = reads.register_forward_pre_hook(watch, with_kwargs=True)
     try: yield seen
     finally: hook.remove()
@@ -267,4 +348,7 @@ def query_bridge(
 def patch_keys(config, processor, i, size):
     "Span of a picture whose patches are keys, a class token before them"
     n, p = config.vision_config.image_size//config.vision_config.patch_size, config.vision_config.patch_size
-    return ImageSpan(torch.arange(1, n*n+1), (n, n), crop_box(processor, size, (n*p, n*p)), i)
+    return ImageSpan(
+        torch.arange(1, n * n + 1), (n, n),
+        crop_box(processor, size, (n * p, n * p)), i
+    )

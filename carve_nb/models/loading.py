@@ -36,13 +36,17 @@ def check_folder(
     path: Path,  # local folder
 ):
     "Refuse a folder that holds no model, or only pickled weights"
-    if not (path/'config.json').is_file(): raise CarveError(f'{path} holds no config.json: give the folder of a saved model.')
+    if not (path/'config.json').is_file():
+        raise CarveError(f'{path} holds no config.json: give the folder of a saved model.')
     for p in [*path.glob('*config.json'), *path.glob('*.index.json')]:
         try: json.loads(p.read_text(encoding='utf-8'))
         except ValueError as e: raise CarveError(f'{p} is not JSON ({e}). Get this file anew.') from e
     if any(path.glob('*.safetensors')): return
-    pickles = sorted(p.name for ext in ('bin', 'pt', 'pth', 'ckpt') for p in path.glob(f'*.{ext}'))
-    if not pickles: raise CarveError(f'{path} has no weights: no file *.safetensors is there. Get the complete release.')
+    pickles = sorted(
+        p.name for ext in ('bin', 'pt', 'pth', 'ckpt') for p in path.glob(f'*.{ext}')
+    )
+    if not pickles:
+        raise CarveError(f'{path} has no weights: no file *.safetensors is there. Get the complete release.')
     raise CarveError(f'{path} has no safetensors weights, only {", ".join(pickles)}. Pickled weights can run '
                      'code and are not opened. Either use a safetensors revision of the model, or, if you trust the file, '
                      'load it yourself, `model.save_pretrained(folder)`, and give that folder.')
@@ -53,7 +57,8 @@ def find_source(
     "Folder or Hub id, or an error if it is neither"
     path = shipped_folder(TINY) if name == TINY else Path(name).expanduser()
     if path.is_dir(): check_folder(path)
-    elif path.exists() or name.count('/') != 1 or name[0] in '/.~': raise CarveError(f'{name!r} is neither a folder nor a Hub id such as org/model.')
+    elif path.exists() or name.count('/') != 1 or name[0] in '/.~':
+        raise CarveError(f'{name!r} is neither a folder nor a Hub id such as org/model.')
     return str(path) if path.is_dir() else name
 
 # %% ../../nbs/models/03_loading.ipynb #84cd1af2
@@ -66,8 +71,16 @@ def load_config(
     "Configuration of a model, or a clear error"
     try: config = AutoConfig.from_pretrained(name, **kw)
     except Exception as e:   # values are checked by each configuration class in its own way
-        why = OWN_CODE if 'trust_remote_code' in str(e) else f'{" ".join(str(e).split()).rstrip(".")}.'
-        known = f' Supported families: {", ".join(sorted(FAMILIES))}.' if 'model type' in str(e) else ''
+        why = (
+            OWN_CODE
+            if 'trust_remote_code' in str(e)
+            else f'{" ".join(str(e).split()).rstrip(".")}.'
+        )
+        known = (
+            f' Supported families: {", ".join(sorted(FAMILIES))}.'
+            if 'model type' in str(e)
+            else ''
+        )
         raise CarveError(f'No usable configuration of {str(name)!r}: {why}{known}') from e
     find_family(config.model_type)
     return config
@@ -80,8 +93,15 @@ def lacking(
     folder,  # local folder, or a Hub id
 ) -> str:    # a sentence; empty if nothing is missing that all have
     "What a folder lacks of a saved processor"
-    gone = [k for k, names in PARTS.items() if Path(folder).is_dir() and not any((Path(folder)/n).exists() for n in names)]
-    return ''.join(f' The folder has no file of a {k}, such as {PARTS[k][0]}.' for k in gone)
+    gone = [
+        k
+        for k, names in PARTS.items()
+        if Path(folder).is_dir()
+        and not any((Path(folder) / n).exists() for n in names)
+    ]
+    return ''.join(
+        f' The folder has no file of a {k}, such as {PARTS[k][0]}.' for k in gone
+    )
 
 def load_processor(
     name: str,       # Hub id or folder
@@ -92,8 +112,13 @@ def load_processor(
     try: return AutoProcessor.from_pretrained(name, **kw)
     except Exception as e:   # each part fails in its own way
         missing = next((o for o in ('torchvision', 'num2words') if o in str(e).lower()), None)
-        why = OWN_CODE if 'trust_remote_code' in str(e) else " ".join(str(e).split()) + lacking(name)
-        if not missing or not family.assemble: raise CarveError(f'Tokenizer or image processor of {name!r} cannot be loaded: {why}') from e
+        why = (
+            OWN_CODE
+            if 'trust_remote_code' in str(e)
+            else " ".join(str(e).split()) + lacking(name)
+        )
+        if not missing or not family.assemble:
+            raise CarveError(f'Tokenizer or image processor of {name!r} cannot be loaded: {why}') from e
     warnings.warn(f'{missing} is not installed, so the stock processor of this family (which includes video) cannot be built; '
                   'its tokenizer and image processor are used without it.', stacklevel=2)
     return family.assemble(name, **kw)
@@ -104,8 +129,11 @@ def read_dtype(
 ):          # None, 'auto', or a torch dtype
     "A type of numbers, or an error if there is no such type"
     if dtype in (None, 'auto'): return dtype
-    if isinstance(found := getattr(torch, str(dtype).removeprefix('torch.'), None), torch.dtype): return found
-    raise CarveError(f"dtype={dtype!r} is not known; give 'float32', 'bfloat16', 'float16' or 'auto' (as the weights are saved).")
+    if isinstance(found := getattr(torch, str(dtype).removeprefix('torch.'), None), torch.dtype):
+        return found
+    raise CarveError(
+        f"dtype={dtype!r} is not known; give 'float32', 'bfloat16', 'float16' or 'auto' (as the weights are saved)."
+    )
 
 def check_decoder(
     config,  # of the model
@@ -113,7 +141,10 @@ def check_decoder(
 ):
     "Refuse text models that read and write in two halves"
     if getattr(config.get_text_config(), 'is_encoder_decoder', False):
-        raise CarveError(f'{str(name)!r} writes with {config.get_text_config().model_type}, an encoder with a decoder; only models whose picture and words are in one decoder are read here.')
+        raise CarveError(
+            f'{str(name)!r} writes with {config.get_text_config().model_type}, an encoder with a decoder; only models '
+            'whose picture and words are in one decoder are read here.'
+        )
 
 # %% ../../nbs/models/03_loading.ipynb #286a5897
 def pick_device(
@@ -123,7 +154,9 @@ def pick_device(
     if device is None: return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try: return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as e:
-        raise CarveError(f'Device {str(device)!r} cannot be used here: {str(e).splitlines()[0]}') from e
+        raise CarveError(
+            f'Device {str(device)!r} cannot be used here: {str(e).splitlines()[0]}'
+        ) from e
 
 # %% ../../nbs/models/03_loading.ipynb #d044ffe3
 def place(
@@ -133,9 +166,12 @@ def place(
 ) -> tuple:             # torch device or None, arguments of the stock loader
     "Where the model goes: moved when it is loaded, or put in place by transformers"
     if device_map is None and not quantised: return pick_device(device), {}
-    if device_map is not None and device is not None: raise CarveError(f'Give device={str(device)!r} or device_map={device_map!r}, not both.')
+    if device_map is not None and device is not None:
+        raise CarveError(f'Give device={str(device)!r} or device_map={device_map!r}, not both.')
     if not find_spec('accelerate'):
-        raise CarveError("device_map and quantised checkpoints need the package accelerate: pip install 'carve_nb[accelerate]'.")
+        raise CarveError(
+            "device_map and quantised checkpoints need the package accelerate: pip install 'carve_nb[accelerate]'."
+        )
     return None, dict(device_map=device_map or {'': str(pick_device(device))})
 
 def likely_device(
@@ -173,7 +209,10 @@ def warn_slow(
     "A notice where a pass will take more than five seconds"
     if (s := slow_pass(model)) <= 5: return
     mps = ' device="mps" may be faster.' if torch.backends.mps.is_available() else ''
-    warnings.warn(f'No GPU: this model runs on the CPU; reading a prompt of 1,000 tokens will take about {s:.0f} s here, and an answer needs one or more such passes.{mps}', stacklevel=4)
+    warnings.warn(
+        f'No GPU: this model runs on the CPU; reading a prompt of 1,000 tokens will take about {s:.0f} s here, and an '
+        f'answer needs one or more such passes.{mps}', stacklevel=4
+    )
 
 # %% ../../nbs/models/03_loading.ipynb #320ea63c
 def check_tensors(
@@ -182,19 +221,29 @@ def check_tensors(
 ):
     "Refuse weights that are not those of the configuration"
     if lost := sorted(info['missing_keys']):
-        raise CarveError(f'{source!r} lacks {len(lost)} tensors, such as {lost[0]}; they would be random. Get the complete weights.')
+        raise CarveError(
+            f'{source!r} lacks {len(lost)} tensors, such as {lost[0]}; they would be random. Get the complete weights.'
+        )
     if odd := sorted(info['mismatched_keys']):
         (name, there, want), n = odd[0], len(odd)
-        raise CarveError(f'{n} tensors of {source!r} do not fit its configuration, such as {name}: {tuple(there)} in the file, {tuple(want)} in the model. Weights and config.json must be of one release.')
+        raise CarveError(
+            f'{n} tensors of {source!r} do not fit its configuration, such as {name}: {tuple(there)} in the file, '
+            f'{tuple(want)} in the model. Weights and config.json must be of one release.'
+        )
     if extra := sorted(info['unexpected_keys']):
-        warnings.warn(f'{len(extra)} tensors of {source!r} are not used, such as {extra[0]}: see that its configuration is the right one.', stacklevel=2)
+        warnings.warn(
+            f'{len(extra)} tensors of {source!r} are not used, such as {extra[0]}: see that its configuration is the '
+            'right one.', stacklevel=2
+        )
 
 def all_finite(
     x,       # tensor, any shape
 ) -> bool:
     "Whether no value is NaN or infinite, in one pass and without a copy"
     if not x.is_floating_point() or x.is_meta or not x.numel(): return True
-    low, high = torch.aminmax(x.detach() if x.element_size() > 1 else x.detach().float())
+    low, high = torch.aminmax(
+        x.detach() if x.element_size() > 1 else x.detach().float()
+    )
     return bool(low.isfinite() & high.isfinite())
 
 def check_values(
@@ -203,7 +252,10 @@ def check_values(
 ):
     "Refuse weights with NaN or infinity"
     if bad := [n for n, p in model.named_parameters() if not all_finite(p)]:
-        raise CarveError(f'{len(bad)} tensors of {source!r} hold NaN or infinity in {model.dtype}, such as {bad[0]}. Get the file anew, or load it in the type it was trained in.')
+        raise CarveError(
+            f'{len(bad)} tensors of {source!r} hold NaN or infinity in {model.dtype}, such as {bad[0]}. Get the file '
+            'anew, or load it in the type it was trained in.'
+        )
 
 # %% ../../nbs/models/03_loading.ipynb #239c3c79
 def load_weights(
@@ -211,16 +263,25 @@ def load_weights(
     **kw,         # of the stock loader
 ):                # the model
     "The stock model with the SDPA kernel, complete, or a clear error"
-    fixed = dict(use_safetensors=True, attn_implementation='sdpa', output_loading_info=True, ignore_mismatched_sizes=True)
+    fixed = dict(
+        use_safetensors=True, attn_implementation='sdpa', output_loading_info=True, ignore_mismatched_sizes=True
+    )
     if wrong := [f'{k}={kw[k]!r}' for k, v in fixed.items() if kw.get(k, v) != v]:
-        raise CarveError(f'{wrong[0]} is refused: weights are read from safetensors only, run with the SDPA kernel, and are checked here. Leave it out.')
+        raise CarveError(
+            f'{wrong[0]} is refused: weights are read from safetensors only, run with the SDPA kernel, and are checked '
+            'here. Leave it out.'
+        )
     try: model, info = AutoModelForImageTextToText.from_pretrained(source, **kw | fixed)
     except TypeError as e:
-        if kw and any(f"'{k}'" in str(e) for k in kw): raise CarveError(f'{source!r} cannot be loaded with these arguments: {e}') from e
+        if kw and any(f"'{k}'" in str(e) for k in kw):
+            raise CarveError(f'{source!r} cannot be loaded with these arguments: {e}') from e
         raise CarveError(f'The weights of {source!r} cannot be loaded (only safetensors are): {" ".join(str(e).split())}') from e
     except (OSError, SafetensorError, ValueError, KeyError, AttributeError) as e:
-        raise CarveError(f'The weights of {source!r} cannot be loaded (only safetensors are): {" ".join(str(e).split())}') from e
-    except ImportError as e: raise CarveError(f'{source!r} needs a package that is not here: {" ".join(str(e).split())}') from e
+        raise CarveError(
+            f'The weights of {source!r} cannot be loaded (only safetensors are): {" ".join(str(e).split())}'
+        ) from e
+    except ImportError as e:
+        raise CarveError(f'{source!r} needs a package that is not here: {" ".join(str(e).split())}') from e
     check_tensors(source, info)
     check_values(model, source)
     return model
@@ -237,13 +298,19 @@ def load_model(
 ) -> tuple:           # model in eval mode, processor
     "A model and its processor: safetensors only, stock classes only"
     source, own = find_source(str(name)), dict(revision=revision, trust_remote_code=trust_remote_code)
-    if revision and Path(source).is_dir(): raise CarveError(f'revision={revision!r} is for a Hub id; {str(name)!r} is a folder, and is taken as it is. Leave it out.')
-    config, asked = load_config(source, **own), str(name) == TINY or not (device is None and device_map is None)
+    if revision and Path(source).is_dir():
+        raise CarveError(
+            f'revision={revision!r} is for a Hub id; {str(name)!r} is a folder, and is taken as it is. Leave it out.'
+        )
+    config = load_config(source, **own)
+    asked = str(name) == TINY or not (device is None and device_map is None)
     check_decoder(config, name)
     quantised = bool(getattr(config, 'quantization_config', None) or kw.get('quantization_config'))
     if str(name) == TINY and device_map is None: device = device or 'cpu'
     device, where = place(device, device_map, quantised)
-    dtype = read_dtype(dtype) or ('float32' if not quantised and (device or likely_device(device_map)).type == 'cpu' else 'auto')
+    dtype = read_dtype(dtype) or (
+        'float32' if not quantised and (device or likely_device(device_map)).type == 'cpu' else 'auto'
+    )
     processor = load_processor(source, find_family(config.model_type), **own)   # before what takes long
     model = load_weights(source, dtype=dtype, **where, **own, **kw)
     model = (model.to(device) if device else model).eval()

@@ -34,7 +34,10 @@ def alone(
     i,               # which picture
 ) -> dict:           # inputs of the tower
     "What the tower is given to read one picture alone"
-    return vlm.family.pixels(vlm.model.config, inputs, i, [sum(s.image == j for s in prompt.spans) for j in range(len(prompt.images))])
+    return vlm.family.pixels(
+        vlm.model.config, inputs, i,
+        [sum(s.image == j for s in prompt.spans) for j in range(len(prompt.images))]
+    )
 
 # %% ../../nbs/models/05_prefix_cache.ipynb #9d96d994
 def prefix_key(
@@ -42,8 +45,13 @@ def prefix_key(
     prompt: Prompt,  # from `VLM.prompt`
 ) -> str:            # hexadecimal digest
     "A name for exactly this beginning"
-    h = hashlib.sha256(str(prompt.inputs['input_ids'][0, :prefix_length(prompt)].tolist()).encode())
-    for k, v in alone(vlm, prompt, prompt.inputs, 0).items(): h.update(f'{k}{tuple(v.shape)}'.encode() + v.contiguous().numpy().tobytes())
+    h = hashlib.sha256(
+        str(prompt.inputs['input_ids'][0, : prefix_length(prompt)].tolist()).encode()
+    )
+    for k, v in alone(vlm, prompt, prompt.inputs, 0).items():
+        h.update(
+            f'{k}{tuple(v.shape)}'.encode() + v.contiguous().numpy().tobytes()
+        )
     return h.hexdigest()
 
 # %% ../../nbs/models/05_prefix_cache.ipynb #55d1dc8b
@@ -59,24 +67,43 @@ class Roomy(DynamicLayer):
     room, store = 128, None   # tokens; its `Store`
     def update(self, key_states, value_states, *args, **kw):
         "Write behind the end; all keys and values up to there"
-        if key_states.requires_grad or value_states.requires_grad: return super().update(key_states, value_states, *args, **kw)
+        if key_states.requires_grad or value_states.requires_grad:
+            return super().update(key_states, value_states, *args, **kw)
         if not self.is_initialized: self.lazy_initialization(key_states, value_states)
         n = self.get_seq_length()
         end = n + key_states.shape[-2]
         if not self.fits(n, end): self.move(n, end, key_states, value_states)
-        self.store.keys[:, :, n:end], self.store.values[:, :, n:end] = key_states, value_states
-        self.keys, self.values = self.store.keys[:, :, :end], self.store.values[:, :, :end]
+        (
+            self.store.keys[:, :, n:end],
+            self.store.values[:, :, n:end]
+        ) = key_states, value_states
+        self.keys = self.store.keys[:, :, :end]
+        self.values = self.store.values[:, :, :end]
         return self.keys, self.values
 
     def fits(self, n, end) -> bool:
         "Is there room, and does no other living layer reach further than this one?"
-        own = self.store and self.keys.data_ptr() == self.store.keys.data_ptr() and self.keys.shape[:2] == self.store.keys.shape[:2]
-        return bool(own) and end <= self.store.keys.shape[2] and all(u is self or u.get_seq_length() <= n for u in self.store.users)
+        own = (
+            self.store
+            and self.keys.data_ptr() == self.store.keys.data_ptr()
+            and self.keys.shape[:2] == self.store.keys.shape[:2]
+        )
+        return (
+            bool(own)
+            and end <= self.store.keys.shape[2]
+            and all(u is self or u.get_seq_length() <= n for u in self.store.users)
+        )
 
     def move(self, n, end, *new):
         "Take what there is to a place of its own, with room"
-        places = [x.new_empty(*x.shape[:2], end+self.room, x.shape[3]) for x in new]
-        if n: places[0][:, :, :n], places[1][:, :, :n] = self.keys, self.values
+        places = [
+            x.new_empty(*x.shape[:2], end + self.room, x.shape[3])
+            for x in new
+        ]
+        if n:
+            places[0][:, :, :n], places[1][:, :, :n] = (
+                self.keys, self.values
+            )
         if self.store: self.store.users.discard(self)
         self.store = Store(*places, WeakSet([self]))
 
@@ -88,7 +115,8 @@ class Roomy(DynamicLayer):
 
     def __deepcopy__(self, cache):
         new = copy.copy(self)
-        if new.is_initialized: new.keys, new.values, new.store = new.keys.clone(), new.values.clone(), None
+        if new.is_initialized:
+            new.keys, new.values, new.store = new.keys.clone(), new.values.clone(), None
         return new
 
 # %% ../../nbs/models/05_prefix_cache.ipynb #094c4fd7
@@ -122,9 +150,15 @@ def read_prefix(
 ):                   # `DynamicCache`
     "Keys and values of the beginning"
     n, N, cache = prefix_length(prompt), len(prompt), roomy_cache(vlm.text_config)
-    own = {k: v[:, :n] for k, v in inputs.items() if v.ndim == 2 and v.shape[1] == N}
+    own = {
+        k: v[:, :n]
+        for k, v in inputs.items()
+        if v.ndim == 2 and v.shape[1] == N
+    }
     with filling(vlm.text_config, last_layer(vlm)):
-        vlm.model(**own, **alone(vlm, prompt, inputs, 0), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        vlm.model(
+            **own, **alone(vlm, prompt, inputs, 0), past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
     return cache
 
 # %% ../../nbs/models/05_prefix_cache.ipynb #836b776f
@@ -136,7 +170,10 @@ def joined(
     new = copy.copy(outputs[0])
     if kinds & {list, tuple}: new.pooler_output = [f for o in outputs for f in o.pooler_output]
     else: new.pooler_output = torch.cat([o.pooler_output for o in outputs])
-    if hasattr(new, 'deepstack_features'): new.deepstack_features = [[f for one in l for f in one] for l in zip(*(o.deepstack_features for o in outputs))]
+    if hasattr(new, 'deepstack_features'):
+        new.deepstack_features = [
+            [f for one in l for f in one] for l in zip(*(o.deepstack_features for o in outputs))
+        ]
     return new
 
 # %% ../../nbs/models/05_prefix_cache.ipynb #aaf0f677
@@ -148,7 +185,10 @@ def features_after(
 ) -> dict:           # empty, or `mm_encoder_outputs`
     "The tower's view of the pictures from one on"
     look = vlm.model.base_model.get_image_features
-    seen = [look(**alone(vlm, prompt, inputs, i), return_dict=True) for i in range(start, len(prompt.images))]
+    seen = [
+        look(**alone(vlm, prompt, inputs, i), return_dict=True)
+        for i in range(start, len(prompt.images))
+    ]
     if not seen: return {}
     return dict(mm_encoder_outputs=dict(image=joined(seen)))
 
@@ -157,14 +197,20 @@ def loose_tensors(
     model,  # stock model
 ) -> dict:  # (module, name) -> tensor, or None where there may be one
     "Tensors that a model carries besides its weights and buffers"
-    return {(m, k): v for m in model.modules() for k, v in vars(m).items() if v is None or torch.is_tensor(v)}
+    return {
+        (m, k): v
+        for m in model.modules()
+        for k, v in vars(m).items()
+        if v is None or torch.is_tensor(v)
+    }
 
 def put_loose(
     kept,  # (module, name) -> tensor or None
 ):
     "Put such tensors in their places"
     for (m, k), v in kept.items():
-        if torch.is_tensor(v) or torch.is_tensor(vars(m).get(k)): vars(m)[k] = v
+        if torch.is_tensor(v) or torch.is_tensor(vars(m).get(k)):
+            vars(m)[k] = v
 
 # %% ../../nbs/models/05_prefix_cache.ipynb #c90dca66
 @contextmanager
@@ -177,7 +223,14 @@ def own_loose(
     try:
         put_loose(held or {})
         yield
-        if held is not None: held.update({k: v for k, v in loose_tensors(model).items() if k in held or v is not before.get(k)})
+        if held is not None:
+            held.update(
+                {
+                    k: v
+                    for k, v in loose_tensors(model).items()
+                    if k in held or v is not before.get(k)
+                }
+            )
     finally: put_loose(before)
 
 # %% ../../nbs/models/05_prefix_cache.ipynb #231b77af
@@ -190,9 +243,17 @@ def read_on(
 ):
     "Keys and values of all further pictures"
     n, N = max(s.end for s in prompt.spans), len(prompt)
-    own = {k: v[:, :n] if v.ndim == 2 and v.shape[1] == N else v for k, v in words.items()}
+    own = {
+        k: v[:, :n]
+        if v.ndim == 2 and v.shape[1] == N
+        else v
+        for k, v in words.items()
+    }
     with filling(vlm.text_config, last_layer(vlm)):
-        vlm.model.generate(**own, **features_after(vlm, prompt, inputs, 1), past_key_values=cache, generation_config=greedy(vlm.model, 1))
+        vlm.model.generate(
+            **own, **features_after(vlm, prompt, inputs, 1), past_key_values=cache,
+            generation_config=greedy(vlm.model, 1)
+        )
 
 # %% ../../nbs/models/05_prefix_cache.ipynb #e138f156
 class Prefixes:
@@ -209,17 +270,21 @@ class Prefixes:
     ) -> dict:           # model inputs that go on from a prefix
         "What the model is given"
         key, inputs = prefix_key(vlm, prompt), vlm.to_device(prompt)
-        if key in self.kept: self.hits, self.kept[key] = self.hits+1, self.kept.pop(key)   # now the newest
+        if key in self.kept:
+            self.hits, self.kept[key] = self.hits+1, self.kept.pop(key)   # now the newest
         else:
             start = time.perf_counter()
-            with own_loose(vlm.model, notes := {}): cache = Context().run(read_prefix, vlm, prompt, inputs)   # a recorder outside is not to see this pass
+            with own_loose(vlm.model, notes := {}):
+                cache = Context().run(read_prefix, vlm, prompt, inputs)   # a recorder outside is not to see this pass
             self.kept[key] = cache, notes
             self.read, self.seconds = self.read+1, time.perf_counter()-start
         while len(self.kept) > self.size: del self.kept[next(iter(self.kept))]
         cache, notes = self.kept[key]
         put_loose(notes)   # for the pass that follows
         own = alone(vlm, prompt, inputs, 0)
-        words = {k: v for k, v in inputs.items() if not (k in own and k.startswith('pixel'))}
+        words = {
+            k: v for k, v in inputs.items() if not (k in own and k.startswith('pixel'))
+        }
         cache, start = branch(cache), time.perf_counter()
         if len(prompt.images) > 1: Context().run(read_on, vlm, prompt, inputs, words, cache)
         self.onward += time.perf_counter()-start
@@ -230,7 +295,8 @@ def wants_cache(
     model,   # stock model
 ) -> bool:
     "Do its generation settings name a kind of cache, such as a static one? transformers does not go on from another one then"
-    return getattr(model.generation_config, 'cache_implementation', None) not in (None, 'hybrid')   # which transformers itself no longer heeds
+    # which transformers itself no longer heeds
+    return getattr(model.generation_config, 'cache_implementation', None) not in (None, 'hybrid')
 
 @patch
 @contextmanager

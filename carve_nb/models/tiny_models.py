@@ -16,12 +16,15 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models as token_models, pre_tokenizers, trainers
-from transformers import (AutoModelForImageTextToText, BlipImageProcessorPil, CLIPImageProcessorPil, CLIPVisionConfig, Gemma3Config, Gemma3ImageProcessorPil,
-                          Gemma3Processor, GenerationConfig, GotOcr2ImageProcessorPil, Idefics3Config, Idefics3ImageProcessorPil,
-                          Idefics3Processor, InstructBlipConfig, InstructBlipProcessor, InternVLConfig, LlamaConfig, LlavaConfig, LlavaNextConfig, LlavaNextImageProcessorPil,
-                          LlavaNextProcessor, LlavaOnevisionConfig, LlavaOnevisionImageProcessorPil, LlavaProcessor, MllamaConfig,
-                          MllamaImageProcessorPil, MllamaProcessor, PaliGemmaConfig, PaliGemmaProcessor, PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3_5Config, Qwen3VLConfig,
-                          SiglipImageProcessorPil, SmolVLMConfig, SmolVLMImageProcessorPil)
+from transformers import (
+    AutoModelForImageTextToText, BlipImageProcessorPil, CLIPImageProcessorPil, CLIPVisionConfig, Gemma3Config,
+    Gemma3ImageProcessorPil, Gemma3Processor, GenerationConfig, GotOcr2ImageProcessorPil, Idefics3Config,
+    Idefics3ImageProcessorPil, Idefics3Processor, InstructBlipConfig, InstructBlipProcessor, InternVLConfig,
+    LlamaConfig, LlavaConfig, LlavaNextConfig, LlavaNextImageProcessorPil, LlavaNextProcessor, LlavaOnevisionConfig,
+    LlavaOnevisionImageProcessorPil, LlavaProcessor, MllamaConfig, MllamaImageProcessorPil, MllamaProcessor,
+    PaliGemmaConfig, PaliGemmaProcessor, PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3_5Config,
+    Qwen3VLConfig, SiglipImageProcessorPil, SmolVLMConfig, SmolVLMImageProcessorPil
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from .families import find_family
 
@@ -40,8 +43,10 @@ def byte_tokenizer(
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(special), show_progress=False,
                                   initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     tok.train_from_iterator(SENTENCES, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tok, eos_token=special[0], pad_token=special[1],
-                                   additional_special_tokens=[t for t in special[2:] if t not in named.values()], **named)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tok, eos_token=special[0], pad_token=special[1],
+        additional_special_tokens=[t for t in special[2:] if t not in named.values()], **named
+    )
     fast.chat_template = template
     return fast
 
@@ -63,9 +68,14 @@ def small(
     **kw,    # further settings
 ):           # settings of a tiny decoder
     "Sizes that all decoders have in common"
-    return dict(vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4,
-                num_key_value_heads=2, max_position_embeddings=2048, initializer_range=.3, eos_token_id=tok.eos_token_id,
-                pad_token_id=tok.pad_token_id, bos_token_id=None) | kw
+    return (
+        dict(
+            vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=layers,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, initializer_range=0.3,
+            eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, bos_token_id=None
+        )
+        | kw
+    )
 
 TOWER = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, patch_size=8)
 
@@ -85,7 +95,9 @@ def llava_tiny(
     text = LlamaConfig(**small(tok, layers, max_position_embeddings=1024))
     ids = dict(eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, bos_token_id=None)
     tower = CLIPVisionConfig(image_size=64, projection_dim=32, **TOWER)
-    config = LlavaConfig(vision_config=tower, text_config=text, image_token_id=tok.convert_tokens_to_ids('<image>'), **ids)
+    config = LlavaConfig(
+        vision_config=tower, text_config=text, image_token_id=tok.convert_tokens_to_ids('<image>'), **ids
+    )
     parts = [LlavaProcessor(CLIPImageProcessorPil(**kw), tok, patch_size=8, vision_feature_select_strategy='default',
                             num_additional_image_tokens=1, chat_template=LLAVA_CHAT)]
     return config, parts, {}
@@ -100,12 +112,24 @@ def next_tiny(
 ):             # configuration, parts to save, further files
     "Recipe of a tiny LLaVA-NeXT: tiles of 32 x 32 pixels in patches of 8"
     tok = byte_tokenizer(['</s>', '<pad>', '<image>'], LLAVA_CHAT)
-    kw = dict(size=dict(shortest_edge=32), crop_size=dict(height=32, width=32), image_grid_pinpoints=PINPOINTS) | kw
+    kw = (
+        dict(
+            size=dict(shortest_edge=32), crop_size=dict(height=32, width=32), image_grid_pinpoints=PINPOINTS
+        )
+        | kw
+    )
     tower = CLIPVisionConfig(image_size=32, projection_dim=32, **TOWER)
-    config = LlavaNextConfig(vision_config=tower, text_config=LlamaConfig(**small(tok, layers, initializer_range=.2)), image_seq_length=16,
-                             image_token_index=tok.convert_tokens_to_ids('<image>'), image_grid_pinpoints=kw['image_grid_pinpoints'])
-    parts = [LlavaNextProcessor(LlavaNextImageProcessorPil(**kw), tok, patch_size=8, vision_feature_select_strategy='default',
-                                num_additional_image_tokens=1, chat_template=LLAVA_CHAT)]
+    config = LlavaNextConfig(
+        vision_config=tower, text_config=LlamaConfig(**small(tok, layers, initializer_range=0.2)),
+        image_seq_length=16, image_token_index=tok.convert_tokens_to_ids('<image>'),
+        image_grid_pinpoints=kw['image_grid_pinpoints']
+    )
+    parts = [
+        LlavaNextProcessor(
+            LlavaNextImageProcessorPil(**kw), tok, patch_size=8, vision_feature_select_strategy='default',
+            num_additional_image_tokens=1, chat_template=LLAVA_CHAT
+        )
+    ]
     return config, parts, {}
 
 # %% ../../nbs/models/06_tiny_models.ipynb #297098a1
@@ -120,12 +144,28 @@ def onevision_tiny(
 ):             # configuration, parts to save, further files
     "Recipe of a tiny LLaVA-OneVision: tiles of 32 x 32 pixels in patches of 8"
     tok = byte_tokenizer(['<|im_end|>', '<|endoftext|>', '<|im_start|>', '<image>', '<video>'], ONEVISION_CHAT)
-    kw = dict(size=dict(height=32, width=32), image_grid_pinpoints=[[32*a, 32*b] for a in (1, 2, 3, 4) for b in (1, 2, 3, 4)]) | kw
+    kw = (
+        dict(
+            size=dict(height=32, width=32),
+            image_grid_pinpoints=[
+                [32 * a, 32 * b]
+                for a in (1, 2, 3, 4)
+                for b in (1, 2, 3, 4)
+            ]
+        )
+        | kw
+    )
     image, video = tok.convert_tokens_to_ids(['<image>', '<video>'])
     config = LlavaOnevisionConfig(
-        text_config=dict(small(tok, layers, initializer_range=.2), model_type='qwen2'), vision_config=dict(TOWER, image_size=32, model_type='siglip_vision_model'),
-        image_token_index=image, video_token_index=video, image_grid_pinpoints=kw['image_grid_pinpoints'], vision_aspect_ratio='anyres_max_4')
-    own = dict(processor_class='LlavaOnevisionProcessor', num_image_tokens=16, vision_feature_select_strategy='full', vision_aspect_ratio='anyres_max_4')
+        text_config=dict(small(tok, layers, initializer_range=0.2), model_type='qwen2'),
+        vision_config=dict(TOWER, image_size=32, model_type='siglip_vision_model'), image_token_index=image,
+        video_token_index=video, image_grid_pinpoints=kw['image_grid_pinpoints'],
+        vision_aspect_ratio='anyres_max_4'
+    )
+    own = dict(
+        processor_class='LlavaOnevisionProcessor', num_image_tokens=16, vision_feature_select_strategy='full',
+        vision_aspect_ratio='anyres_max_4'
+    )
     return config, [tok, LlavaOnevisionImageProcessorPil(**kw)], {'processor_config.json': own}
 
 # %% ../../nbs/models/06_tiny_models.ipynb #66d8ef4c
@@ -138,13 +178,30 @@ def qwen_parts(
     **kw,        # settings of the image processor
 ):               # tokenizer, ids for the configuration, image processor, further files
     "What the generations of Qwen have in common: one token for 16 x 16 pixels, at most 64 tokens"
-    names = ['<|im_end|>', '<|endoftext|>', '<|im_start|>', '<|vision_start|>', '<|vision_end|>', '<|image_pad|>', '<|video_pad|>']
+    names = [
+        '<|im_end|>',
+        '<|endoftext|>',
+        '<|im_start|>',
+        '<|vision_start|>',
+        '<|vision_end|>',
+        '<|image_pad|>',
+        '<|video_pad|>',
+    ]
     tok = byte_tokenizer(names, QWEN_CHAT)
     keys = ['vision_start_token_id', 'vision_end_token_id', 'image_token_id', 'video_token_id']
-    sees = dict(patch_size=8, merge_size=2, temporal_patch_size=2, size=dict(shortest_edge=4*256, longest_edge=64*256)) | kw
+    sees = (
+        dict(
+            patch_size=8, merge_size=2, temporal_patch_size=2,
+            size=dict(shortest_edge=4 * 256, longest_edge=64 * 256)
+        )
+        | kw
+    )
     video = dict(sees, video_processor_type='Qwen2VLVideoProcessor', processor_class=processor)
     further = {'video_preprocessor_config.json': video, 'processor_config.json': dict(processor_class=processor)}
-    return tok, dict(zip(keys, tok.convert_tokens_to_ids(names[3:]))), Qwen2VLImageProcessorPil(**sees), further
+    return (
+        tok, dict(zip(keys, tok.convert_tokens_to_ids(names[3:]))),
+        Qwen2VLImageProcessorPil(**sees), further
+    )
 
 ROPE = dict(rope_type='default', rope_theta=1e4, mrope_section=[2, 1, 1])
 QWEN_TOWER = dict(depth=2, num_heads=2, patch_size=8, initializer_range=.3)
@@ -165,15 +222,31 @@ class QwenTiny:
         return self.config(text_config=text, vision_config=QWEN_TOWER | self.tower, **ids), [tok, sees], further
 
 # %% ../../nbs/models/06_tiny_models.ipynb #b640352e
-_OUT = dict(hidden_size=32, intermediate_size=64, out_hidden_size=32)   # of the tower, since the second generation and a half
-_LINEAR = dict(linear_key_head_dim=8, linear_value_head_dim=8, linear_num_key_heads=2, linear_num_value_heads=4, full_attention_interval=2)
+# of the tower, since the second generation and a half
+_OUT = dict(hidden_size=32, intermediate_size=64, out_hidden_size=32)
+_LINEAR = dict(
+    linear_key_head_dim=8, linear_value_head_dim=8, linear_num_key_heads=2, linear_num_value_heads=4,
+    full_attention_interval=2
+)
 
 RECIPES |= dict(
     qwen2_vl=QwenTiny(Qwen2VLConfig, 'Qwen2VLProcessor', dict(embed_dim=32, hidden_size=32, mlp_ratio=2)),
-    qwen2_5_vl=QwenTiny(Qwen2_5_VLConfig, 'Qwen2_5_VLProcessor', dict(_OUT, window_size=32, fullatt_block_indexes=[1]), dict(max_position_embeddings=1024)),
-    qwen3_vl=QwenTiny(Qwen3VLConfig, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64, deepstack_visual_indexes=[0, 1]), dict(head_dim=8)),
-    qwen3_5=QwenTiny(Qwen3_5Config, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64),
-                     dict(head_dim=8, **_LINEAR, rope_parameters=dict(ROPE, partial_rotary_factor=1.))))
+    qwen2_5_vl=QwenTiny(
+        Qwen2_5_VLConfig,
+        'Qwen2_5_VLProcessor', dict(_OUT, window_size=32, fullatt_block_indexes=[1]),
+        dict(max_position_embeddings=1024)
+    ),
+    qwen3_vl=QwenTiny(
+        Qwen3VLConfig,
+        'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64, deepstack_visual_indexes=[0, 1]),
+        dict(head_dim=8)
+    ),
+    qwen3_5=QwenTiny(
+        Qwen3_5Config,
+        'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64),
+        dict(head_dim=8, **_LINEAR, rope_parameters=dict(ROPE, partial_rotary_factor=1.0))
+    )
+)
 
 # %% ../../nbs/models/06_tiny_models.ipynb #132ced1a
 INTERN_CHAT = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'image' %}"
@@ -186,12 +259,21 @@ def intern_tiny(
     **kw,      # settings of the image processor
 ):             # configuration, parts to save, further files
     "Recipe of a tiny InternVL: tiles of 64 x 64 pixels, 4 x 4 tokens each"
-    named = dict(start_image_token='<img>', end_image_token='</img>', context_image_token='<IMG_CONTEXT>', video_token='<video>')
+    named = dict(
+        start_image_token='<img>', end_image_token='</img>', context_image_token='<IMG_CONTEXT>', video_token='<video>'
+    )
     tok = byte_tokenizer(['<|im_end|>', '<|endoftext|>', '<|im_start|>', *named.values()], INTERN_CHAT, **named)
-    kw = dict(size=dict(height=64, width=64), crop_to_patches=True, min_patches=1, max_patches=6) | kw
+    kw = (
+        dict(
+            size=dict(height=64, width=64), crop_to_patches=True, min_patches=1, max_patches=6
+        )
+        | kw
+    )
     tower = dict(TOWER, image_size=[64, 64], patch_size=[8, 8])
-    config = InternVLConfig(text_config=dict(small(tok, layers), model_type='qwen2'), vision_config=tower, image_seq_length=16,
-                            image_token_id=tok.convert_tokens_to_ids('<IMG_CONTEXT>'))
+    config = InternVLConfig(
+        text_config=dict(small(tok, layers), model_type='qwen2'), vision_config=tower, image_seq_length=16,
+        image_token_id=tok.convert_tokens_to_ids('<IMG_CONTEXT>')
+    )
     own = dict(processor_class='InternVLProcessor', image_seq_length=16)
     return config, [tok, GotOcr2ImageProcessorPil(**kw)], {'processor_config.json': own}
 
@@ -204,11 +286,25 @@ def idefics_parts(
     **kw,             # its settings
 ):                    # tokenizer, image processor, settings of the configuration
     "What Idefics3 and SmolVLM have in common: tiles of 32 x 32 pixels, 2 x 2 tokens each"
-    places = ['<global-img>', *(f'<row_{i}_col_{j}>' for i in range(1, 7) for j in range(1, 7))]
-    tok = byte_tokenizer(['<end_of_utterance>', '<pad>', '<|im_start|>', '<fake_token_around_image>', '<image>', *places], IDEFICS_CHAT)
+    places = [
+        '<global-img>',
+        *(
+            f'<row_{i}_col_{j}>'
+            for i in range(1, 7)
+            for j in range(1, 7)
+        )
+    ]
+    tok = byte_tokenizer(
+        ['<end_of_utterance>', '<pad>', '<|im_start|>', '<fake_token_around_image>', '<image>', *places], IDEFICS_CHAT
+    )
     kw = dict(size=dict(longest_edge=96), max_image_size=dict(longest_edge=32)) | kw
-    return tok, image_processor(**kw), dict(vision_config=dict(TOWER, image_size=32), scale_factor=2, pad_token_id=tok.pad_token_id,
-                                            image_token_id=tok.convert_tokens_to_ids('<image>'))
+    return (
+        tok, image_processor(**kw),
+        dict(
+            vision_config=dict(TOWER, image_size=32), scale_factor=2, pad_token_id=tok.pad_token_id,
+            image_token_id=tok.convert_tokens_to_ids('<image>')
+        )
+    )
 
 @recipe('idefics3')
 def idefics_tiny(
@@ -240,11 +336,15 @@ def gemma_tiny(
     **kw,      # settings of the image processor
 ):             # configuration, parts to save, further files
     "Recipe of a tiny Gemma3: 64 x 64 pixels become 4 x 4 tokens; every third layer sees all, the others a window of 32 tokens"
-    named = dict(boi_token='<start_of_image>', eoi_token='<end_of_image>', image_token='<image_soft_token>', bos_token='<bos>')
+    named = dict(
+        boi_token='<start_of_image>', eoi_token='<end_of_image>', image_token='<image_soft_token>', bos_token='<bos>'
+    )
     tok = byte_tokenizer(['<end_of_turn>', '<pad>', '<start_of_turn>', *named.values()], GEMMA_CHAT, **named)
     boi, eoi, image, bos = tok.convert_tokens_to_ids(list(named.values()))
     kinds = [('sliding_attention', 'sliding_attention', 'full_attention')[i % 3] for i in range(layers)]
-    text = small(tok, layers, head_dim=8, query_pre_attn_scalar=8, sliding_window=32, layer_types=kinds, bos_token_id=bos)
+    text = small(
+        tok, layers, head_dim=8, query_pre_attn_scalar=8, sliding_window=32, layer_types=kinds, bos_token_id=bos
+    )
     config = Gemma3Config(text_config=text, vision_config=dict(TOWER, image_size=64), mm_tokens_per_image=16,
                           boi_token_index=boi, eoi_token_index=eoi, image_token_index=image)
     sees = Gemma3ImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)
@@ -262,9 +362,12 @@ def pali_tiny(
     sees.image_seq_length = 64
     processor = PaliGemmaProcessor(sees, tok)
     text = dict(small(tok, layers, head_dim=8, bos_token_id=tok.bos_token_id, initializer_range=.2), model_type='gemma')
-    config = PaliGemmaConfig(text_config=text, vision_config=dict(TOWER, image_size=64, projection_dim=32, model_type='siglip_vision_model'),
-                             projection_dim=32, hidden_size=32, image_token_index=tok.convert_tokens_to_ids('<image>'),
-                             bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
+    config = PaliGemmaConfig(
+        text_config=text,
+        vision_config=dict(TOWER, image_size=64, projection_dim=32, model_type='siglip_vision_model'),
+        projection_dim=32, hidden_size=32, image_token_index=tok.convert_tokens_to_ids('<image>'),
+        bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id
+    )
     return config, [processor], {}
 
 # %% ../../nbs/models/06_tiny_models.ipynb #a1cb6fd2
@@ -278,14 +381,27 @@ def mllama_tiny(
     **kw,      # settings of the image processor
 ):             # configuration, parts to save, further files
     "Recipe of a tiny Mllama: up to four tiles of 32 x 32 pixels in patches of 8; every third layer reads the picture"
-    special = ['<|eot_id|>', '<|pad|>', '<|begin_of_text|>', '<|start_header_id|>', '<|end_header_id|>', '<|python_tag|>', '<|image|>']
+    special = [
+        '<|eot_id|>',
+        '<|pad|>',
+        '<|begin_of_text|>',
+        '<|start_header_id|>',
+        '<|end_header_id|>',
+        '<|python_tag|>',
+        '<|image|>',
+    ]
     tok = byte_tokenizer(special, MLLAMA_CHAT, bos_token='<|begin_of_text|>')
     sees = MllamaImageProcessorPil(**dict(size=dict(height=32, width=32), max_image_tiles=4) | kw)
-    tower = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_global_layers=1, attention_heads=2, image_size=32,
-                 patch_size=8, max_num_tiles=sees.max_image_tiles, intermediate_layers_indices=[0], vision_output_dim=64)
+    tower = dict(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_global_layers=1, attention_heads=2,
+        image_size=32, patch_size=8, max_num_tiles=sees.max_image_tiles, intermediate_layers_indices=[0],
+        vision_output_dim=64
+    )
     text = small(tok, layers, bos_token_id=tok.bos_token_id, cross_attention_layers=[*range(1, layers, 3)],
                  rope_parameters=dict(rope_type='default', rope_theta=1e4))
-    config = MllamaConfig(vision_config=tower, text_config=text, image_token_index=tok.convert_tokens_to_ids('<|image|>'))
+    config = MllamaConfig(
+        vision_config=tower, text_config=text, image_token_index=tok.convert_tokens_to_ids('<|image|>')
+    )
     return config, [MllamaProcessor(sees, tok, chat_template=MLLAMA_CHAT)], {}
 
 # %% ../../nbs/models/06_tiny_models.ipynb #f1e9555e
@@ -298,11 +414,18 @@ def blip_tiny(
     tok = byte_tokenizer(['</s>', '<pad>', '<image>'], None)
     sees = BlipImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)
     reads = byte_tokenizer(['[SEP]', '[PAD]'], None)
-    tower = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=8, initializer_range=.02)
-    queries = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=2, vocab_size=len(reads), initializer_range=.3,
-                   pad_token_id=reads.pad_token_id)
-    config = InstructBlipConfig(vision_config=tower, qformer_config=queries, text_config=dict(small(tok, layers), model_type='llama'),
-                                num_query_tokens=8, image_token_index=tok.convert_tokens_to_ids('<image>'))
+    tower = dict(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=64,
+        patch_size=8, initializer_range=0.02
+    )
+    queries = dict(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=2, vocab_size=len(reads),
+        initializer_range=0.3, pad_token_id=reads.pad_token_id
+    )
+    config = InstructBlipConfig(
+        vision_config=tower, qformer_config=queries, text_config=dict(small(tok, layers), model_type='llama'),
+        num_query_tokens=8, image_token_index=tok.convert_tokens_to_ids('<image>')
+    )
     return config, [InstructBlipProcessor(sees, tok, reads, num_query_tokens=8)], {}
 
 # %% ../../nbs/models/06_tiny_models.ipynb #9f37c47e
@@ -320,13 +443,21 @@ def write_tiny(
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config)
         for n, p in model.named_parameters():   # a matrix or a gate that starts at zero would hide the pictures
-            if (p.ndim > 1 or n.endswith('gate')) and not p.any(): torch.nn.init.normal_(p, std=.3)
+            if (p.ndim > 1 or n.endswith('gate')) and not p.any():
+                torch.nn.init.normal_(p, std=.3)
     tok = getattr(parts[0], 'tokenizer', parts[0])
     legible = lambda t: t.isascii() and t.isprintable()
-    quiet = [i for i in range(len(tok)) if i != tok.eos_token_id and (i in tok.all_special_ids or not legible(tok.decode([i])))]
-    model.generation_config = GenerationConfig(eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, suppress_tokens=quiet)
+    quiet = [
+        i
+        for i in range(len(tok))
+        if i != tok.eos_token_id and (i in tok.all_special_ids or not legible(tok.decode([i])))
+    ]
+    model.generation_config = GenerationConfig(
+        eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, suppress_tokens=quiet
+    )
     for o in [model, *parts]: o.save_pretrained(path)
-    for name, d in further.items(): (path/name).write_text(json.dumps(d, indent=2))
+    for name, d in further.items():
+        (path/name).write_text(json.dumps(d, indent=2))
     return path
 
 # %% ../../nbs/models/06_tiny_models.ipynb #de87edda

@@ -29,8 +29,13 @@ import hashlib
 # %% ../../nbs/models/04_vlm.ipynb #eda859ca
 SHORT_ANSWER = 'Answer the question using a single word or phrase.'
 GENERAL_INSTRUCTION = 'Write a general description of the image.'
-GENERAL_INSTRUCTIONS = (GENERAL_INSTRUCTION, 'Describe this image in detail.', 'Provide a comprehensive overview of the image.',
-            'What do you see in this image?', 'Explain what appears in the image.')
+GENERAL_INSTRUCTIONS = (
+    GENERAL_INSTRUCTION,
+    'Describe this image in detail.',
+    'Provide a comprehensive overview of the image.',
+    'What do you see in this image?',
+    'Explain what appears in the image.'
+)
 
 # %% ../../nbs/models/04_vlm.ipynb #2aeb7372
 _all_ = ['FAMILIES', 'Family', 'ImageSpan', 'add_family', 'find_family', 'TINY', 'pick_device', 'shipped_folder']
@@ -41,7 +46,12 @@ def make_chat(
     n=1,     # number of pictures
 ):           # messages for a chat template
     "One user turn: pictures first, text last"
-    return [dict(role='user', content=[dict(type='image')]*n + [dict(type='text', text=text)])]
+    return [
+        dict(
+            role='user',
+            content=[dict(type='image')] * n + [dict(type='text', text=text)]
+        )
+    ]
 
 # %% ../../nbs/models/04_vlm.ipynb #43da709e
 def check_template(
@@ -50,10 +60,21 @@ def check_template(
 ):
     "Refuse a processor whose chat template is missing, broken, or leaves the question out"
     if not processor.chat_template:
-        raise CarveError(f'{name} has no chat template. Take a release that has chat_template.jinja, or set `processor.chat_template` before making the VLM.')
+        raise CarveError(
+            f'{name} has no chat template. Take a release that has chat_template.jinja, or set '
+            '`processor.chat_template` before making the VLM.'
+        )
     try: chat = processor.apply_chat_template(make_chat('Is it there?'), add_generation_prompt=True)
-    except Exception as e: raise CarveError(f'The chat template of {name} is broken: {type(e).__name__}: {" ".join(str(e).split())}. Get the complete release.') from e
-    if 'Is it there?' not in chat: raise CarveError(f'The chat template of {name} leaves the question out: it makes {chat[:80]!r} of it. Get the complete release.')
+    except Exception as e:
+        raise CarveError(
+            f'The chat template of {name} is broken: {type(e).__name__}: {" ".join(str(e).split())}. Get the complete '
+            'release.'
+        ) from e
+    if 'Is it there?' not in chat:
+        raise CarveError(
+            f'The chat template of {name} leaves the question out: it makes {chat[:80]!r} of it. Get the complete '
+            'release.'
+        )
 
 # %% ../../nbs/models/04_vlm.ipynb #f94165b0
 class VLM:
@@ -66,13 +87,16 @@ class VLM:
     ):
         self.model,self.processor,self.escape = model,processor,escape
         self.family = find_family(model.config.model_type)
-        self.name,self.revision = name or model.config.name_or_path or self.family.name, getattr(model.config, '_commit_hash', None)
+        self.name = name or model.config.name_or_path or self.family.name
+        self.revision = getattr(model.config, '_commit_hash', None)
         self.own = threading.local()   # of each thread; `sharing` of the notebook `prefix` sets `shared`
         check_decoder(model.config, self.name)
         if not processor.chat_template and self.family.chat: processor.chat_template = self.family.chat
         check_template(processor, self.name)
 
-    shared = property(lambda self: getattr(self.own, 'shared', None), lambda self, new: setattr(self.own, 'shared', new))
+    shared = property(
+        lambda self: getattr(self.own, 'shared', None), lambda self, new: setattr(self.own, 'shared', new)
+    )
     device = property(lambda self: input_device(self.model))
     dtype = property(lambda self: self.model.dtype)
     tokenizer = property(lambda self: self.processor.tokenizer)
@@ -98,7 +122,10 @@ def from_pretrained(cls: VLM,
     **kw,                     # of the stock loader: device_map (needs accelerate), quantization_config, ...
 ) -> VLM:                     # the model, in eval mode, with the SDPA kernel
     "Load a model: safetensors only, stock classes only"
-    return cls(*load_model(name_or_path, device, dtype, revision=revision, trust_remote_code=trust_remote_code, **kw), str(name_or_path), escape)
+    return cls(
+        *load_model(name_or_path, device, dtype, revision=revision, trust_remote_code=trust_remote_code, **kw),
+        str(name_or_path), escape
+    )
 
 # %% ../../nbs/models/04_vlm.ipynb #29afb117
 def role_words(
@@ -132,8 +159,12 @@ def spoken_roles(
     text,       # user text
 ) -> list:      # role words in it
     "Role words inside a user's text"
-    ids = lambda t: f' {" ".join(map(str, processor.tokenizer(t, add_special_tokens=False).input_ids))} '
-    return sorted(w for w in role_words(processor) if w in text or ids(w) in ids(text))
+    ids = lambda t: (
+        f' {" ".join(map(str, processor.tokenizer(t, add_special_tokens=False).input_ids))} '
+    )
+    return sorted(
+        w for w in role_words(processor) if w in text or ids(w) in ids(text)
+    )
 
 # %% ../../nbs/models/04_vlm.ipynb #1a71128e
 BREAK = '\u200b'   # zero-width space
@@ -145,8 +176,14 @@ def escape_text(
     "The text with a zero-width space in every word that the model would read as a command"
     tok = processor.tokenizer
     special = {t.content for t in tok.added_tokens_decoder.values() if t.special} | set(tok.all_special_tokens)
-    words = sorted(special | role_words(processor) | set(placeholders(processor)), key=len, reverse=True)
-    return re.sub('|'.join(map(re.escape, words)), lambda m: m[0][0] + BREAK + m[0][1:], text, flags=re.IGNORECASE)
+    words = sorted(
+        special | role_words(processor) | set(placeholders(processor)), key=len, reverse=True
+    )
+    return re.sub(
+        '|'.join(map(re.escape, words)),
+        lambda m: m[0][0] + BREAK + m[0][1:],
+        text, flags=re.IGNORECASE
+    )
 
 # %% ../../nbs/models/04_vlm.ipynb #573b5d82
 def check_text(
@@ -157,11 +194,20 @@ def check_text(
     "The user's text, or an error if it is empty, cannot be encoded, or holds tokens with a meaning of their own"
     if not isinstance(text, str): raise PromptError(f'The question must be a string, not {type(text).__name__}.')
     try: text.encode()
-    except UnicodeEncodeError as e: raise PromptError(f'The question cannot be encoded as UTF-8: {e.reason} at {e.start}.') from None
-    if not any(c.isprintable() and not c.isspace() for c in text): raise PromptError(f'The question is empty, or nothing of it can be seen: {text[:20]!r}. Give a question; none is made up in its place.')
+    except UnicodeEncodeError as e:
+        raise PromptError(f'The question cannot be encoded as UTF-8: {e.reason} at {e.start}.') from None
+    if not any(c.isprintable() and not c.isspace() for c in text):
+        raise PromptError(
+            f'The question is empty, or nothing of it can be seen: {text[:20]!r}. Give a question; none is made up in '
+            'its place.'
+        )
     if escape: text = escape_text(processor, text)
     bad = special_words(processor, text) + spoken_roles(processor, text)
-    if bad: raise PromptError(f'The question contains {bad[0]!r}, which the model reads as a command and not as text. Remove it, or load the model with escape=True (--escape).')
+    if bad:
+        raise PromptError(
+            f'The question contains {bad[0]!r}, which the model reads as a command and not as text. Remove it, or load '
+            'the model with escape=True (--escape).'
+        )
     return text.strip()
 
 # %% ../../nbs/models/04_vlm.ipynb #44856f17
@@ -172,7 +218,11 @@ def unknown_words(
     "Words of a text that the tokenizer does not know"
     if tokenizer.unk_token_id is None: return []
     enc = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return [text[s:e].strip() for i, (s, e) in zip(enc['input_ids'], enc['offset_mapping']) if i == tokenizer.unk_token_id]
+    return [
+        text[s:e].strip()
+        for i, (s, e) in zip(enc['input_ids'], enc['offset_mapping'])
+        if i == tokenizer.unk_token_id
+    ]
 
 # %% ../../nbs/models/04_vlm.ipynb #be36c20a
 def question_positions(
@@ -186,7 +236,11 @@ def question_positions(
     "Positions of the question's tokens"
     enc = tokenizer(chat, return_offsets_mapping=True, **kw)
     start = chat.rindex(question) if start is None else start
-    hit = [i-len(enc['input_ids']) for i, (s, e) in enumerate(enc['offset_mapping']) if s < start+len(question) and e > max(s, start)]
+    hit = [
+        i - len(enc['input_ids'])
+        for i, (s, e) in enumerate(enc['offset_mapping'])
+        if s < start + len(question) and e > max(s, start)
+    ]
     if enc['input_ids'][hit[0]:] != ids[hit[0]:].tolist():
         raise PromptError('The chat template and the processor tokenise the text after the picture differently.')
     return [len(ids)+i for i in hit]
@@ -206,10 +260,14 @@ class Prompt:
     def __repr__(self):
         head = f'Prompt({len(self)} tokens, question {self.asked!r} at {self.question[0]}..{self.question[-1]})'
         return '\n'.join([head, *map(repr, self.spans), repr(self.text)])
-    def _repr_png_(self): return png_bytes(strip([plot_grid(im, s) for im, s in self.pairs()], height=140))
+    def _repr_png_(self):
+        return png_bytes(strip([plot_grid(im, s) for im, s in self.pairs()], height=140))
     def pairs(self):
         "Each picture with the span that shows all of it"
-        return [(im, next(s for s in self.spans if s.image == i)) for i, im in enumerate(self.images)]
+        return [
+            (im, next(s for s in self.spans if s.image == i))
+            for i, im in enumerate(self.images)
+        ]
 
 # %% ../../nbs/models/04_vlm.ipynb #d01eb802
 def plot_grid(
@@ -217,12 +275,34 @@ def plot_grid(
     span: ImageSpan,  # its span
 ):               # PIL picture
     "The picture with the model's grid on it; what is dark is not seen"
-    out, (x0, y0, x1, y1), (gh, gw) = img.point(lambda v: v//3), span.box, span.grid
-    seen = [round(v) for v in (max(x0, 0), max(y0, 0), min(x1, img.width), min(y1, img.height))]
+    out, (x0, y0, x1, y1), (gh, gw) = (
+        img.point(lambda v: v // 3), span.box, span.grid
+    )
+    seen = [
+        round(v)
+        for v in (
+            max(x0, 0), max(y0, 0), min(x1, img.width),
+            min(y1, img.height)
+        )
+    ]
     out.paste(img.crop(seen), seen[:2])
     pen = ImageDraw.Draw(out)
-    for i in range(gw+1): pen.line([(x0+(x1-x0)*i/gw, y0), (x0+(x1-x0)*i/gw, y1)], fill='white')
-    for i in range(gh+1): pen.line([(x0, y0+(y1-y0)*i/gh), (x1, y0+(y1-y0)*i/gh)], fill='white')
+    for i in range(gw+1):
+        pen.line(
+            [
+                (x0 + (x1 - x0) * i / gw, y0),
+                (x0 + (x1 - x0) * i / gw, y1)
+            ],
+            fill='white'
+        )
+    for i in range(gh+1):
+        pen.line(
+            [
+                (x0, y0 + (y1 - y0) * i / gh),
+                (x1, y0 + (y1 - y0) * i / gh)
+            ],
+            fill='white'
+        )
     return out
 
 # %% ../../nbs/models/04_vlm.ipynb #e53025a6
@@ -243,8 +323,21 @@ def stretch_spans(
     images,  # the pictures
 ):           # the same spans, their boxes in pixels of the pictures
     "Boxes in pixels of the picture where the processor got it reduced"
-    by = [[b/a for a, b in zip(small.size, im.size)]*2 for small, im in zip(seen, images)]
-    return [s if by[s.image] == [1]*4 else replace(s, box=tuple(v*f for v, f in zip(s.box, by[s.image]))) for s in spans]
+    by = [
+        [b / a for a, b in zip(small.size, im.size)] * 2
+        for small, im in zip(seen, images)
+    ]
+    return [
+        s
+        if by[s.image] == [1] * 4
+        else replace(
+            s,
+            box=tuple(
+                v * f for v, f in zip(s.box, by[s.image])
+            )
+        )
+        for s in spans
+    ]
 
 # %% ../../nbs/models/04_vlm.ipynb #54e3cfa9
 @patch
@@ -262,12 +355,20 @@ def fill(self: VLM,
     inputs.pop('labels', None)
     ids = inputs['input_ids'][0]
     if len(ids) >= self.limit:
-        raise PromptError(f'The prompt has {len(ids)} tokens, the model reads {self.limit} with the answer. Shorten the question or use fewer or smaller pictures.')
-    spans = stretch_spans(self.family.spans(self.model.config, self.processor, inputs, [im.size for im in seen]), seen, images)
+        raise PromptError(
+            f'The prompt has {len(ids)} tokens, the model reads {self.limit} with the answer. Shorten the question or '
+            'use fewer or smaller pictures.'
+        )
+    spans = stretch_spans(
+        self.family.spans(self.model.config, self.processor, inputs, [im.size for im in seen]), seen, images
+    )
     names = {i: self.tokenizer.decode([i]) for i in set(ids.tolist())}
     laid, *ends = (lay_out(self.processor, seen, t) for t in (text, 'x', 'y'))
     same = os.path.commonprefix([o[::-1] for o in ends])   # what the template adds behind the text
-    where = question_positions(self.tokenizer, laid, question, ids, laid.rindex(text, 0, len(laid)-len(same)), **kw)
+    where = question_positions(
+        self.tokenizer, laid, question, ids,
+        laid.rindex(text, 0, len(laid) - len(same)), **kw
+    )
     return Prompt(inputs, spans, where, chat, images, [names[i] for i in ids.tolist()], question)
 
 # %% ../../nbs/models/04_vlm.ipynb #966a7c9f
@@ -279,7 +380,10 @@ def check_shape(
     "Refuse a strip of which a processor would leave a line, or nothing"
     short, long = sorted(img.size)
     if long <= LONGEST*short: return img
-    raise PromptError(f'A picture of {img.width} x {img.height} pixels is over {LONGEST} times longer than wide. Crop it, or pad its short side.')
+    raise PromptError(
+        f'A picture of {img.width} x {img.height} pixels is over {LONGEST} times longer than wide. Crop it, or pad its '
+        'short side.'
+    )
 
 # %% ../../nbs/models/04_vlm.ipynb #a795293f
 @patch
@@ -289,13 +393,20 @@ def prompt(self: VLM,
     suffix=None,    # appended after a space, for example `SHORT_ANSWER`
 ) -> Prompt:        # the prompt
     "Pictures and a question as this model's own chat template puts them"
-    images = [check_shape(open_image(im)) for im in (images if isinstance(images, (list, tuple)) else [images])]
+    images = [
+        check_shape(open_image(im))
+        for im in (images if isinstance(images, (list, tuple)) else [images])
+    ]
     if not images: raise PromptError('No picture: give at least one.')
-    if len(images) > 1 and (why := self.family.why_not.get('several pictures')): raise PromptError(f'One picture at a time: {why}.')
+    if len(images) > 1 and (why := self.family.why_not.get('several pictures')):
+        raise PromptError(f'One picture at a time: {why}.')
     question = check_text(self.processor, question, self.escape)
     text = f'{question} {check_text(self.processor, suffix, self.escape)}' if suffix else question
     if words := unknown_words(self.tokenizer, text):
-        warnings.warn(f'This model does not know the words {", ".join(map(repr, dict.fromkeys(words)))}.', stacklevel=2)
+        warnings.warn(
+            f'This model does not know the words {", ".join(map(repr, dict.fromkeys(words)))}.',
+            stacklevel=2
+        )
     return self.fill(images, question, text)
 
 # %% ../../nbs/models/04_vlm.ipynb #c8097f1c
@@ -304,7 +415,10 @@ def to_device(self: VLM,
     prompt: Prompt,  # from `VLM.prompt`
 ) -> dict:           # model inputs
     "The prompt's inputs on the model's device and in its type; the prompt stays as it is"
-    return {k: v.to(self.device, self.dtype if v.is_floating_point() else None) for k, v in prompt.inputs.items()}
+    return {
+        k: v.to(self.device, self.dtype if v.is_floating_point() else None)
+        for k, v in prompt.inputs.items()
+    }
 
 # %% ../../nbs/models/04_vlm.ipynb #366a8137
 @dataclass(eq=False, repr=False)
@@ -315,11 +429,14 @@ class Answer:
     logprob: float       # sum of the tokens' log-probabilities
     seconds: float = 0.  # wall time of the generation
     n_prompt: int = 0    # tokens of the prompt
-    confidence = property(lambda self: math.exp(self.logprob/max(len(self.tokens), 1)))
+    confidence = property(
+        lambda self: math.exp(self.logprob / max(len(self.tokens), 1))
+    )
     def __str__(self): return self.text
     def __eq__(self, other): return self.text == str(other) if isinstance(other, (str, Answer)) else NotImplemented
     def __hash__(self): return hash(self.text)
-    def __repr__(self): return f'Answer({self.text!r}, confidence {self.confidence:.2f}, {len(self.tokens)} tokens)'
+    def __repr__(self):
+        return f'Answer({self.text!r}, confidence {self.confidence:.2f}, {len(self.tokens)} tokens)'
 
 # %% ../../nbs/models/04_vlm.ipynb #fcb1efd6
 def greedy(
@@ -329,9 +446,11 @@ def greedy(
     "Greedy decoding with the model's own settings otherwise"
     own = model.generation_config
     eos = own.eos_token_id[0] if isinstance(own.eos_token_id, list) else own.eos_token_id
-    return GenerationConfig(do_sample=False, num_beams=1, num_return_sequences=1, temperature=1., top_p=1., top_k=50, typical_p=1., max_new_tokens=max_new_tokens,
-                            pad_token_id=own.pad_token_id if own.pad_token_id is not None else eos, use_cache=True,
-                            return_dict_in_generate=True, output_logits=True)
+    return GenerationConfig(
+        do_sample=False, num_beams=1, num_return_sequences=1, temperature=1.0, top_p=1.0, top_k=50, typical_p=1.0,
+        max_new_tokens=max_new_tokens, pad_token_id=own.pad_token_id if own.pad_token_id is not None else eos,
+        use_cache=True, return_dict_in_generate=True, output_logits=True
+    )
 
 # %% ../../nbs/models/04_vlm.ipynb #d7c3b0c5
 _locks = weakref.WeakKeyDictionary()
@@ -355,7 +474,11 @@ def check_score(
     dtype,    # type that the model computes in
 ) -> float:   # the same
     "Refuse an answer whose score is not a number"
-    if math.isnan(logprob) or logprob == math.inf: raise CarveError(f'The scores of the answer are not numbers, with the model in {dtype}. Load the model in bfloat16 or float32.')
+    if math.isnan(logprob) or logprob == math.inf:
+        raise CarveError(
+            f'The scores of the answer are not numbers, with the model in {dtype}. Load the model in bfloat16 or '
+            'float32.'
+        )
     return logprob
 
 # %% ../../nbs/models/04_vlm.ipynb #07783f72
@@ -367,11 +490,22 @@ def generate(self: VLM,
 ) -> Answer:            # the answer
     "The model's own greedy answer to a prompt"
     if max_new_tokens < 1: raise PromptError(f'max_new_tokens must be at least 1, not {max_new_tokens}.')
-    start, n, how = time.perf_counter(), len(prompt), greedy(self.model, min(max_new_tokens, self.limit-len(prompt)))
+    start = time.perf_counter()
+    n = len(prompt)
+    how = greedy(self.model, min(max_new_tokens, self.limit-len(prompt)))
     more = dict(logits_processor=LogitsProcessorList(processors), output_scores=True) if processors else {}
-    with model_lock(self.model): out = self.model.generate(**(self.shared or VLM.to_device)(self, prompt), generation_config=how, **more)
+    with model_lock(self.model):
+        out = self.model.generate(
+            **(self.shared or VLM.to_device)(self, prompt), generation_config=how, **more
+        )
     ids = out.sequences[0, n:]
-    logprob = check_score(sum(l[0].float().log_softmax(-1)[i].item() for l, i in zip(out.scores if processors else out.logits, ids)), self.dtype)
+    logprob = check_score(
+        sum(
+            l[0].float().log_softmax(-1)[i].item()
+            for l, i in zip(out.scores if processors else out.logits, ids)
+        ),
+        self.dtype
+    )
     text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
     return Answer(text, ids.tolist(), logprob, time.perf_counter()-start, n)
 
@@ -395,6 +529,13 @@ def weights_key(vlm, # a `VLM`
     h = hashlib.sha256()
     for name, w in sorted(vlm.model.state_dict().items()):
         flat = w.detach().reshape(-1)
-        some = flat[::max(1, -(-flat.numel()//most))].to('cpu', torch.float32).contiguous()
-        h.update(f'{name} {tuple(w.shape)}'.encode() + some.numpy().tobytes())
+        some = (
+            flat[:: max(1, -(-flat.numel() // most))]
+            .to('cpu', torch.float32)
+            .contiguous()
+        )
+        h.update(
+            f'{name} {tuple(w.shape)}'.encode()
+            + some.numpy().tobytes()
+        )
     return h.hexdigest()[:12]

@@ -55,17 +55,38 @@ class StudySpec:
         **kw # scenes_only
         ): # `StudySpec`
         "The plan whose four functions bear the name of the study"
-        return cls(*(getattr(chapter, f) for f in (f'{name}_samples', f'measure_{name}', f'plot_{name}', f'summarize_{name}')), n, about=about, **kw)
+        return cls(
+            *(
+                getattr(chapter, f)
+                for f in (f'{name}_samples', f'measure_{name}', f'plot_{name}', f'summarize_{name}')
+            ),
+            n, about=about, **kw
+        )
 
 # %% ../../nbs/studies/09_runner.ipynb #d058b9a8
 STUDIES = dict(
-    entropy=StudySpec.of(entropy, 'entropy', 1575, 'Do complex pictures go with high entropy, and high entropy with wrong answers?'),
-    intervention=StudySpec.of(entropy, 'intervention', 2250, 'The same things on five backgrounds: what does the background alone do?', scenes_only=True),
-    search=StudySpec.of(entropy, 'search', 480, 'Is an odd one harder to find in one direction than in the other?', scenes_only=True),
-    convergence=StudySpec.of(convergence, 'convergence', 400, 'From scanning to focus: entropy and attention in the true region by layer.'),
-    masking=StudySpec.of(convergence, 'masking', 600, 'Which layers need the picture? The image tokens hidden from one layer at a time.'),
-    invariance=StudySpec.of(invariance, 'invariance', 200, 'How constant is the general map over instructions and over other questions?'),
-    ablation=StudySpec.of(ablation, 'ablation', 150, 'What each setting of CARVE is worth on digit questions.'))
+    entropy=StudySpec.of(
+        entropy, 'entropy', 1575, 'Do complex pictures go with high entropy, and high entropy with wrong answers?'
+    ),
+    intervention=StudySpec.of(
+        entropy,
+        'intervention', 2250,
+        'The same things on five backgrounds: what does the background alone do?', scenes_only=True
+    ),
+    search=StudySpec.of(
+        entropy, 'search', 480, 'Is an odd one harder to find in one direction than in the other?', scenes_only=True
+    ),
+    convergence=StudySpec.of(
+        convergence, 'convergence', 400, 'From scanning to focus: entropy and attention in the true region by layer.'
+    ),
+    masking=StudySpec.of(
+        convergence, 'masking', 600, 'Which layers need the picture? The image tokens hidden from one layer at a time.'
+    ),
+    invariance=StudySpec.of(
+        invariance, 'invariance', 200, 'How constant is the general map over instructions and over other questions?'
+    ),
+    ablation=StudySpec.of(ablation, 'ablation', 150, 'What each setting of CARVE is worth on digit questions.')
+)
 
 def find_plan(name # of a study
     ) -> StudySpec: # of `STUDIES`
@@ -82,7 +103,9 @@ def check_settings(name, # of a study
     measure = find_plan(name).measure
     known = list(inspect.signature(measure).parameters)[2:]
     if wrong := [k for k in settings if k not in known]:
-        raise CarveError(f'The study {name} has no setting {wrong[0]!r}; it has: {", ".join(known) or "none"}.')
+        raise CarveError(
+            f'The study {name} has no setting {wrong[0]!r}; it has: {", ".join(known) or "none"}.'
+        )
     if settings.get('layers') is not None: pick_layers(settings['layers'], n_layers)
 
 # %% ../../nbs/studies/09_runner.ipynb #85be1286
@@ -94,9 +117,16 @@ def study_meta(name, # of a study
     ) -> dict: # plain values
     "What records are about"
     model = Path(vlm.name).name if Path(vlm.name).is_dir() else vlm.name
-    versions = dict(carve_nb=__version__, python=sys.version.split()[0], torch=torch.__version__, transformers=transformers.__version__)
-    return dict(study=name, model=model, revision=vlm.revision, weights=weights_key(vlm), dtype=str(vlm.dtype), data='scenes' if data is None else Path(data).name,
-        settings=settings, device=vlm.device.type, versions=versions, **(dict(escape=True) if vlm.escape else {}), **more)
+    versions = dict(
+        carve_nb=__version__, python=sys.version.split()[0], torch=torch.__version__,
+        transformers=transformers.__version__
+    )
+    return dict(
+        study=name, model=model, revision=vlm.revision, weights=weights_key(vlm),
+        dtype=str(vlm.dtype), data='scenes' if data is None else Path(data).name,
+        settings=settings, device=vlm.device.type, versions=versions,
+        **(dict(escape=True) if vlm.escape else {}), **more
+    )
 
 # %% ../../nbs/studies/09_runner.ipynb #20c9706f
 def measure_one(vlm, # a `VLM`
@@ -109,7 +139,10 @@ def measure_one(vlm, # a `VLM`
         record = measure(vlm, sample)
         to_line(record)
         return record, None
-    except ValueError as e: return None, str(e) if getattr(sample, 'id', '\0') in str(e) or isinstance(sample, Exception) else f'{sample.id}: {e}'
+    except ValueError as e:
+        return None, str(e) if getattr(sample, 'id', '\0') in str(
+            e
+        ) or isinstance(sample, Exception) else f'{sample.id}: {e}'
     except Exception as e:
         if not out_of_memory(e): raise
         said = ' '.join(str(getattr(e, 'why', e)).split())
@@ -148,7 +181,9 @@ def start_study(name, # of a study
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     torch.set_num_threads(threads)
-    _here.update(vlm=VLM.from_pretrained(model, **loading), measure=partial(find_plan(name).measure, **settings))
+    _here.update(
+        vlm=VLM.from_pretrained(model, **loading), measure=partial(find_plan(name).measure, **settings)
+    )
 
 # %% ../../nbs/studies/09_runner.ipynb #c261d44a
 def count_workers(vlm, # a `VLM`
@@ -191,7 +226,8 @@ def left_samples(plan, # a `StudySpec`
     done # ids with a record
     ) -> tuple: # ids of all samples (filled while they are drawn), iterator over those without a record
     "The samples that are not measured yet"
-    if data is not None: return [e.id for e in read_entries(data, n)], each(folder_samples(data, n, done))
+    if data is not None:
+        return [e.id for e in read_entries(data, n)], each(folder_samples(data, n, done))
     ids = []
     def draw():
         for s in plan.samples(plan.n if n is None else n):
@@ -220,14 +256,24 @@ def row_key(row # `Record`
     ) -> str: # 16 hexadecimal digits
     "A name for exactly this question about this picture, wherever its file is"
     asked = DataSet('', [row]).key(('question', 'answers', 'choices', 'boxes', 'kind'))
-    return hashlib.sha256(f'{asked} {picture_sum(row.image)}'.encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        f'{asked} {picture_sum(row.image)}'.encode()
+    ).hexdigest()[:16]
 
 def add_keys(found, # iterator of records and reasons
     rows # list of `Record`s; of scenes: none
     ): # yields them
     "Records with the key of what they were measured on"
     rows = {r.id: r for r in rows}
-    for record, why in found: yield (record | dict(key=row_key(rows[record['id']])) if record and record['id'] in rows else record), why
+    for record, why in found:
+        yield (
+            (
+                record | dict(key=row_key(rows[record['id']]))
+                if record and record['id'] in rows
+                else record
+            ),
+            why
+        )
 
 def check_keys(journal, # `RecordFile`
     rows # list of `Record`s
@@ -235,7 +281,10 @@ def check_keys(journal, # `RecordFile`
     "Refuse records of other questions or pictures under the same ids"
     keys = {r['id']: r['key'] for r in journal.records if 'key' in r}
     if other := [r.id for r in rows if r.id in keys and keys[r.id] != row_key(r)]:
-        raise DataError(f'{journal.folder} holds records about other questions, answers or pictures: of {len(rows)} rows {len(other)} differ, such as {other[0]!r}. Give another folder, or delete this one.')
+        raise DataError(
+            f'{journal.folder} holds records about other questions, answers or pictures: of {len(rows)} rows '
+            f'{len(other)} differ, such as {other[0]!r}. Give another folder, or delete this one.'
+        )
 
 # %% ../../nbs/studies/09_runner.ipynb #3472bbde
 @dataclass(repr=False)
@@ -248,7 +297,8 @@ class Findings:
     def figure(self): return find_plan(self.name).draw(self.records)
     def lines(self): return find_plan(self.name).tell(self.records)
     def __str__(self): return '\n'.join(self.lines())
-    def __repr__(self): return f'Findings({self.name}: {len(self.records)} records of {self.meta.get("model")})'
+    def __repr__(self):
+        return f'Findings({self.name}: {len(self.records)} records of {self.meta.get("model")})'
 
     @classmethod
     def load(cls, folder # with meta.json and records.jsonl or records.jsonl.gz
@@ -274,7 +324,10 @@ def sum_findings(f, # `Findings`
         write_figure(f.figure(), Path(out)/f'{f.name}.png')
         f.files.append(f'{f.name}.png')
     except ValueError as e:
-        raise CarveError(f'{len(f.records)} records of the study {f.name} are kept, but do not make a figure: {e} More samples may help.') from e
+        raise CarveError(
+            f'{len(f.records)} records of the study {f.name} are kept, but do not make a figure: {e} More samples may '
+            'help.'
+        ) from e
 
 # %% ../../nbs/studies/09_runner.ipynb #0e4717bd
 def pick_workers(vlm, # a `VLM`
@@ -300,7 +353,10 @@ def check_study(name, # of a study
     "What can be found wrong without a model"
     plan = find_plan(name)
     if n is not None and n < 1: raise CarveError(f'n={n}: at least one sample is needed.')
-    if data is not None and plan.scenes_only: raise CarveError(f'The study {name} needs our own scenes, whose things and backgrounds can be changed; leave data out.')
+    if data is not None and plan.scenes_only:
+        raise CarveError(
+            f'The study {name} needs our own scenes, whose things and backgrounds can be changed; leave data out.'
+        )
     if data is not None: read_entries(data, n)
     return plan
 
@@ -327,12 +383,23 @@ def run_study(name, # one of `STUDIES`
         workers = pick_workers(vlm, workers, total - len(journal))
         ids, left = left_samples(plan, data, n, journal.done)
         measure = partial(plan.measure, **settings)
-        found = over_processes(left, workers, name, settings, str(model), loading) if workers > 1 else (measure_one(vlm, measure, s) for s in left)
+        found = (
+            over_processes(left, workers, name, settings, str(model), loading)
+            if workers > 1
+            else (measure_one(vlm, measure, s) for s in left)
+        )
         refused = fill_journal(journal, add_keys(found, rows), total, progress)
         journal.sort(ids)
-        journal.note(n=len(journal), workers=workers, seconds=round(journal.meta.get('seconds', 0) + perf_counter() - start, 1))
+        journal.note(
+            n=len(journal), workers=workers,
+            seconds=round(journal.meta.get('seconds', 0) + perf_counter() - start, 1)
+        )
         chosen = [r for r in journal.records if r['id'] in set(ids)]
         findings = Findings(name, chosen, journal.meta, ['records.jsonl', 'meta.json'] if out is not None else [])
         sum_findings(findings, folder)
-    if refused: raise IncompleteError(f'{len(refused)} of {total} samples have no record ({len(chosen)} have): ' + ' | '.join(refused[:3]))
+    if refused:
+        raise IncompleteError(
+            f'{len(refused)} of {total} samples have no record ({len(chosen)} have): '
+            + ' | '.join(refused[:3])
+        )
     return findings

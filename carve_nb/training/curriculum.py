@@ -20,9 +20,17 @@ from ..models.vlm import SHORT_ANSWER, GENERAL_INSTRUCTIONS
 
 # %% ../../nbs/training/00_curriculum.ipynb #0e39f9cf
 SPECIAL = ('<pad>', '<unk>', '<s>', '</s>', '<image>')
-WORDS = ' '.join(GENERAL_INSTRUCTIONS + (SHORT_ANSWER, *COLORS, *SHAPES, *[plural(s) for s in SHAPES], *map(str, range(14)),
-    'user assistant : ? . , what which digit number is on the color shape object objects thing things there are a an in image picture how many',
-    'left right of above below to other same as with and or not no yes where row column at nothing background find read tell me it one that')).lower()
+WORDS = ' '.join(
+    GENERAL_INSTRUCTIONS
+    + (
+        SHORT_ANSWER, *COLORS, *SHAPES, *[plural(s) for s in SHAPES],
+        *map(str, range(14)),
+        'user assistant : ? . , what which digit number is on the color shape object objects thing things there are a '
+        'an in image picture how many',
+        'left right of above below to other same as with and or not no yes where row column at nothing background '
+        'find read tell me it one that'
+    )
+).lower()
 
 def vocabulary()->list: # words, special tokens first
     "All words that the reference model knows."
@@ -52,7 +60,10 @@ class Visible:
     @property
     def name(self): return f'{self.color} {self.shape}'
     @property
-    def size(self): return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+    def size(self):
+        return max(
+            self.box[2] - self.box[0], self.box[3] - self.box[1]
+        )
 
 # %% ../../nbs/training/00_curriculum.ipynb #355d70da
 def look_through(objects: list, # `SceneObject`s of a scene
@@ -60,14 +71,26 @@ def look_through(objects: list, # `SceneObject`s of a scene
                  px: int,      # side of the view in pixels
                 )->list:       # `Visible`s
     "Things as seen through a crop that is magnified to px × px."
-    x0, y0, x1, y1 = crop; out = []
+    x0, y0, x1, y1 = crop
+    out = []
     for t in objects:
         a, b, c, d = t.box
-        w, h = min(c, x1) - max(a, x0), min(d, y1) - max(b, y0)
+        w = min(c, x1) - max(a, x0)
+        h = min(d, y1) - max(b, y0)
         if w <= 0 or h <= 0: continue
         sx, sy = px/(x1 - x0), px/(y1 - y0)
-        box = ((max(a, x0) - x0)*sx, (max(b, y0) - y0)*sy, (min(c, x1) - x0)*sx, (min(d, y1) - y0)*sy)
-        out.append(Visible(t.color, t.shape, t.digit, box, w*h/((c - a)*(d - b))))
+        box = (
+            (max(a, x0) - x0) * sx,
+            (max(b, y0) - y0) * sy,
+            (min(c, x1) - x0) * sx,
+            (min(d, y1) - y0) * sy
+        )
+        out.append(
+            Visible(
+                t.color, t.shape, t.digit, box,
+                w * h / ((c - a) * (d - b))
+            )
+        )
     return out
 
 # %% ../../nbs/training/00_curriculum.ipynb #fd19a7a3
@@ -77,13 +100,19 @@ def draw_crop(rng, objects, # numpy Generator; `SceneObject`s of the scene
               aspect: float=.3,     # largest log aspect ratio
              )->tuple:              # (x0, y0, x1, y1) inside the scene
     "A random crop of the scene, mostly around a thing."
-    s, k = math.exp(rng.uniform(math.log(lo), math.log(hi))), math.exp(rng.uniform(-aspect, aspect)/2)
+    s = math.exp(rng.uniform(math.log(lo), math.log(hi)))
+    k = math.exp(rng.uniform(-aspect, aspect)/2)
     w, h = min(SIZE, s*k), min(SIZE, s/k)
     if objects and rng.random() < aim:
         a, b, c, d = pick(rng, objects).box
-        x, y = rng.uniform(*sorted((c - w, a))), rng.uniform(*sorted((d - h, b)))
-    else: x, y = rng.uniform(0, SIZE - w), rng.uniform(0, SIZE - h)
-    x, y = min(max(x, 0), SIZE - w), min(max(y, 0), SIZE - h)
+        x = rng.uniform(*sorted((c - w, a)))
+        y = rng.uniform(*sorted((d - h, b)))
+    else:
+        x, y = (
+            rng.uniform(0, SIZE - w), rng.uniform(0, SIZE - h)
+        )
+    x = min(max(x, 0), SIZE - w)
+    y = min(max(y, 0), SIZE - h)
     return (x, y, x + w, y + h)
 
 # %% ../../nbs/training/00_curriculum.ipynb #192b2d69
@@ -92,11 +121,18 @@ def mask_out(im, rng, # uint8 [px, px, 3]; numpy Generator
              n: int=14,  # cells per side
             )->tuple:    # picture, mask [px, px]
     "Black out random cells of a view, but not those of `keep`."
-    px = im.shape[0]; low = rng.standard_normal((n, n))
-    big = np.asarray(Image.fromarray(low.astype(np.float32)).resize((px, px), Image.BILINEAR))
+    px = im.shape[0]
+    low = rng.standard_normal((n, n))
+    big = np.asarray(
+        Image.fromarray(low.astype(np.float32)).resize((px, px), Image.BILINEAR)
+    )
     m = big > np.quantile(big, rng.uniform(.2, .8))
     for b in keep:
-        p = rng.uniform(2, 12); m[max(0, int(b[1] - p)):int(b[3] + p) + 1, max(0, int(b[0] - p)):int(b[2] + p) + 1] = True
+        p = rng.uniform(2, 12)
+        m[
+            max(0, int(b[1] - p)) : int(b[3] + p) + 1,
+            max(0, int(b[0] - p)) : int(b[2] + p) + 1,
+        ] = True
     return im*m[..., None], m
 
 # %% ../../nbs/training/00_curriculum.ipynb #885ec778
@@ -104,12 +140,22 @@ def hide(vis: list, # `Visible`s
          m,         # mask [px, px]
         ):
     "Lower each thing's visible share by what the mask hides."
-    for t in vis: t.seen *= m[int(t.box[1]):max(int(t.box[1]) + 1, int(t.box[3])), int(t.box[0]):max(int(t.box[0]) + 1, int(t.box[2]))].mean()
+    for t in vis:
+        t.seen *= m[
+            int(t.box[1]) : max(
+                int(t.box[1]) + 1, int(t.box[3])
+            ),
+            int(t.box[0]) : max(
+                int(t.box[0]) + 1, int(t.box[2])
+            )
+        ].mean()
 
 def split_seen(vis:list # `Visible`s
               )->tuple: # whole ones, cut ones
     "Things that may be asked about, and things that are too hidden to ask about and too visible to deny."
-    return [t for t in vis if t.seen >= .85], [t for t in vis if .05 < t.seen < .85]
+    return [t for t in vis if t.seen >= 0.85], [
+        t for t in vis if 0.05 < t.seen < 0.85
+    ]
 
 # %% ../../nbs/training/00_curriculum.ipynb #481f7105
 def take_view(rng, scene, # numpy Generator; `Scene`
@@ -121,7 +167,10 @@ def take_view(rng, scene, # numpy Generator; `Scene`
     im = np.asarray(scene.image.resize((px, px), Image.BICUBIC, box=crop), np.uint8)
     vis = look_through(scene.objects, crop, px)
     if rng.random() < mask and vis:
-        im, m = mask_out(im, rng, [t.box for t in [t for t in vis if rng.random() < .5]]); hide(vis, m)
+        im, m = mask_out(
+            im, rng, [t.box for t in [t for t in vis if rng.random() < 0.5]]
+        )
+        hide(vis, m)
     return im, *split_seen(vis)
 
 # %% ../../nbs/training/00_curriculum.ipynb #f37d88a8
@@ -129,15 +178,29 @@ def patch_labels(seen: list, # `Visible`s
                  px: int, n: int, # side in pixels and in patches
                 )->np.ndarray: # int [3, n, n]; 8, 6, 10 = nothing, -1 = not asked
     "Colour, shape and digit of each patch."
-    lab = np.empty((3, n, n), np.int64); lab[0], lab[1], lab[2] = len(COLORS), len(SHAPES), 10
-    cover = np.zeros((n, n)); e = np.arange(n)*8
+    lab = np.empty((3, n, n), np.int64)
+    lab[0], lab[1], lab[2] = len(COLORS), len(SHAPES), 10
+    cover = np.zeros((n, n))
+    e = np.arange(n)*8
     for t in seen:
-        ox = np.clip(np.minimum(t.box[2], e + 8) - np.maximum(t.box[0], e), 0, 8); oy = np.clip(np.minimum(t.box[3], e + 8) - np.maximum(t.box[1], e), 0, 8)
-        a = oy[:, None]*ox[None]/64; full = min(1., t.size**2/64)
+        ox = np.clip(
+            np.minimum(t.box[2], e + 8)
+            - np.maximum(t.box[0], e), 0, 8
+        )
+        oy = np.clip(
+            np.minimum(t.box[3], e + 8)
+            - np.maximum(t.box[1], e), 0, 8
+        )
+        a = oy[:, None]*ox[None]/64
+        full = min(1., t.size**2/64)
         on, some = (a > .3*full) & (a > cover), (a > .08)
         lab[:, some & (cover < .08)] = -1
         for k, v in enumerate((list(COLORS).index(t.color), SHAPES.index(t.shape), t.digit)):
-            lab[k][on] = v if k == 0 or (t.seen > .6 and (k == 1 or t.size >= 15)) else -1
+            lab[k][on] = (
+                v
+                if k == 0 or (t.seen > 0.6 and (k == 1 or t.size >= 15))
+                else -1
+            )
         cover = np.maximum(cover, a)
     return lab
 
@@ -152,8 +215,23 @@ class Sight:
     offset: tuple # (row, column) of the view's first patch in the 14 × 14 table
     @property
     def every(self): return self.seen + self.cut
-    def once(self, xs, attr): return [t for t in xs if sum(getattr(o, attr) == getattr(t, attr) for o in self.every) == 1]
-    def cell(self, t): return tuple(int(min((t.box[i] + t.box[i + 2])/2, self.px - 1)//8) for i in (1, 0))
+    def once(self, xs, attr):
+        return [
+            t
+            for t in xs
+            if sum(getattr(o, attr) == getattr(t, attr) for o in self.every) == 1
+        ]
+    def cell(self, t):
+        return tuple(
+            int(
+                min(
+                    (t.box[i] + t.box[i + 2]) / 2,
+                    self.px - 1
+                )
+                // 8
+            )
+            for i in (1, 0)
+        )
 
 # %% ../../nbs/training/00_curriculum.ipynb #80d99251
 WAYS = dict(digit=('What digit is on the {}?',)*5 + ('Which number is on the {}?', 'Read the digit on the {}.'),
@@ -162,12 +240,15 @@ WAYS = dict(digit=('What digit is on the {}?',)*5 + ('Which number is on the {}?
 def turn_digit(rng, s): # numpy Generator; `Sight`
     "Read a digit; small ones less often."
     t = pick(rng, s.seen)
-    if t is None or not (t.size >= 15 or rng.random() < .6) or t not in s.once([t], 'name'): return None
+    if t is None or not (t.size >= 15 or rng.random() < .6) or t not in s.once([t], 'name'):
+        return None
     return pick(rng, WAYS['digit']).format(t.name), str(t.digit)
 
 def turn_exist(rng, s): # numpy Generator; `Sight`
     "Is it there? As often yes as no."
-    if s.seen and rng.random() < .5: t = pick(rng, s.seen); return pick(rng, WAYS['exist']).format(t.name), 'yes'
+    if s.seen and rng.random() < .5:
+        t = pick(rng, s.seen)
+        return pick(rng, WAYS['exist']).format(t.name), 'yes'
     return pick(rng, WAYS['exist']).format(scenes.absent(s.every, rng)), 'no'
 
 # %% ../../nbs/training/00_curriculum.ipynb #e71befd9
@@ -176,24 +257,38 @@ def turn_where(rng, s): # numpy Generator; `Sight`
     t = pick(rng, s.once(s.seen, 'name'))
     if t is None: return None
     r, c = s.cell(t)
-    return f'Where is the {t.name}?', f'row {r + s.offset[0]} column {c + s.offset[1]}'
+    return (
+        f'Where is the {t.name}?',
+        f'row {r + s.offset[0]} column {c + s.offset[1]}'
+    )
 
 def turn_what(rng, s): # numpy Generator; `Sight`
     "The thing, or nothing, at a row and column."
-    if s.seen and rng.random() < .7: t = pick(rng, s.seen); (r, c), a = s.cell(t), t.name
+    if s.seen and rng.random() < .7:
+        t = pick(rng, s.seen)
+        (r, c), a = s.cell(t), t.name
     else:
-        (r, c), a = (int(v) for v in rng.integers(0, s.n, 2)), 'nothing'
-        if any(t.box[0] < c*8 + 8 and t.box[2] > c*8 and t.box[1] < r*8 + 8 and t.box[3] > r*8 for t in s.every): return None
-    return f'What is at row {r + s.offset[0]} column {c + s.offset[1]}?', a
+        (r, c), a = (
+            (int(v) for v in rng.integers(0, s.n, 2)),
+            'nothing'
+        )
+        if any(t.box[0] < c*8 + 8 and t.box[2] > c*8 and t.box[1] < r*8 + 8 and t.box[3] > r*8 for t in s.every):
+            return None
+    return (
+        f'What is at row {r + s.offset[0]} column {c + s.offset[1]}?',
+        a
+    )
 
 # %% ../../nbs/training/00_curriculum.ipynb #1adea2c7
 def turn_color(rng, s): # numpy Generator; `Sight`
     "Colour of a shape that occurs once."
-    t = pick(rng, s.once(s.seen, 'shape')); return t and (f'What color is the {t.shape}?', t.color)
+    t = pick(rng, s.once(s.seen, 'shape'))
+    return t and (f'What color is the {t.shape}?', t.color)
 
 def turn_shape(rng, s): # numpy Generator; `Sight`
     "Shape of a colour that occurs once."
-    t = pick(rng, s.once(s.seen, 'color')); return t and (f'What shape is the {t.color} object?', t.shape)
+    t = pick(rng, s.once(s.seen, 'color'))
+    return t and (f'What shape is the {t.color} object?', t.shape)
 
 def turn_general(rng, s): # numpy Generator; `Sight`
     "A description of everything."
@@ -204,12 +299,20 @@ def turn_scene(kind): # one of `scenes.KINDS`
     "A question of `scenes`, asked of the whole things of a view."
     def ask(rng, s):
         q = scenes.ASK[kind](s.seen, rng) if s.seen else None
-        return None if q is None or s.cut and kind in ('count', 'twostep') else (q.question, q.answer)
+        return (
+            None
+            if q is None or s.cut and kind in ('count', 'twostep')
+            else (q.question, q.answer)
+        )
     return ask
 
 # %% ../../nbs/training/00_curriculum.ipynb #2aef8307
-TURNS = dict(digit=(turn_digit, .30), color=(turn_color, .10), shape=(turn_shape, .10), exist=(turn_exist, .17), count=(turn_scene('count'), .06),
-             relation=(turn_scene('relation'), .06), twostep=(turn_scene('twostep'), .07), where=(turn_where, .09), what=(turn_what, .05), instruction=(turn_general, .02))
+TURNS = dict(
+    digit=(turn_digit, 0.30), color=(turn_color, 0.10), shape=(turn_shape, 0.10),
+    exist=(turn_exist, 0.17), count=(turn_scene('count'), 0.06),
+    relation=(turn_scene('relation'), 0.06), twostep=(turn_scene('twostep'), 0.07),
+    where=(turn_where, 0.09), what=(turn_what, 0.05), instruction=(turn_general, 0.02)
+)
 
 def make_turns(rng, sight, # numpy Generator; `Sight`
                want: int,  # how many
@@ -218,11 +321,18 @@ def make_turns(rng, sight, # numpy Generator; `Sight`
               )->list:     # (question, answer, number of the kind)
     "Question–answer turns about a view."
     share = weights or [p for _, p in TURNS.values()]
-    out, w = [], np.array([p*(grounding or k not in ('where', 'what')) for k, p in zip(TURNS, share)]); w /= w.sum()
+    out, w = (
+        [],
+        np.array(
+            [p * (grounding or k not in ('where', 'what')) for k, p in zip(TURNS, share)]
+        )
+    )
+    w /= w.sum()
     for _ in range(4*want):
         if len(out) == want: break
         k = int(rng.choice(len(TURNS), p=w))
-        if qa := list(TURNS.values())[k][0](rng, sight): out.append((*qa, k))
+        if qa := list(TURNS.values())[k][0](rng, sight):
+            out.append((*qa, k))
     return out
 
 # %% ../../nbs/training/00_curriculum.ipynb #3a4232df
@@ -232,13 +342,20 @@ def fill_slots(rng, qas, # numpy Generator; (question, answer, kind)s
                short: float=.7,  # how often the short-answer suffix stands behind a question
               )->tuple:          # ids and targets [slots, length] (-100 = none), kinds [slots] (-1 = empty)
     "One turn in each slot."
-    ids, tgt, kinds = np.zeros((slots, length), np.int64), np.full((slots, length), -100), np.full(slots, -1)
+    ids = np.zeros((slots, length), np.int64)
+    tgt = np.full((slots, length), -100)
+    kinds = np.full(slots, -1)
     for j, (q, a, k) in enumerate(qas[:slots]):
-        if q in GENERAL_INSTRUCTIONS and rng.random() < .4: a, q = f'{count} objects', f'{q} {SHORT_ANSWER}'
+        if q in GENERAL_INSTRUCTIONS and rng.random() < .4:
+            a, q = f'{count} objects', f'{q} {SHORT_ANSWER}'
         elif q not in GENERAL_INSTRUCTIONS and rng.random() < short: q = f'{q} {SHORT_ANSWER}'
         q, a = encode(q) + encode('assistant :'), encode(a) + (3,)
-        t = (q + a)[:length]; ids[j, :len(t)] = t; kinds[j] = k
-        tgt[j, len(q) - 1:len(q) + len(a) - 1][:max(0, length - len(q) + 1)] = a[:length - len(q) + 1]
+        t = (q + a)[:length]
+        ids[j, :len(t)] = t
+        kinds[j] = k
+        tgt[j, len(q) - 1 : len(q) + len(a) - 1][
+            : max(0, length - len(q) + 1)
+        ] = a[: length - len(q) + 1]
     return ids, tgt, kinds
 
 # %% ../../nbs/training/00_curriculum.ipynb #0c31a89a
@@ -264,13 +381,40 @@ class Stage:
 # %% ../../nbs/training/00_curriculum.ipynb #10d81cc7
 def lesson_single(rng, s, scene): # numpy Generator; `Stage`; `Scene`
     "One view with its turns."
-    px, crop = 8*s.n, (0, 0, SIZE, SIZE) if rng.random() < s.whole else draw_crop(rng, scene.objects, *s.crop)
+    px = 8*s.n
+    crop = (
+        (0, 0, SIZE, SIZE)
+        if rng.random() < s.whole
+        else draw_crop(rng, scene.objects, *s.crop)
+    )
     im, seen, cut = take_view(rng, scene, crop, px, s.mask)
-    off = tuple(int(v) for v in rng.integers(0, 14 - s.n + 1, 2))
-    pos = ((np.arange(s.n)[:, None] + off[0])*14 + np.arange(s.n)[None] + off[1]).reshape(-1)
-    qas = make_turns(rng, Sight(seen, cut, px, s.n, off), s.slots, weights=s.kinds) if s.slots else []
-    if s.length > 40: qas = [(GENERAL_INSTRUCTIONS[i], describe(seen), 9) for i in rng.permutation(5)[:s.slots]] if not cut else []
-    return (im[None], patch_labels(seen + cut, px, s.n)[None], pos[None], *fill_slots(rng, qas, s.slots, s.length, len(seen), s.short))
+    off = tuple(
+        int(v) for v in rng.integers(0, 14 - s.n + 1, 2)
+    )
+    pos = (
+        (np.arange(s.n)[:, None] + off[0]) * 14
+        + np.arange(s.n)[None]
+        + off[1]
+    ).reshape(-1)
+    qas = (
+        make_turns(rng, Sight(seen, cut, px, s.n, off), s.slots, weights=s.kinds)
+        if s.slots
+        else []
+    )
+    if s.length > 40:
+        qas = (
+            [
+                (GENERAL_INSTRUCTIONS[i], describe(seen), 9)
+                for i in rng.permutation(5)[: s.slots]
+            ]
+            if not cut
+            else []
+        )
+    return (
+        im[None], patch_labels(seen + cut, px, s.n)[None],
+        pos[None],
+        *fill_slots(rng, qas, s.slots, s.length, len(seen), s.short)
+    )
 
 # %% ../../nbs/training/00_curriculum.ipynb #161d7851
 def lesson_pair(rng, s, scene): # numpy Generator; `Stage`; `Scene`
@@ -278,21 +422,43 @@ def lesson_pair(rng, s, scene): # numpy Generator; `Stage`; `Scene`
     px, crop = 8*s.n, draw_crop(rng, scene.objects, *s.crop)
     im, seen, cut = take_view(rng, scene, (0, 0, SIZE, SIZE), px, 0.)
     im2, seen2, _ = take_view(rng, scene, crop, px, s.mask)
-    qas, near = make_turns(rng, Sight(seen, cut, px, s.n, (0, 0)), s.slots, grounding=False), {t.name for t in seen2}
-    qas = [qa for qa in qas if not qa[0].startswith(('What digit', 'Which', 'Read')) or any(n in qa[0] for n in near) or rng.random() < .4]
+    qas = make_turns(
+        rng, Sight(seen, cut, px, s.n, (0, 0)), s.slots, grounding=False
+    )
+    near = {t.name for t in seen2}
+    qas = [
+        qa
+        for qa in qas
+        if not qa[0].startswith(('What digit', 'Which', 'Read'))
+        or any(n in qa[0] for n in near)
+        or rng.random() < 0.4
+    ]
     t = pick(rng, seen2)
-    if t is not None: qas = [(f'What digit is on the {t.name}?', str(t.digit), 0)] + qas
-    labels = np.stack([patch_labels(seen + cut, px, s.n), patch_labels(seen2, px, s.n)])
-    return (np.stack([im, im2]), labels, np.tile(np.arange(s.n*s.n), (2, 1)), *fill_slots(rng, qas, s.slots, s.length, len(seen), s.short))
+    if t is not None:
+        qas = [(f'What digit is on the {t.name}?', str(t.digit), 0)] + qas
+    labels = np.stack(
+        [patch_labels(seen + cut, px, s.n), patch_labels(seen2, px, s.n)]
+    )
+    return (
+        np.stack([im, im2]), labels,
+        np.tile(np.arange(s.n * s.n), (2, 1)),
+        *fill_slots(rng, qas, s.slots, s.length, len(seen), s.short)
+    )
 
 # %% ../../nbs/training/00_curriculum.ipynb #7dd124d9
 def make_batch(s: Stage, # what the batch holds
                seed: int, i: int, # seed of the training, number of the batch
               )->list: # pictures [B, I, px, px, 3], labels [B, I, 3, n, n], positions [B, I, n*n], ids, targets [B, slots, length], kinds [B, slots]
     "Batch number `i` of a stage: the same whenever and wherever it is made."
-    rng, rows, lesson = np.random.default_rng([seed, sum(map(ord, s.name)), i]), [], lesson_pair if s.pairs else lesson_single
+    rng = np.random.default_rng([seed, sum(map(ord, s.name)), i])
+    rows = []
+    lesson = lesson_pair if s.pairs else lesson_single
     for _ in range(s.count):
         big = rng.random() < s.big
-        sc = make_scene(int(rng.integers(2**40)), 'train', side=(50, 120) if big else s.side, n=None if s.whole else int(rng.integers(6, 13)))
+        sc = make_scene(
+            int(rng.integers(2**40)),
+            'train', side=(50, 120) if big else s.side,
+            n=None if s.whole else int(rng.integers(6, 13))
+        )
         rows += [lesson(rng, s, sc) for _ in range(s.views)]
     return [torch.from_numpy(np.stack(c)) for c in zip(*rows)]

@@ -23,10 +23,20 @@ def new_model(width: int=192, tower: int=4, decoder: int=6, heads: int=4, # size
              ): # LlavaForConditionalGeneration
     "A stock LLaVA model with fresh weights."
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
-    vision = CLIPVisionConfig(hidden_size=width, intermediate_size=3*width, num_hidden_layers=tower, num_attention_heads=heads, image_size=112, patch_size=8, projection_dim=width)
-    text = LlamaConfig(vocab_size=len(vocabulary()), hidden_size=width, intermediate_size=2*width, num_hidden_layers=decoder, num_attention_heads=heads, num_key_value_heads=heads,
-        max_position_embeddings=2048, initializer_range=width**-.5, tie_word_embeddings=True, pad_token_id=0, bos_token_id=2, eos_token_id=3, rms_norm_eps=1e-5, rope_parameters=dict(rope_type='default', rope_theta=1e6))
-    cfg = LlavaConfig(vision_config=vision, text_config=text, image_token_id=4, vision_feature_layer=-1, vision_feature_select_strategy='default', image_seq_length=196, tie_word_embeddings=True, pad_token_id=0)
+    vision = CLIPVisionConfig(
+        hidden_size=width, intermediate_size=3 * width, num_hidden_layers=tower, num_attention_heads=heads,
+        image_size=112, patch_size=8, projection_dim=width
+    )
+    text = LlamaConfig(
+        vocab_size=len(vocabulary()), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=decoder,
+        num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=2048,
+        initializer_range=width**-0.5, tie_word_embeddings=True, pad_token_id=0, bos_token_id=2, eos_token_id=3,
+        rms_norm_eps=1e-5, rope_parameters=dict(rope_type='default', rope_theta=1e6)
+    )
+    cfg = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_id=4, vision_feature_layer=-1,
+        vision_feature_select_strategy='default', image_seq_length=196, tie_word_embeddings=True, pad_token_id=0
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return init_decoder(init_vision(LlavaForConditionalGeneration(cfg), width))
@@ -41,8 +51,10 @@ def init_vision(m, width): # a LLaVA model; its width
     "Weights of tower and projector at a spread that lets a small model learn."
     v, normal = vision_of(m), torch.nn.init.normal_
     for n, p in v.named_parameters():
-        if p.ndim == 2 and 'embed' not in n: normal(p, std=.7*width**-.5)
-    normal(v.embeddings.patch_embedding.weight, std=.06); normal(v.embeddings.class_embedding, std=.02)
+        if p.ndim == 2 and 'embed' not in n:
+            normal(p, std=.7*width**-.5)
+    normal(v.embeddings.patch_embedding.weight, std=.06)
+    normal(v.embeddings.class_embedding, std=.02)
     v.embeddings.position_embedding.weight.data[1:] = .3*sincos(14, width)
     for p in m.model.multi_modal_projector.parameters():
         if p.ndim == 2: normal(p, std=width**-.5)
@@ -51,7 +63,8 @@ def init_vision(m, width): # a LLaVA model; its width
 def init_decoder(m, gain=.3): # a LLaVA model; size of what a layer adds at first
     "Layers that at first copy a little of what they attend to."
     for l in m.model.language_model.layers:
-        l.self_attn.o_proj.weight.data.copy_(gain*l.self_attn.v_proj.weight.data.T); l.mlp.down_proj.weight.data.mul_(gain)
+        l.self_attn.o_proj.weight.data.copy_(gain*l.self_attn.v_proj.weight.data.T)
+        l.mlp.down_proj.weight.data.mul_(gain)
     return m
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #e6f39527
@@ -61,46 +74,93 @@ def sincos(side: int, width: int # cells per side; channels
     f = 1/100**(torch.arange(width//4)/(width//4))
     a = torch.arange(side)[:, None]*f
     row = torch.cat([a.sin(), a.cos()], 1)
-    return torch.cat([row[:, None].expand(side, side, -1), row[None].expand(side, side, -1)], -1).reshape(side*side, width)
+    return torch.cat(
+        [
+            row[:, None].expand(side, side, -1),
+            row[None].expand(side, side, -1)
+        ],
+        -1
+    ).reshape(side * side, width)
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #b4ee3afe
 def see(m, pixels, pos): # model; normalised pictures [B, 3, 8h, 8w]; cells of the 14 × 14 table [B, h*w]
     "The tower's features [B, h*w, width] of windows anywhere in the position table."
-    v = vision_of(m); e = v.embeddings
+    v = vision_of(m)
+    e = v.embeddings
     x = e.patch_embedding(pixels).flatten(2).transpose(1, 2)
-    x = torch.cat([e.class_embedding.expand(len(x), 1, -1), x], 1) + e.position_embedding(torch.cat([torch.zeros_like(pos[:, :1]), pos + 1], 1))
+    x = torch.cat(
+        [e.class_embedding.expand(len(x), 1, -1), x], 1
+    ) + e.position_embedding(
+        torch.cat([torch.zeros_like(pos[:, :1]), pos + 1], 1)
+    )
     return v.encoder(inputs_embeds=v.pre_layrnorm(x)).last_hidden_state[:, 1:]
 
 def features(m, im, pos): # model; pictures uint8 [B, I, px, px, 3]; cells [B, I, n*n]
     "Projected features [B, I*n*n, width]: what the decoder reads in place of image tokens."
-    x = (im.flatten(0, 1).permute(0, 3, 1, 2).float()/255 - .5)/.25
+    x = (
+        im.flatten(0, 1).permute(0, 3, 1, 2).float() / 255 - 0.5
+    ) / 0.25
     f = m.model.multi_modal_projector(see(m, x, pos.flatten(0, 1)))
     return f.reshape(len(im), -1, f.shape[-1])
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #53a0c0de
-ALIGNED = ([*COLORS, 'nothing'], [*SHAPES, 'nothing'], [*map(str, range(10)), 'nothing'])
+ALIGNED = (
+    [*COLORS, 'nothing'], [*SHAPES, 'nothing'],
+    [*map(str, range(10)), 'nothing']
+)
 
 def align_loss(m, f, lab): # model; features [B, I*n*n, width]; labels [B, I, 3, n, n]
     "Patches against the words that name what they show."
-    E, lab, f = m.get_input_embeddings().weight, lab.transpose(1, 2).flatten(2), 16*F.normalize(f.float(), dim=-1)
-    logits = [(f @ F.normalize(E[[encode(w)[0] for w in ws]], dim=-1).T).flatten(0, 1).float() for ws in ALIGNED]
-    return sum(F.cross_entropy(z, lab[:, k].flatten(), ignore_index=-1) for k, z in enumerate(logits))
+    E = m.get_input_embeddings().weight
+    lab = lab.transpose(1, 2).flatten(2)
+    f = 16*F.normalize(f.float(), dim=-1)
+    logits = [
+        (
+            f
+            @ F.normalize(
+                E[[encode(w)[0] for w in ws]], dim=-1
+            ).T
+        )
+        .flatten(0, 1)
+        .float()
+        for ws in ALIGNED
+    ]
+    return sum(
+        F.cross_entropy(z, lab[:, k].flatten(), ignore_index=-1)
+        for k, z in enumerate(logits)
+    )
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #af65d3c7
 _layout = dict(prefix=0, slots=0, length=0)  # set by `answer_loss` for the decoder's layers
 
 def packed_attention(module, q, k, v, attention_mask, scaling=None, **kw):
     "Attention for training: tower in full; decoder with P prefix tokens and J turns of L tokens."
-    s, causal = scaling or q.shape[-1]**-.5, lambda n: torch.full((n, n), -1e30, dtype=q.dtype).triu(1)
+    s = scaling or q.shape[-1]**-.5
+    causal = lambda n: torch.full((n, n), -1e30, dtype=q.dtype).triu(1)
     if not getattr(module, 'is_causal', False) or 'CLIP' in type(module).__name__:
-        return ((q*s @ k.transpose(-1, -2)).softmax(-1) @ v).transpose(1, 2), None
-    (P, J, L), (B, H, _, D) = (_layout[n] for n in ('prefix', 'slots', 'length')), q.shape
-    kp, vp = k[:, :, :P], v[:, :, :P]
-    a = (q[:, :, :P]*s @ kp.transpose(-1, -2) + causal(P)).softmax(-1) @ vp
-    qt, kt, vt = (x[:, :, P:].reshape(B, H, J, L, D) for x in (q*s, k, v))
-    far, near = q[:, :, P:]*s @ kp.transpose(-1, -2), qt @ kt.transpose(-1, -2) + causal(L)
-    p = torch.cat([far, near.reshape(B, H, J*L, L)], -1).softmax(-1)
-    b = p[..., :P] @ vp + (p[..., P:].reshape(B, H, J, L, L) @ vt).reshape(B, H, J*L, D)
+        return (
+            (q * s @ k.transpose(-1, -2)).softmax(-1) @ v
+        ).transpose(1, 2), None
+    (P, J, L), (B, H, _, D) = (
+        (_layout[n] for n in ('prefix', 'slots', 'length')), q.shape
+    )
+    kp = k[:, :, :P]
+    vp = v[:, :, :P]
+    a = (
+        q[:, :, :P] * s @ kp.transpose(-1, -2) + causal(P)
+    ).softmax(-1) @ vp
+    qt, kt, vt = (
+        x[:, :, P:].reshape(B, H, J, L, D)
+        for x in (q * s, k, v)
+    )
+    far = q[:, :, P:]*s @ kp.transpose(-1, -2)
+    near = qt @ kt.transpose(-1, -2) + causal(L)
+    p = torch.cat(
+        [far, near.reshape(B, H, J * L, L)], -1
+    ).softmax(-1)
+    b = p[..., :P] @ vp + (
+        p[..., P:].reshape(B, H, J, L, L) @ vt
+    ).reshape(B, H, J * L, D)
     return torch.cat([a, b], 2).transpose(1, 2), None
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #caf3c09e
@@ -108,10 +168,21 @@ def answer_logits(m, f, ids): # model; features [B, P', width]; ids [B, J, L]
     "Logits [B, J*L, words] of all turns behind one prefix: `<s>USER:` and the pictures."
     (B, J, L), E = ids.shape, m.get_input_embeddings()
     head = torch.tensor([2, *encode('user :')]).expand(B, -1)
-    x = torch.cat([E(head).to(f.dtype), f, E(ids.flatten(1)).to(f.dtype)], 1)
-    P = x.shape[1] - J*L; _layout.update(prefix=P, slots=J, length=L)
-    position = torch.cat([torch.arange(P), P + torch.arange(L).repeat(J)])[None]
-    h = m.model.language_model(inputs_embeds=x, attention_mask=torch.zeros(1, 1, 1, 1), position_ids=position, use_cache=False).last_hidden_state
+    x = torch.cat(
+        [
+            E(head).to(f.dtype), f,
+            E(ids.flatten(1)).to(f.dtype)
+        ],
+        1
+    )
+    P = x.shape[1] - J*L
+    _layout.update(prefix=P, slots=J, length=L)
+    position = torch.cat(
+        [torch.arange(P), P + torch.arange(L).repeat(J)]
+    )[None]
+    h = m.model.language_model(
+        inputs_embeds=x, attention_mask=torch.zeros(1, 1, 1, 1), position_ids=position, use_cache=False
+    ).last_hidden_state
     return m.lm_head(h[:, P:])
 
 def answer_loss(m, f, ids, tgt): # as `answer_logits`; targets [B, J, L]
@@ -129,27 +200,124 @@ def use_packed(m): # the model
     m.set_attn_implementation('packed')
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #71af3ac3
-FIRST = dict(short=0., length=14, kinds=(.2, .3, .3, .2, 0, 0, 0, 0, 0, 0))  # short questions: digit, colour, shape, existence
+# short questions: digit, colour, shape, existence
+FIRST = dict(
+    short=0.0, length=14, kinds=(0.2, 0.3, 0.3, 0.2, 0, 0, 0, 0, 0, 0)
+)
 SHARP = (.3, .15, .15, .22, .06, .04, .05, 0, .01, .02)  # in the end: no more rows and columns, which it does not learn
 BRIEF = (.3, .2, .2, .3, 0, 0, 0, 0, 0, 0)
 def late_stages(k)->list: # number, also part of the seeds → stages with their shares
     "What the last phases train on."
-    return [[Stage(f'whole{k}', 14, 5, 4, (64, 448), 8, big=.2, whole=.6, mask=.2, aux=.6, kinds=SHARP), 4],
-            [Stage(f'brief{k}', 14, 5, 4, (64, 448), 14, 14, big=.1, whole=.7, mask=.1, aux=.6, short=0., kinds=BRIEF), 5],
-            [Stage(f'pairs{k}', 14, 5, 2, (64, 300), 8, big=.2, mask=.25, pairs=True, aux=.6), 2],
-            [Stage(f'describe{k}', 14, 5, 4, (200, 448), 3, 64, whole=.7, big=.4, aux=.6), 1]]
+    return [
+        [
+            Stage(
+                f'whole{k}', 14, 5, 4, (64, 448), 8, big=0.2, whole=0.6,
+                mask=0.2, aux=0.6, kinds=SHARP
+            ),
+            4
+        ],
+        [
+            Stage(
+                f'brief{k}', 14, 5, 4, (64, 448), 14, 14, big=0.1,
+                whole=0.7, mask=0.1, aux=0.6, short=0.0, kinds=BRIEF
+            ),
+            5
+        ],
+        [
+            Stage(
+                f'pairs{k}', 14, 5, 2, (64, 300), 8, big=0.2, mask=0.25,
+                pairs=True, aux=0.6
+            ),
+            2
+        ],
+        [
+            Stage(
+                f'describe{k}', 14, 5, 4, (200, 448), 3, 64, whole=0.7,
+                big=0.4, aux=0.6
+            ),
+            1
+        ]
+    ]
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #42158faf
-RECIPE = dict(seed=0, phases=[
-    dict(name='windows', steps=1100, warm=60, lr=(2e-3, 2e-3, 2e-3), stages=[[Stage('windows', 5, 4, 64, (24, 160), 0), 1]]),
-    dict(name='turns', steps=500, lr=(3e-3, 6e-4, 5e-4), cool=.01, stages=[[Stage('turns', 14, 4, 4, (224, 448), 12, big=1., aux=1., **FIRST), 1]]),
-    dict(name='more', steps=400, lr=(6e-3, 8e-4, 8e-4), cool=.01, stages=[[Stage('more', 14, 4, 4, (200, 448), 12, big=.8, aux=1., **FIRST), 1]]),
-    dict(name='whole', steps=1500, lr=(5e-3, 8e-4, 8e-4), cool=1e-9, stages=[[Stage('whole', 14, 5, 4, (64, 448), 8, big=.35, whole=.45, mask=.2, aux=.6), 9],
-         [Stage('pairs', 14, 5, 2, (64, 300), 8, big=.2, mask=.25, pairs=True, aux=.6), 2], [Stage('describe', 14, 5, 4, (200, 448), 3, 64, whole=.7, big=.4, aux=.6), 1]]),
-    dict(name='sharp', steps=2400, lr=(5e-3, 8e-4, 8e-4), cool=.5, stages=[[Stage('whole2', 14, 5, 4, (64, 448), 8, big=.3, whole=.5, mask=.2, aux=.6, kinds=SHARP), 9],
-         [Stage('pairs2', 14, 5, 2, (64, 300), 8, big=.2, mask=.25, pairs=True, aux=.6), 2], [Stage('describe2', 14, 5, 4, (200, 448), 3, 64, whole=.7, big=.4, aux=.6), 1]]),
-    dict(name='long', steps=2000, lr=(4e-3, 6e-4, 6e-4), cool=1e-9, stages=late_stages(3)),
-    dict(name='cool', steps=2500, warm=1, lr=(4e-3, 6e-4, 6e-4), cool=1., stages=late_stages(4))])
+RECIPE = dict(
+    seed=0,
+    phases=[
+        dict(
+            name='windows', steps=1100, warm=60, lr=(2e-3, 2e-3, 2e-3),
+            stages=[[Stage('windows', 5, 4, 64, (24, 160), 0), 1]]
+        ),
+        dict(
+            name='turns', steps=500, lr=(3e-3, 6e-4, 5e-4), cool=0.01,
+            stages=[
+                [Stage('turns', 14, 4, 4, (224, 448), 12, big=1.0, aux=1.0, **FIRST), 1]
+            ]
+        ),
+        dict(
+            name='more', steps=400, lr=(6e-3, 8e-4, 8e-4), cool=0.01,
+            stages=[
+                [Stage('more', 14, 4, 4, (200, 448), 12, big=0.8, aux=1.0, **FIRST), 1]
+            ]
+        ),
+        dict(
+            name='whole', steps=1500, lr=(5e-3, 8e-4, 8e-4), cool=1e-9,
+            stages=[
+                [
+                    Stage(
+                        'whole', 14, 5, 4, (64, 448), 8, big=0.35, whole=0.45, mask=0.2,
+                        aux=0.6
+                    ),
+                    9
+                ],
+                [
+                    Stage(
+                        'pairs', 14, 5, 2, (64, 300), 8, big=0.2, mask=0.25, pairs=True,
+                        aux=0.6
+                    ),
+                    2
+                ],
+                [
+                    Stage(
+                        'describe', 14, 5, 4, (200, 448), 3, 64, whole=0.7, big=0.4, aux=0.6
+                    ),
+                    1
+                ]
+            ]
+        ),
+        dict(
+            name='sharp', steps=2400, lr=(5e-3, 8e-4, 8e-4), cool=0.5,
+            stages=[
+                [
+                    Stage(
+                        'whole2', 14, 5, 4, (64, 448), 8, big=0.3, whole=0.5, mask=0.2,
+                        aux=0.6, kinds=SHARP
+                    ),
+                    9
+                ],
+                [
+                    Stage(
+                        'pairs2', 14, 5, 2, (64, 300), 8, big=0.2, mask=0.25, pairs=True,
+                        aux=0.6
+                    ),
+                    2
+                ],
+                [
+                    Stage(
+                        'describe2', 14, 5, 4, (200, 448), 3, 64, whole=0.7, big=0.4, aux=0.6
+                    ),
+                    1
+                ]
+            ]
+        ),
+        dict(
+            name='long', steps=2000, lr=(4e-3, 6e-4, 6e-4), cool=1e-9, stages=late_stages(3)
+        ),
+        dict(
+            name='cool', steps=2500, warm=1, lr=(4e-3, 6e-4, 6e-4), cool=1.0,
+            stages=late_stages(4)
+        )
+    ]
+)
 
 def plan(recipe:dict # phases with steps and stages
         )->list: # (phase, step within the phase, stage) of each step
@@ -158,7 +326,9 @@ def plan(recipe:dict # phases with steps and stages
     for ph in recipe['phases']:
         wheel = [s for s, k in ph['stages'] for _ in range(k)]
         wheel = [wheel[i] for i in np.random.default_rng(0).permutation(len(wheel))]
-        out += [(ph, i, wheel[i%len(wheel)]) for i in range(ph['steps'])]
+        out += [
+            (ph, i, wheel[i % len(wheel)]) for i in range(ph['steps'])
+        ]
     return out
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #fb4bd381
@@ -166,13 +336,18 @@ def rates(ph: dict, # phase
           i: int,   # step within the phase
          )->tuple:  # learning rates of the decoder's matrices, the tower's matrices, and the rest
     "Short warm-up, flat, linear cooling over the last share of the phase."
-    k = min(1, (i + 1)/ph.get('warm', 50))*min(1, (ph['steps'] - i)/(ph.get('cool', .15)*ph['steps']))
+    k = min(1, (i + 1) / ph.get('warm', 50)) * min(
+        1, (ph['steps'] - i) / (ph.get('cool', 0.15) * ph['steps'])
+    )
     return tuple(k*lr for lr in ph['lr'])
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #09233be6
 class Feed(torch.utils.data.Dataset):
     "All batches of a recipe by the number of the step."
-    def __init__(self, recipe): self.steps, self.seed = [(i, s) for _, i, s in plan(recipe)], recipe['seed']
+    def __init__(self, recipe):
+        self.steps, self.seed = (
+            [(i, s) for _, i, s in plan(recipe)], recipe['seed']
+        )
     def __len__(self): return len(self.steps)
     def __getitem__(self, g):
         i, s = self.steps[g]
@@ -183,41 +358,77 @@ def optimizers(m): # the model
     "Muon for the matrices of decoder and tower, AdamW for the rest."
     named = [(n, p) for n, p in m.named_parameters()]
     mat = lambda n, p: p.ndim == 2 and 'embed' not in n and 'lm_head' not in n
-    groups = [[p for n, p in named if mat(n, p) and ('language_model' in n) == lm] for lm in (True, False)]
-    return (torch.optim.Muon([dict(params=g) for g in groups], lr=1e-3, weight_decay=.01, momentum=.95, adjust_lr_fn='match_rms_adamw'),
-            torch.optim.AdamW([p for n, p in named if not mat(n, p)], lr=1e-3, betas=(.9, .98), weight_decay=0., fused=True))
+    groups = [
+        [p for n, p in named if mat(n, p) and ('language_model' in n) == lm]
+        for lm in (True, False)
+    ]
+    return (
+        torch.optim.Muon(
+            [dict(params=g) for g in groups], lr=1e-3, weight_decay=0.01, momentum=0.95,
+            adjust_lr_fn='match_rms_adamw'
+        ),
+        torch.optim.AdamW(
+            [p for n, p in named if not mat(n, p)], lr=1e-3,
+            betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        )
+    )
 
 def set_rates(opts, lrs): # optimisers, learning rates of `rates`
     "Give each group its learning rate."
-    for g, lr in zip((g for o in opts for g in o.param_groups), lrs): g['lr'] = lr
+    for g, lr in zip((g for o in opts for g in o.param_groups), lrs):
+        g['lr'] = lr
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #12d31520
 def loss_of(m, stage, batch): # model; its stage; a batch of `make_batch`
     "Total loss and figures of a batch: losses, and (right, asked) for each kind."
     im, lab, pos, ids, tgt, kinds = batch
-    f = features(m, im, pos); la = align_loss(m, f, lab); fig = dict(align=la.item())
+    f = features(m, im, pos)
+    la = align_loss(m, f, lab)
+    fig = dict(align=la.item())
     if not stage.slots: return la, fig
     l, right = answer_loss(m, f, ids, tgt)
     ok = (right | (tgt < 0)).all(-1)
-    fig |= dict(answer=l.item(), **{k: (ok[kinds == j].sum().item(), (kinds == j).sum().item()) for j, k in enumerate(TURNS) if (kinds == j).any()})
+    fig |= dict(
+        answer=l.item(),
+        **{
+            k: (ok[kinds == j].sum().item(), (kinds == j).sum().item())
+            for j, k in enumerate(TURNS)
+            if (kinds == j).any()
+        }
+    )
     return l + stage.aux*la/3, fig
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #a02b82ea
 def checkpoint(path, m, opts, step): # file, model, optimisers, next step
     "Write a checkpoint; a kill at any moment leaves the old or the new one."
     from safetensors.torch import save_file
-    state = {f'o.{n}.{k}': torch.as_tensor(v).contiguous() for n, p in m.named_parameters() for o in opts for k, v in o.state.get(p, {}).items()}
-    weights = {f'm.{k}': v.contiguous() for k, v in m.state_dict().items() if k != 'lm_head.weight'}
-    save_file(weights | state | {'step': torch.tensor(step)}, f'{path}.new'); os.replace(f'{path}.new', path)
+    state = {
+        f'o.{n}.{k}': torch.as_tensor(v).contiguous()
+        for n, p in m.named_parameters()
+        for o in opts
+        for k, v in o.state.get(p, {}).items()
+    }
+    weights = {
+        f'm.{k}': v.contiguous() for k, v in m.state_dict().items() if k != 'lm_head.weight'
+    }
+    save_file(weights | state | {'step': torch.tensor(step)}, f'{path}.new')
+    os.replace(f'{path}.new', path)
 
 def resume(path, m, opts): # file, model, optimisers
     "Load a checkpoint; returns the next step."
     from safetensors.torch import load_file
     t = load_file(path)
-    m.load_state_dict({k[2:]: v for k, v in t.items() if k.startswith('m.')}, strict=False); m.tie_weights()
+    m.load_state_dict(
+        {k[2:]: v for k, v in t.items() if k.startswith('m.')}, strict=False
+    )
+    m.tie_weights()
     home = {id(p): o for o in opts for g in o.param_groups for p in g['params']}
     for n, p in m.named_parameters():
-        st = {k.rpartition('.')[2]: v for k, v in t.items() if k.rpartition('.')[0] == f'o.{n}'}
+        st = {
+            k.rpartition('.')[2]: v
+            for k, v in t.items()
+            if k.rpartition('.')[0] == f'o.{n}'
+        }
         if st and id(p) in home: home[id(p)].state[p] = st
     return int(t['step'])
 
@@ -225,31 +436,48 @@ def resume(path, m, opts): # file, model, optimisers
 def train_step(m, opts, lrs, stage, batch): # model, optimisers, learning rates, stage, batch
     "One step; returns the batch's figures."
     with torch.autocast('cpu', torch.bfloat16): loss, fig = loss_of(m, stage, batch)
-    loss.backward(); torch.nn.utils.clip_grad_norm_(m.parameters(), 1.)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(m.parameters(), 1.)
     set_rates(opts, lrs)
-    for o in opts: o.step(); o.zero_grad(set_to_none=True)
+    for o in opts:
+        o.step()
+        o.zero_grad(set_to_none=True)
     return fig
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #a958c27a
 class Log:
     "Sums of figures, written as one JSON line when asked; lines of steps that will be taken again are dropped."
     def __init__(self, path, start=0): # file, first step
-        path = Path(path); old = path.read_text().splitlines() if path.exists() else []
-        path.write_text(''.join(l + '\n' for l in old if l.endswith('}') and json.loads(l)['step'] <= start))
+        path = Path(path)
+        old = path.read_text().splitlines() if path.exists() else []
+        path.write_text(
+            ''.join(
+                l + '\n' for l in old if l.endswith('}') and json.loads(l)['step'] <= start
+            )
+        )
         self.file, self.sums, self.t0 = open(path, 'a'), {}, time.time()
     def add(self, fig):
         for k, v in fig.items():
-            a, (x, n) = self.sums.setdefault(k, [0, 0]), v if isinstance(v, tuple) else (v, 1)
-            a[0] += x; a[1] += n
+            a, (x, n) = (
+                self.sums.setdefault(k, [0, 0]),
+                v if isinstance(v, tuple) else (v, 1)
+            )
+            a[0] += x
+            a[1] += n
     def write(self, **kw):
-        row = dict(**kw, seconds=round(time.time() - self.t0, 1), **{k: round(x/n, 4) for k, (x, n) in self.sums.items()})
-        print(json.dumps(row), file=self.file, flush=True); self.sums = {}
+        row = dict(
+            **kw, seconds=round(time.time() - self.t0, 1),
+            **{k: round(x / n, 4) for k, (x, n) in self.sums.items()}
+        )
+        print(json.dumps(row), file=self.file, flush=True)
+        self.sums = {}
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #c93e956c
 def check_recipe(path, recipe): # file beside the checkpoint; recipe
     "Write down the recipe of a training, and refuse to go on with another one."
     told = json.dumps(recipe, default=asdict, sort_keys=True)
-    if path.exists() and path.read_text() != told: raise ValueError(f'{path.parent} holds a training with another recipe: give a new folder')
+    if path.exists() and path.read_text() != told:
+        raise ValueError(f'{path.parent} holds a training with another recipe: give a new folder')
     path.write_text(told)
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #e05668b1
@@ -261,17 +489,29 @@ def train(out, # folder of checkpoint and log
           workers: int=1, # processes that make batches
          ): # the model
     "Train from nothing, or go on from the checkpoint in `out`."
-    torch.set_num_threads(threads or torch.get_num_threads()); out = Path(out); out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(threads or torch.get_num_threads())
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     check_recipe(out/'recipe.json', recipe)
-    m = new_model(seed=recipe['seed']).train(); use_packed(m); opts, start = optimizers(m), 0
+    m = new_model(seed=recipe['seed']).train()
+    use_packed(m)
+    opts, start = optimizers(m), 0
     if (out/'last.safetensors').exists(): start = resume(out/'last.safetensors', m, opts)
-    steps, log = plan(recipe), Log(out/'log.jsonl', start); end = min(len(steps), stop or len(steps))
-    feed = torch.utils.data.DataLoader(Feed(recipe), batch_size=None, sampler=range(start, end), num_workers=workers, prefetch_factor=6 if workers else None)
+    steps, log = plan(recipe), Log(out/'log.jsonl', start)
+    end = min(len(steps), stop or len(steps))
+    feed = torch.utils.data.DataLoader(
+        Feed(recipe), batch_size=None, sampler=range(start, end), num_workers=workers,
+        prefetch_factor=6 if workers else None
+    )
     for g, batch in zip(range(start, end), feed):
         ph, i, stage = steps[g]
         log.add(train_step(m, opts, rates(ph, i), stage, batch))
-        if g%20 == 19: log.write(step=g + 1, phase=ph['name'], lr=rates(ph, i)[0])
-        if g%every == every - 1 or g == end - 1: checkpoint(out/'last.safetensors', m, opts, g + 1)
+        if g%20 == 19:
+            log.write(
+                step=g + 1, phase=ph['name'], lr=rates(ph, i)[0]
+            )
+        if g%every == every - 1 or g == end - 1:
+            checkpoint(out/'last.safetensors', m, opts, g + 1)
     m.set_attn_implementation('sdpa')
     return m.eval()
 
@@ -284,17 +524,27 @@ def new_tokenizer(): # PreTrainedTokenizerFast
     "One token per word, lower case; unknown words become `<unk>`."
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
-    t = Tokenizer(models.WordLevel({w: i for i, w in enumerate(vocabulary())}, unk_token='<unk>'))
+    t = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(vocabulary())}, unk_token='<unk>')
+    )
     t.normalizer, t.decoder = normalizers.Lowercase(), decoders.WordPiece(prefix='##', cleanup=True)
     t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation('isolated')])
-    return PreTrainedTokenizerFast(tokenizer_object=t, bos_token='<s>', eos_token='</s>', unk_token='<unk>', pad_token='<pad>',
-                                   additional_special_tokens=['<image>'], chat_template=TEMPLATE, model_max_length=2048)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=t, bos_token='<s>', eos_token='</s>', unk_token='<unk>', pad_token='<pad>',
+        additional_special_tokens=['<image>'], chat_template=TEMPLATE, model_max_length=2048
+    )
 
 def new_processor(): # LlavaProcessor
     "Pictures squeezed to 112 × 112; 196 image tokens each."
     from transformers import CLIPImageProcessorPil, LlavaProcessor
-    im = CLIPImageProcessorPil(size=dict(height=112, width=112), do_center_crop=False, resample=3, image_mean=[.5]*3, image_std=[.25]*3)
-    return LlavaProcessor(im, new_tokenizer(), patch_size=8, vision_feature_select_strategy='default', chat_template=TEMPLATE, num_additional_image_tokens=1)
+    im = CLIPImageProcessorPil(
+        size=dict(height=112, width=112), do_center_crop=False, resample=3,
+        image_mean=[0.5] * 3, image_std=[0.25] * 3
+    )
+    return LlavaProcessor(
+        im, new_tokenizer(), patch_size=8, vision_feature_select_strategy='default', chat_template=TEMPLATE,
+        num_additional_image_tokens=1
+    )
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #1a7c6225
 CARD = """---
@@ -325,32 +575,75 @@ def card(kinds: dict|None=None # table of `carve demo`, kinds → methods → nu
         )->str: # Markdown
     "The model card, with measured figures where they are given."
     if not kinds: return CARD
-    rows = [f"| {k} | {100*t['none']['acc']:.1f} | {100*t['oracle']['acc']:.1f} | {t['none']['n']} |" if 'oracle' in t else f"| {k} | {100*t['none']['acc']:.1f} | - | {t['none']['n']} |" for k, t in kinds.items()]
-    return '\n'.join([CARD, '## Held-out scenes', '', 'Accuracy in per cent (description: F1 of the named things), alone and with the true region magnified.', '', '| question | alone | true region | n |', '|---|---|---|---|', *rows, ''])
+    rows = [
+        f"| {k} | {100 * t['none']['acc']:.1f} | {100 * t['oracle']['acc']:.1f} | {t['none']['n']} |"
+        if 'oracle' in t
+        else f"| {k} | {100 * t['none']['acc']:.1f} | - | {t['none']['n']} |"
+        for k, t in kinds.items()
+    ]
+    return '\n'.join(
+        [
+            CARD,
+            '## Held-out scenes',
+            '',
+            'Accuracy in per cent (description: F1 of the named things), alone and with the true region magnified.',
+            '',
+            '| question | alone | true region | n |',
+            '|---|---|---|---|', *rows,
+            ''
+        ]
+    )
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #bbd0ac95
 def save_folder(m, path, log=None, kinds=None): # trained model; folder; training log; table of `carve demo`
     "Write a complete model folder: weights in bfloat16, processor, card, and the log thinned to every hundredth step."
-    path = Path(path); path.mkdir(parents=True, exist_ok=True)
-    half = new_model(); half.load_state_dict(m.state_dict()); half.tie_weights(); half.to(torch.bfloat16).save_pretrained(path)
-    new_processor().save_pretrained(path); (path/'README.md').write_text(card(kinds))
-    if log is not None: (path/'training.jsonl').write_text(''.join(l + '\n' for l in Path(log).read_text().splitlines() if json.loads(l)['step']%100 == 0))
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    half = new_model()
+    half.load_state_dict(m.state_dict())
+    half.tie_weights()
+    half.to(torch.bfloat16).save_pretrained(path)
+    new_processor().save_pretrained(path)
+    (path/'README.md').write_text(card(kinds))
+    if log is not None:
+        (path / 'training.jsonl').write_text(
+            ''.join(
+                l + '\n'
+                for l in Path(log).read_text().splitlines()
+                if json.loads(l)['step'] % 100 == 0
+            )
+        )
     return path
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #4a1bdd8a
 def run_cli(argv=None): # command line
     "Train, or pack a checkpoint into a model folder."
-    p = argparse.ArgumentParser(prog='python -m carve_nb.training.reference_vlm', description='Train the reference VLM from nothing and pack it, or pack a checkpoint.')
-    p.add_argument('verb', choices=['train', 'pack']); p.add_argument('--out', required=True, help='folder of checkpoint and log')
-    p.add_argument('--threads', type=int, default=2, help='torch threads; weights are reproducible for equal threads and versions')
-    p.add_argument('--stop', type=int, help='stop before this step'); p.add_argument('--to', help='folder of the packed model; DIR/model if not given')
+    p = argparse.ArgumentParser(
+        prog='python -m carve_nb.training.reference_vlm',
+        description='Train the reference VLM from nothing and pack it, or pack a checkpoint.'
+    )
+    p.add_argument('verb', choices=['train', 'pack'])
+    p.add_argument('--out', required=True, help='folder of checkpoint and log')
+    p.add_argument(
+        '--threads', type=int, default=2, help='torch threads; weights are reproducible for equal threads and versions'
+    )
+    p.add_argument('--stop', type=int, help='stop before this step')
+    p.add_argument('--to', help='folder of the packed model; DIR/model if not given')
     p.add_argument('--table', help='demo.json of `carve demo`, for the figures of the model card')
-    a = p.parse_args(argv); last = Path(a.out)/'last.safetensors'
+    a = p.parse_args(argv)
+    last = Path(a.out)/'last.safetensors'
     if a.verb == 'train': train(a.out, threads=a.threads, stop=a.stop)
-    if not last.exists(): print(f'no checkpoint {last}: run train first', file=sys.stderr); return 2
-    m = new_model(); resume(last, m, ())
+    if not last.exists():
+        print(f'no checkpoint {last}: run train first', file=sys.stderr)
+        return 2
+    m = new_model()
+    resume(last, m, ())
     table = json.loads(Path(a.table).read_text())['kinds'] if a.table else None
-    print(save_folder(m, a.to or Path(a.out)/'model', Path(a.out)/'log.jsonl', table))
+    print(
+        save_folder(
+            m, a.to or Path(a.out) / 'model', Path(a.out) / 'log.jsonl', table
+        )
+    )
     return 0
 
 # %% ../../nbs/training/01_reference_vlm.ipynb #ced74b8d
