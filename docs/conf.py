@@ -19,6 +19,8 @@ myst_linkify_fuzzy_links = False
 suppress_warnings = ['ref.python']  # a class of the same name in two modules, in a signature
 
 html_theme = 'furo'
+templates_path = ['_templates']
+html_theme_options = dict(announcement='tabs')  # _templates/page.html puts the tabs there
 html_title = 'carve_nb'
 html_favicon = '_static/favicon.svg'
 html_static_path = ['_static']

@@ -27,11 +27,13 @@ def test_order_is_by_number():
         assert keys == sorted(keys), title
 
 
-@pytest.mark.parametrize('span, ins, outs', [('05', ['05'], ['05a', '04']), ('05*', ['05', '05z'], ['06']), ('07-12', ['07', '07b', '12'], ['12a', '06d']),
-                                             ('12a-19*', ['12a', '13', '19c'], ['12', '20'])])
-def test_ranges(span, ins, outs):
-    key = lambda o: (o[:2], o[2:])
-    assert all(pages.within(key(o), span) for o in ins) and not any(pages.within(key(o), span) for o in outs)
+def test_tabs_are_complete():
+    "What is not of the library stands under the first tabs; no page stands twice"
+    names = lambda library: [p.name for _, g in pages.reading_order(library) for p in g]
+    assert names(None) == [n for title, g in pages.reading_order() for n in (p.name for p in g)]
+    assert sorted(names(True) + names(False)) == sorted(names(None)) and not set(names(True)) & set(names(False))
+    assert all(n.partition('/')[0] in pages.library() for n in names(True))
+    assert [o.title for o in pages.groups()][:2] == ['Tutorials', 'The book']
 
 
 def test_llms_is_fresh():
@@ -87,7 +89,7 @@ def test_directives():
 
 
 def test_imports_share_a_fold(links):
-    imports = [c for c in pages.site_notebook(next(p for p in ALL if p.path.stem == '00_image'), links)['cells'] if pages.is_folded(c)] if ALL else []
+    imports = [c for c in pages.site_notebook(next(p for p in ALL if p.path.stem == '02_image'), links)['cells'] if pages.is_folded(c)] if ALL else []
     assert len(imports) == 1
 
 
@@ -114,11 +116,11 @@ def test_words_of_a_picture():
 
 
 def test_words_become_references(links):
-    page = next(p for p in ALL if p.path.stem == '06_maps')
+    page = next(p for p in ALL if p.path.stem == '02_attention_maps')
     say = lambda text: pages.link_words(text, links, page)
     assert say('see `pick_layers`') == 'see {py:obj}`pick_layers <carve_nb.maps.pick_layers>`'
     assert say('`Carve.paper()`') == '{py:obj}`Carve.paper() <carve_nb.carve.Carve.paper>`'
-    assert say('`00_image` and `no_such_name`') == '[`00_image`](/00_image.ipynb) and `no_such_name`'
+    assert say('`02_image` and `no_such_name`') == '[`02_image`](/core/02_image.ipynb) and `no_such_name`'
     assert say('```\n`pick_layers`\n```') == '```\n`pick_layers`\n```' and say('# `pick_layers`') == '# `pick_layers`'
 
 

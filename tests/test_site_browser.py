@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
 import pages  # noqa: E402
 
-FEW = 'index', '06_maps', '11_carve', 'story/faults', 'api/maps'
+FEW = 'index', '02_attention_maps', '10_carve', 'explanations/robustness', 'api/maps'
 SEEN = '''() => ({wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     blank: [...document.querySelectorAll('article img')].filter(i => !i.naturalWidth || !i.alt).map(i => i.src),
     maths: document.querySelectorAll('.math').length, drawn: document.querySelectorAll('mjx-container').length,
@@ -60,7 +60,7 @@ class Looker:
         self.page.on('request', lambda r: r.url.startswith(('file:', 'data:', 'blob:')) or self.outside.append(r.url))
         self.page.on('pageerror', lambda e: self.errors.append(str(e)))
 
-    def capture(self, path):
+    def visit(self, path):
         "What stands on a page"
         self.page.goto(path.resolve().as_uri())
         self.page.wait_for_function(DONE, timeout=60_000)
@@ -75,7 +75,7 @@ def test_faults_are_seen(browser, tmp_path):
     (tmp_path/'a.html').write_text('<article><img src="http://127.0.0.1:9/a.png"><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw="></article>'
                                    '<div style="width: 3000px">x</div><script>throw Error("oh")</script>')
     looker = Looker(browser)
-    seen = looker.capture(tmp_path/'a.html')
+    seen = looker.visit(tmp_path/'a.html')
     looker.page.close()
     assert (looker.outside, looker.errors, len(seen['blank']), seen['wide'] > 1000) == (['http://127.0.0.1:9/a.png'], ['oh'], 2, True)
 
@@ -85,7 +85,7 @@ def test_pages(site, browser, width, scheme):
     "Nothing is asked of another host, nothing fails, pictures and equations are there, and no page is wider than its window"
     looker, wrong = Looker(browser, width, scheme), []
     for name in names(site):
-        seen = looker.capture(site/f'{name}.html')
+        seen = looker.visit(site/f'{name}.html')
         dark = sum(map(int, seen['back'][4:-1].split(','))) < 200
         if seen['wide'] > 1 or seen['blank'] or seen['wrong'] or seen['heads'] > 1 or seen['drawn'] < seen['maths'] or dark != (scheme == 'dark'): wrong.append((name, seen))
     looker.page.close()
@@ -97,5 +97,5 @@ def test_search_finds(site, browser):
     page = browser.new_page()
     page.goto((site/'search.html').as_uri() + '?q=entropy')
     page.wait_for_selector('ul.search li a', timeout=30_000)
-    assert '06_maps.html' in ' '.join(a.get_attribute('href') for a in page.query_selector_all('ul.search li a'))
+    assert '02_attention_maps.html' in ' '.join(a.get_attribute('href') for a in page.query_selector_all('ul.search li a'))
     page.close()

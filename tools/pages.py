@@ -20,9 +20,9 @@ class Page:
     "A notebook"
     def __init__(self, path):
         self.path, self.name = path, path.relative_to(NBS).with_suffix('').as_posix()
-        found = re.match(r'(\d+)([a-z]?)_', path.name)
-        self.key = (found[1], found[2]) if found else None
-        self.folder = path.parent.name if path.parent != NBS else ''
+        found = re.match(r'(\d+)_', path.name)
+        self.key = found[1] if found else None
+        self.folder = path.parent.name if path.parent != NBS else '.'
 
     @cached_property
     def nb(self): return json.loads(self.path.read_text(encoding='utf-8'))
@@ -50,29 +50,16 @@ class Page:
 
 @dataclass
 class Group:
-    "Pages that stand together in the reading order"
+    "Pages of one folder, which stand together in the reading order"
     title: str
-    numbers: list = ()
-    stories: list = ()
-    folder: str = ''
-    rest: bool = False
-
-    def claims(self, page):
-        if page.key is None: return page.folder == 'story' and page.path.stem in self.stories
-        if page.folder: return page.folder == self.folder
-        return any(within(page.key, o) for o in self.numbers)
+    folder: str
+    pages: list = ()
+    library: bool = False
 
     def place(self, page):
-        "Stories first, then by number"
-        if page.key is None: return 0, (*self.stories, page.path.stem).index(page.path.stem), page.name
-        return 1, page.key, page.name
-
-
-def within(key, span):
-    "Does a notebook's number, such as ('05', 'a'), lie in a range such as '05a-07*'?"
-    first, _, last = span.partition('-')
-    def edge(text, letters): return text[:2], letters if text.endswith('*') else text[2:]
-    return edge(first, '') <= key <= edge(last or first, 'z')
+        "By number; pages without one in the order that is given, others behind them"
+        if page.key: return 0, page.key, page.name
+        return 1, (*self.pages, page.path.stem).index(page.path.stem), page.name
 
 
 def notebooks():
@@ -81,14 +68,16 @@ def notebooks():
     return [Page(p) for p in sorted(paths)]
 
 
-def reading_order():
-    "Groups with their pages; every notebook but the index stands in exactly one"
-    groups = [Group(**g) for g in tomllib.loads((ROOT/'docs/order.toml').read_text(encoding='utf-8'))['group']]
-    rest = next(g for g in groups if g.rest)
-    placed = {id(g): [] for g in groups}
-    for page in notebooks():
-        if page.name != 'index': placed[id(next((g for g in groups if g.claims(page)), rest))].append(page)
-    return [(g.title, sorted(placed[id(g)], key=g.place)) for g in groups]
+def groups():
+    "The groups as docs/order.toml has them"
+    return [Group(**g) for g in tomllib.loads((ROOT/'docs/order.toml').read_text(encoding='utf-8'))['group']]
+
+
+def reading_order(library=None):
+    "(title, pages) of each group; of the library alone, or of all but the library, where asked for"
+    pages = [p for p in notebooks() if p.name != 'index']
+    return [(g.title, sorted((p for p in pages if p.folder == g.folder), key=g.place))
+            for g in groups() if library in (None, g.library)]
 
 
 # Symbols and what a word in backticks points to
@@ -143,7 +132,7 @@ def link_words(text, links, page):
 
 # Notebooks
 
-KINDS = {'Saliency': 'A map laid over the picture', 'Rows': 'What the model attends to, layer by layer', 'Scene': 'A synthetic scene',
+KINDS = {'Saliency': 'A map laid over the picture', 'AttentionRows': 'What the model attends to, layer by layer', 'Scene': 'A synthetic scene',
          'Result': 'The picture, the map with the kept regions, what is kept, and the view', 'Prompt': 'The picture as the model sees it'}
 
 
@@ -291,12 +280,26 @@ def module_page(name, doc, symbols, page, links):
 def toctree(title, names): return f'```{{toctree}}\n:hidden:\n:caption: {title}\n\n' + '\n'.join(names) + '\n```'
 
 
-def contents(groups):
-    "One page with all others and a sentence about each"
-    lines = ['# All pages', '', '> In reading order, with a sentence about each.', '']
-    for title, pages in groups:
+def listing(order):
+    "Pages with a sentence about each, group by group"
+    lines = []
+    for title, pages in order:
         lines += [f'## {title}', '', *(f'- [{p.title}](/{p.name}.ipynb): {p.subtitle}' for p in pages), '']
-    return '\n'.join(lines) + '\n## Reference\n\n- [Modules](/api/index.rst): every public function, with its parameters.\n'
+    return '\n'.join(lines)
+
+
+def contents():
+    "One page with all others"
+    return f'# All pages\n\n> In reading order, with a sentence about each.\n\n{listing(reading_order(False))}\n## Library\n\n- [Library](/library.md): the rooms of the package, page by page.\n- [Modules](/api/index.rst): every public function, with its parameters.\n'
+
+
+def library():
+    "The page behind the tab Library: the rooms, and the reference"
+    order = reading_order(True)
+    head = '# Library\n\n> The rooms of the package: what each page explains, exports and tests; and every public function.\n\n'
+    head += '- [Modules](/api/index.rst): every public function, class and constant, with its parameters.\n\n'
+    trees = '\n\n'.join(toctree(title, [p.name for p in g]) for title, g in order)
+    return head + listing(order) + '\n' + toctree('Reference', ['api/index']) + '\n\n' + trees + '\n'
 
 
 def llms(link):
@@ -312,8 +315,8 @@ def llms(link):
 
 def write_site(out):
     "Everything that Sphinx reads, but for its settings"
-    groups, mods = reading_order(), modules()
-    pages = [p for _, g in groups for p in g]
+    order, mods = reading_order(), modules()
+    pages = [p for _, g in order for p in g]
     index = next(p for p in notebooks() if p.name == 'index')
     links, of = Links(mods, pages), {p.module: p for p in pages if p.module}
     shutil.rmtree(out, ignore_errors=True)
@@ -321,7 +324,7 @@ def write_site(out):
     for page in [index, *pages]:
         nb = site_notebook(page, links)
         if page is index:
-            trees = [toctree(title, [p.name for p in g]) for title, g in groups] + [toctree('Reference', ['api/index', 'contents'])]
+            trees = [toctree(title, [p.name for p in g]) for title, g in reading_order(False)] + [toctree('More', ['library', 'contents'])]
             nb['cells'].append(markdown('\n\n'.join(trees), 'trees'))
         target = out/f'{page.name}.ipynb'
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -334,9 +337,10 @@ def write_site(out):
     listed = ''.join(f'- :doc:`carve_nb.{m} <{m}>`: {rst(mods[m][0].splitlines()[0], links, m) if mods[m][0] else ""}\n' for m in ordered)
     tree = '.. toctree::\n   :hidden:\n\n' + ''.join(f'   {m}\n' for m in ordered)
     (out/'api/index.rst').write_text(f'Modules\n=======\n\n{about}\n\n{listed}\n{tree}', encoding='utf-8')
-    (out/'contents.md').write_text(contents(groups), encoding='utf-8')
+    (out/'contents.md').write_text(contents(), encoding='utf-8')
+    (out/'library.md').write_text(library(), encoding='utf-8')
     (out/'llms.txt').write_text(llms(lambda p: f'{p.name}.html'), encoding='utf-8')
-    for name in ('conf.py', '_static'):
+    for name in ('conf.py', '_static', '_templates'):
         copy = shutil.copytree if (ROOT/'docs'/name).is_dir() else shutil.copy
         copy(ROOT/'docs'/name, out/name)
 

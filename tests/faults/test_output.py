@@ -94,7 +94,7 @@ def a_study():
 def an_explorer(vlm):
     "The explorer with hostile words wherever words come from"
     ex, image = Explorer(vlm), Image.effect_noise((96, 96), 60).convert('RGB')
-    ex.take_picture(image, BAD)
+    ex.decode_opened(image, BAD)
     ex.question.value = BAD
     shown = take_shown(vlm, image, 'What digit is it?', BAD)
     rows = dataclasses.replace(shown.rows, question_tokens=[BAD]*len(shown.rows.question_tokens), answer=dataclasses.replace(shown.rows.answer, text=BAD))
@@ -230,7 +230,7 @@ def test_fifty_runs_of_a_cell(vlm, monkeypatch, figure):
     for i in range(50):
         ex = Explorer(vlm)
         if i in (1, 49):
-            ex.take_picture(scene.image)
+            ex.decode_opened(scene.image)
             ex.keep(take_shown(vlm, scene.image, scene.question))
             for title in ex.panes: ex.tab.value = title; ex.job and ex.job.wait(); ex.dials.all['lam'].value *= 1.5
         ex._ipython_display_()
