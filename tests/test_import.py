@@ -1,5 +1,6 @@
 "The top level is light and lazy, and every name that it promises is there."
 import subprocess, sys
+from importlib import import_module
 from pathlib import Path
 import pytest
 import carve_nb
@@ -33,7 +34,26 @@ def test_name_resolves(name): assert getattr(carve_nb, name) is not None
 
 
 @pytest.mark.parametrize('module', sorted(carve_nb._names))
-def test_module_resolves(module): assert getattr(carve_nb, module).__name__ == f'carve_nb.{module}'
+def test_module_resolves(module): assert import_module(f'carve_nb.{module}').__name__ == f'carve_nb.{module}'
+
+
+@pytest.mark.parametrize('room', sorted(carve_nb._rooms))
+def test_room_resolves(room): assert getattr(carve_nb, room).__name__ == f'carve_nb.{room}'
+
+
+HEAVY = 'pandas', 'seaborn', 'skimage', 'ipywidgets'
+
+@pytest.mark.parametrize('module', ['baselines.registry', 'baselines.base', 'models.vlm', 'attention.results', 'core.plotting'])
+def test_infrastructure_is_light(module):
+    "What many modules need loads nothing that only figures, tables or widgets need"
+    code = f'import carve_nb.{module}, sys; print([o for o in {HEAVY} if o in sys.modules])'
+    assert python(code) == '[]'
+
+
+def test_models_without_tiny_models():
+    "The recipes of tiny test models are loaded by tests alone"
+    code = 'import carve_nb.models.vlm, sys; print([o for o in sys.modules if "tiny_models" in o])'
+    assert python(code) == '[]'
 
 
 def test_methods_are_complete():
@@ -43,15 +63,16 @@ def test_methods_are_complete():
 
 def test_lists_every_module():
     "The lazy list names each exported module"
-    found = {p.stem for p in Path(carve_nb.__file__).parent.glob('*.py') if p.stem[0] != '_'}
+    root = Path(carve_nb.__file__).parent
+    found = {'.'.join(p.relative_to(root).with_suffix('').parts) for p in root.rglob('*.py') if p.stem[0] != '_'}
     assert found == set(carve_nb._names)
 
 
 def test_no_name_hides_a_module():
     "`carve_nb.carve` must always be the module, whatever was imported before"
-    assert not set(carve_nb.__all__) & set(carve_nb._names)
+    assert not set(carve_nb.__all__) & carve_nb._rooms
 
 
 def test_dir_and_unknown_name():
-    assert {'VLM', 'Carve', 'methods', 'image', '__version__'} <= set(dir(carve_nb))
+    assert {'VLM', 'Carve', 'methods', 'core', '__version__'} <= set(dir(carve_nb))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"): carve_nb.nonsense
