@@ -12,9 +12,10 @@ from transformers.utils import logging
 from carve_nb.models.vlm import VLM, weights_key
 from carve_nb.controls import Oracle
 from carve_nb.evaluation.comparison import measure_aurocs, measure_costs
-from carve_nb.evaluation.scene_benchmark import find_sample, scene_samples
+from carve_nb.evaluation.demo import find_sample
+from carve_nb.evaluation.scene_benchmark import scene_samples
 from carve_nb.baselines.registry import make_method
-from carve_nb.data.scenes import KINDS
+from carve_nb.data.questions import KINDS
 
 KEEP = 'id', 'kind', 'method', 'status', 'score', 'answer', 'confidence', 'hit', 'touch', 'iou', 'calls'
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np, torch
 from scipy.stats import spearmanr
 from carve_nb.models import attention_hook
-from carve_nb.models.vlm import VLM, GENERAL_INSTRUCTION, SHORT_ANSWER
+from carve_nb.models.vlm import VLM
+from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.carve import Carve
 from carve_nb.core.image import open_image
-from carve_nb.data.scenes import KINDS, samples
+from carve_nb.data.questions import KINDS
+from carve_nb.data.scenes import samples
 
 CARVE = Carve()
 

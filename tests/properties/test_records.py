@@ -4,7 +4,8 @@ from functools import lru_cache
 from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
-from carve_nb.evaluation.run_store import Keys, read_record_lines, read_own, seal, unseal
+from carve_nb.evaluation.protocol import Keys
+from carve_nb.evaluation.run_store import read_record_lines, read_own, seal, unseal
 from carve_nb.core.errors import RunError, DataError
 from carve_nb.data.records import Record, read_entries
 from carve_nb.data.readers import READERS, read_rows
@@ -106,10 +107,10 @@ def test_any_values(folder, found, suffix):
     "Whatever JSON can say in the fields that are read"
     path = folder/f'values{suffix}'
     path.write_text(json.dumps(found) if suffix == '.json' else ''.join(json.dumps(r) + '\n' for r in found))
-    for spare in False, True:
-        made = held(lambda p: read_entries(p, spare=spare), path, DataError)
+    for allow_missing in False, True:
+        made = held(lambda p: read_entries(p, allow_missing=allow_missing), path, DataError)
         for r in made or ():
-            assert isinstance(r, Record) and r.id and r.question.strip() and (r.answers or spare)
+            assert isinstance(r, Record) and r.id and r.question.strip() and (r.answers or allow_missing)
             f'{r.id}{r.question}{r.answers}{r.choices}{r.kind}'.encode()
 
 
