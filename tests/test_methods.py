@@ -5,7 +5,7 @@ import pytest, torch, transformers
 from skimage import data
 from PIL import Image
 from carve_nb.core.errors import CarveError, UnsupportedError, RunError
-from carve_nb.models.families import FAMILIES
+from carve_nb.models.tiny_recipes import RECIPES
 from carve_nb.baselines.base import check_method, check_result
 from carve_nb.evaluation.config import RunConfig, make_methods
 from carve_nb.baselines.registry import ENTRIES, make_method
@@ -13,7 +13,7 @@ from carve_nb.baselines.registry import ENTRIES, make_method
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = [n for n, e in ENTRIES.items() if e.asks != 'model']  # the others are tested with tiny checkpoints of their own, in their chapter
 FULL = 'llava', 'qwen2_5_vl'
-OTHERS = [n for n, f in FAMILIES.items() if f.tiny and n not in FULL]
+OTHERS = [n for n in RECIPES if n not in FULL]
 QUESTION, BOX = 'What animal is this?', (20, 10, 70, 60)
 measured = {}
 
@@ -25,7 +25,7 @@ def quiet(request):
     transformers.utils.logging.disable_progress_bar()
     yield
     path = request.config.getoption('--methods-json', None)
-    if not path or any(len(found) < len(FULL) + len(OTHERS) for found in measured.values()) or set(measured) != set(NAMES): return
+    if not path or any(len(families) < len(FULL) + len(OTHERS) for families in measured.values()) or set(measured) != set(NAMES): return
     with open(path, 'w') as f:
         json.dump(dict(transformers=transformers.__version__, torch=torch.__version__, methods=measured), f, indent=1, sort_keys=True)
         f.write('\n')
@@ -57,10 +57,10 @@ class Sized:
 
 @pytest.mark.parametrize('family', FULL)
 @pytest.mark.parametrize('name', NAMES)
-def test_tells_what_was_shown(load, photo, name, family):
+def test_reports_what_was_shown(load, photo, name, family):
     "The pictures of the last question, asked about again, give the same answer; they are those of the result, no copies"
     vlm, method = load(family), short(name)
-    if name == 'auto': method = replace(method, skip_above=1., alike=2., spread=1., hopeless=0., support=0., margin=-1.)
+    if name == 'auto': method = replace(method, skip_above=1., alike=2., spread=1., stop_below=0., min_confidence=0., min_gain=-1.)
     r = method(vlm, photo, QUESTION, box=BOX)
     assert all(o is r.image or o is r.view.image for o in r.shown), r.shown
     if not hasattr(method, 'guided'): assert vlm.ask(r.shown or [r.image], QUESTION, max_new_tokens=3).tokens == r.answer.tokens
@@ -74,12 +74,12 @@ def test_auto_shows_views_alone():
     assert make_method('auto', final_images='view') == make_method('auto')
     plan = RunConfig(('auto', 'auto:K=1'), 'One word.', 5)
     assert [(m.final_images, m.suffix, m.max_new_tokens, m.K) for m in make_methods(plan).values()] == [('view', 'One word.', 5, 2), ('view', 'One word.', 5, 1)]
-    with pytest.raises(RunError, match="final_images='both'"): make_methods(RunConfig(('auto:join=both',)))
+    with pytest.raises(RunError, match="final_images='both'"): make_methods(RunConfig(('auto:final_images=both',)))
 
 
 @pytest.mark.parametrize('family', OTHERS)
 @pytest.mark.parametrize('name', NAMES)
-def test_answers_or_says_why(load, photo, name, family):
+def test_answers_or_gives_reason(load, photo, name, family):
     try: r = short(name)(load(family), photo, QUESTION, box=BOX)
     except UnsupportedError as e: why = str(e)
     else: why = check_result(r, photo) or ''

@@ -2,8 +2,8 @@
 
     python tools/calibrate_auto.py --out nbs/results/auto.json
 
-The held-out scenes are not touched. What is found for the reference VLM stands in the defaults of `CarveAuto`;
-nbs/18_auto.ipynb tests that they are equal. The gathered cases are kept beside the result, so that other budgets can be
+The held-out scenes are not touched. What is chosen for the reference VLM stands in the defaults of `CarveAuto`;
+nbs/studies/08_calibration.ipynb tests that they are equal. The collected cases are kept beside the result, so that other budgets can be
 tried without the model.
 """
 import argparse, gzip, json, time
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 import torch
 from transformers.utils import logging
-from carve_nb.adaptive import choose, collect_cases
+from carve_nb.studies.calibration import choose_thresholds, collect_cases
 from carve_nb.models.vlm import VLM, weights_key
 from carve_nb.evaluation.scene_benchmark import scene_samples, score
 
@@ -34,9 +34,9 @@ def main():
     method, cases = collect_cases(vlm, samples, lambda x, s: score(x, s.answer, s.kind), ask=long)
     with open(a.out.with_suffix('.cases.jsonl.gz'), 'wb') as f, gzip.GzipFile('', 'wb', fileobj=f, mtime=0) as z:
         z.write(''.join(json.dumps(c) + '\n' for c in cases).encode())
-    method, told = choose(method, cases, a.budget, a.harm)
+    method, scores = choose_thresholds(method, cases, a.budget, a.harm)
     found = dict(model=a.model, weights=weights_key(vlm), split='calibration', counts=COUNTS, budget=a.budget, harm=a.harm,
-                 best={k: asdict(method)[k] for k in FIELDS}, told=told)
+                 best={k: asdict(method)[k] for k in FIELDS}, told=scores)
     a.out.write_text(json.dumps(found, indent=1) + '\n')
     print(json.dumps(found, indent=1), f'{time.perf_counter()-start:.0f} s', sep='\n')
 

@@ -5,19 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest, torch
 import carve_nb
-from carve_nb.attention import capture
-from carve_nb.attention.batching import grad_rows
+from carve_nb.attention import recorder
+from carve_nb.attention.gradient_rows import grad_rows
 from carve_nb.core.errors import CaptureError
-from carve_nb.attention.capture import recording
+from carve_nb.attention.recorder import recording
 from carve_nb.carve import Carve
 from carve_nb.evaluation.benchmark_cases import eager_kernel
-from carve_nb.evaluation.comparison import counting
+from carve_nb.evaluation.method_costs import counting
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers, cache_vision_features
 from carve_nb.attention.intervention import Edit, editing
-from carve_nb.models.attention_hook import filling
+from carve_nb.models.attention_hook import filling_cache
 from carve_nb.baselines.dola import DoLa
 from carve_nb.attention.vision_tower import tower_rows
-from carve_nb.baselines.fusion_review import turned_down
+from carve_nb.baselines.fusion_review import scaled_features
 from carve_nb.baselines.gift import query_rows
 from carve_nb.baselines.var import layer_inputs
 from carve_nb.baselines.vicrop import pixel_grads
@@ -103,7 +103,7 @@ def shared(vlm):
 
 def dimmed(vlm):
     p = vlm.prompt(PICTURE, QUESTION)
-    with turned_down(decoder_layers(vlm.model)[1], p.spans[0].tokens, .1, len(p)): vlm.generate(p, 2)
+    with scaled_features(decoder_layers(vlm.model)[1], p.spans[0].tokens, .1, len(p)): vlm.generate(p, 2)
 
 
 def watched(vlm):
@@ -124,7 +124,7 @@ def inside(block):
 BOTH, ONE, TWO = ('llava', 'qwen2_5_vl'), ('llava',), [(PICTURE, QUESTION), (OTHER, 'Why?')]
 BLOCKS = {   # what it runs, on which families
     'recording': (inside(lambda v: recording(v.model, [0, 5], rows=(1, -1))), ONE),
-    'nested': (inside(lambda v: nested(recording(v.model, [1]), filling(v.text_config), recording(v.model))), ONE),
+    'nested': (inside(lambda v: nested(recording(v.model, [1]), filling_cache(v.text_config), recording(v.model))), ONE),
     'capture': (lambda v: v.capture(PICTURE, QUESTION), ONE),
     'all steps': (lambda v: v.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2), BOTH),
     'ask': (lambda v: v.ask(PICTURE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
@@ -232,7 +232,7 @@ def test_constants_stay(load, name):
 @pytest.mark.case(42)
 def test_inside_the_recorder(load, monkeypatch):
     "An exception out of the capture's own code, at each layer; the next look is right"
-    vlm, stock = load('llava'), capture.row_weights
+    vlm, stock = load('llava'), recorder.row_weights
     plain, before = vlm.capture(PICTURE, QUESTION), snapshot(vlm)
     for error in (KeyboardInterrupt, MemoryError, RuntimeError):
         for at in (1, 3, 6):
@@ -242,7 +242,7 @@ def test_inside_the_recorder(load, monkeypatch):
                 if len(seen) == at: raise error
                 return stock(*args, **kw)
             with monkeypatch.context() as m:
-                m.setattr(capture, 'row_weights', weights)
+                m.setattr(recorder, 'row_weights', weights)
                 with pytest.raises(error): vlm.capture(PICTURE, QUESTION)
             assert len(seen) == at and differences(before, snapshot(vlm)) == {}
     assert torch.equal(vlm.capture(PICTURE, QUESTION).attn, plain.attn)
@@ -262,8 +262,8 @@ def test_memory_after_failures(load):
     assert (tensor_bytes(), held()) == before
 
 
-TOUCHING = {'recording', 'switched', 'filling', 'covered', 'model_lock', 'own_loose', 'sharing', 'unshared', 'editing', 'rows_live', 'blind', 'cache_vision_features',
-            'counting', 'eager_kernel', 'query_bridge', 'pixels_live', 'turned_down', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing'}
+TOUCHING = {'recording', 'observing', 'filling_cache', 'using_wrapped_attention', 'model_lock', 'own_loose', 'sharing', 'unshared', 'editing', 'rows_live', 'mask_image_tokens', 'cache_vision_features',
+            'counting', 'eager_kernel', 'query_bridge', 'pixels_live', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing'}
 OTHERS = {'limit_image_tokens', 'limited', 'ready', 'ready_here', 'undone'}   # the processor's setting, and loading
 
 
