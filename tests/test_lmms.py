@@ -12,7 +12,8 @@ from carve_nb.carve import Carve
 from carve_nb.controls import DirectAnswer
 from carve_nb.core.image import png_bytes
 from carve_nb.data.scenes import samples
-from carve_nb.models.vlm import SHORT_ANSWER, VLM
+from carve_nb.models.prompts import SHORT_ANSWER
+from carve_nb.models.vlm import VLM
 
 REAL = find_spec('lmms_eval') is not None
 FOUND = [e for e in entry_points(group='lmms_eval.models') if e.name == 'carve']

@@ -191,7 +191,7 @@ class Picky(DirectAnswer): name, needs = 'picky', ('dense',)
 @pytest.fixture
 def more_methods(monkeypatch):
     known = config.known_methods
-    monkeypatch.setattr(plan, 'known_methods', lambda: dict(known(), moody=Moody, picky=Picky))
+    monkeypatch.setattr(config, 'known_methods', lambda: dict(known(), moody=Moody, picky=Picky))
 
 
 def test_method_that_raises(tiny, tmp_path, more_methods):
@@ -247,7 +247,7 @@ def test_samples_by_chance(tiny, tmp_path):
 
 @pytest.mark.parametrize('name', [k for k in config.split_specs('all') if k != 'none'])
 def test_sharing_changes_nothing(name, reference):
-    "Beside other methods, which share looks, answers and prefixes with it, a method answers as it does alone"
+    "Beside other methods, which share captures, answers and prefixes with it, a method answers as it does alone"
     check_shared(reference, name, 2)
 
 

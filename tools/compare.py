@@ -11,7 +11,7 @@ import torch
 from transformers.utils import logging
 from carve_nb.models.vlm import VLM, weights_key
 from carve_nb.controls import Oracle
-from carve_nb.evaluation.comparison import measure_aurocs, measure_costs
+from carve_nb.evaluation.method_costs import measure_aurocs, measure_costs
 from carve_nb.evaluation.demo import find_sample
 from carve_nb.evaluation.scene_benchmark import scene_samples
 from carve_nb.baselines.registry import make_method

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 import carve_nb
-from carve_nb.evaluation.scene_benchmark import Study
-from carve_nb.explorer.app import Explorer
+from carve_nb.evaluation.study import Study
+from carve_nb.explorer.page import Explorer
 from carve_nb.core.image import png_bytes
-from carve_nb.evaluation.run_store import FILES, Keys, seal
+from carve_nb.evaluation.run_store import RUN_FILES, seal
+from carve_nb.evaluation.protocol import Keys
 from carve_nb.attention.memory import Memory
 from carve_nb.data.records import Record
 from carve_nb.evaluation.report import Report, write_report
@@ -94,7 +95,7 @@ def a_study():
 def an_explorer(vlm):
     "The explorer with hostile words wherever words come from"
     ex, image = Explorer(vlm), Image.effect_noise((96, 96), 60).convert('RGB')
-    ex.decode_opened(image, BAD)
+    ex.open_picture(image, BAD)
     ex.question.value = BAD
     shown = take_shown(vlm, image, 'What digit is it?', BAD)
     rows = dataclasses.replace(shown.rows, question_tokens=[BAD]*len(shown.rows.question_tokens), answer=dataclasses.replace(shown.rows.answer, text=BAD))
@@ -199,7 +200,7 @@ def test_ids_are_no_paths(vlm, tmp_path):
     data = DataSet('../../name', [Record(i, picture, 'What color is it?', ['red']) for i in IDS])
     run_eval(data, vlm, methods='none', out=out, progress=False)
     files = {p for p in tmp_path.rglob('*') if p.is_file()}
-    assert all(p.parent == out for p in files) and {p.name for p in files} <= {*FILES, 'run.lock'}, files
+    assert all(p.parent == out for p in files) and {p.name for p in files} <= {*RUN_FILES, 'run.lock'}, files
     assert [json.loads(l)['id'] for l in (out/'records.jsonl').read_text().splitlines()] == [*IDS]
 
 
@@ -230,7 +231,7 @@ def test_fifty_runs_of_a_cell(vlm, monkeypatch, figure):
     for i in range(50):
         ex = Explorer(vlm)
         if i in (1, 49):
-            ex.decode_opened(scene.image)
+            ex.open_picture(scene.image)
             ex.keep(take_shown(vlm, scene.image, scene.question))
             for title in ex.panes: ex.tab.value = title; ex.job and ex.job.wait(); ex.dials.all['lam'].value *= 1.5
         ex._ipython_display_()

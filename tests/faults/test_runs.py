@@ -5,11 +5,12 @@ from functools import lru_cache
 import numpy as np
 import pytest, torch
 from PIL import Image
-from carve_nb.evaluation import run_store, runner as running
+from carve_nb.evaluation import protocol, run_store
 from carve_nb.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError, RunError, IncompleteError
-from carve_nb.data.folders import to_line
+from carve_nb.data.record_file import to_line
+from carve_nb.evaluation.progress import Tally
 from carve_nb.evaluation.run_store import read_record_lines, seal, unseal
 from carve_nb.baselines.registry import find_methods
 from carve_nb.evaluation.report import write_report
@@ -69,7 +70,7 @@ def test_other_run(vlm, load, copy, monkeypatch):
         with pytest.raises(RunError, match=f'holds another run: .*{said}'): go(copy, **dict(dict(vlm=vlm), **kw))
     for package in 'torch', 'carve_nb':
         with monkeypatch.context() as m:
-            m.setattr(*((torch, '__version__') if package == 'torch' else (run_store, '__version__')), '9.9.9')
+            m.setattr(*((torch, '__version__') if package == 'torch' else (protocol, '__version__')), '9.9.9')
             with pytest.raises(RunError, match=rf"versions.{package} is '.*' there, '9.9.9' now"): go(copy, vlm)
     with torch.no_grad():
         w = next(vlm.model.parameters())
@@ -195,9 +196,9 @@ def chance():
 def by_chance(vlm, tmp_path):
     "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
     from carve_nb.evaluation.benchmark_cases import Size, make_model
-    from carve_nb.entropy import search_display
+    from carve_nb.studies.visual_search import search_display
     from carve_nb.models.tiny_models import make_tiny_checkpoint
-    from carve_nb.training.reference_vlm import new_model
+    from carve_nb.training.model import new_model
     from carve_nb.core.stats import bootstrap, detectable, difference
     s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
     small, weights = s.image.resize((120, 90)), lambda model: [p.flatten()[:9].tolist() for p in model.parameters()]
@@ -232,8 +233,8 @@ def test_clock_goes_back(vlm, whole, tmp_path, monkeypatch):
         t[0] -= 3600
         return t[0]
     for name in 'time.time', 'tqdm.std.time': monkeypatch.setattr(name, earlier)
-    def stop(vlm, plan, units):
-        for i, lines in enumerate(local_engine(vlm, plan, units)):
+    def stop(vlm, config, units):
+        for i, lines in enumerate(local_engine(vlm, config, units)):
             if i == 2: raise KeyboardInterrupt
             yield lines
     with pytest.raises(KeyboardInterrupt): go(out, vlm, engine=stop, progress=True)
@@ -249,7 +250,7 @@ def test_clock_goes_back(vlm, whole, tmp_path, monkeypatch):
 def test_bar_and_clock(monkeypatch, capsys):
     "The bar shows no negative time either"
     monkeypatch.setattr('tqdm.std.time', lambda t=iter(range(10**6, 0, -500)): next(t))
-    tally = running.Tally(True, 3, 0)
+    tally = Tally(True, 3, 0)
     for i in range(3): tally.count([dict(id=str(i), method='none', score=1.)])
     tally.bar.close()
     assert '3/3' in (said := capsys.readouterr().err) and '-' not in said.replace('sample/s', ''), said
@@ -313,8 +314,8 @@ def test_lines_without_sums(vlm, copy, whole):
 def test_records_vanish_under_way(vlm, tmp_path, whole, how):
     "Somebody deletes or replaces the file while it is written to: the run stops and says so, and goes on with what is there"
     out = tmp_path/'R'
-    def vanish(vlm, plan, units):
-        for i, lines in enumerate(local_engine(vlm, plan, units)):
+    def vanish(vlm, config, units):
+        for i, lines in enumerate(local_engine(vlm, config, units)):
             if i == 2:
                 raw = (out/'records.jsonl').read_bytes()
                 (out/'records.jsonl').unlink()
