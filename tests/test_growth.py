@@ -3,13 +3,12 @@ import gc, itertools, threading
 import numpy as np
 import pytest, torch
 from PIL import Image
-from carve_nb.attention import capture
 from carve_nb.models import attention_hook, vlm as models
 from carve_nb.models.vlm import VLM
 from carve_nb.carve import Carve
-from carve_nb.attention.memory import STATUS, status_bytes
+from carve_nb.attention.peak_memory import STATUS, status_bytes
 from carve_nb.attention.cache import AttentionCache
-from carve_nb.data.scenes import COLORS, SHAPES
+from carve_nb.data.drawing import COLORS, SHAPES
 
 HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_state_dict_hooks'
 
@@ -19,12 +18,12 @@ def state(vlm):
     gc.collect()
     kinds = [type(o) for o in gc.get_objects()]
     return dict(tensors=sum(issubclass(k, torch.Tensor) for k in kinds), hooks=sum(len(getattr(m, h)) for m in vlm.model.modules() for h in HOOKS),
-                threads=threading.active_count(), kernel=vlm.text_config._attn_implementation, shared=vlm.shared, open=capture._open.get(),
-                locks=len(models._locks), switched=len(attention_hook._switched), filling=attention_hook._filling.get()), len(kinds)
+                threads=threading.active_count(), kernel=vlm.text_config._attn_implementation, shared=vlm.shared, open=attention_hook._open_recorders.get(),
+                locks=len(models._locks), observing=len(attention_hook._observed), filling=attention_hook._cache_fill.get()), len(kinds)
 
 
 def ask_on(vlm, start, stop, cache):
-    "Another picture and another question each time: answers, looks, and the whole method, alone and with a memo"
+    "Another picture and another question each time: answers, captures, and the whole method, alone and with a cache"
     words = itertools.cycle(f'What is the {s} {e}?' for s in (*COLORS, 'same') for e in SHAPES)
     for i, question in zip(range(stop), words):
         if i < start: continue
@@ -61,7 +60,7 @@ def test_thousand_asks(name, load, figure):
     (before, objects), level = state(vlm), STATUS.exists() and status_bytes('VmRSS')
     ask_on(vlm, 200, 1000, cache)
     (after, more), grown = state(vlm), STATUS.exists() and status_bytes('VmRSS') - level
-    kept = len(cache.captures)*4*2   # tensors of the looks that the memo keeps
+    kept = len(cache.captures)*4*2   # tensors of the captures that the cache keeps
     figure(f'1,000 questions to {name}: megabytes grown from question 200 on', round(grown/1e6, 1))
     figure(f'1,000 questions to {name}: objects more', more - objects)
     assert {**after, 'tensors': 0} == {**before, 'tensors': 0} and abs(after['tensors'] - before['tensors']) <= kept

@@ -40,7 +40,9 @@ def pad_right(
     out = []
     for t in tensors:
         gaps = []
-        for d in reversed(dims): gaps += [0, largest[d] - t.shape[d] if d >= first else 0]
+        for d in reversed(dims):
+            gap = largest[d] - t.shape[d]
+            gaps += [0, gap if d >= first else 0]
         out.append(torch.nn.functional.pad(t, gaps))
     return out
 
@@ -147,7 +149,9 @@ def in_batches(self: VLM,
     groups = batches(prompts, size, bool(self.family.cross))
     if why_alone(self): return [alone(p) for p in prompts]
     results = {}
-    for group in groups: results.update(zip(group, many([prompts[i] for i in group])))
+    for group in groups:
+        batch = [prompts[i] for i in group]
+        results.update(zip(group, many(batch)))
     return [results[i] for i in range(len(prompts))]
 
 @patch
@@ -173,8 +177,11 @@ def own_pass(
     "The rows and columns of one prompt in one pass"
     rows = [r - lead for r in now['rows']]
     keep = [j for j, r in enumerate(rows) if wanted is None or r in wanted]
-    weights = {l: w[b:b + 1][:, :, keep][..., cols.to(w.device)] for l, w in now['weights'].items()}
-    mass = {l: w.sum(-1) for l, w in weights.items()}
+    weights, mass = {}, {}
+    for l, w in now['weights'].items():
+        own = w[b:b + 1, :, keep]
+        weights[l] = own[..., cols.to(w.device)]
+        mass[l] = weights[l].sum(-1)
     return dict(rows=[rows[j] for j in keep], weights=weights, mass=mass)
 
 def own_record(
@@ -209,7 +216,8 @@ def forward_many(self: VLM,
     leads = [N - len(p) for p in prompts]
     wanted, rows, columns = [], set(), set()
     for prompt, lead in zip(prompts, leads):
-        own = [*prompt.question, len(prompt) - 1] if question_rows else [len(prompt) - 1]
+        own = [len(prompt) - 1]
+        if question_rows: own += prompt.question
         wanted.append(own)
         rows.update(r + lead for r in own)
         for s in prompt.spans: columns.update((s.tokens if cross else s.tokens + lead).tolist())

@@ -24,7 +24,7 @@ def seen_layers(
 ) -> list:     # sorted indices
     "Layers to read; a warning names those of the wanted ones that have nothing to read"
     kept = check_layers(layers, vlm.n_layers, vlm.layers)
-    missing = sorted({*layers} - {*kept}) if layers is not None else []
+    missing = sorted(set(layers or ()) - set(kept))
     if missing:
         kinds = getattr(vlm.text_config, 'layer_types', None)
         names = ', '.join(f'{l} ({kinds[l]})' if kinds else str(l) for l in missing)
@@ -41,7 +41,10 @@ def last_rows(
 ):                  # [T, L, H, Nv] or [T, L, H]
     "The row of the last position of each pass that is kept"
     passes = rec.passes[-1:] if rec.last else rec.passes
-    steps = [stack_layers([p[key][l][0, :, -1] for l in rec.layers]) for p in passes]
+    steps = []
+    for now in passes:
+        layers = [now[key][l] for l in rec.layers]
+        steps.append(stack_layers(layers)[:, 0, :, -1])
     return torch.stack(steps).cpu()
 
 def capture_facts(
@@ -75,8 +78,9 @@ def gather_rows(
         answer=answer, meta=capture_facts(vlm, prompt, rec.config._attn_implementation) | (meta or {}))
     first = rec.passes[0]['rows']
     if asked := [first.index(i) for i in prompt.question if i in first]:
-        rows.question = rec.stack('weights', 0)[:, 0][:, :, asked].movedim(2, 0)
-        rows.question_mass = rec.stack('mass', 0)[:, 0][:, :, asked].movedim(2, 0)
+        weights, mass = rec.stack('weights', 0)[:, 0], rec.stack('mass', 0)[:, 0]
+        rows.question = weights[:, :, asked].movedim(2, 0)
+        rows.question_mass = mass[:, :, asked].movedim(2, 0)
         rows.question_tokens = [prompt.tokens[i] for i in prompt.question]
         check_finite(rows.question, vlm.dtype)
     check_finite(rows.attn, vlm.dtype)
@@ -89,8 +93,9 @@ def project_columns(
 ):
     "Carry recorded rows on to the picture, in place"
     for p in rec.passes:
-        p['weights'] = {l: w @ onward.to(w.device) for l, w in p['weights'].items()}
-        p['mass'] = {l: w.sum(-1) for l, w in p['weights'].items()}
+        for l, w in p['weights'].items():
+            p['weights'][l] = on_picture = w @ onward.to(w.device)
+            p['mass'][l] = on_picture.sum(-1)
 
 # %% ../../nbs/attention/02_capture.ipynb #9759872b
 STEPS = ('first', 'last', 'all')
@@ -116,7 +121,9 @@ def forward(self: VLM,
     columns = torch.cat([s.tokens for s in prompt.spans])
     kw = dict(columns=columns, stop=steps == 'first', last=steps == 'last', length=len(prompt),
               cross=bool(self.family.cross and not bridge))
-    if bridge: kw['columns'] = (prompt.inputs['input_ids'][0] == self.model.config.image_token_id).nonzero()[:, 0]
+    if bridge:
+        is_query = prompt.inputs['input_ids'][0] == self.model.config.image_token_id
+        kw['columns'] = is_query.nonzero()[:, 0]
     bridged = bridge(self.model) if bridge else nullcontext()
     with model_lock(self.model), bridged as seen, recording(self.model, layers, rows, **kw) as rec:
         if steps == 'first' and not self.shared: self.model(**self.to_device(prompt), use_cache=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from .recorder import check_layers, refuse_compiled, row_weights, stack_layers
 from ..core.errors import CaptureError
-from ..models.attention_hook import covered, restore, switched
+from ..models.attention_hook import using_wrapped_attention, restore, observing
 from ..models.vlm import VLM, model_lock
 from ..models.prompts import Prompt
 
@@ -35,7 +35,8 @@ def wrap_graph(
         w = row_weights(query, key, attention_mask, scale, at, causal)
         if not w.requires_grad: w.requires_grad_()
         want.weights[module.layer_idx] = w
-        values = value.float().repeat_interleave(w.shape[1]//value.shape[1], 1)
+        n_shared = w.shape[1]//value.shape[1]
+        values = value.float().repeat_interleave(n_shared, 1)
         heads = (w @ values).transpose(1, 2)  # [B, R, H, D]
         return out.index_copy(1, at, heads.to(out.dtype)), *rest
     return forward
@@ -62,9 +63,10 @@ class RowGraph:
         "Image columns; keys behind a sliding window count as zeros"
         kept = []
         for w in ws:
-            behind_window = 0 if self.apart else max(self.length - w.shape[-1], 0)
-            full = torch.nn.functional.pad(w[0], (behind_window, 0))
-            kept.append(full[..., self.columns.to(w.device)])
+            behind_window = self.length - w.shape[-1]
+            w = w[0]
+            if behind_window > 0 and not self.apart: w = torch.nn.functional.pad(w, (behind_window, 0))
+            kept.append(w[..., self.columns.to(w.device)])
         return stack_layers(kept)
 
     @property
@@ -76,8 +78,11 @@ class RowGraph:
         "How much a score would change with each weight; zero for keys that the mask or the window hides"
         ws = [self.weights[l] for l in self.layers]
         raw = torch.autograd.grad(score, ws, retain_graph=True, allow_unused=True)
-        raw = [torch.zeros_like(w) if g is None else g for g, w in zip(raw, ws)]
-        return self.on_pictures([g.masked_fill(w == 0, 0) for g, w in zip(raw, ws)])
+        grads = []
+        for g, w in zip(raw, ws):
+            if g is None: g = torch.zeros_like(w)
+            grads.append(g.masked_fill(w == 0, 0))
+        return self.on_pictures(grads)
 
 # %% ../../nbs/attention/04_gradient_rows.ipynb #7af4a0bc
 @contextmanager
@@ -90,8 +95,8 @@ def rows_live(
     learning = [p for p in model.parameters() if p.requires_grad]
     def set_learning(on):
         for p in learning: p.requires_grad_(on)
-    hooked = covered(want.config, 'graph', wrap_graph, _graph, want)
-    with model_lock(model), switched(want.config), hooked, restore(lambda: set_learning(True)):
+    hooked = using_wrapped_attention(want.config, 'graph', wrap_graph, _graph, want)
+    with model_lock(model), observing(want.config), hooked, restore(lambda: set_learning(True)):
         set_learning(False)
         yield
 
@@ -105,9 +110,11 @@ def last_part(
     inputs, N = vlm.to_device(prompt), len(prompt)
     all_attend = len(vlm.layers) == vlm.n_layers
     behind_pictures = start >= max(s.end for s in prompt.spans)
-    if not (vlm.family.pixels and all_attend and behind_pictures): return inputs | dict(use_cache=False)
-    along = [k for k, v in inputs.items() if v.ndim == 2 and v.shape[1] == N]
-    head = inputs | {k: inputs[k][:, :start] for k in along}
+    apart = vlm.family.pixels and all_attend and behind_pictures
+    if not apart: return inputs | dict(use_cache=False)
+    head = dict(inputs)
+    for k, v in inputs.items():
+        if v.ndim == 2 and v.shape[1] == N: head[k] = v[:, :start]
     cache = vlm.model(**head, use_cache=True, logits_to_keep=1).past_key_values
     return dict(input_ids=inputs['input_ids'][:, start:], past_key_values=cache)
 
@@ -119,17 +126,19 @@ def grad_rows(
 ) -> RowGraph:       # rows and logits
     "Attention rows of a prompt from which gradients can be taken"
     refuse_compiled(vlm.model)
-    N, layers = len(prompt), [layers] if isinstance(layers, int) else layers
+    N = len(prompt)
+    if isinstance(layers, int): layers = [layers]
     if vlm.family.bridge:
         raise CaptureError('Rows of this family are composed from two models; their gradients are not known here.')
     if bad := [r for r in rows if r not in range(-N, N)]:
         raise CaptureError(f'Rows {bad} do not exist: the prompt has {N} tokens.')
+    layers, columns = check_layers(layers, vlm.n_layers, vlm.layers), torch.cat([s.tokens for s in prompt.spans])
     want = RowGraph(
-        vlm.model.config.get_text_config(), check_layers(layers, vlm.n_layers, vlm.layers),
-        rows=sorted({r % N for r in rows}), length=N, columns=torch.cat([s.tokens for s in prompt.spans]), weights={},
+        vlm.text_config, layers, rows=sorted({r % N for r in rows}), length=N, columns=columns, weights={},
         apart=bool(vlm.family.cross))
     with model_lock(vlm.model):
         inputs = last_part(vlm, prompt, want.rows[0])
         with rows_live(vlm.model, want), torch.enable_grad():
-            want.logits = vlm.model(**inputs, logits_to_keep=1).logits[0, -1].float()
+            out = vlm.model(**inputs, logits_to_keep=1)
+            want.logits = out.logits[0, -1].float()
     return want

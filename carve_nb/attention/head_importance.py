@@ -9,6 +9,7 @@ __all__ = ['mask_head', 'first_logprob', 'HeadNeeds', 'head_importance']
 import torch
 from .intervention import Edit, editing, key_columns
 from .recorder import check_layers
+from ..models import prefix_cache as _prefix  # gives `VLM` its `sharing`
 from ..models.families import check_needs
 from ..models.prompts import SHORT_ANSWER
 

@@ -13,7 +13,7 @@ import torch
 from fastcore.basics import patch
 from .recorder import check_layers, refuse_compiled, row_scores
 from ..core.errors import CarveError
-from ..models.attention_hook import covered, switched
+from ..models.attention_hook import using_wrapped_attention, observing
 from ..models.vlm import model_lock
 
 # %% ../../nbs/attention/09_intervention.ipynb #a614a400
@@ -106,6 +106,6 @@ def editing(
     refuse_compiled(vlm.model)
     edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
     edit.config, edit.length, edit.passes = vlm.model.config.get_text_config(), len(prompt), 0
-    hooked = covered(edit.config, 'edit', wrap_edit, _edit, edit)
-    with model_lock(vlm.model), switched(edit.config), hooked: yield edit
+    hooked = using_wrapped_attention(edit.config, 'edit', wrap_edit, _edit, edit)
+    with model_lock(vlm.model), observing(edit.config), hooked: yield edit
     if not edit.passes: raise CarveError('No forward pass was changed: nothing ran inside the block.')

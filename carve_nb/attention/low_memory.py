@@ -19,8 +19,8 @@ from ..models.vlm import VLM
 
 # %% ../../nbs/attention/08_low_memory.ipynb #281bdad4
 OUT_OF_MEMORY_WORDS = (
-    'out of memory', "can't allocate memory", 'cannot allocate memory', 'not enough memory', 'bad_alloc', 'alloc_failed',
-    'could not create a memory', 'could not create a primitive')  # the last two are oneDNN's
+    'out of memory', "can't allocate memory", 'cannot allocate memory', 'not enough memory', 'bad_alloc',
+    'alloc_failed', 'could not create a memory', 'could not create a primitive')  # the last two are oneDNN's
 
 def out_of_memory(
     e,      # exception

@@ -9,7 +9,7 @@ __all__ = ['WAYS', 'KEPT_PIXEL', 'SPARE', 'linear_state', 'layer_kinds', 'cache_
 
 # %% ../../nbs/attention/07_memory.ipynb #f42633dc
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from . import batching as _batch  # gives `VLM` all it has
 from .peak_memory import format_bytes
 from .prompt_sizes import Lengths, Widths, config_number, find_lengths, read_widths
@@ -27,8 +27,8 @@ def linear_state(
     names = 'num_key_heads', 'key_head_dim', 'num_value_heads', 'value_head_dim'
     heads, D, value_heads, value_D = [config_number(config, f'linear_{n}') for n in names]
     columns = config_number(config, 'linear_conv_kernel_dim', default=4)
-    convolution = (2*heads*D + value_heads*value_D)*columns*size
-    return value_heads*D*value_D*4 + convolution
+    width = 2*heads*D + value_heads*value_D
+    return value_heads*D*value_D*4 + width*columns*size
 
 def layer_kinds(
     config,  # configuration of a decoder
@@ -42,12 +42,14 @@ def cache_bytes(
     image,      # keys of the pictures, where they are a sequence of their own
 ) -> int:       # bytes
     "Keys and values of one sequence"
-    config, size, w = vlm.text_config, vlm.dtype.itemsize, read_widths(vlm.model, vlm.text_config)
+    config = vlm.text_config
+    w = read_widths(vlm.model, config)
+    token = 2*w.keys*w.head*vlm.dtype.itemsize
     cross = vlm.layers if vlm.family.cross and not vlm.family.bridge else ()
     total = 0
     for l, kind in enumerate(layer_kinds(config)):
-        if 'linear' in kind: total += linear_state(config, size)
-        else: total += 2*w.keys*w.head*size*(image if l in cross else tokens)
+        if 'linear' in kind: total += linear_state(config, vlm.dtype.itemsize)
+        else: total += token*(image if l in cross else tokens)
     return total
 
 # %% ../../nbs/attention/07_memory.ipynb #d44e9192
@@ -59,13 +61,16 @@ def kernel_bytes(
 ) -> tuple:     # bytes during attention, bytes that stay during the feed-forward part
     "Memory of the kernel in use besides queries, keys, values and result"
     config, size = vlm.text_config, vlm.dtype.itemsize
-    mask = linear = 0
-    if masked: mask = Q*K if masked == 'parts' else Q*K*(1 + size)
+    booleans = Q*K if masked else 0
+    mask = booleans if masked == 'parts' else booleans*(1 + size)
+    linear = 0
     if any('linear' in kind for kind in layer_kinds(config)):
         chunks = -(-Q//64)
-        linear = config_number(config, 'linear_num_value_heads')*chunks*4*64*64*4
-    if 'eager' not in config._attn_implementation: return mask + linear, Q*K if masked else 0
-    return mask + max(2*w.heads*Q*K*4, linear), w.heads*Q*K*size
+        heads = config_number(config, 'linear_num_value_heads')
+        linear = heads*chunks*4*64*64*4
+    if 'eager' not in config._attn_implementation: return mask + linear, booleans
+    matrix = w.heads*Q*K
+    return mask + max(2*matrix*4, linear), matrix*size
 
 def pass_bytes(
     vlm: VLM,      # the model
@@ -75,11 +80,12 @@ def pass_bytes(
     "The decoder's widest moment in a pass of one sequence"
     w, size = read_widths(vlm.model, vlm.text_config), vlm.dtype.itemsize
     during, after = kernel_bytes(vlm, w, Q, K, masked)
-    stream = Q*size*(4*w.hidden + 2*w.head)
-    mlp = Q*size*(2 + w.gated)*w.inner + after
-    rotary = Q*size*(4*w.heads + 2*w.keys)*w.head
-    attention = Q*size*2*(w.heads + w.keys)*w.head + during
-    return stream + max(mlp, rotary, attention)
+    stream = 4*w.hidden + 2*w.head
+    mlp = (2 + w.gated)*w.inner
+    rotary = (4*w.heads + 2*w.keys)*w.head
+    attention = 2*(w.heads + w.keys)*w.head
+    b = Q*size
+    return b*stream + max(b*mlp + after, b*rotary, b*attention + during)
 
 # %% ../../nbs/attention/07_memory.ipynb #8b61ae20
 def tower_bytes(
@@ -88,11 +94,12 @@ def tower_bytes(
 ) -> tuple:      # bytes of the tower's pass, bytes that stay
     "The tower's widest moment, and its result"
     config, size = vlm.model.config.vision_config, vlm.dtype.itemsize
-    w, d = read_widths(vlm.model, config), read_widths(vlm.model, vlm.text_config).hidden
-    mlp, rotary = (2 + w.gated)*w.inner, (4*w.heads + 2*w.keys)*w.head
-    widest = n.patches*size*(4*w.hidden + max(mlp, rotary))
-    features = size*(2*n.patches*w.hidden + 2*n.image*d)
-    return widest, features
+    w, decoder = read_widths(vlm.model, config), read_widths(vlm.model, vlm.text_config)
+    mlp = (2 + w.gated)*w.inner
+    rotary = (4*w.heads + 2*w.keys)*w.head
+    widest = 4*w.hidden + max(mlp, rotary)
+    features = n.patches*w.hidden + n.image*decoder.hidden
+    return n.patches*size*widest, 2*size*features
 
 # %% ../../nbs/attention/07_memory.ipynb #52f61736
 WAYS = ('ask', 'capture', 'carve')
@@ -104,7 +111,8 @@ def weights_bytes(
 ) -> int:      # bytes
     "Weights and buffers, shared ones once"
     tensors = [*vlm.model.parameters(), *vlm.model.buffers()]
-    return sum({t.data_ptr(): t.nbytes for t in tensors if not t.is_meta}.values())
+    sizes = {t.data_ptr(): t.nbytes for t in tensors if not t.is_meta}
+    return sum(sizes.values())
 
 def opening_bytes(
     pixels,  # of the picture
@@ -138,15 +146,20 @@ class Memory:
     opening: int      # the widest moment of the picture alone
     spare: int = 0    # freed, but not given back
     @property
-    def passes(self): return max(self.vision, self.cache + self.activations + self.logits + self.rows)
+    def passes(self):
+        decoder = self.cache + self.activations + self.logits + self.rows
+        return max(self.vision, decoder)
     @property
     def needed(self): return max(self.opening, self.passes + self.picture)
     @property
-    def total(self): return self.weights + max(self.opening, self.passes + self.picture + self.spare)
+    def total(self):
+        asking = self.passes + self.picture + self.spare
+        return self.weights + max(self.opening, asking)
     def __str__(self):
         f = format_bytes
-        return (f'about {f(self.total)}: weights {f(self.weights)}, passes {f(self.passes)} '
-                f'(keys and values {f(self.cache)}), picture {f(self.picture)}, freed and kept {f(self.spare)}')
+        passes = f'passes {f(self.passes)} (keys and values {f(self.cache)})'
+        picture = f'picture {f(self.picture)}, freed and kept {f(self.spare)}'
+        return f'about {f(self.total)}: weights {f(self.weights)}, {passes}, {picture}'
     def _repr_markdown_(self):
         parts = asdict(self) | dict(total=self.total)
         lines = [f'| {k} | {format_bytes(v)} |' for k, v in parts.items()]
@@ -162,11 +175,14 @@ def carve_parts(
     both = 2*n.tokens
     if not vlm.family.pixels:
         activations = 2*features + pass_bytes(vlm, both, both)
-        return dict(cache=cache_bytes(vlm, both, 2*n.keys), vision=2*tower, activations=activations)
+        cache = cache_bytes(vlm, both, 2*n.keys)
+        return dict(cache=cache, vision=2*tower, activations=activations)
     kept = cache_bytes(vlm, n.prefix + Roomy.room, n.keys)
-    second = cache_bytes(vlm, 2*n.prefix + Roomy.room, 2*n.keys)*(vlm.n_layers - 1)//vlm.n_layers
+    second = cache_bytes(vlm, 2*n.prefix + Roomy.room, 2*n.keys)
+    second = second*(vlm.n_layers - 1)//vlm.n_layers
     plain = set(layer_kinds(vlm.text_config)) == {'full_attention'}
-    activations = features + pass_bytes(vlm, n.prefix, 2*n.prefix, 'parts' if plain else True)
+    masked = 'parts' if plain else True
+    activations = features + pass_bytes(vlm, n.prefix, 2*n.prefix, masked)
     return dict(kept=kept, cache=kept + second, vision=tower + kept, activations=activations)
 
 def ask_parts(
@@ -200,7 +216,7 @@ def estimate_memory(
     layers=None,      # whose rows are read, indices; None: all
     new_tokens=32,    # longest answer
     batch=1,          # prompts at a time
-    what='ask',       # 'ask', 'capture' (with rows of the question and of all steps), or 'carve' (from picture to final answer)
+    what='ask',       # 'ask', 'capture' (with the question's rows, all steps) or 'carve' (from picture to final answer)
 ) -> Memory:          # part by part
     "Memory that a question will need"
     if what not in WAYS: raise CarveError(f'what={what!r}: use {", ".join(WAYS)}.')
@@ -215,5 +231,6 @@ def estimate_memory(
     parts['logits'] = 4*new_tokens*vlm.text_config.vocab_size
     parts['picture'] = KEPT_PIXEL[what]*n.pixels + values
     parts['opening'] = opening_bytes(n.pixels, what) + values + parts.pop('kept', 0)
-    m = Memory(weights_bytes(vlm), **{k: batch*v for k, v in parts.items()})
-    return Memory(**asdict(m) | dict(spare=int(spare_share(vlm)*m.passes)))
+    parts = {k: batch*v for k, v in parts.items()}
+    m = Memory(weights_bytes(vlm), **parts)
+    return replace(m, spare=int(spare_share(vlm)*m.passes))

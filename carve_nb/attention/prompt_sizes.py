@@ -75,7 +75,8 @@ def patch_values(
 ) -> int:       # numbers
     "How many numbers a patch of the processed picture has"
     channels = config_number(config, 'num_channels', 'in_channels', default=3)
-    side, frames = config_number(config, 'patch_size', default=14), config_number(config, 'temporal_patch_size', default=1)
+    side = config_number(config, 'patch_size', default=14)
+    frames = config_number(config, 'temporal_patch_size', default=1)
     return channels*side**2*frames
 
 def picture_keys(
@@ -83,7 +84,7 @@ def picture_keys(
     pictures,  # number of pictures
     image,     # N_v
 ) -> int:      # keys
-    "Keys of cross-attention: a tower of tiles gives as many for one tile as for its most, each tile with its class token"
+    "Keys of cross-attention: a tower of tiles gives all its tiles for one as well, each with its class token"
     tower = vlm.model.config.vision_config
     tiles = config_number(tower, 'max_num_tiles') if vlm.family.cross else 0
     if not tiles: return image

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 import torch
 from fastcore.basics import patch
 from ..core.errors import CaptureError
-from ..models.attention_hook import Done, _open, restore, switched
+from ..models.attention_hook import Done, _open_recorders, restore, observing
 
 # %% ../../nbs/attention/00_recorder.ipynb #05362410
 def row_scores(
     q,            # [B, H, Q, D] queries
     k,            # [B, H_kv, K, D] keys; H is a multiple of H_kv
-    mask,         # [B or 1, 1 or H, Q, >=K] boolean (True = seen) or additive, or None: plain causal from the first key on
+    mask,         # [B or 1, 1 or H, Q, >=K] boolean (True: seen) or additive; None: plain causal from the first key on
     scale,        # factor on the products
     rows,         # [R] indices into the Q queries
     causal=True,  # is a missing mask causal?
@@ -28,7 +28,8 @@ def row_scores(
     scores = grouped @ k.float().transpose(-1, -2) * scale  # [B, H_kv, H/H_kv*R, K]
     scores = scores.view(B, H, len(r), K)
     if mask is None and causal and Q > 1:
-        mask = torch.arange(K, device=q.device) <= torch.arange(Q, device=q.device)[:, None]
+        keys, queries = torch.arange(K, device=q.device), torch.arange(Q, device=q.device)
+        mask = keys <= queries[:, None]
     if mask is None: return scores
     mask = mask[..., r, :K]
     if mask.dtype == torch.bool: return scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
@@ -51,7 +52,7 @@ class Recorder:
         columns=None,  # [C] key positions to keep; all by default
         stop=False,    # end the pass at the last wanted layer?
         last=False,    # keep only the first pass and the last?
-        length=None,   # of the sequence after its first pass, where every pass goes on from the last; else the number of keys
+        length=None,   # of the sequence after its first pass, if every pass goes on from the last; None: number of keys
         cross=False,   # are the keys a sequence of their own?
     ):
         self.config, self.layers, self.rows = config, sorted(set(layers)), list(rows)
@@ -84,10 +85,13 @@ def see(self: Recorder,
     if layer == self.layers[0]: self.begin(Q, K)
     now = self.passes[-1]
     first, behind_window = now['length'] - Q, now['length'] - K
-    w = row_weights(q.detach(), k.detach(), mask, scale, [r - first for r in now['rows']], causal)
+    rows = [r - first for r in now['rows']]
+    w = row_weights(q.detach(), k.detach(), mask, scale, rows, causal)
     if behind_window > 0 and not self.cross: w = torch.nn.functional.pad(w, (behind_window, 0))
-    if self.columns is not None: w = w[..., self.columns.to(w.device)]
-    now['weights'][layer], now['mass'][layer] = w, w.sum(-1)
+    if self.columns is not None:
+        w = w[..., self.columns.to(w.device)]
+    now['weights'][layer] = w
+    now['mass'][layer] = w.sum(-1)
     return self.stop and layer == self.layers[-1]
 
 # %% ../../nbs/attention/00_recorder.ipynb #a2704eef
@@ -97,7 +101,8 @@ def stack(self: Recorder,
     which=-1,  # which pass
 ):             # [L, B, H, R, C] or [L, B, H, R], float32 on the CPU
     "All layers of one pass"
-    return stack_layers([self.passes[which][key][l] for l in self.layers]).cpu()
+    by_layer = self.passes[which][key]
+    return stack_layers([by_layer[l] for l in self.layers]).cpu()
 
 def stack_layers(
     ws,  # tensors of one shape, one for each layer
@@ -122,7 +127,9 @@ def check_layers(
         )
     kept = sorted(set(map(int, layers)) & set(attending))
     if kept: return kept
-    raise CaptureError(f'Layers {list(layers)} of this model compute no attention to the pictures; {list(attending)} do.')
+    raise CaptureError(
+        f'Layers {list(layers)} of this model compute no attention to the pictures; {list(attending)} do.'
+    )
 
 # %% ../../nbs/attention/00_recorder.ipynb #53132e24
 def refuse_compiled(
@@ -145,10 +152,10 @@ def recording(
 ):                # the `Recorder`
     "Record attention rows of all that this thread runs through the model inside the block"
     refuse_compiled(model)
-    config, was = model.config.get_text_config(), _open.get()
+    config, was = model.config.get_text_config(), _open_recorders.get()
     rec = Recorder(config, check_layers(layers, config.num_hidden_layers), rows, **kw)
-    with switched(config), restore(lambda: _open.set(was)):
-        _open.set((*was, rec))
+    with observing(config), restore(lambda: _open_recorders.set(was)):
+        _open_recorders.set((*was, rec))
         try: yield rec
         except Done as e:
             if e.args != (rec,): raise

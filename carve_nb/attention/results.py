@@ -51,7 +51,7 @@ class Result:
     image: object = None                            # the picture, PIL RGB
     question: str = ''                              # as asked
     shown: list = field(default_factory=list)       # pictures of the last question, if not the picture alone
-    status: str = 'ok'                              # or 'oom': memory ran out after the plain answer, which is given instead
+    status: str = 'ok'                              # or 'oom': memory ran out, the plain answer is given instead
     def __str__(self): return str(self.answer)
 
 @patch(as_prop=True)

@@ -43,9 +43,11 @@ class AttentionRows:
     def __repr__(self):
         T, L, H, N = self.attn.shape
         n = len({s.image for s in self.spans})
-        steps, pictures = 'step' if T == 1 else 'steps', 'picture' if n == 1 else 'pictures'
+        steps = 'step' if T == 1 else 'steps'
+        pictures = 'picture' if n == 1 else 'pictures'
         answer = str(self.answer) if self.answer else None
-        return (f'AttentionRows({T} {steps} x {L} layers x {H} heads x {N} image tokens of {n} {pictures}, '
+        shape = f'{T} {steps} x {L} layers x {H} heads x {N} image tokens'
+        return (f'AttentionRows({shape} of {n} {pictures}, '
                 f'mass on them {self.mass.mean():.2f}, answer {answer!r})')
     def _repr_png_(self): return plot_layers(self)
 
@@ -60,12 +62,15 @@ def plot_layers(
     n = len(rows.layers)
     shown = torch.linspace(0, n - 1, min(most, n)).round().long().tolist()
     i = next(i for i, s in enumerate(rows.spans) if s.image == image)
-    maps = rows.attn[step, shown].mean(1)[:, rows.span(i)].unflatten(-1, rows.spans[i].grid)
-    maps = maps*len(rows.spans[i])
-    fig = Figure(figsize=(1.3*len(shown)+.9, 1.7), dpi=80, layout='constrained')
+    span = rows.spans[i]
+    maps = rows.attn[step, shown].mean(1)[:, rows.span(i)]
+    maps = maps.unflatten(-1, span.grid)*len(span)
+    highest = maps.max().item()
+    width = 1.3*len(shown) + .9
+    fig = Figure(figsize=(width, 1.7), dpi=80, layout='constrained')
     axes = fig.subplots(1, len(shown), squeeze=False)[0]
     for ax, l, m in zip(axes, shown, maps):
-        art = ax.imshow(m, cmap='inferno', vmin=0, vmax=maps.max().item())
+        art = ax.imshow(m, cmap='inferno', vmin=0, vmax=highest)
         ax.set(title=f'layer {rows.layers[l]}', xticks=[], yticks=[])
     fig.colorbar(art, ax=axes, label='weight x Nv')
     return figure_bytes(fig)
@@ -108,16 +113,21 @@ def check_rows(
     "Refuse rows that do not fit together, or that hold NaN or infinity"
     T, L, H, N = rows.attn.shape
     Q = len(rows.question_tokens)
-    shapes = dict(attn=(T, L, H, N), mass=(T, L, H), question=(Q, L, H, N), question_mass=(Q, L, H))
+    weights, mass = (L, H, N), (L, H)
+    shapes = dict(attn=(T, *weights), mass=(T, *mass), question=(Q, *weights), question_mass=(Q, *mass))
     fits = L == len(rows.layers) and N == sum(map(len, rows.spans))
     fits &= all(t.shape == shapes[k] for k, t in rows.tensors().items())
-    fits &= all(len(s) == s.grid[0]*s.grid[1] for s in rows.spans)
+    for s in rows.spans:
+        gh, gw = s.grid
+        fits &= len(s) == gh*gw
     if not fits:
         raise CaptureError(
             f'{path} holds {T} steps, {L} layers and {N} image tokens, which do not fit its spans, layers and '
             'question. Capture the rows again.'
         )
-    if bad := sum(int((~t.isfinite()).sum()) for t in rows.tensors().values()):
+    bad = 0
+    for t in rows.tensors().values(): bad += int((~t.isfinite()).sum())
+    if bad:
         raise CaptureError(
             f'{path} holds {bad} weights that are NaN or infinite. Capture the rows again, with the model in bfloat16 '
             'or float32.'
@@ -131,12 +141,14 @@ def save(self: AttentionRows,
 ):
     "Write the rows to a safetensors file"
     tensors = {k: t.contiguous() for k, t in self.tensors().items()}
-    spans = [asdict(s) | dict(tokens=s.tokens.tolist()) for s in self.spans]
+    spans = []
+    for s in self.spans: spans.append(asdict(s) | dict(tokens=s.tokens.tolist()))
     answer = asdict(self.answer) if self.answer else None
     head = json.dumps(dict(
         layers=self.layers, tokens=self.tokens, question_tokens=self.question_tokens, meta=self.meta, spans=spans,
         answer=answer))
-    try: save_file(tensors, path, metadata=dict(carve_rows=head, check=file_digest(head, tensors)))
+    metadata = dict(carve_rows=head, check=file_digest(head, tensors))
+    try: save_file(tensors, path, metadata=metadata)
     except SafetensorError as e:
         raise CaptureError(
             f'The rows cannot be written to {path}: {e}. Is the folder there, and may you write into it?'
@@ -163,8 +175,10 @@ def parse_span(
     fields: dict,  # of an `ImageSpan`, as JSON has them
 ) -> ImageSpan:    # the span
     "An `ImageSpan` from plain values"
-    tokens, grid, box = torch.tensor(fields['tokens']), tuple(fields['grid']), tuple(fields['box'])
-    return ImageSpan(**fields | dict(tokens=tokens, grid=grid, box=box))
+    fields = dict(fields)
+    for k in ('grid', 'box'): fields[k] = tuple(fields[k])
+    fields['tokens'] = torch.tensor(fields['tokens'])
+    return ImageSpan(**fields)
 
 # %% ../../nbs/attention/01_rows.ipynb #ea69767f
 @patch(cls_method=True)
@@ -181,6 +195,6 @@ def load(cls: AttentionRows,
     except CaptureError: raise
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise CaptureError(
-            f'{path} was not written by `AttentionRows.save` of this version: {type(e).__name__}: {e}. Capture the rows '
-            'again.'
+            f'{path} was not written by `AttentionRows.save` of this version: {type(e).__name__}: {e}. '
+            'Capture the rows again.'
         ) from e

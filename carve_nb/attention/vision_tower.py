@@ -15,7 +15,7 @@ import torch
 from transformers.vision_utils import get_vision_window_index
 from .recorder import row_weights
 from ..core.errors import UnsupportedError
-from ..models.attention_hook import covered
+from ..models.attention_hook import using_wrapped_attention
 from ..models.vlm import model_lock
 
 # %% ../../nbs/attention/12_vision_tower.ipynb #0a1eba8f
@@ -65,7 +65,7 @@ def tower_rows(
     "Keep queries and keys of what the vision tower computes inside the block"
     config = vlm.model.config.vision_config
     tower = TowerRows(config, layers)
-    with covered(config, 'tower', observe_tower, _open_tower, tower): yield tower
+    with using_wrapped_attention(config, 'tower', observe_tower, _open_tower, tower): yield tower
     if missing := sorted(set(tower.wanted) - set(tower.parts)):
         raise UnsupportedError(f'tower layers {missing} were not seen')
 
@@ -93,8 +93,9 @@ def window_order(
 ):           # [Nv] place of each token in the tower's order
     "The position of each token in the order of a tower with windows"
     m = config.spatial_merge_size
-    if getattr(config, 'fullatt_block_indexes', None) is None: return torch.arange(grid[0]*grid[1])
-    thw = torch.tensor([[1, grid[0]*m, grid[1]*m]])
+    gh, gw = grid
+    if getattr(config, 'fullatt_block_indexes', None) is None: return torch.arange(gh*gw)
+    thw = torch.tensor([[1, gh*m, gw*m]])
     return get_vision_window_index(thw, m, config.window_size, config.patch_size)[0].argsort()
 
 def merge_patches(
@@ -105,7 +106,8 @@ def merge_patches(
     "Mean over the patches of each token"
     gh, gw = grid
     if hasattr(config, 'spatial_merge_size'):
-        return a.view(gh*gw, -1).mean(1)[window_order(config, grid).to(a.device)]
+        order = window_order(config, grid).to(a.device)
+        return a.view(gh*gw, -1).mean(1)[order]
     m = math.isqrt(len(a)//(gh*gw))
     return a.view(gh, m, gw, m).mean((1, 3)).flatten()
 
@@ -119,7 +121,8 @@ class Tower:
     box: tuple      # what the grid covers, pixels of the picture
     image: object   # PIL picture as it is drawn
     def __repr__(self):
-        return f'Tower(layers {list(self.parts)}, {self.n_heads} heads, {self.grid[0]} x {self.grid[1]} tokens)'
+        gh, gw = self.grid
+        return f'Tower(layers {list(self.parts)}, {self.n_heads} heads, {gh} x {gw} tokens)'
     @property
     def queries(self): return [q for q, *_ in next(iter(self.parts.values()))]
     @property
@@ -143,12 +146,17 @@ def check_tower(
     batches = [q.shape[0] for parts in seen.parts.values() for q, *_ in parts]
     if len(spans) > 1 or max(batches) > 1:
         raise UnsupportedError('the tower reads this picture in several tiles: its patches have no common map')
-    if scale < 1: image = image.resize([max(1, round(v*scale)) for v in image.size])
+    if scale < 1:
+        size = [max(1, round(v*scale)) for v in image.size]
+        image = image.resize(size)
     on_cpu = lambda t: t.cpu() if torch.is_tensor(t) else t
-    parts = {l: [tuple(map(on_cpu, part)) for part in seen.parts[l]] for l in sorted(seen.parts)}
-    tower = Tower(parts, seen.config, grid, tuple(scale*v for v in spans[0].box), image)
+    parts = {}
+    for l in sorted(seen.parts): parts[l] = [tuple(map(on_cpu, part)) for part in seen.parts[l]]
+    box = tuple(scale*v for v in spans[0].box)
+    tower = Tower(parts, seen.config, grid, box, image)
     if (tower.n_patches - tower.first) % math.prod(grid):
-        raise UnsupportedError(f'{tower.n_patches} patches do not fold into a grid of {grid[0]} x {grid[1]} tokens')
+        gh, gw = grid
+        raise UnsupportedError(f'{tower.n_patches} patches do not fold into a grid of {gh} x {gw} tokens')
     return tower
 
 def capture_tower(
@@ -163,7 +171,8 @@ def capture_tower(
         raise UnsupportedError(f'the family {vlm.family.name!r} has no vision tower whose attention can be read')
     depth = getattr(config, 'num_hidden_layers', None) or config.depth
     n = min(most, depth)
-    layers = sorted({round(i*(depth - 1)/max(n - 1, 1)) for i in range(n)})
+    spacing = (depth - 1)/max(n - 1, 1)
+    layers = sorted({round(i*spacing) for i in range(n)})
     prompt = vlm.prompt(image, 'What is this?', None)
     with model_lock(vlm.model), tower_rows(vlm, layers) as seen:
         vlm.family.features(vlm.model, vlm.to_device(prompt))
@@ -204,7 +213,8 @@ def token_row(
     cell,   # index of the token, y*gw + x
 ):          # ([H, Nv], [H] weight on the class token)
     "The attention of the patches of one token"
-    rows, rest = zip(*[patch_row(tower, layer, int(i)) for i in token_patches(tower)[cell]])
+    patches = token_patches(tower)[cell].tolist()
+    rows, rest = zip(*[patch_row(tower, layer, i) for i in patches])
     heads = torch.stack(rows).mean(0)
     merged = torch.stack([merge_patches(h, tower.config, tower.grid) for h in heads])
     return merged, torch.stack(rest).mean(0)

@@ -6,10 +6,10 @@ import pytest, torch
 from safetensors.torch import load_file, save_file
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from carve_nb.attention import capture
-from carve_nb.attention.batching import grad_rows
+from carve_nb.attention.gradient_rows import grad_rows
 from carve_nb.core.errors import CaptureError, CarveError
-from carve_nb.attention.capture import AttentionRows, recording
+from carve_nb.attention.rows import AttentionRows, file_digest
+from carve_nb.attention.recorder import recording
 from carve_nb.carve import Carve
 from carve_nb.controls import DirectAnswer
 from carve_nb.attention.layer_masking import decoder_layers
@@ -21,7 +21,7 @@ from carve_nb.data.records import Record
 from carve_nb.regions import magnify, regions, top_mask
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.models.vlm import VLM
-from carve_nb.evaluation.sample_evaluator import success
+from carve_nb.evaluation.sample_lines import success
 from .cases import NO_GPU
 from .clean import count_passes, differences, picture, snapshot
 
@@ -200,9 +200,9 @@ def test_span_not_found(load, name):
     def none(i, at, t): i['input_ids'][0, at] = 1 if t != 1 else 2
     def fewer(i, at, t): i['input_ids'][0, at[0]] = 1 if t != 1 else 2
     def apart(i, at, t): i['input_ids'][0, at[-1]], i['input_ids'][0, -1] = i['input_ids'][0, -1].item(), t
-    def retry_low_memory(i, at, t): i['input_ids'] = torch.cat([i['input_ids'], i['input_ids'][:, at]], 1)
+    def repeated(i, at, t): i['input_ids'] = torch.cat([i['input_ids'], i['input_ids'][:, at]], 1)
     with pytest.raises(CarveError, match=rf'No image token \(id {image}\) among \d+ tokens; ids seen: \[\d+, '): spans_of(vlm, none)
-    for change in (fewer, retry_low_memory):
+    for change in (fewer, repeated):
         with pytest.raises(CarveError, match=rf'\d+ image tokens \(id {image}, positions \d+\.\.\d+\), but the grids say \['): spans_of(vlm, change)
     with pytest.raises(CarveError, match=r'is spread over positions'): spans_of(vlm, apart)
 
@@ -308,7 +308,7 @@ HINT = 'Load the model in bfloat16 or float32'
 
 @pytest.mark.case(35)
 def test_overflow(folders):
-    "float16 that overflows is found out by looks, answers and methods, with what to do; float32 and bfloat16 go on"
+    "float16 that overflows is found out by captures, answers and methods, with what to do; float32 and bfloat16 go on"
     vlm = overflowing(folders)
     assert vlm.capture(PICTURE, QUESTION).attn.isfinite().all() and np.isfinite(vlm.ask(PICTURE, QUESTION, max_new_tokens=2).logprob)
     half = VLM(vlm.model.half(), vlm.processor)
@@ -356,7 +356,7 @@ def test_saved_rows_damaged(saved, tmp_path):
         turned[at] ^= 1 << int(rng.integers(8))
         bad.write_bytes(turned)
         try: back = AttentionRows.load(bad)
-        except CaptureError as e: assert 'Look again' in str(e) or 'holds no rows' in str(e)
+        except CaptureError as e: assert 'Capture the rows again' in str(e) or 'holds no rows' in str(e)
         else: assert repr(vars(back)) == repr(vars(rows)), at   # white space at the end of the header
     bad.write_bytes(raw + b'\0'*8)
     with pytest.raises(CaptureError, match='is damaged'): AttentionRows.load(bad)
@@ -377,14 +377,14 @@ def test_saved_rows_wrong(saved, tmp_path):
     for head in ('not JSON', '[]', '{}', '{"spans": 3, "answer": null}', '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}',
                  '{"spans": [{"tokens": [1]}], "answer": null}'):
         t = dict(attn=rows.attn, mass=rows.mass)
-        save_file(t, bad, metadata=dict(carve_rows=head, check=capture.sum_up(head, t))), refuse('not written by|do not fit')
+        save_file(t, bad, metadata=dict(carve_rows=head, check=file_digest(head, t))), refuse('not written by|do not fit')
     for change in (dict(layers=[2]), dict(spans=[]), dict(mass=rows.mass[:1]), dict(question=rows.question[1:]), dict(spans=[replace(rows.spans[0], grid=(1, 7))])):
         replace(rows, **change).save(bad), refuse('do not fit')
     for field in ('attn', 'mass', 'question', 'question_mass'):
         for x in (torch.nan, torch.inf):
             t = getattr(rows, field).clone().contiguous()
             t.view(-1)[3] = x
-            replace(rows, **{field: t}).save(bad), refuse('1 weights that are NaN or infinite. Look again, with the model in bfloat16 or float32')
+            replace(rows, **{field: t}).save(bad), refuse('1 weights that are NaN or infinite. Capture the rows again, with the model in bfloat16 or float32')
 
 
 EDGES = [0., 1e-45, 1e-38, 1e-8, 1/576, .5, 1., 3e38]
@@ -410,8 +410,8 @@ def test_contrast_borders(op):
 
 
 @pytest.fixture(scope='module')
-def looks(tiny):
-    "Two looks whose rows are replaced, and a picture"
+def captures(tiny):
+    "Two captures whose rows are replaced, and a picture"
     image = picture(448, 448)
     a, b = Carve(layers=[2, 3]).capture(tiny, image, 'Is there a red circle?')
     def fake(q, g):
@@ -423,9 +423,9 @@ def looks(tiny):
 @pytest.mark.case(37)
 @pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve.official(op='log'), Carve.official(op='difference'), Carve(normalise=True)],
                          ids=lambda c: f'{c.name}-{c.op}')
-def test_equal_and_single(looks, preset):
+def test_equal_and_single(captures, preset):
     "All attention equal, or nothing: the whole picture. All on one token: that patch. No division by zero, no empty mask"
-    (fake, (gh, gw)), preset = looks, replace(preset, layers=[2, 3])
+    (fake, (gh, gw)), preset = captures, replace(preset, layers=[2, 3])
     n = gh*gw
     flat, none = torch.full((n,), 1/n), torch.zeros(n)
     for q, g in ((flat, flat), (flat, 3*flat), (none, none), (none, flat)):
@@ -443,7 +443,7 @@ def test_equal_and_single(looks, preset):
 
 
 @pytest.mark.case(38)
-def test_p_and_k(tiny, looks):
+def test_p_and_k(tiny, captures):
     "p = 1 is the picture bit for bit; K beyond the regions keeps all; what means nothing is refused where it is set and where it is used"
     S = np.random.default_rng(0).random((90, 120))
     image = picture(120, 90)
@@ -489,9 +489,9 @@ def test_ties_on_gpu():
 
 
 @pytest.mark.case(40)
-def test_different_lengths(looks, tiny):
+def test_different_lengths(captures, tiny):
     "Step t with step t as far as both go; both counts are in the result and in its line of a run, and a note tells of steps that found no partner"
-    fake, (gh, gw) = looks
+    fake, (gh, gw) = captures
     image, question, a, b, n = fake(torch.rand(gh*gw, generator=torch.Generator().manual_seed(0)), torch.rand(gh*gw, generator=torch.Generator().manual_seed(1)))
     a = replace(a, attn=torch.cat([a.attn, a.attn*2, a.attn*3])[:5])
     last, every = Carve.paper(layers=[2, 3]), Carve.official(layers=[2, 3])

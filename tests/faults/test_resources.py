@@ -93,7 +93,7 @@ def test_no_memory_at_all(load, asked, name, quick):
 
 @pytest.mark.case(44, 45)
 def test_no_memory_in_a_run(load, tmp_path, quick):
-    "A look that does not fit, a second question that does not fit, and one that does: statuses with estimate and peak; with memory again they are measured"
+    "A capture that does not fit, a second question that does not fit, and one that does: statuses with estimate and peak; with memory again they are measured"
     vlm, pictures = load('qwen2_5_vl'), [(56, 56), (224, 224), (144, 144)]
     data = load_benchmark('scenes', 3)
     data = replace(data, records=[replace(r, image=r.open().resize(size), boxes=None) for r, size in zip(data, pictures)])
@@ -124,17 +124,18 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from PIL import Image
-from carve_nb.attention.capture import AttentionRows
+from carve_nb.attention.rows import AttentionRows
 from carve_nb.carve import Carve
 from carve_nb.cli.main import main
-from carve_nb.evaluation.run_store import IncompleteError, read_lines
-from carve_nb.evaluation.config import Plan
+from carve_nb.core.errors import IncompleteError
+from carve_nb.evaluation.run_store import read_record_lines
+from carve_nb.evaluation.config import RunConfig
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.vlm import VLM
-from carve_nb.evaluation.sample_evaluator import Worker
+from carve_nb.evaluation.sample_evaluator import SampleEvaluator
 
 '''
 SPACE = HEAD + '''
@@ -145,7 +146,7 @@ vlm.processor.image_processor.size = dict(vlm.processor.image_processor.size, lo
 vlm.text_config.max_position_embeddings = 1 << 15
 small, large = s.image.resize((56, 56)), s.image.resize((704, 704))
 method(vlm, small, s.question)
-worker, records = Worker(vlm, Plan(('none', 'carve'), max_new_tokens=2)), [replace(r, image=im, boxes=None) for r, im in zip(load_benchmark('scenes', 2), (large, small))]
+worker, records = SampleEvaluator(vlm, RunConfig(('none', 'carve'), max_new_tokens=2)), [replace(r, image=im, boxes=None) for r, im in zip(load_benchmark('scenes', 2), (large, small))]
 next(worker([(1, records[1])]))
 size = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmSize')).split()[1]) << 10
 found, limit = [], lambda n: resource.setrlimit(resource.RLIMIT_AS, (n, resource.RLIM_INFINITY))
@@ -201,10 +202,10 @@ with room(0 if mode == 'disk' else 10): found['start'] = command('eval', 'scenes
 with room(12288 if mode == 'disk' else 5000):
     try: run(out)
     except IncompleteError as e: found['run'] = str(e)
-found['half'] = [len(read_lines(out/'records.jsonl')[0]), read_lines(out/'records.jsonl')[1] == size(), sorted(p.name for p in out.iterdir())]
-again = lambda: [{k: v for k, v in r.items() if k != 'seconds'} for r in read_lines(out/'records.jsonl')[0]]
+found['half'] = [len(read_record_lines(out/'records.jsonl')[0]), read_record_lines(out/'records.jsonl')[1] == size(), sorted(p.name for p in out.iterdir())]
+again = lambda: [{k: v for k, v in r.items() if k != 'seconds'} for r in read_record_lines(out/'records.jsonl')[0]]
 run(out)
-found['same'] = again() == [{k: v for k, v in r.items() if k != 'seconds'} for r in read_lines(whole/'records.jsonl')[0]]
+found['same'] = again() == [{k: v for k, v in r.items() if k != 'seconds'} for r in read_record_lines(whole/'records.jsonl')[0]]
 write_report(out)
 before = {p.name: p.read_bytes() for p in out.iterdir()}
 Image.effect_noise((60, 50), 60).convert('RGB').save(disk/'a.png')
