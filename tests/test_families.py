@@ -6,15 +6,17 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 from carve_nb.models import attention_hook
 from carve_nb.attention.batching import why_alone
-from carve_nb.models.vlm import VLM, SHORT_ANSWER, role_words
+from carve_nb.models.vlm import VLM
+from carve_nb.models.prompts import SHORT_ANSWER, role_words
 from carve_nb.core.errors import CaptureError, PromptError
-from carve_nb.attention.capture import recording
+from carve_nb.attention.recorder import recording
 from carve_nb.baselines.registry import methods
 from carve_nb.models.families import FAMILIES, MEASURED, family_table, find_family
 from carve_nb.models.tiny_models import make_tiny_checkpoint
+from carve_nb.models.tiny_recipes import RECIPES
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
-NAMES = [n for n, f in FAMILIES.items() if f.tiny]
+NAMES = list(RECIPES)
 ABLE = {'sharing', 'several pictures', 'perturbation'}   # what a record may say that a family cannot do
 QUESTION = 'What animal is this?'
 measured = {}
@@ -124,7 +126,7 @@ def question_text(vlm, p): return vlm.tokenizer.decode(p.inputs['input_ids'][0, 
 def features(vlm, prompt):
     "What the tower makes of the pictures, one row for each image token in order of the sequence"
     inputs = vlm.to_device(prompt)
-    with torch.no_grad(): return vlm.family.look_at(vlm.model, inputs)
+    with torch.no_grad(): return vlm.family.features(vlm.model, inputs)
 
 
 def changes(vlm, image, box):
@@ -271,11 +273,11 @@ def read_both(vlm, **kw):
 def test_going_on(vlm, monkeypatch):
     "A second picture is read on from the first one's cache in two parts: keys and values (relative to the largest), rows and answer are those of the stock kernel"
     if vlm.family.pixels is None or 'several pictures' in vlm.family.why_not: return note(vlm, parts=None, **{'in parts': 0})
-    layers, split = [], attention_hook.in_parts
+    layers, split = [], attention_hook.split_attention
     with monkeypatch.context() as m:
-        m.setattr(kernel, 'in_parts', lambda *a: layers.append(1) or split(*a))
+        m.setattr(kernel, 'split_attention', lambda *a: layers.append(1) or split(*a))
         rows, seen = read_both(vlm)
-    monkeypatch.setattr(kernel, 'can_part', lambda *a: False)
+    monkeypatch.setattr(kernel, 'may_split', lambda *a: False)
     stock_rows, want = read_both(vlm)
     worst = max(((x-y).abs().max()/y.abs().max().clamp(min=1)).item() for a, b in zip(seen, want) for x, y in zip(a, b))
     worst = max(worst, (rows.attn-stock_rows.attn).abs().max().item(), (rows.question-stock_rows.question).abs().max().item())

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from carve_nb.models import api_client
 from carve_nb.baselines import registry, cross_model
-from carve_nb.models.vlm import VLM, SHORT_ANSWER
+from carve_nb.models.vlm import VLM
+from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.carve import Carve
 from carve_nb.controls import DirectAnswer
 from carve_nb.models.tiny_models import make_tiny_checkpoint
@@ -173,7 +174,7 @@ def test_time_limit(serve):
 
 
 def test_size_limit(serve, monkeypatch):
-    monkeypatch.setattr(endpoint, 'MOST', 10_000)
+    monkeypatch.setattr(endpoint, 'MAX_REPLY', 10_000)
     far, _ = serve(ok('x'*20_000))
     with pytest.raises(RemoteError, match='more than 10000 bytes') as e: far.ask(Image.new('RGB', (8, 8)), 'What?')
     assert e.value.status == 'malformed'

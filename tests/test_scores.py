@@ -4,7 +4,8 @@ import pytest
 from carve_nb.data.metrics import anls_score, edit_distance
 from carve_nb.data.records import Record
 from carve_nb.core.errors import StatisticsError
-from carve_nb.core.stats import holm, mcnemar, paired, spearman
+from carve_nb.core.stats import holm, mcnemar, paired_effect
+from carve_nb.core.correlation import spearman
 
 LETTERS = 'abc 1'
 
@@ -39,7 +40,7 @@ def test_holm():
 def test_p_values_are_numbers():
     "Nothing differs, or nothing varies: p is 1, or the test is refused; Holm's correction leaves out what is NaN, and its input as it was"
     same = [.1, .2, .2, .4]
-    assert paired(same, same).p == mcnemar([1, 0, 1], [1, 0, 1]) == 1 and holm([paired(same, same).p, .01]) == [1, .02]
+    assert paired_effect(same, same).p == mcnemar([1, 0, 1], [1, 0, 1]) == 1 and holm([paired_effect(same, same).p, .01]) == [1, .02]
     for x, y in ((same, [.3]*4), ([.3]*4, same)):
         with pytest.raises(StatisticsError): spearman(x, y)
     for ps in ([.01, np.nan, .04], [np.nan]*2):

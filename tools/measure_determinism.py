@@ -102,9 +102,9 @@ def both_shared(vlm, pairs):
 
 def both_stock(vlm, pairs):
     "The same, with the stock kernel for the second picture"
-    was, attention_hook.can_part = attention_hook.can_part, lambda *a, **kw: False
+    was, attention_hook.may_split = attention_hook.may_split, lambda *a, **kw: False
     try: yield from both_shared(vlm, pairs)
-    finally: attention_hook.can_part = was
+    finally: attention_hook.may_split = was
 
 
 def compare(name, to, base, now):

@@ -10,7 +10,8 @@ from carve_nb.models.loading import TINY
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene
 from carve_nb.core.errors import DataError, PromptError
-from carve_nb.models.vlm import BREAK, GENERAL_INSTRUCTION, VLM, escape_text, role_words
+from carve_nb.models.prompts import BREAK, GENERAL_INSTRUCTION, escape_text, role_words
+from carve_nb.models.vlm import VLM
 from .clean import count_passes, special_and_image
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8))

@@ -6,12 +6,13 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from carve_nb.core.image import TURNS, open_image
+from carve_nb.training.curriculum import TURNS
+from carve_nb.core.image import open_image
 from carve_nb.maps import Saliency
 from carve_nb.core.grids import tent_weights
 from carve_nb.regions import Region, box_iou, grow_box, magnify, regions, split_mask, top_mask, union_box
 from carve_nb.core.plotting import keep_mask
-from carve_nb.models.vlm import LONGEST, check_shape
+from carve_nb.models.prompts import MAX_SIDE_RATIO, check_shape
 
 some = settings(max_examples=max(min(200, settings().max_examples), settings().max_examples//4))   # laws that follow from others, or take longer
 SIDES, SHARES = st.integers(1, 9), st.floats(1e-3, 1)
@@ -199,7 +200,7 @@ def test_views(look):
 def long_parts(draw):
     "The size of a picture that may be asked about, and a part that may be a long line"
     short = draw(st.integers(1, 40))
-    long = draw(st.sampled_from([1, 7, 120, 190, 199, LONGEST]))*short - draw(st.integers(0, 5))*(short > 5)
+    long = draw(st.sampled_from([1, 7, 120, 190, 199, MAX_SIDE_RATIO]))*short - draw(st.integers(0, 5))*(short > 5)
     (x0, _, x1, _), (_, y0, _, y1) = draw(boxes(long, short)), draw(boxes(long, short))
     if draw(st.booleans()): x0, x1 = min(x0, long//50), max(x1, long - long//50)
     return ((long, short), (x0, y0, x1, y1)) if draw(st.booleans()) else ((short, long), (y0, x0, y1, x1))
