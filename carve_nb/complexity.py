@@ -22,12 +22,14 @@ def count_edges(
     rows:int|None=None, # height of the bands; None: one for all
 ) -> int: # number of edge pixels
     "Canny edge pixels, all at once or in bands that overlap by 64 rows"
-    if rows is None: return int(canny(grey/255, sigma, low, high).sum())
+    if rows is None:
+        return int(canny(grey/255, sigma, low, high).sum())
     total = 0
     for y in range(0, len(grey), rows):
         top = max(y - 64, 0)
-        edges = canny(grey[top:y+rows+64]/255, sigma, low, high)
-        total += int(edges[y-top:y-top+rows].sum())
+        band = grey[top:y+rows+64]/255
+        edges = canny(band, sigma, low, high)[y-top:]
+        total += int(edges[:rows].sum())
     return total
 
 # %% ../nbs/01_complexity.ipynb #e3e74cce
@@ -38,10 +40,12 @@ def texture(
     sigma:float=1., # Gaussian smoothing in pixels
 ) -> float: # T_c, 0..1
     "Share of the pixels that are Canny edges"
-    if not 0 <= low <= high: raise ValueError(f'Canny thresholds low={low}, high={high}: they need 0 <= low <= high')
+    if not 0 <= low <= high:
+        raise ValueError(f'Canny thresholds low={low}, high={high}: they need 0 <= low <= high')
     grey = np.asarray(open_image(img).convert('L'))
     rows = None # bands only where a picture is very large
-    if raster_size(grey.shape) != grey.shape: rows = max(64, 2**22//grey.shape[1])
+    if raster_size(grey.shape) != grey.shape:
+        rows = max(64, 2**22//grey.shape[1])
     return float(count_edges(grey, sigma, low, high, rows)/grey.size)
 
 # %% ../nbs/01_complexity.ipynb #63046c9f
@@ -53,10 +57,12 @@ def hue_shares(
     "Share of the pixels in each hue bin"
     img, n = open_image(img), np.zeros(bins, int)
     for y in range(0, img.height, 256):  # by bands: hues are numbers of eight bytes
-        band = img.crop((0, y, img.width, min(y + 256, img.height)))
+        bottom = min(y + 256, img.height)
+        band = img.crop((0, y, img.width, bottom))
         hsv = rgb2hsv(np.asarray(band))
         hue = hsv[..., 0][hsv[..., 1] >= min_saturation]
-        n += np.bincount((hue*bins).round().astype(int) % bins, minlength=bins)
+        index = (hue*bins).round().astype(int) % bins
+        n += np.bincount(index, minlength=bins)
     return n/max(n.sum(), 1)
 
 # %% ../nbs/01_complexity.ipynb #61579401
@@ -70,7 +76,8 @@ def colour(
     if bins < 2: raise ValueError(f'bins={bins}: hue entropy needs at least 2 bins')
     rho = hue_shares(img, bins, min_saturation)
     rho = rho[rho > 0]
-    return float(abs((rho*np.log(rho)).sum())/np.log(base or bins))
+    H = -(rho*np.log(rho)).sum()
+    return float(abs(H)/np.log(base or bins))
 
 # %% ../nbs/01_complexity.ipynb #77a72cdd
 @dataclass(frozen=True)
@@ -79,7 +86,8 @@ class Complexity:
     texture:float # T_c, share of edge pixels
     colour:float # C_c, normalised hue entropy
 
-    def __str__(self): return f'texture {self.texture:.3f}, colour {self.colour:.3f}'
+    def __str__(self):
+        return f'texture {self.texture:.3f}, colour {self.colour:.3f}'
 
 def complexity(
     img, # picture: anything that `open_image` takes

@@ -6,8 +6,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from carve_nb.training.curriculum import TURNS
-from carve_nb.core.image import open_image
+from carve_nb.core.image import EXIF_TURNS, open_image
 from carve_nb.maps import Saliency
 from carve_nb.core.grids import tent_weights
 from carve_nb.regions import Region, box_iou, grow_box, magnify, regions, split_mask, top_mask, union_box
@@ -265,7 +264,7 @@ def test_thin_grids(upright, n, W, H, p, K, data):
 
 # orientation
 
-BACK = {o: {Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90}.get(t, t) for o, t in TURNS.items()}
+BACK = {o: {Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90}.get(t, t) for o, t in EXIF_TURNS.items()}
 
 
 @some
