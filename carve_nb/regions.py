@@ -58,7 +58,8 @@ def split_mask(mask, # [H, W] bool
     parts = []
     for i, (y, x) in enumerate(ndimage.find_objects(label), 1):
         box = x.start, y.start, x.stop, y.stop
-        parts.append(Region(box, float(score[i]), int(area[i]), label[y, x] == i))
+        inside = label[y, x] == i
+        parts.append(Region(box, float(score[i]), int(area[i]), inside))
     return parts
 
 # %% ../nbs/09_regions.ipynb #ecb0d6ba
@@ -221,6 +222,7 @@ def magnify(img, # PIL picture
     big = grow_box(box, img.size, min_side, square, pad)
     if fill == 'none': return crop_view(img, big, limit=limit)
     mask = keep_mask(regions, img.size, big)
-    mask = dilate(mask, box[0]-big[0], big[2]-box[2], 1)
-    mask = dilate(mask, box[1]-big[1], big[3]-box[3], 0)
+    left, top, right, bottom = (abs(a - b) for a, b in zip(box, big))   # by how much the box has grown
+    mask = dilate(mask, left, right, 1)
+    mask = dilate(mask, top, bottom, 0)
     return crop_view(img, big, None if mask.all() else mask, limit)

@@ -26,7 +26,8 @@ def sharpen(grid, # [gh, gw] attention
     grid = np.asarray(grid, np.float64)
     if gain is None or not grid.std() > 0: return grid
     z = (grid - grid.mean())/grid.std(ddof=1)
-    return ndimage.uniform_filter(1/(1 + np.exp(-gain*z)), 3, mode='nearest')
+    binary = 1/(1 + np.exp(-gain*z))
+    return ndimage.uniform_filter(binary, 3, mode='nearest')
 
 # %% ../../nbs/baselines/05_attwarp.ipynb #89d4c21f
 def step_shares(rows, # `AttentionRows`
@@ -50,14 +51,17 @@ def equal_shares(profile, # [N] density of each pixel >= 0
     p = p + base/N
     if not p.any(): p = p + 1
     F = np.concatenate([[0], np.cumsum(p)])
-    return np.interp(np.arange(n+1)/n, F/F[-1], np.arange(N+1))
+    shares = np.arange(n+1)/n
+    return np.interp(shares, F/F[-1], np.arange(N+1))
 
 # %% ../../nbs/baselines/05_attwarp.ipynb #51998998
 def marginals(S # `Saliency`
     ) -> tuple: # (of the columns [W], of the rows [H])
     "Density of each column and row of the picture"
-    (W, H), (x0, y0, x1, y1) = S.size, (round(v) for v in S.box)
-    x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, W), min(y1, H)
+    W, H = S.size
+    x0, y0, x1, y1 = map(round, S.box)
+    x0, y0 = max(x0, 0), max(y0, 0)
+    x1, y1 = min(x1, W), min(y1, H)
     seen = S.to_pixels()[y0:y1, x0:x1].astype(np.float64)
     columns, rows = seen.sum(0), seen.sum(1)
     px = np.full(W, columns.min())
@@ -77,7 +81,8 @@ def warp_image(image, # PIL picture, RGB
         at = ((edges[:-1] + edges[1:] - 1)/2).clip(0, last)   # the middle of each new pixel
         lo = np.floor(at).astype(int)
         t = np.expand_dims(at - lo, (1 - axis, 2)).astype(np.float32)
-        a = a.take(lo, axis)*(1 - t) + a.take(np.minimum(lo + 1, last), axis)*t
+        hi = np.minimum(lo + 1, last)
+        a = a.take(lo, axis)*(1 - t) + a.take(hi, axis)*t
     return Image.fromarray(np.rint(a).clip(0, 255).astype(np.uint8))
 
 # %% ../../nbs/baselines/05_attwarp.ipynb #d06f0fe6
@@ -87,9 +92,11 @@ class WarpedView(View):
     xs: object = None # [n+1] edges of its columns in the picture
     ys: object = None # [m+1] edges of its rows
     def to_image(self, box):
-        return tuple(float(np.interp(v, np.arange(len(e)), e)) for v, e in zip(box, (self.xs, self.ys)*2))
+        def position(v, edges): return float(np.interp(v, np.arange(len(edges)), edges))
+        return tuple(map(position, box, (self.xs, self.ys)*2))
     def to_view(self, box):
-        return tuple(float(np.interp(v, e, np.arange(len(e)))) for v, e in zip(box, (self.xs, self.ys)*2))
+        def position(v, edges): return float(np.interp(v, edges, np.arange(len(edges))))
+        return tuple(map(position, box, (self.xs, self.ys)*2))
 
     def growth(self, box # (x0, y0, x1, y1) pixels of the picture
         ) -> float: # 1: as large as before, as a share of the picture

@@ -61,7 +61,8 @@ def best_window(S, # `Saliency`
     inside = lambda j, i: 0 <= j < W.shape[0] and 0 <= i < W.shape[1]
     near = [W[j, i] for j, i in around if inside(j, i)]
     sharp = (W[y, x] - np.mean(near))/(nx*ny)
-    return Window(ratio, (nx, ny), (int(x), int(y)), float(W[y, x]), float(sharp))
+    at = int(x), int(y)
+    return Window(ratio, (nx, ny), at, float(W[y, x]), float(sharp))
 
 # %% ../../nbs/baselines/01_box_search.ipynb #45e9254a
 def centre_box(centre, # (x, y) pixels
@@ -87,11 +88,13 @@ def search_box(S, # `Saliency`
     windows = [best_window(S, base, r) for r in ratios]
     if windows[0] is None: return (0, 0, *S.size), []
     windows = sorted((w for w in windows if w), key=lambda w: -w.sharp)
-    (x, y), (nx, ny) = windows[0].at, windows[0].cells
-    (gh, gw), (x0, y0, x1, y1) = S.values.shape, S.box
+    best = windows[0]
+    (x, y), (nx, ny) = best.at, best.cells
+    gh, gw = S.values.shape
+    x0, y0, x1, y1 = S.box
     cx = x0 + (x + nx/2)*(x1 - x0)/gw
     cy = y0 + (y + ny/2)*(y1 - y0)/gh
-    return centre_box((cx, cy), base*windows[0].ratio, S.size), windows
+    return centre_box((cx, cy), base*best.ratio, S.size), windows
 
 # %% ../../nbs/baselines/01_box_search.ipynb #e1124a51
 def tile_count(size, # (W, H) of the picture
@@ -99,7 +102,8 @@ def tile_count(size, # (W, H) of the picture
     ) -> tuple: # (columns, rows), each at least 1
     "How many tiles"
     rows = math.ceil(size[1]/tile)
-    return max(1, int(rows*size[0]/size[1])), rows
+    columns = int(rows*size[0]/size[1])
+    return max(1, columns), rows
 
 def cut_tiles(image, # PIL picture
     tile=1024 # greatest height of a tile, pixels
@@ -116,9 +120,11 @@ def whole_grid(S # `Saliency`
     ) -> np.ndarray: # [gh, gw] as many cells, over the whole picture
     "The map on a grid that covers the picture"
     if S.box == (0, 0, *S.size): return S.values
-    (gh, gw), (W, H), (x0, y0, x1, y1) = S.values.shape, S.size, S.box
-    along = lambda n, m, lo, hi: tent_weights(n, n, lo*n/m, hi*n/m)
-    return along(gh, H, y0, y1) @ S.values @ along(gw, W, x0, x1).T
+    gh, gw = S.values.shape
+    (W, H), (x0, y0, x1, y1) = S.size, S.box
+    rows = tent_weights(gh, gh, y0*gh/H, y1*gh/H)
+    columns = tent_weights(gw, gw, x0*gw/W, x1*gw/W)
+    return rows @ S.values @ columns.T
 
 def join_tiles(maps, # rows of `Saliency`, one for each tile, all of one size
     image # PIL picture that was cut
@@ -126,4 +132,5 @@ def join_tiles(maps, # rows of `Saliency`, one for each tile, all of one size
     "The maps of tiles as one"
     w, h = maps[0][0].size
     values = np.block([[whole_grid(S) for S in row] for row in maps])
-    return Saliency(values, image.size, (0, 0, w*len(maps[0]), h*len(maps)), image)
+    box = 0, 0, w*len(maps[0]), h*len(maps)
+    return Saliency(values, image.size, box, image)
