@@ -38,7 +38,8 @@ def target_values(
     ) -> dict: # name of a target -> value, or None
     "What is compared with the targets"
     ratio = {k: r['ratio'] for k, r in ratios.items()}
-    capture, prefill = row['capture'].get('mb'), row['prefill'].get('mb')
+    capture = row['capture'].get('mb')
+    prefill = row['prefill'].get('mb')
     return {
         'capture, time': ratio.get('capture'),
         'capture, memory': capture/prefill if capture and prefill else None,
@@ -57,7 +58,8 @@ def judge_targets(
     for name, (limit, side) in TARGETS.items():
         value, met = values[name], None
         if not in_range and name not in ANY_LENGTH: continue
-        if value is not None: met = bool(value <= limit if side == 'most' else value >= limit)
+        if value is not None and side == 'most': met = bool(value <= limit)
+        elif value is not None: met = bool(value >= limit)
         judged[name] = dict(limit=limit, side=side, value=value, met=met)
     return judged
 
@@ -69,7 +71,9 @@ def growth(
     if len(rows) < 2: return slopes
     n = np.log([r['n_prompt'] for r in rows])
     for k in MEASURES:
-        if all(k in r for r in rows): slopes[k] = float(np.polyfit(n, np.log([r[k]['s'] for r in rows]), 1)[0])
+        if not all(k in r for r in rows): continue
+        seconds = np.log([r[k]['s'] for r in rows])
+        slopes[k] = float(np.polyfit(n, seconds, 1)[0])
     return slopes
 
 # %% ../../nbs/evaluation/15_benchmark.ipynb #a715e12f
@@ -83,15 +87,22 @@ def bench_size(
     "All that is measured with prompts of one length"
     case = make_case(grid, size, device, dtype)
     seconds, values = time_rounds(case, rounds, slow)
-    row = {k: dict(zip(('s', 'iqr'), median_iqr(v)), rounds=len(v)) for k, v in seconds.items()}
+    row = {}
+    for k, v in seconds.items():
+        s, iqr = median_iqr(v)
+        row[k] = dict(s=s, iqr=iqr, rounds=len(v))
     row['looks'] = time_captures(case, rounds)
-    (ours, _), (theirs, answer) = values['carve'][0], values['authors'][0]
+    ours, _ = values['carve'][0]
+    theirs, answer = values['authors'][0]
     row |= dict(
-        n_prompt=len(case.prompt), n_image=grid**2, stages=mean_stages(values['carve'], seconds['carve']),
-        same_answer=ours.answer.tokens == answer.tokens, map_error=map_error(ours.saliency.to_pixels(), theirs),
+        n_prompt=len(case.prompt), n_image=grid**2,
+        stages=mean_stages(values['carve'], seconds['carve']),
+        same_answer=ours.answer.tokens == answer.tokens,
+        map_error=map_error(ours.saliency.to_pixels(), theirs),
         answer_tokens=len(ours.answer.tokens))
     del case, values
-    for k in memory: row[k]['mb'] = measure_memory(k, grid, asdict(size), device, dtype)
+    for k in memory:
+        row[k]['mb'] = measure_memory(k, grid, asdict(size), device, dtype)
     return row, take_ratios(seconds)
 
 def bench_batches(
@@ -119,8 +130,9 @@ def bench_facts(
     if device.startswith('cuda'): card = torch.cuda.get_device_name(device)
     clock = 'process' if one_thread(torch.device(device)) else 'wall'
     return dict(
-        date=str(date.today()), device=device, card=card, dtype=dtype, kernel='sdpa', torch=torch.__version__,
-        transformers=transformers.__version__, model=asdict(size), weights='random', clock=clock, note=BENCH_NOTE)
+        date=str(date.today()), device=device, card=card, dtype=dtype, kernel='sdpa',
+        torch=torch.__version__, transformers=transformers.__version__,
+        model=asdict(size), weights='random', clock=clock, note=BENCH_NOTE)
 
 # %% ../../nbs/evaluation/15_benchmark.ipynb #831bad63
 MEASURE_LABELS = dict(
@@ -138,7 +150,8 @@ def batch_lines(
     for k, r in batches['sizes'].items():
         label = 'shared prefix, in turn' if k == 'shared' else f'batches of {k}'
         changed = f'{r["changed"]:>6}/{r["questions"]}'
-        lines.append(f'{label:26}{r["s"]:9.3f}{r["ratio"]:9.2f}{changed}{r["error"]:9.0e}')
+        s, ratio, error = r['s'], r['ratio'], r['error']
+        lines.append(f'{label:26}{s:9.3f}{ratio:9.2f}{changed}{error:9.0e}')
     return lines
 
 def size_lines(
@@ -150,9 +163,10 @@ def size_lines(
         f'{"":26}{"seconds":>9}{"IQR":>8}{"/ plain":>9}{"MB":>8}']
     for k, label in MEASURE_LABELS.items():
         if k not in row: continue
-        s, ratio = row[k]['s'], row[k]['s']/row['plain']['s']
-        mb = f'{row[k]["mb"]:8.0f}' if 'mb' in row[k] else f'{"-":>8}'
-        iqr = f'{row[k]["iqr"]:8.3f}' if row[k]['iqr'] else f'{"-":>8}'   # timed once
+        cost, mb, iqr = row[k], f'{"-":>8}', f'{"-":>8}'
+        s, ratio = cost['s'], cost['s']/row['plain']['s']
+        if 'mb' in cost: mb = f'{cost["mb"]:8.0f}'
+        if cost['iqr']: iqr = f'{cost["iqr"]:8.3f}'   # else it was timed once
         lines.append(f'{label:26}{s:9.3f}{iqr}{ratio:9.2f}{mb}')
     return lines
 
@@ -163,7 +177,8 @@ def target_line(
     "Whether a target is met"
     value = 'not measured' if target['value'] is None else f'{target["value"]:.3g}'
     verdict = {True: 'met', False: 'MISSED', None: '-'}[target['met']]
-    return f'{TARGET_LABELS.get(name, name):34}{value:>12}  at {target["side"]} {target["limit"]:g}: {verdict}'
+    label, limit = TARGET_LABELS.get(name, name), f'at {target["side"]} {target["limit"]:g}'
+    return f'{label:34}{value:>12}  {limit}: {verdict}'
 
 def bench_table(
     results # of `run_bench`
@@ -171,13 +186,15 @@ def bench_table(
     "Seconds, memory, and which targets are missed"
     rows = list(results['tokens'].values())
     lines = [l for row in rows for l in size_lines(row)]
-    n, ratio = rows[-1]['n_prompt'], rows[-1]['looks']['ratio']
+    last = rows[-1]
+    n, ratio = last['n_prompt'], last['looks']['ratio']
     lines.append(
         f'{n} tokens: both captures as a batch of two take {ratio:.2f} times as long as one after the other')
     lines += batch_lines(results['batches'])
     others = '' if len(results['targets']) == len(TARGETS) else ' (the others are meant for about 3,000)'
     lines.append(f'targets, here at {n} tokens{others}:')
-    return '\n'.join([*lines, *(target_line(k, t) for k, t in results['targets'].items())])
+    lines += [target_line(k, t) for k, t in results['targets'].items()]
+    return '\n'.join(lines)
 
 # %% ../../nbs/evaluation/15_benchmark.ipynb #9acf82fd
 QUICK_MEMORY = ['prefill', 'capture', 'eager', 'carve']
@@ -203,11 +220,13 @@ def run_bench(
     for n, grid in grids.items():
         turns = rounds or ((5, 3) if n < 2000 else (4, 1))
         here = [k for k in memory if n == max(grids) or k in ('prefill', 'capture')]
-        tokens[str(n)], ratios[str(n)] = bench_size(grid, size, *turns, here, device, dtype)
-    batches = bench_batches(min(grids.values()), size, min(2, turns[0]), device, dtype)
-    targets = judge_targets(tokens[str(n)], ratios[str(n)])
+        row, ratio = bench_size(grid, size, *turns, here, device, dtype)
+        tokens[str(n)], ratios[str(n)] = row, ratio
+    grid, turns = min(grids.values()), min(2, turns[0])
+    batches = bench_batches(grid, size, turns, device, dtype)
+    targets = judge_targets(row, ratio)
     meta = bench_facts(device, dtype, size)
-    meta |= dict(quick=bool(quick), targets_at=tokens[str(n)]['n_prompt'], seconds=perf_counter() - start)
+    meta |= dict(quick=bool(quick), targets_at=row['n_prompt'], seconds=perf_counter() - start)
     results = dict(
         tokens=tokens, ratios=ratios, batches=batches, growth=growth(tokens), targets=targets, meta=meta)
     if json: Path(json).write_text(dumps(results, indent=1) + '\n')

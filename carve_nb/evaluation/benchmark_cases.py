@@ -135,7 +135,8 @@ def eager_rows(
     "The same rows, out of all matrices of all layers"
     with eager_kernel(case.vlm): every = run_forward(case, output_attentions=True).attentions
     tokens = case.prompt.spans[0].tokens
-    return torch.stack([every[l][:, :, -1:, tokens] for l in case.layers]).float().cpu()
+    rows = [every[l][:, :, -1:, tokens] for l in case.layers]
+    return torch.stack(rows).float().cpu()
 
 # %% ../../nbs/evaluation/13_benchmark_cases.ipynb #3893e0dd
 def full_pass(
@@ -197,7 +198,8 @@ def map_error(
     ours, theirs # [H, W]
     ) -> float: # largest difference in units of the largest value
     "How far two maps are apart"
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    largest = np.abs(theirs).max()
+    return float(np.abs(ours - theirs).max()/largest)
 
 # %% ../../nbs/evaluation/13_benchmark_cases.ipynb #1edf568e
 def run_carve(
@@ -240,7 +242,9 @@ def pad_behind(
     ) -> tuple: # [B, longest N] ids and mask
     "One batch of prompts with a common beginning, padded behind it"
     most = max(i.shape[1] for i in ids)
-    fill = lambda i, value: torch.cat([i[:, :n], i.new_full((1, most - i.shape[1]), value), i[:, n:]], 1)
+    def fill(i, value):
+        padding = i.new_full((1, most - i.shape[1]), value)
+        return torch.cat([i[:, :n], padding, i[:, n:]], 1)
     mask = [fill(torch.ones_like(i), 0) for i in ids]
     return torch.cat([fill(i, pad) for i in ids]), torch.cat(mask)
 
@@ -251,7 +255,8 @@ def capture_together(
     vlm, prompts = case.vlm, pair_prompts(case)
     cache = branch(vlm.shared(vlm, prompts[0])['past_key_values'])
     cache.batch_repeat_interleave(2)
-    words, columns = [vlm.to_device(p)['input_ids'] for p in prompts], prompts[0].spans[0].tokens
+    words = [vlm.to_device(p)['input_ids'] for p in prompts]
+    columns = prompts[0].spans[0].tokens
     ids, mask = pad_behind(words, prefix_length(prompts[0]), vlm.tokenizer.pad_token_id)
     with model_lock(vlm.model), recording(vlm.model, case.layers, columns=columns, length=ids.shape[1]) as rec:
         vlm.model.generate(
@@ -274,13 +279,15 @@ def run_shared(
     ) -> list: # of `AttentionRows`
     "The same from a shared prefix, one after the other"
     with case.vlm.sharing():
-        capture = lambda q: case.vlm.capture(case.image, q, case.layers, 'all', False, max_new_tokens=case.new)
-        return list(map(capture, case.questions[:n]))
+        return [
+            case.vlm.capture(case.image, q, case.layers, 'all', False, max_new_tokens=case.new)
+            for q in case.questions[:n]]
 
 def batch_difference(
     rows, known # lists of `AttentionRows`
     ) -> dict: # answers that changed, largest difference of a weight
     "How far a batch is from single questions"
     pairs = list(zip(rows, known, strict=True))
-    errors = [(a.attn[0] - b.attn[0]).abs().max().item() for a, b in pairs]
-    return dict(changed=sum(a.tokens != b.tokens for a, b in pairs), error=max(errors))
+    changed = sum(a.tokens != b.tokens for a, b in pairs)
+    errors = [(a.attn[0] - b.attn[0]).abs().max() for a, b in pairs]
+    return dict(changed=changed, error=max(errors).item())

@@ -64,14 +64,16 @@ def measure_costs(vlm, # a `VLM`
     for s in samples:
         for e in ENTRIES.values():
             if e.asks == 'model' or e.asks == 'box' and s.box is None: continue
-            costs.setdefault(e.name, {})[s.id] = measure_cost(vlm, s, make(e.name, s))
+            cost = measure_cost(vlm, s, make(e.name, s))
+            costs.setdefault(e.name, {})[s.id] = cost
     return {m: mean_costs(c, costs['none']) for m, c in costs.items()}
 
 def mean_costs(costs, # id -> cost of one method
     base # id -> cost of the plain answer
     ) -> dict: # means over the questions
     "Mean passes, tokens and calls, and mean seconds over those of the plain answers to the same questions"
-    means = {k: float(np.mean([c[k] for c in costs.values()])) for k in ('seconds', 'passes', 'tokens', 'calls')}
+    mean = lambda k: float(np.mean([c[k] for c in costs.values()]))
+    means = {k: mean(k) for k in ('seconds', 'passes', 'tokens', 'calls')}
     plain = np.mean([base[id]['seconds'] for id in costs])
     return means | dict(seconds=float(means['seconds']/plain), n=len(costs))
 

@@ -62,7 +62,8 @@ class Tally:
 
     def text(self) -> str: # such as 'none 45 carve 87, 12 calls'
         "Running accuracies in per cent, and the cost"
-        accuracies = [f'{m[:12]} {100*total/n:.0f}' for m, (n, total) in list(self.right.items())[:5]]
+        first = list(self.right.items())[:5]
+        accuracies = [f'{m[:12]} {100*total/n:.0f}' for m, (n, total) in first]
         return f'{" ".join(accuracies)}, {self.calls} calls'
 
 # %% ../../nbs/evaluation/08_progress.ipynb #340502c4
@@ -112,8 +113,9 @@ def format_power(n, # samples
     if many > 1:
         return (f'n = {n} is few: where 30 % {words}, or fewer, hardly any difference between two methods becomes '
             f'significant {sure}')
-    if few < 1: first, second = f'a difference of {100*few:.0f} points can be seen', f'{100*many:.0f} points'
-    else: first, second = 'no difference can be seen', f'one of {100*many:.0f} points'
+    first, second = 'no difference can be seen', f'{100*many:.0f} points'
+    if few < 1: first = f'a difference of {100*few:.0f} points can be seen'
+    else: second = f'one of {second}'
     return f'n = {n}: {first} where 10 % {words}, {second} where 30 % do {sure}'
 
 # %% ../../nbs/evaluation/08_progress.ipynb #e5348d3c
@@ -161,7 +163,8 @@ def check_depth(config, # `RunConfig`
     ):
     "Refuse layers of CARVE and its controls that do not exist"
     for m in make_methods(config).values():
-        if isinstance(m, Carve) and (n_layers or isinstance(m.layers, str)): pick_layers(m.layers, n_layers or 32)
+        if not isinstance(m, Carve): continue
+        if n_layers or isinstance(m.layers, str): pick_layers(m.layers, n_layers or 32)
 
 # %% ../../nbs/evaluation/08_progress.ipynb #a610f7ee
 def is_number(value, # plain

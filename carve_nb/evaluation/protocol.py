@@ -10,7 +10,6 @@ __all__ = ['UNCOMPARED', 'TEXT_PARTS', 'PROTOCOL_PARTS', 'digest', 'describe_mod
 import hashlib, json, sys
 import numpy, PIL, torch, transformers
 from collections import Counter
-from functools import reduce
 from pathlib import Path
 from .. import __version__
 from ..baselines.cross_model import describe_answerer
@@ -32,7 +31,8 @@ def digest(value # plain
 def describe_model(vlm # a `VLM`
     ) -> dict: # plain values
     "Which model, and how it computes"
-    name = Path(vlm.name).name if Path(vlm.name).is_dir() else str(vlm.name)
+    name = str(vlm.name)
+    if Path(name).is_dir(): name = Path(name).name
     return dict(
         name=name, revision=vlm.revision, weights=weights_key(vlm),
         kernel=vlm.text_config._attn_implementation, dtype=str(vlm.dtype).removeprefix('torch.'),
@@ -91,7 +91,8 @@ def differing(there, # plain values
     differences = []
     for k in {**there, **now}:
         if k in UNCOMPARED: continue
-        differences += differing(there.get(k), now.get(k), f'{name}.{k}' if name else k)
+        path = f'{name}.{k}' if name else k
+        differences += differing(there.get(k), now.get(k), path)
     return differences
 
 class Keys:
@@ -99,7 +100,8 @@ class Keys:
     def __init__(self, protocol # of the run
         ):
         common = {k: v for k, v in protocol.items() if k not in UNCOMPARED | {'methods'}}
-        digests = {m: digest([common, m, settings]) for m, settings in protocol['methods'].items()}
+        methods = protocol['methods']
+        digests = {m: digest([common, m, settings]) for m, settings in methods.items()}
         self.hashes = {m: hashlib.sha256(d.encode()) for m, d in digests.items()}
 
     def __call__(self, sample, # its id
@@ -128,7 +130,9 @@ def protocol_part(protocol, # plain values
     name # such as 'data.key'
     ): # the value; ... where it is missing
     "A field of a protocol by its path"
-    return reduce(lambda o, k: o.get(k, ...) if isinstance(o, dict) else ..., name.split('.'), protocol)
+    value = protocol
+    for k in name.split('.'): value = value.get(k, ...) if isinstance(value, dict) else ...
+    return value
 
 def read_protocol(folder # of a run
     ) -> dict: # plain values

@@ -31,12 +31,16 @@ def plot_panel(self:Report, ax, # matplotlib axis
     kind=None # of question; None: all
     ): # the axis
     "The accuracies of one kind, with their intervals"
-    mine = {m: rows[kind, m] for m in self.methods if (kind, m) in rows and rows[kind, m]['n']}
+    mine = {m: rows[kind, m] for m in self.methods if (kind, m) in rows}
+    mine = {m: r for m, r in mine.items() if r['n']}
     for i, (m, r) in enumerate(mine.items()):
         line, dot = ('0.6', '0.4') if m == self.base else ('C0', 'C0')
-        ax.plot([100*r['lo'], 100*r['hi']], [i, i], color=line, lw=2, solid_capstyle='butt')
+        bounds = [100*r['lo'], 100*r['hi']]
+        ax.plot(bounds, [i, i], color=line, lw=2, solid_capstyle='butt')
         ax.plot(100*r['acc'], i, 'o', color=dot, ms=5)
-    if self.base in mine: ax.axvline(100*mine[self.base]['acc'], color='0.5', ls=':', lw=1)
+    if self.base in mine:
+        plain = 100*mine[self.base]['acc']
+        ax.axvline(plain, color='0.5', ls=':', lw=1)
     ax.set(ylim=(max(len(mine), 1) - .5, -.5), xlabel='accuracy, %')
     ax.set_yticks(range(len(mine)), list(map(one_line, mine)), parse_math=False)     # a dollar is a dollar
     label = 'all' if kind is None else one_line(kind or 'other')
@@ -88,9 +92,10 @@ def sum_sessions(sessions # what `note_times` wrote
     total, work, n = (sum(s[k] for s in sessions) for k in ('seconds', 'work', 'samples'))
     words = []
     if n:
+        rest = 100*(1 - work/total)
         words.append(
-            f'{n} samples were measured in {total:.1f} s, all methods together; {100*(1 - work/total):.2f} % of '
-            'that went into records, keys and progress.')
+            f'{n} samples were measured in {total:.1f} s, all methods together; {rest:.2f} % of that went into '
+            'records, keys and progress.')
     for k, label in MEMORY_LABELS.items():
         used = max([s.get(k) or 0 for s in sessions], default=0)
         if used: words.append(f'{label}: {format_bytes(used)}.')
@@ -103,7 +108,9 @@ def times(self:Report, sessions=() # what `note_times` wrote
     rows = [['method', 'median, s', 'mean, s', 'samples']]
     for m in self.methods:
         s = [r['seconds'] for r in self.select(m, status='ok')]
-        if s: rows.append([m, f'{np.median(s):.3f}', f'{np.mean(s):.3f}', str(len(s))])
+        if not s: continue
+        median, mean = np.median(s), np.mean(s)
+        rows.append([m, f'{median:.3f}', f'{mean:.3f}', str(len(s))])
     parts = ['# Times, each method as if alone', markdown_table(rows), sum_sessions(sessions)]
     return '\n\n'.join(p for p in parts if p) + '\n'
 
@@ -115,7 +122,8 @@ def save_csv(self:Report, path, # of the file
     "The lines as a CSV file"
     frame = self.to_dataframe()
     if spreadsheet:
-        for k in frame.select_dtypes('string'): frame[k] = frame[k].map(cell_text, na_action='ignore')
+        for k in frame.select_dtypes('string'):
+            frame[k] = frame[k].map(cell_text, na_action='ignore')
     replace_file(path, frame.to_csv(index=False))
 
 # %% ../../nbs/evaluation/11_report.ipynb #36900ace

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REPORT_HEADS', 'one_line', 'table_cell', 'markdown_table', 'percent', 'Report', 'compare_methods', 'sum_method',
-           'format_cell', 'join_items']
+           'format_interval', 'format_cell', 'join_items']
 
 # %% ../../nbs/evaluation/10_report_tables.ipynb #0972c6bb
 import re
@@ -54,7 +54,9 @@ class Report:
     @property
     def name(self):
         "Data set and model"
-        return one_line(f'{self.protocol["data"]["name"]}, {self.protocol["model"]["name"]}')
+        data = self.protocol['data']['name']
+        model = self.protocol['model']['name']
+        return one_line(f'{data}, {model}')
     @property
     def methods(self):
         "The methods, as they were asked for"
@@ -74,11 +76,13 @@ class Report:
         protocol = read_protocol(folder)
         place = {m: i for i, m in enumerate(protocol['methods'])}
         records, _, _ = read_own(folder/'records.jsonl', protocol)
-        return cls(protocol, sorted(records, key=lambda r: (r['at'], place[r['method']])))
+        records.sort(key=lambda r: (r['at'], place[r['method']]))
+        return cls(protocol, records)
 
     def kinds(self) -> list: # of str
         "The kinds of question, in order of appearance"
-        return list(dict.fromkeys(r['kind'] for r in self.records if r['id']))
+        kinds = [r['kind'] for r in self.records if r['id']]
+        return list(dict.fromkeys(kinds))
 
     def select(self, method, # as it was asked for
         kind=None, # of question; None: all
@@ -86,13 +90,14 @@ class Report:
         ) -> list: # of dicts
         "Some of the lines"
         lines = [r for r in self.records if r['method'] == method and r['id']]
-        if kind is not None: lines = [r for r in lines if r['kind'] == kind]
-        if status is not None: lines = [r for r in lines if r['status'] == status]
+        for key, value in (('kind', kind), ('status', status)):
+            if value is not None: lines = [r for r in lines if r[key] == value]
         return lines
 
     def sizes(self) -> tuple: # samples with lines, samples of the set
         "How far the run is"
-        return len({r['id'] for r in self.records if r['id']}), self.protocol['data']['n']
+        ids = {r['id'] for r in self.records if r['id']}
+        return len(ids), self.protocol['data']['n']
 
 # %% ../../nbs/evaluation/10_report_tables.ipynb #e568a0ff
 def compare_methods(mine, # lines of a method with answers
@@ -103,7 +108,8 @@ def compare_methods(mine, # lines of a method with answers
     alone = {r['id']: r['score'] for r in base}
     both = [r for r in mine if r['id'] in alone]
     if not both: return dict(d=None, d_lo=None, d_hi=None, p=None, test=None)
-    scores, plain = [r['score'] for r in both], [alone[r['id']] for r in both]
+    scores = [r['score'] for r in both]
+    plain = [alone[r['id']] for r in both]
     gain = difference(scores, plain, seed=seed)
     p, test = paired_test(scores, plain, seed=seed)
     return dict(d=gain.mean, d_lo=gain.lo, d_hi=gain.hi, p=p, test=test)
@@ -115,10 +121,12 @@ def sum_method(mine, # lines of a method
     "One row of a table"
     good = [r for r in mine if r['status'] == 'ok']
     failed = sum(r['status'] in FAILED for r in mine)
-    row = dict(n=len(good), failed=failed, skipped=len(mine) - len(good) - failed)
+    skipped = len(mine) - len(good) - failed
+    row = dict(n=len(good), failed=failed, skipped=skipped)
     if not good: return row
     acc = bootstrap([r['score'] for r in good], seed=seed)
-    row |= dict(acc=acc.mean, lo=acc.lo, hi=acc.hi, worst=acc.mean*len(good)/(len(good) + failed))
+    worst = acc.mean*len(good)/(len(good) + failed)
+    row |= dict(acc=acc.mean, lo=acc.lo, hi=acc.hi, worst=worst)
     if base: row |= compare_methods(good, base, seed)
     return row | {k: mean_of(good, k) for k in ('hit', 'touch', 'auroc', 'iou', 'calls')}
 
@@ -132,7 +140,8 @@ def rows(self:Report, kinds=(None,) # of question; None: all
         base = self.select(self.base, kind, 'ok')
         for m in self.methods:
             mine = self.select(m, kind)
-            if mine: rows[kind, m] = sum_method(mine, None if m == self.base else base, seed)
+            other = None if m == self.base else base
+            if mine: rows[kind, m] = sum_method(mine, other, seed)
     tested = [r for r in rows.values() if r.get('p') is not None]
     corrected = holm([r['p'] for r in tested]) if tested else []
     for r, p in zip(tested, corrected): r['holm'] = p
@@ -143,14 +152,22 @@ REPORT_HEADS = dict(
     acc='accuracy, %', n='n', d='against {base}, points', p='p', holm='p (Holm)', hit='hit, %', auroc='AUROC',
     iou='IoU', calls='calls', failed='failed')
 
+def format_interval(row, # of a table
+    keys, # of the mean and its bounds
+    spec # of `format`
+    ) -> str: # such as '61.0 [55.2, 66.8]'
+    "A mean in per cent with its interval"
+    mean, lo, hi = (format(100*row[k], spec) for k in keys)
+    return f'{mean} [{lo}, {hi}]'
+
 def format_cell(row, # of a table
     key # one of `REPORT_HEADS`
     ) -> str: # for people
     "One number"
     v = row.get(key)
     if v is None: return '-'
-    if key == 'acc': return f'{100*v:.1f} [{100*row["lo"]:.1f}, {100*row["hi"]:.1f}]'
-    if key == 'd': return f'{100*v:+.1f} [{100*row["d_lo"]:+.1f}, {100*row["d_hi"]:+.1f}]'
+    if key == 'acc': return format_interval(row, ('acc', 'lo', 'hi'), '.1f')
+    if key == 'd': return format_interval(row, ('d', 'd_lo', 'd_hi'), '+.1f')
     if key in ('p', 'holm'): return '<0.001' if v < .001 else f'{v:.3f}'
     if key == 'hit': return percent(v)
     return f'{v:.2f}' if key in ('auroc', 'iou', 'calls') else str(v)
@@ -161,9 +178,13 @@ def table(self:Report, rows, # of `Report.rows`
     ) -> str: # Markdown
     "The table of one kind"
     mine = {m: rows[kind, m] for m in self.methods if (kind, m) in rows}
-    keys = [k for k in REPORT_HEADS if any(r.get(k) is not None for r in mine.values())]
-    lines = [['method', *(REPORT_HEADS[k].format(base=self.base) for k in keys)]]
-    for m, row in mine.items(): lines.append([m, *(format_cell(row, k) for k in keys)])
+    known = {k for row in mine.values() for k, v in row.items() if v is not None}
+    keys = [k for k in REPORT_HEADS if k in known]
+    heads = [REPORT_HEADS[k].format(base=self.base) for k in keys]
+    lines = [['method', *heads]]
+    for m, row in mine.items():
+        cells = [format_cell(row, k) for k in keys]
+        lines.append([m, *cells])
     return markdown_table(lines)
 
 # %% ../../nbs/evaluation/10_report_tables.ipynb #dc4ec5ae
@@ -173,11 +194,16 @@ def rule_table(self:Report) -> str: # Markdown, or ''
     sums, rule = {}, self.protocol['data']['rule']
     for m in self.methods:
         good = self.select(m, status='ok')
-        if good: sums[m] = {k: v for k, v in summarize_scores(rule, good).items() if k not in ('score', 'accuracy')}
+        if not good: continue
+        shares = summarize_scores(rule, good)
+        sums[m] = {k: v for k, v in shares.items() if k not in ('score', 'accuracy')}
     keys = list(dict.fromkeys(k for s in sums.values() for k in s))
     if not keys: return ''
-    lines = [['method', *(f'{k.replace("_", " ")}, %' for k in keys)]]
-    for m, s in sums.items(): lines.append([m, *(percent(s.get(k)) for k in keys)])
+    heads = [f'{k.replace("_", " ")}, %' for k in keys]
+    lines = [['method', *heads]]
+    for m, s in sums.items():
+        cells = [percent(s.get(k)) for k in keys]
+        lines.append([m, *cells])
     return markdown_table(lines)
 
 @patch
@@ -187,18 +213,25 @@ def failures(self:Report, method # as it was asked for
     lines, reasons = self.select(method), Counter()
     for r in lines:
         if r['status'] == 'ok': continue
-        why = re.sub(rf'(?<!\w){re.escape(r["id"])}(?!\w)', '...', r['why'])   # the same for all samples
+        name = rf'(?<!\w){re.escape(r["id"])}(?!\w)'
+        why = re.sub(name, '...', r['why'])   # the same for all samples
         reasons[r['status'], why] += 1
     if not reasons: return ''
-    words = '; '.join(f'{n} {status} ({why})' for (status, why), n in reasons.most_common(3))
-    return f'`{method}`: {sum(reasons.values())} of {len(lines)} samples without an answer: {words}'
+    commonest = reasons.most_common(3)
+    words = '; '.join(f'{n} {status} ({why})' for (status, why), n in commonest)
+    bad = sum(reasons.values())
+    return f'`{method}`: {bad} of {len(lines)} samples without an answer: {words}'
 
 @patch
 def troubles(self:Report) -> list: # of str
     "What has no answer, and why"
     unsupported = [r for r in self.records if r['status'] == 'unsupported']
-    lines = [f'`{r["method"]}` is not supported: {r["why"]}' for r in unsupported]
-    return [one_line(l) for l in [*lines, *map(self.failures, self.methods)] if l]
+    lines = []
+    for r in unsupported:
+        method, why = r['method'], r['why']
+        lines.append(f'`{method}` is not supported: {why}')
+    lines += map(self.failures, self.methods)
+    return [one_line(l) for l in lines if l]
 
 # %% ../../nbs/evaluation/10_report_tables.ipynb #a7dcc466
 def join_items(values # name -> value
@@ -220,7 +253,9 @@ def about_data(self:Report) -> str: # in words
     data, (have, n) = self.protocol['data'], self.sizes()
     words = [f'{n} samples, key {data["key"]}']
     for k, v in data.get('about', {}).items():
-        if v: words.append(f'{k} {", ".join(map(str, v)) if isinstance(v, list) else v}')
+        value = v
+        if isinstance(v, list): value = ', '.join(map(str, v))
+        if v: words.append(f'{k} {value}')
     kinds = data.get('kinds', {})
     if any(kinds): words.append(f'kinds {join_items(kinds)}')
     if have < n: words.append(f'unfinished: {have} have lines')
@@ -230,14 +265,16 @@ def about_data(self:Report) -> str: # in words
 def facts(self:Report) -> list: # of str
     "How the numbers came about"
     p = self.protocol
-    model, suffix, most = p['model'], p['prompt']['suffix'] or 'none', p['decoding']['max_new_tokens']
+    suffix = p['prompt']['suffix'] or 'none'
+    most = p['decoding']['max_new_tokens']
+    model = ', '.join(p['model'][k] for k in ('weights', 'dtype', 'kernel', 'device'))
     facts = [
         self.about_data(),
         f'score: {p["data"]["rule"]}; words after a question: {suffix}; greedy, at most {most} tokens',
-        f'weights {model["weights"]}, {model["dtype"]}, {model["kernel"]}, {model["device"]}; resolution: '
-        f'{self.resolution()}; seed {p["seed"]}']
+        f'weights {model}; resolution: {self.resolution()}; seed {p["seed"]}']
     if 'answer_by' in p:
-        known = {k: v for k, v in p['answer_by'].items() if v not in (None, {})}
+        by = p['answer_by']
+        known = {k: v for k, v in by.items() if v not in (None, {})}
         facts.append(f'answers by another model: {join_items(known)}')
     if p['versions']: facts.append(join_items(p['versions']))
     return facts
@@ -248,11 +285,13 @@ def test_note(self:Report, rows, # of all questions
     split # of each kind; {} where there is one kind only
     ) -> str: # one sentence, or ''
     "Which tests were made, and for how many comparisons they are corrected"
-    m, m_split = (sum('holm' in r for r in o.values()) for o in (rows, split))
+    m = sum('holm' in r for r in rows.values())
+    m_split = sum('holm' in r for r in split.values())
     if not m: return ''
-    tests = format_tests([r.get('test') for r in [*rows.values(), *split.values()]])
+    tests = [r.get('test') for r in (*rows.values(), *split.values())]
+    words = format_tests(tests)
     note = (
-        f'p: {tests} against `{one_line(self.base)}` on the samples that both answered; Holm: corrected for the {m} '
+        f'p: {words} against `{one_line(self.base)}` on the samples that both answered; Holm: corrected for the {m} '
         f'comparison{"s" if m > 1 else ""} of the first table')
     return f'{note}, and for the {m_split} of the tables by kind together.' if split else f'{note}.'
 
@@ -260,25 +299,33 @@ def test_note(self:Report, rows, # of all questions
 def worst_note(self:Report, rows # of all questions
     ) -> str: # one sentence, or ''
     "The accuracy of methods with failures, if these were wrong answers"
-    failed = {m: r for (_, m), r in rows.items() if r.get('failed') and r['n']}
-    if not failed: return ''
-    words = ', '.join(f'`{one_line(m)}`: {100*r["worst"]:.1f} %' for m, r in failed.items())
-    return f'Accuracy if failures are counted as wrong: {words}.'
+    words = []
+    for (_, m), r in rows.items():
+        if not r.get('failed') or not r['n']: continue
+        words.append(f'`{one_line(m)}`: {percent(r["worst"])} %')
+    if not words: return ''
+    return f'Accuracy if failures are counted as wrong: {", ".join(words)}.'
 
 @patch
 def markdown(self:Report) -> str: # all tables
     "The report as text"
-    kinds, rows, rule = self.kinds(), self.rows(), self.rule_table()
+    kinds, rows = self.kinds(), self.rows()
     split = self.rows(kinds) if len(kinds) > 1 else {}
-    parts = [f'# {self.name}', '\n'.join(f'- {one_line(f)}' for f in self.facts()), self.table(rows)]
-    if rule: parts.append(f'By the rule of the set ({one_line(self.protocol["data"]["rule"])}):\n\n{rule}')
-    if split: parts += [f'**{one_line(k) or "other"}**\n\n{self.table(split, k)}' for k in kinds]
-    parts += [note for note in (self.test_note(rows, split), self.worst_note(rows)) if note]
-    return '\n\n'.join([*parts, *self.troubles()]) + '\n'
+    facts = [f'- {one_line(f)}' for f in self.facts()]
+    parts = [f'# {self.name}', '\n'.join(facts), self.table(rows)]
+    if table := self.rule_table():
+        rule = one_line(self.protocol['data']['rule'])
+        parts.append(f'By the rule of the set ({rule}):\n\n{table}')
+    for k in kinds if split else ():
+        title = one_line(k) or 'other'
+        parts.append(f'**{title}**\n\n{self.table(split, k)}')
+    parts += [self.test_note(rows, split), self.worst_note(rows), *self.troubles()]
+    return '\n\n'.join(p for p in parts if p) + '\n'
 
 @patch
 def _repr_markdown_(self:Report): return tame_markdown(self.markdown())
 
 @patch
 def __repr__(self:Report):
-    return f'Report({self.name}: {len(self.records)} lines of {self.sizes()[0]} samples)'
+    n, samples = len(self.records), self.sizes()[0]
+    return f'Report({self.name}: {n} lines of {samples} samples)'

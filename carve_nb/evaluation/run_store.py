@@ -28,7 +28,8 @@ def open_lock(path # run.lock
     ): # file
     "The file of a lock, and never another one behind a link"
     no_link = getattr(os, 'O_NOFOLLOW', 0)
-    try: return open(path, 'a+b', buffering=0, opener=lambda p, flags: os.open(p, flags | no_link, 0o666))
+    opener = lambda p, flags: os.open(p, flags | no_link, 0o666)
+    try: return open(path, 'a+b', buffering=0, opener=opener)
     except OSError as e:
         if not path.is_symlink(): raise
         raise RunError(
@@ -118,7 +119,9 @@ def read_record_lines(path, # records.jsonl
         try: records.append(unseal(line, bare))
         except RunError as e: bad[i] = e
     end = len(raw) - len(rest)
-    if not rest and bad.pop(len(lines), None): end -= len(lines[-1]) + 1      # the last line, torn
+    if not rest and len(lines) in bad:      # the last line, torn
+        del bad[len(lines)]
+        end -= len(lines[-1]) + 1
     if bad and not skip:
         i = min(bad)
         raise RunError(
@@ -158,7 +161,8 @@ def unused_path(folder, # where it shall be
     name # such as 'before-{}'
     ) -> Path: # that does not exist
     "The first free numbered name"
-    return next(p for i in count(1) if not (p := Path(folder)/name.format(i)).exists())
+    paths = (Path(folder)/name.format(i) for i in count(1))
+    return next(p for p in paths if not p.exists())
 
 def set_aside(folder # of a run
     ) -> Path: # where its files are now
@@ -166,7 +170,8 @@ def set_aside(folder # of a run
     into = unused_path(folder, 'before-{}')
     into.mkdir()
     for name in RUN_FILES:
-        if (Path(folder)/name).exists(): os.replace(Path(folder)/name, into/name)
+        path = Path(folder)/name
+        if path.exists(): os.replace(path, into/name)
     return into
 
 # %% ../../nbs/evaluation/07_run_store.ipynb #986bc845
@@ -199,8 +204,9 @@ class RunStore:
     def check_pictures(self, records # lines of the folder
         ):
         "Refuse answers about a picture that has changed since; where there is no answer yet, it may have been mended"
-        answered = {r['id']: r.get('picture', '') for r in records if r['status'] == 'ok'}
-        changed = [id for id, picture in answered.items() if picture != self.pictures.get(id, '')]
+        answered = [r for r in records if r['status'] == 'ok']
+        pictures = {r['id']: r.get('picture', '') for r in answered}
+        changed = [id for id, picture in pictures.items() if picture != self.pictures.get(id, '')]
         if not changed: return
         more = f' and {len(changed) - 1} more' if len(changed) > 1 else ''
         raise RunError(
@@ -224,7 +230,8 @@ def take_up(self:RunStore, retry # forget failures?
             'them aside.')
     with self.writing():
         if not known.exists(): replace_file(known, json.dumps(self.protocol, indent=1) + '\n')
-        self.done = {(r['id'], r['method']): r.get('score') for r in self.recover(retry)}
+        lines = self.recover(retry)
+        self.done = {(r['id'], r['method']): r.get('score') for r in lines}
 
 @patch
 def recover(self:RunStore, retry # forget failures?

@@ -32,10 +32,13 @@ def summarize_method(records, # of one kind and method
     plain = [base.get(r['id']) for r in records]
     interval = bootstrap(scores, seed=seed)
     p = alone = None
-    if None not in plain: p, alone = paired_test(scores, plain, seed)[0], float(np.mean(plain))
+    if None not in plain:
+        p, _ = paired_test(scores, plain, seed)
+        alone = float(np.mean(plain))
     means = {k: mean_of(records, k) for k in ('hit', 'touch', 'iou')}
     seconds = float(np.median([r['seconds'] for r in records]))
-    return dict(acc=interval.mean, lo=interval.lo, hi=interval.hi, n=interval.n, p=p, alone=alone, **means, s=seconds)
+    acc = dict(acc=interval.mean, lo=interval.lo, hi=interval.hi, n=interval.n)
+    return dict(acc, p=p, alone=alone, **means, s=seconds)
 
 # %% ../../nbs/evaluation/01_study.ipynb #d38c165e
 @dataclass(repr=False)
@@ -98,7 +101,8 @@ def format_baseline(row, # of the table
     ) -> str: # to stand behind an accuracy
     "What the model alone has on the questions of a row, where these are fewer"
     if row['n'] >= n or row['alone'] is None: return ''
-    return f' (none there: {100*row["alone"]:.{digits}f}; of {row["n"]})'
+    alone = f'{100*row["alone"]:.{digits}f}'
+    return f' (none there: {alone}; of {row["n"]})'
 
 # %% ../../nbs/evaluation/01_study.ipynb #a2724cc8
 @patch
@@ -146,7 +150,8 @@ def markdown(self:Study, columns=tuple(STUDY_HEADS) # what to show
     for kind in self.kinds():
         head, *rows = self.lines(kind, columns)
         rule = ['---'] + ['--:']*(len(head) - 1)
-        parts.append('\n'.join([f'**{kind}**\n', *map(markdown_row, [head, rule, *rows])]))
+        lines = map(markdown_row, [head, rule, *rows])
+        parts.append('\n'.join([f'**{kind}**\n', *lines]))
     return '\n\n'.join(parts)
 
 @patch
@@ -154,7 +159,8 @@ def _repr_markdown_(self:Study): return tame_markdown(self.markdown())
 
 @patch
 def __repr__(self:Study):
-    return f'Study({len(self.records)} records of {len({r["id"] for r in self.records})} questions)'
+    questions = {r['id'] for r in self.records}
+    return f'Study({len(self.records)} records of {len(questions)} questions)'
 
 # %% ../../nbs/evaluation/01_study.ipynb #fb802b69
 @patch
@@ -163,11 +169,13 @@ def sentence(self:Study, kind=None # of question; None: the first kind, digits
     "The main finding"
     kind = kind or self.kinds()[0]
     rows = self.rows(kind)
-    ours, plain = rows['default'], rows['none']
+    ours, plain = rows['default'], 100*rows['none']['acc']
     model = Path(self.meta.get('model', 'the model')).name
-    text = f'On {ours["n"]} held-out {kind} questions {model} alone answers {100*plain["acc"]:.1f} % right'
+    text = f'On {ours["n"]} held-out {kind} questions {model} alone answers {plain:.1f} % right'
     labels = {'default': 'CARVE', 'question-only': "the question's own map", 'random': 'a random crop'}
     for m, label in labels.items():
-        if m in rows: text += f', with {label} {100*rows[m]["acc"]:.1f} %'
+        if m not in rows: continue
+        acc = 100*rows[m]['acc']
+        text += f', with {label} {acc:.1f} %'
     if ours['touch'] is None: return f'{text}.'
     return f"{text}; the strongest patch of CARVE's map touches what was asked for in {100*ours['touch']:.1f} %."
