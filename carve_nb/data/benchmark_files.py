@@ -22,7 +22,7 @@ def path_inside(root, # folder
     "A path in the folder, or an error"
     path = Path(os.path.normpath(Path(root)/name))
     if path.is_relative_to(os.path.normpath(root)): return path
-    raise DataError(f'the picture {name!r} lies outside of the folder; that is not opened.')
+    raise DataError(f'the picture {name!r} is outside of the folder; that is not opened.')
 
 def snapshot_names(hub, # `Hub`
     split # ours

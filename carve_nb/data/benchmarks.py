@@ -12,7 +12,7 @@ from .fields import Fields
 # %% ../../nbs/data/10_benchmarks.ipynb #06bb3356
 @dataclass(frozen=True)
 class Hub:
-    "Where a set lies on the Hugging Face Hub"
+    "Where a set is on the Hugging Face Hub"
     id: str # of the repository
     splits: dict # our split -> theirs
     config: str|None = None # of the repository

@@ -15,8 +15,10 @@ from PIL import Image, ImageDraw, ImageFont
 # %% ../../nbs/data/00_drawing.ipynb #87e93dbf
 SIZE = 448                                      # side of a scene in pixels
 COLORS = dict(
-    red=(214, 38, 38), orange=(244, 134, 26), yellow=(240, 216, 44), green=(42, 150, 58),
-    cyan=(52, 204, 214), blue=(38, 74, 214), purple=(132, 48, 176), pink=(246, 130, 190)
+    red=(214, 38, 38), orange=(244, 134, 26),
+    yellow=(240, 216, 44), green=(42, 150, 58),
+    cyan=(52, 204, 214), blue=(38, 74, 214),
+    purple=(132, 48, 176), pink=(246, 130, 190)
 )
 SHAPES = ('circle', 'square', 'triangle', 'star', 'cross', 'heart')
 
@@ -34,26 +36,31 @@ class SceneObject:
 # %% ../../nbs/data/00_drawing.ipynb #f448b9eb
 def _ring(n, r=.5, start=-.5):
     "`n` points on a circle around the centre of the unit square."
-    a = (np.arange(n)/n*2 + start)*np.pi
-    return np.stack([.5 + r*np.cos(a), .5 + r*np.sin(a)], 1)
+    turns = np.arange(n)/n*2 + start
+    x, y = np.cos(turns*np.pi), np.sin(turns*np.pi)
+    return .5 + r*np.stack([x, y], 1)
 
 def _star():
     "Ten corners, every second one nearer to the centre."
     far = np.arange(10)[:, None] % 2 == 0
-    return np.where(far, _ring(10, .56), _ring(10, .28)) + [0, .03]
+    corners = np.where(far, _ring(10, .56), _ring(10, .28))
+    return corners + [0, .03]
 
 def _heart():
     "Forty points on the heart curve."
     t = np.linspace(0, 2*np.pi, 40, endpoint=False)
-    y = 13*np.cos(t) - 5*np.cos(2*t) - 2*np.cos(3*t) - np.cos(4*t)
-    return np.stack([.5 + .5*np.sin(t)**3, .44 - y/30], 1)
+    x = .5 + .5*np.sin(t)**3
+    y = 13*np.cos(t) - 5*np.cos(2*t)
+    y = y - 2*np.cos(3*t) - np.cos(4*t)
+    return np.stack([x, .44 - y/30], 1)
 
 # %% ../../nbs/data/00_drawing.ipynb #b919a203
 _SQUARE = [.06, .06], [.94, .06], [.94, .94], [.06, .94]
 _TRIANGLE = [.5, 0], [1, .95], [0, .95]
 _CROSS = (
-    [.3, 0], [.7, 0], [.7, .3], [1, .3], [1, .7], [.7, .7],
-    [.7, 1], [.3, 1], [.3, .7], [0, .7], [0, .3], [.3, .3]
+    [.3, 0], [.7, 0], [.7, .3], [1, .3],
+    [1, .7], [.7, .7], [.7, 1], [.3, 1],
+    [.3, .7], [0, .7], [0, .3], [.3, .3]
 )
 
 def outline(shape: str # one of `SHAPES`
@@ -75,7 +82,8 @@ def _glyph(digit, px):
     font = ImageFont.truetype(f'{get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf', 64)
     x0, y0, x1, y1 = font.getbbox(str(digit))
     im = Image.new('L', (x1 - x0, y1 - y0))
-    ImageDraw.Draw(im).text((-x0, -y0), str(digit), fill=255, font=font)
+    d = ImageDraw.Draw(im)
+    d.text((-x0, -y0), str(digit), fill=255, font=font)
     width = max(1, round(im.width*px/im.height))
     return im.resize((width, px), Image.LANCZOS)
 
@@ -90,17 +98,18 @@ def sprite(color: tuple, # RGB
           )->Image.Image: # RGBA, px × px
     "One object on a transparent ground; its digit is 0.42 of its side high."
     k, fill = 4, tuple(int(c) for c in color)
-    big = Image.new('RGBA', (px*k, px*k), fill + (0,))
-    rim = (20, 20, 20) if dark else (245, 245, 245)
-    points = [tuple(p) for p in (outline(shape)*.92 + .04)*px*k]
-    ImageDraw.Draw(big).polygon(points, fill=fill + (255,), outline=rim + (255,), width=round(1.5*k))
+    big = Image.new('RGBA', (px*k, px*k), (*fill, 0))
+    rim = (20, 20, 20, 255) if dark else (245, 245, 245, 255)
+    corners = (outline(shape)*.92 + .04)*px*k
+    d, points = ImageDraw.Draw(big), [tuple(p) for p in corners]
+    d.polygon(points, fill=(*fill, 255), outline=rim, width=round(1.5*k))
     out = big.reduce(k)
     glyph = _glyph(digit, max(4, round(.42*px)))
     bright = np.dot(fill, (.299, .587, .114)) > 110
     ink = (0, 0, 0, 255) if bright else (255, 255, 255, 255)
     y = _DIGIT_HEIGHT.get(shape, .5)
-    corner = round((px - glyph.width)/2), round(px*y - glyph.height/2)
-    out.paste(ink, corner, glyph)
+    left, top = (px - glyph.width)/2, px*y - glyph.height/2
+    out.paste(ink, (round(left), round(top)), glyph)
     return out
 
 # %% ../../nbs/data/00_drawing.ipynb #500d6831
@@ -150,11 +159,13 @@ def _stroke(d, rng):
     v = int(rng.integers(0, 256))
     w = int(rng.integers(1, 6))
     if rng.random() < .6:
-        d.line((x, y, x + l*np.cos(a), y + l*np.sin(a)), fill=v, width=w)
+        end = x + l*np.cos(a), y + l*np.sin(a)
+        d.line((x, y, *end), fill=v, width=w)
         return
-    box = (x, y, x + l, y + l*rng.uniform(.4, 1))
+    height = l*rng.uniform(.4, 1)
     start = int(a*57)
-    d.arc(box, start, start + int(rng.integers(60, 330)), fill=v, width=w)
+    end = start + int(rng.integers(60, 330))
+    d.arc((x, y, x + l, y + height), start, end, fill=v, width=w)
 
 def strokes(rng, # numpy Generator
             n: int, # number of strokes
@@ -172,10 +183,12 @@ def _photo_pattern(rng, photos):
     side = int(rng.integers(SIZE//2, SIZE + 1))
     x = rng.integers(0, im.width - side + 1)
     y = rng.integers(0, im.height - side + 1)
-    crop = im.resize((SIZE, SIZE), Image.BICUBIC, box=(x, y, x + side, y + side))
+    box = (x, y, x + side, y + side)
+    crop = im.resize((SIZE, SIZE), Image.BICUBIC, box=box)
     a = np.asarray(crop, np.float32)
-    L = a[..., 0] - a[..., 0].mean()
-    return L/(L.std() + 8), a[..., 1:] - 128
+    L, chroma = a[..., 0], a[..., 1:] - 128
+    L = L - L.mean()
+    return L/(L.std() + 8), chroma
 
 def _pattern(rng, photos):
     "Luminance pattern (about unit deviation) and, from photographs, its chroma [448, 448, 2] or None."
@@ -185,7 +198,8 @@ def _pattern(rng, photos):
         return noise(rng, cells, 4, rng.uniform(.6, 1.)), None
     if u < .65:
         smooth = .6*noise(rng, 6)
-        return smooth + strokes(rng, int(rng.integers(30, 240))), None
+        n = int(rng.integers(30, 240))
+        return smooth + strokes(rng, n), None
     return _photo_pattern(rng, photos)
 
 # %% ../../nbs/data/00_drawing.ipynb #3f4a89b4
@@ -196,10 +210,15 @@ def background(rng, # numpy Generator
               )->np.ndarray: # uint8 [448, 448, 3] RGB
     "A background whose luminance contrast follows `texture` and whose spread of hues follows `colour`."
     L, chroma = _pattern(rng, photos)
-    y = rng.uniform(100, 165) + 62*texture*np.clip(L, -2.2, 2.2)
-    hue = rng.uniform(0, 2*np.pi) + 1.5*np.pi*colour*noise(rng, 3, 2, .6)*.8
-    c = (12 + 44*colour)*np.stack([np.cos(hue), np.sin(hue)], -1)
-    if chroma is not None: c = (1 - .6*colour)*c + 1.2*colour*chroma
+    contrast = 62*texture*np.clip(L, -2.2, 2.2)
+    y = rng.uniform(100, 165) + contrast
+    hue = rng.uniform(0, 2*np.pi)
+    hue = hue + 1.5*np.pi*colour*noise(rng, 3, 2, .6)*.8
+    radius = 12 + 44*colour
+    c = radius*np.stack([np.cos(hue), np.sin(hue)], -1)
+    if chroma is not None:
+        c = (1 - .6*colour)*c + 1.2*colour*chroma
     a = np.concatenate([y[..., None], 128 + c], -1)
-    im = Image.fromarray(np.clip(a, 0, 255).astype(np.uint8), 'YCbCr')
+    a = np.clip(a, 0, 255).astype(np.uint8)
+    im = Image.fromarray(a, 'YCbCr')
     return np.asarray(im.convert('RGB'))

@@ -29,8 +29,8 @@ def same_end(a, # names of folders
     b # names of folders
     ) -> bool: # is the shorter one the end of the longer one?
     "Whether two paths can be the same, seen from two folders"
-    n = min(len(a), len(b))
-    return tuple(a[len(a)-n:]) == tuple(b[len(b)-n:])
+    pairs = zip(reversed(a), reversed(b))
+    return all(x == y for x, y in pairs)
 
 def find_picture(name, # as an annotation has it
     files, # name -> paths, of `picture_files`
@@ -42,11 +42,14 @@ def find_picture(name, # as an annotation has it
     if folder is not None:
         found = [p for p in found if same_end(p.relative_to(folder).parent.parts, pure.parent.parts)]
     if not found: raise MissingError(f'the picture {name!r} is not in the folder.')
-    exact = [p for p in found if p.as_posix().endswith('/' + name.removeprefix('./'))]
+    end = '/' + name.removeprefix('./')
+    exact = [p for p in found if p.as_posix().endswith(end)]
     if len(exact) == 1: return exact[0]
     if len(found) == 1: return found[0]
-    a, b = (f'{p.parent.name}/{p.name}' for p in found[:2])
-    raise DataError(f'the name {name!r} fits {len(found)} pictures ({a}, {b}); name it with its folder.')
+    examples = ', '.join(f'{p.parent.name}/{p.name}' for p in found[:2])
+    raise DataError(
+        f'the name {name!r} fits {len(found)} pictures ({examples}); name it with its folder.'
+    )
 
 # %% ../../nbs/data/06_pictures.ipynb #397dc9d9
 def _is_picture_text(value):
@@ -61,8 +64,8 @@ class PictureFinder:
         ):
         self.folder, self.names, self.files, self.cells = folder, names, None, {}
         for row in rows:
-            value = get_field(row, names)
-            if 'index' in row and self.is_cell(value): self.cells[str(row['index'])] = value
+            value, index = get_field(row, names), row.get('index')
+            if 'index' in row and self.is_cell(value): self.cells[str(index)] = value
 
     def is_cell(self, value # of the field
         ) -> bool: # no file name

@@ -26,7 +26,7 @@ def choose_one(rng, # numpy Generator
                xs,  # a list
               ):    # an element, None of an empty list
     "Draw a random element."
-    return xs[int(rng.integers(len(xs)))] if len(xs) else None
+    if len(xs): return xs[int(rng.integers(len(xs)))]
 
 def _unique(objects, attr):
     "The objects whose value of this attribute occurs once."
@@ -89,14 +89,18 @@ def ask_count(objects, rng): # `SceneObject`s; numpy Generator
     return Query('count', f'How many {name} are there?', str(len(hits)), box)
 
 # %% ../../nbs/data/01_questions.ipynb #0cbb5f1c
-RELATIONS = {'left of': (0, -1), 'right of': (0, 1), 'above': (1, -1), 'below': (1, 1)}   # axis and sign
+RELATIONS = {   # axis and sign
+    'left of': (0, -1), 'right of': (0, 1),
+    'above': (1, -1), 'below': (1, 1)
+}
 
 def centre(box:tuple)->tuple: # (x, y)
     "Centre of a box."
-    return (box[0] + box[2])/2, (box[1] + box[3])/2
+    x0, y0, x1, y1 = box
+    return (x0 + x1)/2, (y0 + y1)/2
 
 def ask_relation(objects, rng): # `SceneObject`s; numpy Generator
-    "Whether one object lies left of, right of, above or below another."
+    "Whether one object is left of, right of, above or below another."
     if len(objects) < 2: return None
     i, j = rng.permutation(len(objects))[:2]
     a, b = objects[i], objects[j]
@@ -105,14 +109,15 @@ def ask_relation(objects, rng): # `SceneObject`s; numpy Generator
     gap = (centre(a.box)[axis] - centre(b.box)[axis])*sign
     if abs(gap) < 24: return None
     answer = 'yes' if gap > 0 else 'no'
-    return Query('relation', f'Is the {a.name} {word} the {b.name}?', answer, _union(a.box, b.box))
+    question = f'Is the {a.name} {word} the {b.name}?'
+    return Query('relation', question, answer, _union(a.box, b.box))
 
 # %% ../../nbs/data/01_questions.ipynb #8b0073ca
 def ask_twostep(objects, rng): # `SceneObject`s; numpy Generator
     "The digit on the one other object that has the colour of a shape which occurs once."
     pairs = []
     for a in _unique(objects, 'shape'):
-        others = [o for o in objects if o.color == a.color and o != a]
+        others = [o for o in objects if o != a and o.color == a.color]
         if len(others) == 1: pairs.append((a, others[0]))
     if not pairs: return None
     a, b = choose_one(rng, pairs)

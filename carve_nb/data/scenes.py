@@ -52,8 +52,10 @@ class Scene:
 # %% ../../nbs/data/02_scenes.ipynb #c1ca371d
 def _apart(a, b, margin):
     "Do two boxes keep a distance?"
-    beside = a[2] + margin <= b[0] or b[2] + margin <= a[0]
-    return beside or a[3] + margin <= b[1] or b[3] + margin <= a[1]
+    for lo, hi in ((0, 2), (1, 3)):
+        if a[hi] + margin <= b[lo]: return True
+        if b[hi] + margin <= a[lo]: return True
+    return False
 
 def _place(rng, n, lo, hi, margin=4):
     "Boxes of `n` squares that do not touch; fewer if there is no room."
@@ -61,20 +63,23 @@ def _place(rng, n, lo, hi, margin=4):
     for _ in range(n*60):
         if len(boxes) == n: break
         s = int(rng.integers(lo, hi + 1))
-        x, y = (int(v) for v in rng.integers(2, SIZE - s - 1, 2))
+        x, y = rng.integers(2, SIZE - s - 1, 2).tolist()
         box = (x, y, x + s, y + s)
-        if all(_apart(box, b, margin) for b in boxes): boxes.append(box)
+        free = all(_apart(box, b, margin) for b in boxes)
+        if free: boxes.append(box)
     return boxes
 
 # %% ../../nbs/data/02_scenes.ipynb #513c02ba
 def _blobs(im, rng, n):
     "Draw small coloured ellipses without a digit."
-    d, colors = ImageDraw.Draw(im), np.array(list(COLORS.values()))
+    d = ImageDraw.Draw(im)
+    colors = np.array(list(COLORS.values()))
     for _ in range(n):
         x, y = rng.uniform(0, SIZE, 2)
         w, h = rng.uniform(4, 16, 2)
-        color = colors[rng.integers(8)] + rng.integers(-30, 31, 3)
-        fill = tuple(int(v) for v in np.clip(color, 0, 255))
+        color = colors[rng.integers(8)]
+        color = np.clip(color + rng.integers(-30, 31, 3), 0, 255)
+        fill = tuple(color.tolist())
         d.ellipse((x, y, x + w, y + h), fill=fill)
 
 # %% ../../nbs/data/02_scenes.ipynb #68f82ba2
@@ -82,15 +87,19 @@ def _draw(im, rng, pair, box):
     "Draw pair number `pair` (color * 6 + shape) into `box`."
     color, shape = list(COLORS)[pair//6], SHAPES[pair%6]
     digit = int(rng.integers(10))
-    rgb = np.array(COLORS[color])*rng.uniform(.88, 1.08) + rng.integers(-10, 11, 3)
-    dark = rng.random() < .7
-    sp = sprite(tuple(np.clip(rgb, 0, 255)), shape, digit, box[2] - box[0], dark)
+    rgb = np.array(COLORS[color])*rng.uniform(.88, 1.08)
+    rgb = np.clip(rgb + rng.integers(-10, 11, 3), 0, 255)
+    dark, side = rng.random() < .7, box[2] - box[0]
+    sp = sprite(tuple(rgb), shape, digit, side, dark)
     im.paste(sp, box[:2], sp)
     return SceneObject(color, shape, digit, box)
 
 def _reading_order(objects):
     "From top to bottom, then from left to right."
-    return sorted(objects, key=lambda o: (o.box[1] + o.box[3], o.box[0]))
+    def place(o):
+        x0, y0, _, y1 = o.box
+        return y0 + y1, x0
+    return sorted(objects, key=place)
 
 # %% ../../nbs/data/02_scenes.ipynb #c2f94e6a
 def make_scene(seed: int, # 0, 1, 2, ...
@@ -127,9 +136,13 @@ def scene_objects(seed, # 0, 1, 2, ...
     pairs = rng.permutation(48)
     objects = []
     for pair, box in zip(pairs, boxes):
+        color, shape = list(COLORS)[pair//6], SHAPES[pair%6]
         digit = int(rng.integers(10))
-        objects.append(SceneObject(list(COLORS)[pair//6], SHAPES[pair%6], digit, box))
-        rng.uniform(.88, 1.08), rng.integers(-10, 11, 3), rng.random()   # the draws that `_draw` spends on paint
+        objects.append(SceneObject(color, shape, digit, box))
+        # the draws that `_draw` spends on paint
+        rng.uniform(.88, 1.08)
+        rng.integers(-10, 11, 3)
+        rng.random()
     return _reading_order(objects)
 
 # %% ../../nbs/data/02_scenes.ipynb #1f80cffc
@@ -154,7 +167,8 @@ def to_sample(scene: Scene, # the scene
     "The sample of a scene and a kind."
     q = scene.query(kind)
     if q is None: return None
-    return Sample(f'{scene.name}-{kind}', scene.image, q.question, q.answer, kind, q.box, scene.objects)
+    id = f'{scene.name}-{kind}'
+    return Sample(id, scene.image, q.question, q.answer, kind, q.box, scene.objects)
 
 def samples(kind: str, # one of `KINDS`
             n: int,    # how many
@@ -170,5 +184,7 @@ def samples(kind: str, # one of `KINDS`
         empty = 0 if s else empty + 1
         if s: result.append(s)
         if empty > 1000:
-            raise ValueError(f'1000 scenes in a row without a question of kind {kind!r} for {knobs}: ask for more objects')
+            raise ValueError(
+                f'1000 scenes in a row without a question of kind {kind!r} for {knobs}: ask for more objects'
+            )
     return result

@@ -38,15 +38,17 @@ class ViewContent:
 
     def cell(self, o: Visible # of this view
             )->tuple: # row, column
-        "The patch in which an object's centre lies."
+        "The patch that has an object's centre."
         x0, y0, x1, y1 = o.box
-        row, column = (int(min(v, self.px - 1)//8) for v in ((y0 + y1)/2, (x0 + x1)/2))
-        return row, column
+        last = self.px - 1
+        x, y = min((x0 + x1)/2, last), min((y0 + y1)/2, last)
+        return int(y//8), int(x//8)
 
     def place(self, row: int, column: int # of a patch of the view
              )->str: # 'row 3 column 12'
         "A patch in words, in the 14 × 14 table."
-        return f'row {row + self.offset[0]} column {column + self.offset[1]}'
+        top, left = self.offset
+        return f'row {top + row} column {left + column}'
 
 # %% ../../nbs/training/02_curriculum.ipynb #80d99251
 TEMPLATES = dict(
@@ -80,7 +82,8 @@ def _touches(o, row, column):
     "Does an object touch a patch?"
     x0, y0, x1, y1 = o.box
     x, y = column*8, row*8
-    return x0 < x + 8 and x1 > x and y0 < y + 8 and y1 > y
+    if x0 >= x + 8 or x1 <= x: return False
+    return y0 < y + 8 and y1 > y
 
 def turn_what(rng, view): # numpy Generator; `ViewContent`
     "The object, or nothing, at a row and column."
@@ -88,7 +91,7 @@ def turn_what(rng, view): # numpy Generator; `ViewContent`
         o = choose_one(rng, view.seen)
         (row, column), answer = view.cell(o), o.name
     else:
-        row, column = (int(v) for v in rng.integers(0, view.n, 2))
+        row, column = rng.integers(0, view.n, 2).tolist()
         if any(_touches(o, row, column) for o in view.every): return None
         answer = 'nothing'
     return f'What is at {view.place(row, column)}?', answer
@@ -106,7 +109,8 @@ def turn_shape(rng, view): # numpy Generator; `ViewContent`
 
 def turn_general(rng, view): # numpy Generator; `ViewContent`
     "A description of everything."
-    if view.cut or len(view.seen) > 6 and rng.random() < .5: return None
+    if view.cut: return None
+    if len(view.seen) > 6 and rng.random() < .5: return None
     return choose_one(rng, GENERAL_INSTRUCTIONS), describe(view.seen)
 
 def turn_scene(kind): # one of `questions.KINDS`
@@ -119,9 +123,11 @@ def turn_scene(kind): # one of `questions.KINDS`
 
 # %% ../../nbs/training/02_curriculum.ipynb #2aef8307
 TURNS = dict(
-    digit=(turn_digit, .3), color=(turn_color, .1), shape=(turn_shape, .1), exist=(turn_exist, .17),
-    count=(turn_scene('count'), .06), relation=(turn_scene('relation'), .06), twostep=(turn_scene('twostep'), .07),
-    where=(turn_where, .09), what=(turn_what, .05), instruction=(turn_general, .02)
+    digit=(turn_digit, .3), color=(turn_color, .1),
+    shape=(turn_shape, .1), exist=(turn_exist, .17),
+    count=(turn_scene('count'), .06), relation=(turn_scene('relation'), .06),
+    twostep=(turn_scene('twostep'), .07), where=(turn_where, .09),
+    what=(turn_what, .05), instruction=(turn_general, .02)
 )
 
 def make_turns(rng, view, # numpy Generator; `ViewContent`
@@ -147,7 +153,8 @@ def _with_suffix(rng, question, answer, count, short):
     "A turn, sometimes with the short-answer suffix behind its question."
     general = question in GENERAL_INSTRUCTIONS
     if rng.random() >= (.4 if general else short): return question, answer
-    return f'{question} {SHORT_ANSWER}', f'{count} objects' if general else answer
+    if general: answer = f'{count} objects'
+    return f'{question} {SHORT_ANSWER}', answer
 
 def fill_slots(rng, turns, # numpy Generator; (question, answer, kind)s
                slots: int, length: int, # slots and tokens in each
@@ -165,8 +172,9 @@ def fill_slots(rng, turns, # numpy Generator; (question, answer, kind)s
         tokens = (q + a)[:length]
         ids[j, :len(tokens)] = tokens
         kinds[j] = kind
-        a = a[:max(0, length - len(q) + 1)]     # each token predicts the next one
-        targets[j, len(q) - 1:len(q) - 1 + len(a)] = a
+        first = len(q) - 1                      # each token predicts the next one
+        a = a[:max(0, length - first)]
+        targets[j, first:first + len(a)] = a
     return ids, targets, kinds
 
 # %% ../../nbs/training/02_curriculum.ipynb #0c31a89a
@@ -194,8 +202,9 @@ WHOLE_SCENE = (0, 0, SIZE, SIZE)
 
 def _window_cells(n, offset):
     "The cells of a window of n × n patches in the 14 × 14 table."
-    rows, columns = np.arange(n) + offset[0], np.arange(n) + offset[1]
-    return (rows[:, None]*14 + columns[None]).reshape(-1)
+    rows = np.arange(n)[:, None] + offset[0]
+    columns = np.arange(n)[None] + offset[1]
+    return (rows*14 + columns).reshape(-1)
 
 def _descriptions(rng, seen, slots):
     "Turns that describe everything, each after another general instruction."
@@ -204,16 +213,17 @@ def _descriptions(rng, seen, slots):
 
 def single_view_row(rng, s, scene): # numpy Generator; `Stage`; `Scene`
     "One view with its turns."
-    px = 8*s.n
-    crop = WHOLE_SCENE if rng.random() < s.whole else draw_crop(rng, scene.objects, *s.crop)
+    px, crop = 8*s.n, WHOLE_SCENE
+    if rng.random() >= s.whole: crop = draw_crop(rng, scene.objects, *s.crop)
     im, seen, cut = take_view(rng, scene, crop, px, s.mask)
-    offset = tuple(int(v) for v in rng.integers(0, 14 - s.n + 1, 2))
+    offset = tuple(rng.integers(0, 14 - s.n + 1, 2).tolist())
     cells = _window_cells(s.n, offset)
     view, turns = ViewContent(seen, cut, px, s.n, offset), []
     if s.slots: turns = make_turns(rng, view, s.slots, weights=s.kinds)
     if s.length > 40: turns = [] if cut else _descriptions(rng, seen, s.slots)
     labels = patch_labels(seen + cut, px, s.n)
-    return im[None], labels[None], cells[None], *fill_slots(rng, turns, s.slots, s.length, len(seen), s.short)
+    slots = fill_slots(rng, turns, s.slots, s.length, len(seen), s.short)
+    return im[None], labels[None], cells[None], *slots
 
 # %% ../../nbs/training/02_curriculum.ipynb #161d7851
 def _favour(rng, turns, names):
@@ -222,7 +232,8 @@ def _favour(rng, turns, names):
     for turn in turns:
         question = turn[0]
         reads = question.startswith(('What digit', 'Which', 'Read'))
-        if not reads or any(n in question for n in names) or rng.random() < .4: kept.append(turn)
+        keep = not reads or any(n in question for n in names)
+        if keep or rng.random() < .4: kept.append(turn)
     return kept
 
 def view_pair_row(rng, s, scene): # numpy Generator; `Stage`; `Scene`
@@ -230,18 +241,20 @@ def view_pair_row(rng, s, scene): # numpy Generator; `Stage`; `Scene`
     px, crop = 8*s.n, draw_crop(rng, scene.objects, *s.crop)
     im, seen, cut = take_view(rng, scene, WHOLE_SCENE, px, 0.)
     im2, seen2, _ = take_view(rng, scene, crop, px, s.mask)
-    turns = make_turns(rng, ViewContent(seen, cut, px, s.n, (0, 0)), s.slots, grounding=False)
+    view = ViewContent(seen, cut, px, s.n, (0, 0))
+    turns = make_turns(rng, view, s.slots, grounding=False)
     turns = _favour(rng, turns, {o.name for o in seen2})
     o = choose_one(rng, seen2)
-    if o: turns = [(f'What digit is on the {o.name}?', str(o.digit), 0), *turns]
-    labels = np.stack([patch_labels(seen + cut, px, s.n), patch_labels(seen2, px, s.n)])
+    if o: turns.insert(0, (f'What digit is on the {o.name}?', str(o.digit), 0))
+    labels = [patch_labels(v, px, s.n) for v in (seen + cut, seen2)]
     cells = np.tile(np.arange(s.n*s.n), (2, 1))
-    return np.stack([im, im2]), labels, cells, *fill_slots(rng, turns, s.slots, s.length, len(seen), s.short)
+    slots = fill_slots(rng, turns, s.slots, s.length, len(seen), s.short)
+    return np.stack([im, im2]), np.stack(labels), cells, *slots
 
 # %% ../../nbs/training/02_curriculum.ipynb #7dd124d9
 def make_batch(s: Stage, # what the batch holds
                seed: int, i: int, # seed of the training, number of the batch
-              )->list: # pictures [B, I, px, px, 3], labels [B, I, 3, n, n], positions [B, I, n*n], ids, targets [B, slots, length], kinds
+              )->list: # pictures [B, I, px, px, 3], labels [B, I, 3, n, n], cells [B, I, n*n]; ids, targets, kinds of slots
     "Batch number `i` of a stage: the same whenever and wherever it is made."
     rng = np.random.default_rng([seed, sum(map(ord, s.name)), i])
     make_row, rows = view_pair_row if s.pairs else single_view_row, []

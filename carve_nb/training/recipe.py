@@ -20,35 +20,49 @@ def turn_stage(name: str, lo: int, # also part of the seed; smallest side of a c
                big: float, # share of scenes with large objects
               )->Stage:
     "Views with large objects and short questions."
-    return Stage(name, 14, 4, 4, (lo, 448), 12, length=14, big=big, aux=1., short=0., kinds=FIRST_KINDS)
+    return Stage(
+        name, n=14, count=4, views=4, crop=(lo, 448), slots=12, length=14,
+        big=big, aux=1., short=0., kinds=FIRST_KINDS
+    )
 
 def pair_stage(name: str # also part of the seed
               )->Stage:
     "A picture and a crop of it."
-    return Stage(name, 14, 5, 2, (64, 300), 8, big=.2, mask=.25, pairs=True, aux=.6)
+    return Stage(
+        name, n=14, count=5, views=2, crop=(64, 300), slots=8,
+        big=.2, mask=.25, pairs=True, aux=.6
+    )
 
 def description_stage(name: str # also part of the seed
                      )->Stage:
     "Descriptions of whole views and large crops."
-    return Stage(name, 14, 5, 4, (200, 448), 3, 64, big=.4, whole=.7, aux=.6)
+    return Stage(
+        name, n=14, count=5, views=4, crop=(200, 448), slots=3, length=64,
+        big=.4, whole=.7, aux=.6
+    )
 
 def view_stage(name: str, # also part of the seed
                big: float, whole: float, # share of scenes with large objects; share of whole views
                kinds: tuple=(), # weights of the kinds of turns
               )->Stage:
     "Views of all sizes with all questions."
-    return Stage(name, 14, 5, 4, (64, 448), 8, big=big, whole=whole, mask=.2, aux=.6, kinds=kinds)
+    return Stage(
+        name, n=14, count=5, views=4, crop=(64, 448), slots=8,
+        big=big, whole=whole, mask=.2, aux=.6, kinds=kinds
+    )
 
 # %% ../../nbs/training/04_recipe.ipynb #71af3ac4
 def late_stages(k: int # number, also part of the seeds
                )->list: # [stage, share]s
     "What the last phases train on."
     brief = Stage(
-        f'brief{k}', 14, 5, 4, (64, 448), 14, 14, big=.1, whole=.7, mask=.1, aux=.6, short=0., kinds=BRIEF_KINDS
+        f'brief{k}', n=14, count=5, views=4, crop=(64, 448), slots=14, length=14,
+        big=.1, whole=.7, mask=.1, aux=.6, short=0., kinds=BRIEF_KINDS
     )
     return [
         [view_stage(f'whole{k}', .2, .6, SHARP_KINDS), 4], [brief, 5],
-        [pair_stage(f'pairs{k}'), 2], [description_stage(f'describe{k}'), 1]
+        [pair_stage(f'pairs{k}'), 2],
+        [description_stage(f'describe{k}'), 1]
     ]
 
 # %% ../../nbs/training/04_recipe.ipynb #42158faf
@@ -57,16 +71,30 @@ RECIPE = dict(seed=0, phases=[
         name='windows', steps=1100, warm=60, lr=(2e-3, 2e-3, 2e-3),
         stages=[[Stage('windows', 5, 4, 64, (24, 160), 0), 1]]
     ),
-    dict(name='turns', steps=500, lr=(3e-3, 6e-4, 5e-4), cool=.01, stages=[[turn_stage('turns', 224, 1.), 1]]),
-    dict(name='more', steps=400, lr=(6e-3, 8e-4, 8e-4), cool=.01, stages=[[turn_stage('more', 200, .8), 1]]),
+    dict(
+        name='turns', steps=500, lr=(3e-3, 6e-4, 5e-4), cool=.01,
+        stages=[[turn_stage('turns', 224, 1.), 1]]
+    ),
+    dict(
+        name='more', steps=400, lr=(6e-3, 8e-4, 8e-4), cool=.01,
+        stages=[[turn_stage('more', 200, .8), 1]]
+    ),
     dict(name='whole', steps=1500, lr=(5e-3, 8e-4, 8e-4), cool=1e-9, stages=[
-        [view_stage('whole', .35, .45), 9], [pair_stage('pairs'), 2], [description_stage('describe'), 1]
+        [view_stage('whole', .35, .45), 9],
+        [pair_stage('pairs'), 2], [description_stage('describe'), 1]
     ]),
     dict(name='sharp', steps=2400, lr=(5e-3, 8e-4, 8e-4), cool=.5, stages=[
-        [view_stage('whole2', .3, .5, SHARP_KINDS), 9], [pair_stage('pairs2'), 2], [description_stage('describe2'), 1]
+        [view_stage('whole2', .3, .5, SHARP_KINDS), 9],
+        [pair_stage('pairs2'), 2], [description_stage('describe2'), 1]
     ]),
-    dict(name='long', steps=2000, lr=(4e-3, 6e-4, 6e-4), cool=1e-9, stages=late_stages(3)),
-    dict(name='cool', steps=2500, warm=1, lr=(4e-3, 6e-4, 6e-4), cool=1., stages=late_stages(4))
+    dict(
+        name='long', steps=2000, lr=(4e-3, 6e-4, 6e-4), cool=1e-9,
+        stages=late_stages(3)
+    ),
+    dict(
+        name='cool', steps=2500, warm=1, lr=(4e-3, 6e-4, 6e-4), cool=1.,
+        stages=late_stages(4)
+    )
 ])
 
 def plan(recipe: dict # phases with steps and stages
@@ -77,7 +105,8 @@ def plan(recipe: dict # phases with steps and stages
         wheel = [stage for stage, share in phase['stages'] for _ in range(share)]
         order = np.random.default_rng(0).permutation(len(wheel))
         wheel = [wheel[i] for i in order]
-        steps += [(phase, i, wheel[i % len(wheel)]) for i in range(phase['steps'])]
+        for i in range(phase['steps']):
+            steps.append((phase, i, wheel[i % len(wheel)]))
     return steps
 
 # %% ../../nbs/training/04_recipe.ipynb #fb4bd381

@@ -55,20 +55,21 @@ pipeline_tag: image-text-to-text
 ---
 # carve-tiny
 
-A **self-trained** vision-language model of 3.9 million parameters (stock LLaVA classes: CLIP tower of 4 layers, Llama decoder
-of 6, both 192 wide with 4 heads), trained from nothing on **synthetic scenes** of coloured shapes that carry a digit. It is the
-reference model of the package carve_nb: with it, the package's notebooks show learned attention, known truth and the effect of
-a second look on any laptop. It is not a model of the world: it knows 115 words and has never learned from a photograph (crops
-of the photographs that scikit-image bundles serve as backgrounds).
+A **self-trained** vision-language model of 3.9 million parameters (stock LLaVA classes: CLIP tower of 4 layers, Llama
+decoder of 6, both 192 wide with 4 heads), trained from nothing on **synthetic scenes** of coloured shapes that carry a
+digit. It is the reference model of the package carve_nb: with it, the package's notebooks show learned attention, known
+truth and the effect of magnifying a region on any laptop. It is not a model of the world: it knows 115 words and has
+never learned from a photograph (crops of the photographs that scikit-image bundles serve as backgrounds).
 
-- Input: one picture, or a picture and a magnified part of it, squeezed to 112 x 112 pixels each (14 x 14 image tokens); a
-  question in its own words: digit, colour, shape, existence, number, relation, two-step questions, general descriptions.
+- Input: one picture, or a picture and a magnified part of it, squeezed to 112 x 112 pixels each (14 x 14 image tokens);
+  a question in its own words: digit, colour, shape, existence, number, relation, two-step questions, general
+  descriptions.
 - Output: one or two words, or a list of objects.
-- Training: `python -m carve_nb.training.reference_vlm train --out DIR`; the recipe stands in `carve_nb.training.recipe.RECIPE`, the log is
-  `training.jsonl` beside this file. No loss says where to attend.
-- Failed on the way: a learning rate of 0.01 for the matrices (the tower forgets); tower and decoder at one rate (the same);
-  keys that start equal to queries (tokens attend to themselves); seven-patch windows for the first questions (too few
-  objects to need looking up); questions for row and column (at chance after 2,400 steps, dropped).
+- Training: `python -m carve_nb.training.reference_vlm train --out DIR`; the recipe is
+  `carve_nb.training.recipe.RECIPE`, the log is `training.jsonl` beside this file. No loss says where to attend.
+- Failed on the way: a learning rate of 0.01 for the matrices (the tower forgets); tower and decoder at one rate (the
+  same); keys that start equal to queries (tokens attend to themselves); seven-patch windows for the first questions
+  (too few objects, so that none needs looking up); questions for row and column (at chance after 2,400 steps, dropped).
 - Weights are stored in bfloat16 and rounded from float32.
 """
 

@@ -61,14 +61,16 @@ def batch_loss(m, stage, batch): # model; its stage; a batch of `make_batch`
     whole = (right | (targets < 0)).all(-1)      # answers of which every token is right
     for j, name in enumerate(TURNS):
         of_kind = kinds == j
-        if of_kind.any(): figures[name] = (whole[of_kind].sum().item(), of_kind.sum().item())
+        asked, correct = of_kind.sum().item(), whole[of_kind].sum().item()
+        if asked: figures[name] = (correct, asked)
     return answered + stage.aux*aligned/3, figures
 
 # %% ../../nbs/training/05_training_loop.ipynb #a02b82ea
 def save_checkpoint(path, m, opts, step): # file, model, optimisers, next step
     "Write a checkpoint; a kill at any moment leaves the old or the new one."
     from safetensors.torch import save_file
-    tensors = {f'm.{k}': v.contiguous() for k, v in m.state_dict().items() if k != 'lm_head.weight'}
+    tensors = {f'm.{k}': v.contiguous() for k, v in m.state_dict().items()}
+    del tensors['m.lm_head.weight']      # the embeddings once more
     for name, p in m.named_parameters():
         for o in opts:
             for k, v in o.state.get(p, {}).items():
@@ -163,7 +165,8 @@ def train(out, # folder of checkpoint and log
         phase, i, stage = steps[step]
         lrs = rates(phase, i)
         log.add(train_step(m, opts, lrs, stage, batch))
-        if step%20 == 19: log.write(step=step + 1, phase=phase['name'], lr=lrs[0])
-        if step%every == every - 1 or step + 1 == todo.stop: save_checkpoint(last, m, opts, step + 1)
+        done = step + 1
+        if done%20 == 0: log.write(step=done, phase=phase['name'], lr=lrs[0])
+        if done%every == 0 or done == todo.stop: save_checkpoint(last, m, opts, done)
     m.set_attn_implementation('sdpa')
     return m.eval()

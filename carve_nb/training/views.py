@@ -44,7 +44,10 @@ def visible_objects(objects: list, # `SceneObject`s of a scene
         right, bottom = min(c, x1), min(d, y1)
         w, h = right - left, bottom - top
         if w <= 0 or h <= 0: continue
-        box = ((left - x0)*sx, (top - y0)*sy, (right - x0)*sx, (bottom - y0)*sy)
+        box = (
+            (left - x0)*sx, (top - y0)*sy,
+            (right - x0)*sx, (bottom - y0)*sy
+        )
         share = w*h/((c - a)*(d - b))
         result.append(Visible(o.color, o.shape, o.digit, box, share))
     return result
@@ -82,9 +85,9 @@ def mask_out(im, rng, # uint8 [px, px, 3]; numpy Generator
     mask = big > np.quantile(big, rng.uniform(.2, .8))
     for x0, y0, x1, y1 in keep:
         p = rng.uniform(2, 12)
-        rows = slice(max(0, int(y0 - p)), int(y1 + p) + 1)
-        columns = slice(max(0, int(x0 - p)), int(x1 + p) + 1)
-        mask[rows, columns] = True
+        left, top = max(0, int(x0 - p)), max(0, int(y0 - p))
+        right, bottom = int(x1 + p), int(y1 + p)
+        mask[top:bottom + 1, left:right + 1] = True
     return im*mask[..., None], mask
 
 # %% ../../nbs/training/01_views.ipynb #885ec778
@@ -94,7 +97,8 @@ def lower_visibility(visible: list, # `Visible`s
     "Lower each object's visible share by what the mask hides."
     for o in visible:
         x0, y0, x1, y1 = (int(v) for v in o.box)
-        o.seen *= mask[y0:max(y0 + 1, y1), x0:max(x0 + 1, x1)].mean()
+        right, bottom = max(x0 + 1, x1), max(y0 + 1, y1)
+        o.seen *= mask[y0:bottom, x0:right].mean()
 
 def split_seen(visible: list # `Visible`s
               )->tuple: # whole ones, cut ones
@@ -109,7 +113,8 @@ def take_view(rng, scene, # numpy Generator; `Scene`
               mask: float, # how often parts are blacked out
              )->tuple:     # picture uint8 [px, px, 3], whole objects, cut objects
     "A view of a scene and what can be seen in it."
-    im = np.asarray(scene.image.resize((px, px), Image.BICUBIC, box=crop), np.uint8)
+    view = scene.image.resize((px, px), Image.BICUBIC, box=crop)
+    im = np.asarray(view, np.uint8)
     visible = visible_objects(scene.objects, crop, px)
     if rng.random() < mask and visible:
         keep = [o.box for o in visible if rng.random() < .5]
@@ -120,20 +125,24 @@ def take_view(rng, scene, # numpy Generator; `Scene`
 # %% ../../nbs/training/01_views.ipynb #f37d88a8
 def _overlap(lo, hi, edges):
     "How many of the 8 pixels of each patch lie between two coordinates."
-    return np.clip(np.minimum(hi, edges + 8) - np.maximum(lo, edges), 0, 8)
+    pixels = np.minimum(hi, edges + 8) - np.maximum(lo, edges)
+    return np.clip(pixels, 0, 8)
 
 def patch_labels(seen: list, # `Visible`s
                  px: int, n: int, # side in pixels and in patches
                 )->np.ndarray: # int [3, n, n]; 8, 6, 10 = nothing, -1 = not asked
     "Colour, shape and digit of each patch."
     labels = np.empty((3, n, n), np.int64)
-    labels[0], labels[1], labels[2] = len(COLORS), len(SHAPES), 10
+    nothing = [len(COLORS), len(SHAPES), 10]
+    labels[:] = np.reshape(nothing, (3, 1, 1))
     cover, edges = np.zeros((n, n)), np.arange(n)*8
     for o in seen:
         x0, y0, x1, y1 = o.box
-        share = _overlap(y0, y1, edges)[:, None]*_overlap(x0, x1, edges)[None]/64
+        rows, columns = _overlap(y0, y1, edges), _overlap(x0, x1, edges)
+        share = rows[:, None]*columns[None]/64
         full = min(1., o.size**2/64)
-        on, touched = (share > .3*full) & (share > cover), share > .08
+        on = (share > .3*full) & (share > cover)
+        touched = share > .08
         labels[:, touched & (cover < .08)] = -1
         clear = o.seen > .6
         readable = clear and o.size >= 15
