@@ -71,7 +71,8 @@ def select_part(rows, # list of dicts
     splits # names of some splits
     ) -> list: # of dicts
     "The rows of some splits, where one file holds all of them"
-    return [r for i, r in enumerate(rows, 1) if require_key(r, i, key) in splits]
+    values = [require_key(r, i, key) for i, r in enumerate(rows, 1)]
+    return [r for r, value in zip(rows, values) if value in splits]
 
 def add_pictures(rows, # list of dicts
     hub, # `Hub` with its pictures apart
@@ -80,7 +81,11 @@ def add_pictures(rows, # list of dicts
     "Put each picture into its row; a row may lack its own"
     _, key, other_key = hub.pictures
     cells = {k: r.get('image') for k, r in rows_by_key(others, other_key).items()}
-    return [r | dict(image=cells.get(require_key(r, i, key))) for i, r in enumerate(rows, 1)]
+    result = []
+    for i, row in enumerate(rows, 1):
+        image = cells.get(require_key(row, i, key))
+        result.append(row | dict(image=image))
+    return result
 
 # %% ../../nbs/data/11_benchmark_files.ipynb #037adfb6
 def snapshot_rows(root, # folder
@@ -127,7 +132,6 @@ class BenchmarkFinder(PictureFinder):
         ):
         super().__init__(root, rows, spec.fields.image)
         self.root, self.spec = root, spec
-
     def __call__(self, row # dict; gets `_picture`, and what lies beside it
         ): # path, bytes or cell
         value = row.get('image')
@@ -138,7 +142,6 @@ class BenchmarkFinder(PictureFinder):
             path = path_inside(self.root, name)
             if path.is_file(): return self.note(row, path)
         raise MissingError(f'its picture is not there: {" or ".join(names) or "no file is named"}.')
-
     def file_names(self, row, # dict
         image # name of its picture without folders
         ) -> list: # of str
@@ -209,7 +212,8 @@ def folder_records(spec, # `BenchmarkSpec`
     "The records of a public set from a local folder"
     root = Path(root).expanduser()
     if not root.is_dir(): raise DataError(f'{root} is no folder; give the one into which {spec.title} was unpacked.')
-    rows = [r for s in (split or spec.split).split('+') for r in split_rows(root, spec, s)]
+    rows = []
+    for s in (split or spec.split).split('+'): rows += split_rows(root, spec, s)
     return benchmark_records(spec, rows, BenchmarkFinder(root, spec, rows), n, seed)
 
 # %% ../../nbs/data/11_benchmark_files.ipynb #123dfeb0
@@ -217,7 +221,9 @@ def _hub_parts(spec, rows, splits, pictures):
     "The rows of some splits of a repository, with their pictures."
     hub = spec.hub
     try:
-        if hub.part: rows = [r | dict(_split=r[hub.part]) for r in select_part(rows, hub.part, splits)]
+        if hub.part:
+            rows = select_part(rows, hub.part, splits)
+            rows = [r | dict(_split=r[hub.part]) for r in rows]
         return add_pictures(rows, hub, pictures()) if hub.pictures else rows
     except DataError as e: raise DataError(f'{spec.title}: {e}') from None
 
@@ -235,7 +241,8 @@ def hub_records(spec, # `BenchmarkSpec`
             raise DataError(f'{hub.id} has no split {s!r}; use one of {", ".join(hub.splits)}.')
     name = name or hub.id
     for theirs in dict.fromkeys(hub.splits[s] for s in splits):
-        rows += [r | dict(_split=splits[0]) for r in hub_rows(name, theirs, hub.config, revision)]
+        more = hub_rows(name, theirs, hub.config, revision)
+        rows += [r | dict(_split=splits[0]) for r in more]
     pictures = lambda: hub_rows(name, hub.splits[splits[0]], hub.pictures[0], revision)
     rows = _hub_parts(spec, rows, splits, pictures)
     return benchmark_records(spec, rows, BenchmarkFinder(None, spec, rows), n, seed)

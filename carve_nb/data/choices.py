@@ -23,21 +23,25 @@ def split_options(text # question with one option in a line
     letters = ''.join(m[1] for m in lines)
     if len(lines) < 2 or letters != LETTERS[:len(lines)]: return text, None, text
     question = text[:lines[0].start()].strip()
-    return question, [m[2] for m in lines], text[:lines[-1].end()].strip()
+    end = lines[-1].end()
+    return question, [m[2] for m in lines], text[:end].strip()
 
 # %% ../../nbs/data/05_choices.ipynb #79de8028
 def _label_pairs(options):
     "(label, text) pairs of a dict: {'A': 'red', ...} or {'label': [...], 'text': [...]}."
     if 'label' not in options and 'text' not in options: return list(options.items())
     labels, texts = options.get('label'), options.get('text')
-    if not isinstance(labels, (list, tuple)) or not isinstance(texts, (list, tuple)): return []
-    return list(zip(labels, texts)) if len(labels) == len(texts) else []
+    for values in (labels, texts):
+        if not isinstance(values, (list, tuple)): return []
+    if len(labels) != len(texts): return []
+    return list(zip(labels, texts))
 
 def label_options(value # of the field
     ) -> dict|None: # label -> text; None: in another form
     "Options under labels: {'A': 'red', ...}, {'label': ['A'], 'text': ['red']}, or [{'label': 'A', 'text': 'red'}]"
     options = value
-    if isinstance(value, str) and value[:1] + value[-1:] in ('{}', '[]'): options = parse_literal(value)
+    if isinstance(value, str) and value[:1] + value[-1:] in ('{}', '[]'):
+        options = parse_literal(value)
     if isinstance(options, (list, tuple)) and options and all(isinstance(o, dict) for o in options):
         options = {k: [o.get(k) for o in options] for k in ('label', 'text')}
     if not isinstance(options, dict): return None
@@ -69,7 +73,7 @@ def read_choices(row, # dict
     if len(options) > len(LETTERS):
         raise DataError(f'{len(options)} options; letters A to Z name {len(LETTERS)} at most.')
     options = options or _column_options(row)
-    return [str(o).strip() for o in options] if len(options) > 1 else None
+    if len(options) > 1: return [str(o).strip() for o in options]
 
 # %% ../../nbs/data/05_choices.ipynb #0857e0e7
 def is_index(value # of a field
@@ -110,8 +114,9 @@ def index_choice(value, # of the field `right`: index from 0, or letter or text
     lettered=False # is a letter meant first?
     ) -> str: # text of the right option
     "The option that the field of the right option means"
-    labelled = labels.get(value.strip().strip('().')) if isinstance(value, str) else None
-    i = read_index(value)
+    labelled, i = None, read_index(value)
+    if isinstance(value, str):
+        labelled = labels.get(value.strip().strip('().'))
     if i is None and labelled is None: return right_choice(value, choices, lettered)
     if i is None: return labelled
     indexed = right_choice(i, choices)

@@ -59,7 +59,8 @@ def named_pairs(text # a description
     ) -> set: # of (colour, shape)
     "The objects that a description names"
     words = normalise(text).split()
-    return {(a, b) for a, b in zip(words, words[1:]) if a in COLORS and b in SHAPES}
+    pairs = zip(words, words[1:])
+    return {(a, b) for a, b in pairs if a in COLORS and b in SHAPES}
 
 def pair_f1(answer, # a description
     truth # the true one
@@ -76,8 +77,10 @@ def pair_score(answer, # a description
     return pair_f1(answer, record.answers[0])
 
 # %% ../../nbs/data/12_metrics.ipynb #51b33ad7
-NUMBERS = dict(none='0', zero='0', one='1', two='2', three='3', four='4', five='5', six='6', seven='7', eight='8',
-               nine='9', ten='10')
+NUMBERS = dict(
+    none='0', zero='0', one='1', two='2', three='3', four='4',
+    five='5', six='6', seven='7', eight='8', nine='9', ten='10'
+)
 WHOLE = """ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd
 he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't needn't
 not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's
@@ -160,7 +163,8 @@ def count_score(answer, # what was answered
     ) -> float: # 0..1
     "Matches counted, nobody left out"
     text = vqa_words(answer)
-    return min(1., point*sum(vqa_words(o) == text for o in several_answers(record)))
+    hits = sum(vqa_words(o) == text for o in several_answers(record))
+    return min(1., point*hits)
 
 # %% ../../nbs/data/12_metrics.ipynb #848fcd2d
 def contains_score(answer, # what was answered
@@ -268,7 +272,8 @@ def same_text(answer, # what was answered
     for form in TEXT_FORMS:
         text = form(str(answer))
         same = {c for c in choices if form(c) == text != ''}
-        if same: return choices.index(same.pop()) if len(same) == 1 else None
+        if len(same) > 1: return None
+        if same: return choices.index(same.pop())
 
 def _within(text, other):
     "Is a text a run of words of another?"

@@ -40,7 +40,8 @@ def find_picture(name, # as an annotation has it
     pure = PurePosixPath(name)
     found = files.get(name) or files.get(pure.name, [])
     if folder is not None:
-        found = [p for p in found if same_end(p.relative_to(folder).parent.parts, pure.parent.parts)]
+        folders = pure.parent.parts
+        found = [p for p in found if same_end(p.relative_to(folder).parent.parts, folders)]
     if not found: raise MissingError(f'the picture {name!r} is not in the folder.')
     end = '/' + name.removeprefix('./')
     exact = [p for p in found if p.as_posix().endswith(end)]
@@ -76,8 +77,10 @@ class PictureFinder:
         ): # path, bytes or cell
         value = get_field(row, self.names)
         if value is None: raise MissingError('no picture; give "image".')
-        if isinstance(value, (str, int)): value = self.cells.get(str(value), value)
-        if isinstance(value, dict): value = value.get('bytes') or value.get('path') or ''
+        if isinstance(value, (str, int)):
+            value = self.cells.get(str(value), value)
+        if isinstance(value, dict):
+            value = value.get('bytes') or value.get('path') or ''
         if _is_picture_text(value): return picture_bytes(value, 'the picture')
         if self.is_cell(value): return value
         if self.folder is None:

@@ -42,17 +42,17 @@ def _union(*boxes):
 def ask_digit(objects, rng): # `SceneObject`s; numpy Generator
     "The digit on an object."
     o = choose_one(rng, objects)
-    return o and Query('digit', f'What digit is on the {o.name}?', str(o.digit), o.box)
+    if o: return Query('digit', f'What digit is on the {o.name}?', str(o.digit), o.box)
 
 def ask_color(objects, rng): # `SceneObject`s; numpy Generator
     "The colour of a shape that occurs once."
     o = choose_one(rng, _unique(objects, 'shape'))
-    return o and Query('color', f'What color is the {o.shape}?', o.color, o.box)
+    if o: return Query('color', f'What color is the {o.shape}?', o.color, o.box)
 
 def ask_shape(objects, rng): # `SceneObject`s; numpy Generator
     "The shape of a colour that occurs once."
     o = choose_one(rng, _unique(objects, 'color'))
-    return o and Query('shape', f'What shape is the {o.color} object?', o.shape, o.box)
+    if o: return Query('shape', f'What shape is the {o.color} object?', o.shape, o.box)
 
 # %% ../../nbs/data/01_questions.ipynb #63c9c852
 def absent_name(objects, # what is there
@@ -86,7 +86,8 @@ def ask_count(objects, rng): # `SceneObject`s; numpy Generator
     hits = [o for o in objects if getattr(o, attr) == value]
     name = f'{value} objects' if attr == 'color' else plural(value)
     box = _union(*(o.box for o in hits)) if hits else None
-    return Query('count', f'How many {name} are there?', str(len(hits)), box)
+    question = f'How many {name} are there?'
+    return Query('count', question, str(len(hits)), box)
 
 # %% ../../nbs/data/01_questions.ipynb #0cbb5f1c
 RELATIONS = {   # axis and sign
@@ -106,7 +107,8 @@ def ask_relation(objects, rng): # `SceneObject`s; numpy Generator
     a, b = objects[i], objects[j]
     word = choose_one(rng, list(RELATIONS))
     axis, sign = RELATIONS[word]
-    gap = (centre(a.box)[axis] - centre(b.box)[axis])*sign
+    at_a, at_b = centre(a.box)[axis], centre(b.box)[axis]
+    gap = (at_a - at_b)*sign
     if abs(gap) < 24: return None
     answer = 'yes' if gap > 0 else 'no'
     question = f'Is the {a.name} {word} the {b.name}?'
@@ -118,7 +120,7 @@ def ask_twostep(objects, rng): # `SceneObject`s; numpy Generator
     pairs = []
     for a in _unique(objects, 'shape'):
         others = [o for o in objects if o != a and o.color == a.color]
-        if len(others) == 1: pairs.append((a, others[0]))
+        if len(others) == 1: pairs.append((a, *others))
     if not pairs: return None
     a, b = choose_one(rng, pairs)
     question = f'What digit is on the other object with the same color as the {a.shape}?'

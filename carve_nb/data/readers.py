@@ -91,7 +91,8 @@ def _table_row(path, start, head, cells, delimiter):
     "One row of a table, with its long pictures left in the file."
     row = dict(zip(head, cells))
     for i, k in enumerate(head[:len(cells)]):
-        if k in PICTURES and len(cells[i]) > LONG: row[k] = TextCell(path, start, i, delimiter)
+        if k not in PICTURES or len(cells[i]) <= LONG: continue
+        row[k] = TextCell(path, start, i, delimiter)
     return row
 
 def read_table(path, # file
@@ -106,8 +107,8 @@ def read_table(path, # file
             if head is None: head = cells
             elif len(cells) > len(head):
                 raise DataError(
-                    f'{path.name}: row {len(rows) + 1} has {len(cells)} cells, the header {len(head)}; is the '
-                    f'delimiter {delimiter!r}, are texts quoted?'
+                    f'{path.name}: row {len(rows) + 1} has {len(cells)} cells, '
+                    f'the header {len(head)}; is the delimiter {delimiter!r}, are texts quoted?'
                 )
             elif cells: rows.append(_table_row(path, begin, head, cells, delimiter))
     return rows
@@ -156,7 +157,8 @@ class ArrowCell:
     def __call__(self) -> bytes|Path: # of a picture file, or where it is
         if self.block is None: column = open_arrow(self.path).column(self.column)
         else: column = read_block(self.path, self.block, self.column)
-        value, where = column[self.row].as_py(), f'row {self.row + 1} of {self.path.name}'
+        value = column[self.row].as_py()
+        where = f'row {self.row + 1} of {self.path.name}'
         if isinstance(value, dict):
             name = value.get('path')
             value = value['bytes'] or name and self.path.parent/Path(name).name
@@ -170,10 +172,12 @@ def is_long(file, # `ParquetFile` or table
     types = import_pyarrow().types
     text = types.is_string(field.type) or types.is_large_string(field.type)
     if field.name not in PICTURES or not text: return False
-    if hasattr(file, 'iter_batches'): first = next(file.iter_batches(1, columns=[field.name]))
+    if hasattr(file, 'iter_batches'):
+        first = next(file.iter_batches(1, columns=[field.name]))
     else: first = file.slice(0, 1)
     if not first.num_rows: return False
-    return len(first.column(field.name)[0].as_py() or '') > LONG
+    value = first.column(field.name)[0].as_py()
+    return len(value or '') > LONG
 
 # %% ../../nbs/data/03_readers.ipynb #49092d20
 def _block_places(file, parquet, n):
@@ -207,7 +211,8 @@ class HubCell:
     column: str # name
     folders: tuple = () # in which its files may be
     def __call__(self) -> bytes|Path: # of a picture file, or where it is
-        value, where = self.data[self.row][self.column], f'row {self.row + 1}'
+        value = self.data[self.row][self.column]
+        where = f'row {self.row + 1}'
         if isinstance(value, dict):
             name = value.get('path')
             value = value.get('bytes') or name and self.file(name)
@@ -219,7 +224,8 @@ class HubCell:
         "A file of the set, or an error"
         for folder in self.folders:
             path = Path(os.path.normpath(Path(folder)/name))
-            inside = path.is_relative_to(folder) or path.resolve().is_relative_to(Path(folder).resolve())
+            inside = path.is_relative_to(folder)
+            if not inside: inside = path.resolve().is_relative_to(Path(folder).resolve())
             if inside and path.is_file(): return path
         raise DataError(
             f'row {self.row + 1} names {name!r} as its picture, which is no file of the set; nothing else is opened.'
@@ -231,7 +237,9 @@ def hub_folders(name # 'org/name', or a folder
     "Where the files of a set may be: its folder or its part of the cache, and where the library unpacks downloads"
     from datasets import config
     own = Path(name)
-    if not own.is_dir(): own = Path(config.constants.HF_HUB_CACHE)/f'datasets--{str(name).replace("/", "--")}'
+    if not own.is_dir():
+        cache, inside = Path(config.constants.HF_HUB_CACHE), str(name).replace('/', '--')
+        own = cache/f'datasets--{inside}'
     folders = own, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH
     return tuple(Path(os.path.abspath(p)) for p in folders)
 
@@ -266,7 +274,8 @@ def hub_rows(name, # 'org/name', or a folder
     for k in pictures: data = data.cast_column(k, Image(decode=False))
     pictures += [k for k in data.features if k not in pictures and _is_coded(data, k)]
     rows, folders = [{} for _ in range(len(data))], hub_folders(name)
-    if len(pictures) < len(data.features): rows = data.remove_columns(pictures).to_list()
+    if len(pictures) < len(data.features):
+        rows = data.remove_columns(pictures).to_list()
     for i, row in enumerate(rows):
         for k in pictures: row[k] = HubCell(data, i, k, folders)
     return rows

@@ -41,6 +41,7 @@ def bad_field(value, # plain values
         bad = bad_field(v, k)
         if bad: return bad
 
+# %% ../../nbs/data/09_record_file.ipynb #e1c0e91c
 def escape_halves(text # may hold half characters, as names of files do that are not UTF-8
     ) -> str: # with these written out
     "Text that any file can keep"

@@ -63,14 +63,12 @@ class Record:
     given: list|None = field(default=None, repr=False, compare=False) # the boxes as they came, where `open` cut them
     answer = property(lambda self: self.answers[0] if self.answers else '')
     box = property(lambda self: union_of(self.boxes))
-
     def __post_init__(self):
         "Texts stay texts, and numbers become texts, as in a file"
         self.id = plain_text(self.id, 'id')
         self.kind = '' if self.kind is None else plain_text(self.kind, 'kind')
         self.answers = _plain_texts(self.answers, 'answer')
         if self.choices is not None: self.choices = _plain_texts(self.choices, 'option')
-
     def open(self): # PIL picture, RGB
         "Open its picture"
         try: image = open_image(self.image() if callable(self.image) else self.image)
@@ -79,7 +77,6 @@ class Record:
             raise DataError(f'the picture of {self.id}{name} cannot be opened: {e}') from e
         if self.boxes: self.cut_boxes(*image.size)
         return image
-
     def cut_boxes(self, W, # width of the picture
         H # its height
         ):

@@ -83,13 +83,18 @@ def _blobs(im, rng, n):
         d.ellipse((x, y, x + w, y + h), fill=fill)
 
 # %% ../../nbs/data/02_scenes.ipynb #68f82ba2
+def _color_shape(pair):
+    "Colour and shape of a pair number."
+    return list(COLORS)[pair//6], SHAPES[pair%6]
+
 def _draw(im, rng, pair, box):
     "Draw pair number `pair` (color * 6 + shape) into `box`."
-    color, shape = list(COLORS)[pair//6], SHAPES[pair%6]
+    color, shape = _color_shape(pair)
     digit = int(rng.integers(10))
     rgb = np.array(COLORS[color])*rng.uniform(.88, 1.08)
     rgb = np.clip(rgb + rng.integers(-10, 11, 3), 0, 255)
-    dark, side = rng.random() < .7, box[2] - box[0]
+    dark = rng.random() < .7
+    side = box[2] - box[0]
     sp = sprite(tuple(rgb), shape, digit, side, dark)
     im.paste(sp, box[:2], sp)
     return SceneObject(color, shape, digit, box)
@@ -136,7 +141,7 @@ def scene_objects(seed, # 0, 1, 2, ...
     pairs = rng.permutation(48)
     objects = []
     for pair, box in zip(pairs, boxes):
-        color, shape = list(COLORS)[pair//6], SHAPES[pair%6]
+        color, shape = _color_shape(pair)
         digit = int(rng.integers(10))
         objects.append(SceneObject(color, shape, digit, box))
         # the draws that `_draw` spends on paint

@@ -21,7 +21,8 @@ def _answer_lead(vlm, choice):
     "What the chat template writes between the prompt and an answer."
     from carve_nb.models.prompts import make_chat
     chat, template = make_chat('x'), vlm.processor.apply_chat_template
-    answered = chat + [dict(role='assistant', content=[dict(type='text', text=choice)])]
+    content = [dict(type='text', text=choice)]
+    answered = [*chat, dict(role='assistant', content=content)]
     before = template(chat, add_generation_prompt=True)
     whole = template(answered)
     rest = whole.removeprefix(before)
@@ -46,7 +47,8 @@ def forced_logprobs(vlm, # a `VLM`
     from carve_nb.models.vlm import VLM, greedy, model_lock
     n = len(prompt)
     def force(seen, scores):
-        token = scores.new_tensor([ids[seen.shape[1] - n]]).long()
+        done = seen.shape[1] - n
+        token = scores.new_tensor([ids[done]]).long()
         return scores.new_full(scores.shape, float('-inf')).index_fill(1, token, 0)
     with model_lock(vlm.model):
         inputs = (vlm.shared or VLM.to_device)(vlm, prompt)
@@ -152,7 +154,8 @@ def summarize_pope(given, # list of 'yes', 'no'
     ) -> dict: # name -> number
     "Accuracy, precision, recall, F1 and the rate of yes"
     pairs = list(zip(given, true))
-    hits, yes, real = pairs.count(('yes', 'yes')), given.count('yes'), true.count('yes')
+    hits = pairs.count(('yes', 'yes'))
+    yes, real = given.count('yes'), true.count('yes')
     p = hits/yes if yes else 0.
     r = hits/real if real else 0.
     f1 = 2*p*r/(p + r) if p + r else 0.
@@ -165,10 +168,9 @@ def summarize_scores(rule, # name of a rule
     "The numbers of many answers under one rule"
     if not rows: raise CarveError('No answers to sum up.')
     true = [str(r['truth']).lower() for r in rows]
-    if rule == 'pope': return summarize_pope([yes_or_no(r['answer']) for r in rows], true)
-    if rule == 'pope-vicrop':
-        words = 'yes', 'no'
-        return summarize_pope([words[nearest(r['answer'], words)] for r in rows], true)
+    answers, words = [r['answer'] for r in rows], ('yes', 'no')
+    if rule == 'pope': return summarize_pope([yes_or_no(a) for a in answers], true)
+    if rule == 'pope-vicrop': return summarize_pope([words[nearest(a, words)] for a in answers], true)
     return dict(score=sum(r['score'] for r in rows)/len(rows))
 
 # %% ../../nbs/data/13_scoring.ipynb #b427218d
