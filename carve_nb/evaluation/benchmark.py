@@ -91,7 +91,7 @@ def bench_size(
     for k, v in seconds.items():
         s, iqr = median_iqr(v)
         row[k] = dict(s=s, iqr=iqr, rounds=len(v))
-    row['looks'] = time_captures(case, rounds)
+    row['captures'] = time_captures(case, rounds)
     ours, _ = values['carve'][0]
     theirs, answer = values['authors'][0]
     row |= dict(
@@ -187,7 +187,7 @@ def bench_table(
     rows = list(results['tokens'].values())
     lines = [l for row in rows for l in size_lines(row)]
     last = rows[-1]
-    n, ratio = last['n_prompt'], last['looks']['ratio']
+    n, ratio = last['n_prompt'], last['captures']['ratio']
     lines.append(
         f'{n} tokens: both captures as a batch of two take {ratio:.2f} times as long as one after the other')
     lines += batch_lines(results['batches'])

@@ -28,7 +28,7 @@ class RayJob:
     "What a worker needs to know"
     model: str # folder or Hub id, the same on every node
     config: RunConfig # what is asked of every sample
-    image_tokens: int|None = None # most tokens of a picture, where the processor can be told
+    image_tokens: int|None = None # most tokens of a picture, where the processor has such a limit
     threads: int = 1 # of torch
     protocol: dict|None = None # what the worker must find; None: it is the first
     unfit: tuple = () # methods that the family does not support

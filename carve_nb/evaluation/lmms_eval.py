@@ -80,7 +80,7 @@ class Adapter:
     is_simple = True
     def __init__(self, pretrained=TINY, # 'carve-tiny', folder, Hub id, or a `VLM`
         method='carve', # name in `carve methods`, with fields (carve:p=.1) where wanted
-        image_tokens=None, # most tokens of a picture, where the processor can be told
+        image_tokens=None, # most tokens of a picture, where the processor has such a limit
         max_new_tokens=None, # longest answer; None: as the task says
         split=False, # is the last line of a context a suffix?
         on_error='raise', # or 'empty': an empty answer and a warning
