@@ -275,9 +275,9 @@ def test_going_on(vlm, monkeypatch):
     if vlm.family.pixels is None or 'several pictures' in vlm.family.why_not: return note(vlm, parts=None, **{'in parts': 0})
     layers, split = [], attention_hook.split_attention
     with monkeypatch.context() as m:
-        m.setattr(kernel, 'split_attention', lambda *a: layers.append(1) or split(*a))
+        m.setattr(attention_hook, 'split_attention', lambda *a: layers.append(1) or split(*a))
         rows, seen = read_both(vlm)
-    monkeypatch.setattr(kernel, 'may_split', lambda *a: False)
+    monkeypatch.setattr(attention_hook, 'may_split', lambda *a: False)
     stock_rows, want = read_both(vlm)
     worst = max(((x-y).abs().max()/y.abs().max().clamp(min=1)).item() for a, b in zip(seen, want) for x, y in zip(a, b))
     worst = max(worst, (rows.attn-stock_rows.attn).abs().max().item(), (rows.question-stock_rows.question).abs().max().item())

@@ -174,7 +174,7 @@ def test_time_limit(serve):
 
 
 def test_size_limit(serve, monkeypatch):
-    monkeypatch.setattr(endpoint, 'MAX_REPLY', 10_000)
+    monkeypatch.setattr(api_client, 'MAX_REPLY', 10_000)
     far, _ = serve(ok('x'*20_000))
     with pytest.raises(RemoteError, match='more than 10000 bytes') as e: far.ask(Image.new('RGB', (8, 8)), 'What?')
     assert e.value.status == 'malformed'

@@ -201,7 +201,7 @@ def test_records_stay_utf8(load, tmp_path):
 
 @pytest.mark.case(27)
 @pytest.mark.parametrize('method', [Carve(), Carve.paper(), Carve.official(), Carve(query='question'), Carve(op='log'), Carve(op='difference'), Carve(instruction='Is it red?')],
-                         ids=lambda m: f'{m.name}-{m.rows}-{m.op}')
+                         ids=lambda m: f'{m.name}-{m.query}-{m.op}')
 def test_general_question(tiny, method):
     "No signal: the whole picture, the plain answer, and a note; with and without white space and capitals"
     scene = make_scene(3).image
