@@ -134,7 +134,7 @@ _switch_lock, _found = RLock(), []   # for each open block: the switch as the fi
 
 @contextmanager
 def whole_files():
-    "Make a cut file an error inside the block, also where another library has told Pillow to fill it with grey"
+    "Make a cut file an error inside the block, also where another library has set Pillow to fill it with grey"
     with _switch_lock:
         _found.append(_found[0] if _found else ImageFile.LOAD_TRUNCATED_IMAGES)
         ImageFile.LOAD_TRUNCATED_IMAGES = False

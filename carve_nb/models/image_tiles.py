@@ -127,6 +127,7 @@ def edge_tiles(
     cols, rows = tiles if w >= h else tiles[::-1]
     return tiled((n, n), size, rows, cols)
 
+# %% ../../nbs/models/01_image_tiles.ipynb #aa462527
 PAN_SETTINGS = 'pan_and_scan_min_crop_size', 'pan_and_scan_max_num_crops', 'pan_and_scan_min_ratio_to_activate'
 
 def pan_tiles(

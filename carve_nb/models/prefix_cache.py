@@ -61,6 +61,7 @@ class Store:
     values: torch.Tensor  # likewise
     users: WeakSet        # of `Roomy`
 
+# %% ../../nbs/models/08_prefix_cache.ipynb #6d816229
 class Roomy(DynamicLayer):
     "A layer of a cache with room behind its end"
     room, store = 128, None   # tokens; its `Store`
@@ -94,17 +95,20 @@ class Roomy(DynamicLayer):
         if self.store: self.store.users.discard(self)
         self.store = Store(keys, values, WeakSet([self]))
 
-    def __copy__(self):
-        new = object.__new__(type(self))
-        new.__dict__.update(vars(self))
-        if new.store: new.store.users.add(new)
-        return new
+# %% ../../nbs/models/08_prefix_cache.ipynb #fb514a21
+@patch
+def __copy__(self: Roomy):
+    new = object.__new__(type(self))
+    new.__dict__.update(vars(self))
+    if new.store: new.store.users.add(new)
+    return new
 
-    def __deepcopy__(self, memo):
-        new = copy.copy(self)
-        if new.is_initialized:
-            new.keys, new.values, new.store = new.keys.clone(), new.values.clone(), None
-        return new
+@patch
+def __deepcopy__(self: Roomy, memo):
+    new = copy.copy(self)
+    if new.is_initialized:
+        new.keys, new.values, new.store = new.keys.clone(), new.values.clone(), None
+    return new
 
 # %% ../../nbs/models/08_prefix_cache.ipynb #094c4fd7
 def roomy_cache(
@@ -256,20 +260,22 @@ class Prefixes:
         while len(self.kept) > self.size: del self.kept[next(iter(self.kept))]
         return self.kept[key]
 
-    def __call__(self,
-        vlm: VLM,        # the model
-        prompt: Prompt,  # from `VLM.prompt`
-    ) -> dict:           # model inputs that go on from a prefix
-        "What the model is given"
-        inputs = vlm.to_device(prompt)
-        cache, loose = self.prefix(vlm, prompt, inputs)
-        put_loose(loose)   # for the pass that follows
-        pixels = [k for k in tower_inputs(vlm, prompt, inputs, 0) if k.startswith('pixel')]
-        words = {k: v for k, v in inputs.items() if k not in pixels}
-        cache, start = branch(cache), time.perf_counter()
-        if len(prompt.images) > 1: Context().run(read_on, vlm, prompt, inputs, words, cache)
-        self.onward += time.perf_counter() - start
-        return words | dict(past_key_values=cache)
+# %% ../../nbs/models/08_prefix_cache.ipynb #0019348c
+@patch
+def __call__(self: Prefixes,
+    vlm: VLM,        # the model
+    prompt: Prompt,  # from `VLM.prompt`
+) -> dict:           # model inputs that go on from a prefix
+    "What the model is given"
+    inputs = vlm.to_device(prompt)
+    cache, loose = self.prefix(vlm, prompt, inputs)
+    put_loose(loose)   # for the pass that follows
+    pixels = [k for k in tower_inputs(vlm, prompt, inputs, 0) if k.startswith('pixel')]
+    words = {k: v for k, v in inputs.items() if k not in pixels}
+    cache, start = branch(cache), time.perf_counter()
+    if len(prompt.images) > 1: Context().run(read_on, vlm, prompt, inputs, words, cache)
+    self.onward += time.perf_counter() - start
+    return words | dict(past_key_values=cache)
 
 # %% ../../nbs/models/08_prefix_cache.ipynb #a896fd64
 def wants_cache(
