@@ -51,5 +51,7 @@ def first_free(onward, # of `layer_costs`, hidden from each layer on
     ) -> int: # number of layers if there is none
     "The first layer from which on the test sees no cost of hiding the picture"
     free = len(onward)
-    while free and (onward[free-1].p >= level or onward[free-1].value <= 0): free -= 1
+    for e in onward[::-1]:
+        if e.p < level and e.value > 0: break
+        free -= 1
     return free

@@ -99,10 +99,12 @@ def study_meta(name, # of a study
     "What records are about"
     model = Path(vlm.name).name if Path(vlm.name).is_dir() else vlm.name
     versions = dict(
-        carve_nb=__version__, python=sys.version.split()[0], torch=torch.__version__, transformers=transformers.__version__)
+        carve_nb=__version__, python=sys.version.split()[0],
+        torch=torch.__version__, transformers=transformers.__version__)
     meta = dict(
         study=name, model=model, revision=vlm.revision, weights=weights_key(vlm), dtype=str(vlm.dtype),
-        data='scenes' if data is None else Path(data).name, settings=settings, device=vlm.device.type, versions=versions)
+        data='scenes' if data is None else Path(data).name,
+        settings=settings, device=vlm.device.type, versions=versions)
     if vlm.escape: meta['escape'] = True
     return meta | more
 
@@ -113,7 +115,9 @@ def left_samples(study, # a `StudySpec`
     done # ids with a record
     ) -> tuple: # ids of all samples (filled while they are drawn), iterator over those without a record
     "The samples that are not measured yet"
-    if data is not None: return [e.id for e in read_entries(data, n)], each(folder_samples(data, n, done))
+    if data is not None:
+        ids = [e.id for e in read_entries(data, n)]
+        return ids, each(folder_samples(data, n, done))
     ids = []
     def left():
         for s in study.samples(study.n if n is None else n):
@@ -176,7 +180,9 @@ class Findings:
     def figure(self): return find_study(self.name).plot(self.records)
     def lines(self): return find_study(self.name).summarize(self.records)
     def __str__(self): return '\n'.join(self.lines())
-    def __repr__(self): return f'Findings({self.name}: {len(self.records)} records of {self.meta.get("model")})'
+    def __repr__(self):
+        model = self.meta.get('model')
+        return f'Findings({self.name}: {len(self.records)} records of {model})'
 
     @classmethod
     def load(cls, folder # with meta.json and records.jsonl or records.jsonl.gz
