@@ -159,7 +159,7 @@ def _with_suffix(rng, question, answer, count, short):
 def fill_slots(rng, turns, # numpy Generator; (question, answer, kind)s
                slots: int, length: int, # slots and tokens in each
                count: int,       # number of objects, the short answer to a general instruction
-               short: float=.7,  # how often the short-answer suffix stands behind a question
+               short: float=.7,  # how often the short-answer suffix follows a question
               )->tuple:          # ids and targets [slots, length] (-100 = none), kinds [slots] (-1 = empty)
     "One turn in each slot."
     ids = np.zeros((slots, length), np.int64)
@@ -254,7 +254,7 @@ def view_pair_row(rng, s, scene): # numpy Generator; `Stage`; `Scene`
 # %% ../../nbs/training/02_curriculum.ipynb #7dd124d9
 def make_batch(s: Stage, # what the batch holds
                seed: int, i: int, # seed of the training, number of the batch
-              )->list: # pictures [B, I, px, px, 3], labels [B, I, 3, n, n], cells [B, I, n*n]; ids, targets, kinds of slots
+              )->list: # pictures [B, I, px, px, 3], labels [B, I, 3, n, n], cells [B, I, n*n], ids, targets, kinds
     "Batch number `i` of a stage: the same whenever and wherever it is made."
     rng = np.random.default_rng([seed, sum(map(ord, s.name)), i])
     make_row, rows = view_pair_row if s.pairs else single_view_row, []

@@ -122,9 +122,9 @@ def _turn_attention(q, k, v, P, J, L):
     "Attention of J turns of L tokens: each over the prefix and over its own tokens."
     B, H, _, D = q.shape
     prefix_k, prefix_v = k[:, :, :P], v[:, :, :P]
-    q, k, v = q[:, :, P:], k[:, :, P:], v[:, :, P:]
-    qt, kt, vt = (x.reshape(B, H, J, L, D) for x in (q, k, v))
-    far = q @ prefix_k.transpose(-1, -2)
+    qt, kt, vt = (x[:, :, P:] for x in (q, k, v))
+    far = qt @ prefix_k.transpose(-1, -2)
+    qt, kt, vt = (x.reshape(B, H, J, L, D) for x in (qt, kt, vt))
     near = qt @ kt.transpose(-1, -2) + _causal(L, q.dtype)
     near = near.reshape(B, H, J*L, L)
     p = torch.cat([far, near], -1).softmax(-1)
@@ -150,8 +150,9 @@ def answer_logits(m, f, ids): # model; features [B, P', width]; ids [B, J, L]
     "Logits [B, J*L, words] of all turns behind one prefix: `<s>USER:` and the pictures."
     (B, J, L), E = ids.shape, m.get_input_embeddings()
     head = torch.tensor([2, *encode('user :')])
-    head, turns = E(head.expand(B, -1)), E(ids.flatten(1))
-    x = torch.cat([head.to(f.dtype), f, turns.to(f.dtype)], 1)
+    head = E(head.expand(B, -1)).to(f.dtype)
+    turns = E(ids.flatten(1)).to(f.dtype)
+    x = torch.cat([head, f, turns], 1)
     P = x.shape[1] - J*L
     _layout.update(prefix=P, slots=J, length=L)
     each = P + torch.arange(L).repeat(J)

@@ -97,6 +97,7 @@ RECIPE = dict(seed=0, phases=[
     )
 ])
 
+# %% ../../nbs/training/04_recipe.ipynb #42158fb0
 def plan(recipe: dict # phases with steps and stages
         )->list: # (phase, step within the phase, stage) of each step
     "The phase and the stage of each step."

@@ -61,8 +61,8 @@ def batch_loss(m, stage, batch): # model; its stage; a batch of `make_batch`
     whole = (right | (targets < 0)).all(-1)      # answers of which every token is right
     for j, name in enumerate(TURNS):
         of_kind = kinds == j
-        asked, correct = of_kind.sum().item(), whole[of_kind].sum().item()
-        if asked: figures[name] = (correct, asked)
+        asked = of_kind.sum().item()
+        if asked: figures[name] = (whole[of_kind].sum().item(), asked)
     return answered + stage.aux*aligned/3, figures
 
 # %% ../../nbs/training/05_training_loop.ipynb #a02b82ea
@@ -126,7 +126,8 @@ class TrainingLog:
     def write(self, **kw): # further facts of the line
         "Write the means since the last line."
         means = {k: round(x/n, 4) for k, (x, n) in self.sums.items()}
-        row = dict(**kw, seconds=round(time.time() - self.started, 1), **means)
+        seconds = round(time.time() - self.started, 1)
+        row = dict(**kw, seconds=seconds, **means)
         print(json.dumps(row), file=self.file, flush=True)
         self.sums = {}
 
@@ -167,6 +168,7 @@ def train(out, # folder of checkpoint and log
         log.add(train_step(m, opts, lrs, stage, batch))
         done = step + 1
         if done%20 == 0: log.write(step=done, phase=phase['name'], lr=lrs[0])
-        if done%every == 0 or done == todo.stop: save_checkpoint(last, m, opts, done)
+        if done%every == 0 or done == todo.stop:
+            save_checkpoint(last, m, opts, done)
     m.set_attn_implementation('sdpa')
     return m.eval()
