@@ -231,8 +231,8 @@ def hub_set(spec, # id on the Hugging Face Hub
 
 # %% ../../nbs/data/14_datasets.ipynb #b1bb18b6
 RULE_NAMES = (
-    'exact', 'vqa', 'vqa-text', 'vqa-simple', 'vqa-vicrop', 'contains', 'contains-either', 'anls', 'pope', 'pope-vicrop',
-    'choice', 'choice-letter', 'choice-text', 'choice-vicrop', 'choice-likelihood', 'f1-pairs'
+    'exact', 'vqa', 'vqa-text', 'vqa-simple', 'vqa-vicrop', 'contains', 'contains-either', 'anls', 'pope',
+    'pope-vicrop', 'choice', 'choice-letter', 'choice-text', 'choice-vicrop', 'choice-likelihood', 'f1-pairs'
 )  # the keys of `scoring.RULES`, which needs torch
 
 def _known_arguments(spec, download):
