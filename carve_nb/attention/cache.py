@@ -107,31 +107,34 @@ class AnswerCache:
         else: self.known[key] = make(), perf_counter() - start
         return self.known[key][0]
 
-    def ask(self,
-        images,               # one picture or a list of them
-        question,             # str
-        suffix=SHORT_ANSWER,  # after the question
-        max_new_tokens=32,    # longest answer
-    ) -> Answer:              # of the model, or an empty one where the question is left open
-        "The answer of the model, or the one it gave before"
-        images = list(images) if isinstance(images, (list, tuple)) else [images]
-        keys = tuple(map(picture_key, images))
-        if self.picture is not None and keys != (self.picture,):
-            self.shown.append(images)
-            if self.leave_open:
-                self.n_open += 1
-                return Answer('', [], 0.)
-        make = lambda: self.vlm.ask(images, question, suffix, max_new_tokens)
-        return self.once((*keys, question, suffix, max_new_tokens), make)
+# %% ../../nbs/attention/13_cache.ipynb #4bfe65e8
+@patch
+def ask(self: AnswerCache,
+    images,               # one picture or a list of them
+    question,             # str
+    suffix=SHORT_ANSWER,  # after the question
+    max_new_tokens=32,    # longest answer
+) -> Answer:              # of the model, or an empty one where the question is left open
+    "The answer of the model, or the one it gave before"
+    images = list(images) if isinstance(images, (list, tuple)) else [images]
+    keys = tuple(map(picture_key, images))
+    if self.picture is not None and keys != (self.picture,):
+        self.shown.append(images)
+        if self.leave_open:
+            self.n_open += 1
+            return Answer('', [], 0.)
+    make = lambda: self.vlm.ask(images, question, suffix, max_new_tokens)
+    return self.once((*keys, question, suffix, max_new_tokens), make)
 
-    def learn(self,
-        rows,    # `AttentionRows` of a capture that also answered
-        image,   # PIL picture
-        *words,  # question, suffix, max_new_tokens
-    ):
-        "Keep the answer of a capture"
-        if isinstance(self.vlm, AnswerCache): return self.vlm.learn(rows, image, *words)
-        self.known.setdefault((picture_key(image), *words), (rows.answer, rows.meta.get('seconds', 0.)))
+@patch
+def learn(self: AnswerCache,
+    rows,    # `AttentionRows` of a capture that also answered
+    image,   # PIL picture
+    *words,  # question, suffix, max_new_tokens
+):
+    "Keep the answer of a capture"
+    if isinstance(self.vlm, AnswerCache): return self.vlm.learn(rows, image, *words)
+    self.known.setdefault((picture_key(image), *words), (rows.answer, rows.meta.get('seconds', 0.)))
 
 # %% ../../nbs/attention/13_cache.ipynb #2bd53767
 class AttentionCache:

@@ -118,6 +118,7 @@ def last_part(
     cache = vlm.model(**head, use_cache=True, logits_to_keep=1).past_key_values
     return dict(input_ids=inputs['input_ids'][:, start:], past_key_values=cache)
 
+# %% ../../nbs/attention/04_gradient_rows.ipynb #767331f7
 def grad_rows(
     vlm: VLM,        # the model
     prompt: Prompt,  # from `VLM.prompt`

@@ -70,6 +70,7 @@ class Lengths:
     question: int   # tokens of the question
     keys: int       # of the pictures, where they are a sequence of their own; else N_v
 
+# %% ../../nbs/attention/06_prompt_sizes.ipynb #be627953
 def patch_values(
     config,     # configuration of the tower
 ) -> int:       # numbers

@@ -159,6 +159,7 @@ def check_tower(
         raise UnsupportedError(f'{tower.n_patches} patches do not fold into a grid of {gh} x {gw} tokens')
     return tower
 
+# %% ../../nbs/attention/12_vision_tower.ipynb #968faa92
 def capture_tower(
     vlm,           # a `VLM`
     image,         # PIL picture
