@@ -268,9 +268,10 @@ def test_methods_are_listed(capsys):
     assert {'carve', 'none', 'rel-att', 'vcd', 'oracle'} <= listed
 
 
-def test_bad_input_is_known_by_its_module():
-    "Errors of this package that are ValueErrors give status 2, all others 1"
-    from carve_nb.cli.main import bad_input
-    from carve_nb.core.errors import StatisticsError
-    from carve_nb.core.errors import IncompleteError
-    assert bad_input(StatisticsError('')) and not any(map(bad_input, (ValueError(''), IncompleteError(''), KeyError(''))))
+def test_errors_know_their_status(capsys):
+    "Bad input gives status 2, all other errors of this package and of others 1"
+    from carve_nb.cli.main import print_error
+    from carve_nb.core.errors import IncompleteError, StatisticsError
+    assert [print_error(e('x')) for e in (StatisticsError, IncompleteError, ValueError, KeyError)] == [2, 1, 1, 1]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ['carve: error: x']*2 and all('--debug' in l for l in lines[2:])

@@ -9,8 +9,8 @@ MODULES = sorted(p for p in (ROOT/'carve_nb').rglob('*.py') if p.name[0] != '_')
 # Words that may stand in code only where model families are described, in the training of our own model (stock LLaVA
 # classes), and in the help of the command line.
 FAMILY = re.compile(r'llava|qwen|internvl|idefics|smolvlm|paligemma|gemma|mllama|onevision|instructblip', re.I)
-FAMILY_MAY = {'tiny_models', 'image_tokens', 'families', 'main', 'options'}
-OWN_MODEL = {'reference_vlm': {'llava'}}
+FAMILY_MAY = {'tiny_models', 'tiny_recipes', 'tiny_parts', 'image_tokens', 'image_tiles', 'processors', 'families', 'main', 'options'}
+OWN_MODEL = {'model': {'llava'}, 'reference_vlm': {'llava'}}
 MACHINE = re.compile(r'(?<![\w.:/-])/(work|root|home|tmp|Users|opt|usr|mnt|var)/')
 
 

@@ -8,7 +8,8 @@ to the other kinds of question."""
 import argparse, json, warnings
 from itertools import product
 from pathlib import Path
-from carve_nb.models.vlm import VLM, GENERAL_INSTRUCTION, SHORT_ANSWER
+from carve_nb.models.vlm import VLM
+from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.carve import Carve
 from carve_nb.controls import QuestionOnly
 from carve_nb.evaluation.scene_benchmark import score

@@ -10,9 +10,10 @@ import argparse, json, warnings
 from pathlib import Path
 import torch
 from carve_nb.evaluation.benchmark_cases import make_model
-from carve_nb.attention.memory import child_peak
+from carve_nb.attention.peak_memory import child_peak
 from carve_nb.data.scenes import make_scene
-from carve_nb.models.vlm import SHORT_ANSWER, VLM
+from carve_nb.models.prompts import SHORT_ANSWER
+from carve_nb.models.vlm import VLM
 
 QUESTION, NEW = 'What is on thing number 1?', 2
 SETUP = f'''

@@ -181,7 +181,7 @@ def do_eval(a # parsed arguments
     "carve eval"
     out = a.out or default_out(a.data)
     make_folder(out)
-    from carve_nb.evaluation.runner import PRESETS, run_eval
+    from carve_nb.evaluation.runner import RUN_PRESETS, run_eval
     hush_loader()
     asked = {
         k: v
@@ -203,7 +203,7 @@ def do_eval(a # parsed arguments
     run_eval(
         a.data, a.model, a.methods, a.n, out, seed=a.seed, limit_pixels=a.limit_pixels,
         batch_size=a.batch_size, maps=a.maps, retry=a.retry, force=a.force,
-        progress=not a.quiet, **(PRESETS[a.preset] if a.preset else {}) | asked
+        progress=not a.quiet, **(RUN_PRESETS[a.preset] if a.preset else {}) | asked
     )
     check_answers(print_report(out))
 

@@ -7,6 +7,7 @@ __all__ = ['LOADING', 'add_command', 'add_input', 'add_tokens', 'add_model', 're
            'add_demo', 'add_study', 'add_bench', 'add_eval', 'add_limits', 'add_engine', 'add_report']
 
 # %% ../../nbs/cli/01_options.ipynb #99f05472
+import argparse
 from carve_nb.cli.parsing import (
     KIND_NAMES, MAP_METHODS, SPLIT_NAMES, STUDY_NAMES, check_spec, parse_box, parse_count, parse_kinds, parse_layers,
     parse_method)

@@ -6,9 +6,8 @@
 __all__ = ['LARGEST', 'QUIET', 'explore_cell', 'write_page', 'server_command', 'server_env', 'ending', 'serve', 'copy_picture']
 
 # %% ../../nbs/explorer/09_launch.ipynb #d045d968
-import json, os, signal, subprocess, sys, tempfile, threading
+import json, os, signal, subprocess, sys, threading
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from ..core.errors import CarveError
 

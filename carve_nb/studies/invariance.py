@@ -55,6 +55,7 @@ def judge_ways(task, # [L, Nv]
     with_each = [score(contrast(task, g))['hit'] for g in G]
     return dict(ways=ways, with_each=with_each, area=round(float(touched.mean()), 6))
 
+# %% ../../nbs/studies/07_invariance.ipynb #775a3cd1
 def measure_invariance(vlm, # a `VLM`
     sample, # with `id`, `image`, `question` and perhaps `box`
     suffix=SHORT_ANSWER, # after every text
@@ -188,6 +189,7 @@ def plot_instructions(ax, # matplotlib axis
     plot_rates(ax, dict(zip(names, stack_records(records, 'with_each').T)))
     ax.set(xlabel=f'peak in the region, n = {len(records)}', title='ratio, made with each instruction')
 
+# %% ../../nbs/studies/07_invariance.ipynb #99fa22f7
 def plot_invariance(records # of `measure_invariance`
     ) -> Figure: # four panels
     "How constant the general map is, and what it matters"
@@ -229,6 +231,7 @@ def summarize_parts(records # of `measure_invariance`
         f'Under five unrelated questions the F_vis share is {part_share(records, "question", vis)}; '
         f'instructions minus questions, picture by picture: {more} (Wilcoxon).']
 
+# %% ../../nbs/studies/07_invariance.ipynb #f154cac2
 def summarize_distances(records # of `measure_invariance`
     ) -> list: # sentences
     "How far apart maps are, and what that does to the error bound"

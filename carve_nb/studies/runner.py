@@ -250,6 +250,7 @@ def measure_left(study, # a `StudySpec`
     else:
         for s in left: yield measure_one(vlm, measure, s)
 
+# %% ../../nbs/studies/11_runner.ipynb #e2c79fe8
 def run_study(name, # one of `STUDIES`
     model=TINY, # 'carve-tiny', folder or Hub id
     data=None, # folder with pictures and one file of annotations; None: held-out scenes

@@ -27,11 +27,10 @@ def measure_one(vlm, # a `VLM`
         record = measure(vlm, sample)
         to_line(record)
         return record, None
-    except ValueError as e:
-        why = str(e) if sample.id in str(e) else f'{sample.id}: {e}'
-        return None, why
     except Exception as e:
-        if not out_of_memory(e): raise
+        if not out_of_memory(e):
+            if not isinstance(e, ValueError): raise
+            return None, str(e) if sample.id in str(e) else f'{sample.id}: {e}'
         said = ' '.join(str(getattr(e, 'why', e)).split())
         why = (
             f'{sample.id}: memory ran out ({type(e).__name__}: {said}); '

@@ -8,7 +8,8 @@ from scipy import stats
 from carve_nb.decomposition import CAP, OPERATORS, contrast, cost
 from carve_nb.core.errors import CarveError
 from carve_nb.maps import Saliency, depth_band, entropy, fuse_maps, pick_layers, step_weights
-from carve_nb.core.stats import auroc, bootstrap, difference, holm, mcnemar, paired_test, rank_correlation, sign_flip
+from carve_nb.core.correlation import auroc, rank_correlation
+from carve_nb.core.stats import bootstrap, difference, holm, mcnemar, paired_test, sign_flip
 
 GREAT = float(np.finfo(np.float32).max)
 SIDES = st.integers(1, 6)

@@ -6,8 +6,9 @@ import pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from carve_nb.core.errors import CaptureError, PromptError
-from carve_nb.attention.capture import AttentionRows
-from carve_nb.models.vlm import BREAK, Answer, escape_text
+from carve_nb.attention.rows import AttentionRows
+from carve_nb.models.prompts import BREAK, escape_text
+from carve_nb.models.vlm import Answer
 from carve_nb.models.image_tokens import ImageSpan
 from faults.clean import special_and_image
 
