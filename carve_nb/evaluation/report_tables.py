@@ -219,8 +219,7 @@ def failures(self:Report, method # as it was asked for
     if not reasons: return ''
     commonest = reasons.most_common(3)
     words = '; '.join(f'{n} {status} ({why})' for (status, why), n in commonest)
-    bad = sum(reasons.values())
-    return f'`{method}`: {bad} of {len(lines)} samples without an answer: {words}'
+    return f'`{method}`: {reasons.total()} of {len(lines)} samples without an answer: {words}'
 
 @patch
 def troubles(self:Report) -> list: # of str
@@ -228,8 +227,7 @@ def troubles(self:Report) -> list: # of str
     unsupported = [r for r in self.records if r['status'] == 'unsupported']
     lines = []
     for r in unsupported:
-        method, why = r['method'], r['why']
-        lines.append(f'`{method}` is not supported: {why}')
+        lines.append(f'`{r["method"]}` is not supported: {r["why"]}')
     lines += map(self.failures, self.methods)
     return [one_line(l) for l in lines if l]
 
