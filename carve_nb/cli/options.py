@@ -98,8 +98,7 @@ def add_ask(commands, # of `add_subparsers`
     p.add_argument('--out', metavar='DIR', help='write result.png (all stages), view.png and result.json there')
     p.add_argument('--json', metavar='F', help='write answers, boxes, regions, seconds and notes to this file')
     p.add_argument(
-        '-v',
-        '--verbose', action='store_true',
+        '-v', '--verbose', action='store_true',
         help='also say what the model answers alone, how sure it is, and where was looked'
     )
 
@@ -108,8 +107,7 @@ def add_map(commands, # of `add_subparsers`
     ):
     "carve map"
     p = add_command(
-        commands,
-        'map', run,
+        commands, 'map', run,
         'Save the fused attention map of a question, before it is masked, as numbers or as a picture.'
     )
     add_input(p)
@@ -178,8 +176,7 @@ def add_study(commands, # of `add_subparsers`
     ):
     "carve study"
     p = add_command(
-        commands,
-        'study', run,
+        commands, 'study', run,
         'Measure what a chapter claims, draw its figure, tell what came out; goes on where it was stopped.'
     )
     p.add_argument('name', metavar='NAME', choices=STUDY_NAMES, help=f'one of {", ".join(STUDY_NAMES)}')
@@ -206,8 +203,7 @@ def add_bench(commands, # of `add_subparsers`
     ):
     "carve bench"
     p = add_command(
-        commands,
-        'bench', run,
+        commands, 'bench', run,
         "Measure what a look and the whole method cost beside a plain answer and beside the authors' procedure."
     )
     p.add_argument(
@@ -223,8 +219,7 @@ def add_eval(commands, # of `add_subparsers`
     ):
     "carve eval"
     p = add_command(
-        commands,
-        'eval', run,
+        commands, 'eval', run,
         'Run methods over a data set: one line on disk for each sample and method; the same command takes up a run '
         'that was stopped.'
     )
@@ -323,8 +318,7 @@ def add_report(commands, # of `add_subparsers`
     ):
     "carve report"
     p = add_command(
-        commands,
-        'report', run,
+        commands, 'report', run,
         'Make tables and figure of a run once more from its lines, also while it is unfinished.'
     )
     p.add_argument('folder', metavar='DIR', help='folder of `carve eval`')
