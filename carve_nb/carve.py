@@ -310,6 +310,7 @@ def __call__(self:Carve, vlm, # a `VLM`
             return self.from_rows(vlm, image, question, rows, rows_g)
         return fall_back(ask_again, self.partial_result(image, question, rows))
 
+# %% ../nbs/10_carve.ipynb #83eb890a
 @patch
 def saliency_only(self:Carve, vlm, # a `VLM`
     image, # picture

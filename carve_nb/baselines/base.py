@@ -61,6 +61,7 @@ def near_layers(vlm, # a `VLM`
     attending = [l for l in asked if l in vlm.layers]
     return attending or [min(vlm.layers, key=lambda l: abs(l - np.mean(asked)))]
 
+# %% ../../nbs/baselines/00_base.ipynb #c6e9a39f
 def mean_saliency(vlm, # a `VLM`
     rows, # `AttentionRows`
     spec, # layers, see `near_layers`

@@ -207,6 +207,7 @@ def do_eval(a # parsed arguments
     )
     check_answers(print_report(out))
 
+# %% ../../nbs/cli/03_commands.ipynb #798cc802
 def pick_engine(a # parsed arguments
     ) -> dict: # of `run_eval`
     "The engine that was asked for"

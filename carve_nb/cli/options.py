@@ -102,6 +102,7 @@ def add_ask(commands, # of `add_subparsers`
         help='also say what the model answers alone, how sure it is, and where was looked'
     )
 
+# %% ../../nbs/cli/01_options.ipynb #39ad3882
 def add_map(commands, # of `add_subparsers`
     run # what it does
     ):
@@ -142,6 +143,7 @@ def add_scene(commands, # of `add_subparsers`
     p.add_argument('--out', metavar='s.png', help='picture file to write')
     p.add_argument('--json', metavar='s.json', help='file for question, answer, box, kind and all things')
 
+# %% ../../nbs/cli/01_options.ipynb #c6856f92
 def add_demo(commands, # of `add_subparsers`
     run # what it does
     ):
@@ -285,6 +287,7 @@ def add_limits(p # a parser
         help='questions asked together; only with --methods none, since methods look one by one (default: 1)'
     )
 
+# %% ../../nbs/cli/01_options.ipynb #7175417b
 def add_engine(p # a parser
     ):
     "Who measures, and who answers"

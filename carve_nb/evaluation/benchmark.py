@@ -48,6 +48,7 @@ def target_values(
         'authors over ours': ratio.get('authors'),
         'maps alike': row.get('map_error')}
 
+# %% ../../nbs/evaluation/15_benchmark.ipynb #c1cbbf76
 def judge_targets(
     row, # of one number of tokens
     ratios # of the same
@@ -105,6 +106,7 @@ def bench_size(
         row[k]['mb'] = measure_memory(k, grid, asdict(size), device, dtype)
     return row, take_ratios(seconds)
 
+# %% ../../nbs/evaluation/15_benchmark.ipynb #05d17a4b
 def bench_batches(
     grid, # side of the grid of image tokens
     size, # `Size`
@@ -170,6 +172,7 @@ def size_lines(
         lines.append(f'{label:26}{s:9.3f}{iqr}{ratio:9.2f}{mb}')
     return lines
 
+# %% ../../nbs/evaluation/15_benchmark.ipynb #34ec6696
 def target_line(
     name, # of a target
     target # of `judge_targets`

@@ -164,6 +164,7 @@ def by_kind(self:Comparison) -> list: # of lists of str, the head first
         table.append([m, ENTRIES[m].category, overall, interval, *kinds])
     return table
 
+# %% ../../nbs/evaluation/17_comparison.ipynb #bd55f5d7
 def format_known(value, # number or None
     spec, # of `format`
     scale=1 # 100: per cent

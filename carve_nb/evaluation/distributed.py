@@ -90,6 +90,7 @@ def start_ray(ray, # the module
             if not left: raise RunError(f'Ray does not come up ({kw["address"]}): {why}') from e
             ray.shutdown()
 
+# %% ../../nbs/evaluation/12_distributed.ipynb #8f39307d
 def check_cluster(address # of a cluster
     ):
     "Refuse at once an address where nobody listens; Ray itself would try for minutes"

@@ -259,6 +259,7 @@ def about_data(self:Report) -> str: # in words
     if have < n: words.append(f'unfinished: {have} have lines')
     return '; '.join(words)
 
+# %% ../../nbs/evaluation/10_report_tables.ipynb #78dea2cf
 @patch
 def facts(self:Report) -> list: # of str
     "How the numbers came about"
@@ -304,6 +305,7 @@ def worst_note(self:Report, rows # of all questions
     if not words: return ''
     return f'Accuracy if failures are counted as wrong: {", ".join(words)}.'
 
+# %% ../../nbs/evaluation/10_report_tables.ipynb #8c7dd4ba
 @patch
 def markdown(self:Report) -> str: # all tables
     "The report as text"

@@ -56,6 +56,7 @@ def take_lock(f, # file of a lock
         owner = read_owner(f) or 'another process'
         raise RunError(f'{folder} is being written by {owner}; let it end, or give another folder.') from None
 
+# %% ../../nbs/evaluation/07_run_store.ipynb #e2c0b101
 @contextmanager
 def locked(folder # that is written to
     ):
@@ -129,6 +130,7 @@ def read_record_lines(path, # records.jsonl
             'and its sample measured again.')
     return records, end, len(raw)
 
+# %% ../../nbs/evaluation/07_run_store.ipynb #fdec9230
 def read_own(path, # records.jsonl
     protocol, # of its run
     skip=False # leave damaged lines out?
@@ -250,6 +252,7 @@ def recover(self:RunStore, retry # forget failures?
     if end and text != self.path.read_bytes(): replace_file(self.path, text)
     return kept
 
+# %% ../../nbs/evaluation/07_run_store.ipynb #746de8dd
 @patch
 def keep_damaged(self:RunStore):
     "A copy of a file with damaged lines, before they are left out"

@@ -58,6 +58,7 @@ def batch_units(data, # iterable of `Record`s
         unit = []
     if not all(done(r.id) for _, r in unit): yield unit
 
+# %% ../../nbs/evaluation/09_runner.ipynb #cfb68b87
 def left_units(data, # iterable of `Record`s
     done, # id -> has it all of its lines?
     batch=1 # records of a unit; 1: those about one picture

@@ -257,6 +257,7 @@ def ask_batch(self:SampleEvaluator, method, # `DirectAnswer`
     size = self.config.batch_size
     return attempt(lambda: self.vlm.ask_many(pairs, method.suffix, method.max_new_tokens, size))[0]
 
+# %% ../../nbs/evaluation/05_sample_evaluator.ipynb #10ac9f3b
 @patch
 def together(self:SampleEvaluator, name, # of the method
     method, # `DirectAnswer`

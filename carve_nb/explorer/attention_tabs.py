@@ -125,6 +125,7 @@ class LayerTab(Tab):
 # %% ../../nbs/explorer/05_attention_tabs.ipynb #67f16d8e
 MOST_CELLS = 256   # buttons of the table
 
+# %% ../../nbs/explorer/05_attention_tabs.ipynb #9bb88ed6
 class HeadTab(Tab):
     "The table of heads"
     title, about = 'By head', 'the opened head, and all heads of its layer'
@@ -233,6 +234,7 @@ def numbers(self:HeadTab) -> tuple: # (values [L, H], what they are)
         else (t['mass'][at], 'visual mass')
     )
 
+# %% ../../nbs/explorer/05_attention_tabs.ipynb #652dd529
 @patch
 def draw(self:HeadTab):
     "Colours, and the opened head"
@@ -262,6 +264,7 @@ def draw(self:HeadTab):
         )
     )
 
+# %% ../../nbs/explorer/05_attention_tabs.ipynb #f7bf8b23
 @patch
 def paint(self:HeadTab, values=None, # [L, H]
     what='' # the values are

@@ -111,6 +111,7 @@ def make_top(self:Explorer):
     self.again.on_click(lambda b: self.guard(self.ask_view))
     self.stop.on_click(lambda b: self.cancel())
 
+# %% ../../nbs/explorer/07_page.ipynb #fa32dfae
 @patch
 def make_middle(self:Explorer):
     "Settings, stages, tabs"
@@ -264,6 +265,7 @@ def keep(self:Explorer, shown # a `ExplorerState`
     self.tell('Ready. Move the dials; nothing runs the model until you ask again.', 1)
     self.renew()
 
+# %% ../../nbs/explorer/07_page.ipynb #e34330e3
 @patch
 def ask_view(self:Explorer):
     "Ask with the present view"

@@ -150,6 +150,7 @@ def collect_cases(vlm, # a `VLM`
         method = choose_filter(method, vlm, boxed)
     return method, [collect_case(replace(method, **ask(s)), vlm, s, score) for s in samples]
 
+# %% ../../nbs/studies/08_calibration.ipynb #bcb9b38e
 def calibrate(vlm, # a `VLM`
     samples, # as in `collect_cases`
     score, # as in `collect_cases`

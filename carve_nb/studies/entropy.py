@@ -158,6 +158,7 @@ def plot_layer_entropy(ax, # matplotlib axis
     to_bits = lambda nats: nats/math.log(2)
     ax.secondary_yaxis('right', functions=(to_nats, to_bits)).set_ylabel('nats')
 
+# %% ../../nbs/studies/01_entropy.ipynb #3be4cc73
 def plot_layer_rho(ax, # matplotlib axis
     records, # of `measure_entropy`
     x, # 'T_c' or 'C_c'

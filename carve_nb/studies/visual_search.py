@@ -87,6 +87,7 @@ def place_items(rng, # numpy Generator
         boxes.append((x, y, x + px, y + px))
     return boxes
 
+# %% ../../nbs/studies/03_visual_search.ipynb #dbc0f9d4
 def search_display(seed, # of the layout
     pair, # 'tail' or 'tilt'
     odd, # 'with' or 'without'
@@ -222,6 +223,7 @@ def plot_search(records # of `measure_search`
         fig.legend(*ax.get_legend_handles_labels(), loc='outside lower center', ncols=5)
     return fig
 
+# %% ../../nbs/studies/03_visual_search.ipynb #0a59fb3c
 def summarize_search(records # of `measure_search`
     ) -> list: # sentences
     "Whether what has the feature stands out more than what lacks it"
