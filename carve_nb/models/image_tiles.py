@@ -6,15 +6,6 @@
 __all__ = ['PAN_SETTINGS', 'Block', 'tile_boxes', 'whole_block', 'tiled', 'setting', 'ratio_tiles', 'edge_tiles', 'pan_tiles',
            'canvas_box', 'canvas_tiles', 'tile_keys', 'canvas_keys', 'query_bridge', 'patch_keys']
 
-# %% ../../nbs/models/01_image_tiles.ipynb #eaa5383b
-from types import SimpleNamespace
-from contextlib import contextmanager
-from dataclasses import dataclass
-import math
-import numpy as np
-import torch
-from .image_tokens import ImageSpan, crop_box
-
 # %% ../../nbs/models/01_image_tiles.ipynb #3ae90410
 import math
 from contextlib import contextmanager

@@ -58,6 +58,7 @@ def grid_pixels(
     own = row_pixels(config, inputs, i, counts)
     return dict(own, pixel_values=own['pixel_values'][:, :tiles])
 
+# %% ../../nbs/models/02_processors.ipynb #861b269a
 def tile_pixels(
     config,  # of the model
     inputs,  # output of the processor
