@@ -1,6 +1,10 @@
 """CARVE for vision-language models, as a literate package: find the spot that a question is about by contrasting
 attention, look at it again, answer better.
 
+The book lies at the top: `complexity`, `maps`, `entropy`, `convergence`, `fusion_layers`, `decomposition`, `regulariser`,
+`invariance`, `regions`, `carve`, `controls`, `ablation`, `adaptive`. The library is in rooms: `core`, `models`, `attention`,
+`data`, `training`, `studies`, `baselines`, `evaluation`, `explorer`, `cli`.
+
 Names are imported at their first use, so `import carve_nb` costs milliseconds and does not load torch. The modules are
 exported from the notebooks in `nbs/`; this file is the only one that is written by hand."""
 

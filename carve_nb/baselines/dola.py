@@ -10,6 +10,7 @@ import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 import torch
+from fastcore.basics import patch
 from transformers import LogitsProcessor
 from ..maps import pick_layers
 from ..attention.layer_masking import decoder_layers, hidden
@@ -98,13 +99,6 @@ class LayerProcessor(LogitsProcessor):
             hooks.callback(stack[-1].register_forward_hook(leave).remove)
             yield self
 
-    def exits(self):
-        "Logits of the last layer [1, V] and of the candidates [J, V]"
-        norm, head = exit_parts(self.vlm.model)
-        h = torch.cat([self.states[j] for j in self.layers])
-        early = head(norm(h) if self.norm else h)
-        return head(norm(self.states['final'])).float(), early.float()
-
     def __call__(self, input_ids, # [1, N] prompt and tokens generated so far
         scores # [1, V] logits of the next token
         ): # [1, V] contrasted scores
@@ -116,6 +110,15 @@ class LayerProcessor(LogitsProcessor):
         i = exit_divergence(final[0], early, self.order).argmax().item()
         self.chosen.append(i)
         return contrast_layers(scores, early[i:i+1], self.top)
+
+# %% ../../nbs/baselines/16_dola.ipynb #a789c459
+@patch
+def exits(self:LayerProcessor):
+    "Logits of the last layer [1, V] and of the candidates [J, V]"
+    norm, head = exit_parts(self.vlm.model)
+    h = torch.cat([self.states[j] for j in self.layers])
+    early = head(norm(h) if self.norm else h)
+    return head(norm(self.states['final'])).float(), early.float()
 
 # %% ../../nbs/baselines/16_dola.ipynb #954a0e0b
 @dataclass

@@ -8,6 +8,7 @@ __all__ = ['VEA_TEMPLATE', 'blur_weights', 'evidence', 'darken', 'Vea']
 # %% ../../nbs/baselines/04_vea.ipynb #b10a202d
 from dataclasses import dataclass, replace
 import numpy as np
+from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage
 from ..convergence import LayerProfile
@@ -92,27 +93,6 @@ class Vea(CropMethod):
         if self.template and '{question}' not in self.template:
             raise UnsupportedError('template: it must contain {question}.')
 
-    def select_layers(self, vlm):
-        "The layers, profiled if need be"
-        if self.layers is None: return own_profile(getattr(vlm, 'vlm', vlm)).layers
-        if isinstance(self.layers, LayerProfile): return self.layers.use(vlm)
-        return near_layers(vlm, depth_layers(self.layers, vlm.n_layers))
-
-    def locate(self, vlm, image, question, cache=None) -> Result:
-        "Map, evidence, darker picture"
-        layers = self.select_layers(vlm)
-        rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
-        seconds = Timings(capture=rows.meta['seconds'])
-        with seconds('map'):
-            S = as_saliency(first_step_rows(rows, layers, vlm.n_layers).mean((0, 1)),
-                rows.spans[0], image)
-            S.values = calm_spikes(S.values, self.lam, self.border).astype(np.float32)
-        with seconds('view'):
-            dark = darken(image, evidence(S, self.sigma), self.alpha)
-        view = View(dark, (0, 0, *image.size), 1., True)
-        return self.result(image, question, rows,
-            saliency=S, view=view, seconds=seconds, calls=1)
-
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
         "Capture, darken, ask again"
         if not self.template: return super().__call__(vlm, image, question, cache, box)
@@ -122,3 +102,27 @@ class Vea(CropMethod):
             partial = replace(partial, question=self.template.format(question=question))
             r = ask_with_view(partial, vlm, replace(self, suffix=None))
         return replace(r, question=question)
+
+# %% ../../nbs/baselines/04_vea.ipynb #583ebbc0
+@patch
+def select_layers(self:Vea, vlm):
+    "The layers, profiled if need be"
+    if self.layers is None: return own_profile(getattr(vlm, 'vlm', vlm)).layers
+    if isinstance(self.layers, LayerProfile): return self.layers.use(vlm)
+    return near_layers(vlm, depth_layers(self.layers, vlm.n_layers))
+
+@patch
+def locate(self:Vea, vlm, image, question, cache=None) -> Result:
+    "Map, evidence, darker picture"
+    layers = self.select_layers(vlm)
+    rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
+    seconds = Timings(capture=rows.meta['seconds'])
+    with seconds('map'):
+        S = as_saliency(first_step_rows(rows, layers, vlm.n_layers).mean((0, 1)),
+            rows.spans[0], image)
+        S.values = calm_spikes(S.values, self.lam, self.border).astype(np.float32)
+    with seconds('view'):
+        dark = darken(image, evidence(S, self.sigma), self.alpha)
+    view = View(dark, (0, 0, *image.size), 1., True)
+    return self.result(image, question, rows,
+        saliency=S, view=view, seconds=seconds, calls=1)

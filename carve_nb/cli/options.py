@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOADING', 'add_command', 'add_input', 'add_tokens', 'add_model', 'read_loading', 'add_ask', 'add_map', 'add_scene',
-           'add_demo', 'add_study', 'add_bench', 'add_eval', 'add_limits', 'add_engine', 'add_report']
+           'add_demo', 'add_study', 'add_bench', 'add_selection', 'add_eval', 'add_limits', 'add_engine', 'add_report']
 
 # %% ../../nbs/cli/01_options.ipynb #99f05472
 import argparse
@@ -80,7 +80,7 @@ def add_ask(commands, # of `add_subparsers`
     run # what it does
     ):
     "carve ask"
-    p = add_command(commands, 'ask', run, 'Answer a question about a picture, with a second look.')
+    p = add_command(commands, 'ask', run, 'Answer a question about a picture, with a magnified view.')
     add_input(p)
     p.add_argument(
         '--method', default='carve', type=check_spec, metavar='NAME',
@@ -206,7 +206,7 @@ def add_bench(commands, # of `add_subparsers`
     "carve bench"
     p = add_command(
         commands, 'bench', run,
-        "Measure what a look and the whole method cost beside a plain answer and beside the authors' procedure."
+        "Measure what a capture and the whole method cost beside a plain answer and beside the authors' procedure."
     )
     p.add_argument(
         '--quick', action='store_true',
@@ -214,6 +214,21 @@ def add_bench(commands, # of `add_subparsers`
     )
     p.add_argument('--device', metavar='D', help='torch device (default: cuda where there is one, else cpu)')
     p.add_argument('--json', metavar='F', help='write all numbers to this file')
+
+# %% ../../nbs/cli/01_options.ipynb #b87496b9
+def add_selection(p # a parser
+    ):
+    "Which samples of a set, and by which rule they are scored"
+    p.add_argument('--n', type=parse_count(1), metavar='N', help='samples, the first ones (default: all; 300 scenes)')
+    p.add_argument(
+        '--kinds', type=lambda text: tuple(text.split(',')), metavar='K,K',
+        help='kinds of question, where the set has several (scenes: digit by default)')
+    p.add_argument('--split', metavar='S', help='of the set (default: the usual one)')
+    p.add_argument('--shuffle', action='store_true', help='choose the --n samples by chance, with --seed')
+    p.add_argument('--rule', metavar='R', help='another score than the one of the set, such as vqa or contains')
+    p.add_argument('--root', metavar='DIR', help='local copy of a known set, in its own layout')
+    p.add_argument(
+        '--download', action='store_true', help='fetch a known set from the Hub; nothing is fetched without this')
 
 # %% ../../nbs/cli/01_options.ipynb #8ce3991b
 def add_eval(commands, # of `add_subparsers`
@@ -223,29 +238,15 @@ def add_eval(commands, # of `add_subparsers`
     p = add_command(
         commands, 'eval', run,
         'Run methods over a data set: one line on disk for each sample and method; the same command takes up a run '
-        'that was stopped.'
-    )
+        'that was stopped.')
     p.add_argument(
-        'data', metavar='DATA', help='scenes, the name of a known set, or a folder or file with questions of your own'
-    )
+        'data', metavar='DATA', help='scenes, the name of a known set, or a folder or file with questions of your own')
     add_model(p)
     p.add_argument(
         '--methods', default='none,carve', metavar='A,B',
         help='some of those that `carve methods` lists, with fields where wanted (carve:p=.1:layers=[3,4]), or all '
-             '(default: none,carve)'
-    )
-    p.add_argument('--n', type=parse_count(1), metavar='N', help='samples, the first ones (default: all; 300 scenes)')
-    p.add_argument(
-        '--kinds', type=lambda text: tuple(text.split(',')), metavar='K,K',
-        help='kinds of question, where the set has several (scenes: digit by default)'
-    )
-    p.add_argument('--split', metavar='S', help='of the set (default: the usual one)')
-    p.add_argument('--shuffle', action='store_true', help='choose the --n samples by chance, with --seed')
-    p.add_argument('--rule', metavar='R', help='another score than the one of the set, such as vqa or contains')
-    p.add_argument('--root', metavar='DIR', help='local copy of a known set, in its own layout')
-    p.add_argument(
-        '--download', action='store_true', help='fetch a known set from the Hub; nothing is fetched without this'
-    )
+             '(default: none,carve)')
+    add_selection(p)
     p.add_argument('--out', metavar='DIR', help='folder of the run (default: eval_out/NAME)')
     p.add_argument(
         '--seed', default=0, type=parse_count(0), metavar='N', help='of everything that chance decides (default: 0)'

@@ -106,20 +106,23 @@ class Adapter:
         limit = self.notes.enter_context(limit_image_tokens(self.vlm, image_tokens))
         if limit: warnings.warn(f'Resolution: {limit}.', stacklevel=2)
 
-    def ready(self, suffix, # after the question, or None
-        longest # answer
-        ): # the method
-        "The method, asking as this request asks"
-        method = equip(self.method, RunConfig((), suffix, longest), self.fields)
-        return CrossModelAnswer(method, self.by) if self.by else method
+# %% ../../nbs/evaluation/18_lmms_eval.ipynb #fd2c2332
+@patch
+def ready(self:Adapter, suffix, # after the question, or None
+    longest # answer
+    ): # the method
+    "The method, asking as this request asks"
+    method = equip(self.method, RunConfig((), suffix, longest), self.fields)
+    return CrossModelAnswer(method, self.by) if self.by else method
 
-    def answer(self, context, asked, doc_to_visual, doc_id, task, split) -> str:
-        "The answer to one request"
-        question, suffix = split_context(context, self.split)
-        image = one_picture(doc_to_visual(self.task_dict[task][split][doc_id]))
-        method = self.ready(suffix, read_length(asked, self.longest))
-        result = method(self.vlm, image, question, cache=self.cache).own()
-        return cut_at_stop(str(result), asked.get('until'))
+@patch
+def answer(self:Adapter, context, asked, doc_to_visual, doc_id, task, split) -> str:
+    "The answer to one request"
+    question, suffix = split_context(context, self.split)
+    image = one_picture(doc_to_visual(self.task_dict[task][split][doc_id]))
+    method = self.ready(suffix, read_length(asked, self.longest))
+    result = method(self.vlm, image, question, cache=self.cache).own()
+    return cut_at_stop(str(result), asked.get('until'))
 
 # %% ../../nbs/evaluation/18_lmms_eval.ipynb #6dffecef
 @patch

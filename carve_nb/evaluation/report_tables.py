@@ -79,25 +79,29 @@ class Report:
         records.sort(key=lambda r: (r['at'], place[r['method']]))
         return cls(protocol, records)
 
-    def kinds(self) -> list: # of str
-        "The kinds of question, in order of appearance"
-        kinds = [r['kind'] for r in self.records if r['id']]
-        return list(dict.fromkeys(kinds))
+# %% ../../nbs/evaluation/10_report_tables.ipynb #b29f7c20
+@patch
+def kinds(self:Report) -> list: # of str
+    "The kinds of question, in order of appearance"
+    kinds = [r['kind'] for r in self.records if r['id']]
+    return list(dict.fromkeys(kinds))
 
-    def select(self, method, # as it was asked for
-        kind=None, # of question; None: all
-        status=None # None: any
-        ) -> list: # of dicts
-        "Some of the lines"
-        lines = [r for r in self.records if r['method'] == method and r['id']]
-        for key, value in (('kind', kind), ('status', status)):
-            if value is not None: lines = [r for r in lines if r[key] == value]
-        return lines
+@patch
+def select(self:Report, method, # as it was asked for
+    kind=None, # of question; None: all
+    status=None # None: any
+    ) -> list: # of dicts
+    "Some of the lines"
+    lines = [r for r in self.records if r['method'] == method and r['id']]
+    for key, value in (('kind', kind), ('status', status)):
+        if value is not None: lines = [r for r in lines if r[key] == value]
+    return lines
 
-    def sizes(self) -> tuple: # samples with lines, samples of the set
-        "How far the run is"
-        ids = {r['id'] for r in self.records if r['id']}
-        return len(ids), self.protocol['data']['n']
+@patch
+def sizes(self:Report) -> tuple: # samples with lines, samples of the set
+    "How far the run is"
+    ids = {r['id'] for r in self.records if r['id']}
+    return len(ids), self.protocol['data']['n']
 
 # %% ../../nbs/evaluation/10_report_tables.ipynb #e568a0ff
 def compare_methods(mine, # lines of a method with answers
@@ -182,9 +186,7 @@ def table(self:Report, rows, # of `Report.rows`
     keys = [k for k in REPORT_HEADS if k in known]
     heads = [REPORT_HEADS[k].format(base=self.base) for k in keys]
     lines = [['method', *heads]]
-    for m, row in mine.items():
-        cells = [format_cell(row, k) for k in keys]
-        lines.append([m, *cells])
+    for m, row in mine.items(): lines.append([m, *(format_cell(row, k) for k in keys)])
     return markdown_table(lines)
 
 # %% ../../nbs/evaluation/10_report_tables.ipynb #dc4ec5ae
@@ -201,9 +203,7 @@ def rule_table(self:Report) -> str: # Markdown, or ''
     if not keys: return ''
     heads = [f'{k.replace("_", " ")}, %' for k in keys]
     lines = [['method', *heads]]
-    for m, s in sums.items():
-        cells = [percent(s.get(k)) for k in keys]
-        lines.append([m, *cells])
+    for m, s in sums.items(): lines.append([m, *(percent(s.get(k)) for k in keys)])
     return markdown_table(lines)
 
 @patch
@@ -217,17 +217,14 @@ def failures(self:Report, method # as it was asked for
         why = re.sub(name, '...', r['why'])   # the same for all samples
         reasons[r['status'], why] += 1
     if not reasons: return ''
-    commonest = reasons.most_common(3)
-    words = '; '.join(f'{n} {status} ({why})' for (status, why), n in commonest)
+    words = '; '.join(f'{n} {status} ({why})' for (status, why), n in reasons.most_common(3))
     return f'`{method}`: {reasons.total()} of {len(lines)} samples without an answer: {words}'
 
 @patch
 def troubles(self:Report) -> list: # of str
     "What has no answer, and why"
     unsupported = [r for r in self.records if r['status'] == 'unsupported']
-    lines = []
-    for r in unsupported:
-        lines.append(f'`{r["method"]}` is not supported: {r["why"]}')
+    lines = [f'`{r["method"]}` is not supported: {r["why"]}' for r in unsupported]
     lines += map(self.failures, self.methods)
     return [one_line(l) for l in lines if l]
 
@@ -251,8 +248,7 @@ def about_data(self:Report) -> str: # in words
     data, (have, n) = self.protocol['data'], self.sizes()
     words = [f'{n} samples, key {data["key"]}']
     for k, v in data.get('about', {}).items():
-        value = v
-        if isinstance(v, list): value = ', '.join(map(str, v))
+        value = ', '.join(map(str, v)) if isinstance(v, list) else v
         if v: words.append(f'{k} {value}')
     kinds = data.get('kinds', {})
     if any(kinds): words.append(f'kinds {join_items(kinds)}')

@@ -104,23 +104,17 @@ class LayerTab(Tab):
     "The film strip of layers"
     title, about = 'By layer', 'film strip: the map of every layer, same colours mean same values'
     def make(self):
-        self.parts['kind'] = dial(
-            w.Dropdown, 'Map of', options=[(v, k) for k, v in MAP_KINDS.items()]
-        )
+        self.parts['kind'] = dial(w.Dropdown, 'Map of', options=[(v, k) for k, v in MAP_KINDS.items()])
     def draw(self):
         "All layers, under the present settings"
-        self.tell(
+        n = len(self.owner.shown.rows.layers)
+        about = (
             'Each layer alone, with the present heads, steps, λ and operator; 1 is the even share, all layers have the '
-            'same limits.'
-            + (
-                f' {MOST_LAYERS} of {n} layers, evenly spread.'
-                if (n := len(self.owner.shown.rows.layers)) > MOST_LAYERS
-                else ''
-            )
-        )
-        self.show(
-            film_strip(self.owner.shown, self.owner.method(), self.parts['kind'].value, most=MOST_LAYERS, height=130)
-        )
+            'same limits.')
+        if n > MOST_LAYERS: about += f' {MOST_LAYERS} of {n} layers, evenly spread.'
+        self.tell(about)
+        kind = self.parts['kind'].value
+        self.show(film_strip(self.owner.shown, self.owner.method(), kind, most=MOST_LAYERS, height=130))
 
 # %% ../../nbs/explorer/05_attention_tabs.ipynb #67f16d8e
 MOST_CELLS = 256   # buttons of the table
@@ -129,68 +123,56 @@ MOST_CELLS = 256   # buttons of the table
 class HeadTab(Tab):
     "The table of heads"
     title, about = 'By head', 'the opened head, and all heads of its layer'
+    layers = property(lambda self: self.parts['block'].value)   # of the table
     def make(self):
         "The table is made once for a model"
         v, self.loss, self.about_loss = self.owner.vlm, {}, None
         n = max(1, MOST_CELLS//v.n_heads)
-        blocks = [
-            v.layers[i : i + n] for i in range(0, len(v.layers), n)
-        ]
+        blocks = [v.layers[i:i+n] for i in range(0, len(v.layers), n)]
+        names = [(f'{b[0]} to {b[-1]}', tuple(b)) for b in blocks]
         self.open = blocks[0][0], 0
         self.parts = dict(
-            color=dial(
-                w.Dropdown,
-                'Colour', options=['visual mass', 'entropy', 'importance']
-            ),
-            block=dial(
-                w.Dropdown,
-                'Layers shown',
-                'which layers the table holds',
-                options=[
-                    (f'{b[0]} to {b[-1]}', tuple(b)) for b in blocks
-                ]
-            )
-        )
+            color=dial(w.Dropdown, 'Colour', options=['visual mass', 'entropy', 'importance']),
+            block=dial(w.Dropdown, 'Layers shown', 'which layers the table holds', options=names))
         self.mask = dial(
-            w.Button,
-            'Importance by masking',
-            'mask each head of the table once and watch the answer; takes a call for each',
-            '220px'
-        )
+            w.Button, 'Importance by masking',
+            'mask each head of the table once and watch the answer; takes a call for each', '220px')
         self.mask.on_click(lambda b: self.owner.guard(self.ask))
-        wide = '46px' if v.n_heads <= 16 else '29px'
-        layouts = [
-            w.Layout(width=wide, min_width=wide, height='28px', margin='1px', padding='0')
-            for _ in blocks[0]
-        ]
-        self.rows = [
-            [w.Button(description=str(h), layout=o) for h in range(v.n_heads)] for o in layouts
-        ]
-        for r, row in enumerate(self.rows):
-            for h, b in enumerate(row):
-                b.on_click(lambda b, r=r, h=h: self.click(r, h))
-    layers = property(lambda self: self.parts['block'].value)   # of the table
+        self.rows = [self.make_row(r) for r in range(len(blocks[0]))]
 
-    def table(self):
-        "The buttons in rows"
-        self.heads = [w.Label(layout=w.Layout(width='64px', min_width='64px')) for _ in self.rows]
-        box = w.VBox(
-            [w.HBox([head, *row]) for head, row in zip(self.heads, self.rows)],
-            layout=w.Layout(overflow='auto', max_width='100%')
-        )
-        self.paint()
-        return box
     def top(self):
         "Lists and button, and the table"
         if len(self.parts['block'].options) == 1: self.parts['block'].layout.display = 'none'
         return wrapping(self.parts['color'], self.parts['block'], self.mask), self.table()
 
-    def click(self, r, # row of the table
-        h # head
-        ):
-        "Open a head"
-        if r < len(self.layers): self.open = self.layers[r], h
-        self.moved(None)
+# %% ../../nbs/explorer/05_attention_tabs.ipynb #33cf47db
+@patch
+def make_row(self:HeadTab, r # row of the table
+    ) -> list: # of buttons
+    "A button for each head of a layer"
+    n = self.owner.vlm.n_heads
+    wide = '46px' if n <= 16 else '29px'
+    layout = w.Layout(width=wide, min_width=wide, height='28px', margin='1px', padding='0')
+    row = [w.Button(description=str(h), layout=layout) for h in range(n)]
+    for h, b in enumerate(row): b.on_click(lambda b, h=h: self.click(r, h))
+    return row
+
+@patch
+def table(self:HeadTab):
+    "The buttons in rows"
+    self.heads = [w.Label(layout=w.Layout(width='64px', min_width='64px')) for _ in self.rows]
+    rows = [w.HBox([head, *row]) for head, row in zip(self.heads, self.rows)]
+    box = w.VBox(rows, layout=w.Layout(overflow='auto', max_width='100%'))
+    self.paint()
+    return box
+
+@patch
+def click(self:HeadTab, r, # row of the table
+    h # head
+    ):
+    "Open a head"
+    if r < len(self.layers): self.open = self.layers[r], h
+    self.moved(None)
 
 # %% ../../nbs/explorer/05_attention_tabs.ipynb #e3a85988
 @patch

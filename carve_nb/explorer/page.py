@@ -33,7 +33,7 @@ STAGES = dict(
 )
 
 class Explorer:
-    "A page of widgets on two looks at a picture"
+    "A page of widgets on both captures of a picture"
     def __init__(self, vlm # a `VLM`
         ):
         (
@@ -58,58 +58,51 @@ class Explorer:
 
 # %% ../../nbs/explorer/07_page.ipynb #c87e332f
 @patch
-def make_top(self:Explorer):
-    "Picture, question, buttons, what is going on"
+def make_inputs(self:Explorer):
+    "Picture and question"
     self.upload = dial(
-        w.FileUpload,
-        'Upload a picture',
+        w.FileUpload, 'Upload a picture',
         f'JPEG, PNG, WebP, BMP, GIF or TIFF, at most about {BIGGEST} MB; it stays on the machine that runs the model',
-        '180px', accept='image/*', multiple=False
-    )
+        '180px', accept='image/*', multiple=False)
+    scenes = [(f'scene {i + 1}', i) for i in range(3)]
     self.example = dial(
-        w.Dropdown,
-        'or an example',
-        'scenes of the kind that the reference model knows',
-        '300px',
-        options=[
-            ('-', None),
-            *((f'scene {i + 1}', i) for i in range(3))
-        ]
-    )
+        w.Dropdown, 'or an example', 'scenes of the kind that the reference model knows', '300px',
+        options=[('-', None), *scenes])
     self.question = dial(
-        w.Text,
-        'Question',
-        'what you want to know about the picture',
-        'min(100%, 640px)', placeholder='What digit is on the purple triangle?'
-    )
-    self.ask_button = dial(w.Button, 'Ask', 'look twice and answer; runs the model', '120px', button_style='primary')
-    self.again = dial(
-        w.Button, 'Ask again with the view', 'runs the model with the present view', '220px', disabled=True
-    )
-    self.stop = dial(
-        w.Button,
-        'Cancel',
-        'stops before the next call of the model; a call that runs is not interrupted',
-        '120px', disabled=True
-    )
-    self.progress = w.FloatProgress(
-        value=0, min=0, max=1, description='Progress', tooltip='share of the work that is done',
-        style={'description_width': '120px'}, layout=w.Layout(width='340px', min_width='340px')
-    )
-    self.status = message(
-        f'Choose a picture and ask a question. Files over {BIGGEST} MB: explore(image="file").', role='status',
-        aria_live='polite'
-    )
-    self.answers = message('')
-    self.state = w.HBox([self.progress, self.status])
-    self.top = w.VBox(
-        [wrapping(self.upload, self.example), self.question, wrapping(self.ask_button, self.again, self.stop)]
-    )
+        w.Text, 'Question', 'what you want to know about the picture', 'min(100%, 640px)',
+        placeholder='What digit is on the purple triangle?')
     self.upload.observe(lambda c: self.guard(self.take_upload), 'value')
     self.example.observe(lambda c: self.guard(self.take_example), 'value')
+
+@patch
+def make_buttons(self:Explorer):
+    "What starts and stops the model"
+    self.ask_button = dial(w.Button, 'Ask', 'look twice and answer; runs the model', '120px', button_style='primary')
+    self.again = dial(
+        w.Button, 'Ask again with the view', 'runs the model with the present view', '220px', disabled=True)
+    self.stop = dial(
+        w.Button, 'Cancel', 'stops before the next call of the model; a call that runs is not interrupted', '120px',
+        disabled=True)
     self.ask_button.on_click(lambda b: self.guard(self.ask))
     self.again.on_click(lambda b: self.guard(self.ask_view))
     self.stop.on_click(lambda b: self.cancel())
+
+# %% ../../nbs/explorer/07_page.ipynb #30f5cefe
+@patch
+def make_top(self:Explorer):
+    "Picture, question, buttons, what is going on"
+    self.make_inputs(), self.make_buttons()
+    self.progress = w.FloatProgress(
+        value=0, min=0, max=1, description='Progress', tooltip='share of the work that is done',
+        style={'description_width': '120px'}, layout=w.Layout(width='340px', min_width='340px'))
+    self.status = message(
+        f'Choose a picture and ask a question. Files over {BIGGEST} MB: explore(image="file").', role='status',
+        aria_live='polite')
+    self.answers = message('')
+    self.state = w.HBox([self.progress, self.status])
+    inputs = wrapping(self.upload, self.example)
+    buttons = wrapping(self.ask_button, self.again, self.stop)
+    self.top = w.VBox([inputs, self.question, buttons])
 
 # %% ../../nbs/explorer/07_page.ipynb #fa32dfae
 @patch
@@ -245,7 +238,7 @@ def ask(self:Explorer):
     "Look twice"
     question, image, name = self.question.value, self.image, self.name
     def work(job):
-        job.step(.1, 'two looks, with the answer')
+        job.step(.1, 'two captures, with the answer')
         return take_shown(self.vlm, image, question, name)
     return self.run(
         work,

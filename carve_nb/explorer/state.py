@@ -56,7 +56,8 @@ class ExplorerState:
         "Both captures, in pixels of the copy"
         return tuple(shrink_spans(r, self.scale) for r in (self.rows, self.instruction_rows))
     def __repr__(self):
-        return f'ExplorerState({self.question!r} on {self.name!r}, {self.image.width} x {self.image.height} px, {self.rows})'
+        size = f'{self.image.width} x {self.image.height} px'
+        return f'ExplorerState({self.question!r} on {self.name!r}, {size}, {self.rows})'
 
 # %% ../../nbs/explorer/00_state.ipynb #ed185fb8
 def take_shown(vlm, # a `VLM`

@@ -48,36 +48,39 @@ class CompareTab(Tab):
         if self.owner.shown is None: raise ValueError('Ask first; then two methods can be compared on the question.')
         names, shown = (self.one.value, self.two.value), self.owner.shown
         self.owner.run(lambda job: self.measure(job, shown, names), self.keep)
-    def measure(self, job, # a `Job`
-        s, # a `ExplorerState`
-        names # of two methods
-        ):
-        "Both methods, looks shared"
-        out, cache = [], AttentionCache()
-        for i, n in enumerate(names):
-            job.step(i/2, n)
-            out.append(make_method(n)(self.owner.vlm, s.image, s.question, cache=cache))
-        return s, out
-    def keep(self, found # (`ExplorerState`, list of `Result`)
-        ):
-        "Show what was found"
-        self.results = found
-        self.owner.guard(self.draw)
-    def draw(self):
-        "The two side by side, as far as they belong to this question"
-        if not self.results or self.results[0] is not self.owner.shown:
-            self.clear()
-            return self.tell(
-                'Choose two methods and run them. "carve" here has its own settings; maps have common limits.'
-            )
-        r = self.results[1]
-        self.tell('; '.join(o.summary()[2] for o in r))
-        self.show(
-            place_beside(
-                compare_picture(r, 270),
-                strip([o.view.image for o in r], [f'view of {o.method}' for o in r], 270)
-            )
+
+# %% ../../nbs/explorer/06_tabs.ipynb #a682eef4
+@patch
+def measure(self:CompareTab, job, # a `Job`
+    s, # a `ExplorerState`
+    names # of two methods
+    ):
+    "Both methods, captures shared"
+    out, cache = [], AttentionCache()
+    for i, n in enumerate(names):
+        job.step(i/2, n)
+        out.append(make_method(n)(self.owner.vlm, s.image, s.question, cache=cache))
+    return s, out
+
+@patch
+def keep(self:CompareTab, found # (`ExplorerState`, list of `Result`)
+    ):
+    "Show what was found"
+    self.results = found
+    self.owner.guard(self.draw)
+
+@patch
+def draw(self:CompareTab):
+    "The two side by side, as far as they belong to this question"
+    if not self.results or self.results[0] is not self.owner.shown:
+        self.clear()
+        return self.tell(
+            'Choose two methods and run them. "carve" here has its own settings; maps have common limits.'
         )
+    r = self.results[1]
+    self.tell('; '.join(o.summary()[2] for o in r))
+    views = strip([o.view.image for o in r], [f'view of {o.method}' for o in r], 270)
+    self.show(place_beside(compare_picture(r, 270), views))
 
 # %% ../../nbs/explorer/06_tabs.ipynb #c322b356
 class TowerTab(Tab):
@@ -180,7 +183,8 @@ class CodeTab(Tab):
         self.view.put(raw)
         data = base64.b64encode(raw).decode()
         style = 'text-decoration:underline'
-        self.link.value = f'<a download="carve.png" style="{style}" href="data:image/png;base64,{data}">save carve.png</a>'
+        link = f'href="data:image/png;base64,{data}"'
+        self.link.value = f'<a download="carve.png" style="{style}" {link}>save carve.png</a>'
 
 # %% ../../nbs/explorer/06_tabs.ipynb #1383aa2c
 TABS = LayerTab, HeadTab, WordTab, CompareTab, TowerTab, CodeTab

@@ -121,7 +121,7 @@ TIPS = dict(
     lam='regulariser of the contrast; left: all structure, right: hardly any division',
     heads='how the heads of a layer become one map',
     head='which head, or how many of those that look at the picture most', K='connected regions that stay',
-    op='how the two looks are contrasted'
+    op='how the two maps are contrasted'
 )
 
 def face(name, # of a dial
@@ -192,31 +192,33 @@ class SettingsPanel:
         self.put(self.base)
         for d in self.all.values(): d.observe(self.moved, 'value')
         self.preset.observe(self.preset_moved, 'value')
-        self.box = w.VBox(
-            [self.preset, *self.all.values()], layout=w.Layout(min_width='365px')
-        )
+        self.box = w.VBox([self.preset, *self.all.values()], layout=w.Layout(min_width='365px'))
 
-    def moved(self, change):
-        "A dial was moved"
-        if self.quiet: return
-        self.entitle()
-        if self.changed: self.changed()
-    def preset_moved(self, change):
-        "All dials at once, one call back"
-        if self.quiet or self.preset.value == OWN: return
-        self.put(PRESET[self.preset.value]())
-        self.moved(change)
-    def entitle(self):
-        "Name the preset that the dials stand at, if any"
-        was = self.quiet
-        self.quiet = True
-        picked = self.all['heads'].value in ('one', 'top')
-        self.all['head'].disabled = not picked
-        now = None if picked else read_dials(self)
-        self.preset.value = next(
-            (k for k, make in PRESET.items() if make() == now), OWN
-        )
-        self.quiet = was
+# %% ../../nbs/explorer/04_widgets.ipynb #4475da17
+@patch
+def moved(self:SettingsPanel, change):
+    "A dial was moved"
+    if self.quiet: return
+    self.entitle()
+    if self.changed: self.changed()
+
+@patch
+def preset_moved(self:SettingsPanel, change):
+    "All dials at once, one call back"
+    if self.quiet or self.preset.value == OWN: return
+    self.put(PRESET[self.preset.value]())
+    self.moved(change)
+
+@patch
+def entitle(self:SettingsPanel):
+    "Name the preset that the dials stand at, if any"
+    was = self.quiet
+    self.quiet = True
+    picked = self.all['heads'].value in ('one', 'top')
+    self.all['head'].disabled = not picked
+    now = None if picked else read_dials(self)
+    self.preset.value = next((k for k, make in PRESET.items() if make() == now), OWN)
+    self.quiet = was
 
 # %% ../../nbs/explorer/04_widgets.ipynb #62a4152f
 @patch

@@ -22,8 +22,8 @@ from ..core.correlation import interval_of, spearman
 from ..data.scenes import samples
 from ..decomposition import contrast
 from ..invariance import (
-    TEN_INSTRUCTIONS, UNRELATED_QUESTIONS, VARIANCE_PARTS, contrast_ways, instruction_maps, js_bits, log_maps, map_metrics,
-    mean_pair, variance_parts)
+    TEN_INSTRUCTIONS, UNRELATED_QUESTIONS, VARIANCE_PARTS, contrast_ways, instruction_maps, js_bits, log_maps,
+    map_metrics, mean_pair, variance_parts)
 from ..maps import fuse_maps
 from ..core.grids import patch_cover
 from ..models.prompts import SHORT_ANSWER
