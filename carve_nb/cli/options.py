@@ -254,17 +254,14 @@ def add_eval(commands, # of `add_subparsers`
     add_limits(p), add_engine(p)
     p.add_argument(
         '--maps', action='store_true',
-        help='keep the map of each sample in its line, a few kB each; Report.load(DIR).maps(METHOD) reads them'
-    )
+        help='keep the map of each sample in its line, a few kB each; Report.load(DIR).maps(METHOD) reads them')
     p.add_argument(
         '--retry', action='store_true',
-        help='measure the samples again that failed in an earlier run, and those whose lines are damaged'
-    )
+        help='measure the samples again that failed in an earlier run, and those whose lines are damaged')
     p.add_argument(
         '--force', action='store_true',
         help='where the folder holds another run, or one that cannot be read: move it into a folder before-1 inside, '
-             'and begin anew'
-    )
+             'and begin anew')
     p.add_argument('--quiet', action='store_true', help='no progress bar and no remarks')
 
 # %% ../../nbs/cli/01_options.ipynb #957998d8
