@@ -100,7 +100,7 @@ def test_failure_is_status_1(models, photo, monkeypatch, capsys):
     from carve_nb.models.vlm import VLM
     for error, said in (RuntimeError('no luck'), 'carve: error: RuntimeError: no luck (carve --debug'), (RuntimeError('out of memory'), 'carve: error: memory ran out in the plain answer'):
         def fail(*args, **kw): raise error
-        monkeypatch.setattr(VLM, 'reply', fail)
+        monkeypatch.setattr(VLM, 'generate', fail)
         assert main(['ask', str(photo), 'Who?', '--model', str(models['llava']), '--method', 'none']) == 1
         assert said in capsys.readouterr().err
 

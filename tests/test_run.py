@@ -221,7 +221,7 @@ def test_batches_and_smaller_pictures(tiny, tmp_path):
     "Batches change no answer; a smaller picture is said and belongs to the configuration"
     one, many = run(tmp_path/'1', tiny, 'none', 7), run(tmp_path/'3', tiny, 'none', 7, batch_size=3)
     assert [r['answer'] for r in one] == [r['answer'] for r in many]
-    small = run(tmp_path/'s', tiny, 'none,carve', 3, shrink=200*200)
+    small = run(tmp_path/'s', tiny, 'none,carve', 3, limit_pixels=200*200)
     assert {tuple(r['box']) for r in small if r['method'] == 'none'} == {(0, 0, 200, 200)}
     assert json.loads((tmp_path/'s'/'protocol.json').read_text())['pixels']['limit'] == 200*200
     assert 'pictures of more than 40000 pixels made smaller first' in write_report(tmp_path/'s').markdown()
