@@ -237,13 +237,13 @@ def test_sliders(page, kernel, times, name, handle):
 
 
 LISTS = [('Preset', 'paper'), ('Rows of', 'words of the question'), ('Heads', 'maximum'), ('Heads', 'most on the picture'), ('Operator', 'log'), ('Outside', 'black'),
-         ('Keep', 'as the official code'), ('Neighbours', '8')]
+         ('Regions kept', 'as the official code'), ('Neighbours', '8')]
 
 
 @pytest.mark.parametrize('name, option', LISTS)
 def test_lists(page, kernel, name, option):
     "A list changes pixels"
-    many = dict(p=.2, lam=1e-8, relative=False, query='question') if name in ('Keep', 'Neighbours') else dict(p=.1)
+    many = dict(p=.2, lam=1e-8, relative=False, query='question') if name in ('Regions kept', 'Neighbours') else dict(p=.1)
     preset(page, kernel, **many)
     before = pixels(page)
     page.get_by_label(name, exact=True).select_option(option)
@@ -381,7 +381,7 @@ def test_keyboard(page):
         page.keyboard.press('Tab')
         reached.append(page.evaluate('''() => { const e = document.activeElement;
             return e.getAttribute('aria-label') || e.labels?.[0]?.innerText.trim() || (e.innerText || '').trim() || '?'; }'''))
-    order = ['Ask again with the view', 'Preset', 'Layers, from', 'Layers, to', 'Steps', 'Rows of', 'Heads', 'λ', 'Operator', 'p, share kept', 'K, regions', 'Keep', 'Neighbours',
+    order = ['Ask again with the view', 'Preset', 'Layers, from', 'Layers, to', 'Steps', 'Rows of', 'Heads', 'λ', 'Operator', 'p, share kept', 'K, regions', 'Regions kept', 'Neighbours',
              'Outside', 'Ask with', *TABS]
     found = [next((i for i, r in enumerate(reached) if r.split('\n')[0] == o), None) for o in order]
     assert None not in found and found == sorted(found), dict(zip(order, found), reached=reached)

@@ -111,7 +111,7 @@ FACES = dict(
     connectivity='Neighbours', fill='Outside', final_images='Ask with'
 )
 WORDS = dict(
-    rows={'last position': 'last', 'words of the question': 'question'},
+    query={'last position': 'last', 'words of the question': 'question'},
     heads={'mean of all': 'mean', 'maximum': 'max', 'one head': 'one', 'most on the picture': 'top'},
     region_rule={'at most K': 'top_k', 'as the official code': 'official'},
     fill={'as it is': 'none', 'black': 'black'}, final_images={'picture and view': 'both', 'view alone': 'view'}
