@@ -21,6 +21,7 @@ _names = {
     'core.grids': '',
     'models.image_tokens': 'ImageSpan',
     'models.image_tiles': '',
+    'models.processors': '',
     'models.families': 'Family FAMILIES add_family family_table',
     'models.attention_hook': '',
     'models.loading': '',
