@@ -153,6 +153,8 @@ def test_signatures(tmp_path):
                 "Goes"
             @property
             def p(self): "A property"
+            @p.setter
+            def p(self, new): pass
         @patch
         def more(self:C, z=1 # what
             ): "More"

@@ -74,7 +74,8 @@ def klass(node, notes):
         out.params = [(o.target.id, notes.get(o.end_lineno, '')) for o in fields if o.target.id[0] != '_']
     elif init := next((o for o in defs if o.name == '__init__'), None):
         out.signature, out.params = signature(init, 1), arguments(init, notes, 1)[0]
-    out.members = [function(o, notes, node.name) for o in defs if o.name[0] != '_' or o.name == '__call__']
+    own = [o for o in defs if not any(ast.unparse(d).endswith('.setter') for d in o.decorator_list)]  # described where it is read
+    out.members = [function(o, notes, node.name) for o in own if o.name[0] != '_' or o.name == '__call__']
     return out
 
 
