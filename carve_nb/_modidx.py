@@ -955,6 +955,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'carve_nb.cli.options.add_limits': ('cli/options.html#add_limits', 'carve_nb/cli/options.py'),
                                       'carve_nb.cli.options.add_map': ('cli/options.html#add_map', 'carve_nb/cli/options.py'),
                                       'carve_nb.cli.options.add_model': ('cli/options.html#add_model', 'carve_nb/cli/options.py'),
+                                      'carve_nb.cli.options.add_processes': ('cli/options.html#add_processes', 'carve_nb/cli/options.py'),
                                       'carve_nb.cli.options.add_report': ('cli/options.html#add_report', 'carve_nb/cli/options.py'),
                                       'carve_nb.cli.options.add_scene': ('cli/options.html#add_scene', 'carve_nb/cli/options.py'),
                                       'carve_nb.cli.options.add_selection': ('cli/options.html#add_selection', 'carve_nb/cli/options.py'),

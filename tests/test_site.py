@@ -30,7 +30,8 @@ def test_order_is_by_number():
 def test_tabs_are_complete():
     "What is not of the library stands under the first tabs; no page stands twice"
     names = lambda library: [p.name for _, g in pages.reading_order(library) for p in g]
-    assert names(None) == [n for title, g in pages.reading_order() for n in (p.name for p in g)]
+    book = [n for n in names(None) if '/' not in n]
+    assert len(book) > 10 and book == sorted(book)
     assert sorted(names(True) + names(False)) == sorted(names(None)) and not set(names(True)) & set(names(False))
     assert all(n.partition('/')[0] in pages.library() for n in names(True))
     assert [o.title for o in pages.groups()][:2] == ['Tutorials', 'The book']

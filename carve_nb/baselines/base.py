@@ -10,7 +10,7 @@ __all__ = ['SHOWN_SCENES', 'capture_first_step', 'first_step_rows', 'near_layers
 # %% ../../nbs/baselines/00_base.ipynb #c126527d
 import random
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 import numpy as np, torch
 from fastcore.basics import patch
 from PIL import Image

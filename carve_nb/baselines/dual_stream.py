@@ -6,13 +6,10 @@
 __all__ = ['importance', 'top_share', 'outliers', 'lift', 'DualStream']
 
 # %% ../../nbs/baselines/12_dual_stream.ipynb #fb77f5b0
-import math
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 import torch
 from fastcore.basics import patch
-from transformers.vision_utils import get_vision_window_index
 from ..models.vlm import model_lock
 from ..maps import pick_layers
 from ..regions import whole_view

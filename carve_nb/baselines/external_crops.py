@@ -8,10 +8,9 @@ __all__ = ['load_tool', 'run_tool', 'ToolCrop', 'box_region', 'asked_words', 'De
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #0ead1960
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch, transformers
-from fastcore.basics import patch
 from transformers import AutoProcessor
 from ..maps import pick_words
 from ..core.errors import UnsupportedError

@@ -7,7 +7,6 @@ __all__ = ['query_gain', 'layer_vaq', 'Evidence', 'find_evidence', 'top_cells', 
            'whole_side', 'grey_out', 'Laser', 'check_shares', 'LaserVat', 'with_crop']
 
 # %% ../../nbs/baselines/17_laser.ipynb #560e100b
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 import numpy as np, torch
 from fastcore.basics import patch

@@ -7,7 +7,6 @@ __all__ = ['interval_of', 'correlate', 'check_varied', 'rank_correlation', 'spea
            'fit_odds', 'log_likelihood', 'standardize', 'logistic', 'auroc', 'bin_means']
 
 # %% ../../nbs/core/05_correlation.ipynb #4fc9fe7b
-from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 from .errors import StatisticsError

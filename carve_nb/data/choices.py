@@ -7,7 +7,7 @@ __all__ = ['LETTERS', 'OPTION_LINE', 'split_options', 'label_options', 'read_cho
            'index_choice', 'answer_choice']
 
 # %% ../../nbs/data/05_choices.ipynb #6e83229c
-import ast, re
+import re
 from numbers import Integral, Number
 from ..core.errors import DataError
 from .fields import Fields, as_list, get_field, parse_literal

@@ -7,7 +7,6 @@ __all__ = ['LIKELIHOOD', 'answerer', 'find_unfit', 'prepare_methods', 'SampleEva
 
 # %% ../../nbs/evaluation/05_sample_evaluator.ipynb #64bcacdc
 import torch
-from contextlib import nullcontext
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 from fastcore.basics import patch

@@ -6,7 +6,6 @@
 __all__ = ['EMPTY', 'MOST_LAYERS', 'MOST_CELLS', 'dial', 'two_rows', 'wrapping', 'Tab', 'LayerTab', 'HeadTab', 'WordTab']
 
 # %% ../../nbs/explorer/05_attention_tabs.ipynb #35599e54
-import base64
 import ipywidgets as w
 import torch
 from fastcore.basics import patch

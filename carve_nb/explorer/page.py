@@ -6,9 +6,8 @@
 __all__ = ['HIDE', 'BIGGEST', 'STAGES', 'Explorer', 'fail']
 
 # %% ../../nbs/explorer/07_page.ipynb #1ba52de8
-import base64, time
+import time
 from collections import deque
-from dataclasses import replace
 from pathlib import Path
 import ipywidgets as w
 from fastcore.basics import patch

@@ -22,11 +22,6 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from .tiny_parts import TOWER, byte_tokenizer, small
 
-# %% ../../nbs/models/10_tiny_recipes.ipynb #0c2f6b08
-from dataclasses import dataclass
-from dataclasses import field
-from .tiny_parts import TOWER, byte_tokenizer, small
-
 # %% ../../nbs/models/10_tiny_recipes.ipynb #6ead97bd
 LLAVA_CHAT = (
     "{% for m in messages %}{{ m['role'].upper() + ': ' }}"
