@@ -185,8 +185,8 @@ def _patch_features(model, inputs):
 _add('instructblip', cross=patch_keys, bridge=query_bridge, features=_patch_features, rule=_FIXED,
      chat="{% for m in messages %}{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}"
           "{% endfor %}{% endfor %}",
-     notes='maps are composed: decoder to query tokens, times query tokens to picture (Q-Former layer 2); '
-           'decoder-only language models',
+     notes='maps are composed: decoder to query tokens, times query tokens to picture (third cross-attention of the '
+           'Q-Former, its layer 4); decoder-only language models',
      why_not={'sharing': 'the Q-Former reads the question together with the picture',
               'several pictures': 'model and processor have room for the query tokens of one picture'});
 

@@ -220,10 +220,10 @@ def canvas_keys(
 @contextmanager
 def query_bridge(
     model,    # stock model
-    layer=2,  # layer of the Q-Former
+    layer=2,  # which of the layers that read the picture, counted from 0
 ):            # list; after a pass it holds the weights [number of queries, keys], float32
     "Record what the query tokens of a Q-Former see of the picture while the block lasts"
-    layers = [l for l in model.qformer.encoder.layer[:layer + 1] if l.has_cross_attention]
+    layers = [l for l in model.qformer.encoder.layer if l.has_cross_attention]
     weights = []
     def read(module, args, kw):
         hidden = args[0] if args else kw['hidden_states']
@@ -233,7 +233,7 @@ def query_bridge(
         k = heads(module.key(kw['encoder_hidden_states']))
         attention = (q @ k.mT*module.scaling).softmax(-1)
         weights[:] = [attention.mean(1)[0].cpu()]
-    hook = layers[-1].crossattention.attention.register_forward_pre_hook(read, with_kwargs=True)
+    hook = layers[layer].crossattention.attention.register_forward_pre_hook(read, with_kwargs=True)
     try: yield weights
     finally: hook.remove()
 

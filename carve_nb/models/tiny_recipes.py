@@ -293,7 +293,7 @@ def blip_tiny(
     images = BlipImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)
     query_tok = byte_tokenizer(['[SEP]', '[PAD]'], None)
     queries = dict(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=2, vocab_size=len(query_tok),
+        hidden_size=32, intermediate_size=64, num_hidden_layers=6, num_attention_heads=2, vocab_size=len(query_tok),
         initializer_range=0.3, pad_token_id=query_tok.pad_token_id)
     config = InstructBlipConfig(
         vision_config=BLIP_TOWER, qformer_config=queries, text_config=dict(small(tok, layers), model_type='llama'),
