@@ -19,6 +19,7 @@ _names = {
     'core.correlation': '',
     'core.io': '',
     'core.grids': '',
+    'core.model_source': '',
     'models.image_tokens': 'ImageSpan',
     'models.image_tiles': '',
     'models.processors': '',
