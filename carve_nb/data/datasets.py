@@ -35,17 +35,17 @@ def file_sum(path # of any file
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256')
 
 def _picture_digest(image):
-    "A digest of what makes a picture, of its file, or of its pixels."
-    if callable(image) and not hasattr(image, 'recipe'): image = image()
-    if hasattr(image, 'recipe'): return hashlib.sha256(image.recipe.encode())
+    "A digest of the file of a picture, or of its pixels."
+    if callable(image): image = image()
     if isinstance(image, (str, os.PathLike)): return file_sum(image)
     if isinstance(image, (bytes, bytearray, memoryview)): return hashlib.sha256(image)
     image = open_image(image)
     return hashlib.sha256(repr(image.size).encode() + image.tobytes())
 
 def picture_sum(image # of a `Record`
-    ) -> str: # 16 hexadecimal digits; '' where nothing can be read
+    ) -> str: # name of a scene, or 16 hexadecimal digits; '' where nothing can be read
     "A name for exactly this picture: by its file, its pixels, or the recipe that makes it"
+    if hasattr(image, 'recipe'): return image.recipe
     try: digest = _picture_digest(image)
     except Exception: return ''                # its sample is marked when its turn comes
     return digest.hexdigest()[:16] if digest else ''
@@ -231,7 +231,7 @@ def hub_set(spec, # id on the Hugging Face Hub
 
 # %% ../../nbs/data/14_datasets.ipynb #b1bb18b6
 RULE_NAMES = (
-    'exact', 'vqa', 'vqa-text', 'vqa-simple', 'vqa-vicrop', 'contains', 'contains-either', 'anls', 'pope',
+    'exact', 'vqa', 'vqa-2016', 'vqa-text', 'vqa-simple', 'vqa-vicrop', 'contains', 'contains-either', 'anls', 'pope',
     'pope-vicrop', 'choice', 'choice-letter', 'choice-text', 'choice-vicrop', 'choice-likelihood', 'f1-pairs'
 )  # the keys of `scoring.RULES`, which needs torch
 

@@ -165,6 +165,7 @@ class Sample:
     kind: str          # one of `KINDS`
     box: tuple|None    # true region
     objects: list = field(default_factory=list, repr=False) # all objects of the scene
+    image_key: str = field(default='', repr=False, kw_only=True) # the same for all about this scene
     def _repr_html_(self):
         question, answer, id = map(html.escape, (self.question, self.answer, self.id))
         return f'<b>{question}</b> → {answer} ({id})'
@@ -177,7 +178,7 @@ def to_sample(scene: Scene, # the scene
     q = scene.query(kind)
     if q is None: return None
     id = f'{scene.name}-{kind}'
-    return Sample(id, scene.image, q.question, q.answer, kind, q.box, scene.objects)
+    return Sample(id, scene.image, q.question, q.answer, kind, q.box, scene.objects, image_key=scene.name)
 
 def samples(kind: str, # one of `KINDS`
             n: int,    # how many
@@ -211,7 +212,9 @@ def sibling_sample(seed: int, # 0, 1, 2, ...
     "Ask for the digit on the one object whose siblings there are."
     scene, (target, *_) = make_scene(seed, split, siblings=siblings), _lay_out(seed, split, siblings=siblings)[0]
     id, question = f'{scene.name}-{siblings}', f'What digit is on the {target.name}?'
-    return SiblingSample(id, scene.image, question, str(target.digit), 'digit', target.box, scene.objects, siblings)
+    return SiblingSample(
+        id, scene.image, question, str(target.digit), 'digit', target.box, scene.objects, siblings,
+        image_key=scene.name)
 
 def sibling_samples(n: int, # how many; a quarter of each kind of siblings
                     split: str='heldout', # 'train', 'calibration' or 'heldout'

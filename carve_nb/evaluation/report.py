@@ -66,7 +66,7 @@ def figure(self:Report) -> Figure:
 
 # %% ../../nbs/evaluation/11_report.ipynb #a7bae651
 RESULT_COLUMNS = (
-    'id', 'kind', 'method', 'status', 'answer', 'truth', 'score', 'confidence', 'plain_answer', 'hit', 'touch',
+    'id', 'image_key', 'kind', 'method', 'status', 'answer', 'truth', 'score', 'confidence', 'plain_answer', 'hit', 'touch',
     'auroc', 'iou', 'box', 'calls', 'notes', 'why', 'key')
 COLUMN_TYPES = dict(
     score='Float64', confidence='Float64', auroc='Float64', iou='Float64', hit='boolean', touch='boolean',

@@ -80,7 +80,7 @@ def improper(record # plain values
     "What a line lacks, or has in another form"
     needed = dict(LINE_FIELDS)
     if record.get('status') == 'ok': needed |= ANSWER_FIELDS
-    if 'picture' in record: needed['picture'] = str
+    if 'image_key' in record: needed['image_key'] = str
     return [k for k, types in needed.items() if not isinstance(record.get(k), types)]
 
 def seal(record # plain values, with its key
@@ -140,7 +140,7 @@ def read_own(path, # records.jsonl
     keys, first = Keys(protocol), {}
     for r in records:
         id, method = r['id'], r['method']
-        if method not in keys.hashes or r['key'] != keys(id, method, r.get('picture', '')):
+        if method not in keys.hashes or r['key'] != keys(id, method, r.get('image_key', '')):
             raise RunError(
                 f'the line of {id!r} and {method!r} in {path} does not belong to this run; delete it, or give '
                 'another folder.')
@@ -207,7 +207,7 @@ class RunStore:
         ):
         "Refuse answers about a picture that has changed since; where there is no answer yet, it may have been mended"
         answered = [r for r in records if r['status'] == 'ok']
-        pictures = {r['id']: r.get('picture', '') for r in answered}
+        pictures = {r['id']: r.get('image_key', '') for r in answered}
         changed = [id for id, picture in pictures.items() if picture != self.pictures.get(id, '')]
         if not changed: return
         more = f' and {len(changed) - 1} more' if len(changed) > 1 else ''
@@ -287,7 +287,7 @@ def with_key(self:RunStore, record # dict without a key
     ) -> dict: # with the sum of its picture, where it is known
     "A record as it is written"
     picture = self.pictures.get(record['id'], '')
-    if picture: record = record | dict(picture=picture)
+    if picture: record = record | dict(image_key=picture)
     return record | dict(key=self.keys(record['id'], record['method'], picture))
 
 # %% ../../nbs/evaluation/07_run_store.ipynb #8f2a4d62

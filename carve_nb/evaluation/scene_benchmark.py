@@ -79,7 +79,7 @@ def score_result(sample, # a `Sample`
     S, box, view = result.saliency, sample.box, result.view.box
     pointed = S is not None and box is not None
     return dict(
-        id=sample.id, kind=sample.kind, method=name,
+        id=sample.id, image_key=sample.image_key, kind=sample.kind, method=name,
         answer=str(result.answer), truth=sample.answer,
         correct=score(result.answer, sample.answer, sample.kind),
         hit=bool(S.hit(box)) if pointed else None,

@@ -155,7 +155,7 @@ def add_keys(results, # iterator of records and reasons
     rows = {r.id: r for r in rows}
     for record, why in results:
         row = record and rows.get(record['id'])
-        if row: record = record | dict(key=row_key(row))
+        if row: record = record | dict(key=row_key(row), image_key=picture_sum(row.image))
         yield record, why
 
 def check_keys(file, # `RecordFile`

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from ..core.grids import tent_weights
 from ..core.plotting import plot_style
-from ..core.stats import bootstrap, paired_effect
+from ..core.stats import mean_interval, paired_effect
 from ..data.metrics import match
 from ..data.drawing import COLORS, PHOTOS, SceneObject, background, sprite
 from ..data.scenes import Sample
@@ -110,7 +110,7 @@ def search_display(seed, # of the layout
     group = f'{pair}-{size}-{seed}'
     return Display(
         id=f'{group}-{odd}', image=im, question=SEARCH_QUESTION, answer=str(digits[at]),
-        kind='search', box=boxes[at], objects=objects,
+        kind='search', box=boxes[at], objects=objects, image_key=group,
         group=group, pair=pair, odd=odd, size=size, at=at)
 
 # %% ../../nbs/studies/03_visual_search.ipynb #4f665d5e
@@ -211,7 +211,7 @@ def plot_search(records # of `measure_search`
         for ax, (column, label) in zip(axes, SEARCH_PANELS.items()):
             for i, ((pair, odd), g) in enumerate(t.groupby(['pair', 'odd'])):
                 sizes = sorted(g['size'].unique())
-                means = [bootstrap(g[column][g['size'] == s], BOOTSTRAP_DRAWS) for s in sizes]
+                means = [mean_interval(g[column][g['size'] == s], BOOTSTRAP_DRAWS) for s in sizes]
                 style = '-' if odd == 'with' else '--'
                 color = pal[i//2*2]
                 name = f'{pair}: odd one {odd}'
@@ -228,8 +228,8 @@ def summarize_search(records # of `measure_search`
     ) -> list: # sentences
     "Whether what has the feature stands out more than what lacks it"
     t = to_dataframe(records)
-    read = bootstrap(t['read'])
-    right = bootstrap(t.correct)
+    read = mean_interval(t['read'])
+    right = mean_interval(t.correct)
     chance = 100*np.mean(1/t['size'])
     lines = [format_header(records, 'displays'),
         f'answers that are a digit shown: {read} %; right: {right} %; {chance:.1f} % by reading any digit shown']

@@ -25,6 +25,7 @@ def measure_one(vlm, # a `VLM`
     if isinstance(sample, Exception): return None, str(sample)
     try:
         record = measure(vlm, sample)
+        if sample.image_key: record = record | dict(image_key=sample.image_key)
         to_line(record)
         return record, None
     except Exception as e:
