@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['ARTICLES', 'NUMBERS', 'WHOLE', 'CONTRACTIONS', 'SIGNS', 'TEXT_FORMS', 'normalise', 'plain_answer_text', 'agree',
-           'match', 'exact_score', 'named_pairs', 'pair_f1', 'pair_score', 'strip_signs', 'plain_words', 'vqa_words',
-           'leave_one_out', 'several_answers', 'vqa_score', 'text_words', 'text_score', 'count_score', 'contains_score',
-           'either_score', 'edit_distance', 'anls_score', 'yes_or_no', 'nearest', 'pope_score', 'pope_nearest',
-           'pick_letter', 'same_text', 'pick_text', 'right_option', 'by_same', 'by_letter', 'by_text', 'by_nearest']
+           'match', 'exact_score', 'named_pairs', 'pair_f1', 'pair_score', 'strip_signs', 'plain_words',
+           'one_line_text', 'vqa_words', 'leave_one_out', 'several_answers', 'vqa_score', 'vqa_2016_score',
+           'text_words', 'text_score', 'count_score', 'contains_score', 'either_score', 'edit_distance', 'anls_score',
+           'yes_or_no', 'nearest', 'pope_score', 'pope_nearest', 'pick_letter', 'same_text', 'pick_text',
+           'right_option', 'by_same', 'by_letter', 'by_text', 'by_nearest']
 
 # %% ../../nbs/data/12_metrics.ipynb #edda6b26
 import difflib, re
@@ -113,10 +114,15 @@ def plain_words(text # an answer
     words = [NUMBERS.get(w, w) for w in text.lower().split()]
     return ' '.join(CONTRACTIONS.get(w, w) for w in words if w not in ARTICLES)
 
+def one_line_text(text # an answer
+    ) -> str: # without line ends and tabs
+    "An answer on one line"
+    return re.sub(r'[\n\t]', ' ', str(text)).strip()
+
 def vqa_words(text # an answer
     ) -> str: # comparable
     "An answer as the VQA evaluator compares it"
-    return plain_words(strip_signs(re.sub(r'[\n\t]', ' ', str(text)).strip()))
+    return plain_words(strip_signs(one_line_text(text)))
 
 # %% ../../nbs/data/12_metrics.ipynb #335ed012
 def leave_one_out(hits # per accepted answer: does it match?
@@ -138,7 +144,15 @@ def several_answers(record, # with its accepted answers
 def vqa_score(answer, # what was answered
     record # with ten people's answers
     ) -> float: # 0..1
-    "The official VQA accuracy"
+    "The official VQA accuracy, by the evaluator published since March 2021"
+    text, *people = [one_line_text(o) for o in (answer, *several_answers(record))]
+    if len(set(people)) > 1: text, *people = map(vqa_words, (text, *people))
+    return leave_one_out([o == text for o in people])
+
+def vqa_2016_score(answer, # what was answered
+    record # with ten people's answers
+    ) -> float: # 0..1
+    "The official VQA accuracy, by the evaluator of 2016"
     people, text = several_answers(record), vqa_words(answer)
     if len(set(people)) > 1: people = [strip_signs(o) for o in people]
     return leave_one_out([o == text for o in people])
@@ -195,16 +209,16 @@ def edit_distance(a, # text
     return last[-1]
 
 def _similarity(a, b):
-    "1 less the edit distance in parts of the longer text."
-    return 1 - edit_distance(a, b)/max(len(a), len(b), 1)
+    "1 less the edit distance of two texts as compared, in parts of the longer one as it was written."
+    flat = lambda text: ' '.join(text.lower().split())
+    return 1 - edit_distance(flat(a), flat(b))/max(len(a), len(b), 1)
 
 def anls_score(answer, # what was answered
     record, # with its accepted answers
     threshold=.5 # below it nothing counts
     ) -> float: # 0..1
     "Similarity of texts that were read"
-    flat = lambda text: ' '.join(str(text).lower().split())
-    best = max(_similarity(flat(answer), flat(o)) for o in record.answers)
+    best = max(_similarity(str(answer), str(o)) for o in record.answers)
     return best if best >= threshold else 0.
 
 # %% ../../nbs/data/12_metrics.ipynb #a650883d

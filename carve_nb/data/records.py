@@ -146,7 +146,7 @@ def rule_for(choices, # options, or None
     ) -> str: # name of a rule
     "The rule by which a set of one's own is scored"
     if choices: return 'choice'
-    return 'vqa' if len(answers) >= 10 else 'exact'   # fewer are other words for the same
+    return 'vqa-text' if len(answers) >= 10 else 'exact'   # both normalise both sides; fewer are other words for the same
 
 def check_encodable(*texts # of a record
     ):

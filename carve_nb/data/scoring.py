@@ -14,7 +14,7 @@ from ..core.correlation import auroc
 from ..core.errors import CarveError
 from .metrics import (
     anls_score, by_letter, by_nearest, by_same, by_text, contains_score, count_score, either_score, exact_score,
-    nearest, pair_score, pope_nearest, pope_score, right_option, text_score, vqa_score, yes_or_no)
+    nearest, pair_score, pope_nearest, pope_score, right_option, text_score, vqa_2016_score, vqa_score, yes_or_no)
 
 # %% ../../nbs/data/13_scoring.ipynb #a76cf02f
 def _answer_lead(vlm, choice):
@@ -115,7 +115,8 @@ def _vicrop_score(answer, record):
 # %% ../../nbs/data/13_scoring.ipynb #27e752b5
 _EVERY_RULE = (
     Rule('exact', exact_score, 'equal to an accepted answer: lower case, no punctuation, no articles'),
-    Rule('vqa', vqa_score, 'the VQA evaluator: ten people, each left out in turn'),
+    Rule('vqa', vqa_score, 'the VQA evaluator since March 2021: ten people, each left out in turn'),
+    Rule('vqa-2016', vqa_2016_score, 'the VQA evaluator of 2016, which normalises the answer alone'),
     Rule('vqa-text', text_score, 'the evaluator of TextVQA: the same average, both sides normalised in full'),
     Rule('vqa-simple', count_score, 'min(1, k/3) for k matches'),
     Rule('vqa-vicrop', _vicrop_score, "ViCrop's script: min(1, 0.3 k) for k matches"),
