@@ -71,7 +71,7 @@ BENCHMARKS['vstar'] = BenchmarkSpec(
     licence='not stated (UNVERIFIED); pictures: SA-1B', source='arXiv 2312.14135; craigwu/vstar_bench',
     fields=Fields(
         id=('_picture', 'question_id'), image=('image',), question=('text', 'question'), answers=('label',),
-        choices=('options',), first=True, boxes=('bbox',), corners=False, kind=('category', '_folder'),
+        choices=('options',), first=True, boxes=('bbox',), kind=('category', '_folder'),
         option='({letter}) {text}'
     ),
     note='The own evaluator takes the likeliest option: rule choice-likelihood does so by the words alone, where that '

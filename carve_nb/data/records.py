@@ -16,7 +16,7 @@ from random import Random
 from ..core.errors import DataError, ImageError, MissingError
 from ..core.image import open_image
 from .choices import LETTERS, answer_choice, index_choice, is_index, label_options, read_choices, split_options
-from .fields import Fields, get_field, raw_answers, read_boxes
+from .fields import Fields, get_field, is_region, raw_answers, read_boxes
 from .pictures import PictureFinder
 from .readers import READERS, read_rows
 
@@ -84,9 +84,19 @@ class Record:
         x1, y1 = self.box[2:]
         cut = [(a, b, min(c, W), min(d, H)) for a, b, c, d in self.boxes]
         if x1 > W + 1 or y1 > H + 1 or any(o[0] >= W or o[1] >= H for o in cut):
-            raise DataError(f'the box {self.box} of {self.id} does not lie in its picture of {W} x {H} pixels.')
+            raise DataError(
+                f'the box {self.box} of {self.id} does not lie in its picture of {W} x {H} pixels'
+                f'{self.other_reading(W, H)}.'
+            )
         if cut == [tuple(o) for o in self.boxes]: return
         self.given, self.boxes = self.given or self.boxes, cut
+    def other_reading(self, W, # width of the picture
+        H # its height
+        ) -> str: # for a message; '' where corners do not fit either
+        "The boxes as corners, if they came as corner, width and height"
+        corners = [(a, b, c - a, d - b) for a, b, c, d in self.boxes]
+        if not all(is_region(o) and o[2] <= W and o[3] <= H for o in corners): return ''
+        return f'; if it came as "bbox" (x, y, width, height), "box" would read it as the corners {union_of(corners)}'
 
 # %% ../../nbs/data/07_records.ipynb #8acad89f
 def _answers_of(row, fields, allow_missing):
