@@ -118,7 +118,8 @@ def split_rows(root, # folder
     try:
         if first.suffix == '.parquet': return snapshot_rows(root, spec.hub, split, rows)
         if not second: return rows
-        answers = rows_by_key(read_rows(path_inside(first.parent, second)), 'question_id')
+        places = [path_inside(root, folder/second) for folder in (first.parent.relative_to(root), Path('Annotations'))]
+        answers = rows_by_key(read_rows(next(filter(Path.is_file, places), places[0])), 'question_id')
         reading = first.name
         return join_answers(rows, answers)
     except DataError as e: raise DataError(f'{spec.title}: {reading}: {e}') from None

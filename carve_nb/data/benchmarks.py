@@ -33,7 +33,8 @@ class BenchmarkSpec:
     fields: Fields = Fields() # names
     suffix: str = 'Answer the question using a single word or phrase.' # after each question
     max_new_tokens: int = 32 # longest answer
-    join: dict = field(default_factory=dict) # split -> second file, joined by question_id
+    # split -> second file, beside the first or in Annotations/, joined by question_id
+    join: dict = field(default_factory=dict)
     keep: tuple|None = None # (field, value): use only these rows
     beside: tuple = () # fields that are taken from a JSON file beside the picture
     note: str = '' # what differs from the official evaluation, what is not verified
@@ -81,13 +82,21 @@ BENCHMARKS['vstar'] = BenchmarkSpec(
 # %% ../../nbs/data/10_benchmarks.ipynb #08b27f93
 _POPE_SPLITS = 'random', 'popular', 'adversarial'
 
+def _pope_files(source, kind):
+    "Where POPE's questions of a kind about the pictures of a source are: its repository, or a copy."
+    names = f'{source}_pope_{kind}.json', f'{source}_pope_seem_{kind}.json'
+    folders = '', f'output/{source}/', f'output/seem/{source}/', f'{source}/'
+    return tuple(folder + name for folder in folders for name in names)
+
 BENCHMARKS['pope'] = BenchmarkSpec(
     title='POPE',
-    files={
-        k: (f'coco_pope_{k}.json', f'output/coco/coco_pope_{k}.json', f'coco/coco_pope_{k}.json')
-        for k in _POPE_SPLITS
+    files={k: _pope_files('coco', k) for k in _POPE_SPLITS} | {
+        f'{source}-{k}': _pope_files(source, k) for source in ('aokvqa', 'gqa') for k in _POPE_SPLITS
     },
-    images=('val2014/{image}', 'coco/val2014/{image}', 'images/{image}'),
+    images=(
+        'val2014/{image}', 'coco/val2014/{image}', 'gqa/images/{image}', 'images/gqa/{image}', 'images/val2014/{image}',
+        'images/{image}'
+    ),
     split='random+popular+adversarial', rule='pope',
     hub=Hub('lmms-lab/POPE', dict.fromkeys(_POPE_SPLITS, 'test'), part='category'),
     licence=f'MIT; {COCO_TERMS}', source='arXiv 2305.10355; AoiDragon/POPE',
@@ -99,8 +108,14 @@ BENCHMARKS['pope'] = BenchmarkSpec(
 
 BENCHMARKS['aokvqa'] = BenchmarkSpec(
     title='A-OKVQA, multiple choice',
-    files=dict(val=('aokvqa_v1p0_val.json',), train=('aokvqa_v1p0_train.json',)),
-    images=('{_split}2017/{image_id:012d}.jpg', 'coco/{_split}2017/{image_id:012d}.jpg', 'images/{image_id:012d}.jpg'),
+    files={
+        k: tuple(f'{folder}aokvqa_v1p0_{k}.json' for folder in ('', 'aokvqa/', 'datasets/aokvqa/'))
+        for k in ('val', 'train')
+    },
+    images=(
+        '{_split}2017/{image_id:012d}.jpg', 'coco/{_split}2017/{image_id:012d}.jpg',
+        'datasets/coco/{_split}2017/{image_id:012d}.jpg', 'images/{image_id:012d}.jpg'
+    ),
     split='val', rule='choice', suffix=LETTER,
     hub=Hub('HuggingFaceM4/A-OKVQA', dict(val='validation', train='train')),
     licence=f'Apache 2.0 (UNVERIFIED); {COCO_TERMS}', source='arXiv 2206.01718; allenai/aokvqa',
@@ -113,10 +128,10 @@ _GQA_IMAGES = 'testdev_balanced_images', 'imageId', 'id'
 
 BENCHMARKS['gqa'] = BenchmarkSpec(
     title='GQA',
-    files=dict(
-        testdev=('testdev_balanced_questions.json', 'questions/testdev_balanced_questions.json'),
-        val=('val_balanced_questions.json', 'questions/val_balanced_questions.json')
-    ),
+    files={
+        k: tuple(f'{folder}{k}_balanced_questions.json' for folder in ('', 'questions/', 'questions1.2/'))
+        for k in ('testdev', 'val')
+    },
     images=('images/{imageId}.jpg', 'allImages/images/{imageId}.jpg', '{imageId}.jpg'),
     split='testdev', rule='exact',
     hub=Hub('lmms-lab/GQA', dict(testdev='testdev'), 'testdev_balanced_instructions', pictures=_GQA_IMAGES),
@@ -141,21 +156,23 @@ BENCHMARKS['docvqa'] = BenchmarkSpec(
 # %% ../../nbs/data/10_benchmarks.ipynb #08b27f95
 _COCO_2014 = dict(
     rule='vqa', split='val', licence=f'CC BY 4.0 (UNVERIFIED); {COCO_TERMS}',
-    images=(
-        '{_split}2014/COCO_{_split}2014_{image_id:012d}.jpg', 'images/COCO_{_split}2014_{image_id:012d}.jpg',
-        'COCO_{_split}2014_{image_id:012d}.jpg'
+    images=tuple(
+        f'{folder}COCO_{{_split}}2014_{{image_id:012d}}.jpg'
+        for folder in ('{_split}2014/', 'images/', '', 'Images/mscoco/{_split}2014/', 'Images/{_split}2014/')
     )
 )
 
+def _question_files(name): return name, f'Questions/{name}'
+
 BENCHMARKS['vqav2'] = BenchmarkSpec(
-    title='VQA v2', files=dict(val=('v2_OpenEnded_mscoco_val2014_questions.json',)),
+    title='VQA v2', files=dict(val=_question_files('v2_OpenEnded_mscoco_val2014_questions.json')),
     join=dict(val='v2_mscoco_val2014_annotations.json'),
     hub=Hub('lmms-lab/VQAv2', dict(val='validation')), source='arXiv 1612.00837; visualqa.org',
     fields=Fields(id=('question_id',), image=('image',), answers=('answers',), kind=('answer_type',)), **_COCO_2014
 )
 
 BENCHMARKS['okvqa'] = BenchmarkSpec(
-    title='OK-VQA', files=dict(val=('OpenEnded_mscoco_val2014_questions.json',)),
+    title='OK-VQA', files=dict(val=_question_files('OpenEnded_mscoco_val2014_questions.json')),
     join=dict(val='mscoco_val2014_annotations.json'),
     hub=Hub('lmms-lab/OK-VQA', dict(val='val2014')), source='arXiv 1906.00067; okvqa.allenai.org',
     fields=Fields(id=('question_id',), image=('image',), answers=('answers',)), **_COCO_2014

@@ -106,11 +106,14 @@ def _sibling_pairs(order, siblings):
     "Six pair numbers, the target first; `order` is a random order of all."
     if siblings not in SIBLINGS: raise ValueError(f"unknown siblings {siblings!r}: use one of {', '.join(SIBLINGS)}")
     target, *others = order
-    same_shape = [p for p in others if p % 6 == target % 6]
-    same_color = [p for p in others if p//6 == target//6]
+    color, shape = divmod(target, 6)
+    same_shape = [p for p in others if p % 6 == shape]
+    same_color = [p for p in others if p//6 == color]
+    kin = same_shape + same_color
+    neither = [p for p in others if p not in kin]
     a, b = SIBLINGS[siblings]
-    neither = [p for p in others if p not in same_shape + same_color]
-    return [target, *same_shape[:a], *same_color[:b], *neither[:5 - a - b]]
+    chosen = same_shape[:a] + same_color[:b]
+    return [target, *chosen, *neither[:5 - len(chosen)]]
 
 def _lay_out(seed, split, n=None, side=(36, 60), siblings=None):
     "What a scene shows, in the order of painting: `_paint` of each object; with siblings the target comes first."
@@ -122,7 +125,8 @@ def _lay_out(seed, split, n=None, side=(36, 60), siblings=None):
     boxes = _place(rng, n, *side)
     pairs = rng.permutation(48).tolist()
     if siblings is not None: pairs = _sibling_pairs(pairs, siblings)
-    return [_paint(rng, pair, box) for pair, box in zip(pairs, boxes)]
+    both = zip(pairs, boxes)
+    return [_paint(rng, pair, box) for pair, box in both]
 
 # %% ../../nbs/data/02_scenes.ipynb #1430b7af
 def make_scene(seed: int, # 0, 1, 2, ...
@@ -131,10 +135,11 @@ def make_scene(seed: int, # 0, 1, 2, ...
                colour: float|None=None,  # colour knob in [0, 1]; drawn from the seed if None
                n: int|None=None, # number of objects, 1 to 12 (fewer if there is no room); 3 to 12 by the seed if None
                side: tuple=(36, 60), # smallest and largest side of an object in pixels
-               siblings: str|None=None, # a key of `SIBLINGS`: six objects, of which others share shape or colour with one
+               siblings: str|None=None, # a key of `SIBLINGS`: six objects, some of them like the first one
               )->Scene:
     "The scene of a seed, bit-identical each time; objects stay the same when only the knobs change."
-    painted, bg_rng = _lay_out(seed, split, n, side, siblings), _rng(split, seed, 2)
+    painted = _lay_out(seed, split, n, side, siblings)
+    bg_rng = _rng(split, seed, 2)
     u, v = _rng(split, seed, 0).random(2)
     t = float(u if texture is None else texture)
     c = float(v if colour is None else colour)
@@ -210,8 +215,10 @@ def sibling_sample(seed: int, # 0, 1, 2, ...
                    split: str='heldout', # 'train', 'calibration' or 'heldout'
                   )->SiblingSample:
     "Ask for the digit on the one object whose siblings there are."
-    scene, (target, *_) = make_scene(seed, split, siblings=siblings), _lay_out(seed, split, siblings=siblings)[0]
-    id, question = f'{scene.name}-{siblings}', f'What digit is on the {target.name}?'
+    scene = make_scene(seed, split, siblings=siblings)
+    target = _lay_out(seed, split, siblings=siblings)[0][0]
+    id = f'{scene.name}-{siblings}'
+    question = f'What digit is on the {target.name}?'
     return SiblingSample(
         id, scene.image, question, str(target.digit), 'digit', target.box, scene.objects, siblings,
         image_key=scene.name)
