@@ -39,7 +39,6 @@ _names = {
     'attention.batching': 'VLM',
     'attention.gradient_rows': 'grad_rows',
     'attention.peak_memory': 'peak_memory',
-    'attention.prompt_sizes': '',
     'attention.memory': 'Memory estimate_memory',
     'attention.low_memory': '',
     'attention.intervention': 'Edit editing',

@@ -14,8 +14,9 @@ from .core.errors import CarveError
 from .core.grids import calm_spikes
 from .core.image import open_image
 from .maps import Saliency
-from .regions import crop_view, magnify, regions, whole_view
-from .attention.results import Result, Timings, ask_low_memory, note_low_memory, fall_back
+from .regions import crop_view, whole_view
+from .attention.low_memory import LOW_MEMORY_NOTE, retry_low_memory
+from .attention.results import Result, Timings, fall_back
 from .carve import Carve
 
 # %% ../nbs/13_adaptive.ipynb #84def2cb
@@ -100,8 +101,7 @@ def views(self:CarveAuto, S, # `Saliency`
     image # PIL picture
     ): # yields (`View`, list of one `Region`), best first
     "The views of the regions, one by one"
-    for r in regions(S, self.p, self.K, self.connectivity, self.region_rule, self.rank):
-        yield magnify(image, [r], self.fill, self.min_side, self.square, self.pad, self.limit), [r]
+    for r in self.kept_regions(S): yield self.view_of(image, [r]), [r]
 
 @patch
 def closer(self:CarveAuto, vlm, # a `VLM`
@@ -152,9 +152,10 @@ def best_view(self:CarveAuto, vlm, # a `VLM`
             view, captures = self.zoom(vlm,
                 r.image, view, r.question, r.instruction_rows, spread)
         with r.seconds('ask'):
-            answer, low_memory = ask_low_memory(vlm, view.image, r.question, 'in the second question',
-                suffix=self.suffix, max_new_tokens=self.max_new_tokens)
-        r = note_low_memory(replace(r, calls=r.calls + 1 + captures), low_memory)
+            ask = lambda: vlm.ask(view.image, r.question, self.suffix, self.max_new_tokens)
+            answer = retry_low_memory(vlm, ask, 'in the second question', view.image, 'ask')
+        notes = [*r.notes, LOW_MEMORY_NOTE] if answer.low_memory and LOW_MEMORY_NOTE not in r.notes else r.notes
+        r = replace(r, calls=r.calls + 1 + captures, notes=notes)
         if r.answer is None or answer.confidence > r.answer.confidence:
             r = replace(r, answer=answer, view=view, regions=kept)
         if not self.goes_on(answer.confidence): break
@@ -213,6 +214,4 @@ def __call__(self:CarveAuto, vlm, # a `VLM`
     ) -> Result: # the answer and how it came about
     "Answer; ask about views where it pays; keep what is better supported"
     image = open_image(image)
-    with vlm.sharing(): r = self.decide(vlm, image, question, cache)
-    captures = [rows for rows in (r.rows, r.instruction_rows) if rows is not None]
-    return note_low_memory(r, any(rows.meta.get('low_memory') for rows in captures))
+    with vlm.sharing(): return self.decide(vlm, image, question, cache)

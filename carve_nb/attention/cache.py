@@ -26,11 +26,8 @@ def timed_capture(
 ) -> AttentionRows:   # with the seconds it took in `meta`
     "One capture, timed; a few layers at a time if memory runs out"
     start = perf_counter()
-    usual = lambda: vlm.capture(image, text, **kw)
-    by_parts = lambda: vlm.capture_low_memory(image, text, **kw)
-    rows, low_memory = retry_low_memory(vlm, usual, by_parts, 'in a capture', image, 'capture')
+    rows = retry_low_memory(vlm, lambda: vlm.capture(image, text, **kw), 'in a capture', image, 'capture')
     rows.meta['seconds'] = perf_counter() - start
-    if low_memory: rows.meta['low_memory'] = True
     return rows
 
 # %% ../../nbs/attention/13_cache.ipynb #b9b939f1
@@ -71,7 +68,7 @@ def capture_key(
     facts = [
         str(vlm.name), vlm.revision, weights_state(vlm.model), config.get_text_config()._attn_implementation,
         str(vlm.dtype), vlm.device.type, proc.chat_template, str(proc.image_processor.to_dict()),
-        config.to_json_string(use_diff=False), words,
+        config.to_json_string(use_diff=False), vlm.argmax, words,
     ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
@@ -170,7 +167,7 @@ class AttentionCache:
         while self.nbytes > self.megabytes*1e6: del self.captures[next(iter(self.captures))]
         if asked:
             self.steps = len(rows.attn)
-            if isinstance(vlm, AnswerCache): vlm.learn(rows, image, text, suffix, max_new_tokens)
+            if isinstance(vlm, AnswerCache) and not vlm.argmax: vlm.learn(rows, image, text, suffix, max_new_tokens)
         return rows
 
 # %% ../../nbs/attention/13_cache.ipynb #af65e438

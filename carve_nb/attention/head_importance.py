@@ -7,7 +7,7 @@ __all__ = ['mask_head', 'first_logprob', 'HeadNeeds', 'head_importance']
 
 # %% ../../nbs/attention/11_head_importance.ipynb #e12a6a7d
 import torch
-from .intervention import Edit, editing, key_columns
+from .intervention import Edit, editing
 from .recorder import check_layers
 from ..models import prefix_cache as _prefix  # gives `VLM` its `sharing`
 from ..models.families import check_needs
@@ -16,12 +16,12 @@ from ..models.prompts import SHORT_ANSWER
 # %% ../../nbs/attention/11_head_importance.ipynb #342bf9a8
 def mask_head(
     head,     # index
-    columns,  # [Nv] columns of the picture
+    columns,  # [Nv] positions of the image tokens
 ):            # for `Edit.weights`
     "The change that hides the picture from one head"
     def masked(layer, w, rows):
         w = w.clone()
-        w[:, head, :, key_columns(columns, w, rows).to(w.device)] = 0
+        w[:, head, :, columns.to(w.device)] = 0
         return w
     return masked
 

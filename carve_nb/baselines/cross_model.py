@@ -99,7 +99,7 @@ def open_answerer(spec, # 'https://host/v1#model', or a folder or Hub id
     if not key_env and urlsplit(url).hostname == 'api.openai.com': key_env = 'OPENAI_API_KEY'
     return Endpoint(url, model, key_env, **kw)
 
-UNRECORDED = 'key_env', 'timeout', 'retries', 'wait', 'longest', 'seed'
+UNRECORDED = 'key_env', 'timeout', 'retries'
 
 def describe_answerer(by # a `VLM` or an `Endpoint`
     ) -> dict: # plain values

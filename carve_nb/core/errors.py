@@ -46,14 +46,10 @@ class RemoteError(CarveError, RuntimeError):
     def __init__(self,
         status,       # short name of what happened, such as 'timeout'
         why,          # one line; never holds a key
-        again=False,  # is another try worth it?
-        after=0.,     # seconds that the other side wants us to wait
     ):
-        super().__init__(status, why, again, after)
+        super().__init__(status, why)
         self.status = status
         self.why = why
-        self.again = again
-        self.after = after
     def __str__(self): return self.why
 
 class InsufficientMemoryError(CarveError, MemoryError):

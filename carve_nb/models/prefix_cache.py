@@ -291,7 +291,7 @@ def sharing(self: VLM,
     size=2,  # how many prefixes to keep
 ):           # `Prefixes`, or None where nothing can be shared
     "Read the beginning that prompts have in common once, inside the block"
-    if self.shared or not self.family.pixels or wants_cache(self.model):
+    if self.shared or self.low_memory or not self.family.pixels or wants_cache(self.model):
         yield self.shared
         return
     self.shared = Prefixes(size)
@@ -301,8 +301,11 @@ def sharing(self: VLM,
 # %% ../../nbs/models/08_prefix_cache.ipynb #ed696dd8
 @patch
 @contextmanager
-def unshared(self: VLM):
+def unshared(self: VLM,
+    low_memory=False,  # also read attention a few layers at a time, with a pass for each group?
+):
     "Read every prompt from its beginning, inside the block"
-    prefixes, self.shared = self.shared, None
+    outer = self.shared, self.low_memory
+    self.shared, self.own.low_memory = None, low_memory or self.low_memory
     try: yield
-    finally: self.shared = prefixes
+    finally: self.shared, self.own.low_memory = outer

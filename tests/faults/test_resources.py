@@ -10,7 +10,7 @@ from carve_nb.models.loading import pick_device
 from carve_nb.baselines.base import traces
 from carve_nb.baselines.registry import make_method
 from carve_nb.evaluation.report import write_report
-from carve_nb.attention.results import LOW_MEMORY_NOTE
+from carve_nb.attention.low_memory import LOW_MEMORY_NOTE
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
