@@ -34,6 +34,14 @@ def unwrap(content, # of a JSON file
     if isinstance(rows, list) and all(isinstance(r, dict) for r in rows): return rows
     raise DataError(f'{name} must hold a list of objects, or {{"data": [...]}}.')
 
+def _parse_line(text, number, name):
+    "The object in a line of a file, or an error that names the line."
+    try: row = json.loads(text)
+    except json.JSONDecodeError as e:
+        raise DataError(f'{name}: line {number} is no JSON: {e.msg} at column {e.colno}.') from e
+    if isinstance(row, dict): return row
+    raise DataError(f'{name}: line {number} is no object such as {{"image": ..., "question": ..., "answer": ...}}.')
+
 def read_json(path # file
     ) -> list: # of dicts
     "Rows of a JSON file, also where it has one object in a line in spite of its name, as POPE's files do"
@@ -46,7 +54,7 @@ def read_lines(path # file
     ) -> list: # of dicts
     "Rows of a file with one JSON object in a line"
     lines = path.read_bytes().decode('utf-8-sig').split('\n')
-    return unwrap([json.loads(l) for l in lines if l.strip()], path.name)
+    return [_parse_line(l, i, path.name) for i, l in enumerate(lines, 1) if l.strip()]
 
 # %% ../../nbs/data/03_readers.ipynb #7bb5c5b3
 LONG = 512 # letters; a longer cell in one of these columns is a picture and stays in the file
