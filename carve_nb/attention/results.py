@@ -131,9 +131,12 @@ def panels(self: Result,
     fit = lambda box: scale_box(box, self.image.size, image.size)
     maps = self.maps or ({} if self.saliency is None else {'S': self.saliency})
     out = dict(picture=image) | {title: overlay(image, S.coarse().to_pixels()) for title, S in maps.items()}
-    for title in {'picture', [*out][-1]}: out[title] = draw_boxes(out[title], [fit(self.view.box)], CONCEPT_COLORS['contrast'], 2)
-    if box is not None: out = {title: outline_target(o, fit(box)) for title, o in out.items()}
-    return out | dict(view=ImageOps.contain(self.view.image.convert('RGB'), (4*height, height)))
+    for title in {'picture', [*out][-1]}:
+        out[title] = draw_boxes(out[title], [fit(self.view.box)], CONCEPT_COLORS['contrast'], 2)
+    if box is not None:
+        out = {title: outline_target(o, fit(box)) for title, o in out.items()}
+    view = self.view.image.convert('RGB')
+    return out | dict(view=ImageOps.contain(view, (4*height, height)))
 
 @patch
 def sentence(self: Result) -> str: # one line, and one more for each note
@@ -153,9 +156,9 @@ def picture(self: Result,
 @patch
 def _repr_html_(self: Result):
     words = {title: f'{title}: {S}' for title, S in self.maps.items()}
-    panels = self.panels()
-    shown = dict(picture=f'The picture, {self.image.width} x {self.image.height} pixels', view=f'The view: box {self.view.box} of the picture')
-    return panels_html(panels, self.sentence(), words | shown)
+    words['picture'] = f'The picture, {self.image.width} x {self.image.height} pixels'
+    words['view'] = f'The view: box {self.view.box} of the picture'
+    return panels_html(self.panels(), self.sentence(), words)
 
 # %% ../../nbs/attention/14_results.ipynb #92cac220
 @patch

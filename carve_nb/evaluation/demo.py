@@ -22,13 +22,12 @@ from ..attention.cache import picture_key
 from ..core.errors import CarveError
 from ..core.image import png_bytes
 from ..core.io import environment, replace_file
-from ..core.plotting import draw_boxes
 from ..data.record_file import write_json
 from ..data.questions import KINDS
 from ..data.scenes import make_scene, to_sample
 from .scene_benchmark import demo_methods, make_meta, run_scene, scene_samples
 from .study import Study
-from ..models.loading import TINY
+from ..core.model_source import TINY
 from ..models.vlm import VLM
 from ..studies.workers import count_workers
 
@@ -110,12 +109,9 @@ def plot_case(sample, # a `Sample`
     result, # `Result` of a method
     height=200 # of each part, pixels
     ): # PIL picture
-    "The stages of one case with the truth: the true region in green"
-    true, note = [], f'truth: "{sample.answer}" ({sample.id})'
-    if sample.box is not None:
-        true, note = [sample.box], f'truth: "{sample.answer}" ({sample.id}, true region in green)'
-    marked = draw_boxes(result.image, true, 'lime', 6)
-    return replace(result, image=marked, seconds={}, notes=[*result.notes, note]).picture(height)
+    "The panels of one case with the truth: the true region outlined"
+    note = f'truth: "{sample.answer}" ({sample.id}' + (')' if sample.box is None else ', true region in white)')
+    return replace(result, notes=[*result.notes, note]).picture(height, sample.box)
 
 # %% ../../nbs/evaluation/02_demo.ipynb #2c424d07
 CASE_FILES = [f'{outcome}_{i}.png' for outcome in ('success', 'failure') for i in (1, 2, 3)]
