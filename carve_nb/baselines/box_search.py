@@ -19,11 +19,11 @@ from ..core.errors import UnsupportedError
 def window_sums(M, # [gh, gw]
     nx, # columns of the window
     ny # rows of the window
-    ) -> np.ndarray: # [gh-ny+1, gw-nx+1] float64
+    ) -> np.ndarray: # [gh-ny+1, gw-nx+1] float32
     "The sum of every window of one size"
-    M = np.asarray(M, np.float64)
-    I = np.pad(M, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    return I[ny:, nx:] - I[:-ny, nx:] - I[ny:, :-nx] + I[:-ny, :-nx]
+    M = np.asarray(M, np.float32)
+    ys, xs = range(M.shape[0] - ny + 1), range(M.shape[1] - nx + 1)
+    return np.array([[M[y:y+ny, x:x+nx].sum() for x in xs] for y in ys])
 
 # %% ../../nbs/baselines/01_box_search.ipynb #4797879d
 WINDOW_RATIOS = 1, 1.2, 1.4, 1.6, 1.8, 2
@@ -33,8 +33,8 @@ def window_cells(S, # `Saliency`
     ) -> tuple: # (nx, ny), each at least 1
     "The cells that a square covers"
     (gh, gw), (x0, y0, x1, y1) = S.values.shape, S.box
-    nx = int(side*gw/(x1 - x0))
-    ny = int(side*gh/(y1 - y0))
+    nx = int(side/((x1 - x0)/gw))
+    ny = int(side/((y1 - y0)/gh))
     return max(1, min(nx, gw)), max(1, min(ny, gh))
 
 # %% ../../nbs/baselines/01_box_search.ipynb #9d2a064a
@@ -55,7 +55,7 @@ def best_window(S, # `Saliency`
     "The window of one ratio with the largest sum"
     nx, ny = window_cells(S, base*ratio)
     if (ny, nx) == S.values.shape: return None
-    W = window_sums(S.values, nx, ny)
+    W = window_sums(S.values, nx, ny).astype(np.float64)
     x, y = np.unravel_index(W.T.argmax(), W.T.shape)
     around = (y, x-1), (y, x+1), (y-1, x), (y+1, x)
     inside = lambda j, i: 0 <= j < W.shape[0] and 0 <= i < W.shape[1]
@@ -92,9 +92,9 @@ def search_box(S, # `Saliency`
     (x, y), (nx, ny) = best.at, best.cells
     gh, gw = S.values.shape
     x0, y0, x1, y1 = S.box
-    cx = x0 + (x + nx/2)*(x1 - x0)/gw
-    cy = y0 + (y + ny/2)*(y1 - y0)/gh
-    return centre_box((cx, cy), base*best.ratio, S.size), windows
+    w = (x1 - x0)/gw
+    h = (y1 - y0)/gh
+    return centre_box((x0 + x*w + w*nx/2, y0 + y*h + h*ny/2), base*best.ratio, S.size), windows
 
 # %% ../../nbs/baselines/01_box_search.ipynb #e1124a51
 def tile_count(size, # (W, H) of the picture

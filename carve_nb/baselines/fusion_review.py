@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['FUSION_DEPTHS', 'LAST_DEPTH', 'REVIEW_DEPTH', 'depth_layers', 'masked_layers', 'find_fusion', 'Shift',
-           'attention_shift', 'own_shift', 'format_shift', 'lowest', 'scaled_features', 'FusionMask', 'FusionCrop']
+           'attention_shift', 'own_shift', 'format_shift', 'lowest', 'attention_parts', 'scaled_features', 'FusionMask',
+           'FusionCrop']
 
 # %% ../../nbs/baselines/03_fusion_review.ipynb #01a18b69
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 import numpy as np, torch
 from ..models.prompts import SHORT_ANSWER
@@ -106,13 +107,18 @@ def lowest(values, # [Nv]
     n = int(share*len(values) + 1e-9)
     return values.argsort(stable=True)[:n].sort().values
 
+def attention_parts(layer # decoder layer
+    ) -> list: # modules
+    "The parts of a layer that mix positions"
+    return [m for k, m in layer.named_children() if ('attn' in k or 'attention' in k) and 'norm' not in k]
+
 @contextmanager
 def scaled_features(layer, # decoder layer
     columns, # positions in the prompt
     factor, # of their features
     length # tokens of the prompt
     ):
-    "Inside the block the features at these positions enter the layer scaled, in every pass over the whole prompt"
+    "Inside the block the layer gets and reads the features at these positions scaled, in every pass over the whole prompt"
     def before(module, args, kwargs):
         h = args[0] if args else kwargs['hidden_states']
         if h.shape[1] < length: return None
@@ -120,9 +126,10 @@ def scaled_features(layer, # decoder layer
         h[:, columns.to(h.device)] *= factor
         kwargs.pop('hidden_states', None)
         return (h, *args[1:]), kwargs
-    handle = layer.register_forward_pre_hook(before, with_kwargs=True)
-    try: yield
-    finally: handle.remove()
+    with ExitStack() as hooks:
+        for module in (layer, *attention_parts(layer)):   # the norm between the two undoes the first scaling
+            hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+        yield
 
 # %% ../../nbs/baselines/03_fusion_review.ipynb #72853ab1
 @dataclass

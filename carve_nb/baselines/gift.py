@@ -15,7 +15,7 @@ from ..attention.recorder import recording
 from ..maps import pick_words
 from ..regions import whole_view
 from ..attention.results import Timings
-from ..attention.intervention import Edit, editing, key_columns
+from ..attention.intervention import Edit, editing
 from .base import DecodingMethod, as_saliency, near_layers
 from ..core.errors import UnsupportedError
 
@@ -58,7 +58,7 @@ def content_words(tokens, # the question's tokens as text
 def stretch(s # [Nv]
     ): # [Nv] between 0 and 1; zeros if all are equal
     "Cut at three standard deviations from the mean, then scale to 0 to 1"
-    m, d = s.mean(), s.std(correction=0)
+    m, d = s.mean(), s.std()
     s = s.clamp(m - 3*d, m + 3*d)
     s = s - s.min()
     return s / s.max().clamp_min(1e-30)
@@ -81,7 +81,7 @@ def amplify(w, # [B, H, R, K] rows with sum 1
     picture_heads, question_heads = (busiest(x.sum(-1))[..., None] for x in (seen, asked))
     raised = torch.where(picture_heads, seen*m.to(w), seen)
     total = lambda x: (x*picture_heads).sum((1, 3), keepdim=True)
-    r = total(raised)/total(seen).clamp_min(1e-30)
+    r = torch.where(total(seen) > 0, total(raised)/total(seen).clamp_min(1e-30), 1.)
     new = w.index_copy(-1, picture, raised)
     new = new.index_copy(-1, question, torch.where(question_heads, asked*r, asked))
     return torch.where(picture_heads | question_heads,
@@ -121,11 +121,7 @@ def guided(self:Gift, vlm, # a `VLM`
     m # [Nv] factors
     ):
     "Amplify the last row of every pass"
-    seen = prompt.spans[0].tokens
     asked = torch.tensor(prompt.question)
-    def raised(layer, w, rows):
-        own = key_columns(seen, w, rows)
-        return amplify(w, own, key_columns(asked, w, rows),
-            m[len(seen) - len(own):])
+    def raised(layer, w, rows): return amplify(w, prompt.spans[0].tokens, asked, m)
     with editing(vlm, Edit(near_layers(vlm, self.layers), weights=raised), prompt):
         yield

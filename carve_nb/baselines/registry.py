@@ -37,6 +37,7 @@ class Entry:
 CARVE_ENTRIES = [
     Entry('auto', 'adaptive:CarveAuto', 'ours', 'decides whether to ask about views and which answer to keep'),
     Entry('carve', 'carve:Carve', 'ours', 'contrast of two maps, our settings', 'arXiv 2509.06461'),
+    Entry('conjunction', 'baselines.conjunction:Conjunction', 'ours', "CARVE's map times that of the colour words"),
     Entry('paper', 'carve:Carve.paper', 'ours', "CARVE with the paper's settings", 'arXiv 2509.06461'),
     Entry('official', 'carve:Carve.official', 'ours', "CARVE with the published code's settings", 'arXiv 2509.06461')]
 

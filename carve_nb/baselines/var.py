@@ -121,7 +121,7 @@ class Var(DecodingMethod):
     reading: str = 'paper'
     tau: float = 20. # source, for 3584 to 5120 dimensions; None: scaled, see `sink_bar`
     summ: float = .2 # code: least weight on the picture
-    layers: object = None # None: all but the first two and the last (code); else see `pick_layers`
+    layers: object = None # None: all but the first two, and but the last under 'paper'; else see `pick_layers`
     dims: list = None # sink dimensions; None: detected by `sink_dims`
     name, needs, from_prefix = 'var', ('patches', 'inline'), False
     def __post_init__(self):
@@ -149,7 +149,8 @@ def select_layers(self:Var, vlm # a `VLM`
     "The layers, of those that attend"
     spec = self.layers
     if spec is None:
-        spec = range(min(2, vlm.n_layers - 1), max(vlm.n_layers - 1, 1))
+        last = vlm.n_layers - (self.reading == 'paper')
+        spec = range(min(2, vlm.n_layers - 1), max(last, 1))
     return check_layers(pick_layers(spec, vlm.n_layers), vlm.n_layers, vlm.layers)
 
 @patch
@@ -177,16 +178,13 @@ def guided(self:Var, vlm, prompt, state):
         return
     sinks, counts = {}, dict(moved=0, rows=0)
     image = torch.cat([s.tokens for s in prompt.spans])
-    def see(layer, x):
-        new = sink_value(x[0], dims) > bar
-        sinks[layer] = torch.cat([sinks[layer], new]) if layer in sinks else new
+    def see(layer, x): sinks.setdefault(layer, (sink_value(x[0], dims) > bar).nonzero()[:, 0])
     def move(layer, w, rows):
-        sink, K = sinks[layer], w.shape[-1]
-        vis = torch.zeros_like(sink).index_fill(0, image.to(sink.device), True)
-        vis, sink = vis[-K:], sink[-K:]
+        vis, sink = (w.new_zeros(w.shape[-1]).bool().index_fill(0, at.to(w.device), True) for at in (image, sinks[layer]))
+        counts['rows'] += w[..., 0].numel()
+        if not (vis & sink).any(): return w
         chosen = picture_heads(w, vis, sink, self.least, self.summ)
-        if sink.any(): counts['moved'] += int(chosen.sum())
-        counts['rows'] += chosen.numel()
+        counts['moved'] += int(chosen.sum())
         return redistribute(w, vis, sink, chosen, self.moved)
     edit = Edit(layers, weights=move, after=max(s.end for s in prompt.spans))
     with editing(vlm, edit, prompt), layer_inputs(vlm, layers, see): yield

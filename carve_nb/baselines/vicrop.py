@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 import numpy as np, torch
 from fastcore.basics import patch
+from PIL import Image
 from scipy import ndimage
 from ..models.attention_hook import restore
 from ..models.prompts import GENERAL_INSTRUCTION
@@ -184,10 +185,13 @@ def pixel_plane(x, # `pixel_values` of one picture, or their derivatives
     return x[first]
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #24e65062
-def edge_mask(image # PIL picture
-    ) -> np.ndarray: # [H, W] bool
+def edge_mask(image, # PIL picture
+    size=None # (w, h) to resize to first, bilinearly; None: as it is
+    ) -> np.ndarray: # [h, w] bool
     "The half of the pixels that lie on edges"
-    x = np.asarray(image.convert('RGB'), np.float32)/255
+    image = image.convert('RGB')
+    if size: image = image.resize(size, Image.Resampling.BILINEAR)
+    x = np.asarray(image, np.float32)/255
     fine = x - ndimage.gaussian_filter(x, (.8, .8, 0), mode='mirror', radius=(1, 1, 0))
     # rounding errors of flat parts are no edges
     E = ndimage.median_filter(np.linalg.norm(fine, axis=2), size=7).round(6)
@@ -220,7 +224,7 @@ class PureGrad(ViCrop):
                     prompt.spans[0].grid, vlm.model.config)
                 norms.append(plane.norm(dim=0).cpu())
         span, (h, w) = prompt.spans[0], norms[0].shape
-        edges = edge_mask(image.crop([round(c) for c in span.box]).resize((w, h)))
+        edges = edge_mask(image.crop([round(c) for c in span.box]), (w, h))
         M = patch_mean(safe_ratio(*norms).numpy()*edges, span.grid)
         return Result(saliency=as_saliency(torch.tensor(M).flatten(), span, image),
             seconds=seconds, calls=2)

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from ..maps import entropy
 from ..regions import whole_view
 from ..attention.results import Timings
-from ..attention.intervention import Edit, editing, key_columns
+from ..attention.intervention import Edit, editing
 from .base import DecodingMethod, as_saliency, capture_first_step
 from ..core.errors import UnsupportedError
 
@@ -97,7 +97,7 @@ def focus_tokens(a, # [Nv] A_ref
     "The tokens T_q that matter"
     free = (~shut).nonzero()[:, 0]
     s = a[free] / a[free].mean().clamp_min(1e-30)
-    best = s > s.mean() + z*s.std(correction=0)
+    best = s > s.mean() + z*s.std()
     if best.sum() < least:
         top = s.topk(min(least, len(s))).indices
         best = torch.zeros_like(best).index_fill(0, top, True)
@@ -107,11 +107,12 @@ def focus_tokens(a, # [Nv] A_ref
 def near_tokens(focus, # [F] indices
     n, # number of image tokens
     radius=2, # places to both sides in the sequence
-    skip=3 # first tokens that are left out
+    skip=3 # focus tokens that are left out, counted from the vision start token
     ): # [G] indices, ascending
     "Focus tokens and their neighbours"
-    near = (focus[:, None] + torch.arange(-radius, radius+1)).unique()
-    return near[(near >= skip) & (near < n)]
+    kept = focus[focus + 1 >= skip]
+    near = (kept[:, None] + torch.arange(-radius, radius+1)).unique()
+    return near[(near >= 0) & (near < n)]
 
 def fit_heads(w, # [..., K] whole rows
     columns, # [Nv] image columns
@@ -127,11 +128,13 @@ def fit_heads(w, # [..., K] whole rows
 def boost(w, # [..., K] rows with sum 1
     columns, # [G] columns to raise
     gain, # factor
-    heads # [...] bool: which rows
-    ): # [..., K] rows with sum 1
-    "Multiply some columns of the chosen rows, and normalise these rows again"
+    heads, # [...] bool: which rows
+    normalise=False # give the raised rows sum 1 again?
+    ): # [..., K] rows
+    "Multiply some columns of the chosen rows"
     new = w.index_copy(-1, columns, w[..., columns]*gain)
-    return torch.where(heads[..., None], new/new.sum(-1, keepdim=True), w)
+    if normalise: new = new/new.sum(-1, keepdim=True)
+    return torch.where(heads[..., None], new, w)
 
 # %% ../../nbs/baselines/08_vrga.ipynb #ad1f35f5
 @dataclass
@@ -146,8 +149,9 @@ class Vrga(DecodingMethod):
     z: float = .6            # standard deviations above the mean (code); the paper's τ is not given
     least: int = 10          # at least so many focus tokens (code)
     radius: int = 2          # neighbours raised too (code); 0: the paper
-    skip: int = 3            # first image tokens never raised (code); 0: the paper
+    skip: int = 3            # focus tokens left out, counted from the vision start token (code); 0: the paper
     gamma: float = .5        # γ (code: factor 1.5)
+    normalise: bool = False  # rows with sum 1 again? (code: those lines are commented out; paper: yes)
     heads: str = 'step'      # 'step': heads that qualify at each step (code); 'prompt': H_v of the prompt (paper)
     ratio: float = .6        # 'step': R_img must be above (code)
     slope: float = .2        # 'step': and above this times H (code)
@@ -201,11 +205,11 @@ def guided(self:Vrga, vlm, # a `VLM`
     layers, Hv, near = state
     seen = prompt.spans[0].tokens
     def raised(layer, w, rows):
-        heads = fit_heads(w, key_columns(seen, w, rows), self.ratio, self.slope)
+        heads = fit_heads(w, seen, self.ratio, self.slope)
         if self.heads == 'prompt':
             chosen = Hv[layers.index(layer)].to(w.device)
             heads = chosen[None, :, None].expand(heads.shape)
-        return boost(w, key_columns(seen[near], w, rows), 1 + self.gamma, heads)
+        return boost(w, seen[near], 1 + self.gamma, heads, self.normalise)
     edit = Edit(layers, weights=raised, after=len(prompt) - self.first)
     with editing(vlm, edit, prompt): yield
 
