@@ -1,12 +1,14 @@
 "Conformance of all methods: over two families in full, over the others one call each, which answers or says why it cannot."
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 import pytest, torch, transformers
+from transformers import DynamicCache
 from skimage import data
 from PIL import Image
 from carve_nb.core.errors import CarveError, UnsupportedError, RunError
 from carve_nb.models.tiny_recipes import RECIPES
-from carve_nb.baselines.base import check_method, check_result
+from carve_nb.baselines.base import check_method, check_result, largest_change
 from carve_nb.evaluation.config import RunConfig, make_methods
 from carve_nb.baselines.registry import ENTRIES, make_method
 
@@ -85,6 +87,42 @@ def test_answers_or_gives_reason(load, photo, name, family):
     else: why = check_result(r, photo) or ''
     assert not why or family in why or len(why.split()) > 5, why
     measured.setdefault(name, {})[family] = why
+
+
+EDITS = [n for n in NAMES if ENTRIES[n].category == 'edit']
+NO_SINKS = 'no sink dimension'   # a random model has none, and VAR moves nothing; its page says so
+
+
+@pytest.mark.parametrize('family', FULL)
+@pytest.mark.parametrize('name', EDITS)
+def test_default_edit_acts(load, photo, name, family):
+    "A method that edits attention changes a logit of a random model at its default, or notes why it cannot"
+    method, vlm = make_method(name), load(family)
+    change = largest_change(method, vlm, photo, QUESTION)
+    assert change > 1e-3 or any(NO_SINKS in n for n in method(vlm, photo, QUESTION).notes), (name, change)
+
+
+# settings with which each edit acts on a random Gemma: VAR has no sinks there, VRGA finds few heads
+ACTING = dict(pai=dict(gamma=1., alpha=1.), dual={}, gift={}, vrga=dict(ratio=0., slope=-1.), var=dict(dims=list(range(8)), tau=1.8, rho=.3, summ=0.))
+
+
+@pytest.mark.parametrize('name', ACTING)
+def test_edits_behind_a_window(load, photo, name):
+    "The prompt is longer than the window of two layers in three: a cache that drops the first keys gives the same logits at every step as one that keeps them"
+    vlm, method = load('gemma3'), make_method(name, **ACTING[name])
+    prompt = vlm.prompt(photo, QUESTION, method.suffix)
+    assert vlm.text_config.sliding_window < len(prompt)
+    def steps(cache, edited=True):
+        _, state = method.prepare(vlm, photo, QUESTION)
+        inputs, logits = vlm.to_device(prompt), []
+        with method.guided(vlm, prompt, state) if edited else nullcontext(), torch.no_grad():
+            for token in 65, 66, 67, 68:
+                logits.append(vlm.model(**inputs, past_key_values=cache, use_cache=True).logits[0, -1])
+                inputs = dict(input_ids=torch.tensor([[token]]))
+        return torch.stack(logits)
+    short = steps(DynamicCache(config=vlm.text_config))
+    assert (short - steps(DynamicCache())).abs().max() < 1e-4
+    assert (short - steps(DynamicCache(), edited=False)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize('name', NAMES)
