@@ -53,12 +53,13 @@ def evaluate(vlm, # a `VLM`
 _here = {}
 
 def load_worker(model, # name or folder
-    threads # of torch
+    threads, # of torch
+    loading={} # of `VLM.from_pretrained`
     ):
     "Load the model into a new process"
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(threads)
-    _here['vlm'] = VLM.from_pretrained(model)
+    _here['vlm'] = VLM.from_pretrained(model, **loading)
 
 def run_in_worker(samples, # `Sample`s of one scene
     **kw # of `demo_methods`
@@ -72,6 +73,7 @@ THREAD_VARIABLES = 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'
 def share_scenes(groups, # iterable of lists of `Sample`s
     model, # name or folder
     workers, # processes
+    loading={}, # of `VLM.from_pretrained`
     **kw # of `demo_methods`
     ): # yields lists of records, in order
     "Spread scenes over processes, never far ahead of the slowest"
@@ -79,7 +81,7 @@ def share_scenes(groups, # iterable of lists of `Sample`s
     limits = dict.fromkeys(THREAD_VARIABLES, str(threads))
     waiting = deque()
     with environment(**limits), ProcessPoolExecutor(
-            workers, get_context('spawn'), load_worker, (model, threads)) as pool:
+            workers, get_context('spawn'), load_worker, (model, threads, loading)) as pool:
         for group in groups:
             waiting.append(pool.submit(run_in_worker, group, **kw))
             if len(waiting) > 2*workers: yield waiting.popleft().result()
@@ -158,11 +160,12 @@ def collect_records(vlm, # a `VLM`
     counts, # kind -> number of samples
     workers=1, # processes
     progress=True, # show a bar?
+    loading={}, # of `VLM.from_pretrained`
     **kw # of `demo_methods`
     ) -> list: # of records
     "The records of the demo, alone or with workers"
     groups, records = scene_samples(counts), []
-    if workers > 1: scenes = share_scenes(groups, vlm.name, workers, **kw)
+    if workers > 1: scenes = share_scenes(groups, vlm.name, workers, loading, **kw)
     else: scenes = (run_scene(vlm, g, partial(demo_methods, **kw)) for g in groups)
     with tqdm(total=sum(counts.values()), disable=not progress, unit='question') as bar:
         for scene in scenes:
@@ -180,14 +183,15 @@ def run_demo(n=300, # digit questions
     progress=True, # show a bar?
     workers=1, # processes; None: as many as make sense
     kinds=KINDS, # of questions
+    loading={}, # of `VLM.from_pretrained`: device, dtype, revision, ...
     **kw # of `demo_methods`
     ) -> Study: # printed as well
     "The main job: every method on held-out scenes, printed, saved, and summed up in one sentence"
     check_demo(out)
-    vlm, start = VLM.from_pretrained(model), perf_counter()
+    vlm, start = VLM.from_pretrained(model, **loading), perf_counter()
     counts = {k: n if k == 'digit' else min(n, other) for k in kinds}
     workers = workers or count_workers(vlm)
-    records = collect_records(vlm, counts, workers, progress, seed=seed, **kw)
+    records = collect_records(vlm, counts, workers, progress, loading, seed=seed, **kw)
     seconds = round(perf_counter() - start, 1)
     meta = make_meta(
         vlm, demo_methods(seed=seed, **kw), split='heldout', n=counts, seed=seed, workers=workers, seconds=seconds)
