@@ -287,7 +287,7 @@ def unavailable_layers(self:Carve, rows, # `AttentionRows`
     "Layers that were asked for by number or depth and compute no attention to the picture"
     if self.layers is None: return []
     attending = rows.meta.get('attending', range(n_layers))
-    return [l for l in pick_layers(self.layers, n_layers) if l not in attending]
+    return [l for l in self.layer_indices(n_layers) if l not in attending]
 
 # %% ../nbs/10_carve.ipynb #9c87987d
 @patch

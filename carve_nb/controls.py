@@ -189,9 +189,6 @@ class ShuffledQuestion(Carve):
     def capture_question(self, vlm, image, question, cache=None) -> AttentionRows:
         "Capture attention under the shuffled question"
         return super().capture_question(vlm, image, shuffle_words(question, self.seed), cache)
-    def partial_result(self, image, question, rows) -> Result:
-        "No plain answer is known after it"
-        return replace(super().partial_result(image, question, rows), plain_answer=None)
-    def locate(self, image, question, rows_q, rows_g, n_layers) -> Result:
-        "The capture's answer is that to the shuffled words, so it is not the plain one"
-        return replace(super().locate(image, question, rows_q, rows_g, n_layers), plain_answer=None)
+    def plain_answer(self, rows):
+        "None: the capture's answer is that to the shuffled words"
+        return None

@@ -190,8 +190,9 @@ def whole_view(img # PIL picture
 def crop_view(img, # PIL picture
     box, # (x0, y0, x1, y1) pixels
     mask=None, # [h, w] bool, pixels of the crop to keep; None: all
-    limit=4096 # greatest side of the view
-    ) -> View: # at least as large as the picture, as far as `limit` allows
+    limit=4096, # greatest side of the view
+    rounding='nearest' # of the sides: 'nearest', or 'down' as the published code
+    ) -> View: # as large as the picture, as far as `limit` allows
     "Crop, black out, enlarge"
     W, H = img.size
     w = box[2] - box[0]
@@ -203,7 +204,8 @@ def crop_view(img, # PIL picture
     if masked: view = black_out(view, mask)
     if whole: return View(view, tuple(box), 1., masked)
     least = -(-round(max(w, h)*s)//VIEW_SIDE_RATIO)   # a line one pixel wide may be rounded to one too thin for a model
-    size = max(round(w*s), least), max(round(h*s), least)
+    whole_number = int if rounding == 'down' else round
+    size = max(whole_number(w*s), least), max(whole_number(h*s), least)
     return View(view.resize(size, Image.Resampling.LANCZOS), tuple(box), s, masked)
 
 # %% ../nbs/09_regions.ipynb #f9afea2a
@@ -213,16 +215,18 @@ def magnify(img, # PIL picture
     min_side=28, # least side of the crop (ours: a crop of one pixel is no picture)
     square=False, # grow the crop to a square
     pad=0., # room around the crop, in parts of its sides
-    limit=4096 # greatest side of the view
+    limit=4096, # greatest side of the view
+    rounding='nearest' # of its sides: 'nearest', or 'down' as the published code
     ) -> View: # what the model is shown next
     "Black out, crop, enlarge"
-    if fill not in ('black', 'none'): raise CarveError(f"fill={fill!r}: use 'black' or 'none'")
+    if fill not in ('black', 'none') or rounding not in ('nearest', 'down'):
+        raise CarveError(f"fill={fill!r}, rounding={rounding!r}: use 'black' or 'none', 'nearest' or 'down'")
     if not regions: return whole_view(img)
     box = union_box([r.box for r in regions])
     big = grow_box(box, img.size, min_side, square, pad)
-    if fill == 'none': return crop_view(img, big, limit=limit)
+    if fill == 'none': return crop_view(img, big, limit=limit, rounding=rounding)
     mask = keep_mask(regions, img.size, big)
     left, top, right, bottom = (abs(a - b) for a, b in zip(box, big))   # by how much the box has grown
     mask = dilate(mask, left, right, 1)
     mask = dilate(mask, top, bottom, 0)
-    return crop_view(img, big, None if mask.all() else mask, limit)
+    return crop_view(img, big, None if mask.all() else mask, limit, rounding)

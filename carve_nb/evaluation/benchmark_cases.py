@@ -24,7 +24,6 @@ from ..attention.recorder import recording
 from ..attention import batching as _batch # gives `VLM` its `capture_many`
 from ..maps import Saliency, pick_layers
 from ..core.grids import to_grid
-from ..regions import magnify, regions
 from ..attention.cache import AttentionCache
 from ..carve import Carve
 
@@ -190,8 +189,7 @@ def run_authors(
         prompts = [vlm.prompt(image, text, SHORT_ANSWER) for text in (question, GENERAL_INSTRUCTION)]
         A_q, A_g = (slow_capture(vlm, p, m.max_new_tokens)[:, case.layers] for p in prompts)
         S = slow_map(A_q, A_g, prompts[0].spans[0], image.size)
-        kept = regions(S.astype(np.float32), m.p, m.K, m.connectivity, m.region_rule, m.rank)
-        view = magnify(image, kept, m.fill, m.min_side, m.square, m.pad, m.limit)
+        view = m.view_of(image, m.kept_regions(S.astype(np.float32)))
         return S, vlm.ask([image, view.image], question, max_new_tokens=m.max_new_tokens)
 
 def map_error(
