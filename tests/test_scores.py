@@ -65,6 +65,46 @@ def test_holm():
         assert holm(p) == pytest.approx(multipletests(p, method='holm')[1].tolist())
 
 
+def test_against_libraries():
+    "McNemar, Wilson, the area under the curve and sign flips as SciPy and statsmodels have them"
+    from scipy import stats
+    from statsmodels.stats import contingency_tables, proportion
+    from carve_nb.core.correlation import auroc
+    from carve_nb.core.stats import mean_interval, sign_flip
+    rng = np.random.default_rng(9)
+    for _ in range(20):
+        n = int(rng.integers(5, 60))
+        a, b = rng.integers(0, 2, (2, n))
+        table = [[0, int((a > b).sum())], [int((a < b).sum()), 0]]
+        assert mcnemar(a, b) == pytest.approx(min(1, contingency_tables.mcnemar(table, exact=True).pvalue))
+        assert [*mean_interval(a)][1:] == pytest.approx(proportion.proportion_confint(a.sum(), n, method='wilson'))
+        d = rng.normal(.1, 1, 9)
+        assert sign_flip(d, 0*d) == pytest.approx(stats.permutation_test([d], np.mean, permutation_type='samples', n_resamples=np.inf, axis=0).pvalue)
+        s, t = rng.integers(5, size=n), a > 0
+        if 0 < t.sum() < n: assert auroc(s, t) == pytest.approx(np.mean((s[t][:, None] > s[~t]) + .5*(s[t][:, None] == s[~t])))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize('per_picture', [1, 3, 18])
+def test_intervals_and_tests_by_picture(per_picture):
+    "Where questions share pictures, 5 % +- 1 of the tests give a false alarm, and 95 % +- 1.5 of the intervals hold the truth"
+    from scipy.stats import norm
+    from carve_nb.core.stats import difference, mean_interval, paired_test
+    n, studies, rng, rows = 1800, 3000, np.random.default_rng(0), []
+    m = n//per_picture
+    pictures = np.repeat(np.arange(m), per_picture)
+    for k in range(studies):
+        own = rng.normal(size=(2, m))[:, pictures]
+        a, b = (own + rng.normal(size=(2, n)) > -.4).astype(float)
+        share = mean_interval(a, clusters=pictures)
+        rows.append([paired_test(a, b, k, pictures)[0] < .05, share.lo <= norm.cdf(.4/2**.5) <= share.hi, np.nan])
+        if k < 1000:
+            gap = difference(a, b, 500, k, clusters=pictures)
+            rows[-1][2] = gap.lo <= 0 <= gap.hi
+    alarms, held, gaps = np.nanmean(rows, 0)
+    assert abs(alarms - .05) <= .01 and abs(held - .95) <= .015 and abs(gaps - .95) <= .015, (alarms, held, gaps)
+
+
 def test_p_values_are_numbers():
     "Nothing differs, or nothing varies: p is 1, or the test is refused; Holm's correction leaves out what is NaN, and its input as it was"
     same = [.1, .2, .2, .4]
