@@ -17,7 +17,7 @@ from .attention import capture as _capture  # gives `VLM` its `capture`
 from .core.errors import CarveError
 from .core.plotting import figure_bytes, plot_style
 from .core.correlation import auroc
-from .core.stats import bootstrap
+from .core.stats import mean_interval
 from .entropy import check_attending
 from .maps import Saliency, entropy, hellinger, pick_words
 from .core.grids import patch_cover, to_grid
@@ -129,7 +129,7 @@ def profile_layers(vlm, # a `VLM`
     if not scores: raise CarveError('No sample has a region that the model can see: a profile needs a few boxes.')
     scores = np.array(scores)
     best = np.argsort(-scores.mean(0), kind='stable')[:keep]
-    bands = [[round(float(v), 6) for v in bootstrap(x)] for x in scores.T]
+    bands = [[round(float(v), 6) for v in mean_interval(x)] for x in scores.T]
     return LayerProfile(short_name(vlm), weights_key(vlm), len(scores), query, bands, sorted(best.tolist()))
 
 # %% ../nbs/04_convergence.ipynb #b6f80b01
