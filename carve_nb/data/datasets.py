@@ -22,6 +22,7 @@ from .pictures import PictureFinder
 from .questions import KINDS
 from .readers import hub_rows
 from .records import Record, check_ids, check_missing, choose_rows, make_record, read_entries, share_evenly
+from .drawing import STYLES
 from .scenes import SPLITS, Scene, make_scene, scene_objects, to_sample
 
 # %% ../../nbs/data/14_datasets.ipynb #0eebe996
@@ -113,39 +114,43 @@ class ScenePicture:
     "The picture of a scene, painted when it is called"
     seed: int # of the scene
     split: str = 'heldout' # of the scene
-    recipe = property(lambda self: f'{self.split}-{self.seed}')
-    def __call__(self): return make_scene(self.seed, self.split).image
+    style: str = 'own' # a key of `STYLES`
+    recipe = property(lambda self: Scene(None, [], self.split, self.seed, 0, 0, self.style).name)
+    def __call__(self): return make_scene(self.seed, self.split, style=self.style).image
 
 # %% ../../nbs/data/14_datasets.ipynb #e1fe0b08
 SCENE_RULES = {k: 'exact' for k in KINDS} | dict(describe='f1-pairs')
 
 def scene_record(seed, # of the scene
     kind, # of question, one of `KINDS`
-    split='heldout' # of the scene
+    split='heldout', # of the scene
+    style='own' # a key of `STYLES`
     ) -> Record|None: # None if this scene has no such question
     "One question about one scene"
-    scene = Scene(None, scene_objects(seed, split), split, seed, 0, 0)
+    scene = Scene(None, scene_objects(seed, split, style), split, seed, 0, 0, style)
     s = to_sample(scene, kind)
     if s is None: return None
     boxes, rule = [s.box] if s.box else None, SCENE_RULES[kind]
-    return Record(s.id, ScenePicture(seed, split), s.question, [s.answer], boxes=boxes, kind=kind, rule=rule)
+    return Record(s.id, ScenePicture(seed, split, style), s.question, [s.answer], boxes=boxes, kind=kind, rule=rule)
 
 def scene_records(n, # records in all
     kinds=('digit',), # of question
     split='heldout', # of the scenes
-    start=0 # first seed
+    start=0, # first seed
+    style='own' # a key of `STYLES`
     ) -> list: # of `Record`s, scene by scene
     "The first questions of each kind"
     kinds = tuple(dict.fromkeys(kinds))
     for k in kinds:
         if k not in KINDS: raise DataError(f"Kind {k!r} is not known; use some of {', '.join(KINDS)}.")
-    if split not in SPLITS: raise DataError(f"Scenes have no split {split!r}; use one of {', '.join(SPLITS)}.")
+    for what, value, known in (('split', split, SPLITS), ('style', style, STYLES)):
+        if value not in known: raise DataError(f"Scenes have no {what} {value!r}; use one of {', '.join(known)}.")
     if not kinds or n < len(kinds):
         raise DataError(f'n={n}: at least one question for each of the {len(kinds)} kinds is needed.')
     left, seed, records = share_evenly(n, kinds), start, []
     while any(left.values()):
         for k in kinds:
-            record = scene_record(seed, k, split) if left[k] else None
+            record = scene_record(seed, k, split, style) if left[k] else None
             if record is None: continue
             records.append(record)
             left[k] -= 1
@@ -153,14 +158,14 @@ def scene_records(n, # records in all
     return records
 
 # %% ../../nbs/data/14_datasets.ipynb #82dff0ab
-def _random_scene_records(n, kinds, split, seed):
+def _random_scene_records(n, kinds, split, seed, style):
     "A random choice among the first thousand questions of each kind, in their order."
     if n > 1000*len(kinds):
         raise DataError(
             f'n={n}: by chance, at most {1000 * len(kinds)} are chosen, among the first 1000 questions of each kind; '
             'without a seed there can be more.'
         )
-    records, rng, ids = scene_records(1000*len(kinds), kinds, split), Random(seed), set()
+    records, rng, ids = scene_records(1000*len(kinds), kinds, split, style=style), Random(seed), set()
     for k, count in share_evenly(n, kinds).items():
         ids |= {r.id for r in rng.sample([r for r in records if r.kind == k], count)}
     return [r for r in records if r.id in ids]
@@ -168,16 +173,18 @@ def _random_scene_records(n, kinds, split, seed):
 def scene_set(n=None, # records; None: 300
     split=None, # None: 'heldout'
     seed=None, # of a random choice among the first thousand of each kind
-    kinds=('digit',) # of question
+    kinds=('digit',), # of question
+    style='own' # a key of `STYLES`
     ) -> DataSet: # of our scenes
     "Questions about our scenes"
     kinds = list(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
     split = split or 'heldout'
     n = 300 if n is None else n
-    if seed is None or n < len(kinds): records = scene_records(n, kinds, split)
-    else: records = _random_scene_records(n, kinds, split, seed)
+    if seed is None or n < len(kinds): records = scene_records(n, kinds, split, style=style)
+    else: records = _random_scene_records(n, kinds, split, seed, style)
     suffix = None if kinds == ['describe'] else BenchmarkSpec.suffix
     about = dict(split=split, source='synthetic scenes of this package')
+    if style != 'own': about['style'] = style
     return DataSet('scenes', records, suffix, SCENE_RULES[kinds[0]], 32, about)
 
 # %% ../../nbs/data/14_datasets.ipynb #82dff0ac
@@ -238,7 +245,7 @@ RULE_NAMES = (
 def _known_arguments(spec, download):
     "The arguments that a kind of set understands."
     if isinstance(spec, DataSet): return ()
-    if spec == 'scenes': return 'kinds', 'split'
+    if spec == 'scenes': return 'kinds', 'split', 'style'
     if spec in BENCHMARKS: return 'root', 'revision', 'split'
     return ('config', 'revision', 'split') if download else ()
 
@@ -275,7 +282,7 @@ def load_benchmark(spec, # 'scenes', a name in `BENCHMARKS`, a folder or file, o
     seed=None, # of a random choice; None: the first
     rule=None, # another score for all of them
     download=False, # may the Hub be asked?
-    **kw # of scenes: kinds; of named sets: root, revision; of the Hub: config, revision
+    **kw # of scenes: kinds, style; of named sets: root, revision; of the Hub: config, revision
     ) -> DataSet: # ready to run on
     "Load a set of questions"
     given = kw | dict(split=split) if split else kw

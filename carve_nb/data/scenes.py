@@ -10,8 +10,9 @@ __all__ = ['SPLITS', 'SIBLINGS', 'Scene', 'make_scene', 'scene_objects', 'Sample
 import html
 from dataclasses import dataclass, field
 import numpy as np
-from PIL import Image, ImageDraw
-from .drawing import COLORS, PHOTOS, SHAPES, SIZE, SceneObject, background, sprite
+from PIL import Image, ImageDraw, ImageOps
+from .drawing import (
+    COLORS, PHOTOS, SHAPES, SIZE, STYLES, SceneObject, background, photograph, sprite)
 from .questions import ASK, KINDS, Query
 
 # %% ../../nbs/data/02_scenes.ipynb #3c04ea98
@@ -28,14 +29,17 @@ def _rng(split, *keys):
 @dataclass
 class Scene:
     "A picture with known content; shows itself in a notebook."
-    image: Image.Image # RGB, 448 × 448
+    image: Image.Image # RGB, 448 × 448; in some styles larger
     objects: list      # `SceneObject`s, in reading order
     split: str         # 'train', 'calibration' or 'heldout'
     seed: int          # the seed within the split
     texture: float     # texture knob used
     colour: float      # colour knob used
+    style: str = 'own' # a key of `STYLES`
     @property
-    def name(self): return f'{self.split}-{self.seed}'
+    def name(self):
+        seed = f'{self.split}-{self.seed}'
+        return seed if self.style == 'own' else f'{seed}-{self.style}'
 
     def query(self, kind: str, # one of `KINDS`
               rng=None,        # numpy Generator; from the scene's seed if None
@@ -115,20 +119,36 @@ def _sibling_pairs(order, siblings):
     chosen = same_shape[:a] + same_color[:b]
     return [target, *chosen, *neither[:5 - len(chosen)]]
 
-def _lay_out(seed, split, n=None, side=(36, 60), siblings=None):
+def _move(box, style):
+    "A box of a scene where a style has it."
+    x0, y0, x1, y1 = box
+    x = x0*style.scale + style.border
+    y = y0*style.scale + style.border
+    return x, y, x + x1 - x0, y + y1 - y0
+
+def _lay_out(seed, split, n=None, side=(36, 60), siblings=None, style='own'):
     "What a scene shows, in the order of painting: `_paint` of each object; with siblings the target comes first."
     knobs, rng = _rng(split, seed, 0), _rng(split, seed, 1)
     knobs.random(2)   # texture and colour
     if siblings is not None: n = 6
     if n is None: n = int(knobs.integers(3, 13))
     if not 1 <= n <= 12: raise ValueError(f"n must be 1 to 12 objects, got {n}")
-    boxes = _place(rng, n, *side)
+    if style not in STYLES: raise ValueError(f"unknown style {style!r}: use one of {', '.join(STYLES)}")
+    boxes = [_move(b, STYLES[style]) for b in _place(rng, n, *side)]
     pairs = rng.permutation(48).tolist()
     if siblings is not None: pairs = _sibling_pairs(pairs, siblings)
     both = zip(pairs, boxes)
     return [_paint(rng, pair, box) for pair, box in both]
 
 # %% ../../nbs/data/02_scenes.ipynb #1430b7af
+def _draw(im, painted, style, rng):
+    "Paint the objects."
+    for o, rgb, dark in painted:
+        font = style.fonts[rng.integers(len(style.fonts))]
+        turn = rng.uniform(-style.turn, style.turn)
+        drawn = sprite(rgb, o.shape, o.digit, o.box[2] - o.box[0], dark, font, style.filled, turn)
+        im.paste(drawn, o.box[:2], drawn)
+
 def make_scene(seed: int, # 0, 1, 2, ...
                split: str='heldout', # splits cannot overlap: the split is part of the seed
                texture: float|None=None, # texture knob in [0, 1]; drawn from the seed if None
@@ -136,35 +156,38 @@ def make_scene(seed: int, # 0, 1, 2, ...
                n: int|None=None, # number of objects, 1 to 12 (fewer if there is no room); 3 to 12 by the seed if None
                side: tuple=(36, 60), # smallest and largest side of an object in pixels
                siblings: str|None=None, # a key of `SIBLINGS`: six objects, some of them like the first one
+               style: str='own', # a key of `STYLES`
               )->Scene:
     "The scene of a seed, bit-identical each time; objects stay the same when only the knobs change."
-    painted = _lay_out(seed, split, n, side, siblings)
+    painted = _lay_out(seed, split, n, side, siblings, style)
     bg_rng = _rng(split, seed, 2)
     u, v = _rng(split, seed, 0).random(2)
     t = float(u if texture is None else texture)
     c = float(v if colour is None else colour)
     if not (0 <= t <= 1 and 0 <= c <= 1):
         raise ValueError(f"texture and colour lie in [0, 1], got {t} and {c}")
-    im = Image.fromarray(background(bg_rng, t, c, PHOTOS[split]))
-    _blobs(im, bg_rng, int(24*t))
-    for o, rgb, dark in painted:
-        drawn = sprite(rgb, o.shape, o.digit, o.box[2] - o.box[0], dark)
-        im.paste(drawn, o.box[:2], drawn)
-    return Scene(im, _reading_order(o for o, *_ in painted), split, seed, t, c)
+    how = STYLES[style]
+    if how.photo: im = Image.fromarray(photograph(bg_rng, PHOTOS[split]))
+    else: im = Image.fromarray(background(bg_rng, t, c, PHOTOS[split]))
+    if not how.photo: _blobs(im, bg_rng, int(24*t))
+    im = ImageOps.expand(ImageOps.scale(im, how.scale), how.border, 'white')
+    _draw(im, painted, how, _rng(split, seed, 3))
+    return Scene(im, _reading_order(o for o, *_ in painted), split, seed, t, c, style)
 
 # %% ../../nbs/data/02_scenes.ipynb #5cene0b2
 def scene_objects(seed: int, # 0, 1, 2, ...
                   split: str='heldout', # 'train', 'calibration' or 'heldout'
+                  style: str='own', # a key of `STYLES`
                  )->list: # of `SceneObject`s, as `make_scene` has them
     "The objects of a scene, without painting it."
-    return _reading_order(o for o, *_ in _lay_out(seed, split))
+    return _reading_order(o for o, *_ in _lay_out(seed, split, style=style))
 
 # %% ../../nbs/data/02_scenes.ipynb #1f80cffc
 @dataclass
 class Sample:
     "One picture with one question and its truth."
     id: str            # 'heldout-7-digit'
-    image: Image.Image # RGB, 448 × 448
+    image: Image.Image # RGB
     question: str      # the words
     answer: str        # the true answer
     kind: str          # one of `KINDS`
