@@ -2,11 +2,14 @@
 PY ?= $(shell for p in python3.11 python3 python; do \
         $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 V  ?= .venv
+# The versions that are installed: those of constraints.txt; none of them with `make C=`.
+C  ?= -c constraints.txt
+PIP = -m pip install -q --disable-pip-version-check
 # Tests never ask the Hub. Two notebooks run at a time, with one thread each.
 QUIET = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 ONE   = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test soak drift notebooks pytest export readme llms docs hooks clean distclean
+.PHONY: demo test test-lowest test-newest test-torchvision soak drift notebooks pytest export readme llms docs hooks clean distclean
 .NOTPARALLEL:
 
 demo: $(V)/.ok  ## the main job: the reference model on held-out scenes, with and without the second look
@@ -28,6 +31,17 @@ notebooks: $(V)/.ok
 pytest: $(V)/.ok
 	$(QUIET) OMP_NUM_THREADS=2 $(V)/bin/python -m pytest
 
+# The oldest versions that settings.ini allows. nbdev needs a newer fastcore than the package, so only pytest runs.
+LOWEST = tests/test_import.py tests/test_families.py tests/test_load.py tests/test_cli.py tests/test_methods.py
+test-lowest: $(V)-lowest/.ok  ## some of the tests with the oldest versions that are allowed
+	$(QUIET) OMP_NUM_THREADS=2 $(V)-lowest/bin/python -m pytest $(LOWEST)
+
+test-newest:  ## all tests with the newest versions that are allowed
+	$(MAKE) V=$(V)-newest C= test
+
+test-torchvision: $(V)-vision/.ok  ## the stock processors with torchvision: spans, pixels and rows of every family
+	$(QUIET) OMP_NUM_THREADS=2 $(V)-vision/bin/python -m pytest tests/test_torchvision.py
+
 soak: $(V)/.soak  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions; half an hour
 	$(QUIET) OMP_NUM_THREADS=2 CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 \
 	  $(V)/bin/python -m pytest -m 'soak or law' --soak-json=nbs/results/soak.json
@@ -42,10 +56,11 @@ readme: $(V)/.ok  ## README.md from nbs/index.ipynb
 llms: $(V)/.ok  ## llms.txt from the notebooks
 	$(V)/bin/python tools/pages.py --llms
 
-docs: $(V)/.docs  ## the site, without Quarto: _docs/html/index.html
-	$(V)/bin/python tools/pages.py _docs/source
-	$(V)/bin/sphinx-build -q -W --keep-going -j 2 -d _docs/doctrees _docs/source _docs/html
-	$(V)/bin/python tools/check_site.py _docs/html
+# The pages follow from the notebooks as they are stored, so nothing of the package is imported.
+docs: $(V)-docs/.ok  ## the site, without Quarto: _docs/html/index.html
+	$(V)-docs/bin/python tools/pages.py _docs/source
+	$(V)-docs/bin/sphinx-build -q -W --keep-going -j 2 -d _docs/doctrees _docs/source _docs/html
+	$(V)-docs/bin/python tools/check_site.py _docs/html
 
 hooks: $(V)/.ok  ## git merges and cleans notebooks by itself from now on
 	$(V)/bin/nbdev-install-hooks
@@ -53,20 +68,36 @@ hooks: $(V)/.ok  ## git merges and cleans notebooks by itself from now on
 $(V)/.ok: constraints.txt pyproject.toml settings.ini setup.py
 	@test -n '$(PY)' || { echo 'No Python 3.11 or newer was found; name one: make PY=/path/to/python3.11'; exit 1; }
 	$(PY) -m venv $(V)
-	$(V)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
+	$(V)/bin/python $(PIP) $(C) -e '.[all,dev,browser]'
+	@# `nbdev_test --n_workers 2` and the like, as nbdev 2 spelled them; no part of the package, whose users may have nbdev 2
+	@for s in test export clean; do \
+	  sed '1s|.*|#!$(abspath $(V))/bin/python|' scripts/nbdev_test > $(V)/bin/nbdev_$$s; chmod +x $(V)/bin/nbdev_$$s; done
+	@touch $@
+
+$(V)-lowest/.ok: settings.ini setup.py
+	$(PY) -m venv $(V)-lowest
+	sed -nE 's/^ +([A-Za-z0-9_-]+)>=([0-9.]+),<.*/\1==\2/p' settings.ini > $(V)-lowest/floors.txt
+	$(V)-lowest/bin/python $(PIP) -c $(V)-lowest/floors.txt -e '.[scenes,study,explore]' pytest hypothesis
+	@touch $@
+
+$(V)-vision/.ok: constraints.txt settings.ini setup.py
+	$(PY) -m venv $(V)-vision
+	$(V)-vision/bin/python $(PIP) $(C) -e '.[all,dev,vision]'
+	@touch $@
+
+$(V)-docs/.ok: constraints.txt settings.ini
+	$(PY) -m venv $(V)-docs
+	sed -n '/^docs_requirements/,/^$$/s/^    //p' settings.ini > $(V)-docs/four.txt
+	$(V)-docs/bin/python $(PIP) $(C) -r $(V)-docs/four.txt
 	@touch $@
 
 $(V)/.soak: $(V)/.ok
-	$(V)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,browser,fuzz]'
-	@touch $@
-
-$(V)/.docs: $(V)/.ok
-	$(V)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	$(V)/bin/python $(PIP) $(C) -e '.[all,dev,browser,fuzz]'
 	@touch $@
 
 clean:  ## what runs and builds leave behind
 	rm -rf _proc _docs demo_out study_out build dist .drift .pytest_cache *.egg-info
 	find . -name __pycache__ -not -path './$(V)/*' -prune -exec rm -rf {} +
 
-distclean: clean  ## also the environment
-	rm -rf $(V)
+distclean: clean  ## also the environments
+	rm -rf $(V) $(V)-lowest $(V)-newest $(V)-vision $(V)-docs

@@ -12,18 +12,20 @@ readme = here/'README.md'
 
 def lines(key): return [o.strip() for o in cfg[key].splitlines() if o.strip()]
 
+extras = {k.removesuffix('_requirements'): lines(k) for k in cfg if k.endswith('_requirements')}
+extras['all'] = sorted({o for k in cfg['all_extras'].split() for o in extras[k]})
+
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'],
     long_description=readme.read_text(encoding='utf-8') if readme.exists() else '',
     long_description_content_type='text/markdown',
     author=cfg['author'], license=cfg['license'], keywords=cfg['keywords'].split(),
     classifiers=[f'Development Status :: {statuses[int(cfg["status"])-1]}', 'Intended Audience :: Science/Research',
-                 'Programming Language :: Python :: 3', f'Programming Language :: Python :: {cfg["min_python"]}'],
+                 'Programming Language :: Python :: 3', *[f'Programming Language :: Python :: {v}' for v in cfg['tested_python'].split()]],
     packages=find_packages(include=[cfg['lib_path'], f'{cfg["lib_path"]}.*']),
     package_data={cfg['lib_path']: ['checkpoints/**/*']},
     python_requires=f'>={cfg["min_python"]}', install_requires=lines('requirements'),
-    extras_require={k.removesuffix('_requirements'): lines(k) for k in cfg if k.endswith('_requirements')},
+    extras_require=extras,
     entry_points={'console_scripts': lines('console_scripts'), 'lmms_eval.models': lines('lmms_eval_models'),
                   'nbdev': [f'{cfg["lib_path"]}={cfg["lib_path"]}._modidx:d']},
-    scripts=['scripts/nbdev_test', 'scripts/nbdev_export', 'scripts/nbdev_clean'],
     zip_safe=False)
