@@ -15,7 +15,7 @@ from .recorder import Recorder, check_layers, recording, stack_layers
 from .rows import AttentionRows, check_finite
 from ..core.errors import CaptureError
 from ..models import prefix_cache as _prefix  # gives `VLM` its `sharing`
-from ..models.prompts import SHORT_ANSWER
+from ..models.prompts import SHORT_ANSWER, announced
 from ..models.vlm import VLM, model_lock
 
 # %% ../../nbs/attention/02_capture.ipynb #775c43da
@@ -139,11 +139,12 @@ def forward(self: VLM,
         kw['columns'] = is_query.nonzero()[:, 0]
     bridged = bridge(self.model) if bridge else nullcontext()
     with model_lock(self.model), bridged as seen, recording(self.model, layers, rows, **kw) as rec:
-        if steps == 'first' and not self.shared: self.model(**self.to_device(prompt), use_cache=False)
+        if steps == 'first' and not self.shared:
+            with announced(self, prompt): self.model(**self.to_device(prompt), use_cache=False)
         else: answer = self.generate(prompt, max_new_tokens)
     if bridge: project_columns(rec, seen[0][:, columns])
     low_memory = dict(low_memory=True) if self.low_memory else {}
-    return gather_rows(self, prompt, rec, answer, dict(low_memory, steps=steps))
+    return gather_rows(self, prompt, rec, answer, dict(low_memory, steps=steps, argmax=self.argmax))
 
 # %% ../../nbs/attention/02_capture.ipynb #4a331682
 @patch

@@ -179,12 +179,13 @@ def open_image(
 # %% ../../nbs/core/02_image.ipynb #49dd77f8
 def raster_size(
     size:tuple, # (W, H) of a picture
-) -> tuple: # (w, h): the same, or for a very large picture as much as `RASTER` allows
+    most=float('inf'), # pixels, if fewer than `RASTER` are enough
+) -> tuple: # (w, h): the same, or for a large picture as much as is allowed
     "The raster on which a picture is worked with"
     w, h = size
-    pixels = w*h
-    if pixels <= RASTER: return w, h
-    factor = (RASTER/pixels)**.5
+    pixels, most = w*h, min(RASTER, most)
+    if pixels <= most: return w, h
+    factor = (most/pixels)**.5
     return max(1, int(w*factor)), max(1, int(h*factor))
 
 def to_raster(
