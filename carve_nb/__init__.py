@@ -57,7 +57,7 @@ _names = {
     'data.pictures': '',
     'data.records': 'Record',
     'data.folders': 'folder_samples',
-    'data.record_file': 'RecordFile read_records',
+    'data.record_file': 'read_records',
     'data.configuration': '',
     'data.run_store': 'RunStore read_run',
     'data.benchmarks': 'BENCHMARKS',

@@ -1,14 +1,16 @@
 "Runs that are killed, stopped, torn, crowded or starved end as if nothing had happened, or say what is wrong."
-import json, os, random, signal, subprocess, sys, time, warnings
+import json, os, random, shutil, signal, subprocess, sys, time, warnings
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime, timezone
 import pytest, torch
-from carve_nb.evaluation import run_store, config, sample_evaluator
+from carve_nb.evaluation import config, sample_evaluator
 from carve_nb.controls import DirectAnswer
 from carve_nb.cli.main import main
-from carve_nb.core.errors import IncompleteError
-from carve_nb.evaluation.run_store import read_record_lines
-from carve_nb.evaluation.report import write_report
-from carve_nb.evaluation.runner import run_eval
+from carve_nb.core.errors import IncompleteError, RunError
+from carve_nb.data.run_store import RunStore, STORE, connect, read_run, read_sessions
+from carve_nb.evaluation.report import Report, write_report
+from carve_nb.evaluation.runner import local_engine, run_eval
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.vlm import VLM
 from carve_nb.models.tiny_models import make_tiny_checkpoint
@@ -28,7 +30,17 @@ def start(out, *more):
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
-def lines(out): return (out/'records.jsonl').read_bytes().count(b'\n') if (out/'records.jsonl').exists() else 0
+def lines(out):
+    "How many lines are in the store, as another process sees it"
+    if not (out/STORE).exists(): return 0
+    with closing(connect(out/STORE, 'rw')) as db:
+        if not db.execute('SELECT name FROM sqlite_master').fetchone(): return 0
+        return db.execute('SELECT count(*) FROM lines').fetchone()[0]
+
+
+def kept_lines(out):
+    "All that is in the store, with its seconds"
+    return {json.dumps(l, sort_keys=True) for l in read_run(out)[1]} if lines(out) else set()
 def files(out): return {k: (out/k).read_bytes() for k in SAME if (out/k).exists()}
 
 
@@ -74,16 +86,16 @@ def kill_and_go_on(whole, out):
         time.sleep(.1*chance.random())
         p.kill()
         p.communicate()
-        whole_lines = (out/'records.jsonl').read_bytes().split(b'\n')[:-1] if lines(out) else []
-        assert kept <= set(whole_lines)
-        kept, cut = set(whole_lines), cut + (0 < len(whole_lines) < total)
-    left = (out/'run.lock').read_text()
+        now = kept_lines(out)
+        assert kept <= now
+        kept, cut = now, cut + (0 < len(now) < total)
+    left = [s for s in read_sessions(out)[-1:] if s['seconds'] is None]
     p = start(out)
     said = p.communicate()[1]
     assert p.returncode == 0, said
-    assert cut and ('ended without closing' in said) == bool(left)
+    assert cut and ('ended without closing' in said) == bool(left), said
     assert files(out) == files(whole)
-    assert kept <= set((out/'records.jsonl').read_bytes().split(b'\n'))   # with its seconds: not measured again
+    assert kept <= kept_lines(out)   # with its seconds: not measured again
     return cut
 
 
@@ -144,37 +156,102 @@ def tiny(tmp_path_factory):
 def run(out, tiny, methods='none,carve,random', n=4, **kw):
     "A small run in this process: its lines without seconds"
     run_eval('scenes', tiny, methods, n, out, max_new_tokens=2, progress=False, **kw)
-    return [{k: v for k, v in r.items() if k != 'seconds'} for r in read_record_lines(out/'records.jsonl')[0]]
+    return [{k: v for k, v in r.items() if k != 'seconds'} for r in read_run(out)[1]]
 
 
 @pytest.mark.case(49)
-def test_torn_line(tiny, tmp_path):
+def test_torn_file(tiny, tmp_path):
+    "A transaction that was under way is as if it had never begun; a file that is not whole is refused"
     complete = run(tmp_path, tiny)
-    path = tmp_path/'records.jsonl'
+    path = tmp_path/STORE
+    with closing(connect(path)) as db: db.execute('DELETE FROM lines WHERE rowid > 5')
+    code = f"import os, sqlite3; db = sqlite3.connect({str(path)!r}, isolation_level=None); db.execute('PRAGMA cache_size=1'); db.execute('BEGIN'); " \
+        "db.execute('DELETE FROM lines'); db.executemany('INSERT INTO sessions (owner) VALUES (?)', [('x'*3000,)]*99); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, '-c', code])
+    assert (tmp_path/f'{STORE}-journal').stat().st_size and run(tmp_path, tiny) == complete and not (tmp_path/f'{STORE}-journal').exists()
     raw = path.read_bytes()
     for cut in (3, len(raw)//2, len(raw) - 1):
         path.write_bytes(raw[:cut])
-        with pytest.warns(UserWarning, match='was torn'): assert run(tmp_path, tiny) == complete
-    path.write_bytes(raw[:len(raw)//2] + b'\xff{"id": ')
-    with pytest.warns(UserWarning, match='was torn'): assert run(tmp_path, tiny) == complete
+        with pytest.raises(RunError, match='is damaged'): run(tmp_path, tiny)
+    path.write_bytes(raw)
+    assert run(tmp_path, tiny) == complete
 
 
 @pytest.mark.case(46)
 def test_full_disk(tiny, tmp_path, monkeypatch):
     "The run stops; what is there is whole; with room again it goes on"
-    def full(file, data):
-        if lines(tmp_path) > 4:
-            file.write(data[:50])
-            raise OSError(28, 'No space left on device')
-        file.write(data)
+    def full(self, records, add=RunStore.add):
+        add(self, records)
+        self.save()
+        if lines(tmp_path) > 4: self.db.execute(f"PRAGMA max_page_count={self.db.execute('PRAGMA page_count').fetchone()[0]}")
     with monkeypatch.context() as m:
-        m.setattr(run_store, 'append', full)
-        with pytest.raises(IncompleteError, match='No space left on device.*6 lines are kept'): run(tmp_path, tiny)
-    assert lines(tmp_path) == 6 and read_record_lines(tmp_path/'records.jsonl')[1] == (tmp_path/'records.jsonl').stat().st_size
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        again = run(tmp_path, tiny)
-    assert again == run(tmp_path.with_name('whole'), tiny)
+        m.setattr(RunStore, 'add', full)
+        with pytest.raises(IncompleteError, match='database or disk is full. [0-9]+ lines are kept'): run(tmp_path, tiny, n=40)
+    n = lines(tmp_path)
+    assert 4 < n < 120
+    with pytest.warns(UserWarning, match='ended without closing'): again = run(tmp_path, tiny, n=40)
+    assert again == run(tmp_path.with_name('whole'), tiny, n=40)
+
+
+def test_folder_on_another_machine(tiny, tmp_path):
+    "A copy of the folder is taken up, also in the middle of a run; a folder that can only be read is reported, and not written to"
+    complete = run(tmp_path/'whole', tiny)
+    def stop(vlm, config, units):
+        for i, found in enumerate(local_engine(vlm, config, units)):
+            if i == 2: raise KeyboardInterrupt
+            yield found
+    with pytest.raises(KeyboardInterrupt): run(tmp_path/'a', tiny, engine=stop)
+    shutil.copytree(tmp_path/'a', tmp_path/'b')
+    assert lines(tmp_path/'b') == 6 and run(tmp_path/'b', tiny) == complete
+    (tmp_path/'b'/STORE).chmod(0o400)
+    (tmp_path/'b').chmod(0o500)
+    try:
+        assert len(Report.load(tmp_path/'b').records) == 12
+        if os.access(tmp_path/'b', os.W_OK): return     # root may write everywhere
+        with pytest.raises((IncompleteError, RunError), match='cannot be'): run(tmp_path/'b', tiny)
+    finally:
+        (tmp_path/'b').chmod(0o700)
+
+
+def test_older_folder(tiny, tmp_path):
+    "A folder from before there was a database is refused with what to do, and set aside on demand"
+    complete = run(tmp_path, tiny)
+    for name in STORE, 'run.lock': (tmp_path/name).unlink()
+    for read in (lambda: run(tmp_path, tiny)), (lambda: write_report(tmp_path)):
+        with pytest.raises(RunError, match='holds records.jsonl without run.sqlite.*Give another folder, or set them aside'): read()
+    with pytest.warns(UserWarning, match='Set aside'): assert run(tmp_path, tiny, force=True) == complete
+    assert (tmp_path/'before-1'/'records.jsonl').exists()
+
+
+@pytest.mark.parametrize('first, then', [(dict(n=3), dict(n=6)), (dict(methods='none,carve'), dict(methods='none,carve,random')), (dict(n=2, methods='none'), dict(n=5, methods='random,none'))])
+def test_growing(tiny, tmp_path, first, then):
+    "More samples and more methods: what is there is used again, the lines are those of one run, and protocol and table say what was added when"
+    before = run(tmp_path/'R', tiny, **first)
+    seen = []
+    def count(vlm, config, units):
+        return local_engine(vlm, config, (u for u in units if not seen.append(len(u))))
+    found = run(tmp_path/'R', tiny, **then, engine=count)
+    assert found == run(tmp_path/'whole', tiny, **then) and [l for l in before if l not in found] == []
+    if 'methods' not in then: assert sum(seen) == then['n'] - first['n']
+    protocol = json.loads((tmp_path/'R'/'protocol.json').read_text())
+    (growth,) = protocol['growth']
+    assert growth['on'] == datetime.now(timezone.utc).date().isoformat() and ('samples' in growth) == ('n' in then) and ('methods' in growth) == ('methods' in then)
+    assert f"grown on {growth['on']}: " in write_report(tmp_path/'R').markdown()
+    assert 'growth' not in json.loads((tmp_path/'whole'/'protocol.json').read_text()) and 'grown' not in write_report(tmp_path/'whole').markdown()
+    with pytest.raises(RunError, match='a run can only grow|there, None now'): run(tmp_path/'R', tiny, **first)
+    assert run(tmp_path/'R', tiny, **then) == found and json.loads((tmp_path/'R'/'protocol.json').read_text()) == protocol
+
+
+def test_reader_beside_a_writer(tiny, tmp_path):
+    "A report can be made while a run goes on"
+    def peek(vlm, config, units):
+        for i, found in enumerate(local_engine(vlm, config, units)):
+            if i == 3: told.append(Report.load(tmp_path).markdown())
+            yield found
+            time.sleep(.6)
+    told = []
+    run(tmp_path, tiny, engine=peek)
+    assert 'unfinished: ' in told[0]
 
 
 @dataclass

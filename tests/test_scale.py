@@ -1,11 +1,12 @@
 "The engine ray: dead workers, poison, a dead driver, another engine half-way; the tables stay the same bytes."
 import os, random, signal, subprocess, sys, time
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 import psutil, pytest
 from carve_nb.cli.main import main
-from carve_nb.evaluation.run_store import read_record_lines
+from carve_nb.data.run_store import STORE, connect, read_run
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.evaluation.distributed import RayEngine
@@ -18,7 +19,10 @@ ENV = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
 
 
 def files(out): return {k: (out/k).read_bytes() for k in SAME if (out/k).exists()}
-def lines(out): return (out/'records.jsonl').read_bytes().count(b'\n') if (out/'records.jsonl').exists() else 0
+def lines(out):
+    if not (out/STORE).exists(): return 0
+    with closing(connect(out/STORE, 'rw')) as db:
+        return db.execute('SELECT count(*) FROM lines').fetchone()[0] if db.execute('SELECT name FROM sqlite_master').fetchone() else 0
 
 
 def words(out, *more):
@@ -54,7 +58,7 @@ def test_killed_workers(whole, tmp_path):
     engine.moments, engine.chance = [1, 6], random.Random(0)
     run_eval('scenes', methods='none,carve,random', n=12, kinds=('digit', 'exist'), out=tmp_path/'R', progress=False, engine=engine)
     write_report(tmp_path/'R')
-    found = read_record_lines(tmp_path/'R'/'records.jsonl')[0]
+    found = read_run(tmp_path/'R')[1]
     assert len(found) == len({l['key'] for l in found}) == 36 and {l['status'] for l in found} == {'ok'}
     assert not engine.moments and len(engine.pids) > 1
     assert files(tmp_path/'R') == files(whole)
@@ -66,7 +70,7 @@ def test_poison(tmp_path):
     found = [replace(r, image=partial(exec, 'import os; os.kill(os.getpid(), 9)')) if i == 2 else r for i, r in enumerate(data)]
     make_tiny_checkpoint('llava', tmp_path/'model')
     run_eval(replace(data, records=found), str(tmp_path/'model'), 'none,random', out=tmp_path/'R', max_new_tokens=2, progress=False, engine=RayEngine(2, tries=1))
-    made = read_record_lines(tmp_path/'R'/'records.jsonl')[0]
+    made = read_run(tmp_path/'R')[1]
     assert [(l['at'], l['status']) for l in made] == [(i, 'error' if i == 2 else 'ok') for i in range(6) for _ in 'ab']
     assert 'died' in made[4]['why']
 

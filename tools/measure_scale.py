@@ -8,7 +8,7 @@ machine before each run is kept beside them.
 import argparse, json, os, tempfile, time
 from pathlib import Path
 import torch
-from carve_nb.evaluation.run_store import read_record_lines
+from carve_nb.data.run_store import read_run
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.evaluation.distributed import RayEngine
 
@@ -35,7 +35,7 @@ def once(workers, folder, a):
     run_eval('scenes', methods=a.methods, n=a.n, out=folder, progress=False, engine=engine)
     found = dict(workers=workers, processes=len(engine.pids), all=a.n, seconds=round(time.perf_counter() - start, 3), **measured(engine, start), load=round(load, 2))
     print(found)
-    return found, [{k: v for k, v in l.items() if k != 'seconds'} for l in read_record_lines(folder/'records.jsonl')[0]]
+    return found, [{k: v for k, v in l.items() if k != 'seconds'} for l in read_run(folder)[1]]
 
 
 def main():

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from ..baselines.registry import CATEGORIES, ENTRIES
 from ..core.errors import CarveError
 from ..core.plotting import plot_style
-from ..core.stats import bootstrap, holm, paired_test
+from ..core.stats import mean_interval, holm, paired_test
+from ..data.record_file import image_key_of
 from .study import format_baseline, mean_of as mean_known
 
 # %% ../../nbs/evaluation/17_comparison.ipynb #7c95ca63
@@ -75,6 +76,13 @@ def scores(self:Comparison, method, # name
     return {r['id']: r['score'] for r in self.lines(method, group)}
 
 @patch
+def pictures(self:Comparison, method, # name
+    ids # of questions
+    ) -> list: # of str
+    "The picture of each question"
+    return [image_key_of(self.table[method][i]) for i in ids]
+
+@patch
 def against(self:Comparison, method, # name
     other, # name
     group=None # of `GROUPS`
@@ -85,7 +93,7 @@ def against(self:Comparison, method, # name
     both = [i for i in a if i in b]
     x = np.array([a[i] for i in both])
     y = np.array([b[i] for i in both])
-    return float((x - y).mean()), paired_test(x, y)[0]
+    return float((x - y).mean()), paired_test(x, y, clusters=self.pictures(method, both))[0]
 
 @patch
 def mean_of(self:Comparison, method, # name
@@ -102,7 +110,8 @@ def row(self:Comparison, method, # name
     carve='carve' # the method with which it is compared besides none
     ) -> dict: # numbers
     "Accuracy, gains, pointing and calls of one method"
-    acc = bootstrap(list(self.scores(method, group).values()))
+    scores = self.scores(method, group)
+    acc = mean_interval(list(scores.values()), clusters=self.pictures(method, scores))
     gain, p = self.against(method, 'none', group)
     gap = p_carve = None
     if carve in self.table: gap, p_carve = self.against(method, carve, group)

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from fastcore.basics import patch
-from ..models.loading import TINY
+from ..core.model_source import TINY
 from ..models.vlm import VLM
 from .config import RunConfig, limit_image_tokens
 from ..core.errors import RunError, IncompleteError
 from .sample_evaluator import SampleEvaluator
-from .sample_lines import attempt, failure
-from .protocol import differing, make_protocol, describe_data
+from ..data.configuration import differing, without
+from .sample_lines import failure
+from .protocol import MAY_CHANGE, describe_data, make_protocol
+from ..studies.workers import attempt
 
 # %% ../../nbs/evaluation/12_distributed.ipynb #40276b13
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class ModelWorker:
         self.limits = limit_image_tokens(vlm, job.image_tokens) # stays open as long as the model
         self.protocol = make_protocol(vlm, None, job.config, self.limits.__enter__())
         self.evaluator = SampleEvaluator(vlm, job.config)
-        differences = differing(job.protocol, self.protocol) if job.protocol else []
-        if differences:
+        there, here = (without(p or {}, MAY_CHANGE) for p in (job.protocol, self.protocol))
+        if job.protocol and (differences := differing(there, here)):
             raise RunError(f'A worker is not like the first one: {"; ".join(differences)}. Make the nodes equal.')
 
     def __call__(self, batch # of Ray Data: packed (number, unit)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib import import_module
 from PIL import Image
 from fastcore.basics import patch
-from ..models.loading import TINY
+from ..core.model_source import TINY
 from ..models.vlm import VLM
 from ..attention.cache import AttentionCache
 from ..baselines.registry import make_method

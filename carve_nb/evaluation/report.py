@@ -17,7 +17,8 @@ from ..attention.peak_memory import format_bytes
 from ..core.errors import RunError
 from ..core.io import cell_text, replace_file, tame_markdown
 from ..core.plotting import figure_bytes
-from .progress import read_times
+from ..data.record_file import export_run
+from ..data.run_store import read_sessions
 from .report_tables import Report, markdown_table, one_line
 from ..maps import Saliency
 
@@ -86,10 +87,10 @@ def to_dataframe(self:Report): # pandas DataFrame
 # %% ../../nbs/evaluation/11_report.ipynb #7e9b9ae8
 MEMORY_LABELS = dict(estimate='Memory estimated for a picture like the first', peak='In use at most')
 
-def sum_sessions(sessions # what `note_times` wrote
+def sum_sessions(sessions # of `read_sessions`
     ) -> str: # sentences, or ''
     "How long a run took, and what memory"
-    total, work, n = (sum(s[k] for s in sessions) for k in ('seconds', 'work', 'samples'))
+    total, work, n = (sum(s[k] or 0 for s in sessions) for k in ('seconds', 'work', 'samples'))
     words = []
     if n:
         rest = 100*(1 - work/total)
@@ -102,7 +103,7 @@ def sum_sessions(sessions # what `note_times` wrote
     return ' '.join(words)
 
 @patch
-def times(self:Report, sessions=() # what `note_times` wrote
+def times(self:Report, sessions=() # of `read_sessions`
     ) -> str: # Markdown
     "Where the time went"
     rows = [['method', 'median, s', 'mean, s', 'samples']]
@@ -147,8 +148,9 @@ def write_report(folder # of a run
         name: data,
         'table.md': tame_markdown(report.markdown()),
         'accuracy.png': figure_bytes(report.figure()),
-        'times.md': tame_markdown(report.times(read_times(folder)))}
+        'times.md': tame_markdown(report.times(read_sessions(folder)))}
     for old in {'results.parquet', 'results.csv'} - {name}: (folder/old).unlink(missing_ok=True)
+    export_run(folder, report.records, 'protocol.json', report.protocol)
     for k, v in files.items(): replace_file(folder/k, v)
     report.files = ['protocol.json', 'records.jsonl', *files]
     return report

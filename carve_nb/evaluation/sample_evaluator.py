@@ -19,7 +19,8 @@ from ..carve import Carve
 from ..data.records import union_of
 from ..data.scoring import choice_likelihood
 from .config import limit_pixels, make_methods
-from .sample_lines import attempt, check_line, failure, success, time_alone
+from .sample_lines import check_line, failure, success, time_alone
+from ..studies.workers import attempt
 from ..models.families import check_needs
 from ..models.vlm import VLM
 from ..regions import whole_view

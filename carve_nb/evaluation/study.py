@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from fastcore.basics import patch
 from ..core.io import tame_markdown
-from ..core.stats import Interval, bootstrap, paired_test
+from ..core.stats import Interval, mean_interval, paired_test
 from ..data.questions import KINDS
+from ..data.record_file import image_key_of
 
 # %% ../../nbs/evaluation/01_study.ipynb #f3b84fd5
 def mean_of(records, # list of records
@@ -30,10 +31,11 @@ def summarize_method(records, # of one kind and method
     "One row of the table"
     scores = [r['correct'] for r in records]
     plain = [base.get(r['id']) for r in records]
-    interval = bootstrap(scores, seed=seed)
+    clusters = [image_key_of(r) for r in records]
+    interval = mean_interval(scores, seed=seed, clusters=clusters)
     p = alone = None
     if None not in plain:
-        p, _ = paired_test(scores, plain, seed)
+        p, _ = paired_test(scores, plain, seed, clusters)
         alone = float(np.mean(plain))
     means = {k: mean_of(records, k) for k in ('hit', 'touch', 'iou')}
     seconds = float(np.median([r['seconds'] for r in records]))

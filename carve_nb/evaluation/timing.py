@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'SLOW_MEASURES', 'KEPT_VALUES', 'MEASURED_RATIOS', 'BATCH_SIZES', 'one_thread', 'now', 'time_call',
-           'median_iqr', 'time_rounds', 'take_ratios', 'mean_stages', 'time_batches', 'time_captures', 'peak_mb',
-           'print_peak', 'measure_memory']
+           'median_iqr', 'time_rounds', 'take_ratios', 'mean_stages', 'time_batches', 'time_captures', 'time_pictures',
+           'peak_mb', 'print_peak', 'measure_memory']
 
 # %% ../../nbs/evaluation/14_timing.ipynb #b5b9e6cb
 import os, sys
 from pathlib import Path
 from time import perf_counter, process_time
 import numpy as np, torch
+from ..data.scenes import make_scene
 from ..attention.peak_memory import run_apart
 from .benchmark_cases import (
     BENCH_QUESTIONS, Size, ask_all, batch_difference, capture_apart, capture_rows, capture_together, eager_rows,
@@ -152,6 +153,29 @@ def time_captures(
             for k, f in ways.items(): seconds[k].append(time_call(case.vlm.device, lambda: f(case))[0])
     ratio, iqr = median_iqr([b/a for a, b in zip(*seconds.values())])
     return {k: median_iqr(v)[0] for k, v in seconds.items()} | dict(ratio=ratio, iqr=iqr, rounds=rounds)
+
+# %% ../../nbs/evaluation/14_timing.ipynb #f201ad37
+def time_pictures(
+    vlm, # a `VLM`
+    method, # a `Carve`
+    question=BENCH_QUESTIONS[0], # about all pictures
+    megapixels=(2, 12, 24), # of one scene, enlarged to 3 : 2
+    rounds=3 # of all measures
+    ) -> dict: # megapixels -> seconds of plain answer, whole method and what lies between the passes; their ratio
+    "What pictures of several sizes cost"
+    table, device, scene = {}, vlm.device, make_scene(0).image
+    for mp in megapixels:
+        height = round((mp/1.5)**.5*1000)
+        image = scene.resize((round(1.5*height), height))
+        rows = method.capture(vlm, image, question)
+        ways = dict(
+            plain=lambda: vlm.ask(image, question, max_new_tokens=method.max_new_tokens),
+            carve=lambda: method(vlm, image, question),
+            between=lambda: method.locate(image, question, *rows, vlm.n_layers))
+        seconds = [[time_call(device, f)[0] for f in ways.values()] for _ in range(rounds)]
+        table[mp] = dict(zip(ways, np.median(seconds, 0).tolist()))
+        table[mp]['ratio'] = float(np.median([carve/plain for plain, carve, _ in seconds]))
+    return table
 
 # %% ../../nbs/evaluation/14_timing.ipynb #fe3ce586
 def peak_mb(

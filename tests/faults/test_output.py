@@ -11,8 +11,8 @@ import carve_nb
 from carve_nb.evaluation.study import Study
 from carve_nb.explorer.page import Explorer
 from carve_nb.core.image import png_bytes
-from carve_nb.evaluation.run_store import RUN_FILES, seal
-from carve_nb.evaluation.protocol import Keys
+from carve_nb.data.run_store import RUN_FILES, RunStore, read_run
+from carve_nb.data.record_file import export_run
 from carve_nb.attention.memory import Memory
 from carve_nb.data.records import Record
 from carve_nb.evaluation.report import Report, write_report
@@ -163,12 +163,19 @@ def test_places_that_make_html():
     assert {p.stem for p, code in parts if words.search(code)} - {'tiny_recipes', 'families'} == {'widgets', 'page', 'app', 'tabs', 'datasets', 'scenes'}   # those two name tokens such as <img>
 
 
+def keep(folder, report):
+    "A run with the lines of a report"
+    store = RunStore(folder, report.protocol)
+    store.add(report.records)
+    store.close()
+    export_run(folder, read_run(folder)[1], 'protocol.json', report.protocol)
+
+
 @pytest.mark.case(56)
 def test_saved_report_is_text(tmp_path):
     "What a run writes about itself, rendered"
     r = a_report()
-    (tmp_path/'protocol.json').write_text(json.dumps(r.protocol))
-    (tmp_path/'records.jsonl').write_text(''.join(seal(o | dict(key=Keys(r.protocol)(o['id'], o['method']))) for o in r.records))
+    keep(tmp_path, r)
     for name in write_report(tmp_path).files:
         if name.endswith('.md'): assert wrong_in(rendered((tmp_path/name).read_text())) == [], name
 
@@ -179,8 +186,7 @@ def test_answers_that_look_like_formulas(tmp_path):
     odd = ['=HYPERLINK("http://host.test";"x")', '+1', '-2+3', '@SUM(A1)']
     made = [o | dict(answer=a, truth=a) for o, a in zip(lines('', ids=list('abcd')), odd)]
     r = a_report('plain', made)
-    (tmp_path/'protocol.json').write_text(json.dumps(r.protocol))
-    (tmp_path/'records.jsonl').write_text(''.join(seal(o | dict(key=Keys(r.protocol)(o['id'], o['method']))) for o in made))
+    keep(tmp_path, r)
     report = Report.load(tmp_path)
     report.save_csv(tmp_path/'raw.csv')
     report.save_csv(tmp_path/'sheet.csv', spreadsheet=True)

@@ -3,9 +3,10 @@ import json, os, re, subprocess, sys, warnings
 from contextlib import contextmanager
 from dataclasses import replace
 import pytest, torch
+from PIL import Image
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.core.errors import InsufficientMemoryError, CarveError
-from carve_nb.evaluation.run_store import read_record_lines
+from carve_nb.data.run_store import read_run
 from carve_nb.models.loading import pick_device
 from carve_nb.baselines.base import traces
 from carve_nb.baselines.registry import make_method
@@ -16,6 +17,7 @@ from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.vlm import VLM
 
+PICTURE = Image.linear_gradient('L').convert('RGB')
 ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
 
 
@@ -97,7 +99,7 @@ def test_no_memory_in_a_run(load, tmp_path, quick):
     vlm, pictures = load('qwen2_5_vl'), [(56, 56), (224, 224), (144, 144)]
     data = load_benchmark('scenes', 3)
     data = replace(data, records=[replace(r, image=r.open().resize(size), boxes=None) for r, size in zip(data, pictures)])
-    run = lambda out, **kw: run_eval(data, vlm, 'none,carve', out=out, max_new_tokens=2, progress=False, **kw) and read_record_lines(out/'records.jsonl')[0]
+    run = lambda out, **kw: run_eval(data, vlm, 'none,carve', out=out, max_new_tokens=2, progress=False, **kw) and read_run(out)[1]
     with no_memory(vlm, lambda i, n: False) as passes: whole = run(tmp_path/'whole')
     n, m = (len(vlm.prompt(data[i].image, data[i].question, data.suffix)) for i in (1, 2))
     with no_memory(vlm, lambda i, tokens: tokens > (n + m)//2 or tokens > m + 20): found = run(tmp_path/'R')
@@ -128,7 +130,7 @@ from carve_nb.attention.rows import AttentionRows
 from carve_nb.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError
-from carve_nb.evaluation.run_store import read_record_lines
+from carve_nb.data.run_store import read_run
 from carve_nb.evaluation.config import RunConfig
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import run_eval
@@ -175,7 +177,6 @@ model, disk, mode, found = sys.argv[1], Path(sys.argv[2]), sys.argv[3], {}
 vlm = VLM.from_pretrained(model)
 out, S = disk/'R', io.StringIO()
 run = lambda out: run_eval('scenes', vlm, 'none,carve', 8, out, max_new_tokens=2, progress=False)
-size = lambda: (out/'records.jsonl').stat().st_size if (out/'records.jsonl').exists() else 0
 
 @contextmanager
 def room(n):
@@ -202,10 +203,10 @@ with room(0 if mode == 'disk' else 10): found['start'] = command('eval', 'scenes
 with room(12288 if mode == 'disk' else 5000):
     try: run(out)
     except IncompleteError as e: found['run'] = str(e)
-found['half'] = [len(read_record_lines(out/'records.jsonl')[0]), read_record_lines(out/'records.jsonl')[1] == size(), sorted(p.name for p in out.iterdir())]
-again = lambda: [{k: v for k, v in r.items() if k != 'seconds'} for r in read_record_lines(out/'records.jsonl')[0]]
+found['half'] = [len(read_run(out)[1]), True, sorted(p.name for p in out.iterdir())]
+again = lambda: [{k: v for k, v in r.items() if k != 'seconds'} for r in read_run(out)[1]]
 run(out)
-found['same'] = again() == [{k: v for k, v in r.items() if k != 'seconds'} for r in read_record_lines(whole/'records.jsonl')[0]]
+found['same'] = again() == [{k: v for k, v in r.items() if k != 'seconds'} for r in read_run(whole)[1]]
 write_report(out)
 before = {p.name: p.read_bytes() for p in out.iterdir()}
 Image.effect_noise((60, 50), 60).convert('RGB').save(disk/'a.png')
@@ -298,19 +299,14 @@ def test_one_gpu_too_few(folders, monkeypatch):
 
 @pytest.mark.case(47)
 def test_no_gpu(folders, monkeypatch):
-    "The CPU, with a notice on how long it will take, and that MPS is there if it is; none where the CPU was asked for, or the model is small"
+    "The CPU; a pass that will take long is announced when it begins, others are not"
+    from carve_nb.models import prompts
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    load = lambda **kw: VLM.from_pretrained(folders('llava'), **kw)
-    for there in False, True:
-        monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: there)
-        assert pick_device(None).type == 'cpu'
-        with warnings.catch_warnings():
-            warnings.simplefilter('error')
-            assert load().device.type == 'cpu'
-        with monkeypatch.context() as m:
-            m.setattr('carve_nb.models.loading.slow_pass', lambda model, *args: 42.)
-            with pytest.warns(UserWarning, match='No GPU.*42 s' + '.*mps'*there) as said: assert load().device.type == 'cpu'
-            assert ('mps' in str(said[0].message)) == there
-            with warnings.catch_warnings():
-                warnings.simplefilter('error')
-                load(device='cpu')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        vlm = VLM.from_pretrained(folders('llava'))
+        assert vlm.device.type == pick_device(None).type == 'cpu'
+        plain = vlm.ask(PICTURE, 'What is it?', max_new_tokens=2)
+    monkeypatch.setattr(prompts, 'product_rate', lambda *args: 1e6)   # a very slow one
+    with pytest.warns(UserWarning, match='tokens, 64 of pictures: a pass will take .* s or more here.*--image-tokens N'):
+        assert vlm.ask(PICTURE, 'What is it?', max_new_tokens=2).tokens == plain.tokens

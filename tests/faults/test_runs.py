@@ -1,17 +1,17 @@
 "Runs that are killed, taken up with other settings, damaged, crowded, or given half of what they need."
 import hashlib, json, os, random, shutil, time, warnings
+from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
 import numpy as np
 import pytest, torch
 from PIL import Image
-from carve_nb.evaluation import protocol, run_store
+from carve_nb.evaluation import protocol
 from carve_nb.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError, RunError, IncompleteError
-from carve_nb.data.record_file import to_line
-from carve_nb.evaluation.progress import Tally
-from carve_nb.evaluation.run_store import read_record_lines, seal, unseal
+from carve_nb.data.run_store import STORE, connect, read_run, read_sessions
+from carve_nb.studies.workers import Tally
 from carve_nb.baselines.registry import find_methods
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import local_engine, run_eval
@@ -41,7 +41,7 @@ def scenes(n, side=112):
 def go(out, vlm, methods='none,carve', n=4, spec=None, progress=False, **kw):
     "A small run; its lines"
     run_eval(spec or scenes(n), vlm, methods, None, out, progress=progress, **dict(dict(max_new_tokens=2), **kw))
-    return read_record_lines(out/'records.jsonl')[0]
+    return read_run(out)[1]
 
 
 @pytest.fixture(scope='module')
@@ -65,8 +65,8 @@ def test_other_run(vlm, load, copy, monkeypatch):
     before = {p.name: p.read_bytes() for p in copy.iterdir()}
     other = load('qwen2_5_vl')
     for kw, said in ((dict(vlm=other), "model.name is 'llava' there, 'qwen2_5_vl' now"), (dict(methods='none'), r'methods.carve is .* there, None now'),
-                     (dict(methods='none,carve:p=.1'), r"methods.carve:p=.1 is None there"), (dict(max_new_tokens=3), 'decoding.max_new_tokens is 2 there, 3 now'),
-                     (dict(n=3), 'data.n is 4 there, 3 now'), (dict(seed=1), 'seed is 0 there, 1 now'), (dict(batch_size=2), 'batch_size is 1 there, 2 now')):
+                     (dict(methods='none,carve:p=.1'), r'methods.carve is .* there, None now'), (dict(max_new_tokens=3), 'decoding.max_new_tokens is 2 there, 3 now'),
+                     (dict(seed=1), 'seed is 0 there, 1 now'), (dict(batch_size=2), 'batch_size is 1 there, 2 now')):
         with pytest.raises(RunError, match=f'holds another run: .*{said}'): go(copy, **dict(dict(vlm=vlm), **kw))
     for package in 'torch', 'carve_nb':
         with monkeypatch.context() as m:
@@ -83,7 +83,7 @@ def test_other_run(vlm, load, copy, monkeypatch):
     with pytest.warns(UserWarning, match='holds another run: .*Set aside, as asked.*before-1'): new = go(copy, vlm, max_new_tokens=3, force=True)
     assert len(new) == 8 and {p.name: p.read_bytes() for p in (copy/'before-1').iterdir()} == {k: v for k, v in before.items() if k != 'run.lock'}
     with pytest.warns(UserWarning, match='before-2'): again = go(copy, vlm, force=True)
-    assert plain(again) == plain(read_record_lines(copy/'before-1'/'records.jsonl')[0])
+    assert plain(again) == plain(read_run(copy/'before-1')[1])
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert go(copy, vlm, force=True) == again        # the same run goes on
@@ -108,7 +108,7 @@ def test_other_boxes_or_pictures(vlm, folder, tmp_path):
     path, first = folder(q1=dict(box=[5, 5, 30, 30]), q3=dict(image='gone.png')), lambda **kw: go(tmp_path/'R', vlm, 'none,oracle', spec=path, **kw)
     with pytest.warns(UserWarning, match='have no picture'): found = first()
     folder(q1=dict(box=[20, 20, 50, 50]), q3=dict(image='gone.png'))
-    with pytest.raises(RunError, match='data.boxes is'), pytest.warns(UserWarning): first()
+    with pytest.raises(RunError, match="answers to other questions: question, answer or true region of 'q1' has changed"), pytest.warns(UserWarning): first()
     folder(q1=dict(box=[5, 5, 30, 30]))
     again = first(retry=True)
     kept = lambda lines: [l for l in plain(lines) if l['id'] != 'q3']
@@ -199,12 +199,13 @@ def by_chance(vlm, tmp_path):
     from carve_nb.studies.visual_search import search_display
     from carve_nb.models.tiny_models import make_tiny_checkpoint
     from carve_nb.training.model import new_model
-    from carve_nb.core.stats import bootstrap, detectable, difference
+    from carve_nb.core.stats import mean_interval, difference
+    from carve_nb.core.power import detectable
     s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
     small, weights = s.image.resize((120, 90)), lambda model: [p.flatten()[:9].tolist() for p in model.parameters()]
     method = lambda e: e()(vlm, small, s.question, box=(10, 10, 40, 40)).answer.tokens
     return dict(scene=lambda: make_scene(3).image.tobytes(), samples=lambda: [o.question for o in samples('exist', 3)], sets=lambda: [r.id for r in load_benchmark('scenes', 5, seed=4)],
-        display=lambda: search_display(1, 'tail', 'with', 4).image.tobytes(), statistics=lambda: (bootstrap(x), difference(x, x[::-1], seed=1), detectable(100, .5, .1)),
+        display=lambda: search_display(1, 'tail', 'with', 4).image.tobytes(), statistics=lambda: (mean_interval(x), difference(x, x[::-1], seed=1), detectable(100, .5, .1)),
         folder=lambda: (make_tiny_checkpoint('llava', tmp_path/'m')/'model.safetensors').read_bytes(), reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
         cases=lambda: weights(make_model(4, Size(layers=2, hidden=32, inner=32, heads=2, tower=32)).model),
         run=lambda: plain(go(tmp_path/f'{time.monotonic_ns()}', vlm, 'none,random,random-map,shuffled,vcd', 2, seed=5)),
@@ -241,9 +242,9 @@ def test_clock_goes_back(vlm, whole, tmp_path, monkeypatch):
     for i, path in enumerate(sorted(out.iterdir())): os.utime(path, (1e9*i, 4e9 - 1e9*i))
     go(out, vlm, progress=True)
     write_report(out)
-    sessions = json.loads((out/'times.json').read_text())
+    sessions = read_sessions(out)
     assert len(sessions) == 2 and all(0 <= s['work'] <= s['seconds'] < 600 for s in sessions)
-    assert all(l['seconds'] >= 0 for l in read_record_lines(out/'records.jsonl')[0]) and '-' not in (out/'times.md').read_text().split('\n\n')[2]
+    assert all(l['seconds'] >= 0 for l in read_run(out)[1]) and '-' not in (out/'times.md').read_text().split('\n\n')[2]
     assert files(out) == files(whole)
 
 
@@ -251,63 +252,38 @@ def test_bar_and_clock(monkeypatch, capsys):
     "The bar shows no negative time either"
     monkeypatch.setattr('tqdm.std.time', lambda t=iter(range(10**6, 0, -500)): next(t))
     tally = Tally(True, 3, 0)
-    for i in range(3): tally.count([dict(id=str(i), method='none', score=1.)])
+    for i in range(3): tally.count([dict(id=str(i), method='none', status='ok', score=1.)])
     tally.bar.close()
     assert '3/3' in (said := capsys.readouterr().err) and '-' not in said.replace('sample/s', ''), said
 
 
 @pytest.mark.case(49)
 def test_damaged_records(vlm, copy, whole):
-    "Random bytes in the middle are named and refused, and measured again on demand; what stands twice counts once; foreign lines and deleted files are noticed"
-    path, chance_, before = copy/'records.jsonl', random.Random(0), plain(read_record_lines(whole/'records.jsonl')[0])
+    "Random bytes in the middle are noticed: no line is read that was not written; a damaged line is measured again on demand, a damaged file set aside"
+    path, chance_, before = copy/STORE, random.Random(0), read_run(whole)[1]
     raw = path.read_bytes()
-    rows = raw.splitlines(keepends=True)
-    def again(**kw):
-        with warnings.catch_warnings():
-            warnings.simplefilter('error')
-            return plain(go(copy, vlm, **kw))
-    for i in range(1, 7):
-        at, n = chance_.randrange(len(raw) - len(rows[-1]) - 40), chance_.randint(1, 40)
+    for i in range(60):
+        at, n = chance_.randrange(len(raw) - 40), chance_.randint(1, 40)
         path.write_bytes(raw[:at] + chance_.randbytes(n) + raw[at + n:])
-        for read in (lambda: again()), (lambda: write_report(copy)):
-            with pytest.raises(RunError, match=r'line \d+ of .* cannot be used: it (is|has)'): read()
-        damaged = path.read_bytes()
-        with pytest.warns(UserWarning, match=rf'damaged lines? of .* left out, as asked; the file as it was is records.damaged-{i}.jsonl'): assert plain(go(copy, vlm, retry=True)) == before
-        assert (copy/f'records.damaged-{i}.jsonl').read_bytes() == damaged
+        try: lines = read_run(copy)[1]
+        except RunError as e: assert 'is damaged' in str(e)
+        else: assert lines == before
+    path.write_bytes(raw)
+    for i, change in enumerate(("line=replace(line, '1', '2')", "status='error'", "id='foreign'"), 1):
         path.write_bytes(raw)
-    for extra in rows[:1], rows[2:5], rows:
-        path.write_bytes(raw + b''.join(extra))
-        assert write_report(copy) and files(copy) == files(whole)
-        assert again() == before and path.read_bytes() == raw
-    path.write_bytes(raw + rows[0].replace(b'"ok"', b'"of"'))
-    with pytest.warns(UserWarning, match='was torn'): go(copy, vlm)
-    foreign = unseal(rows[0].strip()) | dict(key='0'*16)
-    for line, said in ((seal(foreign), 'does not belong to this run'), (seal(foreign | dict(method='other')), 'does not belong'), (seal(unseal(rows[0].strip()) | dict(answer='else')), 'two different lines')):
-        path.write_bytes(raw + line.encode())
-        for read in (lambda: again()), (lambda: write_report(copy)):
-            with pytest.raises(RunError, match=said): read()
-    with pytest.warns(UserWarning, match='Set aside'): assert plain(go(copy, vlm, force=True)) == before
-    path.unlink()
-    assert again() == before
-    for odd in '[{"samples', '[{"samples": 1, "seconds": 0, "work": 0}]', '[{"samples": 1, "seconds": 1, "work": 1, "peak": "x"}, 3]', '{}':
-        (copy/'times.json').write_text(odd)
-        assert again() == before and write_report(copy)
-    (copy/'protocol.json').write_bytes((copy/'protocol.json').read_bytes()[:200])
-    with pytest.raises(RunError, match='is damaged'): again()
-
-
-def test_lines_without_sums(vlm, copy, whole):
-    "A run from before there were sums is reported and taken up, and gets them; one such line among others is damaged"
-    path = copy/'records.jsonl'
-    raw = path.read_bytes()
-    old = [to_line(unseal(l)).encode() for l in raw.splitlines()]
-    path.write_bytes(b''.join(old[:5]) + old[5][:30])
-    assert 'unfinished: 3 have lines' in write_report(copy).markdown()
-    with pytest.warns(UserWarning, match='was torn'): go(copy, vlm)
-    write_report(copy)
-    assert path.read_bytes().splitlines()[:5] == raw.splitlines()[:5] and files(copy) == files(whole)
-    path.write_bytes(raw.splitlines(keepends=True)[0] + old[1] + old[2])
-    with pytest.raises(RunError, match='line 2 of .* it has no sum'): go(copy, vlm)
+        with closing(connect(path)) as db: db.execute(f'UPDATE lines SET {change} WHERE rowid=?', (i,))
+        for read in (lambda: go(copy, vlm)), (lambda: write_report(copy)):
+            with pytest.raises(RunError, match='the line of .* is damaged.*--retry'): read()
+        damaged = path.read_bytes()
+        with pytest.warns(UserWarning, match=f'1 damaged line of .* left out, as asked; the file as it was is run.damaged-{i}.sqlite'): assert plain(go(copy, vlm, retry=True)) == plain(before)
+        assert (copy/f'run.damaged-{i}.sqlite').read_bytes() == damaged and len(read_sessions(copy)) == 2
+    path.write_bytes(raw[:5000])
+    for read in (lambda: go(copy, vlm)), (lambda: go(copy, vlm, retry=True)), (lambda: write_report(copy)):
+        with pytest.raises(RunError, match='is damaged: .*Put back a copy of it'): read()
+    with pytest.warns(UserWarning, match='Set aside'): assert plain(go(copy, vlm, force=True)) == plain(before)
+    assert (copy/'before-1'/STORE).read_bytes() == raw[:5000]
+    (copy/'records.jsonl').write_text('not the run')            # an export only
+    assert plain(go(copy, vlm)) == plain(before) == plain(map(json.loads, (copy/'records.jsonl').read_text().splitlines()))
 
 
 @pytest.mark.parametrize('how', ['deleted', 'replaced'])
@@ -317,9 +293,10 @@ def test_records_vanish_under_way(vlm, tmp_path, whole, how):
     def vanish(vlm, config, units):
         for i, lines in enumerate(local_engine(vlm, config, units)):
             if i == 2:
-                raw = (out/'records.jsonl').read_bytes()
-                (out/'records.jsonl').unlink()
-                if how == 'replaced': (out/'records.jsonl').write_bytes(raw)
+                raw = (out/STORE).read_bytes()
+                (out/STORE).rename(tmp_path/'elsewhere')
+                if how == 'replaced': (out/STORE).write_bytes(raw)
             yield lines
     with pytest.raises(IncompleteError, match='was deleted or replaced'): go(out, vlm, engine=vanish)
-    assert plain(go(out, vlm)) == plain(read_record_lines(whole/'records.jsonl')[0])
+    if how == 'replaced': assert plain(read_run(out)[1]) == []
+    assert plain(go(out, vlm)) == plain(read_run(whole)[1])

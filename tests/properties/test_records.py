@@ -4,8 +4,8 @@ from functools import lru_cache
 from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
-from carve_nb.evaluation.protocol import Keys
-from carve_nb.evaluation.run_store import read_record_lines, read_own, seal, unseal
+from carve_nb.data.run_store import STORE, RunStore, read_run
+from carve_nb.data.record_file import export_run
 from carve_nb.core.errors import RunError, DataError
 from carve_nb.data.records import Record, read_entries
 from carve_nb.data.readers import READERS, read_rows
@@ -125,64 +125,54 @@ def test_hostile_files(folder, bad):
 
 
 PROTOCOL = dict(data={}, model={}, methods=dict(none={}, carve=dict(p=.1)))
-KEYS = Keys(PROTOCOL)
 @st.composite
 def lines(draw):
     "Lines of a run"
-    ids = draw(st.lists(text, min_size=1, max_size=4, unique=True))
+    ids = draw(st.lists(text.filter(bool), min_size=1, max_size=4, unique=True))
     made = [dict(id=id, at=i, method=m, status='ok', kind=draw(text), answer=draw(text), truth=draw(text), score=draw(st.floats(0, 1)), seconds=.5, calls=2, notes=draw(st.lists(text, max_size=2)),
-                 key=KEYS(id, m)) for i, id in enumerate(ids) for m in PROTOCOL['methods']]
+                 key='k') for i, id in enumerate(ids) for m in PROTOCOL['methods']]
     return [r if draw(st.booleans()) else {k: r[k] for k in ('id', 'at', 'method', 'kind', 'key')} | dict(status='error', why=draw(text)) for r in made]
+
+
+def kept(folder, made):
+    "The file of a new run with these lines"
+    for name in STORE, 'records.jsonl', 'protocol.json': (folder/name).unlink(missing_ok=True)
+    store = RunStore(folder, PROTOCOL)
+    store.add(made)
+    store.close()
+    export_run(folder, read_run(folder)[1], 'protocol.json', PROTOCOL)
+    return folder/STORE
 
 
 @half
 @given(lines())
 def test_written_then_read(folder, made):
-    "All text comes back as it was, from one line each, in valid UTF-8"
-    path = folder/'records.jsonl'
-    path.write_text(''.join(map(seal, made)), encoding='ascii')
-    raw = path.read_bytes()
-    assert raw.count(b'\n') == len(made)
-    assert read_record_lines(path) == read_own(path, PROTOCOL) == (made, len(raw), len(raw))
+    "All text comes back as it was, also from the exported lines: one for each, in valid UTF-8"
+    kept(folder, made)
+    raw = (folder/'records.jsonl').read_bytes()
+    assert raw.count(b'\n') == len(made) and raw.isascii()
+    assert read_run(folder) == (PROTOCOL, made, 0) and [json.loads(l) for l in raw.splitlines()] == made
 
 
 @given(st.text(st.characters(categories=['Cs']), min_size=1), text, lines())
-def test_half_characters_are_refused(bad, good, made):
+def test_half_characters_are_refused(folder, bad, good, made):
     "Text that no UTF-8 file can keep, in any field"
+    kept(folder, [])
+    store = RunStore(folder, PROTOCOL)
     for change in dict(id=good + bad), dict(kind=bad), dict(notes=[good, bad + good]):
-        with pytest.raises(DataError, match='cannot be kept|can be kept'): seal(made[0] | change)
+        with pytest.raises(DataError, match='cannot be kept|can be kept'): store.add([made[0] | change])
+    store.close()
+    assert read_run(folder)[1] == []
 
 
 @half
 @given(st.data(), lines())
 def test_damaged_lines(folder, data, made):
-    "No damage is taken for an answer: each line that is read was written; a torn end is cut off, all else is named"
-    path, whole = folder/'records.jsonl', [seal(r).encode() for r in made]
-    path.write_bytes(data.draw(mutated(b''.join(whole)) | st.binary(max_size=300)))
-    bare = b'"sum": "' not in path.read_bytes()         # then it is taken for a file from before there were sums
+    "No damage is taken for an answer: each line that is read was written"
+    path = kept(folder, made)
+    written = read_run(folder)[1]
+    path.write_bytes(data.draw(mutated(path.read_bytes()) | st.binary(max_size=300)))
     for skip in False, True:
-        found = held(lambda p: read_record_lines(p, skip), path, RunError)
-        if found is None: assert not skip; continue
-        kept, end, size = found
-        assert (bare or all(r in made for r in kept)) and 0 <= end <= size == path.stat().st_size
-        if not (skip or bare): assert b''.join(seal(r).encode() for r in kept) == path.read_bytes()[:end]
-    own = held(lambda p: read_own(p, PROTOCOL), path, RunError)
-    assert own is None or len({(r['id'], r['method']) for r in own[0]}) == len(own[0])
-
-
-@half
-@given(st.data(), lines())
-def test_torn_anywhere(folder, data, made):
-    "Cut at any byte: all lines before the cut are there"
-    path, raw = folder/'records.jsonl', b''.join(seal(r).encode() for r in made)
-    cut = data.draw(st.integers(0, len(raw)))
-    path.write_bytes(raw[:cut])
-    kept, end, size = read_record_lines(path)
-    assert kept == made[:raw[:cut].count(b'\n')] and size == cut and raw[:end].count(b'\n') == len(kept) and (end == cut) == (raw[:cut][-1:] in (b'\n', b''))
-
-
-@given(st.recursive(plain, lambda s: st.lists(s, max_size=4) | st.dictionaries(text, s, max_size=4), max_leaves=20), st.text(string.printable, max_size=9))
-def test_any_line(value, tail):
-    "Any JSON value, and what is behind it, is a record of ours or is refused"
-    for raw in json.dumps(value) + tail, '{' + tail, json.dumps(dict(id='a', sum=value)):
-        with pytest.raises(RunError): unseal(raw.encode())
+        found = held(lambda p: read_run(p, skip), folder, RunError)
+        if found is None or found[0] is None: continue
+        assert found[0] == PROTOCOL and all(r in written for r in found[1]) and (skip or found[2] == 0)
