@@ -67,7 +67,7 @@ def capture_key(
     proc, config = vlm.processor, vlm.model.config
     facts = [
         str(vlm.name), vlm.revision, weights_state(vlm.model), config.get_text_config()._attn_implementation,
-        str(vlm.dtype), vlm.device.type, proc.chat_template, str(proc.image_processor.to_dict()),
+        str(vlm.dtype), vlm.device.type, vlm.image_tokens, proc.chat_template, str(proc.image_processor.to_dict()),
         config.to_json_string(use_diff=False), vlm.argmax, words,
     ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -9,6 +9,7 @@ __all__ = ['SPARE', 'WAYS', 'config_number', 'layer_widths', 'picture_sizes', 'p
 # %% ../../nbs/attention/07_memory.ipynb #f42633dc
 import os
 from dataclasses import dataclass
+from fastcore.basics import patch
 from . import batching as _batch  # gives `VLM` all it has
 from .peak_memory import format_bytes
 from ..core.errors import CarveError
@@ -141,3 +142,11 @@ def estimate_memory(
     gives_back = vlm.device.type != 'cpu' or 'MALLOC_MMAP_THRESHOLD_' in os.environ
     picture = batch*((12 if carve else 8)*pixels + values)
     return Memory(weights_bytes(vlm.model), passes, picture, batch*opening, 0 if gives_back else int(SPARE*passes))
+
+# %% ../../nbs/attention/07_memory.ipynb #fa3a6dfa
+@patch
+def describe_memory(self: VLM,
+    prompt: Prompt,  # from `VLM.prompt`
+) -> str:            # for the sentence before a long pass
+    "What a prompt needs beside the weights, in words"
+    return f' and {format_bytes(estimate_memory(self, prompt).needed)}'

@@ -120,9 +120,10 @@ def limit_image_tokens(vlm, # a `VLM`
         yield "not limited: this model's processor has no number of tokens to set"
         return
     limit = dict(longest_edge=most*cell**2, shortest_edge=min(dict(size)['shortest_edge'], most*cell**2))
-    ip.size = type(size)(**(dict(size) | limit))
+    ip.size, default = type(size)(**(dict(size) | limit)), vlm.image_tokens
+    vlm.image_tokens = None
     try: yield f'at most {most} tokens of {cell} x {cell} pixels for each picture'
-    finally: ip.size = size
+    finally: ip.size, vlm.image_tokens = size, default
 
 def limit_pixels(image, # PIL picture
     boxes, # list of boxes, or None

@@ -7,6 +7,10 @@ __all__ = ['FAST', 'KERNELS', 'split_attention', 'continues_cache', 'can_split',
            'observe', 'wrap_attention', 'observed_name', 'restore', 'release_kernel', 'observing',
            'using_wrapped_attention', 'filling_cache']
 
+# %% ../../nbs/models/04_attention_hook.ipynb #cb22177d
+from ..core.model_source import check_torchvision
+check_torchvision()   # before transformers is loaded
+
 # %% ../../nbs/models/04_attention_hook.ipynb #c729851f
 import threading
 from contextlib import contextmanager

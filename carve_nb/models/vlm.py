@@ -19,12 +19,13 @@ from .families import find_family
 from ..core.model_source import TINY
 from .loading import check_decoder, input_device, load_model
 from .prompts import (
-    SHORT_ANSWER, Prompt, check_shape, check_template, check_text, format_chat, lay_out, question_positions,
-    stretch_spans, text_start, unknown_words)
+    SHORT_ANSWER, Prompt, announced, check_shape, check_text, lay_out, question_positions, stretch_spans, text_start, unknown_words)
+from .processors import check_template, format_chat, token_limit
 
 # %% ../../nbs/models/07_vlm.ipynb #f94165b0
 class VLM:
     "A vision-language model: stock model, stock processor and one family record"
+    image_tokens = 4096   # most tokens of a picture, where the processor can be told; None: its own limit
     def __init__(self,
         model,      # a loaded transformers model that turns pictures and text into text
         processor,  # its processor
@@ -69,14 +70,28 @@ def from_pretrained(cls: VLM,
     revision=None,            # Hub revision
     trust_remote_code=False,  # run the repository's own code?
     escape=False,             # defuse commands inside user texts? Without it such texts are refused
+    pad=False,                # pad pictures of which the processor would cut out the centre?
     **kw,                     # of the stock loader: device_map (needs accelerate), quantization_config, ...
 ) -> VLM:                     # the model, in eval mode, with the SDPA kernel
     "Load a model: safetensors only, stock classes only"
-    kw = dict(kw, revision=revision, trust_remote_code=trust_remote_code)
+    kw = dict(kw, revision=revision, trust_remote_code=trust_remote_code, pad=pad)
     model, processor = load_model(name_or_path, device, dtype, **kw)
     return cls(model, processor, str(name_or_path), escape)
 
 # %% ../../nbs/models/07_vlm.ipynb #54e3cfa9
+@patch
+def limited(self: VLM,
+    images: list,  # RGB pictures
+) -> dict:         # settings for one call of the processor
+    "What keeps a picture to `image_tokens`; a warning where that shows less of it than the processor alone would"
+    cell, limit = token_limit(self.processor, self.image_tokens)
+    pixels = max(im.width*im.height for im in images)
+    if limit and pixels > self.image_tokens*cell**2:
+        warnings.warn(f'A picture of {pixels/1e6:.0f} megapixels is shown with {self.image_tokens:,} tokens of {cell} x '
+                      f'{cell} pixels, where the processor alone would take up to {pixels//cell**2:,}. Set another '
+                      'number with --image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).', stacklevel=5)
+    return limit
+
 @patch
 def fill(self: VLM,
     images: list,   # RGB pictures
@@ -88,7 +103,8 @@ def fill(self: VLM,
     chat = format_chat(processor, text, len(images))
     bos = getattr(tokenizer, 'bos_token', None)
     kw = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
-    inputs = processor(images=seen, text=chat, return_tensors='pt', **kw)
+    # some tokenizers are saved with a limit, which would cut pictures in two
+    inputs = processor(images=seen, text=chat, truncation=False, return_tensors='pt', **kw, **self.limited(images))
     inputs.pop('labels', None)
     ids = inputs['input_ids'][0]
     if len(ids) >= self.limit:
@@ -233,7 +249,7 @@ def generate(self: VLM,
     kw = dict(generation_config=greedy(self.model, min(max_new_tokens, self.limit - n)))
     if processors: kw |= dict(logits_processor=LogitsProcessorList(processors), output_scores=True)
     without = without_penalties(self.model) if self.argmax else contextlib.nullcontext()
-    with model_lock(self.model), without:
+    with model_lock(self.model), without, announced(self, prompt):
         inputs = self.shared(self, prompt) if self.shared else self.to_device(prompt)
         out = self.model.generate(**inputs, **kw)
     ids = out.sequences[0, n:]

@@ -1,0 +1,75 @@
+"Names of transformers and PyTorch that their makers have not promised to keep: all that we use, in one list."
+import ast, importlib
+from pathlib import Path
+import pytest, torch, transformers
+import carve_nb
+
+PUBLIC = 'transformers.utils.logging', 'safetensors.torch.', 'torch.nn.functional'
+PRIVATE = {   # name -> where it is used, and what it does there
+    'transformers.cache_utils.DynamicLayer': 'models.prefix_cache: a layer of a cache, here with room behind its end',
+    'transformers.image_processing_utils.get_patch_output_size': 'models.image_tiles: where LLaVA-NeXT pads a canvas',
+    'transformers.image_processing_utils.select_best_resolution': 'models.image_tiles, models.processors: its canvas',
+    'transformers.image_utils.ChannelDimension': 'models.image_tiles: an argument of the above',
+    'transformers.masking_utils.ALL_MASK_ATTENTION_FUNCTIONS': 'models.attention_hook: the mask of the kernel in use',
+    'transformers.modeling_layers.GradientCheckpointingLayer': 'models.prompts: what counts as a layer',
+    'transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS': 'models.attention_hook: the kernel in use',
+    'transformers.models.gemma3.image_processing_pil_gemma3.Gemma3ImageProcessorPil': 'models.image_tiles: crops',
+    'transformers.models.got_ocr2.image_processing_pil_got_ocr2.get_optimal_tiled_canvas': 'models.image_tiles: InternVL',
+    'transformers.models.idefics3.image_processing_pil_idefics3.get_resize_output_image_size': 'models.image_tiles',
+    'transformers.models.mllama.image_processing_pil_mllama.get_image_size_fit_to_canvas': 'models.image_tiles',
+    'transformers.models.mllama.image_processing_pil_mllama.get_optimal_tiled_canvas': 'models.image_tiles',
+    'transformers.models.qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil': 'models.tiny_recipes',
+    'transformers.vision_utils.get_vision_window_index': 'attention.vision_tower: windows of Qwen2.5-VL',
+    'transformers.PreTrainedConfig._attn_implementation': 'models.attention_hook: the name of the kernel in use',
+    'torch.Tensor._version': 'attention.cache: has a weight been changed in place?',
+    'torch.ops.aten._scaled_dot_product_flash_attention': 'models.attention_hook: attention in two parts, CUDA',
+    'torch.ops.aten._scaled_dot_product_flash_attention_for_cpu': 'models.attention_hook: attention in two parts, CPU',
+}
+OWN = 'self', 'cls', 'os', 'box', 'x'   # what belongs to us, Python or ipywidgets
+
+
+def find(name):
+    "The object behind a dotted name; an error names the first part that is not there"
+    parts = name.split('.')
+    for i in range(len(parts) - 1, 0, -1):
+        try: there = importlib.import_module('.'.join(parts[:i]))
+        except ImportError: continue
+        for part in parts[i:]:
+            assert hasattr(there, part), f'{name}: there is no {part!r} in {there!r} any more'
+            there = getattr(there, part)
+        return there
+    raise AssertionError(f'{name}: no module of this name any more')
+
+
+def used_names():
+    "Names of transformers and torch in the package that are imported from within, or begin with an underscore"
+    modules, marks = set(), set()
+    for path in Path(carve_nb.__file__).parent.rglob('*.py'):
+        if path.name == '_modidx.py': continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or '').startswith(('transformers.', 'torch.')):
+                modules |= {f'{node.module}.{a.name}' for a in node.names}
+            if isinstance(node, ast.Attribute) and node.attr.startswith('_') and not node.attr.startswith('__'):
+                if not (isinstance(node.value, ast.Name) and node.value.id in OWN): marks.add(node.attr)
+            if isinstance(node, ast.Constant) and str(node.value).startswith('_scaled'): marks.add(node.value)
+    return {m for m in modules if not m.startswith(PUBLIC)}, marks
+
+
+@pytest.mark.parametrize('name', PRIVATE)
+def test_still_there(name):
+    if name == 'torch.Tensor._version': assert torch.ones(1)._version == 0
+    else: find(name)
+
+
+def test_nothing_else():
+    "The list is whole, and holds nothing that is not used"
+    modules, marks = used_names()
+    listed = {n for n in PRIVATE if not n.split('.')[-1].startswith('_')}
+    assert modules - listed == set() and listed - modules == set()
+    known = {n.split('.')[-1] for n in PRIVATE}
+    foreign = {m for m in marks if any(hasattr(o, m) for o in (transformers.PreTrainedConfig, torch.Tensor, torch.ops.aten))}
+    assert foreign <= known, foreign - known
+
+
+def test_can_fail():
+    with pytest.raises(AssertionError, match="transformers.cache_utils.NoSuch: there is no 'NoSuch'"): find('transformers.cache_utils.NoSuch')
