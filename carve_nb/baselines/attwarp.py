@@ -8,6 +8,7 @@ __all__ = ['TRANSFORMS', 'sharpen', 'step_shares', 'equal_shares', 'marginals', 
 
 # %% ../../nbs/baselines/05_attwarp.ipynb #d5eb5a05
 from dataclasses import dataclass, replace
+from typing import Literal
 import numpy as np, torch
 from fastcore.basics import patch
 from PIL import Image
@@ -137,20 +138,18 @@ TRANSFORMS = dict(identity=lambda a: a, square=np.square, sqrt=np.sqrt)
 class AttWarp(CropMethod):
     "AttWarp: rows and columns with much attention become wide (arXiv 2510.09741)"
     layers: object = (20/32, 20/32) # code: layer 20 of LLaVA-1.5-7B's 32 (24 in its example); see `pick_layers`
-    steps: str = 'all' # code: the mean of all generated steps; or 'first'
+    steps: Literal['all', 'first'] = 'all' # code: the mean of all generated steps
     gain: float = 10. # code: sharpening before the marginals; None: the attention as it is
-    transform: str = 'identity' # code: 'identity' in its pipeline, 'sqrt' as the module's default; or 'square'
+    # code: 'identity' in its pipeline, 'sqrt' as the module's default
+    transform: Literal['identity', 'square', 'sqrt'] = 'identity'
     base: float = 1e-9 # code: keeps the distribution function invertible; larger: a milder warp (ours)
     side: int = None # pixels of the view's sides; code: 500; None: the picture's own (ours)
     chain: int = 1 # warps at most; more than 1: capture again in between (UNVERIFIED)
     eps: float = .1 # with chain > 1: stop below this divergence, nats (ours; UNVERIFIED)
-    final_images: str = 'view' # the warped picture alone
+    final_images: Literal['both', 'view'] = 'view' # the warped picture alone
     name, needs = 'attwarp', ('patches',)
     def __post_init__(self):
         super().__post_init__()
-        for name, known in dict(steps=('all', 'first'), transform=tuple(TRANSFORMS)).items():
-            if getattr(self, name) not in known:
-                raise UnsupportedError(f'{name}={getattr(self, name)!r}: use {" or ".join(map(repr, known))}.')
         if self.chain < 1 or self.base < 0:
             raise UnsupportedError(f'chain={self.chain}, base={self.base}: at least one warp, and no negative density.')
 

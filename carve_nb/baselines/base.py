@@ -10,7 +10,8 @@ __all__ = ['SHOWN_SCENES', 'capture_first_step', 'first_step_rows', 'near_layers
 # %% ../../nbs/baselines/00_base.ipynb #c126527d
 import random
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args, get_origin
 import numpy as np, torch
 from fastcore.basics import patch
 from PIL import Image
@@ -19,7 +20,7 @@ from ..core.image import open_image
 from ..data.scenes import make_scene, to_sample
 from ..models.prompts import SHORT_ANSWER
 from ..core.errors import CarveError, UnsupportedError
-from ..maps import Saliency, pick_layers
+from ..maps import Saliency, is_flat, pick_layers
 from ..core.grids import to_grid
 from ..regions import whole_view
 from ..attention.layer_masking import decoder_layers
@@ -83,6 +84,12 @@ def as_saliency(values, # [Nv]
 class Method:
     "What all methods of other papers share"
     name, needs = '', ()
+    def __post_init__(self):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if get_origin(f.type) is Literal and value not in get_args(f.type):
+                raise UnsupportedError(f'{f.name}={value!r}: use {" or ".join(map(repr, get_args(f.type)))}')
+
     def result(self, image, # PIL picture
         question, # str
         rows=None, # `AttentionRows` under the question, whose answer is the plain one
@@ -93,16 +100,25 @@ class Method:
         return Result(plain_answer=plain, rows=rows,
             method=self.name, image=image, question=question, **fields)
 
+    def located(self, image, question, S, # `Saliency`
+        make_view, # `Saliency` -> `View`
+        rows=None, # as in `result`
+        notes=(), # of the method
+        **fields # of the `Result`
+        ) -> Result: # without an answer
+        "A partial `Result` with the view that is made of a map, or the whole picture where the map is flat"
+        flat = is_flat(S)
+        view = whole_view(image) if flat else make_view(S)
+        notes = [*notes, *(['no signal: the map is flat; the view is the whole picture'] if flat else [])]
+        return self.result(image, question, rows, saliency=S, view=view, notes=notes, **fields)
+
 @dataclass
 class CropMethod(Method):
     "A method that shows a view and asks again"
-    final_images: str = 'both' # 'both': original and view; 'view': the view alone
+    final_images: Literal['both', 'view'] = 'both' # original and view, or the view alone
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer, greedy
     name, needs = 'view', ()
-    def __post_init__(self):
-        if self.final_images not in ('both', 'view'):
-            raise UnsupportedError(f"final_images={self.final_images!r}: use 'both' or 'view'")
 
     def locate(self, vlm, # a `VLM`
         image, # PIL picture

@@ -9,6 +9,7 @@ __all__ = ['early_layers', 'task_layers', 'exit_parts', 'exit_divergence', 'cont
 import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Literal
 import torch
 from fastcore.basics import patch
 from transformers import LogitsProcessor
@@ -58,7 +59,6 @@ def exit_divergence(final, # [V] logits
     order='paper' # 'paper': Jensen-Shannon; 'code': both divergences from the mean, as transformers computed them
     ): # [J], nats
     "How far the early distributions are from the final one"
-    if order not in ('paper', 'code'): raise UnsupportedError(f"order={order!r}: use 'paper' or 'code'.")
     logs = final.log_softmax(-1), early.log_softmax(-1)
     q, p = (l.exp() for l in logs)
     m = (q + p)/2
@@ -133,12 +133,12 @@ class DoLa(DecodingMethod):
     layers: object = None # candidates: 'low', 'high', as `pick_layers`, or None: by the task, see `task_layers`
     top: float = .1 # plausibility cut-off (paper and code: relative_top)
     norm: bool = True # final norm before the early exit (ours); False: as in both codes
-    order: str = 'paper' # of the divergence, see `exit_divergence`
+    order: Literal['paper', 'code'] = 'paper' # of the divergence, see `exit_divergence`
     name, needs = 'dola', ()
     def __post_init__(self):
+        super().__post_init__()
         if isinstance(self.layers, str): early_layers(self.layers, 32)
         check_cutoff(self.top, 'top')
-        exit_divergence(torch.zeros(2), torch.zeros(1, 2), self.order)
 
     @contextmanager
     def guided(self, vlm, prompt, state):

@@ -64,6 +64,7 @@ class DualStream(DecodingMethod):
     layers: object = (2/32, 1.) # decoder layers (2-31 of 32)
     name, needs = 'dual', ('patches', 'inline')
     def __post_init__(self):
+        super().__post_init__()
         if not 0 <= self.local <= 1:
             raise UnsupportedError(f'local={self.local}: a share of the tokens')
         if len(self.tower) != 2:

@@ -9,6 +9,7 @@ __all__ = ['load_tool', 'run_tool', 'ToolCrop', 'box_region', 'asked_words', 'De
 # %% ../../nbs/baselines/06_external_crops.ipynb #0ead1960
 import re
 from dataclasses import dataclass
+from typing import Literal
 from pathlib import Path
 import numpy as np, torch, transformers
 from transformers import AutoProcessor
@@ -188,15 +189,13 @@ def slide_windows(size, # (W, H) of the picture
 @dataclass
 class ClipCrop(ToolCrop):
     "The crop that CLIP finds most like the question"
-    search: str = 'shrink' # ViCrop's code: 'shrink'; or 'windows' (ours)
+    search: Literal['shrink', 'windows'] = 'shrink' # ViCrop's code: 'shrink'; 'windows' are ours
     rounds: int = 20 # ViCrop's code: of shrinking
     ratio: float = .1 # ViCrop's code: part that is cut off
     sides: tuple = (.5, .25) # of the windows, in parts of the shorter side (ours)
     name, kind = 'clip', 'AutoModelForZeroShotImageClassification'
     def __post_init__(self):
         super().__post_init__()
-        if self.search not in ('shrink', 'windows'):
-            raise UnsupportedError(f"search={self.search!r}: use 'shrink' or 'windows'.")
         if not 0 < self.ratio < 1 or self.rounds < 1:
             raise UnsupportedError(f'ratio={self.ratio}, rounds={self.rounds}: a part between 0 and 1, and at least '
                 'one round.')

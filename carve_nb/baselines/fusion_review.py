@@ -10,9 +10,10 @@ __all__ = ['FUSION_DEPTHS', 'LAST_DEPTH', 'REVIEW_DEPTH', 'depth_layers', 'maske
 # %% ../../nbs/baselines/03_fusion_review.ipynb #01a18b69
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Literal
 import numpy as np, torch
 from ..models.prompts import SHORT_ANSWER
-from ..maps import is_flat, pick_layers, hellinger
+from ..maps import pick_layers, hellinger
 from ..attention.layer_masking import decoder_layers
 from ..fusion_layers import fusion_layers, layer_costs
 from ..studies.masking import measure_masking
@@ -143,6 +144,7 @@ class FusionMask(DecodingMethod):
     signed: bool = False # I_A without its absolute value (source: |.| in v1, by one account)
     name, needs, from_prefix = 'fusion-mask', ('patches', 'inline'), False
     def __post_init__(self):
+        super().__post_init__()
         if not 0 <= self.share <= 1:
             raise UnsupportedError(f'share={self.share!r}: give a share of the tokens, 0 to 1')
         if self.review is None:
@@ -180,26 +182,22 @@ class FusionCrop(CropMethod):
     signed: bool = True # the gain, clipped at 0 (source: CVPR, by one account), or its absolute value
     p: float = .2 # share of the pixels to keep (not given in the source; as CARVE)
     K: int = 3 # regions, at most (not given in the source; as CARVE)
-    fill: str = 'none' # outside the regions: 'none' or 'black' (not given in the source)
+    fill: Literal['none', 'black'] = 'none' # outside the regions (not given in the source)
     min_side: int = 28 # least side of the crop, pixels
     name = 'fusion-crop'
     def __post_init__(self):
         super().__post_init__()
-        if not 0 < self.p <= 1 or self.K < 1 or self.fill not in ('none', 'black'):
-            raise UnsupportedError(f"p={self.p!r}, K={self.K!r}, fill={self.fill!r}: use 0 < p <= 1, K >= 1, "
-                "'none' or 'black'")
+        if not 0 < self.p <= 1 or self.K < 1:
+            raise UnsupportedError(f'p={self.p!r}, K={self.K!r}: use 0 < p <= 1 and K >= 1')
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Contrast, regions, crop"
         rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
-        seconds = Timings(capture=rows.meta['seconds'])
+        seconds, kept = Timings(capture=rows.meta['seconds']), []
+        def show(S):
+            kept.extend(regions(S, self.p, self.K, region_rule='top_k'))
+            return magnify(image, kept, self.fill, self.min_side)
         with seconds('region'):
             s = own_shift(self, vlm, rows)
-            S = as_saliency(s.values[rows.span(0)].clamp_min(0),
-                rows.spans[0], image)
-            kept = [] if is_flat(S) else regions(S, self.p, self.K, region_rule='top_k')
-            view = magnify(image, kept, self.fill, self.min_side)
-        notes = [format_shift(s)]
-        if not kept: notes.append('no signal: no patch gained; the view is the whole picture')
-        return self.result(image, question, rows, saliency=S,
-            regions=kept, view=view, seconds=seconds, calls=1, notes=notes)
+            S = as_saliency(s.values[rows.span(0)].clamp_min(0), rows.spans[0], image)
+            return self.located(image, question, S, show, rows, [format_shift(s)], regions=kept, seconds=seconds, calls=1)

@@ -97,6 +97,7 @@ class Gift(DecodingMethod):
     words: object = 'content'        # rows to keep (source: a part-of-speech tagger), see `content_words`
     name, needs = 'gift', ('patches', 'inline')
     def __post_init__(self):
+        super().__post_init__()
         if not 0 <= self.alpha < 50:
             raise UnsupportedError(f'alpha={self.alpha}: factors are exp(alpha) at most; use 0 to 50')
 

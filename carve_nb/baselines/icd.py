@@ -7,12 +7,10 @@ __all__ = ['CONFUSED', 'AVOIDING', 'warn_unknown', 'disturbed', 'ICD']
 
 # %% ../../nbs/baselines/14_icd.ipynb #de2574bb
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
 from ..models.prompts import check_text, unknown_words
-from .base import DecodingMethod
 from ..core.errors import UnsupportedError
-from .vcd import ContrastProcessor, check_contrast
+from .vcd import ContrastMethod
 
 # %% ../../nbs/baselines/14_icd.ipynb #121908fd
 CONFUSED = 'You are a confused objects detector to provide a fuzzy overview or impression of the image.'
@@ -43,7 +41,7 @@ def disturbed(vlm, # a `VLM`
 
 # %% ../../nbs/baselines/14_icd.ipynb #daeaeeaa
 @dataclass
-class ICD(DecodingMethod):
+class ICD(ContrastMethod):
     "Instruction contrastive decoding: what a disturbed instruction would bring about too counts less"
     # disturbing words before the question (repository, one of five; the paper's choice UNVERIFIED)
     prefix: str = CONFUSED
@@ -52,17 +50,11 @@ class ICD(DecodingMethod):
     beta: float = .1 # plausibility cut-off (repository, scripts; in the paper UNVERIFIED)
     name, needs = 'icd', ()
     def __post_init__(self):
-        check_contrast(self)
+        super().__post_init__()
         if not str(self.prefix or '').strip():
             raise UnsupportedError(
                 "prefix='': without a disturbing prefix there is nothing to contrast with; give some words.")
 
-    def prepare(self, vlm, image, question, cache=None) -> tuple:
-        "The second branch is one call"
-        return self.result(image, question, calls=1), None
-
-    @contextmanager
-    def guided(self, vlm, prompt, state):
-        "The processor with the disturbed instruction"
-        other = disturbed(vlm, prompt, self.prefix, self.suffix)
-        yield [ContrastProcessor(vlm, other, len(prompt), self.alpha, self.beta)]
+    def other_prompt(self, vlm, prompt, state):
+        "The disturbed instruction"
+        return disturbed(vlm, prompt, self.prefix, self.suffix)

@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['query_gain', 'layer_vaq', 'Evidence', 'find_evidence', 'top_cells', 'patch_box', 'fit_side', 'laser_box',
-           'whole_side', 'grey_out', 'Laser', 'check_shares', 'LaserVat', 'with_crop']
+           'whole_side', 'grey_out', 'EvidenceMethod', 'Laser', 'LaserVat', 'with_crop']
 
 # %% ../../nbs/baselines/17_laser.ipynb #560e100b
 from dataclasses import dataclass, replace
+from typing import Literal
 import numpy as np, torch
 from fastcore.basics import patch
 from PIL import ImageDraw
 from ..models.prompts import SHORT_ANSWER
 from ..maps import Saliency, is_flat, pick_layers
-from ..regions import View, crop_view, union_box, whole_view
+from ..regions import View, crop_view, union_box
 from ..attention.results import Result, Timings
-from .base import DecodingMethod, CropMethod, as_saliency, first_step_rows, capture_first_step
+from .base import CropMethod, Method, as_saliency, first_step_rows, capture_first_step, DecodingMethod
 from ..core.errors import UnsupportedError
-from .vcd import ContrastProcessor, check_contrast
+from .vcd import ContrastMethod
 
 # %% ../../nbs/baselines/17_laser.ipynb #2461f816
 def query_gain(asked, # [L, H, Nv] rows with the query
@@ -144,61 +145,46 @@ def grey_out(image, # PIL picture
 
 # %% ../../nbs/baselines/17_laser.ipynb #6ff28957
 @dataclass
-class Laser(CropMethod):
-    "LASER's crop: the layer where the question changes attention most, a box around the change"
+class EvidenceMethod(Method):
+    "What LASER's two methods share: where the question changes attention most, and a box around it"
     removed: str = None # prompt without the query; None: the suffix alone (the template and the instruction are kept)
     layers: object = None # candidates, see `pick_layers`; all (source)
     heads: float = .25 # share of heads in a layer's VAQ (8 of 32 in one third-party text; source: UNVERIFIED)
     patches: float = 32/576 # share of patches that are evidence (32 of 576 in one port; UNVERIFIED)
-    box: str = 'topk' # 'topk' or 'centroid', see `laser_box` (which is the source's: UNVERIFIED)
+    box: Literal['topk', 'centroid'] = 'topk' # see `laser_box` (which is the source's: UNVERIFIED)
     min_side: int = 224 # least side, pixels of the picture (both descriptions)
     most: float = .5 # greatest side, share of the picture's ("about half", both descriptions)
-    name, needs = 'laser', ()
     def __post_init__(self):
         super().__post_init__()
-        check_shares(self)
+        for k in 'heads', 'patches', 'most':
+            if not 0 < (v := getattr(self, k)) <= 1:
+                raise UnsupportedError(f'{k}={v}: a share must be above 0 and at most 1')
+
+    def place(self, S # `Saliency`
+        ) -> tuple: # box of the crop
+        "The crop's box"
+        return laser_box(S, self.box, self.patches, self.min_side, self.most)
+
+@dataclass
+class Laser(EvidenceMethod, CropMethod):
+    "LASER's crop: the layer where the question changes attention most, a box around the change"
+    name, needs = 'laser', ()
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Two captures, the layer, the box"
         e = find_evidence(vlm, image, question, self, cache, answer=True)
-        notes = [f'layer {e.layer} of {vlm.n_layers}']
-        if is_flat(e.S):
-            view = whole_view(image)
-            notes.append('the query adds nothing anywhere: no crop')
-        else: view = crop_view(image,
-            laser_box(e.S, self.box, self.patches, self.min_side, self.most))
-        return self.result(image, question, e.rows, saliency=e.S, view=view, instruction_rows=e.bare,
-            seconds=e.seconds, calls=2, notes=notes)
-
-def check_shares(method # with `box`, `heads`, `patches` and `most`
-    ):
-    "Refuse rules and shares that do not exist"
-    if method.box not in ('topk', 'centroid'):
-        raise UnsupportedError(f"box={method.box!r}: use 'topk' or 'centroid'")
-    for k in 'heads', 'patches', 'most':
-        if not 0 < (v := getattr(method, k)) <= 1:
-            raise UnsupportedError(f'{k}={v}: a share must be above 0 and at most 1')
+        return self.located(image, question, e.S, lambda S: crop_view(image, self.place(S)), e.rows,
+            [f'layer {e.layer} of {vlm.n_layers}'], instruction_rows=e.bare, seconds=e.seconds, calls=2)
 
 # %% ../../nbs/baselines/17_laser.ipynb #ecb2b5e4
 @dataclass
-class LaserVat(DecodingMethod):
+class LaserVat(EvidenceMethod, ContrastMethod):
     "LASER's decoding: what the model would say without the evidence counts less"
     alpha: float = 1. # weight of VAT (both descriptions)
     beta: float = 0. # plausibility cut-off; 0: none (neither description has one)
     crop: bool = False # also give the crop, as `Laser` does
-    removed: str = None # as in `Laser`
-    layers: object = None # as in `Laser`
-    heads: float = .25 # as in `Laser`, UNVERIFIED
-    patches: float = 32/576 # as in `Laser`, UNVERIFIED
-    box: str = 'topk' # of the crop, as in `Laser`, UNVERIFIED
-    min_side: int = 224 # of the crop, as in `Laser`
-    most: float = .5 # of the crop, as in `Laser`
     fill: tuple = (127, 127, 127) # of the evidence (UNVERIFIED)
     name, needs = 'laser-vat', ()
-    def __post_init__(self):
-        check_contrast(self)
-        check_shares(self)
-
     def prepare(self, vlm, image, question, cache=None) -> tuple:
         "Two captures and the second branch are three calls; the state is the grey picture and the crop's box"
         e = find_evidence(vlm, image, question, self, cache)
@@ -206,7 +192,7 @@ class LaserVat(DecodingMethod):
         box = None
         notes = [f'layer {e.layer} of {vlm.n_layers}']
         if self.crop and not is_flat(e.S):
-            box = laser_box(e.S, self.box, self.patches, self.min_side, self.most)
+            box = self.place(e.S)
             view = crop_view(image, box)
         else:
             view = View(grey, (0, 0, *image.size), 1., True)
@@ -239,9 +225,13 @@ def ask_guided(self:LaserVat, vlm, partial, state): # as `DecodingMethod.ask_gui
     "The answer, contrasted with the second branch"
     pictures, grey_pictures = self.prompt_pictures(vlm, partial, state)
     prompt = vlm.prompt(pictures, partial.question, self.suffix)
-    other = vlm.prompt(grey_pictures, partial.question, self.suffix)
-    processor = ContrastProcessor(vlm, other, len(prompt), self.alpha, self.beta)
-    return vlm.generate(prompt, self.max_new_tokens, [processor])
+    with self.guided(vlm, prompt, (grey_pictures, partial.question)) as processors:
+        return vlm.generate(prompt, self.max_new_tokens, processors or ())
+
+@patch
+def other_prompt(self:LaserVat, vlm, prompt, state): # as `ContrastMethod.other_prompt`
+    "The pictures without the evidence"
+    return vlm.prompt(*state, self.suffix)
 
 @patch
 def generate(self:LaserVat, vlm, partial, state) -> Result: # as `DecodingMethod.generate`

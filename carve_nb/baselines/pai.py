@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import torch
 from ..maps import pick_layers
 from ..attention.intervention import Edit, editing, raise_scores
-from .base import DecodingMethod
 from ..core.errors import UnsupportedError
 from .vhr import text_only
-from .vcd import ContrastProcessor, check_cutoff
+from .vcd import ContrastMethod
 
 # %% ../../nbs/baselines/15_pai.ipynb #5105aa3c
 @dataclass
-class PAI(DecodingMethod):
+class PAI(ContrastMethod):
     "PAI: raise the scores of image tokens, and contrast with the words alone"
     alpha: float = .2 # part of a score's size that is added (code, for LLaVA-1.5)
     gamma: float = 1.1 # weight of the log-probabilities with picture (code, for LLaVA-1.5); 1: no second branch
@@ -26,15 +25,15 @@ class PAI(DecodingMethod):
     layers: object = (2/32, 1.) # `pick_layers`; 2..31 of 32 in the code
     name, needs = 'pai', ('patches', 'inline')
     def __post_init__(self):
-        if not self.alpha >= 0:
-            raise UnsupportedError(f'alpha={self.alpha}: the scores of image tokens are raised by 0 or more.')
+        super().__post_init__()
         if not self.gamma >= 1:
             raise UnsupportedError(f'gamma={self.gamma}: must be at least 1, which is no contrast.')
-        check_cutoff(self.beta)
 
-    def prepare(self, vlm, image, question, cache=None) -> tuple:
-        "The second branch, if there is one, is one call"
-        return self.result(image, question, calls=int(self.gamma > 1)), None
+    weight = property(lambda self: self.gamma - 1)
+
+    def other_prompt(self, vlm, prompt, state):
+        "The words alone"
+        return text_only(vlm, prompt.asked, self.suffix)
 
     @contextmanager
     def guided(self, vlm, prompt, state):
@@ -42,8 +41,5 @@ class PAI(DecodingMethod):
         columns = torch.cat([s.tokens for s in prompt.spans])
         edit = Edit(pick_layers(self.layers, vlm.n_layers),
             scores=raise_scores(columns, self.alpha))
-        logits = None
-        if self.gamma > 1:
-            words = text_only(vlm, prompt.asked, self.suffix)
-            logits = [ContrastProcessor(vlm, words, len(prompt), self.gamma - 1, self.beta)]
-        with editing(vlm, edit, prompt) if self.alpha else nullcontext(): yield logits
+        with editing(vlm, edit, prompt) if self.alpha else nullcontext():
+            with super().guided(vlm, prompt, state) as logits: yield logits

@@ -7,6 +7,7 @@ __all__ = ['point_lattice', 'mask_region', 'drop_duplicates', 'segment_batch', '
 
 # %% ../../nbs/baselines/07_sam_crop.ipynb #d67eef27
 from dataclasses import dataclass, replace
+from typing import Literal
 import numpy as np, torch
 from fastcore.basics import patch
 from ..attention.results import Result, Timings
@@ -87,7 +88,8 @@ class SamCrop(ToolCrop):
     points: int = 8 # points along each side (ours); 32 in the source's generator
     quality: float = .88 # least expected quality of a mask: the source's generator
     nms: float = .7 # overlap of boxes that makes two segments one: the source's generator
-    rank: str = 'sum' # of the task map over the segment; 'mean' (both ours); 'clip': ViCrop's code
+    # 'sum' or 'mean' of the task map over the segment (both ours); 'clip': ViCrop's code
+    rank: Literal['sum', 'mean', 'clip'] = 'sum'
     most: float = .5 # segments of a larger share of the picture are passed over (ours)
     K: int = 1 # segments kept, the crop is around all of them; ViCrop: 1
     layers: object = None # of the task map, see `pick_layers` (ours)
@@ -95,8 +97,6 @@ class SamCrop(ToolCrop):
     name, kind = 'sam', 'AutoModelForMaskGeneration'
     def __post_init__(self):
         super().__post_init__()
-        if self.rank not in ('sum', 'mean', 'clip'):
-            raise UnsupportedError(f"rank={self.rank!r}: use 'sum', 'mean' or 'clip'.")
         self.needs = () if self.rank == 'clip' else ('patches',)   # a map is needed only for the ranking
         if self.rank == 'clip' and self.clip is None:
             raise UnsupportedError("rank='clip' needs clip=ClipCrop(model=...).")

@@ -10,11 +10,12 @@ import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Literal
 import torch
 from fastcore.basics import patch
 from ..models.attention_hook import restore
 from ..models.vlm import model_lock
-from ..models.prompts import make_chat
+from ..models.processors import make_chat
 from ..attention.recorder import check_layers
 from ..maps import pick_layers
 from ..attention.layer_masking import decoder_layers
@@ -118,15 +119,14 @@ class Var(DecodingMethod):
     rho: float = .8 # paper: .8 general, .5 hallucination, .9 vision-centric; code: .5, see `reading`
     p: float = .4 # code: .6 of the sinks' weight is kept, so .4 is moved; the paper's value is UNVERIFIED
     # 'paper': rho is the least non-sink ratio, p moved; 'code': rho is the largest sink share, p kept
-    reading: str = 'paper'
+    reading: Literal['paper', 'code'] = 'paper'
     tau: float = 20. # source, for 3584 to 5120 dimensions; None: scaled, see `sink_bar`
     summ: float = .2 # code: least weight on the picture
     layers: object = None # None: all but the first two, and but the last under 'paper'; else see `pick_layers`
     dims: list = None # sink dimensions; None: detected by `sink_dims`
     name, needs, from_prefix = 'var', ('patches', 'inline'), False
     def __post_init__(self):
-        if self.reading not in ('paper', 'code'):
-            raise UnsupportedError(f"reading={self.reading!r}: use 'paper' or 'code'")
+        super().__post_init__()
         for k in ('rho', 'p', 'summ'):
             if not 0 <= getattr(self, k) <= 1:
                 raise UnsupportedError(f'{k}={getattr(self, k)}: it is a share, between 0 and 1')

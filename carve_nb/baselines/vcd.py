@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['contrast_logits', 'longer', 'Branch', 'ContrastProcessor', 'kept_signal', 'add_noise', 'noised', 'check_cutoff',
-           'check_contrast', 'VCD']
+           'ContrastMethod', 'VCD']
 
 # %% ../../nbs/baselines/13_vcd.ipynb #e524979b
 import inspect, math
@@ -148,15 +148,35 @@ def check_cutoff(beta, # plausibility cut-off
     if not 0 <= beta <= 1:
         raise UnsupportedError(f'{name}={beta}: the plausibility cut-off is a share between 0 (none) and 1.')
 
-def check_contrast(method # with `alpha` and `beta`
-    ):
-    "Refuse a negative weight or a cut-off outside 0 to 1"
-    if not method.alpha >= 0:
-        raise UnsupportedError(f'alpha={method.alpha}: the weight of the difference must be 0 or more.')
-    check_cutoff(method.beta)
+@dataclass
+class ContrastMethod(DecodingMethod):
+    "A method that contrasts the logits with those of a second prompt, which `other_prompt` makes"
+    alpha: float = 1. # weight of the difference
+    beta: float = .1 # plausibility cut-off
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.alpha >= 0:
+            raise UnsupportedError(f'alpha={self.alpha}: the weight of the difference must be 0 or more.')
+        check_cutoff(self.beta)
+
+    weight = property(lambda self: self.alpha) # of the difference; 0: no second branch
+
+    def other_prompt(self, vlm, prompt, state):
+        "The second prompt; a subclass defines it"
+        raise NotImplementedError
+
+    def prepare(self, vlm, image, question, cache=None) -> tuple:
+        "The second branch, if there is one, is one call"
+        return self.result(image, question, calls=int(self.weight > 0)), None
+
+    @contextmanager
+    def guided(self, vlm, prompt, state):
+        "The processor with the second prompt"
+        other = self.other_prompt(vlm, prompt, state) if self.weight else None
+        yield other and [ContrastProcessor(vlm, other, len(prompt), self.weight, self.beta)]
 
 @dataclass
-class VCD(DecodingMethod):
+class VCD(ContrastMethod):
     "Visual contrastive decoding: what a noised picture would suggest too counts less"
     alpha: float = 1. # weight of the difference (evaluation scripts; .5 is the sampler's own default)
     beta: float = .1 # plausibility cut-off (paper, scripts)
@@ -164,16 +184,10 @@ class VCD(DecodingMethod):
     seed: int = 0 # of the noise (ours; the source draws from the global state)
     name, needs = 'vcd', ()
     def __post_init__(self):
-        check_contrast(self)
+        super().__post_init__()
         if self.step not in range(1000):
             raise UnsupportedError(f'step={self.step}: the noise has steps 0 to 999.')
 
-    def prepare(self, vlm, image, question, cache=None) -> tuple:
-        "The second branch is one call"
-        return self.result(image, question, calls=1), None
-
-    @contextmanager
-    def guided(self, vlm, prompt, state):
-        "The processor with the noised picture"
-        other = noised(vlm, prompt, self.step, self.seed)
-        yield [ContrastProcessor(vlm, other, len(prompt), self.alpha, self.beta)]
+    def other_prompt(self, vlm, prompt, state):
+        "The noised picture"
+        return noised(vlm, prompt, self.step, self.seed)

@@ -7,6 +7,7 @@ __all__ = ['VEA_TEMPLATE', 'blur_weights', 'evidence', 'darken', 'Vea']
 
 # %% ../../nbs/baselines/04_vea.ipynb #b10a202d
 from dataclasses import dataclass, replace
+from typing import Literal
 import numpy as np
 from fastcore.basics import patch
 from PIL import Image
@@ -82,7 +83,7 @@ class Vea(CropMethod):
     sigma: float = .5 # step D: in parts of the shorter side; 0: no blur
     alpha: float = .5 # step E: brightness where there is no evidence
     template: str = None # `VEA_TEMPLATE` is the source's second question, without suffix; None: the question as it is
-    final_images: str = 'view' # the darkened picture alone (source), or 'both'
+    final_images: Literal['both', 'view'] = 'view' # the darkened picture alone (source), or both
     name, needs = 'vea', ('patches',)
     def __post_init__(self):
         super().__post_init__()

@@ -8,11 +8,13 @@ __all__ = ['text_only', 'batch_pair', 'head_divergence', 'pick_heads', 'total_di
 # %% ../../nbs/baselines/11_vhr.ipynb #c36d250e
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 import torch
 from fastcore.basics import patch
 from PIL import Image
 from transformers import BatchFeature
-from ..models.prompts import Prompt, check_text, lay_out, make_chat
+from ..models.prompts import Prompt, check_text, lay_out
+from ..models.processors import make_chat
 from ..models.vlm import greedy
 from ..models.prefix_cache import own_loose
 from ..attention.recorder import check_layers
@@ -116,11 +118,11 @@ class Vhr(DecodingMethod):
     layers: object = (18/32, 1.) # paper: the last 14 of 32, 18..31; see `pick_layers`
     early: tuple = (1,) # paper: and the second layer; () for none
     outliers: bool = True # paper: filter heads that surge without the picture
-    streams: str = 'both' # paper: both streams see the reinforcement; 'picture': only the one with the picture
+    # paper: both streams see the reinforcement; 'picture': only the one with the picture
+    streams: Literal['both', 'picture'] = 'both'
     name, needs, from_prefix = 'vhr', ('patches', 'inline'), True
     def __post_init__(self):
-        if self.streams not in ('both', 'picture'):
-            raise UnsupportedError(f"streams={self.streams!r}: use 'both' or 'picture'")
+        super().__post_init__()
         if not self.alpha > 0:
             raise UnsupportedError(f'alpha={self.alpha}: it must be above 0; 1 changes nothing')
 

@@ -10,6 +10,7 @@ __all__ = ['image_ratio', 'focus_ratio', 'visual_heads', 'background_heads', 'un
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 import torch
 from fastcore.basics import patch
 from ..maps import entropy
@@ -152,17 +153,15 @@ class Vrga(DecodingMethod):
     skip: int = 3            # focus tokens left out, counted from the vision start token (code); 0: the paper
     gamma: float = .5        # γ (code: factor 1.5)
     normalise: bool = False  # rows with sum 1 again? (code: those lines are commented out; paper: yes)
-    heads: str = 'step'      # 'step': heads that qualify at each step (code); 'prompt': H_v of the prompt (paper)
+    # 'step': heads that qualify at each step (code); 'prompt': H_v of the prompt (paper)
+    heads: Literal['step', 'prompt'] = 'step'
     ratio: float = .6        # 'step': R_img must be above (code)
     slope: float = .2        # 'step': and above this times H (code)
     first: bool = False      # also for the first token of the answer? (code: no)
-    row: str = 'question'    # A_ref from the question's last token (paper), or 'last': the prompt's
+    row: Literal['question', 'last'] = 'question'   # A_ref from the question's last token (paper), or the prompt's
     name, needs = 'vrga', ('patches', 'inline')
     def __post_init__(self):
-        if self.heads not in ('step', 'prompt'):
-            raise UnsupportedError(f"heads={self.heads!r}: use 'step' or 'prompt'")
-        if self.row not in ('question', 'last'):
-            raise UnsupportedError(f"row={self.row!r}: use 'question' or 'last'")
+        super().__post_init__()
         if not 0 <= self.corner < 1:
             raise UnsupportedError(f'corner={self.corner}: a share of the tokens, below 1')
         if self.gamma <= -1:

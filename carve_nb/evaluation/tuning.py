@@ -119,8 +119,9 @@ def run_stage(vlm, # a `VLM`
     left = lambda s: [m for m in specs if (s.id, m) not in done]
     for at, group in enumerate(scene_samples({k: n for k in KINDS}, stage)):
         if at % parts != part or not any(map(left, group)): continue
-        lines = answer_all(vlm, group, left)
-        with open(Path(folder)/f'{stage}-{part}.jsonl', 'a') as f: f.write(''.join('\n' + json.dumps(l) for l in lines) + '\n')
+        for lines in answer_all(vlm, group, left):
+            text = ''.join('\n' + json.dumps(l) for l in lines)   # the first ends a torn line
+            with open(Path(folder)/f'{stage}-{part}.jsonl', 'a') as f: f.write(text)
 
 # %% ../../nbs/evaluation/19_tuning.ipynb #cece177d
 def choose(lines # (id, spec) -> line
