@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BOX_COLORS', 'CONCEPT_COLORS', 'SUBSCRIPT', 'PANEL_ROW', 'PANEL_HTML', 'FONT_SIZES', 'FIGURE_STYLE', 'overlay',
            'draw_boxes', 'fit_text', 'strip', 'concept_color', 'outline_target', 'wrap_sentence', 'plot_panels',
-           'panels_html', 'plot_style', 'figure_bytes', 'black_out', 'keep_mask']
+           'panels_html', 'plot_style', 'figure_bytes', 'plot_forest', 'black_out', 'keep_mask']
 
 # %% ../../nbs/core/03_plotting.ipynb #6ebbcbbe
 import re, textwrap
@@ -125,7 +125,7 @@ def outline_target(
     inner = x0 + 2, y0 + 2, x1 - 2, y1 - 2
     return draw_boxes(white, [inner], 'black', 1)
 
-# %% ../../nbs/core/03_plotting.ipynb #edef4ae1
+# %% ../../nbs/core/03_plotting.ipynb #5319a43e
 SUBSCRIPT = re.compile(r'\b(\w)_(\w)\b')
 
 def wrap_sentence(
@@ -136,11 +136,12 @@ def wrap_sentence(
     parts = [textwrap.wrap(line, columns) for line in text.splitlines()]
     return [line for part in parts for line in part or ['']]
 
+# %% ../../nbs/core/03_plotting.ipynb #c5d4b43d
 def plot_panels(
     panels:dict, # title -> picture
     sentence:str='', # below
     height:int=200, # of each picture, pixels
-) -> Image.Image: # RGB picture on white
+) -> Image.Image: # picture of 255 colours, on white
     "Pictures in one row under their titles, a sentence below"
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -164,8 +165,10 @@ def plot_panels(
     fig.text(0, (bottom - .6*size)/total, text, size=size, va='top', linespacing=1.15)
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    return drawn.quantize(255, dither=Image.Dither.NONE)
 
+# %% ../../nbs/core/03_plotting.ipynb #b0754c3a
 PANEL_ROW = (
     '<figure style="margin:0"><div style="display:flex;flex-wrap:wrap;gap:8px">{}</div>'
     '<figcaption>{}</figcaption></figure>')
@@ -213,6 +216,31 @@ def figure_bytes(
     buf = BytesIO()
     fig.savefig(buf, format='png', metadata=dict(Software=None))
     return buf.getvalue()
+
+# %% ../../nbs/core/03_plotting.ipynb #fa555712
+def plot_forest(
+    ax,          # matplotlib axis
+    rows:dict,   # name -> list of (value, low, high), such as `Estimate`s and `Interval`s; None leaves one out
+    labels=(),   # what the estimates of a row are
+    colors=(),   # of the estimates; default: the figure's own
+    scale:float=1., # factor, such as 100 for points
+    zero:float|None=0., # where the line of no effect is, before the factor; None: no line
+):               # the axis
+    "Effects with their intervals, one name a line"
+    most = max(map(len, rows.values()))
+    for y, estimates in enumerate(rows.values()):
+        for k, e in enumerate(estimates):
+            if e is None: continue
+            value, low, high = (scale*v for v in [*e][:3])
+            place = y + .5*((k + .5)/most - .5)
+            color = colors[k] if colors else f'C{k}'
+            label = labels[k] if labels and not y else None
+            ax.plot([low, high], [place, place], color=color)
+            ax.plot([value], [place], 'o', color=color, label=label)
+    if zero is not None: ax.axvline(scale*zero, color='.5', lw=.6)
+    ax.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - .5, -.5))
+    if labels: ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=len(labels))
+    return ax
 
 # %% ../../nbs/core/03_plotting.ipynb #d15c15dd
 def black_out(
