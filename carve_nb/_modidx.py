@@ -3149,6 +3149,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                           'carve_nb/studies/generalisation.py'),
                                                  'carve_nb.studies.generalisation.style_of': ( 'studies/generalisation.html#style_of',
                                                                                                'carve_nb/studies/generalisation.py'),
+                                                 'carve_nb.studies.generalisation.style_scores': ( 'studies/generalisation.html#style_scores',
+                                                                                                   'carve_nb/studies/generalisation.py'),
                                                  'carve_nb.studies.generalisation.summarize_generalisation': ( 'studies/generalisation.html#summarize_generalisation',
                                                                                                                'carve_nb/studies/generalisation.py')},
             'carve_nb.studies.invariance': { 'carve_nb.studies.invariance.cochran': ( 'studies/invariance.html#cochran',

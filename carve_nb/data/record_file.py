@@ -107,6 +107,7 @@ def export_run(folder, # of a run
     facts # plain values
     ):
     "Write records and the facts about them"
+    Path(folder).mkdir(parents=True, exist_ok=True)
     replace_file(Path(folder)/'records.jsonl', ''.join(map(to_line, lines)))
     write_json(Path(folder)/name, facts)
 

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from ..attention.peak_memory import format_bytes
 from ..core.errors import RunError
 from ..core.io import cell_text, replace_file, tame_markdown
-from ..core.plotting import figure_bytes
+from ..core.plotting import figure_bytes, plot_forest
 from ..data.record_file import export_run
 from ..data.run_store import read_sessions
 from .report_tables import Report, markdown_table, one_line
@@ -32,18 +32,12 @@ def plot_panel(self:Report, ax, # matplotlib axis
     kind=None # of question; None: all
     ): # the axis
     "The accuracies of one kind, with their intervals"
-    mine = {m: rows[kind, m] for m in self.methods if (kind, m) in rows}
-    mine = {m: r for m, r in mine.items() if r['n']}
-    for i, (m, r) in enumerate(mine.items()):
-        line, dot = ('0.6', '0.4') if m == self.base else ('C0', 'C0')
-        bounds = [100*r['lo'], 100*r['hi']]
-        ax.plot(bounds, [i, i], color=line, lw=2, solid_capstyle='butt')
-        ax.plot(100*r['acc'], i, 'o', color=dot, ms=5)
-    if self.base in mine:
-        plain = 100*mine[self.base]['acc']
-        ax.axvline(plain, color='0.5', ls=':', lw=1)
-    ax.set(ylim=(max(len(mine), 1) - .5, -.5), xlabel='accuracy, %')
+    mine = {m: rows[kind, m] for m in self.methods if rows.get((kind, m), {}).get('n')}
+    plain = mine.get(self.base, {}).get('acc')
+    estimates = {m: [(r['acc'], r['lo'], r['hi'])] for m, r in mine.items()}
+    if mine: plot_forest(ax, estimates, scale=100, zero=plain)
     ax.set_yticks(range(len(mine)), list(map(one_line, mine)), parse_math=False)     # a dollar is a dollar
+    ax.set_xlabel('accuracy, %')
     label = 'all' if kind is None else one_line(kind or 'other')
     most = max((r['n'] for r in mine.values()), default=0)
     ax.set_title(f'{label} (n = {most})', parse_math=False)
@@ -52,10 +46,8 @@ def plot_panel(self:Report, ax, # matplotlib axis
 @patch
 def figure(self:Report) -> Figure:
     "Accuracies with their intervals"
-    kinds = self.kinds() if len(self.kinds()) > 1 else []
-    rows = self.rows()
-    if kinds: rows |= self.rows(kinds)
-    panels = [None, *kinds]
+    panels = [None, *(self.kinds() if len(self.kinds()) > 1 else ())]
+    rows = self.rows() | self.rows(panels[1:])
     wide = min(len(panels), 3)
     high = -(-len(panels)//wide)
     size = 3.6*wide, (.9 + .24*len(self.methods))*high
@@ -67,8 +59,8 @@ def figure(self:Report) -> Figure:
 
 # %% ../../nbs/evaluation/11_report.ipynb #a7bae651
 RESULT_COLUMNS = (
-    'id', 'image_key', 'kind', 'method', 'status', 'answer', 'truth', 'score', 'confidence', 'plain_answer', 'hit', 'touch',
-    'auroc', 'iou', 'box', 'calls', 'notes', 'why', 'key')
+    'id', 'image_key', 'kind', 'method', 'status', 'question', 'answer', 'truth', 'score', 'confidence',
+    'plain_answer', 'hit', 'touch', 'auroc', 'iou', 'box', 'calls', 'notes', 'why', 'key')
 COLUMN_TYPES = dict(
     score='Float64', confidence='Float64', auroc='Float64', iou='Float64', hit='boolean', touch='boolean',
     calls='Int64')

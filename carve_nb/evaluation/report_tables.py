@@ -190,18 +190,11 @@ def table(self:Report, rows, # of `Report.rows`
 @patch
 def rule_table(self:Report) -> str: # Markdown, or ''
     "What the set's own rule says besides the mean"
-    sums, rule = {}, self.protocol['data']['rule']
-    for m in self.methods:
-        good = self.select(m, status='ok')
-        if not good: continue
-        shares = summarize_scores(rule, good)
-        sums[m] = {k: v for k, v in shares.items() if k not in ('score', 'accuracy')}
-    keys = list(dict.fromkeys(k for s in sums.values() for k in s))
-    if not keys: return ''
-    heads = [f'{k.replace("_", " ")}, %' for k in keys]
-    lines = [['method', *heads]]
-    for m, s in sums.items(): lines.append([m, *(percent(s.get(k)) for k in keys)])
-    return markdown_table(lines)
+    good = {m: self.select(m, status='ok') for m in self.methods}
+    sums = {m: summarize_scores(self.protocol['data']['rule'], lines) for m, lines in good.items() if lines}
+    keys = [k for s in [*sums.values()][:1] for k in s if k not in ('score', 'accuracy')]
+    heads = ['method', *(f'{k.replace("_", " ")}, %' for k in keys)]
+    return markdown_table([heads, *([m, *(percent(s[k]) for k in keys)] for m, s in sums.items())]) if keys else ''
 
 @patch
 def failures(self:Report, method # as it was asked for
@@ -246,20 +239,24 @@ REPORT_TEMPLATE = """\
 # {{ r.name }}
 
 - {{ p.data.n }} samples, key {{ p.data.key }}
-  {%- for k, v in (p.data.about or {}).items() if v %}; {{ k }} {{ v if v is string or v is number else v|join(', ') }}{% endfor %}
+  {%- for k, v in (p.data.about or {}).items() if v %}; {{ k }} {{ v if v is string or v is number
+    else v|join(', ') }}{% endfor %}
   {%- if (p.data.kinds or {}).keys()|select|list %}; kinds {{ items(p.data.kinds) }}{% endif %}
   {%- if r.sizes()[0] < p.data.n %}; unfinished: {{ r.sizes()[0] }} have lines{% endif +%}
 {% if ' on ' in r.counts() %}- {{ r.counts() }}
 {% endif %}
-- score: {{ p.data.rule }}; words after a question: {{ p.prompt.suffix or 'none' }}; greedy, at most {{ p.decoding.max_new_tokens }} tokens
-- weights {{ (p.model.weights, p.model.dtype, p.model.kernel, p.model.device)|join(', ') }}; resolution: {{ r.resolution() }}; seed {{ p.seed }}
+- score: {{ p.data.rule }}; words after a question: {{ p.prompt.suffix or 'none' }}; greedy, at most {{
+  p.decoding.max_new_tokens }} tokens
+- weights {{ (p.model.weights, p.model.dtype, p.model.kernel, p.model.device)|join(', ') }}; resolution: {{
+  r.resolution() }}; seed {{ p.seed }}
 {% if p.answer_by %}- answers by another model: {{ items(p.answer_by) }}
 {% endif %}
 {% if p.versions %}- {{ items(p.versions) }}
 {% endif %}
-{% for g in p.growth or () %}- grown on {{ g.on }}: {% if g.samples %}from {{ g.samples[0] }} to {{ g.samples[1] }} samples{% endif %}
-  {%- if g.samples and g.methods %}, {% endif %}
-  {%- if g.methods %}with {{ g.methods|join(', ') }} added{% endif +%}
+{% for g in p.growth or () %}- grown on {{ g.on }}:
+  {%- if g.samples %} from {{ g.samples|join(' to ') }} samples{% endif %}
+  {%- if g.samples and g.methods %},{% endif %}
+  {%- if g.methods %} with {{ g.methods|join(', ') }} added{% endif +%}
 {% endfor %}
 
 {{ table }}

@@ -154,6 +154,8 @@ def pack(folder, # of the parts
     "Write the lines of both rows, the choice, and where they come from"
     names, lines = both_rows(chosen), read_lines(folder, 'heldout')
     kept = [l | dict(method=names[l['method']]) for l in lines.values() if l['method'] in names]
+    answered = [{l['id'] for l in kept if l['method'] == m} for m in {l['method'] for l in kept} if m != 'oracle']
+    kept = [l for l in kept if l['id'] in set.intersection(*answered)]   # the same questions for all
     at = {i: k for k, i in enumerate(dict.fromkeys(s.id for g in scene_samples({k: 90 for k in KINDS}) for s in g))}
     kept.sort(key=lambda l: (at.get(l['id'], len(at)), l['method']))
     text = ''.join(json.dumps(l) + '\n' for l in kept)
@@ -190,6 +192,7 @@ def main():
     a.add_argument('--part', default='0/1', help='this process, such as 0/2')
     a.add_argument('--n', default=None, type=int, help='questions of each kind; 8 to tune, 90 to answer')
     a.add_argument('--methods', default=None, help='names with commas; all')
+    a.add_argument('--later', default='', help='names whose published rows another call will answer')
     a = a.parse_args()
     torch.set_num_threads(1)
     a.parts_in.mkdir(parents=True, exist_ok=True)
@@ -203,7 +206,8 @@ def main():
     if a.stage == 'choose': file.write_text(json.dumps(choose(read_lines(a.parts_in, 'calibration')), indent=1) + '\n')
     chosen = json.loads(file.read_text()) if file.exists() else {}
     if a.stage == 'answer':
-        run_stage(vlm, a.parts_in, 'heldout', a.n or 90, [s for s in both_rows(chosen) if wanted(s)], part, parts)
+        specs = [s for s in both_rows(chosen) if wanted(s) and s not in a.later.split(',')]
+        run_stage(vlm, a.parts_in, 'heldout', a.n or 90, specs, part, parts)
     if a.stage == 'pack': pack(a.parts_in, a.out, chosen, vlm)
     if a.stage == 'costs': pack_costs(vlm, a.out)
 
