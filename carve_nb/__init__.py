@@ -95,6 +95,8 @@ _names = {
     'studies.invariance': '',
     'studies.calibration': 'calibrate',
     'studies.ablation': '',
+    'studies.binding': '',
+    'studies.generalisation': '',
     'studies.workers': '',
     'studies.runner': 'STUDIES run_study',
     'baselines.base': 'CropMethod DecodingMethod check_method',
