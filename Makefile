@@ -82,7 +82,7 @@ $(V)-lowest/.ok: settings.ini setup.py
 
 $(V)-vision/.ok: constraints.txt settings.ini setup.py
 	$(PY) -m venv $(V)-vision
-	$(V)-vision/bin/python $(PIP) $(C) -e '.[all,dev,vision]'
+	$(V)-vision/bin/python $(PIP) $(C) -e '.[all,dev,vision]' $(TORCH)
 	@touch $@
 
 $(V)-docs/.ok: constraints.txt settings.ini

@@ -16,7 +16,7 @@ CELL = 'from carve_nb.explorer.app import explore\nex = explore()\nex'
 def missing():
     "What is not there for these tests, or ''"
     try: import jupyterlab, playwright  # noqa
-    except ImportError as e: return f'{e.name} is not installed: pip install "carve_nb[explore,browser]"'
+    except ImportError as e: return f'{e.name} is not installed: pip install -e ".[explore,browser]"'
     return '' if browser_path() else 'no Chromium was found: apt-get install chromium, or `playwright install chromium`'
 
 
@@ -99,6 +99,7 @@ def page(server):
         page.goto(f'{address}/doc/tree/look.ipynb?token={TOKEN}')
         run_cell(page)
         page.get_by_role('button', name='Ask', exact=True).wait_for(timeout=300_000)
+        page.get_by_text('More settings').click()
         yield page
         browser.close()
 
@@ -381,7 +382,7 @@ def test_keyboard(page):
         page.keyboard.press('Tab')
         reached.append(page.evaluate('''() => { const e = document.activeElement;
             return e.getAttribute('aria-label') || e.labels?.[0]?.innerText.trim() || (e.innerText || '').trim() || '?'; }'''))
-    order = ['Ask again with the view', 'Preset', 'Layers, from', 'Layers, to', 'Steps', 'Rows of', 'Heads', 'λ', 'Operator', 'p, share kept', 'K, regions', 'Regions kept', 'Neighbours',
+    order = ['Ask again with the view', 'Preset', 'Layers, from', 'Layers, to', 'λ', 'p, share kept', 'Steps', 'Rows of', 'Heads', 'Operator', 'K, regions', 'Regions kept', 'Neighbours',
              'Outside', 'Ask with', *TABS]
     found = [next((i for i, r in enumerate(reached) if r.split('\n')[0] == o), None) for o in order]
     assert None not in found and found == sorted(found), dict(zip(order, found), reached=reached)
@@ -485,6 +486,43 @@ def test_carve_explore(ready, tmp_path):
     assert process.wait(30) == 128 + signal.SIGTERM
     assert until(lambda: socket.socket().connect_ex(('127.0.0.1', int(port))) != 0, 20)
     assert not list(tmp_path.glob('carve-explore-*'))
+
+
+def test_carve_explore_opens(ready, tmp_path):
+    "What the command starts, with nothing added: the page runs by itself, with both answers and six pictures; no popup; pictures in sight beside the dials; Enter asks; a file over the limit is refused"
+    from playwright.sync_api import sync_playwright
+    from carve_nb.baselines.base import three_scenes
+    scene = three_scenes()[0]
+    scene.image.save(tmp_path/'s.png')
+    env = dict(os.environ, HOME=str(tmp_path), TMPDIR=str(tmp_path), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
+    with open(tmp_path/'log', 'w') as log:
+        process = subprocess.Popen([sys.executable, '-m', 'carve_nb', 'explore', '--no-browser', 's.png', scene.question], env=env, stdout=log, stderr=log, cwd=tmp_path)
+    try:
+        find = lambda: re.search(r'http://127\.0\.0\.1:\d+/doc/tree/explore.ipynb\?token=\w+', (tmp_path/'log').read_text())
+        assert until(find, 120), (tmp_path/'log').read_text()
+        with sync_playwright() as p:
+            page = p.chromium.launch(executable_path=browser_path(), args=['--no-sandbox', '--disable-gpu']).new_page(viewport=dict(width=1400, height=1200))
+            errors = []
+            page.on('pageerror', lambda e: errors.append(str(e)))
+            page.goto(find()[0])
+            assert until(lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'), 180), (tmp_path/'log').read_text()
+            answers = page.locator('strong').all_inner_texts()
+            assert answers[0].startswith('alone: "') and answers[1].startswith('with the view: "'), answers
+            assert page.locator('.carve-stage img').count() == 6 and not page.locator('.Toastify__toast').count()
+            page.set_viewport_size(dict(width=900, height=1000))
+            for name in 'Layers', 'λ', 'p, share kept':
+                page.locator(SHAPE.format(name)).scroll_into_view_if_needed()
+                assert all(0 <= i.bounding_box()['y'] < 1000 for i in page.locator('.carve-stage img').all()), name
+            page.get_by_label('Question').fill('What digit is on the blue cross?')
+            page.get_by_label('Question').press('Enter')
+            assert until(lambda: 'blue cross' in page.locator('.carve-explore').inner_text() and status(page).startswith('Ready'), 60), status(page)
+            with open(tmp_path/'big.png', 'wb') as f: f.truncate(201_000_000)
+            with page.expect_file_chooser() as chooser: page.get_by_role('button', name=re.compile('Upload')).click()
+            chooser.value.set_files(str(tmp_path/'big.png'))
+            assert until(lambda: 'big.png has 201 MB' in status(page), 20), status(page)
+            assert not errors
+    finally: process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM
 
 
 def seen(page):

@@ -100,21 +100,23 @@ def close(self:Explorer):
             if isinstance(part, w.Widget): part.close()
 
 # %% ../../nbs/explorer/08_app.ipynb #3f539ac6
-def load_quietly(name # of a model, or its folder
+def load_quietly(name, # of a model, or its folder
+    **loading # of `VLM.from_pretrained`
     ) -> VLM: # loaded
     "Our own small model without a bar of progress, which would be stored above the page"
     quiet = name == 'carve-tiny' and logging.is_progress_bar_enabled()
     if quiet: logging.disable_progress_bar()
-    try: return VLM.from_pretrained(name)
+    try: return VLM.from_pretrained(name, **loading)
     finally:
         if quiet: logging.enable_progress_bar()
 
 def explore(vlm=None, # a `VLM`, its name or folder; None: the reference model
     image=None, # picture: path, bytes, PIL, array
-    question='' # asked at once, if there is a picture
+    question='', # asked at once, if there is a picture
+    **loading # of `VLM.from_pretrained`, where a name is given
     ) -> Explorer: # shows itself
     "Explore what a model attends to"
-    if vlm is None or isinstance(vlm, (str, Path)): vlm = load_quietly(vlm or 'carve-tiny')
+    if vlm is None or isinstance(vlm, (str, Path)): vlm = load_quietly(vlm or 'carve-tiny', **loading)
     ex = Explorer(vlm)
     if image is not None:
         ex.open_picture(image, str(image) if isinstance(image, (str, Path)) else 'picture.png')

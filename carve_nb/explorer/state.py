@@ -7,6 +7,7 @@ __all__ = ['SIDE', 'shrink_spans', 'ExplorerState', 'take_shown', 'draft_shown',
            'visual_mass', 'parse_heads', 'ask_again', 'changed_fields', 'settings_code']
 
 # %% ../../nbs/explorer/00_state.ipynb #fa2112e7
+import re
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import PurePath
@@ -14,6 +15,7 @@ import torch
 from ..attention.cache import AttentionCache
 from ..attention.results import Result
 from ..carve import Carve
+from ..data.scenes import SPLITS
 from ..core.image import open_image
 from ..maps import pick_layers
 from ..core.plotting import black_out, draw_boxes, keep_mask
@@ -94,12 +96,13 @@ def view_box(shown, # a `ExplorerState`
 # %% ../../nbs/explorer/00_state.ipynb #2a8e722a
 def stage_pictures(result # `Result`, with or without an answer
     ) -> dict: # name -> PIL picture
-    "Picture with the view's box, map with the regions, what is kept, the view"
+    "Picture with the view's box, both maps, their contrast with the regions, what is kept, the view"
     marked = draw_boxes(result.image, [result.view.box])
     kept = result.image
     if result.regions: kept = black_out(result.image, keep_mask(result.regions, result.image.size))
     boxed = draw_boxes(result.saliency.picture(), [r.box for r in result.regions])
-    return dict(picture=marked, map=boxed, mask=kept, view=result.view.image)
+    both = dict(zip(('question', 'instruction'), [S.picture() for S in list(result.maps.values())[:2]]))
+    return dict(picture=marked, **both, map=boxed, mask=kept, view=result.view.image)
 
 def format_regions(result # `Result`
     ) -> str: # one line
@@ -164,13 +167,12 @@ def settings_code(method, # a `Carve`
     question='' # as asked
     ) -> str: # Python
     "The program that makes this result again"
-    inside = ', '.join(
-        f'{k}={v!r}' for k, v in changed_fields(method).items()
-    )
-    return '\n'.join(
-        [
-            'from carve_nb import VLM, Carve', f'vlm = VLM.from_pretrained({model!r})', f'method = Carve({inside})',
-            f'result = method(vlm, {name!r}, {question!r})',
-            'result'
-        ]
-    )
+    inside = ', '.join(f'{k}={v!r}' for k, v in changed_fields(method).items())
+    scene = re.fullmatch(rf'({"|".join(SPLITS)})-(\d+)-[a-z]+\.png', name)   # an example, which is no file
+    image = f'make_scene({scene[2]}, {scene[1]!r}).image' if scene else repr(name)
+    more = ', make_scene' if scene else ''
+    return f'''from carve_nb import VLM, Carve{more}
+vlm = VLM.from_pretrained({model!r})
+method = Carve({inside})
+result = method(vlm, {image}, {question!r})
+result'''

@@ -99,7 +99,7 @@ def an_explorer(vlm):
     ex.question.value = BAD
     shown = take_shown(vlm, image, 'What digit is it?', BAD)
     rows = dataclasses.replace(shown.rows, question_tokens=[BAD]*len(shown.rows.question_tokens), answer=dataclasses.replace(shown.rows.answer, text=BAD))
-    ex.keep(dataclasses.replace(shown, question=BAD, said=[BAD]*len(shown.said), model=BAD, rows=rows))
+    ex.keep((dataclasses.replace(shown, question=BAD, said=[BAD]*len(shown.said), model=BAD, rows=rows), None, None))
     return ex
 
 
@@ -238,7 +238,7 @@ def test_fifty_runs_of_a_cell(vlm, monkeypatch, figure):
         ex = Explorer(vlm)
         if i in (1, 49):
             ex.open_picture(scene.image)
-            ex.keep(take_shown(vlm, scene.image, scene.question))
+            ex.keep((take_shown(vlm, scene.image, scene.question), None, None))
             for title in ex.panes: ex.tab.value = title; ex.job and ex.job.wait(); ex.dials.all['lam'].value *= 1.5
         ex._ipython_display_()
         counts.append([len(w.widget._instances), len(comm.get_comm_manager().comms), ex.observers(), sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules()),
