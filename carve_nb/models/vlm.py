@@ -62,6 +62,9 @@ class VLM:
                 f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device})')
 
 # %% ../../nbs/models/07_vlm.ipynb #540330e3
+PENALTIES = dict( # settings of a checkpoint against repetition, and their neutral values
+    repetition_penalty=1., encoder_repetition_penalty=1., no_repeat_ngram_size=0, encoder_no_repeat_ngram_size=0)
+
 @patch(cls_method=True)
 def from_pretrained(cls: VLM,
     name_or_path=TINY,        # Hub id, folder, or 'carve-tiny'
@@ -76,6 +79,9 @@ def from_pretrained(cls: VLM,
     "Load a model: safetensors only, stock classes only"
     kw = dict(kw, revision=revision, trust_remote_code=trust_remote_code, pad=pad)
     model, processor = load_model(name_or_path, device, dtype, **kw)
+    own = model.generation_config
+    kept = [f'{k}={getattr(own, k)}' for k, v in PENALTIES.items() if getattr(own, k, None) not in (None, v)]
+    if kept: warnings.warn(f'Answers are greedy, with the {" and ".join(kept)} of generation_config.json.', stacklevel=2)
     return cls(model, processor, str(name_or_path), escape)
 
 # %% ../../nbs/models/07_vlm.ipynb #54e3cfa9
@@ -183,9 +189,6 @@ def greedy(
         output_logits=True)
 
 # %% ../../nbs/models/07_vlm.ipynb #b969d5e5
-PENALTIES = dict( # settings of a checkpoint against repetition, and their neutral values
-    repetition_penalty=1., encoder_repetition_penalty=1., no_repeat_ngram_size=0, encoder_no_repeat_ngram_size=0)
-
 @contextlib.contextmanager
 def without_penalties(
     model,  # the stock model
