@@ -84,7 +84,7 @@ class Carve:
     min_side: int = 96 # least side of the crop, pixels (ours; the presets: 28, one merged patch)
     square: bool = True # make the crop square (ours: for processors that cut oblong views)
     pad: float = 0. # room around the crop, in parts of its sides (ours)
-    limit: int = 2048 # greatest side of the view, pixels (ours, the presets: 4096; §1.5.6 has none)
+    limit: int = 1792 # greatest side of the view, pixels (ours, the presets: 4096; §1.5.6 has none)
     rounding: str = 'nearest' # §1.5.6: of the view's sides, 'nearest' or 'down' (code: int(n s))
     final_images: str = 'both' # §1.5.7: 'view' view alone (paper) or 'both', original first (code)
     instruction: str = GENERAL_INSTRUCTION # §1.3: the general instruction G

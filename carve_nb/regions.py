@@ -74,7 +74,7 @@ def enlarge(r, # `Region` on a raster
     y = np.arange(H)*h//H
     cols = np.flatnonzero((x0 <= x) & (x < x1))
     rows = np.flatnonzero((y0 <= y) & (y < y1))
-    mask = r.mask[np.ix_(y[rows] - y0, x[cols] - x0)]
+    mask = r.mask[y[rows] - y0][:, x[cols] - x0]
     box = tuple(map(int, (cols[0], rows[0], cols[-1]+1, rows[-1]+1)))
     score = r.score*W*H/(w*h)
     return Region(box, score, int(mask.sum()), mask)
