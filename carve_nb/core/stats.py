@@ -18,8 +18,8 @@ from .errors import StatisticsError
 INTERVALS = {
     'Wilson': "Wilson's for shares",
     'Wilson by picture': "Wilson's for shares, with the effective number of questions where several share a picture",
-    'bootstrap': 'bootstrap for means',
-    'bootstrap by picture': 'bootstrap of whole pictures for means',
+    'bootstrap': 'bootstrap for means and differences',
+    'bootstrap by picture': 'bootstrap of whole pictures for means and differences',
     'Bonett-Price': "Bonett and Price's for differences where the bootstrap has no width"}
 
 @dataclass(frozen=True, repr=False)

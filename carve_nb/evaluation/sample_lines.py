@@ -49,7 +49,8 @@ def success(record, # `Record`
     ) -> dict: # one line
     "A line with an answer and its score"
     answer = str(result.answer if answer is None else answer)
-    S, view, hit, touch, iou = result.saliency, result.view.box, None, None, None
+    S, view = result.saliency, result.view.box
+    hit = touch = iou = None
     if boxes: iou = round(float(box_iou(view, union_of(boxes))), 6)
     if boxes and S is not None:
         hit = any(bool(S.hit(b)) for b in boxes)

@@ -19,10 +19,11 @@ from ..attention.cache import AnswerCache, AttentionCache
 from ..controls import Oracle
 from ..core.errors import CarveError
 from ..core.plotting import plot_style
-from ..core.stats import bootstrap, difference, format_p, holm, paired_test
+from ..core.stats import mean_interval, difference, format_p, holm, paired_test
 from ..data.metrics import match
 from ..data.scenes import make_scene, to_sample
 from ..regions import box_iou
+from ..data.record_file import image_key_of
 
 # %% ../../nbs/studies/09_ablation.ipynb #f85ccdec
 def note_result(sample, # a `Sample`
@@ -93,9 +94,11 @@ def compare_settings(records, # list of records
     for name in names:
         a, b = paired_values(records, 'correct', name, base)
         if not len(a): continue
-        acc, lo, hi = bootstrap(a)
-        diff, diff_lo, diff_hi = difference(a, b)
-        p, test = paired_test(a, b)
+        tried = [r for r in records if name in r['made'] and base in r['made']]
+        pictures = [image_key_of(r) if 'id' in r else i for i, r in enumerate(tried)]
+        acc, lo, hi = mean_interval(a, clusters=pictures)
+        diff, diff_lo, diff_hi = difference(a, b, clusters=pictures)
+        p, test = paired_test(a, b, clusters=pictures)
         hit, = paired_values(records, 'hit', name)
         rows[name] = dict(
             n=len(a), acc=acc, lo=lo, hi=hi, diff=diff, diff_lo=diff_lo, diff_hi=diff_hi,

@@ -14,8 +14,7 @@ import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from ..core.errors import StatisticsError
 from ..core.plotting import plot_style
-from ..core.stats import Estimate, bootstrap, paired_effect
-from ..core.correlation import interval_of
+from ..core.stats import Estimate, mean_interval, paired_effect, interval_of
 from ..data.scenes import Sample
 from ..entropy import ATTENTION_MAPS, ENTROPY_STEPS
 from .analysis import (
@@ -122,7 +121,7 @@ def plot_levels(ax, # matplotlib axis
     "Change against the calmest background, paired, by level"
     if len(v) < 2: return
     changes = v - v[:, :1]
-    means = [bootstrap(d, BOOTSTRAP_DRAWS) for d in changes.T]
+    means = [mean_interval(d, BOOTSTRAP_DRAWS) for d in changes.T]
     means = [scale*np.array(tuple(c)) for c in means]
     plot_band(ax, range(5), means, color, **kw)
 
@@ -167,7 +166,7 @@ def plot_intervention(records # of `measure_intervention`
             levels = {c: clutter_levels(t, c, ladder) for c in (*ATTENTION_MAPS, 'correct')}
             for m in ATTENTION_MAPS:
                 plot_levels(ax, levels[m], pal[MAP_COLOURS[m]], label=m)
-            plot_levels(accuracy, levels['correct'], pal[i + 2], 100, label=ladder)
+            plot_levels(accuracy, levels['correct'], pal[i + 3], 100, label=ladder)
             ax.axhline(0, color='.5', lw=.6)
             n = len(levels['question'])
             ax.set(xlabel=f'level of {ladder} ({n} questions)', xticks=range(5))

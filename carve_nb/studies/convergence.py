@@ -18,13 +18,14 @@ from ..complexity import texture
 from ..convergence import BANDS, LayerProfile, band_facts, layer_facts, profile_layers
 from ..core.errors import CarveError
 from ..core.plotting import plot_style
-from ..core.stats import Estimate, bootstrap, difference, holm, paired_effect, paired_test
+from ..core.stats import Estimate, mean_interval, difference, holm, paired_effect, paired_test
 from ..core.correlation import spearman
 from ..data.scenes import make_scene, samples, to_sample
 from ..entropy import check_attending
 from ..maps import pick_layers
 from ..models.prompts import SHORT_ANSWER
 from .layer_plots import annotate_cells, plot_line
+from ..data.record_file import image_key_of
 
 # %% ../../nbs/studies/05_convergence.ipynb #be16a634
 CLUTTER = dict(easy=.1, cluttered=.9)
@@ -92,7 +93,8 @@ def scene_means(records, # list of records
     "The mean over the backgrounds of a scene"
     names = []
     for i, r in enumerate(records):
-        names.append(r['id'].rpartition('-')[0] if r.get('clutter') else r.get('id', i))
+        picture = image_key_of(r) if 'id' in r else i
+        names.append(r['id'].rpartition('-')[0] if r.get('clutter') else picture)
     place = {k: i for i, k in enumerate(dict.fromkeys(names))}
     at = [place[k] for k in names]
     sums = np.zeros((len(place), *np.shape(values)[1:]))
@@ -246,12 +248,12 @@ def summarize_pointing(records # with regions
     area = np.mean([r['area'] for r in records if 'area' in r])
     k, i, j = (int(v.mean(0).argmax()) for v in (share, last, words))
     last, words = last[:, i], words[:, j]
-    best_last, best_words = (Estimate(*bootstrap(v), len(v)) for v in (last, words))
+    best_last, best_words = (Estimate(*mean_interval(v), len(v)) for v in (last, words))
     d = distance_matrix(records)
     step = np.diag(d, 1)
     far, near = step.argmax(), step.argmin()
     return [
-        f'The share inside the true region is largest in layer {k}: {bootstrap(share[:, k])} %, '
+        f'The share inside the true region is largest in layer {k}: {mean_interval(share[:, k])} %, '
         f'against {100*area:.1f} % of the area (n = {len(share)}).',
         f"AUROC of the target patches is best in layer {i} for the last position, {best_last}, and in layer {j} for "
         f"the question's words, {best_words}; difference of the two {paired_effect(last, words)} (Wilcoxon).",
@@ -313,7 +315,7 @@ def plot_bands(records # with `bands`
         fig = Figure(figsize=(6.4, 1.8), dpi=80, layout='constrained')
         for ax, (key, (label, chance)) in zip(fig.subplots(1, 2, sharey=True), panels.items()):
             for i, v in enumerate(scores.values()):
-                mean, lo, hi = bootstrap(v[key])
+                mean, lo, hi = mean_interval(v[key])
                 err = [[mean - lo], [hi - mean]]
                 ax.errorbar(mean, i, xerr=err, fmt='o', ms=4, color=f'C{i}')
             ax.axvline(chance, color='grey', ls='--', lw=.8)

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['ENTROPY_GRID', 'PAPER_DECILES', 'ask_scene', 'entropy_samples', 'describe_sample', 'measure_entropy', 'rescale',
            'decile_curve', 'plot_deciles', 'plot_accuracy', 'layer_values', 'plot_layer_entropy', 'plot_layer_rho',
-           'plot_entropy', 'accuracy_covariates', 'odds', 'format_odds', 'entropy_associations', 'summarize_entropy']
+           'plot_entropy', 'accuracy_covariates', 'odds', 'accuracy_thirds', 'entropy_associations',
+           'summarize_entropy']
 
 # %% ../../nbs/studies/01_entropy.ipynb #1cea597a
 import math
@@ -17,15 +18,16 @@ from matplotlib.figure import Figure
 from ..complexity import complexity
 from ..core.plotting import plot_style
 from ..core.correlation import bin_means, logistic, spearman
-from ..core.stats import bootstrap
+from ..core.stats import mean_interval
 from ..data.metrics import match
 from ..data.drawing import SIZE
 from ..data.scenes import Sample, make_scene, to_sample
 from ..entropy import ATTENTION_MAPS, capture_pair, layer_bits
 from ..maps import pick_layers
 from .analysis import (
-    BOOTSTRAP_DRAWS, COMPLEXITY_LABELS, COVARIATES, MAP_COLOURS, associate, covariates, format_both, format_header,
-    join_words, known_covariates, plot_band, to_dataframe, try_estimate)
+    BOOTSTRAP_DRAWS, COMPLEXITY_LABELS, COVARIATES, FEWEST, MAP_COLOURS, associate, covariates, format_both,
+    format_header, join_words, known_covariates, plot_band, to_dataframe, try_estimate, table_pictures)
+from ..data.record_file import image_key_of
 
 # %% ../../nbs/studies/01_entropy.ipynb #19509ed7
 ENTROPY_GRID = dict(
@@ -151,7 +153,7 @@ def plot_layer_entropy(ax, # matplotlib axis
     busy = tc >= np.quantile(tc, 2/3)
     for (style, keep), m in product((('--', calm), ('-', busy)), ATTENTION_MAPS):
         by_layer = layer_values(records, m)[keep].T
-        means = [bootstrap(h, BOOTSTRAP_DRAWS) for h in by_layer]
+        means = [mean_interval(h, BOOTSTRAP_DRAWS) for h in by_layer]
         plot_band(ax, range(len(by_layer)), means, pal[MAP_COLOURS[m]], ls=style)
     ax.set(xlabel='layer', ylabel='entropy, bits', title='calm third dashed, busy third solid')
     to_nats = lambda bits: bits*math.log(2)
@@ -168,7 +170,8 @@ def plot_layer_rho(ax, # matplotlib axis
     values, limit = [r[x] for r in records], .25
     for m in ATTENTION_MAPS:
         by_layer = layer_values(records, m).T
-        rho = {l: try_estimate(spearman, values, h, BOOTSTRAP_DRAWS//4) for l, h in enumerate(by_layer)}
+        how = dict(n=BOOTSTRAP_DRAWS//4, clusters=[image_key_of(r) for r in records], fewest=FEWEST)
+        rho = {l: try_estimate(spearman, values, h, **how) for l, h in enumerate(by_layer)}
         rho = {l: e for l, e in rho.items() if e is not None}
         if rho:
             plot_band(ax, list(rho), rho.values(), pal[MAP_COLOURS[m]], label=m)
@@ -216,31 +219,26 @@ def odds(t, # table of `to_dataframe`
     x # column
     ) -> tuple: # (`Estimate` or None: plain; with kind and covariates held fixed)
     "Log-odds of a right answer per standard deviation of a column"
-    plain = try_estimate(logistic, t[x], t.correct, None, BOOTSTRAP_DRAWS)
-    given = accuracy_covariates(t)[0]
+    how = dict(clusters=table_pictures(t), fewest=FEWEST)
+    plain, given = try_estimate(logistic, t[x], t.correct, **how), accuracy_covariates(t)[0]
     if given is None: return plain, None
-    return plain, try_estimate(logistic, t[x], t.correct, given, BOOTSTRAP_DRAWS)
+    return plain, try_estimate(logistic, t[x], t.correct, given, **how)
 
-def format_odds(t, # table of `to_dataframe`
-    x, # column
-    name, # of the column, in words
-    estimates # of `odds`
-    ) -> str: # one sentence
-    "How accuracy changes with a column"
-    lower = t[x].quantile(1/3)
-    upper = t[x].quantile(2/3)
-    low = bootstrap(t.correct[t[x] <= lower], BOOTSTRAP_DRAWS)
-    high = bootstrap(t.correct[t[x] >= upper], BOOTSTRAP_DRAWS)
-    both = format_both(*estimates, accuracy_covariates(t)[1])
-    return (f'{name} and accuracy: log-odds per standard deviation {both}; '
-        f'accuracy in the lowest third {low} %, in the highest {high} %')
+def accuracy_thirds(t, # table of `to_dataframe`
+    x # column
+    ) -> list: # two `Interval`s
+    "Accuracy where a column is in its lowest and in its highest third"
+    lower, upper = t[x].quantile([1/3, 2/3])
+    parts = t[t[x] <= lower], t[t[x] >= upper]
+    return [mean_interval(p.correct, BOOTSTRAP_DRAWS, clusters=table_pictures(p)) for p in parts]
 
 # %% ../../nbs/studies/01_entropy.ipynb #09014160
-def entropy_associations(records # of `measure_entropy`
+def entropy_associations(records, # of `measure_entropy`
+    steps=('last', 'first') # tokens whose maps are used
     ) -> dict: # (step, column, column) -> (`Estimate` or None: plain; with covariates held fixed)
     "All correlations with entropy and odds of a right answer, computed once"
     out = {}
-    for step in ('last', 'first'):
+    for step in steps:
         t = to_dataframe(records, step)
         out |= {(step, x, m): associate(t, x, m) for x, m in product(COMPLEXITY_LABELS, ATTENTION_MAPS)}
         out |= {(step, m, 'correct'): odds(t, m) for m in ATTENTION_MAPS}
@@ -250,13 +248,20 @@ def summarize_entropy(records, # of `measure_entropy`
     associations=None # of `entropy_associations`, if computed before
     ) -> list: # sentences
     "Correlations of complexity, entropy and accuracy"
-    associations = associations or entropy_associations(records)
-    tables = {step: to_dataframe(records, step) for step in ('last', 'first')}
-    words = join_words([COVARIATES[c] for c in known_covariates(tables['last'])])
-    lines = [format_header(records)]
-    for (step, x, y), estimates in associations.items():
-        name = x if x in COMPLEXITY_LABELS else f'{x} entropy'
-        early = ', first token' if step == 'first' else ''
-        if y == 'correct': lines.append(format_odds(tables[step], x, name + early, estimates))
-        else: lines.append(f'{x} and {y} entropy{early}: Spearman {format_both(*estimates, words)}')
-    return lines
+    t = to_dataframe(records)
+    pictures = t.image_key.nunique()
+    if pictures < FEWEST:
+        return [format_header(records),
+            f'Too few to say: {pictures} pictures carry no correlation of complexity, entropy and accuracy; '
+            f'{FEWEST} are the least, some hundreds show it.']
+    known = associations or entropy_associations(records, ['last'])
+    words = join_words([COVARIATES[c] for c in known_covariates(t)])
+    fixed = accuracy_covariates(t)[1]
+    rho = lambda x, m: f'{m} {format_both(*known["last", x, m], words)}'
+    slope = lambda x: f'{x} {format_both(*known["last", x, "correct"], fixed)}'
+    low, high = accuracy_thirds(t, 'question')
+    lines = [f'{x} and entropy, Spearman: {"; ".join(rho(x, m) for m in ATTENTION_MAPS)}' for x in COMPLEXITY_LABELS]
+    return [format_header(records), *lines,
+        f'Accuracy by entropy, log-odds per standard deviation: {"; ".join(map(slope, ATTENTION_MAPS))}; {low} % right '
+        f'in the lowest third of the question map, {high} % in the highest',
+        f'Accuracy by complexity, log-odds per standard deviation: {"; ".join(map(slope, COMPLEXITY_LABELS))}']

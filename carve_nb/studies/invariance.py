@@ -17,8 +17,9 @@ from PIL import Image
 from scipy.stats import chi2
 from ..core.errors import CarveError
 from ..core.plotting import plot_style
-from ..core.stats import Estimate, bootstrap, format_p, holm, mcnemar, paired_effect
-from ..core.correlation import interval_of, spearman
+from ..core.stats import (
+    Estimate, mean_interval, format_p, holm, mcnemar, paired_effect, interval_of, picture_places)
+from ..core.correlation import spearman
 from ..data.scenes import samples
 from ..decomposition import contrast
 from ..invariance import (
@@ -28,6 +29,7 @@ from ..maps import fuse_maps
 from ..core.grids import patch_cover
 from ..models.prompts import SHORT_ANSWER
 from ..regulariser import least_delta
+from ..data.record_file import image_key_of
 
 # %% ../../nbs/studies/07_invariance.ipynb #f639df4c
 def invariance_samples(n, # number of samples
@@ -86,11 +88,13 @@ def measure_invariance(vlm, # a `VLM`
 # %% ../../nbs/studies/07_invariance.ipynb #efc85b41
 def stack_records(records, # of `measure_invariance`
     *keys # from the outside in
-    ) -> np.ndarray: # [n, ...]
+    ) -> np.ndarray: # [n, ...], a row for each picture: the mean over its questions
     "One entry of all records that have it"
-    rows = records
-    for k in keys: rows = [r[k] for r in rows if k in r]
-    if rows: return np.asarray(rows, dtype=np.float64)
+    rows = [(image_key_of(r) if 'id' in r else i, r) for i, r in enumerate(records)]
+    for k in keys: rows = [(name, r[k]) for name, r in rows if k in r]
+    if rows:
+        values = np.asarray([v for _, v in rows], dtype=np.float64)
+        return np.array([values[at].mean(0) for at in picture_places([name for name, _ in rows])])
     hint = '; it needs samples with a region' if keys[0] in ('ways', 'with_each', 'area') else ''
     raise CarveError(f"None of {len(records)} records has {'/'.join(keys)}{hint}")
 
@@ -146,7 +150,7 @@ def plot_map_distances(ax, # matplotlib axis
     ):
     "Divergence by layer, with 95 % bands"
     for k, (label, ls, color) in DISTANCE_LINES.items():
-        mean, lo, hi = np.array([[*bootstrap(v)] for v in stack_records(records, 'js', k).T]).T
+        mean, lo, hi = np.array([[*mean_interval(v)] for v in stack_records(records, 'js', k).T]).T
         ax.plot(mean, ls=ls, color=color, label=label)
         ax.fill_between(range(len(mean)), lo, hi, color=color, alpha=.15, lw=0)
     L = len(mean)
@@ -164,7 +168,7 @@ def plot_rates(ax, # matplotlib axis
     "Means with 95 % intervals, one row each"
     style = dict(fmt='o', color='C0', ms=3, lw=1) | kw
     for i, v in enumerate(rates.values()):
-        b = bootstrap(v)
+        b = mean_interval(v)
         left, right = max(0, b.mean - b.lo), max(0, b.hi - b.mean)
         ax.errorbar(b.mean, i + shift, xerr=[[left], [right]], **style)
     if chance is not None: ax.axvline(chance, color=style['color'], lw=.8, ls=':')
@@ -210,7 +214,7 @@ def plot_invariance(records # of `measure_invariance`
 def mean_text(x # [n] numbers
     ) -> str: # not in per cent
     "A mean with its interval, as an `Estimate` prints"
-    b = bootstrap(x)
+    b = mean_interval(x)
     return str(Estimate(*b, b.n))
 
 def summarize_parts(records # of `measure_invariance`
@@ -238,7 +242,7 @@ def summarize_distances(records # of `measure_invariance`
     js = {k: stack_records(records, 'js', k).mean(1) for k in DISTANCE_LINES}
     farther = lambda k: paired_effect(js[k], js['general'])
     delta, middle = (stack_records(records, 'delta', k).mean(1) for k in ('weighted', 'median'))
-    d = bootstrap(delta).mean
+    d = mean_interval(delta).mean
     bound = 'without content'
     if d < .995: bound = f'at least {d/(1 - d):.1f} times F_sem'
     if .5 <= d < .995: bound += ', which is no bound to speak of'
@@ -259,12 +263,9 @@ def summarize_distances(records # of `measure_invariance`
 def cochran(hits # [n, k] 0 or 1, k conditions of the same n pictures
     ) -> float: # p; 1 if the conditions never differ
     "Cochran's Q test: do the conditions hit equally often?"
-    hits = np.asarray(hits, dtype=np.float64)
-    k, columns, rows = hits.shape[1], hits.sum(0), hits.sum(1)
-    free = (rows*(k - rows)).sum()
-    if not free: return 1.
-    q = (k - 1)*k*((columns - columns.mean())**2).sum() / free
-    return float(chi2.sf(q, k - 1))
+    from statsmodels.stats.contingency_tables import cochrans_q
+    hits = np.asarray(hits)
+    return float(cochrans_q(hits).pvalue) if np.ptp(hits, axis=1).any() else 1.
 
 # %% ../../nbs/studies/07_invariance.ipynb #21f9e629
 def compare_operator(area, # name -> [n] AUROC
@@ -281,14 +282,14 @@ def summarize_each(hits # [n, 10] of the ratio made with each instruction
     "Whether it matters which instruction the ratio is made with"
     pairs = combinations(range(hits.shape[1]), 2)
     split = np.mean([hits[:, i] != hits[:, j] for i, j in pairs], 0)
-    rates = [bootstrap(h) for h in hits.T]
+    rates = [mean_interval(h) for h in hits.T]
     means = [b.mean for b in rates]
     best, worst = int(np.argmax(means)), int(np.argmin(means))
     return (
         f'The ratio points into the region in {rates[best]} % with {TEN_INSTRUCTIONS[best]!r}, '
         f'in {rates[worst]} % with {TEN_INSTRUCTIONS[worst]!r} '
         f'(n = {len(hits)}, all ten equal: Cochran, {format_p(cochran(hits))}); '
-        f'two instructions disagree about a picture in {bootstrap(split)} %.')
+        f'two instructions disagree about a picture in {mean_interval(split)} %.')
 
 def summarize_gain(records, # of `measure_invariance`
     area # name -> [n] AUROC
@@ -316,7 +317,7 @@ def summarize_operators(records # with regions
     ratio, alone = hit['ratio'], hit['question alone']
     return lines + [
         'Those p values: Wilcoxon, Holm over the comparisons with the same operator.',
-        f'The peak is in the region in {bootstrap(ratio)} % under the ratio, in {bootstrap(alone)} % under the '
+        f'The peak is in the region in {mean_interval(ratio)} % under the ratio, in {mean_interval(alone)} % under the '
         f'question alone (n = {len(ratio)}, McNemar, {format_p(mcnemar(ratio, alone))}).',
         summarize_each(stack_records(records, 'with_each')), summarize_gain(records, area)]
 

@@ -12,7 +12,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from ..convergence import head_mean_rows
 from ..core.plotting import plot_style
-from ..core.stats import bootstrap
+from ..core.stats import mean_interval
 from ..maps import entropy
 from ..core.grids import to_grid
 
@@ -22,11 +22,12 @@ def plot_line(ax, # matplotlib axis
     label=None, # for the legend
     color='C0', # of line and bands
     marker='o', # a second cue beside colour
-    spread=True # also the middle 80 % of the samples
+    spread=True, # also the middle 80 % of the samples
+    clusters=None # the picture of each sample; None: each has its own
     ): # the axis
     "A mean by layer with its interval"
     x = range(values.shape[1])
-    mean, lo, hi = np.array([tuple(bootstrap(v)) for v in values.T]).T
+    mean, lo, hi = np.array([tuple(mean_interval(v, clusters=clusters)) for v in values.T]).T
     ax.plot(x, mean, color=color, label=label, marker=marker, ms=3, lw=1.2)
     ax.fill_between(x, lo, hi, color=color, alpha=.35, lw=0)
     if spread:

@@ -11,12 +11,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from ..attention.layer_masking import cache_vision_features, mask_image_tokens
 from ..core.plotting import plot_style
-from ..core.stats import bootstrap, paired_test
+from ..core.stats import mean_interval, paired_test
 from ..data.metrics import match
 from ..data.scenes import make_scene, to_sample
 from ..fusion_layers import first_free, fusion_layers, layer_costs, paired_gain
 from ..models.prompts import SHORT_ANSWER
 from .layer_plots import annotate_cells, plot_line
+from ..data.record_file import image_key_of
 
 # %% ../../nbs/studies/06_masking.ipynb #19555832
 def masking_samples(n, # number of samples
@@ -56,11 +57,12 @@ def measure_masking(vlm, # a `VLM`
 # %% ../../nbs/studies/06_masking.ipynb #5161743c
 def plot_masked(ax, records): # matplotlib axis; records
     "Accuracy by masked layer, both ways"
+    pictures = [image_key_of(r) for r in records]
     curves = dict(onward=('hidden from this layer on', 'C0', 'o'), only=('hidden from this layer only', 'C1', 's'))
     for key, style in curves.items():
-        plot_line(ax, np.array([r[key] for r in records]), *style, spread=False)
+        plot_line(ax, np.array([r[key] for r in records]), *style, spread=False, clusters=pictures)
     for key, label, ls in (('plain', 'sees everything', '-'), ('none', 'no picture', ':')):
-        mean, lo, hi = bootstrap([r[key] for r in records])
+        mean, lo, hi = mean_interval([r[key] for r in records], clusters=pictures)
         ax.axhline(mean, color='k', ls=ls, lw=.8, label=label)
         ax.axhspan(lo, hi, color='k', alpha=.08, lw=0)
     ax.set(xlabel='masked layer', ylabel='accuracy', ylim=(0, 1.02), title=f'accuracy, n = {len(records)}')
@@ -121,13 +123,15 @@ def summarize_masking(records # of `measure_masking`
     best, worst = (int(np.argmax([e.value for e in costs])) for costs in (adds, only))
     free = first_free(onward)
     rest = max([e.hi for l, e in enumerate(only) if l not in fuse], default=0)
-    test = paired_test(plain, none)[1]
+    pictures = [image_key_of(r) for r in records]
+    share = lambda scores: mean_interval(scores, clusters=pictures)
+    test = paired_test(plain, none, clusters=pictures)[1]
     read = 'even the last layer cannot lose the picture without a cost'
     if free < len(onward): read = f'from layer {free} on the test sees no cost, {onward[free]}'
     gap = max(2, math.ceil(.15*len(only)))
     return [
-        f'Accuracy with the picture: {bootstrap(plain)} %, without: {bootstrap(none)} %; the picture is worth '
-        f'{paired_gain(plain, none)} ({test}).',
+        f'Accuracy with the picture: {share(plain)} %, without: {share(none)} %; the picture is worth '
+        f'{paired_gain(plain, none, clusters=pictures)} ({test}).',
         f'Hidden from a layer on: {read} ({test}, Holm over {len(onward)} layers). '
         f'Most is added by layer {best}: {adds[best]}.',
         f'Hidden from one layer only: it costs in layers {fuse or "none"}; most in layer {worst}: {only[worst]}. '

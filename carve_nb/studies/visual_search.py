@@ -228,8 +228,8 @@ def summarize_search(records # of `measure_search`
     ) -> list: # sentences
     "Whether what has the feature stands out more than what lacks it"
     t = to_dataframe(records)
-    read = mean_interval(t['read'])
-    right = mean_interval(t.correct)
+    layouts = t['group'].tolist()      # both directions of a layout are one
+    read, right = (mean_interval(t[k], clusters=layouts) for k in ('read', 'correct'))
     chance = 100*np.mean(1/t['size'])
     lines = [format_header(records, 'displays'),
         f'answers that are a digit shown: {read} %; right: {right} %; {chance:.1f} % by reading any digit shown']
