@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['LIST_NAMES', 'LONG', 'PICTURES', 'READERS', 'unwrap', 'read_json', 'read_lines', 'long_fields', 'picture_bytes',
-           'TextCell', 'read_table', 'import_pyarrow', 'is_picture', 'open_arrow', 'read_block', 'ArrowCell', 'is_long',
-           'read_arrow', 'HubCell', 'hub_folders', 'hub_rows', 'read_csv', 'read_tsv', 'read_rows']
+           'cell_picture', 'TextCell', 'read_table', 'import_pyarrow', 'is_picture', 'open_arrow', 'read_block',
+           'ArrowCell', 'is_long', 'read_arrow', 'HubCell', 'hub_folders', 'hub_rows', 'read_rows']
 
 # %% ../../nbs/data/03_readers.ipynb #82a1726f
 import base64, binascii, csv, json, os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from ..core.errors import DataError
 
@@ -74,6 +74,17 @@ def picture_bytes(text, # base64
     "The bytes behind a base64 text"
     try: return base64.b64decode(text.removeprefix('data:').rpartition('base64,')[2], validate=True)
     except (binascii.Error, ValueError) as e: raise DataError(f'{where} is no picture in base64: {e}.') from e
+
+def cell_picture(value, # bytes, base64, or both bytes and path, of which one may be None
+    where, # for the message
+    column, # for the message
+    find # name of a file -> where it is
+    ) -> bytes|Path: # of a picture file, or where it is
+    "The picture in a cell of columns"
+    if isinstance(value, dict):
+        value = value.get('bytes') or value.get('path') and find(value['path'])
+    if not value: raise DataError(f'{where} has no picture in {column!r}.')
+    return picture_bytes(value, where) if isinstance(value, str) else value
 
 @dataclass(frozen=True)
 class TextCell:
@@ -165,13 +176,9 @@ class ArrowCell:
     def __call__(self) -> bytes|Path: # of a picture file, or where it is
         if self.block is None: column = open_arrow(self.path).column(self.column)
         else: column = read_block(self.path, self.block, self.column)
-        value = column[self.row].as_py()
+        beside = lambda name: self.path.parent/Path(name).name
         where = f'row {self.row + 1} of {self.path.name}'
-        if isinstance(value, dict):
-            name = value.get('path')
-            value = value['bytes'] or name and self.path.parent/Path(name).name
-        if not value: raise DataError(f'{where} has no picture in {self.column!r}.')
-        return picture_bytes(value, where) if isinstance(value, str) else value
+        return cell_picture(column[self.row].as_py(), where, self.column, beside)
 
 def is_long(file, # `ParquetFile` or table
     field # of its schema
@@ -219,13 +226,7 @@ class HubCell:
     column: str # name
     folders: tuple = () # in which its files may be
     def __call__(self) -> bytes|Path: # of a picture file, or where it is
-        value = self.data[self.row][self.column]
-        where = f'row {self.row + 1}'
-        if isinstance(value, dict):
-            name = value.get('path')
-            value = value.get('bytes') or name and self.file(name)
-        if not value: raise DataError(f'{where} has no picture in {self.column!r}.')
-        return picture_bytes(value, where) if isinstance(value, str) else value
+        return cell_picture(self.data[self.row][self.column], f'row {self.row + 1}', self.column, self.file)
 
     def file(self, name # path as the set has it
         ) -> Path: # in one of the folders
@@ -289,19 +290,9 @@ def hub_rows(name, # 'org/name', or a folder
     return rows
 
 # %% ../../nbs/data/03_readers.ipynb #9052baa0
-def read_csv(path # file
-    ) -> list: # of dicts
-    "Rows of a table with commas"
-    return read_table(path, ',')
-
-def read_tsv(path # file
-    ) -> list: # of dicts
-    "Rows of a table with tabs"
-    return read_table(path, '\t')
-
 READERS = {
-    '.json': read_json, '.jsonl': read_lines, '.csv': read_csv, '.tsv': read_tsv, '.parquet': read_arrow,
-    '.arrow': read_arrow
+    '.json': read_json, '.jsonl': read_lines, '.csv': partial(read_table, delimiter=','),
+    '.tsv': partial(read_table, delimiter='\t'), '.parquet': read_arrow, '.arrow': read_arrow
 }
 
 def read_rows(path # file of annotations
