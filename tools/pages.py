@@ -172,9 +172,10 @@ def code_cell(c, prose):
     if re.match(r'_all_ *[+=]', body): return None  # names for nbdev's list
     hidden = marks.get('echo') == 'false' or c['metadata'].get('hide_input') or not body
     meta = dict(tags=['remove-input']) if hidden else dict(tags=['exported']) if 'export' in marks else {}
-    if only_imports(body) and not hidden:
+    summary = 'Imports' if only_imports(body) else marks.get('code-summary', 'Code') if marks.get('code-fold') == 'true' else ''
+    if summary and not hidden:
         meta['tags'] = [*meta.get('tags', []), 'hide-input']
-        meta['mystnb'] = dict(code_prompt_show='Imports', code_prompt_hide='Imports')
+        meta['mystnb'] = dict(code_prompt_show=summary, code_prompt_hide=summary)
     pictures = [o for o in c['outputs'] if 'image/png' in o.get('data', {})]
     if pictures: meta['mystnb'] = dict(meta.get('mystnb', {}), image=dict(alt=alt_text(source, prose, pictures[-1])))
     outputs = [tidy(o) for o in c['outputs'] if not is_bar(o)] if marks.get('output') != 'false' else []
@@ -189,6 +190,9 @@ def only_imports(body):
 
 
 def is_folded(cell): return cell['cell_type'] == 'code' and 'hide-input' in cell['metadata'].get('tags', ()) and not cell['outputs']
+
+
+def same_fold(a, b): return a['metadata']['mystnb'] == b['metadata']['mystnb']
 
 
 def is_bar(output):
@@ -229,7 +233,7 @@ def site_notebook(page, links):
             prose = joined(c['source'])
             cells.append(dict(c, source=link_words(prose, links, page)))
         elif c['cell_type'] == 'code' and (shown := code_cell(c, prose)):
-            if cells and is_folded(cells[-1]) and is_folded(shown): cells[-1]['source'] += '\n' + shown['source']
+            if cells and is_folded(cells[-1]) and is_folded(shown) and same_fold(cells[-1], shown): cells[-1]['source'] += '\n' + shown['source']
             else: cells.append(shown)
     if page.module: cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))
     meta = dict(page.nb['metadata'], language_info=dict(name='python', pygments_lexer='python'))

@@ -131,9 +131,12 @@ def panels(self: Result,
     image = ImageOps.contain(to_raster(self.image), (4*height, height))
     fit = lambda box: scale_box(box, self.image.size, image.size)
     maps = self.maps or ({} if self.saliency is None else {'S': self.saliency})
-    out = dict(picture=image) | {title: overlay(image, S.coarse().to_pixels()) for title, S in maps.items()}
+    out = dict(picture=image)
+    for title, S in maps.items():
+        out[title] = overlay(image, S.coarse().to_pixels())
+    shown = [fit(self.view.box)]
     for title in {'picture', [*out][-1]}:
-        out[title] = draw_boxes(out[title], [fit(self.view.box)], CONCEPT_COLORS['contrast'], 2)
+        out[title] = draw_boxes(out[title], shown, CONCEPT_COLORS['contrast'], 2)
     if box is not None:
         out = {title: outline_target(o, fit(box)) for title, o in out.items()}
     view = self.view.image.convert('RGB')

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BOX_COLORS', 'CONCEPT_COLORS', 'SUBSCRIPT', 'PANEL_ROW', 'PANEL_HTML', 'FONT_SIZES', 'FIGURE_STYLE', 'overlay',
-           'draw_boxes', 'fit_text', 'strip', 'concept_color', 'outline_target', 'wrap_sentence', 'plot_panels',
-           'panels_html', 'plot_style', 'figure_bytes', 'plot_forest', 'black_out', 'keep_mask']
+           'draw_boxes', 'fit_text', 'fit_height', 'strip', 'concept_color', 'outline_target', 'wrap_sentence',
+           'plot_panels', 'panels_html', 'plot_style', 'figure_bytes', 'plot_forest', 'black_out', 'keep_mask']
 
 # %% ../../nbs/core/03_plotting.ipynb #6ebbcbbe
 import re, textwrap
@@ -31,21 +31,26 @@ def overlay(
 ) -> Image.Image: # RGB picture of the same size
     "Lay a map over a picture in colours"
     v = np.asarray(values, np.float32)
-    if v.ndim != 2 or not v.size or not np.isfinite(v).all():
+    drawable = v.ndim == 2 and v.size and np.isfinite(v).all()
+    if not drawable:
         raise CarveError(f'Map of shape {v.shape} cannot be drawn: '
                          'it must be [h, w], not empty, without NaN or infinity')
     lo = v.min() if vmin is None else vmin
     hi = v.max() if vmax is None else vmax
-    v = ((v - lo)/(hi - lo if hi > lo else 1)).clip(0, 1)
+    spread = hi - lo if hi > lo else 1
+    v = ((v - lo)/spread).clip(0, 1)
     v = Image.fromarray(v).resize(img.size, Image.BILINEAR)
     out = Image.new('RGB', img.size)
     for y in range(0, img.height, 256):  # by bands: colours are computed as numbers of eight bytes
         box = 0, y, img.width, min(y + 256, img.height)
-        band, scene = np.asarray(v.crop(box)), img.crop(box).convert('RGB')
+        band = np.asarray(v.crop(box))
+        scene = img.crop(box).convert('RGB')
         muted = Image.blend(scene, scene.convert('L').convert('RGB'), grey)
         a = weight*np.sqrt(band)[..., None]
-        mixed = light*np.asarray(muted)*(1 - a) + 255*colormaps[cmap](band)[..., :3]*a
-        out.paste(Image.fromarray(mixed.round().astype(np.uint8)), (0, y))
+        colors = 255*colormaps[cmap](band)[..., :3]
+        mixed = light*np.asarray(muted)*(1 - a) + colors*a
+        mixed = mixed.round().astype(np.uint8)
+        out.paste(Image.fromarray(mixed), (0, y))
     return out
 
 # %% ../../nbs/core/03_plotting.ipynb #ff6ae74d
@@ -64,8 +69,10 @@ def draw_boxes(
     pen = ImageDraw.Draw(out)
     for i, box in enumerate(boxes):
         x0, y0, x1, y1 = (round(float(v)) for v in box)
-        if x1 <= x0 or y1 <= y0: raise CarveError(f'Box {tuple(box)} is empty: it needs x0 < x1 and y0 < y1')
-        pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colors[i % len(colors)], width=width)
+        if x1 <= x0 or y1 <= y0:
+            raise CarveError(f'Box {tuple(box)} is empty: it needs x0 < x1 and y0 < y1')
+        color = colors[i % len(colors)]
+        pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline=color, width=width)
     return out
 
 # %% ../../nbs/core/03_plotting.ipynb #a9578763
@@ -77,10 +84,18 @@ def fit_text(
     "Cut a caption to the room it has"
     text = ' '.join(str(text).split())
     if font.getlength(text) <= width: return text
-    while text and font.getlength(text + '…') > width: text = text[:-1]
+    while text and font.getlength(text + '…') > width:
+        text = text[:-1]
     return text + '…'
 
 # %% ../../nbs/core/03_plotting.ipynb #6a53dcab
+def fit_height(
+    images, # pictures
+    height:int, # pixels
+) -> list: # RGB pictures of that height, none wider than four times that
+    "Pictures of one height"
+    return [ImageOps.contain(o.convert('RGB'), (4*height, height)) for o in images]
+
 def strip(
     images:list, # pictures
     labels:list|None=None, # a caption for each
@@ -88,8 +103,9 @@ def strip(
 ) -> Image.Image: # the pictures side by side on white
     "Put pictures side by side, with captions"
     if not images: raise CarveError('No pictures to put side by side; pass at least one')
-    tiles = [ImageOps.contain(o.convert('RGB'), (4*height, height)) for o in images]
-    gap, font = 6, ImageFont.load_default(max(10, height//16))
+    tiles = fit_height(images, height)
+    gap = 6
+    font = ImageFont.load_default(max(10, height//16))
     top = round(font.size*1.6) if labels else 0
     width = sum(o.width + gap for o in tiles) - gap
     out = Image.new('RGB', (width, height + top), 'white')
@@ -97,7 +113,8 @@ def strip(
     for i, o in enumerate(tiles):
         out.paste(o, (x, top + (height - o.height)//2))
         if labels and i < len(labels):
-            pen.text((x + 2, 2), fit_text(labels[i], font, o.width - 4), fill='black', font=font)
+            label = fit_text(labels[i], font, o.width - 4)
+            pen.text((x + 2, 2), label, fill='black', font=font)
         x += o.width + gap
     return out
 
@@ -146,26 +163,33 @@ def plot_panels(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     if not panels: raise CarveError('No pictures to put side by side; pass at least one')
-    tiles = [ImageOps.contain(o.convert('RGB'), (4*height, height)) for o in panels.values()]
+    tiles = fit_height(panels.values(), height)
     gap, size = 8, max(6, height/20) # pixels; points, at 100 dots an inch
-    width = max(sum(o.width + gap for o in tiles) - gap, 24*size)
+    width = sum(o.width + gap for o in tiles) - gap
+    width = max(width, 24*size)
     lines = wrap_sentence(sentence, int(width/size/.72))
     top = round(2.6*size)
     bottom = round(1.7*size*len(lines) + .8*size) if lines else 0
     total = top + height + bottom
-    fig, x = Figure((width/100, total/100), 100), 0
+    fig = Figure((width/100, total/100), 100)
+    x = 0
     for title, o in zip(panels, tiles):
-        fig.figimage(np.asarray(o), x, bottom + (height - o.height)//2, origin='upper')
+        y = bottom + (height - o.height)//2
+        fig.figimage(np.asarray(o), x, y, origin='upper')
         left, bar = x/width, 3/total
         color = concept_color(title)
-        fig.add_artist(mpl.patches.Rectangle((left, 1 - bar), o.width/width, bar, color=color, lw=0))
-        fig.text(left, 1 - 2*bar, SUBSCRIPT.sub(r'$\1_\2$', title), size=size, va='top')
+        mark = mpl.patches.Rectangle((left, 1 - bar), o.width/width, bar, color=color, lw=0)
+        fig.add_artist(mark)
+        title = SUBSCRIPT.sub(r'$\1_\2$', title)
+        fig.text(left, 1 - 2*bar, title, size=size, va='top')
         x += o.width + gap
     text = '\n'.join(lines).replace('$', r'\$')
-    fig.text(0, (bottom - .6*size)/total, text, size=size, va='top', linespacing=1.15)
+    below = (bottom - .6*size)/total
+    fig.text(0, below, text, size=size, va='top', linespacing=1.15)
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
-    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    pixels = np.asarray(canvas.buffer_rgba())
+    drawn = Image.fromarray(pixels[..., :3])
     return drawn.quantize(255, dither=Image.Dither.NONE)
 
 # %% ../../nbs/core/03_plotting.ipynb #b0754c3a
@@ -190,7 +214,8 @@ def panels_html(
         name = SUBSCRIPT.sub(r'\1<sub>\2</sub>', escape(title))
         alt = escape(words.get(title, title))
         color = concept_color(title).replace('#000000', 'currentcolor')
-        out += PANEL_HTML.format(color, name, alt, b64encode(buf.getvalue()).decode())
+        data = b64encode(buf.getvalue()).decode()
+        out += PANEL_HTML.format(color, name, alt, data)
     return PANEL_ROW.format(out, escape(sentence).replace('\n', '<br>'))
 
 # %% ../../nbs/core/03_plotting.ipynb #ab61ae93
@@ -231,14 +256,15 @@ def plot_forest(
     for y, estimates in enumerate(rows.values()):
         for k, e in enumerate(estimates):
             if e is None: continue
-            value, low, high = (scale*v for v in [*e][:3])
+            value, low, high = np.array([*e][:3])*scale
             place = y + .5*((k + .5)/most - .5)
             color = colors[k] if colors else f'C{k}'
             label = labels[k] if labels and not y else None
             ax.plot([low, high], [place, place], color=color)
             ax.plot([value], [place], 'o', color=color, label=label)
     if zero is not None: ax.axvline(scale*zero, color='.5', lw=.6)
-    ax.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - .5, -.5))
+    ax.set(yticks=range(len(rows)), yticklabels=list(rows))
+    ax.set_ylim(len(rows) - .5, -.5)
     if labels: ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=len(labels))
     return ax
 
@@ -250,7 +276,8 @@ def black_out(
     "Set the pixels outside a mask to black"
     out = Image.new('RGB', img.size)
     rgb = img if img.mode == 'RGB' else img.convert('RGB')
-    out.paste(rgb, mask=Image.fromarray(mask.astype(np.uint8)*255))
+    kept = Image.fromarray(mask.astype(np.uint8)*255)
+    out.paste(rgb, mask=kept)
     return out
 
 # %% ../../nbs/core/03_plotting.ipynb #b9e98c7e
