@@ -39,7 +39,7 @@ class Comparison:
     costs: dict # method -> dict of what one question costs, see `measure_cost`
     meta: dict # model, weights, versions
     auroc: dict = None # method -> {id: AUROC of the true region's patches}, see `measure_aurocs`
-    tuned: dict = None # method -> dict of setting, score, published, tried, n, see `choose` of the tuning
+    tuned: dict = None # method -> dict of setting, score, published, tried, n, see `choose_settings`
     def __repr__(self):
         second = sum(m.endswith(TUNED) for m in self.methods)
         return f'Comparison({len(self.methods) - second} methods, {second} of them also tuned, on {len(self.ids)} questions)'

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from fastcore.basics import patch
 from ..core.io import tame_markdown
-from ..core.stats import Interval, mean_interval, paired_test
+from ..core.stats import Interval, format_counts, format_intervals, mean_interval, paired_test
 from ..data.questions import KINDS
 from ..data.record_file import image_key_of
 
@@ -39,7 +39,7 @@ def summarize_method(records, # of one kind and method
         alone = float(np.mean(plain))
     means = {k: mean_of(records, k) for k in ('hit', 'touch', 'iou')}
     seconds = float(np.median([r['seconds'] for r in records]))
-    acc = dict(acc=interval.mean, lo=interval.lo, hi=interval.hi, n=interval.n)
+    acc = dict(acc=interval.mean, lo=interval.lo, hi=interval.hi, n=interval.n, interval=interval.kind)
     return dict(acc, p=p, alone=alone, **means, s=seconds)
 
 # %% ../../nbs/evaluation/01_study.ipynb #d38c165e
@@ -136,7 +136,14 @@ def text(self:Study, kind # of question
     return '\n'.join(lines)
 
 @patch
-def __str__(self:Study): return '\n\n'.join(map(self.text, self.kinds()))
+def note(self:Study) -> str: # below the tables
+    "How many questions and pictures there are, and which intervals are shown"
+    pictures = {r['id']: image_key_of(r) for r in self.records}
+    kinds = [row['interval'] for k in self.kinds() for row in self.rows(k).values()]
+    return f'{format_counts([*pictures.values()])}. {format_intervals(kinds)}'
+
+@patch
+def __str__(self:Study): return '\n\n'.join([*map(self.text, self.kinds()), self.note()])
 
 # %% ../../nbs/evaluation/01_study.ipynb #e314e2b8
 def markdown_row(cells # of str
@@ -154,7 +161,7 @@ def markdown(self:Study, columns=tuple(STUDY_HEADS) # what to show
         rule = ['---'] + ['--:']*(len(head) - 1)
         lines = map(markdown_row, [head, rule, *rows])
         parts.append('\n'.join([f'**{kind}**\n', *lines]))
-    return '\n\n'.join(parts)
+    return '\n\n'.join([*parts, self.note()])
 
 @patch
 def _repr_markdown_(self:Study): return tame_markdown(self.markdown())

@@ -264,7 +264,7 @@ def cochran(hits # [n, k] 0 or 1, k conditions of the same n pictures
     ) -> float: # p; 1 if the conditions never differ
     "Cochran's Q test: do the conditions hit equally often?"
     from statsmodels.stats.contingency_tables import cochrans_q
-    hits = np.asarray(hits)
+    hits = np.asarray(hits, float)
     return float(cochrans_q(hits).pvalue) if np.ptp(hits, axis=1).any() else 1.
 
 # %% ../../nbs/studies/07_invariance.ipynb #21f9e629
