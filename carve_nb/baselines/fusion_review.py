@@ -119,7 +119,7 @@ def scaled_features(layer, # decoder layer
     factor, # of their features
     length # tokens of the prompt
     ):
-    "Inside the block the layer gets and reads the features at these positions scaled, in every pass over the whole prompt"
+    "Inside the block the layer gets and reads these features scaled, in every pass over the whole prompt"
     def before(module, args, kwargs):
         h = args[0] if args else kwargs['hidden_states']
         if h.shape[1] < length: return None
@@ -200,4 +200,5 @@ class FusionCrop(CropMethod):
         with seconds('region'):
             s = own_shift(self, vlm, rows)
             S = as_saliency(s.values[rows.span(0)].clamp_min(0), rows.spans[0], image)
-            return self.located(image, question, S, show, rows, [format_shift(s)], regions=kept, seconds=seconds, calls=1)
+            return self.located(image, question, S, show, rows, [format_shift(s)],
+                regions=kept, seconds=seconds, calls=1)

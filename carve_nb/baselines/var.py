@@ -180,7 +180,8 @@ def guided(self:Var, vlm, prompt, state):
     image = torch.cat([s.tokens for s in prompt.spans])
     def see(layer, x): sinks.setdefault(layer, (sink_value(x[0], dims) > bar).nonzero()[:, 0])
     def move(layer, w, rows):
-        vis, sink = (w.new_zeros(w.shape[-1]).bool().index_fill(0, at.to(w.device), True) for at in (image, sinks[layer]))
+        flags = lambda at: w.new_zeros(w.shape[-1]).bool().index_fill(0, at.to(w.device), True)
+        vis, sink = flags(image), flags(sinks[layer])
         counts['rows'] += w[..., 0].numel()
         if not (vis & sink).any(): return w
         chosen = picture_heads(w, vis, sink, self.least, self.summ)

@@ -260,6 +260,7 @@ def count_patches(
     prompt: Prompt,  # its prompt
 ) -> int:            # of all views of all pictures
     "Patches that the tower reads"
+    if 'pixel_values' not in prompt.inputs: return 0   # the words alone
     tower = config.vision_config
     number = lambda names, default: next((getattr(tower, n) for n in names if getattr(tower, n, None)), default)
     channels, frames = number(('num_channels', 'in_channels'), 3), number(('temporal_patch_size',), 1)
