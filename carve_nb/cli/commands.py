@@ -26,7 +26,7 @@ from .options import (
 from ..core.errors import CarveError
 from ..core.io import tame_terminal
 from ..data.fields import FOLDER_FORMAT
-from ..explorer.launch import explore_cell, serve, server_command, server_env, write_page
+from ..explorer.launch import explore_cell, serve, server_command, server_env, write_page, write_settings
 
 # %% ../../nbs/cli/03_commands.ipynb #2829bfad
 app = typer.Typer(
@@ -147,6 +147,7 @@ def do_explore(loading, image: AnyPicture = None, question: AnyQuestion = '',
         if image: open_picture(image).save(Path(folder)/copy)
         if Path(name).exists(): name = str(Path(name).absolute())
         write_page(folder, explore_cell(name, copy, question, how))
+        write_settings(folder)
         return serve(server_command(folder, port, not no_browser), server_env(folder))
 
 # %% ../../nbs/cli/03_commands.ipynb #8212b3bf

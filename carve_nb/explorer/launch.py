@@ -26,13 +26,12 @@ explore({model!r}, {image!r}, {question!r}{more})'''
 def write_page(folder, # to write into
     cell # Python
     ) -> Path: # of the notebook
-    "A notebook with one cell, and the settings it is shown with"
+    "A notebook with one cell"
     cells = [dict(cell_type='code', id='explore', source=cell, metadata={}, outputs=[], execution_count=None)]
     kernel = dict(name='python3', display_name='Python 3', language='python')
     path = Path(folder)/'explore.ipynb'
     page = dict(cells=cells, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)
     path.write_text(json.dumps(page), encoding='utf-8')
-    write_settings(folder)
     return path
 
 # %% ../../nbs/explorer/09_launch.ipynb #64434ede

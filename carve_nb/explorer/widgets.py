@@ -94,12 +94,20 @@ const begin = tries => {
         seen.observe(root, {childList: true, subtree: true, attributeFilter: ['title']}); });
     if (!roots.length && tries) setTimeout(begin, 250, tries - 1); };
 begin(80);
-document.addEventListener('change', event => {
-    const file = event.target.files?.[0], root = event.target.closest?.('.PAGE');
-    if (!root || !file || file.size < LIMIT*1e6) return;
-    event.stopImmediatePropagation();
-    root.querySelector('[role=status]').textContent = `${file.name} has ${Math.ceil(file.size/1e6)} MB; this page takes ` +
-        'LIMIT MB at most. Make it smaller, or open it by its name: explore(image="file").'; }, true);'''
+if (!window.carveUpload) {                       // the input of a FileUpload is in no page, so its click is watched
+    const click = HTMLInputElement.prototype.click;
+    let root = null;
+    window.carveUpload = true;
+    document.addEventListener('click', event => { root = event.target.closest?.('.PAGE'); }, true);
+    HTMLInputElement.prototype.click = function () {
+        const status = root?.querySelector('[role=status]');
+        if (status && this.type === 'file') this.addEventListener('change', event => {
+            const file = this.files[0];
+            if (!file || file.size < LIMIT*1e6) return;
+            event.stopImmediatePropagation();
+            status.textContent = `${file.name} has ${Math.ceil(file.size/1e6)} MB; this page takes LIMIT MB at most. ` +
+                'Make it smaller, or open it by its name: explore(image="file").'; }, {capture: true, once: true});
+        click.call(this); }; }'''
 
 NAMES = SCRIPT.replace('PAGE', PAGE).replace('LIMIT', str(BIGGEST))
 STYLE = f'''<style>
