@@ -81,7 +81,7 @@ def composed_rows(model, inputs, out):
     "Eager rows to the query tokens, times eager cross-attention of the query tokens in the third layer: [L, H, N, keys]"
     with torch.no_grad(): seen = model.get_image_features(inputs['pixel_values'], inputs['qformer_input_ids'], inputs['qformer_attention_mask'], output_attentions=True)
     between = (inputs['input_ids'][0] == model.config.image_token_id).nonzero()[:, 0]
-    onward = seen.qformer_outputs.cross_attentions[1][0].float().mean(0)   # layers 0 and 2 read the picture
+    onward = seen.qformer_outputs.cross_attentions[2][0].float().mean(0)   # the third that reads the picture: layer 4
     return torch.stack([a[0].float() for a in out.language_model_outputs.attentions])[..., between] @ onward
 
 
