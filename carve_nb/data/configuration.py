@@ -23,7 +23,8 @@ def differing(there, # plain values
     ) -> list: # of str
     "Where two configurations differ"
     if not isinstance(there, dict) or not isinstance(now, dict):
-        return [] if there == now else [f'{name} is {there!r} there, {now!r} now']
+        if there == now: return []
+        return [f'{name} is {there!r} there, {now!r} now']
     differences = []
     for k in {**there, **now}:
         path = f'{name}.{k}' if name else k
@@ -46,15 +47,20 @@ def sample_keys(data, # `DataSet`
     ) -> dict: # id -> key of the question and its truth, key of the picture
     "What each sample of a set is"
     pictures = data.pictures(over)
-    return {r.id: (DataSet('', [r]).key(ASKED), pictures[r.id]) for r in data}
+    asked = {r.id: DataSet('', [r]).key(ASKED) for r in data}
+    return {id: (asked[id], pictures[id]) for id in asked}
 
 # %% ../../nbs/data/15_configuration.ipynb #1b3563da
 def growth(there, # configuration of the folder
     now # of this run
     ) -> list: # of dicts: what was added when
     "The additions to a run, with the present ones"
-    news, n = {}, [c.get('data', {}).get('n') if isinstance(c.get('data'), dict) else None for c in (there, now)]
-    if n[0] != n[1]: news['samples'] = n
-    if added := [m for m in now.get('methods', ()) if m not in there.get('methods', ())]: news['methods'] = added
-    if news: news = dict(on=datetime.now(timezone.utc).date().isoformat()) | news
-    return [*there.get('growth', ()), news] if news else there.get('growth', [])
+    sets, news = [c.get('data') for c in (there, now)], {}
+    sizes = [o.get('n') if isinstance(o, dict) else None for o in sets]
+    if sizes[0] != sizes[1]: news['samples'] = sizes
+    before = there.get('methods', ())
+    added = [m for m in now.get('methods', ()) if m not in before]
+    if added: news['methods'] = added
+    today = datetime.now(timezone.utc).date().isoformat()
+    earlier = there.get('growth', [])
+    return [*earlier, dict(on=today) | news] if news else earlier

@@ -80,7 +80,8 @@ def read_line(line, # of a file of records
 def split_lines(text # of a file of records
     ) -> list: # of dicts
     "The records in a text"
-    return [read_line(line, i) for i, line in enumerate(text.split('\n'), 1) if line.strip()]
+    lines = enumerate(text.split('\n'), 1)
+    return [read_line(line, i) for i, line in lines if line.strip()]
 
 # %% ../../nbs/data/09_record_file.ipynb #08ce7823
 def read_records(folder, # with records.jsonl or records.jsonl.gz, and a file of facts
@@ -93,9 +94,10 @@ def read_records(folder, # with records.jsonl or records.jsonl.gz, and a file of
     name = names[0]
     try:
         raw = (Path(folder)/name).read_bytes()
-        records = split_lines((gzip.decompress(raw) if name.endswith('.gz') else raw).decode())
-        name = facts
-        return records, dict(json.loads((Path(folder)/name).read_bytes()))
+        if name.endswith('.gz'): raw = gzip.decompress(raw)
+        records, name = split_lines(raw.decode()), facts
+        raw = (Path(folder)/name).read_bytes()
+        return records, dict(json.loads(raw))
     except DataError as e: raise DataError(f'{folder}: {e}') from None
     except (ValueError, TypeError, RecursionError, gzip.BadGzipFile, EOFError, zlib.error) as e:
         path = Path(folder)/name
@@ -108,7 +110,8 @@ def export_run(folder, # of a run
     ):
     "Write records and the facts about them"
     Path(folder).mkdir(parents=True, exist_ok=True)
-    replace_file(Path(folder)/'records.jsonl', ''.join(map(to_line, lines)))
+    text = ''.join(map(to_line, lines))
+    replace_file(Path(folder)/'records.jsonl', text)
     write_json(Path(folder)/name, facts)
 
 def pack_records(folder, # with records.jsonl and meta.json

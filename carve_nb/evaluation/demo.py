@@ -98,7 +98,8 @@ def ask_scenes(vlm, # a `VLM`
     seconds = round(perf_counter() - start, 1)
     made = demo_methods(seed=seed, max_new_tokens=max_new_tokens)
     meta = make_meta(vlm, made, split='heldout', n=counts, seed=seed, workers=workers, seconds=seconds)
-    return Study([demo_record(l) for l in lines if l['status'] == 'ok'], meta)
+    records = [demo_record(l) for l in lines if l['status'] == 'ok']
+    return Study(records, meta)
 
 # %% ../../nbs/evaluation/20_demo.ipynb #8ffb1824
 def pick_cases(study, # a `Study`
@@ -157,8 +158,10 @@ def run_demo(n=300, # digit questions
     ) -> Study: # printed as well
     "The main job: every method on held-out scenes, printed, saved, and summed up in one sentence"
     check_demo(out)
-    vlm, counts = VLM.from_pretrained(model), {k: n if k == 'digit' else min(n, other) for k in kinds}
-    study = ask_scenes(vlm, counts, out, workers=workers or count_workers(vlm), seed=seed, progress=progress, **kw)
+    vlm = VLM.from_pretrained(model)
+    counts = {k: n if k == 'digit' else min(n, other) for k in kinds}
+    workers = workers or count_workers(vlm)
+    study = ask_scenes(vlm, counts, out, workers=workers, seed=seed, progress=progress, **kw)
     print(study)
     files = save_study(study, vlm, out, seed, **kw) if out is not None else []
     if json is not None: write_json(json, study.table())

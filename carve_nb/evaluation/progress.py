@@ -69,8 +69,9 @@ def first_need(vlm, # a `VLM`; an engine with models of its own has another obje
 def check_rules(data # iterable of `Record`s
     ):
     "Refuse scores that do not exist"
-    if bad := sorted({str(r.rule) for r in data} - {*RULES}):
-        raise RunError(f'Rule {bad[0]!r} is not known; use one of {", ".join(RULES)}.')
+    bad = {str(r.rule) for r in data} - {*RULES}
+    known = ', '.join(RULES)
+    if bad: raise RunError(f'Rule {min(bad)!r} is not known; use one of {known}.')
 
 def check_depth(config, # `RunConfig`
     n_layers=None # depth of the model; None: not known yet

@@ -269,13 +269,13 @@ def test_damaged_records(vlm, copy, whole):
         except RunError as e: assert 'is damaged' in str(e)
         else: assert lines == before
     path.write_bytes(raw)
-    for i, change in enumerate(("line=replace(line, '1', '2')", "status='error'", "id='foreign'"), 1):
+    for i, change in enumerate(("line=replace(line, '1', '2')", "line=replace(line, 'ok', 'no')", "sum='f'"), 1):
         path.write_bytes(raw)
         with closing(connect(path)) as db: db.execute(f'UPDATE lines SET {change} WHERE rowid=?', (i,))
         for read in (lambda: go(copy, vlm)), (lambda: write_report(copy)):
-            with pytest.raises(RunError, match='the line of .* is damaged.*--retry'): read()
+            with pytest.raises(RunError, match='1 of 8 lines in .* are damaged.*--retry'): read()
         damaged = path.read_bytes()
-        with pytest.warns(UserWarning, match=f'1 damaged line of .* left out, as asked; the file as it was is run.damaged-{i}.sqlite'): assert plain(go(copy, vlm, retry=True)) == plain(before)
+        with pytest.warns(UserWarning, match=f'1 damaged lines of .* left out, as asked; the file as it was is run.damaged-{i}.sqlite'): assert plain(go(copy, vlm, retry=True)) == plain(before)
         assert (copy/f'run.damaged-{i}.sqlite').read_bytes() == damaged and len(read_sessions(copy)) == 2
     path.write_bytes(raw[:5000])
     for read in (lambda: go(copy, vlm)), (lambda: go(copy, vlm, retry=True)), (lambda: write_report(copy)):
