@@ -25,7 +25,8 @@ def sink_world(seed, # of the world
     def disturbed(a):
         e = noise*torch.randn(196, generator=gen)
         return a*e.exp() if proportional else (a + e).clamp_min(0)
-    return disturbed(V*F), torch.stack([disturbed(V) for _ in range(M)]), F
+    A_q = disturbed(V*F)
+    return A_q, torch.stack([disturbed(V) for _ in range(M)]), F
 
 # %% ../nbs/06_decomposition.ipynb #d63f7872
 def cost(A, # [..., Nv] candidate semantic map
@@ -34,7 +35,8 @@ def cost(A, # [..., Nv] candidate semantic map
     lam # regulariser
     ): # [...] value of J
     "The objective J that the closed form minimises"
-    return ((A*A_g - A_q)**2 + lam * A**2 * A_g).sum(-1)
+    price = lam*A**2*A_g
+    return ((A*A_g - A_q)**2 + price).sum(-1)
 
 # %% ../nbs/06_decomposition.ipynb #77180d20
 def check_maps(A_q, # [..., Nv]
@@ -45,7 +47,7 @@ def check_maps(A_q, # [..., Nv]
     l = torch.as_tensor(lam, dtype=torch.float64)
     if not ((l > 0) & l.isfinite()).all():
         raise CarveError(f"lam must be > 0 and finite, got {lam}; the official code uses 1e-8")
-    A_q, A_g = torch.as_tensor(A_q).float(), torch.as_tensor(A_g).float()
+    A_q, A_g = (torch.as_tensor(a).float() for a in (A_q, A_g))
     for name, a in (('A_q', A_q), ('A_g', A_g)):
         if not a.isfinite().all(): raise CarveError(f"{name} contains NaN or Inf; run the model in bfloat16 or float32")
         if (a < 0).any(): raise CarveError(f"{name} contains negative values; attention after softmax is >= 0")
@@ -70,13 +72,15 @@ def contrast(A_q, # [..., Nv] attention under the question
     op='ratio' # 'ratio' (the closed form) or another of OPERATORS
     ): # [..., Nv] float32, finite
     "The semantic map: the question's attention without the picture's own"
-    if op not in OPERATORS: raise CarveError(f"op={op!r}: use {', '.join(map(repr, OPERATORS))}")
+    if op not in OPERATORS:
+        raise CarveError(f"op={op!r}: use {', '.join(map(repr, OPERATORS))}")
     A_q, A_g = (a.double() for a in check_maps(A_q, A_g, lam))
     lam = torch.as_tensor(lam, dtype=torch.float64)
-    if relative: lam = (lam*A_g.mean(-1, keepdim=True)).clamp(1e-12, 1e300)
-    else: lam = lam.clamp(1e-30, 1e300)
+    unit = A_g.mean(-1, keepdim=True) if relative else 1
+    lam = (lam*unit).clamp(1e-12 if relative else 1e-30, 1e300)
     big = torch.finfo(torch.float32).max
-    return OPERATORS[op](A_q, A_g, lam).clamp(-big, big).float()
+    A = OPERATORS[op](A_q, A_g, lam)
+    return A.clamp(-big, big).float()
 
 # %% ../nbs/06_decomposition.ipynb #1a3d17f9
 def layer_contrast(A, # [L, Nv] attention of all layers under one prompt
@@ -87,9 +91,11 @@ def layer_contrast(A, # [L, Nv] attention of all layers under one prompt
     A, _ = check_maps(A, A, 1)
     p = A / A.sum(-1, keepdim=True).clamp_min(1e-30)
     among = list(range(len(p)) if among is None else among)
-    if not among or not all(-len(p) <= i < len(p) for i in [*among, last]):
+    exist = range(-len(p), len(p))
+    if not among or {*among, last} - {*exist}:
         raise CarveError(f"layers {among} and {last}: name layers that exist, 0 to {len(p)-1}")
-    far = ((p[among].sqrt() - p[last].sqrt())**2).sum(-1)
+    roots = p.sqrt()
+    far = ((roots[among] - roots[last])**2).sum(-1)
     i = among[int(far.argmax())]
     return contrast(p[last], p[i], op='absolute'), i
 
@@ -99,6 +105,6 @@ def maps_equal(A_q, # [..., Nv]
     tol=1e-4 # largest difference that counts as none, relative to the largest weight of each row
     ) -> bool: # whether the pair holds no contrast
     "Whether two maps are equal, so that their ratio carries no signal"
-    A_q, A_g = torch.as_tensor(A_q).float(), torch.as_tensor(A_g).float()
+    A_q, A_g = (torch.as_tensor(a).float() for a in (A_q, A_g))
     far = (A_q - A_g).abs().amax(-1)
     return bool((far <= tol*A_g.amax(-1)).all())
