@@ -61,7 +61,6 @@ def check_fields(method # a dataclass with some of the fields of `Carve`
     if getattr(method, 'op', None) == 'log' and method.combine == 'product':
         raise CarveError("combine='product': a log contrast has negative values; use op='ratio'")
 
-# %% ../nbs/10_carve.ipynb #826aceb1
 @dataclass
 class Carve:
     "CARVE: contrast of two attention maps, best regions, a second question with their view"
@@ -289,7 +288,6 @@ def unavailable_layers(self:Carve, rows, # `AttentionRows`
     attending = rows.meta.get('attending', range(n_layers))
     return [l for l in self.layer_indices(n_layers) if l not in attending]
 
-# %% ../nbs/10_carve.ipynb #9c87987d
 @patch
 def kept_regions(self:Carve, S # `Saliency`
     ) -> list: # of `Region`, best first
@@ -381,7 +379,6 @@ def __call__(self:Carve, vlm, # a `VLM`
             return self.from_rows(vlm, image, question, rows, rows_g)
         return fall_back(ask_again, self.partial_result(image, question, rows))
 
-# %% ../nbs/10_carve.ipynb #83eb890a
 @patch
 def saliency_only(self:Carve, vlm, # a `VLM`
     image, # picture

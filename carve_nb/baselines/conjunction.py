@@ -15,6 +15,7 @@ import numpy as np, torch
 from ..attention.cache import AnswerCache, AttentionCache
 from ..carve import Carve
 from ..core.io import replace_file
+from ..core.stats import difference, format_p, holm, mean_interval, paired_test
 from ..data.metrics import match
 from ..data.scenes import SIBLINGS, samples, sibling_samples
 from ..maps import pick_layers
