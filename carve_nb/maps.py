@@ -265,12 +265,13 @@ def share(self:Saliency,
     inside = weights[y0:y1, x0:x1].sum()
     return float(inside/weights.sum())
 
-@patch
-def entropy(self:Saliency,
+def _map_entropy(self,
     base=2 # of the logarithm
     ) -> float: # 0 .. log(gh gw)
     "Entropy of the map over its patches"
     return float(entropy(self.values.clip(0).ravel(), base))
+
+Saliency.entropy = _map_entropy   # `patch` of fastcore 1 would unset the function of this name
 
 # %% ../nbs/02_attention_maps.ipynb #6d80ff27
 def is_flat(S, # `Saliency`

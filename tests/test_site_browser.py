@@ -23,8 +23,8 @@ DONE = '() => !document.querySelector(".math") || document.querySelectorAll("mjx
 
 def why_not():
     "What is missing for these tests, or ''"
-    if not all(map(find_spec, ('sphinx', 'myst_nb', 'furo'))) and 'CARVE_SITE' not in os.environ: return 'Sphinx is not installed: pip install "carve_nb[docs]"'
-    if not find_spec('playwright'): return 'playwright is not installed: pip install "carve_nb[browser]"'
+    if not all(map(find_spec, ('sphinx', 'myst_nb', 'furo'))) and 'CARVE_SITE' not in os.environ: return 'Sphinx is not installed: pip install -e ".[docs]"'
+    if not find_spec('playwright'): return 'playwright is not installed: pip install -e ".[browser]"'
     return '' if browser_path() else 'no Chromium was found: apt-get install chromium, or `playwright install chromium`'
 
 

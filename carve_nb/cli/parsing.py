@@ -21,7 +21,8 @@ MAP_METHODS = 'carve', 'paper', 'official', 'question-only', 'instruction-only'
 KIND_NAMES = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe'
 SPLIT_NAMES = 'train', 'calibration', 'heldout'
 STUDY_NAMES = (
-    'entropy', 'intervention', 'search', 'convergence', 'masking', 'invariance', 'ablation', 'binding', 'generalisation')
+    'entropy', 'intervention', 'search', 'convergence', 'masking', 'invariance', 'ablation', 'binding',
+    'generalisation')
 DTYPES = dict(
     auto='auto', bf16='bfloat16', fp16='float16', fp32='float32', bfloat16='bfloat16', float16='float16',
     float32='float32')

@@ -137,7 +137,7 @@ def import_pyarrow(): # the module
     "PyArrow, or how to install it"
     try: import pyarrow, pyarrow.parquet, pyarrow.ipc
     except ImportError as e:
-        raise DataError('Parquet and Arrow files need PyArrow: pip install "carve_nb[data]".') from e
+        raise DataError('Parquet and Arrow files need PyArrow: pip install datasets pyarrow.') from e
     return pyarrow
 
 def is_picture(type # of an Arrow column
@@ -256,7 +256,7 @@ def _load_hub_set(name, config, split, revision):
     "A set of the library `datasets`, or an error of one line."
     try: import datasets
     except ImportError as e:
-        raise DataError('Sets of the Hugging Face Hub need its library: pip install "carve_nb[data]".') from e
+        raise DataError('Sets of the Hugging Face Hub need its library: pip install datasets pyarrow.') from e
     try: return datasets.load_dataset(str(name), config, split=split, revision=revision)
     except Exception as e:
         why = str(e).splitlines()[0] if str(e) else ''

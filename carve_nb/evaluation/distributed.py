@@ -72,7 +72,7 @@ def need_ray(local=True # processes of this machine only?
     ): # the module `ray`
     "Ray, set to be quiet before it is loaded"
     if not find_spec('ray'):
-        raise RunError('--engine ray needs Ray Data, which is not installed: pip install "carve_nb[ray]".')
+        raise RunError('--engine ray needs Ray Data, which is not installed: pip install "ray[data]" pyarrow.')
     if 'ray' not in sys.modules:
         settings = RAY_QUIET | RAY_LOOPBACK if local else RAY_QUIET
         for k, v in settings.items(): os.environ.setdefault(k, v)

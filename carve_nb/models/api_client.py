@@ -124,7 +124,7 @@ def need_client(): # the module openai
     "The client library, or how to get it"
     try: import openai
     except ImportError:
-        raise CarveError('Another model is asked through the library openai: pip install "carve_nb[remote]"') from None
+        raise CarveError('Another model is asked through the library openai: pip install openai') from None
     return openai
 
 @patch

@@ -127,7 +127,7 @@ def place(
         raise CarveError(f'Give device={str(device)!r} or device_map={device_map!r}, not both.')
     if not find_spec('accelerate'):
         raise CarveError('device_map and quantised checkpoints need the package accelerate: '
-                         "pip install 'carve_nb[accelerate]'.")
+                         'pip install accelerate.')
     return None, dict(device_map=device_map or {'': str(pick_device(device))})
 
 def likely_device(

@@ -50,7 +50,7 @@ def main():
     p.add_argument('--seconds', type=int, default=60), p.add_argument('--findings', default='findings'), p.add_argument('--megabytes', type=int, default=1500)
     a = p.parse_args()
     try: import atheris
-    except ImportError: sys.exit('atheris is not installed: pip install "carve_nb[fuzz]" (Linux and macOS)')
+    except ImportError: sys.exit('atheris is not installed: pip install -e ".[fuzz]" (Linux and macOS)')
     with atheris.instrument_imports(include=['PIL', 'carve_nb.core.image', 'carve_nb.core.image_files']):
         from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
         import carve_nb.core.image  # noqa: F401
