@@ -45,8 +45,9 @@ def get_field(row, # dict
 # %% ../../nbs/data/04_fields.ipynb #7c3ac3c5
 FOLDER_FORMAT = (
     'FOLDER/scene.png',
-    'FOLDER/questions.jsonl, one line for each question; "box", the true region in pixels, and "choices" may be left out:',
-    '{"image": "scene.png", "question": "What digit is on the blue cross?", "answer": "6", "box": [237, 316, 297, 376]}',
+    'FOLDER/questions.jsonl, a line for each question; "box", the true region in pixels, and "choices" may be absent:',
+    '{"image": "scene.png", "question": "What digit is on the blue cross?", "answer": "6", '
+    '"box": [237, 316, 297, 376]}',
     '{"image": "scene.png", "question": "What color is the cross?", "answers": ["blue", "dark blue"]}',
     '{"image": "scene.png", "question": "How many triangles are there?", "answer": "4"}'
 )
