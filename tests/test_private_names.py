@@ -6,7 +6,6 @@ import carve_nb
 
 PUBLIC = 'transformers.utils.logging', 'safetensors.torch.', 'torch.nn.functional'
 PRIVATE = {   # name -> where it is used, and what it does there
-    'transformers.cache_utils.DynamicLayer': 'models.prefix_cache: a layer of a cache, here with room behind its end',
     'transformers.image_processing_utils.get_patch_output_size': 'models.image_tiles: where LLaVA-NeXT pads a canvas',
     'transformers.image_processing_utils.select_best_resolution': 'models.image_tiles, models.processors: its canvas',
     'transformers.image_utils.ChannelDimension': 'models.image_tiles: an argument of the above',

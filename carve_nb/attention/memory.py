@@ -14,7 +14,7 @@ from . import batching as _batch  # gives `VLM` all it has
 from .peak_memory import format_bytes
 from ..core.errors import CarveError
 from ..core.image import RASTER
-from ..models.prefix_cache import Roomy, prefix_length
+from ..models.prefix_cache import prefix_length
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, Prompt
 from ..models.vlm import VLM
 
@@ -81,9 +81,9 @@ def pass_bytes(
     vision, reading = size*patches*tower_width, features + linear
     if not carve: return vision, cache(N) + reading + size*N*width + masked*N*N*(1 + size), 0
     if not vlm.family.pixels: return 2*vision, 2*(cache(N) + reading + size*N*width), 0
-    n, room = prefix_length(prompt), Roomy.room
-    kept = cache(n + room)
-    second = cache(2*n + room)*(vlm.n_layers - 1)//vlm.n_layers
+    n = prefix_length(prompt)
+    kept = cache(n)
+    second = cache(2*n)*(vlm.n_layers - 1)//vlm.n_layers
     return vision + kept, kept + second + reading + size*n*width, kept
 
 # %% ../../nbs/attention/07_memory.ipynb #52f61736
