@@ -64,7 +64,7 @@ AnyPicture = Annotated[str|None, argument('picture file (default: choose one on 
 AnyQuestion = Annotated[str, argument('asked at once', metavar='[QUESTION]', show_default=False)]
 JsonFile = Annotated[Any, option('write all of it in numbers to this file', '--json', read=check_file, metavar='F')]
 AsJson = Annotated[bool, option('as JSON', '--json')]
-Folder = Annotated[Any, option(
+Folder = Annotated[str|None, option(
     'folder to write into, made where it is not there', '--out', metavar='DIR')]
 MapFile = Annotated[Any, option(
     'S.npy: float32, height x width of the picture; S.png: the map over the picture', read=check_map,
