@@ -186,6 +186,7 @@ def plot_groups(ax, # matplotlib axis
     ax.set(ylim=(0, 103), ylabel=f'{column}, %')
     ax.set_xticks(range(len(groups)), groups)
 
+# %% ../../nbs/studies/12_binding.ipynb #e9216a98
 def plot_word_touches(ax, # matplotlib axis
     records, # of `measure_binding`
     siblings # a key of `SIBLINGS`
