@@ -175,6 +175,7 @@ class ContrastMethod(DecodingMethod):
         other = self.other_prompt(vlm, prompt, state) if self.weight else None
         yield other and [ContrastProcessor(vlm, other, len(prompt), self.weight, self.beta)]
 
+# %% ../../nbs/baselines/13_vcd.ipynb #df87b53c
 @dataclass
 class VCD(ContrastMethod):
     "Visual contrastive decoding: what a noised picture would suggest too counts less"

@@ -32,6 +32,7 @@ def entry_of(row # name of a method, or of its second row
     "The method of a row"
     return ENTRIES[row.removesuffix(TUNED)]
 
+# %% ../../nbs/evaluation/17_comparison.ipynb #d2371a32
 @dataclass(repr=False)
 class Comparison:
     "Lines of all methods on the same questions, and their costs"
@@ -42,7 +43,8 @@ class Comparison:
     tuned: dict = None # method -> dict of setting, score, published, tried, n, see `choose_settings`
     def __repr__(self):
         second = sum(m.endswith(TUNED) for m in self.methods)
-        return f'Comparison({len(self.methods) - second} methods, {second} of them also tuned, on {len(self.ids)} questions)'
+        first = len(self.methods) - second
+        return f'Comparison({first} methods, {second} of them also tuned, on {len(self.ids)} questions)'
 
     def __post_init__(self):
         self.table, self.known = {}, {}
@@ -92,6 +94,7 @@ def pictures(self:Comparison, method, # name
     "The picture of each question"
     return [image_key_of(self.table[method][i]) for i in ids]
 
+# %% ../../nbs/evaluation/17_comparison.ipynb #a3d98a46
 @patch
 def against(self:Comparison, method, # name
     other, # name
@@ -224,9 +227,9 @@ def tuning(self:Comparison) -> list: # of lists of str, the head first
         t, r, second = self.tuned[m], rows[m], rows.get(m + TUNED)
         calibration = f'{100*t["published"]:.1f} -> {100*t["score"]:.1f} (n = {t["n"]})'
         setting = t['setting'].removeprefix(f'{m}:') if t['setting'] != m else 'as published'
-        table.append([m, str(t['tried']), calibration, setting, f'{100*r["acc"]:.1f}',
-            '' if second is None else f'{100*second["acc"]:.1f}', '' if second is None else f'{100*second["gain"]:+.1f}',
-            '' if second is None else format_known(second.get('p_holm'), '.3f')])
+        tuned = ['', '', '']
+        if second: tuned = [f'{100*second["acc"]:.1f}', f'{100*second["gain"]:+.1f}', format_known(second.get('p_holm'), '.3f')]
+        table.append([m, str(t['tried']), calibration, setting, f'{100*r["acc"]:.1f}', *tuned])
     return table
 
 # %% ../../nbs/evaluation/17_comparison.ipynb #14d0214b
@@ -250,6 +253,7 @@ def by_accuracy(self:Comparison, rows # of `Comparison.rows`
     best = sorted(rows, key=lambda m: -rows[m]['acc'])
     return [m for c in CATEGORIES for m in best if entry_of(m).category == c and not m.endswith(TUNED)]
 
+# %% ../../nbs/evaluation/17_comparison.ipynb #9264216e
 @patch
 def plot_forest(self:Comparison, group=None # of `GROUPS`; None: all questions
     ) -> Figure: # accuracy and interval of every method

@@ -55,6 +55,7 @@ laser-vat      layers=[None,(2,3)] alpha=[.25,.5]
 laser-vat      alpha=[.25,1.] beta=[.1]
 """
 
+# %% ../../nbs/evaluation/19_tuning.ipynb #e2f326a7
 def grid_specs(line # of `GRIDS`
     ) -> list: # of texts such as 'rel-att:layers=(2,2)'
     "All combinations of a line"
@@ -214,6 +215,7 @@ def pack_costs(vlm, # a `VLM`
     asked = [s for s in sum(scene_samples({k: 90 for k in KINDS}), []) if s.box]
     write_json(Path(out)/'auroc.json', measure_aurocs(vlm, asked[:maps]))
 
+# %% ../../nbs/evaluation/19_tuning.ipynb #5fedc010
 def read_options():
     "The options of the command"
     p = argparse.ArgumentParser(prog='python -m carve_nb.evaluation.tuning',
