@@ -25,8 +25,8 @@ from ..core.errors import CarveError, InsufficientMemoryError
 from ..core.model_source import TINY, find_source
 
 # %% ../../nbs/models/05_loading.ipynb #84cd1af2
-OWN_CODE = ('it runs code of its own. Take a stock release of the model (of InternVL those whose name ends in -hf, such '
-            'as OpenGVLab/InternVL3-1B-hf); or read that code and load the model in Python, with '
+OWN_CODE = ('it runs code of its own. Take a stock release of the model (of InternVL those whose name ends in -hf, '
+            'such as OpenGVLab/InternVL3-1B-hf); or read that code and load the model in Python, with '
             'VLM.from_pretrained(..., trust_remote_code=True).')
 
 def error_line(

@@ -18,8 +18,9 @@ from .attention_hook import restore
 from .families import find_family
 from ..core.model_source import TINY
 from .loading import check_decoder, input_device, load_model
-from .prompts import (
-    SHORT_ANSWER, Prompt, announced, check_shape, check_text, lay_out, question_positions, stretch_spans, text_start, unknown_words)
+from carve_nb.models.prompts import (
+    SHORT_ANSWER, Prompt, announced, check_shape, check_text, lay_out, question_positions, stretch_spans, text_start,
+    unknown_words)
 from .processors import check_template, format_chat, token_limit
 
 # %% ../../nbs/models/07_vlm.ipynb #f94165b0
@@ -81,7 +82,8 @@ def from_pretrained(cls: VLM,
     model, processor = load_model(name_or_path, device, dtype, **kw)
     own = model.generation_config
     kept = [f'{k}={getattr(own, k)}' for k, v in PENALTIES.items() if getattr(own, k, None) not in (None, v)]
-    if kept: warnings.warn(f'Answers are greedy, with the {" and ".join(kept)} of generation_config.json.', stacklevel=2)
+    kept = ' and '.join(kept)
+    if kept: warnings.warn(f'Answers are greedy, with the {kept} of generation_config.json.', stacklevel=2)
     return cls(model, processor, str(name_or_path), escape)
 
 # %% ../../nbs/models/07_vlm.ipynb #54e3cfa9
@@ -93,9 +95,10 @@ def limited(self: VLM,
     cell, limit = token_limit(self.processor, self.image_tokens)
     pixels = max(im.width*im.height for im in images)
     if limit and pixels > self.image_tokens*cell**2:
-        warnings.warn(f'A picture of {pixels/1e6:.0f} megapixels is shown with {self.image_tokens:,} tokens of {cell} x '
-                      f'{cell} pixels, where the processor alone would take up to {pixels//cell**2:,}. Set another '
-                      'number with --image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).', stacklevel=5)
+        warnings.warn(f'A picture of {pixels/1e6:.0f} megapixels is shown with {self.image_tokens:,} tokens of '
+                      f'{cell} x {cell} pixels, where the processor alone would take up to {pixels//cell**2:,}. Set another '
+                      'number with --image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).',
+                      stacklevel=5)
     return limit
 
 @patch
