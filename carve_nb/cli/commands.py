@@ -158,7 +158,8 @@ def do_scene(seed: Seed = 0, kind: Kind = 'digit', split: Split = 'heldout', out
     from carve_nb.data.scenes import make_scene
     scene = make_scene(seed, split)
     q = scene.query(kind)
-    if q is None: raise CarveError(f'Scene {seed} has no unambiguous question of kind {kind}; take another seed or kind.')
+    if q is None:
+        raise CarveError(f'Scene {seed} has no unambiguous question of kind {kind}; take another seed or kind.')
     if out: save_picture(scene.image, out)
     objects = [dict(color=o.color, shape=o.shape, digit=o.digit, box=list(o.box)) for o in scene.objects]
     save_json(to_json, dict(
@@ -246,7 +247,8 @@ def do_eval(data: Data, loading, samples, limits, engine, methods: Methods = 'no
     seed: Seed = 0,
     maps: Annotated[bool, option(
         'keep the map of each sample, a few kB each; Report.load(DIR).maps(METHOD) reads them', '--maps')] = False,
-    retry: Annotated[bool, option('measure again what failed in an earlier run, and what is damaged', '--retry')] = False,
+    retry: Annotated[bool, option(
+        'measure again what failed in an earlier run, and what is damaged', '--retry')] = False,
     force: Annotated[bool, option(
         'where the folder holds another run, or one that cannot be read: move it into a folder before-1 inside, and '
         'begin anew', '--force')] = False,
