@@ -25,7 +25,8 @@ from .attention.results import Result, Timings, ask_with_view, fall_back
 
 # %% ../nbs/10_carve.ipynb #f5efecf8
 CHOICES = dict(
-    steps=('first', 'last', 'all'), query=('last', 'question'), combine=('sum', 'product'), op=('ratio', 'log', 'difference'),
+    steps=('first', 'last', 'all'), query=('last', 'question'), combine=('sum', 'product'),
+    op=('ratio', 'log', 'difference'),
     region_rule=('top_k', 'official'), rank=('sum', 'area'), connectivity=(4, 8),
     fill=('black', 'none'), rounding=('nearest', 'down'), final_images=('view', 'both')
 )
@@ -326,8 +327,10 @@ def locate(self:Carve, image, # PIL picture, RGB
         kept = [] if reason else self.kept_regions(S)
         view = self.view_of(image, kept)
     notes = [f'no signal: {reason}; the view is the whole picture'] if reason else []
-    return Result(plain_answer=self.plain_answer(rows_q), saliency=S, maps=self.panel_maps(A_q, A_g, rows_q.spans[0], S),
-        regions=kept, view=view, rows=rows_q, instruction_rows=rows_g, seconds=seconds, calls=2, notes=notes + self.capture_notes(rows_q, rows_g, n_layers), method=self.name,
+    return Result(plain_answer=self.plain_answer(rows_q), saliency=S,
+        maps=self.panel_maps(A_q, A_g, rows_q.spans[0], S),
+        regions=kept, view=view, rows=rows_q, instruction_rows=rows_g, seconds=seconds, calls=2, method=self.name,
+        notes=notes + self.capture_notes(rows_q, rows_g, n_layers),
         image=image, question=question)
 
 @patch
@@ -360,7 +363,8 @@ def partial_result(self:Carve, image, # PIL picture
     rows # `AttentionRows` under the question
     ) -> Result: # without an answer of the method
     "What is known after the first capture"
-    return Result(plain_answer=self.plain_answer(rows), view=whole_view(image), rows=rows, calls=1, method=self.name, image=image,
+    return Result(plain_answer=self.plain_answer(rows), view=whole_view(image), rows=rows, calls=1,
+        method=self.name, image=image,
         seconds=Timings(capture=rows.meta['seconds']), question=question)
 
 @patch
