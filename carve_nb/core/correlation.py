@@ -41,6 +41,7 @@ def rank_correlation(x, # [..., m]
     "Correlation of the ranks along the last axis"
     return correlate(stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1))
 
+# %% ../../nbs/core/05_correlation.ipynb #1b8d7eee
 def drawn_estimate(stat, # columns [..., m] -> values [...]
     columns, # list of [m] arrays
     p, # of a test that takes every question for independent

@@ -43,6 +43,7 @@ def why_no_model(
     if any(path.glob('*.gguf')): return f'holds no config.json. {GGUF_ADVICE}'
     return 'holds no config.json: give the folder of a saved model.'
 
+# %% ../../nbs/core/08_model_source.ipynb #412d290e
 def check_folder(
     path: Path,  # local folder
 ):

@@ -91,6 +91,7 @@ def bootstrap_values(stat, # columns [..., m] -> values [...]
             values.append(stat(*(np.asarray(c)[draw] for c in columns)))
         return np.array(values)
 
+# %% ../../nbs/core/04_stats.ipynb #80d9f390
 def expanded_ends(values, # [n] of `bootstrap_values`
     m, # questions or pictures that were drawn
     level=.95 # of the interval

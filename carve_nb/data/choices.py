@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LETTERS', 'OPTION_LINE', 'split_options', 'label_options', 'read_choices', 'is_index', 'read_index', 'right_choice',
-           'index_choice', 'answer_choice']
+           'index_choice', 'answer_choice', 'pick_letter']
 
 # %% ../../nbs/data/05_choices.ipynb #6e83229c
 import re
@@ -142,3 +142,28 @@ def answer_choice(value, # as the row has it: 1 or '1'
         f'the answer {value} is the text of one option and the index of another, {other!r}; give its index, from 0, as '
         f'correct_choice_idx, or its letter or its text as a string ({text!r}).'
     )
+
+# %% ../../nbs/data/05_choices.ipynb #ee2e02cb
+_IN_A_WORD = r"[\w'+#]|-(?:\S|$)"       # what makes a capital part of a word
+
+def _letter_forms(letters):
+    "Patterns of answers that begin with a letter or announce it."
+    any_case = letters + letters.lower()
+    return (
+        rf'\(?([{any_case}])[).:,]*$',
+        rf'\(?([{letters}])[).:](?:\s|$)',
+        rf'.*?(?:answer|option|choice)(?: is)?[\s:]*\(?([{letters}])\b(?!{_IN_A_WORD}| [a-z])'
+    )
+
+def pick_letter(answer, # what was answered
+    n # number of options
+    ) -> int|None: # index
+    "The option that an answer names by its letter"
+    text, letters = str(answer).strip(), LETTERS[:n]
+    for pattern in _letter_forms(letters):
+        m = re.match(pattern, text, re.S)
+        if m: return letters.index(m[1].upper())
+    named = set(re.findall(rf'\(([{letters}])\)', text))
+    if not named: named = set(re.findall(rf"(?<![\w'+])(?<!\w-)[{letters}](?!{_IN_A_WORD})", text))
+    if len(named) != 1 or named == {'A'} and re.search(r'\bA [a-z]', text): return None
+    return letters.index(named.pop())

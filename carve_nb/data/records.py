@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from numbers import Number
 from pathlib import Path
 from random import Random
+from fastcore.basics import patch
 from ..core.errors import DataError, ImageError, MissingError
 from ..core.image import open_image
 from .choices import LETTERS, answer_choice, index_choice, is_index, label_options, read_choices, split_options
@@ -77,26 +78,31 @@ class Record:
             raise DataError(f'the picture of {self.id}{name} cannot be opened: {e}') from e
         if self.boxes: self.cut_boxes(*image.size)
         return image
-    def cut_boxes(self, W, # width of the picture
-        H # its height
-        ):
-        "Cut boxes at the border where they reach one pixel beyond it, as rounded numbers do"
-        x1, y1 = self.box[2:]
-        cut = [(a, b, min(c, W), min(d, H)) for a, b, c, d in self.boxes]
-        if x1 > W + 1 or y1 > H + 1 or any(o[0] >= W or o[1] >= H for o in cut):
-            raise DataError(
-                f'the box {self.box} of {self.id} does not lie in its picture of {W} x {H} pixels'
-                f'{self.other_reading(W, H)}.'
-            )
-        if cut == [tuple(o) for o in self.boxes]: return
-        self.given, self.boxes = self.given or self.boxes, cut
-    def other_reading(self, W, # width of the picture
-        H # its height
-        ) -> str: # for a message; '' where corners do not fit either
-        "The boxes as corners, if they came as corner, width and height"
-        corners = [(a, b, c - a, d - b) for a, b, c, d in self.boxes]
-        if not all(is_region(o) and o[2] <= W and o[3] <= H for o in corners): return ''
-        return f'; if it came as "bbox" (x, y, width, height), "box" would read it as the corners {union_of(corners)}'
+
+# %% ../../nbs/data/07_records.ipynb #52e54422
+@patch
+def other_reading(self:Record, W, # width of the picture
+    H # its height
+    ) -> str: # for a message; '' where corners do not fit either
+    "The boxes as corners, if they came as corner, width and height"
+    corners = [(a, b, c - a, d - b) for a, b, c, d in self.boxes]
+    if not all(is_region(o) and o[2] <= W and o[3] <= H for o in corners): return ''
+    return f'; if it came as "bbox" (x, y, width, height), "box" would read it as the corners {union_of(corners)}'
+
+@patch
+def cut_boxes(self:Record, W, # width of the picture
+    H # its height
+    ):
+    "Cut boxes at the border where they reach one pixel beyond it, as rounded numbers do"
+    x1, y1 = self.box[2:]
+    cut = [(a, b, min(c, W), min(d, H)) for a, b, c, d in self.boxes]
+    if x1 > W + 1 or y1 > H + 1 or any(o[0] >= W or o[1] >= H for o in cut):
+        raise DataError(
+            f'the box {self.box} of {self.id} does not lie in its picture of {W} x {H} pixels'
+            f'{self.other_reading(W, H)}.'
+        )
+    if cut == [tuple(o) for o in self.boxes]: return
+    self.given, self.boxes = self.given or self.boxes, cut
 
 # %% ../../nbs/data/07_records.ipynb #8acad89f
 def _answers_of(row, fields, allow_missing):
@@ -156,7 +162,8 @@ def rule_for(choices, # options, or None
     ) -> str: # name of a rule
     "The rule by which a set of one's own is scored"
     if choices: return 'choice'
-    return 'vqa-text' if len(answers) >= 10 else 'exact'   # both normalise both sides; fewer are other words for the same
+    many = len(answers) >= 10            # people; fewer are other words for the same
+    return 'vqa-text' if many else 'exact'   # both normalise both sides
 
 def check_encodable(*texts # of a record
     ):

@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['STORE', 'EXPORTS', 'FAILED', 'RUN_FILES', 'TABLES', 'connect', 'has_tables', 'reading', 'read_sessions', 'last_owner',
-           'locked', 'read_run', 'unused_path', 'set_aside', 'RunStore']
+           'locked', 'read_run', 'set_aside', 'RunStore']
 
 # %% ../../nbs/data/16_run_store.ipynb #22142ec9
 import json, os, platform, shutil, sqlite3, warnings
 from contextlib import ExitStack, closing, contextmanager, suppress
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from fastcore.basics import patch
 from ..core.errors import IncompleteError, RunError
-from .configuration import differing, digest, growth, without
+from ..core.io import unused_path
+from .configuration import differing, digest, additions, without
 from .record_file import to_line
 
 # %% ../../nbs/data/16_run_store.ipynb #d7a51106
@@ -60,6 +61,7 @@ def last_owner(folder # of a run
     sessions = read_sessions(folder)
     return sessions[-1]['owner'] if sessions and sessions[-1]['seconds'] is None else ''
 
+# %% ../../nbs/data/16_run_store.ipynb #248193fc
 @contextmanager
 def locked(folder # that is written to
     ):
@@ -119,12 +121,6 @@ RUN_FILES = (
     STORE, f'{STORE}-journal', 'records.jsonl', 'records.jsonl.gz', 'times.json', 'times.md', 'table.md',
     'accuracy.png', 'results.parquet', 'results.csv', 'protocol.json')
 
-def unused_path(folder, # where it shall be
-    name # such as 'before-{}'
-    ) -> Path: # that does not exist
-    "The first free numbered name"
-    return next(p for i in count(1) if not (p := Path(folder)/name.format(i)).exists())
-
 def set_aside(folder # of a run
     ) -> Path: # where its files are now
     "Move the files of a run into a folder inside its own"
@@ -171,28 +167,31 @@ class RunStore:
         "How far the run is"
         return len({id for id, _ in self.done if id})
 
-    def changes(self, there # configuration of the folder
-        ): # yields sentences
-        "How the configuration differs; methods may be added"
-        now = self.config
-        if 'methods' in there and 'methods' in now:
-            now = now | dict(methods={m: now['methods'].get(m) for m in there['methods']})
-        differences = differing(without(there, self.free), without(now, self.free))
-        if differences: yield f'another run: {"; ".join(differences)}'
+# %% ../../nbs/data/16_run_store.ipynb #b4ac1d9b
+@patch
+def changes(self:RunStore, there # configuration of the folder
+    ): # yields sentences
+    "How the configuration differs; methods may be added"
+    now = self.config
+    if 'methods' in there and 'methods' in now:
+        now = now | dict(methods={m: now['methods'].get(m) for m in there['methods']})
+    differences = differing(without(there, self.free), without(now, self.free))
+    if differences: yield f'another run: {"; ".join(differences)}'
 
-    def misfits(self, line # that is there
-        ): # yields sentences
-        "Why a line does not answer what is asked now; what has no answer yet may be mended"
-        id, image_key = line['id'], line.get('image_key', '')
-        if id not in self.asked:
-            if id and self.asked and 'methods' in self.config:
-                yield f'samples that are not asked for now (a run can only grow): {id!r}'
-            return
-        asked, image_now = self.asked[id]
-        if line['key'] != self.key(line['method'], asked, image_key):
-            yield f'answers to other questions: question, answer or true region of {id!r} has changed since'
-        if line['status'] == 'ok' and image_key != image_now:
-            yield f'answers about other pictures: that of {id!r} has changed since'
+@patch
+def misfits(self:RunStore, line # that is there
+    ): # yields sentences
+    "Why a line does not answer what is asked now; what has no answer yet may be mended"
+    id, image_key = line['id'], line.get('image_key', '')
+    if id not in self.asked:
+        if id and self.asked and 'methods' in self.config:
+            yield f'samples that are not asked for now (a run can only grow): {id!r}'
+        return
+    asked, image_now = self.asked[id]
+    if line['key'] != self.key(line['method'], asked, image_key):
+        yield f'answers to other questions: question, answer or true region of {id!r} has changed since'
+    if line['status'] == 'ok' and image_key != image_now:
+        yield f'answers about other pictures: that of {id!r} has changed since'
 
 # %% ../../nbs/data/16_run_store.ipynb #bce66309
 @patch
@@ -247,8 +246,8 @@ def take_up(self:RunStore, retry # forget failures?
             raise RunError(
                 f'{self.folder} holds {why}. Give another folder, or set this run aside (of `carve eval`: --force, '
                 'force=True).')
-        additions = growth(there, self.config) if lines else []
-        if additions: self.config['growth'] = additions
+        added = additions(there, self.config) if lines else []
+        if added: self.config['growth'] = added
         self.warn(bad)
     if retry: lines = [r for r in lines if r['status'] not in FAILED]
     self.done = {(r['id'], r['method']): r.get('score') for r in lines}
@@ -266,6 +265,7 @@ def warn(self:RunStore, bad # damaged lines that are left out
     warnings.warn(
         f'{bad} damaged lines of {self.path} left out, as asked; the file as it was is {copy.name}.', stacklevel=6)
 
+# %% ../../nbs/data/16_run_store.ipynb #2a6756ce
 @patch
 def begin(self:RunStore):
     "Note this session; leave out what is measured again"
@@ -279,8 +279,7 @@ def begin(self:RunStore):
     self.change('INSERT INTO config VALUES (?, ?)', [(text, digest(text))])
     there = {*self.db.execute('SELECT id, method FROM lines')}
     self.change('DELETE FROM lines WHERE id=? AND method=?', there - {*self.done})
-    owner = f'process {os.getpid()} on {platform.node()}'
-    self.change('INSERT INTO sessions (owner) VALUES (?)', [(owner,)])
+    self.change('INSERT INTO sessions (owner) VALUES (?)', [(f'process {os.getpid()} on {platform.node()}',)])
     self.save()
 
 # %% ../../nbs/data/16_run_store.ipynb #50f883bb
@@ -314,6 +313,7 @@ def arrange(self:RunStore, ids # of all samples, in their order
         self.change('UPDATE lines SET place=?1 WHERE id=?2 AND place!=?1', enumerate(ids))
         self.save()
 
+# %% ../../nbs/data/16_run_store.ipynb #4e0354b1
 @patch
 def close(self:RunStore, samples=0, # measured in this session
     seconds=0., # it took

@@ -19,7 +19,7 @@ from .metrics import (
 # %% ../../nbs/data/13_scoring.ipynb #a76cf02f
 def _answer_lead(vlm, choice):
     "What the chat template writes between the prompt and an answer."
-    from carve_nb.models.prompts import make_chat
+    from carve_nb.models.processors import make_chat
     chat, template = make_chat('x'), vlm.processor.apply_chat_template
     content = [dict(type='text', text=choice)]
     answered = [*chat, dict(role='assistant', content=content)]

@@ -16,7 +16,6 @@ from ..core.errors import CarveError, IncompleteError
 from ..core.image import png_bytes
 from ..core.io import replace_file
 from ..core.model_source import TINY
-from ..core.plotting import draw_boxes
 from ..data.datasets import DataSet, scene_records
 from ..data.questions import KINDS
 from ..data.record_file import export_run, write_json
@@ -77,6 +76,7 @@ def demo_record(line # of a run, with an answer
     method = 'default' if line['method'] == 'carve' else line['method']
     return {k: line.get(k) for k in DEMO_FIELDS} | dict(method=method, correct=line['score'])
 
+# %% ../../nbs/evaluation/20_demo.ipynb #c1eac88b
 def ask_scenes(vlm, # a `VLM`
     counts, # kind -> number of questions
     out=None, # folder of the run; None: a temporary one

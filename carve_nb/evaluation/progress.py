@@ -50,8 +50,9 @@ def only_plain(config # `RunConfig`
 def read_pass(config # `RunConfig`
     ) -> dict: # arguments of `estimate_memory`
     "What is asked of a picture, for the estimate"
-    if only_plain(config): return dict(what='ask', new_tokens=config.max_new_tokens, batch=config.batch_size)
-    return dict(what='carve', new_tokens=config.max_new_tokens, batch=1)
+    what, batch = 'carve', 1
+    if only_plain(config): what, batch = 'ask', config.batch_size
+    return dict(what=what, new_tokens=config.max_new_tokens, batch=batch)
 
 def first_need(vlm, # a `VLM`; an engine with models of its own has another object here
     data, # `DataSet`
@@ -60,7 +61,8 @@ def first_need(vlm, # a `VLM`; an engine with models of its own has another obje
     "What the first picture is estimated to need"
     image = first_picture(data, config) if isinstance(vlm, VLM) else None
     if image is None: return '', None
-    try: need = estimate_memory(vlm, image, **read_pass(config))
+    asked = read_pass(config)
+    try: need = estimate_memory(vlm, image, **asked)
     except Exception: return '', None            # no reason not to try
     text = f'Memory, with a picture of {image.width} x {image.height} as the first one is: {need}.'
     return text, int(need.total)
@@ -79,4 +81,5 @@ def check_depth(config, # `RunConfig`
     "Refuse layers of CARVE and its controls that do not exist"
     for m in make_methods(config).values():
         if not isinstance(m, Carve): continue
-        if n_layers or isinstance(m.layers, str): pick_layers(m.layers, n_layers or 32)
+        named = isinstance(m.layers, str)
+        if named or n_layers: pick_layers(m.layers, n_layers or 32)

@@ -235,6 +235,7 @@ def resolution(self:Report) -> str: # in words
     if pixels['limit']: words.append(f'pictures of more than {pixels["limit"]} pixels made smaller first')
     return '; '.join(words) or "the processor's own"
 
+# %% ../../nbs/evaluation/10_report_tables.ipynb #b5c0336f
 REPORT_TEMPLATE = """\
 # {{ r.name }}
 

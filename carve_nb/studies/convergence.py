@@ -228,8 +228,7 @@ def summarize_depth(records # of `measure_convergence`
     ): # list of sentences
     "What entropy does over the layers, in words"
     h = column(records, 'entropy')
-    mean, ends = h.mean(0), np.quantile(h, [.1, .9], axis=0)
-    spread = ends[1] - ends[0]
+    mean, (low, high) = h.mean(0), np.quantile(h, [.1, .9], axis=0)
     bits = lambda v: ', '.join(f'{x:.2f}' for x in v)
     falls = (np.diff(mean) < 0).sum()
     depth = (
@@ -237,7 +236,7 @@ def summarize_depth(records # of `measure_convergence`
         f'The mean falls at {falls} of {len(mean) - 1} steps; '
         f'last layer minus first: {paired_effect(h[:, -1], h[:, 0])} (Wilcoxon); '
         f'lowest in layer {mean.argmin()}, highest in layer {mean.argmax()}. '
-        f'Width of the middle 80 %, bits: {bits(spread)}.')
+        f'Width of the middle 80 %, bits: {bits(high - low)}.')
     return [depth, summarize_clutter(records)]
 
 # %% ../../nbs/studies/05_convergence.ipynb #317b8a76
@@ -306,8 +305,7 @@ def plot_bands(records # with `bands`
     scores, names = band_scores(records), []
     for k, v in scores.items():
         layers = v['layers']
-        named = ', '.join(map(str, layers))
-        if len(layers) > 3: named = f'{layers[0]}..{layers[-1]}'
+        named = ', '.join(map(str, layers)) if len(layers) < 4 else f'{layers[0]}..{layers[-1]}'
         names.append(f'{k} {named}')
     area = np.mean([r['area'] for r in records if 'area' in r])
     panels = dict(hit=('pointing game, share of hits', area), auroc=('AUROC of target patches', .5))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STUDIES', 'MAY_DIFFER', 'StudySpec', 'find_study', 'check_settings', 'study_meta', 'Findings', 'collect_findings',
-           'report_findings', 'pick_workers', 'open_folder', 'check_study', 'left_units', 'measure_study', 'run_study']
+           'report_findings', 'pick_workers', 'open_folder', 'check_study', 'units_to_do', 'measure_study', 'run_study']
 
 # %% ../../nbs/studies/14_runner.ipynb #cdfc286f
 import inspect, sys
@@ -132,13 +132,15 @@ class Findings:
         records, meta = read_records(folder)
         return cls(meta['study'], records, meta)
 
+# %% ../../nbs/studies/14_runner.ipynb #cd34ad27
 def collect_findings(folder, # of the study
     ids, # of the samples that were asked for
     workers # processes
     ) -> tuple: # `Findings`, reasons why samples have no record
     "The records of a study, which are exported as well"
     meta, lines, _ = read_run(folder)
-    records = [{k: v for k, v in l.items() if k not in ('at', 'method', 'status')} for l in lines if l['status'] == 'ok']
+    measured = [l for l in lines if l['status'] == 'ok']
+    records = [{k: v for k, v in l.items() if k not in ('at', 'method', 'status')} for l in measured]
     seconds = sum(s['seconds'] or 0 for s in read_sessions(folder))
     meta |= dict(n=len(records), workers=workers, seconds=round(seconds, 1))
     export_run(folder, records, 'meta.json', meta)
@@ -194,7 +196,7 @@ def check_study(name, # of a study
 # %% ../../nbs/studies/14_runner.ipynb #e2c79fe8
 MAY_DIFFER = 'n', 'workers', 'seconds', 'device', 'threads', 'versions' # between two sessions of one study
 
-def left_units(samples, # iterable of samples
+def units_to_do(samples, # iterable of samples
     name, # of the study
     done, # keys of the lines that are there
     ids # list, filled with the ids of all samples
@@ -219,10 +221,11 @@ def measure_study(folder, # of the study
     store = RunStore(folder, meta, asked, MAY_DIFFER, retry=True)
     workers = pick_workers(vlm, workers, total - store.samples_done())
     make = partial(StudyEvaluator, name=name, measure=partial(find_study(name).measure, **meta['settings']))
-    measured = measure_units(vlm, make, left_units(samples, name, store.done, ids), workers, loading)
+    measured = measure_units(vlm, make, units_to_do(samples, name, store.done, ids), workers, loading)
     carry_out(store, measured, ids, store.samples_done(), total, progress, vlm)
     return workers, ids
 
+# %% ../../nbs/studies/14_runner.ipynb #708e6e97
 def run_study(name, # one of `STUDIES`
     model=TINY, # 'carve-tiny', folder or Hub id
     data=None, # folder with pictures and one file of annotations; None: held-out scenes

@@ -121,6 +121,7 @@ def submit_units(pool, # of processes
         ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
         yield from (f.result() for f in ready)
 
+# %% ../../nbs/studies/10_workers.ipynb #d8495640
 def measure_units(vlm, # a `VLM`
     make, # model -> evaluator; with several processes a function that these can import
     units, # iterator of lists of (place, sample)

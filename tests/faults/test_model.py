@@ -15,7 +15,7 @@ from carve_nb.controls import DirectAnswer
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.decomposition import OPERATORS, contrast
 from carve_nb.models.families import FAMILIES, find_family
-from carve_nb.models.loading import TINY
+from carve_nb.core.model_source import TINY
 from carve_nb.maps import pick_layers
 from carve_nb.data.records import Record
 from carve_nb.regions import magnify, regions, top_mask
