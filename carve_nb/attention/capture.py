@@ -116,6 +116,7 @@ def join_layers(
     for k in parts[0].tensors(): fields[k] = torch.cat([getattr(p, k) for p in parts], 1)
     return AttentionRows(**fields)
 
+# %% ../../nbs/attention/02_capture.ipynb #ab506c7c
 @patch
 def forward(self: VLM,
     prompt,              # from `VLM.prompt`

@@ -15,7 +15,7 @@ from .peak_memory import format_bytes
 from ..core.errors import CarveError
 from ..core.image import RASTER
 from ..models.prefix_cache import prefix_length
-from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, Prompt
+from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, Prompt, count_patches
 from ..models.vlm import VLM
 
 # %% ../../nbs/attention/07_memory.ipynb #40921149
@@ -41,10 +41,13 @@ def layer_widths(
     head = config_number(config, 'head_dim', default=d//heads)
     ratio = config_number(config, 'mlp_ratio', default=4)
     inner = config_number(config, 'intermediate_size', default=int(d*ratio))
-    part = next((m for m in model.modules() if getattr(m, 'config', None) is config), model)
+    own = lambda m: getattr(m, 'config', None) is config
+    part = next(filter(own, model.modules()), model)
     gated = any('gate_proj' in name for name, _ in part.named_modules())
-    mlp, rotary = (2 + gated)*inner, (4*heads + 2*kv_heads)*head
-    return 4*d + 2*head + max(mlp, rotary), 2*kv_heads*head, d
+    mlp = (2 + gated)*inner
+    rotary = (4*heads + 2*kv_heads)*head
+    widest = 4*d + 2*head + max(mlp, rotary)
+    return widest, 2*kv_heads*head, d
 
 # %% ../../nbs/attention/07_memory.ipynb #d44e9192
 def picture_sizes(
@@ -53,15 +56,14 @@ def picture_sizes(
 ) -> tuple:          # patches of the tower; keys of the pictures where they are a sequence of their own
     "The lengths on which a tower's memory depends"
     tower, family = vlm.model.config.vision_config, vlm.family
-    channels = config_number(tower, 'num_channels', 'in_channels', default=3)
-    side = config_number(tower, 'patch_size', default=14)
-    frames = config_number(tower, 'temporal_patch_size', default=1)
-    patches = prompt.inputs['pixel_values'].numel()//(channels*frames*side**2)
+    patches = count_patches(vlm.model.config, prompt)
     tiles = config_number(tower, 'max_num_tiles') if family.cross and not family.bridge else 0
     if not tiles: return patches, 0
     # a tower of tiles gives all its tiles for one as well, each with its class token
-    return patches, len(prompt.images)*tiles*((tower.image_size//side)**2 + 1)
+    tokens = (tower.image_size//config_number(tower, 'patch_size', default=14))**2 + 1
+    return patches, len(prompt.images)*tiles*tokens
 
+# %% ../../nbs/attention/07_memory.ipynb #d5a76737
 def pass_bytes(
     vlm: VLM,        # the model
     prompt: Prompt,  # from `VLM.prompt`
@@ -75,16 +77,22 @@ def pass_bytes(
     patches, keys = picture_sizes(vlm, prompt)
     beside = len(vlm.layers) if keys else 0
     attending = vlm.n_layers if vlm.family.cross else len(vlm.layers)
-    linear = 0 if attending == vlm.n_layers else config_number(config, 'linear_num_value_heads')*-(-N//64)*4*64*64*4
+    linear = 0   # states of linear attention, one for each 64 tokens
+    if attending != vlm.n_layers:
+        states = config_number(config, 'linear_num_value_heads')*-(-N//64)
+        linear = states*4*64*64*4
     cache = lambda tokens: size*kv*(tokens*(attending - beside) + keys*beside)
-    features = 2*size*(patches*tower_d + sum(map(len, prompt.spans))*d)
+    shown = sum(map(len, prompt.spans))
+    features = 2*size*(patches*tower_d + shown*d)
     vision, reading = size*patches*tower_width, features + linear
-    if not carve: return vision, cache(N) + reading + size*N*width + masked*N*N*(1 + size), 0
-    if not vlm.family.pixels: return 2*vision, 2*(cache(N) + reading + size*N*width), 0
+    alone, padding = cache(N) + reading + size*N*width, masked*N*N*(1 + size)
+    if not carve: return vision, alone + padding, 0
+    if not vlm.family.pixels: return 2*vision, 2*alone, 0
     n = prefix_length(prompt)
     kept = cache(n)
     second = cache(2*n)*(vlm.n_layers - 1)//vlm.n_layers
-    return vision + kept, kept + second + reading + size*n*width, kept
+    after = second + reading + size*n*width
+    return vision + kept, kept + after, kept
 
 # %% ../../nbs/attention/07_memory.ipynb #52f61736
 SPARE = .5   # of what the passes need
@@ -132,16 +140,22 @@ def estimate_memory(
     carve, size = what == 'carve', vlm.dtype.itemsize
     positions = new_tokens + (len(prompt.question) if what == 'capture' else 0)
     n_layers = len(vlm.layers if layers is None else layers)
-    rows = 2*4*WAYS.index(what)*n_layers*vlm.n_heads*positions*sum(map(len, prompt.spans))
+    row = n_layers*vlm.n_heads*sum(map(len, prompt.spans))   # numbers at one position
+    rows = 2*4*WAYS.index(what)*positions*row
     tower, decoder, kept = pass_bytes(vlm, prompt, carve, batch > 1)
-    passes = batch*max(tower, decoder + rows + 4*new_tokens*vlm.text_config.vocab_size)
+    logits = 4*new_tokens*vlm.text_config.vocab_size
+    passes = batch*max(tower, decoder + rows + logits)
     pixels = sum(im.width*im.height for im in prompt.images)
-    values = prompt.inputs['pixel_values'].numel()*(4 if size == 4 else 4 + size)*(1 + carve)
+    each = 4 if size == 4 else 4 + size
+    values = prompt.inputs['pixel_values'].numel()*each*(1 + carve)
     n = min(pixels, RASTER)
-    opening = max(8*pixels, 14*n + 4*pixels*(pixels > n), 4*pixels + 24*n*carve) + values + kept
+    reduced = 14*n + 4*pixels*(pixels > n)
+    viewed = 4*pixels + 24*n*carve
+    opening = max(8*pixels, reduced, viewed) + values + kept
     gives_back = vlm.device.type != 'cpu' or 'MALLOC_MMAP_THRESHOLD_' in os.environ
     picture = batch*((12 if carve else 8)*pixels + values)
-    return Memory(weights_bytes(vlm.model), passes, picture, batch*opening, 0 if gives_back else int(SPARE*passes))
+    spare = 0 if gives_back else int(SPARE*passes)
+    return Memory(weights_bytes(vlm.model), passes, picture, batch*opening, spare)
 
 # %% ../../nbs/attention/07_memory.ipynb #fa3a6dfa
 @patch

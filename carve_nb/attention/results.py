@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Timings', 'Result', 'confidence_of', 'format_answer', 'counted', 'fall_back', 'ask_plain', 'unseen_note',
-           'ask_with_view']
+           'capture_notes', 'ask_with_view']
 
 # %% ../../nbs/attention/14_results.ipynb #641c8a4a
 import json
@@ -99,8 +99,11 @@ def summary(self: Result) -> list: # of lines
     seconds = f', {self.total:.2f} s' if self.seconds else ''
     view = f'view {self.view.box}, {self.view.scale:.1f} times'
     return [
-        self.question, f'alone: {format_answer(self.plain_answer)}', f'{self.method}: {format_answer(self.answer)}',
-        f'{regions}{view}; {counted(self.calls, "call")}{seconds}', *self.notes]
+        self.question,
+        f'alone: {format_answer(self.plain_answer)}',
+        f'{self.method}: {format_answer(self.answer)}',
+        f'{regions}{view}; {counted(self.calls, "call")}{seconds}',
+        *self.notes]
 
 @patch
 def __repr__(self: Result): return 'Result: ' + '\n'.join(self.summary())
@@ -117,7 +120,8 @@ def to_dict(self: Result,
     view = dict(box=box(self.view), scale=self.view.scale, masked=bool(self.view.masked))
     regions = [dict(box=box(o), score=o.score, area=o.area) for o in self.regions]
     return dict(
-        question=self.question, answer=text(self.answer), confidence=confidence_of(self.answer), plain_answer=plain,
+        question=self.question, answer=text(self.answer),
+        confidence=confidence_of(self.answer), plain_answer=plain,
         method=self.method, status=self.status, view=view, regions=regions, calls=self.calls,
         seconds=dict(self.seconds), notes=list(self.notes)) | more
 
@@ -224,11 +228,31 @@ def unseen_note(
 ) -> list:    # of one sentence, or of none
     "What the model does not see of the picture, where its processor cuts out the centre"
     if r.rows is None: return []
-    (x0, y0, x1, y1), (W, H) = r.rows.spans[0].box, r.image.size
-    share = (min(x1, W) - max(x0, 0))*(min(y1, H) - max(y0, 0))/(W*H)
+    x0, y0, x1, y1 = r.rows.spans[0].box
+    W, H = r.image.size
+    width, height = min(x1, W) - max(x0, 0), min(y1, H) - max(y0, 0)
+    share = width*height/(W*H)
     if share > .95: return []
     return [f'the model sees {share:.0%} of the picture: its processor cuts out the centre; load it with pad=True']
 
+# %% ../../nbs/attention/14_results.ipynb #90358713
+def capture_notes(
+    rows_q,       # `AttentionRows` under the question
+    rows_g,       # `AttentionRows` under the general instruction
+    layers=None,  # asked for by number or depth; None: those there are
+    paired=True,  # whether the steps after the first are paired
+) -> list:        # of str
+    "What a reader should know about two captures: unpaired steps, unavailable layers"
+    notes, steps = [], [len(r.attn) for r in (rows_q, rows_g)]
+    if paired and steps[1] < steps[0]:
+        notes.append(f'{steps[1]} of {steps[0]} steps are paired: the description has no more')
+    layers = layers or []
+    attending = rows_q.meta.get('attending', layers)
+    unavailable = [l for l in layers if l not in attending]
+    if unavailable: notes.append(f'no attention to read in layers {unavailable}: left out')
+    return notes
+
+# %% ../../nbs/attention/14_results.ipynb #aff3207a
 def ask_with_view(
     partial,  # `Result` without an answer
     vlm,      # a `VLM`
@@ -237,7 +261,8 @@ def ask_with_view(
     "Ask again with the view"
     kw = dict(suffix=like.suffix, max_new_tokens=like.max_new_tokens)
     plain = ask_plain(partial, vlm, **kw)
-    image, view, notes = plain.image, plain.view, [*plain.notes, *unseen_note(plain)]
+    image, view = plain.image, plain.view
+    notes = [*plain.notes, *unseen_note(plain)]
     if view.box == (0, 0, *image.size) and not view.masked:
         return replace(plain, answer=plain.plain_answer, notes=[*notes, 'nothing new to see: the answer stays'])
     shown = [image, view.image] if like.final_images == 'both' else [view.image]
@@ -248,5 +273,6 @@ def ask_with_view(
     def ask_again():
         ask = lambda: vlm.ask(shown, plain.question, **kw)
         with seconds('ask'): answer = retry_low_memory(vlm, ask, 'in the second question', shown, 'ask')
-        return replace(plain, answer=answer, calls=plain.calls + 1, notes=notes, shown=shown, seconds=seconds)
+        return replace(plain, answer=answer, calls=plain.calls + 1, notes=notes,
+                       shown=shown, seconds=seconds)
     return fall_back(ask_again, plain)

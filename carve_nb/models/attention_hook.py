@@ -9,6 +9,8 @@ __all__ = ['FAST', 'KERNELS', 'split_attention', 'continues_cache', 'can_split',
 
 # %% ../../nbs/models/04_attention_hook.ipynb #cb22177d
 from ..core.model_source import check_torchvision
+
+# %% ../../nbs/models/04_attention_hook.ipynb #1c1a3d81
 check_torchvision()   # before transformers is loaded
 
 # %% ../../nbs/models/04_attention_hook.ipynb #c729851f

@@ -8,6 +8,8 @@ __all__ = ['PAN_SETTINGS', 'Block', 'tile_boxes', 'whole_block', 'tiled', 'setti
 
 # %% ../../nbs/models/01_image_tiles.ipynb #e03523fe
 from ..core.model_source import check_torchvision
+
+# %% ../../nbs/models/01_image_tiles.ipynb #e65d1b2f
 check_torchvision()   # before transformers is loaded
 
 # %% ../../nbs/models/01_image_tiles.ipynb #3ae90410

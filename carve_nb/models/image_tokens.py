@@ -47,7 +47,9 @@ def crop_box(
     ip = processor.image_processor
     x0, y0, x1, y1 = padded_box(ip, *size)
     w, h = resized_size(ip, x1-x0, y1-y0)
-    sx, sy = (x1-x0)/w, (y1-y0)/h     # pixels of the original for one processed pixel
+    # pixels of the original for one processed pixel
+    sx = (x1-x0)/w
+    sy = (y1-y0)/h
     left = top = 0
     if getattr(ip, 'do_center_crop', False):
         left = (w - ip.crop_size['width'])//2

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['prefix_length', 'tower_inputs', 'prefix_key', 'branch', 'last_layer', 'cut_inputs', 'read_prefix', 'joined',
-           'features_after', 'loose_tensors', 'put_loose', 'own_loose', 'reads_on', 'read_on', 'Prefixes',
-           'wants_cache']
+           'features_after', 'loose_tensors', 'put_loose', 'own_loose', 'read_on', 'Prefixes', 'wants_cache']
 
 # %% ../../nbs/models/08_prefix_cache.ipynb #98d6c9d1
-import copy, hashlib, inspect, time
+import copy, hashlib, time
 from contextlib import contextmanager
 from contextvars import Context
 import torch
@@ -150,12 +149,6 @@ def own_loose(
     finally: put_loose(before)
 
 # %% ../../nbs/models/08_prefix_cache.ipynb #231b77af
-def reads_on(
-    model,   # stock model
-) -> bool:   # since transformers 5.23
-    "Whether further pictures can be given as the tower's output"
-    return 'mm_encoder_outputs' in inspect.signature(model.forward).parameters
-
 def read_on(
     vlm: VLM,        # the model
     prompt: Prompt,  # from `VLM.prompt`
@@ -206,7 +199,6 @@ def __call__(self: Prefixes,
 ) -> dict:           # model inputs that go on from a prefix
     "What the model is given"
     inputs = vlm.to_device(prompt)
-    if len(prompt.images) > 1 and not reads_on(vlm.model): return inputs   # read from its beginning
     cache, loose = self.prefix(vlm, prompt, inputs)
     put_loose(loose)   # for the pass that follows
     pixels = [k for k in tower_inputs(vlm, prompt, inputs, 0) if k.startswith('pixel')]

@@ -8,6 +8,8 @@ __all__ = ['KEPT_SETTINGS', 'no_video', 'still_processor', 'row_pixels', 'grid_p
 
 # %% ../../nbs/models/02_processors.ipynb #51383b3d
 from ..core.model_source import check_torchvision
+
+# %% ../../nbs/models/02_processors.ipynb #8616de4f
 check_torchvision()   # before transformers is loaded
 
 # %% ../../nbs/models/02_processors.ipynb #f6865f31
@@ -89,7 +91,8 @@ def patch_pixels(
     "Pixels of one picture in a list of patches"
     grids = inputs['image_grid_thw']
     start, n = grids[:i].prod(-1).sum(), grids[i].prod()
-    return dict(pixel_values=inputs['pixel_values'][start : start+n], image_grid_thw=grids[i : i+1])
+    own = inputs['pixel_values'][start : start+n]
+    return dict(pixel_values=own, image_grid_thw=grids[i : i+1])
 
 # %% ../../nbs/models/02_processors.ipynb #ff7ec2ed
 def make_chat(
@@ -150,5 +153,6 @@ def token_limit(
     size = dict(getattr(ip, 'size', None) or {})
     cell = patch*merge if isinstance(patch, int) else 0
     if not (most and cell) or size.get('longest_edge', 0) <= most*cell**2: return 0, {}
-    limit = dict(longest_edge=most*cell**2, shortest_edge=min(size['shortest_edge'], most*cell**2))
+    area = most*cell**2
+    limit = dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area))
     return cell, dict(size=size | limit)

@@ -219,7 +219,8 @@ def stretch_spans(
     "Boxes in pixels of the picture where the processor got it reduced"
     stretched = []
     for span in spans:
-        (w, h), (W, H) = seen[span.image].size, images[span.image].size
+        w, h = seen[span.image].size
+        W, H = images[span.image].size
         if (w, h) != (W, H):
             x0, y0, x1, y1 = span.box
             sx, sy = W/w, H/h
@@ -248,7 +249,8 @@ def product_rate(
     dtype,   # torch dtype
 ) -> float:  # operations in a second
     "The rate of a matrix product"
-    a, seconds = torch.ones(512, 512, device=device, dtype=dtype), []
+    a = torch.ones(512, 512, device=device, dtype=dtype)
+    seconds = []
     for _ in range(3):
         start = time.perf_counter()
         (a @ a)[0, 0].item()
@@ -268,13 +270,15 @@ def count_patches(
     side = side if isinstance(side, int) else side[0]
     return prompt.inputs['pixel_values'].numel()//(channels*frames*side**2)
 
+# %% ../../nbs/models/06_prompts.ipynb #d0e241fb
 def pass_seconds(
     model,           # stock model
     prompt: Prompt,  # its prompt
     device,          # torch device
 ) -> tuple:          # seconds, layers of tower and decoder
     "The least time that a pass can take, at the rate of a matrix product"
-    T, patches, work, layers = len(prompt), count_patches(model.config, prompt), 0, []
+    T, patches = len(prompt), count_patches(model.config, prompt)
+    work, layers = 0, []
     for name, layer in model.named_modules():
         if not isinstance(layer, GradientCheckpointingLayer): continue
         tower = 'vision' in name or 'visual' in name
@@ -283,6 +287,7 @@ def pass_seconds(
         layers.append(layer)
     return work/product_rate(device, model.dtype), layers
 
+# %% ../../nbs/models/06_prompts.ipynb #68cce400
 @contextmanager
 def announced(
     vlm,             # a `VLM`

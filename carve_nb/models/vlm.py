@@ -96,8 +96,8 @@ def limited(self: VLM,
     pixels = max(im.width*im.height for im in images)
     if limit and pixels > self.image_tokens*cell**2:
         warnings.warn(f'A picture of {pixels/1e6:.0f} megapixels is shown with {self.image_tokens:,} tokens of '
-                      f'{cell} x {cell} pixels, where the processor alone would take up to {pixels//cell**2:,}. Set another '
-                      'number with --image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).',
+                      f'{cell} x {cell} pixels, where the processor alone would take up to {pixels//cell**2:,}. Set '
+                      'another number with --image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).',
                       stacklevel=5)
     return limit
 
