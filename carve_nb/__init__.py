@@ -6,7 +6,7 @@ The book lies at the top: `complexity`, `maps`, `entropy`, `convergence`, `fusio
 `data`, `training`, `studies`, `baselines`, `evaluation`, `explorer`, `cli`.
 
 Names are imported at their first use, so `import carve_nb` costs milliseconds and does not load torch. The modules are
-exported from the notebooks in `nbs/`; this file is the only one that is written by hand."""
+exported from the notebooks in `nbs/`; this file and `__main__` are the only ones that are written by hand."""
 
 __version__ = "0.1.0"
 
@@ -119,9 +119,9 @@ _names = {
     'baselines.laser': '',
     'baselines.cross_model': 'CrossModelAnswer',
     'baselines.registry': 'methods make_method',
+    'baselines.conjunction': '',
     'evaluation.scene_benchmark': 'score',
     'evaluation.study': 'Study',
-    'evaluation.demo': 'run_demo',
     'evaluation.config': 'limit_image_tokens',
     'evaluation.sample_lines': '',
     'evaluation.sample_evaluator': '',
@@ -137,6 +137,8 @@ _names = {
     'evaluation.method_costs': '',
     'evaluation.comparison': 'Comparison',
     'evaluation.lmms_eval': '',
+    'evaluation.tuning': '',
+    'evaluation.demo': 'run_demo',
     'explorer.state': '',
     'explorer.plots': '',
     'explorer.vision_tower': '',
@@ -148,8 +150,8 @@ _names = {
     'explorer.app': '',
     'explorer.launch': '',
     'cli.parsing': '',
-    'cli.options': '',
     'cli.files': '',
+    'cli.options': '',
     'cli.commands': '',
     'cli.main': '',
 }

@@ -84,7 +84,7 @@ def reading_order(library=None):
 
 def modules():
     "Docstring and public symbols of each module, by its name"
-    paths = sorted(p for p in LIB.rglob('*.py') if p.stem != '__init__' and p.name != '_modidx.py')
+    paths = sorted(p for p in LIB.rglob('*.py') if p.stem[0] != '_')
     return {'.'.join(p.relative_to(LIB).with_suffix('').parts): read(p) for p in paths}
 
 

@@ -229,7 +229,7 @@ def check_answers(r # `Report`
     raise IncompleteError(
         f'nothing was answered; the first line says: {r.records[0]["why"]} Mend it, and go on with --retry.')
 
-# %% ../../nbs/cli/03_commands.ipynb #4ba4a79d
+# %% ../../nbs/cli/03_commands.ipynb #242d5dfb
 def make_example(folder # to make; None: none was asked for
     ):
     "Write the example, say how to run it, and end"
@@ -241,6 +241,7 @@ def make_example(folder # to make; None: none was asked for
 
 FOLDER_HELP = '\n\n'.join(['A folder of your own; carve eval --example FOLDER writes this one:', *FOLDER_FORMAT])
 
+# %% ../../nbs/cli/03_commands.ipynb #4ba4a79d
 @command('Measure', FOLDER_HELP, loading=read_loading, samples=read_samples, limits=read_limits, engine=read_engine)
 def do_eval(data: Data, loading, samples, limits, engine, methods: Methods = 'none,carve',
     out: Annotated[str|None, option('folder of the run (default: eval_out/NAME)', metavar='DIR')] = None,
@@ -271,6 +272,7 @@ def do_eval(data: Data, loading, samples, limits, engine, methods: Methods = 'no
         **asked)
     check_answers(print_report(out))
 
+# %% ../../nbs/cli/03_commands.ipynb #cef5dcc3
 @command('Measure')
 def do_report(folder: RunFolder, spreadsheet: Annotated[bool, option(
         'also write spreadsheet.csv, in which no cell is read as a formula', '--spreadsheet')] = False):

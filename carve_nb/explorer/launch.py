@@ -59,6 +59,7 @@ def write_settings(folder # of the notebook
     (own/'package.json').write_text(json.dumps(EXTENSION))
     (own/'static'/'run.js').write_text(RUN)
 
+# %% ../../nbs/explorer/09_launch.ipynb #779b3543
 def server_command(folder, # with the notebook
     port=0, # 0: a free one
     browser=True # open one?

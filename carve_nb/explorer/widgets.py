@@ -14,7 +14,8 @@ from io import BytesIO
 import ipywidgets as w
 from fastcore.basics import patch
 from PIL import Image
-from ..carve import CHOICES, Carve
+from ..carve import Carve
+from ..regions import CHOICES
 from ..maps import pick_layers
 from .state import parse_heads
 
@@ -109,6 +110,7 @@ if (!window.carveUpload) {                       // the input of a FileUpload is
                 'Make it smaller, or open it by its name: explore(image="file").'; }, {capture: true, once: true});
         click.call(this); }; }'''
 
+# %% ../../nbs/explorer/04_widgets.ipynb #1cbc4e8d
 NAMES = SCRIPT.replace('PAGE', PAGE).replace('LIMIT', str(BIGGEST))
 STYLE = f'''<style>
 .{PAGE} .noUi-handle {{background: var(--jp-brand-color1, #1976d2); border-color: var(--jp-brand-color1, #1976d2)}}
@@ -119,11 +121,8 @@ STYLE = f'''<style>
 
 def name_handles() -> w.Output: # shows nothing
     "A part of the page that gives the handles of its sliders their names"
-    return w.Output(
-        outputs=[
-            dict(output_type='display_data', data={'application/javascript': NAMES, 'text/plain': ''}, metadata={})
-        ]
-    )
+    data = {'application/javascript': NAMES, 'text/plain': ''}
+    return w.Output(outputs=[dict(output_type='display_data', data=data, metadata={})])
 
 # %% ../../nbs/explorer/04_widgets.ipynb #af92ad91
 PRESET = {'ours': Carve, 'paper': Carve.paper, 'official code': Carve.official}
