@@ -472,6 +472,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'carve_nb/baselines/conjunction.py'),
                                                 'carve_nb.baselines.conjunction.load_conjunction': ( 'baselines/conjunction.html#load_conjunction',
                                                                                                      'carve_nb/baselines/conjunction.py'),
+                                                'carve_nb.baselines.conjunction.markdown_rows': ( 'baselines/conjunction.html#markdown_rows',
+                                                                                                  'carve_nb/baselines/conjunction.py'),
                                                 'carve_nb.baselines.conjunction.measure_pointing': ( 'baselines/conjunction.html#measure_pointing',
                                                                                                      'carve_nb/baselines/conjunction.py'),
                                                 'carve_nb.baselines.conjunction.pointing_scores': ( 'baselines/conjunction.html#pointing_scores',

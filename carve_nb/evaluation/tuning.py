@@ -20,6 +20,7 @@ from ..data.record_file import write_json
 from .config import RunConfig, equip, fill_method, read_spec
 from .method_costs import measure_aurocs, measure_costs
 from .scene_benchmark import make_meta, scene_samples, score
+from ..models.prompts import SHORT_ANSWER
 from ..models.vlm import VLM, weights_key
 from ..regions import box_iou
 
@@ -74,7 +75,7 @@ def tuned_settings() -> dict: # method -> list of texts, the published setting f
     return {name: list(dict.fromkeys(specs)) for name, specs in tried.items()}
 
 # %% ../../nbs/evaluation/19_tuning.ipynb #d5040879
-SHORT_RUN = RunConfig(())   # as every run asks: short answers of at most 32 tokens, descriptions of 64
+SHORT_RUN = RunConfig((), SHORT_ANSWER)   # as every run asks: short answers of at most 32 tokens, descriptions of 64
 
 def pointing(sample, # `Sample`
     result # `Result`
