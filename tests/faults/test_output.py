@@ -14,7 +14,6 @@ from carve_nb.explorer.page import Explorer
 from carve_nb.core.image import png_bytes
 from carve_nb.data.run_store import RUN_FILES, RunStore, read_run
 from carve_nb.data.record_file import export_run
-from carve_nb.attention.memory import Memory
 from carve_nb.attention.results import Result
 from carve_nb.data.records import Record
 from carve_nb.evaluation.report import Report, write_report
@@ -98,9 +97,10 @@ def a_result():
     "The result of a method with hostile words as question, answers, notes and names of maps"
     from carve_nb.maps import Saliency
     from carve_nb.models.vlm import Answer
+    from carve_nb.regions import View
     image = Image.effect_noise((64, 64), 60).convert('RGB')
     S = Saliency(np.eye(4, dtype=np.float32), image.size, (0, 0, *image.size), image)
-    return Result(Answer(BAD, [1], 0.), Answer(BAD, [1], 0.), S, {BAD: S}, notes=[BAD], method=BAD, image=image, question=BAD)
+    return Result(answer=Answer(BAD, [1], 0.), plain_answer=Answer(BAD, [1], 0.), saliency=S, maps={BAD: S}, view=View(image, (0, 0, 64, 64), 1., False), notes=[BAD], method=BAD, image=image, question=BAD)
 
 
 def an_explorer(vlm):
@@ -121,8 +121,7 @@ def vlm():
 
 
 MAKERS = {Sample: lambda vlm: Sample(BAD, None, BAD, BAD, BAD, None), Report: lambda vlm: a_report(), Study: lambda vlm: a_study(), Result: lambda vlm: a_result(), Explorer: an_explorer,
-          DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD}),
-          Memory: lambda vlm: Memory(**{f.name: 1 for f in dataclasses.fields(Memory)})}
+          DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD})}
 
 
 @pytest.mark.case(56)
@@ -142,7 +141,7 @@ def test_hostile_text_is_text(kind, vlm):
     assert pages
     for page in pages:
         assert wrong_in(page) == []
-        if kind is not Memory: assert 'alert(1)' in ''.join(re.findall(r'alert\(1\)', page)), 'the words are not there at all'
+        assert 'alert(1)' in ''.join(re.findall(r'alert\(1\)', page)), 'the words are not there at all'
 
 
 @pytest.mark.case(56)
