@@ -13,11 +13,11 @@ from .attention.rows import AttentionRows
 from .maps import Saliency
 from .attention.results import Result, Timings, ask_with_view
 from .attention.cache import picture_key
-from .carve import Carve, check_fields
+from .carve import Carve
+from .regions import check_fields, crop_view, grow_box, whole_view
 from .core.errors import CarveError
 from .core.image import open_image
 from .models.prompts import SHORT_ANSWER
-from .regions import crop_view, grow_box, whole_view
 import torch
 from fastcore.basics import patch
 

@@ -112,6 +112,7 @@ class Method:
         notes = [*notes, *(['no signal: the map is flat; the view is the whole picture'] if flat else [])]
         return self.result(image, question, rows, saliency=S, view=view, notes=notes, **fields)
 
+# %% ../../nbs/baselines/00_base.ipynb #bd621a5d
 @dataclass
 class CropMethod(Method):
     "A method that shows a view and asks again"

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOR_WORDS', 'FRESH', 'PEERS', 'SIBLING_LABELS', 'RIVALS', 'Conjunction', 'choose_words', 'measure_pointing',
-           'record_conjunction', 'load_conjunction', 'pointing_scores', 'pointing_table', 'rival_table']
+           'record_conjunction', 'load_conjunction', 'pointing_scores', 'markdown_rows', 'pointing_table',
+           'rival_table']
 
 # %% ../../nbs/baselines/20_conjunction.ipynb #40c39a7c
 import gzip, json
@@ -35,11 +36,13 @@ class Conjunction(Carve):
 
     def layer_indices(self, n_layers):
         "The layers of all experts"
-        return sorted({l for spec in (self.layers, self.word_layers) for l in pick_layers(spec, n_layers)})
+        answer, words = (pick_layers(spec, n_layers) for spec in (self.layers, self.word_layers))
+        return sorted({*answer, *words})
 
     def exponents(self, n):
         "One share for the words, the rest for the answer"
-        return [self.word_weight/max(n - 1, 1)]*(n - 1) + [1 - self.word_weight]
+        words, answer = n - 1, 1 - self.word_weight
+        return [self.word_weight/max(words, 1)]*words + [answer]
 
     def align_steps(self, rows_q, rows_g, n_layers):
         "The maps of all experts; those of an expert are zero outside its own layers"
@@ -47,7 +50,9 @@ class Conjunction(Carve):
         attending = rows_q.meta.get('attending', range(n_layers))
         layers = [l for l in self.layer_indices(n_layers) if l in attending]
         specs = [self.word_layers]*(len(A_q) - 1) + [self.layers]
-        own = torch.tensor([[l in pick_layers(spec, n_layers) for l in layers] for spec in specs])[..., None]
+        chosen = [pick_layers(spec, n_layers) for spec in specs]
+        own = torch.tensor([[l in some for l in layers] for some in chosen])
+        own = own[..., None]
         return A_q*own, A_g*own
 
 # %% ../../nbs/baselines/20_conjunction.ipynb #f5ec937a
@@ -57,16 +62,22 @@ def choose_words(vlm, # a `VLM`
     weights=(.25, .35, .45, .55) # exponents to try
     ) -> tuple: # (`Conjunction`, list of settings with how often their peak touches the region, best first)
     "The words, their layer and their exponent with which the map points best"
-    grid = [dict(words=w, word_layers=l, word_weight=e) for w, l, e in
-        product((method.words, 'content'), vlm.layers, weights)]
-    methods, touches = [replace(method, **kw) for kw in grid], []
+    names, words = ('words', 'word_layers', 'word_weight'), (method.words, 'content')
+    settings = product(words, vlm.layers, weights)
+    grid = [dict(zip(names, values)) for values in settings]
+    methods = [replace(method, **kw) for kw in grid]
+    whole, touches = replace(method, layers=None), []
     for s in samples:
-        with vlm.sharing(): rows_q, rows_g = replace(method, layers=None).capture(vlm, s.image, s.question)
-        maps = (m.fuse(*m.align_steps(rows_q, rows_g, vlm.n_layers), rows_q.spans[0], s.image) for m in methods)
-        touches.append([S.touch(s.box) for S in maps])
-    table = [dict(kw, touch=float(t)) for kw, t in zip(grid, np.mean(touches, 0))]
-    best = max(range(len(grid)), key=lambda i: table[i]['touch'])
-    return methods[best], sorted(table, key=lambda row: -row['touch'])
+        with vlm.sharing(): rows = whole.capture(vlm, s.image, s.question)
+        def touch(m):
+            maps = m.align_steps(*rows, vlm.n_layers)
+            S = m.fuse(*maps, rows[0].spans[0], s.image)
+            return S.touch(s.box)
+        touches.append([touch(m) for m in methods])
+    shares = np.mean(touches, 0)
+    table = [dict(kw, touch=float(t)) for kw, t in zip(grid, shares)]
+    best = methods[int(shares.argmax())]
+    return best, sorted(table, key=lambda row: -row['touch'])
 
 # %% ../../nbs/baselines/20_conjunction.ipynb #3b69f3c7
 FRESH = 50_000 # first seed of the measurement; all other results use smaller ones
@@ -83,8 +94,12 @@ def measure_pointing(vlm, # a `VLM`
         for name, method in methods.items():
             r = method(once, sample.image, sample.question, cache=captures, box=sample.box)
             S = r.saliency
-            points = [None, None] if S is None else [int(S.hit(sample.box)), int(S.touch(sample.box))]
-            made[name] = [round(float(match(r.answer, sample)), 6), *points]
+            points = [None, None]
+            if S is not None:
+                points = [S.hit(sample.box), S.touch(sample.box)]
+                points = [int(point) for point in points]
+            score = float(match(r.answer, sample))
+            made[name] = [round(score, 6), *points]
     return made
 
 def record_conjunction(vlm, # a `VLM`
@@ -96,13 +111,19 @@ def record_conjunction(vlm, # a `VLM`
     ):
     "Choose words, layer and exponent, measure on fresh scenes, and write the record"
     method, table = choose_words(vlm, samples('digit', n_calibration, 'calibration'))
-    chosen = {k: table[0][k] for k in ('word_layers', 'word_weight')} | dict(words=list(table[0]['words']))
+    chosen = {k: table[0][k] for k in ('word_layers', 'word_weight')}
+    chosen['words'] = list(table[0]['words'])
     methods, records = methods | dict(conjunction=method), []
-    for s in [*sibling_samples(len(SIBLINGS)*n, 'heldout', FRESH), *samples('digit', natural, 'heldout', FRESH)]:
-        records.append(dict(id=s.id, group=getattr(s, 'siblings', 'book'), made=measure_pointing(vlm, s, methods)))
+    asked = sibling_samples(len(SIBLINGS)*n, 'heldout', FRESH)
+    asked = [*asked, *samples('digit', natural, 'heldout', FRESH)]
+    for s in asked:
+        group = getattr(s, 'siblings', 'book')
+        made = measure_pointing(vlm, s, methods)
+        records.append(dict(id=s.id, group=group, made=made))
     for row in table: row['words'] = 'content' if row['words'] == 'content' else 'color'
-    made = json.dumps(dict(n_calibration=n_calibration, chosen=chosen, settings=table, records=records))
-    replace_file(Path(path), gzip.compress(made.encode(), mtime=0))
+    record = dict(n_calibration=n_calibration, chosen=chosen, settings=table, records=records)
+    text = json.dumps(record)
+    replace_file(Path(path), gzip.compress(text.encode(), mtime=0))
 
 # %% ../../nbs/baselines/20_conjunction.ipynb #d79cb28f
 SIBLING_LABELS = dict(
@@ -113,7 +134,8 @@ RIVALS = 'question-only', 'carve', 'pure-grad'
 def load_conjunction(path # of `record_conjunction`
     ) -> dict: # n_calibration, chosen, settings, records
     "The stored record"
-    return json.loads(gzip.decompress(Path(path).read_bytes()))
+    packed = Path(path).read_bytes()
+    return json.loads(gzip.decompress(packed))
 
 def pointing_scores(records, # of `record_conjunction`
     group, # a key of `SIBLING_LABELS`
@@ -121,28 +143,44 @@ def pointing_scores(records, # of `record_conjunction`
     which # 0: answer, 1: hit, 2: touch
     ) -> np.ndarray: # [n]
     "One score for each question of a group"
-    return np.array([r['made'][name][which] for r in records if r['group'] == group], float)
+    made = [r['made'] for r in records if r['group'] == group]
+    return np.array([m[name][which] for m in made], float)
 
+def markdown_rows(head, # names of the columns
+    rows # lists of cells
+    ) -> str: # Markdown
+    "A table of texts"
+    rows = [head, ['---']*len(head), *rows]
+    lines = [' | '.join(map(str, row)) for row in rows]
+    return '\n'.join(f'| {line} |' for line in lines)
+
+# %% ../../nbs/baselines/20_conjunction.ipynb #5feb5cf0
 def pointing_table(records, # of `record_conjunction`
     which # 0: answer, 1: hit, 2: touch
     ) -> str: # Markdown
     "Means with their intervals, by group and method"
-    names = [k for k, v in records[0]['made'].items() if v[which] is not None]
-    lines = ['| scenes | n | ' + ' | '.join(names) + ' |', '|---'*(len(names) + 2) + '|']
+    made = records[0]['made']
+    names = [k for k, v in made.items() if v[which] is not None]
+    rows = []
     for group, label in SIBLING_LABELS.items():
         scores = [pointing_scores(records, group, name, which) for name in names]
-        lines.append(f'| {label} | {len(scores[0])} | ' + ' | '.join(str(mean_interval(x)) for x in scores) + ' |')
-    return '\n'.join(lines)
+        n, means = len(scores[0]), map(mean_interval, scores)
+        rows.append([label, n, *means])
+    return markdown_rows(['scenes', 'n', *names], rows)
 
 def rival_table(records, # of `record_conjunction`
     which=0 # 0: answer, 1: hit, 2: touch
     ) -> str: # Markdown
     "The conjunction minus each rival, paired by question, p corrected by Holm over the table"
-    pairs = [(g, r) for g in SIBLING_LABELS for r in RIVALS]
-    scores = {(g, k): pointing_scores(records, g, k, which) for g in SIBLING_LABELS for k in ('conjunction', *RIVALS)}
-    p = dict(zip(pairs, holm([paired_test(scores[g, 'conjunction'], scores[g, r])[0] for g, r in pairs])))
-    lines = ['| scenes | ' + ' | '.join(f'minus {r}' for r in RIVALS) + ' |', '|---'*(len(RIVALS) + 1) + '|']
-    for g, label in SIBLING_LABELS.items():
-        row = [f'{difference(scores[g, "conjunction"], scores[g, r])}, {format_p(p[g, r])}' for r in RIVALS]
-        lines.append(f'| {label} | ' + ' | '.join(row) + ' |')
-    return '\n'.join(lines)
+    score = lambda group, name: pointing_scores(records, group, name, which)
+    pairs = []
+    for group, rival in product(SIBLING_LABELS, RIVALS):
+        pairs.append((score(group, 'conjunction'), score(group, rival)))
+    corrected = holm([paired_test(*pair)[0] for pair in pairs])
+    cells = []
+    for pair, p in zip(pairs, corrected):
+        cells.append(f'{difference(*pair)}, {format_p(p)}')
+    rows = np.reshape(cells, (-1, len(RIVALS)))
+    rows = [[label, *row] for label, row in zip(SIBLING_LABELS.values(), rows)]
+    head = [f'minus {rival}' for rival in RIVALS]
+    return markdown_rows(['scenes', *head], rows)
