@@ -102,6 +102,7 @@ def measure_pointing(vlm, # a `VLM`
             made[name] = [round(score, 6), *points]
     return made
 
+# %% ../../nbs/baselines/20_conjunction.ipynb #8f6aafc4
 def record_conjunction(vlm, # a `VLM`
     path, # of the record, JSON in gzip
     methods, # name -> method, such as the registry's entries of `PEERS`
