@@ -167,7 +167,7 @@ def test_demo_alone_and_shared_out(models, tmp_path):
         said = out.stdout.splitlines()[-1]
         assert said.startswith('On 2 held-out digit questions') and "with the question's own map " in said and 'with a random crop ' in said
         kinds = json.loads((tmp_path/f'{workers}.json').read_text())['kinds']
-        assert set(kinds['digit']['default']) == {'acc', 'lo', 'hi', 'n', 'p', 'alone', 'hit', 'touch', 'iou', 's'}
+        assert set(kinds['digit']['default']) == {'acc', 'lo', 'hi', 'interval', 'n', 'p', 'alone', 'hit', 'touch', 'iou', 's'}
         assert len(kinds['digit']) == 9 and kinds['digit']['oracle']['n'] == 2 and 'oracle' not in kinds['describe']
         records = [json.loads(l) for l in (d/'records.jsonl').read_text().splitlines()]
         found.append([{k: v for k, v in r.items() if k != 'seconds'} for r in records])

@@ -229,7 +229,8 @@ def tuning(self:Comparison) -> list: # of lists of str, the head first
         setting = t['setting'].removeprefix(f'{m}:') if t['setting'] != m else 'as published'
         tuned = ['', '', '']
         if second:
-            tuned = [f'{100*second["acc"]:.1f}', f'{100*second["gain"]:+.1f}', format_known(second.get('p_holm'), '.3f')]
+            known = format_known(second.get('p_holm'), '.3f')
+            tuned = [f'{100*second["acc"]:.1f}', f'{100*second["gain"]:+.1f}', known]
         table.append([m, str(t['tried']), calibration, setting, f'{100*r["acc"]:.1f}', *tuned])
     return table
 

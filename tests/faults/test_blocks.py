@@ -14,6 +14,7 @@ from carve_nb.evaluation.benchmark_cases import eager_kernel
 from carve_nb.evaluation.method_costs import counting
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers, cache_vision_features
 from carve_nb.attention.intervention import Edit, editing
+from carve_nb.models import prompts
 from carve_nb.models.attention_hook import filling_cache
 from carve_nb.baselines.dola import DoLa
 from carve_nb.attention.vision_tower import tower_rows
@@ -111,6 +112,14 @@ def watched(vlm):
     with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(vlm, p, None) as processors, counting(vlm): vlm.generate(p, 2, processors)
 
 
+def told(vlm):
+    "A long pass, whose layers are shown, without the penalties of the checkpoint"
+    with pytest.MonkeyPatch.context() as m, pytest.warns(UserWarning, match='This prompt has'):
+        m.setattr(prompts, 'LONG_PASS', 0)
+        m.setattr(vlm.model.generation_config, 'repetition_penalty', 1.3)
+        with vlm.argmax_only(): vlm.ask(PICTURE, QUESTION, max_new_tokens=2)
+
+
 def stock_pass(vlm): vlm.model(**vlm.to_device(vlm.prompt(PICTURE, QUESTION)), use_cache=False)
 
 
@@ -129,7 +138,7 @@ BLOCKS = {   # what it runs, on which families
     'all steps': (lambda v: v.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2), BOTH),
     'ask': (lambda v: v.ask(PICTURE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
     'editing': (edited, BOTH), 'blind': (blinded, ONE), 'dimmed': (dimmed, ONE),
-    'watched': (watched, ONE),
+    'watched': (watched, ONE), 'told': (told, ONE),
     'grad_rows': (lambda v: grad_rows(v, v.prompt(PICTURE, QUESTION)), BOTH), 'pixels': (lambda v: pixel_grads(v, v.prompt(PICTURE, QUESTION)), BOTH),
     'query rows': (lambda v: query_rows(v, v.prompt(PICTURE, QUESTION), v.layers), ONE),
     'many': (lambda v: (v.capture_many(TWO, steps='all', max_new_tokens=2), v.ask_many(TWO, max_new_tokens=2)), BOTH),
@@ -263,7 +272,8 @@ def test_memory_after_failures(load):
 
 
 TOUCHING = {'recording', 'observing', 'filling_cache', 'using_wrapped_attention', 'model_lock', 'own_loose', 'sharing', 'unshared', 'editing', 'rows_live', 'mask_image_tokens', 'cache_vision_features',
-            'counting', 'eager_kernel', 'query_bridge', 'pixels_live', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing'}
+            'counting', 'eager_kernel', 'query_bridge', 'pixels_live', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
+            'argmax_only', 'without_penalties', 'announced'}
 OTHERS = {'limit_image_tokens', 'limited', 'ready', 'ready_here', 'undone'}   # the processor's setting, and loading
 
 
