@@ -72,10 +72,10 @@ def locked(folder # that is written to
             db = stack.enter_context(closing(connect(Path(folder)/'run.lock', timeout=0)))
             db.execute('BEGIN IMMEDIATE')
         except sqlite3.Error as e:
+            if e.sqlite_errorname in ('SQLITE_FULL', 'SQLITE_IOERR_WRITE'):
+                raise IncompleteError(f'The run in {folder} cannot be written: {e}. Make room, start again.') from e
             if e.sqlite_errorname != 'SQLITE_BUSY':
-                raise RunError(
-                    f'{folder} cannot be locked: {e}. Give a folder on a disk that knows locks, so that no two runs '
-                    'write to it at once.') from None
+                raise RunError(f'{folder} cannot be locked: {e}. Give a folder on a disk that knows locks.') from None
             owner = last_owner(folder) or 'another process'
             raise RunError(f'{folder} is being written by {owner}; let it end, or give another folder.') from None
         yield
@@ -302,7 +302,7 @@ def add(self:RunStore, records # dicts of one sample
     rows = list(map(self.row, fresh))
     with self.writing():
         self.change('INSERT INTO lines VALUES (?, ?, ?, ?, ?)', rows)
-        if monotonic() - self.saved > 100*self.cost: self.save()
+        if len(self.done) < 100 or monotonic() - self.saved > 100*self.cost: self.save()
     self.done |= {(r['id'], r['method']): r.get('score') for r in fresh}
 
 @patch

@@ -298,5 +298,7 @@ def test_records_vanish_under_way(vlm, tmp_path, whole, how):
                 if how == 'replaced': (out/STORE).write_bytes(raw)
             yield lines
     with pytest.raises(IncompleteError, match='was deleted or replaced'): go(out, vlm, engine=vanish)
-    if how == 'replaced': assert plain(read_run(out)[1]) == []
+    if how == 'replaced':
+        kept = plain(read_run(out)[1])   # what was on the disk by then depends on the clock
+        assert kept == plain(read_run(whole)[1])[:len(kept)]
     assert plain(go(out, vlm)) == plain(read_run(whole)[1])
