@@ -20,7 +20,7 @@ from .attention.results import Result, Timings, fall_back
 from .carve import Carve
 
 # %% ../nbs/13_adaptive.ipynb #84def2cb
-@dataclass
+@dataclass(repr=False)
 class CarveAuto(Carve):
     "CARVE that decides whether to ask about views and which answer to keep (ours)"
     layers: object = (1/6, 3/6) # those that point, see `point_layers`; fractions of depth

@@ -17,12 +17,12 @@ from .maps import (
     Saliency, fuse_maps, is_flat, merge_heads, multiply_maps, pick_layers, pick_words, step_weights)
 from .core.grids import to_grid
 from .decomposition import contrast, maps_equal, panel_maps
-from .regions import View, check_fields, magnify, regions, whole_view
+from .regions import View, check_fields, magnify, method_call, regions, whole_view
 from .attention.cache import timed_capture
 from .attention.results import Result, Timings, ask_with_view, capture_notes, fall_back
 
 # %% ../nbs/10_carve.ipynb #f5efecf8
-@dataclass
+@dataclass(repr=False)
 class Carve:
     "CARVE: contrast of two attention maps, best regions, a second question with their view"
     layers: object = None # L, see `pick_layers`; ours: all layers; §1.4: 20..25 included, in every model
@@ -79,6 +79,11 @@ def official(cls:Carve,
     ) -> Carve: # with the published code's settings
     "CARVE as the published code does it (v4)"
     return cls(**{**OFFICIAL, **kw})
+
+@patch
+def __repr__(self:Carve):
+    presets = CARVE_PRESETS.items() if type(self) is Carve else ()
+    return min([method_call(self), *(method_call(self, Carve(**v), f'Carve.{k}') for k, v in presets)], key=len)
 
 @patch(as_prop=True)
 def name(self:Carve) -> str:

@@ -14,7 +14,7 @@ from .maps import Saliency
 from .attention.results import Result, Timings, ask_with_view
 from .attention.cache import picture_key
 from .carve import Carve
-from .regions import check_fields, crop_view, grow_box, whole_view
+from .regions import check_fields, crop_view, grow_box, method_call, whole_view
 from .core.errors import CarveError
 from .core.image import open_image
 from .models.prompts import SHORT_ANSWER
@@ -22,7 +22,7 @@ import torch
 from fastcore.basics import patch
 
 # %% ../nbs/11_controls.ipynb #3e33ee30
-@dataclass
+@dataclass(repr=False)
 class QuestionOnly(Carve):
     "CARVE without contrast: A_G replaced by ones"
     name = 'question-only'
@@ -34,7 +34,7 @@ class QuestionOnly(Carve):
         A_q, A_g = super().align_steps(rows_q, rows_g, n_layers)
         return A_q, torch.full_like(A_q, 0. if self.op == 'difference' else 1.)
 
-@dataclass
+@dataclass(repr=False)
 class InstructionOnly(QuestionOnly):
     "CARVE on the general map alone: what is conspicuous, whatever the question"
     name = 'instruction-only'
@@ -43,13 +43,14 @@ class InstructionOnly(QuestionOnly):
         return super().align_steps(rows_g, rows_q, n_layers)
 
 # %% ../nbs/11_controls.ipynb #15307b80
-@dataclass
+@dataclass(repr=False)
 class DirectAnswer:
     "The model alone"
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer
     final_images = 'view'
     name = 'none'
+    __repr__ = method_call
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
         "Ask once"
         image = open_image(image)
@@ -58,12 +59,13 @@ class DirectAnswer:
             notes=[n for n in r.notes if not n.startswith('nothing new to see')])
 
 # %% ../nbs/11_controls.ipynb #8ae7c4e8
-@dataclass
+@dataclass(repr=False)
 class CentreCrop:
     "The middle of the picture"
     size_from: object = None # method whose view gives the size, and whose way of asking is used; None: `Carve()`
     fraction: float = None # instead of the size: share of the picture's area, with the picture's shape
     name = 'centre'
+    __repr__ = method_call
     def __post_init__(self): check_fields(self)
 
     def place(self, image, free_x, free_y) -> tuple:
@@ -90,7 +92,7 @@ class CentreCrop:
         return (x1-x0, y1-y0), replace(partial, plain_answer=r.plain_answer, seconds=r.seconds, calls=r.calls)
 
 # %% ../nbs/11_controls.ipynb #a87971af
-@dataclass
+@dataclass(repr=False)
 class RandomCrop(CentreCrop):
     "A place chosen by chance"
     seed: int = 0 # together with the pixels it fixes the place
@@ -101,7 +103,7 @@ class RandomCrop(CentreCrop):
         return int(rng.integers(free_x + 1)), int(rng.integers(free_y + 1))
 
 # %% ../nbs/11_controls.ipynb #7a8d25a4
-@dataclass
+@dataclass(repr=False)
 class Oracle:
     "The true region, with some room"
     pad: float = .5 # room around the box, in parts of its sides
@@ -111,6 +113,7 @@ class Oracle:
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer
     name = 'oracle'
+    __repr__ = method_call
     def __post_init__(self): check_fields(self)
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
         "Show the true region and ask again"
@@ -138,7 +141,7 @@ def like(cls:Oracle,
         final_images=method.final_images, **kw)
 
 # %% ../nbs/11_controls.ipynb #f0dccb16
-@dataclass
+@dataclass(repr=False)
 class RandomMap(QuestionOnly):
     "CARVE on a map of random numbers"
     seed: int = 0 # together with the pixels it fixes the map
@@ -149,7 +152,7 @@ class RandomMap(QuestionOnly):
         return Saliency(rng.random(span.grid), image.size, span.box, image)
 
 # %% ../nbs/11_controls.ipynb #d50f0248
-@dataclass
+@dataclass(repr=False)
 class UniformMap(QuestionOnly):
     "CARVE on a map without preference: the picture twice"
     name = 'uniform-map'
@@ -181,7 +184,7 @@ def shuffle_words(question, # str
         new = [words[i] for i in rng.permutation(len(words))]
     return ' '.join(new) + mark
 
-@dataclass
+@dataclass(repr=False)
 class ShuffledQuestion(Carve):
     "CARVE whose map is made under the question's words in the wrong order"
     seed: int = 0 # of the order

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from fastcore.basics import patch
 from .core.errors import CarveError
 from .core.grids import tent_weights
-from .core.image import png_bytes, raster_size, scale_box
-from .core.plotting import overlay
+from .core.image import raster_size, scale_box
+from .core.plotting import overlay, panels_html
 
 # %% ../nbs/02_attention_maps.ipynb #9c9780ff
 def depth_band(lo, # first layer, as a fraction of depth
@@ -173,9 +173,9 @@ class Saliency:
         bands = [rows[i:i+256] @ columns for i in range(0, H, 256)]
         return np.concatenate([band.astype(np.float32) for band in bands])
 
-    def coarse(self): # `Saliency`, without its picture
+    def coarse(self, most=MAP_RASTER): # `Saliency`, without its picture
         "The same map over a large picture's raster; of any other picture itself"
-        size = raster_size(self.size, MAP_RASTER)
+        size = raster_size(self.size, most)
         if size == tuple(self.size): return self
         box = zip(self.box, self.size*2, size*2)
         return Saliency(self.values, size, tuple(v*new/old for v, old, new in box))
@@ -315,12 +315,13 @@ def picture(self:Saliency,
 
 @patch
 def __repr__(self:Saliency):
-    gh, gw = self.values.shape
-    x, y = self.peak()
-    W, H = self.size
-    grid = f'{gh} x {gw} over {W} x {H} px'
-    H = self.entropy()
-    return f'Saliency({grid}, peak at ({x:.0f}, {y:.0f}), {H:.1f} bits)'
+    (gh, gw), (x, y), (W, H) = self.values.shape, self.peak(), self.size
+    return f'Saliency({gh} x {gw} over {W} x {H} px, peak at ({x:.0f}, {y:.0f}), {self.entropy():.1f} bits)'
 
 @patch
-def _repr_png_(self:Saliency): return png_bytes(self.picture())
+def _repr_html_(self:Saliency):
+    small, least, most = self.coarse(2**17), self.values.min(), self.values.max()
+    base = self.image and self.image.resize(small.size, reducing_gap=2)
+    drawn = Saliency(small.values, small.size, small.box, base).picture(least, most)
+    patches = f'as on {2**self.entropy():.0f} of {self.values.size} patches (2^H)'
+    return panels_html({'': drawn}, f'{self!r}\nDark is {least:.3g}, bright {most:.3g}; spread {patches}.', width=280)

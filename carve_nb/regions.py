@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['VIEW_SIDE_RATIO', 'CHOICES', 'FIELD_RULES', 'top_mask', 'Region', 'split_mask', 'enlarge', 'regions', 'union_box',
-           'grow_side', 'grow_box', 'box_iou', 'dilate', 'View', 'whole_view', 'crop_view', 'magnify', 'check_fields']
+           'grow_side', 'grow_box', 'box_iou', 'dilate', 'View', 'whole_view', 'crop_view', 'magnify', 'check_fields',
+           'changed_fields', 'method_call']
 
 # %% ../nbs/09_regions.ipynb #890787e7
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from numbers import Real
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from .core.image import png_bytes
 from .core.errors import CarveError
-from .core.plotting import black_out, keep_mask
+from .core.plotting import black_out, keep_mask, panels_html
 
 # %% ../nbs/09_regions.ipynb #541c6a33
 def top_mask(S, # [H, W] finite map
@@ -180,7 +180,10 @@ class View:
     def __repr__(self):
         masked = ', masked' if self.masked else ''
         return f'View({self.box} x {self.scale:.2f}{masked})'
-    def _repr_png_(self): return png_bytes(self.image)
+    def _repr_html_(self):
+        masked = '; what is black is left out' if self.masked else ''
+        about = f'View of box {self.box} of the picture, {self.scale:.2f} times as large{masked}.'
+        return panels_html({'': self.image}, about, width=280)
 
 # %% ../nbs/09_regions.ipynb #0bc1aae5
 def whole_view(img # PIL picture
@@ -269,3 +272,24 @@ def check_fields(method # a dataclass with some of the fields of `Carve`
         raise CarveError("normalise=True: a log contrast has no total to divide by; use op='ratio'")
     if getattr(method, 'op', None) == 'log' and method.combine == 'product':
         raise CarveError("combine='product': a log contrast has negative values; use op='ratio'")
+
+# %% ../nbs/09_regions.ipynb #e4518d8b
+def changed_fields(method, # a dataclass
+    usual=None # another one of its class, with other values; None: the defaults
+    ) -> dict: # name -> value
+    "The fields that are not as usual"
+    changed = {}
+    for f in fields(method):
+        value, default = getattr(method, f.name), f.default
+        if f.default_factory is not MISSING: default = f.default_factory()
+        if usual is not None: default = getattr(usual, f.name)
+        if value is not default and value != default: changed[f.name] = value
+    return changed
+
+def method_call(method, # a dataclass
+    usual=None, # as in `changed_fields`
+    name=None # what makes `usual`; None: the class
+    ) -> str: # Python
+    "The call that makes a method"
+    inside = ', '.join(f'{k}={v!r}' for k, v in changed_fields(method, usual).items())
+    return f'{name or type(method).__name__}({inside})'

@@ -188,8 +188,10 @@ def capture_anew(self: AttentionCache,
 
 @patch(as_prop=True)
 def nbytes(self: AttentionCache) -> int:
-    "Bytes of all rows kept"
-    return sum(t.nbytes for rows in self.captures.values() for t in rows.tensors().values())
+    "Bytes of all rows kept, with their small pictures"
+    rows = self.captures.values()
+    pictures = sum(3*im.width*im.height for r in rows for im in r.images)
+    return pictures + sum(t.nbytes for r in rows for t in r.tensors().values())
 
 @patch
 def forget(self: AttentionCache,

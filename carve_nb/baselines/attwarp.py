@@ -134,7 +134,7 @@ def chain_edges(edges, # [n+1] edges of the view in the picture
 # %% ../../nbs/baselines/05_attwarp.ipynb #51b4cfed
 TRANSFORMS = dict(identity=lambda a: a, square=np.square, sqrt=np.sqrt)
 
-@dataclass
+@dataclass(repr=False)
 class AttWarp(CropMethod):
     "AttWarp: rows and columns with much attention become wide (arXiv 2510.09741)"
     layers: object = (20/32, 20/32) # code: layer 20 of LLaVA-1.5-7B's 32 (24 in its example); see `pick_layers`
@@ -187,7 +187,7 @@ def locate(self:AttWarp, vlm, image, question, cache=None) -> Result: # as `Crop
     return self.result(image, question, captures[0], saliency=maps[0], view=view, seconds=seconds,
         calls=len(captures), notes=notes)
 
-@dataclass
+@dataclass(repr=False)
 class AttWarpChain(AttWarp):
     "AttWarp, repeated until the attention no longer changes"
     chain: int = 5 # warps at most (ours; UNVERIFIED)

@@ -22,7 +22,7 @@ from ..models.prompts import SHORT_ANSWER
 from ..core.errors import CarveError, UnsupportedError
 from ..maps import Saliency, is_flat, pick_layers
 from ..core.grids import to_grid
-from ..regions import whole_view
+from ..regions import method_call, whole_view
 from ..attention.layer_masking import decoder_layers
 from ..attention.results import Result, Timings, ask_with_view, fall_back
 from ..attention.cache import timed_capture
@@ -84,6 +84,7 @@ def as_saliency(values, # [Nv]
 class Method:
     "What all methods of other papers share"
     name, needs = '', ()
+    __repr__ = method_call
     def __post_init__(self):
         for f in fields(self):
             value = getattr(self, f.name)
@@ -113,7 +114,7 @@ class Method:
         return self.result(image, question, rows, saliency=S, view=view, notes=notes, **fields)
 
 # %% ../../nbs/baselines/00_base.ipynb #bd621a5d
-@dataclass
+@dataclass(repr=False)
 class CropMethod(Method):
     "A method that shows a view and asks again"
     final_images: Literal['both', 'view'] = 'both' # original and view, or the view alone
@@ -139,7 +140,7 @@ class CropMethod(Method):
             return ask_with_view(partial, vlm, self)
 
 # %% ../../nbs/baselines/00_base.ipynb #9061c722
-@dataclass
+@dataclass(repr=False)
 class DecodingMethod(Method):
     "A method under which the model answers once, guided"
     suffix: str = SHORT_ANSWER # after the question

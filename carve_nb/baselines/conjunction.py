@@ -24,7 +24,7 @@ from ..maps import pick_layers
 # %% ../../nbs/baselines/20_conjunction.ipynb #32408f0f
 COLOR_WORDS = ('black', 'blue', 'brown', 'gray', 'green', 'grey', 'orange', 'pink', 'purple', 'red', 'white', 'yellow')
 
-@dataclass
+@dataclass(repr=False)
 class Conjunction(Carve):
     "CARVE's map times the map of the question's colour words"
     layers: object = (1/6, 3/6) # of the answer's expert, see `pick_layers`; those of `CarveAuto`

@@ -127,7 +127,7 @@ def exits(self:LayerProcessor):
     return head(norm(self.states['final'])).float(), early.float()
 
 # %% ../../nbs/baselines/16_dola.ipynb #954a0e0b
-@dataclass
+@dataclass(repr=False)
 class DoLa(DecodingMethod):
     "Decoding by contrasting layers: what an early layer predicts already counts less"
     layers: object = None # candidates: 'low', 'high', as `pick_layers`, or None: by the task, see `task_layers`

@@ -14,7 +14,7 @@ from ..models.vlm import model_lock
 from ..maps import pick_layers
 from ..regions import whole_view
 from ..attention.results import Timings
-from ..attention.intervention import Edit, editing, raise_scores
+from ..attention.intervention import Edit, applying, raise_scores
 from .base import DecodingMethod, as_saliency
 from ..core.errors import UnsupportedError
 from ..attention.vision_tower import class_row, merge_patches, received, tower_rows
@@ -53,7 +53,7 @@ def outliers(a, # [Nv]
     return a > q3 + reach*(q3 - q1)
 
 # %% ../../nbs/baselines/12_dual_stream.ipynb #c736d148
-@dataclass
+@dataclass(repr=False)
 class DualStream(DecodingMethod):
     "Dual-stream tokens (arXiv 2501.12206): raise what the vision tower finds important"
     alpha: float = .7           # α of local tokens (best row of the paper; .5 and .8 are far off)
@@ -104,4 +104,4 @@ def guided(self:DualStream, vlm, # a `VLM`
     ):
     "Raise the scores of the last row of every pass"
     edit = Edit(pick_layers(self.layers, vlm.n_layers), scores=raise_scores(prompt.spans[0].tokens, gain))
-    with editing(vlm, edit, prompt): yield
+    with applying(vlm, edit, prompt): yield

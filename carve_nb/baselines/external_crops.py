@@ -61,7 +61,7 @@ def run_tool(model, # loaded tool
         return model(**{k: put(v) for k, v in {**inputs, **more}.items()})
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #0118726c
-@dataclass
+@dataclass(repr=False)
 class ToolCrop(CropMethod):
     "A crop that another network chooses"
     model: object = None # Hub id, folder, or a loaded model
@@ -123,7 +123,7 @@ def asked_words(question, # str
     tokens = re.findall(r'\w+', question)
     return list(dict.fromkeys(tokens[i].lower() for i in pick_words(tokens, 'content')))
 
-@dataclass
+@dataclass(repr=False)
 class Detector(ToolCrop):
     "The best box of a zero-shot detector"
     words: object = 'content' # what it is asked for; see `asked_words` (ours; the source's YOLO takes none)
@@ -186,7 +186,7 @@ def slide_windows(size, # (W, H) of the picture
     return out
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #61be309c
-@dataclass
+@dataclass(repr=False)
 class ClipCrop(ToolCrop):
     "The crop that CLIP finds most like the question"
     search: Literal['shrink', 'windows'] = 'shrink' # ViCrop's code: 'shrink'; 'windows' are ours

@@ -133,7 +133,7 @@ def scaled_features(layer, # decoder layer
         yield
 
 # %% ../../nbs/baselines/03_fusion_review.ipynb #72853ab1
-@dataclass
+@dataclass(repr=False)
 class FusionMask(DecodingMethod):
     "Turn down what gained least attention, at the review layer (Song et al., arXiv v1)"
     layers: object = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
@@ -173,7 +173,7 @@ class FusionMask(DecodingMethod):
             yield
 
 # %% ../../nbs/baselines/03_fusion_review.ipynb #0af8d889
-@dataclass
+@dataclass(repr=False)
 class FusionCrop(CropMethod):
     "Show what gained most attention (Song et al., CVPR version)"
     layers: object = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)

@@ -15,7 +15,7 @@ from ..attention.recorder import recording
 from ..maps import pick_words
 from ..regions import whole_view
 from ..attention.results import Timings
-from ..attention.intervention import Edit, editing
+from ..attention.intervention import Edit, applying
 from .base import DecodingMethod, as_saliency, near_layers
 from ..core.errors import UnsupportedError
 
@@ -88,7 +88,7 @@ def amplify(w, # [B, H, R, K] rows with sum 1
         new/new.sum(-1, keepdim=True), w)
 
 # %% ../../nbs/baselines/09_gift.ipynb #cbc73fad
-@dataclass
+@dataclass(repr=False)
 class Gift(DecodingMethod):
     "GIFT (arXiv 2510.22067): raise what attention shifts to while the question is read"
     gaze_layers: object = (11/32, 11/32) # saliency layer (LLaVA-1.5-7B: 11 of 32; 13B: 10 of 40; Qwen2-VL-7B: 14 of 28)
@@ -124,5 +124,5 @@ def guided(self:Gift, vlm, # a `VLM`
     "Amplify the last row of every pass"
     asked = torch.tensor(prompt.question)
     def raised(layer, w, rows): return amplify(w, prompt.spans[0].tokens, asked, m)
-    with editing(vlm, Edit(near_layers(vlm, self.layers), weights=raised), prompt):
+    with applying(vlm, Edit(near_layers(vlm, self.layers), weights=raised), prompt):
         yield

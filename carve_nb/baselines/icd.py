@@ -40,7 +40,7 @@ def disturbed(vlm, # a `VLM`
     return vlm.fill(prompt.images, question, asked)
 
 # %% ../../nbs/baselines/14_icd.ipynb #daeaeeaa
-@dataclass
+@dataclass(repr=False)
 class ICD(ContrastMethod):
     "Instruction contrastive decoding: what a disturbed instruction would bring about too counts less"
     # disturbing words before the question (repository, one of five; the paper's choice UNVERIFIED)

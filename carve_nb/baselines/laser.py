@@ -47,7 +47,7 @@ class Evidence:
     def __repr__(self):
         values = ', '.join(f'{l}: {v:.3f}' for l, v in self.vaq.items())
         return f'Evidence(layer {self.layer}, VAQ {values})'
-    def _repr_png_(self): return self.S._repr_png_()
+    def _repr_html_(self): return self.S._repr_html_()
 
 def find_evidence(vlm, # a `VLM`
     image, # PIL picture
@@ -144,7 +144,7 @@ def grey_out(image, # PIL picture
     return out
 
 # %% ../../nbs/baselines/17_laser.ipynb #6ff28957
-@dataclass
+@dataclass(repr=False)
 class EvidenceMethod(Method):
     "What LASER's two methods share: where the question changes attention most, and a box around it"
     removed: str = None # prompt without the query; None: the suffix alone (the template and the instruction are kept)
@@ -165,7 +165,7 @@ class EvidenceMethod(Method):
         "The crop's box"
         return laser_box(S, self.box, self.patches, self.min_side, self.most)
 
-@dataclass
+@dataclass(repr=False)
 class Laser(EvidenceMethod, CropMethod):
     "LASER's crop: the layer where the question changes attention most, a box around the change"
     name, needs = 'laser', ()
@@ -177,7 +177,7 @@ class Laser(EvidenceMethod, CropMethod):
             [f'layer {e.layer} of {vlm.n_layers}'], instruction_rows=e.bare, seconds=e.seconds, calls=2)
 
 # %% ../../nbs/baselines/17_laser.ipynb #ecb2b5e4
-@dataclass
+@dataclass(repr=False)
 class LaserVat(EvidenceMethod, ContrastMethod):
     "LASER's decoding: what the model would say without the evidence counts less"
     alpha: float = 1. # weight of VAT (both descriptions)

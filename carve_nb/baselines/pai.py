@@ -10,13 +10,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 import torch
 from ..maps import pick_layers
-from ..attention.intervention import Edit, editing, raise_scores
+from ..attention.intervention import Edit, applying, raise_scores
 from ..core.errors import UnsupportedError
 from .vhr import text_only
 from .vcd import ContrastMethod
 
 # %% ../../nbs/baselines/15_pai.ipynb #5105aa3c
-@dataclass
+@dataclass(repr=False)
 class PAI(ContrastMethod):
     "PAI: raise the scores of image tokens, and contrast with the words alone"
     alpha: float = .2 # part of a score's size that is added (code, for LLaVA-1.5)
@@ -41,5 +41,5 @@ class PAI(ContrastMethod):
         columns = torch.cat([s.tokens for s in prompt.spans])
         edit = Edit(pick_layers(self.layers, vlm.n_layers),
             scores=raise_scores(columns, self.alpha))
-        with editing(vlm, edit, prompt) if self.alpha else nullcontext():
+        with applying(vlm, edit, prompt) if self.alpha else nullcontext():
             with super().guided(vlm, prompt, state) as logits: yield logits

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['CARVE_ENTRIES', 'MAP_ENTRIES', 'EDIT_ENTRIES', 'LOGIT_ENTRIES', 'CONTROL_ENTRIES', 'CATEGORIES', 'ENTRIES', 'Entry',
-           'methods', 'find_methods', 'make_method', 'method_rows']
+           'MethodTable', 'methods', 'find_methods', 'make_method', 'method_rows']
 
 # %% ../../nbs/baselines/19_registry.ipynb #2b16a518
 from dataclasses import dataclass
 from importlib import import_module
 from ..core.errors import CarveError
+from ..core.io import table_html
 
 # %% ../../nbs/baselines/19_registry.ipynb #2b03af62
 @dataclass(frozen=True)
@@ -96,12 +97,19 @@ CATEGORIES = 'ours', 'map', 'edit', 'logits', 'control'
 ENTRIES = {e.name: e for e in CARVE_ENTRIES + MAP_ENTRIES + EDIT_ENTRIES + LOGIT_ENTRIES + CONTROL_ENTRIES}
 
 # %% ../../nbs/baselines/19_registry.ipynb #8d955bca
+class MethodTable(dict):
+    "Entries by name; in a notebook a table of them"
+    def __repr__(self): return f'{len(self)} methods: {", ".join(self)}'
+    def _repr_html_(self):
+        head, *rows = method_rows(self)
+        return table_html(rows, head)
+
 def methods(category=None # 'ours', 'map', 'edit', 'logits' or 'control'; None: all
-    ) -> dict: # name -> `Entry`, which makes the method when called
+    ) -> MethodTable: # name -> `Entry`, which makes the method when called
     "Every method there is"
     if category is not None and category not in CATEGORIES:
         raise CarveError(f'category={category!r}: use one of {", ".join(CATEGORIES)}')
-    return {k: e for k, e in ENTRIES.items() if category in (None, e.category)}
+    return MethodTable({k: e for k, e in ENTRIES.items() if category in (None, e.category)})
 
 def find_methods(names, # list of names, or words with commas between; 'all' and the categories stand for several
     box=True # may methods that need the true region be among 'all'?
@@ -128,8 +136,8 @@ def make_method(name, # of an entry
     return entry(**fields)
 
 # %% ../../nbs/baselines/19_registry.ipynb #a44faaf2
-def method_rows(category=None # as in `methods`
+def method_rows(entries=ENTRIES # name -> `Entry`
     ) -> list: # of lists of str, the head first
     "Name, category, one line, source, what it asks for"
     head = ['method', 'category', 'what it does', 'source', 'asks for']
-    return [head] + [[e.name, e.category, e.about, e.source, e.asks] for e in methods(category).values()]
+    return [head] + [[e.name, e.category, e.about, e.source, e.asks] for e in entries.values()]

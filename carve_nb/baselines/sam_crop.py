@@ -82,7 +82,7 @@ def segments(model, # loaded mask generator, such as `SamModel`
     return drop_duplicates([r for r in parts if r is not None], nms)
 
 # %% ../../nbs/baselines/07_sam_crop.ipynb #ec0d31a5
-@dataclass
+@dataclass(repr=False)
 class SamCrop(ToolCrop):
     "The segment with the most attention, or the one that CLIP chooses"
     points: int = 8 # points along each side (ours); 32 in the source's generator

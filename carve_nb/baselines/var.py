@@ -20,7 +20,7 @@ from ..attention.recorder import check_layers
 from ..maps import pick_layers
 from ..attention.layer_masking import decoder_layers
 from ..attention.results import Timings
-from ..attention.intervention import Edit, editing
+from ..attention.intervention import Edit, applying
 from .base import DecodingMethod
 from ..core.errors import UnsupportedError
 
@@ -113,7 +113,7 @@ def redistribute(w, # [..., K] attention weights
     return torch.where(rows[..., None], new, w)
 
 # %% ../../nbs/baselines/10_var.ipynb #88d8d826
-@dataclass
+@dataclass(repr=False)
 class Var(DecodingMethod):
     "Visual attention redistribution (Kang et al., ICLR 2025)"
     rho: float = .8 # paper: .8 general, .5 hallucination, .9 vision-centric; code: .5, see `reading`
@@ -188,5 +188,5 @@ def guided(self:Var, vlm, prompt, state):
         counts['moved'] += int(chosen.sum())
         return redistribute(w, vis, sink, chosen, self.moved)
     edit = Edit(layers, weights=move, after=max(s.end for s in prompt.spans))
-    with editing(vlm, edit, prompt), layer_inputs(vlm, layers, see): yield
+    with applying(vlm, edit, prompt), layer_inputs(vlm, layers, see): yield
     notes.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')

@@ -148,7 +148,7 @@ def check_cutoff(beta, # plausibility cut-off
     if not 0 <= beta <= 1:
         raise UnsupportedError(f'{name}={beta}: the plausibility cut-off is a share between 0 (none) and 1.')
 
-@dataclass
+@dataclass(repr=False)
 class ContrastMethod(DecodingMethod):
     "A method that contrasts the logits with those of a second prompt, which `other_prompt` makes"
     alpha: float = 1. # weight of the difference
@@ -176,7 +176,7 @@ class ContrastMethod(DecodingMethod):
         yield other and [ContrastProcessor(vlm, other, len(prompt), self.weight, self.beta)]
 
 # %% ../../nbs/baselines/13_vcd.ipynb #df87b53c
-@dataclass
+@dataclass(repr=False)
 class VCD(ContrastMethod):
     "Visual contrastive decoding: what a noised picture would suggest too counts less"
     alpha: float = 1. # weight of the difference (evaluation scripts; .5 is the sampler's own default)

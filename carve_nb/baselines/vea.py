@@ -73,7 +73,7 @@ VEA_TEMPLATE = (
     'especially those in the highlighted region, to answer the question. Question: {question}')
 
 # %% ../../nbs/baselines/04_vea.ipynb #71ab6145
-@dataclass
+@dataclass(repr=False)
 class Vea(CropMethod):
     "VEA: what the evidence layers do not attend to is darkened (arXiv 2510.17771)"
     # step A: LLaVA-1.5-7B's 14 15 17 19; None: profiled; a `LayerProfile`; or see `depth_layers`

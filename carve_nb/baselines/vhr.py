@@ -21,7 +21,7 @@ from ..attention.recorder import check_layers
 from ..attention.batching import pad_left
 from ..maps import pick_layers
 from ..attention.results import Timings
-from ..attention.intervention import Edit, editing
+from ..attention.intervention import Edit, applying
 from .base import DecodingMethod
 from ..core.errors import UnsupportedError
 
@@ -98,7 +98,7 @@ def find_heads(vlm, # a `VLM`
         o = o.clone()
         o[who] = reinforce(o[who], heads[layer], alpha)
         return o
-    with vlm.unshared(), own_loose(vlm.model), editing(vlm, Edit(layers, heads=louder), prompt):
+    with vlm.unshared(), own_loose(vlm.model), applying(vlm, Edit(layers, heads=louder), prompt):
         vlm.model.generate(**batch_pair(vlm, prompt, text),
             generation_config=greedy(vlm.model, 1))
     return heads, vhd
@@ -111,7 +111,7 @@ def reinforce(o, # [B, H, R, D] outputs of the heads
     return torch.where(heads[:, None, None], alpha*o, o)
 
 # %% ../../nbs/baselines/11_vhr.ipynb #6a8f9bbb
-@dataclass
+@dataclass(repr=False)
 class Vhr(DecodingMethod):
     "Vision-aware head reinforcement (He et al., ACL 2025)"
     alpha: float = 2. # paper: 2; 4 breaks the output (third-party note, UNVERIFIED)
@@ -155,4 +155,4 @@ def guided(self:Vhr, vlm, prompt, state):
     "The chosen heads times alpha"
     edit = Edit(list(state),
         heads=lambda layer, o, rows: reinforce(o, state[layer], self.alpha))
-    with editing(vlm, edit, prompt): yield
+    with applying(vlm, edit, prompt): yield

@@ -33,7 +33,7 @@ def tower_side(vlm # a `VLM`
     return int(np.min(side)) if side else 224
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #71c86ef4
-@dataclass
+@dataclass(repr=False)
 class ViCrop(CropMethod):
     "A crop by importance map and box search; subclasses make the map"
     base: int = None # base side s, pixels of the picture; None: the tower's (source: 336, 224 and 224)
@@ -109,7 +109,7 @@ def safe_ratio(a, # tensor >= 0
     "a/b, and 0 where b is 0"
     return torch.where(b > 0, a/b.clamp_min(torch.finfo(b.dtype).tiny), 0.)
 
-@dataclass
+@dataclass(repr=False)
 class RelAtt(ViCrop):
     "ViCrop by attention relative to a neutral instruction"
     layers: object = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
@@ -126,7 +126,7 @@ class RelAtt(ViCrop):
             rows=q, instruction_rows=g, seconds=seconds, calls=2)
 
 # %% ../../nbs/baselines/02_vicrop.ipynb #e403b5c3
-@dataclass
+@dataclass(repr=False)
 class GradAtt(ViCrop):
     "ViCrop by attention weighted with its gradients"
     layers: object = (14/32, 14/32) # decoder layer (source: 14 of 32)
@@ -207,7 +207,7 @@ def patch_mean(a, # [h, w]
     w = a.shape[1]//gw
     return a[:gh*h, :gw*w].reshape(gh, h, gw, w).mean((1, 3))
 
-@dataclass
+@dataclass(repr=False)
 class PureGrad(ViCrop):
     "ViCrop by gradients of the pixels"
     name = 'pure-grad'

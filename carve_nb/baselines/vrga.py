@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from ..maps import entropy
 from ..regions import whole_view
 from ..attention.results import Timings
-from ..attention.intervention import Edit, editing
+from ..attention.intervention import Edit, applying
 from .base import DecodingMethod, as_saliency, capture_first_step
 from ..core.errors import UnsupportedError
 
@@ -138,7 +138,7 @@ def boost(w, # [..., K] rows with sum 1
     return torch.where(heads[..., None], new, w)
 
 # %% ../../nbs/baselines/08_vrga.ipynb #ad1f35f5
-@dataclass
+@dataclass(repr=False)
 class Vrga(DecodingMethod):
     "VRGA (arXiv 2603.14184): raise the tokens that sharp visual heads see"
     p_efr: float = 5         # percentile of EFR (code)
@@ -210,7 +210,7 @@ def guided(self:Vrga, vlm, # a `VLM`
             heads = chosen[None, :, None].expand(heads.shape)
         return boost(w, seen[near], 1 + self.gamma, heads, self.normalise)
     edit = Edit(layers, weights=raised, after=len(prompt) - self.first)
-    with editing(vlm, edit, prompt): yield
+    with applying(vlm, edit, prompt): yield
 
 # %% ../../nbs/baselines/08_vrga.ipynb #16884d38
 def region_ratio(w, # [..., Nv] weights on the image tokens

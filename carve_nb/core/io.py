@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['JOINERS', 'append', 'write_hidden', 'replace_file', 'unused_path', 'escape_sign', 'tame_markdown', 'cell_text',
-           'tame_terminal', 'environment']
+           'table_html', 'tame_terminal', 'environment']
 
 # %% ../../nbs/core/06_io.ipynb #2ad13d64
 import errno, os, re
 from contextlib import contextmanager, suppress
+from html import escape
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
@@ -87,6 +88,20 @@ def cell_text(text # of a cell
     "A text that no spreadsheet takes for a formula"
     formula = re.match(r'\s*[=+\-@＝＋－＠]', text) or text[:1] in ('\t', '\r', '\n')
     return "'" + text if formula else text
+
+# %% ../../nbs/core/06_io.ipynb #98f7ef05
+def table_html(rows, # of cells, anything
+    head=(), # names of the columns
+    title='' # above
+    ) -> str: # HTML, in which every cell is text
+    "Rows as a table for a notebook"
+    def line(cells, tag='td'):
+        inside = [f'<{tag} style="text-align:left">{escape(str(c))}</{tag}>' for c in cells]
+        return f'<tr>{"".join(inside)}</tr>'
+    lines = [line(head, 'th')] if head else []
+    lines += map(line, rows)
+    above = f'<b>{escape(title)}</b>' if title else ''
+    return f'{above}<table>{"".join(lines)}</table>'
 
 # %% ../../nbs/core/06_io.ipynb #d56d79be
 JOINERS = '\u200c\u200d' # shape letters, and put emoji together

@@ -7,7 +7,7 @@ __all__ = ['SCENE_RULES', 'RULE_NAMES', 'file_sum', 'picture_sum', 'DataSet', 'S
            'scene_set', 'named_set', 'own_set', 'hub_set', 'load_benchmark', 'Record', 'BENCHMARKS']
 
 # %% ../../nbs/data/14_datasets.ipynb #7f8ff47e
-import hashlib, html, json, os, stat
+import hashlib, json, os, stat
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
@@ -16,6 +16,7 @@ from random import Random
 from fastcore.basics import patch
 from ..core.errors import DataError
 from ..core.image import open_image
+from ..core.io import table_html
 from .benchmark_files import folder_records, hub_records
 from .benchmarks import BENCHMARKS, BenchmarkSpec, LETTER
 from .pictures import PictureFinder
@@ -97,16 +98,11 @@ def facts(self:DataSet) -> dict: # name -> text
     )
     return {k: str(v) for k, v in every.items() if v}
 
-def _html_row(*cells):
-    "One row of a table."
-    cells = [f'<td style="text-align:left">{html.escape(str(c))}</td>' for c in cells]
-    return f'<tr>{"".join(cells)}</tr>'
-
 @patch
 def _repr_html_(self:DataSet):
-    rows = [_html_row(k.replace('_', ' '), v) for k, v in self.facts().items()]
-    rows += [_html_row('for example', f'{r.question} → {r.answer}') for r in self.records[:2]]
-    return f'<b>{html.escape(self.name)}</b><table>{"".join(rows)}</table>'
+    rows = [(k.replace('_', ' '), v) for k, v in self.facts().items()]
+    rows += [('for example', f'{r.question} → {r.answer}') for r in self.records[:2]]
+    return table_html(rows, title=self.name)
 
 # %% ../../nbs/data/14_datasets.ipynb #09ccef40
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import html
 from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
+from ..core.plotting import panels_html
 from .drawing import (
     COLORS, PHOTOS, SHAPES, SIZE, STYLES, SceneObject, background, photograph, sprite)
 from .questions import ASK, KINDS, Query
@@ -52,7 +53,11 @@ class Scene:
     def __repr__(self):
         names = ', '.join(f'{o.name} {o.digit}' for o in self.objects)
         return f'Scene({self.name}: {names})'
-    def _repr_png_(self): return self.image.resize((280, 280), Image.LANCZOS)._repr_png_()
+    def _repr_html_(self):
+        about = f'Texture {self.texture:.2f}, colour {self.colour:.2f}. Objects from top to bottom, with their digits:'
+        names = ', '.join(f'{o.name} {o.digit}' for o in self.objects)
+        words = {'': f'Scene {self.name}: {len(self.objects)} coloured shapes with digits on a ground'}
+        return panels_html({'': self.image}, f'Scene {self.name}. {about} {names}.', words, 280)
 
 # %% ../../nbs/data/02_scenes.ipynb #c1ca371d
 def _apart(a, b, margin):

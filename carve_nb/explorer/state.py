@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SIDE', 'shrink_spans', 'ExplorerState', 'take_shown', 'draft_shown', 'view_box', 'stage_pictures', 'format_regions',
-           'visual_mass', 'parse_heads', 'ask_again', 'changed_fields', 'settings_code']
+           'visual_mass', 'parse_heads', 'ask_again', 'settings_code']
 
 # %% ../../nbs/explorer/00_state.ipynb #fa2112e7
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePath
 import torch
@@ -152,27 +152,17 @@ def ask_again(vlm, # the same `VLM`
     with vlm.sharing(): return method.from_rows(vlm, shown.image, shown.question, shown.rows, shown.instruction_rows)
 
 # %% ../../nbs/explorer/00_state.ipynb #35981556
-def changed_fields(method # a `Carve`
-    ) -> dict: # name -> value
-    "The fields that are not the default's"
-    return {
-        f.name: getattr(method, f.name)
-        for f in fields(method)
-        if getattr(method, f.name) != f.default
-    }
-
 def settings_code(method, # a `Carve`
     model='carve-tiny', # name or folder
     name='picture.png', # of the picture
     question='' # as asked
     ) -> str: # Python
     "The program that makes this result again"
-    inside = ', '.join(f'{k}={v!r}' for k, v in changed_fields(method).items())
     scene = re.fullmatch(rf'({"|".join(SPLITS)})-(\d+)-[a-z]+\.png', name)   # an example, which is no file
     image = f'make_scene({scene[2]}, {scene[1]!r}).image' if scene else repr(name)
     more = ', make_scene' if scene else ''
     return f'''from carve_nb import VLM, Carve{more}
 vlm = VLM.from_pretrained({model!r})
-method = Carve({inside})
+method = {method!r}
 result = method(vlm, {image}, {question!r})
 result'''

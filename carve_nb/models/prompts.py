@@ -19,8 +19,7 @@ from tqdm.auto import tqdm
 from transformers import BatchFeature
 from transformers.modeling_layers import GradientCheckpointingLayer
 from ..core.errors import PromptError
-from ..core.image import png_bytes
-from ..core.plotting import strip
+from ..core.plotting import fit_height, panels_html
 from .image_tokens import ImageSpan
 from .processors import format_chat
 
@@ -181,14 +180,18 @@ class Prompt:
         first, last = self.question[0], self.question[-1]
         head = f'Prompt({len(self)} tokens, question {self.asked!r} at {first}..{last})'
         return '\n'.join([head, *map(repr, self.spans), repr(self.text)])
-    def _repr_png_(self):
-        grids = [plot_grid(im, s) for im, s in self.pairs()]
-        return png_bytes(strip(grids, height=140))
-    def pairs(self):
-        "Each picture with the span that shows all of it"
-        whole = {}
-        for s in self.spans: whole.setdefault(s.image, s)
-        return [(im, whole[i]) for i, im in enumerate(self.images)]
+    def _repr_html_(self):
+        panels, about = {}, f'{len(self)} tokens. The question stands at {self.question[0]}..{self.question[-1]}'
+        for i, im in enumerate(self.images):
+            views = [s for s in self.spans if s.image == i]
+            small, = fit_height([im], 224)
+            whole, = stretch_spans([replace(views[0], image=0)], [im], [small])
+            panels[f'picture {i + 1}'] = plot_grid(small, whole)
+            (gh, gw), first, last = whole.grid, views[0].tokens[0], views[-1].tokens[-1]
+            n = sum(map(len, views))
+            tiles = f' of {len(views)} views' if len(views) > 1 else ''
+            about += f', picture {i + 1} at {first}..{last}: {n} tokens{tiles}, {gh} x {gw} over all of it'
+        return panels_html(panels, f'{about}.\n{self.asked}')
 
 # %% ../../nbs/models/06_prompts.ipynb #d01eb802
 def plot_grid(

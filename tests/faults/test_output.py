@@ -1,26 +1,32 @@
 "What goes out: pages, Markdown, tables, file names, widgets, stored notebooks."
-import ast, base64, dataclasses, importlib, inspect, io, json, pkgutil, re, threading
+import ast, base64, dataclasses, html, importlib, inspect, io, json, pkgutil, re, threading
 from html.parser import HTMLParser
 from pathlib import Path
 import ipywidgets as w
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 import carve_nb
 import carve_nb.explorer.app   # how an Explorer is shown and closed
-from carve_nb.evaluation.study import Study
 from carve_nb.explorer.page import Explorer
 from carve_nb.core.image import png_bytes
 from carve_nb.data.run_store import RUN_FILES, RunStore, read_run
 from carve_nb.data.record_file import export_run
 from carve_nb.attention.results import Result
+from carve_nb.attention.rows import AttentionRows
+from carve_nb.baselines.laser import Evidence
+from carve_nb.baselines.registry import Entry, MethodTable
 from carve_nb.data.records import Record
 from carve_nb.evaluation.report import Report, write_report
 from carve_nb.evaluation.runner import run_eval
-from carve_nb.data.scenes import Sample
+from carve_nb.data.scenes import Sample, Scene, make_scene
 from carve_nb.data.datasets import DataSet
 from carve_nb.explorer.state import take_shown
+from carve_nb.maps import Saliency
+from carve_nb.models.prompts import Prompt
+from carve_nb.regions import View
 
 ROOT = Path(__file__).parents[2]
 BAD = '<script>alert(1)</script><img src=x onerror=alert(2)></textarea></style></div>"\'><svg onload=alert(3)> ![a](http://host.test/a.png) ![d\\\\](http://host.test/d.png) [b](javascript:alert(4)) $\\href{javascript:alert(5)}{c}$'
@@ -40,10 +46,10 @@ class Found(HTMLParser):
     def handle_data(self, data): self.text.append(data)
 
 
-def wrong_in(html):
+def wrong_in(page):
     "What HTML holds beside text, our own tags and pictures within"
     f = Found()
-    f.feed(html)
+    f.feed(page)
     f.close()
     return f.wrong
 
@@ -85,19 +91,18 @@ def a_report(bad=BAD, made=None):
     "A report with this text in each field"
     protocol = dict(data=dict(name=bad, key=bad, n=5, rule='exact', about={bad: bad}, kinds={bad: 5}), model=dict(name=bad, weights=bad, dtype=bad, device=bad, kernel=bad),
         methods=dict(none={}, b={}), prompt=dict(suffix=bad), pixels=dict(limit=None, tokens=bad), seed=0, versions={bad: bad}, decoding=dict(max_new_tokens=32), answer_by={bad: bad})
-    return Report(protocol, made or lines())
+    return Report(made or lines(), protocol)
 
 
 def a_study():
-    record = dict(id=BAD, kind='digit', method=BAD, answer=BAD, truth=BAD, score=1., correct=1., hit=None, touch=None, iou=None, confidence=.5, seconds=.1, calls=1, plain_answer=BAD, auroc=None, share=None)
-    return Study([record, record | dict(method='none')], dict(model=BAD))
+    "The report of a demo, which has no protocol"
+    record = dict(id=BAD, kind='digit', method=BAD, answer=BAD, truth=BAD, score=1., hit=None, touch=None, iou=None, confidence=.5, seconds=.1, calls=1, plain_answer=BAD, auroc=None, share=None)
+    return Report([record, record | dict(method='none')], dict(model=BAD))
 
 
 def a_result():
     "The result of a method with hostile words as question, answers, notes and names of maps"
-    from carve_nb.maps import Saliency
     from carve_nb.models.vlm import Answer
-    from carve_nb.regions import View
     image = Image.effect_noise((64, 64), 60).convert('RGB')
     S = Saliency(np.eye(4, dtype=np.float32), image.size, (0, 0, *image.size), image)
     return Result(answer=Answer(BAD, [1], 0.), plain_answer=Answer(BAD, [1], 0.), saliency=S, maps={BAD: S}, view=View(image, (0, 0, 64, 64), 1., False), notes=[BAD], method=BAD, image=image, question=BAD)
@@ -120,7 +125,40 @@ def vlm():
     return VLM.from_pretrained('carve-tiny')
 
 
-MAKERS = {Sample: lambda vlm: Sample(BAD, None, BAD, BAD, BAD, None), Report: lambda vlm: a_report(), Study: lambda vlm: a_study(), Result: lambda vlm: a_result(), Explorer: an_explorer,
+def a_prompt(question=BAD):
+    "A prompt of a tiny vocabulary, and then hostile words in it"
+    from carve_nb.models.image_tokens import ImageSpan
+    image = Image.effect_noise((64, 64), 60).convert('RGB')
+    return Prompt({}, [ImageSpan(torch.arange(1, 17), (4, 4), (0., 0., 64., 64.))], [17, 18], question, [image], [question]*20, question)
+
+
+def some_rows():
+    "Attention with hostile words as answer, over a picture"
+    from carve_nb.models.vlm import Answer
+    p = a_prompt()
+    return AttentionRows(torch.rand(1, 12, 2, 16)/16, [*range(12)], torch.rand(1, 12, 2), [1], p.spans, answer=Answer(BAD, [1], 0.), meta=dict(sizes=[(64, 64)]), images=p.images)
+
+
+def a_scene():
+    "A scene whose objects bear hostile names"
+    scene = make_scene(7)
+    return dataclasses.replace(scene, objects=[dataclasses.replace(o, color=BAD) for o in scene.objects])
+
+
+def a_table():
+    "Methods with hostile words about them"
+    return MethodTable({BAD: Entry(BAD, BAD, BAD, BAD, BAD, BAD)})
+
+
+def an_evidence():
+    "Evidence of LASER, shown as its map"
+    return Evidence(a_result().saliency, 3, {3: .5}, None, None)
+
+
+PICTURES = Prompt, AttentionRows, Saliency, Scene, View, Result
+WORDLESS = Saliency, View, Evidence      # what they show is all numbers
+MAKERS = {Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(), MethodTable: lambda vlm: a_table(), Evidence: lambda vlm: an_evidence(),
+          Saliency: lambda vlm: a_result().saliency, View: lambda vlm: a_result().view, Sample: lambda vlm: Sample(BAD, None, BAD, BAD, BAD, None), Report: lambda vlm: a_report(), Result: lambda vlm: a_result(), Explorer: an_explorer,
           DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD})}
 
 
@@ -137,11 +175,38 @@ def test_hostile_text_is_text(kind, vlm):
     o, pages = MAKERS[kind](vlm), []
     if hasattr(o, '_repr_html_'): pages.append(o._repr_html_())
     if hasattr(o, '_repr_markdown_'): pages.append(rendered(o._repr_markdown_()))
+    if kind is Report: pages.append(rendered(a_study()._repr_markdown_()))
     if kind is Explorer: pages += [o.still_bundle()['text/html'], *o._repr_mimebundle_().get('text/html', [])]
     assert pages
     for page in pages:
         assert wrong_in(page) == []
-        assert 'alert(1)' in ''.join(re.findall(r'alert\(1\)', page)), 'the words are not there at all'
+        if kind not in WORDLESS: assert 'alert(1)' in page, 'the words are not there at all'
+
+
+@pytest.mark.case(56)
+@pytest.mark.parametrize('kind', PICTURES, ids=lambda c: c.__name__)
+def test_objects_in_a_notebook(kind, vlm):
+    "Pictures with words for those who do not see them, a caption, little weight; the plain text stays short, and no display is needed"
+    scene = make_scene(7)
+    question = scene.query('digit').question
+    made = {Scene: lambda: scene, Prompt: lambda: vlm.prompt(scene.image, question), AttentionRows: lambda: vlm.capture(scene.image, question, steps='all')}
+    if kind in made: o = made[kind]()
+    else:
+        r = carve_nb.Carve()(vlm, scene.image, question)
+        o = {Result: r, Saliency: r.saliency, View: r.view}[kind]
+    page = o._repr_html_()
+    alts, caption = re.findall(r'<img alt="([^"]*)"', page), re.search('<figcaption>(.*?)</figcaption>', page, re.S)[1]
+    assert alts and all(len(a) > 8 for a in alts) and len(page) < 60_000 and len(repr(o)) < 400
+    said = {Prompt: ['209 tokens', 'question stands at 199..206', 'picture 1 at 3..198', question], Saliency: ['peak at', 'bits', '2^H', 'Dark'], Scene: [f'{a.name} {a.digit}' for a in scene.objects],
+            View: [str(getattr(o, 'box', '')), 'times'], AttentionRows: ['4 heads', 'times 1/196', 'mass on them'], Result: [question, 'model alone', 'with the view']}
+    assert all(s in html.unescape(caption) for s in said[kind]), caption
+
+
+@pytest.mark.case(56)
+def test_small_pictures_are_kept_for_large_ones(vlm):
+    "Rows hold their picture small, and the map is drawn over the part of it that the tokens cover"
+    rows = vlm.capture(make_scene(7).image.resize((2000, 1500)), 'What digit is on the yellow star?', steps='first')
+    assert max(rows.images[0].size) < 450 and {p.size for p in rows.panels()[0].values()} == {(147, 110)}
 
 
 @pytest.mark.case(56)
@@ -170,7 +235,7 @@ def test_places_that_make_html():
     "Only these modules make HTML or scripts; another one must be looked at"
     words = re.compile(r'''text/html|application/javascript|<(?:div|b|td|tr|img|table|style|script)\b|\b(?:HTML|Markdown|Javascript)\(''')
     parts = [(p, ast.unparse(ast.parse(p.read_text(encoding='utf-8')))) for p in sorted((ROOT/'carve_nb').rglob('*.py')) if p.name[0] != '_']
-    assert {p.stem for p, code in parts if words.search(code)} - {'tiny_recipes', 'families'} == {'widgets', 'page', 'app', 'tabs', 'datasets', 'scenes', 'plotting'}   # those two name tokens such as <img>
+    assert {p.stem for p, code in parts if words.search(code)} - {'tiny_recipes', 'families'} == {'widgets', 'page', 'app', 'tabs', 'io', 'scenes', 'plotting'}   # those two name tokens such as <img>
 
 
 def keep(folder, report):
