@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TARGETS', 'MEANT_FOR', 'ANY_LENGTH', 'BENCH_NOTE', 'MEASURE_LABELS', 'TARGET_LABELS', 'QUICK_MEMORY', 'target_values',
            'judge_targets', 'growth', 'bench_size', 'bench_batches', 'bench_facts', 'batch_lines', 'size_lines',
-           'target_line', 'bench_table', 'run_bench']
+           'target_line', 'bench_table', 'run_bench', 'bench_pictures']
 
 # %% ../../nbs/evaluation/15_benchmark.ipynb #eca9e4f7
 import sys
@@ -16,9 +16,10 @@ from pathlib import Path
 from time import perf_counter
 import numpy as np, torch, transformers
 from .benchmark_cases import BENCH_GRIDS, QUICK_SIZE, Size, make_case, map_error
-from carve_nb.evaluation.timing import (
+from .timing import (
     MEASURES, mean_stages, measure_memory, median_iqr, one_thread, take_ratios, time_batches, time_captures,
-    time_rounds)
+    time_pictures, time_rounds)
+from ..carve import Carve
 from ..models.loading import pick_device
 
 # %% ../../nbs/evaluation/15_benchmark.ipynb #906828c9
@@ -235,3 +236,20 @@ def run_bench(
     if json: Path(json).write_text(dumps(results, indent=1) + '\n')
     print(bench_table(results), file=out or sys.stdout)
     return results
+
+# %% ../../nbs/evaluation/15_benchmark.ipynb #0fa487d7
+def bench_pictures(
+    vlm, # a `VLM`
+    quick=False, # one picture, once
+    json=None, # file to write
+    **kw # of `time_pictures`
+    ) -> dict: # megapixels -> seconds, their ratio
+    "What CARVE costs with one model, printed"
+    kw = dict(megapixels=(2,), rounds=1) | kw if quick else kw
+    table = time_pictures(vlm, Carve(), **kw)
+    print(vlm)
+    for mp, row in table.items():
+        print(f'{mp} megapixels: plain answer {row["plain"]:.2f} s, CARVE {row["carve"]:.2f} s ({row["ratio"]:.1f} times '
+            f'as long), of which {row["between"]:.2f} s between its passes')
+    if json: Path(json).write_text(dumps(dict(model=vlm.name, pictures=table), indent=1) + '\n')
+    return table

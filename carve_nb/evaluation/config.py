@@ -14,6 +14,7 @@ from PIL import Image
 from ..carve import Carve
 from ..baselines.registry import find_methods, methods as known_methods
 from ..core.errors import RunError
+from ..models.processors import set_image_tokens
 
 # %% ../../nbs/evaluation/03_config.ipynb #3726fc41
 @dataclass(frozen=True)
@@ -110,20 +111,15 @@ def limit_image_tokens(vlm, # a `VLM`
     most=None # image tokens of one picture
     ): # what was done, in words
     "Limit what the processor shows of each picture, for a while"
-    ip = vlm.processor.image_processor
-    size, cell = ip.size, 0
-    if isinstance(getattr(ip, 'patch_size', None), int): cell = ip.patch_size*getattr(ip, 'merge_size', 0)
     if most is None:
         yield None
         return
-    if not cell or not dict(size).get('longest_edge'):
-        yield "not limited: this model's processor has no number of tokens to set"
-        return
-    limit = dict(longest_edge=most*cell**2, shortest_edge=min(dict(size)['shortest_edge'], most*cell**2))
-    ip.size, default = type(size)(**(dict(size) | limit)), vlm.image_tokens
+    (told, undo), default = set_image_tokens(vlm.model.config, vlm.processor, most), vlm.image_tokens
     vlm.image_tokens = None
-    try: yield f'at most {most} tokens of {cell} x {cell} pixels for each picture'
-    finally: ip.size, vlm.image_tokens = size, default
+    try: yield told
+    finally:
+        undo()
+        vlm.image_tokens = default
 
 def limit_pixels(image, # PIL picture
     boxes, # list of boxes, or None

@@ -18,7 +18,7 @@ from ..ablation import ABLATION_COUNTS, ABLATION_SHARES, CENTERS, ablation_confi
 from ..attention.cache import AnswerCache, AttentionCache
 from ..controls import Oracle
 from ..core.errors import CarveError
-from ..core.plotting import plot_style
+from ..core.plotting import plot_forest, plot_style
 from ..core.stats import mean_interval, difference, format_p, holm, paired_test
 from ..data.metrics import match
 from ..data.scenes import make_scene, to_sample
@@ -170,18 +170,14 @@ def plot_settings(ax, # matplotlib axis
     "Accuracy with its interval for each setting with one change"
     groups = [names for names in ([center], extra, changed_names(records, center)) if names]
     t = pd.concat([compare_settings(records, names, center) for names in groups])
-    for i, (name, r) in enumerate(t.iterrows()):
-        color = '0.4'
-        if name.startswith(center): color = 'C0'
-        if name == center: color = 'C3'
-        sure = name == center or r.p_holm < .05
-        ax.plot([100*r.lo, 100*r.hi], [i, i], color=color, lw=1)
-        ax.plot(100*r.acc, i, 'o', ms=4, color=color, mfc=color if sure else 'white')
-    ax.axvline(100*t.acc[center], color='0.4', ls='--', lw=.8, zorder=0)
+    def style(name, k):
+        color = 'C3' if name == center else 'C0' if name.startswith(center) else '.4'
+        return dict(color=color, mfc=color if name == center or t.p_holm[name] < .05 else 'white')
+    plot_forest(ax, {k: [(r.acc, r.lo, r.hi)] for k, r in t.iterrows()}, scale=100, zero=None, style=style)
     alone, = paired_values(records, 'correct', 'none')
-    ax.axvline(100*alone.mean(), color='0.4', ls=':', lw=.8, zorder=0)
-    labels = [shorten(k.removeprefix(center + ' '), 34, placeholder='…') for k in t.index]
-    ax.set(yticks=range(len(t)), yticklabels=labels, ylim=(len(t) - .4, -.6))
+    for value, ls in ((t.acc[center], '--'), (alone.mean(), ':')):
+        ax.axvline(100*value, color='.4', ls=ls, lw=.8, zorder=0)
+    ax.set_yticks(range(len(t)), [shorten(k.removeprefix(center + ' '), 34, placeholder='…') for k in t.index])
     ax.set(xlabel='accuracy, %', title=f'{center} and one change (n = {t.n[center]})')
     ax.tick_params(axis='y', labelsize=6, length=0)
 

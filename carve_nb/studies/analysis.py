@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BOOTSTRAP_DRAWS', 'COVARIATES', 'FEWEST', 'COMPLEXITY_LABELS', 'MAP_COLOURS', 'layer_mean', 'to_dataframe',
-           'known_covariates', 'covariates', 'table_pictures', 'try_estimate', 'associate', 'plot_band', 'join_words',
+           'known_covariates', 'covariates', 'table_pictures', 'try_estimate', 'associate', 'join_words',
            'format_estimate', 'format_both', 'format_header', 'format_verdict']
 
 # %% ../../nbs/studies/00_analysis.ipynb #6b12f93e
@@ -89,17 +89,6 @@ def associate(t, # table of `to_dataframe`
 # %% ../../nbs/studies/00_analysis.ipynb #37d42e43
 COMPLEXITY_LABELS = dict(T_c='texture $T_c$', C_c='colour $C_c$')
 MAP_COLOURS = dict(question=0, instruction=1, contrast=2) # as in `CONCEPT_COLORS`
-
-def plot_band(ax, # matplotlib axis
-    x, # [k]
-    means, # list of `Interval`s or `Estimate`s
-    color, # of the line
-    **kw # for `ax.plot`
-    ):
-    "Means as a line, their intervals as a band"
-    mid, lo, hi = np.array([tuple(m) for m in means]).T
-    ax.plot(x, mid, color=color, marker='o', **kw)
-    ax.fill_between(x, lo, hi, color=color, alpha=.15, lw=0)
 
 # %% ../../nbs/studies/00_analysis.ipynb #eca73340
 def join_words(words # list of str

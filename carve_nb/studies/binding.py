@@ -18,7 +18,7 @@ from ..attention.cache import AnswerCache, AttentionCache
 from ..carve import Carve
 from ..core.errors import CarveError
 from ..core.grids import to_grid
-from ..core.plotting import plot_style
+from ..core.plotting import plot_forest, plot_style
 from ..core.stats import format_p, holm, mean_interval, paired_test
 from ..data.metrics import match
 from ..data.scenes import sibling_samples
@@ -176,15 +176,10 @@ def plot_groups(ax, # matplotlib axis
     "Points with intervals, by group and method"
     groups, methods = (list(table.index.unique(i)) for i in (0, 1))
     drawn = [m for m in methods if table[column][groups[0], m] is not None]
-    for j, name in enumerate(drawn):
-        x = np.arange(len(groups)) - .3
-        points = [tuple(table[column][g, name]) for g in groups]
-        mean, lo, hi = 100*np.array(points).T
-        err = np.clip([mean - lo, hi - mean], 0, None)   # of 0 or 100 % rounding makes less than nothing
-        dots = ax.errorbar(x + .6*(j + .5)/len(drawn), mean, err, fmt='o', ms=3.5, label=name)
-        for part in dots.get_children(): part.set_color(colors[name])
+    rows = {g: [table[column][g, m] for m in drawn] for g in groups}
+    name = lambda g, k: dict(label=drawn[k] if g == groups[0] else None)
+    plot_forest(ax, rows, colors=[colors[m] for m in drawn], scale=100, zero=None, style=name, upright=True)
     ax.set(ylim=(0, 103), ylabel=f'{column}, %')
-    ax.set_xticks(range(len(groups)), groups)
 
 # %% ../../nbs/studies/12_binding.ipynb #e9216a98
 def plot_word_touches(ax, # matplotlib axis

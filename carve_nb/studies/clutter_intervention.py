@@ -13,12 +13,12 @@ from itertools import product
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from ..core.errors import StatisticsError
-from ..core.plotting import plot_style
+from ..core.plotting import plot_band, plot_forest, plot_style
 from ..core.stats import Estimate, mean_interval, paired_effect, interval_of
 from ..data.scenes import Sample
 from ..entropy import ATTENTION_MAPS, ENTROPY_STEPS
 from .analysis import (
-    BOOTSTRAP_DRAWS, MAP_COLOURS, format_estimate, format_header, plot_band, to_dataframe, try_estimate)
+    BOOTSTRAP_DRAWS, MAP_COLOURS, format_estimate, format_header, to_dataframe, try_estimate)
 from .entropy import ENTROPY_GRID, ask_scene, measure_entropy
 
 # %% ../../nbs/studies/02_clutter_intervention.ipynb #4bdc6a28
@@ -131,25 +131,13 @@ def plot_paths(ax, # matplotlib axis
     pal # palette
     ):
     "Total, direct and indirect effects on accuracy, through the entropy of each map"
-    rows = list(product(LADDERS, ('question', 'contrast')))
-    marks = dict(total='s', direct='D', indirect='o')
-    for i, (ladder, m) in enumerate(rows):
-        entropy, correct = (clutter_levels(t, c, ladder) for c in (m, 'correct'))
-        effects = try_estimate(mediation, entropy, correct)
-        if effects is None: continue
-        color = pal[MAP_COLOURS[m]]
-        for k, (part, mark) in enumerate(marks.items()):
-            e = percentage_points(effects[part])
-            y = -i - (k - 1)*.22
-            fill = None if part == 'indirect' else 'w'
-            label = part if i == 0 else None
-            ax.plot([e.lo, e.hi], [y, y], color=color)
-            ax.plot(e.value, y, mark, color=color, mfc=fill, label=label)
-    ax.axvline(0, color='.5', lw=.6)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=3)
-    names = [f'{ladder}: {m}' for ladder, m in rows]
-    ax.set(yticks=[-i for i in range(len(rows))], yticklabels=names)
+    parts, rows = ('total', 'direct', 'indirect'), {}
+    for ladder, m in product(LADDERS, ('question', 'contrast')):
+        effects = try_estimate(mediation, *(clutter_levels(t, c, ladder) for c in (m, 'correct'))) or {}
+        rows[f'{ladder}: {m}'] = [effects.get(k) for k in parts]
+    def style(name, k):
+        return dict(color=pal[MAP_COLOURS[name.split()[-1]]], marker='sDo'[k], mfc=None if k == 2 else 'w')
+    plot_forest(ax, rows, parts, scale=100, style=style)
     ax.set(xlabel='effect on accuracy of going from calm to busy, points')
 
 # %% ../../nbs/studies/02_clutter_intervention.ipynb #08472ded

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ..complexity import texture
 from ..convergence import BANDS, LayerProfile, band_facts, layer_facts, profile_layers
 from ..core.errors import CarveError
-from ..core.plotting import plot_style
+from ..core.plotting import plot_forest, plot_style
 from ..core.stats import Estimate, mean_interval, difference, holm, paired_effect, paired_test
 from ..core.correlation import spearman
 from ..data.scenes import make_scene, samples, to_sample
@@ -302,24 +302,19 @@ def summarize_bands(records # with `bands`
 def plot_bands(records # with `bands`
     ): # matplotlib figure
     "Pointing hit and AUROC of the bands with their intervals"
-    scores, names = band_scores(records), []
-    for k, v in scores.items():
+    scores = {}
+    for k, v in band_scores(records).items():
         layers = v['layers']
         named = ', '.join(map(str, layers)) if len(layers) < 4 else f'{layers[0]}..{layers[-1]}'
-        names.append(f'{k} {named}')
+        scores[f'{k} {named}'] = v
     area = np.mean([r['area'] for r in records if 'area' in r])
     panels = dict(hit=('pointing game, share of hits', area), auroc=('AUROC of target patches', .5))
+    style = lambda name, k: dict(color=f'C{list(scores).index(name)}')
     with plot_style():
         fig = Figure(figsize=(6.4, 1.8), dpi=80, layout='constrained')
         for ax, (key, (label, chance)) in zip(fig.subplots(1, 2, sharey=True), panels.items()):
-            for i, v in enumerate(scores.values()):
-                mean, lo, hi = mean_interval(v[key])
-                err = [[mean - lo], [hi - mean]]
-                ax.errorbar(mean, i, xerr=err, fmt='o', ms=4, color=f'C{i}')
-            ax.axvline(chance, color='grey', ls='--', lw=.8)
+            plot_forest(ax, {k: [mean_interval(v[key])] for k, v in scores.items()}, zero=chance, style=style)
             ax.set(xlim=(0, 1.03), xlabel=f'{label}, n = {len(v[key])}')
-            ax.set_yticks(range(len(names)), names)
-        ax.invert_yaxis()
     return fig
 
 def summarize_convergence(records # of `measure_convergence`

@@ -6,7 +6,7 @@
 __all__ = ['ENTROPY_GRID', 'PAPER_DECILES', 'ask_scene', 'entropy_samples', 'describe_sample', 'measure_entropy', 'rescale',
            'decile_curve', 'plot_deciles', 'plot_accuracy', 'layer_values', 'plot_layer_entropy', 'plot_layer_rho',
            'plot_entropy', 'accuracy_covariates', 'odds', 'accuracy_thirds', 'entropy_associations',
-           'summarize_entropy']
+           'summarize_entropy', 'relative_entropy', 'compare_entropies']
 
 # %% ../../nbs/studies/01_entropy.ipynb #1cea597a
 import math
@@ -16,7 +16,7 @@ import numpy as np, pandas as pd
 from PIL import Image
 from matplotlib.figure import Figure
 from ..complexity import complexity
-from ..core.plotting import plot_style
+from ..core.plotting import plot_band, plot_style
 from ..core.correlation import bin_means, logistic, spearman
 from ..core.stats import mean_interval
 from ..data.metrics import match
@@ -26,7 +26,7 @@ from ..entropy import ATTENTION_MAPS, capture_pair, layer_bits
 from ..maps import pick_layers
 from .analysis import (
     BOOTSTRAP_DRAWS, COMPLEXITY_LABELS, COVARIATES, FEWEST, MAP_COLOURS, associate, covariates, format_both,
-    format_header, join_words, known_covariates, plot_band, to_dataframe, try_estimate, table_pictures)
+    format_header, join_words, known_covariates, to_dataframe, try_estimate, table_pictures)
 from ..data.record_file import image_key_of
 
 # %% ../../nbs/studies/01_entropy.ipynb #19509ed7
@@ -265,3 +265,29 @@ def summarize_entropy(records, # of `measure_entropy`
         f'Accuracy by entropy, log-odds per standard deviation: {"; ".join(map(slope, ATTENTION_MAPS))}; {low} % right '
         f'in the lowest third of the question map, {high} % in the highest',
         f'Accuracy by complexity, log-odds per standard deviation: {"; ".join(map(slope, COMPLEXITY_LABELS))}']
+
+# %% ../../nbs/studies/01_entropy.ipynb #0bca2429
+def relative_entropy(records, # of `measure_entropy`
+    m='question', # name of the map
+    step='first', # 'first' or 'last': the row that produced this token of the answer
+    x='T_c' # complexity: 'T_c' or 'C_c'
+    ) -> pd.DataFrame: # index layer: part, an `Interval`; rho, an `Estimate` or None
+    "Entropy of a row as a part of the largest, and its correlation with clutter, by layer"
+    largest = np.log2([r['tokens'] for r in records])
+    pictures = [image_key_of(r) for r in records]
+    complexity_values, rows = [r[x] for r in records], []
+    for h in layer_values(records, m, step).T:
+        rho = try_estimate(spearman, complexity_values, h, n=BOOTSTRAP_DRAWS, clusters=pictures, fewest=FEWEST)
+        rows.append(dict(part=mean_interval(h/largest, BOOTSTRAP_DRAWS, clusters=pictures), rho=rho))
+    return pd.DataFrame(rows).rename_axis('layer')
+
+def compare_entropies(records, # model -> its records of `measure_entropy`
+    **kw # of `relative_entropy`
+    ) -> pd.DataFrame: # layers x (model, part and rho), as text
+    "The widths of several models side by side"
+    tables = {}
+    for model, r in records.items():
+        t = relative_entropy(r, **kw)
+        rho = t.rho.map(lambda e: '' if e is None else f'{e.value:.2f} [{e.lo:.2f}, {e.hi:.2f}]')
+        tables[model] = pd.DataFrame(dict(part=t.part.map(str), rho=rho))
+    return pd.concat(tables, axis=1).fillna('')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DISTANCE_LINES', 'invariance_samples', 'judge_ways', 'measure_invariance', 'stack_records', 'part_share',
-           'picture_share', 'plot_parts', 'plot_map_distances', 'plot_rates', 'plot_operators', 'plot_instructions',
+           'picture_share', 'plot_parts', 'plot_map_distances', 'plot_operators', 'plot_instructions',
            'plot_invariance', 'mean_text', 'summarize_parts', 'summarize_distances', 'cochran', 'compare_operator',
            'summarize_each', 'summarize_gain', 'summarize_operators', 'summarize_invariance']
 
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import chi2
 from ..core.errors import CarveError
-from ..core.plotting import plot_style
+from ..core.plotting import plot_band, plot_forest, plot_style
 from ..core.stats import (
     Estimate, mean_interval, format_p, holm, mcnemar, paired_effect, interval_of, picture_places)
 from ..core.correlation import spearman
@@ -150,48 +150,35 @@ def plot_map_distances(ax, # matplotlib axis
     ):
     "Divergence by layer, with 95 % bands"
     for k, (label, ls, color) in DISTANCE_LINES.items():
-        mean, lo, hi = np.array([[*mean_interval(v)] for v in stack_records(records, 'js', k).T]).T
-        ax.plot(mean, ls=ls, color=color, label=label)
-        ax.fill_between(range(len(mean)), lo, hi, color=color, alpha=.15, lw=0)
-    L = len(mean)
+        by_layer = stack_records(records, 'js', k).T
+        plot_band(ax, range(len(by_layer)), map(mean_interval, by_layer), color, ls=ls, label=label, marker=None)
+    L = len(by_layer)
     ax.set(xlabel='layer', ylabel='Jensen–Shannon divergence, bits', ylim=(0, 1))
     ax.set(xticks=range(0, L, max(1, L//8)), title='how far apart two maps are')
     ax.legend(ncols=2, loc='upper center', bbox_to_anchor=(.5, -.18), columnspacing=.8)
 
 # %% ../../nbs/studies/07_invariance.ipynb #8c852a4d
-def plot_rates(ax, # matplotlib axis
-    rates, # name -> list of 0 and 1, or of numbers between
-    chance=None, # drawn as a line
-    shift=0., # downwards, in rows
-    **kw # for `errorbar`
-    ):
-    "Means with 95 % intervals, one row each"
-    style = dict(fmt='o', color='C0', ms=3, lw=1) | kw
-    for i, v in enumerate(rates.values()):
-        b = mean_interval(v)
-        left, right = max(0, b.mean - b.lo), max(0, b.hi - b.mean)
-        ax.errorbar(b.mean, i + shift, xerr=[[left], [right]], **style)
-    if chance is not None: ax.axvline(chance, color=style['color'], lw=.8, ls=':')
-    ax.set_yticks(range(len(rates)), list(rates), fontsize=6)
-    ax.set(xlim=(0, 1), ylim=(len(rates) - .5, -.5))
-
 def plot_operators(ax, # matplotlib axis
     records # of `measure_invariance`, with regions
     ):
     "Peak in the region and AUROC of every operator"
-    names = records[0]['ways']
-    area, hit = ({k: stack_records(records, 'ways', k, v) for k in names} for v in ('auroc', 'hit'))
-    plot_rates(ax, area, .5, .2, fmt='s', color='C1', mfc='w')
-    plot_rates(ax, hit, stack_records(records, 'area').mean(), -.2)
-    ax.set(xlabel=f'peak in the region (●), AUROC (□); dotted: chance, n = {len(records)}', title='operators')
+    rate = lambda name, score: mean_interval(stack_records(records, 'ways', name, score))
+    rates = {k: [rate(k, 'hit'), rate(k, 'auroc')] for k in records[0]['ways']}
+    plot_forest(ax, rates, zero=None, style=lambda name, k: dict(marker='s', mfc='w') if k else {})
+    for chance, color in ((stack_records(records, 'area').mean(), 'C0'), (.5, 'C1')):
+        ax.axvline(chance, color=color, lw=.8, ls=':')
+    ax.set(xlabel=f'peak in the region (●), AUROC (□); dotted: chance, n = {len(records)}')
+    ax.set(xlim=(0, 1), title='operators')
+    ax.tick_params(axis='y', labelsize=6)
 
 def plot_instructions(ax, # matplotlib axis
     records # of `measure_invariance`, with regions
     ):
     "Peak in the region under the ratio made with each instruction"
-    names = [fill(t, 26) for t in TEN_INSTRUCTIONS]
-    plot_rates(ax, dict(zip(names, stack_records(records, 'with_each').T)))
-    ax.set(xlabel=f'peak in the region, n = {len(records)}', title='ratio, made with each instruction')
+    hits = zip(TEN_INSTRUCTIONS, stack_records(records, 'with_each').T)
+    plot_forest(ax, {fill(text, 26): [mean_interval(v)] for text, v in hits}, zero=None)
+    ax.set(xlim=(0, 1), xlabel=f'peak in the region, n = {len(records)}', title='ratio, made with each instruction')
+    ax.tick_params(axis='y', labelsize=6)
 
 # %% ../../nbs/studies/07_invariance.ipynb #99fa22f7
 def plot_invariance(records # of `measure_invariance`

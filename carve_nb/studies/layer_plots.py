@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from ..convergence import head_mean_rows
-from ..core.plotting import plot_style
+from ..core.plotting import plot_band, plot_style
 from ..core.stats import mean_interval
 from ..maps import entropy
 from ..core.grids import to_grid
@@ -27,9 +27,8 @@ def plot_line(ax, # matplotlib axis
     ): # the axis
     "A mean by layer with its interval"
     x = range(values.shape[1])
-    mean, lo, hi = np.array([tuple(mean_interval(v, clusters=clusters)) for v in values.T]).T
-    ax.plot(x, mean, color=color, label=label, marker=marker, ms=3, lw=1.2)
-    ax.fill_between(x, lo, hi, color=color, alpha=.35, lw=0)
+    means = [mean_interval(v, clusters=clusters) for v in values.T]
+    plot_band(ax, x, means, color, .35, label=label, marker=marker, ms=3, lw=1.2)
     if spread:
         low, high = np.quantile(values, [.1, .9], axis=0)
         ax.fill_between(x, low, high, color=color, alpha=.12, lw=0)

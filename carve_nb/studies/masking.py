@@ -10,7 +10,7 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 from ..attention.layer_masking import cache_vision_features, mask_image_tokens
-from ..core.plotting import plot_style
+from ..core.plotting import plot_forest, plot_style
 from ..core.stats import mean_interval, paired_test
 from ..data.metrics import match
 from ..data.scenes import make_scene, to_sample
@@ -71,16 +71,12 @@ def plot_masked(ax, records): # matplotlib axis; records
 
 def plot_added(ax, records): # matplotlib axis; records
     "What each layer adds to the curve, and what it costs to hide the picture from it alone"
-    ways = ('adds', 'adds to the curve', 'o'), ('only', 'costs if masked alone', 's')
-    for k, (way, label, marker) in enumerate(ways):
-        for l, e in enumerate(layer_costs(records, way)):
-            x, color = l + .2*k - .1, f'C{k}'
-            err = [[e.value - e.lo], [e.hi - e.value]]
-            bar = ax.errorbar(x, e.value, err, fmt=marker, ms=4, color=color)
-            bar[0].set_markerfacecolor(color if e.p < .05 else 'w')
-            if l == 0: bar.set_label(label)
-    ax.axhline(0, color='grey', lw=.8)
-    ax.set(xlabel='layer', ylabel='accuracy', title='by layer (filled: p < 0.05, Holm)')
+    costs = dict(enumerate(zip(*(layer_costs(records, way) for way in ('adds', 'only')))))
+    style = lambda l, k: dict(marker='os'[k], mfc=None if costs[l][k].p < .05 else 'w')
+    plot_forest(ax, costs, ('adds to the curve', 'costs if masked alone'), style=style, upright=True)
+    layers = range(0, len(costs), 1 if len(costs) < 13 else 4)
+    ax.set(xticks=layers, xticklabels=layers, xlabel='layer', ylabel='accuracy')
+    ax.set_title('by layer (filled: p < 0.05, Holm)')
     ax.legend(fontsize=6)
     return ax
 

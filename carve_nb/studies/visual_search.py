@@ -14,14 +14,14 @@ import numpy as np, torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from ..core.grids import tent_weights
-from ..core.plotting import plot_style
+from ..core.plotting import plot_band, plot_style
 from ..core.stats import mean_interval, paired_effect
 from ..data.metrics import match
 from ..data.drawing import COLORS, PHOTOS, SceneObject, background, sprite
 from ..data.scenes import Sample
 from ..entropy import ENTROPY_STEPS, capture_pair, layer_bits
 from .analysis import (
-    BOOTSTRAP_DRAWS, format_estimate, format_header, plot_band, to_dataframe, try_estimate)
+    BOOTSTRAP_DRAWS, format_estimate, format_header, to_dataframe, try_estimate)
 
 # %% ../../nbs/studies/03_visual_search.ipynb #665ff589
 SEARCH_PAIRS = dict(tail='circle', tilt='square')
