@@ -45,18 +45,18 @@ def free_port():
 @pytest.fixture(scope='module')
 def server(ready, tmp_path_factory):
     "JupyterLab on loopback, with a notebook of one cell; yields (address, folder)"
+    from carve_nb.explorer.launch import QUIET, server_command, server_env   # as `carve explore` starts it
     home, port = tmp_path_factory.mktemp('lab'), free_port()
     cell = dict(cell_type='code', id='one', source=CELL, metadata={}, outputs=[], execution_count=None)
     kernel = dict(name='python3', display_name='Python 3', language='python')
     (home/'work').mkdir()
-    quiet = home/'config'/'lab'/'user-settings'/'@jupyterlab'/'apputils-extension'
+    quiet = home/'work'/'.jupyter'/'settings'/'@jupyterlab'/'apputils-extension'
     quiet.mkdir(parents=True)
-    (quiet/'notification.jupyterlab-settings').write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    (quiet/'notification.jupyterlab-settings').write_text(QUIET)
     (home/'work'/'look.ipynb').write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)))
-    from carve_nb.explorer.launch import server_command# as `carve explore` starts it
     dirs = {f'JUPYTER_{k}_DIR': str(home/k.lower()) for k in ('CONFIG', 'DATA', 'RUNTIME')}
-    env = dict(os.environ, HOME=str(home), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', IPYTHONDIR=str(home/'ipython'), **dirs)
-    command = [*server_command(home/'work', port, False), '--ServerApp.port_retries=0', f'--IdentityProvider.token={TOKEN}', '--LabApp.news_url=',
+    env = dict(server_env(home/'work'), HOME=str(home), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', IPYTHONDIR=str(home/'ipython'), **dirs)
+    command = [*server_command(home/'work', port, False), '--ServerApp.port_retries=0', f'--IdentityProvider.token={TOKEN}',
                '--LabApp.extension_manager=readonly', '--LabApp.expose_app_in_browser=True']
     with open(home/'log', 'w') as log: process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=home)
     address = f'http://127.0.0.1:{port}'
@@ -488,9 +488,8 @@ def test_carve_explore(ready, tmp_path):
     assert not list(tmp_path.glob('carve-explore-*'))
 
 
-def test_carve_explore_opens(ready, tmp_path):
+def test_carve_explore_opens(page, tmp_path):
     "What the command starts, with nothing added: the page runs by itself, with both answers and six pictures; no popup; pictures in sight beside the dials; Enter asks; a file over the limit is refused"
-    from playwright.sync_api import sync_playwright
     from carve_nb.baselines.base import three_scenes
     scene = three_scenes()[0]
     scene.image.save(tmp_path/'s.png')
@@ -500,27 +499,26 @@ def test_carve_explore_opens(ready, tmp_path):
     try:
         find = lambda: re.search(r'http://127\.0\.0\.1:\d+/doc/tree/explore.ipynb\?token=\w+', (tmp_path/'log').read_text())
         assert until(find, 120), (tmp_path/'log').read_text()
-        with sync_playwright() as p:
-            page = p.chromium.launch(executable_path=browser_path(), args=['--no-sandbox', '--disable-gpu']).new_page(viewport=dict(width=1400, height=1200))
-            errors = []
-            page.on('pageerror', lambda e: errors.append(str(e)))
-            page.goto(find()[0])
-            assert until(lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'), 180), (tmp_path/'log').read_text()
-            answers = page.locator('strong').all_inner_texts()
-            assert answers[0].startswith('alone: "') and answers[1].startswith('with the view: "'), answers
-            assert page.locator('.carve-stage img').count() == 6 and not page.locator('.Toastify__toast').count()
-            page.set_viewport_size(dict(width=900, height=1000))
-            for name in 'Layers', 'λ', 'p, share kept':
-                page.locator(SHAPE.format(name)).scroll_into_view_if_needed()
-                assert all(0 <= i.bounding_box()['y'] < 1000 for i in page.locator('.carve-stage img').all()), name
-            page.get_by_label('Question').fill('What digit is on the blue cross?')
-            page.get_by_label('Question').press('Enter')
-            assert until(lambda: 'blue cross' in page.locator('.carve-explore').inner_text() and status(page).startswith('Ready'), 60), status(page)
-            with open(tmp_path/'big.png', 'wb') as f: f.truncate(201_000_000)
-            with page.expect_file_chooser() as chooser: page.get_by_role('button', name=re.compile('Upload')).click()
-            chooser.value.set_files(str(tmp_path/'big.png'))
-            assert until(lambda: 'big.png has 201 MB' in status(page), 20), status(page)
-            assert not errors
+        page, errors = page.context.browser.new_page(viewport=dict(width=1400, height=1200)), []
+        page.on('pageerror', lambda e: errors.append(str(e)))
+        page.goto(find()[0])
+        assert until(lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'), 180), (tmp_path/'log').read_text()
+        answers = page.locator('strong').all_inner_texts()
+        assert answers[0].startswith('alone: "') and answers[1].startswith('with the view: "'), answers
+        assert page.locator('.carve-stage img').count() == 6 and not page.locator('.Toastify__toast').count()
+        page.set_viewport_size(dict(width=900, height=1000))
+        for name in 'Layers', 'λ', 'p, share kept':
+            page.locator(SHAPE.format(name)).scroll_into_view_if_needed()
+            assert all(0 <= i.bounding_box()['y'] < 1000 for i in page.locator('.carve-stage img').all()), name
+        page.get_by_label('Question').fill('What digit is on the blue cross?')
+        page.get_by_label('Question').press('Enter')
+        assert until(lambda: 'blue cross' in page.locator('.carve-explore').inner_text() and status(page).startswith('Ready'), 60), status(page)
+        with open(tmp_path/'big.png', 'wb') as f: f.truncate(201_000_000)
+        with page.expect_file_chooser() as chooser: page.get_by_role('button', name=re.compile('Upload')).click()
+        chooser.value.set_files(str(tmp_path/'big.png'))
+        assert until(lambda: 'big.png has 201 MB' in status(page), 20), status(page)
+        assert not errors
+        page.close()
     finally: process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 128 + signal.SIGTERM
 
