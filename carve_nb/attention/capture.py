@@ -76,7 +76,8 @@ def gather_rows(
         )
     rows = AttentionRows(
         last_rows(rec, 'weights'), rec.layers, last_rows(rec, 'mass'), answer.tokens if answer else [], prompt.spans,
-        answer=answer, meta=capture_facts(vlm, prompt, rec.config._attn_implementation) | (meta or {}))
+        answer=answer, meta=capture_facts(vlm, prompt, rec.config._attn_implementation) | (meta or {}),
+        images=[im.reduce(max(1, min(im.size)//224)) for im in prompt.images])
     first = rec.passes[0]['rows']
     if asked := [first.index(i) for i in prompt.question if i in first]:
         weights, mass = rec.stack('weights', 0)[:, 0], rec.stack('mass', 0)[:, 0]

@@ -66,6 +66,11 @@ def total(self: Result) -> float:
     return sum(self.seconds.values())
 
 @patch(as_prop=True)
+def seen(self: Result) -> tuple:
+    "The box of the picture that the model sees; None where nothing was captured"
+    return None if self.rows is None else self.rows.spans[0].box
+
+@patch(as_prop=True)
 def steps(self: Result) -> tuple:
     "Generated steps under the question and under the general instruction, as far as there were captures"
     return tuple(len(r.attn) for r in (self.rows, self.instruction_rows) if r is not None)
@@ -100,7 +105,7 @@ def summary(self: Result) -> list: # of lines
     view = f'view {self.view.box}, {self.view.scale:.1f} times'
     return [
         self.question,
-        f'alone: {format_answer(self.plain_answer)}',
+        *([f'alone: {format_answer(self.plain_answer)}'] if self.method != 'none' else []),
         f'{self.method}: {format_answer(self.answer)}',
         f'{regions}{view}; {counted(self.calls, "call")}{seconds}',
         *self.notes]
@@ -139,6 +144,8 @@ def panels(self: Result,
     for title, S in maps.items():
         out[title] = overlay(image, S.coarse().to_pixels())
     shown = [fit(self.view.box)]
+    if unseen_note(self.seen, self.image.size):
+        out['picture'] = draw_boxes(image, [fit([round(v) for v in self.seen])], CONCEPT_COLORS['control'], 3)
     for title in {'picture', [*out][-1]}:
         out[title] = draw_boxes(out[title], shown, CONCEPT_COLORS['contrast'], 2)
     if box is not None:
@@ -224,16 +231,16 @@ def ask_plain(
     return replace(partial, plain_answer=answer, seconds=seconds, calls=partial.calls + 1)
 
 def unseen_note(
-    r,        # `Result`
+    box,      # (x0, y0, x1, y1) of what the model sees, pixels; None: not known
+    size,     # (W, H) of the picture
 ) -> list:    # of one sentence, or of none
     "What the model does not see of the picture, where its processor cuts out the centre"
-    if r.rows is None: return []
-    x0, y0, x1, y1 = r.rows.spans[0].box
-    W, H = r.image.size
+    if box is None: return []
+    (x0, y0, x1, y1), (W, H) = box, size
     width, height = min(x1, W) - max(x0, 0), min(y1, H) - max(y0, 0)
     share = width*height/(W*H)
     if share > .95: return []
-    return [f'the model sees {share:.0%} of the picture: its processor cuts out the centre; load it with pad=True']
+    return [f'the model sees {share:.0%} of the picture: its processor cuts out the centre; pad=True (--pad) shows all']
 
 # %% ../../nbs/attention/14_results.ipynb #90358713
 def capture_notes(
@@ -262,7 +269,7 @@ def ask_with_view(
     kw = dict(suffix=like.suffix, max_new_tokens=like.max_new_tokens)
     plain = ask_plain(partial, vlm, **kw)
     image, view = plain.image, plain.view
-    notes = [*plain.notes, *unseen_note(plain)]
+    notes = [*plain.notes, *unseen_note(plain.seen, image.size)]
     if view.box == (0, 0, *image.size) and not view.masked:
         return replace(plain, answer=plain.plain_answer, notes=[*notes, 'nothing new to see: the answer stays'])
     shown = [image, view.image] if like.final_images == 'both' else [view.image]

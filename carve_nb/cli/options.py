@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['option', 'argument', 'Picture', 'Question', 'AnyPicture', 'AnyQuestion', 'JsonFile', 'AsJson', 'Folder', 'MapFile',
            'PictureFile', 'RunFolder', 'Verbose', 'Quiet', 'Seed', 'Method', 'Methods', 'MapMethod', 'Layers', 'Box',
-           'Suffix', 'ImageTokens', 'NewTokens', 'Kind', 'Kinds', 'Split', 'Study', 'Data', 'Samples', 'Workers',
-           'MODEL', 'SAMPLE', 'LIMIT', 'ENGINE', 'checked', 'completed', 'word', 'one_of', 'read_loading',
-           'read_samples', 'read_limits', 'read_engine']
+           'Suffix', 'NewTokens', 'Kind', 'Kinds', 'Split', 'Study', 'Data', 'Samples', 'Workers', 'MODEL', 'SAMPLE',
+           'LIMIT', 'ENGINE', 'checked', 'completed', 'word', 'one_of', 'read_loading', 'read_samples', 'read_limits',
+           'read_engine']
 
 # %% ../../nbs/cli/02_options.ipynb #50c339ae
 from functools import partial
@@ -91,9 +91,6 @@ Layers = Annotated[Any, option(
 Box = Annotated[Any, option('true region, for --method oracle', read=parse_box, metavar='X0,Y0,X1,Y1')]
 Suffix = Annotated[str|None, option(
     "after the question, '' for none (default: words that ask for a single word or phrase)", metavar='WORDS')]
-ImageTokens = Annotated[int|None, option(
-    'most image tokens of a picture, where the processor can be told; crops are still taken from the full picture',
-    min=1, metavar='N')]
 NewTokens = Annotated[int, option('longest answer', min=1, metavar='N')]
 Kind = Annotated[str, option(f'of question: {", ".join(KIND_NAMES)}', **one_of('kind', KIND_NAMES))]
 Kinds = Annotated[Any, option('kinds of question', read=parse_kinds, among=KIND_NAMES, metavar='K,K')]
@@ -122,13 +119,19 @@ def read_loading(
         'auto (as saved), bf16, fp16 or fp32 (default: fp32 on a CPU, else auto)', read=parse_dtype,
         among=tuple(DTYPES), metavar='T')] = None,
     revision: Annotated[str|None, MODEL('commit, branch or tag of a Hub id', metavar='R')] = None,
+    pad: Annotated[bool, MODEL(
+        'pad pictures to a square where the processor would cut out their centre (LLaVA-1.5)', '--pad')] = False,
+    image_tokens: Annotated[int|None, MODEL(
+        'most image tokens of a picture, as far as the processor can be told (tiles, longest edge, pixels); crops are '
+        'still taken from the full picture', min=1, metavar='N')] = None,
     escape: Annotated[bool, MODEL(
         'defuse what the model would read as a command inside a question; such questions are refused otherwise',
         '--escape')] = False,
 ) -> tuple: # name, arguments of `VLM.from_pretrained`; what is not said is left out
     "How a model is loaded"
     if device and device_map: raise CarveError('give --device or --device-map, not both')
-    said = dict(device=device, device_map=device_map, dtype=dtype, revision=revision, escape=escape)
+    said = dict(device=device, device_map=device_map, dtype=dtype, revision=revision, pad=pad,
+        image_tokens=image_tokens, escape=escape)
     return model, {k: v for k, v in said.items() if v}
 
 # %% ../../nbs/cli/02_options.ipynb #c7cc6cec
@@ -159,7 +162,6 @@ def read_limits(
     preset: Annotated[Any, LIMIT(
         'paper: at most 256 image tokens where the processor can be told, 32 new tokens',
         **one_of('preset', ('paper',)))] = None,
-    image_tokens: ImageTokens = None,
     limit_pixels: Annotated[int|None, LIMIT(
         'make pictures of more pixels smaller before anything else; crops are taken from the smaller picture', min=1,
         metavar='N')] = None,
@@ -168,8 +170,7 @@ def read_limits(
         'questions asked together; only with --methods none, since methods look one by one', min=1, metavar='N')] = 1,
 ) -> dict: # of `run_eval`, with the preset's name
     "Resolution, length and batches"
-    said = dict(preset=preset, image_tokens=image_tokens, limit_pixels=limit_pixels, max_new_tokens=max_new_tokens,
-        batch_size=batch_size)
+    said = dict(preset=preset, limit_pixels=limit_pixels, max_new_tokens=max_new_tokens, batch_size=batch_size)
     return {k: v for k, v in said.items() if v}
 
 # %% ../../nbs/cli/02_options.ipynb #dd3e1f9c

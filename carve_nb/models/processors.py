@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEPT_SETTINGS', 'no_video', 'still_processor', 'row_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels',
-           'make_chat', 'format_chat', 'check_template', 'pad_pictures', 'token_limit']
+           'make_chat', 'format_chat', 'check_template', 'pad_pictures', 'token_limit', 'token_settings', 'tile_words',
+           'canvas_settings', 'set_image_tokens']
 
 # %% ../../nbs/models/02_processors.ipynb #51383b3d
 from ..core.model_source import check_torchvision
@@ -14,6 +15,7 @@ check_torchvision()   # before transformers is loaded
 
 # %% ../../nbs/models/02_processors.ipynb #f6865f31
 import inspect, transformers
+from math import isqrt
 from transformers import AutoImageProcessor, AutoTokenizer, ProcessorMixin
 from transformers.image_processing_utils import select_best_resolution
 from ..core.errors import CarveError
@@ -156,3 +158,72 @@ def token_limit(
     area = most*cell**2
     limit = dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area))
     return cell, dict(size=size | limit)
+
+# %% ../../nbs/models/02_processors.ipynb #b2ecc409
+def token_settings(
+    config,     # the model's configuration
+    processor,  # the model's processor
+    most,       # image tokens of one picture
+) -> tuple:     # settings of the image processor, settings of the configuration, what they do; ({}, {}, ...): nothing
+    "The settings that show at most so many tokens of a picture, as far as its tiles allow"
+    ip = processor.image_processor
+    size = dict(getattr(ip, 'size', None) or {})
+    cell = getattr(ip, 'patch_size', None)
+    cell = cell*getattr(ip, 'merge_size', 0) if isinstance(cell, int) else 0
+    if cell and size.get('longest_edge'):
+        area = most*cell**2
+        limit = dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area))
+        told = f'at most {most} tokens of {cell} x {cell} pixels for each picture'
+        return dict(size=type(ip.size)(**size | limit)), {}, told
+    if hasattr(ip, 'max_patches'):   # as many tiles as fit, and the whole picture
+        n = config.image_seq_length
+        tiles = min(max(most//n - 1, 1), ip.max_patches)
+        told = f'at most {tile_words(tiles, n)}'
+        return dict(max_patches=tiles, min_patches=min(ip.min_patches, tiles)), {}, told
+    if hasattr(ip, 'max_image_size') and hasattr(processor, 'image_seq_len'):   # tiles by the longest edge
+        n, tile = processor.image_seq_len, ip.max_image_size['longest_edge']
+        side = min(isqrt(max(most//n - 1, 1)), -(-size['longest_edge']//tile))
+        return dict(size=type(ip.size)(**size | dict(longest_edge=side*tile))), {}, f'at most {tile_words(side**2, n)}'
+    if hasattr(ip, 'image_grid_pinpoints'): return canvas_settings(config, ip, most)
+    return {}, {}, "not limited: this model's processor has no number of tokens to set"
+
+def tile_words(
+    tiles,  # of a picture
+    n,      # tokens of a tile
+) -> str:   # such as '5 views of 64 tokens for each picture'
+    "What a picture takes: its tiles and itself, or itself alone"
+    views = tiles + 1 if tiles > 1 else 1
+    return f'{views} {"views" if views > 1 else "view"} of {n} tokens for each picture'
+
+def canvas_settings(
+    config,  # the model's configuration
+    ip,      # image processor
+    most,    # image tokens of one picture
+) -> tuple:  # as `token_settings`
+    "Those canvases that take few enough tokens, or the smallest"
+    tower = config.vision_config
+    s, n = tower.image_size, tower.image_size//tower.patch_size
+    def tokens(canvas):
+        rows, columns = canvas[0]//s, canvas[1]//s
+        return n*n*(rows*columns + 1) + rows*n   # a token ends each row
+    canvases = [list(c) for c in ip.image_grid_pinpoints]
+    least = min(map(tokens, canvases))
+    few = [c for c in canvases if tokens(c) <= max(most, least)]
+    told = f'at most {max(map(tokens, few))} tokens for each picture, {len(few)} of {len(canvases)} canvases'
+    return dict(image_grid_pinpoints=few), dict(image_grid_pinpoints=few), told
+
+# %% ../../nbs/models/02_processors.ipynb #3c5ebffc
+def set_image_tokens(
+    config,     # the model's configuration
+    processor,  # the model's processor
+    most,       # image tokens of one picture
+) -> tuple:     # what was done, in words; function that undoes it
+    "Show at most so many tokens of a picture from now on, as far as the processor can be told"
+    own, of_model, told = token_settings(config, processor, most)
+    pairs = (processor.image_processor, own), (config, of_model)
+    was = [(owner, {k: getattr(owner, k) for k in values}) for owner, values in pairs]
+    def put(all_values):
+        for owner, values in all_values:
+            for k, v in values.items(): setattr(owner, k, v)
+    put(pairs)
+    return told, lambda: put(was)

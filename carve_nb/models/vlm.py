@@ -21,12 +21,14 @@ from .loading import check_decoder, input_device, load_model
 from carve_nb.models.prompts import (
     SHORT_ANSWER, Prompt, announced, check_shape, check_text, lay_out, question_positions, stretch_spans, text_start,
     unknown_words)
-from .processors import check_template, format_chat, token_limit
+from .processors import check_template, format_chat, set_image_tokens, token_limit
 
 # %% ../../nbs/models/07_vlm.ipynb #f94165b0
 class VLM:
     "A vision-language model: stock model, stock processor and one family record"
     image_tokens = 4096   # most tokens of a picture, where the processor can be told; None: its own limit
+    resolution = ''       # how pictures are shown, in words, where that was set when the model was loaded
+    loading = {}          # what `from_pretrained` was given beside the name, for processes that load it again
     def __init__(self,
         model,      # a loaded transformers model that turns pictures and text into text
         processor,  # its processor
@@ -39,8 +41,10 @@ class VLM:
         self.revision = getattr(model.config, '_commit_hash', None)
         self.own = threading.local()   # state of each thread; `VLM.sharing` of the prefix cache sets `shared`
         check_decoder(model.config, self.name)
-        if not processor.chat_template and self.family.chat: processor.chat_template = self.family.chat
-        check_template(processor, self.name)
+        if not processor.chat_template and self.family.chat:
+            self.processor = copy.copy(processor)   # the caller's own stays as it is
+            self.processor.chat_template = self.family.chat
+        check_template(self.processor, self.name)
 
     @property
     def shared(self): return getattr(self.own, 'shared', None)
@@ -75,16 +79,24 @@ def from_pretrained(cls: VLM,
     trust_remote_code=False,  # run the repository's own code?
     escape=False,             # defuse commands inside user texts? Without it such texts are refused
     pad=False,                # pad pictures of which the processor would cut out the centre?
+    image_tokens=None,        # most tokens of a picture, as far as the processor can be told; None: its own limit
     **kw,                     # of the stock loader: device_map (needs accelerate), quantization_config, ...
 ) -> VLM:                     # the model, in eval mode, with the SDPA kernel
     "Load a model: safetensors only, stock classes only"
     kw = dict(kw, revision=revision, trust_remote_code=trust_remote_code, pad=pad)
+    given = dict(kw, device=device, dtype=dtype, escape=escape, image_tokens=image_tokens)
     model, processor = load_model(name_or_path, device, dtype, **kw)
     own = model.generation_config
     kept = [f'{k}={getattr(own, k)}' for k, v in PENALTIES.items() if getattr(own, k, None) not in (None, v)]
     kept = ' and '.join(kept)
     if kept: warnings.warn(f'Answers are greedy, with the {kept} of generation_config.json.', stacklevel=2)
-    return cls(model, processor, str(name_or_path), escape)
+    vlm = cls(model, processor, str(name_or_path), escape)
+    vlm.loading = {k: v for k, v in given.items() if v}
+    vlm.resolution = 'padded to a square' if pad else ''
+    if image_tokens:
+        vlm.image_tokens, vlm.resolution = None, set_image_tokens(model.config, processor, image_tokens)[0]
+        warnings.warn(f'Resolution: {vlm.resolution}.', stacklevel=2)
+    return vlm
 
 # %% ../../nbs/models/07_vlm.ipynb #54e3cfa9
 @patch

@@ -126,7 +126,7 @@ def measure_units(vlm, # a `VLM`
     make, # model -> evaluator; with several processes a function that these can import
     units, # iterator of lists of (place, sample)
     workers=1, # processes
-    loading={} # of `VLM.from_pretrained`, in other processes
+    loading={} # of `VLM.from_pretrained`, in other processes; default: as this model was loaded
     ): # yields lists of lines
     "Measure units by the model in this process, or by several processes with a model each"
     if workers == 1:
@@ -135,7 +135,7 @@ def measure_units(vlm, # a `VLM`
         return
     threads = max(1, torch.get_num_threads()//workers)
     few = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'), str(threads))
-    setup = make, str(vlm.name), loading, threads
+    setup = make, str(vlm.name), loading or vlm.loading, threads
     with environment(**few), ProcessPoolExecutor(workers, get_context('spawn'), start_worker, setup) as pool:
         try:
             for lists in submit_units(pool, units, 2*workers): yield from lists
