@@ -1,12 +1,15 @@
 "Settings of Sphinx. The pages come from tools/pages.py; `make docs` builds them."
-import os, shutil
+import os, shutil, sys
 from importlib.util import find_spec
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import page_html  # noqa: E402
 
 project = 'carve_nb'
 author = copyright = 'the carve_nb authors'
 extensions = ['myst_nb', 'sphinx.ext.mathjax']
-exclude_patterns = ['images']
+exclude_patterns = ['images', 'extra']
 
 nb_execution_mode = 'off'  # outputs are those that are stored in the notebooks
 nb_merge_streams = True
@@ -25,9 +28,11 @@ html_title = 'carve_nb'
 html_favicon = '_static/favicon.svg'
 html_static_path = ['_static']
 html_css_files = ['site.css']
-html_extra_path = ['llms.txt']
+html_js_files = ['site.js']
+html_extra_path = ['extra']
+html_search_scorer = str(Path(__file__).with_name('scorer.js'))
 html_copy_source = html_show_sourcelink = False
-html_baseurl = os.environ.get('SITE_URL', '')
+html_baseurl = os.environ.get('SITE_URL') or page_html.SITE.get('site', '')
 pygments_style, pygments_dark_style = 'friendly', 'github-dark'
 
 add_module_names = False
@@ -49,5 +54,6 @@ def copy_mathjax(app, error):
 
 
 def setup(app):
+    page_html.connect(app)
     app.connect('build-finished', copy_mathjax)
     return dict(parallel_read_safe=True, parallel_write_safe=True)

@@ -2,7 +2,8 @@
 
 Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FOLDER OUT`
        python tools/pages.py --llms [--check]   write llms.txt, or see whether it is what it should be"""
-import ast, json, re, shutil, sys, tomllib
+import ast, base64, json, re, shutil, sys, tomllib
+from configparser import ConfigParser
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,8 +45,20 @@ class Page:
     @cached_property
     def imported(self):
         "Names that the notebook itself imports from the package"
+        return {name for _, name in self.imports}
+
+    @cached_property
+    def imports(self):
+        "(module without `carve_nb`, name) of all that the notebook imports from the package"
         text = '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
-        return {w for m in re.finditer(r'from carve_nb[\w.]* import ([\w, ]+)', text) for w in re.split(r'[,\s]+', m[1])}
+        found = re.finditer(r'^\s*from carve_nb\.?([\w.]*) import (\([^)]*\)|[^\n#]*)', text, re.M)
+        return {(m[1], w) for m in found for w in re.findall(r'\w+', re.sub(r'\bas \w+|#.*', '', m[2]))}
+
+    @cached_property
+    def picture(self):
+        "The first PNG that the page shows, base64, or None"
+        shown = (o for c in self.nb['cells'] if not re.search(r'^#\|\s*hide\b', joined(c['source']), re.M) for o in c.get('outputs', ()))
+        return next((joined(o['data']['image/png']) for o in shown if 'image/png' in o.get('data', {})), None)
 
 
 @dataclass
@@ -55,6 +68,8 @@ class Group:
     folder: str
     pages: list = ()
     library: bool = False
+    internal: bool = False  # not found by a search, but for the functions
+    about: str = ''         # one sentence
 
     def place(self, page):
         "By number; pages without one in the order that is given, others behind them"
@@ -163,8 +178,8 @@ def alt_text(source, prose, output):
     return f'{kind}: {told}' if told else kind
 
 
-def code_cell(c, prose):
-    "A code cell as the site shows it, or None"
+def code_cell(c, prose, folder='', fold=False):
+    "A code cell as the site shows it, or None; tutorials show their imports, a gallery folds all code"
     source = joined(c['source'])
     marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
     if {'hide', 'default_exp'} & set(marks) or marks.get('include') == 'false': return None
@@ -172,7 +187,8 @@ def code_cell(c, prose):
     if re.match(r'_all_ *[+=]', body): return None  # names for nbdev's list
     hidden = marks.get('echo') == 'false' or c['metadata'].get('hide_input') or not body
     meta = dict(tags=['remove-input']) if hidden else dict(tags=['exported']) if 'export' in marks else {}
-    summary = 'Imports' if only_imports(body) else marks.get('code-summary', 'Code') if marks.get('code-fold') == 'true' else ''
+    summary = marks.get('code-summary', 'Code') if fold or marks.get('code-fold') == 'true' else ''
+    if only_imports(body) and folder != 'tutorials': summary = 'Imports'
     if summary and not hidden:
         meta['tags'] = [*meta.get('tags', []), 'hide-input']
         meta['mystnb'] = dict(code_prompt_show=summary, code_prompt_hide=summary)
@@ -225,14 +241,39 @@ def tidy(output):
     return dict(output, data=data) if data else output
 
 
+FIGURES = ROOT/'nbs/results/figure'
+
+
+def place_figures(text, up):
+    "`<!-- figure: a b -->` becomes figures that move; their numbers come from nbs/results/figure"
+    def one(m):
+        names = m[1].split()
+        boxes = '\n'.join(f'<div class="moving" data-figure="{n}" role="group" aria-label="Figure with sliders"><p>This figure moves where scripts run.</p></div>'
+                          for n in names)
+        scripts = [f'{up}_static/figures/{n}.js' for n in names] + [f'{up}_static/figure.js']
+        return '\n'.join([boxes, *(f'<script defer src="{o}"></script>' for o in scripts)])
+    return re.sub(r'^<!-- figure: ([\w ]+?) -->$', one, text, flags=re.M)
+
+
+def write_figures(out):
+    "The numbers as scripts, which a page may load without a server"
+    out.mkdir(parents=True)
+    for p in FIGURES.glob('*.json'):
+        text = p.read_text(encoding='utf-8').strip()
+        (out/f'{p.stem}.js').write_text(f'(window.carveData ??= {{}})[{json.dumps(p.stem)}] = {text};\n', encoding='utf-8')
+
+
+GALLERY = 'tutorials/gallery'
+
+
 def site_notebook(page, links):
     "A notebook as the site shows it"
-    cells, prose = [], ''
+    cells, prose, up = [], '', '../'*page.name.count('/')
     for c in page.nb['cells']:
         if c['cell_type'] == 'markdown':
             prose = joined(c['source'])
-            cells.append(dict(c, source=link_words(prose, links, page)))
-        elif c['cell_type'] == 'code' and (shown := code_cell(c, prose)):
+            cells.append(dict(c, source=place_figures(link_words(prose, links, page), up)))
+        elif c['cell_type'] == 'code' and (shown := code_cell(c, prose, page.folder, page.name == GALLERY)):
             if cells and is_folded(cells[-1]) and is_folded(shown) and same_fold(cells[-1], shown): cells[-1]['source'] += '\n' + shown['source']
             else: cells.append(shown)
     if page.module: cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))
@@ -257,7 +298,17 @@ def rst(text, links, module):
     return '\\ '.join(part(i, s) for i, s in enumerate(text.split('`')) if s).replace('\\  ', ' ').replace(' \\ ', ' ')
 
 
-def entry(s, links, module, indent=''):
+def examples(pages, links):
+    "Pages that import a symbol, by its full name: those that teach first, not the one that defines it"
+    found = {}
+    for p in pages:
+        for module, name in p.imports:
+            home = module if module in links.mods and module in links.homes.get(name, ()) else links.module_of(name, None, {name})
+            if home and home != p.module: found.setdefault(f'{home}.{name}', []).append(p)
+    return found
+
+
+def entry(s, links, module, indent='', used=()):
     "Lines of one symbol"
     inner = indent + '   '
     lines = ['', f'{indent}.. py:{s.kind}:: {s.name if not indent else s.name.split(".")[-1]}{s.signature}']
@@ -268,42 +319,67 @@ def entry(s, links, module, indent=''):
     told = [f'{inner}:param {n}: {rst(c, links, module)}' for n, c in s.params if c]
     if s.returns: told.append(f'{inner}:returns: {rst(s.returns, links, module)}')
     lines += ['', *told] if told else []
+    if used: lines += ['', f'{inner}Examples: ' + ', '.join(f':doc:`{escape(p.title)} </{p.name}>`' for p in used[:4])]
     return lines + [l for m in s.members for l in entry(m, links, module, inner)]
 
 
-def module_page(name, doc, symbols, page, links):
+def module_page(name, doc, symbols, page, links, used):
     "The reference of one module"
     title = f'carve_nb.{name}'
     lines = [title, '='*len(title), '', f'.. py:module:: carve_nb.{name}', '', rst(doc.split('\n')[0], links, name), '']
     if page: lines += [f'Explained and tested in :doc:`/{page.name}`.', '']
-    return '\n'.join(lines + [l for s in symbols for l in entry(s, links, name)]) + '\n'
+    return '\n'.join(lines + [l for s in symbols for l in entry(s, links, name, used=used.get(f'{name}.{s.name}', ()))]) + '\n'
 
 
 # The whole
 
-def toctree(title, names): return f'```{{toctree}}\n:hidden:\n:caption: {title}\n\n' + '\n'.join(names) + '\n```'
+def toctree(title, names):
+    caption = f':caption: {title}\n' if title else ''
+    return f'```{{toctree}}\n:hidden:\n{caption}\n' + '\n'.join(names) + '\n```'
+
+
+def listed(pages): return [f'- [{p.title}](/{p.name}.ipynb): {p.subtitle}' for p in pages]
 
 
 def listing(order):
     "Pages with a sentence about each, group by group"
-    lines = []
-    for title, pages in order:
-        lines += [f'## {title}', '', *(f'- [{p.title}](/{p.name}.ipynb): {p.subtitle}' for p in pages), '']
+    return '\n'.join(l for title, pages in order for l in [f'## {title}', '', *listed(pages), ''])
+
+
+def card(page, out):
+    "A page as a card with its first picture"
+    thumb = ''
+    if page.picture:
+        (out/'extra/thumbs').mkdir(parents=True, exist_ok=True)
+        name = page.name.replace('/', '-')
+        (out/f'extra/thumbs/{name}.png').write_bytes(base64.b64decode(page.picture))
+        thumb = f'<img class="thumb" loading="lazy" alt="First figure of {page.title}" src="thumbs/{name}.png">'
+    return f'<a class="card" href="{page.name}.html">{thumb}<strong>{page.title}</strong> {spoken(page.subtitle)}</a>'
+
+
+def contents(out):
+    "One page with all others: cards of what is read in order, then the library"
+    lines = ['# All pages', '', '> In reading order, each with its first figure and a sentence about it.', '']
+    for title, pages in reading_order(False):
+        lines += [f'## {title}', '', '<div class="cards">', *(card(p, out) for p in pages), '</div>', '']
+    lines += ['## Library', '', '- [Library](/library.md): the rooms of the package, page by page.',
+              '- [Modules](/api/index.rst): every public function, with its parameters.', '']
     return '\n'.join(lines)
 
 
-def contents():
-    "One page with all others"
-    return f'# All pages\n\n> In reading order, with a sentence about each.\n\n{listing(reading_order(False))}\n## Library\n\n- [Library](/library.md): the rooms of the package, page by page.\n- [Modules](/api/index.rst): every public function, with its parameters.\n'
+def rooms(): return [g for g in groups() if g.library]
+
+
+def room_page(group, pages):
+    "A room of the library: its pages"
+    return f'# {group.title}\n\n> {group.about}\n\n' + '\n'.join(listed(pages)) + '\n\n' + toctree('', [f'/{p.name}' for p in pages]) + '\n'
 
 
 def library():
     "The page behind the tab Library: the rooms, and the reference"
-    order = reading_order(True)
     head = '# Library\n\n> The rooms of the package: what each page explains, exports and tests; and every public function.\n\n'
     head += '- [Modules](/api/index.rst): every public function, class and constant, with its parameters.\n\n'
-    trees = '\n\n'.join(toctree(title, [p.name for p in g]) for title, g in order)
-    return head + listing(order) + '\n' + toctree('Reference', ['api/index']) + '\n\n' + trees + '\n'
+    return head + listing(reading_order(True)) + '\n'
 
 
 def llms(link):
@@ -328,25 +404,59 @@ def write_site(out):
     for page in [index, *pages]:
         nb = site_notebook(page, links)
         if page is index:
-            trees = [toctree(title, [p.name for p in g]) for title, g in reading_order(False)] + [toctree('More', ['library', 'contents'])]
+            trees = [toctree(title, [p.name for p in g]) for title, g in reading_order(False)]
+            trees += [toctree('Library', ['library', *(f'rooms/{g.folder}' for g in rooms())]), toctree('Modules', ['api/index']), toctree('More', ['contents'])]
             nb['cells'].append(markdown('\n\n'.join(trees), 'trees'))
         target = out/f'{page.name}.ipynb'
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(nb, ensure_ascii=False), encoding='utf-8')
     (out/'api').mkdir()
+    used = examples(pages, links)
     for name, (doc, symbols) in mods.items():
-        (out/f'api/{name}.rst').write_text(module_page(name, doc, symbols, of.get(name), links), encoding='utf-8')
+        (out/f'api/{name}.rst').write_text(module_page(name, doc, symbols, of.get(name), links, used), encoding='utf-8')
     ordered = [p.module for p in pages if p.module in mods] + [m for m in mods if m not in of]
     about = 'Every public function, class and constant, module by module in reading order; the comments are those of the code.'
     listed = ''.join(f'- :doc:`carve_nb.{m} <{m}>`: {rst(mods[m][0].splitlines()[0], links, m) if mods[m][0] else ""}\n' for m in ordered)
     tree = '.. toctree::\n   :hidden:\n\n' + ''.join(f'   {m}\n' for m in ordered)
     (out/'api/index.rst').write_text(f'Modules\n=======\n\n{about}\n\n{listed}\n{tree}', encoding='utf-8')
-    (out/'contents.md').write_text(contents(), encoding='utf-8')
+    (out/'rooms').mkdir()
+    for (_, inside), g in zip(reading_order(True), rooms()):
+        (out/f'rooms/{g.folder}.md').write_text(room_page(g, inside), encoding='utf-8')
+    (out/'contents.md').write_text(contents(out), encoding='utf-8')
     (out/'library.md').write_text(library(), encoding='utf-8')
-    (out/'llms.txt').write_text(llms(lambda p: f'{p.name}.html'), encoding='utf-8')
-    for name in ('conf.py', '_static', '_templates'):
-        copy = shutil.copytree if (ROOT/'docs'/name).is_dir() else shutil.copy
-        copy(ROOT/'docs'/name, out/name)
+    write_extra(out, [index, *pages])
+    dump = lambda name, o: (out/name).write_text(json.dumps(o, ensure_ascii=False), encoding='utf-8')
+    dump('about.json', about_pages([index, *pages], mods, of))
+    dump('site.json', addresses())
+    for path in sorted((ROOT/'docs').iterdir()):
+        if path.is_dir(): shutil.copytree(path, out/path.name)
+        elif path.name != 'order.toml' and path.suffix in ('.py', '.js'): shutil.copy(path, out/path.name)
+    write_figures(out/'_static/figures')
+
+
+def addresses():
+    "Where the notebooks and the site lie, as settings.ini has it; empty is left out of the pages"
+    ini = ConfigParser(interpolation=None)
+    ini.read(ROOT/'settings.ini', encoding='utf-8')
+    return {k: ini['DEFAULT'].get(k, '') for k in ('repository', 'branch', 'site')}
+
+
+def about_pages(pages, mods, of):
+    "What the HTML of a page needs to know: a sentence, the notebook, and whether a search leaves it out"
+    inside = {g.folder for g in groups() if g.internal}
+    told = {p.name: dict(about=spoken('x\n\n' + p.subtitle).removeprefix('x').strip(), notebook=f'nbs/{p.name}.ipynb', internal=p.folder in inside) for p in pages}
+    return told | {f'api/{m}': dict(about=(doc.splitlines() or [''])[0], internal=True) for m, (doc, _) in mods.items()}
+
+
+def write_extra(out, pages):
+    "Files that lie beside the pages: llms.txt, and the notebooks without their outputs"
+    (out/'extra').mkdir(exist_ok=True)
+    (out/'extra/llms.txt').write_text(llms(lambda p: f'{p.name}.html'), encoding='utf-8')
+    for p in pages:
+        path = out/f'extra/notebooks/{p.name}.ipynb'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cells = [dict(c, outputs=[]) if c['cell_type'] == 'code' else c for c in p.nb['cells']]
+        path.write_text(json.dumps(dict(p.nb, cells=cells), ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
 
 
 def main(argv):

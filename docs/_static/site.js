@@ -1,0 +1,32 @@
+/* Tables that can be sorted and scrolled with the keyboard. */
+'use strict';
+document.addEventListener('DOMContentLoaded', () => {
+  const number = t => { const m = t.replace(/[−–]/g, '-').match(/^[^\d-]{0,2}(-?[\d.,]+(e[-+]?\d+)?)/); return m ? parseFloat(m[1].replace(/,/g, '')) : NaN; };
+  for (const table of document.querySelectorAll('article table')) {
+    const head = table.tHead?.rows, body = table.tBodies[0];
+    if (!head?.length || table.closest('.moving') || body.rows.length < 4 || table.querySelector('[rowspan], [colspan]')) continue;
+    const count = body.rows[0].cells.length;
+    if ([...body.rows].some(r => r.cells.length !== count)) continue;
+    for (let i = 0; i < count; i++) {
+      const th = [...head].map(r => r.cells[i]).filter(c => c && c.textContent.trim()).at(-1);
+      if (!th || head[0].cells.length !== count) continue;
+      const button = document.createElement('button');
+      button.className = 'sort'; button.type = 'button'; button.title = 'Sort by this column';
+      button.append(...th.childNodes); th.append(button);
+      button.onclick = () => {
+        const down = th.getAttribute('aria-sort') === 'descending';
+        table.querySelectorAll('[aria-sort]').forEach(o => o.removeAttribute('aria-sort'));
+        th.setAttribute('aria-sort', down ? 'ascending' : 'descending');
+        const text = r => r.cells[i].textContent.trim(), rows = [...body.rows];
+        const numeric = rows.filter(r => !isNaN(number(text(r)))).length > rows.length/2;
+        const order = numeric ? (a, b) => { const [x, y] = [a, b].map(r => number(text(r))); return isNaN(x) - isNaN(y) || (down ? x - y : y - x); }
+          : (a, b) => (down ? 1 : -1)*text(b).localeCompare(text(a), undefined, {numeric: true});
+        body.append(...rows.sort(order));
+      };
+    }
+  }
+  const reach = () => document.querySelectorAll('article .cell_output, article .table-wrapper, article pre, article .math, nav.tabs').forEach(e => {
+    if (e.scrollWidth > e.clientWidth + 1 && !['visible', 'hidden'].includes(getComputedStyle(e).overflowX)) e.tabIndex = 0; });
+  reach();
+  window.addEventListener('load', () => setTimeout(reach, 500));
+});
