@@ -5,7 +5,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
-import check_site, pages, signatures  # noqa: E402
+sys.path.insert(0, str(ROOT/'docs'))
+import check_site, page_html, pages, signatures  # noqa: E402
 
 ALL = pages.notebooks()
 params = [pytest.param(p, id=p.name) for p in ALL]
@@ -33,7 +34,7 @@ def test_tabs_are_complete():
     book = [n for n in names(None) if '/' not in n]
     assert len(book) > 10 and book == sorted(book)
     assert sorted(names(True) + names(False)) == sorted(names(None)) and not set(names(True)) & set(names(False))
-    assert all(n.partition('/')[0] in pages.library() for n in names(True))
+    assert {n.partition('/')[0] for n in names(True)} == {g.folder for g in pages.rooms()} and all(g.about for g in pages.rooms())
     assert [o.title for o in pages.groups()][:2] == ['Tutorials', 'The book']
 
 
@@ -87,6 +88,78 @@ def test_directives():
     shown = pages.code_cell(cell('#| export\ndef f(): pass'), '')
     assert shown['source'] == 'def f(): pass' and shown['metadata'] == dict(tags=['exported'])
     assert 'hide-input' in pages.code_cell(cell('import os'), '')['metadata']['tags']
+
+
+def test_tutorials_show_imports(links):
+    "Imports are folded everywhere but on tutorial pages; the gallery folds all of its code"
+    folded = lambda c: 'hide-input' in c['metadata'].get('tags', ())
+    code = lambda name: [c for c in pages.site_notebook(next(p for p in ALL if p.name == name), links)['cells'] if c['cell_type'] == 'code']
+    assert not any(map(folded, code('tutorials/quickstart'))) and all(map(folded, code(pages.GALLERY)))
+    assert any(map(folded, code('02_attention_maps')))
+
+
+def test_figures_are_placed(links):
+    "The mark of a moving figure becomes its box and scripts, whose files are there"
+    shown = pages.place_figures('x\n\n<!-- figure: scene_16 clutter -->\n\ny', '../')
+    assert re.findall(r'data-figure="(\w+)"', shown) == ['scene_16', 'clutter']
+    assert re.findall(r'src="(.*?)"', shown) == ['../_static/figures/scene_16.js', '../_static/figures/clutter.js', '../_static/figure.js']
+    marked = [m for p in ALL for c in p.nb['cells'] for m in re.findall(r'<!-- figure: ([\w ]+) -->', pages.joined(c['source']))]
+    assert len(marked) >= 4 and {n for m in marked for n in m.split()} <= {p.stem for p in pages.FIGURES.glob('*.json')}
+    assert 'scene_16' in marked[-1] or any('scene_16' in m for m in marked)
+    assert sum(p.stat().st_size for p in pages.FIGURES.glob('*.json')) < 200_000
+
+
+def test_examples_of_a_function(links):
+    "The reference names pages that import a function, not the one that defines it"
+    used = pages.examples([p for _, g in pages.reading_order() for p in g], links)
+    assert [p.name for p in used['regions.regions']][0] == 'tutorials/quickstart'
+    assert '09_regions' not in {p.name for p in used['regions.regions']}
+    rst = pages.module_page('regions', 'd', links.mods['regions'][1], None, links, used)
+    assert 'Examples: :doc:`Quickstart </tutorials/quickstart>`' in rst
+
+
+def test_header_of_a_page():
+    "Download always; source and Colab where settings.ini has an address"
+    page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', about='Says "what" it is')
+    assert page_html.links('a/b', '../', {}) == [('Download notebook', '../notebooks/a/b.ipynb')]
+    site = dict(repository='https://github.com/one/two', branch='main')
+    assert [a for _, a in page_html.links('a/b', '../', site)[1:]] == [
+        'https://github.com/one/two/blob/main/nbs/a/b.ipynb', 'https://colab.research.google.com/github/one/two/blob/main/nbs/a/b.ipynb']
+    assert len(page_html.links('a/b', '', dict(site, repository='https://example.org/x'))) == 2
+    assert page_html.links('library', '', site) == [] == page_html.links('api/maps', '../', site)
+    tags = page_html.description('a/b', 'B')
+    assert '<meta name="description" content="Says &quot;what&quot; it is">' in tags and '<meta property="og:title" content="B">' in tags
+
+
+def test_sidebar_folds():
+    caption = '<p class="caption" role="heading"><span class="caption-text">{}</span></p><ul>{}</ul>'
+    out = page_html.groups(caption.format('One', '<li class="current">x</li>') + caption.format('Two', 'y') + caption.format('Three', 'z'), {'Three'})
+    assert re.findall(r'<details class="group"( open)?><summary class="caption">(\w+)</summary><ul>', out) == [(' open', 'One'), ('', 'Two'), (' open', 'Three')]
+
+
+def test_remarks_become_footnotes():
+    "Long remarks in the last column of a wide table stand below it"
+    row = lambda cells, tag='td': '<tr>' + ''.join(f'<{tag}>{c}</{tag}>' for c in cells) + '</tr>'
+    table = lambda note: f'<table><thead>{row(["m", "a", "b", "c", "note"], "th")}</thead><tbody>{row(["x", 1, 2, 3, note])}{row(["y", 1, 2, 3, "-"])}</tbody></table>'
+    assert page_html.footnotes(table('short')) .count('<th>') == 5
+    out = page_html.footnotes(table('word '*20))
+    assert out.count('<th>') == 4 and out.count('<li ') == 1 == out.count('href="#remark-1-1"') and 'word word' in out.partition('</table>')[2]
+    assert page_html.footnotes('<p>note</p>') == '<p>note</p>'
+
+
+def test_command_line_page_is_fresh():
+    "Every command stands on its page, with the help that it prints now"
+    import io
+    from contextlib import redirect_stdout
+    from carve_nb.cli.main import main
+    cells = next(p for p in ALL if p.name == 'tutorials/command_line').nb['cells']
+    told = {m[1]: pages.joined(c['outputs'][0]['text']) for c in cells if (m := re.search(r"^show_help\('?(\w*)'?\)", pages.joined(c['source']), re.M))}
+    with pytest.MonkeyPatch.context() as env:
+        for k, v in dict(COLUMNS='100', NO_COLOR='1', TERM='dumb').items(): env.setenv(k, v)
+        for words, text in told.items():
+            with redirect_stdout(io.StringIO()) as said: main([*words.split(), '--help'])
+            assert re.sub(r'[ ]+$', '', said.getvalue(), flags=re.M).strip() == text.strip(), f'run nbs/tutorials/command_line.ipynb again: {words}'
+    assert set(re.findall(r'^│ (\w+) ', told[''], re.M)) == set(told) - {''}
 
 
 def test_imports_share_a_fold(links):
@@ -200,7 +273,7 @@ def test_quarto_sidebar_lists_all():
 
 def test_docs_need_no_package():
     "The pages are made without importing what they describe"
-    for name in ('pages', 'signatures', 'check_site'):
-        assert not re.search(r'^\s*(import|from) (carve_nb|torch|numpy)', (ROOT/f'tools/{name}.py').read_text(), re.M)
+    for name in ('tools/pages', 'tools/signatures', 'tools/check_site', 'docs/page_html', 'docs/conf'):
+        assert not re.search(r'^\s*(import|from) (carve_nb|torch|numpy)', (ROOT/f'{name}.py').read_text(), re.M)
     code = 'import sys; sys.path.insert(0, "tools"); import pages; pages.modules(); print("torch" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True).stdout.strip() == 'False'
