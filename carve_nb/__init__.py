@@ -100,8 +100,6 @@ _names = {
     'studies.ablation': '',
     'studies.binding': '',
     'studies.generalisation': '',
-    'studies.stickers': '',
-    'studies.distractors': '',
     'studies.common_factor': '',
     'studies.position': '',
     'studies.workers': '',

@@ -20,6 +20,7 @@ PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.models.qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil': 'models.tiny_recipes',
     'transformers.vision_utils.get_vision_window_index': 'attention.vision_tower: windows of Qwen2.5-VL',
     'transformers.PreTrainedConfig._attn_implementation': 'models.attention_hook: the name of the kernel in use',
+    'torch.nn.attention.flex_attention.BlockMask': 'models.attention_hook: the mask of flex attention',
     'torch.Tensor._version': 'attention.cache: has a weight been changed in place?',
     'torch.ops.aten._scaled_dot_product_flash_attention': 'models.attention_hook: attention in two parts, CUDA',
     'torch.ops.aten._scaled_dot_product_flash_attention_for_cpu': 'models.attention_hook: attention in two parts, CPU',

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from .recorder import check_layers, refuse_compiled, row_weights, stack_layers
 from ..core.errors import CaptureError
-from ..models.attention_hook import using_wrapped_attention, restore, observing
+from ..models.attention_hook import observing, read_mask, restore, using_wrapped_attention
 from ..models.vlm import VLM, model_lock
 from ..models.prompts import Prompt
 
@@ -28,11 +28,10 @@ def wrap_graph(
         want = _graph.get()
         if want is None or want.config is not module.config or module.layer_idx not in want.layers:
             return out, *rest
-        causal = kw.get('is_causal')
-        if causal is None: causal = getattr(module, 'is_causal', True)
+        mask, terms = read_mask(module, attention_mask, kw)
         scale = query.shape[-1]**-.5 if scaling is None else scaling
         at = torch.tensor(want.rows, device=query.device) - (want.length - query.shape[2])
-        w = row_weights(query, key, attention_mask, scale, at, causal)
+        w = row_weights(query, key, mask, scale, at, **terms)
         if not w.requires_grad: w.requires_grad_()
         want.weights[module.layer_idx] = w
         n_shared = w.shape[1]//value.shape[1]

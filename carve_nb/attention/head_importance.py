@@ -7,7 +7,7 @@ __all__ = ['mask_head', 'first_logprob', 'HeadNeeds', 'head_importance']
 
 # %% ../../nbs/attention/11_head_importance.ipynb #e12a6a7d
 import torch
-from .intervention import Edit, editing
+from .intervention import Edit, applying
 from .recorder import check_layers
 from ..models import prefix_cache as _prefix  # gives `VLM` its `sharing`
 from ..models.families import check_needs
@@ -38,7 +38,7 @@ def first_logprob(
         return scores
     if edit is None: vlm.generate(prompt, 1, [keep])
     else:
-        with editing(vlm, edit, prompt): vlm.generate(prompt, 1, [keep])
+        with applying(vlm, edit, prompt): vlm.generate(prompt, 1, [keep])
     return values[0]
 
 # %% ../../nbs/attention/11_head_importance.ipynb #114591c9

@@ -87,15 +87,18 @@ def spans(self: Family,
     processor,  # the model's processor
     inputs,     # output of the processor
     sizes,      # (W, H) of each picture
+    ids=None,   # [N] tokens of the prompt that holds them; the first of `inputs` by default
+    first=0,    # number of the first of these pictures among all that the processor got
 ) -> list:      # `ImageSpan`s
     "One `ImageSpan` for each view of each picture that has tokens, the whole picture first"
     if self.cross: return [self.cross(config, processor, i, size) for i, size in enumerate(sizes)]
     blocks, images = [], []
     for i, size in enumerate(sizes):
-        views = self.cut(config, processor, inputs, i, size)
+        views = self.cut(config, processor, inputs, first + i, size)
         blocks += views
         images += [i]*len(views)
-    runs = split_blocks(inputs['input_ids'][0], config.image_token_id, [b.size for b in blocks])
+    if ids is None: ids = inputs['input_ids'][0]
+    runs = split_blocks(ids, config.image_token_id, [b.size for b in blocks])
     spans = []
     for block, i, run in zip(blocks, images, runs):
         if not len(run): continue

@@ -13,7 +13,7 @@ from carve_nb.carve import Carve
 from carve_nb.evaluation.benchmark_cases import eager_kernel
 from carve_nb.evaluation.method_costs import counting
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers, cache_vision_features
-from carve_nb.attention.intervention import Edit, editing
+from carve_nb.attention.intervention import Edit, applying
 from carve_nb.models import prompts
 from carve_nb.models.attention_hook import filling_cache
 from carve_nb.baselines.dola import DoLa
@@ -67,7 +67,7 @@ def test_compiled(folders, how):
     else: vlm.model.model.language_model.layers[2] = torch.compile(vlm.model.model.language_model.layers[2], backend='eager')
     p = vlm.prompt(PICTURE, QUESTION)
     def edit():
-        with editing(vlm, Edit([0], weights=lambda l, w, r: w), p): pass
+        with applying(vlm, Edit([0], weights=lambda l, w, r: w), p): pass
     for f in (lambda: vlm.capture(PICTURE, QUESTION), lambda: Carve()(vlm, PICTURE, QUESTION), lambda: recording(vlm.model).__enter__(), lambda: grad_rows(vlm, p), edit):
         with pytest.raises(CaptureError, match='The model is compiled.*before torch.compile'): f()
 
@@ -85,7 +85,7 @@ def test_compiled_answers(folders, load):
 
 def edited(vlm):
     p = vlm.prompt(PICTURE, QUESTION)
-    with editing(vlm, Edit(vlm.layers, weights=lambda l, w, r: w.flip(-1)), p): vlm.generate(p, 2)
+    with applying(vlm, Edit(vlm.layers, weights=lambda l, w, r: w.flip(-1)), p): vlm.generate(p, 2)
 
 
 def blinded(vlm):
@@ -271,7 +271,7 @@ def test_memory_after_failures(load):
     assert (tensor_bytes(), held()) == before
 
 
-TOUCHING = {'recording', 'observing', 'filling_cache', 'using_wrapped_attention', 'model_lock', 'own_loose', 'sharing', 'unshared', 'editing', 'rows_live', 'mask_image_tokens', 'cache_vision_features',
+TOUCHING = {'recording', 'observing', 'filling_cache', 'using_wrapped_attention', 'model_lock', 'own_loose', 'sharing', 'unshared', 'applying', 'rows_live', 'mask_image_tokens', 'cache_vision_features',
             'counting', 'eager_kernel', 'query_bridge', 'pixels_live', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
             'argmax_only', 'without_penalties', 'announced'}
 OTHERS = {'limit_image_tokens', 'limited', 'ready', 'ready_here', 'undone'}   # the processor's setting, and loading
