@@ -97,7 +97,8 @@ def page_context(app, pagename, templatename, context, doctree):
         whole = context['toctree']
         context['toctree'] = lambda **kw: whole(**{**kw, 'collapse': True})
     if doctree is None: return
-    context['body'] = header(pagename, up) + footnotes(context['body'])
+    body = context['body'].replace(' aria-label="Toggle hidden content"', '')  # the words of a fold are its name
+    context['body'] = header(pagename, up) + footnotes(body)
     context['metatags'] = context.get('metatags', '') + description(pagename, context.get('title', 'carve_nb'))
 
 

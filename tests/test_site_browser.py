@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
 import pages  # noqa: E402
 
-FEW = 'index', '02_attention_maps', '10_carve', 'explanations/robustness', 'api/maps'
+FEW = 'index', '02_attention_maps', '03_entropy', '10_carve', 'tutorials/quickstart', 'tutorials/gallery', 'explanations/robustness', 'explanations/cost', 'api/maps'
 SEEN = '''() => ({wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     blank: [...document.querySelectorAll('article img')].filter(i => !i.naturalWidth || !i.alt).map(i => i.src),
     maths: document.querySelectorAll('.math').length, drawn: document.querySelectorAll('mjx-container').length,
@@ -38,7 +38,7 @@ def site(tmp_path_factory):
     root = tmp_path_factory.mktemp('site')
     pages.write_site(root/'source')
     for p in (root/'source').rglob('*.*'):
-        if p.suffix in ('.ipynb', '.rst') and p.relative_to(root/'source').with_suffix('').as_posix() not in FEW: p.unlink()
+        if 'extra' not in p.parts and p.suffix in ('.ipynb', '.rst') and p.relative_to(root/'source').with_suffix('').as_posix() not in FEW: p.unlink()
     done = subprocess.run([sys.executable, '-m', 'sphinx', '-q', root/'source', root/'html'], capture_output=True, text=True)
     assert (root/'html'/'index.html').is_file(), done.stderr[-2000:]
     return root/'html'
@@ -59,6 +59,7 @@ class Looker:
         self.page, self.outside, self.errors = browser.new_page(viewport=dict(width=width, height=900), color_scheme=scheme), [], []
         self.page.on('request', lambda r: r.url.startswith(('file:', 'data:', 'blob:')) or self.outside.append(r.url))
         self.page.on('pageerror', lambda e: self.errors.append(str(e)))
+        self.page.on('console', lambda m: m.type == 'error' and self.errors.append(m.text))
 
     def visit(self, path):
         "What stands on a page"
@@ -77,10 +78,10 @@ def test_faults_are_seen(browser, tmp_path):
     looker = Looker(browser)
     seen = looker.visit(tmp_path/'a.html')
     looker.page.close()
-    assert (looker.outside, looker.errors, len(seen['blank']), seen['wide'] > 1000) == (['http://127.0.0.1:9/a.png'], ['oh'], 2, True)
+    assert (looker.outside, [o for o in looker.errors if 'ERR_' not in o], len(seen['blank']), seen['wide'] > 1000) == (['http://127.0.0.1:9/a.png'], ['oh'], 2, True)
 
 
-@pytest.mark.parametrize('width, scheme', [(1280, 'light'), (390, 'dark')])
+@pytest.mark.parametrize('width, scheme', [(1400, 'light'), (700, 'light'), (700, 'dark'), (420, 'dark')])
 def test_pages(site, browser, width, scheme):
     "Nothing is asked of another host, nothing fails, pictures and equations are there, and no page is wider than its window"
     looker, wrong = Looker(browser, width, scheme), []
@@ -92,10 +93,91 @@ def test_pages(site, browser, width, scheme):
     assert (looker.outside, looker.errors, wrong) == ([], [], [])
 
 
-def test_search_finds(site, browser):
-    "The search of the site works without a server"
+AXE = ROOT/'tests/vendor/axe.min.js'
+SERIOUS = """async () => (await axe.run(document, {preload: false, resultTypes: ['violations']})).violations
+    .filter(v => ['serious', 'critical'].includes(v.impact)).map(v => `${v.id}: ${v.nodes.length} such as ${v.nodes[0].html.slice(0, 120)}`)"""
+
+
+def faults(looker, path):
+    "What axe-core calls serious or critical"
+    looker.visit(path)
+    if looker.page.query_selector('[data-figure]'): looker.page.wait_for_selector('[data-ready]', timeout=30_000)
+    looker.page.add_script_tag(path=AXE)
+    return looker.page.evaluate(SERIOUS)
+
+
+def test_axe_sees_faults(browser, tmp_path):
+    (tmp_path/'a.html').write_text('<html lang="en"><title>a</title><body><p style="color: #999">pale</p><input></body></html>')
+    looker = Looker(browser)
+    assert {o.partition(':')[0] for o in faults(looker, tmp_path/'a.html')} == {'color-contrast', 'label'}
+    looker.page.close()
+
+
+@pytest.mark.parametrize('width, scheme', [(1400, 'light'), (1400, 'dark'), (420, 'light'), (420, 'dark')])
+def test_accessible(site, browser, width, scheme):
+    "axe-core finds no serious fault: contrast, names of controls, what a keyboard reaches"
+    looker = Looker(browser, width, scheme)
+    found = {n: f for n in FEW if (f := faults(looker, site/f'{n}.html'))}
+    looker.page.close()
+    assert found == {}
+
+
+def results(site, browser, words):
+    "Pages that the search of the site finds, in order, without a server"
     page = browser.new_page()
-    page.goto((site/'search.html').as_uri() + '?q=entropy')
+    page.goto((site/'search.html').as_uri() + f'?q={words}')
     page.wait_for_selector('ul.search li a', timeout=30_000)
-    assert '02_attention_maps.html' in ' '.join(a.get_attribute('href') for a in page.query_selector_all('ul.search li a'))
+    page.wait_for_function('() => document.querySelector("#search-progress, .search-summary") && !/Searching/.test(document.querySelector(".search-summary")?.textContent ?? "")')
+    found = [a.get_attribute('href').partition('?')[0].partition('#')[0] for a in page.query_selector_all('ul.search li > a')]
     page.close()
+    return found
+
+
+def test_search_finds(site, browser):
+    "The chapter on entropy first; functions of the reference are found, the text of their pages is not"
+    found = results(site, browser, 'entropy')
+    assert found[0] == '03_entropy.html' and '02_attention_maps.html' in found
+    assert 'api/maps.html' in results(site, browser, 'is_flat')
+    assert 'api/maps.html' not in results(site, browser, 'picture')[:5]
+
+
+def test_folds_and_header(site, browser):
+    "Six groups, of which that of the page is open; a notebook to take along; a description"
+    looker = Looker(browser)
+    looker.visit(site/'10_carve.html')
+    groups = looker.page.eval_on_selector_all('.sidebar-tree details.group', 'all => all.map(e => [e.querySelector("summary").textContent, e.open])')
+    assert len(groups) <= 6 and [n for n, opened in groups if opened] == ['The book']
+    link = looker.page.get_attribute('.page-links a', 'href')
+    assert (site/link).is_file() and 'Carve' in (site/link).read_text(encoding='utf-8')
+    assert len(looker.page.get_attribute('meta[name=description]', 'content')) > 40
+    looker.page.close()
+
+
+def test_tables_sort(site, browser):
+    "A click on a head sorts by number, a second one the other way; the first column stays in sight"
+    looker = Looker(browser, 420)
+    looker.visit(site/'explanations/cost.html')
+    table = looker.page.locator('table:has(button.sort)').first
+    head = table.locator('th:has(button.sort)').nth(1)
+    k = head.evaluate('e => e.cellIndex')
+    column = lambda: table.evaluate('(t, k) => [...t.tBodies[0].rows].map(r => r.cells[k].textContent.trim())', k)
+    before = column()
+    head.locator('button').focus()
+    looker.page.keyboard.press('Enter')
+    down = column()
+    assert head.get_attribute('aria-sort') == 'descending' and sorted(down) == sorted(before)
+    looker.page.keyboard.press('Enter')
+    assert head.get_attribute('aria-sort') == 'ascending' and column() != down
+    assert looker.page.evaluate('getComputedStyle(document.querySelector("table.dataframe tbody th, table.docutils tbody td")).position') == 'sticky'
+    looker.page.close()
+
+
+@pytest.mark.parametrize('width', [1400, 420])
+def test_first_screen_moves(site, browser, width):
+    "The figure of the first page is drawn, and its first row is in sight without scrolling"
+    looker = Looker(browser, width)
+    looker.visit(site/'index.html')
+    looker.page.wait_for_selector('[data-ready]', timeout=30_000)
+    top = looker.page.locator('.moving canvas').first.bounding_box()
+    assert top['y'] + top['height'] < 900 and looker.errors == []
+    looker.page.close()
