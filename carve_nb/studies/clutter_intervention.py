@@ -154,7 +154,7 @@ def plot_intervention(records # of `measure_intervention`
             levels = {c: clutter_levels(t, c, ladder) for c in (*ATTENTION_MAPS, 'correct')}
             for m in ATTENTION_MAPS:
                 plot_levels(ax, levels[m], pal[MAP_COLOURS[m]], label=m)
-            plot_levels(accuracy, levels['correct'], pal[i + 3], 100, label=ladder)
+            plot_levels(accuracy, levels['correct'], (pal[3], pal[4], '.2')[i], 100, label=ladder)
             ax.axhline(0, color='.5', lw=.6)
             n = len(levels['question'])
             ax.set(xlabel=f'level of {ladder} ({n} questions)', xticks=range(5))
