@@ -31,6 +31,7 @@ def empty_rows(
         torch.zeros(0, L, H, sum(map(len, vlm.given.spans))), layers, torch.zeros(0, L, H), [], vlm.given.spans,
         meta=dict(n_layers=vlm.n_layers, sizes=sizes), images=vlm.given.images)
 
+# %% ../../nbs/attention/06_stock_recording.ipynb #5e8e4e5a
 class StockRecord:
     "What is recorded of the prompts of one stock generation"
     def __init__(self,

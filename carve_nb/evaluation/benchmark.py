@@ -249,7 +249,8 @@ def bench_pictures(
     table = time_pictures(vlm, Carve(), **kw)
     print(vlm)
     for mp, row in table.items():
-        print(f'{mp} megapixels: plain answer {row["plain"]:.2f} s, CARVE {row["carve"]:.2f} s ({row["ratio"]:.1f} times '
+        print(f'{mp} megapixels: plain answer {row["plain"]:.2f} s, '
+            f'CARVE {row["carve"]:.2f} s ({row["ratio"]:.1f} times '
             f'as long), of which {row["between"]:.2f} s between its passes')
     if json: Path(json).write_text(dumps(dict(model=vlm.name, pictures=table), indent=1) + '\n')
     return table

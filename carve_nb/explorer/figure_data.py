@@ -70,6 +70,7 @@ def preset_record(method, # `Carve`
     hit = result.saliency.hit(query.box)
     return dict(settings, view=list(result.view.box), answer=str(result), hit=hit)
 
+# %% ../../nbs/explorer/10_figure_data.ipynb #5ba6be37
 def scene_facts(scene, # `Scene`
     query, # `Query`
     seed # of the scene

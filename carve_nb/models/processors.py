@@ -187,6 +187,7 @@ def token_settings(
     if hasattr(ip, 'image_grid_pinpoints'): return canvas_settings(config, ip, most)
     return {}, {}, "not limited: this model's processor has no number of tokens to set"
 
+# %% ../../nbs/models/02_processors.ipynb #c689a735
 def tile_words(
     tiles,  # of a picture
     n,      # tokens of a tile

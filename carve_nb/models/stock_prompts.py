@@ -103,6 +103,7 @@ def prompt_text(
     short = [i for run in runs for i in (run[:1] if run[0] == skip else run)]
     return [names[i] for i in ids.tolist()], tokenizer.decode(short, clean_up_tokenization_spaces=False)
 
+# %% ../../nbs/models/13_stock_prompts.ipynb #58de34a2
 def read_prompts(
     model,          # stock model
     processor,      # its processor

@@ -100,6 +100,7 @@ def mixed_queries(objects, # `SceneObject`s
         if q and len(queries) < n: queries.setdefault(q.question, q)
     return list(queries.values())
 
+# %% ../../nbs/studies/16_common_factor.ipynb #eacbef80
 def head_facts(A, # [M, L, H, Nv] under M questions
     G, # [L, H, Nv] under the general instruction
     boxes, # of the M targets; None: whole scene

@@ -128,6 +128,7 @@ def plot_position(records # of `measure_position`
         fig.legend(handles, labels, loc='outside lower center', ncols=4)
     return fig
 
+# %% ../../nbs/studies/17_position.ipynb #4fb5e1e7
 def summarize_position(records # of `measure_position`
     ) -> list: # of sentences
     "What the place of a target does, with n, interval and test"
