@@ -38,10 +38,12 @@ class StockRecord:
         model, processor, inputs, images,          # as in `record_attention`
         layers=None, question=None, steps='all',   # likewise
     ):
-        self.model, self.inputs, self.out, self.seconds, self.eos = model, inputs, None, 0., None
+        self.model, self.inputs = model, inputs
+        self.out, self.seconds, self.eos = None, 0., None
         prompts = read_prompts(model, processor, inputs, images, question)
         self.vlms, self.places = [StockVLM(model, processor, p) for p in prompts], prompt_places(inputs)
-        vlm, self.length = self.vlms[0], inputs['input_ids'].shape[1]
+        vlm = self.vlms[0]
+        self.length = inputs['input_ids'].shape[1]
         if without := [b for b, p in enumerate(prompts) if not p.spans]:
             raise CaptureError(f'Prompt {without[0]} has no picture, so it has no attention to one.')
         self.bridge, self.cross = vlm.family.bridge, bool(vlm.family.cross and not vlm.family.bridge)
@@ -100,7 +102,8 @@ def answer(self: StockRecord,
     ids = getattr(self.out, 'sequences', self.out)[b, self.length:].tolist()
     ends = self.eos if isinstance(self.eos, list) else [self.eos]
     n = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
-    logits, vlm, logprob = getattr(self.out, 'logits', None), self.vlms[b], math.nan
+    vlm, logprob = self.vlms[b], math.nan
+    logits = getattr(self.out, 'logits', None)
     if logits:
         scores = [l[b].float().log_softmax(-1) for l in logits]
         logprob = sum(s[i].item() for s, i in zip(scores, ids[:n]))

@@ -55,7 +55,8 @@ def head_maps(A, # [M, L, H, Nv] under M questions
     G # [L, H, Nv] under the general instruction
     ) -> dict: # name of `HEAD_MAPS` -> [M, L, H, Nv]
     "The maps of every head under every question"
-    A, G = np.asarray(A, np.float64), np.asarray(G, np.float64)
+    A = np.asarray(A, np.float64)
+    G = np.asarray(G, np.float64)
     logs = np.log(A.clip(1e-37))
     others = (logs.sum(0) - logs)/(len(A) - 1)
     apart = logs - others
