@@ -30,7 +30,9 @@ def encode_weights(a # weights from 0 to 1, of any shape
     a = np.asarray(a, np.float64).ravel().clip(0, 1)
     seen = a >= 10.**-DECADES
     logs = np.log10(np.where(seen, a, 1))/DECADES + 1
-    codes = np.where(seen, 1 + np.rint(STEPS*logs), 0).astype(int)
+    codes = np.where(
+        seen, 1 + np.rint(STEPS * logs), 0
+    ).astype(int)
     pairs = np.stack([codes//64, codes % 64], -1)
     return ''.join(LETTERS[i] for i in pairs.ravel())
 
@@ -41,7 +43,9 @@ def decode_weights(text, # of `encode_weights`
     digits = np.array([LETTERS.index(c) for c in text])
     codes = digits.reshape(-1, 2) @ [64, 1]
     logs = (codes - 1)/STEPS - 1
-    weights = np.where(codes > 0, 10.**(DECADES*logs), 0)
+    weights = np.where(
+        codes > 0, 10.0 ** (DECADES * logs), 0
+    )
     return weights.astype(np.float32).reshape(shape)
 
 # %% ../../nbs/explorer/10_figure_data.ipynb #2c54350b
@@ -68,7 +72,9 @@ def preset_record(method, # `Carve`
     settings = {name: getattr(method, name) for name in FIGURE_FIELDS}
     settings['layers'] = method.layer_indices(vlm.n_layers)
     hit = result.saliency.hit(query.box)
-    return dict(settings, view=list(result.view.box), answer=str(result), hit=hit)
+    return dict(
+        settings, view=list(result.view.box), answer=str(result), hit=hit
+    )
 
 def scene_facts(scene, # `Scene`
     query, # `Query`
@@ -76,7 +82,9 @@ def scene_facts(scene, # `Scene`
     ) -> dict: # plain values
     "What is asked of a scene, and the truth"
     facts = dict(seed=seed, question=query.question, truth=query.answer)
-    return dict(facts, target=list(query.box), size=list(scene.image.size))
+    return dict(
+        facts, target=list(query.box), size=list(scene.image.size)
+    )
 
 def scene_figure(vlm, # a `VLM`
     seed, # of the held-out scene
@@ -85,10 +93,15 @@ def scene_figure(vlm, # a `VLM`
     "Everything that the figure of a scene is drawn from"
     scene = make_scene(seed)
     query = scene.query(kind)
-    captured = Carve(steps='all', argmax=True).capture(vlm, scene.image, query.question)
+    captured = Carve(steps='all', argmax=True).capture(
+        vlm, scene.image, query.question
+    )
     span = captured[0].spans[0]
     rows = [r.attn[..., r.span(0)] for r in captured]
-    presets = {k: preset_record(m, vlm, scene, query) for k, m in FIGURE_PRESETS.items()}
+    presets = {
+        k: preset_record(m, vlm, scene, query)
+        for k, m in FIGURE_PRESETS.items()
+    }
     return dict(
         scene_facts(scene, query, seed),
         plain=str(captured[0].answer),
@@ -105,12 +118,19 @@ def figure_rows(figure, # dict of `scene_figure`
     ) -> AttentionRows: # as far as a map needs them
     "The rows that a figure holds"
     T, L, H, N = figure['shape']
-    weights = decode_weights(figure[f'{name}_rows'], (T, L, H, N))
+    weights = decode_weights(
+        figure[f'{name}_rows'], (T, L, H, N)
+    )
     attn = torch.tensor(weights)
     box = 0, 0, *figure['size']
-    span = ImageSpan(torch.arange(N), tuple(figure['grid']), box)
+    span = ImageSpan(
+        torch.arange(N), tuple(figure['grid']), box
+    )
     meta = dict(steps='all')
-    return AttentionRows(attn, list(range(L)), attn.sum(-1), [0]*T, [span], meta=meta)
+    return AttentionRows(
+        attn, list(range(L)), attn.sum(-1),
+        [0] * T, [span], meta=meta
+    )
 
 # %% ../../nbs/explorer/10_figure_data.ipynb #87c4994a
 CLUTTER_STAGES = 0., .25, .5, .75, 1.
@@ -124,9 +144,15 @@ def clutter_stage(vlm, # a `VLM`
     query = scene.query('digit')
     q, maps = capture_pair(vlm, scene.image, query.question)
     layers = pick_layers('paper', vlm.n_layers)
-    last = {k: m[-1, layers] for k, m in maps.items()}
-    shares = {k: m/m.sum(-1, keepdim=True) for k, m in last.items()}
-    H = {k: entropy(s).mean().item() for k, s in shares.items()}
+    first = {k: m[0, layers] for k, m in maps.items()}
+    shares = {
+        k: m / m.sum(-1, keepdim=True)
+        for k, m in first.items()
+    }
+    H = {
+        k: entropy(s).mean().item()
+        for k, s in shares.items()
+    }
     shape = [len(layers), *q.spans[0].grid]
     return dict(
         shape=shape,
@@ -155,7 +181,10 @@ def write_figures(vlm, # a `VLM`
     folder # of the files
     ):
     "Write the files of all figures"
-    figures = {f'scene_{s}': dict(scene_figure(vlm, s), why=why) for s, why in FIGURE_SEEDS.items()}
+    figures = {
+        f'scene_{s}': dict(scene_figure(vlm, s), why=why)
+        for s, why in FIGURE_SEEDS.items()
+    }
     figures['clutter'] = clutter_figure(vlm)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
