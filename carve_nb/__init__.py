@@ -101,6 +101,8 @@ _names = {
     'studies.binding': '',
     'studies.generalisation': '',
     'studies.common_factor': '',
+    'studies.stickers': '',
+    'studies.distractors': '',
     'studies.position': '',
     'studies.workers': '',
     'studies.runner': 'STUDIES run_study',

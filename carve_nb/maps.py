@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FUNCTION_WORDS', 'MAP_RASTER', 'depth_band', 'pick_layers', 'merge_heads', 'pick_words', 'step_weights', 'fuse_maps',
-           'multiply_maps', 'entropy', 'hellinger', 'Saliency', 'inside', 'is_flat']
+           'entropy', 'hellinger', 'Saliency', 'inside', 'is_flat', 'multiply_maps']
 
 # %% ../nbs/02_attention_maps.ipynb #ef4bb73f
 import base64, math
@@ -104,18 +104,6 @@ def fuse_maps(a, # [T, L, Nv] contrasted maps
     if normalise:
         a = a / a.sum(-1, keepdim=True).clamp_min(1e-30)
     return torch.einsum('t,tln->n', weights.double(), a)
-
-# %% ../nbs/02_attention_maps.ipynb #8ef7a216
-def multiply_maps(a, # [E, Nv] one map of each expert, values >= 0
-    weights, # [E] exponents, >= 0; their sum does not matter
-    floor=.01 # share of the uniform map in each expert
-    ): # [Nv] float64, sum 1
-    "Product of experts: the weighted geometric mean of maps"
-    a = a.double()
-    a = a/a.sum(-1, keepdim=True).clamp_min(1e-30)
-    logs = ((1 - floor)*a + floor/a.shape[-1]).log()
-    w = torch.as_tensor(weights, dtype=torch.float64)
-    return ((w/w.sum()) @ logs).softmax(-1)
 
 # %% ../nbs/02_attention_maps.ipynb #16379f88
 def entropy(a, # [..., N] non-negative weights
@@ -282,26 +270,6 @@ def is_flat(S, # `Saliency`
     spread = v.max() - v.min()
     return bool(spread <= tol*abs(v).max())
 
-# %% ../nbs/02_attention_maps.ipynb #dc2ae823
-@patch
-def pack(self:Saliency) -> dict: # plain values, for JSON
-    "Everything but the picture"
-    raw = base64.b64encode(self.values.astype('<f4').tobytes()).decode()
-    size = [int(v) for v in self.size]
-    box = [float(v) for v in self.box]
-    return dict(grid=list(self.values.shape), size=size, box=box, values=raw)
-
-@patch(cls_method=True)
-def unpack(cls:Saliency, packed # of `pack`
-    ) -> Saliency: # the same map, without a picture
-    "A map out of JSON"
-    try:
-        raw = base64.b64decode(packed['values'], validate=True)
-        values = np.frombuffer(raw, '<f4').reshape(packed['grid'])
-    except (KeyError, TypeError, ValueError) as e:
-        raise ValueError(f'No map of `Saliency.pack`: {type(e).__name__}: {e}') from None
-    return cls(values, tuple(packed['size']), tuple(packed['box']))
-
 # %% ../nbs/02_attention_maps.ipynb #4619a7dd
 @patch
 def picture(self:Saliency,
@@ -325,3 +293,35 @@ def _repr_html_(self:Saliency):
     drawn = Saliency(small.values, small.size, small.box, base).picture(least, most)
     patches = f'as on {2**self.entropy():.0f} of {self.values.size} patches (2^H)'
     return panels_html({'': drawn}, f'{self!r}\nDark is {least:.3g}, bright {most:.3g}; spread {patches}.', width=280)
+
+# %% ../nbs/02_attention_maps.ipynb #8ef7a216
+def multiply_maps(a, # [E, Nv] one map of each expert, values >= 0
+    weights, # [E] exponents, >= 0; their sum does not matter
+    floor=.01 # share of the uniform map in each expert
+    ): # [Nv] float64, sum 1
+    "Product of experts: the weighted geometric mean of maps"
+    a = a.double()
+    a = a/a.sum(-1, keepdim=True).clamp_min(1e-30)
+    logs = ((1 - floor)*a + floor/a.shape[-1]).log()
+    w = torch.as_tensor(weights, dtype=torch.float64)
+    return ((w/w.sum()) @ logs).softmax(-1)
+
+# %% ../nbs/02_attention_maps.ipynb #dc2ae823
+@patch
+def pack(self:Saliency) -> dict: # plain values, for JSON
+    "Everything but the picture"
+    raw = base64.b64encode(self.values.astype('<f4').tobytes()).decode()
+    size = [int(v) for v in self.size]
+    box = [float(v) for v in self.box]
+    return dict(grid=list(self.values.shape), size=size, box=box, values=raw)
+
+@patch(cls_method=True)
+def unpack(cls:Saliency, packed # of `pack`
+    ) -> Saliency: # the same map, without a picture
+    "A map out of JSON"
+    try:
+        raw = base64.b64decode(packed['values'], validate=True)
+        values = np.frombuffer(raw, '<f4').reshape(packed['grid'])
+    except (KeyError, TypeError, ValueError) as e:
+        raise ValueError(f'No map of `Saliency.pack`: {type(e).__name__}: {e}') from None
+    return cls(values, tuple(packed['size']), tuple(packed['box']))

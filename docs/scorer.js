@@ -5,6 +5,6 @@ var Scorer = {
   score: ([docname, title, , , score]) => {
     const place = /^\d\d_/.test(docname) ? 40 : docname.startsWith('tutorials/') ? 25 : docname.startsWith('explanations/') ? 20 : docname.startsWith('api/') ? 0 : 10;
     const asked = (new URLSearchParams(location.search).get('q') ?? '').trim().toLowerCase();
-    return score + place + (asked && !title.includes(' > ') && title.toLowerCase().includes(asked) ? 30 : 0);
+    return score + place + (asked && place && !title.includes(' > ') && title.toLowerCase().includes(asked) ? 30 : 0);
   },
 };

@@ -147,3 +147,24 @@ def test_older_options(tmp_path, options, code, rc):
     path.write_text(json.dumps(dict(cells=[cell], metadata={}, nbformat=4, nbformat_minor=5)))
     out = older('nbdev_test', path, *options)
     assert out.returncode == rc and 'sums.ipynb' in out.stdout, out.stdout + out.stderr
+
+
+def test_citation():
+    "CITATION.cff says what settings.ini says"
+    told = dict(re.findall(r'^([\w-]+): (.+)$', (ROOT/'CITATION.cff').read_text(encoding='utf-8'), re.M))
+    assert [told[k] for k in ('title', 'version', 'license', 'cff-version')] == [*(settings[k] for k in ('lib_name', 'version', 'license')), '1.2.0']
+
+
+def test_addresses(tmp_path):
+    "With an address in settings.ini, a package index can follow the README's links; without one they stay"
+    for name in ('setup.py', 'pyproject.toml', 'README.md'): (tmp_path/name).write_bytes((ROOT/name).read_bytes())
+    text = (ROOT/'settings.ini').read_text()
+    def told(repository):
+        (tmp_path/'settings.ini').write_text(re.sub(r'^repository =.*$', f'repository = {repository}', text, flags=re.M))
+        code = "import setuptools, json; setuptools.setup = lambda **k: print(json.dumps([k['project_urls'], k['long_description']])); import setup"
+        return json.loads(subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout)
+    urls, description = told('https://github.com/one/two')
+    assert urls['Source'] == 'https://github.com/one/two' and 'https://github.com/one/two/raw/main/nbs/images/' in description
+    assert not re.findall(r'\]\((?!\w+:|#)[^)]*\)', re.sub(r'`[^`]*`', '', description)) and 'https://github.com/one/two/blob/main/nbs/14_comparison.ipynb' in description
+    urls, description = told('')
+    assert list(urls) == ['Paper'] and description == (ROOT/'README.md').read_text(encoding='utf-8')

@@ -56,9 +56,13 @@ class Page:
 
     @cached_property
     def picture(self):
-        "The first PNG that the page shows, base64, or None"
-        shown = (o for c in self.nb['cells'] if not re.search(r'^#\|\s*hide\b', joined(c['source']), re.M) for o in c.get('outputs', ()))
-        return next((joined(o['data']['image/png']) for o in shown if 'image/png' in o.get('data', {})), None)
+        "The first picture that the page shows, as the bytes of a PNG, or None"
+        for c in self.nb['cells']:
+            if re.search(r'^#\|\s*hide\b', joined(c['source']), re.M): continue
+            for o in c.get('outputs', ()):
+                if 'image/png' in o.get('data', {}): return base64.b64decode(joined(o['data']['image/png']))
+            linked = c['cell_type'] == 'markdown' and re.search(r'!\[[^]]*\]\(([^)]+\.png)\)', joined(c['source']))
+            if linked: return (self.path.parent/linked[1]).read_bytes()
 
 
 @dataclass
@@ -352,7 +356,7 @@ def card(page, out):
     if page.picture:
         (out/'extra/thumbs').mkdir(parents=True, exist_ok=True)
         name = page.name.replace('/', '-')
-        (out/f'extra/thumbs/{name}.png').write_bytes(base64.b64decode(page.picture))
+        (out/f'extra/thumbs/{name}.png').write_bytes(page.picture)
         thumb = f'<img class="thumb" loading="lazy" alt="First figure of {page.title}" src="thumbs/{name}.png">'
     return f'<a class="card" href="{page.name}.html">{thumb}<strong>{page.title}</strong> {spoken(page.subtitle)}</a>'
 

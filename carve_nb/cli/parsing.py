@@ -22,7 +22,7 @@ KIND_NAMES = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep',
 SPLIT_NAMES = 'train', 'calibration', 'heldout'
 STUDY_NAMES = (
     'entropy', 'intervention', 'search', 'convergence', 'masking', 'invariance', 'ablation', 'binding',
-    'generalisation', 'common', 'position')
+    'generalisation', 'common', 'distractors', 'position')
 DTYPES = dict(
     auto='auto', bf16='bfloat16', fp16='float16', fp32='float32', bfloat16='bfloat16', float16='float16',
     float32='float32')

@@ -191,7 +191,8 @@ def plot_panels(
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())
     drawn = Image.fromarray(pixels[..., :3])
-    return drawn.quantize(255, dither=Image.Dither.NONE)
+    few = drawn.width*drawn.height//100 # pixels; the means, found but for these, keep rare colours
+    return drawn.quantize(255, kmeans=few, dither=Image.Dither.NONE)
 
 # %% ../../nbs/core/03_plotting.ipynb #b0754c3a
 PANEL_ROW = (

@@ -125,8 +125,8 @@ def clutter_stage(vlm, # a `VLM`
     query = scene.query('digit')
     q, maps = capture_pair(vlm, scene.image, query.question)
     layers = pick_layers('paper', vlm.n_layers)
-    last = {k: m[-1, layers] for k, m in maps.items()}
-    shares = {k: m/m.sum(-1, keepdim=True) for k, m in last.items()}
+    first = {k: m[0, layers] for k, m in maps.items()}
+    shares = {k: m/m.sum(-1, keepdim=True) for k, m in first.items()}
     H = {k: entropy(s).mean().item() for k, s in shares.items()}
     shape = [len(layers), *q.spans[0].grid]
     return dict(

@@ -75,7 +75,7 @@ def plot_added(ax, records): # matplotlib axis; records
     style = lambda l, k: dict(marker='os'[k], mfc=None if costs[l][k].p < .05 else 'w')
     plot_forest(ax, costs, ('adds to the curve', 'costs if masked alone'), style=style, upright=True)
     layers = range(0, len(costs), 1 if len(costs) < 13 else 4)
-    ax.set(xticks=layers, xticklabels=layers, xlabel='layer', ylabel='accuracy')
+    ax.set(xticks=layers, xticklabels=layers, xlabel='layer', ylabel='change of accuracy')
     ax.set_title('by layer (filled: p < 0.05, Holm)')
     ax.legend(fontsize=6)
     return ax

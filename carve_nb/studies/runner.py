@@ -27,7 +27,7 @@ from ..maps import pick_layers
 from ..core.model_source import TINY
 from ..models.vlm import VLM, weights_key
 from . import (
-    ablation, binding, clutter_intervention, common_factor, convergence, entropy, generalisation,
+    ablation, binding, clutter_intervention, common_factor, convergence, distractors, entropy, generalisation,
     invariance, masking, position, visual_search)
 from .workers import StudyEvaluator, carry_out, count_workers, measure_units
 
@@ -75,6 +75,8 @@ STUDIES = dict(
         'The same scenes painted in styles that the model never met.', scenes_only=True),
     common=StudySpec.of(common_factor, 'common', 60,
         'Does dividing help the heads whose attention all questions share?', scenes_only=True),
+    distractors=StudySpec.of(distractors, 'distractors', 600,
+        'Does contrast survive a sticker, a watermark or a strange object?', scenes_only=True),
     position=StudySpec.of(position, 'position', 600,
         'Do answers and maps depend on where the target lies?', scenes_only=True))
 
