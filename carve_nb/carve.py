@@ -25,32 +25,32 @@ from .attention.results import Result, Timings, ask_with_view, capture_notes, fa
 @dataclass(repr=False)
 class Carve:
     "CARVE: contrast of two attention maps, best regions, a second question with their view"
-    layers: object = None # L, see `pick_layers`; ours: all layers; §1.4: 20..25 included, in every model
-    steps: str = 'first' # §1.4: 'first' t_start, 'last' t_end, 'all' with w_t = t - t_start + 1
-    query: str = 'last' # whose rows: 'last' position (§1.4) or the mean over the 'question' tokens (ours)
+    layers: object = None # L, see `pick_layers`; ours: all layers; paper and code: 20..25 included, in every model
+    steps: str = 'first' # of Table 1: 'first' t_start, 'last' t_end, 'all' T_full with w_t = t - t_start + 1
+    query: str = 'last' # whose rows: 'last' position (both) or the mean over the 'question' tokens (ours)
     words: object = 'all' # of the question: 'all', 'content' words, or the words to use (ours)
-    combine: str = 'sum' # of the maps: 'sum' (§1.4), or 'product' of those of the words and of the last position (ours)
-    heads: object = 'mean' # §1.4: arithmetic mean; or 'max', or indices (ours)
-    lam: float = 1. # λ; §1.2: only a symbol in the paper, 1e-8 in the code
-    relative: bool = True # λ in units of the mean of each row of A_G (ours; §1.10, pitfall 1)
-    op: str = 'ratio' # §1.2; 'log' and 'difference' for comparison (ours)
-    normalise: bool = False # give every layer and step the same total (ours; §1.10, pitfall 8)
-    p: float = .04 # §1.5.1: kept share of the pixels; best .4 in the paper's ablation, .2 in the code
-    K: int = 1 # §1.5.3: regions kept; best 2 in the paper, 3 in the code
-    region_rule: str = 'top_k' # §1.5.3: 'top_k' K (paper) or 'official' max(K, floor(p n))
-    rank: str = 'sum' # §1.5.3: by the sum of S; 'area' is the code's v2
-    connectivity: int = 4 # §1.5.2
-    fill: str = 'none' # §1.5.4: outside the kept regions
+    combine: str = 'sum' # 'sum' (Algorithm 1), or 'product' of the maps of the words and of the last position (ours)
+    heads: object = 'mean' # arithmetic 'mean' (both); or 'max', or indices (ours)
+    lam: float = 1. # λ; only a symbol in the paper, 1e-8 in carve/pipeline.py
+    relative: bool = True # λ in units of the mean of each row of A_G (ours)
+    op: str = 'ratio' # the closed form of Definition 1; 'log' and 'difference' for comparison (ours)
+    normalise: bool = False # give every layer and step the same total (ours)
+    p: float = .04 # kept share of the pixels; best .4 in the paper's ablation, .2 in carve/masking.py
+    K: int = 1 # regions kept; best 2 in the paper's ablation, 3 in carve/masking.py
+    region_rule: str = 'top_k' # 'top_k' K (paper) or 'official' max(K, floor(p n)) (code)
+    rank: str = 'sum' # by the sum of S (both); 'area' is the code's v2
+    connectivity: int = 4 # of neighbours in a region; scipy.ndimage.label's default in the code
+    fill: str = 'none' # outside the kept regions: 'none', or 'black' (both)
     min_side: int = 96 # least side of the crop, pixels (ours; the presets: 28, one merged patch)
     square: bool = True # make the crop square (ours: for processors that cut oblong views)
     pad: float = 0. # room around the crop, in parts of its sides (ours)
-    limit: int = 1792 # greatest side of the view, pixels (ours, the presets: 4096; §1.5.6 has none)
-    rounding: str = 'nearest' # §1.5.6: of the view's sides, 'nearest' or 'down' (code: int(n s))
-    final_images: str = 'both' # §1.5.7: 'view' view alone (paper) or 'both', original first (code)
-    instruction: str = GENERAL_INSTRUCTION # §1.3: the general instruction G
-    instruction_suffix: bool = True # §1.3: whether G too gets the suffix (code: yes)
-    suffix: str = SHORT_ANSWER # §1.3: after the question
-    max_new_tokens: int = 32 # §1.5.7, greedy
+    limit: int = 1792 # greatest side of the view, pixels (ours, the presets: 4096; neither has one)
+    rounding: str = 'nearest' # of the view's sides, 'nearest' or 'down' (code: int(n s))
+    final_images: str = 'both' # 'view' view alone (Algorithm 1) or 'both', original first (code)
+    instruction: str = GENERAL_INSTRUCTION # the general instruction G (both)
+    instruction_suffix: bool = True # whether G too gets the suffix (carve/pipeline.py: yes)
+    suffix: str = SHORT_ANSWER # after the question (carve/pipeline.py)
+    max_new_tokens: int = 32 # greedy (both)
     argmax: bool = False # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
     def __post_init__(self): check_fields(self)
 

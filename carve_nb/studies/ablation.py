@@ -129,7 +129,7 @@ def grid_gains(records, # list of records
     return gains, n
 
 # %% ../../nbs/studies/09_ablation.ipynb #f54d2507
-PAPER_GRID = { # §1.7, accuracy in per cent of the model alone; rows p = .2, .4, .6, .8, columns K = 1..5
+PAPER_GRID = { # accuracy in per cent of the model alone; rows p = .2, .4, .6, .8, columns K = 1..5
     'printed, 3B model': (72.8, [
         [76.7, 77.0, 76.6, 75.9, 74.2], [76.8, 77.4, 76.4, 75.8, 74.9],
         [75.7, 76.4, 76.1, 75.2, 74.0], [74.4, 75.6, 74.1, 74.0, 73.8]]),
