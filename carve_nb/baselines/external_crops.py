@@ -15,8 +15,9 @@ import numpy as np, torch, transformers
 from transformers import AutoProcessor
 from ..maps import pick_words
 from ..core.errors import UnsupportedError
+from ..core.image import union_box
 from .base import CropMethod
-from ..regions import Region, crop_view, grow_box, union_box, whole_view
+from ..regions import Region, crop_view, grow_box, whole_view
 from ..attention.results import Result, Timings
 
 # %% ../../nbs/baselines/06_external_crops.ipynb #7fb8fc22

@@ -14,10 +14,11 @@ from fastcore.basics import patch
 from PIL import ImageDraw
 from ..models.prompts import SHORT_ANSWER
 from ..maps import Saliency, is_flat, pick_layers
-from ..regions import View, crop_view, union_box
+from ..regions import View, crop_view
 from ..attention.results import Result, Timings
 from .base import CropMethod, Method, as_saliency, first_step_rows, capture_first_step, DecodingMethod
 from ..core.errors import UnsupportedError
+from ..core.image import union_box
 from .vcd import ContrastMethod
 
 # %% ../../nbs/baselines/17_laser.ipynb #2461f816

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXIF_TURNS', 'RASTER', 'upright', 'check_array', 'from_array', 'scale_deep', 'flatten', 'read_path', 'check_opened',
            'decode_opened', 'pixel_limit', 'is_plain', 'open_image', 'raster_size', 'to_raster', 'scale_box',
-           'png_bytes']
+           'union_box', 'png_bytes']
 
 # %% ../../nbs/core/02_image.ipynb #9cc8effc
 import os, re, stat, warnings
@@ -208,6 +208,14 @@ def scale_box(
     left, right = floor(x0*w/W), ceil(x1*w/W)
     top, bottom = floor(y0*h/H), ceil(y1*h/H)
     return left, top, right, bottom
+
+def union_box(
+    boxes, # list of (x0, y0, x1, y1); None: none
+) -> tuple|None: # the smallest box around all, None around none
+    "One box around all"
+    if not boxes: return None
+    x0, y0, x1, y1 = zip(*boxes)
+    return min(x0), min(y0), max(x1), max(y1)
 
 # %% ../../nbs/core/02_image.ipynb #eae8a425
 def png_bytes(

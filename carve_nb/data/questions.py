@@ -8,6 +8,7 @@ __all__ = ['KINDS', 'RELATIONS', 'ASK', 'Query', 'choose_one', 'ask_digit', 'ask
 
 # %% ../../nbs/data/01_questions.ipynb #83195539
 from dataclasses import dataclass
+from ..core.image import union_box
 from .drawing import COLORS, SHAPES
 
 # %% ../../nbs/data/01_questions.ipynb #47e15cef
@@ -32,11 +33,6 @@ def _unique(objects, attr):
     "The objects whose value of this attribute occurs once."
     names = [getattr(o, attr) for o in objects]
     return [o for o in objects if names.count(getattr(o, attr)) == 1]
-
-def _union(*boxes):
-    "The smallest box around some boxes."
-    x0, y0, x1, y1 = zip(*boxes)
-    return min(x0), min(y0), max(x1), max(y1)
 
 # %% ../../nbs/data/01_questions.ipynb #57594e17
 def ask_digit(objects, rng): # `SceneObject`s; numpy Generator
@@ -85,7 +81,7 @@ def ask_count(objects, rng): # `SceneObject`s; numpy Generator
         value = choose_one(rng, list(COLORS if attr == 'color' else SHAPES))
     hits = [o for o in objects if getattr(o, attr) == value]
     name = f'{value} objects' if attr == 'color' else plural(value)
-    box = _union(*(o.box for o in hits)) if hits else None
+    box = union_box([o.box for o in hits])
     question = f'How many {name} are there?'
     return Query('count', question, str(len(hits)), box)
 
@@ -112,7 +108,7 @@ def ask_relation(objects, rng): # `SceneObject`s; numpy Generator
     if abs(gap) < 24: return None
     answer = 'yes' if gap > 0 else 'no'
     question = f'Is the {a.name} {word} the {b.name}?'
-    return Query('relation', question, answer, _union(a.box, b.box))
+    return Query('relation', question, answer, union_box([a.box, b.box]))
 
 # %% ../../nbs/data/01_questions.ipynb #8b0073ca
 def ask_twostep(objects, rng): # `SceneObject`s; numpy Generator

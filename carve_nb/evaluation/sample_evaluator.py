@@ -10,13 +10,13 @@ import torch
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 from fastcore.basics import patch
+from ..core.image import union_box
 from ..attention.cache import AnswerCache, AttentionCache
 from ..attention.low_memory import free_memory, memory_need
 from ..attention.results import Result
 from ..baselines.base import CropMethod
 from ..baselines.cross_model import CrossModelAnswer, open_answerer, why_no_view
 from ..carve import Carve
-from ..data.records import union_of
 from ..data.scoring import choice_likelihood
 from .config import limit_pixels, make_methods
 from .sample_lines import check_line, failure, success, time_alone
@@ -163,7 +163,7 @@ def one(self:SampleEvaluator, name, # of the method
     "One method on one sample"
     method = with_short_question(self.ways(record)[name], record)
     if why := self.unasked(method, record): return failure(record, at, name, 'skipped', why)
-    box, saved_before = union_of(boxes), self.once.saved
+    box, saved_before = union_box(boxes), self.once.saved
     result, status, why = attempt(
         lambda: method(self.once, image, record.question, cache=self.captures, box=box))
     saved = self.once.saved - saved_before

@@ -7,8 +7,8 @@ __all__ = ['failure', 'finite_or_none', 'region_auroc', 'success', 'check_line',
 
 # %% ../../nbs/evaluation/04_sample_lines.ipynb #2bfc3738
 import math
+from ..core.image import union_box
 from ..data.record_file import to_line
-from ..data.records import union_of
 from ..data.scoring import patch_auroc, score_answer
 from ..regions import box_iou
 
@@ -51,7 +51,7 @@ def success(record, # `Record`
     answer = str(result.answer if answer is None else answer)
     S, view = result.saliency, result.view.box
     hit = touch = iou = None
-    if boxes: iou = round(float(box_iou(view, union_of(boxes))), 6)
+    if boxes: iou = round(float(box_iou(view, union_box(boxes))), 6)
     if boxes and S is not None:
         hit = any(bool(S.hit(b)) for b in boxes)
         touch = any(bool(S.touch(b)) for b in boxes)
