@@ -39,8 +39,8 @@ def cost(A, # [..., Nv] candidate semantic map
     lam # regulariser
     ): # [...] value of J
     "The objective J that the closed form minimises"
-    price = lam*A**2*A_g
-    return ((A*A_g - A_q)**2 + price).sum(-1)
+    penalty = lam*A**2*A_g
+    return ((A*A_g - A_q)**2 + penalty).sum(-1)
 
 # %% ../nbs/06_decomposition.ipynb #77180d20
 def check_maps(A_q, # [..., Nv]

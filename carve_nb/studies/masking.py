@@ -73,9 +73,9 @@ def plot_added(ax, records): # matplotlib axis; records
     "What each layer adds to the curve, and what it costs to hide the picture from it alone"
     costs = dict(enumerate(zip(*(layer_costs(records, way) for way in ('adds', 'only')))))
     style = lambda l, k: dict(marker='os'[k], mfc=None if costs[l][k].p < .05 else 'w')
-    plot_forest(ax, costs, ('adds to the curve', 'costs if masked alone'), style=style, upright=True)
+    plot_forest(ax, costs, ('adds to the curve', 'costs if hidden from it only'), style=style, upright=True)
     layers = range(0, len(costs), 1 if len(costs) < 13 else 4)
-    ax.set(xticks=layers, xticklabels=layers, xlabel='layer', ylabel='change of accuracy')
+    ax.set(xticks=layers, xticklabels=layers, xlabel='layer', ylabel='share of right answers')
     ax.set_title('by layer (filled: p < 0.05, Holm)')
     ax.legend(fontsize=6)
     return ax
@@ -123,7 +123,7 @@ def summarize_masking(records # of `measure_masking`
     share = lambda scores: mean_interval(scores, clusters=pictures)
     test = paired_test(plain, none, clusters=pictures)[1]
     read = 'even the last layer cannot lose the picture without a cost'
-    if free < len(onward): read = f'from layer {free} on the test sees no cost, {onward[free]}'
+    if free < len(onward): read = f'from layer {free} on it costs at most a little, {onward[free]}'
     gap = max(2, math.ceil(.15*len(only)))
     return [
         f'Accuracy with the picture: {share(plain)} %, without: {share(none)} %; the picture is worth '
