@@ -187,7 +187,7 @@ def plot_ablation(records # list of records
     "The study in one figure"
     paired_values(records, 'correct', 'none')
     with plot_style():
-        fig = Figure(figsize=(8, 10.5), dpi=80, layout='constrained')
+        fig = Figure(figsize=(8, 10.5), dpi=100, layout='constrained')
         top, bottom = fig.subfigures(2, 1, height_ratios=[2.5, 8])
         plot_grids(top, records)
         left, right = bottom.subplots(1, 2, sharex=True)
