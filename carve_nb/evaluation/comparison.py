@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'TUNED', 'TEST_FORMATS', 'POINTING_FORMATS', 'COST_FORMATS', 'DETAIL_HEADS', 'CATEGORY_COLOURS',
-           'CATEGORY_MARKS', 'entry_of', 'load_comparison', 'format_gain', 'format_known', 'mark_of', 'name_marks']
+           'CATEGORY_MARKS', 'entry_of', 'load_comparison', 'format_gain', 'format_known', 'mark_of', 'name_marks',
+           'name_points']
 
 # %% ../../nbs/evaluation/17_comparison.ipynb #961bec3a
 import json
@@ -164,6 +165,21 @@ def front(self:Report, kind=None # of question, or a group
         if rows[m]['acc'] > max(cheaper, default=-1): best.append(m)
     return best
 
+# %% ../../nbs/evaluation/17_comparison.ipynb #3e83fa80
+def name_points(ax, # axes
+    points, # name -> (x, y), the most important first
+    bold # names
+    ):
+    "Write names beside points, except where one would cover another"
+    taken = []
+    ax.figure.draw_without_rendering()
+    for name, at in points.items():
+        font = dict(fontsize=6, weight='bold') if name in bold else dict(fontsize=4.5)
+        text = ax.annotate(name, at, xytext=(3, 2), textcoords='offset points', **font)
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in taken): text.remove()
+        else: taken.append(box)
+
 # %% ../../nbs/evaluation/17_comparison.ipynb #1faa0e75
 @patch
 def plot_front(self:Report, kind=None # of question, or a group
@@ -177,11 +193,11 @@ def plot_front(self:Report, kind=None # of question, or a group
         for m, (x, y) in place.items():
             if entry_of(m).asks == 'box': continue
             ax.plot(x, y, ls='', **mark_of(m))
-            font = dict(fontsize=6, weight='bold') if m in best else dict(fontsize=4.5)
-            ax.annotate(m, (x, y), xytext=(3, 2), textcoords='offset points', **font)
         ax.plot(*zip(*(place[m] for m in best)), color='#999999', lw=.8, zorder=0)
         ax.set(xlabel='seconds, plain answer = 1', xscale='log', ylabel=f'accuracy, % ({kind or "all questions"})')
         ax.set_xticks(ticks, [f'{t:g}' for t in ticks])
         ax.set_xticks([], minor=True)
         name_marks(ax, loc='lower right')
+        first = sorted(place, key=lambda m: (m not in best, entry_of(m).category != 'ours'))
+        name_points(ax, {m: place[m] for m in first if entry_of(m).asks != 'box'}, best)
     return fig
