@@ -1,5 +1,5 @@
 "The site, as far as it can be checked without building it: reading order, llms.txt, links, what the pages are made of."
-import json, re, subprocess, sys, textwrap
+import base64, io, json, re, subprocess, sys, textwrap
 from pathlib import Path
 import pytest
 
@@ -178,6 +178,21 @@ def test_tables_of_words():
              '<tbody><tr><th>0</th><td>one thing</td><td>1e-08</td></tr><tr><th>1</th><td>-</td><td>NaN</td></tr></tbody></table>')
     out = pages.align(table)
     assert re.findall(r'<(t[dh]) class="words">(.*?)<', out) == [('th', 'name'), ('td', 'one thing'), ('td', '-')]
+
+
+def test_name_of_an_index():
+    "It stands in the corner of the head; where columns have a name too, both rows stay"
+    table = lambda corner: pages.one_head(f'<table><thead><tr style="x"><th>{corner}</th><th>n</th></tr><tr><th>method</th><th></th></tr></thead></table>')
+    assert re.findall('<th>(.*?)</th>', table('')) == ['method', 'n'] and table('').count('<tr') == 1
+    assert re.findall('<th>(.*?)</th>', table('kind')) == ['kind', 'n', 'method', '']
+
+
+@pytest.mark.parametrize('size, classes', [((640, 300), 'wide'), ((640, 1195), None), ((300, 300), None)])
+def test_wide_figures(size, classes):
+    "Figures that fill the page: neither small ones nor towers"
+    from PIL import Image
+    Image.new('L', size).save(f := io.BytesIO(), 'PNG')
+    assert pages.wide(dict(data={'image/png': base64.b64encode(f.getvalue()).decode()})).get('classes') == classes
 
 
 def test_words_of_a_picture():

@@ -153,6 +153,20 @@ def test_folds_and_header(site, browser):
     looker.page.close()
 
 
+def test_room(site, browser):
+    "At 1,400 pixels a line of 118 characters is in sight; figures fill the page; tables of words are left in their order"
+    looker = Looker(browser, 1400)
+    looker.visit(site/'03_entropy.html')
+    room = looker.page.evaluate("""() => { const pre = document.querySelector('div.cell_input pre'), old = pre.textContent;
+        pre.textContent = 'x'.repeat(118); const fits = pre.scrollWidth <= pre.clientWidth; pre.textContent = old; return fits; }""")
+    filled = looker.page.eval_on_selector_all('img.wide', 'all => all.map(i => i.offsetWidth/i.closest(".cell_output").offsetWidth)')
+    assert room and len(filled) > 4 and min(filled) > .95
+    looker.visit(site/'explanations/robustness.html')
+    sorts = looker.page.eval_on_selector_all('article table', 'all => all.map(t => t.querySelectorAll("button.sort").length)')
+    assert sorts[0] == 0 and sorts[-1] > 1
+    looker.page.close()
+
+
 def test_tables_sort(site, browser):
     "A click on a head sorts by number, a second one the other way; the first column stays in sight"
     looker = Looker(browser, 420)

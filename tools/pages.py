@@ -2,7 +2,7 @@
 
 Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FOLDER OUT`
        python tools/pages.py --llms [--check]   write llms.txt, or see whether it is what it should be"""
-import ast, base64, json, re, shutil, sys, tomllib
+import ast, base64, json, re, shutil, struct, sys, tomllib
 from configparser import ConfigParser
 from dataclasses import dataclass
 from functools import cached_property
@@ -197,9 +197,15 @@ def code_cell(c, prose, folder='', fold=False):
         meta['tags'] = [*meta.get('tags', []), 'hide-input']
         meta['mystnb'] = dict(code_prompt_show=summary, code_prompt_hide=summary)
     pictures = [o for o in c['outputs'] if 'image/png' in o.get('data', {})]
-    if pictures: meta['mystnb'] = dict(meta.get('mystnb', {}), image=dict(alt=alt_text(source, prose, pictures[-1])))
+    if pictures: meta['mystnb'] = dict(meta.get('mystnb', {}), image=dict(alt=alt_text(source, prose, pictures[-1]), **wide(pictures[-1])))
     outputs = [tidy(o) for o in c['outputs'] if not is_bar(o)] if marks.get('output') != 'false' else []
     return dict(c, source=body, metadata=meta, outputs=outputs, execution_count=None)
+
+
+def wide(output, least=560, most=1.4):
+    "The class of a figure that fills the page's width, so that its words can be read: one that is not narrow, and no tower"
+    width, height = struct.unpack('>II', base64.b64decode(joined(output['data']['image/png'])[:32])[16:24])
+    return dict(classes='wide') if width >= least and height/width < most else {}
 
 
 def only_imports(body):
@@ -221,8 +227,20 @@ def is_bar(output):
     return output.get('name') == 'stderr' and all(re.search(r'\d+%\|', o) for o in lines)
 
 
+def one_head(table):
+    "The name of the index, which pandas puts in a row of its own, in the empty corner of the row above it"
+    two = re.search(r'<thead>\s*(<tr\b.*?</tr>)\s*(<tr\b.*?</tr>)\s*</thead>', table, re.S)
+    if not two: return table
+    above, below = (re.findall(r'<th[^>]*>(.*?)</th>', r, re.S) for r in two.groups())
+    n = sum(map(bool, below))
+    if len(above) != len(below) or any(above[:n]) or any(below[n:]): return table
+    cells = ''.join(f'<th>{v}</th>' for v in below[:n] + above[n:])
+    return table.replace(two[0], f'<thead><tr>{cells}</tr></thead>')
+
+
 def align(table):
     "A table of pandas, with columns of words on the left"
+    table = one_head(table)
     rows = [re.findall(r'<td>(.*?)</td>', r, re.S) for r in re.findall(r'<tr>(.*?)</tr>', table, re.S)]
     columns = [*zip(*(r for r in rows if r))]
     wordy = [any(re.search(r'[^\W\d_]{2}|https?:', re.sub('&[a-z]+;|NaN|nan', '', v)) for v in c) for c in columns]

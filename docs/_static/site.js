@@ -1,12 +1,14 @@
 /* Tables that can be sorted and scrolled with the keyboard. */
 'use strict';
 document.addEventListener('DOMContentLoaded', () => {
-  const number = t => { const m = t.replace(/[−–]/g, '-').match(/^[^\d-]{0,2}(-?[\d.,]+(e[-+]?\d+)?)/); return m ? parseFloat(m[1].replace(/,/g, '')) : NaN; };
+  const number = t => { const m = t.replace(/[−–]/g, '-').match(/^[^\d-]{0,2}(-?[\d.,]+(e[-+]?\d+)?)(?![\d_])/); return m ? parseFloat(m[1].replace(/,/g, '')) : NaN; };
   for (const table of document.querySelectorAll('article table')) {
     const head = table.tHead?.rows, body = table.tBodies[0];
     if (!head?.length || table.closest('.moving') || body.rows.length < 4 || table.querySelector('[rowspan], [colspan]')) continue;
     const count = body.rows[0].cells.length;
     if ([...body.rows].some(r => r.cells.length !== count)) continue;
+    const numbers = i => [...body.rows].filter(r => !isNaN(number(r.cells[i].textContent.trim()))).length;
+    if (![...Array(count).keys()].some(i => i && numbers(i) > body.rows.length/2)) continue;  // words stand in an order of their own
     for (let i = 0; i < count; i++) {
       const th = [...head].map(r => r.cells[i]).filter(c => c && c.textContent.trim()).at(-1);
       if (!th || head[0].cells.length !== count) continue;
@@ -18,7 +20,7 @@ document.addEventListener('DOMContentLoaded', () => {
         table.querySelectorAll('[aria-sort]').forEach(o => o.removeAttribute('aria-sort'));
         th.setAttribute('aria-sort', down ? 'ascending' : 'descending');
         const text = r => r.cells[i].textContent.trim(), rows = [...body.rows];
-        const numeric = rows.filter(r => !isNaN(number(text(r)))).length > rows.length/2;
+        const numeric = numbers(i) > rows.length/2;
         const order = numeric ? (a, b) => { const [x, y] = [a, b].map(r => number(text(r))); return isNaN(x) - isNaN(y) || (down ? x - y : y - x); }
           : (a, b) => (down ? 1 : -1)*text(b).localeCompare(text(a), undefined, {numeric: true});
         body.append(...rows.sort(order));
