@@ -79,7 +79,11 @@ def text_positions(
     decode = lambda n: tokenizer.decode(words[:n], clean_up_tokenization_spaces=False)
     whole = decode(len(words))
     start = whole.rfind(text)
-    if start < 0: raise PromptError(f'The prompt does not hold the question {text!r}: it ends {whole[-80:]!r}.')
+    if start < 0: # a tokenizer of whole words, which keeps neither capitals nor spaces
+        own = tokenizer(text, add_special_tokens=False).input_ids
+        found = [i for i in range(len(words) - len(own) + 1) if own and words[i:i + len(own)] == own]
+        if found: return kept[found[-1]:found[-1] + len(own)]
+        raise PromptError(f'The prompt does not hold the question {text!r}: it ends {whole[-80:]!r}.')
     length = lambda n: len(decode(n))
     first = bisect_left(range(len(words)), start + 1, key=length) - 1
     end = bisect_left(range(len(words) + 1), start + len(text), key=length)
