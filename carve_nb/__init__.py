@@ -127,6 +127,7 @@ _names = {
     'baselines.cross_model': 'CrossModelAnswer',
     'baselines.registry': 'methods make_method',
     'baselines.conjunction': '',
+    'baselines.stock_editing': 'editing',
     'evaluation.scene_benchmark': 'score',
     'evaluation.config': 'limit_image_tokens',
     'evaluation.sample_lines': '',

@@ -1,9 +1,13 @@
-"Rows of a stock generation, one call on every family: those that `VLM.capture` reads, and nothing left behind."
-import warnings
+"Rows and edits of a stock generation, one call on every family: those of a `VLM`, and nothing left behind."
+import re
 import pytest, torch, transformers
 from carve_nb.attention.capture import VLM
+from carve_nb.attention.intervention import Edit, raise_scores
 from carve_nb.attention.stock_recording import record_attention
+from carve_nb.baselines.pai import PAI
+from carve_nb.baselines.stock_editing import editing
 from carve_nb.core.errors import CarveError
+from carve_nb.models.families import NEEDS
 from carve_nb.models.tiny_recipes import RECIPES
 from test_families import QUESTION, TALL, WIDE, settings
 
@@ -58,3 +62,41 @@ def test_one_picture_too_few(load):
     vlm = load('llava')
     inputs = vlm.prompt([WIDE, TALL], QUESTION).inputs
     with pytest.raises(CarveError, match='do not fill'), record_attention(vlm.model, vlm.processor, inputs, [WIDE]): pass
+
+
+@pytest.mark.parametrize('name', list(RECIPES))
+def test_every_family_edited(name, load):
+    "A method gives the scores that it gives inside a `VLM`, or is refused for the same reason; nothing is left"
+    vlm, method = load(name), PAI(alpha=1., gamma=1)
+    prompt = vlm.prompt(WIDE, QUESTION)
+    kw = dict(KW, return_dict_in_generate=True, output_logits=True)
+    scores = lambda: torch.stack(vlm.model.generate(**prompt.inputs, **kw).logits)
+    plain, before = scores(), settings(vlm)
+    edited = lambda: editing(vlm.model, vlm.processor, prompt.inputs, method, WIDE)
+    if why := '; '.join(filter(None, [NEEDS[need](vlm) for need in method.needs])):
+        with pytest.raises(CarveError, match=re.escape(why)), edited(): scores()
+    else:
+        with edited() as done: got = scores()
+        with method.guided(vlm, prompt, None): want = scores()
+        assert torch.allclose(got, want, atol=1e-5) and done[0].method == 'pai' and (got[0] - plain[0]).abs().max() > 1e-3
+        with pytest.raises(KeyError), edited(): raise KeyError(scores())
+    assert torch.equal(scores(), plain) and settings(vlm) == before and 'generate' not in vars(vlm.model)
+
+
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'internvl'])
+def test_one_edit_many_ways(name, load):
+    "Sampled, cached or not, beside recording: the edit is the same"
+    vlm = load(name)
+    inputs = vlm.prompt([WIDE, TALL], QUESTION).inputs
+    columns = torch.cat([s.tokens for s in vlm.prompt([WIDE, TALL], QUESTION).spans])
+    def ids(seed=0, **kw):
+        torch.manual_seed(seed)
+        with record_attention(vlm.model, vlm.processor, inputs, [WIDE, TALL]) as rows, \
+                editing(vlm.model, vlm.processor, inputs, Edit(list(vlm.layers), scores=raise_scores(columns, 3.)), [WIDE, TALL]):
+            return vlm.model.generate(**inputs, max_new_tokens=3, **kw)[0].tolist(), rows
+    def only(**kw):
+        torch.manual_seed(0)
+        with editing(vlm.model, vlm.processor, inputs, Edit(list(vlm.layers), scores=raise_scores(columns, 3.)), [WIDE, TALL]): return vlm.model.generate(**inputs, max_new_tokens=3, **kw)[0].tolist()
+    (greedy, rows), (sampled, _) = ids(do_sample=False), ids(do_sample=True)
+    assert greedy == only(do_sample=False) == only(do_sample=False, use_cache=False) and sampled == only(do_sample=True)
+    assert len(rows.attn) == 3 and rows.tokens == greedy[-3:]

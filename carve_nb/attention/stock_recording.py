@@ -16,7 +16,7 @@ from .recorder import Recorder, check_seen, is_compiled, open_recorder
 from .rows import AttentionRows
 from ..core.errors import CaptureError
 from ..models.attention_hook import _open_recorders
-from ..models.generate_hook import Around, around_generate, generate_setting, refuse_settings
+from ..models.generate_hook import Around, around_generate, check_inputs, generate_setting, refuse_settings
 from ..models.stock_prompts import StockVLM, prompt_places, read_prompts
 from ..models.vlm import Answer
 
@@ -79,10 +79,7 @@ def generate(self: StockRecord,
 ):         # what it returns
     "Check one generation, run it, and keep its tokens"
     refuse_settings(self.model, kw)
-    ids = kw.get('input_ids', kw.get('inputs'))
-    if ids is None or ids.shape != self.inputs['input_ids'].shape or (ids != self.inputs['input_ids']).any():
-        raise CaptureError('The generation inside the block is of other inputs than those given to it: open a block '
-                           'for each.')
+    check_inputs(kw, self.inputs)
     if self.recorder.n_passes: raise CaptureError('A block records one generation: open another block for the next.')
     if any(end < self.length for _, end in self.places):
         raise CaptureError('The batch is padded on the right, where the model would go on from padding. Set '

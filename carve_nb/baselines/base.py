@@ -83,7 +83,7 @@ def as_saliency(values, # [Nv]
 # %% ../../nbs/baselines/00_base.ipynb #d989d059
 class Method:
     "What all methods of other papers share"
-    name, needs = '', ()
+    name, needs, by_word = '', (), False   # `by_word`: reads the tokens of the question apart from the prompt's
     __repr__ = method_call
     def __post_init__(self):
         for f in fields(self):

@@ -95,7 +95,7 @@ class Gift(DecodingMethod):
     layers: object = (12/32, 22/32)  # enhanced layers (12-22 of 32; 14-20 of 40; 5-18 of 28)
     alpha: float = 5.                # α (LLaVA 5, Qwen2-VL 4)
     words: object = 'content'        # rows to keep (source: a part-of-speech tagger), see `content_words`
-    name, needs = 'gift', ('patches', 'inline')
+    name, needs, by_word = 'gift', ('patches', 'inline'), True
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.alpha < 50:

@@ -15,6 +15,7 @@ from PIL import Image
 from transformers import BatchFeature
 from ..models.prompts import Prompt, check_text, lay_out
 from ..models.processors import make_chat
+from ..models.stock_prompts import StockVLM
 from ..models.vlm import greedy
 from ..models.prefix_cache import own_loose
 from ..attention.recorder import check_layers
@@ -31,6 +32,7 @@ def text_only(vlm, # a `VLM`
     suffix=None # after the question, as in `VLM.prompt`
     ) -> Prompt: # without spans, pictures, and positions of the question
     "The same words in the model's own template, without a picture"
+    if isinstance(vlm, StockVLM): return vlm.words_alone()
     text = ' '.join(check_text(vlm.processor, t, vlm.escape) for t in (question, suffix) if t)
     chat = vlm.processor.apply_chat_template(make_chat(text, 0), add_generation_prompt=True)
     bos = vlm.tokenizer.bos_token

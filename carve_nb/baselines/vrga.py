@@ -159,7 +159,7 @@ class Vrga(DecodingMethod):
     slope: float = .2        # 'step': and above this times H (code)
     first: bool = False      # also for the first token of the answer? (code: no)
     row: Literal['question', 'last'] = 'question'   # A_ref from the question's last token (paper), or the prompt's
-    name, needs = 'vrga', ('patches', 'inline')
+    name, needs, by_word = 'vrga', ('patches', 'inline'), True
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.corner < 1:

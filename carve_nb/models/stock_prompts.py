@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['prompt_places', 'deal_pictures', 'open_pictures', 'text_positions', 'picture_token', 'prompt_text', 'read_prompts',
-           'StockVLM', 'message_parts']
+           'StockVLM', 'picture_frame', 'message_parts']
 
 # %% ../../nbs/models/13_stock_prompts.ipynb #59325e43
 from bisect import bisect_left
@@ -13,6 +13,7 @@ import threading
 import torch
 from fastcore.basics import patch
 from PIL import Image
+from transformers import BatchFeature
 from ..core.errors import PromptError, UnsupportedError
 from ..core.image import open_image, to_raster
 from .families import find_family
@@ -78,7 +79,11 @@ def text_positions(
     decode = lambda n: tokenizer.decode(words[:n], clean_up_tokenization_spaces=False)
     whole = decode(len(words))
     start = whole.rfind(text)
-    if start < 0: raise PromptError(f'The prompt does not hold the question {text!r}: it ends {whole[-80:]!r}.')
+    if start < 0: # a tokenizer of whole words, which keeps neither capitals nor spaces
+        own = tokenizer(text, add_special_tokens=False).input_ids
+        found = [i for i in range(len(words) - len(own) + 1) if own and words[i:i + len(own)] == own]
+        if found: return kept[found[-1]:found[-1] + len(own)]
+        raise PromptError(f'The prompt does not hold the question {text!r}: it ends {whole[-80:]!r}.')
     length = lambda n: len(decode(n))
     first = bisect_left(range(len(words)), start + 1, key=length) - 1
     end = bisect_left(range(len(words) + 1), start + len(text), key=length)
@@ -161,6 +166,32 @@ class StockVLM(VLM):
     def fill(self, *args):
         "There is no other prompt"
         raise UnsupportedError('This method makes a prompt of its own, and here it is given. Use it through a `VLM`.')
+
+# %% ../../nbs/models/13_stock_prompts.ipynb #176e15b1
+def picture_frame(
+    tokenizer,  # of the model
+    ids,        # list of ids
+    skip,       # id of the image token
+) -> set:       # of positions
+    "Image tokens, and the special tokens that stand beside them alone"
+    special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special} - {tokenizer.bos_token_id}
+    every, inside = set(range(len(ids))), {i for i, token in enumerate(ids) if token == skip}
+    while True:
+        beside = {j for i in inside for j in (i - 1, i + 1)} & every - inside
+        outside = {ids[j] for j in every - inside - beside}
+        more = {j for j in beside if ids[j] in special - outside}
+        if not more: return inside
+        inside |= more
+
+@patch
+def words_alone(self: StockVLM) -> Prompt: # without spans, pictures, and positions of the question
+    "The given prompt without its pictures"
+    ids = self.given.inputs['input_ids'][0]
+    gone = picture_frame(self.tokenizer, ids.tolist(), picture_token(self.model.config))
+    kept = [i for i in range(len(ids)) if i not in gone]
+    inputs = dict(input_ids=ids[None, kept], attention_mask=torch.ones(1, len(kept), dtype=torch.long))
+    names = [self.given.tokens[i] for i in kept]
+    return Prompt(BatchFeature(inputs), [], [], ''.join(names), [], names, self.given.asked)
 
 # %% ../../nbs/models/13_stock_prompts.ipynb #1cbe6f94
 def message_parts(

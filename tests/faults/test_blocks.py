@@ -18,6 +18,8 @@ from carve_nb.attention.stock_recording import record_attention
 from carve_nb.models import prompts
 from carve_nb.models.attention_hook import filling_cache
 from carve_nb.baselines.dola import DoLa
+from carve_nb.baselines.pai import PAI
+from carve_nb.baselines.stock_editing import editing
 from carve_nb.attention.vision_tower import tower_rows
 from carve_nb.baselines.fusion_review import scaled_features
 from carve_nb.baselines.gift import query_rows
@@ -130,6 +132,12 @@ def stock(vlm):
     with record_attention(vlm.model, vlm.processor, inputs, PICTURE): vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
 
 
+def stock_edit(vlm):
+    "A generation of the user's own, edited"
+    inputs = vlm.prompt(PICTURE, QUESTION).inputs
+    with editing(vlm.model, vlm.processor, inputs, PAI(), PICTURE): vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
+
+
 def inside(block):
     "A stock pass inside a block"
     def run(vlm):
@@ -145,7 +153,7 @@ BLOCKS = {   # what it runs, on which families
     'all steps': (lambda v: v.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2), BOTH),
     'ask': (lambda v: v.ask(PICTURE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
     'editing': (edited, BOTH), 'blind': (blinded, ONE), 'dimmed': (dimmed, ONE),
-    'watched': (watched, ONE), 'told': (told, ONE), 'stock': (stock, BOTH),
+    'watched': (watched, ONE), 'told': (told, ONE), 'stock': (stock, BOTH), 'stock edit': (stock_edit, BOTH),
     'grad_rows': (lambda v: grad_rows(v, v.prompt(PICTURE, QUESTION)), BOTH), 'pixels': (lambda v: pixel_grads(v, v.prompt(PICTURE, QUESTION)), BOTH),
     'query rows': (lambda v: query_rows(v, v.prompt(PICTURE, QUESTION), v.layers), ONE),
     'many': (lambda v: (v.capture_many(TWO, steps='all', max_new_tokens=2), v.ask_many(TWO, max_new_tokens=2)), BOTH),
@@ -280,7 +288,7 @@ def test_memory_after_failures(load):
 
 TOUCHING = {'recording', 'observing', 'filling_cache', 'using_wrapped_attention', 'model_lock', 'own_loose', 'sharing', 'unshared', 'applying', 'rows_live', 'mask_image_tokens', 'cache_vision_features',
             'counting', 'eager_kernel', 'query_bridge', 'pixels_live', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
-            'argmax_only', 'without_penalties', 'announced', 'record_attention', 'open_recorder', 'around_generate'}
+            'argmax_only', 'without_penalties', 'announced', 'record_attention', 'open_recorder', 'around_generate', 'editing'}
 OTHERS = {'limit_image_tokens', 'limited', 'ready', 'ready_here', 'undone'}   # the processor's setting, and loading
 
 
