@@ -51,6 +51,7 @@ _names = {
     'attention.vision_tower': '',
     'attention.cache': 'AttentionCache',
     'attention.results': 'Result',
+    'attention.several_pictures': 'ask_several',
     'data.drawing': 'SceneObject',
     'data.questions': 'Query',
     'data.scenes': 'Scene Sample make_scene samples',

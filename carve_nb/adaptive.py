@@ -17,6 +17,7 @@ from .maps import Saliency
 from .regions import crop_view, whole_view
 from .attention.low_memory import LOW_MEMORY_NOTE, retry_low_memory
 from .attention.results import Result, Timings, fall_back
+from .attention.several_pictures import ask_several
 from .carve import Carve
 
 # %% ../nbs/13_adaptive.ipynb #84def2cb
@@ -213,5 +214,6 @@ def __call__(self:CarveAuto, vlm, # a `VLM`
     box=None # not used: the true region, so that all methods are called alike
     ) -> Result: # the answer and how it came about
     "Answer; ask about views where it pays; keep what is better supported"
+    if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
     image = open_image(image)
     with vlm.sharing(): return self.decide(vlm, image, question, cache)

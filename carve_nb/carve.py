@@ -20,6 +20,7 @@ from .decomposition import contrast, maps_equal, panel_maps
 from .regions import View, check_fields, magnify, method_call, regions, whole_view
 from .attention.cache import timed_capture
 from .attention.results import Result, Timings, ask_with_view, capture_notes, fall_back
+from .attention.several_pictures import ask_several
 
 # %% ../nbs/10_carve.ipynb #f5efecf8
 @dataclass(repr=False)
@@ -113,8 +114,7 @@ def capture_question(self:Carve, vlm, # a `VLM`
     ) -> AttentionRows: # under the question, with the plain answer
     "Capture attention under the question"
     with vlm.argmax_only(self.argmax):
-        if cache is not None:
-            return cache.capture(vlm, image, question, self.suffix, self.max_new_tokens)
+        if cache is not None: return cache.capture(vlm, image, question, self.suffix, self.max_new_tokens)
         return timed_capture(vlm, image, question, suffix=self.suffix, steps='all',
             max_new_tokens=self.max_new_tokens, **self.capture_options(vlm))
 
@@ -129,8 +129,7 @@ def capture_instruction(self:Carve, vlm, # a `VLM`
     one = self.query == 'question' or self.combine == 'product' or self.steps == 'first'
     n = min(most or self.max_new_tokens, self.max_new_tokens)
     with vlm.argmax_only(self.argmax):
-        if cache is not None:
-            return cache.capture(vlm, image, self.instruction, suffix, self.max_new_tokens)
+        if cache is not None: return cache.capture(vlm, image, self.instruction, suffix, self.max_new_tokens)
         return timed_capture(vlm, image, self.instruction, suffix=suffix, steps='first' if one else 'all',
             max_new_tokens=n, **self.capture_options(vlm))
 
@@ -303,12 +302,13 @@ def partial_result(self:Carve, image, # PIL picture
 # %% ../nbs/10_carve.ipynb #8c3d0c8f
 @patch
 def __call__(self:Carve, vlm, # a `VLM`
-    image, # picture: path, bytes, PIL, array
+    image, # picture: path, bytes, PIL, array; or a list of several, of which one is chosen
     question, # str
     cache=None, # an `AttentionCache` to share captures
     box=None # not used: the true region, so that all methods are called alike
     ) -> Result: # the answer and how it came about
     "Capture twice, divide, keep, magnify, ask again"
+    if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
     image = open_image(image)
     with vlm.sharing():
         rows = self.capture_question(vlm, image, question, cache)

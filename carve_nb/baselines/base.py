@@ -26,6 +26,7 @@ from ..regions import method_call, whole_view
 from ..attention.layer_masking import decoder_layers
 from ..attention.results import Result, Timings, ask_with_view, fall_back
 from ..attention.cache import timed_capture
+from ..attention.several_pictures import ask_several
 from ..attention.low_memory import retry_low_memory
 from ..models.families import check_needs
 
@@ -77,8 +78,7 @@ def as_saliency(values, # [Nv]
     image # PIL picture
     ) -> Saliency: # of the picture
     "Values of one picture's tokens as a map"
-    return Saliency(to_grid(torch.as_tensor(values), span),
-        image.size, span.box, image)
+    return Saliency(to_grid(torch.as_tensor(values), span), image.size, span.box, image)
 
 # %% ../../nbs/baselines/00_base.ipynb #d989d059
 class Method:
@@ -133,6 +133,7 @@ class CropMethod(Method):
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
         "Find the place, show it, ask again"
         check_needs(vlm, self)
+        if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
         image = open_image(image)
         with vlm.sharing():
             locate = lambda: self.locate(vlm, image, question, cache)
@@ -158,6 +159,7 @@ class DecodingMethod(Method):
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
         "Answer under guidance"
         check_needs(vlm, self)
+        if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
         image = open_image(image)
         with vlm.sharing():
             prepare = lambda: self.prepare(vlm, image, question, cache)

@@ -96,7 +96,8 @@ class Vea(CropMethod):
 
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
         "Capture, darken, ask again"
-        if not self.template: return super().__call__(vlm, image, question, cache, box)
+        several = isinstance(image, (list, tuple))
+        if several or not self.template: return super().__call__(vlm, image, question, cache, box)
         check_needs(vlm, self)
         with vlm.sharing():
             partial = self.locate(vlm, open_image(image), question, cache)
