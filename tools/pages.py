@@ -187,7 +187,7 @@ def code_cell(c, prose, folder='', fold=False):
     source = joined(c['source'])
     marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
     if {'hide', 'default_exp'} & set(marks) or marks.get('include') == 'false': return None
-    body = re.sub(r'^#\|.*\n?', '', source, flags=re.M).strip('\n')
+    body = re.sub(r'^#(?:\|| cases? \d).*\n?', '', source, flags=re.M).strip('\n')      # directives, and the numbers of fault cases
     if re.match(r'_all_ *[+=]', body): return None  # names for nbdev's list
     hidden = marks.get('echo') == 'false' or c['metadata'].get('hide_input') or not body
     meta = dict(tags=['remove-input']) if hidden else dict(tags=['exported']) if 'export' in marks else {}
