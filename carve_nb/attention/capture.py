@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from .recorder import Recorder, check_layers, recording, stack_layers
 from .rows import AttentionRows, check_finite
 from ..core.errors import CaptureError
-from ..models import prefix_cache as _prefix  # gives `VLM` its `sharing`
+from ..models import prefix_cache as _prefix, stock_prompts as _stock  # give `VLM` its `sharing` and `chat`
 from ..models.prompts import SHORT_ANSWER, announced
 from ..models.vlm import VLM, model_lock
 

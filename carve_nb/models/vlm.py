@@ -8,6 +8,7 @@ __all__ = ['PENALTIES', 'VLM', 'Answer', 'greedy', 'without_penalties', 'model_l
 # %% ../../nbs/models/07_vlm.ipynb #ea5b69db
 import contextlib, copy, hashlib, math, threading, time, warnings, weakref
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 import torch
 from fastcore.basics import patch
@@ -257,14 +258,22 @@ def check_score(
 # %% ../../nbs/models/07_vlm.ipynb #07783f72
 @patch
 def generate(self: VLM,
-    prompt: Prompt,     # from `VLM.prompt`
+    prompt,             # `Prompt`; or one picture or a list of them, with a question or messages
     max_new_tokens=32,  # longest answer
     processors=(),      # logits processors of transformers; with them log-probabilities are of the processed scores
+    question=None,      # about the pictures, as it is
+    messages=None,      # with the pictures, of a chat template, see `VLM.chat`
+    **settings,         # of transformers' `generate`: do_sample, top_p, streamer, ...
 ) -> Answer:            # the answer
-    "The model's own greedy answer to a prompt"
+    "The model's own answer, greedy unless the settings say otherwise"
     if max_new_tokens < 1: raise PromptError(f'max_new_tokens must be at least 1, not {max_new_tokens}.')
+    if messages: prompt = self.chat(prompt, messages)
+    elif not isinstance(prompt, Prompt): prompt = self.prompt(prompt, question)
     start, n = time.perf_counter(), len(prompt)
-    kw = dict(generation_config=greedy(self.model, min(max_new_tokens, self.limit - n)))
+    config = greedy(self.model, min(max_new_tokens, self.limit - n))
+    processors = [*processors, *settings.pop('logits_processor', ())]
+    kw = dict(config.update(**settings), generation_config=config)
+    if settings: import_module('carve_nb.models.generate_hook').refuse_settings(self.model, kw)
     if processors: kw |= dict(logits_processor=LogitsProcessorList(processors), output_scores=True)
     without = without_penalties(self.model) if self.argmax else contextlib.nullcontext()
     with model_lock(self.model), without, announced(self, prompt):
