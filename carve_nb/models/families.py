@@ -10,6 +10,7 @@ __all__ = ['FAMILIES', 'OWN_CODE', 'MEASURED', 'NEEDS', 'attention_layers', 'pic
 import inspect, json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 import torch
@@ -18,7 +19,8 @@ from ..core.errors import CarveError, UnsupportedError
 from .image_tiles import (
     Block, canvas_keys, canvas_tiles, edge_tiles, pan_tiles, patch_keys, query_bridge, ratio_tiles)
 from .image_tokens import ImageSpan, crop_box, pixel_grid, split_blocks, thw_grid, whole_box
-from .processors import grid_pixels, patch_pixels, row_pixels, still_processor, tile_pixels
+from .processors import (
+    grid_pixels, halved_moments, paired_moments, patch_pixels, row_pixels, still_processor, tile_pixels)
 
 # %% ../../nbs/models/03_families.ipynb #9066002c
 def attention_layers(
@@ -63,6 +65,8 @@ class Family:
     chat: str = None            # chat template for models released without
     rule: str = ''              # in words: how the grid is found
     tiles: str = 'no'           # in words: how a picture is cut
+    # (processor, config, `Video`) -> model inputs, (moments, gh, gw), frames of a moment, the video's words
+    moments: Callable = None
     why_not: dict = field(default_factory=dict)  # what it cannot do -> the reason
     notes: str = ''             # what else to know
 
@@ -142,16 +146,16 @@ _CANVAS = dict(
     notes='new-line tokens are dropped; where tiles do not divide into patches the joint grid is off by less '
           'than a cell')
 _add('llava_next', **_CANVAS)
-_add('llava_onevision', assemble=still_processor('LlavaOnevisionProcessor'), **_CANVAS);
+_add('llava_onevision', assemble=still_processor('LlavaOnevisionProcessor'), moments=halved_moments, **_CANVAS);
 
 # %% ../../nbs/models/03_families.ipynb #735f932f
 _merged_size = lambda config: config.vision_config.patch_size*config.vision_config.spatial_merge_size
 _QWEN = dict(
     cell=_merged_size, grid=thw_grid, covered=whole_box, pixels=patch_pixels,
     rule='image_grid_thw / spatial_merge_size')
-_add('qwen2_vl', assemble=still_processor('Qwen2VLProcessor'), **_QWEN)
-_add('qwen2_5_vl', assemble=still_processor('Qwen2_5_VLProcessor'), **_QWEN)
-_add('qwen3_vl', assemble=still_processor('Qwen3VLProcessor'), **_QWEN)
+_add('qwen2_vl', assemble=still_processor('Qwen2VLProcessor'), moments=paired_moments, **_QWEN)
+_add('qwen2_5_vl', assemble=still_processor('Qwen2_5_VLProcessor'), moments=partial(paired_moments, step=True), **_QWEN)
+_add('qwen3_vl', assemble=still_processor('Qwen3VLProcessor'), moments=partial(paired_moments, timed=True), **_QWEN)
 _add('qwen3_5', assemble=still_processor('Qwen3VLProcessor'), notes='layers of linear attention have no rows', **_QWEN);
 
 # %% ../../nbs/models/03_families.ipynb #5354ff9f

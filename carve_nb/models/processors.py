@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEPT_SETTINGS', 'no_video', 'still_processor', 'row_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels',
            'make_chat', 'format_chat', 'check_template', 'pad_pictures', 'token_limit', 'token_settings', 'tile_words',
-           'canvas_settings', 'set_image_tokens']
+           'canvas_settings', 'set_image_tokens', 'moment_times', 'timed_words', 'paired_moments', 'halved_moments']
 
 # %% ../../nbs/models/02_processors.ipynb #51383b3d
 from ..core.model_source import check_torchvision
@@ -14,7 +14,7 @@ from ..core.model_source import check_torchvision
 check_torchvision()   # before transformers is loaded
 
 # %% ../../nbs/models/02_processors.ipynb #f6865f31
-import inspect, transformers
+import inspect, torch, transformers
 from math import isqrt
 from transformers import AutoImageProcessor, AutoTokenizer, ProcessorMixin
 from transformers.image_processing_utils import select_best_resolution
@@ -228,3 +228,62 @@ def set_image_tokens(
             for k, v in values.items(): setattr(owner, k, v)
     put(pairs)
     return told, lambda: put(was)
+
+# %% ../../nbs/models/02_processors.ipynb #17ba2222
+def moment_times(
+    video,  # frames with `times`
+    n,      # frames of a moment
+) -> list:  # seconds
+    "The middle of each moment"
+    last = len(video) - 1
+    pairs = [(video.times[i], video.times[min(i + n - 1, last)]) for i in range(0, len(video), n)]
+    return [(a + b)/2 for a, b in pairs]
+
+def timed_words(
+    processor,  # the model's processor
+    config,     # the model's configuration
+    times,      # of the moments, seconds
+    pads,       # placeholders of one moment
+) -> str:       # what stands for the video in the text
+    "Each moment between marks of its own, its seconds before it"
+    ids = config.vision_start_token_id, config.vision_end_token_id
+    start, end = processor.tokenizer.convert_ids_to_tokens(ids)
+    return ''.join(f'<{t:.1f} seconds>{start}{pads}{end}' for t in times)
+
+# %% ../../nbs/models/02_processors.ipynb #824a7a67
+def paired_moments(
+    processor,   # the model's processor
+    config,      # the model's configuration
+    video,       # a `Video`
+    step=False,  # does the model want to know the seconds between moments?
+    timed=False, # do the seconds stand in the text?
+) -> tuple:      # model inputs, (moments, gh, gw), frames of a moment, the video's words
+    "Patches of neighbouring frames joined: of a still picture the processor makes two equal frames"
+    ip = processor.image_processor
+    limit = token_limit(processor, video.frame_tokens)[1]
+    stills = ip(images=list(video), return_tensors='pt', **limit)
+    _, h, w = stills['image_grid_thw'][0].tolist()
+    n, gh, gw = ip.temporal_patch_size, h//ip.merge_size, w//ip.merge_size
+    frames = stills['pixel_values'].unflatten(0, (-1, h*w)).unflatten(-1, (3, n, -1))[..., 0, :]
+    frames = torch.cat([frames, *[frames[-1:]]*(-len(frames) % n)])   # an odd last frame stays double
+    moments = frames.unflatten(0, (-1, n)).movedim(1, -2)   # [moments, patches, 3, n, pixels]
+    grid = torch.tensor([[len(moments), h, w]])
+    inputs = dict(pixel_values_videos=moments.flatten(0, 1).flatten(1), video_grid_thw=grid)
+    if step: inputs['second_per_grid_ts'] = torch.tensor([n*video.step])
+    pad = processor.tokenizer.convert_ids_to_tokens(config.video_token_id)
+    words = pad*(gh*gw*len(moments))
+    if timed: words = timed_words(processor, config, moment_times(video, n), pad*(gh*gw))
+    return inputs, (len(moments), gh, gw), n, words
+
+# %% ../../nbs/models/02_processors.ipynb #b1af7392
+def halved_moments(
+    processor,  # the model's processor
+    config,     # the model's configuration
+    video,      # a `Video`
+) -> tuple:     # as `paired_moments`
+    "The whole view of each frame, whose grid the model halves; a new line stands behind all"
+    views = processor.image_processor(images=list(video), return_tensors='pt')['pixel_values'][:, 0]
+    cells = config.vision_config.image_size//config.vision_config.patch_size
+    side = (cells + 1)//2
+    words = processor.tokenizer.convert_ids_to_tokens(config.video_token_id)*(len(views)*side*side + 1)
+    return dict(pixel_values_videos=views[None]), (len(views), side, side), 1, words
