@@ -358,6 +358,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                            'carve_nb/attention/several_pictures.py'),
                                                      'carve_nb.attention.several_pictures.ask_among': ( 'attention/several_pictures.html#ask_among',
                                                                                                         'carve_nb/attention/several_pictures.py'),
+                                                     'carve_nb.attention.several_pictures.ask_settings': ( 'attention/several_pictures.html#ask_settings',
+                                                                                                           'carve_nb/attention/several_pictures.py'),
                                                      'carve_nb.attention.several_pictures.ask_several': ( 'attention/several_pictures.html#ask_several',
                                                                                                           'carve_nb/attention/several_pictures.py'),
                                                      'carve_nb.attention.several_pictures.picture_note': ( 'attention/several_pictures.html#picture_note',

@@ -2,9 +2,12 @@
 
 `make test-torchvision` runs it with the torchvision that matches torch; without one it is skipped, and says so."""
 import copy
-import pytest, torch
+import numpy as np, pytest, torch, transformers
 from transformers import AutoImageProcessor
+from transformers.video_utils import VideoMetadata
 from carve_nb.models.tiny_recipes import RECIPES
+from carve_nb.models.video import Video
+from carve_nb.models.vlm import VLM
 from test_families import QUESTION, TALL, WIDE
 
 pytest.importorskip('torchvision', reason='torchvision is an extra')
@@ -38,3 +41,36 @@ def test_spans_pixels_rows(pair, image, record_property):
     far = float((rows[0] - rows[1]).abs().max())
     print(f'{vlm.family.name}: pixels {pixels:.1e}, rows {far:.1e}')
     assert pixels <= PIXELS and far <= ROWS, (pixels, far)
+
+
+VIDEOS = dict(qwen2_5_vl=('Qwen2_5_VLProcessor', 'Qwen2VLVideoProcessor', 1),
+              qwen3_vl=('Qwen3VLProcessor', 'Qwen3VLVideoProcessor', 6),   # its limit is that of all frames together
+              llava_onevision=('LlavaOnevisionProcessor', 'LlavaOnevisionVideoProcessor', 1))
+
+
+@pytest.mark.parametrize('name', VIDEOS)
+def test_video_as_stock(name, folders):
+    "The inputs made of still frames are those of the stock processor for videos"
+    vlm = VLM.from_pretrained(folders(name))
+    kind, videos, shares = VIDEOS[name]
+    clip = np.random.default_rng(0).integers(0, 255, (6, 64, 96, 3), dtype=np.uint8)
+    still = name == 'llava_onevision'
+    settings = dict(size=dict(height=32, width=32)) if still else dict(
+        patch_size=8, merge_size=2, temporal_patch_size=2, size=dict(shortest_edge=4*256, longest_edge=64*256*shares))
+    own = dict(num_image_tokens=16, vision_feature_select_strategy='full', vision_aspect_ratio='anyres_max_4') if still else {}
+    ip, tok = vlm.processor.image_processor, vlm.tokenizer
+    settings |= dict(image_mean=ip.image_mean, image_std=ip.image_std)
+    stock = getattr(transformers, kind)(
+        image_processor=ip, tokenizer=tok, chat_template=tok.chat_template,
+        video_processor=getattr(transformers, videos)(**settings), **own)
+    video = Video(clip, [i/2 for i in range(6)])
+    inputs, grid, n, words = vlm.family.moments(vlm.processor, vlm.model.config, video)
+    pad = tok.convert_ids_to_tokens(vlm.model.config.video_token_id)
+    frame = '{}' if still else '<|vision_start|>{}<|vision_end|>'
+    about = VideoMetadata(total_num_frames=6, fps=2., frames_indices=list(range(6)), duration=3.)
+    theirs = stock(text=f'user {frame.format(pad)} what?', videos=[clip], return_tensors='pt',
+                   videos_kwargs=dict(do_sample_frames=False, video_metadata=[about]))
+    assert tok(f'user {frame.format(words)} what?')['input_ids'] == theirs['input_ids'][0].tolist()
+    for k, v in inputs.items():
+        assert torch.as_tensor(theirs[k]).shape == v.shape, k
+        assert (torch.as_tensor(theirs[k]) - v).abs().double().mean() <= PIXELS, k

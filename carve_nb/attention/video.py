@@ -75,7 +75,7 @@ def ask_video(
     vlm,                 # a `VLM` of a family that reads videos
     video,               # frames or a file, see `open_video`
     question,            # str
-    which='attention',   # the frame: 'attention', 'confidence', or its number from 0
+    which='attention',   # the frame: one of `PICTURE_RULES`, or its number from 0
     keep_others=True,    # does the method look at the frame inside the video, or alone?
     cache=None,          # an `AttentionCache` to share captures
     **kw,                # of `open_video`
