@@ -188,13 +188,18 @@ def waited(page):
 
 
 def keep(page, name, whole=False):
-    "A screenshot for the docs, at most 100 kB"
+    "A screenshot for the docs, at most 100 kB: the page with the dials that are in sight at first, or what a tab shows"
     out = os.environ.get('CARVE_BROWSER_OUT')
     if not out: return
-    box = page.locator('.jp-OutputArea-output:has([role=status])').last
+    more, box = page.get_by_text('More settings'), page.locator('.jp-OutputArea-output:has([role=status])').last
+    more.click()
+    time.sleep(1)
     img = Image.open(io.BytesIO(box.screenshot())).convert('RGB')
-    img = img.crop((0, 0, min(img.width, 1120), img.height))
-    for width in (1000, 900, 800, 700, 600):   # a palette that keeps rare colours: those of the maps
+    top = 0 if whole else page.get_by_role('button', name='By layer').bounding_box()['y'] - box.bounding_box()['y'] - 4
+    bottom = page.locator('.carve-explore').bounding_box()
+    more.click()
+    img = img.crop((0, round(top), min(img.width, 1310 if whole else 1060), min(img.height, round(bottom['height']) + 8)))
+    for width in range(img.width, 500, -60):   # a palette that keeps rare colours: those of the maps
         small = img.resize((width, round(img.height*width/img.width)), Image.LANCZOS).quantize(256, Image.Quantize.MAXCOVERAGE, 2)
         small.save(Path(out)/f'explore_{name}.png', optimize=True)
         if (Path(out)/f'explore_{name}.png').stat().st_size <= 100_000: return
@@ -213,7 +218,7 @@ def test_ask(page, times):
     press(page, 'Ask again with the view')
     assert until(lambda: status(page).startswith('Asked again')), status(page)
     assert 'not asked' not in page.locator('strong').nth(1).inner_text()
-    keep(page, 'page')
+    keep(page, 'page', True)
     assert not page.outside and not page.errors
 
 

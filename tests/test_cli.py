@@ -42,7 +42,8 @@ def test_help_is_light():
     (['ask', 'a.jpg', 'What?', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['ask', 'a.jpg', 'What?', '--method', 'rel-at'], 'perhaps rel-att'),
     (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', 'a.jpg', 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', 'a.jpg', 'What?', '--dtype', 'float8'], 'perhaps'),
     (['aks'], "Did you mean 'ask'"), (['ask', 'a.jpg', 'What?', '--methd', 'none'], '--method'), (['ask', 'a.jpg', 'Who', 'is', 'it?'], 'in quotation marks'),
-    (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--save', 'S.xyz'], '.npy or .png')])
+    (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--save', 'S.xyz'], '.npy or .png'),
+    (['ask', 'a.jpg', 'What?', '--method', 'carve:region_rul=x'], 'perhaps region_rule'), (['eval', 'scenes', '--methods', 'none,vea:ration=2'], 'field of vea')])
 def test_refused_before_torch(words, said):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
     code = 'import sys; from carve_nb.cli.main import main; print(main(sys.argv[1:]), "torch" in sys.modules)'
@@ -54,9 +55,9 @@ def test_refused_before_torch(words, said):
 def test_help_fits(columns):
     "No line is wider than the terminal, and NO_COLOR is kept"
     env = dict(os.environ, COLUMNS=str(columns), NO_COLOR='1')
-    for words in ['--help'], ['eval', '--help'], ['methods']:
+    for words in ['--help'], ['eval', '--help'], ['methods'], ['families']:
         out = subprocess.run([sys.executable, '-m', 'carve_nb', *words], capture_output=True, text=True, env=env).stdout
-        assert '\x1b' not in out and max(map(len, out.splitlines())) <= columns, words
+        assert '\x1b' not in out and max(map(len, out.splitlines())) <= columns and (words[-1] == '--help' or '…' not in out), words
 
 
 def test_shell_completion():

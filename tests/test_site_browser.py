@@ -14,7 +14,7 @@ import pages  # noqa: E402
 
 FEW = 'index', '02_attention_maps', '03_entropy', '10_carve', 'tutorials/quickstart', 'tutorials/gallery', 'explanations/robustness', 'explanations/cost', 'api/maps'
 SEEN = '''() => ({wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-    blank: [...document.querySelectorAll('article img')].filter(i => !i.naturalWidth || !i.alt).map(i => i.src),
+    blank: [...document.querySelectorAll('article img')].filter(i => !i.naturalWidth && (i.complete || i.loading != 'lazy') || !i.alt).map(i => i.src),
     maths: document.querySelectorAll('.math').length, drawn: document.querySelectorAll('mjx-container').length,
     wrong: [...document.querySelectorAll('mjx-merror, .MathJax_Error')].map(e => e.textContent),
     heads: document.querySelectorAll('h1').length, back: getComputedStyle(document.body).backgroundColor})'''

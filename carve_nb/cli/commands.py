@@ -136,10 +136,9 @@ def do_explore(loading, image: AnyPicture = None, question: AnyQuestion = '',
         raise CarveError('the explorer as a page needs JupyterLab: pip install jupyterlab')
     name, how = loading
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
-        copy = image and 'picture.png'
-        if image: open_picture(image).save(Path(folder)/copy)
-        if Path(name).exists(): name = str(Path(name).absolute())
-        write_page(folder, explore_cell(name, copy, question, how))
+        if image: open_picture(image)     # what is none is refused here, and not on the page
+        name, image = (os.path.abspath(o) if o and Path(o).exists() else o for o in (name, image))
+        write_page(folder, explore_cell(name, image, question, how))
         write_settings(folder)
         return serve(server_command(folder, port, not no_browser), server_env(folder))
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['open_picture', 'check_file', 'make_folder', 'save_file', 'save_json', 'picture_kind', 'check_picture', 'check_map',
-           'save_picture', 'save_map', 'print_line', 'print_table']
+           'save_picture', 'save_map', 'print_line', 'print_blocks', 'print_table']
 
 # %% ../../nbs/cli/01_files.ipynb #96ff3b60
-import errno, json, os, shutil, sys
+import errno, json, os, shutil, sys, textwrap
 from io import BytesIO, StringIO
 from pathlib import Path
 from ..core.errors import CarveError
@@ -111,6 +111,15 @@ def print_line(kind, # 'error' or 'note'
     print(f'carve: {kind}:', tame_terminal(words), file=sys.stderr)
 
 # %% ../../nbs/cli/01_files.ipynb #817d9d8e
+def print_blocks(rows, # list of dicts of str
+    width # of the terminal
+    ):
+    "Rows one below the other, where columns would be too narrow for their words"
+    for first, *rest in (row.items() for row in rows):
+        print(tame_terminal(first[1]))
+        for line in (f'{k}: {tame_terminal(v)}' for k, v in rest if v):
+            print(textwrap.fill(line, width, initial_indent='  ', subsequent_indent='    '))
+
 def print_table(rows, # list of dicts of str, all with the same keys
     as_json=False # for programs?
     ):
@@ -125,4 +134,5 @@ def print_table(rows, # list of dicts of str, all with the same keys
     for row in rows: table.add_row(*map(tame_terminal, row.values()))
     width = shutil.get_terminal_size((0, 0)).columns or Console(width=10_000).measure(table).maximum
     Console(file=(text := StringIO()), width=width, markup=False).print(table)
+    if '…' in text.getvalue(): return print_blocks(rows, width)     # a word was cut
     for line in text.getvalue().splitlines(): print(line.rstrip())

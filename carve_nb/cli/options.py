@@ -60,8 +60,8 @@ option, argument = partial(word, Option), partial(word, Argument)
 Picture = Annotated[str, argument('picture file: JPEG, PNG, WebP, BMP, GIF or TIFF', metavar='IMAGE')]
 Question = Annotated[str, argument(
     'what you want to know, in quotation marks', read=parse_question, metavar='QUESTION')]
-AnyPicture = Annotated[str|None, argument('picture file (default: choose one on the page)', metavar='[IMAGE]')]
-AnyQuestion = Annotated[str, argument('asked at once', metavar='[QUESTION]', show_default=False)]
+AnyPicture = Annotated[str|None, argument('picture file (default: choose one on the page)', metavar='IMAGE')]
+AnyQuestion = Annotated[str, argument('asked at once', metavar='QUESTION', show_default=False)]
 JsonFile = Annotated[Any, option('write all of it in numbers to this file', '--json', read=check_file, metavar='F')]
 AsJson = Annotated[bool, option('as JSON', '--json')]
 Folder = Annotated[str|None, option(

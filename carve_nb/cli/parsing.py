@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'STUDY_NAMES', 'DTYPES', 'DEVICES', 'choose',
-           'parse_method', 'parse_methods', 'parse_kinds', 'parse_layers', 'parse_box', 'parse_question', 'parse_model',
-           'parse_device', 'parse_dtype', 'parse_data']
+           'class_fields', 'parse_method', 'parse_methods', 'parse_kinds', 'parse_layers', 'parse_box',
+           'parse_question', 'parse_model', 'parse_device', 'parse_dtype', 'parse_data']
 
 # %% ../../nbs/cli/00_parsing.ipynb #b9209180
-import difflib, re
+import ast, difflib, re
+from functools import cache
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
-from ..baselines.registry import CATEGORIES, methods
+from ..baselines.registry import CATEGORIES, ENTRIES, methods
 from ..core.errors import CarveError
 from ..core.model_source import find_source
 from ..data.benchmarks import BENCHMARKS
@@ -38,6 +40,25 @@ def choose(text, # as it was typed
     guess = f'; perhaps {near}' if near else ''
     raise CarveError(f'{what} {text!r} is not known{guess}; {more or "there are: " + ", ".join(names)}')
 
+# %% ../../nbs/cli/00_parsing.ipynb #d2db0520
+@cache
+def class_fields(module, # below `carve_nb`, such as 'carve'
+    name # of a dataclass in it, or 'Class.preset'
+    ) -> tuple: # of names, those of the classes above it first
+    "Fields of a dataclass, from the source of its module"
+    path, homes, found = f'carve_nb.{module}', {}, []
+    body = ast.parse(Path(find_spec(path).origin).read_text(encoding='utf-8')).body
+    for n in body:
+        if isinstance(n, ast.ImportFrom) and n.level:
+            home = resolve_name('.'*n.level + (n.module or ''), path.rpartition('.')[0])
+            homes |= {a.name: home.removeprefix('carve_nb.') for a in n.names}
+    name = name.partition('.')[0]
+    own = next(n for n in body if isinstance(n, ast.ClassDef) and n.name == name)
+    for base in own.bases:
+        found += class_fields(homes.get(base.id, module), base.id)
+    found += [n.target.id for n in own.body if isinstance(n, ast.AnnAssign)]
+    return tuple(found)
+
 # %% ../../nbs/cli/00_parsing.ipynb #13af855f
 def parse_method(text # 'carve' or 'carve:p=.1'
     ) -> str: # the same; its name is in `methods()`
@@ -48,6 +69,7 @@ def parse_method(text # 'carve' or 'carve:p=.1'
     for field in fields:
         if not re.match(r'[A-Za-z]\w*=.', field):
             raise CarveError(f'{text!r}: write fields as name=value, such as carve:p=.1:K=2')
+        choose(field.partition('=')[0], class_fields(*ENTRIES[name].where.split(':')), f'field of {name}')
     return ':'.join([name, *fields])
 
 def parse_methods(text # 'none,carve:layers=[3,4]', 'all' or a category

@@ -69,7 +69,7 @@ def make_inputs(self:Explorer):
         w.Dropdown, 'or an example', 'scenes of the kind that the reference model knows', '300px',
         options=[('-', None), *scenes])
     self.question = dial(
-        w.Text, 'Question', 'what you want to know about the picture', 'min(100%, 640px)',
+        w.Text, 'Question', 'what you want to know about the picture', 'min(100% - 4px, 640px)',
         placeholder='What digit is on the purple triangle?')
     self.upload.observe(lambda c: self.guard(self.take_upload), 'value')
     with warnings.catch_warnings():        # on_submit is the one that ipywidgets 7 and 8 have for the Enter key
