@@ -64,8 +64,10 @@ def read_header(
     f.seek(0)
     try: img = Image.open(f, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
-        raise ImageError(f'Picture refused before decoding: {e} Shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS` too '
-                         'if you trust it.') from e
+        n, limit = (int(o)/1e6 for o in re.findall(r'\d+', str(e))[:2])
+        raise ImageError(f'Picture refused before decoding: {n:,.0f} megapixels are over the limit of {limit:,.0f}, '
+                         'above which a small file may fill the memory; shrink it, or raise '
+                         '`PIL.Image.MAX_IMAGE_PIXELS` too if you trust it.') from e
     except MemoryError: raise
     except Exception as e:
         raise ImageError(f'Not a picture that can be read: this is {file_kind(head)}. '

@@ -156,7 +156,7 @@ print(len(data), refused, now('VmHWM') - before)
 def test_bomb(sealed):
     "Refused by its header, before anything is decoded"
     for src in (hostile.bomb(), hostile.gif_bomb()):
-        with pytest.raises(ImageError, match='refused before decoding'): open_image(src)
+        with pytest.raises(ImageError, match='refused before decoding: [0-9,]+ megapixels are over'): open_image(src)
 
 
 @pytest.mark.case(5)
