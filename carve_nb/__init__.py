@@ -132,6 +132,7 @@ _names = {
     'baselines.registry': 'methods make_method',
     'baselines.conjunction': '',
     'baselines.stock_editing': 'editing',
+    'baselines.pipeline': 'CarvePipeline',
     'evaluation.scene_benchmark': 'score',
     'evaluation.config': 'limit_image_tokens',
     'evaluation.sample_lines': '',

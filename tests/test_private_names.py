@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest, torch, transformers
 import carve_nb
 
-PUBLIC = 'transformers.utils.logging', 'safetensors.torch.', 'torch.nn.functional'
+PUBLIC = ('transformers.utils.logging', 'safetensors.torch.', 'torch.nn.functional',
+    'transformers.pipelines.PIPELINE_REGISTRY')   # of its guide to new pipelines
 PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.image_processing_utils.get_patch_output_size': 'models.image_tiles: where LLaVA-NeXT pads a canvas',
     'transformers.image_processing_utils.select_best_resolution': 'models.image_tiles, models.processors: its canvas',
