@@ -1284,6 +1284,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'carve_nb/core/plotting.py'),
                                         'carve_nb.core.plotting.plot_style': ('core/plotting.html#plot_style', 'carve_nb/core/plotting.py'),
                                         'carve_nb.core.plotting.strip': ('core/plotting.html#strip', 'carve_nb/core/plotting.py'),
+                                        'carve_nb.core.plotting.widen_box': ('core/plotting.html#widen_box', 'carve_nb/core/plotting.py'),
                                         'carve_nb.core.plotting.wrap_sentence': ( 'core/plotting.html#wrap_sentence',
                                                                                   'carve_nb/core/plotting.py')},
             'carve_nb.core.power': { 'carve_nb.core.power.detectable': ('core/power.html#detectable', 'carve_nb/core/power.py'),

@@ -2,7 +2,7 @@
 
 Without a browser the tests are skipped, and say so; with CARVE_BROWSER=required (set in .ci/run) that is a failure.
 CARVE_BROWSER_OUT=FOLDER keeps the screenshots (explore_*.png) and the response times (explore.json)."""
-import io, json, os, re, shutil, signal, socket, statistics, struct, subprocess, sys, time, urllib.request, zlib
+import contextlib, io, json, os, re, shutil, signal, socket, statistics, struct, subprocess, sys, time, urllib.request, zlib
 from pathlib import Path
 import numpy as np
 import pytest
@@ -26,6 +26,16 @@ def browser_path():
     if found: return found
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p: return p.chromium.executable_path if Path(p.chromium.executable_path).exists() else None
+
+
+@contextlib.contextmanager
+def chromium():
+    "A headless browser"
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=browser_path(), args=['--no-sandbox', '--disable-gpu'])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope='module')
@@ -87,10 +97,8 @@ def run_cell(page):
 @pytest.fixture(scope='module')
 def page(server):
     "The notebook in Chromium, its cell run, the explorer on screen"
-    from playwright.sync_api import sync_playwright
     address, home = server
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=browser_path(), args=['--no-sandbox', '--disable-gpu'])
+    with chromium() as browser:
         page = browser.new_page(viewport=dict(width=1500, height=1900))
         page.set_default_timeout(120_000)
         page.outside, page.errors = [], []
@@ -101,7 +109,6 @@ def page(server):
         page.get_by_role('button', name='Ask', exact=True).wait_for(timeout=300_000)
         page.get_by_text('More settings').click()
         yield page
-        browser.close()
 
 
 @pytest.fixture(scope='module')

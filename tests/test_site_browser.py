@@ -6,7 +6,7 @@ import os, subprocess, sys
 from importlib.util import find_spec
 from pathlib import Path
 import pytest
-from test_browser import browser_path
+from test_browser import browser_path, chromium
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
@@ -46,11 +46,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def browser(site):
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=browser_path(), args=['--no-sandbox', '--disable-gpu'])
-        yield browser
-        browser.close()
+    with chromium() as browser: yield browser
 
 
 class Looker:

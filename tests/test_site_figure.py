@@ -5,7 +5,7 @@ import json, os, sys
 from pathlib import Path
 import numpy as np
 import pytest
-from test_browser import browser_path
+from test_browser import browser_path, chromium
 from carve_nb.carve import Carve
 from carve_nb.core.grids import to_grid
 from carve_nb.data.scenes import make_scene
@@ -46,11 +46,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def browser(folder):
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=browser_path(), args=['--no-sandbox', '--disable-gpu'])
-        yield browser
-        browser.close()
+    with chromium() as browser: yield browser
 
 
 def open_page(browser, folder, width=1400):

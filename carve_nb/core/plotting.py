@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BOX_COLORS', 'CONCEPT_COLORS', 'SUBSCRIPT', 'PANEL_ROW', 'PANEL_HTML', 'PANEL_TITLE', 'FONT_SIZES', 'FIGURE_STYLE',
-           'overlay', 'draw_boxes', 'fit_text', 'fit_height', 'strip', 'concept_color', 'outline_target',
+           'overlay', 'draw_boxes', 'fit_text', 'fit_height', 'strip', 'concept_color', 'widen_box', 'outline_target',
            'wrap_sentence', 'plot_panels', 'panels_html', 'plot_style', 'figure_bytes', 'plot_forest', 'plot_band',
            'black_out', 'keep_mask']
 
@@ -131,6 +131,14 @@ def concept_color(
     "The colour of the concept that a title begins with"
     found = [color for concept, color in CONCEPT_COLORS.items() if title.startswith(concept)]
     return found[0] if found else '#000000'
+
+def widen_box(
+    box, # (x0, y0, x1, y1) pixels
+    room=9, # pixels on each side
+) -> tuple: # (x0, y0, x1, y1)
+    "A box whose outline lies beside an object, not on it"
+    x0, y0, x1, y1 = box
+    return x0 - room, y0 - room, x1 + room, y1 + room
 
 def outline_target(
     img:Image.Image, # picture
