@@ -2932,6 +2932,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'carve_nb/models/processors.py'),
                                             'carve_nb.models.processors.no_video': ( 'models/processors.html#no_video',
                                                                                      'carve_nb/models/processors.py'),
+                                            'carve_nb.models.processors.numbered_moments': ( 'models/processors.html#numbered_moments',
+                                                                                             'carve_nb/models/processors.py'),
                                             'carve_nb.models.processors.pad_pictures': ( 'models/processors.html#pad_pictures',
                                                                                          'carve_nb/models/processors.py'),
                                             'carve_nb.models.processors.paired_moments': ( 'models/processors.html#paired_moments',

@@ -45,7 +45,8 @@ def test_spans_pixels_rows(pair, image, record_property):
 
 VIDEOS = dict(qwen2_5_vl=('Qwen2_5_VLProcessor', 'Qwen2VLVideoProcessor', 1),
               qwen3_vl=('Qwen3VLProcessor', 'Qwen3VLVideoProcessor', 6),   # its limit is that of all frames together
-              llava_onevision=('LlavaOnevisionProcessor', 'LlavaOnevisionVideoProcessor', 1))
+              llava_onevision=('LlavaOnevisionProcessor', 'LlavaOnevisionVideoProcessor', 1),
+              internvl=('InternVLProcessor', 'InternVLVideoProcessor', 1))
 
 
 @pytest.mark.parametrize('name', VIDEOS)
@@ -54,10 +55,12 @@ def test_video_as_stock(name, folders):
     vlm = VLM.from_pretrained(folders(name))
     kind, videos, shares = VIDEOS[name]
     clip = np.random.default_rng(0).integers(0, 255, (6, 64, 96, 3), dtype=np.uint8)
-    still = name == 'llava_onevision'
-    settings = dict(size=dict(height=32, width=32)) if still else dict(
+    still = 'qwen' not in name
+    side = 32 if name == 'llava_onevision' else 64
+    settings = dict(size=dict(height=side, width=side)) if still else dict(
         patch_size=8, merge_size=2, temporal_patch_size=2, size=dict(shortest_edge=4*256, longest_edge=64*256*shares))
-    own = dict(num_image_tokens=16, vision_feature_select_strategy='full', vision_aspect_ratio='anyres_max_4') if still else {}
+    own = dict(llava_onevision=dict(num_image_tokens=16, vision_feature_select_strategy='full', vision_aspect_ratio='anyres_max_4'),
+               internvl=dict(image_seq_length=16)).get(name, {})
     ip, tok = vlm.processor.image_processor, vlm.tokenizer
     settings |= dict(image_mean=ip.image_mean, image_std=ip.image_std)
     stock = getattr(transformers, kind)(
@@ -65,7 +68,7 @@ def test_video_as_stock(name, folders):
         video_processor=getattr(transformers, videos)(**settings), **own)
     video = Video(clip, [i/2 for i in range(6)])
     inputs, grid, n, words = vlm.family.moments(vlm.processor, vlm.model.config, video)
-    pad = tok.convert_ids_to_tokens(vlm.model.config.video_token_id)
+    pad = stock.video_token
     frame = '{}' if still else '<|vision_start|>{}<|vision_end|>'
     about = VideoMetadata(total_num_frames=6, fps=2., frames_indices=list(range(6)), duration=3.)
     theirs = stock(text=f'user {frame.format(pad)} what?', videos=[clip], return_tensors='pt',

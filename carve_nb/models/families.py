@@ -19,8 +19,9 @@ from ..core.errors import CarveError, UnsupportedError
 from .image_tiles import (
     Block, canvas_keys, canvas_tiles, edge_tiles, pan_tiles, patch_keys, query_bridge, ratio_tiles)
 from .image_tokens import ImageSpan, crop_box, pixel_grid, split_blocks, thw_grid, whole_box
-from .processors import (
-    grid_pixels, halved_moments, paired_moments, patch_pixels, row_pixels, still_processor, tile_pixels)
+from carve_nb.models.processors import (
+    grid_pixels, halved_moments, numbered_moments, paired_moments, patch_pixels, row_pixels, still_processor,
+    tile_pixels)
 
 # %% ../../nbs/models/03_families.ipynb #9066002c
 def attention_layers(
@@ -160,6 +161,7 @@ _add('qwen3_5', assemble=still_processor('Qwen3VLProcessor'), notes='layers of l
 
 # %% ../../nbs/models/03_families.ipynb #5354ff9f
 _add('internvl', blocks=ratio_tiles, pixels=tile_pixels, assemble=still_processor('InternVLProcessor'),
+     moments=numbered_moments,
      rule='image_seq_length for each tile', tiles='canvas with the nearest aspect ratio, and the whole')
 
 _EDGE = dict(

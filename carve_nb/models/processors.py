@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['KEPT_SETTINGS', 'no_video', 'still_processor', 'row_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels',
            'make_chat', 'format_chat', 'check_template', 'pad_pictures', 'token_limit', 'token_settings', 'tile_words',
-           'canvas_settings', 'set_image_tokens', 'moment_times', 'timed_words', 'paired_moments', 'halved_moments']
+           'canvas_settings', 'set_image_tokens', 'moment_times', 'timed_words', 'paired_moments', 'halved_moments',
+           'numbered_moments']
 
 # %% ../../nbs/models/02_processors.ipynb #51383b3d
 from ..core.model_source import check_torchvision
@@ -287,3 +288,17 @@ def halved_moments(
     side = (cells + 1)//2
     words = processor.tokenizer.convert_ids_to_tokens(config.video_token_id)*(len(views)*side*side + 1)
     return dict(pixel_values_videos=views[None]), (len(views), side, side), 1, words
+
+# %% ../../nbs/models/02_processors.ipynb #3e9a1d09
+def numbered_moments(
+    processor,  # the model's processor
+    config,     # the model's configuration
+    video,      # a `Video`
+) -> tuple:     # as `paired_moments`
+    "Each frame as a picture of one tile, its number before it"
+    tiles = processor.image_processor(images=list(video), crop_to_patches=False, return_tensors='pt')['pixel_values']
+    length, tok = processor.image_seq_length, processor.tokenizer
+    frame = f'{tok.start_image_token}{tok.context_image_token*length}{tok.end_image_token}'
+    words = '\n'.join(f'Frame{i}: {frame}' for i in range(1, len(tiles) + 1))
+    side = isqrt(length)
+    return dict(pixel_values=tiles), (len(tiles), side, side), 1, words

@@ -101,8 +101,9 @@ def video_prompt(self: VLM,
                                'frames as pictures: `ask_several`.')
     text = question = check_text(self.processor, question, self.escape)
     if suffix: text = f'{question} {check_text(self.processor, suffix, self.escape)}'
-    tok, token = self.tokenizer, self.model.config.video_token_id
-    inputs, grid, n, words = self.family.moments(self.processor, self.model.config, video)
+    tok, config = self.tokenizer, self.model.config
+    token = getattr(config, 'video_token_id', config.image_token_id)
+    inputs, grid, n, words = self.family.moments(self.processor, config, video)
     chat = format_chat(self.processor, text)
     filled = chat.replace(self.processor.image_token, words, 1)
     coded = tok(filled, truncation=False, return_tensors='pt')
