@@ -9,7 +9,7 @@ from carve_nb.baselines.stock_editing import editing
 from carve_nb.core.errors import CarveError
 from carve_nb.models.families import NEEDS
 from carve_nb.models.tiny_recipes import RECIPES
-from test_families import QUESTION, TALL, WIDE, settings
+from test_families import QUESTION, TALL, WIDE, note, settings
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
 KW = dict(max_new_tokens=3, do_sample=False)
@@ -29,7 +29,9 @@ def test_every_family(name, load):
     plain, before = vlm.model.generate(**inputs, **KW), settings(vlm)
     with record_attention(vlm.model, vlm.processor, inputs, images, question=QUESTION) as rows: out = vlm.model.generate(**inputs, **KW)
     assert torch.equal(out, plain) and rows.tokens == want.tokens and rows.layers == want.layers
-    for k in 'attn', 'mass', 'question': assert (getattr(rows, k) - getattr(want, k)).abs().max() < 1e-6, k
+    far = {k: (getattr(rows, k) - getattr(want, k)).abs().max().item() for k in ('attn', 'mass', 'question')}
+    note(vlm, stock=max(far.values()))
+    assert max(far.values()) < 1e-6, far
     assert [(s.grid, s.box, s.view) for s in rows.spans] == [(s.grid, s.box, s.view) for s in want.spans]
     assert rows.saliency(image=len(images) - 1).values.shape == tuple(next(s for s in rows.spans if s.image == len(images) - 1).grid)
     assert settings(vlm) == before and 'generate' not in vars(vlm.model)
