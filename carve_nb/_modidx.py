@@ -3097,6 +3097,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'carve_nb.models.vlm.VLM.prompt': ('models/vlm.html#vlm.prompt', 'carve_nb/models/vlm.py'),
                                      'carve_nb.models.vlm.VLM.shared': ('models/vlm.html#vlm.shared', 'carve_nb/models/vlm.py'),
                                      'carve_nb.models.vlm.VLM.to_device': ('models/vlm.html#vlm.to_device', 'carve_nb/models/vlm.py'),
+                                     'carve_nb.models.vlm.VLM.with_suffix': ('models/vlm.html#vlm.with_suffix', 'carve_nb/models/vlm.py'),
                                      'carve_nb.models.vlm.check_score': ('models/vlm.html#check_score', 'carve_nb/models/vlm.py'),
                                      'carve_nb.models.vlm.greedy': ('models/vlm.html#greedy', 'carve_nb/models/vlm.py'),
                                      'carve_nb.models.vlm.model_lock': ('models/vlm.html#model_lock', 'carve_nb/models/vlm.py'),

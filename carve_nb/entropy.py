@@ -9,7 +9,7 @@ __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'attention_maps', 'check_attending
 from .attention import capture as _capture # gives `VLM` its `capture`
 from .core.errors import StatisticsError
 from .maps import entropy, merge_heads
-from .models.prompts import GENERAL_INSTRUCTION
+from .models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 
 # %% ../nbs/03_entropy.ipynb #fd1a3968
 ATTENTION_MAPS = ('question', 'instruction', 'contrast')
@@ -42,7 +42,7 @@ def capture_pair(vlm, # a `VLM`
     ) -> tuple: # (`AttentionRows` under the question, maps as in `attention_maps`)
     "Capture a question, then the general instruction for as many steps as the answer took"
     check_attending(vlm)
-    settings = dict(steps='all', question_rows=False)
+    settings = dict(steps='all', question_rows=False, suffix=SHORT_ANSWER)
     q = vlm.capture(image, question, max_new_tokens=max_new_tokens, **settings)
     g = vlm.capture(image, GENERAL_INSTRUCTION, max_new_tokens=len(q.tokens), **settings)
     return q, attention_maps(q, g, lam)

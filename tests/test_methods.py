@@ -11,6 +11,8 @@ from carve_nb.models.tiny_recipes import RECIPES
 from carve_nb.baselines.base import check_method, check_result, largest_change
 from carve_nb.evaluation.config import RunConfig, make_methods
 from carve_nb.baselines.registry import ENTRIES, make_method
+from carve_nb.models.prompts import SHORT_ANSWER
+from carve_nb.models.vlm import VLM
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = [n for n, e in ENTRIES.items() if e.asks != 'model']  # the others are tested with tiny checkpoints of their own, in their chapter
@@ -65,9 +67,25 @@ def test_reports_what_was_shown(load, photo, name, family):
     if name == 'auto': method = replace(method, skip_above=1., alike=2., spread=1., stop_below=0., min_confidence=0., min_gain=-1.)
     r = method(vlm, photo, QUESTION, box=BOX)
     assert all(o is r.image or o is r.view.image for o in r.shown), r.shown
-    if not hasattr(method, 'guided'): assert vlm.ask(r.shown or [r.image], QUESTION, max_new_tokens=3).tokens == r.answer.tokens
+    if not hasattr(method, 'guided'): assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
     if name in ('carve', 'uniform-map'): assert len(r.shown) == 2
     if name in ('auto', 'paper', 'vea'): assert [o is r.view.image for o in r.shown] == [True]
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
+    "A model of one's own says nothing behind a question; a method does, and leaves it out where it is told to"
+    vlm, texts, fill = load('llava'), [], VLM.fill
+    monkeypatch.setattr(VLM, 'fill', lambda self, images, question, text: texts.append(text) or fill(self, images, question, text))
+    vlm.ask(photo, QUESTION, max_new_tokens=1)
+    assert texts == [QUESTION]
+    for suffix in SHORT_ANSWER, None:
+        texts.clear()
+        method = short(name)
+        if suffix is None: method = replace(method, size_from=replace(method.size_from, suffix=None)) if name in ('random', 'centre') else replace(method, suffix=None)
+        method(vlm, photo, QUESTION, box=BOX)
+        short_form = f"{QUESTION} {SHORT_ANSWER}"
+        assert (short_form if suffix else QUESTION) in texts and (suffix or short_form not in texts)
 
 
 def test_auto_shows_views_alone():

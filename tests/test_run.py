@@ -12,6 +12,7 @@ from carve_nb.data.run_store import RunStore, STORE, connect, read_run, read_ses
 from carve_nb.evaluation.report import Report, write_report
 from carve_nb.evaluation.runner import local_engine, run_eval
 from carve_nb.data.datasets import load_benchmark
+from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.vlm import VLM
 from carve_nb.models.tiny_models import make_tiny_checkpoint
 
@@ -309,7 +310,7 @@ def test_another_model_answers(tiny, tmp_path):
     own, found = run(tmp_path/'a', tiny, 'none,carve', 3), run(tmp_path/'b', tiny, 'none,carve', 3, answer_by=other)
     second = VLM.from_pretrained(other)
     assert [r['box'] for r in own] == [r['box'] for r in found] and [r['answer'] for r in own] != [r['answer'] for r in found]
-    for r, sample in zip(found[::2], load_benchmark('scenes', 3)): assert r['answer'] == str(second.ask(sample.open(), sample.question, max_new_tokens=2))
+    for r, sample in zip(found[::2], load_benchmark('scenes', 3)): assert r['answer'] == str(second.ask(sample.open(), sample.question, SHORT_ANSWER, 2))
     assert 'answers by another model: model other' in write_report(tmp_path/'b').markdown()
     with pytest.raises(ValueError, match='answer_by'): run(tmp_path/'b', tiny, 'none,carve', 3)
 

@@ -25,7 +25,7 @@ def quiet():
 def test_every_family(name, load):
     vlm = load(name)
     images = [WIDE] if 'several pictures' in vlm.family.why_not else [WIDE, TALL]
-    want, inputs = vlm.capture(images, QUESTION, steps='all', suffix=None, max_new_tokens=3), vlm.prompt(images, QUESTION).inputs
+    want, inputs = vlm.capture(images, QUESTION, steps='all', max_new_tokens=3), vlm.prompt(images, QUESTION).inputs
     plain, before = vlm.model.generate(**inputs, **KW), settings(vlm)
     with record_attention(vlm.model, vlm.processor, inputs, images, question=QUESTION) as rows: out = vlm.model.generate(**inputs, **KW)
     assert torch.equal(out, plain) and rows.tokens == want.tokens and rows.layers == want.layers

@@ -13,15 +13,15 @@ from fastcore.basics import patch
 from .capture import check_steps, gather_rows, seen_layers
 from .recorder import Recorder, recording
 from ..core.errors import PromptError
-from ..models.prompts import SHORT_ANSWER, Prompt
+from ..models.prompts import Prompt
 from ..models.vlm import VLM, Answer, check_score, greedy, model_lock
 
 # %% ../../nbs/attention/03_batching.ipynb #ba4f8373
 @patch
 def prompts(self: VLM,
-    pairs,                # of (picture or list of pictures, question)
-    suffix=SHORT_ANSWER,  # appended to each question after a space; None for none
-) -> list:                # of `Prompt`
+    pairs,        # of (picture or list of pictures, question)
+    suffix=True,  # after each question, as in `VLM.ask`
+) -> list:        # of `Prompt`
     "The prompt of every pair, or an error that names the pair"
     out = []
     for i, pair in enumerate(pairs):
@@ -156,11 +156,11 @@ def in_batches(self: VLM,
 
 @patch
 def ask_many(self: VLM,
-    pairs,                # of (picture or list of pictures, question)
-    suffix=SHORT_ANSWER,  # appended to each question after a space; None for none
-    max_new_tokens=32,    # longest answer
-    size=8,               # largest batch
-) -> list:                # of `Answer`, in the order of the pairs
+    pairs,              # of (picture or list of pictures, question)
+    suffix=True,        # after each question, as in `VLM.ask`
+    max_new_tokens=32,  # longest answer
+    size=8,             # largest batch
+) -> list:              # of `Answer`, in the order of the pairs
     "Ask many questions, about one picture or many"
     alone = lambda prompt: self.generate(prompt, max_new_tokens)
     many = lambda prompts: self.generate_many(prompts, max_new_tokens)
@@ -240,7 +240,7 @@ def capture_many(self: VLM,
     layers=None,          # layer indices; all by default
     steps='first',        # 'first', 'last' or 'all'
     question_rows=True,   # keep the rows of the question's own tokens too?
-    suffix=SHORT_ANSWER,  # appended to each question after a space; None for none
+    suffix=True,          # after each question, as in `VLM.ask`
     max_new_tokens=32,    # longest answer
     size=8,               # largest batch
 ) -> list:                # of `AttentionRows`, in the order of the pairs

@@ -14,7 +14,6 @@ from fastcore.basics import patch
 from .low_memory import retry_low_memory
 from .rows import AttentionRows
 from ..core.image import open_image
-from ..models.prompts import SHORT_ANSWER
 from ..models.vlm import Answer
 
 # %% ../../nbs/attention/13_cache.ipynb #c6cf7a0a
@@ -107,13 +106,14 @@ class AnswerCache:
 # %% ../../nbs/attention/13_cache.ipynb #4bfe65e8
 @patch
 def ask(self: AnswerCache,
-    images,               # one picture or a list of them
-    question,             # str
-    suffix=SHORT_ANSWER,  # after the question
-    max_new_tokens=32,    # longest answer
-) -> Answer:              # of the model, or an empty one where the question is left open
+    images,             # one picture or a list of them
+    question,           # str
+    suffix=True,        # after the question, as in `VLM.ask`
+    max_new_tokens=32,  # longest answer
+) -> Answer:            # of the model, or an empty one where the question is left open
     "The answer of the model, or the one it gave before"
     images = list(images) if isinstance(images, (list, tuple)) else [images]
+    if suffix is True: suffix = self.vlm.suffix or None
     keys = tuple(map(picture_key, images))
     if self.picture is not None and keys != (self.picture,):
         self.shown.append(images)

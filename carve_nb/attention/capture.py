@@ -15,7 +15,7 @@ from .recorder import Recorder, check_layers, recording, stack_layers
 from .rows import AttentionRows, check_finite
 from ..core.errors import CaptureError
 from ..models import prefix_cache as _prefix, stock_prompts as _stock  # give `VLM` its `sharing` and `chat`
-from ..models.prompts import SHORT_ANSWER, announced
+from ..models.prompts import announced
 from ..models.vlm import VLM, model_lock
 
 # %% ../../nbs/attention/02_capture.ipynb #775c43da
@@ -156,7 +156,7 @@ def capture(self: VLM,
     layers=None,          # layer indices; all by default
     steps='first',        # 'first', 'last' or 'all'
     question_rows=True,   # keep the rows of the question's own tokens too?
-    suffix=SHORT_ANSWER,  # appended after a space; None for none
+    suffix=True,          # appended after a space: a text; True: the model's own, `VLM.suffix`; None: none
     max_new_tokens=32,    # longest answer
 ) -> AttentionRows:       # the rows
     "Ask about pictures and capture the attention on them"

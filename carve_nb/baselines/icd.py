@@ -36,8 +36,7 @@ def disturbed(vlm, # a `VLM`
     "The same pictures under a disturbed instruction"
     warn_unknown(vlm, prefix)
     question = f'{check_text(vlm.processor, prefix, vlm.escape)} {prompt.asked}'
-    asked = f'{question} {check_text(vlm.processor, suffix, vlm.escape)}' if suffix else question
-    return vlm.fill(prompt.images, question, asked)
+    return vlm.fill(prompt.images, question, vlm.with_suffix(question, suffix))
 
 # %% ../../nbs/baselines/14_icd.ipynb #daeaeeaa
 @dataclass(repr=False)

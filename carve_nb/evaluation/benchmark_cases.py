@@ -190,7 +190,7 @@ def run_authors(
         A_q, A_g = (slow_capture(vlm, p, m.max_new_tokens)[:, case.layers] for p in prompts)
         S = slow_map(A_q, A_g, prompts[0].spans[0], image.size)
         view = m.view_of(image, m.kept_regions(S.astype(np.float32)))
-        return S, vlm.ask([image, view.image], question, max_new_tokens=m.max_new_tokens)
+        return S, vlm.ask([image, view.image], question, m.suffix, m.max_new_tokens)
 
 def map_error(
     ours, theirs # [H, W]
@@ -269,7 +269,7 @@ def run_batch(
     ) -> list: # of `AttentionRows`
     "Captures at all steps under the first questions, in batches"
     pairs = [(case.image, q) for q in case.questions[:n]]
-    return case.vlm.capture_many(pairs, case.layers, 'all', False, max_new_tokens=case.new, size=size)
+    return case.vlm.capture_many(pairs, case.layers, 'all', False, SHORT_ANSWER, case.new, size)
 
 def run_shared(
     case, # `Case`
@@ -278,7 +278,7 @@ def run_shared(
     "The same from a shared prefix, one after the other"
     with case.vlm.sharing():
         return [
-            case.vlm.capture(case.image, q, case.layers, 'all', False, max_new_tokens=case.new)
+            case.vlm.capture(case.image, q, case.layers, 'all', False, SHORT_ANSWER, case.new)
             for q in case.questions[:n]]
 
 def batch_difference(

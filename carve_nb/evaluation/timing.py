@@ -14,6 +14,7 @@ from time import perf_counter, process_time
 import numpy as np, torch
 from ..data.scenes import make_scene
 from ..attention.peak_memory import run_apart
+from ..models.prompts import SHORT_ANSWER
 from .benchmark_cases import (
     BENCH_QUESTIONS, Size, ask_all, batch_difference, capture_apart, capture_rows, capture_together, eager_rows,
     make_case, run_authors, run_batch, run_carve, run_forward, run_shared)
@@ -50,7 +51,7 @@ def median_iqr(
 
 # %% ../../nbs/evaluation/14_timing.ipynb #9772ad6b
 MEASURES = dict(
-    plain=lambda c: c.vlm.ask(c.image, c.questions[0], max_new_tokens=c.new),
+    plain=lambda c: c.vlm.ask(c.image, c.questions[0], SHORT_ANSWER, c.new),
     prefill=run_forward,
     capture=capture_rows,
     early_stop=lambda c: capture_rows(c, True),
@@ -169,7 +170,7 @@ def time_pictures(
         image = scene.resize((round(1.5*height), height))
         rows = method.capture(vlm, image, question)
         ways = dict(
-            plain=lambda: vlm.ask(image, question, max_new_tokens=method.max_new_tokens),
+            plain=lambda: vlm.ask(image, question, method.suffix, method.max_new_tokens),
             carve=lambda: method(vlm, image, question),
             between=lambda: method.locate(image, question, *rows, vlm.n_layers))
         seconds = [[time_call(device, f)[0] for f in ways.values()] for _ in range(rounds)]

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from PIL import Image
 from fastcore.basics import patch
 from ..core.image import open_image
-from .prompts import SHORT_ANSWER
 from .vlm import Answer
 from ..core.errors import CarveError, RemoteError
 
@@ -259,7 +258,7 @@ class RemoteAnswer(Answer):
 @patch
 def ask(self:Endpoint, images, # one picture or a list of them
     question, # str
-    suffix=SHORT_ANSWER, # after the question; None for none
+    suffix=None, # after the question
     max_new_tokens=32 # longest answer
     ) -> RemoteAnswer: # its confidence is NaN
     "Ask about pictures, as `VLM.ask` does"

@@ -99,8 +99,8 @@ def video_prompt(self: VLM,
         able = ', '.join(name for name, f in FAMILIES.items() if f.moments)
         raise UnsupportedError(f'Videos are not read as such for {self.family.name!r}, only for {able}. Give the '
                                'frames as pictures: `ask_several`.')
-    text = question = check_text(self.processor, question, self.escape)
-    if suffix: text = f'{question} {check_text(self.processor, suffix, self.escape)}'
+    question = check_text(self.processor, question, self.escape)
+    text = self.with_suffix(question, suffix)
     tok, config = self.tokenizer, self.model.config
     token = getattr(config, 'video_token_id', config.image_token_id)
     inputs, grid, n, words = self.family.moments(self.processor, config, video)

@@ -19,9 +19,8 @@ from .attention_hook import restore
 from .families import find_family
 from ..core.model_source import TINY
 from .loading import check_decoder, input_device, load_model
-from carve_nb.models.prompts import (
-    SHORT_ANSWER, Prompt, announced, check_shape, check_text, lay_out, question_positions, stretch_spans, text_start,
-    unknown_words)
+from .prompts import (
+    Prompt, announced, check_shape, check_text, lay_out, question_positions, stretch_spans, text_start, unknown_words)
 from .processors import check_template, format_chat, set_image_tokens, token_limit
 
 # %% ../../nbs/models/07_vlm.ipynb #f94165b0
@@ -29,6 +28,7 @@ class VLM:
     "A vision-language model: stock model, stock processor and one family record"
     image_tokens = 4096   # most tokens of a picture, where the processor can be told; None: its own limit
     resolution = ''       # how pictures are shown, in words, where that was set when the model was loaded
+    suffix = ''           # follows a question that is asked without one: `question_suffix` of the model's config.json
     loading = {}          # what `from_pretrained` was given beside the name, for processes that load it again
     def __init__(self,
         model,      # a loaded transformers model that turns pictures and text into text
@@ -40,6 +40,7 @@ class VLM:
         self.family = find_family(model.config.model_type)
         self.name = name or model.config.name_or_path or self.family.name
         self.revision = getattr(model.config, '_commit_hash', None)
+        self.suffix = getattr(model.config, 'question_suffix', '')
         self.own = threading.local()   # state of each thread; `VLM.sharing` of the prefix cache sets `shared`
         check_decoder(model.config, self.name)
         if not processor.chat_template and self.family.chat:
@@ -64,8 +65,9 @@ class VLM:
     def __repr__(self):
         size = sum(p.numel() for p in self.model.parameters())
         dtype = str(self.dtype).removeprefix('torch.')
+        suffix = f', suffix {self.suffix!r}' if self.suffix else ''
         return (f'VLM({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M parameters, '
-                f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device})')
+                f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device}{suffix})')
 
 # %% ../../nbs/models/07_vlm.ipynb #540330e3
 PENALTIES = dict( # settings of a checkpoint against repetition, and their neutral values
@@ -142,10 +144,19 @@ def fill(self: VLM,
 
 # %% ../../nbs/models/07_vlm.ipynb #a795293f
 @patch
+def with_suffix(self: VLM,
+    question: str,  # checked
+    suffix,         # a text; True: the model's own; None: none
+) -> str:           # what the user says
+    "A question and the words behind it"
+    if suffix is True: suffix = self.suffix
+    return f'{question} {check_text(self.processor, suffix, self.escape)}' if suffix else question
+
+@patch
 def prompt(self: VLM,
     images,         # one picture or a list of them: path, bytes, PIL, array
     question: str,  # the user's question
-    suffix=None,    # appended after a space, for example `SHORT_ANSWER`
+    suffix=None,    # appended after a space, for example `SHORT_ANSWER`; True: the model's own, `VLM.suffix`
 ) -> Prompt:        # the prompt
     "Pictures and a question as this model's own chat template puts them"
     if not isinstance(images, (list, tuple)): images = [images]
@@ -153,8 +164,8 @@ def prompt(self: VLM,
     if not images: raise PromptError('No picture: give at least one.')
     one_only = self.family.why_not.get('several pictures')
     if one_only and len(images) > 1: raise PromptError(f'One picture at a time: {one_only}.')
-    text = question = check_text(self.processor, question, self.escape)
-    if suffix: text = f'{question} {check_text(self.processor, suffix, self.escape)}'
+    question = check_text(self.processor, question, self.escape)
+    text = self.with_suffix(question, suffix)
     unknown = dict.fromkeys(unknown_words(self.tokenizer, text))
     if unknown: warnings.warn(f'This model does not know the words {", ".join(map(repr, unknown))}.', stacklevel=2)
     return self.fill(images, question, text)
@@ -290,11 +301,11 @@ def generate(self: VLM,
 # %% ../../nbs/models/07_vlm.ipynb #ce330559
 @patch
 def ask(self: VLM,
-    images,               # one picture or a list of them
-    question: str,        # the user's question
-    suffix=SHORT_ANSWER,  # appended after a space; None for none
-    max_new_tokens=32,    # longest answer
-) -> Answer:              # the answer
+    images,             # one picture or a list of them
+    question: str,      # the user's question
+    suffix=True,        # appended after a space: a text; True: the model's own, `VLM.suffix`; None: none
+    max_new_tokens=32,  # longest answer
+) -> Answer:            # the answer
     "Ask about pictures"
     return self.generate(self.prompt(images, question, suffix), max_new_tokens)
 

@@ -9,6 +9,7 @@ __all__ = ['DIGITS', 'ALIGNED', 'new_model', 'vision_of', 'init_vision', 'init_d
 # %% ../../nbs/training/03_model.ipynb #1e82539a
 import torch, torch.nn.functional as F
 from ..data.drawing import COLORS, SHAPES
+from ..models.prompts import SHORT_ANSWER
 from .vocabulary import encode, vocabulary
 
 # %% ../../nbs/training/03_model.ipynb #66f240b8
@@ -29,7 +30,8 @@ def new_model(width: int=192, tower: int=4, decoder: int=6, heads: int=4, # size
     )
     cfg = LlavaConfig(
         vision_config=vision, text_config=text, image_token_id=4, vision_feature_layer=-1,
-        vision_feature_select_strategy='default', image_seq_length=196, tie_word_embeddings=True, pad_token_id=0
+        vision_feature_select_strategy='default', image_seq_length=196, tie_word_embeddings=True, pad_token_id=0,
+        question_suffix=SHORT_ANSWER   # most of its questions end so
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

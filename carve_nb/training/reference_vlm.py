@@ -65,6 +65,7 @@ never learned from a photograph (crops of the photographs that scikit-image bund
   a question in its own words: digit, colour, shape, existence, number, relation, two-step questions, general
   descriptions.
 - Output: one or two words, or a list of objects.
+- `question_suffix` in `config.json`: the sentence that most questions ended with in training (`VLM.suffix`).
 - Training: `python -m carve_nb.training.reference_vlm train --out DIR`; the recipe is
   `carve_nb.training.recipe.RECIPE`, the log is `training.jsonl` beside this file. No loss says where to attend.
 - Failed on the way: a learning rate of 0.01 for the matrices (the tower forgets); tower and decoder at one rate (the
