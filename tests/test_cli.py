@@ -99,6 +99,31 @@ def test_ask_a_photograph(models, photo, tmp_path, family, method):
     assert {p.name for p in (tmp_path/'o').iterdir()} == {'result.png', 'view.png', 'result.json'}
 
 
+def test_several_pictures(tmp_path, capsys):
+    "Which picture, the region in it, and both answers; the model alone is shown all of them"
+    from carve_nb.carve import Carve
+    from carve_nb.data.scenes import make_scene
+    from carve_nb.models.prompts import SHORT_ANSWER
+    from carve_nb.models.vlm import VLM
+    question, names = 'What digit is on the blue cross?', [str(tmp_path/f'{seed}.png') for seed in (3, 0)]
+    for seed, name in zip((3, 0), names): make_scene(seed).image.save(name)
+    vlm, words = VLM.from_pretrained(), [*names, question]
+    want = Carve()(vlm, names, question)
+    assert main(['ask', *words, '--json', str(tmp_path/'r.json')]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads((tmp_path/'r.json').read_text())
+    assert out == f'{want}\n' and (told['picture'], told['pictures'], told['view']['box']) == (1, 2, list(want.view.box))
+    for part in (f'note: about {names[1]}\n', f'alone: "{want.plain_answer}"', f'view {want.view.box}', 'picture 2 of 2: '): assert part in err
+    assert main(['ask', *words, '--method', 'none']) == 0
+    out, err = capsys.readouterr()
+    assert out == f'{vlm.ask(names, question, SHORT_ANSWER)}\n' and 'with all pictures' in err and 'about' not in err
+    assert main(['map', *words, '--save', str(tmp_path/'S.npy')]) == 0
+    assert np.array_equal(np.load(tmp_path/'S.npy'), want.saliency.to_pixels()) and f'the map is that of {names[1]}, picture 2 of 2' in capsys.readouterr().err
+    for bad, said in (['ask', *words, '--json', names[1]], 'is the picture itself'), (['map', *names, 'no.png', question, '--save', 'S.npy'], 'no.png is no file: pictures come first'), \
+                     (['ask', *words, '--method', 'oracle', '--box', '1,1,9,9'], 'give one picture'), (['ask', *names], 'is a file; the question comes last'), (['ask', names[0]], 'and then the question'):
+        assert main(bad) == 2 and said in capsys.readouterr().err, bad
+
+
 def test_map_has_the_size_of_the_picture(models, photo, tmp_path, capsys):
     words = ['map', str(photo), 'Who is this?', '--model', str(models['qwen2_5_vl']), '--preset', 'official', '--save', str(tmp_path/'S.npy')]
     assert main([*words, '--layers', '3,4']) == 0

@@ -15,7 +15,7 @@ from .results import Result, Timings
 from .rows import AttentionRows
 from ..core.errors import CarveError
 from ..core.image import open_image
-from ..models.prompts import GENERAL_INSTRUCTION
+from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 
 # %% ../../nbs/attention/15_several_pictures.ipynb #82b5853a
 @patch
@@ -126,7 +126,8 @@ def ask_settings(
     method,  # any method
 ) -> dict:   # of `VLM.ask`
     "How a method asks"
-    return {k: getattr(method, k) for k in ('suffix', 'max_new_tokens') if hasattr(method, k)}
+    like = getattr(method, 'size_from', None) or method
+    return dict(suffix=getattr(like, 'suffix', SHORT_ANSWER), max_new_tokens=getattr(like, 'max_new_tokens', 32))
 
 # %% ../../nbs/attention/15_several_pictures.ipynb #a85aaef2
 def picture_number(
@@ -194,4 +195,7 @@ def ask_several(
     images = [open_image(im) for im in images]
     if not images: raise CarveError('No picture: give at least one.')
     if len(images) == 1: return method(vlm, images[0], question, cache=cache, box=box)
-    return ask_among(method, AmongPictures(vlm, images), question, which, keep_others, cache, box)
+    front = AmongPictures(vlm, images)
+    if method.name != 'none': return ask_among(method, front, question, which, keep_others, cache, box)
+    r = method(front, images[0], question)
+    return replace(r, images=images, shown=images, notes=['the model alone, with all pictures'])

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Annotated
 import typer
 from .. import __version__
-from .files import (
-    check_file, make_folder, open_picture, print_line, print_table, save_file, save_json, save_map, save_picture)
+from carve_nb.cli.files import (
+    check_file, find_map, make_folder, print_line, print_table, read_pictures, save_file, save_json, save_map,
+    save_picture)
 from .options import (
     AnyPicture, AnyQuestion, AsJson, Box, Data, Folder, JsonFile, Kind, Kinds, Layers, MapFile,
-    MapMethod, Method, Methods, NewTokens, Picture, PictureFile, Question, Quiet, RunFolder, Samples, Seed, Split,
+    MapMethod, Method, Methods, NewTokens, PictureFile, Pictures, Question, Quiet, RunFolder, Samples, Seed, Split,
     Study, Suffix, Verbose, Workers, option, read_engine, read_limits, read_loading, read_samples)
 from .parsing import parse_model
 from ..core.errors import CarveError
@@ -89,19 +90,22 @@ def pick_method(spec, # such as 'carve:p=.1'
 
 # %% ../../nbs/cli/03_commands.ipynb #ce893b8d
 @command('Look', loading=read_loading)
-def do_ask(image: Picture, question: Question, loading, method: Method = 'carve', layers: Layers = None,
+def do_ask(images: Pictures, question: Question, loading, method: Method = 'carve', layers: Layers = None,
     suffix: Suffix = None, max_new_tokens: NewTokens = 32, box: Box = None, out: Folder = None,
     to_json: JsonFile = None, verbose: Verbose = False):
     "Answer a question about a picture, with a magnified view."
-    picture = open_picture(image)
+    pictures = read_pictures(images)
     check_box(method, box)
+    if box is not None and len(images) > 1: raise CarveError('--box tells a region of one picture; give one picture.')
     make_folder(out)
     for f in [to_json] + ([Path(out)/n for n in ('result.png', 'view.png')] if out else []):
-        if f: check_file(f, image)
+        if f: check_file(f, *images)
+    from carve_nb.attention.several_pictures import ask_several
     ask = pick_method(method, layers, suffix, max_new_tokens)
-    r = ask(open_model(loading), picture, question, box=box)
+    r = ask_several(ask, open_model(loading), pictures, question, box=box)
+    if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')
     if r.status != 'ok': print_line('note', r.notes[-1])
-    for line in r.summary()[1:] if verbose else (): print_line('note', line)
+    for line in r.summary()[1:] if verbose or r.images else (): print_line('note', line)
     print(tame_terminal(r, '\n\t'))
     facts = dict(model=loading[0], version=__version__)
     for name, data in r.files(**facts).items() if out else (): save_file(Path(out)/name, data)
@@ -109,18 +113,18 @@ def do_ask(image: Picture, question: Question, loading, method: Method = 'carve'
 
 # %% ../../nbs/cli/03_commands.ipynb #82ef3d5d
 @command('Look', loading=read_loading)
-def do_map(image: Picture, question: Question, loading, save: MapFile, preset: MapMethod = 'carve',
+def do_map(images: Pictures, question: Question, loading, save: MapFile, preset: MapMethod = 'carve',
     layers: Layers = None):
     "Save the fused attention map of a question, before it is masked, as numbers or as a picture."
-    picture = open_picture(image)
-    check_file(save, image)
+    pictures = read_pictures(images)
+    check_file(save, *images)
     from carve_nb.attention.results import unseen_note
     from carve_nb.baselines.registry import methods
     vlm = open_model(loading)
     changed = {} if layers is None else dict(layers=None if layers == 'all' else layers)
     method = methods()['carve' if preset == 'default' else preset](**changed)
-    S = method.saliency_only(vlm, picture, question)
-    for note in unseen_note(S.box, picture.size): print_line('note', note)
+    S = find_map(method, vlm, images, pictures, question)
+    for note in unseen_note(S.box, S.size): print_line('note', note)
     what = save_map(S, save)
     (rows, columns), (x, y) = S.values.shape, S.peak()
     print(f'{save}: {what}, from a grid of {rows} x {columns}, peak at x = {x:.0f}, y = {y:.0f}')
@@ -136,7 +140,7 @@ def do_explore(loading, image: AnyPicture = None, question: AnyQuestion = '',
         raise CarveError('the explorer as a page needs JupyterLab: pip install jupyterlab')
     name, how = loading
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
-        if image: open_picture(image)     # what is none is refused here, and not on the page
+        if image: read_pictures([image])     # what is none is refused here, and not on the page
         name, image = (os.path.abspath(o) if o and Path(o).exists() else o for o in (name, image))
         write_page(folder, explore_cell(name, image, question, how))
         write_settings(folder)

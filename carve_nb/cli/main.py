@@ -54,8 +54,8 @@ def summarize_usage(e # `UsageError`
     ) -> str: # one line
     "What is wrong with the words of a command, and where to read more"
     said, where = e.format_message().rstrip('.'), e.ctx.command_path if e.ctx else 'carve'
-    if 'unexpected extra' in said and where.split()[-1] in ('ask', 'map', 'explore'):
-        said += '; put the question in quotation marks'
+    if 'unexpected extra' in said and where.split()[-1] == 'explore': said += '; put the question in quotation marks'
+    if "'IMAGE" in said: said = 'Give a picture, or several, and then the question in quotation marks'
     return f'{said} (see {where} --help)'
 
 def read_words(argv, # words after `carve`; None: those of this process

@@ -8,7 +8,7 @@ __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'STUDY_NA
            'parse_question', 'parse_model', 'parse_device', 'parse_dtype', 'parse_data']
 
 # %% ../../nbs/cli/00_parsing.ipynb #b9209180
-import ast, difflib, re
+import ast, difflib, os, re
 from functools import cache
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
@@ -107,7 +107,9 @@ def parse_box(text # 'x0,y0,x1,y1'
 
 def parse_question(text # of the user
     ) -> str: # the same
-    "Refuse an empty question"
+    "Refuse an empty question, and a file in its place"
+    if os.path.isfile(text):
+        raise CarveError(f'{text!r} is a file; the question comes last, behind the pictures, in quotation marks')
     if text.strip(): return text
     raise CarveError('the question is empty; give one, in quotation marks')
 
