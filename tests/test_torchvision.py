@@ -1,10 +1,12 @@
-"""Conformance of the stock processors with torchvision, beside the same pictures prepared by PIL: spans, pixels, rows.
+"""Conformance of the stock processors with torchvision, beside the same pictures prepared by PIL: spans, pixels, rows; videos beside
+the stock processor of each family that reads them.
 
 `make test-torchvision` runs it with the torchvision that matches torch; without one it is skipped, and says so."""
 import copy
 import numpy as np, pytest, torch, transformers
 from transformers import AutoImageProcessor
 from transformers.video_utils import VideoMetadata
+from carve_nb.models.families import FAMILIES
 from carve_nb.models.tiny_recipes import RECIPES
 from carve_nb.models.video import Video
 from carve_nb.models.vlm import VLM
@@ -43,10 +45,14 @@ def test_spans_pixels_rows(pair, image, record_property):
     assert pixels <= PIXELS and far <= ROWS, (pixels, far)
 
 
-VIDEOS = dict(qwen2_5_vl=('Qwen2_5_VLProcessor', 'Qwen2VLVideoProcessor', 1),
+VIDEOS = dict(qwen2_vl=('Qwen2VLProcessor', 'Qwen2VLVideoProcessor', 1),
+              qwen2_5_vl=('Qwen2_5_VLProcessor', 'Qwen2VLVideoProcessor', 1),
               qwen3_vl=('Qwen3VLProcessor', 'Qwen3VLVideoProcessor', 6),   # its limit is that of all frames together
               llava_onevision=('LlavaOnevisionProcessor', 'LlavaOnevisionVideoProcessor', 1),
               internvl=('InternVLProcessor', 'InternVLVideoProcessor', 1))
+
+
+def test_every_family_with_videos(): assert set(VIDEOS) == {name for name, f in FAMILIES.items() if f.moments}
 
 
 @pytest.mark.parametrize('name', VIDEOS)
