@@ -7,7 +7,7 @@ from transformers import AutoModelForImageTextToText
 from carve_nb.models import attention_hook
 from carve_nb.attention.batching import why_alone
 from carve_nb.models.vlm import VLM
-from carve_nb.models.prompts import role_words
+from carve_nb.models.prompts import SHORT_ANSWER, role_words
 from carve_nb.core.errors import CaptureError, PromptError
 from carve_nb.attention.recorder import recording
 from carve_nb.baselines.registry import methods
@@ -215,9 +215,9 @@ def test_rows_bfloat16(vlm, folders):
 
 def test_steps_while_generating(vlm):
     "The rows of every generated token are those of a prefill that ends there"
-    rows = vlm.capture(WIDE, QUESTION, steps='all', max_new_tokens=3)
+    rows = vlm.capture(WIDE, QUESTION, steps='all', suffix=SHORT_ANSWER, max_new_tokens=3)
     assert len(rows.attn) == len(rows.tokens)
-    p = vlm.prompt(WIDE, QUESTION)
+    p = vlm.prompt(WIDE, QUESTION, SHORT_ANSWER)
     longer = grown(vlm, p, rows.tokens[:-1])
     with torch.no_grad(), both_ends(vlm) as seen, recording(vlm.model, vlm.layers, [-1], **keys(vlm, p)) as rec: vlm.model(**longer)
     last = rec.stack('weights')[:, 0, :, 0]

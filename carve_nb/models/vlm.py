@@ -28,7 +28,6 @@ class VLM:
     "A vision-language model: stock model, stock processor and one family record"
     image_tokens = 4096   # most tokens of a picture, where the processor can be told; None: its own limit
     resolution = ''       # how pictures are shown, in words, where that was set when the model was loaded
-    suffix = ''           # follows a question that is asked without one: `question_suffix` of the model's config.json
     loading = {}          # what `from_pretrained` was given beside the name, for processes that load it again
     def __init__(self,
         model,      # a loaded transformers model that turns pictures and text into text
@@ -40,7 +39,6 @@ class VLM:
         self.family = find_family(model.config.model_type)
         self.name = name or model.config.name_or_path or self.family.name
         self.revision = getattr(model.config, '_commit_hash', None)
-        self.suffix = getattr(model.config, 'question_suffix', '')
         self.own = threading.local()   # state of each thread; `VLM.sharing` of the prefix cache sets `shared`
         check_decoder(model.config, self.name)
         if not processor.chat_template and self.family.chat:
@@ -62,12 +60,17 @@ class VLM:
     n_heads = property(lambda self: self.text_config.num_attention_heads)
     layers = property(lambda self: self.family.layers(self.text_config))
     limit = property(lambda self: self.text_config.max_position_embeddings)
-    def __repr__(self):
-        size = sum(p.numel() for p in self.model.parameters())
-        dtype = str(self.dtype).removeprefix('torch.')
-        suffix = f', suffix {self.suffix!r}' if self.suffix else ''
-        return (f'VLM({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M parameters, '
-                f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device}{suffix})')
+    # words that `ask` and `capture` put behind a question, as the checkpoint's config.json has them
+    suffix = property(lambda self: getattr(self.model.config, 'question_suffix', ''))
+
+# %% ../../nbs/models/07_vlm.ipynb #9a79ee04
+@patch
+def __repr__(self: VLM):
+    size = sum(p.numel() for p in self.model.parameters())
+    dtype = str(self.dtype).removeprefix('torch.')
+    suffix = f', suffix {self.suffix!r}' if self.suffix else ''
+    return (f'VLM({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M parameters, '
+            f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device}{suffix})')
 
 # %% ../../nbs/models/07_vlm.ipynb #540330e3
 PENALTIES = dict( # settings of a checkpoint against repetition, and their neutral values
