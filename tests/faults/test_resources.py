@@ -7,6 +7,7 @@ from PIL import Image
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.core.errors import InsufficientMemoryError, CarveError
 from carve_nb.data.run_store import read_run
+from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.loading import pick_device
 from carve_nb.baselines.base import traces
 from carve_nb.baselines.registry import make_method
@@ -73,7 +74,7 @@ def test_once_more_with_less(load, asked, name, quick):
 def test_no_memory_at_all(load, asked, name, quick):
     "From some pass on nothing fits: an error with the figures as long as there is no answer; then the plain answer, and the status says so"
     vlm, method = load('llava'), make_method(name, max_new_tokens=2)
-    plain, before = vlm.ask(*asked, max_new_tokens=2), traces(vlm)
+    plain, before = vlm.ask(*asked, SHORT_ANSWER, 2), traces(vlm)
     with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
     ends = []
     for start in sample(passes, name):
