@@ -41,7 +41,7 @@ test-lowest: $(V)-lowest/.ok  ## some of the tests with the oldest versions that
 test-newest:  ## all tests with the newest versions that are allowed
 	$(MAKE) V=$(V)-newest C= test
 
-test-torchvision: $(V)-vision/.ok  ## the stock processors with torchvision: spans, pixels and rows of every family
+test-torchvision: $(V)-vision/.ok  ## the stock processors with torchvision: spans, pixels, rows and videos of every family
 	$(QUIET) OMP_NUM_THREADS=2 $(V)-vision/bin/python -m pytest tests/test_torchvision.py
 
 soak: $(V)/.soak  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions; half an hour
