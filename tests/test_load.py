@@ -4,9 +4,12 @@ import os, subprocess, sys, warnings
 from importlib.util import find_spec
 import pytest, torch
 from PIL import Image
+from carve_nb.cli.options import read_loading
+from carve_nb.core import model_source
 from carve_nb.core.errors import CarveError
 from carve_nb.models.tiny_models import make_tiny_checkpoint
 from carve_nb.models.vlm import VLM
+from carve_nb.studies.runner import study_folder
 
 PICTURE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is this?'
 
@@ -60,3 +63,14 @@ def test_torchvision_that_does_not_fit(tmp_path, code):
     said = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True).stderr.splitlines()[-1]
     assert f'CarveError: torchvision 0.99.0 does not fit torch {version("torch")}' in said and 'operator torchvision::nms' in said, said
     assert 'pip uninstall torchvision' in said and '--index-url' in said, said
+
+
+def test_packaged_model(tmp_path, monkeypatch):
+    "A packaged model is a folder among the checkpoints: loaded under its name, on the CPU; refused while it is not there"
+    monkeypatch.setattr(model_source, 'CHECKPOINTS', tmp_path)
+    with pytest.raises(CarveError, match="'carve-small' is not in this installation"): VLM.from_pretrained('carve-small')
+    make_tiny_checkpoint('llava', tmp_path/'carve-small')
+    vlm = VLM.from_pretrained('carve-small')
+    assert (vlm.name, vlm.device.type) == ('carve-small', 'cpu')
+    assert read_loading(model='carve-small') == ('carve-small', {})                     # as of `carve demo`, `carve study`
+    assert study_folder('entropy', 'carve-small', tmp_path) == tmp_path/'entropy-carve-small'

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from fastcore.basics import patch
-from ..core.model_source import TINY
+from ..core.model_source import PACKAGED
 from ..models.vlm import VLM
 from .config import RunConfig, limit_image_tokens
 from ..core.errors import RunError, IncompleteError
@@ -163,7 +163,7 @@ def ready(self:RayEngine, model, # 'carve-tiny', folder or Hub id
     "Workers that can begin, and what their answers depend on"
     if isinstance(model, VLM):
         raise RunError('--engine ray loads the model in every worker: give its folder or Hub id, not a loaded model.')
-    if model != TINY and (path := Path(model).expanduser()).is_dir():
+    if model not in PACKAGED and (path := Path(model).expanduser()).is_dir():
         model = str(path.absolute())
     with connected(self.address, self.workers*self.cpus_per_worker) as ray:
         self.needed = self.needs(ray.cluster_resources())

@@ -28,7 +28,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from .families import FAMILIES, OWN_CODE, Family, find_family
 from .processors import check_template, pad_pictures
 from ..core.errors import CarveError, InsufficientMemoryError
-from ..core.model_source import TINY, find_source
+from ..core.model_source import PACKAGED, find_source
 
 # %% ../../nbs/models/05_loading.ipynb #84cd1af2
 def error_line(
@@ -294,7 +294,7 @@ def load_model(
                          'Leave it out.')
     config = load_config(source, **own)
     check_decoder(config, name)
-    if name == TINY and device_map is None: device = device or 'cpu'
+    if name in PACKAGED and device_map is None: device = device or 'cpu'
     quantised = quant_method(kw.get('quantization_config'), getattr(config, 'quantization_config', None))
     device, placement = place(device, device_map, quantised)
     on_cpu = (device or likely_device(device_map)).type == 'cpu'
