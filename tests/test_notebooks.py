@@ -6,11 +6,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PATHS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
 MODULES = sorted(p for p in (ROOT/'carve_nb').rglob('*.py') if p.name[0] != '_')
-# Words that may stand in code only where model families are described, in the training of our own model (stock LLaVA
-# classes), and in the help of the command line.
+# Words that may stand in code only where model families are described, in the training of our own models (stock LLaVA
+# and Qwen classes), and in the help of the command line.
 FAMILY = re.compile(r'llava|qwen|internvl|idefics|smolvlm|paligemma|gemma|mllama|onevision|instructblip', re.I)
 FAMILY_MAY = {'tiny_models', 'tiny_recipes', 'tiny_parts', 'image_tokens', 'image_tiles', 'processors', 'families', 'main', 'options'}
-OWN_MODEL = {'model': {'llava'}, 'reference_vlm': {'llava'}}
+OWN_MODEL = {'model': {'llava'}, 'reference_vlm': {'llava'}, 'small_model': {'qwen'}, 'small_vlm': {'qwen'}}
 MACHINE = re.compile(r'(?<![\w.:/-])/(work|root|home|tmp|Users|opt|usr|mnt|var)/')
 
 

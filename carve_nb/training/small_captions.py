@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 from ..data.drawing import COLORS, SHAPES
 from ..data.questions import choose_one
-from .small_scenes import grid_crop, grid_view, paint_scene
+from .small_scenes import draw_int, grid_crop, grid_view, paint_scene
 from .small_vocabulary import encode_small
 
 # %% ../../nbs/training/09_small_captions.ipynb #197f41fb
@@ -127,7 +127,7 @@ def view_captions(rng, seen: list, cut: list, # numpy Generator; whole objects; 
     sure = [o for o in seen if (o.color, o.shape) not in unsure]
     if not sure: return None
     order = rng.permutation(len(sure))
-    n = int(rng.integers(v.least, v.most + 1))
+    n = draw_int(rng, v.least, v.most)
     chosen = [sure[i] for i in order[:n]]
     told = [o.size >= LEGIBLE and rng.random() < .5 for o in chosen]
     phrases = [(o.color, o.shape, o.digit, k) for o, k in zip(chosen, told)]
@@ -144,8 +144,7 @@ def pad_rows(rows: list, length: int # lists of ids; longest row kept
 def _contrast_rows(rng, v, pool):
     "Picture, what is in view, phrases and false phrases, view by view without end."
     while True:
-        lo = int(rng.integers(v.side[0], v.side[1] + 1))
-        n = int(rng.integers(v.n[0], v.n[1] + 1))
+        lo, n = draw_int(rng, *v.side), draw_int(rng, *v.n)
         scene = paint_scene(rng, pool, n, (int(.75*lo), lo))
         for _ in range(v.views):
             crop = grid_crop(rng, scene, v.grid, *v.crop)
