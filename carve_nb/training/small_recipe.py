@@ -39,7 +39,8 @@ def phase_of(steps: float, lr: tuple, # rounded down; rates of matrices and of t
              **how # `warm`, `cool`
             )->dict: # for `plan` and `rates`
     "A part of a stage, at a steady rate unless it is told to cool."
-    return dict(dict(cool=.01), steps=int(steps), lr=lr, stages=stages, **how)
+    phase = dict(steps=int(steps), lr=lr, stages=stages, cool=.01)
+    return phase | how
 
 FAST = (2e-3, 1e-3)
 TOWER_VIEWS = (
@@ -87,7 +88,8 @@ def decoder_plan(scale: float=1. # steps are multiplied by this
                 )->StagePlan:
     "Stage 2: scenes told in words, told again in another order, and questions about them, as text alone."
     few, told, again, short, long = TOLD_LESSONS
-    late, lr = [[told, 5], [again, 2], [short, 2], [long, 1]], (1e-3, 1e-3)
+    lr = (1e-3, 1e-3)
+    late = [[told, 5], [again, 2], [short, 2], [long, 1]]
     return StagePlan('decoder', ('vlm.model.language_model',), [
         phase_of(650*scale, lr, [[few, 1]]),
         phase_of(1500*scale, lr, late, warm=1, cool=.5)

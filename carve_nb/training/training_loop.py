@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BatchDataset', 'optimizers', 'set_rates', 'batch_loss', 'save_checkpoint', 'resume', 'descend', 'train_step',
-           'TrainingLog', 'check_recipe', 'train']
+           'add_figures', 'TrainingLog', 'check_recipe', 'train']
 
 # %% ../../nbs/training/05_training_loop.ipynb #eee17190
 import json, os, time
@@ -115,6 +115,13 @@ def train_step(m, opts, lrs, stage, batch): # model, optimisers, learning rates,
     return figures
 
 # %% ../../nbs/training/05_training_loop.ipynb #a958c27a
+def add_figures(sums, figures): # name → (total, cases), changed in place; name → number, or (right, asked)
+    "Count figures."
+    for k, v in figures.items():
+        x, n = v if isinstance(v, tuple) else (v, 1)
+        total, count = sums.get(k, (0, 0))
+        sums[k] = total + x, count + n
+
 class TrainingLog:
     "Means of figures, written as one JSON line when asked; lines of steps that will be taken again are dropped."
     def __init__(self, path, start=0): # file, first step
@@ -125,10 +132,7 @@ class TrainingLog:
         self.file, self.sums, self.started = open(path, 'a'), {}, time.time()
     def add(self, figures): # name -> number, or (right, asked)
         "Count the figures of a step."
-        for k, v in figures.items():
-            x, n = v if isinstance(v, tuple) else (v, 1)
-            total, count = self.sums.get(k, (0, 0))
-            self.sums[k] = total + x, count + n
+        add_figures(self.sums, figures)
     def write(self, **kw): # further facts of the line
         "Write the means since the last line."
         means = {k: round(x/n, 4) for k, (x, n) in self.sums.items()}
