@@ -4,7 +4,7 @@ import os, subprocess, sys, warnings
 from importlib.util import find_spec
 import pytest, torch
 from PIL import Image
-from carve_nb.cli.options import read_loading
+from carve_nb.cli.parsing import parse_model
 from carve_nb.core import model_source
 from carve_nb.core.errors import CarveError
 from carve_nb.models.tiny_models import make_tiny_checkpoint
@@ -68,9 +68,10 @@ def test_torchvision_that_does_not_fit(tmp_path, code):
 def test_packaged_model(tmp_path, monkeypatch):
     "A packaged model is a folder among the checkpoints: loaded under its name, on the CPU; refused while it is not there"
     monkeypatch.setattr(model_source, 'CHECKPOINTS', tmp_path)
-    with pytest.raises(CarveError, match="'carve-small' is not in this installation"): VLM.from_pretrained('carve-small')
+    for named in (VLM.from_pretrained, parse_model):
+        with pytest.raises(CarveError, match="'carve-small' is not in this installation"): named('carve-small')
     make_tiny_checkpoint('llava', tmp_path/'carve-small')
     vlm = VLM.from_pretrained('carve-small')
     assert (vlm.name, vlm.device.type) == ('carve-small', 'cpu')
-    assert read_loading(model='carve-small') == ('carve-small', {})                     # as of `carve demo`, `carve study`
+    assert parse_model('carve-small') == 'carve-small'              # --model of `carve demo`, `carve study` and the others
     assert study_folder('entropy', 'carve-small', tmp_path) == tmp_path/'entropy-carve-small'
