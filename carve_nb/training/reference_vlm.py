@@ -75,12 +75,13 @@ never learned from a photograph (crops of the photographs that scikit-image bund
 """
 
 # %% ../../nbs/training/06_reference_vlm.ipynb #1a7c6226
-def model_card(kinds: dict|None=None # table of `carve demo`, kinds → methods → numbers
+def model_card(kinds: dict|None=None, # table of `carve demo`, kinds → methods → numbers
+               card: str=MODEL_CARD, # what is said of the model
               )->str: # Markdown
     "The model card, with measured figures where they are given."
-    if not kinds: return MODEL_CARD
+    if not kinds: return card
     lines = [
-        MODEL_CARD, '## Held-out scenes', '',
+        card, '## Held-out scenes', '',
         'Accuracy in per cent (description: F1 of the named objects), alone and with the true region magnified.', '',
         '| question | alone | true region | n |', '|---|---|---|---|'
     ]

@@ -11,7 +11,7 @@ import argparse, json, sys
 from pathlib import Path
 import torch
 from torch import nn
-from .reference_vlm import _thin_log
+from .reference_vlm import _thin_log, model_card
 from .small_checks import check_stage
 from .small_model import MERGE, PATCH, new_small_model
 from .small_recipe import SMALL_STAGES, enlarge_batches
@@ -74,7 +74,7 @@ def save_processor(path): # folder
     (path/'video_preprocessor_config.json').write_text(json.dumps(video, indent=2))
     (path/'processor_config.json').write_text(json.dumps(kind, indent=2))
 
-def save_small_model(m, path): # model; folder
+def save_small_model(m, path, kinds=None): # model; folder; table of `carve demo`
     "Write a complete model folder: weights in half precision, tokenizer, processor, card."
     from transformers import GenerationConfig
     path, tokenizer = Path(path), new_small_tokenizer()
@@ -87,19 +87,20 @@ def save_small_model(m, path): # model; folder
     half.to(torch.float16).save_pretrained(path)
     tokenizer.save_pretrained(path)
     save_processor(path)
-    (path/'README.md').write_text(SMALL_CARD)
+    (path/'README.md').write_text(model_card(kinds, SMALL_CARD))
     return path
 
 # %% ../../nbs/training/18_small_vlm.ipynb #c9dc7d51
 def pack_stage(out, stage: str, # folder of checkpoints; one of `SMALL_STAGES`
                to, # folder to write
+               kinds=None, # table of `carve demo`, for the figures of the card
               )->Path: # the folder
     "A model folder of a stage's latest checkpoint, with thinned logs and the figures of the stages."
     from safetensors.torch import save_file
     out, m, head = Path(out), new_small_model(), ContrastHead()
     path = out/f'{stage}.safetensors'
     load_part(path, m)
-    folder = save_small_model(m, to)
+    folder = save_small_model(m, to, kinds)
     for log in (out/f'{name}.jsonl' for name in SMALL_STAGES):
         if log.exists(): (folder/log.name).write_text(_thin_log(log))
     gates = out/'gates.jsonl'
@@ -147,6 +148,7 @@ def _small_parser():
     p.add_argument('--of', default='tuning', choices=SMALL_STAGES, help='stage to check, to pack or to go on with')
     p.add_argument('--to', help='folder of the packed model; OUT/model if not given')
     p.add_argument('--step', type=int, default=0, help='next step of the stage that an unpacked model goes on with')
+    p.add_argument('--table', help='demo.json of `carve demo`, for the figures of the model card')
     return p
 
 def run_small(argv=None): # command line
@@ -156,7 +158,9 @@ def run_small(argv=None): # command line
     folder = a.to or Path(a.out)/'model'
     try:
         if a.verb == 'check': print(json.dumps(check_stage(a.out, a.of), indent=1))
-        elif a.verb == 'pack': print(pack_stage(a.out, a.of, folder))
+        elif a.verb == 'pack':
+            kinds = json.loads(Path(a.table).read_text())['kinds'] if a.table else None
+            print(pack_stage(a.out, a.of, folder, kinds))
         elif a.verb == 'unpack': unpack_stage(folder, a.out, a.of, a.step)
         else:
             keep_memory()
