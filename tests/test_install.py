@@ -12,6 +12,9 @@ def wheel(tmp_path_factory):
     place = tmp_path_factory.mktemp('wheel')
     skip = shutil.ignore_patterns('.*', '_docs', '_proc', 'nbs', 'experiments', '*.egg-info', 'build', '__pycache__')
     shutil.copytree(ROOT, place/'src', ignore=skip)
+    another = place/'src'/'carve_nb'/'checkpoints'/'carve-another'      # a packaged model is a folder there, no more
+    another.mkdir()
+    for name in 'config.json', 'model.safetensors': (another/name).write_text('{}')
     command = [sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', place, place/'src']
     out = subprocess.run(command, capture_output=True, text=True)
     if 'No module named' in out.stderr or 'Cannot import' in out.stderr: pytest.skip('setuptools is not installed here')
@@ -28,7 +31,7 @@ def test_installs_one_command(wheel):
     assert scripts.count('=carve_nb.') + scripts.count('= carve_nb.') == 3 and 'carve = carve_nb.cli.main:main' in scripts.replace('carve=', 'carve = ')
     tops = {n.split('/')[0] for n in names}
     assert tops == {'carve_nb', next(t for t in tops if t.endswith('.dist-info'))}
-    assert [n for n in names if n.startswith('carve_nb/checkpoints/') and n.endswith('.safetensors')]
+    for model in 'carve-tiny', 'carve-another': assert f'carve_nb/checkpoints/{model}/model.safetensors' in names
 
 
 def test_works_away_from_the_clone(wheel, tmp_path):
