@@ -121,13 +121,21 @@ def test_default_edit_acts(load, photo, name, family):
 
 
 # settings with which each edit acts on a random Gemma: VAR has no sinks there, VRGA finds few heads
-ACTING = dict(pai=dict(gamma=1., alpha=1.), dual={}, gift={}, vrga=dict(ratio=0., slope=-1.), var=dict(dims=list(range(8)), tau=1.8, rho=.3, summ=0.))
+ACTING = dict(pai=dict(gamma=1., alpha=1.), dual={}, gift={}, vrga=dict(ratio=0., slope=-1.), var=dict(dims=list(range(8)), rho=.3, summ=0.))
+
+
+def acting(name, vlm, photo):
+    "The method with those settings; which values of a random model stand out differs between versions of torch, so τ is sought"
+    if name != 'var': return make_method(name, **ACTING[name])
+    tries = [make_method(name, **ACTING[name], tau=1 + i/10) for i in range(12)]
+    return max(tries, key=lambda method: largest_change(method, vlm, photo, QUESTION))
 
 
 @pytest.mark.parametrize('name', ACTING)
 def test_edits_behind_a_window(load, photo, name):
     "The prompt is longer than the window of two layers in three: a cache that drops the first keys gives the same logits at every step as one that keeps them"
-    vlm, method = load('gemma3'), make_method(name, **ACTING[name])
+    vlm = load('gemma3')
+    method = acting(name, vlm, photo)
     prompt = vlm.prompt(photo, QUESTION, method.suffix)
     assert vlm.text_config.sliding_window < len(prompt)
     def steps(cache, edited=True):
