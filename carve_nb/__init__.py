@@ -166,6 +166,7 @@ _names = {
     'cli.files': '',
     'cli.options': '',
     'cli.commands': '',
+    'cli.profile': '',
     'cli.main': '',
 }
 _rooms = {module.split('.')[0] for module in _names}

@@ -43,7 +43,8 @@ def test_help_is_light():
     (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', 'a.jpg', 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', 'a.jpg', 'What?', '--dtype', 'float8'], 'perhaps'),
     (['aks'], "Did you mean 'ask'"), (['ask', 'a.jpg', 'What?', '--methd', 'none'], '--method'), (['ask', 'a.jpg', 'Who', 'is', 'it?'], 'in quotation marks'),
     (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--save', 'S.xyz'], '.npy or .png'),
-    (['ask', 'a.jpg', 'What?', '--method', 'carve:region_rul=x'], 'perhaps region_rule'), (['eval', 'scenes', '--methods', 'none,vea:ration=2'], 'field of vea')])
+    (['ask', 'a.jpg', 'What?', '--method', 'carve:region_rul=x'], 'perhaps region_rule'), (['eval', 'scenes', '--methods', 'none,vea:ration=2'], 'field of vea'),
+    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '3'], 'equal to 4'), (['profile', '--images', 'nowhere'], 'nowhere is not a folder'), (['profile', '--images', 'tests/faults'], 'holds no pictures')])
 def test_refused_before_torch(words, said):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
     code = 'import sys; from carve_nb.cli.main import main; print(main(sys.argv[1:]), "torch" in sys.modules)'
@@ -62,7 +63,7 @@ def test_help_fits(columns):
 
 def test_shell_completion():
     "A shell is offered commands, options and names"
-    for typed, offered in (('ev', 'eval'), ('eval scenes --ma', '--maps'), ('ask a.jpg What --method rel', 'rel-att')):
+    for typed, offered in (('ev', 'eval'), ('prof', 'profile'), ('profile --im', '--images'), ('eval scenes --ma', '--maps'), ('ask a.jpg What --method rel', 'rel-att')):
         env = dict(os.environ, _CARVE_COMPLETE='complete_bash', COMP_WORDS=f'carve {typed}', COMP_CWORD=str(len(typed.split())))
         out = subprocess.run([sys.executable, '-m', 'carve_nb'], capture_output=True, text=True, env=env).stdout
         assert offered in out.split(), (typed, out)
@@ -262,6 +263,22 @@ def test_bench_is_run_as_asked(monkeypatch, tmp_path, capsys):
     assert main(['bench', '--quick', '--model', 'carve-tiny', '--dtype', 'bf16']) == 0
     (vlm, *rest), = timed
     assert (vlm.name, str(vlm.dtype), rest) == ('carve-tiny', 'torch.bfloat16', [True, None]) and len(asked) == 1
+
+
+def test_profile(models, photo, tmp_path, monkeypatch, capsys):
+    "A profile is printed, kept for these weights, not measured again unasked; a model that does not point gets none"
+    from carve_nb.studies.model_profile import Carve, find_profile
+    from carve_nb.models.vlm import VLM
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
+    words = ['profile', '--n', '4', '--quiet']
+    assert main([*words, '--json', str(tmp_path/'p.json')]) == 0
+    vlm, (file,), told = VLM.from_pretrained(), (tmp_path/'kept').iterdir(), json.loads((tmp_path/'p.json').read_text())
+    assert capsys.readouterr().out.endswith(f'suggested: Carve(layers={told["layers"]})\nkept in {file}\n')
+    assert Carve.for_model(vlm) == Carve(layers=told['layers']) and told['n'] == 4 and told['kept'][1] > told['by_chance']
+    assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
+    assert main([*words[:2], '5', '--quiet', '--force']) == 0 and find_profile(vlm).n == 5
+    main([*words, '--model', str(models['llava']), '--images', str(photo.parent)])
+    assert [*(tmp_path/'kept').iterdir()] == [file]
 
 
 @pytest.fixture(scope='module')

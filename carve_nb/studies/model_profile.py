@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'LABEL_WORDS', 'word_sample', 'profile_samples', 'ModelProfile', 'layer_contrasts', 'best_layers',
-           'profile_model', 'profile_path', 'find_profile', 'profile_command']
+           'profile_model', 'profile_path', 'find_profile']
 
 # %% ../../nbs/studies/19_model_profile.ipynb #dc9450ec
 import json, os
-from argparse import ArgumentParser
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np
@@ -23,8 +22,7 @@ from ..core.io import replace_file
 from ..core.stats import mean_interval
 from ..data.pictures import picture_files
 from ..data.scenes import Sample, samples
-from ..core.model_source import TINY
-from ..models.vlm import VLM, weights_key
+from ..models.vlm import weights_key
 
 # %% ../../nbs/studies/19_model_profile.ipynb #be56a1a1
 LABELS = dict(red=(190, 30, 45), blue=(30, 80, 200), green=(20, 120, 60), black=(15, 15, 15), purple=(120, 40, 150))
@@ -78,8 +76,9 @@ class ModelProfile:
 
     @property
     def points(self) -> bool:
-        "Whether the kept layers point more often than chance would"
-        return self.kept[1] > self.by_chance
+        "Whether the kept layers point more often than chance would (binomial test, one-sided, p < .025)"
+        from scipy.stats import binom
+        return bool(binom.sf(round(self.n*self.kept[0]) - 1, self.n, self.by_chance) < .025)
 
     def summary(self) -> list: # of lines
         "The profile as text"
@@ -119,11 +118,12 @@ def profile_model(
     samples,        # with boxes
     source='scenes of this package',  # of the samples, in words
     method=None,    # `Carve` whose other settings hold
+    over=iter,      # goes over the samples, such as a progress bar
 ) -> ModelProfile:
     "Which layers of a model point, on questions with known places"
     method, samples = method or Carve(), [s for s in samples if s.box is not None]
     if len(samples) < 4: raise CarveError(f'{len(samples)} questions with a region: a profile needs four or more.')
-    made = [layer_contrasts(vlm, s, method) for s in samples]
+    made = [layer_contrasts(vlm, s, method) for s in over(samples)]
     read, every = made[0][0], range(len(made[0][0]))
     touched = lambda i, at: made[i][1](list(at)).touch(samples[i].box)
     touches = np.array([[touched(i, [l]) for l in every] for i in range(len(made))])
@@ -161,8 +161,8 @@ def find_profile(
     "The saved profile of a model"
     path = profile_path(vlm)
     if not path.is_file():
-        raise CarveError(f'No profile of {short_name(vlm)!r} with these weights is saved. Make one with `python -m '
-                         f'carve_nb.studies.model_profile --model {short_name(vlm)}`.')
+        raise CarveError(f'No profile of {short_name(vlm)!r} with these weights is saved. Make one: carve profile '
+                         f'--model {vlm.name}')
     try:
         fields = json.loads(path.read_text(encoding='utf-8'))
         if fields.pop('kind') == 'model profile' and fields['weights'] == weights_key(vlm):
@@ -178,22 +178,3 @@ def for_model(cls: Carve,
 ):        # the method, with the layers that point in this model
     "The method with the layers that were measured for a model"
     return cls(**(dict(layers=find_profile(vlm).layers) | kw))
-
-# %% ../../nbs/studies/19_model_profile.ipynb #9488dc31
-def profile_command(
-    argv=None,  # words of a command line; None: those of this process
-):
-    "Profile a model, print it, and keep it if its layers point"
-    parser = ArgumentParser(prog='python -m carve_nb.studies.model_profile', description=profile_command.__doc__)
-    parser.add_argument('--model', default=TINY, help='folder or Hub id')
-    parser.add_argument('--dtype', help='such as bfloat16')
-    parser.add_argument('--photos', help='folder with photographs to draw words on; scenes of this package otherwise')
-    parser.add_argument('--n', type=int, default=60, help='questions')
-    told = parser.parse_args(argv)
-    vlm = VLM.from_pretrained(told.model, dtype=told.dtype)
-    source = 'words on photographs' if told.photos else 'scenes of this package'
-    profile = profile_model(vlm, profile_samples(told.n, told.photos), source)
-    print(profile)
-    if profile.points: profile.save(profile_path(vlm))
-
-if __name__ == '__main__' and '__file__' in globals(): profile_command()
