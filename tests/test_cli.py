@@ -1,11 +1,13 @@
 "The command `carve`, as a shell sees it."
 from contextlib import closing
-import json, os, shutil, subprocess, sys, time
+from dataclasses import replace
+import json, os, shlex, shutil, subprocess, sys, time
 import numpy as np
 import pytest
 from PIL import Image
 from carve_nb.data.run_store import STORE, connect
 from carve_nb.cli.main import main
+from carve_nb.core.errors import CarveError
 
 
 def run(*words, **kw):
@@ -267,16 +269,25 @@ def test_bench_is_run_as_asked(monkeypatch, tmp_path, capsys):
 
 def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     "A profile is printed, kept for these weights, not measured again unasked; a model that does not point gets none"
-    from carve_nb.studies.model_profile import Carve, find_profile
+    from carve_nb.studies.model_profile import Carve, CarveAuto, find_profile
+    from carve_nb.evaluation.config import RunConfig, make_methods
     from carve_nb.models.vlm import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     words = ['profile', '--n', '4', '--quiet']
-    assert main([*words, '--json', str(tmp_path/'p.json')]) == 0
+    assert main([*words, '--layers-only', '--json', str(tmp_path/'p.json')]) == 0
     vlm, (file,), told = VLM.from_pretrained(), (tmp_path/'kept').iterdir(), json.loads((tmp_path/'p.json').read_text())
-    assert capsys.readouterr().out.endswith(f'suggested: Carve(layers={told["layers"]})\nkept in {file}\n')
+    spec = 'carve:layers=' + str(told['layers']).replace(' ', '')
+    end = f'suggested: Carve(layers={told["layers"]})\nkept in {file}\nin a shell: --method {shlex.quote(spec)}\n'
+    assert capsys.readouterr().out.endswith(end)
     assert Carve.for_model(vlm) == Carve(layers=told['layers']) and told['n'] == 4 and told['kept'][1] > told['by_chance']
+    with pytest.raises(CarveError, match='layers alone'): CarveAuto.for_model(vlm)
     assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
-    assert main([*words[:2], '5', '--quiet', '--force']) == 0 and find_profile(vlm).n == 5
+    monkeypatch.setattr('carve_nb.studies.model_profile.choose_thresholds', lambda method, cases: (replace(method, skip_above=.5, K=1), None))
+    assert main([*words, '--force']) == 0 and find_profile(vlm).rules['n'] == 4
+    auto = CarveAuto.for_model(vlm)
+    assert auto == CarveAuto(layers=told['layers'], skip_above=.5, K=1)
+    spec, = shlex.split(capsys.readouterr().out.split('--method ')[1])
+    assert make_methods(RunConfig((spec,), auto.suffix, auto.max_new_tokens))[spec] == auto
     main([*words, '--model', str(models['llava']), '--images', str(photo.parent)])
     assert [*(tmp_path/'kept').iterdir()] == [file]
 
