@@ -228,7 +228,7 @@ def profile_path(
 ) -> Path:    # of its profile, whether it is there or not
     "Where the profile of a model is kept"
     folder = os.environ.get('CARVE_PROFILES') or Path.home()/'.cache'/'carve_nb'/'profiles'
-    return Path(folder)/f'{short_name(vlm).replace("/", "--")}-{weights_key(vlm)}.json'
+    return Path(folder)/f'{weights_key(vlm)}.json'
 
 @patch
 def save(self: ModelProfile,
