@@ -90,7 +90,8 @@ def layer_contrasts(
     wide = replace(method, layers=None)
     with vlm.sharing(): rows_q, rows_g = wide.capture(vlm, sample.image, sample.question)
     A_q, A_g = wide.align_steps(rows_q, rows_g, vlm.n_layers)
-    return rows_q.layers, lambda at: wide.fuse(A_q[:, at], A_g[:, at], rows_q.spans[0], sample.image)
+    span = rows_q.spans[0]     # not the rows, which are large
+    return rows_q.layers, lambda at: wide.fuse(A_q[:, at], A_g[:, at], span, sample.image)
 
 def best_layers(
     touches,   # [n, L] bool

@@ -39,6 +39,7 @@ def word_sample(
 ) -> Sample:      # the box of a word is its label
     "A question about words on coloured labels, drawn on a photograph"
     picture, chance = open_image(image).copy(), np.random.default_rng(seed)
+    picture.thumbnail((1280, 1280))
     W, H = picture.size
     font = ImageFont.truetype(f'{get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf', max(10, min(W, H)//16))
     draw, boxes = ImageDraw.Draw(picture), []
