@@ -288,8 +288,9 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     assert auto == CarveAuto(layers=told['layers'], skip_above=.5, K=1)
     spec, = shlex.split(capsys.readouterr().out.split('--method ')[1])
     assert make_methods(RunConfig((spec,), auto.suffix, auto.max_new_tokens))[spec] == auto
-    main([*words, '--model', str(models['llava']), '--images', str(photo.parent)])
-    assert [*(tmp_path/'kept').iterdir()] == [file]
+    assert main([*words, '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
+    out, err = capsys.readouterr()
+    assert 'not above chance' in out and 'nothing was kept' in err and [*(tmp_path/'kept').iterdir()] == [file]
 
 
 @pytest.fixture(scope='module')

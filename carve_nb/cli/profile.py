@@ -15,13 +15,13 @@ from .commands import app, command, open_model
 from .files import print_line, save_json
 from .options import JsonFile, Quiet, option, read_loading
 from ..core.errors import CarveError
-from ..data.pictures import picture_files
 
 # %% ../../nbs/cli/04_profile.ipynb #5c13c390
 def check_photos(
     folder,  # as it was given
 ):           # the same
     "Refuse a folder without pictures"
+    from carve_nb.data.pictures import picture_files
     if not Path(folder).is_dir(): raise CarveError(f'{folder} is not a folder.')
     if not picture_files(Path(folder)): raise CarveError(f'{folder} holds no pictures.')
     return folder
@@ -53,7 +53,8 @@ def do_profile(loading,
         profile = add_thresholds(profile, vlm, profile_samples(n, images, True), over)
     print(profile)
     save_json(to_json, asdict(profile))
-    if not profile.points: return print_line('note', 'nothing was kept')
+    if not profile.points:
+        return print_line('note', 'nothing was kept; more questions (--n) or photographs (--images) may show more')
     profile.save(path)
     print(f'kept in {path}')
     fields = profile.auto_fields() if profile.rules and profile.rules['thresholds'] else dict(layers=profile.layers)

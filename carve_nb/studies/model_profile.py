@@ -153,7 +153,6 @@ def profile_model(
     read, every = made[0][0], range(len(made[0][0]))
     touched = lambda i, at: made[i][1](list(at)).touch(samples[i].box)
     touches = np.array([[touched(i, [l]) for l in every] for i in range(len(made))])
-    if not touches.any(): raise CarveError('No layer of this model ever points at the region that is asked for.')
     kept = np.zeros(len(made))
     for half in (0, 1):
         chosen = best_layers(touches[1 - half::2])
