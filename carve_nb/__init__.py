@@ -102,7 +102,7 @@ _names = {
     'carve': '',
     'controls': 'DirectAnswer RandomCrop CentreCrop QuestionOnly InstructionOnly Oracle RandomMap UniformMap ShuffledQuestion',
     'ablation': '',
-    'adaptive': 'CarveAuto',
+    'adaptive': '',
     'studies.analysis': '',
     'studies.entropy': '',
     'studies.clutter_intervention': '',
@@ -119,7 +119,7 @@ _names = {
     'studies.stickers': '',
     'studies.distractors': '',
     'studies.position': '',
-    'studies.model_profile': 'profile_model Carve',
+    'studies.model_profile': 'profile_model Carve CarveAuto',
     'studies.workers': '',
     'studies.runner': 'STUDIES run_study',
     'baselines.base': 'CropMethod DecodingMethod check_method',
@@ -178,6 +178,7 @@ _names = {
     'cli.files': '',
     'cli.options': '',
     'cli.commands': '',
+    'cli.profile': '',
     'cli.main': '',
 }
 _rooms = {module.split('.')[0] for module in _names}

@@ -1,11 +1,13 @@
 "The command `carve`, as a shell sees it."
 from contextlib import closing
-import json, os, shutil, subprocess, sys, time
+from dataclasses import replace
+import json, os, shlex, shutil, subprocess, sys, time
 import numpy as np
 import pytest
 from PIL import Image
 from carve_nb.data.run_store import STORE, connect
 from carve_nb.cli.main import main
+from carve_nb.core.errors import CarveError
 
 
 def run(*words, **kw):
@@ -43,7 +45,8 @@ def test_help_is_light():
     (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', 'a.jpg', 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', 'a.jpg', 'What?', '--dtype', 'float8'], 'perhaps'),
     (['aks'], "Did you mean 'ask'"), (['ask', 'a.jpg', 'What?', '--methd', 'none'], '--method'), (['ask', 'a.jpg', 'Who', 'is', 'it?'], 'in quotation marks'),
     (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--save', 'S.xyz'], '.npy or .png'),
-    (['ask', 'a.jpg', 'What?', '--method', 'carve:region_rul=x'], 'perhaps region_rule'), (['eval', 'scenes', '--methods', 'none,vea:ration=2'], 'field of vea')])
+    (['ask', 'a.jpg', 'What?', '--method', 'carve:region_rul=x'], 'perhaps region_rule'), (['eval', 'scenes', '--methods', 'none,vea:ration=2'], 'field of vea'),
+    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '3'], 'equal to 4'), (['profile', '--images', 'nowhere'], 'nowhere is not a folder'), (['profile', '--images', 'tests/faults'], 'holds no pictures')])
 def test_refused_before_torch(words, said):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
     code = 'import sys; from carve_nb.cli.main import main; print(main(sys.argv[1:]), "torch" in sys.modules)'
@@ -62,7 +65,7 @@ def test_help_fits(columns):
 
 def test_shell_completion():
     "A shell is offered commands, options and names"
-    for typed, offered in (('ev', 'eval'), ('eval scenes --ma', '--maps'), ('ask a.jpg What --method rel', 'rel-att')):
+    for typed, offered in (('ev', 'eval'), ('prof', 'profile'), ('profile --im', '--images'), ('eval scenes --ma', '--maps'), ('ask a.jpg What --method rel', 'rel-att')):
         env = dict(os.environ, _CARVE_COMPLETE='complete_bash', COMP_WORDS=f'carve {typed}', COMP_CWORD=str(len(typed.split())))
         out = subprocess.run([sys.executable, '-m', 'carve_nb'], capture_output=True, text=True, env=env).stdout
         assert offered in out.split(), (typed, out)
@@ -262,6 +265,32 @@ def test_bench_is_run_as_asked(monkeypatch, tmp_path, capsys):
     assert main(['bench', '--quick', '--model', 'carve-tiny', '--dtype', 'bf16']) == 0
     (vlm, *rest), = timed
     assert (vlm.name, str(vlm.dtype), rest) == ('carve-tiny', 'torch.bfloat16', [True, None]) and len(asked) == 1
+
+
+def test_profile(models, photo, tmp_path, monkeypatch, capsys):
+    "A profile is printed, kept for these weights, not measured again unasked; a model that does not point gets none"
+    from carve_nb.studies.model_profile import Carve, CarveAuto, find_profile
+    from carve_nb.evaluation.config import RunConfig, make_methods
+    from carve_nb.models.vlm import VLM
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
+    words = ['profile', '--n', '4', '--quiet']
+    assert main([*words, '--layers-only', '--json', str(tmp_path/'p.json')]) == 0
+    vlm, (file,), told = VLM.from_pretrained(), (tmp_path/'kept').iterdir(), json.loads((tmp_path/'p.json').read_text())
+    spec = 'carve:layers=' + str(told['layers']).replace(' ', '')
+    end = f'suggested: Carve(layers={told["layers"]})\nkept in {file}\nin a shell: --method {shlex.quote(spec)}\n'
+    assert capsys.readouterr().out.endswith(end)
+    assert Carve.for_model(vlm) == Carve(layers=told['layers']) and told['n'] == 4 and told['kept'][1] > told['by_chance']
+    with pytest.raises(CarveError, match='layers alone'): CarveAuto.for_model(vlm)
+    assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
+    monkeypatch.setattr('carve_nb.studies.model_profile.choose_thresholds', lambda method, cases: (replace(method, skip_above=.5, K=1), None))
+    assert main([*words, '--force']) == 0 and find_profile(vlm).rules['n'] == 4
+    auto = CarveAuto.for_model(vlm)
+    assert auto == CarveAuto(layers=told['layers'], skip_above=.5, K=1)
+    spec, = shlex.split(capsys.readouterr().out.split('--method ')[1])
+    assert make_methods(RunConfig((spec,), auto.suffix, auto.max_new_tokens))[spec] == auto
+    assert main([*words, '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
+    out, err = capsys.readouterr()
+    assert 'not above chance' in out and 'nothing was kept' in err and [*(tmp_path/'kept').iterdir()] == [file]
 
 
 @pytest.fixture(scope='module')

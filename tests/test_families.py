@@ -9,11 +9,16 @@ from carve_nb.attention.batching import why_alone
 from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER, role_words
 from carve_nb.core.errors import CaptureError, PromptError
+from carve_nb.adaptive import CarveAuto
 from carve_nb.attention.recorder import recording
 from carve_nb.baselines.registry import methods
+from carve_nb.carve import Carve
+from carve_nb.data.metrics import match
 from carve_nb.models.families import FAMILIES, MEASURED, family_table, find_family
 from carve_nb.models.tiny_models import make_tiny_checkpoint
 from carve_nb.models.tiny_recipes import RECIPES
+from carve_nb.studies.calibration import collect_case, layer_contrasts
+from carve_nb.studies.model_profile import word_sample
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = list(RECIPES)
@@ -390,6 +395,17 @@ def test_methods(vlm, name):
     told = any('one picture at a time' in n for n in result.notes)
     asked_again = not any('nothing new' in n for n in result.notes)
     assert told == ('several pictures' in vlm.family.why_not and name != 'paper' and asked_again)
+
+
+def test_questions_of_a_profile(vlm):
+    "Words on a photograph can be asked of every family: the contrast of one layer is that of CARVE with this layer, and the rules of auto get what they need"
+    sample = word_sample(WIDE, 0)
+    read, contrast = layer_contrasts(vlm, sample, Carve())
+    own = Carve(layers=read[:1]).saliency_only(vlm, sample.image, sample.question)
+    assert list(read) == list(vlm.layers)
+    np.testing.assert_allclose(contrast([0]).values, own.values, rtol=1e-4)
+    case = collect_case(CarveAuto(layers=list(read), max_new_tokens=2), vlm, word_sample(TALL, 1, 'count'), match)
+    assert case['kind'] == 'count' and 0 <= case['plain']['confidence'] <= 1 and case['views'] and 0 <= case['spread'] <= 1 + 1e-6
 
 
 def test_table_shipped():

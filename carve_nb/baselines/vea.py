@@ -12,7 +12,7 @@ import numpy as np
 from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage
-from ..convergence import LayerProfile
+from ..convergence import MeasuredLayers
 from ..studies.convergence import own_profile
 from ..core.image import open_image
 from ..core.grids import calm_spikes
@@ -76,7 +76,7 @@ VEA_TEMPLATE = (
 @dataclass(repr=False)
 class Vea(CropMethod):
     "VEA: what the evidence layers do not attend to is darkened (arXiv 2510.17771)"
-    # step A: LLaVA-1.5-7B's 14 15 17 19; None: profiled; a `LayerProfile`; or see `depth_layers`
+    # step A: LLaVA-1.5-7B's 14 15 17 19; None: profiled; a saved profile; or see `depth_layers`
     layers: object = (14/32, 15/32, 17/32, 19/32)
     lam: float = 10. # step C: a cell above this many times its largest neighbour is calmed
     border: bool = False # step C: calm cells on the border too (ours; the code cannot)
@@ -110,7 +110,7 @@ class Vea(CropMethod):
 def select_layers(self:Vea, vlm):
     "The layers, profiled if need be"
     if self.layers is None: return own_profile(getattr(vlm, 'vlm', vlm)).layers
-    if isinstance(self.layers, LayerProfile): return self.layers.use(vlm)
+    if isinstance(self.layers, MeasuredLayers): return self.layers.use(vlm)
     return near_layers(vlm, depth_layers(self.layers, vlm.n_layers))
 
 @patch
