@@ -215,7 +215,8 @@ def family_row(
     row = dict(family=f.name, grid=f.rule, tiles=f.tiles, sharing=able('sharing'))
     row['several pictures'] = able('several pictures')
     row['video'] = 'moments' if f.moments else 'as pictures' if row['several pictures'] != 'no' else 'no'
-    if 'stock' in seen: row['around a stock generate'] = f"rows within {seen['stock']:.0e}" if seen['stock'] else 'the same rows'
+    if 'stock' in seen:
+        row['around a stock generate'] = f"rows within {seen['stock']:.0e}" if seen['stock'] else 'the same rows'
     if seen: row['rows against eager'] = f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}"
     if 'batch' in seen:
         row['batch against single'] = f"{seen['batch']:.0e}" if seen['batched'] else 'asked singly'
