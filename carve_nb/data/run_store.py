@@ -27,7 +27,7 @@ def connect(path, # of a database
     ): # sqlite3 connection without transactions of its own
     "Open a database"
     uri = Path(path).absolute().as_uri()
-    return sqlite3.connect(f'{uri}?mode={mode}', timeout, isolation_level=None, uri=True)
+    return sqlite3.connect(f'{uri}?mode={mode}', timeout=timeout, isolation_level=None, uri=True)
 
 def has_tables(db # database
     ) -> bool: # False: nothing was written to it yet
