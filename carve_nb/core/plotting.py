@@ -209,7 +209,7 @@ PANEL_ROW = (
 PANEL_HTML = (
     '<div style="flex:1 1 {}px;max-width:{}px;font-size:.85em">{}'
     '<img alt="{}" style="width:100%" src="data:image/jpeg;base64,{}"></div>')
-PANEL_TITLE = '<div style="border-top:3px solid {};line-height:1.7">{}</div>'
+PANEL_TITLE = '<div style="border-top:3px solid {};line-height:1.7{}">{}</div>'
 
 def panels_html(
     panels:dict, # title -> picture
@@ -219,6 +219,7 @@ def panels_html(
 ) -> str: # HTML without links
     "Panels as HTML that wraps and takes the colours of the page; one panel may go without a title"
     out, words, least = '', words or {}, round(.58*width)
+    room = ';min-height:3.4em' if len(panels) > 5 else ''   # narrow panels: titles of two lines
     for title, img in panels.items():
         buf = BytesIO()
         small = ImageOps.contain(img, (3*width//2, 3*width//2)) if max(img.size) > 3*width//2 else img
@@ -226,7 +227,7 @@ def panels_html(
         name = SUBSCRIPT.sub(r'\1<sub>\2</sub>', escape(title))
         alt = escape(words.get(title, title or sentence.splitlines()[0]))
         color = concept_color(title).replace('#000000', 'currentcolor')
-        head = PANEL_TITLE.format(color, name) if title else ''
+        head = PANEL_TITLE.format(color, room, name) if title else ''
         data = b64encode(buf.getvalue()).decode()
         out += PANEL_HTML.format(least, width, head, alt, data)
     return PANEL_ROW.format(out, escape(sentence).replace('\n', '<br>'))
