@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'RELATIONS', 'ASK', 'Query', 'choose_one', 'ask_digit', 'ask_color', 'ask_shape', 'absent_name', 'ask_exist',
-           'plural', 'ask_count', 'centre', 'ask_relation', 'ask_twostep', 'describe', 'ask_describe']
+           'plural', 'ask_count', 'centre', 'ask_relation', 'ask_twostep', 'with_article', 'join_words',
+           'left_to_right', 'describe', 'ask_describe']
 
 # %% ../../nbs/data/01_questions.ipynb #83195539
 from dataclasses import dataclass
@@ -123,15 +124,22 @@ def ask_twostep(objects, rng): # `SceneObject`s; numpy Generator
     return Query('twostep', question, str(b.digit), b.box)
 
 # %% ../../nbs/data/01_questions.ipynb #b408ea87
+def with_article(word:str)->str: # 'an orange'
+    "A word with its article."
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+def join_words(words:list)->str: # 'a, b and c'
+    "Words as a list in a sentence."
+    *first, last = words or ['']
+    return f'{", ".join(first)} and {last}' if first else last
+
+def left_to_right(objects:list)->list: # with boxes
+    "Objects by the column of their centre."
+    return sorted(objects, key=lambda o: o.box[0] + o.box[2])
+
 def describe(objects:list)->str: # 'a red star, a blue circle and ...'
     "A description of all objects from left to right."
-    if not objects: return 'nothing'
-    names = []
-    for o in sorted(objects, key=lambda o: o.box[0] + o.box[2]):
-        article = 'an' if o.name[0] in 'aeiou' else 'a'
-        names.append(f'{article} {o.name}')
-    *first, last = names
-    return f'{", ".join(first)} and {last}' if first else last
+    return join_words([with_article(o.name) for o in left_to_right(objects)]) or 'nothing'
 
 def ask_describe(objects, rng): # `SceneObject`s; numpy Generator
     "A description of the whole scene."

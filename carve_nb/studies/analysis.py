@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BOOTSTRAP_DRAWS', 'COVARIATES', 'FEWEST', 'COMPLEXITY_LABELS', 'MAP_COLOURS', 'layer_mean', 'to_dataframe',
-           'known_covariates', 'covariates', 'table_pictures', 'try_estimate', 'associate', 'join_words',
-           'format_estimate', 'format_both', 'format_header', 'format_verdict']
+           'known_covariates', 'covariates', 'table_pictures', 'try_estimate', 'associate', 'format_estimate',
+           'format_both', 'format_header', 'format_verdict']
 
 # %% ../../nbs/studies/00_analysis.ipynb #6b12f93e
 import math, numpy as np, pandas as pd
@@ -91,12 +91,6 @@ COMPLEXITY_LABELS = dict(T_c='texture $T_c$', C_c='colour $C_c$')
 MAP_COLOURS = dict(question=0, instruction=1, contrast=2) # as in `CONCEPT_COLORS`
 
 # %% ../../nbs/studies/00_analysis.ipynb #eca73340
-def join_words(words # list of str
-    ) -> str: # 'a, b and c'
-    "Words as a list in a sentence"
-    if len(words) < 2: return ''.join(words)
-    return ', '.join(words[:-1]) + ' and ' + words[-1]
-
 def format_estimate(e # `Estimate` or None
     ) -> str: # for a sentence
     "An estimate in words"

@@ -21,12 +21,13 @@ from ..core.correlation import bin_means, logistic, spearman
 from ..core.stats import mean_interval
 from ..data.metrics import match
 from ..data.drawing import SIZE
+from ..data.questions import join_words
 from ..data.scenes import Sample, make_scene, to_sample
 from ..entropy import ATTENTION_MAPS, capture_pair, layer_bits
 from ..maps import pick_layers
 from .analysis import (
     BOOTSTRAP_DRAWS, COMPLEXITY_LABELS, COVARIATES, FEWEST, MAP_COLOURS, associate, covariates, format_both,
-    format_header, join_words, known_covariates, to_dataframe, try_estimate, table_pictures)
+    format_header, known_covariates, to_dataframe, try_estimate, table_pictures)
 from ..data.record_file import image_key_of
 
 # %% ../../nbs/studies/01_entropy.ipynb #19509ed7

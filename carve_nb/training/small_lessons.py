@@ -10,11 +10,11 @@ __all__ = ['ASSISTANT', 'USER', 'END', 'FORMS', 'CLIP_KINDS', 'fill_conversation
 from dataclasses import dataclass
 import numpy as np
 from ..data.drawing import SIZE
-from ..data.questions import centre, choose_one
+from ..data.questions import centre, choose_one, join_words, left_to_right
 from ..models.prompts import SHORT_ANSWER
 from .curriculum import ViewContent
-from .small_captions import join_names, pad_rows, phrase_text
-from .small_questions import LONG_KINDS, SHORT_KINDS, SMALL_TURNS, draw_turns, kind_number, left_to_right
+from .small_captions import pad_rows, phrase_text
+from .small_questions import LONG_KINDS, SHORT_KINDS, SMALL_TURNS, draw_turns, kind_number
 from .small_scenes import (
     CELL, WHOLE_ROOM, choose_pairs, draw_int, grid_crop, grid_room, grid_view, paint_scene, place_boxes)
 from .small_vocabulary import encode_small
@@ -141,7 +141,7 @@ def clip_lesson(rng, v: Lesson, pool): # numpy Generator; what it holds; backgro
 def _tell(objects, terse):
     "Objects in words."
     if terse: return ', '.join(f'{o.name} {o.digit}' for o in objects)
-    return join_names([phrase_text((o.color, o.shape, o.digit, True)) for o in objects])
+    return join_words([phrase_text((o.color, o.shape, o.digit, True)) for o in objects])
 
 def told_lesson(rng, v: Lesson, # numpy Generator; what it holds
                 n: int, terse: bool, # number of objects; without small words?

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CELL', 'WHOLE_ROOM', 'write_backgrounds', 'open_backgrounds', 'shape_masks', 'paint_object', 'draw_int',
-           'choose_pairs', 'place_boxes', 'PaintedScene', 'paint_scene', 'grid_room', 'grid_crop', 'grid_view',
-           'sibling_pairs', 'sibling_scene']
+           'choose_pairs', 'place_boxes', 'PaintedScene', 'add_objects', 'paint_scene', 'grid_room', 'grid_crop',
+           'grid_view', 'sibling_pairs', 'sibling_scene']
 
 # %% ../../nbs/training/08_small_scenes.ipynb #c31b30ab
 import math
@@ -16,9 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from ..data.drawing import _DIGIT_HEIGHT, _glyph
 from ..data.drawing import COLORS, FONT, PHOTOS, SHAPES, SIZE, background, outline
-from ..data.questions import choose_one
 from ..data.scenes import _apart
-from .views import Visible, split_seen, visible_objects
+from .views import Visible, place_crop, split_seen, visible_objects
 
 # %% ../../nbs/training/08_small_scenes.ipynb #55631bc8
 CELL = 12    # pixels along one side of an image token: 2 × 2 patches of 6 pixels
@@ -143,6 +142,16 @@ class PaintedScene:
     pixels: np.ndarray # uint8 [448, 448, 3]
     objects: list      # `Visible`s in pixels of the scene
 
+def add_objects(scene: PaintedScene, rng, # changed in place; numpy Generator
+                pairs: list, boxes: list, # (color, shape) and box of each
+               )->PaintedScene: # the scene
+    "Paint objects with digits by chance."
+    for (color, shape), box in zip(pairs, boxes):
+        o = Visible(color, shape, int(rng.integers(10)), box, 1.)
+        paint_object(scene.pixels, rng, o)
+        scene.objects.append(o)
+    return scene
+
 def paint_scene(rng, pool, # numpy Generator; backgrounds
                 n: int,    # number of objects
                 side: tuple=(36, 60), # smallest and largest side of an object
@@ -156,11 +165,7 @@ def paint_scene(rng, pool, # numpy Generator; backgrounds
     scene = PaintedScene(mirrored, [])
     boxes = place_boxes(rng, n, *side, room)
     pairs = choose_pairs(rng, len(boxes), bound)
-    for (color, shape), box in zip(pairs, boxes):
-        o = Visible(color, shape, int(rng.integers(10)), box, 1.)
-        paint_object(scene.pixels, rng, o)
-        scene.objects.append(o)
-    return scene
+    return add_objects(scene, rng, pairs, boxes)
 
 # %% ../../nbs/training/08_small_scenes.ipynb #cbe3f780
 def grid_room(grid: tuple # rows and columns of image tokens
@@ -176,16 +181,7 @@ def grid_crop(rng, scene: PaintedScene, # numpy Generator; where to look
     "A random crop with a grid's own aspect, mostly around an object."
     longer = math.exp(rng.uniform(math.log(lo), math.log(hi)))
     h, w = (min(SIZE, longer*g/max(grid)) for g in grid)
-    if scene.objects and rng.random() < .9:
-        a, b, c, d = choose_one(rng, scene.objects).box
-        x = rng.uniform(*sorted((c - w, a)))
-        y = rng.uniform(*sorted((d - h, b)))
-    else:
-        x = rng.uniform(0, SIZE - w)
-        y = rng.uniform(0, SIZE - h)
-    x = min(max(x, 0), SIZE - w)
-    y = min(max(y, 0), SIZE - h)
-    return (x, y, x + w, y + h)
+    return place_crop(rng, scene.objects, w, h, .9)
 
 def grid_view(scene: PaintedScene, # where to look
               crop: tuple, # (x0, y0, x1, y1) of the scene
@@ -226,8 +222,4 @@ def sibling_scene(seed: int, kind: str, # of the scene; see `sibling_pairs`
     scene = paint_scene(rng, pool, 0)
     pairs = sibling_pairs(rng, kind)
     boxes = place_boxes(rng, len(pairs), *side, room)
-    for (color, shape), box in zip(pairs, boxes):
-        o = Visible(color, shape, int(rng.integers(10)), box, 1.)
-        scene.objects.append(o)
-        paint_object(scene.pixels, rng, o)
-    return scene, scene.objects[0]
+    return add_objects(scene, rng, pairs, boxes), scene.objects[0]
