@@ -109,11 +109,11 @@ MODEL = partial(option, panel='Model')
 
 def read_loading(
     model: Annotated[str, MODEL(
-        'folder or Hub id of a model of one of the families of `carve families`; carve-tiny knows only scenes of '
-        'coloured shapes', read=parse_model, metavar='M')] = TINY,
+        'folder or Hub id of a model of one of the families of `carve families`, or carve-tiny or carve-small, which '
+        'know only scenes of coloured shapes', read=parse_model, metavar='M')] = TINY,
     device: Annotated[Any, MODEL(
-        'such as cuda:1, mps or cpu (default: cuda where there is one, else cpu; carve-tiny: cpu)', read=parse_device,
-        metavar='D')] = None,
+        'such as cuda:1, mps or cpu (default: cuda where there is one, else cpu; of this package: cpu)',
+        read=parse_device, metavar='D')] = None,
     device_map: Annotated[str|None, MODEL(
         'instead: spread the weights over all GPUs and the memory, as transformers does it (needs accelerate)',
         metavar='auto')] = None,

@@ -25,6 +25,7 @@ from ..data.scenes import make_scene, to_sample
 from .runner import local_engine, run_eval
 from .scene_benchmark import demo_methods, make_meta
 from .report import Report
+from ..models.prompts import SHORT_ANSWER
 from ..models.vlm import VLM
 from ..studies.runner import open_folder
 from ..studies.workers import count_workers
@@ -67,13 +68,14 @@ DEMO_FIELDS = (
     'id', 'image_key', 'kind', 'answer', 'truth', 'score', 'hit', 'touch', 'iou', 'seconds', 'plain_answer', 'box')
 DEMO_SOURCE = 'carve demo'
 
-def demo_set(counts # kind -> number of questions
+def demo_set(counts, # kind -> number of questions
+    suffix=SHORT_ANSWER # after each question but descriptions, None: nothing
     ) -> DataSet: # of held-out scenes
     "The first questions of each kind, scene by scene"
     kinds = list(counts)
     records = [r for k, n in counts.items() for r in scene_records(n, (k,))]
     records.sort(key=lambda r: (r.image.seed, kinds.index(r.kind)))
-    return DataSet('scenes', records, about=dict(split='heldout', source=DEMO_SOURCE))
+    return DataSet('scenes', records, suffix, about=dict(split='heldout', source=DEMO_SOURCE))
 
 def find_sample(id # 'heldout-7-digit'
     ): # `Sample`
@@ -95,10 +97,11 @@ def ask_scenes(vlm, # a `VLM`
     workers=1, # processes
     seed=0, # of methods that draw by chance
     max_new_tokens=32, # longest answer; twice that for a description
+    suffix=SHORT_ANSWER, # after each question but descriptions, None: nothing
     progress=True # show a bar?
     ) -> Report: # records of all methods on all questions
     "Methods on held-out questions, as a run that can be taken up again"
-    start, data, engine = perf_counter(), demo_set(counts), partial(local_engine, workers=workers)
+    start, data, engine = perf_counter(), demo_set(counts, suffix), partial(local_engine, workers=workers)
     with open_folder(out) as folder:
         run_eval(
             data, vlm, methods, out=folder, seed=seed, max_new_tokens=max_new_tokens, retry=True,
@@ -107,7 +110,7 @@ def ask_scenes(vlm, # a `VLM`
     if failed := [l for l in lines if l['status'] in FAILED]:
         raise IncompleteError(f'{len(failed)} of {len(lines)} answers are missing; the first: {failed[0]["why"]}')
     seconds = round(perf_counter() - start, 1)
-    made = demo_methods(seed=seed, max_new_tokens=max_new_tokens)
+    made = demo_methods(seed=seed, max_new_tokens=max_new_tokens, suffix=suffix)
     meta = make_meta(vlm, made, split='heldout', n=counts, seed=seed, workers=workers, seconds=seconds)
     records = [demo_record(l) for l in lines if l['status'] == 'ok']
     return Report(records, meta, DEMO_GROUPS)

@@ -49,10 +49,11 @@ def scene_samples(counts, # kind -> number of samples
 # %% ../../nbs/evaluation/00_scene_benchmark.ipynb #16ea27ce
 def demo_methods(kind='digit', # of the question
     seed=0, # of the random crop
-    max_new_tokens=32 # longest answer; twice that for a description
+    max_new_tokens=32, # longest answer; twice that for a description
+    suffix=SHORT_ANSWER # after each question but descriptions, None: nothing
     ) -> dict: # name -> method
     "The methods of the demo"
-    ask = dict(suffix=SHORT_ANSWER, max_new_tokens=max_new_tokens)
+    ask = dict(suffix=suffix, max_new_tokens=max_new_tokens)
     if kind == 'describe': ask = dict(suffix=None, max_new_tokens=2*max_new_tokens)
     ours = Carve(**ask)
     return {

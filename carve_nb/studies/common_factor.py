@@ -134,7 +134,8 @@ def head_facts(A, # [M, L, H, Nv] under M questions
 # %% ../../nbs/studies/16_common_factor.ipynb #ec509917
 def measure_common(vlm, # a `VLM`
     sample, # with objects
-    questions=8 # about each picture
+    questions=8, # about each picture
+    suffix=SHORT_ANSWER # behind each question, None: nothing
     ) -> dict: # id, questions, heads and layers: `head_facts` of single heads and of their mean
     "One picture under many questions"
     seed = int(sample.id.split('-')[1])
@@ -142,7 +143,7 @@ def measure_common(vlm, # a `VLM`
     texts = [q.question for q in queries] + [GENERAL_INSTRUCTION]
     with vlm.sharing():
         rows = [
-            vlm.capture(sample.image, t, suffix=SHORT_ANSWER, question_rows=False, max_new_tokens=1)
+            vlm.capture(sample.image, t, suffix=suffix, question_rows=False, max_new_tokens=1)
             for t in texts
         ]
     span, size = rows[0].spans[0], sample.image.size

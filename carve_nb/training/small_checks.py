@@ -205,7 +205,7 @@ def check_stage(out, stage: str, # folder of checkpoints; one of `SMALL_STAGES`
         found = check_contrast(m.model.visual, head, held_out, batches)
         found['probe'] = check_probe(m.model.visual, own, held_out)
     else: found = check_lessons(m, held_out, checked_lessons(SMALL_STAGES[stage]()), batches)
-    if stage == 'tuning':
+    if stage in ('tuning', 'magnified'):
         found['binding'] = check_binding(m, held_out, n)
         wide = dict(grid=(11, 22), side=(28, 40), kinds=('none', 'shape'))
         found['binding wide'] = check_binding(m, held_out, n, **wide)

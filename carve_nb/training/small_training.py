@@ -25,19 +25,21 @@ from .training_loop import TrainingLog, check_recipe, descend, resume, save_chec
 # %% ../../nbs/training/16_small_training.ipynb #aeb8bbcc
 def load_part(path, # checkpoint of a stage
               m,    # model
-              part: str='', # beginning of the names that are taken
+              part='', # beginning of the names that are taken, or several
              ):
     "Weights of a model, or of one part of it, from a checkpoint."
     from safetensors.torch import load_file
     if not Path(path).exists():
         raise FileNotFoundError(f'{path} is not there: train the stage {Path(path).stem} first.')
-    begin, weights = f'm.vlm.{part}', {}
+    parts = (part,) if isinstance(part, str) else part
+    begin, weights = tuple(f'm.vlm.{p}' for p in parts), {}
     for k, v in load_file(path).items():
         if k.startswith(begin): weights[k.removeprefix('m.vlm.')] = v
     m.load_state_dict(weights, strict=False)
     m.tie_weights()
 
-PARTS = dict(tower='model.visual.', decoder='model.language_model.')   # what later stages take of a stage
+PARTS = dict(                                        # what later stages take of a stage
+    tower=('model.visual.blocks.', 'model.visual.patch_embed.'), decoder='model.language_model.')
 
 def begin_stage(out, stage: StagePlan, # folder of checkpoints; stage
                 sizes: dict={}, seed: int=0, # of `small_config`; of the weights
