@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'MODEL_COLOURS', 'MODEL_MARKERS', 'CONSTANT', 'POINTED', 'load_findings', 'model_style', 'relative_bits',
-           'plot_depth', 'clutter_changes', 'plot_clutter', 'compare_clutter', 'clutter_table', 'target_lift',
-           'compare_layers', 'layer_table', 'plot_shares', 'compare_heads', 'format_rho', 'head_table', 'constancy',
-           'pointing_hits', 'plot_constancy', 'plot_hits', 'compare_constancy', 'constancy_table', 'demo_table',
-           'method_difference']
+           'plot_by_depth', 'clutter_changes', 'plot_clutter', 'compare_clutter', 'clutter_table', 'target_lift',
+           'compare_layers', 'layer_table', 'plot_common_shares', 'compare_heads', 'format_rho', 'common_table',
+           'constancy', 'pointing_hits', 'plot_constancy', 'plot_hits', 'compare_constancy', 'constancy_table',
+           'demo_table', 'method_difference']
 
 # %% ../../nbs/studies/20_two_models.ipynb #427a8387
 from dataclasses import replace
@@ -44,7 +44,7 @@ def model_style(model, # name
     "How a model is drawn in all figures"
     return dict(color=MODEL_COLOURS.get(model, f'C{i + 4}'), marker=MODEL_MARKERS.get(model, '^'))
 
-# %% ../../nbs/studies/20_two_models.ipynb #a459785d
+# %% ../../nbs/studies/20_two_models.ipynb #709d5a74
 def relative_bits(records, # of `measure_entropy`
     m='question' # map
     ) -> np.ndarray: # [n, L] parts of the largest entropy
@@ -52,7 +52,7 @@ def relative_bits(records, # of `measure_entropy`
     largest = np.log2([r['tokens'] for r in records])
     return layer_values(records, m, 'first')/largest[:, None]
 
-def plot_depth(ax, # matplotlib axis
+def plot_by_depth(ax, # matplotlib axis
     found, # model -> [n, L] values
     clusters={}, # model -> the picture of each row
     **kw # of the axis
@@ -84,7 +84,7 @@ def plot_clutter(ax, # matplotlib axis
         plot_band(ax, range(5), means, alpha=.25, ms=4, lw=1.2, **model_style(m, i))
     ax.set(xlabel='calm to busy background', xticks=range(5), ylim=(0, 1), title=title)
 
-# %% ../../nbs/studies/20_two_models.ipynb #1fc47fbf
+# %% ../../nbs/studies/20_two_models.ipynb #daa68b15
 def compare_clutter(entropy, # model -> `Findings` of the study entropy
     intervention # model -> `Findings` of the study intervention
     ) -> Figure: # three panels
@@ -94,7 +94,7 @@ def compare_clutter(entropy, # model -> `Findings` of the study entropy
         wide, bits, right = fig.subplots(1, 3)
         rows = {m: relative_bits(f.records) for m, f in entropy.items()}
         pictures = {m: [image_key_of(r) for r in f.records] for m, f in entropy.items()}
-        plot_depth(wide, rows, pictures, ylim=(0, 1), title='entropy, part of the largest')
+        plot_by_depth(wide, rows, pictures, ylim=(0, 1), title='entropy, part of the largest')
         wide.axhline(.5, color='.5', ls=':', lw=.8)
         plot_clutter(bits, intervention, 'question', 'with clutter: entropy')
         plot_clutter(right, intervention, 'correct', 'with clutter: accuracy')
@@ -124,7 +124,7 @@ def clutter_table(entropy, # model -> `Findings` of the study entropy
         }
     return pd.DataFrame(table)
 
-# %% ../../nbs/studies/20_two_models.ipynb #9f5746cf
+# %% ../../nbs/studies/20_two_models.ipynb #16c7dda0
 def target_lift(records # of `measure_convergence`
     ) -> np.ndarray: # [scenes, L]
     "Share of attention in the true region over the region's share of the picture"
@@ -139,17 +139,18 @@ def compare_layers(convergence # model -> `Findings` of the study convergence
         axes = fig.subplots(1, 3)
         records = {m: f.records for m, f in convergence.items()}
         parts = {m: column(r, 'entropy')/np.log2(r[0]['patches']) for m, r in records.items()}
-        plot_depth(axes[0], parts, ylim=(0, 1), title='entropy, part of the largest')
+        plot_by_depth(axes[0], parts, ylim=(0, 1), title='entropy, part of the largest')
         area = {m: column(r, 'auroc') for m, r in records.items()}
         lift = {m: target_lift(r) for m, r in records.items()}
-        plot_depth(axes[1], area, ylim=(0, 1.02), title='AUROC of the target')
-        plot_depth(axes[2], lift, title='attention there, times chance')
+        plot_by_depth(axes[1], area, ylim=(0, 1.02), title='AUROC of the target')
+        plot_by_depth(axes[2], lift, title='attention there, times chance')
         axes[1].axhline(.5, color='.5', ls='--', lw=.8)
         axes[2].set(yscale='log')
         axes[2].axhline(1, color='.5', ls='--', lw=.8)
         fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=2)
     return fig
 
+# %% ../../nbs/studies/20_two_models.ipynb #b010e84f
 def layer_table(convergence # model -> `Findings` of the study convergence
     ) -> pd.DataFrame: # a row for each quantity, a column for each model
     "First, best and last layer of each model, with intervals over scenes"
@@ -170,8 +171,8 @@ def layer_table(convergence # model -> `Findings` of the study convergence
         }
     return pd.DataFrame(table)
 
-# %% ../../nbs/studies/20_two_models.ipynb #697ea037
-def plot_shares(ax, # matplotlib axis
+# %% ../../nbs/studies/20_two_models.ipynb #fe742671
+def plot_common_shares(ax, # matplotlib axis
     common, # model -> `Findings` of the study common
     name # a key of `HEAD_MAPS`
     ):
@@ -191,12 +192,12 @@ def compare_heads(common # model -> `Findings` of the study common
     with plot_style():
         fig = Figure((7.4, 3.1), dpi=80, layout='constrained')
         axes = fig.subplots(1, 2, sharey=True)
-        for ax, name in zip(axes, ('ratio', 'others')): plot_shares(ax, common, name)
+        for ax, name in zip(axes, ('ratio', 'others')): plot_common_shares(ax, common, name)
         axes[0].set(ylabel='gain in touch over $A_Q$, points')
         fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
     return fig
 
-# %% ../../nbs/studies/20_two_models.ipynb #d54c040e
+# %% ../../nbs/studies/20_two_models.ipynb #da8fbf9b
 def format_rho(records, # of the study common
     name # a key of `HEAD_MAPS`
     ) -> str: # for a cell
@@ -207,7 +208,7 @@ def format_rho(records, # of the study common
     layers = f'{rho.value:.2f}, layers drawn [{rho.lo:.2f}, {rho.hi:.2f}]'
     return f'{layers}, pictures drawn [{lo:.2f}, {hi:.2f}]'
 
-def head_table(common # model -> `Findings` of the study common
+def common_table(common # model -> `Findings` of the study common
     ) -> pd.DataFrame: # a row for each quantity, a column for each model
     "Common share, gains and their correlation, in numbers"
     table = {}
@@ -229,7 +230,7 @@ def head_table(common # model -> `Findings` of the study common
         }
     return pd.DataFrame(table)
 
-# %% ../../nbs/studies/20_two_models.ipynb #cb747f07
+# %% ../../nbs/studies/20_two_models.ipynb #cda673af
 CONSTANT = VARIANCE_PARTS[:2] # position and picture
 POINTED = ('question alone', 'ratio', 'ratio, relative λ', 'ratio, mean of ten')
 
@@ -267,7 +268,7 @@ def plot_hits(ax, # matplotlib axis
     at = np.arange(len(mid)) + shift
     ax.errorbar(at, mid, [mid - lo, hi - mid], fmt=look['marker'], ms=4, color=look['color'])
 
-# %% ../../nbs/studies/20_two_models.ipynb #a3f9818e
+# %% ../../nbs/studies/20_two_models.ipynb #490adc35
 def compare_constancy(invariance # model -> `Findings` of the study invariance
     ) -> Figure: # two panels
     "Constant share of the maps by depth, and where the peaks lie"
@@ -300,7 +301,7 @@ def constancy_table(invariance # model -> `Findings` of the study invariance
         table[m] = cells
     return pd.DataFrame(table)
 
-# %% ../../nbs/studies/20_two_models.ipynb #fbaedd8c
+# %% ../../nbs/studies/20_two_models.ipynb #7b3ee812
 def demo_table(reports, # model -> `Report` of its demo
     kind='digit' # of question
     ) -> pd.DataFrame: # a row for each method, accuracy and hit of each model

@@ -137,8 +137,8 @@ def _small_parser():
     "The command line."
     p = argparse.ArgumentParser(
         prog='python -m carve_nb.training.small_vlm',
-        description='Train the second reference VLM one stage at a time (tower, decoder, projector, tuning, magnified), check '
-                    'a stage, pack its weights into a model folder, or unpack such a folder.')
+        description='Train the second reference VLM one stage at a time (tower, decoder, projector, tuning, '
+                    'magnified), check a stage, pack its weights into a model folder, or unpack such a folder.')
     p.add_argument('verb', choices=[*SMALL_STAGES, 'check', 'pack', 'unpack'])
     p.add_argument('--out', required=True, help='folder of checkpoints and logs')
     p.add_argument('--scale', type=float, default=1., help='steps of every phase are multiplied by this')
