@@ -44,7 +44,7 @@ def model_style(model, # name
     "How a model is drawn in all figures"
     return dict(color=MODEL_COLOURS.get(model, f'C{i + 4}'), marker=MODEL_MARKERS.get(model, '^'))
 
-# %% ../../nbs/studies/20_two_models.ipynb #709d5a74
+# %% ../../nbs/studies/20_two_models.ipynb #4dffb774
 def relative_bits(records, # of `measure_entropy`
     m='question' # map
     ) -> np.ndarray: # [n, L] parts of the largest entropy
@@ -84,7 +84,7 @@ def plot_clutter(ax, # matplotlib axis
         plot_band(ax, range(5), means, alpha=.25, ms=4, lw=1.2, **model_style(m, i))
     ax.set(xlabel='calm to busy background', xticks=range(5), ylim=(0, 1), title=title)
 
-# %% ../../nbs/studies/20_two_models.ipynb #daa68b15
+# %% ../../nbs/studies/20_two_models.ipynb #993c3a12
 def compare_clutter(entropy, # model -> `Findings` of the study entropy
     intervention # model -> `Findings` of the study intervention
     ) -> Figure: # three panels
@@ -124,7 +124,7 @@ def clutter_table(entropy, # model -> `Findings` of the study entropy
         }
     return pd.DataFrame(table)
 
-# %% ../../nbs/studies/20_two_models.ipynb #16c7dda0
+# %% ../../nbs/studies/20_two_models.ipynb #cf7e610b
 def target_lift(records # of `measure_convergence`
     ) -> np.ndarray: # [scenes, L]
     "Share of attention in the true region over the region's share of the picture"
@@ -150,7 +150,7 @@ def compare_layers(convergence # model -> `Findings` of the study convergence
         fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=2)
     return fig
 
-# %% ../../nbs/studies/20_two_models.ipynb #b010e84f
+# %% ../../nbs/studies/20_two_models.ipynb #18614712
 def layer_table(convergence # model -> `Findings` of the study convergence
     ) -> pd.DataFrame: # a row for each quantity, a column for each model
     "First, best and last layer of each model, with intervals over scenes"
@@ -171,7 +171,7 @@ def layer_table(convergence # model -> `Findings` of the study convergence
         }
     return pd.DataFrame(table)
 
-# %% ../../nbs/studies/20_two_models.ipynb #fe742671
+# %% ../../nbs/studies/20_two_models.ipynb #32e7418e
 def plot_common_shares(ax, # matplotlib axis
     common, # model -> `Findings` of the study common
     name # a key of `HEAD_MAPS`
@@ -197,7 +197,7 @@ def compare_heads(common # model -> `Findings` of the study common
         fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
     return fig
 
-# %% ../../nbs/studies/20_two_models.ipynb #da8fbf9b
+# %% ../../nbs/studies/20_two_models.ipynb #8b0bd740
 def format_rho(records, # of the study common
     name # a key of `HEAD_MAPS`
     ) -> str: # for a cell
@@ -230,7 +230,7 @@ def common_table(common # model -> `Findings` of the study common
         }
     return pd.DataFrame(table)
 
-# %% ../../nbs/studies/20_two_models.ipynb #cda673af
+# %% ../../nbs/studies/20_two_models.ipynb #e881f8e0
 CONSTANT = VARIANCE_PARTS[:2] # position and picture
 POINTED = ('question alone', 'ratio', 'ratio, relative λ', 'ratio, mean of ten')
 
@@ -268,7 +268,7 @@ def plot_hits(ax, # matplotlib axis
     at = np.arange(len(mid)) + shift
     ax.errorbar(at, mid, [mid - lo, hi - mid], fmt=look['marker'], ms=4, color=look['color'])
 
-# %% ../../nbs/studies/20_two_models.ipynb #490adc35
+# %% ../../nbs/studies/20_two_models.ipynb #2a079640
 def compare_constancy(invariance # model -> `Findings` of the study invariance
     ) -> Figure: # two panels
     "Constant share of the maps by depth, and where the peaks lie"
@@ -301,7 +301,7 @@ def constancy_table(invariance # model -> `Findings` of the study invariance
         table[m] = cells
     return pd.DataFrame(table)
 
-# %% ../../nbs/studies/20_two_models.ipynb #7b3ee812
+# %% ../../nbs/studies/20_two_models.ipynb #5d023310
 def demo_table(reports, # model -> `Report` of its demo
     kind='digit' # of question
     ) -> pd.DataFrame: # a row for each method, accuracy and hit of each model
