@@ -122,6 +122,7 @@ _names = {
     'studies.model_profile': 'profile_model Carve CarveAuto',
     'studies.workers': '',
     'studies.runner': 'STUDIES run_study',
+    'studies.two_models': '',
     'baselines.base': 'CropMethod DecodingMethod check_method',
     'baselines.box_search': '',
     'baselines.vicrop': '',
