@@ -6,7 +6,7 @@
 __all__ = ['ENTROPY_GRID', 'PAPER_DECILES', 'ask_scene', 'entropy_samples', 'describe_sample', 'measure_entropy', 'rescale',
            'decile_curve', 'plot_deciles', 'plot_accuracy', 'layer_values', 'plot_layer_entropy', 'plot_layer_rho',
            'plot_entropy', 'accuracy_covariates', 'odds', 'accuracy_thirds', 'entropy_associations',
-           'summarize_entropy', 'relative_entropy', 'compare_entropies']
+           'summarize_entropy', 'relative_bits', 'relative_entropy', 'compare_entropies']
 
 # %% ../../nbs/studies/01_entropy.ipynb #1cea597a
 import math
@@ -268,18 +268,25 @@ def summarize_entropy(records, # of `measure_entropy`
         f'Accuracy by complexity, log-odds per standard deviation: {"; ".join(map(slope, COMPLEXITY_LABELS))}']
 
 # %% ../../nbs/studies/01_entropy.ipynb #0bca2429
+def relative_bits(records, # of `measure_entropy`
+    m='question', # name of the map
+    step='first' # 'first' or 'last': the row that produced this token of the answer
+    ) -> np.ndarray: # [n, L] parts of the largest entropy
+    "Entropy by layer as a part of the largest"
+    largest = np.log2([r['tokens'] for r in records])
+    return layer_values(records, m, step)/largest[:, None]
+
 def relative_entropy(records, # of `measure_entropy`
     m='question', # name of the map
     step='first', # 'first' or 'last': the row that produced this token of the answer
     x='T_c' # complexity: 'T_c' or 'C_c'
     ) -> pd.DataFrame: # index layer: part, an `Interval`; rho, an `Estimate` or None
     "Entropy of a row as a part of the largest, and its correlation with clutter, by layer"
-    largest = np.log2([r['tokens'] for r in records])
     pictures = [image_key_of(r) for r in records]
     complexity_values, rows = [r[x] for r in records], []
-    for h in layer_values(records, m, step).T:
+    for h, part in zip(layer_values(records, m, step).T, relative_bits(records, m, step).T):
         rho = try_estimate(spearman, complexity_values, h, n=BOOTSTRAP_DRAWS, clusters=pictures, fewest=FEWEST)
-        rows.append(dict(part=mean_interval(h/largest, BOOTSTRAP_DRAWS, clusters=pictures), rho=rho))
+        rows.append(dict(part=mean_interval(part, BOOTSTRAP_DRAWS, clusters=pictures), rho=rho))
     return pd.DataFrame(rows).rename_axis('layer')
 
 def compare_entropies(records, # model -> its records of `measure_entropy`

@@ -147,11 +147,12 @@ TUNING_LESSONS = [    # [what a batch holds, share]s
         n=(1, 8), **_FAR), 1]
 ]
 
+_TUNING = {v.name: v for v, _ in TUNING_LESSONS}
+
 def tuning_plan(scale: float=1. # steps are multiplied by this
                )->StagePlan:
     "Stage 4: all kinds of questions; projector and decoder learn."
-    lr, close = (1e-3, 6e-4), {v.name: v for v, _ in TUNING_LESSONS}
-    first = [[close['near'], 4], [close['near-suffix'], 1]]
+    lr, first = (1e-3, 6e-4), [[_TUNING['near'], 4], [_TUNING['near-suffix'], 1]]
     learned = ('vlm.model.visual.merger', 'vlm.model.language_model')
     return StagePlan('tuning', learned, [
         phase_of(400*scale, lr, first),
@@ -169,7 +170,6 @@ def magnified_lesson(grid: tuple, count: int, crop: tuple # image tokens; scenes
     name = f'grown{grid[0]}x{grid[1]}'
     return Lesson(name, (grid,), count, 7, 46, _GROWN_KINDS, crop=crop, **_GROWN)
 
-_TUNING = {v.name: v for v, _ in TUNING_LESSONS}
 MAGNIFIED_LESSONS = [
     [magnified_lesson((8, 8), 12, (44, 130)), 1],
     [magnified_lesson((12, 12), 7, (60, 220)), 4],

@@ -25,13 +25,12 @@ from .training_loop import TrainingLog, check_recipe, descend, resume, save_chec
 # %% ../../nbs/training/16_small_training.ipynb #aeb8bbcc
 def load_part(path, # checkpoint of a stage
               m,    # model
-              part='', # beginning of the names that are taken, or several
+              parts: tuple=('',), # beginnings of the names that are taken
              ):
     "Weights of a model, or of one part of it, from a checkpoint."
     from safetensors.torch import load_file
     if not Path(path).exists():
         raise FileNotFoundError(f'{path} is not there: train the stage {Path(path).stem} first.')
-    parts = (part,) if isinstance(part, str) else part
     begin, weights = tuple(f'm.vlm.{p}' for p in parts), {}
     for k, v in load_file(path).items():
         if k.startswith(begin): weights[k.removeprefix('m.vlm.')] = v
@@ -39,7 +38,7 @@ def load_part(path, # checkpoint of a stage
     m.tie_weights()
 
 PARTS = dict(                                        # what later stages take of a stage
-    tower=('model.visual.blocks.', 'model.visual.patch_embed.'), decoder='model.language_model.')
+    tower=('model.visual.blocks.', 'model.visual.patch_embed.'), decoder=('model.language_model.',))
 
 def begin_stage(out, stage: StagePlan, # folder of checkpoints; stage
                 sizes: dict={}, seed: int=0, # of `small_config`; of the weights
@@ -52,7 +51,7 @@ def begin_stage(out, stage: StagePlan, # folder of checkpoints; stage
     if (Path(out)/f'{stage.name}.safetensors').exists(): return modules
     for before in stage.after:
         path = Path(out)/f'{before}.safetensors'
-        load_part(path, modules['vlm'], PARTS.get(before, ''))
+        load_part(path, modules['vlm'], PARTS.get(before, ('',)))
     return modules
 
 # %% ../../nbs/training/16_small_training.ipynb #4ac69c40
