@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from .core.image import open_image
 from .models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .attention.rows import AttentionRows
-from .core.errors import CarveError
+from .core.errors import CarveError, KnownFields
 from .maps import (
     Saliency, fuse_maps, is_flat, merge_heads, multiply_maps, pick_layers, pick_words, step_weights)
 from .core.grids import to_grid
@@ -24,7 +24,7 @@ from .attention.several_pictures import ask_several
 
 # %% ../nbs/10_carve.ipynb #f5efecf8
 @dataclass(repr=False)
-class Carve:
+class Carve(KnownFields):
     "CARVE: contrast of two attention maps, best regions, a second question with their view"
     layers: object = None # L, see `pick_layers`; ours: all layers; paper and code: 20..25 included, in every model
     steps: str = 'first' # of Table 1: 'first' t_start, 'last' t_end, 'all' T_full with w_t = t - t_start + 1

@@ -15,7 +15,7 @@ from .attention.results import Result, Timings, ask_with_view
 from .attention.cache import picture_key
 from .carve import Carve
 from .regions import check_fields, crop_view, grow_box, method_call, whole_view
-from .core.errors import CarveError
+from .core.errors import CarveError, KnownFields
 from .core.image import open_image
 from .models.prompts import SHORT_ANSWER
 import torch
@@ -44,7 +44,7 @@ class InstructionOnly(QuestionOnly):
 
 # %% ../nbs/11_controls.ipynb #15307b80
 @dataclass(repr=False)
-class DirectAnswer:
+class DirectAnswer(KnownFields):
     "The model alone"
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer
@@ -60,7 +60,7 @@ class DirectAnswer:
 
 # %% ../nbs/11_controls.ipynb #8ae7c4e8
 @dataclass(repr=False)
-class CentreCrop:
+class CentreCrop(KnownFields):
     "The middle of the picture"
     size_from: object = None # method whose view gives the size, and whose way of asking is used; None: `Carve()`
     fraction: float = None # instead of the size: share of the picture's area, with the picture's shape
@@ -104,7 +104,7 @@ class RandomCrop(CentreCrop):
 
 # %% ../nbs/11_controls.ipynb #7a8d25a4
 @dataclass(repr=False)
-class Oracle:
+class Oracle(KnownFields):
     "The true region, with some room"
     pad: float = .5 # room around the box, in parts of its sides
     min_side: int = 28 # least side of the crop

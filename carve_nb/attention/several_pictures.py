@@ -166,7 +166,7 @@ def ask_among(
     cache, n = cache or AttentionCache(), len(images)
     capture = lambda text: cache.capture(front, images[0], text, **ask_settings(method))
     with front.sharing(), seconds('pictures'):
-        if isinstance(which, int): chosen = picture_number(which, n)
+        if type(which) is int: chosen = picture_number(which, n)
         else:
             scores = picture_scores(front, question, which, capture, method)
             chosen = scores.index(max(scores))

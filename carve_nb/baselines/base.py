@@ -19,7 +19,7 @@ from ..core.plotting import draw_boxes
 from ..core.image import open_image
 from ..data.scenes import make_scene, to_sample
 from ..models.prompts import SHORT_ANSWER
-from ..core.errors import CarveError, UnsupportedError
+from ..core.errors import CarveError, KnownFields, UnsupportedError
 from ..maps import Saliency, is_flat, pick_layers
 from ..core.grids import to_grid
 from ..regions import method_call, whole_view
@@ -81,7 +81,7 @@ def as_saliency(values, # [Nv]
     return Saliency(to_grid(torch.as_tensor(values), span), image.size, span.box, image)
 
 # %% ../../nbs/baselines/00_base.ipynb #d989d059
-class Method:
+class Method(KnownFields):
     "What all methods of other papers share"
     name, needs, by_word = '', (), False   # `by_word`: reads the tokens of the question apart from the prompt's
     __repr__ = method_call

@@ -4,9 +4,13 @@
 
 # %% auto #0
 __all__ = ['CarveError', 'ImageError', 'PromptError', 'CaptureError', 'UnsupportedError', 'DataError', 'MissingError',
-           'StatisticsError', 'RunError', 'IncompleteError', 'RemoteError', 'InsufficientMemoryError']
+           'StatisticsError', 'RunError', 'IncompleteError', 'RemoteError', 'InsufficientMemoryError', 'choose',
+           'KnownFields']
 
 # %% ../../nbs/core/00_errors.ipynb #80d79a30
+import difflib
+from dataclasses import fields
+
 class CarveError(ValueError):
     "Bad input: a setting, a model, a file or captured rows that cannot be used"
     exit_status = 2   # of the command line
@@ -58,3 +62,18 @@ class InsufficientMemoryError(CarveError, MemoryError):
     status = 'oom'
     why = property(lambda self: self.args[0])   # without the figures, which differ from run to run
     def __str__(self): return ' '.join(self.args)
+
+# %% ../../nbs/core/00_errors.ipynb #cafdd979
+def choose(text, names, what, more=''):
+    "The name, or an error that says which are nearly the same; `more` is said in place of the list of all"
+    if text in names: return text
+    near = ' or '.join(difflib.get_close_matches(text, names, 2))
+    guess = f'; perhaps {near}' if near else ''
+    raise CarveError(f'{what} {text!r} is not known{guess}; {more or "there are: " + ", ".join(names)}')
+
+class KnownFields:
+    "A dataclass that suggests a field when it is made with one that it has not"
+    def __new__(cls, *args, **kw):
+        for k in kw:
+            choose(k, [f.name for f in fields(cls) if f.init], f'field of {cls.__name__}', f'help({cls.__name__}) lists all')
+        return super().__new__(cls)

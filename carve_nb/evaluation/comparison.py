@@ -117,8 +117,8 @@ def tuning(self:Report) -> pd.DataFrame: # a row for each method that was tuned
 
 # %% ../../nbs/evaluation/17_comparison.ipynb #14d0214b
 # colour-blind safe (Okabe and Ito)
-CATEGORY_COLOURS = dict(ours='#0072B2', map='#009E73', edit='#D55E00', logits='#CC79A7', control='#666666')
-CATEGORY_MARKS = dict(ours='o', map='s', edit='^', logits='D', control='x')
+CATEGORY_COLOURS = dict(ours='#0072B2', map='#009E73', edit='#D55E00', logits='#CC79A7', prompt='#E69F00', control='#666666')
+CATEGORY_MARKS = dict(ours='o', map='s', edit='^', logits='D', prompt='v', control='x')
 
 def mark_of(row # name of a method, or of its second row
     ) -> dict: # properties of a matplotlib line
