@@ -354,3 +354,31 @@ def check_shared(vlm, name, n):
 def reference():
     torch.set_num_threads(1)
     return VLM.from_pretrained()
+
+
+NO_TORCH = "import sys; sys.modules['torch'] = None\nfrom carve_nb.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+
+
+def test_bad_folders_are_refused_before_torch_loads(tmp_path):
+    "An empty folder, one that is not there, rows with other keys: one sentence, no model, nothing written"
+    for name, row in dict(empty=None, asked=dict(image='a.png', prompt='?', answer='x'), named=dict(img='a.png', question='?', answer='x')).items():
+        (tmp_path/name).mkdir()
+        if row: (tmp_path/name/'rows.jsonl').write_text(json.dumps(row) + '\n')
+    for name, words in dict(empty=['empty holds no annotations', 'image, question and answer'], nosuchfolder=['no file or folder either', 'scenes'],
+                            asked=['no question', 'image, prompt, answer', 'question, text'], named=['no picture', 'img, question, answer', 'image_path']).items():
+        where = name if name == 'nosuchfolder' else str(tmp_path/name)
+        p = subprocess.run([sys.executable, '-c', NO_TORCH, 'eval', where, '--out', tmp_path/'R'], env=ENV, capture_output=True, text=True)
+        assert p.returncode == 2 and p.stdout == '' and 'Traceback' not in p.stderr, p
+        said = ' '.join(p.stderr.split())
+        assert all(w in said for w in words), said
+    assert not (tmp_path/'R').exists()
+
+
+def test_remark_counts_pictures(tiny, tmp_path, capsys):
+    "Sixty questions on five pictures promise what five pictures can show: nothing"
+    from dataclasses import replace
+    scenes = load_benchmark('scenes', 5)
+    many = replace(scenes, records=[replace(r, id=f'{r.id}-{i}') for r in scenes for i in range(12)])
+    run_eval(many, tiny, 'none', None, tmp_path/'R', max_new_tokens=1, answer_by=None)
+    said = capsys.readouterr().err
+    assert '60 questions on 5 pictures is too few' in said and 'points' not in said.split('Memory')[0], said

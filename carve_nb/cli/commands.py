@@ -254,13 +254,15 @@ def do_eval(data: Data, loading, samples, limits, engine, methods: Methods = 'no
         is_eager=True)] = None,
     quiet: Quiet = False):
     "Run methods over a data set, one line on disk for each sample and method; the same command resumes a stopped run."
+    from carve_nb.data.datasets import load_benchmark
     out = out or default_out(data)
+    data = load_benchmark(data, seed=seed if samples.pop('shuffle', False) else None, **samples)   # before torch loads
     make_folder(out)
     from carve_nb.evaluation.runner import RUN_PRESETS, run_eval
     hush_loader()
     name, how = loading
     if 'image_tokens' in how: limits['image_tokens'] = how.pop('image_tokens')   # of the run, which keeps it
-    asked = RUN_PRESETS.get(limits.pop('preset', None), {}) | samples | limits | engine
+    asked = RUN_PRESETS.get(limits.pop('preset', None), {}) | limits | engine
     if 'engine' in asked:
         from carve_nb.evaluation.distributed import RayEngine
         asked['engine'] = RayEngine(*asked['engine'])

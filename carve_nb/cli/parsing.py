@@ -137,4 +137,5 @@ def parse_data(text # 'scenes', 'textvqa', a folder or file, an id on the Hub
     ) -> str: # the same
     "Refuse a set that is no name, no file and no id on the Hub"
     if '/' in text or Path(text).exists(): return text
-    return choose(text, ('scenes', *BENCHMARKS), 'data set')
+    names = 'scenes', *BENCHMARKS
+    return choose(text, names, 'data set', f'it is no file or folder either; there are: {", ".join(names)}')

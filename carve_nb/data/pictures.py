@@ -9,7 +9,7 @@ __all__ = ['PICTURE_ENDINGS', 'picture_files', 'same_end', 'find_picture', 'Pict
 from pathlib import Path, PurePosixPath
 from ..core.errors import DataError, MissingError
 from .readers import LONG, picture_bytes
-from .fields import Fields, get_field
+from .fields import Fields, get_field, lacking
 
 # %% ../../nbs/data/06_pictures.ipynb #a873b186
 PICTURE_ENDINGS = {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff'}
@@ -76,7 +76,7 @@ class PictureFinder:
     def __call__(self, row # dict
         ): # path, bytes or cell
         value = get_field(row, self.names)
-        if value is None: raise MissingError('no picture; give "image".')
+        if value is None: raise MissingError(lacking('picture', row, self.names))
         if isinstance(value, (str, int)):
             value = self.cells.get(str(value), value)
         if isinstance(value, dict):

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from ..core.errors import DataError, ImageError, MissingError
 from ..core.image import open_image, union_box
 from .choices import LETTERS, answer_choice, index_choice, is_index, label_options, read_choices, split_options
-from .fields import Fields, get_field, is_region, raw_answers, read_boxes
+from .fields import Fields, get_field, is_region, lacking, raw_answers, read_boxes
 from .pictures import PictureFinder
 from .readers import READERS, read_rows
 
@@ -139,7 +139,7 @@ def read_question(row, # dict
     "The question of a row, with its options and its answers"
     question = str(get_field(row, fields.question) or '').strip()
     choices = read_choices(row, fields)
-    if not question: raise DataError('no question.')
+    if not question: raise DataError(lacking('question', row, fields.question))
     if choices is None: return _open_question(row, question, fields, allow_missing)
     answers = _right_option(row, choices, fields, allow_missing)
     hint = get_field(row, ('hint',))

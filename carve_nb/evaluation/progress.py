@@ -16,13 +16,15 @@ from ..maps import pick_layers
 from ..models.vlm import VLM
 
 # %% ../../nbs/evaluation/08_progress.ipynb #0d6cd3c5
-def format_power(n, # samples
-    others=1 # methods that are compared with the first
+def format_power(n, # questions
+    others=1, # methods that are compared with the first
+    pictures=None # on which they are asked; None: one for each
     ) -> str: # one sentence
-    "The least difference that a run of so many samples shows"
-    alpha = .05/max(others, 1)
-    if 2*.5**n >= alpha: return f'n = {n} is too few: no difference between two methods can become significant.'
-    few, many = (detectable(n, .5, share, alpha=alpha) for share in (.1, .3))
+    "The least difference that a run of so many questions shows; those on one picture count as one, as in the tests"
+    alpha, units = .05/max(others, 1), min(n, pictures or n)
+    if units < n: n = f'{n} questions on {units} pictures'
+    if 2*.5**units >= alpha: return f'n = {n} is too few: no difference between two methods can become significant.'
+    few, many = (detectable(units, .5, share, alpha=alpha) for share in (.1, .3))
     sure, words = f'(80 % power, p < {alpha:.2g}).', 'of the answers change between right and wrong'
     if many > 1:
         return (f'n = {n} is few: where 30 % {words}, or fewer, hardly any difference between two methods becomes '

@@ -123,10 +123,12 @@ def ready_here(model, # 'carve-tiny', folder, Hub id, or a `VLM`
 RUN_PRESETS = dict(paper=dict(image_tokens=256, max_new_tokens=32))
 
 def run_remarks(config, # `RunConfig`
-    n # samples
+    data # `DataSet`
     ): # yields sentences
     "What a reader should know before a run"
-    yield format_power(n, len(config.methods) - 1)
+    named = lambda image: isinstance(image, (str, Path)) or callable(image)
+    pictures = len({r.image if named(r.image) else id(r.image) for r in data})
+    yield format_power(len(data), len(config.methods) - 1, pictures)
     if config.batch_size > 1 and not only_plain(config):
         yield 'Methods read attention one question at a time: no batches in this run.'
     if config.limit_pixels:
@@ -170,7 +172,7 @@ def run_eval(spec='scenes', # what `load_benchmark` takes, or a `DataSet`
     check_rules(data)
     check_depth(config)
     say = lambda text: print(text, file=sys.stderr) if progress and text else None
-    for remark in run_remarks(config, len(data)): say(remark)
+    for remark in run_remarks(config, data): say(remark)
     ready = getattr(engine, 'ready', ready_here)
     with locked(out), ready(model, data, config, image_tokens, loading) as (vlm, protocol, unfit):
         if limit := protocol['pixels']['tokens']: say(f'Resolution: {limit}.')
