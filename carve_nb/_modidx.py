@@ -1488,6 +1488,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'carve_nb.data.fields.as_list': ('data/fields.html#as_list', 'carve_nb/data/fields.py'),
                                       'carve_nb.data.fields.get_field': ('data/fields.html#get_field', 'carve_nb/data/fields.py'),
                                       'carve_nb.data.fields.is_region': ('data/fields.html#is_region', 'carve_nb/data/fields.py'),
+                                      'carve_nb.data.fields.lacking': ('data/fields.html#lacking', 'carve_nb/data/fields.py'),
                                       'carve_nb.data.fields.parse_literal': ('data/fields.html#parse_literal', 'carve_nb/data/fields.py'),
                                       'carve_nb.data.fields.raw_answers': ('data/fields.html#raw_answers', 'carve_nb/data/fields.py'),
                                       'carve_nb.data.fields.read_box': ('data/fields.html#read_box', 'carve_nb/data/fields.py'),
