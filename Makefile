@@ -9,13 +9,16 @@ PIP = -m pip install -q --disable-pip-version-check
 QUIET = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 ONE   = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-lowest test-newest test-torchvision soak drift notebooks pytest export readme llms docs hooks clean distclean
+.PHONY: demo test test-lowest test-newest test-torchvision soak lint drift notebooks pytest export readme llms docs hooks clean distclean
 .NOTPARALLEL:
 
 demo: $(V)/.ok  ## the main job: the reference model on held-out scenes, with and without the second look
 	$(V)/bin/carve demo --out demo_out
 
-test: drift notebooks pytest  ## everything that must pass; the browser tests are skipped, and say so, where no Chromium is
+test: lint drift notebooks pytest  ## everything that must pass; the browser tests are skipped, and say so, where no Chromium is
+
+lint: $(V)/.ok
+	$(V)/bin/ruff check -q
 
 # The modules must be what the notebooks say: export over a copy, then compare. In a fresh clone this is the same as
 # `git diff` after an export, and unlike it, it also works before a commit.

@@ -18,7 +18,7 @@ def described():
     text = re.sub(r'(!\[[^]]*\]\()(?!\w+:)', rf'\g<1>{base}/raw/{cfg["branch"]}/', text)
     return re.sub(r'((?<!!)\[[^]]*\]\()(?![\w]+:|#)', rf'\g<1>{base}/blob/{cfg["branch"]}/', text)
 
-urls = {k: v for k, v in dict(Source=cfg['repository'], Documentation=cfg['site'], Paper='https://arxiv.org/abs/2509.06461').items() if v}
+urls = dict(Source=cfg['repository'], Documentation=cfg['site'], Paper='https://arxiv.org/abs/2509.06461')
 
 def lines(key): return [o.strip() for o in cfg[key].splitlines() if o.strip()]
 
@@ -27,10 +27,11 @@ extras['all'] = sorted({o for k in cfg['all_extras'].split() for o in extras[k]}
 
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'],
-    long_description=described(), long_description_content_type='text/markdown', project_urls=urls,
+    long_description=described(), long_description_content_type='text/markdown', project_urls={k: v for k, v in urls.items() if v},
     author=cfg['author'], license=cfg['license'], keywords=cfg['keywords'].split(),
     classifiers=[f'Development Status :: {statuses[int(cfg["status"])-1]}', 'Intended Audience :: Science/Research',
-                 'Programming Language :: Python :: 3', *[f'Programming Language :: Python :: {v}' for v in cfg['tested_python'].split()]],
+                 'Programming Language :: Python :: 3',
+                 *[f'Programming Language :: Python :: {v}' for v in cfg['tested_python'].split()]],
     packages=find_packages(include=[cfg['lib_path'], f'{cfg["lib_path"]}.*']),
     package_data={cfg['lib_path']: ['checkpoints/**/*']},
     python_requires=f'>={cfg["min_python"]}', install_requires=lines('requirements'),
