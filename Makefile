@@ -23,10 +23,10 @@ lint: $(V)/.ok
 # The modules must be what the notebooks say: export over a copy, then compare. In a fresh clone this is the same as
 # `git diff` after an export, and unlike it, it also works before a commit.
 drift: $(V)/.ok
-	@rm -rf .drift && cp -r carve_nb .drift
-	$(V)/bin/nbdev-export
-	@diff -r -x __pycache__ -x checkpoints .drift carve_nb; s=$$?; rm -rf .drift; \
-	 test $$s = 0 || { echo 'carve_nb was not what the notebooks export (it is now); commit the export.'; exit 1; }
+	@rm -rf .drift && mkdir .drift && cp -r carve_nb recipes .drift
+	$(V)/bin/nbdev-export && $(V)/bin/python tools/recipes.py
+	@for d in carve_nb recipes; do diff -r -x __pycache__ -x checkpoints .drift/$$d $$d || s=1; done; rm -rf .drift; \
+	 test -z "$$s" || { echo 'carve_nb or recipes was not what the notebooks export (it is now); commit the export.'; exit 1; }
 
 notebooks: $(V)/.ok
 	$(QUIET) $(ONE) $(V)/bin/nbdev-test --n-workers 2 --do-print --timing
@@ -53,6 +53,7 @@ soak: $(V)/.soak  ## the long variants: 10,000 cases of each law, fuzzing, 20 ki
 
 export: $(V)/.ok  ## notebooks to modules, and notebooks cleaned
 	$(V)/bin/nbdev-export
+	$(V)/bin/python tools/recipes.py
 	$(V)/bin/nbdev-clean
 
 readme: $(V)/.ok  ## README.md from nbs/index.ipynb

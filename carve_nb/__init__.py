@@ -48,7 +48,6 @@ _names = {
     'regions': 'Region View magnify top_mask box_iou',
     'controls': 'DirectAnswer RandomCrop CentreCrop QuestionOnly InstructionOnly Oracle RandomMap UniformMap '
                 'ShuffledQuestion',
-    'studies.calibration': 'calibrate',
     'studies.model_profile': 'profile_model Carve CarveAuto',
     'studies.runner': 'STUDIES run_study',
     'baselines.base': 'CropMethod DecodingMethod check_method',
@@ -68,6 +67,7 @@ _where = {name: module for module, names in _names.items() for name in names.spl
 _rooms = {m.name for m in iter_modules(__path__) if m.name[0] != '_'}
 # What went with a version: its old name, and in one sentence where it went.
 _gone = {
+    'calibrate': '`profile_model` and `add_thresholds` of `carve_nb.studies.model_profile` choose layers and thresholds.',
 }
 __all__ = list(_where)
 

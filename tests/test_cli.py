@@ -269,28 +269,52 @@ def test_bench_is_run_as_asked(monkeypatch, tmp_path, capsys):
 
 def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     "A profile is printed, kept for these weights, not measured again unasked; a model that does not point gets none"
-    from carve_nb.studies.model_profile import Carve, CarveAuto, find_profile
-    from carve_nb.evaluation.config import RunConfig, make_methods
+    from carve_nb.adaptive import CarveAuto
+    from carve_nb.carve import Carve
+    from carve_nb.studies.model_profile import find_profile
     from carve_nb.models.vlm import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     words = ['profile', '--n', '4', '--quiet']
     assert main([*words, '--layers-only', '--json', str(tmp_path/'p.json')]) == 0
     vlm, (file,), told = VLM.from_pretrained(), (tmp_path/'kept').iterdir(), json.loads((tmp_path/'p.json').read_text())
-    spec = 'carve:layers=' + str(told['layers']).replace(' ', '')
-    end = f'suggested: Carve(layers={told["layers"]})\nkept in {file}\nin a shell: --method {shlex.quote(spec)}\n'
-    assert capsys.readouterr().out.endswith(end)
-    assert Carve.for_model(vlm) == Carve(layers=told['layers']) and told['n'] == 4 and told['kept'][1] > told['by_chance']
+    assert capsys.readouterr().out.endswith(f': keep the default, Carve()\nkept in {file}\n')      # four questions show no gain
+    with pytest.warns(UserWarning, match='no better than all'): assert Carve.for_model(vlm) == Carve()
+    assert told['n'] == 4 and told['kept'][1] > told['by_chance']
     with pytest.raises(CarveError, match='layers alone'): CarveAuto.for_model(vlm)
     assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
-    monkeypatch.setattr('carve_nb.studies.model_profile.choose_thresholds', lambda method, cases: (replace(method, skip_above=.5, K=1), None))
     assert main([*words, '--force']) == 0 and find_profile(vlm).rules['n'] == 4
-    auto = CarveAuto.for_model(vlm)
-    assert auto == CarveAuto(layers=told['layers'], skip_above=.5, K=1)
-    spec, = shlex.split(capsys.readouterr().out.split('--method ')[1])
-    assert make_methods(RunConfig((spec,), auto.suffix, auto.max_new_tokens))[spec] == auto
+    with pytest.warns(UserWarning, match='keep the default'): assert CarveAuto.for_model(vlm) == CarveAuto()
     assert main([*words, '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
     out, err = capsys.readouterr()
     assert 'not above chance' in out and 'nothing was kept' in err and [*(tmp_path/'kept').iterdir()] == [file]
+
+
+@pytest.mark.parametrize('wins', [True, False])
+def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
+    "Layers and thresholds are suggested, and taken by `for_model`, only where they win on the questions that did not choose them"
+    from types import SimpleNamespace as Map
+    from carve_nb.adaptive import CarveAuto
+    from carve_nb.carve import Carve
+    from carve_nb.evaluation.config import RunConfig, make_methods
+    from carve_nb.models.vlm import VLM
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
+    def contrast(at): return Map(touch=lambda box: 0 in at and (not wins or len(at) < 3), chance=lambda box: (0, .03))
+    monkeypatch.setattr('carve_nb.studies.model_profile.layer_contrasts', lambda *_: ([2, 3, 4], contrast))
+    def case(method, vlm, sample, score):              # an unsure view is right, which only a lower threshold believes
+        view = dict(confidence=.85 if wins else .99, score=1.)
+        return dict(id=sample.id, kind='a', plain=dict(confidence=.1, score=0.), alike=0., spread=.42 if wins else .1, views=[view],
+                    seconds=dict(capture=1., instruction=.1, ask=.2))
+    monkeypatch.setattr('carve_nb.studies.model_profile.collect_case', case)
+    assert main(['profile', '--n', '20', '--quiet']) == 0
+    said, vlm = capsys.readouterr().out, VLM.from_pretrained()
+    if wins:
+        assert Carve.for_model(vlm) == Carve(layers=[2])
+        auto, (spec,) = CarveAuto.for_model(vlm), shlex.split(said.split('--method ')[1])
+        assert auto.layers == [2] and auto.spread > .42 and make_methods(RunConfig((spec,), auto.suffix, auto.max_new_tokens))[spec] == auto
+        assert f'suggested: {Carve(layers=[2])}' in said and f'suggested: {auto}' in said
+    else:
+        with pytest.warns(UserWarning): assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (Carve(), CarveAuto())
+        assert said.count('keep the default') == 2 and 'suggested' not in said and '--method' not in said
 
 
 @pytest.fixture(scope='module')

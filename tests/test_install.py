@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 def wheel(tmp_path_factory):
     "Built from a copy, so that nothing is left behind in the clone"
     place = tmp_path_factory.mktemp('wheel')
-    skip = shutil.ignore_patterns('.*', '_docs', '_proc', 'nbs', 'experiments', '*.egg-info', 'build', '__pycache__')
+    skip = shutil.ignore_patterns('.*', '_docs', '_proc', 'nbs', '*.egg-info', 'build', '__pycache__')
     shutil.copytree(ROOT, place/'src', ignore=skip)
     another = place/'src'/'carve_nb'/'checkpoints'/'carve-another'      # a packaged model is a folder there, no more
     another.mkdir()

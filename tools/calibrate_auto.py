@@ -3,15 +3,16 @@
     python tools/calibrate_auto.py --out nbs/results/auto.json
 
 The held-out scenes are not touched. What is chosen for the reference VLM stands in the defaults of `CarveAuto`;
-nbs/studies/08_calibration.ipynb tests that they are equal. The collected cases are kept beside the result, so that other budgets can be
+nbs/studies/19_model_profile.ipynb tests that they are equal. The collected cases are kept beside the result, so that other budgets can be
 tried without the model.
 """
 import argparse, gzip, json, time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 import torch
 from transformers.utils import logging
-from carve_nb.studies.calibration import choose_thresholds, collect_cases
+from carve_nb.adaptive import CarveAuto
+from carve_nb.studies.model_profile import choose_thresholds, collect_case, profile_model
 from carve_nb.models.vlm import VLM, weights_key
 from carve_nb.evaluation.scene_benchmark import scene_samples, score
 
@@ -31,10 +32,13 @@ def main():
     vlm, start = VLM.from_pretrained(a.model), time.perf_counter()
     samples = [s for group in scene_samples(COUNTS, 'calibration') for s in group]
     long = lambda s: dict(suffix=None, max_new_tokens=64) if s.kind == 'describe' else {}
-    method, cases = collect_cases(vlm, samples, lambda x, s: score(x, s.answer, s.kind), ask=long)
+    method = CarveAuto(K=2)
+    method = replace(method, layers=profile_model(vlm, [s for s in samples if s.box is not None][:60], method=method).layers)
+    cases = [collect_case(replace(method, **long(s)), vlm, s, lambda x, s: score(x, s.answer, s.kind)) for s in samples]
     with open(a.out.with_suffix('.cases.jsonl.gz'), 'wb') as f, gzip.GzipFile('', 'wb', fileobj=f, mtime=0) as z:
         z.write(''.join(json.dumps(c) + '\n' for c in cases).encode())
     method, scores = choose_thresholds(method, cases, a.budget, a.harm)
+    if method is None: raise SystemExit(f'No thresholds cost at most {a.budget} plain answers and harm no kind by more than {a.harm}.')
     found = dict(model=a.model, weights=weights_key(vlm), split='calibration', counts=COUNTS, budget=a.budget, harm=a.harm,
                  best={k: asdict(method)[k] for k in FIELDS}, told=scores)
     a.out.write_text(json.dumps(found, indent=1) + '\n')

@@ -186,11 +186,11 @@ def code_cell(c, prose, folder='', fold=False):
     "A code cell as the site shows it, or None; tutorials show their imports, a gallery folds all code"
     source = joined(c['source'])
     marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
-    if {'hide', 'default_exp'} & set(marks) or marks.get('include') == 'false': return None
+    if {'hide', 'default_exp', 'recipe'} & set(marks) or marks.get('include') == 'false': return None
     body = re.sub(r'^#(?:\|| cases? \d).*\n?', '', source, flags=re.M).strip('\n')      # directives, and the numbers of fault cases
     if re.match(r'_all_ *[+=]', body): return None  # names for nbdev's list
     hidden = marks.get('echo') == 'false' or c['metadata'].get('hide_input') or not body
-    meta = dict(tags=['remove-input']) if hidden else dict(tags=['exported']) if 'export' in marks else {}
+    meta = dict(tags=['remove-input']) if hidden else dict(tags=['exported']) if {'export', 'export-recipe'} & set(marks) else {}
     summary = marks.get('code-summary', 'Code') if fold or marks.get('code-fold') == 'true' else ''
     if only_imports(body) and folder != 'tutorials': summary = 'Imports'
     if summary and not hidden:

@@ -57,6 +57,6 @@ def do_profile(loading,
         return print_line('note', 'nothing was kept; more questions (--n) or photographs (--images) may show more')
     profile.save(path)
     print(f'kept in {path}')
-    fields = profile.auto_fields() if profile.rules and profile.rules['thresholds'] else dict(layers=profile.layers)
-    words = ['auto' if len(fields) > 1 else 'carve', *(f'{k}={v}'.replace(' ', '') for k, v in fields.items())]
-    print('in a shell: --method', shlex.quote(':'.join(words)))
+    name = 'auto' if profile.rules and profile.rules['gain'][1] > 0 else 'carve'
+    words = [name, *(f'{k}={v}'.replace(' ', '') for k, v in profile.fields(name).items())]
+    if len(words) > 1: print('in a shell: --method', shlex.quote(':'.join(words)))

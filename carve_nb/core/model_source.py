@@ -17,7 +17,7 @@ from .errors import CarveError
 
 # %% ../../nbs/core/08_model_source.ipynb #903a4d26
 TINY = 'carve-tiny'             # the model where none is named
-PACKAGED = {TINY: 'reference_vlm', 'carve-small': 'small_vlm'} # name of a model in the package → module that trains it
+PACKAGED = {TINY: 'reference_vlm', 'carve-small': 'small_vlm'} # name of a model in the package → recipe that trains it
 CHECKPOINTS = Path(str(files('carve_nb')))/'checkpoints' # a folder of each, under its name
 
 def shipped_folder(
@@ -29,7 +29,7 @@ def shipped_folder(
     if name not in PACKAGED: raise CarveError(f'No model of this package is called {name!r}: {", ".join(PACKAGED)}.')
     raise CarveError(
         f'The model {name!r} is not in this installation. Install a release of the package that has it, or train it '
-        f'(`python -m carve_nb.training.{PACKAGED[name]} --help` says how) and give the folder that it is packed to.')
+        f'(`python -m recipes.{PACKAGED[name]} --help` in a clone says how) and give the folder that it is packed to.')
 
 # %% ../../nbs/core/08_model_source.ipynb #cffaa77e
 PICKLED = '.bin', '.pt', '.pth', '.ckpt'

@@ -198,7 +198,7 @@ def by_chance(vlm, tmp_path):
     from carve_nb.evaluation.benchmark_cases import Size, make_model
     from carve_nb.studies.visual_search import search_display
     from carve_nb.models.tiny_models import make_tiny_checkpoint
-    from carve_nb.training.model import new_model
+    from recipes.model import new_model
     from carve_nb.core.stats import mean_interval, difference
     from carve_nb.core.power import detectable
     s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
