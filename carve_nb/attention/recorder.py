@@ -62,16 +62,22 @@ class Recorder:
         length=None,   # of the sequence after its first pass; None: number of keys
         cross=False,   # are the keys a sequence of their own?
         first=False,   # keep only the first pass?
+        prompts=None,  # how many prompts of `length` tokens the first pass must read; None: not known
     ):
         self.config, self.layers, self.rows = config, sorted(set(layers)), list(rows)
         self.columns, self.stop, self.last = columns, stop, last
-        self.length, self.cross, self.first = length, cross, first
+        self.length, self.cross, self.first, self.prompts = length, cross, first, prompts
         self.passes, self.n_passes = [], 0
 
     def begin(self,
-        Q, K,  # number of queries and keys
+        B, Q, K,  # number of prompts, queries and keys
     ):
         "Open the entry of a new pass"
+        if self.prompts and not self.n_passes and (B, Q) != (self.prompts, self.length):
+            raise CaptureError(
+                f'The first forward pass inside the block reads {B} x {Q} tokens, the inputs given have '
+                f'{self.prompts} x {self.length}: it is of other inputs, or a way to generate that is not read, such '
+                'as beams. Call `model.generate(**inputs)` inside the block.')
         if self.last and len(self.passes) == 2: self.passes.pop()
         if self.length and self.n_passes: self.length = grown_length(self.length, Q)
         N = self.length or (Q if self.cross else K)
@@ -91,7 +97,7 @@ def see(self: Recorder,
     "Keep the wanted rows of one layer"
     if layer not in self.layers: return False
     Q, K = q.shape[2], k.shape[2]
-    if layer == self.layers[0]: self.begin(Q, K)
+    if layer == self.layers[0]: self.begin(len(q), Q, K)
     if self.first and self.n_passes > 1: return False
     now = self.passes[-1]
     first, behind_window = now['length'] - Q, now['length'] - K
@@ -129,11 +135,13 @@ def check_layers(
     "Layer indices that exist, and that attend to the pictures"
     attending = range(n_layers) if attending is None else attending
     layers = attending if layers is None else layers
+    if isinstance(layers, (int, str)) or any(isinstance(l, str) for l in layers):
+        raise CaptureError(f'layers={layers!r}: give a list of indices such as [3], or None for all.')
     if not len(layers): raise CaptureError('No layers given: name at least one, or None for all.')
     if bad := [l for l in layers if l not in range(n_layers)]:
         raise CaptureError(
-            f'Layers {bad} do not exist: the decoder has {n_layers}, indices 0 to {n_layers - 1}. A method also takes '
-            'parts of the depth, such as layers=(.7, .9).'
+            f'Layers {bad} do not exist: the decoder has {n_layers}, indices 0 to {n_layers - 1}. Parts of the depth, '
+            'such as (.7, .9), are taken by methods and by `AttentionRows.saliency`, not here.'
         )
     kept = sorted(set(map(int, layers)) & set(attending))
     if kept: return kept

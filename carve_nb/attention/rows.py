@@ -8,6 +8,7 @@ __all__ = ['AttentionRows', 'check_finite', 'file_digest', 'check_rows', 'read_p
 # %% ../../nbs/attention/01_rows.ipynb #367a10bb
 import hashlib, json
 from dataclasses import asdict, dataclass
+from html import escape
 from importlib import import_module
 import torch
 from fastcore.basics import patch
@@ -44,6 +45,7 @@ class AttentionRows:
 
     def __repr__(self):
         T, L, H, N = self.attn.shape
+        if not T: return f'AttentionRows(nothing read yet: {L} layers x {H} heads x {N} image tokens when the block ends)'
         n = len({s.image for s in self.spans})
         steps = 'step' if T == 1 else 'steps'
         pictures = 'picture' if n == 1 else 'pictures'
@@ -51,7 +53,6 @@ class AttentionRows:
         shape = f'{T} {steps} x {L} layers x {H} heads x {N} image tokens'
         return (f'AttentionRows({shape} of {n} {pictures}, '
                 f'mass on them {self.mass.mean():.2f}, answer {answer!r})')
-    def _repr_png_(self): return plot_layers(self)
 
 # %% ../../nbs/attention/01_rows.ipynb #1a84937b
 @patch
@@ -80,12 +81,12 @@ def panels(self: AttentionRows,
 @patch
 def _repr_html_(self: AttentionRows):
     T, L, H, N = self.attn.shape
+    if not T: return f'<pre>{escape(repr(self))}</pre>'
     panels, highest = self.panels()
     token = f', which made token {T} of {str(self.answer)!r}' if self.answer else ''
     about = f'Step {T} of {T}{token}: mean of {H} heads; dark is 0, bright {highest:.1f} times 1/{N}.'
     words = {title: f'Attention of {title} over the picture' for title in panels}
     return panels_html(panels, f'{self!r}\n{about}', words, 110)
-
 
 # %% ../../nbs/attention/01_rows.ipynb #22217ec5
 @patch
@@ -94,6 +95,7 @@ def query_rows(self: AttentionRows,
     step=0,        # which token, for 'last'
 ):                 # [L, H, Nv]
     "The rows of one query, all layers and heads"
+    if not len(self.attn): raise CaptureError('Nothing read yet: the rows are filled when the block ends. Use them then.')
     if query == 'last': return self.attn[step]
     words = 'all' if query == 'question' else query
     found = import_module('carve_nb.maps').pick_words(self.question_tokens, words, 'none')

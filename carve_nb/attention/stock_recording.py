@@ -16,7 +16,7 @@ from .recorder import Recorder, check_seen, is_compiled, open_recorder
 from .rows import AttentionRows
 from ..core.errors import CaptureError
 from ..models.attention_hook import _open_recorders
-from ..models.generate_hook import Around, around_generate, check_inputs, generate_setting, refuse_settings
+from ..models.generate_hook import Around, around_generate, check_inputs, generate_setting, refuse_settings, stock_model
 from ..models.stock_prompts import StockVLM, prompt_places, read_prompts
 from ..models.vlm import Answer
 
@@ -54,7 +54,7 @@ class StockRecord:
         self.wanted = [[*p.question, len(p) - 1] for p in prompts]
         rows = {r + start for own, (start, _) in zip(self.wanted, self.places) for r in own}
         self.recorder = Recorder(vlm.text_config, seen_layers(vlm, layers), [*sorted(rows), -1], self.columns(),
-                                 length=self.length, cross=self.cross, first=steps == 'first')
+                                 length=self.length, cross=self.cross, first=steps == 'first', prompts=len(prompts))
         self.rows = [empty_rows(v, self.recorder.layers) for v in self.vlms]
 
     def image_tokens(self,
@@ -84,6 +84,8 @@ def generate(self: StockRecord,
     if any(end < self.length for _, end in self.places):
         raise CaptureError('The batch is padded on the right, where the model would go on from padding. Set '
                            "processor.tokenizer.padding_side = 'left'.")
+    cache = kw.get('past_key_values')
+    if cache is not None and cache.get_seq_length(): self.recorder.prompts = None    # the first pass goes on from there
     if generate_setting(self.model, kw, 'cache_implementation'): kw = kw | dict(disable_compile=True)
     known, start = self.recorder in _open_recorders.get(), time.perf_counter()
     with nullcontext() if known else open_recorder(self.recorder): self.out = rest(**kw)
@@ -114,6 +116,10 @@ def fill(self: StockRecord,
 ):
     "Put what was recorded into the rows that the block has given out"
     rec, passes = self.recorder, self.recorder.n_passes
+    again = any(getattr(m, 'gradient_checkpointing', False) and m.training for m in self.model.modules())
+    if passes > 1 and again:
+        raise CaptureError('Gradient checkpointing runs the layers again in the backward pass, which reads like a second '
+                           'forward pass: call backward after the block, or model.gradient_checkpointing_disable().')
     check_seen(rec)
     n = getattr(self.out, 'sequences', self.out).shape[1] - self.length if self.out is not None else passes
     if n != passes:
@@ -148,10 +154,11 @@ def record_attention(
     steps='all',    # rows of 'all' tokens, or of the 'first' alone
 ):                  # `AttentionRows`, or a list of them for a batch; filled when the block ends
     "Record the attention to the pictures of one stock generation, or forward pass, inside the block"
-    stock = getattr(model, '_orig_mod', model)
+    stock = stock_model(model, processor)
     record = StockRecord(stock, processor, inputs, images, layers, question, steps)
     bridged = record.bridge(stock) if record.bridge else nullcontext()
-    around = around_generate(stock, Around(record.generate, inputs['input_ids']))
-    with compiled_off(model), bridged as seen, open_recorder(record.recorder), around:
+    around = Around(record.generate, inputs['input_ids'])
+    with compiled_off(model), bridged as seen, open_recorder(record.recorder), around_generate(stock, around):
         yield record.rows if len(record.rows) > 1 else record.rows[0]
+        if around.busy: raise CaptureError('The generation still runs in another thread: join it inside the block.')
     record.fill(seen)

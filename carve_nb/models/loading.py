@@ -169,7 +169,9 @@ def input_device(
 ):          # torch device
     "Where a model wants its inputs, also if some of its weights wait elsewhere"
     if model.device.type != 'meta': return model.device
-    devices = [torch.device(d) for d in model.hf_device_map.values() if d != 'disk']
+    if hasattr(model, 'hf_device_map'): placed = model.hf_device_map.values()
+    else: placed = [m._hf_hook.execution_device for m in model.modules() if hasattr(m, '_hf_hook')]   # of accelerate
+    devices = [torch.device(d) for d in placed if d not in (None, 'disk')]
     fast = [d for d in devices if d.type != 'cpu']
     return fast[0] if fast else torch.device('cpu')
 

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['prompt_places', 'deal_pictures', 'open_pictures', 'text_positions', 'picture_token', 'prompt_text', 'read_prompts',
-           'StockVLM', 'picture_frame', 'message_parts']
+           'check_tiles', 'check_pictures', 'StockVLM', 'picture_frame', 'message_parts']
 
 # %% ../../nbs/models/13_stock_prompts.ipynb #59325e43
 from bisect import bisect_left
 from itertools import groupby
-import threading
+import re, threading
 import torch
 from fastcore.basics import patch
 from PIL import Image
@@ -118,24 +118,70 @@ def read_prompts(
 ) -> list:          # of `Prompt`, each as if it stood alone and without padding
     "What is in inputs that were made elsewhere, and where"
     config, token, family = model.config, picture_token(model.config), find_family(model.config.model_type)
+    if any(k in inputs for k in ('pixel_values_videos', 'video_grid_thw')):
+        raise UnsupportedError('These inputs hold a video, and pictures are read here. Use `ask_video`, or `VLM.forward` '
+                               'with the prompt of `VLM.video_prompt`.')
     pictures, places = open_pictures(images), prompt_places(inputs)
     alone = [ids[start:end].cpu() for ids, (start, end) in zip(inputs['input_ids'], places)]
     counts = [int((ids == token).sum()) for ids in alone]
     sizes = [im.size for im in pictures]
     if family.cross: filled = [sum(counts)//max(len(pictures), 1)]*len(pictures)
     else:
-        blocks = [family.cut(config, processor, inputs, i, size) for i, size in enumerate(sizes)]
+        blocks = []
+        for i, size in enumerate(sizes):
+            try: blocks.append(family.cut(config, processor, inputs, i, size))
+            except IndexError as e:
+                raise PromptError(f'{len(sizes)} pictures are given, the inputs hold {i}. Give `images` as the processor '
+                                  'got them.') from e
+        check_pictures(inputs, sizes, blocks)
         filled = [sum(b.size for b in views) for views in blocks]
     several, prompts, first = isinstance(question, (list, tuple)), [], 0
     questions = question if several else [question]*len(places)
-    for ids, n, asked in zip(alone, deal_pictures(counts, filled), questions, strict=True):
+    if len(questions) != len(places):
+        raise PromptError(f'{len(questions)} questions for {len(places)} prompts: give one text for each, or one for all.')
+    for ids, n, asked in zip(alone, deal_pictures(counts, filled), questions):
         own = slice(first, first + n)
         spans = family.spans(config, processor, inputs, sizes[own], ids, first) if n else []
         names, text = prompt_text(processor.tokenizer, ids, token)
+        if not family.cross: check_tiles(spans, names, ids == token)
         at = text_positions(processor.tokenizer, ids, token, asked) if asked else []
         prompts.append(Prompt(inputs, spans, at, text, pictures[own], names, asked or ''))
         first += n
     return prompts
+
+# %% ../../nbs/models/13_stock_prompts.ipynb #c9d1bc19
+def check_tiles(
+    spans,    # of the pictures of one prompt
+    names,    # [N] its tokens as text
+    picture,  # [N] bool: the image tokens
+):
+    "Refuse pictures whose tiles are not where the prompt has them"
+    starts = {s.image: min(int(t.tokens[0]) for t in spans if t.image == s.image) for s in spans}
+    apart = int((picture[1:] & ~picture[:-1]).sum() + picture[0]) >= len(starts)    # words stand between all of them
+    wrong = {i for i, start in starts.items() if apart and start and picture[start - 1]}
+    for s in spans:
+        at = re.fullmatch(r'<row_(\d+)_col_(\d+)>', names[int(s.tokens[0]) - 1])
+        if at and s.view != f'tile {int(at[1]) - 1},{int(at[2]) - 1}': wrong.add(s.image)
+    if not wrong: return
+    raise PromptError(f'Picture {min(wrong)} has other tiles than the prompt has at its place. Give `images` as the '
+                      'processor got them, in the same order and size.')
+
+# %% ../../nbs/models/13_stock_prompts.ipynb #f7e82026
+def check_pictures(
+    inputs,  # model inputs
+    sizes,   # (W, H) of each picture
+    blocks,  # the `Block`s of each picture
+):
+    "Refuse pictures that are not those of the inputs, as far as grids and noted sizes tell"
+    noted = [(int(w), int(h)) for h, w in inputs.get('image_sizes', ())]
+    for i, ((W, H), views) in enumerate(zip(sizes, blocks)):
+        gh, gw = views[0].grid
+        # both sides come from one scale and are rounded to whole cells, whatever the limits on the size were
+        fits = max((gh - 1)/H, (gw - 1)/W) < min((gh + 1)/H, (gw + 1)/W) if 'image_grid_thw' in inputs else True
+        if fits and noted[i:i + 1] in ([], [(W, H)]): continue
+        read = f'of {noted[i][0]} x {noted[i][1]} pixels' if noted else f'on a grid of {gh} x {gw} tokens'
+        raise PromptError(f'Picture {i} has {W} x {H} pixels, but the processor read one {read}. Give `images` as the '
+                          'processor got them, in the same order and size.')
 
 # %% ../../nbs/models/13_stock_prompts.ipynb #23833219
 class StockVLM(VLM):
