@@ -69,11 +69,9 @@ def test_no_machine_path():
 
 
 def test_outputs_stored():
-    "Every notebook with code was run, without an error; no stored picture is over 100 kB"
+    "No notebook is stored with an error or a picture over 100 kB"
     for path in PATHS:
-        code = [c for c in cells(path) if c['cell_type'] == 'code']
-        outputs = [o for c in code for o in c['outputs']]
-        assert outputs or not code, f'{path.name}: run it with `nbdev-test --save` and clean it'
+        outputs = [o for c in cells(path) for o in c.get('outputs', [])]
         assert not [o for o in outputs if o['output_type'] == 'error'], path.name
         sizes = [len(''.join(o['data']['image/png']))*3/4 for o in outputs if 'image/png' in o.get('data', {})]
         assert max(sizes, default=0) <= 100_500, f'{path.name}: `python tools/shrink.py` draws it smaller'

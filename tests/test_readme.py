@@ -19,6 +19,6 @@ def words(path): return [''.join(c['source']) for c in json.loads(path.read_text
 
 def test_one_banner():
     "What the numbers of the book come from is said once; every chapter has the same line that leads there and to the glossary"
-    banners = {p.name: [s for s in words(p)[:5] if 'explanations/glossary.ipynb' in s] for p in chapters()}
+    banners = {p.name: [s for s in words(p)[:5] if 'notes/glossary.ipynb' in s] for p in chapters()}
     assert not [name for name, found in banners.items() if len(found) != 1]
     assert len({found[0] for found in banners.values()}) == 1

@@ -32,10 +32,10 @@ def test_tabs_are_complete():
     "What is not of the library stands under the first tabs; no page stands twice"
     names = lambda library: [p.name for _, g in pages.reading_order(library) for p in g]
     book = [n for n in names(None) if '/' not in n]
-    assert len(book) > 10 and book == sorted(book)
+    assert len(book) > 10 and book[0] == 'quickstart' and book[1:] == sorted(book[1:])
     assert sorted(names(True) + names(False)) == sorted(names(None)) and not set(names(True)) & set(names(False))
-    assert {n.partition('/')[0] for n in names(True)} == {g.folder for g in pages.rooms()} and all(g.about for g in pages.rooms())
-    assert [o.title for o in pages.groups()][:2] == ['Tutorials', 'The book']
+    assert {n.rpartition('/')[0] for n in names(True)} == {g.folder for g in pages.rooms()} and all(g.about for g in pages.rooms())
+    assert [o.title for o in pages.groups()][:2] == ['The book', 'Tutorials']
 
 
 def test_llms_is_fresh():
@@ -94,7 +94,7 @@ def test_tutorials_show_imports(links):
     "Imports are folded everywhere but on tutorial pages; the gallery folds all of its code"
     folded = lambda c: 'hide-input' in c['metadata'].get('tags', ())
     code = lambda name: [c for c in pages.site_notebook(next(p for p in ALL if p.name == name), links)['cells'] if c['cell_type'] == 'code']
-    assert not any(map(folded, code('tutorials/quickstart'))) and all(map(folded, code(pages.GALLERY)))
+    assert not any(map(folded, code('quickstart'))) and all(map(folded, code(pages.GALLERY)))
     assert any(map(folded, code('02_attention_maps')))
 
 
@@ -112,10 +112,10 @@ def test_figures_are_placed(links):
 def test_examples_of_a_function(links):
     "The reference names pages that import a function, not the one that defines it"
     used = pages.examples([p for _, g in pages.reading_order() for p in g], links)
-    assert [p.name for p in used['regions.regions']][0] == 'tutorials/quickstart'
+    assert [p.name for p in used['regions.regions']][0] == 'quickstart'
     assert '09_regions' not in {p.name for p in used['regions.regions']}
     rst = pages.module_page('regions', 'd', links.mods['regions'][1], None, links, used)
-    assert 'Examples: :doc:`Quickstart </tutorials/quickstart>`' in rst
+    assert 'Examples: :doc:`Quickstart </quickstart>`' in rst
 
 
 def test_header_of_a_page():
@@ -209,7 +209,7 @@ def test_words_become_references(links):
     say = lambda text: pages.link_words(text, links, page)
     assert say('see `pick_layers`') == 'see {py:obj}`pick_layers <carve_nb.maps.pick_layers>`'
     assert say('`Carve.paper()`') == '{py:obj}`Carve.paper() <carve_nb.carve.Carve.paper>`'
-    assert say('`02_image` and `no_such_name`') == '[`02_image`](/core/02_image.ipynb) and `no_such_name`'
+    assert say('`02_image` and `no_such_name`') == '[`02_image`](/library/core/02_image.ipynb) and `no_such_name`'
     assert say('```\n`pick_layers`\n```') == '```\n`pick_layers`\n```' and say('# `pick_layers`') == '# `pick_layers`'
 
 

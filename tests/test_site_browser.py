@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
 import pages  # noqa: E402
 
-FEW = 'index', '02_attention_maps', '03_entropy', '10_carve', 'tutorials/quickstart', 'tutorials/gallery', 'explanations/robustness', 'explanations/cost', 'api/maps'
+FEW = 'index', '02_attention_maps', '03_entropy', '10_carve', 'quickstart', 'tutorials/gallery', 'notes/robustness', 'notes/cost', 'api/maps'
 SEEN = '''() => ({wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     blank: [...document.querySelectorAll('article img')].filter(i => !i.naturalWidth && (i.complete || i.loading != 'lazy') || !i.alt).map(i => i.src),
     maths: document.querySelectorAll('.math').length, drawn: document.querySelectorAll('mjx-container').length,
@@ -157,7 +157,7 @@ def test_room(site, browser):
         pre.textContent = 'x'.repeat(118); const fits = pre.scrollWidth <= pre.clientWidth; pre.textContent = old; return fits; }""")
     filled = looker.page.eval_on_selector_all('img.wide', 'all => all.map(i => i.offsetWidth/i.closest(".cell_output").offsetWidth)')
     assert room and len(filled) > 4 and min(filled) > .95
-    looker.visit(site/'explanations/robustness.html')
+    looker.visit(site/'notes/robustness.html')
     sorts = looker.page.eval_on_selector_all('article table', 'all => all.map(t => t.querySelectorAll("button.sort").length)')
     assert sorts[0] == 0 and sorts[-1] > 1
     looker.page.close()
@@ -166,7 +166,7 @@ def test_room(site, browser):
 def test_tables_sort(site, browser):
     "A click on a head sorts by number, a second one the other way; the first column stays in sight"
     looker = Looker(browser, 420)
-    looker.visit(site/'explanations/cost.html')
+    looker.visit(site/'notes/cost.html')
     table = looker.page.locator('table:has(button.sort)').first
     head = table.locator('th:has(button.sort)').nth(1)
     k = head.evaluate('e => e.cellIndex')

@@ -3,7 +3,7 @@
     python tools/calibrate_auto.py --out nbs/results/auto.json
 
 The held-out scenes are not touched. What is chosen for the reference VLM stands in the defaults of `CarveAuto`;
-nbs/studies/19_model_profile.ipynb tests that they are equal. The collected cases are kept beside the result, so that other budgets can be
+nbs/library/studies/19_model_profile.ipynb tests that they are equal. The collected cases are kept beside the result, so that other budgets can be
 tried without the model.
 """
 import argparse, gzip, json, time

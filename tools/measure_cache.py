@@ -3,7 +3,7 @@
     python tools/measure_cache.py --out cache_kinds.json
 
 All kinds take turns in one run, on one thread, by the clock of the process, so that other work on the machine counts in all of
-them alike; each is given in plain answers of the same turn. nbs/models/08_prefix_cache.ipynb shows
+them alike; each is given in plain answers of the same turn. nbs/library/models/08_prefix_cache.ipynb shows
 a record.
 """
 import argparse, copy, json, time, warnings

@@ -4,7 +4,7 @@
 
 Compared with one question at a time, in float32, with the SDPA kernel and one thread: the same again, another process, two
 threads, batches of eight, bfloat16, the eager kernel, FlexAttention, a shared beginning; and with a second picture: a shared
-beginning with the stock kernel and with the one in two parts. nbs/explanations/determinism.ipynb shows the figures.
+beginning with the stock kernel and with the one in two parts. nbs/notes/determinism.ipynb shows the figures.
 """
 import argparse, json, os, subprocess, sys, tempfile, warnings
 from contextlib import contextmanager

@@ -23,7 +23,7 @@ class Page:
         self.path, self.name = path, path.relative_to(NBS).with_suffix('').as_posix()
         found = re.match(r'(\d+)_', path.name)
         self.key = found[1] if found else None
-        self.folder = path.parent.name if path.parent != NBS else '.'
+        self.folder = path.relative_to(NBS).parent.as_posix()
 
     @cached_property
     def nb(self): return json.loads(self.path.read_text(encoding='utf-8'))
@@ -76,9 +76,8 @@ class Group:
     about: str = ''         # one sentence
 
     def place(self, page):
-        "By number; pages without one in the order that is given, others behind them"
-        if page.key: return 0, page.key, page.name
-        return 1, (*self.pages, page.path.stem).index(page.path.stem), page.name
+        "By number; pages without one come first, in the order that is given"
+        return page.key or '', (*self.pages, page.path.stem).index(page.path.stem), page.name
 
 
 def notebooks():
@@ -87,9 +86,12 @@ def notebooks():
     return [Page(p) for p in sorted(paths)]
 
 
+def settings(): return tomllib.loads((ROOT/'docs/order.toml').read_text(encoding='utf-8'))
+
+
 def groups():
     "The groups as docs/order.toml has them"
-    return [Group(**g) for g in tomllib.loads((ROOT/'docs/order.toml').read_text(encoding='utf-8'))['group']]
+    return [Group(**g) for g in settings()['group']]
 
 
 def reading_order(library=None):
@@ -182,7 +184,7 @@ def alt_text(source, prose, output):
     return f'{kind}: {told}' if told else kind
 
 
-def code_cell(c, prose, folder='', fold=False):
+def code_cell(c, prose, imports=False, fold=False):
     "A code cell as the site shows it, or None; tutorials show their imports, a gallery folds all code"
     source = joined(c['source'])
     marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
@@ -192,7 +194,7 @@ def code_cell(c, prose, folder='', fold=False):
     hidden = marks.get('echo') == 'false' or c['metadata'].get('hide_input') or not body
     meta = dict(tags=['remove-input']) if hidden else dict(tags=['exported']) if {'export', 'export-recipe'} & set(marks) else {}
     summary = marks.get('code-summary', 'Code') if fold or marks.get('code-fold') == 'true' else ''
-    if only_imports(body) and folder != 'tutorials': summary = 'Imports'
+    if only_imports(body) and not imports: summary = 'Imports'
     if summary and not hidden:
         meta['tags'] = [*meta.get('tags', []), 'hide-input']
         meta['mystnb'] = dict(code_prompt_show=summary, code_prompt_hide=summary)
@@ -295,7 +297,7 @@ def site_notebook(page, links):
         if c['cell_type'] == 'markdown':
             prose = joined(c['source'])
             cells.append(dict(c, source=place_figures(link_words(prose, links, page), up)))
-        elif c['cell_type'] == 'code' and (shown := code_cell(c, prose, page.folder, page.name == GALLERY)):
+        elif c['cell_type'] == 'code' and (shown := code_cell(c, prose, page.folder == 'tutorials' or page.name == 'quickstart', page.name == GALLERY)):
             if cells and is_folded(cells[-1]) and is_folded(shown) and same_fold(cells[-1], shown): cells[-1]['source'] += '\n' + shown['source']
             else: cells.append(shown)
     if page.module: cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))
@@ -427,7 +429,7 @@ def write_site(out):
         nb = site_notebook(page, links)
         if page is index:
             trees = [toctree(title, [p.name for p in g]) for title, g in reading_order(False)]
-            trees += [toctree('Library', ['library', *(f'rooms/{g.folder}' for g in rooms())]), toctree('Modules', ['api/index']), toctree('More', ['contents'])]
+            trees += [toctree('Library', ['library', *(f'rooms/{Path(g.folder).name}' for g in rooms())]), toctree('Modules', ['api/index']), toctree('More', ['contents'])]
             nb['cells'].append(markdown('\n\n'.join(trees), 'trees'))
         target = out/f'{page.name}.ipynb'
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -443,7 +445,7 @@ def write_site(out):
     (out/'api/index.rst').write_text(f'Modules\n=======\n\n{about}\n\n{listed}\n{tree}', encoding='utf-8')
     (out/'rooms').mkdir()
     for (_, inside), g in zip(reading_order(True), rooms()):
-        (out/f'rooms/{g.folder}.md').write_text(room_page(g, inside), encoding='utf-8')
+        (out/f'rooms/{Path(g.folder).name}.md').write_text(room_page(g, inside), encoding='utf-8')
     (out/'contents.md').write_text(contents(out), encoding='utf-8')
     (out/'library.md').write_text(library(), encoding='utf-8')
     write_extra(out, [index, *pages])
@@ -470,8 +472,23 @@ def about_pages(pages, mods, of):
     return told | {f'api/{m}': dict(about=(doc.splitlines() or [''])[0], internal=True) for m, (doc, _) in mods.items()}
 
 
+LEAD_ON = '<!doctype html><meta charset="utf-8"><title>Moved</title><meta http-equiv="refresh" content="0; url={0}"><a href="{0}">{0}</a>\n'
+
+
+def write_moved(out, pages):
+    "Old addresses: a page that leads to where its page is now"
+    for old, new in settings()['moved'].items():
+        for p in pages:
+            if not p.name.startswith(new) or (not new.endswith('/') and p.name != new): continue
+            path = out/f'{old}{p.name.removeprefix(new)}.html'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            up = '../'*(len(path.relative_to(out).parts) - 1)
+            path.write_text(LEAD_ON.format(f'{up}{p.name}.html'), encoding='utf-8')
+
+
 def write_extra(out, pages):
-    "Files that lie beside the pages: llms.txt, and the notebooks without their outputs"
+    "Files that lie beside the pages: llms.txt, old addresses, and the notebooks without their outputs"
+    write_moved(out/'extra', pages)
     (out/'extra').mkdir(exist_ok=True)
     (out/'extra/llms.txt').write_text(llms(lambda p: f'{p.name}.html'), encoding='utf-8')
     for p in pages:
