@@ -1,7 +1,7 @@
 "The command `carve`, as a shell sees it."
 from contextlib import closing
 from dataclasses import replace
-import json, os, shlex, shutil, subprocess, sys, time
+import json, os, shlex, shutil, signal, subprocess, sys, time
 import numpy as np
 import pytest
 from PIL import Image
@@ -44,9 +44,12 @@ def test_help_is_light():
     (['ask', 'a.jpg', 'What?', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['ask', 'a.jpg', 'What?', '--method', 'rel-at'], 'perhaps rel-att'),
     (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', 'a.jpg', 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', 'a.jpg', 'What?', '--dtype', 'float8'], 'perhaps'),
     (['aks'], "Did you mean 'ask'"), (['ask', 'a.jpg', 'What?', '--methd', 'none'], '--method'), (['ask', 'a.jpg', 'Who', 'is', 'it?'], 'in quotation marks'),
-    (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--save', 'S.xyz'], '.npy or .png'),
+    (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--out', 'S.xyz'], '.npy or .png'),
     (['ask', 'a.jpg', 'What?', '--method', 'carve:region_rul=x'], 'perhaps region_rule'), (['eval', 'scenes', '--methods', 'none,vea:ration=2'], 'field of vea'),
-    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '3'], 'equal to 4'), (['profile', '--images', 'nowhere'], 'nowhere is not a folder'), (['profile', '--images', 'tests/faults'], 'holds no pictures')])
+    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '3'], 'equal to 4'), (['profile', '--images', 'nowhere'], 'nowhere is not a folder'), (['profile', '--images', 'tests/faults'], 'holds no pictures'),
+    (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --method carve:lam=1'),
+    (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give a picture file'),
+    (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
 def test_refused_before_torch(words, said):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
     code = 'import sys; from carve_nb.cli.main import main; print(main(sys.argv[1:]), "torch" in sys.modules)'
@@ -71,15 +74,37 @@ def test_shell_completion():
         assert offered in out.split(), (typed, out)
 
 
-def test_version():
+def test_version_and_help():
+    "With an option or a word; nothing at all is a wish for help"
     from carve_nb import __version__
-    assert run('--version').stdout == f'carve {__version__}\n'
+    assert run('--version').stdout == run('version').stdout == f'carve {__version__}\n'
+    bare, helped = run(), run('--help')
+    assert (bare.returncode, bare.stdout, bare.stderr) == (0, helped.stdout, '') and run('help').stdout == helped.stdout
+    assert run('help', 'scene').stdout == run('scene', '--help').stdout != helped.stdout
+
+
+def test_lists_are_light(tmp_path, models):
+    "Tables of what is known, and refusals of data, come without torch"
+    from carve_nb.models.families import MEASURED, family_rows
+    (tmp_path/'rows.csv').write_text('picture,ask\na.jpg,What?\n')
+    code = 'import sys; from carve_nb.cli.main import main; status = main(sys.argv[1:]); print(status, "torch" in sys.modules)'
+    for words, status in (['families'], 0), (['families', '--json'], 0), (['methods'], 0), (['eval', tmp_path], 2), (['eval', tmp_path/'rows.csv'], 2), (['eval', 'scenes', '--rule', 'no'], 2):
+        out = subprocess.run([sys.executable, '-c', code, *map(str, words)], capture_output=True, text=True)
+        assert out.stdout.endswith(f'{status} False\n') and out.stderr.count('\n') == bool(status), (words, out)
+    shown = json.loads(run('families', '--json').stdout)
+    assert shown == [{k: row.get(k, '') for k in shown[0]} for row in family_rows()], f'{MEASURED} tells another table; write it again with pytest tests/test_families.py --families-json={MEASURED}'
+
+
+def test_status_is_no_value(monkeypatch, tmp_path, capsys):
+    "What the work of a command returns is not its exit status"
+    monkeypatch.setattr('carve_nb.evaluation.benchmark.run_bench', lambda *args, **kw: dict(met=True))
+    assert main(['bench']) == 0 and capsys.readouterr() == ('', '')
 
 
 def test_bad_input_is_status_2(photo, tmp_path):
     (tmp_path/'bad.png').write_bytes(b'GIF89a')
-    for words in ([], ['ask', tmp_path/'none.jpg', 'What?'], ['ask', tmp_path/'bad.png', 'What?'], ['ask', photo, ''],
-                  ['ask', photo, 'What?', '--method', 'best'], ['map', photo, 'What?', '--save', tmp_path/'no'/'S.npy']):
+    for words in (['ask', tmp_path/'none.jpg', 'What?'], ['ask', tmp_path/'bad.png', 'What?'], ['ask', photo, ''],
+                  ['ask', photo, 'What?', '--method', 'best'], ['map', photo, 'What?', '--out', tmp_path/'no'/'S.npy']):
         out = run(*words)
         assert (out.returncode, out.stdout, out.stderr.count('\n')) == (2, '', 1), (words, out.stderr)
 
@@ -102,6 +127,50 @@ def test_ask_a_photograph(models, photo, tmp_path, family, method):
     assert {p.name for p in (tmp_path/'o').iterdir()} == {'result.png', 'view.png', 'result.json'}
 
 
+@pytest.mark.skipif(os.name == 'nt', reason='a terminal as Unix has it')
+def test_ask_on_a_terminal(models, photo, tmp_path):
+    "A person is told both answers, where was looked and what was written; a pipe, and who asks for it, gets the answer alone"
+    def seen(*words):
+        ours, theirs = os.openpty()
+        command = [sys.executable, '-m', 'carve_nb', 'ask', photo, 'Who is this?', '--model', models['llava'], *words]
+        out = subprocess.run([str(o) for o in command], stdout=theirs, stderr=subprocess.PIPE, text=True)
+        os.close(theirs)
+        assert out.returncode == 0, out.stderr
+        with open(ours, 'rb', buffering=0) as f: return f.read(10_000).decode().replace('\r', '')
+    question, alone, carve, box, *rest, written = seen('--out', tmp_path/'o').splitlines()
+    told = json.loads((tmp_path/'o'/'result.json').read_text())
+    assert question == 'Who is this?' and alone.startswith(f'alone: "{told["plain_answer"]["text"]}" (0.') and carve.startswith(f'carve: "{told["answer"]}" (0.')
+    assert f'view ({", ".join(map(str, told["view"]["box"]))})' in box and written == 'written: ' + ', '.join(str(tmp_path/'o'/n) for n in ('result.png', 'view.png', 'result.json'))
+    assert seen('--quiet') == told['answer'] + '\n'
+
+
+def test_earlier_results_stay(photo, tmp_path):
+    "A folder that holds a file of the same name is refused before anything is loaded"
+    for name in 'result.json', 'view.png':
+        (tmp_path/name).mkdir()
+        (tmp_path/name/name).write_text('mine')
+        out = run('ask', photo, 'Who is this?', '--out', tmp_path/name)
+        assert (out.returncode, out.stdout, out.stderr) == (2, '', f'carve: error: {tmp_path/name/name} is there already and would be lost; name another folder.\n')
+        assert [(p.name, p.read_text()) for p in (tmp_path/name).iterdir()] == [(name, 'mine')]
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='/proc as Linux has it')
+def test_stopped_while_it_asks(photo, tmp_path):
+    command = [sys.executable, '-m', 'carve_nb', 'ask', str(photo), 'Who is this?', '--out', str(tmp_path/'o')]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as p:
+        while 'libtorch' not in open(f'/proc/{p.pid}/maps').read(): time.sleep(.02)
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate()
+    assert (p.returncode, out, err) == (130, '', 'carve: note: stopped: no answer, and nothing was written.\n')
+
+
+def test_no_such_device(photo):
+    import torch
+    if torch.cuda.is_available(): pytest.skip('there is such a device')
+    out = run('ask', photo, 'Who?', '--device', 'cuda')
+    assert (out.returncode, out.stdout, out.stderr) == (2, '', 'carve: error: torch finds no CUDA device here; use --device cpu, or leave --device out.\n')
+
+
 def test_several_pictures(tmp_path, capsys):
     "Which picture, the region in it, and both answers; the model alone is shown all of them"
     from carve_nb.carve import Carve
@@ -120,15 +189,15 @@ def test_several_pictures(tmp_path, capsys):
     assert main(['ask', *words, '--method', 'none']) == 0
     out, err = capsys.readouterr()
     assert out == f'{vlm.ask(names, question, SHORT_ANSWER)}\n' and 'with all pictures' in err and 'about' not in err
-    assert main(['map', *words, '--save', str(tmp_path/'S.npy')]) == 0
+    assert main(['map', *words, '--out', str(tmp_path/'S.npy')]) == 0
     assert np.array_equal(np.load(tmp_path/'S.npy'), want.saliency.to_pixels()) and f'the map is that of {names[1]}, picture 2 of 2' in capsys.readouterr().err
-    for bad, said in (['ask', *words, '--json', names[1]], 'is the picture itself'), (['map', *names, 'no.png', question, '--save', 'S.npy'], 'no.png is no file: pictures come first'), \
+    for bad, said in (['ask', *words, '--json', names[1]], 'is the picture itself'), (['map', *names, 'no.png', question, '--out', 'S.npy'], 'no.png is no file: pictures come first'), \
                      (['ask', *words, '--method', 'oracle', '--box', '1,1,9,9'], 'give one picture'), (['ask', *names], 'is a file; the question comes last'), (['ask', names[0]], 'and then the question'):
         assert main(bad) == 2 and said in capsys.readouterr().err, bad
 
 
 def test_map_has_the_size_of_the_picture(models, photo, tmp_path, capsys):
-    words = ['map', str(photo), 'Who is this?', '--model', str(models['qwen2_5_vl']), '--preset', 'official', '--save', str(tmp_path/'S.npy')]
+    words = ['map', str(photo), 'Who is this?', '--model', str(models['qwen2_5_vl']), '--method', 'official', '--out', str(tmp_path/'S.npy')]
     assert main([*words, '--layers', '3,4']) == 0
     S = np.load(tmp_path/'S.npy')
     assert S.shape == (300, 512) and S.dtype == np.float32 and np.isfinite(S).all()
@@ -147,7 +216,7 @@ def test_results_are_not_lost(models, photo, tmp_path):
     "A file that cannot be made is bad input, after the answer was printed; a name that is no text is printed with backslashes, also where the output is strict"
     ask = run('ask', photo, 'Who is this?', '--model', models['llava'], '--method', 'none', '--json', '/proc/x.json')
     assert ask.returncode == 2 and ask.stdout.strip() and ask.stderr == 'carve: error: /proc/x.json cannot be written: No such file or directory; name another file.\n'
-    command = [sys.executable, '-m', 'carve_nb.cli.main', 'map', photo, 'Who is this?', '--model', models['llava'], '--save', os.fsencode(tmp_path) + b'/S\xff.npy']
+    command = [sys.executable, '-m', 'carve_nb.cli.main', 'map', photo, 'Who is this?', '--model', models['llava'], '--out', os.fsencode(tmp_path) + b'/S\xff.npy']
     out = subprocess.run(command, capture_output=True, env=dict(os.environ, HF_HUB_OFFLINE='1', PYTHONIOENCODING='utf-8:strict'))
     assert out.returncode == 0 and rb'/S\udcff.npy: float32' in out.stdout and np.load(tmp_path/os.fsdecode(b'S\xff.npy')).shape == (300, 512), out.stderr
 
@@ -240,7 +309,7 @@ def test_centre_crop_is_said_and_padded(models, photo, tmp_path, capsys):
     words = ['ask', str(photo), 'Who is this?', '--model', str(models['llava']), '--max-new-tokens', '2', '--verbose']
     assert main(words) == 0 and 'the model sees 59% of the picture' in capsys.readouterr().err
     assert main([*words, '--pad']) == 0 and 'the model sees' not in capsys.readouterr().err
-    words = ['map', str(photo), 'Who is this?', '--model', str(models['llava']), '--save', str(tmp_path/'S.npy')]
+    words = ['map', str(photo), 'Who is this?', '--model', str(models['llava']), '--out', str(tmp_path/'S.npy')]
     assert main(words) == 0 and 'the model sees 59%' in capsys.readouterr().err and not np.load(tmp_path/'S.npy')[:, :50].any()
     assert main([*words, '--pad']) == 0 and 'the model sees' not in capsys.readouterr().err and np.load(tmp_path/'S.npy')[:, :50].any()
     assert main(['ask', str(photo), 'Who?', '--model', str(models['qwen2_5_vl']), '--pad']) == 2 and 'cuts nothing off' in capsys.readouterr().err

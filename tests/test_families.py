@@ -14,7 +14,7 @@ from carve_nb.attention.recorder import recording
 from carve_nb.baselines.registry import methods
 from carve_nb.carve import Carve
 from carve_nb.data.metrics import match
-from carve_nb.models.families import FAMILIES, MEASURED, family_table, find_family
+from carve_nb.models.families import FAMILIES, MEASURED, family_rows, family_table, find_family
 from carve_nb.models.tiny_models import make_tiny_checkpoint
 from carve_nb.models.tiny_recipes import RECIPES
 from carve_nb.studies.model_profile import collect_case, layer_contrasts, word_sample
@@ -36,8 +36,11 @@ def quiet(request):
     if not path or set(measured) != set(NAMES): return
     before = json.loads(MEASURED.read_text())['families']   # what another file of tests measured
     families = {name: before.get(name, {}) | m for name, m in measured.items()}
-    with open(path, 'w') as f:
-        json.dump(dict(transformers=transformers.__version__, torch=torch.__version__, families=families), f, indent=1, sort_keys=True)
+    found = dict(transformers=transformers.__version__, torch=torch.__version__, families=families)
+    rows = family_rows(found)
+    heads = list(dict.fromkeys(k for row in rows for k in row))
+    table = [heads, *([row.get(k, '') for k in heads] for row in rows)]   # what `carve families` shows without loading torch
+    with open(path, 'w') as f: json.dump(found | dict(table=table), f, indent=1, sort_keys=True)
 
 
 @pytest.fixture(params=NAMES)

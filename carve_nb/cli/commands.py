@@ -9,8 +9,9 @@ __all__ = ['app', 'FOLDER_HELP', 'DEVICE', 'DTYPE', 'IMAGE_TOKENS', 'command', '
            'do_methods', 'do_families']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
-import os, tempfile
+import json, os, sys, tempfile
 from functools import partial
+from importlib.resources import files
 from importlib.util import find_spec
 from inspect import Signature, signature
 from pathlib import Path
@@ -21,7 +22,7 @@ from carve_nb.cli.files import (
     check_file, find_map, make_folder, print_line, print_table, read_pictures, save_file, save_json, save_map,
     save_picture)
 from .options import (
-    AnyPicture, AnyQuestion, AsJson, Box, Data, Folder, JsonFile, Kind, Kinds, Layers, MapFile,
+    AnyPicture, AnyQuestion, AsJson, Bare, Box, Data, Folder, JsonFile, Kind, Kinds, Layers, MapFile,
     MapMethod, Method, Methods, NewTokens, PictureFile, Pictures, Question, Quiet, RunFolder, Samples, Seed, Split,
     Study, Suffix, Verbose, Workers, option, read_engine, read_limits, read_loading, read_samples)
 from .parsing import parse_model
@@ -60,9 +61,12 @@ def hush_loader():
 def open_model(loading # of `read_loading`
     ): # `VLM`
     "The model that was asked for, loaded quietly"
+    import torch
+    name, how = loading
+    if how.get('device', '').startswith('cuda') and not torch.cuda.is_available():
+        raise CarveError('torch finds no CUDA device here; use --device cpu, or leave --device out.')
     from carve_nb.models.vlm import VLM
     hush_loader()
-    name, how = loading
     return VLM.from_pretrained(name, **how)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c406cd03
@@ -92,49 +96,51 @@ def pick_method(spec, # such as 'carve:p=.1'
 @command('Look', loading=read_loading)
 def do_ask(images: Pictures, question: Question, loading, method: Method = 'carve', layers: Layers = None,
     suffix: Suffix = None, max_new_tokens: NewTokens = 32, box: Box = None, out: Folder = None,
-    to_json: JsonFile = None, verbose: Verbose = False):
+    to_json: JsonFile = None, verbose: Verbose = False, quiet: Bare = False):
     "Answer a question about a picture, with a magnified view."
     pictures = read_pictures(images)
     check_box(method, box)
     if box is not None and len(images) > 1: raise CarveError('--box tells a region of one picture; give one picture.')
-    make_folder(out)
-    for f in [to_json] + ([Path(out)/n for n in ('result.png', 'view.png')] if out else []):
-        if f: check_file(f, *images)
+    make_folder(out, 'result.png', 'view.png', 'result.json')
+    if to_json: check_file(to_json, *images)
     from carve_nb.attention.several_pictures import ask_several
     ask = pick_method(method, layers, suffix, max_new_tokens)
     r = ask_several(ask, open_model(loading), pictures, question, box=box)
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')
-    if r.status != 'ok': print_line('note', r.notes[-1])
-    for line in r.summary()[1:] if verbose or r.images else (): print_line('note', line)
-    print(tame_terminal(r, '\n\t'))
-    facts = dict(model=loading[0], version=__version__)
-    for name, data in r.files(**facts).items() if out else (): save_file(Path(out)/name, data)
-    save_json(to_json, r.to_dict(**facts))
+    shown, facts = sys.stdout.isatty() and not quiet, dict(model=loading[0], version=__version__)
+    if shown: print(*map(tame_terminal, r.summary()), sep='\n')
+    else:
+        if r.status != 'ok': print_line('note', r.notes[-1])
+        for line in r.summary()[1:] if verbose or r.images else (): print_line('note', line)
+        print(tame_terminal(r, '\n\t'))
+    written = {Path(out)/name: data for name, data in r.files(**facts).items()} if out else {}
+    if to_json: written[to_json] = json.dumps(r.to_dict(**facts), indent=1) + '\n'
+    for path, data in written.items(): save_file(path, data)
+    if shown and written: print('written:', ', '.join(map(tame_terminal, written)))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #82ef3d5d
 @command('Look', loading=read_loading)
-def do_map(images: Pictures, question: Question, loading, save: MapFile, preset: MapMethod = 'carve',
+def do_map(images: Pictures, question: Question, loading, out: MapFile, method: MapMethod = 'carve',
     layers: Layers = None):
     "Save the fused attention map of a question, before it is masked, as numbers or as a picture."
     pictures = read_pictures(images)
-    check_file(save, *images)
+    check_file(out, *images)
     from carve_nb.attention.results import unseen_note
     from carve_nb.baselines.registry import methods
     vlm = open_model(loading)
     changed = {} if layers is None else dict(layers=None if layers == 'all' else layers)
-    method = methods()['carve' if preset == 'default' else preset](**changed)
-    S = find_map(method, vlm, images, pictures, question)
+    S = find_map(methods()[method](**changed), vlm, images, pictures, question)
     for note in unseen_note(S.box, S.size): print_line('note', note)
-    what = save_map(S, save)
+    what = save_map(S, out)
     (rows, columns), (x, y) = S.values.shape, S.peak()
-    print(f'{save}: {what}, from a grid of {rows} x {columns}, peak at x = {x:.0f}, y = {y:.0f}')
+    print(f'{out}: {what}, from a grid of {rows} x {columns}, peak at x = {x:.0f}, y = {y:.0f}')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2169a7ac
 @command('Look', loading=read_loading)
 def do_explore(loading, image: AnyPicture = None, question: AnyQuestion = '',
     port: Annotated[int, option('on the loopback address; 0 takes a free one', min=0, max=65535)] = 0,
     no_browser: Annotated[bool, option('only serve, and print the address', '--no-browser')] = False,
-    ): # exit status of the server
+    ):
     "Open the explorer in a browser, on this machine only."
     if not find_spec('jupyterlab'):
         raise CarveError('the explorer as a page needs JupyterLab: pip install jupyterlab')
@@ -144,7 +150,7 @@ def do_explore(loading, image: AnyPicture = None, question: AnyQuestion = '',
         name, image = (os.path.abspath(o) if o and Path(o).exists() else o for o in (name, image))
         write_page(folder, explore_cell(name, image, question, how))
         write_settings(folder)
-        return serve(server_command(folder, port, not no_browser), server_env(folder))
+        sys.exit(serve(server_command(folder, port, not no_browser), server_env(folder)))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #8212b3bf
 @command('Look')
@@ -311,8 +317,8 @@ def do_bench(quick: Annotated[bool, option(
     "Measure what a capture and the whole method cost beside a plain answer and the authors' procedure."
     from carve_nb.evaluation.benchmark import bench_pictures, run_bench
     hush_loader()
-    if model is None: return run_bench(quick, to_json, device=device, dtype=dtype or 'float32')
-    bench_pictures(open_model(read_loading(model, device, dtype=dtype, image_tokens=image_tokens)), quick, to_json)
+    if model is None: run_bench(quick, to_json, device=device, dtype=dtype or 'float32')
+    else: bench_pictures(open_model(read_loading(model, device, dtype=dtype, image_tokens=image_tokens)), quick, to_json)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #48cff140
 @command('Lists')
@@ -325,7 +331,5 @@ def do_methods(as_json: AsJson = False):
 @command('Lists')
 def do_families(as_json: AsJson = False):
     "List the model families, how their image tokens are found, and what the tests measured."
-    from carve_nb.models.families import family_rows
-    rows = family_rows()
-    heads = dict.fromkeys(k for row in rows for k in row)
-    print_table([{k: row.get(k, '') for k in heads} for row in rows], as_json)
+    head, *rows = json.loads((files('carve_nb')/'checkpoints'/'families.json').read_text(encoding='utf-8'))['table']
+    print_table([dict(zip(head, row)) for row in rows], as_json)

@@ -20,6 +20,7 @@ def open_picture(path # of a file
     "A picture, or what is wrong with the file"
     from carve_nb.core.errors import ImageError
     from carve_nb.core.image import open_image
+    if Path(path).is_dir(): raise CarveError(f'{path} is a folder; give a picture file.')
     try: return open_image(path)
     except OSError as e: raise CarveError(f'{path}: {e.strerror or e}') from e
     except ImageError as e:
@@ -48,11 +49,14 @@ def check_file(path, # to be written
         raise CarveError(f'{path} is the picture itself, which would be lost; name another file.')
     return path
 
-def make_folder(path # to write into, or None
+def make_folder(path, # to write into, or None
+    *names # of files that are not to be lost
     ):
-    "Make a folder, or say why not"
+    "Make a folder, or say why not; files of an earlier call stay"
     try: path is not None and Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as e: raise CarveError(f'{path} cannot be a folder: {e.strerror}') from e
+    for file in (Path(path)/name for name in names if path is not None):
+        if file.exists(): raise CarveError(f'{file} is there already and would be lost; name another folder.')
 
 # %% ../../nbs/library/cli/01_files.ipynb #b9653102
 def save_file(path, # to write

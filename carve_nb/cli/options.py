@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['option', 'argument', 'Pictures', 'Question', 'AnyPicture', 'AnyQuestion', 'JsonFile', 'AsJson', 'Folder', 'MapFile',
-           'PictureFile', 'RunFolder', 'Verbose', 'Quiet', 'Seed', 'Method', 'Methods', 'MapMethod', 'Layers', 'Box',
-           'Suffix', 'NewTokens', 'Kind', 'Kinds', 'Split', 'Study', 'Data', 'Samples', 'Workers', 'MODEL', 'SAMPLE',
-           'LIMIT', 'ENGINE', 'checked', 'completed', 'word', 'one_of', 'read_loading', 'read_samples', 'read_limits',
-           'read_engine']
+           'PictureFile', 'RunFolder', 'Verbose', 'Quiet', 'Bare', 'Seed', 'Method', 'Methods', 'MapMethod', 'Layers',
+           'Box', 'Suffix', 'NewTokens', 'Kind', 'Kinds', 'Split', 'Study', 'Data', 'Samples', 'Workers', 'MODEL',
+           'SAMPLE', 'LIMIT', 'ENGINE', 'checked', 'completed', 'word', 'one_of', 'read_loading', 'read_samples',
+           'read_limits', 'read_engine']
 
 # %% ../../nbs/library/cli/02_options.ipynb #50c339ae
 from functools import partial
@@ -69,13 +69,15 @@ AsJson = Annotated[bool, option('as JSON', '--json')]
 Folder = Annotated[str|None, option(
     'folder to write into, made where it is not there', '--out', metavar='DIR')]
 MapFile = Annotated[Any, option(
-    'S.npy: float32, height x width of the picture; S.png: the map over the picture', read=check_map,
+    'S.npy: float32, height x width of the picture; S.png: the map over the picture', '--out', read=check_map,
     metavar='S.npy')]
 PictureFile = Annotated[Any, option('picture file to write', '--out', read=check_picture, metavar='s.png')]
 RunFolder = Annotated[Path, argument('folder of `carve eval`', metavar='DIR')]
 Verbose = Annotated[bool, option(
-    'also say what the model answers alone, how sure it is, and where was looked', '--verbose', '-v')]
+    'also say what the model answers alone, how sure it is, and where was looked; a terminal is told anyway',
+    '--verbose', '-v')]
 Quiet = Annotated[bool, option('no progress bar and no remarks', '--quiet')]
+Bare = Annotated[bool, option('the answer alone, also on a terminal', '--quiet')]
 Seed = Annotated[int, option('of everything that chance decides', min=0, metavar='N')]
 
 # %% ../../nbs/library/cli/02_options.ipynb #fa13633f
@@ -86,7 +88,7 @@ Methods = Annotated[str, option(
     'some of those that `carve methods` lists, with fields where wanted (carve:p=.1:layers=[3,4]), or all',
     read=parse_methods, among=METHOD_NAMES, metavar='A,B')]
 MapMethod = Annotated[str, option(
-    f'settings: {", ".join(MAP_METHODS)}', **one_of('preset', ('default', *MAP_METHODS)))]
+    f'one of {", ".join(MAP_METHODS)}', **one_of('method', MAP_METHODS))]
 Layers = Annotated[Any, option(
     "decoder layers instead of the method's: indices such as 3,4, or parts of the depth such as .6,.8, or all",
     read=parse_layers, metavar='L')]

@@ -15,7 +15,6 @@ from io import BytesIO
 from pathlib import Path
 from matplotlib.figure import Figure
 from fastcore.basics import patch
-from ..attention.peak_memory import format_bytes
 from ..core.errors import RunError
 from ..core.io import cell_text, replace_file, tame_markdown
 from ..core.plotting import figure_bytes, plot_forest
@@ -24,7 +23,6 @@ from ..data.record_file import export_run
 from ..data.run_store import read_sessions
 from ..data.scoring import summarize_scores
 from .report_tables import Report, markdown_table, one_line, percent
-from ..maps import Saliency
 
 # %% ../../nbs/library/evaluation/11_report.ipynb #0991406b
 _all_ = ['Report'] # with its page, figure and files
@@ -209,6 +207,7 @@ MEMORY_LABELS = dict(estimate='Memory estimated for a picture like the first', p
 def sum_sessions(sessions # of `read_sessions`
     ) -> str: # sentences, or ''
     "How long a run took, and what memory"
+    from carve_nb.attention.peak_memory import format_bytes
     total, work, n = (sum(s[k] or 0 for s in sessions) for k in ('seconds', 'work', 'samples'))
     words = []
     if n:
@@ -279,5 +278,6 @@ def write_report(folder # of a run
 def maps(self:Report, method # as it was asked for
     ) -> dict: # id -> `Saliency`, without its picture
     "The maps that a run with `--maps` (`maps=True`) has kept"
+    from carve_nb.maps import Saliency
     lines = [r for r in self.select(method, status='ok') if 'map' in r]
     return {r['id']: Saliency.unpack(r['map']) for r in lines}
