@@ -26,9 +26,7 @@ from ..data.run_store import RunStore, locked, read_run, read_sessions
 from ..maps import pick_layers
 from ..core.model_source import TINY
 from ..models.vlm import VLM, weights_key
-from . import (
-    ablation, binding, clutter_intervention, common_factor, convergence, distractors, entropy, generalisation,
-    invariance, masking, position, visual_search)
+from . import ablation, clutter_intervention, convergence, entropy, invariance, masking
 from .workers import StudyEvaluator, carry_out, count_workers, measure_units
 
 # %% ../../nbs/library/studies/18_runner.ipynb #f923c696
@@ -60,25 +58,13 @@ STUDIES = dict(
         'Do complex pictures go with high entropy, and high entropy with wrong answers?'),
     intervention=StudySpec.of(clutter_intervention, 'intervention', 2250,
         'The same objects on five backgrounds: what does the background alone do?', scenes_only=True),
-    search=StudySpec.of(visual_search, 'search', 480,
-        'Is an odd one harder to find in one direction than in the other?', scenes_only=True),
     convergence=StudySpec.of(convergence, 'convergence', 400,
         'From scanning to focus: entropy and attention in the true region by layer.'),
     masking=StudySpec.of(masking, 'masking', 600,
         'Which layers need the picture? The image tokens hidden from one layer at a time.'),
     invariance=StudySpec.of(invariance, 'invariance', 200,
         'How constant is the general map over instructions and over other questions?'),
-    ablation=StudySpec.of(ablation, 'ablation', 150, 'What each setting of CARVE is worth on digit questions.'),
-    binding=StudySpec.of(binding, 'binding', 600,
-        'Does a map follow the shape asked for, its colour, or both?', scenes_only=True),
-    generalisation=StudySpec.of(generalisation, 'generalisation', 1050,
-        'The same scenes painted in styles that the model never met.', scenes_only=True),
-    common=StudySpec.of(common_factor, 'common', 60,
-        'Does dividing help the heads whose attention all questions share?', scenes_only=True),
-    distractors=StudySpec.of(distractors, 'distractors', 600,
-        'Does contrast survive a sticker, a watermark or a strange object?', scenes_only=True),
-    position=StudySpec.of(position, 'position', 600,
-        'Do answers and maps depend on where the target lies?', scenes_only=True))
+    ablation=StudySpec.of(ablation, 'ablation', 150, 'What each setting of CARVE is worth on digit questions.'))
 
 def find_study(name # of a study
     ) -> StudySpec: # of `STUDIES`
