@@ -23,9 +23,7 @@ MAP_METHODS = 'carve', 'paper', 'official', 'question-only', 'instruction-only'
 KIND_NAMES = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe'
 SPLIT_NAMES = 'train', 'calibration', 'heldout'
 FIELD_NAMES = 'steps', 'query', 'lam', 'op', 'p', 'K', 'min_side', 'square'     # of `carve`, which some take for options
-STUDY_NAMES = (
-    'entropy', 'intervention', 'search', 'convergence', 'masking', 'invariance', 'ablation', 'binding',
-    'generalisation', 'common', 'distractors', 'position')
+STUDY_NAMES = 'entropy', 'intervention', 'convergence', 'masking', 'invariance', 'ablation'
 DTYPES = dict(
     auto='auto', bf16='bfloat16', fp16='float16', fp32='float32', bfloat16='bfloat16', float16='float16',
     float32='float32')
