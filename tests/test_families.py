@@ -3,7 +3,7 @@ import contextlib, json, re, warnings
 import numpy as np
 import pytest, torch, transformers
 from PIL import Image
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, AutoProcessor
 from carve_nb.models import attention_hook
 from carve_nb.attention.batching import why_alone
 from carve_nb.models.vlm import VLM
@@ -15,6 +15,7 @@ from carve_nb.baselines.registry import methods
 from carve_nb.carve import Carve
 from carve_nb.data.metrics import match
 from carve_nb.models.families import FAMILIES, MEASURED, family_rows, family_table, find_family
+from carve_nb.models.stock_prompts import read_prompts
 from carve_nb.models.tiny_models import make_tiny_checkpoint
 from carve_nb.models.tiny_recipes import RECIPES
 from carve_nb.studies.model_profile import collect_case, layer_contrasts, word_sample
@@ -262,7 +263,8 @@ def test_sharing(vlm):
     with vlm.sharing() as shared: quick = [vlm.capture(*o, steps='last', max_new_tokens=2) for o in asked]
     if vlm.family.pixels is None:
         assert shared is None and vlm.family.why_not['sharing']
-    else: assert (shared.read, shared.hits) == (1, 2)
+    # OneVision shows a picture among several in another way
+    else: assert (shared.read, shared.hits) == ((2, 1) if 'batch_num_images' in vlm.prompt(WIDE, QUESTION).inputs else (1, 2))
     for a, b in zip(alone, quick):
         assert a.tokens == b.tokens and abs(a.answer.logprob-b.answer.logprob) < 1e-3
         assert (a.attn-b.attn).abs().max() <= 1e-5
@@ -312,13 +314,43 @@ def test_several_pictures(vlm, folders):
         return note(vlm, **{'several pictures': False})
     p = vlm.prompt([WIDE, TALL], QUESTION)
     assert [s.image for s in p.spans] == sorted(s.image for s in p.spans) and {s.image for s in p.spans} == {0, 1}
-    single = [vlm.prompt(im, QUESTION) for im in (WIDE, TALL)]
-    for i, q in enumerate(single):   # boxes and grids are those of each picture alone
-        assert [(s.grid, s.box, s.view) for s in p.spans if s.image == i] == [(s.grid, s.box, s.view) for s in q.spans]
+    own = [(s.grid, s.box, s.view) for s in p.spans]
+    if 'batch_num_images' in p.inputs:   # OneVision shows each of several pictures once, in a square
+        assert own == [((4, 4), (0, -40, 260, 220), 'base'), ((4, 4), (-77, 0, 173, 250), 'base')]
+    else:                                # boxes and grids are those of each picture alone
+        assert own == [(s.grid, s.box, s.view) for im in (WIDE, TALL) for s in vlm.prompt(im, QUESTION).spans]
     rows = vlm.forward(p)
     want = eager_rows(vlm, stock(folders(vlm.family.name), 'eager'), p, rows.layers)[:, :, -1][..., columns(p)]
     assert (rows.attn[0]-want).abs().max() <= 1e-5
     note(vlm, **{'several pictures': True})
+
+
+def stock_messages(images):
+    return [dict(role='user', content=[*(dict(type='image', image=im) for im in images), dict(type='text', text=QUESTION)])]
+
+
+def check_stock_ids(vlm, processor):
+    "Our own prompts of one to three pictures are those of the stock processor, and inputs that it makes are read"
+    if processor.chat_template is None: processor.chat_template = vlm.family.chat
+    for images in [WIDE], [WIDE, TALL], [TALL, WIDE, picture(70, 80, 2)]:
+        if len(images) > 1 and 'several pictures' in vlm.family.why_not: return
+        own, messages = vlm.prompt(images, QUESTION), stock_messages(images)
+        theirs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors='pt')
+        nested = processor(images=[images], text=[processor.apply_chat_template(messages, add_generation_prompt=True)], return_tensors='pt')
+        for inputs in theirs, nested:
+            assert inputs['input_ids'].tolist() == own.inputs['input_ids'].tolist()
+            read, = read_prompts(vlm.model, processor, inputs, images, QUESTION)
+            assert [(s.box, s.tokens.tolist()) for s in read.spans] == [(s.box, s.tokens.tolist()) for s in own.spans]
+        flat = processor(images=images, text=[own.text], return_tensors='pt', add_special_tokens=False)
+        assert len(read_prompts(vlm.model, processor, flat, images)) == 1     # of which OneVision makes another prompt
+
+
+def test_stock_ids(vlm, folders):
+    try: processor = AutoProcessor.from_pretrained(folders(vlm.family.name))
+    except (ImportError, ValueError) as e:
+        assert 'torchvision' in str(e).lower()
+        processor = vlm.processor                   # the stock class without its video processor
+    check_stock_ids(vlm, processor)
 
 
 # -- nothing is left behind, nothing gets in

@@ -11,7 +11,7 @@ from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.tiny_recipes import RECIPES
 from carve_nb.models.video import Video
 from carve_nb.models.vlm import VLM
-from test_families import QUESTION, TALL, WIDE
+from test_families import QUESTION, TALL, WIDE, check_stock_ids
 
 pytest.importorskip('torchvision', reason='torchvision is an extra')
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -45,6 +45,9 @@ def test_spans_pixels_rows(pair, image, record_property):
     far = float((rows[0] - rows[1]).abs().max())
     print(f'{vlm.family.name}: pixels {pixels:.1e}, rows {far:.1e}')
     assert pixels <= PIXELS and far <= ROWS, (pixels, far)
+
+
+def test_stock_ids(pair): check_stock_ids(pair[0], pair[0].processor)
 
 
 VIDEOS = dict(qwen2_vl=('Qwen2VLProcessor', 'Qwen2VLVideoProcessor', 1),

@@ -1,0 +1,109 @@
+"What a user of transformers gives to a `VLM`: messages, generation settings, wrapped models, frames, names; taken, or refused in a sentence."
+import warnings
+import numpy as np
+import pytest, torch
+from PIL import Image
+from transformers import GenerationConfig
+from carve_nb.core.errors import CarveError
+from carve_nb.models.video import Video, open_video
+from carve_nb.models.vlm import VLM
+from test_families import QUESTION, TALL, WIDE
+
+pytestmark = pytest.mark.filterwarnings('ignore:__array__')
+
+
+@pytest.fixture
+def vlm(load): return load('llava')
+
+
+def turn(*parts): return [dict(role='user', content=[*parts, dict(type='text', text=QUESTION)])]
+
+
+def test_generation_config(vlm):
+    plain = vlm.generate(WIDE, 6, question=QUESTION)
+    ask = lambda **kw: vlm.generate(WIDE, question=QUESTION, **kw)
+    for n in 1, 3: assert ask(generation_config=GenerationConfig(max_new_tokens=n)).tokens == plain.tokens[:n]
+    assert ask(generation_config=GenerationConfig(max_new_tokens=3), max_new_tokens=1).tokens == plain.tokens[:1]
+    assert ask(generation_config=GenerationConfig(max_length=plain.n_prompt + 2)).tokens == plain.tokens[:2]
+    def sampled(**kw):
+        torch.manual_seed(1)
+        return ask(max_new_tokens=6, **kw).tokens
+    config = GenerationConfig(do_sample=True, temperature=3.)
+    assert sampled(generation_config=config) == sampled(do_sample=True, temperature=3.) != plain.tokens and config.max_new_tokens is None
+    assert ask(generation_config=vlm.model.generation_config, max_new_tokens=6).tokens == plain.tokens
+    assert ask(return_dict_in_generate=False, max_new_tokens=6).tokens == plain.tokens
+    with pytest.raises(CarveError, match='num_beams=2'): ask(generation_config=GenerationConfig(num_beams=2))
+
+
+def test_messages(vlm, tmp_path):
+    WIDE.save(tmp_path/'wide.png')
+    want = vlm.generate(WIDE, 4, question=QUESTION)
+    for picture in WIDE, str(tmp_path/'wide.png'), np.asarray(WIDE):
+        for key in 'image', 'url', 'path': assert vlm.generate(turn({'type': 'image', key: picture}), 4) == want
+    assert vlm.generate(turn(dict(type='image_url', image_url=dict(url=str(tmp_path/'wide.png')))), 4) == want
+    assert vlm.generate(messages=turn(dict(type='image', image=WIDE)), max_new_tokens=4) == want
+    assert vlm.generate(WIDE, 4, messages=turn(dict(type='image'))) == want
+
+
+@pytest.mark.parametrize('messages, why', [
+    ('hello', 'list of dict'), ([], 'list of dict'), ([dict(role='user')], 'list of dict'), (turn(dict(type='video', video='a.mp4')), 'video_prompt'),
+    (turn(dict(type='image')), 'has no picture'), (turn(dict(type='image', url='https://example.org/a.png')), 'nothing is fetched'),
+    (turn(dict(type='image_url', image_url=dict(url='data:image/png;base64,AA'))), 'nothing is fetched')])
+def test_messages_refused(vlm, messages, why):
+    with pytest.raises(CarveError, match=why): vlm.generate(messages=messages)
+
+
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
+def test_wrapped(load, name):
+    "A model inside `DataParallel`, or a wrapper that has a `config` as well"
+    class Wrapper(torch.nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module, self.config = module, vlm.model.config
+        def forward(self, *args, **kw): return self.module(*args, **kw)
+    vlm = load(name)
+    want = vlm.ask(WIDE, QUESTION, max_new_tokens=4)
+    for wrapped in torch.nn.DataParallel(vlm.model), Wrapper(vlm.model), Wrapper(torch.nn.DataParallel(vlm.model)):
+        assert VLM(wrapped, vlm.processor).ask(WIDE, QUESTION, max_new_tokens=4).tokens == want.tokens
+
+
+@pytest.mark.parametrize('how', ['cpu_offload', 'disk_offload'])
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
+def test_offloaded(folders, name, how, tmp_path):
+    accelerate = pytest.importorskip('accelerate')
+    vlm = VLM.from_pretrained(folders(name))
+    want, rows = vlm.ask(WIDE, QUESTION, max_new_tokens=4), vlm.capture(WIDE, QUESTION)
+    if how == 'cpu_offload': accelerate.cpu_offload(vlm.model)
+    else: accelerate.disk_offload(vlm.model, str(tmp_path))
+    assert vlm.model.device.type == 'meta' and vlm.device.type == 'cpu'
+    assert vlm.ask(WIDE, QUESTION, max_new_tokens=4).tokens == want.tokens and (vlm.capture(WIDE, QUESTION).attn - rows.attn).abs().max() < 1e-6
+
+
+CLIP = np.random.default_rng(0).integers(0, 255, (6, 64, 96, 3), dtype=np.uint8)
+
+
+def test_frames_of_any_library():
+    for frames in torch.from_numpy(CLIP), torch.from_numpy(CLIP).movedim(-1, 1), list(CLIP), CLIP.transpose(0, 3, 1, 2): assert open_video(frames, fps=2) == open_video(CLIP)
+
+
+@pytest.mark.parametrize('wrong, why', [
+    (lambda: open_video(CLIP, fps=0), 'fps=0'), (lambda: open_video(CLIP, fps=-1), 'fps=-1'), (lambda: Video(CLIP, range(6, 0, -1)), 'run backwards'),
+    (lambda: open_video(torch.zeros(6, 64)), 'shape'), (lambda: open_video(dict(frames=CLIP)), 'dict is not a video')])
+def test_frames_refused(wrong, why):
+    with pytest.raises(CarveError, match=why) as e: wrong()
+    assert len(str(e.value)) < 300
+
+
+def test_large_picture_said(folders):
+    "What a picture would take without `image_tokens` is not guessed"
+    vlm = VLM.from_pretrained(folders('qwen2_5_vl'))
+    vlm.image_tokens = 16
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter('always')
+        vlm.prompt(Image.new('RGB', (800, 600)), QUESTION)
+    said, = [str(w.message) for w in told if 'megapixels' in str(w.message)]
+    assert '16 tokens of 16 x 16 pixels, fewer than the processor alone would take' in said and 'up to' not in said
+
+
+def test_name_nearly_right():
+    with pytest.raises(CarveError, match="Did you mean 'carve-tiny'"): VLM.from_pretrained('carve-tinny')
