@@ -2996,6 +2996,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'carve_nb/models/image_tiles.py'),
                                              'carve_nb.models.image_tiles.Block.take': ( 'library/models/image_tiles.html#block.take',
                                                                                          'carve_nb/models/image_tiles.py'),
+                                             'carve_nb.models.image_tiles.among': ( 'library/models/image_tiles.html#among',
+                                                                                    'carve_nb/models/image_tiles.py'),
                                              'carve_nb.models.image_tiles.canvas_box': ( 'library/models/image_tiles.html#canvas_box',
                                                                                          'carve_nb/models/image_tiles.py'),
                                              'carve_nb.models.image_tiles.canvas_keys': ( 'library/models/image_tiles.html#canvas_keys',

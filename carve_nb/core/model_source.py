@@ -8,6 +8,7 @@ __all__ = ['TINY', 'PACKAGED', 'CHECKPOINTS', 'PICKLED', 'GGUF_ADVICE', 'shipped
 
 # %% ../../nbs/library/core/08_model_source.ipynb #b9f9d7b4
 import json
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -80,7 +81,9 @@ def find_source(
         return str(path)
     if path.suffix == '.gguf': raise CarveError(f'{name}: {GGUF_ADVICE}')
     if path.exists() or name.count('/') != 1 or name[0] in '/.~':
-        raise CarveError(f'{name!r} is neither a folder nor a Hub id such as org/model.')
+        like = get_close_matches(name, PACKAGED, 1)
+        hint = f' Did you mean {like[0]!r}?' if like else ''
+        raise CarveError(f'{name!r} is neither a folder nor a Hub id such as org/model.{hint}')
     return name
 
 # %% ../../nbs/library/core/08_model_source.ipynb #c2354aef

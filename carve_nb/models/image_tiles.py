@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAN_SETTINGS', 'Block', 'tile_boxes', 'whole_block', 'tiled', 'setting', 'ratio_tiles', 'edge_tiles', 'pan_tiles',
-           'canvas_box', 'canvas_tiles', 'tile_keys', 'canvas_keys', 'query_bridge', 'patch_keys']
+           'canvas_box', 'among', 'canvas_tiles', 'tile_keys', 'canvas_keys', 'query_bridge', 'patch_keys']
 
 # %% ../../nbs/library/models/01_image_tiles.ipynb #e03523fe
 from ..core.model_source import check_torchvision
@@ -35,16 +35,16 @@ class Block:
     grid: tuple         # (gh, gw)
     box: tuple          # (x0, y0, x1, y1): what the grid covers, floating pixels of the original picture
     view: str = 'base'  # name of the view
-    lead: int = 0       # tokens before the grid
     tail: int = 0       # tokens after each row
+    after: int = 0      # tokens after all rows
     @property
     def size(self):
         h, w = self.grid
-        return self.lead + h*(w + self.tail)
+        return h*(w + self.tail) + self.after
     def take(self, tokens):
         "Those tokens that are cells of the grid"
         h, w = self.grid
-        rows = tokens[self.lead:].view(h, w + self.tail)
+        rows = tokens[:h*(w + self.tail)].view(h, w + self.tail)
         return rows[:, :w].flatten()
 
 # %% ../../nbs/library/models/01_image_tiles.ipynb #20d3d4de
@@ -174,16 +174,28 @@ def canvas_box(
     return (bottom - top, right - left), (x(left), y(top), x(right), y(bottom))
 
 # %% ../../nbs/library/models/01_image_tiles.ipynb #94530286
+def among(
+    inputs,  # output of the processor
+    i,       # which picture
+) -> int:    # 1 where the processor does not tell
+    "How many pictures the prompt of a picture has"
+    counts = (inputs or {}).get('batch_num_images')
+    return 1 if counts is None else int(counts.repeat_interleave(counts)[i])
+
 def canvas_tiles(
     config,     # the model's configuration
     processor,  # the model's processor
     inputs,     # output of the processor
     i, size,    # which picture; its (W, H)
 ) -> list:      # `Block`s
-    "Blocks of the whole picture, squashed, and of all tiles together"
+    "Blocks of the whole picture, squashed, and of all tiles together; of several pictures each one whole in a square"
     (W, H), s, patch = size, config.vision_config.image_size, config.vision_config.patch_size
     n = s//patch
     shown = n*patch/s
+    if among(inputs, i) > 1:
+        side = max(W, H)
+        x, y = (side - W)//2, (side - H)//2
+        return [Block((n, n), (float(-x), float(-y), side*shown - x, side*shown - y), after=1)]
     base = Block((n, n), (0., 0., W*shown, H*shown))
     ch, cw = select_best_resolution([H, W], config.image_grid_pinpoints)
     cells = ch//s*n, cw//s*n

@@ -54,7 +54,7 @@ def row_pixels(
     counts,  # number of views of each picture
 ):           # inputs of the tower for it
     "Pixels of one picture, one row for each, and its size where the tower wants to know it"
-    return {k: inputs[k][i : i+1] for k in ('pixel_values', 'image_sizes', 'batch_num_images') if k in inputs}
+    return {k: inputs[k][i : i+1] for k in ('pixel_values', 'image_sizes') if k in inputs}
 
 def grid_pixels(
     config,  # of the model
@@ -62,11 +62,12 @@ def grid_pixels(
     i,       # which picture
     counts,  # number of views of each picture
 ):           # inputs of the tower for it
-    "Tiles of one picture without those that pad it to the picture with the most, and its size"
+    "Tiles of one picture without those that pad it to the picture with the most, its size, how many stand beside it"
     h, w = select_best_resolution(inputs['image_sizes'][i].tolist(), config.image_grid_pinpoints)
     side = config.vision_config.image_size
     tiles = 1 + (h//side)*(w//side)
-    own = row_pixels(config, inputs, i, counts)
+    own, beside = row_pixels(config, inputs, i, counts), inputs.get('batch_num_images')
+    if beside is not None: own['batch_num_images'] = beside.repeat_interleave(beside)[i : i+1]
     return dict(own, pixel_values=own['pixel_values'][:, :tiles])
 
 # %% ../../nbs/library/models/02_processors.ipynb #861b269a

@@ -150,7 +150,7 @@ def lay_out(
 ) -> str:       # the chat, one image token for each picture
     "The chat as the processor encodes it: some add a start token or a new line of their own"
     chat = format_chat(processor, text, len(images))
-    laid = processor.prepare_inputs_layout(images=images, text=chat)[1]
+    laid = processor.prepare_inputs_layout(images=[images], text=chat)[1]
     return laid if isinstance(laid, str) else laid[0]
 
 def text_start(

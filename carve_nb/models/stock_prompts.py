@@ -244,13 +244,24 @@ def message_parts(
     messages,  # of a chat template; contents as text or as lists of parts
 ) -> tuple:    # the same with lists of parts alone; pictures that stand in the parts; text of the last part
     "Messages in one form, their pictures apart"
+    tidy_enough = lambda m: isinstance(m, dict) and {'role', 'content'} <= set(m)
+    if not messages or isinstance(messages, str) or not all(map(tidy_enough, messages)):
+        raise PromptError('Messages are a list of dict(role=..., content=...). A plain question goes with its picture: '
+                          '`vlm.ask(image, question)`.')
     tidy, images, last = [], [], ''
     for message in messages:
         content, parts = message['content'], []
         for part in [dict(type='text', text=content)] if isinstance(content, str) else content:
-            if part['type'] == 'image': images.append(part.get('image', part.get('path')))
-            else: last = part['text']
-            parts.append(dict(type='image') if part['type'] == 'image' else part)
+            kind = part.get('type')
+            if kind == 'text': last = part['text']
+            elif kind in ('image', 'image_url'):
+                own = next((part[k] for k in ('image', 'path', 'url', 'image_url') if k in part), None)
+                images.append(own['url'] if isinstance(own, dict) else own)
+                part = dict(type='image')
+            else:
+                raise PromptError(f'A part of type {kind!r} is not read in messages, only text and image. '
+                                  'Videos: `vlm.video_prompt(open_video(...), question)`.')
+            parts.append(part)
         tidy.append(dict(message, content=parts))
     return tidy, images, last
 
@@ -262,6 +273,9 @@ def chat(self: VLM,
     "Messages and pictures as this model's own chat template puts them"
     messages, inside, question = message_parts(messages)
     given = inside if images is None else images if isinstance(images, (list, tuple)) else [images]
+    if any(im is None for im in given):
+        raise PromptError('A part dict(type="image") of the messages has no picture: add image=..., or give the '
+                          'pictures before the messages.')
     if len(given) != len(inside):
         raise PromptError(f'{len(given)} pictures for {len(inside)} places: put a part dict(type="image") into the '
                           'messages for each picture.')
@@ -272,7 +286,7 @@ def chat(self: VLM,
     chat = self.processor.apply_chat_template(messages, add_generation_prompt=True)
     bos = getattr(self.tokenizer, 'bos_token', None)
     kw = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
-    if seen: kw |= dict(images=seen, **self.limited(seen))
+    if seen: kw |= dict(images=[seen], **self.limited(seen))
     inputs = self.processor(text=chat, truncation=False, return_tensors='pt', **kw)
     prompt, = read_prompts(self.model, self.processor, inputs, seen, question)
     prompt.spans, prompt.images = stretch_spans(prompt.spans, seen, opened), opened

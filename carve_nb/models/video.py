@@ -6,7 +6,9 @@
 __all__ = ['Video', 'even_frames', 'open_video', 'moment_spans']
 
 # %% ../../nbs/library/models/15_video.ipynb #ce1c5fe5
+import os
 import numpy as np
+import torch
 from fastcore.basics import patch
 from transformers import BatchFeature
 from ..core.errors import PromptError, UnsupportedError
@@ -29,6 +31,8 @@ class Video(list):
         super().__init__(map(open_image, frames))
         self.times = list(map(float, range(len(self)) if times is None else times))
         self.frame_tokens = frame_tokens
+        if any(not a <= b for a, b in zip(self.times, self.times[1:])):
+            raise PromptError(f'The times of the frames run backwards: {self.times}.')
         if not self or len(self.times) != len(self):
             raise PromptError(f'A video of {len(self)} frames and {len(self.times)} times: give a time for each frame.')
         if len({im.size for im in self}) > 1:
@@ -51,15 +55,20 @@ def even_frames(
     return np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
 
 def open_video(
-    source,  # list of pictures or arrays, array [T, H, W, 3], or a file, which torchcodec reads
+    source,  # list of pictures or arrays; array or tensor [T, H, W, 3] or [T, 3, H, W]; a file, which torchcodec reads
     fps=1.,  # frames a second of a list or array; a file knows its own
     most=16, # frames, taken at even distances
 ) -> Video:  # opened
     "A video of any source"
     if isinstance(source, Video): return source
+    if not fps > 0: raise PromptError(f'fps={fps}: give the frames a second, a number above 0.')
+    if torch.is_tensor(source): source = source.numpy(force=True)
+    if isinstance(source, np.ndarray) and source.shape[-1] != 3 == source.shape[1]: source = np.moveaxis(source, 1, -1)
     if isinstance(source, (list, tuple, np.ndarray)):
         kept = even_frames(len(source), most) if len(source) else []
         return Video([source[i] for i in kept], [i/fps for i in kept])
+    if not isinstance(source, (str, os.PathLike)):
+        raise PromptError(f'{type(source).__name__} is not a video: give a path, pictures, an array or a tensor.')
     try: from torchcodec.decoders import VideoDecoder
     except (ImportError, RuntimeError, OSError) as e:
         raise UnsupportedError(f'{source} needs torchcodec to be read ({type(e).__name__}). Install it, or give the '

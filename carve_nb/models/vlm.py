@@ -8,7 +8,6 @@ __all__ = ['PENALTIES', 'VLM', 'Answer', 'greedy', 'without_penalties', 'model_l
 # %% ../../nbs/library/models/07_vlm.ipynb #ea5b69db
 import contextlib, copy, hashlib, math, threading, time, warnings, weakref
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 import torch
 from fastcore.basics import patch
@@ -17,6 +16,7 @@ from ..core.errors import CarveError, PromptError
 from ..core.image import open_image, to_raster
 from .attention_hook import restore
 from .families import find_family
+from .generate_hook import refuse_settings, stock_model
 from ..core.model_source import TINY
 from .loading import check_decoder, input_device, load_model
 from .prompts import (
@@ -35,7 +35,8 @@ class VLM:
         name=None,  # what to call it; the configuration's own name by default
         escape=False,  # defuse commands inside user texts, see `escape_text`? Without it such texts are refused
     ):
-        self.model, self.processor, self.escape = model, processor, escape
+        self.model = model = stock_model(model, processor)
+        self.processor, self.escape = processor, escape
         self.family = find_family(model.config.model_type)
         self.name = name or model.config.name_or_path or self.family.name
         self.revision = getattr(model.config, '_commit_hash', None)
@@ -114,8 +115,8 @@ def limited(self: VLM,
     pixels = max(im.width*im.height for im in images)
     if limit and pixels > self.image_tokens*cell**2:
         warnings.warn(f'A picture of {pixels/1e6:.0f} megapixels is shown with {self.image_tokens:,} tokens of '
-                      f'{cell} x {cell} pixels, where the processor alone would take up to {pixels//cell**2:,}. Set '
-                      'another number with --image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).',
+                      f'{cell} x {cell} pixels, fewer than the processor alone would take. Set another number with '
+                      '--image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).',
                       stacklevel=5)
     return limit
 
@@ -131,7 +132,7 @@ def fill(self: VLM,
     bos = getattr(tokenizer, 'bos_token', None)
     kw = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
     # some tokenizers are saved with a limit, which would cut pictures in two
-    inputs = processor(images=seen, text=chat, truncation=False, return_tensors='pt', **kw, **self.limited(images))
+    inputs = processor(images=[seen], text=chat, truncation=False, return_tensors='pt', **kw, **self.limited(images))
     inputs.pop('labels', None)
     ids = inputs['input_ids'][0]
     if len(ids) >= self.limit:
@@ -272,22 +273,28 @@ def check_score(
 # %% ../../nbs/library/models/07_vlm.ipynb #07783f72
 @patch
 def generate(self: VLM,
-    prompt,             # `Prompt`; or one picture or a list of them, with a question or messages
-    max_new_tokens=32,  # longest answer
+    prompt=None,        # `Prompt`, or messages; or one picture or a list of them, with a question or messages
+    max_new_tokens=None,  # longest answer; 32, or what `generation_config` says
     processors=(),      # logits processors of transformers; with them log-probabilities are of the processed scores
     question=None,      # about the pictures, as it is
     messages=None,      # with the pictures, of a chat template, see `VLM.chat`
-    **settings,         # of transformers' `generate`: do_sample, top_p, streamer, ...
+    **settings,         # of transformers' `generate`: generation_config, do_sample, top_p, streamer, ...
 ) -> Answer:            # the answer
     "The model's own answer, greedy unless the settings say otherwise"
-    if max_new_tokens < 1: raise PromptError(f'max_new_tokens must be at least 1, not {max_new_tokens}.')
-    if messages: prompt = self.chat(prompt, messages)
+    if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], dict): prompt, messages = None, prompt
+    if messages is not None: prompt = self.chat(prompt, messages)
     elif not isinstance(prompt, Prompt): prompt = self.prompt(prompt, question)
     start, n = time.perf_counter(), len(prompt)
+    given = settings.pop('generation_config', None)
+    settings = (given.to_diff_dict() if given else {}) | settings
+    whole, new = settings.pop('max_length', None), settings.pop('max_new_tokens', None)
+    if max_new_tokens is None: max_new_tokens = new or (whole - n if whole else 32)
+    if max_new_tokens < 1: raise PromptError(f'max_new_tokens must be at least 1, not {max_new_tokens}.')
     config = greedy(self.model, min(max_new_tokens, self.limit - n))
-    processors = [*processors, *settings.pop('logits_processor', ())]
-    kw = dict(config.update(**settings), generation_config=config)
-    if settings: import_module('carve_nb.models.generate_hook').refuse_settings(self.model, kw)
+    processors = [*processors, *(settings.pop('logits_processor', None) or ())]
+    more = config.update(**settings | dict(return_dict_in_generate=True, output_logits=True))
+    kw = dict(more, generation_config=config)
+    if settings: refuse_settings(self.model, kw)
     if processors: kw |= dict(logits_processor=LogitsProcessorList(processors), output_scores=True)
     without = without_penalties(self.model) if self.argmax else contextlib.nullcontext()
     with model_lock(self.model), without, announced(self, prompt):
