@@ -15,18 +15,14 @@ from .stats import (
     Estimate, bootstrap_values, check_level, check_pairs, check_scores, expanded_ends, mean_interval)
 
 # %% ../../nbs/library/core/05_correlation.ipynb #d3f3ea41
-def correlate(x, # [..., m]
-    y # [..., m]
-    ) -> np.ndarray: # [...]
+def correlate(x, y) -> np.ndarray:  # [...]
     "Pearson's correlation along the last axis"
     x = x - x.mean(-1, keepdims=True)
     y = y - y.mean(-1, keepdims=True)
     squares = (x*x).sum(-1)*(y*y).sum(-1)
     return (x*y).sum(-1)/np.sqrt(squares)
 
-def check_varied(x, # [m] numbers
-    name='x' # for the message
-    ) -> np.ndarray: # the same, [m] float64
+def check_varied(x, name='x') -> np.ndarray:  # the same, [m] float64
     "Numbers that differ and are enough for a correlation, or a clear error"
     x = check_scores(x)
     if len(x) < 4: raise StatisticsError(f'{len(x)} values of {name}: a correlation needs at least 4.')
@@ -35,21 +31,16 @@ def check_varied(x, # [m] numbers
                               'nothing can correlate with what does not vary.')
     return x
 
-def rank_correlation(x, # [..., m]
-    y # [..., m]
-    ) -> np.ndarray: # [...]
+def rank_correlation(x, y) -> np.ndarray:  # [...]
     "Correlation of the ranks along the last axis"
     return correlate(stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1))
 
 # %% ../../nbs/library/core/05_correlation.ipynb #1b8d7eee
-def drawn_estimate(stat, # columns [..., m] -> values [...]
-    columns, # list of [m] arrays
-    p, # of a test that takes every question for independent
-    n, # draws
-    seed, # of the draws
-    level, # of the interval
-    clusters # the picture of each question; None: each has its own
-    ) -> Estimate: # its p from the spread of the draws where questions share a picture
+def drawn_estimate(
+    stat,  # columns [..., m] -> values [...]
+    columns,  # list of [m] arrays
+    p, n, seed, level, clusters,  # the picture of each question; None: each has its own
+) -> Estimate:
     "A statistic with its bootstrap interval"
     check_level(level)
     value, size = float(stat(*columns)), len(columns[0])
@@ -58,21 +49,18 @@ def drawn_estimate(stat, # columns [..., m] -> values [...]
     if m < size: p = 2*stats.t.sf(abs(value)/np.nanstd(values), m - 1)
     return Estimate(value, *expanded_ends(values, m, level), size, float(p))
 
-def spearman(x, # [m] numbers
-    y, # [m] numbers of the same questions
-    n=2000, # draws
-    seed=0, # of the draws
-    level=.95, # of the interval
-    clusters=None # the picture of each question; None: each has its own
-    ) -> Estimate: # p of SciPy's test; by picture where questions share one
+def spearman(
+    x, y,  # [m] numbers of the same questions
+    n=2000, seed=0, level=.95, clusters=None,  # the picture of each question; None: each has its own
+) -> Estimate:
     "Rank correlation with its bootstrap interval"
     x, y = check_pairs(check_varied(x), check_varied(y, 'y'))
     return drawn_estimate(rank_correlation, [x, y], stats.spearmanr(x, y).pvalue, n, seed, level, clusters)
 
 # %% ../../nbs/library/core/05_correlation.ipynb #ab278202
-def residuals(x, # [..., m]
-    given # [..., m, k] covariates
-    ) -> np.ndarray: # [..., m]
+def residuals(
+    x, given,  # [..., m, k] covariates
+) -> np.ndarray:
     "The ranks less what least squares on the covariates explains"
     R = stats.rankdata(x, axis=-1)[..., None]
     R = R - R.mean(-2, keepdims=True)
@@ -82,14 +70,11 @@ def residuals(x, # [..., m]
     beta = np.linalg.pinv(Zt @ Z, rcond=1e-10, hermitian=True) @ (Zt @ R)
     return (R - Z @ beta)[..., 0]
 
-def partial_spearman(x, # [m] numbers
-    y, # [m] numbers of the same questions
-    given, # [m, k] covariates
-    n=2000, # draws
-    seed=0, # of the draws
-    level=.95, # of the interval
-    clusters=None # the picture of each question; None: each has its own
-    ) -> Estimate: # p of the t-test with m - 2 - k degrees of freedom; by picture where questions share one
+def partial_spearman(
+    x, y,  # [m] numbers of the same questions
+    given,  # [m, k] covariates
+    n=2000, seed=0, level=.95, clusters=None,  # the picture of each question; None: each has its own
+) -> Estimate:
     "Rank correlation of what the covariates leave unexplained"
     x, y = check_pairs(check_varied(x), check_varied(y, 'y'))
     given = np.asarray(given, np.float64).reshape(len(x), -1)
@@ -107,16 +92,18 @@ def partial_spearman(x, # [m] numbers
     return drawn_estimate(stat, columns, p, n, seed, level, clusters)
 
 # %% ../../nbs/library/core/05_correlation.ipynb #bef6c2f1
-def standardize(c # [m, k] columns
-    ) -> np.ndarray: # [m, k]
+def standardize(
+    c,  # [m, k] columns
+) -> np.ndarray:  # [m, k]
     "Columns of mean 0 and standard deviation 1; a constant column becomes 0"
     sd = c.std(0)
     return (c - c.mean(0))/np.where(sd > 0, sd, 1)
 
-def fit_odds(y, # [m] between 0 and 1
-    X, # [m, k] columns, the first of ones
-    clusters=None # the picture of each question; None: each has its own
-    ): # results of statsmodels, `params`, `conf_int()`, `pvalues`
+def fit_odds(
+    y,  # [m] between 0 and 1
+    X,  # [m, k] columns, the first of ones
+    clusters=None,  # the picture of each question; None: each has its own
+):  # results of statsmodels, `params`, `conf_int()`, `pvalues`
     "Logistic regression, or a clear error where the answers cannot carry it"
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
@@ -137,12 +124,11 @@ def fit_odds(y, # [m] between 0 and 1
 # %% ../../nbs/library/core/05_correlation.ipynb #53038e38
 STEEPEST = 10 # log-odds per standard deviation; beyond it answers are as good as separated
 
-def logistic(x, # [m] numbers
-    y, # [m] right or not, between 0 and 1
-    given=None, # [m, k] covariates to hold fixed
-    level=.95, # of the interval
-    clusters=None # the picture of each question; None: each has its own
-    ) -> Estimate: # p of Wald's test
+def logistic(
+    x, y,  # [m] right or not, between 0 and 1
+    given=None,  # [m, k] covariates to hold fixed
+    level=.95, clusters=None,  # the picture of each question; None: each has its own
+) -> Estimate:
     "Change of the log-odds of y per standard deviation of x"
     check_level(level)
     x, y = check_pairs(check_varied(x), check_varied(y, 'y'))
@@ -164,9 +150,9 @@ def logistic(x, # [m] numbers
     return Estimate(slope, float(lo), float(hi), len(x), float(fit.pvalues[-1]))
 
 # %% ../../nbs/library/core/05_correlation.ipynb #b2629f44
-def auroc(score, # [m] numbers
-    label # [m] true for the positive ones
-    ) -> float: # 0..1, .5 is chance
+def auroc(
+    score, label,  # [m] true for the positive ones
+) -> float:  # 0..1, .5 is chance
     "Area under the ROC curve"
     score, label = check_pairs(np.ravel(score), np.ravel(label))
     yes, no = score[label > 0], score[label <= 0]
@@ -175,14 +161,11 @@ def auroc(score, # [m] numbers
     return float(stats.mannwhitneyu(yes, no, method='asymptotic').statistic/(len(yes)*len(no)))
 
 # %% ../../nbs/library/core/05_correlation.ipynb #39213e37
-def bin_means(x, # [m] numbers that define the bins
-    y, # [m] numbers to average
-    bins=10, # how many, by quantile of x
-    n=1000, # draws
-    seed=0, # of the draws
-    level=.95, # of the intervals
-    clusters=None # the picture of each number; None: each has its own
-    ) -> tuple: # mean x of each bin, list of `Interval`s of y
+def bin_means(
+    x,  # [m] numbers that define the bins
+    y,  # [m] numbers to average
+    bins=10, n=1000, seed=0, level=.95, clusters=None,  # the picture of each number; None: each has its own
+) -> tuple:  # mean x of each bin, list of `Interval`s of y
     "The curve of y over x"
     x, y = check_pairs(check_varied(x), y)
     if bins < 1: raise StatisticsError(f'bins={bins}: at least one is needed.')

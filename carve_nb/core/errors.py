@@ -47,9 +47,9 @@ class IncompleteError(CarveError, RuntimeError):
 class RemoteError(CarveError, RuntimeError):
     "A request without an answer"
     exit_status = 1
-    def __init__(self,
-        status,       # short name of what happened, such as 'timeout'
-        why,          # one line; never holds a key
+    def __init__(
+        self, status,  # short name of what happened, such as 'timeout'
+        why,
     ):
         super().__init__(status, why)
         self.status = status

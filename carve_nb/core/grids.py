@@ -10,9 +10,10 @@ import numpy as np
 from scipy import ndimage
 
 # %% ../../nbs/library/core/07_grids.ipynb #ea14e139
-def to_grid(a, # [..., Nv] values of one image's tokens
-    span # anything with `.grid` = (gh, gw), such as an `ImageSpan`
-    ): # [..., gh, gw]
+def to_grid(
+    a,  # [..., Nv] values of one image's tokens
+    span,  # anything with `.grid` = (gh, gw), such as an `ImageSpan`
+):  # [..., gh, gw]
     "Fold the tokens of one image into rows and columns"
     gh, gw = span.grid
     n = a.shape[-1]
@@ -21,11 +22,11 @@ def to_grid(a, # [..., Nv] values of one image's tokens
     return a.reshape(*a.shape[:-1], gh, gw)
 
 # %% ../../nbs/library/core/07_grids.ipynb #0c6f03ca
-def tent_weights(cells, # number of grid cells g along one axis
-    pixels, # number of pixels along it
-    lo, # where the grid begins, in pixels
-    hi # where it ends
-    ): # [pixels, cells] float64, rows sum to 1 inside and to 0 outside lo..hi
+def tent_weights(
+    cells, pixels,  # number of pixels along it
+    lo,  # where the grid begins, in pixels
+    hi,
+):  # [pixels, cells] float64, rows sum to 1 inside and to 0 outside lo..hi
     "Bilinear weights along one axis (align_corners=False)"
     x = np.arange(pixels) + .5
     u = (x - lo)/(hi - lo)*cells - .5
@@ -34,9 +35,10 @@ def tent_weights(cells, # number of grid cells g along one axis
     return weights*((x >= lo) & (x < hi))[:, None]
 
 # %% ../../nbs/library/core/07_grids.ipynb #0cef4737
-def patch_cover(span, # the picture's `ImageSpan`, or anything with `.grid` and `.box`
-    box # (x0, y0, x1, y1) pixels
-    ): # [gh*gw] share of each patch that lies in the box
+def patch_cover(
+    span,  # the picture's `ImageSpan`, or anything with `.grid` and `.box`
+    box,  # (x0, y0, x1, y1) pixels
+):  # [gh*gw] share of each patch that lies in the box
     "How much of each patch a box covers"
     gh, gw = span.grid
     x0, y0, x1, y1 = span.box
@@ -54,10 +56,10 @@ def patch_cover(span, # the picture's `ImageSpan`, or anything with `.grid` and 
 NEIGHBOURS = np.ones((3, 3))
 NEIGHBOURS[1, 1] = 0
 
-def calm_spikes(grid, # [gh, gw] values >= 0
-    lam=10., # how many times the largest neighbour is too much
-    border=False # may a cell on the border be calmed too?
-    ): # [gh, gw]
+def calm_spikes(
+    grid,  # [gh, gw] values >= 0
+    lam=10., border=False,  # may a cell on the border be calmed too?
+):  # [gh, gw]
     "Lone cells replaced by the mean of their neighbours"
     grid = np.asarray(grid, np.float64)
     padding = dict(mode='constant', cval=0.) if border else dict(mode='nearest')

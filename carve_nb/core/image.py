@@ -22,9 +22,7 @@ EXIF_TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
          8: Image.Transpose.ROTATE_90}
 
-def upright(
-    img:Image.Image, # decoded picture
-) -> Image.Image: # the same, turned as its EXIF orientation says
+def upright(img:Image.Image) -> Image.Image:
     "Apply the EXIF orientation to the pixels"
     try: turn = EXIF_TURNS.get(img.getexif().get(0x0112))
     except Exception as e:
@@ -33,9 +31,7 @@ def upright(
     return img if turn is None else img.transpose(turn)
 
 # %% ../../nbs/library/core/02_image.ipynb #ff6323f7
-def check_array(
-    a:np.ndarray, # candidate picture, any shape and type
-):
+def check_array(a:np.ndarray):
     "Refuse arrays whose meaning is not plain"
     want = 'pass height x width x 3 (RGB) or height x width (grey), uint8 or float in 0..1'
     if a.ndim != 2 and (a.ndim != 3 or a.shape[2] != 3):
@@ -52,8 +48,8 @@ def check_array(
 
 # %% ../../nbs/library/core/02_image.ipynb #07b18a0a
 def from_array(
-    a:np.ndarray, # [H, W, 3] or [H, W], uint8 or float in 0..1
-) -> Image.Image: # mode RGB or L
+    a:np.ndarray,  # [H, W, 3] or [H, W], uint8 or float in 0..1
+) -> Image.Image:  # mode RGB or L
     "Picture from an array; floats are scaled by 255 and rounded"
     check_array(a)
     if a.dtype.kind == 'f':
@@ -63,8 +59,8 @@ def from_array(
 
 # %% ../../nbs/library/core/02_image.ipynb #d2b44193
 def scale_deep(
-    img:Image.Image, # picture in mode I;16*, I or F
-) -> Image.Image: # mode L, or LA if one of its values means transparent
+    img:Image.Image,  # picture in mode I;16*, I or F
+) -> Image.Image:  # mode L, or LA if one of its values means transparent
     "Grey picture of more than 8 bits to 8 bits by its full range"
     a, clear = np.asarray(img), img.info.get('transparency')
     if img.mode == 'I':
@@ -79,9 +75,8 @@ def scale_deep(
 
 # %% ../../nbs/library/core/02_image.ipynb #668ca293
 def flatten(
-    img:Image.Image, # decoded picture of any mode
-    background:str|tuple='white', # colour under transparent pixels: name, '#rrggbb' or (r, g, b)
-) -> Image.Image: # fresh RGB picture without metadata
+    img:Image.Image, background:str|tuple='white',  # colour under transparent pixels: name, '#rrggbb' or (r, g, b)
+) -> Image.Image:
     "Any mode to RGB"
     if img.mode[:2] == 'I;' or img.mode in 'IF': img = scale_deep(img)
     clear = img.has_transparency_data
@@ -96,10 +91,7 @@ def flatten(
     return out
 
 # %% ../../nbs/library/core/02_image.ipynb #6a769cb5
-def read_path(
-    path:str|PathLike, # file name as the user gave it
-    max_pixels:int=MAX_PIXELS, # most pixels allowed
-) -> Image.Image: # decoded picture, any mode
+def read_path(path:str|PathLike, max_pixels:int=MAX_PIXELS) -> Image.Image:
     "Decode a local file"
     if isinstance(path, str) and re.match(r'data:|[a-zA-Z][\w+.-]*://', path):
         raise ImageError(f'{path[:60]!r} is an address, not a file: nothing is fetched; '
@@ -112,18 +104,13 @@ def read_path(
     with open(path, 'rb') as f: return decode(f, max_pixels)
 
 # %% ../../nbs/library/core/02_image.ipynb #a8c1b54d
-def check_opened(
-    img:Image.Image, # the caller's picture from a file, not decoded yet
-):
+def check_opened(img:Image.Image):
     "The checks of a file, of one that the caller has opened"
     if getattr(img, 'fp', None) is None: return
     if img.format in JPEGS: check_scans(img.fp)
     if img.format == 'PNG': check_png(img)
 
-def decode_opened(
-    img:Image.Image, # the caller's picture, possibly not decoded yet
-    max_pixels:int=MAX_PIXELS, # most pixels allowed
-) -> Image.Image: # the same picture, decoded
+def decode_opened(img:Image.Image, max_pixels:int=MAX_PIXELS) -> Image.Image:
     "Decode a PIL picture that the caller opened"
     if isinstance(img, ImageFile.ImageFile) and img.format not in (*FORMATS, *JPEGS):
         raise ImageError(f'PIL picture from a file of format {img.format}, of which only {", ".join(FORMATS)} are '
@@ -140,9 +127,8 @@ def decode_opened(
 
 # %% ../../nbs/library/core/02_image.ipynb #e009d7f9
 def pixel_limit(
-    src, # whatever is to be opened
-    max_pixels:int|None=None, # most pixels allowed, if the caller gives a limit
-) -> int|float: # most pixels allowed
+    src, max_pixels:int|None=None,  # most pixels allowed, if the caller gives a limit
+) -> int|float:
     "The caller's limit; else `MAX_PIXELS` for what is still to be decoded, and none for what is in memory"
     if max_pixels is not None: return max_pixels
     if isinstance(src, ImageFile.ImageFile): return MAX_PIXELS
@@ -151,19 +137,17 @@ def pixel_limit(
 # %% ../../nbs/library/core/02_image.ipynb #6a1240f3
 RASTER = 2**24 # pixels; what has more is worked with on a raster of at most so many
 
-def is_plain(
-    img, # anything
-) -> bool: # whether nothing has to be done to it
+def is_plain(img) -> bool:
     "A PIL picture in memory, RGB, without metadata"
     if type(img) is not Image.Image or img.mode != 'RGB': return False
     return not img.info and not img.getexif()
 
 # %% ../../nbs/library/core/02_image.ipynb #85a7ee86
 def open_image(
-    src, # path, bytes, PIL picture, or array ([H, W, 3] or [H, W], uint8 or float 0..1)
-    max_pixels:int|None=None, # most pixels, judged before decoding; None: `MAX_PIXELS` for what is not decoded yet
-    background:str|tuple='white', # colour under transparent pixels
-) -> Image.Image: # mode RGB, upright, no metadata; your own object only if it is that and above `RASTER` pixels
+    src,  # path, bytes, PIL picture, or array ([H, W, 3] or [H, W], uint8 or float 0..1)
+    max_pixels:int|None=None,  # most pixels, judged before decoding; None: `MAX_PIXELS` for what is not decoded yet
+    background:str|tuple='white',  # colour under transparent pixels
+) -> Image.Image:  # mode RGB, upright, no metadata; your own object only if it is that and above `RASTER` pixels
     "Open a picture of any source as upright RGB without metadata"
     limit = pixel_limit(src, max_pixels)
     if isinstance(src, np.ndarray): img = from_array(src)
@@ -178,9 +162,9 @@ def open_image(
 
 # %% ../../nbs/library/core/02_image.ipynb #49dd77f8
 def raster_size(
-    size:tuple, # (W, H) of a picture
-    most=float('inf'), # pixels, if fewer than `RASTER` are enough
-) -> tuple: # (w, h): the same, or for a large picture as much as is allowed
+    size:tuple,  # (W, H) of a picture
+    most=float('inf'),  # pixels, if fewer than `RASTER` are enough
+) -> tuple:  # (w, h): the same, or for a large picture as much as is allowed
     "The raster on which a picture is worked with"
     w, h = size
     pixels, most = w*h, min(RASTER, most)
@@ -188,18 +172,15 @@ def raster_size(
     factor = (most/pixels)**.5
     return max(1, int(w*factor)), max(1, int(h*factor))
 
-def to_raster(
-    img:Image.Image, # picture
-) -> Image.Image: # the same picture, or a very large one reduced
+def to_raster(img:Image.Image) -> Image.Image:  # the same picture, or a very large one reduced
     "A picture on its raster"
     size = raster_size(img.size)
     return img if size == img.size else img.resize(size, Image.LANCZOS)
 
 def scale_box(
-    box:tuple, # (x0, y0, x1, y1) pixels
-    size:tuple, # (W, H) of the picture
-    to:tuple, # (w, h) of another raster of the same picture
-) -> tuple: # (x0, y0, x1, y1), whole pixels that cover the box
+    box:tuple,  # (x0, y0, x1, y1) pixels
+    size:tuple, to:tuple,  # (w, h) of another raster of the same picture
+) -> tuple:  # (x0, y0, x1, y1), whole pixels that cover the box
     "A box on another raster"
     if tuple(size) == tuple(to): return tuple(box)
     (W, H), (w, h), (x0, y0, x1, y1) = size, to, box
@@ -210,17 +191,15 @@ def scale_box(
     return left, top, right, bottom
 
 def union_box(
-    boxes, # list of (x0, y0, x1, y1); None: none
-) -> tuple|None: # the smallest box around all, None around none
+    boxes,  # list of (x0, y0, x1, y1); None: none
+) -> tuple|None:  # the smallest box around all, None around none
     "One box around all"
     if not boxes: return None
     x0, y0, x1, y1 = zip(*boxes)
     return min(x0), min(y0), max(x1), max(y1)
 
 # %% ../../nbs/library/core/02_image.ipynb #eae8a425
-def png_bytes(
-    img:Image.Image, # picture
-) -> bytes: # PNG file without metadata
+def png_bytes(img:Image.Image) -> bytes:
     "Picture as the bytes of a PNG file"
     f = BytesIO()
     img = open_image(img)

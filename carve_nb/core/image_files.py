@@ -27,9 +27,7 @@ SIGNATURES = {
     b'SIMPLE': 'FITS', b'PK\3\4': 'ZIP', b'\x1f\x8b': 'gzip', b'<svg': 'SVG', b'<?xml': 'XML', b'<!DOC': 'HTML',
 }
 
-def file_kind(
-    head:bytes, # first bytes of a file
-) -> str: # name of the kind of content
+def file_kind(head:bytes) -> str:
     "Name what a file is from its first bytes"
     if not head: return 'an empty file (0 bytes)'
     for magic, name in SIGNATURES.items():
@@ -40,9 +38,9 @@ def file_kind(
 
 # %% ../../nbs/library/core/01_image_files.ipynb #cafc10f5
 def check_size(
-    size:tuple, # (width, height)
-    max_pixels:int=MAX_PIXELS, # most pixels allowed
-) -> tuple: # the same size
+    size:tuple,  # (width, height)
+    max_pixels:int=MAX_PIXELS,
+) -> tuple:
     "Refuse empty and oversized pictures"
     w, h = size
     if w < 1 or h < 1:
@@ -55,10 +53,7 @@ def check_size(
     return size
 
 # %% ../../nbs/library/core/01_image_files.ipynb #3cdf42e1
-def read_header(
-    f, # open binary file
-    max_pixels:int=MAX_PIXELS, # most pixels allowed
-) -> Image.Image: # the picture, not decoded yet
+def read_header(f, max_pixels:int=MAX_PIXELS) -> Image.Image:
     "Open a file by its header only: allowed format, allowed size"
     head = f.read(64)
     f.seek(0)
@@ -80,10 +75,7 @@ MAX_SCANS = 100 # passes of a JPEG
 MARKER = re.compile(rb'\xff+([^\x00\x01\xd0-\xd8\xff])', re.S)
 START_OF_SCAN, END_OF_IMAGE = 0xda, 0xd9
 
-def count_scans(
-    data:bytes, # JPEG file
-    most:int=MAX_SCANS, # stop here
-) -> int: # number of passes, at most `most` + 1
+def count_scans(data:bytes, most:int=MAX_SCANS) -> int:  # number of passes, at most `most` + 1
     "How many passes a JPEG has, up to its end marker"
     n, marker = 0, MARKER.search(data)
     while marker and n <= most:
@@ -94,9 +86,7 @@ def count_scans(
         marker = MARKER.search(data, at + length)
     return n
 
-def check_scans(
-    f, # open file, JPEG
-):
+def check_scans(f):
     "Refuse a JPEG of endless passes; the file's position stays"
     position = f.tell()
     f.seek(0)
@@ -107,9 +97,7 @@ def check_scans(
 # %% ../../nbs/library/core/01_image_files.ipynb #fa8f70f1
 MAX_PAGES = 1000 # pages of a TIFF that are counted
 
-def count_frames(
-    img:Image.Image, # opened picture
-) -> int: # number of frames; of a TIFF at most `MAX_PAGES`
+def count_frames(img:Image.Image) -> int:  # number of frames; of a TIFF at most `MAX_PAGES`
     "How many frames a file has"
     if img.format != 'TIFF': return getattr(img, 'n_frames', 1)
     current = n = img.tell()
@@ -121,9 +109,7 @@ def count_frames(
     return n
 
 # %% ../../nbs/library/core/01_image_files.ipynb #36b3e440
-def warn_frames(
-    img:Image.Image, # opened picture
-):
+def warn_frames(img:Image.Image):
     "Warn that only the current frame of an animation or multi-page file is used"
     n = count_frames(img)
     if n <= 1 or img.format == 'MPO': return
@@ -146,10 +132,7 @@ def whole_files():
             before = _found.pop()
             if not _found: ImageFile.LOAD_TRUNCATED_IMAGES = before
 
-def decode(
-    f, # open binary file
-    max_pixels:int=MAX_PIXELS, # most pixels allowed
-) -> Image.Image: # decoded picture, any mode
+def decode(f, max_pixels:int=MAX_PIXELS) -> Image.Image:
     "Decode a file completely, or raise"
     img = read_header(f, max_pixels)
     if img.format in JPEGS: check_scans(f)
@@ -166,9 +149,7 @@ def decode(
     return img
 
 # %% ../../nbs/library/core/01_image_files.ipynb #c31c385e
-def check_png(
-    img:Image.Image, # PNG that the caller opened
-):
+def check_png(img:Image.Image):
     "Verify the checksums of a PNG that is not decoded yet, beside the caller's object"
     position = img.fp.tell()
     try: Image.open(img.fp, formats=('PNG',)).verify()

@@ -15,9 +15,7 @@ from pathlib import Path
 from secrets import token_hex
 
 # %% ../../nbs/library/core/06_io.ipynb #e937c27f
-def append(file, # opened unbuffered, at its end
-    data # bytes
-    ):
+def append(file, data):
     "Write all bytes, or raise"
     left = memoryview(data)
     while left:                                 # one call writes 2 GB at most
@@ -26,10 +24,9 @@ def append(file, # opened unbuffered, at its end
         left = left[written:]
 
 # %% ../../nbs/library/core/06_io.ipynb #3965a90a
-def write_hidden(path, # a path where nothing is
-    data, # bytes
-    mode # of the file; None: what the umask leaves of a new file's
-    ):
+def write_hidden(
+    path, data, mode,  # of the file; None: what the umask leaves of a new file's
+):
     "Write a new file and force it to the disk"
     opener = lambda name, flags: os.open(name, flags, 0o666 if mode is None else 0o600)
     with open(path, 'xb', buffering=0, opener=opener) as f:     # x: never a file or link that is there
@@ -38,9 +35,9 @@ def write_hidden(path, # a path where nothing is
     if mode is not None:
         with suppress(PermissionError): path.chmod(mode)        # a disk without modes
 
-def replace_file(path, # to write
-    data # text or bytes
-    ):
+def replace_file(
+    path, data,  # text or bytes
+):
     "Replace a file in one step: it has the new content or the old one"
     if isinstance(data, str): data = data.encode()
     if Path(path).exists() and not Path(path).is_file():
@@ -60,21 +57,21 @@ def replace_file(path, # to write
         with suppress(OSError): new.unlink()
 
 # %% ../../nbs/library/core/06_io.ipynb #7231218c
-def unused_path(folder, # where it shall be
-    name # such as 'before-{}'
-    ) -> Path: # that does not exist
+def unused_path(
+    folder, name,  # such as 'before-{}'
+) -> Path:
     "The first free numbered name"
     return next(p for i in count(1) if not (p := Path(folder)/name.format(i)).exists())
 
 # %% ../../nbs/library/core/06_io.ipynb #f53647ee
-def escape_sign(match # of backslashes (group 1) and a sign (group 2)
-    ) -> str: # the same, the sign with a backslash of its own
+def escape_sign(
+    match,  # of backslashes (group 1) and a sign (group 2)
+) -> str:
     "Escape a sign unless it is escaped: two backslashes are one backslash, and the sign works again"
     if len(match[1]) % 2: return match[0]
     return match[1] + '\\' + match[2]
 
-def tame_markdown(text # Markdown with words of others in it
-    ) -> str: # the same without tags, links, pictures and formulas
+def tame_markdown(text) -> str:
     "Make Markdown harmless: no tag, link, picture or formula works any more"
     text = re.sub(r'<(?=[A-Za-z/!?])', '&lt;', text)
     text = re.sub(r'&(?=#|[A-Za-z]+;)(?!lt;)', '&amp;', text)
@@ -83,17 +80,13 @@ def tame_markdown(text # Markdown with words of others in it
     return re.sub(r'(?<!\\)(\\*)(\$)', escape_sign, text)
 
 # %% ../../nbs/library/core/06_io.ipynb #2e65dbfb
-def cell_text(text # of a cell
-    ) -> str: # with an apostrophe before what would be a formula
+def cell_text(text) -> str:
     "A text that no spreadsheet takes for a formula"
     formula = re.match(r'\s*[=+\-@＝＋－＠]', text) or text[:1] in ('\t', '\r', '\n')
     return "'" + text if formula else text
 
 # %% ../../nbs/library/core/06_io.ipynb #98f7ef05
-def table_html(rows, # of cells, anything
-    head=(), # names of the columns
-    title='' # above
-    ) -> str: # HTML, in which every cell is text
+def table_html(rows, head=(), title='') -> str:
     "Rows as a table for a notebook"
     def line(cells, tag='td'):
         inside = [f'<{tag} style="text-align:left">{escape(str(c))}</{tag}>' for c in cells]
@@ -106,9 +99,9 @@ def table_html(rows, # of cells, anything
 # %% ../../nbs/library/core/06_io.ipynb #d56d79be
 JOINERS = '\u200c\u200d' # shape letters, and put emoji together
 
-def tame_terminal(text, # with words of others in it
-    keep='' # characters that may stay, such as the end of a line
-    ) -> str: # what a terminal shows and does not obey
+def tame_terminal(
+    text, keep='',  # characters that may stay, such as the end of a line
+) -> str:
     "A text of which every character can be printed"
     harmless = lambda c: c.isprintable() or c in JOINERS or c in keep
     escape = lambda c: c.encode('unicode_escape').decode()
@@ -116,8 +109,9 @@ def tame_terminal(text, # with words of others in it
 
 # %% ../../nbs/library/core/06_io.ipynb #f3d54c05
 @contextmanager
-def environment(**values # name -> text
-    ):
+def environment(
+    **values,  # name -> text
+):
     "Set environment variables inside a block"
     before = {k: os.environ.get(k) for k in values}
     os.environ.update(values)

@@ -23,7 +23,7 @@ CHECKPOINTS = Path(str(files('carve_nb')))/'checkpoints' # a folder of each, und
 
 def shipped_folder(
     name: str,  # one of `PACKAGED`
-) -> Path:      # its folder
+) -> Path:
     "Folder of a model that is shipped with this package"
     path = CHECKPOINTS/name
     if (path/'config.json').is_file(): return path
@@ -36,9 +36,7 @@ def shipped_folder(
 PICKLED = '.bin', '.pt', '.pth', '.ckpt'
 GGUF_ADVICE = 'GGUF weights are for llama.cpp: give the safetensors release that they were made from.'
 
-def why_no_model(
-    path: Path,  # local folder without config.json
-) -> str:        # what it holds instead, and what to do
+def why_no_model(path: Path) -> str:
     "What a folder holds that is no saved model"
     cached = sorted(path.glob('snapshots/*/config.json'))
     if cached: return f'is a folder of the Hub cache: give the snapshot in it, {cached[-1].parent}.'
@@ -49,9 +47,7 @@ def why_no_model(
     return 'holds no config.json: give the folder of a saved model.'
 
 # %% ../../nbs/library/core/08_model_source.ipynb #412d290e
-def check_folder(
-    path: Path,  # local folder
-):
+def check_folder(path: Path):
     "Refuse a folder that holds no model, only pickled weights, or what stands for files that were not fetched"
     if not (path/'config.json').is_file(): raise CarveError(f'{path} {why_no_model(path)}')
     for p in sorted(path.iterdir()):
@@ -73,7 +69,7 @@ def check_folder(
 
 def find_source(
     name: str,  # Hub id, folder, or one of `PACKAGED`
-) -> str:       # what transformers is given
+) -> str:
     "Folder or Hub id, or an error if it is neither"
     path = shipped_folder(name) if name in PACKAGED else Path(name).expanduser()
     if path.is_dir():

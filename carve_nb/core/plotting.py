@@ -21,15 +21,11 @@ from .errors import CarveError
 
 # %% ../../nbs/library/core/03_plotting.ipynb #17be338c
 def overlay(
-    img:Image.Image, # picture
-    values:np.ndarray, # [h, w] finite numbers on any grid
-    weight:float=.9, # of the colour at the highest value
-    cmap:str='inferno', # name of a matplotlib colour map
-    vmin:float|None=None, # value of the lowest colour, default the minimum
-    vmax:float|None=None, # value of the highest colour, default the maximum
-    grey:float=.7, # share of the picture's own colours that is taken away
-    light:float=.6, # share of the picture's brightness that stays
-) -> Image.Image: # RGB picture of the same size
+    img:Image.Image, values:np.ndarray,  # [h, w] finite numbers on any grid
+    weight:float=.9, cmap:str='inferno', vmin:float|None=None,  # value of the lowest colour, default the minimum
+    vmax:float|None=None,  # value of the highest colour, default the maximum
+    grey:float=.7, light:float=.6,
+) -> Image.Image:
     "Lay a map over a picture in colours"
     v = np.asarray(values, np.float32)
     drawable = v.ndim == 2 and v.size and np.isfinite(v).all()
@@ -58,11 +54,10 @@ def overlay(
 BOX_COLORS = '#00e5ff', '#ffd400', '#ff4fa3', '#7cff4f', '#ff8a00', '#b48cff'
 
 def draw_boxes(
-    img:Image.Image, # picture
-    boxes:list, # boxes (x0, y0, x1, y1), half-open pixels
-    colors:str|list|None=None, # one colour for all, or one for each box
-    width:int=3, # line width in pixels
-) -> Image.Image: # copy with outlines
+    img:Image.Image, boxes:list,  # boxes (x0, y0, x1, y1), half-open pixels
+    colors:str|list|None=None,  # one colour for all, or one for each box
+    width:int=3,  # line width in pixels
+) -> Image.Image:
     "Draw box outlines on a copy of a picture"
     if isinstance(colors, str): colors = [colors]
     if not colors: colors = BOX_COLORS
@@ -78,10 +73,8 @@ def draw_boxes(
 
 # %% ../../nbs/library/core/03_plotting.ipynb #a9578763
 def fit_text(
-    text:str, # caption
-    font, # PIL font
-    width:float, # room in pixels
-) -> str: # the caption, or its beginning with an ellipsis
+    text:str, font, width:float,  # room in pixels
+) -> str:  # the caption, or its beginning with an ellipsis
     "Cut a caption to the room it has"
     text = ' '.join(str(text).split())
     if font.getlength(text) <= width: return text
@@ -91,9 +84,8 @@ def fit_text(
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6a53dcab
 def fit_height(
-    images, # pictures
-    height:int, # pixels
-) -> list: # RGB pictures of that height, none wider than four times that
+    images, height:int,  # pixels
+) -> list:
     "Pictures of one height"
     return [ImageOps.contain(o.convert('RGB'), (4*height, height)) for o in images]
 
@@ -126,24 +118,23 @@ CONCEPT_COLORS = {
 }
 
 def concept_color(
-    title:str, # of a panel, such as 'A_Q, under the question'
-) -> str: # '#rrggbb'; black where the title names no concept
+    title:str,  # of a panel, such as 'A_Q, under the question'
+) -> str:
     "The colour of the concept that a title begins with"
     found = [color for concept, color in CONCEPT_COLORS.items() if title.startswith(concept)]
     return found[0] if found else '#000000'
 
 def widen_box(
-    box, # (x0, y0, x1, y1) pixels
-    room=9, # pixels on each side
-) -> tuple: # (x0, y0, x1, y1)
+    box,  # (x0, y0, x1, y1) pixels
+    room=9,  # pixels on each side
+) -> tuple:  # (x0, y0, x1, y1)
     "A box whose outline lies beside an object, not on it"
     x0, y0, x1, y1 = box
     return x0 - room, y0 - room, x1 + room, y1 + room
 
 def outline_target(
-    img:Image.Image, # picture
-    box:tuple, # (x0, y0, x1, y1), half-open pixels
-) -> Image.Image: # copy with a white outline, black inside
+    img:Image.Image, box:tuple,  # (x0, y0, x1, y1), half-open pixels
+) -> Image.Image:
     "Outline the true target so that it shows on every ground"
     white = draw_boxes(img, [box], CONCEPT_COLORS['target'], 2)
     x0, y0, x1, y1 = box
@@ -154,20 +145,16 @@ def outline_target(
 # %% ../../nbs/library/core/03_plotting.ipynb #5319a43e
 SUBSCRIPT = re.compile(r'\b(\w)_(\w)\b')
 
-def wrap_sentence(
-    text:str, # lines
-    columns:int, # letters that fit
-) -> list: # of lines
+def wrap_sentence(text:str, columns:int) -> list:
     "Lines broken at words"
     parts = [textwrap.wrap(line, columns) for line in text.splitlines()]
     return [line for part in parts for line in part or ['']]
 
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d
 def plot_panels(
-    panels:dict, # title -> picture
-    sentence:str='', # below
-    height:int=200, # of each picture, pixels
-) -> Image.Image: # picture of 255 colours, on white
+    panels:dict,  # title -> picture
+    sentence:str='', height:int=200,  # of each picture, pixels
+) -> Image.Image:
     "Pictures in one row under their titles, a sentence below"
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -248,9 +235,7 @@ def plot_style():
         yield sns.color_palette('colorblind')
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6c946a37
-def figure_bytes(
-    fig,       # matplotlib figure
-) -> bytes:    # PNG without metadata
+def figure_bytes(fig) -> bytes:
     "A figure as PNG, the same bytes each time"
     buf = BytesIO()
     fig.savefig(buf, format='png', metadata=dict(Software=None))
@@ -258,15 +243,13 @@ def figure_bytes(
 
 # %% ../../nbs/library/core/03_plotting.ipynb #fa555712
 def plot_forest(
-    ax,          # matplotlib axis
-    rows:dict,   # name -> list of (value, low, high), such as `Estimate`s and `Interval`s; None leaves one out
-    labels=(),   # what the estimates of a row are
-    colors=(),   # of the estimates; default: the figure's own
-    scale:float=1., # factor, such as 100 for points
-    zero:float|None=0., # where the line of no effect is, before the factor; None: no line
+    ax, rows:dict,  # name -> list of (value, low, high), such as `Estimate`s and `Interval`s; None leaves one out
+    labels=(), colors=(),  # of the estimates; default: the figure's own
+    scale:float=1.,  # factor, such as 100 for points
+    zero:float|None=0.,  # where the line of no effect is, before the factor; None: no line
     style=None,  # (name, place of the estimate) -> properties of its mark that differ, as a matplotlib line takes them
-    upright:bool=False, # names below the figure, intervals upright?
-):               # the axis
+    upright:bool=False,  # names below the figure, intervals upright?
+):
     "Effects with their intervals, one name a line"
     most = max(map(len, rows.values()))
     turn = -1 if upright else 1
@@ -289,12 +272,9 @@ def plot_forest(
 
 # %% ../../nbs/library/core/03_plotting.ipynb #fa55b4d2
 def plot_band(
-    ax,     # matplotlib axis
-    x,      # [k]
+    ax, x,  # [k]
     means,  # list of `Interval`s or `Estimate`s
-    color,  # of the line
-    alpha=.15, # of the band
-    **kw    # for `ax.plot`
+    color, alpha=.15, **kw,  # for `ax.plot`
 ):
     "Means as a line, their intervals as a band"
     mid, lo, hi = np.array([tuple(m) for m in means]).T
@@ -303,9 +283,8 @@ def plot_band(
 
 # %% ../../nbs/library/core/03_plotting.ipynb #d15c15dd
 def black_out(
-    img:Image.Image,  # picture
-    mask:np.ndarray,  # [H, W] bool, pixels to keep
-) -> Image.Image:     # RGB picture of the same size
+    img:Image.Image, mask:np.ndarray,  # [H, W] bool, pixels to keep
+) -> Image.Image:
     "Set the pixels outside a mask to black"
     out = Image.new('RGB', img.size)
     rgb = img if img.mode == 'RGB' else img.convert('RGB')
@@ -316,9 +295,8 @@ def black_out(
 # %% ../../nbs/library/core/03_plotting.ipynb #b9e98c7e
 def keep_mask(
     regions:list,  # of `Region`: each has a box (x0, y0, x1, y1) and a mask of that size
-    size:tuple,    # (W, H) of the picture
-    box=None,      # (x0, y0, x1, y1) around all regions: only this part; None: the whole picture
-) -> np.ndarray:   # [H, W] bool
+    size:tuple, box=None,  # (x0, y0, x1, y1) around all regions: only this part; None: the whole picture
+) -> np.ndarray:  # [H, W] bool
     "The pixels of all regions together"
     left, top, right, bottom = box or (0, 0, *size)
     mask = np.zeros((bottom - top, right - left), bool)

@@ -11,11 +11,7 @@ from scipy import optimize, stats
 from .errors import StatisticsError
 
 # %% ../../nbs/library/core/09_power.ipynb #4723eac2
-def exact_power(n, # questions
-    d, # true difference
-    discordant, # share of questions on which exactly one method is right
-    alpha=.05 # level of the test
-    ) -> float: # chance that McNemar's exact test is significant
+def exact_power(n, d, discordant, alpha=.05) -> float:
     "Power of a paired comparison"
     m = np.arange(n + 1)
     m = m[stats.binom.pmf(m, n, discordant) > 1e-12]
@@ -25,12 +21,11 @@ def exact_power(n, # questions
     significant = stats.binom.cdf(k, m, q) + stats.binom.sf(m - k - 1, m, q)
     return float((stats.binom.pmf(m, n, discordant)*significant).sum())
 
-def detectable(n, # questions, the same for both methods
-    base, # accuracy of the method to compare with, 0..1
-    discordant, # share of questions on which exactly one of the two is right, 0..1
-    power=.8, # wanted chance of a significant result
-    alpha=.05 # level of the test; divide it by the number of comparisons for Holm
-    ) -> float: # difference in accuracy; inf: no possible difference is large enough
+def detectable(
+    n, base,  # accuracy of the method to compare with, 0..1
+    discordant,  # share of questions on which exactly one of the two is right, 0..1
+    power=.8, alpha=.05,
+) -> float:
     "Smallest gain that a paired comparison of this size can show"
     if n < 1 or not (0 <= base < 1 and 0 < discordant <= 1 and 0 < alpha < power < 1):
         raise StatisticsError(f'n={n}, base={base}, discordant={discordant}, power={power}, alpha={alpha}: '

@@ -38,15 +38,17 @@ class Interval:
         on = f' on {self.n_images} pictures' if self.n_images not in (None, self.n) else ''
         return f'{self} (n = {self.n}{on})'
 
-def format_intervals(kinds # of `INTERVALS`, as often as they were used
-    ) -> str: # one sentence; '' without any
+def format_intervals(
+    kinds,  # of `INTERVALS`, as often as they were used
+) -> str:
     "Which intervals a table shows"
     used = [text for kind, text in INTERVALS.items() if kind in kinds]
     return f'95 % intervals: {"; ".join(used)}.' if used else ''
 
 # %% ../../nbs/library/core/04_stats.ipynb #9b629ae8
-def check_scores(x # scores, bool or number
-    ) -> np.ndarray: # [n] float64
+def check_scores(
+    x,  # scores, bool or number
+) -> np.ndarray:  # [n] float64
     "Scores as an array, or a clear error"
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 1 or not x.size:
@@ -57,24 +59,21 @@ def check_scores(x # scores, bool or number
     return x
 
 # %% ../../nbs/library/core/04_stats.ipynb #3b05085f
-def picture_places(clusters # the picture of each question
-    ) -> list: # of index arrays, one for each picture, in order of appearance
+def picture_places(clusters) -> list:
     "Where the questions on each picture stand"
     places = {}
     for i, c in enumerate(clusters): places.setdefault(c, []).append(i)
     return [np.array(v) for v in places.values()]
 
-def check_level(level # of an interval
-    ):
+def check_level(level):
     "Refuse a level that is none"
     if not 0 < level < 1: raise StatisticsError(f'level={level}: must be between 0 and 1, such as .95.')
 
-def bootstrap_values(stat, # columns [..., m] -> values [...]
-    columns, # list of [m] arrays, one entry for each question or picture
-    n=2000, # draws
-    seed=0, # of the draws
-    clusters=None # the picture of each entry, drawn with all its entries; None: each has its own
-    ) -> np.ndarray: # [n]
+def bootstrap_values(
+    stat,  # columns [..., m] -> values [...]
+    columns,  # list of [m] arrays, one entry for each question or picture
+    n=2000, seed=0, clusters=None,  # the picture of each entry, drawn with all its entries; None: each has its own
+) -> np.ndarray:  # [n]
     "A statistic of samples drawn with replacement"
     if n < 1: raise StatisticsError(f'n={n}: at least one draw is needed; 2000 is usual.')
     m = len(columns[0])
@@ -92,23 +91,22 @@ def bootstrap_values(stat, # columns [..., m] -> values [...]
         return np.array(values)
 
 # %% ../../nbs/library/core/04_stats.ipynb #80d9f390
-def expanded_ends(values, # [n] of `bootstrap_values`
-    m, # questions or pictures that were drawn
-    level=.95 # of the interval
-    ) -> tuple: # lower and upper end
+def expanded_ends(
+    values,  # [n] of `bootstrap_values`
+    m,  # questions or pictures that were drawn
+    level=.95,
+) -> tuple:
     "Percentiles of drawn values, a little wider for few questions"
     wide = np.sqrt(m/(m - 1))*stats.t.ppf((1 - level)/2, m - 1)
     tail = stats.norm.cdf(wide)
     lo, hi = np.nanquantile(values, [tail, 1 - tail])
     return float(lo), float(hi)
 
-def interval_of(stat, # columns [..., m] -> values [...]
-    columns, # list of [m] arrays, one entry for each question or picture
-    n=2000, # draws
-    seed=0, # of the draws
-    level=.95, # of the interval
-    clusters=None # the picture of each entry; None: each has its own
-    ) -> tuple: # lower and upper end; both the value itself where there is one picture only
+def interval_of(
+    stat,  # columns [..., m] -> values [...]
+    columns,  # list of [m] arrays, one entry for each question or picture
+    n=2000, seed=0, level=.95, clusters=None,  # the picture of each entry; None: each has its own
+) -> tuple:
     "Bootstrap interval of any statistic of several columns"
     check_level(level)
     m = len(columns[0]) if clusters is None else len(set(clusters))
@@ -116,9 +114,10 @@ def interval_of(stat, # columns [..., m] -> values [...]
     return expanded_ends(bootstrap_values(stat, columns, n, seed, clusters), m, level)
 
 # %% ../../nbs/library/core/04_stats.ipynb #ae141af0
-def picture_sums(x, # [n] scores
-    clusters=None # [n] the picture of each question, any values; None: each has its own
-    ) -> tuple: # sums [m] and counts [m], in order of appearance
+def picture_sums(
+    x,  # [n] scores
+    clusters=None,  # [n] the picture of each question, any values; None: each has its own
+) -> tuple:  # sums [m] and counts [m], in order of appearance
     "Sum of scores and number of questions of each picture"
     if clusters is None: return x, np.ones(len(x))
     if len(clusters) != len(x):
@@ -126,9 +125,9 @@ def picture_sums(x, # [n] scores
     parts = picture_places(clusters)
     return np.array([x[p].sum() for p in parts]), np.array([len(p) for p in parts], float)
 
-def format_counts(clusters, # the picture of each question
-    questions=None # what is asked, in the same order; None: not known
-    ) -> str: # such as '9000 questions on 500 pictures (3873 repeat an earlier one)'
+def format_counts(
+    clusters, questions=None,  # what is asked, in the same order; None: not known
+) -> str:  # such as '9000 questions on 500 pictures (3873 repeat an earlier one)'
     "How many questions, pictures and repeats there are"
     n, m = len(clusters), len(set(clusters))
     text = f'{n} question{"s"*(n != 1)}'
@@ -137,10 +136,11 @@ def format_counts(clusters, # the picture of each question
     return text + (f' ({repeats} repeat an earlier one)' if repeats else '')
 
 # %% ../../nbs/library/core/04_stats.ipynb #7c2c5013
-def effective_size(sums, # [m] right answers of each picture
-    counts, # [m] its questions
-    level=.95 # of the interval it is for
-    ) -> float: # between 1 and the number of questions
+def effective_size(
+    sums,  # [m] right answers of each picture
+    counts,  # [m] its questions
+    level=.95,
+) -> float:
     "How many independent questions would be as sure about a share"
     n, m = counts.sum(), len(counts)
     if m in (1, n): return float(m)
@@ -153,10 +153,11 @@ def effective_size(sums, # [m] right answers of each picture
     size = min(n, p*(1 - p)/variance)
     return max(1., size*narrower**2)
 
-def share_interval(sums, # [m] right answers of each picture
-    counts, # [m] its questions
-    level=.95 # of the interval
-    ) -> tuple: # lower and upper end
+def share_interval(
+    sums,  # [m] right answers of each picture
+    counts,  # [m] its questions
+    level=.95,
+) -> tuple:
     "Wilson's interval of a share"
     from statsmodels.stats.proportion import proportion_confint
     size = effective_size(sums, counts, level)
@@ -165,18 +166,16 @@ def share_interval(sums, # [m] right answers of each picture
     return float(lo), float(hi)
 
 # %% ../../nbs/library/core/04_stats.ipynb #893236df
-def ratio_of_sums(sums, # [..., m] of scores
-    counts # [..., m] of questions
-    ) -> np.ndarray: # [...]
+def ratio_of_sums(
+    sums,  # [..., m] of scores
+    counts,  # [..., m] of questions
+) -> np.ndarray:  # [...]
     "Mean score over the questions of all pictures"
     return sums.sum(-1)/counts.sum(-1)
 
-def mean_interval(x, # scores of one method, one for each question
-    n=2000, # draws of the bootstrap
-    seed=0, # of the draws
-    level=.95, # of the interval
-    clusters=None # the picture of each question; None: each has its own
-    ) -> Interval: # unpacks as mean, lo, hi
+def mean_interval(
+    x, n=2000, seed=0, level=.95, clusters=None,  # the picture of each question; None: each has its own
+) -> Interval:
     "Mean with its interval: Wilson's where all scores are 0 or 1, the bootstrap elsewhere"
     check_level(level)
     x = check_scores(x)
@@ -189,20 +188,14 @@ def mean_interval(x, # scores of one method, one for each question
     return Interval(float(x.mean()), *ends, len(x), len(sums), kind)
 
 # %% ../../nbs/library/core/04_stats.ipynb #127cd560
-def check_pairs(a, # scores of one method
-    b # scores of the other, on the same questions in the same order
-    ) -> tuple: # both as arrays
+def check_pairs(a, b) -> tuple:
     "Paired scores, or a clear error"
     a, b = check_scores(a), check_scores(b)
     if len(a) != len(b):
         raise StatisticsError(f'{len(a)} scores against {len(b)}: paired tests need both on the same questions.')
     return a, b
 
-def bonett_price(better, # share of questions that the first alone has right
-    worse, # share that the second alone has right
-    m, # independent questions
-    level # of the interval
-    ) -> tuple: # lower and upper end
+def bonett_price(better, worse, m, level) -> tuple:
     "Interval of a difference of two shares on the same questions"
     p, q = ((m*share + 1)/(m + 2) for share in (better, worse))
     gap = p - q
@@ -210,13 +203,9 @@ def bonett_price(better, # share of questions that the first alone has right
     half = stats.norm.isf((1 - level)/2)*error
     return float(max(-1, gap - half)), float(min(1, gap + half))
 
-def difference(a, # scores of one method
-    b, # scores of the other, on the same questions in the same order
-    n=2000, # draws
-    seed=0, # of the draws
-    level=.95, # of the interval
-    clusters=None # the picture of each question; None: each has its own
-    ) -> Interval: # of the mean of a - b
+def difference(
+    a, b, n=2000, seed=0, level=.95, clusters=None,  # the picture of each question; None: each has its own
+) -> Interval:
     "Mean of a - b with its interval"
     a, b = check_pairs(a, b)
     check_level(level)
@@ -230,9 +219,7 @@ def difference(a, # scores of one method
     return Interval(float(d.mean()), lo, hi, len(d), len(sums), kind)
 
 # %% ../../nbs/library/core/04_stats.ipynb #cf1d7f16
-def mcnemar(a, # scores of one method
-    b # scores of the other, on the same questions in the same order
-    ) -> float: # p, two-sided and exact; 1 if the methods never differ
+def mcnemar(a, b) -> float:
     "Exact McNemar test, of which score is higher; for partly right answers take `paired_test`"
     a, b = check_pairs(a, b)
     better = int((a > b).sum())
@@ -262,11 +249,9 @@ TESTS = {
     'McNemar': 'exact McNemar test', 'sign flips': 'sign-flip test of the mean difference',
     'sign flips by picture': 'sign-flip test of the mean difference by picture'}
 
-def paired_test(a, # scores of one method
-    b, # scores of the other, on the same questions in the same order
-    seed=0, # of the sign flips
-    clusters=None # the picture of each question; None: each has its own
-    ) -> tuple: # p, two-sided; one of `TESTS`
+def paired_test(
+    a, b, seed=0, clusters=None,  # the picture of each question; None: each has its own
+) -> tuple:  # p, two-sided; one of `TESTS`
     "Test two methods on the same questions, in agreement with their mean difference"
     d = np.subtract(*check_pairs(a, b))
     if clusters is not None and len(set(clusters)) < len(d):
@@ -274,16 +259,16 @@ def paired_test(a, # scores of one method
     if np.isin(np.abs(d), (0, 1)).all(): return mcnemar(a, b), 'McNemar'
     return sign_flip(a, b, seed=seed), 'sign flips'
 
-def format_tests(names # of `TESTS`, as often as they were used
-    ) -> str: # for a footnote
+def format_tests(
+    names,  # of `TESTS`, as often as they were used
+) -> str:
     "Which tests were used"
     used = [TESTS[k] for k in TESTS if k in names]
     if used != list(TESTS.values())[:2]: return ', '.join(used)
     return f'{used[0]} ({used[1]} where answers are partly right)'
 
 # %% ../../nbs/library/core/04_stats.ipynb #5902fb47
-def holm(ps # p values, each of one comparison; NaN: it could not be made, and does not count
-    ) -> list: # corrected, in the same order
+def holm(ps) -> list:
     "Holm's correction for many comparisons"
     p = np.array(ps, float)
     m = int((~np.isnan(p)).sum())
@@ -294,8 +279,7 @@ def holm(ps # p values, each of one comparison; NaN: it could not be made, and d
     return p.tolist()
 
 # %% ../../nbs/library/core/04_stats.ipynb #abd4dff8
-def format_p(p # a p value
-    ) -> str: # never 'p = 0.000'
+def format_p(p) -> str:
     "A p value in words"
     return 'p < 0.001' if p < .001 else f'p = {p:.3f}'
 
@@ -315,13 +299,11 @@ class Estimate:
     __repr__ = __str__
 
 # %% ../../nbs/library/core/04_stats.ipynb #3285eab8
-def paired_effect(a, # [m] numbers under one condition
-    b, # [m] numbers under the other, of the same questions
-    n=2000, # draws
-    seed=0, # of the draws
-    level=.95, # of the interval
-    clusters=None # the picture of each question; None: each has its own
-    ) -> Estimate: # p of Wilcoxon's signed-rank test; of sign flips by picture where questions share one
+def paired_effect(
+    a,  # [m] numbers under one condition
+    b,  # [m] numbers under the other, of the same questions
+    n=2000, seed=0, level=.95, clusters=None,  # the picture of each question; None: each has its own
+) -> Estimate:
     "Mean of a - b with its bootstrap interval"
     mean, lo, hi = effect = difference(a, b, n, seed, level, clusters)
     d = np.subtract(*check_pairs(a, b))

@@ -24,10 +24,7 @@ STATUSES = 'refused', 'timeout', 'malformed', 'error'
 # %% ../../nbs/library/models/12_api_client.ipynb #34721060
 ENCODINGS = ('png', {}), ('jpeg', dict(quality=92)), ('jpeg', dict(quality=80))  # the first that is small enough
 
-def encode_picture(image, # PIL picture, RGB
-    max_pixels=2**22, # greatest area
-    max_bytes=4_000_000 # greatest file
-    ) -> tuple: # bytes, 'png' or 'jpeg', (width, height) as sent
+def encode_picture(image, max_pixels=2**22, max_bytes=4_000_000) -> tuple:
     "PNG where it fits, else JPEG, else smaller"
     scale = (max_pixels/(image.width*image.height))**.5
     if scale < 1:
@@ -41,9 +38,9 @@ def encode_picture(image, # PIL picture, RGB
         if file.tell() <= max_bytes: return file.getvalue(), kind, clean.size
     return encode_picture(clean, clean.width*clean.height//2, max_bytes)
 
-def data_url(image, # PIL picture, RGB
-    **kw # of `encode_picture`
-    ) -> tuple: # the URL, what was changed or ''
+def data_url(
+    image, **kw,  # of `encode_picture`
+) -> tuple:  # the URL, what was changed or ''
     "A picture as text, and a remark if it is not the same any more"
     raw, kind, (w, h) = encode_picture(image, **kw)
     changes = []
@@ -52,14 +49,16 @@ def data_url(image, # PIL picture, RGB
     return f'data:image/{kind};base64,{base64.b64encode(raw).decode()}', ', '.join(changes)
 
 # %% ../../nbs/library/models/12_api_client.ipynb #3136c042
-def is_local(host # name or number
-    ) -> bool: # is it this machine?
+def is_local(
+    host,  # name or number
+) -> bool:  # is it this machine?
     "Whether an address stays on this machine"
     try: return host == 'localhost' or ipaddress.ip_address(host).is_loopback
     except ValueError: return False
 
-def check_address(url # such as 'http://localhost:8000/v1'
-    ):
+def check_address(
+    url,  # such as 'http://localhost:8000/v1'
+):
     "Refuse an address that cannot be used, or that holds a secret; the address is not repeated"
     host = None
     try:
@@ -75,8 +74,9 @@ def check_address(url # such as 'http://localhost:8000/v1'
     if u.scheme == 'http' and not is_local(host):
         warnings.warn(f'{host}: pictures, questions and any key travel unencrypted (http); use https.', stacklevel=4)
 
-def check_key_name(name # of an environment variable, or None
-    ):
+def check_key_name(
+    name,  # of an environment variable, or None
+):
     "Refuse what looks like a key; it is not repeated"
     if name is not None and not re.fullmatch('[A-Z_][A-Z0-9_]*', name):
         raise CarveError('key_env: give the NAME of an environment variable (capital letters, such as OPENAI_API_KEY) '
@@ -142,10 +142,7 @@ def client(self:Endpoint): # of the library openai
 def __getstate__(self:Endpoint): return {k: v for k, v in vars(self).items() if k != '_client'}
 
 @patch
-def body(self:Endpoint, urls, # data URLs
-    text, # str
-    max_new_tokens # longest answer
-    ) -> dict: # of the request
+def body(self:Endpoint, urls, text, max_new_tokens) -> dict:
     "Pictures first, text last, as `make_chat` has them"
     pictures = [dict(type='image_url', image_url=dict(url=u)) for u in urls]
     chat = [dict(role='user', content=[*pictures, dict(type='text', text=text)])]
@@ -156,8 +153,7 @@ def body(self:Endpoint, urls, # data URLs
 # %% ../../nbs/library/models/12_api_client.ipynb #9f57e692
 MAX_REPLY = 4_000_000 # bytes of a reply
 
-def parse_reply(raw # bytes
-    ) -> tuple: # message, why it ended, tokens of the prompt
+def parse_reply(raw) -> tuple:
     "The parts of a reply of chat completions; a reply of another shape raises one of Python's own errors"
     reply = json.loads(raw)
     if reply.get('error') and not reply.get('choices'):
@@ -169,8 +165,7 @@ def parse_reply(raw # bytes
     message = dict(content=content, refusal=message.get('refusal'))
     return message, choice.get('finish_reason'), int(usage.get('prompt_tokens') or 0)
 
-def read_reply(raw # bytes
-    ) -> tuple: # text, tokens of the prompt
+def read_reply(raw) -> tuple:
     "The answer in a reply of chat completions, or why there is none"
     try: message, end, tokens = parse_reply(raw)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
@@ -184,9 +179,9 @@ def read_reply(raw # bytes
     return text.strip(), tokens
 
 # %% ../../nbs/library/models/12_api_client.ipynb #90664fb7
-def format_status(e, # openai.APIStatusError
-    endpoint # `Endpoint`
-    ) -> RemoteError: # what it means
+def format_status(
+    e, endpoint,  # `Endpoint`
+) -> RemoteError:
     "An HTTP status in words"
     n, about = e.status_code, e.body if isinstance(e.body, dict) else {}
     message = about.get('message') or about.get('error') or about.get('detail') or ''
@@ -204,8 +199,9 @@ def format_status(e, # openai.APIStatusError
 TRANSPORT = 'httpx', 'httpx2', 'httpcore', 'httpcore2'   # packages whose errors mean a broken transfer
 
 @patch
-def receive(self:Endpoint, body # of `body`
-    ) -> bytes: # of the reply
+def receive(
+    self:Endpoint, body,  # of `body`
+) -> bytes:
     "Send a request, by the client library's own retries, and read its reply, piece by piece"
     openai, create = need_client(), self.client().chat.completions.with_streaming_response.create
     unsent = ['OpenAI-Organization', 'OpenAI-Project']
@@ -221,8 +217,9 @@ def receive(self:Endpoint, body # of `body`
     return bytes(raw)
 
 @patch
-def explain(self:Endpoint, e # whatever was raised by `receive`
-    ) -> RemoteError|None: # None: it is no error of the transfer
+def explain(
+    self:Endpoint, e,  # whatever was raised by `receive`
+) -> RemoteError|None:  # None: it is no error of the transfer
     "What an error of the client library or of the transport means"
     openai, kind = need_client(), type(e)
     if isinstance(e, RemoteError): return e
@@ -238,8 +235,9 @@ def explain(self:Endpoint, e # whatever was raised by `receive`
 
 # %% ../../nbs/library/models/12_api_client.ipynb #856d85f4
 @patch
-def fetch(self:Endpoint, body # of `body`
-    ) -> tuple: # text, tokens of the prompt
+def fetch(
+    self:Endpoint, body,  # of `body`
+) -> tuple:
     "The answer, or an error in which the key would not be seen"
     try: return read_reply(self.receive(body))
     except Exception as e:
@@ -256,11 +254,10 @@ class RemoteAnswer(Answer):
     def __repr__(self): return f'RemoteAnswer({self.text!r})'
 
 @patch
-def ask(self:Endpoint, images, # one picture or a list of them
-    question, # str
-    suffix=None, # after the question
-    max_new_tokens=32 # longest answer
-    ) -> RemoteAnswer: # its confidence is NaN
+def ask(
+    self:Endpoint, images,  # one picture or a list of them
+    question, suffix=None, max_new_tokens=32,
+) -> RemoteAnswer:
     "Ask about pictures, as `VLM.ask` does"
     if not str(question).strip(): raise CarveError('The question is empty.')
     if not isinstance(images, (list, tuple)): images = [images]

@@ -24,19 +24,14 @@ from carve_nb.models.processors import (
     tile_pixels)
 
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
-def attention_layers(
-    config,  # configuration of the decoder
-) -> list:   # indices
+def attention_layers(config) -> list:
     "Layers that compute attention: all, or in a hybrid those whose kind is called so"
     kinds = getattr(config, 'layer_types', None)
     if kinds is None: return list(range(config.num_hidden_layers))
     return [i for i, kind in enumerate(kinds) if kind.endswith('attention') and kind != 'linear_attention']
 
 # %% ../../nbs/library/models/03_families.ipynb #3100f3de
-def picture_features(
-    model,   # stock model
-    inputs,  # model inputs
-):           # [N, D], one row for each image token in order of the sequence
+def picture_features(model, inputs):  # [N, D], one row for each image token in order of the sequence
     "What the tower makes of the pictures"
     tower = model.base_model.get_image_features
     takes = inspect.signature(tower).parameters
@@ -73,12 +68,7 @@ class Family:
 
 # %% ../../nbs/library/models/03_families.ipynb #8582c87d
 @patch
-def cut(self: Family,
-    config,     # the model's configuration
-    processor,  # the model's processor
-    inputs,     # output of the processor
-    i, size,    # which picture; its (W, H)
-) -> list:      # `Block`s, in order of the sequence
+def cut(self: Family, config, processor, inputs, i, size) -> list:  # `Block`s, in order of the sequence
     "Blocks of one picture: by the record's own rule, or one with its grid"
     if self.blocks: return self.blocks(config, processor, inputs, i, size)
     h, w = self.grid(config, inputs, i)
@@ -87,14 +77,11 @@ def cut(self: Family,
     return [Block((h, w), self.covered(processor, size, shown))]
 
 @patch
-def spans(self: Family,
-    config,     # the model's configuration
-    processor,  # the model's processor
-    inputs,     # output of the processor
-    sizes,      # (W, H) of each picture
-    ids=None,   # [N] tokens of the prompt that holds them; the first of `inputs` by default
-    first=0,    # number of the first of these pictures among all that the processor got
-) -> list:      # `ImageSpan`s
+def spans(
+    self: Family, config, processor, inputs, sizes,  # (W, H) of each picture
+    ids=None,  # [N] tokens of the prompt that holds them; the first of `inputs` by default
+    first=0,
+) -> list:  # `ImageSpan`s
     "One `ImageSpan` for each view of each picture that has tokens, the whole picture first"
     if self.cross: return [self.cross(config, processor, i, size) for i, size in enumerate(sizes)]
     blocks, images = [], []
@@ -117,9 +104,7 @@ OWN_CODE = ('it runs code of its own. Take a stock release of the model (of Inte
             'such as OpenGVLab/InternVL3-1B-hf); or read that code and load the model in Python, with '
             'VLM.from_pretrained(..., trust_remote_code=True).')
 
-def add_family(
-    family: Family,  # record of the family
-) -> Family:         # the same
+def add_family(family: Family) -> Family:
     "Make a family known by its name"
     FAMILIES[family.name] = family
     return family
@@ -127,7 +112,7 @@ def add_family(
 # %% ../../nbs/library/models/03_families.ipynb #42d69f85
 def find_family(
     name: str,  # `config.model_type`
-) -> Family:    # its record
+) -> Family:
     "The record of a family, or an error that lists those there are"
     if name in FAMILIES: return FAMILIES[name]
     raise CarveError(f'Model family {name!r} is not supported. Supported: {", ".join(sorted(FAMILIES))}. '
@@ -206,10 +191,7 @@ _add('instructblip', cross=patch_keys, bridge=query_bridge, features=_patch_feat
 MEASURED = Path(str(files('carve_nb')))/'checkpoints'/'families.json' # written by the tests
 _TESTED = {True: 'yes, tested', None: 'yes', False: 'FAILS'}
 
-def family_row(
-    f: Family,  # record
-    seen: dict, # what the tests measured of it; may be empty
-) -> dict:      # column -> text
+def family_row(f: Family, seen: dict) -> dict:  # column -> text
     "One line of the table of families"
     able = lambda what: 'no' if what in f.why_not else _TESTED[seen.get(what)]
     row = dict(family=f.name, grid=f.rule, tiles=f.tiles, sharing=able('sharing'))
@@ -229,7 +211,7 @@ def family_row(
 
 def family_rows(
     results=None,  # results of the conformance tests: a JSON file or its content; None: those that are shipped
-) -> list:         # of `family_row`
+) -> list:  # of `family_row`
     "One line for each family"
     if results is None: results = MEASURED
     if isinstance(results, (str, Path)): results = json.loads(Path(results).read_text())
@@ -238,7 +220,7 @@ def family_rows(
 
 def family_table(
     results=None,  # results of the conformance tests: a JSON file or its content; None: those that are shipped
-) -> str:          # Markdown
+) -> str:
     "All families: how the grid is found, how a picture is cut, what can be shared, what cannot be done and why"
     rows = family_rows(results)
     heads = dict.fromkeys(k for r in rows for k in r)
@@ -261,7 +243,7 @@ def _not_dense(vlm):
 NEEDS = dict(patches=_no_patches, inline=_not_inline, dense=_not_dense)  # why a model lacks it; '' if it has it
 
 def check_needs(
-    vlm,     # a `VLM`
+    vlm,  # a `VLM`
     method,  # with attributes `name` and `needs`, a tuple of keys of `NEEDS`
 ):
     "Refuse a model that lacks what the method needs"

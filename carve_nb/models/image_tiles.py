@@ -48,10 +48,7 @@ class Block:
         return rows[:, :w].flatten()
 
 # %% ../../nbs/library/models/01_image_tiles.ipynb #20d3d4de
-def tile_boxes(
-    size,        # (W, H) of the picture
-    rows, cols,  # number of tiles
-):               # boxes, row by row
+def tile_boxes(size, rows, cols):
     "Boxes of equal tiles"
     w, h = size[0]/cols, size[1]/rows
     boxes = []
@@ -60,19 +57,15 @@ def tile_boxes(
         boxes += [(c*w, y0, (c + 1)*w, y1) for c in range(cols)]
     return boxes
 
-def whole_block(
-    grid,        # (gh, gw)
-    size,        # (W, H) of the picture
-) -> Block:
+def whole_block(grid, size) -> Block:
     "All of a picture on one grid"
     w, h = size
     return Block(grid, (0., 0., float(w), float(h)))
 
 def tiled(
-    grid,        # (gh, gw) of each tile
-    size,        # (W, H) of the picture
-    rows, cols,  # number of tiles
-):               # list of `Block`
+    grid,  # (gh, gw) of each tile
+    size, rows, cols,
+):  # list of `Block`
     "Tiles row by row and the whole picture after them, or the whole picture alone"
     blocks = []
     if rows*cols > 1:
@@ -81,20 +74,12 @@ def tiled(
     return [*blocks, whole_block(grid, size)]
 
 # %% ../../nbs/library/models/01_image_tiles.ipynb #73efe28b
-def setting(
-    processor,  # the model's processor
-    name,       # of a setting of its image processor
-):              # its value
+def setting(processor, name):
     "A setting of the image processor as it is used"
     own = getattr(processor, 'images_kwargs', {})
     return own[name] if name in own else getattr(processor.image_processor, name)
 
-def ratio_tiles(
-    config,     # the model's configuration
-    processor,  # the model's processor
-    inputs,     # output of the processor
-    i, size,    # which picture; its (W, H)
-) -> list:      # `Block`s
+def ratio_tiles(config, processor, inputs, i, size) -> list:
     "Blocks of processors that choose the canvas of tiles with the nearest aspect ratio"
     ip, (W, H) = processor.image_processor, size
     n = round(config.image_seq_length**.5)
@@ -105,12 +90,7 @@ def ratio_tiles(
     return tiled((n, n), size, rows, cols)
 
 # %% ../../nbs/library/models/01_image_tiles.ipynb #b90addc9
-def edge_tiles(
-    config,     # the model's configuration
-    processor,  # the model's processor
-    inputs,     # output of the processor
-    i, size,    # which picture; its (W, H)
-) -> list:      # `Block`s
+def edge_tiles(config, processor, inputs, i, size) -> list:
     "Blocks of processors that enlarge the long side to a whole number of tiles"
     ip, (w, h) = processor.image_processor, size
     n, m = round(processor.image_seq_len**.5), ip.max_image_size['longest_edge']
@@ -127,12 +107,7 @@ def edge_tiles(
 # %% ../../nbs/library/models/01_image_tiles.ipynb #aa462527
 PAN_SETTINGS = 'pan_and_scan_min_crop_size', 'pan_and_scan_max_num_crops', 'pan_and_scan_min_ratio_to_activate'
 
-def pan_tiles(
-    config,     # the model's configuration
-    processor,  # the model's processor
-    inputs,     # output of the processor
-    i, size,    # which picture; its (W, H)
-) -> list:      # `Block`s
+def pan_tiles(config, processor, inputs, i, size) -> list:
     "Blocks of the whole picture and, if the processor pans over long pictures, of its crops"
     (W, H), n = size, round(config.mm_tokens_per_image**.5)
     grid = n, n
@@ -152,10 +127,10 @@ def pan_tiles(
 
 # %% ../../nbs/library/models/01_image_tiles.ipynb #b7df3ef6
 def canvas_box(
-    grid,    # (rows, columns) of cells of the canvas
+    grid,  # (rows, columns) of cells of the canvas
     canvas,  # (height, width) of the canvas in pixels
-    size,    # (W, H) of the picture
-):           # grid and box of what is left of it
+    size,
+):
     "The part of a canvas that a picture fills, as the model cuts it out: at cells, not at pixels"
     (W, H), (rows, cols), (ch, cw) = size, grid, canvas
     blank = np.broadcast_to(np.uint8(0), (3, H, W))
@@ -174,20 +149,12 @@ def canvas_box(
     return (bottom - top, right - left), (x(left), y(top), x(right), y(bottom))
 
 # %% ../../nbs/library/models/01_image_tiles.ipynb #94530286
-def among(
-    inputs,  # output of the processor
-    i,       # which picture
-) -> int:    # 1 where the processor does not tell
+def among(inputs, i) -> int:
     "How many pictures the prompt of a picture has"
     counts = (inputs or {}).get('batch_num_images')
     return 1 if counts is None else int(counts.repeat_interleave(counts)[i])
 
-def canvas_tiles(
-    config,     # the model's configuration
-    processor,  # the model's processor
-    inputs,     # output of the processor
-    i, size,    # which picture; its (W, H)
-) -> list:      # `Block`s
+def canvas_tiles(config, processor, inputs, i, size) -> list:
     "Blocks of the whole picture, squashed, and of all tiles together; of several pictures each one whole in a square"
     (W, H), s, patch = size, config.vision_config.image_size, config.vision_config.patch_size
     n = s//patch
@@ -207,22 +174,13 @@ def canvas_tiles(
     return [base, Block((h, w), box, 'tiles', tail=1)]
 
 # %% ../../nbs/library/models/01_image_tiles.ipynb #aa4faac8
-def tile_keys(
-    i,            # which picture
-    rows, cols,   # tiles of the picture
-    n,            # cells along one side of a tile
-    most,         # tiles for which each picture has room
-):                # [rows*n*cols*n] positions among the keys, row-major over the whole picture
+def tile_keys(i, rows, cols, n, most):  # [rows*n*cols*n] positions among the keys, row-major over the whole picture
     "Keys of a picture that is read beside the sequence"
     tiles = torch.arange(rows*cols).view(rows, 1, cols, 1)
     cells = torch.arange(n*n).view(1, n, 1, n)
     return ((i*most+tiles)*(n*n+1) + 1 + cells).flatten()
 
-def canvas_keys(
-    config,     # the model's configuration
-    processor,  # the model's processor
-    i, size,    # which picture; its (W, H)
-) -> ImageSpan: # over the keys of the layers that read pictures
+def canvas_keys(config, processor, i, size) -> ImageSpan:
     "Span of processors that fit the picture into the top left of a canvas of tiles"
     ip, tower, (W, H) = processor.image_processor, config.vision_config, size
     s, n = ip.size['height'], tower.image_size//tower.patch_size
@@ -236,10 +194,7 @@ def canvas_keys(
 
 # %% ../../nbs/library/models/01_image_tiles.ipynb #4b523de8
 @contextmanager
-def query_bridge(
-    model,    # stock model
-    layer=2,  # which of the layers that read the picture, counted from 0
-):            # list; after a pass it holds the weights [number of queries, keys], float32
+def query_bridge(model, layer=2):  # list; after a pass it holds the weights [number of queries, keys], float32
     "Record what the query tokens of a Q-Former see of the picture while the block lasts"
     layers = [l for l in model.qformer.encoder.layer if l.has_cross_attention]
     weights = []
@@ -255,11 +210,7 @@ def query_bridge(
     try: yield weights
     finally: hook.remove()
 
-def patch_keys(
-    config,     # the model's configuration
-    processor,  # the model's processor
-    i, size,    # which picture; its (W, H)
-) -> ImageSpan: # over the keys of the query tokens
+def patch_keys(config, processor, i, size) -> ImageSpan:
     "Span of a picture whose patches are keys, a class token before them"
     patch = config.vision_config.patch_size
     n = config.vision_config.image_size//patch

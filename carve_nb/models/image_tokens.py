@@ -11,10 +11,7 @@ import torch
 from ..core.errors import CarveError
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #7659f065
-def padded_box(
-    ip,     # image processor
-    w, h,   # size of the picture
-):          # (x0, y0, x1, y1) of the picture after padding, in pixels of the original
+def padded_box(ip, w, h):  # (x0, y0, x1, y1) of the picture after padding, in pixels of the original
     "The picture's own box, or the square around it if the processor pads to a square"
     if not getattr(ip, 'do_pad', False): return 0, 0, w, h
     if not hasattr(ip, 'pad_to_square'): raise CarveError(f'{type(ip).__name__} pads in a way that is not known here.')
@@ -23,10 +20,7 @@ def padded_box(
     return -x, -y, s-x, s-y
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #7934f1e2
-def resized_size(
-    ip,     # image processor
-    w, h,   # size that goes in
-):          # (w, h) that comes out
+def resized_size(ip, w, h):  # (w, h) that comes out
     "Size of a picture after the processor's resize step"
     if not getattr(ip, 'do_resize', True): return w, h
     size = dict(ip.size)
@@ -39,10 +33,9 @@ def resized_size(
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #4d9d8f0c
 def crop_box(
-    processor,  # the model's processor
-    size,       # (W, H) of the original picture
-    shown,      # (w, h) of the processed picture that the grid shows, from its top left
-):              # covered box (x0, y0, x1, y1), floating pixels of the original
+    processor, size,  # (W, H) of the original picture
+    shown,  # (w, h) of the processed picture that the grid shows, from its top left
+):  # covered box (x0, y0, x1, y1), floating pixels of the original
     "Covered box of processors that pad to a square, resize and centre-crop (each of them optional)"
     ip = processor.image_processor
     x0, y0, x1, y1 = padded_box(ip, *size)
@@ -61,30 +54,21 @@ def crop_box(
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3fac1db3
 def whole_box(
-    processor,  # the model's processor
-    size,       # (W, H) of the original picture
-    shown,      # (w, h) of the processed picture that the grid shows
-):              # covered box (x0, y0, x1, y1)
+    processor, size,  # (W, H) of the original picture
+    shown,  # (w, h) of the processed picture that the grid shows
+):  # covered box (x0, y0, x1, y1)
     "Covered box of processors that fit the size of the picture to the grid (smart resize)"
     return 0., 0., float(size[0]), float(size[1])
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #122d022b
-def pixel_grid(
-    config,  # the model's configuration
-    inputs,  # output of the processor
-    i,       # which picture
-):           # (gh, gw)
+def pixel_grid(config, inputs, i):
     "Grid of a fixed patch size on the processed picture"
     h, w = inputs['pixel_values'][i].shape[-2:]
     patch = config.vision_config.patch_size
     return h//patch, w//patch
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #12f6b751
-def thw_grid(
-    config,  # the model's configuration
-    inputs,  # output of the processor
-    i,       # which picture
-):           # (gh, gw)
+def thw_grid(config, inputs, i):
     "Grid from `image_grid_thw`, after merging neighbouring patches"
     t, h, w = inputs['image_grid_thw'][i].tolist()
     m = config.vision_config.spatial_merge_size
@@ -112,10 +96,9 @@ class ImageSpan:
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #0561678b
 def split_blocks(
-    ids,       # [N] token ids of the prompt
-    image_id,  # id of the image token
-    sizes,     # number of tokens of each picture, in order
-):             # list of position tensors [Nv], one for each picture
+    ids,  # [N] token ids of the prompt
+    image_id, sizes,
+):  # list of position tensors [Nv], one for each picture
     "Positions of each picture's tokens"
     pos = (ids == image_id).nonzero()[:, 0]
     if not len(pos):

@@ -31,9 +31,7 @@ from ..core.errors import CarveError, InsufficientMemoryError
 from ..core.model_source import PACKAGED, find_source
 
 # %% ../../nbs/library/models/05_loading.ipynb #84cd1af2
-def error_line(
-    e,        # an exception
-) -> str:     # its message
+def error_line(e) -> str:
     "The message of an error in one line"
     return ' '.join(str(e).split())
 
@@ -47,10 +45,7 @@ def hub_reachable() -> bool: # also where nothing is known, as behind a proxy
     except OSError: return False
     return True
 
-def load_config(
-    name: str,  # Hub id or folder
-    **kw,       # revision, trust_remote_code
-):              # the configuration, of a supported family
+def load_config(name: str, **kw):
     "Configuration of a model, or a clear error"
     try: config = AutoConfig.from_pretrained(name, **kw)
     except Exception as e:   # values are checked by each configuration class in its own way
@@ -71,7 +66,7 @@ PROCESSOR_FILES = dict(tokenizer=('tokenizer.json', 'tokenizer.model', 'vocab.js
 
 def lacking(
     folder,  # local folder, or a Hub id
-) -> str:    # a sentence for each part; empty if nothing is missing that all have
+) -> str:
     "What a folder lacks of a saved processor"
     path, sentences = Path(folder), []
     if not path.is_dir(): return ''
@@ -80,11 +75,7 @@ def lacking(
         sentences.append(f' The folder has no file of a {part}, such as {names[0]}.')
     return ''.join(sentences)
 
-def load_processor(
-    name: str,       # Hub id or folder
-    family: Family,  # its family
-    **kw,            # revision, trust_remote_code
-):                   # the stock processor, or the one that the family assembles
+def load_processor(name: str, family: Family, **kw):  # the stock processor, or the one that the family assembles
     "The stock processor; where it cannot be built for lack of torchvision, the same without video"
     try: return AutoProcessor.from_pretrained(name, **kw)
     except Exception as e:   # each part fails in its own way
@@ -99,7 +90,7 @@ def load_processor(
 # %% ../../nbs/library/models/05_loading.ipynb #bacad637
 def read_dtype(
     dtype,  # None, or a torch dtype, its name, or 'auto'
-):          # None, 'auto', or a torch dtype
+):  # None, 'auto', or a torch dtype
     "A type of numbers, or an error if there is no such type"
     if dtype in (None, 'auto'): return dtype
     known = getattr(torch, str(dtype).removeprefix('torch.'), None)
@@ -107,10 +98,7 @@ def read_dtype(
     raise CarveError(f"dtype={dtype!r} is not known; give 'float32', 'bfloat16', 'float16' or 'auto' "
                      '(as the weights are saved).')
 
-def check_decoder(
-    config,  # of the model
-    name,    # what it was called
-):
+def check_decoder(config, name):
     "Refuse text models that read and write in two halves"
     text = config.get_text_config()
     if getattr(text, 'is_encoder_decoder', False):
@@ -120,7 +108,7 @@ def check_decoder(
 # %% ../../nbs/library/models/05_loading.ipynb #286a5897
 def pick_device(
     device,  # None, or a torch device or its name
-):           # torch device
+):
     "The device asked for, or CUDA where there is one, else the CPU"
     if device is None: return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try: return torch.empty(0, device=device).device
@@ -134,18 +122,14 @@ QUANTISERS = {'awq': 'gptqmodel', 'gptq': 'gptqmodel', 'bitsandbytes': 'bitsandb
 
 def quant_method(
     *configs,  # of quantisation: None, or dicts or objects of transformers
-) -> str:      # such as 'awq'; empty where the weights are plain
+) -> str:  # such as 'awq'; empty where the weights are plain
     "How weights are quantised"
     for c in filter(None, configs):
         method = c.get('quant_method') if isinstance(c, dict) else getattr(c, 'quant_method', None)
         return str(getattr(method, 'value', method))
     return ''
 
-def place(
-    device,             # as asked for
-    device_map=None,    # as asked for
-    quantised='',       # by which method the weights are
-) -> tuple:             # torch device or None, arguments of the stock loader
+def place(device, device_map=None, quantised='') -> tuple:  # torch device or None, arguments of the stock loader
     "Where the model goes: moved when it is loaded, or put in place by transformers"
     if device_map is None and not quantised: return pick_device(device), {}
     if device_map is not None and device is not None:
@@ -158,15 +142,11 @@ def place(
         raise CarveError(f'Not installed here, and needed for {what}: pip install {names}.')
     return None, dict(device_map=device_map or {'': str(pick_device(device))})
 
-def likely_device(
-    device_map,  # as asked for
-):               # torch device
+def likely_device(device_map):
     "Where most of the weights will be, as far as it is known before they are loaded"
     return pick_device('cpu' if device_map in ('cpu', {'': 'cpu'}) else None)
 
-def input_device(
-    model,  # stock model
-):          # torch device
+def input_device(model):
     "Where a model wants its inputs, also if some of its weights wait elsewhere"
     if model.device.type != 'meta': return model.device
     if hasattr(model, 'hf_device_map'): placed = model.hf_device_map.values()
@@ -178,9 +158,7 @@ def input_device(
 # %% ../../nbs/library/models/05_loading.ipynb #39bd5459
 MEMINFO, CGROUP = Path('/proc/meminfo'), Path('/sys/fs/cgroup')
 
-def free_bytes(
-    device,  # torch device
-) -> int:    # bytes; None where nobody counts them
+def free_bytes(device) -> int:  # bytes; None where nobody counts them
     "Memory that is free: of the GPU, or of the machine and of the container that this runs in"
     if device.type == 'cuda': return torch.cuda.mem_get_info(device)[0]
     if device.type != 'cpu' or not MEMINFO.exists(): return None
@@ -193,10 +171,8 @@ def free_bytes(
     return min(free, limit - used + int(kept.get('inactive_file', 0)))
 
 def check_memory(
-    config,  # of the model
-    name,    # what it was called
-    dtype,   # torch dtype, its name, or 'auto'
-    device,  # torch device
+    config, name, dtype,  # torch dtype, its name, or 'auto'
+    device,
 ):
     "Refuse weights that take more memory than is free, before they are read"
     try:
@@ -214,10 +190,7 @@ def check_memory(
         f'{free/1e9:.1f} GB are free on {device}.', advice)
 
 # %% ../../nbs/library/models/05_loading.ipynb #320ea63c
-def check_tensors(
-    source,  # Hub id or folder
-    info,    # of the stock loader
-):
+def check_tensors(source, info):
     "Refuse weights that are not those of the configuration"
     missing, odd, extra = (sorted(info[k]) for k in ('missing_keys', 'mismatched_keys', 'unexpected_keys'))
     if missing:
@@ -232,9 +205,7 @@ def check_tensors(
         warnings.warn(f'{len(extra)} tensors of {source!r} are not used, such as {extra[0]}: see that its '
                       'configuration is the right one.', stacklevel=2)
 
-def all_finite(
-    x,       # tensor, any shape
-) -> bool:
+def all_finite(x) -> bool:
     "Whether no value is NaN or infinite, in one pass and without a copy"
     if not x.is_floating_point() or x.is_meta or not x.numel(): return True
     x = x.detach()
@@ -242,10 +213,7 @@ def all_finite(
     low, high = torch.aminmax(x)
     return bool(low.isfinite() & high.isfinite())
 
-def check_values(
-    model,   # loaded model
-    source,  # Hub id or folder
-):
+def check_values(model, source):
     "Refuse weights with NaN or infinity"
     bad = [name for name, p in model.named_parameters() if not all_finite(p)]
     if bad:
@@ -256,10 +224,7 @@ def check_values(
 FIXED_SETTINGS = dict(
     use_safetensors=True, attn_implementation='sdpa', output_loading_info=True, ignore_mismatched_sizes=True)
 
-def load_weights(
-    source: str,  # Hub id or folder
-    **kw,         # of the stock loader
-):                # the model
+def load_weights(source: str, **kw):
     "The stock model with the SDPA kernel, complete, or a clear error"
     for k, v in FIXED_SETTINGS.items():
         if kw.get(k, v) != v:
@@ -278,15 +243,14 @@ def load_weights(
 
 # %% ../../nbs/library/models/05_loading.ipynb #0f7e1906
 def load_model(
-    name,             # Hub id, folder, or 'carve-tiny'
-    device=None,      # torch device; CUDA where there is one by default
-    dtype=None,       # torch dtype or its name; float32 on a CPU, else as saved
-    revision=None,    # Hub revision
-    trust_remote_code=False,  # run the repository's own code?
+    name,  # Hub id, folder, or 'carve-tiny'
+    device=None,  # torch device; CUDA where there is one by default
+    dtype=None,  # torch dtype or its name; float32 on a CPU, else as saved
+    revision=None, trust_remote_code=False,  # run the repository's own code?
     device_map=None,  # instead of `device`: transformers' own, needs accelerate
-    pad=False,        # pad pictures of which the processor would cut out the centre?
-    **kw,             # of the stock loader, such as quantization_config
-) -> tuple:           # model in eval mode, processor
+    pad=False,  # pad pictures of which the processor would cut out the centre?
+    **kw,  # of the stock loader, such as quantization_config
+) -> tuple:
     "A model and its processor: safetensors only, stock classes only"
     name = str(name)
     source, own = find_source(name), dict(revision=revision, trust_remote_code=trust_remote_code)

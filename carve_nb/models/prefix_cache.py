@@ -18,29 +18,19 @@ from .vlm import VLM, greedy
 from .prompts import Prompt
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #b4668374
-def prefix_length(
-    prompt: Prompt,  # from `VLM.prompt`
-) -> int:            # number of tokens
+def prefix_length(prompt: Prompt) -> int:
     "Tokens up to the end of the first picture"
     return max(s.end for s in prompt.spans if s.image == 0)
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #978f13b1
-def tower_inputs(
-    vlm: VLM,        # the model
-    prompt: Prompt,  # from `VLM.prompt`
-    inputs,          # its inputs
-    i,               # which picture
-) -> dict:           # inputs of the tower
+def tower_inputs(vlm: VLM, prompt: Prompt, inputs, i) -> dict:
     "What the tower is given to read one picture alone"
     views = [0]*len(prompt.images)
     for span in prompt.spans: views[span.image] += 1
     return vlm.family.pixels(vlm.model.config, inputs, i, views)
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #9d96d994
-def prefix_key(
-    vlm: VLM,        # the model
-    prompt: Prompt,  # from `VLM.prompt`
-) -> str:            # hexadecimal digest
+def prefix_key(vlm: VLM, prompt: Prompt) -> str:
     "A name for exactly this beginning"
     ids = prompt.inputs['input_ids'][0, :prefix_length(prompt)].tolist()
     h = hashlib.sha256(str(ids).encode())
@@ -52,7 +42,7 @@ def prefix_key(
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #6d816229
 def branch(
     cache,  # `DynamicCache` of a prefix
-):          # one that grows on its own
+):
     "A copy of a cache that shares its tensors"
     def fork(layer): return copy.deepcopy(layer) if hasattr(layer, 'recurrent_states') else copy.copy(layer)
     new = copy.copy(cache)
@@ -60,25 +50,16 @@ def branch(
     return new
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #0e3ba65b
-def last_layer(
-    vlm: VLM,  # the model
-) -> int:      # its index, or None
+def last_layer(vlm: VLM) -> int:  # its index, or None
     "The last layer, if it attends: a pass that fills a cache can end there"
     last = vlm.n_layers - 1
     return last if last in vlm.layers else None
 
-def cut_inputs(
-    inputs,  # model inputs
-    N, n,    # tokens of the prompt; of them those wanted
-) -> dict:   # the inputs of each token, and no others
+def cut_inputs(inputs, N, n) -> dict:
     "The first tokens of what a model is given for each token"
     return {k: v[:, :n] for k, v in inputs.items() if v.ndim == 2 and v.shape[1] == N}
 
-def read_prefix(
-    vlm: VLM,        # the model
-    prompt: Prompt,  # from `VLM.prompt`
-    inputs,          # of `VLM.to_device`
-):                   # `DynamicCache`
+def read_prefix(vlm: VLM, prompt: Prompt, inputs):  # `DynamicCache`
     "Keys and values of the beginning"
     cache = DynamicCache(config=vlm.text_config)
     own = cut_inputs(inputs, len(prompt), prefix_length(prompt)) | tower_inputs(vlm, prompt, inputs, 0)
@@ -87,9 +68,7 @@ def read_prefix(
     return cache
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #836b776f
-def joined(
-    outputs,  # outputs of the tower, one for each picture
-):            # one output
+def joined(outputs):
     "Outputs of the tower one after another, as if it had read all the pictures together"
     features = [o.pooler_output for o in outputs]
     new = copy.copy(outputs[0])
@@ -101,12 +80,7 @@ def joined(
     return new
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #aaf0f677
-def features_after(
-    vlm: VLM,        # the model
-    prompt: Prompt,  # from `VLM.prompt`
-    inputs,          # of `VLM.to_device`
-    start,           # first picture wanted
-) -> dict:           # empty, or `mm_encoder_outputs`
+def features_after(vlm: VLM, prompt: Prompt, inputs, start) -> dict:  # empty, or `mm_encoder_outputs`
     "What the tower makes of the pictures from one on"
     outputs = []
     for i in range(start, len(prompt.images)):
@@ -115,9 +89,7 @@ def features_after(
     return dict(mm_encoder_outputs=dict(image=joined(outputs))) if outputs else {}
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #1709fa28
-def loose_tensors(
-    model,  # stock model
-) -> dict:  # (module, name) -> tensor, or None where there may be one
+def loose_tensors(model) -> dict:  # (module, name) -> tensor, or None where there may be one
     "Tensors that a model carries besides its weights and buffers"
     tensors = {}
     for module in model.modules():
@@ -150,11 +122,7 @@ def own_loose(
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #231b77af
 def read_on(
-    vlm: VLM,        # the model
-    prompt: Prompt,  # from `VLM.prompt`
-    inputs,          # of `VLM.to_device`
-    words,           # those of them that are no pictures
-    cache,           # `DynamicCache` of the prefix, filled in place
+    vlm: VLM, prompt: Prompt, inputs, words, cache,  # `DynamicCache` of the prefix, filled in place
 ):
     "Keys and values of all further pictures"
     end = max(s.end for s in prompt.spans)
@@ -165,17 +133,11 @@ def read_on(
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #e138f156
 class Prefixes:
     "The newest prefixes of one model, and what they cost and saved"
-    def __init__(self,
-        size=2,  # how many to keep
-    ):
+    def __init__(self, size=2):
         self.size, self.kept, self.read, self.hits = size, {}, 0, 0
         self.seconds, self.onward = 0., 0.   # for the newest prefix; for all further pictures
 
-    def prefix(self,
-        vlm: VLM,        # the model
-        prompt: Prompt,  # from `VLM.prompt`
-        inputs,          # of `VLM.to_device`
-    ) -> tuple:          # `DynamicCache`, tensors that the model stored on itself
+    def prefix(self, vlm: VLM, prompt: Prompt, inputs) -> tuple:
         "The prefix of a prompt: kept, or read now"
         key = prefix_key(vlm, prompt)
         if key in self.kept:
@@ -193,10 +155,7 @@ class Prefixes:
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #0019348c
 @patch
-def __call__(self: Prefixes,
-    vlm: VLM,        # the model
-    prompt: Prompt,  # from `VLM.prompt`
-) -> dict:           # model inputs that go on from a prefix
+def __call__(self: Prefixes, vlm: VLM, prompt: Prompt) -> dict:
     "What the model is given"
     inputs = vlm.to_device(prompt)
     cache, loose = self.prefix(vlm, prompt, inputs)
@@ -209,18 +168,14 @@ def __call__(self: Prefixes,
     return words | dict(past_key_values=cache)
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #a896fd64
-def wants_cache(
-    model,   # stock model
-) -> bool:   # is there such a setting? transformers does not go on from another kind of cache then
+def wants_cache(model) -> bool:  # is there such a setting? transformers does not go on from another kind of cache then
     "Whether the generation settings name a kind of cache, such as a static one"
     kind = getattr(model.generation_config, 'cache_implementation', None)
     return kind not in (None, 'hybrid')   # transformers itself no longer uses 'hybrid'
 
 @patch
 @contextmanager
-def sharing(self: VLM,
-    size=2,  # how many prefixes to keep
-):           # `Prefixes`, or None where nothing can be shared
+def sharing(self: VLM, size=2):  # `Prefixes`, or None where nothing can be shared
     "Read the beginning that prompts have in common once, inside the block"
     if self.shared or self.low_memory or not self.family.pixels or wants_cache(self.model):
         yield self.shared
@@ -232,8 +187,8 @@ def sharing(self: VLM,
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #ed696dd8
 @patch
 @contextmanager
-def unshared(self: VLM,
-    low_memory=False,  # also read attention a few layers at a time, with a pass for each group?
+def unshared(
+    self: VLM, low_memory=False,  # also read attention a few layers at a time, with a pass for each group?
 ):
     "Read every prompt from its beginning, inside the block"
     outer = self.shared, self.low_memory

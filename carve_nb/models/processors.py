@@ -22,17 +22,13 @@ from transformers.image_processing_utils import select_best_resolution
 from ..core.errors import CarveError
 
 # %% ../../nbs/library/models/02_processors.ipynb #5c7b1e86
-def no_video(
-    cls,  # stock processor class
-):        # subclass whose video processor may be missing
+def no_video(cls):
     "A stock processor class that does without its video processor"
     def check(self, name, part):
         return part if part is None else cls.check_argument_for_proper_class(self, name, part)
     return type(cls.__name__, (cls,), dict(check_argument_for_proper_class=check, __doc__=cls.__doc__))
 
-def still_processor(
-    kind,  # name of a processor class of transformers
-):         # (Hub id or folder, settings) -> processor
+def still_processor(kind):  # (Hub id or folder, settings) -> processor
     "How a processor for still pictures alone is loaded"
     def load(name, **kw):
         cls = getattr(transformers, kind)
@@ -47,21 +43,11 @@ def still_processor(
     return load
 
 # %% ../../nbs/library/models/02_processors.ipynb #861b2699
-def row_pixels(
-    config,  # of the model
-    inputs,  # output of the processor
-    i,       # which picture
-    counts,  # number of views of each picture
-):           # inputs of the tower for it
+def row_pixels(config, inputs, i, counts):
     "Pixels of one picture, one row for each, and its size where the tower wants to know it"
     return {k: inputs[k][i : i+1] for k in ('pixel_values', 'image_sizes') if k in inputs}
 
-def grid_pixels(
-    config,  # of the model
-    inputs,  # output of the processor
-    i,       # which picture
-    counts,  # number of views of each picture
-):           # inputs of the tower for it
+def grid_pixels(config, inputs, i, counts):
     "Tiles of one picture without those that pad it to the picture with the most, its size, how many stand beside it"
     h, w = select_best_resolution(inputs['image_sizes'][i].tolist(), config.image_grid_pinpoints)
     side = config.vision_config.image_size
@@ -71,12 +57,7 @@ def grid_pixels(
     return dict(own, pixel_values=own['pixel_values'][:, :tiles])
 
 # %% ../../nbs/library/models/02_processors.ipynb #861b269a
-def tile_pixels(
-    config,  # of the model
-    inputs,  # output of the processor
-    i,       # which picture
-    counts,  # number of views of each picture
-):           # inputs of the tower for it
+def tile_pixels(config, inputs, i, counts):
     "Pixels of one picture, one row for each of its views"
     start = sum(counts[:i])
     views, own = slice(start, start + counts[i]), {}
@@ -86,12 +67,7 @@ def tile_pixels(
         own[k] = inputs[k][views] if in_rows else inputs[k][:, views]
     return own
 
-def patch_pixels(
-    config,  # of the model
-    inputs,  # output of the processor
-    i,       # which picture
-    counts,  # number of views of each picture
-):           # inputs of the tower for it
+def patch_pixels(config, inputs, i, counts):
     "Pixels of one picture in a list of patches"
     grids = inputs['image_grid_thw']
     start, n = grids[:i].prod(-1).sum(), grids[i].prod()
@@ -99,27 +75,17 @@ def patch_pixels(
     return dict(pixel_values=own, image_grid_thw=grids[i : i+1])
 
 # %% ../../nbs/library/models/02_processors.ipynb #ff7ec2ed
-def make_chat(
-    text,    # user text
-    n=1,     # number of pictures
-):           # messages for a chat template
+def make_chat(text, n=1):
     "One user turn: pictures first, text last"
     content = [dict(type='image')]*n + [dict(type='text', text=text)]
     return [dict(role='user', content=content)]
 
-def format_chat(
-    processor,  # the model's processor
-    text,       # user text
-    n=1,        # number of pictures
-) -> str:       # what the chat template makes of it
+def format_chat(processor, text, n=1) -> str:
     "The chat as text, up to where the model answers"
     return processor.apply_chat_template(make_chat(text, n), add_generation_prompt=True)
 
 # %% ../../nbs/library/models/02_processors.ipynb #43da709e
-def check_template(
-    processor,  # the model's processor
-    name,       # of the model
-):
+def check_template(processor, name):
     "Refuse a processor whose chat template is missing, broken, or leaves the question out"
     if not processor.chat_template:
         raise CarveError(f'{name} has no chat template. Take a release that has chat_template.jinja, or set '
@@ -137,9 +103,7 @@ KEPT_SETTINGS = (
     'size', 'crop_size', 'resample', 'do_resize', 'do_center_crop', 'do_rescale', 'rescale_factor', 'do_normalize',
     'image_mean', 'image_std', 'do_convert_rgb')
 
-def pad_pictures(
-    processor,  # the model's processor; its image processor is replaced
-):
+def pad_pictures(processor):
     "Let a processor that cuts out the centre pad to a square instead"
     ip = processor.image_processor
     if not getattr(ip, 'do_center_crop', False):
@@ -148,9 +112,8 @@ def pad_pictures(
     processor.image_processor = transformers.LlavaImageProcessorPil(**settings, do_pad=True)
 
 def token_limit(
-    processor,  # the model's processor
-    most,       # image tokens of one picture, or None
-) -> tuple:     # side of a token in pixels, settings for one call; (0, {}) where its own limit is lower, or it has none
+    processor, most,  # image tokens of one picture, or None
+) -> tuple:  # side of a token in pixels, settings for one call; (0, {}) where its own limit is lower, or it has none
     "What tells a processor to show at most so many tokens of a picture"
     ip = processor.image_processor
     patch, merge = getattr(ip, 'patch_size', None), getattr(ip, 'merge_size', 0)
@@ -162,11 +125,7 @@ def token_limit(
     return cell, dict(size=size | limit)
 
 # %% ../../nbs/library/models/02_processors.ipynb #b2ecc409
-def token_settings(
-    config,     # the model's configuration
-    processor,  # the model's processor
-    most,       # image tokens of one picture
-) -> tuple:     # settings of the image processor, settings of the configuration, what they do; ({}, {}, ...): nothing
+def token_settings(config, processor, most) -> tuple:
     "The settings that show at most so many tokens of a picture, as far as its tiles allow"
     ip = processor.image_processor
     size = dict(getattr(ip, 'size', None) or {})
@@ -190,19 +149,12 @@ def token_settings(
     return {}, {}, "not limited: this model's processor has no number of tokens to set"
 
 # %% ../../nbs/library/models/02_processors.ipynb #c689a735
-def tile_words(
-    tiles,  # of a picture
-    n,      # tokens of a tile
-) -> str:   # such as '5 views of 64 tokens for each picture'
+def tile_words(tiles, n) -> str:  # such as '5 views of 64 tokens for each picture'
     "What a picture takes: its tiles and itself, or itself alone"
     views = tiles + 1 if tiles > 1 else 1
     return f'{views} {"views" if views > 1 else "view"} of {n} tokens for each picture'
 
-def canvas_settings(
-    config,  # the model's configuration
-    ip,      # image processor
-    most,    # image tokens of one picture
-) -> tuple:  # as `token_settings`
+def canvas_settings(config, ip, most) -> tuple:  # as `token_settings`
     "Those canvases that take few enough tokens, or the smallest"
     tower = config.vision_config
     s, n = tower.image_size, tower.image_size//tower.patch_size
@@ -216,11 +168,7 @@ def canvas_settings(
     return dict(image_grid_pinpoints=few), dict(image_grid_pinpoints=few), told
 
 # %% ../../nbs/library/models/02_processors.ipynb #3c5ebffc
-def set_image_tokens(
-    config,     # the model's configuration
-    processor,  # the model's processor
-    most,       # image tokens of one picture
-) -> tuple:     # what was done, in words; function that undoes it
+def set_image_tokens(config, processor, most) -> tuple:
     "Show at most so many tokens of a picture from now on, as far as the processor can be told"
     own, of_model, told = token_settings(config, processor, most)
     pairs = (processor.image_processor, own), (config, of_model)
@@ -234,7 +182,7 @@ def set_image_tokens(
 # %% ../../nbs/library/models/02_processors.ipynb #17ba2222
 def moment_times(
     video,  # frames with `times`
-    n,      # frames of a moment
+    n,
 ) -> list:  # seconds
     "The middle of each moment"
     last = len(video) - 1
@@ -242,11 +190,9 @@ def moment_times(
     return [(a + b)/2 for a, b in pairs]
 
 def timed_words(
-    processor,  # the model's processor
-    config,     # the model's configuration
-    times,      # of the moments, seconds
-    pads,       # placeholders of one moment
-) -> str:       # what stands for the video in the text
+    processor, config, times,  # of the moments, seconds
+    pads,
+) -> str:
     "Each moment between marks of its own, its seconds before it"
     ids = config.vision_start_token_id, config.vision_end_token_id
     start, end = processor.tokenizer.convert_ids_to_tokens(ids)
@@ -254,12 +200,10 @@ def timed_words(
 
 # %% ../../nbs/library/models/02_processors.ipynb #824a7a67
 def paired_moments(
-    processor,   # the model's processor
-    config,      # the model's configuration
-    video,       # a `Video`
+    processor, config, video,  # a `Video`
     step=False,  # does the model want to know the seconds between moments?
-    timed=False, # do the seconds stand in the text?
-) -> tuple:      # model inputs, (moments, gh, gw), frames of a moment, the video's words
+    timed=False,  # do the seconds stand in the text?
+) -> tuple:  # model inputs, (moments, gh, gw), frames of a moment, the video's words
     "Patches of neighbouring frames joined: of a still picture the processor makes two equal frames"
     ip = processor.image_processor
     limit = token_limit(processor, video.frame_tokens)[1]
@@ -279,10 +223,8 @@ def paired_moments(
 
 # %% ../../nbs/library/models/02_processors.ipynb #b1af7392
 def halved_moments(
-    processor,  # the model's processor
-    config,     # the model's configuration
-    video,      # a `Video`
-) -> tuple:     # as `paired_moments`
+    processor, config, video,  # a `Video`
+) -> tuple:  # as `paired_moments`
     "The whole view of each frame, whose grid the model halves; a new line stands behind all"
     views = processor.image_processor(images=list(video), return_tensors='pt')['pixel_values'][:, 0]
     cells = config.vision_config.image_size//config.vision_config.patch_size
@@ -292,10 +234,8 @@ def halved_moments(
 
 # %% ../../nbs/library/models/02_processors.ipynb #3e9a1d09
 def numbered_moments(
-    processor,  # the model's processor
-    config,     # the model's configuration
-    video,      # a `Video`
-) -> tuple:     # as `paired_moments`
+    processor, config, video,  # a `Video`
+) -> tuple:  # as `paired_moments`
     "Each frame as a picture of one tile, its number before it"
     tiles = processor.image_processor(images=list(video), crop_to_patches=False, return_tensors='pt')['pixel_values']
     length, tok = processor.image_seq_length, processor.tokenizer

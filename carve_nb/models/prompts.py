@@ -35,25 +35,18 @@ GENERAL_INSTRUCTIONS = (
 )
 
 # %% ../../nbs/library/models/06_prompts.ipynb #29afb117
-def role_words(
-    processor,  # the model's processor
-) -> set:       # words such as 'USER:', empty if special tokens alone mark the roles
+def role_words(processor) -> set:  # words such as 'USER:', empty if special tokens alone mark the roles
     "Words by which the chat template itself marks who speaks"
     return set(re.findall(r'\b\w+:', format_chat(processor, '')))
 
 # %% ../../nbs/library/models/06_prompts.ipynb #3462e95a
-def placeholders(
-    processor,  # the model's processor
-) -> list:      # of words, also those that are no tokens
+def placeholders(processor) -> list:
     "Words that the processor itself replaces by pictures or videos"
     words = [getattr(processor, k, None) for k in ('image_token', 'video_token', 'boi_token')]
     return [str(w) for w in words if w]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #3c4714dd
-def special_words(
-    processor,  # the model's processor
-    text,       # user text
-) -> list:      # those special tokens that the text would become; an unknown word is none
+def special_words(processor, text) -> list:
     "Special tokens inside a user's text"
     tok = processor.tokenizer
     special = set(tok.all_special_ids) | {i for i, t in tok.added_tokens_decoder.items() if t.special}
@@ -64,10 +57,7 @@ def special_words(
     return words or [w for w in placeholders(processor) if w in text]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #5d309a36
-def spoken_roles(
-    processor,  # the model's processor
-    text,       # user text
-) -> list:      # role words in it
+def spoken_roles(processor, text) -> list:
     "Role words inside a user's text"
     def ids(t):
         numbers = processor.tokenizer(t, add_special_tokens=False, truncation=False).input_ids
@@ -78,10 +68,7 @@ def spoken_roles(
 # %% ../../nbs/library/models/06_prompts.ipynb #1a71128e
 BREAK = '\u200b'   # zero-width space
 
-def escape_text(
-    processor,  # the model's processor
-    text,       # user text
-) -> str:       # the text; looks the same
+def escape_text(processor, text) -> str:
     "The text with a zero-width space in every word that the model would read as a command"
     tok = processor.tokenizer
     special = {t.content for t in tok.added_tokens_decoder.values() if t.special} | set(tok.all_special_tokens)
@@ -92,10 +79,8 @@ def escape_text(
 
 # %% ../../nbs/library/models/06_prompts.ipynb #573b5d82
 def check_text(
-    processor,  # the model's processor
-    text,       # user text
-    escape=False,  # defuse commands instead of refusing them?
-) -> str:       # the text without white space around it
+    processor, text, escape=False,  # defuse commands instead of refusing them?
+) -> str:
     "The user's text, or an error if it is empty, cannot be encoded, or holds tokens with a meaning of their own"
     if not isinstance(text, str): raise PromptError(f'The question must be a string, not {type(text).__name__}.')
     try: text.encode()
@@ -112,10 +97,7 @@ def check_text(
     return text.strip()
 
 # %% ../../nbs/library/models/06_prompts.ipynb #44856f17
-def unknown_words(
-    tokenizer,  # the model's tokenizer
-    text,       # user text
-) -> list:      # words that become the unknown token
+def unknown_words(tokenizer, text) -> list:
     "Words of a text that the tokenizer does not know"
     unknown = tokenizer.unk_token_id
     if unknown is None: return []
@@ -125,13 +107,9 @@ def unknown_words(
 
 # %% ../../nbs/library/models/06_prompts.ipynb #be36c20a
 def question_positions(
-    tokenizer,  # the model's tokenizer
-    chat,       # chat as text, one image token for each picture
-    question,   # the user's question as it stands in the chat
-    ids,        # [N] ids of the expanded prompt
-    start=None, # character at which it begins in the chat; its last occurrence if not given
-    **kw,       # for the tokenizer
-) -> list:      # positions in the expanded prompt
+    tokenizer, chat, question, ids,  # [N] ids of the expanded prompt
+    start=None, **kw,
+) -> list:
     "Positions of the question's tokens"
     if start is None: start = chat.rindex(question)
     end = start + len(question)
@@ -143,22 +121,15 @@ def question_positions(
     return [len(ids) - len(overlaps) + i for i, hit in enumerate(overlaps) if hit]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e53025a6
-def lay_out(
-    processor,  # the model's processor
-    images,     # RGB pictures
-    text,       # user text
-) -> str:       # the chat, one image token for each picture
+def lay_out(processor, images, text) -> str:
     "The chat as the processor encodes it: some add a start token or a new line of their own"
     chat = format_chat(processor, text, len(images))
     laid = processor.prepare_inputs_layout(images=[images], text=chat)[1]
     return laid if isinstance(laid, str) else laid[0]
 
 def text_start(
-    processor,  # the model's processor
-    images,     # RGB pictures
-    text,       # user text
-    laid,       # what `lay_out` makes of them
-) -> int:       # character
+    processor, images, text, laid,  # what `lay_out` makes of them
+) -> int:
     "Where the user's text begins in the chat, also where the template's last words are the same"
     other = lay_out(processor, images, 'y' if text.endswith('x') else 'x')
     tail = os.path.commonprefix([laid[::-1], other[::-1]])   # what the template puts behind the text
@@ -194,10 +165,7 @@ class Prompt:
         return panels_html(panels, f'{about}.\n{self.asked}')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #d01eb802
-def plot_grid(
-    img,         # PIL picture
-    span: ImageSpan,  # its span
-):               # PIL picture
+def plot_grid(img, span: ImageSpan):
     "The picture with the model's grid on it; what is dark is not seen"
     (x0, y0, x1, y1), (gh, gw) = span.box, span.grid
     inside = max(x0, 0), max(y0, 0), min(x1, img.width), min(y1, img.height)
@@ -215,10 +183,9 @@ def plot_grid(
 
 # %% ../../nbs/library/models/06_prompts.ipynb #df69c7c8
 def stretch_spans(
-    spans,   # `ImageSpan`s over `seen`
-    seen,    # pictures as the processor got them
-    images,  # the pictures
-):           # the same spans, their boxes in pixels of the pictures
+    spans,  # `ImageSpan`s over `seen`
+    seen, images,
+):  # the same spans, their boxes in pixels of the pictures
     "Boxes in pixels of the picture where the processor got it reduced"
     stretched = []
     for span in spans:
@@ -234,9 +201,7 @@ def stretch_spans(
 # %% ../../nbs/library/models/06_prompts.ipynb #966a7c9f
 MAX_SIDE_RATIO = 200  # greatest ratio of a picture's sides
 
-def check_shape(
-    img,  # PIL picture
-):        # the same
+def check_shape(img):
     "Refuse a strip of which a processor would leave a line, or nothing"
     short, long = sorted(img.size)
     if long <= MAX_SIDE_RATIO*short: return img
@@ -247,10 +212,7 @@ def check_shape(
 LONG_PASS = 20.   # seconds
 
 @lru_cache
-def product_rate(
-    device,  # torch device
-    dtype,   # torch dtype
-) -> float:  # operations in a second
+def product_rate(device, dtype) -> float:
     "The rate of a matrix product"
     a = torch.ones(512, 512, device=device, dtype=dtype)
     seconds = []
@@ -260,10 +222,7 @@ def product_rate(
         seconds.append(time.perf_counter() - start)
     return 2*512**3/min(seconds)
 
-def count_patches(
-    config,          # of the model
-    prompt: Prompt,  # its prompt
-) -> int:            # of all views of all pictures
+def count_patches(config, prompt: Prompt) -> int:
     "Patches that the tower reads"
     if 'pixel_values' not in prompt.inputs: return 0   # the words alone
     tower = config.vision_config
@@ -274,11 +233,7 @@ def count_patches(
     return prompt.inputs['pixel_values'].numel()//(channels*frames*side**2)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #d0e241fb
-def pass_seconds(
-    model,           # stock model
-    prompt: Prompt,  # its prompt
-    device,          # torch device
-) -> tuple:          # seconds, layers of tower and decoder
+def pass_seconds(model, prompt: Prompt, device) -> tuple:  # seconds, layers of tower and decoder
     "The least time that a pass can take, at the rate of a matrix product"
     T, patches = len(prompt), count_patches(model.config, prompt)
     work, layers = 0, []
@@ -293,8 +248,8 @@ def pass_seconds(
 # %% ../../nbs/library/models/06_prompts.ipynb #68cce400
 @contextmanager
 def announced(
-    vlm,             # a `VLM`
-    prompt: Prompt,  # its prompt
+    vlm,  # a `VLM`
+    prompt: Prompt,
 ):
     "Say before a long pass how long it will take, and show its layers one by one"
     seconds, layers = pass_seconds(vlm.model, prompt, vlm.device)

@@ -22,9 +22,7 @@ from .prompts import Prompt, check_shape, check_text, stretch_spans
 from .vlm import VLM
 
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #2f81952a
-def prompt_places(
-    inputs,  # model inputs
-) -> list:   # of (first token, end), one for each prompt
+def prompt_places(inputs) -> list:  # of (first token, end), one for each prompt
     "Where each prompt of a batch stands between its padding"
     ids, mask = inputs['input_ids'], inputs.get('attention_mask')
     if mask is None: return [(0, ids.shape[1])]*len(ids)
@@ -40,10 +38,7 @@ def prompt_places(
     return places
 
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #e19e7c10
-def deal_pictures(
-    counts,  # image tokens of each prompt
-    sizes,   # image tokens of each picture
-) -> list:   # number of pictures of each prompt
+def deal_pictures(counts, sizes) -> list:
     "How many of the pictures, in order, stand in each prompt"
     left, dealt = list(sizes), []
     for b, n in enumerate(counts):
@@ -58,7 +53,7 @@ def deal_pictures(
 
 def open_pictures(
     images,  # a picture, or a list of them, or a list of such lists
-) -> list:   # RGB pictures
+) -> list:
     "Pictures as a processor sees them: one that is open already is not turned"
     if not isinstance(images, (list, tuple)): images = [images]
     flat = [im for one in images for im in (one if isinstance(one, (list, tuple)) else [one])]
@@ -67,11 +62,9 @@ def open_pictures(
 
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #777a6bd2
 def text_positions(
-    tokenizer,  # of the model
-    ids,        # [N] tokens of a prompt
-    skip,       # id of the image token, which is left out of the text
-    text,       # as it stands in the prompt
-) -> list:      # positions
+    tokenizer, ids,  # [N] tokens of a prompt
+    skip, text,
+) -> list:
     "Positions of the tokens of a text, where it stands last in a prompt"
     ids = ids.tolist()
     kept = [i for i, token in enumerate(ids) if token != skip]
@@ -90,18 +83,15 @@ def text_positions(
     return kept[max(first, 0):end]
 
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #4e3f561f
-def picture_token(
-    config,  # of the model
-) -> int:    # id
+def picture_token(config) -> int:
     "The token that stands for a part of a picture"
     own = getattr(config, 'image_token_id', None)
     return config.image_token_index if own is None else own
 
 def prompt_text(
-    tokenizer,  # of the model
-    ids,        # [N] tokens
-    skip,       # id of the image token
-) -> tuple:     # the N tokens as text; all of it, one image token for each run of them
+    tokenizer, ids,  # [N] tokens
+    skip,
+) -> tuple:
     "A prompt as text"
     names = {i: tokenizer.decode([i]) for i in set(ids.tolist())}
     runs = [list(run) for _, run in groupby(ids.tolist(), lambda i: i == skip)]
@@ -110,12 +100,9 @@ def prompt_text(
 
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #58de34a2
 def read_prompts(
-    model,          # stock model
-    processor,      # its processor
-    inputs,         # model inputs, as the processor made them
-    images,         # the pictures that the processor got; a list, or one list for each prompt
+    model, processor, inputs, images,  # the pictures that the processor got; a list, or one list for each prompt
     question=None,  # text whose tokens are wanted, as it stands in the prompt; one for each prompt, or one for all
-) -> list:          # of `Prompt`, each as if it stood alone and without padding
+) -> list:  # of `Prompt`, each as if it stood alone and without padding
     "What is in inputs that were made elsewhere, and where"
     config, token, family = model.config, picture_token(model.config), find_family(model.config.model_type)
     if any(k in inputs for k in ('pixel_values_videos', 'video_grid_thw')):
@@ -151,8 +138,7 @@ def read_prompts(
 
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #c9d1bc19
 def check_tiles(
-    spans,    # of the pictures of one prompt
-    names,    # [N] its tokens as text
+    spans, names,  # [N] its tokens as text
     picture,  # [N] bool: the image tokens
 ):
     "Refuse pictures whose tiles are not where the prompt has them"
@@ -168,8 +154,7 @@ def check_tiles(
 
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #f7e82026
 def check_pictures(
-    inputs,  # model inputs
-    sizes,   # (W, H) of each picture
+    inputs, sizes,  # (W, H) of each picture
     blocks,  # the `Block`s of each picture
 ):
     "Refuse pictures that are not those of the inputs, as far as grids and noted sizes tell"
@@ -186,9 +171,8 @@ def check_pictures(
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #23833219
 class StockVLM(VLM):
     "A stock model with the one prompt that its caller made, for methods that would make their own"
-    def __init__(self,
-        model,          # stock model
-        processor,      # its processor, or None
+    def __init__(
+        self, model, processor,  # its processor, or None
         given: Prompt,  # from `read_prompts`
     ):
         self.model, self.processor, self.given, self.escape = model, processor, given, False
@@ -197,11 +181,7 @@ class StockVLM(VLM):
         self.revision = getattr(model.config, '_commit_hash', None)
         self.own = threading.local()
 
-    def prompt(self,
-        images=None,    # as a method has them from the prompt
-        question=None,  # likewise
-        suffix=None,    # not used: the prompt is complete
-    ) -> Prompt:        # the given one
+    def prompt(self, images=None, question=None, suffix=None) -> Prompt:
         "The prompt, if it is the one that is asked for"
         first = images[0] if isinstance(images, (list, tuple)) and images else images
         own = [None, *self.given.images]
@@ -214,11 +194,7 @@ class StockVLM(VLM):
         raise UnsupportedError('This method makes a prompt of its own, and here it is given. Use it through a `VLM`.')
 
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #176e15b1
-def picture_frame(
-    tokenizer,  # of the model
-    ids,        # list of ids
-    skip,       # id of the image token
-) -> set:       # of positions
+def picture_frame(tokenizer, ids, skip) -> set:
     "Image tokens, and the special tokens that stand beside them alone"
     special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special} - {tokenizer.bos_token_id}
     every, inside = set(range(len(ids))), {i for i, token in enumerate(ids) if token == skip}
@@ -242,7 +218,7 @@ def words_alone(self: StockVLM) -> Prompt: # without spans, pictures, and positi
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #1cbe6f94
 def message_parts(
     messages,  # of a chat template; contents as text or as lists of parts
-) -> tuple:    # the same with lists of parts alone; pictures that stand in the parts; text of the last part
+) -> tuple:
     "Messages in one form, their pictures apart"
     tidy_enough = lambda m: isinstance(m, dict) and {'role', 'content'} <= set(m)
     if not messages or isinstance(messages, str) or not all(map(tidy_enough, messages)):
@@ -266,10 +242,10 @@ def message_parts(
     return tidy, images, last
 
 @patch
-def chat(self: VLM,
-    images,    # one picture or a list of them; None: they stand in the messages
+def chat(
+    self: VLM, images,  # one picture or a list of them; None: they stand in the messages
     messages,  # of a chat template: role and content each, the content as text or as parts
-) -> Prompt:   # the prompt; its question is the last text
+) -> Prompt:
     "Messages and pictures as this model's own chat template puts them"
     messages, inside, question = message_parts(messages)
     given = inside if images is None else images if isinstance(images, (list, tuple)) else [images]

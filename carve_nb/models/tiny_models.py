@@ -14,18 +14,13 @@ from .families import find_family
 from .tiny_recipes import RECIPES
 
 # %% ../../nbs/library/models/11_tiny_models.ipynb #9f37c47e
-def illegible_tokens(
-    tok,     # tokenizer
-) -> list:   # ids
+def illegible_tokens(tok) -> list:
     "Special tokens other than the end of text, and parts of letters"
     legible = lambda text: text.isascii() and text.isprintable()
     others = [i for i in range(len(tok)) if i != tok.eos_token_id]
     return [i for i in others if i in tok.all_special_ids or not legible(tok.decode([i]))]
 
-def random_model(
-    config,  # of the model
-    seed=0,  # of the random weights
-):           # the model
+def random_model(config, seed=0):
     "A model with random weights, all of which count"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -34,13 +29,7 @@ def random_model(
             if (p.ndim > 1 or name.endswith('gate')) and not p.any(): torch.nn.init.normal_(p, std=.3)
     return model
 
-def write_tiny(
-    make,        # the recipe
-    path,        # folder to write, made if it is not there
-    seed=0,      # of the random weights
-    layers=6,    # decoder layers
-    **kw,        # settings of the image processor
-) -> Path:       # the folder
+def write_tiny(make, path, seed=0, layers=6, **kw) -> Path:
     "Write the folder of a tiny random model by a recipe"
     path = Path(path)
     config, parts, further = make(layers, **kw)
@@ -53,13 +42,7 @@ def write_tiny(
     return path
 
 # %% ../../nbs/library/models/11_tiny_models.ipynb #de87edda
-def make_tiny_checkpoint(
-    family: str,  # name of a family
-    path,         # folder to write, made if it is not there
-    seed=0,       # of the random weights
-    layers=6,     # decoder layers
-    **kw,         # settings of the image processor
-) -> Path:        # the folder
+def make_tiny_checkpoint(family: str, path, seed=0, layers=6, **kw) -> Path:
     "Write the folder of a tiny random model of a family: by its record's own recipe, or the one of that name"
     record = find_family(family)
     return write_tiny(record.tiny or RECIPES[record.name], path, seed, layers, **kw)

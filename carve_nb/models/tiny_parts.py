@@ -13,12 +13,7 @@ from transformers import PreTrainedTokenizerFast
 # %% ../../nbs/library/models/09_tiny_parts.ipynb #0eefed1b
 SENTENCES = ('What is the color of the animal in this image?', 'Answer the question using a single word or phrase.')
 
-def byte_tokenizer(
-    special,    # special tokens; the first is end of text, the second is padding
-    template,   # chat template
-    size=400,   # number of tokens, 256 bytes included
-    **named,    # names under which processors ask for some of them
-) -> PreTrainedTokenizerFast:
+def byte_tokenizer(special, template, size=400, **named) -> PreTrainedTokenizerFast:
     "A byte-level tokenizer, trained on the spot on two sentences"
     tok = FastTokenizer(token_models.BPE())
     tok.pre_tokenizer, tok.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -32,11 +27,7 @@ def byte_tokenizer(
     return fast
 
 # %% ../../nbs/library/models/09_tiny_parts.ipynb #067fc3cf
-def small(
-    tok,     # tokenizer
-    layers,  # decoder layers
-    **kw,    # further settings
-) -> dict:   # settings of a tiny decoder
+def small(tok, layers, **kw) -> dict:
     "Sizes that all decoders have in common"
     sizes = dict(
         vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=layers,

@@ -30,10 +30,7 @@ LLAVA_CHAT = (
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}")
 CLIP_TOKENS = dict(vision_feature_select_strategy='default', num_additional_image_tokens=1)  # a class token, not used
 
-def llava_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-) -> tuple:    # configuration, parts to save, further files
+def llava_tiny(layers, **kw) -> tuple:
     "Recipe of a tiny LLaVA: 64 x 64 pixels in patches of 8"
     tok = byte_tokenizer(['</s>', '<pad>', '<image>'], LLAVA_CHAT)
     config = LlavaConfig(
@@ -48,10 +45,7 @@ def llava_tiny(
 # %% ../../nbs/library/models/10_tiny_recipes.ipynb #298e065c
 PINPOINTS = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]
 
-def next_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-) -> tuple:    # configuration, parts to save, further files
+def next_tiny(layers, **kw) -> tuple:
     "Recipe of a tiny LLaVA-NeXT: tiles of 32 x 32 pixels in patches of 8"
     tok = byte_tokenizer(['</s>', '<pad>', '<image>'], LLAVA_CHAT)
     sizes = dict(size=dict(shortest_edge=32), crop_size=dict(height=32, width=32), image_grid_pinpoints=PINPOINTS)
@@ -72,10 +66,7 @@ ONEVISION_CHAT = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 ONEVISION_GRIDS = [[32*rows, 32*cols] for rows in (1, 2, 3, 4) for cols in (1, 2, 3, 4)]
 
-def onevision_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-) -> tuple:    # configuration, parts to save, further files
+def onevision_tiny(layers, **kw) -> tuple:
     "Recipe of a tiny LLaVA-OneVision: tiles of 32 x 32 pixels in patches of 8"
     tok = byte_tokenizer(['<|im_end|>', '<|endoftext|>', '<|im_start|>', '<image>', '<video>'], ONEVISION_CHAT)
     kw = dict(size=dict(height=32, width=32), image_grid_pinpoints=ONEVISION_GRIDS) | kw
@@ -99,10 +90,7 @@ QWEN_TOKENS = dict(
     vision_start_token_id='<|vision_start|>', vision_end_token_id='<|vision_end|>', image_token_id='<|image_pad|>',
     video_token_id='<|video_pad|>')
 
-def qwen_parts(
-    processor,   # name of the stock processor class
-    **kw,        # settings of the image processor
-) -> tuple:      # tokenizer, ids for the configuration, image processor, further files
+def qwen_parts(processor, **kw) -> tuple:
     "What the generations of Qwen have in common: one token for 16 x 16 pixels, at most 64 tokens"
     tok = byte_tokenizer(['<|im_end|>', '<|endoftext|>', '<|im_start|>', *QWEN_TOKENS.values()], QWEN_CHAT)
     ids = {key: tok.convert_tokens_to_ids(token) for key, token in QWEN_TOKENS.items()}
@@ -159,10 +147,7 @@ INTERN_CHAT = (
 INTERN_TOKENS = dict(
     start_image_token='<img>', end_image_token='</img>', context_image_token='<IMG_CONTEXT>', video_token='<video>')
 
-def intern_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-) -> tuple:    # configuration, parts to save, further files
+def intern_tiny(layers, **kw) -> tuple:
     "Recipe of a tiny InternVL: tiles of 64 x 64 pixels, 4 x 4 tokens each"
     special = ['<|im_end|>', '<|endoftext|>', '<|im_start|>', *INTERN_TOKENS.values()]
     tok = byte_tokenizer(special, INTERN_CHAT, **INTERN_TOKENS)
@@ -181,10 +166,7 @@ IDEFICS_CHAT = (
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}")
 
-def idefics_parts(
-    image_processor,  # class of the image processor
-    **kw,             # its settings
-) -> tuple:           # tokenizer, image processor, settings of the configuration
+def idefics_parts(image_processor, **kw) -> tuple:
     "What Idefics3 and SmolVLM have in common: tiles of 32 x 32 pixels, 2 x 2 tokens each"
     special = ['<end_of_utterance>', '<pad>', '<|im_start|>', '<fake_token_around_image>', '<image>', '<global-img>']
     special += [f'<row_{i}_col_{j}>' for i in range(1, 7) for j in range(1, 7)]
@@ -195,19 +177,13 @@ def idefics_parts(
     return tok, image_processor(**kw), own
 
 # %% ../../nbs/library/models/10_tiny_recipes.ipynb #135ea7db
-def idefics_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-) -> tuple:    # configuration, parts to save, further files
+def idefics_tiny(layers, **kw) -> tuple:
     "Recipe of a tiny Idefics3"
     tok, images, own = idefics_parts(Idefics3ImageProcessorPil, **kw)
     config = Idefics3Config(text_config=dict(small(tok, layers), model_type='llama'), **own)
     return config, [Idefics3Processor(images, tok, image_seq_len=4, chat_template=IDEFICS_CHAT)], {}
 
-def smol_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-) -> tuple:    # configuration, parts to save, further files
+def smol_tiny(layers, **kw) -> tuple:
     "Recipe of a tiny SmolVLM"
     tok, images, own = idefics_parts(SmolVLMImageProcessorPil, **kw)
     config = SmolVLMConfig(text_config=dict(small(tok, layers), model_type='llama'), **own)
@@ -223,10 +199,7 @@ GEMMA_TOKENS = dict(
     boi_token='<start_of_image>', eoi_token='<end_of_image>', image_token='<image_soft_token>', bos_token='<bos>')
 GEMMA_LAYERS = 'sliding_attention', 'sliding_attention', 'full_attention'
 
-def gemma_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-) -> tuple:    # configuration, parts to save, further files
+def gemma_tiny(layers, **kw) -> tuple:
     "Recipe of a tiny Gemma3: 64 x 64 pixels become 4 x 4 tokens; two of three layers see a window of 32 tokens only"
     special = ['<end_of_turn>', '<pad>', '<start_of_turn>', *GEMMA_TOKENS.values()]
     tok = byte_tokenizer(special, GEMMA_CHAT, **GEMMA_TOKENS)
@@ -239,10 +212,7 @@ def gemma_tiny(
     return config, [Gemma3Processor(images, tok, image_seq_length=16, chat_template=GEMMA_CHAT)], {}
 
 # %% ../../nbs/library/models/10_tiny_recipes.ipynb #23fede0c
-def pali_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-) -> tuple:    # configuration, parts to save, further files
+def pali_tiny(layers, **kw) -> tuple:
     "Recipe of a tiny PaliGemma: 64 x 64 pixels in patches of 8; no chat template, as released"
     tok = byte_tokenizer(['<eos>', '<pad>', '<bos>', '<image>'], None, bos_token='<bos>', image_token='<image>')
     images = SiglipImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)
@@ -264,10 +234,7 @@ MLLAMA_CHAT = (
 MLLAMA_TOKENS = ('<|eot_id|>', '<|pad|>', '<|begin_of_text|>', '<|start_header_id|>', '<|end_header_id|>',
                  '<|python_tag|>', '<|image|>')
 
-def mllama_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-) -> tuple:    # configuration, parts to save, further files
+def mllama_tiny(layers, **kw) -> tuple:
     "Recipe of a tiny Mllama: up to four tiles of 32 x 32 pixels in patches of 8; every third layer reads the picture"
     tok = byte_tokenizer(list(MLLAMA_TOKENS), MLLAMA_CHAT, bos_token='<|begin_of_text|>')
     images = MllamaImageProcessorPil(**dict(size=dict(height=32, width=32), max_image_tiles=4) | kw)
@@ -284,10 +251,7 @@ def mllama_tiny(
 # %% ../../nbs/library/models/10_tiny_recipes.ipynb #f1e9555e
 BLIP_TOWER = dict(TOWER, image_size=64, initializer_range=0.02)
 
-def blip_tiny(
-    layers,    # decoder layers
-    **kw,      # settings of the image processor
-) -> tuple:    # configuration, parts to save, further files
+def blip_tiny(layers, **kw) -> tuple:
     "Recipe of a tiny InstructBLIP: 64 x 64 pixels in patches of 8, read by eight query tokens; no chat template"
     tok = byte_tokenizer(['</s>', '<pad>', '<image>'], None)
     images = BlipImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)

@@ -23,10 +23,10 @@ from .vlm import VLM
 # %% ../../nbs/library/models/15_video.ipynb #b31bef3f
 class Video(list):
     "Frames, RGB and of one size, with their times"
-    def __init__(self,
-        frames,            # PIL pictures or arrays
-        times=None,        # seconds of each; one a second by default
-        frame_tokens=256,  # most tokens of a frame, where the processor can be told
+    def __init__(
+        self, frames,  # PIL pictures or arrays
+        times=None,  # seconds of each; one a second by default
+        frame_tokens=256,
     ):
         super().__init__(map(open_image, frames))
         self.times = list(map(float, range(len(self)) if times is None else times))
@@ -47,18 +47,15 @@ class Video(list):
         return (self.times[-1] - self.times[0])/(len(self) - 1) if len(self) > 1 else 1.
 
 # %% ../../nbs/library/models/15_video.ipynb #764f3816
-def even_frames(
-    n,      # frames there are
-    most,   # wanted at most
-) -> list:  # numbers of frames, first and last among them
+def even_frames(n, most) -> list:
     "Frames at even distances"
     return np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
 
 def open_video(
     source,  # list of pictures or arrays; array or tensor [T, H, W, 3] or [T, 3, H, W]; a file, which torchcodec reads
     fps=1.,  # frames a second of a list or array; a file knows its own
-    most=16, # frames, taken at even distances
-) -> Video:  # opened
+    most=16,
+) -> Video:
     "A video of any source"
     if isinstance(source, Video): return source
     if not fps > 0: raise PromptError(f'fps={fps}: give the frames a second, a number above 0.')
@@ -81,11 +78,9 @@ def open_video(
 
 # %% ../../nbs/library/models/15_video.ipynb #a7d0dc17
 def moment_spans(
-    tokens,        # positions of the video's tokens
-    video: Video,  # its frames
-    grid,          # (moments, gh, gw)
-    n,             # frames of a moment
-) -> list:         # of `ImageSpan`
+    tokens, video: Video, grid,  # (moments, gh, gw)
+    n,
+) -> list:  # of `ImageSpan`
     "One span for each moment; its `image` is the moment's first frame"
     moments, gh, gw = grid
     w, h = video[0].size
@@ -98,11 +93,7 @@ def moment_spans(
 
 # %% ../../nbs/library/models/15_video.ipynb #093f6780
 @patch
-def video_prompt(self: VLM,
-    video: Video,   # frames
-    question: str,  # the user's question
-    suffix=None,    # appended after a space
-) -> Prompt:        # the prompt; its pictures are the frames
+def video_prompt(self: VLM, video: Video, question: str, suffix=None) -> Prompt:
     "A video and a question as this model's own chat template puts a picture"
     if not self.family.moments:
         able = ', '.join(name for name, f in FAMILIES.items() if f.moments)

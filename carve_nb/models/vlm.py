@@ -29,10 +29,8 @@ class VLM:
     image_tokens = 4096   # most tokens of a picture, where the processor can be told; None: its own limit
     resolution = ''       # how pictures are shown, in words, where that was set when the model was loaded
     loading = {}          # what `from_pretrained` was given beside the name, for processes that load it again
-    def __init__(self,
-        model,      # a loaded transformers model that turns pictures and text into text
-        processor,  # its processor
-        name=None,  # what to call it; the configuration's own name by default
+    def __init__(
+        self, model, processor, name=None,  # what to call it; the configuration's own name by default
         escape=False,  # defuse commands inside user texts, see `escape_text`? Without it such texts are refused
     ):
         self.model = model = stock_model(model, processor)
@@ -78,17 +76,16 @@ PENALTIES = dict( # settings of a checkpoint against repetition, and their neutr
     repetition_penalty=1., encoder_repetition_penalty=1., no_repeat_ngram_size=0, encoder_no_repeat_ngram_size=0)
 
 @patch(cls_method=True)
-def from_pretrained(cls: VLM,
-    name_or_path=TINY,        # Hub id, folder, or 'carve-tiny'
-    device=None,              # torch device; CUDA where there is one by default
-    dtype=None,               # torch dtype or its name; float32 on a CPU, else as saved
-    revision=None,            # Hub revision
-    trust_remote_code=False,  # run the repository's own code?
-    escape=False,             # defuse commands inside user texts? Without it such texts are refused
-    pad=False,                # pad pictures of which the processor would cut out the centre?
-    image_tokens=None,        # most tokens of a picture, as far as the processor can be told; None: its own limit
-    **kw,                     # of the stock loader: device_map (needs accelerate), quantization_config, ...
-) -> VLM:                     # the model, in eval mode, with the SDPA kernel
+def from_pretrained(
+    cls: VLM, name_or_path=TINY,  # Hub id, folder, or 'carve-tiny'
+    device=None,  # torch device; CUDA where there is one by default
+    dtype=None,  # torch dtype or its name; float32 on a CPU, else as saved
+    revision=None, trust_remote_code=False,  # run the repository's own code?
+    escape=False,  # defuse commands inside user texts? Without it such texts are refused
+    pad=False,  # pad pictures of which the processor would cut out the centre?
+    image_tokens=None,  # most tokens of a picture, as far as the processor can be told; None: its own limit
+    **kw,  # of the stock loader: device_map (needs accelerate), quantization_config, ...
+) -> VLM:
     "Load a model: safetensors only, stock classes only"
     kw = dict(kw, revision=revision, trust_remote_code=trust_remote_code, pad=pad)
     given = dict(kw, device=device, dtype=dtype, escape=escape, image_tokens=image_tokens)
@@ -107,9 +104,7 @@ def from_pretrained(cls: VLM,
 
 # %% ../../nbs/library/models/07_vlm.ipynb #54e3cfa9
 @patch
-def limited(self: VLM,
-    images: list,  # RGB pictures
-) -> dict:         # settings for one call of the processor
+def limited(self: VLM, images: list) -> dict:
     "What keeps a picture to `image_tokens`; a warning where that shows less of it than the processor alone would"
     cell, limit = token_limit(self.processor, self.image_tokens)
     pixels = max(im.width*im.height for im in images)
@@ -121,11 +116,7 @@ def limited(self: VLM,
     return limit
 
 @patch
-def fill(self: VLM,
-    images: list,   # RGB pictures
-    question: str,  # the user's question, checked
-    text: str,      # question and suffix, checked
-) -> Prompt:        # the prompt
+def fill(self: VLM, images: list, question: str, text: str) -> Prompt:
     "Template, processor, spans: the stock path, with the positions noted"
     processor, tokenizer, seen = self.processor, self.tokenizer, [to_raster(im) for im in images]
     chat = format_chat(processor, text, len(images))
@@ -148,10 +139,9 @@ def fill(self: VLM,
 
 # %% ../../nbs/library/models/07_vlm.ipynb #a795293f
 @patch
-def with_suffix(self: VLM,
-    question: str,  # checked
-    suffix,         # a text; True: the model's own; None: none
-) -> str:           # what the user says
+def with_suffix(
+    self: VLM, question: str, suffix,  # a text; True: the model's own; None: none
+) -> str:
     "A question and the words behind it"
     if suffix is True: suffix = self.suffix
     return f'{question} {check_text(self.processor, suffix, self.escape)}' if suffix else question
@@ -176,9 +166,7 @@ def prompt(self: VLM,
 
 # %% ../../nbs/library/models/07_vlm.ipynb #c8097f1c
 @patch
-def to_device(self: VLM,
-    prompt: Prompt,  # from `VLM.prompt`
-) -> dict:           # model inputs
+def to_device(self: VLM, prompt: Prompt) -> dict:
     "The prompt's inputs on the model's device and in its type; the prompt stays as it is"
     inputs = {}
     for k, v in prompt.inputs.items():
@@ -206,10 +194,7 @@ class Answer:
         return f'Answer({self.text!r}, confidence {self.confidence:.2f}, {len(self.tokens)} tokens)'
 
 # %% ../../nbs/library/models/07_vlm.ipynb #fcb1efd6
-def greedy(
-    model,           # the stock model
-    max_new_tokens,  # longest answer
-):                   # generation configuration
+def greedy(model, max_new_tokens):
     "Greedy decoding with the model's own settings otherwise"
     own = model.generation_config
     pad, eos = own.pad_token_id, own.eos_token_id
@@ -221,9 +206,7 @@ def greedy(
 
 # %% ../../nbs/library/models/07_vlm.ipynb #b969d5e5
 @contextlib.contextmanager
-def without_penalties(
-    model,  # the stock model
-):
+def without_penalties(model):
     "The checkpoint's generation settings without `PENALTIES`, while the block lasts"
     own = model.generation_config
     model.generation_config = copy.deepcopy(own)
@@ -233,8 +216,8 @@ def without_penalties(
 
 @patch
 @contextlib.contextmanager
-def argmax_only(self: VLM,
-    on=True,  # leave them out?
+def argmax_only(
+    self: VLM, on=True,  # leave them out?
 ):
     "Generate by the plain arg max of the scores while the block lasts; `VLM.argmax` tells whether that can differ"
     own = self.model.generation_config
@@ -247,9 +230,7 @@ def argmax_only(self: VLM,
 _locks = weakref.WeakKeyDictionary()
 
 @contextlib.contextmanager
-def model_lock(
-    model,  # the stock model
-):
+def model_lock(model):
     "One thread at a time, no gradients, eval mode; afterwards every module has its own mode back"
     with _locks.setdefault(model, threading.RLock()), torch.no_grad():
         training = [m for m in model.modules() if m.training]
@@ -260,10 +241,7 @@ def model_lock(
             yield
 
 # %% ../../nbs/library/models/07_vlm.ipynb #0d9b3d14
-def check_score(
-    logprob,  # log-probability of an answer
-    dtype,    # type that the model computes in
-) -> float:   # the same
+def check_score(logprob, dtype) -> float:
     "Refuse an answer whose score is not a number"
     if math.isnan(logprob) or logprob == math.inf:
         raise CarveError(f'The scores of the answer are not numbers, with the model in {dtype}. '
@@ -272,14 +250,12 @@ def check_score(
 
 # %% ../../nbs/library/models/07_vlm.ipynb #07783f72
 @patch
-def generate(self: VLM,
-    prompt=None,        # `Prompt`, or messages; or one picture or a list of them, with a question or messages
+def generate(
+    self: VLM, prompt=None,  # `Prompt`, or messages; or one picture or a list of them, with a question or messages
     max_new_tokens=None,  # longest answer; 32, or what `generation_config` says
-    processors=(),      # logits processors of transformers; with them log-probabilities are of the processed scores
-    question=None,      # about the pictures, as it is
-    messages=None,      # with the pictures, of a chat template, see `VLM.chat`
-    **settings,         # of transformers' `generate`: generation_config, do_sample, top_p, streamer, ...
-) -> Answer:            # the answer
+    processors=(), question=None, messages=None,  # with the pictures, of a chat template, see `VLM.chat`
+    **settings,  # of transformers' `generate`: generation_config, do_sample, top_p, streamer, ...
+) -> Answer:
     "The model's own answer, greedy unless the settings say otherwise"
     if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], dict): prompt, messages = None, prompt
     if messages is not None: prompt = self.chat(prompt, messages)
@@ -310,20 +286,16 @@ def generate(self: VLM,
 
 # %% ../../nbs/library/models/07_vlm.ipynb #ce330559
 @patch
-def ask(self: VLM,
-    images,             # one picture or a list of them
-    question: str,      # the user's question
-    suffix=True,        # appended after a space: a text; True: the model's own, `VLM.suffix`; None: none
-    max_new_tokens=32,  # longest answer
-) -> Answer:            # the answer
+def ask(
+    self: VLM, images,  # one picture or a list of them
+    question: str, suffix=True,  # appended after a space: a text; True: the model's own, `VLM.suffix`; None: none
+    max_new_tokens=32,
+) -> Answer:
     "Ask about pictures"
     return self.generate(self.prompt(images, question, suffix), max_new_tokens)
 
 # %% ../../nbs/library/models/07_vlm.ipynb #1e2c8e04
-def weights_key(
-    vlm: VLM,    # the model
-    most=65536,  # values of each tensor
-) -> str:        # 12 hexadecimal digits
+def weights_key(vlm: VLM, most=65536) -> str:
     "Short fingerprint of a model's weights"
     h = hashlib.sha256()
     for name, w in sorted(vlm.model.state_dict().items()):
