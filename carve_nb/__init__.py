@@ -59,7 +59,7 @@ _names = {
     'evaluation.config': 'limit_image_tokens',
     'evaluation.runner': 'run_eval',
     'evaluation.report': 'Report write_report',
-    'evaluation.benchmark': 'run_bench',
+    'evaluation.benchmark': 'bench',
     'evaluation.comparison': 'load_comparison',
     'evaluation.demo': 'load_demo run_demo',
 }
@@ -67,6 +67,7 @@ _where = {name: module for module, names in _names.items() for name in names.spl
 _rooms = {m.name for m in iter_modules(__path__) if m.name[0] != '_'}
 # What went with a version: its old name, and in one sentence where it went.
 _gone = {
+    'run_bench': '`bench(vlm, image, question)` measures a model of yours; the experiment is tools/side_by_side.py of the repository.',
     'calibrate': '`profile_model` and `add_thresholds` of `carve_nb.studies.model_profile` choose layers and thresholds.',
 }
 __all__ = list(_where)

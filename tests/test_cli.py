@@ -95,9 +95,18 @@ def test_lists_are_light(tmp_path, models):
     assert shown == [{k: row.get(k, '') for k in shown[0]} for row in family_rows()], f'{MEASURED} tells another table; write it again with pytest tests/test_families.py --families-json={MEASURED}'
 
 
-def test_status_is_no_value(monkeypatch, tmp_path, capsys):
+def test_bench(tmp_path):
+    "What each way to answer costs with one model: a table on the standard output, progress on the other, status 0"
+    out = run('bench', '--rounds', 1, '--max-new-tokens', 1, '--json', tmp_path/'b.json')
+    told = json.loads((tmp_path/'b.json').read_text())
+    assert out.returncode == 0 and 'error' not in out.stderr and list(told['seconds']) == ['plain answer', 'rows captured', 'eager attention', 'whole CARVE'], out.stderr
+    assert all(name in out.stdout for name in told['seconds']) and told['/ plain']['plain answer'] == 1
+    assert run('bench', '--json', tmp_path/'no'/'b.json').returncode == 2
+
+
+def test_status_is_no_value(monkeypatch, capsys):
     "What the work of a command returns is not its exit status"
-    monkeypatch.setattr('carve_nb.evaluation.benchmark.run_bench', lambda *args, **kw: dict(met=True))
+    monkeypatch.setattr('carve_nb.cli.main.read_words', lambda argv, told: lambda: dict(met=True))
     assert main(['bench']) == 0 and capsys.readouterr() == ('', '')
 
 
@@ -320,20 +329,6 @@ def test_plain_answer_once(models, photo, capsys):
     assert main(['ask', str(photo), 'Who is this?', '--model', str(models['llava']), '--method', 'none', '--max-new-tokens', '2', '--verbose']) == 0
     out, err = capsys.readouterr()
     assert err.count(f'"{out.strip()}"') == 1 and err.count('alone:') == 0
-
-
-def test_bench_is_run_as_asked(monkeypatch, tmp_path, capsys):
-    "The bench itself takes a minute and is tested in its notebook"
-    asked = []
-    monkeypatch.setattr('carve_nb.evaluation.benchmark.run_bench', lambda *args, **kw: asked.append((args, kw)))
-    assert main(['bench', '--quick', '--json', str(tmp_path/'b.json')]) == 0
-    assert asked == [((True, str(tmp_path/'b.json')), dict(device=None, dtype='float32'))]
-    assert main(['bench', '--json', str(tmp_path/'no'/'b.json')]) == 2 and len(asked) == 1
-    timed = []
-    monkeypatch.setattr('carve_nb.evaluation.benchmark.bench_pictures', lambda *args: timed.append(args))
-    assert main(['bench', '--quick', '--model', 'carve-tiny', '--dtype', 'bf16']) == 0
-    (vlm, *rest), = timed
-    assert (vlm.name, str(vlm.dtype), rest) == ('carve-tiny', 'torch.bfloat16', [True, None]) and len(asked) == 1
 
 
 def test_profile(models, photo, tmp_path, monkeypatch, capsys):

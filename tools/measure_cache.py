@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
-from carve_nb.evaluation.benchmark_cases import ask_all, make_case, run_carve
+from side_by_side import carve, make_case, ten_questions
 from carve_nb.models import attention_hook, prefix_cache, prompts
 
 OURS = prefix_cache.branch, attention_hook.split_attention
@@ -41,8 +41,8 @@ def one_turn(case, kind):
     "CARVE, and each of ten questions without the view, in plain answers"
     prefix_cache.branch, attention_hook.split_attention = KINDS[kind]
     plain, _ = timed(lambda: case.vlm.generate(case.prompt, case.new))
-    carve, (result, _) = timed(lambda: run_carve(case))
-    ten, views = timed(lambda: ask_all(case))
+    carve, (result, _) = timed(lambda: carve(case))
+    ten, views = timed(lambda: ten_questions(case))
     return dict(carve=carve/plain, ten=ten*(1 - views)/len(case.questions)/plain, answer=result.answer.tokens)
 
 

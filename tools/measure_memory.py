@@ -9,7 +9,7 @@ three sizes. Each figure is taken twice: with pages of its own for every larger 
 import argparse, json, warnings
 from pathlib import Path
 import torch
-from carve_nb.evaluation.benchmark_cases import make_model
+from side_by_side import make_model
 from carve_nb.attention.peak_memory import child_peak
 from carve_nb.data.scenes import make_scene
 from carve_nb.models.prompts import SHORT_ANSWER
@@ -19,7 +19,7 @@ QUESTION, NEW = 'What is on thing number 1?', 2
 SETUP = f'''
 import io
 from carve_nb.carve import Carve
-from carve_nb.evaluation.benchmark_cases import make_model, Size
+from tools.side_by_side import make_model, Size
 from carve_nb.data.scenes import make_scene
 from carve_nb.models.vlm import VLM
 from carve_nb.attention.batching import VLM

@@ -30,7 +30,7 @@ EXAMPLES = '''examples:
   carve report R
   carve methods
   carve families
-  carve bench --quick --json bench.json
+  carve bench photo.jpg "What is on the plate?" --model FOLDER --json bench.json
   carve profile --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16 --images FOLDER
   carve study entropy --n 60 --out entropy_out
   carve study entropy --model Qwen/Qwen2.5-VL-3B-Instruct --data FOLDER --out textvqa_out'''

@@ -10,8 +10,7 @@ from carve_nb.attention.gradient_rows import grad_rows
 from carve_nb.core.errors import CaptureError
 from carve_nb.attention.recorder import recording
 from carve_nb.carve import Carve
-from carve_nb.evaluation.benchmark_cases import eager_kernel
-from carve_nb.evaluation.method_costs import counting
+from carve_nb.evaluation.benchmark import eager_kernel
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers, cache_vision_features
 from carve_nb.attention.intervention import Edit, applying
 from carve_nb.attention.stock_recording import record_attention
@@ -112,7 +111,7 @@ def dimmed(vlm):
 
 def watched(vlm):
     p = vlm.prompt(PICTURE, QUESTION)
-    with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(vlm, p, None) as processors, counting(vlm): vlm.generate(p, 2, processors)
+    with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(vlm, p, None) as processors: vlm.generate(p, 2, processors)
 
 
 def told(vlm):
@@ -157,7 +156,7 @@ BLOCKS = {   # what it runs, on which families
     'grad_rows': (lambda v: grad_rows(v, v.prompt(PICTURE, QUESTION)), BOTH), 'pixels': (lambda v: pixel_grads(v, v.prompt(PICTURE, QUESTION)), BOTH),
     'query rows': (lambda v: query_rows(v, v.prompt(PICTURE, QUESTION), v.layers), ONE),
     'many': (lambda v: (v.capture_many(TWO, steps='all', max_new_tokens=2), v.ask_many(TWO, max_new_tokens=2)), BOTH),
-    'tower': (inside(lambda v: tower_rows(v, [0])), BOTH), 'eager': (inside(eager_kernel), ONE),
+    'tower': (inside(lambda v: tower_rows(v, [0])), BOTH), 'eager': (inside(lambda v: eager_kernel(v.model)), ONE),
     'bridge': (lambda v: v.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2), ('instructblip',)), 'cross': (lambda v: v.capture(PICTURE, QUESTION), ('mllama',))}
 
 
@@ -287,7 +286,7 @@ def test_memory_after_failures(load):
 
 
 TOUCHING = {'recording', 'observing', 'filling_cache', 'using_wrapped_attention', 'model_lock', 'own_loose', 'sharing', 'unshared', 'applying', 'rows_live', 'mask_image_tokens', 'cache_vision_features',
-            'counting', 'eager_kernel', 'query_bridge', 'pixels_live', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
+            'eager_kernel', 'query_bridge', 'pixels_live', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
             'argmax_only', 'without_penalties', 'announced', 'record_attention', 'open_recorder', 'around_generate', 'editing'}
 OTHERS = {'limit_image_tokens', 'limited', 'ready', 'ready_here', 'undone'}   # the processor's setting, and loading
 

@@ -195,7 +195,6 @@ def chance():
 
 def by_chance(vlm, tmp_path):
     "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
-    from carve_nb.evaluation.benchmark_cases import Size, make_model
     from recipes.visual_search import search_display
     from carve_nb.models.tiny_models import make_tiny_checkpoint
     from recipes.model import new_model
@@ -207,7 +206,6 @@ def by_chance(vlm, tmp_path):
     return dict(scene=lambda: make_scene(3).image.tobytes(), samples=lambda: [o.question for o in samples('exist', 3)], sets=lambda: [r.id for r in load_benchmark('scenes', 5, seed=4)],
         display=lambda: search_display(1, 'tail', 'with', 4).image.tobytes(), statistics=lambda: (mean_interval(x), difference(x, x[::-1], seed=1), detectable(100, .5, .1)),
         folder=lambda: (make_tiny_checkpoint('llava', tmp_path/'m')/'model.safetensors').read_bytes(), reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
-        cases=lambda: weights(make_model(4, Size(layers=2, hidden=32, inner=32, heads=2, tower=32)).model),
         run=lambda: plain(go(tmp_path/f'{time.monotonic_ns()}', vlm, 'none,random,random-map,shuffled,vcd', 2, seed=5)),
         report=lambda: write_report(go(tmp_path/'R', vlm, 'none,random', 6) and tmp_path/'R').markdown(), **{e.name: lambda e=e: method(e) for e in find_methods('carve,random,random-map,shuffled,vcd,laser-vat')})
 
