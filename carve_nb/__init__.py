@@ -46,8 +46,9 @@ _names = {
     'convergence': 'profile_layers',
     'decomposition': 'contrast',
     'regions': 'Region View magnify top_mask box_iou',
-    'controls': 'DirectAnswer RandomCrop CentreCrop QuestionOnly InstructionOnly Oracle RandomMap UniformMap '
-                'ShuffledQuestion',
+    'method.carve': 'RegionRule ViewRule ReadingRule',
+    'baselines.controls': 'DirectAnswer RandomCrop CentreCrop QuestionOnly InstructionOnly Oracle RandomMap UniformMap '
+                          'ShuffledQuestion',
     'studies.model_profile': 'profile_model Carve CarveAuto',
     'studies.runner': 'STUDIES run_study',
     'baselines.base': 'CropMethod DecodingMethod check_method',

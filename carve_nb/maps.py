@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FUNCTION_WORDS', 'MAP_RASTER', 'depth_band', 'pick_layers', 'merge_heads', 'pick_words', 'step_weights', 'fuse_maps',
-           'entropy', 'hellinger', 'Saliency', 'inside', 'is_flat', 'multiply_maps']
+           'entropy', 'hellinger', 'Saliency', 'inside', 'is_flat']
 
 # %% ../nbs/02_attention_maps.ipynb #ef4bb73f
 import base64, math
@@ -293,18 +293,6 @@ def _repr_html_(self:Saliency):
     drawn = Saliency(small.values, small.size, small.box, base).picture(least, most)
     patches = f'as on {2**self.entropy():.0f} of {self.values.size} patches (2^H)'
     return panels_html({'': drawn}, f'{self!r}\nDark is {least:.3g}, bright {most:.3g}; spread {patches}.', width=280)
-
-# %% ../nbs/02_attention_maps.ipynb #8ef7a216
-def multiply_maps(a, # [E, Nv] one map of each expert, values >= 0
-    weights, # [E] exponents, >= 0; their sum does not matter
-    floor=.01 # share of the uniform map in each expert
-    ): # [Nv] float64, sum 1
-    "Product of experts: the weighted geometric mean of maps"
-    a = a.double()
-    a = a/a.sum(-1, keepdim=True).clamp_min(1e-30)
-    logs = ((1 - floor)*a + floor/a.shape[-1]).log()
-    w = torch.as_tensor(weights, dtype=torch.float64)
-    return ((w/w.sum()) @ logs).softmax(-1)
 
 # %% ../nbs/02_attention_maps.ipynb #dc2ae823
 @patch

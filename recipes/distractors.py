@@ -15,7 +15,7 @@ import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from carve_nb.attention.cache import AnswerCache, AttentionCache
 from carve_nb.baselines.registry import make_method
-from carve_nb.carve import Carve
+from carve_nb.method.carve import Carve
 from carve_nb.convergence import head_mean_rows
 from carve_nb.core.errors import CarveError
 from carve_nb.core.grids import patch_cover

@@ -11,8 +11,8 @@ import sys
 from functools import partial
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
-from carve_nb.carve import Carve
-from carve_nb.controls import QuestionOnly
+from carve_nb.method.carve import Carve
+from carve_nb.baselines.controls import QuestionOnly
 from carve_nb.convergence import head_mean_rows
 from carve_nb.core.correlation import bin_means, logistic, partial_spearman
 from carve_nb.core.errors import CarveError

@@ -182,7 +182,7 @@ def test_no_such_device(photo):
 
 def test_several_pictures(tmp_path, capsys):
     "Which picture, the region in it, and both answers; the model alone is shown all of them"
-    from carve_nb.carve import Carve
+    from carve_nb.method.carve import Carve
     from carve_nb.data.scenes import make_scene
     from carve_nb.models.prompts import SHORT_ANSWER
     from carve_nb.models.vlm import VLM
@@ -333,8 +333,8 @@ def test_plain_answer_once(models, photo, capsys):
 
 def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     "A profile is printed, kept for these weights, not measured again unasked; a model that does not point gets none"
-    from carve_nb.adaptive import CarveAuto
-    from carve_nb.carve import Carve
+    from carve_nb.method.adaptive import CarveAuto
+    from carve_nb.method.carve import Carve
     from carve_nb.studies.model_profile import find_profile
     from carve_nb.models.vlm import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
@@ -357,8 +357,8 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
 def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     "Layers and thresholds are suggested, and taken by `for_model`, only where they win on the questions that did not choose them"
     from types import SimpleNamespace as Map
-    from carve_nb.adaptive import CarveAuto
-    from carve_nb.carve import Carve
+    from carve_nb.method.adaptive import CarveAuto
+    from carve_nb.method.carve import Carve
     from carve_nb.evaluation.config import RunConfig, make_methods
     from carve_nb.models.vlm import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))

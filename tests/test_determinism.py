@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest, torch
 from carve_nb.models.vlm import VLM
-from carve_nb.carve import Carve
+from carve_nb.method.carve import Carve
 from carve_nb.data.scenes import samples
 
 RECORD = Path(__file__).parents[1]/'nbs'/'results'/'determinism.json'

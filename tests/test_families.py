@@ -9,10 +9,10 @@ from carve_nb.attention.batching import why_alone
 from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER, role_words
 from carve_nb.core.errors import CaptureError, PromptError
-from carve_nb.adaptive import CarveAuto
+from carve_nb.method.adaptive import CarveAuto
 from carve_nb.attention.recorder import recording
 from carve_nb.baselines.registry import methods
-from carve_nb.carve import Carve
+from carve_nb.method.carve import Carve
 from carve_nb.data.metrics import match
 from carve_nb.models.families import FAMILIES, MEASURED, family_rows, family_table, find_family
 from carve_nb.models.stock_prompts import read_prompts

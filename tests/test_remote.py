@@ -14,8 +14,8 @@ from carve_nb.models import api_client
 from carve_nb.baselines import registry, cross_model
 from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.carve import Carve
-from carve_nb.controls import DirectAnswer
+from carve_nb.method.carve import Carve
+from carve_nb.baselines.controls import DirectAnswer
 from carve_nb.models.tiny_models import make_tiny_checkpoint
 from carve_nb.baselines.cross_model import CrossModelAnswer, Endpoint, RemoteError
 from carve_nb.core.errors import CarveError

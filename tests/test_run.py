@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 import pytest, torch
 from carve_nb.evaluation import config, sample_evaluator
-from carve_nb.controls import DirectAnswer
+from carve_nb.baselines.controls import DirectAnswer
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError, RunError
 from carve_nb.data.run_store import RunStore, STORE, connect, read_run, read_sessions

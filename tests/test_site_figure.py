@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_browser import browser_path, chromium
-from carve_nb.carve import Carve
+from carve_nb.method.carve import Carve, change, settings
 from carve_nb.core.grids import to_grid
 from carve_nb.data.scenes import make_scene
 from carve_nb.explorer.figure_data import decode_weights, figure_rows
-from carve_nb.maps import entropy
+from carve_nb.maps import entropy, pick_layers
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
@@ -21,10 +21,10 @@ SCENES = [n for n in NAMES if n.startswith('scene')]
 SETTINGS = {
     'ours': Carve(),
     'official': Carve.official(),
-    'bare ratio': Carve(lam=1e-8, relative=False, steps='last', p=.1, K=2),
+    'bare ratio': change(Carve(), lam=1e-8, relative=False, steps='last', p=.1, K=2),
     'large λ': Carve(lam=100., layers=[2], heads=[0, 3], p=.3, K=3),
-    'one head': Carve(lam=1e-4, relative=False, steps='all', layers=[1, 4], heads=[1], p=.01),
-    'most of it': Carve(lam=.1, layers=[5], heads=[2], p=.6, K=3, min_side=28, square=False)}
+    'one head': change(Carve(), lam=1e-4, relative=False, steps='all', layers=[1, 4], heads=[1], p=.01),
+    'most of it': change(Carve(), lam=.1, layers=[5], heads=[2], p=.6, K=3, min_side=28, square=False)}
 
 
 def stored(name): return json.loads((pages.FIGURES/f'{name}.json').read_text(encoding='utf-8'))
@@ -71,7 +71,7 @@ def asked(method, n_layers, n_heads):
     "The settings as the browser knows them"
     names = 'steps lam relative p K region_rule fill min_side square'.split()
     heads = list(range(n_heads)) if method.heads == 'mean' else list(method.heads)
-    return dict({k: getattr(method, k) for k in names}, layers=method.layer_indices(n_layers), heads=heads)
+    return dict({k: settings(method)[k] for k in names}, layers=pick_layers(method.layers, n_layers), heads=heads)
 
 
 @pytest.mark.parametrize('setting', SETTINGS)
@@ -81,7 +81,7 @@ def test_numbers_are_those_of_python(page, name, setting):
     figure, method = stored(name), SETTINGS[setting]
     _, L, H, _ = figure['shape']
     image, rows = make_scene(figure['seed']).image, [figure_rows(figure, k) for k in ('question', 'instruction')]
-    want = method.locate(image, figure['question'], *rows, L)
+    want = method.locate(image, figure['question'], *rows)
     got = page.evaluate('([name, s]) => { const r = carveFigures.compute(carveData[name], s); return {...r, pixels: 0, label: 0, '
                         'A_Q: [...r.A_Q], A_G: [...r.A_G], ratio: [...r.ratio], kept: r.kept.map(o => o.box)}; }', [name, asked(method, L, H)])
     for (k, S), ours in zip(want.maps.items(), ('A_Q', 'A_G', 'ratio')):

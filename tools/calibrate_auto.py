@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import torch
 from transformers.utils import logging
-from carve_nb.adaptive import CarveAuto
+from carve_nb.method.adaptive import CarveAuto
 from carve_nb.studies.model_profile import choose_thresholds, collect_case, profile_model
 from carve_nb.models.vlm import VLM, weights_key
 from carve_nb.evaluation.scene_benchmark import scene_samples, score

@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.carve import Carve
-from carve_nb.controls import QuestionOnly
+from carve_nb.method.carve import Carve, change
+from carve_nb.baselines.controls import QuestionOnly
 from carve_nb.evaluation.scene_benchmark import score
 from carve_nb.attention.cache import AnswerCache, timed_capture
 from carve_nb.data.scenes import samples
@@ -24,11 +24,11 @@ def looks(vlm, s):
 
 def hit(method, vlm, found):
     "Share of samples whose map peaks in the true box."
-    return sum(method.fuse(*method.align_steps(q, g, vlm.n_layers), q.spans[0], s.image).hit(s.box) for s, (q, g) in found)/len(found)
+    return sum(method.fuse(*method.maps(q, g), q.spans[0], s.image).hit(s.box) for s, (q, g) in found)/len(found)
 
 def accuracy(method, vlms, found):
     "Mean score over samples, from looks already taken."
-    return sum(score(method.from_rows(v, s.image, s.question, q, g).answer, s.answer, s.kind) for v, (s, (q, g)) in zip(vlms, found))/len(found)
+    return sum(score(method.ask_again(v, method.locate(s.image, s.question, q, g)).answer, s.answer, s.kind) for v, (s, (q, g)) in zip(vlms, found))/len(found)
 
 def map_settings(depth):
     "Whose rows, which layers, which λ."
@@ -45,7 +45,7 @@ def view_settings():
 def choose(a, vlm):
     "The sweeps, from maps to views to harm; writes the file."
     found = [(s, looks(vlm, s)) for s in samples('digit', a.n, 'calibration')]
-    maps = [dict(m, hit=hit(Carve(**m), vlm, found), task=hit(QuestionOnly(**m), vlm, found)) for m in map_settings(vlm.n_layers)]
+    maps = [dict(m, hit=hit(change(Carve(), **m), vlm, found), task=hit(change(QuestionOnly(), **m), vlm, found)) for m in map_settings(vlm.n_layers)]
     maps.sort(key=lambda m: -m['hit'])
     # all layers mean the same in a model of any depth, so they are taken unless some band is clearly better
     whole = next(m for m in maps if m['layers'] is None)
@@ -53,19 +53,19 @@ def choose(a, vlm):
     best = {k: v for k, v in chosen.items() if k not in ('hit', 'task')}
     print('best maps', *maps[:8], sep='\n  ')
     once = [AnswerCache(vlm) for _ in found]
-    views = [dict(v, digit=accuracy(Carve(**best, **v), once, found)) for v in view_settings()]
+    views = [dict(v, digit=accuracy(change(Carve(), **best, **v), once, found)) for v in view_settings()]
     views.sort(key=lambda v: -v['digit']); good = [v for v in views if v['digit'] >= views[0]['digit'] - .03][:5]
     print('best views', *views[:12], sep='\n  ')
     few = {k: [(s, looks(vlm, s)) for s in samples(k, max(20, a.n//3), 'calibration')] for k in OTHERS}
     base = {k: sum(score(vlm.ask(s.image, s.question).text, s.answer, k) for s, _ in f)/len(f) for k, f in few.items()}
     for v in good:
-        m = Carve(**best, **{k: x for k, x in v.items() if k != 'digit'})
+        m = change(Carve(), **best, **{k: x for k, x in v.items() if k != 'digit'})
         v['others'] = {k: accuracy(m, [AnswerCache(vlm) for _ in f], f) for k, f in few.items()}
         v['mean'] = sum(v['others'].values())/len(few)
     good.sort(key=lambda v: -v['mean'])
     print('alone', base); print('least harm', *good, sep='\n  ')
     best = best | {k: x for k, x in good[0].items() if k not in ('digit', 'others', 'mean')}
-    m = Carve(**best); first = [bool(m.saliency_only(vlm, s.image, s.question).hit(s.box)) for s, _ in found[:20]]
+    m = change(Carve(), **best); first = [bool(m.saliency_only(vlm, s.image, s.question).hit(s.box)) for s, _ in found[:20]]
     out = dict(n=a.n, split='calibration', model=a.model, best=best, first=first,
                maps=maps, views=views, harm=good, alone=base)
     Path(a.out).parent.mkdir(parents=True, exist_ok=True); Path(a.out).write_text(json.dumps(out, indent=1) + '\n')

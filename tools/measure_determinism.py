@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from carve_nb.models import attention_hook
 from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.carve import Carve
+from carve_nb.method.carve import Carve
 from carve_nb.core.image import open_image
 from carve_nb.data.questions import KINDS
 from carve_nb.data.scenes import samples
@@ -30,7 +30,7 @@ def scenes(n):
 
 def fused(vlm, image, rows_q, rows_g):
     "CARVE's map, [Nv]"
-    return CARVE.fuse(*CARVE.align_steps(rows_q, rows_g, vlm.n_layers), rows_q.spans[0], image).values.ravel()
+    return CARVE.fuse(*CARVE.maps(rows_q, rows_g), rows_q.spans[0], image).values.ravel()
 
 
 def found(answer, values): return dict(answer=answer.text, logprob=answer.logprob, map=None if values is None else np.asarray(values, np.float32))

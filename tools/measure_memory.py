@@ -18,7 +18,7 @@ from carve_nb.models.vlm import VLM
 QUESTION, NEW = 'What is on thing number 1?', 2
 SETUP = f'''
 import io
-from carve_nb.carve import Carve
+from carve_nb.method.carve import Carve
 from tools.side_by_side import make_model, Size
 from carve_nb.data.scenes import make_scene
 from carve_nb.models.vlm import VLM

@@ -17,7 +17,7 @@ import numpy as np, torch, transformers
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.attention.peak_memory import peak_memory
 from carve_nb.attention.recorder import recording
-from carve_nb.carve import Carve
+from carve_nb.method.carve import Carve
 from carve_nb.core.grids import to_grid
 from carve_nb.data.scenes import make_scene
 from carve_nb.maps import Saliency, pick_layers

@@ -9,7 +9,7 @@ from carve_nb.attention import recorder
 from carve_nb.attention.gradient_rows import grad_rows
 from carve_nb.core.errors import CaptureError
 from carve_nb.attention.recorder import recording
-from carve_nb.carve import Carve
+from carve_nb.method.carve import Carve
 from carve_nb.evaluation.benchmark import eager_kernel
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers, cache_vision_features
 from carve_nb.attention.intervention import Edit, applying
@@ -307,7 +307,7 @@ import sys, torch; torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from faults.clean import differences, snapshot
 from carve_nb.attention.capture import VLM
-from carve_nb.carve import Carve
+from carve_nb.method.carve import Carve
 vlm, image, ask = VLM.from_pretrained({folder!r}), {picture!r}, 'Is there a cat?'
 def answers(): return [vlm.capture(image, ask, steps='all').attn.tolist(), str(vlm.ask(image, ask))]
 plain = answers()

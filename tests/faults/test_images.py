@@ -240,7 +240,7 @@ def test_orientation(orientation, fmt, tmp_path):
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_orientation_of_boxes(orientation, vlm):
     "Map, box and view of a turned file are those of the upright picture: displayed coordinates"
-    from carve_nb.carve import Carve
+    from carve_nb.method.carve import Carve
     ask = Carve(max_new_tokens=2)
     want = ask(vlm, hostile.photo(), WORDS)
     got = ask(vlm, hostile.turned(orientation), WORDS)
@@ -364,7 +364,7 @@ def family_names():
 @pytest.mark.parametrize('family', family_names())
 def test_small(family, load):
     "From one pixel on: enlarged by every family, the grid covers the picture, and there is an answer and a map"
-    from carve_nb.carve import Carve
+    from carve_nb.method.carve import Carve
     m = load(family)
     for size in ((1, 1), (27, 27), (5, 3)):
         p = m.prompt(hostile.photo(size), 'What is it?')
@@ -381,7 +381,7 @@ def test_small(family, load):
 @pytest.mark.case(16)
 @pytest.mark.parametrize('size', [(1, 1), (27, 9), (2, 90)])
 def test_small_methods(size, vlm):
-    from carve_nb.carve import Carve
+    from carve_nb.method.carve import Carve
     for make in (Carve, Carve.paper, Carve.official):
         r = make(max_new_tokens=2)(vlm, hostile.photo(size), WORDS)
         x0, y0, x1, y1 = r.view.box
@@ -442,7 +442,7 @@ def speckled(size):
 @pytest.mark.parametrize('preset', ['ours', 'paper', 'official'])
 def test_large(preset, vlm, monkeypatch):
     "Above the raster (set low here): reduced for the model, boxes in original pixels, the crop cut from the original pixels"
-    from carve_nb.carve import Carve
+    from carve_nb.method.carve import Carve
     from carve_nb.core.plotting import keep_mask
     from carve_nb.regions import regions
     method = dict(ours=Carve, paper=Carve.paper, official=Carve.official)[preset](max_new_tokens=2)
@@ -464,7 +464,7 @@ def test_large(preset, vlm, monkeypatch):
         whole = ndimage.minimum_filter(np.asarray(Image.fromarray(keep_mask(r.regions, img.size, r.view.box)).resize(r.view.image.size, Image.NEAREST)), 2*reach + 1, mode='nearest')
         assert whole.mean() > .05 and np.array_equal(shown[whole], want[whole]) and not np.array_equal(shown, want)
     # the same map on the coarse raster: each end within a pixel of it, of the box on the fine one
-    args = method.p, method.K, method.connectivity, method.region_rule, method.rank
+    args = method.p, method.K, method.region.connectivity, method.region.region_rule, method.region.rank
     exact, coarse = regions(r.saliency.to_pixels(), *args), regions(r.saliency, *args)
     step = 1200/door.raster_size(size)[0]
     assert len(exact) == len(coarse) and max(np.abs(np.subtract(a.box, b.box)).max() for a, b in zip(exact, coarse)) <= step + 1
@@ -475,7 +475,7 @@ def test_large(preset, vlm, monkeypatch):
 LARGE = PEAK + '''
 import torch
 torch.set_num_threads(1)
-from carve_nb.carve import Carve
+from carve_nb.method.carve import Carve
 from carve_nb.complexity import complexity
 from carve_nb.models.vlm import VLM
 def cost(f):
@@ -529,7 +529,7 @@ def test_arrays():
 @pytest.mark.parametrize('fmt', ['PNG', 'JPEG', 'WEBP', 'TIFF'])
 def test_metadata(fmt, vlm, tmp_path):
     "Words in a file are not shown and not saved: only pixels come in"
-    from carve_nb.carve import Carve
+    from carve_nb.method.carve import Carve
     data, word = hostile.marked(fmt), b'script'
     assert word in data or fmt == 'PNG'
     (tmp_path/'a.png').write_bytes(data)
@@ -546,7 +546,7 @@ def test_metadata(fmt, vlm, tmp_path):
 @pytest.mark.case(22)
 def test_same_map(vlm, tmp_path):
     "Path, bytes, PIL, array: the same pixels, map, box and answer"
-    from carve_nb.carve import Carve
+    from carve_nb.method.carve import Carve
     photo = hostile.photo()
     data = hostile.packed(photo)
     srcs = [*ways(data, tmp_path), photo, photo.copy(), Image.open(BytesIO(data)), Image.open(tmp_path/'a.jpg'), np.asarray(photo), np.asarray(photo)/255]
@@ -560,7 +560,7 @@ def test_same_map(vlm, tmp_path):
 @pytest.mark.parametrize('kind', ['PIL', 'array'])
 def test_callers_picture(kind, vlm):
     "What the caller does to a picture afterwards, as with a frame that is filled again, changes no result"
-    from carve_nb.carve import Carve
+    from carve_nb.method.carve import Carve
     src = hostile.photo() if kind == 'PIL' else np.array(hostile.photo())
     whole, r = Carve(p=1., max_new_tokens=1)(vlm, src, WORDS), Carve(max_new_tokens=1)(vlm, src, WORDS)
     assert whole.view.box == (0, 0, *hostile.SIDE)

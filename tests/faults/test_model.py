@@ -10,8 +10,8 @@ from carve_nb.attention.gradient_rows import grad_rows
 from carve_nb.core.errors import CaptureError, CarveError
 from carve_nb.attention.rows import AttentionRows, file_digest
 from carve_nb.attention.recorder import recording
-from carve_nb.carve import Carve
-from carve_nb.controls import DirectAnswer
+from carve_nb.method.carve import Carve, ReadingRule
+from carve_nb.baselines.controls import DirectAnswer
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.decomposition import OPERATORS, contrast
 from carve_nb.models.families import FAMILIES, find_family
@@ -237,7 +237,7 @@ def test_layers_that_do_not_exist(load):
                 assert str([l for l in layers if l not in range(6)]) in str(e.value)
     assert seen == []
     with pytest.raises(CarveError, match='24 layers, 0 to 23'): pick_layers(range(20, 26), 24)
-    assert Carve(layers=(.7, .9)).capture_question(vlm, PICTURE, QUESTION).layers == [4, 5]
+    assert Carve(layers=(.7, .9)).look(vlm, PICTURE, QUESTION).layers == [4, 5]
 
 
 def no_weights(module, query, key, value, mask, **kw): return query.transpose(1, 2), None
@@ -422,7 +422,7 @@ def captures(tiny):
 
 
 @pytest.mark.case(37)
-@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve.official(op='log'), Carve.official(op='difference'), Carve(normalise=True)],
+@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve.official(op='log'), Carve.official(op='difference'), Carve(reading=ReadingRule(normalise=True))],
                          ids=lambda c: f'{c.name}-{c.op}')
 def test_equal_and_single(captures, preset):
     "All attention equal, or nothing: the whole picture. All on one token: that patch. No division by zero, no empty mask"
@@ -497,13 +497,13 @@ def test_different_lengths(captures, tiny):
     a = replace(a, attn=torch.cat([a.attn, a.attn*2, a.attn*3])[:5])
     last, every = Carve.paper(layers=[2, 3]), Carve.official(layers=[2, 3])
     for c in (last, every):
-        d = c.locate(image, question, a, b, n)
+        d = c.locate(image, question, a, b)
         assert d.steps == (5, 2) and '2 of 5 steps are paired: the description has no more' in d.notes
-        turned = c.locate(image, question, b, a, n)
+        turned = c.locate(image, question, b, a)
         assert turned.steps == (2, 5) and not any('paired' in o for o in turned.notes)
-        assert [len(o) for o in c.align_steps(a, b, n)] == [2, 2] == [len(o) for o in c.align_steps(b, a, n)]
-    assert torch.equal(last.align_steps(a, b, n)[0], last.select_rows(a, n)[:2]) and torch.equal(last.align_steps(a, b, n)[1], last.select_rows(b, n))
-    assert last.locate(image, question, a, b, n).saliency.values.tolist() == last.locate(image, question, replace(a, attn=a.attn[:2]), b, n).saliency.values.tolist()
+        assert [len(o) for o in c.maps(a, b)] == [2, 2] == [len(o) for o in c.maps(b, a)]
+    assert torch.equal(last.maps(a, b)[0], last.merged(a, last.rows_of(a))[:2]) and torch.equal(last.maps(a, b)[1], last.merged(b, last.rows_of(b)))
+    assert last.locate(image, question, a, b).saliency.values.tolist() == last.locate(image, question, replace(a, attn=a.attn[:2]), b).saliency.values.tolist()
     r = every(tiny, image, 'What is in the picture?')
     assert r.steps == (len(r.rows.attn), len(r.instruction_rows.attn)) and r.steps[0] == len(r.plain_answer.tokens) and r.steps[1] <= r.steps[0]
     record = Record('a', image, 'What is in the picture?', 'x')

@@ -128,7 +128,7 @@ from dataclasses import replace
 from pathlib import Path
 from PIL import Image
 from carve_nb.attention.rows import AttentionRows
-from carve_nb.carve import Carve
+from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError
 from carve_nb.data.run_store import read_run

@@ -7,7 +7,7 @@ import numpy as np
 import pytest, torch
 from PIL import Image
 from carve_nb.evaluation import protocol
-from carve_nb.carve import Carve
+from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError, RunError, IncompleteError
 from carve_nb.data.run_store import STORE, connect, read_run, read_sessions
