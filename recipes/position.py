@@ -62,7 +62,7 @@ def measure_position(vlm, # a `VLM`
     with vlm.sharing(): pair = carve.capture(vlm, sample.image, sample.question)
     rows, span, points = pair[0], pair[0].spans[0], {}
     for name, method in dict(question=QuestionOnly(), carve=carve).items():
-        S = method.locate(sample.image, sample.question, *pair, vlm.n_layers).saliency
+        S = method.locate(sample.image, sample.question, *pair).saliency
         points[name] = dict(
             touch=int(S.touch(sample.box)), hit=int(S.hit(sample.box))
         )

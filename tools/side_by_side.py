@@ -24,6 +24,7 @@ from carve_nb.maps import Saliency, pick_layers
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.tiny_recipes import RECIPES
 from carve_nb.models.vlm import VLM
+from carve_nb.regions import regions
 
 TARGETS = {'capture, time': (1.05, 'most'), 'capture, memory': (1.1, 'most'), 'whole CARVE': (2.2, 'most'),
            'ten questions': (.3, 'most'), 'authors over ours': (8., 'least'), 'maps alike': (1e-4, 'most')}  # at 3,000 tokens
@@ -155,7 +156,7 @@ def authors(case):
         for t, (Q, G) in enumerate(zip(A_q, A_g)):
             for q, g in zip(Q, G):
                 S = S + (t + 1)*Saliency(to_grid(q/(g + 1e-8), span), image.size, span.box).to_pixels().astype(np.float64)
-        view = m.view_of(image, m.kept_regions(S.astype(np.float32)))
+        view = m.show(image, regions(S.astype(np.float32), m.p, m.K, **vars(m.region)))
         return S, vlm.ask([image, view.image], case.questions[0], m.suffix, m.max_new_tokens)
 
 

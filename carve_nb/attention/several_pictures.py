@@ -119,7 +119,8 @@ def picture_scores(
         return [a.confidence for a in answers]
     shares = capture(question).picture_shares()
     if rule == 'attention': return shares
-    general = capture(getattr(like, 'instruction', GENERAL_INSTRUCTION)).picture_shares()
+    rule = getattr(like, 'reading', like)   # of `Carve`
+    general = capture(getattr(rule, 'instruction', GENERAL_INSTRUCTION)).picture_shares()
     return [q/max(g, 1e-8) for q, g in zip(shares, general)]
 
 def ask_settings(

@@ -22,7 +22,8 @@ from ..models.prompts import SHORT_ANSWER
 from ..core.errors import CarveError, KnownFields, UnsupportedError
 from ..maps import Saliency, is_flat, pick_layers
 from ..core.grids import to_grid
-from ..regions import method_call, whole_view
+from ..method.carve import method_call
+from ..regions import whole_view
 from ..attention.layer_masking import decoder_layers
 from ..attention.results import Result, Timings, ask_with_view, fall_back
 from ..attention.cache import timed_capture

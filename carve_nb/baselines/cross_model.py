@@ -45,7 +45,7 @@ class CrossModelAnswer:
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
         "Find the view here, ask the other model"
         image = open_image(image)
-        front = AnswerCache(vlm, image, leave_open=not hasattr(self.method, 'decide'))
+        front = AnswerCache(vlm, image, leave_open=not hasattr(self.method, 'keeps'))
         r = self.method(front, image, question, cache=cache, box=box)
         if r.status != 'ok': return r
         views = [images for images in front.shown if images[-1] is r.view.image]

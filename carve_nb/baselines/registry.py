@@ -49,11 +49,11 @@ class MethodTable(dict):
 
 CATEGORIES = 'ours', 'map', 'edit', 'logits', 'prompt', 'control'
 ENTRIES = MethodTable({e.name: e for e in [
-    Entry('auto', 'adaptive:CarveAuto', 'ours', 'decides whether to ask about views and which answer to keep'),
-    Entry('carve', 'carve:Carve', 'ours', 'contrast of two maps, our settings', 'arXiv 2509.06461'),
+    Entry('auto', 'method.adaptive:CarveAuto', 'ours', 'decides whether to ask about views and which answer to keep'),
+    Entry('carve', 'method.carve:Carve', 'ours', 'contrast of two maps, our settings', 'arXiv 2509.06461'),
     Entry('conjunction', 'baselines.conjunction:Conjunction', 'ours', "CARVE's map times that of the colour words"),
-    Entry('paper', 'carve:Carve.paper', 'ours', "CARVE with the paper's settings", 'arXiv 2509.06461'),
-    Entry('official', 'carve:Carve.official', 'ours', "CARVE with the published code's settings", 'arXiv 2509.06461'),
+    Entry('paper', 'method.carve:Carve.paper', 'ours', "CARVE with the paper's settings", 'arXiv 2509.06461'),
+    Entry('official', 'method.carve:Carve.official', 'ours', "CARVE with the published code's settings", 'arXiv 2509.06461'),
     Entry('rel-att', 'baselines.vicrop:RelAtt', 'map', 'ViCrop: ratio of two maps of one layer', 'arXiv 2502.17422'),
     Entry('grad-att', 'baselines.vicrop:GradAtt', 'map', 'ViCrop: attention weighted by its gradient',
           'arXiv 2502.17422'),
@@ -87,15 +87,15 @@ ENTRIES = MethodTable({e.name: e for e in [
     Entry('dola', 'baselines.dola:DoLa', 'logits', 'against an early layer', 'arXiv 2309.03883'),
     Entry('laser-vat', 'baselines.laser:LaserVat', 'prompt', 'against the picture without its evidence',
           'arXiv 2602.04304'),
-    Entry('none', 'controls:DirectAnswer', 'control', 'the model alone'),
-    Entry('random', 'controls:RandomCrop', 'control', 'a crop by chance, as large as that of CARVE'),
-    Entry('centre', 'controls:CentreCrop', 'control', 'a crop from the middle, as large as that of CARVE'),
-    Entry('random-map', 'controls:RandomMap', 'control', "a map by chance, CARVE's stages"),
-    Entry('uniform-map', 'controls:UniformMap', 'control', 'no preference: the picture twice'),
-    Entry('question-only', 'controls:QuestionOnly', 'control', 'the map under the question alone'),
-    Entry('instruction-only', 'controls:InstructionOnly', 'control', 'the map under the general instruction alone'),
-    Entry('shuffled', 'controls:ShuffledQuestion', 'control', 'the map under the words in the wrong order'),
-    Entry('oracle', 'controls:Oracle', 'control', 'the true region', '', 'box'),
+    Entry('none', 'baselines.controls:DirectAnswer', 'control', 'the model alone'),
+    Entry('random', 'baselines.controls:RandomCrop', 'control', 'a crop by chance, as large as that of CARVE'),
+    Entry('centre', 'baselines.controls:CentreCrop', 'control', 'a crop from the middle, as large as that of CARVE'),
+    Entry('random-map', 'baselines.controls:RandomMap', 'control', "a map by chance, CARVE's stages"),
+    Entry('uniform-map', 'baselines.controls:UniformMap', 'control', 'no preference: the picture twice'),
+    Entry('question-only', 'baselines.controls:QuestionOnly', 'control', 'the map under the question alone'),
+    Entry('instruction-only', 'baselines.controls:InstructionOnly', 'control', 'the map under the general instruction alone'),
+    Entry('shuffled', 'baselines.controls:ShuffledQuestion', 'control', 'the map under the words in the wrong order'),
+    Entry('oracle', 'baselines.controls:Oracle', 'control', 'the true region', '', 'box'),
 ]})
 
 # %% ../../nbs/library/baselines/19_registry.ipynb #8d955bca

@@ -11,8 +11,8 @@ import ast
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from PIL import Image
-from ..carve import Carve
-from ..baselines.registry import find_methods, methods as known_methods
+from ..method.carve import Carve, settings
+from ..baselines.registry import find_methods, make_method, methods as known_methods
 from ..core.errors import RunError
 from ..models.processors import set_image_tokens
 
@@ -93,10 +93,10 @@ def fill_method(spec # 'carve:p=.1:K=2'
         raise RunError(
             f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the chapter about '
             'the method says.')
-    known = [f.name for f in fields(entry()) if f.init]
+    known = dict.fromkeys([f.name for f in fields(entry()) if f.init] + [*settings(entry())])
     for k in given:
         if k not in known: raise RunError(f'{spec!r}: {name} has no field {k!r}; it has {", ".join(known)}')
-    try: return entry(**given)
+    try: return make_method(name, **given)
     except ValueError as e: raise RunError(f'{spec!r}: {e}') from e
 
 def make_methods(config, # `RunConfig`

@@ -7,7 +7,7 @@ __all__ = ['format_power', 'first_picture', 'only_plain', 'read_pass', 'first_ne
 
 # %% ../../nbs/library/evaluation/08_progress.ipynb #c25ea483
 from ..attention.memory import estimate_memory
-from ..carve import Carve
+from ..method.carve import Carve
 from ..core.errors import RunError
 from ..core.power import detectable
 from ..data.scoring import RULES

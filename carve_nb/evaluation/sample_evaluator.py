@@ -16,7 +16,7 @@ from ..attention.low_memory import free_memory, memory_need
 from ..attention.results import Result
 from ..baselines.base import CropMethod
 from ..baselines.cross_model import CrossModelAnswer, open_answerer, why_no_view
-from ..carve import Carve
+from ..method.carve import Carve
 from ..data.scoring import choice_likelihood
 from .config import limit_pixels, make_methods
 from .sample_lines import check_line, failure, success, time_alone

@@ -10,8 +10,8 @@ import sys
 import torch, transformers
 from dataclasses import fields
 from .. import __version__
-from ..carve import Carve
-from ..controls import CentreCrop, DirectAnswer, InstructionOnly, Oracle, QuestionOnly, RandomCrop
+from ..method.carve import Carve
+from ..baselines.controls import CentreCrop, DirectAnswer, InstructionOnly, Oracle, QuestionOnly, RandomCrop
 from ..core.errors import CarveError
 from ..data.metrics import agree, pair_f1
 from ..data.questions import KINDS

@@ -12,7 +12,7 @@ import base64, io, json
 from pathlib import Path
 import numpy as np, torch
 from ..attention.rows import AttentionRows
-from ..carve import Carve
+from ..method.carve import Carve, ReadingRule, settings
 from ..complexity import colour, texture
 from ..data.scenes import make_scene
 from ..entropy import ATTENTION_MAPS, capture_pair
@@ -65,10 +65,9 @@ def preset_record(method, # `Carve`
     ) -> dict: # its settings, its view and what the model answers to it
     "What one preset does with a scene"
     result = method(vlm, scene.image, query.question)
-    settings = {name: getattr(method, name) for name in FIGURE_FIELDS}
-    settings['layers'] = method.layer_indices(vlm.n_layers)
+    values = {k: v for k, v in settings(method).items() if k in FIGURE_FIELDS} | dict(layers=pick_layers(method.layers, vlm.n_layers))
     hit = result.saliency.hit(query.box)
-    return dict(settings, view=list(result.view.box), answer=str(result), hit=hit)
+    return dict(values, view=list(result.view.box), answer=str(result), hit=hit)
 
 # %% ../../nbs/library/explorer/10_figure_data.ipynb #5ba6be37
 def scene_facts(scene, # `Scene`
@@ -86,7 +85,7 @@ def scene_figure(vlm, # a `VLM`
     "Everything that the figure of a scene is drawn from"
     scene = make_scene(seed)
     query = scene.query(kind)
-    captured = Carve(steps='all', argmax=True).capture(vlm, scene.image, query.question)
+    captured = Carve(steps='all', reading=ReadingRule(argmax=True)).capture(vlm, scene.image, query.question)
     span = captured[0].spans[0]
     rows = [r.attn[..., r.span(0)] for r in captured]
     presets = {k: preset_record(m, vlm, scene, query) for k, m in FIGURE_PRESETS.items()}

@@ -47,7 +47,7 @@ def layer_maps(shown, # a `ExplorerState`
     out, (q, g) = {}, shown.captures
     for l in [l for l in pick_layers(layers, shown.n_layers) if l in shown.rows.layers]:
         one = replace(method, layers=[l])
-        A_q, A_g = one.align_steps(q, g, shown.n_layers)
+        A_q, A_g = one.maps(q, g)
         if kind == 'contrast':
             out[l] = one.fuse(A_q, A_g, q.spans[0], shown.small)
         else: out[l] = to_map(shown, (A_q if kind == 'question' else A_g).mean((0, 1)))

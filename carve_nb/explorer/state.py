@@ -14,7 +14,7 @@ from pathlib import PurePath
 import torch
 from ..attention.cache import AttentionCache
 from ..attention.results import Result
-from ..carve import Carve
+from ..method.carve import Carve, change
 from ..data.scenes import SPLITS
 from ..core.image import open_image
 from ..maps import pick_layers
@@ -81,8 +81,8 @@ def draft_shown(shown, # a `ExplorerState`
     ) -> Result: # without an answer; pixels of the copy
     "Map, regions and view under these settings, without the model"
     side = max(1, round(method.min_side*shown.scale))
-    like = replace(method, min_side=side, limit=min(method.limit, SIDE))
-    return like.locate(shown.small, shown.question, *shown.captures, shown.n_layers)
+    like = change(method, min_side=side, limit=min(method.view.limit, SIDE))
+    return like.locate(shown.small, shown.question, *shown.captures)
 
 def view_box(shown, # a `ExplorerState`
     result # `Result` of `draft_shown`
@@ -149,7 +149,8 @@ def ask_again(vlm, # the same `VLM`
     method # a `Carve`
     ) -> Result: # with the answer
     "Show the view to the model"
-    with vlm.sharing(): return method.from_rows(vlm, shown.image, shown.question, shown.rows, shown.instruction_rows)
+    partial = method.locate(shown.image, shown.question, shown.rows, shown.instruction_rows)
+    with vlm.sharing(): return method.ask_again(vlm, partial)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #35981556
 def settings_code(method, # a `Carve`
@@ -160,7 +161,8 @@ def settings_code(method, # a `Carve`
     "The program that makes this result again"
     scene = re.fullmatch(rf'({"|".join(SPLITS)})-(\d+)-[a-z]+\.png', name)   # an example, which is no file
     image = f'make_scene({scene[2]}, {scene[1]!r}).image' if scene else repr(name)
-    more = ', make_scene' if scene else ''
+    rules = [f', {r}' for r in ('RegionRule', 'ViewRule', 'ReadingRule') if r in repr(method)]
+    more = ''.join([*rules, ', make_scene' if scene else ''])
     return f'''from carve_nb import VLM, Carve{more}
 vlm = VLM.from_pretrained({model!r})
 method = {method!r}

@@ -14,8 +14,7 @@ from io import BytesIO
 import ipywidgets as w
 from fastcore.basics import patch
 from PIL import Image
-from ..carve import Carve
-from ..regions import CHOICES
+from ..method.carve import CHOICES, Carve, change, settings
 from ..maps import pick_layers
 from .state import parse_heads
 
@@ -256,9 +255,8 @@ def put(self:SettingsPanel, method # a `Carve`
     self.quiet, self.base, layers = True, method, pick_layers(method.layers, self.n_layers)
     try:
         known = {
-            k: getattr(method, k)
-            for k in self.all
-            if hasattr(method, k) and k not in ('layers', 'heads')
+            k: v for k, v in settings(method).items()
+            if k in self.all and k not in ('layers', 'heads')
         }
         self.all['p'].options = shares(method.p)
         for k, v in known.items(): self.all[k].value = v
@@ -299,4 +297,4 @@ def read_dials(dials, # a `SettingsPanel`
         if how in ('one', 'top') and shown is None
         else parse_heads(shown, how, n, layers)
     )
-    return replace(dials.base, **{**v, 'lam': few_digits(v['lam']), 'layers': layers, 'heads': heads})
+    return change(dials.base, **{**v, 'lam': few_digits(v['lam']), 'layers': layers, 'heads': heads})

@@ -15,9 +15,9 @@ import numpy as np
 from fastcore.basics import patch
 from matplotlib import get_data_path
 from PIL import ImageDraw, ImageFont
-from ..adaptive import CarveAuto, map_evidence
 from ..attention.results import Timings
-from ..carve import Carve
+from ..method.adaptive import CarveAuto, map_evidence
+from ..method.carve import Carve
 from ..convergence import MeasuredLayers, short_name
 from ..core.errors import CarveError
 from ..core.image import open_image
@@ -74,7 +74,7 @@ def layer_contrasts(vlm, sample, method) -> tuple: # (layers read, function: pla
     "The contrast of one question, of any layers"
     wide = replace(method, layers=None)
     with vlm.sharing(): rows_q, rows_g = wide.capture(vlm, sample.image, sample.question)
-    A_q, A_g = wide.align_steps(rows_q, rows_g, vlm.n_layers)
+    A_q, A_g = wide.maps(rows_q, rows_g)
     span = rows_q.spans[0]     # not the rows, which are large
     return rows_q.layers, lambda at: wide.fuse(A_q[:, at], A_g[:, at], span, sample.image)
 
@@ -165,12 +165,12 @@ def collect_case(method, vlm, sample, score) -> dict: # `CarveAuto`, ..., (answe
     "One question through all steps, without thresholds: all that the rules may need"
     seconds = Timings()
     with vlm.sharing():
-        rows_q = method.capture_question(vlm, sample.image, sample.question)
-        rows_g = method.capture_instruction(vlm, sample.image)
+        rows_q = method.look(vlm, sample.image, sample.question)
+        rows_g = method.look(vlm, sample.image)
         with seconds('map'):
-            A_q, A_g = method.align_steps(rows_q, rows_g, vlm.n_layers)
+            A_q, A_g = method.maps(rows_q, rows_g)
             S = method.fuse(A_q, A_g, rows_q.spans[0], sample.image)
-            views = [v for v, _ in method.views(S, sample.image)]
+            views = [method.show(sample.image, [r]) for r in method.keep(S)]
         answers = [vlm.ask(v.image, sample.question, method.suffix, method.max_new_tokens) for v in views]
     case = lambda a: dict(confidence=round(a.confidence, 6), score=float(score(str(a), sample)))
     cost = dict(capture=rows_q.meta['seconds'], instruction=rows_g.meta['seconds'] + seconds['map'],
