@@ -55,7 +55,10 @@ def class_fields(module, # below `carve_nb`, such as 'carve'
     own = next(n for n in body if isinstance(n, ast.ClassDef) and n.name == name)
     for base in own.bases:
         found += class_fields(homes.get(base.id, module), base.id)
-    found += [n.target.id for n in own.body if isinstance(n, ast.AnnAssign)]
+    own_fields = [n for n in own.body if isinstance(n, ast.AnnAssign)]
+    found += [n.target.id for n in own_fields]
+    rules = {n.annotation.id for n in own_fields if isinstance(n.annotation, ast.Name) and n.annotation.id.endswith('Rule')}
+    for rule in sorted(rules): found += class_fields(module, rule)   # such as `rank` of `Carve.region`
     return tuple(found)
 
 # %% ../../nbs/library/cli/00_parsing.ipynb #13af855f
