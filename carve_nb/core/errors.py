@@ -9,7 +9,7 @@ __all__ = ['CarveError', 'ImageError', 'PromptError', 'CaptureError', 'Unsupport
 
 # %% ../../nbs/library/core/00_errors.ipynb #80d79a30
 import difflib
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 
 class CarveError(ValueError):
     "Bad input: a setting, a model, a file or captured rows that cannot be used"
@@ -74,6 +74,8 @@ def choose(text, names, what, more=''):
 class KnownFields:
     "A dataclass that suggests a field when it is made with one that it has not"
     def __new__(cls, *args, **kw):
+        rules = {g.name: f for f in fields(cls) if is_dataclass(f.default) for g in fields(f.default)}
         for k in kw:
-            choose(k, [f.name for f in fields(cls) if f.init], f'field of {cls.__name__}', f'help({cls.__name__}) lists all')
+            more = f'write {rules[k].name}={type(rules[k].default).__name__}({k}=...)' if k in rules else f'help({cls.__name__}) lists all'
+            choose(k, [f.name for f in fields(cls) if f.init], f'field of {cls.__name__}', more)
         return super().__new__(cls)

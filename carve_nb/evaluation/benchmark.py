@@ -12,7 +12,7 @@ import pandas as pd, torch
 from tqdm import tqdm
 from ..attention.batching import VLM # with its captures
 from ..attention.peak_memory import peak_memory
-from ..carve import Carve
+from ..method.carve import Carve
 from ..maps import pick_layers
 from ..models.vlm import greedy
 
