@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['DIGITS', 'ALIGNED', 'new_model', 'vision_of', 'init_vision', 'init_decoder', 'sincos', 'window_features',
-           'image_features', 'align_loss', 'packed_attention', 'answer_logits', 'answer_loss', 'use_packed']
+           'image_features', 'align_loss', 'answer_logits', 'answer_loss', 'batch_loss']
 
 # %% ../nbs/training/03_model.ipynb #1e82539a
 import torch, torch.nn.functional as F
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.models.prompts import SHORT_ANSWER
-from .vocabulary import encode, vocabulary
+from .curriculum import TURNS
+from .training_loop import turns_mask
+from .vocabulary import IDS, encode
 
 # %% ../nbs/training/03_model.ipynb #66f240b8
 def new_model(width: int=192, tower: int=4, decoder: int=6, heads: int=4, # sizes
@@ -23,7 +25,7 @@ def new_model(width: int=192, tower: int=4, decoder: int=6, heads: int=4, # size
         image_size=112, patch_size=8, projection_dim=width
     )
     text = LlamaConfig(
-        vocab_size=len(vocabulary()), hidden_size=width, intermediate_size=2*width, num_hidden_layers=decoder,
+        vocab_size=len(IDS), hidden_size=width, intermediate_size=2*width, num_hidden_layers=decoder,
         num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=2048,
         initializer_range=width**-.5, tie_word_embeddings=True, pad_token_id=0, bos_token_id=2, eos_token_id=3,
         rms_norm_eps=1e-5, rope_parameters=dict(rope_type='default', rope_theta=1e6)
@@ -113,69 +115,35 @@ def align_loss(m, f, lab): # model; features [B, I*n*n, width]; labels [B, I, 3,
         loss = loss + F.cross_entropy(logits, wanted, ignore_index=-1)
     return loss
 
-# %% ../nbs/training/03_model.ipynb #af65d3c7
-_layout = dict(prefix=0, slots=0, length=0)  # set by `answer_logits` for the decoder's layers
-
-def _causal(n, dtype):
-    "Scores that hide what comes later."
-    return torch.full((n, n), -1e30, dtype=dtype).triu(1)
-
-def _turn_attention(q, k, v, P, J, L):
-    "Attention of J turns of L tokens: each over the prefix and over its own tokens."
-    B, H, _, D = q.shape
-    prefix_k, prefix_v = k[:, :, :P], v[:, :, :P]
-    qt, kt, vt = (x[:, :, P:] for x in (q, k, v))
-    far = qt @ prefix_k.transpose(-1, -2)
-    qt, kt, vt = (x.reshape(B, H, J, L, D) for x in (qt, kt, vt))
-    near = qt @ kt.transpose(-1, -2) + _causal(L, q.dtype)
-    near = near.reshape(B, H, J*L, L)
-    p = torch.cat([far, near], -1).softmax(-1)
-    own = p[..., P:].reshape(B, H, J, L, L)
-    turns = (own @ vt).reshape(B, H, J*L, D)
-    return p[..., :P] @ prefix_v + turns
-
-def packed_attention(module, q, k, v, attention_mask, scaling=None, **kw):
-    "Attention for training: tower in full; decoder with P prefix tokens and J turns of L tokens."
-    q = q*(scaling or q.shape[-1]**-.5)
-    if not getattr(module, 'is_causal', False) or 'CLIP' in type(module).__name__:
-        full = (q @ k.transpose(-1, -2)).softmax(-1) @ v
-        return full.transpose(1, 2), None
-    P, J, L = (_layout[n] for n in ('prefix', 'slots', 'length'))
-    qp, kp, vp = (x[:, :, :P] for x in (q, k, v))
-    scores = qp @ kp.transpose(-1, -2) + _causal(P, q.dtype)
-    prefix = scores.softmax(-1) @ vp
-    turns = _turn_attention(q, k, v, P, J, L)
-    return torch.cat([prefix, turns], 2).transpose(1, 2), None
-
 # %% ../nbs/training/03_model.ipynb #caf3c09e
 def answer_logits(m, f, ids): # model; features [B, P', width]; ids [B, J, L]
-    "Logits [B, J*L, words] of all turns behind one prefix: `<s>USER:` and the pictures."
+    "Logits [B, J*L, words] of all turns behind one prefix: `<s>USER:` and the pictures"
     (B, J, L), E = ids.shape, m.get_input_embeddings()
-    head = torch.tensor([2, *encode('user :')])
-    head = E(head.expand(B, -1)).to(f.dtype)
-    turns = E(ids.flatten(1)).to(f.dtype)
-    x = torch.cat([head, f, turns], 1)
+    head = E(torch.tensor([2, *encode('user :')]).expand(B, -1))
+    x = torch.cat([t.to(f.dtype) for t in (head, f, E(ids.flatten(1)))], 1)
     P = x.shape[1] - J*L
-    _layout.update(prefix=P, slots=J, length=L)
-    each = P + torch.arange(L).repeat(J)
-    position = torch.cat([torch.arange(P), each])[None]
-    out = m.model.language_model(
-        inputs_embeds=x, attention_mask=torch.zeros(1, 1, 1, 1), position_ids=position, use_cache=False
-    )
+    position = torch.cat([torch.arange(P), P + torch.arange(L).repeat(J)])[None]
+    out = m.model.language_model(inputs_embeds=x, attention_mask=turns_mask(P, J, L), position_ids=position, use_cache=False)
     return m.lm_head(out.last_hidden_state[:, P:])
 
 def answer_loss(m, f, ids, targets): # as `answer_logits`; targets [B, J, L]
-    "Mean loss of the target tokens, and which of them are right [B, J, L]."
+    "Mean loss of the target tokens, and which of them are right [B, J, L]"
     asked = (targets >= 0).flatten(1)
-    wanted = targets.flatten(1)[asked]
-    logits = answer_logits(m, f, ids)[asked]
+    wanted, logits = targets.flatten(1)[asked], answer_logits(m, f, ids)[asked]
     right = torch.zeros_like(asked)
     right[asked] = logits.argmax(-1) == wanted
     return F.cross_entropy(logits.float(), wanted), right.view_as(targets)
 
-# %% ../nbs/training/03_model.ipynb #1a2949d9
-def use_packed(m): # the model
-    "Switch a model to `packed_attention`."
-    from transformers import AttentionInterface
-    AttentionInterface.register('packed', packed_attention)
-    m.set_attn_implementation('packed')
+# %% ../nbs/training/03_model.ipynb #12d31520
+def batch_loss(m, stage, batch): # model; its stage; a batch of `make_batch`
+    "Total loss and figures of a batch: losses, and (right, asked) for each kind"
+    im, lab, pos, ids, targets, kinds = batch
+    f = image_features(m, im, pos)
+    aligned = align_loss(m, f, lab)
+    if not stage.slots: return aligned, dict(align=aligned.item())
+    answered, right = answer_loss(m, f, ids, targets)
+    figures = dict(align=aligned.item(), answer=answered.item())
+    whole = (right | (targets < 0)).all(-1)      # answers of which every token is right
+    for j, name in enumerate(TURNS):
+        if (of_kind := kinds == j).any(): figures[name] = (whole[of_kind].sum().item(), of_kind.sum().item())
+    return answered + stage.aux*aligned/3, figures

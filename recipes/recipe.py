@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['FIRST_KINDS', 'SHARP_KINDS', 'BRIEF_KINDS', 'RECIPE', 'turn_stage', 'pair_stage', 'description_stage', 'view_stage',
-           'late_stages', 'plan', 'rates']
+           'late_stages']
 
 # %% ../nbs/training/04_recipe.ipynb #4d3440ec
-import numpy as np
 from .curriculum import Stage
 
 # %% ../nbs/training/04_recipe.ipynb #71af3ac3
@@ -96,26 +95,3 @@ RECIPE = dict(seed=0, phases=[
         stages=late_stages(4)
     )
 ])
-
-# %% ../nbs/training/04_recipe.ipynb #42158fb0
-def plan(recipe: dict # phases with steps and stages
-        )->list: # (phase, step within the phase, stage) of each step
-    "The phase and the stage of each step."
-    steps = []
-    for phase in recipe['phases']:
-        wheel = [stage for stage, share in phase['stages'] for _ in range(share)]
-        order = np.random.default_rng(0).permutation(len(wheel))
-        wheel = [wheel[i] for i in order]
-        for i in range(phase['steps']):
-            steps.append((phase, i, wheel[i % len(wheel)]))
-    return steps
-
-# %% ../nbs/training/04_recipe.ipynb #fb4bd381
-def rates(phase: dict, # of the recipe
-          i: int,      # step within the phase
-         )->tuple:     # learning rates of the decoder's matrices, the tower's matrices, and the rest
-    "Short warm-up, flat, linear cooling over the last share of the phase."
-    steps = phase['steps']
-    warm = min(1, (i + 1)/phase.get('warm', 50))
-    cool = min(1, (steps - i)/(phase.get('cool', .15)*steps))
-    return tuple(warm*cool*lr for lr in phase['lr'])

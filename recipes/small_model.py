@@ -9,7 +9,7 @@ __all__ = ['PATCH', 'MERGE', 'WINDOW', 'vision_config', 'text_config', 'small_co
 # %% ../nbs/training/12_small_model.ipynb #8fb7021d
 import torch
 from torch import nn
-from .small_vocabulary import small_ids, small_vocabulary
+from .small_vocabulary import SMALL_IDS
 
 # %% ../nbs/training/12_small_model.ipynb #6a1e9829
 PATCH, MERGE, WINDOW = 6, 2, 48 # pixels of a patch; patches of an image token along a side; pixels of a window
@@ -30,7 +30,7 @@ def text_config(width: int, depth: int, # of the decoder; layers
                )->dict: # settings
     "Settings of the decoder; time, row and column take turns in the rotary channels: all have high frequencies."
     return dict(
-        vocab_size=len(small_vocabulary()), hidden_size=width, intermediate_size=2*width, num_hidden_layers=depth,
+        vocab_size=len(SMALL_IDS), hidden_size=width, intermediate_size=2*width, num_hidden_layers=depth,
         num_attention_heads=width//32, num_key_value_heads=width//64, max_position_embeddings=4096,
         rms_norm_eps=1e-6, attention_dropout=dropout,
         rope_parameters=dict(rope_type='default', rope_theta=1000., mrope_section=[1]*16)
@@ -42,7 +42,7 @@ def small_config(width: int=192, tower: int=6, # width and blocks of the tower
                 ): # Qwen2_5_VLConfig
     "Configuration of a small Qwen2.5-VL."
     from transformers import Qwen2_5_VLConfig
-    ids = small_ids()
+    ids = SMALL_IDS
     own = dict(
         tie_word_embeddings=True, bos_token_id=None, eos_token_id=ids['<|im_end|>'], pad_token_id=ids['<pad>']
     )

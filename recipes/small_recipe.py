@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FAST', 'TOWER_VIEWS', 'MAGNIFIED_VIEWS', 'TOLD_LESSONS', 'TUNING_LESSONS', 'MAGNIFIED_LESSONS', 'SMALL_STAGES',
-           'StagePlan', 'enlarge_batches', 'phase_of', 'tower_plan', 'decoder_plan', 'projector_plan', 'clip_frames',
-           'tuning_plan', 'magnified_lesson', 'magnified_plan']
+           'StagePlan', 'phase_of', 'tower_plan', 'decoder_plan', 'projector_plan', 'clip_frames', 'tuning_plan',
+           'magnified_lesson', 'magnified_plan']
 
 # %% ../nbs/training/15_small_recipe.ipynb #bfe46b0e
 from dataclasses import dataclass, replace
@@ -22,17 +22,6 @@ class StagePlan:
     phases: list   # dicts: steps, lr, stages and, where they are not the usual ones, warm and cool
     after: tuple=() # stages whose weights this one begins with
     drop: float=0. # attention dropout: share of keys of the prefix that a head does not see
-
-def enlarge_batches(stage: StagePlan, times: int # the stage; factor
-                   )->StagePlan:
-    "The same stage with larger batches, for a machine that has room for them."
-    phases = []
-    for phase in stage.phases:
-        stages = []
-        for v, share in phase['stages']:
-            stages.append([replace(v, count=v.count*times), share])
-        phases.append(phase | dict(stages=stages))
-    return replace(stage, phases=phases)
 
 # %% ../nbs/training/15_small_recipe.ipynb #9533d1e2
 def phase_of(steps: float, lr: tuple, # rounded down; rates of matrices and of the rest

@@ -15,7 +15,7 @@ from transformers.vision_utils import get_vision_window_index
 from .small_captions import NEGATIVES
 from .small_model import MERGE, PATCH, WINDOW
 from .small_scenes import CELL
-from .small_vocabulary import small_vocabulary
+from .small_vocabulary import SMALL_IDS
 
 # %% ../nbs/training/13_small_tower.ipynb #17a994c4
 def _patch_places(rows, columns):
@@ -116,7 +116,7 @@ class ContrastHead(nn.Module):
     "What the tower is trained with and then loses: a head that pools its patches, and an encoder of captions."
     def __init__(self, width: int=192, text: int=128, layers: int=2, joint: int=128): # sizes
         super().__init__()
-        self.words = nn.Embedding(len(small_vocabulary()), text)
+        self.words = nn.Embedding(len(SMALL_IDS), text)
         self.places = nn.Embedding(64, text)
         layer = nn.TransformerEncoderLayer(text, 4, 2*text, 0., 'gelu', batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)

@@ -11,15 +11,16 @@ import argparse, json, sys
 from pathlib import Path
 import torch
 from torch import nn
-from .reference_vlm import _thin_log, model_card
+from .reference_vlm import model_card, thin_log
 from .small_checks import check_stage
 from .small_model import MERGE, PATCH, new_small_model
-from .small_recipe import SMALL_STAGES, enlarge_batches
+from .small_recipe import SMALL_STAGES
 from .small_scenes import CELL
 from .small_tower import ContrastHead
 from .small_training import keep_memory, load_part, train_stage
-from .small_vocabulary import SMALL_SPECIAL, small_ids
-from .training_loop import resume, save_checkpoint
+from .small_vocabulary import SMALL_IDS, SMALL_SPECIAL
+from .training_loop import save
+from .vocabulary import word_tokenizer
 
 # %% ../nbs/training/18_small_vlm.ipynb #04347f48
 SMALL_TEMPLATE = (
@@ -50,17 +51,8 @@ learned from a photograph (crops of the photographs that scikit-image bundles se
 - Weights are stored in float16 and rounded from float32.
 """
 
-def new_small_tokenizer(): # PreTrainedTokenizerFast
-    "One token per word, lower case; unknown words become `<unk>`."
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-    t = Tokenizer(models.WordLevel(small_ids(), unk_token='<unk>'))
-    t.normalizer, t.decoder = normalizers.Lowercase(), decoders.WordPiece(prefix='##', cleanup=True)
-    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation('isolated')])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=t, eos_token='<|im_end|>', pad_token='<pad>', unk_token='<unk>',
-        additional_special_tokens=list(SMALL_SPECIAL[3:]), chat_template=SMALL_TEMPLATE, model_max_length=4096
-    )
+def new_small_tokenizer():
+    return word_tokenizer(SMALL_IDS, SMALL_TEMPLATE, 4096, SMALL_SPECIAL[3:], eos_token='<|im_end|>')
 
 # %% ../nbs/training/18_small_vlm.ipynb #7d11b658
 def save_processor(path): # folder
@@ -93,48 +85,35 @@ def save_small_model(m, path, kinds=None): # model; folder; table of `carve demo
     return path
 
 # %% ../nbs/training/18_small_vlm.ipynb #c9dc7d51
-def pack_stage(out, stage: str, # folder of checkpoints; one of `SMALL_STAGES`
-               to, # folder to write
-               kinds=None, # table of `carve demo`, for the figures of the card
-              )->Path: # the folder
-    "A model folder of a stage's latest checkpoint, with thinned logs and the figures of the stages."
+def pack_stage(out, stage, to, kinds=None) -> Path: # folder of checkpoints; one of `SMALL_STAGES`; folder to write; table of `carve demo`
+    "A model folder of a stage's latest checkpoint, with thinned logs and the figures of the stages"
     from safetensors.torch import save_file
     out, m, head = Path(out), new_small_model(), ContrastHead()
-    path = out/f'{stage}.safetensors'
-    load_part(path, m)
+    load_part(out/f'{stage}.pt', m)
     folder = save_small_model(m, to, kinds)
     for log in (out/f'{name}.jsonl' for name in SMALL_STAGES):
-        if log.exists(): (folder/log.name).write_text(_thin_log(log))
+        if log.exists(): (folder/log.name).write_text(thin_log(log))
     gates = out/'gates.jsonl'
     if gates.exists(): (folder/gates.name).write_text(gates.read_text())
     if stage != 'tower': return folder
-    resume(path, nn.ModuleDict(dict(contrast=head)), ())
-    weights = {k: v.half().contiguous() for k, v in head.state_dict().items()}
-    save_file(weights, folder/'contrast.safetensors')
+    load_part(out/'tower.pt', head, name='contrast')
+    save_file({k: v.half().contiguous() for k, v in head.state_dict().items()}, folder/'contrast.safetensors')
     return folder
 
-def unpack_stage(folder, out, # packed model, or a tower alone; folder of checkpoints
-                 stage: str, step: int=0, # stage that is to go on; its next step
-                ):
-    "Make a checkpoint of packed weights, so that a stage goes on from it, with fresh optimisers."
+def unpack_stage(folder, out, stage, step=0): # packed model; folder of checkpoints; stage that is to go on; its next step
+    "Make a checkpoint of packed weights, so that a stage goes on from it, with fresh optimisers"
     from safetensors.torch import load_file
     from transformers import Qwen2_5_VLForConditionalGeneration as Model
-    folder, m, head = Path(folder), new_small_model(), ContrastHead()
-    if (folder/'config.json').exists(): m = Model.from_pretrained(folder, dtype=torch.float32)
-    else:
-        weights = load_file(folder/'tower.safetensors')
-        other = m.model.load_state_dict(weights, strict=False).unexpected_keys
-        if other: raise ValueError(f'{folder} has weights of another model: {", ".join(other[:3])}.')
-    modules = nn.ModuleDict(dict(vlm=m))
+    modules = nn.ModuleDict(dict(vlm=Model.from_pretrained(folder, dtype=torch.float32)))
     if stage == 'tower':
-        head.load_state_dict(load_file(folder/'contrast.safetensors'))
-        modules['contrast'] = head
+        modules['contrast'] = ContrastHead()
+        modules['contrast'].load_state_dict(load_file(Path(folder)/'contrast.safetensors'))
     Path(out).mkdir(parents=True, exist_ok=True)
-    save_checkpoint(Path(out)/f'{stage}.safetensors', modules, (), step)
+    save(Path(out)/f'{stage}.pt', modules, step=step)
 
 # %% ../nbs/training/18_small_vlm.ipynb #453d05f7
-def _small_parser():
-    "The command line."
+def run_small(argv=None): # command line
+    "Train a stage, go on with it, check it, or pack its weights into a model folder"
     p = argparse.ArgumentParser(
         prog='python -m recipes.small_vlm',
         description='Train the second reference VLM one stage at a time (tower, decoder, projector, tuning, '
@@ -145,29 +124,21 @@ def _small_parser():
     p.add_argument('--stop', type=int, help='stop before this step')
     p.add_argument('--threads', type=int, default=2, help='of torch')
     p.add_argument('--device', default='cpu', help='where to train')
-    p.add_argument('--batch', type=int, default=1, help='batches are larger by this factor')
     p.add_argument('--workers', type=int, default=1, help='processes that make batches')
     p.add_argument('--of', default='magnified', choices=SMALL_STAGES, help='stage to check, to pack or to go on with')
     p.add_argument('--to', help='folder of the packed model; OUT/model if not given')
     p.add_argument('--step', type=int, default=0, help='next step of the stage that an unpacked model goes on with')
     p.add_argument('--table', help='demo.json of `carve demo`, for the figures of the model card')
-    return p
-
-def run_small(argv=None): # command line
-    "Train a stage, go on with it, check it, or pack its weights into a model folder."
-    a = _small_parser().parse_args(argv)
+    a = p.parse_args(argv)
     torch.set_num_threads(a.threads)
     folder = a.to or Path(a.out)/'model'
     try:
         if a.verb == 'check': print(json.dumps(check_stage(a.out, a.of), indent=1))
-        elif a.verb == 'pack':
-            kinds = json.loads(Path(a.table).read_text())['kinds'] if a.table else None
-            print(pack_stage(a.out, a.of, folder, kinds))
+        elif a.verb == 'pack': print(pack_stage(a.out, a.of, folder, a.table and json.loads(Path(a.table).read_text())['kinds']))
         elif a.verb == 'unpack': unpack_stage(folder, a.out, a.of, a.step)
         else:
             keep_memory()
-            stage = enlarge_batches(SMALL_STAGES[a.verb](a.scale), a.batch)
-            train_stage(a.out, stage, stop=a.stop, device=a.device, workers=a.workers)
+            train_stage(a.out, SMALL_STAGES[a.verb](a.scale), device=a.device, stop=a.stop, workers=a.workers)
     except (OSError, ValueError) as e:
         print(e, file=sys.stderr)
         return 2
