@@ -9,7 +9,7 @@ __all__ = ['ask_all', 'tidy', 'wide', 'paired', 'format_change', 'plot_scores']
 import numpy as np, pandas as pd, seaborn as sns
 from ..attention.cache import AnswerCache, AttentionCache
 from ..baselines.registry import make_method
-from ..carve import Carve
+from ..method.carve import Carve
 from ..core.errors import CarveError
 from ..core.stats import difference, format_p, holm, mean_interval, paired_test
 from ..data.metrics import match
