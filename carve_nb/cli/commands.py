@@ -84,7 +84,7 @@ def pick_method(spec, # such as 'carve:p=.1'
     max_new_tokens=32 # longest answer
     ): # a method
     "The method that was asked for, asking as it was told to"
-    from carve_nb.evaluation.config import RunConfig, make_methods
+    from carve_nb.evaluation.runner import RunConfig, make_methods
     from carve_nb.models.prompts import SHORT_ANSWER
     if layers is not None: spec += f':layers={None if layers == "all" else layers}'
     suffix = SHORT_ANSWER if suffix is None else suffix or None

@@ -19,7 +19,7 @@ from ..core.errors import CarveError
 from ..core.model_source import TINY
 from .parsing import (
     DTYPES, KIND_NAMES, MAP_METHODS, METHOD_NAMES, SPLIT_NAMES, STUDY_NAMES, choose, parse_box, parse_data,
-    parse_device, parse_dtype, parse_kinds, parse_layers, parse_method, parse_methods, parse_model, parse_question)
+    parse_device, parse_dtype, parse_kinds, parse_layers, parse_method, parse_methods, parse_model, parse_part, parse_question)
 
 # %% ../../nbs/library/cli/02_options.ipynb #e038fb96
 def checked(read # text -> value, raises `CarveError`
@@ -166,15 +166,10 @@ def read_limits(
     preset: Annotated[Any, LIMIT(
         'paper: at most 256 image tokens where the processor can be told, 32 new tokens',
         **one_of('preset', ('paper',)))] = None,
-    limit_pixels: Annotated[int|None, LIMIT(
-        'make pictures of more pixels smaller before anything else; crops are taken from the smaller picture', min=1,
-        metavar='N')] = None,
     max_new_tokens: Annotated[int|None, LIMIT('longest answer (default: as the set says)', min=1, metavar='N')] = None,
-    batch_size: Annotated[int, LIMIT(
-        'questions asked together; only with --methods none, since methods look one by one', min=1, metavar='N')] = 1,
 ) -> dict: # of `run_eval`, with the preset's name
-    "Resolution, length and batches"
-    said = dict(preset=preset, limit_pixels=limit_pixels, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    "Resolution and length"
+    said = dict(preset=preset, max_new_tokens=max_new_tokens)
     return {k: v for k, v in said.items() if v}
 
 # %% ../../nbs/library/cli/02_options.ipynb #dd3e1f9c
@@ -195,10 +190,13 @@ def read_engine(
         'with --engine ray: share of a GPU for each (default: 1 where there are GPUs, else 0)', metavar='G')] = None,
     ray_address: Annotated[str|None, ENGINE(
         'with --engine ray: the cluster to join (default: processes on this machine)', metavar='A')] = None,
+    part: Annotated[Any, ENGINE(
+        'measure only the K-th of N parts of the samples, beside other processes with other parts in the same folder',
+        read=parse_part, metavar='K/N')] = None,
 ) -> dict: # of `run_eval`; the engine as arguments of `RayEngine`
     "Who measures, and who answers"
     ray = workers, gpus_per_worker, ray_address
     if engine == 'local' and ray != (1, None, None):
         raise CarveError('--workers, --gpus-per-worker and --ray-address go with --engine ray.')
-    said = dict(answer_by=answer_by, answer_key=answer_key, engine=ray if engine == 'ray' else None)
+    said = dict(answer_by=answer_by, answer_key=answer_key, engine=ray if engine == 'ray' else None, part=part)
     return {k: v for k, v in said.items() if v}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'FIELD_NAMES', 'STUDY_NAMES', 'DTYPES', 'DEVICES',
            'choose', 'class_fields', 'parse_method', 'parse_methods', 'parse_kinds', 'parse_layers', 'parse_box',
-           'parse_question', 'parse_model', 'parse_device', 'parse_dtype', 'parse_data']
+           'parse_question', 'parse_part', 'parse_model', 'parse_device', 'parse_dtype', 'parse_data']
 
 # %% ../../nbs/library/cli/00_parsing.ipynb #b9209180
 import ast, difflib, os, re
@@ -114,6 +114,12 @@ def parse_question(text # of the user
         raise CarveError(f'{text!r} is a file; the question comes last, behind the pictures, in quotation marks')
     if text.strip(): return text
     raise CarveError('the question is empty; give one, in quotation marks')
+
+def parse_part(text): # '2/4' -> (1, 4)
+    "A part of the samples, counted from 0, and how many there are"
+    m = re.fullmatch(r'(\d+)/(\d+)', text)
+    if m and 1 <= int(m[1]) <= int(m[2]): return int(m[1]) - 1, int(m[2])
+    raise CarveError(f'{text!r} is no part; write 1/4 to 4/4 for the parts of four processes')
 
 # %% ../../nbs/library/cli/00_parsing.ipynb #1e79195d
 DEVICES = 'cpu', 'cuda', 'mps', 'xpu', 'npu', 'hpu', 'mtia', 'xla'

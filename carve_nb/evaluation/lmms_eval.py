@@ -17,7 +17,8 @@ from ..models.vlm import VLM
 from ..attention.cache import AttentionCache
 from ..baselines.registry import make_method
 from ..baselines.cross_model import CrossModelAnswer, open_answerer
-from .config import RunConfig, equip, limit_image_tokens, read_spec
+from ..baselines.registry import read_method
+from .runner import RunConfig, equip, limit_image_tokens
 from ..core.errors import CarveError
 
 # %% ../../nbs/library/evaluation/18_lmms_eval.ipynb #f1b3cdbd
@@ -94,7 +95,7 @@ class Adapter:
         if int(os.environ.get('WORLD_SIZE', 1)) > 1:
             raise CarveError('The plug-in runs in one process; start lmms-eval without accelerate or torchrun.')
         if on_error not in ('raise', 'empty'): raise CarveError(f"on_error={on_error!r}: use 'raise' or 'empty'")
-        name, given = read_spec(str(method))
+        name, given = read_method(str(method))
         self.fields, self.longest, self.split, self.on_error = {**given, **fields}, max_new_tokens, split, on_error
         self.method = make_method(name, **self.fields)
         self.batch_size = 1

@@ -20,7 +20,7 @@ from ..core.io import cell_text, replace_file, tame_markdown
 from ..core.plotting import figure_bytes, plot_forest
 from ..core.stats import format_intervals, format_tests
 from ..data.record_file import export_run
-from ..data.run_store import read_sessions
+from ..data.run_store import read_run
 from ..data.scoring import summarize_scores
 from .report_tables import Report, markdown_table, one_line, percent
 
@@ -73,7 +73,7 @@ def resolution(self:Report) -> str: # in words
     "What limits the pictures had"
     pixels, words = self.meta['pixels'], []
     if pixels['tokens']: words.append(pixels['tokens'])
-    if pixels['limit']: words.append(f'pictures of more than {pixels["limit"]} pixels made smaller first')
+    if pixels.get('limit'): words.append(f'pictures of more than {pixels["limit"]} pixels made smaller first')
     return '; '.join(words) or "the processor's own"
 
 # %% ../../nbs/library/evaluation/11_report.ipynb #b5c0336f
@@ -95,11 +95,6 @@ REPORT_TEMPLATE = """\
 {% endif %}
 {% if p.versions %}- {{ items(p.versions) }}
 {% endif %}
-{% for g in p.growth or () %}- grown on {{ g.on }}:
-  {%- if g.samples %} from {{ g.samples|join(' to ') }} samples{% endif %}
-  {%- if g.samples and g.methods %},{% endif %}
-  {%- if g.methods %} with {{ g.methods|join(', ') }} added{% endif +%}
-{% endfor %}
 
 {{ table }}
 {% if rule_table %}
@@ -204,7 +199,7 @@ def to_dataframe(self:Report): # pandas DataFrame
 # %% ../../nbs/library/evaluation/11_report.ipynb #7e9b9ae8
 MEMORY_LABELS = dict(estimate='Memory estimated for a picture like the first', peak='In use at most')
 
-def sum_sessions(sessions # of `read_sessions`
+def sum_sessions(sessions # of `read_run`
     ) -> str: # sentences, or ''
     "How long a run took, and what memory"
     from carve_nb.attention.peak_memory import format_bytes
@@ -221,7 +216,7 @@ def sum_sessions(sessions # of `read_sessions`
     return ' '.join(words)
 
 @patch
-def times(self:Report, sessions=() # of `read_sessions`
+def times(self:Report, sessions=() # of `read_run`
     ) -> str: # Markdown
     "Where the time went"
     rows = [['method', 'median, s', 'mean, s', 'samples']]
@@ -266,7 +261,7 @@ def write_report(folder # of a run
         name: data,
         'table.md': tame_markdown(report.markdown()),
         'accuracy.png': figure_bytes(report.figure()),
-        'times.md': tame_markdown(report.times(read_sessions(folder)))}
+        'times.md': tame_markdown(report.times(read_run(folder)[2]))}
     for old in {'results.parquet', 'results.csv'} - {name}: (folder/old).unlink(missing_ok=True)
     export_run(folder, report.records, 'protocol.json', report.meta)
     for k, v in files.items(): replace_file(folder/k, v)

@@ -18,11 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from .. import __version__
 from ..core.errors import CarveError, IncompleteError
-from ..data.configuration import sample_keys
+from ..data.datasets import sample_keys
 from ..data.datasets import DataSet
 from ..data.record_file import export_run, read_records
 from ..data.records import read_entries
-from ..data.run_store import RunStore, locked, read_run, read_sessions
+from ..data.run_store import RunStore, read_run
 from ..maps import pick_layers
 from ..core.model_source import TINY
 from ..models.vlm import VLM, weights_key
@@ -142,10 +142,10 @@ def collect_findings(folder, # of the study
     workers # processes
     ) -> tuple: # `Findings`, reasons why samples have no record
     "The records of a study, which are exported as well"
-    meta, lines, _ = read_run(folder)
+    meta, lines, sessions = read_run(folder)
     measured = [l for l in lines if l['status'] == 'ok']
     records = [{k: v for k, v in l.items() if k not in ('at', 'method', 'status')} for l in measured]
-    seconds = sum(s['seconds'] or 0 for s in read_sessions(folder))
+    seconds = sum(s['seconds'] or 0 for s in sessions)
     meta |= dict(n=len(records), workers=workers, seconds=round(seconds, 1))
     export_run(folder, records, 'meta.json', meta)
     asked = set(ids)
@@ -223,10 +223,10 @@ def measure_study(folder, # of the study
     name, ids = meta['study'], []
     asked = sample_keys(DataSet('', samples)) if isinstance(samples, list) else {}
     store = RunStore(folder, meta, asked, MAY_DIFFER, retry=True)
-    workers = pick_workers(vlm, workers, total - store.samples_done())
+    workers = pick_workers(vlm, workers, total - len(store.done))
     make = partial(StudyEvaluator, name=name, measure=partial(find_study(name).measure, **meta['settings']))
     measured = measure_units(vlm, make, units_to_do(samples, name, store.done, ids), workers, loading)
-    carry_out(store, measured, ids, store.samples_done(), total, progress, vlm)
+    carry_out(store, measured, ids, len(store.done), total, progress)
     return workers, ids
 
 # %% ../../nbs/library/studies/18_runner.ipynb #708e6e97
@@ -247,7 +247,7 @@ def run_study(name, # one of `STUDIES`
     samples = study.samples(total) if data is None else read_entries(data, n)
     if data is not None: total = len(samples)
     meta = study_meta(name, vlm, data, settings)
-    with open_folder(out) as folder, locked(folder):
+    with open_folder(out) as folder:
         workers, ids = measure_study(folder, meta, vlm, samples, total, workers, progress, loading)
         findings, refused = collect_findings(folder, ids, workers)
         if out is None: findings.files = []

@@ -15,7 +15,7 @@ from multiprocessing import get_context, parent_process
 from time import perf_counter
 from fastcore.basics import patch
 from tqdm import tqdm
-from ..attention.low_memory import free_memory, memory_need, out_of_memory
+from ..attention.low_memory import free_memory, out_of_memory
 from ..core.errors import IncompleteError
 from ..core.io import environment
 from ..data.folders import open_entry
@@ -228,9 +228,7 @@ def carry_out(store, # `RunStore`
     ids, # of all samples, in order; it may be filled while they are measured
     done, # samples of which nothing is left to measure
     total, # samples
-    progress=True, # show a bar?
-    vlm=None, # `VLM` of this process, for its peak of memory
-    estimate=None # of memory, bytes
+    progress=True # show a bar?
     ):
     "Keep lines as they come, and the times of the session"
     start = perf_counter()
@@ -238,15 +236,12 @@ def carry_out(store, # `RunStore`
     tally = Tally(progress, total, done, scores, any(s is not None for _, s in scores))
     try:
         for lines in tally.watch(measured): store.add(lines)
-        store.arrange(ids)
     except KeyboardInterrupt:
         tally.bar.close()
         print(
-            f'\nstopped after {store.samples_done()} of {total} samples, all kept in {store.folder}; the same command '
+            f'\nstopped after {len({id for id, _ in store.done if id})} of {total} samples, all kept in {store.folder}; the same command '
             'goes on from there.', file=sys.stderr)
         raise
     finally:
         tally.bar.close()
-        peak = memory_need(vlm, None)['peak'] if tally.n and isinstance(vlm, VLM) else None
-        seconds = perf_counter() - start
-        store.close(samples=tally.n, seconds=seconds, work=tally.work, estimate=estimate, peak=peak)
+        store.close(ids, tally.n, perf_counter() - start, tally.work)

@@ -21,7 +21,7 @@ from carve_nb.data.records import Record
 from carve_nb.regions import magnify, regions, top_mask
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.models.vlm import VLM
-from carve_nb.evaluation.sample_lines import success
+from carve_nb.evaluation.runner import describe_answer
 from .cases import NO_GPU
 from .clean import count_passes, differences, picture, snapshot
 
@@ -507,5 +507,5 @@ def test_different_lengths(captures, tiny):
     r = every(tiny, image, 'What is in the picture?')
     assert r.steps == (len(r.rows.attn), len(r.instruction_rows.attn)) and r.steps[0] == len(r.plain_answer.tokens) and r.steps[1] <= r.steps[0]
     record = Record('a', image, 'What is in the picture?', 'x')
-    assert success(record, 0, 'official', r, None, 1.)['steps'] == list(r.steps)
-    assert not success(record, 0, 'none', DirectAnswer(max_new_tokens=1)(tiny, image, 'What?'), None, 1.)['steps']
+    assert describe_answer(record, r, 1.)['steps'] == list(r.steps)
+    assert not describe_answer(record, DirectAnswer(max_new_tokens=1)(tiny, image, "What?"), 1.)['steps']

@@ -132,13 +132,12 @@ from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError
 from carve_nb.data.run_store import read_run
-from carve_nb.evaluation.config import RunConfig
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.vlm import VLM
-from carve_nb.evaluation.sample_evaluator import SampleEvaluator
+from carve_nb.evaluation.runner import RunConfig, SampleEvaluator
 
 '''
 SPACE = HEAD + '''
