@@ -357,15 +357,9 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
 def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     "Layers and thresholds are suggested, and taken by `for_model`, only where they win on the questions that did not choose them"
     from types import SimpleNamespace as Map
-<<<<<<< HEAD
     from carve_nb.method.adaptive import CarveAuto
     from carve_nb.method.carve import Carve
-    from carve_nb.evaluation.config import RunConfig, make_methods
-=======
-    from carve_nb.adaptive import CarveAuto
-    from carve_nb.carve import Carve
     from carve_nb.evaluation.runner import RunConfig, make_methods
->>>>>>> 7cbc811 (One run store without twins, one module of the run: methods come and go in a folder, other fields of one name are refused in a sentence; batches, likelihood, limit_pixels, forecasts, line sums and the growth diary go)
     from carve_nb.models.vlm import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     def contrast(at): return Map(touch=lambda box: 0 in at and (not wins or len(at) < 3), chance=lambda box: (0, .03))

@@ -3,13 +3,8 @@ import json, os, random, shutil, signal, subprocess, sys, time, warnings
 from contextlib import closing
 from dataclasses import dataclass
 import pytest, torch
-<<<<<<< HEAD
-from carve_nb.evaluation import config, sample_evaluator
-from carve_nb.baselines.controls import DirectAnswer
-=======
 from carve_nb.evaluation import runner
-from carve_nb.controls import DirectAnswer
->>>>>>> 7cbc811 (One run store without twins, one module of the run: methods come and go in a folder, other fields of one name are refused in a sentence; batches, likelihood, limit_pixels, forecasts, line sums and the growth diary go)
+from carve_nb.baselines.controls import DirectAnswer
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError, RunError
 from carve_nb.data.run_store import RunStore, STORE, connect, read_run

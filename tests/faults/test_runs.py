@@ -5,13 +5,8 @@ from functools import lru_cache
 import numpy as np
 import pytest, torch
 from PIL import Image
-<<<<<<< HEAD
-from carve_nb.evaluation import protocol
-from carve_nb.method.carve import Carve
-=======
 from carve_nb.evaluation import runner
-from carve_nb.carve import Carve
->>>>>>> 7cbc811 (One run store without twins, one module of the run: methods come and go in a folder, other fields of one name are refused in a sentence; batches, likelihood, limit_pixels, forecasts, line sums and the growth diary go)
+from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError, RunError, IncompleteError
 from carve_nb.data.run_store import STORE, read_run
