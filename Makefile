@@ -9,13 +9,13 @@ PIP = -m pip install -q --disable-pip-version-check
 QUIET = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 ONE   = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-lowest test-newest test-torchvision soak lint drift notebooks pytest export readme llms docs hooks clean distclean
+.PHONY: demo test test-lowest test-newest test-torchvision soak lint plain drift notebooks pytest export readme llms docs hooks clean distclean
 .NOTPARALLEL:
 
 demo: $(V)/.ok  ## the main job: the reference model on held-out scenes, with and without the second look
 	$(V)/bin/carve demo --out demo_out
 
-test: lint drift notebooks pytest  ## everything that must pass; the browser tests are skipped, and say so, where no Chromium is
+test: lint drift plain notebooks pytest  ## everything that must pass; the browser tests are skipped, and say so, where no Chromium is
 
 lint: $(V)/.ok
 	$(V)/bin/ruff check -q
@@ -27,6 +27,9 @@ drift: $(V)/.ok
 	$(V)/bin/nbdev-export && $(V)/bin/python tools/recipes.py
 	@for d in carve_nb recipes; do diff -r -x __pycache__ -x checkpoints .drift/$$d $$d || s=1; done; rm -rf .drift; \
 	 test -z "$$s" || { echo 'carve_nb or recipes was not what the notebooks export (it is now); commit the export.'; exit 1; }
+
+plain: $(V)/.ok $(V)-plain/.ok  ## the wheel with its base requirements and nothing else, outside the clone
+	CARVE_PLAIN=$(abspath $(V))-plain/bin/python $(ONE) $(V)/bin/python -m pytest tests/test_install.py
 
 notebooks: $(V)/.ok
 	$(QUIET) $(ONE) $(V)/bin/nbdev-test --n-workers 2 --do-print --timing
@@ -87,7 +90,13 @@ $(V)-lowest/.ok: settings.ini setup.py
 	@# the part of ipywidgets 7, which is the floor; that of ipywidgets 8 is pinned there.
 	awk -F== 'NR == FNR {own[$$1]} NR == FNR || !($$1 in own || $$1 == "widgetsnbextension")' \
 	  $(V)-lowest/floors.txt constraints.txt > $(V)-lowest/all.txt
-	$(V)-lowest/bin/python $(PIP) -c $(V)-lowest/all.txt -e '.[scenes,study,explore]' pytest hypothesis
+	$(V)-lowest/bin/python $(PIP) -c $(V)-lowest/all.txt -e '.[explore]' pytest hypothesis
+	@touch $@
+
+$(V)-plain/.ok: constraints.txt settings.ini setup.py
+	$(PY) -m venv $(V)-plain
+	sed -n '/^requirements/,/^$$/s/^    \([^#]\)/\1/p' settings.ini > $(V)-plain/base.txt
+	$(V)-plain/bin/python $(PIP) $(C) $(TORCH) -r $(V)-plain/base.txt
 	@touch $@
 
 $(V)-vision/.ok: constraints.txt settings.ini setup.py
@@ -110,4 +119,4 @@ clean:  ## what runs and builds leave behind
 	find . -name __pycache__ -not -path './$(V)/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## also the environments
-	rm -rf $(V) $(V)-lowest $(V)-newest $(V)-vision $(V)-docs
+	rm -rf $(V) $(V)-lowest $(V)-newest $(V)-plain $(V)-vision $(V)-docs

@@ -33,7 +33,7 @@ setup(
                  'Programming Language :: Python :: 3',
                  *[f'Programming Language :: Python :: {v}' for v in cfg['tested_python'].split()]],
     packages=find_packages(include=[cfg['lib_path'], f'{cfg["lib_path"]}.*']),
-    package_data={cfg['lib_path']: ['checkpoints/**/*']},
+    package_data={cfg['lib_path']: ['checkpoints/**/*', 'records/**/*']},
     python_requires=f'>={cfg["min_python"]}', install_requires=lines('requirements'),
     extras_require=extras,
     entry_points={'console_scripts': lines('console_scripts'), 'lmms_eval.models': lines('lmms_eval_models'),

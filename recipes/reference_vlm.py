@@ -58,7 +58,7 @@ never learned from a photograph (crops of the photographs that scikit-image bund
 - Output: one or two words, or a list of objects.
 - `question_suffix` in `config.json`: the sentence that most questions ended with in training (`VLM.suffix`).
 - Training: `python -m recipes.reference_vlm train --out DIR`; the recipe is
-  `recipes.recipe.RECIPE`, the log is `training.jsonl` beside this file. No loss says where to attend.
+  `recipes.recipe.RECIPE`, the log is `recipes/carve-tiny/training.jsonl`. No loss says where to attend.
 - Failed on the way: a learning rate of 0.01 for the matrices (the tower forgets); tower and decoder at one rate (the
   same); keys that start equal to queries (tokens attend to themselves); seven-patch windows for the first questions
   (too few objects, so that none needs looking up); questions for row and column (at chance after 2,400 steps, dropped).

@@ -45,27 +45,26 @@ learned from a photograph (crops of the photographs that scikit-image bundles se
 - Input: one or several pictures of any aspect, 144 to 256 image tokens each; questions in its own words.
 - Output: one or several words, lists, descriptions.
 - Training: `python -m recipes.small_vlm tower --out DIR`, then decoder, projector, tuning and magnified;
-  thinned logs and the figures of each stage are beside this file. No loss says where to attend.
+  logs and the figures of each stage are in `recipes/carve-small`. No loss says where to attend.
 - Asked with nothing behind the question, the row of the last position touches what is asked for in layers 2 to 4;
   with the short-answer sentence behind it, it does not, though answers stay as good.
 - Weights are stored in float16 and rounded from float32.
 """
 
 def new_small_tokenizer():
-    return word_tokenizer(SMALL_IDS, SMALL_TEMPLATE, 4096, SMALL_SPECIAL[3:], eos_token='<|im_end|>')
+    return word_tokenizer(SMALL_IDS, SMALL_TEMPLATE, 4096, SMALL_SPECIAL[3:], eos_token='<|im_end|>',
+        image_token='<|image_pad|>')
 
 # %% ../nbs/training/18_small_vlm.ipynb #7d11b658
 def save_processor(path): # folder
     "Write what turns pictures into patches: at least 144 and at most 256 image tokens a picture, its aspect kept."
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-    path, kind = Path(path), dict(processor_class='Qwen2_5_VLProcessor')
+    path, kind = Path(path), dict(processor_class='PaddleOCRVLProcessor') # two parts, so no torchvision
     sees = dict(
         patch_size=PATCH, merge_size=MERGE, temporal_patch_size=2, image_mean=[.5]*3, image_std=[.25]*3,
         size=dict(shortest_edge=144*CELL**2, longest_edge=256*CELL**2)
     )
     Qwen2VLImageProcessorPil(**sees).save_pretrained(path)
-    video = dict(sees, video_processor_type='Qwen2VLVideoProcessor', **kind)
-    (path/'video_preprocessor_config.json').write_text(json.dumps(video, indent=2))
     (path/'processor_config.json').write_text(json.dumps(kind, indent=2))
 
 def save_small_model(m, path, kinds=None): # model; folder; table of `carve demo`

@@ -101,20 +101,12 @@ def outside_functions(source):
     return ast.unparse(tree)
 
 
-# Modules whose subject is an extra.
-EXTRA_MODULES = {'complexity.py': 'scenes_requirements', 'explorer': 'explore_requirements', 'studies': 'study_requirements'}
-
-
 def test_modules_import_requirements_only():
-    "Of the extras, a module imports only inside the function that needs it, unless the extra is its subject"
-    paths = list((ROOT/'carve_nb').rglob('*.py'))
-    sources = [p.read_text() for p in paths]
-    for path, text in zip(paths, sources):
-        extra = EXTRA_MODULES.get(path.relative_to(ROOT/'carve_nb').parts[0])
-        allowed = names(lines('requirements') + (lines(extra) if extra else []))
-        assert not {k: v for k, v in third_party([outside_functions(text)]).items() if not v & allowed}, path
-    used = third_party(sources)
-    assert not {k: v for k, v in used.items() if not v & names(REQUIREMENTS)}
+    "A module imports what the plain install brings; of the extras, only inside the function that needs it"
+    sources = [p.read_text() for p in (ROOT/'carve_nb').rglob('*.py')]
+    outside, whole = third_party(map(outside_functions, sources)), third_party(sources)
+    assert not {k: v for k, v in outside.items() if not v & names(lines('requirements'))}
+    assert not {k: v for k, v in whole.items() if not v & names(REQUIREMENTS)}
 
 
 def test_notebooks_import_requirements_only():

@@ -1,48 +1,90 @@
-"The wheel, as a user gets it: what it installs, and that it works away from the clone."
-import os, shutil, subprocess, sys, zipfile
+"""The wheel, as a user gets it: what it holds, and that the examples of README and `carve --help` run on it and its base
+requirements alone, outside the clone. `make plain` names the Python of such an environment in CARVE_PLAIN."""
+import ast, os, re, shlex, shutil, subprocess, sys, zipfile
 from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PLAIN = os.environ.get('CARVE_PLAIN')
+plain = pytest.mark.skipif(not PLAIN, reason='`make plain` runs it, in an environment of its own')
+
+
+def done(*words, **kw):
+    "What a process printed; its errors where it fails"
+    out = subprocess.run([str(o) for o in words], capture_output=True, text=True, **kw)
+    assert out.returncode == 0, f'{shlex.join(map(str, words))}\n{out.stdout[-2000:]}{out.stderr[-4000:]}'
+    return out.stdout
 
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
     "Built from a copy, so that nothing is left behind in the clone"
     place = tmp_path_factory.mktemp('wheel')
-    skip = shutil.ignore_patterns('.*', '_docs', '_proc', 'nbs', '*.egg-info', 'build', '__pycache__')
+    skip = shutil.ignore_patterns('.*', '_docs', '_proc', 'nbs', 'recipes', '*.egg-info', 'build', '__pycache__')
     shutil.copytree(ROOT, place/'src', ignore=skip)
-    another = place/'src'/'carve_nb'/'checkpoints'/'carve-another'      # a packaged model is a folder there, no more
-    another.mkdir()
-    for name in 'config.json', 'model.safetensors': (another/name).write_text('{}')
-    command = [sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', place, place/'src']
-    out = subprocess.run(command, capture_output=True, text=True)
-    if 'No module named' in out.stderr or 'Cannot import' in out.stderr: pytest.skip('setuptools is not installed here')
-    assert out.returncode == 0, out.stderr
+    done(sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', place, place/'src')
     return next(place.glob('*.whl'))
 
 
-def test_installs_one_command(wheel):
-    "`carve`, and nothing that another package may own, such as nbdev_test of nbdev 2"
+def test_holds_what_users_need(wheel):
+    "One command, both models, the records of the tutorials; no training logs, and nothing that another package may own"
     with zipfile.ZipFile(wheel) as z:
         names = z.namelist()
         scripts = z.read(next(n for n in names if n.endswith('entry_points.txt'))).decode()
-    assert not [n for n in names if '.data/' in n]
-    assert scripts.count('=carve_nb.') + scripts.count('= carve_nb.') == 3 and 'carve = carve_nb.cli.main:main' in scripts.replace('carve=', 'carve = ')
+    assert re.findall(r'^(\w+) ?= ?carve_nb\.cli', scripts, re.M) == ['carve'] and not [n for n in names if '.data/' in n]
     tops = {n.split('/')[0] for n in names}
     assert tops == {'carve_nb', next(t for t in tops if t.endswith('.dist-info'))}
-    for model in 'carve-tiny', 'carve-another': assert f'carve_nb/checkpoints/{model}/model.safetensors' in names
+    for model in 'carve-tiny', 'carve-small': assert f'carve_nb/checkpoints/{model}/model.safetensors' in names
+    assert 'carve_nb/records/demo/records.jsonl.gz' in names and not [n for n in names if n.endswith('.jsonl')]
 
 
-def test_works_away_from_the_clone(wheel, tmp_path):
-    "The command, a scene and an answer of the shipped model, from the wheel alone"
-    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', tmp_path/'site', wheel], check=True, capture_output=True)
-    env = dict(os.environ, PYTHONPATH=str(tmp_path/'site'), HF_HUB_OFFLINE='1')
-    def carve(*words):
-        out = subprocess.run([sys.executable, '-m', 'carve_nb', *words], capture_output=True, text=True, env=env, cwd=tmp_path)
-        assert out.returncode == 0, out.stderr
-        return out.stdout
-    where = subprocess.run([sys.executable, '-c', 'import carve_nb; print(carve_nb.__file__)'], capture_output=True, text=True, env=env, cwd=tmp_path).stdout
-    assert Path(where.strip()).is_relative_to(tmp_path)
-    question, answer = carve('scene', '--seed', '7', '--out', 's.png').strip().rsplit(' ', 1)
-    assert carve('ask', 's.png', question, '--method', 'none').strip() and (tmp_path/'s.png').exists() and answer.isdigit()
+@pytest.fixture(scope='module')
+def python(wheel, tmp_path_factory):
+    "`python(*words)` in the plain environment, with the wheel installed, in an empty folder; the folder is `python.home`"
+    done(PLAIN, '-m', 'pip', 'install', '-q', '--no-deps', '--force-reinstall', wheel)
+    home = tmp_path_factory.mktemp('home')
+    env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    env |= dict(HF_HUB_OFFLINE='1', COLUMNS='300', NO_COLOR='1', CARVE_PROFILES='profiles', MPLBACKEND='agg')
+    run = lambda *words: done(PLAIN, *words, cwd=home, env=env)
+    run.home = home
+    photo = "from PIL import Image; from skimage import data; Image.fromarray(data.coffee()).save('photo.jpg')"
+    run('-c', f"{photo}; import carve_nb; assert 'site-packages' in carve_nb.__file__")
+    run('-m', 'carve_nb', 'eval', '--example', 'FOLDER')
+    return run
+
+
+# What stands in the examples for the user's own, and what a test can afford.
+MINE = [(r'--model \S+', '--model carve-tiny'), (r'--layers 20,21', '--layers 2,3'), (r'--n \d+', '--n 2'), (r'^profile', 'profile --n 12')]
+
+
+@plain
+def test_examples_of_the_help(python):
+    "Each example runs, on carve-tiny in place of a model that would be downloaded, and on few samples"
+    examples = re.findall(r'^ *carve (\w+ ?.*?) *$', python('-m', 'carve_nb', '--help').partition('xamples')[2], re.M)
+    assert len(examples) > 10 and 'demo --quick' in examples
+    for words in [*examples, 'study entropy --n 2']:
+        for pattern, own in MINE: words = re.sub(pattern, own, words)
+        python('-m', 'carve_nb', *shlex.split(words))
+
+
+# What README's reader has already where a block begins.
+HAVE = '''
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from carve_nb import open_image
+from carve_nb.core.model_source import shipped_folder
+folder, image = shipped_folder('carve-tiny'), open_image('photo.jpg')
+model, processor = AutoModelForImageTextToText.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+chat = [dict(role='user', content=[dict(type='image'), dict(type='text', text='What color is the circle?')])]
+inputs = processor(images=[image], text=processor.apply_chat_template(chat, add_generation_prompt=True), return_tensors='pt')
+'''
+
+
+@plain
+def test_blocks_of_the_readme(python):
+    "Its Python runs as it stands, on carve-tiny; its commands for the shell are commands"
+    blocks = re.findall(r'^```(python|sh)\n(.*?)^```', (ROOT/'README.md').read_text(encoding='utf-8'), re.M | re.S)
+    code = [re.sub(r"'[\w-]+/[\w.-]+'", "'carve-tiny'", b) for kind, b in blocks if kind == 'python']
+    assert len(code) >= 3
+    (python.home/'readme.py').write_text(HAVE + '\n'.join(code))
+    python('readme.py')
+    for kind, b in blocks: done('bash', '-n', '-c', b) if kind == 'sh' else ast.parse(b)
