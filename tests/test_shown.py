@@ -21,17 +21,16 @@ data = load_benchmark('scenes', n=4)
 
 # An expression for each: what is public, and what public functions return.
 SHOWN = """vlm|vlm.prompt(image, question)|vlm.ask(image, question)|scene|query|data|data[0]|rows|recorded|edited
-rows.saliency(layers=(.2, .5))|rows.spans[0]|result|result.saliency|result.view|result.view.regions[0]|result.rows|Carve()|Carve.paper()|CarveAuto()
+rows.saliency(layers=(.2, .5))|rows.spans[0]|result|result.saliency|result.view|result.regions[0]|result.rows|Carve()|Carve.paper()|CarveAuto()
 CarveAuto()(vlm, image, question)|methods()|make_method('vicrop')|make_method('random')|make_method('vrga')|Complexity.of(image)
 ask_several(Carve(), vlm, [image, make_scene(7).image], question)|Endpoint('a-model', base_url='http://localhost:1')
 explore(vlm, image, question)|run_study('entropy', vlm, n=2)""".replace('\n', '|').split('|')
-ERRORS = 'CarveError ImageError UnsupportedError InsufficientMemoryError'
 
 
 def test_every_object_shows_itself():
     cells = [nbformat.v4.new_code_cell(o) for o in [MAKE, *SHOWN]]
-    nb = NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=300).execute()
-    for c in nb.cells:
-        bad = [o for o in c.outputs if o.output_type == 'error' or o.get('name') == 'stderr' and 'Traceback' in o.text]
-        assert not bad, f'{c.source}: {bad}'
-    assert not [c.source for c in nb.cells[1:] if not [o for o in c.outputs if 'data' in o]]
+    nb = NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=300, allow_errors=True).execute()
+    wrong = [(c.source[:60], o.get('evalue', o.get('text', ''))) for c in nb.cells for o in c.outputs
+             if o.output_type == 'error' or 'Traceback' in o.get('text', '')]
+    assert not wrong
+    assert not [c.source for c in nb.cells[1:] if not any('data' in o for o in c.outputs)]

@@ -104,12 +104,12 @@ def summary(self: Result) -> list: # of lines
     "Question, both answers, box and costs, notes"
     regions = f'{counted(len(self.regions), "region")}, ' if self.regions else ''
     seconds = f', {self.total:.2f} s' if self.seconds else ''
-    view = f'view {self.view.box}, {self.view.scale:.1f} times'
+    view = f'view {self.view.box}, {self.view.scale:.1f} times; ' if self.view else ''
     return [
         self.question,
         *([f'alone: {format_answer(self.plain_answer)}'] if self.method != 'none' else []),
         f'{self.method}: {format_answer(self.answer)}',
-        f'{regions}{view}; {counted(self.calls, "call")}{seconds}',
+        f'{regions}{view}{counted(self.calls, "call")}{seconds}',
         *self.notes]
 
 @patch

@@ -1,0 +1,15 @@
+"What a reader downloads: each tutorial alone in an empty folder, run there, without the cells that its page hides."
+from pathlib import Path
+import nbformat, pytest
+from nbclient import NotebookClient
+
+NBS = Path(__file__).parents[1]/'nbs'
+TUTORIALS = [NBS/'quickstart.ipynb', *sorted((NBS/'tutorials').glob('*.ipynb'))]
+
+
+@pytest.mark.parametrize('path', TUTORIALS, ids=lambda p: p.stem)
+def test_runs_alone(path, tmp_path, monkeypatch):
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'profiles'))
+    nb = nbformat.read(path, 4)
+    nb.cells = [c for c in nb.cells if not c.source.startswith('#| hide')]
+    NotebookClient(nb, timeout=300, resources=dict(metadata=dict(path=tmp_path))).execute()
