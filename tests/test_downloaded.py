@@ -11,5 +11,5 @@ TUTORIALS = [NBS/'quickstart.ipynb', *sorted((NBS/'tutorials').glob('*.ipynb'))]
 def test_runs_alone(path, tmp_path, monkeypatch):
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'profiles'))
     nb = nbformat.read(path, 4)
-    nb.cells = [c for c in nb.cells if not c.source.startswith('#| hide')]
+    nb.cells = [c for c in nb.cells if not c.source.startswith(('#| hide', '#| echo: false'))]
     NotebookClient(nb, timeout=300, resources=dict(metadata=dict(path=tmp_path))).execute()
