@@ -77,8 +77,7 @@ _inside = {
     'baselines.base': 'CropMethod DecodingMethod',
     'baselines.cross_model': 'CrossModelAnswer',
     'evaluation.scene_benchmark': 'score',
-    'evaluation.report': 'Report write_report',
-    'evaluation.comparison': 'load_comparison',
+    'evaluation.report': 'Report write_report load_comparison',
     'evaluation.demo': 'load_demo',
 }
 # What went with a version: its old name, and in one sentence where it went.

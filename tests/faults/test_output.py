@@ -255,22 +255,6 @@ def test_saved_report_is_text(tmp_path):
         if name.endswith('.md'): assert wrong_in(rendered((tmp_path/name).read_text())) == [], name
 
 
-@pytest.mark.case(57)
-def test_answers_that_look_like_formulas(tmp_path):
-    "Text in the spreadsheet, as it was in the lines of the run"
-    odd = ['=HYPERLINK("http://host.test";"x")', '+1', '-2+3', '@SUM(A1)']
-    made = [o | dict(answer=a, truth=a) for o, a in zip(lines('', ids=list('abcd')), odd)]
-    r = a_report('plain', made)
-    keep(tmp_path, r)
-    report = Report.load(tmp_path)
-    report.save_csv(tmp_path/'raw.csv')
-    report.save_csv(tmp_path/'sheet.csv', spreadsheet=True)
-    raw, sheet = (pd.read_csv(tmp_path/f'{n}.csv', dtype=str, keep_default_na=False) for n in ('raw', 'sheet'))
-    assert raw['answer'].tolist() == odd and sheet['answer'].tolist() == ["'" + a for a in odd]
-    assert not sheet.map(lambda v: v[:1] in ('=', '+', '-', '@')).any().any() and sheet['score'].tolist() == raw['score'].tolist()
-    assert [json.loads(l)['answer'] for l in (tmp_path/'records.jsonl').read_text().splitlines()] == odd
-
-
 IDS = '../../x', 'a/b:c', '..\\..\\y', '/etc/z', 'CON', '.hidden', 'a\tb', '<b>'
 
 
