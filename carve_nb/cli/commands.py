@@ -208,15 +208,10 @@ def default_out(data # as it was given
     "Where a run goes if nothing is said: to the name of its data"
     return Path('eval_out')/Path(os.path.abspath(data)).name
 
-def print_report(folder, # of a run
-    spreadsheet=False # also a file for those?
-    ): # `Report`
+def print_report(folder): # of a run; `Report`
     "Make the files of a run, show its tables"
     from carve_nb.evaluation.report import write_report
     r = write_report(folder)
-    if spreadsheet:
-        r.save_csv(Path(folder)/'spreadsheet.csv', True)
-        r.files.append('spreadsheet.csv')
     print(r.markdown())
     print(f'written to {folder}:', ', '.join(r.files))
     return r
@@ -277,10 +272,9 @@ def do_eval(data: Data, loading, samples, limits, engine, methods: Methods = 'no
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cef5dcc3
 @command('Measure')
-def do_report(folder: RunFolder, spreadsheet: Annotated[bool, option(
-        'also write spreadsheet.csv, in which no cell is read as a formula', '--spreadsheet')] = False):
+def do_report(folder: RunFolder):
     "Make tables and figure of a run once more, also while it is unfinished."
-    print_report(folder, spreadsheet)
+    print_report(folder)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #dd20a758
 @command('Measure', loading=read_loading)
