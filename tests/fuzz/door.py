@@ -51,7 +51,7 @@ def main():
     a = p.parse_args()
     try: import atheris
     except ImportError: sys.exit('atheris is not installed: pip install -e ".[fuzz]" (Linux and macOS)')
-    with atheris.instrument_imports(include=['PIL', 'carve_nb.core.image', 'carve_nb.core.image_files']):
+    with atheris.instrument_imports(include=['PIL', 'carve_nb.core.image']):
         from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
         import carve_nb.core.image  # noqa: F401
     Path(a.findings).mkdir(parents=True, exist_ok=True)
