@@ -12,7 +12,7 @@ import torch
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from side_by_side import carve, make_case, ten_questions
-from carve_nb.models import attention_hook, prefix_cache, prompts
+from carve_nb.models import attention_hook, prefix_cache
 
 OURS = prefix_cache.branch, attention_hook.split_attention
 
@@ -54,7 +54,6 @@ def main():
     a = p.parse_args()
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
-    prompts.LONG_PASS = 1e9    # no bar of layers
     case, turns = make_case(a.grid), {kind: [] for kind in KINDS}
     case.vlm.generate(case.prompt, case.new)
     for i in range(a.rounds):

@@ -14,8 +14,6 @@ from fastcore.basics import patch
 from .recorder import Recorder, check_layers, recording, stack_layers
 from .rows import AttentionRows, check_finite
 from ..core.errors import CaptureError
-from ..models import prefix_cache as _prefix, stock_prompts as _stock  # give `VLM` its `sharing` and `chat`
-from ..models.prompts import announced
 from ..models.vlm import VLM, model_lock
 
 # %% ../../nbs/library/attention/02_capture.ipynb #775c43da
@@ -142,7 +140,7 @@ def forward(self: VLM,
     bridged = bridge(self.model) if bridge else nullcontext()
     with model_lock(self.model), bridged as seen, recording(self.model, layers, rows, **kw) as rec:
         if steps == 'first' and not self.shared:
-            with announced(self, prompt): self.model(**self.to_device(prompt), use_cache=False)
+            self.model(**self.to_device(prompt), use_cache=False)
         else: answer = self.generate(prompt, max_new_tokens)
     if bridge: project_columns(rec, seen[0][:, columns])
     low_memory = dict(low_memory=True) if self.low_memory else {}

@@ -9,7 +9,6 @@ __all__ = ['mask_head', 'first_logprob', 'HeadNeeds', 'head_importance']
 import torch
 from .intervention import Edit, applying
 from .recorder import check_layers
-from ..models import prefix_cache as _prefix  # gives `VLM` its `sharing`
 from ..models.families import check_needs
 from ..models.prompts import SHORT_ANSWER
 

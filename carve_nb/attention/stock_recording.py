@@ -17,7 +17,8 @@ from .rows import AttentionRows
 from ..core.errors import CaptureError
 from ..models.attention_hook import _open_recorders
 from ..models.generate_hook import Around, around_generate, check_inputs, generate_setting, refuse_settings, stock_model
-from ..models.stock_prompts import StockVLM, prompt_places, read_prompts
+from ..models.stock_prompts import prompt_places, read_prompts
+from ..models.vlm import StockVLM
 from ..models.vlm import Answer
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #cc8a6d5a

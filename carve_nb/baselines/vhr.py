@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import BatchFeature
 from ..models.prompts import Prompt, check_text, lay_out
 from ..models.processors import make_chat
-from ..models.stock_prompts import StockVLM
+from ..models.vlm import StockVLM
 from ..models.vlm import greedy
 from ..models.prefix_cache import own_loose
 from ..attention.recorder import check_layers

@@ -4,33 +4,30 @@
 
 # %% auto #0
 __all__ = ['prefix_length', 'tower_inputs', 'prefix_key', 'branch', 'last_layer', 'cut_inputs', 'read_prefix', 'joined',
-           'features_after', 'loose_tensors', 'put_loose', 'own_loose', 'read_on', 'Prefixes', 'wants_cache']
+           'features_after', 'loose_tensors', 'put_loose', 'own_loose', 'greedy', 'read_on', 'Prefixes', 'wants_cache']
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #98d6c9d1
 import copy, hashlib, time
 from contextlib import contextmanager
 from contextvars import Context
 import torch
-from fastcore.basics import patch
-from transformers import DynamicCache
+from transformers import DynamicCache, GenerationConfig
 from .attention_hook import filling_cache
-from .vlm import VLM, greedy
-from .prompts import Prompt
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #b4668374
-def prefix_length(prompt: Prompt) -> int:
+def prefix_length(prompt) -> int:
     "Tokens up to the end of the first picture"
     return max(s.end for s in prompt.spans if s.image == 0)
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #978f13b1
-def tower_inputs(vlm: VLM, prompt: Prompt, inputs, i) -> dict:
+def tower_inputs(vlm, prompt, inputs, i) -> dict:
     "What the tower is given to read one picture alone"
     views = [0]*len(prompt.images)
     for span in prompt.spans: views[span.image] += 1
     return vlm.family.pixels(vlm.model.config, inputs, i, views)
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #9d96d994
-def prefix_key(vlm: VLM, prompt: Prompt) -> str:
+def prefix_key(vlm, prompt) -> str:
     "A name for exactly this beginning"
     ids = prompt.inputs['input_ids'][0, :prefix_length(prompt)].tolist()
     h = hashlib.sha256(str(ids).encode())
@@ -50,7 +47,7 @@ def branch(
     return new
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #0e3ba65b
-def last_layer(vlm: VLM) -> int:  # its index, or None
+def last_layer(vlm) -> int:  # its index, or None
     "The last layer, if it attends: a pass that fills a cache can end there"
     last = vlm.n_layers - 1
     return last if last in vlm.layers else None
@@ -59,7 +56,7 @@ def cut_inputs(inputs, N, n) -> dict:
     "The first tokens of what a model is given for each token"
     return {k: v[:, :n] for k, v in inputs.items() if v.ndim == 2 and v.shape[1] == N}
 
-def read_prefix(vlm: VLM, prompt: Prompt, inputs):  # `DynamicCache`
+def read_prefix(vlm, prompt, inputs):  # `DynamicCache`
     "Keys and values of the beginning"
     cache = DynamicCache(config=vlm.text_config)
     own = cut_inputs(inputs, len(prompt), prefix_length(prompt)) | tower_inputs(vlm, prompt, inputs, 0)
@@ -80,7 +77,7 @@ def joined(outputs):
     return new
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #aaf0f677
-def features_after(vlm: VLM, prompt: Prompt, inputs, start) -> dict:  # empty, or `mm_encoder_outputs`
+def features_after(vlm, prompt, inputs, start) -> dict:  # empty, or `mm_encoder_outputs`
     "What the tower makes of the pictures from one on"
     outputs = []
     for i in range(start, len(prompt.images)):
@@ -121,10 +118,18 @@ def own_loose(
     finally: put_loose(before)
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #231b77af
-def read_on(
-    vlm: VLM, prompt: Prompt, inputs, words, cache,  # `DynamicCache` of the prefix, filled in place
-):
-    "Keys and values of all further pictures"
+def greedy(model, max_new_tokens):
+    "Greedy decoding with the model's own settings otherwise"
+    own = model.generation_config
+    pad, eos = own.pad_token_id, own.eos_token_id
+    if pad is None: pad = eos[0] if isinstance(eos, list) else eos
+    return GenerationConfig(
+        do_sample=False, num_beams=1, num_return_sequences=1, temperature=1., top_p=1., top_k=50, typical_p=1.,
+        max_new_tokens=max_new_tokens, pad_token_id=pad, use_cache=True, return_dict_in_generate=True,
+        output_logits=True)
+
+def read_on(vlm, prompt, inputs, words, cache):
+    "Keys and values of all further pictures, put into the `DynamicCache` of the prefix"
     end = max(s.end for s in prompt.spans)
     own = words | cut_inputs(words, len(prompt), end) | features_after(vlm, prompt, inputs, 1)
     with filling_cache(vlm.text_config, last_layer(vlm)):
@@ -137,7 +142,7 @@ class Prefixes:
         self.size, self.kept, self.read, self.hits = size, {}, 0, 0
         self.seconds, self.onward = 0., 0.   # for the newest prefix; for all further pictures
 
-    def prefix(self, vlm: VLM, prompt: Prompt, inputs) -> tuple:
+    def prefix(self, vlm, prompt, inputs) -> tuple:
         "The prefix of a prompt: kept, or read now"
         key = prefix_key(vlm, prompt)
         if key in self.kept:
@@ -153,45 +158,20 @@ class Prefixes:
         while len(self.kept) > self.size: del self.kept[next(iter(self.kept))]
         return self.kept[key]
 
-# %% ../../nbs/library/models/08_prefix_cache.ipynb #0019348c
-@patch
-def __call__(self: Prefixes, vlm: VLM, prompt: Prompt) -> dict:
-    "What the model is given"
-    inputs = vlm.to_device(prompt)
-    cache, loose = self.prefix(vlm, prompt, inputs)
-    put_loose(loose)   # for the pass that follows
-    pixels = [k for k in tower_inputs(vlm, prompt, inputs, 0) if k.startswith('pixel')]
-    words = {k: v for k, v in inputs.items() if k not in pixels}
-    cache, start = branch(cache), time.perf_counter()
-    if len(prompt.images) > 1: Context().run(read_on, vlm, prompt, inputs, words, cache)
-    self.onward += time.perf_counter() - start
-    return words | dict(past_key_values=cache)
+    def __call__(self, vlm, prompt) -> dict:
+        "What the model is given"
+        inputs = vlm.to_device(prompt)
+        cache, loose = self.prefix(vlm, prompt, inputs)
+        put_loose(loose)   # for the pass that follows
+        pixels = [k for k in tower_inputs(vlm, prompt, inputs, 0) if k.startswith('pixel')]
+        words = {k: v for k, v in inputs.items() if k not in pixels}
+        cache, start = branch(cache), time.perf_counter()
+        if len(prompt.images) > 1: Context().run(read_on, vlm, prompt, inputs, words, cache)
+        self.onward += time.perf_counter() - start
+        return words | dict(past_key_values=cache)
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #a896fd64
-def wants_cache(model) -> bool:  # is there such a setting? transformers does not go on from another kind of cache then
-    "Whether the generation settings name a kind of cache, such as a static one"
+def wants_cache(model):
+    "Whether the settings name a kind of cache, such as a static one: transformers does not go on from another then"
     kind = getattr(model.generation_config, 'cache_implementation', None)
     return kind not in (None, 'hybrid')   # transformers itself no longer uses 'hybrid'
-
-@patch
-@contextmanager
-def sharing(self: VLM, size=2):  # `Prefixes`, or None where nothing can be shared
-    "Read the beginning that prompts have in common once, inside the block"
-    if self.shared or self.low_memory or not self.family.pixels or wants_cache(self.model):
-        yield self.shared
-        return
-    self.shared = Prefixes(size)
-    try: yield self.shared
-    finally: self.shared = None
-
-# %% ../../nbs/library/models/08_prefix_cache.ipynb #ed696dd8
-@patch
-@contextmanager
-def unshared(
-    self: VLM, low_memory=False,  # also read attention a few layers at a time, with a pass for each group?
-):
-    "Read every prompt from its beginning, inside the block"
-    outer = self.shared, self.low_memory
-    self.shared, self.own.low_memory = None, low_memory or self.low_memory
-    try: yield
-    finally: self.shared, self.own.low_memory = outer

@@ -4,22 +4,17 @@
 
 # %% auto #0
 __all__ = ['prompt_places', 'deal_pictures', 'open_pictures', 'text_positions', 'picture_token', 'prompt_text', 'read_prompts',
-           'check_tiles', 'check_pictures', 'StockVLM', 'picture_frame', 'message_parts']
+           'check_tiles', 'check_pictures', 'picture_frame', 'message_parts']
 
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #59325e43
+import re
 from bisect import bisect_left
 from itertools import groupby
-import re, threading
-import torch
-from fastcore.basics import patch
 from PIL import Image
-from transformers import BatchFeature
 from ..core.errors import PromptError, UnsupportedError
-from ..core.image import open_image, to_raster
+from ..core.image import open_image
 from .families import find_family
-from .image_tokens import ImageSpan
-from .prompts import Prompt, check_shape, check_text, stretch_spans
-from .vlm import VLM
+from .prompts import Prompt
 
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #2f81952a
 def prompt_places(inputs) -> list:  # of (first token, end), one for each prompt
@@ -168,31 +163,6 @@ def check_pictures(
         raise PromptError(f'Picture {i} has {W} x {H} pixels, but the processor read one {read}. Give `images` as the '
                           'processor got them, in the same order and size.')
 
-# %% ../../nbs/library/models/13_stock_prompts.ipynb #23833219
-class StockVLM(VLM):
-    "A stock model with the one prompt that its caller made, for methods that would make their own"
-    def __init__(
-        self, model, processor,  # its processor, or None
-        given: Prompt,  # from `read_prompts`
-    ):
-        self.model, self.processor, self.given, self.escape = model, processor, given, False
-        self.family = find_family(model.config.model_type)
-        self.name = model.config.name_or_path or self.family.name
-        self.revision = getattr(model.config, '_commit_hash', None)
-        self.own = threading.local()
-
-    def prompt(self, images=None, question=None, suffix=None) -> Prompt:
-        "The prompt, if it is the one that is asked for"
-        first = images[0] if isinstance(images, (list, tuple)) and images else images
-        own = [None, *self.given.images]
-        if question in (None, self.given.asked) and any(first is im for im in own): return self.given
-        raise UnsupportedError('This method asks about other words or another picture, and here the prompt is given. '
-                               'Use it through a `VLM`.')
-
-    def fill(self, *args):
-        "There is no other prompt"
-        raise UnsupportedError('This method makes a prompt of its own, and here it is given. Use it through a `VLM`.')
-
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #176e15b1
 def picture_frame(tokenizer, ids, skip) -> set:
     "Image tokens, and the special tokens that stand beside them alone"
@@ -204,16 +174,6 @@ def picture_frame(tokenizer, ids, skip) -> set:
         more = {j for j in beside if ids[j] in special - outside}
         if not more: return inside
         inside |= more
-
-@patch
-def words_alone(self: StockVLM) -> Prompt: # without spans, pictures, and positions of the question
-    "The given prompt without its pictures"
-    ids = self.given.inputs['input_ids'][0]
-    gone = picture_frame(self.tokenizer, ids.tolist(), picture_token(self.model.config))
-    kept = [i for i in range(len(ids)) if i not in gone]
-    inputs = dict(input_ids=ids[None, kept], attention_mask=torch.ones(1, len(kept), dtype=torch.long))
-    names = [self.given.tokens[i] for i in kept]
-    return Prompt(BatchFeature(inputs), [], [], ''.join(names), [], names, self.given.asked)
 
 # %% ../../nbs/library/models/13_stock_prompts.ipynb #1cbe6f94
 def message_parts(
@@ -240,30 +200,3 @@ def message_parts(
             parts.append(part)
         tidy.append(dict(message, content=parts))
     return tidy, images, last
-
-@patch
-def chat(
-    self: VLM, images,  # one picture or a list of them; None: they stand in the messages
-    messages,  # of a chat template: role and content each, the content as text or as parts
-) -> Prompt:
-    "Messages and pictures as this model's own chat template puts them"
-    messages, inside, question = message_parts(messages)
-    given = inside if images is None else images if isinstance(images, (list, tuple)) else [images]
-    if any(im is None for im in given):
-        raise PromptError('A part dict(type="image") of the messages has no picture: add image=..., or give the '
-                          'pictures before the messages.')
-    if len(given) != len(inside):
-        raise PromptError(f'{len(given)} pictures for {len(inside)} places: put a part dict(type="image") into the '
-                          'messages for each picture.')
-    texts = [part['text'] for m in messages for part in m['content'] if part['type'] == 'text']
-    for text in texts: check_text(self.processor, text, self.escape)
-    opened = [check_shape(open_image(im)) for im in given]
-    seen = [to_raster(im) for im in opened]
-    chat = self.processor.apply_chat_template(messages, add_generation_prompt=True)
-    bos = getattr(self.tokenizer, 'bos_token', None)
-    kw = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
-    if seen: kw |= dict(images=[seen], **self.limited(seen))
-    inputs = self.processor(text=chat, truncation=False, return_tensors='pt', **kw)
-    prompt, = read_prompts(self.model, self.processor, inputs, seen, question)
-    prompt.spans, prompt.images = stretch_spans(prompt.spans, seen, opened), opened
-    return prompt

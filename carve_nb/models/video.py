@@ -9,16 +9,9 @@ __all__ = ['Video', 'even_frames', 'open_video', 'moment_spans']
 import os
 import numpy as np
 import torch
-from fastcore.basics import patch
-from transformers import BatchFeature
 from ..core.errors import PromptError, UnsupportedError
 from ..core.image import open_image
 from .image_tokens import ImageSpan
-from .families import FAMILIES
-from .processors import format_chat
-from .prompts import Prompt, check_text
-from .stock_prompts import text_positions
-from .vlm import VLM
 
 # %% ../../nbs/library/models/15_video.ipynb #b31bef3f
 class Video(list):
@@ -90,30 +83,3 @@ def moment_spans(
         own = tokens[k*gh*gw : (k + 1)*gh*gw]
         spans.append(ImageSpan(own, (gh, gw), box, k*n, f'frames {k*n}..{last}'))
     return spans
-
-# %% ../../nbs/library/models/15_video.ipynb #093f6780
-@patch
-def video_prompt(self: VLM, video: Video, question: str, suffix=None) -> Prompt:
-    "A video and a question as this model's own chat template puts a picture"
-    if not self.family.moments:
-        able = ', '.join(name for name, f in FAMILIES.items() if f.moments)
-        raise UnsupportedError(f'Videos are not read as such for {self.family.name!r}, only for {able}. Give the '
-                               'frames as pictures: `ask_several`.')
-    question = check_text(self.processor, question, self.escape)
-    text = self.with_suffix(question, suffix)
-    tok, config = self.tokenizer, self.model.config
-    token = getattr(config, 'video_token_id', config.image_token_id)
-    inputs, grid, n, words = self.family.moments(self.processor, config, video)
-    chat = format_chat(self.processor, text)
-    filled = chat.replace(self.processor.image_token, words, 1)
-    coded = tok(filled, truncation=False, return_tensors='pt')
-    ids = coded['input_ids'][0]
-    if len(ids) >= self.limit:
-        raise PromptError(f'The prompt has {len(ids)} tokens, the model reads {self.limit} with the answer. '
-                          'Use fewer frames, or fewer tokens for each (`Video.frame_tokens`).')
-    inputs |= dict(input_ids=coded['input_ids'], attention_mask=coded['attention_mask'])
-    if 'video_grid_thw' in inputs: inputs['mm_token_type_ids'] = 2*(coded['input_ids'] == token)
-    spans = moment_spans((ids == token).nonzero()[:, 0], video, grid, n)
-    names = [tok.decode([i]) for i in ids.tolist()]
-    asked = text_positions(tok, ids, token, question)
-    return Prompt(BatchFeature(inputs), spans, asked, chat, list(video), names, question)

@@ -14,7 +14,6 @@ from carve_nb.evaluation.benchmark import eager_kernel
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers, cache_vision_features
 from carve_nb.attention.intervention import Edit, applying
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.models import prompts
 from carve_nb.models.attention_hook import filling_cache
 from carve_nb.baselines.dola import DoLa
 from carve_nb.baselines.pai import PAI
@@ -114,10 +113,9 @@ def watched(vlm):
     with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(vlm, p, None) as processors: vlm.generate(p, 2, processors)
 
 
-def told(vlm):
-    "A long pass, whose layers are shown, without the penalties of the checkpoint"
-    with pytest.MonkeyPatch.context() as m, pytest.warns(UserWarning, match='This prompt has'):
-        m.setattr(prompts, 'LONG_PASS', 0)
+def unpenalised(vlm):
+    "Without the penalties of the checkpoint"
+    with pytest.MonkeyPatch.context() as m:
         m.setattr(vlm.model.generation_config, 'repetition_penalty', 1.3)
         with vlm.argmax_only(): vlm.ask(PICTURE, QUESTION, max_new_tokens=2)
 
@@ -152,7 +150,7 @@ BLOCKS = {   # what it runs, on which families
     'all steps': (lambda v: v.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2), BOTH),
     'ask': (lambda v: v.ask(PICTURE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
     'editing': (edited, BOTH), 'blind': (blinded, ONE), 'dimmed': (dimmed, ONE),
-    'watched': (watched, ONE), 'told': (told, ONE), 'stock': (stock, BOTH), 'stock edit': (stock_edit, BOTH),
+    'watched': (watched, ONE), 'unpenalised': (unpenalised, ONE), 'stock': (stock, BOTH), 'stock edit': (stock_edit, BOTH),
     'grad_rows': (lambda v: grad_rows(v, v.prompt(PICTURE, QUESTION)), BOTH), 'pixels': (lambda v: pixel_grads(v, v.prompt(PICTURE, QUESTION)), BOTH),
     'query rows': (lambda v: query_rows(v, v.prompt(PICTURE, QUESTION), v.layers), ONE),
     'many': (lambda v: (v.capture_many(TWO, steps='all', max_new_tokens=2), v.ask_many(TWO, max_new_tokens=2)), BOTH),
@@ -287,7 +285,7 @@ def test_memory_after_failures(load):
 
 TOUCHING = {'recording', 'observing', 'filling_cache', 'using_wrapped_attention', 'model_lock', 'own_loose', 'sharing', 'unshared', 'applying', 'rows_live', 'mask_image_tokens', 'cache_vision_features',
             'eager_kernel', 'query_bridge', 'pixels_live', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
-            'argmax_only', 'without_penalties', 'announced', 'record_attention', 'open_recorder', 'around_generate', 'editing'}
+            'argmax_only', 'without_penalties', 'record_attention', 'open_recorder', 'around_generate', 'editing'}
 OTHERS = {'limit_image_tokens', 'limited', 'ready', 'ready_here', 'undone'}   # the processor's setting, and loading
 
 

@@ -299,14 +299,10 @@ def test_one_gpu_too_few(folders, monkeypatch):
 
 @pytest.mark.case(47)
 def test_no_gpu(folders, monkeypatch):
-    "The CPU; a pass that will take long is announced when it begins, others are not"
-    from carve_nb.models import prompts
+    "The CPU, without a word"
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         vlm = VLM.from_pretrained(folders('llava'))
         assert vlm.device.type == pick_device(None).type == 'cpu'
-        plain = vlm.ask(PICTURE, 'What is it?', max_new_tokens=2)
-    monkeypatch.setattr(prompts, 'product_rate', lambda *args: 1e5)   # a very slow one
-    with pytest.warns(UserWarning, match='tokens, 64 of pictures: a pass will take .* s or more here.*--image-tokens N'):
-        assert vlm.ask(PICTURE, 'What is it?', max_new_tokens=2).tokens == plain.tokens
+        vlm.ask(PICTURE, 'What is it?', max_new_tokens=2)
