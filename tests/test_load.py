@@ -1,6 +1,5 @@
 "Where a model is put, with and without the package that spreads it over devices."
-from importlib.metadata import version
-import os, subprocess, sys, warnings
+import warnings
 from importlib.util import find_spec
 import pytest, torch
 from PIL import Image
@@ -26,7 +25,7 @@ def load(folder, **kw):
 
 @pytest.mark.skipif(find_spec('accelerate') is not None, reason='the package is here')
 def test_map_needs_package(folder):
-    with pytest.raises(CarveError, match='pip install accelerate'): load(folder, device_map='auto')
+    with pytest.raises(CarveError, match='accelerate'): load(folder, device_map='auto')
 
 
 def test_device_or_map(folder):
@@ -50,19 +49,6 @@ def test_map(folder, where, tmp_path):
 def test_further_settings_pass(folder):
     "What the stock loader takes can be given"
     assert load(folder, low_cpu_mem_usage=True).model.dtype == torch.float32
-
-
-@pytest.mark.parametrize('code', ['import carve_nb.models.vlm', 'import carve_nb.models.processors', 'import carve_nb.models.attention_hook'])
-def test_torchvision_that_does_not_fit(tmp_path, code):
-    "One built for another torch fails while it is loaded; the error has both versions and the remedy, whichever module comes first"
-    (tmp_path/'torchvision').mkdir()
-    (tmp_path/'torchvision'/'__init__.py').write_text("raise RuntimeError('operator torchvision::nms does not exist')")
-    (tmp_path/'torchvision-0.99.0.dist-info').mkdir()
-    (tmp_path/'torchvision-0.99.0.dist-info'/'METADATA').write_text('Metadata-Version: 2.1\nName: torchvision\nVersion: 0.99.0\n')
-    env = dict(os.environ, PYTHONPATH=str(tmp_path), OMP_NUM_THREADS='1')
-    said = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True).stderr.splitlines()[-1]
-    assert f'CarveError: torchvision 0.99.0 does not fit torch {version("torch")}' in said and 'operator torchvision::nms' in said, said
-    assert 'pip uninstall torchvision' in said and '--index-url' in said, said
 
 
 def test_packaged_model(tmp_path, monkeypatch):

@@ -7,12 +7,6 @@ __all__ = ['FAST', 'KERNELS', 'split_attention', 'continues_cache', 'can_split',
            'read_mask', 'Done', 'CacheFill', 'notify', 'observe', 'eager_attention', 'wrap_attention', 'observed_name',
            'restore', 'release_kernel', 'observing', 'using_wrapped_attention', 'filling_cache']
 
-# %% ../../nbs/library/models/04_attention_hook.ipynb #cb22177d
-from ..core.model_source import check_torchvision
-
-# %% ../../nbs/library/models/04_attention_hook.ipynb #1c1a3d81
-check_torchvision()   # before transformers is loaded
-
 # %% ../../nbs/library/models/04_attention_hook.ipynb #c729851f
 import sys, threading
 from contextlib import contextmanager

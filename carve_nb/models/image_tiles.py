@@ -6,12 +6,6 @@
 __all__ = ['PAN_SETTINGS', 'Block', 'tile_boxes', 'whole_block', 'tiled', 'setting', 'ratio_tiles', 'edge_tiles', 'pan_tiles',
            'canvas_box', 'among', 'canvas_tiles', 'tile_keys', 'canvas_keys', 'query_bridge', 'patch_keys']
 
-# %% ../../nbs/library/models/01_image_tiles.ipynb #e03523fe
-from ..core.model_source import check_torchvision
-
-# %% ../../nbs/library/models/01_image_tiles.ipynb #e65d1b2f
-check_torchvision()   # before transformers is loaded
-
 # %% ../../nbs/library/models/01_image_tiles.ipynb #3ae90410
 import math
 from contextlib import contextmanager

@@ -8,12 +8,6 @@ __all__ = ['KEPT_SETTINGS', 'no_video', 'still_processor', 'row_pixels', 'grid_p
            'canvas_settings', 'set_image_tokens', 'moment_times', 'timed_words', 'paired_moments', 'halved_moments',
            'numbered_moments']
 
-# %% ../../nbs/library/models/02_processors.ipynb #51383b3d
-from ..core.model_source import check_torchvision
-
-# %% ../../nbs/library/models/02_processors.ipynb #8616de4f
-check_torchvision()   # before transformers is loaded
-
 # %% ../../nbs/library/models/02_processors.ipynb #f6865f31
 import inspect, torch, transformers
 from math import isqrt
