@@ -61,12 +61,13 @@ def measure_distractors(vlm, sample, methods=tuple(DISTRACTED)) -> dict: # `VLM`
 def distractor_costs(records, key='touch'): # of `measure_distractors`; or 'correct' or 'hit'
     "What each distractor costs each method, against the same scenes clean: a row for each (planted, method)"
     w = wide(tidy(records, 'planted'), key)
-    return paired({(k, m): (w[k, m], w['clean', m]) for k in KINDS for m in w['clean']})
+    return paired({(k, m): (w[k, m], w['clean', m]) for k in KINDS for m in w['clean']}).rename_axis(['planted', 'method'])
 
 def gains_over(records, key='touch', base='question-only'): # as `distractor_costs`, or 'caught'; the method to compare with
     "What every method gains over one of them, with each distractor: a row for each (planted, method)"
     w = wide(tidy(records, 'planted'), key)
-    return paired({(k, m): (w[k, m], w[k, base]) for k in (KINDS if key == 'caught' else PLANTS) for m in w[k] if m != base})
+    return paired({(k, m): (w[k, m], w[k, base]) for k in (KINDS if key == 'caught' else PLANTS) for m in w[k] if m != base}).rename_axis(
+        ['planted', 'method'])
 
 def survival(records, planted='sticker', method='carve') -> str: # a key of `PLANTS`; a key of `DISTRACTED`
     "Whether contrast points better where a distractor costs the question's map something; Holm over the distractors"
