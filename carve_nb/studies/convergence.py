@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['CLUTTER', 'convergence_samples', 'measure_convergence', 'same_record', 'scene_means', 'column', 'by_clutter',
            'plot_depth', 'plot_share', 'plot_auroc', 'distance_matrix', 'plot_layer_distances', 'plot_convergence',
-           'clutter_effects', 'summarize_clutter', 'summarize_depth', 'summarize_pointing', 'band_scores',
-           'compare_bands', 'summarize_bands', 'plot_bands', 'summarize_convergence']
+           'clutter_effects', 'layer_table', 'band_scores', 'band_table', 'plot_bands', 'summarize_convergence']
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #be990e3f
 import math
+from contextlib import suppress
 from dataclasses import replace
-import numpy as np
+import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from ..complexity import texture
 from ..baselines.vea import own_profile
@@ -24,6 +24,7 @@ from ..data.scenes import make_scene, to_sample
 from ..entropy import check_attending
 from ..maps import pick_layers
 from ..models.prompts import SHORT_ANSWER
+from .compare import frame_lines, mean_estimate
 from .layer_plots import annotate_cells, plot_line
 from ..data.record_file import image_key_of
 
@@ -196,60 +197,13 @@ def clutter_effects(records, # of `measure_convergence`
     return [replace(e, p=p) for e, p in zip(effects, ps)], bool(both)
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #fc8c697c
-def summarize_clutter(records, # of `measure_convergence`
-    key='entropy' # 'entropy' or 'share'
-    ): # sentence
-    "What clutter does to entropy or share, in words"
-    try: effects, pairs = clutter_effects(records, key)
-    except ValueError as e: return f'The effect of clutter is not reported: {e}.'
-    sure = [l for l, e in enumerate(effects) if e.p < .05]
-    up = [l for l in sure if effects[l].value > 0]
-    down = [l for l in sure if l not in up]
-    name = lambda layers: f'layers {layers}' if layers else 'no layer'
-    test = 'paired Wilcoxon' if pairs else 'Spearman with texture complexity'
-    k = int(np.argmax([abs(e.value) for e in effects]))
-    return (
-        f'Clutter raises the {key} in {name(up)} and lowers it in {name(down)} '
-        f'({test}, Holm, n = {effects[0].n}); '
-        f'strongest in layer {k}: {effects[k]}. '
-        f'The largest rise that an interval still holds is {max(e.hi for e in effects):.2f}.')
-
-def summarize_depth(records # of `measure_convergence`
-    ): # list of sentences
-    "What entropy does over the layers, in words"
-    h = column(records, 'entropy')
-    mean, (low, high) = h.mean(0), np.quantile(h, [.1, .9], axis=0)
-    bits = lambda v: ', '.join(f'{x:.2f}' for x in v)
-    falls = (np.diff(mean) < 0).sum()
-    depth = (
-        f'Entropy of the last row by layer, bits: {bits(mean)}. '
-        f'The mean falls at {falls} of {len(mean) - 1} steps; '
-        f'last layer minus first: {paired_effect(h[:, -1], h[:, 0])} (Wilcoxon); '
-        f'lowest in layer {mean.argmin()}, highest in layer {mean.argmax()}. '
-        f'Width of the middle 80 %, bits: {bits(high - low)}.')
-    return [depth, summarize_clutter(records)]
-
-# %% ../../nbs/library/studies/05_convergence.ipynb #317b8a76
-def summarize_pointing(records # with regions
-    ): # list of sentences
-    "Where attention lies, in words"
-    share, last, words = (column(records, k) for k in ('share', 'auroc', 'auroc_question'))
-    area = np.mean([r['area'] for r in records if 'area' in r])
-    k, i, j = (int(v.mean(0).argmax()) for v in (share, last, words))
-    last, words = last[:, i], words[:, j]
-    best_last, best_words = (Estimate(*mean_interval(v), len(v)) for v in (last, words))
-    d = distance_matrix(records)
-    step = np.diag(d, 1)
-    far, near = step.argmax(), step.argmin()
-    return [
-        f'The share inside the true region is largest in layer {k}: {mean_interval(share[:, k])} %, '
-        f'against {100*area:.1f} % of the area (n = {len(share)}).',
-        f"AUROC of the target patches is best in layer {i} for the last position, {best_last}, and in layer {j} for "
-        f"the question's words, {best_words}; difference of the two {paired_effect(last, words)} (Wilcoxon).",
-        f'Neighbouring layers differ most from layer {far} to {far + 1} (Hellinger {step.max():.2f}), '
-        f'least from {near} to {near + 1} ({step.min():.2f}); '
-        f'farthest from the last layer is layer {d[-1].argmax()} ({d[-1].max():.2f}).',
-        summarize_clutter(records, 'share')]
+def layer_table(records) -> pd.DataFrame:
+    "Entropy in bits, share of attention in the region and AUROC of its patches by layer, and what clutter changes (p after Holm)"
+    keys = [k for k in ('entropy', 'share', 'auroc', 'auroc_question') if any(k in r for r in records)]
+    t = pd.DataFrame({k: list(map(mean_estimate, column(records, k).T)) for k in keys}).rename_axis('layer')
+    for k in keys[:2]:
+        with suppress(ValueError): t[f'{k}: clutter adds'] = clutter_effects([r for r in records if k in r], k)[0]
+    return t
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #bbb769b0
 def band_scores(records # with `bands`
@@ -264,29 +218,15 @@ def band_scores(records # with `bands`
         scores[name] = dict(layers=band['layers'], hit=hit, auroc=area)
     return scores
 
-def compare_bands(a, # one band's scores, as `band_scores` gives them
-    b # another's
-    ): # words
-    "Both differences of two bands on the same scenes"
-    p, test = paired_test(a['hit'], b['hit'])
-    hit = Estimate(*difference(a['hit'], b['hit']), len(a['hit']), p)
-    return (
-        f"pointing hit {a['hit'].mean():.2f} against {b['hit'].mean():.2f}, difference {hit} ({test}); "
-        f"AUROC {a['auroc'].mean():.3f} against {b['auroc'].mean():.3f}, "
-        f"difference {paired_effect(a['auroc'], b['auroc'])} (Wilcoxon)")
-
-def summarize_bands(records # with `bands`
-    ): # list of sentences
-    "How the bands compare with the paper's, in words"
+def band_table(records) -> pd.DataFrame: # with `bands`
+    "Pointing hits and AUROC of each band, and its differences to the paper's on the same scenes"
     scores = band_scores(records)
-    paper, lines = scores.pop('paper'), []
-    for name, v in scores.items():
-        if v['layers'] == paper['layers']:
-            lines.append(f"Band '{name}' is the same as the paper's here, layers {v['layers']}.")
-            continue
-        against = f"layers {v['layers']}, against the paper's {paper['layers']}"
-        lines.append(f"Band '{name}', {against}: {compare_bands(v, paper)}.")
-    return lines
+    paper = scores['paper']
+    def row(v):
+        hit = Estimate(*difference(v['hit'], paper['hit']), len(v['hit']), paired_test(v['hit'], paper['hit'])[0])
+        return dict(layers=v['layers'], hit=mean_interval(v['hit']), auroc=mean_interval(v['auroc'])) | (
+            {'hit over paper': hit, 'AUROC over paper': paired_effect(v['auroc'], paper['auroc'])} if v['layers'] != paper['layers'] else {})
+    return pd.DataFrame({k: row(v) for k, v in scores.items()}).T
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #5ba48f01
 def plot_bands(records # with `bands`
@@ -307,9 +247,6 @@ def plot_bands(records # with `bands`
             ax.set(xlim=(0, 1.03), xlabel=f'{label}, n = {len(v[key])}')
     return fig
 
-def summarize_convergence(records # of `measure_convergence`
-    ): # list of sentences
-    "What the study of convergence found, in words"
-    seen = [r for r in records if 'share' in r]
-    if seen: return summarize_depth(records) + summarize_pointing(seen) + summarize_bands(seen)
-    return [*summarize_depth(records), 'No sample has a region: share, AUROC and bands are not reported.']
+def summarize_convergence(records) -> list:
+    "Tables by layer and, where regions are known, of the bands, as lines"
+    return frame_lines([layer_table(records)] + ([band_table(records)] if any(r.get('bands') for r in records) else []))

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['DISTANCE_LINES', 'invariance_samples', 'judge_ways', 'measure_invariance', 'stack_records', 'part_share',
            'picture_share', 'plot_parts', 'plot_map_distances', 'plot_operators', 'plot_instructions',
-           'plot_invariance', 'mean_text', 'summarize_parts', 'summarize_distances', 'cochran', 'compare_operator',
-           'summarize_each', 'summarize_gain', 'summarize_operators', 'summarize_invariance']
+           'plot_invariance', 'invariance_tables', 'cochran', 'summarize_gain', 'summarize_invariance']
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #97005f25
-import numpy as np, torch
-from itertools import combinations
+import numpy as np, pandas as pd, torch
+from dataclasses import replace
 from textwrap import fill
 from matplotlib.figure import Figure
 from PIL import Image
@@ -18,7 +17,7 @@ from scipy.stats import chi2
 from ..core.errors import CarveError
 from ..core.plotting import plot_band, plot_forest, plot_style
 from ..core.stats import (
-    Estimate, mean_interval, format_p, holm, mcnemar, paired_effect, interval_of, picture_places)
+    Estimate, mean_interval, format_p, holm, paired_effect, interval_of, picture_places)
 from ..core.correlation import spearman
 from ..data.scenes import samples
 from ..decomposition import contrast
@@ -30,6 +29,7 @@ from ..core.grids import patch_cover
 from ..models.prompts import SHORT_ANSWER
 from ..regulariser import least_delta
 from ..data.record_file import image_key_of
+from .compare import frame_lines, mean_estimate
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #f639df4c
 def invariance_samples(n, # number of samples
@@ -198,53 +198,24 @@ def plot_invariance(records # of `measure_invariance`
     return fig
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #76ecede5
-def mean_text(x # [n] numbers
-    ) -> str: # not in per cent
-    "A mean with its interval, as an `Estimate` prints"
-    b = mean_interval(x)
-    return str(Estimate(*b, b.n))
-
-def summarize_parts(records # of `measure_invariance`
-    ) -> list: # sentences
-    "Whose variance it is"
-    vis = VARIANCE_PARTS[:2]
-    kept, own, rest = (part_share(records, 'general', p) for p in (vis, ('instruction',), ('residual',)))
-    layers = range(stack_records(records, 'general', 'picture').shape[1])
-    by_layer = [part_share(records, 'general', vis, l) for l in layers]
-    order = np.argsort([e.value if np.isfinite(e.value) else np.inf for e in by_layer])
-    least, most = order[0], order[-1]
-    more = paired_effect(picture_share(records, 'general'), picture_share(records, 'question'))
-    return [
-        f'Of the variance of the log map under ten general instructions, position and picture (F_vis) have {kept}; '
-        f'the instruction, in every picture alike, {own}; the instruction in this picture {rest}.',
-        f'Least constant is layer {least} (F_vis share {by_layer[least]}), '
-        f'most constant layer {most} ({by_layer[most]}).',
-        f'Under five unrelated questions the F_vis share is {part_share(records, "question", vis)}; '
-        f'instructions minus questions, picture by picture: {more} (Wilcoxon).']
-
-# %% ../../nbs/library/studies/07_invariance.ipynb #f154cac2
-def summarize_distances(records # of `measure_invariance`
-    ) -> list: # sentences
-    "How far apart maps are, and what that does to the error bound"
+def invariance_tables(records) -> list: # of data frames
+    "Variance of position and picture, distances of maps, the lower bound of δ, and where regions are known each operator's pointing"
     js = {k: stack_records(records, 'js', k).mean(1) for k in DISTANCE_LINES}
-    farther = lambda k: paired_effect(js[k], js['general'])
-    delta, middle = (stack_records(records, 'delta', k).mean(1) for k in ('weighted', 'median'))
-    d = mean_interval(delta).mean
-    bound = 'without content'
-    if d < .995: bound = f'at least {d/(1 - d):.1f} times F_sem'
-    if .5 <= d < .995: bound += ', which is no bound to speak of'
-    each = stack_records(records, 'each')
-    near, far = int(each.mean(0).argmin()), int(each.mean(0).argmax())
-    return [
-        f'JS divergence in bits, mean over layers: two instructions {mean_text(js["general"])}. '
-        f'Farther apart are two questions by {farther("question")}, '
-        f'own question and an instruction by {farther("task")}, '
-        f'picture and turned picture by {farther("turned")} (Wilcoxon).',
-        f"Two of the paper's five minus two of all ten: {farther('paper')} (Wilcoxon). Nearest to the others is "
-        f"{TEN_INSTRUCTIONS[near]!r}: {mean_text(each[:, near])}; "
-        f"farthest {TEN_INSTRUCTIONS[far]!r}: {mean_text(each[:, far])}.",
-        f'δ is at least {mean_text(delta)}, weighted by the general map (in the median patch {mean_text(middle)}); '
-        f'the error bound δ/(1-δ) is then {bound}.']
+    tables = [
+        pd.DataFrame({'share of position and picture': {k: part_share(records, k, VARIANCE_PARTS[:2]) for k in ('general', 'question')}}),
+        pd.DataFrame({'JS divergence, bits': {k: mean_estimate(v) for k, v in js.items()},
+                      'over two instructions': {k: paired_effect(v, js['general']) for k, v in js.items() if k != 'general'}}),
+        pd.DataFrame({'δ is at least': {k: mean_estimate(stack_records(records, 'delta', k).mean(1)) for k in ('weighted', 'median')}})]
+    if not any('ways' in r for r in records): return tables
+    judged = [r for r in records if 'ways' in r]
+    area, hit = ({k: stack_records(judged, 'ways', k, v) for k in judged[0]['ways']} for v in ('auroc', 'hit'))
+    t = pd.DataFrame({'AUROC': {k: mean_estimate(v) for k, v in area.items()}, 'peak in the region, %': {k: mean_interval(v) for k, v in hit.items()}})
+    for base in ('ratio', 'question alone'):
+        effects = {k: paired_effect(v, area[base]) for k, v in area.items() if k != base}
+        ps = holm([e.p for e in effects.values()])
+        t[f'AUROC over {base} (Holm)'] = pd.Series({k: replace(e, p=p) for (k, e), p in zip(effects.items(), ps)})
+    each = stack_records(judged, 'with_each')
+    return [*tables, t, pd.DataFrame({'ratio hits with': {k: mean_interval(h) for k, h in zip(TEN_INSTRUCTIONS, each.T)}})]
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #c6ed1740
 def cochran(hits # [n, k] 0 or 1, k conditions of the same n pictures
@@ -255,32 +226,7 @@ def cochran(hits # [n, k] 0 or 1, k conditions of the same n pictures
     return float(cochrans_q(hits).pvalue) if np.ptp(hits, axis=1).any() else 1.
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #21f9e629
-def compare_operator(area, # name -> [n] AUROC
-    base # one of the names
-    ) -> dict: # name -> phrase
-    "What every other operator is better by than one; p by Wilcoxon and Holm"
-    tests = {k: paired_effect(v, area[base]) for k, v in area.items() if k != base}
-    ps = holm([e.p for e in tests.values()])
-    interval = lambda e: f'{e.value:+.3f} [{e.lo:+.3f}, {e.hi:+.3f}]'
-    return {k: f'{interval(e)} against {base} ({format_p(p)})' for (k, e), p in zip(tests.items(), ps)}
-
-def summarize_each(hits # [n, 10] of the ratio made with each instruction
-    ) -> str: # a sentence
-    "Whether it matters which instruction the ratio is made with"
-    pairs = combinations(range(hits.shape[1]), 2)
-    split = np.mean([hits[:, i] != hits[:, j] for i, j in pairs], 0)
-    rates = [mean_interval(h) for h in hits.T]
-    means = [b.mean for b in rates]
-    best, worst = int(np.argmax(means)), int(np.argmin(means))
-    return (
-        f'The ratio points into the region in {rates[best]} % with {TEN_INSTRUCTIONS[best]!r}, '
-        f'in {rates[worst]} % with {TEN_INSTRUCTIONS[worst]!r} '
-        f'(n = {len(hits)}, all ten equal: Cochran, {format_p(cochran(hits))}); '
-        f'two instructions disagree about a picture in {mean_interval(split)} %.')
-
-def summarize_gain(records, # of `measure_invariance`
-    area # name -> [n] AUROC
-    ) -> str: # a sentence
+def summarize_gain(records, area) -> str: # of `measure_invariance`; name -> [n] AUROC
     "Whether contrast helps more where the general map is more constant"
     x = stack_records([r for r in records if 'ways' in r], 'js', 'general').mean(1)
     y = area['ratio'] - area['question alone']
@@ -291,26 +237,6 @@ def summarize_gain(records, # of `measure_invariance`
         f'Spearman {spearman(x, y)}.')
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #57ce4a3a
-def summarize_operators(records # with regions
-    ) -> list: # sentences
-    "Which operator points better than the bare ratio and than no contrast, and whether the instruction matters"
-    records = [r for r in records if 'ways' in r]
-    names = records[0]['ways']
-    area, hit = ({k: stack_records(records, 'ways', k, v) for k in names} for v in ('auroc', 'hit'))
-    tables, lines = [compare_operator(area, k) for k in ('ratio', 'question alone')], []
-    for k, v in area.items():
-        phrases = ', '.join(t[k] for t in tables if k in t)
-        lines.append(f'AUROC of {k}: {v.mean():.3f}; {phrases}, n = {len(v)}.')
-    ratio, alone = hit['ratio'], hit['question alone']
-    return lines + [
-        'Those p values: Wilcoxon, Holm over the comparisons with the same operator.',
-        f'The peak is in the region in {mean_interval(ratio)} % under the ratio, in {mean_interval(alone)} % under the '
-        f'question alone (n = {len(ratio)}, McNemar, {format_p(mcnemar(ratio, alone))}).',
-        summarize_each(stack_records(records, 'with_each')), summarize_gain(records, area)]
-
-def summarize_invariance(records # of `measure_invariance`
-    ) -> list: # sentences
-    "What the study says"
-    lines = summarize_parts(records) + summarize_distances(records)
-    if any('ways' in r for r in records): return lines + summarize_operators(records)
-    return [*lines, 'No sample has a region: operators were not judged.']
+def summarize_invariance(records) -> list:
+    "The tables of the study as lines"
+    return frame_lines(invariance_tables(records))
