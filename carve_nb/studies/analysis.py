@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BOOTSTRAP_DRAWS', 'COVARIATES', 'FEWEST', 'COMPLEXITY_LABELS', 'MAP_COLOURS', 'layer_mean', 'to_dataframe',
            'known_covariates', 'covariates', 'table_pictures', 'try_estimate', 'associate', 'format_estimate',
-           'format_both', 'format_header', 'format_verdict']
+           'format_header', 'format_verdict']
 
 # %% ../../nbs/library/studies/00_analysis.ipynb #6b12f93e
 import math, numpy as np, pandas as pd
@@ -95,14 +95,6 @@ def format_estimate(e # `Estimate` or None
     ) -> str: # for a sentence
     "An estimate in words"
     return 'too few to say' if e is None else str(e)
-
-def format_both(plain, # `Estimate` or None
-    given, # the same with something held fixed
-    words # what was held fixed
-    ) -> str: # for a sentence
-    "An estimate, plainly and with something held fixed"
-    if not words: return format_estimate(plain)
-    return f'{format_estimate(plain)}; given {words} {format_estimate(given)}'
 
 def format_header(records, # of a study
     unit='questions' # what is counted

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEVELS', 'LADDERS', 'MEDIATION_PATHS', 'ClutterLevel', 'intervention_samples', 'measure_intervention',
            'clutter_levels', 'path_effects', 'mediation', 'percentage_points', 'plot_levels', 'plot_paths',
-           'plot_intervention', 'format_change', 'summarize_levels', 'summarize_intervention']
+           'plot_intervention', 'level_table', 'summarize_intervention']
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #68412033
 from dataclasses import dataclass, replace
@@ -18,8 +18,9 @@ from ..core.stats import Estimate, mean_interval, paired_effect, interval_of
 from ..data.scenes import Sample
 from ..entropy import ATTENTION_MAPS, ENTROPY_STEPS
 from .analysis import (
-    BOOTSTRAP_DRAWS, MAP_COLOURS, format_estimate, format_header, to_dataframe, try_estimate)
+    BOOTSTRAP_DRAWS, MAP_COLOURS, format_header, to_dataframe, try_estimate)
 from .entropy import ENTROPY_GRID, ask_scene, measure_entropy
+from .compare import frame_lines
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #4bdc6a28
 LEVELS = dict(
@@ -167,47 +168,24 @@ def plot_intervention(records # of `measure_intervention`
         plot_paths(forest, t, pal)
     return fig
 
-# %% ../../nbs/library/studies/02_clutter_intervention.ipynb #231d8b65
-def format_change(v, # [questions, 5]
-    unit='' # of the values
-    ) -> str: # '.. to .., change ..'
-    "From the calmest to the busiest background, paired"
-    calm = v[:, 0]
-    busy = v[:, 4]
-    change = format_estimate(try_estimate(paired_effect, busy, calm))
-    before, after = calm.mean(), busy.mean()
-    return f'{before:.2f} to {after:.2f}{unit}, change {change}'
-
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #4561bfaf
-def summarize_levels(tables, # step -> table of `to_dataframe`
-    ladder # name
-    ) -> list: # sentences
-    "What one ladder does to entropy and accuracy"
-    columns = 'T_c', 'C_c', 'correct', *ATTENTION_MAPS
-    last = {c: clutter_levels(tables['last'], c, ladder) for c in columns}
-    first = {m: clutter_levels(tables['first'], m, ladder) for m in ATTENTION_MAPS}
-    if not len(last['question']): return [f'{ladder}: no complete ladder yet']
-    T_c = format_change(last['T_c'])
-    C_c = format_change(last['C_c'])
-    lines = [f'{ladder}, complexity: T_c {T_c}; C_c {C_c}']
-    for m in ATTENTION_MAPS:
-        late = format_change(last[m], ' bits')
-        early = format_change(first[m], ' bits')
-        lines.append(f'{ladder}, {m} entropy: {late}; first token {early}')
-    lines.append(f'{ladder}, accuracy: {format_change(last["correct"])}')
-    for m in ('question', 'contrast'):
-        late, early = (try_estimate(mediation, v[m], last['correct']) for v in (last, first))
-        if not late or not early: continue
-        effects = {k: percentage_points(late[k]) for k in ('indirect', 'direct', 'total')}
-        indirect = f'{effects["indirect"]} (first token {percentage_points(early["indirect"])})'
-        lines.append(f'{ladder}, by way of {m} entropy, in points of accuracy: indirect {indirect}; '
-            f'direct {effects["direct"]}; total {effects["total"]}')
-    return lines
+def level_table(tables, ladder) -> pd.DataFrame: # step -> table of `to_dataframe`; name
+    "Values on the calmest and the busiest background with their paired change, and what goes by way of entropy, in points of accuracy"
+    rows, right = {}, clutter_levels(tables['last'], 'correct', ladder)
+    if not len(right): return pd.DataFrame()
+    for step, t in tables.items():
+        for c in (*ATTENTION_MAPS, *('T_c', 'C_c', 'correct')*(step == 'last')):
+            v = clutter_levels(t, c, ladder)
+            change = try_estimate(paired_effect, v[:, 4], v[:, 0])
+            rows[c if c not in ATTENTION_MAPS else f'{c} entropy, {step} token'] = dict(calm=round(v[:, 0].mean(), 3), busy=round(v[:, 4].mean(), 3), change=change)
+        for m in ('question', 'contrast'):
+            effects = try_estimate(mediation, clutter_levels(t, m, ladder), right) or {}
+            rows |= {f'by way of {m} entropy, {step} token: {k}': dict(change=percentage_points(effects[k])) for k in effects if k in ('indirect', 'direct', 'total')}
+    return pd.DataFrame(rows).T.rename_axis(ladder)
 
-def summarize_intervention(records # of `measure_intervention`
-    ) -> list: # sentences
-    "What the background does to entropy and accuracy, paired"
+def summarize_intervention(records) -> list:
+    "What the background does to entropy and accuracy, paired, as the lines of a table for each ladder"
     tables = {step: to_dataframe(records, step) for step in ENTROPY_STEPS}
-    lines = [format_header(records, 'answers')]
-    for ladder in LADDERS: lines += summarize_levels(tables, ladder)
-    return lines
+    found = {ladder: level_table(tables, ladder) for ladder in LADDERS}
+    missing = [f'{ladder}: no complete ladder yet' for ladder, t in found.items() if not len(t)]
+    return [format_header(records, 'answers'), *missing, *frame_lines(t for t in found.values() if len(t))]

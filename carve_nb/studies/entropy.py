@@ -26,9 +26,9 @@ from ..data.scenes import Sample, make_scene, to_sample
 from ..entropy import ATTENTION_MAPS, capture_pair, layer_bits
 from ..maps import pick_layers
 from .analysis import (
-    BOOTSTRAP_DRAWS, COMPLEXITY_LABELS, COVARIATES, FEWEST, MAP_COLOURS, associate, covariates, format_both,
-    format_header, known_covariates, to_dataframe, try_estimate, table_pictures)
+    BOOTSTRAP_DRAWS, COMPLEXITY_LABELS, COVARIATES, FEWEST, MAP_COLOURS, associate, covariates, format_header, known_covariates, to_dataframe, try_estimate, table_pictures)
 from ..data.record_file import image_key_of
+from .compare import frame_lines
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #19509ed7
 ENTROPY_GRID = dict(
@@ -245,27 +245,19 @@ def entropy_associations(records, # of `measure_entropy`
         out |= {(step, m, 'correct'): odds(t, m) for m in ATTENTION_MAPS}
     return out | {('last', x, 'correct'): odds(t, x) for x in COMPLEXITY_LABELS}
 
-def summarize_entropy(records, # of `measure_entropy`
-    associations=None # of `entropy_associations`, if computed before
-    ) -> list: # sentences
-    "Correlations of complexity, entropy and accuracy"
-    t = to_dataframe(records)
+def summarize_entropy(records, associations=None) -> list: # of `measure_entropy`; of `entropy_associations`, if computed before
+    "Correlations of complexity with entropy, and odds of a right answer, as the lines of a table"
+    t, head = to_dataframe(records), format_header(records)
     pictures = t.image_key.nunique()
     if pictures < FEWEST:
-        return [format_header(records),
-            f'Too few to say: {pictures} pictures carry no correlation of complexity, entropy and accuracy; '
+        return [head, f'Too few to say: {pictures} pictures carry no correlation of complexity, entropy and accuracy; '
             f'{FEWEST} are the least, some hundreds show it.']
     known = associations or entropy_associations(records, ['last'])
-    words = join_words([COVARIATES[c] for c in known_covariates(t)])
-    fixed = accuracy_covariates(t)[1]
-    rho = lambda x, m: f'{m} {format_both(*known["last", x, m], words)}'
-    slope = lambda x: f'{x} {format_both(*known["last", x, "correct"], fixed)}'
-    low, high = accuracy_thirds(t, 'question')
-    lines = [f'{x} and entropy, Spearman: {"; ".join(rho(x, m) for m in ATTENTION_MAPS)}' for x in COMPLEXITY_LABELS]
-    return [format_header(records), *lines,
-        f'Accuracy by entropy, log-odds per standard deviation: {"; ".join(map(slope, ATTENTION_MAPS))}; {low} % right '
-        f'in the lowest third of the question map, {high} % in the highest',
-        f'Accuracy by complexity, log-odds per standard deviation: {"; ".join(map(slope, COMPLEXITY_LABELS))}']
+    fixed = join_words([COVARIATES[c] for c in known_covariates(t)])
+    table = pd.DataFrame({f'{x} and {y}': dict(plain=a, given=b) for (step, x, y), (a, b) in known.items() if step == 'last'}).T
+    thirds = pd.DataFrame({'right, %': dict(zip(('lowest third of the question map', 'highest third'), accuracy_thirds(t, 'question')))})
+    return [head, f'rank correlations given {fixed or "nothing"}; with correct, log-odds per standard deviation given '
+        f'{accuracy_covariates(t)[1] or "nothing"}', *frame_lines([table, thirds])]
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #0bca2429
 def relative_bits(records, # of `measure_entropy`
