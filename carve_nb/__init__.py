@@ -19,7 +19,7 @@ _names = {
     'models.api_client': 'Endpoint',
     'attention.stock_recording': 'record_attention',
     'attention.rows': 'AttentionRows',
-    'attention.batching': 'VLM',
+    'attention.capture': 'VLM',
     'attention.intervention': 'Edit',
     'attention.results': 'Result',
     'data.scenes': 'Scene make_scene',

@@ -5,7 +5,7 @@ import pytest, torch, transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from carve_nb.models import attention_hook
-from carve_nb.attention.batching import why_alone
+from carve_nb.attention.capture import why_alone
 from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER, role_words
 from carve_nb.core.errors import CaptureError, PromptError
@@ -228,7 +228,7 @@ def test_steps_while_generating(vlm):
     p = vlm.prompt(WIDE, QUESTION, SHORT_ANSWER)
     longer = grown(vlm, p, rows.tokens[:-1])
     with torch.no_grad(), both_ends(vlm) as seen, recording(vlm.model, vlm.layers, [-1], **keys(vlm, p)) as rec: vlm.model(**longer)
-    last = rec.stack('weights')[:, 0, :, 0]
+    last = rec.stack()[:, 0, :, 0]
     assert ((last @ seen[0][:, columns(p)] if seen else last)-rows.attn[-1]).abs().max() <= 1e-5
 
 

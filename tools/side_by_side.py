@@ -100,7 +100,7 @@ def limit(case):
 
 def capture(case, stop=False):
     with recording(case.vlm.model, case.layers, columns=case.prompt.spans[0].tokens, stop=stop) as rec: prefill(case)
-    return rec.stack('weights')
+    return rec.stack()
 
 
 def early_stop(case): return capture(case, True)

@@ -10,7 +10,7 @@ __all__ = ['SPARE', 'WAYS', 'count_patches', 'config_number', 'layer_widths', 'p
 import os
 from dataclasses import dataclass
 from fastcore.basics import patch
-from . import batching as _batch  # gives `VLM` all it has
+from . import capture as _batch  # gives `VLM` all it has
 from .peak_memory import format_bytes
 from ..core.errors import CarveError
 from ..core.image import RASTER

@@ -58,14 +58,13 @@ class Recorder:
         rows=(-1,),    # query positions wanted, in the sequence; -1 is the last one of every pass
         columns=None,  # [C] key positions to keep; all by default
         stop=False,    # end the pass at the last wanted layer?
-        last=False,    # keep only the first pass and the last?
         length=None,   # of the sequence after its first pass; None: number of keys
         cross=False,   # are the keys a sequence of their own?
         first=False,   # keep only the first pass?
         prompts=None,  # how many prompts of `length` tokens the first pass must read; None: not known
     ):
         self.config, self.layers, self.rows = config, sorted(set(layers)), list(rows)
-        self.columns, self.stop, self.last = columns, stop, last
+        self.columns, self.stop = columns, stop
         self.length, self.cross, self.first, self.prompts = length, cross, first, prompts
         self.passes, self.n_passes = [], 0
 
@@ -78,14 +77,13 @@ class Recorder:
                 f'The first forward pass inside the block reads {B} x {Q} tokens, the inputs given have '
                 f'{self.prompts} x {self.length}: it is of other inputs, or a way to generate that is not read, such '
                 'as beams. Call `model.generate(**inputs)` inside the block.')
-        if self.last and len(self.passes) == 2: self.passes.pop()
         if self.length and self.n_passes: self.length = grown_length(self.length, Q)
         N = self.length or (Q if self.cross else K)
         positions = {N + r if r < 0 else r for r in self.rows}
         rows = sorted(positions & set(range(N - Q, N)))
         self.n_passes += 1
         if self.first and self.n_passes > 1: return
-        self.passes.append(dict(rows=rows, length=N, weights={}, mass={}))
+        self.passes.append(dict(rows=rows, length=N, weights={}))
 
 # %% ../../nbs/library/attention/00_recorder.ipynb #640f5a6f
 @patch
@@ -107,24 +105,17 @@ def see(self: Recorder,
     if self.columns is not None:
         w = w[..., self.columns.to(w.device)]
     now['weights'][layer] = w
-    now['mass'][layer] = w.sum(-1)
     return self.stop and layer == self.layers[-1]
 
 # %% ../../nbs/library/attention/00_recorder.ipynb #a2704eef
-@patch
-def stack(self: Recorder,
-    key,       # 'weights' or 'mass'
-    which=-1,  # which pass
-):             # [L, B, H, R, C] or [L, B, H, R], float32 on the CPU
-    "All layers of one pass"
-    by_layer = self.passes[which][key]
-    return stack_layers([by_layer[l] for l in self.layers]).cpu()
-
-def stack_layers(
-    ws,  # tensors of one shape, one for each layer
-):       # [L, ...] on the device of the first
+def stack_layers(ws) -> torch.Tensor: # [L, ...] on the device of the first
     "Layers together, wherever each of them lies: `device_map` spreads a decoder over several devices"
     return torch.stack([w.to(ws[0].device) for w in ws])
+
+@patch
+def stack(self: Recorder, which=-1) -> torch.Tensor: # [L, B, H, R, C], float32 on the CPU
+    "The weights of all layers of one pass"
+    return stack_layers([self.passes[which]['weights'][l] for l in self.layers]).cpu()
 
 # %% ../../nbs/library/attention/00_recorder.ipynb #65486d2c
 def check_layers(
@@ -141,7 +132,7 @@ def check_layers(
     if bad := [l for l in layers if l not in range(n_layers)]:
         raise CaptureError(
             f'Layers {bad} do not exist: the decoder has {n_layers}, indices 0 to {n_layers - 1}. Parts of the depth, '
-            'such as (.7, .9), are taken by methods and by `AttentionRows.saliency`, not here.'
+            'such as layers=(.7, .9), are taken by methods and by `AttentionRows.saliency`, not here.'
         )
     kept = sorted(set(map(int, layers)) & set(attending))
     if kept: return kept

@@ -29,7 +29,7 @@ def query_rows(vlm, # a `VLM`
     options = dict(columns=prompt.spans[0].tokens, stop=True, length=len(prompt))
     with model_lock(vlm.model), recording(vlm.model, layers, at, **options) as rec:
         vlm.model(**vlm.to_device(prompt), use_cache=False)
-    return rec.stack('weights')[:, 0]
+    return rec.stack()[:, 0]
 
 # %% ../../nbs/library/baselines/09_gift.ipynb #bfd083c4
 def gaze_shifts(w, # [..., 1+Q, Nv] rows of the query and of the token before it

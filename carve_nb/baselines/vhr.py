@@ -19,7 +19,7 @@ from ..models.vlm import StockVLM
 from ..models.vlm import greedy
 from ..models.prefix_cache import own_loose
 from ..attention.recorder import check_layers
-from ..attention.batching import pad_left
+from ..attention.capture import cat_padded
 from ..maps import pick_layers
 from ..attention.results import Timings
 from ..attention.intervention import Edit, applying
@@ -55,7 +55,7 @@ def batch_pair(vlm, # a `VLM`
     def both(k, v):
         if v.shape != (1, len(prompt)): return v
         pad = (vlm.tokenizer.pad_token_id or 0) if k == 'input_ids' else 0
-        return pad_left([v, other.get(k, v.new_zeros(1, len(text)))], pad)
+        return cat_padded([v, other.get(k, v.new_zeros(1, len(text)))], True, pad)
     return {k: both(k, v) for k, v in own.items()}
 
 # %% ../../nbs/library/baselines/11_vhr.ipynb #e14d5eb8

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from time import perf_counter, process_time
 import pandas as pd, torch
 from tqdm import tqdm
-from ..attention.batching import VLM # with its captures
+from ..attention.capture import VLM # with its captures
 from ..attention.peak_memory import peak_memory
 from ..method.carve import Carve
 from ..maps import pick_layers

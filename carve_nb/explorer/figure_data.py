@@ -110,7 +110,7 @@ def figure_rows(figure, # dict of `scene_figure`
     box = 0, 0, *figure['size']
     span = ImageSpan(torch.arange(N), tuple(figure['grid']), box)
     meta = dict(steps='all')
-    return AttentionRows(attn, list(range(L)), attn.sum(-1), [0]*T, [span], meta=meta)
+    return AttentionRows(attn, list(range(L)), [0]*T, [span], meta=meta)
 
 # %% ../../nbs/library/explorer/10_figure_data.ipynb #87c4994a
 CLUTTER_STAGES = 0., .25, .5, .75, 1.

@@ -8,7 +8,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from carve_nb.attention.gradient_rows import grad_rows
 from carve_nb.core.errors import CaptureError, CarveError
-from carve_nb.attention.rows import AttentionRows, file_digest
+from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.recorder import recording
 from carve_nb.method.carve import Carve, ReadingRule
 from carve_nb.baselines.controls import DirectAnswer
@@ -336,49 +336,21 @@ def saved(tiny, tmp_path_factory):
 
 @pytest.mark.case(35)
 def test_saved_rows_damaged(saved, tmp_path):
-    "Cut at any length, a bit turned anywhere: an error, never other numbers"
+    "Cut at any length, another file, other words in the header: an error that says so"
     rows, path = saved
     raw, bad = path.read_bytes(), tmp_path/'bad.safetensors'
     assert torch.equal(AttentionRows.load(path).attn, rows.attn)
-    rng = np.random.default_rng(0)
-    for n in (0, 1, 7, 8, 9, *rng.integers(10, len(raw), 20)):
-        bad.write_bytes(raw[:n])
-        with pytest.raises(CaptureError, match='is damaged'): AttentionRows.load(bad)
-    head = 8 + int.from_bytes(raw[:8], 'little')
-    for at in (*range(8), *rng.integers(8, head, 40), *rng.integers(head, len(raw), 40)):
-        turned = bytearray(raw)
-        turned[at] ^= 1 << int(rng.integers(8))
-        bad.write_bytes(turned)
-        try: back = AttentionRows.load(bad)
-        except CaptureError as e: assert 'Capture the rows again' in str(e) or 'holds no rows' in str(e)
-        else: assert repr(vars(back)) == repr(vars(rows)), at   # white space at the end of the header
-    bad.write_bytes(raw + b'\0'*8)
-    with pytest.raises(CaptureError, match='is damaged'): AttentionRows.load(bad)
+    def refuse():
+        with pytest.raises(CaptureError, match='is damaged, or holds no rows'): AttentionRows.load(bad)
+    for n in (0, 1, 7, 8, 9, *np.random.default_rng(0).integers(10, len(raw), 20)): bad.write_bytes(raw[:n]), refuse()
+    bad.write_bytes(raw + b'\0'*8), refuse()
+    bad.write_text('{"attn": []}'), refuse()
+    save_file(dict(attn=rows.attn), bad), refuse()
+    for head in ('not JSON', '[]', '{}', '{"spans": 3, "answer": null}', '{"spans": [{"tokens": [1]}], "answer": null}',
+                 '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}'):
+        save_file(dict(attn=rows.attn), bad, metadata=dict(carve_rows=head)), refuse()
     with pytest.raises(FileNotFoundError): AttentionRows.load(tmp_path/'none')
-    with pytest.raises(CaptureError, match='no safetensors file'): AttentionRows.load(tmp_path)
-
-
-@pytest.mark.case(35)
-def test_saved_rows_wrong(saved, tmp_path):
-    "Another file, other words in the header, parts that do not fit, NaN and infinity inside: each an error that says so"
-    rows, path = saved
-    bad = tmp_path/'bad.safetensors'
-    def refuse(why):
-        with pytest.raises(CaptureError, match=why): AttentionRows.load(bad)
-    save_file(dict(attn=rows.attn), bad), refuse('holds no rows')
-    bad.write_text('{"attn": []}'), refuse('is damaged, or no safetensors file')
-    save_file(dict(attn=rows.attn), bad, metadata=dict(carve_rows='{}', check='0')), refuse('check sum')
-    for head in ('not JSON', '[]', '{}', '{"spans": 3, "answer": null}', '{"spans": [], "answer": null, "layers": [2, 3], "tokens": [], "surprise": 1}',
-                 '{"spans": [{"tokens": [1]}], "answer": null}'):
-        t = dict(attn=rows.attn, mass=rows.mass)
-        save_file(t, bad, metadata=dict(carve_rows=head, check=file_digest(head, t))), refuse('not written by|do not fit')
-    for change in (dict(layers=[2]), dict(spans=[]), dict(mass=rows.mass[:1]), dict(question=rows.question[1:]), dict(spans=[replace(rows.spans[0], grid=(1, 7))])):
-        replace(rows, **change).save(bad), refuse('do not fit')
-    for field in ('attn', 'mass', 'question', 'question_mass'):
-        for x in (torch.nan, torch.inf):
-            t = getattr(rows, field).clone().contiguous()
-            t.view(-1)[3] = x
-            replace(rows, **{field: t}).save(bad), refuse('1 weights that are NaN or infinite. Capture the rows again, with the model in bfloat16 or float32')
+    with pytest.raises(CaptureError): AttentionRows.load(tmp_path)
 
 
 EDGES = [0., 1e-45, 1e-38, 1e-8, 1/576, .5, 1., 3e38]
