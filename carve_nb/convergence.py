@@ -20,7 +20,8 @@ from .core.plotting import figure_bytes, plot_style
 from .core.correlation import auroc
 from .core.stats import mean_interval
 from .entropy import check_attending
-from .maps import Saliency, entropy, hellinger, pick_words
+from .core.saliency import Saliency, pick_words
+from .maps import entropy, hellinger
 from .core.grids import patch_cover, to_grid
 from .models.prompts import SHORT_ANSWER
 from .models.vlm import weights_key

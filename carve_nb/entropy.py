@@ -8,7 +8,8 @@ __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'attention_maps', 'check_attending
 # %% ../nbs/03_entropy.ipynb #24cb8762
 from .attention import capture as _capture # gives `VLM` its `capture`
 from .core.errors import StatisticsError
-from .maps import entropy, merge_heads
+from .core.saliency import merge_heads
+from .maps import entropy
 from .models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 
 # %% ../nbs/03_entropy.ipynb #fd1a3968

@@ -121,7 +121,7 @@ def test_p_values_are_numbers():
 @pytest.mark.parametrize('ties', [False, True])
 def test_patches(ties):
     metrics = pytest.importorskip('sklearn.metrics')
-    from carve_nb.maps import Saliency
+    from carve_nb.core.saliency import Saliency
     from carve_nb.data.scoring import patch_auroc, touched_patches, patch_ndcg
     rng = np.random.default_rng(6)
     for _ in range(40):

@@ -13,10 +13,10 @@ import numpy as np, torch
 from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage
-from ..maps import Saliency
+from ..core.saliency import Saliency
 from ..core.errors import UnsupportedError
 from .base import CropMethod, capture_first_step, mean_saliency
-from ..regions import View
+from ..method.view import View
 from ..attention.results import Result, Timings
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #526a9b3e

@@ -20,10 +20,10 @@ from ..core.image import open_image
 from ..data.scenes import make_scene, to_sample
 from ..models.prompts import SHORT_ANSWER
 from ..core.errors import CarveError, KnownFields, UnsupportedError
-from ..maps import Saliency, is_flat, pick_layers
+from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.grids import to_grid
 from ..method.carve import method_call
-from ..regions import whole_view
+from ..method.view import whole_view
 from ..attention.layer_masking import decoder_layers
 from ..attention.results import Result, Timings, ask_with_view, fall_back
 from ..attention.cache import timed_capture

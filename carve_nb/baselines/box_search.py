@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 import numpy as np
 from PIL import Image
-from ..maps import Saliency
+from ..core.saliency import Saliency
 from ..core.grids import tent_weights
 from ..core.errors import UnsupportedError
 

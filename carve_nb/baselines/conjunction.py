@@ -21,7 +21,7 @@ from ..data.scenes import SIBLINGS, samples, sibling_samples
 from ..core.errors import CarveError
 from ..core.grids import to_grid
 from ..decomposition import contrast
-from ..maps import Saliency, pick_layers, pick_words
+from ..core.saliency import Saliency, pick_layers, pick_words
 from ..method.carve import Carve
 
 # %% ../../nbs/library/baselines/20_conjunction.ipynb #32408f0f

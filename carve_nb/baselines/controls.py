@@ -13,10 +13,10 @@ from ..attention.cache import picture_key
 from ..attention.results import Result, Timings, ask_with_view
 from ..core.errors import CarveError, KnownFields
 from ..core.image import open_image
-from ..maps import Saliency, is_flat
+from ..core.saliency import Saliency, is_flat
 from ..method.carve import Carve, check_fields, method_call
 from ..models.prompts import SHORT_ANSWER
-from ..regions import crop_view, grow_box, whole_view
+from ..method.view import crop_view, grow_box, whole_view
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #b0315dae
 @dataclass(repr=False)

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from fastcore.basics import patch
 from transformers import LogitsProcessor
-from ..maps import pick_layers
+from ..core.saliency import pick_layers
 from ..models.prompts import SHORT_ANSWER
 from ..attention.layer_masking import decoder_layers, hidden
 from .base import DecodingMethod

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from fastcore.basics import patch
 from ..models.vlm import model_lock
-from ..maps import pick_layers
-from ..regions import whole_view
+from ..core.saliency import pick_layers
+from ..method.view import whole_view
 from ..attention.results import Timings
 from ..attention.intervention import Edit, applying, raise_scores
 from .base import DecodingMethod, as_saliency

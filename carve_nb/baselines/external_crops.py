@@ -13,11 +13,12 @@ from typing import Literal
 from pathlib import Path
 import numpy as np, torch, transformers
 from transformers import AutoProcessor
-from ..maps import pick_words
+from ..core.saliency import pick_words
 from ..core.errors import UnsupportedError
 from ..core.image import union_box
 from .base import CropMethod
-from ..regions import Region, crop_view, grow_box, whole_view
+from ..method.view import crop_view, grow_box, whole_view
+from ..regions import Region
 from ..attention.results import Result, Timings
 
 # %% ../../nbs/library/baselines/06_external_crops.ipynb #7fb8fc22

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 import numpy as np, torch
 from ..models.prompts import SHORT_ANSWER
-from ..maps import pick_layers, hellinger
+from ..core.saliency import pick_layers
+from ..maps import hellinger
 from ..attention.layer_masking import decoder_layers
 from ..fusion_layers import fusion_layers, layer_costs
-from ..regions import magnify, regions
+from ..method.view import magnify
+from ..regions import regions
 from ..attention.results import Result, Timings
 from .base import DecodingMethod, CropMethod, as_saliency, capture_first_step
 from ..core.errors import UnsupportedError

@@ -13,8 +13,8 @@ import numpy as np, torch
 from fastcore.basics import patch
 from PIL import ImageDraw
 from ..models.prompts import SHORT_ANSWER
-from ..maps import Saliency, is_flat, pick_layers
-from ..regions import View, crop_view
+from ..core.saliency import Saliency, is_flat, pick_layers
+from ..method.view import View, crop_view
 from ..attention.results import Result, Timings
 from .base import CropMethod, Method, as_saliency, first_step_rows, capture_first_step, DecodingMethod
 from ..core.errors import UnsupportedError

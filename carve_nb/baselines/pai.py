@@ -9,7 +9,7 @@ __all__ = ['PAI']
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 import torch
-from ..maps import pick_layers
+from ..core.saliency import pick_layers
 from ..attention.intervention import Edit, applying, raise_scores
 from ..core.errors import UnsupportedError
 from .vhr import text_only

@@ -12,7 +12,8 @@ import numpy as np, torch
 from fastcore.basics import patch
 from ..attention.results import Result, Timings
 from ..core.errors import UnsupportedError
-from ..regions import Region, box_iou
+from ..core.image import box_iou
+from ..regions import Region
 from .base import capture_first_step, mean_saliency
 from .external_crops import ToolCrop, clip_scores, run_tool
 

@@ -17,7 +17,7 @@ from ..models.attention_hook import restore
 from ..models.vlm import model_lock
 from ..models.processors import make_chat
 from ..attention.recorder import check_layers
-from ..maps import pick_layers
+from ..core.saliency import pick_layers
 from ..attention.layer_masking import decoder_layers
 from ..attention.results import Timings
 from ..attention.intervention import Edit, applying

@@ -21,7 +21,7 @@ from ..data.scenes import samples
 from .base import CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
 from ..models.families import check_needs
 from .fusion_review import depth_layers
-from ..regions import View
+from ..method.view import View
 from ..attention.results import Result, Timings, ask_with_view
 
 # %% ../../nbs/library/baselines/04_vea.ipynb #f29851a3

@@ -18,12 +18,12 @@ from ..models.attention_hook import restore
 from ..models.prompts import GENERAL_INSTRUCTION
 from ..models.vlm import model_lock
 from ..attention.gradient_rows import grad_rows
-from ..regions import View, crop_view, whole_view
+from ..method.view import View, crop_view, whole_view
 from ..attention.results import Result, Timings
 from ..core.errors import UnsupportedError
 from .base import CropMethod, as_saliency, first_step_rows, near_layers, capture_first_step
 from .box_search import WINDOW_RATIOS, cut_tiles, join_tiles, search_box, tile_count
-from ..maps import is_flat
+from ..core.saliency import is_flat
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #bfae4d7c
 def tower_side(vlm # a `VLM`

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 import numpy as np, torch
 from ..maps import entropy
-from ..regions import whole_view
+from ..method.view import whole_view
 from ..attention.results import Timings
 from ..attention.intervention import Edit, applying
 from .base import DecodingMethod, as_saliency, capture_first_step

@@ -10,7 +10,7 @@ import ipywidgets as w
 import torch
 from fastcore.basics import patch
 from ..core.plotting import draw_boxes
-from ..regions import grow_box
+from ..method.view import grow_box
 from .plots import (
     MAP_KINDS, place_beside, cell_colors, plot_words, film_strip, head_map, head_strip, head_table, patch_cell,
     patch_words, tile, word_map, words_shown)

@@ -15,7 +15,8 @@ from matplotlib.colors import to_hex
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from ..core.plotting import draw_boxes, fit_text, strip
 from ..core.errors import CarveError
-from ..maps import Saliency, entropy, merge_heads, pick_layers
+from ..core.saliency import Saliency, merge_heads, pick_layers
+from ..maps import entropy
 from ..core.grids import to_grid
 
 # %% ../../nbs/library/explorer/01_plots.ipynb #c23667f0

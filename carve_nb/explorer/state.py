@@ -17,7 +17,7 @@ from ..attention.results import Result
 from ..method.carve import Carve, change
 from ..data.scenes import SPLITS
 from ..core.image import open_image
-from ..maps import pick_layers
+from ..core.saliency import pick_layers
 from ..core.plotting import black_out, draw_boxes, keep_mask
 
 # %% ../../nbs/library/explorer/00_state.ipynb #b0c9ed2f

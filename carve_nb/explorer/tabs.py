@@ -12,7 +12,7 @@ import torch
 from fastcore.basics import patch
 from ..core.plotting import draw_boxes, strip
 from ..core.image import png_bytes
-from ..regions import grow_box
+from ..method.view import grow_box
 from ..baselines.registry import make_method, methods
 from ..attention.cache import AttentionCache
 from .state import settings_code

@@ -8,8 +8,9 @@ __all__ = ['patch_map', 'head_patterns', 'name_pattern', 'pattern_strip', 'token
 # %% ../../nbs/library/explorer/02_vision_tower.ipynb #3b368812
 import math, torch
 from ..core.plotting import draw_boxes
-from ..maps import Saliency, entropy
-from ..regions import grow_box
+from ..core.saliency import Saliency
+from ..maps import entropy
+from ..method.view import grow_box
 from ..attention.vision_tower import token_row
 from .plots import same_limits, wrap_strip
 

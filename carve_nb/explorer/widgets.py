@@ -15,7 +15,7 @@ import ipywidgets as w
 from fastcore.basics import patch
 from PIL import Image
 from ..method.carve import CHOICES, Carve, change, settings
-from ..maps import pick_layers
+from ..core.saliency import pick_layers
 from .state import parse_heads
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #374f46c1

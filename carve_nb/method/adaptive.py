@@ -14,7 +14,7 @@ from ..attention.several_pictures import ask_several
 from ..core.errors import CarveError
 from ..core.image import open_image
 from .carve import Carve
-from ..regions import whole_view
+from .view import whole_view
 
 # %% ../../nbs/library/method/01_adaptive.ipynb #25e1df29
 @dataclass(repr=False)

@@ -19,9 +19,11 @@ from ..core.errors import CarveError, KnownFields
 from ..core.grids import to_grid
 from ..core.image import open_image
 from ..decomposition import maps_equal, panel_maps
-from ..maps import Saliency, is_flat, merge_heads, pick_layers, pick_words, step_weights
+from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers, pick_words
+from ..maps import step_weights
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from ..regions import magnify, regions
+from .view import magnify
+from ..regions import regions
 
 # %% ../../nbs/library/method/00_carve.ipynb #fc6e50e4
 CHOICES = dict(

@@ -22,10 +22,10 @@ from ..core.plotting import plot_forest, plot_style
 from ..core.stats import mean_interval, difference, format_p, holm, paired_test
 from ..data.metrics import match
 from ..data.scenes import make_scene, to_sample
-from ..maps import pick_layers
+from ..core.saliency import pick_layers
 from ..method.carve import Carve, change
 from ..models.prompts import GENERAL_INSTRUCTIONS
-from ..regions import box_iou
+from ..core.image import box_iou
 from ..data.record_file import image_key_of
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #56e5819c

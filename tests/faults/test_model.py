@@ -16,9 +16,10 @@ from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.decomposition import OPERATORS, contrast
 from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.core.model_source import TINY
-from carve_nb.maps import pick_layers
+from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import Record
-from carve_nb.regions import magnify, regions, top_mask
+from carve_nb.method.view import magnify
+from carve_nb.regions import regions, top_mask
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.models.vlm import VLM
 from carve_nb.evaluation.runner import describe_answer

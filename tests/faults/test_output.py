@@ -24,9 +24,9 @@ from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import Sample, Scene, make_scene
 from carve_nb.data.datasets import DataSet
 from carve_nb.explorer.state import take_shown
-from carve_nb.maps import Saliency
+from carve_nb.core.saliency import Saliency
 from carve_nb.models.prompts import Prompt
-from carve_nb.regions import View
+from carve_nb.method.view import View
 
 ROOT = Path(__file__).parents[2]
 BAD = '<script>alert(1)</script><img src=x onerror=alert(2)></textarea></style></div>"\'><svg onload=alert(3)> ![a](http://host.test/a.png) ![d\\\\](http://host.test/d.png) [b](javascript:alert(4)) $\\href{javascript:alert(5)}{c}$'

@@ -7,9 +7,11 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from carve_nb.core.image import EXIF_TURNS, open_image
-from carve_nb.maps import Saliency
+from carve_nb.core.saliency import Saliency
 from carve_nb.core.grids import tent_weights
-from carve_nb.regions import Region, box_iou, grow_box, magnify, regions, split_mask, top_mask, union_box
+from carve_nb.core.image import box_iou, union_box
+from carve_nb.method.view import grow_box, magnify
+from carve_nb.regions import Region, regions, split_mask, top_mask
 from carve_nb.core.plotting import keep_mask
 from carve_nb.models.prompts import MAX_SIDE_RATIO, check_shape
 

@@ -7,7 +7,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from carve_nb.decomposition import CAP, OPERATORS, contrast, cost
 from carve_nb.core.errors import CarveError
-from carve_nb.maps import Saliency, depth_band, entropy, fuse_maps, pick_layers, step_weights
+from carve_nb.core.saliency import Saliency, pick_layers
+from carve_nb.maps import entropy, fuse_maps, step_weights
 from carve_nb.core.correlation import auroc, rank_correlation
 from carve_nb.core.stats import mean_interval, difference, holm, mcnemar, paired_test, sign_flip
 
@@ -121,6 +122,9 @@ def test_entropy_same(a, k, chance):
 # layers and steps
 
 def sane(got, n): return got == sorted(set(got)) and got and set(got) <= set(range(n))
+
+
+def depth_band(lo, hi, n): return pick_layers((float(lo), float(hi)), n)
 
 
 def test_every_depth():
