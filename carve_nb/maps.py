@@ -11,48 +11,31 @@ import numpy as np, torch
 from torch.nn import functional as F
 
 # %% ../nbs/02_attention_maps.ipynb #720dd95e
-def step_weights(T, # number of steps
-    mode='last' # 'first', 'last' or 'all' (linear)
-    ): # [T] float weights w_t
-    "The weight of each generation step"
+def step_weights(T, mode='last'): # number of steps -> [T] float weights w_t
+    "The weight of each generation step: of the 'first' or 'last' alone, or of 'all', linear"
     if T < 1: raise ValueError(f"no steps to weight: T={T}")
     if mode == 'all': return torch.arange(1., T+1)
     if mode not in ('first', 'last'): raise ValueError(f"steps={mode!r}: use 'first', 'last' or 'all'")
-    step = 0 if mode == 'first' else T-1
-    return F.one_hot(torch.tensor(step), T).float()
+    return F.one_hot(torch.tensor(0 if mode == 'first' else T-1), T).float()
 
 # %% ../nbs/02_attention_maps.ipynb #6d178c98
-def fuse_maps(a, # [T, L, Nv] contrasted maps
-    weights, # [T] step weights w_t
-    normalise=False # give each (step, layer) map total 1 before adding
-    ): # [Nv] float64
-    "Add layers and weighted steps to one map"
+def fuse_maps(a, weights, normalise=False): # [T, L, Nv] contrasted maps, [T] w_t -> [Nv] float64
+    "Add layers and weighted steps to one map; `normalise` gives each (step, layer) map total 1 before"
     a = a.double()
-    if normalise:
-        a = a / a.sum(-1, keepdim=True).clamp_min(1e-30)
+    if normalise: a = a/a.sum(-1, keepdim=True).clamp_min(1e-30)
     return torch.einsum('t,tln->n', weights.double(), a)
 
 # %% ../nbs/02_attention_maps.ipynb #16379f88
-def entropy(a, # [..., N] non-negative weights
-    base=2, # of the logarithm: 2 gives bits, math.e nats
-    dim=-1 # the axis that is a distribution
-    ): # a without `dim`
-    "Entropy of rows, normalised to sum 1"
+def entropy(a, base=2, dim=-1): # [..., N] weights >= 0 -> a without `dim`
+    "Entropy of rows, normalised to sum 1; `base` 2 gives bits, math.e nats"
     a = torch.as_tensor(a).double()
-    if not a.isfinite().all() or (a < 0).any():
-        raise ValueError("entropy needs finite weights >= 0")
-    total = a.sum(dim, keepdim=True)
-    a = torch.where(total > 0, a, torch.ones_like(a))
-    shares = a/a.sum(dim, keepdim=True)
-    return torch.special.entr(shares).sum(dim)/math.log(base)
+    if not a.isfinite().all() or (a < 0).any(): raise ValueError("entropy needs finite weights >= 0")
+    a = torch.where(a.sum(dim, keepdim=True) > 0, a, torch.ones_like(a))
+    return torch.special.entr(a/a.sum(dim, keepdim=True)).sum(dim)/math.log(base)
 
 # %% ../nbs/02_attention_maps.ipynb #b30bbbe6
-def hellinger(p, # [..., N] weights >= 0, normalised here
-    q # [..., N]
-    ): # [...] between 0 and 1
+def hellinger(p, q): # [..., N] weights >= 0 twice, normalised here -> [...] between 0 and 1
     "Hellinger distance between distributions"
     p, q = (np.asarray(x, float) for x in (p, q))
-    p = p/p.sum(-1, keepdims=True)
-    q = q/q.sum(-1, keepdims=True)
-    squares = (np.sqrt(p) - np.sqrt(q))**2
-    return np.sqrt(squares.sum(-1)/2)
+    p, q = p/p.sum(-1, keepdims=True), q/q.sum(-1, keepdims=True)
+    return np.sqrt(((np.sqrt(p) - np.sqrt(q))**2).sum(-1)/2)

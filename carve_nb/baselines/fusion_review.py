@@ -15,7 +15,7 @@ from ..models.prompts import SHORT_ANSWER
 from ..core.saliency import pick_layers
 from ..maps import hellinger
 from ..attention.layer_masking import decoder_layers
-from ..fusion_layers import fusion_layers, layer_costs
+from ..method.measures import fusion_layers, layer_costs
 from ..method.view import magnify
 from ..regions import regions
 from ..attention.results import Result, Timings

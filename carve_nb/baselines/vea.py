@@ -13,7 +13,7 @@ import numpy as np
 from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage
-from ..convergence import LayerProfile, MeasuredLayers, profile_layers
+from ..method.layer_profile import LayerProfile, MeasuredLayers, profile_layers
 from ..core.image import open_image
 from ..core.grids import calm_spikes
 from ..core.errors import UnsupportedError

@@ -18,7 +18,7 @@ from PIL import ImageDraw, ImageFont
 from ..attention.results import Timings
 from ..method.adaptive import CarveAuto, map_evidence
 from ..method.carve import Carve
-from ..convergence import MeasuredLayers, short_name
+from ..method.layer_profile import MeasuredLayers, short_name
 from ..core.errors import CarveError
 from ..core.image import open_image
 from ..core.stats import difference, mean_interval
