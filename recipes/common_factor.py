@@ -21,7 +21,7 @@ from carve_nb.core.stats import expanded_ends, format_p, holm
 from carve_nb.data.questions import ASK
 from carve_nb.data.scenes import samples
 from carve_nb.decomposition import contrast
-from carve_nb.maps import Saliency
+from carve_nb.core.saliency import Saliency
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.studies.analysis import try_estimate
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder

@@ -20,7 +20,7 @@ from carve_nb.core.stats import mean_interval, paired_effect
 from carve_nb.data.metrics import match
 from carve_nb.data.drawing import COLORS, PHOTOS, SceneObject, background, sprite
 from carve_nb.data.scenes import Sample
-from carve_nb.entropy import ENTROPY_STEPS, capture_pair, layer_bits
+from carve_nb.method.measures import ENTROPY_STEPS, capture_pair, layer_bits
 from carve_nb.studies.analysis import (
     BOOTSTRAP_DRAWS, format_estimate, format_header, to_dataframe, try_estimate)
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
