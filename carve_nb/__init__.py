@@ -25,8 +25,9 @@ _names = {
     'data.scenes': 'Scene make_scene',
     'data.datasets': 'load_benchmark',
     'complexity': 'Complexity',
-    'maps': 'Saliency',
-    'regions': 'Region View',
+    'core.saliency': 'Saliency',
+    'regions': 'Region',
+    'method.view': 'View',
     'method.carve': 'RegionRule ViewRule ReadingRule',
     'studies.model_profile': 'profile_model Carve CarveAuto',
     'studies.runner': 'run_study',
@@ -43,7 +44,7 @@ _where = {name: module for module, names in _names.items() for name in names.spl
 _rooms = {m.name for m in iter_modules(__path__) if m.name[0] != '_'}
 # What 0.1 had here too, and is imported from its module now.
 _inside = {
-    'core.image': 'png_bytes',
+    'core.image': 'png_bytes box_iou',
     'core.plotting': 'overlay draw_boxes strip',
     'core.stats': 'Interval Estimate mean_interval mcnemar paired_test',
     'models.image_tokens': 'ImageSpan',
@@ -67,10 +68,11 @@ _inside = {
     'data.scoring': 'score_answer',
     'data.datasets': 'DataSet',
     'complexity': 'texture colour',
-    'maps': 'pick_layers',
-    'convergence': 'profile_layers',
+    'core.saliency': 'pick_layers',
+    'method.layer_profile': 'profile_layers',
     'decomposition': 'contrast',
-    'regions': 'magnify top_mask box_iou',
+    'regions': 'top_mask',
+    'method.view': 'magnify',
     'baselines.controls': 'DirectAnswer RandomCrop CentreCrop QuestionOnly InstructionOnly Oracle '
                           'RandomMap UniformMap ShuffledQuestion',
     'studies.runner': 'STUDIES',

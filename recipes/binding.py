@@ -19,7 +19,7 @@ from carve_nb.core.plotting import plot_forest, plot_style
 from carve_nb.core.stats import format_p, holm, mean_interval, paired_test
 from carve_nb.data.scenes import sibling_samples
 from carve_nb.decomposition import contrast
-from carve_nb.maps import Saliency
+from carve_nb.core.saliency import Saliency
 from carve_nb.studies.compare import ask_all, tidy
 from carve_nb.studies.layer_plots import annotate_cells
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder

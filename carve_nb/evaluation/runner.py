@@ -30,11 +30,11 @@ from ..data.datasets import load_benchmark, sample_keys
 from ..data.record_file import export_run
 from ..data.run_store import RunStore, digest, read_run
 from ..data.scoring import RULES, patch_auroc, score_answer
-from ..maps import pick_layers
+from ..core.saliency import pick_layers
 from ..models.families import check_needs
 from ..models.processors import set_image_tokens
 from ..models.vlm import VLM, weights_key
-from ..regions import box_iou
+from ..core.image import box_iou
 from ..studies.workers import Bar, attempt, carry_out, measure_units
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #3726fc41

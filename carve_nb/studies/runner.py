@@ -23,7 +23,7 @@ from ..data.datasets import DataSet
 from ..data.record_file import export_run, read_records
 from ..data.records import read_entries
 from ..data.run_store import RunStore, read_run
-from ..maps import pick_layers
+from ..core.saliency import pick_layers
 from ..core.model_source import TINY
 from ..models.vlm import VLM, weights_key
 from . import ablation, clutter_intervention, convergence, entropy, invariance, masking
