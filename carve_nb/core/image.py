@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_PIXELS', 'RASTER', 'check_size', 'from_array', 'scale_deep', 'flatten', 'read_file', 'open_image',
-           'raster_size', 'to_raster', 'scale_box', 'union_box', 'png_bytes']
+           'raster_size', 'to_raster', 'scale_box', 'union_box', 'box_iou', 'png_bytes']
 
 # %% ../../nbs/library/core/02_image.ipynb #9cc8effc
 import math, os, re, warnings
@@ -143,6 +143,13 @@ def union_box(boxes):
     if not boxes: return None
     x0, y0, x1, y1 = zip(*boxes)
     return min(x0), min(y0), max(x1), max(y1)
+
+# %% ../../nbs/library/core/02_image.ipynb #a5449181
+def box_iou(a, b) -> float: # (x0, y0, x1, y1) twice -> 0 (apart) .. 1 (equal)
+    "Intersection over union of two boxes"
+    both = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    area = lambda o: (o[2]-o[0]) * (o[3]-o[1])
+    return both / max(area(a) + area(b) - both, 1e-12)
 
 # %% ../../nbs/library/core/02_image.ipynb #eae8a425
 def png_bytes(img):
