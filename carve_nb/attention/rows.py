@@ -9,12 +9,12 @@ __all__ = ['check_finite', 'AttentionRows']
 import json
 from dataclasses import asdict, dataclass
 from html import escape
-from importlib import import_module
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from ..core.errors import CaptureError
+from ..core.saliency import Saliency, merge_heads, pick_layers, pick_words
 from ..core.plotting import fit_height, overlay, panels_html
 from ..models.image_tokens import ImageSpan
 from ..models.vlm import Answer

@@ -12,8 +12,8 @@ import torch
 from fastcore.basics import patch
 from ..models.vlm import model_lock
 from ..attention.recorder import recording
-from ..maps import pick_words
-from ..regions import whole_view
+from ..core.saliency import pick_words
+from ..method.view import whole_view
 from ..attention.results import Timings
 from ..attention.intervention import Edit, applying
 from .base import DecodingMethod, as_saliency, near_layers

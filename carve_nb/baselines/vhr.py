@@ -20,7 +20,7 @@ from ..models.vlm import greedy
 from ..models.prefix_cache import own_loose
 from ..attention.recorder import check_layers
 from ..attention.capture import cat_padded
-from ..maps import pick_layers
+from ..core.saliency import pick_layers
 from ..attention.results import Timings
 from ..attention.intervention import Edit, applying
 from .base import DecodingMethod

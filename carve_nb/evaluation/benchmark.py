@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..attention.capture import VLM # with its captures
 from ..attention.peak_memory import peak_memory
 from ..method.carve import Carve
-from ..maps import pick_layers
+from ..core.saliency import pick_layers
 from ..models.vlm import greedy
 
 # %% ../../nbs/library/evaluation/13_benchmark.ipynb #906828c9

@@ -15,8 +15,9 @@ from ..attention.rows import AttentionRows
 from ..method.carve import Carve, ReadingRule, settings
 from ..complexity import colour, texture
 from ..data.scenes import make_scene
-from ..entropy import ATTENTION_MAPS, capture_pair
-from ..maps import entropy, pick_layers
+from ..method.measures import ATTENTION_MAPS, capture_pair
+from ..core.saliency import pick_layers
+from ..maps import entropy
 from ..models.image_tokens import ImageSpan
 
 # %% ../../nbs/library/explorer/10_figure_data.ipynb #edbc670f

@@ -11,8 +11,8 @@ __all__ = ['BOOTSTRAP_DRAWS', 'COVARIATES', 'FEWEST', 'COMPLEXITY_LABELS', 'MAP_
 import math, numpy as np, pandas as pd
 from ..core.errors import StatisticsError
 from ..core.correlation import partial_spearman, spearman
-from ..entropy import ENTROPY_STEPS
-from ..maps import pick_layers
+from ..method.measures import ENTROPY_STEPS
+from ..core.saliency import pick_layers
 from ..data.record_file import image_key_of
 
 # %% ../../nbs/library/studies/00_analysis.ipynb #de69d755

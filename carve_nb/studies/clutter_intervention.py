@@ -16,7 +16,7 @@ from ..core.errors import StatisticsError
 from ..core.plotting import plot_band, plot_forest, plot_style
 from ..core.stats import Estimate, mean_interval, paired_effect, interval_of
 from ..data.scenes import Sample
-from ..entropy import ATTENTION_MAPS, ENTROPY_STEPS
+from ..method.measures import ATTENTION_MAPS, ENTROPY_STEPS
 from .analysis import (
     BOOTSTRAP_DRAWS, MAP_COLOURS, format_header, to_dataframe, try_estimate)
 from .entropy import ENTROPY_GRID, ask_scene, measure_entropy

@@ -21,8 +21,8 @@ from ..core.plotting import plot_forest, plot_style
 from ..core.stats import Estimate, mean_interval, difference, holm, paired_effect, paired_test
 from ..core.correlation import spearman
 from ..data.scenes import make_scene, to_sample
-from ..entropy import check_attending
-from ..maps import pick_layers
+from ..method.measures import check_attending
+from ..core.saliency import pick_layers
 from ..models.prompts import SHORT_ANSWER
 from .compare import frame_lines, mean_estimate
 from .layer_plots import annotate_cells, plot_line

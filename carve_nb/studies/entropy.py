@@ -23,8 +23,8 @@ from ..data.metrics import match
 from ..data.drawing import SIZE
 from ..data.questions import join_words
 from ..data.scenes import Sample, make_scene, to_sample
-from ..entropy import ATTENTION_MAPS, capture_pair, layer_bits
-from ..maps import pick_layers
+from ..method.measures import ATTENTION_MAPS, capture_pair, layer_bits
+from ..core.saliency import pick_layers
 from .analysis import (
     BOOTSTRAP_DRAWS, COMPLEXITY_LABELS, COVARIATES, FEWEST, MAP_COLOURS, associate, covariates, format_header, known_covariates, to_dataframe, try_estimate, table_pictures)
 from ..data.record_file import image_key_of

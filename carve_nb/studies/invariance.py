@@ -21,13 +21,13 @@ from ..core.stats import (
 from ..core.correlation import spearman
 from ..data.scenes import samples
 from ..decomposition import contrast
-from ..invariance import (
+from ..method.measures import (
     TEN_INSTRUCTIONS, UNRELATED_QUESTIONS, VARIANCE_PARTS, contrast_ways, instruction_maps, js_bits, log_maps,
     map_metrics, mean_pair, variance_parts)
 from ..maps import fuse_maps
 from ..core.grids import patch_cover
 from ..models.prompts import SHORT_ANSWER
-from ..regulariser import least_delta
+from ..method.measures import least_delta
 from ..data.record_file import image_key_of
 from .compare import frame_lines, mean_estimate
 

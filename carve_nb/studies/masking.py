@@ -15,7 +15,7 @@ from ..core.stats import mean_interval
 from ..data.metrics import match
 from ..data.record_file import image_key_of
 from ..data.scenes import make_scene, to_sample
-from ..fusion_layers import fusion_layers, layer_costs, paired_gain
+from ..method.measures import fusion_layers, layer_costs, paired_gain
 from ..models.prompts import SHORT_ANSWER
 from .compare import frame_lines
 from .layer_plots import annotate_cells, plot_line
