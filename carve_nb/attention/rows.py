@@ -63,7 +63,7 @@ class AttentionRows:
         if not len(self.attn): raise CaptureError('Nothing read yet: the rows are filled when the block ends. Use them then.')
         if query == 'last': return self.attn[step]
         words = 'all' if query == 'question' else query
-        found = import_module('carve_nb.maps').pick_words(self.question_tokens, words, 'none')
+        found = pick_words(self.question_tokens, words, 'none')
         if self.question is not None and found: return self.question[found].mean(0)
         raise CaptureError(f'No rows of {query!r}: those that were read are of the words {list(self.question_tokens)}. '
                            'Name the question when you record.')
@@ -75,12 +75,11 @@ class AttentionRows:
         image=0,       # which picture
     ) -> torch.Tensor: # [L, gh, gw] float32
         "One map of a picture for each layer"
-        book = import_module('carve_nb.maps')   # a chapter, which lies above this room
-        asked = book.pick_layers(layers, self.meta['n_layers'])
+        asked = pick_layers(layers, self.meta['n_layers'])
         at = [self.layers.index(l) for l in asked if l in self.layers]
         if not at: raise CaptureError(f'No attention was read in layers {asked}, only in {list(self.layers)}.')
         i = self.first_span(image)
-        merged = book.merge_heads(self.query_rows(query, step)[at], heads)
+        merged = merge_heads(self.query_rows(query, step)[at], heads)
         return merged[:, self.span(i)].unflatten(-1, self.spans[i].grid)
 
     def saliency(self,
@@ -91,7 +90,7 @@ class AttentionRows:
         values, size = self.maps(layers, heads, query, step, image).mean(0), tuple(self.meta['sizes'][image])
         if picture is None and len(self.images) > image: picture = self.images[image]
         if picture is not None and picture.size != size: picture = picture.resize(size)
-        return import_module('carve_nb.maps').Saliency(values.cpu(), size, self.spans[self.first_span(image)].box, picture)
+        return Saliency(values.cpu(), size, self.spans[self.first_span(image)].box, picture)
 
     def panels(self,
         image=0, step=-1,
