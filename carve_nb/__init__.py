@@ -61,7 +61,6 @@ _inside = {
     'data.questions': 'Query',
     'data.scenes': 'Sample samples',
     'data.records': 'Record',
-    'data.folders': 'folder_samples',
     'data.record_file': 'read_records',
     'data.run_store': 'RunStore read_run',
     'data.benchmarks': 'BENCHMARKS',
@@ -84,6 +83,7 @@ _inside = {
 }
 # What went with a version: its old name, and in one sentence where it went.
 _gone = {
+    'folder_samples': '`load_benchmark(FOLDER)` gives its records, and `.opened()` one with its picture in memory.',
     'run_bench': '`bench(vlm, image, question)` measures a model of yours; the experiment is tools/side_by_side.py of the repository.',
     'calibrate': '`profile_model` and `add_thresholds` of `carve_nb.studies.model_profile` choose layers and thresholds.',
 }

@@ -134,13 +134,6 @@ def test_patches(ties):
         assert patch_ndcg(S, box) == pytest.approx(metrics.ndcg_score([label.astype(float)], [v]))
 
 
-def test_rule_names():
-    "A set refuses a rule that is not known before its scores are there to be asked"
-    from carve_nb.data.scoring import RULES
-    from carve_nb.data.datasets import RULE_NAMES
-    assert RULE_NAMES == tuple(RULES)
-
-
 SIGNED = '1 -1 +1 3 3.15 3:15 $5 5% 5 C C++ C# c B- US us no no! red dark-red'.split()
 
 

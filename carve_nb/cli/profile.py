@@ -21,7 +21,7 @@ def check_photos(
     folder,  # as it was given
 ):           # the same
     "Refuse a folder without pictures"
-    from carve_nb.data.pictures import picture_files
+    from carve_nb.data.records import picture_files
     if not Path(folder).is_dir(): raise CarveError(f'{folder} is not a folder.')
     if not picture_files(Path(folder)): raise CarveError(f'{folder} holds no pictures.')
     return folder

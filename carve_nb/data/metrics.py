@@ -7,15 +7,15 @@ __all__ = ['ARTICLES', 'NUMBERS', 'WHOLE', 'CONTRACTIONS', 'SIGNS', 'TEXT_FORMS'
            'match', 'exact_score', 'named_pairs', 'pair_f1', 'pair_score', 'strip_signs', 'plain_words',
            'one_line_text', 'vqa_words', 'leave_one_out', 'several_answers', 'vqa_score', 'vqa_2016_score',
            'text_words', 'text_score', 'count_score', 'contains_score', 'either_score', 'edit_distance', 'anls_score',
-           'yes_or_no', 'nearest', 'pope_score', 'pope_nearest', 'same_text', 'pick_text', 'right_option', 'by_same',
-           'by_letter', 'by_text', 'by_nearest']
+           'yes_or_no', 'nearest', 'pope_score', 'pope_nearest', 'same_text', 'pick_text', 'pick_letter',
+           'right_option', 'by_same', 'by_letter', 'by_text', 'by_nearest']
 
 # %% ../../nbs/library/data/12_metrics.ipynb #edda6b26
 import difflib, re
 import numpy as np
 from .drawing import COLORS, SHAPES
 from ..core.errors import CarveError
-from .choices import pick_letter
+from .records import LETTERS
 
 # %% ../../nbs/library/data/12_metrics.ipynb #195aa7b2
 ARTICLES = 'a', 'an', 'the'
@@ -280,6 +280,31 @@ def pick_text(answer, # what was answered
     longest = {t for t in named if not any(t != o and _within(t, o) for o in named)}
     meant = {c for c, t in zip(choices, texts) if t in longest}
     return choices.index(meant.pop()) if len(meant) == 1 else None
+
+# %% ../../nbs/library/data/12_metrics.ipynb #ee2e02cb
+_IN_A_WORD = r"[\w'+#]|-(?:\S|$)"       # what makes a capital part of a word
+
+def _letter_forms(letters):
+    "Patterns of answers that begin with a letter or announce it."
+    any_case = letters + letters.lower()
+    return (
+        rf'\(?([{any_case}])[).:,]*$',
+        rf'\(?([{letters}])[).:](?:\s|$)',
+        rf'.*?(?:answer|option|choice)(?: is)?[\s:]*\(?([{letters}])\b(?!{_IN_A_WORD}| [a-z])'
+    )
+
+def pick_letter(answer, # what was answered
+    n # number of options
+    ) -> int|None: # index
+    "The option that an answer names by its letter"
+    text, letters = str(answer).strip(), LETTERS[:n]
+    for pattern in _letter_forms(letters):
+        m = re.match(pattern, text, re.S)
+        if m: return letters.index(m[1].upper())
+    named = set(re.findall(rf'\(([{letters}])\)', text))
+    if not named: named = set(re.findall(rf"(?<![\w'+])(?<!\w-)[{letters}](?!{_IN_A_WORD})", text))
+    if len(named) != 1 or named == {'A'} and re.search(r'\bA [a-z]', text): return None
+    return letters.index(named.pop())
 
 # %% ../../nbs/library/data/12_metrics.ipynb #cc3e44bc
 def right_option(picks, # functions: answer, record -> index or None, tried in turn

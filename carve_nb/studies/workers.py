@@ -18,7 +18,6 @@ from tqdm import tqdm
 from ..attention.low_memory import free_memory, out_of_memory
 from ..core.errors import IncompleteError
 from ..core.io import environment
-from ..data.folders import open_entry
 from ..data.record_file import escape_halves, to_line
 from ..data.records import Record
 from ..data.run_store import FAILED
@@ -51,7 +50,7 @@ class StudyEvaluator:
     def record(self, sample # `Sample`, or the `Record` of one
         ) -> dict: # JSON values
         "What is measured on a sample"
-        if isinstance(sample, Record): sample = open_entry(sample)
+        if isinstance(sample, Record): sample = sample.opened()
         record = self.measure(self.vlm, sample)
         if sample.image_key: record = record | dict(image_key=sample.image_key)
         to_line(record)

@@ -7,10 +7,9 @@ from hypothesis import given, settings, strategies as st
 from carve_nb.data.run_store import STORE, RunStore, read_run
 from carve_nb.data.record_file import export_run
 from carve_nb.core.errors import DataError
-from carve_nb.data.records import Record, read_entries
-from carve_nb.data.readers import READERS, read_rows
+from carve_nb.data.records import ENDINGS, Record, read_entries, read_rows
 
-FORMS = [k for k in READERS if k not in ('.parquet', '.arrow')]
+FORMS = ENDINGS[:4]
 COLUMNAR = '.parquet', '.arrow'
 MOST = 64                            # MB by which a reader may raise the highest level, for a file of some kilobytes
 text = st.text(st.characters(exclude_categories=['Cs']), max_size=30)
