@@ -26,7 +26,7 @@ from .options import (
     Study, Suffix, Verbose, Workers, argument, option, read_engine, read_limits, read_loading, read_samples)
 from ..core.errors import CarveError
 from ..core.io import tame_terminal
-from ..data.fields import FOLDER_FORMAT
+from ..data.records import FOLDER_FORMAT
 from ..explorer.launch import explore_cell, serve, server_command, server_env, write_page, write_settings
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2829bfad
@@ -229,7 +229,7 @@ def make_example(folder # to make; None: none was asked for
     ):
     "Write the example, say how to run it, and end"
     if folder is None: return
-    from carve_nb.data.folders import write_example
+    from carve_nb.data.datasets import write_example
     for path in write_example(folder): print(f'wrote {path}')
     print(f'now: carve eval {folder}')
     raise typer.Exit()

@@ -23,7 +23,7 @@ from ..core.errors import CarveError
 from ..core.image import open_image
 from ..core.stats import difference, mean_interval
 from ..data.metrics import match
-from ..data.pictures import picture_files
+from ..data.records import picture_files
 from ..data.scenes import Sample, samples
 from ..models.vlm import weights_key
 
