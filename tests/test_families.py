@@ -17,7 +17,7 @@ from carve_nb.data.metrics import match
 from carve_nb.models.families import FAMILIES, MEASURED, family_rows, family_table, find_family
 from carve_nb.models.stock_prompts import read_prompts
 from carve_nb.models.tiny_models import make_tiny_checkpoint
-from carve_nb.models.tiny_recipes import RECIPES
+from carve_nb.models.tiny_models import RECIPES
 from carve_nb.studies.model_profile import collect_case, layer_contrasts, word_sample
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors

@@ -13,7 +13,7 @@ LAZY = {'baselines.registry', 'evaluation.lmms_eval'}
 STILL = {'attention.rows', 'models.vlm'}
 FAMILY = re.compile(r'llava|qwen|internvl|idefics|smolvlm|paligemma|gemma|mllama|onevision|instructblip', re.I)
 # Where model families are described, and the help of the command line.
-FAMILY_MAY = {'tiny_models', 'tiny_recipes', 'tiny_parts', 'image_tokens', 'image_tiles', 'processors', 'families', 'main', 'options'}
+FAMILY_MAY = {'tiny_models', 'image_tokens', 'processors', 'families', 'main', 'options'}
 MACHINE = re.compile(r'(?<![\w.:/-])/(work|root|home|tmp|Users|opt|usr|mnt|var)/')
 
 

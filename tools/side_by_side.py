@@ -22,7 +22,7 @@ from carve_nb.core.grids import to_grid
 from carve_nb.data.scenes import make_scene
 from carve_nb.core.saliency import Saliency, pick_layers
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.models.tiny_recipes import RECIPES
+from carve_nb.models.tiny_models import RECIPES
 from carve_nb.models.vlm import VLM
 from carve_nb.regions import regions
 

@@ -6,12 +6,13 @@
 __all__ = ['INTERVALS', 'TESTS', 'Interval', 'format_intervals', 'check_scores', 'picture_places', 'check_level',
            'bootstrap_values', 'expanded_ends', 'interval_of', 'picture_sums', 'format_counts', 'effective_size',
            'share_interval', 'ratio_of_sums', 'mean_interval', 'check_pairs', 'bonett_price', 'difference', 'mcnemar',
-           'sign_flip', 'paired_test', 'format_tests', 'holm', 'format_p', 'Estimate', 'paired_effect']
+           'sign_flip', 'paired_test', 'format_tests', 'holm', 'format_p', 'Estimate', 'paired_effect', 'exact_power',
+           'detectable']
 
 # %% ../../nbs/library/core/04_stats.ipynb #1d814f65
 from dataclasses import dataclass
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 from .errors import StatisticsError
 
 # %% ../../nbs/library/core/04_stats.ipynb #d23a85df
@@ -269,13 +270,11 @@ def format_tests(
 
 # %% ../../nbs/library/core/04_stats.ipynb #5902fb47
 def holm(ps) -> list:
-    "Holm's correction for many comparisons"
+    "Holm's correction for many comparisons, in the same order; NaN stays NaN"
+    from statsmodels.stats.multitest import multipletests
     p = np.array(ps, float)
-    m = int((~np.isnan(p)).sum())
-    rising = p.argsort()[:m]   # NaN comes last
-    if m and (p[rising[0]] < 0 or p[rising[-1]] > 1):
-        raise StatisticsError(f'p values lie between 0 and 1; found {p[rising[0]]:g} to {p[rising[-1]]:g}.')
-    p[rising] = np.maximum.accumulate(p[rising]*np.arange(m, 0, -1)).clip(max=1)
+    known = ~np.isnan(p)
+    if known.any(): p[known] = multipletests(p[known], method='holm')[1]
     return p.tolist()
 
 # %% ../../nbs/library/core/04_stats.ipynb #abd4dff8
@@ -310,3 +309,30 @@ def paired_effect(
     if effect.n_images < len(d): p = sign_flip(a, b, seed=seed, clusters=clusters)
     else: p = float(stats.wilcoxon(d).pvalue) if d.any() else 1.
     return Estimate(mean, lo, hi, len(d), p)
+
+# %% ../../nbs/library/core/04_stats.ipynb #4723eac2
+def exact_power(n, d, discordant, alpha=.05) -> float:
+    "Power of a paired comparison"
+    m = np.arange(n + 1)
+    m = m[stats.binom.pmf(m, n, discordant) > 1e-12]
+    k = stats.binom.ppf(alpha/2, m, .5)
+    k = np.where(stats.binom.cdf(k, m, .5) > alpha/2, k - 1, k)
+    q = min(1, .5 + .5*d/discordant)
+    significant = stats.binom.cdf(k, m, q) + stats.binom.sf(m - k - 1, m, q)
+    return float((stats.binom.pmf(m, n, discordant)*significant).sum())
+
+def detectable(
+    n, base,  # accuracy of the method to compare with, 0..1
+    discordant,  # share of questions on which exactly one of the two is right, 0..1
+    power=.8, alpha=.05,
+) -> float:
+    "Smallest gain that a paired comparison of this size can show"
+    if n < 1 or not (0 <= base < 1 and 0 < discordant <= 1 and 0 < alpha < power < 1):
+        raise StatisticsError(f'n={n}, base={base}, discordant={discordant}, power={power}, alpha={alpha}: '
+                              'at least one question and shares between 0 and 1 are needed, with alpha < power.')
+    least = max(0, discordant - 2*base)  # a gain is won where the other fails
+    most = min(discordant, 2*(1 - base) - discordant)
+    lack = lambda d: exact_power(n, d, discordant, alpha) - power
+    if most <= 0 or lack(most) < 0: return float('inf')
+    if lack(least) >= 0: return least
+    return float(optimize.brentq(lack, least, most, xtol=1e-5))

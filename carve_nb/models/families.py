@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 from ..core.errors import CarveError, UnsupportedError
-from .image_tiles import (
-    Block, canvas_keys, canvas_tiles, edge_tiles, pan_tiles, patch_keys, query_bridge, ratio_tiles)
-from .image_tokens import ImageSpan, crop_box, pixel_grid, split_blocks, thw_grid, whole_box
+from .image_tokens import (
+    Block, ImageSpan, canvas_keys, canvas_tiles, crop_box, edge_tiles, pan_tiles, patch_keys, pixel_grid, query_bridge,
+    ratio_tiles, split_blocks, thw_grid, whole_box)
 from carve_nb.models.processors import (
     grid_pixels, halved_moments, numbered_moments, paired_moments, patch_pixels, row_pixels, still_processor,
     tile_pixels)
@@ -50,7 +50,7 @@ class Family:
     # (config, inputs, i, counts) -> what the tower is given for picture i alone; None: it cannot be read alone
     pixels: Callable = None
     assemble: Callable = None   # (Hub id or folder, settings) -> processor, for use where the stock one cannot be built
-    tiny: Callable = None       # recipe of a tiny random model; None: the one of `tiny_recipes`, if it has one
+    tiny: Callable = None       # recipe of a tiny random model; None: the one of `tiny_models`, if it has one
     blocks: Callable = None     # (config, processor, inputs, i, size) -> `Block`s of picture i in order of the sequence
     layers: Callable = attention_layers  # decoder's configuration -> layers whose attention can be read
     # (config, processor, i, size) -> `ImageSpan` in the keys of layers that read pictures beside the sequence

@@ -186,7 +186,7 @@ def by_chance(vlm, tmp_path):
     from carve_nb.models.tiny_models import make_tiny_checkpoint
     from recipes.model import new_model
     from carve_nb.core.stats import mean_interval, difference
-    from carve_nb.core.power import detectable
+    from carve_nb.core.stats import detectable
     s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
     small, weights = s.image.resize((120, 90)), lambda model: [p.flatten()[:9].tolist() for p in model.parameters()]
     method = lambda e: e()(vlm, small, s.question, box=(10, 10, 40, 40)).answer.tokens
