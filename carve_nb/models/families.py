@@ -14,7 +14,6 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 import torch
-from fastcore.basics import patch
 from ..core.errors import CarveError, UnsupportedError
 from .image_tokens import (
     Block, ImageSpan, canvas_keys, canvas_tiles, crop_box, edge_tiles, pan_tiles, patch_keys, pixel_grid, query_bridge,
@@ -66,37 +65,25 @@ class Family:
     why_not: dict = field(default_factory=dict)  # what it cannot do -> the reason
     notes: str = ''             # what else to know
 
-# %% ../../nbs/library/models/03_families.ipynb #8582c87d
-@patch
-def cut(self: Family, config, processor, inputs, i, size) -> list:  # `Block`s, in order of the sequence
-    "Blocks of one picture: by the record's own rule, or one with its grid"
-    if self.blocks: return self.blocks(config, processor, inputs, i, size)
-    h, w = self.grid(config, inputs, i)
-    side = self.cell(config)
-    shown = w*side, h*side
-    return [Block((h, w), self.covered(processor, size, shown))]
+    def cut(self, config, processor, inputs, i, size):
+        "`Block`s of picture i of this (W, H), in order of the sequence: by the record's own rule, or one with its grid"
+        if self.blocks: return self.blocks(config, processor, inputs, i, size)
+        (h, w), side = self.grid(config, inputs, i), self.cell(config)
+        return [Block((h, w), self.covered(processor, size, (w*side, h*side)))]
 
-@patch
-def spans(
-    self: Family, config, processor, inputs, sizes,  # (W, H) of each picture
-    ids=None,  # [N] tokens of the prompt that holds them; the first of `inputs` by default
-    first=0,
-) -> list:  # `ImageSpan`s
-    "One `ImageSpan` for each view of each picture that has tokens, the whole picture first"
-    if self.cross: return [self.cross(config, processor, i, size) for i, size in enumerate(sizes)]
-    blocks, images = [], []
-    for i, size in enumerate(sizes):
-        views = self.cut(config, processor, inputs, first + i, size)
-        blocks += views
-        images += [i]*len(views)
-    if ids is None: ids = inputs['input_ids'][0]
-    runs = split_blocks(ids, config.image_token_id, [b.size for b in blocks])
-    spans = []
-    for block, i, run in zip(blocks, images, runs):
-        if not len(run): continue
-        end = int(run[-1]) + 1
-        spans.append(ImageSpan(block.take(run), block.grid, block.box, i, block.view, end))
-    return sorted(spans, key=lambda s: (s.image, s.view != 'base'))
+    def spans(self, config, processor, inputs, sizes,
+              ids=None,  # [N] tokens of the prompt that holds the pictures; the first of `inputs` by default
+              first=0,   # number of the first of these pictures among all that the processor got
+              ):
+        "One `ImageSpan` for each view of each picture of (W, H) that has tokens, the whole picture first"
+        if self.cross: return [self.cross(config, processor, i, size) for i, size in enumerate(sizes)]
+        cuts = [self.cut(config, processor, inputs, first + i, size) for i, size in enumerate(sizes)]
+        blocks = [(b, i) for i, views in enumerate(cuts) for b in views]
+        if ids is None: ids = inputs['input_ids'][0]
+        runs = split_blocks(ids, config.image_token_id, [b.size for b, _ in blocks])
+        spans = [ImageSpan(b.take(run), b.grid, b.box, i, b.view, int(run[-1]) + 1)
+                 for (b, i), run in zip(blocks, runs) if len(run)]
+        return sorted(spans, key=lambda s: (s.image, s.view != 'base'))
 
 # %% ../../nbs/library/models/03_families.ipynb #7e0da36e
 FAMILIES = {}
@@ -188,12 +175,12 @@ _add('instructblip', cross=patch_keys, bridge=query_bridge, features=_patch_feat
               'several pictures': 'model and processor have room for the query tokens of one picture'});
 
 # %% ../../nbs/library/models/03_families.ipynb #a651e04e
-MEASURED = Path(str(files('carve_nb')))/'checkpoints'/'families.json' # written by the tests
-_TESTED = {True: 'yes, tested', None: 'yes', False: 'FAILS'}
+MEASURED = Path(str(files('carve_nb')))/'checkpoints'/'families.json'  # written by the tests
 
-def family_row(f: Family, seen: dict) -> dict:  # column -> text
-    "One line of the table of families"
-    able = lambda what: 'no' if what in f.why_not else _TESTED[seen.get(what)]
+def family_row(f, seen):
+    "One line of the table of families, column -> text, with what the tests measured of it (perhaps nothing)"
+    found = {True: 'yes, tested', None: 'yes', False: 'FAILS'}
+    able = lambda what: 'no' if what in f.why_not else found[seen.get(what)]
     row = dict(family=f.name, grid=f.rule, tiles=f.tiles, sharing=able('sharing'))
     row['several pictures'] = able('several pictures')
     row['video'] = 'moments' if f.moments else 'as pictures' if row['several pictures'] != 'no' else 'no'
@@ -202,31 +189,24 @@ def family_row(f: Family, seen: dict) -> dict:  # column -> text
     if seen: row['rows against eager'] = f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}"
     if 'batch' in seen:
         row['batch against single'] = f"{seen['batch']:.0e}" if seen['batched'] else 'asked singly'
-    if seen.get('in parts'):
-        row['next picture in parts'] = f"{seen['parts']:.0e}, {seen['in parts']} of {seen['layers']} layers"
-    elif 'in parts' in seen: row['next picture in parts'] = 'stock kernel'
-    notes = [f.notes] if f.notes else []
-    notes += [f'no {what}: {why}' for what, why in f.why_not.items()]
+    if 'in parts' in seen:
+        n = seen['in parts']
+        row['next picture in parts'] = f"{seen['parts']:.0e}, {n} of {seen['layers']} layers" if n else 'stock kernel'
+    notes = [*filter(None, [f.notes]), *(f'no {what}: {why}' for what, why in f.why_not.items())]
     return dict(row, notes='; '.join(notes))
 
-def family_rows(
-    results=None,  # results of the conformance tests: a JSON file or its content; None: those that are shipped
-) -> list:  # of `family_row`
-    "One line for each family"
+def family_rows(results=None):
+    "One line for each family; `results` of the conformance tests: a JSON file or its content, by default the shipped"
     if results is None: results = MEASURED
     if isinstance(results, (str, Path)): results = json.loads(Path(results).read_text())
     measured = results.get('families', {})
     return [family_row(f, measured.get(name, {})) for name, f in FAMILIES.items()]
 
-def family_table(
-    results=None,  # results of the conformance tests: a JSON file or its content; None: those that are shipped
-) -> str:
-    "All families: how the grid is found, how a picture is cut, what can be shared, what cannot be done and why"
+def family_table(results=None) -> str:
+    "All families in Markdown: how the grid is found, how a picture is cut, what cannot be done and why"
     rows = family_rows(results)
-    heads = dict.fromkeys(k for r in rows for k in r)
-    heads = [*(k for k in heads if k != 'notes'), 'notes']
-    table = [heads, ['---' for _ in heads]]
-    table += [[r.get(h, '') for h in heads] for r in rows]
+    heads = [*dict.fromkeys(k for r in rows for k in r if k != 'notes'), 'notes']
+    table = [heads, ['---']*len(heads), *([r.get(h, '') for h in heads] for r in rows)]
     return '\n'.join(f"| {' | '.join(cells)} |" for cells in table)
 
 # %% ../../nbs/library/models/03_families.ipynb #b93f3ae9
@@ -242,10 +222,7 @@ def _not_dense(vlm):
 
 NEEDS = dict(patches=_no_patches, inline=_not_inline, dense=_not_dense)  # why a model lacks it; '' if it has it
 
-def check_needs(
-    vlm,  # a `VLM`
-    method,  # with attributes `name` and `needs`, a tuple of keys of `NEEDS`
-):
-    "Refuse a model that lacks what the method needs"
+def check_needs(vlm, method):
+    "Refuse a model that lacks what the method needs: `needs`, a tuple of keys of `NEEDS`"
     why = '; '.join(filter(None, [NEEDS[need](vlm) for need in method.needs]))
     if why: raise UnsupportedError(f'{method.name} cannot be used with the family {vlm.family.name!r}: {why}.')

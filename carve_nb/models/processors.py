@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KEPT_SETTINGS', 'no_video', 'still_processor', 'row_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels',
-           'make_chat', 'format_chat', 'check_template', 'pad_pictures', 'token_limit', 'token_settings', 'tile_words',
-           'canvas_settings', 'set_image_tokens', 'moment_times', 'timed_words', 'paired_moments', 'halved_moments',
-           'numbered_moments']
+           'make_chat', 'format_chat', 'check_template', 'pad_pictures', 'pixel_size', 'token_limit', 'token_settings',
+           'tile_words', 'canvas_settings', 'set_image_tokens', 'moment_times', 'timed_words', 'paired_moments',
+           'halved_moments', 'numbered_moments']
 
 # %% ../../nbs/library/models/02_processors.ipynb #f6865f31
 import inspect, torch, transformers
@@ -105,31 +105,28 @@ def pad_pictures(processor):
     settings = {k: getattr(ip, k) for k in KEPT_SETTINGS if getattr(ip, k, None) is not None}
     processor.image_processor = transformers.LlavaImageProcessorPil(**settings, do_pad=True)
 
-def token_limit(
-    processor, most,  # image tokens of one picture, or None
-) -> tuple:  # side of a token in pixels, settings for one call; (0, {}) where its own limit is lower, or it has none
-    "What tells a processor to show at most so many tokens of a picture"
-    ip = processor.image_processor
-    patch, merge = getattr(ip, 'patch_size', None), getattr(ip, 'merge_size', 0)
-    size = dict(getattr(ip, 'size', None) or {})
-    cell = patch*merge if isinstance(patch, int) else 0
-    if not (most and cell) or size.get('longest_edge', 0) <= most*cell**2: return 0, {}
+def pixel_size(ip, most):
+    "Side of a token in pixels and `size` of an image processor for `most` tokens; (0, {}) where it counts none"
+    patch, size = getattr(ip, 'patch_size', None), dict(getattr(ip, 'size', None) or {})
+    cell = patch*getattr(ip, 'merge_size', 0) if isinstance(patch, int) else 0
+    if not (most and cell and size.get('longest_edge')): return 0, {}
     area = most*cell**2
-    limit = dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area))
-    return cell, dict(size=size | limit)
+    return cell, size | dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area))
+
+def token_limit(processor, most):
+    "Side of a token, settings of one call for at most so many tokens; (0, {}) where its own limit is lower, or none"
+    ip = processor.image_processor
+    cell, size = pixel_size(ip, most)
+    return (cell, dict(size=size)) if cell and dict(ip.size)['longest_edge'] > most*cell**2 else (0, {})
 
 # %% ../../nbs/library/models/02_processors.ipynb #b2ecc409
 def token_settings(config, processor, most) -> tuple:
     "The settings that show at most so many tokens of a picture, as far as its tiles allow"
     ip = processor.image_processor
+    cell, size = pixel_size(ip, most)
+    if cell:
+        return dict(size=type(ip.size)(**size)), {}, f'at most {most} tokens of {cell} x {cell} pixels for each picture'
     size = dict(getattr(ip, 'size', None) or {})
-    cell = getattr(ip, 'patch_size', None)
-    cell = cell*getattr(ip, 'merge_size', 0) if isinstance(cell, int) else 0
-    if cell and size.get('longest_edge'):
-        area = most*cell**2
-        limit = dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area))
-        told = f'at most {most} tokens of {cell} x {cell} pixels for each picture'
-        return dict(size=type(ip.size)(**size | limit)), {}, told
     if hasattr(ip, 'max_patches'):   # as many tiles as fit, and the whole picture
         n = config.image_seq_length
         tiles = min(max(most//n - 1, 1), ip.max_patches)
