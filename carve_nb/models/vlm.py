@@ -144,8 +144,13 @@ class VLM:
         laid = lay_out(self.processor, seen, text)
         start = text_start(self.processor, seen, text, laid)
         words = question_positions(self.tokenizer, laid, question, ids, start, **coded)
-        tokens = [self.tokenizer.decode([i]) for i in ids.tolist()]
-        return Prompt(inputs, stretch_spans(spans, seen, images), words, chat, images, tokens, question)
+        spans = stretch_spans(spans, seen, images)
+        return Prompt(inputs, spans, words, chat, images, self.names(ids.tolist()), question)
+
+    def names(self, ids):
+        "Each of some tokens as text"
+        known = {i: self.tokenizer.decode([i]) for i in set(ids)}
+        return [known[i] for i in ids]
 
     def prompt(self,
         images,         # one picture or a list of them: path, bytes, PIL, array
@@ -202,9 +207,8 @@ class VLM:
         inputs |= dict(input_ids=ids[None], attention_mask=coded['attention_mask'])
         if 'video_grid_thw' in inputs: inputs['mm_token_type_ids'] = 2*(ids[None] == token)
         spans = moment_spans((ids == token).nonzero()[:, 0], video, grid, n)
-        names = [tok.decode([i]) for i in ids.tolist()]
         asked = text_positions(tok, ids, token, question)
-        return Prompt(BatchFeature(inputs), spans, asked, chat, list(video), names, question)
+        return Prompt(BatchFeature(inputs), spans, asked, chat, list(video), self.names(ids.tolist()), question)
 
     def to_device(self, prompt):
         "The prompt's inputs on the model's device and in its type; the prompt stays as it is"
