@@ -25,7 +25,7 @@ from ..method.carve import Carve, settings
 from ..core.errors import RunError
 from ..core.image import union_box
 from ..core.model_source import TINY
-from ..core.power import detectable
+from ..core.stats import detectable
 from ..data.datasets import load_benchmark, sample_keys
 from ..data.record_file import export_run
 from ..data.run_store import RunStore, digest, read_run
