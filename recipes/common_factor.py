@@ -29,9 +29,8 @@ from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
 # %% ../nbs/notes/common_factor.ipynb #085e0625
 FLOORS = dict(log=0, damped=.1) # κ, in units of the row's mean
 
-def centred_logs(A, # [..., Nv] attention rows
-    floor=0 # κ, in units of the row's mean
-    ) -> np.ndarray: # [..., Nv], mean 0 in each row
+def centred_logs(A, floor=0) -> np.ndarray:
+    # [..., Nv] attention rows; κ, in units of the row's mean; → [..., Nv], mean 0 in each row
     "Logits of a head, up to a constant"
     A = np.asarray(A, np.float64)
     x = np.log(
@@ -75,11 +74,8 @@ def head_maps(A, # [M, L, H, Nv] under M questions
         others=np.exp(apart - apart.max(-1, keepdims=True))
     )
 
-def point_maps(maps, # [..., Nv]
-    span, # `ImageSpan` of the picture
-    size, # (W, H) of the picture
-    box # true region
-    ) -> np.ndarray: # [3, ...] of `POINTING`
+def point_maps(maps, span, size, box) -> np.ndarray:
+    # [..., Nv]; `ImageSpan` of the picture; (W, H) of the picture; true region; → [3, ...] of `POINTING`
     "Peak and share of many maps of one picture at once"
     cover = patch_cover(span, box)
     x, y = Saliency(np.zeros(span.grid), size, span.box).centres()
@@ -96,16 +92,12 @@ def point_maps(maps, # [..., Nv]
 QUERY_KINDS = 'digit', 'color', 'shape', 'exist', 'count', 'relation'
 ONE_OBJECT = 'digit', 'color', 'shape', 'exist'
 
-def common_samples(n, # scenes
-    start=0 # first seed
-    ): # yields `Sample`s
+def common_samples(n, start=0): # scenes; first seed; → yields `Sample`s
     "Held-out scenes with their digit question"
     for k in range(n): yield from samples('digit', 1, 'heldout', start + k)
 
-def mixed_queries(objects, # `SceneObject`s
-    n=8, # questions
-    seed=0 # of the choice
-    ) -> list: # of `Query`, all different
+def mixed_queries(objects, n=8, seed=0) -> list:
+    # `SceneObject`s; questions; of the choice; → of `Query`, all different
     "Questions of several kinds about one scene"
     rng, queries = np.random.default_rng(seed), {}
     for kind in islice(cycle(QUERY_KINDS), 50*n):
@@ -114,12 +106,10 @@ def mixed_queries(objects, # `SceneObject`s
     return list(queries.values())
 
 # %% ../nbs/notes/common_factor.ipynb #eacbef80
-def head_facts(A, # [M, L, H, Nv] under M questions
-    G, # [L, H, Nv] under the general instruction
-    boxes, # of the M targets; None: whole scene
-    span, # `ImageSpan` of the picture
-    size # (W, H) of the picture
-    ) -> dict: # common and own variance by floor, sums of pointing by map; all [L][H]
+def head_facts(A, G, boxes, span, size) -> dict:
+    # [M, L, H, Nv] under M questions; [L, H, Nv] under the general instruction; of the M targets; None: whole
+    # scene; `ImageSpan` of the picture; (W, H) of the picture; → common and own variance by floor, sums of
+    # pointing by map; all [L][H]
     "What every head has in common, and how its maps point"
     asked = [i for i, b in enumerate(boxes) if b]
     rounded = lambda a: np.round(a, 5).tolist()
@@ -134,11 +124,9 @@ def head_facts(A, # [M, L, H, Nv] under M questions
     return dict(variance=variance, points=points, asked=len(asked))
 
 # %% ../nbs/notes/common_factor.ipynb #ec509917
-def measure_common(vlm, # a `VLM`
-    sample, # with objects
-    questions=8, # about each picture
-    suffix=SHORT_ANSWER # behind each question, None: nothing
-    ) -> dict: # id, questions, heads and layers: `head_facts` of single heads and of their mean
+def measure_common(vlm, sample, questions=8, suffix=SHORT_ANSWER) -> dict:
+    # with objects; about each picture; behind each question, None: nothing; → id, questions, heads and layers:
+    # `head_facts` of single heads and of their mean
     "One picture under many questions"
     seed = int(sample.id.split('-')[1])
     queries = mixed_queries(sample.objects, questions, seed)
@@ -163,19 +151,17 @@ def measure_common(vlm, # a `VLM`
 # %% ../nbs/notes/common_factor.ipynb #d58fde8e
 DRAWS = 1000 # of the bootstrap over pictures
 
-def picture_draws(n, # pictures
-    seed=0 # of the draws
-    ) -> np.ndarray: # [1 + DRAWS, n] how often each picture counts; the first draw takes each once
+def picture_draws(n, seed=0) -> np.ndarray:
+    # pictures; of the draws; → [1 + DRAWS, n] how often each picture counts; the first draw takes each once
     "Weights of pictures"
     drawn = np.random.default_rng(seed).multinomial(
         n, np.full(n, 1 / n), DRAWS
     )
     return np.vstack([np.ones(n, int), drawn])
 
-def drawn_heads(records, # of `measure_common`
-    of='heads', # or 'layers': the mean over heads
-    floor='log' # a key of `FLOORS`
-    ) -> dict: # name -> [1 + DRAWS, heads]: share, and gain by (map, of `POINTING`)
+def drawn_heads(records, of='heads', floor='log') -> dict:
+    # of `measure_common`; or 'layers': the mean over heads; a key of `FLOORS`; → name -> [1 + DRAWS, heads]:
+    # share, and gain by (map, of `POINTING`)
     "Share and gains of all heads, in each draw of pictures"
     w = picture_draws(len(records)).astype(float)
     add = lambda read: (
@@ -197,12 +183,9 @@ def drawn_heads(records, # of `measure_common`
     return drawn
 
 # %% ../nbs/notes/common_factor.ipynb #08356f58
-def share_table(records, # of `measure_common`
-    name='ratio', # a key of `HEAD_MAPS`
-    what='touch', # of `POINTING`
-    of='heads', # or 'layers'
-    floor='log' # a key of `FLOORS`
-    ) -> pd.DataFrame: # layer, head, share, question, gain with lo and hi (in points, lift: in times chance)
+def share_table(records, name='ratio', what='touch', of='heads', floor='log') -> pd.DataFrame:
+    # of `measure_common`; a key of `HEAD_MAPS`; of `POINTING`; or 'layers'; a key of `FLOORS`; → layer, head,
+    # share, question, gain with lo and hi (in points, lift: in times chance)
     "Every head with its common share and what a map gains over the question's"
     drawn = drawn_heads(records, of, floor)
     scale = 1 if what == 'lift' else 100
@@ -220,11 +203,9 @@ def share_table(records, # of `measure_common`
     )
 
 # %% ../nbs/notes/common_factor.ipynb #cc57ce06
-def common_correlation(records, # of `measure_common`
-    name='ratio', # a key of `HEAD_MAPS`
-    what='touch', # of `POINTING`
-    floor='log' # a key of `FLOORS`
-    ) -> tuple: # (`Estimate` with layers drawn, or None; (lo, hi) with pictures drawn)
+def common_correlation(records, name='ratio', what='touch', floor='log') -> tuple:
+    # of `measure_common`; a key of `HEAD_MAPS`; of `POINTING`; a key of `FLOORS`; → (`Estimate` with layers
+    # drawn, or None; (lo, hi) with pictures drawn)
     "Spearman correlation over heads of the common share and the gain"
     t = share_table(records, name, what, floor=floor)
     drawn = drawn_heads(records, floor=floor)
@@ -236,10 +217,7 @@ def common_correlation(records, # of `measure_common`
     return over_layers, expanded_ends(values[1:], len(records))
 
 # %% ../nbs/notes/common_factor.ipynb #b36b0621
-def plot_heads(ax, # matplotlib axis
-    records, # of `measure_common`
-    name # a key of `HEAD_MAPS`
-    ):
+def plot_heads(ax, records, name): # of `measure_common`; a key of `HEAD_MAPS`
     "Heads as points: gain in touch over common share"
     import matplotlib as mpl
     t, (rho, _) = share_table(records, name), common_correlation(records, name)
@@ -261,8 +239,7 @@ def plot_heads(ax, # matplotlib axis
     ax.set(title=f'{HEAD_MAPS[name]}: {title}', xlabel='share of log attention common to all questions')
     ax.set(xlim=(-.05, 1), ylabel='gain in touch over $A_Q$, points')
 
-def plot_common(records # of `measure_common`
-    ) -> Figure: # two panels
+def plot_common(records) -> Figure: # of `measure_common`; → two panels
     "The hypothesis in one figure: what is common to all questions against what dividing gains"
     with plot_style():
         fig = Figure((7.4, 2.9), dpi=80, layout='constrained')
@@ -274,9 +251,7 @@ def plot_common(records # of `measure_common`
 # %% ../nbs/notes/common_factor.ipynb #77de643f
 CONTRASTS = 'ratio', 'ours', 'others'
 
-def format_layers(records, # of `measure_common`
-    name='ratio' # a key of `HEAD_MAPS`
-    ) -> str: # one sentence
+def format_layers(records, name='ratio') -> str: # of `measure_common`; a key of `HEAD_MAPS`; → one sentence
     "Share, touch and gain of the mean over heads, layer by layer"
     t = share_table(records, name, of='layers')
     parts = [
@@ -285,16 +260,13 @@ def format_layers(records, # of `measure_common`
     ]
     return f'mean over heads by layer, touch of A_Q and gain of {name} in points: {"; ".join(parts)}'
 
-def count_gains(records, # of `measure_common`
-    name # a key of `HEAD_MAPS`
-    ) -> str: # for a sentence
+def count_gains(records, name) -> str: # of `measure_common`; a key of `HEAD_MAPS`; → for a sentence
     "How many heads point better, and how many worse, beyond their interval"
     t = share_table(records, name)
     return f'{name}: better in {(t.lo > 0).sum()}, worse in {(t.hi < 0).sum()} of {len(t)} heads'
 
 # %% ../nbs/notes/common_factor.ipynb #4b2a362f
-def summarize_common(records # of `measure_common`
-    ) -> list: # of sentences
+def summarize_common(records) -> list: # of `measure_common`; → of sentences
     "What heads have in common over questions, and whether dividing helps those that have more"
     t, damped = share_table(records), share_table(records, floor='damped')
     asked = sum(r['heads']['asked'] for r in records)

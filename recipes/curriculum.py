@@ -29,23 +29,19 @@ class ViewContent:
     @property
     def every(self): return self.seen + self.cut
 
-    def once(self, objects: list, # `Visible`s
-             attr: str, # 'color', 'shape' or 'name'
-            )->list: # `Visible`s
+    def once(self, objects: list, attr: str) -> list: # `Visible`s; 'color', 'shape' or 'name'; → `Visible`s
         "Those whose value occurs once in the view."
         values = [getattr(o, attr) for o in self.every]
         return [o for o in objects if values.count(getattr(o, attr)) == 1]
 
-    def cell(self, o: Visible # of this view
-            )->tuple: # row, column
+    def cell(self, o: Visible) -> tuple: # of this view; → row, column
         "The patch that has an object's centre."
         x0, y0, x1, y1 = o.box
         last = self.px - 1
         x, y = min((x0 + x1)/2, last), min((y0 + y1)/2, last)
         return int(y//8), int(x//8)
 
-    def place(self, row: int, column: int # of a patch of the view
-             )->str: # 'row 3 column 12'
+    def place(self, row: int, column: int) -> str: # of a patch of the view; → 'row 3 column 12'
         "A patch in words, in the 14 × 14 table."
         top, left = self.offset
         return f'row {top + row} column {left + column}'
@@ -130,11 +126,9 @@ TURNS = dict(
     what=(turn_what, .05), instruction=(turn_general, .02)
 )
 
-def make_turns(rng, view, # numpy Generator; `ViewContent`
-               want: int, # how many
-               grounding: bool=True, # with where and what?
-               weights: tuple=(), # how often each kind is drawn, instead of the weights in `TURNS`
-              )->list:     # (question, answer, number of the kind)
+def make_turns(rng, view, want: int, grounding: bool=True, weights: tuple=()) -> list:
+    # numpy Generator; `ViewContent`; how many; with where and what?; how often each kind is drawn, instead of
+    # the weights in `TURNS`; → (question, answer, number of the kind)
     "Question–answer turns about a view."
     asks = [ask for ask, _ in TURNS.values()]
     w = np.array(weights or [p for _, p in TURNS.values()], float)
@@ -156,11 +150,10 @@ def _with_suffix(rng, question, answer, count, short):
     if general: answer = f'{count} objects'
     return f'{question} {SHORT_ANSWER}', answer
 
-def fill_slots(rng, turns, # numpy Generator; (question, answer, kind)s
-               slots: int, length: int, # slots and tokens in each
-               count: int,       # number of objects, the short answer to a general instruction
-               short: float=.7,  # how often the short-answer suffix follows a question
-              )->tuple:          # ids and targets [slots, length] (-100 = none), kinds [slots] (-1 = empty)
+def fill_slots(rng, turns, slots: int, length: int, count: int, short: float=.7) -> tuple:
+    # numpy Generator; (question, answer, kind)s; slots and tokens in each; number of objects, the short answer
+    # to a general instruction; how often the short-answer suffix follows a question; → ids and targets [slots,
+    # length] (-100 = none), kinds [slots] (-1 = empty)
     "One turn in each slot."
     ids = np.zeros((slots, length), np.int64)
     targets = np.full((slots, length), -100)

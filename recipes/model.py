@@ -15,9 +15,8 @@ from .training_loop import turns_mask
 from .vocabulary import IDS, encode
 
 # %% ../nbs/training/03_model.ipynb #66f240b8
-def new_model(width: int=192, tower: int=4, decoder: int=6, heads: int=4, # sizes
-              seed: int=0, # seed of the weights
-             ): # LlavaForConditionalGeneration
+def new_model(width: int=192, tower: int=4, decoder: int=6, heads: int=4, seed: int=0):
+    # sizes; seed of the weights; → LlavaForConditionalGeneration
     "A stock LLaVA model with fresh weights."
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
     vision = CLIPVisionConfig(
@@ -68,8 +67,7 @@ def init_decoder(m, gain=.3): # a LLaVA model; size of what a layer adds at firs
     return m
 
 # %% ../nbs/training/03_model.ipynb #e6f39527
-def sincos(side: int, width: int # cells per side; channels
-          )->torch.Tensor: # [side * side, width]
+def sincos(side: int, width: int) -> torch.Tensor: # cells per side; channels; → [side * side, width]
     "Two-dimensional sine–cosine table."
     f = 1/100**(torch.arange(width//4)/(width//4))
     a = torch.arange(side)[:, None]*f

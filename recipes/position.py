@@ -28,10 +28,9 @@ from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
 # %% ../nbs/notes/position.ipynb #78d83fbc
 COORDINATES = dict(row='row, from above', column='column, from the left', ring='distance from the middle')
 
-def target_place(span, # `ImageSpan` of the picture
-    box, # true region
-    n_prompt # tokens of the prompt
-    ) -> dict: # row, column and ring in patches; tokens between the target's middle and the last position
+def target_place(span, box, n_prompt) -> dict:
+    # `ImageSpan` of the picture; true region; tokens of the prompt; → row, column and ring in patches; tokens
+    # between the target's middle and the last position
     "Where a region lies on the grid and in the prompt"
     gh, gw = span.grid
     x0, y0, x1, y1 = span.box
@@ -48,15 +47,12 @@ def target_place(span, # `ImageSpan` of the picture
     )
 
 # %% ../nbs/notes/position.ipynb #1cd3a2c4
-def position_samples(n, # questions
-    start=0 # first seed
-    ): # yields `Sample`s
+def position_samples(n, start=0): # questions; first seed; → yields `Sample`s
     "Held-out digit questions"
     for k in range(n): yield from samples('digit', 1, 'heldout', start + k)
 
-def measure_position(vlm, # a `VLM`
-    sample # with the true region
-    ) -> dict: # id, place, clutter, answer, pointing of two maps, lift by layer
+def measure_position(vlm, sample) -> dict:
+    # with the true region; → id, place, clutter, answer, pointing of two maps, lift by layer
     "What one question finds, and where its target lies"
     carve = Carve()
     with vlm.sharing(): pair = carve.capture(vlm, sample.image, sample.question)
@@ -88,8 +84,7 @@ CLUTTER_COLUMNS = 'T_c', 'C_c', 'objects', 'target_side'
 OUTCOMES = dict(
     question="touch of the question's map", carve="touch of CARVE's map", correct='right answer', lift='lift')
 
-def place_table(records # of `measure_position`
-    ) -> pd.DataFrame: # a row for each question: places, clutter, outcomes
+def place_table(records) -> pd.DataFrame: # of `measure_position`; → a row for each question: places, clutter, outcomes
     "Records as a table"
     if not records: raise CarveError('No records; run the study first.')
     keys = *COORDINATES, 'between', *CLUTTER_COLUMNS, 'correct'
@@ -103,8 +98,7 @@ def place_table(records # of `measure_position`
         )
     return pd.DataFrame(rows)
 
-def place_effects(t # of `place_table`
-    ) -> dict: # (outcome, place) -> `Estimate`, or None where too little varies
+def place_effects(t) -> dict: # of `place_table`; → (outcome, place) -> `Estimate`, or None where too little varies
     "What each coordinate does, the other two and clutter held fixed; distance in tokens alone beside clutter"
     effects = {}
     for outcome in OUTCOMES:
@@ -120,10 +114,7 @@ def place_effects(t # of `place_table`
 # %% ../nbs/notes/position.ipynb #be733860
 OUTCOME_COLORS = dict(question='#0173b2', carve='#029e73', correct='#56b4e9', lift='#949494')
 
-def plot_places(ax, # matplotlib axis
-    t, # of `place_table`
-    place # a key of `COORDINATES`
-    ):
+def plot_places(ax, t, place): # of `place_table`; a key of `COORDINATES`
     "Shares of questions along one coordinate"
     for outcome in ('question', 'carve', 'correct'):
         x, means = bin_means(t[place], t[outcome], 7, 1)
@@ -137,8 +128,7 @@ def plot_places(ax, # matplotlib axis
         )
     ax.set(xlabel=f'{COORDINATES[place]}, patches', ylim=(0, 103))
 
-def plot_position(records # of `measure_position`
-    ) -> Figure: # four panels
+def plot_position(records) -> Figure: # of `measure_position`; → four panels
     "What is found along row, column and ring, and the effects with clutter held fixed"
     t = place_table(records)
     effects = place_effects(t)
@@ -158,8 +148,7 @@ def plot_position(records # of `measure_position`
     return fig
 
 # %% ../nbs/notes/position.ipynb #7255187f
-def summarize_position(records # of `measure_position`
-    ) -> list: # of sentences
+def summarize_position(records) -> list: # of `measure_position`; → of sentences
     "What the place of a target does, with n, interval and test"
     t = place_table(records)
     effects = {k: e for k, e in place_effects(t).items() if e is not None}

@@ -15,35 +15,31 @@ FIRST_KINDS = (.2, .3, .3, .2, 0, 0, 0, 0, 0, 0)             # digit, colour, sh
 SHARP_KINDS = (.3, .15, .15, .22, .06, .04, .05, 0, .01, .02)  # no more rows and columns, which it does not learn
 BRIEF_KINDS = (.3, .2, .2, .3, 0, 0, 0, 0, 0, 0)
 
-def turn_stage(name: str, lo: int, # also part of the seed; smallest side of a crop
-               big: float, # share of scenes with large objects
-              )->Stage:
+def turn_stage(name: str, lo: int, big: float) -> Stage:
+    # also part of the seed; smallest side of a crop; share of scenes with large objects
     "Views with large objects and short questions."
     return Stage(
         name, n=14, count=4, views=4, crop=(lo, 448), slots=12, length=14,
         big=big, aux=1., short=0., kinds=FIRST_KINDS
     )
 
-def pair_stage(name: str # also part of the seed
-              )->Stage:
+def pair_stage(name: str) -> Stage: # also part of the seed
     "A picture and a crop of it."
     return Stage(
         name, n=14, count=5, views=2, crop=(64, 300), slots=8,
         big=.2, mask=.25, pairs=True, aux=.6
     )
 
-def description_stage(name: str # also part of the seed
-                     )->Stage:
+def description_stage(name: str) -> Stage: # also part of the seed
     "Descriptions of whole views and large crops."
     return Stage(
         name, n=14, count=5, views=4, crop=(200, 448), slots=3, length=64,
         big=.4, whole=.7, aux=.6
     )
 
-def view_stage(name: str, # also part of the seed
-               big: float, whole: float, # share of scenes with large objects; share of whole views
-               kinds: tuple=(), # weights of the kinds of turns
-              )->Stage:
+def view_stage(name: str, big: float, whole: float, kinds: tuple=()) -> Stage:
+    # also part of the seed; share of scenes with large objects; share of whole views; weights of the kinds of
+    # turns
     "Views of all sizes with all questions."
     return Stage(
         name, n=14, count=5, views=4, crop=(64, 448), slots=8,
@@ -51,8 +47,7 @@ def view_stage(name: str, # also part of the seed
     )
 
 # %% ../nbs/training/04_recipe.ipynb #71af3ac4
-def late_stages(k: int # number, also part of the seeds
-               )->list: # [stage, share]s
+def late_stages(k: int) -> list: # number, also part of the seeds; → [stage, share]s
     "What the last phases train on."
     brief = Stage(
         f'brief{k}', n=14, count=5, views=4, crop=(64, 448), slots=14, length=14,

@@ -66,9 +66,8 @@ never learned from a photograph (crops of the photographs that scikit-image bund
 """
 
 # %% ../nbs/training/06_reference_vlm.ipynb #1a7c6226
-def model_card(kinds: dict|None=None, # table of `carve demo`, kinds → methods → numbers
-               card: str=MODEL_CARD, # what is said of the model
-              )->str: # Markdown
+def model_card(kinds: dict|None=None, card: str=MODEL_CARD) -> str:
+    # table of `carve demo`, kinds → methods → numbers; what is said of the model; → Markdown
     "The model card, with measured figures where they are given."
     if not kinds: return card
     lines = [

@@ -16,15 +16,13 @@ from .small_scenes import draw_int, grid_crop, grid_view, paint_scene
 from .small_vocabulary import encode_small
 
 # %% ../nbs/training/09_small_captions.ipynb #197f41fb
-def phrase_text(phrase: tuple, # (color, shape, digit, is the digit told?)
-               )->str:         # 'a red star with the digit 7'
+def phrase_text(phrase: tuple) -> str: # (color, shape, digit, is the digit told?); → 'a red star with the digit 7'
     "An object in words."
     color, shape, digit, told = phrase
     name = f'{with_article(color)} {shape}'
     return f'{name} with the digit {digit}' if told else name
 
-def caption_text(phrases: list # of several objects
-                )->str: # 'a red star, a blue circle with the digit 3 and ...'
+def caption_text(phrases: list) -> str: # of several objects; → 'a red star, a blue circle with the digit 3 and ...'
     "Several objects in words."
     return join_words([phrase_text(p) for p in phrases])
 
@@ -63,10 +61,9 @@ NEGATIVES = dict(
     shape=_another_name(1, SHAPES), digit=_another_digit
 )
 
-def contradict(rng, phrases: list, # numpy Generator; what a caption says
-               visible: list, # `Visible`s that the view shows
-               kind: str,   # one of `NEGATIVES`
-              )->list|None: # phrases with the same grammar that are false
+def contradict(rng, phrases: list, visible: list, kind: str) -> list|None:
+    # numpy Generator; what a caption says; `Visible`s that the view shows; one of `NEGATIVES`; → phrases with
+    # the same grammar that are false
     "A false caption close to a true one."
     have = [(o.color, o.shape) for o in visible]
     i = int(rng.integers(len(phrases)))
@@ -76,8 +73,7 @@ def contradict(rng, phrases: list, # numpy Generator; what a caption says
 # %% ../nbs/training/09_small_captions.ipynb #34411d1a
 def _pair_bit(color, shape): return list(COLORS).index(color)*6 + SHAPES.index(shape)
 
-def presence(visible: list # `Visible`s
-            )->np.ndarray: # bool [48 + 480]: pairs, and pairs with their digits
+def presence(visible: list) -> np.ndarray: # `Visible`s; → bool [48 + 480]: pairs, and pairs with their digits
     "What is in view."
     bits = np.zeros(528, bool)
     for o in visible:
@@ -85,8 +81,7 @@ def presence(visible: list # `Visible`s
         bits[[p, 48 + 10*p + o.digit]] = True
     return bits
 
-def needs(phrases: list # of a caption
-         )->np.ndarray: # bool [528]
+def needs(phrases: list) -> np.ndarray: # of a caption; → bool [528]
     "What must be in view for a caption to be true."
     bits = np.zeros(528, bool)
     for color, shape, digit, told in phrases:
@@ -123,8 +118,7 @@ def view_captions(rng, seen: list, cut: list, # numpy Generator; whole objects; 
     phrases = [(o.color, o.shape, o.digit, k) for o, k in zip(chosen, told)]
     return phrases, [contradict(rng, phrases, seen + cut, k) for k in NEGATIVES]
 
-def pad_rows(rows: list, length: int # lists of ids; longest row kept
-            )->np.ndarray: # int64 [n, length]
+def pad_rows(rows: list, length: int) -> np.ndarray: # lists of ids; longest row kept; → int64 [n, length]
     "Rows of ids, filled up with zeros."
     table = np.zeros((len(rows), length), np.int64)
     for to, row in zip(table, rows): to[:len(row)] = row
@@ -142,10 +136,9 @@ def _contrast_rows(rng, v, pool):
             captions = view_captions(rng, seen, cut, v)
             if captions: yield picture, seen + cut, *captions
 
-def contrast_batch(v: ContrastViews, # what the batch holds
-                   pool,             # backgrounds
-                   seed: int, i: int, # seed of the training, number of the batch
-                  )->dict: # images [n, h, w, 3], texts [n, L], false [m, L], which [m, 2], true [n, n]
+def contrast_batch(v: ContrastViews, pool, seed: int, i: int) -> dict:
+    # what the batch holds; backgrounds; seed of the training, number of the batch; → images [n, h, w, 3], texts
+    # [n, L], false [m, L], which [m, 2], true [n, n]
     "A batch for the tower: the same whenever and wherever it is made."
     rng = np.random.default_rng([seed, 1, *v.grid, int(v.crop[1]), i])
     rows = islice(_contrast_rows(rng, v, pool), v.count*v.views)

@@ -34,10 +34,9 @@ CHECKED_VIEWS = dict(
 CHECK_SEED = 999     # of batches that no training sees
 
 @torch.no_grad()
-def check_contrast(visual, head: ContrastHead, # stock tower; head
-                   pool, batches: int=4, # held-out backgrounds; batches of each kind of view
-                   views: dict=CHECKED_VIEWS, # name → `ContrastViews`
-                  )->dict: # name → figures
+def check_contrast(visual, head: ContrastHead, pool, batches: int=4, views: dict=CHECKED_VIEWS) -> dict:
+    # stock tower; head; held-out backgrounds; batches of each kind of view; name → `ContrastViews`; → name →
+    # figures
     "How often a caption is found, and preferred to one with exchanged colours."
     found = {}
     for name, v in views.items():
@@ -49,9 +48,8 @@ def check_contrast(visual, head: ContrastHead, # stock tower; head
 
 # %% ../nbs/training/17_small_checks.ipynb #a239682b
 @torch.no_grad()
-def check_lessons(m, pool, lessons, # model; held-out backgrounds; `Lesson`s
-                  batches: int=4, # of each
-                 )->dict: # name → figures
+def check_lessons(m, pool, lessons, batches: int=4) -> dict:
+    # model; held-out backgrounds; `Lesson`s; of each; → name → figures
     "Share of conversations answered right throughout, by kind, and losses."
     found = {}
     for v in lessons:
@@ -63,10 +61,9 @@ def check_lessons(m, pool, lessons, # model; held-out backgrounds; `Lesson`s
 
 # %% ../nbs/training/17_small_checks.ipynb #39f35a8d
 @torch.no_grad()
-def object_tokens(visual, pool, # stock tower; backgrounds
-                  n: int, seed: int, # scenes of six objects; seed
-                  grid: tuple=(16, 16), # rows and columns of image tokens
-                 )->tuple: # features [objects, 4 width] of the tokens at their centres, labels [objects, 3]
+def object_tokens(visual, pool, n: int, seed: int, grid: tuple=(16, 16)) -> tuple:
+    # stock tower; backgrounds; scenes of six objects; seed; rows and columns of image tokens; → features
+    # [objects, 4 width] of the tokens at their centres, labels [objects, 3]
     "What the tower makes of the places where objects stand, before the projector."
     rows, labels = [], []
     back = tower_layout(*grid)[-1]
@@ -126,15 +123,13 @@ def answer_rows(m, scenes: list, grid: tuple # model; (scene, target, crop)s; gr
     return torch.stack(rows), said == torch.tensor(wanted)
 
 # %% ../nbs/training/17_small_checks.ipynb #b4b6f04b
-def entropy_share(weights # [..., tokens] attention to a picture
-                 ): # [...] entropy as a part of the largest
+def entropy_share(weights): # [..., tokens] attention to a picture; → [...] entropy as a part of the largest
     "How wide attention is: 0 is one token, 1 is the same weight on all."
     p = weights/weights.sum(-1, keepdim=True)
     H = -(p*(p + 1e-12).log()).sum(-1)
     return H/math.log(p.shape[-1])
 
-def peak_touches(maps, scenes: list, grid: tuple # [B, tokens]; (scene, target, crop)s; grid
-                )->float:
+def peak_touches(maps, scenes: list, grid: tuple) -> float: # [B, tokens]; (scene, target, crop)s; grid
     "How often the token with the largest weight touches the target."
     hits = 0
     for values, (_, o, (left, top, right, bottom)) in zip(maps, scenes):
@@ -148,12 +143,10 @@ def peak_touches(maps, scenes: list, grid: tuple # [B, tokens]; (scene, target, 
     return hits/len(scenes)
 
 # %% ../nbs/training/17_small_checks.ipynb #67b91df3
-def check_binding(m, pool, # model; held-out backgrounds
-                  n: int=48, # scenes of each kind
-                  grid: tuple=(16, 16), # rows and columns of image tokens
-                  side: tuple=(40, 60), # sides of the objects
-                  kinds: tuple=('none', 'color', 'shape', 'both'), # siblings of the target
-                 )->dict: # kind → figures
+def check_binding(m, pool, n: int=48, grid: tuple=(16, 16), side: tuple=(40, 60), kinds: tuple=('none', 'color',
+        'shape', 'both')) -> dict:
+    # model; held-out backgrounds; scenes of each kind; rows and columns of image tokens; sides of the objects;
+    # siblings of the target; → kind → figures
     "Entropy of the answer's row, and whether its peak touches the target, with siblings of colour and of shape."
     found, crop = {}, grid_room(grid)
     def figures(values): return [round(float(v), 2) for v in values]

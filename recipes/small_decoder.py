@@ -94,10 +94,9 @@ def _seen_states(m, pictures, ids, drop):
     return run_decoder(m, pieces, ids, drop)[1]
 
 # %% ../nbs/training/14_small_decoder.ipynb #9bd3f00f
-def lesson_loss(m, batch: dict, # model; batch of `lesson_batch`
-                drop: float=0., # share of keys of the prefix that a head does not see
-                device='cpu',   # where to compute
-               )->tuple: # loss, figures
+def lesson_loss(m, batch: dict, drop: float=0., device='cpu') -> tuple:
+    # model; batch of `lesson_batch`; share of keys of the prefix that a head does not see; where to compute; →
+    # loss, figures
     "Loss of a batch of lessons, and its figures; the tower is frozen."
     def load(value): return torch.as_tensor(value).to(device)
     ids, kinds, told, figures = load(batch['ids']), load(batch['kinds']), 0, {}

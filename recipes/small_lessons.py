@@ -41,11 +41,10 @@ def _conversation(rng, turns, length, short, chain):
         targets += (-100,)*(len(before) - 1) + after
     return ids, targets, kind
 
-def fill_conversations(rng, turns: list, # numpy Generator; (question, answer, kind)s
-                       slots: int, length: int, # slots, and tokens in each
-                       short: float=0., # how often the short-answer suffix stands behind a question
-                       chain: float=0., # how often a second turn follows in the same slot
-                      )->tuple: # ids, targets [slots, length] (-100 = none), kinds [slots] (-1 = empty)
+def fill_conversations(rng, turns: list, slots: int, length: int, short: float=0., chain: float=0.) -> tuple:
+    # numpy Generator; (question, answer, kind)s; slots, and tokens in each; how often the short-answer suffix
+    # stands behind a question; how often a second turn follows in the same slot; → ids, targets [slots, length]
+    # (-100 = none), kinds [slots] (-1 = empty)
     "One conversation in each slot: what follows the pictures in the chat template."
     ids = np.zeros((slots, length), np.int64)
     targets = np.full((slots, length), -100)
@@ -173,10 +172,9 @@ def _slots(rng, v, view, more):
     else: turns = [turns[k] for k in rng.permutation(len(turns))]
     return fill_conversations(rng, turns, v.slots, v.length, v.short, v.chain)
 
-def lesson_batch(v: Lesson, # what the batch holds
-                 pool,      # backgrounds
-                 seed: int, i: int, # seed of the training, number of the batch
-                )->dict: # images (list of uint8 [B, h, w, 3]) or words [B, n], ids, targets, kinds
+def lesson_batch(v: Lesson, pool, seed: int, i: int) -> dict:
+    # what the batch holds; backgrounds; seed of the training, number of the batch; → images (list of uint8 [B,
+    # h, w, 3]) or words [B, n], ids, targets, kinds
     "A batch for the decoder: the same whenever and wherever it is made."
     number = sum(k*ord(c) for k, c in enumerate(v.name, 1))
     rng = np.random.default_rng([seed, 2, number, i])

@@ -14,9 +14,7 @@ from .small_vocabulary import SMALL_IDS
 # %% ../nbs/training/12_small_model.ipynb #6a1e9829
 PATCH, MERGE, WINDOW = 6, 2, 48 # pixels of a patch; patches of an image token along a side; pixels of a window
 
-def vision_config(width: int, depth: int, # of the tower; blocks
-                  out: int, # width of the decoder
-                 )->dict:   # settings
+def vision_config(width: int, depth: int, out: int) -> dict: # of the tower; blocks; width of the decoder; → settings
     "Settings of the tower: full attention half-way and in the end, windows otherwise."
     return dict(
         depth=depth, hidden_size=width, intermediate_size=2*width, num_heads=width//32, patch_size=PATCH,
@@ -25,9 +23,8 @@ def vision_config(width: int, depth: int, # of the tower; blocks
         rope_parameters=dict(rope_type='axial', rope_theta=100.)
     )
 
-def text_config(width: int, depth: int, # of the decoder; layers
-                dropout: float, # attention dropout
-               )->dict: # settings
+def text_config(width: int, depth: int, dropout: float) -> dict:
+    # of the decoder; layers; attention dropout; → settings
     "Settings of the decoder; time, row and column take turns in the rotary channels: all have high frequencies."
     return dict(
         vocab_size=len(SMALL_IDS), hidden_size=width, intermediate_size=2*width, num_hidden_layers=depth,
@@ -36,10 +33,9 @@ def text_config(width: int, depth: int, # of the decoder; layers
         rope_parameters=dict(rope_type='default', rope_theta=1000., mrope_section=[1]*16)
     )
 
-def small_config(width: int=192, tower: int=6, # width and blocks of the tower
-                 decoder_width: int=256, decoder: int=10, # width and layers of the decoder
-                 dropout: float=.1, # attention dropout of the decoder
-                ): # Qwen2_5_VLConfig
+def small_config(width: int=192, tower: int=6, decoder_width: int=256, decoder: int=10, dropout: float=.1):
+    # width and blocks of the tower; width and layers of the decoder; attention dropout of the decoder; →
+    # Qwen2_5_VLConfig
     "Configuration of a small Qwen2.5-VL."
     from transformers import Qwen2_5_VLConfig
     ids = SMALL_IDS
@@ -86,10 +82,8 @@ def init_text(decoder, gain: float=.3): # the stock decoder; size of what a laye
     for layer in decoder.layers[:3]: look_back(layer.self_attn, decoder.rotary_emb.inv_freq)
 
 # %% ../nbs/training/12_small_model.ipynb #8f21a71a
-def look_back(attention, frequencies, # stock attention; of its rotary positions
-              size: float=3.5, # of the biases
-              fast: int=6,     # how many of the fastest frequencies
-             ):
+def look_back(attention, frequencies, size: float=3.5, fast: int=6):
+    # stock attention; of its rotary positions; of the biases; how many of the fastest frequencies
     "Let half of the heads begin with a look at the two words before."
     D = attention.head_dim
     q = attention.q_proj.bias.data.view(-1, D)
@@ -103,9 +97,8 @@ def look_back(attention, frequencies, # stock attention; of its rotary positions
             q[head, :fast] = size*turn.cos()
             q[head, half:half + fast] = -size*turn.sin()
 
-def new_small_model(seed: int=0, # seed of the weights
-                    **sizes,     # of `small_config`
-                   ): # Qwen2_5_VLForConditionalGeneration
+def new_small_model(seed: int=0, **sizes):
+    # seed of the weights; of `small_config`; → Qwen2_5_VLForConditionalGeneration
     "A stock Qwen2.5-VL with fresh weights at a spread that lets a small model learn."
     from transformers import Qwen2_5_VLForConditionalGeneration
     with torch.random.fork_rng(devices=[]):

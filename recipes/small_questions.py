@@ -108,15 +108,12 @@ SMALL_TURNS = dict(
 LONG_KINDS = ('general', 'digits', 'sentences')
 SHORT_KINDS = tuple(k for k in SMALL_TURNS if k not in LONG_KINDS)
 
-def kind_number(kind: str # one of `SMALL_TURNS`
-               )->int:
+def kind_number(kind: str) -> int: # one of `SMALL_TURNS`
     "The number of a kind in batches and logs."
     return list(SMALL_TURNS).index(kind)
 
-def draw_turns(rng, view, # numpy Generator; `ViewContent`
-               want: int, # how many
-               kinds: tuple=SHORT_KINDS, # kinds to draw from
-              )->list: # (question, answer, number of the kind)
+def draw_turns(rng, view, want: int, kinds: tuple=SHORT_KINDS) -> list:
+    # numpy Generator; `ViewContent`; how many; kinds to draw from; → (question, answer, number of the kind)
     "Question–answer turns about a view, each question once."
     share = np.array([SMALL_TURNS[k][1] for k in kinds])
     share, turns, asked = share/share.sum(), [], set()

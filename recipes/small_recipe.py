@@ -24,10 +24,9 @@ class StagePlan:
     drop: float=0. # attention dropout: share of keys of the prefix that a head does not see
 
 # %% ../nbs/training/15_small_recipe.ipynb #9533d1e2
-def phase_of(steps: float, lr: tuple, # rounded down; rates of matrices and of the rest
-             stages: list, # [what a batch holds, share]s
-             **how # `warm`, `cool`
-            )->dict: # for `plan` and `rates`
+def phase_of(steps: float, lr: tuple, stages: list, **how) -> dict:
+    # rounded down; rates of matrices and of the rest; [what a batch holds, share]s; `warm`, `cool`; → for
+    # `plan` and `rates`
     "A part of a stage, at a steady rate unless it is told to cool."
     phase = dict(steps=int(steps), lr=lr, stages=stages, cool=.01)
     return phase | how
@@ -52,8 +51,7 @@ MAGNIFIED_VIEWS = (
     ContrastViews((16, 16), 3, 3, (70, 224), n=(2, 10), most=3)
 )
 
-def tower_plan(scale: float=1. # steps are multiplied by this
-              )->StagePlan:
+def tower_plan(scale: float=1.) -> StagePlan: # steps are multiplied by this
     "Stage 1: pictures against captions."
     learned = ('vlm.model.visual.blocks', 'vlm.model.visual.patch_embed', 'contrast')
     near, far, wide, tall, whole, band = TOWER_VIEWS
@@ -82,8 +80,7 @@ TOLD_LESSONS = (
     Lesson('told-long', (), 12, 2, 110, LONG_KINDS, form='told')
 )
 
-def decoder_plan(scale: float=1. # steps are multiplied by this
-                )->StagePlan:
+def decoder_plan(scale: float=1.) -> StagePlan: # steps are multiplied by this
     "Stage 2: scenes told in words, told again in another order, and questions about them, as text alone."
     few, told, again, short, long = TOLD_LESSONS
     lr = (1e-3, 1e-3)
@@ -94,8 +91,7 @@ def decoder_plan(scale: float=1. # steps are multiplied by this
     ], drop=.1)
 
 # %% ../nbs/training/15_small_recipe.ipynb #41b2ef89
-def projector_plan(scale: float=1. # steps are multiplied by this
-                  )->StagePlan:
+def projector_plan(scale: float=1.) -> StagePlan: # steps are multiplied by this
     "Stage 3: captions alone; only the projector learns."
     near = Lesson(
         'caption-near', ((8, 8),), 16, 2, 50, LONG_KINDS,
@@ -115,8 +111,7 @@ _FAR = dict(crop=(300, 448), side=(38, 80))
 _SLIM = dict(crop=(300, 448), side=(38, 70), n=(2, 8))
 _SUFFIX = dict(short=.7, chain=.4)
 
-def clip_frames(n: int # frames
-               )->Lesson:
+def clip_frames(n: int) -> Lesson: # frames
     "Frames of one scene."
     return Lesson(f'clip{n}', ((10, 10),)*n, 5, 5, 36, short=.4, form='clip')
 
@@ -138,8 +133,7 @@ TUNING_LESSONS = [    # [what a batch holds, share]s
 
 _TUNING = {v.name: v for v, _ in TUNING_LESSONS}
 
-def tuning_plan(scale: float=1. # steps are multiplied by this
-               )->StagePlan:
+def tuning_plan(scale: float=1.) -> StagePlan: # steps are multiplied by this
     "Stage 4: all kinds of questions; projector and decoder learn."
     lr, first = (1e-3, 6e-4), [[_TUNING['near'], 4], [_TUNING['near-suffix'], 1]]
     learned = ('vlm.model.visual.merger', 'vlm.model.language_model')
@@ -175,8 +169,7 @@ MAGNIFIED_LESSONS = [
     *([_TUNING[k], 1] for k in ('pair', 'clip2', 'clip3', 'clip4', 'long'))
 ]
 
-def magnified_plan(scale: float=1. # steps are multiplied by this
-                  )->StagePlan:
+def magnified_plan(scale: float=1.) -> StagePlan: # steps are multiplied by this
     "Stage 5: more questions, now also about magnified views."
     phase = phase_of(1000*scale, (8e-4, 5e-4), MAGNIFIED_LESSONS, warm=30, cool=.6)
     return replace(tuning_plan(), name='magnified', phases=[phase], after=('tuning', 'tower'))

@@ -22,11 +22,8 @@ from .views import Visible, place_crop, split_seen, visible_objects
 # %% ../nbs/training/08_small_scenes.ipynb #55631bc8
 CELL = 12    # pixels along one side of an image token: 2 × 2 patches of 6 pixels
 
-def write_backgrounds(path, # file to write, unless it is there
-                      n: int=600, # how many
-                      seed: int=0, # of the backgrounds
-                      split: str='train', # whose photographs may be used
-                     )->Path: # the file
+def write_backgrounds(path, n: int=600, seed: int=0, split: str='train') -> Path:
+    # file to write, unless it is there; how many; of the backgrounds; whose photographs may be used; → the file
     "Draw backgrounds once: they cost more than all the rest of a scene."
     path = Path(path)
     if path.exists(): return path
@@ -46,9 +43,8 @@ def open_backgrounds(path: str # file of `write_backgrounds`
 def _as_share(mask): return np.asarray(mask, np.float32)[..., None]/255
 
 @lru_cache(maxsize=1000)
-def shape_masks(shape: str, # one of `SHAPES`
-                px: int,    # side in pixels
-               )->tuple:    # float32 [px, px, 1] each: share of the rim, share of the whole shape
+def shape_masks(shape: str, px: int) -> tuple:
+    # one of `SHAPES`; side in pixels; → float32 [px, px, 1] each: share of the rim, share of the whole shape
     "Where an object shows its rim and where it shows at all."
     k, planes = 4, []
     corners = (outline(shape)*.92 + .04)*px*k
@@ -73,10 +69,8 @@ def _add_digit(rgb, alpha, o, ink):
     alpha[part] += glyph*(1 - alpha[part])
 
 # %% ../nbs/training/08_small_scenes.ipynb #7ce68fb8
-def paint_object(canvas, # uint8 [448, 448, 3], changed in place
-                 rng,    # numpy Generator
-                 o: Visible, # what to paint, its box in pixels of the scene
-                ):
+def paint_object(canvas, rng, o: Visible):
+    # uint8 [448, 448, 3], changed in place; numpy Generator; what to paint, its box in pixels of the scene
     "Paint one object as `make_scene` does, from stored masks."
     x0, y0, x1, y1 = o.box
     fill = np.array(COLORS[o.color])*rng.uniform(.88, 1.08)
@@ -92,8 +86,7 @@ def paint_object(canvas, # uint8 [448, 448, 3], changed in place
     canvas[part] = (spot + alpha*(rgb - spot)).clip(0, 255)
 
 # %% ../nbs/training/08_small_scenes.ipynb #fce3c4d6
-def draw_int(rng, lo: int, hi: int # numpy Generator; smallest and largest
-            )->int:
+def draw_int(rng, lo: int, hi: int) -> int: # numpy Generator; smallest and largest
     "A whole number between two, both included."
     return int(rng.integers(lo, hi + 1))
 
@@ -116,11 +109,9 @@ def choose_pairs(rng, n: int, # numpy Generator; number of objects
     return [pairs[i] for i in rng.permutation(len(pairs))[:n]]
 
 # %% ../nbs/training/08_small_scenes.ipynb #ff8298ce
-def place_boxes(rng, n: int, # numpy Generator; how many
-                lo: int, hi: int, # smallest and largest side
-                room: tuple, # (x0, y0, x1, y1) they must lie in
-                margin: int=4, # pixels between two of them
-               )->list:      # boxes; fewer if there is no room
+def place_boxes(rng, n: int, lo: int, hi: int, room: tuple, margin: int=4) -> list:
+    # numpy Generator; how many; smallest and largest side; (x0, y0, x1, y1) they must lie in; pixels between
+    # two of them; → boxes; fewer if there is no room
     "Boxes that do not touch."
     boxes, (x0, y0, x1, y1) = [], room
     for _ in range(n*30):
@@ -142,9 +133,8 @@ class PaintedScene:
     pixels: np.ndarray # uint8 [448, 448, 3]
     objects: list      # `Visible`s in pixels of the scene
 
-def add_objects(scene: PaintedScene, rng, # changed in place; numpy Generator
-                pairs: list, boxes: list, # (color, shape) and box of each
-               )->PaintedScene: # the scene
+def add_objects(scene: PaintedScene, rng, pairs: list, boxes: list) -> PaintedScene:
+    # changed in place; numpy Generator; (color, shape) and box of each; → the scene
     "Paint objects with digits by chance."
     for (color, shape), box in zip(pairs, boxes):
         o = Visible(color, shape, int(rng.integers(10)), box, 1.)
@@ -152,12 +142,9 @@ def add_objects(scene: PaintedScene, rng, # changed in place; numpy Generator
         scene.objects.append(o)
     return scene
 
-def paint_scene(rng, pool, # numpy Generator; backgrounds
-                n: int,    # number of objects
-                side: tuple=(36, 60), # smallest and largest side of an object
-                room: tuple=WHOLE_ROOM, # where objects may lie
-                bound: float=.65, # see `choose_pairs`
-               )->PaintedScene: # the scene
+def paint_scene(rng, pool, n: int, side: tuple=(36, 60), room: tuple=WHOLE_ROOM, bound: float=.65) -> PaintedScene:
+    # numpy Generator; backgrounds; number of objects; smallest and largest side of an object; where objects may
+    # lie; see `choose_pairs`; → the scene
     "A scene on a stored background, mirrored at random."
     back = pool[int(rng.integers(len(pool)))]
     x, y = rng.choice((-1, 1), 2)
@@ -168,25 +155,22 @@ def paint_scene(rng, pool, # numpy Generator; backgrounds
     return add_objects(scene, rng, pairs, boxes)
 
 # %% ../nbs/training/08_small_scenes.ipynb #cbe3f780
-def grid_room(grid: tuple # rows and columns of image tokens
-             )->tuple: # (x0, y0, x1, y1)
+def grid_room(grid: tuple) -> tuple: # rows and columns of image tokens; → (x0, y0, x1, y1)
     "The largest part of a scene with a grid's aspect."
     h, w = (SIZE*g/max(grid) for g in grid)
     return (0, 0, round(w), round(h))
 
-def grid_crop(rng, scene: PaintedScene, # numpy Generator; where to look
-              grid: tuple, # rows and columns of image tokens
-              lo: float, hi: float, # smallest and largest longer side in pixels of the scene
-             )->tuple: # (x0, y0, x1, y1)
+def grid_crop(rng, scene: PaintedScene, grid: tuple, lo: float, hi: float) -> tuple:
+    # numpy Generator; where to look; rows and columns of image tokens; smallest and largest longer side in
+    # pixels of the scene; → (x0, y0, x1, y1)
     "A random crop with a grid's own aspect, mostly around an object."
     longer = math.exp(rng.uniform(math.log(lo), math.log(hi)))
     h, w = (min(SIZE, longer*g/max(grid)) for g in grid)
     return place_crop(rng, scene.objects, w, h, .9)
 
-def grid_view(scene: PaintedScene, # where to look
-              crop: tuple, # (x0, y0, x1, y1) of the scene
-              grid: tuple, # rows and columns of image tokens
-             )->tuple:     # picture uint8 [12 rows, 12 columns, 3], whole objects, cut objects
+def grid_view(scene: PaintedScene, crop: tuple, grid: tuple) -> tuple:
+    # where to look; (x0, y0, x1, y1) of the scene; rows and columns of image tokens; → picture uint8 [12 rows,
+    # 12 columns, 3], whole objects, cut objects
     "A crop, resized to a grid of image tokens, and what it shows."
     h, w = (CELL*g for g in grid)
     picture = Image.fromarray(scene.pixels)
@@ -213,10 +197,9 @@ def sibling_pairs(rng, kind: str, # numpy Generator; 'none', 'color', 'shape' or
     far = zip(colors[1:], shapes[1:])
     return [(color, shape), *near[:siblings], *far][:n]
 
-def sibling_scene(seed: int, kind: str, # of the scene; see `sibling_pairs`
-                  pool, # held-out backgrounds
-                  side: tuple=(40, 60), room: tuple=WHOLE_ROOM, # sides of the objects; where they may lie
-                 )->tuple: # `PaintedScene`, target
+def sibling_scene(seed: int, kind: str, pool, side: tuple=(40, 60), room: tuple=WHOLE_ROOM) -> tuple:
+    # of the scene; see `sibling_pairs`; held-out backgrounds; sides of the objects; where they may lie; →
+    # `PaintedScene`, target
     "A held-out scene of six objects for the test of binding."
     rng = np.random.default_rng([seed, 3, *map(ord, kind)])
     scene = paint_scene(rng, pool, 0)

@@ -68,9 +68,8 @@ def rms_norm(x, norm): # [..., D]; a stock norm
     w = norm.weight.to(x.dtype)
     return F.rms_norm(x, w.shape, w, 1e-6)
 
-def tower_block(block, x, cos, sin, # stock block; [B, N, D]; [N, d] each
-                windows, # patches in a window, a mask, or None for full attention
-               ): # [B, N, D]
+def tower_block(block, x, cos, sin, windows):
+    # stock block; [B, N, D]; [N, d] each; patches in a window, a mask, or None for full attention; → [B, N, D]
     "One block of the stock tower for a batch of pictures with one grid."
     (B, N, D), a, mask = x.shape, block.attn, windows
     if isinstance(windows, int):
@@ -161,9 +160,8 @@ def _shares(z, own, barred, which):
         if asked: shares[kind] = (right[of_kind].sum().item(), asked)
     return shares
 
-def contrast_loss(visual, head: ContrastHead, # stock tower; head
-                  batch: dict, device='cpu', # batch of `contrast_batch`; where to compute
-                 )->tuple: # loss, figures
+def contrast_loss(visual, head: ContrastHead, batch: dict, device='cpu') -> tuple:
+    # stock tower; head; batch of `contrast_batch`; where to compute; → loss, figures
     "CLIP's loss; false captions compete for their own picture, captions that happen to be true of it do not."
     batch = {k: torch.as_tensor(v).to(device) for k, v in batch.items()}
     images, which, true = (batch[k] for k in ('images', 'which', 'true'))

@@ -28,13 +28,9 @@ from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.vlm import VLM, weights_key
 
 # %% ../nbs/notes/stickers.ipynb #cf70b1fb
-def free_place(rng, # numpy Generator
-    side, # (w, h) of what is planted, pixels
-    size, # (W, H) of the picture
-    target, # (x0, y0, x1, y1) to keep away from
-    margin=16, # pixels between them
-    raster=32 # pixels: left and top are multiples of it
-    ) -> tuple: # (x0, y0, x1, y1)
+def free_place(rng, side, size, target, margin=16, raster=32) -> tuple:
+    # numpy Generator; (w, h) of what is planted, pixels; (W, H) of the picture; (x0, y0, x1, y1) to keep away
+    # from; pixels between them; pixels: left and top are multiples of it; → (x0, y0, x1, y1)
     "A place by chance beside the target"
     (w, h), (W, H) = side, size
     x0, y0, x1, y1 = target
@@ -49,16 +45,14 @@ def free_place(rng, # numpy Generator
     )
 
 # %% ../nbs/notes/stickers.ipynb #742578ba
-def attention_share(attn, # [..., Nv] weights on the picture
-    cover # [Nv] how much of each patch lies in a box
-    ): # [...] between 0 and 1
+def attention_share(attn, cover):
+    # [..., Nv] weights on the picture; [Nv] how much of each patch lies in a box; → [...] between 0 and 1
     "The share of the picture's attention that falls into a box"
     return (attn*cover).sum(-1)/attn.sum(-1).clip(1e-30)
 
-def pull_back(plane, # [3, h, w] derivatives by the pixels that the tower is shown
-    size, # (W, H) of the picture
-    std # [3] by which the processor divides
-    ) -> torch.Tensor: # [3, H, W] by the picture's own, from 0 to 1
+def pull_back(plane, size, std) -> torch.Tensor:
+    # [3, h, w] derivatives by the pixels that the tower is shown; (W, H) of the picture; [3] by which the
+    # processor divides; → [3, H, W] by the picture's own, from 0 to 1
     "Derivatives carried back through resizing and scaling"
     W, H = size
     with torch.enable_grad():
@@ -72,11 +66,9 @@ def pull_back(plane, # [3, h, w] derivatives by the pixels that the tower is sho
 # %% ../nbs/notes/stickers.ipynb #b6485c7f
 EPSILON = .01 # added to a share before its logarithm
 
-def sticker_gradient(vlm, # a `VLM`
-    sample, # with image and question
-    box, # of the sticker in the image
-    layers=None # whose attention is drawn; None: all
-    ) -> tuple: # [3, h, w] derivatives by the pixels of the box, from 0 to 1; [L] shares
+def sticker_gradient(vlm, sample, box, layers=None) -> tuple:
+    # with image and question; of the sticker in the image; whose attention is drawn; None: all; → [3, h, w]
+    # derivatives by the pixels of the box, from 0 to 1; [L] shares
     "Which pixels draw more attention of the last position"
     prompt = vlm.prompt(sample.image, sample.question, SHORT_ANSWER)
     span = prompt.spans[0]
@@ -109,8 +101,7 @@ class Sticker:
     def image(self): return Image.fromarray((255*self.pixels).round().astype(np.uint8))
     def _repr_png_(self): return png_bytes(self.image)
 
-    def save(self, path # without suffix
-        ):
+    def save(self, path): # without suffix
         "The picture, and what the training needs to go on"
         replace_file(f'{path}.png', png_bytes(self.image))
         with open(f'{path}.npz~', 'wb') as f:
@@ -120,10 +111,7 @@ class Sticker:
         Path(f'{path}.npz~').replace(f'{path}.npz')
 
     @classmethod
-    def begin(cls, path, # without suffix
-        side=64, # pixels
-        seed=0 # of the first pixels
-        ): # `Sticker`
+    def begin(cls, path, side=64, seed=0): # without suffix; pixels; of the first pixels; → `Sticker`
         "The sticker that is there, or grey noise"
         if Path(f'{path}.npz').exists():
             kept = np.load(f'{path}.npz')
@@ -136,22 +124,15 @@ class Sticker:
         return cls(pixels, np.zeros((2, *pixels.shape)))
 
 # %% ../nbs/notes/stickers.ipynb #ead1901f
-def paste(image, # PIL picture
-    sticker, # PIL picture
-    box # (x0, y0, x1, y1)
-    ): # a copy with the sticker
+def paste(image, sticker, box): # PIL picture; PIL picture; (x0, y0, x1, y1); → a copy with the sticker
     "A picture with a sticker on it"
     pasted = image.copy()
     pasted.paste(sticker, box[:2])
     return pasted
 
-def step_sticker(vlm, # a `VLM`
-    sticker, # `Sticker`, changed in place
-    scenes, # `Sample`s of this step
-    rng, # of the places
-    rate=.03, # how far each pixel goes, from 0 to 1
-    layers=None # whose attention is drawn; None: all
-    ):
+def step_sticker(vlm, sticker, scenes, rng, rate=.03, layers=None):
+    # `Sticker`, changed in place; `Sample`s of this step; of the places; how far each pixel goes, from 0 to 1;
+    # whose attention is drawn; None: all
     "One step of Adam"
     total, drawn = 0, []
     for s in scenes:
@@ -178,14 +159,10 @@ def step_sticker(vlm, # a `VLM`
     )
 
 # %% ../nbs/notes/stickers.ipynb #bb94ad7d
-def train_sticker(vlm, # a `VLM`
-    out='stickers', # folder; the files bear the key of the weights
-    steps=300, # in all
-    n_scenes=4, # calibration scenes of each step, new ones each time
-    side=64, # pixels
-    layers=None, # whose attention is drawn; None: all
-    progress=False # print a line every ten steps?
-    ) -> Sticker: # also in the folder, as PNG, with its facts
+def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=None, progress=False) -> Sticker:
+    # folder; the files bear the key of the weights; in all; calibration scenes of each step, new ones each
+    # time; pixels; whose attention is drawn; None: all; print a line every ten steps?; → also in the folder, as
+    # PNG, with its facts
     "Train a sticker, or go on with one"
     Path(out).mkdir(parents=True, exist_ok=True)
     path = Path(out)/weights_key(vlm)
@@ -222,10 +199,7 @@ PLANTS = dict(  # name -> (w, h) in pixels; None: nothing is planted
     rings=(64, 64),
 )
 
-def shuffle_blocks(sticker, # PIL picture
-    block=8, # pixels
-    seed=0 # of the order
-    ): # PIL picture of the same size
+def shuffle_blocks(sticker, block=8, seed=0): # PIL picture; pixels; of the order; → PIL picture of the same size
     "The blocks of a picture in another order"
     a = np.asarray(sticker)
     h = a.shape[0]//block
@@ -240,8 +214,7 @@ def shuffle_blocks(sticker, # PIL picture
         mixed.reshape(h, w, block, block, 3).swapaxes(1, 2).reshape(a.shape)
     )
 
-def draw_rings(side=64 # pixels
-    ): # PIL picture, RGBA
+def draw_rings(side=64): # pixels; → PIL picture, RGBA
     "Rings in black, white and magenta on a transparent ground"
     rings = Image.new('RGBA', (side, side))
     pen = ImageDraw.Draw(rings)
@@ -253,9 +226,7 @@ def draw_rings(side=64 # pixels
     return rings
 
 # %% ../nbs/notes/stickers.ipynb #50b9d18f
-def draw_watermark(side, # (w, h) pixels
-    text='PREVIEW' # the words
-    ): # PIL picture, RGBA
+def draw_watermark(side, text='PREVIEW'): # (w, h) pixels; the words; → PIL picture, RGBA
     "White words, half transparent, with a dark rim"
     mark = Image.new('RGBA', side)
     font = ImageFont.load_default(round(.8*side[1]))
@@ -266,11 +237,9 @@ def draw_watermark(side, # (w, h) pixels
     )
     return mark
 
-def plant(image, # PIL picture
-    kind, # of `PLANTS`
-    box, # where, of the size in `PLANTS`; None: nowhere
-    sticker # PIL picture, the trained one
-    ): # a copy
+def plant(image, kind, box, sticker):
+    # PIL picture; of `PLANTS`; where, of the size in `PLANTS`; None: nowhere; PIL picture, the trained one; → a
+    # copy
     "A picture with a distractor"
     if box is None: return image
     if kind == 'sticker': return paste(image, sticker, box)
@@ -281,9 +250,7 @@ def plant(image, # PIL picture
     return planted
 
 # %% ../nbs/notes/stickers.ipynb #c763f0ea
-def find_sticker(vlm, # a `VLM`
-    folder='stickers' # to look into first
-    ): # PIL picture, RGB
+def find_sticker(vlm, folder='stickers'): # to look into first; → PIL picture, RGB
     "The sticker that was trained for these weights"
     name = f'{weights_key(vlm)}.png'
     shipped = Path(carve_nb.__file__).parents[1]/'nbs'/'results'/'stickers'

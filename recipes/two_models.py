@@ -31,25 +31,18 @@ MODELS = (TINY, 'carve-small')
 MODEL_COLOURS = dict(zip(MODELS, ('C0', 'C3')))
 MODEL_MARKERS = dict(zip(MODELS, 'os'))
 
-def load_findings(study, # its name
-    root='results/study', # folder of all studies
-    models=MODELS # names
-    ) -> dict: # model -> `Findings`
+def load_findings(study, root='results/study', models=MODELS) -> dict:
+    # its name; folder of all studies; names; → model -> `Findings`
     "The records of a study on several models"
     return {m: Findings.load(study_folder(study, m, root)) for m in models}
 
-def model_style(model, # name
-    i=0 # its place among the models
-    ) -> dict: # colour and marker
+def model_style(model, i=0) -> dict: # name; its place among the models; → colour and marker
     "How a model is drawn in all figures"
     return dict(color=MODEL_COLOURS.get(model, f'C{i + 4}'), marker=MODEL_MARKERS.get(model, '^'))
 
 # %% ../nbs/notes/two_models.ipynb #4dffb774
-def plot_by_depth(ax, # matplotlib axis
-    found, # model -> [n, L] values
-    clusters={}, # model -> the picture of each row
-    **kw # of the axis
-    ):
+def plot_by_depth(ax, found, clusters={}, **kw):
+    # model -> [n, L] values; model -> the picture of each row; of the axis
     "A mean with its interval over relative depth, for each model"
     for i, (m, v) in enumerate(found.items()):
         x = np.linspace(0, 1, v.shape[1])
@@ -57,20 +50,16 @@ def plot_by_depth(ax, # matplotlib axis
         plot_band(ax, x, means, alpha=.25, label=m, ms=4, lw=1.2, **model_style(m, i))
     ax.set(xlabel='depth (first to last layer)', **kw)
 
-def clutter_changes(f, # `Findings` of the study intervention
-    column, # of `to_dataframe`: 'question' or 'correct'
-    ladder='both' # what rises
-    ) -> np.ndarray: # [questions, 5] parts: of the largest entropy, or of the answers
+def clutter_changes(f, column, ladder='both') -> np.ndarray:
+    # `Findings` of the study intervention; of `to_dataframe`: 'question' or 'correct'; what rises; →
+    # [questions, 5] parts: of the largest entropy, or of the answers
     "One column by level of clutter"
     t = to_dataframe(f.records, 'first')
     values = clutter_levels(t, column, ladder)
     return values if column == 'correct' else values/np.log2(t.tokens.max())
 
-def plot_clutter(ax, # matplotlib axis
-    intervention, # model -> `Findings` of the study intervention
-    column, # as in `clutter_changes`
-    title # of the panel
-    ):
+def plot_clutter(ax, intervention, column, title):
+    # model -> `Findings` of the study intervention; as in `clutter_changes`; of the panel
     "One column over the five backgrounds, for each model"
     for i, (m, f) in enumerate(intervention.items()):
         means = [mean_interval(c) for c in clutter_changes(f, column).T]
@@ -78,9 +67,8 @@ def plot_clutter(ax, # matplotlib axis
     ax.set(xlabel='calm to busy background', xticks=range(5), ylim=(0, 1), title=title)
 
 # %% ../nbs/notes/two_models.ipynb #993c3a12
-def compare_clutter(entropy, # model -> `Findings` of the study entropy
-    intervention # model -> `Findings` of the study intervention
-    ) -> Figure: # three panels
+def compare_clutter(entropy, intervention) -> Figure:
+    # model -> `Findings` of the study entropy; model -> `Findings` of the study intervention; → three panels
     "Width of attention by depth, and what clutter does to entropy and accuracy"
     with plot_style():
         fig = Figure((7.6, 2.7), dpi=80, layout='constrained')
@@ -118,14 +106,12 @@ def clutter_table(entropy, # model -> `Findings` of the study entropy
     return pd.DataFrame(table)
 
 # %% ../nbs/notes/two_models.ipynb #cf7e610b
-def target_lift(records # of `measure_convergence`
-    ) -> np.ndarray: # [scenes, L]
+def target_lift(records) -> np.ndarray: # of `measure_convergence`; → [scenes, L]
     "Share of attention in the true region over the region's share of the picture"
     seen = [r for r in records if 'share' in r]
     return scene_means(seen, [np.divide(r['share'], r['area']) for r in seen])
 
-def compare_layers(convergence # model -> `Findings` of the study convergence
-    ) -> Figure: # three panels
+def compare_layers(convergence) -> Figure: # model -> `Findings` of the study convergence; → three panels
     "Entropy, AUROC and lift by relative depth"
     with plot_style():
         fig = Figure((7.6, 2.7), dpi=80, layout='constrained')
@@ -165,10 +151,7 @@ def layer_table(convergence # model -> `Findings` of the study convergence
     return pd.DataFrame(table)
 
 # %% ../nbs/notes/two_models.ipynb #32e7418e
-def plot_common_shares(ax, # matplotlib axis
-    common, # model -> `Findings` of the study common
-    name # a key of `HEAD_MAPS`
-    ):
+def plot_common_shares(ax, common, name): # model -> `Findings` of the study common; a key of `HEAD_MAPS`
     "Heads of all models as points"
     for i, (m, f) in enumerate(common.items()):
         t, look = share_table(f.records, name), model_style(m, i)
@@ -179,8 +162,7 @@ def plot_common_shares(ax, # matplotlib axis
     ax.axhline(0, color='.5', lw=.6)
     ax.set(xlim=(-.05, 1), title=HEAD_MAPS[name], xlabel='share of log attention common to all questions')
 
-def compare_heads(common # model -> `Findings` of the study common
-    ) -> Figure: # two panels
+def compare_heads(common) -> Figure: # model -> `Findings` of the study common; → two panels
     "Gain in touch over common share, heads of all models"
     with plot_style():
         fig = Figure((7.4, 3.1), dpi=80, layout='constrained')
@@ -191,9 +173,7 @@ def compare_heads(common # model -> `Findings` of the study common
     return fig
 
 # %% ../nbs/notes/two_models.ipynb #8b0bd740
-def format_rho(records, # of the study common
-    name # a key of `HEAD_MAPS`
-    ) -> str: # for a cell
+def format_rho(records, name) -> str: # of the study common; a key of `HEAD_MAPS`; → for a cell
     "The correlation over heads with both of its intervals"
     rho, pictures = common_correlation(records, name)
     if rho is None: return 'too alike to say'
@@ -227,34 +207,24 @@ def common_table(common # model -> `Findings` of the study common
 CONSTANT = VARIANCE_PARTS[:2] # position and picture
 POINTED = ('question alone', 'ratio', 'ratio, relative λ', 'ratio, mean of ten')
 
-def constancy(records, # of `measure_invariance`
-    group # 'general' or 'question'
-    ) -> list: # of `Estimate`s, one for each layer
+def constancy(records, group) -> list:
+    # of `measure_invariance`; 'general' or 'question'; → of `Estimate`s, one for each layer
     "Share of the variance that belongs to place and picture, by layer"
     n_layers = len(records[0][group][CONSTANT[0]])
     return [part_share(records, group, CONSTANT, l) for l in range(n_layers)]
 
-def pointing_hits(records # of `measure_invariance`
-    ) -> dict: # way -> [pictures]
+def pointing_hits(records) -> dict: # of `measure_invariance`; → way -> [pictures]
     "How often the peak of a map lies in the true region"
     return {k: stack_records(records, 'ways', k, 'hit') for k in POINTED}
 
-def plot_constancy(ax, # matplotlib axis
-    records, # of `measure_invariance`
-    label, # of the model
-    **look # colour and marker
-    ):
+def plot_constancy(ax, records, label, **look): # of `measure_invariance`; of the model; colour and marker
     "Constant part by depth: over instructions (solid) and over questions (dotted)"
     for group, line, name in (('general', '-', 'instructions'), ('question', ':', 'questions')):
         parts = constancy(records, group)
         depth = np.linspace(0, 1, len(parts))
         plot_band(ax, depth, parts, alpha=.15, ls=line, ms=3, lw=1.2, label=f'{label}, {name}', **look)
 
-def plot_hits(ax, # matplotlib axis
-    records, # of `measure_invariance`
-    shift, # of the points to the side
-    **look # colour and marker
-    ):
+def plot_hits(ax, records, shift, **look): # of `measure_invariance`; of the points to the side; colour and marker
     "How often the peak of each map lies in the true region"
     means = [mean_interval(h) for h in pointing_hits(records).values()]
     mid, lo, hi = np.array([tuple(x) for x in means]).T
@@ -262,8 +232,7 @@ def plot_hits(ax, # matplotlib axis
     ax.errorbar(at, mid, [mid - lo, hi - mid], fmt=look['marker'], ms=4, color=look['color'])
 
 # %% ../nbs/notes/two_models.ipynb #2a079640
-def compare_constancy(invariance # model -> `Findings` of the study invariance
-    ) -> Figure: # two panels
+def compare_constancy(invariance) -> Figure: # model -> `Findings` of the study invariance; → two panels
     "Constant share of the maps by depth, and where the peaks lie"
     with plot_style():
         fig = Figure((7.6, 2.9), dpi=80, layout='constrained')
@@ -295,9 +264,8 @@ def constancy_table(invariance # model -> `Findings` of the study invariance
     return pd.DataFrame(table)
 
 # %% ../nbs/notes/two_models.ipynb #5d023310
-def demo_table(reports, # model -> `Report` of its demo
-    kind='digit' # of question
-    ) -> pd.DataFrame: # a row for each method, accuracy and hit of each model
+def demo_table(reports, kind='digit') -> pd.DataFrame:
+    # model -> `Report` of its demo; of question; → a row for each method, accuracy and hit of each model
     "The demo of several models in one table"
     columns = {}
     for m, report in reports.items():
@@ -309,11 +277,8 @@ def demo_table(reports, # model -> `Report` of its demo
         columns[m, 'peak in the region, %'] = hit
     return pd.DataFrame(columns).fillna('')
 
-def method_difference(report, # of a demo
-    a, b, # methods
-    kind='digit', # of question
-    key='score' # or 'hit'
-    ) -> Estimate: # of a - b, p by McNemar
+def method_difference(report, a, b, kind='digit', key='score') -> Estimate:
+    # of a demo; methods; of question; or 'hit'; → of a - b, p by McNemar
     "Two methods on the same questions"
     first = {r['id']: r[key] for r in report.select(a, kind)}
     second = {r['id']: r[key] for r in report.select(b, kind)}

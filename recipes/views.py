@@ -31,10 +31,8 @@ class Visible:
         return max(x1 - x0, y1 - y0)
 
 # %% ../nbs/training/01_views.ipynb #355d70da
-def visible_objects(objects: list, # `SceneObject`s of a scene
-                    crop: tuple,   # (x0, y0, x1, y1) of the scene
-                    px: int,       # side of the view in pixels
-                   )->list:        # `Visible`s
+def visible_objects(objects: list, crop: tuple, px: int) -> list:
+    # `SceneObject`s of a scene; (x0, y0, x1, y1) of the scene; side of the view in pixels; → `Visible`s
     "Objects as seen through a crop that is magnified to px × px."
     x0, y0, x1, y1 = crop
     sx, sy = px/(x1 - x0), px/(y1 - y0)
@@ -54,10 +52,9 @@ def visible_objects(objects: list, # `SceneObject`s of a scene
     return result
 
 # %% ../nbs/training/01_views.ipynb #fd19a7a3
-def place_crop(rng, objects, # numpy Generator; with boxes
-               w: float, h: float, # size of the crop
-               aim: float, # how often it holds an object
-              )->tuple:    # (x0, y0, x1, y1) inside the scene
+def place_crop(rng, objects, w: float, h: float, aim: float) -> tuple:
+    # numpy Generator; with boxes; size of the crop; how often it holds an object; → (x0, y0, x1, y1) inside the
+    # scene
     "A place for a crop, mostly around an object."
     if objects and rng.random() < aim:
         a, b, c, d = choose_one(rng, objects).box
@@ -70,21 +67,17 @@ def place_crop(rng, objects, # numpy Generator; with boxes
     y = min(max(y, 0), SIZE - h)
     return (x, y, x + w, y + h)
 
-def draw_crop(rng, objects, # numpy Generator; `SceneObject`s of the scene
-              lo: float, hi: float, # smallest and largest side, drawn log-uniformly
-              aim: float=.85,       # how often the crop holds an object
-              aspect: float=.3,     # largest log aspect ratio
-             )->tuple:              # (x0, y0, x1, y1) inside the scene
+def draw_crop(rng, objects, lo: float, hi: float, aim: float=.85, aspect: float=.3) -> tuple:
+    # numpy Generator; `SceneObject`s of the scene; smallest and largest side, drawn log-uniformly; how often
+    # the crop holds an object; largest log aspect ratio; → (x0, y0, x1, y1) inside the scene
     "A random crop of the scene, mostly around an object."
     s = math.exp(rng.uniform(math.log(lo), math.log(hi)))
     k = math.exp(rng.uniform(-aspect, aspect)/2)
     return place_crop(rng, objects, min(SIZE, s*k), min(SIZE, s/k), aim)
 
 # %% ../nbs/training/01_views.ipynb #192b2d69
-def mask_out(im, rng, # uint8 [px, px, 3]; numpy Generator
-             keep: list, # boxes that stay
-             n: int=14,  # cells per side
-            )->tuple:    # picture, mask [px, px]
+def mask_out(im, rng, keep: list, n: int=14) -> tuple:
+    # uint8 [px, px, 3]; numpy Generator; boxes that stay; cells per side; → picture, mask [px, px]
     "Black out random cells of a view, but not those of `keep`."
     px = im.shape[0]
     cells = Image.fromarray(rng.standard_normal((n, n)).astype(np.float32))
@@ -98,27 +91,22 @@ def mask_out(im, rng, # uint8 [px, px, 3]; numpy Generator
     return im*mask[..., None], mask
 
 # %% ../nbs/training/01_views.ipynb #885ec778
-def lower_visibility(visible: list, # `Visible`s
-                     mask,          # [px, px]
-                    ):
+def lower_visibility(visible: list, mask): # `Visible`s; [px, px]
     "Lower each object's visible share by what the mask hides."
     for o in visible:
         x0, y0, x1, y1 = (int(v) for v in o.box)
         right, bottom = max(x0 + 1, x1), max(y0 + 1, y1)
         o.seen *= mask[y0:bottom, x0:right].mean()
 
-def split_seen(visible: list # `Visible`s
-              )->tuple: # whole ones, cut ones
+def split_seen(visible: list) -> tuple: # `Visible`s; → whole ones, cut ones
     "Objects that may be asked about, and objects too hidden to ask about and too visible to deny."
     whole = [o for o in visible if o.seen >= .85]
     return whole, [o for o in visible if .05 < o.seen < .85]
 
 # %% ../nbs/training/01_views.ipynb #481f7105
-def take_view(rng, scene, # numpy Generator; `Scene`
-              crop: tuple, # crop of the scene
-              px: int,     # side of the view
-              mask: float, # how often parts are blacked out
-             )->tuple:     # picture uint8 [px, px, 3], whole objects, cut objects
+def take_view(rng, scene, crop: tuple, px: int, mask: float) -> tuple:
+    # numpy Generator; `Scene`; crop of the scene; side of the view; how often parts are blacked out; → picture
+    # uint8 [px, px, 3], whole objects, cut objects
     "A view of a scene and what can be seen in it."
     view = scene.image.resize((px, px), Image.BICUBIC, box=crop)
     im = np.asarray(view, np.uint8)
@@ -135,9 +123,8 @@ def _overlap(lo, hi, edges):
     pixels = np.minimum(hi, edges + 8) - np.maximum(lo, edges)
     return np.clip(pixels, 0, 8)
 
-def patch_labels(seen: list, # `Visible`s
-                 px: int, n: int, # side in pixels and in patches
-                )->np.ndarray: # int [3, n, n]; 8, 6, 10 = nothing, -1 = not asked
+def patch_labels(seen: list, px: int, n: int) -> np.ndarray:
+    # `Visible`s; side in pixels and in patches; → int [3, n, n]; 8, 6, 10 = nothing, -1 = not asked
     "Colour, shape and digit of each patch."
     labels = np.empty((3, n, n), np.int64)
     nothing = [len(COLORS), len(SHAPES), 10]

@@ -29,9 +29,8 @@ from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
 SEARCH_PAIRS = dict(tail='circle', tilt='square')
 SEARCH_QUESTION = 'What digit is on the one thing that is not the same as the other things?'
 
-def add_tail(im, # RGBA sprite
-    rgb # its colour
-    ) -> Image.Image: # the same with a bar across the lower right, as on a Q
+def add_tail(im, rgb) -> Image.Image:
+    # RGBA sprite; its colour; → the same with a bar across the lower right, as on a Q
     "Give a circle a tail"
     big = Image.new('RGBA', (im.width*4,)*2)
     start = .68*big.width
@@ -41,9 +40,8 @@ def add_tail(im, # RGBA sprite
     ImageDraw.Draw(big).line(line, fill=(20, 20, 20, 255), width=width)
     return Image.alpha_composite(im, big.reduce(4))
 
-def tilt_square(im, # RGBA sprite
-    rgb # its colour
-    ) -> Image.Image: # turned by 25 degrees, its digit still upright; a little larger than it was
+def tilt_square(im, rgb) -> Image.Image:
+    # RGBA sprite; its colour; → turned by 25 degrees, its digit still upright; a little larger than it was
     "Turn a square, but not its digit"
     n = im.width
     q = im.width//4
@@ -57,12 +55,8 @@ def tilt_square(im, # RGBA sprite
 
 PAIR_FEATURES = dict(tail=add_tail, tilt=tilt_square)
 
-def search_item(rgb, # colour
-    pair, # 'tail' or 'tilt'
-    digit, # 0 to 9
-    px, # side in pixels
-    feature # has it the feature?
-    ) -> Image.Image: # RGBA
+def search_item(rgb, pair, digit, px, feature) -> Image.Image:
+    # colour; 'tail' or 'tilt'; 0 to 9; side in pixels; has it the feature?; → RGBA
     "One object of a search display"
     im = sprite(rgb, SEARCH_PAIRS[pair], digit, px)
     return PAIR_FEATURES[pair](im, rgb) if feature else im
@@ -77,9 +71,7 @@ class Display(Sample):
     size: int = 0    # number of objects
     at: int = 0      # which of the objects is the odd one
 
-def place_items(rng, # numpy Generator
-    n # how many
-    ) -> list: # boxes on a jittered grid
+def place_items(rng, n) -> list: # numpy Generator; how many; → boxes on a jittered grid
     "Places that do not touch"
     px, boxes = int(rng.integers(54, 61)), []
     for cell in rng.permutation(16)[:n]:
@@ -90,11 +82,8 @@ def place_items(rng, # numpy Generator
     return boxes
 
 # %% ../nbs/notes/visual_search.ipynb #dbc0f9d4
-def search_display(seed, # of the layout
-    pair, # 'tail' or 'tilt'
-    odd, # 'with' or 'without'
-    size # number of objects, up to 10
-    ) -> Display: # the sample
+def search_display(seed, pair, odd, size) -> Display:
+    # of the layout; 'tail' or 'tilt'; 'with' or 'without'; number of objects, up to 10; → the sample
     "One display; both directions of a seed differ only in which objects have the feature"
     rng = np.random.default_rng([7, seed])
     name = list(COLORS)[rng.integers(len(COLORS))]
@@ -116,9 +105,8 @@ def search_display(seed, # of the layout
         group=group, pair=pair, odd=odd, size=size, at=at)
 
 # %% ../nbs/notes/visual_search.ipynb #4f665d5e
-def search_samples(n, # how many; eight for one layout of each pair and size
-    start=0 # number of the first
-    ): # yields `Display`s
+def search_samples(n, start=0):
+    # how many; eight for one layout of each pair and size; number of the first; → yields `Display`s
     "Search displays in both directions"
     for k in range(start, start + n):
         seed = k//2
@@ -128,10 +116,9 @@ def search_samples(n, # how many; eight for one layout of each pair and size
         yield search_display(seed, pair, odd, size)
 
 # %% ../nbs/notes/visual_search.ipynb #99cc280c
-def patch_weights(box, # (x0, y0, x1, y1) pixels
-    span, # `ImageSpan` of the picture
-    size # (W, H) of the picture
-    ) -> torch.Tensor: # [Nv] what each patch adds to the sum over the box's pixels
+def patch_weights(box, span, size) -> torch.Tensor:
+    # (x0, y0, x1, y1) pixels; `ImageSpan` of the picture; (W, H) of the picture; → [Nv] what each patch adds to
+    # the sum over the box's pixels
     "The resized map's sum over a box, as weights on patches"
     gh, gw = span.grid
     x0, y0, x1, y1 = span.box
@@ -143,11 +130,8 @@ def patch_weights(box, # (x0, y0, x1, y1) pixels
     columns = wx[a:c].sum(0)
     return torch.tensor(np.outer(rows, columns).ravel())
 
-def box_shares(a, # [..., Nv] maps
-    boxes, # n boxes in pixels
-    span, # `ImageSpan` of the picture
-    size # (W, H)
-    ) -> torch.Tensor: # [..., n]
+def box_shares(a, boxes, span, size) -> torch.Tensor:
+    # [..., Nv] maps; n boxes in pixels; `ImageSpan` of the picture; (W, H); → [..., n]
     "Share of each map that lies in each box"
     a = a.double()
     weights = [patch_weights(b, span, size) for b in boxes]
@@ -156,10 +140,8 @@ def box_shares(a, # [..., Nv] maps
     return inside/total.clamp_min(1e-30)[..., None]
 
 # %% ../nbs/notes/visual_search.ipynb #f0cd909e
-def odd_attention(maps, # name -> [T, L, Nv]
-    sample, # a `Display`
-    span # `ImageSpan` of the picture
-    ) -> dict: # share and lift: map -> step -> [L]
+def odd_attention(maps, sample, span) -> dict:
+    # name -> [T, L, Nv]; a `Display`; `ImageSpan` of the picture; → share and lift: map -> step -> [L]
     "How much attention the odd one gets, of all and among the objects"
     boxes = [o.box for o in sample.objects]
     def by_step(v):
@@ -173,10 +155,7 @@ def odd_attention(maps, # name -> [T, L, Nv]
         out['lift'][name] = by_step(len(boxes)*odd/total)
     return out
 
-def measure_search(vlm, # a `VLM`
-    sample, # a `Display`
-    lam=1e-8 # λ of the contrast
-    ) -> dict: # the record, JSON values
+def measure_search(vlm, sample, lam=1e-8) -> dict: # a `Display`; λ of the contrast
     "Entropy, answer, and the attention on the odd one"
     q, maps = capture_pair(vlm, sample.image, sample.question, lam)
     answer = str(q.answer)
@@ -194,17 +173,14 @@ SEARCH_PANELS = dict(
     question='question entropy, bits', lift_question='lift, question',
     lift_contrast='lift, contrast', correct='accuracy')
 
-def search_directions(t, # table of `to_dataframe`
-    column, # of the table
-    pair # 'tail' or 'tilt'
-    ) -> np.ndarray: # [layouts, 2]: with, without
+def search_directions(t, column, pair) -> np.ndarray:
+    # table of `to_dataframe`; of the table; 'tail' or 'tilt'; → [layouts, 2]: with, without
     "One column for both directions of each layout"
     rows = t[t.pair == pair]
     wide = rows.pivot(index='group', columns='odd', values=column)
     return wide.reindex(columns=['with', 'without']).dropna().to_numpy(float)
 
-def plot_search(records # of `measure_search`
-    ) -> Figure: # four panels
+def plot_search(records) -> Figure: # of `measure_search`; → four panels
     "Both directions of each pair, four and eight objects"
     t = to_dataframe(records)
     with plot_style() as pal:
@@ -226,8 +202,7 @@ def plot_search(records # of `measure_search`
     return fig
 
 # %% ../nbs/notes/visual_search.ipynb #0a59fb3c
-def summarize_search(records # of `measure_search`
-    ) -> list: # sentences
+def summarize_search(records) -> list: # of `measure_search`; → sentences
     "Whether what has the feature stands out more than what lacks it"
     t = to_dataframe(records)
     layouts = t['group'].tolist()      # both directions of a layout are one

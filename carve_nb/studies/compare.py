@@ -17,7 +17,7 @@ from ..data.record_file import image_key_of
 
 # %% ../../nbs/library/studies/11_compare.ipynb #105c87d4
 def ask_all(vlm, sample, methods, judge) -> tuple:
-    """Every method on one question: (name → answer, correct, and what `judge` keeps of a `Saliency`; `Carve`'s two captures).
+    """Every method on one question: (name → answer, correct, what `judge` keeps of a map; `Carve`'s two captures).
 
     `methods` names each and says what it is: name → (name in the registry, fields)."""
     once, captures, made = AnswerCache(vlm), AttentionCache(), {}
@@ -33,7 +33,8 @@ def ask_all(vlm, sample, methods, judge) -> tuple:
 def tidy(records, by, unit=image_key_of) -> pd.DataFrame:
     "A row for each question and method; `by` is the field that makes the groups, `unit` what is asked in all of them"
     if not records: raise CarveError('No records; run the study first.')
-    return pd.DataFrame([{'picture': unit(r), by: r[by], 'method': m} | got for r in records for m, got in r['made'].items()])
+    rows = [{'picture': unit(r), by: r[by], 'method': m} | got for r in records for m, got in r['made'].items()]
+    return pd.DataFrame(rows)
 
 def wide(t, key) -> pd.DataFrame: # of `tidy`; a score: 'correct', 'touch', ...
     "A row for each picture, a column for each (group, method) that has this score, all in the order of the records"
@@ -47,7 +48,8 @@ def paired(pairs) -> pd.DataFrame: # label -> (scores, scores they are compared 
     for label, (a, b) in pairs.items():
         x, y = pd.concat([a, b], axis=1).dropna().to_numpy().T
         d, (p, test) = difference(x, y), paired_test(x, y)
-        rows[label] = dict(score=mean_interval(a.dropna()), n=len(x), change=100*d.mean, lo=100*d.lo, hi=100*d.hi, p=p, test=test)
+        change = dict(zip(('change', 'lo', 'hi'), (100*v for v in d)))
+        rows[label] = dict(score=mean_interval(a.dropna()), n=len(x), **change, p=p, test=test)
     t = pd.DataFrame.from_dict(rows, orient='index')
     return t.assign(p_holm=holm(t.p))
 
@@ -56,12 +58,13 @@ def format_change(name, r) -> str: # of a method; row of `paired`
     return f'{name} {r.score} ({r.change:+.1f} [{r.lo:+.1f}, {r.hi:+.1f}], {format_p(r.p_holm)})'
 
 # %% ../../nbs/library/studies/11_compare.ipynb #58e5db31
-def plot_scores(ax, t, key, palette, title='', **kw): # matplotlib axis; of `tidy`; a score; group -> colour; of the axis
+def plot_scores(ax, t, key, palette, title='', **kw): # ...; of `tidy`; a score; group -> colour; of the axis
     "Mean and interval of each method, groups in colours"
     t = t.dropna(subset=key)
     sns.pointplot(
-        t.assign(percent=100*t[key].astype(float)), x='percent', y='method', hue=t.columns[1], ax=ax, palette=palette, ls='none', dodge=.6,
-        errorbar=lambda x: [100*e for e in tuple(mean_interval(x/100))[1:]], ms=3, err_kws=dict(lw=.8), legend=False)
+        t.assign(percent=100*t[key].astype(float)), x='percent', y='method', hue=t.columns[1], ax=ax, palette=palette,
+        errorbar=lambda x: [100*e for e in tuple(mean_interval(x/100))[1:]], ls='none', dodge=.6, ms=3,
+        err_kws=dict(lw=.8), legend=False)
     ax.set(xlim=(-2, 102), xlabel='', ylabel='', title=title, **kw)
 
 # %% ../../nbs/library/studies/11_compare.ipynb #51fa8891

@@ -17,14 +17,9 @@ from ..maps import entropy
 from ..core.grids import to_grid
 
 # %% ../../nbs/library/studies/04_layer_plots.ipynb #233489a0
-def plot_line(ax, # matplotlib axis
-    values, # [n, L]
-    label=None, # for the legend
-    color='C0', # of line and bands
-    marker='o', # a second cue beside colour
-    spread=True, # also the middle 80 % of the samples
-    clusters=None # the picture of each sample; None: each has its own
-    ): # the axis
+def plot_line(ax, values, label=None, color='C0', marker='o', spread=True, clusters=None):
+    # [n, L]; for the legend; of line and bands; a second cue beside colour; also the middle 80 % of the
+    # samples; the picture of each sample; None: each has its own; → the axis
     "A mean by layer with its interval"
     x = range(values.shape[1])
     means = [mean_interval(v, clusters=clusters) for v in values.T]
@@ -35,22 +30,16 @@ def plot_line(ax, # matplotlib axis
     ax.set(xlabel='layer', xticks=x[::1 if len(x) < 13 else 4])
     return ax
 
-def annotate_cells(ax, # axis that shows an image of `values`
-    values # [rows, columns] between 0 and 1
-    ):
+def annotate_cells(ax, values): # axis that shows an image of `values`; [rows, columns] between 0 and 1
     "Write each value into its cell"
     for (i, j), v in np.ndenumerate(values):
         color = 'w' if v < .6 else 'k'
         ax.text(j, i, f'{v:.2f}', ha='center', va='center', fontsize=5, color=color)
 
 # %% ../../nbs/library/studies/04_layer_plots.ipynb #be92caf2
-def plot_strip(axes, # one matplotlib axis for each layer
-    maps, # [L, gh, gw]
-    image, # PIL picture
-    span, # its `ImageSpan`
-    box=None, # true region
-    vmax=None # value drawn brightest
-    ): # the scale, for a colour bar
+def plot_strip(axes, maps, image, span, box=None, vmax=None):
+    # one matplotlib axis for each layer; [L, gh, gw]; PIL picture; its `ImageSpan`; true region; value drawn
+    # brightest; → the scale, for a colour bar
     "One map for each axis, laid over the picture"
     x0, y0, x1, y1 = span.box
     norm = PowerNorm(.5, 0, vmax or maps.max())
@@ -65,11 +54,9 @@ def plot_strip(axes, # one matplotlib axis for each layer
     return ScalarMappable(norm, 'inferno')
 
 # %% ../../nbs/library/studies/04_layer_plots.ipynb #2878308a
-def plot_film(image, # PIL picture
-    rows, # `AttentionRows` of a capture of it
-    box=None, # true region
-    most=8 # at most so many layers, spread over those recorded
-    ): # matplotlib figure
+def plot_film(image, rows, box=None, most=8):
+    # PIL picture; `AttentionRows` of a capture of it; true region; at most so many layers, spread over those
+    # recorded
     "One question through the layers"
     n, span = len(rows.layers), rows.spans[0]
     keep = np.linspace(0, n - 1, min(most, n)).round().astype(int)
