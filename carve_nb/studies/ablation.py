@@ -29,8 +29,7 @@ from ..core.image import box_iou
 from ..data.record_file import image_key_of
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #56e5819c
-def show_value(v # of a field
-    ) -> str: # short and without spaces at the ends
+def show_value(v) -> str: # of a field; → short and without spaces at the ends
     "A value in the name of a setting"
     if v is None: return 'all'
     if isinstance(v, float): return f'{v:g}'
@@ -38,10 +37,9 @@ def show_value(v # of a field
     first, last = v[0], v[-1]
     return str(first) if len(v) == 1 else f'{first}..{last}'
 
-def vary(center, # name of the setting that is changed
-    method, # the setting itself, a `Carve`
-    changes # list of {field: value}
-    ) -> dict: # name -> changed setting
+def vary(center, method, changes) -> dict:
+    # name of the setting that is changed; the setting itself, a `Carve`; list of {field: value}; → name ->
+    # changed setting
     "A setting with each of the changes, one at a time"
     varied = {}
     for values in changes:
@@ -51,8 +49,7 @@ def vary(center, # name of the setting that is changed
     return varied
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #aff92796
-def layer_choices(n_layers # depth of the model
-    ) -> list: # of values for `Carve.layers`
+def layer_choices(n_layers) -> list: # depth of the model; → of values for `Carve.layers`
     "Single layers, bands, the paper's band, all"
     marks = sorted({round(x) for x in np.linspace(0, n_layers - 1, 6)})
     singles = [[l] for l in marks]
@@ -67,8 +64,7 @@ ABLATION_CHANGES = dict(
     op=('ratio', 'log', 'difference'), normalise=(False, True), region_rule=('top_k', 'official'),
     rank=('sum', 'area'), min_side=(28, 128), square=(False, True))
 
-def single_changes(n_layers # depth of the model
-    ) -> list: # of {field: value}
+def single_changes(n_layers) -> list: # depth of the model; → of {field: value}
     "Everything that is changed alone"
     layers = [dict(layers=v) for v in layer_choices(n_layers)]
     rows = [dict(query='last'), dict(query='question', words='all'), dict(query='question', words='content')]
@@ -83,9 +79,8 @@ ABLATION_COUNTS = (1, 2, 3, 4, 5)
 ABLATION_GRID = [(p, K) for p in ABLATION_SHARES for K in ABLATION_COUNTS]
 CENTERS = dict(default=Carve, paper=Carve.paper)
 
-def ablation_configs(n_layers=6, # depth of the model
-    crossed=tuple(CENTERS) # centres around which p and K are crossed
-    ) -> dict: # name -> `Carve`
+def ablation_configs(n_layers=6, crossed=tuple(CENTERS)) -> dict:
+    # depth of the model; centres around which p and K are crossed; → name -> `Carve`
     "The family of settings: each differs from a centre in one thing, or in p and K"
     family = {}
     for name, make in CENTERS.items():
@@ -105,9 +100,7 @@ def ablation_controls(): # name -> method
         'oracle': Oracle.like(ours)}
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #f85ccdec
-def note_result(sample, # a `Sample`
-    result # its `Result` under one setting
-    ) -> dict: # plain values, ready for JSON
+def note_result(sample, result) -> dict: # its `Result` under one setting; → plain values, ready for JSON
     "What is kept of one setting"
     S, box, answer = result.saliency, sample.box, str(result.answer)
     note = dict(answer=answer, correct=round(float(match(answer, sample)), 6), hit=None, iou=None)
@@ -117,17 +110,13 @@ def note_result(sample, # a `Sample`
     return note | dict(box=[int(v) for v in result.view.box])
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #bddcd06b
-def crosses_both(id, # of a sample
-    every=3 # for one question in so many
-    ) -> bool: # the same on every machine
+def crosses_both(id, every=3) -> bool: # of a sample; for one question in so many; → the same on every machine
     "Whether p and K are crossed around both centres"
     return crc32(str(id).encode()) % every == 0
 
-def measure_ablation(vlm, # a `VLM`
-    sample, # a `Sample`
-    configs=None, # {name: method}; None: the family and the controls
-    every=3 # cross p and K around the paper's preset for one question in so many
-    ) -> dict: # id, kind, truth, made: {name: what `note_result` keeps}
+def measure_ablation(vlm, sample, configs=None, every=3) -> dict:
+    # {name: method}; None: the family and the controls; cross p and K around the paper's preset for one
+    # question in so many; → id, kind, truth, made: {name: what `note_result` keeps}
     "Every setting on one question; equal captures and equal views are computed once"
     if every < 1: raise CarveError(f'every={every}: use 1 for every question, 3 for one in three.')
     if configs is None:
@@ -144,18 +133,14 @@ def measure_ablation(vlm, # a `VLM`
     return dict(id=sample.id, kind=getattr(sample, 'kind', None), truth=sample.answer, made=notes)
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #e7f01dcf
-def ablation_samples(n, # questions
-    start=0 # seed of the first scene
-    ): # yields `Sample`s
+def ablation_samples(n, start=0): # questions; seed of the first scene; → yields `Sample`s
     "Held-out digit questions, scene by scene"
     drawn = (to_sample(make_scene(seed, 'heldout'), 'digit') for seed in count(start))
     return islice((s for s in drawn if s), n)
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #37edfa69
-def paired_values(records, # list of records
-    key, # of a note: 'correct', 'hit', 'iou'
-    *names # of settings
-    ) -> list: # one array [n] for each name
+def paired_values(records, key, *names) -> list:
+    # of a note: 'correct', 'hit', 'iou'; of settings; → one array [n] for each name
     "The values of several settings on the questions that all of them were tried on"
     if not records: raise CarveError('No records; run the study first.')
     tried = [r['made'] for r in records if all(k in r['made'] for k in names)]
@@ -164,10 +149,9 @@ def paired_values(records, # list of records
     return list(np.array(rows, float).reshape(-1, len(names)).T)
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #030939d3
-def compare_settings(records, # list of records
-    names, # of settings
-    base='default' # name of the setting that they are compared with
-    ) -> pd.DataFrame: # one row per setting: n, acc, lo, hi, diff, diff_lo, diff_hi, p, p_holm, test, hit
+def compare_settings(records, names, base='default') -> pd.DataFrame:
+    # of settings; name of the setting that they are compared with; → one row per setting: n, acc, lo, hi, diff,
+    # diff_lo, diff_hi, p, p_holm, test, hit
     "Settings against one, on the same questions"
     rows = {}
     for name in names:
@@ -187,17 +171,14 @@ def compare_settings(records, # list of records
     table.insert(8, 'p_holm', holm(table.p))
     return table
 
-def changed_names(records, # list of records
-    center='default' # 'default' or 'paper'
-    ) -> list: # of names
+def changed_names(records, center='default') -> list: # 'default' or 'paper'; → of names
     "The settings that differ from a centre in one thing"
     names = dict.fromkeys(k for r in records for k in r['made'])
     return [k for k in names if k.startswith(center + ' ') and not k.startswith(center + ' p=')]
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #07683620
-def grid_gains(records, # list of records
-    center='default' # 'default' or 'paper'
-    ) -> tuple: # (gains [shares, counts] in points, NaN where there is none; number of questions)
+def grid_gains(records, center='default') -> tuple:
+    # 'default' or 'paper'; → (gains [shares, counts] in points, NaN where there is none; number of questions)
     "What each p and K gains over the model alone"
     gains, n = np.full((len(ABLATION_SHARES), len(ABLATION_COUNTS)), np.nan), 0
     for i, p in enumerate(ABLATION_SHARES):
@@ -222,9 +203,7 @@ def paper_gains(): # title -> gains [shares, counts] in points, NaN where the pa
     return {k: np.vstack([blank, np.array(rows) - base]) for k, (base, rows) in PAPER_GRID.items()}
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #df5c339e
-def plot_grids(fig, # matplotlib Figure or SubFigure
-    records # list of records
-    ):
+def plot_grids(fig, records): # matplotlib Figure or SubFigure
     "Heat maps over p and K, ours and the paper's, with one colour scale"
     grids = {}
     for center in CENTERS:
@@ -241,11 +220,8 @@ def plot_grids(fig, # matplotlib Figure or SubFigure
         ax.tick_params(length=0, rotation=0)
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #b83afc73
-def plot_settings(ax, # matplotlib axis
-    records, # list of records
-    center='default', # 'default' or 'paper'
-    extra=() # names of further methods to show on top
-    ):
+def plot_settings(ax, records, center='default', extra=()):
+    # 'default' or 'paper'; names of further methods to show on top
     "Accuracy with its interval for each setting with one change"
     groups = [names for names in ([center], extra, changed_names(records, center)) if names]
     t = pd.concat([compare_settings(records, names, center) for names in groups])
@@ -261,8 +237,7 @@ def plot_settings(ax, # matplotlib axis
     ax.tick_params(axis='y', labelsize=6, length=0)
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #31e89103
-def plot_ablation(records # list of records
-    ) -> Figure: # heat maps above, settings with one change below
+def plot_ablation(records) -> Figure: # → heat maps above, settings with one change below
     "The study in one figure"
     paired_values(records, 'correct', 'none')
     with plot_style():
@@ -275,24 +250,19 @@ def plot_ablation(records # list of records
     return fig
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #f75cd5bf
-def format_diff(r # row of `compare_settings`
-    ) -> str: # points
+def format_diff(r) -> str: # row of `compare_settings`; → points
     "A difference with its interval"
     diff, lo, hi = (100*r[k] for k in ('diff', 'diff_lo', 'diff_hi'))
     return f'{diff:+.1f} [{lo:+.1f}, {hi:+.1f}]'
 
-def format_row(name, # of a setting
-    r # its row of `compare_settings`
-    ) -> str: # accuracy, difference, test
+def format_row(name, r) -> str: # of a setting; its row of `compare_settings`; → accuracy, difference, test
     "One row in words"
     mean, lo, hi = 100*r.acc, 100*r.lo, 100*r.hi
     acc = f'{mean:.1f} [{lo:.1f}, {hi:.1f}] %'
     test = f'{r.test} {format_p(r.p)}, corrected {format_p(r.p_holm)}'
     return f'{name}: {acc}, difference {format_diff(r)} points, n = {r.n:.0f}, {test}'
 
-def format_grid(records, # list of records
-    center # 'default' or 'paper'
-    ) -> str: # one line
+def format_grid(records, center) -> str: # 'default' or 'paper'; → one line
     "The best cell of a grid, and what the centre has"
     g, n = grid_gains(records, center)
     if not n: return f'{center}: p and K were not crossed'
@@ -307,9 +277,7 @@ def format_grid(records, # list of records
         f'over no method {g[i, j]:+.1f}, `{center}` itself {100*(a.mean() - b.mean()):+.1f} on the same questions')
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #fa767c6d
-def format_controls(records, # list of records
-    center # 'default' or 'paper'
-    ) -> list: # of sentences
+def format_controls(records, center) -> list: # 'default' or 'paper'; → of sentences
     "A centre against the controls, corrected for their number"
     have = {k for r in records for k in r['made']}
     others = dict.fromkeys(['none', 'default', *ablation_controls()])
@@ -318,8 +286,7 @@ def format_controls(records, # list of records
     t = t.assign(p_holm=holm(t.p))
     return [format_row(f'{center} against {k}', r) for k, r in t.iterrows()]
 
-def summarize_ablation(records # list of records
-    ) -> list: # of sentences
+def summarize_ablation(records) -> list: # → of sentences
     "What the study says, with n, interval and test"
     lines = []
     for center in CENTERS:
@@ -332,10 +299,7 @@ def summarize_ablation(records # list of records
     return lines
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #c9029c84
-def format_field(records, # list of records
-    field, # of `Carve`
-    center='default' # 'default' or 'paper'
-    ) -> str: # one phrase
+def format_field(records, field, center='default') -> str: # of `Carve`; 'default' or 'paper'; → one phrase
     "The worst and the best of what a field was changed to, against the centre"
     names = changed_names(records, center)
     mine = [k for k in names if k.startswith(f'{center} {field}=')]

@@ -18,17 +18,14 @@ from ..data.record_file import image_key_of
 # %% ../../nbs/library/studies/00_analysis.ipynb #de69d755
 BOOTSTRAP_DRAWS = 400 # of every bootstrap in the studies
 
-def layer_mean(values, # [L]
-    layers # as in `pick_layers`
-    ) -> float: # the mean over those layers
+def layer_mean(values, layers) -> float: # [L]; as in `pick_layers`; → the mean over those layers
     "Mean over some of the layers"
     chosen = pick_layers(layers, len(values))
     return float(np.mean([values[l] for l in chosen]))
 
-def to_dataframe(records, # of one study
-    step='last', # 'first' or 'last' generated token
-    layers='paper' # as in `pick_layers`
-    ) -> pd.DataFrame: # one row for each question; columns question, instruction, contrast hold H in bits
+def to_dataframe(records, step='last', layers='paper') -> pd.DataFrame:
+    # of one study; 'first' or 'last' generated token; as in `pick_layers`; → one row for each question; columns
+    # question, instruction, contrast hold H in bits
     "Records as a table"
     if not records: raise StatisticsError('No records: measure something first.')
     if step not in ENTROPY_STEPS:
@@ -46,14 +43,12 @@ def to_dataframe(records, # of one study
 # %% ../../nbs/library/studies/00_analysis.ipynb #6898516a
 COVARIATES = dict(objects='number of objects', side='mean side', tokens='number of image tokens')
 
-def known_covariates(t # table of `to_dataframe`
-    ) -> list: # columns
+def known_covariates(t) -> list: # table of `to_dataframe`; → columns
     "The covariates that are known for all questions and vary"
     complete = [c for c in COVARIATES if c in t and t[c].notna().all()]
     return [c for c in complete if t[c].nunique() > 1]
 
-def covariates(t # table of `to_dataframe`
-    ) -> np.ndarray|None: # [m, k], or None if nothing is known or varies
+def covariates(t) -> np.ndarray|None: # table of `to_dataframe`; → [m, k], or None if nothing is known or varies
     "The columns held fixed in partial correlations"
     used = known_covariates(t)
     return t[used].to_numpy(float) if used else None
@@ -65,21 +60,17 @@ def table_pictures(t # table of `to_dataframe`
     "Which picture each row is about"
     return t.image_key.tolist() if 'image_key' in t else list(range(len(t)))
 
-def try_estimate(f, # a statistic
-    *args, # its arguments, columns first
-    fewest=0, # pictures; with fewer it is not tried
-    **kw # of the statistic
-    ): # what it returns, or None if these numbers do not allow it
+def try_estimate(f, *args, fewest=0, **kw):
+    # a statistic; its arguments, columns first; pictures; with fewer it is not tried; of the statistic; → what
+    # it returns, or None if these numbers do not allow it
     "A statistic, or None where too little varies or is known"
     if len(set(kw.get('clusters', range(len(args[0]))))) < fewest: return None
     try: return f(*args, **kw)
     except StatisticsError: return None
 
 # %% ../../nbs/library/studies/00_analysis.ipynb #95b872a7
-def associate(t, # table of `to_dataframe`
-    x, # column
-    y # column
-    ) -> tuple: # (`Estimate` or None: Spearman; the same given the covariates)
+def associate(t, x, y) -> tuple:
+    # table of `to_dataframe`; column; column; → (`Estimate` or None: Spearman; the same given the covariates)
     "Rank correlation of two columns, plainly and with the covariates held fixed"
     how = dict(n=BOOTSTRAP_DRAWS, clusters=table_pictures(t), fewest=FEWEST)
     plain, given = try_estimate(spearman, t[x], t[y], **how), covariates(t)
@@ -91,14 +82,11 @@ COMPLEXITY_LABELS = dict(T_c='texture $T_c$', C_c='colour $C_c$')
 MAP_COLOURS = dict(question=0, instruction=1, contrast=2) # as in `CONCEPT_COLORS`
 
 # %% ../../nbs/library/studies/00_analysis.ipynb #eca73340
-def format_estimate(e # `Estimate` or None
-    ) -> str: # for a sentence
+def format_estimate(e) -> str: # `Estimate` or None; → for a sentence
     "An estimate in words"
     return 'too few to say' if e is None else str(e)
 
-def format_header(records, # of a study
-    unit='questions' # what is counted
-    ) -> str: # one sentence
+def format_header(records, unit='questions') -> str: # of a study; what is counted; → one sentence
     "Size of a study and the ceiling of its entropy"
     n_layers = len(records[0]['H']['question']['last'])
     layers = ', '.join(map(str, pick_layers('paper', n_layers)))
@@ -110,9 +98,7 @@ def format_header(records, # of a study
         'H in bits, last generated token, if nothing else is said')
 
 # %% ../../nbs/library/studies/00_analysis.ipynb #7ff37207
-def format_verdict(e, # `Estimate` or None
-    sign=1 # of the effect claimed
-    ) -> str: # Markdown
+def format_verdict(e, sign=1) -> str: # `Estimate` or None; of the effect claimed; → Markdown
     "What an interval says about a claim of this sign"
     if e is None: return '**not testable**'
     lo, hi = sorted((sign*e.lo, sign*e.hi))

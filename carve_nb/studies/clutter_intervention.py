@@ -53,18 +53,12 @@ def intervention_samples(n, # how many; five for each question, 45 for one quest
         yield ClutterLevel(**scene, group=group, ladder=ladder, level=level)
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #2ee57b51
-def measure_intervention(vlm, # a `VLM`
-    sample, # a `ClutterLevel`
-    lam=1e-8 # λ of the contrast
-    ) -> dict: # the record, JSON values
+def measure_intervention(vlm, sample, lam=1e-8) -> dict: # a `ClutterLevel`; λ of the contrast
     "As `measure_entropy`, with the place on the ladder"
     place = dict(group=sample.group, ladder=sample.ladder, level=sample.level)
     return measure_entropy(vlm, sample, lam) | place
 
-def clutter_levels(t, # table of `to_dataframe`
-    column, # of the table
-    ladder # name
-    ) -> np.ndarray: # [questions, 5]
+def clutter_levels(t, column, ladder) -> np.ndarray: # table of `to_dataframe`; of the table; name; → [questions, 5]
     "One column of the table, for the questions that are complete on one ladder"
     rows = t[t.ladder == ladder]
     wide = rows.pivot(index='group', columns='level', values=column)
@@ -84,11 +78,9 @@ def path_effects(xx, xm, xy, mm, my # [..., questions] sums of products within e
     return np.stack([a, b, a*b, direct, xy/xx], -1)
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #0d12df97
-def mediation(m, # [questions, levels] what may mediate
-    y, # [questions, levels] outcome
-    n=BOOTSTRAP_DRAWS, # bootstrap draws of questions
-    seed=0 # of the draws
-    ) -> dict: # name of `MEDIATION_PATHS` -> `Estimate`
+def mediation(m, y, n=BOOTSTRAP_DRAWS, seed=0) -> dict:
+    # [questions, levels] what may mediate; [questions, levels] outcome; bootstrap draws of questions; of the
+    # draws; → name of `MEDIATION_PATHS` -> `Estimate`
     "Simple mediation of the level's effect (0 calm, 1 busy), within questions"
     m, y = np.asarray(m, float), np.asarray(y, float)
     if m.shape != y.shape or len(m) < 4:
@@ -108,17 +100,11 @@ def mediation(m, # [questions, levels] what may mediate
     return out
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #794a2d13
-def percentage_points(e # `Estimate` of a share
-    ) -> Estimate: # times 100
+def percentage_points(e) -> Estimate: # `Estimate` of a share; → times 100
     "A share in percentage points"
     return replace(e, value=100*e.value, lo=100*e.lo, hi=100*e.hi)
 
-def plot_levels(ax, # matplotlib axis
-    v, # [questions, 5]
-    color, # of the line
-    scale=1, # on the values
-    **kw # for the line
-    ):
+def plot_levels(ax, v, color, scale=1, **kw): # [questions, 5]; of the line; on the values; for the line
     "Change against the calmest background, paired, by level"
     if len(v) < 2: return
     changes = v - v[:, :1]
@@ -127,10 +113,7 @@ def plot_levels(ax, # matplotlib axis
     plot_band(ax, range(5), means, color, **kw)
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #b6cfd727
-def plot_paths(ax, # matplotlib axis
-    t, # table of `to_dataframe`
-    pal # palette
-    ):
+def plot_paths(ax, t, pal): # table of `to_dataframe`; palette
     "Total, direct and indirect effects on accuracy, through the entropy of each map"
     parts, rows = ('total', 'direct', 'indirect'), {}
     for ladder, m in product(LADDERS, ('question', 'contrast')):
@@ -142,8 +125,7 @@ def plot_paths(ax, # matplotlib axis
     ax.set(xlabel='effect on accuracy of going from calm to busy, points')
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #08472ded
-def plot_intervention(records # of `measure_intervention`
-    ) -> Figure: # six panels
+def plot_intervention(records) -> Figure: # of `measure_intervention`; → six panels
     "Paired effects of the background on entropy and accuracy, and the parts of a mediation"
     t = to_dataframe(records)
     with plot_style() as pal:
@@ -170,17 +152,19 @@ def plot_intervention(records # of `measure_intervention`
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #4561bfaf
 def level_table(tables, ladder) -> pd.DataFrame: # step -> table of `to_dataframe`; name
-    "Values on the calmest and the busiest background with their paired change, and what goes by way of entropy, in points of accuracy"
+    "Values on the calmest and the busiest background, their paired change, and what goes by way of entropy, in points"
     rows, right = {}, clutter_levels(tables['last'], 'correct', ladder)
     if not len(right): return pd.DataFrame()
     for step, t in tables.items():
         for c in (*ATTENTION_MAPS, *('T_c', 'C_c', 'correct')*(step == 'last')):
             v = clutter_levels(t, c, ladder)
             change = try_estimate(paired_effect, v[:, 4], v[:, 0])
-            rows[c if c not in ATTENTION_MAPS else f'{c} entropy, {step} token'] = dict(calm=round(v[:, 0].mean(), 3), busy=round(v[:, 4].mean(), 3), change=change)
+            name = f'{c} entropy, {step} token' if c in ATTENTION_MAPS else c
+            rows[name] = dict(calm=round(v[:, 0].mean(), 3), busy=round(v[:, 4].mean(), 3), change=change)
         for m in ('question', 'contrast'):
             effects = try_estimate(mediation, clutter_levels(t, m, ladder), right) or {}
-            rows |= {f'by way of {m} entropy, {step} token: {k}': dict(change=percentage_points(effects[k])) for k in effects if k in ('indirect', 'direct', 'total')}
+            for k in ('indirect', 'direct', 'total') if effects else ():
+                rows[f'by way of {m} entropy, {step} token: {k}'] = dict(change=percentage_points(effects[k]))
     return pd.DataFrame(rows).T.rename_axis(ladder)
 
 def summarize_intervention(records) -> list:

@@ -31,10 +31,9 @@ from ..data.record_file import image_key_of
 # %% ../../nbs/library/studies/05_convergence.ipynb #be16a634
 CLUTTER = dict(easy=.1, cluttered=.9)
 
-def convergence_samples(n, # number of samples, two for each scene
-    start=0, # first seed
-    kinds=('digit', 'color', 'shape') # of the questions, in turn
-    ): # yields `Sample`s with an attribute `clutter`
+def convergence_samples(n, start=0, kinds=('digit', 'color', 'shape')):
+    # number of samples, two for each scene; first seed; of the questions, in turn; → yields `Sample`s with an
+    # attribute `clutter`
     "Held-out questions, each on an easy and on a cluttered background"
     yielded, seed = 0, start
     while yielded < n:
@@ -48,11 +47,9 @@ def convergence_samples(n, # number of samples, two for each scene
         seed += 1
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #35ff198e
-def measure_convergence(vlm, # a `VLM`
-    sample, # with `id`, `image`, `question`, perhaps `box` and `clutter`
-    profile=None, # `LayerProfile`; None: the model's own on calibration scenes
-    suffix=SHORT_ANSWER # after the question
-    ) -> dict: # JSON-ready
+def measure_convergence(vlm, sample, profile=None, suffix=SHORT_ANSWER) -> dict:
+    # with `id`, `image`, `question`, perhaps `box` and `clutter`; `LayerProfile`; None: the model's own on
+    # calibration scenes; after the question; → JSON-ready
     "One record of the study of convergence"
     check_attending(vlm)
     rows = vlm.capture(sample.image, sample.question, suffix=suffix)
@@ -65,10 +62,7 @@ def measure_convergence(vlm, # a `VLM`
     return record
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #82a9e6a5
-def same_record(a, # record
-    b, # the record of another run
-    tol=1e-3 # on numbers
-    ) -> bool: # whether all values agree
+def same_record(a, b, tol=1e-3) -> bool: # record; the record of another run; on numbers; → whether all values agree
     "Whether two records agree up to rounding"
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same_record(a[k], b[k], tol) for k in a)
@@ -78,9 +72,7 @@ def same_record(a, # record
     return a == b
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #1477cc9b
-def scene_means(records, # list of records
-    values # [m, ...] one entry for each record
-    ): # [n, ...] one entry for each scene
+def scene_means(records, values): # [m, ...] one entry for each record; → [n, ...] one entry for each scene
     "The mean over the backgrounds of a scene"
     names = []
     for i, r in enumerate(records):
@@ -92,9 +84,7 @@ def scene_means(records, # list of records
     np.add.at(sums, at, np.asarray(values, dtype=float))
     return (sums.T/np.bincount(at)).T
 
-def column(records, # list of records
-    key # of a list over layers
-    ): # [n, L], a row for each scene
+def column(records, key): # of a list over layers; → [n, L], a row for each scene
     "The records that have a key, as an array"
     rows = [r for r in records if r.get(key) is not None]
     if rows: return scene_means(rows, [r[key] for r in rows])
@@ -102,8 +92,7 @@ def column(records, # list of records
     raise CarveError(f'None of {len(records)} records has {key!r}{hint}')
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #e593cc19
-def by_clutter(records # list of records
-    ): # dict 'easy', 'cluttered' -> records
+def by_clutter(records): # → dict 'easy', 'cluttered' -> records
     "Easy and cluttered records"
     if not records: raise CarveError('No records of convergence to plot or summarize.')
     if any(r.get('clutter') for r in records):
@@ -145,8 +134,7 @@ def plot_auroc(ax, records): # matplotlib axis; records
     ax.legend(loc='lower right')
     return ax
 
-def distance_matrix(records # with `distance`
-    ): # [L, L] symmetric
+def distance_matrix(records): # with `distance`; → [L, L] symmetric
     "Mean distances between layers"
     flat = column(records, 'distance').mean(0)
     L = round((1 + math.sqrt(1 + 8*len(flat)))/2)
@@ -166,8 +154,7 @@ def plot_layer_distances(ax, records): # matplotlib axis; records
     return ax
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #110c6073
-def plot_convergence(records # of `measure_convergence`
-    ): # matplotlib figure
+def plot_convergence(records): # of `measure_convergence`
     "The study of convergence in four panels; without regions, in two"
     panels = [plot_depth, plot_layer_distances]
     if any('share' in r for r in records): panels += [plot_share, plot_auroc]
@@ -198,7 +185,7 @@ def clutter_effects(records, # of `measure_convergence`
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #fc8c697c
 def layer_table(records) -> pd.DataFrame:
-    "Entropy in bits, share of attention in the region and AUROC of its patches by layer, and what clutter changes (p after Holm)"
+    "Entropy in bits, share in the region and AUROC of its patches by layer, and what clutter adds (p after Holm)"
     keys = [k for k in ('entropy', 'share', 'auroc', 'auroc_question') if any(k in r for r in records)]
     t = pd.DataFrame({k: list(map(mean_estimate, column(records, k).T)) for k in keys}).rename_axis('layer')
     for k in keys[:2]:
@@ -206,8 +193,7 @@ def layer_table(records) -> pd.DataFrame:
     return t
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #bbb769b0
-def band_scores(records # with `bands`
-    ): # dict name -> dict(layers, hit [n], auroc [n])
+def band_scores(records): # with `bands`; → dict name -> dict(layers, hit [n], auroc [n])
     "Scores of the bands in columns"
     seen = [r for r in records if r.get('bands')]
     if not seen: raise CarveError('No record compares bands: it needs samples with a region.')
@@ -224,13 +210,13 @@ def band_table(records) -> pd.DataFrame: # with `bands`
     paper = scores['paper']
     def row(v):
         hit = Estimate(*difference(v['hit'], paper['hit']), len(v['hit']), paired_test(v['hit'], paper['hit'])[0])
-        return dict(layers=v['layers'], hit=mean_interval(v['hit']), auroc=mean_interval(v['auroc'])) | (
-            {'hit over paper': hit, 'AUROC over paper': paired_effect(v['auroc'], paper['auroc'])} if v['layers'] != paper['layers'] else {})
+        found = dict(layers=v['layers'], hit=mean_interval(v['hit']), auroc=mean_interval(v['auroc']))
+        if v['layers'] == paper['layers']: return found
+        return found | {'hit over paper': hit, 'AUROC over paper': paired_effect(v['auroc'], paper['auroc'])}
     return pd.DataFrame({k: row(v) for k, v in scores.items()}).T
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #5ba48f01
-def plot_bands(records # with `bands`
-    ): # matplotlib figure
+def plot_bands(records): # with `bands`
     "Pointing hit and AUROC of the bands with their intervals"
     scores = {}
     for k, v in band_scores(records).items():

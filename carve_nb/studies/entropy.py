@@ -36,27 +36,21 @@ ENTROPY_GRID = dict(
     colour=(0, .02, .06, .15, .5),
     kind=('digit', 'exist', 'color'))
 
-def ask_scene(seed, # of a held-out scene
-    kind, # of question
-    texture, # knob
-    colour # knob
-    ) -> Sample: # its id names the knobs
+def ask_scene(seed, kind, texture, colour) -> Sample:
+    # of a held-out scene; of question; knob; knob; → its id names the knobs
     "A question about a scene; where the scene has none of this kind, about the scene a million seeds on"
     sample = to_sample(make_scene(seed, texture=texture, colour=colour), kind)
     if not sample: return ask_scene(seed + 10**6, kind, texture, colour)
     return replace(sample, id=f'{sample.id}-t{texture:g}-c{colour:g}')
 
-def entropy_samples(n, # how many; 105 visit the whole grid once
-    start=0 # number of the first
-    ): # yields `Sample`s
+def entropy_samples(n, start=0): # how many; 105 visit the whole grid once; number of the first; → yields `Sample`s
     "Held-out questions over a grid of both knobs"
     for k in range(start, start + n):
         knobs = {name: v[k % len(v)] for name, v in ENTROPY_GRID.items()}
         yield ask_scene(10_000 + k, **knobs)
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #0a77271a
-def describe_sample(sample # a `Sample`
-    ) -> dict: # JSON values
+def describe_sample(sample) -> dict: # → JSON values
     "Complexity of the picture at 448 x 448 pixels, and its objects where known"
     image = sample.image
     if image.size != (SIZE, SIZE):
@@ -70,10 +64,7 @@ def describe_sample(sample # a `Sample`
         facts |= dict(objects=len(sides), side=round(float(np.mean(sides)), 2))
     return facts
 
-def measure_entropy(vlm, # a `VLM`
-    sample, # a `Sample`
-    lam=1e-8 # λ of the contrast
-    ) -> dict: # the record, JSON values
+def measure_entropy(vlm, sample, lam=1e-8) -> dict: # λ of the contrast
     "Complexity, entropies and answer of one question"
     q, maps = capture_pair(vlm, sample.image, sample.question, lam)
     answer = str(q.answer)
@@ -88,25 +79,18 @@ PAPER_DECILES = dict(
     T_c=(.38, .41, .44, .53, .56, .58, .60, .61, .63, .67),
     C_c=(.37, .39, .40, .41, .42, .45, .46, .55, .57, .60))
 
-def rescale(h # [m] numbers
-    ) -> np.ndarray: # [m] between 0 and 1
+def rescale(h) -> np.ndarray: # [m] numbers; → [m] between 0 and 1
     "Min-max normalisation, as in the paper's figure"
     h = np.asarray(h, float)
     return (h - h.min())/max(np.ptp(h), 1e-12)
 
-def decile_curve(x, # [m] complexity
-    h # [m] entropy
-    ) -> tuple: # position 1..10 of each bin, list of `Interval`s
+def decile_curve(x, h) -> tuple: # [m] complexity; [m] entropy; → position 1..10 of each bin, list of `Interval`s
     "Mean normalised entropy for each tenth of the pictures"
     means = bin_means(x, rescale(h), 10)[1]
     return np.linspace(1, 10, len(means)), means
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #719e7492
-def plot_deciles(ax, # matplotlib axis
-    t, # table of `to_dataframe`
-    x, # 'T_c' or 'C_c'
-    pal # palette
-    ):
+def plot_deciles(ax, t, x, pal): # table of `to_dataframe`; 'T_c' or 'C_c'; palette
     "Our ten means for each map, and the paper's"
     ax.plot(range(1, 11), PAPER_DECILES[x], 'k--', label='paper (TextVQA, 3B)')
     for m in ATTENTION_MAPS:
@@ -115,11 +99,7 @@ def plot_deciles(ax, # matplotlib axis
     ax.set(xlabel=f'tenth of the pictures by {COMPLEXITY_LABELS[x]}', ylabel='entropy, min-max scaled')
     ax.set(ylim=(0, 1), xticks=range(1, 11))
 
-def plot_accuracy(ax, # matplotlib axis
-    t, # table of `to_dataframe`
-    pal, # palette
-    bins=6 # of equal numbers of questions
-    ):
+def plot_accuracy(ax, t, pal, bins=6): # table of `to_dataframe`; palette; of equal numbers of questions
     "Accuracy over entropy, for the three maps; dotted: question map, each kind of question alone"
     for m in ATTENTION_MAPS:
         x, means = bin_means(t[m], t.correct, bins)
@@ -137,17 +117,12 @@ def plot_accuracy(ax, # matplotlib axis
     ax.set(xlabel='entropy, bits (times 0.69: nats)', ylabel='accuracy, %', ylim=(0, 100))
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #1226b2d7
-def layer_values(records, # of `measure_entropy`
-    m, # name of the map
-    step='last' # 'first' or 'last'
-    ) -> np.ndarray: # [questions, L] bits
+def layer_values(records, m, step='last') -> np.ndarray:
+    # of `measure_entropy`; name of the map; 'first' or 'last'; → [questions, L] bits
     "Entropy by layer"
     return np.array([r['H'][m][step] for r in records])
 
-def plot_layer_entropy(ax, # matplotlib axis
-    records, # of `measure_entropy`
-    pal # palette
-    ):
+def plot_layer_entropy(ax, records, pal): # of `measure_entropy`; palette
     "Entropy by layer for the calmest and the busiest third of the pictures"
     tc = np.array([r['T_c'] for r in records])
     calm = tc <= np.quantile(tc, 1/3)
@@ -162,11 +137,7 @@ def plot_layer_entropy(ax, # matplotlib axis
     ax.secondary_yaxis('right', functions=(to_nats, to_bits)).set_ylabel('nats')
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #3be4cc73
-def plot_layer_rho(ax, # matplotlib axis
-    records, # of `measure_entropy`
-    x, # 'T_c' or 'C_c'
-    pal # palette
-    ):
+def plot_layer_rho(ax, records, x, pal): # of `measure_entropy`; 'T_c' or 'C_c'; palette
     "Spearman correlation of complexity and entropy in each layer; shaded: the CARVE layers"
     values, limit = [r[x] for r in records], .25
     for m in ATTENTION_MAPS:
@@ -186,8 +157,7 @@ def plot_layer_rho(ax, # matplotlib axis
     ax.set(xlabel='layer', ylabel=f'Spearman with {COMPLEXITY_LABELS[x]}', ylim=(-limit, limit))
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #14a45f66
-def plot_entropy(records # of `measure_entropy`
-    ) -> Figure: # six panels
+def plot_entropy(records) -> Figure: # of `measure_entropy`; → six panels
     "Deciles beside the paper's, accuracy over entropy, and both by layer"
     t = to_dataframe(records)
     with plot_style() as pal:
@@ -204,8 +174,7 @@ def plot_entropy(records # of `measure_entropy`
     return fig
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #0daea896
-def accuracy_covariates(t # table of `to_dataframe`
-    ) -> tuple: # ([m, k] or None, in words)
+def accuracy_covariates(t) -> tuple: # table of `to_dataframe`; → ([m, k] or None, in words)
     "Kind of question and covariates, for the regressions on accuracy"
     kinds = pd.get_dummies(t.kind, drop_first=True).to_numpy(float)
     known = covariates(t)
@@ -216,18 +185,15 @@ def accuracy_covariates(t # table of `to_dataframe`
         words.insert(0, 'kind of question')
     return np.column_stack(columns) if columns else None, join_words(words)
 
-def odds(t, # table of `to_dataframe`
-    x # column
-    ) -> tuple: # (`Estimate` or None: plain; with kind and covariates held fixed)
+def odds(t, x) -> tuple:
+    # table of `to_dataframe`; column; → (`Estimate` or None: plain; with kind and covariates held fixed)
     "Log-odds of a right answer per standard deviation of a column"
     how = dict(clusters=table_pictures(t), fewest=FEWEST)
     plain, given = try_estimate(logistic, t[x], t.correct, **how), accuracy_covariates(t)[0]
     if given is None: return plain, None
     return plain, try_estimate(logistic, t[x], t.correct, given, **how)
 
-def accuracy_thirds(t, # table of `to_dataframe`
-    x # column
-    ) -> list: # two `Interval`s
+def accuracy_thirds(t, x) -> list: # table of `to_dataframe`; column; → two `Interval`s
     "Accuracy where a column is in its lowest and in its highest third"
     lower, upper = t[x].quantile([1/3, 2/3])
     parts = t[t[x] <= lower], t[t[x] >= upper]
@@ -245,7 +211,7 @@ def entropy_associations(records, # of `measure_entropy`
         out |= {(step, m, 'correct'): odds(t, m) for m in ATTENTION_MAPS}
     return out | {('last', x, 'correct'): odds(t, x) for x in COMPLEXITY_LABELS}
 
-def summarize_entropy(records, associations=None) -> list: # of `measure_entropy`; of `entropy_associations`, if computed before
+def summarize_entropy(records, associations=None) -> list: # of `measure_entropy`; of `entropy_associations`
     "Correlations of complexity with entropy, and odds of a right answer, as the lines of a table"
     t, head = to_dataframe(records), format_header(records)
     pictures = t.image_key.nunique()
@@ -254,25 +220,22 @@ def summarize_entropy(records, associations=None) -> list: # of `measure_entropy
             f'{FEWEST} are the least, some hundreds show it.']
     known = associations or entropy_associations(records, ['last'])
     fixed = join_words([COVARIATES[c] for c in known_covariates(t)])
-    table = pd.DataFrame({f'{x} and {y}': dict(plain=a, given=b) for (step, x, y), (a, b) in known.items() if step == 'last'}).T
-    thirds = pd.DataFrame({'right, %': dict(zip(('lowest third of the question map', 'highest third'), accuracy_thirds(t, 'question')))})
+    last = {f'{x} and {y}': dict(plain=a, given=b) for (step, x, y), (a, b) in known.items() if step == 'last'}
+    thirds = dict(zip(('lowest third of the question map', 'highest third'), accuracy_thirds(t, 'question')))
     return [head, f'rank correlations given {fixed or "nothing"}; with correct, log-odds per standard deviation given '
-        f'{accuracy_covariates(t)[1] or "nothing"}', *frame_lines([table, thirds])]
+        f'{accuracy_covariates(t)[1] or "nothing"}', *frame_lines([pd.DataFrame(last).T, pd.DataFrame({'right, %': thirds})])]
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #0bca2429
-def relative_bits(records, # of `measure_entropy`
-    m='question', # name of the map
-    step='first' # 'first' or 'last': the row that produced this token of the answer
-    ) -> np.ndarray: # [n, L] parts of the largest entropy
+def relative_bits(records, m='question', step='first') -> np.ndarray:
+    # of `measure_entropy`; name of the map; 'first' or 'last': the row that produced this token of the answer;
+    # → [n, L] parts of the largest entropy
     "Entropy by layer as a part of the largest"
     largest = np.log2([r['tokens'] for r in records])
     return layer_values(records, m, step)/largest[:, None]
 
-def relative_entropy(records, # of `measure_entropy`
-    m='question', # name of the map
-    step='first', # 'first' or 'last': the row that produced this token of the answer
-    x='T_c' # complexity: 'T_c' or 'C_c'
-    ) -> pd.DataFrame: # index layer: part, an `Interval`; rho, an `Estimate` or None
+def relative_entropy(records, m='question', step='first', x='T_c') -> pd.DataFrame:
+    # of `measure_entropy`; name of the map; 'first' or 'last': the row that produced this token of the answer;
+    # complexity: 'T_c' or 'C_c'; → index layer: part, an `Interval`; rho, an `Estimate` or None
     "Entropy of a row as a part of the largest, and its correlation with clutter, by layer"
     pictures = [image_key_of(r) for r in records]
     complexity_values, rows = [r[x] for r in records], []

@@ -32,21 +32,16 @@ from ..data.record_file import image_key_of
 from .compare import frame_lines, mean_estimate
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #f639df4c
-def invariance_samples(n, # number of samples
-    start=0, # first of them
-    kinds=('digit', 'color', 'shape') # of the questions, in turn
-    ): # yields `Sample`s
+def invariance_samples(n, start=0, kinds=('digit', 'color', 'shape')):
+    # number of samples; first of them; of the questions, in turn; → yields `Sample`s
     "Held-out questions about one object"
     for i in range(start, start + n):
         yield samples(kinds[i % len(kinds)], 1, start=7*i)[0]
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #668bdb0c
-def judge_ways(task, # [L, Nv]
-    G, # [M, L, Nv]
-    none, # [L, Nv]
-    span, # `ImageSpan` of the picture
-    box # true region or None
-    ) -> dict: # 'ways', and 'with_each': one hit for each instruction; empty without a region
+def judge_ways(task, G, none, span, box) -> dict:
+    # [L, Nv]; [M, L, Nv]; [L, Nv]; `ImageSpan` of the picture; true region or None; → 'ways', and 'with_each':
+    # one hit for each instruction; empty without a region
     "How well every operator points in one sample"
     if box is None: return {}
     touched = patch_cover(span, box) > 0
@@ -58,11 +53,8 @@ def judge_ways(task, # [L, Nv]
     return dict(ways=ways, with_each=with_each, area=round(float(touched.mean()), 6))
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #775a3cd1
-def measure_invariance(vlm, # a `VLM`
-    sample, # with `id`, `image`, `question` and perhaps `box`
-    suffix=SHORT_ANSWER, # after every text
-    floor=.1 # κ
-    ) -> dict: # JSON-ready
+def measure_invariance(vlm, sample, suffix=SHORT_ANSWER, floor=.1) -> dict:
+    # with `id`, `image`, `question` and perhaps `box`; after every text; κ; → JSON-ready
     "One record of the study of invariance"
     image = sample.image.convert('RGB')
     turned = image.transpose(Image.Transpose.ROTATE_180)
@@ -98,11 +90,9 @@ def stack_records(records, # of `measure_invariance`
     hint = '; it needs samples with a region' if keys[0] in ('ways', 'with_each', 'area') else ''
     raise CarveError(f"None of {len(records)} records has {'/'.join(keys)}{hint}")
 
-def part_share(records, # of `measure_invariance`
-    group, # 'general' or 'question'
-    parts, # some of VARIANCE_PARTS
-    layer=None # None: all layers together
-    ) -> Estimate: # share of the variance, with a bootstrap interval over pictures
+def part_share(records, group, parts, layer=None) -> Estimate:
+    # of `measure_invariance`; 'general' or 'question'; some of VARIANCE_PARTS; None: all layers together; →
+    # share of the variance, with a bootstrap interval over pictures
     "How much of the variance of the log maps belongs to some parts"
     v = {k: stack_records(records, group, k) for k in VARIANCE_PARTS}
     pick = (lambda a: a.mean(1)) if layer is None else (lambda a: a[:, layer])
@@ -115,10 +105,9 @@ def part_share(records, # of `measure_invariance`
     if not np.isfinite(value): return Estimate(value, value, value, len(some))
     return Estimate(value, *interval_of(share, [some, total]), len(some))
 
-def picture_share(records, # of `measure_invariance`
-    group, # 'general' or 'question'
-    parts=VARIANCE_PARTS[:2] # some of VARIANCE_PARTS
-    ) -> np.ndarray: # [n], 0 for a picture without variance
+def picture_share(records, group, parts=VARIANCE_PARTS[:2]) -> np.ndarray:
+    # of `measure_invariance`; 'general' or 'question'; some of VARIANCE_PARTS; → [n], 0 for a picture without
+    # variance
     "The same share for each picture alone, for paired tests"
     v = {k: stack_records(records, group, k).mean(1) for k in VARIANCE_PARTS}
     return sum(v[k] for k in parts) / sum(v.values()).clip(1e-12)
@@ -129,9 +118,7 @@ DISTANCE_LINES = dict(
     turned=('picture and turned picture', '-.', 'C7'), general=('two of ten instructions', '-', 'C0'),
     paper=("two of the paper's five", (0, (1, .5)), 'C9'))
 
-def plot_parts(ax, # matplotlib axis
-    records # of `measure_invariance`
-    ):
+def plot_parts(ax, records): # of `measure_invariance`
     "Stacked variance shares by layer: instructions left, questions right"
     L = stack_records(records, 'general', 'picture').shape[1]
     for group, shift, hatch in (('general', -.2, None), ('question', .2, '////')):
@@ -145,9 +132,7 @@ def plot_parts(ax, # matplotlib axis
     ax.set(xticks=range(0, L, max(1, L//8)), title='ten instructions (left bars), five questions (hatched)')
     ax.legend(ncols=4, loc='upper center', bbox_to_anchor=(.5, -.18), columnspacing=.8, handlelength=1)
 
-def plot_map_distances(ax, # matplotlib axis
-    records # of `measure_invariance`
-    ):
+def plot_map_distances(ax, records): # of `measure_invariance`
     "Divergence by layer, with 95 % bands"
     for k, (label, ls, color) in DISTANCE_LINES.items():
         by_layer = stack_records(records, 'js', k).T
@@ -158,9 +143,7 @@ def plot_map_distances(ax, # matplotlib axis
     ax.legend(ncols=2, loc='upper center', bbox_to_anchor=(.5, -.18), columnspacing=.8)
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #8c852a4d
-def plot_operators(ax, # matplotlib axis
-    records # of `measure_invariance`, with regions
-    ):
+def plot_operators(ax, records): # of `measure_invariance`, with regions
     "Peak in the region and AUROC of every operator"
     rate = lambda name, score: mean_interval(stack_records(records, 'ways', name, score))
     rates = {k: [rate(k, 'hit'), rate(k, 'auroc')] for k in records[0]['ways']}
@@ -171,9 +154,7 @@ def plot_operators(ax, # matplotlib axis
     ax.set(xlim=(0, 1), title='operators')
     ax.tick_params(axis='y', labelsize=6)
 
-def plot_instructions(ax, # matplotlib axis
-    records # of `measure_invariance`, with regions
-    ):
+def plot_instructions(ax, records): # of `measure_invariance`, with regions
     "Peak in the region under the ratio made with each instruction"
     hits = zip(TEN_INSTRUCTIONS, stack_records(records, 'with_each').T)
     plot_forest(ax, {fill(text, 26): [mean_interval(v)] for text, v in hits}, zero=None)
@@ -181,8 +162,7 @@ def plot_instructions(ax, # matplotlib axis
     ax.tick_params(axis='y', labelsize=6)
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #99fa22f7
-def plot_invariance(records # of `measure_invariance`
-    ) -> Figure: # four panels
+def plot_invariance(records) -> Figure: # of `measure_invariance`; → four panels
     "How constant the general map is, and what it matters"
     judged = [r for r in records if 'ways' in r]
     with plot_style():
@@ -199,27 +179,30 @@ def plot_invariance(records # of `measure_invariance`
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #76ecede5
 def invariance_tables(records) -> list: # of data frames
-    "Variance of position and picture, distances of maps, the lower bound of δ, and where regions are known each operator's pointing"
+    "Variance of position and picture, distances of maps, the least δ, and, where regions are known, what operators find"
     js = {k: stack_records(records, 'js', k).mean(1) for k in DISTANCE_LINES}
+    parts = {k: part_share(records, k, VARIANCE_PARTS[:2]) for k in ('general', 'question')}
+    farther = {k: paired_effect(v, js['general']) for k, v in js.items() if k != 'general'}
+    delta = {k: mean_estimate(stack_records(records, 'delta', k).mean(1)) for k in ('weighted', 'median')}
     tables = [
-        pd.DataFrame({'share of position and picture': {k: part_share(records, k, VARIANCE_PARTS[:2]) for k in ('general', 'question')}}),
-        pd.DataFrame({'JS divergence, bits': {k: mean_estimate(v) for k, v in js.items()},
-                      'over two instructions': {k: paired_effect(v, js['general']) for k, v in js.items() if k != 'general'}}),
-        pd.DataFrame({'δ is at least': {k: mean_estimate(stack_records(records, 'delta', k).mean(1)) for k in ('weighted', 'median')}})]
+        pd.DataFrame({'share of position and picture': parts}), pd.DataFrame({
+            'JS divergence, bits': {k: mean_estimate(v) for k, v in js.items()}, 'over two instructions': farther}),
+        pd.DataFrame({'δ is at least': delta})]
     if not any('ways' in r for r in records): return tables
     judged = [r for r in records if 'ways' in r]
     area, hit = ({k: stack_records(judged, 'ways', k, v) for k in judged[0]['ways']} for v in ('auroc', 'hit'))
-    t = pd.DataFrame({'AUROC': {k: mean_estimate(v) for k, v in area.items()}, 'peak in the region, %': {k: mean_interval(v) for k, v in hit.items()}})
+    t = pd.DataFrame({
+        'AUROC': {k: mean_estimate(v) for k, v in area.items()},
+        'peak in the region, %': {k: mean_interval(v) for k, v in hit.items()}})
     for base in ('ratio', 'question alone'):
         effects = {k: paired_effect(v, area[base]) for k, v in area.items() if k != base}
         ps = holm([e.p for e in effects.values()])
         t[f'AUROC over {base} (Holm)'] = pd.Series({k: replace(e, p=p) for (k, e), p in zip(effects.items(), ps)})
-    each = stack_records(judged, 'with_each')
-    return [*tables, t, pd.DataFrame({'ratio hits with': {k: mean_interval(h) for k, h in zip(TEN_INSTRUCTIONS, each.T)}})]
+    each = {k: mean_interval(h) for k, h in zip(TEN_INSTRUCTIONS, stack_records(judged, 'with_each').T)}
+    return [*tables, t, pd.DataFrame({'ratio hits with': each})]
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #c6ed1740
-def cochran(hits # [n, k] 0 or 1, k conditions of the same n pictures
-    ) -> float: # p; 1 if the conditions never differ
+def cochran(hits) -> float: # [n, k] 0 or 1, k conditions of the same n pictures; → p; 1 if the conditions never differ
     "Cochran's Q test: do the conditions hit equally often?"
     from statsmodels.stats.contingency_tables import cochrans_q
     hits = np.asarray(hits, float)

@@ -21,10 +21,8 @@ from .compare import frame_lines
 from .layer_plots import annotate_cells, plot_line
 
 # %% ../../nbs/library/studies/06_masking.ipynb #19555832
-def masking_samples(n, # number of samples
-    start=0, # first seed
-    kinds=('digit', 'color', 'shape', 'exist') # in turn
-    ): # yields `Sample`s
+def masking_samples(n, start=0, kinds=('digit', 'color', 'shape', 'exist')):
+    # number of samples; first seed; in turn; → yields `Sample`s
     "Held-out questions of several kinds, one for each scene"
     yielded, seed = 0, start
     while yielded < n:
@@ -35,11 +33,9 @@ def masking_samples(n, # number of samples
         yield s
 
 # %% ../../nbs/library/studies/06_masking.ipynb #8bba387f
-def measure_masking(vlm, # a `VLM`
-    sample, # with `id`, `image`, `question` and accepted answers
-    suffix=SHORT_ANSWER, # after the question
-    max_new_tokens=8 # longest answer
-    ) -> dict: # scores 0..1; lists over layers
+def measure_masking(vlm, sample, suffix=SHORT_ANSWER, max_new_tokens=8) -> dict:
+    # with `id`, `image`, `question` and accepted answers; after the question; longest answer; → scores 0..1;
+    # lists over layers
     "One record of the study of masking"
     prompt = vlm.prompt(sample.image, sample.question, suffix)
     score = lambda answer: round(match(answer, sample), 6)
@@ -98,8 +94,7 @@ def plot_kinds(ax, records): # matplotlib axis; records
     ax.set(xlabel='hidden from this layer on', title='by kind of question')
     return ax
 
-def plot_masking(records # of `measure_masking`
-    ): # matplotlib figure
+def plot_masking(records): # of `measure_masking`
     "The study of masking in three panels"
     with plot_style():
         fig = Figure(figsize=(6.8, 4.6), dpi=80, layout='constrained')
@@ -113,8 +108,8 @@ def plot_masking(records # of `measure_masking`
 # %% ../../nbs/library/studies/06_masking.ipynb #83125468
 def masking_table(records) -> pd.DataFrame:
     "What hiding the picture costs, by layer: from it on, in it alone, and what it adds; p after Holm"
-    return pd.DataFrame({k: layer_costs(records, w) for k, w in (
-        ('hidden from here on costs', 'onward'), ('hidden here alone costs', 'only'), ('this layer adds', 'adds'))}).rename_axis('layer')
+    columns = {'hidden from here on costs': 'onward', 'hidden here alone costs': 'only', 'this layer adds': 'adds'}
+    return pd.DataFrame({k: layer_costs(records, w) for k, w in columns.items()}).rename_axis('layer')
 
 def summarize_masking(records) -> list:
     "Accuracy with and without the picture, and the table by layer, as lines"
