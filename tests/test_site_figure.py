@@ -9,13 +9,13 @@ from test_browser import browser_path, chromium
 from carve_nb.method.carve import Carve, change, settings
 from carve_nb.core.grids import to_grid
 from carve_nb.data.scenes import make_scene
-from carve_nb.explorer.figure_data import decode_weights, figure_rows
 from carve_nb.core.saliency import pick_layers
 from carve_nb.maps import entropy
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
 import pages  # noqa: E402
+from figure_data import decode_weights, figure_rows  # noqa: E402
 
 NAMES = sorted(p.stem for p in pages.FIGURES.glob('*.json'))
 SCENES = [n for n in NAMES if n.startswith('scene')]

@@ -12,20 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # %% ../../nbs/library/explorer/09_launch.ipynb #1b244b3e
-def explore_cell(model, # 'carve-tiny', folder or Hub id
-    image=None, # file name, or None
-    question='', # asked at once, if there is a picture
-    loading={} # of `VLM.from_pretrained`
-    ) -> str: # Python
+def explore_cell(model, image=None, question='', loading={}) -> str: # Python
     "The one cell"
     more = ''.join(f', {k}={v!r}' for k, v in loading.items())
     return f'''# Shift + Enter runs this cell again; the explorer comes below it
 from carve_nb.explorer.app import explore
 explore({model!r}, {image!r}, {question!r}{more})'''
 
-def write_page(folder, # to write into
-    cell # Python
-    ) -> Path: # of the notebook
+def write_page(folder, cell) -> Path: # of the notebook
     "A notebook with one cell"
     cells = [dict(cell_type='code', id='explore', source=cell, metadata={}, outputs=[], execution_count=None)]
     kernel = dict(name='python3', display_name='Python 3', language='python')
@@ -49,8 +43,7 @@ RUN = '''(window._JUPYTERLAB = window._JUPYTERLAB || {})['carve-explore'] = {ini
     return () => ({__esModule: true, default: {id: 'carve-explore:run', autoStart: true,
         activate: app => { app.restored.then(() => run(app, 1200)); }}}); }};'''
 
-def write_settings(folder # of the notebook
-    ):
+def write_settings(folder):
     "No news, and the extension that runs the notebook"
     news = Path(folder)/'.jupyter'/'settings'/'@jupyterlab'/'apputils-extension'
     own = Path(folder)/'.jupyter'/'labextensions'/EXTENSION['name']
@@ -60,10 +53,7 @@ def write_settings(folder # of the notebook
     (own/'static'/'run.js').write_text(RUN)
 
 # %% ../../nbs/library/explorer/09_launch.ipynb #779b3543
-def server_command(folder, # with the notebook
-    port=0, # 0: a free one
-    browser=True # open one?
-    ) -> list: # of words
+def server_command(folder, port=0, browser=True) -> list: # of words
     "The command that serves the notebook on loopback"
     words = [
         '--ip=127.0.0.1', f'--port={port}', '--ServerApp.allow_remote_access=False', f'--ServerApp.root_dir={folder}',
@@ -74,8 +64,7 @@ def server_command(folder, # with the notebook
     if hasattr(os, 'geteuid') and os.geteuid() == 0: words.append('--allow-root')
     return [sys.executable, '-m', 'jupyterlab', *words]
 
-def server_env(folder # for settings
-    ) -> dict: # environment
+def server_env(folder) -> dict: # environment
     "The environment: no settings of the user's, ours instead"
     quiet = 'ignore::DeprecationWarning:traitlets.traitlets'    # of the way in which a setting is given here
     return dict(
@@ -95,9 +84,7 @@ def ending():
     finally:
         for k, h in old.items(): signal.signal(k, h)
 
-def serve(words, # of the command
-    env # environment
-    ) -> int: # exit status
+def serve(words, env) -> int: # exit status
     "Run the server until it ends, or this program"
     with ending():
         process = subprocess.Popen(words, env=env)

@@ -9,8 +9,7 @@ import pytest
 import torch
 from PIL import Image
 import carve_nb
-import carve_nb.explorer.app   # how an Explorer is shown and closed
-from carve_nb.explorer.page import Explorer
+from carve_nb.explorer.app import Explorer
 from carve_nb.core.image import png_bytes
 from carve_nb.data.run_store import RUN_FILES, RunStore, read_run
 from carve_nb.data.record_file import export_run
