@@ -45,7 +45,6 @@ def test_help_is_light():
     (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', 'a.jpg', 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', 'a.jpg', 'What?', '--dtype', 'float8'], 'perhaps'),
     (['aks'], "Did you mean 'ask'"), (['ask', 'a.jpg', 'What?', '--methd', 'none'], '--method'), (['ask', 'a.jpg', 'Who', 'is', 'it?'], 'in quotation marks'),
     (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--out', 'S.xyz'], '.npy or .png'),
-    (['ask', 'a.jpg', 'What?', '--method', 'carve:region_rul=x'], 'perhaps region_rule'), (['eval', 'scenes', '--methods', 'none,vea:ration=2'], 'field of vea'),
     (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '3'], 'equal to 4'), (['profile', '--images', 'nowhere'], 'nowhere is not a folder'), (['profile', '--images', 'tests/faults'], 'holds no pictures'),
     (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --method carve:lam=1'),
     (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give a picture file'),
@@ -116,6 +115,14 @@ def test_bad_input_is_status_2(photo, tmp_path):
                   ['ask', photo, 'What?', '--method', 'best'], ['map', photo, 'What?', '--out', tmp_path/'no'/'S.npy']):
         out = run(*words)
         assert (out.returncode, out.stdout, out.stderr.count('\n')) == (2, '', 1), (words, out.stderr)
+
+
+def test_unknown_field(photo, capsys):
+    "A field that the method has not is refused before a model is loaded, with the nearest"
+    for words, said in ((['ask', photo, 'What?', '--method', 'carve:region_rul=x'], 'region_rule'), (['eval', 'scenes', '--methods', 'none,vea:ration=2'], 'ration')):
+        assert main([str(o) for o in [*words, '--model', 'carve-tiny']]) == 2
+        err = capsys.readouterr().err
+        assert err.count('\n') == 1 and said in err, err
 
 
 def test_unknown_model(photo, tmp_path, capsys):

@@ -15,8 +15,7 @@ from ..core.errors import CarveError
 from ..core.io import replace_file, tame_terminal
 
 # %% ../../nbs/library/cli/01_files.ipynb #a0b66e9b
-def open_picture(path # of a file
-    ): # PIL picture
+def open_picture(path): # PIL picture
     "A picture, or what is wrong with the file"
     from carve_nb.core.errors import ImageError
     from carve_nb.core.image import open_image
@@ -26,17 +25,14 @@ def open_picture(path # of a file
     except ImageError as e:
         raise CarveError(str(e) if str(path) in str(e) else f'{path}: {e}') from e
 
-def read_pictures(paths # of files
-    ) -> list: # of PIL pictures
+def read_pictures(paths) -> list: # of PIL pictures
     "Pictures; where there are several, words of a question may stand among them"
     for path in paths[1:]:
         if not Path(path).exists():
             raise CarveError(f'{path} is no file: pictures come first, then the question in quotation marks.')
     return [open_picture(path) for path in paths]
 
-def check_file(path, # to be written
-    *images # files that were read, which are not to be lost
-    ): # the path
+def check_file(path, *images): # the path
     "Refuse a file that cannot be written, or that must stay"
     if str(path) == '-': raise CarveError("'-' is no file here; give a name, or /dev/stdout for the standard output.")
     try:
@@ -49,9 +45,7 @@ def check_file(path, # to be written
         raise CarveError(f'{path} is the picture itself, which would be lost; name another file.')
     return path
 
-def make_folder(path, # to write into, or None
-    *names # of files that are not to be lost
-    ):
+def make_folder(path, *names):
     "Make a folder, or say why not; files of an earlier call stay"
     try: path is not None and Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as e: raise CarveError(f'{path} cannot be a folder: {e.strerror}') from e
@@ -59,65 +53,48 @@ def make_folder(path, # to write into, or None
         if file.exists(): raise CarveError(f'{file} is there already and would be lost; name another folder.')
 
 # %% ../../nbs/library/cli/01_files.ipynb #b9653102
-def save_file(path, # to write
-    data # text or bytes
-    ):
+def save_file(path, data):
     "Write a file; a place that cannot be written to is bad input, a full disk is not"
     try: replace_file(path, data)
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO): raise
         raise CarveError(f'{path} cannot be written: {e.strerror or e}; name another file.') from e
 
-def save_json(path, # file, or None
-    values # plain
-    ):
+def save_json(path, values):
     "Write one JSON file, if one is wanted"
     if path is not None: save_file(path, json.dumps(values, indent=1) + '\n')
 
 # %% ../../nbs/library/cli/01_files.ipynb #e0d82b4d
-def picture_kind(path # of a file to write
-    ) -> str|None: # such as 'PNG'; None: not that of a picture
+def picture_kind(path) -> str | None: # such as 'PNG'; None: not that of a picture
     "The format that the end of a name tells"
     from PIL import Image
     kind = Image.registered_extensions().get(Path(path).suffix.lower())
     return kind if kind in Image.SAVE else None
 
-def check_picture(path, # to be written
-    fit='.png' # endings to advise
-    ): # the path
+def check_picture(path, fit='.png'): # the path
     "Refuse a name that does not end as that of a picture"
     if picture_kind(path): return check_file(path)
     raise CarveError(f'{path}: unknown file extension: {Path(path).suffix}; end it with {fit}.')
 
-def check_map(path # to be written
-    ): # the path
+def check_map(path): # the path
     "Refuse a name that ends neither as that of numbers nor as that of a picture"
     if Path(path).suffix in ('', '.npy'): return check_file(path)
     return check_picture(path, '.npy or .png')
 
-def save_picture(img, # PIL picture
-    path # whose ending tells the format
-    ):
+def save_picture(img, path):
     "Save a picture in the format of its name"
     img.save(f := BytesIO(), picture_kind(path))
     save_file(path, f.getvalue())
 
 # %% ../../nbs/library/cli/01_files.ipynb #00ba76a7
-def find_map(method, # one that makes a map
-    vlm, # a `VLM`
-    paths, # of the pictures
-    pictures, # PIL
-    question # str
-    ): # `Saliency`
+def find_map(method, vlm, paths, pictures, question): # `Saliency`
     "The map of a method before it is masked; that of the chosen picture where there are several, which is told"
     if len(pictures) == 1: return method.saliency_only(vlm, *pictures, question)
     r = method(vlm, pictures, question)
     print_line('note', f'the map is that of {paths[r.which]}, {r.notes[0]}')
     return r.saliency
 
-def save_map(S, # `Saliency`
-    path # checked by `check_map`
-    ) -> str: # what was written
+def save_map(S, path) -> str: # what was written
     "A map as numbers, or over its picture"
     import numpy as np
     if picture_kind(path):
@@ -128,26 +105,20 @@ def save_map(S, # `Saliency`
     return f'float32 {S.size[1]} x {S.size[0]}'
 
 # %% ../../nbs/library/cli/01_files.ipynb #4a57e6c0
-def print_line(kind, # 'error' or 'note'
-    message # anything with a text
-    ):
+def print_line(kind, message):
     "One line on the standard error"
     words = ' '.join(str(message).split())
     print(f'carve: {kind}:', tame_terminal(words), file=sys.stderr)
 
 # %% ../../nbs/library/cli/01_files.ipynb #817d9d8e
-def print_blocks(rows, # list of dicts of str
-    width # of the terminal
-    ):
+def print_blocks(rows, width):
     "Rows one below the other, where columns would be too narrow for their words"
     for first, *rest in (row.items() for row in rows):
         print(tame_terminal(first[1]))
         for line in (f'{k}: {tame_terminal(v)}' for k, v in rest if v):
             print(textwrap.fill(line, width, initial_indent='  ', subsequent_indent='    '))
 
-def print_table(rows, # list of dicts of str, all with the same keys
-    as_json=False # for programs?
-    ):
+def print_table(rows, as_json=False):
     "Rows as a table that fits, or as JSON"
     if as_json:
         print(json.dumps(rows, indent=1))

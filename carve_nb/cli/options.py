@@ -17,40 +17,30 @@ from typer import Argument, BadParameter, Option
 from .files import check_file, check_map, check_picture
 from ..core.errors import CarveError
 from ..core.model_source import TINY
-from .parsing import (
+from carve_nb.cli.parsing import (
     DTYPES, KIND_NAMES, MAP_METHODS, METHOD_NAMES, SPLIT_NAMES, STUDY_NAMES, choose, parse_box, parse_data,
-    parse_device, parse_dtype, parse_kinds, parse_layers, parse_method, parse_methods, parse_model, parse_part, parse_question)
+    parse_device, parse_dtype, parse_kinds, parse_layers, parse_method, parse_methods, parse_model, parse_part,
+    parse_question)
 
 # %% ../../nbs/library/cli/02_options.ipynb #e038fb96
-def checked(read # text -> value, raises `CarveError`
-    ): # for typer
+def checked(read): # for typer
     "A reader whose refusals name the option"
     def reader(text):
         try: return read(text)
         except CarveError as e: raise BadParameter(str(e)) from e
     return reader
 
-def completed(names # that the shell may offer
-    ): # text typed so far -> names
+def completed(names): # text typed so far -> names
     "Names that begin as what was typed"
     return lambda incomplete: [n for n in names if n.startswith(incomplete)]
 
-def word(kind, # `Argument` or `Option`
-    about, # its help
-    *names, # such as '--n'; none: as the parameter is called
-    panel=None, # group in the help
-    read=None, # text -> value
-    among=(), # names that may be given, or completed
-    **more # of typer
-    ): # for `Annotated`
+def word(kind, about, *names, panel=None, read=None, among=(), **more): # for `Annotated`
     "One word of a command"
     if read: more['parser'] = checked(read)
     if among: more['autocompletion'] = completed(among)
     return kind(*names, help=about, rich_help_panel=panel, **more)
 
-def one_of(what, # of what these are names
-    names # that may be given
-    ) -> dict: # arguments of `word`
+def one_of(what, names) -> dict: # arguments of `word`
     "A name out of few"
     return dict(read=lambda text: choose(text, names, what), among=names, metavar=what.upper())
 

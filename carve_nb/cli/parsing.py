@@ -4,16 +4,14 @@
 
 # %% auto #0
 __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'FIELD_NAMES', 'STUDY_NAMES', 'DTYPES', 'DEVICES',
-           'choose', 'class_fields', 'parse_method', 'parse_methods', 'parse_kinds', 'parse_layers', 'parse_box',
-           'parse_question', 'parse_part', 'parse_model', 'parse_device', 'parse_dtype', 'parse_data']
+           'parse_method', 'parse_methods', 'parse_kinds', 'parse_layers', 'parse_box', 'parse_question', 'parse_part',
+           'parse_model', 'parse_device', 'parse_dtype', 'parse_data']
 
 # %% ../../nbs/library/cli/00_parsing.ipynb #b9209180
-import ast, difflib, os, re
-from functools import cache
-from importlib.util import find_spec, resolve_name
+import os, re
 from pathlib import Path
-from ..baselines.registry import CATEGORIES, ENTRIES, methods
-from ..core.errors import CarveError
+from ..baselines.registry import CATEGORIES, methods, read_method
+from ..core.errors import CarveError, choose
 from ..core.model_source import find_source
 from ..data.benchmarks import BENCHMARKS
 
@@ -22,60 +20,21 @@ METHOD_NAMES = tuple(methods())
 MAP_METHODS = 'carve', 'paper', 'official', 'question-only', 'instruction-only'
 KIND_NAMES = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe'
 SPLIT_NAMES = 'train', 'calibration', 'heldout'
-FIELD_NAMES = 'steps', 'query', 'lam', 'op', 'p', 'K', 'min_side', 'square'     # of `carve`, which some take for options
+FIELD_NAMES = 'steps', 'query', 'lam', 'op', 'p', 'K', 'min_side', 'square'     # of `carve`, taken for options
 STUDY_NAMES = 'entropy', 'intervention', 'convergence', 'masking', 'invariance', 'ablation'
 DTYPES = dict(
     auto='auto', bf16='bfloat16', fp16='float16', fp32='float32', bfloat16='bfloat16', float16='float16',
     float32='float32')
 
-def choose(text, # as it was typed
-    names, # that are known
-    what, # of what these are names, such as 'study'
-    more='' # said instead of the list of names
-    ) -> str: # the same
-    "Refuse an unknown name, with those that are nearly the same"
-    if text in names: return text
-    near = ' or '.join(difflib.get_close_matches(text, names, 2))
-    guess = f'; perhaps {near}' if near else ''
-    raise CarveError(f'{what} {text!r} is not known{guess}; {more or "there are: " + ", ".join(names)}')
-
-# %% ../../nbs/library/cli/00_parsing.ipynb #d2db0520
-@cache
-def class_fields(module, # below `carve_nb`, such as 'carve'
-    name # of a dataclass in it, or 'Class.preset'
-    ) -> tuple: # of names, those of the classes above it first
-    "Fields of a dataclass, from the source of its module"
-    path, homes, found = f'carve_nb.{module}', {}, []
-    body = ast.parse(Path(find_spec(path).origin).read_text(encoding='utf-8')).body
-    for n in body:
-        if isinstance(n, ast.ImportFrom) and n.level:
-            home = resolve_name('.'*n.level + (n.module or ''), path.rpartition('.')[0])
-            homes |= {a.name: home.removeprefix('carve_nb.') for a in n.names}
-    name = name.partition('.')[0]
-    own = next(n for n in body if isinstance(n, ast.ClassDef) and n.name == name)
-    for base in own.bases:
-        found += class_fields(homes.get(base.id, module), base.id)
-    own_fields = [n for n in own.body if isinstance(n, ast.AnnAssign)]
-    found += [n.target.id for n in own_fields]
-    rules = {n.annotation.id for n in own_fields if isinstance(n.annotation, ast.Name) and n.annotation.id.endswith('Rule')}
-    for rule in sorted(rules): found += class_fields(module, rule)   # such as `rank` of `Carve.region`
-    return tuple(found)
-
 # %% ../../nbs/library/cli/00_parsing.ipynb #13af855f
-def parse_method(text # 'carve' or 'carve:p=.1'
-    ) -> str: # the same; its name is in `methods()`
+def parse_method(text) -> str: # the same; its name is in `methods()`
     "A method, with fields where wanted"
-    name, *fields = text.split(':')
-    if name == 'default': name = 'carve'
+    name, given = read_method(text)
+    if name == 'default': return 'carve' + text[len('default'):]
     choose(name, METHOD_NAMES, 'method', '`carve methods` lists all')
-    for field in fields:
-        if not re.match(r'[A-Za-z]\w*=.', field):
-            raise CarveError(f'{text!r}: write fields as name=value, such as carve:p=.1:K=2')
-        choose(field.partition('=')[0], class_fields(*ENTRIES[name].where.split(':')), f'field of {name}')
-    return ':'.join([name, *fields])
+    return text
 
-def parse_methods(text # 'none,carve:layers=[3,4]', 'all' or a category
-    ) -> str: # the same, each of them known
+def parse_methods(text) -> str: # the same, each of them known
     "Methods in one word"
     parts = re.split(r',(?![^\[(]*[\])])', text)
     for before, part in zip(['', *parts], parts):
@@ -85,30 +44,26 @@ def parse_methods(text # 'none,carve:layers=[3,4]', 'all' or a category
     groups = 'all', *CATEGORIES
     return ','.join(p if p in groups else parse_method(p) for p in map(str.strip, parts))
 
-def parse_kinds(text # 'digit,exist'
-    ) -> tuple: # of names
+def parse_kinds(text) -> tuple: # of names
     "Kinds of question in one word"
     return tuple(choose(k, KIND_NAMES, 'kind') for k in dict.fromkeys(text.split(',')))
 
 # %% ../../nbs/library/cli/00_parsing.ipynb #ee8dc2de
-def parse_layers(text # '3,4', '.6,.8', 'paper' or 'all'
-    ): # as the field `layers` of a method takes it
+def parse_layers(text): # as the field `layers` of a method takes it
     "Layers in one word"
     if text in ('paper', 'all'): return text
     try: return [float(o) if '.' in o else int(o) for o in text.split(',')]
     except ValueError:
         raise CarveError(f'{text!r} names no layers; write 3,4 or .6,.8 (parts of the depth) or all') from None
 
-def parse_box(text # 'x0,y0,x1,y1'
-    ) -> tuple: # four whole numbers
+def parse_box(text) -> tuple: # four whole numbers
     "A box in one word"
     try: box = tuple(int(o) for o in text.split(','))
     except ValueError: box = ()
     if len(box) == 4 and 0 <= box[0] < box[2] and 0 <= box[1] < box[3]: return box
     raise CarveError(f'{text!r} is not a box; write x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1')
 
-def parse_question(text # of the user
-    ) -> str: # the same
+def parse_question(text) -> str: # the same
     "Refuse an empty question, and a file in its place"
     if os.path.isfile(text):
         raise CarveError(f'{text!r} is a file; the question comes last, behind the pictures, in quotation marks')
@@ -124,25 +79,21 @@ def parse_part(text): # '2/4' -> (1, 4)
 # %% ../../nbs/library/cli/00_parsing.ipynb #1e79195d
 DEVICES = 'cpu', 'cuda', 'mps', 'xpu', 'npu', 'hpu', 'mtia', 'xla'
 
-def parse_model(text # folder, Hub id or 'carve-tiny'
-    ) -> str: # the same
+def parse_model(text) -> str: # the same
     "Refuse what is neither a folder with a model nor a Hub id"
     find_source(text)
     return text
 
-def parse_device(text # 'cuda:1'
-    ) -> str: # the same
+def parse_device(text) -> str: # the same
     "Refuse a device that torch has no name for"
     if re.fullmatch(rf'({"|".join(DEVICES)})(:\d+)?', text): return text
     raise CarveError(f'device {text!r} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1')
 
-def parse_dtype(text # 'bf16'
-    ) -> str: # 'bfloat16'
+def parse_dtype(text) -> str: # 'bfloat16'
     "A type of numbers, in its long form"
     return DTYPES[choose(text, tuple(DTYPES), 'type')]
 
-def parse_data(text # 'scenes', 'textvqa', a folder or file, an id on the Hub
-    ) -> str: # the same
+def parse_data(text) -> str: # the same
     "Refuse a set that is no name, no file and no id on the Hub"
     if '/' in text or Path(text).exists(): return text
     names = 'scenes', *BENCHMARKS
