@@ -11,19 +11,16 @@ from contextlib import ExitStack
 from functools import lru_cache
 from importlib import import_module
 from PIL import Image
-from fastcore.basics import patch
 from ..core.model_source import TINY
 from ..models.vlm import VLM
 from ..attention.cache import AttentionCache
-from ..baselines.registry import make_method
 from ..baselines.cross_model import CrossModelAnswer, open_answerer
-from ..baselines.registry import read_method
+from ..baselines.registry import make_method, read_method
 from .runner import RunConfig, equip, limit_image_tokens
 from ..core.errors import CarveError
 
 # %% ../../nbs/library/evaluation/18_lmms_eval.ipynb #f1b3cdbd
-def need_lmms(module # such as 'api.model'
-    ): # the module
+def need_lmms(module): # the module
     "A module of lmms-eval, or how to get it"
     try: return import_module(f'lmms_eval.{module}')
     except ModuleNotFoundError as e:
@@ -36,17 +33,14 @@ def manifests() -> list: # of `ModelManifest`
     return [manifest('carve', simple_class_path='carve_nb.evaluation.lmms_eval.CarveLmms')]
 
 # %% ../../nbs/library/evaluation/18_lmms_eval.ipynb #b44e5273
-def split_context(text, # of a request
-    split=False # last line apart?
-    ) -> tuple: # question, suffix or None
+def split_context(text, split=False) -> tuple: # question, suffix or None
     "The question, and the words behind it"
     text = str(text).strip()
     if not split: return text, None
     head, _, tail = (part.strip() for part in text.rpartition('\n'))
     return (head, tail) if head and tail else (text, None)
 
-def one_picture(visuals # what the task gives
-    ): # PIL picture
+def one_picture(visuals): # PIL picture
     "The picture of a request, or why there is none"
     flat = []
     for o in visuals or []: flat += o if isinstance(o, (list, tuple)) else [o]
@@ -56,18 +50,14 @@ def one_picture(visuals # what the task gives
         f'The task gives {what} with a question; methods take exactly one picture. Choose another task, or '
         'on_error=empty.')
 
-def cut_at_stop(text, # of the model
-    until=() # stop words
-    ) -> str: # up to the first of them
+def cut_at_stop(text, until=()) -> str: # up to the first of them
     "The answer before a stop word"
     for stop in ([until] if isinstance(until, str) else until or ()):
         if stop: text = text.split(stop)[0]
     return text
 
 # %% ../../nbs/library/evaluation/18_lmms_eval.ipynb #5b123150
-def read_length(asked, # generation settings of a request
-    most=None # instead of the task's
-    ) -> int: # longest answer
+def read_length(asked, most=None) -> int: # longest answer
     "How long an answer may be; other settings than greedy ones are named in a warning"
     sampled = {k: asked[k] for k in ('temperature', 'do_sample') if asked.get(k)}
     beams = {'num_beams': asked['num_beams']} if asked.get('num_beams') not in (None, 1) else {}
@@ -79,18 +69,9 @@ def read_length(asked, # generation settings of a request
 class Adapter:
     "A model under a method, as lmms-eval asks it"
     is_simple = True
-    def __init__(self, pretrained=TINY, # 'carve-tiny', folder, Hub id, or a `VLM`
-        method='carve', # name in `carve methods`, with fields (carve:p=.1) where wanted
-        image_tokens=None, # most tokens of a picture, where the processor has such a limit
-        max_new_tokens=None, # longest answer; None: as the task says
-        split=False, # is the last line of a context a suffix?
-        on_error='raise', # or 'empty': an empty answer and a warning
-        answer_by=None, # another model that answers: 'URL#model', folder, or Hub id; see `CrossModelAnswer`
-        answer_key=None, # environment variable with the key of the endpoint
-        device=None, dtype=None, revision=None, trust_remote_code=False, # of the model
-        batch_size=1, max_batch_size=None, # of lmms-eval; questions are asked one by one
-        **fields # of the method
-        ):
+    def __init__(self, pretrained=TINY, method='carve', image_tokens=None, max_new_tokens=None, split=False,
+        on_error='raise', answer_by=None, answer_key=None, device=None, dtype=None, revision=None,
+        trust_remote_code=False, batch_size=1, max_batch_size=None, **fields):
         super().__init__()
         if int(os.environ.get('WORLD_SIZE', 1)) > 1:
             raise CarveError('The plug-in runs in one process; start lmms-eval without accelerate or torchrun.')
@@ -107,62 +88,49 @@ class Adapter:
         limit = self.notes.enter_context(limit_image_tokens(self.vlm, image_tokens))
         if limit: warnings.warn(f'Resolution: {limit}.', stacklevel=2)
 
-# %% ../../nbs/library/evaluation/18_lmms_eval.ipynb #fd2c2332
-@patch
-def ready(self:Adapter, suffix, # after the question, or None
-    longest # answer
-    ): # the method
-    "The method, asking as this request asks"
-    method = equip(self.method, RunConfig((), suffix, longest), self.fields)
-    return CrossModelAnswer(method, self.by) if self.by else method
+    def ready(self, suffix, longest): # the method
+        "The method, asking as this request asks"
+        method = equip(self.method, RunConfig((), suffix, longest), self.fields)
+        return CrossModelAnswer(method, self.by) if self.by else method
 
-@patch
-def answer(self:Adapter, context, asked, doc_to_visual, doc_id, task, split) -> str:
-    "The answer to one request"
-    question, suffix = split_context(context, self.split)
-    image = one_picture(doc_to_visual(self.task_dict[task][split][doc_id]))
-    method = self.ready(suffix, read_length(asked, self.longest))
-    result = method(self.vlm, image, question, cache=self.cache).own()
-    return cut_at_stop(str(result), asked.get('until'))
+    def answer(self, context, asked, doc_to_visual, doc_id, task, split) -> str:
+        "The answer to one request"
+        question, suffix = split_context(context, self.split)
+        image = one_picture(doc_to_visual(self.task_dict[task][split][doc_id]))
+        method = self.ready(suffix, read_length(asked, self.longest))
+        result = method(self.vlm, image, question, cache=self.cache).own()
+        return cut_at_stop(str(result), asked.get('until'))
 
-# %% ../../nbs/library/evaluation/18_lmms_eval.ipynb #6dffecef
-@patch
-def answer_or_empty(self:Adapter, args # of a request
-    ) -> str: # the answer
-    "The answer, or an empty one with a warning where that is wanted"
-    try: return self.answer(*args)
-    except Exception as e:
-        if self.on_error == 'raise': raise
-        _, _, _, doc_id, task, _ = args
-        warnings.warn(f'{task} {doc_id} has no answer: {type(e).__name__}: {e}', stacklevel=2)
-        return ''
+    def answer_or_empty(self, args) -> str: # the answer
+        "The answer, or an empty one with a warning where that is wanted"
+        try: return self.answer(*args)
+        except Exception as e:
+            if self.on_error == 'raise': raise
+            _, _, _, doc_id, task, _ = args
+            warnings.warn(f'{task} {doc_id} has no answer: {type(e).__name__}: {e}', stacklevel=2)
+            return ''
 
-@patch
-def generate_until(self:Adapter, requests # list of `Instance`
-    ) -> list: # of str
-    "Answers in the order of the requests"
-    answers = []
-    for r in requests:
-        answers.append(self.answer_or_empty(r.args))
-        self.cache_hook.add_partial('generate_until', r.args[:2], answers[-1])
-    return answers
+    def generate_until(self, requests) -> list: # of str
+        "Answers in the order of the requests"
+        answers = []
+        for r in requests:
+            answers.append(self.answer_or_empty(r.args))
+            self.cache_hook.add_partial('generate_until', r.args[:2], answers[-1])
+        return answers
 
-@patch
-def loglikelihood(self:Adapter, requests):
-    "Not offered: a method ends in an answer"
-    raise CarveError(
-        'Tasks that compare likelihoods are not supported: a method ends in an answer. Choose a task of the type '
-        'generate_until.')
+    def loglikelihood(self, requests):
+        "Not offered: a method ends in an answer"
+        raise CarveError(
+            'Tasks that compare likelihoods are not supported: a method ends in an answer. Choose a task of the type '
+            'generate_until.')
 
-@patch
-def refuse_rounds(self:Adapter, requests):
-    "Not offered: one question, one answer"
-    raise CarveError('Tasks of several rounds are not supported.')
+    def refuse_rounds(self, requests):
+        "Not offered: one question, one answer"
+        raise CarveError('Tasks of several rounds are not supported.')
 
 # %% ../../nbs/library/evaluation/18_lmms_eval.ipynb #65e633e6
 @lru_cache
-def make_class(base=None # `lmms_eval.api.model.lmms`; None: import it
-    ) -> type: # of a model for lmms-eval
+def make_class(base=None) -> type: # of a model for lmms-eval
     "The adapter with the base class of lmms-eval"
     own = dict(
         __module__=__name__, __doc__='CARVE and all other methods of carve_nb',
