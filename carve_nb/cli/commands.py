@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['app', 'FOLDER_HELP', 'command', 'hush_loader', 'open_model', 'check_box', 'pick_method', 'do_ask', 'do_map',
            'do_explore', 'do_scene', 'quick_demo', 'do_demo', 'default_out', 'print_report', 'check_answers',
-           'make_example', 'do_eval', 'do_report', 'do_study', 'do_bench', 'do_methods', 'do_families']
+           'make_example', 'do_eval', 'do_report', 'do_study', 'do_bench', 'do_methods', 'do_families', 'check_photos',
+           'do_profile']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
-import json, os, sys, tempfile
+import json, os, shlex, sys, tempfile
+from dataclasses import asdict
 from functools import partial
 from importlib.resources import files
 from importlib.util import find_spec
@@ -33,10 +35,7 @@ from ..explorer.launch import explore_cell, serve, server_command, server_env, w
 app = typer.Typer(
     rich_markup_mode='rich', pretty_exceptions_enable=False, context_settings=dict(help_option_names=['-h', '--help']))
 
-def command(panel, # group in the help
-    epilog=None, # below the help
-    **groups # parameter -> function that makes its value of options of its own
-    ): # decorator
+def command(panel, epilog=None, **groups): # decorator
     "A function as a command: its words are read at once, its work is done when the result is called"
     shared = {k: signature(g).parameters for k, g in groups.items()}
     def register(f):
@@ -56,8 +55,7 @@ def hush_loader():
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
-def open_model(loading # of `read_loading`
-    ): # `VLM`
+def open_model(loading): # `VLM`
     "The model that was asked for, loaded quietly"
     import torch
     name, how = loading
@@ -68,9 +66,7 @@ def open_model(loading # of `read_loading`
     return VLM.from_pretrained(name, **how)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c406cd03
-def check_box(method, # as it was asked for
-    box # or None
-    ):
+def check_box(method, box):
     "Refuse a method without what it must be told, and a box that nobody would look at"
     oracle = method.split(':')[0] == 'oracle'
     if oracle and box is None:
@@ -78,11 +74,7 @@ def check_box(method, # as it was asked for
     if box is not None and not oracle:
         raise CarveError('--box tells the true region to --method oracle; leave it out here.')
 
-def pick_method(spec, # such as 'carve:p=.1'
-    layers=None, # other layers
-    suffix=None, # after the question; '': none
-    max_new_tokens=32 # longest answer
-    ): # a method
+def pick_method(spec, layers=None, suffix=None, max_new_tokens=32): # a method
     "The method that was asked for, asking as it was told to"
     from carve_nb.evaluation.runner import RunConfig, make_methods
     from carve_nb.models.prompts import SHORT_ANSWER
@@ -92,9 +84,9 @@ def pick_method(spec, # such as 'carve:p=.1'
 
 # %% ../../nbs/library/cli/03_commands.ipynb #ce893b8d
 @command('Look', loading=read_loading)
-def do_ask(images: Pictures, question: Question, loading, method: Method = 'carve', layers: Layers = None,
-    suffix: Suffix = None, max_new_tokens: NewTokens = 32, box: Box = None, out: Folder = None,
-    to_json: JsonFile = None, verbose: Verbose = False, quiet: Bare = False):
+def do_ask(images: Pictures, question: Question, loading, method: Method='carve', layers: Layers=None,
+    suffix: Suffix=None, max_new_tokens: NewTokens=32, box: Box=None, out: Folder=None, to_json: JsonFile=None,
+    verbose: Verbose=False, quiet: Bare=False):
     "Answer a question about a picture, with a magnified view."
     pictures = read_pictures(images)
     check_box(method, box)
@@ -118,8 +110,7 @@ def do_ask(images: Pictures, question: Question, loading, method: Method = 'carv
 
 # %% ../../nbs/library/cli/03_commands.ipynb #82ef3d5d
 @command('Look', loading=read_loading)
-def do_map(images: Pictures, question: Question, loading, out: MapFile, method: MapMethod = 'carve',
-    layers: Layers = None):
+def do_map(images: Pictures, question: Question, loading, out: MapFile, method: MapMethod='carve', layers: Layers=None):
     "Save the fused attention map of a question, before it is masked, as numbers or as a picture."
     pictures = read_pictures(images)
     check_file(out, *images)
@@ -152,8 +143,7 @@ def do_explore(loading, image: AnyPicture = None, question: AnyQuestion = '',
 
 # %% ../../nbs/library/cli/03_commands.ipynb #8212b3bf
 @command('Look')
-def do_scene(seed: Seed = 0, kind: Kind = 'digit', split: Split = 'heldout', out: PictureFile = None,
-    to_json: JsonFile = None):
+def do_scene(seed: Seed=0, kind: Kind='digit', split: Split='heldout', out: PictureFile=None, to_json: JsonFile=None):
     "Draw a cluttered scene with a question, its answer and the true region."
     from carve_nb.data.scenes import make_scene
     scene = make_scene(seed, split)
@@ -169,11 +159,7 @@ def do_scene(seed: Seed = 0, kind: Kind = 'digit', split: Split = 'heldout', out
     print(f'{q.question} {q.answer}')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4637d7b1
-def quick_demo(vlm, # a `VLM`
-    n, # digit questions
-    out, # folder
-    progress=True # show a bar?
-    ):
+def quick_demo(vlm, n, out, progress=True):
     "Five questions with and without a second look: the finding, and one of them as a picture"
     from carve_nb.core.image import png_bytes
     from carve_nb.evaluation.demo import ask_scenes, find_sample, pick_cases, plot_case
@@ -203,8 +189,7 @@ def do_demo(loading, n: Samples = None,
     run_demo(n or 300, other or 100, name, out, to_json, seed, not quiet, workers, kinds, loading=how)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #bf50daa0
-def default_out(data # as it was given
-    ) -> Path: # folder
+def default_out(data) -> Path: # folder
     "Where a run goes if nothing is said: to the name of its data"
     return Path('eval_out')/Path(os.path.abspath(data)).name
 
@@ -216,8 +201,7 @@ def print_report(folder): # of a run; `Report`
     print(f'written to {folder}:', ', '.join(r.files))
     return r
 
-def check_answers(r # `Report`
-    ):
+def check_answers(r):
     "A run in which nothing was answered has failed"
     from carve_nb.core.errors import IncompleteError
     if any(l['status'] == 'ok' for l in r.records): return
@@ -225,8 +209,7 @@ def check_answers(r # `Report`
         f'nothing was answered; the first line says: {r.records[0]["why"]} Mend it, and go on with --retry.')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #242d5dfb
-def make_example(folder # to make; None: none was asked for
-    ):
+def make_example(folder):
     "Write the example, say how to run it, and end"
     if folder is None: return
     from carve_nb.data.datasets import write_example
@@ -296,7 +279,8 @@ def do_study(name: Study, loading, data: Annotated[str|None, option(
 
 # %% ../../nbs/library/cli/03_commands.ipynb #be04f684
 @command('Measure', loading=read_loading)
-def do_bench(loading, image: Annotated[str|None, argument('picture file (default: a scene of coloured shapes)', metavar='IMAGE')] = None,
+def do_bench(loading,
+    image: Annotated[str|None, argument('picture file (default: a scene of coloured shapes)', metavar='IMAGE')] = None,
     question: Annotated[str, argument('asked in every round', metavar='QUESTION')] = 'What is in the middle?',
     rounds: Annotated[int, option('of all measurements', min=1, metavar='N')] = 3, max_new_tokens: NewTokens = 8,
     to_json: JsonFile = None, quiet: Quiet = False):
@@ -322,3 +306,46 @@ def do_families(as_json: AsJson = False):
     "List the model families, how their image tokens are found, and what the tests measured."
     head, *rows = json.loads((files('carve_nb')/'checkpoints'/'families.json').read_text(encoding='utf-8'))['table']
     print_table([dict(zip(head, row)) for row in rows], as_json)
+
+# %% ../../nbs/library/cli/03_commands.ipynb #682f4f1d
+def check_photos(folder): # the same
+    "Refuse a folder without pictures"
+    from carve_nb.data.records import picture_files
+    if not Path(folder).is_dir(): raise CarveError(f'{folder} is not a folder.')
+    if not picture_files(Path(folder)): raise CarveError(f'{folder} holds no pictures.')
+    return folder
+
+# %% ../../nbs/library/cli/03_commands.ipynb #b618dd33
+@command('Measure', loading=read_loading)
+def do_profile(loading,
+    n: Annotated[int, option(
+        'questions with a known place, and as many of several kinds for auto; more make the intervals narrower', min=4,
+        metavar='N')] = 60,
+    images: Annotated[str|None, option(
+        'folder with photographs to draw words on (default: scenes of coloured shapes)', read=check_photos,
+        metavar='DIR')] = None,
+    force: Annotated[bool, option(
+        'measure again where a profile of these weights is kept, and put the new one in its place', '--force')] = False,
+    layers_only: Annotated[bool, option(
+        'leave out the thresholds of auto, which are most of the work', '--layers-only')] = False,
+    to_json: JsonFile = None, quiet: Quiet = False):
+    "Measure which layers of a model point and which thresholds of auto help it; kept for `Carve.for_model`."
+    from tqdm import tqdm
+    from carve_nb.studies.model_profile import add_thresholds, profile_model, profile_path, profile_samples
+    path = profile_path(vlm := open_model(loading))
+    if path.exists() and not force:
+        raise CarveError(f'{path} is a profile of these weights; --force measures again and puts the new one there.')
+    source = 'words on photographs' if images else 'scenes of this package'
+    over = partial(tqdm, unit=' questions', leave=False, disable=quiet)
+    profile = profile_model(vlm, profile_samples(n, images), source, over=over)
+    if profile.points and not layers_only:
+        profile = add_thresholds(profile, vlm, profile_samples(n, images, True), over)
+    print(profile)
+    save_json(to_json, asdict(profile))
+    if not profile.points:
+        return print_line('note', 'nothing was kept; more questions (--n) or photographs (--images) may show more')
+    profile.save(path)
+    print(f'kept in {path}')
+    name = 'auto' if profile.rules and profile.rules['gain'][1] > 0 else 'carve'
+    words = [name, *(f'{k}={v}'.replace(' ', '') for k, v in profile.fields(name).items())]
+    if len(words) > 1: print('in a shell: --method', shlex.quote(':'.join(words)))

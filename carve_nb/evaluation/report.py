@@ -352,7 +352,7 @@ class Report:
 
     def maps(self, method) -> dict: # id -> `Saliency`, without its picture
         "The maps that a run with `--maps` (`maps=True`) has kept"
-        from carve_nb.maps import Saliency     # loads torch
+        from carve_nb.core.saliency import Saliency     # loads torch
         return {r['id']: Saliency.unpack(r['map']) for r in self.select(method, status='ok') if 'map' in r}
 
     # all methods side by side

@@ -23,9 +23,7 @@ from ..core.plotting import black_out, draw_boxes, keep_mask
 # %% ../../nbs/library/explorer/00_state.ipynb #b0c9ed2f
 SIDE = 448   # longest side of what is drawn, pixels
 
-def shrink_spans(rows, # `AttentionRows`
-    k # factor on pixels
-    ): # the same `AttentionRows`, for the picture at this scale
+def shrink_spans(rows, k): # the same `AttentionRows`, for the picture at this scale
     "Rows for a smaller copy of their picture"
     spans = [
         replace(s, box=tuple(k * v for v in s.box))
@@ -62,12 +60,7 @@ class ExplorerState:
         return f'ExplorerState({self.question!r} on {self.name!r}, {size}, {self.rows})'
 
 # %% ../../nbs/library/explorer/00_state.ipynb #ed185fb8
-def take_shown(vlm, # a `VLM`
-    image, # picture: path, bytes, PIL, array
-    question, # str
-    name='picture.png', # of the picture, for the code
-    like=None # a `Carve` whose words are used; None: ours
-    ) -> ExplorerState: # all that is drawn later
+def take_shown(vlm, image, question, name='picture.png', like=None) -> ExplorerState: # all that is drawn later
     "Look twice and keep everything"
     if isinstance(image, (str, PurePath)): name = str(image)
     image, like = open_image(image), like or Carve()
@@ -76,17 +69,13 @@ def take_shown(vlm, # a `VLM`
     return ExplorerState(image, question, *looks, vlm.n_layers, said, str(vlm.name), name)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #93ed9d47
-def draft_shown(shown, # a `ExplorerState`
-    method # a `Carve`
-    ) -> Result: # without an answer; pixels of the copy
+def draft_shown(shown, method) -> Result: # without an answer; pixels of the copy
     "Map, regions and view under these settings, without the model"
     side = max(1, round(method.min_side*shown.scale))
     like = change(method, min_side=side, limit=min(method.view.limit, SIDE))
     return like.locate(shown.small, shown.question, *shown.captures)
 
-def view_box(shown, # a `ExplorerState`
-    result # `Result` of `draft_shown`
-    ) -> tuple: # (x0, y0, x1, y1) pixels of the picture itself
+def view_box(shown, result) -> tuple: # (x0, y0, x1, y1) pixels of the picture itself
     "Where the view lies in the picture itself"
     return tuple(
         min(round(v / shown.scale), s)
@@ -94,8 +83,7 @@ def view_box(shown, # a `ExplorerState`
     )
 
 # %% ../../nbs/library/explorer/00_state.ipynb #2a8e722a
-def stage_pictures(result # `Result`, with or without an answer
-    ) -> dict: # name -> PIL picture
+def stage_pictures(result) -> dict: # name -> PIL picture
     "Picture with the view's box, both maps, their contrast with the regions, what is kept, the view"
     marked = draw_boxes(result.image, [result.view.box])
     kept = result.image
@@ -104,8 +92,7 @@ def stage_pictures(result # `Result`, with or without an answer
     both = dict(zip(('question', 'instruction'), [S.picture() for S in list(result.maps.values())[:2]]))
     return dict(picture=marked, **both, map=boxed, mask=kept, view=result.view.image)
 
-def format_regions(result # `Result`
-    ) -> str: # one line
+def format_regions(result) -> str: # one line
     "The kept regions in words"
     total = max(float(abs(result.saliency.to_pixels()).sum()), 1e-30)
     area = result.image.width*result.image.height
@@ -116,9 +103,7 @@ def format_regions(result # `Result`
     return f'{len(each)} {name}: ' + '; '.join([*each[:5], *more])
 
 # %% ../../nbs/library/explorer/00_state.ipynb #f80c9f27
-def visual_mass(shown, # a `ExplorerState`
-    layers=None # as in `pick_layers`
-    ): # [H] mean share of the rows on the picture
+def visual_mass(shown, layers=None): # [H] mean share of the rows on the picture
     "How much each head looks at the picture"
     picked = [
         l for l in pick_layers(layers, shown.n_layers) if l in shown.rows.layers
@@ -127,11 +112,7 @@ def visual_mass(shown, # a `ExplorerState`
         :, [shown.rows.layers.index(l) for l in picked]
     ].mean((0, 1))
 
-def parse_heads(shown, # a `ExplorerState`
-    how, # 'mean', 'max', 'one' or 'top'
-    n, # which one, or how many
-    layers=None # as in `pick_layers`
-    ): # for `Carve.heads`
+def parse_heads(shown, how, n, layers=None): # for `Carve.heads`
     "Heads in words to heads as `Carve` takes them"
     if how in ('mean', 'max'): return how
     mass = visual_mass(shown, layers)
@@ -144,20 +125,13 @@ def parse_heads(shown, # a `ExplorerState`
     )
 
 # %% ../../nbs/library/explorer/00_state.ipynb #91e7c04e
-def ask_again(vlm, # the same `VLM`
-    shown, # a `ExplorerState`
-    method # a `Carve`
-    ) -> Result: # with the answer
+def ask_again(vlm, shown, method) -> Result: # with the answer
     "Show the view to the model"
     partial = method.locate(shown.image, shown.question, shown.rows, shown.instruction_rows)
     with vlm.sharing(): return method.ask_again(vlm, partial)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #35981556
-def settings_code(method, # a `Carve`
-    model='carve-tiny', # name or folder
-    name='picture.png', # of the picture
-    question='' # as asked
-    ) -> str: # Python
+def settings_code(method, model='carve-tiny', name='picture.png', question='') -> str: # Python
     "The program that makes this result again"
     scene = re.fullmatch(rf'({"|".join(SPLITS)})-(\d+)-[a-z]+\.png', name)   # an example, which is no file
     image = f'make_scene({scene[2]}, {scene[1]!r}).image' if scene else repr(name)

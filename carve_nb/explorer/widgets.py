@@ -12,17 +12,13 @@ import base64, html, os
 from dataclasses import replace
 from io import BytesIO
 import ipywidgets as w
-from fastcore.basics import patch
 from PIL import Image
 from ..method.carve import CHOICES, Carve, change, settings
 from ..core.saliency import pick_layers
 from .state import parse_heads
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #374f46c1
-def html_text(text, # anything, also markup
-    tag='div', # element around it
-    **attributes # of the element, such as role='status'
-    ) -> str: # HTML that shows exactly this text
+def html_text(text, tag='div', **attributes) -> str: # HTML that shows exactly this text
     "Text as text"
     told = ''.join(
         f' {k.replace("_", "-")}="{html.escape(str(v))}"'
@@ -30,24 +26,18 @@ def html_text(text, # anything, also markup
     )
     return f'<{tag}{told}>{html.escape(str(text))}</{tag}>'
 
-def message(text='', # anything
-    **attributes # of the element
-    ) -> w.HTML: # with the text
+def message(text='', **attributes) -> w.HTML: # with the text
     "A widget that shows text"
     return w.HTML(html_text(text, **attributes))
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #a72fa9af
-def quick_file(img # PIL picture, RGB
-    ) -> bytes: # JPEG file
+def quick_file(img) -> bytes: # JPEG file
     "A picture for the page, in little time"
     f = BytesIO()
     img.save(f, 'JPEG', quality=92, subsampling=0)
     return f.getvalue()
 
-def picture_html(raw, # PNG or JPEG file
-    about, # what it shows, in words
-    width='100%' # of the picture on the page, at most
-    ) -> str: # HTML
+def picture_html(raw, about, width='100%') -> str: # HTML
     "A picture in a page, the file within"
     kind = 'png' if raw[:4] == b'\x89PNG' else 'jpeg'
     data = base64.b64encode(raw).decode()
@@ -57,18 +47,14 @@ def picture_html(raw, # PNG or JPEG file
 class Frame(w.HTML):
     "A place for a picture"
     about, width, caption = '', '100%', False
-    def put(self, img # PIL picture, or a file of it
-        ):
+    def put(self, img):
         "Show it, with its caption below"
         # a reader of the screen has said it already
         below = html_text(self.about, aria_hidden='true') if self.caption else ''
         raw = img if isinstance(img, bytes) else quick_file(img)
         self.value = picture_html(raw, self.about, self.width) + below
 
-def image_frame(about, # what it shows, in words
-    width='100%', # of the picture on the page, at most
-    caption=False # are the words also seen?
-    ) -> Frame: # empty
+def image_frame(about, width='100%', caption=False) -> Frame: # empty
     "A place for a picture"
     f = Frame()
     f.about, f.width, f.caption = about, width, caption
@@ -147,16 +133,14 @@ TIPS = dict(
     op='how the two maps are contrasted'
 )
 
-def face(name, # of a dial
-    ) -> dict: # arguments that all dials share
+def face(name) -> dict: # arguments that all dials share
     "Description, tooltip and size"
     return dict(
         description=FACES[name], tooltip=TIPS.get(name, FACES[name]),
         style={'description_width': '120px'}, layout=w.Layout(width='340px')
     )
 
-def choice(name # of a dial
-    ) -> w.Dropdown: # with the words of `WORDS`, or the values of `CHOICES`
+def choice(name) -> w.Dropdown: # with the words of `WORDS`, or the values of `CHOICES`
     "A list"
     return w.Dropdown(
         options=list(WORDS[name].items()) if name in WORDS else list(CHOICES[name]),
@@ -169,14 +153,11 @@ SHARES = (
     0.6, 0.7, 0.8, 0.9, 1.0
 )
 
-def shares(p # one that must be there
-    ) -> list: # of (text, value)
+def shares(p) -> list: # of (text, value)
     "Shares to choose from"
     return [(f'{v:g}', v) for v in sorted({*SHARES, float(p)})]
 
-def make_dials(n_layers, # depth of the model
-    n_heads # heads of a layer
-    ) -> dict: # name -> widget
+def make_dials(n_layers, n_heads) -> dict: # name -> widget
     "One widget for each setting"
     last = n_layers - 1
     lists = {k: choice(k) for k in ('query', 'heads', 'op', 'region_rule', 'connectivity', 'fill', 'final_images')}
@@ -198,10 +179,7 @@ def make_dials(n_layers, # depth of the model
 # %% ../../nbs/library/explorer/04_widgets.ipynb #db0053e2
 class SettingsPanel:
     "The settings as widgets"
-    def __init__(self, n_layers, # depth of the model
-        n_heads, # heads of a layer
-        changed=None # called without arguments after a change
-        ):
+    def __init__(self, n_layers, n_heads, changed=None):
         self.n_layers = n_layers
         self.n_heads = n_heads
         self.changed = changed
@@ -221,66 +199,56 @@ class SettingsPanel:
         first = [self.all[k] for k in FIRST]
         self.box = w.VBox([self.preset, *first, self.more], layout=w.Layout(min_width='365px'))
 
-# %% ../../nbs/library/explorer/04_widgets.ipynb #4475da17
-@patch
-def moved(self:SettingsPanel, change):
-    "A dial was moved"
-    if self.quiet: return
-    self.entitle()
-    if self.changed: self.changed()
-
-@patch
-def preset_moved(self:SettingsPanel, change):
-    "All dials at once, one call back"
-    if self.quiet or self.preset.value == OWN: return
-    self.put(PRESET[self.preset.value]())
-    self.moved(change)
-
-@patch
-def entitle(self:SettingsPanel):
-    "Name the preset that the dials stand at, if any"
-    was = self.quiet
-    self.quiet = True
-    picked = self.all['heads'].value in ('one', 'top')
-    self.all['head'].disabled = not picked
-    now = None if picked else read_dials(self)
-    self.preset.value = next((k for k, make in PRESET.items() if make() == now), OWN)
-    self.quiet = was
-
-# %% ../../nbs/library/explorer/04_widgets.ipynb #62a4152f
-@patch
-def put(self:SettingsPanel, method # a `Carve`
-    ):
-    "Set all dials"
-    self.quiet, self.base, layers = True, method, pick_layers(method.layers, self.n_layers)
-    try:
-        known = {
-            k: v for k, v in settings(method).items()
-            if k in self.all and k not in ('layers', 'heads')
-        }
-        self.all['p'].options = shares(method.p)
-        for k, v in known.items(): self.all[k].value = v
-        self.all['layers'].value = layers[0], layers[-1]
-        several = not isinstance(method.heads, str)
-        self.all['heads'].value = (
-            ('one' if len(method.heads) == 1 else 'top') if several else method.heads
-        )
-        if several:
-            self.all['head'].value = (
-                method.heads[0] if len(method.heads) == 1 else len(method.heads)
-            )
+    def moved(self, change):
+        "A dial was moved"
+        if self.quiet: return
         self.entitle()
-    finally: self.quiet = False
+        if self.changed: self.changed()
+
+    def preset_moved(self, change):
+        "All dials at once, one call back"
+        if self.quiet or self.preset.value == OWN: return
+        self.put(PRESET[self.preset.value]())
+        self.moved(change)
+
+    def entitle(self):
+        "Name the preset that the dials stand at, if any"
+        was = self.quiet
+        self.quiet = True
+        picked = self.all['heads'].value in ('one', 'top')
+        self.all['head'].disabled = not picked
+        now = None if picked else read_dials(self)
+        self.preset.value = next((k for k, make in PRESET.items() if make() == now), OWN)
+        self.quiet = was
+
+    def put(self, method):
+        "Set all dials"
+        self.quiet, self.base, layers = True, method, pick_layers(method.layers, self.n_layers)
+        try:
+            known = {
+                k: v for k, v in settings(method).items()
+                if k in self.all and k not in ('layers', 'heads')
+            }
+            self.all['p'].options = shares(method.p)
+            for k, v in known.items(): self.all[k].value = v
+            self.all['layers'].value = layers[0], layers[-1]
+            several = not isinstance(method.heads, str)
+            self.all['heads'].value = (
+                ('one' if len(method.heads) == 1 else 'top') if several else method.heads
+            )
+            if several:
+                self.all['head'].value = (
+                    method.heads[0] if len(method.heads) == 1 else len(method.heads)
+                )
+            self.entitle()
+        finally: self.quiet = False
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #279196f7
-def few_digits(x # number
-    ) -> float: # with three significant digits
+def few_digits(x) -> float: # with three significant digits
     "A number as one writes it"
     return float(f'{x:.3g}')
 
-def read_dials(dials, # a `SettingsPanel`
-    shown=None # a `ExplorerState`, needed for the heads that look most
-    ) -> Carve: # the settings
+def read_dials(dials, shown=None) -> Carve: # the settings
     "The settings that the dials stand for"
     v = {k: d.value for k, d in dials.all.items()}
     lo, hi = v.pop('layers')
