@@ -1,10 +1,10 @@
-"Options of the test run (written with =: a file that is there would be taken for a test), the table of fault cases, and tiny models that several files use"
+"Options of the test run (written with =: a file that is there would be taken for a test), and tiny models that several files use"
 import json, os, platform, warnings
 from pathlib import Path
 import hypothesis
 import pytest
 
-ENDED, SECONDS, FIGURES = {}, {}, {}   # test → the ways in which its variants ended, how long it took; what it measured
+ENDED, SECONDS, FIGURES = {}, {}, {}   # test -> how its variants ended, seconds; what it measured
 EXAMPLES = dict(ci=200, soak=10_000)
 PROFILE = os.environ.get('CARVE_PROFILE', 'ci')
 hypothesis.settings.register_profile('ci', max_examples=EXAMPLES['ci'], deadline=None, derandomize=True, database=None)
@@ -15,7 +15,6 @@ hypothesis.settings.load_profile(PROFILE)
 def pytest_addoption(parser):
     parser.addoption('--families-json', default=None, help='write what tests/test_families.py measures to this file')
     parser.addoption('--methods-json', default=None, help='write what tests/test_methods.py finds to this file')
-    parser.addoption('--faults-json', default=None, help='write how the tests of the fault cases end to this file')
     parser.addoption('--soak-json', default=None, help='write what the long tests and the properties found to this file')
 
 
@@ -33,33 +32,27 @@ def pytest_collection_modifyitems(config, items):
     for o in items:
         if o.path.parent.name == 'properties': o.add_marker(pytest.mark.law)
     if 'soak' in (config.getoption('-m') or ''): return
-    from faults.cases import SOAK
     for o in items:
-        if o.get_closest_marker('soak'): o.add_marker(pytest.mark.skip(reason=SOAK))
+        if o.get_closest_marker('soak'): o.add_marker(pytest.mark.skip(reason='long: `make soak` runs it'))
 
 
 def pytest_runtest_logreport(report):
-    "How a variant of a test ended: passed, failed, or not run and why"
-    from faults.cases import NOT_RUN
+    "How the variants of a test ended, and how long they took"
     name = plain(report.nodeid)
     if report.when == 'call': SECONDS[name] = SECONDS.get(name, 0) + report.duration
-    if report.when != 'call' and report.passed: return
-    why = report.longrepr[-1].removeprefix('Skipped: ') if report.skipped and isinstance(report.longrepr, tuple) else getattr(report, 'wasxfail', '')
-    ENDED.setdefault(name, set()).add(f'{NOT_RUN}: {why}' if report.skipped else report.outcome)
+    if report.when == 'call' or not report.passed: ENDED.setdefault(name, set()).add(report.outcome)
 
 
 def save(path, found): Path(path).write_text(json.dumps(found, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 
 
 def pytest_sessionfinish(session):
-    faults, soak = session.config.getoption('--faults-json'), session.config.getoption('--soak-json')
-    if faults is not None:
-        from faults.cases import table
-        save(faults, table(ENDED))
+    soak = session.config.getoption('--soak-json')
     if soak is None: return
-    from faults.cases import how
-    tests = {k.removeprefix('tests/'): dict(result=how(v), seconds=round(SECONDS.get(k, 0), 1)) for k, v in sorted(ENDED.items())}
-    save(soak, dict(examples=EXAMPLES[PROFILE], machine=f'{platform.system()} {platform.machine()}, {os.cpu_count()} cores', tests=tests, figures=FIGURES))
+    tests = {k.removeprefix('tests/'): dict(result=', '.join(sorted(v)), seconds=round(SECONDS.get(k, 0), 1))
+             for k, v in sorted(ENDED.items())}
+    machine = f'{platform.system()} {platform.machine()}, {os.cpu_count()} cores'
+    save(soak, dict(examples=EXAMPLES[PROFILE], machine=machine, tests=tests, figures=FIGURES))
 
 
 @pytest.fixture

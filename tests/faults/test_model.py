@@ -23,7 +23,6 @@ from carve_nb.regions import regions, top_mask
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.models.vlm import VLM
 from carve_nb.evaluation.runner import describe_answer
-from .cases import NO_GPU
 from .clean import count_passes, differences, picture, snapshot
 
 QUESTION, PICTURE = 'What animal is this?', picture(80, 64)
@@ -446,7 +445,7 @@ def test_ties():
 
 
 @pytest.mark.case(39)
-@pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU here')
 def test_ties_on_gpu():
     "That the mask is made on the CPU is tested above; here the maps come from the GPU"
     S = torch.randint(0, 4, (12, 15), generator=torch.Generator().manual_seed(0)).float()
