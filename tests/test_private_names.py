@@ -11,7 +11,6 @@ PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.image_processing_utils.select_best_resolution': 'models.image_tokens, models.processors: its canvas',
     'transformers.image_utils.ChannelDimension': 'models.image_tokens: an argument of the above',
     'transformers.masking_utils.ALL_MASK_ATTENTION_FUNCTIONS': 'models.attention_hook: the mask of the kernel in use',
-    'transformers.modeling_layers.GradientCheckpointingLayer': 'models.prompts: what counts as a layer',
     'transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS': 'models.attention_hook: the kernel in use',
     'transformers.models.gemma3.image_processing_pil_gemma3.Gemma3ImageProcessorPil': 'models.image_tokens: crops',
     'transformers.models.got_ocr2.image_processing_pil_got_ocr2.get_optimal_tiled_canvas': 'models.image_tokens: InternVL',

@@ -162,11 +162,6 @@ def test_command_line_page_is_fresh():
     assert set(re.findall(r'^│ (\w+) ', told[''], re.M)) == set(told) - {''}
 
 
-def test_imports_share_a_fold(links):
-    imports = [c for c in pages.site_notebook(next(p for p in ALL if p.path.stem == '02_image'), links)['cells'] if pages.is_folded(c)] if ALL else []
-    assert len(imports) == 1
-
-
 def test_progress_bars_are_left_out():
     bar = dict(output_type='stream', name='stderr', text='Loading:   0%|          | 0/3\rLoading: 100%|###| 3/3 [00:00<00:00, 7.1it/s]')
     assert pages.is_bar(bar) and not pages.is_bar(dict(bar, text='no checkpoint: 100 %')) and not pages.is_bar(dict(bar, name='stdout'))
@@ -207,7 +202,7 @@ def test_words_of_a_picture():
 def test_words_become_references(links):
     page = next(p for p in ALL if p.path.stem == '02_attention_maps')
     say = lambda text: pages.link_words(text, links, page)
-    assert say('see `pick_layers`') == 'see {py:obj}`pick_layers <carve_nb.maps.pick_layers>`'
+    assert say('see `pick_layers`') == 'see {py:obj}`pick_layers <carve_nb.core.saliency.pick_layers>`'
     assert say('`Carve.paper()`') == '{py:obj}`Carve.paper() <carve_nb.method.carve.Carve.paper>`'
     assert say('`02_image` and `no_such_name`') == '[`02_image`](/library/core/02_image.ipynb) and `no_such_name`'
     assert say('```\n`pick_layers`\n```') == '```\n`pick_layers`\n```' and say('# `pick_layers`') == '# `pick_layers`'
