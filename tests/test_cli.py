@@ -489,7 +489,7 @@ def test_eval_of_this_folder(models, photos, tmp_path, monkeypatch, capsys):
 
 def test_eval_says_what_is_wrong(photos, tmp_path, capsys):
     for more, said in ((['--methods', 'none,best'], "'best' is not known"), (['--methods', 'carve:q=1'], "'q'"), (['--methods', 'carve:p=2'], 'p=2'), (['--kinds', 'digit'], 'kinds'),
-                       (['--model', 'nothing'], 'nothing'), (['--batch-size', '0'], "'--batch-size'"), (['--methods', 'detector'], 'second model'),
+                       (['--model', 'nothing'], 'nothing'), (['--part', '5/4'], "'--part'"), (['--methods', 'detector'], 'second model'),
                        (['--methods', 'carve:layers=foo'], "layers='foo'"), (['--methods', 'none,carve:layers=99'], 'layers [99]'), (['--rule', 'foo'], "Rule 'foo'")):
         status = main(['eval', str(photos), '--out', str(tmp_path/'o'), '--quiet', *more])
         printed = capsys.readouterr()

@@ -69,6 +69,6 @@ def retry_low_memory(
     raise InsufficientMemoryError(
         f'memory ran out {what}, also with nothing shared and captures a few layers at a time.',
         '; '.join(f'{name} {format_bytes(n)}' for name, n in named if n is not None) + '.',
-        'Give a smaller picture (in a run: --limit-pixels or --image-tokens), load the model in bfloat16, or use a '
+        'Give a smaller picture (in a run: --image-tokens), load the model in bfloat16, or use a '
         'device with more memory.'
     )

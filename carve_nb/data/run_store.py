@@ -72,8 +72,8 @@ def _read_store(folder) -> tuple: # None, [], [] where nothing was written yet
                     return config, lines, [dict(r) for r in db.execute('SELECT * FROM sessions ORDER BY rowid')]
         except (sqlite3.Error, ValueError, TypeError) as e:
             raise RunError(
-                f'{path} is damaged: {e}. Put back a copy of it, give another folder, or set this one aside (of `carve '
-                'eval`: --force, force=True).') from None
+                f'{path} is damaged: {" ".join(str(e).split())}. Put back a copy of it, give another folder, or set this '
+                'one aside (of `carve eval`: --force, force=True).') from None
     if old := next((k for k in EXPORTS if (Path(folder)/k).exists()), None):
         raise RunError(
             f'{folder} holds {old} without {STORE}: files of another kind, of an older version, or exports alone. '
