@@ -7,8 +7,8 @@ from transformers import DynamicCache
 from skimage import data
 from PIL import Image
 from carve_nb.core.errors import CarveError, UnsupportedError, RunError
-from carve_nb.models.tiny_models import RECIPES
-from carve_nb.baselines.base import check_method, check_result, largest_change
+from carve_nb.models.tiny_recipes import RECIPES
+from carve_nb.baselines.base import check_method, check_result
 from carve_nb.evaluation.runner import RunConfig, make_methods
 from carve_nb.baselines.registry import ENTRIES, make_method
 from carve_nb.models.prompts import SHORT_ANSWER
@@ -105,6 +105,26 @@ def test_answers_or_gives_reason(load, photo, name, family):
     else: why = check_result(r, photo) or ''
     assert not why or family in why or len(why.split()) > 5, why
     measured.setdefault(name, {})[family] = why
+
+
+def held_logits(vlm, prompt, tokens, processors=()):
+    "[T, V] scores behind the processors, at every step of an answer that is held to these tokens"
+    seen = []
+    def hold(ids, scores):
+        seen.append(scores[0].float())
+        return torch.full_like(scores, -torch.inf).index_fill(1, scores.new_tensor([tokens[len(seen) - 1]]).long(), 0.)
+    vlm.generate(prompt, len(tokens), [*(processors or ()), hold])
+    return torch.stack(seen)
+
+
+def largest_change(method, vlm, image, question, steps=4):
+    "How much a guided method changes a logit, at any step, while the model says its plain answer"
+    prompt = vlm.prompt(image, question, method.suffix)
+    tokens = vlm.generate(prompt, steps).tokens
+    plain = held_logits(vlm, prompt, tokens)
+    _, state = method.prepare(vlm, image, question)
+    with method.guided(vlm, prompt, state) as processors: gap = (held_logits(vlm, prompt, tokens, processors) - plain).abs()
+    return gap[gap.isfinite()].max().item()
 
 
 EDITS = [n for n in NAMES if ENTRIES[n].category == 'edit']

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from fastcore.basics import patch
 from .recorder import check_layers, grown_length, refuse_compiled, row_scores
-from ..core.errors import CarveError
+from ..core.errors import CarveError, UnsupportedError
 from ..models.attention_hook import observing, read_mask, using_wrapped_attention
 from ..models.vlm import model_lock
 
@@ -119,6 +119,7 @@ def applying(
     prompt,  # from `VLM.prompt`; the passes inside the block are this prompt's
 ):           # the `Edit`
     "Inside the block the model attends as the edit says"
+    if _edit.get(): raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one `Edit`.')
     refuse_compiled(vlm.model)
     edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
     edit.config, edit.length, edit.passes = vlm.model.config.get_text_config(), len(prompt), 0

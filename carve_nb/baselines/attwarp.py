@@ -4,77 +4,56 @@
 
 # %% auto #0
 __all__ = ['TRANSFORMS', 'sharpen', 'step_shares', 'equal_shares', 'marginals', 'warp_image', 'WarpedView', 'warp_view',
-           'map_divergence', 'chain_edges', 'AttWarp', 'AttWarpChain']
+           'AttWarp']
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #d5eb5a05
 from dataclasses import dataclass, replace
 from typing import Literal
-import numpy as np, torch
-from fastcore.basics import patch
+import numpy as np
 from PIL import Image
 from scipy import ndimage
 from ..core.saliency import Saliency
-from ..core.errors import UnsupportedError
-from .base import CropMethod, capture_first_step, mean_saliency
+from .base import CropMethod, capture_first_step, limited, mean_saliency
 from ..method.view import View
 from ..attention.results import Result, Timings
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #526a9b3e
-def sharpen(grid, # [gh, gw] attention
-    gain=10. # c; None: leave the map as it is
-    ): # [gh, gw] between 0 and 1
+def sharpen(grid, gain=10.): # [gh, gw] attention -> between 0 and 1; gain None: as it is
     "Make a map almost binary: above or below its mean"
     grid = np.asarray(grid, np.float64)
     if gain is None or not grid.std() > 0: return grid
     z = (grid - grid.mean())/grid.std(ddof=1)
-    binary = 1/(1 + np.exp(-gain*z))
-    return ndimage.uniform_filter(binary, 3, mode='nearest')
+    return ndimage.uniform_filter(1/(1 + np.exp(-gain*z)), 3, mode='nearest')
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #89d4c21f
-def step_shares(rows, # `AttentionRows`
-    steps='all' # 'all' generated steps, averaged, or the 'first'
-    ): # `AttentionRows` of one step and one picture; a head's row sums to 1, or to 0 without attention to the picture
-    "Attention rows normalised on the picture, averaged over steps"
-    w = rows.attn[..., rows.span(0)]
-    if steps == 'first': w = w[:1]
+def step_shares(rows, steps='all'): # `AttentionRows` -> the same of one step and one picture
+    "Rows with sum 1 on the picture (or 0 without attention to it), averaged over 'all' steps, or the 'first'"
+    w = rows.attn[:1 if steps == 'first' else None, ..., rows.span(0)]
     w = w/w.sum(-1, keepdim=True).clamp_min(1e-12)
     return replace(rows, attn=w.mean(0, keepdim=True), spans=rows.spans[:1])
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #697e05d9
-def equal_shares(profile, # [N] density of each pixel >= 0
-    n, # pixels of the view
-    base=1e-9 # uniform density added, as a share of the whole
-    ): # [n+1] where each pixel of the view begins and the last one ends, in pixels of the picture
-    "Edges that cut a density into equal shares"
+def equal_shares(profile, n, base=1e-9): # [N] density of each pixel >= 0; pixels of the view; uniform density added
+    "[n+1] edges that cut a density into equal shares, in pixels of the picture"
     p, N = np.asarray(profile, np.float64), len(profile)
-    if p.sum() > 0: p = p/p.sum()
-    else: p = np.zeros(N)
-    p = p + base/N
+    p = (p/p.sum() if p.sum() > 0 else np.zeros(N)) + base/N
     if not p.any(): p = p + 1
     F = np.concatenate([[0], np.cumsum(p)])
-    shares = np.arange(n+1)/n
-    return np.interp(shares, F/F[-1], np.arange(N+1))
+    return np.interp(np.arange(n+1)/n, F/F[-1], np.arange(N+1))
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #51998998
-def marginals(S # `Saliency`
-    ) -> tuple: # (of the columns [W], of the rows [H])
+def marginals(S) -> tuple: # (of the columns [W], of the rows [H])
     "Density of each column and row of the picture"
-    W, H = S.size
-    x0, y0, x1, y1 = map(round, S.box)
-    x0, y0 = max(x0, 0), max(y0, 0)
-    x1, y1 = min(x1, W), min(y1, H)
+    (W, H), (x0, y0, x1, y1) = S.size, map(round, S.box)
+    x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, W), min(y1, H)
     seen = S.to_pixels()[y0:y1, x0:x1].astype(np.float64)
     columns, rows = seen.sum(0), seen.sum(1)
-    px = np.full(W, columns.min())
-    py = np.full(H, rows.min())
+    px, py = np.full(W, columns.min()), np.full(H, rows.min())
     px[x0:x1], py[y0:y1] = columns, rows
     return px, py
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #4c1b17c6
-def warp_image(image, # PIL picture, RGB
-    xs, # [n+1] edges of the columns, pixels of the picture
-    ys # [m+1] edges of the rows
-    ): # PIL picture, n x m
+def warp_image(image, xs, ys): # PIL picture, RGB; [n+1] and [m+1] edges of columns and rows -> PIL picture, n x m
     "The picture with rows and columns of other widths"
     a = np.asarray(image, np.float32)
     for axis, edges in enumerate((ys, xs)):
@@ -82,8 +61,7 @@ def warp_image(image, # PIL picture, RGB
         at = ((edges[:-1] + edges[1:] - 1)/2).clip(0, last)   # the middle of each new pixel
         lo = np.floor(at).astype(int)
         t = np.expand_dims(at - lo, (1 - axis, 2)).astype(np.float32)
-        hi = np.minimum(lo + 1, last)
-        a = a.take(lo, axis)*(1 - t) + a.take(hi, axis)*t
+        a = a.take(lo, axis)*(1 - t) + a.take(np.minimum(lo + 1, last), axis)*t
     return Image.fromarray(np.rint(a).clip(0, 255).astype(np.uint8))
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #d06f0fe6
@@ -93,46 +71,19 @@ class WarpedView(View):
     xs: object = None # [n+1] edges of its columns in the picture
     ys: object = None # [m+1] edges of its rows
     def to_image(self, box):
-        def position(v, edges): return float(np.interp(v, np.arange(len(edges)), edges))
-        return tuple(map(position, box, (self.xs, self.ys)*2))
+        return tuple(float(np.interp(v, np.arange(len(e)), e)) for v, e in zip(box, (self.xs, self.ys)*2))
     def to_view(self, box):
-        def position(v, edges): return float(np.interp(v, edges, np.arange(len(edges))))
-        return tuple(map(position, box, (self.xs, self.ys)*2))
-
-    def growth(self, box # (x0, y0, x1, y1) pixels of the picture
-        ) -> float: # 1: as large as before, as a share of the picture
-        "How much larger a place is in the view than in the picture"
+        return tuple(float(np.interp(v, e, np.arange(len(e)))) for v, e in zip(box, (self.xs, self.ys)*2))
+    def growth(self, box) -> float: # (x0, y0, x1, y1) pixels of the picture
+        "How much larger a place is in the view than in the picture, as a share of each"
         area = lambda b: (b[2] - b[0])*(b[3] - b[1])
-        picture = self.xs[-1]*self.ys[-1]
         view = (len(self.xs) - 1)*(len(self.ys) - 1)
-        return area(self.to_view(box))/area(box)*picture/view
+        return area(self.to_view(box))/area(box)*self.xs[-1]*self.ys[-1]/view
 
-def warp_view(image, # PIL picture
-    xs, # [n+1] edges of the columns
-    ys # [m+1] edges of the rows
-    ) -> WarpedView: # of the whole picture
-    "The warped picture"
-    return WarpedView(warp_image(image, xs, ys),
-        (0, 0, *image.size), 1., True, xs, ys)
-
-# %% ../../nbs/library/baselines/05_attwarp.ipynb #0c6111db
-def map_divergence(p, # [gh, gw] weights >= 0
-    q # [gh, gw] weights >= 0
-    ) -> float: # nats, >= 0
-    "Kullback-Leibler divergence of two maps; infinite if their grids differ"
-    if np.shape(p) != np.shape(q): return np.inf
-    p, q = (np.asarray(v, np.float64).ravel() + 1e-12 for v in (p, q))
-    p, q = p/p.sum(), q/q.sum()
-    return float(max((p*np.log(p/q)).sum(), 0.))
-
-def chain_edges(edges, # [n+1] edges of the view in the picture
-    more # [m+1] edges of the next view in this one
-    ): # [m+1] edges of the next view in the picture
-    "Two warps as one, so that the original is resampled only once"
-    return np.interp(more, np.arange(len(edges)), edges)
+def warp_view(image, xs, ys): return WarpedView(warp_image(image, xs, ys), (0, 0, *image.size), 1., True, xs, ys)
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #51b4cfed
-TRANSFORMS = dict(identity=lambda a: a, square=np.square, sqrt=np.sqrt)
+TRANSFORMS = dict(identity=np.positive, square=np.square, sqrt=np.sqrt)
 
 @dataclass(repr=False)
 class AttWarp(CropMethod):
@@ -142,53 +93,20 @@ class AttWarp(CropMethod):
     gain: float = 10. # code: sharpening before the marginals; None: the attention as it is
     # code: 'identity' in its pipeline, 'sqrt' as the module's default
     transform: Literal['identity', 'square', 'sqrt'] = 'identity'
-    base: float = 1e-9 # code: keeps the distribution function invertible; larger: a milder warp (ours)
+    base: float = limited(1e-9, 0) # code: keeps the distribution function invertible; larger: a milder warp (ours)
     side: int = None # pixels of the view's sides; code: 500; None: the picture's own (ours)
-    chain: int = 1 # warps at most; more than 1: capture again in between (UNVERIFIED)
-    eps: float = .1 # with chain > 1: stop below this divergence, nats (ours; UNVERIFIED)
     final_images: Literal['both', 'view'] = 'view' # the warped picture alone
     name, needs = 'attwarp', ('patches',)
-    def __post_init__(self):
-        super().__post_init__()
-        if self.chain < 1 or self.base < 0:
-            raise UnsupportedError(f'chain={self.chain}, base={self.base}: at least one warp, and no negative density.')
-
-    def focus(self, vlm, rows, image) -> Saliency:
-        "The map of a capture, before sharpening"
-        return mean_saliency(vlm, step_shares(rows, self.steps), self.layers, image)
 
     def warp(self, S) -> tuple:
         "Edges of columns and rows for a map"
-        M = replace(S,
-            values=TRANSFORMS[self.transform](sharpen(S.values, self.gain)))
+        M = replace(S, values=TRANSFORMS[self.transform](sharpen(S.values, self.gain)))
         return tuple(equal_shares(p, self.side or len(p), self.base) for p in marginals(M))
 
-# %% ../../nbs/library/baselines/05_attwarp.ipynb #3a716dc6
-@patch
-def locate(self:AttWarp, vlm, image, question, cache=None) -> Result: # as `CropMethod.locate`
-    "Capture, warp; with a chain, capture on the warped picture and go on"
-    captures, maps, warps, seconds = [], [], 0, Timings(capture=0.)
-    xs, ys = (np.arange(n + 1.) for n in image.size)
-    shown = image
-    while warps < self.chain:
-        answer = warps == 0 or self.steps == 'all'
-        captures.append(capture_first_step(vlm, shown, question, self.suffix, cache, answer, self.max_new_tokens))
-        seconds['capture'] += captures[-1].meta['seconds']
-        with seconds('map'):
-            maps.append(self.focus(vlm, captures[-1], shown))
-        if warps and map_divergence(maps[-1].values, maps[-2].values) < self.eps:
-            break
-        with seconds('view'):
-            more_xs, more_ys = self.warp(maps[-1])
-            xs, ys = chain_edges(xs, more_xs), chain_edges(ys, more_ys)
-            view = warp_view(image, xs, ys)
-        shown, warps = view.image, warps + 1
-    notes = [f'warps: {warps}, captures: {len(captures)}'] if self.chain > 1 else []
-    return self.result(image, question, captures[0], saliency=maps[0], view=view, seconds=seconds,
-        calls=len(captures), notes=notes)
-
-@dataclass(repr=False)
-class AttWarpChain(AttWarp):
-    "AttWarp, repeated until the attention no longer changes"
-    chain: int = 5 # warps at most (ours; UNVERIFIED)
-    name = 'attwarp-chain'
+    def locate(self, vlm, image, question, cache=None) -> Result:
+        "Capture, warp"
+        rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
+        seconds = Timings(capture=rows.meta['seconds'])
+        with seconds('map'): S = mean_saliency(vlm, step_shares(rows, self.steps), self.layers, image)
+        with seconds('view'): view = warp_view(image, *self.warp(S))
+        return self.result(image, question, rows, saliency=S, view=view, seconds=seconds, calls=1)

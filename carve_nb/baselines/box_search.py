@@ -16,10 +16,7 @@ from ..core.grids import tent_weights
 from ..core.errors import UnsupportedError
 
 # %% ../../nbs/library/baselines/01_box_search.ipynb #76052dbf
-def window_sums(M, # [gh, gw]
-    nx, # columns of the window
-    ny # rows of the window
-    ) -> np.ndarray: # [gh-ny+1, gw-nx+1] float32
+def window_sums(M, nx, ny) -> np.ndarray: # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] float32
     "The sum of every window of one size"
     M = np.asarray(M, np.float32)
     ys, xs = range(M.shape[0] - ny + 1), range(M.shape[1] - nx + 1)
@@ -28,9 +25,7 @@ def window_sums(M, # [gh, gw]
 # %% ../../nbs/library/baselines/01_box_search.ipynb #4797879d
 WINDOW_RATIOS = 1, 1.2, 1.4, 1.6, 1.8, 2
 
-def window_cells(S, # `Saliency`
-    side # of the window, pixels of the picture
-    ) -> tuple: # (nx, ny), each at least 1
+def window_cells(S, side) -> tuple: # side: of the window, pixels of the picture; -> (nx, ny), each at least 1
     "The cells that a square covers"
     (gh, gw), (x0, y0, x1, y1) = S.values.shape, S.box
     nx = int(side/((x1 - x0)/gw))
@@ -48,10 +43,7 @@ class Window:
     sharp: float # excess over its neighbours, per cell
 
 # %% ../../nbs/library/baselines/01_box_search.ipynb #7b15130b
-def best_window(S, # `Saliency`
-    base, # base side, pixels
-    ratio # of the window's side to the base
-    ): # `Window`, or None if it covers the whole map
+def best_window(S, base, ratio): # base: base side, pixels; -> `Window`, or None if it covers the whole map
     "The window of one ratio with the largest sum"
     nx, ny = window_cells(S, base*ratio)
     if (ny, nx) == S.values.shape: return None
@@ -65,10 +57,8 @@ def best_window(S, # `Saliency`
     return Window(ratio, (nx, ny), at, float(W[y, x]), float(sharp))
 
 # %% ../../nbs/library/baselines/01_box_search.ipynb #45e9254a
-def centre_box(centre, # (x, y) pixels
-    side, # pixels
-    size # (W, H) of the picture
-    ) -> tuple: # (x0, y0, x1, y1) inside the picture
+def centre_box(centre, side, size) -> tuple:
+    # centre: (x, y) pixels; side: pixels; size: (W, H) of the picture; -> (x0, y0, x1, y1) inside the picture
     "A square around a point, moved inside the picture and clipped"
     half = max(1, int(side//2))
     def interval(c, n):
@@ -78,10 +68,8 @@ def centre_box(centre, # (x, y) pixels
     return x0, y0, x1, y1
 
 # %% ../../nbs/library/baselines/01_box_search.ipynb #3d2c883e
-def search_box(S, # `Saliency`
-    base, # base side, pixels of the picture
-    ratios=WINDOW_RATIOS # of window sides to the base side, the smallest first
-    ) -> tuple: # ((x0, y0, x1, y1), list of `Window`, the chosen one first)
+def search_box(S, base, ratios=WINDOW_RATIOS) -> tuple:
+    # base: base side, pixels of the picture; -> ((x0, y0, x1, y1), list of `Window`, the chosen one first)
     "The box of the sharpest window, and all windows"
     if not base > 0 or not len(ratios) or min(ratios) <= 0:
         raise UnsupportedError(f'base={base!r}, ratios={ratios!r}: sides must be above 0')
@@ -97,9 +85,8 @@ def search_box(S, # `Saliency`
     return centre_box((x0 + x*w + w*nx/2, y0 + y*h + h*ny/2), base*best.ratio, S.size), windows
 
 # %% ../../nbs/library/baselines/01_box_search.ipynb #e1124a51
-def tile_count(size, # (W, H) of the picture
-    tile=1024 # greatest height of a tile, pixels
-    ) -> tuple: # (columns, rows), each at least 1
+def tile_count(size, tile=1024) -> tuple:
+    # size: (W, H) of the picture; tile: greatest height of a tile, pixels; -> (columns, rows), each at least 1
     "How many tiles"
     rows = math.ceil(size[1]/tile)
     columns = int(rows*size[0]/size[1])
@@ -116,8 +103,7 @@ def cut_tiles(image, # PIL picture
     return [[part(r, c) for c in range(cols)] for r in range(rows)]
 
 # %% ../../nbs/library/baselines/01_box_search.ipynb #51683273
-def whole_grid(S # `Saliency`
-    ) -> np.ndarray: # [gh, gw] as many cells, over the whole picture
+def whole_grid(S) -> np.ndarray: # [gh, gw] as many cells, over the whole picture
     "The map on a grid that covers the picture"
     if S.box == (0, 0, *S.size): return S.values
     gh, gw = S.values.shape
@@ -126,9 +112,7 @@ def whole_grid(S # `Saliency`
     columns = tent_weights(gw, gw, x0*gw/W, x1*gw/W)
     return rows @ S.values @ columns.T
 
-def join_tiles(maps, # rows of `Saliency`, one for each tile, all of one size
-    image # PIL picture that was cut
-    ) -> Saliency: # of the picture
+def join_tiles(maps, image) -> Saliency: # of the picture
     "The maps of tiles as one"
     w, h = maps[0][0].size
     values = np.block([[whole_grid(S) for S in row] for row in maps])

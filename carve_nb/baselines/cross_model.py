@@ -9,7 +9,6 @@ __all__ = ['UNRECORDED', 'why_no_view', 'CrossModelAnswer', 'answerer_name', 'op
 # %% ../../nbs/library/baselines/18_cross_model.ipynb #365a4ffb
 from dataclasses import dataclass, fields, replace
 from urllib.parse import urlsplit
-from fastcore.basics import patch
 from ..core.image import open_image
 from ..models.prompts import SHORT_ANSWER
 from ..models.vlm import VLM, weights_key
@@ -22,8 +21,7 @@ from ..core.errors import CarveError, RemoteError
 _all_ = ['Endpoint', 'RemoteError']
 
 # %% ../../nbs/library/baselines/18_cross_model.ipynb #9542b2c7
-def why_no_view(method # a method
-    ) -> str: # the reason; '' if it can
+def why_no_view(method) -> str: # the reason; '' if it can
     "Why another model cannot answer in the place of a method's own"
     if not hasattr(method, 'guided'): return ''
     return f'{method.name} changes how the model itself answers; there is no view that another could be shown'
@@ -55,40 +53,32 @@ class CrossModelAnswer:
             shown, notes = shown[-1:], ['it takes one picture at a time: asked with the view alone']
         return self.ask_other(r, front, shown, r.calls - front.n_open + 1, notes)
 
+    def ask_other(self, r, front, shown, calls, notes) -> Result: # with the other answer
+        "Ask the other model; equal questions once, where the model here stands behind a cache"
+        like = getattr(self.method, 'size_from', None) or self.method
+        words = getattr(like, 'suffix', SHORT_ANSWER), getattr(like, 'max_new_tokens', 32)
+        name = answerer_name(self.by)
+        pictures = [picture_key(o) for o in shown]
+        seconds = Timings(r.seconds)
+        with seconds('there'):
+            answer = front.once(('there', name, *pictures, r.question, *words),
+                lambda: self.by.ask(shown, r.question, *words))
+        if len(shown) > 1: what = 'the picture and the view'
+        elif pictures[0] == picture_key(r.image): what = 'the picture'
+        else: what = 'the view'
+        own = [n for n in r.notes if not n.startswith('nothing new to see')]     # true of the model here only
+        notes = [*own, f'answered by {name}, shown {what}', *notes, *getattr(answer, 'changed', ())]
+        return replace(r, answer=answer, shown=shown, seconds=seconds, calls=calls, notes=notes)
+
 # %% ../../nbs/library/baselines/18_cross_model.ipynb #acc6bc88
-def answerer_name(by # a `VLM` or an `Endpoint`
-    ) -> str: # without the path of a folder
+def answerer_name(by) -> str: # without the path of a folder
     "The name of the model that answers"
     return str(by.name).rstrip('/').split('/')[-1] if isinstance(by, VLM) else by.name
 
-@patch
-def ask_other(self:CrossModelAnswer, r, # `Result` of the method
-    front, # `AnswerCache` in front of the model here
-    shown, # pictures for the other model
-    calls, # of models, this one included
-    notes # remarks
-    ) -> Result: # with the other answer
-    "Ask the other model; equal questions once, where the model here stands behind a cache"
-    like = getattr(self.method, 'size_from', None) or self.method
-    words = getattr(like, 'suffix', SHORT_ANSWER), getattr(like, 'max_new_tokens', 32)
-    name = answerer_name(self.by)
-    pictures = [picture_key(o) for o in shown]
-    seconds = Timings(r.seconds)
-    with seconds('there'):
-        answer = front.once(('there', name, *pictures, r.question, *words),
-            lambda: self.by.ask(shown, r.question, *words))
-    if len(shown) > 1: what = 'the picture and the view'
-    elif pictures[0] == picture_key(r.image): what = 'the picture'
-    else: what = 'the view'
-    own = [n for n in r.notes if not n.startswith('nothing new to see')]     # true of the model here only
-    notes = [*own, f'answered by {name}, shown {what}', *notes, *getattr(answer, 'changed', ())]
-    return replace(r, answer=answer, shown=shown, seconds=seconds, calls=calls, notes=notes)
-
 # %% ../../nbs/library/baselines/18_cross_model.ipynb #bc647154
-def open_answerer(spec, # 'https://host/v1#model', or a folder or Hub id
-    key_env=None, # environment variable with the key; None: OPENAI_API_KEY for api.openai.com, else no key is sent
-    **kw # fields of `Endpoint`
-    ): # an `Endpoint` or a `VLM`
+def open_answerer(spec, key_env=None, **kw):
+    # key_env: environment variable with the key; None: OPENAI_API_KEY for api.openai.com, else no key is sent;
+    # -> an `Endpoint` or a `VLM`
     "The other model, from one string"
     if '://' not in spec: return VLM.from_pretrained(spec)
     url, mark, model = spec.partition('#')
@@ -101,11 +91,9 @@ def open_answerer(spec, # 'https://host/v1#model', or a folder or Hub id
 
 UNRECORDED = 'key_env', 'timeout', 'retries'
 
-def describe_answerer(by # a `VLM` or an `Endpoint`
-    ) -> dict: # plain values
+def describe_answerer(by) -> dict: # plain values
     "The model that answers, for the record: all that an answer depends on"
     if isinstance(by, Endpoint):
         return {f.name: getattr(by, f.name) for f in fields(by) if f.name not in UNRECORDED}
     dtype = str(by.dtype).removeprefix('torch.')
-    return dict(model=answerer_name(by),
-        revision=by.revision, weights=weights_key(by), dtype=dtype)
+    return dict(model=answerer_name(by), revision=by.revision, weights=weights_key(by), dtype=dtype)

@@ -7,42 +7,32 @@ __all__ = ['early_layers', 'task_layers', 'exit_parts', 'exit_divergence', 'cont
 
 # %% ../../nbs/library/baselines/16_dola.ipynb #bcec88b6
 import math
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 import torch
-from fastcore.basics import patch
 from transformers import LogitsProcessor
 from ..core.saliency import pick_layers
 from ..models.prompts import SHORT_ANSWER
-from ..attention.layer_masking import decoder_layers, hidden
-from .base import DecodingMethod
+from ..attention.layer_masking import decoder_layers, hidden, layer_inputs
+from .base import DecodingMethod, limited
 from ..core.errors import UnsupportedError
-from .vcd import check_cutoff
 
 # %% ../../nbs/library/baselines/16_dola.ipynb #5ed80bc2
-def early_layers(spec, # 'low', 'high', or as `pick_layers`; j means the state that enters layer j
-    n_layers, # depth of the model
-    tied=False # is the vocabulary head also the word embedding?
-    ) -> list: # layer indices
-    "Candidate layers of an early exit"
+def early_layers(spec, n_layers, tied=False) -> list: # j stands for the state that enters layer j
+    "Candidates of an early exit: 'low', 'high', or as `pick_layers`; `tied`: the vocabulary head is the word embedding"
     if not isinstance(spec, str): return pick_layers(spec, n_layers)
     n, half = n_layers, n_layers//2
     first = min(2, half) if tied else 0
-    if spec == 'low':
-        return list(range(first, half if n <= 40 else 20, 2)) or [first]
-    if spec == 'high':
-        return list(range(half if n <= 40 else n-20, n, 2))
+    if spec == 'low': return list(range(first, half if n <= 40 else 20, 2)) or [first]
+    if spec == 'high': return list(range(half if n <= 40 else n-20, n, 2))
     raise UnsupportedError(f"layers={spec!r}: use 'low', 'high', layer indices or two fractions of depth.")
 
-def task_layers(suffix # after the question
-    ) -> str: # 'high' or 'low'
-    "The candidates that the source's README advises: the upper half for short answers"
+def task_layers(suffix): # after the question
+    "The candidates that transformers and its port advise: the upper half for short answers"
     return 'high' if suffix == SHORT_ANSWER else 'low'
 
 # %% ../../nbs/library/baselines/16_dola.ipynb #26d13783
-def exit_parts(model # stock model
-    ) -> tuple: # (final norm, vocabulary head)
+def exit_parts(model) -> tuple:
     "The final norm and the vocabulary head, which turn a state into logits"
     first, head = decoder_layers(model)[0], model.get_output_embeddings()
     is_stack = lambda c: isinstance(c, torch.nn.ModuleList) and len(c) and c[0] is first
@@ -50,28 +40,18 @@ def exit_parts(model # stock model
     norms = [c for k, c in stack.named_children() if k in ('norm', 'final_layer_norm', 'final_layernorm', 'ln_f')]
     if head is None or not norms:
         raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an '
-            'early exit needs both.')
+                               'early exit needs both.')
     return norms[0], head
 
 # %% ../../nbs/library/baselines/16_dola.ipynb #4ab43700
-def exit_divergence(final, # [V] logits
-    early, # [J, V] logits
-    order='paper' # 'paper': Jensen-Shannon; 'code': both divergences from the mean, as transformers computed them
-    ): # [J], nats
-    "How far the early distributions are from the final one"
-    logs = final.log_softmax(-1), early.log_softmax(-1)
-    q, p = (l.exp() for l in logs)
-    m = (q + p)/2
-    if order == 'code':
-        return sum((m*(m.log() - l)).sum(-1) for l in logs)/2
+def exit_divergence(final, early): # [V] and [J, V] logits -> [J], nats
+    "Jensen-Shannon divergence of the early distributions from the final one"
+    q, p = final.softmax(-1), early.softmax(-1)
     H = lambda p: torch.special.entr(p).sum(-1)
-    return H(m) - (H(q) + H(p))/2
+    return H((q + p)/2) - (H(q) + H(p))/2
 
-def contrast_layers(scores, # [1, V] logits of the next token, as generate hands them on
-    early, # [1, V] logits of the early exit
-    top=.1 # keep what has at least this share of the greatest probability
-    ): # [1, V] scores
-    "What the late layers add to a token's log-probability"
+def contrast_layers(scores, early, top=.1): # [1, V] logits of the next token, of the early exit
+    "What the late layers add to a token's log-probability, where it has `top` of the greatest probability"
     s = scores.log_softmax(-1)
     out = s < math.log(top) + s.amax(-1, keepdim=True) if top else s.isneginf()
     return (s - early.log_softmax(-1)).masked_fill(out, -math.inf)
@@ -79,71 +59,50 @@ def contrast_layers(scores, # [1, V] logits of the next token, as generate hands
 # %% ../../nbs/library/baselines/16_dola.ipynb #8ffe7d1b
 class LayerProcessor(LogitsProcessor):
     "Scores of the next token against those of an early exit"
-    def __init__(self, vlm, # a `VLM`
-        layers, # candidates; j means the state that enters layer j
-        top=.1, # plausibility cut-off, see `contrast_layers`
-        norm=True, # final norm before the early exit
-        order='paper' # see `exit_divergence`
-        ):
-        self.vlm, self.layers, self.top, self.norm, self.order = vlm, layers, top, norm, order
+    def __init__(self, vlm, layers, top=.1): # candidates; j means the state that enters layer j
+        self.vlm, self.layers, self.top = vlm, layers, top
         self.states, self.chosen = {}, []   # newest states; which candidate was chosen, token by token
-
-    def keep(self, key, h): # layer index; [B, N, D] states
-        "Keep the last position's state"
-        self.states[key] = h[:, -1]
 
     @contextmanager
     def watching(self):
-        "Hooks that keep the states"
-        stack = decoder_layers(self.vlm.model)
-        def enter(j):
-            return lambda module, args, kw: self.keep(j, args[0] if args else kw['hidden_states'])
-        def leave(module, args, out): self.keep('final', hidden(out))
-        with ExitStack() as hooks:
-            for j in self.layers:
-                hooks.callback(stack[j].register_forward_pre_hook(enter(j), with_kwargs=True).remove)
-            hooks.callback(stack[-1].register_forward_hook(leave).remove)
-            yield self
+        "Hooks that keep the last position's states"
+        def keep(layer, h): self.states[layer] = h[:, -1]
+        def leave(module, args, out): keep('final', hidden(out))
+        last = decoder_layers(self.vlm.model)[-1].register_forward_hook(leave)
+        try:
+            with layer_inputs(self.vlm, self.layers, keep): yield self
+        finally: last.remove()
 
-    def __call__(self, input_ids, # [1, N] prompt and tokens generated so far
-        scores # [1, V] logits of the next token
-        ): # [1, V] contrasted scores
+    def exits(self):
+        "Logits of the last layer [1, V] and of the candidates [J, V]"
+        norm, head = exit_parts(self.vlm.model)
+        early = torch.cat([self.states[j] for j in self.layers])
+        return head(norm(self.states['final'])).float(), head(norm(early)).float()
+
+    def __call__(self, input_ids, scores): # [1, N] prompt and tokens generated so far; [1, V]
         "Choose the early layer and contrast"
         if len(input_ids) > 1:
             raise UnsupportedError(
                 f'The early layer is chosen for one question, not for {len(input_ids)}: no batches and no beams.')
         final, early = self.exits()
-        i = exit_divergence(final[0], early, self.order).argmax().item()
+        i = exit_divergence(final[0], early).argmax().item()
         self.chosen.append(i)
         return contrast_layers(scores, early[i:i+1], self.top)
-
-# %% ../../nbs/library/baselines/16_dola.ipynb #a789c459
-@patch
-def exits(self:LayerProcessor):
-    "Logits of the last layer [1, V] and of the candidates [J, V]"
-    norm, head = exit_parts(self.vlm.model)
-    h = torch.cat([self.states[j] for j in self.layers])
-    early = head(norm(h) if self.norm else h)
-    return head(norm(self.states['final'])).float(), early.float()
 
 # %% ../../nbs/library/baselines/16_dola.ipynb #954a0e0b
 @dataclass(repr=False)
 class DoLa(DecodingMethod):
     "Decoding by contrasting layers: what an early layer predicts already counts less"
     layers: object = None # candidates: 'low', 'high', as `pick_layers`, or None: by the task, see `task_layers`
-    top: float = .1 # plausibility cut-off (paper and code: relative_top)
-    norm: bool = True # final norm before the early exit (ours); False: as in both codes
-    order: Literal['paper', 'code'] = 'paper' # of the divergence, see `exit_divergence`
+    top: float = limited(.1, 0, 1) # plausibility cut-off (paper and code: relative_top)
     name, needs = 'dola', ()
     def __post_init__(self):
         super().__post_init__()
         if isinstance(self.layers, str): early_layers(self.layers, 32)
-        check_cutoff(self.top, 'top')
 
     @contextmanager
     def guided(self, vlm, prompt, state):
         "The processor, with its hooks"
         tied = exit_parts(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight
         layers = early_layers(self.layers or task_layers(self.suffix), vlm.n_layers, tied)
-        with LayerProcessor(vlm, layers, self.top, self.norm, self.order).watching() as p:
-            yield [p]
+        with LayerProcessor(vlm, layers, self.top).watching() as p: yield [p]

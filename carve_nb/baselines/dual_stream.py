@@ -9,7 +9,6 @@ __all__ = ['importance', 'top_share', 'outliers', 'DualStream']
 from contextlib import contextmanager
 from dataclasses import dataclass
 import torch
-from fastcore.basics import patch
 from ..models.vlm import model_lock
 from ..core.saliency import pick_layers
 from ..method.view import whole_view
@@ -20,10 +19,7 @@ from ..core.errors import UnsupportedError
 from ..attention.vision_tower import class_row, merge_patches, received, tower_rows
 
 # %% ../../nbs/library/baselines/12_dual_stream.ipynb #c1871c9a
-def importance(tower, # closed `TowerRows`
-    layer, # tower layer, may count from the end
-    grid # (gh, gw) of tokens
-    ): # [Nv]
+def importance(tower, layer, grid): # grid: (gh, gw) of tokens; -> [Nv]
     "How important each token's patches are in one tower layer"
     parts, config = tower.parts[tower.wanted[layer]], tower.config
     n = sum(p[1].shape[2] for p in parts)
@@ -37,17 +33,12 @@ def importance(tower, # closed `TowerRows`
     return merge_patches(torch.cat(values), config, grid).float().cpu()
 
 # %% ../../nbs/library/baselines/12_dual_stream.ipynb #35a5f2df
-def top_share(a, # [Nv]
-    share # part of the tokens
-    ): # [Nv] bool
+def top_share(a, share): # a: [Nv]; -> [Nv] bool
     "The largest values"
     n = int(share*len(a) + 1e-9)
-    return torch.zeros_like(a, dtype=torch.bool).index_fill(0,
-        a.topk(n).indices, True)
+    return torch.zeros_like(a, dtype=torch.bool).index_fill(0, a.topk(n).indices, True)
 
-def outliers(a, # [Nv]
-    reach=1.5 # interquartile ranges above the third quartile
-    ): # [Nv] bool
+def outliers(a, reach=1.5): # a: [Nv]; -> [Nv] bool
     "Values far above the others"
     q1, q3 = torch.quantile(a, torch.tensor([.25, .75]))
     return a > q3 + reach*(q3 - q1)
@@ -84,24 +75,16 @@ class DualStream(DecodingMethod):
             view=whole_view(image), seconds=seconds, calls=1, notes=notes)
         return partial, gain
 
-# %% ../../nbs/library/baselines/12_dual_stream.ipynb #d07a7d98
-@patch
-def choose(self:DualStream, vlm, # a `VLM`
-    prompt # from `VLM.prompt`
-    ) -> tuple: # local and summary tokens, [Nv] bool each
-    "Tokens that the tower finds important"
-    grid = prompt.spans[0].grid
-    with model_lock(vlm.model), tower_rows(vlm, self.tower) as seen:
-        vlm.family.features(vlm.model, vlm.to_device(prompt))
-    summary = outliers(importance(seen, 1, grid), self.reach)
-    return top_share(importance(seen, 0, grid), self.local) & ~summary, summary
+    def choose(self, vlm, prompt) -> tuple: # local and summary tokens, [Nv] bool each
+        "Tokens that the tower finds important"
+        grid = prompt.spans[0].grid
+        with model_lock(vlm.model), tower_rows(vlm, self.tower) as seen:
+            vlm.family.features(vlm.model, vlm.to_device(prompt))
+        summary = outliers(importance(seen, 1, grid), self.reach)
+        return top_share(importance(seen, 0, grid), self.local) & ~summary, summary
 
-@patch
-@contextmanager
-def guided(self:DualStream, vlm, # a `VLM`
-    prompt, # from `VLM.prompt`
-    gain # [Nv]
-    ):
-    "Raise the scores of the last row of every pass"
-    edit = Edit(pick_layers(self.layers, vlm.n_layers), scores=raise_scores(prompt.spans[0].tokens, gain))
-    with applying(vlm, edit, prompt): yield
+    @contextmanager
+    def guided(self, vlm, prompt, gain): # gain: [Nv]
+        "Raise the scores of the last row of every pass"
+        edit = Edit(pick_layers(self.layers, vlm.n_layers), scores=raise_scores(prompt.spans[0].tokens, gain))
+        with applying(vlm, edit, prompt): yield

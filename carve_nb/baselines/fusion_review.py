@@ -26,9 +26,8 @@ from ..core.errors import UnsupportedError
 FUSION_DEPTHS = tuple(l/32 for l in (2, 4, 8, 11, 12, 13))
 LAST_DEPTH, REVIEW_DEPTH = 28/32, 29/32
 
-def depth_layers(spec, # as in `pick_layers`, or fractions of depth one by one: a number, or more than two of them
-    n_layers # depth of the model
-    ) -> list: # sorted indices
+def depth_layers(spec, n_layers) -> list:
+    # spec: as in `pick_layers`, or fractions of depth one by one: a number, or more than two of them; -> sorted indices
     "Layers by index or by depth; more than two fractions each stand for one layer"
     if isinstance(spec, float): spec = [spec]
     one_by_one = np.iterable(spec) and len(spec) != 2 and all(isinstance(x, float) for x in spec)
@@ -36,9 +35,7 @@ def depth_layers(spec, # as in `pick_layers`, or fractions of depth one by one: 
     return sorted({l for x in spec for l in pick_layers((x, x), n_layers)})
 
 # %% ../../nbs/library/baselines/03_fusion_review.ipynb #9459e19f
-def masked_layers(records, # of `measure_masking`
-    level=.05 # of the p of McNemar, corrected after Holm
-    ) -> dict: # `layers`, `last`, `review`, as the methods take them
+def masked_layers(records, level=.05) -> dict: # `layers`, `last`, `review`, as the methods take them
     "A model's own fusion and review layers, from records of masking"
     fuse, review = fusion_layers(layer_costs(records, 'only'), level)
     early = [l for l in fuse if l not in review]
@@ -57,11 +54,8 @@ class Shift:
     last: int # k
     distances: dict # candidate -> Hellinger distance to k
 
-def attention_shift(rows, # `AttentionRows` under the question
-    candidates, # layer indices C
-    last, # layer index k
-    signed=True # the difference itself, or its absolute value
-    ) -> Shift: # with one value for each image token
+def attention_shift(rows, candidates, last, signed=True) -> Shift:
+    # candidates: layer indices C; last: layer index k; -> with one value for each image token
     "Layer k minus the candidate layer farthest from it"
     have = list(rows.layers)
     last = min(have, key=lambda l: abs(l - last))
@@ -78,39 +72,28 @@ def attention_shift(rows, # `AttentionRows` under the question
     return Shift(gain if signed else gain.abs(), early, last, distances)
 
 # %% ../../nbs/library/baselines/03_fusion_review.ipynb #b380a1a5
-def own_shift(method, # with `layers`, `last` and `signed`
-    vlm, # a `VLM`
-    rows # `AttentionRows` under the question
-    ) -> Shift: # of this model
+def own_shift(method, vlm, rows) -> Shift: # of this model
     "The shift between the layers that a method names"
     candidates = depth_layers(method.layers, vlm.n_layers)
     last = depth_layers(method.last, vlm.n_layers)[-1]
     return attention_shift(rows, candidates, last, method.signed)
 
-def format_shift(s # `Shift`
-    ) -> str: # one line
+def format_shift(s) -> str: # one line
     "Which layers were compared"
     return f'layer {s.last} minus layer {s.early} (Hellinger distance {s.distances[s.early]:.2f})'
 
 # %% ../../nbs/library/baselines/03_fusion_review.ipynb #ef8aec91
-def lowest(values, # [Nv]
-    share # of the tokens, 0..1
-    ): # sorted indices
+def lowest(values, share): # values: [Nv]; -> sorted indices
     "The lowest share of the tokens, by rank"
     n = int(share*len(values) + 1e-9)
     return values.argsort(stable=True)[:n].sort().values
 
-def attention_parts(layer # decoder layer
-    ) -> list: # modules
+def attention_parts(layer) -> list: # modules
     "The parts of a layer that mix positions"
     return [m for k, m in layer.named_children() if ('attn' in k or 'attention' in k) and 'norm' not in k]
 
 @contextmanager
-def scaled_features(layer, # decoder layer
-    columns, # positions in the prompt
-    factor, # of their features
-    length # tokens of the prompt
-    ):
+def scaled_features(layer, columns, factor, length):
     "Inside the block the layer gets and reads these features scaled, in every pass over the whole prompt"
     def before(module, args, kwargs):
         h = args[0] if args else kwargs['hidden_states']
@@ -152,8 +135,7 @@ class FusionMask(DecodingMethod):
         note = f'{format_shift(s)}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}'
         S = as_saliency(s.values[span], rows.spans[0], image)
         seconds = Timings(capture=rows.meta['seconds'])
-        partial = self.result(image, question, rows,
-            saliency=S, seconds=seconds, calls=1, notes=[note])
+        partial = self.result(image, question, rows, saliency=S, seconds=seconds, calls=1, notes=[note])
         return partial, (review, lowest(s.values, self.share))
 
     @contextmanager

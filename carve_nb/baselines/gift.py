@@ -9,7 +9,6 @@ __all__ = ['query_rows', 'gaze_shifts', 'heat_map', 'content_words', 'stretch', 
 from contextlib import contextmanager
 from dataclasses import dataclass
 import torch
-from fastcore.basics import patch
 from ..models.vlm import model_lock
 from ..attention.recorder import recording
 from ..core.saliency import pick_words
@@ -20,10 +19,9 @@ from .base import DecodingMethod, as_saliency, near_layers
 from ..core.errors import UnsupportedError
 
 # %% ../../nbs/library/baselines/09_gift.ipynb #1252f684
-def query_rows(vlm, # a `VLM`
-    prompt, # from `VLM.prompt`
-    layers # decoder layer indices
-    ): # [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first picture
+def query_rows(vlm, prompt, layers):
+    # layers: decoder layer indices;
+    # -> [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first picture
     "The attention of the question's tokens to the picture, read in one pass that ends early"
     at = [prompt.question[0] - 1, *prompt.question]
     options = dict(columns=prompt.spans[0].tokens, stop=True, length=len(prompt))
@@ -32,14 +30,11 @@ def query_rows(vlm, # a `VLM`
     return rec.stack()[:, 0]
 
 # %% ../../nbs/library/baselines/09_gift.ipynb #bfd083c4
-def gaze_shifts(w, # [..., 1+Q, Nv] rows of the query and of the token before it
-    ): # [..., Q, Nv]
+def gaze_shifts(w): # w: [..., 1+Q, Nv] rows of the query and of the token before it; -> [..., Q, Nv]
     "What each token gains over the token before"
     return (w[..., 1:, :] - w[..., :-1, :]).clamp_min(0)
 
-def heat_map(shifts, # [L, H, Q, Nv]
-    words # indices of the rows to keep
-    ): # [Nv] s
+def heat_map(shifts, words): # shifts: [L, H, Q, Nv]; words: indices of the rows to keep; -> [Nv] s
     "Mean shift of the half of the heads that shifts most, layer by layer"
     d = shifts[:, :, list(words)]
     half = max(1, d.shape[1]//2)
@@ -47,16 +42,14 @@ def heat_map(shifts, # [L, H, Q, Nv]
     return torch.stack([layer[b] for layer, b in zip(d, best)]).mean((0, 1, 2))
 
 # %% ../../nbs/library/baselines/09_gift.ipynb #092719e1
-def content_words(tokens, # the question's tokens as text
-    words='content' # 'content', 'all', an iterable of words, or a function: tokens -> indices
-    ) -> list: # indices; all if none is left
+def content_words(tokens, words='content') -> list:
+    # words: 'content', 'all', an iterable of words, or a function: tokens -> indices; -> indices; all if none is left
     "Which of the question's tokens are content words"
     if not callable(words): return pick_words(tokens, words)
     return list(words(tokens)) or list(range(len(tokens)))
 
 # %% ../../nbs/library/baselines/09_gift.ipynb #c448fcb6
-def stretch(s # [Nv]
-    ): # [Nv] between 0 and 1; zeros if all are equal
+def stretch(s): # s: [Nv]; -> [Nv] between 0 and 1; zeros if all are equal
     "Cut at three standard deviations from the mean, then scale to 0 to 1"
     m, d = s.mean(), s.std()
     s = s.clamp(m - 3*d, m + 3*d)
@@ -64,17 +57,14 @@ def stretch(s # [Nv]
     return s / s.max().clamp_min(1e-30)
 
 # %% ../../nbs/library/baselines/09_gift.ipynb #74c10e7c
-def busiest(mass # [B, H, R]
-    ): # [B, H, R] bool
+def busiest(mass): # mass: [B, H, R]; -> [B, H, R] bool
     "The half of the heads with the largest mass"
     best = mass.topk(max(1, mass.shape[1]//2), dim=1).indices
     return torch.zeros_like(mass, dtype=torch.bool).scatter(1, best, True)
 
-def amplify(w, # [B, H, R, K] rows with sum 1
-    picture, # [Nv] columns of the picture
-    question, # [Q] columns of the question
-    m # [Nv] factors
-    ): # [B, H, R, K] rows with sum 1
+def amplify(w, picture, question, m):
+    # w: [B, H, R, K] rows with sum 1; picture: [Nv] columns of the picture; question: [Q] columns of the question;
+    # m: [Nv] factors; -> [B, H, R, K] rows with sum 1
     "Raise the picture by its factors in some heads, and the question as much in others"
     seen = w[..., picture]
     asked = w[..., question]
@@ -84,8 +74,7 @@ def amplify(w, # [B, H, R, K] rows with sum 1
     r = torch.where(total(seen) > 0, total(raised)/total(seen).clamp_min(1e-30), 1.)
     new = w.index_copy(-1, picture, raised)
     new = new.index_copy(-1, question, torch.where(question_heads, asked*r, asked))
-    return torch.where(picture_heads | question_heads,
-        new/new.sum(-1, keepdim=True), w)
+    return torch.where(picture_heads | question_heads, new/new.sum(-1, keepdim=True), w)
 
 # %% ../../nbs/library/baselines/09_gift.ipynb #cbc73fad
 @dataclass(repr=False)
@@ -114,15 +103,10 @@ class Gift(DecodingMethod):
             view=whole_view(image), seconds=seconds, calls=1, notes=notes)
         return partial, torch.exp(self.alpha*stretch(s))
 
-# %% ../../nbs/library/baselines/09_gift.ipynb #e7d0ac40
-@patch
-@contextmanager
-def guided(self:Gift, vlm, # a `VLM`
-    prompt, # from `VLM.prompt`
-    m # [Nv] factors
-    ):
-    "Amplify the last row of every pass"
-    asked = torch.tensor(prompt.question)
-    def raised(layer, w, rows): return amplify(w, prompt.spans[0].tokens, asked, m)
-    with applying(vlm, Edit(near_layers(vlm, self.layers), weights=raised), prompt):
-        yield
+    @contextmanager
+    def guided(self, vlm, prompt, m): # m: [Nv] factors
+        "Amplify the last row of every pass"
+        asked = torch.tensor(prompt.question)
+        def raised(layer, w, rows): return amplify(w, prompt.spans[0].tokens, asked, m)
+        with applying(vlm, Edit(near_layers(vlm, self.layers), weights=raised), prompt):
+            yield

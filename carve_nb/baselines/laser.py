@@ -4,33 +4,26 @@
 
 # %% auto #0
 __all__ = ['query_gain', 'layer_vaq', 'Evidence', 'find_evidence', 'top_cells', 'patch_box', 'fit_side', 'laser_box',
-           'whole_side', 'grey_out', 'EvidenceMethod', 'Laser', 'LaserVat', 'with_crop']
+           'whole_side', 'grey_out', 'EvidenceMethod', 'Laser', 'LaserVat']
 
 # %% ../../nbs/library/baselines/17_laser.ipynb #560e100b
-from dataclasses import dataclass, replace
-from typing import Literal
-import numpy as np, torch
-from fastcore.basics import patch
+from dataclasses import dataclass
+import numpy as np
 from PIL import ImageDraw
-from ..models.prompts import SHORT_ANSWER
-from ..core.saliency import Saliency, is_flat, pick_layers
-from ..method.view import View, crop_view
 from ..attention.results import Result, Timings
-from .base import CropMethod, Method, as_saliency, first_step_rows, capture_first_step, DecodingMethod
-from ..core.errors import UnsupportedError
+from .base import CropMethod, Method, as_saliency, capture_first_step, first_step_rows, limited
+from .contrast import ContrastMethod
 from ..core.image import union_box
-from .vcd import ContrastMethod
+from ..core.saliency import Saliency, pick_layers
+from ..models.prompts import SHORT_ANSWER
+from ..method.view import View, crop_view
 
 # %% ../../nbs/library/baselines/17_laser.ipynb #2461f816
-def query_gain(asked, # [L, H, Nv] rows with the query
-    removed # [L, H, Nv] rows without
-    ): # [L, H, Nv]
+def query_gain(asked, removed): # [L, H, Nv] rows with the query, and without
     "What the query adds to the attention"
     return (asked - removed).clamp_min(0)
 
-def layer_vaq(con, # [L, H, Nv] of `query_gain`
-    heads=.25 # share of heads, the strongest, that count; at least one
-    ): # [L]
+def layer_vaq(con, heads=.25): # [L, H, Nv] of `query_gain`; share of heads, the strongest, that count -> [L]
     "Visual activation by query (VAQ) of each layer"
     k = max(1, round(heads*con.shape[1]))
     return con.norm(dim=-1).topk(k, dim=-1).values.mean(-1)
@@ -46,18 +39,11 @@ class Evidence:
     bare: object # `AttentionRows` with the query removed
     seconds: dict = None # of both captures
     def __repr__(self):
-        values = ', '.join(f'{l}: {v:.3f}' for l, v in self.vaq.items())
-        return f'Evidence(layer {self.layer}, VAQ {values})'
+        return f'Evidence(layer {self.layer}, VAQ {", ".join(f"{l}: {v:.3f}" for l, v in self.vaq.items())})'
     def _repr_html_(self): return self.S._repr_html_()
 
-def find_evidence(vlm, # a `VLM`
-    image, # PIL picture
-    question, # str
-    like, # method with `suffix`, `max_new_tokens`, `removed`, `layers`, `heads`
-    cache=None, # an `AttentionCache`
-    answer=False # also the answer under the question?
-    ) -> Evidence:
-    "Two captures, the layer, the map"
+def find_evidence(vlm, image, question, like, cache=None, answer=False) -> Evidence:
+    "Two captures, the layer, the map; `like` has `suffix`, `max_new_tokens`, `removed`, `layers`, `heads`"
     words = like.removed or like.suffix or SHORT_ANSWER   # a prompt cannot be empty
     rows = capture_first_step(vlm, image, question, like.suffix, cache, answer, like.max_new_tokens)
     bare = capture_first_step(vlm, image, words, None, cache, max_new_tokens=like.max_new_tokens)
@@ -65,76 +51,48 @@ def find_evidence(vlm, # a `VLM`
     vaq = layer_vaq(con, like.heads)
     have = [l for l in pick_layers(like.layers, vlm.n_layers) if l in rows.layers]
     best = int(vaq.argmax())
-    S = as_saliency(con[best].mean(0), rows.spans[0], image)
     seconds = Timings(capture=rows.meta['seconds'], bare=bare.meta['seconds'])
-    return Evidence(S, have[best],
-        dict(zip(have, vaq.tolist())), rows, bare, seconds)
+    S = as_saliency(con[best].mean(0), rows.spans[0], image)
+    return Evidence(S, have[best], dict(zip(have, vaq.tolist())), rows, bare, seconds)
 
 # %% ../../nbs/library/baselines/17_laser.ipynb #d0523c51
-def top_cells(S, # `Saliency`
-    share=32/576 # of the grid's patches; at least one
-    ) -> list: # of (row, column), strongest first
+def top_cells(S, share=32/576) -> list: # of the grid's patches; at least one -> (row, column), strongest first
     "The strongest patches inside the picture"
     *_, seen = S.within()
-    order = np.argsort(-np.where(seen, S.values, -np.inf),
-        axis=None, kind='stable')
+    order = np.argsort(-np.where(seen, S.values, -np.inf), axis=None, kind='stable')
     k = min(max(1, round(share*S.values.size)), int(seen.sum()))
     rows, columns = np.unravel_index(order[:k], S.values.shape)
     return list(zip(rows.tolist(), columns.tolist()))
 
-def patch_box(S, # `Saliency`
-    row, column # of the grid
-    ) -> tuple: # (x0, y0, x1, y1) float pixels
+def patch_box(S, row, column) -> tuple: # (x0, y0, x1, y1) float pixels
     "The pixels of one patch"
     (gh, gw), (x0, y0, x1, y1) = S.values.shape, S.box
-    w = (x1 - x0)/gw
-    h = (y1 - y0)/gh
+    w, h = (x1 - x0)/gw, (y1 - y0)/gh
     return x0 + column*w, y0 + row*h, x0 + (column + 1)*w, y0 + (row + 1)*h
 
 # %% ../../nbs/library/baselines/17_laser.ipynb #4fd9edb3
-def fit_side(lo, hi, # interval, pixels
-    least, most, # bounds of its length
-    limit # side of the picture
-    ) -> tuple: # (lo, hi) whole pixels inside the picture
-    "Grow or cut an interval around its middle"
+def fit_side(lo, hi, least, most, limit) -> tuple: # pixels; the side of the picture is `limit`
+    "Grow or cut an interval around its middle, inside the picture"
     n = round(min(max(min(hi - lo, most), least), limit))
     lo = round(min(max((lo + hi)/2 - n/2, 0), limit - n))
     return lo, lo + n
 
-def laser_box(S, # `Saliency`
-    rule='topk', # 'topk' or 'centroid'
-    share=32/576, # of patches, for 'topk'
-    least=224, # least side, pixels of the picture
-    most=.5 # greatest side, share of the picture's
-    ) -> tuple: # (x0, y0, x1, y1) pixels
-    "The crop's box, by one of two rules"
+def laser_box(S, share=32/576, least=224, most=.5) -> tuple: # share of patches; least side, pixels; greatest, share
+    "The crop's box (x0, y0, x1, y1), pixels"
     W, H = S.size
-    if rule == 'centroid':
-        (x, y), v = S.centres(), S.values.clip(0).astype(np.float64)
-        cx = (v.sum(0)*x).sum()/v.sum()
-        cy = (v.sum(1)*y).sum()/v.sum()
-        x0, y0, x1, y1 = cx - W*most/2, cy - H*most/2, cx + W*most/2, cy + H*most/2
-    else: x0, y0, x1, y1 = union_box([patch_box(S, *c) for c in top_cells(S, share)])
-    x0, x1 = fit_side(x0, x1, least, most*W, W)
-    y0, y1 = fit_side(y0, y1, least, most*H, H)
+    x0, y0, x1, y1 = union_box([patch_box(S, *c) for c in top_cells(S, share)])
+    (x0, x1), (y0, y1) = fit_side(x0, x1, least, most*W, W), fit_side(y0, y1, least, most*H, H)
     return x0, y0, x1, y1
 
 # %% ../../nbs/library/baselines/17_laser.ipynb #2201bcb2
-def whole_side(lo, hi, # interval, pixels
-    limit # side of the picture
-    ) -> tuple: # (lo, hi) whole pixels inside the picture
+def whole_side(lo, hi, limit) -> tuple: # pixels; the side of the picture is `limit`
     "The pixels of an interval; of less than one, that in which it lies"
-    x0 = max(round(lo), 0)
-    x1 = min(round(hi), limit)
+    x0, x1 = max(round(lo), 0), min(round(hi), limit)
     if x0 < x1: return x0, x1
     x0 = min(max(int((lo + hi)//2), 0), limit - 1)
     return x0, x0 + 1
 
-def grey_out(image, # PIL picture
-    S, # `Saliency` of it
-    share=32/576, # of patches
-    fill=(127, 127, 127) # RGB
-    ): # PIL picture
+def grey_out(image, S, share=32/576, fill=(127, 127, 127)): # PIL picture and its map; share of patches; RGB
     "The strongest patches painted over"
     out, (W, H) = image.copy(), image.size
     pen = ImageDraw.Draw(out)
@@ -147,96 +105,42 @@ def grey_out(image, # PIL picture
 # %% ../../nbs/library/baselines/17_laser.ipynb #6ff28957
 @dataclass(repr=False)
 class EvidenceMethod(Method):
-    "What LASER's two methods share: where the question changes attention most, and a box around it"
+    "What LASER's two methods share: where the question changes attention most"
     removed: str = None # prompt without the query; None: the suffix alone (the template and the instruction are kept)
     layers: object = None # candidates, see `pick_layers`; all (source)
-    heads: float = .25 # share of heads in a layer's VAQ (8 of 32 in one third-party text; source: UNVERIFIED)
-    patches: float = 32/576 # share of patches that are evidence (32 of 576 in one port; UNVERIFIED)
-    box: Literal['topk', 'centroid'] = 'topk' # see `laser_box` (which is the source's: UNVERIFIED)
-    min_side: int = 224 # least side, pixels of the picture (both descriptions)
-    most: float = .5 # greatest side, share of the picture's ("about half", both descriptions)
-    def __post_init__(self):
-        super().__post_init__()
-        for k in 'heads', 'patches', 'most':
-            if not 0 < (v := getattr(self, k)) <= 1:
-                raise UnsupportedError(f'{k}={v}: a share must be above 0 and at most 1')
-
-    def place(self, S # `Saliency`
-        ) -> tuple: # box of the crop
-        "The crop's box"
-        return laser_box(S, self.box, self.patches, self.min_side, self.most)
+    heads: float = limited(.25, 0, 1, beyond=True) # of heads, in a layer's VAQ (8 of 32 in a third-party text; UNVERIFIED)
+    patches: float = limited(32/576, 0, 1, beyond=True) # of the patches: evidence (32 of 576 in one port; UNVERIFIED)
 
 @dataclass(repr=False)
 class Laser(EvidenceMethod, CropMethod):
     "LASER's crop: the layer where the question changes attention most, a box around the change"
+    min_side: int = 224 # least side, pixels of the picture (both descriptions)
+    most: float = limited(.5, 0, 1, beyond=True) # of the picture's side, at most ("about half", both descriptions)
     name, needs = 'laser', ()
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Two captures, the layer, the box"
         e = find_evidence(vlm, image, question, self, cache, answer=True)
-        return self.located(image, question, e.S, lambda S: crop_view(image, self.place(S)), e.rows,
-            [f'layer {e.layer} of {vlm.n_layers}'], instruction_rows=e.bare, seconds=e.seconds, calls=2)
+        show = lambda S: crop_view(image, laser_box(S, self.patches, self.min_side, self.most))
+        return self.located(image, question, e.S, show, e.rows, [f'layer {e.layer} of {vlm.n_layers}'],
+                            instruction_rows=e.bare, seconds=e.seconds, calls=2)
 
 # %% ../../nbs/library/baselines/17_laser.ipynb #ecb2b5e4
 @dataclass(repr=False)
 class LaserVat(EvidenceMethod, ContrastMethod):
     "LASER's decoding: what the model would say without the evidence counts less"
-    alpha: float = 1. # weight of VAT (both descriptions)
-    beta: float = 0. # plausibility cut-off; 0: none (neither description has one)
-    crop: bool = False # also give the crop, as `Laser` does
+    alpha: float = limited(1., 0) # weight of VAT (both descriptions)
+    beta: float = limited(0., 0, 1) # plausibility cut-off; 0: none (neither description has one)
     fill: tuple = (127, 127, 127) # of the evidence (UNVERIFIED)
     name, needs = 'laser-vat', ()
     def prepare(self, vlm, image, question, cache=None) -> tuple:
-        "Two captures and the second branch are three calls; the state is the grey picture and the crop's box"
+        "Two captures and the second branch are three calls; the state is the grey picture"
         e = find_evidence(vlm, image, question, self, cache)
         grey = grey_out(image, e.S, self.patches, self.fill)
-        box = None
-        notes = [f'layer {e.layer} of {vlm.n_layers}']
-        if self.crop and not is_flat(e.S):
-            box = self.place(e.S)
-            view = crop_view(image, box)
-        else:
-            view = View(grey, (0, 0, *image.size), 1., True)
-            notes.append('view: what the second branch sees')
-        partial = self.result(image, question, e.rows, saliency=e.S, view=view, instruction_rows=e.bare,
-            seconds=e.seconds, calls=3, notes=notes)
-        return partial, (grey, box)
+        notes = [f'layer {e.layer} of {vlm.n_layers}', 'view: what the second branch sees']
+        return self.result(image, question, e.rows, saliency=e.S, view=View(grey, (0, 0, *image.size), 1., True),
+                           instruction_rows=e.bare, seconds=e.seconds, calls=3, notes=notes), grey
 
-# %% ../../nbs/library/baselines/17_laser.ipynb #70003cd1
-def with_crop(vlm, # a `VLM`
-    image, # PIL picture
-    crop # of it; None: no crop
-    ) -> list: # pictures for a prompt
-    "A picture with its crop beside it, or the crop alone where a family takes one picture"
-    if crop is None: return [image]
-    return [crop] if 'several pictures' in vlm.family.why_not else [image, crop]
-
-@patch
-def prompt_pictures(self:LaserVat, vlm, # a `VLM`
-    partial, # `Result` with the view
-    state # grey picture and box
-    ) -> tuple: # (pictures of the prompt, pictures of the second branch)
-    "The picture and the grey picture, each with its crop if there is one"
-    grey, box = state
-    if not box: return [partial.image], [grey]
-    return with_crop(vlm, partial.image, partial.view.image), with_crop(vlm, grey, crop_view(grey, box).image)
-
-@patch
-def ask_guided(self:LaserVat, vlm, partial, state): # as `DecodingMethod.ask_guided`
-    "The answer, contrasted with the second branch"
-    pictures, grey_pictures = self.prompt_pictures(vlm, partial, state)
-    prompt = vlm.prompt(pictures, partial.question, self.suffix)
-    with self.guided(vlm, prompt, (grey_pictures, partial.question)) as processors:
-        return vlm.generate(prompt, self.max_new_tokens, processors or ())
-
-@patch
-def other_prompt(self:LaserVat, vlm, prompt, state): # as `ContrastMethod.other_prompt`
-    "The pictures without the evidence"
-    return vlm.prompt(*state, self.suffix)
-
-@patch
-def generate(self:LaserVat, vlm, partial, state) -> Result: # as `DecodingMethod.generate`
-    "The guided answer, with the pictures that the model was shown"
-    r = DecodingMethod.generate(self, vlm, partial, state)
-    if r.status != 'ok': return r
-    return replace(r, shown=self.prompt_pictures(vlm, partial, state)[0])
+    def other_prompt(self, vlm, prompt, state):
+        "The picture without the evidence"
+        return vlm.prompt(state, prompt.asked, self.suffix)

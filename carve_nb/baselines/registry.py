@@ -53,7 +53,8 @@ ENTRIES = MethodTable({e.name: e for e in [
     Entry('carve', 'method.carve:Carve', 'ours', 'contrast of two maps, our settings', 'arXiv 2509.06461'),
     Entry('conjunction', 'baselines.conjunction:Conjunction', 'ours', "CARVE's map times that of the colour words"),
     Entry('paper', 'method.carve:Carve.paper', 'ours', "CARVE with the paper's settings", 'arXiv 2509.06461'),
-    Entry('official', 'method.carve:Carve.official', 'ours', "CARVE with the published code's settings", 'arXiv 2509.06461'),
+    Entry('official', 'method.carve:Carve.official', 'ours', "CARVE with the published code's settings",
+          'arXiv 2509.06461'),
     Entry('rel-att', 'baselines.vicrop:RelAtt', 'map', 'ViCrop: ratio of two maps of one layer', 'arXiv 2502.17422'),
     Entry('grad-att', 'baselines.vicrop:GradAtt', 'map', 'ViCrop: attention weighted by its gradient',
           'arXiv 2502.17422'),
@@ -63,14 +64,13 @@ ENTRIES = MethodTable({e.name: e for e in [
     Entry('vea', 'baselines.vea:Vea', 'map', 'the rest of the picture dimmed', 'arXiv 2510.17771'),
     Entry('attwarp', 'baselines.attwarp:AttWarp', 'map', 'picture warped by the marginals of the map',
           'arXiv 2510.09741'),
-    Entry('attwarp-chain', 'baselines.attwarp:AttWarpChain', 'map', 'the same, repeated', 'arXiv 2510.09741'),
     Entry('laser', 'baselines.laser:Laser', 'map', 'crop from the layer that reacts most to the question',
           'arXiv 2602.04304'),
     Entry('detector', 'baselines.external_crops:Detector', 'map', 'crop of a zero-shot detector',
           'compared in arXiv 2509.06461', 'model'),
     Entry('clip', 'baselines.external_crops:ClipCrop', 'map', 'the part most like the question',
           'compared in arXiv 2509.06461', 'model'),
-    Entry('sam', 'baselines.sam_crop:SamCrop', 'map', 'segment with most of the task map',
+    Entry('sam', 'baselines.external_crops:SamCrop', 'map', 'segment with most of the task map',
           'compared in arXiv 2509.06461', 'model'),
     Entry('fusion-mask', 'baselines.fusion_review:FusionMask', 'edit',
           'features of unimportant image tokens scaled down', 'arXiv 2601.08151'),
@@ -80,10 +80,10 @@ ENTRIES = MethodTable({e.name: e for e in [
     Entry('vhr', 'baselines.vhr:Vhr', 'edit', 'heads that react to the picture reinforced', 'arXiv 2412.13949'),
     Entry('dual', 'baselines.dual_stream:DualStream', 'edit', 'local and summary tokens of the tower raised',
           'arXiv 2501.12206'),
-    Entry('pai', 'baselines.pai:PAI', 'edit', 'attention on the picture raised, text-only logits subtracted',
+    Entry('pai', 'baselines.contrast:PAI', 'edit', 'attention on the picture raised, text-only logits subtracted',
           'arXiv 2407.21771'),
-    Entry('vcd', 'baselines.vcd:VCD', 'logits', 'against a noised picture', 'arXiv 2311.16922'),
-    Entry('icd', 'baselines.icd:ICD', 'prompt', 'against a disturbed instruction', 'arXiv 2403.18715'),
+    Entry('vcd', 'baselines.contrast:VCD', 'logits', 'against a noised picture', 'arXiv 2311.16922'),
+    Entry('icd', 'baselines.contrast:ICD', 'prompt', 'against a disturbed instruction', 'arXiv 2403.18715'),
     Entry('dola', 'baselines.dola:DoLa', 'logits', 'against an early layer', 'arXiv 2309.03883'),
     Entry('laser-vat', 'baselines.laser:LaserVat', 'prompt', 'against the picture without its evidence',
           'arXiv 2602.04304'),
@@ -93,7 +93,8 @@ ENTRIES = MethodTable({e.name: e for e in [
     Entry('random-map', 'baselines.controls:RandomMap', 'control', "a map by chance, CARVE's stages"),
     Entry('uniform-map', 'baselines.controls:UniformMap', 'control', 'no preference: the picture twice'),
     Entry('question-only', 'baselines.controls:QuestionOnly', 'control', 'the map under the question alone'),
-    Entry('instruction-only', 'baselines.controls:InstructionOnly', 'control', 'the map under the general instruction alone'),
+    Entry('instruction-only', 'baselines.controls:InstructionOnly', 'control',
+          'the map under the general instruction alone'),
     Entry('shuffled', 'baselines.controls:ShuffledQuestion', 'control', 'the map under the words in the wrong order'),
     Entry('oracle', 'baselines.controls:Oracle', 'control', 'the true region', '', 'box'),
 ]})
@@ -104,9 +105,7 @@ def methods(category=None) -> MethodTable: # of `CATEGORIES`; None: all
     if category is not None: choose(category, CATEGORIES, 'category')
     return MethodTable({k: e for k, e in ENTRIES.items() if category in (None, e.category)})
 
-def find_methods(names, # list of names, or words with commas between; 'all' and the categories stand for several
-    box=True # may methods that need the true region be among 'all'?
-    ) -> list: # of `Entry`, each once
+def find_methods(names, box=True) -> list: # of `Entry`, each once
     "Entries by name"
     words = names.split(',') if isinstance(names, str) else names
     ready = [e for e in ENTRIES.values() if not e.asks or (box and e.asks == 'box')]
@@ -126,7 +125,7 @@ def read_method(text): # 'carve:p=.1:K=2'
     return name.strip(), given
 
 def make_method(method, **given):
-    "A method from its name (perhaps with fields, 'carve:p=.1'), its class or an instance, with the given fields changed"
+    "A method by its name (perhaps with fields, 'carve:p=.1'), its class or an instance, with the given fields changed"
     if isinstance(method, str):
         name, own = read_method(method)
         if name in ('all', *CATEGORIES): raise CarveError(f'{name!r} stands for several methods; name one')
@@ -137,25 +136,25 @@ def make_method(method, **given):
     if not ('__call__' in dir(cls) and hasattr(cls, 'name')):
         raise CarveError(f"{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as 'carve'")
     rules = {}   # fields of a field, such as `rank` of `Carve.region`
-    if is_dataclass(cls): rules = {k.name: f.name for f in fields(cls) if is_dataclass(f.default) for k in fields(f.default)}
+    if is_dataclass(cls):
+        rules = {k.name: f.name for f in fields(cls) if is_dataclass(f.default) for k in fields(f.default)}
     made = make(**{k: v for k, v in given.items() if k not in rules})
     for k in given.keys() & rules: made = replace(made, **{rules[k]: replace(getattr(made, rules[k]), **{k: given[k]})})
     return made
 
 # %% ../../nbs/library/baselines/19_registry.ipynb #11da4ca3
-def ask_several(method, vlm, images, question, **kw): # of `attention.several_pictures.ask_several`: which, keep_others, cache, box
+def ask_several(method, vlm, images, question, **kw): # which, keep_others, cache, box
     "The `Result` of a method, or of one by name, on that of several pictures which a question is about"
     from carve_nb.attention.several_pictures import ask_several as ask
     return ask(make_method(method), vlm, images, question, **kw)
 
-def ask_video(method, vlm, video, question, **kw): # of `attention.video.ask_video`: which, keep_others, cache, and of `open_video`
+def ask_video(method, vlm, video, question, **kw): # which, keep_others, cache, and of `open_video`
     "The `Result` of a method, or of one by name, on the frame of a video that a question is about"
     from carve_nb.attention.video import ask_video as ask
     return ask(make_method(method), vlm, video, question, **kw)
 
 # %% ../../nbs/library/baselines/19_registry.ipynb #a44faaf2
-def method_rows(entries=ENTRIES # name -> `Entry`
-    ) -> list: # of lists of str, the head first
+def method_rows(entries=ENTRIES) -> list: # entries: name -> `Entry`; -> of lists of str, the head first
     "Name, category, one line, source, what it asks for"
     head = ['method', 'category', 'what it does', 'source', 'asks for']
     return [head] + [[e.name, e.category, e.about, e.source, e.asks] for e in entries.values()]

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 import torch
-from fastcore.basics import patch
 from PIL import Image
 from transformers import BatchFeature
 from ..models.prompts import Prompt, check_text, lay_out
@@ -27,10 +26,7 @@ from .base import DecodingMethod
 from ..core.errors import UnsupportedError
 
 # %% ../../nbs/library/baselines/11_vhr.ipynb #7971ff72
-def text_only(vlm, # a `VLM`
-    question, # str
-    suffix=None # after the question, as in `VLM.prompt`
-    ) -> Prompt: # without spans, pictures, and positions of the question
+def text_only(vlm, question, suffix=None) -> Prompt: # without spans, pictures, and positions of the question
     "The same words in the model's own template, without a picture"
     if isinstance(vlm, StockVLM): return vlm.words_alone()
     text = ' '.join(check_text(vlm.processor, t, vlm.escape) for t in (question, suffix) if t)
@@ -38,17 +34,13 @@ def text_only(vlm, # a `VLM`
     bos = vlm.tokenizer.bos_token
     laid = lay_out(vlm.processor, [Image.new('RGB', (64, 64))], text)
     chat = chat[:chat.rindex(text)] + laid[laid.rindex(text):]
-    enc = vlm.tokenizer(chat, return_tensors='pt',
-        add_special_tokens=not (bos and chat.startswith(bos)))
+    enc = vlm.tokenizer(chat, return_tensors='pt', add_special_tokens=not (bos and chat.startswith(bos)))
     names = [vlm.tokenizer.decode([i]) for i in enc['input_ids'][0].tolist()]
     inputs = BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')})
     return Prompt(inputs, [], [], chat, [], names, question)
 
 # %% ../../nbs/library/baselines/11_vhr.ipynb #e5b34a16
-def batch_pair(vlm, # a `VLM`
-    prompt, # `Prompt` with picture
-    text # `Prompt` without, shorter
-    ) -> dict: # model inputs, batch of two that end together
+def batch_pair(vlm, prompt, text) -> dict: # model inputs, batch of two that end together
     "A prompt and its text alone as one batch"
     own, other = vlm.to_device(prompt), vlm.to_device(text)
     own.setdefault('attention_mask', torch.ones_like(own['input_ids']))
@@ -59,10 +51,8 @@ def batch_pair(vlm, # a `VLM`
     return {k: both(k, v) for k, v in own.items()}
 
 # %% ../../nbs/library/baselines/11_vhr.ipynb #e14d5eb8
-def head_divergence(seen, # [H, D] outputs of a layer's heads with the picture
-    read, # [H, D] of the text alone
-    outliers=True # filter heads that surge without the picture?
-    ): # [H] float32
+def head_divergence(seen, read, outliers=True):
+    # seen: [H, D] outputs of a layer's heads with the picture; read: [H, D] of the text alone; -> [H] float32
     "How much each head's output depends on the picture"
     vhd = (seen - read).float().norm(dim=-1)
     surge = read.float().pow(2).sum(-1)
@@ -70,27 +60,18 @@ def head_divergence(seen, # [H, D] outputs of a layer's heads with the picture
     return vhd.masked_fill(high(vhd) & high(surge), 0) if outliers else vhd
 
 # %% ../../nbs/library/baselines/11_vhr.ipynb #6802f4df
-def pick_heads(vhd # [H] of one layer
-    ): # [H] bool
+def pick_heads(vhd): # vhd: [H] of one layer; -> [H] bool
     "The heads H_l: those above the median of their layer"
     return vhd > vhd.median()
 
-def total_divergence(vhd, # [L, H], or a dict of layer -> [H]
-    k=1 # heads of each layer
-    ) -> float: # T-VHD
+def total_divergence(vhd, k=1) -> float: # vhd: [L, H], or a dict of layer -> [H]; -> T-VHD
     "Sum over layers of the k largest divergences: low where the model speaks from its language"
     rows = list(vhd.values()) if isinstance(vhd, dict) else vhd
     return sum(r.topk(min(k, len(r))).values.sum().item() for r in rows)
 
 # %% ../../nbs/library/baselines/11_vhr.ipynb #bd0b9913
-def find_heads(vlm, # a `VLM`
-    prompt, # `Prompt` with picture
-    text, # `Prompt` without
-    layers, # decoder layers
-    alpha=2., # factor
-    outliers=True, # filter heads that surge without the picture?
-    streams='both' # which see the reinforcement: 'both' or 'picture'
-    ) -> tuple: # (layer -> [H] bool, layer -> [H] divergence)
+def find_heads(vlm, prompt, text, layers, alpha=2., outliers=True, streams='both') -> tuple:
+    # (layer -> [H] bool, layer -> [H] divergence)
     "Choose the heads to reinforce, layer by layer, in one pass of both streams"
     heads, vhd = {}, {}
     def louder(layer, o, rows):
@@ -101,14 +82,10 @@ def find_heads(vlm, # a `VLM`
         o[who] = reinforce(o[who], heads[layer], alpha)
         return o
     with vlm.unshared(), own_loose(vlm.model), applying(vlm, Edit(layers, heads=louder), prompt):
-        vlm.model.generate(**batch_pair(vlm, prompt, text),
-            generation_config=greedy(vlm.model, 1))
+        vlm.model.generate(**batch_pair(vlm, prompt, text), generation_config=greedy(vlm.model, 1))
     return heads, vhd
 
-def reinforce(o, # [B, H, R, D] outputs of the heads
-    heads, # [H] bool
-    alpha # factor
-    ): # [B, H, R, D]
+def reinforce(o, heads, alpha): # o: [B, H, R, D] outputs of the heads; heads: [H] bool; -> [B, H, R, D]
     "Some heads times alpha"
     return torch.where(heads[:, None, None], alpha*o, o)
 
@@ -128,33 +105,26 @@ class Vhr(DecodingMethod):
         if not self.alpha > 0:
             raise UnsupportedError(f'alpha={self.alpha}: it must be above 0; 1 changes nothing')
 
-# %% ../../nbs/library/baselines/11_vhr.ipynb #f8bf4efd
-@patch
-def select_layers(self:Vhr, vlm # a `VLM`
-    ) -> list: # decoder layers
-    "The layers, of those that attend"
-    layers = set(pick_layers(self.layers, vlm.n_layers))
-    if self.early: layers |= set(pick_layers(self.early, vlm.n_layers))
-    return check_layers(sorted(layers), vlm.n_layers, vlm.layers)
+    def select_layers(self, vlm) -> list: # decoder layers
+        "The layers, of those that attend"
+        layers = set(pick_layers(self.layers, vlm.n_layers))
+        if self.early: layers |= set(pick_layers(self.early, vlm.n_layers))
+        return check_layers(sorted(layers), vlm.n_layers, vlm.layers)
 
-@patch
-def prepare(self:Vhr, vlm, image, question, cache=None) -> tuple: # the state is layer -> [H] bool
-    "Choose the heads, with and without the picture"
-    seconds, layers = Timings(), self.select_layers(vlm)
-    with seconds('choose'):
-        prompt = vlm.prompt(image, question, self.suffix)
-        text = text_only(vlm, question, self.suffix)
-        heads, vhd = find_heads(vlm, prompt,
-            text, layers, self.alpha, self.outliers, self.streams)
-    n = sum(int(h.sum()) for h in heads.values())
-    total = sum(map(len, heads.values()))
-    note = f'{n} of {total} heads of layers {layers} times {self.alpha:g}; T-VHD {total_divergence(vhd):.1f}'
-    return self.result(image, question, seconds=seconds, calls=2, notes=[note]), heads
+    def prepare(self, vlm, image, question, cache=None) -> tuple: # the state is layer -> [H] bool
+        "Choose the heads, with and without the picture"
+        seconds, layers = Timings(), self.select_layers(vlm)
+        with seconds('choose'):
+            prompt = vlm.prompt(image, question, self.suffix)
+            text = text_only(vlm, question, self.suffix)
+            heads, vhd = find_heads(vlm, prompt, text, layers, self.alpha, self.outliers, self.streams)
+        n = sum(int(h.sum()) for h in heads.values())
+        total = sum(map(len, heads.values()))
+        note = f'{n} of {total} heads of layers {layers} times {self.alpha:g}; T-VHD {total_divergence(vhd):.1f}'
+        return self.result(image, question, seconds=seconds, calls=2, notes=[note]), heads
 
-@patch
-@contextmanager
-def guided(self:Vhr, vlm, prompt, state):
-    "The chosen heads times alpha"
-    edit = Edit(list(state),
-        heads=lambda layer, o, rows: reinforce(o, state[layer], self.alpha))
-    with applying(vlm, edit, prompt): yield
+    @contextmanager
+    def guided(self, vlm, prompt, state):
+        "The chosen heads times alpha"
+        edit = Edit(list(state), heads=lambda layer, o, rows: reinforce(o, state[layer], self.alpha))
+        with applying(vlm, edit, prompt): yield

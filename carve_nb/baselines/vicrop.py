@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 import numpy as np, torch
-from fastcore.basics import patch
 from PIL import Image
 from scipy import ndimage
 from ..models.attention_hook import restore
@@ -26,8 +25,7 @@ from .box_search import WINDOW_RATIOS, cut_tiles, join_tiles, search_box, tile_c
 from ..core.saliency import is_flat
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #bfae4d7c
-def tower_side(vlm # a `VLM`
-    ) -> int: # pixels
+def tower_side(vlm) -> int: # pixels
     "The base side of the box search"
     side = getattr(getattr(vlm.model.config, 'vision_config', None), 'image_size', None)
     return int(np.min(side)) if side else 224
@@ -61,26 +59,30 @@ class ViCrop(CropMethod):
         "A `Result` with `saliency`, `seconds` and `calls`, and the plain answer if it comes for free"
         raise NotImplementedError
 
+    def locate(self, vlm, image, question, cache=None) -> Result: # as `CropMethod.locate`
+        "Map, box, crop"
+        words = self.shorten(question) if self.shorten else question
+        tiled = self.high and tile_count(image.size, self.tile) != (1, 1)
+        if tiled: r = see_tiles(self, vlm, image, words)
+        else: r = self.see(vlm, image, words, cache, answer=words == question)
+        seconds = Timings(r.seconds)
+        with seconds('region'): view, notes = crop_sharpest(self, vlm, r.saliency)
+        plain = r.plain_answer if words == question else None
+        return replace(r, plain_answer=plain, view=view, seconds=seconds, notes=r.notes + notes, method=self.name,
+            image=image, question=question)
+
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #8548f848
-def see_tiles(method, # a `ViCrop`
-    vlm, # a `VLM`
-    image, # PIL picture
-    words # str
-    ) -> Result: # with `saliency`, `seconds` and `calls`
+def see_tiles(method, vlm, image, words) -> Result: # with `saliency`, `seconds` and `calls`
     "The maps of all tiles as one"
     grid = [[method.see(vlm, t, words) for t in row] for row in cut_tiles(image, method.tile)]
     results = [r for row in grid for r in row]
     S = join_tiles([[r.saliency for r in row] for row in grid], image)
     seconds = {k: sum(r.seconds[k] for r in results) for k in results[0].seconds}
     note = f'one map for each of {len(grid)} x {len(grid[0])} tiles'
-    return Result(saliency=S, seconds=seconds,
-        calls=sum(r.calls for r in results), notes=[note])
+    return Result(saliency=S, seconds=seconds, calls=sum(r.calls for r in results), notes=[note])
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #42768e26
-def crop_sharpest(method, # a `ViCrop`
-    vlm, # a `VLM`
-    S # `Saliency` with its picture
-    ) -> tuple: # (`View`, notes)
+def crop_sharpest(method, vlm, S) -> tuple: # (`View`, notes)
     "The view of the sharpest window"
     if is_flat(S): return whole_view(S.image), ['no signal: the map is flat; the view is the whole picture']
     box, windows = search_box(S, method.base or tower_side(vlm), method.ratios)
@@ -88,24 +90,8 @@ def crop_sharpest(method, # a `ViCrop`
     view = crop_view(S.image, box) if method.enlarge else View(S.image.crop(box), box, 1., False)
     return view, []
 
-# %% ../../nbs/library/baselines/02_vicrop.ipynb #2da2f637
-@patch
-def locate(self:ViCrop, vlm, image, question, cache=None) -> Result: # as `CropMethod.locate`
-    "Map, box, crop"
-    words = self.shorten(question) if self.shorten else question
-    tiled = self.high and tile_count(image.size, self.tile) != (1, 1)
-    if tiled: r = see_tiles(self, vlm, image, words)
-    else: r = self.see(vlm, image, words, cache, answer=words == question)
-    seconds = Timings(r.seconds)
-    with seconds('region'): view, notes = crop_sharpest(self, vlm, r.saliency)
-    plain = r.plain_answer if words == question else None
-    return replace(r, plain_answer=plain, view=view, seconds=seconds, notes=r.notes + notes, method=self.name,
-        image=image, question=question)
-
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #b5ce2f97
-def safe_ratio(a, # tensor >= 0
-    b # tensor >= 0
-    ): # a / b
+def safe_ratio(a, b): # a / b
     "a/b, and 0 where b is 0"
     return torch.where(b > 0, a/b.clamp_min(torch.finfo(b.dtype).tiny), 0.)
 
@@ -122,8 +108,7 @@ class RelAtt(ViCrop):
         a, b = (first_step_rows(r, layers, vlm.n_layers).mean(1) for r in (q, g))
         S = as_saliency(safe_ratio(a, b).mean(0), q.spans[0], image)
         seconds = Timings(capture=q.meta['seconds'], instruction=g.meta['seconds'])
-        return Result(plain_answer=q.answer, saliency=S,
-            rows=q, instruction_rows=g, seconds=seconds, calls=2)
+        return Result(plain_answer=q.answer, saliency=S, rows=q, instruction_rows=g, seconds=seconds, calls=2)
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #e403b5c3
 @dataclass(repr=False)
@@ -139,14 +124,11 @@ class GradAtt(ViCrop):
         M = (g.attn*g.grads(best).relu()).mean((0, 1, 2)).detach().cpu()
         span = prompt.spans[0]
         S = as_saliency(M[:len(span)], span, image)
-        return Result(saliency=S,
-            seconds=Timings(gradient=perf_counter()-start), calls=1)
+        return Result(saliency=S, seconds=Timings(gradient=perf_counter()-start), calls=1)
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #e6a39576
 @contextmanager
-def pixels_live(vlm, # a `VLM`
-    prompt # from `VLM.prompt`
-    ):
+def pixels_live(vlm, prompt):
     "Model inputs of which only the pixels have gradients; afterwards the model is as it was"
     params = [p for p in vlm.model.parameters() if p.requires_grad]
     def require_grad(on):
@@ -158,9 +140,7 @@ def pixels_live(vlm, # a `VLM`
             pixels = inputs['pixel_values'].detach().clone().requires_grad_()
             yield inputs | dict(pixel_values=pixels, use_cache=False)
 
-def pixel_grads(vlm, # a `VLM`
-    prompt # from `VLM.prompt`
-    ): # like the prompt's `pixel_values`
+def pixel_grads(vlm, prompt): # like the prompt's `pixel_values`
     "Derivatives of the most likely first token's log-probability by the pixels that the tower is given"
     with pixels_live(vlm, prompt) as inputs:
         logits = vlm.model(**inputs).logits[0, -1].float()
@@ -168,10 +148,7 @@ def pixel_grads(vlm, # a `VLM`
         return torch.autograd.grad(best, inputs['pixel_values'])[0]
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #fae17b83
-def pixel_plane(x, # `pixel_values` of one picture, or their derivatives
-    grid, # (gh, gw) tokens
-    config # of the model
-    ): # [3, h, w], frames added
+def pixel_plane(x, grid, config): # grid: (gh, gw) tokens; -> [3, h, w], frames added
     "Pixel values, or their derivatives, as a plane"
     if x.ndim == 2:
         t = config.vision_config
@@ -185,9 +162,8 @@ def pixel_plane(x, # `pixel_values` of one picture, or their derivatives
     return x[first]
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #24e65062
-def edge_mask(image, # PIL picture
-    size=None # (w, h) to resize to first, bilinearly; None: as it is
-    ) -> np.ndarray: # [h, w] bool
+def edge_mask(image, size=None) -> np.ndarray:
+    # size: (w, h) to resize to first, bilinearly; None: as it is; -> [h, w] bool
     "The half of the pixels that lie on edges"
     image = image.convert('RGB')
     if size: image = image.resize(size, Image.Resampling.BILINEAR)
@@ -198,9 +174,7 @@ def edge_mask(image, # PIL picture
     return E > np.median(E)
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #a9a03824
-def patch_mean(a, # [h, w]
-    grid # (gh, gw)
-    ) -> np.ndarray: # [gh, gw]
+def patch_mean(a, grid) -> np.ndarray: # a: [h, w]; grid: (gh, gw); -> [gh, gw]
     "The mean over each patch; what does not fill a patch is left out"
     gh, gw = grid
     h = a.shape[0]//gh
@@ -220,11 +194,9 @@ class PureGrad(ViCrop):
         for stage, text in ('gradient', words), ('instruction', self.instruction):
             with seconds(stage):
                 prompt = vlm.prompt(image, text, self.suffix)
-                plane = pixel_plane(pixel_grads(vlm, prompt).float(),
-                    prompt.spans[0].grid, vlm.model.config)
+                plane = pixel_plane(pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config)
                 norms.append(plane.norm(dim=0).cpu())
         span, (h, w) = prompt.spans[0], norms[0].shape
         edges = edge_mask(image.crop([round(c) for c in span.box]), (w, h))
         M = patch_mean(safe_ratio(*norms).numpy()*edges, span.grid)
-        return Result(saliency=as_saliency(torch.tensor(M).flatten(), span, image),
-            seconds=seconds, calls=2)
+        return Result(saliency=as_saliency(torch.tensor(M).flatten(), span, image), seconds=seconds, calls=2)

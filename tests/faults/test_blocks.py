@@ -16,12 +16,12 @@ from carve_nb.attention.intervention import Edit, applying
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.models.attention_hook import filling_cache
 from carve_nb.baselines.dola import DoLa
-from carve_nb.baselines.pai import PAI
+from carve_nb.baselines.contrast import PAI
 from carve_nb.baselines.stock_editing import editing
 from carve_nb.attention.vision_tower import tower_rows
 from carve_nb.baselines.fusion_review import scaled_features
 from carve_nb.baselines.gift import query_rows
-from carve_nb.baselines.var import layer_inputs
+from carve_nb.attention.layer_masking import layer_inputs
 from carve_nb.baselines.vicrop import pixel_grads
 from carve_nb.baselines.registry import ENTRIES, make_method
 from carve_nb.models.vlm import VLM
