@@ -274,6 +274,8 @@ def holm(ps) -> list:
     from statsmodels.stats.multitest import multipletests
     p = np.array(ps, float)
     known = ~np.isnan(p)
+    if ((p < 0) | (p > 1)).any():
+        raise StatisticsError(f'p values lie between 0 and 1; found {np.nanmin(p):g} to {np.nanmax(p):g}.')
     if known.any(): p[known] = multipletests(p[known], method='holm')[1]
     return p.tolist()
 
