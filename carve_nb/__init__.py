@@ -54,7 +54,6 @@ _inside = {
     'attention.recorder': 'recording',
     'attention.gradient_rows': 'grad_rows',
     'attention.peak_memory': 'peak_memory',
-    'attention.memory': 'Memory estimate_memory',
     'attention.intervention': 'applying',
     'attention.cache': 'AttentionCache',
     'data.drawing': 'SceneObject',
@@ -85,6 +84,7 @@ _inside = {
 _gone = {
     'folder_samples': '`load_benchmark(FOLDER)` gives its records, and `.opened()` one with its picture in memory.',
     'run_bench': '`bench(vlm, image, question)` measures a model of yours; the experiment is tools/side_by_side.py of the repository.',
+    'estimate_memory': 'nothing forecasts memory any more; `peak_memory` of `carve_nb.attention.peak_memory` measures a call.',
     'calibrate': '`profile_model` and `add_thresholds` of `carve_nb.studies.model_profile` choose layers and thresholds.',
 }
 _gone |= {n: f'from carve_nb.{module} import {n}' for module, names in _inside.items() for n in names.split()}

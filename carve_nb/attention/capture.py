@@ -167,7 +167,7 @@ def forward_many(self: VLM,
         answers = self.generate_many(prompts, max_new_tokens)    # not reached where the pass ends at the last wanted layer
     onward = seen[0][:, torch.cat([s.tokens for s, _ in spans])] if bridge else None
     own = zip(prompts, answers, leads)
-    facts = dict(steps=steps, argmax=self.argmax, batch=len(prompts))
+    facts = dict(steps=steps, argmax=self.argmax, batch=len(prompts)) | (dict(low_memory=True) if self.low_memory else {})
     return [rows_of(self, p, rec, a, b, lead, onward, **facts) for b, (p, a, lead) in enumerate(own)]
 
 @patch

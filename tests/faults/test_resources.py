@@ -72,7 +72,7 @@ def test_once_more_with_less(load, asked, name, quick):
 @pytest.mark.case(44, 45)
 @pytest.mark.parametrize('name', ['none', 'carve', 'official', 'auto', 'vcd'])
 def test_no_memory_at_all(load, asked, name, quick):
-    "From some pass on nothing fits: an error with the figures as long as there is no answer; then the plain answer, and the status says so"
+    "From some pass on nothing fits: an error as long as there is no answer; then the plain answer, and the status says so"
     vlm, method = load('llava'), make_method(name, max_new_tokens=2)
     plain, before = vlm.ask(*asked, SHORT_ANSWER, 2), traces(vlm)
     with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
@@ -81,7 +81,7 @@ def test_no_memory_at_all(load, asked, name, quick):
         with no_memory(vlm, lambda i, n: i >= start):
             try: r = method(vlm, *asked)
             except InsufficientMemoryError as e:
-                assert re.search(r'memory ran out in .* estimated need .*; in use at most .*B\. Give a smaller picture', str(e)), e
+                assert re.search(r'memory ran out in .*, also with nothing shared\. Give a smaller picture', str(e)), e
                 ends.append('none')
                 continue
         assert (r.status, r.answer, r.plain_answer.tokens) == ('oom', r.plain_answer, plain.tokens) and r.notes[-1].endswith('The answer is that of the model alone.')
@@ -96,7 +96,7 @@ def test_no_memory_at_all(load, asked, name, quick):
 
 @pytest.mark.case(44, 45)
 def test_no_memory_in_a_run(load, tmp_path, quick):
-    "A capture that does not fit, a second question that does not fit, and one that does: statuses with estimate and peak; with memory again they are measured"
+    "A capture that does not fit, a second question that does not fit, and one that does: statuses; with memory again they are measured"
     vlm, pictures = load('qwen2_5_vl'), [(56, 56), (224, 224), (144, 144)]
     data = load_benchmark('scenes', 3)
     data = replace(data, records=[replace(r, image=r.open().resize(size), boxes=None) for r, size in zip(data, pictures)])
@@ -109,7 +109,7 @@ def test_no_memory_in_a_run(load, tmp_path, quick):
     assert [by[0, k]['status'] for k in ('none', 'carve')] == ['ok']*2 and [by[1, k]['status'] for k in ('none', 'carve')] == ['oom']*2
     assert [by[2, k]['status'] for k in ('none', 'carve')] == ['ok', 'oom']
     for l in found:
-        if l['status'] == 'oom': assert l['estimate'] > 0 and l['peak'] > 0 and 'memory ran out' in l['why'] and 'answer' not in l and 'GB' not in l['why']
+        if l['status'] == 'oom': assert 'memory ran out' in l['why'] and 'answer' not in l and 'GB' not in l['why']
         if l['status'] == 'oom' and l['at'] == 2: assert l['plain_answer'] == by[2, 'none']['answer'] and 'model alone' in l['why']
     text = write_report(tmp_path/'R').markdown()
     assert 'samples without an answer' in text and 'oom (' in text
