@@ -10,7 +10,7 @@ from .decomposition import contrast
 from .maps import fuse_maps, step_weights
 
 # %% ../nbs/10_carve.ipynb #769e4ca3
-def fuse_contrast(A_q, A_g, steps='first', lam=1., relative=True, op='ratio', normalise=False): # [T, L, Nv] twice -> S [Nv]
+def fuse_contrast(A_q, A_g, steps='first', lam=1., relative=True, op='ratio', normalise=False): # [T, L, Nv] -> S [Nv]
     "Lines 4 and 5 of Algorithm 1: contrast each step and layer, then add them"
     A = contrast(A_q, A_g, lam, relative, op)
     S = fuse_maps(A, step_weights(len(A), steps), normalise)

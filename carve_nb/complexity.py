@@ -16,14 +16,15 @@ from .core.image import open_image, to_raster
 def texture(img, low=.1, high=.2, sigma=1.) -> float: # T_c, 0..1
     """Share of the pixels that are Canny edges.
 
-    A pixel with a gradient above `high` starts an edge, above `low` it continues one, for grey values 0..1 smoothed by `sigma` pixels."""
+    A pixel with a gradient above `high` starts an edge, above `low` it continues one, for grey values 0..1 smoothed by
+    `sigma` pixels."""
     if not 0 <= low <= high: raise ValueError(f'Canny thresholds low={low}, high={high}: they need 0 <= low <= high')
     grey = np.asarray(to_raster(open_image(img)).convert('L'))
     return float(canny(grey/255, sigma, low, high).sum()/grey.size)
 
 # %% ../nbs/01_complexity.ipynb #63046c9f
-def hue_shares(img, bins=180, min_saturation=0.) -> np.ndarray: # [bins] shares ρ that sum to 1, or all zero if no pixel counts
-    "Share of the pixels in each hue bin; pixels of less saturation (0..1) are left out"
+def hue_shares(img, bins=180, min_saturation=0.) -> np.ndarray: # [bins] shares ρ
+    "Share of the pixels in each hue bin, all zero if none counts; pixels of less saturation (0..1) are left out"
     hue, saturation, _ = np.moveaxis(rgb2hsv(np.asarray(to_raster(open_image(img)))), -1, 0)
     n = np.bincount((hue[saturation >= min_saturation]*bins).round().astype(int) % bins, minlength=bins)
     return n/max(n.sum(), 1)

@@ -16,9 +16,10 @@ def top_mask(S, p=.2) -> np.ndarray: # [H, W] finite map, share to keep -> [H, W
     "The pixels in the top share `p` of the map"
     S = np.asarray(S)
     if not 0 < p <= 1: raise CarveError(f"p={p}: the kept share must be above 0 and at most 1")
-    if S.ndim != 2 or not S.size or not np.isfinite(S).all(): raise CarveError(f"not a finite map [H, W]: shape {S.shape}")
+    if S.ndim != 2 or not S.size or not np.isfinite(S).all():
+        raise CarveError(f"not a finite map [H, W]: shape {S.shape}")
     if p == 1 or S.min() == S.max(): return np.ones(S.shape, bool)
-    if S.dtype.kind == 'f' and max(S.max(), -S.min()) > np.finfo(S.dtype).max/4: S = S/4   # or a difference may be infinite
+    if S.dtype.kind == 'f' and max(S.max(), -S.min()) > np.finfo(S.dtype).max/4: S = S/4   # or a difference is infinite
     tau = np.quantile(S, round(1-p, 12))
     return S >= tau if tau > S.min() else S > tau
 
@@ -33,8 +34,8 @@ class Region:
     def __repr__(self): return f"Region({self.box}, score {self.score:.4g}, {self.area} px)"
 
 # %% ../nbs/09_regions.ipynb #c2df92ef
-def split_mask(mask, S, connectivity=4) -> list: # [H, W] bool, [H, W] map, 4 or 8 neighbours -> `Region`s in reading order
-    "The connected regions of a mask"
+def split_mask(mask, S, connectivity=4) -> list: # [H, W] bool, [H, W] map, 4 or 8 neighbours
+    "The connected `Region`s of a mask, in reading order"
     if connectivity not in (4, 8): raise CarveError(f"connectivity={connectivity}: use 4 or 8")
     label, n = ndimage.label(mask, ndimage.generate_binary_structure(2, connectivity//4))
     area = np.bincount(label.ravel(), minlength=n+1)
@@ -56,8 +57,8 @@ def enlarge(r, size, to) -> Region: # `Region` on a raster (w, h), of a picture 
 def regions(S, p=.2, K=3, connectivity=4, region_rule='top_k', rank='sum') -> list: # of `Region`, best first
     """The best connected regions of the top share `p` of a map [H, W], or of a `Saliency`.
 
-    At most `K` (`region_rule='top_k'`, the paper) or max(K, floor(p n)) of n ('official', the code), ranked by the 'sum' of S
-    (official v3, v4) or by 'area' (v2); of a very large picture a `Saliency` is read on its raster."""
+    At most `K` (`region_rule='top_k'`, the paper) or max(K, floor(p n)) of n ('official', the code), ranked by the 'sum'
+    of S (official v3, v4) or by 'area' (v2); of a very large picture a `Saliency` is read on its raster."""
     if hasattr(S, 'coarse'):
         small = S.coarse()
         kept = regions(small.to_pixels(), p, K, connectivity, region_rule, rank)

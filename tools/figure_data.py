@@ -90,7 +90,7 @@ def figure_rows(figure, name) -> AttentionRows: # as far as a map needs them
     attn = torch.tensor(weights)
     box = 0, 0, *figure['size']
     span = ImageSpan(torch.arange(N), tuple(figure['grid']), box)
-    meta = dict(steps='all')
+    meta = dict(steps='all', n_layers=L)
     return AttentionRows(attn, list(range(L)), [0]*T, [span], meta=meta)
 
 CLUTTER_STAGES = 0., .25, .5, .75, 1.

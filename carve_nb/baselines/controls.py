@@ -75,9 +75,11 @@ class CentreCrop(KnownFields):
         else:
             r = like.see(vlm, image, question, cache)
             x0, y0, x1, y1 = r.view.box
-            w, h, partial = x1 - x0, y1 - y0, replace(partial, plain_answer=r.plain_answer, seconds=r.seconds, calls=r.calls)
+            w, h = x1 - x0, y1 - y0
+            partial = replace(partial, plain_answer=r.plain_answer, seconds=r.seconds, calls=r.calls)
         x, y = self.place(image, image.width - w, image.height - h)
-        return ask_with_view(replace(partial, view=crop_view(image, (x, y, x + w, y + h), limit=like.view.limit)), vlm, like)
+        view = crop_view(image, (x, y, x + w, y + h), limit=like.view.limit)
+        return ask_with_view(replace(partial, view=view), vlm, like)
 
 @dataclass(repr=False)
 class RandomCrop(CentreCrop):
@@ -119,7 +121,8 @@ class Oracle(KnownFields):
                 raise CarveError(f'box={tuple(box)} does not lie in the picture of {W} x {H} pixels')
             box = grow_box([round(v) for v in box], image.size, self.min_side, self.square, self.pad)
             view, notes = crop_view(image, box), []
-        return ask_with_view(Result(view=view, notes=notes, method=self.name, image=image, question=question), vlm, self)
+        partial = Result(view=view, notes=notes, method=self.name, image=image, question=question)
+        return ask_with_view(partial, vlm, self)
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #b29349ff
 @dataclass(repr=False)
@@ -141,7 +144,8 @@ class UniformMap(QuestionOnly):
         return Saliency(np.ones(span.grid), image.size, span.box, image)
     def ask_again(self, vlm, partial) -> Result:
         "Ask with the picture twice, where the model takes two and the method shows two"
-        if self.final_images != 'both' or vlm.family.why_not.get('several pictures'): return super().ask_again(vlm, partial)
+        if self.final_images != 'both' or vlm.family.why_not.get('several pictures'):
+            return super().ask_again(vlm, partial)
         seconds, shown = Timings(partial.seconds), [partial.image]*2
         with seconds('ask'): answer = vlm.ask(shown, partial.question, self.suffix, self.max_new_tokens)
         return replace(partial, answer=answer, seconds=seconds, calls=partial.calls + 1, shown=shown,

@@ -17,11 +17,14 @@ from .image import raster_size, scale_box
 from .plotting import overlay, panels_html
 
 # %% ../../nbs/library/core/10_saliency.ipynb #2f64751c
-def pick_layers(spec, n_layers:int) -> list: # None: all | 'paper': 20..25 or that fraction of depth | (lo, hi) floats: fractions | indices
-    "Sorted layer indices that a short description means in a model of `n_layers` layers"
+def pick_layers(spec, n_layers:int) -> list:
+    """Sorted layer indices that a short description means in a model of `n_layers` layers.
+
+    None: all | 'paper': 20..25 or that fraction of depth | (lo, hi) floats: fractions | indices."""
     if spec is None: return list(range(n_layers))
     if isinstance(spec, str):
-        if spec != 'paper': raise CarveError(f"layers={spec!r} is not known; use None, 'paper', two fractions or indices")
+        if spec != 'paper':
+            raise CarveError(f"layers={spec!r} is not known; use None, 'paper', two fractions or indices")
         spec = range(20, 26) if n_layers > 25 else (20/32, 25/32)
     spec = list(spec) if np.iterable(spec) else [spec]
     if len(spec) == 2 and any(isinstance(x, float) for x in spec):
@@ -36,7 +39,7 @@ def pick_layers(spec, n_layers:int) -> list: # None: all | 'paper': 20..25 or th
     return sorted({int(x) for x in spec})
 
 def merge_heads(a, heads='mean'): # [..., H, Nv] -> [..., Nv]
-    "One row from the rows of all heads: their 'mean' (the paper), their 'max', or the mean of the heads of some indices"
+    "One row from the rows of all heads: their 'mean' (the paper), their 'max', or the mean of some heads"
     named = isinstance(heads, str)
     if named and heads == 'mean': return a.mean(-2)
     if named and heads == 'max': return a.amax(-2)
@@ -49,7 +52,7 @@ FUNCTION_WORDS = frozenset('''a an the this that these those is are was were be 
 for with and or by from as it its there what which who whose where when why how many much image picture
 photo'''.split())
 
-def pick_words(tokens, words='all', otherwise='all') -> list: # indices; 'all', 'content', a word or an iterable of words
+def pick_words(tokens, words='all', otherwise='all') -> list: # 'all', 'content', a word or an iterable; indices
     "Which of the question's tokens to use; if none is left, all of them or, with `otherwise='none'`, none"
     plain = [t.strip(' ▁Ġ\n').lower() for t in tokens]
     everything = list(range(len(plain)))
@@ -159,12 +162,14 @@ class Saliency:
         base = self.image and self.image.resize(small.size, reducing_gap=2)
         drawn = Saliency(small.values, small.size, small.box, base).picture(least, most)
         patches = f'as on {2**self.entropy():.0f} of {self.values.size} patches (2^H)'
-        return panels_html({'': drawn}, f'{self!r}\nDark is {least:.3g}, bright {most:.3g}; spread {patches}.', width=280)
+        about = f'{self!r}\nDark is {least:.3g}, bright {most:.3g}; spread {patches}.'
+        return panels_html({'': drawn}, about, width=280)
 
     def pack(self) -> dict: # plain values, for JSON
         "Everything but the picture"
         raw = base64.b64encode(self.values.astype('<f4').tobytes()).decode()
-        return dict(grid=list(self.values.shape), size=[int(v) for v in self.size], box=[float(v) for v in self.box], values=raw)
+        size, box = [int(v) for v in self.size], [float(v) for v in self.box]
+        return dict(grid=list(self.values.shape), size=size, box=box, values=raw)
 
     @classmethod
     def unpack(cls, packed):

@@ -40,8 +40,8 @@ class CarveAuto(Carve):
             raise CarveError(f"final_images={self.final_images!r}: auto shows each view alone, as its thresholds were "
                 "chosen; leave final_images='view'")
 
-    def keeps(self, confidence, alike=-1., spread=0.) -> str: # of the plain answer; of `map_evidence`; '' if a view is worth its cost
-        "Why the plain answer is kept without asking about a view"
+    def keeps(self, confidence, alike=-1., spread=0.) -> str: # of the plain answer; of `map_evidence`
+        "Why the plain answer is kept without asking about a view; '' if a view is worth its cost"
         if confidence >= self.skip_above: return f'the plain answer is sure ({confidence:.2f})'
         if alike >= self.alike: return f'question and general instruction attend alike (r = {alike:.2f})'
         if spread > self.spread: return f'the map is spread over the scene ({spread:.2f} of the largest entropy)'

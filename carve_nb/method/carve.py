@@ -27,8 +27,9 @@ from ..regions import regions
 
 # %% ../../nbs/library/method/00_carve.ipynb #fc6e50e4
 CHOICES = dict(
-    steps=('first', 'last', 'all'), query=('last', 'question'), op=('ratio', 'log', 'difference'), region_rule=('top_k', 'official'),
-    rank=('sum', 'area'), connectivity=(4, 8), fill=('black', 'none'), rounding=('nearest', 'down'), final_images=('view', 'both'))
+    steps=('first', 'last', 'all'), query=('last', 'question'), op=('ratio', 'log', 'difference'),
+    region_rule=('top_k', 'official'), rank=('sum', 'area'), connectivity=(4, 8), fill=('black', 'none'),
+    rounding=('nearest', 'down'), final_images=('view', 'both'))
 LEAST = 5e-324   # positive number
 BOUNDS = dict(   # field: least, most, what it is
     p=(LEAST, 1, 'the kept share of the pixels must be above 0 and at most 1'),
@@ -65,7 +66,7 @@ def changed_fields(method, usual=None) -> dict: # name -> value
         if value is not default and value != default: changed[f.name] = value
     return changed
 
-def method_call(method, usual=None, name=None) -> str: # Python; `usual` as in `changed_fields`, made by a call of `name`
+def method_call(method, usual=None, name=None) -> str: # Python; `usual` as in `changed_fields`, what `name` makes
     "The call that makes a method"
     inside = ', '.join(f'{k}={v!r}' for k, v in changed_fields(method, usual).items())
     return f'{name or type(method).__name__}({inside})'
@@ -120,7 +121,7 @@ def change(method, **changes):
 # %% ../../nbs/library/method/00_carve.ipynb #e6293850
 CONTRAST_TITLES = dict(ratio='contrast A_Q / A_G', log='contrast log(A_Q / A_G)', difference='contrast A_Q - A_G')
 
-def panel_maps(A_q, A_g, weights, span, S, op='ratio') -> dict: # [T, L, Nv] twice, [T], `ImageSpan`, their contrast -> title -> `Saliency`
+def panel_maps(A_q, A_g, weights, span, S, op='ratio') -> dict: # [T, L, Nv] twice, [T] -> title -> `Saliency`
     "Both maps added up as S is, and S"
     add = lambda A: replace(S, values=to_grid(fuse_maps(A, weights), span))
     return {'A_Q, under the question': add(A_q), 'A_G, under the instruction': add(A_g), CONTRAST_TITLES[op]: S}
@@ -168,14 +169,16 @@ class Carve(KnownFields):
 
     def __repr__(self):
         if type(self) is not Carve: return method_call(self)
-        presets = (method_call(self, Carve.paper(), 'Carve.paper'), method_call(self, Carve.official(), 'Carve.official'))
-        return min(method_call(self), *presets, key=len)
+        paper, official = Carve.paper(), Carve.official()
+        return min(method_call(self), method_call(self, paper, 'Carve.paper'),
+            method_call(self, official, 'Carve.official'), key=len)
 
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
         """The answer after a second look, and how it came about.
 
-        `image` is a path, bytes, a PIL picture or an array, or a list of several, of which one is chosen; an `AttentionCache` shares
-        captures between methods; `box`, the true region, is not used, so that all methods are called alike."""
+        `image` is a path, bytes, a PIL picture or an array, or a list of several, of which one is chosen; an
+        `AttentionCache` shares captures between methods; `box`, the true region, is not used, so that all methods are
+        called alike."""
         if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
         with vlm.sharing(): return self.ask_again(vlm, self.see(vlm, open_image(image), question, cache))
 
@@ -187,7 +190,7 @@ class Carve(KnownFields):
         "The fused map alone, to be compared with another implementation"
         with vlm.sharing(): return self.see(vlm, open_image(image), question, cache).saliency
 
-    def capture(self, vlm, image, question, cache=None) -> tuple: # `AttentionRows` under the question, and under the instruction
+    def capture(self, vlm, image, question, cache=None) -> tuple: # `AttentionRows` under question and instruction
         "Both captures; their steps are paired, so the description is no longer than the answer"
         rows = self.look(vlm, image, question, cache)
         return rows, self.look(vlm, image, None, cache, len(rows.attn))
@@ -199,8 +202,8 @@ class Carve(KnownFields):
         once = question is None and (by_word or self.steps == 'first')
         with vlm.argmax_only(rule.argmax):
             if cache is not None: return cache.capture(vlm, image, text, suffix, self.max_new_tokens)
-            return timed_capture(vlm, image, text, layers=self.wanted(vlm.n_layers), steps='first' if once else 'all', suffix=suffix,
-                question_rows=by_word, max_new_tokens=min(most or self.max_new_tokens, self.max_new_tokens))
+            return timed_capture(vlm, image, text, layers=self.wanted(vlm.n_layers), steps='first' if once else 'all',
+                suffix=suffix, question_rows=by_word, max_new_tokens=min(most or self.max_new_tokens, self.max_new_tokens))
 
     def wanted(self, n_layers): # sorted layer indices; None: all
         "The layers of a model of that depth which are read"
@@ -215,7 +218,8 @@ class Carve(KnownFields):
     def rows_of(self, rows): # [T, L, H, K]
         "The rows of each step's last position, or the mean over the question's words"
         if self.query == 'question':
-            if rows.question is None: raise CarveError("query='question': rows captured with question_rows=True are needed")
+            if rows.question is None:
+                raise CarveError("query='question': rows captured with question_rows=True are needed")
             return rows.question[pick_words(rows.question_tokens, self.words)].mean(0, keepdim=True)
         steps = rows.meta.get('steps', 'all')
         if steps == 'all' or steps == self.steps == 'first': return rows.attn
@@ -226,8 +230,10 @@ class Carve(KnownFields):
         n = rows.meta['n_layers']
         asked, attending = self.wanted(n) or list(range(n)), rows.meta.get('attending', range(n))
         layers = [l for l in asked if l in attending]
-        if not layers: raise CarveError(f"no attention in layers {asked}: this model attends in layers {list(attending)}")
-        if set(layers) - set(rows.layers): raise CarveError(f"rows hold layers {rows.layers}, not {layers}: capture again")
+        if not layers:
+            raise CarveError(f"no attention in layers {asked}: this model attends in layers {list(attending)}")
+        if set(layers) - set(rows.layers):
+            raise CarveError(f"rows hold layers {rows.layers}, not {layers}: capture again")
         return merge_heads(a[:, [rows.layers.index(l) for l in layers]], self.heads)[..., rows.span(0)]
 
     def fuse(self, A_q, A_g, span, image) -> Saliency: # S
@@ -237,7 +243,8 @@ class Carve(KnownFields):
 
     def no_signal(self, question, A_q, A_g, S) -> str: # a reason, or ''
         "Why there is nothing to contrast"
-        if question.strip().lower() == self.reading.instruction.strip().lower(): return 'the question is the general instruction'
+        if question.strip().lower() == self.reading.instruction.strip().lower():
+            return 'the question is the general instruction'
         if maps_equal(A_q, A_g): return 'both captures attend alike'
         return 'the map is flat' if is_flat(S) else ''
 

@@ -22,8 +22,8 @@ def _grow_side(lo, hi, target, limit): # an interval, its wanted length, that of
     lo = min(max(lo - (n - (hi-lo))//2, 0), limit - n)
     return lo, lo + n
 
-def grow_box(box, size, min_side=28, square=False, pad=0.) -> tuple: # pixels; (W, H) of the picture; `pad` in parts of each side
-    "The box with room around it, inside the picture"
+def grow_box(box, size, min_side=28, square=False, pad=0.) -> tuple: # pixels; (W, H) of the picture
+    "The box with room around it (`pad`, in parts of each side), inside the picture"
     (x0, y0, x1, y1), (W, H) = box, size
     w, h = max((x1 - x0)*(1 + 2*pad), min_side), max((y1 - y0)*(1 + 2*pad), min_side)
     if square: w = h = max(w, h)
@@ -61,10 +61,10 @@ def whole_view(img) -> View:
     "The view that changes nothing: the picture itself"
     return View(img, (0, 0, *img.size), 1., False)
 
-def crop_view(img, box, mask=None, limit=4096, rounding='nearest') -> View: # `mask` [h, w]: pixels of the crop to keep; None: all
+def crop_view(img, box, mask=None, limit=4096, rounding='nearest') -> View:
     """Crop, black out, and enlarge to the picture's size, as far as no side is longer than `limit`.
 
-    The sides are rounded to the 'nearest' pixel, or 'down' as in the published code."""
+    `mask` [h, w]: pixels of the crop to keep; None: all. The sides are rounded to the 'nearest' pixel, or 'down' as in the published code."""
     (W, H), w, h = img.size, box[2] - box[0], box[3] - box[1]
     view, masked = img if (w, h) == (W, H) else img.crop(box), mask is not None
     if masked: view = black_out(view, mask)
@@ -72,7 +72,8 @@ def crop_view(img, box, mask=None, limit=4096, rounding='nearest') -> View: # `m
     s = max(1., min(max(W/w, H/h), limit/max(w, h)))
     least = -(-round(max(w, h)*s)//VIEW_SIDE_RATIO)   # a line one pixel wide may be rounded to one too thin for a model
     whole = int if rounding == 'down' else round
-    return View(view.resize((max(whole(w*s), least), max(whole(h*s), least)), Image.Resampling.LANCZOS), tuple(box), s, masked)
+    size = max(whole(w*s), least), max(whole(h*s), least)
+    return View(view.resize(size, Image.Resampling.LANCZOS), tuple(box), s, masked)
 
 def _dilate(mask, before, after, axis): # [H, W] bool, pixels to grow towards lower and towards higher indices
     n = before + after + 1
@@ -81,8 +82,8 @@ def _dilate(mask, before, after, axis): # [H, W] bool, pixels to grow towards lo
 def magnify(img, regions, fill='black', min_side=28, square=False, pad=0., limit=4096, rounding='nearest') -> View:
     """The view of some `Region`s, of none the whole picture: black out, crop, enlarge.
 
-    `fill`: what is outside the regions, 'black' (paper, official) or 'none' (leave it); `min_side`: least side of the crop (ours: a crop of
-    one pixel is no picture); `square`, `pad`: as in `grow_box`; `limit`, `rounding`: as in `crop_view`."""
+    `fill`: what is outside the regions, 'black' (paper, official) or 'none' (leave it); `min_side`: least side of the
+    crop (ours: a crop of one pixel is no picture); `square`, `pad`: as in `grow_box`; `limit`, `rounding`: as in `crop_view`."""
     if fill not in ('black', 'none') or rounding not in ('nearest', 'down'):
         raise CarveError(f"fill={fill!r}, rounding={rounding!r}: use 'black' or 'none', 'nearest' or 'down'")
     if not regions: return whole_view(img)
