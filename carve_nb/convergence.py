@@ -14,14 +14,14 @@ from .maps import entropy, hellinger
 
 # %% ../nbs/04_convergence.ipynb #f9da7951
 def head_mean_rows(rows, who='last'): # `AttentionRows` -> [L, Nv] numpy, not renormalised
-    "The head-mean row of each layer on the first picture: of the 'last' position, or of the 'question': the mean of its content words"
+    "The head-mean row of each layer on the first picture, of the 'last' position or the 'question's content words"
     if who == 'last': a = rows.attn[0]
     elif who == 'question': a = rows.question[pick_words(rows.question_tokens, 'content')].mean(0)
     else: raise ValueError(f"rows of {who!r} are not read here; use 'last' or 'question'")
     return a.mean(1)[:, rows.span(0)].double().numpy()
 
 # %% ../nbs/04_convergence.ipynb #d176bc06
-def layer_facts(rows, box=None): # `AttentionRows` of all layers, true region of the first picture -> dict of lists, JSON-ready
+def layer_facts(rows, box=None): # `AttentionRows` of all layers, true region -> dict of lists, JSON-ready
     "Entropy, mass, share, AUROC and hit of each layer, and the distances between layers"
     last, question = head_mean_rows(rows), head_mean_rows(rows, 'question')
     rounded = lambda v: [round(float(x), 6) for x in v]
@@ -40,7 +40,7 @@ def layer_facts(rows, box=None): # `AttentionRows` of all layers, true region of
     return facts
 
 # %% ../nbs/04_convergence.ipynb #943306ba
-def make_map(rows, layers, who='last') -> Saliency: # index or indices into the recorded layers; `who` as in `head_mean_rows`
+def make_map(rows, layers, who='last') -> Saliency: # indices into the recorded layers; as in `head_mean_rows`
     "The raw map of some layers, their mean"
     a = head_mean_rows(rows, who)[np.atleast_1d(layers)].mean(0)
     return Saliency(to_grid(a, rows.spans[0]), tuple(rows.meta['sizes'][0]), rows.spans[0].box)
@@ -53,5 +53,6 @@ def band_facts(rows, box, bands): # name -> layer indices; -> name -> dict(layer
     positive, facts = patch_cover(rows.spans[0], box) > 0, {}
     for name, layers in bands.items():
         m = make_map(rows, layers)
-        facts[name] = dict(layers=list(layers), hit=float(m.hit(box)), auroc=round(auroc(m.values.ravel(), positive), 6))
+        score = round(auroc(m.values.ravel(), positive), 6)
+        facts[name] = dict(layers=list(layers), hit=float(m.hit(box)), auroc=score)
     return facts

@@ -49,11 +49,11 @@ def check_maps(A_q, A_g, lam): # [..., Nv] twice, λ a number or a tensor that b
 CAP = 10. # F_sem above this is not believed by the clipped ratio
 OPERATORS = 'ratio', 'clipped', 'log', 'difference', 'absolute'
 
-def contrast(A_q, A_g, lam=1e-8, relative=False, op='ratio'): # [..., Nv] twice, A_g broadcasts -> [..., Nv] float32, finite
+def contrast(A_q, A_g, lam=1e-8, relative=False, op='ratio'): # [..., Nv] twice -> [..., Nv] float32, finite
     """The semantic map: the question's attention without the picture's own.
 
-    `lam`: λ, a number or a tensor that broadcasts (official code: 1e-8; the paper gives no value); with `relative` in units of the mean of
-    each row of A_g. `op`: 'ratio' (the closed form) or another of `OPERATORS`."""
+    `lam`: λ, a number or a tensor that broadcasts (official code: 1e-8; the paper gives no value); with `relative` in
+    units of the mean of each row of A_g, which broadcasts. `op`: 'ratio' (the closed form) or another of `OPERATORS`."""
     if op not in OPERATORS: raise CarveError(f"op={op!r}: use {', '.join(map(repr, OPERATORS))}")
     A_q, A_g = (a.double() for a in check_maps(A_q, A_g, lam))
     lam = torch.as_tensor(lam, dtype=torch.float64)*(A_g.mean(-1, keepdim=True) if relative else 1)
@@ -67,7 +67,7 @@ def contrast(A_q, A_g, lam=1e-8, relative=False, op='ratio'): # [..., Nv] twice,
     return A.clamp(-big, big).float()
 
 # %% ../nbs/06_decomposition.ipynb #a4e4bd0d
-def maps_equal(A_q, A_g, tol=1e-4) -> bool: # [..., Nv] twice; largest difference that counts as none, relative to the row's largest weight
+def maps_equal(A_q, A_g, tol=1e-4) -> bool: # [..., Nv] twice; difference that is none, in parts of the row's largest
     "Whether two maps are equal, so that their ratio carries no signal"
     A_q, A_g = (torch.as_tensor(a).float() for a in (A_q, A_g))
     return bool(((A_q - A_g).abs().amax(-1) <= tol*A_g.amax(-1)).all())

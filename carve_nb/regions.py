@@ -57,8 +57,8 @@ def enlarge(r, size, to) -> Region: # `Region` on a raster (w, h), of a picture 
 def regions(S, p=.2, K=3, connectivity=4, region_rule='top_k', rank='sum') -> list: # of `Region`, best first
     """The best connected regions of the top share `p` of a map [H, W], or of a `Saliency`.
 
-    At most `K` (`region_rule='top_k'`, the paper) or max(K, floor(p n)) of n ('official', the code), ranked by the 'sum'
-    of S (official v3, v4) or by 'area' (v2); of a very large picture a `Saliency` is read on its raster."""
+    At most `K` (`region_rule='top_k'`, the paper) or max(K, floor(p n)) of n ('official', the code), ranked by the
+    'sum' of S (official v3, v4) or by 'area' (v2); of a very large picture a `Saliency` is read on its raster."""
     if hasattr(S, 'coarse'):
         small = S.coarse()
         kept = regions(small.to_pixels(), p, K, connectivity, region_rule, rank)

@@ -203,7 +203,8 @@ class Carve(KnownFields):
         with vlm.argmax_only(rule.argmax):
             if cache is not None: return cache.capture(vlm, image, text, suffix, self.max_new_tokens)
             return timed_capture(vlm, image, text, layers=self.wanted(vlm.n_layers), steps='first' if once else 'all',
-                suffix=suffix, question_rows=by_word, max_new_tokens=min(most or self.max_new_tokens, self.max_new_tokens))
+                suffix=suffix, question_rows=by_word,
+                max_new_tokens=min(most or self.max_new_tokens, self.max_new_tokens))
 
     def wanted(self, n_layers): # sorted layer indices; None: all
         "The layers of a model of that depth which are read"

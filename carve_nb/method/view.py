@@ -64,7 +64,8 @@ def whole_view(img) -> View:
 def crop_view(img, box, mask=None, limit=4096, rounding='nearest') -> View:
     """Crop, black out, and enlarge to the picture's size, as far as no side is longer than `limit`.
 
-    `mask` [h, w]: pixels of the crop to keep; None: all. The sides are rounded to the 'nearest' pixel, or 'down' as in the published code."""
+    `mask` [h, w]: pixels of the crop to keep; None: all. The sides are rounded to the 'nearest' pixel, or 'down' as in
+    the published code."""
     (W, H), w, h = img.size, box[2] - box[0], box[3] - box[1]
     view, masked = img if (w, h) == (W, H) else img.crop(box), mask is not None
     if masked: view = black_out(view, mask)
@@ -83,7 +84,8 @@ def magnify(img, regions, fill='black', min_side=28, square=False, pad=0., limit
     """The view of some `Region`s, of none the whole picture: black out, crop, enlarge.
 
     `fill`: what is outside the regions, 'black' (paper, official) or 'none' (leave it); `min_side`: least side of the
-    crop (ours: a crop of one pixel is no picture); `square`, `pad`: as in `grow_box`; `limit`, `rounding`: as in `crop_view`."""
+    crop (ours: a crop of one pixel is no picture); `square`, `pad`: as in `grow_box`;
+    `limit`, `rounding`: as in `crop_view`."""
     if fill not in ('black', 'none') or rounding not in ('nearest', 'down'):
         raise CarveError(f"fill={fill!r}, rounding={rounding!r}: use 'black' or 'none', 'nearest' or 'down'")
     if not regions: return whole_view(img)
