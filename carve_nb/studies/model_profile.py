@@ -23,7 +23,7 @@ from ..core.errors import CarveError
 from ..core.image import open_image
 from ..core.stats import difference, mean_interval
 from ..data.metrics import match
-from ..data.pictures import picture_files
+from ..data.records import picture_files
 from ..data.scenes import Sample, samples
 from ..models.vlm import weights_key
 
@@ -58,7 +58,7 @@ def word_sample(image, seed, kind='word') -> Sample:
 
 # %% ../../nbs/library/studies/19_model_profile.ipynb #7ddb4299
 def profile_samples(n=60, folder=None, mixed=False) -> list:
-    "`Sample`s with known places, or three kinds of others in turn; `folder` has photographs to draw words on, else scenes of ours"
+    "`Sample`s with known places, or three other kinds in turn; words drawn on photographs of a folder, or scenes of ours"
     if folder is None and not mixed: return samples('digit', n, 'calibration')
     if folder is None:
         groups = [samples(k, -(-n//3), 'calibration', 10_000*i) for i, k in enumerate(('digit', 'exist', 'count'), 1)]
@@ -121,7 +121,8 @@ class ModelProfile(MeasuredLayers):
         cls = CarveAuto if name == 'auto' else Carve
         if fields := self.fields(name): return f'suggested: {cls(**fields)}'
         if name != 'auto': why = f'The kept layers point no better than all ({_percent(self.gain, "points").strip()})'
-        elif self.rules['thresholds']: why = f'Other thresholds do no better ({_percent(self.rules["gain"], "points").strip()})'
+        elif self.rules['thresholds']:
+            why = f'Other thresholds do no better ({_percent(self.rules["gain"], "points").strip()})'
         else: why = 'No thresholds of auto keep to the cost that is allowed and harm no kind of question'
         return f'{why}: keep the default, {cls.__name__}()'
 
@@ -228,7 +229,7 @@ def add_thresholds(profile, vlm, samples, over=iter) -> ModelProfile:
     return replace(profile, rules=try_thresholds(method, [collect_case(method, vlm, s, match) for s in over(samples)]))
 
 def try_thresholds(method, cases) -> dict:
-    "Thresholds or None, n, and intervals on the half that did not choose: score alone, of the default, of auto, and its gain"
+    "Thresholds or None, n, and intervals on the half that did not choose: score alone, of the default, of auto, its gain"
     alone = np.array([c['plain']['score'] for c in cases])
     default = np.array([replay(CarveAuto(layers=method.layers), c)[0] for c in cases])
     auto = alone.copy()
@@ -237,8 +238,8 @@ def try_thresholds(method, cases) -> dict:
         if rules: auto[half::2] = [replay(rules, c)[0] for c in cases[half::2]]
     chosen, _ = choose_thresholds(method, cases)
     own = chosen and {k: getattr(chosen, k) for k in CALIBRATION_GRID if getattr(chosen, k) != getattr(CarveAuto, k)}
-    scores = dict(alone=mean_interval(alone), default=mean_interval(default), auto=mean_interval(auto), gain=difference(auto, default))
-    return dict(thresholds=own, n=len(cases)) | {k: _numbers(v) for k, v in scores.items()}
+    scores = dict(alone=mean_interval(alone), default=mean_interval(default), auto=mean_interval(auto))
+    return dict(thresholds=own, n=len(cases), gain=_numbers(difference(auto, default))) | {k: _numbers(v) for k, v in scores.items()}
 
 # %% ../../nbs/library/studies/19_model_profile.ipynb #040e5bfa
 def profile_path(vlm) -> Path:
