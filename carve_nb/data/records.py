@@ -45,7 +45,10 @@ class Record:
     given: list|None = field(default=None, repr=False, compare=False) # the boxes as they came, where `open` cut them
     objects = image_key = () # as scenes have them
     answer = property(lambda self: self.answers[0] if self.answers else '')
-    box = property(lambda self: union_box(self.boxes))
+    @property
+    def box(self):
+        from carve_nb.core.image import union_box     # not before a picture is wanted: help loads this module
+        return union_box(self.boxes)
 
     def __post_init__(self):
         self.id, self.kind = _plain_text(self.id, 'id'), _plain_text('' if self.kind is None else self.kind, 'kind')
@@ -54,6 +57,7 @@ class Record:
 
     def open(self): # PIL picture, RGB
         "Open its picture; boxes are cut at its border where they reach one pixel beyond, as rounded numbers do"
+        from carve_nb.core.image import open_image
         try: image = open_image(self.image() if callable(self.image) else self.image)
         except (ImageError, OSError, MissingError) as e:
             name = f', {Path(self.image).name},' if isinstance(self.image, (str, Path)) else ''
