@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from time import perf_counter
 from weakref import WeakKeyDictionary
 from fastcore.basics import patch
+from . import capture as _capture  # gives `VLM` its `capture`
 from .low_memory import retry_low_memory
 from .rows import AttentionRows
 from ..core.image import open_image
