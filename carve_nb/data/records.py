@@ -17,7 +17,6 @@ from numbers import Integral, Number
 from pathlib import Path, PurePosixPath
 from random import Random
 from ..core.errors import DataError, ImageError, MissingError
-from ..core.image import open_image, union_box
 
 # %% ../../nbs/library/data/07_records.ipynb #9d8acaff
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
