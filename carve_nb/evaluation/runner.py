@@ -198,7 +198,8 @@ def describe_data(data) -> dict: # plain values
     "Which questions, and how they are scored"
     plain = dict(
         name=data.name, key=data.key(), boxes=data.key(('boxes',)),
-        details=data.key(('kind', 'rule', 'short_question')), n=len(data), kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
+        details=data.key(('kind', 'rule', 'short_question')), n=len(data),
+        kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
     return json.loads(json.dumps(plain, default=str))
 
 def make_protocol(evaluator, data, tokens=None) -> dict: # plain values

@@ -238,8 +238,8 @@ def carry_out(store, # `RunStore`
     except KeyboardInterrupt:
         tally.bar.close()
         print(
-            f'\nstopped after {len({id for id, _ in store.done if id})} of {total} samples, all kept in {store.folder}; the same command '
-            'goes on from there.', file=sys.stderr)
+            f'\nstopped after {len({id for id, _ in store.done if id})} of {total} samples, all kept in {store.folder}; '
+            'the same command goes on from there.', file=sys.stderr)
         raise
     finally:
         tally.bar.close()
