@@ -80,7 +80,9 @@ class WarpedView(View):
         view = (len(self.xs) - 1)*(len(self.ys) - 1)
         return area(self.to_view(box))/area(box)*self.xs[-1]*self.ys[-1]/view
 
-def warp_view(image, xs, ys): return WarpedView(warp_image(image, xs, ys), (0, 0, *image.size), 1., True, xs, ys)
+def warp_view(image, xs, ys):
+    "The picture with its columns taken at `xs`, its rows at `ys`"
+    return WarpedView(warp_image(image, xs, ys), (0, 0, *image.size), 1., True, xs, ys)
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #51b4cfed
 TRANSFORMS = dict(identity=np.positive, square=np.square, sqrt=np.sqrt)
