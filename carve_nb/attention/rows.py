@@ -141,7 +141,8 @@ class AttentionRows:
         tensors = {k: t.contiguous() for k, t in self.tensors().items()}
         try: save_file(tensors, path, metadata=dict(carve_rows=json.dumps(facts)))
         except SafetensorError as e:
-            raise CaptureError(f'The rows cannot be written to {path}: {e}. Is the folder there, and may you write into it?') from e
+            why = f'The rows cannot be written to {path}: {e}.'
+            raise CaptureError(f'{why} Is the folder there, and may you write into it?') from e
 
     @classmethod
     def load(cls, path):
@@ -155,4 +156,5 @@ class AttentionRows:
                 return cls(**facts, **{k: f.get_tensor(k) for k in f.keys()})
         except FileNotFoundError: raise
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            raise CaptureError(f'{path} is damaged, or holds no rows of `AttentionRows.save`: {e}. Capture the rows again.') from e
+            why = f'{path} is damaged, or holds no rows of `AttentionRows.save`: {e}.'
+            raise CaptureError(f'{why} Capture the rows again.') from e

@@ -76,6 +76,7 @@ class KnownFields:
     def __new__(cls, *args, **kw):
         rules = {g.name: f for f in fields(cls) if is_dataclass(f.default) for g in fields(f.default)}
         for k in kw:
-            more = f'write {rules[k].name}={type(rules[k].default).__name__}({k}=...)' if k in rules else f'help({cls.__name__}) lists all'
+            more = f'help({cls.__name__}) lists all'
+            if k in rules: more = f'write {rules[k].name}={type(rules[k].default).__name__}({k}=...)'
             choose(k, [f.name for f in fields(cls) if f.init], f'field of {cls.__name__}', more)
         return super().__new__(cls)

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from carve_nb.core.image import EXIF_TURNS, open_image
+from carve_nb.core.image import open_image
 from carve_nb.core.saliency import Saliency
 from carve_nb.core.grids import tent_weights
 from carve_nb.core.image import box_iou, union_box
@@ -266,7 +266,9 @@ def test_thin_grids(upright, n, W, H, p, K, data):
 
 # orientation
 
-BACK = {o: {Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90}.get(t, t) for o, t in EXIF_TURNS.items()}
+TURN = Image.Transpose   # from the picture that people see to the one stored, by EXIF orientation
+BACK = {2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE, 6: TURN.ROTATE_90,
+        7: TURN.TRANSVERSE, 8: TURN.ROTATE_270}
 
 
 @some
