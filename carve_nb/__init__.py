@@ -83,7 +83,7 @@ _inside = {
 # What went with a version: its old name, and in one sentence where it went.
 _gone = {
     'folder_samples': '`load_benchmark(FOLDER)` gives its records, and `.opened()` one with its picture in memory.',
-    'run_bench': '`bench(vlm, image, question)` measures a model of yours; the experiment is tools/side_by_side.py of the repository.',
+    'run_bench': '`bench(vlm, image, question)` measures a model; the experiment is tools/side_by_side.py of the repository.',
     'estimate_memory': 'nothing forecasts memory any more; `peak_memory` of `carve_nb.attention.peak_memory` measures a call.',
     'calibrate': '`profile_model` and `add_thresholds` of `carve_nb.studies.model_profile` choose layers and thresholds.',
 }

@@ -26,7 +26,8 @@ from ..data.scenes import Sample, make_scene, to_sample
 from ..method.measures import ATTENTION_MAPS, capture_pair, layer_bits
 from ..core.saliency import pick_layers
 from .analysis import (
-    BOOTSTRAP_DRAWS, COMPLEXITY_LABELS, COVARIATES, FEWEST, MAP_COLOURS, associate, covariates, format_header, known_covariates, to_dataframe, try_estimate, table_pictures)
+    BOOTSTRAP_DRAWS, COMPLEXITY_LABELS, COVARIATES, FEWEST, MAP_COLOURS,
+    associate, covariates, format_header, known_covariates, to_dataframe, try_estimate, table_pictures)
 from ..data.record_file import image_key_of
 from .compare import frame_lines
 

@@ -238,8 +238,8 @@ def try_thresholds(method, cases) -> dict:
         if rules: auto[half::2] = [replay(rules, c)[0] for c in cases[half::2]]
     chosen, _ = choose_thresholds(method, cases)
     own = chosen and {k: getattr(chosen, k) for k in CALIBRATION_GRID if getattr(chosen, k) != getattr(CarveAuto, k)}
-    scores = dict(alone=mean_interval(alone), default=mean_interval(default), auto=mean_interval(auto))
-    return dict(thresholds=own, n=len(cases), gain=_numbers(difference(auto, default))) | {k: _numbers(v) for k, v in scores.items()}
+    scores = {k: _numbers(mean_interval(v)) for k, v in dict(alone=alone, default=default, auto=auto).items()}
+    return dict(thresholds=own, n=len(cases), gain=_numbers(difference(auto, default))) | scores
 
 # %% ../../nbs/library/studies/19_model_profile.ipynb #040e5bfa
 def profile_path(vlm) -> Path:
