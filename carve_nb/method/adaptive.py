@@ -60,7 +60,7 @@ class CarveAuto(Carve):
         if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
         image = open_image(image)
         with vlm.sharing():
-            rows = self.look(vlm, image, question, cache)
+            rows = self.look(vlm, image, question or '', cache)    # None is the instruction's place
             plain, seconds = rows.answer, Timings(capture=rows.meta['seconds'])
             r = Result(image=image, question=question, method=self.name, answer=plain, plain_answer=plain,
                 view=whole_view(image), rows=rows, calls=1, seconds=seconds)

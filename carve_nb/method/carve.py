@@ -192,7 +192,7 @@ class Carve(KnownFields):
 
     def capture(self, vlm, image, question, cache=None) -> tuple: # `AttentionRows` under question and instruction
         "Both captures; their steps are paired, so the description is no longer than the answer"
-        rows = self.look(vlm, image, question, cache)
+        rows = self.look(vlm, image, question or '', cache)    # None is the instruction's place
         return rows, self.look(vlm, image, None, cache, len(rows.attn))
 
     def look(self, vlm, image, question=None, cache=None, most=None) -> AttentionRows: # with the plain answer

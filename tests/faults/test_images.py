@@ -389,13 +389,13 @@ def test_long_page(family, size, load):
 @pytest.mark.parametrize('at', [(0, 0), (80, 50), (159, 99)])
 def test_thin_crop(at, vlm, monkeypatch):
     "A region one pixel wide, in the corners and in the middle: the view has the least side, inside the picture, with the region in it"
-    from carve_nb import carve as module
+    from carve_nb.method import carve as module
     from carve_nb.regions import Region
     from carve_nb.attention.cache import AttentionCache
     (x, y), cache = at, AttentionCache()
     for w, h in ((1, 1), (1, 40), (40, 1)):
         box = min(x, 160-w), min(y, 100-h), min(x, 160-w) + w, min(y, 100-h) + h
-        monkeypatch.setattr(module, 'regions', lambda *a: [Region(box, 1., w*h, np.ones((h, w), bool))])
+        monkeypatch.setattr(module, 'regions', lambda *a, **kw: [Region(box, 1., w*h, np.ones((h, w), bool))])
         for method, least in ((module.Carve(max_new_tokens=1), 96), (module.Carve.paper(max_new_tokens=1), 28), (module.Carve.official(max_new_tokens=1, pad=.5), 28)):
             r = method(vlm, hostile.photo(), WORDS, cache)
             x0, y0, x1, y1 = r.view.box
@@ -423,7 +423,7 @@ def test_large(preset, vlm, monkeypatch):
     img.paste(hostile.photo((600, 450)), (300, 200))
     fine = method(vlm, img, WORDS)
     monkeypatch.setattr(door, 'RASTER', 120_000)
-    monkeypatch.setattr(type(vlm.processor), '__call__', lambda self, images, **kw: seen.extend(im.size for im in images) or fill(self, images=images, **kw))
+    monkeypatch.setattr(type(vlm.processor), '__call__', lambda self, images, **kw: seen.extend(im.size for own in images for im in own) or fill(self, images=images, **kw))
     r = method(vlm, img, WORDS)
     assert seen and all(w*h <= 120_000 for w, h in seen) and seen[0] == (400, 300)
     assert r.saliency.size == size and r.rows.spans[0].box == pytest.approx((0, 0, 1200, 900)) and r.image is img
@@ -489,11 +489,11 @@ def test_arrays():
     assert np.array_equal(open_image(a[..., 0]), a[..., :1].repeat(3, -1)) and np.array_equal(open_image(a[..., 0]/255), a[..., :1].repeat(3, -1))
     assert np.array_equal(open_image(a[..., ::-1]), a[..., ::-1])  # blue-green-red cannot be seen: taken as it stands, as documented
     refused = {'ranges from 10 to 250; divide by its full scale': a.astype(float), 'channels first': a.transpose(2, 0, 1), r'\(100, 160, 4\)': np.zeros((100, 160, 4), np.uint8),
-               'int64': a.astype(int), 'uint16': a.astype(np.uint16), 'int8': a.astype(np.int8), 'bool': a > 3, 'complex': a*1j, 'object': a.astype(object), 'NaN': a*np.nan,
-               'NaN or infinity': np.full((3, 3), np.inf), 'ranges from -0.9': a/255 - 1, r'\(1, 100, 160, 3\)': a[None], r'\(160,\)': a[0, :, 0], r'\(\)': np.array(3)}
+               'int64': a.astype(int), 'uint16': a.astype(np.uint16), 'int8': a.astype(np.int8), 'bool': a > 3, 'complex': a*1j, 'object': a.astype(object), 'ranges from nan': a*np.nan,
+               'ranges from inf': np.full((3, 3), np.inf), 'ranges from -0.9': a/255 - 1, r'\(1, 100, 160, 3\)': a[None], r'\(160,\)': a[0, :, 0], r'\(\)': np.array(3)}
     for why, given in refused.items():
         with pytest.raises(ImageError, match=why): open_image(given)
-    for given in (None, 3, [[0, 1]], a.tolist(), object(), BytesIO(hostile.packed(hostile.photo()))):
+    for given in (None, 3, [[0, 1]], a.tolist(), object()):
         with pytest.raises(ImageError, match='is not a picture; pass'): open_image(given)
 
 
