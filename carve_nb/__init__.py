@@ -76,12 +76,13 @@ _inside = {
     'studies.runner': 'STUDIES',
     'baselines.base': 'CropMethod DecodingMethod',
     'baselines.cross_model': 'CrossModelAnswer',
-    'evaluation.scene_benchmark': 'score',
-    'evaluation.report': 'Report write_report load_comparison',
+    'data.metrics': 'score',
+    'evaluation.report': 'Report write_report',
     'evaluation.demo': 'load_demo',
 }
 # What went with a version: its old name, and in one sentence where it went.
 _gone = {
+    'load_comparison': '`from recipes.all_methods import load_comparison` reads a comparison, in a clone of the repository.',
     'folder_samples': '`load_benchmark(FOLDER)` gives its records, and `.opened()` one with its picture in memory.',
     'run_bench': '`bench(vlm, image, question)` measures a model; the experiment is tools/side_by_side.py of the repository.',
     'estimate_memory': 'nothing forecasts memory any more; `peak_memory` of `carve_nb.attention.peak_memory` measures a call.',

@@ -14,7 +14,8 @@ from transformers.utils import logging
 from carve_nb.method.adaptive import CarveAuto
 from carve_nb.studies.model_profile import choose_thresholds, collect_case, profile_model
 from carve_nb.models.vlm import VLM, weights_key
-from carve_nb.evaluation.scene_benchmark import scene_samples, score
+from carve_nb.data.datasets import scene_records
+from carve_nb.data.metrics import score
 
 COUNTS = dict(digit=120, color=60, shape=60, exist=100, count=100, relation=100, twostep=100, describe=50)
 FIELDS = 'layers', 'sinks', 'skip_above', 'spread', 'min_confidence', 'stop_below', 'accept_above', 'K', 'min_gain'
@@ -30,7 +31,7 @@ def main():
     logging.disable_progress_bar()
     torch.set_num_threads(1)
     vlm, start = VLM.from_pretrained(a.model), time.perf_counter()
-    samples = [s for group in scene_samples(COUNTS, 'calibration') for s in group]
+    samples = [s.opened() for k, n in COUNTS.items() for s in scene_records(n, (k,), 'calibration')]
     long = lambda s: dict(suffix=None, max_new_tokens=64) if s.kind == 'describe' else {}
     method = CarveAuto(K=2)
     method = replace(method, layers=profile_model(vlm, [s for s in samples if s.box is not None][:60], method=method).layers)

@@ -12,7 +12,7 @@ from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.method.carve import Carve, change
 from carve_nb.baselines.controls import QuestionOnly
-from carve_nb.evaluation.scene_benchmark import score
+from carve_nb.data.metrics import score
 from carve_nb.attention.cache import AnswerCache, timed_capture
 from carve_nb.data.scenes import samples
 

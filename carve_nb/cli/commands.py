@@ -163,11 +163,10 @@ def quick_demo(vlm, n, out, progress=True):
     "Five questions with and without a second look: the finding, and one of them as a picture"
     from carve_nb.core.image import png_bytes
     from carve_nb.evaluation.demo import ask_scenes, find_sample, pick_cases, plot_case
-    from carve_nb.evaluation.scene_benchmark import demo_methods
     study = ask_scenes(vlm, dict(digit=n), methods=('none', 'carve'), progress=progress)
     cases = pick_cases(study)
     sample = find_sample((cases['success'] + cases['failure'] + [study.records[0]['id']])[0])
-    strip = plot_case(sample, demo_methods()['default'](vlm, sample.image, sample.question))
+    strip = plot_case(sample, pick_method('carve')(vlm, sample.image, sample.question))
     path = Path(out)/'quick.png'
     save_file(path, png_bytes(strip))
     print(f'{study.sentence()}\n{path}: {sample.question}')

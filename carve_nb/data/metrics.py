@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ARTICLES', 'NUMBERS', 'WHOLE', 'CONTRACTIONS', 'SIGNS', 'TEXT_FORMS', 'normalise', 'plain_answer_text', 'agree',
-           'match', 'exact_score', 'named_pairs', 'pair_f1', 'pair_score', 'strip_signs', 'plain_words',
+           'match', 'exact_score', 'named_pairs', 'pair_f1', 'pair_score', 'score', 'strip_signs', 'plain_words',
            'one_line_text', 'vqa_words', 'leave_one_out', 'several_answers', 'vqa_score', 'vqa_2016_score',
            'text_words', 'text_score', 'count_score', 'contains_score', 'either_score', 'edit_distance', 'anls_score',
            'yes_or_no', 'nearest', 'pope_score', 'pope_nearest', 'same_text', 'pick_text', 'pick_letter',
@@ -76,6 +76,10 @@ def pair_score(answer, # a description
     ) -> float: # F1, 0..1
     "How well the named objects agree with a record's"
     return pair_f1(answer, record.answers[0])
+
+def score(answer, truth, kind='digit') -> float: # 0 wrong .. 1 right
+    "The score of an answer to a question about a scene: the same words, or the objects that a description names"
+    return pair_f1(answer, truth) if kind == 'describe' else float(agree(answer, [truth]))
 
 # %% ../../nbs/library/data/12_metrics.ipynb #51b33ad7
 NUMBERS = dict(

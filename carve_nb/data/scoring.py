@@ -8,7 +8,6 @@ __all__ = ['RULES', 'Rule', 'option_rule', 'score_answer', 'summarize_pope', 'su
 # %% ../../nbs/library/data/13_scoring.ipynb #409fb162
 import numpy as np
 from dataclasses import dataclass
-from ..core.correlation import auroc
 from ..core.errors import CarveError
 from .metrics import (
     anls_score, by_letter, by_nearest, by_same, by_text, contains_score, count_score, either_score, exact_score,
@@ -112,4 +111,5 @@ def patch_auroc(saliency, # `Saliency`
     boxes # true regions
     ) -> float: # 0..1, .5 is chance
     "Chance that a patch of the true region is stronger than another"
+    from carve_nb.core.correlation import auroc     # not before a map is scored: help loads this module
     return auroc(*touched_patches(saliency, boxes))

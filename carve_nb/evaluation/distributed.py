@@ -37,8 +37,8 @@ class ModelWorker:
         torch.set_num_threads(job.threads)
         self.ready = ready_here(job.model, None, job.config, job.image_tokens, job.loading)     # is never closed
         self.evaluator, self.protocol, self.unfit = self.ready.__enter__()
-        there, here = (without(p or {}, MAY_CHANGE) for p in (job.protocol, self.protocol))
-        if job.protocol and (why := differing(there, here)):
+        here = without(self.protocol, MAY_CHANGE)
+        if why := job.protocol and differing(without(job.protocol, MAY_CHANGE), here):
             raise RunError(f'A worker is not like the first one: {"; ".join(why)}. Make the nodes equal.')
 
     def __call__(self, batch): # packed (number, unit); yields packed (number, process, lines or None, reason)
@@ -65,21 +65,16 @@ def connected(address=None, cpus=1): # of a cluster, such as 'auto' or 'head:637
     except (OSError, ValueError) as e: raise RunError(f'Nobody listens at {address}: {e}') from None
     if not find_spec('ray'):
         raise RunError('--engine ray needs Ray Data, which is not installed: pip install "ray[data]" pyarrow.')
-    if 'ray' not in sys.modules:
-        settings = dict(RAY_USAGE_STATS_ENABLED='0') | ({} if address else RAY_SETTINGS)
-        for k, v in settings.items(): os.environ.setdefault(k, v)
+    for k, v in ({} if 'ray' in sys.modules else dict(RAY_USAGE_STATS_ENABLED='0') | ({} if address else RAY_SETTINGS)).items():
+        os.environ.setdefault(k, v)
     import ray, ray.data
     logging.getLogger('ray.data').setLevel(logging.CRITICAL) # a dead worker is in the records
-    ours, how = not ray.is_initialized(), dict(address='local', num_cpus=cpus, include_dashboard=False)
-    if address: how = dict(address=address)
-    for left in (0,) if address else (2, 1, 0):               # on a busy machine it may miss its own time limit
-        try:
-            if ours: ray.init(log_to_driver=False, logging_level='error', **how)
-            break
-        except Exception as e:
-            ray.shutdown()
-            why = ' '.join(str(e).split())[:200]
-            if not left: raise RunError(f'Ray does not come up ({how["address"]}): {why}') from e
+    how = dict(address=address) if address else dict(address='local', num_cpus=cpus, include_dashboard=False)
+    ours = not ray.is_initialized()
+    try: ours and ray.init(log_to_driver=False, logging_level='error', **how)
+    except Exception as e:
+        ray.shutdown()
+        raise RunError(f'Ray does not come up ({how["address"]}): {" ".join(str(e).split())[:200]}') from e
     with redirect_stdout(sys.stderr): # what Ray prints does not belong among the results
         try: yield ray
         finally:
@@ -92,29 +87,22 @@ class RayEngine:
     workers: int = 1 # processes
     gpus_per_worker: float|None = None # .5: two workers on one GPU; None: 1 where the cluster has GPUs, else 0
     address: str|None = None # of a cluster; None: this machine
-    cpus_per_worker: int = 1 # cores, and threads of torch
     tries: int = 3 # times that a unit is given to another worker when its own has died
 
     def __post_init__(self):
         self.pids = set() # processes from which lines came
-        if self.workers < 1 or self.cpus_per_worker < 1 or self.tries < 0:
-            raise RunError(f'{self}: workers and cores are 1 or more, tries 0 or more')
-        if not 0 <= (self.gpus_per_worker or 0) <= 1:
-            raise RunError(
-                f'gpus_per_worker={self.gpus_per_worker}: a worker holds its model on one GPU or a part of one, so '
-                'give 0 to 1')
+        if self.workers < 1 or not 0 <= (self.gpus_per_worker or 0) <= 1:
+            raise RunError(f'{self}: one worker or more; a worker holds its model on one GPU or a part of one, 0 to 1.')
 
     def needs(self, have) -> dict: # resource -> how much the cluster has
         "What a worker takes; too little for all of them is a warning, too little for one an error"
-        cores, gpus_there, gpus = have.get('CPU', 0), have.get('GPU', 0), self.gpus_per_worker
-        if gpus is None: gpus = float(gpus_there > 0)
-        fits = min(cores//self.cpus_per_worker, gpus_there//gpus if gpus else float('inf'))
-        words = (
-            f'{self.workers} workers with {self.cpus_per_worker} cores and {gpus:g} GPUs each are asked for; the '
-            f'cluster has {cores:g} cores and {gpus_there:g} GPUs')
+        cores, there, gpus = have.get('CPU', 0), have.get('GPU', 0), self.gpus_per_worker
+        if gpus is None: gpus = float(there > 0)
+        fits = min(cores, there//gpus if gpus else cores)
+        words = f'{self.workers} workers with {gpus:g} GPUs each; the cluster has {cores:g} cores and {there:g} GPUs'
         if fits < 1: raise RunError(f'{words}, too little for one.')
         if fits < self.workers: warnings.warn(f'{words}, so {fits:g} work at a time.', stacklevel=4)
-        return dict(num_cpus=self.cpus_per_worker, num_gpus=gpus)
+        return dict(num_cpus=1, num_gpus=gpus)
 
     @contextmanager
     def ready(self, model, data, config, image_tokens=None, loading={}): # yields `RayJob`, protocol, unfit methods
@@ -122,13 +110,12 @@ class RayEngine:
         if isinstance(model, VLM):
             raise RunError('--engine ray loads the model in every worker: give its folder or Hub id, not a loaded one.')
         if model not in PACKAGED and (path := Path(model).expanduser()).is_dir(): model = path.absolute()
-        with connected(self.address, self.workers*self.cpus_per_worker) as ray:
+        with connected(self.address, self.workers) as ray:
             self.needed = self.needs(ray.cluster_resources())
-            job = RayJob(str(model), config, image_tokens, self.cpus_per_worker, loading=loading)
+            job = RayJob(str(model), config, image_tokens, loading=loading)
             try: protocol, unfit = ray.get(ray.remote(**self.needed)(survey).remote(job))
             except ray.exceptions.RayTaskError as e: raise e.cause from None
-            job = replace(job, protocol=protocol, unfit=tuple(unfit))
-            yield job, protocol | dict(data=describe_data(data)), unfit
+            yield replace(job, protocol=protocol, unfit=tuple(unfit)), protocol | dict(data=describe_data(data)), unfit
 
     def serve(self, job, left, ahead=2): # number -> unit; yields number, process, lists of lines or None, reason
         "One pass of Ray Data over what is left; `ahead`: units that wait at a worker, the one in work among them"
