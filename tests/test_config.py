@@ -110,7 +110,7 @@ def test_modules_import_requirements_only():
 
 
 def test_notebooks_import_requirements_only():
-    known = names(REQUIREMENTS) | {'recipes', *(normal(p.stem) for p in (ROOT/'tools').glob('*.py'))}
+    known = names(REQUIREMENTS) | {'recipes', *(normal(p.stem) for p in [*(ROOT/'tools').glob('*.py'), *(ROOT/'tests').rglob('*.py')])}
     cells = (c for p in (ROOT/'nbs').rglob('*.ipynb') if '_proc' not in p.parts
              for c in json.loads(p.read_text())['cells'] if c['cell_type'] == 'code')
     plain = (re.sub(r'^\s*[%!].*$', '', ''.join(c['source']), flags=re.M) for c in cells)

@@ -382,7 +382,7 @@ def captures(tiny):
     a, b = Carve(layers=[2, 3]).capture(tiny, image, 'Is there a red circle?')
     def fake(q, g):
         made = [replace(r, attn=m.expand(2, len(r.layers), r.attn.shape[2], len(m)).clone(), question=None, meta=r.meta | dict(steps='all')) for r, m in ((a, q), (b, g))]
-        return image, 'Is there a red circle?', *made, tiny.n_layers
+        return image, 'Is there a red circle?', *made
     return fake, a.spans[0].grid
 
 
@@ -458,7 +458,7 @@ def test_ties_on_gpu():
 def test_different_lengths(captures, tiny):
     "Step t with step t as far as both go; both counts are in the result and in its line of a run, and a note tells of steps that found no partner"
     fake, (gh, gw) = captures
-    image, question, a, b, n = fake(torch.rand(gh*gw, generator=torch.Generator().manual_seed(0)), torch.rand(gh*gw, generator=torch.Generator().manual_seed(1)))
+    image, question, a, b = fake(torch.rand(gh*gw, generator=torch.Generator().manual_seed(0)), torch.rand(gh*gw, generator=torch.Generator().manual_seed(1)))
     a = replace(a, attn=torch.cat([a.attn, a.attn*2, a.attn*3])[:5])
     last, every = Carve.paper(layers=[2, 3]), Carve.official(layers=[2, 3])
     for c in (last, every):
