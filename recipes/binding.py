@@ -20,8 +20,7 @@ from carve_nb.core.stats import format_p, holm, mean_interval, paired_test
 from carve_nb.data.scenes import sibling_samples
 from carve_nb.decomposition import contrast
 from carve_nb.core.saliency import Saliency
-from carve_nb.studies.compare import ask_all, tidy
-from carve_nb.studies.layer_plots import annotate_cells
+from carve_nb.studies.compare import annotate_cells, ask_all, tidy
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
 
 # %% ../nbs/notes/binding.ipynb #203163b6
@@ -45,9 +44,10 @@ def pointed_at(S, sample) -> str: # `Saliency`; a key of `POINTED`
     if any(o.color == target.color for o in near): return 'C'
     return 'O' if near else 'B'
 
-def point_and_hit(S, sample) -> dict:
-    "What is kept of a map"
-    return dict(at=pointed_at(S, sample), hit=int(S.hit(sample.box)))
+def point_and_hit(result, sample) -> dict:
+    "What is kept of the map of a `Result`, if it has one"
+    S = result.saliency
+    return {} if S is None else dict(at=pointed_at(S, sample), hit=int(S.hit(sample.box)))
 
 # %% ../nbs/notes/binding.ipynb #e625454e
 def word_tokens(tokens, word) -> list: # of the question, as text; one of its words; places
@@ -73,7 +73,7 @@ BINDING_METHODS = 'none', 'question-only', 'carve', 'pure-grad', 'grad-att', 'or
 
 def measure_binding(vlm, sample, methods=BINDING_METHODS) -> dict: # `VLM`, `SiblingSample`, names in the registry
     "Every method on one question, and what the row of each word points at: keys of `POINTED`, one letter a layer"
-    made, pair = ask_all(vlm, sample, {k: (k, {}) for k in methods}, lambda S: point_and_hit(S, sample))
+    made, pair = ask_all(vlm, sample, {k: k for k in methods}, lambda r: point_and_hit(r, sample))
     span, words = pair[0].spans[0], {}
     for name, rows in rows_by_word(*pair, sample).items():
         words[name] = ''.join(pointed_at(Saliency(grid, sample.image.size, span.box), sample) for grid in to_grid(rows, span))

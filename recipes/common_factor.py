@@ -23,7 +23,7 @@ from carve_nb.data.scenes import samples
 from carve_nb.decomposition import contrast
 from carve_nb.core.saliency import Saliency
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.studies.analysis import try_estimate
+from carve_nb.studies.entropy import try_estimate
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
 
 # %% ../nbs/notes/common_factor.ipynb #085e0625

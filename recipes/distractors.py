@@ -35,16 +35,17 @@ def distractors_samples(n, start=0):
         yield PlantedSample(**vars(s) | dict(id=f'{s.id}-{kind}', planted=kind, place=place))
 
 # %% ../nbs/notes/distractors.ipynb #b3c473f4
-DISTRACTED = { # name in the record -> name in the registry, fields
-    **{k: (k, {}) for k in ('none', 'question-only')},
-    'carve λ→0': ('carve', dict(lam=1e-8, relative=False)), 'carve λ=0.1': ('carve', dict(lam=.1)),
-    'carve': ('carve', {}), 'carve λ=10': ('carve', dict(lam=10.)),
-    **{k: (k, {}) for k in ('paper', 'official', 'rel-att', 'pure-grad', 'conjunction', 'oracle')}}
+DISTRACTED = { # name in the record -> method
+    **{k: k for k in ('none', 'question-only')},
+    'carve λ→0': 'carve:lam=1e-8:relative=False', 'carve λ=0.1': 'carve:lam=.1', 'carve': 'carve', 'carve λ=10': 'carve:lam=10.',
+    **{k: k for k in ('paper', 'official', 'rel-att', 'pure-grad', 'conjunction', 'oracle')}}
 KINDS = [k for k in PLANTS if k != 'clean']
 SHARES = dict(question_share=('question', '-'), instruction_share=('instruction', '--'))
 
-def point_at(S, sample) -> dict: # `Saliency`, `PlantedSample`
-    "What a peak finds, 0 or 1: the target, or what was planted"
+def point_at(result, sample) -> dict: # `Result`, `PlantedSample`
+    "What the peak of a map finds, 0 or 1: the target, or what was planted"
+    S = result.saliency
+    if S is None: return {}
     caught = sample.place is not None and S.touch(sample.place)
     return dict(touch=int(S.touch(sample.box)), hit=int(S.hit(sample.box)), caught=int(caught))
 
@@ -53,7 +54,7 @@ def measure_distractors(vlm, sample, methods=tuple(DISTRACTED)) -> dict: # `VLM`
     "Every method on one scene, what its peak finds, and the share of attention that the distractor draws by layer"
     image, place = plant(sample.image, sample.planted, sample.place, find_sticker(vlm)), sample.place
     seen = replace(sample, image=image)
-    made, pair = ask_all(vlm, seen, {k: DISTRACTED[k] for k in methods}, lambda S: point_at(S, sample))
+    made, pair = ask_all(vlm, seen, {k: DISTRACTED[k] for k in methods}, lambda r: point_at(r, sample))
     shares = [attention_share(head_mean_rows(r), patch_cover(r.spans[0], place)).round(5).tolist() if place else [] for r in pair]
     return dict(id=sample.id, planted=sample.planted, truth=sample.answer, made=made, **dict(zip(SHARES, shares)))
 

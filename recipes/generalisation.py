@@ -24,13 +24,13 @@ def generalisation_samples(n, start=0):
     for i in range(n): yield to_sample(make_scene(start + i//len(styles), style=styles[i % len(styles)]), 'digit')
 
 # %% ../nbs/notes/generalisation.ipynb #a25b8ec7
-STYLE_METHODS = {k: (k, {}) for k in ('none', 'carve', 'oracle')}
+STYLE_METHODS = 'none', 'carve', 'oracle'
 
 def measure_generalisation(vlm, sample, methods=STYLE_METHODS) -> dict: # of `generalisation_samples`
     "Every method on one question"
     style = sample.id.split('-')[2]
     return dict(id=sample.id, style=style if style in STYLES else 'own', truth=sample.answer,
-        made=ask_all(vlm, sample, methods, lambda S: point_and_hit(S, sample))[0])
+        made=ask_all(vlm, sample, {k: k for k in methods}, lambda r: point_and_hit(r, sample))[0])
 
 # %% ../nbs/notes/generalisation.ipynb #926a4a68
 def plot_generalisation(records) -> Figure:

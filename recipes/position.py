@@ -21,7 +21,7 @@ from carve_nb.core.plotting import plot_forest, plot_style
 from carve_nb.core.stats import format_p, holm, mean_interval
 from carve_nb.data.metrics import match
 from carve_nb.data.scenes import samples
-from carve_nb.studies.analysis import BOOTSTRAP_DRAWS, format_estimate, try_estimate
+from carve_nb.studies.entropy import BOOTSTRAP_DRAWS, try_estimate
 from carve_nb.studies.entropy import describe_sample
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
 
@@ -165,7 +165,7 @@ def summarize_position(records) -> list: # of `measure_position`; → of sentenc
         parts = []
         for place in (*COORDINATES, 'between'):
             e = effects.get((outcome, place))
-            text = format_estimate(e) if e is None else (
+            text = 'too few to say' if e is None else (
                 f'{e.value:+.2f} [{e.lo:+.2f}, {e.hi:+.2f}], {format_p(corrected[outcome, place])}')
             parts.append(f'{"tokens between" if place == "between" else place} {text}')
         lines.append(

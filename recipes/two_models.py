@@ -18,11 +18,10 @@ from carve_nb.core.plotting import plot_band, plot_style
 from carve_nb.core.stats import Estimate, Interval, mcnemar, mean_interval, paired_effect
 from carve_nb.data.record_file import image_key_of
 from carve_nb.method.measures import VARIANCE_PARTS
-from carve_nb.studies.analysis import to_dataframe
 from carve_nb.studies.clutter_intervention import clutter_levels
 from .common_factor import HEAD_MAPS, common_correlation, share_table
 from carve_nb.studies.convergence import column, scene_means
-from carve_nb.studies.entropy import relative_bits
+from carve_nb.studies.entropy import relative_bits, to_dataframe
 from carve_nb.studies.invariance import part_share, stack_records
 from carve_nb.studies.runner import Findings, study_folder
 

@@ -21,8 +21,7 @@ from carve_nb.data.metrics import match
 from carve_nb.data.drawing import COLORS, PHOTOS, SceneObject, background, sprite
 from carve_nb.data.scenes import Sample
 from carve_nb.method.measures import ENTROPY_STEPS, capture_pair, layer_bits
-from carve_nb.studies.analysis import (
-    BOOTSTRAP_DRAWS, format_estimate, format_header, to_dataframe, try_estimate)
+from carve_nb.studies.entropy import BOOTSTRAP_DRAWS, format_header, to_dataframe, try_estimate
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
 
 # %% ../nbs/notes/visual_search.ipynb #665ff589
@@ -214,7 +213,7 @@ def summarize_search(records) -> list: # of `measure_search`; → sentences
         v = search_directions(t, column, pair)
         if not len(v): continue
         with_it, without = v.T
-        difference = format_estimate(try_estimate(paired_effect, with_it, without))
+        difference = try_estimate(paired_effect, with_it, without) or 'too few to say'
         means = f'odd one with the feature {with_it.mean():.2f}, without {without.mean():.2f}'
         lines.append(f'{pair}, {label}: {means}, difference {difference}')
     return lines

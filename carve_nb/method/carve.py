@@ -7,6 +7,7 @@ __all__ = ['CHOICES', 'LEAST', 'BOUNDS', 'CONTRAST_TITLES', 'check_fields', 'cha
            'ViewRule', 'ReadingRule', 'spread', 'settings', 'change', 'panel_maps', 'Carve']
 
 # %% ../../nbs/library/method/00_carve.ipynb #ca869545
+import warnings
 from dataclasses import MISSING, dataclass, fields, replace
 from numbers import Real
 import numpy as np
@@ -22,6 +23,7 @@ from ..decomposition import maps_equal
 from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers, pick_words
 from ..maps import fuse_maps, step_weights
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
+from .layer_profile import find_profile
 from .view import magnify
 from ..regions import regions
 
@@ -161,6 +163,14 @@ class Carve(KnownFields):
         return cls(**spread(dict(layers='paper', steps='all', lam=1e-8, p=.2, K=3, min_side=28, final_images='both',
             region=RegionRule('official'), view=ViewRule('black', False, 0., 4096, 'down'),
             reading=ReadingRule(relative=False, argmax=True)), changes))
+
+    @classmethod
+    def for_model(cls, vlm, **changes):
+        "The method with the settings that won on a model, by its saved profile; else the default, with a warning that says so"
+        profile, name = find_profile(vlm), 'auto' if cls.name == 'auto' else 'carve'
+        measured = profile.fields(name)
+        if not measured: warnings.warn(f'{profile.model}: {profile.advice(name)}', stacklevel=2)
+        return cls(**measured | changes)
 
     @property
     def name(self):

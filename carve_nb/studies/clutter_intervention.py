@@ -17,16 +17,15 @@ from ..core.plotting import plot_band, plot_forest, plot_style
 from ..core.stats import Estimate, mean_interval, paired_effect, interval_of
 from ..data.scenes import Sample
 from ..method.measures import ATTENTION_MAPS, ENTROPY_STEPS
-from .analysis import (
-    BOOTSTRAP_DRAWS, MAP_COLOURS, format_header, to_dataframe, try_estimate)
-from .entropy import ENTROPY_GRID, ask_scene, measure_entropy
 from .compare import frame_lines
+from .entropy import (
+    BOOTSTRAP_DRAWS, ENTROPY_GRID, MAP_COLOURS, ask_scene, format_header, measure_entropy, to_dataframe, try_estimate)
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #4bdc6a28
 LEVELS = dict(
     texture=(0, .25, .5, .75, 1.),
     colour=(0, .02, .06, .15, .5))
-LADDERS = dict(
+LADDERS = dict( # what rises
     texture=lambda k: dict(texture=LEVELS['texture'][k], colour=.06),
     colour=lambda k: dict(texture=.25, colour=LEVELS['colour'][k]),
     both=lambda k: dict(texture=LEVELS['texture'][k], colour=LEVELS['colour'][k]))
@@ -38,79 +37,58 @@ class ClutterLevel(Sample):
     ladder: str = '' # what rises
     level: int = 0   # 0 (calm) to 4 (busy)
 
-def intervention_samples(n, # how many; five for each question, 45 for one question of each kind and ladder
-    start=0 # number of the first
-    ): # yields `ClutterLevel`s
-    "The same objects, question and answer on five backgrounds"
+def intervention_samples(n, start=0):
+    "The same objects, question and answer on five backgrounds; 45 have one question of each kind and ladder"
     for k in range(start, start + n):
         j, level = divmod(k, 5)
-        ladder = list(LADDERS)[j % 3]
-        kind = ENTROPY_GRID['kind'][j//3 % 3]
-        knobs = LADDERS[ladder](level)
-        scene = vars(ask_scene(30_000 + j, kind, **knobs))
-        scene['id'] = f'{ladder}-{j}-{kind}-{level}'
-        group = f'{ladder}-{j}'
-        yield ClutterLevel(**scene, group=group, ladder=ladder, level=level)
+        ladder, kind = list(LADDERS)[j % 3], ENTROPY_GRID['kind'][j//3 % 3]
+        scene = vars(ask_scene(30_000 + j, kind, **LADDERS[ladder](level))) | dict(id=f'{ladder}-{j}-{kind}-{level}')
+        yield ClutterLevel(**scene, group=f'{ladder}-{j}', ladder=ladder, level=level)
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #2ee57b51
 def measure_intervention(vlm, sample, lam=1e-8) -> dict: # a `ClutterLevel`; λ of the contrast
     "As `measure_entropy`, with the place on the ladder"
-    place = dict(group=sample.group, ladder=sample.ladder, level=sample.level)
-    return measure_entropy(vlm, sample, lam) | place
+    return measure_entropy(vlm, sample, lam) | dict(group=sample.group, ladder=sample.ladder, level=sample.level)
 
-def clutter_levels(t, column, ladder) -> np.ndarray: # table of `to_dataframe`; of the table; name; → [questions, 5]
-    "One column of the table, for the questions that are complete on one ladder"
-    rows = t[t.ladder == ladder]
-    wide = rows.pivot(index='group', columns='level', values=column)
+def clutter_levels(t, column, ladder) -> np.ndarray: # table of `to_dataframe`
+    "One column of the table, for the questions that are complete on one ladder, [questions, 5]"
+    wide = t[t.ladder == ladder].pivot(index='group', columns='level', values=column)
     return wide.reindex(columns=range(5)).dropna().to_numpy(float)
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #4ee6e54b
 MEDIATION_PATHS = ('a', 'b', 'indirect', 'direct', 'total')
 
-def path_effects(xx, xm, xy, mm, my # [..., questions] sums of products within each question
-    ) -> np.ndarray: # [..., 5]: as in `MEDIATION_PATHS`
-    "Coefficients of a simple mediation from sums of products"
+def path_effects(xx, xm, xy, mm, my) -> np.ndarray: # [..., questions] sums of products within each question
+    "Coefficients of a simple mediation, [..., 5] as in `MEDIATION_PATHS`"
     xx, xm, xy, mm, my = (v.sum(-1) for v in (xx, xm, xy, mm, my))
-    det = xx*mm - xm*xm
-    a = xm/xx
-    b = (my*xx - xy*xm)/det
-    direct = (xy*mm - my*xm)/det
+    det, a = xx*mm - xm*xm, xm/xx
+    b, direct = (my*xx - xy*xm)/det, (xy*mm - my*xm)/det
     return np.stack([a, b, a*b, direct, xy/xx], -1)
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #0d12df97
-def mediation(m, y, n=BOOTSTRAP_DRAWS, seed=0) -> dict:
-    # [questions, levels] what may mediate; [questions, levels] outcome; bootstrap draws of questions; of the
-    # draws; → name of `MEDIATION_PATHS` -> `Estimate`
-    "Simple mediation of the level's effect (0 calm, 1 busy), within questions"
+def mediation(m, y, n=BOOTSTRAP_DRAWS, seed=0) -> dict: # [questions, levels] what may mediate, and the outcome
+    "Simple mediation of the level's effect (0 calm, 1 busy), within questions: name of `MEDIATION_PATHS` → `Estimate`"
     m, y = np.asarray(m, float), np.asarray(y, float)
     if m.shape != y.shape or len(m) < 4:
         raise StatisticsError(
             f'Mediation needs two tables of one shape with at least 4 questions, not {m.shape} and {y.shape}.')
-    level = np.linspace(0, 1, m.shape[1])
-    x = np.broadcast_to(level, m.shape)
+    x = np.broadcast_to(np.linspace(0, 1, m.shape[1]), m.shape)
     x, m, y = (v - v.mean(1, keepdims=True) for v in (x, m, y))
     if not m.any() or not y.any(): raise StatisticsError('Nothing changes along the ladders, so nothing can mediate.')
-    products = x*x, x*m, x*y, m*m, m*y
-    sums = [p.sum(1) for p in products]
-    values, out = path_effects(*sums), {}
-    for i, name in enumerate(MEDIATION_PATHS):
-        lo, hi = interval_of(lambda *s: path_effects(*s)[..., i], sums, n, seed)
-        value = float(values[i])
-        out[name] = Estimate(value, lo, hi, len(m))
-    return out
+    sums = [p.sum(1) for p in (x*x, x*m, x*y, m*m, m*y)]
+    ends = (interval_of(lambda *s: path_effects(*s)[..., i], sums, n, seed) for i in range(5))
+    return {k: Estimate(float(v), *e, len(m)) for k, v, e in zip(MEDIATION_PATHS, path_effects(*sums), ends)}
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #794a2d13
-def percentage_points(e) -> Estimate: # `Estimate` of a share; → times 100
+def percentage_points(e) -> Estimate:
     "A share in percentage points"
     return replace(e, value=100*e.value, lo=100*e.lo, hi=100*e.hi)
 
 def plot_levels(ax, v, color, scale=1, **kw): # [questions, 5]; of the line; on the values; for the line
     "Change against the calmest background, paired, by level"
     if len(v) < 2: return
-    changes = v - v[:, :1]
-    means = [mean_interval(d, BOOTSTRAP_DRAWS) for d in changes.T]
-    means = [scale*np.array(tuple(c)) for c in means]
-    plot_band(ax, range(5), means, color, **kw)
+    changes = [mean_interval(d, BOOTSTRAP_DRAWS) for d in (v - v[:, :1]).T]
+    plot_band(ax, range(5), [scale*np.array(tuple(c)) for c in changes], color, **kw)
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #b6cfd727
 def plot_paths(ax, t, pal): # table of `to_dataframe`; palette
@@ -125,7 +103,7 @@ def plot_paths(ax, t, pal): # table of `to_dataframe`; palette
     ax.set(xlabel='effect on accuracy of going from calm to busy, points')
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #08472ded
-def plot_intervention(records) -> Figure: # of `measure_intervention`; → six panels
+def plot_intervention(records) -> Figure:
     "Paired effects of the background on entropy and accuracy, and the parts of a mediation"
     t = to_dataframe(records)
     with plot_style() as pal:
@@ -133,20 +111,17 @@ def plot_intervention(records) -> Figure: # of `measure_intervention`; → six p
         top, low = fig.subfigures(2, 1)
         axes = top.subplots(1, 3, sharey=True)
         accuracy, forest = low.subplots(1, 2)
-        for i, (ax, ladder) in enumerate(zip(axes, LADDERS)):
-            levels = {c: clutter_levels(t, c, ladder) for c in (*ATTENTION_MAPS, 'correct')}
-            for m in ATTENTION_MAPS:
-                plot_levels(ax, levels[m], pal[MAP_COLOURS[m]], label=m)
-            plot_levels(accuracy, levels['correct'], (pal[3], pal[4], '.2')[i], 100, label=ladder)
+        for ax, ladder, color in zip(axes, LADDERS, (pal[3], pal[4], '.2')):
+            for m in ATTENTION_MAPS: plot_levels(ax, clutter_levels(t, m, ladder), pal[MAP_COLOURS[m]], label=m)
+            plot_levels(accuracy, clutter_levels(t, 'correct', ladder), color, 100, label=ladder)
             ax.axhline(0, color='.5', lw=.6)
-            n = len(levels['question'])
+            n = len(clutter_levels(t, 'question', ladder))
             ax.set(xlabel=f'level of {ladder} ({n} questions)', xticks=range(5))
         axes[0].set_ylabel('change of entropy, bits')
         accuracy.axhline(0, color='.5', lw=.6)
         accuracy.set(xlabel='level', xticks=range(5), ylabel='change of accuracy, points')
         for ax in (axes[1], accuracy):
-            if ax.lines[1:]:
-                ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=3)
+            if ax.lines[1:]: ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=3)
         plot_paths(forest, t, pal)
     return fig
 
@@ -157,10 +132,10 @@ def level_table(tables, ladder) -> pd.DataFrame: # step -> table of `to_datafram
     if not len(right): return pd.DataFrame()
     for step, t in tables.items():
         for c in (*ATTENTION_MAPS, *('T_c', 'C_c', 'correct')*(step == 'last')):
-            v = clutter_levels(t, c, ladder)
-            change = try_estimate(paired_effect, v[:, 4], v[:, 0])
+            calm, *_, busy = clutter_levels(t, c, ladder).T
             name = f'{c} entropy, {step} token' if c in ATTENTION_MAPS else c
-            rows[name] = dict(calm=round(v[:, 0].mean(), 3), busy=round(v[:, 4].mean(), 3), change=change)
+            change = try_estimate(paired_effect, busy, calm)
+            rows[name] = dict(calm=round(calm.mean(), 3), busy=round(busy.mean(), 3), change=change)
         for m in ('question', 'contrast'):
             effects = try_estimate(mediation, clutter_levels(t, m, ladder), right) or {}
             for k in ('indirect', 'direct', 'total') if effects else ():

@@ -17,13 +17,11 @@ from ..data.record_file import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..method.measures import fusion_layers, layer_costs, paired_gain
 from ..models.prompts import SHORT_ANSWER
-from .compare import frame_lines
-from .layer_plots import annotate_cells, plot_line
+from .compare import annotate_cells, frame_lines, layer_ticks, plot_line
 
 # %% ../../nbs/library/studies/06_masking.ipynb #19555832
 def masking_samples(n, start=0, kinds=('digit', 'color', 'shape', 'exist')):
-    # number of samples; first seed; in turn; → yields `Sample`s
-    "Held-out questions of several kinds, one for each scene"
+    "Held-out questions of several kinds in turn, one for each scene"
     yielded, seed = 0, start
     while yielded < n:
         s = to_sample(make_scene(seed), kinds[yielded % len(kinds)])
@@ -34,25 +32,21 @@ def masking_samples(n, start=0, kinds=('digit', 'color', 'shape', 'exist')):
 
 # %% ../../nbs/library/studies/06_masking.ipynb #8bba387f
 def measure_masking(vlm, sample, suffix=SHORT_ANSWER, max_new_tokens=8) -> dict:
-    # with `id`, `image`, `question` and accepted answers; after the question; longest answer; → scores 0..1;
-    # lists over layers
-    "One record of the study of masking"
+    "One record of the study of masking: scores between 0 and 1, in lists over layers"
     prompt = vlm.prompt(sample.image, sample.question, suffix)
-    score = lambda answer: round(match(answer, sample), 6)
-    differs = lambda answers: [int(a != plain) for a in answers]
     def ask(*how):
         with mask_image_tokens(vlm, prompt, *how): return vlm.generate(prompt, max_new_tokens).text
     with cache_vision_features(vlm):
         plain, none = vlm.generate(prompt, max_new_tokens).text, ask()
-        onward = [ask(l, False) for l in range(vlm.n_layers)]
-        only = [ask(l, True) for l in range(vlm.n_layers)]
+        hidden = {way: [ask(l, way == 'only') for l in range(vlm.n_layers)] for way in ('onward', 'only')}
+    score = lambda answer: round(match(answer, sample), 6)
     return dict(
         id=sample.id, kind=getattr(sample, 'kind', None), answer=plain, plain=score(plain), none=score(none),
-        onward=[score(a) for a in onward], only=[score(a) for a in only],
-        changed=dict(onward=differs(onward), only=differs(only)))
+        **{way: [score(a) for a in answers] for way, answers in hidden.items()},
+        changed={way: [int(a != plain) for a in answers] for way, answers in hidden.items()})
 
 # %% ../../nbs/library/studies/06_masking.ipynb #5161743c
-def plot_masked(ax, records): # matplotlib axis; records
+def plot_masked(ax, records):
     "Accuracy by masked layer, both ways"
     pictures = [image_key_of(r) for r in records]
     curves = dict(onward=('hidden from this layer on', 'C0', 'o'), only=('hidden from this layer only', 'C1', 's'))
@@ -64,45 +58,37 @@ def plot_masked(ax, records): # matplotlib axis; records
         ax.axhspan(lo, hi, color='k', alpha=.08, lw=0)
     ax.set(xlabel='masked layer', ylabel='accuracy', ylim=(0, 1.02), title=f'accuracy, n = {len(records)}')
     ax.legend(fontsize=6)
-    return ax
 
-def plot_added(ax, records): # matplotlib axis; records
+def plot_added(ax, records):
     "What each layer adds to the curve, and what it costs to hide the picture from it alone"
     costs = dict(enumerate(zip(*(layer_costs(records, way) for way in ('adds', 'only')))))
     style = lambda l, k: dict(marker='os'[k], mfc=None if costs[l][k].p < .05 else 'w')
     plot_forest(ax, costs, ('adds to the curve', 'costs if hidden from it only'), style=style, upright=True)
-    layers = range(0, len(costs), 1 if len(costs) < 13 else 4)
+    layers = layer_ticks(len(costs))
     ax.set(xticks=layers, xticklabels=layers, xlabel='layer', ylabel='share of right answers')
     ax.set_title('by layer (filled: p < 0.05, Holm)')
     ax.legend(fontsize=6)
-    return ax
 
 # %% ../../nbs/library/studies/06_masking.ipynb #5ad23c0d
-def plot_kinds(ax, records): # matplotlib axis; records
+def plot_kinds(ax, records):
     "Accuracy by kind of question, the picture hidden from each layer on"
     parts = {k: [] for k in sorted({str(r['kind']) for r in records})}
     for r in records: parts[str(r['kind'])].append([r['none'], *r['onward'], r['plain']])
     acc = np.array([np.mean(part, axis=0) for part in parts.values()])
-    image = ax.imshow(acc, cmap='viridis', vmin=0, vmax=1, aspect='auto')
-    if acc.shape[1] < 12: annotate_cells(ax, acc)
-    L = acc.shape[1] - 2
+    image, L = ax.imshow(acc, cmap='viridis', vmin=0, vmax=1, aspect='auto'), acc.shape[1] - 2
+    if L < 10: annotate_cells(ax, acc)
     shown = range(L) if L < 13 else range(0, L - 1, 4)
-    layers = [str(l) if l in shown else '' for l in range(L)]
     ax.figure.colorbar(image, ax=ax, label='accuracy')
-    ax.set_xticks(range(L + 2), ['no\npicture', *layers, 'sees\nall'])
+    ax.set_xticks(range(L + 2), ['no\npicture', *(str(l) if l in shown else '' for l in range(L)), 'sees\nall'])
     ax.set_yticks(range(len(parts)), [f'{k}, n = {len(p)}' for k, p in parts.items()])
     ax.set(xlabel='hidden from this layer on', title='by kind of question')
-    return ax
 
-def plot_masking(records): # of `measure_masking`
+def plot_masking(records) -> Figure:
     "The study of masking in three panels"
     with plot_style():
         fig = Figure(figsize=(6.8, 4.6), dpi=80, layout='constrained')
         top, bottom = fig.subfigures(2, 1, height_ratios=(1.5, 1))
-        left, right = top.subplots(1, 2)
-        plot_masked(left, records)
-        plot_added(right, records)
-        plot_kinds(bottom.subplots(), records)
+        for ax, plot in zip([*top.subplots(1, 2), bottom.subplots()], (plot_masked, plot_added, plot_kinds)): plot(ax, records)
     return fig
 
 # %% ../../nbs/library/studies/06_masking.ipynb #83125468
@@ -113,10 +99,9 @@ def masking_table(records) -> pd.DataFrame:
 
 def summarize_masking(records) -> list:
     "Accuracy with and without the picture, and the table by layer, as lines"
-    pictures = [image_key_of(r) for r in records]
-    plain, none = (np.array([r[k] for r in records]) for k in ('plain', 'none'))
-    share = {k: mean_interval(v, clusters=pictures) for k, v in dict(plain=plain, none=none).items()}
-    worth = paired_gain(plain, none, clusters=pictures)
+    pictures, both = [image_key_of(r) for r in records], {k: [r[k] for r in records] for k in ('plain', 'none')}
+    plain, none = (mean_interval(v, clusters=pictures) for v in both.values())
     fuse, review = fusion_layers(layer_costs(records, 'only'))
-    return [f"accuracy with the picture {share['plain']} %, without {share['none']} %, the picture is worth {worth}",
+    return [f'accuracy with the picture {plain} %, without {none} %, the picture is worth '
+            f'{paired_gain(*both.values(), clusters=pictures)}',
             f'fusion layers {fuse}, review layers {review}', *frame_lines([masking_table(records)])]

@@ -4,27 +4,26 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'LABEL_WORDS', 'CALIBRATION_GRID', 'word_sample', 'profile_samples', 'layer_contrasts', 'best_layers',
-           'ModelProfile', 'profile_model', 'collect_case', 'replay', 'kind_weights', 'score_rules',
-           'choose_thresholds', 'add_thresholds', 'try_thresholds', 'profile_path', 'find_profile']
+           'profile_model', 'collect_case', 'replay', 'kind_weights', 'score_rules', 'choose_thresholds',
+           'add_thresholds', 'try_thresholds']
 
 # %% ../../nbs/library/studies/19_model_profile.ipynb #dc9450ec
-import itertools, os, warnings
-from dataclasses import dataclass, replace
+import itertools
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from fastcore.basics import patch
 from matplotlib import get_data_path
 from PIL import ImageDraw, ImageFont
 from ..attention.results import Timings
-from ..method.adaptive import CarveAuto, map_evidence
-from ..method.carve import Carve
-from ..method.layer_profile import MeasuredLayers, short_name
 from ..core.errors import CarveError
 from ..core.image import open_image
 from ..core.stats import difference, mean_interval
 from ..data.metrics import match
 from ..data.records import picture_files
 from ..data.scenes import Sample, samples
+from ..method.adaptive import CarveAuto, map_evidence
+from ..method.carve import Carve
+from ..method.layer_profile import ModelProfile, find_profile, profile_path, short_name
 from ..models.vlm import weights_key
 
 # %% ../../nbs/library/studies/19_model_profile.ipynb #be56a1a1
@@ -44,8 +43,8 @@ def word_sample(image, seed, kind='word') -> Sample:
     colours, words = chance.permutation(list(LABELS)), chance.permutation(LABEL_WORDS)
     for field, colour, word in zip(chance.permutation(9)[:many], colours, words):
         w, h = (side + font.size//2 for side in font.getbbox(word)[2:])
-        x, y = (int(i*side/3 + chance.random()*max(0, side/3 - label)) for i, side, label in
-                ((field % 3, W, w), (field//3, H, h)))
+        x, y = (int(i*side/3 + chance.random()*max(0, side/3 - label))
+                for i, side, label in ((field % 3, W, w), (field//3, H, h)))
         boxes.append((x, y, min(x + w, W), min(y + h, H)))
         draw.rectangle(boxes[-1], fill=LABELS[colour])
         draw.text((x + font.size//4, y + font.size//4), word, fill='white', font=font)
@@ -65,109 +64,51 @@ def profile_samples(n=60, folder=None, mixed=False) -> list:
         return [s for group in zip(*groups) for s in group][:n]
     files = sorted({p for found in picture_files(Path(folder)).values() for p in found})
     if not files: raise CarveError(f'{folder} holds no pictures.')
-    kinds, start = (('word', 'exist', 'count'), 10_000) if mixed else (('word',), 0)
-    where = [divmod(i, len(kinds)) for i in range(n)]
-    return [word_sample(files[i % len(files)], start + len(kinds)*i + k, kinds[k]) for i, k in where]
+    if not mixed: return [word_sample(files[i % len(files)], i) for i in range(n)]
+    return [word_sample(files[i//3 % len(files)], 10_000 + i, ('word', 'exist', 'count')[i % 3]) for i in range(n)]
 
 # %% ../../nbs/library/studies/19_model_profile.ipynb #2347e539
-def layer_contrasts(vlm, sample, method) -> tuple: # (layers read, function: places in them -> `Saliency`)
-    "The contrast of one question, of any layers"
+def layer_contrasts(vlm, sample, method) -> tuple:
+    "The layers read, and a function: places in them → `Saliency`, the contrast of one question of any layers"
     wide = replace(method, layers=None)
     with vlm.sharing(): rows_q, rows_g = wide.capture(vlm, sample.image, sample.question)
     A_q, A_g = wide.maps(rows_q, rows_g)
     span = rows_q.spans[0]     # not the rows, which are large
     return rows_q.layers, lambda at: wide.fuse(A_q[:, at], A_g[:, at], span, sample.image)
 
-def best_layers(touches, least=.7) -> list: # [n, L] bool; places of the layers
-    "Layers that touch at least `least` times as often as the best"
+def best_layers(touches, least=.7) -> list: # [n, L] bool
+    "Places of the layers that touch at least `least` times as often as the best"
     mean = touches.mean(0)
     return np.flatnonzero((mean >= least*mean.max()) & (mean > 0)).tolist()
 
-# %% ../../nbs/library/studies/19_model_profile.ipynb #a8352bd9
+# %% ../../nbs/library/studies/19_model_profile.ipynb #c2f9d544
 def _numbers(interval): return [round(float(v), 6) for v in interval]
 
-def _percent(interval, unit='%'):
-    mean, low, high = (100*v for v in interval)
-    return f'{mean:5.1f} {unit} [{low:.1f}, {high:.1f}]'
-
-@dataclass(repr=False)
-class ModelProfile(MeasuredLayers):
-    "Which layers of one model point, how well, and what thresholds make of them; intervals are [mean, lower, upper]"
-    source: str       # of the questions
-    read: list        # [L] layers that attend to the picture
-    touch: list       # [L] intervals: touch of a layer alone
-    kept: list        # touch of kept layers, on the halves that did not choose them
-    together: list    # touch of all layers
-    gain: list        # kept over together, paired
-    by_chance: float  # touch of a peak anywhere
-    rules: dict = None  # thresholds of `CarveAuto` and their worth, from `add_thresholds`
-    kind = 'model profile'  # of its file
-
-    @property
-    def points(self) -> bool:
-        "Whether the kept layers point more often than chance would (binomial test, one-sided, p < .025)"
-        from scipy.stats import binom
-        return bool(binom.sf(round(self.n*self.kept[0]) - 1, self.n, self.by_chance) < .025)
-
-    def fields(self, name='carve') -> dict:
-        "The fields of `Carve` (or 'auto') that won on the half that did not choose them; none: the default is as good"
-        found = dict(layers=self.layers) if self.points and self.gain[1] > 0 else {}
-        if name != 'auto': return found
-        if self.rules is None: raise CarveError(f'The profile of {self.model!r} is one of layers alone: make it again.')
-        return found | self.rules['thresholds'] if self.rules['thresholds'] and self.rules['gain'][1] > 0 else found
-
-    def advice(self, name='carve') -> str:
-        "What is suggested, in one sentence"
-        cls = CarveAuto if name == 'auto' else Carve
-        if fields := self.fields(name): return f'suggested: {cls(**fields)}'
-        if name != 'auto': why = f'The kept layers point no better than all ({_percent(self.gain, "points").strip()})'
-        elif self.rules['thresholds']:
-            why = f'Other thresholds do no better ({_percent(self.rules["gain"], "points").strip()})'
-        else: why = 'No thresholds of auto keep to the cost that is allowed and harm no kind of question'
-        return f'{why}: keep the default, {cls.__name__}()'
-
-    def __repr__(self):
-        lines = [f'{self.model}: {self.n} questions on {self.source}; the peak of each layer touches the region']
-        for layer, share in zip(self.read, self.touch):
-            lines.append(f'layer {layer:2}  {_percent(share)}' + '  kept'*(layer in self.layers))
-        lines += [f'kept      {_percent(self.kept)}', f'all       {_percent(self.together)}',
-                  f'gain      {_percent(self.gain, "points")}', f'chance    {100*self.by_chance:5.1f} %']
-        if not self.points: return '\n'.join([*lines, 'No layers to suggest: not above chance.'])
-        lines.append(self.advice())
-        if self.rules is None: return '\n'.join(lines)
-        lines.append(f'{self.rules["n"]} questions of several kinds, each half with thresholds that the other half chose:')
-        lines += [f'{name:8}  {_percent(self.rules[name])}' for name in ('alone', 'default', 'auto')]
-        return '\n'.join([*lines, f'gain      {_percent(self.rules["gain"], "points")}', self.advice('auto')])
-
-# %% ../../nbs/library/studies/19_model_profile.ipynb #c2f9d544
 def profile_model(vlm, samples, source='scenes of this package', method=None, over=iter) -> ModelProfile:
     """Which layers of a model point, on questions with a box; `over` goes over them, such as a progress bar.
 
     Raises `CarveError` for fewer than four such questions."""
-    method, samples = method or Carve(), [s for s in samples if s.box is not None]
+    samples = [s for s in samples if s.box is not None]
     if len(samples) < 4: raise CarveError(f'{len(samples)} questions with a region: a profile needs four or more.')
-    made = [layer_contrasts(vlm, s, method) for s in over(samples)]
-    read, every = made[0][0], range(len(made[0][0]))
+    made = [layer_contrasts(vlm, s, method or Carve()) for s in over(samples)]
+    read, n = made[0][0], len(made)
     touched = lambda i, at: made[i][1](list(at)).touch(samples[i].box)
-    touches = np.array([[touched(i, [l]) for l in every] for i in range(len(made))])
-    kept = np.zeros(len(made))
-    for half in (0, 1):
-        chosen = best_layers(touches[1 - half::2])
-        for i in range(half, len(made), 2): kept[i] = touched(i, chosen) if chosen else 0
-    together = [touched(i, every) for i in range(len(made))]
+    touches = np.array([[touched(i, [l]) for l in range(len(read))] for i in range(n)])
+    chosen = [best_layers(touches[1 - half::2]) for half in (0, 1)]
+    kept = np.array([float(touched(i, chosen[i % 2])) if chosen[i % 2] else 0. for i in range(n)])
+    together = [touched(i, range(len(read))) for i in range(n)]
     chance = np.mean([made[i][1]([0]).chance(s.box)[1] for i, s in enumerate(samples)])
     return ModelProfile(
-        short_name(vlm), weights_key(vlm), len(made), [read[l] for l in best_layers(touches)], source, list(read),
-        [_numbers(mean_interval(x)) for x in touches.T], *map(_numbers, (
-            mean_interval(kept), mean_interval(together), difference(kept, together))), round(float(chance), 6))
+        short_name(vlm), weights_key(vlm), n, [read[l] for l in best_layers(touches)], source, list(read),
+        [_numbers(mean_interval(x)) for x in touches.T], _numbers(mean_interval(kept)), _numbers(mean_interval(together)),
+        _numbers(difference(kept, together)), round(float(chance), 6))
 
 # %% ../../nbs/library/studies/19_model_profile.ipynb #8d00d2a0
-def collect_case(method, vlm, sample, score) -> dict: # `CarveAuto`, ..., (answer, sample) -> 0..1; plain values, ready for JSON
-    "One question through all steps, without thresholds: all that the rules may need"
+def collect_case(method, vlm, sample, score) -> dict: # a `CarveAuto`; (answer, sample) -> 0..1
+    "One question through all steps, without thresholds: all that the rules may need, as plain values"
     seconds = Timings()
     with vlm.sharing():
-        rows_q = method.look(vlm, sample.image, sample.question)
-        rows_g = method.look(vlm, sample.image)
+        rows_q, rows_g = method.look(vlm, sample.image, sample.question), method.look(vlm, sample.image)
         with seconds('map'):
             A_q, A_g = method.maps(rows_q, rows_g)
             S = method.fuse(A_q, A_g, rows_q.spans[0], sample.image)
@@ -176,9 +117,9 @@ def collect_case(method, vlm, sample, score) -> dict: # `CarveAuto`, ..., (answe
     case = lambda a: dict(confidence=round(a.confidence, 6), score=float(score(str(a), sample)))
     cost = dict(capture=rows_q.meta['seconds'], instruction=rows_g.meta['seconds'] + seconds['map'],
         ask=np.mean([a.seconds for a in answers]))
-    evidence = {k: round(v, 6) for k, v in map_evidence(S, A_q, A_g).items()}
-    return dict(id=sample.id, kind=sample.kind, plain=case(rows_q.answer), **evidence, views=[case(a) for a in answers],
-        seconds={k: round(v, 5) for k, v in cost.items()})
+    return dict(
+        id=sample.id, kind=sample.kind, plain=case(rows_q.answer), views=[case(a) for a in answers],
+        **{k: round(v, 6) for k, v in map_evidence(S, A_q, A_g).items()}, seconds={k: round(v, 5) for k, v in cost.items()})
 
 def replay(method, case) -> tuple: # (score, captured under the instruction? 0 or 1, views asked)
     "Score and cost of a question of `collect_case` under the thresholds of a `CarveAuto`"
@@ -196,8 +137,8 @@ CALIBRATION_GRID = dict(
     skip_above=(.8, .9), spread=(.33, .37, .4, .43, 1.), min_confidence=(.8, .9), stop_below=(0., .7, .8, .9),
     accept_above=(.95, .98, .995), K=(1, 2), min_gain=(0., .1))
 
-def kind_weights(cases) -> np.ndarray: # of `collect_case`; [n], sum 1
-    "Weights under which every kind of question counts alike"
+def kind_weights(cases) -> np.ndarray: # of `collect_case`
+    "Weights under which every kind of question counts alike, [n], sum 1"
     kinds = [c['kind'] for c in cases]
     w = np.array([1/kinds.count(k) for k in kinds])
     return w/w.sum()
@@ -214,13 +155,13 @@ def score_rules(method, cases) -> dict:
 
 def choose_thresholds(method, cases, budget=1.6, harm=.02, grid=CALIBRATION_GRID) -> tuple:
     "The `CarveAuto` with the best thresholds within budget and harm, and its `score_rules`; (None, None) if there is none"
-    best, best_scores = None, None
+    best, best_scores = None, dict(accuracy=-1)
     for values in itertools.product(*grid.values()):
         m = replace(method, **dict(zip(grid, values)))
         scores = score_rules(m, cases)
-        if scores['cost'] > budget or scores['harm'] > harm: continue
-        if best is None or scores['accuracy'] > best_scores['accuracy'] + 1e-9: best, best_scores = m, scores
-    return best, best_scores
+        allowed = scores['cost'] <= budget and scores['harm'] <= harm
+        if allowed and scores['accuracy'] > best_scores['accuracy'] + 1e-9: best, best_scores = m, scores
+    return best, best and best_scores
 
 # %% ../../nbs/library/studies/19_model_profile.ipynb #afa9346d
 def add_thresholds(profile, vlm, samples, over=iter) -> ModelProfile:
@@ -230,38 +171,11 @@ def add_thresholds(profile, vlm, samples, over=iter) -> ModelProfile:
 
 def try_thresholds(method, cases) -> dict:
     "Thresholds or None, n, and intervals on the half that did not choose: score alone, of the default, of auto, its gain"
-    alone = np.array([c['plain']['score'] for c in cases])
-    default = np.array([replay(CarveAuto(layers=method.layers), c)[0] for c in cases])
-    auto = alone.copy()
-    for half in (0, 1):
-        rules, _ = choose_thresholds(method, cases[1 - half::2])
-        if rules: auto[half::2] = [replay(rules, c)[0] for c in cases[half::2]]
+    scores = lambda rules, cases: [replay(rules, c)[0] if rules else c['plain']['score'] for c in cases]
+    alone, default = scores(None, cases), scores(CarveAuto(layers=method.layers), cases)
+    auto = np.zeros(len(cases))
+    for half in (0, 1): auto[half::2] = scores(choose_thresholds(method, cases[1 - half::2])[0], cases[half::2])
     chosen, _ = choose_thresholds(method, cases)
     own = chosen and {k: getattr(chosen, k) for k in CALIBRATION_GRID if getattr(chosen, k) != getattr(CarveAuto, k)}
-    scores = {k: _numbers(mean_interval(v)) for k, v in dict(alone=alone, default=default, auto=auto).items()}
-    return dict(thresholds=own, n=len(cases), gain=_numbers(difference(auto, default))) | scores
-
-# %% ../../nbs/library/studies/19_model_profile.ipynb #040e5bfa
-def profile_path(vlm) -> Path:
-    "Where the profile of a model is kept, whether it is there or not"
-    folder = os.environ.get('CARVE_PROFILES') or Path.home()/'.cache'/'carve_nb'/'profiles'
-    return Path(folder)/f'{weights_key(vlm)}.json'
-
-def find_profile(vlm) -> ModelProfile:
-    "The saved profile of these weights; raises `CarveError` where there is none"
-    path = profile_path(vlm)
-    if not path.is_file():
-        raise CarveError(f'No profile of {short_name(vlm)!r} with these weights is saved. Make one: carve profile '
-                         f'--model {vlm.name}')
-    profile = ModelProfile.load(path)
-    profile.use(vlm)
-    return profile
-
-# %% ../../nbs/library/studies/19_model_profile.ipynb #d7ede8a9
-@patch(cls_method=True)
-def for_model(cls: Carve, vlm, **kw): # a `VLM` of which a profile is saved; fields to change
-    "The method with the settings that won on a model, by its saved profile; else the default, with a warning that says so"
-    profile, name = find_profile(vlm), 'auto' if issubclass(cls, CarveAuto) else 'carve'
-    measured = profile.fields(name)
-    if not measured: warnings.warn(f'{profile.model}: {profile.advice(name)}', stacklevel=2)
-    return cls(**measured | kw)
+    means = {k: _numbers(mean_interval(v)) for k, v in dict(alone=alone, default=default, auto=auto).items()}
+    return dict(thresholds=own, n=len(cases), gain=_numbers(difference(auto, default)), **means)
