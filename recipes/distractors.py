@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DISTRACTED', 'KINDS', 'SHARES', 'PlantedSample', 'distractors_samples', 'point_at', 'measure_distractors',
-           'distractor_costs', 'gains_over', 'survival', 'drawn', 'plot_distractors', 'summarize_distractors']
+           'distractor_costs', 'gains_over', 'survival', 'drawn', 'plot_distractors']
 
 # %% ../nbs/notes/distractors.ipynb #a01900af
 import sys
@@ -15,7 +15,7 @@ from carve_nb.convergence import head_mean_rows
 from carve_nb.core.grids import patch_cover
 from carve_nb.core.plotting import plot_style
 from carve_nb.data.scenes import Sample, samples
-from carve_nb.studies.compare import ask_all, format_change, paired, plot_scores, tidy, wide
+from carve_nb.studies.compare import ask_all, frame_lines, paired, plot_scores, tidy, wide
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
 from .stickers import PLANTS, attention_share, find_sticker, free_place, plant
 
@@ -97,24 +97,9 @@ def plot_distractors(records) -> Figure:
         fig.legend([first.plot([], [], 'o', color=c)[0] for c in colors.values()], colors, loc='outside lower center', ncols=5)
     return fig
 
-# %% ../nbs/notes/distractors.ipynb #9a3a70b6
-def summarize_distractors(records) -> list:
-    "Sentences: what distractors draw, what they cost, and what contrast gives back"
-    n = tidy(records, 'planted').groupby('planted').picture.nunique()
-    rows = lambda t, k: '; '.join(format_change(m, r) for m, r in t.loc[k].iterrows())
-    layers = lambda k: '; '.join(f'{words} {", ".join(f"{s:.0f}" for s in drawn(records, k, f))}' for f, (words, _) in SHARES.items())
-    costs, gains = {k: distractor_costs(records, k) for k in ('touch', 'correct')}, gains_over(records)
-    return [f'{len(records)} questions, {n.min()} to {n.max()} with each distractor; 95 % intervals; exact McNemar tests, Holm '
-            'over the comparisons of each table',
-        *[f'share of attention by layer in %, {k}: {layers(k)}' for k in KINDS],
-        *[f'{words} in % with {k}, and the change against clean: {rows(costs[key], k)}'
-            for key, words in dict(touch='touch', correct='right answers').items() for k in KINDS],
-        *[f'touch in % with {k}, and the change against question-only: {rows(gains, k)}' for k in PLANTS],
-        *[f'contrast {survival(records, k)} the {k}' for k in KINDS]]
-
 # %% ../nbs/notes/distractors.ipynb #178d750e
 STUDIES['distractors'] = StudySpec(
-    distractors_samples, measure_distractors, plot_distractors, summarize_distractors, 600, True, 'Does contrast survive a sticker, a watermark or a strange object?')
+    distractors_samples, measure_distractors, plot_distractors, lambda records: frame_lines([distractor_costs(records), gains_over(records)]), 600, True, 'Does contrast survive a sticker, a watermark or a strange object?')
 
 # %% ../nbs/notes/distractors.ipynb #3ef6cce7
 if __name__ == '__main__': run_study('distractors', *sys.argv[1:2], out=study_folder('distractors', *sys.argv[1:2]))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STYLE_METHODS', 'generalisation_samples', 'measure_generalisation', 'plot_generalisation', 'compare_with_own',
-           'summarize_generalisation']
+           'generalisation_lines']
 
 # %% ../nbs/notes/generalisation.ipynb #74619c41
 import sys
@@ -13,9 +13,9 @@ from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import format_p
 from carve_nb.data.drawing import STYLES
 from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.studies.compare import ask_all, paired, tidy, wide
+from carve_nb.studies.compare import ask_all, frame_lines, paired, tidy, wide
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
-from .binding import compare_groups, format_gains, plot_groups, point_and_hit
+from .binding import compare_groups, plot_groups, point_and_hit
 
 # %% ../nbs/notes/generalisation.ipynb #c3654235
 def generalisation_samples(n, start=0):
@@ -56,18 +56,14 @@ def compare_with_own(records) -> tuple: # of `measure_generalisation`
     gain = w.xs('carve', axis=1, level=1) - plain
     return tuple(paired({k: (t[k], t.own) for k in other}) for t in (plain, gain))
 
-def summarize_generalisation(records) -> list:
-    "Sentences: what the styles change, with n, interval and test"
-    table = compare_groups(records, 'style')
-    lines = [f'style {format_gains(table, k)}' for k in table.index.unique('style')]
-    for words, t in zip(('plain answer', "CARVE's gain"), compare_with_own(records)):
-        changes = ', '.join(f'{k} {r.change:+.1f} ({format_p(r.p_holm)})' for k, r in t.iterrows())
-        lines.append(f"{words} against our own style, points: {changes}; {t.n.iloc[0]} seeds, {' or '.join(t.test.unique())}, Holm")
-    return lines
+def generalisation_lines(records) -> list:
+    "Every style; the plain answer and CARVE's gain against our own style; as lines"
+    return frame_lines([compare_groups(records, 'style'), *compare_with_own(records)])
 
 # %% ../nbs/notes/generalisation.ipynb #0f8cd291
 STUDIES['generalisation'] = StudySpec(
-    generalisation_samples, measure_generalisation, plot_generalisation, summarize_generalisation, 1050, True, 'The same scenes painted in styles that the model never met.')
+    generalisation_samples, measure_generalisation, plot_generalisation, generalisation_lines, 1050, True,
+    'The same scenes painted in styles that the model never met.')
 
 # %% ../nbs/notes/generalisation.ipynb #ea1a4c24
 if __name__ == '__main__': run_study('generalisation', *sys.argv[1:2], out=study_folder('generalisation', *sys.argv[1:2]))

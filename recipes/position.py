@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COORDINATES', 'CLUTTER_COLUMNS', 'OUTCOMES', 'OUTCOME_COLORS', 'target_place', 'position_samples', 'measure_position',
-           'place_table', 'place_effects', 'plot_places', 'plot_position', 'summarize_position']
+           'place_table', 'place_effects', 'plot_places', 'plot_position']
 
 # %% ../nbs/notes/position.ipynb #d292960e
 import sys
@@ -23,6 +23,7 @@ from carve_nb.data.metrics import match
 from carve_nb.data.scenes import samples
 from carve_nb.studies.entropy import BOOTSTRAP_DRAWS, try_estimate
 from carve_nb.studies.entropy import describe_sample
+from carve_nb.studies.compare import frame_lines
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
 
 # %% ../nbs/notes/position.ipynb #78d83fbc
@@ -118,17 +119,12 @@ def plot_places(ax, t, place): # of `place_table`; a key of `COORDINATES`
     "Shares of questions along one coordinate"
     for outcome in ('question', 'carve', 'correct'):
         x, means = bin_means(t[place], t[outcome], 7, 1)
-        mean, lo, hi = (
-            100 * np.array([tuple(i) for i in means]).T
-        )
-        err = np.clip([mean - lo, hi - mean], 0, None)
-        ax.errorbar(
-            x, mean, err, fmt='o-', ms=3, lw=1, color=OUTCOME_COLORS[outcome],
-            label=OUTCOMES[outcome]
-        )
+        mean, lo, hi = 100*np.array([tuple(i) for i in means]).T
+        ax.errorbar(x, mean, np.clip([mean - lo, hi - mean], 0, None), fmt='o-', ms=3, lw=1, color=OUTCOME_COLORS[outcome],
+            label=OUTCOMES[outcome])
     ax.set(xlabel=f'{COORDINATES[place]}, patches', ylim=(0, 103))
 
-def plot_position(records) -> Figure: # of `measure_position`; → four panels
+def plot_position(records) -> Figure:
     "What is found along row, column and ring, and the effects with clutter held fixed"
     t = place_table(records)
     effects = place_effects(t)
@@ -140,42 +136,14 @@ def plot_position(records) -> Figure: # of `measure_position`; → four panels
         rows = {place: [effects[k, place] for k in OUTCOMES] for place in COORDINATES}
         plot_forest(last, rows, colors=list(OUTCOME_COLORS.values()))
         last.set(xlabel='log-odds (lift: correlation)', title='clutter held fixed')
-        for k, color in OUTCOME_COLORS.items():
-            if k == 'lift': last.plot([], [], color=color, label=OUTCOMES[k])
-        handles, labels = (sum(parts, []) for parts in zip(
-            axes[0].get_legend_handles_labels(), last.get_legend_handles_labels()))
-        fig.legend(handles, labels, loc='outside lower center', ncols=4)
+        handles, labels = axes[0].get_legend_handles_labels()
+        lift, = last.plot([], [], color=OUTCOME_COLORS['lift'])
+        fig.legend([*handles, lift], [*labels, OUTCOMES['lift']], loc='outside lower center', ncols=4)
     return fig
-
-# %% ../nbs/notes/position.ipynb #7255187f
-def summarize_position(records) -> list: # of `measure_position`; → of sentences
-    "What the place of a target does, with n, interval and test"
-    t = place_table(records)
-    effects = {k: e for k, e in place_effects(t).items() if e is not None}
-    corrected = dict(zip(effects, holm([e.p for e in effects.values()])))
-    means = ', '.join(
-        f'{OUTCOMES[k]} {mean_interval(t[k])}'
-        for k in ('question', 'carve', 'correct')
-    )
-    lines = [
-        f'{len(t)} questions, grid of {records[0]["grid"][0]} x {records[0]["grid"][1]}, {t.between.min()} to '
-        f'{t.between.max()} tokens between target and answer; in %: {means}']
-    for outcome, words in OUTCOMES.items():
-        unit = 'rank correlation' if outcome == 'lift' else 'log-odds per standard deviation'
-        parts = []
-        for place in (*COORDINATES, 'between'):
-            e = effects.get((outcome, place))
-            text = 'too few to say' if e is None else (
-                f'{e.value:+.2f} [{e.lo:+.2f}, {e.hi:+.2f}], {format_p(corrected[outcome, place])}')
-            parts.append(f'{"tokens between" if place == "between" else place} {text}')
-        lines.append(
-            f'{words}, {unit} (Holm over {len(effects)}): {"; ".join(parts)}'
-        )
-    return lines
 
 # %% ../nbs/notes/position.ipynb #c7d008d7
 STUDIES['position'] = StudySpec(
-    position_samples, measure_position, plot_position, summarize_position, 600, True, 'Do answers and maps depend on where the target lies?')
+    position_samples, measure_position, plot_position, lambda records: frame_lines([pd.Series(place_effects(place_table(records))).unstack()]), 600, True, 'Do answers and maps depend on where the target lies?')
 
 # %% ../nbs/notes/position.ipynb #8cf76bc6
 if __name__ == '__main__': run_study('position', *sys.argv[1:2], out=study_folder('position', *sys.argv[1:2]))

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['SEARCH_PAIRS', 'SEARCH_QUESTION', 'PAIR_FEATURES', 'SEARCH_PANELS', 'add_tail', 'tilt_square', 'search_item',
            'Display', 'place_items', 'search_display', 'search_samples', 'patch_weights', 'box_shares', 'odd_attention',
-           'measure_search', 'search_directions', 'plot_search', 'summarize_search']
+           'measure_search', 'search_directions', 'plot_search', 'search_table']
 
 # %% ../nbs/notes/visual_search.ipynb #54c5eb9b
 import sys
 from dataclasses import dataclass
 from itertools import product
-import numpy as np, torch
+import numpy as np, pandas as pd, torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from carve_nb.core.grids import tent_weights
@@ -21,31 +21,25 @@ from carve_nb.data.metrics import match
 from carve_nb.data.drawing import COLORS, PHOTOS, SceneObject, background, sprite
 from carve_nb.data.scenes import Sample
 from carve_nb.method.measures import ENTROPY_STEPS, capture_pair, layer_bits
-from carve_nb.studies.entropy import BOOTSTRAP_DRAWS, format_header, to_dataframe, try_estimate
+from carve_nb.studies.compare import frame_lines
+from carve_nb.studies.entropy import BOOTSTRAP_DRAWS, to_dataframe, try_estimate
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
 
 # %% ../nbs/notes/visual_search.ipynb #665ff589
 SEARCH_PAIRS = dict(tail='circle', tilt='square')
 SEARCH_QUESTION = 'What digit is on the one thing that is not the same as the other things?'
 
-def add_tail(im, rgb) -> Image.Image:
-    # RGBA sprite; its colour; → the same with a bar across the lower right, as on a Q
-    "Give a circle a tail"
+def add_tail(im, rgb): # RGBA sprite; its colour
+    "Give a circle a bar across the lower right, as on a Q"
     big = Image.new('RGBA', (im.width*4,)*2)
-    start = .68*big.width
-    end = .96*big.width
-    width = round(.1*big.width)
-    line = [(start, start), (end, end)]
-    ImageDraw.Draw(big).line(line, fill=(20, 20, 20, 255), width=width)
+    start, end = .68*big.width, .96*big.width
+    ImageDraw.Draw(big).line([(start, start), (end, end)], fill=(20, 20, 20, 255), width=round(.1*big.width))
     return Image.alpha_composite(im, big.reduce(4))
 
-def tilt_square(im, rgb) -> Image.Image:
-    # RGBA sprite; its colour; → turned by 25 degrees, its digit still upright; a little larger than it was
-    "Turn a square, but not its digit"
-    n = im.width
-    q = im.width//4
-    body = im.copy()
-    middle = (q, q, n - q, n - q)
+def tilt_square(im, rgb):
+    "Turn a square by 25 degrees, but not its digit; it gets a little larger"
+    n, q = im.width, im.width//4
+    body, middle = im.copy(), (q, q, n - q, n - q)
     body.paste((*map(int, rgb), 255), middle)
     out = body.rotate(25, Image.BICUBIC, expand=True)
     d = (out.width - n)//2 + q
@@ -54,9 +48,8 @@ def tilt_square(im, rgb) -> Image.Image:
 
 PAIR_FEATURES = dict(tail=add_tail, tilt=tilt_square)
 
-def search_item(rgb, pair, digit, px, feature) -> Image.Image:
-    # colour; 'tail' or 'tilt'; 0 to 9; side in pixels; has it the feature?; → RGBA
-    "One object of a search display"
+def search_item(rgb, pair, digit, px, feature): # has it the feature?
+    "One object of a search display, RGBA"
     im = sprite(rgb, SEARCH_PAIRS[pair], digit, px)
     return PAIR_FEATURES[pair](im, rgb) if feature else im
 
@@ -105,37 +98,23 @@ def search_display(seed, pair, odd, size) -> Display:
 
 # %% ../nbs/notes/visual_search.ipynb #4f665d5e
 def search_samples(n, start=0):
-    # how many; eight for one layout of each pair and size; number of the first; → yields `Display`s
-    "Search displays in both directions"
+    "Search displays in both directions; eight have one layout of each pair and size"
     for k in range(start, start + n):
-        seed = k//2
-        pair = list(SEARCH_PAIRS)[seed % 2]
-        odd = ('with', 'without')[k % 2]
-        size = (4, 8)[seed//2 % 2]
-        yield search_display(seed, pair, odd, size)
+        seed, odd = k//2, ('with', 'without')[k % 2]
+        yield search_display(seed, list(SEARCH_PAIRS)[seed % 2], odd, (4, 8)[seed//2 % 2])
 
 # %% ../nbs/notes/visual_search.ipynb #99cc280c
-def patch_weights(box, span, size) -> torch.Tensor:
-    # (x0, y0, x1, y1) pixels; `ImageSpan` of the picture; (W, H) of the picture; → [Nv] what each patch adds to
-    # the sum over the box's pixels
-    "The resized map's sum over a box, as weights on patches"
-    gh, gw = span.grid
-    x0, y0, x1, y1 = span.box
-    W, H = size
-    wx = tent_weights(gw, W, x0, x1)
-    wy = tent_weights(gh, H, y0, y1)
+def patch_weights(box, span, size) -> torch.Tensor: # of pixels; `ImageSpan` of the picture; its (W, H)
+    "The resized map's sum over a box, as weights on patches [Nv]"
+    (gh, gw), (x0, y0, x1, y1), (W, H) = span.grid, span.box, size
     a, b, c, d = (max(0, round(float(v))) for v in box)
-    rows = wy[b:d].sum(0)
-    columns = wx[a:c].sum(0)
+    rows, columns = tent_weights(gh, H, y0, y1)[b:d].sum(0), tent_weights(gw, W, x0, x1)[a:c].sum(0)
     return torch.tensor(np.outer(rows, columns).ravel())
 
-def box_shares(a, boxes, span, size) -> torch.Tensor:
-    # [..., Nv] maps; n boxes in pixels; `ImageSpan` of the picture; (W, H); → [..., n]
-    "Share of each map that lies in each box"
-    a = a.double()
-    weights = [patch_weights(b, span, size) for b in boxes]
-    inside = a @ torch.stack(weights, -1)
-    total = a @ patch_weights((0, 0, *size), span, size)
+def box_shares(a, boxes, span, size) -> torch.Tensor: # [..., Nv] maps; n boxes in pixels
+    "Share of each map that lies in each box, [..., n]"
+    inside = a.double() @ torch.stack([patch_weights(b, span, size) for b in boxes], -1)
+    total = a.double() @ patch_weights((0, 0, *size), span, size)
     return inside/total.clamp_min(1e-30)[..., None]
 
 # %% ../nbs/notes/visual_search.ipynb #f0cd909e
@@ -201,26 +180,18 @@ def plot_search(records) -> Figure: # of `measure_search`; → four panels
     return fig
 
 # %% ../nbs/notes/visual_search.ipynb #0a59fb3c
-def summarize_search(records) -> list: # of `measure_search`; → sentences
-    "Whether what has the feature stands out more than what lacks it"
-    t = to_dataframe(records)
-    layouts = t['group'].tolist()      # both directions of a layout are one
-    read, right = (mean_interval(t[k], clusters=layouts) for k in ('read', 'correct'))
-    chance = 100*np.mean(1/t['size'])
-    lines = [format_header(records, 'displays'),
-        f'answers that are a digit shown: {read} %; right: {right} %; {chance:.1f} % by reading any digit shown']
+def search_table(records) -> pd.DataFrame:
+    "Whether what has the feature stands out more than what lacks it: means, and the difference of the directions of a layout"
+    t, rows = to_dataframe(records), {}
     for pair, (column, label) in product(SEARCH_PAIRS, SEARCH_PANELS.items()):
-        v = search_directions(t, column, pair)
-        if not len(v): continue
-        with_it, without = v.T
-        difference = try_estimate(paired_effect, with_it, without) or 'too few to say'
-        means = f'odd one with the feature {with_it.mean():.2f}, without {without.mean():.2f}'
-        lines.append(f'{pair}, {label}: {means}, difference {difference}')
-    return lines
+        with_it, without = search_directions(t, column, pair).T
+        if len(without): rows[pair, label] = {
+            'with': with_it.mean(), 'without': without.mean(), 'difference': try_estimate(paired_effect, with_it, without)}
+    return pd.DataFrame(rows).T
 
 # %% ../nbs/notes/visual_search.ipynb #82ac557b
 STUDIES['search'] = StudySpec(
-    search_samples, measure_search, plot_search, summarize_search, 480, True, 'Is an odd one harder to find in one direction than in the other?')
+    search_samples, measure_search, plot_search, lambda records: frame_lines([search_table(records)]), 480, True, 'Is an odd one harder to find in one direction than in the other?')
 
 # %% ../nbs/notes/visual_search.ipynb #beb1e8ad
 if __name__ == '__main__': run_study('search', *sys.argv[1:2], out=study_folder('search', *sys.argv[1:2]))
