@@ -5,28 +5,24 @@
 # %% auto #0
 __all__ = ['CLUTTER', 'convergence_samples', 'measure_convergence', 'scene_means', 'column', 'by_clutter', 'plot_depth',
            'plot_share', 'plot_auroc', 'distance_matrix', 'plot_layer_distances', 'plot_convergence', 'clutter_effects',
-           'layer_table', 'band_scores', 'band_table', 'plot_bands', 'summarize_convergence', 'plot_strip', 'plot_film']
+           'layer_table', 'band_scores', 'band_table', 'summarize_convergence']
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #be990e3f
 import math
 from contextlib import suppress
 from dataclasses import replace
 import numpy as np, pandas as pd
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from ..complexity import texture
 from ..baselines.vea import own_profile
-from ..convergence import BANDS, band_facts, head_mean_rows, layer_facts
+from ..convergence import BANDS, band_facts, layer_facts
 from ..core.correlation import spearman
 from ..core.errors import CarveError
-from ..core.grids import to_grid
-from ..core.plotting import plot_forest, plot_style
+from ..core.plotting import plot_style
 from ..core.saliency import pick_layers
 from ..core.stats import Estimate, difference, holm, mean_interval, paired_effect, paired_test, picture_places
 from ..data.record_file import image_key_of
 from ..data.scenes import make_scene, to_sample
-from ..maps import entropy
 from ..method.measures import check_attending
 from ..models.prompts import SHORT_ANSWER
 from .compare import annotate_cells, frame_lines, layer_ticks, mean_estimate, plot_line
@@ -181,54 +177,6 @@ def band_table(records) -> pd.DataFrame: # with `bands`
     return pd.DataFrame({k: row(v) for k, v in scores.items()}).T
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #5ba48f01
-def plot_bands(records) -> Figure: # with `bands`
-    "Pointing hit and AUROC of the bands with their intervals"
-    scores = {}
-    for k, v in band_scores(records).items():
-        layers = v['layers']
-        scores[f'{k} ' + (', '.join(map(str, layers)) if len(layers) < 4 else f'{layers[0]}..{layers[-1]}')] = v
-    area = np.mean([r['area'] for r in records if 'area' in r])
-    panels = dict(hit=('pointing game, share of hits', area), auroc=('AUROC of target patches', .5))
-    colors = {name: dict(color=f'C{i}') for i, name in enumerate(scores)}
-    with plot_style():
-        fig = Figure(figsize=(6.4, 1.8), dpi=80, layout='constrained')
-        for ax, (key, (label, chance)) in zip(fig.subplots(1, 2, sharey=True), panels.items()):
-            rows = {k: [mean_interval(v[key])] for k, v in scores.items()}
-            plot_forest(ax, rows, zero=chance, style=lambda name, k: colors[name])
-            ax.set(xlim=(0, 1.03), xlabel=f'{label}, n = {len(v[key])}')
-    return fig
-
 def summarize_convergence(records) -> list:
     "Tables by layer and, where regions are known, of the bands, as lines"
     return frame_lines([layer_table(records)] + ([band_table(records)] if any(r.get('bands') for r in records) else []))
-
-# %% ../../nbs/library/studies/05_convergence.ipynb #b48ff2a1
-def plot_strip(axes, maps, image, span, box=None, vmax=None) -> ScalarMappable:
-    "One map [L, gh, gw] for each axis, laid over the picture; `vmax` is drawn brightest; the scale, for a colour bar"
-    x0, y0, x1, y1 = span.box
-    norm = PowerNorm(.5, 0, vmax or maps.max())
-    for ax, m in zip(axes, maps):
-        ax.imshow(image.convert('L'), cmap='gray', vmin=-150, vmax=300)
-        ax.imshow(m, cmap='inferno', norm=norm, extent=(x0, x1, y1, y0), alpha=np.asarray(norm(m)).clip(0, 1)**.5)
-        if box:
-            left, top, right, bottom = box
-            ax.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color='w', lw=1)
-        ax.set(xlim=(0, image.width), ylim=(image.height, 0), xticks=[], yticks=[])
-    return ScalarMappable(norm, 'inferno')
-
-def plot_film(image, rows, box=None, most=8) -> Figure: # `AttentionRows` of a capture of it; at most so many layers
-    "One question through the layers"
-    n, span = len(rows.layers), rows.spans[0]
-    keep = np.linspace(0, n - 1, min(most, n)).round().astype(int)
-    shares = (head_mean_rows(rows, who)[keep] for who in ('last', 'question'))
-    last, question = (to_grid(a/a.sum(1, keepdims=True), span) for a in shares)
-    with plot_style():
-        fig = Figure(figsize=(1.15*len(keep) + .6, 2.7), dpi=80, layout='constrained')
-        axes = fig.subplots(2, len(keep), squeeze=False)
-        for row, maps, name in zip(axes, (last, question), ('last position', 'question')):
-            scale = plot_strip(row, maps, image, span, box, max(last.max(), question.max()))
-            row[0].set_ylabel(name, fontsize=7)
-        for ax, l, m in zip(axes[0], keep, last):
-            ax.set_title(f'layer {rows.layers[l]}\n{entropy(m.ravel()):.1f} bits', fontsize=7)
-        fig.colorbar(scale, ax=axes, shrink=.8).set_label("share of the row's\nattention on the picture", fontsize=7)
-    return fig
