@@ -7,9 +7,10 @@ __all__ = ['CHAT_TEMPLATE', 'MODEL_CARD', 'PARTS', 'new_tokenizer', 'new_process
            'make', 'train_model', 'run_cli']
 
 # %% ../nbs/training/06_reference_vlm.ipynb #12fcc14c
-import argparse, json, sys
+import json
 from pathlib import Path
 import torch
+from fastcore.script import Param, call_parse
 from .curriculum import make_batch
 from .model import batch_loss, new_model
 from .recipe import RECIPE
@@ -110,28 +111,21 @@ def train_model(out, recipe=RECIPE, **kw): # folder of checkpoint and log; what 
     return train(out, 'last', new_model(seed=recipe['seed']), batch_loss, make, recipe['phases'], PARTS, recipe['seed'], **kw).eval()
 
 # %% ../nbs/training/06_reference_vlm.ipynb #4a1bdd8a
-def run_cli(argv=None): # command line
-    "Train, or pack a checkpoint into a model folder"
-    p = argparse.ArgumentParser(
-        prog='python -m recipes.reference_vlm', description='Train the reference VLM from nothing and pack it, or pack a checkpoint.')
-    p.add_argument('verb', choices=['train', 'pack'])
-    p.add_argument('--out', required=True, help='folder of checkpoint and log')
-    p.add_argument('--threads', type=int, default=2, help='torch threads; weights depend on them')
-    p.add_argument('--stop', type=int, help='stop before this step')
-    p.add_argument('--to', help='folder of the packed model; DIR/model if not given')
-    p.add_argument('--table', help='demo.json of `carve demo`, for the figures of the model card')
-    a = p.parse_args(argv)
-    torch.set_num_threads(a.threads)
-    out, last = Path(a.out), Path(a.out)/'last.pt'
-    if a.verb == 'train': train_model(out, stop=a.stop)
-    if not last.exists():
-        print(f'no checkpoint {last}: run train first', file=sys.stderr)
-        return 2
+@call_parse
+def run_cli(
+    verb:Param('train, then pack; or pack', str, choices=['train', 'pack']),
+    out:str='run', # folder of checkpoint and log
+    threads:int=2, # of torch; weights depend on them
+    stop:int=None, # stop before this step
+    to:str=None, # folder of the packed model; OUT/model if not given
+    table:str=None, # demo.json of `carve demo`, for the figures of the model card
+):
+    "Train the reference VLM from nothing and pack it, or pack a checkpoint"
+    torch.set_num_threads(threads)
+    if verb == 'train': train_model(out, stop=stop)
     m = new_model()
-    resume(last, m)
-    table = json.loads(Path(a.table).read_text())['kinds'] if a.table else None
-    print(save_folder(m, a.to or out/'model', out/'last.jsonl', table))
-    return 0
+    resume(Path(out)/'last.pt', m)
+    print(save_folder(m, to or Path(out)/'model', Path(out)/'last.jsonl', table and json.loads(Path(table).read_text())['kinds']))
 
 # %% ../nbs/training/06_reference_vlm.ipynb #ced74b8d
-if __name__ == '__main__': sys.exit(run_cli())
+if __name__ == '__main__': run_cli()

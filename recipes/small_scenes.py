@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CELL', 'WHOLE_ROOM', 'write_backgrounds', 'open_backgrounds', 'shape_masks', 'paint_object', 'draw_int',
            'choose_pairs', 'place_boxes', 'PaintedScene', 'add_objects', 'paint_scene', 'grid_room', 'grid_crop',
-           'grid_view', 'sibling_pairs', 'sibling_scene']
+           'grid_view']
 
 # %% ../nbs/training/08_small_scenes.ipynb #c31b30ab
 import math
@@ -180,29 +180,3 @@ def grid_view(scene: PaintedScene, crop: tuple, grid: tuple) -> tuple:
         x0, y0, x1, y1 = o.box
         o.box = (x0, y0*h/w, x1, y1*h/w)
     return np.asarray(picture, np.uint8), *split_seen(visible)
-
-# %% ../nbs/training/08_small_scenes.ipynb #904a7e87
-def sibling_pairs(rng, kind: str, # numpy Generator; 'none', 'color', 'shape' or 'both'
-                  n: int=6, siblings: int=4, # objects; siblings among them
-                 )->list: # (color, shape)s, the target first
-    "A target, siblings that share its colour or its shape, and others that share neither."
-    colors = [list(COLORS)[i] for i in rng.permutation(8)]
-    shapes = [SHAPES[i] for i in rng.permutation(6)]
-    color, shape = colors[0], shapes[0]
-    same_color = [(color, s) for s in shapes[1:]]
-    same_shape = [(c, shape) for c in colors[1:]]
-    half = siblings//2
-    both = same_color[:half] + same_shape[:half]
-    near = dict(none=[], color=same_color, shape=same_shape, both=both)[kind]
-    far = zip(colors[1:], shapes[1:])
-    return [(color, shape), *near[:siblings], *far][:n]
-
-def sibling_scene(seed: int, kind: str, pool, side: tuple=(40, 60), room: tuple=WHOLE_ROOM) -> tuple:
-    # of the scene; see `sibling_pairs`; held-out backgrounds; sides of the objects; where they may lie; →
-    # `PaintedScene`, target
-    "A held-out scene of six objects for the test of binding."
-    rng = np.random.default_rng([seed, 3, *map(ord, kind)])
-    scene = paint_scene(rng, pool, 0)
-    pairs = sibling_pairs(rng, kind)
-    boxes = place_boxes(rng, len(pairs), *side, room)
-    return add_objects(scene, rng, pairs, boxes), scene.objects[0]

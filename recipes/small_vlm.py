@@ -7,9 +7,10 @@ __all__ = ['SMALL_TEMPLATE', 'SMALL_CARD', 'new_small_tokenizer', 'save_processo
            'unpack_stage', 'run_small']
 
 # %% ../nbs/training/18_small_vlm.ipynb #cedda3b0
-import argparse, json, sys
+import json
 from pathlib import Path
 import torch
+from fastcore.script import Param, call_parse
 from torch import nn
 from .reference_vlm import model_card, thin_log
 from .small_checks import check_stage
@@ -111,37 +112,29 @@ def unpack_stage(folder, out, stage, step=0): # packed model; folder of checkpoi
     save(Path(out)/f'{stage}.pt', modules, step=step)
 
 # %% ../nbs/training/18_small_vlm.ipynb #453d05f7
-def run_small(argv=None): # command line
-    "Train a stage, go on with it, check it, or pack its weights into a model folder"
-    p = argparse.ArgumentParser(
-        prog='python -m recipes.small_vlm',
-        description='Train the second reference VLM one stage at a time (tower, decoder, projector, tuning, '
-                    'magnified), check a stage, pack its weights into a model folder, or unpack such a folder.')
-    p.add_argument('verb', choices=[*SMALL_STAGES, 'check', 'pack', 'unpack'])
-    p.add_argument('--out', required=True, help='folder of checkpoints and logs')
-    p.add_argument('--scale', type=float, default=1., help='steps of every phase are multiplied by this')
-    p.add_argument('--stop', type=int, help='stop before this step')
-    p.add_argument('--threads', type=int, default=2, help='of torch')
-    p.add_argument('--device', default='cpu', help='where to train')
-    p.add_argument('--workers', type=int, default=1, help='processes that make batches')
-    p.add_argument('--of', default='magnified', choices=SMALL_STAGES, help='stage to check, to pack or to go on with')
-    p.add_argument('--to', help='folder of the packed model; OUT/model if not given')
-    p.add_argument('--step', type=int, default=0, help='next step of the stage that an unpacked model goes on with')
-    p.add_argument('--table', help='demo.json of `carve demo`, for the figures of the model card')
-    a = p.parse_args(argv)
-    torch.set_num_threads(a.threads)
-    folder = a.to or Path(a.out)/'model'
-    try:
-        if a.verb == 'check': print(json.dumps(check_stage(a.out, a.of), indent=1))
-        elif a.verb == 'pack': print(pack_stage(a.out, a.of, folder, a.table and json.loads(Path(a.table).read_text())['kinds']))
-        elif a.verb == 'unpack': unpack_stage(folder, a.out, a.of, a.step)
-        else:
-            keep_memory()
-            train_stage(a.out, SMALL_STAGES[a.verb](a.scale), device=a.device, stop=a.stop, workers=a.workers)
-    except (OSError, ValueError) as e:
-        print(e, file=sys.stderr)
-        return 2
-    return 0
+@call_parse
+def run_small(
+    verb:Param('stage to train, or what to do with one', str, choices=[*SMALL_STAGES, 'check', 'pack', 'unpack']),
+    out:str='run', # folder of checkpoints and logs
+    scale:float=1., # steps of every phase are multiplied by this
+    stop:int=None, # stop before this step
+    threads:int=2, # of torch
+    device:str='cpu', # where to train
+    workers:int=1, # processes that make batches
+    of:Param('stage to check, to pack or to go on with', str, choices=list(SMALL_STAGES))='magnified',
+    to:str=None, # folder of the packed model; OUT/model if not given
+    step:int=0, # next step of the stage that an unpacked model goes on with
+    table:str=None, # demo.json of `carve demo`, for the figures of the model card
+):
+    "Train a stage of the second reference VLM, go on with it, check it, or pack its weights into a model folder"
+    torch.set_num_threads(threads)
+    folder = to or Path(out)/'model'
+    if verb == 'check': print(json.dumps(check_stage(out, of), indent=1))
+    elif verb == 'pack': print(pack_stage(out, of, folder, table and json.loads(Path(table).read_text())['kinds']))
+    elif verb == 'unpack': unpack_stage(folder, out, of, step)
+    else:
+        keep_memory()
+        train_stage(out, SMALL_STAGES[verb](scale), device=device, stop=stop, workers=workers)
 
 # %% ../nbs/training/18_small_vlm.ipynb #ec3dbd40
-if __name__ == '__main__': sys.exit(run_small())
+if __name__ == '__main__': run_small()
