@@ -9,8 +9,9 @@ __all__ = ['CHAT_TEMPLATE', 'MODEL_CARD', 'PARTS', 'new_tokenizer', 'new_process
 # %% ../nbs/training/06_reference_vlm.ipynb #12fcc14c
 import json
 from pathlib import Path
+from typing import Annotated
 import torch
-from fastcore.script import Param, call_parse
+from fastcore.script import call_parse
 from .curriculum import make_batch
 from .model import batch_loss, new_model
 from .recipe import RECIPE
@@ -113,7 +114,7 @@ def train_model(out, recipe=RECIPE, **kw): # folder of checkpoint and log; what 
 # %% ../nbs/training/06_reference_vlm.ipynb #4a1bdd8a
 @call_parse
 def run_cli(
-    verb:Param('train, then pack; or pack', str, choices=['train', 'pack']),
+    verb:Annotated[str, 'train, then pack; or pack', dict(choices=['train', 'pack'])],
     out:str='run', # folder of checkpoint and log
     threads:int=2, # of torch; weights depend on them
     stop:int=None, # stop before this step
@@ -126,6 +127,3 @@ def run_cli(
     m = new_model()
     resume(Path(out)/'last.pt', m)
     print(save_folder(m, to or Path(out)/'model', Path(out)/'last.jsonl', table and json.loads(Path(table).read_text())['kinds']))
-
-# %% ../nbs/training/06_reference_vlm.ipynb #ced74b8d
-if __name__ == '__main__': run_cli()

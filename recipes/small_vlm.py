@@ -9,8 +9,9 @@ __all__ = ['SMALL_TEMPLATE', 'SMALL_CARD', 'new_small_tokenizer', 'save_processo
 # %% ../nbs/training/18_small_vlm.ipynb #cedda3b0
 import json
 from pathlib import Path
+from typing import Annotated
 import torch
-from fastcore.script import Param, call_parse
+from fastcore.script import call_parse
 from torch import nn
 from .reference_vlm import model_card, thin_log
 from .small_checks import check_stage
@@ -114,14 +115,14 @@ def unpack_stage(folder, out, stage, step=0): # packed model; folder of checkpoi
 # %% ../nbs/training/18_small_vlm.ipynb #453d05f7
 @call_parse
 def run_small(
-    verb:Param('stage to train, or what to do with one', str, choices=[*SMALL_STAGES, 'check', 'pack', 'unpack']),
+    verb:Annotated[str, 'stage to train, or what to do with one', dict(choices=[*SMALL_STAGES, 'check', 'pack', 'unpack'])],
     out:str='run', # folder of checkpoints and logs
     scale:float=1., # steps of every phase are multiplied by this
     stop:int=None, # stop before this step
     threads:int=2, # of torch
     device:str='cpu', # where to train
     workers:int=1, # processes that make batches
-    of:Param('stage to check, to pack or to go on with', str, choices=list(SMALL_STAGES))='magnified',
+    of:Annotated[str, 'stage to check, to pack or to go on with', dict(choices=list(SMALL_STAGES))]='magnified',
     to:str=None, # folder of the packed model; OUT/model if not given
     step:int=0, # next step of the stage that an unpacked model goes on with
     table:str=None, # demo.json of `carve demo`, for the figures of the model card
@@ -135,6 +136,3 @@ def run_small(
     else:
         keep_memory()
         train_stage(out, SMALL_STAGES[verb](scale), device=device, stop=stop, workers=workers)
-
-# %% ../nbs/training/18_small_vlm.ipynb #ec3dbd40
-if __name__ == '__main__': run_small()

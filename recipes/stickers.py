@@ -166,6 +166,3 @@ def run_training(
 ):
     "Train a sticker that draws the attention of a model; the same command goes on where it stopped"
     train_sticker(VLM.from_pretrained(model), out, steps, progress=True)
-
-# %% ../nbs/notes/stickers.ipynb #a5629375
-if __name__ == '__main__': run_training()
