@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from carve_nb.method.carve import Carve
 from carve_nb.baselines.controls import QuestionOnly
 from carve_nb.convergence import head_mean_rows
-from carve_nb.core.correlation import bin_means, logistic, partial_spearman
+from carve_nb.core.correlation import bin_means, logistic, spearman
 from carve_nb.core.errors import CarveError
 from carve_nb.core.grids import patch_cover
 from carve_nb.core.plotting import plot_forest, plot_style
@@ -103,12 +103,12 @@ def place_effects(t) -> dict: # of `place_table`; → (outcome, place) -> `Estim
     "What each coordinate does, the other two and clutter held fixed; distance in tokens alone beside clutter"
     effects = {}
     for outcome in OUTCOMES:
-        stat = partial(partial_spearman, n=BOOTSTRAP_DRAWS) if outcome == 'lift' else logistic
+        stat = partial(spearman, n=BOOTSTRAP_DRAWS) if outcome == 'lift' else logistic
         for place in (*COORDINATES, 'between'):
             others = [k for k in COORDINATES if k != place and place in COORDINATES]
             given = t[[*others, *CLUTTER_COLUMNS]].to_numpy(float)
             effects[outcome, place] = try_estimate(
-                stat, t[place], t[outcome], given, fewest=10
+                stat, t[place], t[outcome], given=given, fewest=10
             )
     return effects
 

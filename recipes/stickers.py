@@ -14,8 +14,7 @@ import numpy as np, torch
 from fastcore.script import call_parse
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional as F
-from carve_nb.attention.gradient_rows import RowGraph, rows_live
-from carve_nb.attention.recorder import check_layers
+from carve_nb.attention.gradient_rows import rows_live
 from carve_nb.baselines.vicrop import pixel_plane, pixels_live
 from carve_nb.core.errors import CarveError, UnsupportedError
 from carve_nb.core.grids import patch_cover
@@ -55,13 +54,11 @@ EPSILON = .01 # added to a share before its logarithm
 def sticker_gradient(vlm, sample, box, layers=None) -> tuple: # of the sticker in the image; None: all layers
     "Which pixels of the box draw more attention of the last position: derivatives [3, h, w], and the shares drawn [L]"
     prompt, size = vlm.prompt(sample.image, sample.question, SHORT_ANSWER), sample.image.size
-    span, last, (x0, y0, x1, y1) = prompt.spans[0], len(prompt) - 1, box
+    span, (x0, y0, x1, y1) = prompt.spans[0], box
     if tuple(map(round, span.box)) != (0, 0, *size) or vlm.family.cross or vlm.family.bridge:
         raise UnsupportedError(f'{vlm.family.name} does not see the picture in one piece: no sticker can be trained')
     cover = torch.tensor(patch_cover(span, box), dtype=torch.float32, device=vlm.device)
-    layers = check_layers(layers, vlm.n_layers, vlm.layers)
-    want = RowGraph(vlm.text_config, layers, [last], last + 1, span.tokens, {})
-    with pixels_live(vlm, prompt) as inputs, rows_live(vlm.model, want), torch.enable_grad():
+    with pixels_live(vlm, prompt) as inputs, rows_live(vlm, prompt, layers) as want, torch.enable_grad():
         vlm.model(**inputs, logits_to_keep=1)
         shares = attention_share(want.attn.mean((1, 2)), cover)
         raw, = torch.autograd.grad((shares + EPSILON).log().mean(), inputs['pixel_values'])

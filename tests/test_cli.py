@@ -245,10 +245,10 @@ def test_main_leaves_the_output_as_it_was(capsys):
 
 
 def test_failure_is_status_1(models, photo, monkeypatch, capsys):
-    from carve_nb.models.vlm import VLM
-    for error, said in (RuntimeError('no luck'), 'carve: error: RuntimeError: no luck (carve --debug'), (RuntimeError('out of memory'), 'carve: error: memory ran out in the plain answer'):
+    from transformers import GenerationMixin
+    for error, said in (RuntimeError('no luck'), 'carve: error: RuntimeError: no luck (carve --debug'), (RuntimeError('out of memory'), 'carve: error: memory ran out: give a smaller picture'):
         def fail(*args, **kw): raise error
-        monkeypatch.setattr(VLM, 'generate', fail)
+        monkeypatch.setattr(GenerationMixin, 'generate', fail)
         assert main(['ask', str(photo), 'Who?', '--model', str(models['llava']), '--method', 'none']) == 1
         assert said in capsys.readouterr().err
 

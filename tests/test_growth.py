@@ -40,11 +40,11 @@ def ask_on(vlm, start, stop, cache):
 def test_sixty_asks(load):
     vlm, cache = load('llava'), AttentionCache(megabytes=1)
     ask_on(vlm, 0, 40, cache)
-    cache.clear()
+    cache.captures.clear()
     before, objects = state(vlm)
     ask_on(vlm, 40, 100, cache)
     assert cache.captures
-    cache.clear()
+    cache.captures.clear()
     after, more = state(vlm)
     assert after == before
     assert more - objects < 60, f'{more - objects} objects more after 60 questions'

@@ -7,69 +7,48 @@ __all__ = ['timed_capture', 'picture_key', 'weights_state', 'capture_key', 'Answ
 
 # %% ../../nbs/library/attention/13_cache.ipynb #cebcdd9e
 import hashlib
-from contextlib import nullcontext
 from time import perf_counter
 from weakref import WeakKeyDictionary
-from fastcore.basics import patch
 from . import capture as _capture  # gives `VLM` its `capture`
-from .low_memory import retry_low_memory
 from .rows import AttentionRows
 from ..core.image import open_image
 from ..models.vlm import Answer
 
 # %% ../../nbs/library/attention/13_cache.ipynb #c6cf7a0a
-def timed_capture(
-    vlm,              # a `VLM`
-    image,            # PIL picture
-    text,             # question or general instruction
-    **kw,             # of `VLM.capture`
-) -> AttentionRows:   # with the seconds it took in `meta`
-    "One capture, timed; a few layers at a time if memory runs out"
+def timed_capture(vlm, image, text, **kw) -> AttentionRows:   # with the seconds it took in `meta`
+    "One capture, timed; arguments as in `VLM.capture`"
     start = perf_counter()
-    rows = retry_low_memory(vlm, lambda: vlm.capture(image, text, **kw), 'in a capture', image, 'capture')
+    rows = vlm.capture(image, text, **kw)
     rows.meta['seconds'] = perf_counter() - start
     return rows
 
 # %% ../../nbs/library/attention/13_cache.ipynb #b9b939f1
-def picture_key(
-    image,    # PIL picture
-    salt='',  # further text
-) -> str:     # hexadecimal digest of the pixels
-    "A key for exactly these pixels"
+def picture_key(image, salt='') -> str:
+    "A key for exactly these pixels, and a further text"
     h, (W, H) = hashlib.sha256(), image.size
-    for y in range(0, H, 256):
-        band = image.crop((0, y, W, min(y + 256, H)))
-        h.update(band.tobytes())
+    for y in range(0, H, 256): h.update(image.crop((0, y, W, min(y + 256, H))).tobytes())
     h.update(f'{image.mode}{image.size}{salt}'.encode())
     return h.hexdigest()
 
 _states = WeakKeyDictionary()   # model -> (places and versions of its weights, digest)
 
-def weights_state(
-    model,  # stock model
-) -> str:   # hexadecimal digest
+def weights_state(model) -> str:
     "A key for the weights: some values of each, taken anew when one was replaced or changed in place"
     own = [p for p in model.parameters() if not p.is_meta]
     now = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in own]
-    if model in _states and _states[model][0] == now: return _states[model][1]
-    h = hashlib.sha256()
-    for p in own:
-        stride = max(1, p.numel()//64)
-        h.update(p.detach().flatten()[::stride][:64].float().cpu().numpy().tobytes())
-    _states[model] = now, h.hexdigest()
-    return h.hexdigest()
+    if _states.get(model, ('', ''))[0] != now:
+        h = hashlib.sha256()
+        for p in own: h.update(p.detach().flatten()[::max(1, p.numel()//64)][:64].float().cpu().numpy().tobytes())
+        _states[model] = now, h.hexdigest()
+    return _states[model][1]
 
-def capture_key(
-    vlm,     # a `VLM`
-    *words,  # text, suffix, longest answer
-) -> str:    # hexadecimal digest
+def capture_key(vlm, *words) -> str:    # text, suffix, longest answer
     "A key for exactly this capture, the picture apart"
     proc, config = vlm.processor, vlm.model.config
     facts = [
         str(vlm.name), vlm.revision, weights_state(vlm.model), config.get_text_config()._attn_implementation,
         str(vlm.dtype), vlm.device.type, vlm.image_tokens, proc.chat_template, str(proc.image_processor.to_dict()),
-        config.to_json_string(use_diff=False), vlm.argmax, words,
-    ]
+        config.to_json_string(use_diff=False), vlm.argmax, words]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 # %% ../../nbs/library/attention/13_cache.ipynb #d8728d4f
@@ -79,130 +58,75 @@ class AnswerCache:
         vlm,               # a `VLM`, or what stands in front of it
         picture=None,      # questions about others are noted in `shown`; None: none are
         leave_open=False,  # give these questions an empty answer?
-        shares=True,       # may prompts share their beginning?
     ):
-        self.vlm, self.leave_open, self.shares = vlm, leave_open, shares
-        self.picture = None if picture is None else picture_key(picture)
-        self.known, self.saved = {}, 0.
-        self.shown, self.n_open = [], 0
+        self.vlm, self.leave_open, self.picture = vlm, leave_open, picture and picture_key(picture)
+        self.keeper = getattr(vlm, 'keeper', self)    # the cache nearest to the model
+        self.known, self.saved, self.shown, self.n_open = {}, 0., [], 0
+
     def __getattr__(self, name): return getattr(self.vlm, name)
 
-    def sharing(self,
-        size=2,  # of `VLM.sharing`
-    ):
-        "As `VLM.sharing`, if prompts may share their beginning"
-        return self.vlm.sharing(size) if self.shares else nullcontext()
-
-    def once(self,
-        key,   # of the value
-        make,  # makes it
-    ):
+    def once(self, key, make):
         "The value for this key, made at most once"
-        if isinstance(self.vlm, AnswerCache): return self.vlm.once(key, make)
-        start = perf_counter()
-        if key in self.known: self.saved += self.known[key][1]
-        else: self.known[key] = make(), perf_counter() - start
-        return self.known[key][0]
+        keeper, start = self.keeper, perf_counter()
+        if key in keeper.known: keeper.saved += keeper.known[key][1]
+        else: keeper.known[key] = make(), perf_counter() - start
+        return keeper.known[key][0]
 
-# %% ../../nbs/library/attention/13_cache.ipynb #4bfe65e8
-@patch
-def ask(self: AnswerCache,
-    images,             # one picture or a list of them
-    question,           # str
-    suffix=True,        # after the question, as in `VLM.ask`
-    max_new_tokens=32,  # longest answer
-) -> Answer:            # of the model, or an empty one where the question is left open
-    "The answer of the model, or the one it gave before"
-    images = list(images) if isinstance(images, (list, tuple)) else [images]
-    if suffix is True: suffix = self.vlm.suffix or None
-    keys = tuple(map(picture_key, images))
-    if self.picture is not None and keys != (self.picture,):
-        self.shown.append(images)
-        if self.leave_open:
-            self.n_open += 1
-            return Answer('', [], 0.)
-    make = lambda: self.vlm.ask(images, question, suffix, max_new_tokens)
-    return self.once((*keys, question, suffix, max_new_tokens), make)
+    def ask(self, images, question, suffix=True, max_new_tokens=32) -> Answer:
+        "As `VLM.ask`: the answer of the model, the one it gave before, or an empty one where the question is left open"
+        images = list(images) if isinstance(images, (list, tuple)) else [images]
+        if suffix is True: suffix = self.vlm.suffix or None
+        keys = tuple(map(picture_key, images))
+        if self.picture and keys != (self.picture,):
+            self.shown.append(images)
+            if self.leave_open:
+                self.n_open += 1
+                return Answer('', [], 0.)
+        make = lambda: self.vlm.ask(images, question, suffix, max_new_tokens)
+        return self.once((*keys, question, suffix, max_new_tokens), make)
 
-@patch
-def learn(self: AnswerCache,
-    rows,    # `AttentionRows` of a capture that also answered
-    image,   # PIL picture
-    *words,  # question, suffix, max_new_tokens
-):
-    "Keep the answer of a capture"
-    if isinstance(self.vlm, AnswerCache): return self.vlm.learn(rows, image, *words)
-    self.known.setdefault((picture_key(image), *words), (rows.answer, rows.meta.get('seconds', 0.)))
+    def learn(self, rows, image, *words):    # words: question, suffix, max_new_tokens
+        "Keep the answer of a capture"
+        answer = rows.answer, rows.meta.get('seconds', 0.)
+        self.keeper.known.setdefault((picture_key(image), *words), answer)
 
 # %% ../../nbs/library/attention/13_cache.ipynb #2bd53767
 class AttentionCache:
     "The newest captures within a bound: share one between methods, or between questions about one picture"
-    def __init__(self,
-        megabytes=512,  # of rows to keep
-    ):
+    def __init__(self, megabytes=512):    # of rows to keep
         self.megabytes, self.captures, self.hits = megabytes, {}, 0
-        self.question, self.steps = None, None
+        self.ask_for(None)
 
-    def ask_for(self,
-        question,  # str
-    ):
+    def ask_for(self, question):
         "Begin a question; captures under other words are then no longer than its answer"
         self.question, self.steps = question, None
+
+    @property
+    def nbytes(self) -> int:
+        "Bytes of all rows kept, with their small pictures"
+        rows = self.captures.values()
+        pictures = sum(3*im.width*im.height for r in rows for im in r.images)
+        return pictures + sum(t.nbytes for r in rows for t in r.tensors().values())
 
     def capture(self,
         vlm,                # a `VLM`, or an `AnswerCache` in front of it
         image,              # picture: path, bytes, PIL, array
         text,               # question or general instruction
-        suffix=None,        # after the text
-        max_new_tokens=32,  # longest answer
+        suffix=None, max_new_tokens=32,
     ) -> AttentionRows:     # all layers, all steps, the question's rows
         "The capture under these words, computed at most once"
-        asked = text == self.question
+        image, asked, shared = open_image(image), text == self.question, vlm.shared
         if self.steps and not asked: max_new_tokens = min(max_new_tokens, self.steps)
-        image = open_image(image)
-        key = picture_key(image), capture_key(vlm, text, suffix, max_new_tokens)
+        key, n_read = (picture_key(image), capture_key(vlm, text, suffix, max_new_tokens)), shared and shared.read
         rows = self.captures.pop(key, None)
         if rows: self.hits += 1
-        else: rows = self.capture_anew(vlm, image, text, asked, suffix=suffix, max_new_tokens=max_new_tokens)
+        else:
+            rows = timed_capture(vlm, image, text, steps='all', suffix=suffix, max_new_tokens=max_new_tokens)
+            # the time of a method that runs alone
+            if asked and shared and shared.read == n_read: rows.meta['seconds'] += shared.seconds
         self.captures[key] = rows   # the newest is the last
         while self.nbytes > self.megabytes*1e6: del self.captures[next(iter(self.captures))]
         if asked:
             self.steps = len(rows.attn)
             if isinstance(vlm, AnswerCache) and not vlm.argmax: vlm.learn(rows, image, text, suffix, max_new_tokens)
         return rows
-
-# %% ../../nbs/library/attention/13_cache.ipynb #af65e438
-@patch
-def capture_anew(self: AttentionCache,
-    vlm,             # a `VLM`, or an `AnswerCache` in front of it
-    image,           # PIL picture
-    text,            # question or general instruction
-    asked,           # is it the question of `ask_for`?
-    **kw,            # of `VLM.capture`
-) -> AttentionRows:  # all layers, all steps
-    "A capture that is not kept yet; under the question its time is that of a method that runs alone"
-    shared = vlm.shared
-    n_read = shared.read if shared else 0
-    rows = timed_capture(vlm, image, text, steps='all', **kw)
-    if asked and shared and shared.read == n_read: rows.meta['seconds'] += shared.seconds
-    return rows
-
-@patch(as_prop=True)
-def nbytes(self: AttentionCache) -> int:
-    "Bytes of all rows kept, with their small pictures"
-    rows = self.captures.values()
-    pictures = sum(3*im.width*im.height for r in rows for im in r.images)
-    return pictures + sum(t.nbytes for r in rows for t in r.tensors().values())
-
-@patch
-def forget(self: AttentionCache,
-    image,  # picture
-):
-    "Forget all captures of a picture"
-    key = picture_key(open_image(image))
-    self.captures = {k: rows for k, rows in self.captures.items() if k[0] != key}
-
-@patch
-def clear(self: AttentionCache):
-    "Forget all captures"
-    self.captures.clear()

@@ -12,7 +12,7 @@ from itertools import groupby
 import torch, transformers
 from fastcore.basics import chunked, patch
 from .recorder import Recorder, check_layers, recording, stack_layers
-from .rows import AttentionRows, check_finite
+from .rows import AttentionRows
 from ..core.errors import CaptureError, PromptError
 from ..models.prefix_cache import greedy
 from ..models.prompts import Prompt
@@ -22,8 +22,7 @@ from ..models.vlm import VLM, Answer, check_score, model_lock, without_penalties
 def seen_layers(vlm, layers=None) -> list:
     "Indices of the layers to read; a warning names those of the wanted ones that have nothing to read"
     kept = check_layers(layers, vlm.n_layers, vlm.layers)
-    missing = sorted(set(layers or ()) - set(kept))
-    if missing:
+    if missing := sorted(set(layers or ()) - set(kept)):
         kinds = getattr(vlm.text_config, 'layer_types', None)
         names = ', '.join(f'{l} ({kinds[l]})' if kinds else str(l) for l in missing)
         warnings.warn(f'No attention to the pictures in layers {names} of {vlm.family.name}: left out. Read are {kept}.',
@@ -31,11 +30,7 @@ def seen_layers(vlm, layers=None) -> list:
     return kept
 
 # %% ../../nbs/library/attention/02_capture.ipynb #1e37f654
-def cat_padded(
-    tensors,      # of shapes [n, ...]
-    front=False,  # pad dimension 1 before, not behind?
-    value=0,      # what to pad with
-):                # [sum of n, ...]
+def cat_padded(tensors, front=False, value=0):    # of shapes [n, ...] -> [sum of n, ...]
     "One batch of tensors, each padded to the largest: in dimension 1 before or behind, in all further ones behind"
     size, out = [max(n) for n in zip(*(t.shape[1:] for t in tensors))], []
     for t in tensors:
@@ -91,7 +86,9 @@ def rows_of(
         own = [now['rows'].index(i) for i in positions]
         w = stack_layers([now['weights'][l][b][:, own] for l in rec.layers])
         w = w[..., at.to(w.device)] if onward is None else w @ onward.to(w.device)
-        check_finite(w, vlm.dtype)
+        if not w.isfinite().all():    # in float16 a model can overflow long before its answer shows it
+            raise CaptureError(f'Attention weights are not finite, with the model in {vlm.dtype}. '
+                               'Load the model in bfloat16 or float32.')
         return w.movedim(2, 0).cpu()
     first, *later = rec.passes[:n]
     steps = [take(first, [lead + len(prompt) - 1]), *(take(now, now['rows'][-1:]) for now in later)]
@@ -164,16 +161,16 @@ def forward_many(self: VLM,
     answers, kw = [None]*len(prompts), dict(columns=keys, stop=steps == 'first', length=N, cross=cross)
     bridged = bridge(self.model) if bridge else nullcontext()
     with model_lock(self.model), bridged as seen, recording(self.model, layers, [*sorted(asked), -1], **kw) as rec:
-        answers = self.generate_many(prompts, max_new_tokens)    # not reached where the pass ends at the last wanted layer
+        answers = self.generate_many(prompts, max_new_tokens)    # they stay None where the pass ends before
     onward = seen[0][:, torch.cat([s.tokens for s, _ in spans])] if bridge else None
     own = zip(prompts, answers, leads)
-    facts = dict(steps=steps, argmax=self.argmax, batch=len(prompts)) | (dict(low_memory=True) if self.low_memory else {})
+    facts = dict(steps=steps, argmax=self.argmax, batch=len(prompts))
     return [rows_of(self, p, rec, a, b, lead, onward, **facts) for b, (p, a, lead) in enumerate(own)]
 
 @patch
-def forward(self: VLM, prompt: Prompt, layers=None, steps='first', question_rows=True, max_new_tokens=32) -> AttentionRows:
+def forward(self: VLM, prompt: Prompt, *how, **kw) -> AttentionRows:
     "Run a prompt and capture its attention; arguments as in `forward_many`"
-    return self.forward_many([prompt], layers, steps, question_rows, max_new_tokens)[0]
+    return self.forward_many([prompt], *how, **kw)[0]
 
 @patch
 def capture(self: VLM,
@@ -189,12 +186,12 @@ def capture(self: VLM,
 @patch
 def capture_many(self: VLM,
     pairs,          # of (picture or list of pictures, question)
-    layers=None, steps='first', question_rows=True, suffix=True, max_new_tokens=32,   # as in `capture`
+    *, suffix=True, # as in `capture`
     size=8,         # largest batch
+    **kw,           # as in `forward_many`
 ) -> list:          # of `AttentionRows`, in the order of the pairs
     "Ask many questions and capture the attention on their pictures"
-    how = layers, steps, question_rows, max_new_tokens
-    return _in_batches(self, pairs, suffix, size, lambda prompts: self.forward_many(prompts, *how))
+    return _in_batches(self, pairs, suffix, size, lambda prompts: self.forward_many(prompts, **kw))
 
 @patch
 def ask_many(self: VLM, pairs, suffix=True, max_new_tokens=32, size=8) -> list: # of `Answer`, in the order of the pairs

@@ -8,9 +8,8 @@ __all__ = ['Edit', 'raise_scores', 'wrap_edit', 'applying']
 # %% ../../nbs/library/attention/09_intervention.ipynb #a3dfccec
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import torch
-from fastcore.basics import patch
 from .recorder import check_layers, grown_length, refuse_compiled, row_scores
 from ..core.errors import CarveError, UnsupportedError
 from ..models.attention_hook import observing, read_mask, using_wrapped_attention
@@ -25,45 +24,44 @@ class Edit:
     weights: object = None   # (layer, [B, H, R, N] weights, [R] positions) -> the same shape
     heads: object = None     # (layer, [B, H, R, D] outputs of the heads, [R] positions) -> the same shape
     after: int = None        # rows from this position on; None: the last row of every pass
+    at: list = None          # these positions alone
     length: int = 0          # tokens read so far
     passes: int = 0          # forward passes seen
-    config: object = field(default=None, repr=False)  # of the decoder, set by `applying`
+    config: object = None    # of the decoder, set by `applying`
+    cross: bool = False      # are the keys a sequence of their own?, set by `applying`
+
     def __repr__(self):
         changed = [k for k in ('scores', 'weights', 'heads') if getattr(self, k)]
         return f'Edit(layers {self.layers}, {" and ".join(changed)})'
 
-# %% ../../nbs/library/attention/09_intervention.ipynb #511d5bb8
-@patch
-def rows(self: Edit,
-    layer,  # layer index
-    Q,      # number of queries of this pass
-) -> list:  # of positions to change
-    "The positions of this pass that are to be changed"
-    if layer == self.layers[0]:
-        if self.passes: self.length = grown_length(self.length, Q)
-        self.passes += 1
-    if self.after is None: return [self.length - 1]
-    return list(range(max(self.length - Q, self.after), self.length))
+    def rows(self, layer, Q) -> list:
+        "The positions to be changed in this pass of Q queries"
+        if layer == self.layers[0]:
+            if self.passes: self.length = grown_length(self.length, Q)
+            self.passes += 1
+        seen = range(self.length - Q, self.length)
+        if self.at is not None: return [r for r in self.at if r in seen]
+        return list(seen[-1:] if self.after is None else range(max(seen[0], self.after), self.length))
+
+    def whole(self, change, layer, x, rows, gone):
+        "A change in terms of positions in the sequence, applied to the keys that are left; `gone` stands for the others"
+        first = 0 if self.cross else max(0, self.length - x.shape[-1])
+        full = torch.nn.functional.pad(x, (first, 0), value=gone)
+        return change(layer, full, rows)[..., first:]
+
+    def recompute(self, layer, q, k, v, mask, scale, at, rows, **terms):    # [B, R, H, D] outputs of the heads, float32
+        "Compute the rows at some indices again, with the change; arguments as in `row_scores`"
+        scores = row_scores(q, k, mask, scale, at, **terms)
+        if self.scores: scores = self.whole(self.scores, layer, scores, rows, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(-1)
+        if self.weights: weights = self.whole(self.weights, layer, weights, rows, 0.)
+        heads = weights @ v.float().repeat_interleave(weights.shape[1]//v.shape[1], 1)
+        if self.heads: heads = self.heads(layer, heads, rows)
+        return heads.transpose(1, 2)
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #6137e111
-@patch
-def whole(self: Edit,
-    change,  # of scores or weights, in columns of the sequence
-    layer,   # index
-    x,       # [B, H, R, K] scores or weights
-    rows,    # [R] positions
-    gone,    # value of the keys that a sliding window has dropped
-):           # [B, H, R, K]
-    "A change in terms of positions in the sequence, applied to the keys that are left"
-    first = max(0, self.length - x.shape[-1])
-    full = torch.nn.functional.pad(x, (first, 0), value=gone)
-    return change(layer, full, rows)[..., first:]
-
-def raise_scores(
-    columns,  # [Nv] positions of image tokens
-    gain,     # part of their size that is added, a number or [Nv]
-):            # for `Edit.scores`
-    "Scores of image tokens raised by a part of their size, where a row sees them"
+def raise_scores(columns, gain):    # for `Edit.scores`
+    "Scores of image tokens raised by a part of their size, where a row sees them: one part for all columns, or [Nv]"
     gain = torch.as_tensor(gain)
     def raised(layer, scores, rows):
         at = columns.to(scores.device)
@@ -72,43 +70,22 @@ def raise_scores(
         return scores.index_copy(-1, at, torch.where(unseen, seen, seen + gain.to(scores)*seen.abs()))
     return raised
 
-# %% ../../nbs/library/attention/09_intervention.ipynb #3a41d786
-@patch
-def recompute(self: Edit,
-    layer,                 # layer index
-    q, k, v, mask, scale,  # as in `row_scores`, and values [B, H_kv, K, D]
-    at,                    # [R] indices into the queries
-    rows,                  # [R] their positions
-    **terms,               # likewise
-):                         # [B, R, H, D] outputs of the heads, float32
-    "Compute the chosen rows again, with the change"
-    scores = row_scores(q, k, mask, scale, at, **terms)
-    if self.scores: scores = self.whole(self.scores, layer, scores, rows, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(-1)
-    if self.weights: weights = self.whole(self.weights, layer, weights, rows, 0.)
-    values = v.float().repeat_interleave(weights.shape[1]//v.shape[1], 1)
-    heads = weights @ values
-    if self.heads: heads = self.heads(layer, heads, rows)
-    return heads.transpose(1, 2)
-
 # %% ../../nbs/library/attention/09_intervention.ipynb #4e033554
 _edit = ContextVar('edit of attention', default=None)
 
-def wrap_edit(
-    kernel,  # attention function of transformers
-):           # attention function
-    "The same kernel, but the rows of the open edit replace its own"
+def wrap_edit(kernel):
+    "The same attention function of transformers, but the rows of the open edit replace its own"
     def forward(module, query, key, value, attention_mask, scaling=None, **kw):
         out, *rest = kernel(module, query, key, value, attention_mask, scaling=scaling, **kw)
         edit, layer, Q = _edit.get(), getattr(module, 'layer_idx', None), query.shape[2]
         if edit is None or edit.config is not module.config or layer not in edit.layers: return out, *rest
-        rows = edit.rows(layer, Q)
-        if not rows: return out, *rest
-        scale = query.shape[-1]**-.5 if scaling is None else scaling
-        mask, terms = read_mask(module, attention_mask, kw)
-        at = torch.tensor(rows, device=query.device) - (edit.length - Q)
-        new = edit.recompute(layer, query, key, value, mask, scale, at, rows, **terms)
-        return out.index_copy(1, at, new.to(out.dtype)), *rest
+        if rows := edit.rows(layer, Q):
+            scale = query.shape[-1]**-.5 if scaling is None else scaling
+            mask, terms = read_mask(module, attention_mask, kw)
+            at = torch.tensor(rows, device=query.device) - (edit.length - Q)
+            new = edit.recompute(layer, query, key, value, mask, scale, at, rows, **terms)
+            out = out.index_copy(1, at, new.to(out.dtype))
+        return out, *rest
     return forward
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #d1303c32
@@ -119,10 +96,12 @@ def applying(
     prompt,  # from `VLM.prompt`; the passes inside the block are this prompt's
 ):           # the `Edit`
     "Inside the block the model attends as the edit says"
-    if _edit.get(): raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one `Edit`.')
+    if _edit.get():
+        raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one `Edit`.')
     refuse_compiled(vlm.model)
     edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
-    edit.config, edit.length, edit.passes = vlm.model.config.get_text_config(), len(prompt), 0
+    edit.config, edit.cross = vlm.model.config.get_text_config(), bool(vlm.family.cross)
+    edit.length, edit.passes = len(prompt), 0
     hooked = using_wrapped_attention(edit.config, 'edit', wrap_edit, _edit, edit)
     with model_lock(vlm.model), observing(edit.config), hooked: yield edit
     if not edit.passes: raise CarveError('No forward pass was changed: nothing ran inside the block.')

@@ -7,27 +7,20 @@ __all__ = ['AmongFrames', 'ask_video']
 
 # %% ../../nbs/library/attention/16_video.ipynb #877a6b67
 from contextlib import nullcontext
-from fastcore.basics import patch
 from .cache import picture_key
+from .capture import VLM
 from .results import Result
-from .rows import AttentionRows
 from .several_pictures import AmongPictures, ask_among
 from ..core.image import open_image
-from ..core.plotting import fit_height, overlay
 from ..models.video import open_video
-from ..models.vlm import VLM
 
 # %% ../../nbs/library/attention/16_video.ipynb #0027490c
 class AmongFrames(AmongPictures):
     "Stands in front of a model: a method is given one frame of a video that the model reads; `images` is a `Video`"
-    def sharing(self, size=2):
-        "Nothing is shared: a video is not the beginning of another prompt"
-        return nullcontext()
+    def sharing(self, size=2): return nullcontext()    # a video is not the beginning of another prompt
 
-    def is_frame(self,
-        images,  # what a method asks about
-    ) -> bool:   # the chosen frame and nothing else?
-        "Whether the video is meant"
+    def is_frame(self, images) -> bool:
+        "Whether a method asks about the chosen frame and nothing else: then the video is meant"
         first, *views = images if isinstance(images, (list, tuple)) else [images]
         return not views and picture_key(open_image(first)) == picture_key(self.images[self.which])
 
@@ -36,40 +29,23 @@ class AmongFrames(AmongPictures):
         if self.is_frame(images): return list(self.images)
         return list(images) if isinstance(images, (list, tuple)) else [images]
 
+    def read(self, images, question, suffix): return self.vlm.video_prompt(self.images, question, suffix)
+
     def prompt(self, images, question, suffix=None):
         "The video's prompt with the chosen moment's span first, or that of the given pictures"
-        if not self.is_frame(images): return self.vlm.prompt(images, question, suffix)
-        prompt = self.vlm.video_prompt(self.images, question, suffix)
-        prompt.spans.sort(key=lambda s: s.image != self.which)
-        return prompt
+        if self.is_frame(images): return super().prompt(images, question, suffix)
+        return self.vlm.prompt(images, question, suffix)
 
     def capture(self, images, question, **kw):
         "As `VLM.capture`; of the video, with the columns of the chosen moment first"
-        if not self.is_frame(images): return self.vlm.capture(images, question, **kw)
-        key = question, repr(kw), self.vlm.argmax
-        if key not in self.known: self.known[key] = VLM.capture(self, images, question, **kw)
-        return self.known[key].picture_first(self.which)
+        front = super() if self.is_frame(images) else self.vlm
+        return front.capture(images, question, **kw)
 
     def ask(self, images, *args, **kw):
         "As `VLM.ask`"
         return VLM.ask(self, images, *args, **kw)
 
 # %% ../../nbs/library/attention/16_video.ipynb #07e2d320
-@patch
-def moment_panels(self: AttentionRows,
-    layers=None,  # as in `AttentionRows.maps`
-    height=110,   # of each picture, pixels
-) -> dict:        # title -> PIL picture
-    "The map of each moment over its first frame, all on one scale"
-    spans = sorted(self.spans, key=lambda s: s.image)
-    maps = [self.saliency(layers, image=s.image) for s in spans]
-    most = max(S.values.max() for S in maps)
-    shares, out = self.picture_shares(), {}
-    for s, S in zip(spans, maps):
-        frame, = fit_height([S.image], height)
-        out[f'{s.view}: {shares[s.image]:.0%}'] = overlay(frame, S.values, vmin=0, vmax=most)
-    return out
-
 def ask_video(
     method,              # a method for one picture
     vlm,                 # a `VLM` of a family that reads videos
@@ -81,5 +57,4 @@ def ask_video(
     **kw,                # of `open_video`
 ) -> Result:             # of the method on the chosen frame; `images` are all frames
     "The moment of a video that a question is about, and a method on its frame"
-    front = AmongFrames(vlm, open_video(video, **kw))
-    return ask_among(method, front, question, which, keep_others, cache)
+    return ask_among(method, AmongFrames(vlm, open_video(video, **kw)), question, which, keep_others, cache)

@@ -24,10 +24,9 @@ from ..core.grids import to_grid
 from ..method.carve import method_call
 from ..method.view import whole_view
 from ..attention.layer_masking import decoder_layers
-from ..attention.results import Result, Timings, ask_plain, ask_with_view, fall_back
+from ..attention.results import Result, Timings, ask_plain, ask_with_view
 from ..attention.cache import timed_capture
 from ..attention.several_pictures import ask_several
-from ..attention.low_memory import retry_low_memory
 from ..models.families import check_needs
 
 # %% ../../nbs/library/baselines/00_base.ipynb #091e32f3
@@ -144,10 +143,7 @@ class CropMethod(Method):
         check_needs(vlm, self)
         if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
         image = open_image(image)
-        with vlm.sharing():
-            locate = lambda: self.locate(vlm, image, question, cache)
-            partial = retry_low_memory(vlm, locate, 'in a capture', image, 'capture')
-            return ask_with_view(partial, vlm, self)
+        with vlm.sharing(): return ask_with_view(self.locate(vlm, image, question, cache), vlm, self)
 
 # %% ../../nbs/library/baselines/00_base.ipynb #9061c722
 IDLE = 'nothing is changed: '   # how a note begins where a method found nothing to change
@@ -173,24 +169,19 @@ class DecodingMethod(Method):
         if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
         image = open_image(image)
         with vlm.sharing():
-            prepare = lambda: self.prepare(vlm, image, question, cache)
-            partial, state = retry_low_memory(vlm, prepare, 'in a capture', image, 'capture')
+            partial, state = self.prepare(vlm, image, question, cache)
             plain = ask_plain(partial, vlm, suffix=self.suffix, max_new_tokens=self.max_new_tokens)
             return self.generate(vlm, replace(plain, calls=partial.calls), state)   # the method itself does not ask it
 
     def generate(self, vlm, partial, state) -> Result:
-        "The guided answer; the plain one if memory runs out"
+        "The guided answer"
         image, seconds = partial.image, Timings(partial.seconds)
-        plain = replace(partial, seconds=seconds, view=partial.view or whole_view(image))
-        def ask():
-            with seconds('ask'), nullcontext() if self.from_prefix else vlm.unshared():
-                prompt = vlm.prompt(image, partial.question, self.suffix)
-                with self.guided(vlm, prompt, state) as processors:
-                    return vlm.generate(prompt, self.max_new_tokens, processors or ())
-        def make():
-            answer = retry_low_memory(vlm, ask, 'in the guided answer', image, 'ask')
-            return replace(plain, answer=answer, calls=plain.calls + 1)
-        return fall_back(make, plain)
+        with seconds('ask'), nullcontext() if self.from_prefix else vlm.unshared():
+            prompt = vlm.prompt(image, partial.question, self.suffix)
+            with self.guided(vlm, prompt, state) as processors:
+                answer = vlm.generate(prompt, self.max_new_tokens, processors or ())
+        return replace(partial, answer=answer, calls=partial.calls + 1, seconds=seconds,
+                       view=partial.view or whole_view(image))
 
 # %% ../../nbs/library/baselines/00_base.ipynb #e6b5798c
 def traces(vlm # a `VLM`

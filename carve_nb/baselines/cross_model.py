@@ -45,7 +45,6 @@ class CrossModelAnswer:
         image = open_image(image)
         front = AnswerCache(vlm, image, leave_open=not hasattr(self.method, 'keeps'))
         r = self.method(front, image, question, cache=cache, box=box)
-        if r.status != 'ok': return r
         views = [images for images in front.shown if images[-1] is r.view.image]
         notes = []
         shown = views[-1] if views else [r.image]

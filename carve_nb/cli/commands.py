@@ -100,7 +100,6 @@ def do_ask(images: Pictures, question: Question, loading, method: Method='carve'
     shown, facts = sys.stdout.isatty() and not quiet, dict(model=loading[0], version=__version__)
     if shown: print(*map(tame_terminal, r.summary()), sep='\n')
     else:
-        if r.status != 'ok': print_line('note', r.notes[-1])
         for line in r.summary()[1:] if verbose or r.images else (): print_line('note', line)
         print(tame_terminal(r, '\n\t'))
     written = {Path(out)/name: data for name, data in r.files(**facts).items()} if out else {}

@@ -10,16 +10,9 @@ import numpy as np
 from scipy import ndimage
 
 # %% ../../nbs/library/core/07_grids.ipynb #ea14e139
-def to_grid(
-    a,  # [..., Nv] values of one image's tokens
-    span,  # anything with `.grid` = (gh, gw), such as an `ImageSpan`
-):  # [..., gh, gw]
-    "Fold the tokens of one image into rows and columns"
-    gh, gw = span.grid
-    n = a.shape[-1]
-    if n != gh*gw:
-        raise ValueError(f"{n} tokens do not fold into a grid of {gh} x {gw} = {gh*gw}")
-    return a.reshape(*a.shape[:-1], gh, gw)
+def to_grid(a, span):    # [..., Nv] -> [..., gh, gw]
+    "Fold the values of one image's tokens into rows and columns; `span`: anything with `.grid`, such as an `ImageSpan`"
+    return a.reshape(*a.shape[:-1], *span.grid)
 
 # %% ../../nbs/library/core/07_grids.ipynb #0c6f03ca
 def tent_weights(

@@ -98,7 +98,7 @@ class Adapter:
         question, suffix = split_context(context, self.split)
         image = one_picture(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = self.ready(suffix, read_length(asked, self.longest))
-        result = method(self.vlm, image, question, cache=self.cache).own()
+        result = method(self.vlm, image, question, cache=self.cache)
         return cut_at_stop(str(result), asked.get('until'))
 
     def answer_or_empty(self, args) -> str: # the answer

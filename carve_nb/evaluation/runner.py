@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from .. import __version__
 from ..attention.cache import AnswerCache, AttentionCache
-from ..attention.low_memory import free_memory
 from ..baselines.base import CropMethod
 from ..baselines.cross_model import CrossModelAnswer, describe_answerer, open_answerer, why_no_view
 from ..baselines.registry import find_methods, make_method, methods as known_methods, read_method
@@ -33,7 +32,7 @@ from ..data.scoring import RULES, patch_auroc, score_answer
 from ..core.saliency import pick_layers
 from ..models.families import check_needs
 from ..models.processors import set_image_tokens
-from ..models.vlm import VLM, weights_key
+from ..models.vlm import VLM, free_memory, weights_key
 from ..core.image import box_iou
 from ..studies.workers import Bar, attempt, carry_out, measure_units
 
@@ -156,18 +155,13 @@ class SampleEvaluator:
         if hasattr(method, 'like') and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
         method, box, saved = _with_short_question(method, record), union_box(record.boxes), self.once.saved
-        ask = lambda vlm, **kw: attempt(lambda: method(vlm, image, record.question, box=box, **kw))
-        r, status, why = ask(self.once, cache=self.captures)
+        ask = lambda: method(self.once, image, record.question, box=box, cache=self.captures)
+        r, status, why = attempt(ask)
         saved = self.once.saved - saved
-        if 'oom' in (status, getattr(r, 'status', '')):
+        if status == 'oom':
             self.fresh()
             self.captures.ask_for(record.question)
             free_memory(self.vlm)
-            with self.vlm.unshared(): r, status, why = ask(AnswerCache(self.vlm, shares=False))
-            free_memory(self.vlm)
-            saved = 0.
-            if r: r.notes.insert(0, 'memory ran out; asked again with nothing shared')
-        if r and r.status != 'ok': return dict(status=r.status, why=r.notes[-1], plain_answer=str(r.plain_answer))
         if r: # a guided answer does not need the plain one
             alone = r.total - r.seconds.get('alone', 0.) if hasattr(method, 'guided') else r.total + saved
             line, status, why = attempt(lambda: describe_answer(record, r, alone, self.config.maps))

@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np, torch
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
-from ..attention.vision_tower import token_row
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from ..core.plotting import draw_boxes, fit_text, strip
 from ..core.errors import CarveError
@@ -136,7 +135,7 @@ def head_picture(values, layers, at, side=22) -> Image.Image: # [L, H], their in
 
 def tower_map(tower, layer, cell, head=None) -> Saliency: # `Tower`, its layer, token y*gw + x, head (None: mean of all)
     "What one patch looks at inside the vision tower"
-    a, _ = token_row(tower, layer, cell)
+    a = tower.token_row(layer, cell)
     a = a.mean(0) if head is None else a[head]
     return Saliency(a.view(tower.grid), tower.image.size, tower.box, tower.image)
 

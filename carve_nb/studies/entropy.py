@@ -17,7 +17,7 @@ import numpy as np, pandas as pd
 from PIL import Image
 from matplotlib.figure import Figure
 from ..complexity import complexity
-from ..core.correlation import bin_means, logistic, partial_spearman, spearman
+from ..core.correlation import bin_means, logistic, spearman
 from ..core.errors import StatisticsError
 from ..core.plotting import plot_band, plot_style
 from ..core.saliency import pick_layers
@@ -99,7 +99,7 @@ def associate(t, x, y) -> tuple:
     "Rank correlation of two columns, plainly and with the covariates held fixed: `Estimate`s or None"
     how = dict(n=BOOTSTRAP_DRAWS, clusters=t.image_key.tolist(), fewest=FEWEST)
     plain, known = try_estimate(spearman, t[x], t[y], **how), covariates(t)
-    return plain, try_estimate(partial_spearman, t[x], t[y], t[known].to_numpy(float), **how) if known else None
+    return plain, try_estimate(spearman, t[x], t[y], given=t[known].to_numpy(float), **how) if known else None
 
 def odds(t, x) -> tuple:
     "Log-odds of a right answer per standard deviation of a column, plainly and with kind and covariates held fixed"

@@ -9,7 +9,7 @@ __all__ = ['masking_samples', 'measure_masking', 'plot_masked', 'plot_added', 'p
 # %% ../../nbs/library/studies/06_masking.ipynb #a56b0dcf
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
-from ..attention.layer_masking import cache_vision_features, mask_image_tokens
+from ..attention.layer_masking import mask_image_tokens
 from ..core.plotting import plot_forest, plot_style
 from ..core.stats import mean_interval
 from ..data.metrics import match
@@ -36,9 +36,8 @@ def measure_masking(vlm, sample, suffix=SHORT_ANSWER, max_new_tokens=8) -> dict:
     prompt = vlm.prompt(sample.image, sample.question, suffix)
     def ask(*how):
         with mask_image_tokens(vlm, prompt, *how): return vlm.generate(prompt, max_new_tokens).text
-    with cache_vision_features(vlm):
-        plain, none = vlm.generate(prompt, max_new_tokens).text, ask()
-        hidden = {way: [ask(l, way == 'only') for l in range(vlm.n_layers)] for way in ('onward', 'only')}
+    plain, none = vlm.generate(prompt, max_new_tokens).text, ask()
+    hidden = {way: [ask(l, way == 'only') for l in range(vlm.n_layers)] for way in ('onward', 'only')}
     score = lambda answer: round(match(answer, sample), 6)
     return dict(
         id=sample.id, kind=getattr(sample, 'kind', None), answer=plain, plain=score(plain), none=score(none),

@@ -11,7 +11,7 @@ from carve_nb.core.errors import CaptureError
 from carve_nb.attention.recorder import recording
 from carve_nb.method.carve import Carve
 from carve_nb.evaluation.benchmark import eager_kernel
-from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers, cache_vision_features
+from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers
 from carve_nb.attention.intervention import Edit, applying
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.models.attention_hook import filling_cache
@@ -91,9 +91,8 @@ def edited(vlm):
 
 def blinded(vlm):
     p = vlm.prompt(PICTURE, QUESTION)
-    with cache_vision_features(vlm):
-        for only in (False, True):
-            with mask_image_tokens(vlm, p, 1, only): vlm.generate(p, 2)
+    for only in (False, True):
+        with mask_image_tokens(vlm, p, 1, only): vlm.generate(p, 2)
 
 
 def shared(vlm):
@@ -283,7 +282,7 @@ def test_memory_after_failures(load):
     assert (tensor_bytes(), held()) == before
 
 
-TOUCHING = {'recording', 'observing', 'filling_cache', 'using_wrapped_attention', 'model_lock', 'own_loose', 'sharing', 'unshared', 'applying', 'rows_live', 'mask_image_tokens', 'cache_vision_features',
+TOUCHING = {'recording', 'observing', 'filling_cache', 'using_wrapped_attention', 'model_lock', 'own_loose', 'sharing', 'unshared', 'applying', 'rows_live', 'mask_image_tokens',
             'eager_kernel', 'query_bridge', 'pixels_live', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
             'argmax_only', 'without_penalties', 'record_attention', 'open_recorder', 'around_generate', 'editing'}
 OTHERS = {'limit_image_tokens', 'limited', 'ready', 'ready_here', 'undone'}   # the processor's setting, and loading

@@ -7,12 +7,10 @@ from PIL import Image
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.core.errors import InsufficientMemoryError, CarveError
 from carve_nb.data.run_store import read_run
-from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.loading import pick_device
 from carve_nb.baselines.base import traces
 from carve_nb.baselines.registry import make_method
 from carve_nb.evaluation.report import write_report
-from carve_nb.attention.low_memory import LOW_MEMORY_NOTE
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
@@ -35,12 +33,6 @@ def no_memory(vlm, when, error=ERRORS[0]):
     finally: handle.remove()
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    "Collecting garbage takes a tenth of a second in a test process"
-    monkeypatch.setattr('carve_nb.attention.low_memory.gc.collect', lambda: 0)
-
-
 @pytest.fixture(scope='module')
 def asked():
     torch.set_num_threads(1)
@@ -56,45 +48,18 @@ def sample(passes, name):
 
 @pytest.mark.case(44, 45)
 @pytest.mark.parametrize('name', ['none', 'carve', 'official', 'auto', 'rel-att', 'vcd'])
-def test_once_more_with_less(load, asked, name, quick):
-    "Memory runs out in any one pass, whatever the error is called: the same answer, and a note; nothing is left behind"
+def test_no_memory(load, asked, name):
+    "Memory runs out in any one pass, whatever the error is called: an error that says what helps; nothing is left behind"
     vlm, method = load('llava'), make_method(name, max_new_tokens=2)
-    method(vlm, *asked)
+    with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
     before = traces(vlm)
-    with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
     for at in sample(passes, name):
-        with no_memory(vlm, lambda i, n: i == at, ERRORS[at % 3]): r = method(vlm, *asked)
-        assert (r.answer.tokens, r.plain_answer.tokens, r.view.box, r.status) == (whole.answer.tokens, whole.plain_answer.tokens, whole.view.box, 'ok'), at
-        assert r.notes.count(LOW_MEMORY_NOTE) == 1 and 'ok' == whole.status and LOW_MEMORY_NOTE not in whole.notes, r.notes
-    assert traces(vlm) == before
-
-
-@pytest.mark.case(44, 45)
-@pytest.mark.parametrize('name', ['none', 'carve', 'official', 'auto', 'vcd'])
-def test_no_memory_at_all(load, asked, name, quick):
-    "From some pass on nothing fits: an error as long as there is no answer; then the plain answer, and the status says so"
-    vlm, method = load('llava'), make_method(name, max_new_tokens=2)
-    plain, before = vlm.ask(*asked, SHORT_ANSWER, 2), traces(vlm)
-    with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
-    ends = []
-    for start in sample(passes, name):
-        with no_memory(vlm, lambda i, n: i >= start):
-            try: r = method(vlm, *asked)
-            except InsufficientMemoryError as e:
-                assert re.search(r'memory ran out in .*, also with nothing shared\. Give a smaller picture', str(e)), e
-                ends.append('none')
-                continue
-        assert (r.status, r.answer, r.plain_answer.tokens) == ('oom', r.plain_answer, plain.tokens) and r.notes[-1].endswith('The answer is that of the model alone.')
-        with pytest.raises(MemoryError): r.own()
-        r.picture(60), repr(r)
-        ends.append('map' if r.saliency is not None else 'answer')
-    assert ends == sorted(ends, key=['none', 'answer', 'map'].index) and ends[0] == 'none'
-    assert name != 'carve' or {*ends} == {'none', 'map'}   # the map stands, the second question did not fit
+        with no_memory(vlm, lambda i, n: i == at, ERRORS[at % 3]), pytest.raises(InsufficientMemoryError, match='memory ran out: give a smaller picture'): method(vlm, *asked)
     assert traces(vlm) == before and method(vlm, *asked).answer.tokens == whole.answer.tokens
 
 
 @pytest.mark.case(44, 45)
-def test_no_memory_in_a_run(load, tmp_path, quick):
+def test_no_memory_in_a_run(load, tmp_path):
     "A capture that does not fit, a second question that does not fit, and one that does: statuses; with memory again they are measured"
     vlm, pictures = load('qwen2_5_vl'), [(56, 56), (224, 224), (144, 144)]
     data = load_benchmark('scenes', 3)
@@ -109,7 +74,6 @@ def test_no_memory_in_a_run(load, tmp_path, quick):
     assert [by[2, k]['status'] for k in ('none', 'carve')] == ['ok', 'oom']
     for l in found:
         if l['status'] == 'oom': assert 'memory ran out' in l['why'] and 'answer' not in l and 'GB' not in l['why']
-        if l['status'] == 'oom' and l['at'] == 2: assert l['plain_answer'] == by[2, 'none']['answer'] and 'model alone' in l['why']
     text = write_report(tmp_path/'R').markdown()
     assert 'samples without an answer' in text and 'oom (' in text
     again = run(tmp_path/'R', retry=True)
@@ -155,7 +119,7 @@ for mb in (2, 12, 50, None):
     if mb: limit(size() + (mb << 20))
     try:
         r = method(vlm, large, s.question)
-        end = dict(status=r.status, answer=r.answer.tokens, plain_answer=r.plain_answer.tokens)
+        end = dict(status='ok', answer=r.answer.tokens, plain_answer=r.plain_answer.tokens)
     except MemoryError as e: end = dict(status='error', kind=type(e).__name__)
     limit(resource.RLIM_INFINITY)
     found.append(dict(end, mb=mb))
@@ -245,7 +209,6 @@ def test_address_space(folders):
     *found, free = said['found']
     assert free['status'] == 'ok' and found[0]['status'] != 'ok', said
     for end in found:
-        if end['status'] == 'oom': assert end['answer'] == end['plain_answer'] == free['plain_answer']
         if end['status'] == 'ok': assert (end['answer'], end['plain_answer']) == (free['answer'], free['plain_answer'])
     assert 'oom' in said['lines'][0] and said['lines'][1] == ['ok', 'ok'], said
 
