@@ -1,6 +1,6 @@
 """The wheel, as a user gets it: what it holds, and that the examples of README and `carve --help` run on it and its base
 requirements alone, outside the clone. `make plain` names the Python of such an environment in CARVE_PLAIN."""
-import ast, os, re, shlex, shutil, subprocess, sys, zipfile
+import ast, os, re, shlex, shutil, subprocess, sys, time, zipfile
 from pathlib import Path
 import pytest
 
@@ -10,8 +10,10 @@ plain = pytest.mark.skipif(not PLAIN, reason='`make plain` runs it, in an enviro
 
 
 def done(*words, **kw):
-    "What a process printed; its errors where it fails"
+    "What a process printed; its errors where it fails. `pytest -rP` shows the seconds of each"
+    start = time.monotonic()
     out = subprocess.run([str(o) for o in words], capture_output=True, text=True, **kw)
+    print(f'{time.monotonic() - start:6.1f} s  {shlex.join(map(str, words))[:100]}')
     assert out.returncode == 0, f'{shlex.join(map(str, words))}\n{out.stdout[-2000:]}{out.stderr[-4000:]}'
     return out.stdout
 

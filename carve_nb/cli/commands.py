@@ -29,7 +29,7 @@ from .options import (
 from ..core.errors import CarveError
 from ..core.io import tame_terminal
 from ..data.records import FOLDER_FORMAT
-from ..explorer.launch import explore_cell, serve, server_command, server_env, write_page, write_settings
+from ..explorer.launch import explore_cell, serve_page, write_page
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2829bfad
 app = typer.Typer(
@@ -126,19 +126,17 @@ def do_map(images: Pictures, question: Question, loading, out: MapFile, method: 
 # %% ../../nbs/library/cli/03_commands.ipynb #2169a7ac
 @command('Look', loading=read_loading)
 def do_explore(loading, image: AnyPicture = None, question: AnyQuestion = '',
-    port: Annotated[int, option('on the loopback address; 0 takes a free one', min=0, max=65535)] = 0,
+    port: Annotated[int|None, option('on the loopback address (default: 8866 or one after it)', min=1, max=65535)] = None,
     no_browser: Annotated[bool, option('only serve, and print the address', '--no-browser')] = False,
     ):
     "Open the explorer in a browser, on this machine only."
-    if not find_spec('jupyterlab'):
-        raise CarveError('the explorer as a page needs JupyterLab: pip install jupyterlab')
+    if not find_spec('voila'):
+        raise CarveError('the explorer as a page needs voila: pip install voila ipykernel')
     name, how = loading
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
         if image: read_pictures([image])     # what is none is refused here, and not on the page
         name, image = (os.path.abspath(o) if o and Path(o).exists() else o for o in (name, image))
-        write_page(folder, explore_cell(name, image, question, how))
-        write_settings(folder)
-        sys.exit(serve(server_command(folder, port, not no_browser), server_env(folder)))
+        serve_page(write_page(folder, explore_cell(name, image, question, how)), port, not no_browser)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #8212b3bf
 @command('Look')
