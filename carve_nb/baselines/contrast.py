@@ -8,12 +8,11 @@ __all__ = ['CONFUSED', 'AVOIDING', 'contrast_logits', 'longer', 'Branch', 'Contr
 
 # %% ../../nbs/library/baselines/13_contrast.ipynb #e524979b
 import inspect, math
-from contextlib import contextmanager, nullcontext
 from contextvars import Context
 from dataclasses import dataclass, replace
 import torch
 from transformers import BatchFeature, LogitsProcessor
-from ..attention.intervention import Edit, applying, raise_scores
+from ..attention.intervention import Edit, raise_scores
 from .base import DecodingMethod, limited
 from .vhr import text_only
 from ..core.errors import UnsupportedError
@@ -50,19 +49,17 @@ class Branch:
         takes = inspect.signature(vlm.model.generate).parameters
         self.cached = 'pixel_values' not in takes or takes['pixel_values'].default is not inspect.Parameter.empty
 
-    def begin(self):
-        "Start again from the prompt"
-        share = self.vlm.shared if self.prompt.spans else None
-        self.held, self.cache = {}, None
-        with own_loose(self.vlm.model, self.held), model_lock(self.vlm.model):
-            self.inputs = (share or VLM.to_device)(self.vlm, self.prompt)
-
-    def read(self, tokens):
-        "One pass over what is new"
-        inputs = longer(self.inputs, tokens)
-        if self.cache is not None: inputs['past_key_values'] = self.cache
-        with own_loose(self.vlm.model, self.held), model_lock(self.vlm.model):
-            out = self.vlm.model.generate(**inputs, generation_config=greedy(self.vlm.model, 1))
+    def read(self, tokens, anew): # list of ids generated so far
+        "One pass over what is new, from the prompt on if all is to be read anew"
+        model = self.vlm.model
+        if anew: self.held, self.cache = {}, None
+        with own_loose(model, self.held), model_lock(model):
+            if anew:
+                share = self.vlm.shared if self.prompt.spans else None
+                self.inputs = (share or VLM.to_device)(self.vlm, self.prompt)
+            inputs = longer(self.inputs, tokens)
+            if self.cache is not None: inputs['past_key_values'] = self.cache
+            out = model.generate(**inputs, generation_config=greedy(model, 1))
         if self.cached:
             self.cache = out.past_key_values
             once = 'pixel', 'past', 'mm_encoder'   # only the first pass takes these
@@ -71,11 +68,9 @@ class Branch:
 
     def step(self, tokens): # list of ids generated so far -> [1, V] logits of the next token, float32
         "The logits after these tokens, read on from the last call if they continue it"
-        seen = self.seen
+        seen, self.seen = self.seen, list(tokens)
         goes_on = seen is not None and len(tokens) > len(seen) and tokens[:len(seen)] == seen
-        if not goes_on: Context().run(self.begin)
-        self.seen = list(tokens)
-        return Context().run(self.read, tokens)
+        return Context().run(self.read, tokens, not goes_on)
 
 # %% ../../nbs/library/baselines/13_contrast.ipynb #64439838
 class ContrastProcessor(LogitsProcessor):
@@ -110,8 +105,8 @@ def noised(vlm, prompt, step=500, seed=0): # -> `Prompt`
     "The same prompt with a noised picture"
     x = prompt.inputs['pixel_values']
     frames = getattr(vlm.model.config.vision_config, 'temporal_patch_size', 1) if x.ndim == 2 else 1
-    new = dict(pixel_values=add_noise(x, step, seed, frames))
-    return replace(prompt, inputs=BatchFeature(dict(prompt.inputs) | new))
+    new = dict(prompt.inputs) | dict(pixel_values=add_noise(x, step, seed, frames))
+    return replace(prompt, inputs=BatchFeature(new))
 
 # %% ../../nbs/library/baselines/13_contrast.ipynb #e053f96c
 @dataclass(repr=False)
@@ -129,24 +124,20 @@ class ContrastMethod(DecodingMethod):
         "The second branch, if there is one, is one call"
         return self.result(image, question, calls=int(self.weight > 0)), None
 
-    @contextmanager
-    def guided(self, vlm, prompt, state):
+    def processors(self, vlm, prompt, state):
         "The processor with the second prompt"
-        other = self.other_prompt(vlm, prompt, state) if self.weight else None
-        yield other and [ContrastProcessor(vlm, other, len(prompt), self.weight, self.beta)]
+        if not self.weight: return None
+        other = self.other_prompt(vlm, prompt, state)
+        return [ContrastProcessor(vlm, other, len(prompt), self.weight, self.beta)]
 
 # %% ../../nbs/library/baselines/13_contrast.ipynb #df87b53c
 @dataclass(repr=False)
 class VCD(ContrastMethod):
     "Visual contrastive decoding: what a noised picture would suggest too counts less"
-    alpha: float = limited(1., 0) # weight of the difference (evaluation scripts; .5 is the sampler's own default)
-    beta: float = limited(.1, 0, 1) # plausibility cut-off (default of the source's files; its launch script passes .2)
-    step: int = 500 # of 1000 steps of noise (scripts)
+    # alpha: evaluation scripts (.5 is the sampler's own default); beta: the source's files (its launch script: .2)
+    step: int = limited(500, 0, 999) # of 1000 steps of noise (scripts)
     seed: int = 0 # of the noise (ours; the source draws from the global state)
     name, needs = 'vcd', ()
-    def __post_init__(self):
-        super().__post_init__()
-        if self.step not in range(1000): raise UnsupportedError(f'step={self.step}: the noise has steps 0 to 999.')
 
     def other_prompt(self, vlm, prompt, state):
         "The noised picture"
@@ -166,11 +157,8 @@ def disturbed(vlm, prompt, prefix=CONFUSED, suffix=None): # -> `Prompt`
 @dataclass(repr=False)
 class ICD(ContrastMethod):
     "Instruction contrastive decoding: what a disturbed instruction would bring about too counts less"
-    # disturbing words before the question (repository, one of five; the paper's choice UNVERIFIED)
-    prefix: str = CONFUSED
-    # weight of the difference (repository, scripts; .5 is its sampler's default; in the paper UNVERIFIED)
-    alpha: float = limited(1., 0)
-    beta: float = limited(.1, 0, 1) # plausibility cut-off (repository, scripts; in the paper UNVERIFIED)
+    # alpha, beta: repository, scripts (.5 is its sampler's default of alpha); in the paper UNVERIFIED
+    prefix: str = CONFUSED # disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
     name, needs = 'icd', ()
     def __post_init__(self):
         super().__post_init__()
@@ -186,9 +174,8 @@ class ICD(ContrastMethod):
 @dataclass(repr=False)
 class PAI(ContrastMethod):
     "PAI: raise the scores of image tokens, and contrast with the words alone"
-    alpha: float = limited(.2, 0) # part of a score's size that is added (code, for LLaVA-1.5)
+    alpha: float = limited(.2, 0) # part of a score's size that is added (code, LLaVA-1.5); beta is fixed in the code
     gamma: float = limited(1.1, 1) # weight of the log-probabilities with picture (code, LLaVA-1.5); 1: no second branch
-    beta: float = limited(.1, 0, 1) # plausibility cut-off (code, fixed there)
     layers: object = (2/32, 1.) # `pick_layers`; 2..31 of 32 in the code
     name, needs = 'pai', ('patches', 'inline')
     weight = property(lambda self: self.gamma - 1)
@@ -197,10 +184,7 @@ class PAI(ContrastMethod):
         "The words alone"
         return text_only(vlm, prompt.asked, self.suffix)
 
-    @contextmanager
-    def guided(self, vlm, prompt, state):
-        "The edit of the last row, and the processor with the words alone"
+    def edit(self, vlm, prompt, state):
+        "The scores of the last row raised"
         columns = torch.cat([s.tokens for s in prompt.spans])
-        edit = Edit(pick_layers(self.layers, vlm.n_layers), scores=raise_scores(columns, self.alpha))
-        with applying(vlm, edit, prompt) if self.alpha else nullcontext():
-            with super().guided(vlm, prompt, state) as logits: yield logits
+        return self.alpha and Edit(pick_layers(self.layers, vlm.n_layers), scores=raise_scores(columns, self.alpha))

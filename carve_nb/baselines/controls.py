@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np, torch
 from ..attention.cache import picture_key
 from ..attention.results import Result, Timings, ask_with_view
-from ..core.errors import CarveError, KnownFields
+from ..core.errors import CarveError
 from ..core.image import open_image
 from ..core.saliency import Saliency, is_flat
-from ..method.carve import Carve, check_fields, method_call
+from ..method.carve import Carve, Checked
 from ..models.prompts import SHORT_ANSWER
 from ..method.view import crop_view, grow_box, whole_view
 
@@ -41,12 +41,11 @@ class InstructionOnly(QuestionOnly):
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #f5ee0c57
 @dataclass(repr=False)
-class DirectAnswer(KnownFields):
+class DirectAnswer(Checked):
     "The model alone"
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer
     final_images, name = 'view', 'none'
-    __repr__ = method_call
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
         "Ask once"
         image = open_image(image)
@@ -55,13 +54,11 @@ class DirectAnswer(KnownFields):
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #ececc14d
 @dataclass(repr=False)
-class CentreCrop(KnownFields):
+class CentreCrop(Checked):
     "The middle of the picture"
     size_from: object = None # `Carve` whose view gives the size, and whose way of asking is used; None: `Carve()`
     fraction: float = None # instead of the size: share of the picture's area, with the picture's shape
     name = 'centre'
-    __repr__ = method_call
-    def __post_init__(self): check_fields(self)
 
     def place(self, image, free_x, free_y) -> tuple:
         "Left and top of the crop, of so many free pixels"
@@ -93,7 +90,7 @@ class RandomCrop(CentreCrop):
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #b6a995b5
 @dataclass(repr=False)
-class Oracle(KnownFields):
+class Oracle(Checked):
     "The true region, with some room"
     pad: float = .5 # room around the box, in parts of its sides
     min_side: int = 28 # least side of the crop
@@ -102,8 +99,6 @@ class Oracle(KnownFields):
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer
     name = 'oracle'
-    __repr__ = method_call
-    def __post_init__(self): check_fields(self)
 
     @classmethod
     def like(cls, method, **changes):

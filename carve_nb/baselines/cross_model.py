@@ -46,20 +46,13 @@ class CrossModelAnswer:
         front = AnswerCache(vlm, image, leave_open=not hasattr(self.method, 'keeps'))
         r = self.method(front, image, question, cache=cache, box=box)
         views = [images for images in front.shown if images[-1] is r.view.image]
-        notes = []
-        shown = views[-1] if views else [r.image]
+        shown, notes = views[-1] if views else [r.image], []
         if len(shown) > 1 and 'several pictures' in getattr(getattr(self.by, 'family', None), 'why_not', ()):
             shown, notes = shown[-1:], ['it takes one picture at a time: asked with the view alone']
-        return self.ask_other(r, front, shown, r.calls - front.n_open + 1, notes)
-
-    def ask_other(self, r, front, shown, calls, notes) -> Result: # with the other answer
-        "Ask the other model; equal questions once, where the model here stands behind a cache"
-        like = getattr(self.method, 'size_from', None) or self.method
+        like, name = getattr(self.method, 'size_from', None) or self.method, answerer_name(self.by)
         words = getattr(like, 'suffix', SHORT_ANSWER), getattr(like, 'max_new_tokens', 32)
-        name = answerer_name(self.by)
-        pictures = [picture_key(o) for o in shown]
-        seconds = Timings(r.seconds)
-        with seconds('there'):
+        pictures, seconds = [picture_key(o) for o in shown], Timings(r.seconds)
+        with seconds('there'):   # equal questions once, where the model here stands behind a cache
             answer = front.once(('there', name, *pictures, r.question, *words),
                 lambda: self.by.ask(shown, r.question, *words))
         if len(shown) > 1: what = 'the picture and the view'
@@ -67,7 +60,7 @@ class CrossModelAnswer:
         else: what = 'the view'
         own = [n for n in r.notes if not n.startswith('nothing new to see')]     # true of the model here only
         notes = [*own, f'answered by {name}, shown {what}', *notes, *getattr(answer, 'changed', ())]
-        return replace(r, answer=answer, shown=shown, seconds=seconds, calls=calls, notes=notes)
+        return replace(r, answer=answer, shown=shown, seconds=seconds, calls=r.calls - front.n_open + 1, notes=notes)
 
 # %% ../../nbs/library/baselines/18_cross_model.ipynb #acc6bc88
 def answerer_name(by) -> str: # without the path of a folder

@@ -6,15 +6,13 @@
 __all__ = ['importance', 'top_share', 'outliers', 'DualStream']
 
 # %% ../../nbs/library/baselines/12_dual_stream.ipynb #fb77f5b0
-from contextlib import contextmanager
 from dataclasses import dataclass
 import torch
 from ..models.vlm import model_lock
 from ..core.saliency import pick_layers
-from ..method.view import whole_view
 from ..attention.results import Timings
-from ..attention.intervention import Edit, applying, raise_scores
-from .base import DecodingMethod, as_saliency
+from ..attention.intervention import Edit, raise_scores
+from .base import DecodingMethod, as_saliency, limited
 from ..core.errors import UnsupportedError
 from ..attention.vision_tower import class_row, merge_patches, received, tower_rows
 
@@ -49,17 +47,11 @@ class DualStream(DecodingMethod):
     "Dual-stream tokens (arXiv 2501.12206): raise what the vision tower finds important"
     alpha: float = .7           # α of local tokens (best row of the paper; .5 and .8 are far off)
     beta: float = .4            # β of summary tokens (best row of the paper; code: .3)
-    local: float = .25          # share of tokens that are local
+    local: float = limited(.25, 0, 1) # share of tokens that are local
     reach: float = 1.5          # summary tokens lie this many interquartile ranges above Q3
     tower: tuple = (0, -2)      # tower layers of local and of summary tokens (first and last but one)
     layers: object = (2/32, 1.) # decoder layers (2-31 of 32)
     name, needs = 'dual', ('patches', 'inline')
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0 <= self.local <= 1:
-            raise UnsupportedError(f'local={self.local}: a share of the tokens')
-        if len(self.tower) != 2:
-            raise UnsupportedError(f'tower={self.tower!r}: two tower layers, of local and of summary tokens')
 
     def prepare(self, vlm, image, question, cache=None):
         "One pass of the tower alone: the tokens and their gain"
@@ -67,24 +59,17 @@ class DualStream(DecodingMethod):
         if len(prompt.spans) > 1:
             raise UnsupportedError(f'{self.name}: the tower of the family {vlm.family.name!r} reads this picture in '
                 f'{len(prompt.spans)} views, and its tokens cannot be ranked together')
-        with seconds('tower'): local, summary = self.choose(vlm, prompt)
+        span = prompt.spans[0]
+        with seconds('tower'):
+            with model_lock(vlm.model), tower_rows(vlm, self.tower) as seen:
+                vlm.family.features(vlm.model, vlm.to_device(prompt))
+            summary = outliers(importance(seen, 1, span.grid), self.reach)
+            local = top_share(importance(seen, 0, span.grid), self.local) & ~summary
         gain = self.alpha*local + self.beta*summary
         notes = [f'{int(local.sum())} local and {int(summary.sum())} summary tokens; one call is of the tower alone']
-        S = as_saliency(gain, prompt.spans[0], image)
-        partial = self.result(image, question, saliency=S,
-            view=whole_view(image), seconds=seconds, calls=1, notes=notes)
-        return partial, gain
+        S = as_saliency(gain, span, image)
+        return self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=notes), gain
 
-    def choose(self, vlm, prompt) -> tuple: # local and summary tokens, [Nv] bool each
-        "Tokens that the tower finds important"
-        grid = prompt.spans[0].grid
-        with model_lock(vlm.model), tower_rows(vlm, self.tower) as seen:
-            vlm.family.features(vlm.model, vlm.to_device(prompt))
-        summary = outliers(importance(seen, 1, grid), self.reach)
-        return top_share(importance(seen, 0, grid), self.local) & ~summary, summary
-
-    @contextmanager
-    def guided(self, vlm, prompt, gain): # gain: [Nv]
+    def edit(self, vlm, prompt, gain): # gain: [Nv]
         "Raise the scores of the last row of every pass"
-        edit = Edit(pick_layers(self.layers, vlm.n_layers), scores=raise_scores(prompt.spans[0].tokens, gain))
-        with applying(vlm, edit, prompt): yield
+        return Edit(pick_layers(self.layers, vlm.n_layers), scores=raise_scores(prompt.spans[0].tokens, gain))

@@ -10,11 +10,11 @@ __all__ = ['load_tool', 'run_tool', 'ToolCrop', 'box_region', 'asked_words', 'De
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 import numpy as np, torch, transformers
+from scipy import ndimage
 from transformers import AutoProcessor
 from ..attention.results import Result, Timings
-from .base import CropMethod, capture_first_step, limited, mean_saliency
+from .base import ABOVE_0, CropMethod, limited, mean_saliency
 from ..core.errors import UnsupportedError
 from ..core.image import union_box
 from ..core.saliency import pick_words
@@ -61,7 +61,7 @@ class ToolCrop(CropMethod):
     min_side: int = 28 # least side of the crop, pixels (ours)
     pad: float = 0. # room around the crop, in parts of its sides (ours)
     square: bool = False # make the crop square (ours)
-    name, needs, kind, loaded = 'tool', (), '', None
+    name, kind, loaded = 'tool', '', None
 
     def tool(self, vlm) -> tuple:
         "(model, processor), loaded at the first call"
@@ -85,16 +85,15 @@ class ToolCrop(CropMethod):
         seconds = Timings()
         with seconds('tool'): kept = self.find(vlm, image, question)
         notes = [] if kept else ['the tool found nothing']
-        return self.result(image, question, regions=kept, view=self.show(image, kept), seconds=seconds, notes=notes)
+        return self.result(image, question, view=self.show(image, kept), regions=kept, seconds=seconds, notes=notes)
 
 # %% ../../nbs/library/baselines/06_external_crops.ipynb #2f85679b
 def box_region(box, score, size): # (x0, y0, x1, y1) pixels, floats; (W, H) of the picture -> `Region` or None
     "The part of a tool's box that lies in the picture"
-    (W, H), (x0, y0, x1, y1) = size, map(float, box)
-    inside = lambda v, limit: int(min(max(v, 0), limit))
-    x0, y0, x1, y1 = inside(np.floor(x0), W), inside(np.floor(y0), H), inside(np.ceil(x1), W), inside(np.ceil(y1), H)
-    w, h = x1 - x0, y1 - y0
-    if w > 0 and h > 0: return Region((x0, y0, x1, y1), float(score), w*h, np.ones((h, w), bool))
+    corners = *np.floor(box[:2]), *np.ceil(box[2:])
+    x0, y0, x1, y1 = np.clip(corners, 0, [*size, *size]).astype(int).tolist()
+    inside = np.ones((max(y1 - y0, 0), max(x1 - x0, 0)), bool)
+    if inside.size: return Region((x0, y0, x1, y1), float(score), inside.size, inside)
 
 # %% ../../nbs/library/baselines/06_external_crops.ipynb #120e539f
 def asked_words(question, words='content') -> list: # 'content' words, the 'question' itself, or an iterable of phrases
@@ -143,11 +142,8 @@ def side_cuts(box, ratio=.1) -> list: # four boxes: bottom, top, right, left cut
 class ClipCrop(ToolCrop):
     "The crop that CLIP finds most like the question"
     rounds: int = limited(20, 1) # ViCrop's code: of shrinking
-    ratio: float = .1 # ViCrop's code: part that is cut off
+    ratio: float = limited(.1, ABOVE_0, .99) # ViCrop's code: part that is cut off
     name, kind = 'clip', 'AutoModelForZeroShotImageClassification'
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0 < self.ratio < 1: raise UnsupportedError(f'ratio={self.ratio}: a part between 0 and 1')
 
     def find(self, vlm, image, question) -> list:
         "One box"
@@ -166,10 +162,8 @@ def point_lattice(size, n=8) -> list: # (W, H) of the picture -> (x, y)
 
 def mask_region(mask, score): # [H, W] bool -> `Region`, or None if the mask is empty
     "A segment as a region"
-    ys, xs = (np.flatnonzero(mask.any(a)) for a in (1, 0))
-    if not len(xs): return None
-    x0, x1, y0, y1 = int(xs[0]), int(xs[-1]) + 1, int(ys[0]), int(ys[-1]) + 1
-    return Region((x0, y0, x1, y1), float(score), int(mask.sum()), mask[y0:y1, x0:x1].copy())
+    for y, x in ndimage.find_objects(mask.astype(np.uint8)):
+        return Region((x.start, y.start, x.stop, y.stop), float(score), int(mask.sum()), mask[y, x].copy())
 
 def drop_duplicates(kept, most=.7) -> list: # `Region`s, best first
     "Of regions whose boxes overlap by more only the best"
@@ -205,18 +199,12 @@ class SamCrop(ToolCrop):
     points: int = 8 # points along each side (ours); 32 in the source's generator
     quality: float = .88 # least expected quality of a mask: the source's generator
     nms: float = .7 # overlap of boxes that makes two segments one: the source's generator
-    # 'sum' or 'mean' of the task map over the segment (both ours); 'clip': ViCrop's code
-    rank: Literal['sum', 'mean', 'clip'] = 'sum'
+    clip: object = None # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (ours)
     most: float = .5 # segments of a larger share of the picture are passed over (ours)
     K: int = 1 # segments kept, the crop is around all of them; ViCrop: 1
     layers: object = None # of the task map, see `pick_layers` (ours)
-    clip: object = None # with rank='clip': a `ClipCrop` with its model
     name, kind = 'sam', 'AutoModelForMaskGeneration'
-    def __post_init__(self):
-        super().__post_init__()
-        self.needs = () if self.rank == 'clip' else ('patches',)   # a map is needed only for the ranking
-        if self.rank == 'clip' and self.clip is None:
-            raise UnsupportedError("rank='clip' needs clip=ClipCrop(model=...).")
+    needs = property(lambda self: () if self.clip else ('patches',))   # a map is needed only for the ranking
 
     def find(self, vlm, image, question) -> list:
         "Segments, the one that the tool trusts most first"
@@ -227,17 +215,15 @@ class SamCrop(ToolCrop):
         "Segment, rank by the task map or by CLIP on each segment's box, crop"
         partial = super().locate(vlm, image, question, cache)
         found, seconds, more = partial.regions, Timings(partial.seconds), {}
-        if self.rank == 'clip':
+        if self.clip:
             if not found: return partial
             crops = [image.crop(r.box) for r in found]
             with seconds('tool'): scores = clip_scores(*self.clip.tool(vlm), crops, question)
         else:
-            rows = capture_first_step(vlm, image, question, self.suffix, cache, True, self.max_new_tokens)
+            rows, capture = self.capture(vlm, image, question, cache)
             S = mean_saliency(vlm, rows, self.layers, image)
-            pixels = S.to_pixels()
-            inside = [(pixels[r.box[1]:r.box[3], r.box[0]:r.box[2]]*r.mask).sum() for r in found]
-            scores = [x/r.area if self.rank == 'mean' else x for x, r in zip(inside, found)]
-            seconds = Timings(capture=rows.meta['seconds'], **seconds)
+            pixels, seconds = S.to_pixels(), Timings(capture | seconds)
+            scores = [(pixels[r.box[1]:r.box[3], r.box[0]:r.box[2]]*r.mask).sum() for r in found]
             more = dict(plain_answer=rows.answer, saliency=S, rows=rows, calls=1)
         ranked = sorted((replace(r, score=float(s)) for r, s in zip(found, scores)), key=lambda r: -r.score)[:self.K]
         return replace(partial, regions=ranked, view=self.show(image, ranked), seconds=seconds, **more)

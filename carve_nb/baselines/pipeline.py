@@ -56,7 +56,7 @@ class CarvePipeline(Pipeline):
     def _sanitize_parameters(self, generate_kwargs=None, **fields):
         wanted = dict(generate_kwargs or {})
         if 'max_new_tokens' in wanted: fields['max_new_tokens'] = wanted.pop('max_new_tokens')
-        if other := {k: v for k, v in wanted.items() if v not in (None, False, 1)}:
+        if other := {k: v for k, v in wanted.items() if v is True or v not in (None, False, 1)}:
             raise UnsupportedError(f'A method answers greedily: leave {other} out of generate_kwargs, which may hold '
                                    'max_new_tokens.')
         return {}, fields, {}

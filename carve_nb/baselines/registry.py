@@ -8,8 +8,7 @@ __all__ = ['CATEGORIES', 'ENTRIES', 'Entry', 'MethodTable', 'methods', 'find_met
 
 # %% ../../nbs/library/baselines/19_registry.ipynb #2b16a518
 import ast
-from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import partial
+from dataclasses import dataclass, is_dataclass
 from importlib import import_module
 from ..core.errors import CarveError, choose
 from ..core.io import table_html
@@ -131,16 +130,13 @@ def make_method(method, **given):
         if name in ('all', *CATEGORIES): raise CarveError(f'{name!r} stands for several methods; name one')
         method, given = ENTRIES[name], own | given
     make = method.load() if isinstance(method, Entry) else method
-    cls = getattr(make, '__self__', make)   # a preset such as `Carve.paper` is bound to its class
-    if not isinstance(cls, type): cls, make = type(method), partial(replace, method) if given else lambda: method
-    if not ('__call__' in dir(cls) and hasattr(cls, 'name')):
+    is_maker = isinstance(getattr(make, '__self__', make), type)   # a class, or a preset such as `Carve.paper`
+    made = make() if is_maker else make
+    if not (callable(made) and hasattr(made, 'name')):
         raise CarveError(f"{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as 'carve'")
-    rules = {}   # fields of a field, such as `rank` of `Carve.region`
-    if is_dataclass(cls):
-        rules = {k.name: f.name for f in fields(cls) if is_dataclass(f.default) for k in fields(f.default)}
-    made = make(**{k: v for k, v in given.items() if k not in rules})
-    for k in given.keys() & rules: made = replace(made, **{rules[k]: replace(getattr(made, rules[k]), **{k: given[k]})})
-    return made
+    if not given: return made
+    from carve_nb.method.carve import change
+    return change(made, **given) if is_dataclass(made) else make(**given)
 
 # %% ../../nbs/library/baselines/19_registry.ipynb #11da4ca3
 def ask_several(method, vlm, images, question, **kw): # which, keep_others, cache, box

@@ -9,7 +9,6 @@ __all__ = ['sink_value', 'sink_bar', 'first_token', 'sink_dims', 'picture_heads'
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 import torch
 from ..models.vlm import model_lock
 from ..models.processors import make_chat
@@ -18,7 +17,7 @@ from ..core.saliency import pick_layers
 from ..attention.layer_masking import layer_inputs
 from ..attention.results import Timings
 from ..attention.intervention import Edit, applying
-from .base import IDLE, DecodingMethod, limited
+from .base import ABOVE_0, IDLE, DecodingMethod, limited
 
 # %% ../../nbs/library/baselines/10_var.ipynb #818fe3f7
 def sink_value(x, dims, eps=1e-6): # x: [..., D] hidden states; -> [...] float32
@@ -28,9 +27,7 @@ def sink_value(x, dims, eps=1e-6): # x: [..., D] hidden states; -> [...] float32
     return (x[..., list(dims)].abs()/rms).amax(-1)
 
 # %% ../../nbs/library/baselines/10_var.ipynb #f3aead83
-def sink_bar(vlm, # a `VLM`
-    tau=20. # as in the source; None: the same part of the largest possible value as with 4096 dimensions
-    ) -> float: # tau for this model
+def sink_bar(vlm, tau=20.) -> float: # source; None: the same part of the largest value as with 4096 dimensions
     "The value above which a token is a sink"
     return 20*math.sqrt(vlm.text_config.hidden_size/4096) if tau is None else tau
 
@@ -77,30 +74,25 @@ def redistribute(w, vis, sink, rows, p=.4):
 @dataclass(repr=False)
 class Var(DecodingMethod):
     "Visual attention redistribution (Kang et al., ICLR 2025)"
-    rho: float = limited(.8, 0, 1) # paper: .8 general, .5 hallucination, .9 vision-centric; code: .5, see `reading`
-    p: float = limited(.4, 0, 1) # code: .6 of the sinks' weight is kept, so .4 moved; the paper's value is UNVERIFIED
-    # 'paper': rho is the least non-sink ratio, p moved; 'code': rho is the largest sink share, p kept
-    reading: Literal['paper', 'code'] = 'paper'
-    tau: float = limited(20., 0, beyond=True) # source, for 3584 to 5120 dimensions; None: scaled, see `sink_bar`
+    rho: float = limited(.8, 0, 1) # least non-sink share (paper: .8 general, .5 hallucination, .9 vision-centric)
+    p: float = limited(.4, 0, 1) # share of the sinks' weight that is moved (code: keeps .6; the paper's is UNVERIFIED)
+    tau: float | None = limited(20., ABOVE_0) # source, for 3584 to 5120 dimensions; None: scaled, see `sink_bar`
     summ: float = limited(.2, 0, 1) # code: least weight on the picture
-    layers: object = None # None: all but the first two, and but the last under 'paper'; else see `pick_layers`
+    layers: object = None # None: all but the first two and the last; else see `pick_layers`
+    last: bool = False # edit the last layer too (code: its flag to skip it never acts)
     dims: list = None # sink dimensions; None: detected by `sink_dims`
     name, needs, from_prefix = 'var', ('patches', 'inline'), False
-    moved = property(lambda self: self.p if self.reading == 'paper' else 1 - self.p)
-    least = property(lambda self: self.rho if self.reading == 'paper' else 1 - self.rho)
 
     @classmethod
     def official(cls, **kw):
-        "The settings of the official code"
-        return cls(**dict(rho=.5, p=.6, reading='code') | kw)
+        "The settings of the official code: the largest sink share .5, .6 kept, the last layer edited too"
+        return cls(**dict(rho=.5, p=.4, last=True) | kw)
 
     def select_layers(self, vlm) -> list:
         "The layers to edit, of those that attend"
-        spec = self.layers
-        if spec is None:
-            last = vlm.n_layers - (self.reading == 'paper')
-            spec = range(min(2, vlm.n_layers - 1), max(last, 1))
-        return check_layers(pick_layers(spec, vlm.n_layers), vlm.n_layers, vlm.layers)
+        n, spec = vlm.n_layers, self.layers
+        if spec is None: spec = range(min(2, n - 1), max(n - (not self.last), 1))
+        return check_layers(pick_layers(spec, n), n, vlm.layers)
 
     def prepare(self, vlm, image, question, cache=None) -> tuple: # the state is (dimensions, list of notes)
         "Find the sink dimensions"
@@ -108,8 +100,7 @@ class Var(DecodingMethod):
         if dims is None:
             with seconds('detect'): dims = sink_dims(vlm, self.tau)
         if not dims:
-            bar = sink_bar(vlm, self.tau)
-            most = math.sqrt(vlm.text_config.hidden_size)
+            bar, most = sink_bar(vlm, self.tau), math.sqrt(vlm.text_config.hidden_size)
             notes.append(f'{IDLE}no sink dimension, as the first token stays below {bar:.1f} (possible: {most:.1f})')
         partial = self.result(image, question, seconds=seconds, calls=int(self.dims is None), notes=notes)
         return partial, (dims, notes)
@@ -129,9 +120,9 @@ class Var(DecodingMethod):
             vis, sink = flags(image), flags(sinks[layer])
             counts['rows'] += w[..., 0].numel()
             if not (vis & sink).any(): return w
-            chosen = picture_heads(w, vis, sink, self.least, self.summ)
+            chosen = picture_heads(w, vis, sink, self.rho, self.summ)
             counts['moved'] += int(chosen.sum())
-            return redistribute(w, vis, sink, chosen, self.moved)
+            return redistribute(w, vis, sink, chosen, self.p)
         edit = Edit(layers, weights=move, after=max(s.end for s in prompt.spans))
         with applying(vlm, edit, prompt), layer_inputs(vlm, layers, see): yield
         notes.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')

@@ -20,7 +20,7 @@ from ..attention.cache import AnswerCache, AttentionCache
 from ..baselines.base import CropMethod
 from ..baselines.cross_model import CrossModelAnswer, describe_answerer, open_answerer, why_no_view
 from ..baselines.registry import find_methods, make_method, methods as known_methods, read_method
-from ..method.carve import Carve, settings
+from ..method.carve import Carve
 from ..core.errors import RunError
 from ..core.image import union_box
 from ..core.model_source import TINY
@@ -75,9 +75,6 @@ def make_methods(config, wordy=False) -> dict: # text -> method
             raise RunError(
                 f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the page about '
                 'the method says.')
-        known = dict.fromkeys([f.name for f in fields(entry()) if f.init] + [*settings(entry())])
-        if bad := [k for k in given if k not in known]:
-            raise RunError(f'{spec!r}: {name} has no field {bad[0]!r}; it has {", ".join(known)}')
         try: m = make_method(entry, **given)
         except (TypeError, ValueError) as e: raise RunError(f'{spec!r}: {e}') from e
         made[spec] = equip(m, config, given, wordy)

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from ..complexity import texture
-from ..baselines.vea import own_profile
+from ..method.layer_profile import own_profile
 from ..convergence import BANDS, band_facts, layer_facts
 from ..core.correlation import spearman
 from ..core.errors import CarveError

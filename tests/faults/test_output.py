@@ -15,7 +15,6 @@ from carve_nb.data.run_store import RUN_FILES, RunStore, read_run
 from carve_nb.data.record_file import export_run
 from carve_nb.attention.results import Result
 from carve_nb.attention.rows import AttentionRows
-from carve_nb.baselines.laser import Evidence
 from carve_nb.baselines.registry import Entry, MethodTable
 from carve_nb.data.records import Record
 from carve_nb.evaluation.report import Report, write_report
@@ -149,14 +148,9 @@ def a_table():
     return MethodTable({BAD: Entry(BAD, BAD, BAD, BAD, BAD, BAD)})
 
 
-def an_evidence():
-    "Evidence of LASER, shown as its map"
-    return Evidence(a_result().saliency, 3, {3: .5}, None, None)
-
-
 PICTURES = Prompt, AttentionRows, Saliency, Scene, View, Result
-WORDLESS = Saliency, View, Evidence      # what they show is all numbers
-MAKERS = {Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(), MethodTable: lambda vlm: a_table(), Evidence: lambda vlm: an_evidence(),
+WORDLESS = Saliency, View      # what they show is all numbers
+MAKERS = {Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(), MethodTable: lambda vlm: a_table(),
           Saliency: lambda vlm: a_result().saliency, View: lambda vlm: a_result().view, Sample: lambda vlm: Sample(BAD, None, BAD, BAD, BAD, None), Report: lambda vlm: a_report(), Result: lambda vlm: a_result(), Explorer: an_explorer,
           DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD})}
 
