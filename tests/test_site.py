@@ -83,11 +83,11 @@ def test_pictures_have_their_own_words(page):
 
 def test_directives():
     cell = lambda source: dict(cell_type='code', source=source, metadata={}, outputs=[])
-    assert pages.code_cell(cell('#| hide\nx = 1'), '') is None and pages.code_cell(cell('#| default_exp a'), '') is None
-    assert pages.code_cell(cell('#| echo: false\nx'), '')['metadata'] == dict(tags=['remove-input'])
-    shown = pages.code_cell(cell('#| export\ndef f(): pass'), '')
+    assert pages.code_cell(cell('#| hide\nx = 1')) is None and pages.code_cell(cell('#| default_exp a')) is None
+    assert pages.code_cell(cell('#| echo: false\nx'))['metadata'] == dict(tags=['remove-input'])
+    shown = pages.code_cell(cell('#| export\ndef f(): pass'))
     assert shown['source'] == 'def f(): pass' and shown['metadata'] == dict(tags=['exported'])
-    assert 'hide-input' in pages.code_cell(cell('import os'), '')['metadata']['tags']
+    assert 'hide-input' in pages.code_cell(cell('import os'))['metadata']['tags']
 
 
 def test_tutorials_show_imports(links):
@@ -188,15 +188,6 @@ def test_wide_figures(size, classes):
     from PIL import Image
     Image.new('L', size).save(f := io.BytesIO(), 'PNG')
     assert pages.wide(dict(data={'image/png': base64.b64encode(f.getvalue()).decode()})).get('classes') == classes
-
-
-def test_words_of_a_picture():
-    "Without words of its own, a picture gets what the object says and the sentences before it"
-    prose = '## A head\n\nA first paragraph.\n\nTwo things are seen here, and `one` of them\nis [red](x.ipynb). Both are large:'
-    said = lambda text, source='x': pages.alt_text(source, prose, dict(data={'text/plain': text}))
-    assert said('<Figure size 6x6>') == 'A figure: Two things are seen here, and one of them is red. Both are large:'
-    assert said('Saliency(14 x 14)').startswith('A map laid over the picture: Saliency(14 x 14) Two things')
-    assert said('x', '#| fig-alt: Only this') == 'Only this'
 
 
 def test_words_become_references(links):

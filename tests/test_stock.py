@@ -7,7 +7,7 @@ from carve_nb.attention.stock_recording import record_attention
 from carve_nb.baselines.contrast import PAI
 from carve_nb.baselines.stock_editing import editing
 from carve_nb.core.errors import CarveError
-from carve_nb.models.families import NEEDS
+from carve_nb.models.families import lacks
 from carve_nb.models.tiny_models import RECIPES
 from test_families import QUESTION, TALL, WIDE, note, settings
 
@@ -75,7 +75,7 @@ def test_every_family_edited(name, load):
     scores = lambda: torch.stack(vlm.model.generate(**prompt.inputs, **kw).logits)
     plain, before = scores(), settings(vlm)
     edited = lambda: editing(vlm.model, vlm.processor, prompt.inputs, method, WIDE)
-    if why := '; '.join(filter(None, [NEEDS[need](vlm) for need in method.needs])):
+    if why := lacks(vlm, method):
         with pytest.raises(CarveError, match=re.escape(why)), edited(): scores()
     else:
         with edited() as done: got = scores()

@@ -11,7 +11,6 @@ from signatures import read
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, LIB = ROOT/'nbs', ROOT/'carve_nb'
-HEADER = '# {title}\n\n> {subtitle}\n\n'
 
 
 def joined(x): return ''.join(x)
@@ -153,10 +152,6 @@ def link_words(text, links, page):
 
 # Notebooks
 
-KINDS = {'Saliency': 'A map laid over the picture', 'AttentionRows': 'What the model attends to, layer by layer', 'Scene': 'A synthetic scene',
-         'Result': 'The picture, the map with the kept regions, what is kept, and the view', 'Prompt': 'The picture as the model sees it'}
-
-
 def spoken(text):
     "Prose as it would be read aloud: no links, marks, tables or formulas on lines of their own"
     text = re.sub(r'\$\$.*?\$\$|```.*?```', '', text, flags=re.S)
@@ -165,26 +160,7 @@ def spoken(text):
     return re.sub(r'[`*\[\]${}\\]', '', text).strip()
 
 
-def last_words(prose, least=60, most=220):
-    "The last sentences of a piece of prose"
-    paragraph = ' '.join((spoken(prose).split('\n\n') or [''])[-1].split())
-    told = ''
-    for s in re.split(r'(?<=[.:?!])\s+(?=[A-Z\d`])', paragraph)[::-1]:
-        if told and (len(told) > least or len(told) + len(s) > most): break
-        told = f'{s} {told}'.strip()
-    return told
-
-
-def alt_text(source, prose, output):
-    "What a picture shows: its own words, or what kind of thing it is, what the object says of itself and the sentences before it"
-    if own := re.findall(r'^#\|\s*fig-alt:\s*(.*)$', source, re.M): return own[0].strip('"\' ')
-    shown = joined(output.get('data', {}).get('text/plain', '')).split('\n')[0]
-    kind = KINDS.get(re.split(r'\W', shown)[0], 'A figure' if shown.startswith('<Fig') else 'A picture')
-    told = ' '.join(o for o in ('' if shown.startswith('<') else shown[:160], last_words(prose)) if o)
-    return f'{kind}: {told}' if told else kind
-
-
-def code_cell(c, prose, imports=False, fold=False):
+def code_cell(c, imports=False, fold=False):
     "A code cell as the site shows it, or None; tutorials show their imports, a gallery folds all code"
     source = joined(c['source'])
     marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
@@ -199,7 +175,7 @@ def code_cell(c, prose, imports=False, fold=False):
         meta['tags'] = [*meta.get('tags', []), 'hide-input']
         meta['mystnb'] = dict(code_prompt_show=summary, code_prompt_hide=summary)
     pictures = [o for o in c['outputs'] if 'image/png' in o.get('data', {})]
-    if pictures: meta['mystnb'] = dict(meta.get('mystnb', {}), image=dict(alt=alt_text(source, prose, pictures[-1]), **wide(pictures[-1])))
+    if pictures: meta['mystnb'] = dict(meta.get('mystnb', {}), image=dict(alt=marks['fig-alt'].strip('"\' '), **wide(pictures[-1])))
     outputs = [tidy(o) for o in c['outputs'] if not is_bar(o)] if marks.get('output') != 'false' else []
     return dict(c, source=body, metadata=meta, outputs=outputs, execution_count=None)
 
@@ -292,12 +268,11 @@ GALLERY = 'tutorials/gallery'
 
 def site_notebook(page, links):
     "A notebook as the site shows it"
-    cells, prose, up = [], '', '../'*page.name.count('/')
+    cells, up = [], '../'*page.name.count('/')
     for c in page.nb['cells']:
         if c['cell_type'] == 'markdown':
-            prose = joined(c['source'])
-            cells.append(dict(c, source=place_figures(link_words(prose, links, page), up)))
-        elif c['cell_type'] == 'code' and (shown := code_cell(c, prose, page.folder == 'tutorials' or page.name == 'quickstart', page.name == GALLERY)):
+            cells.append(dict(c, source=place_figures(link_words(joined(c['source']), links, page), up)))
+        elif c['cell_type'] == 'code' and (shown := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart', page.name == GALLERY)):
             if cells and is_folded(cells[-1]) and is_folded(shown) and same_fold(cells[-1], shown): cells[-1]['source'] += '\n' + shown['source']
             else: cells.append(shown)
     if page.module: cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-import numpy as np, torch, transformers
+import numpy as np, pandas as pd, torch, transformers
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.attention.peak_memory import peak_memory
 from carve_nb.attention.recorder import recording
@@ -219,23 +219,17 @@ def memory_of(name, grid, size, device, dtype):
 
 def judge(row, ratios):
     "Name of a target -> limit, side, value, met"
-    ratio, mb = {k: r['ratio'] for k, r in ratios.items()}, lambda k: row[k].get('mb')
-    values = {'capture, time': ratio['capture'], 'whole CARVE': ratio['carve'], 'ten questions': ratio['ten_without_view'],
-        'authors over ours': ratio['authors'], 'maps alike': row['map_error'],
-        'capture, memory': mb('capture')/mb('prefill') if mb('capture') and mb('prefill') else None}
-    met = lambda v, most, side: None if v is None else v <= most if side == 'most' else v >= most
-    return {k: dict(limit=m, side=side, value=values[k], met=met(values[k], m, side)) for k, (m, side) in TARGETS.items()}
+    mb = {k: row[k].get('mb') for k in ('capture', 'prefill')}
+    values = (ratios['capture']['ratio'], all(mb.values()) and mb['capture']/mb['prefill'] or None, ratios['carve']['ratio'],
+        ratios['ten_without_view']['ratio'], ratios['authors']['ratio'], row['map_error'])
+    return {k: dict(limit=limit, side=side, value=v, met=None if v is None else v <= limit if side == 'most' else v >= limit)
+            for (k, (limit, side)), v in zip(TARGETS.items(), values)}
 
 
 def show(row, targets):
     print(f'{row["n_prompt"]} tokens ({row["n_image"]} of the picture), answers of {row["answer_tokens"]}')
-    print(f'{"":26}{"seconds":>9}{"IQR":>8}{"/ plain":>9}{"MB":>8}')
-    for k, label in LABELS.items():
-        c = row[k]
-        print(f'{label:26}{c["s"]:9.3f}{c["iqr"]:8.3f}{c["s"]/row["plain"]["s"]:9.2f}{c.get("mb", float("nan")):8.0f}')
-    for k, t in targets.items():
-        if t['value'] is None: continue
-        print(f'{k:26}{t["value"]:9.3g}  at {t["side"]} {t["limit"]:g}: {"met" if t["met"] else "MISSED"}')
+    table = pd.DataFrame({label: row[k] for k, label in LABELS.items()}).T.reindex(columns=['s', 'iqr', 'mb'])
+    print(table.assign(plain=table.s/row['plain']['s']).to_string(float_format='%.3f'), pd.DataFrame(targets).T.to_string(), sep='\n')
 
 
 def main():

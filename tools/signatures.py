@@ -28,38 +28,27 @@ def names(nodes): return [ast.unparse(o.func if isinstance(o, ast.Call) else o).
 def first_line(node): return (ast.get_docstring(node) or '').strip()
 
 
-def arguments(node, notes, skip=0):
-    "(name, comment) of each parameter, and the last line they take"
+def header(node, notes, skip=0):
+    "Signature, (name, comment) of each parameter, and the comment on what comes back"
     a = node.args
-    every = [*a.posonlyargs, *a.args, *([a.vararg] if a.vararg else []), *a.kwonlyargs, *([a.kwarg] if a.kwarg else [])]
-    defaults = dict(zip([o.arg for o in [*a.posonlyargs, *a.args]][::-1], a.defaults[::-1]))
-    defaults |= {o.arg: d for o, d in zip(a.kwonlyargs, a.kw_defaults) if d}
-    ends = [max(o.end_lineno, defaults[o.arg].end_lineno if o.arg in defaults else 0) for o in every]
-    last = {line: i for i, line in enumerate(ends)}  # a comment belongs to the last parameter of its line
-    params = [(o.arg, notes.get(e, '') if last[e] == i and e < node.body[0].lineno else '') for i, (o, e) in enumerate(zip(every, ends))]
-    return params[skip:], max(ends, default=node.lineno)
-
-
-def signature(node, skip=0):
-    "The parameters in brackets, and what comes back"
-    a = node.args
-    text = ast.unparse(ast.arguments(a.posonlyargs, a.args[skip:], a.vararg, a.kwonlyargs, a.kw_defaults, a.kwarg,
-                                     a.defaults[-len(a.args[skip:]):] if len(a.defaults) > len(a.args[skip:]) and a.args[skip:] else a.defaults))
-    return f'({text})' + (f' -> {ast.unparse(node.returns)}' if node.returns else '')
+    every = [o for o in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg) if o][skip:]
+    end = every and max(o.end_lineno for o in [*every, *a.defaults, *a.kw_defaults] if o)
+    told = {}  # name of a parameter, or None for what comes back -> comment
+    for line in range(node.lineno, node.body[0].lineno):  # a comment belongs to the last parameter that begins before it
+        if line in notes: told[[o.arg for o in every if o.lineno <= line][-1] if every and line <= end else None] = notes[line]
+    if skip: del (a.posonlyargs or a.args)[0]
+    returns = f' -> {ast.unparse(node.returns)}' if node.returns else ''
+    return f'({ast.unparse(a)}){returns}', [(o.arg, told.get(o.arg, '')) for o in every], told.get(None, '')
 
 
 def function(node, notes, owner=''):
     "A function, a method, or one that is patched onto a class"
     marks = names(node.decorator_list)
-    text = ' '.join(map(ast.unparse, node.decorator_list))
     if 'patch' in marks: owner = ast.unparse(node.args.args[0].annotation)
-    skip = int(bool(owner) and 'staticmethod' not in marks)
-    params, end = arguments(node, notes, skip)
-    header = [n for n in range(end, node.body[0].lineno) if n in notes]
-    returns = notes[header[-1]] if header and (not params or header[-1] > end or not params[-1][1]) else ''
-    prop = {'property', 'cached_property'} & set(marks) or 'as_prop=True' in text
+    sign, params, returns = header(node, notes, int(bool(owner) and 'staticmethod' not in marks))
+    prop = {'property', 'cached_property'} & set(marks) or 'as_prop=True' in ' '.join(map(ast.unparse, node.decorator_list))
     kind = 'property' if prop else 'method' if owner else 'function'
-    return Symbol(kind, f'{owner}.{node.name}'.lstrip('.'), '' if prop else signature(node, skip), first_line(node), params, returns,
+    return Symbol(kind, f'{owner}.{node.name}'.lstrip('.'), '' if prop else sign, first_line(node), params, returns,
                   context='contextmanager' in marks)
 
 
@@ -73,7 +62,7 @@ def klass(node, notes):
         out.signature = f'({", ".join(o.target.id + v for o, v in shown)})'
         out.params = [(o.target.id, notes.get(o.end_lineno, '')) for o in fields if o.target.id[0] != '_']
     elif init := next((o for o in defs if o.name == '__init__'), None):
-        out.signature, out.params = signature(init, 1), arguments(init, notes, 1)[0]
+        out.signature, out.params, _ = header(init, notes, 1)
     own = [o for o in defs if not any(ast.unparse(d).endswith('.setter') for d in o.decorator_list)]  # described where it is read
     out.members = [function(o, notes, node.name) for o in own if o.name[0] != '_' or o.name == '__call__']
     return out
@@ -83,10 +72,10 @@ def constants(node, notes, public):
     "Names that a statement gives a value"
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     for t in targets:
-        for o in (t.elts if isinstance(t, ast.Tuple) else [t]):
-            if isinstance(o, ast.Name) and o.id in public:
-                value = ast.unparse(node.value) if len(targets) == 1 and o is t and node.value else ''
-                yield Symbol('data', o.id, doc=notes.get(node.end_lineno, ''), value=value if len(value) < 80 else value[:76] + ' …')
+        for o in getattr(t, 'elts', [t]):
+            if getattr(o, 'id', None) not in public: continue
+            value = ast.unparse(node.value) if targets == [o] and node.value else ''
+            yield Symbol('data', o.id, doc=notes.get(node.end_lineno, ''), value=value if len(value) < 80 else value[:76] + ' …')
 
 
 def read(path):

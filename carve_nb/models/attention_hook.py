@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FAST', 'KERNELS', 'split_attention', 'continues_cache', 'can_split', 'may_split', 'FlashMask', 'mask_rows',
-           'read_mask', 'Done', 'CacheFill', 'notify', 'observe', 'eager_attention', 'wrap_attention', 'observed_name',
-           'restore', 'release_kernel', 'observing', 'using_wrapped_attention', 'filling_cache']
+           'read_mask', 'Done', 'CacheFill', 'observe', 'eager_attention', 'wrap_attention', 'restore', 'observing',
+           'using_wrapped_attention', 'filling_cache']
 
 # %% ../../nbs/library/models/04_attention_hook.ipynb #c729851f
 import sys, threading
@@ -31,17 +31,11 @@ def split_attention(
     scale,  # factor on the products
 ):          # [B, H, Q, D]
     "Attention to the keys of a cache, and causal attention to the new keys, put together"
-    B, H, Q, D = q.shape
-    kv_heads, K = k.shape[1:3]
-    n = K - Q
+    (B, H, Q, D), kv_heads, n = q.shape, k.shape[1], k.shape[2] - q.shape[2]
     kernel = getattr(torch.ops.aten, FAST[q.device.type])
     grouped = q.reshape(B, kv_heads, -1, D)             # [B, H_kv, H/H_kv*Q, D]
-    old_k, k = k[:, :, :n], k[:, :, n:]
-    old_v, v = v[:, :, :n], v[:, :, n:]
-    cached, cached_sum, *_ = kernel(grouped, old_k, old_v, scale=scale)
-    if H > kv_heads:
-        k = k.repeat_interleave(H//kv_heads, 1)
-        v = v.repeat_interleave(H//kv_heads, 1)
+    cached, cached_sum, *_ = kernel(grouped, k[:, :, :n], v[:, :, :n], scale=scale)
+    k, v = (x[:, :, n:].repeat_interleave(H//kv_heads, 1) for x in (k, v))
     new, new_sum, *_ = kernel(q, k, v, is_causal=True, scale=scale)
     w = (new_sum - cached_sum.reshape(new_sum.shape)).sigmoid()[..., None]
     return torch.lerp(cached.reshape(q.shape).float(), new.float(), w).to(q.dtype)
@@ -52,36 +46,26 @@ def continues_cache(
     Q, K,  # number of queries and keys
 ) -> bool: # all keys of a cache, and causal from there?
     "Whether a mask only lets queries continue from a cache"
-    if not torch.is_tensor(mask) or mask.dtype != torch.bool: return False
-    if mask.ndim != 4 or mask.shape[-2:] != (Q, K): return False
+    if not torch.is_tensor(mask) or mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[-2:] != (Q, K): return False
     if not hasattr(mask, 'continues_cache'):
-        causal = torch.ones(Q, Q, dtype=torch.bool, device=mask.device).tril()
-        n = K - Q
-        cached, new = mask[..., :n], mask[..., n:]
-        mask.continues_cache = bool(cached.all() and (new == causal).all())
+        causal = torch.ones(Q, K, dtype=torch.bool, device=mask.device).tril(K - Q)
+        mask.continues_cache = bool((mask == causal).all())
     return mask.continues_cache
 
 # %% ../../nbs/library/models/04_attention_hook.ipynb #86793b30
-def _waves(n, frequency, device, dtype):
-    "[2, 4, n, 64] numbers that look arbitrary, without the random generator"
-    steps = torch.arange(2*4*n*64, device=device)
-    return (steps*frequency).sin().view(2, 4, n, 64).to(dtype)
-
 @lru_cache
 def can_split(
     device: str,  # type of device
     dtype,        # torch dtype
 ) -> bool:        # do the parts agree with the stock kernel?
     "Try the parts once on a small example"
-    q = _waves(24, .7, device, dtype)
-    k = _waves(60, 1.3, device, dtype)
-    v = _waves(60, 2.1, device, dtype)
-    mask = torch.ones(24, 60, dtype=torch.bool, device=device).tril(36)
+    steps = torch.arange(2*4*60*64, device=device).view(2, 4, 60, 64)   # sines look arbitrary without the random generator
+    q, k, v = ((steps*frequency).sin().to(dtype) for frequency in (.7, 1.3, 2.1))
+    q, mask = q[:, :, :24], torch.ones(24, 60, dtype=torch.bool, device=device).tril(36)
     try: ours = split_attention(q, k, v, .125)
     except (RuntimeError, KeyError, AttributeError, ValueError): return False
     stock = scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask, scale=.125)
-    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
-    return bool((ours.float() - stock).abs().max() < tolerance)
+    return bool((ours.float() - stock).abs().max() < (1e-5 if dtype == torch.float32 else 2e-2))
 
 def may_split(
     q, k, v, # queries, keys and values
@@ -90,11 +74,10 @@ def may_split(
 ) -> bool:   # may `split_attention` answer?
     "Whether this call continues from a cache and does nothing else"
     Q, K = q.shape[2], k.shape[2]
-    if Q >= K or k.shape != v.shape: return False
-    if q.shape[-1] not in range(8, 257, 8) or q.requires_grad: return False
-    if not continues_cache(mask, Q, K): return False
+    if Q >= K or k.shape != v.shape or q.shape[-1] not in range(8, 257, 8) or q.requires_grad: return False
     if any(options.get(o) for o in ('dropout', 'softcap', 's_aux', 'cache')): return False
-    return options.get('position_bias') is None and can_split(q.device.type, q.dtype)
+    if options.get('position_bias') is not None or not continues_cache(mask, Q, K): return False
+    return can_split(q.device.type, q.dtype)
 
 # %% ../../nbs/library/models/04_attention_hook.ipynb #aa05dfbb
 @dataclass(eq=False)
@@ -158,24 +141,16 @@ _open_recorders = ContextVar('open recorders', default=())
 _cache_fill = ContextVar('a pass that fills a cache', default=None)
 
 # %% ../../nbs/library/models/04_attention_hook.ipynb #ee96d493
-def notify(
-    recorders,           # open recorders of this decoder
-    module, q, k, mask,  # arguments of the kernel
-    scale, options,      # likewise
-):
-    "Show recorders the arguments; the pass ends when one of them has all that it wants"
-    mask, terms = read_mask(module, mask, options)
-    complete = [r for r in recorders if r.see(module.layer_idx, q, k, mask, scale, **terms)]
-    if complete: raise Done(complete[-1])
-
 def observe(
     kernel,  # attention function of transformers
 ):           # attention function with the same result
-    "The same kernel, watched by the open recorders"
+    "The same kernel, watched by the open recorders; the pass ends when one of them has all that it wants"
     def forward(module, query, key, value, attention_mask, scaling=None, **kw):
         scale = query.shape[-1]**-.5 if scaling is None else scaling
-        recorders = [r for r in _open_recorders.get() if r.config is module.config]
-        if recorders: notify(recorders, module, query, key, attention_mask, scale, kw)
+        if recorders := [r for r in _open_recorders.get() if r.config is module.config]:
+            mask, terms = read_mask(module, attention_mask, kw)
+            complete = [r for r in recorders if r.see(module.layer_idx, query, key, mask, scale, **terms)]
+            if complete: raise Done(complete[-1])
         fill = _cache_fill.get()
         if fill and fill.config is module.config:
             if module.layer_idx == fill.last: raise Done(fill)
@@ -185,15 +160,10 @@ def observe(
     return forward
 
 # %% ../../nbs/library/models/04_attention_hook.ipynb #0e796295
-def eager_attention(
-    module,  # attention module
-    *args,   # of its kernel
-    **kw,    # likewise
-) -> tuple:  # output, weights
+def eager_attention(module, *args, **kw) -> tuple:
     "The eager kernel of the file in which a module's class stands"
     files = [vars(sys.modules[c.__module__]) for c in type(module).__mro__]
-    own = next(f['eager_attention_forward'] for f in files if 'eager_attention_forward' in f)
-    return own(module, *args, **kw)
+    return next(f['eager_attention_forward'] for f in files if 'eager_attention_forward' in f)(module, *args, **kw)
 
 # %% ../../nbs/library/models/04_attention_hook.ipynb #9503ed65
 def wrap_attention(
@@ -207,18 +177,6 @@ def wrap_attention(
     AttentionInterface.register(wrapped, wrapper(kernel))
     AttentionMaskInterface.register(wrapped, ALL_MASK_ATTENTION_FUNCTIONS[name])
     return wrapped
-
-# %% ../../nbs/library/models/04_attention_hook.ipynb #a6507031
-KERNELS = 'sdpa', 'eager', 'flex', 'flash'   # in the names of those whose masks are known here
-
-def observed_name(
-    name,  # name of the active kernel
-) -> str:  # name of the same kernel, watched
-    "Register the active kernel with recorders around it"
-    if not any(k in str(name) for k in KERNELS):
-        raise CaptureError(f'The model runs the attention kernel {name!r}; rows are read beside {", ".join(KERNELS)}. '
-                           "Call `model.set_attn_implementation('sdpa')` first, or load it with `VLM.from_pretrained`.")
-    return wrap_attention(name, 'rows', observe)
 
 # %% ../../nbs/library/models/04_attention_hook.ipynb #597c6856
 @contextmanager
@@ -234,20 +192,8 @@ def restore(
             raise
 
 # %% ../../nbs/library/models/04_attention_hook.ipynb #51bbd8db
+KERNELS = 'sdpa', 'eager', 'flex', 'flash'   # in the names of those whose masks are known here
 _guard, _observed = threading.Lock(), {}   # id of a configuration -> (open blocks, kernel that the first one found)
-
-def release_kernel(
-    config,  # configuration of the decoder
-    block,   # the block that is left
-):
-    "Put the kernel back if no other block needs the watched one"
-    with _guard:
-        if id(config) not in _observed: return
-        blocks, kernel = _observed[id(config)]
-        blocks.discard(block)
-        if blocks: return
-        if kernel is not None: config._attn_implementation = kernel
-        del _observed[id(config)]
 
 @contextmanager
 def observing(
@@ -255,11 +201,22 @@ def observing(
 ):
     "Run a decoder's kernel watched by recorders; the last block that ends restores it"
     block = object()
-    with restore(lambda: release_kernel(config, block)):
+    def release():
+        with _guard:
+            blocks, kernel = _observed.get(id(config), ({block}, None))
+            blocks.discard(block)
+            if blocks: return
+            if kernel is not None: config._attn_implementation = kernel
+            _observed.pop(id(config), None)
+    with restore(release):
         with _guard:
             blocks, kernel = _observed.setdefault(id(config), (set(), config._attn_implementation))
             blocks.add(block)
-            if len(blocks) == 1: config._attn_implementation = observed_name(kernel)
+            if not any(k in str(kernel) for k in KERNELS):
+                raise CaptureError(
+                    f'The model runs the attention kernel {kernel!r}; rows are read beside {", ".join(KERNELS)}. Call '
+                    "`model.set_attn_implementation('sdpa')` first, or load it with `VLM.from_pretrained`.")
+            if len(blocks) == 1: config._attn_implementation = wrap_attention(kernel, 'rows', observe)
         yield
 
 # %% ../../nbs/library/models/04_attention_hook.ipynb #6b8862b6

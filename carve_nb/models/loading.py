@@ -71,17 +71,15 @@ def pick_device(device) -> torch.device:
     if device is None: return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try: return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as e:
-        why = str(e).splitlines()[0]
-        raise CarveError(f'Device {str(device)!r} cannot be used here: {why}') from e
+        raise CarveError(f'Device {str(device)!r} cannot be used here: {str(e).splitlines()[0]}') from e
 
 def input_device(model) -> torch.device:
     "Where a model wants its inputs, also if some of its weights wait elsewhere"
     if model.device.type != 'meta': return model.device
-    if hasattr(model, 'hf_device_map'): placed = model.hf_device_map.values()
-    else: placed = [m._hf_hook.execution_device for m in model.modules() if hasattr(m, '_hf_hook')]   # of accelerate
-    devices = [torch.device(d) for d in placed if d not in (None, 'disk')]
-    fast = [d for d in devices if d.type != 'cpu']
-    return fast[0] if fast else torch.device('cpu')
+    placed = getattr(model, 'hf_device_map', {}).values()
+    if not placed: placed = [m._hf_hook.execution_device for m in model.modules() if hasattr(m, '_hf_hook')]   # of accelerate
+    devices = [torch.device(d) for d in placed if d not in (None, 'disk', 'cpu')]
+    return next((d for d in devices if d.type != 'cpu'), torch.device('cpu'))
 
 # %% ../../nbs/library/models/05_loading.ipynb #320ea63c
 def check_tensors(source, info):
@@ -90,8 +88,7 @@ def check_tensors(source, info):
     if missing:
         raise CarveError(f'{source!r} lacks {len(missing)} tensors, such as {missing[0]}; they would be random. '
                          'Get the complete weights.')
-    if odd:
-        name, saved, wanted = odd[0]
+    for name, saved, wanted in odd:
         raise CarveError(f'{len(odd)} tensors of {source!r} do not fit its configuration, such as {name}: '
                          f'{tuple(saved)} in the file, {tuple(wanted)} in the model. '
                          'Weights and config.json must be of one release.')
@@ -134,16 +131,14 @@ def load_model(
         raise CarveError(f'Give device={str(device)!r} or device_map={device_map!r}, not both.')
     config = load_config(source, **own)
     check_decoder(config, name)
-    in_cpu = name in PACKAGED or device_map in ('cpu', {'': 'cpu'})
-    device = pick_device('cpu' if device is None and in_cpu else device)
+    if device is None and (name in PACKAGED or device_map in ('cpu', {'': 'cpu'})): device = 'cpu'
+    device, family = pick_device(device), find_family(config.model_type)
     quantised = kw.get('quantization_config') or getattr(config, 'quantization_config', None)
     if quantised and device_map is None: device_map = {'': str(device)}
     dtype = read_dtype(dtype) or ('float32' if device.type == 'cpu' and not quantised else 'auto')
-    family = find_family(config.model_type)
     processor = load_processor(source, family, **own)
     processor.chat_template = processor.chat_template or family.chat
     check_template(processor, name)
     if pad: pad_pictures(processor)
-    if device_map is not None: kw['device_map'] = device_map
-    model = load_weights(source, dtype=dtype, **own, **kw)
-    return (model if device_map is not None else model.to(device)).eval(), processor
+    if device_map is None: return load_weights(source, dtype=dtype, **own, **kw).to(device).eval(), processor
+    return load_weights(source, dtype=dtype, device_map=device_map, **own, **kw).eval(), processor

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'role_words', 'placeholders',
-           'special_words', 'spoken_roles', 'escape_text', 'check_text', 'unknown_words', 'question_positions',
-           'lay_out', 'text_start', 'Prompt', 'plot_grid', 'stretch_spans', 'check_shape']
+           'special_words', 'spoken_roles', 'escape_text', 'check_text', 'unknown_words', 'text_positions',
+           'stands_later', 'token_names', 'lay_out', 'Prompt', 'plot_grid', 'stretched', 'check_shape']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os, re
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 import torch
 from PIL import ImageDraw
@@ -37,28 +38,26 @@ def role_words(processor) -> set:  # words such as 'USER:', empty if special tok
 # %% ../../nbs/library/models/06_prompts.ipynb #3462e95a
 def placeholders(processor) -> list:
     "Words that the processor itself replaces by pictures or videos"
-    words = [getattr(processor, k, None) for k in ('image_token', 'video_token', 'boi_token')]
-    return [str(w) for w in words if w]
+    return [str(w) for k in ('image_token', 'video_token', 'boi_token') if (w := getattr(processor, k, None))]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #3c4714dd
 def special_words(processor, text) -> list:
     "Special tokens inside a user's text"
     tok = processor.tokenizer
-    special = set(tok.all_special_ids) | {i for i, t in tok.added_tokens_decoder.items() if t.special}
+    special = {*tok.all_special_ids, *(i for i, t in tok.added_tokens_decoder.items() if t.special)}
     if tok.unk_token and tok.unk_token not in text:
         special -= {tok.unk_token_id}   # in such a text it means a word that the tokenizer does not know
     ids = tok(text, add_special_tokens=False, truncation=False).input_ids
-    words = [tok.convert_ids_to_tokens(i) for i in ids if i in special]
+    words = tok.convert_ids_to_tokens([i for i in ids if i in special])
     return words or [w for w in placeholders(processor) if w in text]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #5d309a36
 def spoken_roles(processor, text) -> list:
     "Role words inside a user's text"
     def ids(t):
-        numbers = processor.tokenizer(t, add_special_tokens=False, truncation=False).input_ids
-        return f' {" ".join(map(str, numbers))} '
-    text_ids = ids(text)
-    return sorted(w for w in role_words(processor) if w in text or ids(w) in text_ids)
+        return f" {' '.join(map(str, processor.tokenizer(t, add_special_tokens=False, truncation=False).input_ids))} "
+    own = ids(text)
+    return sorted(w for w in role_words(processor) if w in text or ids(w) in own)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1a71128e
 BREAK = '\u200b'   # zero-width space
@@ -66,11 +65,10 @@ BREAK = '\u200b'   # zero-width space
 def escape_text(processor, text) -> str:
     "The text with a zero-width space in every word that the model would read as a command"
     tok = processor.tokenizer
-    special = {t.content for t in tok.added_tokens_decoder.values() if t.special} | set(tok.all_special_tokens)
-    words = special | role_words(processor) | set(placeholders(processor))
+    words = {t.content for t in tok.added_tokens_decoder.values() if t.special} | set(tok.all_special_tokens)
+    words |= role_words(processor) | set(placeholders(processor))
     pattern = '|'.join(re.escape(w) for w in sorted(words, key=len, reverse=True))
-    defuse = lambda match: match[0][0] + BREAK + match[0][1:]
-    return re.sub(pattern, defuse, text, flags=re.IGNORECASE)
+    return re.sub(pattern, lambda match: match[0][0] + BREAK + match[0][1:], text, flags=re.IGNORECASE)
 
 # %% ../../nbs/library/models/06_prompts.ipynb #573b5d82
 def check_text(
@@ -101,34 +99,49 @@ def unknown_words(tokenizer, text) -> list:
     return [text[start:end].strip() for i, (start, end) in places if i == unknown]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #be36c20a
-def question_positions(
-    tokenizer, chat, question, ids,  # [N] ids of the expanded prompt
-    start=None, **kw,
+def text_positions(
+    tokenizer, ids,  # [N] tokens of a prompt
+    skip,  # the token that stands for a part of a picture
+    text,
+    later=0,  # how often the text stands again behind the place that is meant
 ) -> list:
-    "Positions of the question's tokens"
-    if start is None: start = chat.rindex(question)
-    end = start + len(question)
-    enc = tokenizer(chat, truncation=False, return_offsets_mapping=True, **kw)
-    overlaps = [s < end and e > max(s, start) for s, e in enc['offset_mapping']]
-    first = overlaps.index(True) - len(overlaps)   # counted from the end
-    if enc['input_ids'][first:] != ids[first:].tolist():
-        raise PromptError('The chat template and the processor tokenise the text after the picture differently.')
-    return [len(ids) - len(overlaps) + i for i, hit in enumerate(overlaps) if hit]
+    "Positions of the tokens of a text, where it stands last in a prompt"
+    ids = ids.tolist()
+    kept = [i for i, token in enumerate(ids) if token != skip]
+    words = [ids[i] for i in kept]
+    decode = lambda n: tokenizer.decode(words[:n], clean_up_tokenization_spaces=False)
+    whole = decode(len(words))
+    starts = [m.start() for m in re.finditer(f'(?={re.escape(text)})', whole)][:-later or None]
+    if not starts:   # a tokenizer of whole words, which keeps neither capitals nor spaces
+        own = tokenizer(text, add_special_tokens=False).input_ids
+        found = [i for i in range(len(words)) if own and words[i:i + len(own)] == own][:-later or None]
+        if found: return kept[found[-1]:found[-1] + len(own)]
+        raise PromptError(f'The prompt does not hold the question {text!r}: it ends {whole[-80:]!r}.')
+    length = lambda n: len(decode(n))
+    first = bisect_left(range(len(words)), starts[-1] + 1, key=length) - 1
+    end = bisect_left(range(len(words) + 1), starts[-1] + len(text), key=length)
+    return kept[max(first, 0):end]
+
+def stands_later(
+    processor, text,  # of the user
+    question,  # with which it begins
+) -> int:
+    "How often the question stands again behind its own place in the chat"
+    chat, other = (format_chat(processor, t) for t in (text, 'y' if text.endswith('x') else 'x'))
+    tail = os.path.commonprefix([chat[::-1], other[::-1]])   # what the template puts behind the text
+    start = chat.rindex(text, 0, len(chat) - len(tail))
+    return len(re.findall(f'(?={re.escape(question)})', chat[start + 1:]))
+
+def token_names(tokenizer, ids) -> list:
+    "Each of some tokens as text"
+    names = {i: tokenizer.decode([i]) for i in set(ids.tolist())}
+    return [names[i] for i in ids.tolist()]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e53025a6
 def lay_out(processor, images, text) -> str:
     "The chat as the processor encodes it: some add a start token or a new line of their own"
-    chat = format_chat(processor, text, len(images))
-    laid = processor.prepare_inputs_layout(images=[images], text=chat)[1]
+    laid = processor.prepare_inputs_layout(images=[images], text=format_chat(processor, text, len(images)))[1]
     return laid if isinstance(laid, str) else laid[0]
-
-def text_start(
-    processor, images, text, laid,  # what `lay_out` makes of them
-) -> int:
-    "Where the user's text begins in the chat, also where the template's last words are the same"
-    other = lay_out(processor, images, 'y' if text.endswith('x') else 'x')
-    tail = os.path.commonprefix([laid[::-1], other[::-1]])   # what the template puts behind the text
-    return laid.rindex(text, 0, len(laid) - len(tail))
 
 # %% ../../nbs/library/models/06_prompts.ipynb #aa896d4e
 @dataclass(repr=False)
@@ -143,55 +156,39 @@ class Prompt:
     asked: str = ''        # the user's question
     def __len__(self): return len(self.tokens)
     def __repr__(self):
-        first, last = self.question[0], self.question[-1]
-        head = f'Prompt({len(self)} tokens, question {self.asked!r} at {first}..{last})'
+        head = f'Prompt({len(self)} tokens, question {self.asked!r} at {self.question[0]}..{self.question[-1]})'
         return '\n'.join([head, *map(repr, self.spans), repr(self.text)])
     def _repr_html_(self):
         panels, about = {}, f'{len(self)} tokens. The question stands at {self.question[0]}..{self.question[-1]}'
         for i, im in enumerate(self.images):
             views = [s for s in self.spans if s.image == i]
             small, = fit_height([im], 224)
-            whole, = stretch_spans([replace(views[0], image=0)], [im], [small])
-            panels[f'picture {i + 1}'] = plot_grid(small, whole)
-            (gh, gw), first, last = whole.grid, views[0].tokens[0], views[-1].tokens[-1]
-            n = sum(map(len, views))
+            panels[f'picture {i + 1}'] = plot_grid(small, stretched(views[0], im, small))
             tiles = f' of {len(views)} views' if len(views) > 1 else ''
-            about += f', picture {i + 1} at {first}..{last}: {n} tokens{tiles}, {gh} x {gw} over all of it'
+            gh, gw = views[0].grid
+            about += (f', picture {i + 1} at {views[0].tokens[0]}..{views[-1].tokens[-1]}: {sum(map(len, views))} '
+                      f'tokens{tiles}, {gh} x {gw} over all of it')
         return panels_html(panels, f'{about}.\n{self.asked}')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #d01eb802
 def plot_grid(img, span: ImageSpan):
     "The picture with the model's grid on it; what is dark is not seen"
     (x0, y0, x1, y1), (gh, gw) = span.box, span.grid
-    inside = max(x0, 0), max(y0, 0), min(x1, img.width), min(y1, img.height)
-    seen = [round(v) for v in inside]
+    seen = [round(v) for v in (max(x0, 0), max(y0, 0), min(x1, img.width), min(y1, img.height))]
     out = img.point(lambda v: v//3)
     out.paste(img.crop(seen), seen[:2])
     pen = ImageDraw.Draw(out)
-    for i in range(gw + 1):
-        x = x0 + (x1 - x0)*i/gw
-        pen.line([(x, y0), (x, y1)], fill='white')
-    for i in range(gh + 1):
-        y = y0 + (y1 - y0)*i/gh
-        pen.line([(x0, y), (x1, y)], fill='white')
+    cuts = lambda a, b, n: [a + (b - a)*i/n for i in range(n + 1)]
+    for x in cuts(x0, x1, gw): pen.line([(x, y0), (x, y1)], fill='white')
+    for y in cuts(y0, y1, gh): pen.line([(x0, y), (x1, y)], fill='white')
     return out
 
 # %% ../../nbs/library/models/06_prompts.ipynb #df69c7c8
-def stretch_spans(
-    spans,  # `ImageSpan`s over `seen`
-    seen, images,
-):  # the same spans, their boxes in pixels of the pictures
-    "Boxes in pixels of the picture where the processor got it reduced"
-    stretched = []
-    for span in spans:
-        w, h = seen[span.image].size
-        W, H = images[span.image].size
-        if (w, h) != (W, H):
-            x0, y0, x1, y1 = span.box
-            sx, sy = W/w, H/h
-            span = replace(span, box=(x0*sx, y0*sy, x1*sx, y1*sy))
-        stretched.append(span)
-    return stretched
+def stretched(span: ImageSpan, seen, image) -> ImageSpan:
+    "The span of a picture that the processor got in another size, its box in pixels of the picture"
+    if seen.size == image.size: return span
+    (w, h), (W, H), (x0, y0, x1, y1) = seen.size, image.size, span.box
+    return replace(span, box=(x0*(W/w), y0*(H/h), x1*(W/w), y1*(H/h)))
 
 # %% ../../nbs/library/models/06_prompts.ipynb #966a7c9f
 MAX_SIDE_RATIO = 200  # greatest ratio of a picture's sides

@@ -76,10 +76,6 @@ def moment_spans(
 ) -> list:  # of `ImageSpan`
     "One span for each moment; its `image` is the moment's first frame"
     moments, gh, gw = grid
-    w, h = video[0].size
-    box, spans = (0., 0., float(w), float(h)), []
-    for k in range(moments):
-        last = min(k*n + n, len(video)) - 1
-        own = tokens[k*gh*gw : (k + 1)*gh*gw]
-        spans.append(ImageSpan(own, (gh, gw), box, k*n, f'frames {k*n}..{last}'))
-    return spans
+    box = 0., 0., *map(float, video[0].size)
+    return [ImageSpan(own, (gh, gw), box, k*n, f'frames {k*n}..{min(k*n + n, len(video)) - 1}')
+            for k, own in enumerate(tokens[:moments*gh*gw].split(gh*gw))]

@@ -22,8 +22,8 @@ from .loading import check_decoder, input_device, load_model
 from .prefix_cache import Prefixes, greedy, wants_cache
 from .processors import check_template, format_chat, set_image_tokens, token_limit
 from .prompts import (
-    Prompt, check_shape, check_text, lay_out, question_positions, stretch_spans, text_start, unknown_words)
-from .stock_prompts import message_parts, picture_frame, picture_token, read_prompts, text_positions
+    Prompt, check_shape, check_text, stands_later, stretched, text_positions, token_names, unknown_words)
+from .stock_prompts import message_parts, picture_frame, picture_token, read_prompts
 from .video import moment_spans
 
 # %% ../../nbs/library/models/07_vlm.ipynb #f94165b0
@@ -45,17 +45,20 @@ class VLM:
                  name=None,               # what to call it; the configuration's own name by default
                  escape=False,            # defuse commands inside user texts? Without it such texts are refused
                  ):
-        self.model = model = stock_model(model, processor)
-        self.processor, self.escape = processor, escape
-        self.family = find_family(model.config.model_type)
-        self.name = name or model.config.name_or_path or self.family.name
-        self.revision = getattr(model.config, '_commit_hash', None)
-        self.own = threading.local()   # state of each thread, set by `sharing`, `unshared` and `argmax_only`
-        check_decoder(model.config, self.name)
+        self.hold(stock_model(model, processor), processor, name, escape)
+        check_decoder(self.model.config, self.name)
         if not processor.chat_template and self.family.chat:
             self.processor = copy.copy(processor)   # the caller's own stays as it is
             self.processor.chat_template = self.family.chat
         check_template(self.processor, self.name)
+
+    def hold(self, model, processor, name=None, escape=False):
+        "Keep a stock pair and what is known of it"
+        self.model, self.processor, self.escape = model, processor, escape
+        self.family = find_family(model.config.model_type)
+        self.name = name or model.config.name_or_path or self.family.name
+        self.revision = getattr(model.config, '_commit_hash', None)
+        self.own = threading.local()   # state of each thread, set by `sharing`, `unshared` and `argmax_only`
 
     @classmethod
     def from_pretrained(cls,
@@ -114,7 +117,7 @@ class VLM:
         return limit
 
     def encode(self, chat, images):
-        "A chat and its pictures through the processor: its inputs, the pictures as it got them, how the chat was coded"
+        "A chat and its pictures through the processor: its inputs, and the pictures as it got them"
         bos = getattr(self.tokenizer, 'bos_token', None)
         coded = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
         seen = [to_raster(im) for im in images]
@@ -123,7 +126,7 @@ class VLM:
         inputs = self.processor(text=chat, truncation=False, return_tensors='pt', **coded, **kw)
         inputs.pop('labels', None)
         self.check_length(inputs['input_ids'], 'Shorten the question or use fewer or smaller pictures.')
-        return inputs, seen, coded
+        return inputs, seen
 
     def check_length(self, ids, advice):
         if ids.shape[1] < self.limit: return
@@ -137,20 +140,13 @@ class VLM:
 
     def fill(self, images, question, text):
         "The prompt of pictures and a text, which begins with the question: the stock path, with the positions noted"
-        chat = format_chat(self.processor, text, len(images))
-        inputs, seen, coded = self.encode(chat, images)
-        ids = inputs['input_ids'][0]
-        spans = self.family.spans(self.model.config, self.processor, inputs, [im.size for im in seen])
-        laid = lay_out(self.processor, seen, text)
-        start = text_start(self.processor, seen, text, laid)
-        words = question_positions(self.tokenizer, laid, question, ids, start, **coded)
-        spans = stretch_spans(spans, seen, images)
-        return Prompt(inputs, spans, words, chat, images, self.names(ids.tolist()), question)
-
-    def names(self, ids):
-        "Each of some tokens as text"
-        known = {i: self.tokenizer.decode([i]) for i in set(ids)}
-        return [known[i] for i in ids]
+        chat, config = format_chat(self.processor, text, len(images)), self.model.config
+        inputs, seen = self.encode(chat, images)
+        ids, later = inputs['input_ids'][0], stands_later(self.processor, text, question)
+        words = text_positions(self.tokenizer, ids, picture_token(config), question, later)
+        spans = self.family.spans(config, self.processor, inputs, [im.size for im in seen])
+        spans = [stretched(s, seen[s.image], images[s.image]) for s in spans]
+        return Prompt(inputs, spans, words, chat, images, token_names(self.tokenizer, ids), question)
 
     def prompt(self,
         images,         # one picture or a list of them: path, bytes, PIL, array
@@ -182,12 +178,14 @@ class VLM:
         if len(given) != len(inside):
             raise PromptError(f'{len(given)} pictures for {len(inside)} places: put a part dict(type="image") into the '
                               'messages for each picture.')
-        for part in [part for m in messages for part in m['content'] if part['type'] == 'text']:
-            check_text(self.processor, part['text'], self.escape)
+        for m in messages:
+            for part in m['content']:
+                if part['type'] == 'text': check_text(self.processor, part['text'], self.escape)
         opened = [check_shape(open_image(im)) for im in given]
-        inputs, seen, _ = self.encode(self.processor.apply_chat_template(messages, add_generation_prompt=True), opened)
+        inputs, seen = self.encode(self.processor.apply_chat_template(messages, add_generation_prompt=True), opened)
         prompt, = read_prompts(self.model, self.processor, inputs, seen, question)
-        prompt.spans, prompt.images = stretch_spans(prompt.spans, seen, opened), opened
+        prompt.spans = [stretched(s, seen[s.image], opened[s.image]) for s in prompt.spans]
+        prompt.images = opened
         return prompt
 
     def video_prompt(self, video, question: str, suffix=None) -> Prompt:
@@ -208,7 +206,7 @@ class VLM:
         if 'video_grid_thw' in inputs: inputs['mm_token_type_ids'] = 2*(ids[None] == token)
         spans = moment_spans((ids == token).nonzero()[:, 0], video, grid, n)
         asked = text_positions(tok, ids, token, question)
-        return Prompt(BatchFeature(inputs), spans, asked, chat, list(video), self.names(ids.tolist()), question)
+        return Prompt(BatchFeature(inputs), spans, asked, chat, list(video), token_names(tok, ids), question)
 
     def to_device(self, prompt):
         "The prompt's inputs on the model's device and in its type; the prompt stays as it is"
@@ -360,17 +358,13 @@ class StockVLM(VLM):
         self, model, processor,  # its processor, or None
         given: Prompt,  # from `read_prompts`
     ):
-        self.model, self.processor, self.given, self.escape = model, processor, given, False
-        self.family = find_family(model.config.model_type)
-        self.name = model.config.name_or_path or self.family.name
-        self.revision = getattr(model.config, '_commit_hash', None)
-        self.own = threading.local()
+        self.hold(model, processor)
+        self.given = given
 
     def prompt(self, images=None, question=None, suffix=None) -> Prompt:
         "The prompt, if it is the one that is asked for"
         first = images[0] if isinstance(images, (list, tuple)) and images else images
-        own = [None, *self.given.images]
-        if question in (None, self.given.asked) and any(first is im for im in own): return self.given
+        if question in (None, self.given.asked) and any(first is im for im in (None, *self.given.images)): return self.given
         raise UnsupportedError('This method asks about other words or another picture, and here the prompt is given. '
                                'Use it through a `VLM`.')
 
