@@ -117,9 +117,10 @@ def text_positions(
         found = [i for i in range(len(words)) if own and words[i:i + len(own)] == own][:-later or None]
         if found: return kept[found[-1]:found[-1] + len(own)]
         raise PromptError(f'The prompt does not hold the question {text!r}: it ends {whole[-80:]!r}.')
-    length = lambda n: len(decode(n))
+    length, stop = lambda n: len(decode(n)), starts[-1] + len(text)
     first = bisect_left(range(len(words)), starts[-1] + 1, key=length) - 1
-    end = bisect_left(range(len(words) + 1), starts[-1] + len(text), key=length)
+    end = bisect_left(range(len(words) + 1), stop, key=length)
+    while decode(end)[:stop] != whole[:stop]: end += 1   # its last letter is more than one token
     return kept[max(first, 0):end]
 
 def stands_later(
