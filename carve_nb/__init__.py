@@ -58,7 +58,7 @@ _inside = {
     'attention.cache': 'AttentionCache',
     'data.drawing': 'SceneObject',
     'data.questions': 'Query',
-    'data.scenes': 'Sample samples',
+    'data.scenes': 'samples',
     'data.records': 'Record',
     'data.record_file': 'read_records',
     'data.run_store': 'RunStore read_run',
@@ -82,6 +82,7 @@ _inside = {
 }
 # What went with a version: its old name, and in one sentence where it went.
 _gone = {
+    'Sample': '`from carve_nb.data.records import Record`, the one class for a question with its picture, took its place.',
     'load_comparison': '`from recipes.all_methods import load_comparison` reads a comparison, in a clone of the repository.',
     'folder_samples': '`load_benchmark(FOLDER)` gives its records, and `.opened()` one with its picture in memory.',
     'run_bench': '`bench(vlm, image, question)` measures a model; the experiment is tools/side_by_side.py of the repository.',

@@ -14,14 +14,15 @@ from matplotlib.figure import Figure
 from carve_nb.convergence import head_mean_rows
 from carve_nb.core.grids import patch_cover
 from carve_nb.core.plotting import plot_style
-from carve_nb.data.scenes import Sample, samples
+from carve_nb.data.records import Record
+from carve_nb.data.scenes import samples
 from carve_nb.studies.compare import ask_all, frame_lines, paired, plot_scores, tidy, wide
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
 from .stickers import PLANTS, attention_share, find_sticker, free_place, plant
 
 # %% ../nbs/notes/distractors.ipynb #dce16931
 @dataclass
-class PlantedSample(Sample):
+class PlantedSample(Record):
     "A question about a scene that gets a distractor"
     planted: str = 'clean' # a key of `PLANTS`
     place: tuple|None = None # where it goes
@@ -37,8 +38,7 @@ def distractors_samples(n, start=0):
 # %% ../nbs/notes/distractors.ipynb #b3c473f4
 DISTRACTED = { # name in the record -> method
     **{k: k for k in ('none', 'question-only')},
-    'carve λ→0': 'carve:lam=1e-8:relative=False', 'carve λ=0.1': 'carve:lam=.1', 'carve': 'carve',
-    'carve λ=10': 'carve:lam=10.',
+    'carve λ→0': 'carve:lam=1e-8:relative=False', 'carve λ=0.1': 'carve:lam=.1', 'carve': 'carve', 'carve λ=10': 'carve:lam=10.',
     **{k: k for k in ('paper', 'official', 'rel-att', 'pure-grad', 'conjunction', 'oracle')}}
 KINDS = [k for k in PLANTS if k != 'clean']
 SHARES = dict(question_share=('question', '-'), instruction_share=('instruction', '--'))
@@ -100,9 +100,7 @@ def plot_distractors(records) -> Figure:
 
 # %% ../nbs/notes/distractors.ipynb #178d750e
 STUDIES['distractors'] = StudySpec(
-    distractors_samples, measure_distractors, plot_distractors,
-    lambda records: frame_lines([distractor_costs(records), gains_over(records)]), 600, True,
-    'Does contrast survive a sticker, a watermark or a strange object?')
+    distractors_samples, measure_distractors, plot_distractors, lambda records: frame_lines([distractor_costs(records), gains_over(records)]), 600, True, 'Does contrast survive a sticker, a watermark or a strange object?')
 
 # %% ../nbs/notes/distractors.ipynb #3ef6cce7
 if __name__ == '__main__': run_study('distractors', *sys.argv[1:2], out=study_folder('distractors', *sys.argv[1:2]))

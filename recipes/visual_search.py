@@ -19,7 +19,7 @@ from carve_nb.core.plotting import plot_band, plot_style
 from carve_nb.core.stats import mean_interval, paired_effect
 from carve_nb.data.metrics import match
 from carve_nb.data.drawing import COLORS, PHOTOS, SceneObject, background, sprite
-from carve_nb.data.scenes import Sample
+from carve_nb.data.records import Record
 from carve_nb.method.measures import ENTROPY_STEPS, capture_pair, layer_bits
 from carve_nb.studies.compare import frame_lines
 from carve_nb.studies.entropy import BOOTSTRAP_DRAWS, to_dataframe, try_estimate
@@ -55,7 +55,7 @@ def search_item(rgb, pair, digit, px, feature): # has it the feature?
 
 # %% ../nbs/notes/visual_search.ipynb #a44d60fb
 @dataclass
-class Display(Sample):
+class Display(Record):
     "A search display: one object differs"
     group: str = ''  # the layout; the same in both directions
     pair: str = ''   # 'tail' or 'tilt'
@@ -92,8 +92,8 @@ def search_display(seed, pair, odd, size) -> Display:
     objects = [SceneObject(name, SEARCH_PAIRS[pair], d, b) for b, d in zip(boxes, digits)]
     group = f'{pair}-{size}-{seed}'
     return Display(
-        id=f'{group}-{odd}', image=im, question=SEARCH_QUESTION, answer=str(digits[at]),
-        kind='search', box=boxes[at], objects=objects, image_key=group,
+        id=f'{group}-{odd}', image=im, question=SEARCH_QUESTION, answers=[str(digits[at])],
+        kind='search', boxes=[boxes[at]], objects=objects, image_key=group,
         group=group, pair=pair, odd=odd, size=size, at=at)
 
 # %% ../nbs/notes/visual_search.ipynb #4f665d5e
@@ -181,19 +181,17 @@ def plot_search(records) -> Figure: # of `measure_search`; → four panels
 
 # %% ../nbs/notes/visual_search.ipynb #0a59fb3c
 def search_table(records) -> pd.DataFrame:
-    "Whether what has the feature stands out more than what lacks it: means, and differences within layouts"
+    "Whether what has the feature stands out more than what lacks it: means, and the difference of the directions of a layout"
     t, rows = to_dataframe(records), {}
     for pair, (column, label) in product(SEARCH_PAIRS, SEARCH_PANELS.items()):
         with_it, without = search_directions(t, column, pair).T
-        if not len(without): continue
-        difference = try_estimate(paired_effect, with_it, without)
-        rows[pair, label] = {'with': with_it.mean(), 'without': without.mean(), 'difference': difference}
+        if len(without): rows[pair, label] = {
+            'with': with_it.mean(), 'without': without.mean(), 'difference': try_estimate(paired_effect, with_it, without)}
     return pd.DataFrame(rows).T
 
 # %% ../nbs/notes/visual_search.ipynb #82ac557b
 STUDIES['search'] = StudySpec(
-    search_samples, measure_search, plot_search, lambda records: frame_lines([search_table(records)]), 480, True,
-    'Is an odd one harder to find in one direction than in the other?')
+    search_samples, measure_search, plot_search, lambda records: frame_lines([search_table(records)]), 480, True, 'Is an odd one harder to find in one direction than in the other?')
 
 # %% ../nbs/notes/visual_search.ipynb #beb1e8ad
 if __name__ == '__main__': run_study('search', *sys.argv[1:2], out=study_folder('search', *sys.argv[1:2]))

@@ -246,7 +246,7 @@ def test_older_folder(tiny, tmp_path):
     complete = run(tmp_path, tiny)
     for name in STORE, 'run.lock': (tmp_path/name).unlink()
     for read in (lambda: run(tmp_path, tiny)), (lambda: write_report(tmp_path)):
-        with pytest.raises(RunError, match='holds records.jsonl without run.sqlite.*Give another folder, or set them aside'): read()
+        with pytest.raises(RunError, match='holds records.jsonl without run.sqlite.*Give another folder, or set this one aside'): read()
     with pytest.warns(UserWarning, match='Set aside'): assert run(tmp_path, tiny, force=True) == complete
     assert (tmp_path/'before-1'/'records.jsonl').exists()
 

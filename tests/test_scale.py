@@ -59,7 +59,7 @@ def test_killed_workers(whole, tmp_path):
     run_eval('scenes', methods='none,carve,random', n=12, kinds=('digit', 'exist'), out=tmp_path/'R', progress=False, engine=engine)
     write_report(tmp_path/'R')
     found = read_run(tmp_path/'R')[1]
-    assert len(found) == len({l['key'] for l in found}) == 36 and {l['status'] for l in found} == {'ok'}
+    assert len(found) == len({(l['id'], l['method']) for l in found}) == 36 and {l['status'] for l in found} == {'ok'}
     assert not engine.moments and len(engine.pids) > 1
     assert files(tmp_path/'R') == files(whole)
 

@@ -8,7 +8,7 @@ __all__ = ['ARTICLES', 'NUMBERS', 'WHOLE', 'CONTRACTIONS', 'SIGNS', 'TEXT_FORMS'
            'one_line_text', 'vqa_words', 'leave_one_out', 'several_answers', 'vqa_score', 'vqa_2016_score',
            'text_words', 'text_score', 'count_score', 'contains_score', 'either_score', 'edit_distance', 'anls_score',
            'yes_or_no', 'nearest', 'pope_score', 'pope_nearest', 'same_text', 'pick_text', 'pick_letter',
-           'right_option', 'by_same', 'by_letter', 'by_text', 'by_nearest']
+           'option_meant', 'option_score']
 
 # %% ../../nbs/library/data/12_metrics.ipynb #edda6b26
 import difflib, re
@@ -49,9 +49,7 @@ def match(answer, # what was answered
     return min(1., hits/3) if len(known) >= 3 else float(hits > 0)
 
 # %% ../../nbs/library/data/12_metrics.ipynb #fe8c2e9d
-def exact_score(answer, # what was answered
-    record # with its accepted answers
-    ) -> float: # 0 or 1
+def exact_score(answer, record) -> float: # 0 or 1
     "Equal to an accepted answer"
     return float(agree(answer, record.answers) > 0)
 
@@ -94,11 +92,8 @@ there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've were
 when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't
 wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've""".split()
 
-def _without_one(word):
-    "A word with one of its apostrophes left out, each in turn."
-    return [word[:i] + word[i+1:] for i, c in enumerate(word) if c == "'"]
-
-CONTRACTIONS = {short: word for word in WHOLE for short in _without_one(word)} | {"somebody'd": 'somebodyd'}
+CONTRACTIONS = {   # each without one of its apostrophes
+    word[:i] + word[i+1:]: word for word in WHOLE for i, c in enumerate(word) if c == "'"} | {"somebody'd": 'somebodyd'}
 
 # %% ../../nbs/library/data/12_metrics.ipynb #8d3be99d
 SIGNS = ';/[]"{}()=+\\_-><@`,?!'
@@ -185,16 +180,12 @@ def count_score(answer, # what was answered
     return min(1., point*hits)
 
 # %% ../../nbs/library/data/12_metrics.ipynb #848fcd2d
-def contains_score(answer, # what was answered
-    record # with its accepted answers
-    ) -> float: # 0 or 1
+def contains_score(answer, record) -> float: # 0 or 1
     "Relaxed containment: an accepted answer is part of the answer, both normalised (ViCrop's score of GQA)"
-    text, accepted = vqa_words(answer), [vqa_words(o) for o in record.answers]
-    return float(any(o in text for o in accepted if o))
+    text = vqa_words(answer)
+    return float(any(o and o in text for o in map(vqa_words, record.answers)))
 
-def either_score(answer, # what was answered
-    record # with its accepted answers
-    ) -> float: # 0 or 1
+def either_score(answer, record) -> float: # 0 or 1
     "One is part of the other, letter by letter (ViCrop's score of DocVQA)"
     return float(any(o in answer or answer in o for o in record.answers))
 
@@ -212,17 +203,11 @@ def edit_distance(a, # text
         last = row
     return last[-1]
 
-def _similarity(a, b):
-    "1 less the edit distance of two texts as compared, in parts of the longer one as it was written."
-    flat = lambda text: ' '.join(text.lower().split())
-    return 1 - edit_distance(flat(a), flat(b))/max(len(a), len(b), 1)
-
-def anls_score(answer, # what was answered
-    record, # with its accepted answers
-    threshold=.5 # below it nothing counts
-    ) -> float: # 0..1
+def anls_score(answer, record, threshold=.5) -> float: # below the threshold nothing counts
     "Similarity of texts that were read"
-    best = max(_similarity(str(answer), str(o)) for o in record.answers)
+    flat = lambda text: ' '.join(text.lower().split())
+    error = lambda a, b: edit_distance(flat(a), flat(b))/max(len(a), len(b), 1)    # lengths as the texts came
+    best = max(1 - error(str(answer), str(o)) for o in record.answers)
     return best if best >= threshold else 0.
 
 # %% ../../nbs/library/data/12_metrics.ipynb #a650883d
@@ -238,18 +223,13 @@ def nearest(answer, # what was answered
     "The most similar text by difflib, as ViCrop decides"
     return int(np.argmax([difflib.SequenceMatcher(None, answer, t).ratio() for t in texts]))
 
-def pope_score(answer, # what was answered
-    record # whose answer is yes or no
-    ) -> float: # 0 or 1
+def pope_score(answer, record) -> float: # 0 or 1
     "Yes or no, as POPE's evaluator decides"
     return float(yes_or_no(answer) == record.answer.lower())
 
-def pope_nearest(answer, # what was answered
-    record # whose answer is yes or no
-    ) -> float: # 0 or 1
+def pope_nearest(answer, record) -> float: # 0 or 1
     "Yes or no, whichever is more similar"
-    word = ['yes', 'no'][nearest(answer, ['yes', 'no'])]
-    return float(word == record.answer.lower())
+    return float(('yes', 'no')[nearest(answer, ('yes', 'no'))] == record.answer.lower())
 
 # %% ../../nbs/library/data/12_metrics.ipynb #30382cfe
 def _bare(text):
@@ -268,81 +248,42 @@ def same_text(answer, # what was answered
         if len(same) > 1: return None
         if same: return choices.index(same.pop())
 
-def _within(text, other):
-    "Is a text a run of words of another?"
-    return f' {text} ' in f' {other} '
-
-def pick_text(answer, # what was answered
-    choices # texts
-    ) -> int|None: # index
+def pick_text(answer, choices) -> int|None: # index
     "The option that an answer names by its text: the same, the same words, or the only one that is part of it"
     i = same_text(answer, choices)
     if i is not None: return i
+    within = lambda text, other: f' {text} ' in f' {other} '
     text, texts = plain_answer_text(answer), [plain_answer_text(c) for c in choices]
-    named = {t for t in texts if _within(t, text)}
-    if text in texts: named = {text}
-    longest = {t for t in named if not any(t != o and _within(t, o) for o in named)}
+    named = {text} if text in texts else {t for t in texts if within(t, text)}
+    longest = {t for t in named if not any(t != o and within(t, o) for o in named)}
     meant = {c for c, t in zip(choices, texts) if t in longest}
     return choices.index(meant.pop()) if len(meant) == 1 else None
 
 # %% ../../nbs/library/data/12_metrics.ipynb #ee2e02cb
 _IN_A_WORD = r"[\w'+#]|-(?:\S|$)"       # what makes a capital part of a word
 
-def _letter_forms(letters):
-    "Patterns of answers that begin with a letter or announce it."
-    any_case = letters + letters.lower()
-    return (
-        rf'\(?([{any_case}])[).:,]*$',
-        rf'\(?([{letters}])[).:](?:\s|$)',
-        rf'.*?(?:answer|option|choice)(?: is)?[\s:]*\(?([{letters}])\b(?!{_IN_A_WORD}| [a-z])'
-    )
-
-def pick_letter(answer, # what was answered
-    n # number of options
-    ) -> int|None: # index
-    "The option that an answer names by its letter"
+def pick_letter(answer, n) -> int|None: # number of options; index
+    "The option that an answer names by its letter: alone, before a sign, announced, in brackets, or as a free capital"
     text, letters = str(answer).strip(), LETTERS[:n]
-    for pattern in _letter_forms(letters):
-        m = re.match(pattern, text, re.S)
-        if m: return letters.index(m[1].upper())
+    for form in (rf'\(?([{letters}{letters.lower()}])[).:,]*$', rf'\(?([{letters}])[).:](?:\s|$)',
+        rf'.*?(?:answer|option|choice)(?: is)?[\s:]*\(?([{letters}])\b(?!{_IN_A_WORD}| [a-z])'):
+        if m := re.match(form, text, re.S): return letters.index(m[1].upper())
     named = set(re.findall(rf'\(([{letters}])\)', text))
     if not named: named = set(re.findall(rf"(?<![\w'+])(?<!\w-)[{letters}](?!{_IN_A_WORD})", text))
     if len(named) != 1 or named == {'A'} and re.search(r'\bA [a-z]', text): return None
     return letters.index(named.pop())
 
 # %% ../../nbs/library/data/12_metrics.ipynb #cc3e44bc
-def right_option(picks, # functions: answer, record -> index or None, tried in turn
-    answer, # what was answered
-    record # with its options
-    ) -> float: # 0 or 1
-    "Is the option that is meant the right one?"
-    if not record.choices: raise CarveError(f'{record.id} has no options; this rule is for multiple choice.')
-    for pick in picks:
-        i = pick(answer, record)
-        if i is not None: return float(record.choices[i] == record.answer)
-    return 0.
-
-def by_same(answer, # what was answered
-    record # with its options
-    ) -> int|None: # index
-    "The option that an answer repeats, unless that is a letter alone: letters are what is asked for"
-    if re.fullmatch(r'[\s"\'(*]*[A-Za-z][\s"\').:,*]*', answer): return None
+def option_meant(answer, record, way) -> int|None: # 'same', 'letter', 'text' or 'nearest'; index
+    "The option that an answer repeats, names by its letter or its text, or comes nearest to in the question"
+    if way == 'letter': return pick_letter(answer, len(record.choices))
+    if way == 'text': return pick_text(answer, record.choices)
+    if way == 'nearest': return nearest(answer, record.question.split('\n')[-len(record.choices):])
+    if re.fullmatch(r'[\s"\'(*]*[A-Za-z][\s"\').:,*]*', answer): return None    # a letter alone is what was asked for
     return same_text(answer, record.choices)
 
-def by_letter(answer, # what was answered
-    record # with its options
-    ) -> int|None: # index
-    "The option that an answer names by its letter"
-    return pick_letter(answer, len(record.choices))
-
-def by_text(answer, # what was answered
-    record # with its options
-    ) -> int|None: # index
-    "The option that an answer names by its text"
-    return pick_text(answer, record.choices)
-
-def by_nearest(answer, # what was answered
-    record # with its options
-    ) -> int: # index
-    "The option whose line of the question is most similar"
-    return nearest(answer, record.question.split('\n')[-len(record.choices):])
+def option_score(answer, record, ways=('same', 'letter', 'text')) -> float: # tried in turn
+    "Is the option that is meant the right one?"
+    if not record.choices: raise CarveError(f'{record.id} has no options; this rule is for multiple choice.')
+    meant = (i for way in ways if (i := option_meant(answer, record, way)) is not None)
+    return float(any(record.choices[i] == record.answer for i in [*meant][:1]))

@@ -9,7 +9,7 @@ __all__ = ['LETTERS', 'LONG', 'FIELDS', 'FOLDER_FORMAT', 'ENDINGS', 'PICTURE_END
            'choose_rows', 'check_ids', 'make_records', 'read_entries']
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
-import ast, base64, csv, io, json, math, re, warnings
+import ast, base64, csv, html, io, json, math, re, warnings
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -42,7 +42,8 @@ class Record:
     short_question: str|None = None # the words without the options, for the map
     rule: str = 'exact' # name of its score
     given: list|None = field(default=None, repr=False, compare=False) # the boxes as they came, where `open` cut them
-    objects = image_key = () # as scenes have them
+    objects: list = field(default_factory=list, repr=False) # all that is in a scene of ours
+    image_key: str = field(default='', repr=False) # the same for all about one scene
     answer = property(lambda self: self.answers[0] if self.answers else '')
     @property
     def box(self):
@@ -53,6 +54,10 @@ class Record:
         self.id, self.kind = _plain_text(self.id, 'id'), _plain_text('' if self.kind is None else self.kind, 'kind')
         self.answers = _plain_texts(self.answers, 'answer')
         if self.choices is not None: self.choices = _plain_texts(self.choices, 'option')
+
+    def _repr_html_(self):
+        question, answer, id = map(html.escape, (self.question, self.answer, self.id))
+        return f'<b>{question}</b> → {answer} ({id})'
 
     def open(self): # PIL picture, RGB
         "Open its picture; boxes are cut at its border where they reach one pixel beyond, as rounded numbers do"

@@ -104,7 +104,7 @@ def plot_case(sample, result, height=200): # `Result` of a method; pixels of eac
     return replace(result, notes=[*result.notes, note]).picture(height, sample.box)
 
 # %% ../../nbs/library/evaluation/20_demo.ipynb #c32b081f
-def save_study(study, vlm, out, suffix=SHORT_ANSWER, max_new_tokens=32, **kw) -> list: # `Report` of a demo -> files written
+def save_study(study, vlm, out, suffix=SHORT_ANSWER, max_new_tokens=32, **kw) -> list: # of files written
     "Table, records, and pictures of successes and failures"
     out, files, config = Path(out), ['demo.json', 'records.jsonl'], RunConfig(('carve',), suffix, max_new_tokens)
     for old in CASE_FILES: (out/old).unlink(missing_ok=True)

@@ -65,8 +65,9 @@ def connected(address=None, cpus=1): # of a cluster, such as 'auto' or 'head:637
     except (OSError, ValueError) as e: raise RunError(f'Nobody listens at {address}: {e}') from None
     if not find_spec('ray'):
         raise RunError('--engine ray needs Ray Data, which is not installed: pip install "ray[data]" pyarrow.')
-    for k, v in ({} if 'ray' in sys.modules else dict(RAY_USAGE_STATS_ENABLED='0') | ({} if address else RAY_SETTINGS)).items():
-        os.environ.setdefault(k, v)
+    if 'ray' not in sys.modules:
+        settings = dict(RAY_USAGE_STATS_ENABLED='0') | ({} if address else RAY_SETTINGS)
+        os.environ.update({k: v for k, v in settings.items() if k not in os.environ})
     import ray, ray.data
     logging.getLogger('ray.data').setLevel(logging.CRITICAL) # a dead worker is in the records
     how = dict(address=address) if address else dict(address='local', num_cpus=cpus, include_dashboard=False)

@@ -108,8 +108,8 @@ class Report:
             if r['id']: self.lines.setdefault(r['method'], []).append(r)
         self.ids, self.methods = list(self.samples), list(self.lines)     # as they were asked for
         self.base = next((m for m in self.lines if m.split(':')[0] == 'none'), None)   # the model alone
-        about = [v['name'] if isinstance(v, dict) else Path(v).name for k in ('data', 'model') if (v := self.meta.get(k))]
-        self.name = one_line(', '.join(about or ['the model']))
+        about = [self.meta[k] for k in ('data', 'model') if self.meta.get(k)] or ['the model']
+        self.name = one_line(', '.join(v['name'] if isinstance(v, dict) else Path(v).name for v in about))
 
     @classmethod
     def load(cls, folder):
@@ -166,7 +166,8 @@ class Report:
         if columns is None:      # where both have columns, the model alone is not compared with itself
             rows = {m: r | dict(gain=None, p=None) if m == self.base else r for m, r in rows.items()}
             known = [c for c in RUN_COLUMNS if any(r.get(c) is not None for r in rows.values())]
-        most, table = max(r['n'] for r in rows.values()), [['method', *(HEADS[c].format(base=self.base) for c in known)]]
+        table = [['method', *(HEADS[c].format(base=self.base) for c in known)]]
+        most = max(r['n'] for r in rows.values())
         for m, r in rows.items():
             line = {c: format_cell(r, c) for c in known}
             if columns: line['acc'] += format_baseline(r, most, 1)
@@ -195,7 +196,8 @@ class Report:
         rows, model = self.rows(kind), self.name.split(', ')[-1]
         labels = {'none': 'alone answers', 'default': 'with CARVE', 'question-only': "with the question's own map",
             'random': 'with a random crop'}
-        shares = [f'{label} {100*rows[m]["acc"]:.1f} %' + ' right'*(m == 'none') for m, label in labels.items() if m in rows]
+        shares = [f'{label} {100*rows[m]["acc"]:.1f} %' for m, label in labels.items() if m in rows]
+        shares[0] += ' right'
         text = f'On {rows["default"]["n"]} held-out {kind} questions {model} {", ".join(shares)}'
         if (touch := rows['default']['touch']) is None: return f'{text}.'
         return f"{text}; the strongest patch of CARVE's map touches what was asked for in {100*touch:.1f} %."
@@ -225,14 +227,15 @@ class Report:
         m, m_split = (sum('p_holm' in r for r in rows) for rows in (first, split))
         if not m: return note
         note += (
-            f' p: {format_tests([r.get("test") for r in first + split])} against `{one_line(self.base)}` on the samples '
-            f'that both answered; Holm: corrected for the {m} comparison{"s"*(m > 1)} of the first table')
+            f' p: {format_tests([r.get("test") for r in first + split])} against `{one_line(self.base)}` on the '
+            f'samples that both answered; Holm: corrected for the {m} comparison{"s"*(m > 1)} of the first table')
         return note + (f', and for the {m_split} of the tables by kind together.' if split else '.')
 
     def markdown(self) -> str:
         "The page of a run; without a protocol the tables by kind"
         if 'decoding' not in self.meta:
-            return '\n\n'.join([*(f'**{one_line(k)}**\n\n{self.table(k, DEMO_COLUMNS)}' for k in self.kinds()), self.note()])
+            tables = [f'**{one_line(k)}**\n\n{self.table(k, DEMO_COLUMNS)}' for k in self.kinds()]
+            return '\n\n'.join([*tables, self.note()])
         p, data, model, own = self.meta, self.meta['data'], self.meta['model'], "the processor's own"
         items = lambda values: ', '.join(f'{k} {v}' for k, v in (values or {}).items() if v not in (None, {}))
         plain = lambda v: v if isinstance(v, (str, int, float)) else ', '.join(map(str, v))
@@ -268,7 +271,8 @@ class Report:
         for ax, kind in zip(axes, panels):
             rows = {m: r for m, r in self.rows(kind).items() if r['n']}
             plain, n = rows.get(self.base, {}).get('acc'), max((r['n'] for r in rows.values()), default=0)
-            if rows: plot_forest(ax, {m: [(r['acc'], r['lo'], r['hi'])] for m, r in rows.items()}, scale=100, zero=plain)
+            ends = {m: [(r['acc'], r['lo'], r['hi'])] for m, r in rows.items()}
+            if rows: plot_forest(ax, ends, scale=100, zero=plain)
             ax.set_yticks(range(len(rows)), list(map(one_line, rows)), parse_math=False)     # a dollar is a dollar
             ax.set_xlabel('accuracy, %')
             ax.set_title(f'{"all" if kind is None else one_line(kind or "other")} (n = {n})', parse_math=False)
@@ -287,8 +291,8 @@ class Report:
         table = markdown_table([['method', 'median, s', 'mean, s', 'samples'], *rows])
         total, work, n = (sum(s[k] or 0 for s in sessions) for k in ('seconds', 'work', 'samples'))
         whole = n and (
-            f'{n} samples were measured in {total:.1f} s, all methods together; {100*(1 - work/total):.2f} % of that went '
-            'into records, keys and progress.')
+            f'{n} samples were measured in {total:.1f} s, all methods together; {100*(1 - work/total):.2f} % of that '
+            'went into records, keys and progress.')
         return '\n\n'.join(filter(None, ['# Times, each method as if alone', table, whole])) + '\n'
 
     def maps(self, method) -> dict: # id -> `Saliency`, without its picture

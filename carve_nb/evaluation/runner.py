@@ -12,7 +12,7 @@ import json, math, re, sys
 import numpy, PIL, torch, transformers
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from .. import __version__
@@ -22,7 +22,6 @@ from ..baselines.cross_model import CrossModelAnswer, describe_answerer, open_an
 from ..baselines.registry import find_methods, make_method, methods as known_methods, read_method
 from ..method.carve import Carve
 from ..core.errors import RunError
-from ..core.image import union_box
 from ..core.model_source import TINY
 from ..core.stats import detectable
 from ..data.datasets import load_benchmark, sample_keys
@@ -97,18 +96,18 @@ def limit_image_tokens(vlm, most=None):
 # %% ../../nbs/library/evaluation/09_runner.ipynb #2f3ca3a0
 def describe_answer(record, result, seconds, keep_map=False) -> dict: # plain values
     "An answer with its score, where the method looked, and what it cost"
-    S, boxes, answer, hit, touch, auroc = result.saliency, record.boxes or (), result.answer, None, None, None
-    if boxes and S is not None:
-        hit, touch = any(bool(S.hit(b)) for b in boxes), any(bool(S.touch(b)) for b in boxes)
-        try: auroc = round(patch_auroc(S, boxes), 6)
-        except ValueError: pass                                             # all patches are inside, or none
+    S, boxes, answer = result.saliency, record.boxes or (), result.answer
     line = dict(
         answer=str(answer), truth=record.answer, score=round(score_answer(str(answer), record), 6),
         confidence=round(answer.confidence, 4) if math.isfinite(answer.confidence) else None,
-        plain_answer=str(result.plain_answer), hit=hit, touch=touch, auroc=auroc,
-        iou=round(float(box_iou(result.view.box, union_box(boxes))), 6) if boxes else None,
+        plain_answer=str(result.plain_answer), hit=None, touch=None, auroc=None,
+        iou=round(float(box_iou(result.view.box, record.box)), 6) if boxes else None,
         box=[int(v) for v in result.view.box], steps=list(result.steps), calls=result.calls, seconds=round(seconds, 4),
         notes=list(result.notes))
+    if boxes and S is not None:
+        line |= dict(hit=any(map(bool, map(S.hit, boxes))), touch=any(map(bool, map(S.touch, boxes))))
+        try: line['auroc'] = round(patch_auroc(S, boxes), 6)
+        except ValueError: pass                                             # all patches are inside, or none
     return line | dict(map=S.pack()) if keep_map and S is not None else line
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #9aa6765d
@@ -126,44 +125,35 @@ class SampleEvaluator:
         self.by = open_answerer(config.answer_by, config.answer_key) if config.answer_by else None
         wrap = lambda m: CrossModelAnswer(m, self.by) if self.by and not why_no_view(m) else m
         self.methods = {wordy: {k: wrap(m) for k, m in make_methods(config, wordy).items()} for wordy in (False, True)}
-        self.unfit = {k: why for k, m in make_methods(config).items() if (why := self.misfit(m))}
+        self.unfit = {}       # method -> why it cannot be used with this family, or with another model that answers
+        for k, m in make_methods(config).items():
+            why = attempt(lambda: check_needs(vlm, m))[2].split(': ', 1)[-1] if hasattr(m, 'needs') else ''
+            why = why or (why_no_view(m) if self.by else '')
+            if why: self.unfit[k] = why
         self.fresh()
-
-    def misfit(self, method) -> str: # '' if it can
-        "Why a method cannot be used with this family, or with another model that answers"
-        why = attempt(lambda: check_needs(self.vlm, method))[2] if hasattr(method, 'needs') else ''
-        return why.split(': ', 1)[-1] or (why_no_view(method) if self.by else '')
 
     def fresh(self):
         "Forget what is shared"
         self.once, self.captures = AnswerCache(self.vlm), AttentionCache()
         if self.vlm.shared: self.vlm.shared.kept.clear()
 
-    def capture_first(self, methods, record, image):
-        "The capture under the question that all methods with a map share; what fails here fails again in its method"
-        self.captures.ask_for(record.question)
-        readers = [m for m in (getattr(m, 'size_from', m) for m in methods) if isinstance(m, (Carve, CropMethod))]
-        if readers:
-            ask = readers[0].suffix, readers[0].max_new_tokens
-            attempt(lambda: self.captures.capture(self.once, image, record.question, *ask))
-
     def one(self, method, record, image) -> dict: # plain values
         "What a method found on a sample, or the status and the reason"
         if hasattr(method, 'like') and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
-        method, box, saved = _with_short_question(method, record), union_box(record.boxes), self.once.saved
-        ask = lambda: method(self.once, image, record.question, box=box, cache=self.captures)
+        method, saved = _with_short_question(method, record), self.once.saved
+        ask = lambda: method(self.once, image, record.question, box=record.box, cache=self.captures)
         r, status, why = attempt(ask)
         saved = self.once.saved - saved
         if status == 'oom':
             self.fresh()
             self.captures.ask_for(record.question)
             free_memory(self.vlm)
-        if r: # a guided answer does not need the plain one
-            alone = r.total - r.seconds.get('alone', 0.) if hasattr(method, 'guided') else r.total + saved
-            line, status, why = attempt(lambda: describe_answer(record, r, alone, self.config.maps))
-            if line: return line
-        return dict(status=status, why=why)
+        if not r: return dict(status=status, why=why)
+        # a guided answer does not need the plain one
+        alone = r.total - r.seconds.get('alone', 0.) if hasattr(method, 'guided') else r.total + saved
+        line, status, why = attempt(lambda: describe_answer(record, r, alone, self.config.maps))
+        return line or dict(status=status, why=why)
 
     def __call__(self, unit): # list of (place, `Record`) about one picture; yields the lines of each
         self.fresh()
@@ -171,10 +161,17 @@ class SampleEvaluator:
             for at, record in unit:
                 ways = {k: m for k, m in self.methods[record.rule == 'f1-pairs'].items() if k not in self.unfit}
                 image, status, why = attempt(record.open)
-                if image: self.capture_first(ways.values(), record, image)
-                asked = lambda m: self.one(m, record, image) if image else dict(status=status, why=why)
-                head = dict(id=record.id, at=at, status='ok', kind=record.kind, question=record.question)
-                yield [head | dict(method=k) | asked(m) for k, m in ways.items()]
+                head = dict(id=record.id, at=at, status=status, kind=record.kind, question=record.question)
+                lines = [head | dict(method=k) for k in ways]
+                if image:   # first the capture that all methods with a map share; what fails fails again in its method
+                    self.captures.ask_for(record.question)
+                    readers = [getattr(m, 'size_from', m) for m in ways.values()]
+                    for m in [m for m in readers if isinstance(m, (Carve, CropMethod))][:1]:
+                        ask = record.question, m.suffix, m.max_new_tokens
+                        attempt(lambda: self.captures.capture(self.once, image, *ask))
+                    lines = [l | self.one(ways[l['method']], record, image) for l in lines]
+                else: lines = [l | dict(why=why) for l in lines]
+                yield lines
             self.fresh()
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #5e0d844a
@@ -183,7 +180,7 @@ MAY_CHANGE = 'environment', 'data.n', 'data.key', 'data.boxes', 'data.details', 
 def plain_fields(method) -> dict: # field -> plain value
     "The settings of a method"
     values = {f.name: getattr(method, f.name) for f in fields(method)}
-    return {k: plain_fields(v) if hasattr(v, '__dataclass_fields__') else v for k, v in values.items()}
+    return {k: plain_fields(v) if is_dataclass(v) else v for k, v in values.items()}
 
 def describe_data(data) -> dict: # plain values
     "Which questions, and how they are scored"
@@ -224,15 +221,14 @@ def format_power(n, others=1, pictures=None) -> str: # questions, methods compar
     alpha, units = .05/max(others, 1), min(n, pictures or n)
     if units < n: n = f'{n} questions on {units} pictures'
     if 2*.5**units >= alpha: return f'n = {n} is too few: no difference between two methods can become significant.'
-    few, many = (detectable(units, .5, share, alpha=alpha) for share in (.1, .3))
+    few, many = (100*detectable(units, .5, share, alpha=alpha) for share in (.1, .3))
     sure, words = f'(80 % power, p < {alpha:.2g}).', 'of the answers change between right and wrong'
-    if many > 1:
+    if many > 100:
         return (f'n = {n} is few: where 30 % {words}, or fewer, hardly any difference between two methods becomes '
             f'significant {sure}')
-    first, second = 'no difference can be seen', f'{100*many:.0f} points'
-    if few < 1: first = f'a difference of {100*few:.0f} points can be seen'
-    else: second = f'one of {second}'
-    return f'n = {n}: {first} where 10 % {words}, {second} where 30 % do {sure}'
+    if few > 100: seen = f'no difference can be seen where 10 % {words}, one of {many:.0f} points where 30 % do'
+    else: seen = f'a difference of {few:.0f} points can be seen where 10 % {words}, {many:.0f} points where 30 % do'
+    return f'n = {n}: {seen} {sure}'
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #12dd9b99
 RUN_PRESETS = dict(paper=dict(image_tokens=256, max_new_tokens=32))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..core.errors import StatisticsError
 from ..core.plotting import plot_band, plot_forest, plot_style
 from ..core.stats import Estimate, mean_interval, paired_effect, interval_of
-from ..data.scenes import Sample
+from ..data.records import Record
 from ..method.measures import ATTENTION_MAPS, ENTROPY_STEPS
 from .compare import frame_lines
 from .entropy import (
@@ -31,7 +31,7 @@ LADDERS = dict( # what rises
     both=lambda k: dict(texture=LEVELS['texture'][k], colour=LEVELS['colour'][k]))
 
 @dataclass
-class ClutterLevel(Sample):
+class ClutterLevel(Record):
     "A question on one of five backgrounds"
     group: str = ''  # the question; the same on all five
     ladder: str = '' # what rises
@@ -67,7 +67,7 @@ def path_effects(xx, xm, xy, mm, my) -> np.ndarray: # [..., questions] sums of p
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #0d12df97
 def mediation(m, y, n=BOOTSTRAP_DRAWS, seed=0) -> dict: # [questions, levels] what may mediate, and the outcome
-    "Simple mediation of the level's effect (0 calm, 1 busy) within questions: `MEDIATION_PATHS` → `Estimate`"
+    "Simple mediation of the level's effect (0 calm, 1 busy), within questions: name of `MEDIATION_PATHS` → `Estimate`"
     m, y = np.asarray(m, float), np.asarray(y, float)
     if m.shape != y.shape or len(m) < 4:
         raise StatisticsError(

@@ -19,7 +19,7 @@ from carve_nb.baselines.registry import Entry, MethodTable
 from carve_nb.data.records import Record
 from carve_nb.evaluation.report import Report, write_report
 from carve_nb.evaluation.runner import run_eval
-from carve_nb.data.scenes import Sample, Scene, make_scene
+from carve_nb.data.scenes import Scene, make_scene
 from carve_nb.data.datasets import DataSet
 from carve_nb.explorer.state import take_shown
 from carve_nb.core.saliency import Saliency
@@ -151,7 +151,7 @@ def a_table():
 PICTURES = Prompt, AttentionRows, Saliency, Scene, View, Result
 WORDLESS = Saliency, View      # what they show is all numbers
 MAKERS = {Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(), MethodTable: lambda vlm: a_table(),
-          Saliency: lambda vlm: a_result().saliency, View: lambda vlm: a_result().view, Sample: lambda vlm: Sample(BAD, None, BAD, BAD, BAD, None), Report: lambda vlm: a_report(), Result: lambda vlm: a_result(), Explorer: an_explorer,
+          Saliency: lambda vlm: a_result().saliency, View: lambda vlm: a_result().view, Record: lambda vlm: Record(BAD, None, BAD, [BAD], kind=BAD), Report: lambda vlm: a_report(), Result: lambda vlm: a_result(), Explorer: an_explorer,
           DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD})}
 
 
@@ -227,7 +227,7 @@ def test_places_that_make_html():
     "Only these modules make HTML or scripts; another one must be looked at"
     words = re.compile(r'''text/html|application/javascript|<(?:div|b|td|tr|img|table|style|script)\b|\b(?:HTML|Markdown|Javascript)\(''')
     parts = [(p, ast.unparse(ast.parse(p.read_text(encoding='utf-8')))) for p in sorted((ROOT/'carve_nb').rglob('*.py')) if p.name[0] != '_']
-    assert {p.stem for p, code in parts if words.search(code)} - {'tiny_models', 'families'} == {'widgets', 'app', 'tabs', 'io', 'scenes', 'plotting'}   # those two name tokens such as <img>
+    assert {p.stem for p, code in parts if words.search(code)} - {'tiny_models', 'families'} == {'widgets', 'app', 'tabs', 'io', 'records', 'plotting'}   # those two name tokens such as <img>
 
 
 def keep(folder, report):
