@@ -24,9 +24,9 @@ def sharpen(grid, gain=10.): # [gh, gw] attention -> between 0 and 1; gain None:
     return ndimage.uniform_filter(1/(1 + np.exp(-gain*z)), 3, mode='nearest')
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #89d4c21f
-def step_shares(rows, steps='all'): # `AttentionRows` -> the same of one step and one picture
-    "Rows with sum 1 on the picture (or 0 without attention to it), averaged over 'all' steps, or the 'first'"
-    w = rows.attn[:1 if steps == 'first' else None, ..., rows.span(0)]
+def step_shares(rows): # `AttentionRows` -> the same of one step and one picture
+    "Rows with sum 1 on the picture (or 0 without attention to it), averaged over all steps"
+    w = rows.attn[..., rows.span(0)]
     w = w/w.sum(-1, keepdim=True).clamp_min(1e-12)
     return replace(rows, attn=w.mean(0, keepdim=True), spans=rows.spans[:1])
 
@@ -82,7 +82,6 @@ def warp_view(image, xs, ys):
 class AttWarp(CropMethod):
     "AttWarp: rows and columns with much attention become wide (arXiv 2510.09741)"
     layers: object = (20/32, 20/32) # code: layer 20 of LLaVA-1.5-7B's 32 (24 in its example); see `pick_layers`
-    steps: Literal['all', 'first'] = 'all' # code: the mean of all generated steps
     gain: float = 10. # code: sharpening before the marginals; None: the attention as it is
     base: float = limited(1e-9, 0) # code: keeps the distribution function invertible; larger: a milder warp (ours)
     side: int = None # pixels of the view's sides; code: 500; None: the picture's own (ours)
@@ -97,6 +96,6 @@ class AttWarp(CropMethod):
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Capture, warp"
         rows, seconds = self.capture(vlm, image, question, cache)
-        with seconds('map'): S = mean_saliency(vlm, step_shares(rows, self.steps), self.layers, image)
+        with seconds('map'): S = mean_saliency(vlm, step_shares(rows), self.layers, image)
         with seconds('view'): view = warp_view(image, *self.warp(S))
         return self.result(image, question, rows, view, saliency=S, seconds=seconds, calls=1)

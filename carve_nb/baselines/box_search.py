@@ -60,10 +60,10 @@ def centre_box(centre, side, size) -> tuple:
     return x0, y0, x1, y1
 
 # %% ../../nbs/library/baselines/01_box_search.ipynb #3d2c883e
-def search_box(S, base, ratios=WINDOW_RATIOS) -> tuple:
+def search_box(S, base) -> tuple:
     # base: base side, pixels of the picture; -> ((x0, y0, x1, y1), list of `Window`, the chosen one first)
     "The box of the sharpest window, and all windows"
-    windows = [best_window(S, base, r) for r in ratios]
+    windows = [best_window(S, base, r) for r in WINDOW_RATIOS]
     if windows[0] is None: return (0, 0, *S.size), []
     windows = sorted((w for w in windows if w), key=lambda w: -w.sharp)
     best = windows[0]

@@ -82,13 +82,13 @@ def whole_side(lo, hi, limit) -> tuple: # pixels; the side of the picture is `li
     x0 = min(max(int((lo + hi)//2), 0), limit - 1)
     return x0, x0 + 1
 
-def grey_out(image, S, share=32/576, fill=(127, 127, 127)): # PIL picture and its map; share of patches; RGB
+def grey_out(image, S, share=32/576): # PIL picture, RGB, and its map; share of patches
     "The strongest patches painted over"
     out, (W, H) = image.copy(), image.size
     pen = ImageDraw.Draw(out)
     for x0, y0, x1, y1 in top_boxes(S, share):
         (x0, x1), (y0, y1) = whole_side(x0, x1, W), whole_side(y0, y1, H)
-        pen.rectangle((x0, y0, x1 - 1, y1 - 1), fill=fill)
+        pen.rectangle((x0, y0, x1 - 1, y1 - 1), fill=(127, 127, 127))
     return out
 
 # %% ../../nbs/library/baselines/17_laser.ipynb #6ff28957
@@ -111,12 +111,11 @@ class LaserVat(EvidenceMethod, ContrastMethod):
     "LASER's decoding: what the model would say without the evidence counts less"
     alpha: float = limited(1., 0) # weight of VAT (both descriptions)
     beta: float = limited(0., 0, 1) # plausibility cut-off; 0: none (neither description has one)
-    fill: tuple = (127, 127, 127) # of the evidence (UNVERIFIED)
     name, needs = 'laser-vat', ()
     def prepare(self, vlm, image, question, cache=None) -> tuple:
         "Two captures and the second branch are three calls; the state is the grey picture"
         _, found = self.evidence(vlm, image, question, cache)
-        grey = grey_out(image, found['saliency'], self.patches, self.fill)
+        grey = grey_out(image, found['saliency'], self.patches)
         found['notes'].append('view: what the second branch sees')
         view = View(grey, (0, 0, *image.size), 1., True)
         return self.result(image, question, view=view, calls=3, **found), grey

@@ -21,7 +21,7 @@ from ..method.view import View
 from ..attention.results import Result, Timings
 from ..core.errors import UnsupportedError
 from .base import ABOVE_0, CropMethod, as_saliency, first_step_rows, limited, near_layers
-from .box_search import WINDOW_RATIOS, search_box
+from .box_search import search_box
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #bfae4d7c
 def tower_side(vlm) -> int: # pixels
@@ -34,7 +34,6 @@ def tower_side(vlm) -> int: # pixels
 class ViCrop(CropMethod):
     "A crop by importance map and box search; subclasses make the map"
     base: int | None = limited(None, ABOVE_0) # base side s, pixels of the picture; None: the tower's (source: 336, 224)
-    ratios: tuple = WINDOW_RATIOS # of window sides to s (source, box search)
     instruction: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
     # question -> words for the map; None: the question (source: on V* the question without its options)
     shorten: object = None
@@ -44,8 +43,6 @@ class ViCrop(CropMethod):
         if self.shorten is not None and not callable(self.shorten):
             raise UnsupportedError(f"shorten={self.shorten!r}: give a function from the question to the words for the "
                 "map, or None; a run gives each record's short question by itself")
-        if not len(self.ratios) or min(self.ratios) <= 0:
-            raise UnsupportedError(f'ratios={self.ratios!r}: give numbers above 0')
 
     def see(self, vlm, image, words, cache=None, answer=False) -> dict: # fields of a `Result`
         "The map (`saliency`), `seconds` and `calls`, and rows with the plain answer if it comes for free"
@@ -56,7 +53,7 @@ class ViCrop(CropMethod):
         words, notes = self.shorten(question) if self.shorten else question, []
         found = self.see(vlm, image, words, cache, answer=words == question)
         def crop(S):
-            box, windows = search_box(S, self.base or tower_side(vlm), self.ratios)
+            box, windows = search_box(S, self.base or tower_side(vlm))
             if windows: return View(image.crop(box), box, 1., False)
             notes.append('the smallest window covers the whole map')
         with found['seconds']('region'): r = self.located(image, question, found.pop('saliency'), crop, **found)

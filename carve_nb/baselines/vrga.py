@@ -29,7 +29,6 @@ class Vrga(DecodingMethod):
     # attend to the picture at this step, judged from the vision start marker on
     reading: Literal['code', 'paper'] = 'code'
     first: bool = False # also for the first token of the answer? (code: no)
-    row: Literal['question', 'last'] = 'question' # A_ref from the question's last token (paper), or the prompt's
     name, needs, by_word = 'vrga', ('patches', 'inline'), True
 
     def heads(self, w, M): # [L, H, Nv] rows on the picture; tokens of the prompt
@@ -62,7 +61,7 @@ class Vrga(DecodingMethod):
 
     def find_tokens(self, rows): # `AttentionRows` under the question
         "A_ref [Nv], H_v and H_b [L, H], tokens to raise"
-        w = (rows.attn[0] if self.row == 'last' else rows.question[-1])[..., rows.span(0)]
+        w = rows.question[-1][..., rows.span(0)]   # of the question's last token
         Hv, Hb = self.heads(w, rows.meta['n_prompt'])
         A = self.refine(w, Hv, Hb)
         return A, Hv, Hb, self.focus(A, rows.spans[0].grid)

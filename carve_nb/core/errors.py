@@ -78,9 +78,11 @@ def choose(text, names, what, more=''):
 class KnownFields:
     "A dataclass that suggests a field when it is made with one that it has not"
     def __new__(cls, *args, **kw):
-        rules = {g.name: f for f in fields(cls) if is_dataclass(f.default) for g in fields(f.default)}
-        for k in kw:
-            more = f'help({cls.__name__}) lists all'
-            if k in rules: more = f'write {rules[k].name}={type(rules[k].default).__name__}({k}=...)'
-            choose(k, [f.name for f in fields(cls) if f.init], f'field of {cls.__name__}', more)
+        names = [f.name for f in fields(cls) if f.init]
+        if unknown := [k for k in kw if k not in names]:
+            more, k = f'help({cls.__name__}) lists all', unknown[0]
+            for f in fields(cls):   # such as `rank` of `Carve.region`
+                if is_dataclass(f.default) and hasattr(f.default, k):
+                    more = f'write {f.name}={type(f.default).__name__}({k}=...)'
+            choose(k, names, f'field of {cls.__name__}', more)
         return super().__new__(cls)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'LAMBDA_GRID', 'TEN_INSTRUCTIONS', 'UNRELATED_QUESTIONS', 'VARIANCE_PARTS',
            'attention_maps', 'check_attending', 'capture_pair', 'layer_bits', 'paired_gain', 'layer_costs',
-           'fusion_layers', 'first_free', 'optimal_lambda', 'lambda_from_spread', 'least_delta', 'instruction_maps',
-           'log_maps', 'variance_parts', 'js_bits', 'mean_pair', 'contrast_ways', 'map_metrics']
+           'fusion_layers', 'lambda_from_spread', 'least_delta', 'instruction_maps', 'log_maps', 'variance_parts',
+           'js_bits', 'mean_pair', 'contrast_ways', 'map_metrics']
 
 # %% ../../nbs/library/method/04_measures.ipynb #5a77fd57
 import math
@@ -91,33 +91,6 @@ def fusion_layers(costs, level=.05, gap=None) -> tuple: # of `layer_costs` for e
     for i in range(1, len(fuse)):
         if fuse[i] - fuse[i-1] > gap: return fuse, fuse[i:]
     return fuse, []
-
-# %% ../../nbs/library/method/04_measures.ipynb #e1f265b9
-def first_free(onward, level=.05) -> int: # of `layer_costs`, hidden from each layer on; level of the corrected p
-    "The first layer from which on the test sees no cost of hiding the picture; the number of layers if there is none"
-    free = len(onward)
-    for e in onward[::-1]:
-        if e.p < level and e.value > 0: break
-        free -= 1
-    return free
-
-# %% ../../nbs/library/method/04_measures.ipynb #73aede6b
-def optimal_lambda(mu, sigma, sigma_q=0., F=1.): # numbers, or tensors of any shape -> as mu, float64
-    """The λ of least mean squared error of the ratio, to second order in the disturbances (σ/μ up to about 0.3).
-
-    `mu` > 0 and `sigma`: mean and standard deviation of A_g over its disturbances, not over patches; `sigma_q`: that of
-    A_q, independent; `F`: F_sem where it shall be best."""
-    mu, sigma, sigma_q = (torch.as_tensor(v, dtype=torch.float64) for v in (mu, sigma, sigma_q))
-    if not ((mu > 0) & (sigma >= 0) & (sigma_q >= 0) & mu.isfinite()).all():
-        raise CarveError(f"mu={mu}, sigma={sigma}, sigma_q={sigma_q}: needs a positive mean and deviations >= 0")
-    s = (sigma/mu)**2
-    r = (sigma_q/mu/F)**2 + 0*sigma
-    lo, hi = r.clamp_max(1), r.clamp_min(1)
-    for _ in range(60):
-        x = (lo + hi)/2
-        low = (x - r)*(1 + x)**2 < 3*s*(1 - x)
-        lo, hi = torch.where(low, x, lo), torch.where(low, hi, x)
-    return mu*hi
 
 # %% ../../nbs/library/method/04_measures.ipynb #f3e7e27e
 LAMBDA_GRID = tuple(10.**(k/4) for k in range(-24, 9)) # λ that are tried, in units of the mean of A_g
