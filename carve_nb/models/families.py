@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'OWN_CODE', 'MEASURED', 'NEEDS', 'attention_layers', 'picture_features', 'cell_side', 'Family',
-           'add_family', 'find_family', 'family_row', 'family_rows', 'family_table', 'lacks', 'check_needs']
+           'add_family', 'find_family', 'family_rows', 'family_table', 'lacks', 'check_needs']
 
 # %% ../../nbs/library/models/03_families.ipynb #9339a105
 import inspect, json
@@ -176,34 +176,15 @@ _add('instructblip', cross=patch_keys, bridge=query_bridge, features=_patch_feat
 # %% ../../nbs/library/models/03_families.ipynb #a651e04e
 MEASURED = Path(str(files('carve_nb')))/'checkpoints'/'families.json'  # written by the tests
 
-def family_row(f, seen):
-    "One line of the table of families, column -> text, with what the tests measured of it (perhaps nothing)"
-    def able(what): return 'no' if what in f.why_not else {None: 'yes', False: 'FAILS'}.get(seen.get(what), 'yes, tested')
-    several = able('several pictures')
-    row = dict(family=f.name, grid=f.rule, tiles=f.tiles, sharing=able('sharing'))
-    row['several pictures'] = several
-    row['video'] = 'moments' if f.moments else 'no' if several == 'no' else 'as pictures'
-    if 'stock' in seen:
-        row['around a stock generate'] = f"rows within {seen['stock']:.0e}" if seen['stock'] else 'the same rows'
-    if seen: row['rows against eager'] = f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}"
-    if 'batch' in seen:
-        row['batch against single'] = f"{seen['batch']:.0e}" if seen['batched'] else 'asked singly'
-    if n := seen.get('in parts'): row['next picture in parts'] = f"{seen['parts']:.0e}, {n} of {seen['layers']} layers"
-    elif 'in parts' in seen: row['next picture in parts'] = 'stock kernel'
-    row['notes'] = '; '.join([f.notes]*bool(f.notes) + [f'no {what}: {why}' for what, why in f.why_not.items()])
-    return row
+def family_rows() -> list:
+    "One line for each family, column -> text: its record, and what the conformance tests measured"
+    heads, *rows = json.loads(MEASURED.read_text())['table']
+    return [dict(zip(heads, row)) for row in rows]
 
-def family_rows(results=None):
-    "One line for each family; `results`: what the conformance tests found, by default the shipped"
-    measured = (json.loads(MEASURED.read_text()) if results is None else results).get('families', {})
-    return [family_row(f, measured.get(name, {})) for name, f in FAMILIES.items()]
-
-def family_table(results=None) -> str:
+def family_table() -> str:
     "All families in Markdown: how the grid is found, how a picture is cut, what cannot be done and why"
-    rows = family_rows(results)
-    heads = [k for k in dict.fromkeys(k for r in rows for k in r) if k != 'notes'] + ['notes']
-    lines = [heads, ['---']*len(heads), *([r.get(h, '') for h in heads] for r in rows)]
-    return '\n'.join(f"| {' | '.join(cells)} |" for cells in lines)
+    heads, *rows = json.loads(MEASURED.read_text())['table']
+    return '\n'.join(f"| {' | '.join(cells)} |" for cells in (heads, ['---']*len(heads), *rows))
 
 # %% ../../nbs/library/models/03_families.ipynb #b93f3ae9
 NEEDS = dict(  # what a method may need -> why a model lacks it

@@ -63,6 +63,7 @@ def picture_token(config) -> int:
 def read_prompts(
     model, processor, inputs, images,  # the pictures that the processor got; a list, or one list for each prompt
     question=None,  # text whose tokens are wanted, as it stands in the prompt; one for each prompt, or one for all
+    later=0,  # of `text_positions`
 ) -> list:  # of `Prompt`, each as if it stood alone and without padding
     "What is in inputs that were made elsewhere, and where"
     config, tok, token = model.config, processor.tokenizer, picture_token(model.config)
@@ -83,7 +84,7 @@ def read_prompts(
         spans = family.spans(config, processor, inputs, [im.size for im in own], ids, first) if n else []
         names = token_names(tok, ids)
         if not family.cross: check_tiles(spans, names, ids == token)
-        at = text_positions(tok, ids, token, asked) if asked else []
+        at = text_positions(tok, ids, token, asked, later) if asked else []
         runs = [list(run) for _, run in groupby(ids.tolist(), lambda i: i == token)]
         short = [i for run in runs for i in (run[:1] if run[0] == token else run)]   # one image token for each picture
         text = tok.decode(short, clean_up_tokenization_spaces=False)

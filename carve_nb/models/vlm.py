@@ -116,8 +116,8 @@ class VLM:
                           '--image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).', stacklevel=5)
         return limit
 
-    def encode(self, chat, images):
-        "A chat and its pictures through the processor: its inputs, and the pictures as it got them"
+    def read(self, chat, images, question, later=0) -> Prompt:
+        "A chat and its pictures through the processor, with the positions noted; `later`: of `text_positions`"
         bos = getattr(self.tokenizer, 'bos_token', None)
         coded = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
         seen = [to_raster(im) for im in images]
@@ -126,7 +126,10 @@ class VLM:
         inputs = self.processor(text=chat, truncation=False, return_tensors='pt', **coded, **kw)
         inputs.pop('labels', None)
         self.check_length(inputs['input_ids'], 'Shorten the question or use fewer or smaller pictures.')
-        return inputs, seen
+        prompt, = read_prompts(self.model, self.processor, inputs, seen, question, later)
+        prompt.spans = [stretched(s, seen[s.image], images[s.image]) for s in prompt.spans]
+        prompt.images = images
+        return prompt
 
     def check_length(self, ids, advice):
         if ids.shape[1] < self.limit: return
@@ -140,13 +143,10 @@ class VLM:
 
     def fill(self, images, question, text):
         "The prompt of pictures and a text, which begins with the question: the stock path, with the positions noted"
-        chat, config = format_chat(self.processor, text, len(images)), self.model.config
-        inputs, seen = self.encode(chat, images)
-        ids, later = inputs['input_ids'][0], stands_later(self.processor, text, question)
-        words = text_positions(self.tokenizer, ids, picture_token(config), question, later)
-        spans = self.family.spans(config, self.processor, inputs, [im.size for im in seen])
-        spans = [stretched(s, seen[s.image], images[s.image]) for s in spans]
-        return Prompt(inputs, spans, words, chat, images, token_names(self.tokenizer, ids), question)
+        chat = format_chat(self.processor, text, len(images))
+        prompt = self.read(chat, images, question, stands_later(self.processor, text, question))
+        prompt.text = chat
+        return prompt
 
     def prompt(self,
         images,         # one picture or a list of them: path, bytes, PIL, array
@@ -181,12 +181,8 @@ class VLM:
         for m in messages:
             for part in m['content']:
                 if part['type'] == 'text': check_text(self.processor, part['text'], self.escape)
-        opened = [check_shape(open_image(im)) for im in given]
-        inputs, seen = self.encode(self.processor.apply_chat_template(messages, add_generation_prompt=True), opened)
-        prompt, = read_prompts(self.model, self.processor, inputs, seen, question)
-        prompt.spans = [stretched(s, seen[s.image], opened[s.image]) for s in prompt.spans]
-        prompt.images = opened
-        return prompt
+        chat = self.processor.apply_chat_template(messages, add_generation_prompt=True)
+        return self.read(chat, [check_shape(open_image(im)) for im in given], question)
 
     def video_prompt(self, video, question: str, suffix=None) -> Prompt:
         "A `Video` and a question as this model's own chat template puts a picture; the pictures are the frames"
