@@ -58,14 +58,17 @@ def regions(S, p=.2, K=3, connectivity=4, region_rule='top_k', rank='sum') -> li
     """The best connected regions of the top share `p` of a map [H, W], or of a `Saliency`.
 
     At most `K` (`region_rule='top_k'`, the paper) or max(K, floor(p n)) of n ('official', the code), ranked by the
-    'sum' of S (official v3, v4) or by 'area' (v2); of a very large picture a `Saliency` is read on its raster."""
+    'sum' of S (official v3, v4), by 'area' (v2) or by the 'peak' of S (ours); of a very large picture a `Saliency` is read on its raster."""
     if hasattr(S, 'coarse'):
         small = S.coarse()
         kept = regions(small.to_pixels(), p, K, connectivity, region_rule, rank)
         return kept if small is S else [enlarge(r, small.size, S.size) for r in kept]
     if not (K >= 1 and K % 1 == 0): raise CarveError(f"K={K}: at least one region must be kept")
-    if region_rule not in ('top_k', 'official') or rank not in ('sum', 'area'):
-        raise CarveError(f"region_rule={region_rule!r}, rank={rank!r}: use 'top_k' or 'official', 'sum' or 'area'")
+    if region_rule not in ('top_k', 'official') or rank not in ('sum', 'area', 'peak'):
+        raise CarveError(f"region_rule={region_rule!r}, rank={rank!r}: use 'top_k' or 'official', 'sum', 'area' or 'peak'")
     parts = split_mask(top_mask(S, p), S, connectivity)
-    parts.sort(key=lambda r: -(r.score if rank == 'sum' else r.area))
+    def worth(r):
+        x0, y0, x1, y1 = r.box
+        return r.score if rank == 'sum' else r.area if rank == 'area' else S[y0:y1, x0:x1][r.mask].max()
+    parts.sort(key=worth, reverse=True)
     return parts[:max(int(K), int(p*len(parts))) if region_rule == 'official' else int(K)]

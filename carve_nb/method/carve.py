@@ -30,7 +30,7 @@ from ..regions import regions
 # %% ../../nbs/library/method/00_carve.ipynb #fc6e50e4
 CHOICES = dict(
     steps=('first', 'last', 'all'), query=('last', 'question'), op=('ratio', 'log', 'difference'),
-    region_rule=('top_k', 'official'), rank=('sum', 'area'), connectivity=(4, 8), fill=('black', 'none'),
+    region_rule=('top_k', 'official'), rank=('sum', 'area', 'peak'), connectivity=(4, 8), fill=('black', 'none'),
     rounding=('nearest', 'down'), final_images=('view', 'both'))
 LEAST = 5e-324   # positive number
 BOUNDS = dict(   # field: least, most, what it is
@@ -79,7 +79,7 @@ class Rule(Checked): "Settings that belong together"
 class RegionRule(Rule):
     "Which connected regions of the kept pixels stay"
     region_rule: str = 'top_k' # 'top_k' K (paper) or 'official' max(K, floor(p n)) (code)
-    rank: str = 'sum' # by the sum of S (both); 'area' is the code's v2
+    rank: str = 'sum' # by the sum of S (both); 'area' is the code's v2; 'peak' of S (ours)
     connectivity: int = 4 # of neighbours in a region; scipy.ndimage.label's default in the code
 
 @dataclass(frozen=True, repr=False)
