@@ -58,7 +58,8 @@ def regions(S, p=.2, K=3, connectivity=4, region_rule='top_k', rank='sum') -> li
     """The best connected regions of the top share `p` of a map [H, W], or of a `Saliency`.
 
     At most `K` (`region_rule='top_k'`, the paper) or max(K, floor(p n)) of n ('official', the code), ranked by the
-    'sum' of S (official v3, v4), by 'area' (v2) or by the 'peak' of S (ours); of a very large picture a `Saliency` is read on its raster."""
+    'sum' of S (official v3, v4), by 'area' (v2) or by the 'peak' of S (ours); of a very large picture a `Saliency` is
+    read on its raster."""
     if hasattr(S, 'coarse'):
         small = S.coarse()
         kept = regions(small.to_pixels(), p, K, connectivity, region_rule, rank)

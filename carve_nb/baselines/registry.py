@@ -51,6 +51,7 @@ ENTRIES = MethodTable({e.name: e for e in [
     Entry('auto', 'method.adaptive:CarveAuto', 'ours', 'decides whether to ask about views and which answer to keep'),
     Entry('carve', 'method.carve:Carve', 'ours', 'contrast of two maps, our settings', 'arXiv 2509.06461'),
     Entry('conjunction', 'baselines.conjunction:Conjunction', 'ours', "CARVE's map times that of the colour words"),
+    Entry('lookup', 'baselines.lookup:Lookup', 'ours', 'the row that the layers agree on, undivided; the region of its peak'),
     Entry('paper', 'method.carve:Carve.paper', 'ours', "CARVE with the paper's settings", 'arXiv 2509.06461'),
     Entry('official', 'method.carve:Carve.official', 'ours', "CARVE with the published code's settings",
           'arXiv 2509.06461'),

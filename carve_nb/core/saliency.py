@@ -71,7 +71,8 @@ def pick_words(tokens, words='all', otherwise='all') -> list: # indices
     everything, found = list(range(len(tokens))), split_words(tokens)
     if words == 'all': return everything
     if words in ('content', 'noun'):
-        keep = [at for w, at in found if w.isalnum() and w not in FUNCTION_WORDS][-(words == 'noun'):]
+        keep = [at for w, at in found if w.isalnum() and w not in FUNCTION_WORDS]
+        if words == 'noun': keep = keep[-1:]
     else: keep = [at for w, at in found if w in ({words} if isinstance(words, str) else words)]
     return sum(keep, []) or (everything if otherwise == 'all' else [])
 
