@@ -14,7 +14,8 @@ from ..attention import capture as _capture  # gives `VLM` its `capture`
 from ..core.errors import CarveError
 from ..core.image import open_image
 from ..core.saliency import pick_words
-from ..data.scenes import make_scene, Sample
+from ..data.records import Record
+from ..data.scenes import make_scene
 from ..method.layer_profile import short_name
 from ..method.row_profile import ROWS, RowProfile
 from ..models.prompts import SHORT_ANSWER
@@ -42,15 +43,15 @@ def layer_agreement(R) -> np.ndarray: # [K, L, Nv] of one picture under K questi
 QUESTIONS = ('What colour is the car?', 'What is written on the sign?', 'What is next to the window?',
              'What is behind the tree?')
 
-def scene_questions(n=40, start=0) -> list: # of `Sample`s
+def scene_questions(n=40, start=0) -> list: # of `Record`s
     "Four questions about each of n calibration scenes"
     scenes = (make_scene(seed, 'calibration') for seed in range(start, start + n))
-    return [Sample(f'{s.name}-{o.name}', s.image, f'What digit is on the {o.name}?', str(o.digit), 'digit', o.box,
+    return [Record(f'{s.name}-{o.name}', s.image, f'What digit is on the {o.name}?', [str(o.digit)], boxes=[o.box], kind='digit',
                    image_key=s.name) for s in scenes for o in s.objects[:4]]
 
-def picture_questions(images, questions=QUESTIONS) -> list: # paths or PIL pictures; -> of `Sample`s
+def picture_questions(images, questions=QUESTIONS) -> list: # paths or PIL pictures; -> of `Record`s
     "The same questions about each picture"
-    return [Sample(f'{i}-{q}', image, q, '', 'any', None, image_key=str(i)) for i, image in enumerate(images) for q in questions]
+    return [Record(f'{i}-{q}', image, q, [], kind='any', image_key=str(i)) for i, image in enumerate(images) for q in questions]
 
 # %% ../../nbs/library/studies/20_agreement.ipynb #b200000d
 def best_cell(agreement) -> tuple: # [R, L] -> (row, places of its layers)
