@@ -47,6 +47,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'carve_nb/attention/capture.py'),
                                             'carve_nb.attention.capture.answer_of': ( 'library/attention/capture.html#answer_of',
                                                                                       'carve_nb/attention/capture.py'),
+                                            'carve_nb.attention.capture.batch_recorder': ( 'library/attention/capture.html#batch_recorder',
+                                                                                           'carve_nb/attention/capture.py'),
                                             'carve_nb.attention.capture.cat_padded': ( 'library/attention/capture.html#cat_padded',
                                                                                        'carve_nb/attention/capture.py'),
                                             'carve_nb.attention.capture.collate': ( 'library/attention/capture.html#collate',

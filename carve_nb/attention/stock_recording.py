@@ -9,8 +9,8 @@ __all__ = ['StockRecord', 'record_attention']
 import time
 from contextlib import contextmanager, nullcontext
 import torch
-from .capture import answer_of, rows_of, seen_layers
-from .recorder import Recorder, check_seen, is_compiled, open_recorder
+from .capture import answer_of, batch_recorder, rows_of
+from .recorder import check_seen, is_compiled, open_recorder
 from .rows import AttentionRows
 from ..core.errors import CaptureError
 from ..models.attention_hook import _open_recorders
@@ -29,32 +29,30 @@ class StockRecord:
             raise CaptureError(f'Prompt {without[0]} has no picture, so it has no attention to one.')
         self.model, self.inputs, self.steps, self.length = model, inputs, steps, inputs['input_ids'].shape[1]
         self.vlms, self.out, self.seconds, self.eos = [StockVLM(model, processor, p) for p in prompts], None, 0., None
-        vlm, self.bridge = self.vlms[0], self.vlms[0].family.bridge
-        if self.bridge and len(prompts) > 1:
+        vlm = self.vlms[0]
+        if vlm.family.bridge and len(prompts) > 1:
             raise CaptureError(f'Prompts of {vlm.family.name!r} are recorded one at a time: their rows are composed '
                                'with those of a second model.')
-        cross = bool(vlm.family.cross and not self.bridge)
-        self.keys = [torch.cat([s.tokens for s in p.spans]) for p in prompts]    # of each prompt alone
-        columns = torch.cat([k + (0 if cross else lead) for k, (lead, _) in zip(self.keys, self.places)]).unique()
-        if self.bridge: columns = (inputs['input_ids'][0] == model.config.image_token_id).nonzero()[:, 0].cpu()
-        rows = {i + lead for p, (lead, _) in zip(prompts, self.places) for i in [*p.question, len(p) - 1]}
-        self.recorder = Recorder(vlm.text_config, seen_layers(vlm, layers), [*sorted(rows), -1], columns, length=self.length,
-                                 cross=cross, first=steps == 'first', prompts=len(prompts))
-        L, meta = len(self.recorder.layers), dict(n_layers=vlm.n_layers)
-        self.rows = [AttentionRows(torch.zeros(0, L, vlm.n_heads, len(k)), self.recorder.layers, [], p.spans,
-                                   meta=meta | dict(sizes=[im.size for im in p.images]), images=p.images)
-                     for p, k in zip(prompts, self.keys)]
+        leads = [lead for lead, _ in self.places]
+        self.recorder = batch_recorder(
+            vlm, prompts, leads, layers, length=self.length, first=steps == 'first', prompts=len(prompts))
+        layers, size = self.recorder.layers, (0, len(self.recorder.layers), vlm.n_heads)
+        self.rows = [
+            AttentionRows(torch.zeros(*size, sum(map(len, p.spans))), layers, [], p.spans, images=p.images,
+                          meta=dict(n_layers=vlm.n_layers, sizes=[im.size for im in p.images])) for p in prompts]
 
     def generate(self, rest, kw):
         "Check one generation, run it by `rest`, and keep its tokens"
         refuse_settings(self.model, kw)
         check_inputs(kw, self.inputs)
-        if self.recorder.n_passes: raise CaptureError('A block records one generation: open another block for the next.')
+        if self.recorder.n_passes:
+            raise CaptureError('A block records one generation: open another block for the next.')
         if any(end < self.length for _, end in self.places):
             raise CaptureError('The batch is padded on the right, where the model would go on from padding. Set '
                                "processor.tokenizer.padding_side = 'left'.")
         cache = kw.get('past_key_values')
-        if cache is not None and cache.get_seq_length(): self.recorder.prompts = None    # the first pass goes on from there
+        if cache is not None and cache.get_seq_length():
+            self.recorder.prompts = None    # the first pass goes on from there
         if generate_setting(self.model, kw, 'cache_implementation'): kw = kw | dict(disable_compile=True)
         known, start = self.recorder in _open_recorders.get(), time.perf_counter()
         with nullcontext() if known else open_recorder(self.recorder): self.out = rest(**kw)
@@ -62,7 +60,7 @@ class StockRecord:
         return self.out
 
     def answer(self, b):
-        "The answer of one prompt, or None where nothing was generated; its score is known where the call kept its logits"
+        "The answer of one prompt, or None where nothing was generated; its score is known where logits were kept"
         if self.out is None: return None
         vlm, logits = self.vlms[b], getattr(self.out, 'logits', None)
         ids = getattr(self.out, 'sequences', self.out)[b, self.length:]
@@ -73,15 +71,15 @@ class StockRecord:
         rec, passes = self.recorder, self.recorder.n_passes
         again = any(getattr(m, 'gradient_checkpointing', False) and m.training for m in self.model.modules())
         if passes > 1 and again:
-            raise CaptureError('Gradient checkpointing runs the layers again in the backward pass, which reads like a second '
-                               'forward pass: call backward after the block, or model.gradient_checkpointing_disable().')
+            raise CaptureError('Gradient checkpointing runs the layers again in the backward pass, which reads like a '
+                               'second forward pass: call backward after the block, or '
+                               'model.gradient_checkpointing_disable().')
         check_seen(rec)
         n = getattr(self.out, 'sequences', self.out).shape[1] - self.length if self.out is not None else passes
         if n != passes:
             raise CaptureError(f'{passes} forward passes for {n} generated tokens: this way to generate is not read.')
-        onward = bridged[0][:, self.keys[0]] if bridged else None
         for b, (vlm, (lead, _)) in enumerate(zip(self.vlms, self.places)):
-            found = rows_of(vlm, vlm.given, rec, self.answer(b), b, lead, onward, steps=self.steps)
+            found = rows_of(vlm, vlm.given, rec, self.answer(b), b, lead, bridged, steps=self.steps)
             vars(self.rows[b]).update(vars(found), images=vlm.given.images)
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #dbbde8ca
@@ -100,7 +98,8 @@ def record_attention(
     record = StockRecord(stock, processor, inputs, images, layers, question, steps)
     # compiled code does not look up its kernel any more: inside the block the model runs as before
     uncompiled = torch.compiler.set_stance('force_eager') if is_compiled(model) else nullcontext()
-    bridged, around = record.bridge(stock) if record.bridge else nullcontext(), Around(record.generate, inputs['input_ids'])
+    bridge, around = record.vlms[0].family.bridge, Around(record.generate, inputs['input_ids'])
+    bridged = bridge(stock) if bridge else nullcontext()
     with uncompiled, bridged as seen, open_recorder(record.recorder), around_generate(stock, around):
         yield record.rows if len(record.rows) > 1 else record.rows[0]
         if around.busy: raise CaptureError('The generation still runs in another thread: join it inside the block.')

@@ -23,10 +23,9 @@ def pick_layers(spec, n_layers:int) -> list:
 
     None: all | 'paper': 20..25 or that fraction of depth | (lo, hi) floats: fractions | indices."""
     if spec is None: return list(range(n_layers))
-    if isinstance(spec, str):
-        if spec != 'paper':
-            raise CarveError(f"layers={spec!r} is not known; use None, 'paper', two fractions or indices")
-        spec = range(20, 26) if n_layers > 25 else (20/32, 25/32)
+    if isinstance(spec, str) and spec != 'paper':
+        raise CarveError(f"layers={spec!r} is not known; use None, 'paper', two fractions or indices")
+    if isinstance(spec, str): spec = range(20, 26) if n_layers > 25 else (20/32, 25/32)
     spec = list(spec) if np.iterable(spec) else [spec]
     if len(spec) == 2 and any(isinstance(x, float) for x in spec):
         if not 0 <= spec[0] <= spec[1] <= 1:
@@ -37,17 +36,16 @@ def pick_layers(spec, n_layers:int) -> list:
     if bad or not spec:
         raise CarveError(f"layers {bad or spec} do not exist: the model has {n_layers} layers, "
             f"0 to {n_layers-1}; name others, or give a fraction of depth such as layers=(.7, .9)")
-    return sorted({int(x) for x in spec})
+    return sorted(set(map(int, spec)))
 
 def merge_heads(a, heads='mean'): # [..., H, Nv] -> [..., Nv]
     "One row from the rows of all heads: their 'mean' (the paper), their 'max', or the mean of some heads"
-    named = isinstance(heads, str)
-    if named and heads == 'mean': return a.mean(-2)
-    if named and heads == 'max': return a.amax(-2)
     n = a.shape[-2]
-    if named or not len(heads) or not all(0 <= h < n for h in heads):
-        raise ValueError(f"heads={heads!r}: use 'mean', 'max' or indices below {n}")
-    return a[..., list(heads), :].mean(-2)
+    if isinstance(heads, str):
+        if heads == 'mean': return a.mean(-2)
+        if heads == 'max': return a.amax(-2)
+    elif len(heads) and all(0 <= h < n for h in heads): return a[..., list(heads), :].mean(-2)
+    raise ValueError(f"heads={heads!r}: use 'mean', 'max' or indices below {n}")
 
 FUNCTION_WORDS = frozenset('''a an the this that these those is are was were be do does did has have can in on at of to
 for with and or by from as it its there what which who whose where when why how many much image picture
