@@ -12,9 +12,10 @@ from itertools import groupby
 import torch, transformers
 from fastcore.basics import chunked, patch
 from .recorder import (
-    Recorder, check_layers, check_seen, open_recorder, refuse_compiled, stack_layers)
+    Recorder, check_layers, check_seen, refuse_compiled, stack_layers)
 from .rows import AttentionRows
 from ..core.errors import CaptureError, PromptError
+from ..models.attention_hook import watching
 from ..models.prefix_cache import greedy
 from ..models.prompts import Prompt
 from ..models.vlm import VLM, Answer, check_score, model_lock, without_penalties
@@ -166,7 +167,7 @@ def forward_many(self: VLM,
     leads, facts = [N - len(p) for p in prompts], dict(steps=steps, argmax=self.argmax, batch=len(prompts))
     rec = batch_recorder(self, prompts, leads, layers, question_rows, length=N, stop=steps == 'first')
     bridged = self.family.bridge(self.model) if self.family.bridge else nullcontext()
-    with model_lock(self.model), bridged as seen, open_recorder(rec):
+    with model_lock(self.model), bridged as seen, watching(rec):
         answers = self.generate_many(prompts, max_new_tokens)    # they stay None where the pass ends before
     check_seen(rec)
     own = zip(prompts, answers, leads)

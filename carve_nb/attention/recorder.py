@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['row_scores', 'row_weights', 'grown_length', 'stack_layers', 'Recorder', 'check_layers', 'is_compiled',
-           'refuse_compiled', 'open_recorder', 'check_seen', 'recording']
+           'refuse_compiled', 'check_seen', 'recording']
 
 # %% ../../nbs/library/attention/00_recorder.ipynb #a08383be
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import torch
 from ..core.errors import CaptureError
-from ..models.attention_hook import Done, _open_recorders, mask_rows, observing, restore
+from ..models.attention_hook import Watcher, mask_rows, watching
 
 # %% ../../nbs/library/attention/00_recorder.ipynb #05362410
 def row_scores(
@@ -49,7 +49,7 @@ def stack_layers(ws) -> torch.Tensor: # [L, ...] on the device of the first
     return torch.stack([w.to(ws[0].device) for w in ws])
 
 @dataclass(eq=False)
-class Recorder:
+class Recorder(Watcher):
     "Rows seen by a `recording`: one entry of `passes` for each forward pass"
     config: object                # configuration of the decoder, which its attention modules hold
     layers: list                  # layer indices wanted, in order
@@ -77,14 +77,15 @@ class Recorder:
         if self.first and self.n_passes > 1: return
         self.passes.append(dict(rows=[r for r in range(N - Q, N) if r in wanted], length=N, weights={}))
 
-    def see(self, layer, q, k, mask, scale, **terms) -> bool:    # may the pass end here?
-        "Keep the wanted rows of one layer; arguments as in `row_scores`"
+    def see(self, call) -> bool:    # may the pass end here?
+        "Keep the wanted rows of one layer"
+        layer, q, k = call.module.layer_idx, call.q.detach(), call.k.detach()
         if layer not in self.layers: return False
         if layer == self.layers[0]: self.begin(len(q), q.shape[2], k.shape[2])
         if self.first and self.n_passes > 1: return False
         now = self.passes[-1]
         first, behind_window = now['length'] - q.shape[2], now['length'] - k.shape[2]
-        w = row_weights(q.detach(), k.detach(), mask, scale, [r - first for r in now['rows']], **terms)
+        w = row_weights(q, k, call.mask, call.scale, [r - first for r in now['rows']], **call.terms)
         if behind_window > 0 and not self.cross: w = torch.nn.functional.pad(w, (behind_window, 0))
         now['weights'][layer] = w if self.columns is None else w[..., self.columns.to(w.device)]
         return self.stop and layer == self.layers[-1]
@@ -123,16 +124,6 @@ def refuse_compiled(model):
                            'model as it was before torch.compile.')
 
 # %% ../../nbs/library/attention/00_recorder.ipynb #adeee691
-@contextmanager
-def open_recorder(rec: Recorder):
-    "Show a recorder all that this thread runs through its decoder; the block may end at the last wanted layer"
-    was = _open_recorders.get()
-    with observing(rec.config), restore(lambda: _open_recorders.set(was)):
-        _open_recorders.set((*was, rec))
-        try: yield rec
-        except Done as e:
-            if e.args != (rec,): raise
-
 def check_seen(rec: Recorder):
     "Refuse a closed record in which a layer is missing"
     seen = [sorted(p['weights']) for p in rec.passes]
@@ -151,5 +142,5 @@ def recording(
     refuse_compiled(model)
     config = model.config.get_text_config()
     rec = Recorder(config, check_layers(layers, config.num_hidden_layers), rows, **kw)
-    with open_recorder(rec): yield rec
+    with watching(rec): yield rec
     check_seen(rec)

@@ -10,10 +10,10 @@ import time
 from contextlib import contextmanager, nullcontext
 import torch
 from .capture import answer_of, batch_recorder, rows_of
-from .recorder import check_seen, is_compiled, open_recorder
+from .recorder import check_seen, is_compiled
 from .rows import AttentionRows
 from ..core.errors import CaptureError
-from ..models.attention_hook import _open_recorders
+from ..models.attention_hook import _watchers, watching
 from ..models.generate_hook import (
     Around, around_generate, check_inputs, generate_setting, refuse_settings, stock_model)
 from ..models.stock_prompts import prompt_places, read_prompts
@@ -54,8 +54,8 @@ class StockRecord:
         if cache is not None and cache.get_seq_length():
             self.recorder.prompts = None    # the first pass goes on from there
         if generate_setting(self.model, kw, 'cache_implementation'): kw = kw | dict(disable_compile=True)
-        known, start = self.recorder in _open_recorders.get(), time.perf_counter()
-        with nullcontext() if known else open_recorder(self.recorder): self.out = rest(**kw)
+        known, start = self.recorder in _watchers.get(), time.perf_counter()
+        with nullcontext() if known else watching(self.recorder): self.out = rest(**kw)
         self.seconds, self.eos = time.perf_counter() - start, generate_setting(self.model, kw, 'eos_token_id')
         return self.out
 
@@ -100,7 +100,7 @@ def record_attention(
     uncompiled = torch.compiler.set_stance('force_eager') if is_compiled(model) else nullcontext()
     bridge, around = record.vlms[0].family.bridge, Around(record.generate, inputs['input_ids'])
     bridged = bridge(stock) if bridge else nullcontext()
-    with uncompiled, bridged as seen, open_recorder(record.recorder), around_generate(stock, around):
+    with uncompiled, bridged as seen, watching(record.recorder), around_generate(stock, around):
         yield record.rows if len(record.rows) > 1 else record.rows[0]
         if around.busy: raise CaptureError('The generation still runs in another thread: join it inside the block.')
     record.fill(seen)
