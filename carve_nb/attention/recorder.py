@@ -59,16 +59,16 @@ class Recorder(Watcher):
     length: int = None            # of the sequence after its first pass; None: number of keys
     cross: bool = False           # are the keys a sequence of their own?
     first: bool = False           # keep only the first pass?
-    prompts: int = None           # how many prompts of `length` tokens the first pass must read; None: not known
+    batch: int = None             # how many prompts of `length` tokens the first pass must read; None: not known
     passes: list = field(default_factory=list)
     n_passes: int = 0
 
     def begin(self, B, Q, K):
         "Open the entry of a new pass of B prompts, Q queries and K keys"
-        if self.prompts and not self.n_passes and (B, Q) != (self.prompts, self.length):
+        if self.batch and not self.n_passes and (B, Q) != (self.batch, self.length):
             raise CaptureError(
                 f'The first forward pass inside the block reads {B} x {Q} tokens, the inputs given have '
-                f'{self.prompts} x {self.length}: it is of other inputs, or a way to generate that is not read, such '
+                f'{self.batch} x {self.length}: it is of other inputs, or a way to generate that is not read, such '
                 'as beams. Call `model.generate(**inputs)` inside the block.')
         if self.length and self.n_passes: self.length = grown_length(self.length, Q)
         N = self.length or (Q if self.cross else K)

@@ -9,7 +9,7 @@ __all__ = ['StockRecord', 'record_attention']
 import time
 from contextlib import contextmanager, nullcontext
 import torch
-from .capture import answer_of, batch_recorder, rows_of
+from .capture import batch_recorder, rows_of
 from .recorder import check_seen, is_compiled
 from .rows import AttentionRows
 from ..core.errors import CaptureError
@@ -35,7 +35,7 @@ class StockRecord:
                                'with those of a second model.')
         leads = [lead for lead, _ in self.places]
         self.recorder = batch_recorder(
-            vlm, prompts, leads, layers, length=self.length, first=steps == 'first', prompts=len(prompts))
+            vlm, prompts, leads, layers, length=self.length, first=steps == 'first', batch=len(prompts))
         layers, size = self.recorder.layers, (0, len(self.recorder.layers), vlm.n_heads)
         self.rows = [
             AttentionRows(torch.zeros(*size, sum(map(len, p.spans))), layers, [], p.spans, images=p.images,
@@ -52,7 +52,7 @@ class StockRecord:
                                "processor.tokenizer.padding_side = 'left'.")
         cache = kw.get('past_key_values')
         if cache is not None and cache.get_seq_length():
-            self.recorder.prompts = None    # the first pass goes on from there
+            self.recorder.batch = None    # the first pass goes on from there
         if generate_setting(self.model, kw, 'cache_implementation'): kw = kw | dict(disable_compile=True)
         known, start = self.recorder in _watchers.get(), time.perf_counter()
         with nullcontext() if known else watching(self.recorder): self.out = rest(**kw)
@@ -64,7 +64,7 @@ class StockRecord:
         if self.out is None: return None
         vlm, logits = self.vlms[b], getattr(self.out, 'logits', None)
         ids = getattr(self.out, 'sequences', self.out)[b, self.length:]
-        return answer_of(vlm, vlm.given, ids, logits and [l[b] for l in logits], self.seconds/len(self.vlms), self.eos)
+        return vlm.answer(vlm.given, ids, logits and [l[b] for l in logits], self.seconds/len(self.vlms), self.eos)
 
     def fill(self, bridged=None):
         "Put what was recorded into the rows that the block has given out"

@@ -140,7 +140,6 @@ class CacheFill:
 
 class Watcher:
     "Sees the attention calls of the modules that hold its `config`, in its own thread, while it is open"
-    config = None
     def see(self, call) -> bool:
         "Before the kernel runs; true where all that is wanted of this pass has been seen"
         return False

@@ -237,11 +237,21 @@ class VLM:
         with model_lock(self.model), without:
             inputs = self.shared(self, prompt) if self.shared else self.to_device(prompt)
             out = self.model.generate(**inputs, **kw)
-        ids, steps = out.sequences[0, n:], out.scores if processors else out.logits
-        logprob = sum(scores[0].float().log_softmax(-1)[i].item() for scores, i in zip(steps, ids))
-        text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        seconds = time.perf_counter() - start
-        return Answer(text, ids.tolist(), check_score(logprob, self.dtype), seconds, n)
+        scores = [s[0] for s in (out.scores if processors else out.logits)]
+        return self.answer(prompt, out.sequences[0, n:], scores, time.perf_counter() - start)
+
+    def answer(self, prompt,
+        ids,       # [T] generated, perhaps with padding behind
+        scores,    # T tensors [V]; None: the score is not known
+        seconds,   # of the generation
+        eos=None,  # id of the end token, or a list of such ids
+    ) -> 'Answer':
+        "What was generated, up to the first end token"
+        ids, ends = ids.tolist(), eos if isinstance(eos, list) else [eos]
+        ids = ids[:next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
+        logprob = math.nan
+        if scores: logprob = check_score(sum(s.float().log_softmax(-1)[i].item() for s, i in zip(scores, ids)), self.dtype)
+        return Answer(self.tokenizer.decode(ids, skip_special_tokens=True).strip(), ids, logprob, seconds, len(prompt))
 
     def ask(self,
         images,             # one picture or a list of them
