@@ -37,17 +37,23 @@ class AmongPictures:
         pictures[self.which] = first
         return pictures
 
+    def meant(self, images) -> bool:
+        "Whether what a method asks about stands for all of them"
+        return True
+
     def read(self, images, question, suffix):
         "All of them as one prompt"
         return self.vlm.prompt(self.among(images), question, suffix)
 
     def prompt(self, images, question, suffix=None):
         "As `VLM.prompt`; the spans of the chosen picture come first"
+        if not self.meant(images): return self.vlm.prompt(images, question, suffix)
         prompt = self.read(images, question, suffix)
         return replace(prompt, spans=sorted(prompt.spans, key=lambda s: (s.image != self.which, s.image)))
 
     def capture(self, images, question, **kw) -> AttentionRows:
         "As `VLM.capture`, once for all pictures of a question; the columns of the chosen picture come first"
+        if not self.meant(images): return self.vlm.capture(images, question, **kw)
         key = (*(picture_key(open_image(im)) for im in self.among(images)), question, repr(kw), self.vlm.argmax)
         if key not in self.known: self.known[key] = VLM.capture(self, images, question, **kw)
         return self.known[key].picture_first(self.which)

@@ -19,27 +19,17 @@ class AmongFrames(AmongPictures):
     "Stands in front of a model: a method is given one frame of a video that the model reads; `images` is a `Video`"
     def sharing(self, size=2): return nullcontext()    # a video is not the beginning of another prompt
 
-    def is_frame(self, images) -> bool:
+    def meant(self, images) -> bool:
         "Whether a method asks about the chosen frame and nothing else: then the video is meant"
         first, *views = images if isinstance(images, (list, tuple)) else [images]
         return not views and picture_key(open_image(first)) == picture_key(self.images[self.which])
 
     def among(self, images):
         "The frames of the video, or the given pictures"
-        if self.is_frame(images): return list(self.images)
+        if self.meant(images): return list(self.images)
         return list(images) if isinstance(images, (list, tuple)) else [images]
 
     def read(self, images, question, suffix): return self.vlm.video_prompt(self.images, question, suffix)
-
-    def prompt(self, images, question, suffix=None):
-        "The video's prompt with the chosen moment's span first, or that of the given pictures"
-        if self.is_frame(images): return super().prompt(images, question, suffix)
-        return self.vlm.prompt(images, question, suffix)
-
-    def capture(self, images, question, **kw):
-        "As `VLM.capture`; of the video, with the columns of the chosen moment first"
-        front = super() if self.is_frame(images) else self.vlm
-        return front.capture(images, question, **kw)
 
     def ask(self, images, *args, **kw):
         "As `VLM.ask`"
