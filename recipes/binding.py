@@ -146,7 +146,8 @@ def touch_across(records, siblings, method='carve') -> str:
 
 # %% ../nbs/notes/binding.ipynb #bedff999
 STUDIES['binding'] = StudySpec(
-    binding_samples, measure_binding, plot_binding, lambda records: frame_lines([compare_groups(records)]), 600, True, 'Does a map follow the shape asked for, its colour, or both?')
+    binding_samples, measure_binding, plot_binding, lambda records: frame_lines([compare_groups(records)]), 600, True,
+    'Does a map follow the shape asked for, its colour, or both?')
 
 # %% ../nbs/notes/binding.ipynb #c4772a21
 if __name__ == '__main__': run_study('binding', *sys.argv[1:2], out=study_folder('binding', *sys.argv[1:2]))

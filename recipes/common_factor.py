@@ -89,7 +89,8 @@ def head_facts(A, G, boxes, span, size) -> dict: # maps as in `head_maps`; M tar
     asked = [i for i, b in enumerate(boxes) if b]
     rounded = lambda a: np.round(a, 5).tolist()
     variance = {k: [rounded(part) for part in common_variance(centred_logs(A, floor))] for k, floor in FLOORS.items()}
-    points = {k: rounded(sum(point_maps(maps[i], span, size, boxes[i]) for i in asked)) for k, maps in head_maps(A, G).items()}
+    points = {k: rounded(sum(point_maps(maps[i], span, size, boxes[i]) for i in asked))
+              for k, maps in head_maps(A, G).items()}
     return dict(variance=variance, points=points, asked=len(asked))
 
 # %% ../nbs/notes/common_factor.ipynb #ec509917
@@ -118,7 +119,8 @@ def drawn_heads(records, of='heads', floor='log') -> dict: # or 'layers': the me
     common, own = (add(lambda h: h['variance'][floor][i]) for i in (0, 1))
     asked = add(lambda h: h['asked'])
     return dict(share=common/(common + own)) | {
-        (name, what): add(lambda h: h['points'][name][i])/asked for name in HEAD_MAPS for i, what in enumerate(POINTING)}
+        (name, what): add(lambda h: h['points'][name][i])/asked
+        for name in HEAD_MAPS for i, what in enumerate(POINTING)}
 
 # %% ../nbs/notes/common_factor.ipynb #08356f58
 def share_table(records, name='ratio', what='touch', of='heads', floor='log') -> pd.DataFrame:
@@ -133,7 +135,7 @@ def share_table(records, name='ratio', what='touch', of='heads', floor='log') ->
 
 # %% ../nbs/notes/common_factor.ipynb #cc57ce06
 def common_correlation(records, name='ratio', what='touch', floor='log') -> tuple:
-    "Spearman correlation over heads of common share and gain: (`Estimate` with layers drawn, or None; (lo, hi) with pictures drawn)"
+    "Spearman over heads of common share and gain: (`Estimate` with layers drawn, or None; ends with pictures drawn)"
     t, drawn = share_table(records, name, what, floor=floor), drawn_heads(records, floor=floor)
     over_layers = try_estimate(spearman, t.share, t.gain, n=DRAWS, clusters=t.layer.tolist())
     with np.errstate(invalid='ignore', divide='ignore'):
@@ -165,7 +167,9 @@ def plot_common(records) -> Figure:
 
 # %% ../nbs/notes/common_factor.ipynb #f3bf2e4f
 STUDIES['common'] = StudySpec(
-    common_samples, measure_common, plot_common, lambda records: frame_lines([share_table(records), share_table(records, of='layers')]), 60, True, 'Does dividing help the heads whose attention all questions share?')
+    common_samples, measure_common, plot_common,
+    lambda records: frame_lines([share_table(records), share_table(records, of='layers')]), 60, True,
+    'Does dividing help the heads whose attention all questions share?')
 
 # %% ../nbs/notes/common_factor.ipynb #af2079fd
 if __name__ == '__main__': run_study('common', *sys.argv[1:2], out=study_folder('common', *sys.argv[1:2]))

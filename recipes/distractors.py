@@ -38,7 +38,8 @@ def distractors_samples(n, start=0):
 # %% ../nbs/notes/distractors.ipynb #b3c473f4
 DISTRACTED = { # name in the record -> method
     **{k: k for k in ('none', 'question-only')},
-    'carve λ→0': 'carve:lam=1e-8:relative=False', 'carve λ=0.1': 'carve:lam=.1', 'carve': 'carve', 'carve λ=10': 'carve:lam=10.',
+    'carve λ→0': 'carve:lam=1e-8:relative=False', 'carve λ=0.1': 'carve:lam=.1', 'carve': 'carve',
+    'carve λ=10': 'carve:lam=10.',
     **{k: k for k in ('paper', 'official', 'rel-att', 'pure-grad', 'conjunction', 'oracle')}}
 KINDS = [k for k in PLANTS if k != 'clean']
 SHARES = dict(question_share=('question', '-'), instruction_share=('instruction', '--'))
@@ -100,7 +101,9 @@ def plot_distractors(records) -> Figure:
 
 # %% ../nbs/notes/distractors.ipynb #178d750e
 STUDIES['distractors'] = StudySpec(
-    distractors_samples, measure_distractors, plot_distractors, lambda records: frame_lines([distractor_costs(records), gains_over(records)]), 600, True, 'Does contrast survive a sticker, a watermark or a strange object?')
+    distractors_samples, measure_distractors, plot_distractors,
+    lambda records: frame_lines([distractor_costs(records), gains_over(records)]), 600, True,
+    'Does contrast survive a sticker, a watermark or a strange object?')
 
 # %% ../nbs/notes/distractors.ipynb #3ef6cce7
 if __name__ == '__main__': run_study('distractors', *sys.argv[1:2], out=study_folder('distractors', *sys.argv[1:2]))

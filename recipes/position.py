@@ -120,8 +120,8 @@ def plot_places(ax, t, place): # of `place_table`; a key of `COORDINATES`
     for outcome in ('question', 'carve', 'correct'):
         x, means = bin_means(t[place], t[outcome], 7, 1)
         mean, lo, hi = 100*np.array([tuple(i) for i in means]).T
-        ax.errorbar(x, mean, np.clip([mean - lo, hi - mean], 0, None), fmt='o-', ms=3, lw=1, color=OUTCOME_COLORS[outcome],
-            label=OUTCOMES[outcome])
+        ax.errorbar(x, mean, np.clip([mean - lo, hi - mean], 0, None), fmt='o-', ms=3, lw=1,
+            color=OUTCOME_COLORS[outcome], label=OUTCOMES[outcome])
     ax.set(xlabel=f'{COORDINATES[place]}, patches', ylim=(0, 103))
 
 def plot_position(records) -> Figure:
@@ -143,7 +143,9 @@ def plot_position(records) -> Figure:
 
 # %% ../nbs/notes/position.ipynb #c7d008d7
 STUDIES['position'] = StudySpec(
-    position_samples, measure_position, plot_position, lambda records: frame_lines([pd.Series(place_effects(place_table(records))).unstack()]), 600, True, 'Do answers and maps depend on where the target lies?')
+    position_samples, measure_position, plot_position,
+    lambda records: frame_lines([pd.Series(place_effects(place_table(records))).unstack()]), 600, True,
+    'Do answers and maps depend on where the target lies?')
 
 # %% ../nbs/notes/position.ipynb #8cf76bc6
 if __name__ == '__main__': run_study('position', *sys.argv[1:2], out=study_folder('position', *sys.argv[1:2]))

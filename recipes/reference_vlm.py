@@ -126,4 +126,5 @@ def run_cli(
     if verb == 'train': train_model(out, stop=stop)
     m = new_model()
     resume(Path(out)/'last.pt', m)
-    print(save_folder(m, to or Path(out)/'model', Path(out)/'last.jsonl', table and json.loads(Path(table).read_text())['kinds']))
+    kinds = table and json.loads(Path(table).read_text())['kinds']
+    print(save_folder(m, to or Path(out)/'model', Path(out)/'last.jsonl', kinds))

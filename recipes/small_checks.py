@@ -30,8 +30,8 @@ CHECKED_VIEWS = dict(
 CHECK_SEED = 999     # of batches that no training sees
 
 @torch.no_grad()
-def check_batches(named, make, loss, pool, batches) -> dict: # name → what a batch holds; of a batch; held-out backgrounds
-    "Losses and figures on batches of each kind: captions found and told from false ones, or conversations answered right"
+def check_batches(named, make, loss, pool, batches) -> dict: # name → what a batch holds; of a batch; backgrounds
+    "Losses and figures on batches of each kind: captions found, or conversations answered right"
     found = {}
     for name, v in named.items():
         with torch.autocast('cpu', torch.bfloat16):
@@ -41,7 +41,7 @@ def check_batches(named, make, loss, pool, batches) -> dict: # name → what a b
 # %% ../nbs/training/17_small_checks.ipynb #39f35a8d
 @torch.no_grad()
 def object_tokens(visual, pool, n, seed, grid=(16, 16)) -> tuple: # stock tower; backgrounds; scenes of six objects
-    "What the tower makes of the tokens at the centres of objects, before the projector, and colour, shape and digit there"
+    "What the tower makes of the tokens at the centres of objects, and colour, shape and digit there"
     rows, labels, back = [], [], tower_layout(*grid)[-1]
     for i in range(n):
         scene = paint_scene(np.random.default_rng([seed, 4, i]), pool, 6, (40, 60))

@@ -115,7 +115,7 @@ def unpack_stage(folder, out, stage, step=0): # packed model; folder of checkpoi
 # %% ../nbs/training/18_small_vlm.ipynb #453d05f7
 @call_parse
 def run_small(
-    verb:Annotated[str, 'stage to train, or what to do with one', dict(choices=[*SMALL_STAGES, 'check', 'pack', 'unpack'])],
+    verb:Annotated[str, 'stage to train, or what to do', dict(choices=[*SMALL_STAGES, 'check', 'pack', 'unpack'])],
     out:str='run', # folder of checkpoints and logs
     scale:float=1., # steps of every phase are multiplied by this
     stop:int=None, # stop before this step

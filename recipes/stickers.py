@@ -32,7 +32,8 @@ def free_place(rng, side, size, target, margin=16, raster=32) -> tuple:
     (w, h), (W, H), (x0, y0, x1, y1) = side, size, target
     for _ in range(1000):
         x, y = (raster*int(rng.integers(room//raster + 1)) for room in (W - w, H - h))
-        if x + w + margin <= x0 or x1 + margin <= x or y + h + margin <= y0 or y1 + margin <= y: return x, y, x + w, y + h
+        beside = x + w + margin <= x0 or x1 + margin <= x
+        if beside or y + h + margin <= y0 or y1 + margin <= y: return x, y, x + w, y + h
     raise CarveError(f'no room for {w} x {h} pixels beside the target {tuple(target)} in {W} x {H} pixels')
 
 # %% ../nbs/notes/stickers.ipynb #742578ba
@@ -41,7 +42,7 @@ def attention_share(attn, cover): # [..., Nv] weights on the picture; [Nv] how m
     return (attn*cover).sum(-1)/attn.sum(-1).clip(1e-30)
 
 def pull_back(plane, size, std) -> torch.Tensor:
-    "Derivatives by the pixels that the tower is shown [3, h, w], carried back to the picture's own, from 0 to 1 [3, H, W]"
+    "Derivatives by the pixels that the tower is shown [3, h, w], carried back to the picture's own [3, H, W]"
     W, H = size
     with torch.enable_grad():
         picture = torch.zeros(1, 3, H, W, requires_grad=True)
@@ -103,7 +104,8 @@ def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=No
         replace_file(f'{path}.png', png_bytes(drawn()))
         if progress: print(k + 1, *(f'{s:.3f}' for s in np.mean(shares[-10:], 0)), flush=True)
     model = Path(vlm.name).name if Path(vlm.name).is_dir() else vlm.name
-    write_json(f'{path}.json', dict(model=model, weights=path.name, steps=steps, n_scenes=n_scenes, side=side, layers=layers,
+    write_json(f'{path}.json', dict(
+        model=model, weights=path.name, steps=steps, n_scenes=n_scenes, side=side, layers=layers,
         shares=np.mean(shares[-20:], 0).round(4).tolist()))
     return drawn()
 
@@ -139,7 +141,8 @@ def draw_watermark(side, text='PREVIEW'):
 def plant(image, kind, box, sticker): # of `PLANTS`; where, None: nowhere; the trained one
     "A picture with a distractor"
     if box is None: return image
-    if kind in ('sticker', 'pieces'): return paste(image, sticker if kind == 'sticker' else shuffle_blocks(sticker), box)
+    if kind == 'sticker': return paste(image, sticker, box)
+    if kind == 'pieces': return paste(image, shuffle_blocks(sticker), box)
     drawn, planted = draw_rings() if kind == 'rings' else draw_watermark(PLANTS[kind]), image.copy()
     planted.paste(drawn, box[:2], drawn)
     return planted

@@ -36,7 +36,7 @@ def look_of(model, i=0) -> dict: # its place among the models
     "Colour and marker of a model in all figures"
     return LOOKS.get(model, dict(color=f'C{i + 4}', marker='^'))
 
-def in_columns(rows, *found) -> pd.DataFrame: # `Findings` of a model, of each study → quantity → value; model → `Findings`
+def in_columns(rows, *found) -> pd.DataFrame: # `Findings` of a model → quantity → value; model → `Findings`
     "A column for each model"
     return pd.DataFrame({m: rows(*(f[m] for f in found)) for m in found[0]})
 
@@ -81,7 +81,8 @@ def clutter_table(entropy, intervention) -> pd.DataFrame:
         by_layer, t = relative_bits(f.records).mean(0), to_dataframe(f.records, 'first')
         bits, right = (clutter_changes(cluttered, k) for k in ('question', 'correct'))
         return {
-            "entropy in CARVE's band, % of the largest": mean_interval(t.question/np.log2(t.tokens), clusters=t.image_key.tolist()),
+            "entropy in CARVE's band, % of the largest":
+                mean_interval(t.question/np.log2(t.tokens), clusters=t.image_key.tolist()),
             'narrowest layer': f'{100*by_layer.min():.0f} % (layer {by_layer.argmin()})',
             'widest layer': f'{100*by_layer.max():.0f} % (layer {by_layer.argmax()})',
             'change of that part with clutter, paired': paired_effect(bits[:, 4], bits[:, 0]),
@@ -159,12 +160,15 @@ def common_table(common) -> pd.DataFrame:
         heads, layers = share_table(f.records), share_table(f.records, of='layers')
         share, best, gain = heads.share, layers.loc[layers.question.idxmax()], layers.loc[layers.gain.idxmax()]
         return {
-            'common share of a head: mean (least to most)': f'{share.mean():.2f} ({share.min():.2f} to {share.max():.2f})',
-            'heads that point better, worse by the ratio': f'{(heads.lo > 0).sum()}, {(heads.hi < 0).sum()} of {len(heads)}',
+            'common share of a head: mean (least to most)':
+                f'{share.mean():.2f} ({share.min():.2f} to {share.max():.2f})',
+            'heads that point better, worse by the ratio':
+                f'{(heads.lo > 0).sum()}, {(heads.hi < 0).sum()} of {len(heads)}',
             'share and gain of the ratio, Spearman': format_rho(f.records, 'ratio'),
             'share and gain over the other questions': format_rho(f.records, 'others'),
             'best layer of the question alone, touch': f'{best.question:.0f} % in layer {best.layer:.0f}',
-            'largest gain of a layer, points': f'{gain.gain:+.0f} [{gain.lo:+.0f}, {gain.hi:+.0f}] in layer {gain.layer:.0f}'}
+            'largest gain of a layer, points':
+                f'{gain.gain:+.0f} [{gain.lo:+.0f}, {gain.hi:+.0f}] in layer {gain.layer:.0f}'}
     return in_columns(rows, common)
 
 # %% ../nbs/notes/two_models.ipynb #e881f8e0
@@ -220,8 +224,9 @@ def demo_table(reports, kind='digit') -> pd.DataFrame: # model -> `Report` of it
     columns = {}
     for m, report in reports.items():
         rows = report.rows(kind)
+        hits = {k: r['hit'] for k, r in rows.items() if r.get('hit') is not None}
         columns[m, 'accuracy, %'] = {k: str(Interval(r['acc'], r['lo'], r['hi'], r['n'])) for k, r in rows.items()}
-        columns[m, 'peak in the region, %'] = {k: f'{100*r["hit"]:.0f}' for k, r in rows.items() if r.get('hit') is not None}
+        columns[m, 'peak in the region, %'] = {k: f'{100*hit:.0f}' for k, hit in hits.items()}
     return pd.DataFrame(columns).fillna('')
 
 def method_difference(report, a, b, kind='digit', key='score') -> Estimate: # of a demo; methods; or 'hit'

@@ -181,17 +181,19 @@ def plot_search(records) -> Figure: # of `measure_search`; → four panels
 
 # %% ../nbs/notes/visual_search.ipynb #0a59fb3c
 def search_table(records) -> pd.DataFrame:
-    "Whether what has the feature stands out more than what lacks it: means, and the difference of the directions of a layout"
+    "Whether what has the feature stands out more than what lacks it: means, and differences within layouts"
     t, rows = to_dataframe(records), {}
     for pair, (column, label) in product(SEARCH_PAIRS, SEARCH_PANELS.items()):
         with_it, without = search_directions(t, column, pair).T
-        if len(without): rows[pair, label] = {
-            'with': with_it.mean(), 'without': without.mean(), 'difference': try_estimate(paired_effect, with_it, without)}
+        if not len(without): continue
+        difference = try_estimate(paired_effect, with_it, without)
+        rows[pair, label] = {'with': with_it.mean(), 'without': without.mean(), 'difference': difference}
     return pd.DataFrame(rows).T
 
 # %% ../nbs/notes/visual_search.ipynb #82ac557b
 STUDIES['search'] = StudySpec(
-    search_samples, measure_search, plot_search, lambda records: frame_lines([search_table(records)]), 480, True, 'Is an odd one harder to find in one direction than in the other?')
+    search_samples, measure_search, plot_search, lambda records: frame_lines([search_table(records)]), 480, True,
+    'Is an odd one harder to find in one direction than in the other?')
 
 # %% ../nbs/notes/visual_search.ipynb #beb1e8ad
 if __name__ == '__main__': run_study('search', *sys.argv[1:2], out=study_folder('search', *sys.argv[1:2]))

@@ -40,7 +40,8 @@ def layer_choices(n_layers) -> list:
     "Values for `Carve.layers`: single layers, bands, the paper's band, all"
     marks = sorted({round(x) for x in np.linspace(0, n_layers - 1, 6)})
     bands = [[l] for l in marks] + [list(range(a, b + 1)) for a, b in zip(marks, marks[1:])]
-    return [v for v in bands if v not in (pick_layers('paper', n_layers), pick_layers(None, n_layers))] + ['paper', None]
+    named = [pick_layers(v, n_layers) for v in ('paper', None)]
+    return [v for v in bands if v not in named] + ['paper', None]
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #4c377397
 ABLATION_CHANGES = dict(
@@ -90,8 +91,8 @@ def note_result(result, box) -> dict: # the true region, or None
 def measure_ablation(vlm, sample, configs=None, every=3) -> dict:
     """Every setting on one question; equal captures and equal views are computed once.
 
-    `configs`: name → method; None: the family and the controls, with p and K crossed around the paper's preset for one
-    question in `every`, by a hash of its id."""
+    `configs`: name → method; None: the family and the controls, with p and K crossed around the paper's preset for
+    one question in `every`, by a hash of its id."""
     if configs is None:
         crossed = tuple(CENTERS) if crc32(str(sample.id).encode()) % every == 0 else ('default',)
         configs = ablation_controls() | ablation_configs(vlm.n_layers, crossed)
@@ -145,7 +146,8 @@ def plot_grids(fig, records): # matplotlib Figure or SubFigure
     grids |= {k: np.vstack([untried, np.array(rows) - alone]) for k, (alone, rows) in PAPER_GRID.items()}
     top = max(np.nanmax(np.abs(g), initial=1.) for g in grids.values())
     for i, (ax, (title, g)) in enumerate(zip(fig.subplots(1, len(grids), sharey=True), grids.items())):
-        sns.heatmap(g, vmin=-top, vmax=top, cmap='PuOr', annot=True, fmt='.1f', annot_kws=dict(size=6), ax=ax, cbar=i == 3,
+        sns.heatmap(
+            g, vmin=-top, vmax=top, cmap='PuOr', annot=True, fmt='.1f', annot_kws=dict(size=6), ax=ax, cbar=i == 3,
             cbar_kws=dict(label='points over no method'), xticklabels=ABLATION_COUNTS,
             yticklabels=[f'{p:g}' for p in ABLATION_SHARES])
         ax.set(title=title, xlabel='K, regions', ylabel='' if i else 'p, kept share of pixels')
@@ -179,7 +181,7 @@ def plot_ablation(records) -> Figure:
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #f75cd5bf
 def best_cell(records, center) -> pd.DataFrame: # a key of `CENTERS`
-    "The best cell of a grid, chosen on these questions, over its centre and the model alone; none where there is no grid"
+    "The best cell of a grid, chosen on these questions, over its centre and the model alone; empty without a grid"
     gains, n = grid_gains(records, center)
     if not n: return pd.DataFrame()
     p, K = ABLATION_GRID[np.nanargmax(gains)]
@@ -187,11 +189,12 @@ def best_cell(records, center) -> pd.DataFrame: # a key of `CENTERS`
     return paired({(best, f'over {k}'): (s[best], s[k]) for k in (center, 'none')}).drop(columns='p_holm')
 
 def summarize_ablation(records) -> list:
-    "Each centre against the controls, its best cell, and the changes that differ from it after Holm's correction, as lines"
+    "Each centre against the controls, its best cell, and the changes that differ from it after Holm, as lines"
     s, tables = setting_scores(records), []
     for center in CENTERS:
         others = [k for k in ('default', *ablation_controls()) if k in s and k != center]
         t = compare_settings(records, changed_names(records, center), center)
         differ = t[t.p_holm < .05].sort_values('change').rename_axis(f'{(t.p_holm < .05).sum()} of {len(t)} differ')
-        tables += [paired({f'{center} over {k}': (s[center], s[k]) for k in others}), best_cell(records, center), differ]
+        against = paired({f'{center} over {k}': (s[center], s[k]) for k in others})
+        tables += [against, best_cell(records, center), differ]
     return frame_lines(t.round(3) for t in tables if len(t))

@@ -67,7 +67,7 @@ def path_effects(xx, xm, xy, mm, my) -> np.ndarray: # [..., questions] sums of p
 
 # %% ../../nbs/library/studies/02_clutter_intervention.ipynb #0d12df97
 def mediation(m, y, n=BOOTSTRAP_DRAWS, seed=0) -> dict: # [questions, levels] what may mediate, and the outcome
-    "Simple mediation of the level's effect (0 calm, 1 busy), within questions: name of `MEDIATION_PATHS` → `Estimate`"
+    "Simple mediation of the level's effect (0 calm, 1 busy) within questions: `MEDIATION_PATHS` → `Estimate`"
     m, y = np.asarray(m, float), np.asarray(y, float)
     if m.shape != y.shape or len(m) < 4:
         raise StatisticsError(

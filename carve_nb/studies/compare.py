@@ -19,7 +19,7 @@ from ..data.record_file import image_key_of
 
 # %% ../../nbs/library/studies/11_compare.ipynb #105c87d4
 def ask_all(vlm, sample, methods, judge) -> tuple:
-    """Every method on one question: (name → answer, correct, what `judge` keeps of a `Result`; `Carve`'s two captures).
+    """Every method on one question: (name → answer, correct, what `judge` keeps of a `Result`; `Carve`'s captures).
 
     `methods`: name → what `make_method` takes. Equal captures and equal views are computed once."""
     once, captures, made = AnswerCache(vlm), AttentionCache(), {}

@@ -31,7 +31,7 @@ from .compare import annotate_cells, frame_lines, layer_ticks, mean_estimate, pl
 CLUTTER = dict(easy=.1, cluttered=.9)
 
 def convergence_samples(n, start=0, kinds=('digit', 'color', 'shape')):
-    "Held-out questions of several kinds in turn, each on an easy and on a cluttered background, with an attribute `clutter`"
+    "Held-out questions in turn, each on an easy and on a cluttered background, with an attribute `clutter`"
     yielded, seed = 0, start
     while yielded < n:
         for name, knob in CLUTTER.items():

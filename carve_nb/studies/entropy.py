@@ -71,7 +71,7 @@ COMPLEXITY_LABELS = dict(T_c='texture $T_c$', C_c='colour $C_c$')
 MAP_COLOURS = dict(question=0, instruction=1, contrast=2) # as in `CONCEPT_COLORS`
 
 def to_dataframe(records, step='last', layers='paper') -> pd.DataFrame:
-    "A row for each question: H in bits of the 'first' or 'last' generated token, the mean over layers as in `pick_layers`"
+    "A row for each question: H in bits of the 'first' or 'last' generated token, mean of `pick_layers(layers)`"
     if not records: raise StatisticsError('No records: measure something first.')
     if step not in ENTROPY_STEPS:
         raise StatisticsError(f"step={step!r}: use {' or '.join(map(repr, ENTROPY_STEPS))}.")
@@ -191,11 +191,12 @@ def plot_entropy(records) -> Figure:
 def format_header(records, unit='questions') -> str: # what is counted
     "Size of a study and the ceiling of its entropy"
     tokens = sorted({r['tokens'] for r in records})
-    layers = pick_layers('paper', len(records[0]['H']['question']['last']))
-    number = f'{tokens[0]} to {tokens[-1]}' if len(tokens) > 1 else tokens[0]
-    return (f'{len(records)} {unit}, {len(records[0]["H"]["question"]["last"])} layers '
-        f'(CARVE layers: {", ".join(map(str, layers))}), {number} image tokens (at most {math.log2(tokens[-1]):.2f} bits = '
-        f'{math.log(tokens[-1]):.2f} nats); H in bits, last generated token, if nothing else is said')
+    n_layers, most = len(records[0]['H']['question']['last']), tokens[-1]
+    number = f'{tokens[0]} to {most}' if len(tokens) > 1 else most
+    layers = ', '.join(map(str, pick_layers('paper', n_layers)))
+    return (f'{len(records)} {unit}, {n_layers} layers (CARVE layers: {layers}), {number} image tokens '
+        f'(at most {math.log2(most):.2f} bits = {math.log(most):.2f} nats); '
+        'H in bits, last generated token, if nothing else is said')
 
 def format_verdict(e, sign=1) -> str: # `Estimate` or None; of the effect claimed
     "What an interval says about a claim of this sign, in Markdown"
@@ -216,16 +217,17 @@ def summarize_entropy(records) -> list:
     "Correlations of complexity with entropy, and odds of a right answer, as the lines of a table"
     t, head = to_dataframe(records), format_header(records)
     if t.image_key.nunique() < FEWEST:
-        return [head, f'Too few to say: {t.image_key.nunique()} pictures carry no correlation of complexity, entropy and '
-            f'accuracy; {FEWEST} are the least, some hundreds show it.']
+        return [head, f'Too few to say: {t.image_key.nunique()} pictures carry no correlation of complexity, entropy '
+            f'and accuracy; {FEWEST} are the least, some hundreds show it.']
     known = [COVARIATES[c] for c in covariates(t)]
     fixed = join_words(['kind of question']*(t.kind.nunique() > 1) + known) or 'nothing'
-    found = {f'{x} and {y}': dict(plain=a, given=b) for (_, x, y), (a, b) in entropy_associations(records, ['last']).items()}
+    associations = entropy_associations(records, ['last'])
+    found = {f'{x} and {y}': dict(plain=a, given=b) for (_, x, y), (a, b) in associations.items()}
     lower, upper = t.question.quantile([1/3, 2/3])
     parts = {'lowest third of the question map': t[t.question <= lower], 'highest third': t[t.question >= upper]}
     thirds = {k: mean_interval(p.correct, BOOTSTRAP_DRAWS, clusters=p.image_key.tolist()) for k, p in parts.items()}
-    return [head, f'rank correlations given {join_words(known) or "nothing"}; with correct, log-odds per standard deviation '
-        f'given {fixed}', *frame_lines([pd.DataFrame(found).T, pd.DataFrame({'right, %': thirds})])]
+    return [head, f'rank correlations given {join_words(known) or "nothing"}; with correct, log-odds per standard '
+        f'deviation given {fixed}', *frame_lines([pd.DataFrame(found).T, pd.DataFrame({'right, %': thirds})])]
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #0bca2429
 def relative_bits(records, m='question', step='first') -> np.ndarray:

@@ -22,8 +22,8 @@ from ..data.scenes import samples
 from ..decomposition import contrast
 from ..maps import fuse_maps
 from ..method.measures import (
-    TEN_INSTRUCTIONS, UNRELATED_QUESTIONS, VARIANCE_PARTS, contrast_ways, instruction_maps, js_bits, least_delta, log_maps,
-    map_metrics, mean_pair, variance_parts)
+    TEN_INSTRUCTIONS, UNRELATED_QUESTIONS, VARIANCE_PARTS, contrast_ways, instruction_maps, js_bits, least_delta,
+    log_maps, map_metrics, mean_pair, variance_parts)
 from ..models.prompts import SHORT_ANSWER
 from .compare import frame_lines, mean_estimate
 
@@ -131,7 +131,8 @@ def plot_operators(ax, records): # with regions
     plot_forest(ax, rates, zero=None, style=lambda name, k: dict(marker='s', mfc='w') if k else {})
     for chance, color in ((stack_records(records, 'area').mean(), 'C0'), (.5, 'C1')):
         ax.axvline(chance, color=color, lw=.8, ls=':')
-    ax.set(xlabel=f'peak in the region (●), AUROC (□); dotted: chance, n = {len(records)}', xlim=(0, 1), title='operators')
+    ax.set(xlabel=f'peak in the region (●), AUROC (□); dotted: chance, n = {len(records)}')
+    ax.set(xlim=(0, 1), title='operators')
     ax.tick_params(axis='y', labelsize=6)
 
 def plot_instructions(ax, records): # with regions
@@ -157,7 +158,7 @@ def plot_invariance(records) -> Figure:
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #76ecede5
 def invariance_tables(records) -> list: # of data frames
-    "Variance of position and picture, distances of maps, the least δ, and, where regions are known, what operators find"
+    "Variance of position and picture, distances of maps, the least δ, and what operators find of known regions"
     js = {k: stack_records(records, 'js', k).mean(1) for k in DISTANCE_LINES}
     tables = [
         pd.DataFrame({'share of position and picture':

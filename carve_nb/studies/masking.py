@@ -87,7 +87,8 @@ def plot_masking(records) -> Figure:
     with plot_style():
         fig = Figure(figsize=(6.8, 4.6), dpi=80, layout='constrained')
         top, bottom = fig.subfigures(2, 1, height_ratios=(1.5, 1))
-        for ax, plot in zip([*top.subplots(1, 2), bottom.subplots()], (plot_masked, plot_added, plot_kinds)): plot(ax, records)
+        axes = *top.subplots(1, 2), bottom.subplots()
+        for ax, plot in zip(axes, (plot_masked, plot_added, plot_kinds)): plot(ax, records)
     return fig
 
 # %% ../../nbs/library/studies/06_masking.ipynb #83125468

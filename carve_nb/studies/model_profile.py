@@ -58,7 +58,7 @@ def word_sample(image, seed, kind='word') -> Record:
 
 # %% ../../nbs/library/studies/19_model_profile.ipynb #7ddb4299
 def profile_samples(n=60, folder=None, mixed=False) -> list:
-    "`Sample`s with known places, or three other kinds in turn; words drawn on photographs of a folder, or scenes of ours"
+    "`Sample`s with known places, or three other kinds in turn; words drawn on photographs, or scenes of ours"
     if folder is None and not mixed: return samples('digit', n, 'calibration')
     if folder is None:
         groups = [samples(k, -(-n//3), 'calibration', 10_000*i) for i, k in enumerate(('digit', 'exist', 'count'), 1)]
@@ -101,8 +101,8 @@ def profile_model(vlm, samples, source='scenes of this package', method=None, ov
     chance = np.mean([made[i][1]([0]).chance(s.box)[1] for i, s in enumerate(samples)])
     return ModelProfile(
         short_name(vlm), weights_key(vlm), n, [read[l] for l in best_layers(touches)], source, list(read),
-        [_numbers(mean_interval(x)) for x in touches.T], _numbers(mean_interval(kept)), _numbers(mean_interval(together)),
-        _numbers(difference(kept, together)), round(float(chance), 6))
+        [_numbers(mean_interval(x)) for x in touches.T], _numbers(mean_interval(kept)),
+        _numbers(mean_interval(together)), _numbers(difference(kept, together)), round(float(chance), 6))
 
 # %% ../../nbs/library/studies/19_model_profile.ipynb #8d00d2a0
 def collect_case(method, vlm, sample, score) -> dict: # a `CarveAuto`; (answer, sample) -> 0..1
@@ -120,7 +120,8 @@ def collect_case(method, vlm, sample, score) -> dict: # a `CarveAuto`; (answer, 
         ask=np.mean([a.seconds for a in answers]))
     return dict(
         id=sample.id, kind=sample.kind, plain=case(rows_q.answer), views=[case(a) for a in answers],
-        **{k: round(v, 6) for k, v in map_evidence(S, A_q, A_g).items()}, seconds={k: round(v, 5) for k, v in cost.items()})
+        **{k: round(v, 6) for k, v in map_evidence(S, A_q, A_g).items()},
+        seconds={k: round(v, 5) for k, v in cost.items()})
 
 def replay(method, case) -> tuple: # (score, captured under the instruction? 0 or 1, views asked)
     "Score and cost of a question of `collect_case` under the thresholds of a `CarveAuto`"
@@ -145,7 +146,7 @@ def kind_weights(cases) -> np.ndarray: # of `collect_case`
     return w/w.sum()
 
 def score_rules(method, cases) -> dict:
-    "Accuracy, plain accuracy, cost (a plain answer = 1) and harm (largest loss of a kind) of the thresholds of a `CarveAuto`"
+    "Accuracy, plain accuracy, cost (a plain answer = 1) and harm (largest loss of a kind) of a `CarveAuto`"
     w, kinds = kind_weights(cases), np.array([c['kind'] for c in cases])
     scores, captures, views = np.array([replay(method, c) for c in cases], float).T
     plain = np.array([c['plain']['score'] for c in cases])
@@ -155,7 +156,7 @@ def score_rules(method, cases) -> dict:
     return dict(accuracy=float(w @ scores), plain=float(w @ plain), cost=float(cost), harm=float(harm))
 
 def choose_thresholds(method, cases, budget=1.6, harm=.02, grid=CALIBRATION_GRID) -> tuple:
-    "The `CarveAuto` with the best thresholds within budget and harm, and its `score_rules`; (None, None) if there is none"
+    "The best `CarveAuto` within budget and harm, and its `score_rules`; (None, None) if there is none"
     best, best_scores = None, dict(accuracy=-1)
     for values in itertools.product(*grid.values()):
         m = replace(method, **dict(zip(grid, values)))
@@ -166,12 +167,12 @@ def choose_thresholds(method, cases, budget=1.6, harm=.02, grid=CALIBRATION_GRID
 
 # %% ../../nbs/library/studies/19_model_profile.ipynb #afa9346d
 def add_thresholds(profile, vlm, samples, over=iter) -> ModelProfile:
-    "The profile with the thresholds of `CarveAuto`, from samples of several kinds in turn, not those that chose the layers"
+    "The profile with thresholds of `CarveAuto`, from samples of several kinds, not those that chose the layers"
     method = CarveAuto(**profile.fields(), K=max(CALIBRATION_GRID['K']))
     return replace(profile, rules=try_thresholds(method, [collect_case(method, vlm, s, match) for s in over(samples)]))
 
 def try_thresholds(method, cases) -> dict:
-    "Thresholds or None, n, and intervals on the half that did not choose: score alone, of the default, of auto, its gain"
+    "Thresholds or None, n, and intervals on the half that did not choose: alone, by default, of auto, its gain"
     scores = lambda rules, cases: [replay(rules, c)[0] if rules else c['plain']['score'] for c in cases]
     alone, default = scores(None, cases), scores(CarveAuto(layers=method.layers), cases)
     auto = np.zeros(len(cases))
