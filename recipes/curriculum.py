@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEMPLATES', 'TURNS', 'WHOLE_SCENE', 'ViewContent', 'turn_digit', 'turn_exist', 'turn_where', 'turn_what',
-           'turn_color', 'turn_shape', 'turn_general', 'turn_scene', 'make_turns', 'fill_slots', 'Stage',
+           'turn_color', 'turn_shape', 'turn_general', 'turn_scene', 'draw_turns', 'make_turns', 'fill_slots', 'Stage',
            'single_view_row', 'view_pair_row', 'make_batch']
 
 # %% ../nbs/training/02_curriculum.ipynb #0e155db5
@@ -20,48 +20,43 @@ from .vocabulary import encode
 # %% ../nbs/training/02_curriculum.ipynb #580c1f09
 @dataclass
 class ViewContent:
-    "What a view shows, as the questions need it."
+    "What a view shows, as the questions need it"
     seen: list    # whole objects
     cut: list     # cut objects
     px: int       # side of the view in pixels
     n: int        # side in patches
     offset: tuple # (row, column) of the view's first patch in the 14 × 14 table
+
     @property
     def every(self): return self.seen + self.cut
 
-    def once(self, objects: list, attr: str) -> list: # `Visible`s; 'color', 'shape' or 'name'; → `Visible`s
-        "Those whose value occurs once in the view."
+    def once(self, objects, attr) -> list: # 'color', 'shape' or 'name'
+        "Those whose value occurs once in the view"
         values = [getattr(o, attr) for o in self.every]
         return [o for o in objects if values.count(getattr(o, attr)) == 1]
 
-    def cell(self, o: Visible) -> tuple: # of this view; → row, column
-        "The patch that has an object's centre."
+    def cell(self, o) -> tuple:
+        "Row and column of the patch that has an object's centre"
         x0, y0, x1, y1 = o.box
-        last = self.px - 1
-        x, y = min((x0 + x1)/2, last), min((y0 + y1)/2, last)
-        return int(y//8), int(x//8)
+        return tuple(int(min(middle, self.px - 1)//8) for middle in ((y0 + y1)/2, (x0 + x1)/2))
 
-    def place(self, row: int, column: int) -> str: # of a patch of the view; → 'row 3 column 12'
-        "A patch in words, in the 14 × 14 table."
-        top, left = self.offset
-        return f'row {top + row} column {left + column}'
+    def place(self, row, column) -> str:
+        "A patch in words, in the 14 × 14 table: 'row 3 column 12'"
+        return f'row {self.offset[0] + row} column {self.offset[1] + column}'
 
 # %% ../nbs/training/02_curriculum.ipynb #80d99251
 TEMPLATES = dict(
     digit=('What digit is on the {}?',)*5 + ('Which number is on the {}?', 'Read the digit on the {}.'),
-    exist=('Is there a {}?',)*3 + ('Is there a {} in the image?',)
-)
+    exist=('Is there a {}?',)*3 + ('Is there a {} in the image?',))
 
-def turn_digit(rng, view): # numpy Generator; `ViewContent`
-    "Read a digit; small ones less often."
+def turn_digit(rng, view):
+    "Read a digit; small ones less often"
     o = choose_one(rng, view.seen)
-    if o is None: return None
-    readable = o.size >= 15 or rng.random() < .6
-    if not readable or not view.once([o], 'name'): return None
+    if o is None or not (o.size >= 15 or rng.random() < .6) or not view.once([o], 'name'): return None
     return choose_one(rng, TEMPLATES['digit']).format(o.name), str(o.digit)
 
-def turn_exist(rng, view): # numpy Generator; `ViewContent`
-    "Is it there? As often yes as no."
+def turn_exist(rng, view):
+    "Is it there? As often yes as no"
     if view.seen and rng.random() < .5:
         o = choose_one(rng, view.seen)
         return choose_one(rng, TEMPLATES['exist']).format(o.name), 'yes'
@@ -69,105 +64,87 @@ def turn_exist(rng, view): # numpy Generator; `ViewContent`
     return template.format(absent_name(view.every, rng)), 'no'
 
 # %% ../nbs/training/02_curriculum.ipynb #e71befd9
-def turn_where(rng, view): # numpy Generator; `ViewContent`
-    "Row and column of an object."
+def turn_where(rng, view):
+    "Row and column of an object"
     o = choose_one(rng, view.once(view.seen, 'name'))
     return o and (f'Where is the {o.name}?', view.place(*view.cell(o)))
 
-def _touches(o, row, column):
-    "Does an object touch a patch?"
-    x0, y0, x1, y1 = o.box
-    x, y = column*8, row*8
-    if x0 >= x + 8 or x1 <= x: return False
-    return y0 < y + 8 and y1 > y
-
-def turn_what(rng, view): # numpy Generator; `ViewContent`
-    "The object, or nothing, at a row and column."
+def turn_what(rng, view):
+    "The object, or nothing, at a row and column"
     if view.seen and rng.random() < .7:
         o = choose_one(rng, view.seen)
-        (row, column), answer = view.cell(o), o.name
-    else:
-        row, column = rng.integers(0, view.n, 2).tolist()
-        if any(_touches(o, row, column) for o in view.every): return None
-        answer = 'nothing'
-    return f'What is at {view.place(row, column)}?', answer
+        return f'What is at {view.place(*view.cell(o))}?', o.name
+    row, column = rng.integers(0, view.n, 2).tolist()
+    touches = lambda x0, y0, x1, y1: x0 < 8*column + 8 and x1 > 8*column and y0 < 8*row + 8 and y1 > 8*row
+    if any(touches(*o.box) for o in view.every): return None
+    return f'What is at {view.place(row, column)}?', 'nothing'
 
 # %% ../nbs/training/02_curriculum.ipynb #1adea2c7
-def turn_color(rng, view): # numpy Generator; `ViewContent`
-    "Colour of a shape that occurs once."
+def turn_color(rng, view):
+    "Colour of a shape that occurs once"
     o = choose_one(rng, view.once(view.seen, 'shape'))
     return o and (f'What color is the {o.shape}?', o.color)
 
-def turn_shape(rng, view): # numpy Generator; `ViewContent`
-    "Shape of a colour that occurs once."
+def turn_shape(rng, view):
+    "Shape of a colour that occurs once"
     o = choose_one(rng, view.once(view.seen, 'color'))
     return o and (f'What shape is the {o.color} object?', o.shape)
 
-def turn_general(rng, view): # numpy Generator; `ViewContent`
-    "A description of everything."
-    if view.cut: return None
-    if len(view.seen) > 6 and rng.random() < .5: return None
+def turn_general(rng, view):
+    "A description of everything"
+    if view.cut or len(view.seen) > 6 and rng.random() < .5: return None
     return choose_one(rng, GENERAL_INSTRUCTIONS), describe(view.seen)
 
 def turn_scene(kind): # one of `questions.KINDS`
-    "A question of `questions`, asked of the whole objects of a view."
+    "A question of `questions`, asked of the whole objects of a view"
     def ask(rng, view):
         q = ASK[kind](view.seen, rng) if view.seen else None
-        if q is None or view.cut and kind in ('count', 'twostep'): return None
-        return q.question, q.answer
+        return None if q is None or view.cut and kind in ('count', 'twostep') else (q.question, q.answer)
     return ask
 
 # %% ../nbs/training/02_curriculum.ipynb #2aef8307
 TURNS = dict(
-    digit=(turn_digit, .3), color=(turn_color, .1),
-    shape=(turn_shape, .1), exist=(turn_exist, .17),
-    count=(turn_scene('count'), .06), relation=(turn_scene('relation'), .06),
-    twostep=(turn_scene('twostep'), .07), where=(turn_where, .09),
-    what=(turn_what, .05), instruction=(turn_general, .02)
-)
+    digit=(turn_digit, .3), color=(turn_color, .1), shape=(turn_shape, .1), exist=(turn_exist, .17),
+    count=(turn_scene('count'), .06), relation=(turn_scene('relation'), .06), twostep=(turn_scene('twostep'), .07),
+    where=(turn_where, .09), what=(turn_what, .05), instruction=(turn_general, .02))
 
-def make_turns(rng, view, want: int, grounding: bool=True, weights: tuple=()) -> list:
-    # numpy Generator; `ViewContent`; how many; with where and what?; how often each kind is drawn, instead of
-    # the weights in `TURNS`; → (question, answer, number of the kind)
-    "Question–answer turns about a view."
-    asks = [ask for ask, _ in TURNS.values()]
-    w = np.array(weights or [p for _, p in TURNS.values()], float)
-    if not grounding: w[[k in ('where', 'what') for k in TURNS]] = 0
-    w /= w.sum()
-    turns = []
+def draw_turns(rng, view, want, asks, weights, once=False) -> list: # functions; how often each; each question once?
+    "Question–answer turns about a view: (question, answer, place of its function)"
+    share, turns, asked = np.array(weights, float), [], set()
+    share /= share.sum()
     for _ in range(4*want):
         if len(turns) == want: break
-        k = int(rng.choice(len(asks), p=w))
+        k = int(rng.choice(len(asks), p=share))
         turn = asks[k](rng, view)
-        if turn: turns.append((*turn, k))
+        if not turn or once and turn[0] in asked: continue
+        asked.add(turn[0])
+        turns.append((*turn, k))
     return turns
 
-# %% ../nbs/training/02_curriculum.ipynb #3a4232df
-def _with_suffix(rng, question, answer, count, short):
-    "A turn, sometimes with the short-answer suffix behind its question."
-    general = question in GENERAL_INSTRUCTIONS
-    if rng.random() >= (.4 if general else short): return question, answer
-    if general: answer = f'{count} objects'
-    return f'{question} {SHORT_ANSWER}', answer
+def make_turns(rng, view, want, grounding=True, weights=()) -> list: # with where and what?; instead of those in `TURNS`
+    "Question–answer turns about a view: (question, answer, number of the kind)"
+    asks, usual = zip(*TURNS.values())
+    w = np.array(weights or usual, float)
+    if not grounding: w[[k in ('where', 'what') for k in TURNS]] = 0
+    return draw_turns(rng, view, want, asks, w)
 
-def fill_slots(rng, turns, slots: int, length: int, count: int, short: float=.7) -> tuple:
-    # numpy Generator; (question, answer, kind)s; slots and tokens in each; number of objects, the short answer
-    # to a general instruction; how often the short-answer suffix follows a question; → ids and targets [slots,
-    # length] (-100 = none), kinds [slots] (-1 = empty)
-    "One turn in each slot."
-    ids = np.zeros((slots, length), np.int64)
-    targets = np.full((slots, length), -100)
-    kinds = np.full(slots, -1)
+# %% ../nbs/training/02_curriculum.ipynb #3a4232df
+def fill_slots(rng, turns, slots, length, count, short=.7) -> tuple:
+    """One turn in each slot: ids and targets [slots, length] (-100 = none), kinds [slots] (-1 = empty).
+
+    `count`: number of objects, the short answer to a general instruction; `short`: how often the short-answer suffix
+    follows a question."""
+    ids, targets, kinds = np.zeros((slots, length), np.int64), np.full((slots, length), -100), np.full(slots, -1)
     for j, (question, answer, kind) in enumerate(turns[:slots]):
-        question, answer = _with_suffix(rng, question, answer, count, short)
-        q = encode(question) + encode('assistant :')
-        a = encode(answer) + (3,)
-        tokens = (q + a)[:length]
-        ids[j, :len(tokens)] = tokens
-        kinds[j] = kind
-        first = len(q) - 1                      # each token predicts the next one
+        general = question in GENERAL_INSTRUCTIONS
+        if rng.random() < (.4 if general else short):
+            question, answer = f'{question} {SHORT_ANSWER}', f'{count} objects' if general else answer
+        q, a = encode(question) + encode('assistant :'), encode(answer) + (3,)
+        tokens, first = (q + a)[:length], len(q) - 1                      # each token predicts the next one
         a = a[:max(0, length - first)]
+        ids[j, :len(tokens)] = tokens
         targets[j, first:first + len(a)] = a
+        kinds[j] = kind
     return ids, targets, kinds
 
 # %% ../nbs/training/02_curriculum.ipynb #0c31a89a
@@ -193,68 +170,45 @@ class Stage:
 # %% ../nbs/training/02_curriculum.ipynb #10d81cc7
 WHOLE_SCENE = (0, 0, SIZE, SIZE)
 
-def _window_cells(n, offset):
-    "The cells of a window of n × n patches in the 14 × 14 table."
-    rows = np.arange(n)[:, None] + offset[0]
-    columns = np.arange(n)[None] + offset[1]
-    return (rows*14 + columns).reshape(-1)
-
-def _descriptions(rng, seen, slots):
-    "Turns that describe everything, each after another general instruction."
-    order = rng.permutation(5)[:slots]
-    return [(GENERAL_INSTRUCTIONS[i], describe(seen), 9) for i in order]
-
-def single_view_row(rng, s, scene): # numpy Generator; `Stage`; `Scene`
-    "One view with its turns."
-    px, crop = 8*s.n, WHOLE_SCENE
+def single_view_row(rng, s, scene): # `Stage`
+    "One view with its turns"
+    px, crop, turns = 8*s.n, WHOLE_SCENE, []
     if rng.random() >= s.whole: crop = draw_crop(rng, scene.objects, *s.crop)
     im, seen, cut = take_view(rng, scene, crop, px, s.mask)
-    offset = tuple(rng.integers(0, 14 - s.n + 1, 2).tolist())
-    cells = _window_cells(s.n, offset)
-    view, turns = ViewContent(seen, cut, px, s.n, offset), []
-    if s.slots: turns = make_turns(rng, view, s.slots, weights=s.kinds)
-    if s.length > 40: turns = [] if cut else _descriptions(rng, seen, s.slots)
-    labels = patch_labels(seen + cut, px, s.n)
+    top, left = offset = tuple(rng.integers(0, 14 - s.n + 1, 2).tolist())
+    cells = ((np.arange(s.n)[:, None] + top)*14 + np.arange(s.n)[None] + left).reshape(-1)   # in the 14 × 14 table
+    if s.slots: turns = make_turns(rng, ViewContent(seen, cut, px, s.n, offset), s.slots, weights=s.kinds)
+    if s.length > 40:
+        order = [] if cut else rng.permutation(5)[:s.slots]      # each after another general instruction
+        turns = [(GENERAL_INSTRUCTIONS[i], describe(seen), 9) for i in order]
     slots = fill_slots(rng, turns, s.slots, s.length, len(seen), s.short)
-    return im[None], labels[None], cells[None], *slots
+    return im[None], patch_labels(seen + cut, px, s.n)[None], cells[None], *slots
 
 # %% ../nbs/training/02_curriculum.ipynb #161d7851
-def _favour(rng, turns, names):
-    "Keep all turns, but of those that read a digit mostly the ones about some objects."
-    kept = []
-    for turn in turns:
-        question = turn[0]
-        reads = question.startswith(('What digit', 'Which', 'Read'))
-        keep = not reads or any(n in question for n in names)
-        if keep or rng.random() < .4: kept.append(turn)
-    return kept
-
-def view_pair_row(rng, s, scene): # numpy Generator; `Stage`; `Scene`
-    "The whole view and a crop of it, with turns about the scene; digits mostly of objects that the crop shows."
+def view_pair_row(rng, s, scene): # `Stage`
+    "The whole view and a crop of it, with turns about the scene; digits mostly of objects that the crop shows"
     px, crop = 8*s.n, draw_crop(rng, scene.objects, *s.crop)
     im, seen, cut = take_view(rng, scene, WHOLE_SCENE, px, 0.)
     im2, seen2, _ = take_view(rng, scene, crop, px, s.mask)
-    view = ViewContent(seen, cut, px, s.n, (0, 0))
-    turns = make_turns(rng, view, s.slots, grounding=False)
-    turns = _favour(rng, turns, {o.name for o in seen2})
+    turns = make_turns(rng, ViewContent(seen, cut, px, s.n, (0, 0)), s.slots, grounding=False)
+    hidden = lambda q: q.startswith(('What digit', 'Which', 'Read')) and not any(o.name in q for o in seen2)
+    turns = [t for t in turns if not hidden(t[0]) or rng.random() < .4]
     o = choose_one(rng, seen2)
     if o: turns.insert(0, (f'What digit is on the {o.name}?', str(o.digit), 0))
     labels = [patch_labels(v, px, s.n) for v in (seen + cut, seen2)]
-    cells = np.tile(np.arange(s.n*s.n), (2, 1))
     slots = fill_slots(rng, turns, s.slots, s.length, len(seen), s.short)
-    return np.stack([im, im2]), np.stack(labels), cells, *slots
+    return np.stack([im, im2]), np.stack(labels), np.tile(np.arange(s.n*s.n), (2, 1)), *slots
 
 # %% ../nbs/training/02_curriculum.ipynb #7dd124d9
-def make_batch(s: Stage, # what the batch holds
-               seed: int, i: int, # seed of the training, number of the batch
-              )->list: # pictures [B, I, px, px, 3], labels [B, I, 3, n, n], cells [B, I, n*n], ids, targets, kinds
-    "Batch number `i` of a stage: the same whenever and wherever it is made."
+def make_batch(s, seed, i) -> list: # `Stage`; seed of the training; number of the batch
+    """A batch of a stage, the same whenever and wherever it is made.
+
+    Pictures [B, I, px, px, 3], labels [B, I, 3, n, n], cells [B, I, n*n], ids, targets, kinds."""
     rng = np.random.default_rng([seed, sum(map(ord, s.name)), i])
     make_row, rows = view_pair_row if s.pairs else single_view_row, []
     for _ in range(s.count):
         side = (50, 120) if rng.random() < s.big else s.side
         scene_seed = int(rng.integers(2**40))
-        n = None if s.whole else int(rng.integers(6, 13))
-        scene = make_scene(scene_seed, 'train', side=side, n=n)
+        scene = make_scene(scene_seed, 'train', side=side, n=None if s.whole else int(rng.integers(6, 13)))
         rows += [make_row(rng, s, scene) for _ in range(s.views)]
     return [torch.from_numpy(np.stack(c)) for c in zip(*rows)]

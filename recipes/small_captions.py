@@ -16,55 +16,44 @@ from .small_scenes import draw_int, grid_crop, grid_view, paint_scene
 from .small_vocabulary import encode_small
 
 # %% ../nbs/training/09_small_captions.ipynb #197f41fb
-def phrase_text(phrase: tuple) -> str: # (color, shape, digit, is the digit told?); → 'a red star with the digit 7'
-    "An object in words."
+def phrase_text(phrase) -> str: # (color, shape, digit, is the digit told?)
+    "An object in words: 'a red star with the digit 7'"
     color, shape, digit, told = phrase
-    name = f'{with_article(color)} {shape}'
-    return f'{name} with the digit {digit}' if told else name
+    return f'{with_article(color)} {shape}' + f' with the digit {digit}'*told
 
-def caption_text(phrases: list) -> str: # of several objects; → 'a red star, a blue circle with the digit 3 and ...'
-    "Several objects in words."
-    return join_words([phrase_text(p) for p in phrases])
+def caption_text(phrases) -> str:
+    "Several objects in words"
+    return join_words([*map(phrase_text, phrases)])
 
 # %% ../nbs/training/09_small_captions.ipynb #f97c6d78
 def _exchange_colors(rng, phrases, have, i):
-    "Object `i` and another one exchange their colours: the same words, bound otherwise."
+    "Object `i` and another one exchange their colours: the same words, bound otherwise"
     color, shape, digit, told = phrases[i]
-    fits = []
-    for j, (c, s, *_) in enumerate(phrases):
-        true_too = {(c, shape), (color, s)} <= set(have)
-        if c != color and s != shape and not true_too: fits.append(j)
+    fits = [j for j, (c, s, *_) in enumerate(phrases)
+            if c != color and s != shape and not {(c, shape), (color, s)} <= set(have)]
     if not fits: return None
     j = choose_one(rng, fits)
     return {i: (phrases[j][0], shape, digit, told), j: (color, *phrases[j][1:])}
 
 def _another_digit(rng, phrases, have, i):
-    "Object `i` carries another digit."
+    "Object `i` carries another digit"
     color, shape, digit, told = phrases[i]
-    if not told: return None
-    other = (digit + int(rng.integers(1, 10))) % 10
-    return {i: (color, shape, other, told)}
+    return {i: (color, shape, (digit + int(rng.integers(1, 10))) % 10, told)} if told else None
 
 def _another_name(k, every):
-    "Object `i` has another colour (k = 0) or shape (1), mostly one that is in view, if that pair is not there."
+    "Object `i` has another colour (k = 0) or shape (1), mostly one that is in view, if that pair is not there"
     def change(rng, phrases, have, i):
-        near = [v[k] for v in have]
+        near, (color, shape, *rest) = [v[k] for v in have], phrases[i]
         values = near if near and rng.random() < .7 else every
-        color, shape, *rest = phrases[i]
-        fits = [(v, shape) if k == 0 else (color, v) for v in values]
-        fits = [p for p in fits if p not in have]
+        fits = [p for v in values if (p := (v, shape) if k == 0 else (color, v)) not in have]
         return {i: (*choose_one(rng, fits), *rest)} if fits else None
     return change
 
 NEGATIVES = dict(
-    swap=_exchange_colors, color=_another_name(0, list(COLORS)),
-    shape=_another_name(1, SHAPES), digit=_another_digit
-)
+    swap=_exchange_colors, color=_another_name(0, list(COLORS)), shape=_another_name(1, SHAPES), digit=_another_digit)
 
-def contradict(rng, phrases: list, visible: list, kind: str) -> list|None:
-    # numpy Generator; what a caption says; `Visible`s that the view shows; one of `NEGATIVES`; → phrases with
-    # the same grammar that are false
-    "A false caption close to a true one."
+def contradict(rng, phrases, visible, kind) -> list: # what a caption says; `Visible`s in view; one of `NEGATIVES`
+    "A false caption close to a true one, or None: phrases with the same grammar"
     have = [(o.color, o.shape) for o in visible]
     i = int(rng.integers(len(phrases)))
     change = NEGATIVES[kind](rng, phrases, have, i)
@@ -73,20 +62,18 @@ def contradict(rng, phrases: list, visible: list, kind: str) -> list|None:
 # %% ../nbs/training/09_small_captions.ipynb #34411d1a
 def _pair_bit(color, shape): return list(COLORS).index(color)*6 + SHAPES.index(shape)
 
-def presence(visible: list) -> np.ndarray: # `Visible`s; → bool [48 + 480]: pairs, and pairs with their digits
-    "What is in view."
+def presence(visible) -> np.ndarray: # `Visible`s
+    "What is in view, bool [48 + 480]: pairs, and pairs with their digits"
     bits = np.zeros(528, bool)
     for o in visible:
         p = _pair_bit(o.color, o.shape)
         bits[[p, 48 + 10*p + o.digit]] = True
     return bits
 
-def needs(phrases: list) -> np.ndarray: # of a caption; → bool [528]
-    "What must be in view for a caption to be true."
-    bits = np.zeros(528, bool)
-    for color, shape, digit, told in phrases:
-        p = _pair_bit(color, shape)
-        bits[48 + 10*p + digit if told else p] = True
+def needs(phrases) -> np.ndarray:
+    "What must be in view for a caption to be true, bool [528]"
+    bits, pairs = np.zeros(528, bool), [(_pair_bit(color, shape), digit, told) for color, shape, digit, told in phrases]
+    bits[[48 + 10*p + digit if told else p for p, digit, told in pairs]] = True
     return bits
 
 # %% ../nbs/training/09_small_captions.ipynb #94bf9910
@@ -94,7 +81,7 @@ LEGIBLE = 20    # smallest side in pixels of the view of an object whose digit a
 
 @dataclass(frozen=True)
 class ContrastViews:
-    "What a batch for the tower holds."
+    "What a batch for the tower holds"
     grid: tuple     # rows and columns of image tokens
     count: int      # scenes
     views: int      # views of each
@@ -104,57 +91,44 @@ class ContrastViews:
     most: int=3     # objects in a caption, at most
     least: int=1    # objects in a caption, at least, if there are so many
 
-def view_captions(rng, seen: list, cut: list, # numpy Generator; whole objects; cut objects
-                  v: ContrastViews, # how many objects a caption names
-                 )->tuple|None: # phrases, false phrases of each of `NEGATIVES` (or None)
-    "A caption of some of the objects in view, and false captions."
-    unsure = {(o.color, o.shape) for o in cut}
-    sure = [o for o in seen if (o.color, o.shape) not in unsure]
+def view_captions(rng, seen, cut, v) -> tuple: # whole objects; cut objects; `ContrastViews`
+    "A caption of some of the objects in view, and false captions of each of `NEGATIVES`, or None; None without objects"
+    unsure = {o.name for o in cut}
+    sure = [o for o in seen if o.name not in unsure]
     if not sure: return None
     order = rng.permutation(len(sure))
-    n = draw_int(rng, v.least, v.most)
-    chosen = [sure[i] for i in order[:n]]
-    told = [o.size >= LEGIBLE and rng.random() < .5 for o in chosen]
-    phrases = [(o.color, o.shape, o.digit, k) for o, k in zip(chosen, told)]
+    chosen = [sure[i] for i in order[:draw_int(rng, v.least, v.most)]]
+    phrases = [(o.color, o.shape, o.digit, o.size >= LEGIBLE and rng.random() < .5) for o in chosen]
     return phrases, [contradict(rng, phrases, seen + cut, k) for k in NEGATIVES]
 
-def pad_rows(rows: list, length: int) -> np.ndarray: # lists of ids; longest row kept; → int64 [n, length]
-    "Rows of ids, filled up with zeros."
+def pad_rows(rows, length) -> np.ndarray: # of ids
+    "Rows of ids, filled up with zeros, int64 [n, length]"
     table = np.zeros((len(rows), length), np.int64)
     for to, row in zip(table, rows): to[:len(row)] = row
     return table
 
 # %% ../nbs/training/09_small_captions.ipynb #e213d1d5
 def _contrast_rows(rng, v, pool):
-    "Picture, what is in view, phrases and false phrases, view by view without end."
+    "Picture, what is in view, phrases and false phrases, view by view without end"
     while True:
         lo, n = draw_int(rng, *v.side), draw_int(rng, *v.n)
         scene = paint_scene(rng, pool, n, (int(.75*lo), lo))
         for _ in range(v.views):
-            crop = grid_crop(rng, scene, v.grid, *v.crop)
-            picture, seen, cut = grid_view(scene, crop, v.grid)
+            picture, seen, cut = grid_view(scene, grid_crop(rng, scene, v.grid, *v.crop), v.grid)
             captions = view_captions(rng, seen, cut, v)
             if captions: yield picture, seen + cut, *captions
 
-def contrast_batch(v: ContrastViews, pool, seed: int, i: int) -> dict:
-    # what the batch holds; backgrounds; seed of the training, number of the batch; → images [n, h, w, 3], texts
-    # [n, L], false [m, L], which [m, 2], true [n, n]
-    "A batch for the tower: the same whenever and wherever it is made."
+def contrast_batch(v, pool, seed, i) -> dict: # `ContrastViews`; backgrounds; seed of the training; number of the batch
+    """A batch for the tower, the same whenever and wherever it is made.
+
+    images [n, h, w, 3], texts [n, L], false [m, L], which [m, 2]: of which picture and which of `NEGATIVES`,
+    true [n, n]: captions of pictures."""
     rng = np.random.default_rng([seed, 1, *v.grid, int(v.crop[1]), i])
-    rows = islice(_contrast_rows(rng, v, pool), v.count*v.views)
-    images, visible, phrases, negatives = zip(*rows)
-    false, which = [], []
-    for row, wrong in enumerate(negatives):
-        for kind, p in enumerate(wrong):
-            if p is None: continue
-            false.append(encode_small(caption_text(p)))
-            which.append((row, kind))                     # of which picture, and which of `NEGATIVES`
-    texts = [encode_small(caption_text(p)) for p in phrases]
+    images, visible, phrases, negatives = zip(*islice(_contrast_rows(rng, v, pool), v.count*v.views))
+    wrong = {(row, kind): p for row, kinds in enumerate(negatives) for kind, p in enumerate(kinds) if p is not None}
+    texts, false = ([encode_small(caption_text(p)) for p in ps] for ps in (phrases, wrong.values()))
     length = max(map(len, texts + false))
-    have = np.stack([presence(o) for o in visible]).astype(np.float32)
-    need = np.stack([needs(p) for p in phrases]).astype(np.float32)
-    true = need @ have.T >= need.sum(1, keepdims=True)    # [captions, pictures]
+    have, need = (np.stack([*map(f, rows)]).astype(np.float32) for f, rows in ((presence, visible), (needs, phrases)))
     return dict(
         images=np.stack(images), texts=pad_rows(texts, length), false=pad_rows(false, length),
-        which=np.array(which, np.int64).reshape(-1, 2), true=true
-    )
+        which=np.array([*wrong], np.int64).reshape(-1, 2), true=need @ have.T >= need.sum(1, keepdims=True))

@@ -10,13 +10,13 @@ __all__ = ['ASSISTANT', 'USER', 'END', 'FORMS', 'CLIP_KINDS', 'fill_conversation
 from dataclasses import dataclass
 import numpy as np
 from carve_nb.data.drawing import SIZE
-from carve_nb.data.questions import centre, choose_one, join_words, left_to_right
+from carve_nb.data.questions import centre, choose_one, left_to_right
 from carve_nb.models.prompts import SHORT_ANSWER
-from .curriculum import ViewContent
-from .small_captions import pad_rows, phrase_text
-from .small_questions import LONG_KINDS, SHORT_KINDS, SMALL_TURNS, draw_turns, kind_number
+from .curriculum import WHOLE_SCENE, ViewContent
+from .small_captions import caption_text, pad_rows
+from .small_questions import LONG_KINDS, SHORT_KINDS, SMALL_TURNS, kind_number, small_turns
 from .small_scenes import (
-    CELL, WHOLE_ROOM, choose_pairs, draw_int, grid_crop, grid_room, grid_view, paint_scene, place_boxes)
+    CELL, choose_pairs, draw_int, grid_crop, grid_room, grid_view, paint_scene, place_boxes)
 from .small_vocabulary import encode_small
 from .views import Visible
 
@@ -25,34 +25,28 @@ ASSISTANT = encode_small('<|im_end|><|im_start|>assistant')
 USER, END = encode_small('<|im_start|>user'), encode_small('<|im_end|>')
 
 def _conversation(rng, turns, length, short, chain):
-    "Ids, targets and kind of one slot; takes its turns from the end of the list."
+    "Ids, targets and kind of one slot; takes its turns from the end of the list"
     ids, targets, kind = (), (), -1
     while turns and (not ids or rng.random() < chain):
         question, answer, k = turns.pop()
-        brief = list(SMALL_TURNS)[k] not in LONG_KINDS
-        if brief and rng.random() < short:
-            question = f'{question} {SHORT_ANSWER}'
-        before = encode_small(question) + ASSISTANT
-        if ids: before = END + USER + before
-        after = encode_small(answer) + END
+        if list(SMALL_TURNS)[k] not in LONG_KINDS and rng.random() < short: question = f'{question} {SHORT_ANSWER}'
+        before, after = (END + USER)*bool(ids) + encode_small(question) + ASSISTANT, encode_small(answer) + END
         if len(ids + before + after) > length: break
         if not ids: kind = k
         ids += before + after[:-1]
         targets += (-100,)*(len(before) - 1) + after
     return ids, targets, kind
 
-def fill_conversations(rng, turns: list, slots: int, length: int, short: float=0., chain: float=0.) -> tuple:
-    # numpy Generator; (question, answer, kind)s; slots, and tokens in each; how often the short-answer suffix
-    # stands behind a question; how often a second turn follows in the same slot; → ids, targets [slots, length]
-    # (-100 = none), kinds [slots] (-1 = empty)
-    "One conversation in each slot: what follows the pictures in the chat template."
-    ids = np.zeros((slots, length), np.int64)
-    targets = np.full((slots, length), -100)
-    kinds, turns = np.full(slots, -1), list(turns)
+def fill_conversations(rng, turns, slots, length, short=0., chain=0.) -> tuple:
+    """One conversation in each slot, what follows the pictures in the chat template: ids and targets [slots, length]
+    (-100 = none), kinds [slots] (-1 = empty).
+
+    `short`: how often the short-answer suffix stands behind a question; `chain`: how often a second turn follows."""
+    ids, targets, kinds = np.zeros((slots, length), np.int64), np.full((slots, length), -100), np.full(slots, -1)
+    turns = list(turns)
     for j in range(slots):
         words, goal, kinds[j] = _conversation(rng, turns, length, short, chain)
-        ids[j, :len(words)] = words
-        targets[j, :len(goal)] = goal
+        ids[j, :len(words)], targets[j, :len(goal)] = words, goal
     return ids, targets, kinds
 
 # %% ../nbs/training/11_small_lessons.ipynb #cdc0b023
@@ -75,87 +69,70 @@ class Lesson:
     retell: bool=False # are they told a second time, in another order?
 
 def _view_content(seen, cut, columns):
-    "What a view shows; grounding questions are not asked, so its place in a table does not matter."
+    "What a view shows; grounding questions are not asked, so its place in a table does not matter"
     return ViewContent(seen, cut, columns*CELL, columns, (0, 0))
 
 def _scene_content(objects): return ViewContent(objects, [], SIZE, 1, (0, 0))
 
+def _digit_question(o): return f'What digit is on the {o.name}?', str(o.digit), kind_number('digit')
+
 # %% ../nbs/training/11_small_lessons.ipynb #814b1dae
-def single_lesson(rng, v: Lesson, pool): # numpy Generator; what it holds; backgrounds
-    "One picture and questions about it."
-    grid = v.grids[0]
+def single_lesson(rng, v, pool): # `Lesson`; backgrounds
+    "One picture and questions about it"
+    grid, = v.grids
     whole = v.crop[0] >= SIZE or rng.random() < .5
-    room = grid_room(grid) if whole else WHOLE_ROOM
+    room = grid_room(grid) if whole else WHOLE_SCENE
     lo, n = draw_int(rng, *v.side), draw_int(rng, *v.n)
     scene = paint_scene(rng, pool, n, (int(.75*lo), lo), room)
-    crop = room if whole else grid_crop(rng, scene, grid, *v.crop)
-    picture, seen, cut = grid_view(scene, crop, grid)
+    picture, seen, cut = grid_view(scene, room if whole else grid_crop(rng, scene, grid, *v.crop), grid)
     return [picture], _view_content(seen, cut, grid[1]), []
 
-def _digit_question(o):
-    "A turn about the digit on an object."
-    return f'What digit is on the {o.name}?', str(o.digit), kind_number('digit')
-
-def pair_lesson(rng, v: Lesson, pool): # numpy Generator; what it holds; backgrounds
-    "A whole scene and a magnified part of it; often asked is the digit on an object in the part."
+def pair_lesson(rng, v, pool):
+    "A whole scene and a magnified part of it; often asked is the digit on an object in the part"
     whole, part = v.grids
     room = grid_room(whole)
-    n = draw_int(rng, max(3, v.n[0]), v.n[1])
-    scene = paint_scene(rng, pool, n, v.side, room)
+    scene = paint_scene(rng, pool, draw_int(rng, max(3, v.n[0]), v.n[1]), v.side, room)
     picture, seen, cut = grid_view(scene, room, whole)
-    crop = grid_crop(rng, scene, part, 70, 200)
-    magnified, near, _ = grid_view(scene, crop, part)
+    magnified, near, _ = grid_view(scene, grid_crop(rng, scene, part, 70, 200), part)
     names = [o.name for o in seen]
     sure = [o for o in near if names.count(o.name) == 1]
-    more = [_digit_question(o) for o in sure[:2]]
-    return [picture, magnified], _view_content(seen, cut, whole[1]), more
+    return [picture, magnified], _view_content(seen, cut, whole[1]), [_digit_question(o) for o in sure[:2]]
 
 # %% ../nbs/training/11_small_lessons.ipynb #71376a53
 def _close_up(o):
-    "A crop of the scene 2.2 times as wide as an object, around it."
+    "A crop of the scene 2.2 times as wide as an object, around it"
     s = 2.2*(o.box[2] - o.box[0])
     x, y = (min(max(k - s/2, 0), SIZE - s) for k in centre(o.box))
-    return (x, y, x + s, y + s)
+    return x, y, x + s, y + s
 
 def _far_crop(rng):
-    "A crop that shows nearly the whole scene."
+    "A crop that shows nearly the whole scene"
     s = rng.uniform(400, SIZE)
     x, y = rng.uniform(0, SIZE - s, 2)
-    return (x, y, x + s, y + s)
+    return x, y, x + s, y + s
 
-def clip_lesson(rng, v: Lesson, pool): # numpy Generator; what it holds; backgrounds
-    "Frames of one scene, one of them close to an object."
+def clip_lesson(rng, v, pool):
+    "Frames of one scene, one of them close to an object"
     scene = paint_scene(rng, pool, draw_int(rng, 2, 6), (26, 44))
-    o = choose_one(rng, scene.objects)
-    frames, j = [], draw_int(rng, 0, len(v.grids) - 1)
-    for i, grid in enumerate(v.grids):
-        crop = _close_up(o) if i == j else _far_crop(rng)
-        frames.append(grid_view(scene, crop, grid)[0])
+    o, j = choose_one(rng, scene.objects), draw_int(rng, 0, len(v.grids) - 1)
+    frames = [grid_view(scene, _close_up(o) if i == j else _far_crop(rng), grid)[0] for i, grid in enumerate(v.grids)]
     ordinal = ('first', 'second', 'third', 'fourth')[j]
-    question = f'In which picture can the digit on the {o.name} be read?'
-    which = question, f'the {ordinal} picture', kind_number('frame')
+    which = f'In which picture can the digit on the {o.name} be read?', f'the {ordinal} picture', kind_number('frame')
     return frames, _scene_content(scene.objects), [_digit_question(o), which]
 
 # %% ../nbs/training/11_small_lessons.ipynb #41f59aba
 def _tell(objects, terse):
-    "Objects in words."
+    "Objects in words"
     if terse: return ', '.join(f'{o.name} {o.digit}' for o in objects)
-    return join_words([phrase_text((o.color, o.shape, o.digit, True)) for o in objects])
+    return caption_text([(o.color, o.shape, o.digit, True) for o in objects])
 
-def told_lesson(rng, v: Lesson, # numpy Generator; what it holds
-                n: int, terse: bool, # number of objects; without small words?
-               )->tuple: # words, `ViewContent`, no further questions
-    "No picture: the objects told in words from left to right, and questions about them."
-    boxes = place_boxes(rng, n, 30, 60, WHOLE_ROOM)
+def told_lesson(rng, v, n, terse) -> tuple: # number of objects; without small words?
+    "No picture: the objects told in words from left to right, and questions about them"
+    boxes = place_boxes(rng, n, 30, 60, WHOLE_SCENE)
     pairs = choose_pairs(rng, len(boxes))
-    objects = []
-    for (color, shape), box in zip(pairs, boxes):
-        objects.append(Visible(color, shape, draw_int(rng, 0, 9), box, 1.))
-    objects = left_to_right(objects)
+    objects = left_to_right([Visible(*pair, draw_int(rng, 0, 9), box, 1.) for pair, box in zip(pairs, boxes)])
     words = _tell(objects, terse)
-    if v.retell:
-        again = [objects[i] for i in rng.permutation(len(objects))]
-        words = f'{words}. {_tell(again, terse)}.'
+    if v.retell: words = f'{words}. {_tell([objects[i] for i in rng.permutation(len(objects))], terse)}.'
     return words, _scene_content(objects), []
 
 # %% ../nbs/training/11_small_lessons.ipynb #4ba01755
@@ -163,32 +140,26 @@ FORMS = dict(single=single_lesson, pair=pair_lesson, clip=clip_lesson)
 CLIP_KINDS = ('color', 'shape', 'exist')       # what can be told from afar
 
 def _slots(rng, v, view, more):
-    "Conversations about a view; the questions that a lesson brings along come first."
-    kinds = v.kinds or SHORT_KINDS
-    if v.form == 'clip': kinds = CLIP_KINDS
-    want = 2*v.slots if v.chain else v.slots
-    turns = draw_turns(rng, view, want, kinds)
+    "Conversations about a view; the questions that a lesson brings along come first"
+    kinds = CLIP_KINDS if v.form == 'clip' else v.kinds or SHORT_KINDS
+    turns = small_turns(rng, view, 2*v.slots if v.chain else v.slots, kinds)
     if more: turns = (more + turns)[::-1]              # a slot takes the last ones first
     else: turns = [turns[k] for k in rng.permutation(len(turns))]
     return fill_conversations(rng, turns, v.slots, v.length, v.short, v.chain)
 
-def lesson_batch(v: Lesson, pool, seed: int, i: int) -> dict:
-    # what the batch holds; backgrounds; seed of the training, number of the batch; → images (list of uint8 [B,
-    # h, w, 3]) or words [B, n], ids, targets, kinds
-    "A batch for the decoder: the same whenever and wherever it is made."
-    number = sum(k*ord(c) for k, c in enumerate(v.name, 1))
-    rng = np.random.default_rng([seed, 2, number, i])
+def lesson_batch(v, pool, seed, i) -> dict: # `Lesson`; backgrounds; seed of the training; number of the batch
+    """A batch for the decoder, the same whenever and wherever it is made.
+
+    images (list of uint8 [B, h, w, 3]) or words [B, n], ids, targets, kinds."""
+    rng = np.random.default_rng([seed, 2, sum(k*ord(c) for k, c in enumerate(v.name, 1)), i])
     rows, shown = [], []
     n = draw_int(rng, max(2, v.n[0]), min(10, v.n[1]))
     terse = rng.random() < v.terse
     for _ in range(v.count):
-        if v.form == 'told': words, view, more = told_lesson(rng, v, n, terse)
-        else: words, view, more = FORMS[v.form](rng, v, pool)
-        shown.append(words)
-        rows.append(_slots(rng, v, view, more))
-    ids, targets, kinds = map(np.stack, zip(*rows))
-    batch = dict(ids=ids, targets=targets, kinds=kinds)
-    if v.form != 'told':
-        return batch | dict(images=[np.stack(p) for p in zip(*shown)])
+        made = told_lesson(rng, v, n, terse) if v.form == 'told' else FORMS[v.form](rng, v, pool)
+        shown.append(made[0])
+        rows.append(_slots(rng, v, *made[1:]))
+    batch = dict(zip(('ids', 'targets', 'kinds'), map(np.stack, zip(*rows))))
+    if v.form != 'told': return batch | dict(images=[np.stack(p) for p in zip(*shown)])
     told = [encode_small(words) for words in shown]
     return batch | dict(words=pad_rows(told, max(map(len, told))))

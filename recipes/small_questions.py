@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['SMALL_TURNS', 'LONG_KINDS', 'SHORT_KINDS', 'turn_which', 'turn_by_digit', 'turn_ordinal', 'turn_relation',
-           'turn_beside', 'turn_description', 'turn_digits', 'turn_sentences', 'kind_number', 'draw_turns']
+           'turn_beside', 'turn_description', 'turn_digits', 'turn_sentences', 'kind_number', 'small_turns']
 
 # %% ../nbs/training/10_small_questions.ipynb #01a44af1
 import math
-import numpy as np
 from carve_nb.data.questions import (
     RELATIONS, centre, choose_one, describe, join_words, left_to_right, plural, with_article)
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
-from .curriculum import turn_color, turn_digit, turn_exist, turn_scene, turn_shape
+from .curriculum import draw_turns, turn_color, turn_digit, turn_exist, turn_scene, turn_shape
 from .small_captions import phrase_text
 from .small_scenes import CELL
 
@@ -96,15 +95,11 @@ def turn_sentences(rng, view): # numpy Generator; `ViewContent`
 
 # %% ../nbs/training/10_small_questions.ipynb #b9c9cdea
 SMALL_TURNS = dict(
-    digit=(turn_digit, .26), color=(turn_color, .08),
-    shape=(turn_shape, .08), exist=(turn_exist, .16),
-    count=(turn_scene('count'), .06), relation=(turn_relation, .07),
-    twostep=(turn_scene('twostep'), .05), which=(turn_which, .05),
-    by_digit=(turn_by_digit, .05), ordinal=(turn_ordinal, .05),
-    beside=(turn_beside, .05), frame=(lambda rng, view: None, .0001),
-    general=(turn_description, .02), digits=(turn_digits, .01),
-    sentences=(turn_sentences, .01)
-)
+    digit=(turn_digit, .26), color=(turn_color, .08), shape=(turn_shape, .08), exist=(turn_exist, .16),
+    count=(turn_scene('count'), .06), relation=(turn_relation, .07), twostep=(turn_scene('twostep'), .05),
+    which=(turn_which, .05), by_digit=(turn_by_digit, .05), ordinal=(turn_ordinal, .05), beside=(turn_beside, .05),
+    frame=(lambda rng, view: None, .0001), general=(turn_description, .02), digits=(turn_digits, .01),
+    sentences=(turn_sentences, .01))
 LONG_KINDS = ('general', 'digits', 'sentences')
 SHORT_KINDS = tuple(k for k in SMALL_TURNS if k not in LONG_KINDS)
 
@@ -112,16 +107,7 @@ def kind_number(kind: str) -> int: # one of `SMALL_TURNS`
     "The number of a kind in batches and logs."
     return list(SMALL_TURNS).index(kind)
 
-def draw_turns(rng, view, want: int, kinds: tuple=SHORT_KINDS) -> list:
-    # numpy Generator; `ViewContent`; how many; kinds to draw from; → (question, answer, number of the kind)
-    "Question–answer turns about a view, each question once."
-    share = np.array([SMALL_TURNS[k][1] for k in kinds])
-    share, turns, asked = share/share.sum(), [], set()
-    for _ in range(4*want):
-        if len(turns) == want: break
-        kind = kinds[int(rng.choice(len(kinds), p=share))]
-        turn = SMALL_TURNS[kind][0](rng, view)
-        if not turn or turn[0] in asked: continue
-        asked.add(turn[0])
-        turns.append((*turn, kind_number(kind)))
-    return turns
+def small_turns(rng, view, want, kinds=SHORT_KINDS) -> list:
+    "Question–answer turns about a view, each question once: (question, answer, number of the kind)"
+    turns = draw_turns(rng, view, want, *zip(*(SMALL_TURNS[k] for k in kinds)), once=True)
+    return [(question, answer, kind_number(kinds[k])) for question, answer, k in turns]

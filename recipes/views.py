@@ -17,131 +17,96 @@ from carve_nb.data.questions import choose_one
 # %% ../nbs/training/01_views.ipynb #59901156
 @dataclass
 class Visible:
-    "An object as a view shows it."
-    color: str     # its colour
-    shape: str     # its shape
-    digit: int     # its digit
+    "An object as a view shows it"
+    color: str
+    shape: str
+    digit: int
     box: tuple     # (x0, y0, x1, y1) in pixels of the view
     seen: float    # visible share of its area
     @property
     def name(self): return f'{self.color} {self.shape}'
     @property
-    def size(self):
-        x0, y0, x1, y1 = self.box
-        return max(x1 - x0, y1 - y0)
+    def size(self): return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
 # %% ../nbs/training/01_views.ipynb #355d70da
-def visible_objects(objects: list, crop: tuple, px: int) -> list:
-    # `SceneObject`s of a scene; (x0, y0, x1, y1) of the scene; side of the view in pixels; → `Visible`s
-    "Objects as seen through a crop that is magnified to px × px."
-    x0, y0, x1, y1 = crop
+def visible_objects(objects, crop, px) -> list: # of a scene; (x0, y0, x1, y1) of it; side of the view in pixels
+    "`Visible`s: objects as seen through a crop that is magnified to px × px"
+    (x0, y0, x1, y1), found = crop, []
     sx, sy = px/(x1 - x0), px/(y1 - y0)
-    result = []
     for o in objects:
         a, b, c, d = o.box
-        left, top = max(a, x0), max(b, y0)
-        right, bottom = min(c, x1), min(d, y1)
+        left, top, right, bottom = max(a, x0), max(b, y0), min(c, x1), min(d, y1)
         w, h = right - left, bottom - top
         if w <= 0 or h <= 0: continue
-        box = (
-            (left - x0)*sx, (top - y0)*sy,
-            (right - x0)*sx, (bottom - y0)*sy
-        )
-        share = w*h/((c - a)*(d - b))
-        result.append(Visible(o.color, o.shape, o.digit, box, share))
-    return result
+        box = (left - x0)*sx, (top - y0)*sy, (right - x0)*sx, (bottom - y0)*sy
+        found.append(Visible(o.color, o.shape, o.digit, box, w*h/((c - a)*(d - b))))
+    return found
 
 # %% ../nbs/training/01_views.ipynb #fd19a7a3
-def place_crop(rng, objects, w: float, h: float, aim: float) -> tuple:
-    # numpy Generator; with boxes; size of the crop; how often it holds an object; → (x0, y0, x1, y1) inside the
-    # scene
-    "A place for a crop, mostly around an object."
+def place_crop(rng, objects, w, h, aim) -> tuple: # with boxes; size of the crop; how often it holds an object
+    "A place for a crop (x0, y0, x1, y1) inside the scene, mostly around an object"
     if objects and rng.random() < aim:
         a, b, c, d = choose_one(rng, objects).box
-        x = rng.uniform(*sorted((c - w, a)))
-        y = rng.uniform(*sorted((d - h, b)))
-    else:
-        x = rng.uniform(0, SIZE - w)
-        y = rng.uniform(0, SIZE - h)
-    x = min(max(x, 0), SIZE - w)
-    y = min(max(y, 0), SIZE - h)
-    return (x, y, x + w, y + h)
+        x, y = rng.uniform(*sorted((c - w, a))), rng.uniform(*sorted((d - h, b)))
+    else: x, y = rng.uniform(0, SIZE - w), rng.uniform(0, SIZE - h)
+    x, y = min(max(x, 0), SIZE - w), min(max(y, 0), SIZE - h)
+    return x, y, x + w, y + h
 
-def draw_crop(rng, objects, lo: float, hi: float, aim: float=.85, aspect: float=.3) -> tuple:
-    # numpy Generator; `SceneObject`s of the scene; smallest and largest side, drawn log-uniformly; how often
-    # the crop holds an object; largest log aspect ratio; → (x0, y0, x1, y1) inside the scene
-    "A random crop of the scene, mostly around an object."
+def draw_crop(rng, objects, lo, hi, aim=.85, aspect=.3) -> tuple:
+    "A random crop of the scene; its side log-uniform from `lo` to `hi`, its log aspect ratio at most `aspect`"
     s = math.exp(rng.uniform(math.log(lo), math.log(hi)))
     k = math.exp(rng.uniform(-aspect, aspect)/2)
     return place_crop(rng, objects, min(SIZE, s*k), min(SIZE, s/k), aim)
 
 # %% ../nbs/training/01_views.ipynb #192b2d69
-def mask_out(im, rng, keep: list, n: int=14) -> tuple:
-    # uint8 [px, px, 3]; numpy Generator; boxes that stay; cells per side; → picture, mask [px, px]
-    "Black out random cells of a view, but not those of `keep`."
+def mask_out(im, rng, keep, n=14) -> tuple: # uint8 [px, px, 3]; boxes that stay; cells per side
+    "A view with random cells blacked out, but not those of `keep`, and what stays [px, px]"
     px = im.shape[0]
     cells = Image.fromarray(rng.standard_normal((n, n)).astype(np.float32))
     big = np.asarray(cells.resize((px, px), Image.BILINEAR))
     mask = big > np.quantile(big, rng.uniform(.2, .8))
     for x0, y0, x1, y1 in keep:
         p = rng.uniform(2, 12)
-        left, top = max(0, int(x0 - p)), max(0, int(y0 - p))
-        right, bottom = int(x1 + p), int(y1 + p)
-        mask[top:bottom + 1, left:right + 1] = True
+        mask[max(0, int(y0 - p)):int(y1 + p) + 1, max(0, int(x0 - p)):int(x1 + p) + 1] = True
     return im*mask[..., None], mask
 
 # %% ../nbs/training/01_views.ipynb #885ec778
-def lower_visibility(visible: list, mask): # `Visible`s; [px, px]
-    "Lower each object's visible share by what the mask hides."
+def lower_visibility(visible, mask): # `Visible`s; [px, px]
+    "Lower each object's visible share by what the mask hides"
     for o in visible:
-        x0, y0, x1, y1 = (int(v) for v in o.box)
-        right, bottom = max(x0 + 1, x1), max(y0 + 1, y1)
-        o.seen *= mask[y0:bottom, x0:right].mean()
+        x0, y0, x1, y1 = map(int, o.box)
+        o.seen *= mask[y0:max(y0 + 1, y1), x0:max(x0 + 1, x1)].mean()
 
-def split_seen(visible: list) -> tuple: # `Visible`s; → whole ones, cut ones
-    "Objects that may be asked about, and objects too hidden to ask about and too visible to deny."
-    whole = [o for o in visible if o.seen >= .85]
-    return whole, [o for o in visible if .05 < o.seen < .85]
+def split_seen(visible) -> tuple:
+    "Objects that may be asked about, and objects too hidden to ask about and too visible to deny"
+    return [o for o in visible if o.seen >= .85], [o for o in visible if .05 < o.seen < .85]
 
 # %% ../nbs/training/01_views.ipynb #481f7105
-def take_view(rng, scene, crop: tuple, px: int, mask: float) -> tuple:
-    # numpy Generator; `Scene`; crop of the scene; side of the view; how often parts are blacked out; → picture
-    # uint8 [px, px, 3], whole objects, cut objects
-    "A view of a scene and what can be seen in it."
-    view = scene.image.resize((px, px), Image.BICUBIC, box=crop)
-    im = np.asarray(view, np.uint8)
+def take_view(rng, scene, crop, px, mask) -> tuple: # side of the view; how often parts are blacked out
+    "A view of a scene, uint8 [px, px, 3], and what can be seen in it: whole objects, cut objects"
+    im = np.asarray(scene.image.resize((px, px), Image.BICUBIC, box=crop), np.uint8)
     visible = visible_objects(scene.objects, crop, px)
     if rng.random() < mask and visible:
-        keep = [o.box for o in visible if rng.random() < .5]
-        im, m = mask_out(im, rng, keep)
+        im, m = mask_out(im, rng, [o.box for o in visible if rng.random() < .5])
         lower_visibility(visible, m)
     return im, *split_seen(visible)
 
 # %% ../nbs/training/01_views.ipynb #f37d88a8
-def _overlap(lo, hi, edges):
-    "How many of the 8 pixels of each patch lie between two coordinates."
-    pixels = np.minimum(hi, edges + 8) - np.maximum(lo, edges)
-    return np.clip(pixels, 0, 8)
-
-def patch_labels(seen: list, px: int, n: int) -> np.ndarray:
-    # `Visible`s; side in pixels and in patches; → int [3, n, n]; 8, 6, 10 = nothing, -1 = not asked
-    "Colour, shape and digit of each patch."
+def patch_labels(seen, px, n) -> np.ndarray: # `Visible`s; side in pixels and in patches
+    "Colour, shape and digit of each patch, int [3, n, n]: 8, 6, 10 = nothing, -1 = not asked"
     labels = np.empty((3, n, n), np.int64)
-    nothing = [len(COLORS), len(SHAPES), 10]
-    labels[:] = np.reshape(nothing, (3, 1, 1))
+    labels[:] = np.reshape([len(COLORS), len(SHAPES), 10], (3, 1, 1))
     cover, edges = np.zeros((n, n)), np.arange(n)*8
     for o in seen:
         x0, y0, x1, y1 = o.box
-        rows, columns = _overlap(y0, y1, edges), _overlap(x0, x1, edges)
-        share = rows[:, None]*columns[None]/64
-        full = min(1., o.size**2/64)
-        on = (share > .3*full) & (share > cover)
-        touched = share > .08
-        labels[:, touched & (cover < .08)] = -1
+        rows, columns = (np.clip(np.minimum(hi, edges + 8) - np.maximum(lo, edges), 0, 8)
+                         for lo, hi in ((y0, y1), (x0, x1)))
+        share = rows[:, None]*columns[None]/64        # of the 64 pixels of a patch
+        on = (share > .3*min(1., o.size**2/64)) & (share > cover)
+        labels[:, (share > .08) & (cover < .08)] = -1
         clear = o.seen > .6
-        readable = clear and o.size >= 15
         labels[0][on] = list(COLORS).index(o.color)
         labels[1][on] = SHAPES.index(o.shape) if clear else -1
-        labels[2][on] = o.digit if readable else -1
+        labels[2][on] = o.digit if clear and o.size >= 15 else -1
         cover = np.maximum(cover, share)
     return labels
