@@ -47,7 +47,8 @@ def continues_cache(
     Q, K,  # number of queries and keys
 ) -> bool: # all keys of a cache, and causal from there?
     "Whether a mask only lets queries continue from a cache"
-    if not torch.is_tensor(mask) or mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[-2:] != (Q, K): return False
+    if not torch.is_tensor(mask) or mask.dtype != torch.bool: return False
+    if mask.ndim != 4 or mask.shape[-2:] != (Q, K): return False
     if not hasattr(mask, 'continues_cache'):
         causal = torch.ones(Q, K, dtype=torch.bool, device=mask.device).tril(K - Q)
         mask.continues_cache = bool((mask == causal).all())
@@ -60,7 +61,8 @@ def can_split(
     dtype,        # torch dtype
 ) -> bool:        # do the parts agree with the stock kernel?
     "Try the parts once on a small example"
-    steps = torch.arange(2*4*60*64, device=device).view(2, 4, 60, 64)   # sines look arbitrary without the random generator
+    # sines look arbitrary without the random generator
+    steps = torch.arange(2*4*60*64, device=device).view(2, 4, 60, 64)
     q, k, v = ((steps*frequency).sin().to(dtype) for frequency in (.7, 1.3, 2.1))
     q, mask = q[:, :, :24], torch.ones(24, 60, dtype=torch.bool, device=device).tril(36)
     try: ours = split_attention(q, k, v, .125)

@@ -45,7 +45,8 @@ def stock_model(
     inner = model
     while (own := getattr(inner, '_orig_mod', getattr(inner, 'module', None))) is not None: inner = own
     if not isinstance(inner, torch.nn.Module) or not hasattr(inner, 'generate'):
-        raise CaptureError(f'The model is a {type(model).__name__}: give the model of transformers, then its processor.')
+        raise CaptureError(
+            f'The model is a {type(model).__name__}: give the model of transformers, then its processor.')
     if not hasattr(processor, 'image_processor') or not hasattr(processor, 'tokenizer'):
         raise CaptureError(f'The processor is a {type(processor).__name__}: give the processor of the model, '
                            'AutoProcessor.from_pretrained(...), which has an image processor and a tokenizer.')

@@ -44,7 +44,8 @@ def crop_box(
     ip, (w, h) = processor.image_processor, size
     x = y = left = top = 0
     if getattr(ip, 'do_pad', False):
-        if not hasattr(ip, 'pad_to_square'): raise CarveError(f'{type(ip).__name__} pads in a way that is not known here.')
+        if not hasattr(ip, 'pad_to_square'):
+            raise CarveError(f'{type(ip).__name__} pads in a way that is not known here.')
         w = h = max(size)
         x, y = -((w - size[0])//2), -((h - size[1])//2)
     rw, rh = resized_size(ip, w, h)

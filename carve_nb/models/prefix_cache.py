@@ -125,9 +125,9 @@ def read_on(vlm, prompt, inputs, words, cache):
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #e138f156
 class Prefixes:
-    "The newest prefixes of one model, and what they cost and saved"
-    def __init__(self, size=2):
-        self.size, self.kept, self.read, self.hits = size, {}, 0, 0
+    "The two newest prefixes of one model, and what they cost and saved"
+    def __init__(self):
+        self.kept, self.read, self.hits = {}, 0, 0
         self.seconds = self.onward = 0.   # for the newest prefix; for all further pictures
 
     def prefix(self, vlm, prompt, inputs) -> tuple:
@@ -143,7 +143,7 @@ class Prefixes:
         self.kept[key] = cache, loose
         self.read += 1
         self.seconds = time.perf_counter() - start
-        if len(self.kept) > self.size: del self.kept[next(iter(self.kept))]
+        if len(self.kept) > 2: del self.kept[next(iter(self.kept))]
         return self.kept[key]
 
     def __call__(self, vlm, prompt) -> dict:
@@ -161,4 +161,5 @@ class Prefixes:
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #a896fd64
 def wants_cache(model):
     "Whether the settings name a kind of cache, such as a static one: transformers does not go on from another then"
-    return getattr(model.generation_config, 'cache_implementation', None) not in (None, 'hybrid')   # which it no longer uses
+    kind = getattr(model.generation_config, 'cache_implementation', None)
+    return kind not in (None, 'hybrid')   # transformers itself no longer uses 'hybrid'

@@ -69,15 +69,16 @@ def read_prompts(
     config, tok, token = model.config, processor.tokenizer, picture_token(model.config)
     family, pictures, places = find_family(config.model_type), open_pictures(images), prompt_places(inputs)
     if any(k in inputs for k in ('pixel_values_videos', 'video_grid_thw')):
-        raise UnsupportedError('These inputs hold a video, and pictures are read here. Use `ask_video`, or `VLM.forward` '
-                               'with the prompt of `VLM.video_prompt`.')
+        raise UnsupportedError('These inputs hold a video, and pictures are read here. Use `ask_video`, or '
+                               '`VLM.forward` with the prompt of `VLM.video_prompt`.')
     alone = [ids[start:end].cpu() for ids, (start, end) in zip(inputs['input_ids'], places)]
     counts = [int((ids == token).sum()) for ids in alone]
     if family.cross: filled = [sum(counts)//max(len(pictures), 1)]*len(pictures)
     else: filled = cell_counts(family, config, processor, inputs, [im.size for im in pictures])
     questions = question if isinstance(question, (list, tuple)) else [question]*len(places)
     if len(questions) != len(places):
-        raise PromptError(f'{len(questions)} questions for {len(places)} prompts: give one text for each, or one for all.')
+        raise PromptError(f'{len(questions)} questions for {len(places)} prompts: give one text for each, or one for '
+                          'all.')
     prompts, first = [], 0
     for ids, n, asked in zip(alone, deal_pictures(counts, filled), questions):
         own = pictures[first:first + n]
@@ -115,7 +116,8 @@ def cell_counts(family, config, processor, inputs, sizes) -> list:
     same = 'Give `images` as the processor got them, in the same order and size.'
     for i, (W, H) in enumerate(sizes):
         try: views = family.cut(config, processor, inputs, i, (W, H))
-        except IndexError as e: raise PromptError(f'{len(sizes)} pictures are given, the inputs hold {i}. {same}') from e
+        except IndexError as e:
+            raise PromptError(f'{len(sizes)} pictures are given, the inputs hold {i}. {same}') from e
         counts.append(sum(b.size for b in views))
         gh, gw = views[0].grid
         # both sides come from one scale and are rounded to whole cells, whatever the limits on the size were

@@ -64,7 +64,7 @@ class Tiny:
     config: type       # class of the configuration
     images: type       # class of the image processor
     sizes: dict        # its settings
-    processor: object  # stock class of the processor, or the name of one that is saved in parts, as it takes torchvision
+    processor: object  # stock class of the processor, or the name of one that takes torchvision and is saved in parts
     own: dict          # settings of the processor
     chat: str          # chat template
     tokens: list       # special tokens: of the end, of padding, others
@@ -128,8 +128,8 @@ _ENDS = ['<|im_end|>', '<|endoftext|>', '<|im_start|>']
 onevision_tiny = Tiny(
     LlavaOnevisionConfig, LlavaOnevisionImageProcessorPil,
     dict(size=dict(height=32, width=32), image_grid_pinpoints=ONEVISION_GRIDS),
-    'LlavaOnevisionProcessor', dict(num_image_tokens=16, vision_feature_select_strategy='full', **_MOST), ONEVISION_CHAT,
-    [*_ENDS, '<image>', '<video>'], dict(TOWER, image_size=32, model_type='siglip_vision_model'),
+    'LlavaOnevisionProcessor', dict(num_image_tokens=16, vision_feature_select_strategy='full', **_MOST),
+    ONEVISION_CHAT, [*_ENDS, '<image>', '<video>'], dict(TOWER, image_size=32, model_type='siglip_vision_model'),
     dict(initializer_range=.2, model_type='qwen2'),
     dict(_MOST, image_token_index='<image>', video_token_index='<video>'))
 
@@ -143,7 +143,8 @@ QWEN_TOKENS = dict(
     vision_start_token_id='<|vision_start|>', vision_end_token_id='<|vision_end|>', image_token_id='<|image_pad|>',
     video_token_id='<|video_pad|>')
 # one token for 16 x 16 pixels, at most 64 tokens
-QWEN_SIZES = dict(patch_size=8, merge_size=2, temporal_patch_size=2, size=dict(shortest_edge=4*256, longest_edge=64*256))
+QWEN_SIZES = dict(
+    patch_size=8, merge_size=2, temporal_patch_size=2, size=dict(shortest_edge=4*256, longest_edge=64*256))
 ROPE = dict(rope_type='default', rope_theta=1e4, mrope_section=[2, 1, 1])
 
 def qwen_tiny(config, processor, tower, **text) -> Tiny:
@@ -163,7 +164,8 @@ qwen2_5_tiny = qwen_tiny(
     Qwen2_5_VLConfig, 'Qwen2_5_VLProcessor', dict(_OUT, window_size=32, fullatt_block_indexes=[1]),
     max_position_embeddings=1024)
 qwen3_tiny = qwen_tiny(
-    Qwen3VLConfig, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64, deepstack_visual_indexes=[0, 1]), head_dim=8)
+    Qwen3VLConfig, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64, deepstack_visual_indexes=[0, 1]),
+    head_dim=8)
 qwen3_5_tiny = qwen_tiny(
     Qwen3_5Config, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64), head_dim=8, **_LINEAR,
     rope_parameters=dict(ROPE, partial_rotary_factor=1.0))
@@ -197,8 +199,8 @@ IDEFICS_TOKENS += [f'<row_{i}_col_{j}>' for i in range(1, 7) for j in range(1, 7
 def edge_tiny(config, images, processor) -> Tiny:
     "Recipe of a tiny Idefics3 or SmolVLM: tiles of 32 x 32 pixels, 2 x 2 tokens each"
     return Tiny(config, images, dict(size=dict(longest_edge=96), max_image_size=dict(longest_edge=32)), processor,
-                dict(image_seq_len=4), IDEFICS_CHAT, IDEFICS_TOKENS, dict(TOWER, image_size=32), dict(model_type='llama'),
-                dict(scale_factor=2, pad_token_id='<pad>', image_token_id='<image>'))
+                dict(image_seq_len=4), IDEFICS_CHAT, IDEFICS_TOKENS, dict(TOWER, image_size=32),
+                dict(model_type='llama'), dict(scale_factor=2, pad_token_id='<pad>', image_token_id='<image>'))
 
 idefics_tiny = edge_tiny(Idefics3Config, Idefics3ImageProcessorPil, Idefics3Processor)
 smol_tiny = edge_tiny(SmolVLMConfig, SmolVLMImageProcessorPil, 'SmolVLMProcessor')
@@ -214,10 +216,12 @@ GEMMA_TOKENS = dict(
 
 def gemma_tiny(layers, **kw) -> tuple:
     "Recipe of a tiny Gemma3: 64 x 64 pixels become 4 x 4 tokens; two of three layers see a window of 32 tokens only"
-    tok = byte_tokenizer(['<end_of_turn>', '<pad>', '<start_of_turn>', *GEMMA_TOKENS.values()], GEMMA_CHAT, **GEMMA_TOKENS)
+    special = ['<end_of_turn>', '<pad>', '<start_of_turn>', *GEMMA_TOKENS.values()]
+    tok = byte_tokenizer(special, GEMMA_CHAT, **GEMMA_TOKENS)
     boi, eoi, image, bos = tok.convert_tokens_to_ids(list(GEMMA_TOKENS.values()))
     kinds = ['full_attention' if i % 3 == 2 else 'sliding_attention' for i in range(layers)]
-    text = small(tok, layers, head_dim=8, query_pre_attn_scalar=8, sliding_window=32, bos_token_id=bos, layer_types=kinds)
+    text = small(
+        tok, layers, head_dim=8, query_pre_attn_scalar=8, sliding_window=32, bos_token_id=bos, layer_types=kinds)
     config = Gemma3Config(text_config=text, vision_config=dict(TOWER, image_size=64), mm_tokens_per_image=16,
                           boi_token_index=boi, eoi_token_index=eoi, image_token_index=image)
     images = Gemma3ImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)

@@ -19,11 +19,9 @@ class Video(list):
     def __init__(
         self, frames,  # PIL pictures or arrays
         times=None,  # seconds of each; one a second by default
-        frame_tokens=256,
     ):
         super().__init__(map(open_image, frames))
         self.times = list(map(float, range(len(self)) if times is None else times))
-        self.frame_tokens = frame_tokens
         if any(not a <= b for a, b in zip(self.times, self.times[1:])):
             raise PromptError(f'The times of the frames run backwards: {self.times}.')
         if not self or len(self.times) != len(self):

@@ -197,7 +197,7 @@ class VLM:
         chat = format_chat(self.processor, self.with_suffix(question, suffix))
         coded = tok(chat.replace(self.processor.image_token, words, 1), truncation=False, return_tensors='pt')
         ids = coded['input_ids'][0]
-        self.check_length(ids[None], 'Use fewer frames, or fewer tokens for each (`Video.frame_tokens`).')
+        self.check_length(ids[None], 'Use fewer frames.')
         inputs |= dict(input_ids=ids[None], attention_mask=coded['attention_mask'])
         if 'video_grid_thw' in inputs: inputs['mm_token_type_ids'] = 2*(ids[None] == token)
         spans = moment_spans((ids == token).nonzero()[:, 0], video, grid, n)
@@ -263,12 +263,12 @@ class VLM:
         return self.generate(self.prompt(images, question, suffix), max_new_tokens)
 
     @contextlib.contextmanager
-    def sharing(self, size=2):
-        "Read the beginning that prompts have in common once, inside the block: the `size` newest, or None if it cannot"
+    def sharing(self):
+        "Read the beginning that prompts have in common once, inside the block: the two newest, or None if it cannot"
         if self.shared or not self.family.pixels or wants_cache(self.model):
             yield self.shared
             return
-        self.shared = Prefixes(size)
+        self.shared = Prefixes()
         try: yield self.shared
         finally: self.shared = None
 
@@ -370,7 +370,8 @@ class StockVLM(VLM):
     def prompt(self, images=None, question=None, suffix=None) -> Prompt:
         "The prompt, if it is the one that is asked for"
         first = images[0] if isinstance(images, (list, tuple)) and images else images
-        if question in (None, self.given.asked) and any(first is im for im in (None, *self.given.images)): return self.given
+        known = any(first is im for im in (None, *self.given.images))
+        if known and question in (None, self.given.asked): return self.given
         raise UnsupportedError('This method asks about other words or another picture, and here the prompt is given. '
                                'Use it through a `VLM`.')
 
