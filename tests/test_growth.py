@@ -19,7 +19,7 @@ def state(vlm):
     kinds = [type(o) for o in gc.get_objects()]
     return dict(tensors=sum(issubclass(k, torch.Tensor) for k in kinds), hooks=sum(len(getattr(m, h)) for m in vlm.model.modules() for h in HOOKS),
                 threads=threading.active_count(), kernel=vlm.text_config._attn_implementation, shared=vlm.shared, open=attention_hook._watchers.get(),
-                locks=len(models._locks), observing=len(attention_hook._observed), filling=attention_hook._cache_fill.get()), len(kinds)
+                locks=len(models._locks), observing=len(attention_hook._observed)), len(kinds)
 
 
 def ask_on(vlm, start, stop, cache):

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['FAST', 'Call', 'KERNELS', 'split_attention', 'continues_cache', 'can_split', 'may_split', 'FlashMask', 'mask_rows',
-           'read_mask', 'Done', 'CacheFill', 'Watcher', 'watched', 'eager_attention', 'watched_name', 'restore',
+           'read_mask', 'Done', 'Watcher', 'CacheFill', 'watched', 'eager_attention', 'watched_name', 'restore',
            'observing', 'watching', 'filling_cache']
 
 # %% ../../nbs/library/models/04_attention_hook.ipynb #c729851f
 import sys, threading
 from collections import namedtuple
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -134,12 +134,6 @@ def read_mask(
 # %% ../../nbs/library/models/04_attention_hook.ipynb #8f0e7c7d
 class Done(Exception): "All that is wanted of this pass has been seen"
 
-@dataclass(eq=False)
-class CacheFill:
-    "A pass that fills a cache"
-    config: object    # configuration of the decoder, which its attention modules hold
-    last: int = None  # the layer at which it ends; None: at its own end
-
 class Watcher:
     "Sees the attention calls of the modules that hold its `config`, in its own thread, while it is open"
     def see(self, call) -> bool:
@@ -152,7 +146,11 @@ class Watcher:
 # q [B, H, Q, D]; k, v [B, H_kv, K, D]; mask and terms as `mask_rows` and `row_scores` take them
 Call = namedtuple('Call', 'module q k v mask scale terms')
 _watchers = ContextVar('open watchers', default=())
-_cache_fill = ContextVar('a pass that fills a cache', default=None)
+
+class CacheFill(Watcher):
+    "A pass that only fills a cache ends in the layer `last`, if one is given"
+    def __init__(self, config, last=None): self.config, self.last = config, last
+    def see(self, call): return call.module.layer_idx == self.last
 
 # %% ../../nbs/library/models/04_attention_hook.ipynb #ee96d493
 def watched(kernel):
@@ -163,9 +161,7 @@ def watched(kernel):
             mask, terms = read_mask(module, attention_mask, kw)
             call = Call(module, query, key, value, mask, scale, terms)
             if complete := [w for w in watchers if w.see(call)]: raise Done(complete[-1])
-        fill = _cache_fill.get()
-        filling = fill and fill.config is module.config
-        if filling and module.layer_idx == fill.last: raise Done(fill)
+        filling = any(isinstance(w, CacheFill) for w in watchers)
         if filling and may_split(query, key, value, attention_mask, kw):
             out, rest = split_attention(query, key, value, scale).transpose(1, 2), [None]
         else: out, *rest = kernel(module, query, key, value, attention_mask, scaling=scaling, **kw)
@@ -241,18 +237,10 @@ def watching(watcher):
             if e.args != (watcher,): raise
 
 # %% ../../nbs/library/models/04_attention_hook.ipynb #74019070
-@contextmanager
 def filling_cache(
     config,     # configuration of the decoder
     last=None,  # layer at which passes may end, or None
 ):
     "Let passes inside the block only fill a cache"
-    if config._attn_implementation != 'sdpa' and id(config) not in _observed:
-        yield
-        return
-    fill, outer = CacheFill(config, last), _cache_fill.get()
-    with observing(config), restore(lambda: _cache_fill.set(outer)):
-        _cache_fill.set(fill)
-        try: yield
-        except Done as e:
-            if e.args != (fill,): raise
+    known = config._attn_implementation == 'sdpa' or id(config) in _observed
+    return watching(CacheFill(config, last)) if known else nullcontext()

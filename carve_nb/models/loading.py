@@ -76,8 +76,9 @@ def pick_device(device) -> torch.device:
 def input_device(model) -> torch.device:
     "Where a model wants its inputs, also if some of its weights wait elsewhere"
     if model.device.type != 'meta': return model.device
-    hooks = (m._hf_hook for m in model.modules() if hasattr(m, '_hf_hook'))   # of accelerate
-    placed = getattr(model, 'hf_device_map', {}).values() or [hook.execution_device for hook in hooks]
+    placed = getattr(model, 'hf_device_map', {}).values()
+    if not placed:   # put there by accelerate
+        placed = [m._hf_hook.execution_device for m in model.modules() if hasattr(m, '_hf_hook')]
     devices = [torch.device(d) for d in placed if d not in (None, 'disk')]
     return next((d for d in devices if d.type != 'cpu'), torch.device('cpu'))
 
