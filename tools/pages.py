@@ -404,7 +404,7 @@ def write_site(out):
         nb = site_notebook(page, links)
         if page is index:
             trees = [toctree(title, [p.name for p in g]) for title, g in reading_order(False)]
-            trees += [toctree('Library', ['library', *(f'rooms/{Path(g.folder).name}' for g in rooms())]), toctree('Modules', ['api/index']), toctree('More', ['contents'])]
+            trees.append(toctree('Library', ['library', *(f'rooms/{Path(g.folder).name}' for g in rooms()), 'api/index', 'contents']))
             nb['cells'].append(markdown('\n\n'.join(trees), 'trees'))
         target = out/f'{page.name}.ipynb'
         target.parent.mkdir(parents=True, exist_ok=True)

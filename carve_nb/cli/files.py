@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['open_picture', 'read_pictures', 'check_file', 'make_folder', 'save_file', 'save_json', 'picture_kind',
-           'check_picture', 'check_map', 'save_picture', 'find_map', 'save_map', 'print_line', 'print_blocks',
-           'print_table']
+           'check_picture', 'check_map', 'save_picture', 'save_map', 'print_line', 'print_table']
 
 # %% ../../nbs/library/cli/01_files.ipynb #96ff3b60
 import errno, json, os, shutil, sys, textwrap
+from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 from ..core.errors import CarveError
@@ -71,15 +71,15 @@ def picture_kind(path) -> str | None: # such as 'PNG'; None: not that of a pictu
     kind = Image.registered_extensions().get(Path(path).suffix.lower())
     return kind if kind in Image.SAVE else None
 
-def check_picture(path, fit='.png'): # the path
+def check_picture(path, others=()): # the path; ends that are taken beside those of pictures
     "Refuse a name that does not end as that of a picture"
-    if picture_kind(path): return check_file(path)
+    if picture_kind(path) or Path(path).suffix in others: return check_file(path)
+    fit = ' or '.join([*filter(None, others), '.png'])
     raise CarveError(f'{path}: unknown file extension: {Path(path).suffix}; end it with {fit}.')
 
 def check_map(path): # the path
     "Refuse a name that ends neither as that of numbers nor as that of a picture"
-    if Path(path).suffix in ('', '.npy'): return check_file(path)
-    return check_picture(path, '.npy or .png')
+    return check_picture(path, ('', '.npy'))
 
 def save_picture(img, path):
     "Save a picture in the format of its name"
@@ -87,13 +87,6 @@ def save_picture(img, path):
     save_file(path, f.getvalue())
 
 # %% ../../nbs/library/cli/01_files.ipynb #00ba76a7
-def find_map(method, vlm, paths, pictures, question): # `Saliency`
-    "The map of a method before it is masked; that of the chosen picture where there are several, which is told"
-    if len(pictures) == 1: return method.saliency_only(vlm, *pictures, question)
-    r = method(vlm, pictures, question)
-    print_line('note', f'the map is that of {paths[r.which]}, {r.notes[0]}')
-    return r.saliency
-
 def save_map(S, path) -> str: # what was written
     "A map as numbers, or over its picture"
     import numpy as np
@@ -111,24 +104,18 @@ def print_line(kind, message):
     print(f'carve: {kind}:', tame_terminal(words), file=sys.stderr)
 
 # %% ../../nbs/library/cli/01_files.ipynb #817d9d8e
-def print_blocks(rows, width):
-    "Rows one below the other, where columns would be too narrow for their words"
-    for first, *rest in (row.items() for row in rows):
-        print(tame_terminal(first[1]))
-        for line in (f'{k}: {tame_terminal(v)}' for k, v in rest if v):
-            print(textwrap.fill(line, width, initial_indent='  ', subsequent_indent='    '))
-
 def print_table(rows, as_json=False):
-    "Rows as a table that fits, or as JSON"
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
+    "Rows as a table that fits; one below the other where columns would be too narrow for their words; or as JSON"
+    if as_json: return print(json.dumps(rows, indent=1))
     from rich.console import Console
     from rich.table import Table
-    table = Table(*rows[0], box=None, pad_edge=False)
-    table.columns[0].no_wrap = True
-    for row in rows: table.add_row(*map(tame_terminal, row.values()))
+    table, rows = Table(*rows[0], box=None, pad_edge=False), [[tame_terminal(v) for v in row.values()] for row in rows]
+    heads, table.columns[0].no_wrap = [c.header for c in table.columns], True
+    for row in rows: table.add_row(*row)
     width = shutil.get_terminal_size((0, 0)).columns or Console(width=10_000).measure(table).maximum
     Console(file=(text := StringIO()), width=width, markup=False).print(table)
-    if '…' in text.getvalue(): return print_blocks(rows, width)     # a word was cut
-    for line in text.getvalue().splitlines(): print(line.rstrip())
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    if '…' in text.getvalue():     # a word was cut
+        fill = partial(textwrap.fill, width=width, initial_indent='  ', subsequent_indent='    ')
+        lines = [l for row in rows for l in [row[0], *(fill(f'{k}: {v}') for k, v in zip(heads[1:], row[1:]) if v)]]
+    print('\n'.join(lines))

@@ -6,8 +6,7 @@
 __all__ = ['option', 'argument', 'Pictures', 'Question', 'AnyPicture', 'AnyQuestion', 'JsonFile', 'AsJson', 'Folder', 'MapFile',
            'PictureFile', 'RunFolder', 'Verbose', 'Quiet', 'Bare', 'Seed', 'Method', 'Methods', 'MapMethod', 'Layers',
            'Box', 'Suffix', 'NewTokens', 'Kind', 'Kinds', 'Split', 'Study', 'Data', 'Samples', 'Workers', 'MODEL',
-           'SAMPLE', 'LIMIT', 'ENGINE', 'checked', 'completed', 'word', 'one_of', 'read_loading', 'read_samples',
-           'read_limits', 'read_engine']
+           'checked', 'completed', 'word', 'one_of', 'read_loading']
 
 # %% ../../nbs/library/cli/02_options.ipynb #50c339ae
 from functools import partial
@@ -127,66 +126,3 @@ def read_loading(
     said = dict(device=device, device_map=device_map, dtype=dtype, revision=revision, pad=pad,
         image_tokens=image_tokens, escape=escape)
     return model, {k: v for k, v in said.items() if v}
-
-# %% ../../nbs/library/cli/02_options.ipynb #c7cc6cec
-SAMPLE = partial(option, panel='Samples')
-
-def read_samples(
-    n: Annotated[int|None, SAMPLE('the first ones (default: all; 300 scenes)', min=1, metavar='N')] = None,
-    kinds: Annotated[str|None, SAMPLE(
-        'kinds of question, where the set has several (scenes: digit by default)', metavar='K,K')] = None,
-    split: Annotated[str|None, SAMPLE('of the set (default: the usual one)', metavar='S')] = None,
-    shuffle: Annotated[bool, SAMPLE('choose the --n samples by chance, with --seed', '--shuffle')] = False,
-    rule: Annotated[str|None, SAMPLE(
-        'another score than the one of the set, such as vqa or contains', metavar='R')] = None,
-    root: Annotated[Path|None, SAMPLE(
-        'local copy of a known set, in its own layout', exists=True, metavar='DIR')] = None,
-    download: Annotated[bool, SAMPLE(
-        'fetch a known set from the Hub; nothing is fetched without this', '--download')] = False,
-) -> dict: # of `run_eval`
-    "Which samples of a set, and by which rule they are scored"
-    said = dict(n=n, kinds=kinds and tuple(kinds.split(',')), split=split, shuffle=shuffle, rule=rule, root=root,
-        download=download)
-    return {k: v for k, v in said.items() if v}
-
-# %% ../../nbs/library/cli/02_options.ipynb #8d734ecf
-LIMIT = partial(option, panel='Resolution and length')
-
-def read_limits(
-    preset: Annotated[Any, LIMIT(
-        'paper: at most 256 image tokens where the processor can be told, 32 new tokens',
-        **one_of('preset', ('paper',)))] = None,
-    max_new_tokens: Annotated[int|None, LIMIT('longest answer (default: as the set says)', min=1, metavar='N')] = None,
-) -> dict: # of `run_eval`, with the preset's name
-    "Resolution and length"
-    said = dict(preset=preset, max_new_tokens=max_new_tokens)
-    return {k: v for k, v in said.items() if v}
-
-# %% ../../nbs/library/cli/02_options.ipynb #dd3e1f9c
-ENGINE = partial(option, panel='Who measures, who answers')
-
-def read_engine(
-    answer_by: Annotated[str|None, ENGINE(
-        'another model that answers: URL#NAME, an OpenAI-compatible endpoint (pictures leave this machine), or a '
-        'folder or Hub id', metavar='WHERE')] = None,
-    answer_key: Annotated[str|None, ENGINE(
-        'environment variable that holds its key (default: OPENAI_API_KEY for api.openai.com, else none)',
-        metavar='NAME')] = None,
-    engine: Annotated[str, ENGINE(
-        'local: one model in this process; ray: workers with a model each, here or on a cluster',
-        **one_of('engine', ('local', 'ray')))] = 'local',
-    workers: Annotated[int, ENGINE('with --engine ray: models at work', min=1, metavar='N')] = 1,
-    gpus_per_worker: Annotated[float|None, ENGINE(
-        'with --engine ray: share of a GPU for each (default: 1 where there are GPUs, else 0)', metavar='G')] = None,
-    ray_address: Annotated[str|None, ENGINE(
-        'with --engine ray: the cluster to join (default: processes on this machine)', metavar='A')] = None,
-    part: Annotated[Any, ENGINE(
-        'measure only the K-th of N parts of the samples, beside other processes with other parts in the same folder',
-        read=parse_part, metavar='K/N')] = None,
-) -> dict: # of `run_eval`; the engine as arguments of `RayEngine`
-    "Who measures, and who answers"
-    ray = workers, gpus_per_worker, ray_address
-    if engine == 'local' and ray != (1, None, None):
-        raise CarveError('--workers, --gpus-per-worker and --ray-address go with --engine ray.')
-    said = dict(answer_by=answer_by, answer_key=answer_key, engine=ray if engine == 'ray' else None, part=part)
-    return {k: v for k, v in said.items() if v}
