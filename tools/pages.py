@@ -153,9 +153,7 @@ def link_words(text, links, page):
 # Notebooks
 
 def spoken(text):
-    "Prose as it would be read aloud: no links, marks, tables or formulas on lines of their own"
-    text = re.sub(r'\$\$.*?\$\$|```.*?```', '', text, flags=re.S)
-    text = re.sub(r'^(#|>|\|| *[-*] ).*$', '', text, flags=re.M)
+    "A sentence as it would be read aloud: no links, no marks"
     text = re.sub(r'\]\([^)]*\)|\\(hat|bar|mathrm|text|operatorname)\b|\\[,;!]', '', text)
     return re.sub(r'[`*\[\]${}\\]', '', text).strip()
 
@@ -443,7 +441,7 @@ def addresses():
 def about_pages(pages, mods, of):
     "What the HTML of a page needs to know: a sentence, the notebook, and whether a search leaves it out"
     inside = {g.folder for g in groups() if g.internal}
-    told = {p.name: dict(about=spoken('x\n\n' + p.subtitle).removeprefix('x').strip(), notebook=f'nbs/{p.name}.ipynb', internal=p.folder in inside) for p in pages}
+    told = {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', internal=p.folder in inside) for p in pages}
     return told | {f'api/{m}': dict(about=(doc.splitlines() or [''])[0], internal=True) for m, (doc, _) in mods.items()}
 
 
