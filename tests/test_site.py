@@ -167,21 +167,6 @@ def test_progress_bars_are_left_out():
     assert pages.is_bar(bar) and not pages.is_bar(dict(bar, text='no checkpoint: 100 %')) and not pages.is_bar(dict(bar, name='stdout'))
 
 
-def test_tables_of_words():
-    "Columns of words stand on the left, numbers on the right"
-    table = ('<table class="dataframe"><thead><tr style="x"><th></th><th>name</th><th>n</th></tr></thead>'
-             '<tbody><tr><th>0</th><td>one thing</td><td>1e-08</td></tr><tr><th>1</th><td>-</td><td>NaN</td></tr></tbody></table>')
-    out = pages.align(table)
-    assert re.findall(r'<(t[dh]) class="words">(.*?)<', out) == [('th', 'name'), ('td', 'one thing'), ('td', '-')]
-
-
-def test_name_of_an_index():
-    "It stands in the corner of the head; where columns have a name too, both rows stay"
-    table = lambda corner: pages.one_head(f'<table><thead><tr style="x"><th>{corner}</th><th>n</th></tr><tr><th>method</th><th></th></tr></thead></table>')
-    assert re.findall('<th>(.*?)</th>', table('')) == ['method', 'n'] and table('').count('<tr') == 1
-    assert re.findall('<th>(.*?)</th>', table('kind')) == ['kind', 'n', 'method', '']
-
-
 @pytest.mark.parametrize('size, classes', [((640, 300), 'wide'), ((640, 1195), None), ((300, 300), None)])
 def test_wide_figures(size, classes):
     "Figures that fill the page: neither small ones nor towers"

@@ -185,6 +185,18 @@ def test_tables_sort(site, browser):
     looker.page.close()
 
 
+def test_tables_of_words(browser, tmp_path):
+    "Columns of words stand on the left, numbers on the right; the name of an index stands in the corner, unless the columns have a name too"
+    table = lambda corner: (f'<article><table class="dataframe"><thead><tr><th>{corner}</th><th>name</th><th>n</th></tr><tr><th>i</th><th></th><th></th></tr></thead>'
+                            '<tbody><tr><th>0</th><td>one thing</td><td>1e-08</td></tr><tr><th>1</th><td>-</td><td>NaN</td></tr></tbody></table></article>')
+    (tmp_path/'a.html').write_text(table('') + table('kind') + f'<script src="{(ROOT/"docs/_static/site.js").as_uri()}"></script>')
+    looker = Looker(browser)
+    looker.page.goto((tmp_path/'a.html').as_uri())
+    words, heads = (looker.page.eval_on_selector_all(q, 'all => all.map(e => e.textContent)') for q in ('.words', 'thead tr'))
+    assert words == ['name', 'one thing', '-', 'name', '', 'one thing', '-'] and heads == ['inamen', 'kindnamen', 'i'] and not looker.errors
+    looker.page.close()
+
+
 @pytest.mark.parametrize('width', [1400, 420])
 def test_first_screen_moves(site, browser, width):
     "The figure of the first page is drawn, and its first row is in sight without scrolling"

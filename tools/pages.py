@@ -203,40 +203,11 @@ def is_bar(output):
     return output.get('name') == 'stderr' and all(re.search(r'\d+%\|', o) for o in lines)
 
 
-def one_head(table):
-    "The name of the index, which pandas puts in a row of its own, in the empty corner of the row above it"
-    two = re.search(r'<thead>\s*(<tr\b.*?</tr>)\s*(<tr\b.*?</tr>)\s*</thead>', table, re.S)
-    if not two: return table
-    above, below = (re.findall(r'<th[^>]*>(.*?)</th>', r, re.S) for r in two.groups())
-    n = sum(map(bool, below))
-    if len(above) != len(below) or any(above[:n]) or any(below[n:]): return table
-    cells = ''.join(f'<th>{v}</th>' for v in below[:n] + above[n:])
-    return table.replace(two[0], f'<thead><tr>{cells}</tr></thead>')
-
-
-def align(table):
-    "A table of pandas, with columns of words on the left"
-    table = one_head(table)
-    rows = [re.findall(r'<td>(.*?)</td>', r, re.S) for r in re.findall(r'<tr>(.*?)</tr>', table, re.S)]
-    columns = [*zip(*(r for r in rows if r))]
-    wordy = [any(re.search(r'[^\W\d_]{2}|https?:', re.sub('&[a-z]+;|NaN|nan', '', v)) for v in c) for c in columns]
-    for tag in ('td', 'th'):
-        def row(m):
-            cells, n = iter(range(10**6)), len(re.findall(f'<{tag}[ >]', m[0]))
-            first = n - len(wordy) if tag == 'th' else 0  # an index stands in front of the head
-            mark = lambda c: f'<{tag} class="words">' if 0 <= (k := next(cells) - first) < len(wordy) and wordy[k] and n >= len(wordy) else c[0]
-            return re.sub(f'<{tag}>', mark, m[0])
-        table = re.sub(r'<tr\b.*?</tr>', row, table, flags=re.S)
-    return table
-
-
 def tidy(output):
     "An output without what would shout in a page: figures' own words, HTML's borders"
     data = output.get('data')
-    if data and 'text/html' in data:
-        html = joined(data['text/html']).replace(' border="1"', '')
-        data = dict(data, **{'text/html': re.sub(r'<table class="dataframe">.*?</table>', lambda m: align(m[0]), html, flags=re.S)})
-    return dict(output, data=data) if data else output
+    if not data or 'text/html' not in data: return output
+    return dict(output, data=dict(data, **{'text/html': joined(data['text/html']).replace(' border="1"', '')}))
 
 
 FIGURES = ROOT/'nbs/results/figure'

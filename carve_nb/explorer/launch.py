@@ -6,7 +6,7 @@
 __all__ = ['LARGEST', 'explore_cell', 'write_page', 'serve_page']
 
 # %% ../../nbs/library/explorer/09_launch.ipynb #d045d968
-import json, os
+import os
 from pathlib import Path
 
 # %% ../../nbs/library/explorer/09_launch.ipynb #1b244b3e
@@ -17,10 +17,9 @@ def explore_cell(model, image=None, question='', loading={}) -> str: # Python
 
 def write_page(folder, cell) -> Path: # of the notebook
     "A notebook with one cell"
-    cells = [dict(cell_type='code', id='explore', source=cell, metadata={}, outputs=[], execution_count=None)]
-    kernel = dict(name='python3', display_name='Python 3', language='python')
-    path = Path(folder)/'explore.ipynb'
-    path.write_text(json.dumps(dict(cells=cells, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)))
+    from nbformat import v4, write
+    kernel, path = dict(name='python3', display_name='Python 3'), Path(folder)/'explore.ipynb'
+    write(v4.new_notebook(cells=[v4.new_code_cell(cell)], metadata=dict(kernelspec=kernel)), path)
     return path
 
 # %% ../../nbs/library/explorer/09_launch.ipynb #64434ede

@@ -1,6 +1,24 @@
-/* Tables that can be sorted and scrolled with the keyboard. */
+/* Tables: words on the left, numbers on the right; sorted and scrolled with the keyboard. */
 'use strict';
 document.addEventListener('DOMContentLoaded', () => {
+  const text = c => c.textContent.trim();
+  for (const table of document.querySelectorAll('article table.dataframe')) {
+    // The name of the index, which pandas puts in a row of its own, stands in the empty corner of the row above it.
+    const [above, below] = table.tHead?.rows ?? [];
+    if (below && above.cells.length === below.cells.length) {
+      const n = [...below.cells].filter(text).length;
+      if (![...above.cells].slice(0, n).some(text) && ![...below.cells].slice(n).some(text)) {
+        for (let i = 0; i < n; i++) above.cells[i].textContent = text(below.cells[i]);
+        below.remove();
+      }
+    }
+    const rows = [...table.tBodies[0]?.rows ?? []].map(r => [...r.querySelectorAll('td')]), count = rows[0]?.length ?? 0;
+    for (let i = 0; i < count; i++) {
+      if (!rows.some(r => r[i] && /\p{L}{2}/u.test(text(r[i]).replace(/NaN|nan/g, '')))) continue;
+      const heads = [...table.tHead?.rows ?? []].map(r => r.cells[r.cells.length - count + i]);
+      for (const cell of [...rows.map(r => r[i]), ...heads]) cell?.classList.add('words');
+    }
+  }
   const number = t => { const m = t.replace(/[−–]/g, '-').match(/^[^\d-]{0,2}(-?[\d.,]+(e[-+]?\d+)?)(?![\d_])/); return m ? parseFloat(m[1].replace(/,/g, '')) : NaN; };
   for (const table of document.querySelectorAll('article table')) {
     const head = table.tHead?.rows, body = table.tBodies[0];
