@@ -81,8 +81,8 @@ class KnownFields:
         names = [f.name for f in fields(cls) if f.init]
         if unknown := [k for k in kw if k not in names]:
             more, k = f'help({cls.__name__}) lists all', unknown[0]
-            for f in fields(cls):   # such as `rank` of `Carve.region`
-                if is_dataclass(f.default) and hasattr(f.default, k):
-                    more = f'write {f.name}={type(f.default).__name__}({k}=...)'
-            choose(k, names, f'field of {cls.__name__}', more)
+            inner = {r.name: f for f in fields(cls) if is_dataclass(f.default) for r in fields(f.default)}
+            if k in inner:          # such as `rank` of `Carve.region`
+                more = f'write {inner[k].name}={type(inner[k].default).__name__}({k}=...)'
+            choose(k, names if k in inner else [*names, *inner], f'field of {cls.__name__}', more)
         return super().__new__(cls)
