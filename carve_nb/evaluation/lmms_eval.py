@@ -42,8 +42,7 @@ def split_context(text, split=False) -> tuple: # question, suffix or None
 
 def one_picture(visuals): # PIL picture
     "The picture of a request, or why there is none"
-    flat = []
-    for o in visuals or []: flat += o if isinstance(o, (list, tuple)) else [o]
+    flat = [p for o in visuals or [] for p in (o if isinstance(o, (list, tuple)) else [o])]
     if len(flat) == 1 and isinstance(flat[0], Image.Image): return flat[0]
     what = f'a {type(flat[0]).__name__}, which is no picture' if len(flat) == 1 else f'{len(flat)} pictures'
     raise CarveError(
@@ -59,9 +58,8 @@ def cut_at_stop(text, until=()) -> str: # up to the first of them
 # %% ../../nbs/library/evaluation/18_lmms_eval.ipynb #5b123150
 def read_length(asked, most=None) -> int: # longest answer
     "How long an answer may be; other settings than greedy ones are named in a warning"
-    sampled = {k: asked[k] for k in ('temperature', 'do_sample') if asked.get(k)}
-    beams = {'num_beams': asked['num_beams']} if asked.get('num_beams') not in (None, 1) else {}
-    odd = sampled | beams
+    greedy = dict(temperature=(None, 0), do_sample=(None, False), num_beams=(None, 1))
+    odd = {k: asked[k] for k, values in greedy.items() if asked.get(k) not in values}
     if odd: warnings.warn(f'The task asks for {odd}; decoding stays greedy.', stacklevel=3)
     return int(most or asked.get('max_new_tokens') or 1024)
 
@@ -88,33 +86,24 @@ class Adapter:
         limit = self.notes.enter_context(limit_image_tokens(self.vlm, image_tokens))
         if limit: warnings.warn(f'Resolution: {limit}.', stacklevel=2)
 
-    def ready(self, suffix, longest): # the method
-        "The method, asking as this request asks"
-        method = equip(self.method, RunConfig((), suffix, longest), self.fields)
-        return CrossModelAnswer(method, self.by) if self.by else method
-
     def answer(self, context, asked, doc_to_visual, doc_id, task, split) -> str:
         "The answer to one request"
         question, suffix = split_context(context, self.split)
         image = one_picture(doc_to_visual(self.task_dict[task][split][doc_id]))
-        method = self.ready(suffix, read_length(asked, self.longest))
-        result = method(self.vlm, image, question, cache=self.cache)
+        method = equip(self.method, RunConfig((), suffix, read_length(asked, self.longest)), self.fields)
+        if self.by: method = CrossModelAnswer(method, self.by)
+        result = method(self.vlm, image, question, cache=self.cache).own()
         return cut_at_stop(str(result), asked.get('until'))
 
-    def answer_or_empty(self, args) -> str: # the answer
-        "The answer, or an empty one with a warning where that is wanted"
-        try: return self.answer(*args)
-        except Exception as e:
-            if self.on_error == 'raise': raise
-            _, _, _, doc_id, task, _ = args
-            warnings.warn(f'{task} {doc_id} has no answer: {type(e).__name__}: {e}', stacklevel=2)
-            return ''
-
     def generate_until(self, requests) -> list: # of str
-        "Answers in the order of the requests"
+        "Answers in the order of the requests; where that is wanted, an empty one with a warning in place of an error"
         answers = []
         for r in requests:
-            answers.append(self.answer_or_empty(r.args))
+            try: answers.append(self.answer(*r.args))
+            except Exception as e:
+                if self.on_error == 'raise': raise
+                warnings.warn(f'{r.args[4]} {r.args[3]} has no answer: {type(e).__name__}: {e}', stacklevel=2)
+                answers.append('')
             self.cache_hook.add_partial('generate_until', r.args[:2], answers[-1])
         return answers
 
@@ -124,7 +113,7 @@ class Adapter:
             'Tasks that compare likelihoods are not supported: a method ends in an answer. Choose a task of the type '
             'generate_until.')
 
-    def refuse_rounds(self, requests):
+    def generate_until_multi_round(self, requests):
         "Not offered: one question, one answer"
         raise CarveError('Tasks of several rounds are not supported.')
 
@@ -132,9 +121,7 @@ class Adapter:
 @lru_cache
 def make_class(base=None) -> type: # of a model for lmms-eval
     "The adapter with the base class of lmms-eval"
-    own = dict(
-        __module__=__name__, __doc__='CARVE and all other methods of carve_nb',
-        generate_until_multi_round=Adapter.refuse_rounds)
+    own = dict(__module__=__name__, __doc__='CARVE and all other methods of carve_nb')
     return type('CarveLmms', (Adapter, base or need_lmms('api.model').lmms), own)
 
 def __getattr__(name):
