@@ -66,14 +66,14 @@ class Record:
         except (ImageError, OSError, MissingError) as e:
             name = f', {Path(self.image).name},' if isinstance(self.image, (str, Path)) else ''
             raise DataError(f'the picture of {self.id}{name} cannot be opened: {e}') from e
-        W, H = image.size
-        cut = [(a, b, min(c, W), min(d, H)) for a, b, c, d in self.boxes or ()]
+        (W, H), cut = image.size, []
         for a, b, c, d in self.boxes or ():
+            cut.append((a, b, min(c, W), min(d, H)))
             if a >= W or b >= H or c > W + 1 or d > H + 1:
                 raise DataError(
                     f'the box {(a, b, c, d)} of {self.id} does not lie in its picture of {W} x {H} pixels; "box" is '
                     'x0, y0, x1, y1, "bbox" is x, y, width, height.')
-        if cut and cut != [tuple(o) for o in self.boxes]: self.given, self.boxes = self.given or self.boxes, cut
+        if cut and cut != list(map(tuple, self.boxes)): self.given, self.boxes = self.given or self.boxes, cut
         return image
 
     def opened(self):
@@ -125,7 +125,7 @@ def as_list(value) -> list:
     "Several values: a list, also written as text, texts with bars between them, or one value"
     value = _literal(value)
     if isinstance(value, str): return value.split('|')
-    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 def read_answers(row, names) -> list: # of values: 1 and '1' are not the same where there are options
     "The accepted answers of a row, as it has them; under a name in the singular a text is one answer"
@@ -138,15 +138,16 @@ def read_answers(row, names) -> list: # of values: 1 and '1' are not the same wh
 def read_box(box, corners=True) -> tuple: # (x0, y0, x1, y1)
     "One true region: four numbers, or a text with four numbers; corners, else x, y, width, height"
     form = 'x0, y0, x1, y1 in pixels with x0 < x1 and y0 < y1' if corners else 'x, y, width, height in pixels'
-    try: four = tuple(float(v) for v in (re.split(r'[\s,;]+', box.strip(' ()[]')) if isinstance(box, str) else box))
-    except (TypeError, ValueError, OverflowError): four = ()
-    if len(four) != 4 or not all(map(math.isfinite, four)): raise DataError(f'box {box!r} is not {form}.')
-    if max(map(abs, four)) <= 1:
+    try:
+        x, y, z, w = (float(v) for v in (re.split(r'[\s,;]+', box.strip(' ()[]')) if isinstance(box, str) else box))
+        if not math.isfinite(x + y + z + w): raise ValueError
+    except (TypeError, ValueError, OverflowError): raise DataError(f'box {box!r} is not {form}.') from None
+    if max(map(abs, (x, y, z, w))) <= 1:
         raise DataError(f'box {box!r} has no number above 1, as shares of a side; give {form}.')
-    x, y, width, height = four
-    sized, region = (x, y, x + width, y + height), lambda o: 0 <= o[0] < o[2] and 0 <= o[1] < o[3]
-    if region(four if corners else sized): return four if corners else sized
-    hint = f'; as x, y, width, height it would be {sized}: if so, name it "bbox"' if region(sized) else ''
+    sized, region = (x, y, x + z, y + w), lambda a, b, c, d: 0 <= a < c and 0 <= b < d
+    found = (x, y, z, w) if corners else sized
+    if region(*found): return found
+    hint = f'; as x, y, width, height it would be {sized}: if so, name it "bbox"' if region(*sized) else ''
     raise DataError(f'box {box!r} is not {form}{hint}.')
 
 def read_boxes(row, names) -> list|None: # of (x0, y0, x1, y1)
@@ -193,13 +194,12 @@ def read_options(row, names) -> tuple: # label -> text, or {}; texts, or None
 def right_option(value, options, labels={}, lettered=False, index=False) -> str:
     "The text of the option that an answer means, by label, text, letter or index from 0; `index`: of the index's field"
     text, whole = str(value).strip(), isinstance(value, Integral) and not isinstance(value, bool)
-    letter, by_text = text.strip('().'), text if text in options else None
-    number = int(value) if whole or isinstance(value, float) and value.is_integer() else None
-    if index and isinstance(value, str) and re.fullmatch(r'-?\d{1,9}', text): number = int(text)
-    by_index = options[number] if number is not None and 0 <= number < len(options) else None
+    letter, digits = text.strip('().'), isinstance(value, str) and re.fullmatch(r'-?\d{1,9}', text)
+    number = whole or index and (digits or isinstance(value, float) and value.is_integer())
+    by_index, by_text = dict(enumerate(options)).get(int(value)) if number else None, text if text in options else None
     by_letter = dict(zip(LETTERS, options)).get(letter)
-    if index and number is not None:
-        named = labels.get(letter) if isinstance(value, str) else None
+    if index and number:
+        named = labels.get(letter) if digits else None
         if by_index and named not in (None, by_index):
             raise DataError(
                 f'{value!r} is the label of the option {named!r} and the index of {by_index!r}; give the index as a '
@@ -244,13 +244,11 @@ def make_record(row, number, picture, fields=FIELDS, rule=None, option='{}. {}',
             if got['right'] is not None: raw = [right_option(got['right'], choices, labels, lettered, True)]
             elif raw: raw = [right_option(raw[0], choices, labels, lettered)]
         else:
-            alone, lines, full = split_options(asked)
-            text = str(raw[0]).strip() if raw else ''
-            indices = [i for i, _ in enumerate(lines or ())]
-            whole = raw and isinstance(raw[0], Integral) and not isinstance(raw[0], bool)
-            if lines and raw and (text in lines or len(text.strip('().')) == 1 or whole and raw[0] in indices):
-                short, choices, asked, raw = alone, lines, full, [right_option(raw[0], lines, {}, True)]
-            else: short = got['short']
+            short, (alone, lines, full) = got['short'], split_options(asked)
+            first, text = raw[0] if raw else None, str(raw[0]).strip() if raw else ''
+            index = isinstance(first, Integral) and not isinstance(first, bool) and first in range(len(lines or ()))
+            if lines and raw and (index or text in lines or len(text.strip('().')) == 1):
+                short, choices, asked, raw = alone, lines, full, [right_option(first, lines, {}, True)]
         answers = [str(o).strip() for o in raw]
         if not answers and not allow_missing: raise MissingError(_lacking('answer', row, fields['answers']))
         name = getattr(image, 'name', image) if isinstance(image, (str, Path)) else ''
@@ -347,10 +345,9 @@ def picture_files(folder) -> dict: # name, and name without its ending -> list o
     "The pictures in a folder, at any depth, under each name by which a row may mean them"
     files = {}
     for p in sorted(Path(folder).rglob('*')):
-        inside = p.relative_to(folder)
         if p.suffix.lower() not in PICTURE_ENDINGS: continue
-        for name in {inside.as_posix(), p.name, inside.with_suffix('').as_posix(), p.stem}:
-            files.setdefault(name, []).append(p)
+        inside = p.relative_to(folder)
+        for name in {inside.as_posix(), p.name, inside.with_suffix('').as_posix(), p.stem}: files.setdefault(name, []).append(p)
     return files
 
 def picture_finder(folder, rows=()): # None: there are no files
@@ -366,12 +363,11 @@ def picture_finder(folder, rows=()): # None: there are no files
         if not folder:
             raise MissingError(f'the picture {name[:80]!r} is only a name, and this set has no folder with files.')
         pure = PurePosixPath(name)
-        up = lambda path: reversed(path.parent.parts)
-        ends = lambda p: all(x == y for x, y in zip(up(p.relative_to(folder)), up(pure)))
-        found = [p for p in files.get(name) or files.get(pure.name, []) if ends(p)]
-        exact = [p for p in found if p.as_posix().endswith('/' + name.removeprefix('./'))]
-        if len(exact or found) == 1: return (exact or found)[0]
+        agree = lambda p: all(x == y for x, y in zip(p.relative_to(folder).parent.parts[::-1], pure.parent.parts[::-1]))
+        found = list(filter(agree, files.get(name) or files.get(pure.name, ())))
         if not found: raise MissingError(f'the picture {name!r} is not in the folder.')
+        exact = [p for p in found if p.as_posix().endswith('/' + name.removeprefix('./'))] or found
+        if len(exact) == 1: return exact[0]
         examples = ', '.join(f'{p.parent.name}/{p.name}' for p in found[:2])
         raise DataError(f'the name {name!r} fits {len(found)} pictures ({examples}); name it with its folder.')
     return find
@@ -381,8 +377,8 @@ def choose_rows(rows, n=None, seed=None) -> list: # of (number from 1, row)
     "Some of the rows, in their order; with a seed by chance, else the first"
     if n is not None and n < 1: raise DataError(f'n={n}: at least one sample is needed.')
     numbered = list(enumerate(rows, 1))
-    if n is None or n >= len(rows): return numbered
-    return numbered[:n] if seed is None else sorted(Random(seed).sample(numbered, n), key=lambda o: o[0])
+    if seed is None or n is None or n >= len(numbered): return numbered[:n]
+    return sorted(Random(seed).sample(numbered, n), key=lambda o: o[0])
 
 def check_ids(records, name) -> list: # the same
     "Refuse an id that several records have"
@@ -395,8 +391,10 @@ def make_records(rows, name, picture, n=None, seed=None, allow_missing=True, fie
     chosen = choose_rows(rows, n, seed)
     try: records = [make_record(r, i, picture, fields, allow_missing=allow_missing, **kw) for i, r in chosen]
     except DataError as e: raise DataError(f'{name}: {e}') from None
-    no_picture, no_answer = [r for r in records if isinstance(r.image, Absent)], [r for r in records if not r.answers]
-    for what, some in {'no picture': no_picture, 'no answer to score by': no_answer}.items():
+    lacking = {
+        'no picture': [r for r in records if isinstance(r.image, Absent)],
+        'no answer to score by': [r for r in records if not r.answers]}
+    for what, some in lacking.items():
         if some and len(some) == len(records):
             why = some[0].image.why if what == 'no picture' else _lacking('answer', chosen[0][1], fields['answers'])
             raise DataError(f'{name}: none of the {len(records)} rows has what it needs: {what}; {why}')
