@@ -92,7 +92,7 @@ class Adapter:
         image = one_picture(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = equip(self.method, RunConfig((), suffix, read_length(asked, self.longest)), self.fields)
         if self.by: method = CrossModelAnswer(method, self.by)
-        result = method(self.vlm, image, question, cache=self.cache).own()
+        result = method(self.vlm, image, question, cache=self.cache)
         return cut_at_stop(str(result), asked.get('until'))
 
     def generate_until(self, requests) -> list: # of str

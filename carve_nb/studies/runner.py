@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['STUDIES', 'MAY_DIFFER', 'StudySpec', 'find_study', 'check_settings', 'study_meta', 'study_folder', 'Findings',
-           'collect_findings', 'report_findings', 'pick_workers', 'open_folder', 'check_study', 'units_to_do',
-           'measure_study', 'run_study']
+           'open_folder', 'check_study', 'run_study']
 
 # %% ../../nbs/library/studies/18_runner.ipynb #cdfc286f
 import inspect, sys
@@ -136,59 +135,16 @@ class Findings:
         records, meta = read_records(folder)
         return cls(meta['study'], records, meta)
 
-# %% ../../nbs/library/studies/18_runner.ipynb #cd34ad27
-def collect_findings(folder, # of the study
-    ids, # of the samples that were asked for
-    workers # processes
-    ) -> tuple: # `Findings`, reasons why samples have no record
-    "The records of a study, which are exported as well"
-    meta, lines, sessions = read_run(folder)
-    measured = [l for l in lines if l['status'] == 'ok']
-    records = [{k: v for k, v in l.items() if k not in ('at', 'method', 'status')} for l in measured]
-    seconds = sum(s['seconds'] or 0 for s in sessions)
-    meta |= dict(n=len(records), workers=workers, seconds=round(seconds, 1))
-    export_run(folder, records, 'meta.json', meta)
-    asked = set(ids)
-    chosen = [r for r in records if r['id'] in asked]
-    refused = [l['why'] for l in lines if l['status'] != 'ok' and l['id'] in asked]
-    return Findings(meta['study'], chosen, meta, ['records.jsonl', 'meta.json']), refused
-
-def report_findings(f, # `Findings`
-    out # folder for the figure
-    ):
-    "Print the sentences and write the figure"
-    if not f.records: return
-    try:
-        print(f)
-        f.figure().savefig(Path(out)/f'{f.name}.png', metadata=dict(Software=None))     # no date, no name in it
-        f.files.append(f'{f.name}.png')
-    except ValueError as e:
-        raise CarveError(
-            f'{len(f.records)} records of the study {f.name} are kept, but do not make a figure: {e} '
-            'More samples may help.') from e
-
 # %% ../../nbs/library/studies/18_runner.ipynb #0e4717bd
-def pick_workers(vlm, # a `VLM`
-    workers, # processes, or None
-    n # samples
-    ) -> int: # processes
-    "As many processes as asked for, or as make sense"
-    if workers is not None and workers < 1: raise CarveError(f'workers={workers}: at least one process is needed.')
-    return workers or max(1, min(count_workers(vlm), n//8))
-
 @contextmanager
-def open_folder(out # folder, or None for a temporary one
-    ): # yields a path
+def open_folder(out): # None: a temporary one
     "The folder of a study"
     if out is not None: yield Path(out)
     else:
         with TemporaryDirectory() as d: yield Path(d)
 
-def check_study(name, # of a study
-    data=None, # folder, or None
-    n=None # samples, or None
-    ) -> StudySpec: # of this name
-    "What can be found wrong without a model"
+def check_study(name, data=None, n=None) -> StudySpec: # folder, or None; samples, or None
+    "The study of this name, and what can be found wrong without a model"
     study = find_study(name)
     if n is not None and n < 1: raise CarveError(f'n={n}: at least one sample is needed.')
     if data is not None and study.scenes_only:
@@ -197,39 +153,9 @@ def check_study(name, # of a study
     if data is not None: read_entries(data, n)
     return study
 
-# %% ../../nbs/library/studies/18_runner.ipynb #e2c79fe8
+# %% ../../nbs/library/studies/18_runner.ipynb #708e6e97
 MAY_DIFFER = 'n', 'workers', 'seconds', 'device', 'threads', 'versions' # between two sessions of one study
 
-def units_to_do(samples, # iterable of samples
-    name, # of the study
-    done, # keys of the lines that are there
-    ids # list, filled with the ids of all samples
-    ): # yields units of one sample
-    "The samples that are not measured yet; those of scenes are drawn and passed over"
-    for at, s in enumerate(samples):
-        ids.append(s.id)
-        if (s.id, name) not in done: yield [(at, s)]
-
-def measure_study(folder, # of the study
-    meta, # of `study_meta`
-    vlm, # its `VLM`
-    samples, # iterable of samples, or the list of `Record`s of a folder
-    total, # samples
-    workers=None, # processes; None: as many as make sense
-    progress=True, # show a bar?
-    loading={} # of `VLM.from_pretrained`
-    ) -> tuple: # number of processes, ids of all samples
-    "Measure what is left"
-    name, ids = meta['study'], []
-    asked = sample_keys(DataSet('', samples)) if isinstance(samples, list) else {}
-    store = RunStore(folder, meta, asked, MAY_DIFFER, retry=True)
-    workers = pick_workers(vlm, workers, total - len(store.done))
-    make = partial(StudyEvaluator, name=name, measure=partial(find_study(name).measure, **meta['settings']))
-    measured = measure_units(vlm, make, units_to_do(samples, name, store.done, ids), workers, loading)
-    carry_out(store, measured, ids, len(store.done), total, progress)
-    return workers, ids
-
-# %% ../../nbs/library/studies/18_runner.ipynb #708e6e97
 def run_study(name, # one of `STUDIES`
     model=TINY, # 'carve-tiny', folder or Hub id
     data=None, # folder with pictures and one file of annotations; None: held-out scenes
@@ -243,15 +169,36 @@ def run_study(name, # one of `STUDIES`
     "Measure, write, plot, summarize; what is finished is not measured again"
     study, vlm = check_study(name, data, n), VLM.from_pretrained(model, **loading)
     check_settings(name, settings, vlm.n_layers)
-    total = n or study.n
-    samples = study.samples(total) if data is None else read_entries(data, n)
-    if data is not None: total = len(samples)
-    meta = study_meta(name, vlm, data, settings)
+    if workers is not None and workers < 1: raise CarveError(f'workers={workers}: at least one process is needed.')
+    samples, asked, ids = study.samples(n or study.n) if data is None else read_entries(data, n), {}, []
+    if data is not None: asked = sample_keys(DataSet('', samples))
+    total, meta = len(asked) or n or study.n, study_meta(name, vlm, data, settings)
     with open_folder(out) as folder:
-        workers, ids = measure_study(folder, meta, vlm, samples, total, workers, progress, loading)
-        findings, refused = collect_findings(folder, ids, workers)
-        if out is None: findings.files = []
-        report_findings(findings, folder)
-    if not refused: return findings
-    have = f'{len(refused)} of {total} samples have no record ({len(findings.records)} have)'
+        store = RunStore(folder, meta, asked, MAY_DIFFER, retry=True)
+        workers = workers or max(1, min(count_workers(vlm), (total - len(store.done))//8))
+        def left():       # the samples of scenes that are there already are drawn and passed over
+            for at, s in enumerate(samples):
+                ids.append(s.id)
+                if (s.id, name) not in store.done: yield [(at, s)]
+        make = partial(StudyEvaluator, name=name, measure=partial(study.measure, **settings))
+        carry_out(store, measure_units(vlm, make, left(), workers, loading), ids, len(store.done), total, progress)
+        meta, lines, sessions = read_run(folder)
+        plain = lambda l: {k: v for k, v in l.items() if k not in ('at', 'method', 'status')}
+        kept = [plain(l) for l in lines if l['status'] == 'ok']
+        meta |= dict(n=len(kept), workers=workers, seconds=round(sum(s['seconds'] or 0 for s in sessions), 1))
+        export_run(folder, kept, 'meta.json', meta)
+        chosen = set(ids)
+        f = Findings(name, [r for r in kept if r['id'] in chosen], meta, out and ['records.jsonl', 'meta.json'] or [])
+        try:
+            if f.records:
+                print(f)
+                f.figure().savefig(folder/f'{name}.png', metadata=dict(Software=None))     # no date, no name in it
+                if out: f.files.append(f'{name}.png')
+        except ValueError as e:
+            raise CarveError(
+                f'{len(f.records)} records of the study {name} are kept, but do not make a figure: {e} More samples '
+                'may help.') from e
+    refused = [l['why'] for l in lines if l['status'] != 'ok' and l['id'] in chosen]
+    if not refused: return f
+    have = f'{len(refused)} of {total} samples have no record ({len(f.records)} have)'
     raise IncompleteError(f'{have}: {" | ".join(refused[:3])}')

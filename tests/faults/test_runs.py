@@ -9,8 +9,8 @@ from carve_nb.evaluation import runner
 from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError, RunError, IncompleteError
-from carve_nb.data.run_store import STORE, read_run
-from carve_nb.studies.workers import Tally
+from carve_nb.data.run_store import STORE, RunStore, read_run
+from carve_nb.studies.workers import carry_out
 from carve_nb.baselines.registry import find_methods
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import local_engine, run_eval
@@ -233,12 +233,10 @@ def test_clock_goes_back(vlm, whole, tmp_path, monkeypatch):
     assert files(out) == files(whole)
 
 
-def test_bar_and_clock(monkeypatch, capsys):
+def test_bar_and_clock(tmp_path, monkeypatch, capsys):
     "The bar shows no negative time either"
     monkeypatch.setattr('tqdm.std.time', lambda t=iter(range(10**6, 0, -500)): next(t))
-    tally = Tally(True, 3, 0)
-    for i in range(3): tally.count([dict(id=str(i), method='none', status='ok', score=1.)])
-    tally.bar.close()
+    carry_out(RunStore(tmp_path, {}), [[dict(id=str(i), at=i, method='none', status='ok', score=1.)] for i in range(3)], [], 0, 3)
     assert '3/3' in (said := capsys.readouterr().err) and '-' not in said.replace('sample/s', ''), said
 
 
