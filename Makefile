@@ -24,7 +24,7 @@ lint: $(V)/.ok
 # `git diff` after an export, and unlike it, it also works before a commit.
 drift: $(V)/.ok
 	@rm -rf .drift && mkdir .drift && cp -r carve_nb recipes .drift
-	$(V)/bin/nbdev-export && $(V)/bin/python tools/recipes.py
+	$(V)/bin/nbdev-export && $(V)/bin/python tools/export_recipes.py
 	@for d in carve_nb recipes; do diff -r -x __pycache__ -x checkpoints .drift/$$d $$d || s=1; done; rm -rf .drift; \
 	 test -z "$$s" || { echo 'carve_nb or recipes was not what the notebooks export (it is now); commit the export.'; exit 1; }
 
@@ -56,7 +56,7 @@ soak: $(V)/.soak  ## the long variants: 10,000 cases of each law, fuzzing, 20 ki
 
 export: $(V)/.ok  ## notebooks to modules, and notebooks cleaned
 	$(V)/bin/nbdev-export
-	$(V)/bin/python tools/recipes.py
+	$(V)/bin/python tools/export_recipes.py
 	$(V)/bin/nbdev-clean
 
 readme: $(V)/.ok  ## README.md from nbs/index.ipynb

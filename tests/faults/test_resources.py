@@ -224,7 +224,7 @@ def test_full_disk(folders, tmp_path):
     mode = os.environ.get('CARVE_DISK', mode)
     said = child([*(own if mode == 'disk' else ()), sys.executable, '-c', DISK, folders('llava'), disk, mode, tmp_path])
     why = 'No space left on device|database or disk is full' if said['mode'] == 'disk' else 'File too large|No space left|disk I/O error|database or disk is full'
-    assert said['start'][0] == 1 and re.search(why, said['start'][1]), said['start']
+    assert said['start'][0] == 2 and re.search(why, said['start'][1]), said['start']
     assert re.search(f'({why}).*lines are kept; make room, and the same command goes on', said['run']), said
     n, whole, names = said['half']
     assert 0 < n < 16 and whole and {'run.sqlite', 'run.lock'} <= {*names} and not [k for k in names if k.endswith('.new')], said['half']

@@ -314,6 +314,7 @@ def test_sign_flip(ab, k):
     assert sign_flip([*a, *b], [*b, *a], 500) > .5
 
 
+@few
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm(ps):
     "Never below the plain p, never above 1, in the same order, and Bonferroni is no better"

@@ -1,6 +1,6 @@
 """Notebooks to recipes/, beside the package: `#| recipe NAME` names the module, `#| export-recipe` marks the cells that it is made of.
 
-Usage: python tools/recipes.py   (`make export` and `make drift` call it; from the root of the repository)"""
+Usage: python tools/export_recipes.py   (`make export` and `make drift` call it; from the root of the repository)"""
 from pathlib import Path
 from nbdev.maker import ModuleMaker
 from nbdev.process import NBProcessor
