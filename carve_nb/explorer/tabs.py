@@ -27,7 +27,9 @@ class Tab:
         self.owner, self.view = owner, w.HTML(EMPTY)
         self.parts = self.make()
         for part in self.parts: part.observe(lambda change: owner.redraw(), 'value')
-        self.box = w.VBox([wrapping(*self.parts), self.view])
+        top = wrapping(*self.parts)
+        top.layout.max_width = '940px'
+        self.box = w.VBox([top, self.view])
     def make(self) -> list:
         "The widgets of the tab"
         return []

@@ -38,7 +38,7 @@ def captioned(img, about, width='100%') -> str: # HTML
 
 def side_by_side(parts, width='170px') -> str: # HTML; parts: (picture, caption) of each
     "Pictures with captions, in as many rows as there is no room for one"
-    each = ''.join(f'<div style="flex:0 1 {width}">{captioned(img, about)}</div>' for img, about in parts)
+    each = ''.join(f'<div style="max-width:{width}">{captioned(img, about)}</div>' for img, about in parts)
     return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{each}</div>'
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #96f3db1d
