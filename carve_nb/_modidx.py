@@ -2503,6 +2503,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'carve_nb/studies/convergence.py'),
                                               'carve_nb.studies.convergence.plot_auroc': ( 'library/studies/convergence.html#plot_auroc',
                                                                                            'carve_nb/studies/convergence.py'),
+                                              'carve_nb.studies.convergence.plot_clutter': ( 'library/studies/convergence.html#plot_clutter',
+                                                                                             'carve_nb/studies/convergence.py'),
                                               'carve_nb.studies.convergence.plot_convergence': ( 'library/studies/convergence.html#plot_convergence',
                                                                                                  'carve_nb/studies/convergence.py'),
                                               'carve_nb.studies.convergence.plot_depth': ( 'library/studies/convergence.html#plot_depth',

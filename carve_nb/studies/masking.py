@@ -7,6 +7,7 @@ __all__ = ['masking_samples', 'measure_masking', 'plot_masked', 'plot_added', 'p
            'summarize_masking']
 
 # %% ../../nbs/library/studies/06_masking.ipynb #a56b0dcf
+from itertools import count
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from ..attention.layer_masking import mask_image_tokens
@@ -22,13 +23,8 @@ from .compare import annotate_cells, frame_lines, layer_ticks, plot_line
 # %% ../../nbs/library/studies/06_masking.ipynb #19555832
 def masking_samples(n, start=0, kinds=('digit', 'color', 'shape', 'exist')):
     "Held-out questions of several kinds in turn, one for each scene"
-    yielded, seed = 0, start
-    while yielded < n:
-        s = to_sample(make_scene(seed), kinds[yielded % len(kinds)])
-        seed += 1
-        if s is None: continue
-        yielded += 1
-        yield s
+    seeds = count(start)
+    for k in range(n): yield next(s for seed in seeds if (s := to_sample(make_scene(seed), kinds[k % len(kinds)])))
 
 # %% ../../nbs/library/studies/06_masking.ipynb #8bba387f
 def measure_masking(vlm, sample, suffix=SHORT_ANSWER, max_new_tokens=8) -> dict:
@@ -71,15 +67,15 @@ def plot_added(ax, records):
 # %% ../../nbs/library/studies/06_masking.ipynb #5ad23c0d
 def plot_kinds(ax, records):
     "Accuracy by kind of question, the picture hidden from each layer on"
-    parts = {k: [] for k in sorted({str(r['kind']) for r in records})}
-    for r in records: parts[str(r['kind'])].append([r['none'], *r['onward'], r['plain']])
-    acc = np.array([np.mean(part, axis=0) for part in parts.values()])
+    kinds = np.array([str(r['kind']) for r in records])
+    parts = pd.DataFrame([[r['none'], *r['onward'], r['plain']] for r in records]).groupby(kinds)
+    acc = parts.mean().to_numpy()
     image, L = ax.imshow(acc, cmap='viridis', vmin=0, vmax=1, aspect='auto'), acc.shape[1] - 2
     if L < 10: annotate_cells(ax, acc)
     shown = range(L) if L < 13 else range(0, L - 1, 4)
     ax.figure.colorbar(image, ax=ax, label='accuracy')
     ax.set_xticks(range(L + 2), ['no\npicture', *(str(l) if l in shown else '' for l in range(L)), 'sees\nall'])
-    ax.set_yticks(range(len(parts)), [f'{k}, n = {len(p)}' for k, p in parts.items()])
+    ax.set_yticks(range(len(parts)), [f'{k}, n = {n}' for k, n in parts.size().items()])
     ax.set(xlabel='hidden from this layer on', title='by kind of question')
 
 def plot_masking(records) -> Figure:
