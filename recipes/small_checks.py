@@ -15,10 +15,10 @@ from carve_nb.data.questions import centre
 from .small_captions import ContrastViews, contrast_batch
 from .small_decoder import lesson_loss
 from .small_lessons import lesson_batch
-from .small_model import MERGE, new_small_model
+from .small_model import new_small_model
 from .small_recipe import SMALL_STAGES
 from .small_scenes import CELL, grid_room, grid_view, open_backgrounds, paint_scene, write_backgrounds
-from .small_tower import ContrastHead, contrast_loss, tower_features, tower_layout
+from .small_tower import ContrastHead, contrast_loss, tower_tokens
 from .training_loop import mean_figures, resume
 
 # %% ../nbs/training/17_small_checks.ipynb #4330659b
@@ -42,12 +42,11 @@ def check_batches(named, make, loss, pool, batches) -> dict: # name → what a b
 @torch.no_grad()
 def object_tokens(visual, pool, n, seed, grid=(16, 16)) -> tuple: # stock tower; backgrounds; scenes of six objects
     "What the tower makes of the tokens at the centres of objects, and colour, shape and digit there"
-    rows, labels, back = [], [], tower_layout(*grid)[-1]
+    rows, labels = [], []
     for i in range(n):
         scene = paint_scene(np.random.default_rng([seed, 4, i]), pool, 6, (40, 60))
         picture, whole, _ = grid_view(scene, grid_room(grid), grid)
-        x = tower_features(visual, torch.tensor(picture)[None])[0]
-        x = x.view(-1, MERGE**2*x.shape[1])[back]
+        x, = tower_tokens(visual, torch.tensor(picture)[None])[0]
         for o in whole:
             column, row = (int(k/CELL) for k in centre(o.box))
             rows.append(x[row*grid[1] + column])

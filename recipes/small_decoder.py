@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch, torch.nn.functional as F
 from .small_questions import SMALL_TURNS
 from .small_scenes import CELL
-from .small_tower import project_tokens, tower_features
+from .small_tower import tower_tokens
 from .small_vocabulary import encode_small
 from .training_loop import turns_mask
 
@@ -88,9 +88,7 @@ def _seen_states(m, pictures, ids, drop):
     pieces = [BEGIN]
     for images in pictures:
         grid = tuple(s//CELL for s in images.shape[1:3])
-        with torch.no_grad(): x = tower_features(m.model.visual, images)
-        x = project_tokens(m.model.visual, x, *grid)
-        pieces += [OPEN, (x, grid), CLOSE]
+        pieces += [OPEN, (tower_tokens(m.model.visual, images)[1], grid), CLOSE]
     return run_decoder(m, pieces, ids, drop)[1]
 
 # %% ../nbs/training/14_small_decoder.ipynb #9bd3f00f
