@@ -27,7 +27,8 @@ def tower_tokens(visual, images) -> tuple: # stock tower; pictures of one grid
     "Image tokens in reading order: features [B, tokens, 4 width], and projected [B, tokens, decoder's width]"
     B, H, W, _ = images.shape
     grid = torch.tensor([[1, H//PATCH, W//PATCH]], device=images.device)
-    out, (order, _) = visual(to_frames(images), grid_thw=grid.expand(B, -1)), get_vision_window_index(grid, MERGE, WINDOW, PATCH)
+    out = visual(to_frames(images), grid_thw=grid.expand(B, -1))
+    order, _ = get_vision_window_index(grid, MERGE, WINDOW, PATCH)
     features = out.last_hidden_state.view(B, len(order), -1)[:, order.argsort()]
     return features, out.pooler_output.view(B, len(order), -1)
 
