@@ -87,15 +87,15 @@ def plot_clutter(ax, records, key, label='{}'):
 
 def plot_depth(ax, records):
     "Entropy by layer, easy and cluttered"
-    ax.axhline(math.log2(max(r['patches'] for r in records)), color='grey', ls='--', lw=.8)
     plot_clutter(ax, records, 'entropy', '{}, n = {}')
+    ax.axhline(math.log2(max(r['patches'] for r in records)), color='grey', ls='--', lw=.8)
     ax.set(ylabel='entropy of the last row, bits', ylim=(0, None), title='entropy (dashed: no preference)')
 
 def plot_share(ax, records):
     "Share of attention inside the true region, by layer"
     seen = [r for r in records if 'share' in r]
-    ax.axhline(np.mean([r['area'] for r in seen]), color='grey', ls='--', lw=.8)
     plot_clutter(ax, seen, 'share')
+    ax.axhline(np.mean([r['area'] for r in seen]), color='grey', ls='--', lw=.8)
     ax.set(ylabel='share inside the region', ylim=(0, None), title='in the true region (dashed: its area)')
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #749b0b9f
