@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['OVERLAY', 'BOX_COLORS', 'CONCEPT_COLORS', 'SUBSCRIPT', 'PANEL_ROW', 'PANEL_HTML', 'PANEL_TITLE', 'FONT_SIZES',
-           'FIGURE_STYLE', 'overlay', 'draw_boxes', 'fit_text', 'fit_height', 'strip', 'concept_color', 'widen_box',
-           'outline_target', 'wrap_sentence', 'plot_panels', 'panels_html', 'plot_style', 'figure_bytes', 'plot_forest',
-           'plot_band', 'black_out', 'keep_mask']
+           'FIGURE_STYLE', 'overlay', 'draw_boxes', 'fit_text', 'fit_height', 'strip', 'widen_box', 'outline_target',
+           'wrap_sentence', 'plot_panels', 'panels_html', 'plot_style', 'figure_bytes', 'plot_forest', 'plot_band',
+           'black_out', 'keep_mask']
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6ebbcbbe
 import re, textwrap
@@ -88,7 +88,7 @@ CONCEPT_COLORS = {
     'ours': '#cc78bc', 'control': '#949494', 'alone': '#56b4e9', 'target': '#ffffff'
 }
 
-def concept_color(title) -> str:
+def _concept_color(title) -> str:
     "The colour of the concept that the title of a panel begins with"
     return next((color for concept, color in CONCEPT_COLORS.items() if title.startswith(concept)), '#000000')
 
@@ -123,7 +123,7 @@ def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> p
     fig = Figure((width/100, total/100), 100)
     for title, o in zip(panels, tiles):
         fig.figimage(np.asarray(o), x, bottom + (height - o.height)//2, origin='upper')
-        bar = dict(height=3/total, color=concept_color(title), lw=0)
+        bar = dict(height=3/total, color=_concept_color(title), lw=0)
         fig.add_artist(mpl.patches.Rectangle((x/width, 1 - 3/total), o.width/width, **bar))
         fig.text(x/width, 1 - 6/total, SUBSCRIPT.sub(r'$\1_\2$', title), size=size, va='top')
         x += o.width + gap
@@ -157,7 +157,7 @@ def panels_html(
         buf = BytesIO()
         small = ImageOps.contain(img, (most, most)) if max(img.size) > most else img
         small.convert('RGB').save(buf, 'JPEG', quality=82)
-        color = concept_color(title).replace('#000000', 'currentcolor')
+        color = _concept_color(title).replace('#000000', 'currentcolor')
         head = title and PANEL_TITLE.format(color, room, SUBSCRIPT.sub(r'\1<sub>\2</sub>', escape(title)))
         alt = escape(words.get(title, title or sentence.splitlines()[0]))
         out += PANEL_HTML.format(round(.58*width), width, head, alt, b64encode(buf.getvalue()).decode())

@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['INTERVALS', 'TESTS', 'Interval', 'format_intervals', 'check_scores', 'tail_of', 'picture_places', 'bootstrap_values',
-           'expanded_ends', 'interval_of', 'picture_sums', 'format_counts', 'effective_size', 'share_interval',
-           'ratio_of_sums', 'mean_interval', 'check_pairs', 'bonett_price', 'difference', 'mcnemar', 'sign_flip',
-           'paired_test', 'format_tests', 'holm', 'format_p', 'Estimate', 'paired_effect', 'exact_power', 'detectable']
+           'expanded_ends', 'interval_of', 'format_counts', 'mean_interval', 'check_pairs', 'difference', 'mcnemar',
+           'sign_flip', 'paired_test', 'format_tests', 'holm', 'format_p', 'Estimate', 'paired_effect', 'detectable']
 
 # %% ../../nbs/library/core/04_stats.ipynb #1d814f65
 from dataclasses import dataclass
@@ -97,7 +96,7 @@ def interval_of(stat, columns, n=2000, seed=0, level=.95, clusters=None) -> tupl
     return expanded_ends(bootstrap_values(stat, columns, n, seed, clusters), m, level)
 
 # %% ../../nbs/library/core/04_stats.ipynb #ae141af0
-def picture_sums(x, clusters=None) -> tuple:    # [n] scores; the picture of each question; None: each has its own
+def _picture_sums(x, clusters=None) -> tuple:    # [n] scores; the picture of each question; None: each has its own
     "Sum of scores and number of questions of each picture, in order of appearance"
     if clusters is None: return x, np.ones(len(x))
     if len(clusters) != len(x):
@@ -113,7 +112,7 @@ def format_counts(clusters, questions=None) -> str:    # what is asked, in the s
     return text + (f' ({repeats} repeat an earlier one)' if repeats else '')
 
 # %% ../../nbs/library/core/04_stats.ipynb #7c2c5013
-def effective_size(sums, counts, level=.95) -> float:    # [m] right answers and questions of each picture
+def _effective_size(sums, counts, level=.95) -> float:    # [m] right answers and questions of each picture
     "How many independent questions would be as sure about a share"
     n, m, tail = counts.sum(), len(counts), tail_of(level)
     if m in (1, n): return float(m)
@@ -123,25 +122,25 @@ def effective_size(sums, counts, level=.95) -> float:    # [m] right answers and
     narrower = stats.norm.isf(tail)/stats.t.isf(tail, m - 1)
     return max(1., min(n, p*(1 - p)/variance)*narrower**2)
 
-def share_interval(sums, counts, level=.95) -> tuple:    # as in `effective_size`
+def _share_interval(sums, counts, level=.95) -> tuple:    # as in `_effective_size`
     "Wilson's interval of a share"
     from statsmodels.stats.proportion import proportion_confint
-    size = effective_size(sums, counts, level)
+    size = _effective_size(sums, counts, level)
     return tuple(map(float, proportion_confint(sums.sum()/counts.sum()*size, size, 1 - level, 'wilson')))
 
 # %% ../../nbs/library/core/04_stats.ipynb #893236df
-def ratio_of_sums(sums, counts) -> np.ndarray:    # [..., m] scores and questions of each picture -> [...]
+def _ratio_of_sums(sums, counts) -> np.ndarray:    # [..., m] scores and questions of each picture -> [...]
     "Mean score over the questions of all pictures"
     return sums.sum(-1)/counts.sum(-1)
 
 def mean_interval(x, n=2000, seed=0, level=.95, clusters=None) -> Interval:    # the picture of each question
     "Mean with its interval: Wilson's where all scores are 0 or 1, the bootstrap elsewhere"
     x = check_scores(x)
-    sums, counts = picture_sums(x, clusters)
+    sums, counts = _picture_sums(x, clusters)
     share = np.isin(x, (0, 1)).all()
-    if not share: ends = interval_of(ratio_of_sums, [sums, counts], n, seed, level)
+    if not share: ends = interval_of(_ratio_of_sums, [sums, counts], n, seed, level)
     if share or ends[0] == ends[1] and 0 <= ends[0] <= 1:
-        ends, share = share_interval(sums, counts, level), True
+        ends, share = _share_interval(sums, counts, level), True
     kind = ('Wilson' if share else 'bootstrap') + ' by picture'*(len(sums) < len(x))
     return Interval(float(x.mean()), *ends, len(x), len(sums), kind)
 
@@ -153,7 +152,7 @@ def check_pairs(a, b) -> tuple:
         raise StatisticsError(f'{len(a)} scores against {len(b)}: paired tests need both on the same questions.')
     return a, b
 
-def bonett_price(better, worse, m, level) -> tuple:
+def _bonett_price(better, worse, m, level) -> tuple:
     "Interval of a difference of two shares on the same questions"
     p, q = ((m*share + 1)/(m + 2) for share in (better, worse))
     half = stats.norm.isf(tail_of(level))*np.sqrt((p + q - (p - q)**2)/(m + 2))
@@ -163,11 +162,11 @@ def difference(a, b, n=2000, seed=0, level=.95, clusters=None) -> Interval:    #
     "Mean of a - b with its interval"
     a, b = check_pairs(a, b)
     d = a - b
-    sums, counts = picture_sums(d, clusters)
-    lo, hi = interval_of(ratio_of_sums, [sums, counts], n, seed, level)
+    sums, counts = _picture_sums(d, clusters)
+    lo, hi = interval_of(_ratio_of_sums, [sums, counts], n, seed, level)
     kind = 'bootstrap' + ' by picture'*(len(sums) < len(d))
     if lo == hi and np.isin([a, b], (0, 1)).all():
-        lo, hi = bonett_price((d > 0).mean(), (d < 0).mean(), len(sums), level)
+        lo, hi = _bonett_price((d > 0).mean(), (d < 0).mean(), len(sums), level)
         kind = 'Bonett-Price'
     return Interval(float(d.mean()), lo, hi, len(d), len(sums), kind)
 
@@ -185,7 +184,7 @@ def sign_flip(a, b, # scores of two methods on the same questions
     clusters=None # the picture of each question, whose signs flip together; None: each has its own
     ) -> float: # p, two-sided; 1 if the methods differ on at most one picture
     "Randomisation test of the mean difference"
-    d, _ = picture_sums(np.subtract(*check_pairs(a, b)), clusters)
+    d, _ = _picture_sums(np.subtract(*check_pairs(a, b)), clusters)
     d = d[d.round(9) != 0]
     if n < 1: raise StatisticsError(f'n={n}: at least one flip is needed; 20000 is usual.')
     if len(d) < 2: return 1.
@@ -253,7 +252,7 @@ def paired_effect(a, b, n=2000, seed=0, level=.95, clusters=None) -> Estimate:  
     return Estimate(*effect, len(d), p)
 
 # %% ../../nbs/library/core/04_stats.ipynb #4723eac2
-def exact_power(n, d, discordant, alpha=.05) -> float:
+def _exact_power(n, d, discordant, alpha=.05) -> float:
     "Power of a paired comparison"
     m = np.arange(n + 1)
     m = m[stats.binom.pmf(m, n, discordant) > 1e-12]
@@ -274,7 +273,7 @@ def detectable(
                               'at least one question and shares between 0 and 1 are needed, with alpha < power.')
     least = max(0, discordant - 2*base)  # a gain is won where the other fails
     most = min(discordant, 2*(1 - base) - discordant)
-    lack = lambda d: exact_power(n, d, discordant, alpha) - power
+    lack = lambda d: _exact_power(n, d, discordant, alpha) - power
     if most <= 0 or lack(most) < 0: return float('inf')
     if lack(least) >= 0: return least
     return float(optimize.brentq(lack, least, most, xtol=1e-5))
