@@ -99,6 +99,7 @@ def check_tiles(
     picture,  # [N] bool: the image tokens
 ):
     "Refuse pictures whose tiles are not where the prompt has them"
+    spans = [s for s in spans if len(s)]    # of a strip a view can be without a token
     starts = {s.image: min(int(t.tokens[0]) for t in spans if t.image == s.image) for s in spans}
     apart = int((picture[1:] & ~picture[:-1]).sum() + picture[0]) >= len(starts)    # words stand between all of them
     wrong = {i for i, start in starts.items() if apart and start and picture[start - 1]}
