@@ -1959,6 +1959,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'carve_nb/method/row_profile.py'),
                                              'carve_nb.method.row_profile.RowProfile._repr_html_': ( 'library/method/row_profile.html#rowprofile._repr_html_',
                                                                                                      'carve_nb/method/row_profile.py'),
+                                             'carve_nb.method.row_profile.RowProfile.about': ( 'library/method/row_profile.html#rowprofile.about',
+                                                                                               'carve_nb/method/row_profile.py'),
                                              'carve_nb.method.row_profile.RowProfile.sure': ( 'library/method/row_profile.html#rowprofile.sure',
                                                                                               'carve_nb/method/row_profile.py'),
                                              'carve_nb.method.row_profile.RowProfile.table': ( 'library/method/row_profile.html#rowprofile.table',

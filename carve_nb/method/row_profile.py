@@ -7,6 +7,7 @@ __all__ = ['ROWS', 'RowProfile', 'row_path', 'find_row']
 
 # %% ../../nbs/library/method/05_row_profile.ipynb #b1000004
 import os
+from html import escape
 from dataclasses import dataclass
 from pathlib import Path
 import pandas as pd
@@ -39,13 +40,18 @@ class RowProfile(MeasuredLayers):
         kinds = dict(agreement=self.agreement) | (dict(touch=self.touch) if self.touch else {})
         return pd.concat({k: pd.DataFrame(v, index=pd.Index(self.read, name='layer')).T for k, v in kinds.items()}).round(2)
 
-    def __repr__(self):
+    def about(self) -> tuple: # two sentences
+        "What was asked, what was chosen"
         last = (f'chosen by agreement: row {self.row!r}, layers {self.layers}; chosen again in {self.again:.0%} of the draws'
                 if self.sure else f'No row is chosen: {self.row!r} is chosen again in only {self.again:.0%} of the draws; the '
                 f'last position stays. Give more pictures, {4*self.n} say.')
-        return f'{self.model}: {self.n} pictures of {self.source}\n{self.table().to_string()}\n{last}'
+        return f'{self.model}: {self.n} pictures of {self.source}', last
 
-    def _repr_html_(self): return f'{self.table().to_html()}<p>{repr(self).splitlines()[-1]}</p>'
+    def __repr__(self): return f'\n{self.table().to_string()}\n'.join(self.about())
+
+    def _repr_html_(self):
+        first, last = map(escape, self.about())
+        return f'<p>{first}</p>{self.table().to_html()}<p>{last}</p>'
 
 # %% ../../nbs/library/method/05_row_profile.ipynb #b1000007
 def row_path(vlm) -> Path:
