@@ -339,53 +339,57 @@ def test_plain_answer_once(models, photo, capsys):
 
 
 def test_profile(models, photo, tmp_path, monkeypatch, capsys):
-    "A profile is printed, kept for these weights, not measured again unasked; a model that does not point gets none"
+    "A profile is printed, kept for these weights, and not measured again unasked; pictures without boxes get one too"
+    from carve_nb.baselines.lookup import Lookup
     from carve_nb.method.adaptive import CarveAuto
-    from carve_nb.method.carve import Carve
-    from carve_nb.studies.model_profile import find_profile
+    from carve_nb.method.row_profile import find_profile
     from carve_nb.models.vlm import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     words = ['profile', '--n', '4', '--quiet']
-    assert main([*words, '--layers-only', '--json', str(tmp_path/'p.json')]) == 0
+    assert main([*words, '--json', str(tmp_path/'p.json')]) == 0
     vlm, (file,), told = VLM.from_pretrained(), (tmp_path/'kept').iterdir(), json.loads((tmp_path/'p.json').read_text())
-    assert capsys.readouterr().out.endswith(f': keep the default, Carve()\nkept in {file}\n')      # four questions show no gain
-    with pytest.warns(UserWarning, match='no better than all'): assert Carve.for_model(vlm) == Carve()
-    assert told['n'] == 4 and told['kept'][1] > told['by_chance']
-    with pytest.raises(CarveError, match='layers alone'): CarveAuto.for_model(vlm)
+    assert f'kept in {file}\n' in capsys.readouterr().out and (told['n'], told['row']) == (4, 'last')
+    with pytest.raises(CarveError, match='no thresholds of auto'): CarveAuto.for_model(vlm)
     assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
-    assert main([*words, '--force']) == 0 and find_profile(vlm).rules['n'] == 4
-    with pytest.warns(UserWarning, match='keep the default'): assert CarveAuto.for_model(vlm) == CarveAuto()
-    assert main([*words, '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
+    assert main([*words, '--auto', '--force']) == 0 and find_profile(vlm).rules['n'] == 4
+    with pytest.warns(UserWarning, match='keep the default'): CarveAuto.for_model(vlm)
+    capsys.readouterr()
+    assert main(['profile', '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
     out, err = capsys.readouterr()
-    assert 'not above chance' in out and 'nothing was kept' in err and [*(tmp_path/'kept').iterdir()] == [file]
+    assert 'asked: What colour is the car?' in err and 'touch' not in out and 'Fewer than three pictures' in out
+    llava = VLM.from_pretrained(models['llava'])
+    assert Lookup().choose(llava)[0] == 'last' and find_profile(llava).n < 3
 
 
 @pytest.mark.parametrize('wins', [True, False])
 def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
-    "Layers and thresholds are suggested, and taken by `for_model`, only where they win on the questions that did not choose them"
-    from types import SimpleNamespace as Map
+    "Row and thresholds are suggested, and taken by `for_model`, only where they win on what did not choose them"
+    from dataclasses import replace
     from carve_nb.method.adaptive import CarveAuto
     from carve_nb.method.carve import Carve
+    from carve_nb.method.row_profile import find_profile
     from carve_nb.evaluation.runner import RunConfig, make_methods
     from carve_nb.models.vlm import VLM
+    vlm = VLM.from_pretrained()
+    shipped = replace(find_profile(vlm), layers=[2], row='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
-    def contrast(at): return Map(touch=lambda box: 0 in at and (not wins or len(at) < 3), chance=lambda box: (0, .03))
-    monkeypatch.setattr('carve_nb.studies.model_profile.layer_contrasts', lambda *_: ([2, 3, 4], contrast))
+    monkeypatch.setattr('carve_nb.studies.agreement.profile_model', lambda *_, **kw: shipped)
     def case(method, vlm, sample, score):              # an unsure view is right, which only a lower threshold believes
         view = dict(confidence=.85 if wins else .99, score=1.)
         return dict(id=sample.id, kind='a', plain=dict(confidence=.1, score=0.), alike=0., spread=.42 if wins else .1, views=[view],
                     seconds=dict(capture=1., instruction=.1, ask=.2))
     monkeypatch.setattr('carve_nb.studies.model_profile.collect_case', case)
-    assert main(['profile', '--n', '20', '--quiet']) == 0
-    said, vlm = capsys.readouterr().out, VLM.from_pretrained()
+    assert main(['profile', '--n', '20', '--auto', '--quiet']) == 0
+    said, best = capsys.readouterr().out, Carve(layers=[2], query='question', words='noun')
     if wins:
-        assert Carve.for_model(vlm) == Carve(layers=[2])
-        auto, (spec,) = CarveAuto.for_model(vlm), shlex.split(said.split('--method ')[1])
-        assert auto.layers == [2] and auto.spread > .42 and make_methods(RunConfig((spec,), auto.suffix, auto.max_new_tokens))[spec] == auto
-        assert f'suggested: {Carve(layers=[2])}' in said and f'suggested: {auto}' in said
+        assert Carve.for_model(vlm) == best
+        auto, spec = CarveAuto.for_model(vlm), shlex.split(said.split('--method ')[-1])[0]
+        assert auto.words == 'noun' and auto.spread > .42 and make_methods(RunConfig((spec,), auto.suffix, auto.max_new_tokens))[spec] == auto
+        assert f'suggested: {best}' in said and f'suggested: {auto}' in said
     else:
         with pytest.warns(UserWarning): assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (Carve(), CarveAuto())
-        assert said.count('keep the default') == 2 and 'suggested' not in said and '--method' not in said
+        assert said.count('keep the default') == 2 and 'suggested' not in said and '--method carve' not in said
+    assert 'in a shell: --method lookup' in said
 
 
 @pytest.fixture(scope='module')

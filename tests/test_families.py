@@ -18,7 +18,8 @@ from carve_nb.models.families import FAMILIES, MEASURED, find_family
 from carve_nb.models.stock_prompts import read_prompts
 from carve_nb.models.tiny_models import make_tiny_checkpoint
 from carve_nb.models.tiny_models import RECIPES
-from carve_nb.studies.model_profile import collect_case, layer_contrasts, word_sample
+from carve_nb.studies.agreement import picture_questions, profile_model
+from carve_nb.studies.model_profile import collect_case, word_sample
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = list(RECIPES)
@@ -441,13 +442,10 @@ def test_methods(vlm, name):
 
 
 def test_questions_of_a_profile(vlm):
-    "Words on a photograph can be asked of every family: the contrast of one layer is that of CARVE with this layer, and the rules of auto get what they need"
-    sample = word_sample(WIDE, 0)
-    read, contrast = layer_contrasts(vlm, sample, Carve())
-    own = Carve(layers=read[:1]).saliency_only(vlm, sample.image, sample.question)
-    assert list(read) == list(vlm.layers)
-    np.testing.assert_allclose(contrast([0]).values, own.values, rtol=1e-4)
-    case = collect_case(CarveAuto(layers=list(read), max_new_tokens=2), vlm, word_sample(TALL, 1, 'count'), match)
+    "Every family gets a profile from a picture without boxes, and the rules of auto get what they need from words on a photograph"
+    found = profile_model(vlm, picture_questions([WIDE]), draws=2)
+    assert found.read == list(vlm.layers) and np.isfinite([*found.agreement.values()]).all() and found.touch is None
+    case = collect_case(CarveAuto(layers=list(vlm.layers), max_new_tokens=2), vlm, word_sample(TALL, 1, 'count'), match)
     assert case['kind'] == 'count' and 0 <= case['plain']['confidence'] <= 1 and case['views'] and 0 <= case['spread'] <= 1 + 1e-6
 
 

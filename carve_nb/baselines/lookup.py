@@ -9,10 +9,10 @@ __all__ = ['Lookup']
 from dataclasses import dataclass
 from .base import ABOVE_0, CropMethod, limited
 from ..attention.results import Result
-from ..core.errors import UnsupportedError
+from ..core.errors import CarveError, UnsupportedError
 from ..core.saliency import pick_words
 from ..method.carve import ViewRule
-from ..method.row_profile import ROWS, find_row
+from ..method.row_profile import ROWS, find_profile
 from ..method.view import magnify, whole_view
 from ..regions import regions
 
@@ -34,9 +34,10 @@ class Lookup(CropMethod):
     def choose(self, vlm) -> tuple: # (row, layers, notes)
         "The row and the layers that are read in a model"
         if self.row: return self.row, self.layers, []
-        found = find_row(vlm)
-        if found and found.sure: return found.row, self.layers or found.layers, []
-        return 'last', self.layers, ['no row is known for this model, so the last position was read; `choose_row` finds one']
+        try: found = find_profile(vlm).fields('lookup')
+        except CarveError: found = {}
+        if found: return found['row'], self.layers or found['layers'], []
+        return 'last', self.layers, ['no row is known for this model, so the last position was read: `carve profile` finds one']
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "One pass: the plain answer and the row; its region"

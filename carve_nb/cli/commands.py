@@ -351,34 +351,32 @@ def check_photos(folder): # the same
 # %% ../../nbs/library/cli/03_commands.ipynb #b618dd33
 @command('Measure')
 def do_profile(loading,
-    n: Annotated[int, option(
-        'questions with a known place, and as many of several kinds for auto; more make the intervals narrower', min=4,
-        metavar='N')] = 60,
+    n: Annotated[int, option('pictures; with --auto also questions of several kinds', min=1, metavar='N')] = 40,
     images: Annotated[str|None, option(
-        'folder with photographs to draw words on (default: scenes of coloured shapes)', read=check_photos,
+        'folder of your pictures, with questions.jsonl or without (default: scenes of coloured shapes)', read=check_photos,
         metavar='DIR')] = None,
+    auto: Annotated[bool, option(
+        'choose the thresholds of auto too, by words drawn on the pictures; most of the work', '--auto')] = False,
     force: Annotated[bool, option(
         'measure again where a profile of these weights is kept, and put the new one in its place', '--force')] = False,
-    layers_only: Annotated[bool, option(
-        'leave out the thresholds of auto, which are most of the work', '--layers-only')] = False,
     to_json: JsonFile = None, quiet: Quiet = False):
-    "Measure which layers of a model point and which thresholds of auto help it; kept for `Carve.for_model`."
+    "Choose whose row of attention is read, and in which layers, by agreement; kept for lookup and `Carve.for_model`."
     from tqdm import tqdm
-    from carve_nb.studies.model_profile import add_thresholds, profile_model, profile_path, profile_samples
+    from carve_nb.method.row_profile import profile_path
+    from carve_nb.studies.agreement import profile_model, profile_questions
+    from carve_nb.studies.model_profile import add_thresholds, mixed_questions
     path = profile_path(vlm := open_model(loading))
     if path.exists() and not force:
         raise CarveError(f'{path} is a profile of these weights; --force measures again and puts the new one there.')
-    source = 'words on photographs' if images else 'scenes of this package'
-    over = partial(tqdm, unit=' questions', leave=False, disable=quiet)
-    profile = profile_model(vlm, profile_samples(n, images), source, over=over)
-    if profile.points and not layers_only:
-        profile = add_thresholds(profile, vlm, profile_samples(n, images, True), over)
+    over, asked = partial(tqdm, leave=False, disable=quiet), profile_questions(vlm, n, images)
+    if images and not quiet: print_line('note', f'asked: {" ".join(dict.fromkeys(s.question for s in asked))}')
+    profile = profile_model(vlm, asked, Path(images).name if images else 'scenes of this package', over=over)
+    if auto: profile = add_thresholds(profile, vlm, mixed_questions(n, images), over)
     print(profile)
     save_json(to_json, asdict(profile))
-    if not profile.points:
-        return print_line('note', 'nothing was kept; more questions (--n) or photographs (--images) may show more')
     profile.save(path)
     print(f'kept in {path}')
     name = 'auto' if profile.rules and profile.rules['gain'][1] > 0 else 'carve'
     words = [name, *(f'{k}={v}'.replace(' ', '') for k, v in profile.fields(name).items())]
+    if profile.sure: print('in a shell: --method lookup')
     if len(words) > 1: print('in a shell: --method', shlex.quote(':'.join(words)))

@@ -23,7 +23,7 @@ from ..decomposition import maps_equal
 from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers, pick_words
 from ..maps import fuse_maps, step_weights
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from .layer_profile import find_profile
+from .row_profile import find_profile
 from .view import magnify
 from ..regions import regions
 

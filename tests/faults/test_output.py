@@ -25,7 +25,7 @@ from carve_nb.explorer.state import take_shown
 from carve_nb.core.saliency import Saliency
 from carve_nb.models.prompts import Prompt
 from carve_nb.method.view import View
-from carve_nb.method.row_profile import RowProfile
+from carve_nb.method.row_profile import ModelProfile
 
 ROOT = Path(__file__).parents[2]
 BAD = '<script>alert(1)</script><img src=x onerror=alert(2)></textarea></style></div>"\'><svg onload=alert(3)> ![a](http://host.test/a.png) ![d\\\\](http://host.test/d.png) [b](javascript:alert(4)) $\\href{javascript:alert(5)}{c}$'
@@ -154,7 +154,7 @@ WORDLESS = Saliency, View      # what they show is all numbers
 MAKERS = {Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(), MethodTable: lambda vlm: a_table(),
           Saliency: lambda vlm: a_result().saliency, View: lambda vlm: a_result().view, Record: lambda vlm: Record(BAD, None, BAD, [BAD], kind=BAD), Report: lambda vlm: a_report(), Result: lambda vlm: a_result(), Explorer: an_explorer,
           DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD}),
-          RowProfile: lambda vlm: RowProfile(BAD, BAD, 5, [1], 'noun', [0, 1], dict(last=[0., .1], noun=[.1, .4]), .9, BAD)}
+          ModelProfile: lambda vlm: ModelProfile(BAD, BAD, 5, [1], 'noun', [0, 1], dict(last=[0., .1], noun=[.1, .4]), .9, BAD)}
 
 
 @pytest.mark.case(56)
