@@ -10,7 +10,6 @@ import os
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-import pandas as pd
 from ..core.errors import CarveError
 from ..core.model_source import CHECKPOINTS, PACKAGED
 from .layer_profile import MeasuredLayers, short_name
@@ -67,6 +66,7 @@ class ModelProfile(MeasuredLayers):
 
     def table(self):
         "Agreement of each row and layer, and where boxes are known the touch of its peak, a DataFrame"
+        import pandas as pd    # not before a table is wanted
         kinds = dict(agreement=self.agreement) | (dict(touch=self.touch) if self.touch else {})
         return pd.concat({k: pd.DataFrame(v, index=pd.Index(self.read, name='layer')).T for k, v in kinds.items()}).round(2)
 
