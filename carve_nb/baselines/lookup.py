@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from .base import ABOVE_0, CropMethod, limited
 from ..attention.results import Result
 from ..core.errors import CarveError, UnsupportedError
-from ..core.saliency import pick_words
 from ..method.carve import ViewRule
-from ..method.row_profile import ROWS, find_profile
+from ..method.row_profile import ROWS, find_profile, word_row
 from ..method.view import magnify, whole_view
 from ..regions import regions
 
@@ -43,9 +42,8 @@ class Lookup(CropMethod):
         "One pass: the plain answer and the row; its region"
         row, layers, notes = self.choose(vlm)
         rows, seconds = self.capture(vlm, image, question, cache)
-        words = 'all' if row == 'question' else row
-        if row != 'last' and not pick_words(rows.question_tokens, words, 'none'):
-            row, notes = 'last', [*notes, f'the question has no such word as {row!r}: the last position was read']
+        asked, row = row, word_row(rows, row)
+        if row != asked: notes = [*notes, f'the question has no such word as {asked!r}: the last position was read']
         S = rows.saliency(layers, query=row, picture=image)
         sure = rows.answer.confidence > self.skip_above
         if sure: notes = [*notes, f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again']

@@ -343,9 +343,9 @@ def do_families(as_json: AsJson = False):
 # %% ../../nbs/library/cli/03_commands.ipynb #682f4f1d
 def check_photos(folder): # the same
     "Refuse a folder without pictures"
-    from carve_nb.data.records import picture_files
+    from carve_nb.data.records import folder_pictures
     if not Path(folder).is_dir(): raise CarveError(f'{folder} is not a folder.')
-    if not picture_files(Path(folder)): raise CarveError(f'{folder} holds no pictures.')
+    folder_pictures(folder)
     return folder
 
 # %% ../../nbs/library/cli/03_commands.ipynb #b618dd33

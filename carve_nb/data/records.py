@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LETTERS', 'LONG', 'FIELDS', 'FOLDER_FORMAT', 'ENDINGS', 'PICTURE_ENDINGS', 'Record', 'Absent', 'find_field',
            'as_list', 'read_answers', 'read_box', 'read_boxes', 'split_options', 'read_options', 'right_option',
-           'rule_for', 'make_record', 'hub_rows', 'read_rows', 'picture_of', 'picture_files', 'picture_finder',
-           'choose_rows', 'check_ids', 'make_records', 'read_entries']
+           'rule_for', 'make_record', 'hub_rows', 'read_rows', 'picture_of', 'picture_files', 'folder_pictures',
+           'picture_finder', 'choose_rows', 'check_ids', 'make_records', 'read_entries']
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
 import ast, base64, csv, html, io, json, math, re, warnings
@@ -16,7 +16,7 @@ from functools import partial
 from numbers import Integral, Number
 from pathlib import Path, PurePosixPath
 from random import Random
-from ..core.errors import DataError, ImageError, MissingError
+from ..core.errors import CarveError, DataError, ImageError, MissingError
 
 # %% ../../nbs/library/data/07_records.ipynb #9d8acaff
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
@@ -348,6 +348,12 @@ def picture_files(folder) -> dict: # name, and name without its ending -> list o
         if p.suffix.lower() not in PICTURE_ENDINGS: continue
         inside = p.relative_to(folder)
         for name in {inside.as_posix(), p.name, inside.with_suffix('').as_posix(), p.stem}: files.setdefault(name, []).append(p)
+    return files
+
+def folder_pictures(folder) -> list: # of paths
+    "The pictures in a folder, at any depth, each once"
+    files = sorted({p for found in picture_files(Path(folder)).values() for p in found})
+    if not files: raise CarveError(f'{folder} holds no pictures.')
     return files
 
 def picture_finder(folder, rows=()): # None: there are no files

@@ -9,16 +9,14 @@ __all__ = ['LABELS', 'LABEL_WORDS', 'CALIBRATION_GRID', 'word_sample', 'mixed_qu
 # %% ../../nbs/library/studies/19_model_profile.ipynb #dc9450ec
 import itertools
 from dataclasses import replace
-from pathlib import Path
 import numpy as np
 from matplotlib import get_data_path
 from PIL import ImageDraw, ImageFont
 from ..attention.results import Timings
-from ..core.errors import CarveError
 from ..core.image import open_image
 from ..core.stats import difference, mean_interval
 from ..data.metrics import match
-from ..data.records import Record, picture_files
+from ..data.records import Record, folder_pictures
 from ..data.scenes import samples
 from ..method.adaptive import CarveAuto, map_evidence
 from ..method.row_profile import ModelProfile
@@ -58,8 +56,7 @@ def mixed_questions(n=60, folder=None) -> list: # of `Record`s
     if folder is None:
         groups = [samples(k, -(-n//3), 'calibration', 10_000*i) for i, k in enumerate(('digit', 'exist', 'count'), 1)]
         return [s for group in zip(*groups) for s in group][:n]
-    files = sorted({p for found in picture_files(Path(folder)).values() for p in found})
-    if not files: raise CarveError(f'{folder} holds no pictures.')
+    files = folder_pictures(folder)
     return [word_sample(files[i//3 % len(files)], 10_000 + i, ('word', 'exist', 'count')[i % 3]) for i in range(n)]
 
 # %% ../../nbs/library/studies/19_model_profile.ipynb #8d00d2a0
