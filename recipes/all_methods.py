@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from carve_nb.baselines.registry import CATEGORIES, ENTRIES, Entry
 from carve_nb.core.plotting import plot_forest, plot_style
-from carve_nb.data.record_file import read_records
+from carve_nb.data.run_store import read_records
 from carve_nb.evaluation.report import Report, compare_methods, correct_rows, format_baseline, format_number
 
 # %% ../nbs/notes/all_methods.ipynb #a11e0006

@@ -21,7 +21,7 @@ from carve_nb.core.grids import patch_cover
 from carve_nb.core.image import png_bytes
 from carve_nb.core.io import replace_file
 from carve_nb.core.model_source import TINY
-from carve_nb.data.record_file import write_json
+from carve_nb.data.run_store import write_json
 from carve_nb.data.scenes import samples
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.vlm import VLM, weights_key

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from carve_nb.core.model_source import TINY
 from carve_nb.core.plotting import plot_band, plot_style
 from carve_nb.core.stats import Estimate, Interval, mcnemar, mean_interval, paired_effect
-from carve_nb.data.record_file import image_key_of
+from carve_nb.data.run_store import image_key_of
 from carve_nb.method.measures import VARIANCE_PARTS
 from carve_nb.studies.clutter_intervention import clutter_levels
 from .common_factor import HEAD_MAPS, common_correlation, share_table

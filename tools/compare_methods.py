@@ -16,8 +16,7 @@ from carve_nb.baselines.registry import ENTRIES, find_methods
 from carve_nb.core.image import open_image
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.questions import KINDS
-from carve_nb.data.record_file import write_json
-from carve_nb.data.run_store import read_run
+from carve_nb.data.run_store import read_run, write_json
 from carve_nb.evaluation.runner import RunConfig, make_methods, run_eval
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.vlm import VLM, Answer, weights_key

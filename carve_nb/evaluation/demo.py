@@ -18,8 +18,7 @@ from ..core.io import replace_file
 from ..core.model_source import TINY
 from ..data.datasets import DataSet, scene_records
 from ..data.questions import KINDS
-from ..data.record_file import export_run, read_records, write_json
-from ..data.run_store import FAILED, STORE, read_run
+from ..data.run_store import FAILED, STORE, export_run, read_records, read_run, write_json
 from ..data.scenes import make_scene, to_sample
 from .report import Report
 from .runner import RunConfig, local_engine, make_methods, run_eval

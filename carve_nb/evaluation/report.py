@@ -20,8 +20,7 @@ from ..core.io import escape_sign, replace_file, tame_markdown, tame_terminal
 from ..core.plotting import figure_bytes, plot_forest
 from ..core.stats import (
     difference, format_counts, format_intervals, format_tests, holm, mean_interval, paired_test)
-from ..data.record_file import export_run, image_key_of
-from ..data.run_store import FAILED, STORE, read_run
+from ..data.run_store import FAILED, STORE, export_run, image_key_of, read_run
 from ..data.scoring import summarize_scores
 
 # %% ../../nbs/library/evaluation/10_report.ipynb #8144ba99

@@ -25,8 +25,7 @@ from ..core.errors import RunError
 from ..core.model_source import TINY
 from ..core.stats import detectable
 from ..data.datasets import load_benchmark, sample_keys
-from ..data.record_file import export_run
-from ..data.run_store import RunStore, digest, read_run
+from ..data.run_store import RunStore, digest, export_run, read_run
 from ..data.scoring import RULES, patch_auroc, score_answer
 from ..core.saliency import pick_layers
 from ..models.families import check_needs

@@ -19,7 +19,7 @@ from ..core.correlation import auroc
 from ..core.errors import CarveError, StatisticsError
 from ..core.saliency import merge_heads
 from ..core.stats import Estimate, difference, holm, paired_test
-from ..data.record_file import image_key_of
+from ..data.run_store import image_key_of
 from ..decomposition import check_maps, contrast, layer_contrast
 from ..maps import entropy
 from ..models.prompts import GENERAL_INSTRUCTION, GENERAL_INSTRUCTIONS, SHORT_ANSWER

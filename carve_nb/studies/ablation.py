@@ -18,7 +18,7 @@ from ..core.errors import CarveError
 from ..core.image import box_iou
 from ..core.plotting import plot_forest, plot_style
 from ..core.saliency import pick_layers
-from ..data.record_file import image_key_of
+from ..data.run_store import image_key_of
 from ..data.scenes import samples
 from ..method.carve import Carve, change
 from ..models.prompts import GENERAL_INSTRUCTIONS

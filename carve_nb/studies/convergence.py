@@ -22,7 +22,7 @@ from ..core.errors import CarveError
 from ..core.plotting import plot_style
 from ..core.saliency import pick_layers
 from ..core.stats import Estimate, difference, holm, mean_interval, paired_effect, paired_test, picture_places
-from ..data.record_file import image_key_of
+from ..data.run_store import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..method.measures import check_attending
 from ..models.prompts import SHORT_ANSWER

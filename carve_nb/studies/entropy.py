@@ -25,7 +25,7 @@ from ..core.stats import mean_interval
 from ..data.drawing import SIZE
 from ..data.metrics import match
 from ..data.questions import join_words
-from ..data.record_file import image_key_of
+from ..data.run_store import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..method.measures import ATTENTION_MAPS, ENTROPY_STEPS, capture_pair, layer_bits
 from .compare import frame_lines

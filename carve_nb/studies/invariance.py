@@ -17,7 +17,7 @@ from ..core.errors import CarveError
 from ..core.grids import patch_cover
 from ..core.plotting import plot_band, plot_forest, plot_style
 from ..core.stats import Estimate, holm, interval_of, mean_interval, paired_effect, picture_places
-from ..data.record_file import image_key_of
+from ..data.run_store import image_key_of
 from ..data.scenes import samples
 from ..decomposition import contrast
 from ..maps import fuse_maps

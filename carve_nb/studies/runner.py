@@ -19,9 +19,8 @@ from .. import __version__
 from ..core.errors import CarveError, IncompleteError
 from ..data.datasets import sample_keys
 from ..data.datasets import DataSet
-from ..data.record_file import export_run, read_records
+from ..data.run_store import RunStore, export_run, read_records, read_run
 from ..data.records import read_entries
-from ..data.run_store import RunStore, read_run
 from ..core.saliency import pick_layers
 from ..core.model_source import TINY
 from ..models.vlm import VLM, weights_key

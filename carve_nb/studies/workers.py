@@ -17,9 +17,8 @@ from time import perf_counter
 from tqdm import tqdm
 from ..core.errors import IncompleteError, InsufficientMemoryError, out_of_memory
 from ..core.io import environment
-from ..data.record_file import escape_halves, to_line
+from ..data.run_store import FAILED, escape_halves, to_line
 from ..data.records import Record
-from ..data.run_store import FAILED
 from ..models.vlm import VLM, free_memory
 
 # %% ../../nbs/library/studies/10_workers.ipynb #26d189db

@@ -11,8 +11,7 @@ from PIL import Image
 import carve_nb
 from carve_nb.explorer.app import Explorer
 from carve_nb.core.image import png_bytes
-from carve_nb.data.run_store import RUN_FILES, RunStore, read_run
-from carve_nb.data.record_file import export_run
+from carve_nb.data.run_store import RUN_FILES, RunStore, export_run, read_run
 from carve_nb.attention.results import Result
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.baselines.registry import Entry, MethodTable
