@@ -10,8 +10,7 @@ import warnings
 import numpy as np
 from scipy import stats
 from .errors import StatisticsError
-from .stats import (
-    Estimate, bootstrap_values, check_pairs, check_scores, expanded_ends, mean_interval, tail_of)
+from .stats import TAIL, Estimate, bootstrap_values, check_pairs, check_scores, expanded_ends, mean_interval
 
 # %% ../../nbs/library/core/05_correlation.ipynb #d3f3ea41
 def correlate(x, y) -> np.ndarray:
@@ -45,7 +44,7 @@ def _residuals(x, given) -> np.ndarray:    # [..., m]; covariates [..., m, k]
 
 def spearman(
     x, y,  # [m] numbers of the same questions
-    n=2000, seed=0, level=.95, clusters=None,  # the picture of each question; None: each has its own
+    n=2000, seed=0, clusters=None,  # the picture of each question; None: each has its own
     given=None,  # [m, k] covariates
 ) -> Estimate:
     "Rank correlation, or that of what covariates leave unexplained, with its bootstrap interval"
@@ -63,14 +62,9 @@ def spearman(
     value, values = float(stat(*columns)), bootstrap_values(stat, columns, n, seed, clusters)
     t = abs(value)*np.sqrt(df/max(1 - value*value, 1e-300))
     p = 2*stats.t.sf(t, df) if m == size else 2*stats.t.sf(abs(value)/np.nanstd(values), m - 1)
-    return Estimate(value, *expanded_ends(values, m, level), size, float(p))
+    return Estimate(value, *expanded_ends(values, m), size, float(p))
 
 # %% ../../nbs/library/core/05_correlation.ipynb #bef6c2f1
-def _standardize(c) -> np.ndarray:
-    "Columns of mean 0 and standard deviation 1; a constant column becomes 0"
-    sd = c.std(0)
-    return (c - c.mean(0))/np.where(sd > 0, sd, 1)
-
 def _fit_odds(y, X, clusters=None):    # [m] between 0 and 1; [m, k] columns, the first of ones
     "Logistic regression, results of statsmodels, or a clear error where the answers cannot carry it"
     from statsmodels.genmod.families import Binomial
@@ -93,14 +87,15 @@ STEEPEST = 10 # log-odds per standard deviation; beyond it answers are as good a
 def logistic(
     x, y,  # [m] right or not, between 0 and 1
     given=None,  # [m, k] covariates to hold fixed
-    level=.95, clusters=None,  # the picture of each question; None: each has its own
+    clusters=None,  # the picture of each question; None: each has its own
 ) -> Estimate:
     "Change of the log-odds of y per standard deviation of x"
     x, y = check_pairs(_check_varied(x), _check_varied(y, 'y'))
     low, high = y.min(), y.max()
     if low < 0 or high > 1: raise StatisticsError(f'y must lie between 0 and 1, not between {low:g} and {high:g}.')
     given = np.zeros((len(x), 0)) if given is None else np.asarray(given, np.float64).reshape(len(x), -1)
-    X = np.column_stack([np.ones(len(x)), _standardize(given), _standardize(x[:, None])])
+    X = np.column_stack([given, x])
+    X = np.column_stack([np.ones(len(x)), (X - X.mean(0))/np.maximum(X.std(0), 1e-300)])
     ranks = [np.linalg.matrix_rank(X[:, :j + 1]) for j in range(X.shape[1])]
     new = np.diff(ranks, prepend=0) > 0      # what follows from the columns before it says nothing
     if not new[-1]: raise StatisticsError('x follows from the covariates: it has no odds of its own.')
@@ -108,7 +103,7 @@ def logistic(
     slope = float(fit.params[-1])
     if abs(slope) > STEEPEST:
         raise StatisticsError(f'Log-odds of {slope:.0f} per standard deviation: the answers are all but separated.')
-    lo, hi = fit.conf_int(2*tail_of(level))[-1]
+    lo, hi = fit.conf_int(2*TAIL)[-1]
     return Estimate(slope, float(lo), float(hi), len(x), float(fit.pvalues[-1]))
 
 # %% ../../nbs/library/core/05_correlation.ipynb #b2629f44
@@ -124,12 +119,11 @@ def auroc(score, label) -> float:    # of the positive ones true; 0..1, .5 is ch
 def bin_means(
     x,  # [m] numbers that define the bins
     y,  # [m] numbers to average
-    bins=10, n=1000, seed=0, level=.95, clusters=None,  # the picture of each number; None: each has its own
-) -> tuple:  # mean x of each bin, list of `Interval`s of y
+    bins=10, n=1000, seed=0, clusters=None,  # the picture of each number; None: each has its own
+) -> tuple:  # mean x of each bin, list of `Estimate`s of y
     "The curve of y over x"
     x, y = check_pairs(_check_varied(x), y)
-    if bins < 1: raise StatisticsError(f'bins={bins}: at least one is needed.')
     bin_of = np.searchsorted(np.unique(np.quantile(x, np.arange(1, bins)/bins)), x)
     members, names = [bin_of == k for k in np.unique(bin_of)], np.arange(len(x)) if clusters is None else np.array(clusters)
-    means = [mean_interval(y[m], n, seed, level, names[m].tolist()) for m in members]
+    means = [mean_interval(y[m], n, seed, names[m].tolist()) for m in members]
     return np.array([x[m].mean() for m in members]), means

@@ -187,7 +187,7 @@ def figure_bytes(fig) -> bytes:
 
 # %% ../../nbs/library/core/03_plotting.ipynb #fa555712
 def plot_forest(
-    ax, rows,  # name -> list of (value, low, high), such as `Estimate`s and `Interval`s; None leaves one out
+    ax, rows,  # name -> list of (value, low, high), such as `Estimate`s; None leaves one out
     labels=(), colors=(),  # of the estimates; default: the figure's own
     scale=1.,  # factor, such as 100 for points
     zero=0.,  # where the line of no effect is, before the factor; None: no line
@@ -213,7 +213,7 @@ def plot_forest(
     return ax
 
 # %% ../../nbs/library/core/03_plotting.ipynb #fa55b4d2
-def plot_band(ax, x, means, color, alpha=.15, **kw):    # `Interval`s or `Estimate`s; further settings of `ax.plot`
+def plot_band(ax, x, means, color, alpha=.15, **kw):    # `Estimate`s; further settings of `ax.plot`
     "Means as a line, their intervals as a band"
     mid, lo, hi = np.array([tuple(m) for m in means]).T
     ax.plot(x, mid, **dict(color=color, marker='o') | kw)
