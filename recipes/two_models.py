@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from carve_nb.core.model_source import TINY
 from carve_nb.core.plotting import plot_band, plot_style
-from carve_nb.core.stats import Estimate, Interval, mcnemar, mean_interval, paired_effect
+from carve_nb.core.stats import Estimate, mcnemar, mean_interval, paired_effect
 from carve_nb.data.run_store import image_key_of
 from carve_nb.method.measures import VARIANCE_PARTS
 from carve_nb.studies.clutter_intervention import clutter_levels
@@ -225,7 +225,7 @@ def demo_table(reports, kind='digit') -> pd.DataFrame: # model -> `Report` of it
     for m, report in reports.items():
         rows = report.rows(kind)
         hits = {k: r['hit'] for k, r in rows.items() if r.get('hit') is not None}
-        columns[m, 'accuracy, %'] = {k: str(Interval(r['acc'], r['lo'], r['hi'], r['n'])) for k, r in rows.items()}
+        columns[m, 'accuracy, %'] = {k: str(Estimate(r['acc'], r['lo'], r['hi'], r['n'], kind=r['interval'])) for k, r in rows.items()}
         columns[m, 'peak in the region, %'] = {k: f'{100*hit:.0f}' for k, hit in hits.items()}
     return pd.DataFrame(columns).fillna('')
 

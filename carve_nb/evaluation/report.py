@@ -79,8 +79,8 @@ def sum_method(mine, base=(), seed=0) -> dict: # shares are parts of 1, s is the
     means = {k: float(v.mean()) if len(v) else None for k, v in known.items()}
     if means.pop('seconds') is not None: means['s'] = float(np.median(known['seconds']))
     return dict(
-        n=len(good), failed=failed, acc=acc.mean, lo=acc.lo, hi=acc.hi, interval=acc.kind,
-        worst=acc.mean*len(good)/(len(good) + failed), **means, **compare_methods(good, base, seed))
+        n=len(good), failed=failed, acc=acc.value, lo=acc.lo, hi=acc.hi, interval=acc.kind,
+        worst=acc.value*len(good)/(len(good) + failed), **means, **compare_methods(good, base, seed))
 
 def correct_rows(rows):
     "Put in what Holm makes of their p"

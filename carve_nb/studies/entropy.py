@@ -131,7 +131,7 @@ def plot_accuracy(ax, t, pal, bins=6): # table of `to_dataframe`; palette; of eq
     for kind, g in t.groupby('kind'):
         if not 1 < t.kind.nunique() < 5 or len(g) < 4*bins: continue
         x, means = bin_means(g.question, g.correct, bins, 1)
-        y = [100*i.mean for i in means]
+        y = [100*i.value for i in means]
         ax.plot(x, y, ':', color=pal[MAP_COLOURS['question']])
         ax.annotate(kind, (x[-1], y[-1]), (3, 0), textcoords='offset points', fontsize=6, va='center')
         ax.set_title('dotted: question map, each kind alone')
