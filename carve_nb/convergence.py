@@ -8,8 +8,7 @@ __all__ = ['BANDS', 'head_mean_rows', 'layer_facts', 'make_map', 'band_facts']
 # %% ../nbs/04_convergence.ipynb #09a1ba83
 import numpy as np
 from .core.correlation import auroc
-from .core.grids import patch_cover, to_grid
-from .core.saliency import Saliency, pick_words
+from .core.saliency import Saliency, patch_cover, pick_words, to_grid
 from .maps import entropy, hellinger
 
 # %% ../nbs/04_convergence.ipynb #f9da7951

@@ -12,12 +12,11 @@ import re, sys
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from carve_nb.core.errors import CarveError
-from carve_nb.core.grids import to_grid
+from carve_nb.core.saliency import Saliency, to_grid
 from carve_nb.core.plotting import plot_forest, plot_style
 from carve_nb.core.stats import format_p, holm, mean_interval, paired_test
 from carve_nb.data.scenes import sibling_samples
 from carve_nb.decomposition import contrast
-from carve_nb.core.saliency import Saliency
 from carve_nb.studies.compare import annotate_cells, ask_all, frame_lines, tidy
 from carve_nb.studies.runner import STUDIES, StudySpec, run_study, study_folder
 

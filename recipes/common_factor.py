@@ -14,13 +14,12 @@ import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from carve_nb.core.correlation import rank_correlation, spearman
 from carve_nb.core.errors import CarveError
-from carve_nb.core.grids import patch_cover
+from carve_nb.core.saliency import Saliency, patch_cover
 from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import expanded_ends
 from carve_nb.data.questions import ASK
 from carve_nb.data.scenes import samples
 from carve_nb.decomposition import contrast
-from carve_nb.core.saliency import Saliency
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.studies.compare import frame_lines
 from carve_nb.studies.entropy import try_estimate

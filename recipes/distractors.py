@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from matplotlib.figure import Figure
 from carve_nb.convergence import head_mean_rows
-from carve_nb.core.grids import patch_cover
+from carve_nb.core.saliency import patch_cover
 from carve_nb.core.plotting import plot_style
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import samples

@@ -16,7 +16,7 @@ from carve_nb.baselines.controls import QuestionOnly
 from carve_nb.convergence import head_mean_rows
 from carve_nb.core.correlation import bin_means, logistic, spearman
 from carve_nb.core.errors import CarveError
-from carve_nb.core.grids import patch_cover
+from carve_nb.core.saliency import patch_cover
 from carve_nb.core.plotting import plot_forest, plot_style
 from carve_nb.core.stats import format_p, holm, mean_interval
 from carve_nb.data.metrics import match

@@ -17,10 +17,9 @@ from torch.nn import functional as F
 from carve_nb.attention.gradient_rows import rows_live
 from carve_nb.baselines.vicrop import pixel_plane, pixels_live
 from carve_nb.core.errors import CarveError, UnsupportedError
-from carve_nb.core.grids import patch_cover
+from carve_nb.core.saliency import patch_cover
 from carve_nb.core.image import png_bytes
-from carve_nb.core.io import replace_file
-from carve_nb.core.model_source import TINY
+from carve_nb.core.io import TINY, replace_file
 from carve_nb.data.run_store import write_json
 from carve_nb.data.scenes import samples
 from carve_nb.models.prompts import SHORT_ANSWER

@@ -12,7 +12,7 @@ __all__ = ['MODELS', 'LOOKS', 'CONSTANT', 'POINTED', 'load_findings', 'look_of',
 from dataclasses import replace
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
-from carve_nb.core.model_source import TINY
+from carve_nb.core.io import TINY
 from carve_nb.core.plotting import plot_band, plot_style
 from carve_nb.core.stats import Estimate, mcnemar, mean_interval, paired_effect
 from carve_nb.data.run_store import image_key_of

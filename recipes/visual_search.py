@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np, pandas as pd, torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
-from carve_nb.core.grids import tent_weights
+from carve_nb.core.saliency import tent_weights
 from carve_nb.core.plotting import plot_band, plot_style
 from carve_nb.core.stats import mean_interval, paired_effect
 from carve_nb.data.metrics import match

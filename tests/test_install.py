@@ -74,7 +74,7 @@ def test_examples_of_the_help(python):
 HAVE = '''
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from carve_nb import open_image
-from carve_nb.core.model_source import shipped_folder
+from carve_nb.core.io import shipped_folder
 folder, image = shipped_folder('carve-tiny'), open_image('photo.jpg')
 model, processor = AutoModelForImageTextToText.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
 chat = [dict(role='user', content=[dict(type='image'), dict(type='text', text='What color is the circle?')])]

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 import pytest, torch
 from PIL import Image
 from carve_nb.cli.parsing import parse_model
-from carve_nb.core import model_source
+from carve_nb.core import io
 from carve_nb.core.errors import CarveError
 from carve_nb.models.tiny_models import make_tiny_checkpoint
 from carve_nb.models.vlm import VLM
@@ -53,7 +53,7 @@ def test_further_settings_pass(folder):
 
 def test_packaged_model(tmp_path, monkeypatch):
     "A packaged model is a folder among the checkpoints: loaded under its name, on the CPU; refused while it is not there"
-    monkeypatch.setattr(model_source, 'CHECKPOINTS', tmp_path)
+    monkeypatch.setattr(io, 'CHECKPOINTS', tmp_path)
     for named in (VLM.from_pretrained, parse_model):
         with pytest.raises(CarveError, match="'carve-small' is not in this installation"): named('carve-small')
     make_tiny_checkpoint('llava', tmp_path/'carve-small')

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from test_browser import browser_path, chromium
 from carve_nb.method.carve import Carve, change, settings
-from carve_nb.core.grids import to_grid
+from carve_nb.core.saliency import pick_layers, to_grid
 from carve_nb.data.scenes import make_scene
-from carve_nb.core.saliency import pick_layers
 from carve_nb.maps import entropy
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,9 +18,8 @@ from carve_nb.attention.cache import AttentionCache
 from carve_nb.attention.peak_memory import peak_memory
 from carve_nb.attention.recorder import recording
 from carve_nb.method.carve import Carve
-from carve_nb.core.grids import to_grid
+from carve_nb.core.saliency import Saliency, pick_layers, to_grid
 from carve_nb.data.scenes import make_scene
-from carve_nb.core.saliency import Saliency, pick_layers
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.tiny_models import RECIPES
 from carve_nb.models.vlm import VLM

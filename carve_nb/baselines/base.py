@@ -19,8 +19,7 @@ from ..core.image import open_image
 from ..data.scenes import make_scene, to_sample
 from ..models.prompts import SHORT_ANSWER
 from ..core.errors import CarveError, KnownFields, UnsupportedError
-from ..core.saliency import Saliency, is_flat, pick_layers
-from ..core.grids import to_grid
+from ..core.saliency import Saliency, is_flat, pick_layers, to_grid
 from ..method.carve import LEAST, method_call
 from ..method.view import whole_view
 from ..attention.intervention import applying

@@ -9,9 +9,8 @@ __all__ = ['COLOR_WORDS', 'multiply_maps', 'Conjunction']
 from dataclasses import dataclass
 import torch
 from ..core.errors import CarveError
-from ..core.grids import to_grid
+from ..core.saliency import Saliency, pick_layers, pick_words, to_grid
 from ..decomposition import contrast
-from ..core.saliency import Saliency, pick_layers, pick_words
 from ..method.carve import Carve
 
 # %% ../../nbs/library/baselines/20_conjunction.ipynb #32408f0f

@@ -11,7 +11,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from ..attention.results import confidence_of
 from .registry import ask_several, make_method
 from ..core.errors import PromptError, UnsupportedError
-from ..core.model_source import TINY, shipped_folder
+from ..core.io import TINY, shipped_folder
 from ..models.stock_prompts import message_parts
 from ..models.vlm import VLM
 

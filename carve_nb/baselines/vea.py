@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 from ..method.layer_profile import MeasuredLayers
-from ..core.grids import calm_spikes
+from ..core.saliency import calm_spikes
 from .base import ABOVE_0, CropMethod, limited, mean_saliency
 from .fusion_review import depth_layers
 from ..method.view import View

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from typer import Argument, BadParameter, Option
 from .files import check_file, check_map, check_picture
 from ..core.errors import CarveError
-from ..core.model_source import TINY
+from ..core.io import TINY
 from carve_nb.cli.parsing import (
     DTYPES, KIND_NAMES, MAP_METHODS, METHOD_NAMES, SPLIT_NAMES, STUDY_NAMES, choose, parse_box, parse_data,
     parse_device, parse_dtype, parse_kinds, parse_layers, parse_method, parse_methods, parse_model, parse_part,

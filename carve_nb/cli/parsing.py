@@ -12,7 +12,7 @@ import os, re
 from pathlib import Path
 from ..baselines.registry import CATEGORIES, methods, read_method
 from ..core.errors import CarveError, choose
-from ..core.model_source import find_source
+from ..core.io import find_source
 from ..data.benchmarks import BENCHMARKS
 
 # %% ../../nbs/library/cli/00_parsing.ipynb #3f31060b

@@ -82,7 +82,7 @@ class DataSet:
     def _repr_html_(self):
         rows = [(k.replace('_', ' '), v) for k, v in self.facts().items()]
         rows += [('for example', f'{r.question} → {r.answer}') for r in self.records[:2]]
-        return table_html(rows, title=self.name)
+        return table_html(rows, [self.name, ''])
 
 ASKED = 'question', 'answers', 'choices', 'boxes', 'kind', 'rule', 'short_question'
 

@@ -9,9 +9,10 @@ __all__ = ['STORE', 'FAILED', 'EXPORTS', 'RUN_FILES', 'TABLES', 'ELSE', 'digest'
 # %% ../../nbs/library/data/16_run_store.ipynb #22142ec9
 import gzip, hashlib, json, os, platform, sqlite3, warnings
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from ..core.errors import DataError, IncompleteError, RunError
-from ..core.io import replace_file, unused_path
+from ..core.io import replace_file
 
 # %% ../../nbs/library/data/16_run_store.ipynb #75cf895e
 def digest(value) -> str:
@@ -147,7 +148,7 @@ class RunStore:
             try: drop = self.take_up(retry)
             except RunError as e:
                 if not force: raise
-                into = unused_path(self.folder, 'before-{}')      # nothing is deleted
+                into = next(p for i in count(1) if not (p := self.folder/f'before-{i}').exists())   # nothing is deleted
                 into.mkdir()
                 for name in RUN_FILES:
                     if (self.folder/name).exists(): os.replace(self.folder/name, into/name)

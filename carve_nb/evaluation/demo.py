@@ -14,8 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from ..core.errors import CarveError, IncompleteError
 from ..core.image import png_bytes
-from ..core.io import replace_file
-from ..core.model_source import TINY
+from ..core.io import TINY, replace_file
 from ..data.datasets import DataSet, scene_records
 from ..data.questions import KINDS
 from ..data.run_store import FAILED, STORE, export_run, read_records, read_run, write_json

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from ..core.errors import IncompleteError, RunError
-from ..core.model_source import PACKAGED
+from ..core.io import PACKAGED
 from ..data.run_store import differing, without
 from .runner import MAY_CHANGE, RunConfig, describe_data, ready_here
 from ..models.vlm import VLM

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import lru_cache
 from importlib import import_module
 from PIL import Image
-from ..core.model_source import TINY
+from ..core.io import TINY
 from ..models.vlm import VLM
 from ..attention.cache import AttentionCache
 from ..baselines.cross_model import CrossModelAnswer, open_answerer

@@ -22,7 +22,7 @@ from ..baselines.cross_model import CrossModelAnswer, describe_answerer, open_an
 from ..baselines.registry import find_methods, make_method, methods as known_methods, read_method
 from ..method.carve import Carve
 from ..core.errors import RunError
-from ..core.model_source import TINY
+from ..core.io import TINY
 from ..core.stats import detectable
 from ..data.datasets import load_benchmark, sample_keys
 from ..data.run_store import RunStore, digest, export_run, read_run

@@ -11,9 +11,8 @@ from dataclasses import replace
 import numpy as np, torch
 from matplotlib import colormaps
 from PIL import Image
-from ..core.grids import to_grid
+from ..core.saliency import Saliency, merge_heads, to_grid
 from ..core.plotting import draw_boxes
-from ..core.saliency import Saliency, merge_heads
 from ..maps import entropy
 
 # %% ../../nbs/library/explorer/01_plots.ipynb #c23667f0

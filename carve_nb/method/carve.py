@@ -17,10 +17,9 @@ from ..attention.rows import AttentionRows
 from ..attention.several_pictures import ask_several
 from ..carve import fuse_contrast
 from ..core.errors import CarveError, KnownFields
-from ..core.grids import to_grid
+from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers, pick_words, to_grid
 from ..core.image import open_image
 from ..decomposition import maps_equal
-from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers, pick_words
 from ..maps import fuse_maps, step_weights
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .row_profile import find_profile

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from ..core.errors import CarveError
-from ..core.model_source import CHECKPOINTS, PACKAGED
+from ..core.io import CHECKPOINTS, PACKAGED
 from ..core.saliency import pick_words
 from .layer_profile import MeasuredLayers, short_name
 from ..models.vlm import weights_key

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from .families import FAMILIES, OWN_CODE, find_family
 from .processors import check_template, pad_pictures
 from ..core.errors import CarveError
-from ..core.model_source import PACKAGED, find_source
+from ..core.io import PACKAGED, find_source
 
 # %% ../../nbs/library/models/05_loading.ipynb #84cd1af2
 @contextmanager

@@ -14,7 +14,7 @@ import torch
 from transformers import BatchFeature, LogitsProcessorList
 from ..core.errors import CarveError, InsufficientMemoryError, PromptError, UnsupportedError, out_of_memory
 from ..core.image import open_image, to_raster
-from ..core.model_source import TINY
+from ..core.io import TINY
 from .attention_hook import restore
 from .families import FAMILIES, find_family
 from .generate_hook import refuse_settings, stock_model

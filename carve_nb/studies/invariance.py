@@ -14,7 +14,7 @@ from textwrap import fill
 from matplotlib.figure import Figure
 from PIL import Image
 from ..core.errors import CarveError
-from ..core.grids import patch_cover
+from ..core.saliency import patch_cover
 from ..core.plotting import plot_band, plot_forest, plot_style
 from ..core.stats import Estimate, holm, interval_of, mean_interval, paired_effect, picture_places
 from ..data.run_store import image_key_of

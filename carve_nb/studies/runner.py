@@ -22,7 +22,7 @@ from ..data.datasets import DataSet
 from ..data.run_store import RunStore, export_run, read_records, read_run
 from ..data.records import read_entries
 from ..core.saliency import pick_layers
-from ..core.model_source import TINY
+from ..core.io import TINY
 from ..models.vlm import VLM, weights_key
 from . import ablation, clutter_intervention, convergence, entropy, invariance, masking
 from .workers import StudyEvaluator, carry_out, count_workers, measure_units

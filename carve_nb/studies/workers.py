@@ -14,9 +14,9 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from multiprocessing import get_context, parent_process
 from time import perf_counter
+from fastcore.xtras import modified_env
 from tqdm import tqdm
 from ..core.errors import IncompleteError, InsufficientMemoryError, out_of_memory
-from ..core.io import environment
 from ..data.run_store import FAILED, escape_halves, to_line
 from ..data.records import Record
 from ..models.vlm import VLM, free_memory
@@ -96,7 +96,7 @@ def measure_units(vlm, make, units, workers=1, loading={}):
     threads, waiting = max(1, torch.get_num_threads()//workers), set()
     few = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'), str(threads))
     setup = make, str(vlm.name), loading or vlm.loading, threads
-    with environment(**few), ProcessPoolExecutor(workers, get_context('spawn'), start_worker, setup) as pool:
+    with modified_env(**few), ProcessPoolExecutor(workers, get_context('spawn'), start_worker, setup) as pool:
         try:
             for unit in chain(units, [None]):      # None: no more come
                 if unit is not None: waiting.add(pool.submit(measure_here, unit))

@@ -15,7 +15,7 @@ from carve_nb.baselines.controls import DirectAnswer
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.decomposition import OPERATORS, contrast
 from carve_nb.models.families import FAMILIES, find_family
-from carve_nb.core.model_source import TINY
+from carve_nb.core.io import TINY
 from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import Record
 from carve_nb.method.view import magnify

@@ -6,7 +6,7 @@ from PIL import Image
 from carve_nb.method.carve import Carve, ReadingRule
 from carve_nb.cli.main import main
 from carve_nb.decomposition import contrast
-from carve_nb.core.model_source import TINY
+from carve_nb.core.io import TINY
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene
 from carve_nb.core.errors import DataError, PromptError

@@ -7,8 +7,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from carve_nb.core.image import open_image
-from carve_nb.core.saliency import Saliency
-from carve_nb.core.grids import tent_weights
+from carve_nb.core.saliency import Saliency, tent_weights
 from carve_nb.core.image import box_iou, union_box
 from carve_nb.method.view import grow_box, magnify
 from carve_nb.regions import Region, regions, split_mask, top_mask
