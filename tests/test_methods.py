@@ -46,17 +46,8 @@ def short(name): return make_method(name, max_new_tokens=3) if name not in ('ran
 @pytest.mark.parametrize('name', NAMES)
 def test_conforms(load, photo, name, family):
     "A whole result, the same twice, nothing left behind, also after failures"
-    if name in ('random', 'centre'): method = Sized(short(name))
-    else: method = short(name)
-    check_method(method, load(family), photo, QUESTION, BOX)
+    check_method(short(name), load(family), photo, QUESTION, BOX)
     measured.setdefault(name, {})[family] = ''
-
-
-class Sized:
-    "A crop whose way of asking is that of another method"
-    def __init__(self, method): self.method, self.suffix, self.max_new_tokens = method, method.size_from.suffix, method.size_from.max_new_tokens
-    def __getattr__(self, name): return getattr(self.method, name)
-    def __call__(self, *args, **kw): return self.method(*args, **kw)
 
 
 @pytest.mark.parametrize('family', FULL)
@@ -67,7 +58,7 @@ def test_reports_what_was_shown(load, photo, name, family):
     if name == 'auto': method = replace(method, skip_above=1., alike=2., spread=1., stop_below=0., min_confidence=0., min_gain=-1.)
     r = method(vlm, photo, QUESTION, box=BOX)
     assert all(o is r.image or o is r.view.image for o in r.shown), r.shown
-    if not hasattr(method, 'guided'): assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
+    if not method.guides: assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
     if name in ('carve', 'uniform-map'): assert len(r.shown) == 2
     if name in ('auto', 'paper', 'vea'): assert [o is r.view.image for o in r.shown] == [True]
 
@@ -90,7 +81,7 @@ def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
 
 def test_auto_shows_views_alone():
     "What auto would not do is refused, and a run may give it words and length"
-    with pytest.raises(CarveError, match="final_images='both': auto shows each view alone"): make_method('auto', final_images='both')
+    with pytest.raises(CarveError, match="final_images='both': use 'view'"): make_method('auto', final_images='both')
     assert make_method('auto', final_images='view') == make_method('auto')
     plan = RunConfig(('auto', 'auto:K=1'), 'One word.', 5)
     assert [(m.final_images, m.suffix, m.max_new_tokens, m.K) for m in make_methods(plan).values()] == [('view', 'One word.', 5, 2), ('view', 'One word.', 5, 1)]

@@ -103,7 +103,7 @@ def test_every_method(name, serve, tiny, photo):
     "One request, with the pictures that the model here would be shown; guided methods are refused"
     method = registry.make_method(name, **({'size_from': Carve(max_new_tokens=2)} if name in ('random', 'centre') else {'max_new_tokens': 2}))
     far, seen = serve(ok('there'))
-    if hasattr(method, 'guided'):
+    if method.guides:
         with pytest.raises(CarveError, match='changes how the model itself answers'): CrossModelAnswer(method, far)
         return
     box = (30, 20, 70, 60)

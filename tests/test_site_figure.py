@@ -81,7 +81,7 @@ def test_numbers_are_those_of_python(page, name, setting):
     figure, method = stored(name), SETTINGS[setting]
     _, L, H, _ = figure['shape']
     image, rows = make_scene(figure['seed']).image, [figure_rows(figure, k) for k in ('question', 'instruction')]
-    want = method.locate(image, figure['question'], *rows)
+    want = method.from_rows(image, figure['question'], *rows)
     got = page.evaluate('([name, s]) => { const r = carveFigures.compute(carveData[name], s); return {...r, pixels: 0, label: 0, '
                         'A_Q: [...r.A_Q], A_G: [...r.A_G], ratio: [...r.ratio], kept: r.kept.map(o => o.box)}; }', [name, asked(method, L, H)])
     for (k, S), ours in zip(want.maps.items(), ('A_Q', 'A_G', 'ratio')):

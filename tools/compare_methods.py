@@ -87,7 +87,7 @@ def counting(vlm):
 def run_alone(method, vlm, record):
     "A guided method runs without the plain answer, which it does not need"
     image, box = open_image(record.open()), record.boxes and record.boxes[0]
-    if not hasattr(method, 'guided'): return method(vlm, image, record.question, box=box)
+    if not method.guides: return method(vlm, image, record.question, box=box)
     with vlm.sharing():
         partial, state = method.prepare(vlm, image, record.question)
         return method.generate(vlm, replace(partial, plain_answer=partial.plain_answer or Answer('', [], 0.)), state)

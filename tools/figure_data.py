@@ -69,7 +69,7 @@ def scene_figure(vlm, seed, kind='digit') -> dict: # plain values, for JSON
     "Everything that the figure of a scene is drawn from"
     scene = make_scene(seed)
     query = scene.query(kind)
-    captured = Carve(steps='all', reading=ReadingRule(argmax=True)).capture(vlm, scene.image, query.question)
+    captured = Carve(steps='all', reading=ReadingRule(argmax=True)).capture_both(vlm, scene.image, query.question)
     span = captured[0].spans[0]
     rows = [r.attn[..., r.span(0)] for r in captured]
     presets = {k: preset_record(m, vlm, scene, query) for k, m in FIGURE_PRESETS.items()}

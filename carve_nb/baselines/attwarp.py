@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from .base import CropMethod, limited, mean_saliency
+from ..method.carve import limited, timings
+from .base import CropMethod, mean_saliency
 from ..method.view import View
 from ..attention.results import Result
 
@@ -95,7 +96,8 @@ class AttWarp(CropMethod):
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Capture, warp"
-        rows, seconds = self.capture(vlm, image, question, cache)
+        rows = self.capture(vlm, image, question, cache)
+        seconds = timings(capture=rows)
         with seconds('map'): S = mean_saliency(vlm, step_shares(rows), self.layers, image)
         with seconds('view'): view = warp_view(image, *self.warp(S))
         return self.result(image, question, rows, view, saliency=S, seconds=seconds, calls=1)

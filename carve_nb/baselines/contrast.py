@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import BatchFeature, LogitsProcessor
 from ..attention.intervention import Edit, raise_scores
-from .base import DecodingMethod, limited
+from ..method.carve import limited
+from .base import DecodingMethod
 from .vhr import text_only
 from ..core.errors import UnsupportedError
 from ..core.saliency import pick_layers

@@ -7,14 +7,14 @@ __all__ = ['QuestionOnly', 'InstructionOnly', 'DirectAnswer', 'CentreCrop', 'Ran
            'shuffle_words', 'ShuffledQuestion']
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #819ca114
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 import numpy as np, torch
 from ..attention.cache import picture_key
-from ..attention.results import Result, Timings, ask_with_view
+from ..attention.results import Result, Timings, ask_plain
 from ..core.errors import CarveError
-from ..core.image import open_image
 from ..core.saliency import Saliency, is_flat
-from ..method.carve import Carve, Checked
+from ..method.carve import ABOVE_0, Carve, Method, limited
 from ..models.prompts import SHORT_ANSWER
 from ..method.view import crop_view, grow_box, whole_view
 
@@ -41,42 +41,42 @@ class InstructionOnly(QuestionOnly):
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #f5ee0c57
 @dataclass(repr=False)
-class DirectAnswer(Checked):
+class DirectAnswer(Method):
     "The model alone"
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer
-    final_images, name = 'view', 'none'
-    def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
+    name = 'none'
+    def ask_one(self, vlm, image, question, cache=None, box=None) -> Result:
         "Ask once"
-        image = open_image(image)
-        r = ask_with_view(Result(view=whole_view(image), method=self.name, image=image, question=question), vlm, self)
-        return replace(r, notes=[n for n in r.notes if not n.startswith('nothing new to see')])
+        r = ask_plain(self.result(image, question), vlm, suffix=self.suffix, max_new_tokens=self.max_new_tokens)
+        return replace(r, answer=r.plain_answer)
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #ececc14d
 @dataclass(repr=False)
-class CentreCrop(Checked):
+class CentreCrop(Method):
     "The middle of the picture"
-    size_from: object = None # `Carve` whose view gives the size, and whose way of asking is used; None: `Carve()`
-    fraction: float = None # instead of the size: share of the picture's area, with the picture's shape
-    name = 'centre'
+    size_from: Carve = field(default_factory=Carve) # whose view gives the size, and whose way of asking is used
+    fraction: float | None = limited(None, ABOVE_0, 1) # instead of the size: share of the picture's area, with its shape
+    name, captures = 'centre', True
+    suffix = property(lambda self: self.size_from.suffix)
+    max_new_tokens = property(lambda self: self.size_from.max_new_tokens)
+    final_images = property(lambda self: self.size_from.final_images)
 
     def place(self, image, free_x, free_y) -> tuple:
         "Left and top of the crop, of so many free pixels"
         return free_x//2, free_y//2
 
-    def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
-        "Show a crop of the size and ask again"
-        image, like = open_image(image), self.size_from or Carve()
-        partial = Result(method=self.name, image=image, question=question)
+    def locate(self, vlm, image, question, cache=None) -> Result:
+        "A crop of the size"
+        partial = self.result(image, question)
         if self.fraction is not None: w, h = (max(1, round(s * self.fraction**.5)) for s in image.size)
         else:
-            r = like.see(vlm, image, question, cache)
+            r = self.size_from.locate(vlm, image, question, cache)
             x0, y0, x1, y1 = r.view.box
             w, h = x1 - x0, y1 - y0
             partial = replace(partial, plain_answer=r.plain_answer, seconds=r.seconds, calls=r.calls)
         x, y = self.place(image, image.width - w, image.height - h)
-        view = crop_view(image, (x, y, x + w, y + h), limit=like.view.limit)
-        return ask_with_view(replace(partial, view=view), vlm, like)
+        return replace(partial, view=crop_view(image, (x, y, x + w, y + h), limit=self.size_from.view.limit))
 
 @dataclass(repr=False)
 class RandomCrop(CentreCrop):
@@ -90,15 +90,15 @@ class RandomCrop(CentreCrop):
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #b6a995b5
 @dataclass(repr=False)
-class Oracle(Checked):
+class Oracle(Method):
     "The true region, with some room"
-    pad: float = .5 # room around the box, in parts of its sides
-    min_side: int = 28 # least side of the crop
+    pad: float = limited(.5, 0, 100) # room around the box, in parts of its sides
+    min_side: int = limited(28, 1) # least side of the crop
     square: bool = False # make the crop square
-    final_images: str = 'view' # as in `Carve`
+    final_images: Literal['view', 'both'] = 'view' # as in `Carve`
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer
-    name = 'oracle'
+    name, by_box = 'oracle', True
 
     @classmethod
     def like(cls, method, **changes):
@@ -106,18 +106,14 @@ class Oracle(Checked):
         return cls(pad=max(method.view.pad, cls.pad), min_side=method.min_side, square=method.view.square,
             final_images=method.final_images, **changes)
 
-    def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
+    def ask_one(self, vlm, image, question, cache=None, box=None) -> Result:
         "Show the true region and ask again"
-        image = open_image(image)
-        view, notes = whole_view(image), ['no true region given']
-        if box is not None:
-            (x0, y0, x1, y1), (W, H) = box, image.size
-            if not (0 <= x0 < x1 <= W and 0 <= y0 < y1 <= H):
-                raise CarveError(f'box={tuple(box)} does not lie in the picture of {W} x {H} pixels')
-            box = grow_box([round(v) for v in box], image.size, self.min_side, self.square, self.pad)
-            view, notes = crop_view(image, box), []
-        partial = Result(view=view, notes=notes, method=self.name, image=image, question=question)
-        return ask_with_view(partial, vlm, self)
+        if box is None: return self.ask_again(vlm, self.result(image, question, notes=['no true region given']))
+        (x0, y0, x1, y1), (W, H) = box, image.size
+        if not (0 <= x0 < x1 <= W and 0 <= y0 < y1 <= H):
+            raise CarveError(f'box={tuple(box)} does not lie in the picture of {W} x {H} pixels')
+        box = grow_box([round(v) for v in box], image.size, self.min_side, self.square, self.pad)
+        return self.ask_again(vlm, self.result(image, question, view=crop_view(image, box)))
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #b29349ff
 @dataclass(repr=False)
@@ -162,9 +158,7 @@ class ShuffledQuestion(Carve):
     "CARVE whose map is made under the question's words in the wrong order"
     seed: int = 0 # of the order
     name = 'shuffled'
-    def look(self, vlm, image, question=None, cache=None, most=None):
-        "Capture attention under the shuffled question"
-        return super().look(vlm, image, question and shuffle_words(question, self.seed), cache, most)
-    def locate(self, *args) -> Result:
-        "Without the plain answer: that of the capture is to the shuffled words"
-        return replace(super().locate(*args), plain_answer=None)
+    def locate(self, vlm, image, question, cache=None) -> Result:
+        "As CARVE, without the plain answer: that of the capture is to the shuffled words"
+        r = super().locate(vlm, image, shuffle_words(question, self.seed), cache)
+        return replace(r, question=question, plain_answer=None)

@@ -10,7 +10,6 @@ __all__ = ['UNRECORDED', 'why_no_view', 'CrossModelAnswer', 'answerer_name', 'op
 from dataclasses import dataclass, fields, replace
 from urllib.parse import urlsplit
 from ..core.image import open_image
-from ..models.prompts import SHORT_ANSWER
 from ..models.vlm import VLM, weights_key
 from ..attention.results import Result, Timings
 from ..attention.cache import AnswerCache, picture_key
@@ -23,7 +22,7 @@ _all_ = ['Endpoint', 'RemoteError']
 # %% ../../nbs/library/baselines/18_cross_model.ipynb #9542b2c7
 def why_no_view(method) -> str: # the reason; '' if it can
     "Why another model cannot answer in the place of a method's own"
-    if not hasattr(method, 'guided'): return ''
+    if not method.guides: return ''
     return f'{method.name} changes how the model itself answers; there is no view that another could be shown'
 
 # %% ../../nbs/library/baselines/18_cross_model.ipynb #d929828e
@@ -40,17 +39,20 @@ class CrossModelAnswer:
         if name.startswith('__') or name == 'method': raise AttributeError(name)
         return getattr(self.method, name)
 
+    def under_words(self, words):
+        "As the method's own"
+        return replace(self, method=self.method.under_words(words))
+
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
         "Find the view here, ask the other model"
         image = open_image(image)
-        front = AnswerCache(vlm, image, leave_open=not hasattr(self.method, 'keeps'))
+        front = AnswerCache(vlm, image, leave_open=not self.method.by_answer)
         r = self.method(front, image, question, cache=cache, box=box)
         views = [images for images in front.shown if images[-1] is r.view.image]
         shown, notes = views[-1] if views else [r.image], []
         if len(shown) > 1 and 'several pictures' in getattr(getattr(self.by, 'family', None), 'why_not', ()):
             shown, notes = shown[-1:], ['it takes one picture at a time: asked with the view alone']
-        like, name = getattr(self.method, 'size_from', None) or self.method, answerer_name(self.by)
-        words = getattr(like, 'suffix', SHORT_ANSWER), getattr(like, 'max_new_tokens', 32)
+        name, words = answerer_name(self.by), (self.method.suffix, self.method.max_new_tokens)
         pictures, seconds = [picture_key(o) for o in shown], Timings(r.seconds)
         with seconds('there'):   # equal questions once, where the model here stands behind a cache
             answer = front.once(('there', name, *pictures, r.question, *words),

@@ -14,7 +14,8 @@ from transformers import LogitsProcessor
 from ..core.saliency import pick_layers
 from ..models.prompts import SHORT_ANSWER
 from ..attention.layer_masking import decoder_layers, hidden, layer_inputs
-from .base import DecodingMethod, limited
+from ..method.carve import limited
+from .base import DecodingMethod
 from ..core.errors import UnsupportedError
 
 # %% ../../nbs/library/baselines/16_dola.ipynb #5ed80bc2

@@ -12,7 +12,8 @@ from ..models.vlm import model_lock
 from ..core.saliency import pick_layers
 from ..attention.results import Timings
 from ..attention.intervention import Edit, raise_scores
-from .base import DecodingMethod, as_saliency, limited
+from ..method.carve import limited
+from .base import DecodingMethod, as_saliency
 from ..core.errors import UnsupportedError
 from ..attention.vision_tower import class_row, merge_patches, received, tower_rows
 

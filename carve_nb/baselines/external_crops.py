@@ -14,7 +14,8 @@ import numpy as np, torch, transformers
 from scipy import ndimage
 from transformers import AutoProcessor
 from ..attention.results import Result, Timings
-from .base import ABOVE_0, CropMethod, limited, mean_saliency
+from ..method.carve import ABOVE_0, limited, timings
+from .base import CropMethod, mean_saliency
 from ..core.errors import UnsupportedError
 from ..core.image import union_box
 from ..core.saliency import pick_words
@@ -61,7 +62,7 @@ class ToolCrop(CropMethod):
     min_side: int = 28 # least side of the crop, pixels (ours)
     pad: float = 0. # room around the crop, in parts of its sides (ours)
     square: bool = False # make the crop square (ours)
-    name, kind, loaded = 'tool', '', None
+    name, captures, kind, loaded = 'tool', False, '', None
 
     def tool(self, vlm) -> tuple:
         "(model, processor), loaded at the first call"
@@ -220,9 +221,9 @@ class SamCrop(ToolCrop):
             crops = [image.crop(r.box) for r in found]
             with seconds('tool'): scores = clip_scores(*self.clip.tool(vlm), crops, question)
         else:
-            rows, capture = self.capture(vlm, image, question, cache)
+            rows = self.capture(vlm, image, question, cache)
             S = mean_saliency(vlm, rows, self.layers, image)
-            pixels, seconds = S.to_pixels(), Timings(capture | seconds)
+            pixels, seconds = S.to_pixels(), Timings(timings(capture=rows) | seconds)
             scores = [(pixels[r.box[1]:r.box[3], r.box[0]:r.box[2]]*r.mask).sum() for r in found]
             more = dict(plain_answer=rows.answer, saliency=S, rows=rows, calls=1)
         ranked = sorted((replace(r, score=float(s)) for r, s in zip(found, scores)), key=lambda r: -r.score)[:self.K]

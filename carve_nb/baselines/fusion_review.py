@@ -17,7 +17,8 @@ from ..attention.layer_masking import decoder_layers
 from ..method.view import magnify
 from ..regions import regions
 from ..attention.results import Result
-from .base import ABOVE_0, DecodingMethod, CropMethod, as_saliency, limited
+from ..method.carve import ABOVE_0, limited, timings
+from .base import DecodingMethod, CropMethod, as_saliency
 from ..core.errors import UnsupportedError
 
 # %% ../../nbs/library/baselines/03_fusion_review.ipynb #1edc8af1
@@ -102,12 +103,12 @@ class FusionMask(DecodingMethod):
 
     def prepare(self, vlm, image, question, cache=None) -> tuple:
         "The contrast, and which tokens are turned down"
-        rows, seconds = self.capture(vlm, image, question, cache, answer=False)
+        rows = self.capture(vlm, image, question, cache, answer=False)
         s, review = own_shift(self, vlm, rows), depth_layers(self.review, vlm.n_layers)[0]
         I_A = s.values.abs()   # by one account of v1
         note = f'{s}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}'
         S = as_saliency(I_A[rows.span(0)], rows.spans[0], image)
-        partial = self.result(image, question, rows, saliency=S, seconds=seconds, calls=1, notes=[note])
+        partial = self.result(image, question, rows, saliency=S, calls=1, notes=[note])
         return partial, (review, lowest(I_A, self.share))
 
     @contextmanager
@@ -131,7 +132,8 @@ class FusionCrop(CropMethod):
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Contrast, regions, crop"
-        (rows, seconds), kept = self.capture(vlm, image, question, cache), []
+        rows, kept = self.capture(vlm, image, question, cache), []
+        seconds = timings(capture=rows)
         def show(S):
             kept.extend(regions(S, self.p, self.K))
             return magnify(image, kept, self.fill, self.min_side)

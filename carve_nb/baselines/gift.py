@@ -13,7 +13,8 @@ from ..attention.recorder import recording
 from ..core.saliency import pick_words
 from ..attention.results import Timings
 from ..attention.intervention import Edit
-from .base import DecodingMethod, as_saliency, limited, near_layers
+from ..method.carve import limited
+from .base import DecodingMethod, as_saliency, near_layers
 
 # %% ../../nbs/library/baselines/09_gift.ipynb #1252f684
 def query_rows(vlm, prompt, layers):

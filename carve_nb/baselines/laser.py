@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ImageDraw
 from ..attention.results import Result
-from .base import ABOVE_0, CropMethod, Method, as_saliency, first_step_rows, limited
+from ..method.carve import ABOVE_0, Method, limited, timings
+from .base import CropMethod, as_saliency, first_step_rows
 from .box_search import cell_sides
 from .contrast import ContrastMethod
 from ..core.image import union_box
@@ -39,13 +40,13 @@ class EvidenceMethod(Method):
 
     def evidence(self, vlm, image, question, cache=None, answer=False): # layer -> VAQ, the rest as fields of a `Result`
         "Two captures, the layer, the map"
-        rows, seconds = self.capture(vlm, image, question, cache, answer)
+        rows = self.capture(vlm, image, question, cache, answer)
         words = self.removed or self.suffix or SHORT_ANSWER   # a prompt cannot be empty
-        bare, more = self.capture(vlm, image, words, cache, False, suffix=None)
+        bare = self.capture(vlm, image, words, cache, False, suffix=False)
         con = query_gain(*(first_step_rows(r, self.layers) for r in (rows, bare)))
         vaq = layer_vaq(con, self.heads)
         have = [l for l in pick_layers(self.layers, vlm.n_layers) if l in rows.layers]
-        seconds['bare'], best = more['capture'], int(vaq.argmax())
+        seconds, best = timings(capture=rows, bare=bare), int(vaq.argmax())
         S, note = as_saliency(con[best].mean(0), rows.spans[0], image), f'layer {have[best]} of {vlm.n_layers}'
         found = dict(saliency=S, rows=rows, instruction_rows=bare, seconds=seconds, notes=[note])
         return dict(zip(have, vaq.tolist())), found

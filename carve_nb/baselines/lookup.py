@@ -7,11 +7,13 @@ __all__ = ['Lookup']
 
 # %% ../../nbs/library/baselines/24_lookup.ipynb #a1c00005
 from dataclasses import dataclass
-from .base import ABOVE_0, CropMethod, limited
+from typing import Literal
+from ..method.carve import ABOVE_0, limited, timings
+from .base import CropMethod
 from ..attention.results import Result
-from ..core.errors import CarveError, UnsupportedError
+from ..core.errors import CarveError
 from ..method.carve import ViewRule
-from ..method.row_profile import ROWS, find_profile, word_row
+from ..method.row_profile import find_profile, word_row
 from ..method.view import magnify, whole_view
 from ..regions import regions
 
@@ -19,16 +21,13 @@ from ..regions import regions
 @dataclass(repr=False)
 class Lookup(CropMethod):
     "Reads one row, undivided, and asks again with a view of the region of its peak"
-    row: str = None # one of `ROWS`; None: that of the model's profile, or the last position if it has none
+    # one of `ROWS`; None: that of the model's profile, or the last position if it has none
+    row: Literal['last', 'noun', 'content', 'question', '?', None] = None
     layers: object = None # see `pick_layers`; None: those of the profile, or all
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels
     min_side: int = limited(96, 1) # least side of the crop, pixels
     skip_above: float = limited(1., 0, 1) # the plain answer stays where the model is surer of it than this
     name, by_word = 'lookup', True
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.row not in (None, *ROWS): raise UnsupportedError(f'row={self.row!r}: use {" or ".join(map(repr, ROWS))}')
 
     def choose(self, vlm) -> tuple: # (row, layers, notes)
         "The row and the layers that are read in a model"
@@ -41,7 +40,8 @@ class Lookup(CropMethod):
     def locate(self, vlm, image, question, cache=None) -> Result:
         "One pass: the plain answer and the row; its region"
         row, layers, notes = self.choose(vlm)
-        rows, seconds = self.capture(vlm, image, question, cache)
+        rows = self.capture(vlm, image, question, cache)
+        seconds = timings(capture=rows)
         asked, row = row, word_row(rows, row)
         if row != asked: notes = [*notes, f'the question has no such word as {asked!r}: the last position was read']
         S = rows.saliency(layers, query=row, picture=image)

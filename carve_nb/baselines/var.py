@@ -17,7 +17,8 @@ from ..core.saliency import pick_layers
 from ..attention.layer_masking import layer_inputs
 from ..attention.results import Timings
 from ..attention.intervention import Edit, applying
-from .base import ABOVE_0, IDLE, DecodingMethod, limited
+from ..method.carve import ABOVE_0, limited
+from .base import IDLE, DecodingMethod
 
 # %% ../../nbs/library/baselines/10_var.ipynb #818fe3f7
 def sink_value(x, dims, eps=1e-6): # x: [..., D] hidden states; -> [...] float32

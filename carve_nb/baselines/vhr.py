@@ -19,7 +19,8 @@ from ..attention.capture import cat_padded
 from ..core.saliency import pick_layers
 from ..attention.results import Timings
 from ..attention.intervention import Edit, applying
-from .base import ABOVE_0, DecodingMethod, limited
+from ..method.carve import ABOVE_0, limited
+from .base import DecodingMethod
 
 # %% ../../nbs/library/baselines/11_vhr.ipynb #7971ff72
 def text_only(vlm, question, suffix=None) -> Prompt: # without spans, pictures, and positions of the question

@@ -19,8 +19,9 @@ from ..models.vlm import model_lock
 from ..attention.gradient_rows import grad_rows
 from ..method.view import View
 from ..attention.results import Result, Timings
-from ..core.errors import UnsupportedError
-from .base import ABOVE_0, CropMethod, as_saliency, first_step_rows, limited, near_layers
+from ..core.errors import CarveError, UnsupportedError
+from ..method.carve import ABOVE_0, limited, timings
+from .base import CropMethod, as_saliency, first_step_rows, near_layers
 from .box_search import search_box
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #bfae4d7c
@@ -41,8 +42,11 @@ class ViCrop(CropMethod):
     def __post_init__(self):
         super().__post_init__()
         if self.shorten is not None and not callable(self.shorten):
-            raise UnsupportedError(f"shorten={self.shorten!r}: give a function from the question to the words for the "
+            raise CarveError(f"shorten={self.shorten!r}: give a function from the question to the words for the "
                 "map, or None; a run gives each record's short question by itself")
+
+    def under_words(self, words):
+        return self if self.shorten else replace(self, shorten=lambda question: words)
 
     def see(self, vlm, image, words, cache=None, answer=False) -> dict: # fields of a `Result`
         "The map (`saliency`), `seconds` and `calls`, and rows with the plain answer if it comes for free"
@@ -71,12 +75,11 @@ class RelAtt(ViCrop):
     name = 'rel-att'
     def see(self, vlm, image, words, cache=None, answer=False) -> dict:
         "Two captures, divided"
-        q, seconds = self.capture(vlm, image, words, cache, answer)
-        g, more = self.capture(vlm, image, self.instruction, cache, False)
+        q = self.capture(vlm, image, words, cache, answer)
+        g = self.capture(vlm, image, self.instruction, cache, False)
         a, b = (first_step_rows(r, near_layers(vlm, self.layers)).mean(1) for r in (q, g))
         S = as_saliency(safe_ratio(a, b).mean(0), q.spans[0], image)
-        seconds['instruction'] = more['capture']
-        return dict(saliency=S, rows=q, instruction_rows=g, seconds=seconds, calls=2)
+        return dict(saliency=S, rows=q, instruction_rows=g, seconds=timings(capture=q, instruction=g), calls=2)
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #e403b5c3
 @dataclass(repr=False)

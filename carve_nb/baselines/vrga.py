@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np, torch
 from ..maps import entropy
 from ..attention.intervention import Edit
-from .base import DecodingMethod, as_saliency, limited
+from ..method.carve import limited, timings
+from .base import DecodingMethod, as_saliency
 
 # %% ../../nbs/library/baselines/08_vrga.ipynb #ad1f35f5
 def _norm(a): return a/a.sum().clamp_min(1e-30)
@@ -68,7 +69,8 @@ class Vrga(DecodingMethod):
 
     def prepare(self, vlm, image, question, cache=None):
         "One capture: the heads, the map, its tokens"
-        rows, seconds = self.capture(vlm, image, question, cache)
+        rows = self.capture(vlm, image, question, cache)
+        seconds = timings(capture=rows)
         with seconds('map'): A, Hv, Hb, T = self.find_tokens(rows)
         notes = [f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(T)} tokens raised']
         S = as_saliency(A, rows.spans[0], image)

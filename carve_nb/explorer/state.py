@@ -63,7 +63,7 @@ def take_shown(vlm, image, question, name='picture.png', like=None) -> ExplorerS
     "Look twice and keep everything"
     if isinstance(image, (str, PurePath)): name = str(image)
     image, like = open_image(image), like or Carve()
-    with vlm.sharing(): looks = like.capture(vlm, image, question, AttentionCache())
+    with vlm.sharing(): looks = like.capture_both(vlm, image, question, AttentionCache())
     said = [vlm.tokenizer.decode([t]) for t in looks[0].tokens]
     return ExplorerState(image, question, *looks, vlm.n_layers, said, str(vlm.name), name)
 
@@ -72,7 +72,7 @@ def draft_shown(shown, method) -> Result: # without an answer; pixels of the cop
     "Map, regions and view under these settings, without the model"
     side = max(1, round(method.min_side*shown.scale))
     like = change(method, min_side=side, limit=min(method.view.limit, SIDE))
-    return like.locate(shown.small, shown.question, *shown.captures)
+    return like.from_rows(shown.small, shown.question, *shown.captures)
 
 def view_box(shown, result) -> tuple: # (x0, y0, x1, y1) pixels of the picture itself
     "Where the view lies in the picture itself"
@@ -106,7 +106,7 @@ def pick_heads(shown, how, n, layers=None): # for `Carve.heads`; `how` as in the
 # %% ../../nbs/library/explorer/00_state.ipynb #91e7c04e
 def ask_again(vlm, shown, method) -> Result: # with the answer
     "Show the view to the model"
-    partial = method.locate(shown.image, shown.question, shown.rows, shown.instruction_rows)
+    partial = method.from_rows(shown.image, shown.question, shown.rows, shown.instruction_rows)
     with vlm.sharing(): return method.ask_again(vlm, partial)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #35981556

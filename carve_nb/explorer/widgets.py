@@ -11,10 +11,11 @@ __all__ = ['PAGE', 'BIGGEST', 'SCRIPT', 'NAMES', 'STYLE', 'PRESET', 'OWN', 'FIRS
 import base64, os
 from html import escape
 from io import BytesIO
+from typing import get_args
 import ipywidgets as w
 from ..core.saliency import pick_layers
 from .state import pick_heads
-from ..method.carve import CHOICES, Carve, change, settings
+from ..method.carve import Carve, RegionRule, change, settings
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #374f46c1
 def html_text(text, tag='div', **attributes) -> str: # HTML that shows exactly this text
@@ -111,7 +112,7 @@ def make_dials(n_layers, n_heads) -> dict: # name -> widget
     rules = [('at most K', 'top_k'), ('as the official code', 'official')]
     return dict(
         layers=dial(w.IntRangeSlider, 'Layers', 'first and last decoder layer', min=0, max=n_layers - 1),
-        steps=dial(w.SelectionSlider, 'Steps', options=CHOICES['steps']),
+        steps=dial(w.SelectionSlider, 'Steps', options=get_args(Carve.__annotations__['steps'])),
         query=dial(w.Dropdown, 'Rows of', options=queries),
         heads=dial(w.Dropdown, 'Heads', 'how the heads of a layer become one map', options=heads),
         head=dial(w.IntSlider, 'Head / how many', 'which head, or how many of those that look at the picture most',
@@ -119,11 +120,11 @@ def make_dials(n_layers, n_heads) -> dict: # name -> widget
         lam=dial(w.FloatLogSlider, 'λ', 'regulariser of the contrast; left: all structure, right: hardly any division',
             min=-8, max=2, step=.25, readout_format='.2g'),
         relative=dial(w.Checkbox, 'λ in means of A_G'),
-        op=dial(w.Dropdown, 'Operator', 'how the two maps are contrasted', options=CHOICES['op']),
+        op=dial(w.Dropdown, 'Operator', 'how the two maps are contrasted', options=get_args(Carve.__annotations__['op'])),
         p=dial(w.SelectionSlider, 'p, share kept', options=[(f'{v:g}', v) for v in SHARES]),
         K=dial(w.IntSlider, 'K, regions', 'connected regions that stay', min=1, max=12),
         region_rule=dial(w.Dropdown, 'Regions kept', options=rules),
-        connectivity=dial(w.Dropdown, 'Neighbours', options=CHOICES['connectivity']),
+        connectivity=dial(w.Dropdown, 'Neighbours', options=get_args(RegionRule.__annotations__['connectivity'])),
         fill=dial(w.Dropdown, 'Outside', options=[('as it is', 'none'), ('black', 'black')]),
         final_images=dial(w.Dropdown, 'Ask with', options=[('picture and view', 'both'), ('view alone', 'view')]))
 

@@ -8,37 +8,26 @@ __all__ = ['CarveAuto', 'map_evidence']
 # %% ../../nbs/library/method/01_adaptive.ipynb #184a8189
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 import torch
-from ..attention.results import Result, Timings
-from ..attention.several_pictures import ask_several
-from ..core.errors import CarveError
-from ..core.image import open_image
-from .carve import Carve
-from .view import whole_view
+from ..attention.results import Result
+from .carve import Carve, limited, timings
 
 # %% ../../nbs/library/method/01_adaptive.ipynb #25e1df29
 @dataclass(repr=False)
 class CarveAuto(Carve):
     "CARVE that decides whether to ask about views and which answer to keep (ours)"
     layers: object = (1/6, 3/6) # those that point, see `point_layers`; fractions of depth
-    K: int = 2 # views tried at most, one after the other
-    final_images: str = 'view' # a view is shown alone: its answer owes nothing to the original
-    skip_above: float = .8 # a plain answer with this confidence is kept; 1: always make the map
+    K: int = limited(2, 1) # views tried at most, one after the other
+    final_images: Literal['view'] = 'view' # alone: its answer owes nothing to the original (the thresholds were chosen so)
+    skip_above: float = limited(.8, 0, 1) # a plain answer with this confidence is kept; 1: always make the map
     alike: float = .9 # correlation of the two maps from which on the question is about the whole scene
-    spread: float = .4 # H(S) / log Nv from which on the same
-    accept_above: float = .98 # confidence at which no further view is tried
-    stop_below: float = .9 # confidence below which no further view is tried either
-    min_confidence: float = .8 # least confidence of a view's answer that may replace the plain one
+    spread: float = limited(.4, 0, 1) # H(S) / log Nv from which on the same
+    accept_above: float = limited(.98, 0, 1) # confidence at which no further view is tried
+    stop_below: float = limited(.9, 0, 1) # confidence below which no further view is tried either
+    min_confidence: float = limited(.8, 0, 1) # least confidence of a view's answer that may replace the plain one
     min_gain: float = .1 # by which it must be the more confident one
-    name = 'auto'
-    def __post_init__(self):
-        super().__post_init__()
-        for name in 'skip_above', 'spread', 'accept_above', 'stop_below', 'min_confidence':
-            value = getattr(self, name)
-            if not 0 <= value <= 1: raise CarveError(f'{name}={value}: a threshold lies between 0 and 1')
-        if self.final_images != 'view':
-            raise CarveError(f"final_images={self.final_images!r}: auto shows each view alone, as its thresholds were "
-                "chosen; leave final_images='view'")
+    name, by_answer = 'auto', True
 
     def keeps(self, confidence, alike=-1., spread=0.) -> str: # of the plain answer; of `map_evidence`
         "Why the plain answer is kept without asking about a view; '' if a view is worth its cost"
@@ -55,25 +44,21 @@ class CarveAuto(Carve):
         "Whether a view's answer is better supported than the plain one"
         return confidence >= max(self.min_confidence, before + self.min_gain)
 
-    def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
-        "Answer; ask about views where it pays; keep what is better supported (arguments as in `Carve`)"
-        if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
-        image = open_image(image)
-        with vlm.sharing():
-            rows = self.look(vlm, image, question or '', cache)    # None is the instruction's place
-            plain, seconds = rows.answer, Timings(capture=rows.meta['seconds'])
-            r = Result(image=image, question=question, method=self.name, answer=plain, plain_answer=plain,
-                view=whole_view(image), rows=rows, calls=1, seconds=seconds)
-            if reason := self.keeps(plain.confidence): return replace(r, notes=[f'kept the plain answer: {reason}'])
-            rows_g = self.look(vlm, image, cache=cache)
-            seconds['instruction'] = rows_g.meta['seconds']
-            with seconds('map'):
-                A_q, A_g = self.maps(rows, rows_g)
-                S = self.fuse(A_q, A_g, rows.spans[0], image)
-                reason = self.keeps(plain.confidence, **map_evidence(S, A_q, A_g))
-            r = replace(r, saliency=S, instruction_rows=rows_g, calls=2)
-            if reason: return replace(r, notes=[f'kept the plain answer: {reason}'])
-            return self.best_view(vlm, r)
+    def ask_one(self, vlm, image, question, cache=None, box=None) -> Result:
+        "Answer; ask about views where it pays; keep what is better supported"
+        rows = self.capture(vlm, image, question, cache)
+        plain, seconds = rows.answer, timings(capture=rows)
+        r = self.result(image, question, rows, answer=plain, calls=1, seconds=seconds)
+        if reason := self.keeps(plain.confidence): return replace(r, notes=[f'kept the plain answer: {reason}'])
+        rows_g = self.capture_general(vlm, image, rows, cache)
+        seconds['instruction'] = rows_g.meta['seconds']
+        with seconds('map'):
+            A_q, A_g = self.maps(rows, rows_g)
+            S = self.fuse(A_q, A_g, rows.spans[0], image)
+            reason = self.keeps(plain.confidence, **map_evidence(S, A_q, A_g))
+        r = replace(r, saliency=S, instruction_rows=rows_g, calls=2)
+        if reason: return replace(r, notes=[f'kept the plain answer: {reason}'])
+        return self.best_view(vlm, r)
 
     def best_view(self, vlm, r) -> Result: # `Result` with the map and the plain answer
         "Ask about the views one by one, as long as there is doubt, and keep the best supported answer"

@@ -64,7 +64,7 @@ def collect_case(method, vlm, sample, score) -> dict: # a `CarveAuto`; (answer, 
     "One question through all steps, without thresholds: all that the rules may need, as plain values"
     seconds = Timings()
     with vlm.sharing():
-        rows_q, rows_g = method.look(vlm, sample.image, sample.question), method.look(vlm, sample.image)
+        rows_q, rows_g = method.capture_both(vlm, sample.image, sample.question)
         with seconds('map'):
             A_q, A_g = method.maps(rows_q, rows_g)
             S = method.fuse(A_q, A_g, rows_q.spans[0], sample.image)
