@@ -56,10 +56,10 @@ def measure_position(vlm, sample) -> dict:
     # with the true region; → id, place, clutter, answer, pointing of two maps, lift by layer
     "What one question finds, and where its target lies"
     carve = Carve()
-    with vlm.sharing(): pair = carve.capture(vlm, sample.image, sample.question)
+    with vlm.sharing(): pair = carve.capture_both(vlm, sample.image, sample.question)
     rows, span, points = pair[0], pair[0].spans[0], {}
     for name, method in dict(question=QuestionOnly(), carve=carve).items():
-        S = method.locate(sample.image, sample.question, *pair).saliency
+        S = method.from_rows(sample.image, sample.question, *pair).saliency
         points[name] = dict(
             touch=int(S.touch(sample.box)), hit=int(S.hit(sample.box))
         )

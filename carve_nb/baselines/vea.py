@@ -13,7 +13,8 @@ from PIL import Image
 from scipy import ndimage
 from ..method.layer_profile import MeasuredLayers
 from ..core.saliency import calm_spikes
-from .base import ABOVE_0, CropMethod, limited, mean_saliency
+from ..method.carve import ABOVE_0, limited, timings
+from .base import CropMethod, mean_saliency
 from .fusion_review import depth_layers
 from ..method.view import View
 from ..attention.results import Result
@@ -60,7 +61,8 @@ class Vea(CropMethod):
         "Map, evidence, darker picture"
         own = isinstance(self.layers, MeasuredLayers)
         layers = self.layers.use(vlm) if own else depth_layers(self.layers, vlm.n_layers)
-        rows, seconds = self.capture(vlm, image, question, cache)
+        rows = self.capture(vlm, image, question, cache)
+        seconds = timings(capture=rows)
         with seconds('map'):
             S = mean_saliency(vlm, rows, layers, image)
             S.values = calm_spikes(S.values, self.lam, self.border).astype(np.float32)

@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from .. import __version__
 from ..attention.cache import AnswerCache, AttentionCache
-from ..baselines.base import CropMethod
 from ..baselines.cross_model import CrossModelAnswer, describe_answerer, open_answerer, why_no_view
 from ..baselines.registry import find_methods, make_method, methods as known_methods, read_method
 from ..method.carve import Carve
@@ -59,7 +58,7 @@ def equip(method, config, given=(), wordy=False):
     "A method, asking as the set asks; fields that were given stay; `wordy`: for a description"
     ask = dict(suffix=None if wordy else config.suffix, max_new_tokens=config.max_new_tokens*(1 + wordy))
     ours = Carve(**ask)
-    if hasattr(type(method), 'like') and not given: return type(method).like(ours, **ask)
+    if method.by_box and not given: return type(method).like(ours, **ask)
     common, free = ask | dict(seed=config.seed, size_from=ours), {f.name for f in fields(method) if f.init} - {*given}
     return replace(method, **{k: v for k, v in common.items() if k in free})
 
@@ -110,13 +109,6 @@ def describe_answer(record, result, seconds, keep_map=False) -> dict: # plain va
     return line | dict(map=S.pack()) if keep_map and S is not None else line
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #9aa6765d
-def _with_short_question(method, record):
-    "A method whose map is made under the record's short question, where there is one and the method can"
-    short = record.short_question
-    if not short or getattr(method, 'shorten', short) is not None: return method
-    if isinstance(method, CrossModelAnswer): return replace(method, method=_with_short_question(method.method, record))
-    return replace(method, shorten=lambda question: short)
-
 class SampleEvaluator:
     "A model that measures methods on samples; what fails is marked and stops nothing else"
     def __init__(self, vlm, config):
@@ -126,7 +118,7 @@ class SampleEvaluator:
         self.methods = {wordy: {k: wrap(m) for k, m in make_methods(config, wordy).items()} for wordy in (False, True)}
         self.unfit = {}       # method -> why it cannot be used with this family, or with another model that answers
         for k, m in make_methods(config).items():
-            why = attempt(lambda: check_needs(vlm, m))[2].split(': ', 1)[-1] if hasattr(m, 'needs') else ''
+            why = attempt(lambda: check_needs(vlm, m))[2].split(': ', 1)[-1]
             why = why or (why_no_view(m) if self.by else '')
             if why: self.unfit[k] = why
         self.fresh()
@@ -138,9 +130,10 @@ class SampleEvaluator:
 
     def one(self, method, record, image) -> dict: # plain values
         "What a method found on a sample, or the status and the reason"
-        if hasattr(method, 'like') and not record.boxes: return dict(status='skipped', why='no true region')
+        if method.by_box and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
-        method, saved = _with_short_question(method, record), self.once.saved
+        if record.short_question: method = method.under_words(record.short_question)
+        saved = self.once.saved
         ask = lambda: method(self.once, image, record.question, box=record.box, cache=self.captures)
         r, status, why = attempt(ask)
         saved = self.once.saved - saved
@@ -150,7 +143,7 @@ class SampleEvaluator:
             free_memory(self.vlm)
         if not r: return dict(status=status, why=why)
         # a guided answer does not need the plain one
-        alone = r.total - r.seconds.get('alone', 0.) if hasattr(method, 'guided') else r.total + saved
+        alone = r.total - r.seconds.get('alone', 0.) if method.guides else r.total + saved
         line, status, why = attempt(lambda: describe_answer(record, r, alone, self.config.maps))
         return line or dict(status=status, why=why)
 
@@ -164,8 +157,7 @@ class SampleEvaluator:
                 lines = [head | dict(method=k) for k in ways]
                 if image:   # first the capture that all methods with a map share; what fails fails again in its method
                     self.captures.ask_for(record.question)
-                    readers = [getattr(m, 'size_from', m) for m in ways.values()]
-                    for m in [m for m in readers if isinstance(m, (Carve, CropMethod))][:1]:
+                    for m in [m for m in ways.values() if m.captures][:1]:
                         ask = record.question, m.suffix, m.max_new_tokens
                         attempt(lambda: self.captures.capture(self.once, image, *ask))
                     lines = [l | self.one(ways[l['method']], record, image) for l in lines]
