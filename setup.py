@@ -32,6 +32,7 @@ setup(
     classifiers=[f'Development Status :: {statuses[int(cfg["status"])-1]}', 'Intended Audience :: Science/Research',
                  'Programming Language :: Python :: 3',
                  *[f'Programming Language :: Python :: {v}' for v in cfg['tested_python'].split()]],
+    package_dir={'': '.'},   # an editable install finds recipes/ too
     packages=find_packages(include=[cfg['lib_path'], f'{cfg["lib_path"]}.*']),
     package_data={cfg['lib_path']: ['checkpoints/**/*', 'records/**/*']},
     python_requires=f'>={cfg["min_python"]}', install_requires=lines('requirements'),

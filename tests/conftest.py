@@ -67,7 +67,7 @@ def figure():
 @pytest.fixture(scope='session')
 def folders(tmp_path_factory):
     "Tiny model folders, each made when it is first asked for"
-    from carve_nb.models.tiny_models import make_tiny_checkpoint
+    from recipes.tiny_models import make_tiny_checkpoint
     root, made = tmp_path_factory.mktemp('families'), {}
     return lambda name: made.setdefault(name, None) or made.update({name: make_tiny_checkpoint(name, root/name)}) or made[name]
 

@@ -26,7 +26,7 @@ def photo(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def models(tmp_path_factory):
-    from carve_nb.models.tiny_models import make_tiny_checkpoint
+    from recipes.tiny_models import make_tiny_checkpoint
     path = tmp_path_factory.mktemp('models')
     return {family: make_tiny_checkpoint(family, path/family) for family in ('llava', 'qwen2_5_vl')}
 
@@ -301,7 +301,7 @@ def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize('family, tokens, before, after', [('internvl', 48, 112, 48), ('smolvlm', 20, 40, 20), ('qwen2_5_vl', 24, 54, 24), ('llava_next', 40, 64, 40)])
 def test_image_tokens(tmp_path, photo, capsys, family, tokens, before, after):
     "Fewer tokens through the tiles, the longest edge, the pixels or the canvases of a processor; said in a note; for studies and the demo too, where other settings are another run"
-    from carve_nb.models.tiny_models import make_tiny_checkpoint
+    from recipes.tiny_models import make_tiny_checkpoint
     from carve_nb.models.vlm import VLM
     model = make_tiny_checkpoint(family, tmp_path/family)
     words = ['ask', photo, 'Who is this?', '--model', model, '--max-new-tokens', 2, '--image-tokens', tokens]

@@ -53,12 +53,6 @@ def test_infrastructure_is_light(module):
     assert python(code) == '[]'
 
 
-def test_models_without_tiny_models():
-    "The recipes of tiny test models are loaded by tests alone"
-    code = 'import carve_nb.models.vlm, sys; print([o for o in sys.modules if "tiny_models" in o])'
-    assert python(code) == '[]'
-
-
 def test_methods_are_complete():
     "A class that a later notebook extends comes with the extension, whatever was imported before"
     assert python('import carve_nb; print(callable(carve_nb.VLM.capture), carve_nb.VLM.__module__)') == 'True carve_nb.models.vlm'

@@ -6,7 +6,7 @@ from PIL import Image
 from carve_nb.cli.parsing import parse_model
 from carve_nb.core import io
 from carve_nb.core.errors import CarveError
-from carve_nb.models.tiny_models import make_tiny_checkpoint
+from recipes.tiny_models import make_tiny_checkpoint
 from carve_nb.models.vlm import VLM
 from carve_nb.studies.runner import study_folder
 

@@ -7,7 +7,7 @@ from transformers import DynamicCache
 from skimage import data
 from PIL import Image
 from carve_nb.core.errors import CarveError, UnsupportedError, RunError
-from carve_nb.models.tiny_models import RECIPES
+from recipes.tiny_models import RECIPES
 from carve_nb.baselines.base import check_method, check_result
 from carve_nb.evaluation.runner import RunConfig, make_methods
 from carve_nb.baselines.registry import ENTRIES, make_method

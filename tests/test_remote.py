@@ -15,7 +15,7 @@ from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.method.carve import Carve
 from carve_nb.baselines.controls import DirectAnswer
-from carve_nb.models.tiny_models import make_tiny_checkpoint
+from recipes.tiny_models import make_tiny_checkpoint
 from carve_nb.baselines.cross_model import CrossModelAnswer, Endpoint, RemoteError
 from carve_nb.core.errors import CarveError
 from carve_nb.attention.cache import AttentionCache

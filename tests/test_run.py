@@ -13,7 +13,7 @@ from carve_nb.evaluation.runner import local_engine, run_eval
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.vlm import VLM
-from carve_nb.models.tiny_models import make_tiny_checkpoint
+from recipes.tiny_models import make_tiny_checkpoint
 
 KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 16)))
 SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'

@@ -11,7 +11,7 @@ from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.evaluation.distributed import RayEngine
 from carve_nb.data.datasets import load_benchmark
-from carve_nb.models.tiny_models import make_tiny_checkpoint
+from recipes.tiny_models import make_tiny_checkpoint
 
 pytestmark = pytest.mark.skipif(not find_spec('ray'), reason='Ray is not installed, so the engine ray is not tested: pip install -e ".[ray]"')
 SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'

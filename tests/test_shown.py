@@ -6,7 +6,7 @@ MAKE = """
 import inspect, carve_nb
 from carve_nb import *
 from carve_nb.core.image import open_image
-from carve_nb.models.tiny_models import make_tiny_checkpoint
+from recipes.tiny_models import make_tiny_checkpoint
 vlm = VLM.from_pretrained()
 scene = make_scene(16)
 query = scene.query('digit')

@@ -8,7 +8,7 @@ from carve_nb.baselines.contrast import PAI
 from carve_nb.baselines.stock_editing import editing
 from carve_nb.core.errors import CarveError
 from carve_nb.models.families import lacks
-from carve_nb.models.tiny_models import RECIPES
+from recipes.tiny_models import RECIPES
 from test_families import QUESTION, TALL, WIDE, note, settings
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')

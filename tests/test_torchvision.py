@@ -8,7 +8,7 @@ from transformers import AutoImageProcessor
 from transformers.video_utils import VideoMetadata
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.models.tiny_models import RECIPES
+from recipes.tiny_models import RECIPES
 from carve_nb.models.video import Video
 from carve_nb.models.vlm import VLM
 from test_families import QUESTION, TALL, WIDE, check_stock_ids

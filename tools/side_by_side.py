@@ -21,7 +21,7 @@ from carve_nb.method.carve import Carve
 from carve_nb.core.saliency import Saliency, pick_layers, to_grid
 from carve_nb.data.scenes import make_scene
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.models.tiny_models import RECIPES
+from recipes.tiny_models import RECIPES
 from carve_nb.models.vlm import VLM
 from carve_nb.regions import regions
 

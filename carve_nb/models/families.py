@@ -52,7 +52,6 @@ class Family:
     # (config, inputs, i, counts) -> what the tower is given for picture i alone; None: it cannot be read alone
     pixels: Callable = None
     assemble: Callable = None   # (Hub id or folder, settings) -> processor, for use where the stock one cannot be built
-    tiny: Callable = None       # recipe of a tiny random model; None: the one of `tiny_models`, if it has one
     blocks: Callable = None     # (config, processor, inputs, i, size) -> `Block`s of picture i in order of the sequence
     layers: Callable = attention_layers  # decoder's configuration -> layers whose attention can be read
     # (config, processor, i, size) -> `ImageSpan` in the keys of layers that read pictures beside the sequence

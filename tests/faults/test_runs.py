@@ -183,7 +183,7 @@ def chance():
 def by_chance(vlm, tmp_path):
     "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
     from recipes.visual_search import search_display
-    from carve_nb.models.tiny_models import make_tiny_checkpoint
+    from recipes.tiny_models import make_tiny_checkpoint
     from recipes.model import new_model
     from carve_nb.core.stats import mean_interval, difference
     from carve_nb.core.stats import detectable
