@@ -15,7 +15,6 @@ _names = {
     'models.families': 'Family add_family',
     'models.prompts': 'Prompt',
     'models.vlm': 'Answer',
-    'models.tiny_models': 'make_tiny_checkpoint',
     'models.api_client': 'Endpoint',
     'attention.stock_recording': 'record_attention',
     'attention.rows': 'AttentionRows',
@@ -85,6 +84,7 @@ _inside = {
 _gone = {
     'Sample': '`from carve_nb.data.records import Record`, the one class for a question with its picture, took its place.',
     'load_comparison': '`from recipes.all_methods import load_comparison` reads a comparison, in a clone of the repository.',
+    'make_tiny_checkpoint': '`from recipes.tiny_models import make_tiny_checkpoint` makes one, in a clone of the repository.',
     'folder_samples': '`load_benchmark(FOLDER)` gives its records, and `.opened()` one with its picture in memory.',
     'run_bench': '`bench(vlm, image, question)` measures a model; the experiment is tools/side_by_side.py of the repository.',
     'estimate_memory': 'nothing forecasts memory any more; `peak_memory` of `carve_nb.attention.peak_memory` measures a call.',
