@@ -121,7 +121,7 @@ def run_cli(
     threads:int=2, # of torch; weights depend on them
     stop:int=None, # stop before this step
     to:str=None, # folder of the packed model; OUT/model if not given
-    table:str=None, # demo.json of `carve demo`, for the figures of the model card
+    table:str=None, # file of `carve demo --json`, for the figures of the model card
 ):
     "Train the reference VLM from nothing and pack it, or pack a checkpoint"
     torch.set_num_threads(threads)

@@ -66,9 +66,7 @@ def stand_in(tmp_path, monkeypatch):
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    lmms_eval.make_class.cache_clear()
     yield
-    lmms_eval.make_class.cache_clear()
     for k in [k for k in sys.modules if k.split('.')[0] == 'lmms_eval']: del sys.modules[k]
 
 

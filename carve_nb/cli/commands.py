@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'FOLDER_HELP', 'SAMPLE', 'LIMIT', 'ENGINE', 'command', 'hush_loader', 'open_model', 'check_box', 'pick_method',
-           'do_ask', 'do_map', 'do_explore', 'do_scene', 'quick_demo', 'do_demo', 'default_out', 'print_report',
-           'make_example', 'do_eval', 'do_report', 'do_study', 'do_bench', 'do_methods', 'do_families', 'check_photos',
-           'do_profile']
+           'do_ask', 'do_map', 'do_explore', 'do_scene', 'do_demo', 'default_out', 'print_report', 'make_example',
+           'do_eval', 'do_report', 'do_study', 'do_bench', 'do_methods', 'do_families', 'check_photos', 'do_profile']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
 import json, os, shlex, sys, tempfile
@@ -158,46 +157,43 @@ def do_scene(seed: Seed=0, kind: Kind='digit', split: Split='heldout', out: Pict
     print(f'{q.question} {q.answer}')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4637d7b1
-def quick_demo(vlm, n, out, progress=True):
-    "Five questions with and without a second look: the finding, and one of them as a picture"
-    from carve_nb.core.image import png_bytes
-    from carve_nb.evaluation.demo import ask_scenes, find_sample, pick_cases, plot_case
-    study = ask_scenes(vlm, dict(digit=n), methods=('none', 'carve'), progress=progress)
-    cases = pick_cases(study)
-    sample = find_sample((cases['success'] + cases['failure'] + [study.records[0]['id']])[0])
-    strip = plot_case(sample, pick_method('carve')(vlm, sample.image, sample.question))
-    path = Path(out)/'quick.png'
-    save_file(path, png_bytes(strip))
-    print(f'{study.sentence()}\n{path}: {sample.question}')
-
 @command('Measure')
 def do_demo(loading, n: Samples = None,
     other: Annotated[int|None, option('questions of each other kind, at most --n', min=1, metavar='N')] = None,
-    kinds: Kinds = None, out: Folder = 'demo_out', to_json: JsonFile = None, seed: Seed = 0, workers: Workers = None,
-    quick: Annotated[bool, option('five questions and one picture, in some seconds', '--quick')] = False,
+    kinds: Kinds = None, out: Annotated[str|None, option(
+        'folder of the run and its pictures (default: demo_out, of a quick one demo_out/quick)', metavar='DIR')] = None,
+    to_json: JsonFile = None, seed: Seed = 0, workers: Workers = None,
+    quick: Annotated[bool, option('five questions with and without CARVE, in some seconds', '--quick')] = False,
     quiet: Quiet = False):
     "Evaluate CARVE and its controls on held-out scenes (default: 300 digit questions, 100 of each other kind)."
+    out, few = out or ('demo_out/quick' if quick else 'demo_out'), {}
     make_folder(out)
-    if quick: return quick_demo(open_model(loading), n or 5, out, not quiet)
-    from carve_nb.evaluation.demo import run_demo
     from carve_nb.data.questions import KINDS
+    from carve_nb.evaluation.demo import main_finding, run_demo
+    if quick: few = dict(methods=('none', 'carve'))
+    kinds, n = kinds or (KINDS if not quick and (n is None or other) else ('digit',)), n or (5 if quick else 300)
     hush_loader()
-    kinds = kinds or (KINDS if n is None or other else ('digit',))
     name, how = loading
-    run_demo(n or 300, other or 100, name, out, to_json, seed, not quiet, workers, kinds, loading=how)
+    r = run_demo(n, other or 100, kinds, name, out, workers=workers, loading=how, seed=seed, progress=not quiet, **few)
+    print_report(r, out)
+    answered = {k: {m: row for m, row in r.rows(k).items() if row['n']} for k in r.kinds()}
+    save_json(to_json, dict(kinds=answered, meta=r.meta))
+    print(f'\n{main_finding(r)}')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #bf50daa0
 def default_out(data) -> Path: # folder
     "Where a run goes if nothing is said: to the name of its data"
     return Path('eval_out')/Path(os.path.abspath(data)).name
 
-def print_report(folder): # of a run; `Report`
-    "Make the files of a run, show its tables"
-    from carve_nb.evaluation.report import write_report
-    r = write_report(folder)
-    print(r.markdown())
-    print(f'written to {folder}:', ', '.join(r.files))
-    return r
+def print_report(report, folder):
+    "Show the tables of a run, then the files; a run in which nothing was answered is a failure"
+    print(report.markdown())
+    print(f'written to {folder}:', ', '.join(report.files))
+    if any(line['status'] == 'ok' for line in report.records): return
+    from carve_nb.core.errors import IncompleteError
+    raise IncompleteError(
+        f'nothing was answered; the first line says: {report.records[0]["why"]} Mend it, and go on (of carve eval: with '
+        '--retry).')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #242d5dfb
 def make_example(folder):
@@ -271,6 +267,7 @@ def do_eval(data: Data, loading, methods: Methods = 'none,carve',
     if root: more['root'] = root
     samples = load_benchmark(data, n, split, seed if shuffle else None, rule, download, **more)   # before torch loads
     make_folder(out)
+    from carve_nb.evaluation.report import write_report
     from carve_nb.evaluation.runner import RUN_PRESETS, run_eval
     hush_loader()
     asked = RUN_PRESETS.get(preset, {})
@@ -281,16 +278,14 @@ def do_eval(data: Data, loading, methods: Methods = 'none,carve',
         asked = asked | dict(engine=RayEngine(*ray))
     run_eval(samples, name, methods, out=out, seed=seed, maps=maps, retry=retry, force=force, progress=not quiet,
         loading=how, answer_by=answer_by, answer_key=answer_key, part=part, **asked)
-    first, *rest = print_report(out).records
-    if any(line['status'] == 'ok' for line in (first, *rest)): return
-    from carve_nb.core.errors import IncompleteError
-    raise IncompleteError(f'nothing was answered; the first line says: {first["why"]} Mend it, and go on with --retry.')
+    print_report(write_report(out), out)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cef5dcc3
 @command('Measure')
 def do_report(folder: RunFolder):
     "Make tables and figure of a run once more, also while it is unfinished."
-    print_report(folder)
+    from carve_nb.evaluation.report import write_report
+    print_report(write_report(folder), folder)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #dd20a758
 @command('Measure')
@@ -320,7 +315,7 @@ def do_bench(loading,
     "Measure what a plain answer, captured rows, eager attention and CARVE cost with one model."
     picture = read_pictures([image])[0] if image else None
     from carve_nb.data.scenes import make_scene
-    from carve_nb.evaluation.benchmark import bench
+    from carve_nb.evaluation.demo import bench
     vlm = open_model(loading)
     table = bench(vlm, picture or make_scene(0).image, question, rounds, max_new_tokens, not quiet)
     print(f'{vlm}\n{table.to_string(float_format="{:.2f}".format)}')

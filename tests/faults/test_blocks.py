@@ -10,7 +10,7 @@ from carve_nb.attention.gradient_rows import grad_rows
 from carve_nb.core.errors import CaptureError
 from carve_nb.attention.recorder import recording
 from carve_nb.method.carve import Carve
-from carve_nb.evaluation.benchmark import eager_kernel
+from carve_nb.evaluation.demo import eager_kernel
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers
 from carve_nb.attention.intervention import Edit, applying
 from carve_nb.attention.stock_recording import record_attention

@@ -92,12 +92,6 @@ def a_report(bad=BAD, made=None):
     return Report(made or lines(), protocol)
 
 
-def a_study():
-    "The report of a demo, which has no protocol"
-    record = dict(id=BAD, kind='digit', method=BAD, answer=BAD, truth=BAD, score=1., hit=None, touch=None, iou=None, confidence=.5, seconds=.1, calls=1, plain_answer=BAD, auroc=None, share=None)
-    return Report([record, record | dict(method='none')], dict(model=BAD))
-
-
 def a_result():
     "The result of a method with hostile words as question, answers, notes and names of maps"
     from carve_nb.models.vlm import Answer
@@ -169,7 +163,6 @@ def test_hostile_text_is_text(kind, vlm):
     o, pages = MAKERS[kind](vlm), []
     if hasattr(o, '_repr_html_'): pages.append(o._repr_html_())
     if hasattr(o, '_repr_markdown_'): pages.append(rendered(o._repr_markdown_()))
-    if kind is Report: pages.append(rendered(a_study()._repr_markdown_()))
     if kind is Explorer: pages += [o.still_bundle()['text/html'], *o._repr_mimebundle_().get('text/html', [])]
     assert pages
     for page in pages:
