@@ -15,7 +15,7 @@ from carve_nb.baselines.registry import methods
 from carve_nb.method.carve import Carve
 from carve_nb.data.metrics import match
 from carve_nb.models.families import FAMILIES, MEASURED, find_family
-from carve_nb.models.stock_prompts import read_prompts
+from carve_nb.models.prompts import read_prompts
 from recipes.tiny_models import RECIPES, make_tiny_checkpoint
 from carve_nb.studies.agreement import picture_questions, profile_model
 from carve_nb.studies.model_profile import collect_case, word_sample

@@ -8,7 +8,7 @@ PUBLIC = ('transformers.utils.logging', 'safetensors.torch.', 'torch.nn.function
     'transformers.pipelines.PIPELINE_REGISTRY')   # of its guide to new pipelines
 PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.image_processing_utils.get_patch_output_size': 'models.image_tokens: where LLaVA-NeXT pads a canvas',
-    'transformers.image_processing_utils.select_best_resolution': 'models.image_tokens, models.processors: its canvas',
+    'transformers.image_processing_utils.select_best_resolution': 'models.image_tokens: its canvas',
     'transformers.image_utils.ChannelDimension': 'models.image_tokens: an argument of the above',
     'transformers.masking_utils.ALL_MASK_ATTENTION_FUNCTIONS': 'models.attention_hook: the mask of the kernel in use',
     'transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS': 'models.attention_hook: the kernel in use',

@@ -16,7 +16,7 @@ from ..core.errors import CaptureError
 from ..models.attention_hook import _watchers, watching
 from ..models.generate_hook import (
     Around, around_generate, check_inputs, generate_setting, refuse_settings, stock_model)
-from ..models.stock_prompts import prompt_places, read_prompts
+from ..models.prompts import prompt_places, read_prompts
 from ..models.vlm import StockVLM
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #5e8e4e5a

@@ -12,7 +12,7 @@ from ..attention.results import confidence_of
 from .registry import ask_several, make_method
 from ..core.errors import PromptError, UnsupportedError
 from ..core.io import TINY, shipped_folder
-from ..models.stock_prompts import message_parts
+from ..models.prompts import message_parts
 from ..models.vlm import VLM
 
 # %% ../../nbs/library/baselines/22_pipeline.ipynb #ed52e2e8

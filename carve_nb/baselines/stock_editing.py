@@ -16,7 +16,7 @@ from .registry import make_method
 from ..core.errors import PromptError, UnsupportedError
 from ..models.families import check_needs
 from ..models.generate_hook import Around, around_generate, check_inputs, refuse_settings, stock_model
-from ..models.stock_prompts import read_prompts
+from ..models.prompts import read_prompts
 from ..models.vlm import StockVLM
 
 # %% ../../nbs/library/baselines/21_stock_editing.ipynb #856174fc

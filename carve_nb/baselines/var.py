@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 import torch
 from ..models.vlm import model_lock
-from ..models.processors import make_chat
+from ..models.prompts import make_chat
 from ..attention.recorder import check_layers
 from ..core.saliency import pick_layers
 from ..attention.layer_masking import layer_inputs

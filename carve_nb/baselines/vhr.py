@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers import BatchFeature
 from ..models.prompts import Prompt, check_text, lay_out
-from ..models.processors import make_chat
+from ..models.prompts import make_chat
 from ..models.vlm import StockVLM, greedy
 from ..models.prefix_cache import own_loose
 from ..attention.recorder import check_layers

@@ -28,7 +28,7 @@ from ..data.run_store import RunStore, digest, export_run, read_run
 from ..data.scoring import RULES, patch_auroc, score_answer
 from ..core.saliency import pick_layers
 from ..models.families import check_needs
-from ..models.processors import set_image_tokens
+from ..models.image_tokens import set_image_tokens
 from ..models.vlm import VLM, free_memory, weights_key
 from ..core.image import box_iou
 from ..studies.workers import Bar, attempt, carry_out, measure_units

@@ -16,11 +16,9 @@ from pathlib import Path
 import torch
 from ..core.errors import CarveError, UnsupportedError
 from .image_tokens import (
-    Block, ImageSpan, canvas_keys, canvas_tiles, crop_box, edge_tiles, pan_tiles, patch_keys, pixel_grid, query_bridge,
-    ratio_tiles, split_blocks, thw_grid)
-from carve_nb.models.processors import (
-    grid_pixels, halved_moments, numbered_moments, paired_moments, patch_pixels, row_pixels, still_processor,
-    tile_pixels)
+    Block, ImageSpan, canvas_keys, canvas_tiles, crop_box, edge_tiles, grid_pixels, pan_tiles, patch_keys, patch_pixels,
+    pixel_grid, query_bridge, ratio_tiles, row_pixels, split_blocks, thw_grid, tile_pixels)
+from .video import halved_moments, numbered_moments, paired_moments
 
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
 def attention_layers(config) -> list:
@@ -51,7 +49,7 @@ class Family:
     covered: Callable = None    # (processor, size, shown) -> covered box; None: the whole picture
     # (config, inputs, i, counts) -> what the tower is given for picture i alone; None: it cannot be read alone
     pixels: Callable = None
-    assemble: Callable = None   # (Hub id or folder, settings) -> processor, for use where the stock one cannot be built
+    assemble: str = None        # class of its processor, built without video where transformers lacks packages for it
     blocks: Callable = None     # (config, processor, inputs, i, size) -> `Block`s of picture i in order of the sequence
     layers: Callable = attention_layers  # decoder's configuration -> layers whose attention can be read
     # (config, processor, i, size) -> `ImageSpan` in the keys of layers that read pictures beside the sequence
@@ -120,17 +118,17 @@ _CANVAS = dict(
     notes='new-line tokens are dropped; where tiles do not divide into patches the joint grid is off by less '
           'than a cell')
 _add('llava_next', **_CANVAS)
-_add('llava_onevision', assemble=still_processor('LlavaOnevisionProcessor'), moments=halved_moments, **_CANVAS);
+_add('llava_onevision', assemble='LlavaOnevisionProcessor', moments=halved_moments, **_CANVAS);
 
 # %% ../../nbs/library/models/03_families.ipynb #735f932f
 _QWEN = dict(grid=thw_grid, pixels=patch_pixels, rule='image_grid_thw / spatial_merge_size')
-_add('qwen2_vl', assemble=still_processor('Qwen2VLProcessor'), moments=paired_moments, **_QWEN)
-_add('qwen2_5_vl', assemble=still_processor('Qwen2_5_VLProcessor'), moments=partial(paired_moments, step=True), **_QWEN)
-_add('qwen3_vl', assemble=still_processor('Qwen3VLProcessor'), moments=partial(paired_moments, timed=True), **_QWEN)
-_add('qwen3_5', assemble=still_processor('Qwen3VLProcessor'), notes='layers of linear attention have no rows', **_QWEN);
+_add('qwen2_vl', assemble='Qwen2VLProcessor', moments=paired_moments, **_QWEN)
+_add('qwen2_5_vl', assemble='Qwen2_5_VLProcessor', moments=partial(paired_moments, step=True), **_QWEN)
+_add('qwen3_vl', assemble='Qwen3VLProcessor', moments=partial(paired_moments, timed=True), **_QWEN)
+_add('qwen3_5', assemble='Qwen3VLProcessor', notes='layers of linear attention have no rows', **_QWEN);
 
 # %% ../../nbs/library/models/03_families.ipynb #5354ff9f
-_add('internvl', blocks=ratio_tiles, pixels=tile_pixels, assemble=still_processor('InternVLProcessor'),
+_add('internvl', blocks=ratio_tiles, pixels=tile_pixels, assemble='InternVLProcessor',
      moments=numbered_moments,
      rule='image_seq_length for each tile', tiles='canvas with the nearest aspect ratio, and the whole')
 
@@ -138,7 +136,7 @@ _EDGE = dict(
     blocks=edge_tiles, pixels=tile_pixels, rule='image_seq_len for each tile',
     tiles='long side in whole tiles, and the whole')
 _add('idefics3', **_EDGE)
-_add('smolvlm', assemble=still_processor('Idefics3Processor'), **_EDGE)
+_add('smolvlm', assemble='Idefics3Processor', **_EDGE)
 
 _add('gemma3', blocks=pan_tiles, pixels=tile_pixels, rule='mm_tokens_per_image', tiles='only with do_pan_and_scan')
 _add('paligemma', grid=pixel_grid, covered=crop_box, rule=_FIXED,

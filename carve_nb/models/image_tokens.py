@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['PAN_SETTINGS', 'resized_size', 'crop_box', 'pixel_grid', 'thw_grid', 'ImageSpan', 'split_blocks', 'Block', 'tiled',
            'setting', 'ratio_tiles', 'edge_tiles', 'pan_tiles', 'canvas_box', 'canvas_tiles', 'tile_keys',
-           'canvas_keys', 'query_bridge', 'patch_keys']
+           'canvas_keys', 'query_bridge', 'patch_keys', 'row_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels',
+           'pixel_size', 'token_limit', 'token_settings', 'set_image_tokens']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
+from math import isqrt
 from types import SimpleNamespace
 import numpy as np
 import torch
@@ -250,3 +252,86 @@ def patch_keys(config, processor, i, size) -> ImageSpan:
     patch = config.vision_config.patch_size
     n = config.vision_config.image_size//patch
     return ImageSpan(torch.arange(1, n*n + 1), (n, n), crop_box(processor, size, (n*patch, n*patch)), i)
+
+# %% ../../nbs/library/models/00_image_tokens.ipynb #861b2699
+def row_pixels(config, inputs, i, counts):
+    "Pixels of one picture, one row for each, and its size where the tower wants to know it"
+    return {k: inputs[k][i : i+1] for k in ('pixel_values', 'image_sizes') if k in inputs}
+
+def grid_pixels(config, inputs, i, counts):
+    "Tiles of one picture without those that pad it to the picture with the most, its size, how many stand beside it"
+    h, w = select_best_resolution(inputs['image_sizes'][i].tolist(), config.image_grid_pinpoints)
+    side = config.vision_config.image_size
+    own, beside = row_pixels(config, inputs, i, counts), inputs.get('batch_num_images')
+    if beside is not None: own['batch_num_images'] = beside.repeat_interleave(beside)[i : i+1]
+    return dict(own, pixel_values=own['pixel_values'][:, :1 + (h//side)*(w//side)])
+
+# %% ../../nbs/library/models/00_image_tokens.ipynb #861b269a
+def tile_pixels(config, inputs, i, counts):
+    "Pixels of one picture, one row for each of its views"
+    start = sum(counts[:i])
+    views, own = slice(start, start + counts[i]), {}
+    for k in {'pixel_values', 'pixel_attention_mask'} & set(inputs):
+        in_rows = k == 'pixel_values' and inputs[k].ndim <= 4   # else [1, views, ...]
+        own[k] = inputs[k][views] if in_rows else inputs[k][:, views]
+    return own
+
+def patch_pixels(config, inputs, i, counts):
+    "Pixels of one picture in a list of patches"
+    grids = inputs['image_grid_thw']
+    start, n = grids[:i].prod(-1).sum(), grids[i].prod()
+    return dict(pixel_values=inputs['pixel_values'][start : start+n], image_grid_thw=grids[i : i+1])
+
+# %% ../../nbs/library/models/00_image_tokens.ipynb #66a5b377
+def pixel_size(ip, most):
+    "Side of a token in pixels and `size` of an image processor for `most` tokens; (0, {}) where it counts none"
+    size = dict(getattr(ip, 'size', None) or {})
+    if not (most and hasattr(ip, 'merge_size') and size.get('longest_edge')): return 0, {}
+    cell = ip.patch_size*ip.merge_size
+    area = most*cell**2
+    return cell, size | dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area))
+
+def token_limit(processor, most):
+    "Side of a token, settings of one call for at most so many tokens; (0, {}) where its own limit is lower, or none"
+    ip = processor.image_processor
+    cell, size = pixel_size(ip, most)
+    return (cell, dict(size=size)) if cell and ip.size['longest_edge'] > size['longest_edge'] else (0, {})
+
+# %% ../../nbs/library/models/00_image_tokens.ipynb #b2ecc409
+def token_settings(config, processor, most) -> tuple:
+    "Settings of processor and model that show at most so many tokens of a picture, as far as tiles allow; in words"
+    ip = processor.image_processor
+    cell, size = pixel_size(ip, most)
+    sized = lambda size: dict(size=type(ip.size)(**size))
+    if cell: return sized(size), {}, f'at most {most} tokens of {cell} x {cell} pixels for each picture'
+    def told(tiles, n):   # as many tiles as fit, and the whole picture
+        return f'at most {f"{tiles + 1} views" if tiles > 1 else "1 view"} of {n} tokens for each picture'
+    if hasattr(ip, 'max_patches'):
+        n = config.image_seq_length
+        tiles = min(max(most//n - 1, 1), ip.max_patches)
+        return dict(max_patches=tiles, min_patches=min(ip.min_patches, tiles)), {}, told(tiles, n)
+    if hasattr(ip, 'max_image_size') and hasattr(processor, 'image_seq_len'):   # tiles by the longest edge
+        n, tile, size = processor.image_seq_len, ip.max_image_size['longest_edge'], dict(ip.size)
+        side = min(isqrt(max(most//n - 1, 1)), -(-size['longest_edge']//tile))
+        return sized(size | dict(longest_edge=side*tile)), {}, told(side**2, n)
+    if not hasattr(ip, 'image_grid_pinpoints'):
+        return {}, {}, "not limited: this model's processor has no number of tokens to set"
+    s, n = config.vision_config.image_size, config.vision_config.image_size//config.vision_config.patch_size
+    canvases = [list(c) for c in ip.image_grid_pinpoints]
+    tokens = [n*n*(h//s*(w//s) + 1) + h//s*n for h, w in canvases]   # a token ends each row
+    most = max(most, min(tokens))
+    few = dict(image_grid_pinpoints=[c for c, t in zip(canvases, tokens) if t <= most])
+    which = f'{len(few["image_grid_pinpoints"])} of {len(canvases)} canvases'
+    return few, few, f'at most {max(t for t in tokens if t <= most)} tokens for each picture, {which}'
+
+# %% ../../nbs/library/models/00_image_tokens.ipynb #3c5ebffc
+def set_image_tokens(config, processor, most) -> tuple:
+    "Show at most so many tokens of a picture from now on, as far as the processor can be told"
+    own, of_model, told = token_settings(config, processor, most)
+    pairs = (processor.image_processor, own), (config, of_model)
+    was = [(owner, {k: getattr(owner, k) for k in values}) for owner, values in pairs]
+    def put(all_values):
+        for owner, values in all_values:
+            for k, v in values.items(): setattr(owner, k, v)
+    put(pairs)
+    return told, lambda: put(was)

@@ -17,13 +17,13 @@ from ..core.image import open_image, to_raster
 from ..core.io import TINY
 from .attention_hook import restore
 from .families import FAMILIES, find_family
+from .image_tokens import set_image_tokens, token_limit
 from .generate_hook import refuse_settings, stock_model
 from .loading import check_decoder, input_device, load_model
 from .prefix_cache import Prefixes, greedy, wants_cache
-from .processors import check_template, format_chat, set_image_tokens, token_limit
 from .prompts import (
-    Prompt, check_shape, check_text, stands_later, stretched, text_positions, token_names, unknown_words)
-from .stock_prompts import message_parts, picture_frame, picture_token, read_prompts
+    Prompt, check_shape, check_template, check_text, format_chat, message_parts, picture_frame, picture_token,
+    read_prompts, stands_later, stretched, text_positions, token_names, unknown_words)
 from .video import moment_spans
 
 # %% ../../nbs/library/models/07_vlm.ipynb #f94165b0
