@@ -377,12 +377,12 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     vlm = VLM.from_pretrained()
     shipped = replace(find_profile(vlm), layers=[2], row='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
-    monkeypatch.setattr('carve_nb.studies.agreement.profile_model', lambda *_, **kw: shipped)
+    monkeypatch.setattr('carve_nb.studies.profile.profile_model', lambda *_, **kw: shipped)
     def case(method, vlm, sample, score):              # an unsure view is right, which only a lower threshold believes
         view = dict(confidence=.85 if wins else .99, score=1.)
         return dict(id=sample.id, kind='a', plain=dict(confidence=.1, score=0.), alike=0., spread=.42 if wins else .1, views=[view],
                     seconds=dict(capture=1., instruction=.1, ask=.2))
-    monkeypatch.setattr('carve_nb.studies.model_profile.collect_case', case)
+    monkeypatch.setattr('carve_nb.studies.profile.collect_case', case)
     assert main(['profile', '--n', '20', '--auto', '--quiet']) == 0
     said, best = capsys.readouterr().out, Carve(layers=[2], query='question', words='noun')
     if wins:

@@ -17,8 +17,7 @@ from carve_nb.data.metrics import match
 from carve_nb.models.families import FAMILIES, MEASURED, find_family
 from carve_nb.models.prompts import read_prompts
 from recipes.tiny_models import RECIPES, make_tiny_checkpoint
-from carve_nb.studies.agreement import picture_questions, profile_model
-from carve_nb.studies.model_profile import collect_case, word_sample
+from carve_nb.studies.profile import collect_case, picture_questions, profile_model, word_sample
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = list(RECIPES)

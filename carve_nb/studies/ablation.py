@@ -22,7 +22,7 @@ from ..data.run_store import image_key_of
 from ..data.scenes import samples
 from ..method.carve import Carve, change
 from ..models.prompts import GENERAL_INSTRUCTIONS
-from .compare import ask_all, frame_lines, paired
+from .compare import ask_all, paired
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #56e5819c
 def show_value(v) -> str:
@@ -189,7 +189,7 @@ def best_cell(records, center) -> pd.DataFrame: # a key of `CENTERS`
     return paired({(best, f'over {k}'): (s[best], s[k]) for k in (center, 'none')}).drop(columns='p_holm')
 
 def summarize_ablation(records) -> list:
-    "Each centre against the controls, its best cell, and the changes that differ from it after Holm, as lines"
+    "Each centre against the controls, its best cell, and the changes that differ from it after Holm"
     s, tables = setting_scores(records), []
     for center in CENTERS:
         others = [k for k in ('default', *ablation_controls()) if k in s and k != center]
@@ -197,4 +197,4 @@ def summarize_ablation(records) -> list:
         differ = t[t.p_holm < .05].sort_values('change').rename_axis(f'{(t.p_holm < .05).sum()} of {len(t)} differ')
         against = paired({f'{center} over {k}': (s[center], s[k]) for k in others})
         tables += [against, best_cell(records, center), differ]
-    return frame_lines(t.round(3) for t in tables if len(t))
+    return [t.round(3) for t in tables if len(t)]

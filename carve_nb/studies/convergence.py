@@ -26,20 +26,17 @@ from ..data.run_store import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..method.measures import check_attending
 from ..models.prompts import SHORT_ANSWER
-from .compare import annotate_cells, frame_lines, layer_ticks, mean_estimate, plot_line
+from .compare import annotate_cells, layer_ticks, mean_estimate, plot_line
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #be16a634
 CLUTTER = dict(easy=.1, cluttered=.9)
 
 def convergence_samples(n, start=0, kinds=('digit', 'color', 'shape')):
-    "Held-out questions in turn, each on an easy and on a cluttered background, with an attribute `clutter`"
+    "Held-out questions in turn, each on an easy and on a cluttered background, which its id ends in"
     def both(seed):
         for name, knob in CLUTTER.items():
             s = to_sample(make_scene(seed, texture=knob, colour=knob), kinds[seed % len(kinds)])
-            if s is None: return
-            s = replace(s, id=f'{s.id}-{name}')
-            s.clutter = name
-            yield s
+            if s: yield replace(s, id=f'{s.id}-{name}')
     return islice(chain.from_iterable(map(both, count(start))), n)
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #35ff198e
@@ -49,7 +46,8 @@ def measure_convergence(vlm, sample, profile=None, suffix=SHORT_ANSWER) -> dict:
     `profile`: a `LayerProfile`; None: the model's own on calibration scenes."""
     check_attending(vlm)
     rows = vlm.capture(sample.image, sample.question, suffix=suffix)
-    record = dict(id=sample.id, kind=getattr(sample, 'kind', None), clutter=getattr(sample, 'clutter', None),
+    clutter = sample.id.rpartition('-')[2] if sample.objects else None
+    record = dict(id=sample.id, kind=sample.kind, clutter=clutter if clutter in CLUTTER else None,
         texture=round(texture(sample.image), 6), patches=len(rows.spans[0]), **layer_facts(rows, sample.box))
     if 'area' not in record: return record
     bands = {k: pick_layers(v, vlm.n_layers) for k, v in BANDS.items()}
@@ -179,5 +177,5 @@ def band_table(records) -> pd.DataFrame: # with `bands`
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #5ba48f01
 def summarize_convergence(records) -> list:
-    "Tables by layer and, where regions are known, of the bands, as lines"
-    return frame_lines([layer_table(records)] + ([band_table(records)] if any(r.get('bands') for r in records) else []))
+    "Tables by layer and, where regions are known, of the bands"
+    return [layer_table(records), *([band_table(records)] if any(r.get('bands') for r in records) else [])]

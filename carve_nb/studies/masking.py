@@ -18,7 +18,7 @@ from ..data.run_store import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..method.measures import fusion_layers, layer_costs, paired_gain
 from ..models.prompts import SHORT_ANSWER
-from .compare import annotate_cells, frame_lines, layer_ticks, plot_line
+from .compare import annotate_cells, layer_ticks, plot_line
 
 # %% ../../nbs/library/studies/06_masking.ipynb #19555832
 def masking_samples(n, start=0, kinds=('digit', 'color', 'shape', 'exist')):
@@ -94,10 +94,10 @@ def masking_table(records) -> pd.DataFrame:
     return pd.DataFrame({k: layer_costs(records, w) for k, w in columns.items()}).rename_axis('layer')
 
 def summarize_masking(records) -> list:
-    "Accuracy with and without the picture, and the table by layer, as lines"
+    "Accuracy with and without the picture, and the table by layer"
     pictures, both = [image_key_of(r) for r in records], {k: [r[k] for r in records] for k in ('plain', 'none')}
     plain, none = (mean_interval(v, clusters=pictures) for v in both.values())
     fuse, review = fusion_layers(layer_costs(records, 'only'))
     return [f'accuracy with the picture {plain} %, without {none} %, the picture is worth '
             f'{paired_gain(*both.values(), clusters=pictures)}',
-            f'fusion layers {fuse}, review layers {review}', *frame_lines([masking_table(records)])]
+            f'fusion layers {fuse}, review layers {review}', masking_table(records)]

@@ -10,7 +10,7 @@ from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError, RunError, IncompleteError
 from carve_nb.data.run_store import STORE, RunStore, read_run
-from carve_nb.studies.workers import carry_out
+from carve_nb.data.run_engine import carry_out
 from carve_nb.baselines.registry import find_methods
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import local_engine, run_eval
