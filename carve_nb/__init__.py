@@ -30,7 +30,7 @@ _names = {
     'method.carve': 'Carve RegionRule ViewRule ReadingRule',
     'method.adaptive': 'CarveAuto',
     'baselines.lookup': 'Lookup',
-    'studies.agreement': 'profile_model',
+    'studies.profile': 'profile_model',
     'studies.runner': 'run_study',
     'baselines.base': 'check_method',
     'baselines.registry': 'methods make_method ask_several ask_video',
@@ -88,7 +88,7 @@ _gone = {
     'folder_samples': '`load_benchmark(FOLDER)` gives its records, and `.opened()` one with its picture in memory.',
     'run_bench': '`bench(vlm, image, question)` measures a model; the experiment is tools/side_by_side.py of the repository.',
     'estimate_memory': 'nothing forecasts memory any more; `peak_memory` of `carve_nb.attention.peak_memory` measures a call.',
-    'calibrate': '`profile_model` chooses row and layers, `add_thresholds` of `carve_nb.studies.model_profile` thresholds.',
+    'calibrate': '`profile_model` chooses row and layers, `add_thresholds` of `carve_nb.studies.profile` thresholds.',
 }
 _gone |= {n: f'from carve_nb.{module} import {n}' for module, names in _inside.items() for n in names.split()}
 __all__ = list(_where)

@@ -358,8 +358,7 @@ def do_profile(loading,
     "Choose whose row of attention is read, and in which layers, by agreement; kept for lookup and `Carve.for_model`."
     from tqdm import tqdm
     from carve_nb.method.row_profile import profile_path
-    from carve_nb.studies.agreement import profile_model, profile_questions
-    from carve_nb.studies.model_profile import add_thresholds, mixed_questions
+    from carve_nb.studies.profile import add_thresholds, mixed_questions, profile_model, profile_questions
     path = profile_path(vlm := open_model(loading))
     if path.exists() and not force:
         raise CarveError(f'{path} is a profile of these weights; --force measures again and puts the new one there.')

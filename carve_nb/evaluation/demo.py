@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 import pandas as pd, torch
 from tqdm import tqdm
@@ -22,13 +23,13 @@ from ..core.io import TINY, replace_file
 from ..core.saliency import pick_layers
 from ..data.datasets import DataSet, scene_records
 from ..data.questions import KINDS
+from ..data.run_engine import count_workers
 from ..data.run_store import RUN_FILES, read_run
 from ..data.scenes import make_scene, to_sample
 from .report import Report, write_report
 from .runner import RunConfig, local_engine, make_methods, run_eval
 from ..method.carve import Carve
 from ..models.vlm import greedy
-from ..studies.workers import count_workers
 
 # %% ../../nbs/library/evaluation/20_demo.ipynb #10ad0d31
 DEMO_METHODS = (

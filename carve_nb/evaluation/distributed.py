@@ -17,7 +17,7 @@ from ..core.io import PACKAGED
 from ..data.run_store import differing, without
 from .runner import MAY_CHANGE, RunConfig, describe_data, ready_here
 from ..models.vlm import VLM
-from ..studies.workers import attempt
+from ..data.run_engine import attempt
 
 # %% ../../nbs/library/evaluation/12_distributed.ipynb #40276b13
 @dataclass(frozen=True)

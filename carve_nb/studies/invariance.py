@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DISTANCE_LINES', 'invariance_samples', 'judge_ways', 'measure_invariance', 'stack_records', 'part_sums', 'part_share',
            'picture_share', 'plot_parts', 'plot_map_distances', 'plot_operators', 'plot_instructions',
-           'plot_invariance', 'invariance_tables', 'summarize_invariance', 'cochran']
+           'plot_invariance', 'summarize_invariance', 'cochran']
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #97005f25
 import numpy as np, pandas as pd, torch
@@ -25,7 +25,7 @@ from ..method.measures import (
     TEN_INSTRUCTIONS, UNRELATED_QUESTIONS, VARIANCE_PARTS, contrast_ways, instruction_maps, js_bits, least_delta,
     log_maps, map_metrics, mean_pair, variance_parts)
 from ..models.prompts import SHORT_ANSWER
-from .compare import frame_lines, mean_estimate
+from .compare import mean_estimate
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #f639df4c
 def invariance_samples(n, start=0, kinds=('digit', 'color', 'shape')):
@@ -157,7 +157,7 @@ def plot_invariance(records) -> Figure:
     return fig
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #76ecede5
-def invariance_tables(records) -> list: # of data frames
+def summarize_invariance(records) -> list: # of data frames
     "Variance of position and picture, distances of maps, the least δ, and what operators find of known regions"
     js = {k: stack_records(records, 'js', k).mean(1) for k in DISTANCE_LINES}
     tables = [
@@ -179,10 +179,6 @@ def invariance_tables(records) -> list: # of data frames
         t[f'AUROC over {base} (Holm)'] = pd.Series({k: replace(e, p=p) for (k, e), p in zip(effects.items(), ps)})
     each = {k: mean_interval(h) for k, h in zip(TEN_INSTRUCTIONS, stack_records(judged, 'with_each').T)}
     return [*tables, t, pd.DataFrame({'ratio hits with': each})]
-
-def summarize_invariance(records) -> list:
-    "The tables of the study as lines"
-    return frame_lines(invariance_tables(records))
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #c6ed1740
 def cochran(hits) -> float: # [n, k] 0 or 1, k conditions of the same n pictures
