@@ -31,7 +31,7 @@ from ..models.families import check_needs
 from ..models.image_tokens import set_image_tokens
 from ..models.vlm import VLM, free_memory, weights_key
 from ..core.image import box_iou
-from ..studies.workers import Bar, attempt, carry_out, measure_units
+from ..data.run_engine import Bar, attempt, carry_out, measure_units
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #3726fc41
 @dataclass(frozen=True)
