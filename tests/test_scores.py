@@ -41,10 +41,10 @@ def test_anls():
 
 def test_own_sets_of_ten_answers():
     "Ten answers of one's own are compared with both sides normalised"
-    from carve_nb.data.records import rule_for
+    from carve_nb.data.records import make_record
     from carve_nb.data.scoring import score_answer
     for people in (['Coca Cola']*10, ['Coca Cola']*9 + ['Pepsi'], ['The Coca-Cola']*12):
-        record = Record('1', None, '?', people, rule=rule_for(None, people))
+        record = make_record(dict(question='?', answers=people), 1, None)
         assert [score_answer(o, record) for o in ('Coca Cola', 'coca cola.', 'Pepsi Cola')] == [1, 1, 0], people
 
 

@@ -10,6 +10,7 @@ __all__ = ['SPLITS', 'SIBLINGS', 'Scene', 'make_scene', 'scene_objects', 'to_sam
 from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
+from ..core.errors import CarveError, choose
 from ..core.plotting import panels_html
 from .drawing import (
     COLORS, PHOTOS, SHAPES, SIZE, STYLES, SceneObject, background, photograph, sprite)
@@ -21,8 +22,8 @@ SPLITS = dict(train=1, calibration=2, heldout=3)   # a part of each seed, so tha
 
 def _rng(split, *keys):
     "The random generator of a split and some numbers."
-    if split not in SPLITS: raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
-    if min(keys) < 0: raise ValueError(f"seed must be 0 or more, got {min(keys)}")
+    choose(split, SPLITS, 'split')
+    if min(keys) < 0: raise CarveError(f"seed must be 0 or more, got {min(keys)}")
     seeds = [SPLITS[split], *(int(k) for k in keys)]
     return np.random.default_rng(np.random.SeedSequence(seeds))
 
@@ -46,9 +47,8 @@ class Scene:
               rng=None,        # numpy Generator; from the scene's seed if None
              )->Query|None:    # None if this scene has no such question
         "One question of a kind about this scene."
-        if kind not in ASK: raise ValueError(f"unknown kind {kind!r}: use one of {', '.join(KINDS)}")
-        rng = rng or _rng(self.split, self.seed, 10 + KINDS.index(kind))
-        return ASK[kind](self.objects, rng)
+        ask = ASK[choose(kind, KINDS, 'kind')]
+        return ask(self.objects, rng or _rng(self.split, self.seed, 10 + KINDS.index(kind)))
 
     def __repr__(self):
         names = ', '.join(f'{o.name} {o.digit}' for o in self.objects)
@@ -113,14 +113,13 @@ SIBLINGS = dict(none=(0, 0), shape=(4, 0), color=(0, 4), both=(2, 2)) # others w
 
 def _sibling_pairs(order, siblings):
     "Six pair numbers, the target first; `order` is a random order of all."
-    if siblings not in SIBLINGS: raise ValueError(f"unknown siblings {siblings!r}: use one of {', '.join(SIBLINGS)}")
     target, *others = order
     color, shape = divmod(target, 6)
     same_shape = [p for p in others if p % 6 == shape]
     same_color = [p for p in others if p//6 == color]
     kin = same_shape + same_color
     neither = [p for p in others if p not in kin]
-    a, b = SIBLINGS[siblings]
+    a, b = SIBLINGS[choose(siblings, SIBLINGS, 'siblings')]
     chosen = same_shape[:a] + same_color[:b]
     return [target, *chosen, *neither[:5 - len(chosen)]]
 
@@ -138,8 +137,8 @@ def _lay_out(seed, split, n=None, side=(36, 60), siblings=None, style='own'):
     if siblings is not None: n = 6
     if n is None: n = int(knobs.integers(3, 13))
     if not 1 <= n <= 12: raise ValueError(f"n must be 1 to 12 objects, got {n}")
-    if style not in STYLES: raise ValueError(f"unknown style {style!r}: use one of {', '.join(STYLES)}")
-    boxes = [_move(b, STYLES[style]) for b in _place(rng, n, *side)]
+    how = STYLES[choose(style, STYLES, 'style')]
+    boxes = [_move(b, how) for b in _place(rng, n, *side)]
     pairs = rng.permutation(48).tolist()
     if siblings is not None: pairs = _sibling_pairs(pairs, siblings)
     both = zip(pairs, boxes)

@@ -145,7 +145,7 @@ def test_missing_answers_and_pictures(vlm, folder, tmp_path):
     report = write_report(tmp_path/'R')
     row = next(l for l in report.markdown().splitlines() if l.startswith('| none')).split('|')
     assert row[3].strip() == '3' and row[-2].strip() == '1' and 'no answer to score by' in report.markdown()
-    with pytest.raises(DataError, match='none of the 5 rows'): run('N', folder(**{f'q{i}': dict(answer='') for i in range(5)}))
+    with pytest.raises(DataError, match='5 of 5 rows have no answer to score by'): run('N', folder(**{f'q{i}': dict(answer='') for i in range(5)}))
 
 
 @pytest.mark.case(53)
