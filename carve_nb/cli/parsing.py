@@ -13,7 +13,6 @@ from pathlib import Path
 from ..baselines.registry import CATEGORIES, methods, read_method
 from ..core.errors import CarveError, choose
 from ..core.io import find_source
-from ..data.benchmarks import BENCHMARKS
 
 # %% ../../nbs/library/cli/00_parsing.ipynb #3f31060b
 METHOD_NAMES = tuple(methods())
@@ -96,5 +95,6 @@ def parse_dtype(text) -> str: # 'bfloat16'
 def parse_data(text) -> str: # the same
     "Refuse a set that is no name, no file and no id on the Hub"
     if '/' in text or Path(text).exists(): return text
+    from carve_nb.data.datasets import BENCHMARKS     # not before a set is named: help loads this module
     names = 'scenes', *BENCHMARKS
     return choose(text, names, 'data set', f'it is no file or folder either; there are: {", ".join(names)}')

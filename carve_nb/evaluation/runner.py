@@ -151,16 +151,16 @@ class SampleEvaluator:
         self.fresh()
         with self.vlm.sharing():
             for at, record in unit:
+                opened, status, why = attempt(record.opened)
                 ways = {k: m for k, m in self.methods[record.rule == 'f1-pairs'].items() if k not in self.unfit}
-                image, status, why = attempt(record.open)
                 head = dict(id=record.id, at=at, status=status, kind=record.kind, question=record.question)
                 lines = [head | dict(method=k) for k in ways]
-                if image:   # first the capture that all methods with a map share; what fails fails again in its method
+                if opened:   # first the capture that all methods with a map share; what fails fails again in its method
                     self.captures.ask_for(record.question)
                     for m in [m for m in ways.values() if m.captures][:1]:
                         ask = record.question, m.suffix, m.max_new_tokens
-                        attempt(lambda: self.captures.capture(self.once, image, *ask))
-                    lines = [l | self.one(ways[l['method']], record, image) for l in lines]
+                        attempt(lambda: self.captures.capture(self.once, opened.image, *ask))
+                    lines = [l | self.one(ways[l['method']], opened, opened.image) for l in lines]
                 else: lines = [l | dict(why=why) for l in lines]
                 yield lines
             self.fresh()
