@@ -8,12 +8,7 @@ from PIL import Image
 from carve_nb.data.run_store import STORE, connect
 from carve_nb.cli.main import main
 from carve_nb.core.errors import CarveError
-
-
-def run(*words, **kw):
-    "Run `carve` in a process of its own"
-    command = [sys.executable, '-m', 'carve_nb.cli.main', *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, HF_HUB_OFFLINE='1'), **kw)
+from processes import Carve, run
 
 
 @pytest.fixture(scope='module')
@@ -446,10 +441,10 @@ def test_study_is_killed_and_resumed(models, photos, tmp_path, capsys, name, fam
     status, whole = main(study(family, 'whole', 1)), capsys.readouterr()
     assert status == 0 and f'{name}.png' in whole.out.splitlines()[-1], whole.err
     complete, records = lines(tmp_path/'whole'/'records.jsonl'), tmp_path/'killed'/'records.jsonl'
-    command = [sys.executable, '-m', 'carve_nb.cli.main', *study(family, 'killed', workers)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, HF_HUB_OFFLINE='1')) as p:
-        while p.poll() is None and len(stored(tmp_path/'killed')) < 2: time.sleep(.02)
-        p.kill()
+    p = Carve(*study(family, 'killed', workers))
+    while p.poll() is None and len(stored(tmp_path/'killed')) < 2: time.sleep(.02)
+    p.kill()
+    p.communicate()
     kept = stored(tmp_path/'killed')
     assert len(complete) == 10 and len(kept) >= 2
     status, again = main(study(family, 'killed', workers)), capsys.readouterr()

@@ -13,6 +13,7 @@ from carve_nb.evaluation.runner import local_engine, run_eval
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.vlm import VLM
+from processes import Carve
 from recipes.tiny_models import make_tiny_checkpoint
 
 KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 16)))
@@ -24,10 +25,7 @@ def words(out, n=SAMPLES, methods='none,carve,random'):
     return ['eval', 'scenes', '--methods', methods, '--n', str(n), '--kinds', 'digit,exist', '--out', str(out)]
 
 
-def start(out, *more):
-    "`carve eval` with the reference VLM in a process of its own, which Ctrl-C reaches also where the tests run in the background of a shell"
-    return subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', *words(out), *more], env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+def start(out, *more): return Carve(*words(out), *more)
 
 
 def lines(out):
@@ -120,8 +118,8 @@ def test_stopped_by_hand(whole, tmp_path):
     p.send_signal(signal.SIGINT)
     said = p.communicate()
     assert p.returncode == 130 and 'the same command goes on from there' in said[1] and 'Traceback' not in said[1], said
-    report = subprocess.run([sys.executable, '-m', 'carve_nb.cli.main', 'report', tmp_path/'R'], env=ENV, capture_output=True, text=True)
-    assert report.returncode == 0 and 'unfinished: ' in report.stdout
+    report = Carve('report', tmp_path/'R')
+    assert 'unfinished: ' in report.communicate()[0] and report.returncode == 0
     p = start(tmp_path/'R', '--quiet')
     assert p.communicate()[1] == '' and p.returncode == 0
     assert files(tmp_path/'R') == files(whole)
