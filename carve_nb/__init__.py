@@ -76,7 +76,6 @@ _inside = {
     'studies.runner': 'STUDIES',
     'baselines.base': 'CropMethod DecodingMethod',
     'baselines.cross_model': 'CrossModelAnswer',
-    'data.metrics': 'score',
     'evaluation.report': 'Report write_report',
     'evaluation.demo': 'load_demo',
 }
@@ -86,6 +85,7 @@ _gone = {
     'load_comparison': '`from recipes.all_methods import load_comparison` reads a comparison, in a clone of the repository.',
     'make_tiny_checkpoint': '`from recipes.tiny_models import make_tiny_checkpoint` makes one, in a clone of the repository.',
     'folder_samples': '`load_benchmark(FOLDER)` gives its records, and `.opened()` one with its picture in memory.',
+    'score': '`score_answer(answer, record)` of `carve_nb.data.scoring` scores by the rule of a `Record`, also of a scene.',
     'run_bench': '`bench(vlm, image, question)` measures a model; the experiment is tools/side_by_side.py of the repository.',
     'estimate_memory': 'nothing forecasts memory any more; `peak_memory` of `carve_nb.attention.peak_memory` measures a call.',
     'calibrate': '`profile_model` chooses row and layers, `add_thresholds` of `carve_nb.studies.profile` thresholds.',

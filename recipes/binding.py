@@ -68,13 +68,13 @@ def rows_by_word(rows_q, rows_g, sample) -> dict: # `AttentionRows` under questi
 # %% ../nbs/notes/binding.ipynb #b853c20d
 BINDING_METHODS = 'none', 'question-only', 'carve', 'pure-grad', 'grad-att', 'oracle'
 
-def measure_binding(vlm, sample, methods=BINDING_METHODS) -> dict: # `VLM`, `SiblingSample`, names in the registry
+def measure_binding(vlm, sample, methods=BINDING_METHODS) -> dict: # `VLM`, one of `binding_samples`, names in the registry
     "Every method on one question, and what the row of each word points at: keys of `POINTED`, one letter a layer"
     made, pair = ask_all(vlm, sample, {k: k for k in methods}, lambda r: point_and_hit(r, sample))
     span, words = pair[0].spans[0], {}
     for name, rows in rows_by_word(*pair, sample).items():
         words[name] = ''.join(pointed_at(Saliency(grid, sample.image.size, span.box), sample) for grid in to_grid(rows, span))
-    return dict(id=sample.id, siblings=sample.siblings, truth=sample.answer, made=made, words=words)
+    return dict(id=sample.id, siblings=sample.id.rpartition('-')[2], truth=sample.answer, made=made, words=words)
 
 # %% ../nbs/notes/binding.ipynb #4e8ccc64
 def score_table(records, by) -> pd.DataFrame: # with `made`

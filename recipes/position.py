@@ -19,7 +19,7 @@ from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.plotting import plot_forest, plot_style
 from carve_nb.core.stats import format_p, holm, mean_interval
-from carve_nb.data.metrics import match
+from carve_nb.data.scoring import match
 from carve_nb.data.scenes import samples
 from carve_nb.studies.entropy import BOOTSTRAP_DRAWS, try_estimate
 from carve_nb.studies.entropy import describe_sample

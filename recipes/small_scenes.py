@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 from carve_nb.data.drawing import _DIGIT_HEIGHT, _glyph
-from carve_nb.data.drawing import COLORS, FONT, PHOTOS, SHAPES, SIZE, background, outline
+from carve_nb.data.drawing import COLORS, FONT, OUTLINES, PHOTOS, SHAPES, SIZE, background
 from carve_nb.data.scenes import _apart
 from .curriculum import WHOLE_SCENE
 from .views import Visible, place_crop, split_seen, visible_objects
@@ -42,7 +42,7 @@ def _as_share(mask): return np.asarray(mask, np.float32)[..., None]/255
 def shape_masks(shape, px) -> tuple: # one of `SHAPES`; side in pixels
     "Where an object shows its rim and where it shows at all, float32 [px, px, 1] each"
     k, planes = 4, []
-    points = [tuple(p) for p in (outline(shape)*.92 + .04)*px*k]
+    points = [tuple(p) for p in (OUTLINES[shape]*.92 + .04)*px*k]
     for fill in (0, 255):
         plane = Image.new('L', (px*k, px*k), 0)
         ImageDraw.Draw(plane).polygon(points, fill=fill, outline=255, width=round(1.5*k))

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from carve_nb.core.saliency import tent_weights
 from carve_nb.core.plotting import plot_band, plot_style
 from carve_nb.core.stats import mean_interval, paired_effect
-from carve_nb.data.metrics import match
+from carve_nb.data.scoring import match
 from carve_nb.data.drawing import COLORS, PHOTOS, SceneObject, background, sprite
 from carve_nb.data.records import Record
 from carve_nb.method.measures import ENTROPY_STEPS, capture_pair, layer_bits

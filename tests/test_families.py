@@ -13,7 +13,7 @@ from carve_nb.method.adaptive import CarveAuto
 from carve_nb.attention.recorder import recording
 from carve_nb.baselines.registry import methods
 from carve_nb.method.carve import Carve
-from carve_nb.data.metrics import match
+from carve_nb.data.scoring import match
 from carve_nb.models.families import FAMILIES, MEASURED, find_family
 from carve_nb.models.prompts import read_prompts
 from recipes.tiny_models import RECIPES, make_tiny_checkpoint

@@ -1,7 +1,7 @@
 "Scores and statistics against the libraries that offer the same, where these are installed; none of them is needed to use the package."
 import numpy as np
 import pytest
-from carve_nb.data.metrics import anls_score, edit_distance
+from carve_nb.data.scoring import anls_score, edit_distance
 from carve_nb.data.records import Record
 from carve_nb.core.errors import StatisticsError
 from carve_nb.core.stats import holm, mcnemar, paired_effect

@@ -13,107 +13,90 @@ from ..core.image import union_box
 from .drawing import COLORS, SHAPES
 
 # %% ../../nbs/library/data/01_questions.ipynb #47e15cef
-KINDS = ('digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe')
+KINDS = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe'
 
 @dataclass(frozen=True)
 class Query:
-    "A question about a scene."
+    "A question about a scene"
     kind: str      # one of `KINDS`
     question: str  # the words
     answer: str    # the true answer, lower case
     box: tuple|None # smallest box around what must be seen, or None for whole-scene questions
 
 # %% ../../nbs/library/data/01_questions.ipynb #1f83f5b2
-def choose_one(rng, # numpy Generator
-               xs,  # a list
-              ):    # an element, None of an empty list
-    "Draw a random element."
+def choose_one(rng, xs): # numpy Generator; a list
+    "A random element, None of an empty list"
     if len(xs): return xs[int(rng.integers(len(xs)))]
 
 def _unique(objects, attr):
-    "The objects whose value of this attribute occurs once."
+    "The objects whose value of this attribute occurs once"
     names = [getattr(o, attr) for o in objects]
-    return [o for o in objects if names.count(getattr(o, attr)) == 1]
+    return [o for o, name in zip(objects, names) if names.count(name) == 1]
 
 # %% ../../nbs/library/data/01_questions.ipynb #57594e17
 def ask_digit(objects, rng): # `SceneObject`s; numpy Generator
-    "The digit on an object."
-    o = choose_one(rng, objects)
-    if o: return Query('digit', f'What digit is on the {o.name}?', str(o.digit), o.box)
+    "The digit on an object"
+    if o := choose_one(rng, objects): return Query('digit', f'What digit is on the {o.name}?', str(o.digit), o.box)
 
-def ask_color(objects, rng): # `SceneObject`s; numpy Generator
-    "The colour of a shape that occurs once."
-    o = choose_one(rng, _unique(objects, 'shape'))
-    if o: return Query('color', f'What color is the {o.shape}?', o.color, o.box)
+def ask_color(objects, rng):
+    "The colour of a shape that occurs once"
+    if o := choose_one(rng, _unique(objects, 'shape')): return Query('color', f'What color is the {o.shape}?', o.color, o.box)
 
-def ask_shape(objects, rng): # `SceneObject`s; numpy Generator
-    "The shape of a colour that occurs once."
-    o = choose_one(rng, _unique(objects, 'color'))
-    if o: return Query('shape', f'What shape is the {o.color} object?', o.shape, o.box)
+def ask_shape(objects, rng):
+    "The shape of a colour that occurs once"
+    if o := choose_one(rng, _unique(objects, 'color')):
+        return Query('shape', f'What shape is the {o.color} object?', o.shape, o.box)
 
 # %% ../../nbs/library/data/01_questions.ipynb #63c9c852
-def absent_name(objects, # what is there
-                rng,     # numpy Generator
-               )->str:   # 'color shape' that is not there
-    "A pair that is not in the scene; its colour and shape are each there, if the scene allows."
+def absent_name(objects, rng): # 'color shape'
+    "A pair that is not in the scene; its colour and shape are each there, if the scene allows"
     present = {o.name for o in objects}
-    mixed = {f'{a.color} {b.shape}' for a in objects for b in objects}
-    hard = sorted(mixed - present)
-    names = [f'{c} {s}' for c in COLORS for s in SHAPES]
+    hard = sorted({f'{a.color} {b.shape}' for a in objects for b in objects} - present)
     if hard and rng.random() < .8: return choose_one(rng, hard)
-    return choose_one(rng, [n for n in names if n not in present])
+    return choose_one(rng, [n for c in COLORS for s in SHAPES if (n := f'{c} {s}') not in present])
 
-def ask_exist(objects, rng): # `SceneObject`s; numpy Generator
-    "Whether a pair is there, as often yes as no."
+def ask_exist(objects, rng):
+    "Whether a pair is there, as often yes as no"
     o = choose_one(rng, objects) if rng.random() < .5 else None
     if o: return Query('exist', f'Is there a {o.name}?', 'yes', o.box)
     return Query('exist', f'Is there a {absent_name(objects, rng)}?', 'no', None)
 
 # %% ../../nbs/library/data/01_questions.ipynb #a920c34b
-def plural(word:str)->str: # the word for several
-    "Plural of a shape."
+def plural(word):
+    "The word for several"
     return word + ('es' if word.endswith('s') else 's')
 
-def ask_count(objects, rng): # `SceneObject`s; numpy Generator
-    "How many objects share a colour or a shape."
+def ask_count(objects, rng):
+    "How many objects share a colour or a shape"
     attr = choose_one(rng, ('color', 'shape'))
     value = getattr(choose_one(rng, objects), attr)
-    if rng.random() < .1:
-        value = choose_one(rng, list(COLORS if attr == 'color' else SHAPES))
-    hits = [o for o in objects if getattr(o, attr) == value]
+    if rng.random() < .1: value = choose_one(rng, list(COLORS) if attr == 'color' else SHAPES)
+    hits = [o.box for o in objects if getattr(o, attr) == value]
     name = f'{value} objects' if attr == 'color' else plural(value)
-    box = union_box([o.box for o in hits])
-    question = f'How many {name} are there?'
-    return Query('count', question, str(len(hits)), box)
+    return Query('count', f'How many {name} are there?', str(len(hits)), union_box(hits))
 
 # %% ../../nbs/library/data/01_questions.ipynb #0cbb5f1c
-RELATIONS = {   # axis and sign
-    'left of': (0, -1), 'right of': (0, 1),
-    'above': (1, -1), 'below': (1, 1)
-}
+RELATIONS = {'left of': (0, -1), 'right of': (0, 1), 'above': (1, -1), 'below': (1, 1)}   # axis and sign
 
-def centre(box:tuple)->tuple: # (x, y)
-    "Centre of a box."
+def centre(box): # (x, y)
+    "Centre of a box"
     x0, y0, x1, y1 = box
     return (x0 + x1)/2, (y0 + y1)/2
 
-def ask_relation(objects, rng): # `SceneObject`s; numpy Generator
-    "Whether one object is left of, right of, above or below another."
+def ask_relation(objects, rng):
+    "Whether one object is left of, right of, above or below another"
     if len(objects) < 2: return None
-    i, j = rng.permutation(len(objects))[:2]
-    a, b = objects[i], objects[j]
+    a, b = (objects[i] for i in rng.permutation(len(objects))[:2])
     word = choose_one(rng, list(RELATIONS))
     axis, sign = RELATIONS[word]
-    at_a, at_b = centre(a.box)[axis], centre(b.box)[axis]
-    gap = (at_a - at_b)*sign
+    gap = (centre(a.box)[axis] - centre(b.box)[axis])*sign
     if abs(gap) < 24: return None
-    answer = 'yes' if gap > 0 else 'no'
-    question = f'Is the {a.name} {word} the {b.name}?'
-    return Query('relation', question, answer, union_box([a.box, b.box]))
+    return Query(
+        'relation', f'Is the {a.name} {word} the {b.name}?', 'yes' if gap > 0 else 'no', union_box([a.box, b.box]))
 
 # %% ../../nbs/library/data/01_questions.ipynb #8b0073ca
-def ask_twostep(objects, rng): # `SceneObject`s; numpy Generator
-    "The digit on the one other object that has the colour of a shape which occurs once."
+def ask_twostep(objects, rng):
+    "The digit on the one other object that has the colour of a shape which occurs once"
     pairs = []
     for a in _unique(objects, 'shape'):
         others = [o for o in objects if o != a and o.color == a.color]
@@ -124,29 +107,28 @@ def ask_twostep(objects, rng): # `SceneObject`s; numpy Generator
     return Query('twostep', question, str(b.digit), b.box)
 
 # %% ../../nbs/library/data/01_questions.ipynb #b408ea87
-def with_article(word:str)->str: # 'an orange'
-    "A word with its article."
+def with_article(word):
+    "'an orange'"
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
-def join_words(words:list)->str: # 'a, b and c'
-    "Words as a list in a sentence."
+def join_words(words): # 'a, b and c'
+    "Words as a list in a sentence"
     *first, last = words or ['']
     return f'{", ".join(first)} and {last}' if first else last
 
-def left_to_right(objects:list)->list: # with boxes
-    "Objects by the column of their centre."
+def left_to_right(objects):
+    "Objects by the column of their centre"
     return sorted(objects, key=lambda o: o.box[0] + o.box[2])
 
-def describe(objects:list)->str: # 'a red star, a blue circle and ...'
-    "A description of all objects from left to right."
+def describe(objects): # 'a red star, a blue circle and ...'
+    "A description of all objects from left to right"
     return join_words([with_article(o.name) for o in left_to_right(objects)]) or 'nothing'
 
-def ask_describe(objects, rng): # `SceneObject`s; numpy Generator
-    "A description of the whole scene."
+def ask_describe(objects, rng):
+    "A description of the whole scene"
     return Query('describe', 'Write a general description of the image.', describe(objects), None)
 
 # %% ../../nbs/library/data/01_questions.ipynb #2dcaaf67
 ASK = dict(
     digit=ask_digit, color=ask_color, shape=ask_shape, exist=ask_exist, count=ask_count,
-    relation=ask_relation, twostep=ask_twostep, describe=ask_describe
-)
+    relation=ask_relation, twostep=ask_twostep, describe=ask_describe)

@@ -14,7 +14,7 @@ from ..method.carve import Carve
 from ..core.errors import CarveError
 from ..core.plotting import plot_band
 from ..core.stats import Estimate, difference, format_p, holm, mean_interval, paired_test
-from ..data.metrics import match
+from ..data.scoring import match
 from ..data.run_store import image_key_of
 
 # %% ../../nbs/library/studies/11_compare.ipynb #105c87d4

@@ -25,7 +25,7 @@ from ..core.plotting import plot_band, plot_forest, plot_style
 from ..core.saliency import pick_layers
 from ..core.stats import Estimate, interval_of, mean_interval, paired_effect
 from ..data.drawing import SIZE
-from ..data.metrics import match
+from ..data.scoring import match
 from ..data.questions import join_words
 from ..data.run_store import image_key_of
 from ..data.scenes import make_scene, to_sample

@@ -23,7 +23,7 @@ from ..core.image import open_image
 from ..core.saliency import Saliency
 from ..core.stats import difference, mean_interval, picture_places
 from ..data.datasets import load_benchmark
-from ..data.metrics import match
+from ..data.scoring import match
 from ..data.records import Record, folder_pictures
 from ..data.scenes import make_scene, samples
 from ..method.adaptive import CarveAuto, map_evidence
