@@ -3,7 +3,7 @@ import warnings
 from importlib.util import find_spec
 import pytest, torch
 from PIL import Image
-from carve_nb.cli.parsing import parse_model
+from carve_nb.cli.commands import parse_model
 from carve_nb.core import io
 from carve_nb.core.errors import CarveError
 from recipes.tiny_models import make_tiny_checkpoint

@@ -12,9 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import Annotated
 import typer
 from .. import __version__
-from .commands import app
+from .commands import FIELD_NAMES, app
 from .files import print_line
-from .parsing import FIELD_NAMES
 from ..core.errors import CarveError
 
 # %% ../../nbs/library/cli/04_main.ipynb #3b0b3b11

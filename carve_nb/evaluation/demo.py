@@ -33,7 +33,7 @@ from ..models.vlm import greedy
 
 # %% ../../nbs/library/evaluation/20_demo.ipynb #10ad0d31
 DEMO_METHODS = (
-    'none', 'random', 'centre', 'question-only', 'instruction-only', 'paper', 'official', 'carve', 'oracle')
+    'none', 'random', 'centre', 'question-only', 'instruction-only', 'paper', 'official', 'carve', 'lookup', 'oracle')
 DEMO_SOURCE = 'carve demo'   # in the protocol of its runs
 CASE_FILES = [f'{outcome}_{i}.png' for outcome in ('success', 'failure') for i in (1, 2, 3)]
 

@@ -127,8 +127,8 @@ class Report:
         "The numbers of one table, corrected for its comparisons"
         if kind not in self.known:
             base, seed = self.select(self.base, kind, 'ok'), self.meta.get('seed', 0)
-            asked = {m: lines for m in self.lines if (lines := self.select(m, kind))}
-            rows = {m: sum_method(lines, () if m == self.base else base, seed) for m, lines in asked.items()}
+            rows = {m: sum_method(lines, () if m == self.base else base, seed)
+                for m in self.lines if (lines := self.select(m, kind))}
             correct_rows(rows.values())
             self.known[kind] = rows
         return self.known[kind]

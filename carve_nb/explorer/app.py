@@ -8,6 +8,7 @@ __all__ = ['HIDE', 'STAGES', 'PLACES', 'WIDGET_VIEW', 'present_cell', 'Explorer'
 # %% ../../nbs/library/explorer/07_app.ipynb #1ba52de8
 import base64, threading, warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 import ipywidgets as w
 from PIL import Image
@@ -46,12 +47,20 @@ class Explorer:
         self.shown = self.after = self.asked = self.job = self.still = None
         self.dials = SettingsPanel(vlm.n_layers, vlm.n_heads, self.redraw)
         self.panes = {P.title: P(self) for P in TABS}
+        # a row of buttons, and the tab that is on top: ipywidgets 7 has no `Stack`
+        self.tab = w.ToggleButtons(options=list(self.panes), description='Tabs', style={'button_width': '117px'})
+        self.tab.observe(lambda c: self.redraw(), 'value')
         self.answers, self.regions = w.HTML(), w.HTML()
+        self.frames = {k: w.HTML(layout=w.Layout(width='31%', max_width='300px', min_width='150px')) for k in STAGES}
+        for frame in self.frames.values(): frame.add_class('carve-stage')
+        stages = w.HBox(list(self.frames.values()), layout=w.Layout(flex_flow='row wrap', max_width='940px'))
+        right = w.VBox([stages, self.regions], layout=w.Layout(flex='1 1 320px', min_width='0'))
+        right.add_class('carve-middle')
         self.box = w.VBox([
-            *self.make_top(), self.answers, self.make_middle(), *self.make_tabs(), w.HTML(HIDE), name_handles()])
+            *self.make_top(), self.answers, wrapping(self.dials.box, right), self.tab,
+            w.VBox([p.box for p in self.panes.values()]), w.HTML(HIDE), name_handles()])
         self.box.add_class(PAGE)
         self.tell(f'Choose a picture and ask a question. Files over {BIGGEST} MB: explore(image="file").', 0)
-    def __repr__(self): return f'Explorer({self.vlm!r}, {self.shown!r})'
 
     def make_top(self) -> list:
         "Picture, question, buttons, what is going on"
@@ -73,31 +82,13 @@ class Explorer:
             dial(w.Button, 'Ask again with the view', 'runs the model with the present view', '220px', disabled=True),
             dial(w.Button, 'Cancel', 'stops before the next call of the model; a call that runs is not interrupted',
                 '120px', disabled=True)]
-        for button, act in zip(self.buttons, (self.ask, self.ask_view, self.cancel)):
+        for button, act in zip(self.buttons, (self.ask, partial(self.ask, True), self.cancel)):
             button.on_click(lambda b, act=act: self.guard(act))
         self.progress = dial(w.FloatProgress, 'Progress', 'share of the work that is done', max=1)
         self.progress.layout.min_width = '340px'
         self.status = w.HTML()
         inputs, state = wrapping(self.upload, self.example), w.HBox([self.progress, self.status])
         return [inputs, self.question, wrapping(*self.buttons), state]
-
-    def make_middle(self):
-        "Settings beside the stages"
-        self.frames = {}
-        for k in STAGES:
-            self.frames[k] = w.HTML(layout=w.Layout(width='31%', max_width='300px', min_width='150px'))
-            self.frames[k].add_class('carve-stage')
-        stages = w.HBox(list(self.frames.values()), layout=w.Layout(flex_flow='row wrap', max_width='940px'))
-        right = w.VBox([stages, self.regions], layout=w.Layout(flex='1 1 320px', min_width='0'))
-        right.add_class('carve-middle')
-        return wrapping(self.dials.box, right)
-
-    def make_tabs(self) -> list:
-        "A row of buttons, and the tab that is on top"
-        self.tab = w.ToggleButtons(options=list(self.panes), description='Tabs', style={'button_width': '117px'})
-        self.tab.observe(lambda c: self.redraw(), 'value')
-        self.stack = w.VBox([p.box for p in self.panes.values()])     # ipywidgets 7 has no `Stack`
-        return [self.tab, self.stack]
 
     def tell(self, text, share=None):
         "Write the state"
@@ -116,14 +107,10 @@ class Explorer:
         self.shown, self.after, self.buttons[1].disabled = None, None, True
         for part in (*self.frames.values(), self.answers, self.regions): part.value = ''
         for p in self.panes.values(): p.view.value = EMPTY
-        self.frames['picture'].value = captioned(self.image_small(), STAGES['picture'])
+        self.small = self.image.copy()
+        self.small.thumbnail((448, 448))
+        self.frames['picture'].value = captioned(self.small, STAGES['picture'])
         self.finish(f'{name}: {self.image.width} x {self.image.height} pixels. Ask a question.', 0)
-
-    def image_small(self):
-        "The picture, small enough for the page"
-        im = self.image.copy()
-        im.thumbnail((448, 448))
-        return im
 
     def take_upload(self):
         "The file that was uploaded"
@@ -176,14 +163,14 @@ class Explorer:
             self.stopped.set()
             self.tell('Stopping before the next call of the model.')
 
-    def ask(self):
-        "Look twice, then ask with the view"
+    def ask(self, again=False):
+        "Look twice, unless this is `again`; then ask with the view"
         question, image, name = self.question.value, self.image, self.name
         def work(step):
             step(.1, 'two captures, with the answer')
-            shown = take_shown(self.vlm, image, question, name)
+            shown = self.shown if again else take_shown(self.vlm, image, question, name)
             step(.6, 'the answer with the view')
-            method = self.dials.read(shown)
+            method = self.dials.read()
             return shown, method, ask_again(self.vlm, shown, method)
         def then(found):
             if self.image is not image: raise CarveError('Another picture was chosen meanwhile; ask again.')
@@ -192,21 +179,10 @@ class Explorer:
 
     def keep(self, found):
         "Show what was found"
-        self.shown, self.asked, self.after = found
+        was, (self.shown, self.asked, self.after) = self.shown, found
+        if self.shown is was: return self.finish('Asked again.', 1)
         for p in self.panes.values(): p.renew()
         self.finish('Ready. Move the dials; nothing runs the model until you ask again.', 1)
-
-    def ask_view(self):
-        "Ask with the present view"
-        shown, method = self.shown, self.dials.read(self.shown)
-        def work(step):
-            step(.1, 'the view')
-            return ask_again(self.vlm, shown, method)
-        def then(found):
-            if self.shown is not shown: raise CarveError('Another question was asked meanwhile.')
-            self.asked, self.after = method, found
-            self.finish('Asked again.', 1)
-        self.run(work, then)
 
     def finish(self, text, share):
         "Draw all, and the picture that stays, and say so"
@@ -220,7 +196,7 @@ class Explorer:
         "Everything under the present settings, without the model"
         for title, p in self.panes.items(): p.box.layout.display = '' if title == self.tab.value else 'none'
         if self.shown is None: return
-        method = self.dials.read(self.shown)
+        method = self.dials.read()
         found = draft_shown(self.shown, method)
         for k, img in stage_pictures(found).items(): self.frames[k].value = captioned(img, STAGES[k], 'min(100%, 280px)')
         later = 'not asked again yet'
@@ -237,20 +213,17 @@ class Explorer:
         "The stages under the present settings, as one picture"
         if self.image is None:
             return strip([Image.new('RGB', (800, 100), 'white')], ['the explorer, before a picture was chosen'])
-        if self.shown is None: return strip([self.image_small()], ['nothing asked yet'], 240)
-        method = self.dials.read(self.shown)
+        if self.shown is None: return strip([self.small], ['nothing asked yet'], 240)
+        method = self.dials.read()
         answer = self.after.answer if self.after and self.asked == method else None
         return replace(draft_shown(self.shown, method), answer=answer, seconds={}).picture(200)
 
-    def in_words(self) -> str: # one line
-        "What the picture says"
-        if self.shown is None: return f'The explorer: {self.name if self.image else "no picture"}, nothing asked yet'
-        words = f'{self.shown.question} Alone: {format_answer(self.shown.rows.answer)}'
-        return f'{words}, with the view: {format_answer(self.after.answer)}' if self.after else words
-
     def still_bundle(self):
         "The picture alone, as HTML that can be hidden, as PNG, and in words"
-        picture, words = self.picture(), self.in_words()
+        words = f'The explorer: {self.name if self.image else "no picture"}, nothing asked yet'
+        if self.shown: words = f'{self.shown.question} Alone: {format_answer(self.shown.rows.answer)}'
+        if self.after: words += f', with the view: {format_answer(self.after.answer)}'
+        picture = self.picture()
         return {'text/html': f'<div class="carve-still">{picture_html(picture, words)}</div>',
             'image/png': base64.b64encode(png_bytes(picture)).decode(), 'text/plain': words}
 

@@ -9,13 +9,10 @@ __all__ = ['EMPTY', 'TABS', 'Tab', 'LayerTab', 'HeadTab', 'WordTab', 'CodeTab']
 import ipywidgets as w
 import torch
 from ..attention.head_importance import head_importance
-from ..core.plotting import draw_boxes
-from carve_nb.explorer.plots import (
-    MAP_KINDS, MOST_LAYERS, film_strip, head_map, head_picture, head_strip, head_table, patch_box, patch_words, to_map,
+from carve_nb.explorer.state import (
+    MAP_KINDS, MOST_LAYERS, film_strip, head_map, head_picture, head_strip, head_table, settings_code, to_map,
     word_rows, words_shown)
-from .state import settings_code
 from .widgets import captioned, data_url, dial, html_text, picture_html, side_by_side, wrapping
-from ..method.view import grow_box
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #4043ba12
 EMPTY = html_text('Nothing to show yet: choose a picture and ask.')
@@ -34,7 +31,7 @@ class Tab:
         "The widgets of the tab"
         return []
     def renew(self): "Fit the widgets to another capture"
-    def show(self): self.view.value = self.draw(self.owner.shown, self.owner.dials.read(self.owner.shown))
+    def show(self): self.view.value = self.draw(self.owner.shown, self.owner.dials.read())
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #6fb2d74a
 class LayerTab(Tab):
@@ -56,7 +53,7 @@ class HeadTab(Tab):
     "All heads in one picture, one of them open"
     title = 'By head'
     def make(self):
-        v, self.loss, self.measured = self.owner.vlm, {}, None
+        v, self.loss = self.owner.vlm, {}
         self.color = dial(w.Dropdown, 'Colour', options=['visual mass', 'entropy', 'importance'])
         self.layer = dial(w.SelectionSlider, 'Layer', options=list(v.layers))
         self.head = dial(w.IntSlider, 'Head', max=v.n_heads - 1)
@@ -65,12 +62,14 @@ class HeadTab(Tab):
         mask.on_click(lambda b: self.owner.guard(self.ask))
         return [self.color, mask, self.layer, self.head]
 
+    def renew(self): self.loss = {}
+
     def ask(self):
         "Mask each head of the opened layer once"
         shown, layer = self.owner.shown, self.layer.value
         if shown is None: raise ValueError('Ask first; then there is an answer that heads can be masked for.')
         def then(loss):
-            self.loss, self.measured = {**(self.loss if self.measured is shown else {}), **loss}, shown
+            self.loss |= loss
             self.color.value = 'importance'
             self.owner.tell('Done.', 1)
             self.owner.redraw()
@@ -80,7 +79,7 @@ class HeadTab(Tab):
         "The numbers behind the colours; layers that were not measured have importance 0"
         table, what = head_table(shown), self.color.value
         if what != 'importance': return table[what], what
-        if self.measured is not shown: return table['visual mass'], 'visual mass (not measured yet: press the button)'
+        if not self.loss: return table['visual mass'], 'visual mass (not measured yet: press the button)'
         rows = [self.loss.get(l, torch.zeros(shown.rows.attn.shape[2])) for l in shown.rows.layers]
         return torch.stack(rows), f'loss of log-probability when masked, layers {sorted(self.loss)}'
 
@@ -95,34 +94,24 @@ class HeadTab(Tab):
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #0af33877
 class WordTab(Tab):
-    "Words and patches"
+    "Words"
     title = 'By word'
     def make(self):
         self.word = dial(w.SelectionSlider, 'Word', 'step through the words of question and answer', '420px',
             options=[('-', 0)])
-        self.x, self.y = dial(w.IntSlider, 'Patch, column', max=0), dial(w.IntSlider, 'Patch, row', max=0)
-        return [self.word, self.x, self.y]
+        return [self.word]
 
     def renew(self):
-        "The words and the grid of the capture; the patch in the middle"
-        shown = self.owner.shown
-        self.word.options = [(f'{i}: {t}', i) for i, t in enumerate(words_shown(shown))]
-        for part, n in zip((self.y, self.x), shown.rows.spans[0].grid): part.max, part.value = n - 1, n//2
+        "The words of the capture"
+        self.word.options = [(f'{i}: {t}', i) for i, t in enumerate(words_shown(self.owner.shown))]
 
     def draw(self, shown, method) -> str: # HTML
-        "The word's map, and the words at the patch"
-        i, x, y, words = self.word.value, self.x.value, self.y.value, words_shown(shown)
-        rows = word_rows(shown, method.layers, method.heads)
-        weights, box = patch_words(shown, rows, x, y).tolist(), grow_box(
-            [round(v) for v in patch_box(shown, x, y)], shown.small.size, 2)
+        "The map of a word"
+        i, words = self.word.value, words_shown(shown)
         told = html_text(f'"{words[i]}": row {i} of {len(words)}; the question\'s words come first, then what was said. '
             'Layers and heads as set; 1 is the even share.')
-        left = captioned(draw_boxes(to_map(shown, rows[i]).picture(), [box]), f'"{words[i]}" looks at', '290px')
-        bars = ''.join(
-            f'<tr><td>{html_text(word)}</td><td>{v:.2f}</td><td><div style="background:#4a5a7a;height:12px;'
-            f'width:{200*max(v, 0)/max(*weights, 1e-9):.0f}px"></div></td></tr>' for word, v in zip(words, weights))
-        right = html_text(f'who looks at column {x}, row {y}') + f'<table>{bars}</table>'
-        return told + f'<div style="display:flex;flex-wrap:wrap;gap:20px"><div>{left}</div><div>{right}</div></div>'
+        picture = to_map(shown, word_rows(shown, method.layers, method.heads)[i]).picture()
+        return told + captioned(picture, f'"{words[i]}" looks at', '290px')
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #fc75c906
 class CodeTab(Tab):

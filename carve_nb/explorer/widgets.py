@@ -14,7 +14,6 @@ from io import BytesIO
 from typing import get_args
 import ipywidgets as w
 from ..core.saliency import pick_layers
-from .state import pick_heads
 from ..method.carve import Carve, RegionRule, change, settings
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #374f46c1
@@ -108,15 +107,14 @@ def wrapping(*parts): # box
 def make_dials(n_layers, n_heads) -> dict: # name -> widget
     "One widget for each setting"
     queries = [('last position', 'last'), ('words of the question', 'question')]
-    heads = [('mean of all', 'mean'), ('maximum', 'max'), ('one head', 'one'), ('most on the picture', 'top')]
+    heads = [('mean of all', 'mean'), ('maximum', 'max'), ('one head', 'one')]
     rules = [('at most K', 'top_k'), ('as the official code', 'official')]
     return dict(
         layers=dial(w.IntRangeSlider, 'Layers', 'first and last decoder layer', min=0, max=n_layers - 1),
         steps=dial(w.SelectionSlider, 'Steps', options=get_args(Carve.__annotations__['steps'])),
         query=dial(w.Dropdown, 'Rows of', options=queries),
         heads=dial(w.Dropdown, 'Heads', 'how the heads of a layer become one map', options=heads),
-        head=dial(w.IntSlider, 'Head / how many', 'which head, or how many of those that look at the picture most',
-            value=1, max=n_heads),
+        head=dial(w.IntSlider, 'Head', 'which one', max=n_heads - 1),
         lam=dial(w.FloatLogSlider, 'λ', 'regulariser of the contrast; left: all structure, right: hardly any division',
             min=-8, max=2, step=.25, readout_format='.2g'),
         relative=dial(w.Checkbox, 'λ in means of A_G'),
@@ -155,10 +153,7 @@ class SettingsPanel:
 
     def entitle(self):
         "Name the preset that the dials stand at, if any"
-        picked = self.all['heads'].value in ('one', 'top')
-        self.all['head'].disabled = not picked
-        now = None if picked else self.read()
-        self.quiet = True
+        self.all['head'].disabled, now, self.quiet = self.all['heads'].value != 'one', self.read(), True
         self.preset.value = next((k for k, make in PRESET.items() if make() == now), OWN)
         self.quiet = False
 
@@ -166,20 +161,18 @@ class SettingsPanel:
         "Set all dials"
         self.quiet, self.base, layers = True, method, pick_layers(method.layers, self.n_layers)
         values = settings(method) | dict(layers=(layers[0], layers[-1]))
-        if not isinstance(method.heads, str):
-            one = len(method.heads) == 1
-            values |= dict(heads='one' if one else 'top', head=method.heads[0] if one else len(method.heads))
+        if not isinstance(method.heads, str): values |= dict(heads='one', head=method.heads[0])
         for k, v in values.items():
             if k in self.all: self.all[k].value = v
         self.entitle()
 
-    def read(self, shown=None) -> Carve: # `ExplorerState`, for heads that look at its picture
+    def read(self) -> Carve:
         "The settings that the dials stand for"
         v = {k: d.value for k, d in self.all.items()}
         lo, hi = v['layers']
         layers, own = list(range(lo, hi + 1)), pick_layers(self.base.layers, self.n_layers)
         if layers == own: layers = self.base.layers      # the preset's own way of saying it
         elif len(layers) == self.n_layers: layers = None
-        how, n, lam = v.pop('heads'), v.pop('head'), float(f'{v["lam"]:.3g}')
-        heads = 'mean' if how in ('one', 'top') and shown is None else pick_heads(shown, how, n, layers)
+        head, lam = v.pop('head'), float(f'{v["lam"]:.3g}')
+        heads = [head] if v['heads'] == 'one' else v['heads']
         return change(self.base, **{**v, 'lam': lam, 'layers': layers, 'heads': heads})
