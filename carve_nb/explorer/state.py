@@ -130,13 +130,13 @@ def layer_maps(shown, method, kind='contrast') -> dict: # layer -> `Saliency`, p
 # %% ../../nbs/library/explorer/00_state.ipynb #4183e711
 MOST_LAYERS = 12   # on the page
 
-def film_strip(shown, method, kind='contrast') -> list: # (picture, caption) of each, with common limits
+def film_strip(shown, method, kind='contrast') -> dict: # caption -> picture, with common limits
     "The maps of the layers, of many evenly spread ones"
     maps = layer_maps(shown, method, kind)
     picked = np.linspace(0, len(maps) - 1, min(MOST_LAYERS, len(maps))).round().astype(int)
-    keep = [list(maps)[i] for i in picked]
-    captions = [f'layer {l}, {maps[l].entropy():.1f} bits' for l in keep]
-    return list(zip(same_limits([maps[l] for l in keep]), captions))
+    kept = [list(maps.items())[i] for i in picked]
+    captions = [f'layer {l}, {S.entropy():.1f} bits' for l, S in kept]
+    return dict(zip(captions, same_limits([S for _, S in kept])))
 
 # %% ../../nbs/library/explorer/00_state.ipynb #aa456eb5
 def head_table(shown) -> dict: # name -> [L, H]; 'entropy' in bits, 'visual mass' as a share
@@ -165,12 +165,12 @@ def tower_map(tower, layer, cell, head=None) -> Saliency: # `Tower`, its layer, 
     return Saliency(a.view(tower.grid), tower.image.size, tower.box, tower.image)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #18b51fff
-def head_strip(shown, layer, first=0, most=16) -> list: # (picture, caption) of each, with common limits
+def head_strip(shown, layer, first=0, most=16) -> dict: # caption -> picture, with common limits
     "The maps of the heads of a layer"
     heads = range(first, min(first + most, shown.rows.attn.shape[2]))
     mass = shown.rows.mass[0, shown.rows.layers.index(layer)]
     pictures = same_limits([head_map(shown, layer, h) for h in heads])
-    return [(p, f'head {h}, mass {mass[h]:.2f}') for p, h in zip(pictures, heads)]
+    return {f'head {h}, mass {mass[h]:.2f}': p for p, h in zip(pictures, heads)}
 
 # %% ../../nbs/library/explorer/00_state.ipynb #4807d16b
 def words_shown(shown) -> list: # [W] text: question tokens, then generated ones

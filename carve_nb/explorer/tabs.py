@@ -9,10 +9,11 @@ __all__ = ['EMPTY', 'TABS', 'Tab', 'LayerTab', 'HeadTab', 'WordTab', 'CodeTab']
 import ipywidgets as w
 import torch
 from ..attention.head_importance import head_importance
+from ..core.plotting import panels_html
 from carve_nb.explorer.state import (
     MAP_KINDS, MOST_LAYERS, film_strip, head_map, head_picture, head_strip, head_table, settings_code, to_map,
     word_rows, words_shown)
-from .widgets import captioned, data_url, dial, html_text, picture_html, side_by_side, wrapping
+from .widgets import captioned, data_url, dial, html_text, picture_html, wrapping
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #4043ba12
 EMPTY = html_text('Nothing to show yet: choose a picture and ask.')
@@ -46,7 +47,7 @@ class LayerTab(Tab):
         n, about = len(shown.rows.layers), 'Each layer alone, with the present heads, steps, λ and operator; 1 is the '
         about += 'even share, all layers have the same limits.'
         if n > MOST_LAYERS: about += f' {MOST_LAYERS} of {n} layers, evenly spread.'
-        return html_text(about) + side_by_side(film_strip(shown, method, self.kind.value))
+        return html_text(about) + panels_html(film_strip(shown, method, self.kind.value))
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #9bb88ed6
 class HeadTab(Tab):
@@ -88,9 +89,9 @@ class HeadTab(Tab):
         l, h, layers, (values, what) = self.layer.value, self.head.value, list(shown.rows.layers), self.numbers(shown)
         told = html_text(f'Colours: {what}, from {values.min():.3f} (dark) to {values.max():.3f} (bright). '
             f'Open: layer {l}, head {h}, {values[layers.index(l), h]:.3f}.')
-        large = [(head_picture(values, layers, (l, h)), 'layers x heads'),
-            (head_map(shown, l, h).picture(), f'layer {l}, head {h}, alone')]
-        return told + side_by_side(large, '290px') + side_by_side(head_strip(shown, l, h//16*16))
+        large = {'layers x heads': head_picture(values, layers, (l, h)),
+            f'layer {l}, head {h}, alone': head_map(shown, l, h).picture()}
+        return told + panels_html(large, width=290) + panels_html(head_strip(shown, l, h//16*16), width=170)
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #0af33877
 class WordTab(Tab):

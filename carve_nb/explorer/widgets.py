@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAGE', 'BIGGEST', 'SCRIPT', 'NAMES', 'STYLE', 'PRESET', 'OWN', 'FIRST', 'SHARES', 'html_text', 'data_url',
-           'picture_html', 'captioned', 'side_by_side', 'name_handles', 'dial', 'wrapping', 'make_dials',
-           'SettingsPanel']
+           'picture_html', 'captioned', 'name_handles', 'dial', 'wrapping', 'make_dials', 'SettingsPanel']
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #bc348bd7
 import base64, os
@@ -35,11 +34,6 @@ def picture_html(img, about, width='100%') -> str: # HTML
 def captioned(img, about, width='100%') -> str: # HTML
     "A picture with its caption below, which a reader of the screen has said already"
     return picture_html(img, about, width) + html_text(about, aria_hidden='true')
-
-def side_by_side(parts, width='170px') -> str: # HTML; parts: (picture, caption) of each
-    "Pictures with captions, in as many rows as there is no room for one"
-    each = ''.join(f'<div style="max-width:{width}">{captioned(img, about)}</div>' for img, about in parts)
-    return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{each}</div>'
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #96f3db1d
 PAGE = 'carve-explore'   # class of the page's box
