@@ -11,7 +11,6 @@ __all__ = ['SIDE', 'MAP_KINDS', 'MOST_LAYERS', 'ExplorerState', 'take_shown', 'd
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import PurePath
 import numpy as np, torch
 from matplotlib import colormaps
 from PIL import Image
@@ -58,7 +57,6 @@ class ExplorerState:
 # %% ../../nbs/library/explorer/00_state.ipynb #ed185fb8
 def take_shown(vlm, image, question, name='picture.png') -> ExplorerState: # all that is drawn later
     "Look twice and keep everything"
-    if isinstance(image, (str, PurePath)): name = str(image)
     image = open_image(image)
     with vlm.sharing(): looks = Carve().capture_both(vlm, image, question, AttentionCache())
     said = [vlm.tokenizer.decode([t]) for t in looks[0].tokens]
