@@ -40,7 +40,7 @@ from carve_nb.method.view import magnify
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.vlm import VLM
 from carve_nb.regions import regions
-from carve_nb.studies.agreement import best_cell, layer_agreement, scene_questions
+from carve_nb.studies.profile import best_cell, layer_agreement, scene_questions
 from .curriculum import WHOLE_SCENE
 from . import small_decoder
 from .small_decoder import lesson_loss
@@ -165,10 +165,10 @@ class PeakView(CropMethod):
     make: object = None
     name, by_word = 'peak-view', True
     def locate(self, vlm, image, question, cache=None) -> Result:
-        rows, seconds = self.capture(vlm, image, question, cache)
+        rows = self.capture(vlm, image, question, cache)
         S = Saliency(self.make(self, vlm, image, question, rows, cache), image.size, rows.spans[0].box, image)
         def show(S): return magnify(image, regions(S, .04, 1, rank='peak'), min_side=96, **vars(ViewRule()))
-        return self.located(image, question, S, show, rows, calls=1, seconds=seconds)
+        return self.located(image, question, S, show, rows, calls=1)
 
 def head_methods(found, sample) -> dict: # of `choose`; a `Record`
     "Name → `PeakView` of chosen heads, and of GIFT's words"
@@ -176,7 +176,7 @@ def head_methods(found, sample) -> dict: # of `choose`; a `Record`
     def heads(f, blur): return lambda self, vlm, image, q, rows, cache: head_map(row(rows, f['row']), rows.spans[0].grid, f['heads'], blur)
     def contrast(f):
         def make(self, vlm, image, q, rows, cache):
-            other, _ = self.capture(vlm, image, other_question(sample), cache)
+            other = self.capture(vlm, image, other_question(sample), cache)
             return contrast_map(row(rows, f['row']), row(other, f['row']), rows.spans[0].grid, f['heads'])
         return make
     def gift(self, vlm, image, q, rows, cache):
