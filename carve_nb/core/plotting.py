@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OVERLAY', 'BOX_COLORS', 'CONCEPT_COLORS', 'SUBSCRIPT', 'PANEL_ROW', 'PANEL_HTML', 'PANEL_TITLE', 'FONT_SIZES',
            'FIGURE_STYLE', 'overlay', 'draw_boxes', 'fit_text', 'fit_height', 'strip', 'widen_box', 'outline_target',
-           'wrap_sentence', 'plot_panels', 'panels_html', 'plot_style', 'figure_bytes', 'plot_forest', 'plot_band',
-           'black_out', 'keep_mask']
+           'plot_panels', 'panels_html', 'plot_style', 'figure_bytes', 'plot_forest', 'plot_band', 'black_out',
+           'keep_mask']
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6ebbcbbe
 import re, textwrap
@@ -31,15 +31,11 @@ def overlay(img, values, cmap='inferno', vmin=None, vmax=None) -> Image.Image:  
                          'it must be [h, w], not empty, without NaN or infinity')
     lo, hi = v.min() if vmin is None else vmin, v.max() if vmax is None else vmax
     v = Image.fromarray(((v - lo)/(hi - lo if hi > lo else 1)).clip(0, 1)).resize(img.size, Image.BILINEAR)
-    out = Image.new('RGB', img.size)
-    for y in range(0, img.height, 256):  # by bands: colours are computed as numbers of eight bytes
-        box = 0, y, img.width, min(y + 256, img.height)
-        band, scene = np.asarray(v.crop(box)), img.crop(box).convert('RGB')
-        muted = np.asarray(Image.blend(scene, scene.convert('L').convert('RGB'), OVERLAY['grey']))
-        a = OVERLAY['weight']*np.sqrt(band)[..., None]
-        mixed = OVERLAY['light']*muted*(1 - a) + 255*colormaps[cmap](band)[..., :3]*a
-        out.paste(Image.fromarray(mixed.round().astype(np.uint8)), (0, y))
-    return out
+    colors = Image.fromarray(colormaps[cmap](np.asarray(v), bytes=True)[..., :3])
+    weight = Image.fromarray((255*OVERLAY['weight']*np.sqrt(v)).round().astype(np.uint8))
+    img = img.convert('RGB')
+    muted = Image.blend(img, img.convert('L').convert('RGB'), OVERLAY['grey'])
+    return Image.composite(colors, muted.point(lambda value: round(OVERLAY['light']*value)), weight)
 
 # %% ../../nbs/library/core/03_plotting.ipynb #ff6ae74d
 BOX_COLORS = '#00e5ff', '#ffd400', '#ff4fa3', '#7cff4f', '#ff8a00', '#b48cff'
@@ -59,7 +55,6 @@ def draw_boxes(img, boxes, colors=None, width=3) -> Image.Image:    # one colour
 # %% ../../nbs/library/core/03_plotting.ipynb #a9578763
 def fit_text(text, font, width) -> str:
     "Cut a caption to the pixels it has: all of it, or its beginning with an ellipsis"
-    text = ' '.join(str(text).split())
     if font.getlength(text) <= width: return text
     while text and font.getlength(text + '…') > width: text = text[:-1]
     return text + '…'
@@ -71,14 +66,13 @@ def fit_height(images, height) -> list:
 
 def strip(images, labels=None, height=224) -> Image.Image: # none gets wider than four times the height
     "Put pictures side by side on white, with captions"
-    if not images: raise CarveError('No pictures to put side by side; pass at least one')
     tiles, gap, font = fit_height(images, height), 6, ImageFont.load_default(max(10, height//16))
     top = round(font.size*1.6) if labels else 0
     out = Image.new('RGB', (sum(o.width + gap for o in tiles) - gap, height + top), 'white')
     pen, x = ImageDraw.Draw(out), 0
-    for o, label in zip_longest(tiles, (labels or ())[:len(tiles)]):
+    for o, label in zip_longest(tiles, (labels or ())[:len(tiles)], fillvalue=''):
         out.paste(o, (x, top + (height - o.height)//2))
-        if label is not None: pen.text((x + 2, 2), fit_text(label, font, o.width - 4), fill='black', font=font)
+        pen.text((x + 2, 2), fit_text(' '.join(label.split()), font, o.width - 4), fill='black', font=font)
         x += o.width + gap
     return out
 
@@ -105,19 +99,14 @@ def outline_target(img, box) -> Image.Image:  # (x0, y0, x1, y1), half-open pixe
 # %% ../../nbs/library/core/03_plotting.ipynb #5319a43e
 SUBSCRIPT = re.compile(r'\b(\w)_(\w)\b')
 
-def wrap_sentence(text, columns) -> list:
-    "Lines broken at words"
-    return [line for part in text.splitlines() for line in textwrap.wrap(part, columns) or ['']]
-
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d
 def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> picture; pixels of each
     "Pictures in one row under their titles, a sentence below"
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    if not panels: raise CarveError('No pictures to put side by side; pass at least one')
     tiles, gap, size = fit_height(panels.values(), height), 8, max(6, height/20) # pixels; points, at 100 dots an inch
     width = max(sum(o.width + gap for o in tiles) - gap, 24*size)
-    lines = wrap_sentence(sentence, int(width/size/.72))
+    lines = [line for part in sentence.splitlines() for line in textwrap.wrap(part, int(width/size/.72))]
     bottom = round(1.7*size*len(lines) + .8*size) if lines else 0
     total, x = round(2.6*size) + height + bottom, 0
     fig = Figure((width/100, total/100), 100)
@@ -132,8 +121,8 @@ def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> p
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    few = drawn.width*drawn.height//100 # pixels; the means, found but for these, keep rare colours
-    return drawn.quantize(255, kmeans=few, dither=Image.Dither.NONE)
+    # the means, found but for some pixels, keep rare colours
+    return drawn.quantize(255, kmeans=drawn.width*drawn.height//100, dither=Image.Dither.NONE)
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b0754c3a
 PANEL_ROW = (
@@ -191,20 +180,18 @@ def plot_forest(
     labels=(), colors=(),  # of the estimates; default: the figure's own
     scale=1.,  # factor, such as 100 for points
     zero=0.,  # where the line of no effect is, before the factor; None: no line
-    style=None,  # (name, place of the estimate) -> properties of its mark that differ, as a matplotlib line takes them
+    style=lambda name, k: {},  # (name, place of the estimate) -> what differs, as matplotlib's `errorbar` takes it
     upright=False,  # names below the figure, intervals upright?
 ):
     "Effects with their intervals, one name a line"
-    most, names, turn = max(map(len, rows.values())), list(rows), -1 if upright else 1
+    most, names, ends = max(map(len, rows.values())), list(rows), 'yerr' if upright else 'xerr'
     for y, (name, estimates) in enumerate(rows.items()):
         for k, e in enumerate(estimates):
             if e is None: continue
-            value, low, high = np.array([*e][:3])*scale
-            place, label = y + .5*((k + .5)/most - .5), labels[k] if labels and not y else None
-            mark = dict(color=colors[k] if colors else f'C{k}', marker='o', ls='', label=label)
-            if style: mark |= style(name, k)
-            ax.plot(*([low, high], [place, place])[::turn], color=mark['color'])
-            ax.plot(*([value], [place])[::turn], **mark)
+            value, low, high = scale*np.array([*e][:3])
+            at = value, y + .5*((k + .5)/most - .5)
+            mark = dict(color=colors[k] if colors else f'C{k}', label=labels[k] if labels and not y else None)
+            ax.errorbar(*(at[::-1] if upright else at), **{ends: [[value - low], [high - value]]}, **dict(marker='o', ls='') | mark | style(name, k))
     if zero is not None: (ax.axhline if upright else ax.axvline)(scale*zero, color='.5', lw=.6)
     if upright: ax.set(xticks=range(len(rows)), xticklabels=names, xlim=(-.5, len(rows) - .5))
     else: ax.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - .5, -.5))
