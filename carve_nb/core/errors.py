@@ -8,7 +8,7 @@ __all__ = ['OUT_OF_MEMORY', 'CarveError', 'ImageError', 'PromptError', 'CaptureE
            'out_of_memory', 'choose', 'KnownFields']
 
 # %% ../../nbs/library/core/00_errors.ipynb #80d79a30
-import difflib, errno
+import difflib, errno, re
 from dataclasses import fields, is_dataclass
 
 class CarveError(ValueError):
@@ -57,15 +57,14 @@ class InsufficientMemoryError(CarveError, MemoryError):
         return ('memory ran out: give a smaller picture (in a run: --image-tokens), load the model in bfloat16, or use '
                 'a device with more memory')
 
-OUT_OF_MEMORY = (
-    'out of memory', "can't allocate memory", 'cannot allocate memory', 'not enough memory', 'bad_alloc',
-    'alloc_failed', 'could not create a memory', 'could not create a primitive')  # the last two are oneDNN's
+OUT_OF_MEMORY = re.compile(
+    "out of memory|(can't|cannot) allocate memory|not enough memory|bad_alloc|alloc_failed|"
+    'could not create a (memory|primitive)', re.IGNORECASE)  # the last is oneDNN's
 
 def out_of_memory(e) -> bool:
     "Whether an exception says that memory ran out, on any device"
     if isinstance(e, OSError): return e.errno == errno.ENOMEM
-    if isinstance(e, MemoryError) or type(e).__name__ == 'OutOfMemoryError': return True    # the latter is torch's
-    return isinstance(e, RuntimeError) and any(w in str(e).lower() for w in OUT_OF_MEMORY)
+    return isinstance(e, MemoryError) or isinstance(e, RuntimeError) and bool(OUT_OF_MEMORY.search(str(e)))
 
 # %% ../../nbs/library/core/00_errors.ipynb #cafdd979
 def choose(text, names, what, more=''):

@@ -91,8 +91,8 @@ def _read_file(src, most=MAX_PIXELS):
             warnings.warn(f'{img.format} file has {n} frames; only frame {img.tell()} is used, {n - 1} ignored',
                           stacklevel=3)
         with nullcontext() if img is src else img: img.load()
+    except (Warning, MemoryError): raise
     except Exception as e:
-        if isinstance(e, (Warning, MemoryError)): raise
         w, h = img.size
         raise ImageError(f'{img.format} picture of {w} x {h} is damaged or cut short: {e}') from e
     return img
@@ -122,9 +122,8 @@ def open_image(
 # %% ../../nbs/library/core/02_image.ipynb #49dd77f8
 def raster_size(size, most=math.inf):
     "(w, h) of the raster on which a picture of `size` is worked with: of `most` pixels, and of `RASTER` at most"
-    w, h = size
-    factor = (min(RASTER, most)/(w*h))**.5
-    return (w, h) if factor >= 1 else (max(1, int(w*factor)), max(1, int(h*factor)))
+    factor = min(1, (min(RASTER, most)/(size[0]*size[1]))**.5)
+    return tuple(max(1, int(v*factor)) for v in size)
 
 def to_raster(img):
     "A picture on its raster: itself, or a very large one reduced"
@@ -134,9 +133,8 @@ def to_raster(img):
 def scale_box(box, size, to):
     "A box (x0, y0, x1, y1) of a picture of `size` on another raster `to` of it: whole pixels that cover it"
     if tuple(size) == tuple(to): return tuple(box)
-    (W, H), (w, h), (x0, y0, x1, y1) = size, to, box
-    return (math.floor(x0*w/W + 1e-9), math.floor(y0*h/H + 1e-9),
-            math.ceil(x1*w/W - 1e-9), math.ceil(y1*h/H - 1e-9))
+    x0, y0, x1, y1 = (v*new/old for v, old, new in zip(box, (*size, *size), (*to, *to)))
+    return math.floor(x0 + 1e-9), math.floor(y0 + 1e-9), math.ceil(x1 - 1e-9), math.ceil(y1 - 1e-9)
 
 def union_box(boxes):
     "The smallest box around all, None around none"
