@@ -14,7 +14,7 @@ import numpy as np, torch
 from fastcore.script import call_parse
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional as F
-from carve_nb.attention.gradient_rows import rows_live
+from carve_nb.attention.intervention import rows_live
 from carve_nb.baselines.vicrop import pixel_plane, pixels_live
 from carve_nb.core.errors import CarveError, UnsupportedError
 from carve_nb.core.saliency import patch_cover

@@ -1,12 +1,12 @@
 "A process that asks on and on does not grow: tensors, hooks, objects, memory."
-import gc, itertools, threading
+import gc, itertools, os, threading
+from pathlib import Path
 import numpy as np
 import pytest, torch
 from PIL import Image
 from carve_nb.models import attention_hook, vlm as models
 from carve_nb.models.vlm import VLM
 from carve_nb.method.carve import Carve
-from carve_nb.attention.peak_memory import STATUS, status_bytes
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.data.drawing import COLORS, SHAPES
 
@@ -50,6 +50,12 @@ def test_sixty_asks(load):
     assert more - objects < 60, f'{more - objects} objects more after 60 questions'
 
 
+def resident():
+    "Bytes of this process, on Linux"
+    pages = Path('/proc/self/statm')
+    return int(pages.read_text().split()[1])*os.sysconf('SC_PAGE_SIZE') if pages.exists() else 0
+
+
 @pytest.mark.soak
 @pytest.mark.filterwarnings('ignore:.*does not know')
 @pytest.mark.parametrize('name', ['llava', 'carve-tiny'])
@@ -57,9 +63,9 @@ def test_thousand_asks(name, load, figure):
     "Memory is compared after a garbage collection, at 200 and at 1,000 questions"
     vlm, cache = VLM.from_pretrained() if name == 'carve-tiny' else load(name), AttentionCache(megabytes=2)
     ask_on(vlm, 0, 200, cache)
-    (before, objects), level = state(vlm), STATUS.exists() and status_bytes('VmRSS')
+    (before, objects), level = state(vlm), resident()
     ask_on(vlm, 200, 1000, cache)
-    (after, more), grown = state(vlm), STATUS.exists() and status_bytes('VmRSS') - level
+    (after, more), grown = state(vlm), resident() - level
     kept = len(cache.captures)*4*2   # tensors of the captures that the cache keeps
     figure(f'1,000 questions to {name}: megabytes grown from question 200 on', round(grown/1e6, 1))
     figure(f'1,000 questions to {name}: objects more', more - objects)

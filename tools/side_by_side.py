@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 import numpy as np, pandas as pd, torch, transformers
 from carve_nb.attention.cache import AttentionCache
-from carve_nb.attention.peak_memory import peak_memory
+from carve_nb.evaluation.demo import peak_memory
 from carve_nb.attention.recorder import recording
 from carve_nb.method.carve import Carve
 from carve_nb.core.saliency import Saliency, pick_layers, to_grid
@@ -246,7 +246,7 @@ def main():
         name, (grid, size, device, dtype) = a.memory_of[0], json.loads(a.memory_of[1])
         case = make_case(grid, Size(**size), device, dtype, new=2, questions=tuple(QUESTIONS[:2]))
         with peak_memory(case.vlm.device if device != 'cpu' else None) as peak: MEASURES[name](case)
-        return print(peak.bytes/1e6)
+        return print(peak[-1]/1e6)
     size = SMALL if a.quick else Size()
     grids = a.grids or ([GRIDS[600]] if a.quick else GRIDS.values())
     tokens, ratios = {}, {}

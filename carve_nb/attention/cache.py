@@ -8,7 +8,7 @@ __all__ = ['timed_capture', 'picture_key', 'AnswerCache', 'AttentionCache']
 # %% ../../nbs/library/attention/13_cache.ipynb #cebcdd9e
 import hashlib
 from time import perf_counter
-from weakref import WeakKeyDictionary
+from weakref import ref
 from . import capture as _capture  # gives `VLM` its `capture`
 from .rows import AttentionRows
 from ..core.image import open_image
@@ -30,26 +30,13 @@ def picture_key(image, salt='') -> str:
     h.update(f'{image.mode}{image.size}{salt}'.encode())
     return h.hexdigest()
 
-_states = WeakKeyDictionary()   # model -> (places and versions of its weights, digest)
-
-def _weights_state(model) -> str:
-    "A key for the weights: some values of each, taken anew when one was replaced or changed in place"
-    own = [p for p in model.parameters() if not p.is_meta]
-    now = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in own]
-    if _states.get(model, ('', ''))[0] != now:
-        h = hashlib.sha256()
-        for p in own: h.update(p.detach().flatten()[::max(1, p.numel()//64)][:64].float().cpu().numpy().tobytes())
-        _states[model] = now, h.hexdigest()
-    return _states[model][1]
-
-def _capture_key(vlm, *words) -> str:    # text, suffix, longest answer
-    "A key for exactly this capture, the picture apart"
+def _capture_key(vlm, *words) -> tuple:    # text, suffix, longest answer
+    "A key for exactly this capture, the picture apart; it changes where a weight is replaced or changed in place"
     proc, config = vlm.processor, vlm.model.config
-    facts = [
-        str(vlm.name), vlm.revision, _weights_state(vlm.model), config.get_text_config()._attn_implementation,
-        str(vlm.dtype), vlm.device.type, vlm.image_tokens, proc.chat_template, str(proc.image_processor.to_dict()),
-        config.to_json_string(use_diff=False), vlm.argmax, words]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
+    weights = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in vlm.model.parameters())
+    return (
+        ref(vlm.model), weights, str(vlm.name), config.get_text_config()._attn_implementation, vlm.image_tokens,
+        proc.chat_template, str(proc.image_processor.to_dict()), config.to_json_string(use_diff=False), vlm.argmax, words)
 
 # %% ../../nbs/library/attention/13_cache.ipynb #d8728d4f
 class AnswerCache:

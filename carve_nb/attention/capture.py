@@ -70,9 +70,9 @@ def rows_of(
     **facts,          # to keep with the rows
 ) -> AttentionRows:
     "The part of a record that belongs to one prompt, as if it had been alone"
-    n = len(answer.tokens) if answer else rec.n_passes
-    if n > rec.n_passes:
-        raise CaptureError(f'{rec.n_passes} forward passes for {n} generated tokens: generation in chunks or with an '
+    n = 1 if facts['steps'] == 'first' else len(answer.tokens) if answer else len(rec.passes)
+    if n > len(rec.passes):
+        raise CaptureError(f'{len(rec.passes)} forward passes for {n} generated tokens: generation in chunks or with an '
                            'assistant is not read.')
     keys = torch.cat([s.tokens for s in prompt.spans])
     at = torch.searchsorted(rec.columns, keys + (0 if rec.cross else lead))
@@ -140,7 +140,7 @@ def generate_many(self: VLM, prompts, max_new_tokens=32) -> list: # of `Answer`
 def forward_many(self: VLM,
     prompts,             # list of `Prompt`, one batch
     layers=None,         # layer indices; all by default
-    steps='first',       # rows of the 'first' token, the 'last' or 'all'
+    steps='first',       # rows of the 'first' token (the pass ends there, without an answer), the 'last' or 'all'
     question_rows=True,  # keep the rows of the question's own tokens too?
     max_new_tokens=32,   # longest answer
 ) -> list:               # of `AttentionRows`

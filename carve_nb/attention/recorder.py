@@ -58,23 +58,19 @@ class Recorder(Watcher):
     stop: bool = False            # end the pass at the last wanted layer?
     length: int = None            # of the sequence after its first pass; None: number of keys
     cross: bool = False           # are the keys a sequence of their own?
-    first: bool = False           # keep only the first pass?
     batch: int = None             # how many prompts of `length` tokens the first pass must read; None: not known
     passes: list = field(default_factory=list)
-    n_passes: int = 0
 
     def begin(self, B, Q, K):
         "Open the entry of a new pass of B prompts, Q queries and K keys"
-        if self.batch and not self.n_passes and (B, Q) != (self.batch, self.length):
+        if self.batch and not self.passes and (B, Q) != (self.batch, self.length):
             raise CaptureError(
                 f'The first forward pass inside the block reads {B} x {Q} tokens, the inputs given have '
                 f'{self.batch} x {self.length}: it is of other inputs, or a way to generate that is not read, such '
                 'as beams. Call `model.generate(**inputs)` inside the block.')
-        if self.length and self.n_passes: self.length = grown_length(self.length, Q)
+        if self.length and self.passes: self.length = grown_length(self.length, Q)
         N = self.length or (Q if self.cross else K)
         wanted = {N + r if r < 0 else r for r in self.rows}
-        self.n_passes += 1
-        if self.first and self.n_passes > 1: return
         self.passes.append(dict(rows=[r for r in range(N - Q, N) if r in wanted], length=N, weights={}))
 
     def see(self, call) -> bool:    # may the pass end here?
@@ -82,11 +78,10 @@ class Recorder(Watcher):
         layer, q, k = call.module.layer_idx, call.q.detach(), call.k.detach()
         if layer not in self.layers: return False
         if layer == self.layers[0]: self.begin(len(q), q.shape[2], k.shape[2])
-        if self.first and self.n_passes > 1: return False
         now = self.passes[-1]
         first, behind_window = now['length'] - q.shape[2], now['length'] - k.shape[2]
         w = row_weights(q, k, call.mask, call.scale, [r - first for r in now['rows']], **call.terms)
-        if behind_window > 0 and not self.cross: w = torch.nn.functional.pad(w, (behind_window, 0))
+        if not self.cross: w = torch.nn.functional.pad(w, (max(0, behind_window), 0))
         now['weights'][layer] = w if self.columns is None else w[..., self.columns.to(w.device)]
         return self.stop and layer == self.layers[-1]
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 from time import perf_counter
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import ImageOps
 from .rows import AttentionRows
 from ..core.image import png_bytes, scale_box, to_raster
 from ..core.io import replace_file
-from ..core.plotting import CONCEPT_COLORS, draw_boxes, outline_target, overlay, panels_html, plot_panels
+from ..core.plotting import CONCEPT_COLORS, draw_boxes, outline_target, overlay, panels_html, plot_panels, strip
 
 # %% ../../nbs/library/attention/14_results.ipynb #52d1e648
 class Timings(dict):
@@ -43,8 +42,8 @@ def unseen_note(box, size) -> list:    # (x0, y0, x1, y1) of what the model sees
     "What the model does not see of the picture, where its processor cuts out the centre: one sentence, or none"
     (x0, y0, x1, y1), (W, H) = box or (0, 0, *size), size
     share = (min(x1, W) - max(x0, 0))*(min(y1, H) - max(y0, 0))/(W*H)
-    if share > .95: return []
-    return [f'the model sees {share:.0%} of the picture: its processor cuts out the centre; pad=True (--pad) shows all']
+    note = f'the model sees {share:.0%} of the picture: its processor cuts out the centre; pad=True (--pad) shows all'
+    return [note]*(share <= .95)
 
 # %% ../../nbs/library/attention/14_results.ipynb #5f9d41ce
 @dataclass(repr=False, eq=False, kw_only=True)
@@ -104,13 +103,12 @@ class Result:
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name
         "A result without its pictures and tensors: plain values, for JSON"
-        def said(a): return None if a is None else str(a), confidence_of(a)
-        def box(o): return [int(v) for v in o.box]
-        (answer, confidence), plain = said(self.answer), said(self.plain_answer)
         which = dict(picture=self.which, pictures=len(self.images)) if self.images else {}
+        text = {k: None if a is None else str(a) for k, a in (('now', self.answer), ('alone', self.plain_answer))}
+        box = lambda o: [int(v) for v in o.box]
         return dict(
-            question=self.question, answer=answer, confidence=confidence,
-            plain_answer=dict(text=plain[0], confidence=plain[1]), method=self.method, **which,
+            question=self.question, answer=text['now'], confidence=confidence_of(self.answer),
+            plain_answer=dict(text=text['alone'], confidence=confidence_of(self.plain_answer)), method=self.method, **which,
             view=dict(box=box(self.view), scale=self.view.scale, masked=bool(self.view.masked)),
             regions=[dict(box=box(o), score=o.score, area=o.area) for o in self.regions], calls=self.calls,
             seconds=dict(self.seconds), notes=list(self.notes)) | more
@@ -128,13 +126,7 @@ class Result:
         if box is not None: out = {title: outline_target(o, fit(box)) for title, o in out.items()}
         out['view'] = ImageOps.contain(self.view.image.convert('RGB'), (4*height, height))
         others = [im for i, im in enumerate(self.images) if i != self.which]
-        if others:    # small, in columns of at most three
-            rows = min(len(others), 3)
-            side, columns = height//rows, -(-len(others)//rows)
-            out['the other pictures'] = stack = Image.new('RGB', (side*columns, height), 'white')
-            for i, im in enumerate(others):
-                small = ImageOps.pad(to_raster(im), (side - 2, side - 2), color='white')
-                stack.paste(small, (i//rows*side, i%rows*side))
+        if others: out['the other pictures'] = strip(map(to_raster, others), height=height//min(len(others), 3))
         return out
 
     def picture(self, height=200, box=None):    # PIL picture
@@ -172,11 +164,10 @@ def capture_notes(rows_q, rows_g, layers=None, paired=True) -> list:
     """What a reader should know about the captures under question and instruction: unpaired steps, unavailable layers.
 
     `layers`: asked for by number or depth; `paired`: whether the steps after the first are paired."""
-    q, g, layers = len(rows_q.attn), len(rows_g.attn), layers or []
-    notes = [f'{g} of {q} steps are paired: the description has no more'] if paired and g < q else []
-    attending = rows_q.meta.get('attending', layers)
-    unavailable = [l for l in layers if l not in attending]
-    return notes + ([f'no attention to read in layers {unavailable}: left out'] if unavailable else [])
+    q, g, attending = len(rows_q.attn), len(rows_g.attn), rows_q.meta.get('attending', layers)
+    unavailable = [l for l in layers or () if l not in attending]
+    return ([f'{g} of {q} steps are paired: the description has no more']*(paired and g < q)
+            + [f'no attention to read in layers {unavailable}: left out']*bool(unavailable))
 
 # %% ../../nbs/library/attention/14_results.ipynb #aff3207a
 def ask_with_view(partial, vlm, like) -> Result:    # `Result` without an answer -> with the answer

@@ -122,7 +122,7 @@ class Saliency:
     values: np.ndarray # [gh, gw] float32
     size: tuple # (W, H) of the picture
     box: tuple = None # (x0, y0, x1, y1) pixels that the grid covers; None: the whole picture
-    image: object = None # the picture itself, for display
+    image: object = None # the picture itself, of any size, for display
 
     def __post_init__(self):
         v = np.asarray(self.values, dtype=np.float64)
@@ -141,10 +141,11 @@ class Saliency:
         return (rows @ self.values @ columns.T).astype(np.float32)
 
     def coarse(self, most=MAP_RASTER):
-        "The same map over a large picture's raster, without its picture; of any other picture itself"
+        "The same map over a large picture's raster; of any other picture itself"
         size = raster_size(self.size, most)
         if size == tuple(self.size): return self
-        return Saliency(self.values, size, tuple(v*new/old for v, old, new in zip(self.box, self.size*2, size*2)))
+        box = tuple(v*new/old for v, old, new in zip(self.box, self.size*2, size*2))
+        return Saliency(self.values, size, box, self.image)
 
     def centres(self) -> tuple: # (x [gw], y [gh]) in pixels
         "The pixel centres of the grid's columns and rows"
@@ -199,7 +200,7 @@ class Saliency:
 
     def picture(self, vmin=None, vmax=None): # values drawn darkest and brightest; None: the map's least and greatest
         "The map laid over its picture (over grey, if it has none), a PIL image"
-        base = Image.new('RGB', self.size, 'gray') if self.image is None else self.image
+        base = Image.new('RGB', self.size, 'gray') if self.image is None else self.image.resize(self.size, reducing_gap=2)
         return overlay(base, self.to_pixels(), vmin=vmin, vmax=vmax)
 
     def __repr__(self):
@@ -207,12 +208,9 @@ class Saliency:
         return f'Saliency({gh} x {gw} over {W} x {H} px, peak at ({x:.0f}, {y:.0f}), {self.entropy():.1f} bits)'
 
     def _repr_html_(self):
-        small, least, most = self.coarse(2**17), self.values.min(), self.values.max()
-        base = self.image and self.image.resize(small.size, reducing_gap=2)
-        drawn = Saliency(small.values, small.size, small.box, base).picture(least, most)
         patches = f'as on {2**self.entropy():.0f} of {self.values.size} patches (2^H)'
-        about = f'{self!r}\nDark is {least:.3g}, bright {most:.3g}; spread {patches}.'
-        return panels_html({'': drawn}, about, width=280)
+        about = f'{self!r}\nDark is {self.values.min():.3g}, bright {self.values.max():.3g}; spread {patches}.'
+        return panels_html({'': self.coarse(2**17).picture()}, about, width=280)
 
     def pack(self) -> dict: # plain values, for JSON
         "Everything but the picture"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest, torch
 import carve_nb
 from carve_nb.attention import recorder
-from carve_nb.attention.gradient_rows import grad_rows
+from carve_nb.attention.intervention import grad_rows
 from carve_nb.core.errors import CaptureError
 from carve_nb.attention.recorder import recording
 from carve_nb.method.carve import Carve

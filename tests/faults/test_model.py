@@ -6,7 +6,7 @@ import pytest, torch
 from safetensors.torch import load_file, save_file
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from carve_nb.attention.gradient_rows import grad_rows
+from carve_nb.attention.intervention import grad_rows
 from carve_nb.core.errors import CaptureError, CarveError
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.recorder import recording
