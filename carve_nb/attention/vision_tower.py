@@ -47,9 +47,9 @@ def class_row(q, k, mask, scale):    # of a tower layer; [P]
     "Attention of the class token to each patch, summed over heads"
     return row_weights(q, k, mask, scale, [0], False)[0, :, 0, 1:].sum(0)
 
-def received(q, k, mask, scale, chunk=512):    # of a tower layer; rows at a time; [N]
+def received(q, k, mask, scale):    # of a tower layer; [N]
     "How much attention every patch receives: mean over heads and queries, times their number"
-    parts = torch.arange(q.shape[2]).split(chunk)
+    parts = torch.arange(q.shape[2]).split(512)
     return sum(row_weights(q, k, mask, scale, rows, False)[0].sum(1) for rows in parts).mean(0)
 
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #7cb3fa19
@@ -76,7 +76,7 @@ class Tower:
     config: object  # of the tower
     grid: tuple     # (gh, gw) of the decoder's tokens
     box: tuple      # what the grid covers, pixels of the picture
-    image: object   # PIL picture as it is drawn
+    image: object   # PIL picture
 
     def __post_init__(self):
         queries = [q for q, *_ in next(iter(self.parts.values()))]
@@ -90,21 +90,16 @@ class Tower:
         gh, gw = self.grid
         return f'Tower(layers {list(self.parts)}, {self.n_heads} heads, {gh} x {gw} tokens)'
 
-    def patch_row(self, layer, i):    # index of a patch, the class token not counted; [H, P]
-        "One row of the tower's attention; in towers with windows it is 0 outside the patch's own"
-        out, start, place = torch.zeros(self.n_heads, self.n_patches), 0, i + self.first
-        for q, k, mask, scale in self.parts[layer]:
-            if start <= place < start + q.shape[2]:
-                row = row_weights(q, k, mask, scale, [place - start], False)[0, :, 0, self.first:]
-                out[:, start:start + row.shape[1]] = row
-            start += q.shape[2]
-        return out
-
     def token_row(self, layer, cell):    # index of the token, y*gw + x; [H, Nv]
-        "The attention of the patches of one token"
-        patches = _token_patches(self.config, self.grid, self.n_patches)[cell].tolist()
-        heads = torch.stack([self.patch_row(layer, i) for i in patches]).mean(0)
-        return merge_patches(heads, self.config, self.grid)
+        "The attention of the patches of one token; in towers with windows it is 0 outside their own"
+        places, start = _token_patches(self.config, self.grid, self.n_patches)[cell] + self.first, 0
+        rows = torch.zeros(self.n_heads, len(places), self.first + self.n_patches)
+        for q, k, mask, scale in self.parts[layer]:
+            end = start + q.shape[2]
+            own = (start <= places) & (places < end)
+            if own.any(): rows[:, own, start:end] = row_weights(q, k, mask, scale, places[own] - start, False)[0].cpu()
+            start = end
+        return merge_patches(rows[..., self.first:].mean(1), self.config, self.grid)
 
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #968faa92
 def capture_tower(vlm, image, most=12) -> Tower:
@@ -120,8 +115,5 @@ def capture_tower(vlm, image, most=12) -> Tower:
         vlm.family.features(vlm.model, vlm.to_device(prompt))
     if len(prompt.spans) > 1 or any(q.shape[0] > 1 for parts in seen.parts.values() for q, *_ in parts):
         raise UnsupportedError('the tower reads this picture in several tiles: its patches have no common map')
-    scale = min(1., 448/max(image.size))    # the picture is kept for drawing
-    if scale < 1: image = image.resize([max(1, round(v*scale)) for v in image.size])
-    def on_cpu(part): return tuple(t.cpu() if torch.is_tensor(t) else t for t in part)
-    parts, span = {l: list(map(on_cpu, seen.parts[l])) for l in sorted(seen.parts)}, prompt.spans[0]
-    return Tower(parts, config, span.grid, tuple(scale*v for v in span.box), image)
+    parts, span = {l: seen.parts[l] for l in sorted(seen.parts)}, prompt.spans[0]
+    return Tower(parts, config, span.grid, span.box, image)

@@ -53,13 +53,11 @@ def _scale_deep(img):
     return grey
 
 # %% ../../nbs/library/core/02_image.ipynb #668ca293
-def flatten(img, background='white'):
-    "A picture of any mode as a fresh RGB picture without metadata; transparent pixels show the background"
+def flatten(img):
+    "A picture of any mode as a fresh RGB picture without metadata; transparent pixels show white"
     if img.mode[:2] == 'I;' or img.mode in 'IF': img = _scale_deep(img)
     if img.mode == 'La': img = img.convert('LA')
-    clear = img.convert('RGBA') if img.has_transparency_data else None
-    try: out = Image.new('RGB', img.size, background)
-    except (ValueError, TypeError) as e: raise ImageError(f'background={background!r} is no colour: {e}') from e
+    clear, out = img.convert('RGBA') if img.has_transparency_data else None, Image.new('RGB', img.size, 'white')
     out.paste(clear or img.convert('RGB'), mask=clear)
     return out
 
@@ -103,7 +101,6 @@ RASTER = 2**24  # pixels; what has more is worked with on a raster of at most so
 def open_image(
     src,                 # path, bytes, PIL picture, or array ([H, W, 3] or [H, W], uint8 or float 0..1)
     max_pixels=None,     # most pixels, judged before decoding; None: `MAX_PIXELS` for what is not decoded yet
-    background='white',  # colour under transparent pixels
 ) -> Image.Image:        # mode RGB, upright, no metadata; your own object only if it is that and above `RASTER` pixels
     "Open a picture of any source as upright RGB without metadata"
     if isinstance(src, (bytes, bytearray, memoryview)): src = BytesIO(src)
@@ -116,7 +113,7 @@ def open_image(
         try: img = ImageOps.exif_transpose(img)
         except Exception as e:
             warnings.warn(f'EXIF data cannot be read ({e}); the picture is taken as upright', stacklevel=2)
-        return flatten(img, background)
+        return flatten(img)
     return img.copy() if img is src and img.width*img.height <= RASTER else img
 
 # %% ../../nbs/library/core/02_image.ipynb #49dd77f8

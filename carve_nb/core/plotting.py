@@ -23,7 +23,7 @@ from .errors import CarveError
 # %% ../../nbs/library/core/03_plotting.ipynb #17be338c
 OVERLAY = dict(weight=.9, grey=.7, light=.6)    # of the brightest colour; of the picture, and how light it stays
 
-def overlay(img, values, cmap='inferno', vmin=None, vmax=None) -> Image.Image:    # [h, w] finite numbers on any grid
+def overlay(img, values, vmin=None, vmax=None) -> Image.Image:    # [h, w] finite numbers on any grid
     "Lay a map over a picture in colours; `vmin`, `vmax`: values of the lowest and highest colour, default least and most"
     v = np.asarray(values, np.float32)
     if not (v.ndim == 2 and v.size and np.isfinite(v).all()):
@@ -31,7 +31,7 @@ def overlay(img, values, cmap='inferno', vmin=None, vmax=None) -> Image.Image:  
                          'it must be [h, w], not empty, without NaN or infinity')
     lo, hi = v.min() if vmin is None else vmin, v.max() if vmax is None else vmax
     v = Image.fromarray(((v - lo)/(hi - lo if hi > lo else 1)).clip(0, 1)).resize(img.size, Image.BILINEAR)
-    colors = Image.fromarray(colormaps[cmap](np.asarray(v), bytes=True)[..., :3])
+    colors = Image.fromarray(colormaps['inferno'](np.asarray(v), bytes=True)[..., :3])
     weight = Image.fromarray((255*OVERLAY['weight']*np.sqrt(v)).round().astype(np.uint8))
     img = img.convert('RGB')
     muted = Image.blend(img, img.convert('L').convert('RGB'), OVERLAY['grey'])

@@ -179,12 +179,6 @@ class Saliency:
         w, h = (x1 - x0)/gw/2, (y1 - y0)/gh/2
         return x + w > box[0] and box[2] > x - w and box[1] < y + h and y - h < box[3]
 
-    def chance(self, box) -> tuple: # (of `hit`, of `touch`), between 0 and 1
-        "The mean result of a peak anywhere on the grid"
-        one_hot = np.eye(self.values.size).reshape(-1, *self.values.shape)
-        maps = [Saliency(v, self.size, self.box) for v in one_hot]
-        return tuple(float(np.mean([measure(m, box) for m in maps])) for measure in (Saliency.hit, Saliency.touch))
-
     def share(self, box) -> float: # between 0 and 1
         "The part of the map that lies in `box`; negative values count as nothing, a map of zeros as uniform"
         small = self.coarse()
@@ -193,10 +187,10 @@ class Saliency:
         x0, y0, x1, y1 = (max(v, 0) for v in scale_box([round(float(v)) for v in box], self.size, small.size))
         return float(weights[y0:y1, x0:x1].sum()/weights.sum())
 
-    def entropy(self, base=2) -> float: # of the logarithm; 0 .. log(gh gw)
+    def entropy(self) -> float: # bits, 0 .. log2(gh gw)
         "Entropy of the map over its patches; a map of zeros is uniform"
         v = self.values.clip(0).astype(np.float64)
-        return float(entr(v/v.sum() if v.any() else np.full(v.shape, 1/v.size)).sum()/math.log(base))
+        return float(entr(v/v.sum() if v.any() else np.full(v.shape, 1/v.size)).sum()/math.log(2))
 
     def picture(self, vmin=None, vmax=None): # values drawn darkest and brightest; None: the map's least and greatest
         "The map laid over its picture (over grey, if it has none), a PIL image"
@@ -224,7 +218,7 @@ class Saliency:
         values = np.frombuffer(base64.b64decode(packed['values']), '<f4').reshape(packed['grid'])
         return cls(values, tuple(packed['size']), tuple(packed['box']))
 
-def is_flat(S, tol=1e-4) -> bool: # largest spread that counts as none, relative to the largest value
+def is_flat(S) -> bool:
     "Whether a map is the same everywhere, so that a threshold in it would follow rounding noise"
     v = S.values.astype(np.float64)
-    return bool(v.max() - v.min() <= tol*abs(v).max())
+    return bool(v.max() - v.min() <= 1e-4*abs(v).max())

@@ -242,14 +242,6 @@ def test_pointing(S, x0, y0, w, h):
     assert S.touch(box) or not S.hit(box)
 
 
-@few
-@given(saliency(), st.integers(0, 39), st.integers(0, 39))
-def test_chance(S, x0, y0):
-    "Chance is a share, and touching is no harder than hitting"
-    hit, touch = S.chance((x0, y0, x0 + 5, y0 + 5))
-    assert 0 <= hit <= touch <= 1
-
-
 # statistics
 
 def scores(n=30): return st.lists(st.sampled_from([0., .25, .5, 1.]), min_size=1, max_size=n)
