@@ -127,7 +127,6 @@ def _in_batches(vlm, pairs, suffix, size, run):
 def generate_many(self: VLM, prompts, max_new_tokens=32) -> list: # of `Answer`
     "The model's own greedy answers to a batch of prompts"
     if len(prompts) == 1: return [self.generate(prompts[0], max_new_tokens)]
-    if max_new_tokens < 1: raise PromptError(f'max_new_tokens must be at least 1, not {max_new_tokens}.')
     start, N, eos = time.perf_counter(), max(map(len, prompts)), self.model.generation_config.eos_token_id
     room = [min(max_new_tokens, self.limit - len(p)) for p in prompts]
     with model_lock(self.model), without_penalties(self.model) if self.argmax else nullcontext():
@@ -170,8 +169,11 @@ def capture(self: VLM,
     suffix=True,    # appended after a space: a text; True: the model's own, `VLM.suffix`; None: none
     max_new_tokens=32,
 ) -> AttentionRows:
-    "Ask about pictures and capture the attention on them"
-    return self.forward(self.prompt(images, question, suffix), layers, steps, question_rows, max_new_tokens)
+    "Ask about pictures and capture the attention on them; `meta` holds the seconds it took"
+    start = time.perf_counter()
+    rows = self.forward(self.prompt(images, question, suffix), layers, steps, question_rows, max_new_tokens)
+    rows.meta['seconds'] = time.perf_counter() - start
+    return rows
 
 @patch
 def capture_many(self: VLM,

@@ -127,16 +127,13 @@ class AttentionRows:
         panels = self.panels()
         return panels_html(panels, f'{self!r}\n{about}', {k: f'Attention of {k} over the picture' for k in panels}, 110)
 
-    def tensors(self) -> dict:
-        "The tensors that are there, by name"
-        return dict(attn=self.attn) | ({} if self.question is None else dict(question=self.question))
-
     def save(self, path):
         "Write the rows to a safetensors file"
         facts = {k: getattr(self, k) for k in ('layers', 'tokens', 'meta')} | dict(
             question_tokens=list(self.question_tokens), answer=asdict(self.answer) if self.answer else None,
             spans=[asdict(s) | dict(tokens=s.tokens.tolist()) for s in self.spans])
-        tensors = {k: t.contiguous() for k, t in self.tensors().items()}
+        kept = dict(attn=self.attn, question=self.question)
+        tensors = {k: t.contiguous() for k, t in kept.items() if t is not None}
         try: save_file(tensors, path, metadata=dict(carve_rows=json.dumps(facts)))
         except SafetensorError as e:
             raise CaptureError(f'The rows cannot be written to {path}: {e}. Is the folder there, and may you write into '
