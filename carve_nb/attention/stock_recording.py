@@ -35,7 +35,7 @@ class _StockRecord:
                                'with those of a second model.')
         leads = [lead for lead, _ in self.places]
         self.recorder = batch_recorder(
-            vlm, prompts, leads, layers, length=self.length, first=steps == 'first', batch=len(prompts))
+            vlm, prompts, leads, layers, length=self.length, batch=len(prompts))
         layers, size = self.recorder.layers, (0, len(self.recorder.layers), vlm.n_heads)
         self.rows = [
             AttentionRows(torch.zeros(*size, sum(map(len, p.spans))), layers, [], p.spans, images=p.images,
@@ -45,7 +45,7 @@ class _StockRecord:
         "Check one generation, run it by `rest`, and keep its tokens"
         refuse_settings(self.model, kw)
         check_inputs(kw, self.inputs)
-        if self.recorder.n_passes:
+        if self.recorder.passes:
             raise CaptureError('A block records one generation: open another block for the next.')
         if any(end < self.length for _, end in self.places):
             raise CaptureError('The batch is padded on the right, where the model would go on from padding. Set '
@@ -68,7 +68,7 @@ class _StockRecord:
 
     def fill(self, bridged=None):
         "Put what was recorded into the rows that the block has given out"
-        rec, passes = self.recorder, self.recorder.n_passes
+        rec, passes = self.recorder, len(self.recorder.passes)
         again = any(getattr(m, 'gradient_checkpointing', False) and m.training for m in self.model.modules())
         if passes > 1 and again:
             raise CaptureError('Gradient checkpointing runs the layers again in the backward pass, which reads like a '

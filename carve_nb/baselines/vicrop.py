@@ -16,7 +16,7 @@ from scipy import ndimage
 from ..models.attention_hook import restore
 from ..models.prompts import GENERAL_INSTRUCTION
 from ..models.vlm import model_lock
-from ..attention.gradient_rows import grad_rows
+from ..attention.intervention import grad_rows
 from ..method.view import View
 from ..attention.results import Result, Timings
 from ..core.errors import CarveError, UnsupportedError

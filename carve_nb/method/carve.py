@@ -12,7 +12,6 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from numbers import Real
 from typing import Literal, get_args, get_origin
 import numpy as np
-from ..attention.cache import timed_capture
 from ..attention.results import Result, Timings, ask_with_view, capture_notes
 from ..attention.rows import AttentionRows
 from ..attention.several_pictures import ask_several
@@ -152,7 +151,7 @@ class Method(Checked):
         "Attention at all steps and the answer, or at the first step; of a cache, if there is one. `kw` of `VLM.capture`"
         words = dict(suffix=self.suffix if suffix else None, max_new_tokens=self.max_new_tokens)
         if cache is not None: return cache.capture(vlm, image, text, **words)
-        return timed_capture(vlm, image, text, steps='all' if answer else 'first', **words | kw)
+        return vlm.capture(image, text, steps='all' if answer else 'first', **words | kw)
 
     def result(self, image, question, rows=None, view=None, seconds=None, **fields) -> Result:
         "A partial `Result` of this method; `rows` hold the plain answer; without a view it is the whole picture"
