@@ -156,7 +156,7 @@ def ask_several(method, vlm, images, question, **kw): # which, keep_others, cach
 
 def ask_video(method, vlm, video, question, **kw): # which, keep_others, cache, and of `open_video`
     "The `Result` of a method, or of one by name, on the frame of a video that a question is about"
-    from carve_nb.attention.video import ask_video as ask
+    from carve_nb.attention.several_pictures import ask_video as ask
     return ask(make_method(method), vlm, video, question, **kw)
 
 # %% ../../nbs/library/baselines/19_registry.ipynb #a44faaf2

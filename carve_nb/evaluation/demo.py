@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['DEMO_METHODS', 'DEMO_SOURCE', 'CASE_FILES', 'demo_set', 'find_sample', 'main_finding', 'pick_cases', 'plot_case',
-           'check_demo', 'run_demo', 'eager_kernel', 'bench']
+           'check_demo', 'run_demo', 'peak_memory', 'eager_kernel', 'bench']
 
 # %% ../../nbs/library/evaluation/20_demo.ipynb #9978061e
+import gc
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,6 @@ from time import perf_counter
 import pandas as pd, torch
 from tqdm import tqdm
 from ..attention.capture import VLM # with its captures
-from ..attention.peak_memory import peak_memory
 from ..core.errors import CarveError
 from ..core.image import png_bytes
 from ..core.io import TINY, replace_file
@@ -103,6 +103,23 @@ def run_demo(n=300, other=100, kinds=KINDS, # digit questions; of each other kin
         report.files.append(name)
     return report
 
+# %% ../../nbs/library/evaluation/20_demo.ipynb #a7064910
+@contextmanager
+def peak_memory(device=None):    # of CUDA; None: the process, on Linux
+    "How many bytes the block needs at most, above the level at its entry: the last item of a list, once it has ended"
+    gc.collect()
+    def resident(line): return next(int(l.split()[1])*1024 for l in open('/proc/self/status') if l.startswith(line))
+    clear, needed = Path('/proc/self/clear_refs'), []
+    if device is not None:
+        torch.cuda.reset_peak_memory_stats(device)
+        before, most = torch.cuda.memory_allocated(device), lambda: torch.cuda.max_memory_allocated(device)
+    elif clear.exists():
+        clear.write_text('5')    # the mark of the highest level goes down to the present one
+        before, most = resident('VmRSS'), lambda: resident('VmHWM')
+    else: before, most = float('nan'), lambda: 0
+    try: yield needed
+    finally: needed.append(max(0, most() - before))
+
 # %% ../../nbs/library/evaluation/20_demo.ipynb #230f5076
 @contextmanager
 def eager_kernel(model):
@@ -139,7 +156,7 @@ def bench(vlm, image, question, rounds=3, max_new_tokens=8, progress=True) -> pd
     ways['plain answer']()                   # what is made at the first call is not counted
     for name, way in ways.items():           # a round that is not timed
         with peak_memory(card) as peak: way()
-        memory[name] = peak.bytes and peak.bytes/1e6
+        memory[name] = peak[-1]/1e6
     over = tqdm(range(rounds), leave=False, disable=not progress, unit='round')
     table = pd.DataFrame([{name: seconds(way) for name, way in ways.items()} for _ in over])
     ratio = table.div(table['plain answer'], axis=0)

@@ -8,7 +8,7 @@ __all__ = ['EMPTY', 'TABS', 'Tab', 'LayerTab', 'HeadTab', 'WordTab', 'CodeTab']
 # %% ../../nbs/library/explorer/05_tabs.ipynb #35599e54
 import ipywidgets as w
 import torch
-from ..attention.head_importance import head_importance
+from ..attention.intervention import head_importance
 from ..core.plotting import panels_html
 from carve_nb.explorer.state import (
     MAP_KINDS, MOST_LAYERS, film_strip, head_map, head_picture, head_strip, head_table, settings_code, to_map,
