@@ -5,7 +5,7 @@ V  ?= .venv
 # The versions that are installed: those of constraints.txt; none of them with `make C=`.
 C  ?= -c constraints.txt
 PIP = -m pip install -q --disable-pip-version-check
-# Tests never ask the Hub. Two notebooks run at a time, with one thread each.
+# Tests never ask the Hub. Two notebooks or two tests run at a time, with one thread each.
 QUIET = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 ONE   = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
@@ -35,7 +35,7 @@ notebooks: $(V)/.ok
 	$(QUIET) $(ONE) $(V)/bin/nbdev-test --n-workers 2 --do-print --timing --skip-folder-re '^[_.]|^tutorials$$' --skip-file-re '^[_.]|^quickstart'
 
 pytest: $(V)/.ok
-	$(QUIET) OMP_NUM_THREADS=2 $(V)/bin/python -m pytest
+	$(QUIET) $(ONE) $(V)/bin/python -m pytest -n 2 --dist worksteal
 
 # The oldest versions that settings.ini allows. nbdev needs a newer fastcore than the package, so only pytest runs.
 # Run with these floors on Python 3.11: test_import and test_load; what they found raised that of jinja2. The other three
