@@ -32,7 +32,7 @@ from carve_nb.baselines.registry import make_method
 from carve_nb.carve import fuse_contrast
 from carve_nb.core.saliency import Saliency, pick_words
 from carve_nb.data.drawing import COLORS, SHAPES
-from carve_nb.data.metrics import match
+from carve_nb.data.scoring import match
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.method.carve import Carve, ViewRule
 from carve_nb.method.row_profile import ROWS, word_row
