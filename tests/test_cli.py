@@ -339,9 +339,9 @@ def test_plain_answer_once(models, photo, capsys):
 
 def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     "A profile is printed, kept for these weights, and not measured again unasked; pictures without boxes get one too"
-    from carve_nb.baselines.lookup import Lookup
+    from carve_nb.baselines.word_rows import Lookup
     from carve_nb.method.adaptive import CarveAuto
-    from carve_nb.method.row_profile import find_profile
+    from carve_nb.method.profiles import find_profile
     from carve_nb.models.vlm import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     words = ['profile', '--n', '4', '--quiet']
@@ -366,7 +366,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     from dataclasses import replace
     from carve_nb.method.adaptive import CarveAuto
     from carve_nb.method.carve import Carve
-    from carve_nb.method.row_profile import find_profile
+    from carve_nb.method.profiles import find_profile
     from carve_nb.evaluation.runner import RunConfig, make_methods
     from carve_nb.models.vlm import VLM
     vlm = VLM.from_pretrained()

@@ -5,7 +5,7 @@ from IPython.core.formatters import DisplayFormatter
 from transformers import TextIteratorStreamer
 from carve_nb.attention.intervention import Edit, raise_scores
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.baselines.stock_editing import editing
+from carve_nb.baselines.stock_models import editing
 from carve_nb.core.errors import CarveError
 from carve_nb.models.video import open_video
 from test_families import QUESTION, TALL, WIDE

@@ -35,21 +35,17 @@ def step_shares(rows): # `AttentionRows` -> the same of one step and one picture
 def equal_shares(profile, n, base=1e-9): # [N] density of each pixel >= 0; pixels of the view; uniform density added
     "[n+1] edges that cut a density into equal shares, in pixels of the picture"
     p, N = np.asarray(profile, np.float64), len(profile)
-    p = (p/p.sum() if p.sum() > 0 else np.zeros(N)) + base/N
-    if not p.any(): p = p + 1
-    F = np.concatenate([[0], np.cumsum(p)])
+    p = p/max(p.sum(), 1e-300) + base/N
+    F = np.cumsum([0, *(p if p.any() else p + 1)])
     return np.interp(np.arange(n+1)/n, F/F[-1], np.arange(N+1))
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #51998998
 def marginals(S) -> tuple: # (of the columns [W], of the rows [H])
     "Density of each column and row of the picture"
-    (W, H), (x0, y0, x1, y1) = S.size, map(round, S.box)
-    x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, W), min(y1, H)
+    (W, H), (x0, y0, x1, y1) = S.size, np.clip(np.rint(S.box).astype(int), 0, [*S.size]*2)
     seen = S.to_pixels()[y0:y1, x0:x1].astype(np.float64)
-    columns, rows = seen.sum(0), seen.sum(1)
-    px, py = np.full(W, columns.min()), np.full(H, rows.min())
-    px[x0:x1], py[y0:y1] = columns, rows
-    return px, py
+    def widened(density, before, behind): return np.pad(density, (before, behind), constant_values=density.min())
+    return widened(seen.sum(0), x0, W - x1), widened(seen.sum(1), y0, H - y1)
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #4c1b17c6
 def warp_image(image, xs, ys): # PIL picture, RGB; [n+1] and [m+1] edges of columns and rows -> PIL picture, n x m
@@ -58,21 +54,22 @@ def warp_image(image, xs, ys): # PIL picture, RGB; [n+1] and [m+1] edges of colu
     for axis, edges in enumerate((ys, xs)):
         last = a.shape[axis] - 1
         at = ((edges[:-1] + edges[1:] - 1)/2).clip(0, last)   # the middle of each new pixel
-        lo = np.floor(at).astype(int)
+        lo = at.astype(int)
         t = np.expand_dims(at - lo, (1 - axis, 2)).astype(np.float32)
         a = a.take(lo, axis)*(1 - t) + a.take(np.minimum(lo + 1, last), axis)*t
     return Image.fromarray(np.rint(a).clip(0, 255).astype(np.uint8))
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #d06f0fe6
+def _carry(box, ends): # (from, to) of each axis: coordinates of the same lines in both pictures
+    return tuple(float(np.interp(v, *pair)) for v, pair in zip(box, ends*2))
+
 @dataclass(repr=False)
 class WarpedView(View):
     "A whole picture with rows and columns of other widths"
     xs: object = None # [n+1] edges of its columns in the picture
     ys: object = None # [m+1] edges of its rows
-    def to_image(self, box):
-        return tuple(float(np.interp(v, np.arange(len(e)), e)) for v, e in zip(box, (self.xs, self.ys)*2))
-    def to_view(self, box):
-        return tuple(float(np.interp(v, e, np.arange(len(e)))) for v, e in zip(box, (self.xs, self.ys)*2))
+    def to_image(self, box): return _carry(box, [(np.arange(len(e)), e) for e in (self.xs, self.ys)])
+    def to_view(self, box): return _carry(box, [(e, np.arange(len(e))) for e in (self.xs, self.ys)])
 
 def warp_view(image, xs, ys):
     "The picture with its columns taken at `xs`, its rows at `ys`"

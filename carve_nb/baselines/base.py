@@ -158,11 +158,13 @@ def three_scenes() -> list: # of `Sample`
 
 def show_three(method, vlm, height=100): # pixels of each part -> PIL picture
     "A method on the three scenes, one below the other"
-    rows = []
+    rows, y = [], 0
     for s in three_scenes():
         r = method(vlm, s.image, s.question, box=s.box)
         marked = draw_boxes(r.image, [s.box] if s.box else [], 'lime', 6)
         rows.append(replace(r, image=marked, seconds={}, notes=[*r.notes, f'truth: "{s.answer}"']).picture(height))
     out = Image.new('RGB', (max(r.width for r in rows), sum(r.height for r in rows)), 'white')
-    for i, r in enumerate(rows): out.paste(r, (0, sum(o.height for o in rows[:i])))
+    for r in rows:
+        out.paste(r, (0, y))
+        y += r.height
     return out.quantize(256)   # a third of the bytes

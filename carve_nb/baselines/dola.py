@@ -36,13 +36,12 @@ def task_layers(suffix): # after the question
 def exit_parts(model) -> tuple:
     "The final norm and the vocabulary head, which turn a state into logits"
     first, head = decoder_layers(model)[0], model.get_output_embeddings()
-    is_stack = lambda c: isinstance(c, torch.nn.ModuleList) and len(c) and c[0] is first
-    stack = next(m for m in model.modules() if any(map(is_stack, m.children())))
+    holds_first = lambda c: isinstance(c, torch.nn.ModuleList) and len(c) and c[0] is first
+    stack = next(m for m in model.modules() if any(map(holds_first, m.children())))
     norms = [c for k, c in stack.named_children() if k in ('norm', 'final_layer_norm', 'final_layernorm', 'ln_f')]
-    if head is None or not norms:
-        raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an '
-                               'early exit needs both.')
-    return norms[0], head
+    if head and norms: return norms[0], head
+    raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an early '
+                           'exit needs both.')
 
 # %% ../../nbs/library/baselines/16_dola.ipynb #4ab43700
 def exit_divergence(final, early): # [V] and [J, V] logits -> [J], nats
@@ -68,8 +67,7 @@ class LayerProcessor(LogitsProcessor):
     def watching(self):
         "Hooks that keep the last position's states"
         def keep(layer, h): self.states[layer] = h[:, -1]
-        def leave(module, args, out): keep('final', hidden(out))
-        last = decoder_layers(self.vlm.model)[-1].register_forward_hook(leave)
+        last = decoder_layers(self.vlm.model)[-1].register_forward_hook(lambda m, args, out: keep('final', hidden(out)))
         try:
             with layer_inputs(self.vlm, self.layers, keep): yield self
         finally: last.remove()

@@ -12,16 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, torch, transformers
 from scipy import ndimage
-from transformers import AutoProcessor
+from transformers import AutoProcessor, BatchFeature
 from ..attention.results import Result, Timings
 from ..method.carve import ABOVE_0, limited, timings
 from .base import CropMethod, mean_saliency
 from ..core.errors import UnsupportedError
-from ..core.image import union_box
 from ..core.saliency import pick_words
 from ..regions import Region
 from ..core.image import box_iou
-from ..method.view import crop_view, grow_box, whole_view
+from ..method.view import magnify
 
 # %% ../../nbs/library/baselines/06_external_crops.ipynb #7fb8fc22
 def load_tool(kind, model, processor=None, download=False, device='cpu') -> tuple: # (model, processor)
@@ -29,28 +28,15 @@ def load_tool(kind, model, processor=None, download=False, device='cpu') -> tupl
     if model is None:
         raise UnsupportedError('No model is given. Give model= a folder, a Hub id (with download=True if it may be '
                                f'fetched) or loaded objects that fit {kind}.')
-    if not isinstance(model, (str, Path)):
-        if processor is None: raise UnsupportedError('A loaded model needs its loaded processor: give processor= too.')
-        return model, processor
-    try:
-        loaded, info = getattr(transformers, kind).from_pretrained(
-            model, use_safetensors=True, local_files_only=not download, output_loading_info=True)
-        processor = processor or AutoProcessor.from_pretrained(model, local_files_only=not download)
-    except (OSError, ValueError, ImportError) as e:
-        hint = '' if download or Path(model).is_dir() else ' It is not on this machine; download=True would fetch it.'
-        reason = (str(e).splitlines() or [type(e).__name__])[0]
-        raise UnsupportedError(f'{str(model)!r} cannot be loaded as {kind}: {reason}{hint}') from e
-    if missing := sorted(info['missing_keys']):
-        raise UnsupportedError(f'{str(model)!r} lacks {len(missing)} tensors of {kind}, such as {missing[0]}; '
-                               'they would be random.')
-    return loaded.to(device).eval(), processor
+    if not isinstance(model, (str, Path)): return model, processor
+    own = dict(local_files_only=not download)
+    loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **own).to(device).eval()
+    return loaded, processor or AutoProcessor.from_pretrained(model, **own)
 
 # %% ../../nbs/library/baselines/06_external_crops.ipynb #69dbeca6
 def run_tool(model, inputs, **more): # loaded tool; dict from its processor -> its outputs
     "The tool's forward pass, on its own device and in its own precision"
-    like = next(iter(model.parameters()), torch.zeros(()))
-    def put(v): return v.to(like.device, like.dtype if v.is_floating_point() else None) if torch.is_tensor(v) else v
-    with torch.no_grad(): return model(**{k: put(v) for k, v in {**inputs, **more}.items()})
+    with torch.no_grad(): return model(**BatchFeature({**inputs, **more}).to(model.device, model.dtype))
 
 # %% ../../nbs/library/baselines/06_external_crops.ipynb #0118726c
 @dataclass(repr=False)
@@ -59,15 +45,14 @@ class ToolCrop(CropMethod):
     model: object = None # Hub id, folder, or a loaded model
     processor: object = None # loaded processor; None: the one beside the model
     download: bool = False # may a Hub id be fetched?
-    min_side: int = 28 # least side of the crop, pixels (ours)
-    pad: float = 0. # room around the crop, in parts of its sides (ours)
+    min_side: int = limited(28, 1) # least side of the crop, pixels (ours)
     square: bool = False # make the crop square (ours)
     name, captures, kind, loaded = 'tool', False, '', None
 
     def tool(self, vlm) -> tuple:
         "(model, processor), loaded at the first call"
-        given = self.model, self.processor, self.download
-        if self.loaded is None: self.loaded = load_tool(self.kind, *given, vlm.device)
+        if self.loaded is None:
+            self.loaded = load_tool(self.kind, self.model, self.processor, self.download, vlm.device)
         return self.loaded
 
     def find(self, vlm, image, question) -> list:
@@ -76,9 +61,7 @@ class ToolCrop(CropMethod):
 
     def show(self, image, kept):
         "The crop around all kept regions"
-        if not kept: return whole_view(image)
-        box = union_box([r.box for r in kept])
-        return crop_view(image, grow_box(box, image.size, self.min_side, self.square, self.pad))
+        return magnify(image, kept, 'none', self.min_side, self.square)
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Ask the tool, crop"
@@ -97,18 +80,14 @@ def box_region(box, score, size): # (x0, y0, x1, y1) pixels, floats; (W, H) of t
     if inside.size: return Region((x0, y0, x1, y1), float(score), inside.size, inside)
 
 # %% ../../nbs/library/baselines/06_external_crops.ipynb #120e539f
-def asked_words(question, words='content') -> list: # 'content' words, the 'question' itself, or an iterable of phrases
-    "The words that a detector is asked for"
-    if words == 'question': return [question]
-    if words != 'content': return list(words)
+def asked_words(question) -> list:
+    "The content words of a question, each once"
     tokens = re.findall(r'\w+', question)
     return list(dict.fromkeys(tokens[i].lower() for i in pick_words(tokens, 'content')))
 
 @dataclass(repr=False)
 class Detector(ToolCrop):
-    "The best box of a zero-shot detector"
-    words: object = 'content' # what it is asked for; see `asked_words` (ours; the source's YOLO takes none)
-    phrase: str = 'a photo of a {}' # around each (the detectors' own custom)
+    "The best box of a zero-shot detector, asked for the content words (ours; the source's YOLO takes none)"
     threshold: float = .1 # least score of a box: the default of OWL-ViT in transformers
     K: int = 1 # boxes kept, the crop is around all of them; ViCrop: 1
     name, kind = 'detector', 'AutoModelForZeroShotObjectDetection'
@@ -116,7 +95,7 @@ class Detector(ToolCrop):
     def find(self, vlm, image, question) -> list:
         "Boxes by score"
         model, processor = self.tool(vlm)
-        texts = [self.phrase.format(w) for w in asked_words(question, self.words)]
+        texts = [f'a photo of a {w}' for w in asked_words(question)]   # the detectors' own custom
         out = run_tool(model, processor(text=[texts], images=image, return_tensors='pt', truncation=True))
         boxes, = processor.post_process_grounded_object_detection(
             out, threshold=self.threshold, target_sizes=[image.size[::-1]])
@@ -217,9 +196,8 @@ class SamCrop(ToolCrop):
         partial = super().locate(vlm, image, question, cache)
         found, seconds, more = partial.regions, Timings(partial.seconds), {}
         if self.clip:
-            if not found: return partial
-            crops = [image.crop(r.box) for r in found]
-            with seconds('tool'): scores = clip_scores(*self.clip.tool(vlm), crops, question)
+            with seconds('tool'):
+                scores = clip_scores(*self.clip.tool(vlm), [image.crop(r.box) for r in found], question)
         else:
             rows = self.capture(vlm, image, question, cache)
             S = mean_saliency(vlm, rows, self.layers, image)

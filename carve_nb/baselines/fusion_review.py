@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal
 import numpy as np, torch
 from ..core.saliency import pick_layers
-from ..maps import hellinger
 from ..attention.layer_masking import decoder_layers
 from ..method.view import magnify
 from ..regions import regions
@@ -54,10 +53,9 @@ def attention_shift(rows, candidates, last) -> Shift: # layer indices C; layer i
             f'to the picture (those that do: {have}); give `layers` or `last`')
     w = rows.attn[0].mean(1).double()
     a = dict(zip(have, w/w.sum(-1, keepdim=True).clamp_min(1e-60)))
-    distance = lambda l: float(hellinger(a[l], a[last])) if a[l].any() and a[last].any() else .5**.5
-    distances = {l: distance(l) for l in C}
-    early = max(C, key=distances.get)
-    return Shift((a[last] - a[early]).float(), early, last, distances)
+    H = {l: float((a[l].sqrt() - a[last].sqrt()).norm()/2**.5) for l in C}
+    early = max(C, key=H.get)
+    return Shift((a[last] - a[early]).float(), early, last, H)
 
 # %% ../../nbs/library/baselines/03_fusion_review.ipynb #b380a1a5
 def own_shift(method, vlm, rows) -> Shift: # of this model
@@ -68,8 +66,7 @@ def own_shift(method, vlm, rows) -> Shift: # of this model
 # %% ../../nbs/library/baselines/03_fusion_review.ipynb #ef8aec91
 def lowest(values, share): # values: [Nv]; -> sorted indices
     "The lowest share of the tokens, by rank"
-    n = int(share*len(values) + 1e-9)
-    return values.argsort(stable=True)[:n].sort().values
+    return values.argsort(stable=True)[:int(share*len(values) + 1e-9)].sort().values
 
 def attention_parts(layer) -> list: # modules
     "The parts of a layer that mix positions"
@@ -79,11 +76,8 @@ def attention_parts(layer) -> list: # modules
 def scaled_features(layer, columns, factor, length):
     "Inside the block the layer gets and reads these features scaled, in every pass over the whole prompt"
     def before(module, args, kwargs):
-        h = args[0] if args else kwargs['hidden_states']
-        if h.shape[1] < length: return None
-        h = h.clone()
-        h[:, columns.to(h.device)] *= factor
-        kwargs.pop('hidden_states', None)
+        h = args[0] if args else kwargs.pop('hidden_states')
+        if h.shape[1] >= length: h = h.index_copy(1, columns.to(h.device), h[:, columns.to(h.device)]*factor)
         return (h, *args[1:]), kwargs
     with ExitStack() as hooks:
         for module in (layer, *attention_parts(layer)):   # the norm between the two undoes the first scaling

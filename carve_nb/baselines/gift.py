@@ -56,14 +56,12 @@ def amplify(w, picture, question, m):
     # w: [B, H, R, K] rows with sum 1; picture: [Nv] columns of the picture; question: [Q] columns of the question;
     # m: [Nv] factors; -> [B, H, R, K] rows with sum 1
     "Raise the picture by its factors in some heads, and the question as much in others"
-    seen = w[..., picture]
-    asked = w[..., question]
+    seen, asked = w[..., picture], w[..., question]
     picture_heads, question_heads = (busiest(x.sum(-1))[..., None] for x in (seen, asked))
     raised = torch.where(picture_heads, seen*m.to(w), seen)
-    total = lambda x: (x*picture_heads).sum((1, 3), keepdim=True)
-    r = torch.where(total(seen) > 0, total(raised)/total(seen).clamp_min(1e-30), 1.)
-    new = w.index_copy(-1, picture, raised)
-    new = new.index_copy(-1, question, torch.where(question_heads, asked*r, asked))
+    before, after = ((x*picture_heads).sum((1, 3), keepdim=True) for x in (seen, raised))
+    r = torch.where(before > 0, after/before.clamp_min(1e-30), 1.)
+    new = w.index_copy(-1, picture, raised).index_copy(-1, question, torch.where(question_heads, asked*r, asked))
     return torch.where(picture_heads | question_heads, new/new.sum(-1, keepdim=True), w)
 
 # %% ../../nbs/library/baselines/09_gift.ipynb #cbc73fad

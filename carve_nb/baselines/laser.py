@@ -13,7 +13,7 @@ from PIL import ImageDraw
 from ..attention.results import Result
 from ..method.carve import ABOVE_0, Method, limited, timings
 from .base import CropMethod, as_saliency, first_step_rows
-from .box_search import cell_sides
+from .vicrop import cell_sides
 from .contrast import ContrastMethod
 from ..core.image import union_box
 from ..core.saliency import pick_layers
@@ -43,13 +43,12 @@ class EvidenceMethod(Method):
         rows = self.capture(vlm, image, question, cache, answer)
         words = self.removed or self.suffix or SHORT_ANSWER   # a prompt cannot be empty
         bare = self.capture(vlm, image, words, cache, False, suffix=False)
-        con = query_gain(*(first_step_rows(r, self.layers) for r in (rows, bare)))
-        vaq = layer_vaq(con, self.heads)
         have = [l for l in pick_layers(self.layers, vlm.n_layers) if l in rows.layers]
-        seconds, best = timings(capture=rows, bare=bare), int(vaq.argmax())
-        S, note = as_saliency(con[best].mean(0), rows.spans[0], image), f'layer {have[best]} of {vlm.n_layers}'
-        found = dict(saliency=S, rows=rows, instruction_rows=bare, seconds=seconds, notes=[note])
-        return dict(zip(have, vaq.tolist())), found
+        con = query_gain(*(first_step_rows(r, self.layers) for r in (rows, bare)))
+        vaq = dict(zip(have, layer_vaq(con, self.heads).tolist()))
+        best = max(vaq, key=vaq.get)
+        return vaq, dict(saliency=as_saliency(con[have.index(best)].mean(0), rows.spans[0], image), rows=rows,
+            instruction_rows=bare, seconds=timings(capture=rows, bare=bare), notes=[f'layer {best} of {vlm.n_layers}'])
 
 # %% ../../nbs/library/baselines/17_laser.ipynb #d0523c51
 def top_boxes(S, share=32/576) -> list: # of the grid's patches; at least one -> (x0, y0, x1, y1) float pixels

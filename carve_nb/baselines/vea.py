@@ -6,17 +6,16 @@
 __all__ = ['blur_weights', 'evidence', 'darken', 'Vea']
 
 # %% ../../nbs/library/baselines/04_vea.ipynb #b10a202d
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from ..method.layer_profile import MeasuredLayers
 from ..core.saliency import calm_spikes
 from ..method.carve import ABOVE_0, limited, timings
 from .base import CropMethod, mean_saliency
 from .fusion_review import depth_layers
-from ..method.view import View
+from ..method.view import whole_view
 from ..attention.results import Result
 
 # %% ../../nbs/library/baselines/04_vea.ipynb #f29851a3
@@ -24,8 +23,8 @@ def blur_weights(cells, lo, hi, size, sigma) -> tuple:
     # grid cells along an axis of the picture, from `lo` to `hi`; its size and sigma in pixels
     "(first, last) pixel seen, [pixels seen, cells]: paint the cells on their pixels, blur, mirrored at the ends"
     first, last = max(round(lo), 0), min(round(hi), size)
-    middles = np.arange(first, last) + .5
-    weights = np.eye(cells)[((middles - lo)/(hi - lo)*cells).astype(int).clip(0, cells - 1)]
+    at = (np.arange(first, last) + .5 - lo)/(hi - lo)*cells
+    weights = np.eye(cells)[at.astype(int).clip(0, cells - 1)]
     return (first, last), ndimage.gaussian_filter1d(weights, sigma, axis=0) if sigma else weights
 
 def evidence(S, sigma=.5) -> np.ndarray: # of the Gaussian, in parts of the shorter side that the model sees
@@ -35,7 +34,7 @@ def evidence(S, sigma=.5) -> np.ndarray: # of the Gaussian, in parts of the shor
     (a, b), Gx = blur_weights(gw, x0, x1, W, blur)
     (c, d), Gy = blur_weights(gh, y0, y1, H, blur)
     seen = Gy @ S.values.astype(np.float64) @ Gx.T
-    e, extent = np.zeros((H, W)), seen.max() - seen.min()
+    e, extent = np.zeros((H, W)), np.ptp(seen)
     if extent > 1e-9*abs(seen).max(): e[c:d, a:b] = (seen - seen.min())/extent
     return e
 
@@ -49,7 +48,7 @@ def darken(image, e, alpha=.5): # PIL picture, RGB; [H, W] between 0 and 1; brig
 @dataclass(repr=False)
 class Vea(CropMethod):
     "VEA: what the evidence layers do not attend to is darkened (arXiv 2510.17771)"
-    layers: object = (14/32, 15/32, 17/32, 19/32) # step A: LLaVA-1.5-7B's; or a profile, or see `depth_layers`
+    layers: object = (14/32, 15/32, 17/32, 19/32) # step A: LLaVA-1.5-7B's; see `depth_layers`
     lam: float = limited(10., ABOVE_0) # step C: a cell above this many times its largest neighbour is calmed
     border: bool = False # step C: calm cells on the border too (ours; the code cannot)
     sigma: float = limited(.5, 0) # step D: in parts of the shorter side; 0: no blur
@@ -59,13 +58,10 @@ class Vea(CropMethod):
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Map, evidence, darker picture"
-        own = isinstance(self.layers, MeasuredLayers)
-        layers = self.layers.use(vlm) if own else depth_layers(self.layers, vlm.n_layers)
         rows = self.capture(vlm, image, question, cache)
         seconds = timings(capture=rows)
         with seconds('map'):
-            S = mean_saliency(vlm, rows, layers, image)
+            S = mean_saliency(vlm, rows, depth_layers(self.layers, vlm.n_layers), image)
             S.values = calm_spikes(S.values, self.lam, self.border).astype(np.float32)
         with seconds('view'): dark = darken(image, evidence(S, self.sigma), self.alpha)
-        view = View(dark, (0, 0, *image.size), 1., True)
-        return self.result(image, question, rows, view, saliency=S, seconds=seconds, calls=1)
+        return self.result(image, question, rows, replace(whole_view(dark), masked=True), seconds, saliency=S, calls=1)

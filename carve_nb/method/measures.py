@@ -12,7 +12,6 @@ __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'LAMBDA_GRID', 'TEN_INSTRUCTIONS',
 import math
 from itertools import combinations
 import numpy as np, torch
-from scipy.special import rel_entr
 from ..attention import capture as _capture # gives `VLM` its `capture`
 from ..convergence import head_mean_rows
 from ..core.correlation import auroc
@@ -29,11 +28,9 @@ ATTENTION_MAPS = ('question', 'instruction', 'contrast')
 
 def attention_maps(q, g, lam=1e-8) -> dict: # `AttentionRows` twice -> name -> [T, L, Nv], as many steps as both have
     "Question, instruction and contrast map of the first picture, heads averaged; λ of the official code"
-    if not lam > 0: raise ValueError(f'lam={lam}: must be > 0; the official code uses 1e-8')
     T = min(len(q.attn), len(g.attn))
-    A_q = merge_heads(q.attn[:T, ..., q.span(0)])
-    A_g = merge_heads(g.attn[:T, ..., g.span(0)])
-    return dict(question=A_q, instruction=A_g, contrast=A_q/(A_g + lam))
+    A_q, A_g = (merge_heads(r.attn[:T, ..., r.span(0)]) for r in (q, g))
+    return dict(question=A_q, instruction=A_g, contrast=contrast(A_q, A_g, lam))
 
 # %% ../../nbs/library/method/04_measures.ipynb #9313736a
 def check_attending(vlm):
@@ -56,10 +53,8 @@ ENTROPY_STEPS = dict(first=0, last=-1)
 
 def layer_bits(maps) -> dict: # name -> [T, L, Nv]; name -> step -> [L] bits
     "Entropy of each map, step and layer"
-    def bits(m):
-        rows = {step: entropy(m[i]) for step, i in ENTROPY_STEPS.items()}
-        return {step: [round(float(h), 4) for h in row] for step, row in rows.items()}
-    return {name: bits(m) for name, m in maps.items()}
+    return {name: {step: [round(float(h), 4) for h in entropy(m[i])] for step, i in ENTROPY_STEPS.items()}
+            for name, m in maps.items()}
 
 # %% ../../nbs/library/method/04_measures.ipynb #e3136a1b
 def paired_gain(better, worse, corrected=None, clusters=None) -> Estimate: # [n] scores twice, p to put in, pictures
@@ -169,9 +164,8 @@ def variance_parts(x) -> dict: # [I, M, ..., Nv] logs: I pictures (upright, turn
 def js_bits(p, q) -> np.ndarray: # [..., Nv] weights >= 0 twice, broadcast -> [...] 0: the same, 1: nothing in common
     "Jensen-Shannon divergence of rows, in bits"
     p, q = (np.asarray(a, np.float64) for a in (p, q))
-    p, q = (a / a.sum(-1, keepdims=True).clip(1e-30) for a in (p, q))
-    m = (p + q) / 2
-    return (rel_entr(p, m) + rel_entr(q, m)).sum(-1)/(2*np.log(2))
+    p, q = (a/a.sum(-1, keepdims=True) for a in (p, q))
+    return (entropy((p + q)/2) - (entropy(p) + entropy(q))/2).numpy()
 
 def mean_pair(A) -> np.ndarray: # [M, ..., Nv] -> [...]
     "Mean divergence over all pairs of the first axis"
@@ -198,5 +192,4 @@ def contrast_ways(A_q, A_gs, A_none) -> dict: # [L, Nv], [M, L, Nv], [L, Nv] -> 
 
 def map_metrics(S, touched) -> dict: # [Nv] fused map, [Nv] bool patches of the region -> hit (0 or 1), auroc
     "Is the peak right, and are right patches above wrong ones"
-    peak = int(np.argmax(S))
-    return dict(hit=int(touched[peak]), auroc=round(auroc(S, touched), 6))
+    return dict(hit=int(touched[np.argmax(S)]), auroc=round(auroc(S, touched), 6))

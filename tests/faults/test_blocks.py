@@ -17,7 +17,7 @@ from carve_nb.attention.stock_recording import record_attention
 from carve_nb.models.attention_hook import filling_cache
 from carve_nb.baselines.dola import DoLa
 from carve_nb.baselines.contrast import PAI
-from carve_nb.baselines.stock_editing import editing
+from carve_nb.baselines.stock_models import editing
 from carve_nb.attention.vision_tower import tower_rows
 from carve_nb.baselines.fusion_review import scaled_features
 from carve_nb.baselines.gift import query_rows

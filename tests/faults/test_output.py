@@ -24,7 +24,7 @@ from carve_nb.explorer.state import take_shown
 from carve_nb.core.saliency import Saliency
 from carve_nb.models.prompts import Prompt
 from carve_nb.method.view import View
-from carve_nb.method.row_profile import ModelProfile
+from carve_nb.method.profiles import ModelProfile
 
 ROOT = Path(__file__).parents[2]
 BAD = '<script>alert(1)</script><img src=x onerror=alert(2)></textarea></style></div>"\'><svg onload=alert(3)> ![a](http://host.test/a.png) ![d\\\\](http://host.test/d.png) [b](javascript:alert(4)) $\\href{javascript:alert(5)}{c}$'
