@@ -30,8 +30,12 @@ def load_tool(kind, model, processor=None, download=False, device='cpu') -> tupl
                                f'fetched) or loaded objects that fit {kind}.')
     if not isinstance(model, (str, Path)): return model, processor
     own = dict(local_files_only=not download)
-    loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **own).to(device).eval()
-    return loaded, processor or AutoProcessor.from_pretrained(model, **own)
+    try:
+        loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **own).to(device).eval()
+        return loaded, processor or AutoProcessor.from_pretrained(model, **own)
+    except (OSError, ValueError) as e:
+        hint = '' if download else ' If it is not on this machine: download=True would fetch it.'
+        raise UnsupportedError(f'{str(model)!r} cannot be loaded as {kind}: {e}{hint}') from e
 
 # %% ../../nbs/library/baselines/06_external_crops.ipynb #69dbeca6
 def run_tool(model, inputs, **more): # loaded tool; dict from its processor -> its outputs
