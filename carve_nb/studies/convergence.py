@@ -15,7 +15,7 @@ from itertools import chain, count, islice
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from ..complexity import texture
-from ..method.layer_profile import own_profile
+from ..method.profiles import own_profile
 from ..convergence import BANDS, band_facts, layer_facts
 from ..core.correlation import spearman
 from ..core.errors import CarveError
