@@ -24,7 +24,7 @@ def importance(tower, layer, grid): # grid: (gh, gw) of tokens; -> [Nv]
     n = sum(p[1].shape[2] for p in parts)
     cells = grid[0]*grid[1]
     if parts[0][0].shape[0] > 1:
-        raise UnsupportedError('the tower reads this picture in several views: its tokens cannot be ranked together')
+        raise UnsupportedError('dual: the tower reads this picture in several views: its tokens cannot be ranked together')
     has_class = len(parts) == 1 and (n - 1) % cells == 0 and n % cells
     if not has_class and n % cells:
         raise UnsupportedError(f'{n} patches of the tower do not fold into a grid of {grid[0]} x {grid[1]} tokens')
@@ -57,9 +57,6 @@ class DualStream(DecodingMethod):
     def prepare(self, vlm, image, question, cache=None):
         "One pass of the tower alone: the tokens and their gain"
         prompt, seconds = vlm.prompt(image, question, self.suffix), Timings()
-        if len(prompt.spans) > 1:
-            raise UnsupportedError(f'{self.name}: the tower of the family {vlm.family.name!r} reads this picture in '
-                f'{len(prompt.spans)} views, and its tokens cannot be ranked together')
         span = prompt.spans[0]
         with seconds('tower'):
             with model_lock(vlm.model), tower_rows(vlm, self.tower) as seen:

@@ -11,10 +11,10 @@ from typing import Literal
 import torch
 from ..attention.results import Result
 from ..core.errors import CarveError
-from ..core.saliency import Saliency, pick_layers, pick_words, to_grid
+from ..core.saliency import Saliency, pick_layers, pick_words
 from ..decomposition import contrast
 from .base import CropMethod
-from ..method.carve import ABOVE_0, Carve, ViewRule, limited, timings
+from ..method.carve import ABOVE_0, Carve, ViewRule, as_saliency, limited, timings
 from ..method.profiles import find_profile, word_row
 from ..method.view import magnify, whole_view
 from ..regions import regions
@@ -60,7 +60,7 @@ class Conjunction(Carve):
         "Contrast, add the layers of each expert, multiply the experts"
         A, words = contrast(A_q, A_g, self.lam, self.reading.relative, self.op).sum(1), len(A_q) - 1
         exponents = [self.word_weight/max(words, 1)]*words + [1 - self.word_weight]
-        return Saliency(to_grid(multiply_maps(A, exponents), span), image.size, span.box, image)
+        return as_saliency(multiply_maps(A, exponents), span, image)
 
 # %% ../../nbs/library/baselines/20_word_rows.ipynb #a1c00006
 @dataclass(repr=False)
