@@ -8,7 +8,7 @@ __all__ = ['CATEGORIES', 'ENTRIES', 'Entry', 'MethodTable', 'methods', 'find_met
 
 # %% ../../nbs/library/baselines/19_registry.ipynb #2b16a518
 import ast, re
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from ..core.errors import CarveError, choose
 from ..core.io import table_html
@@ -50,8 +50,8 @@ CATEGORIES = 'ours', 'map', 'edit', 'logits', 'prompt', 'control'
 ENTRIES = MethodTable({e.name: e for e in [
     Entry('auto', 'method.adaptive:CarveAuto', 'ours', 'decides whether to ask about views and which answer to keep'),
     Entry('carve', 'method.carve:Carve', 'ours', 'contrast of two maps, our settings', 'arXiv 2509.06461'),
-    Entry('conjunction', 'baselines.conjunction:Conjunction', 'ours', "CARVE's map times that of the colour words"),
-    Entry('lookup', 'baselines.lookup:Lookup', 'ours', 'the row that the layers agree on, undivided; the region of its peak'),
+    Entry('conjunction', 'baselines.word_rows:Conjunction', 'ours', "CARVE's map times that of the colour words"),
+    Entry('lookup', 'baselines.word_rows:Lookup', 'ours', 'the row that the layers agree on, undivided; the region of its peak'),
     Entry('paper', 'method.carve:Carve.paper', 'ours', "CARVE with the paper's settings", 'arXiv 2509.06461'),
     Entry('official', 'method.carve:Carve.official', 'ours', "CARVE with the published code's settings",
           'arXiv 2509.06461'),
@@ -139,14 +139,13 @@ def make_method(method, **given):
         name, own = read_method(method)
         if name in ('all', *CATEGORIES): raise CarveError(f'{name!r} stands for several methods; name one')
         method, given = ENTRIES[name], own | given
-    make = method.load() if isinstance(method, Entry) else method
-    is_maker = isinstance(getattr(make, '__self__', make), type)   # a class, or a preset such as `Carve.paper`
-    made = make() if is_maker else make
+    makes = isinstance(method, (type, Entry)) or isinstance(getattr(method, '__self__', None), type)   # such as `Carve.paper`
+    made = method() if makes else method
     if not (callable(made) and hasattr(made, 'name')):
         raise CarveError(f"{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as 'carve'")
     if not given: return made
     from carve_nb.method.carve import change
-    return change(made, **given) if is_dataclass(made) else make(**given)
+    return change(made, **given)
 
 # %% ../../nbs/library/baselines/19_registry.ipynb #11da4ca3
 def ask_several(method, vlm, images, question, **kw): # which, keep_others, cache, box

@@ -534,7 +534,7 @@ def do_profile(loading,
     from carve_nb.data.records import folder_pictures
     if images: folder_pictures(images)     # there must be some
     from tqdm import tqdm
-    from carve_nb.method.row_profile import profile_path
+    from carve_nb.method.profiles import profile_path
     from carve_nb.studies.profile import add_thresholds, mixed_questions, profile_model, profile_questions
     path = profile_path(vlm := open_model(loading))
     if path.exists() and not force:

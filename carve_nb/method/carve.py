@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['ABOVE_0', 'CONTRAST_TITLES', 'limited', 'check_fields', 'method_call', 'Checked', 'Rule', 'RegionRule', 'ViewRule',
-           'ReadingRule', 'spread', 'change', 'settings', 'timings', 'Method', 'panel_maps', 'Carve']
+           'ReadingRule', 'spread', 'change', 'settings', 'timings', 'Method', 'as_saliency', 'panel_maps', 'Carve']
 
 # %% ../../nbs/library/method/00_carve.ipynb #ca869545
 import math, warnings
 from dataclasses import MISSING, dataclass, field, fields, replace
 from numbers import Real
 from typing import Literal, get_args, get_origin
-import numpy as np
+import numpy as np, torch
 from ..attention.results import Result, Timings, ask_with_view, capture_notes
 from ..attention.rows import AttentionRows
 from ..attention.several_pictures import ask_several
@@ -23,7 +23,7 @@ from ..decomposition import maps_equal
 from ..maps import fuse_maps, step_weights
 from ..models.families import check_needs
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from .row_profile import find_profile
+from .profiles import find_profile, short_name
 from .view import magnify, whole_view
 from ..regions import regions
 
@@ -167,6 +167,10 @@ class Method(Checked):
         return self.result(image, question, rows, view, saliency=S, notes=notes, **fields)
 
 # %% ../../nbs/library/method/00_carve.ipynb #e6293850
+def as_saliency(values, span, image) -> Saliency: # [Nv], `ImageSpan`, PIL picture
+    "Values of one picture's tokens as a map"
+    return Saliency(to_grid(torch.as_tensor(values), span), image.size, span.box, image)
+
 CONTRAST_TITLES = dict(ratio='contrast A_Q / A_G', log='contrast log(A_Q / A_G)', difference='contrast A_Q - A_G')
 
 def panel_maps(A_q, A_g, weights, span, S, op='ratio') -> dict: # [T, L, Nv] twice, [T] -> title -> `Saliency`
@@ -223,6 +227,9 @@ class Carve(Method):
     def for_model(cls, vlm, **changes):
         "The method with the settings that won on a model, by its saved profile; else the default, with a warning that says so"
         profile, name = find_profile(vlm), 'auto' if cls.name == 'auto' else 'carve'
+        if profile is None:
+            raise CarveError(f'No profile of {short_name(vlm)!r} with these weights is saved. Make one: '
+                             f'carve profile --model {vlm.name}')
         measured = profile.fields(name)
         if not measured: warnings.warn(f'{profile.model}: {profile.advice(name)}', stacklevel=2)
         return cls(**measured | changes)
@@ -296,7 +303,7 @@ class Carve(Method):
     def fuse(self, A_q, A_g, span, image) -> Saliency: # S
         "Contrast each step and layer, then add them"
         S = fuse_contrast(A_q, A_g, self.steps, self.lam, self.reading.relative, self.op, self.reading.normalise)
-        return Saliency(to_grid(S, span), image.size, span.box, image)
+        return as_saliency(S, span, image)
 
     def no_signal(self, question, A_q, A_g, S) -> str: # a reason, or ''
         "Why there is nothing to contrast"

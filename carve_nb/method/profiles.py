@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from matplotlib.figure import Figure
 from ..attention import capture as _capture  # gives `VLM` its `capture`
-from ..attention.cache import per_weights
+from ..attention.cache import weights_state
 from ..convergence import layer_facts
 from ..core.errors import CarveError
 from ..core.io import CHECKPOINTS, PACKAGED, replace_file
@@ -194,12 +194,14 @@ class ModelProfile(MeasuredLayers):
         return f'<p>{escape(head)}</p>{self.table().to_html()}<p>{said}</p>'
 
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000007
-_keys = WeakKeyDictionary()   # model -> key of its weights, which takes time
+_keys = WeakKeyDictionary()   # model -> (state of its weights, their key, which takes time)
 
 def profile_path(vlm) -> Path:
     "Where your profile of a model is kept, whether it is there or not"
     folder = os.environ.get('CARVE_PROFILES') or Path.home()/'.cache'/'carve_nb'/'profiles'
-    return Path(folder)/f'{per_weights(vlm.model, _keys, lambda: weights_key(vlm))}.json'
+    state = weights_state(vlm.model)
+    if _keys.get(vlm.model, ('',))[0] != state: _keys[vlm.model] = state, weights_key(vlm)
+    return Path(folder)/f'{_keys[vlm.model][1]}.json'
 
 @lru_cache
 def _read(path, changed): return ModelProfile.load(path)

@@ -27,8 +27,8 @@ from ..data.scoring import match
 from ..data.records import Record, folder_pictures
 from ..data.scenes import make_scene, samples
 from ..method.adaptive import CarveAuto, map_evidence
-from ..method.layer_profile import short_name
-from ..method.row_profile import ROWS, ModelProfile, word_row
+from ..method.profiles import short_name
+from ..method.profiles import ROWS, ModelProfile, word_row
 from ..models.prompts import SHORT_ANSWER, unknown_words
 from ..models.vlm import weights_key
 
