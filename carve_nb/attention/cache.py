@@ -30,7 +30,8 @@ def _capture_key(vlm, *words) -> tuple:    # text, suffix, longest answer
     proc, config = vlm.processor, vlm.model.config
     return (
         ref(vlm.model), weights_state(vlm.model), str(vlm.name), config.get_text_config()._attn_implementation,
-        vlm.image_tokens, proc.chat_template, str(proc.image_processor.to_dict()), config.to_json_string(use_diff=False), vlm.argmax, words)
+        vlm.image_tokens, proc.chat_template, str(proc.image_processor.to_dict()),
+        config.to_json_string(use_diff=False), vlm.argmax, words)
 
 # %% ../../nbs/library/attention/13_cache.ipynb #d8728d4f
 class AnswerCache:
