@@ -27,7 +27,7 @@ from carve_nb.attention.results import Result
 from carve_nb.baselines.base import CropMethod, near_layers
 from carve_nb.baselines.controls import Oracle
 from carve_nb.baselines.gift import Gift, gaze_shifts, heat_map, query_rows
-from carve_nb.baselines.lookup import Lookup
+from carve_nb.baselines.word_rows import Lookup
 from carve_nb.baselines.registry import make_method
 from carve_nb.carve import fuse_contrast
 from carve_nb.core.saliency import Saliency, pick_words
@@ -35,7 +35,7 @@ from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.scoring import match
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.method.carve import Carve, ViewRule
-from carve_nb.method.row_profile import ROWS, word_row
+from carve_nb.method.profiles import ROWS, word_row
 from carve_nb.method.view import magnify
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.vlm import VLM
