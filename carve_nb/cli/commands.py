@@ -356,7 +356,7 @@ def do_demo(loading, n: Samples = None,
     kinds, n = kinds or (KINDS if not quick and (n is None or other) else ('digit',)), n or (5 if quick else 300)
     hush_loader()
     name, how = loading
-    r = run_demo(n, other or 100, kinds, name, out, workers=workers, loading=how, seed=seed, progress=not quiet, **few)
+    r = run_demo(n, other or 100, name, out, kinds, workers=workers, loading=how, seed=seed, progress=not quiet, **few)
     print_report(r, out)
     answered = {k: {m: row for m, row in r.rows(k).items() if row['n']} for k in r.kinds()}
     save_json(to_json, dict(kinds=answered, meta=r.meta))

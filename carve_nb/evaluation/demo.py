@@ -83,9 +83,10 @@ def check_demo(out) -> bool: # is there a demo already?
         raise CarveError(f'{out} holds files of something else than a demo: {there}. Give another folder.')
     return False
 
-def run_demo(n=300, other=100, kinds=KINDS, # digit questions; of each other kind, at most n
+def run_demo(n=300, other=100, # digit questions; of each other kind, at most n
     model=TINY, out='demo_out', # name or folder; of the run and the pictures
-    methods=DEMO_METHODS, workers=1, # processes; None: as many as make sense
+    kinds=KINDS, methods=DEMO_METHODS,
+    workers=1, # processes; None: as many as make sense
     loading={}, # of `VLM.from_pretrained`: device, dtype, revision, ...
     **kw) -> Report: # of `run_eval`: seed, max_new_tokens, progress
     "The main job: every method on held-out scenes, as a run, with pictures of successes and failures"
