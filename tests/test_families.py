@@ -4,7 +4,7 @@ import numpy as np
 import pytest, torch, transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from carve_nb.models import attention_hook
+from carve_nb.models import hooks
 from carve_nb.attention.capture import why_alone
 from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER, role_words
@@ -299,11 +299,11 @@ def read_both(vlm, **kw):
 def test_going_on(vlm, monkeypatch):
     "A second picture is read on from the first one's cache in two parts: keys and values (relative to the largest), rows and answer are those of the stock kernel"
     if vlm.family.pixels is None or 'several pictures' in vlm.family.why_not: return note(vlm, parts=None, **{'in parts': 0})
-    layers, split = [], attention_hook.split_attention
+    layers, split = [], hooks.split_attention
     with monkeypatch.context() as m:
-        m.setattr(attention_hook, 'split_attention', lambda *a: layers.append(1) or split(*a))
+        m.setattr(hooks, 'split_attention', lambda *a: layers.append(1) or split(*a))
         rows, seen = read_both(vlm)
-    monkeypatch.setattr(attention_hook, 'may_split', lambda *a: False)
+    monkeypatch.setattr(hooks, 'may_split', lambda *a: False)
     stock_rows, want = read_both(vlm)
     worst = max(((x-y).abs().max()/y.abs().max().clamp(min=1)).item() for a, b in zip(seen, want) for x, y in zip(a, b))
     worst = max(worst, (rows.attn-stock_rows.attn).abs().max().item(), (rows.question-stock_rows.question).abs().max().item())

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest, torch
 from PIL import Image
-from carve_nb.models import attention_hook, vlm as models
+from carve_nb.models import hooks, vlm as models
 from carve_nb.models.vlm import VLM
 from carve_nb.method.carve import Carve
 from carve_nb.attention.cache import AttentionCache
@@ -18,8 +18,8 @@ def state(vlm):
     gc.collect()
     kinds = [type(o) for o in gc.get_objects()]
     return dict(tensors=sum(issubclass(k, torch.Tensor) for k in kinds), hooks=sum(len(getattr(m, h)) for m in vlm.model.modules() for h in HOOKS),
-                threads=threading.active_count(), kernel=vlm.text_config._attn_implementation, shared=vlm.shared, open=attention_hook._watchers.get(),
-                locks=len(models._locks), observing=len(attention_hook._observed)), len(kinds)
+                threads=threading.active_count(), kernel=vlm.text_config._attn_implementation, shared=vlm.shared, open=hooks._watchers.get(),
+                locks=len(models._locks), observing=len(hooks._observed)), len(kinds)
 
 
 def ask_on(vlm, start, stop, cache):

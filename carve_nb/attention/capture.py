@@ -15,7 +15,7 @@ from .recorder import (
     Recorder, check_layers, check_seen, refuse_compiled, stack_layers)
 from .rows import AttentionRows
 from ..core.errors import CaptureError, PromptError
-from ..models.attention_hook import watching
+from ..models.hooks import watching
 from ..models.prefix_cache import greedy
 from ..models.prompts import Prompt
 from ..models.vlm import VLM, model_lock, without_penalties

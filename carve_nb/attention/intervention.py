@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import torch
 from .recorder import check_layers, grown_length, refuse_compiled, row_scores, stack_layers
 from ..core.errors import CaptureError, CarveError, UnsupportedError
-from ..models.attention_hook import Watcher, _watchers, restore, watching
+from ..models.hooks import Watcher, _watchers, restore, watching
 from ..models.families import check_needs
 from ..models.prompts import SHORT_ANSWER, Prompt
 from ..models.vlm import VLM, model_lock

@@ -11,7 +11,7 @@ from contextvars import Context, ContextVar
 import torch
 from .recorder import check_layers
 from ..core.errors import CarveError
-from ..models.attention_hook import restore
+from ..models.hooks import restore
 from ..models.vlm import model_lock
 
 # %% ../../nbs/library/attention/10_layer_masking.ipynb #51942f13

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 import torch
 from ..core.errors import CaptureError
-from ..models.attention_hook import Watcher, mask_rows, watching
+from ..models.hooks import Watcher, mask_rows, watching
 
 # %% ../../nbs/library/attention/00_recorder.ipynb #05362410
 def row_scores(

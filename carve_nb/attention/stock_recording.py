@@ -13,9 +13,8 @@ from .capture import batch_recorder, rows_of
 from .recorder import check_seen, is_compiled
 from .rows import AttentionRows
 from ..core.errors import CaptureError
-from ..models.attention_hook import _watchers, watching
-from ..models.generate_hook import (
-    Around, around_generate, check_inputs, generate_setting, refuse_settings, stock_model)
+from ..models.hooks import (
+    Around, _watchers, around_generate, check_inputs, generate_setting, refuse_settings, stock_model, watching)
 from ..models.prompts import prompt_places, read_prompts
 from ..models.vlm import StockVLM
 

@@ -13,7 +13,7 @@ import torch
 from transformers.vision_utils import get_vision_window_index
 from .recorder import row_weights
 from ..core.errors import UnsupportedError
-from ..models.attention_hook import Watcher, watching
+from ..models.hooks import Watcher, watching
 from ..models.vlm import model_lock
 
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #0a1eba8f

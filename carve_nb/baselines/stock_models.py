@@ -18,7 +18,7 @@ from .registry import ask_several, make_method
 from ..core.errors import PromptError, UnsupportedError
 from ..core.io import TINY, shipped_folder
 from ..models.families import check_needs
-from ..models.generate_hook import Around, around_generate, check_inputs, refuse_settings, stock_model
+from ..models.hooks import Around, around_generate, check_inputs, refuse_settings, stock_model
 from ..models.prompts import message_parts, read_prompts
 from ..models.vlm import VLM, StockVLM
 

@@ -13,7 +13,7 @@ import numpy as np, torch
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from scipy import ndimage
-from ..models.attention_hook import restore
+from ..models.hooks import restore
 from ..models.prompts import GENERAL_INSTRUCTION
 from ..models.vlm import model_lock
 from ..attention.intervention import grad_rows

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'OWN_CODE', 'MEASURED', 'NEEDS', 'attention_layers', 'picture_features', 'cell_side', 'Family',
-           'add_family', 'find_family', 'family_rows', 'family_table', 'lacks', 'check_needs']
+           'add_family', 'find_family', 'family_rows', 'lacks', 'check_needs']
 
 # %% ../../nbs/library/models/03_families.ipynb #9339a105
 import inspect, json
@@ -177,11 +177,6 @@ def family_rows() -> list:
     "One line for each family, column -> text: its record, and what the conformance tests measured"
     heads, *rows = json.loads(MEASURED.read_text())['table']
     return [dict(zip(heads, row)) for row in rows]
-
-def family_table() -> str:
-    "All families in Markdown: how the grid is found, how a picture is cut, what cannot be done and why"
-    heads, *rows = json.loads(MEASURED.read_text())['table']
-    return '\n'.join(f"| {' | '.join(cells)} |" for cells in (heads, ['---']*len(heads), *rows))
 
 # %% ../../nbs/library/models/03_families.ipynb #b93f3ae9
 NEEDS = dict(  # what a method may need -> why a model lacks it

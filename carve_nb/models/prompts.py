@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'make_chat', 'format_chat',
-           'check_template', 'role_words', 'placeholders', 'special_words', 'spoken_roles', 'escape_text', 'check_text',
-           'unknown_words', 'text_positions', 'stands_later', 'token_names', 'lay_out', 'Prompt', 'plot_grid',
-           'stretched', 'check_shape', 'prompt_places', 'deal_pictures', 'open_pictures', 'picture_token',
-           'read_prompts', 'check_tiles', 'cell_counts', 'picture_frame', 'message_parts']
+           'check_template', 'role_words', 'placeholders', 'special_ids', 'special_words', 'spoken_roles',
+           'escape_text', 'check_text', 'unknown_words', 'text_positions', 'stands_later', 'token_names', 'lay_out',
+           'Prompt', 'plot_grid', 'stretched', 'check_shape', 'prompt_places', 'deal_pictures', 'open_pictures',
+           'picture_token', 'read_prompts', 'check_tiles', 'cell_counts', 'picture_frame', 'message_parts']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os, re
@@ -68,10 +68,13 @@ def placeholders(processor) -> list:
     return [str(w) for k in ('image_token', 'video_token', 'boi_token') if (w := getattr(processor, k, None))]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #3c4714dd
+def special_ids(tok) -> set:
+    "Tokens that a model reads as commands"
+    return {*tok.all_special_ids, *(i for i, t in tok.added_tokens_decoder.items() if t.special)}
+
 def special_words(processor, text) -> list:
     "Special tokens inside a user's text"
-    tok = processor.tokenizer
-    special = {*tok.all_special_ids, *(i for i, t in tok.added_tokens_decoder.items() if t.special)}
+    tok, special = processor.tokenizer, special_ids(processor.tokenizer)
     if tok.unk_token and tok.unk_token not in text:
         special -= {tok.unk_token_id}   # in such a text it means a word that the tokenizer does not know
     ids = tok(text, add_special_tokens=False, truncation=False).input_ids
@@ -91,9 +94,8 @@ BREAK = '\u200b'   # zero-width space
 
 def escape_text(processor, text) -> str:
     "The text with a zero-width space in every word that the model would read as a command"
-    tok = processor.tokenizer
-    words = {t.content for t in tok.added_tokens_decoder.values() if t.special} | set(tok.all_special_tokens)
-    words |= role_words(processor) | set(placeholders(processor))
+    special = processor.tokenizer.convert_ids_to_tokens([*special_ids(processor.tokenizer)])
+    words = {*special, *role_words(processor), *placeholders(processor)}
     pattern = '|'.join(re.escape(w) for w in sorted(words, key=len, reverse=True))
     return re.sub(pattern, lambda match: match[0][0] + BREAK + match[0][1:], text, flags=re.IGNORECASE)
 
@@ -190,6 +192,7 @@ class Prompt:
         panels, about = {}, f'{len(self)} tokens. The question stands at {self.question[0]}..{self.question[-1]}'
         for i, im in enumerate(self.images):
             views = [s for s in self.spans if s.image == i]
+            if not views: continue   # a frame that is read with the one before it
             small, = fit_height([im], 224)
             panels[f'picture {i + 1}'] = plot_grid(small, stretched(views[0], im, small))
             tiles = f' of {len(views)} views' if len(views) > 1 else ''
@@ -344,7 +347,7 @@ def cell_counts(family, config, processor, inputs, sizes) -> list:
 # %% ../../nbs/library/models/06_prompts.ipynb #176e15b1
 def picture_frame(tokenizer, ids, skip) -> set:
     "Image tokens, and the special tokens that stand beside them alone"
-    special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special} - {tokenizer.bos_token_id}
+    special = special_ids(tokenizer) - {tokenizer.bos_token_id}
     every, inside = set(range(len(ids))), {i for i, token in enumerate(ids) if token == skip}
     while True:
         beside = {j for i in inside for j in (i - 1, i + 1)} & every - inside

@@ -6,7 +6,7 @@ from PIL import Image
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import carve_nb
-from carve_nb.models import attention_hook, vlm as vlm_module
+from carve_nb.models import hooks, vlm as vlm_module
 from carve_nb.attention.layer_masking import decoder_layers
 
 STOCK = 'eager', 'sdpa', 'flash_attention_2', 'flex_attention'
@@ -77,7 +77,7 @@ def snapshot(vlm):
     config = model.config
     found['kernels'] = [getattr(c, '_attn_implementation', None) for c in (config, config.get_text_config(), getattr(config, 'vision_config', None), getattr(config, 'qformer_config', None))]
     found['registry'] = [(k, id(r[k])) for r in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS) for k in STOCK if k in r]
-    found['switched'], found['lock'] = dict(attention_hook._observed), lock_is_free(model)
+    found['switched'], found['lock'] = dict(hooks._observed), lock_is_free(model)
     found['context'] = {v.name: v.get(None) or None for v in context_variables()}   # empty is as unset
     found['vlm'] = {k: plain(v) for k, v in vars(vlm).items()} | dict(shared=plain(vlm.shared))   # shared is a property
     found['generation'], found['config'] = model.generation_config.to_dict(), config.to_json_string()

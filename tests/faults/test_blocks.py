@@ -14,7 +14,7 @@ from carve_nb.evaluation.demo import eager_kernel
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers
 from carve_nb.attention.intervention import Edit, applying
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.models.attention_hook import filling_cache
+from carve_nb.models.hooks import filling_cache
 from carve_nb.baselines.dola import DoLa
 from carve_nb.baselines.contrast import PAI
 from carve_nb.baselines.stock_models import editing
