@@ -15,42 +15,41 @@ from .rows import AttentionRows
 from ..core.errors import CarveError, choose
 from ..core.image import open_image
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from ..models.video import open_video
+from ..models.video import Video, open_video
 
 # %% ../../nbs/library/attention/15_several_pictures.ipynb #b259eb01
 class AmongPictures:
-    "Stands in front of a model: a method is given one picture, the model reads it among the others"
-    def __init__(self,
-        vlm,         # a `VLM`
-        images,      # all pictures of the question, RGB
-        which=0,     # the one that the method is given
-        known=None,  # captures of another picture of the same question
-    ):
+    "Stands in front of a model: a method is given one picture, the model reads it among the others, or one frame of a `Video`"
+    def __init__(self, vlm, images, which=0, known=None):    # RGB; the one that is given; captures of another of them
         self.vlm, self.images, self.which, self.known = vlm, images, which, {} if known is None else known
+        self.video = isinstance(images, Video)
         # part of the key of a capture
         self.name = f'{vlm.name}, picture {which} of {[picture_key(im) for im in images]}'
 
     def __getattr__(self, name): return getattr(self.vlm, name)
 
+    def sharing(self):
+        "As `VLM.sharing`; a video is not the beginning of another prompt"
+        return nullcontext() if self.video else self.vlm.sharing()
+
+    def meant(self, images) -> bool:
+        "Whether what a method asks about stands for all of them; in a video the chosen frame does, and nothing else"
+        first, *views = images if isinstance(images, (list, tuple)) else [images]
+        return not self.video or not views and picture_key(open_image(first)) == picture_key(self.images[self.which])
+
     def among(self, images) -> list:
         "All pictures for the model, where a method asks about a picture in place of the chosen one, perhaps with views"
         first, *views = images if isinstance(images, (list, tuple)) else [images]
+        if self.video: return list(self.images) if self.meant(images) else [first, *views]
         pictures = [*self.images, *views]
         pictures[self.which] = first
         return pictures
 
-    def meant(self, images) -> bool:
-        "Whether what a method asks about stands for all of them"
-        return True
-
-    def read(self, images, question, suffix):
-        "All of them as one prompt"
-        return self.vlm.prompt(self.among(images), question, suffix)
-
     def prompt(self, images, question, suffix=None):
         "As `VLM.prompt`; the spans of the chosen picture come first"
         if not self.meant(images): return self.vlm.prompt(images, question, suffix)
-        prompt = self.read(images, question, suffix)
+        if self.video: prompt = self.vlm.video_prompt(self.images, question, suffix)
+        else: prompt = self.vlm.prompt(self.among(images), question, suffix)
         return replace(prompt, spans=sorted(prompt.spans, key=lambda s: (s.image != self.which, s.image)))
 
     def capture(self, images, question, **kw) -> AttentionRows:
@@ -64,7 +63,7 @@ class AmongPictures:
 
     def ask(self, images, *args, **kw):
         "As `VLM.ask`"
-        return self.vlm.ask(self.among(images), *args, **kw)
+        return VLM.ask(self, images, *args, **kw) if self.video else self.vlm.ask(self.among(images), *args, **kw)
 
 # %% ../../nbs/library/attention/15_several_pictures.ipynb #0d3024dd
 PICTURE_RULES = dict(   # how the picture is chosen, and why it was this one
@@ -91,7 +90,7 @@ def ask_among(method, front, question, which, keep_others, cache=None, box=None)
             chosen = scores.index(max(scores))
             why = PICTURE_RULES[which].format(scores[chosen])
         plain = capture(question).answer
-    front, made = type(front)(vlm, images, chosen, front.known), len(front.known)
+    front, made = AmongPictures(vlm, images, chosen, front.known), len(front.known)
     r = method(front if keep_others else vlm, images[chosen], question, cache=cache, box=box)
     again = sum(x is not None for x in (r.rows, r.instruction_rows)) - (len(front.known) - made)
     return replace(
@@ -102,14 +101,10 @@ def ask_among(method, front, question, which, keep_others, cache=None, box=None)
 
 # %% ../../nbs/library/attention/15_several_pictures.ipynb #ae1522a0
 def ask_several(
-    method,              # a method for one picture
-    vlm,                 # a `VLM`
-    images,              # pictures: paths, bytes, PIL, arrays
-    question,            # str
+    method, vlm, images, question,  # a method for one picture; paths, bytes, PIL, arrays
     which='contrast',    # the picture: one of `PICTURE_RULES`, or its number from 0
     keep_others=False,   # does the method look at the picture among all others, or alone?
-    cache=None,          # an `AttentionCache` to share captures
-    box=None,            # true region in that picture, for the oracle
+    cache=None, box=None,  # an `AttentionCache` to share captures; true region in that picture, for the oracle
 ) -> Result:             # of the method on the chosen picture
     "Choose a picture of a question about several, and use a method on it"
     images = [open_image(im) for im in images]
@@ -120,37 +115,12 @@ def ask_several(
     r = method(front, images[0], question)
     return replace(r, images=images, shown=images, notes=['the model alone, with all pictures'])
 
-# %% ../../nbs/library/attention/15_several_pictures.ipynb #0027490c
-class _AmongFrames(AmongPictures):
-    "Stands in front of a model: a method is given one frame of a video that the model reads; `images` is a `Video`"
-    def sharing(self, size=2): return nullcontext()    # a video is not the beginning of another prompt
-
-    def meant(self, images) -> bool:
-        "Whether a method asks about the chosen frame and nothing else: then the video is meant"
-        first, *views = images if isinstance(images, (list, tuple)) else [images]
-        return not views and picture_key(open_image(first)) == picture_key(self.images[self.which])
-
-    def among(self, images):
-        "The frames of the video, or the given pictures"
-        if self.meant(images): return list(self.images)
-        return list(images) if isinstance(images, (list, tuple)) else [images]
-
-    def read(self, images, question, suffix): return self.vlm.video_prompt(self.images, question, suffix)
-
-    def ask(self, images, *args, **kw):
-        "As `VLM.ask`"
-        return VLM.ask(self, images, *args, **kw)
-
 # %% ../../nbs/library/attention/15_several_pictures.ipynb #07e2d320
 def ask_video(
-    method,              # a method for one picture
-    vlm,                 # a `VLM` of a family that reads videos
-    video,               # frames or a file, see `open_video`
-    question,            # str
+    method, vlm, video, question,  # a method for one picture; of a family that reads videos; see `open_video`
     which='attention',   # the frame: one of `PICTURE_RULES`, or its number from 0
     keep_others=True,    # does the method look at the frame inside the video, or alone?
-    cache=None,          # an `AttentionCache` to share captures
-    **kw,                # of `open_video`
+    cache=None, **kw,    # an `AttentionCache` to share captures; of `open_video`
 ) -> Result:             # of the method on the chosen frame; `images` are all frames
     "The moment of a video that a question is about, and a method on its frame"
-    return ask_among(method, _AmongFrames(vlm, open_video(video, **kw)), question, which, keep_others, cache)
+    return ask_among(method, AmongPictures(vlm, open_video(video, **kw)), question, which, keep_others, cache)

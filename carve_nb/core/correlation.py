@@ -64,23 +64,6 @@ def spearman(
     p = 2*stats.t.sf(t, df) if m == size else 2*stats.t.sf(abs(value)/np.nanstd(values), m - 1)
     return Estimate(value, *expanded_ends(values, m), size, float(p))
 
-# %% ../../nbs/library/core/05_correlation.ipynb #bef6c2f1
-def _fit_odds(y, X, clusters=None):    # [m] between 0 and 1; [m, k] columns, the first of ones
-    "Logistic regression, results of statsmodels, or a clear error where the answers cannot carry it"
-    from statsmodels.genmod.families import Binomial
-    from statsmodels.genmod.generalized_linear_model import GLM
-    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
-    k, rarer = X.shape[1] - 1, min(y.sum(), (1 - y).sum())
-    if rarer < 5*k:
-        raise StatisticsError(
-            f'{len(y)} answers, {rarer:g} of the rarer kind, are too few for {k} coefficients: 5 for each are needed.')
-    groups = np.unique(np.arange(len(y)) if clusters is None else list(clusters), return_inverse=True)[1]
-    with warnings.catch_warnings(), np.errstate(over='ignore'):
-        warnings.simplefilter('error', PerfectSeparationWarning)
-        try: return GLM(y, X, Binomial()).fit(cov_type='cluster', cov_kwds=dict(groups=groups))
-        except PerfectSeparationWarning:
-            raise StatisticsError(f'{len(y)} answers are separated without an error: no odds.') from None
-
 # %% ../../nbs/library/core/05_correlation.ipynb #53038e38
 STEEPEST = 10 # log-odds per standard deviation; beyond it answers are as good as separated
 
@@ -90,21 +73,31 @@ def logistic(
     clusters=None,  # the picture of each question; None: each has its own
 ) -> Estimate:
     "Change of the log-odds of y per standard deviation of x"
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
     x, y = check_pairs(_check_varied(x), _check_varied(y, 'y'))
-    low, high = y.min(), y.max()
+    m, low, high = len(x), y.min(), y.max()
     if low < 0 or high > 1: raise StatisticsError(f'y must lie between 0 and 1, not between {low:g} and {high:g}.')
-    given = np.zeros((len(x), 0)) if given is None else np.asarray(given, np.float64).reshape(len(x), -1)
-    X = np.column_stack([given, x])
-    X = np.column_stack([np.ones(len(x)), (X - X.mean(0))/np.maximum(X.std(0), 1e-300)])
+    X = np.column_stack([np.zeros((m, 0)) if given is None else np.asarray(given, np.float64).reshape(m, -1), x])
+    X = np.column_stack([np.ones(m), (X - X.mean(0))/np.maximum(X.std(0), 1e-300)])
     ranks = [np.linalg.matrix_rank(X[:, :j + 1]) for j in range(X.shape[1])]
     new = np.diff(ranks, prepend=0) > 0      # what follows from the columns before it says nothing
     if not new[-1]: raise StatisticsError('x follows from the covariates: it has no odds of its own.')
-    fit = _fit_odds(y, X[:, new], clusters)
-    slope = float(fit.params[-1])
+    k, rarer = new.sum() - 1, min(y.sum(), (1 - y).sum())
+    if rarer < 5*k:
+        raise StatisticsError(
+            f'{m} answers, {rarer:g} of the rarer kind, are too few for {k} coefficients: 5 for each are needed.')
+    groups = np.unique(np.arange(m) if clusters is None else list(clusters), return_inverse=True)[1]
+    with warnings.catch_warnings(), np.errstate(over='ignore'):
+        warnings.simplefilter('error', PerfectSeparationWarning)
+        try: fit = GLM(y, X[:, new], Binomial()).fit(cov_type='cluster', cov_kwds=dict(groups=groups))
+        except PerfectSeparationWarning:
+            raise StatisticsError(f'{m} answers are separated without an error: no odds.') from None
+    slope, (lo, hi) = float(fit.params[-1]), fit.conf_int(2*TAIL)[-1]
     if abs(slope) > STEEPEST:
         raise StatisticsError(f'Log-odds of {slope:.0f} per standard deviation: the answers are all but separated.')
-    lo, hi = fit.conf_int(2*TAIL)[-1]
-    return Estimate(slope, float(lo), float(hi), len(x), float(fit.pvalues[-1]))
+    return Estimate(slope, float(lo), float(hi), m, float(fit.pvalues[-1]))
 
 # %% ../../nbs/library/core/05_correlation.ipynb #b2629f44
 def auroc(score, label) -> float:    # of the positive ones true; 0..1, .5 is chance
