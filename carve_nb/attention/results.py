@@ -42,8 +42,8 @@ def unseen_note(box, size) -> list:    # (x0, y0, x1, y1) of what the model sees
     "What the model does not see of the picture, where its processor cuts out the centre: one sentence, or none"
     (x0, y0, x1, y1), (W, H) = box or (0, 0, *size), size
     share = (min(x1, W) - max(x0, 0))*(min(y1, H) - max(y0, 0))/(W*H)
-    note = f'the model sees {share:.0%} of the picture: its processor cuts out the centre; pad=True (--pad) shows all'
-    return [note]*(share <= .95)
+    if share > .95: return []
+    return [f'the model sees {share:.0%} of the picture: its processor cuts out the centre; pad=True (--pad) shows all']
 
 # %% ../../nbs/library/attention/14_results.ipynb #5f9d41ce
 @dataclass(repr=False, eq=False, kw_only=True)
@@ -103,12 +103,13 @@ class Result:
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name
         "A result without its pictures and tensors: plain values, for JSON"
+        def said(a): return None if a is None else str(a), confidence_of(a)
+        def box(o): return [int(v) for v in o.box]
+        (answer, confidence), plain = said(self.answer), said(self.plain_answer)
         which = dict(picture=self.which, pictures=len(self.images)) if self.images else {}
-        text = {k: None if a is None else str(a) for k, a in (('now', self.answer), ('alone', self.plain_answer))}
-        box = lambda o: [int(v) for v in o.box]
         return dict(
-            question=self.question, answer=text['now'], confidence=confidence_of(self.answer),
-            plain_answer=dict(text=text['alone'], confidence=confidence_of(self.plain_answer)), method=self.method, **which,
+            question=self.question, answer=answer, confidence=confidence,
+            plain_answer=dict(text=plain[0], confidence=plain[1]), method=self.method, **which,
             view=dict(box=box(self.view), scale=self.view.scale, masked=bool(self.view.masked)),
             regions=[dict(box=box(o), score=o.score, area=o.area) for o in self.regions], calls=self.calls,
             seconds=dict(self.seconds), notes=list(self.notes)) | more
@@ -164,10 +165,11 @@ def capture_notes(rows_q, rows_g, layers=None, paired=True) -> list:
     """What a reader should know about the captures under question and instruction: unpaired steps, unavailable layers.
 
     `layers`: asked for by number or depth; `paired`: whether the steps after the first are paired."""
-    q, g, attending = len(rows_q.attn), len(rows_g.attn), rows_q.meta.get('attending', layers)
-    unavailable = [l for l in layers or () if l not in attending]
-    return ([f'{g} of {q} steps are paired: the description has no more']*(paired and g < q)
-            + [f'no attention to read in layers {unavailable}: left out']*bool(unavailable))
+    q, g, layers = len(rows_q.attn), len(rows_g.attn), layers or []
+    notes = [f'{g} of {q} steps are paired: the description has no more'] if paired and g < q else []
+    attending = rows_q.meta.get('attending', layers)
+    unavailable = [l for l in layers if l not in attending]
+    return notes + ([f'no attention to read in layers {unavailable}: left out'] if unavailable else [])
 
 # %% ../../nbs/library/attention/14_results.ipynb #aff3207a
 def ask_with_view(partial, vlm, like) -> Result:    # `Result` without an answer -> with the answer

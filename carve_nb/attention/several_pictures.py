@@ -19,7 +19,7 @@ from ..models.video import Video, open_video
 
 # %% ../../nbs/library/attention/15_several_pictures.ipynb #b259eb01
 class AmongPictures:
-    "Stands in front of a model: a method is given one picture, the model reads it among the others, or one frame of a `Video`"
+    "Stands in front of a model: a method is given one picture, or a frame of a `Video`; the model reads it among the others"
     def __init__(self, vlm, images, which=0, known=None):    # RGB; the one that is given; captures of another of them
         self.vlm, self.images, self.which, self.known = vlm, images, which, {} if known is None else known
         self.video = isinstance(images, Video)

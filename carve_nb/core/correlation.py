@@ -67,11 +67,7 @@ def spearman(
 # %% ../../nbs/library/core/05_correlation.ipynb #53038e38
 STEEPEST = 10 # log-odds per standard deviation; beyond it answers are as good as separated
 
-def logistic(
-    x, y,  # [m] right or not, between 0 and 1
-    given=None,  # [m, k] covariates to hold fixed
-    clusters=None,  # the picture of each question; None: each has its own
-) -> Estimate:
+def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0 and 1; the rest as in `spearman`
     "Change of the log-odds of y per standard deviation of x"
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
@@ -109,14 +105,11 @@ def auroc(score, label) -> float:    # of the positive ones true; 0..1, .5 is ch
     return float(stats.mannwhitneyu(yes, no, method='asymptotic').statistic/(len(yes)*len(no)))
 
 # %% ../../nbs/library/core/05_correlation.ipynb #39213e37
-def bin_means(
-    x,  # [m] numbers that define the bins
-    y,  # [m] numbers to average
-    bins=10, n=1000, seed=0, clusters=None,  # the picture of each number; None: each has its own
-) -> tuple:  # mean x of each bin, list of `Estimate`s of y
-    "The curve of y over x"
+def bin_means(x, y, bins=10, n=1000, seed=0, clusters=None) -> tuple:    # [m] numbers; the picture of each
+    "The curve of y over x: mean x of each bin, and the list of `Estimate`s of y"
     x, y = check_pairs(_check_varied(x), y)
     bin_of = np.searchsorted(np.unique(np.quantile(x, np.arange(1, bins)/bins)), x)
-    members, names = [bin_of == k for k in np.unique(bin_of)], np.arange(len(x)) if clusters is None else np.array(clusters)
+    members = [bin_of == k for k in np.unique(bin_of)]
+    names = np.arange(len(x)) if clusters is None else np.array(clusters)
     means = [mean_interval(y[m], n, seed, names[m].tolist()) for m in members]
     return np.array([x[m].mean() for m in members]), means

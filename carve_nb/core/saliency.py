@@ -23,12 +23,8 @@ def to_grid(a, span):    # [..., Nv] -> [..., gh, gw]
     return a.reshape(*a.shape[:-1], *span.grid)
 
 # %% ../../nbs/library/core/10_saliency.ipynb #0c6f03ca
-def tent_weights(
-    cells, pixels,  # number of pixels along it
-    lo,  # where the grid begins, in pixels
-    hi,
-):  # [pixels, cells] float64, rows sum to 1 inside and to 0 outside lo..hi
-    "Bilinear weights along one axis (align_corners=False)"
+def tent_weights(cells, pixels, lo, hi):    # numbers of them; where the grid begins and ends, in pixels
+    "Bilinear weights along one axis (align_corners=False), [pixels, cells]; rows sum to 1 inside and to 0 outside"
     x = np.arange(pixels) + .5
     u = (x - lo)/(hi - lo)*cells - .5
     u = u.clip(0, cells - 1)[:, None]
@@ -36,20 +32,14 @@ def tent_weights(
     return weights*((x >= lo) & (x < hi))[:, None]
 
 # %% ../../nbs/library/core/10_saliency.ipynb #0cef4737
-def patch_cover(
-    span,  # the picture's `ImageSpan`, or anything with `.grid` and `.box`
-    box,  # (x0, y0, x1, y1) pixels
-):  # [gh*gw] share of each patch that lies in the box
-    "How much of each patch a box covers"
+def patch_cover(span, box):    # anything with `.grid` and `.box`, such as an `ImageSpan`; (x0, y0, x1, y1) pixels
+    "The share of each patch that a box covers, [gh*gw]"
     (gh, gw), (x0, y0, x1, y1) = span.grid, span.box
     def along(n, lo, hi, a, b): return np.diff(np.linspace(lo, hi, n + 1).clip(a, b))*n/(hi - lo)
     return np.outer(along(gh, y0, y1, box[1], box[3]), along(gw, x0, x1, box[0], box[2])).ravel()
 
 # %% ../../nbs/library/core/10_saliency.ipynb #84fabfc9
-def calm_spikes(
-    grid,  # [gh, gw] values >= 0
-    lam=10., border=False,  # may a cell on the border be calmed too?
-):  # [gh, gw]
+def calm_spikes(grid, lam=10., border=False):    # [gh, gw] values >= 0; may a cell on the border be calmed too?
     "Lone cells replaced by the mean of their neighbours"
     grid = np.asarray(grid, np.float64)
     padded = np.pad(grid, 1, constant_values=np.nan) if border else np.pad(grid, 1, mode='edge')
@@ -194,8 +184,8 @@ class Saliency:
 
     def picture(self, vmin=None, vmax=None): # values drawn darkest and brightest; None: the map's least and greatest
         "The map laid over its picture (over grey, if it has none), a PIL image"
-        base = Image.new('RGB', self.size, 'gray') if self.image is None else self.image.resize(self.size, reducing_gap=2)
-        return overlay(base, self.to_pixels(), vmin=vmin, vmax=vmax)
+        ground = self.image or Image.new('RGB', (1, 1), 'gray')
+        return overlay(ground.resize(self.size, reducing_gap=2), self.to_pixels(), vmin=vmin, vmax=vmax)
 
     def __repr__(self):
         (gh, gw), (x, y), (W, H) = self.values.shape, self.peak(), self.size
