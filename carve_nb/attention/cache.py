@@ -36,11 +36,8 @@ def _capture_key(vlm, *words) -> tuple:    # text, suffix, longest answer
 # %% ../../nbs/library/attention/13_cache.ipynb #d8728d4f
 class AnswerCache:
     "Stands in front of a model and answers equal questions once"
-    def __init__(self,
-        vlm,               # a `VLM`, or what stands in front of it
-        picture=None,      # questions about others are noted in `shown`; None: none are
-        leave_open=False,  # give these questions an empty answer?
-    ):
+    def __init__(self, vlm, picture=None, leave_open=False):    # or what stands in front of a `VLM`
+        "Questions about other pictures than `picture` are noted in `shown`; `leave_open`: and get an empty answer"
         self.vlm, self.leave_open, self.picture = vlm, leave_open, picture and picture_key(picture)
         self.keeper = getattr(vlm, 'keeper', self)    # the cache nearest to the model
         self.known, self.saved, self.shown, self.n_open = {}, 0., [], 0
@@ -88,13 +85,8 @@ class AttentionCache:
         "Bytes of all rows kept"
         return sum(t.nbytes for r in self.captures.values() for t in (r.attn, r.question) if t is not None)
 
-    def capture(self,
-        vlm,                # a `VLM`, or an `AnswerCache` in front of it
-        image,              # picture: path, bytes, PIL, array
-        text,               # question or general instruction
-        suffix=None, max_new_tokens=32,
-    ) -> AttentionRows:     # all layers, all steps, the question's rows
-        "The capture under these words, computed at most once"
+    def capture(self, vlm, image, text, suffix=None, max_new_tokens=32) -> AttentionRows:
+        "The capture under these words, computed at most once, of all layers, steps and words, which methods share"
         image, asked, shared = open_image(image), text == self.question, vlm.shared
         if self.steps and not asked: max_new_tokens = min(max_new_tokens, self.steps)
         key, n_read = (picture_key(image), _capture_key(vlm, text, suffix, max_new_tokens)), shared and shared.read

@@ -83,11 +83,7 @@ def raise_scores(columns, gain):    # for `Edit.scores`
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #d1303c32
 @contextmanager
-def applying(
-    vlm,     # a `VLM`
-    edit,    # an `Edit`
-    prompt,  # from `VLM.prompt`; the passes inside the block are this prompt's
-):           # the `Edit`
+def applying(vlm, edit, prompt):    # from `VLM.prompt`; the passes inside the block are this prompt's
     "Inside the block the model attends as the edit says"
     if any(isinstance(w, Edit) for w in _watchers.get()):
         raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one `Edit`.')
@@ -127,11 +123,9 @@ class RowGraph:
 # %% ../../nbs/library/attention/09_intervention.ipynb #7af4a0bc
 @contextmanager
 def rows_live(
-    vlm: VLM,
-    prompt: Prompt,  # what runs inside the block must be this prompt
-    layers=None,     # layer index or indices; all by default
-    rows=(-1,),      # query positions in the prompt
-):                   # `RowGraph`
+    vlm: VLM, prompt: Prompt,  # what runs inside the block must be this prompt
+    layers=None, rows=(-1,),   # layer index or indices, all by default; query positions in the prompt
+):                             # `RowGraph`
     "Let wanted rows take part, and nothing else have a graph; afterwards the model is as it was"
     N, columns = len(prompt), torch.cat([s.tokens for s in prompt.spans])
     if vlm.family.bridge:
@@ -171,8 +165,7 @@ def grad_rows(vlm: VLM, prompt: Prompt, layers=None, rows=(-1,)) -> RowGraph:
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #114591c9
 def head_importance(
-    vlm,                               # a `VLM`
-    shown,                             # a capture with `image`, `question` and `rows`, such as an `ExplorerState`
+    vlm, shown,                        # a capture with `image`, `question` and `rows`, such as an `ExplorerState`
     layers=None,                       # indices; None: all that attend
     step=lambda share, text='': None,  # called before every head; may raise to stop
     suffix=SHORT_ANSWER,               # after the question

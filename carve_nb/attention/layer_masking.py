@@ -52,13 +52,8 @@ def layer_inputs(vlm, layers, see): # a `VLM`; decoder layer indices; function o
             handles.append(blocks[l].register_forward_pre_hook(show, with_kwargs=True))
         yield
 
-def _zero_tokens(
-    layer,       # decoder layer
-    columns,     # [Nv] positions of the image tokens
-    length,      # tokens of the prompt
-    only=False,  # let the picture's own stream go on unharmed?
-):               # list of hook handles
-    "Zero the image tokens at the input of a layer, during prefill"
+def _zero_tokens(layer, columns, length, only=False) -> list:    # decoder layer; [Nv] positions; tokens of the prompt
+    "Zero the image tokens at the input of a layer, during prefill; `only`: their own stream goes on unharmed. The hooks"
     kept = []
     def before(module, args, kw):
         h, rest = entering(args, kw), {k: v for k, v in kw.items() if k != 'hidden_states'}
@@ -90,10 +85,9 @@ def _check_maskable(vlm):
 
 @contextmanager
 def mask_image_tokens(
-    vlm,         # a `VLM`
-    prompt,      # from `VLM.prompt`; what runs inside the block must be this prompt
-    layer=None,  # index of a layer; None: all layers, which is no picture from the start
-    only=False,  # that layer alone: the picture's own stream goes on behind it
+    vlm, prompt,  # from `VLM.prompt`; what runs inside the block must be this prompt
+    layer=None,   # index of a layer; None: all layers, which is no picture from the start
+    only=False,   # that layer alone: the picture's own stream goes on behind it
 ):
     "Inside the block the model cannot see the picture from one layer on, in one layer alone, or at all"
     _check_maskable(vlm)

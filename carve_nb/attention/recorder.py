@@ -127,12 +127,7 @@ def check_seen(rec: Recorder):
                        'decoder does not use the kernel of its configuration.')
 
 @contextmanager
-def recording(
-    model,        # stock model; any forward or generate may follow
-    layers=None,  # layer indices; all by default
-    rows=(-1,),   # query positions in the sequence; -1 is the last one of every pass
-    **kw,         # columns, stop, ...: see `Recorder`
-):                # the `Recorder`
+def recording(model, layers=None, rows=(-1,), **kw):    # a stock model; indices, all by default; `Recorder`'s
     "Record attention rows of all that this thread runs through the model inside the block"
     refuse_compiled(model)
     config = model.config.get_text_config()

@@ -155,12 +155,6 @@ def check_pairs(a, b) -> tuple:
         raise StatisticsError(f'{len(a)} scores against {len(b)}: paired tests need both on the same questions.')
     return a, b
 
-def _bonett_price(better, worse, m) -> tuple:
-    "Interval of a difference of two shares on the same questions"
-    p, q = ((m*share + 1)/(m + 2) for share in (better, worse))
-    half = stats.norm.isf(TAIL)*np.sqrt((p + q - (p - q)**2)/(m + 2))
-    return float(max(-1, p - q - half)), float(min(1, p - q + half))
-
 def difference(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # the picture of each question
     "Mean of a - b with its interval"
     a, b = check_pairs(a, b)
@@ -168,9 +162,11 @@ def difference(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # the pictur
     sums, counts = _picture_sums(d, clusters)
     lo, hi = interval_of(_ratio_of_sums, [sums, counts], n, seed)
     kind = 'bootstrap' + ' by picture'*(len(sums) < len(d))
-    if lo == hi and np.isin([a, b], (0, 1)).all():
-        lo, hi = _bonett_price((d > 0).mean(), (d < 0).mean(), len(sums))
-        kind = 'Bonett-Price'
+    if lo == hi and np.isin([a, b], (0, 1)).all():    # Bonett and Price: one more answer on each side
+        m, kind = len(sums), 'Bonett-Price'
+        p, q = ((m*(sign*d > 0).mean() + 1)/(m + 2) for sign in (1, -1))
+        half = stats.norm.isf(TAIL)*np.sqrt((p + q - (p - q)**2)/(m + 2))
+        lo, hi = float(max(-1, p - q - half)), float(min(1, p - q + half))
     return Estimate(float(d.mean()), lo, hi, len(d), None, len(sums), kind)
 
 # %% ../../nbs/library/core/04_stats.ipynb #cf1d7f16
@@ -181,12 +177,8 @@ def mcnemar(a, b) -> float:
     return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.
 
 # %% ../../nbs/library/core/04_stats.ipynb #85176336
-def sign_flip(a, b, # scores of two methods on the same questions
-    n=20_000, # flips drawn; if there are no more than that, each is taken once
-    seed=0,
-    clusters=None # the picture of each question, whose signs flip together; None: each has its own
-    ) -> float: # p, two-sided; 1 if the methods differ on at most one picture
-    "Randomisation test of the mean difference"
+def sign_flip(a, b, n=20_000, seed=0, clusters=None) -> float:    # flips drawn, each once if there are no more
+    "Randomisation test of the mean difference, by picture; p, two-sided, 1 if at most one picture differs"
     d, _ = _picture_sums(np.subtract(*check_pairs(a, b)), clusters)
     d = d[d.round(9) != 0]
     if len(d) < 2: return 1.
