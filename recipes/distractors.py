@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['DISTRACTED', 'KINDS', 'SHARES', 'DISTRACTORS_STUDY', 'PlantedSample', 'distractors_samples', 'point_at',
-           'measure_distractors', 'distractor_costs', 'gains_over', 'survival', 'drawn', 'plot_distractors']
+           'measure_distractors', 'distractor_costs', 'gains_over', 'survival', 'drawn', 'plot_scores',
+           'plot_distractors']
 
 # %% ../nbs/notes/distractors.ipynb #a01900af
 import sys
 from dataclasses import dataclass, replace
-import numpy as np
+import numpy as np, seaborn as sns
 from matplotlib.figure import Figure
 from carve_nb.convergence import head_mean_rows
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.plotting import plot_style
+from carve_nb.core.stats import mean_interval
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import samples
-from carve_nb.studies.compare import ask_all, paired, plot_scores, tidy, wide
+from carve_nb.studies.compare import ask_all, paired, tidy, wide
 from carve_nb.studies.runner import StudySpec, run_study, study_folder
 from .stickers import PLANTS, attention_share, find_sticker, free_place, plant
 
@@ -84,6 +86,15 @@ def survival(records, planted='sticker', method='carve') -> str: # a key of `PLA
 def drawn(records, kind, field): # of `measure_distractors`; a key of `PLANTS`; a key of `SHARES`
     "Mean share of attention that a distractor draws, by layer, in per cent"
     return 100*np.mean([r[field] for r in records if r['planted'] == kind], 0)
+
+def plot_scores(ax, t, key, palette, title): # of `tidy`; a score; group -> colour
+    "Mean and interval of each method, groups in colours"
+    t = t.dropna(subset=key)
+    sns.pointplot(
+        t.assign(percent=100*t[key].astype(float)), x='percent', y='method', hue='planted', ax=ax, palette=palette,
+        errorbar=lambda x: [100*e for e in tuple(mean_interval(x/100))[1:]], ls='none', dodge=.6, ms=3,
+        err_kws=dict(lw=.8), legend=False)
+    ax.set(xlim=(-2, 102), xlabel='', ylabel='', title=title)
 
 def plot_distractors(records) -> Figure:
     "What distractors draw (dashed: under the instruction), which maps they catch, and what is left"

@@ -18,9 +18,10 @@ from carve_nb.core.stats import Estimate, mcnemar, mean_interval, paired_effect
 from carve_nb.data.run_store import image_key_of
 from carve_nb.method.measures import VARIANCE_PARTS
 from .common_factor import HEAD_MAPS, common_correlation, share_table
-from carve_nb.studies.convergence import column, scene_means
+from carve_nb.studies.compare import picture_means
+from carve_nb.studies.convergence import column
 from carve_nb.studies.entropy import clutter_levels, layer_values, to_dataframe
-from carve_nb.studies.invariance import part_share, stack_records
+from carve_nb.studies.invariance import part_share
 from carve_nb.studies.runner import Findings, study_folder
 
 # %% ../nbs/notes/two_models.ipynb #923b8cac
@@ -100,8 +101,7 @@ def entropy_parts(records) -> np.ndarray: # of `measure_convergence`
 
 def target_lift(records) -> np.ndarray:
     "Share of attention in the true region over the region's share of the picture, [scenes, L]"
-    seen = [r for r in records if 'share' in r]
-    return scene_means(seen, [np.divide(r['share'], r['area']) for r in seen])
+    return column([r | dict(lift=np.divide(r['share'], r['area'])) for r in records if 'share' in r], 'lift')
 
 def compare_layers(convergence) -> Figure: # model -> `Findings` of the study convergence
     "Entropy, AUROC and lift by relative depth"
@@ -180,7 +180,7 @@ POINTED = ('question alone', 'ratio', 'ratio, relative λ', 'ratio, mean of ten'
 
 def pointing_hits(records) -> dict: # of `measure_invariance`
     "How often the peak of a map lies in the true region: way → [pictures]"
-    return {k: stack_records(records, 'ways', k, 'hit') for k in POINTED}
+    return {k: picture_means(records, 'ways', k, 'hit') for k in POINTED}
 
 def plot_constancy(ax, records, label, **look):
     "Share of the variance of place and picture by depth: over instructions (solid) and over questions (dotted)"

@@ -26,15 +26,14 @@ class RayJob:
     model: str # folder or Hub id, the same on every node
     config: RunConfig
     image_tokens: int|None = None # most tokens of a picture, where the processor has such a limit
-    threads: int = 1 # of torch
-    protocol: dict|None = None # what the worker must find; None: it is the first
-    unfit: tuple = () # methods that the family does not support
     loading: dict = field(default_factory=dict) # of `VLM.from_pretrained`
+    protocol: dict|None = None # what the worker must find; None: it is the first
+    unfit: dict = field(default_factory=dict) # method -> why it cannot be used
 
 class ModelWorker:
     "One model in a process of its own"
     def __init__(self, job):
-        torch.set_num_threads(job.threads)
+        torch.set_num_threads(1)
         self.ready = ready_here(job.model, None, job.config, job.image_tokens, job.loading)     # is never closed
         self.evaluator, self.protocol, self.unfit = self.ready.__enter__()
         here = without(self.protocol, MAY_CHANGE)
@@ -55,7 +54,7 @@ def survey(job) -> tuple: # protocol without data, method -> why it cannot be us
 # %% ../../nbs/library/evaluation/12_distributed.ipynb #7831ee46
 RAY_SETTINGS = dict( # where Ray is started here
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER='0', RAY_AUTH_MODE='token', RAY_AUTH_TOKEN=secrets.token_hex(32),
-    RAY_worker_niceness='0', RAY_BACKEND_LOG_LEVEL='fatal')
+    RAY_worker_niceness='0', RAY_BACKEND_LOG_LEVEL='fatal', RAY_USAGE_STATS_ENABLED='0')
 
 @contextmanager
 def connected(address=None, cpus=1): # of a cluster, such as 'auto' or 'head:6379', None: this machine; cores to promise
@@ -65,9 +64,8 @@ def connected(address=None, cpus=1): # of a cluster, such as 'auto' or 'head:637
     except (OSError, ValueError) as e: raise RunError(f'Nobody listens at {address}: {e}') from None
     if not find_spec('ray'):
         raise RunError('--engine ray needs Ray Data, which is not installed: pip install "ray[data]" pyarrow.')
-    if 'ray' not in sys.modules:
-        settings = dict(RAY_USAGE_STATS_ENABLED='0') | ({} if address else RAY_SETTINGS)
-        os.environ.update({k: v for k, v in settings.items() if k not in os.environ})
+    if not address and 'ray' not in sys.modules:
+        for k, v in RAY_SETTINGS.items(): os.environ.setdefault(k, v)
     import ray, ray.data
     logging.getLogger('ray.data').setLevel(logging.CRITICAL) # a dead worker is in the records
     how = dict(address=address) if address else dict(address='local', num_cpus=cpus, include_dashboard=False)
@@ -95,38 +93,31 @@ class RayEngine:
         if self.workers < 1 or not 0 <= (self.gpus_per_worker or 0) <= 1:
             raise RunError(f'{self}: one worker or more; a worker holds its model on one GPU or a part of one, 0 to 1.')
 
-    def needs(self, have) -> dict: # resource -> how much the cluster has
-        "What a worker takes; too little for all of them is a warning, too little for one an error"
-        cores, there, gpus = have.get('CPU', 0), have.get('GPU', 0), self.gpus_per_worker
-        if gpus is None: gpus = float(there > 0)
-        fits = min(cores, there//gpus if gpus else cores)
-        words = f'{self.workers} workers with {gpus:g} GPUs each; the cluster has {cores:g} cores and {there:g} GPUs'
-        if fits < 1: raise RunError(f'{words}, too little for one.')
-        if fits < self.workers: warnings.warn(f'{words}, so {fits:g} work at a time.', stacklevel=4)
-        return dict(num_cpus=1, num_gpus=gpus)
-
     @contextmanager
     def ready(self, model, data, config, image_tokens=None, loading={}): # yields `RayJob`, protocol, unfit methods
         "Workers that can begin, and what their answers depend on"
         if isinstance(model, VLM):
             raise RunError('--engine ray loads the model in every worker: give its folder or Hub id, not a loaded one.')
         if model not in PACKAGED and (path := Path(model).expanduser()).is_dir(): model = path.absolute()
+        job = RayJob(str(model), config, image_tokens, loading)
         with connected(self.address, self.workers) as ray:
-            self.needed = self.needs(ray.cluster_resources())
-            job = RayJob(str(model), config, image_tokens, loading=loading)
+            there, gpus = ray.cluster_resources().get('GPU', 0.), self.gpus_per_worker
+            if gpus is None: gpus = float(there > 0)
+            if gpus > there: raise RunError(f'{gpus:g} GPUs for each worker; the cluster has {there:g}.')
+            self.needed = dict(num_cpus=1, num_gpus=gpus)
             try: protocol, unfit = ray.get(ray.remote(**self.needed)(survey).remote(job))
             except ray.exceptions.RayTaskError as e: raise e.cause from None
-            yield replace(job, protocol=protocol, unfit=tuple(unfit)), protocol | dict(data=describe_data(data)), unfit
+            yield replace(job, protocol=protocol, unfit=unfit), protocol | dict(data=describe_data(data)), unfit
 
-    def serve(self, job, left, ahead=2): # number -> unit; yields number, process, lists of lines or None, reason
-        "One pass of Ray Data over what is left; `ahead`: units that wait at a worker, the one in work among them"
+    def serve(self, job, left): # number -> unit; yields number, process, lists of lines or None, reason
+        "What is left goes to the workers, one unit at a time; what dies with its worker is given to another"
         import ray, ray.data
         context = ray.data.DataContext.get_current().copy()
         context.enable_progress_bars = context.print_on_execution_start = False
-        context.max_errored_blocks = -1 # what a dead worker had is left, and the rest goes on
+        context.max_errored_blocks = -1 # what kills each worker is left out, and the rest goes on
         with ray.data.DataContext.current(context), warnings.catch_warnings():
             warnings.simplefilter('ignore', ray.util.annotations.RayDeprecationWarning) # of retries that end
-            pool = ray.data.ActorPoolStrategy(size=min(self.workers, len(left)), max_tasks_in_flight_per_actor=ahead)
+            pool = ray.data.ActorPoolStrategy(size=min(self.workers, len(left)), max_tasks_in_flight_per_actor=1)
             rows = [dict(unit=ray.cloudpickle.dumps(o)) for o in left.items()]
             measured = ray.data.from_items(rows, override_num_blocks=min(len(left), 4000)).map_batches(
                 ModelWorker, fn_constructor_args=(job,), compute=pool, batch_size=1, max_restarts=-1,
@@ -138,11 +129,10 @@ class RayEngine:
     def __call__(self, job, config, units): # yields lists of lines
         "Measure units by all workers"
         left = dict(enumerate(units))
-        for ahead in (2, 1):
-            for number, pid, pieces, why in self.serve(job, dict(left), ahead) if left else ():
-                if pieces is None: raise IncompleteError(f'A worker failed: {why}')
-                self.pids.add(pid)
-                if left.pop(number, None): yield from pieces
+        for number, pid, pieces, why in self.serve(job, dict(left)) if left else ():
+            if pieces is None: raise IncompleteError(f'A worker failed: {why}')
+            self.pids.add(pid)
+            if left.pop(number, None): yield from pieces
         died = dict(status='error', why='the process that measured it died, several times')
         for at, r in (o for unit in left.values() for o in unit):
             head = dict(id=r.id, at=at, kind=r.kind, question=r.question)

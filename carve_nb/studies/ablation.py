@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ABLATION_CHANGES', 'ABLATION_SHARES', 'ABLATION_COUNTS', 'ABLATION_GRID', 'CENTERS', 'PAPER_GRID', 'show_value',
-           'vary', 'layer_choices', 'single_changes', 'ablation_configs', 'ablation_controls', 'note_result',
-           'measure_ablation', 'ablation_samples', 'setting_scores', 'compare_settings', 'changed_names', 'grid_gains',
-           'plot_grids', 'plot_settings', 'plot_ablation', 'best_cell', 'summarize_ablation']
+           'vary', 'layer_choices', 'single_changes', 'ablation_configs', 'ablation_controls', 'measure_ablation',
+           'ablation_samples', 'setting_scores', 'compare_settings', 'changed_names', 'grid_gains', 'plot_grids',
+           'plot_settings', 'plot_ablation', 'best_cell', 'summarize_ablation']
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #8808d6f3
 from textwrap import shorten
@@ -81,13 +81,6 @@ def ablation_controls(): # name -> method
         'oracle': Oracle.like(ours)}
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #bddcd06b
-def note_result(result, box) -> dict: # the true region, or None
-    "What is kept of one setting beside its answer"
-    found = dict(hit=None, iou=None, box=[int(v) for v in result.view.box])
-    if box is None: return found
-    if result.saliency is not None: found['hit'] = int(result.saliency.hit(box))
-    return found | dict(iou=round(float(box_iou(result.view.box, box)), 3))
-
 def measure_ablation(vlm, sample, configs=None, every=3) -> dict:
     """Every setting on one question; equal captures and equal views are computed once.
 
@@ -96,9 +89,14 @@ def measure_ablation(vlm, sample, configs=None, every=3) -> dict:
     if configs is None:
         crossed = tuple(CENTERS) if crc32(str(sample.id).encode()) % every == 0 else ('default',)
         configs = ablation_controls() | ablation_configs(vlm.n_layers, crossed)
-    if sample.box is None: configs = {k: m for k, m in configs.items() if not isinstance(m, Oracle)}
-    made, _ = ask_all(vlm, sample, configs, lambda r: note_result(r, sample.box))
-    return dict(id=sample.id, kind=getattr(sample, 'kind', None), truth=sample.answer, made=made)
+    if sample.box is None: configs = {k: m for k, m in configs.items() if not m.by_box}
+    def judge(r):
+        found, box = dict(hit=None, iou=None, box=[int(v) for v in r.view.box]), sample.box
+        if box and r.saliency is not None: found['hit'] = int(r.saliency.hit(box))
+        if box: found['iou'] = round(float(box_iou(r.view.box, box)), 3)
+        return found
+    made, _ = ask_all(vlm, sample, configs, judge)
+    return dict(id=sample.id, kind=sample.kind, truth=sample.answer, made=made)
 
 # %% ../../nbs/library/studies/09_ablation.ipynb #e7f01dcf
 def ablation_samples(n, start=0):
