@@ -80,16 +80,15 @@ class Bar(tqdm):
 
 def carry_out(store, measured, ids, done, total, progress=True):
     # iterator of lists of lines; of all samples, in order, may be filled meanwhile; samples of which nothing is left
-    "Keep lines as they come, under a bar with the accuracies so far, and note the times of the session"
-    asked, points, calls, n, work, start = Counter(), Counter(), 0, 0, 0., perf_counter()
+    "Keep lines as they come, under a bar with the accuracies so far, and note the time of the session"
+    asked, points, calls, n, start = Counter(), Counter(), 0, 0, perf_counter()
     def count(method, score):
         if score is not None: asked[method], points[method] = asked[method] + 1, points[method] + score
     for (_, method), score in store.done.items(): count(method, score)
-    answered, begun = bool(asked), start
+    answered = bool(asked)
     try:
         with Bar(total=total, initial=done, disable=not progress, unit='sample', file=sys.stderr, dynamic_ncols=True) as bar:
             for lines in measured:
-                work += perf_counter() - begun
                 store.add(lines)
                 for l in lines:
                     count(l['method'], l.get('score'))
@@ -103,10 +102,9 @@ def carry_out(store, measured, ids, done, total, progress=True):
                     raise IncompleteError(
                         f'none of the first {n} samples has an answer; the first said: {lines[0]["why"]} Mend it, and '
                         'go on with --retry.')
-                begun = perf_counter()
     except KeyboardInterrupt:
         print(
             f'\nstopped after {len({id for id, _ in store.done if id})} of {total} samples, all kept in {store.folder}; '
             'the same command goes on from there.', file=sys.stderr)
         raise
-    finally: store.close(ids, n, perf_counter() - start, work)
+    finally: store.close(ids, n, perf_counter() - start)

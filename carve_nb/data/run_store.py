@@ -94,7 +94,7 @@ RUN_FILES = (
 TABLES = (
     'CREATE TABLE IF NOT EXISTS config (value TEXT)',
     'CREATE TABLE IF NOT EXISTS lines (id TEXT, method TEXT, place INTEGER, line TEXT, PRIMARY KEY (id, method))',
-    'CREATE TABLE IF NOT EXISTS sessions (owner TEXT, samples INTEGER, seconds REAL, work REAL)')
+    'CREATE TABLE IF NOT EXISTS sessions (owner TEXT, samples INTEGER, seconds REAL)')
 ELSE = 'Give another folder, or set this one aside (of `carve eval`: --force, force=True).'
 
 def connect(path, mode='rwc', timeout=30): # 'rw': it must be there; seconds to wait for another process
@@ -124,7 +124,7 @@ def _read_store(folder) -> tuple: # None, [], [] where nothing was written yet
 
 def read_run(folder) -> tuple: # None, [], [] where nothing was written yet
     """Configuration, lines of the methods asked for last, in the order of samples and methods, and sessions (owner,
-    samples, seconds, work; seconds None: it was not closed)"""
+    samples, seconds; seconds None: it was not closed)"""
     config, lines, sessions = _read_store(folder)
     places = {m: i for i, m in enumerate((config or {}).get('methods', ()))}
     lines = [l for l in lines if l['method'] in places or not places]
@@ -237,13 +237,13 @@ class RunStore:
         with self.writing(): self.db.executemany('INSERT OR IGNORE INTO lines VALUES (?, ?, ?, ?)', rows)
         for r in records: self.done.setdefault((r['id'], r['method']), r.get('score'))
 
-    def close(self, ids=(), samples=0, seconds=0., work=0.):
-        "Put the lines in the order of the samples, and note the times of this session; `work`: seconds in methods"
+    def close(self, ids=(), samples=0, seconds=0.):
+        "Put the lines in the order of the samples, and note the time of this session"
         try:
             with self.writing():
                 self.db.executemany('UPDATE lines SET place=?1 WHERE id=?2 AND place!=?1', enumerate(ids))
-                times = samples, seconds, work, self.session
-                self.db.execute('UPDATE sessions SET samples=?, seconds=?, work=? WHERE rowid=?', times)
+                self.db.execute(
+                    'UPDATE sessions SET samples=?, seconds=? WHERE rowid=?', [samples, seconds, self.session])
         finally:
             self.db.close()
             self.lock.close()
