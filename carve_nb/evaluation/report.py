@@ -230,8 +230,11 @@ class Report:
         rows = [[m, f'{np.median(s):.3f}', f'{np.mean(s):.3f}', str(len(s))] for m, s in seconds.items() if s]
         table = markdown_table([['method', 'median, s', 'mean, s', 'samples'], *rows])
         total, n = (sum(s[k] or 0 for s in sessions) for k in ('seconds', 'samples'))
-        whole = f'{n} samples were measured in {total:.1f} s, all methods together.'
-        return f'# Times, each method as if alone\n\n{table}\n\n{whole}\n'
+        whole = (
+            f'{n} samples were measured in {total:.1f} s, all methods together. What methods share is counted in each: a '
+            'plain answer takes the pass that also reads its attention, a general instruction as many steps as the answer '
+            'has. Alone a method may be faster; `carve bench` measures that.')
+        return f'# Times of each method, with what it shares\n\n{table}\n\n{whole}\n'
 
     def maps(self, method) -> dict: # id -> `Saliency`, without its picture
         "The maps that a run with `--maps` (`maps=True`) has kept"

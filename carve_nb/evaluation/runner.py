@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['MAY_CHANGE', 'RUN_PRESETS', 'RunConfig', 'equip', 'make_methods', 'limit_image_tokens', 'describe_answer',
-           'SampleEvaluator', 'plain_fields', 'describe_data', 'make_protocol', 'picture_name', 'format_power',
-           'picture_units', 'local_engine', 'ready_here', 'run_eval']
+           'SampleEvaluator', 'describe_data', 'make_protocol', 'picture_name', 'format_power', 'picture_units',
+           'local_engine', 'ready_here', 'run_eval']
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #8ef47f4d
-import json, math, sys
+import math, sys
 import numpy, PIL, torch, transformers
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from .. import __version__
 from ..attention.cache import AnswerCache, AttentionCache
@@ -124,18 +125,17 @@ class SampleEvaluator:
         if method.by_box and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
         if record.short_question: method = method.under_words(record.short_question)
-        saved = self.once.saved
-        ask = lambda: method(self.once, image, record.question, box=record.box, cache=self.captures)
-        r, status, why = attempt(ask)
-        saved = self.once.saved - saved
+        def answer():
+            saved = self.once.saved
+            r = method(self.once, image, record.question, box=record.box, cache=self.captures)
+            # a guided answer does not need the plain one
+            seconds = r.total - r.seconds.get('alone', 0.) if method.guides else r.total + self.once.saved - saved
+            return describe_answer(record, r, seconds, self.config.maps)
+        line, status, why = attempt(answer)
         if status == 'oom':
             self.fresh()
             self.captures.ask_for(record.question)
             free_memory(self.vlm)
-        if not r: return dict(status=status, why=why)
-        # a guided answer does not need the plain one
-        alone = r.total - r.seconds.get('alone', 0.) if method.guides else r.total + saved
-        line, status, why = attempt(lambda: describe_answer(record, r, alone, self.config.maps))
         return line or dict(status=status, why=why)
 
     def __call__(self, unit): # list of (place, `Record`) about one picture; yields the lines of each
@@ -145,32 +145,24 @@ class SampleEvaluator:
                 opened, status, why = attempt(record.opened)
                 ways = {k: m for k, m in self.methods[record.rule == 'f1-pairs'].items() if k not in self.unfit}
                 head = dict(id=record.id, at=at, status=status, kind=record.kind, question=record.question)
-                lines = [head | dict(method=k) for k in ways]
-                if opened:   # first the capture that all methods with a map share; what fails fails again in its method
-                    self.captures.ask_for(record.question)
-                    for m in [m for m in ways.values() if m.captures][:1]:
-                        ask = record.question, m.suffix, m.max_new_tokens
-                        attempt(lambda: self.captures.capture(self.once, opened.image, *ask))
-                    lines = [l | self.one(ways[l['method']], opened, opened.image) for l in lines]
-                else: lines = [l | dict(why=why) for l in lines]
-                yield lines
+                self.captures.ask_for(record.question)
+                shared = next((m for m in ways.values() if m.captures), None)
+                if opened and shared:      # a capture that fails here fails again in each method
+                    ask = record.question, shared.suffix, shared.max_new_tokens
+                    attempt(lambda: self.captures.capture(self.once, opened.image, *ask))
+                yield [head | dict(method=k) | (self.one(m, opened, opened.image) if opened else dict(why=why))
+                    for k, m in ways.items()]
             self.fresh()
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #5e0d844a
 MAY_CHANGE = 'environment', 'data.n', 'data.key', 'data.boxes', 'data.details', 'data.kinds' # when a run is taken up
 
-def plain_fields(method) -> dict: # field -> plain value
-    "The settings of a method"
-    values = {f.name: getattr(method, f.name) for f in fields(method)}
-    return {k: plain_fields(v) if is_dataclass(v) else v for k, v in values.items()}
-
 def describe_data(data) -> dict: # plain values
     "Which questions, and how they are scored"
-    plain = dict(
+    return dict(
         name=data.name, key=data.key(), boxes=data.key(('boxes',)),
         details=data.key(('kind', 'rule', 'short_question')), n=len(data),
         kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
-    return json.loads(json.dumps(plain, default=str))
 
 def make_protocol(evaluator, data, tokens=None) -> dict: # plain values
     "Everything that an answer can depend on, and where it was computed; `tokens`: of `limit_image_tokens`"
@@ -182,7 +174,7 @@ def make_protocol(evaluator, data, tokens=None) -> dict: # plain values
             name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision, weights=weights_key(vlm),
             kernel=vlm.text_config._attn_implementation, dtype=str(vlm.dtype).removeprefix('torch.'),
             device=vlm.device.type),
-        methods={k: plain_fields(m) for k, m in make_methods(config).items()},
+        methods={k: asdict(m) for k, m in make_methods(config).items()},
         prompt=dict(suffix=config.suffix, template=digest(proc.chat_template)),
         decoding=dict(how='greedy', max_new_tokens=config.max_new_tokens), seed=config.seed,
         pixels=dict(tokens=tokens, processor=digest(proc.image_processor.to_dict())),
@@ -191,7 +183,7 @@ def make_protocol(evaluator, data, tokens=None) -> dict: # plain values
     if vlm.escape: facts['prompt']['escape'] = True
     if config.maps: facts['maps'] = True
     if config.answer_by: facts['answer_by'] = describe_answerer(evaluator.by)
-    return json.loads(json.dumps(facts, default=str))
+    return facts
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #0d6cd3c5
 def picture_name(image):
@@ -203,14 +195,11 @@ def format_power(n, others=1, pictures=None) -> str: # questions, methods compar
     alpha, units = .05/max(others, 1), min(n, pictures or n)
     if units < n: n = f'{n} questions on {units} pictures'
     if 2*.5**units >= alpha: return f'n = {n} is too few: no difference between two methods can become significant.'
-    few, many = (100*detectable(units, .5, share, alpha=alpha) for share in (.1, .3))
-    sure, words = f'(80 % power, p < {alpha:.2g}).', 'of the answers change between right and wrong'
-    if many > 100:
-        return (f'n = {n} is few: where 30 % {words}, or fewer, hardly any difference between two methods becomes '
-            f'significant {sure}')
-    if few > 100: seen = f'no difference can be seen where 10 % {words}, one of {many:.0f} points where 30 % do'
-    else: seen = f'a difference of {few:.0f} points can be seen where 10 % {words}, {many:.0f} points where 30 % do'
-    return f'n = {n}: {seen} {sure}'
+    least = {share: 100*detectable(units, .5, share, alpha=alpha) for share in (.1, .3)}
+    seen = [f'{d:.0f} points where two methods differ on {100*share:.0f} % of the questions'
+        for share, d in least.items() if d <= 100]
+    if not seen: return f'n = {n} is few: hardly any difference between two methods can become significant.'
+    return f'n = {n} shows a difference of {", of ".join(seen)} (80 % power, p < {alpha:.2g}).'
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #12dd9b99
 RUN_PRESETS = dict(paper=dict(image_tokens=256, max_new_tokens=32))
@@ -222,12 +211,7 @@ def _check_layers(config, n_layers=None): # None: not known yet
 
 def picture_units(data) -> list: # of lists of (place, `Record`)
     "Questions about one picture that stand together"
-    units, last = [], None
-    for at, r in enumerate(data):
-        if not units or picture_name(r.image) != last: units.append([])
-        units[-1].append((at, r))
-        last = picture_name(r.image)
-    return units
+    return [[*unit] for _, unit in groupby(enumerate(data), lambda o: picture_name(o[1].image))]
 
 def local_engine(evaluator, config, units, workers=1): # yields lists of lines
     "Measure by the model in this process, or by several processes with a model each"

@@ -6,7 +6,7 @@
 __all__ = ['ENTROPY_GRID', 'BOOTSTRAP_DRAWS', 'FEWEST', 'COVARIATES', 'COMPLEXITY_LABELS', 'MAP_COLOURS', 'PAPER_DECILES',
            'LEVELS', 'LADDERS', 'MEDIATION_PATHS', 'ask_scene', 'entropy_samples', 'describe_sample', 'measure_entropy',
            'to_dataframe', 'covariates', 'try_estimate', 'associate', 'plot_deciles', 'plot_accuracy', 'layer_values',
-           'plot_layer_entropy', 'layer_rho', 'plot_layer_rho', 'plot_entropy', 'format_header', 'format_verdict',
+           'plot_layer_entropy', 'plot_layer_rho', 'plot_entropy', 'format_header', 'format_verdict',
            'entropy_associations', 'summarize_entropy', 'intervention_samples', 'measure_intervention',
            'clutter_levels', 'path_effects', 'mediation', 'percentage_points', 'plot_levels', 'plot_paths',
            'plot_intervention', 'level_table', 'summarize_intervention']
@@ -74,8 +74,6 @@ MAP_COLOURS = dict(question=0, instruction=1, contrast=2) # as in `CONCEPT_COLOR
 def to_dataframe(records, step='last', layers='paper') -> pd.DataFrame:
     "A row for each question: H in bits of the 'first' or 'last' generated token, mean of `pick_layers(layers)`"
     if not records: raise StatisticsError('No records: measure something first.')
-    if step not in ENTROPY_STEPS:
-        raise StatisticsError(f"step={step!r}: use {' or '.join(map(repr, ENTROPY_STEPS))}.")
     prefixes, rows = dict(H='', share='share_', lift='lift_'), []
     for r in records:
         row = {k: v for k, v in r.items() if k not in prefixes} | dict(image_key=image_key_of(r))
@@ -152,16 +150,11 @@ def plot_layer_entropy(ax, records, pal):
     ax.secondary_yaxis('right', functions=nats).set_ylabel('nats')
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #3be4cc73
-def layer_rho(records, x, m, step='last', draws=BOOTSTRAP_DRAWS) -> list: # 'T_c' or 'C_c'; name of the map
-    "Rank correlation of complexity with the entropy in each layer: `Estimate`s, or None where there is none"
-    how = dict(n=draws, clusters=[image_key_of(r) for r in records], fewest=FEWEST)
-    return [try_estimate(spearman, [r[x] for r in records], h, **how) for h in layer_values(records, m, step).T]
-
-def plot_layer_rho(ax, records, x, pal):
+def plot_layer_rho(ax, records, x, pal): # 'T_c' or 'C_c'
     "Spearman correlation of complexity and entropy in each layer; shaded: the CARVE layers"
-    limit = .25
+    limit, how = .25, dict(n=BOOTSTRAP_DRAWS//4, clusters=[image_key_of(r) for r in records], fewest=FEWEST)
     for m in ATTENTION_MAPS:
-        by_layer = layer_rho(records, x, m, draws=BOOTSTRAP_DRAWS//4)
+        by_layer = [try_estimate(spearman, [r[x] for r in records], h, **how) for h in layer_values(records, m).T]
         rho = {l: e for l, e in enumerate(by_layer) if e is not None}
         if rho: plot_band(ax, list(rho), rho.values(), pal[MAP_COLOURS[m]], label=m)
         limit = min(1, max([limit, *(1.1*abs(v) for e in rho.values() for v in e)]))

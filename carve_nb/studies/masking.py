@@ -36,7 +36,7 @@ def measure_masking(vlm, sample, suffix=SHORT_ANSWER, max_new_tokens=8) -> dict:
     hidden = {way: [ask(l, way == 'only') for l in range(vlm.n_layers)] for way in ('onward', 'only')}
     score = lambda answer: round(match(answer, sample), 6)
     return dict(
-        id=sample.id, kind=getattr(sample, 'kind', None), answer=plain, plain=score(plain), none=score(none),
+        id=sample.id, kind=sample.kind, answer=plain, plain=score(plain), none=score(none),
         **{way: [score(a) for a in answers] for way, answers in hidden.items()},
         changed={way: [int(a != plain) for a in answers] for way, answers in hidden.items()})
 
