@@ -94,7 +94,7 @@ class AttentionCache:
         if rows: self.hits += 1
         else:
             rows = vlm.capture(image, text, steps='all', suffix=suffix, max_new_tokens=max_new_tokens)
-            # the time of a method that runs alone
+            # what the beginning of the prompt took is counted in each capture that uses it
             if asked and shared and shared.read == n_read: rows.meta['seconds'] += shared.seconds
         self.captures[key] = rows   # the newest is the last
         while self.nbytes > self.megabytes*1e6: del self.captures[next(iter(self.captures))]
