@@ -8,7 +8,7 @@ __all__ = ['ABOVE_0', 'CONTRAST_TITLES', 'limited', 'check_fields', 'method_call
 
 # %% ../../nbs/library/method/00_carve.ipynb #ca869545
 import math, warnings
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Literal, get_args, get_origin
 import numpy as np, torch
@@ -49,12 +49,10 @@ def check_fields(made): # a dataclass
 
 def method_call(method, usual=None, name=None) -> str: # Python; another of its class, which `name` makes
     "The call that makes a dataclass: its fields that are not as in `usual`, or else as by default"
-    changed = []
-    for f in fields(method):
-        value, default = getattr(method, f.name), f.default if usual is None else getattr(usual, f.name)
-        if usual is None and f.default_factory is not MISSING: default = f.default_factory()
-        if value is not default and value != default: changed.append(f'{f.name}={value!r}')
-    return f'{name or type(method).__name__}({", ".join(changed)})'
+    if usual is None: usual = type(method)()
+    pairs = {f.name: (getattr(method, f.name), getattr(usual, f.name)) for f in fields(method)}
+    changed = ', '.join(f'{k}={value!r}' for k, (value, default) in pairs.items() if value is not default and value != default)
+    return f'{name or type(method).__name__}({changed})'
 
 # %% ../../nbs/library/method/00_carve.ipynb #a989cae0
 class Checked(KnownFields):
