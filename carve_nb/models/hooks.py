@@ -147,9 +147,11 @@ class Watcher:
 Call = namedtuple('Call', 'module q k v mask scale terms')
 _watchers = ContextVar('open watchers', default=())
 
+@dataclass(eq=False)
 class CacheFill(Watcher):
     "A pass that only fills a cache ends in the layer `last`, if one is given"
-    def __init__(self, config, last=None): self.config, self.last = config, last
+    config: object
+    last: int = None
     def see(self, call): return call.module.layer_idx == self.last
 
 # %% ../../nbs/library/models/04_hooks.ipynb #ee96d493

@@ -14,6 +14,7 @@ import os, re
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from itertools import groupby
+import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from transformers import BatchFeature
@@ -209,9 +210,8 @@ def plot_grid(img, span: ImageSpan):
     out = img.point(lambda v: v//3)
     out.paste(img.crop(seen), seen[:2])
     pen = ImageDraw.Draw(out)
-    cuts = lambda a, b, n: [a + (b - a)*i/n for i in range(n + 1)]
-    for x in cuts(x0, x1, gw): pen.line([(x, y0), (x, y1)], fill='white')
-    for y in cuts(y0, y1, gh): pen.line([(x0, y), (x1, y)], fill='white')
+    for x in np.linspace(x0, x1, gw + 1): pen.line([(x, y0), (x, y1)], fill='white')
+    for y in np.linspace(y0, y1, gh + 1): pen.line([(x0, y), (x1, y)], fill='white')
     return out
 
 # %% ../../nbs/library/models/06_prompts.ipynb #df69c7c8
