@@ -1916,8 +1916,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'carve_nb/models/hooks.py'),
                                        'carve_nb.models.hooks.CacheFill': ( 'library/models/hooks.html#cachefill',
                                                                             'carve_nb/models/hooks.py'),
-                                       'carve_nb.models.hooks.CacheFill.__init__': ( 'library/models/hooks.html#cachefill.__init__',
-                                                                                     'carve_nb/models/hooks.py'),
                                        'carve_nb.models.hooks.CacheFill.see': ( 'library/models/hooks.html#cachefill.see',
                                                                                 'carve_nb/models/hooks.py'),
                                        'carve_nb.models.hooks.Done': ('library/models/hooks.html#done', 'carve_nb/models/hooks.py'),
