@@ -348,15 +348,15 @@ def do_demo(loading, n: Samples = None,
     quick: Annotated[bool, option('five questions with and without CARVE, in some seconds', '--quick')] = False,
     quiet: Quiet = False):
     "Evaluate CARVE and its controls on held-out scenes (default: 300 digit questions, 100 of each other kind)."
-    out, few = out or ('demo_out/quick' if quick else 'demo_out'), {}
+    out, (name, how) = out or ('demo_out/quick' if quick else 'demo_out'), loading
     make_folder(out)
     from carve_nb.data.questions import KINDS
-    from carve_nb.evaluation.demo import main_finding, run_demo
-    if quick: few = dict(methods=('none', 'carve'))
-    kinds, n = kinds or (KINDS if not quick and (n is None or other) else ('digit',)), n or (5 if quick else 300)
+    from carve_nb.evaluation.demo import DEMO_METHODS, main_finding, run_demo
     hush_loader()
-    name, how = loading
-    r = run_demo(n, other or 100, name, out, kinds, workers=workers, loading=how, seed=seed, progress=not quiet, **few)
+    if not kinds: kinds = ('digit',) if quick or n and not other else KINDS
+    methods = ('none', 'carve') if quick else DEMO_METHODS
+    r = run_demo(n or (5 if quick else 300), other or 100, name, out, kinds, methods, workers, how, seed=seed,
+        progress=not quiet)
     print_report(r, out)
     answered = {k: {m: row for m, row in r.rows(k).items() if row['n']} for k in r.kinds()}
     save_json(to_json, dict(kinds=answered, meta=r.meta))
