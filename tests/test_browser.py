@@ -229,7 +229,7 @@ def test_ask(page, times):
     assert not page.outside and not page.errors
 
 
-SLIDERS = [('Layers', 0), ('Layers', 1), ('Steps', 0), ('λ', 0), ('p, share kept', 0), ('K, regions', 0), ('Head', 0)]
+SLIDERS = [('Layers', 0), ('Layers', 1), ('Steps', 0), ('λ', 0), ('p, share kept', 0), ('K, regions', 0), ('Which head', 0)]
 
 
 def preset(page, kernel, **fields):
@@ -241,7 +241,7 @@ def preset(page, kernel, **fields):
 @pytest.mark.parametrize('name, handle', SLIDERS)
 def test_sliders(page, kernel, times, name, handle):
     "A slider moved by the keyboard changes pixels"
-    preset(page, kernel, p=.1, heads=[1] if name == 'Head' else 'mean', layers=[2, 3, 4])
+    preset(page, kernel, p=.1, heads=[1] if name == 'Which head' else 'mean', layers=[2, 3, 4])
     before = pixels(page)
     turn(page, name, 'ArrowLeft' if name == 'λ' else 'ArrowRight', handle)
     times.setdefault('page', []).append(waited(page))

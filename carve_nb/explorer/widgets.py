@@ -108,7 +108,7 @@ def make_dials(n_layers, n_heads) -> dict: # name -> widget
         steps=dial(w.SelectionSlider, 'Steps', options=get_args(Carve.__annotations__['steps'])),
         query=dial(w.Dropdown, 'Rows of', options=queries),
         heads=dial(w.Dropdown, 'Heads', 'how the heads of a layer become one map', options=heads),
-        head=dial(w.IntSlider, 'Head', 'which one', max=n_heads - 1),
+        head=dial(w.IntSlider, 'Which head', 'the one head', max=n_heads - 1),
         lam=dial(w.FloatLogSlider, 'λ', 'regulariser of the contrast; left: all structure, right: hardly any division',
             min=-8, max=2, step=.25, readout_format='.2g'),
         relative=dial(w.Checkbox, 'λ in means of A_G'),
