@@ -235,5 +235,5 @@ def demo_table(reports, kind='digit') -> pd.DataFrame: # model -> `Report` of it
 def method_difference(report, a, b, kind='digit', key='score') -> Estimate: # of a demo; methods; or 'hit'
     "Two methods on the same questions, p by McNemar"
     first, second = ({r['id']: r[key] for r in report.select(m, kind)} for m in (a, b))
-    x, y = zip(*((first[i], second[i]) for i in first if i in second))
+    x, y = zip(*((float(first[i]), float(second[i])) for i in first if i in second))
     return replace(paired_effect(x, y), p=mcnemar(x, y))
