@@ -128,7 +128,7 @@ def some_rows():
     "Attention with hostile words as answer, over a picture"
     from carve_nb.models.vlm import Answer
     p = a_prompt()
-    return AttentionRows(torch.rand(1, 12, 2, 16)/16, [*range(12)], [1], p.spans, answer=Answer(BAD, [1], 0.), meta=dict(sizes=[(64, 64)]), images=p.images)
+    return AttentionRows(torch.rand(1, 12, 2, 16)/16, [*range(12)], [1], p.spans, answer=Answer(BAD, [1], 0.), meta=dict(n_layers=12, sizes=[(64, 64)]), images=p.images)
 
 
 def a_scene():
