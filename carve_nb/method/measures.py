@@ -12,6 +12,7 @@ __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'LAMBDA_GRID', 'TEN_INSTRUCTIONS',
 import math
 from itertools import combinations
 import numpy as np, torch
+from scipy.special import rel_entr
 from ..attention import capture as _capture # gives `VLM` its `capture`
 from ..convergence import head_mean_rows
 from ..core.correlation import auroc
@@ -164,8 +165,9 @@ def variance_parts(x) -> dict: # [I, M, ..., Nv] logs: I pictures (upright, turn
 def js_bits(p, q) -> np.ndarray: # [..., Nv] weights >= 0 twice, broadcast -> [...] 0: the same, 1: nothing in common
     "Jensen-Shannon divergence of rows, in bits"
     p, q = (np.asarray(a, np.float64) for a in (p, q))
-    p, q = (a/a.sum(-1, keepdims=True) for a in (p, q))
-    return (entropy((p + q)/2) - (entropy(p) + entropy(q))/2).numpy()
+    p, q = (a / a.sum(-1, keepdims=True).clip(1e-30) for a in (p, q))   # a row without attention stays zero
+    m = (p + q) / 2
+    return (rel_entr(p, m) + rel_entr(q, m)).sum(-1)/(2*np.log(2))
 
 def mean_pair(A) -> np.ndarray: # [M, ..., Nv] -> [...]
     "Mean divergence over all pairs of the first axis"
