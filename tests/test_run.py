@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest, torch
 from carve_nb.evaluation import runner
 from carve_nb.baselines.controls import DirectAnswer
+from carve_nb.baselines.registry import ENTRIES, Entry
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError, RunError
 from carve_nb.data.run_store import RunStore, STORE, connect, read_run
@@ -290,8 +291,9 @@ class Picky(DirectAnswer): name, needs = 'picky', ('dense',)
 
 @pytest.fixture
 def more_methods(monkeypatch):
-    known = runner.known_methods
-    monkeypatch.setattr(runner, 'known_methods', lambda: dict(known(), moody=Moody, picky=Picky))
+    class Here(Entry):
+        def load(self): return dict(moody=Moody, picky=Picky)[self.name]
+    for name in 'moody', 'picky': monkeypatch.setitem(ENTRIES, name, Here(name, '', 'control', ''))
 
 
 def test_method_that_raises(tiny, tmp_path, more_methods):
