@@ -2391,8 +2391,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'carve_nb/studies/invariance.py')},
             'carve_nb.studies.masking': { 'carve_nb.studies.masking.masking_samples': ( 'library/studies/masking.html#masking_samples',
                                                                                         'carve_nb/studies/masking.py'),
-                                          'carve_nb.studies.masking.masking_table': ( 'library/studies/masking.html#masking_table',
-                                                                                      'carve_nb/studies/masking.py'),
                                           'carve_nb.studies.masking.measure_masking': ( 'library/studies/masking.html#measure_masking',
                                                                                         'carve_nb/studies/masking.py'),
                                           'carve_nb.studies.masking.plot_added': ( 'library/studies/masking.html#plot_added',
