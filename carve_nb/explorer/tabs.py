@@ -89,7 +89,7 @@ class HeadTab(Tab):
         l, h, layers, (values, what) = self.layer.value, self.head.value, list(shown.rows.layers), self.numbers(shown)
         told = html_text(f'Colours: {what}, from {values.min():.3f} (dark) to {values.max():.3f} (bright). '
             f'Open: layer {l}, head {h}, {values[layers.index(l), h]:.3f}.')
-        large = {'layers x heads': head_picture(values, layers, (l, h)),
+        large = {'layers x heads': head_picture(values, layers, (l, h), 64),
             f'layer {l}, head {h}, alone': head_map(shown, l, h).picture()}
         return told + panels_html(large, width=290) + panels_html(head_strip(shown, l, h//16*16), width=170)
 
