@@ -78,7 +78,7 @@ def fresh_questions(n, start=START) -> list: # of `Record`s, one a scene
         seed += 1
     return found
 
-# %% ../nbs/notes/whose_row.ipynb #680dafdc
+# %% ../nbs/notes/whose_row.ipynb #fad7b2e6
 def ranks(A): # [..., Nv]
     "Ranks of the patches; weights below a hundredth of the mean are alike"
     return rankdata(np.maximum(A, A.mean(-1, keepdims=True)/100), axis=-1)
@@ -98,7 +98,7 @@ def agreeing_heads(scenes) -> tuple: # (row, (layer, head)s)
     row, at = best_cell(agreement_table(scenes, lambda a: a.reshape(len(a), -1, a.shape[-1])))
     return ROWS[row], [divmod(int(i), scenes[0].shape[3]) for i in at]
 
-# %% ../nbs/notes/whose_row.ipynb #c87e895f
+# %% ../nbs/notes/whose_row.ipynb #9f2957aa
 def spatial_entropy(a): # [gh, gw]
     "Entropy over the connected parts of what exceeds twice the mean"
     high = (a - 2*a.mean()).clip(0)
@@ -124,7 +124,7 @@ def localization_heads(maps, least=10, k=3) -> list: # [L, H, gh, gw] of each qu
         chosen[best[np.isfinite(e[best])]] += 1
     return [divmod(int(i), sums.shape[1]) for i in np.argsort(-chosen, kind='stable')[:k]]
 
-# %% ../nbs/notes/whose_row.ipynb #72808ffd
+# %% ../nbs/notes/whose_row.ipynb #8b412351
 def contrastive_heads(scenes, k=10) -> list: # [K, L, H, Nv] of each scene -> (layer, head, weight)s
     "The heads whose maps differ most between two questions about one picture"
     d = np.mean([np.linalg.norm(R - np.roll(R, 1, 0), axis=-1).mean(0) for R in scenes], 0)
@@ -136,7 +136,7 @@ def other_question(sample): # a `Record` of `fresh_questions`
     while (name := f'{rng.choice(list(COLORS))} {rng.choice(SHAPES)}') in sample.question: pass
     return f'What digit is on the {name}?'
 
-# %% ../nbs/notes/whose_row.ipynb #3dd79ec8
+# %% ../nbs/notes/whose_row.ipynb #464f43f0
 def choose(scenes, grid) -> dict: # of `calibration_rows`
     "What each rule chooses without boxes and without answers"
     row, layers, table = agreeing_layers(scenes)
@@ -148,7 +148,7 @@ def choose(scenes, grid) -> dict: # of `calibration_rows`
         found[f'contrastive heads, {r}'] = dict(row=r, heads=contrastive_heads(own))
     return found
 
-# %% ../nbs/notes/whose_row.ipynb #797d5d52
+# %% ../nbs/notes/whose_row.ipynb #44f75ae8
 def head_map(A, grid, heads, blur=False): # [L, H, Nv] -> [gh, gw]
     "The mean of some heads' maps, perhaps each blurred by one patch"
     maps = [A[l, h].reshape(grid) for l, h in heads]
@@ -158,7 +158,7 @@ def contrast_map(A, other, grid, heads): # rows [L, H, Nv] under the question an
     "What some heads see under the question only"
     return sum(w*np.maximum(A[l, h] - other[l, h], 0) for l, h, w in heads).reshape(grid)
 
-# %% ../nbs/notes/whose_row.ipynb #5d5372e1
+# %% ../nbs/notes/whose_row.ipynb #4c31a260
 @dataclass(repr=False)
 class PeakView(CropMethod):
     "The view of the region of a map's peak, as `Lookup` shows it; `make(self, vlm, image, question, rows, cache)` gives the map"
@@ -200,7 +200,7 @@ def judge(r, sample) -> dict: # `Result`
     shown = max(0, min(c, x1) - max(a, x0))*max(0, min(d, y1) - max(b, y0))/((x1 - x0)*(y1 - y0))
     return dict(shown=int(shown > .5)) | ({} if r.saliency is None else dict(touch=int(r.saliency.touch(sample.box))))
 
-# %% ../nbs/notes/whose_row.ipynb #b0b5dfd6
+# %% ../nbs/notes/whose_row.ipynb #45d5a3eb
 def measure_question(vlm, sample, found, answer=True) -> dict: # `Record`; of `choose`; ask again with each view?
     "Every method on one question: right, shown and touch, as 0 and 1; without answers the views are not asked about"
     once, captures, made = AnswerCache(vlm, sample.image, leave_open=not answer), AttentionCache(), {}
@@ -232,7 +232,7 @@ def touched_rows(R, bare, G, found, span, sample) -> dict:
     maps |= dict(chosen=A[0].mean(0).numpy()) | {f'chosen, λ = {lam:g}': fuse_contrast(A, A_g, 'first', lam, True).numpy() for lam in (1., .1)}
     return {k: int(Saliency(v.reshape(span.grid), sample.image.size, span.box).touch(sample.box)) for k, v in maps.items()}
 
-# %% ../nbs/notes/whose_row.ipynb #d0f76bd8
+# %% ../nbs/notes/whose_row.ipynb #6f375b25
 KINDS = 'digit', 'color', 'shape', 'exist'
 VARIANTS = dict(mixed=.3, always=1., never=0., line=.3, tower=.3)   # share of questions with the sentence behind them
 TEXT, TOWER, PROJECTOR = (f'vlm.model.{part}' for part in ('language_model', 'visual', 'visual.merger'))
@@ -249,7 +249,7 @@ def new_body(depth=6) -> nn.ModuleDict: # layers of the decoder
     m.model.visual.load_state_dict({k: v for k, v in tower.items() if 'merger' not in k}, strict=False)
     return nn.ModuleDict(dict(vlm=m))
 
-# %% ../nbs/notes/whose_row.ipynb #bdb11645
+# %% ../nbs/notes/whose_row.ipynb #454a8a80
 ALIGNED = [*COLORS, 'nothing'], [*SHAPES, 'nothing'], [*'0123456789', 'nothing']
 
 def aligned_batch(v, pool, seed, step) -> list: # (tokens along a side, views); backgrounds -> pictures, labels of their tokens
@@ -270,7 +270,7 @@ def aligned_loss(m, images, labels): # model; of `aligned_batch`
     words = [F.normalize(E[[encode_small(w)[0] for w in names]], dim=-1) for names in ALIGNED]
     return sum(F.cross_entropy((16*f @ W.T).flatten(0, 1), lab, ignore_index=-1) for W, lab in zip(words, labels))/3
 
-# %% ../nbs/notes/whose_row.ipynb #7cd74ce3
+# %% ../nbs/notes/whose_row.ipynb #658e6f4f
 def line_positions(parts): # as `prefix_places` takes them
     "A position for each image token, as for a word, instead of one for its row and one for its column"
     n = sum(1 if isinstance(p, int) else p[0]*p[1] for p in parts)
@@ -297,7 +297,7 @@ def train_body(out, what, depth=6, steps=320): # folder; 'text' and then 'align'
         return l, dict(align=l.item())
     return train(base if stage != 'tune' else Path(out)/f'{what}{depth}', stage, m.eval(), loss, make, phases, every=50, workers=0)
 
-# %% ../nbs/notes/whose_row.ipynb #659f7da4
+# %% ../nbs/notes/whose_row.ipynb #e4520016
 @call_parse
 def run_rows(
     verb:Annotated[str, 'what to do', dict(choices=['rows', 'methods', 'train'])],
