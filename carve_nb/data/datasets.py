@@ -105,17 +105,13 @@ class DataSet:
     def __repr__(self):
         return f'DataSet({self.name}: {len(self)} questions, rule {self.rule!r}, key {self.key()})'
 
-    def facts(self) -> dict: # name -> text
-        "What a reader must know to compare numbers"
-        kinds = Counter(r.kind for r in self.records if r.kind)
-        every = dict(
-            questions=len(self), kinds=', '.join(f'{k} {n}' for k, n in kinds.items()),
-            after_each=self.suffix or 'nothing', rule=self.rule, longest_answer=f'{self.max_new_tokens} tokens',
-            true_regions=sum(r.boxes is not None for r in self.records), key=self.key(), **self.about)
-        return {k: str(v) for k, v in every.items() if v}
-
     def _repr_html_(self):
-        rows = [(k.replace('_', ' '), v) for k, v in self.facts().items()]
+        kinds = Counter(r.kind for r in self.records if r.kind)
+        facts = {
+            'questions': len(self), 'kinds': ', '.join(f'{k} {n}' for k, n in kinds.items()),
+            'after each': self.suffix or 'nothing', 'rule': self.rule,
+            'longest answer': f'{self.max_new_tokens} tokens', 'true regions': sum(r.boxes is not None for r in self.records), 'key': self.key(), **self.about}
+        rows = [(k, v) for k, v in facts.items() if v]
         rows += [('for example', f'{r.question} → {r.answer}') for r in self.records[:2]]
         return table_html(rows, [self.name, ''])
 
@@ -178,10 +174,10 @@ def load_benchmark(spec, # 'scenes', a name in `BENCHMARKS`, a folder or file, o
     "Load a set of questions; nothing is fetched unasked"
     ready, known = isinstance(spec, DataSet), BENCHMARKS.get(spec) if isinstance(spec, str) else None
     hub = not ready and download and str(spec).count('/') == 1 and not Path(spec).expanduser().exists()
-    takes = ('kinds', 'style') if spec == 'scenes' else ('root', 'revision') if known else ('config', 'revision') if hub else ()
-    if split: kw['split'], takes = split, takes and (*takes, 'split')
-    for name, value in kw.items():
-        if name not in takes: raise DataError(f'{name}={value!r} is not used for {spec}; leave it out.')
+    takes = 'kinds style split' if spec == 'scenes' else 'root revision split' if known else 'config revision split'
+    if split: kw['split'] = split
+    if unused := set(kw) - set(takes.split() if hub or known or spec == 'scenes' else ()):
+        raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
     if rule: choose(rule, RULES, 'Rule')
     if ready: data = replace(spec, records=[r for _, r in choose_rows(check_ids(spec.records, spec.name), n, seed)])
     elif spec == 'scenes': data = scene_set(n, seed=seed, **kw)

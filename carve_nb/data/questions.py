@@ -40,7 +40,8 @@ def ask_digit(objects, rng): # `SceneObject`s; numpy Generator
 
 def ask_color(objects, rng):
     "The colour of a shape that occurs once"
-    if o := choose_one(rng, _unique(objects, 'shape')): return Query('color', f'What color is the {o.shape}?', o.color, o.box)
+    if o := choose_one(rng, _unique(objects, 'shape')):
+        return Query('color', f'What color is the {o.shape}?', o.color, o.box)
 
 def ask_shape(objects, rng):
     "The shape of a colour that occurs once"

@@ -69,7 +69,7 @@ class Record:
         return image
 
     def opened(self):
-        "The same with its picture in memory; boxes are cut at its border, beyond which rounded numbers reach by a pixel"
+        "The same with its picture in memory; boxes are cut at its border, which rounded numbers exceed by a pixel"
         image = self.open()
         boxes = [(a, b, min(c, image.width), min(d, image.height)) for a, b, c, d in self.boxes or ()]
         return replace(self, image=image, boxes=boxes or self.boxes)
@@ -151,7 +151,8 @@ def read_options(row, names) -> tuple: # label -> text, or {}; texts, or []
         labels = {str(k).strip(): v for k, v in pairs if v is not None}
         options = list(labels.values())
         if len(options) < 2 or not all(isinstance(v, (str, Number)) for v in options):
-            raise DataError(f'the options {str(given)[:80]} are no texts under labels such as {{"A": "red", "B": "blue"}}.')
+            raise DataError(
+                f'the options {str(given)[:80]} are no texts under labels such as {{"A": "red", "B": "blue"}}.')
     elif not options: options = list(takewhile(lambda v: v is not None, (find_field(row, l)[1] for l in LETTERS)))
     if len(options) > 26: raise DataError(f'{len(options)} options; letters A to Z name 26 at most.')
     options = [str(o).strip() for o in options] if len(options) > 1 else []
@@ -161,8 +162,8 @@ def right_option(value, options, labels={}, lettered=False, index=False) -> str:
     "The text of the option that an answer means, by label, text, letter or index from 0; `index`: of the index's field"
     text, whole = str(value).strip(), type(value) is int
     letter, number = text.strip('().'), whole or index and re.fullmatch(r'-?\d{1,9}(\.0)?', text)
-    by_index, by_text = dict(enumerate(options)).get(int(float(text))) if number else None, text if text in options else None
-    by_letter = dict(zip(LETTERS, options)).get(letter)
+    by_index = dict(enumerate(options)).get(int(float(text))) if number else None
+    by_text, by_letter = text if text in options else None, dict(zip(LETTERS, options)).get(letter)
     if index and number: meant = by_index
     elif letter in labels: meant = labels[letter]
     elif not whole: meant = by_letter or by_text if lettered else by_text or by_letter
@@ -186,7 +187,9 @@ def make_record(row, number, picture, fields=FIELDS, rule=None, option='{}. {}')
         got = {k: find_field(row, names)[1] for k, names in fields.items()}
         short, asked = got['short'], str(got['question'] or '').strip()
         if not asked: raise DataError(_lacking('question', row, fields['question']))
-        try: image = Absent(_lacking('picture', row, fields['image'])) if got['image'] is None else picture(got['image'])
+        try:
+            if got['image'] is None: raise MissingError(_lacking('picture', row, fields['image']))
+            image = picture(got['image'])
         except MissingError as e: image = Absent(str(e))
         answers, (labels, choices) = read_answers(row, fields['answers']), read_options(row, fields['choices'])
         right, index = (answers or [None])[0], got['right'] is not None
@@ -219,12 +222,12 @@ def picture_of(value): # bytes, a picture in base64, or a function; other values
     except ValueError as e: raise DataError(f'the picture is no picture in base64: {e}.') from e
 
 def _cell(data, i, name, folders):
-    "The picture in a cell, or the file that it names in one of these folders"
+    "The picture in a cell, or the file that it names: in the first folder, or by its whole path in one of them"
     value = data[i][name]
     if not isinstance(value, dict): return picture_of(value)
-    if value.get('bytes'): return picture_of(value['bytes'])
-    paths = [(folder, Path(folder, value.get('path') or '').resolve()) for folder in folders]
-    if found := [p for folder, p in paths if p.is_file() and p.is_relative_to(Path(folder).resolve())]: return found[0]
+    if value.get('bytes'): return value['bytes']
+    path = Path(folders[0], value.get('path') or '').resolve()
+    if path.is_file() and any(map(path.is_relative_to, folders)): return path
     raise DataError(
         f'row {i + 1} names {value.get("path")!r} as its picture, which is no file of the set; nothing else is opened.')
 
@@ -247,7 +250,7 @@ def hub_rows(name, split, config=None, revision=None) -> list: # of dicts
     except Exception as e:
         why = ' '.join(str(e).split())[:300]
         raise DataError(f'{name} (config {config}, split {split}) cannot be loaded: {type(e).__name__}: {why}') from e
-    folders = [str(name.parent if kind else name), str(datasets.config.HF_DATASETS_CACHE)]
+    folders = [Path(o).resolve() for o in (name.parent if kind else name, datasets.config.HF_DATASETS_CACHE)]
     return [row | {k: partial(_cell, data, i, k, folders) for k in pictures} for i, row in enumerate(rows)]
 
 def _read_table(text, comma):
@@ -336,7 +339,8 @@ def make_records(rows, name, picture, n=None, seed=None, allow_missing=True, fie
     unscored = [(r, _lacking('answer', o, fields['answers'])) for r, (_, o) in zip(records, chosen) if not r.answers]
     for what, some in (('no picture', unseen), ('no answer to score by', unscored)):
         if not some: continue
-        (first, why), said = some[0], f'{name}: {len(some)} of {len(records)} rows have {what}, such as {some[0][0].id!r}'
+        first, why = some[0]
+        said = f'{name}: {len(some)} of {len(records)} rows have {what}, such as {first.id!r}'
         if len(some) == len(records) or not allow_missing: raise DataError(f'{said}; {why}')
         warnings.warn(f'{said}; they are marked as such, and the run goes on.', stacklevel=4)
     return check_ids(records, name)
@@ -344,7 +348,8 @@ def make_records(rows, name, picture, n=None, seed=None, allow_missing=True, fie
 def read_entries(path, n=None, seed=None, allow_missing=False) -> list: # of `Record`s
     "The rows of a folder of one's own with pictures and one file of annotations, or of that file"
     path, others = Path(path).expanduser(), ('state.json', 'dataset_info.json')
-    files = [path] if path.is_file() else sorted(p for p in path.glob('*.*') if p.suffix in ENDINGS and p.name not in others)
+    files = [path]
+    if not path.is_file(): files = sorted(p for p in path.glob('*.*') if p.suffix in ENDINGS and p.name not in others)
     if not files:
         raise DataError(
             f'{path} holds no annotations: give a folder with pictures and one .jsonl, .json or .csv file with image, '

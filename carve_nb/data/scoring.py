@@ -92,7 +92,8 @@ def people_of(record) -> list: # of str
     "The answers of several people, or an error"
     if len(record.answers) >= 4: return record.answers
     raise CarveError(
-        f"{record.id} has {len(record.answers)} accepted answers; this rule compares at least 4 people. Use the rule 'exact'.")
+        f"{record.id} has {len(record.answers)} accepted answers; this rule compares at least 4 people. Use the rule "
+        "'exact'.")
 
 def leave_one_out(hits) -> float: # per accepted answer: does it match?; 0..1
     "Average over the people of how many of the others agree"
@@ -264,7 +265,8 @@ def summarize_scores(rule, rows) -> dict: # of `RULES`; dicts with answer, truth
     hits = int((said & true).sum())
     over = lambda count: hits/count if count else 0.
     f1 = 2*over(int(said.sum() + true.sum()))
-    return dict(accuracy=mean, precision=over(int(said.sum())), recall=over(int(true.sum())), f1=f1, yes_rate=float(said.mean()))
+    precision, recall, yes = over(int(said.sum())), over(int(true.sum())), float(said.mean())
+    return dict(accuracy=mean, precision=precision, recall=recall, f1=f1, yes_rate=yes)
 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d
 def touched_patches(saliency, boxes) -> tuple: # (x0, y0, x1, y1)s in pixels, or one
