@@ -110,7 +110,8 @@ class DataSet:
         facts = {
             'questions': len(self), 'kinds': ', '.join(f'{k} {n}' for k, n in kinds.items()),
             'after each': self.suffix or 'nothing', 'rule': self.rule,
-            'longest answer': f'{self.max_new_tokens} tokens', 'true regions': sum(r.boxes is not None for r in self.records), 'key': self.key(), **self.about}
+            'longest answer': f'{self.max_new_tokens} tokens',
+            'true regions': sum(r.boxes is not None for r in self.records), 'key': self.key(), **self.about}
         rows = [(k, v) for k, v in facts.items() if v]
         rows += [('for example', f'{r.question} → {r.answer}') for r in self.records[:2]]
         return table_html(rows, [self.name, ''])
