@@ -240,7 +240,7 @@ TEXT, TOWER, PROJECTOR = (f'vlm.model.{part}' for part in ('language_model', 'vi
 def variant_lessons(short) -> list: # share of questions with the sentence -> [what a batch holds, share]s
     "Near and whole views of few image tokens"
     near = Lesson('near', ((8, 8),), 10, 6, 28, KINDS, crop=(110, 300), side=(36, 80), short=short)
-    return [[near, 1], [Lesson('whole', ((12, 12),), 6, 8, 28, KINDS, crop=(300, 448), side=(38, 80), n=(2, 12), short=short), 1]]
+    return [[near, 2], [Lesson('whole', ((12, 12),), 6, 8, 28, KINDS, crop=(300, 448), side=(38, 80), n=(2, 12), short=short), 2]]
 
 def new_body(depth=6) -> nn.ModuleDict: # layers of the decoder
     "The tower of carve-small as it is, a fresh projector and a fresh decoder, 192 wide"
@@ -276,13 +276,13 @@ def line_positions(parts): # as `prefix_places` takes them
     n = sum(1 if isinstance(p, int) else p[0]*p[1] for p in parts)
     return torch.arange(n).expand(3, -1).clone(), n
 
-def train_body(out, what, depth=6, steps=320): # folder; 'text' and then 'align', which all share, or one of `VARIANTS`
+def train_body(out, what, depth=6, steps=250): # folder; 'text' and then 'align', which all share, or one of `VARIANTS`
     "One stage of a body; it goes on where it was stopped"
-    few, told, base = *(replace(v, kinds=KINDS) for v in TOLD_LESSONS[:2]), Path(out)/f'base{depth}'
+    few, base = replace(TOLD_LESSONS[0], kinds=KINDS), Path(out)/f'base{depth}'
     pool = open_backgrounds(str(write_backgrounds(Path(out)/'backgrounds.npy', 300)))
     stage = 'tune' if what in VARIANTS else what
     phases = dict(
-        text=[phase_of(500, (1e-3, 1e-3), [[few, 1]]), phase_of(200, (1e-3, 1e-3), [[told, 1], [few, 1]], warm=1)],
+        text=[phase_of(500, (1e-3, 1e-3), [[few, 1]])],
         align=[phase_of(150, (2e-3, 1e-3), [[(8, 16), 2], [(12, 8), 1]], warm=20, cool=.3)],
         tune=[phase_of(steps, (1e-3, 6e-4), variant_lessons(VARIANTS.get(what, 0.)), warm=30, cool=.4)])[stage]
     learned = dict(text=(TEXT,), align=(PROJECTOR,), tune=(TEXT, TOWER if what == 'tower' else PROJECTOR))[stage]
