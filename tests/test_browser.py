@@ -495,6 +495,7 @@ def test_carve_explore(page, tmp_path):
             with pytest.raises(OSError): socket.create_connection((a, int(port)), 3)
         assert '/login' in urllib.request.urlopen(address, timeout=20).url
         page, outside, errors = page.context.browser.new_page(viewport=dict(width=1400, height=1200)), [], []
+        page.set_default_timeout(120_000)
         page.on('pageerror', lambda e: errors.append(str(e)))
         page.on('response', lambda r: '//127.0.0.1' in r.url or not r.url.startswith('http') or outside.append(r.url))
         page.goto(f'{address}?token={token}')
