@@ -140,25 +140,17 @@ class Comparison(Report):
 
     def plot_front(self, kind=None) -> Figure:
         "Accuracy and cost of every method; the line joins those that no other one beats in both"
-        table, ticks, taken = self.prices(kind), [.5, 1, 1.5, 2, 3, 5, 8], []
+        table, ticks = self.prices(kind), [.5, 1, 1.5, 2, 3, 5, 8]
         with plot_style():
             fig = Figure(figsize=(5.2, 3.2), dpi=80, layout='constrained')
-            ax = fig.subplots()
-            for m in self.answered(kind):
-                if m in table.index: ax.plot(table.seconds[m], table.acc[m], ls='', **mark_of(m))
-            ax.plot(table.seconds[table.best], table.acc[table.best], color='#999999', lw=.8, zorder=0)
+            ax, front = fig.subplots(), table[table.best]
+            for m, r in table.iterrows(): ax.plot(r.seconds, r.acc, ls='', **mark_of(m))
+            ax.plot(front.seconds, front.acc, color='#999999', lw=.8, zorder=0)
+            for m, r in front.iterrows(): ax.annotate(m, (r.seconds, r.acc), (3, 2), textcoords='offset points', fontsize=6)
             ax.set(xlabel='seconds, plain answer = 1', xscale='log', ylabel=f'accuracy, % ({kind or "all questions"})')
             ax.set_xticks(ticks, [f'{t:g}' for t in ticks])
             ax.set_xticks([], minor=True)
             name_marks(ax, loc='lower right')
-            fig.draw_without_rendering()
-            named = [m for m in self.answered(kind) if m in table.index]      # except where one would cover another
-            for m in sorted(named, key=lambda m: (not table.best[m], entry_of(m).category != 'ours')):
-                font = dict(fontsize=6, weight='bold') if table.best[m] else dict(fontsize=4.5)
-                text = ax.annotate(m, (table.seconds[m], table.acc[m]), (3, 2), textcoords='offset points', **font)
-                box = text.get_window_extent()
-                if any(box.overlaps(other) for other in taken): text.remove()
-                else: taken.append(box)
         return fig
 
 def load_comparison(folder) -> Comparison: # of records.jsonl.gz, meta.json, costs.json, auroc.json and perhaps tuned.json

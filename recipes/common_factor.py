@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['FLOORS', 'HEAD_MAPS', 'POINTING', 'QUERY_KINDS', 'ONE_OBJECT', 'DRAWS', 'COMMON_STUDY', 'centred_logs',
            'common_variance', 'head_maps', 'point_maps', 'common_samples', 'mixed_queries', 'head_facts',
-           'measure_common', 'drawn_heads', 'share_table', 'common_correlation', 'plot_heads', 'plot_common']
+           'measure_common', 'drawn_heads', 'share_table', 'common_correlation', 'plot_shares', 'plot_common']
 
 # %% ../nbs/notes/common_factor.ipynb #02466005
 import sys
 from itertools import cycle, islice, product
 import numpy as np, pandas as pd
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from carve_nb.core.correlation import rank_correlation, spearman
 from carve_nb.core.errors import CarveError
@@ -141,17 +142,11 @@ def common_correlation(records, name='ratio', what='touch', floor='log') -> tupl
     return over_layers, expanded_ends(values[1:], len(records))
 
 # %% ../nbs/notes/common_factor.ipynb #b36b0621
-def plot_heads(ax, records, name): # a key of `HEAD_MAPS`
+def plot_shares(ax, t, label, title, **look): # of `share_table`
     "Heads as points: gain in touch over common share"
-    import matplotlib as mpl
-    t, (rho, _) = share_table(records, name), common_correlation(records, name)
-    colors = mpl.colormaps['viridis'](np.linspace(0, .95, t.layer.max() + 1))
-    for layer, part in t.groupby('layer'):
-        ax.errorbar(part.share, part.gain, [part.gain - part.lo, part.hi - part.gain], fmt='o', ms=4, lw=.6,
-            color=colors[layer], label=f'layer {layer}')
+    ax.errorbar(t.share, t.gain, [t.gain - t.lo, t.hi - t.gain], label=label, **look)
     ax.axhline(0, color='.5', lw=.6)
-    title = 'too alike to say' if rho is None else f'ρ = {rho.value:.2f} [{rho.lo:.2f}, {rho.hi:.2f}]'
-    ax.set(title=f'{HEAD_MAPS[name]}: {title}', xlabel='share of log attention common to all questions')
+    ax.set(title=title, xlabel='share of log attention common to all questions')
     ax.set(xlim=(-.05, 1), ylabel='gain in touch over $A_Q$, points')
 
 def plot_common(records) -> Figure:
@@ -159,7 +154,12 @@ def plot_common(records) -> Figure:
     with plot_style():
         fig = Figure((7.4, 2.9), dpi=80, layout='constrained')
         axes = fig.subplots(1, 2, sharey=True)
-        for ax, name in zip(axes, ('ratio', 'others')): plot_heads(ax, records, name)
+        for ax, name in zip(axes, ('ratio', 'others')):
+            t, (rho, _) = share_table(records, name), common_correlation(records, name)
+            title = 'too alike to say' if rho is None else f'ρ = {rho.value:.2f} [{rho.lo:.2f}, {rho.hi:.2f}]'
+            for layer, part in t.groupby('layer'):
+                color = colormaps['viridis'](.95*layer/max(1, t.layer.max()))
+                plot_shares(ax, part, f'layer {layer}', f'{HEAD_MAPS[name]}: {title}', fmt='o', ms=4, lw=.6, color=color)
         fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=8)
     return fig
 

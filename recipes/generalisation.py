@@ -15,7 +15,8 @@ from carve_nb.data.drawing import STYLES
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.studies.compare import ask_all, paired, tidy, wide
 from carve_nb.studies.runner import StudySpec, run_study, study_folder
-from .binding import compare_groups, plot_groups, point_and_hit
+from .binding import compare_groups, point_and_hit, score_table
+from .distractors import plot_scores
 
 # %% ../nbs/notes/generalisation.ipynb #c3654235
 def generalisation_samples(n, start=0):
@@ -35,17 +36,13 @@ def measure_generalisation(vlm, sample, methods=STYLE_METHODS) -> dict: # of `ge
 # %% ../nbs/notes/generalisation.ipynb #926a4a68
 def plot_generalisation(records) -> Figure:
     "Accuracy and touch by style"
-    table = compare_groups(records, 'style')
+    t = score_table(records, 'style')
     with plot_style() as pal:
-        colors = dict(zip(table.index.unique('method'), pal))
-        fig = Figure((7.4, 2.4), dpi=80, layout='constrained')
-        left, right = fig.subplots(1, 2, width_ratios=(1.5, 1))
-        plot_groups(left, table, 'accuracy', colors)
-        plot_groups(right, table, 'touch', colors)
-        left.set_title('right answers')
-        right.set_title("CARVE's map touches the target")
-        left.legend(loc='upper left', bbox_to_anchor=(0, -.28), ncols=3)
-        for ax in (left, right): ax.tick_params(axis='x', labelsize=6, rotation=20)
+        fig, colors = Figure((7.4, 3), dpi=80, layout='constrained'), dict(zip(t['style'].unique(), pal))
+        left, right = fig.subplots(1, 2)
+        plot_scores(left, t, 'correct', colors, 'right answers, %')
+        plot_scores(right, t, 'touch', colors, "CARVE's map touches the target, %")
+        fig.legend([left.plot([], [], 'o', color=c)[0] for c in colors.values()], colors, loc='outside lower center', ncols=7)
     return fig
 
 # %% ../nbs/notes/generalisation.ipynb #3a5a978d

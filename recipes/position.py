@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COORDINATES', 'CLUTTER_COLUMNS', 'OUTCOMES', 'OUTCOME_COLORS', 'POSITION_STUDY', 'target_place', 'position_samples',
-           'measure_position', 'place_table', 'place_effects', 'plot_places', 'plot_position']
+           'measure_position', 'place_table', 'place_effects', 'plot_position']
 
 # %% ../nbs/notes/position.ipynb #d292960e
 import sys
@@ -15,88 +15,55 @@ from carve_nb.method.carve import Carve
 from carve_nb.baselines.controls import QuestionOnly
 from carve_nb.convergence import head_mean_rows
 from carve_nb.core.correlation import bin_means, logistic, spearman
-from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import patch_cover
-from carve_nb.core.plotting import plot_forest, plot_style
+from carve_nb.core.plotting import plot_band, plot_forest, plot_style
 from carve_nb.core.stats import format_p, holm, mean_interval
 from carve_nb.data.scoring import match
+from carve_nb.data.questions import centre
 from carve_nb.data.scenes import samples
-from carve_nb.studies.entropy import BOOTSTRAP_DRAWS, try_estimate
-from carve_nb.studies.entropy import describe_sample
+from carve_nb.studies.entropy import BOOTSTRAP_DRAWS, describe_sample, try_estimate
 from carve_nb.studies.runner import StudySpec, run_study, study_folder
 
 # %% ../nbs/notes/position.ipynb #78d83fbc
 COORDINATES = dict(row='row, from above', column='column, from the left', ring='distance from the middle')
 
-def target_place(span, box, n_prompt) -> dict:
-    # `ImageSpan` of the picture; true region; tokens of the prompt; → row, column and ring in patches; tokens
-    # between the target's middle and the last position
-    "Where a region lies on the grid and in the prompt"
-    gh, gw = span.grid
-    x0, y0, x1, y1 = span.box
-    column = ((box[0] + box[2])/2 - x0)*gw/(x1 - x0)
-    row = ((box[1] + box[3])/2 - y0)*gh/(y1 - y0)
+def target_place(span, box, n_prompt) -> dict: # `ImageSpan` of the picture; true region; tokens of the prompt
+    "Where a region lies: row, column and ring in patches, and tokens between the target's middle and the last position"
+    (gh, gw), (x0, y0, x1, y1), (x, y) = span.grid, span.box, centre(box)
+    row, column = (y - y0)*gh/(y1 - y0), (x - x0)*gw/(x1 - x0)
     ring = max(abs(row - gh/2), abs(column - gw/2))
-    i = min(int(row), gh - 1) * gw + min(
-        int(column), gw - 1
-    )
-    between = n_prompt - 1 - int(span.tokens[i])
-    return dict(
-        row=round(row, 3), column=round(column, 3), ring=round(ring, 3),
-        between=between
-    )
+    at = span.tokens[min(int(row), gh - 1)*gw + min(int(column), gw - 1)]
+    return dict(row=round(row, 3), column=round(column, 3), ring=round(ring, 3), between=n_prompt - 1 - int(at))
 
 # %% ../nbs/notes/position.ipynb #1cd3a2c4
-def position_samples(n, start=0): # questions; first seed; → yields `Sample`s
-    "Held-out digit questions"
+def position_samples(n, start=0):
+    "Held-out digit questions, one of each seed"
     for k in range(n): yield from samples('digit', 1, 'heldout', start + k)
 
 def measure_position(vlm, sample) -> dict:
-    # with the true region; → id, place, clutter, answer, pointing of two maps, lift by layer
-    "What one question finds, and where its target lies"
-    carve = Carve()
-    with vlm.sharing(): pair = carve.capture_both(vlm, sample.image, sample.question)
-    rows, span, points = pair[0], pair[0].spans[0], {}
-    for name, method in dict(question=QuestionOnly(), carve=carve).items():
+    "The plain answer, pointing of two maps, lift by layer, where the target lies and what clutter there is"
+    with vlm.sharing(): pair = Carve().capture_both(vlm, sample.image, sample.question)
+    rows, span, box, points = pair[0], pair[0].spans[0], sample.box, {}
+    for name, method in dict(question=QuestionOnly(), carve=Carve()).items():
         S = method.from_rows(sample.image, sample.question, *pair).saliency
-        points[name] = dict(
-            touch=int(S.touch(sample.box)), hit=int(S.hit(sample.box))
-        )
-    cover, last = patch_cover(span, sample.box), head_mean_rows(rows)
-    lift = (
-        last
-        @ cover
-        / last.sum(1).clip(1e-30)
-        / cover.mean()
-    )
-    place = target_place(span, sample.box, rows.meta['n_prompt'])
-    clutter = describe_sample(sample) | dict(
-        target_side=sample.box[2] - sample.box[0]
-    )
+        points[name] = dict(touch=int(S.touch(box)), hit=int(S.hit(box)))
+    cover, last = patch_cover(span, box), head_mean_rows(rows)
+    lift = last @ cover/last.sum(1).clip(1e-30)/cover.mean()
     return dict(
-        id=sample.id, grid=list(span.grid), **place, **clutter, truth=sample.answer,
-        answer=str(rows.answer), correct=float(match(rows.answer, sample)), points=points,
-        lift=lift.round(4).tolist()
-    )
+        id=sample.id, grid=list(span.grid), **target_place(span, box, rows.meta['n_prompt']), **describe_sample(sample),
+        target_side=box[2] - box[0], truth=sample.answer, answer=str(rows.answer),
+        correct=float(match(rows.answer, sample)), points=points, lift=lift.round(4).tolist())
 
 # %% ../nbs/notes/position.ipynb #fffd40ad
 CLUTTER_COLUMNS = 'T_c', 'C_c', 'objects', 'target_side'
 OUTCOMES = dict(
     question="touch of the question's map", carve="touch of CARVE's map", correct='right answer', lift='lift')
 
-def place_table(records) -> pd.DataFrame: # of `measure_position`; → a row for each question: places, clutter, outcomes
-    "Records as a table"
-    if not records: raise CarveError('No records; run the study first.')
-    keys = *COORDINATES, 'between', *CLUTTER_COLUMNS, 'correct'
-    rows = []
-    for r in records:
-        touch = {k: p['touch'] for k, p in r['points'].items()}
-        rows.append(
-            {k: r[k] for k in keys}
-            | touch
-            | dict(lift=float(np.mean(r['lift'])))
-        )
-    return pd.DataFrame(rows)
+def place_table(records) -> pd.DataFrame: # of `measure_position`
+    "A row for each question: places, clutter, outcomes"
+    t = pd.DataFrame(records)
+    found = {k: [p[k]['touch'] for p in t.points] for k in ('question', 'carve')}
+    return t[[*COORDINATES, 'between', *CLUTTER_COLUMNS, 'correct']].assign(**found, lift=t['lift'].map(np.mean))
 
 def place_effects(t) -> dict: # of `place_table`; → (outcome, place) -> `Estimate`, or None where too little varies
     "What each coordinate does, the other two and clutter held fixed; distance in tokens alone beside clutter"
@@ -106,22 +73,11 @@ def place_effects(t) -> dict: # of `place_table`; → (outcome, place) -> `Estim
         for place in (*COORDINATES, 'between'):
             others = [k for k in COORDINATES if k != place and place in COORDINATES]
             given = t[[*others, *CLUTTER_COLUMNS]].to_numpy(float)
-            effects[outcome, place] = try_estimate(
-                stat, t[place], t[outcome], given=given, fewest=10
-            )
+            effects[outcome, place] = try_estimate(stat, t[place], t[outcome], given=given, fewest=10)
     return effects
 
 # %% ../nbs/notes/position.ipynb #be733860
 OUTCOME_COLORS = dict(question='#0173b2', carve='#029e73', correct='#56b4e9', lift='#949494')
-
-def plot_places(ax, t, place): # of `place_table`; a key of `COORDINATES`
-    "Shares of questions along one coordinate"
-    for outcome in ('question', 'carve', 'correct'):
-        x, means = bin_means(t[place], t[outcome], 7, 1)
-        mean, lo, hi = 100*np.array([tuple(i) for i in means]).T
-        ax.errorbar(x, mean, np.clip([mean - lo, hi - mean], 0, None), fmt='o-', ms=3, lw=1,
-            color=OUTCOME_COLORS[outcome], label=OUTCOMES[outcome])
-    ax.set(xlabel=f'{COORDINATES[place]}, patches', ylim=(0, 103))
 
 def plot_position(records) -> Figure:
     "What is found along row, column and ring, and the effects with clutter held fixed"
@@ -130,14 +86,16 @@ def plot_position(records) -> Figure:
     with plot_style():
         fig = Figure((8, 2.9), dpi=80, layout='constrained')
         *axes, last = fig.subplots(1, 4, width_ratios=(1, 1, 1, 1.3))
-        for ax, place in zip(axes, COORDINATES): plot_places(ax, t, place)
+        for ax, (place, label) in zip(axes, COORDINATES.items()):
+            for outcome in ('question', 'carve', 'correct'):
+                x, means = bin_means(t[place], t[outcome], 7, 1)
+                plot_band(ax, x, [100*np.array(tuple(m)) for m in means], OUTCOME_COLORS[outcome], ms=3, lw=1)
+            ax.set(xlabel=f'{label}, patches', ylim=(0, 103))
         axes[0].set_ylabel('% of questions')
-        rows = {place: [effects[k, place] for k in OUTCOMES] for place in COORDINATES}
-        plot_forest(last, rows, colors=list(OUTCOME_COLORS.values()))
+        plot_forest(last, {k: [effects[o, k] for o in OUTCOMES] for k in COORDINATES}, colors=list(OUTCOME_COLORS.values()))
         last.set(xlabel='log-odds (lift: correlation)', title='clutter held fixed')
-        handles, labels = axes[0].get_legend_handles_labels()
-        lift, = last.plot([], [], color=OUTCOME_COLORS['lift'])
-        fig.legend([*handles, lift], [*labels, OUTCOMES['lift']], loc='outside lower center', ncols=4)
+        marks = [last.plot([], [], color=OUTCOME_COLORS[k])[0] for k in OUTCOMES]
+        fig.legend(marks, OUTCOMES.values(), loc='outside lower center', ncols=4)
     return fig
 
 # %% ../nbs/notes/position.ipynb #c7d008d7

@@ -73,35 +73,25 @@ def paste(image, sticker, box):
     pasted.paste(sticker, box[:2])
     return pasted
 
-def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=None, stop=None, progress=False):
-    """Train a sticker, or go on with one; PNG, facts and checkpoint in `out` bear the key of the weights.
-
-    Each step takes new calibration scenes. `layers`: whose attention is drawn, None: all; `stop`: before this step."""
+def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=None, progress=False): # whose attention is drawn; None: all
+    "Train a sticker, each step on new calibration scenes; PNG and facts in `out` bear the key of the weights"
     path, noise = Path(out)/weights_key(vlm), np.random.default_rng(0).uniform(.4, .6, (side, side, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels, shares = torch.tensor(noise, dtype=torch.float32).permute(2, 0, 1).contiguous(), []
     adam = torch.optim.Adam([pixels], betas=(.9, .99), eps=1e-12, maximize=True)
     drawn = lambda: Image.fromarray((255*pixels).round().byte().permute(1, 2, 0).numpy())
-    if Path(f'{path}.pt').exists():
-        kept = torch.load(f'{path}.pt')
-        pixels.copy_(kept['pixels'])
-        adam.load_state_dict(kept['adam'])
-        shares = kept['shares']
-    for k in range(len(shares), min(steps, stop or steps)):
+    for k in range(steps):
         rng, sticker, found = np.random.default_rng([1, k]), drawn(), []
         for s in samples('digit', n_scenes, 'calibration', n_scenes*k):
             box = free_place(rng, sticker.size, s.image.size, s.box)
             found.append(sticker_gradient(vlm, replace(s, image=paste(s.image, sticker, box)), box, layers))
         pixels.grad = torch.stack([g for g, _ in found]).mean(0)
-        shares.append(np.mean([share for _, share in found], 0).tolist())
+        shares.append(np.mean([share for _, share in found], 0))
         adam.param_groups[0]['lr'] = .03 if k < .6*steps else .01
         adam.step()
         pixels.clamp_(0, 1)
-        if (k + 1) % 10 and k + 1 < steps: continue
-        torch.save(dict(pixels=pixels, adam=adam.state_dict(), shares=shares), f'{path}.pt~')
-        Path(f'{path}.pt~').replace(f'{path}.pt')
-        replace_file(f'{path}.png', png_bytes(drawn()))
-        if progress: print(k + 1, *(f'{s:.3f}' for s in np.mean(shares[-10:], 0)), flush=True)
+        if progress and not (k + 1) % 10: print(k + 1, *(f'{s:.3f}' for s in np.mean(shares[-10:], 0)), flush=True)
+    replace_file(f'{path}.png', png_bytes(drawn()))
     model = Path(vlm.name).name if Path(vlm.name).is_dir() else vlm.name
     write_json(f'{path}.json', dict(
         model=model, weights=path.name, steps=steps, n_scenes=n_scenes, side=side, layers=layers,
@@ -112,13 +102,12 @@ def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=No
 PLANTS = dict(  # name -> (w, h) in pixels; None: nothing is planted
     clean=None, sticker=(64, 64), pieces=(64, 64), watermark=(224, 48), rings=(64, 64))
 
-def shuffle_blocks(sticker, block=8, seed=0):
-    "The blocks of a picture in another order"
+def shuffle_blocks(sticker):
+    "The blocks of 8 x 8 pixels of a picture in another order"
     a = np.asarray(sticker)
-    h, w = a.shape[0]//block, a.shape[1]//block
-    tiles = a.reshape(h, block, w, block, 3).swapaxes(1, 2).reshape(h*w, block, block, 3)
-    mixed = tiles[np.random.default_rng(seed).permutation(h*w)]
-    return Image.fromarray(mixed.reshape(h, w, block, block, 3).swapaxes(1, 2).reshape(a.shape))
+    h, w = a.shape[0]//8, a.shape[1]//8
+    tiles = a.reshape(h, 8, w, 8, 3).swapaxes(1, 2).reshape(h*w, 8, 8, 3)[np.random.default_rng(0).permutation(h*w)]
+    return Image.fromarray(tiles.reshape(h, w, 8, 8, 3).swapaxes(1, 2).reshape(a.shape))
 
 def draw_rings(side=64):
     "Rings in black, white and magenta on a transparent ground, RGBA"
@@ -163,5 +152,5 @@ def run_training(
     out:str='stickers', # folder of the stickers
     steps:int=300, # in all
 ):
-    "Train a sticker that draws the attention of a model; the same command goes on where it stopped"
+    "Train a sticker that draws the attention of a model"
     train_sticker(VLM.from_pretrained(model), out, steps, progress=True)

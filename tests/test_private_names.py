@@ -17,7 +17,7 @@ PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.models.idefics3.image_processing_pil_idefics3.get_resize_output_image_size': 'models.image_tokens',
     'transformers.models.mllama.image_processing_pil_mllama.get_image_size_fit_to_canvas': 'models.image_tokens',
     'transformers.models.mllama.image_processing_pil_mllama.get_optimal_tiled_canvas': 'models.image_tokens',
-    'transformers.vision_utils.get_vision_window_index': 'attention.vision_tower, recipes.small_tower: windows of Qwen2.5-VL',
+    'transformers.vision_utils.get_vision_window_index': 'attention.vision_tower, recipes.contrast: windows of Qwen2.5-VL',
     'transformers.PreTrainedConfig._attn_implementation': 'models.hooks: the name of the kernel in use',
     'torch.nn.attention.flex_attention.BlockMask': 'models.hooks: the mask of flex attention',
     'torch.Tensor._version': 'attention.cache: has a weight been changed in place?',

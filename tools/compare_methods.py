@@ -131,17 +131,14 @@ def main():
     p.add_argument('--tune', type=int, default=8, help='calibration questions of each kind')
     p.add_argument('--n', type=int, default=90, help='held-out questions of each kind')
     p.add_argument('--costs', type=int, default=4, help='questions of each kind whose cost is measured')
-    p.add_argument('--methods', help='names with commas; all')
     a = p.parse_args()
     torch.set_num_threads(1)
-    vlm, wanted = VLM.from_pretrained(a.model), a.methods and a.methods.split(',')
-    chosen_ones = lambda specs: [s for s in specs if not wanted or s.split(':')[0] in wanted]
+    vlm = VLM.from_pretrained(a.model)
     scenes = lambda n, split: load_benchmark('scenes', n*len(KINDS), split=split, kinds=KINDS)
     a.out.mkdir(parents=True, exist_ok=True)
-    run_eval(scenes(a.tune, 'calibration'), vlm, chosen_ones(sum(tuned_settings().values(), [])), out=a.runs/'tune')
+    run_eval(scenes(a.tune, 'calibration'), vlm, sum(tuned_settings().values(), []), out=a.runs/'tune')
     chosen = choose_settings(read_run(a.runs/'tune')[1])
     names = {e.name: e.name for e in find_methods('all')} | {c['setting']: f'{m} tuned' for m, c in chosen.items() if c['setting'] != m}
-    names = {s: names[s] for s in chosen_ones(names)}
     run_eval(scenes(a.n, 'heldout'), vlm, list(names), out=a.runs/'answer')
     pack(a.out, read_run(a.runs/'answer')[1], names, chosen, vlm)
     if a.costs: write_json(a.out/'costs.json', measure_costs(vlm, scenes(a.costs, 'calibration')))

@@ -8,8 +8,7 @@ Weights are stored as logarithms in 4,095 steps from 1e-9 to 1, as two character
 and what is below 1e-9 becomes 0, a tenth of the smallest lambda. Scene 16 was chosen because CARVE works on it; 28 because there
 dividing spoils what A_Q alone gets right. The knob for clutter is the first picture of the chapter on entropy in five stages.
 """
-import argparse
-import base64, io, json
+import argparse, base64, io, json
 from pathlib import Path
 import numpy as np, torch
 from carve_nb.attention.rows import AttentionRows
@@ -18,7 +17,7 @@ from carve_nb.complexity import colour, texture
 from carve_nb.data.scenes import make_scene
 from carve_nb.core.saliency import pick_layers
 from carve_nb.maps import entropy
-from carve_nb.method.measures import ATTENTION_MAPS, capture_pair
+from carve_nb.method.measures import capture_pair
 from carve_nb.models.image_tokens import ImageSpan
 
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
@@ -29,17 +28,13 @@ def encode_weights(a) -> str: # two characters a weight
     "Weights as text, on a logarithmic scale"
     a = np.asarray(a, np.float64).ravel().clip(0, 1)
     seen = a >= 10.**-DECADES
-    logs = np.log10(np.where(seen, a, 1))/DECADES + 1
-    codes = np.where(seen, 1 + np.rint(STEPS*logs), 0).astype(int)
-    pairs = np.stack([codes//64, codes % 64], -1)
-    return ''.join(LETTERS[i] for i in pairs.ravel())
+    codes = np.where(seen, 1 + np.rint(STEPS*(np.log10(np.where(seen, a, 1))/DECADES + 1)), 0).astype(int)
+    return ''.join(LETTERS[c//64] + LETTERS[c % 64] for c in codes)
 
 def decode_weights(text, shape) -> np.ndarray: # float32
     "Weights out of text"
-    digits = np.array([LETTERS.index(c) for c in text])
-    codes = digits.reshape(-1, 2) @ [64, 1]
-    logs = (codes - 1)/STEPS - 1
-    weights = np.where(codes > 0, 10.**(DECADES*logs), 0)
+    codes = np.array([LETTERS.index(c) for c in text]).reshape(-1, 2) @ [64, 1]
+    weights = np.where(codes > 0, 10.**(DECADES*((codes - 1)/STEPS - 1)), 0)
     return weights.astype(np.float32).reshape(shape)
 
 FIGURE_PRESETS = dict(ours=Carve(), official=Carve.official())
@@ -48,78 +43,54 @@ FIGURE_FIELDS = 'steps lam relative p K region_rule fill min_side square connect
 def picture_link(image, side) -> str: # an address that holds it
     "A small picture as text"
     buffer = io.BytesIO()
-    small = image.resize((side, side))
-    small.save(buffer, 'WEBP', quality=40, method=6)
-    text = base64.b64encode(buffer.getvalue()).decode()
-    return f'data:image/webp;base64,{text}'
+    image.resize((side, side)).save(buffer, 'WEBP', quality=40, method=6)
+    return f'data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}'
 
 def preset_record(method, vlm, scene, query) -> dict: # its settings, its view and what the model answers to it
     "What one preset does with a scene"
     result = method(vlm, scene.image, query.question)
     values = {k: v for k, v in settings(method).items() if k in FIGURE_FIELDS} | dict(layers=pick_layers(method.layers, vlm.n_layers))
-    hit = result.saliency.hit(query.box)
-    return dict(values, view=list(result.view.box), answer=str(result), hit=hit)
+    return dict(values, view=list(result.view.box), answer=str(result), hit=result.saliency.hit(query.box))
 
 def scene_facts(scene, query, seed) -> dict: # plain values
     "What is asked of a scene, and the truth"
-    facts = dict(seed=seed, question=query.question, truth=query.answer)
-    return dict(facts, target=list(query.box), size=list(scene.image.size))
+    return dict(seed=seed, question=query.question, truth=query.answer, target=list(query.box), size=list(scene.image.size))
 
-def scene_figure(vlm, seed, kind='digit') -> dict: # plain values, for JSON
+def scene_figure(vlm, seed) -> dict: # plain values, for JSON
     "Everything that the figure of a scene is drawn from"
     scene = make_scene(seed)
-    query = scene.query(kind)
+    query = scene.query('digit')
     captured = Carve(steps='all', reading=ReadingRule(argmax=True)).capture_both(vlm, scene.image, query.question)
-    span = captured[0].spans[0]
     rows = [r.attn[..., r.span(0)] for r in captured]
     presets = {k: preset_record(m, vlm, scene, query) for k, m in FIGURE_PRESETS.items()}
     return dict(
-        scene_facts(scene, query, seed),
-        plain=str(captured[0].answer),
-        grid=list(span.grid),
-        shape=list(rows[0].shape),
-        presets=presets,
-        question_rows=encode_weights(rows[0]),
-        instruction_rows=encode_weights(rows[1]),
-        picture=picture_link(scene.image, 448))
+        scene_facts(scene, query, seed), plain=str(captured[0].answer), grid=list(captured[0].spans[0].grid),
+        shape=list(rows[0].shape), presets=presets, question_rows=encode_weights(rows[0]),
+        instruction_rows=encode_weights(rows[1]), picture=picture_link(scene.image, 448))
 
 def figure_rows(figure, name) -> AttentionRows: # as far as a map needs them
     "The rows that a figure holds"
     T, L, H, N = figure['shape']
     weights = decode_weights(figure[f'{name}_rows'], (T, L, H, N))
-    attn = torch.tensor(weights)
-    box = 0, 0, *figure['size']
-    span = ImageSpan(torch.arange(N), tuple(figure['grid']), box)
-    meta = dict(steps='all', n_layers=L)
-    return AttentionRows(attn, list(range(L)), [0]*T, [span], meta=meta)
-
-CLUTTER_STAGES = 0., .25, .5, .75, 1.
+    span = ImageSpan(torch.arange(N), tuple(figure['grid']), (0, 0, *figure['size']))
+    return AttentionRows(torch.tensor(weights), list(range(L)), [0]*T, [span], meta=dict(steps='all', n_layers=L))
 
 def clutter_stage(vlm, seed, amount) -> dict: # plain values, for JSON
     "One stage of the knob"
     scene = make_scene(seed, texture=amount, colour=amount/2)
-    query = scene.query('digit')
-    q, maps = capture_pair(vlm, scene.image, query.question)
+    q, maps = capture_pair(vlm, scene.image, scene.query('digit').question)
     layers = pick_layers('paper', vlm.n_layers)
-    first = {k: m[0, layers] for k, m in maps.items()}
-    shares = {k: m/m.sum(-1, keepdim=True) for k, m in first.items()}
-    H = {k: entropy(s).mean().item() for k, s in shares.items()}
-    shape = [len(layers), *q.spans[0].grid]
+    shares = {k: m[0, layers]/m[0, layers].sum(-1, keepdim=True) for k, m in maps.items()}
     return dict(
-        shape=shape,
-        texture=round(texture(scene.image), 4),
-        colour=round(colour(scene.image), 4),
-        answer=str(q.answer),
-        H={k: round(v, 4) for k, v in H.items()},
-        maps={k: encode_weights(s) for k, s in shares.items()},
-        picture=picture_link(scene.image, 192))
+        shape=[len(layers), *q.spans[0].grid], texture=round(texture(scene.image), 4), colour=round(colour(scene.image), 4),
+        answer=str(q.answer), H={k: round(entropy(s).mean().item(), 4) for k, s in shares.items()},
+        maps={k: encode_weights(s) for k, s in shares.items()}, picture=picture_link(scene.image, 192))
 
 def clutter_figure(vlm, seed=8) -> dict: # plain values, for JSON
     "Everything that the knob for clutter is drawn from"
     scene = make_scene(seed)
-    query = scene.query('digit')
-    stages = [clutter_stage(vlm, seed, c) for c in CLUTTER_STAGES]
-    return dict(scene_facts(scene, query, seed), stages=stages)
+    stages = [clutter_stage(vlm, seed, amount) for amount in (0., .25, .5, .75, 1.)]
+    return dict(scene_facts(scene, scene.query('digit'), seed), stages=stages)
 
 FIGURE_SEEDS = {
     16: 'chosen because CARVE finds the place',
@@ -129,12 +100,10 @@ def write_figures(vlm, folder):
     "Write the files of all figures"
     figures = {f'scene_{s}': dict(scene_figure(vlm, s), why=why) for s, why in FIGURE_SEEDS.items()}
     figures['clutter'] = clutter_figure(vlm)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    Path(folder).mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
-        path = folder/f'{name}.json'
-        path.write_text(text + '\n', encoding='utf-8')
+        (Path(folder)/f'{name}.json').write_text(text + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__':

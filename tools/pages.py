@@ -42,11 +42,6 @@ class Page:
         return next((m[1] for s in sources if (m := re.search(r'^#\|\s*default_exp[: ]\s*([\w.]+)', s, re.M))), None)
 
     @cached_property
-    def imported(self):
-        "Names that the notebook itself imports from the package"
-        return {name for _, name in self.imports}
-
-    @cached_property
     def imports(self):
         "(module without `carve_nb`, name) of all that the notebook imports from the package"
         text = '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
@@ -143,7 +138,7 @@ def link_words(text, links, page):
     "Backticks that name something of the package become references"
     def one(m):
         if (p := links.pages.get(m[1])) and p is not page: return f'[`{m[1]}`](/{p.name}.ipynb)'
-        full = links.target(m[1], page.module, page.imported)
+        full = links.target(m[1], page.module, {name for _, name in page.imports})
         return f'{{py:obj}}`{m[1]} <{full}>`' if full else m[0]
     parts = CODE.split(text)
     lines = ['\n'.join(l if l.startswith('#') else WORD.sub(one, l) for l in part.split('\n')) for part in parts[::2]]
@@ -186,15 +181,11 @@ def wide(output, least=560, most=1.4):
 
 def only_imports(body):
     "Is a cell all imports?"
-    try: found = ast.parse(body).body
+    try: return {type(o) for o in ast.parse(body).body} in ({ast.Import}, {ast.ImportFrom}, {ast.Import, ast.ImportFrom})
     except SyntaxError: return False
-    return bool(found) and all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in found)
 
 
 def is_folded(cell): return cell['cell_type'] == 'code' and 'hide-input' in cell['metadata'].get('tags', ()) and not cell['outputs']
-
-
-def same_fold(a, b): return a['metadata']['mystnb'] == b['metadata']['mystnb']
 
 
 def is_bar(output):
@@ -242,7 +233,7 @@ def site_notebook(page, links):
         if c['cell_type'] == 'markdown':
             cells.append(dict(c, source=place_figures(link_words(joined(c['source']), links, page), up)))
         elif c['cell_type'] == 'code' and (shown := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart', page.name == GALLERY)):
-            if cells and is_folded(cells[-1]) and is_folded(shown) and same_fold(cells[-1], shown): cells[-1]['source'] += '\n' + shown['source']
+            if cells and is_folded(cells[-1]) and is_folded(shown) and cells[-1]['metadata']['mystnb'] == shown['metadata']['mystnb']: cells[-1]['source'] += '\n' + shown['source']
             else: cells.append(shown)
     if page.module: cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))
     meta = dict(page.nb['metadata'], language_info=dict(name='python', pygments_lexer='python'))

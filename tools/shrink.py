@@ -9,10 +9,11 @@ def limit_pixels(b64:str)->str:
     raw = base64.b64decode(b64)
     im = Image.open(io.BytesIO(raw)); im.load()
     if len(raw) <= LIMIT and im.width <= WIDTH: return b64
-    for width, colors in ((WIDTH, 0), (WIDTH, 255), (WIDTH, 192), (640, 255), (520, 255), (WIDTH, 128), (520, 128), (440, 96), (360, 64), (300, 48)):
-        w = min(width, im.width); small = im.convert('RGB').resize((w, round(im.height*w/im.width)), Image.LANCZOS)
-        if colors: small = small.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG if colors > 96 else Image.Dither.NONE)
-        out = io.BytesIO(); small.save(out, 'PNG', optimize=True)
+    for width, colors in ((WIDTH, 0), (WIDTH, 255), (WIDTH, 128), (520, 255), (520, 128), (360, 64), (300, 48)):
+        small, out = im.convert('RGB'), io.BytesIO()
+        small.thumbnail((width, 10*width), Image.LANCZOS)
+        if colors: small = small.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE if colors < 100 else None)
+        small.save(out, 'PNG', optimize=True)
         if out.tell() <= LIMIT: break
     return base64.b64encode(out.getvalue()).decode()
 

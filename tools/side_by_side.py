@@ -75,7 +75,7 @@ class Case:
     def inputs(self): return self.vlm.to_device(self.prompt)
     @cached_property
     def two_images(self): return self.vlm.to_device(self.vlm.prompt([self.image]*2, self.questions[0], SHORT_ANSWER))
-    @cached_property
+    @property
     def layers(self): return pick_layers(self.method.layers, self.vlm.n_layers)
 
 
@@ -218,10 +218,9 @@ def memory_of(name, grid, size, device, dtype):
 
 def judge(row, ratios):
     "Name of a target -> limit, side, value, met"
-    mb = {k: row[k].get('mb') for k in ('capture', 'prefill')}
-    values = (ratios['capture']['ratio'], all(mb.values()) and mb['capture']/mb['prefill'] or None, ratios['carve']['ratio'],
+    values = (ratios['capture']['ratio'], row['capture']['mb']/row['prefill']['mb'], ratios['carve']['ratio'],
         ratios['ten_without_view']['ratio'], ratios['authors']['ratio'], row['map_error'])
-    return {k: dict(limit=limit, side=side, value=v, met=None if v is None else v <= limit if side == 'most' else v >= limit)
+    return {k: dict(limit=limit, side=side, value=v, met=v <= limit if side == 'most' else v >= limit)
             for (k, (limit, side)), v in zip(TARGETS.items(), values)}
 
 
@@ -237,9 +236,6 @@ def main():
     p.add_argument('--quick', action='store_true')
     p.add_argument('--device', default='cpu')
     p.add_argument('--dtype', default='float32')
-    p.add_argument('--grids', type=int, nargs='*', help='sides of the grid instead of those of the lengths above')
-    p.add_argument('--rounds', type=int, nargs=2, help='of all measures, and of the slow ones')
-    p.add_argument('--no-memory', action='store_true')
     p.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.memory_of:
@@ -247,12 +243,11 @@ def main():
         case = make_case(grid, Size(**size), device, dtype, new=2, questions=tuple(QUESTIONS[:2]))
         with peak_memory(case.vlm.device if device != 'cpu' else None) as peak: MEASURES[name](case)
         return print(peak[-1]/1e6)
-    size = SMALL if a.quick else Size()
-    grids = a.grids or ([GRIDS[600]] if a.quick else GRIDS.values())
+    size, grids = (SMALL, [GRIDS[600]]) if a.quick else (Size(), GRIDS.values())
     tokens, ratios = {}, {}
     for grid in grids:
-        rounds = a.rounds or ((5, 2) if a.quick else (5, 3) if grid < 50 else (4, 1))
-        memory = () if a.no_memory else MEASURES if grid == max(grids) else ('prefill', 'capture')
+        rounds = (5, 2) if a.quick else (5, 3) if grid < 50 else (4, 1)      # of all measures, and of the slow ones
+        memory = MEASURES if grid == max(grids) else ('prefill', 'capture')
         row, ratio = one_length(grid, size, *rounds, memory, a.device, a.dtype)
         name, targets = str(row['n_prompt']), judge(row, ratio)
         tokens[name], ratios[name] = row, ratio

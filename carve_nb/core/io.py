@@ -34,7 +34,7 @@ def replace_file(path, data):    # text or bytes
 
 # %% ../../nbs/library/core/06_io.ipynb #903a4d26
 TINY = 'carve-tiny'             # the model where none is named
-PACKAGED = {TINY: 'reference_vlm', 'carve-small': 'small_vlm'} # name of a model in the package → recipe that trains it
+PACKAGED = [TINY, 'carve-small'] # models in the package
 CHECKPOINTS = Path(str(files('carve_nb')))/'checkpoints' # a folder of each, under its name
 
 def shipped_folder(name) -> Path:
@@ -44,7 +44,7 @@ def shipped_folder(name) -> Path:
     if name not in PACKAGED: raise CarveError(f'No model of this package is called {name!r}: {", ".join(PACKAGED)}.')
     raise CarveError(
         f'The model {name!r} is not in this installation. Install a release of the package that has it, or train it '
-        f'(`python -m recipes.{PACKAGED[name]} --help` in a clone says how) and give the folder that it is packed to.')
+        f'(`python -m recipes.train --help` in a clone says how) and give the folder that it is packed to.')
 
 # %% ../../nbs/library/core/06_io.ipynb #412d290e
 def find_source(name):

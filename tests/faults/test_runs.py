@@ -184,7 +184,7 @@ def by_chance(vlm, tmp_path):
     "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
     from recipes.visual_search import search_display
     from recipes.tiny_models import make_tiny_checkpoint
-    from recipes.model import new_model
+    from recipes.models import new_model
     from carve_nb.core.stats import mean_interval, difference
     from carve_nb.core.stats import detectable
     s, x = next(iter(samples('digit', 1))), np.linspace(0, 1, 30)
