@@ -15,7 +15,7 @@ from fastcore.script import call_parse
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional as F
 from carve_nb.attention.intervention import rows_live
-from carve_nb.baselines.vicrop import pixel_plane, pixels_live
+from carve_nb.baselines.vicrop import pixel_plane
 from carve_nb.core.errors import CarveError, UnsupportedError
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.image import png_bytes
@@ -58,10 +58,12 @@ def sticker_gradient(vlm, sample, box, layers=None) -> tuple: # of the sticker i
     if tuple(map(round, span.box)) != (0, 0, *size) or vlm.family.cross or vlm.family.bridge:
         raise UnsupportedError(f'{vlm.family.name} does not see the picture in one piece: no sticker can be trained')
     cover = torch.tensor(patch_cover(span, box), dtype=torch.float32, device=vlm.device)
-    with pixels_live(vlm, prompt) as inputs, rows_live(vlm, prompt, layers) as want, torch.enable_grad():
-        vlm.model(**inputs, logits_to_keep=1)
+    inputs = vlm.to_device(prompt)
+    pixels = inputs['pixel_values'].detach().clone().requires_grad_()
+    with rows_live(vlm, prompt, layers) as want, torch.enable_grad():
+        vlm.model(**inputs | dict(pixel_values=pixels, use_cache=False), logits_to_keep=1)
         shares = attention_share(want.attn.mean((1, 2)), cover)
-        raw, = torch.autograd.grad((shares + EPSILON).log().mean(), inputs['pixel_values'])
+        raw, = torch.autograd.grad((shares + EPSILON).log().mean(), pixels)
     plane = pixel_plane(raw, span.grid, vlm.model.config)
     whole = pull_back(plane, size, vlm.processor.image_processor.image_std)
     return whole[:, y0:y1, x0:x1], shares.detach().tolist()
