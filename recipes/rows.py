@@ -41,17 +41,15 @@ from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.vlm import VLM
 from carve_nb.regions import regions
 from carve_nb.studies.profile import best_cell, layer_agreement, scene_questions
-from .curriculum import WHOLE_SCENE
-from . import small_decoder
-from .small_decoder import lesson_loss
-from .small_lessons import Lesson, lesson_batch
-from .small_model import new_small_model
-from .small_recipe import TOLD_LESSONS, phase_of
-from .small_scenes import CELL, draw_int, grid_crop, grid_room, grid_view, open_backgrounds, paint_scene, write_backgrounds
-from .small_tower import tower_tokens
-from .small_vocabulary import encode_small
+from . import lessons
+from .lessons import Lesson, lesson_batch, lesson_loss
+from .models import new_small_model
+from .recipe import FEW
+from .views import (
+    CELL, WHOLE_SCENE, draw_int, grid_crop, grid_room, grid_view, open_backgrounds, paint_scene, patch_labels)
+from .contrast import tower_tokens
+from .vocabulary import encode_small
 from .training_loop import train
-from .views import patch_labels
 
 # %% ../nbs/notes/whose_row.ipynb #87b9a48a
 START = 910_000   # first seed of the calibration and of the held-out scenes; no other page uses seeds from here on
@@ -237,10 +235,10 @@ KINDS = 'digit', 'color', 'shape', 'exist'
 VARIANTS = dict(mixed=.3, always=1., never=0., line=.3, tower=.3)   # share of questions with the sentence behind them
 TEXT, TOWER, PROJECTOR = (f'vlm.model.{part}' for part in ('language_model', 'visual', 'visual.merger'))
 
-def variant_lessons(short) -> list: # share of questions with the sentence -> [what a batch holds, share]s
+def variant_lessons(short) -> dict: # share of questions with the sentence -> what a batch holds: share
     "Near and whole views of few image tokens"
     near = Lesson('near', ((8, 8),), 10, 6, 28, KINDS, crop=(110, 300), side=(36, 80), short=short)
-    return [[near, 2], [Lesson('whole', ((12, 12),), 6, 8, 28, KINDS, crop=(300, 448), side=(38, 80), n=(2, 12), short=short), 2]]
+    return {near: 2, Lesson('whole', ((12, 12),), 6, 8, 28, KINDS, crop=(300, 448), side=(38, 80), n=(2, 12), short=short): 2}
 
 def new_body(depth=6) -> nn.ModuleDict: # layers of the decoder
     "The tower of carve-small as it is, a fresh projector and a fresh decoder, 192 wide"
@@ -260,7 +258,7 @@ def aligned_batch(v, pool, seed, step) -> list: # (tokens along a side, views); 
         lo = draw_int(rng, 38, 80)
         scene = paint_scene(rng, pool, draw_int(rng, 2, 12), (int(.75*lo), lo), room)
         image, seen, cut = grid_view(scene, room if n > 8 else grid_crop(rng, scene, grid, 110, 300), grid)
-        rows.append((image, patch_labels([replace(o, box=tuple(c*8/CELL for c in o.box)) for o in seen + cut], 8*n, n)))
+        rows.append((image, patch_labels([replace(o, box=tuple(c*8/CELL for c in o.box)) for o in seen + cut], n)))
     return [np.stack(c) for c in zip(*rows)]
 
 def aligned_loss(m, images, labels): # model; of `aligned_batch`
@@ -278,20 +276,20 @@ def line_positions(parts): # as `prefix_places` takes them
 
 def train_body(out, what, depth=6, steps=250): # folder; 'text' and then 'align', which all share, or one of `VARIANTS`
     "One stage of a body; it goes on where it was stopped"
-    few, base = replace(TOLD_LESSONS[0], kinds=KINDS), Path(out)/f'base{depth}'
-    pool = open_backgrounds(str(write_backgrounds(Path(out)/'backgrounds.npy', 300)))
+    few, base = replace(FEW, kinds=KINDS), Path(out)/f'base{depth}'
+    pool = open_backgrounds(Path(out)/'backgrounds.npy', 300)
     stage = 'tune' if what in VARIANTS else what
     phases = dict(
-        text=[phase_of(500, (1e-3, 1e-3), [[few, 1]])],
-        align=[phase_of(150, (2e-3, 1e-3), [[(8, 16), 2], [(12, 8), 1]], warm=20, cool=.3)],
-        tune=[phase_of(steps, (1e-3, 6e-4), variant_lessons(VARIANTS.get(what, 0.)), warm=30, cool=.4)])[stage]
+        text=[dict(steps=500, lr=(1e-3, 1e-3), stages={few: 1})],
+        align=[dict(steps=150, lr=(2e-3, 1e-3), stages={(8, 16): 2, (12, 8): 1}, warm=20, cool=.3)],
+        tune=[dict(steps=steps, lr=(1e-3, 6e-4), stages=variant_lessons(VARIANTS.get(what, 0.)), warm=30, cool=.4)])[stage]
     learned = dict(text=(TEXT,), align=(PROJECTOR,), tune=(TEXT, TOWER if what == 'tower' else PROJECTOR))[stage]
     m, before = new_body(depth), dict(align='text', tune='align').get(stage)
     if before: m.load_state_dict(torch.load(base/f'{before}.pt', weights_only=True)['model'])
     for name, p in m.named_parameters(): p.requires_grad_(name.startswith(learned))
-    if what == 'line': small_decoder.prefix_places = line_positions
+    if what == 'line': lessons.prefix_places = line_positions
     def make(v, seed, i, step): return (lesson_batch if isinstance(v, Lesson) else aligned_batch)(v, pool, seed, step)
-    def loss(m, v, batch):
+    def loss(v, batch):
         if isinstance(v, Lesson): return lesson_loss(m['vlm'], batch, .1)
         l = aligned_loss(m['vlm'], *batch)
         return l, dict(align=l.item())
