@@ -726,6 +726,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'carve_nb/baselines/vicrop.py'),
                                            'carve_nb.baselines.vicrop.pixel_plane': ( 'library/baselines/vicrop.html#pixel_plane',
                                                                                       'carve_nb/baselines/vicrop.py'),
+                                           'carve_nb.baselines.vicrop.pixels_live': ( 'library/baselines/vicrop.html#pixels_live',
+                                                                                      'carve_nb/baselines/vicrop.py'),
                                            'carve_nb.baselines.vicrop.safe_ratio': ( 'library/baselines/vicrop.html#safe_ratio',
                                                                                      'carve_nb/baselines/vicrop.py'),
                                            'carve_nb.baselines.vicrop.search_box': ( 'library/baselines/vicrop.html#search_box',

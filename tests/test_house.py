@@ -11,7 +11,7 @@ ROOMS = 'core', 'models', 'attention', 'data', 'book', 'method', 'baselines', 's
 LAZY = {'baselines.registry', 'evaluation.lmms_eval'}
 FAMILY = re.compile(r'llava|qwen|internvl|idefics|smolvlm|paligemma|gemma|mllama|onevision|instructblip', re.I)
 # Where model families are described, and the help of the command line.
-FAMILY_MAY = {'image_tokens', 'families', 'main', 'options'}
+FAMILY_MAY = {'image_tokens', 'families', 'main', 'commands'}
 MACHINE = re.compile(r'(?<![\w.:/-])/(work|root|home|tmp|Users|opt|usr|mnt|var)/')
 
 
