@@ -91,7 +91,7 @@ def plot_scores(ax, t, key, palette, title): # of `tidy`; a score; group -> colo
     "Mean and interval of each method, groups in colours"
     t = t.dropna(subset=key)
     sns.pointplot(
-        t.assign(percent=100*t[key].astype(float)), x='percent', y='method', hue='planted', ax=ax, palette=palette,
+        t.assign(percent=100*t[key].astype(float)), x='percent', y='method', hue=t.columns[1], ax=ax, palette=palette,
         errorbar=lambda x: [100*e for e in tuple(mean_interval(x/100))[1:]], ls='none', dodge=.6, ms=3,
         err_kws=dict(lw=.8), legend=False)
     ax.set(xlim=(-2, 102), xlabel='', ylabel='', title=title)
