@@ -187,7 +187,7 @@ def test_records_stay_utf8(load, tmp_path):
     def write(asked): (tmp_path/'q.jsonl').write_text(''.join(json.dumps(dict(id=k, image='p.png', question=q, answer='a')) + '\n' for k, q in asked.items()))
     run = lambda: run_eval(str(tmp_path/'q.jsonl'), load('llava'), methods='none', out=tmp_path/'out', max_new_tokens=2, progress=False)
     write(LETTERS | BROKEN)
-    with pytest.raises(DataError, match='lone surrogate'): run()
+    with pytest.raises(DataError, match='surrogates not allowed'): run()
     assert not (tmp_path/'out').exists()
     write(LETTERS)
     out = run()
