@@ -66,6 +66,7 @@ class Result:
     shown: list = field(default_factory=list)       # pictures of the last question, if not the picture alone
     images: list = field(default_factory=list)      # all pictures of the question, if there are several
     which: int = 0                                  # of these the place of `image`
+    read: list = field(default_factory=list)        # words of the question whose rows were read; none: the last position's
 
     total = property(lambda self: sum(self.seconds.values()))
 
@@ -79,6 +80,15 @@ class Result:
         "Generated steps under the question and under the general instruction, as far as there were captures"
         return tuple(len(r.attn) for r in (self.rows, self.instruction_rows) if r is not None)
 
+    @property
+    def asked(self) -> str:
+        "The question, in brackets the words whose rows were read"
+        text = self.question
+        for word in self.read:
+            i, n = text.lower().rfind(word), len(word)
+            if i >= 0: text = f'{text[:i]}[{text[i:i + n]}]{text[i + n:]}'
+        return text
+
     def __str__(self): return str(self.answer)
     def __repr__(self): return 'Result: ' + '\n'.join(self.summary())
 
@@ -89,7 +99,7 @@ class Result:
         view = f'view {self.view.box}, {self.view.scale:.1f} times; ' if self.view else ''
         seconds = f', {self.total:.2f} s' if self.seconds else ''
         return [
-            self.question,
+            self.asked,
             *([f'alone: {format_answer(self.plain_answer)}'] if self.method != 'none' else []),
             f'{self.method}: {format_answer(self.answer)}',
             f'{regions}{view}{self.calls} call{"s"*(self.calls > 1)}{seconds}',
@@ -99,7 +109,7 @@ class Result:
         "The question and both answers"
         view = f'with the view, {self.view.scale:.1f} times as large, it says {format_answer(self.answer)}'
         answers = f'The model alone says {format_answer(self.plain_answer)}; {view} ({self.method}).'
-        return '\n'.join([f'{self.question} {answers}', *self.notes])
+        return '\n'.join([f'{self.asked} {answers}', *self.notes])
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name
         "A result without its pictures and tensors: plain values, for JSON"
@@ -107,6 +117,7 @@ class Result:
         def box(o): return [int(v) for v in o.box]
         (answer, confidence), plain = said(self.answer), said(self.plain_answer)
         which = dict(picture=self.which, pictures=len(self.images)) if self.images else {}
+        if self.read: which['read'] = self.read
         return dict(
             question=self.question, answer=answer, confidence=confidence,
             plain_answer=dict(text=plain[0], confidence=plain[1]), method=self.method, **which,

@@ -11,11 +11,11 @@ from typing import Literal
 import torch
 from ..attention.results import Result
 from ..core.errors import CarveError
-from ..core.saliency import Saliency, pick_layers, pick_words
+from ..core.saliency import Saliency, pick_layers, pick_words, read_words
 from ..decomposition import contrast
 from .base import CropMethod
 from ..method.carve import ABOVE_0, Carve, ViewRule, as_saliency, limited, timings
-from ..method.profiles import find_profile, word_row
+from ..method.profiles import find_profile, row_words, word_row
 from ..method.view import magnify, whole_view
 from ..regions import regions
 
@@ -94,4 +94,5 @@ class Lookup(CropMethod):
         def show(S):
             if sure: return whole_view(image)
             return magnify(image, regions(S, self.p, 1, rank='peak'), min_side=self.min_side, **vars(ViewRule()))
-        return self.located(image, question, S, show, rows, notes, calls=1, seconds=seconds)
+        read = [] if row == 'last' else read_words(rows.question_tokens, row_words(row))
+        return self.located(image, question, S, show, rows, notes, calls=1, seconds=seconds, read=read)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FUNCTION_WORDS', 'SPACES', 'MAP_RASTER', 'to_grid', 'tent_weights', 'patch_cover', 'calm_spikes', 'pick_layers',
-           'merge_heads', 'split_words', 'pick_words', 'Saliency', 'is_flat']
+           'merge_heads', 'split_words', 'pick_words', 'read_words', 'Saliency', 'is_flat']
 
 # %% ../../nbs/library/core/10_saliency.ipynb #7a213b73
 import base64, math
@@ -102,6 +102,11 @@ def pick_words(tokens, words='all', otherwise='all') -> list: # indices
         if words == 'noun': keep = keep[-1:]
     else: keep = [at for w, at in found if w in ({words} if isinstance(words, str) else words)]
     return sum(keep, []) or (everything if otherwise == 'all' else [])
+
+def read_words(tokens, words) -> list: # as in `pick_words`
+    "The words that are picked, in lower case, once each"
+    picked = set(pick_words(tokens, words))
+    return list(dict.fromkeys(word for word, at in split_words(tokens) if picked & {*at}))
 
 # %% ../../nbs/library/core/10_saliency.ipynb #55d3c4b4
 MAP_RASTER = 2**21 # pixels of the finest raster on which regions are sought: a map has some hundred patches

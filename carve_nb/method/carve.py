@@ -17,7 +17,7 @@ from ..attention.rows import AttentionRows
 from ..attention.several_pictures import ask_several
 from ..carve import fuse_contrast
 from ..core.errors import CarveError, KnownFields
-from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers, pick_words, to_grid
+from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers, pick_words, read_words, to_grid
 from ..core.image import open_image
 from ..decomposition import maps_equal
 from ..maps import fuse_maps, step_weights
@@ -333,7 +333,8 @@ class Carve(Method):
         notes += capture_notes(rows_q, rows_g, self.wanted(rows_q.meta['n_layers']), paired)
         maps = panel_maps(A_q, A_g, step_weights(len(A_q), self.steps), rows_q.spans[0], S, self.op)
         r = self.result(image, question, rows_q, view, saliency=S, maps=maps, regions=kept, calls=2,
-            instruction_rows=rows_g, seconds=seconds, notes=notes)
+            instruction_rows=rows_g, seconds=seconds, notes=notes,
+            read=read_words(rows_q.question_tokens, self.words) if self.query == 'question' else [])
         return replace(r, plain_answer=None) if rows_q.meta.get('argmax') else r   # `VLM.ask` decodes by other rules
 
 _PAPER, _OFFICIAL = Carve.paper(), Carve.official()
