@@ -414,7 +414,7 @@ def test_study_says_what_is_wrong(models, photos, tmp_path, capsys):
     (empty/'rows.csv').write_text('image,question,answer\n')
     tiny = ['--model', models['llava'], '--out', out, '--quiet', '--workers', 1]
     for words, said in ((['entropie'], 'convergence'), (['intervention', '--data', photos], 'our own scenes'), (['entropy', '--data', empty], 'must hold rows'),
-                        (['entropy', '--n', 0], "'--n'"), (['entropy', '--data', tmp_path/'none'], 'neither')):
+                        (['entropy', '--n', 0], "'--n'"), (['entropy', '--data', tmp_path/'none'], 'does not exist')):
         status = main(['study', *map(str, [*words, *tiny])])
         printed = capsys.readouterr()
         assert (status, printed.out, printed.err.count('\n')) == (2, '', 1) and said in printed.err, (words, printed.err)

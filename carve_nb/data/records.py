@@ -351,9 +351,9 @@ def read_entries(path, n=None, seed=None, allow_missing=False) -> list: # of `Re
     files = [path]
     if not path.is_file(): files = sorted(p for p in path.glob('*.*') if p.suffix in ENDINGS and p.name not in others)
     if not files:
-        raise DataError(
-            f'{path} holds no annotations: give a folder with pictures and one .jsonl, .json or .csv file with image, '
-            'question and answer, or that file.')
+        what = 'holds no annotations' if path.exists() else 'does not exist'
+        raise DataError(f'{path} {what}: give a folder with pictures and one .jsonl, .json or .csv file with image, '
+                        'question and answer, or that file.')
     if len({re.sub(r'-\d+-of-\d+(?=\.)', '', p.name) for p in files}) > 1:
         names = ', '.join(p.name for p in files[:4])
         raise DataError(
