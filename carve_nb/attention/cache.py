@@ -71,7 +71,10 @@ class AnswerCache:
 
 # %% ../../nbs/library/attention/13_cache.ipynb #2bd53767
 class AttentionCache:
-    "The newest captures within a bound: share one between methods, or between questions about one picture"
+    """The newest captures within a bound: share one between methods, or between questions about one picture.
+
+    Every capture is as long as its method's longest answer, so that all questions share that under the instruction;
+    `ask_for` says which question is asked, and bounds the others by its answer."""
     def __init__(self, megabytes=512):    # of rows to keep
         self.megabytes, self.captures, self.hits = megabytes, {}, 0
         self.ask_for(None)

@@ -169,7 +169,7 @@ def capture(self: VLM,
     suffix=True,    # appended after a space: a text; True: the model's own, `VLM.suffix`; None: none
     max_new_tokens=32,
 ) -> AttentionRows:
-    "Ask about pictures and capture the attention on them; `meta` holds the seconds it took"
+    "The attention on pictures under a question, and the answer (all of it: steps='all'); `meta` holds the seconds"
     start = time.perf_counter()
     rows = self.forward(self.prompt(images, question, suffix), layers, steps, question_rows, max_new_tokens)
     rows.meta['seconds'] = time.perf_counter() - start

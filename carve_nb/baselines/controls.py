@@ -21,7 +21,7 @@ from ..method.view import crop_view, grow_box, whole_view
 # %% ../../nbs/library/baselines/23_controls.ipynb #b0315dae
 @dataclass(repr=False)
 class QuestionOnly(Carve):
-    "CARVE without contrast: A_G replaced by ones"
+    "CARVE without contrast: A_G replaced by ones; the instruction pass stays, so that its seconds equal CARVE's"
     name = 'question-only'
     def no_signal(self, question, A_q, A_g, S):
         "There are no two maps to be equal"
@@ -38,6 +38,11 @@ class InstructionOnly(QuestionOnly):
     def maps(self, rows_q, rows_g):
         "The general instruction's maps, and ones"
         return super().maps(rows_g, rows_q)
+    def from_rows(self, image, question, rows_q, rows_g) -> Result:
+        "As CARVE, with the general map under its own title"
+        r = super().from_rows(image, question, rows_q, rows_g)
+        general, ones, S = r.maps.values()
+        return replace(r, maps={'A_G, under the instruction': general, 'ones': ones, 'A_G alone': S})
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #f5ee0c57
 @dataclass(repr=False)

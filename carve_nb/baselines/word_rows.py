@@ -68,7 +68,7 @@ class Lookup(CropMethod):
     "Reads one row, undivided, and asks again with a view of the region of its peak"
     # one of `ROWS`; None: that of the model's profile, or the last position if it has none
     row: Literal['last', 'noun', 'content', 'question', '?', None] = None
-    layers: object = None # see `pick_layers`; None: those of the profile, or all
+    layers: object = None # see `pick_layers`; None: the profile's where `row` is None too, else all
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels
     min_side: int = limited(96, 1) # least side of the crop, pixels
     skip_above: float = limited(1., 0, 1) # the plain answer stays where the model is surer of it than this
@@ -77,9 +77,11 @@ class Lookup(CropMethod):
     def choose(self, vlm) -> tuple: # (row, layers, notes)
         "The row and the layers that are read in a model"
         if self.row: return self.row, self.layers, []
-        if (profile := find_profile(vlm)) and (found := profile.fields('lookup')):
-            return found['row'], self.layers or found['layers'], []
-        return 'last', self.layers, ['no row is known for this model, so the last position was read: `carve profile` finds one']
+        profile = find_profile(vlm)
+        if found := profile and profile.fields('lookup'): return found['row'], self.layers or found['layers'], []
+        why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
+        more = '`carve profile --force` with more pictures' if profile else '`carve profile`'
+        return 'last', self.layers, [f'{why}, so the last position was read: {more} finds one']
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "One pass: the plain answer and the row; its region"

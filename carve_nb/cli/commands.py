@@ -539,6 +539,7 @@ def do_profile(loading,
     path = profile_path(vlm := open_model(loading))
     if path.exists() and not force:
         raise CarveError(f'{path} is a profile of these weights; --force measures again and puts the new one there.')
+    make_folder(path.parent)     # before the work
     over, asked = partial(tqdm, leave=False, disable=quiet), profile_questions(vlm, n, images)
     if images and not quiet: print_line('note', f'asked: {" ".join(dict.fromkeys(s.question for s in asked))}')
     profile = profile_model(vlm, asked, images.name if images else 'scenes of this package', over=over)
@@ -549,5 +550,6 @@ def do_profile(loading,
     print(f'kept in {path}')
     name = 'auto' if profile.rules and profile.rules['gain'][1] > 0 else 'carve'
     words = [name, *(f'{k}={v}'.replace(' ', '') for k, v in profile.fields(name).items())]
-    if profile.sure: print('in a shell: --method lookup')
+    if profile.fields(): print('in a shell: --method lookup')
+    elif profile.sure: print('lookup reads this row all the same, as it needs one')
     if len(words) > 1: print('in a shell: --method', shlex.quote(':'.join(words)))

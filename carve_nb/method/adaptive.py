@@ -17,10 +17,10 @@ from .carve import Carve, limited, timings
 @dataclass(repr=False)
 class CarveAuto(Carve):
     "CARVE that decides whether to ask about views and which answer to keep (ours)"
-    layers: object = (1/6, 3/6) # those that point, see `point_layers`; fractions of depth
+    layers: object = (1/6, 3/6) # those that point, as fractions of depth
     K: int = limited(2, 1) # views tried at most, one after the other
     final_images: Literal['view'] = 'view' # alone: its answer owes nothing to the original (the thresholds were chosen so)
-    skip_above: float = limited(.8, 0, 1) # a plain answer with this confidence is kept; 1: always make the map
+    skip_above: float = limited(.8, 0, 1) # a plain answer with more confidence is kept; 1: always make the map
     alike: float = .9 # correlation of the two maps from which on the question is about the whole scene
     spread: float = limited(.4, 0, 1) # H(S) / log Nv from which on the same
     accept_above: float = limited(.98, 0, 1) # confidence at which no further view is tried
@@ -31,7 +31,7 @@ class CarveAuto(Carve):
 
     def keeps(self, confidence, alike=-1., spread=0.) -> str: # of the plain answer; of `map_evidence`
         "Why the plain answer is kept without asking about a view; '' if a view is worth its cost"
-        if confidence >= self.skip_above: return f'the plain answer is sure ({confidence:.2f})'
+        if confidence > self.skip_above: return f'the plain answer is sure ({confidence:.2f})'
         if alike >= self.alike: return f'question and general instruction attend alike (r = {alike:.2f})'
         if spread > self.spread: return f'the map is spread over the scene ({spread:.2f} of the largest entropy)'
         return ''

@@ -223,7 +223,7 @@ class Carve(Method):
 
     @classmethod
     def for_model(cls, vlm, **changes):
-        "The method with the settings that won on a model, by its saved profile; else the default, with a warning that says so"
+        "The method with the settings that a model's saved profile suggests; else the default, with a warning"
         profile, name = find_profile(vlm), 'auto' if cls.name == 'auto' else 'carve'
         if profile is None:
             raise CarveError(f'No profile of {short_name(vlm)!r} with these weights is saved. Make one: '

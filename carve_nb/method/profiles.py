@@ -145,7 +145,7 @@ class ModelProfile(MeasuredLayers):
         return self.n >= 3 and self.again >= .8
 
     def fields(self, name='carve') -> dict: # name: 'carve', 'auto' or 'lookup'
-        "The fields of a method that the profile speaks for; none: the default is as good"
+        "The fields that a sure profile gives a method; none where its row does not win, but lookup needs some row"
         found = dict(layers=self.layers) | ({} if self.row == 'last' else dict(query='question', words=row_words(self.row)))
         if name == 'lookup': found = dict(row=self.row, layers=self.layers)
         elif self.gain and self.gain[1] <= 0: found = {}
@@ -160,7 +160,7 @@ class ModelProfile(MeasuredLayers):
         make, rules = CarveAuto if name == 'auto' else Carve, self.rules
         if fields := self.fields(name):
             return f'{"suggested" if self.gain else "by agreement, untested without boxes"}: {make(**fields)}'
-        if name == 'auto' and not rules['thresholds']:
+        if name == 'auto' and rules['thresholds'] is None:
             why = 'No thresholds of auto keep to the cost that is allowed and harm no kind of question'
         elif name == 'auto': why = f'Other thresholds do no better ({_points(rules["gain"])})'
         elif not self.sure:

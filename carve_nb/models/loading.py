@@ -131,7 +131,7 @@ def load_weights(source, **kw):
 
 # %% ../../nbs/library/models/05_loading.ipynb #0f7e1906
 def load_model(
-    name,             # Hub id, folder, or 'carve-tiny'
+    name,             # Hub id, folder, or one of `PACKAGED`
     device=None,      # torch device; CUDA where there is one by default
     dtype=None,       # torch dtype or its name; float32 on a CPU, else as saved
     revision=None, trust_remote_code=False,

@@ -60,14 +60,14 @@ class VLM:
 
     @classmethod
     def from_pretrained(cls,
-        name_or_path=TINY,        # Hub id, folder, or 'carve-tiny'
+        name_or_path=TINY,        # Hub id, folder, or one of `PACKAGED`
         device=None,              # torch device; CUDA where there is one by default
         dtype=None,               # torch dtype or its name; float32 on a CPU, else as saved
         revision=None,            # Hub revision
         trust_remote_code=False,  # run the repository's own code?
         escape=False,             # defuse commands inside user texts? Without it such texts are refused
         pad=False,                # pad pictures of which the processor would cut out the centre?
-        image_tokens=None,        # most tokens of a picture, as far as the processor can be told; None: its own limit
+        image_tokens=None,        # most tokens of a picture, as far as the processor can be told; None: 4096
         **kw,                     # of the stock loader: device_map (needs accelerate), quantization_config, ...
     ):                            # in eval mode, with the SDPA kernel
         "Load a model: safetensors only, stock classes only"

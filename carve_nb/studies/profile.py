@@ -24,7 +24,7 @@ from ..core.saliency import Saliency
 from ..core.stats import difference, mean_interval, picture_places
 from ..data.datasets import load_benchmark
 from ..data.scoring import match
-from ..data.records import Record, folder_pictures
+from ..data.records import Absent, Record, folder_pictures
 from ..data.scenes import make_scene, samples
 from ..method.adaptive import CarveAuto, map_evidence
 from ..method.profiles import short_name
@@ -66,7 +66,8 @@ def profile_questions(vlm, n=40, folder=None) -> list: # of `Record`s
     Without it `QUESTIONS`, or `SHAPES` for a model that does not know their words, as those of this package."""
     if folder is None: return scene_questions(n)
     if (Path(folder)/'questions.jsonl').is_file():
-        records = list(load_benchmark(folder))
+        data = load_benchmark(Path(folder)/'questions.jsonl')   # warns of pictures that are not there
+        records = [r for r in data if not isinstance(r.image, Absent)]
         first = list(dict.fromkeys(str(r.image) for r in records))[:n]
         return [r for r in records if str(r.image) in first]
     words = SHAPES if unknown_words(vlm.tokenizer, ' '.join(QUESTIONS)) else QUESTIONS
