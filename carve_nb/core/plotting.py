@@ -192,7 +192,7 @@ def plot_forest(
             at = value, y + .5*((k + .5)/most - .5)
             color, label = colors[k] if colors else f'C{k}', labels[k] if labels and not y else None
             mark = dict(color=color, label=label, marker='o', ls='') | style(name, k)
-            ax.errorbar(*(at[::-1] if upright else at), **{ends: [[value - low], [high - value]]}, **mark)
+            ax.errorbar(*(at[::-1] if upright else at), **{ends: np.maximum([[value - low], [high - value]], 0)}, **mark)
     if zero is not None: (ax.axhline if upright else ax.axvline)(scale*zero, color='.5', lw=.6)
     if upright: ax.set(xticks=range(len(rows)), xticklabels=names, xlim=(-.5, len(rows) - .5))
     else: ax.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - .5, -.5))

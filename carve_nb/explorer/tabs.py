@@ -9,11 +9,14 @@ __all__ = ['EMPTY', 'TABS', 'Tab', 'LayerTab', 'HeadTab', 'WordTab', 'CodeTab']
 import ipywidgets as w
 import torch
 from ..attention.intervention import head_importance
+from ..baselines.word_rows import Lookup
 from ..core.plotting import panels_html
+from ..core.saliency import pick_words
 from carve_nb.explorer.state import (
     MAP_KINDS, MOST_LAYERS, film_strip, head_map, head_picture, head_strip, head_table, settings_code, to_map,
     word_rows, words_shown)
 from .widgets import captioned, data_url, dial, html_text, picture_html, wrapping
+from ..method.profiles import row_words
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #4043ba12
 EMPTY = html_text('Nothing to show yet: choose a picture and ask.')
@@ -103,8 +106,12 @@ class WordTab(Tab):
         return [self.word]
 
     def renew(self):
-        "The words of the capture"
+        "The words of the capture; first that of the row which the model's profile names"
+        rows = self.owner.shown.rows
         self.word.options = [(f'{i}: {t}', i) for i, t in enumerate(words_shown(self.owner.shown))]
+        asked, row = () if rows.question is None else rows.question_tokens, Lookup().choose(self.owner.vlm)[0]
+        named = [] if row == 'last' else pick_words(asked, row_words(row), 'none')
+        self.word.value = named[-1] if named else len(asked)   # the last position's row is that of the first word said
 
     def draw(self, shown, method) -> str: # HTML
         "The map of a word"
