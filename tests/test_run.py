@@ -2,6 +2,7 @@
 import json, os, random, shutil, signal, subprocess, sys, time, warnings
 from contextlib import closing
 from dataclasses import dataclass
+from types import SimpleNamespace
 import pytest, torch
 from carve_nb.evaluation import runner
 from carve_nb.baselines.controls import DirectAnswer
@@ -242,10 +243,13 @@ def test_folder_on_another_machine(tiny, tmp_path):
 
 def test_older_folder(tiny, tmp_path):
     "A folder from before there was a database is refused with what to do, and set aside on demand"
-    complete = run(tmp_path, tiny)
+    complete, whole = run(tmp_path, tiny), Report.load(tmp_path).markdown()
     for name in STORE, 'run.lock': (tmp_path/name).unlink()
-    for read in (lambda: run(tmp_path, tiny)), (lambda: write_report(tmp_path)):
-        with pytest.raises(RunError, match='holds records.jsonl without run.sqlite.*Give another folder, or set this one aside'): read()
+    with pytest.raises(RunError, match='holds records.jsonl without run.sqlite.*Give another folder, or set this one aside'): run(tmp_path, tiny)
+    exports = [(tmp_path/k).read_bytes() for k in ('records.jsonl', 'protocol.json')]
+    report = write_report(tmp_path)     # of the exports, which stay as they are
+    assert len(report.records) == 12 and report.markdown() == whole and 'were measured in' not in (tmp_path/'times.md').read_text()
+    assert exports == [(tmp_path/k).read_bytes() for k in ('records.jsonl', 'protocol.json')]
     with pytest.warns(UserWarning, match='Set aside'): assert run(tmp_path, tiny, force=True) == complete
     assert (tmp_path/'before-1'/'records.jsonl').exists()
 
@@ -256,14 +260,39 @@ def test_growing(tiny, tmp_path, first, then):
     before = run(tmp_path/'R', tiny, **first)
     seen = []
     def count(vlm, config, units):
-        return local_engine(vlm, config, (u for u in units if not seen.append(len(u))))
+        for lines in local_engine(vlm, config, (u for u in units if not seen.append(len(u)))):
+            asked.extend((l['id'], l['method']) for l in lines)
+            yield lines
+    asked, there = [], {(l['id'], l['method']) for l in before}
     found = run(tmp_path/'R', tiny, **then, engine=count)
+    assert sorted(asked) == sorted({(l['id'], l['method']) for l in found} - there)     # nothing is measured again
     assert found == run(tmp_path/'whole', tiny, **then) and [l for l in before if l not in found] == []
     if 'methods' not in then: assert sum(seen) == then['n'] - first['n']
     assert (tmp_path/'R'/'protocol.json').read_bytes() == (tmp_path/'whole'/'protocol.json').read_bytes()
     if 'n' in then:
         with pytest.raises(RunError, match='a run can only grow'): run(tmp_path/'R', tiny, **first)
     assert run(tmp_path/'R', tiny, **then) == found
+
+
+def test_another_profile(tiny, tmp_path, monkeypatch):
+    "A profile that was made between two sessions is another configuration"
+    first = run(tmp_path, tiny, 'lookup', 2)
+    profile = SimpleNamespace(fields=lambda name: dict(row='noun', layers=[0]))
+    monkeypatch.setattr('carve_nb.baselines.word_rows.find_profile', lambda vlm: profile)
+    with pytest.raises(RunError, match="lookup.row is 'last' there, 'noun' now; lookup.layers is None there, \\[0\\] now"):
+        run(tmp_path, tiny, 'lookup', 4)
+    monkeypatch.undo()
+    assert run(tmp_path, tiny, 'lookup', 4)[:2] == first
+
+
+def test_another_default_resolution(tmp_path):
+    "The limit of a model itself belongs to the configuration, and the report names it"
+    vlm = VLM.from_pretrained(make_tiny_checkpoint('qwen2_5_vl', tmp_path/'m'))
+    vlm.image_tokens = 16
+    run(tmp_path/'R', vlm, 'none', 2)
+    assert 'resolution: at most 16 tokens of ' in write_report(tmp_path/'R').markdown()
+    vlm.image_tokens = 9
+    with pytest.raises(RunError, match='pixels.tokens is .at most 16 tokens.* there, .at most 9 tokens'): run(tmp_path/'R', vlm, 'none', 2)
 
 
 def test_reader_beside_a_writer(tiny, tmp_path):

@@ -6,7 +6,7 @@
 __all__ = ['COLOR_WORDS', 'multiply_maps', 'Conjunction', 'Lookup']
 
 # %% ../../nbs/library/baselines/20_word_rows.ipynb #40c39a7c
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 import torch
 from ..attention.results import Result
@@ -82,6 +82,11 @@ class Lookup(CropMethod):
         why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
         more = '`carve profile --force` with more pictures' if profile else '`carve profile`'
         return 'last', self.layers, [f'{why}, so the last position was read: {more} finds one']
+
+    def settled(self, vlm):
+        "With that row and those layers"
+        row, layers, _ = self.choose(vlm)
+        return replace(self, row=row, layers=layers)
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "One pass: the plain answer and the row; its region"

@@ -134,6 +134,6 @@ class RayEngine:
             self.pids.add(pid)
             if left.pop(number, None): yield from pieces
         died = dict(status='error', why='the process that measured it died, several times')
-        for at, r in (o for unit in left.values() for o in unit):
+        for at, r, *some in (o for unit in left.values() for o in unit):
             head = dict(id=r.id, at=at, kind=r.kind, question=r.question)
-            yield [head | dict(method=m) | died for m in config.methods if m not in job.unfit]
+            yield [head | dict(method=m) | died for m in (some[0] if some else config.methods) if m not in job.unfit]

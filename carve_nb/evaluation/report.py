@@ -85,6 +85,7 @@ class Report:
     "Lines of methods on the same questions, and what they say; shows itself"
     records: list # dicts with id, kind, method, score, ...
     meta: dict = field(default_factory=dict) # what the answers depend on: the protocol of a run
+    sessions: list = field(default_factory=list) # of `read_run`
 
     def __post_init__(self):
         self.known, self.lines = {}, {m: [] for m in self.meta.get('methods', ())}
@@ -101,9 +102,9 @@ class Report:
         "The report of a run, or of its exports where the database is not beside them"
         if not (Path(folder)/STORE).exists() and (Path(folder)/'protocol.json').exists():
             return cls(*read_records(folder, 'protocol.json'))
-        protocol, records, _ = read_run(folder)
+        protocol, records, sessions = read_run(folder)
         if protocol is None: raise RunError(f'{folder} holds no run: there is no {STORE} in it.')
-        return cls(records, protocol)
+        return cls(records, protocol, sessions)
 
     def __repr__(self): return f'Report({self.name}: {len(self.records)} lines of {len(self.ids)} samples)'
 
@@ -224,16 +225,16 @@ class Report:
         rows = [{k: plain(r.get(k)) for k in COLUMN_TYPES} for r in self.records]
         return pd.DataFrame(rows, columns=[*COLUMN_TYPES]).astype(COLUMN_TYPES)
 
-    def times(self, sessions=()) -> str: # of `read_run`; Markdown
+    def times(self) -> str: # Markdown
         "Where the time went"
         seconds = {m: [r['seconds'] for r in self.select(m, status='ok')] for m in self.lines}
         rows = [[m, f'{np.median(s):.3f}', f'{np.mean(s):.3f}', str(len(s))] for m, s in seconds.items() if s]
         table = markdown_table([['method', 'median, s', 'mean, s', 'samples'], *rows])
-        total, n = (sum(s[k] or 0 for s in sessions) for k in ('seconds', 'samples'))
-        whole = (
-            f'{n} samples were measured in {total:.1f} s, all methods together. What methods share is counted in each: a '
-            'plain answer takes the pass that also reads its attention, a general instruction as many steps as the answer '
-            'has. Alone a method may be faster; `carve bench` measures that.')
+        total, n = (sum(s[k] or 0 for s in self.sessions) for k in ('seconds', 'samples'))
+        whole = f'{n} samples were measured in {total:.1f} s, all methods together. ' if self.sessions else ''
+        whole += (
+            'What methods share is counted in each: a plain answer takes the pass that also reads its attention, a '
+            'general instruction as many steps as the answer has. Alone a method may be faster; `carve bench` measures that.')
         return f'# Times of each method, with what it shares\n\n{table}\n\n{whole}\n'
 
     def maps(self, method) -> dict: # id -> `Saliency`, without its picture
@@ -250,8 +251,8 @@ def write_report(folder) -> Report:
     (frame.to_parquet if parquet else frame.to_csv)(table, index=False)
     files = {
         'results.parquet' if parquet else 'results.csv': table.getvalue(), 'table.md': tame_markdown(report.markdown()),
-        'accuracy.png': figure_bytes(report.figure()), 'times.md': tame_markdown(report.times(read_run(folder)[2]))}
-    export_run(folder, report.records, 'protocol.json', report.meta)
+        'accuracy.png': figure_bytes(report.figure()), 'times.md': tame_markdown(report.times())}
+    if report.sessions: export_run(folder, report.records, 'protocol.json', report.meta)     # else it was read from them
     for k, v in files.items(): replace_file(folder/k, v)
-    report.files = ['protocol.json', 'records.jsonl', *files]
+    report.files = [*(['protocol.json', 'records.jsonl'] if report.sessions else []), *files]
     return report

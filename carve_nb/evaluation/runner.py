@@ -21,7 +21,7 @@ from ..attention.cache import AnswerCache, AttentionCache
 from ..baselines.cross_model import CrossModelAnswer, describe_answerer, open_answerer, why_no_view
 from ..baselines.registry import make_method, methods as known_methods, read_method, split_specs
 from ..method.carve import Carve
-from ..core.errors import RunError
+from ..core.errors import RunError, UnsupportedError
 from ..core.io import TINY
 from ..core.stats import detectable
 from ..data.datasets import load_benchmark, sample_keys
@@ -29,7 +29,7 @@ from ..data.run_store import RunStore, digest, export_run, read_run
 from ..data.scoring import RULES, patch_auroc, score_answer
 from ..core.saliency import pick_layers
 from ..models.families import check_needs
-from ..models.image_tokens import set_image_tokens
+from ..models.image_tokens import set_image_tokens, token_limit, token_settings
 from ..models.vlm import VLM, free_memory, weights_key
 from ..core.image import box_iou
 from ..data.run_engine import Bar, attempt, carry_out, measure_units
@@ -72,9 +72,10 @@ def make_methods(config, wordy=False) -> dict: # text -> method
 # %% ../../nbs/library/evaluation/09_runner.ipynb #cbd117b4
 @contextmanager
 def limit_image_tokens(vlm, most=None):
-    "At most so many image tokens of a picture inside the block; gives what was done, in words"
+    "At most so many image tokens of a picture inside the block; gives how pictures are shown, in words, if not as usual"
     if most is None:
-        yield None
+        own = vlm.model.config, vlm.processor, vlm.image_tokens
+        yield token_settings(*own)[1] if token_limit(*own[1:])[1] else vlm.resolution or None
         return
     (told, undo), default = set_image_tokens(vlm.model.config, vlm.processor, most), vlm.image_tokens
     vlm.image_tokens = None
@@ -110,9 +111,10 @@ class SampleEvaluator:
         self.methods = {wordy: {k: wrap(m) for k, m in make_methods(config, wordy).items()} for wordy in (False, True)}
         self.unfit = {}       # method -> why it cannot be used with this family, or with another model that answers
         for k, m in make_methods(config).items():
-            why = attempt(lambda: check_needs(vlm, m))[2].split(': ', 1)[-1]
-            why = why or (why_no_view(m) if self.by else '')
-            if why: self.unfit[k] = why
+            try: check_needs(vlm, m)
+            except UnsupportedError as e: self.unfit[k] = str(e)
+            else:
+                if self.by and (why := why_no_view(m)): self.unfit[k] = why
         self.fresh()
 
     def fresh(self):
@@ -138,10 +140,11 @@ class SampleEvaluator:
             free_memory(self.vlm)
         return line or dict(status=status, why=why)
 
-    def __call__(self, unit): # list of (place, `Record`) about one picture; yields the lines of each
+    def __call__(self, unit): # list of (place, `Record`, names of the methods left: all if not given) about one picture
+        "The lines of each record; what is shared is the same, whichever methods are left"
         self.fresh()
         with self.vlm.sharing():
-            for at, record in unit:
+            for at, record, *left in unit:
                 opened, status, why = attempt(record.opened)
                 ways = {k: m for k, m in self.methods[record.rule == 'f1-pairs'].items() if k not in self.unfit}
                 head = dict(id=record.id, at=at, status=status, kind=record.kind, question=record.question)
@@ -151,7 +154,7 @@ class SampleEvaluator:
                     ask = record.question, shared.suffix, shared.max_new_tokens
                     attempt(lambda: self.captures.capture(self.once, opened.image, *ask))
                 yield [head | dict(method=k) | (self.one(m, opened, opened.image) if opened else dict(why=why))
-                    for k, m in ways.items()]
+                    for k, m in ways.items() if not left or k in left[0]]
             self.fresh()
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #5e0d844a
@@ -174,7 +177,7 @@ def make_protocol(evaluator, data, tokens=None) -> dict: # plain values
             name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision, weights=weights_key(vlm),
             kernel=vlm.text_config._attn_implementation, dtype=str(vlm.dtype).removeprefix('torch.'),
             device=vlm.device.type),
-        methods={k: asdict(m) for k, m in make_methods(config).items()},
+        methods={k: asdict(m.settled(vlm)) for k, m in make_methods(config).items()},
         prompt=dict(suffix=config.suffix, template=digest(proc.chat_template)),
         decoding=dict(how='greedy', max_new_tokens=config.max_new_tokens), seed=config.seed,
         pixels=dict(tokens=tokens, processor=digest(proc.image_processor.to_dict())),
@@ -262,10 +265,11 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
         store.add([dict(id='', at=-1, method=m, status='unsupported', kind='', question='', why=why)
             for m, why in unfit.items()])
         wanted, ids = [m for m in methods if m not in unfit], [r.id for r in data]
-        done = lambda r: all((r.id, m) in store.done for m in wanted)
-        left = [[o for o in unit if not done(o[1])] for unit in picture_units(data)[part[0]::part[1]]]
-        measured = engine(ready, config, filter(None, left))
-        carry_out(store, measured, ids, sum(map(done, data)), len(data), progress)
+        left = lambda r: [m for m in wanted if (r.id, m) not in store.done]
+        units = picture_units(data)[part[0]::part[1]]
+        units = [[(*o, some) for o in unit if (some := left(o[1]))] for unit in units]
+        measured = engine(ready, config, filter(None, units))
+        carry_out(store, measured, ids, sum(not left(r) for r in data), len(data), progress)
     config, lines, _ = read_run(out)
     export_run(out, lines, 'protocol.json', config)
     return Path(out)

@@ -145,6 +145,10 @@ class Method(Checked):
         "The method whose map is made under other words than the question, if it can be"
         return self
 
+    def settled(self, vlm):
+        "The method with the fields that a model's profile fills in"
+        return self
+
     def capture(self, vlm, image, text, cache=None, answer=True, suffix=True, **kw) -> AttentionRows: # is there a suffix?
         "Attention at all steps and the answer, or at the first step; of a cache, if there is one. `kw` of `VLM.capture`"
         words = dict(suffix=self.suffix if suffix else None, max_new_tokens=self.max_new_tokens)
