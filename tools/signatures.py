@@ -36,6 +36,11 @@ def header(node, notes, skip=0):
     told = {}  # name of a parameter, or None for what comes back -> comment
     for line in range(node.lineno, node.body[0].lineno):  # a comment belongs to the last parameter that begins before it
         if line in notes: told[[o.arg for o in every if o.lineno <= line][-1] if every and line <= end else None] = notes[line]
+    for o in every:  # Annotated[X, 'what it is']: X, with its words as the comment
+        if isinstance(o.annotation, ast.Subscript) and names([o.annotation.value]) == ['Annotated']:
+            o.annotation, what, *_ = o.annotation.slice.elts
+            words = what.args[0] if isinstance(what, ast.Call) and what.args else what
+            told.setdefault(o.arg, getattr(words, 'value', ''))
     if skip: del (a.posonlyargs or a.args)[0]
     returns = f' -> {ast.unparse(node.returns)}' if node.returns else ''
     return f'({ast.unparse(a)}){returns}', [(o.arg, told.get(o.arg, '')) for o in every], told.get(None, '')
