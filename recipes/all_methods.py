@@ -159,4 +159,4 @@ def load_comparison(folder) -> Comparison: # of records.jsonl.gz, meta.json, cos
     records, meta = read_records(folder)
     auroc, tuned = read('auroc'), read('tuned')['chosen'] if (Path(folder)/'tuned.json').exists() else {}
     records = [r | dict(auroc=auroc.get(r['method'], {}).get(r['id'])) for r in records]
-    return Comparison(records, meta, read('costs'), tuned)
+    return Comparison(records, meta, costs=read('costs'), tuned=tuned)
