@@ -101,7 +101,9 @@ class Report:
     def load(cls, folder):
         "The report of a run, or of its exports where the database is not beside them"
         if not (Path(folder)/STORE).exists() and (Path(folder)/'protocol.json').exists():
-            return cls(*read_records(folder, 'protocol.json'))
+            records, protocol = read_records(folder, 'protocol.json')
+            if 'data' not in protocol: raise RunError(f'{folder}/protocol.json is no protocol of a run.')
+            return cls(records, protocol)
         protocol, records, sessions = read_run(folder)
         if protocol is None: raise RunError(f'{folder} holds no run: there is no {STORE} in it.')
         return cls(records, protocol, sessions)
