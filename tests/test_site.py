@@ -95,7 +95,7 @@ def test_tutorials_show_imports(links):
     folded = lambda c: 'hide-input' in c['metadata'].get('tags', ())
     code = lambda name: [c for c in pages.site_notebook(next(p for p in ALL if p.name == name), links)['cells'] if c['cell_type'] == 'code']
     assert not any(map(folded, code('quickstart'))) and all(map(folded, code(pages.GALLERY)))
-    assert any(map(folded, code('02_attention_maps')))
+    assert any(map(folded, code('03_whose_row')))
 
 
 def test_figures_are_placed(links):
@@ -113,7 +113,7 @@ def test_examples_of_a_function(links):
     "The reference names pages that import a function, not the one that defines it"
     used = pages.examples([p for _, g in pages.reading_order() for p in g], links)
     assert [p.name for p in used['regions.regions']][0] == 'quickstart'
-    assert '09_regions' not in {p.name for p in used['regions.regions']}
+    assert '09_view' not in {p.name for p in used['regions.regions']}
     rst = pages.module_page('regions', 'd', links.mods['regions'][1], None, links, used)
     assert 'Examples: :doc:`Quickstart </quickstart>`' in rst
 
@@ -176,7 +176,7 @@ def test_wide_figures(size, classes):
 
 
 def test_words_become_references(links):
-    page = next(p for p in ALL if p.path.stem == '02_attention_maps')
+    page = next(p for p in ALL if p.path.stem == '03_whose_row')
     say = lambda text: pages.link_words(text, links, page)
     assert say('see `pick_layers`') == 'see {py:obj}`pick_layers <carve_nb.core.saliency.pick_layers>`'
     assert say('`Carve.paper()`') == '{py:obj}`Carve.paper() <carve_nb.method.carve.Carve.paper>`'

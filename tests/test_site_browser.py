@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
 import pages  # noqa: E402
 
-FEW = 'index', '02_attention_maps', '03_entropy', '10_carve', 'quickstart', 'tutorials/gallery', 'notes/robustness', 'notes/cost', 'api/maps'
+FEW = 'index', '03_whose_row', '02_clutter', '08_algorithm', 'quickstart', 'tutorials/gallery', 'notes/robustness', 'notes/cost', 'api/maps'
 SEEN = '''() => ({wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     blank: [...document.querySelectorAll('article img')].filter(i => !i.naturalWidth && (i.complete || i.loading != 'lazy') || !i.alt).map(i => i.src),
     maths: document.querySelectorAll('.math').length, drawn: document.querySelectorAll('mjx-container').length,
@@ -135,7 +135,7 @@ def results(site, browser, words):
 def test_search_finds(site, browser):
     "The chapter on entropy first; functions of the reference are found, the text of their pages is not"
     found = results(site, browser, 'entropy')
-    assert found[0] == '03_entropy.html' and '02_attention_maps.html' in found
+    assert found[0] == '02_clutter.html' and '03_whose_row.html' in found
     assert 'api/maps.html' in results(site, browser, 'fuse_maps')
     assert 'api/maps.html' not in results(site, browser, 'picture')[:5]
 
@@ -143,7 +143,7 @@ def test_search_finds(site, browser):
 def test_folds_and_header(site, browser):
     "Five groups, of which that of the page is open; a notebook to take along; a description"
     looker = Looker(browser)
-    looker.visit(site/'10_carve.html')
+    looker.visit(site/'08_algorithm.html')
     groups = looker.page.eval_on_selector_all('.sidebar-tree details.group', 'all => all.map(e => [e.querySelector("summary").textContent, e.open])')
     assert len(groups) == 5 and [n for n, opened in groups if opened] == ['The book']
     link = looker.page.get_attribute('.page-links a', 'href')
@@ -155,7 +155,7 @@ def test_folds_and_header(site, browser):
 def test_room(site, browser):
     "At 1,400 pixels a line of 118 characters is in sight; figures fill the page; tables of words are left in their order"
     looker = Looker(browser, 1400)
-    looker.visit(site/'03_entropy.html')
+    looker.visit(site/'02_clutter.html')
     room = looker.page.evaluate("""() => { const pre = document.querySelector('div.cell_input pre'), old = pre.textContent;
         pre.textContent = 'x'.repeat(118); const fits = pre.scrollWidth <= pre.clientWidth; pre.textContent = old; return fits; }""")
     filled = looker.page.eval_on_selector_all('img.wide', 'all => all.map(i => i.offsetWidth/i.closest(".cell_output").offsetWidth)')
