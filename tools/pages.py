@@ -153,7 +153,7 @@ def spoken(text):
     return re.sub(r'[`*\[\]${}\\]', '', text).strip()
 
 
-def code_cell(c, imports=False, fold=False):
+def code_cell(c, imports=False, fold=False, book=False):
     "A code cell as the site shows it, or None; tutorials show their imports, a gallery folds all code"
     source = joined(c['source'])
     marks = {m[1]: m[2].strip() for m in re.finditer(r'^#\|\s*([\w-]+)\s*:?(.*)$', source, re.M)}
@@ -168,15 +168,17 @@ def code_cell(c, imports=False, fold=False):
         meta['tags'] = [*meta.get('tags', []), 'hide-input']
         meta['mystnb'] = dict(code_prompt_show=summary, code_prompt_hide=summary)
     pictures = [o for o in c['outputs'] if 'image/png' in o.get('data', {})]
-    if pictures: meta['mystnb'] = dict(meta.get('mystnb', {}), image=dict(alt=marks['fig-alt'].strip('"\' '), **wide(pictures[-1])))
+    if pictures: meta['mystnb'] = dict(meta.get('mystnb', {}), image=dict(alt=marks['fig-alt'].strip('"\' '), **shown(pictures[-1], book)))
     outputs = [tidy(o) for o in c['outputs'] if not is_bar(o)] if marks.get('output') != 'false' else []
     return dict(c, source=body, metadata=meta, outputs=outputs, execution_count=None)
 
 
-def wide(output, least=560, most=1.4):
-    "The class of a figure that fills the page's width, so that its words can be read: one that is not narrow, and no tower"
+def shown(output, book, least=560, most=1.4):
+    """How large a figure is shown: those of the book, and those too wide for a page, are stored at twice their size. One that is
+    not narrow, and no tower, fills the page's width, so that its words can be read."""
     width, height = struct.unpack('>II', base64.b64decode(joined(output['data']['image/png'])[:32])[16:24])
-    return dict(classes='wide') if width >= least and height/width < most else {}
+    part = width//2 if book or width > 820 else width
+    return dict(classes='wide') if part >= least and height/width < most else dict(width=f'{part}px')
 
 
 def only_imports(body):
@@ -232,7 +234,7 @@ def site_notebook(page, links):
     for c in page.nb['cells']:
         if c['cell_type'] == 'markdown':
             cells.append(dict(c, source=place_figures(link_words(joined(c['source']), links, page), up)))
-        elif c['cell_type'] == 'code' and (shown := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart', page.name == GALLERY)):
+        elif c['cell_type'] == 'code' and (shown := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart', page.name == GALLERY, page.folder == '.')):
             if cells and is_folded(cells[-1]) and is_folded(shown) and cells[-1]['metadata']['mystnb'] == shown['metadata']['mystnb']: cells[-1]['source'] += '\n' + shown['source']
             else: cells.append(shown)
     if page.module: cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np, torch
 from PIL import Image
-from ..core.plotting import draw_boxes
 from ..data.scenes import make_scene, to_sample
 from ..models.prompts import SHORT_ANSWER
 from ..core.errors import CarveError
@@ -157,8 +156,7 @@ def show_three(method, vlm, height=100): # pixels of each part -> PIL picture
     rows, y = [], 0
     for s in three_scenes():
         r = method(vlm, s.image, s.question, box=s.box)
-        marked = draw_boxes(r.image, [s.box] if s.box else [], 'lime', 6)
-        rows.append(replace(r, image=marked, seconds={}, notes=[*r.notes, f'truth: "{s.answer}"']).picture(height))
+        rows.append(replace(r, seconds={}, notes=[*r.notes, f'truth: "{s.answer}"']).picture(height, s.box))
     out = Image.new('RGB', (max(r.width for r in rows), sum(r.height for r in rows)), 'white')
     for r in rows:
         out.paste(r, (0, y))

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from .errors import CarveError
 
 # %% ../../nbs/library/core/03_plotting.ipynb #17be338c
-OVERLAY = dict(weight=.9, grey=.7, light=.6)    # of the brightest colour; of the picture, and how light it stays
+OVERLAY = dict(weight=.92, grey=.75, light=.55)    # of the strongest colour; of the picture, and how far it goes to white
 
 def overlay(img, values, vmin=None, vmax=None) -> Image.Image:    # [h, w] finite numbers on any grid
     "Lay a map over a picture in colours; `vmin`, `vmax`: values of the lowest and highest colour, default least and most"
@@ -31,14 +31,14 @@ def overlay(img, values, vmin=None, vmax=None) -> Image.Image:    # [h, w] finit
                          'it must be [h, w], not empty, without NaN or infinity')
     lo, hi = v.min() if vmin is None else vmin, v.max() if vmax is None else vmax
     v = Image.fromarray(((v - lo)/(hi - lo if hi > lo else 1)).clip(0, 1)).resize(img.size, Image.BILINEAR)
-    colors = Image.fromarray(colormaps['inferno'](np.asarray(v), bytes=True)[..., :3])
-    weight = Image.fromarray((255*OVERLAY['weight']*np.sqrt(v)).round().astype(np.uint8))
+    colors = Image.fromarray(colormaps['magma_r'](.15 + .75*np.asarray(v), bytes=True)[..., :3])
+    weight = Image.fromarray((255*OVERLAY['weight']*np.asarray(v)**.6).round().astype(np.uint8))
     img = img.convert('RGB')
     muted = Image.blend(img, img.convert('L').convert('RGB'), OVERLAY['grey'])
-    return Image.composite(colors, muted.point(lambda value: round(OVERLAY['light']*value)), weight)
+    return Image.composite(colors, Image.blend(muted, Image.new('RGB', img.size, 'white'), OVERLAY['light']), weight)
 
 # %% ../../nbs/library/core/03_plotting.ipynb #ff6ae74d
-BOX_COLORS = '#00e5ff', '#ffd400', '#ff4fa3', '#7cff4f', '#ff8a00', '#b48cff'
+BOX_COLORS = '#029e73', '#ffd400', '#ff4fa3', '#00e5ff', '#ff8a00', '#b48cff'   # the first is that of the view
 
 def draw_boxes(img, boxes, colors=None, width=3) -> Image.Image:    # one colour, or one for each
     "Draw the outlines of boxes (x0, y0, x1, y1), half-open pixels, on a copy of a picture"
@@ -79,7 +79,8 @@ def strip(images, labels=None, height=224) -> Image.Image: # none gets wider tha
 # %% ../../nbs/library/core/03_plotting.ipynb #01162153
 CONCEPT_COLORS = {
     'A_Q': '#0173b2', 'A_G': '#de8f05', 'contrast': '#029e73', 'paper': '#d55e00', 'official': '#ca9161',
-    'ours': '#cc78bc', 'control': '#949494', 'alone': '#56b4e9', 'target': '#ffffff'
+    'ours': '#cc78bc', 'control': '#949494', 'alone': '#56b4e9', 'target': '#ffffff',
+    'carve-tiny': '#5b5b5b', 'carve-small': '#7b3294'
 }
 
 def _concept_color(title) -> str:
@@ -154,9 +155,9 @@ def panels_html(
 
 # %% ../../nbs/library/core/03_plotting.ipynb #ab61ae93
 FONT_SIZES = ('font.size', 'axes.labelsize', 'axes.titlesize', 'xtick.labelsize', 'ytick.labelsize', 'legend.fontsize')
-FIGURE_STYLE = dict.fromkeys(FONT_SIZES, 7) | {
+FIGURE_STYLE = dict.fromkeys(FONT_SIZES, 8) | {
     'lines.linewidth': 1.2, 'lines.markersize': 3, 'legend.frameon': False,
-    'axes.spines.top': False, 'axes.spines.right': False, 'figure.dpi': 80, 'savefig.dpi': 80,
+    'axes.spines.top': False, 'axes.spines.right': False, 'figure.dpi': 160, 'savefig.dpi': 160,
 }
 
 @contextmanager

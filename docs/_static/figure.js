@@ -3,8 +3,7 @@
 'use strict';
 window.carveFigures = (() => {
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
-const INFERNO = ['000004', '0b0724', '210c4a', '3d0965', '57106e', '71196e', '8a226a', 'a32c61', 'bc3754', 'd24644', 'e45a31',
-  'f1731d', 'f98e09', 'fcac11', 'f9cb35', 'f2ea69', 'fcffa4'].map(h => [0, 2, 4].map(i => parseInt(h.slice(i, i + 2), 16)));
+const COLOURS = [[254,183,126], [254,161,110], [252,138,98], [248,116,92], [240,95,94], [227,78,101], [210,66,111], [191,58,119], [171,51,124], [152,45,128], [132,38,129], [114,31,129], [95,24,127], [76,17,122], [56,16,108], [36,18,83], [20,14,54]];
 const sum = a => a.reduce((s, v) => s + v, 0), range = n => [...Array(n).keys()];
 
 // The method, as Carve does it
@@ -119,15 +118,15 @@ function box(c, [x0, y0, x1, y1], k, ...colours) { // outlines, the outer first
     c.strokeRect(x0*k - width*(.5 - i), y0*k - width*(.5 - i), (x1 - x0)*k + width*(1 - 2*i), (y1 - y0)*k + width*(1 - 2*i)); });
 }
 
-function overlay(canvas, picture, map, grid) { // a map in colours over the muted picture
+function overlay(canvas, picture, map, grid) { // a map in colours over the light picture
   const c = canvas.getContext('2d', {willReadFrequently: true}), W = canvas.width, H = canvas.height;
   c.drawImage(picture, 0, 0, W, H);
   const image = c.getImageData(0, 0, W, H), px = image.data, v = toPixels(map, grid, [W, H]);
   const lo = v.reduce((a, b) => Math.min(a, b)), hi = v.reduce((a, b) => Math.max(a, b));
   for (let i = 0; i < v.length; i++) {
-    const x = hi > lo ? (v[i] - lo)/(hi - lo) : 0, a = .9*Math.sqrt(x), k = Math.min(Math.floor(x*16), 15), f = x*16 - k;
+    const x = hi > lo ? (v[i] - lo)/(hi - lo) : 0, a = .92*x**.6, k = Math.min(Math.floor(x*16), 15), f = x*16 - k;
     const grey = .299*px[4*i] + .587*px[4*i + 1] + .114*px[4*i + 2];
-    for (let j = 0; j < 3; j++) px[4*i + j] = .6*(.3*px[4*i + j] + .7*grey)*(1 - a) + (INFERNO[k][j]*(1 - f) + INFERNO[k + 1][j]*f)*a;
+    for (let j = 0; j < 3; j++) px[4*i + j] = (.45*(.25*px[4*i + j] + .75*grey) + .55*255)*(1 - a) + (COLOURS[k][j]*(1 - f) + COLOURS[k + 1][j]*f)*a;
   }
   c.putImageData(image, 0, 0);
   return c;
@@ -135,7 +134,7 @@ function overlay(canvas, picture, map, grid) { // a map in colours over the mute
 
 function ring(c, [x, y], k, hit) { // around the peak
   const unit = c.canvas.width/224;
-  for (const [colour, width] of [['#000', 4.5], [hit ? '#7cff4f' : '#ff7ac0', 2.5]]) {
+  for (const [colour, width] of [['#000', 4.5], [hit ? '#03c98f' : '#ff7ac0', 2.5]]) {
     c.strokeStyle = colour; c.lineWidth = width*unit; c.beginPath();
     c.arc(x*k, y*k, 14*unit, 0, 2*Math.PI); c.stroke();
   }
@@ -213,7 +212,7 @@ function sceneFigure(root, d, picture) {
     if (!s.layers.length || !s.heads.length) return say('Tick at least one layer and one head.');
     const r = root.result = compute(d, s), k = canvas.picture.width/d.size[0], c = canvas.picture.getContext('2d');
     c.drawImage(picture, 0, 0, canvas.picture.width, canvas.picture.height);
-    box(c, d.target, k, '#000', '#fff'); box(c, r.view, k, '#000', '#7cff4f');
+    box(c, d.target, k, '#000', '#fff'); box(c, r.view, k, '#fff', '#029e73');
     for (const m of ['A_Q', 'A_G', 'ratio']) {
       const o = overlay(canvas[m], picture, r[m], d.grid);
       box(o, d.target, k, '#000', '#fff'); ring(o, r.peaks[m], k, r.hits[m]);
