@@ -113,7 +113,22 @@ def leave_out(app, doctree):
     if ABOUT.get(app.env.docname, {}).get('internal'): app.env.metadata[app.env.docname]['no-search'] = ''
 
 
+def index_prose():
+    "What a search reads of a page is its prose, without code, outputs and signatures"
+    from docutils import nodes
+    from sphinx import addnodes, search
+    feed = search.IndexBuilder.feed
+    def skipped(n): return isinstance(n, (nodes.literal_block, addnodes.desc)) or isinstance(n, nodes.container) and 'cell' in n['classes']
+    def lean(self, docname, filename, title, doctree):
+        prose = doctree.deepcopy()
+        for node in [*prose.findall(skipped)]:
+            if node.parent is not None: node.parent.remove(node)
+        feed(self, docname, filename, title, prose)
+    search.IndexBuilder.feed = lean
+
+
 def connect(app):
     app.connect('html-page-context', page_context, priority=400)
     app.connect('html-page-context', fold_groups, priority=600)
     app.connect('doctree-read', leave_out)
+    index_prose()

@@ -114,8 +114,13 @@ def test_examples_of_a_function(links):
     used = pages.examples([p for _, g in pages.reading_order() for p in g], links)
     assert [p.name for p in used['regions.regions']][0] == 'quickstart'
     assert '09_view' not in {p.name for p in used['regions.regions']}
-    rst = pages.module_page('regions', 'd', links.mods['regions'][1], None, links, used)
-    assert 'Examples: :doc:`Quickstart </quickstart>`' in rst
+    assert 'Examples: :doc:`Quickstart </quickstart>`' in pages.reference('regions', links, used)
+
+
+def test_call_is_told(links):
+    "How a method is called stands in the reference of its class, also where it is inherited"
+    carve = next(o for o in links.mods['method.carve'][1] if o.name == 'Carve')
+    assert carve.members[0].name == 'Carve.__call__' and 'image, question' in carve.members[0].signature
 
 
 def test_header_of_a_page():
@@ -126,7 +131,7 @@ def test_header_of_a_page():
     assert [a for _, a in page_html.links('a/b', '../', site)[1:]] == [
         'https://github.com/one/two/blob/main/nbs/a/b.ipynb', 'https://colab.research.google.com/github/one/two/blob/main/nbs/a/b.ipynb']
     assert len(page_html.links('a/b', '', dict(site, repository='https://example.org/x'))) == 2
-    assert page_html.links('library', '', site) == [] == page_html.links('api/maps', '../', site)
+    assert page_html.links('library', '', site) == []
     tags = page_html.description('a/b', 'B')
     assert '<meta name="description" content="Says &quot;what&quot; it is">' in tags and '<meta property="og:title" content="B">' in tags
 
@@ -167,12 +172,13 @@ def test_progress_bars_are_left_out():
     assert pages.is_bar(bar) and not pages.is_bar(dict(bar, text='no checkpoint: 100 %')) and not pages.is_bar(dict(bar, name='stdout'))
 
 
-@pytest.mark.parametrize('size, classes', [((640, 300), 'wide'), ((640, 1195), None), ((300, 300), None)])
-def test_wide_figures(size, classes):
-    "Figures that fill the page: neither small ones nor towers"
+@pytest.mark.parametrize('size, book, shown', [((640, 300), False, dict(classes='wide')), ((640, 1195), False, dict(width='640px')),
+    ((300, 300), False, dict(width='300px')), ((1000, 300), False, dict(width='500px')), ((1200, 300), True, dict(classes='wide')), ((300, 300), True, dict(width='150px'))])
+def test_size_of_figures(size, book, shown):
+    "Neither small figures nor towers fill the page; those of the book, and very wide ones, are stored at twice their size"
     from PIL import Image
     Image.new('L', size).save(f := io.BytesIO(), 'PNG')
-    assert pages.wide(dict(data={'image/png': base64.b64encode(f.getvalue()).decode()})).get('classes') == classes
+    assert pages.shown(dict(data={'image/png': base64.b64encode(f.getvalue()).decode()}), book) == shown
 
 
 def test_words_become_references(links):

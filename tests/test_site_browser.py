@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
 import pages  # noqa: E402
 
-FEW = 'index', '03_whose_row', '02_clutter', '08_algorithm', 'quickstart', 'tutorials/gallery', 'notes/robustness', 'notes/cost', 'api/maps'
+FEW = 'index', '03_whose_row', '02_clutter', '08_algorithm', 'quickstart', 'tutorials/gallery', 'notes/robustness', 'notes/cost', 'library/core/10_saliency'
 SEEN = '''() => ({wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     blank: [...document.querySelectorAll('article img')].filter(i => !i.naturalWidth && (i.complete || i.loading != 'lazy') || !i.alt).map(i => i.src),
     maths: document.querySelectorAll('.math').length, drawn: document.querySelectorAll('mjx-container').length,
@@ -136,8 +136,9 @@ def test_search_finds(site, browser):
     "The chapter on entropy first; functions of the reference are found, the text of their pages is not"
     found = results(site, browser, 'entropy')
     assert found[0] == '02_clutter.html' and '03_whose_row.html' in found
-    assert 'api/maps.html' in results(site, browser, 'fuse_maps')
-    assert 'api/maps.html' not in results(site, browser, 'picture')[:5]
+    assert '03_whose_row.html' in results(site, browser, 'fuse_maps')
+    assert 'library/core/10_saliency.html' not in results(site, browser, 'grid')   # an inner room: its functions are found
+    assert 'library/core/10_saliency.html' in results(site, browser, 'pick_layers')
 
 
 def test_folds_and_header(site, browser):

@@ -4,7 +4,7 @@ Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FO
        python tools/pages.py --llms [--check]   write llms.txt, or see whether it is what it should be"""
 import ast, base64, json, re, shutil, struct, sys, tomllib
 from configparser import ConfigParser
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from signatures import read
@@ -100,7 +100,17 @@ def reading_order(library=None):
 def modules():
     "Docstring and public symbols of each module, by its name"
     paths = sorted(p for p in LIB.rglob('*.py') if p.stem[0] != '_')
-    return {'.'.join(p.relative_to(LIB).with_suffix('').parts): read(p) for p in paths}
+    found = {'.'.join(p.relative_to(LIB).with_suffix('').parts): read(p) for p in paths}
+    classes = {o.name: o for _, symbols in found.values() for o in symbols if o.kind == 'class'}
+    for c in classes.values():   # how an object is called stands on the page of its class, also where it is inherited
+        if (call := calls(c, classes)) and call not in c.members: c.members.insert(0, replace(call, name=f'{c.name}.__call__'))
+    return found
+
+
+def calls(c, classes):
+    "`__call__` of a class, or of the first of its bases that has one"
+    own = next((m for m in c.members if m.name.endswith('.__call__')), None)
+    return own or next((m for b in c.bases if b in classes and (m := calls(classes[b], classes))), None)
 
 
 class Links:
@@ -228,8 +238,8 @@ def write_figures(out):
 GALLERY = 'tutorials/gallery'
 
 
-def site_notebook(page, links):
-    "A notebook as the site shows it"
+def site_notebook(page, links, used=None): # of `examples`
+    "A notebook as the site shows it; the page of a module ends with its reference"
     cells, up = [], '../'*page.name.count('/')
     for c in page.nb['cells']:
         if c['cell_type'] == 'markdown':
@@ -237,7 +247,9 @@ def site_notebook(page, links):
         elif c['cell_type'] == 'code' and (shown := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart', page.name == GALLERY, page.folder == '.')):
             if cells and is_folded(cells[-1]) and is_folded(shown) and cells[-1]['metadata']['mystnb'] == shown['metadata']['mystnb']: cells[-1]['source'] += '\n' + shown['source']
             else: cells.append(shown)
-    if page.module: cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))
+    if page.module:
+        cells.insert(1, markdown(f'Module {{py:mod}}`carve_nb.{page.module}`', 'module-line'))
+        cells.append(markdown(reference(page.module, links, used or {}), 'reference'))
     meta = dict(page.nb['metadata'], language_info=dict(name='python', pygments_lexer='python'))
     return dict(page.nb, cells=cells, metadata=meta)
 
@@ -245,7 +257,7 @@ def site_notebook(page, links):
 def markdown(text, id): return dict(cell_type='markdown', id=id, metadata={}, source=text)
 
 
-# Pages of the modules, as reStructuredText
+# References of the modules, as reStructuredText
 
 def escape(text): return re.sub(r'([\\*_|<>`])', r'\\\1', text)
 
@@ -284,12 +296,10 @@ def entry(s, links, module, indent='', used=()):
     return lines + [l for m in s.members for l in entry(m, links, module, inner)]
 
 
-def module_page(name, doc, symbols, page, links, used):
-    "The reference of one module"
-    title = f'carve_nb.{name}'
-    lines = [title, '='*len(title), '', f'.. py:module:: carve_nb.{name}', '', rst(doc.split('\n')[0], links, name), '']
-    if page: lines += [f'Explained and tested in :doc:`/{page.name}`.', '']
-    return '\n'.join(lines + [l for s in symbols for l in entry(s, links, name, used=used.get(f'{name}.{s.name}', ()))]) + '\n'
+def reference(name, links, used):
+    "Every public name of a module, with its parameters"
+    lines = [l for o in links.mods[name][1] for l in entry(o, links, name, used=used.get(f'{name}.{o.name}', ()))]
+    return '\n'.join(['## Reference', '', '````{eval-rst}', f'.. py:module:: carve_nb.{name}', *lines, '````'])
 
 
 # The whole
@@ -324,7 +334,7 @@ def contents(out):
     for title, pages in reading_order(False):
         lines += [f'## {title}', '', '<div class="cards">', *(card(p, out) for p in pages), '</div>', '']
     lines += ['## Library', '', '- [Library](/library.md): the rooms of the package, page by page.',
-              '- [Modules](/api/index.rst): every public function, with its parameters.', '']
+              '- [Modules](/api/index.rst): every module with its public functions, classes and constants.', '']
     return '\n'.join(lines)
 
 
@@ -339,7 +349,7 @@ def room_page(group, pages):
 def library():
     "The page behind the tab Library: the rooms, and the reference"
     head = '# Library\n\n> The rooms of the package: what each page explains, exports and tests; and every public function.\n\n'
-    head += '- [Modules](/api/index.rst): every public function, class and constant, with its parameters.\n\n'
+    head += '- [Modules](/api/index.rst): every module with its public functions, classes and constants.\n\n'
     return head + listing(reading_order(True)) + '\n'
 
 
@@ -354,6 +364,16 @@ def llms(link):
     return '\n'.join(lines)
 
 
+def module_list(mods, of, links):
+    "The page of all modules: what each is for, and its public names"
+    lines = ['Modules', '=======', '', 'Every module in reading order, with its public names; each leads to its signature at the foot of the page that explains it.', '']
+    for m in (m for m in of if m in mods):
+        doc, symbols = mods[m]
+        names = ', '.join(f':py:obj:`{o.name} <carve_nb.{m}.{o.name}>`' for o in symbols)
+        lines += [f':py:mod:`carve_nb.{m}`', f'   {rst(doc.splitlines()[0], links, m)} {names}', '']
+    return '\n'.join(lines) + '\n'
+
+
 def write_site(out):
     "Everything that Sphinx reads, but for its settings"
     order, mods = reading_order(), modules()
@@ -362,8 +382,9 @@ def write_site(out):
     links, of = Links(mods, pages), {p.module: p for p in pages if p.module}
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(NBS/'images', out/'images')
+    used = examples(pages, links)
     for page in [index, *pages]:
-        nb = site_notebook(page, links)
+        nb = site_notebook(page, links, used)
         if page is index:
             trees = [toctree(title, [p.name for p in g]) for title, g in reading_order(False)]
             trees.append(toctree('Library', ['library', *(f'rooms/{Path(g.folder).name}' for g in rooms()), 'api/index', 'contents']))
@@ -372,14 +393,7 @@ def write_site(out):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(nb, ensure_ascii=False), encoding='utf-8')
     (out/'api').mkdir()
-    used = examples(pages, links)
-    for name, (doc, symbols) in mods.items():
-        (out/f'api/{name}.rst').write_text(module_page(name, doc, symbols, of.get(name), links, used), encoding='utf-8')
-    ordered = [p.module for p in pages if p.module in mods] + [m for m in mods if m not in of]
-    about = 'Every public function, class and constant, module by module in reading order; the comments are those of the code.'
-    listed = ''.join(f'- :doc:`carve_nb.{m} <{m}>`: {rst(mods[m][0].splitlines()[0], links, m) if mods[m][0] else ""}\n' for m in ordered)
-    tree = '.. toctree::\n   :hidden:\n\n' + ''.join(f'   {m}\n' for m in ordered)
-    (out/'api/index.rst').write_text(f'Modules\n=======\n\n{about}\n\n{listed}\n{tree}', encoding='utf-8')
+    (out/'api/index.rst').write_text(module_list(mods, of, links), encoding='utf-8')
     (out/'rooms').mkdir()
     for (_, inside), g in zip(reading_order(True), rooms()):
         (out/f'rooms/{Path(g.folder).name}.md').write_text(room_page(g, inside), encoding='utf-8')
@@ -387,7 +401,7 @@ def write_site(out):
     (out/'library.md').write_text(library(), encoding='utf-8')
     write_extra(out, [index, *pages])
     dump = lambda name, o: (out/name).write_text(json.dumps(o, ensure_ascii=False), encoding='utf-8')
-    dump('about.json', about_pages([index, *pages], mods, of))
+    dump('about.json', about_pages([index, *pages]))
     dump('site.json', addresses())
     for path in sorted((ROOT/'docs').iterdir()):
         if path.is_dir(): shutil.copytree(path, out/path.name)
@@ -402,11 +416,10 @@ def addresses():
     return {k: ini['DEFAULT'].get(k, '') for k in ('repository', 'branch', 'site')}
 
 
-def about_pages(pages, mods, of):
+def about_pages(pages):
     "What the HTML of a page needs to know: a sentence, the notebook, and whether a search leaves it out"
     inside = {g.folder for g in groups() if g.internal}
-    told = {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', internal=p.folder in inside) for p in pages}
-    return told | {f'api/{m}': dict(about=(doc.splitlines() or [''])[0], internal=True) for m, (doc, _) in mods.items()}
+    return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', internal=p.folder in inside) for p in pages}
 
 
 LEAD_ON = '<!doctype html><meta charset="utf-8"><title>Moved</title><meta http-equiv="refresh" content="0; url={0}"><a href="{0}">{0}</a>\n'
@@ -414,13 +427,13 @@ LEAD_ON = '<!doctype html><meta charset="utf-8"><title>Moved</title><meta http-e
 
 def write_moved(out, pages):
     "Old addresses: a page that leads to where its page is now"
+    old_names = {f'api/{p.module}': p for p in pages if p.module}   # 0.1 had a page of its own for each reference
     for old, new in settings()['moved'].items():
-        for p in pages:
-            if not p.name.startswith(new) or (not new.endswith('/') and p.name != new): continue
-            path = out/f'{old}{p.name.removeprefix(new)}.html'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            up = '../'*(len(path.relative_to(out).parts) - 1)
-            path.write_text(LEAD_ON.format(f'{up}{p.name}.html'), encoding='utf-8')
+        old_names |= {f'{old}{p.name.removeprefix(new)}': p for p in pages if p.name == new or new.endswith('/') and p.name.startswith(new)}
+    for old, p in old_names.items():
+        path = out/f'{old}.html'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(LEAD_ON.format('../'*old.count('/') + f'{p.name}.html'), encoding='utf-8')
 
 
 def write_extra(out, pages):
