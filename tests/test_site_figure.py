@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_browser import browser_path, chromium
 from carve_nb.method.carve import Carve, change, settings
-from carve_nb.core.saliency import pick_layers, to_grid
+from carve_nb.core.saliency import Saliency, pick_layers, to_grid
 from carve_nb.data.scenes import make_scene
 from carve_nb.maps import entropy
 
@@ -101,6 +101,25 @@ def test_presets_are_what_the_model_did(page, name):
         np.testing.assert_allclose(got['view'], preset['view'], atol=2)
         assert got['hit'] == preset['hit']
         page.wait_for_function('([e, t]) => e.querySelector("[role=status]").textContent.includes(t)', arg=[root.element_handle(), f'with this view “{preset["answer"]}”'])
+
+
+def test_switches(page):
+    "All eight settings by keys: the peak of the stored map, its view, the answer and the shares"
+    figure, root = stored('switches'), page.locator('[data-figure=switches]')
+    assert root.evaluate('e => e.result.key') == '100' and len(figure['switches']) == 8
+    knobs = [root.get_by_role('group', name=n).get_by_role('radio') for n in ('Behind the question', 'Whose row', 'Divide by AG')]
+    for key, s in figure['switches'].items():
+        for knob, at in zip(knobs, key):
+            knob.nth(int(at)).focus()
+            page.keyboard.press('Space')
+        got, values = root.evaluate('e => e.result'), decode_weights(s['map'], figure['grid'])
+        S = Saliency(values, figure['size'])
+        assert got == dict(key=key, peak=list(S.peak()), view=s['view'], answer=s['answer']) and S.touch(figure['target']) == s['touch']
+        right = s['answer'] == figure['truth']
+        assert root.locator('.answer strong').evaluate('e => [e.textContent, e.className]') == [s['answer'], 'right' if right else 'wrong']
+        said = root.locator('[role=status]').text_content()
+        assert f'answers “{s["answer"]}”' in said and f'{s["right"][0]:.0f} % of the answers' in said
+    assert page.wrong == []
 
 
 def test_entropy_of_stages(page):

@@ -2,6 +2,10 @@
 
     python tools/figure_data.py --out nbs/results/figure
 
+The front page has three switches on one scene of `carve-small`: eight maps, views and answers, and how often each setting points
+and answers right on the 300 questions of the run `nbs/results/switches-small`. Its picture for those who run no scripts is
+nbs/images/switches.png. The others are figures with sliders, on `carve-tiny`.
+
 Once the rows are there, the rest of the method is arithmetic on two arrays: merge heads and layers, divide, keep the strongest
 pixels, cut out a view. The browser does it (docs/_static/figure.js); tests/test_site_figure.py compares its numbers with ours.
 Weights are stored as logarithms in 4,095 steps from 1e-9 to 1, as two characters of 64: rounding changes one by at most 0.26 %,
@@ -12,10 +16,14 @@ import argparse, base64, io, json
 from pathlib import Path
 import numpy as np, torch
 from carve_nb.attention.rows import AttentionRows
+from carve_nb.baselines.registry import make_method
 from carve_nb.method.carve import Carve, ReadingRule, settings
 from carve_nb.complexity import colour, texture
 from carve_nb.data.scenes import make_scene
+from carve_nb.core.plotting import CONCEPT_COLORS, draw_boxes, outline_target, plot_panels, widen_box
 from carve_nb.core.saliency import pick_layers
+from carve_nb.core.stats import mean_interval
+from carve_nb.evaluation.report import Report
 from carve_nb.maps import entropy
 from carve_nb.method.measures import capture_pair
 from carve_nb.models.image_tokens import ImageSpan
@@ -40,10 +48,10 @@ def decode_weights(text, shape) -> np.ndarray: # float32
 FIGURE_PRESETS = dict(ours=Carve(), official=Carve.official())
 FIGURE_FIELDS = 'steps lam relative p K region_rule fill min_side square connectivity'.split()
 
-def picture_link(image, side) -> str: # an address that holds it
+def picture_link(image, side, quality=40) -> str: # an address that holds it
     "A small picture as text"
     buffer = io.BytesIO()
-    image.resize((side, side)).save(buffer, 'WEBP', quality=40, method=6)
+    image.resize((side, side)).save(buffer, 'WEBP', quality=quality, method=6)
     return f'data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}'
 
 def preset_record(method, vlm, scene, query) -> dict: # its settings, its view and what the model answers to it
@@ -92,22 +100,63 @@ def clutter_figure(vlm, seed=8) -> dict: # plain values, for JSON
     stages = [clutter_stage(vlm, seed, amount) for amount in (0., .25, .5, .75, 1.)]
     return dict(scene_facts(scene, scene.query('digit'), seed), stages=stages)
 
+SWITCHES = dict(sentence=(':suffix=None', ''), word=('', ':query=question:words=noun'), divide=('question-only', 'carve'))
+
+WHICH = ('The second panel is attention as it is usually read. Then one switch of three at a time: nothing behind the question, the row of '
+    'the last content word, or the map divided by that of a general instruction.')
+
+def switch_settings() -> dict: # '011' (no sentence, the word's row, divided) -> method
+    "The methods that the three switches stand for, off and on"
+    on = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+    return {f'{i}{j}{k}': SWITCHES['divide'][k] + SWITCHES['word'][j] + SWITCHES['sentence'][i] for i, j, k in on}
+
+def shares(report, method, key) -> list: # [share, lo, hi] in %
+    "How many lines of a method are right, or point, with the interval"
+    e = mean_interval([float(r[key]) for r in report.select(method, 'digit')])
+    return [round(100*v, 1) for v in (e.value, e.lo, e.hi)]
+
+def switch_figure(vlm, seed, report) -> tuple: # plain values, for JSON; picture for those without scripts
+    "Everything that the figure with three switches is drawn from"
+    scene = make_scene(seed)
+    query, found = scene.query('digit'), {}
+    results = {k: make_method(m)(vlm, scene.image, query.question) for k, m in switch_settings().items()}
+    for (k, m), r in zip(switch_settings().items(), results.values()):
+        alone = 'none' + SWITCHES['sentence'][int(k[0])]
+        found[k] = dict(
+            method=m, map=encode_weights(r.saliency.values/r.saliency.values.max()), view=list(r.view.box), answer=str(r),
+            plain=str(r.plain_answer), touch=r.saliency.touch(query.box), touches=shares(report, m, 'touch'),
+            right=shares(report, m, 'score'), alone=shares(report, alone, 'score'))
+    titles = {'100': 'as usually read', '000': 'no sentence', '110': 'row of the word', '101': 'divided'}
+    look = lambda o, box: draw_boxes(outline_target(o, widen_box(query.box)), [box] if box else [], CONCEPT_COLORS['contrast'])
+    panels = {f'{t}: “{found[k]["answer"]}”': look(results[k].saliency.picture(), found[k]['view']) for k, t in titles.items()}
+    figure = dict(
+        scene_facts(scene, query, seed), word=query.question.rstrip('?').split()[-1], grid=list(results['100'].saliency.values.shape),
+        n=len(report.select('none', 'digit')), switches=found, picture=picture_link(scene.image, 448, 70))
+    return figure, plot_panels({'the picture': look(scene.image, None)} | panels, f'{query.question} {WHICH}', 330)
+
 FIGURE_SEEDS = {
     16: 'chosen because CARVE finds the place',
     28: 'chosen because dividing moves the peak off the place'}
 
-def write_figures(vlm, folder):
+def write_figures(load, out, images, run, seed): # name of a model -> `VLM`; folders; of the figure with switches
     "Write the files of all figures"
-    figures = {f'scene_{s}': dict(scene_figure(vlm, s), why=why) for s, why in FIGURE_SEEDS.items()}
-    figures['clutter'] = clutter_figure(vlm)
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    tiny = load('carve-tiny')
+    figures = {f'scene_{s}': dict(scene_figure(tiny, s), why=why) for s, why in FIGURE_SEEDS.items()}
+    figures['clutter'] = clutter_figure(tiny)
+    figures['switches'], picture = switch_figure(load('carve-small'), seed, Report.load(run))
+    Path(out).mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
-        (Path(folder)/f'{name}.json').write_text(text + '\n', encoding='utf-8')
+        (Path(out)/f'{name}.json').write_text(text + '\n', encoding='utf-8')
+    picture.save(Path(images)/'switches.png', optimize=True)
 
 
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--out', required=True)
+    p.add_argument('--images', default='nbs/images')
+    p.add_argument('--run', default='nbs/results/switches-small')
+    p.add_argument('--seed', type=int, default=145, help='of the scene with switches')
     from carve_nb.models.vlm import VLM
-    write_figures(VLM.from_pretrained('carve-tiny'), p.parse_args().out)
+    given = p.parse_args()
+    write_figures(VLM.from_pretrained, given.out, given.images, given.run, given.seed)

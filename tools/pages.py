@@ -217,14 +217,13 @@ FIGURES = ROOT/'nbs/results/figure'
 
 
 def place_figures(text, up):
-    "`<!-- figure: a b -->` becomes figures that move; their numbers come from nbs/results/figure"
+    "`<!-- figure: a b -->` becomes figures that move, with numbers from nbs/results/figure; a picture on the next line stands there where no scripts run"
     def one(m):
-        names = m[1].split()
-        boxes = '\n'.join(f'<div class="moving" data-figure="{n}" role="group" aria-label="Figure with sliders"><p>This figure moves where scripts run.</p></div>'
-                          for n in names)
+        names, still = m[1].split(), m[2] or '<p>This figure moves where scripts run.</p>'
+        boxes = '\n\n'.join(f'<div class="moving" data-figure="{n}" role="group" aria-label="Figure that moves">\n\n{still}\n\n</div>' for n in names)
         scripts = [f'{up}_static/figures/{n}.js' for n in names] + [f'{up}_static/figure.js']
         return '\n'.join([boxes, *(f'<script defer src="{o}"></script>' for o in scripts)])
-    return re.sub(r'^<!-- figure: ([\w ]+?) -->$', one, text, flags=re.M)
+    return re.sub(r'^<!-- figure: ([\w ]+?) -->$(?:\n(!\[.*\)))?', one, text, flags=re.M)
 
 
 def write_figures(out):

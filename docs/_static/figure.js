@@ -96,6 +96,8 @@ function compute(d, s) { // both maps, their ratio, its peak, the kept regions a
 
 // What is drawn
 
+const VIEW = '#029e73';
+
 function make(tag, attributes = {}, ...inner) {
   const e = document.createElement(tag);
   for (const [k, v] of Object.entries(attributes)) k in e && typeof v !== 'string' ? e[k] = v : e.setAttribute(k, v);
@@ -113,7 +115,7 @@ function panels(names, side) { // canvases in a row
 }
 
 function box(c, [x0, y0, x1, y1], k, ...colours) { // outlines, the outer first
-  const width = c.canvas.width/110;
+  const width = c.canvas.width/130;
   colours.forEach((colour, i) => { c.strokeStyle = colour; c.lineWidth = width;
     c.strokeRect(x0*k - width*(.5 - i), y0*k - width*(.5 - i), (x1 - x0)*k + width*(1 - 2*i), (y1 - y0)*k + width*(1 - 2*i)); });
 }
@@ -134,7 +136,7 @@ function overlay(canvas, picture, map, grid) { // a map in colours over the ligh
 
 function ring(c, [x, y], k, hit) { // around the peak
   const unit = c.canvas.width/224;
-  for (const [colour, width] of [['#000', 4.5], [hit ? '#03c98f' : '#ff7ac0', 2.5]]) {
+  for (const [colour, width] of [['#fff', 5], [hit ? '#029e73' : '#d55e00', 2.5]]) {
     c.strokeStyle = colour; c.lineWidth = width*unit; c.beginPath();
     c.arc(x*k, y*k, 14*unit, 0, 2*Math.PI); c.stroke();
   }
@@ -153,6 +155,10 @@ function drawView(canvas, picture, r, d, s) {
     o.putImageData(image, 0, 0);
   }
   c.drawImage(source, x0, y0, x1 - x0, y1 - y0, (canvas.width - (x1 - x0)*k)/2, (canvas.height - (y1 - y0)*k)/2, (x1 - x0)*k, (y1 - y0)*k);
+}
+
+function crop(canvas, picture, [x0, y0, x1, y1], k) { // a part of the picture, `k` times its pixels, as large as the panel
+  canvas.getContext('2d').drawImage(picture, x0*k, y0*k, (x1 - x0)*k, (y1 - y0)*k, 0, 0, canvas.width, canvas.height);
 }
 
 // Controls
@@ -212,7 +218,7 @@ function sceneFigure(root, d, picture) {
     if (!s.layers.length || !s.heads.length) return say('Tick at least one layer and one head.');
     const r = root.result = compute(d, s), k = canvas.picture.width/d.size[0], c = canvas.picture.getContext('2d');
     c.drawImage(picture, 0, 0, canvas.picture.width, canvas.picture.height);
-    box(c, d.target, k, '#000', '#fff'); box(c, r.view, k, '#fff', '#029e73');
+    box(c, d.target, k, '#000', '#fff'); box(c, r.view, k, '#fff', VIEW);
     for (const m of ['A_Q', 'A_G', 'ratio']) {
       const o = overlay(canvas[m], picture, r[m], d.grid);
       box(o, d.target, k, '#000', '#fff'); ring(o, r.peaks[m], k, r.hits[m]);
@@ -228,7 +234,7 @@ function sceneFigure(root, d, picture) {
   root.settings = settings;
   root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), row, make('div', {class: 'dials'}, make('div', {class: 'buttons'}, ...buttons), lamRow, pRow,
     make('label', {class: 'unit'}, relative, ' λ in units of the mean of A_G'), layerBox, headBox, stepBox, keepBox), status,
-    make('p', {class: 'legend'}, `White: the true region. Green box: what the view shows. Ring: the peak, green if it lies in the true region, pink if not. Held-out scene ${d.seed}, ${d.why}.`));
+    make('p', {class: 'legend'}, `White: the true region. Green box: what the view shows. Ring: the peak, green if it lies in the true region, orange if not. Held-out scene ${d.seed}, ${d.why}.`));
   root.addEventListener('input', draw);
   preset('ours');
 }
@@ -263,13 +269,59 @@ function clutterFigure(root, d, pictures) {
   knob.value = 0; draw();
 }
 
+function switchFigure(root, d, picture) { // eight settings of one scene, all stored
+  const titles = {picture: 'the picture', map: 'where the row looks', view: 'what it is shown again, enlarged'};
+  const [row, canvas] = panels(titles, 448), k = canvas.picture.width/d.size[0], target = d.target.map((v, i) => v + (i < 2 ? -8 : 8)); // the outline lies beside it
+  const knobs = [
+    choice('Behind the question', 'sentence', {0: 'nothing', 1: '“Answer the question using a single word or phrase.”'}),
+    choice('Whose row', 'word', {0: 'the last position’s', 1: `that of “${d.word}”, the last content word`}),
+    choice(make('span', {}, 'Divide by ', make('i', {}, 'A'), make('sub', {}, 'G')), 'divide', {0: 'no', 1: 'yes'})];
+  knobs.forEach(([field, all], i) => { field.classList.add('switch'); all[i ? 0 : 1].checked = true; });
+  const answer = make('div', {class: 'answer', 'aria-hidden': 'true'}), status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'});
+  row.append(answer);
+  const bars = Object.fromEntries(Object.entries({touches: 'the peak touches the target', right: 'the answer is right'}).map(([key, title]) => {
+    const fill = make('i'), whisker = make('b'), value = make('output');
+    const track = make('div', {class: 'track'}, fill, whisker, ...(key === 'right' ? [make('s')] : []));
+    return [key, {row: make('div', {class: 'bar'}, make('span', {}, title), track, value), fill, whisker, value, alone: track.querySelector('s')}]; }));
+  const percent = ([v]) => `${v.toFixed(0)} %`;
+  function draw() {
+    const key = knobs.map(([, all]) => all.find(o => o.checked).value).join(''), s = d.switches[key], map = s.decoded ??= decode(s.map), c = canvas.picture.getContext('2d');
+    const at = map.indexOf(1), [gh, gw] = d.grid, peak = [(at % gw + .5)*d.size[0]/gw, (Math.floor(at/gw) + .5)*d.size[1]/gh];
+    const right = s.answer === d.truth, word = s.touch ? 'touches the target' : 'misses the target';
+    root.result = {key, peak, view: s.view, answer: s.answer};
+    c.drawImage(picture, 0, 0, canvas.picture.width, canvas.picture.height);
+    box(c, target, k, '#000', '#fff'); box(c, s.view, k, '#fff', VIEW);
+    const o = overlay(canvas.map, picture, map, d.grid);
+    box(o, target, k, '#000', '#fff'); ring(o, peak, k, s.touch);
+    crop(canvas.view, picture, s.view, picture.width/d.size[0]);
+    canvas.picture.setAttribute('aria-label', `The picture: the target in white, the view in green, pixels ${s.view.join(', ')}`);
+    canvas.map.setAttribute('aria-label', `The map of attention: its peak ${word}`);
+    canvas.view.setAttribute('aria-label', 'The part of the picture that the model is shown again');
+    answer.replaceChildren(make('span', {}, 'It answers'), make('strong', {class: right ? 'right' : 'wrong'}, s.answer),
+      make('span', {}, right ? '✓ right' : `✗ wrong, it is ${d.truth}`), make('small', {}, `without a second look: ${s.plain}`));
+    for (const [name, b] of Object.entries(bars)) {
+      const [v, lo, hi] = s[name];
+      b.fill.style.width = `${v}%`; b.whisker.style.left = `${lo}%`; b.whisker.style.width = `${hi - lo}%`; b.value.textContent = percent(s[name]);
+      if (b.alone) b.alone.style.left = `${s.alone[0]}%`;
+    }
+    status.textContent = `The peak ${word}. The model answers “${s.answer}”, which is ${right ? 'right' : `wrong, the truth is “${d.truth}”`}; without a second look “${s.plain}”. ` +
+      `With these settings the peak touches the target in ${percent(s.touches)} of ${d.n} questions, and ${percent(s.right)} of the answers are right; without a second look ${percent(s.alone)}.`;
+  }
+  root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'switches'}, ...knobs.map(o => o[0])), row,
+    make('p', {class: 'over'}, `The same setting on all ${d.n} held-out questions:`), ...Object.values(bars).map(b => b.row), status,
+    make('p', {class: 'legend'}, 'White: the target. Green: what it is shown again. Ring: the strongest patch of the map, green if it touches the target, orange if not. ' +
+      'Line on a bar: 95 % interval; dash: the model without a second look.'));
+  root.addEventListener('input', draw);
+  draw();
+}
+
 async function load(address) { const i = new Image(); i.src = address; await i.decode(); return i; }
 
 async function start(root) {
   const name = root.dataset.figure, d = window.carveData[name];
   const pictures = await Promise.all((d.stages ?? [d]).map(o => load(o.picture)));
   root.replaceChildren();
-  if (d.stages) clutterFigure(root, d, pictures); else sceneFigure(root, d, pictures[0]);
+  if (d.stages) clutterFigure(root, d, pictures); else (d.switches ? switchFigure : sceneFigure)(root, d, pictures[0]);
   root.dataset.ready = 'yes';
 }
 
