@@ -405,6 +405,9 @@ def write_site(out):
     for path in sorted((ROOT/'docs').iterdir()):
         if path.is_dir(): shutil.copytree(path, out/path.name)
         elif path.name != 'order.toml' and path.suffix in ('.py', '.js'): shutil.copy(path, out/path.name)
+    told = {p.name: [spoken(p.title), spoken(p.subtitle)] for p in [index, *pages]}
+    scorer = (ROOT/'docs/scorer.js').read_text(encoding='utf-8')
+    (out/'scorer.js').write_text(scorer.replace('ABOUT = {}', f'ABOUT = {json.dumps(told, ensure_ascii=False)}'), encoding='utf-8')
     write_figures(out/'_static/figures')
 
 
