@@ -1,7 +1,7 @@
 """What captured rows and the whole method cost, side by side with a plain answer, eager attention and the authors' procedure.
 
-    python tools/side_by_side.py --out bench.json          # prompts of about 600, 1,300 and 3,000 tokens: a quarter of an hour
-    python tools/side_by_side.py --quick --out bench.json  # 600 tokens and a smaller model
+    python -m tools.side_by_side --out bench.json          # prompts of about 600, 1,300 and 3,000 tokens: a quarter of an hour
+    python -m tools.side_by_side --quick --out bench.json  # 600 tokens and a smaller model
 
 The model has random weights: costs depend on sizes, not on what was learned. In every round each thing is done once, so that a
 disturbance hits all alike; ratios are taken within a round. On one thread of a CPU the clock is that of the process, which other
@@ -211,7 +211,7 @@ def one_length(grid, size, rounds, slow, memory, device, dtype):
 
 def memory_of(name, grid, size, device, dtype):
     "MB above the loaded model, in a process of its own; answers of 2 tokens, 2 questions instead of ten"
-    words = [sys.executable, __file__, '--memory-of', name, json.dumps([grid, asdict(size), device, dtype]), '--out', '-']
+    words = [sys.executable, '-m', 'tools.side_by_side', '--memory-of', name, json.dumps([grid, asdict(size), device, dtype]), '--out', '-']
     env = os.environ | dict(OMP_NUM_THREADS=str(torch.get_num_threads()), PYTHONWARNINGS='ignore')
     return float(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, env=env).stdout)
 

@@ -65,14 +65,14 @@ class Rule(Checked): "Settings that belong together"
 @dataclass(frozen=True, repr=False)
 class RegionRule(Rule):
     "Which connected regions of the kept pixels stay"
-    region_rule: Literal['top_k', 'official'] = 'top_k' # K (paper), or max(K, floor(p n)) (code)
-    rank: Literal['sum', 'area', 'peak'] = 'sum' # by the sum of S (both); 'area' is the code's v2; 'peak' of S (ours)
+    region_rule: Literal['top_k', 'official'] = 'top_k' # how many stay: K (paper), max(K, floor(p n)) of n (code)
+    rank: Literal['sum', 'area', 'peak'] = 'sum' # best by the sum of S (both), area (code's v2), peak (ours)
     connectivity: Literal[4, 8] = 4 # of neighbours in a region; scipy.ndimage.label's default in the code
 
 @dataclass(frozen=True, repr=False)
 class ViewRule(Rule):
     "How the kept regions are shown"
-    fill: Literal['black', 'none'] = 'none' # outside the kept regions: 'none', or 'black' (both)
+    fill: Literal['black', 'none'] = 'none' # what covers the rest of the crop: nothing (ours), or 'black' (both)
     square: bool = True # make the crop square (ours: for processors that cut oblong views)
     pad: float = limited(0., 0, 100) # room around the crop, in parts of its sides (ours)
     limit: int = limited(1792, 1) # greatest side of the view, pixels (ours, the presets: 4096; neither has one)
@@ -184,19 +184,19 @@ def panel_maps(A_q, A_g, weights, span, S, op='ratio') -> dict: # [T, L, Nv] twi
 @dataclass(repr=False)
 class Carve(Method):
     "CARVE: contrast of two attention maps, best regions, a second question with their view"
-    layers: object = None # L, see `pick_layers`; ours: all layers; paper and code: 20..25 included, in every model
-    steps: Literal['first', 'last', 'all'] = 'first' # of Table 1: t_start, t_end, or T_full with w_t = t - t_start + 1
-    query: Literal['last', 'question'] = 'last' # whose rows: last position (both) or mean over the question's tokens (ours)
-    words: object = 'all' # of the question: 'all', 'content' words, or the words to use (ours)
-    heads: object = 'mean' # arithmetic 'mean' (both); or 'max', or indices (ours)
-    lam: float = limited(1., ABOVE_0) # λ; only a symbol in the paper, 1e-8 in carve/pipeline.py
-    op: Literal['ratio', 'log', 'difference'] = 'ratio' # the closed form of Definition 1; others for comparison (ours)
-    p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels; best .4 in the paper's ablation, .2 in carve/masking.py
-    K: int = limited(1, 1) # regions kept; best 2 in the paper's ablation, 3 in carve/masking.py
+    layers: object = None # whose maps are added: None all (ours), 'paper' 20 to 25 (both), see `pick_layers`
+    steps: Literal['first', 'last', 'all'] = 'first' # of the answer; 'all' weighed 1, 2, ... (Table 1)
+    query: Literal['last', 'question'] = 'last' # whose row: last position (both), mean over the question's tokens (ours)
+    words: object = 'all' # of the question: 'all', 'content' words, the last of them ('noun'), or a list (ours)
+    heads: object = 'mean' # how heads become one: their 'mean' (both), their 'max', or the mean of some indices (ours)
+    lam: float = limited(1., ABOVE_0) # λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
+    op: Literal['ratio', 'log', 'difference'] = 'ratio' # how the maps are compared: the closed form of Definition 1, or for comparison (ours)
+    p: float = limited(.04, ABOVE_0, 1) # share of the pixels that is kept; best .4 in the paper's ablation, .2 in carve/masking.py
+    K: int = limited(1, 1) # how many regions are kept; best 2 in the paper's ablation, 3 in carve/masking.py
     min_side: int = limited(96, 1) # least side of the crop, pixels (ours; the presets: 28, one merged patch)
-    final_images: Literal['view', 'both'] = 'both' # view alone (Algorithm 1) or both, original first (code)
-    suffix: str = SHORT_ANSWER # after the question (carve/pipeline.py)
-    max_new_tokens: int = 32 # greedy (both)
+    final_images: Literal['view', 'both'] = 'both' # shown at last: the view (Algorithm 1), or the picture too (code)
+    suffix: str = SHORT_ANSWER # sentence behind the question, or None (carve/pipeline.py)
+    max_new_tokens: int = 32 # longest answer, greedy (both)
     region: RegionRule = RegionRule()
     view: ViewRule = ViewRule()
     reading: ReadingRule = ReadingRule()
