@@ -190,8 +190,8 @@ class Carve(Method):
     words: object = 'all' # of the question: 'all', 'content' words, the last of them ('noun'), or a list (ours)
     heads: object = 'mean' # how heads become one: their 'mean' (both), their 'max', or the mean of some indices (ours)
     lam: float = limited(1., ABOVE_0) # λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
-    op: Literal['ratio', 'log', 'difference'] = 'ratio' # how the maps are compared: the closed form of Definition 1, or for comparison (ours)
-    p: float = limited(.04, ABOVE_0, 1) # share of the pixels that is kept; best .4 in the paper's ablation, .2 in carve/masking.py
+    op: Literal['ratio', 'log', 'difference'] = 'ratio' # the closed form of Definition 1; others (ours)
+    p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels; best .4 in the paper's ablation, .2 in the code
     K: int = limited(1, 1) # how many regions are kept; best 2 in the paper's ablation, 3 in carve/masking.py
     min_side: int = limited(96, 1) # least side of the crop, pixels (ours; the presets: 28, one merged patch)
     final_images: Literal['view', 'both'] = 'both' # shown at last: the view (Algorithm 1), or the picture too (code)
