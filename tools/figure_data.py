@@ -123,7 +123,7 @@ def switch_figure(vlm, seed, report) -> tuple: # plain values, for JSON; picture
     for (k, m), r in zip(switch_settings().items(), results.values()):
         alone = 'none' + SWITCHES['sentence'][int(k[0])]
         found[k] = dict(
-            method=m, map=encode_weights(r.saliency.values/r.saliency.values.max()), view=list(r.view.box), answer=str(r),
+            method=m, map=np.rint(999*r.saliency.values/r.saliency.values.max()).astype(int).tolist(), view=list(r.view.box), answer=str(r),
             plain=str(r.plain_answer), touch=r.saliency.touch(query.box), touches=shares(report, m, 'touch'),
             right=shares(report, m, 'score'), alone=shares(report, alone, 'score'))
     titles = {'100': 'as usually read', '000': 'no sentence', '110': 'row of the word', '101': 'divided'}

@@ -122,8 +122,8 @@ def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> p
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    # the means, found but for some pixels, keep rare colours
-    return drawn.quantize(255, kmeans=drawn.width*drawn.height//100, dither=Image.Dither.NONE)
+    # colours far apart first, then the means: rare colours stay
+    return drawn.quantize(255, Image.Quantize.MAXCOVERAGE, drawn.width*drawn.height//100, dither=Image.Dither.NONE)
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b0754c3a
 PANEL_ROW = (

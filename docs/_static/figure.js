@@ -285,8 +285,8 @@ function switchFigure(root, d, picture) { // eight settings of one scene, all st
     return [key, {row: make('div', {class: 'bar'}, make('span', {}, title), track, value), fill, whisker, value, alone: track.querySelector('s')}]; }));
   const percent = ([v]) => `${v.toFixed(0)} %`;
   function draw() {
-    const key = knobs.map(([, all]) => all.find(o => o.checked).value).join(''), s = d.switches[key], map = s.decoded ??= decode(s.map), c = canvas.picture.getContext('2d');
-    const at = map.indexOf(1), [gh, gw] = d.grid, peak = [(at % gw + .5)*d.size[0]/gw, (Math.floor(at/gw) + .5)*d.size[1]/gh];
+    const key = knobs.map(([, all]) => all.find(o => o.checked).value).join(''), s = d.switches[key], map = s.map.flat(), c = canvas.picture.getContext('2d');
+    const at = map.indexOf(999), [gh, gw] = d.grid, peak = [(at % gw + .5)*d.size[0]/gw, (Math.floor(at/gw) + .5)*d.size[1]/gh];
     const right = s.answer === d.truth, word = s.touch ? 'touches the target' : 'misses the target';
     root.result = {key, peak, view: s.view, answer: s.answer};
     c.drawImage(picture, 0, 0, canvas.picture.width, canvas.picture.height);
