@@ -6,7 +6,7 @@
 __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'LAMBDA_GRID', 'TEN_INSTRUCTIONS', 'UNRELATED_QUESTIONS', 'VARIANCE_PARTS',
            'attention_maps', 'check_attending', 'capture_pair', 'layer_bits', 'paired_gain', 'layer_costs',
            'fusion_layers', 'lambda_from_spread', 'least_delta', 'instruction_maps', 'log_maps', 'variance_parts',
-           'js_bits', 'mean_pair', 'contrast_ways', 'map_metrics']
+           'js_bits', 'mean_pair', 'layer_contrast', 'contrast_ways', 'map_metrics']
 
 # %% ../../nbs/library/method/04_measures.ipynb #5a77fd57
 import math
@@ -20,7 +20,7 @@ from ..core.errors import CarveError, StatisticsError
 from ..core.saliency import merge_heads
 from ..core.stats import Estimate, difference, holm, paired_test
 from ..data.run_store import image_key_of
-from ..decomposition import check_maps, contrast, layer_contrast
+from ..decomposition import check_maps, contrast
 from ..maps import entropy
 from ..models.prompts import GENERAL_INSTRUCTION, GENERAL_INSTRUCTIONS, SHORT_ANSWER
 
@@ -173,6 +173,17 @@ def mean_pair(A) -> np.ndarray: # [M, ..., Nv] -> [...]
     "Mean divergence over all pairs of the first axis"
     pairs = combinations(range(len(A)), 2)
     return np.mean([js_bits(A[i], A[j]) for i, j in pairs], 0)
+
+# %% ../../nbs/library/method/04_measures.ipynb #1a3d17f9
+def layer_contrast(A, last=-1, among=None) -> tuple: # [L, Nv] of all layers -> [Nv] float32, index of the layer taken
+    "Absolute difference of a late layer k and the layer farthest from it among candidates C; None: all"
+    p = check_maps(A, A, 1)[0]
+    p = p/p.sum(-1, keepdim=True).clamp_min(1e-30)
+    among = list(range(len(p)) if among is None else among)
+    if not among or {*among, last} - {*range(-len(p), len(p))}:
+        raise CarveError(f"layers {among} and {last}: name layers that exist, 0 to {len(p)-1}")
+    i = among[int(((p.sqrt()[among] - p.sqrt()[last])**2).sum(-1).argmax())]
+    return contrast(p[last], p[i], op='absolute'), i
 
 # %% ../../nbs/library/method/04_measures.ipynb #9c64a239
 def contrast_ways(A_q, A_gs, A_none) -> dict: # [L, Nv], [M, L, Nv], [L, Nv] -> name -> [L', Nv]
