@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ABOVE_0', 'CONTRAST_TITLES', 'limited', 'check_fields', 'method_call', 'Checked', 'Rule', 'RegionRule', 'ViewRule',
-           'ReadingRule', 'spread', 'change', 'settings', 'timings', 'Method', 'as_saliency', 'panel_maps', 'Carve']
+           'ReadingRule', 'spread', 'change', 'settings', 'timings', 'Method', 'as_saliency', 'panel_maps',
+           'maps_equal', 'Carve']
 
 # %% ../../nbs/library/method/00_carve.ipynb #ca869545
 import math, warnings
@@ -19,7 +20,6 @@ from ..carve import fuse_contrast
 from ..core.errors import CarveError, KnownFields
 from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers, pick_words, read_words, to_grid
 from ..core.image import open_image
-from ..decomposition import maps_equal
 from ..maps import fuse_maps, step_weights
 from ..models.families import check_needs
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
@@ -179,6 +179,12 @@ def panel_maps(A_q, A_g, weights, span, S, op='ratio') -> dict: # [T, L, Nv] twi
     "Both maps added up as S is, and S"
     add = lambda A: replace(S, values=to_grid(fuse_maps(A, weights), span))
     return {'A_Q, under the question': add(A_q), 'A_G, under the instruction': add(A_g), CONTRAST_TITLES[op]: S}
+
+# %% ../../nbs/library/method/00_carve.ipynb #a4e4bd0d
+def maps_equal(A_q, A_g, tol=1e-4) -> bool: # [..., Nv] twice; difference that is none, in parts of the row's largest
+    "Whether two maps are equal, so that their ratio carries no signal"
+    A_q, A_g = (torch.as_tensor(a).float() for a in (A_q, A_g))
+    return bool(((A_q - A_g).abs().amax(-1) <= tol*A_g.amax(-1)).all())
 
 # %% ../../nbs/library/method/00_carve.ipynb #dd39875b
 @dataclass(repr=False)
