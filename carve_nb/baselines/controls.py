@@ -22,7 +22,7 @@ from ..method.view import crop_view, grow_box, whole_view
 @dataclass(repr=False)
 class QuestionOnly(Carve):
     "CARVE without contrast: A_G replaced by ones; the instruction pass stays, so that its seconds equal CARVE's"
-    name = 'question-only'
+    name, title = 'question-only', 'A_Q alone' # of the map
     def no_signal(self, question, A_q, A_g, S):
         "There are no two maps to be equal"
         return 'the map is flat' if is_flat(S) else ''
@@ -30,19 +30,18 @@ class QuestionOnly(Carve):
         "The question's maps, and ones (zeros where the operator subtracts)"
         A_q, A_g = super().maps(rows_q, rows_g)
         return A_q, torch.full_like(A_q, 0. if self.op == 'difference' else 1.)
+    def from_rows(self, image, question, rows_q, rows_g) -> Result:
+        "As CARVE, with the one map there is"
+        r = super().from_rows(image, question, rows_q, rows_g)
+        return replace(r, maps={self.title: r.saliency})
 
 @dataclass(repr=False)
 class InstructionOnly(QuestionOnly):
     "CARVE on the general map alone: what is conspicuous, whatever the question"
-    name = 'instruction-only'
+    name, title = 'instruction-only', 'A_G alone'
     def maps(self, rows_q, rows_g):
         "The general instruction's maps, and ones"
         return super().maps(rows_g, rows_q)
-    def from_rows(self, image, question, rows_q, rows_g) -> Result:
-        "As CARVE, with the general map under its own title"
-        r = super().from_rows(image, question, rows_q, rows_g)
-        general, ones, S = r.maps.values()
-        return replace(r, maps={'A_G, under the instruction': general, 'ones': ones, 'A_G alone': S})
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #f5ee0c57
 @dataclass(repr=False)
@@ -129,7 +128,7 @@ class Oracle(Method):
 class RandomMap(QuestionOnly):
     "CARVE on a map of random numbers"
     seed: int = 0 # together with the pixels it fixes the map
-    name = 'random-map'
+    name, title = 'random-map', 'noise'
     def fuse(self, A_q, A_g, span, image) -> Saliency:
         "Uniform noise on the grid"
         return Saliency(picture_rng(image, self.seed).random(span.grid), image.size, span.box, image)
@@ -137,7 +136,7 @@ class RandomMap(QuestionOnly):
 @dataclass(repr=False)
 class UniformMap(QuestionOnly):
     "CARVE on a map without preference: the picture twice"
-    name = 'uniform-map'
+    name, title = 'uniform-map', 'no preference'
     def fuse(self, A_q, A_g, span, image) -> Saliency:
         "The same value everywhere"
         return Saliency(np.ones(span.grid), image.size, span.box, image)
