@@ -123,7 +123,7 @@ class Comparison(Report):
         names = sorted((m for m in rows if not m.endswith(TUNED)), key=place)
         estimates = {m: [(r['acc'], r['lo'], r['hi']) for o in (m, m + TUNED) if (r := rows.get(o))] for m in names}
         with plot_style():
-            fig = Figure(figsize=(5.2, .6 + .2*len(names)), dpi=80, layout='constrained')
+            fig = Figure(figsize=(6.2, .6 + .2*len(names)), layout='constrained')
             style = lambda m, k: mark_of(m) | (dict(mfc='w') if k else {})
             ax = plot_forest(fig.subplots(), estimates, scale=100, zero=rows['none']['acc'], style=style)
             ax.set(xlabel=f'accuracy, % ({kind or "all questions"}); line: the model alone; white: tuned')
@@ -142,11 +142,11 @@ class Comparison(Report):
         "Accuracy and cost of every method; the line joins those that no other one beats in both"
         table, ticks = self.prices(kind), [.5, 1, 1.5, 2, 3, 5, 8]
         with plot_style():
-            fig = Figure(figsize=(5.2, 3.2), dpi=80, layout='constrained')
+            fig = Figure(figsize=(6, 3.4), layout='constrained')
             ax, front = fig.subplots(), table[table.best]
             for m, r in table.iterrows(): ax.plot(r.seconds, r.acc, ls='', **mark_of(m))
             ax.plot(front.seconds, front.acc, color='#999999', lw=.8, zorder=0)
-            for m, r in front.iterrows(): ax.annotate(m, (r.seconds, r.acc), (3, 2), textcoords='offset points', fontsize=6)
+            for k, (m, r) in enumerate(front.iterrows()): ax.annotate(m, (r.seconds, r.acc), (3, 3 - 11*(k % 2)), textcoords='offset points', fontsize=8)
             ax.set(xlabel='seconds, plain answer = 1', xscale='log', ylabel=f'accuracy, % ({kind or "all questions"})')
             ax.set_xticks(ticks, [f'{t:g}' for t in ticks])
             ax.set_xticks([], minor=True)

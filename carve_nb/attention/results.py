@@ -107,8 +107,8 @@ class Result:
 
     def sentence(self) -> str: # one line, and one more for each note
         "The question and both answers"
-        view = f'with the view, {self.view.scale:.1f} times as large, it says {format_answer(self.answer)}'
-        answers = f'The model alone says {format_answer(self.plain_answer)}; {view} ({self.method}).'
+        look = f'with the view, {self.view.scale:.1f} times as large,' if self.view.scale > 1 else 'without a view'
+        answers = f'The model alone says {format_answer(self.plain_answer)}; {look} it says {format_answer(self.answer)} ({self.method}).'
         return '\n'.join([f'{self.asked} {answers}', *self.notes])
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name

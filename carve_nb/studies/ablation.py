@@ -136,17 +136,18 @@ PAPER_GRID = { # accuracy in per cent of the model alone; rows p = .2, .4, .6, .
         [78.0, 80.5, 79.0, 77.5, 76.5], [76.5, 78.2, 77.0, 76.0, 75.5]])}
 
 def plot_grids(fig, records): # matplotlib Figure or SubFigure
-    "Heat maps over p and K, ours and the paper's, with one colour scale"
+    "Heat maps over p and K, ours and the paper's, with a colour scale each"
     grids, untried = {}, np.full((3, 5), np.nan)
     for center in CENTERS:
         gains, n = grid_gains(records, center)
         grids[f'around {center} (n = {n})'] = gains
     grids |= {k: np.vstack([untried, np.array(rows) - alone]) for k, (alone, rows) in PAPER_GRID.items()}
-    top = max(np.nanmax(np.abs(g), initial=1.) for g in grids.values())
+    tops = [np.nanmax(np.abs(g), initial=1.) for g in grids.values()]
     for i, (ax, (title, g)) in enumerate(zip(fig.subplots(1, len(grids), sharey=True), grids.items())):
+        top = max(tops[i - i % 2:][:2])
         sns.heatmap(
-            g, vmin=-top, vmax=top, cmap='PuOr', annot=True, fmt='.1f', annot_kws=dict(size=6), ax=ax, cbar=i == 3,
-            cbar_kws=dict(label='points over no method'), xticklabels=ABLATION_COUNTS,
+            g, vmin=-top, vmax=top, cmap='PuOr', annot=True, fmt='.1f', annot_kws=dict(size=7),
+            ax=ax, cbar=i % 2 == 1, cbar_kws=dict(label='points over no method'), xticklabels=ABLATION_COUNTS,
             yticklabels=[f'{p:g}' for p in ABLATION_SHARES])
         ax.set(title=title, xlabel='K, regions', ylabel='' if i else 'p, kept share of pixels')
         ax.tick_params(length=0, rotation=0)
