@@ -107,8 +107,9 @@ class Result:
 
     def sentence(self) -> str: # one line, and one more for each note
         "The question and both answers"
+        said = [format_answer(a) for a in (self.plain_answer, self.answer)]
         look = f'with the view, {self.view.scale:.1f} times as large,' if self.view.scale > 1 else 'without a view'
-        answers = f'The model alone says {format_answer(self.plain_answer)}; {look} it says {format_answer(self.answer)} ({self.method}).'
+        answers = f'The model alone says {said[0]}; {look} it says {said[1]} ({self.method}).'
         return '\n'.join([f'{self.asked} {answers}', *self.notes])
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name
