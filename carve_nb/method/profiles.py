@@ -17,14 +17,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from ..attention import capture as _capture  # gives `VLM` its `capture`
 from ..attention.cache import weights_state
-from ..convergence import layer_facts
 from ..core.errors import CarveError
 from ..core.io import CHECKPOINTS, PACKAGED, replace_file
 from ..core.plotting import figure_bytes, plot_style
 from ..core.saliency import pick_words
 from ..core.stats import mean_interval
 from ..data.scenes import samples
-from .measures import check_attending
+from .measures import check_attending, layer_facts
 from ..models.prompts import SHORT_ANSWER
 from ..models.vlm import weights_key
 
