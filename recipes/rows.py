@@ -251,7 +251,7 @@ def measure_positions(vlm, sample) -> dict: # a digit question
 
 def measure_behind(vlm, sample) -> dict: # number of words of the sentence behind the question -> 0 or 1
     "Touch of the last position, mean of all layers"
-    rows = {k: vlm.capture(sample.image, sample.question, suffix=text or None, max_new_tokens=1) for k, text in BEHIND.items()}
+    with vlm.sharing(): rows = {k: vlm.capture(sample.image, sample.question, suffix=text or None, max_new_tokens=1) for k, text in BEHIND.items()}
     return {str(k): int(_touched(r.attn[0].mean((0, 1)), r.spans[0], sample.box)) for k, r in rows.items()}
 
 # %% ../nbs/notes/whose_row.ipynb #6f375b25
