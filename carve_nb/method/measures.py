@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ATTENTION_MAPS', 'ENTROPY_STEPS', 'LAMBDA_GRID', 'TEN_INSTRUCTIONS', 'UNRELATED_QUESTIONS', 'VARIANCE_PARTS',
-           'attention_maps', 'check_attending', 'capture_pair', 'layer_bits', 'paired_gain', 'layer_costs',
-           'fusion_layers', 'lambda_from_spread', 'least_delta', 'instruction_maps', 'log_maps', 'variance_parts',
-           'js_bits', 'mean_pair', 'layer_contrast', 'contrast_ways', 'map_metrics']
+           'attention_maps', 'check_attending', 'capture_pair', 'layer_bits', 'make_map', 'layer_facts', 'paired_gain',
+           'layer_costs', 'fusion_layers', 'lambda_from_spread', 'least_delta', 'instruction_maps', 'log_maps',
+           'variance_parts', 'js_bits', 'mean_pair', 'layer_contrast', 'contrast_ways', 'map_metrics']
 
 # %% ../../nbs/library/method/04_measures.ipynb #5a77fd57
 import math
@@ -17,11 +17,11 @@ from ..attention import capture as _capture # gives `VLM` its `capture`
 from ..convergence import head_mean_rows
 from ..core.correlation import auroc
 from ..core.errors import CarveError, StatisticsError
-from ..core.saliency import merge_heads
+from ..core.saliency import Saliency, merge_heads, patch_cover, to_grid
 from ..core.stats import Estimate, difference, holm, paired_test
 from ..data.run_store import image_key_of
 from ..decomposition import check_maps, contrast
-from ..maps import entropy
+from ..maps import entropy, hellinger
 from ..models.prompts import GENERAL_INSTRUCTION, GENERAL_INSTRUCTIONS, SHORT_ANSWER
 
 # %% ../../nbs/library/method/04_measures.ipynb #fd1a3968
@@ -56,6 +56,31 @@ def layer_bits(maps) -> dict: # name -> [T, L, Nv]; name -> step -> [L] bits
     "Entropy of each map, step and layer"
     return {name: {step: [round(float(h), 4) for h in entropy(m[i])] for step, i in ENTROPY_STEPS.items()}
             for name, m in maps.items()}
+
+# %% ../../nbs/library/method/04_measures.ipynb #943306ba
+def make_map(rows, layers, who='last') -> Saliency: # indices into the recorded layers; as in `head_mean_rows`
+    "The raw map of some layers, their mean"
+    a = head_mean_rows(rows, who)[np.atleast_1d(layers)].mean(0)
+    return Saliency(to_grid(a, rows.spans[0]), tuple(rows.meta['sizes'][0]), rows.spans[0].box)
+
+# %% ../../nbs/library/method/04_measures.ipynb #d176bc06
+def layer_facts(rows, box=None): # `AttentionRows` of all layers, true region -> dict of lists, JSON-ready
+    "Entropy, mass, share, AUROC and hit of each layer, and the distances between layers"
+    last, question = head_mean_rows(rows), head_mean_rows(rows, 'question')
+    rounded = lambda v: [round(float(x), 6) for x in v]
+    i, j = np.triu_indices(len(last), 1)
+    facts = dict(entropy=rounded(entropy(last)), entropy_question=rounded(entropy(question)),
+        mass=rounded(last.sum(1)), distance=rounded(hellinger(last[i], last[j])))
+    if box is None: return facts
+    cover = patch_cover(rows.spans[0], box)
+    target = cover > 0
+    if not target.any() or target.all(): return facts
+    facts['area'] = round(float(cover.mean()), 6)
+    facts['share'] = rounded(last @ cover / last.sum(1))
+    facts['hit'] = rounded(make_map(rows, l).hit(box) for l in range(len(last)))
+    facts['auroc'] = rounded(auroc(x, target) for x in last)
+    facts['auroc_question'] = rounded(auroc(x, target) for x in question)
+    return facts
 
 # %% ../../nbs/library/method/04_measures.ipynb #e3136a1b
 def paired_gain(better, worse, corrected=None, clusters=None) -> Estimate: # [n] scores twice, p to put in, pictures
