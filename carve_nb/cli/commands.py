@@ -295,10 +295,14 @@ LARGEST = 200_000_000
 def serve_page(path, port=None, browser=True):
     "Show what a notebook shows, until the program is ended"
     from voila.app import Voila
+    class Page(Voila):
+        def launch_browser(self):
+            print(f'The explorer is at {self.display_url}; Ctrl-C ends it.', flush=True)
+            if browser: super().launch_browser()
     os.environ |= dict(JUPYTER_NO_CONFIG='1', CARVE_UPLOAD_MB=str(LARGEST//1_000_000))
     own = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
-    Voila.launch_instance([str(path)], ip='127.0.0.1', port=port or 8866, open_browser=browser, auto_token=True,
-        tornado_settings=dict(headers={'Content-Security-Policy': own}, websocket_max_message_size=LARGEST))
+    Page.launch_instance([str(path)], ip='127.0.0.1', port=port or 8866, open_browser=True, auto_token=True,
+        log_level='ERROR', tornado_settings=dict(headers={'Content-Security-Policy': own}, websocket_max_message_size=LARGEST))
 
 @command('Look')
 def do_explore(loading,

@@ -48,7 +48,7 @@ class Explorer:
         self.dials = SettingsPanel(vlm.n_layers, vlm.n_heads, self.redraw)
         self.panes = {P.title: P(self) for P in TABS}
         # a row of buttons, and the tab that is on top: ipywidgets 7 has no `Stack`
-        self.tab = w.ToggleButtons(options=list(self.panes), description='Tabs', style={'button_width': '117px'})
+        self.tab = w.ToggleButtons(options=list(self.panes), description='', style={'button_width': '117px'})
         self.tab.observe(lambda c: self.redraw(), 'value')
         self.answers, self.regions = w.HTML(), w.HTML()
         self.frames = {k: w.HTML(layout=w.Layout(width='31%', max_width='300px', min_width='150px')) for k in STAGES}

@@ -128,13 +128,13 @@ def layer_maps(shown, method, kind='contrast') -> dict: # layer -> `Saliency`, p
 # %% ../../nbs/library/explorer/00_state.ipynb #4183e711
 MOST_LAYERS = 12   # on the page
 
-def film_strip(shown, method, kind='contrast') -> dict: # caption -> picture, with common limits
+def film_strip(shown, method, kind='contrast') -> dict: # caption -> picture, each with a scale of its own
     "The maps of the layers, of many evenly spread ones"
     maps = layer_maps(shown, method, kind)
     picked = np.linspace(0, len(maps) - 1, min(MOST_LAYERS, len(maps))).round().astype(int)
     kept = [list(maps.items())[i] for i in picked]
     captions = [f'layer {l}, {S.entropy():.1f} bits' for l, S in kept]
-    return dict(zip(captions, same_limits([S for _, S in kept])))
+    return dict(zip(captions, [S.picture() for _, S in kept]))
 
 # %% ../../nbs/library/explorer/00_state.ipynb #aa456eb5
 def head_table(shown) -> dict: # name -> [L, H]; 'entropy' in bits, 'visual mass' as a share
