@@ -47,7 +47,7 @@ class LayerTab(Tab):
 
     def draw(self, shown, method) -> str: # HTML
         "All layers, under the present settings"
-        n, about = len(shown.rows.layers), 'Each layer alone, with the present heads, steps, λ and operator, on a scale of its own.'
+        n, about = len(shown.rows.layers), 'Each layer alone, with the present heads, steps, λ and operator, on its own scale.'
         if n > MOST_LAYERS: about += f' {MOST_LAYERS} of {n} layers, evenly spread.'
         return html_text(about) + panels_html(film_strip(shown, method, self.kind.value))
 
