@@ -157,6 +157,6 @@ def test_addresses(tmp_path):
         return json.loads(subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout)
     urls, description = told('https://github.com/one/two')
     assert urls['Source'] == 'https://github.com/one/two' and 'https://github.com/one/two/raw/main/nbs/images/' in description
-    assert not re.findall(r'\]\((?!\w+:|#)[^)]*\)', re.sub(r'`[^`]*`', '', description)) and 'https://github.com/one/two/blob/main/nbs/notes/comparison.ipynb' in description
+    assert not re.findall(r'\]\((?!\w+:|#)[^)]*\)', re.sub(r'`[^`]*`', '', description)) and 'https://github.com/one/two/blob/main/nbs/notes/limitations.ipynb' in description
     urls, description = told('')
     assert list(urls) == ['Paper'] and description == (ROOT/'README.md').read_text(encoding='utf-8')
