@@ -71,7 +71,7 @@ def plot_shared(found) -> Figure: # model → records
         fig = Figure((8.2, 2.3), layout='constrained')
         for ax, (key, title) in zip(fig.subplots(1, 2, sharey=True), dict(shown='the view shows the target', correct='right answers').items()):
             tables = [shared_table(records, key).score for records in found.values()]
-            plot_forest(ax, {k: [t[k] for t in tables] for k in WAYS}, list(found), [CONCEPT_COLORS[m] for m in found], 100, None)
+            plot_forest(ax, {k: [t[k] for t in tables] for k in WAYS}, list(found), [CONCEPT_COLORS.get(m, 'C0') for m in found], 100, None)
             ax.set(xlim=(0, 100), xlabel='% of the scenes with the sticker', title=title)
             if ax.get_legend(): ax.get_legend().remove()
         fig.legend(*ax.get_legend_handles_labels(), loc='outside lower center', ncols=2)

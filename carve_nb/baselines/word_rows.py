@@ -16,8 +16,7 @@ from ..decomposition import contrast
 from .base import CropMethod
 from ..method.carve import ABOVE_0, Carve, ViewRule, as_saliency, limited, timings
 from ..method.profiles import find_profile, row_words, word_row
-from ..method.view import magnify, whole_view
-from ..regions import regions
+from ..method.view import find_regions, magnify, whole_view
 
 # %% ../../nbs/library/baselines/20_word_rows.ipynb #32408f0f
 COLOR_WORDS = ('black', 'blue', 'brown', 'gray', 'green', 'grey', 'orange', 'pink', 'purple', 'red', 'white', 'yellow')
@@ -100,6 +99,6 @@ class Lookup(CropMethod):
         if sure: notes = [*notes, f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again']
         def show(S):
             if sure: return whole_view(image)
-            return magnify(image, regions(S, self.p, 1, rank='peak'), min_side=self.min_side, **vars(ViewRule()))
+            return magnify(image, find_regions(S, self.p, 1, rank='peak'), min_side=self.min_side, **vars(ViewRule()))
         read = [] if row == 'last' else read_words(rows.question_tokens, row_words(row))
         return self.located(image, question, S, show, rows, notes, calls=1, seconds=seconds, read=read)
