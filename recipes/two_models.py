@@ -178,7 +178,7 @@ def compare_constancy(invariance) -> Figure: # model -> `Findings` of the study 
             mid, lo, hi = np.array([tuple(mean_interval(h)) for h in pointing_hits(f.records).values()]).T
             hits.errorbar(np.arange(len(mid)) + .24*i - .12, mid, [mid - lo, hi - mid], ls='', ms=4, **look)
         share.set(xlabel='depth (first to last layer)', ylim=(0, 1), title='constant part of log attention')
-        hits.set(xticks=range(len(POINTED)), ylim=(0, 1), title='peak in the true region, all layers summed')
+        hits.set(xticks=range(len(POINTED)), ylim=(0, 1), title='touch: the strongest patch overlaps the region')
         hits.set_xticklabels([k.replace(', ', ',\n') for k in POINTED])
     return fig
 
@@ -190,8 +190,8 @@ def constancy_table(invariance) -> pd.DataFrame:
         return {
             'constant part over ten instructions': part_share(f.records, 'general', CONSTANT),
             'constant part over five questions': part_share(f.records, 'question', CONSTANT),
-            **{f'peak in the region, %: {k}': mean_interval(h) for k, h in hits.items()},
-            **{f'{k}, against question alone': paired_effect(hits[k], hits[alone]) for k in others}}
+            **{f'touch, %: {k}': mean_interval(h) for k, h in hits.items()},
+            **{f'{k}, against question alone': replace(paired_effect(hits[k], hits[alone]), p=mcnemar(hits[k], hits[alone])) for k in others}}
     return in_columns(rows, invariance)
 
 # %% ../nbs/notes/two_models.ipynb #5d023310
