@@ -27,9 +27,9 @@ WAYS = { # name → (method, which region)
     'A_Q, region of the peak': ('question-only', 'peak'), 'divided, region of the peak': ('carve', 'peak')}
 ROWS_READ = {TINY: {}, 'carve-small': dict(query='question', words='content', layers=[1, 2, 3, 4])}
 
-def planted_scene(vlm, sample, words=None) -> tuple: # whose rows the sticker draws → (sample with the sticker, its box)
+def planted_scene(vlm, sample) -> tuple: # sample with the sticker, its box
     "The scene with a sticker at a place drawn from its seed"
-    sticker, seed = find_sticker(vlm, words=words), int(sample.id.split('-')[1])
+    sticker, seed = find_sticker(vlm, words=ROWS_READ[vlm.name].get('words', 'last')), int(sample.id.split('-')[1])
     place = free_place(np.random.default_rng([2, seed]), sticker.size, sample.image.size, sample.box, raster=sticker.width//2)
     return replace(sample, image=paste(sample.image, sticker, place)), place
 
@@ -42,7 +42,7 @@ def overlap(box, view) -> float: # (x0, y0, x1, y1) twice → how much of the fi
 def measure_shared(vlm, sample) -> dict:
     "Every way on one scene with the sticker: answer, what the peak touches, what the view shows; shares of attention"
     read = ROWS_READ[vlm.name]
-    seen, place = planted_scene(vlm, sample, read.get('words'))
+    seen, place = planted_scene(vlm, sample)
     ways = {k: make_method(m, rank=rank, **read) for k, (m, rank) in WAYS.items()}
     if read: ways["last content word's row, A_Q"] = make_method('question-only', query='question', words='noun')
     once, captures, made, shares = AnswerCache(vlm), AttentionCache(), {}, {}

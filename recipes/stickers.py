@@ -51,13 +51,13 @@ def pull_back(plane, size, std) -> torch.Tensor:
 # %% ../nbs/notes/stickers.ipynb #b6485c7f
 EPSILON = .01 # added to a share before its logarithm
 
-def sticker_gradient(vlm, sample, box, layers=None, words=None) -> tuple: # of the sticker in the image; None: all layers; whose rows, None: the last position's
+def sticker_gradient(vlm, sample, box, layers=None, words=None) -> tuple: # of the sticker in the image; None: all layers; whose rows, None or 'last': the last position's
     "Which pixels of the box draw more attention: derivatives [3, h, w], and the shares drawn [L]"
     prompt, size = vlm.prompt(sample.image, sample.question, SHORT_ANSWER), sample.image.size
     span, (x0, y0, x1, y1) = prompt.spans[0], box
     if tuple(map(round, span.box)) != (0, 0, *size) or vlm.family.cross or vlm.family.bridge:
         raise UnsupportedError(f'{vlm.family.name} does not see the picture in one piece: no sticker can be trained')
-    at = pick_words([prompt.tokens[i] for i in prompt.question], words) if words else ()
+    at = pick_words([prompt.tokens[i] for i in prompt.question], words) if words not in (None, 'last') else ()
     cover = torch.tensor(patch_cover(span, box), dtype=torch.float32, device=vlm.device)
     inputs = vlm.to_device(prompt)
     pixels = inputs['pixel_values'].detach().clone().requires_grad_()
@@ -83,7 +83,7 @@ def sticker_key(vlm, words=None): # whose rows it draws; None: the last position
 def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=None, words=None, progress=False): # whose attention is drawn; None: all; None: the last position
     """Train a sticker, each step on new calibration scenes; PNG and facts in `out` bear the key of the weights.
 
-    With `words` it draws their rows, under the question and under the general instruction alike."""
+    With `words` it draws their rows ('last': the last position's), under the question and under the general instruction alike."""
     path, noise = Path(out)/sticker_key(vlm, words), np.random.default_rng(0).uniform(.4, .6, (side, side, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels, shares = torch.tensor(noise, dtype=torch.float32).permute(2, 0, 1).contiguous(), []
@@ -163,7 +163,7 @@ def run_training(
     out:str='stickers', # folder of the stickers
     steps:int=300, # in all
     side:int=64, # pixels
-    words:str=None, # whose rows, such as content; none: the last position's
+    words:str=None, # whose rows under both prompts: content, noun or last; none: the last position's under the question
     layers:str=None, # such as 1,2,3,4; none: all
 ):
     "Train a sticker that draws the attention of a model"
