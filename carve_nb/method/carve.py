@@ -24,8 +24,7 @@ from ..maps import fuse_maps, step_weights
 from ..models.families import check_needs
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .profiles import find_profile, short_name
-from .view import magnify, whole_view
-from ..regions import regions
+from .view import find_regions, magnify, whole_view
 
 # %% ../../nbs/library/method/00_carve.ipynb #fc6e50e4
 ABOVE_0 = 5e-324   # the least positive number
@@ -322,7 +321,7 @@ class Carve(Method):
 
     def keep(self, S) -> list: # of `Region`, best first
         "The best connected regions of the map's top pixels"
-        return regions(S, self.p, self.K, **vars(self.region))
+        return find_regions(S, self.p, self.K, **vars(self.region))
 
     def show(self, image, kept): # `View`
         "The view of some regions; of none: the whole picture"
