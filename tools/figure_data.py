@@ -1,23 +1,16 @@
-"""The figures that move on the site without a kernel: the attention rows of a scene as a small file.
+"""The figures that move on the site without a kernel, from small files.
 
     python tools/figure_data.py --out nbs/results/figure
 
 The front page has three switches on one scene of `carve-small`: eight maps, views and answers, and how often each setting points
 and answers right on the 300 questions of the run `nbs/results/switches-small`. Its picture for those who run no scripts is
-nbs/images/switches.png. The others are figures with sliders, on `carve-tiny`.
-
-Once the rows are there, the rest of the method is arithmetic on two arrays: merge heads and layers, divide, keep the strongest
-pixels, cut out a view. The browser does it (docs/_static/figure.js); tests/test_site_figure.py compares its numbers with ours.
-Weights are stored as logarithms in 4,095 steps from 1e-9 to 1, as two characters of 64: rounding changes one by at most 0.26 %,
-and what is below 1e-9 becomes 0, a tenth of the smallest lambda. Scene 16 was chosen because CARVE works on it; 28 because there
-dividing spoils what A_Q alone gets right. The knob for clutter is the first picture of the chapter on entropy in five stages.
+nbs/images/switches.png. The knob for clutter is a scene of `carve-tiny` in five stages; its weights are stored as logarithms in
+4,095 steps from 1e-9 to 1, as two characters of 64: rounding changes one by at most 0.26 %, and what is below 1e-9 becomes 0.
 """
 import argparse, base64, io, json
 from pathlib import Path
-import numpy as np, torch
-from carve_nb.attention.rows import AttentionRows
+import numpy as np
 from carve_nb.baselines.registry import make_method
-from carve_nb.method.carve import Carve, ReadingRule, settings
 from carve_nb.complexity import colour, texture
 from carve_nb.data.scenes import make_scene
 from carve_nb.core.plotting import CONCEPT_COLORS, draw_boxes, outline_target, plot_panels, widen_box
@@ -26,7 +19,6 @@ from carve_nb.core.stats import mean_interval
 from carve_nb.evaluation.report import Report
 from carve_nb.maps import entropy
 from carve_nb.method.measures import capture_pair
-from carve_nb.models.image_tokens import ImageSpan
 
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
 DECADES = 9 # the smallest weight that is not stored as 0 is 1e-9
@@ -45,43 +37,15 @@ def decode_weights(text, shape) -> np.ndarray: # float32
     weights = np.where(codes > 0, 10.**(DECADES*((codes - 1)/STEPS - 1)), 0)
     return weights.astype(np.float32).reshape(shape)
 
-FIGURE_PRESETS = dict(ours=Carve(), official=Carve.official())
-FIGURE_FIELDS = 'steps lam relative p K region_rule fill min_side square connectivity'.split()
-
 def picture_link(image, side, quality=40) -> str: # an address that holds it
     "A small picture as text"
     buffer = io.BytesIO()
     image.resize((side, side)).save(buffer, 'WEBP', quality=quality, method=6)
     return f'data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}'
 
-def preset_record(method, vlm, scene, query) -> dict: # its settings, its view and what the model answers to it
-    "What one preset does with a scene"
-    result = method(vlm, scene.image, query.question)
-    values = {k: v for k, v in settings(method).items() if k in FIGURE_FIELDS} | dict(layers=pick_layers(method.layers, vlm.n_layers))
-    return dict(values, view=list(result.view.box), answer=str(result), hit=result.saliency.hit(query.box))
-
 def scene_facts(scene, query, seed) -> dict: # plain values
     "What is asked of a scene, and the truth"
     return dict(seed=seed, question=query.question, truth=query.answer, target=list(query.box), size=list(scene.image.size))
-
-def scene_figure(vlm, seed) -> dict: # plain values, for JSON
-    "Everything that the figure of a scene is drawn from"
-    scene = make_scene(seed)
-    query = scene.query('digit')
-    captured = Carve(steps='all', reading=ReadingRule(argmax=True)).capture_both(vlm, scene.image, query.question)
-    rows = [r.attn[..., r.span(0)] for r in captured]
-    presets = {k: preset_record(m, vlm, scene, query) for k, m in FIGURE_PRESETS.items()}
-    return dict(
-        scene_facts(scene, query, seed), plain=str(captured[0].answer), grid=list(captured[0].spans[0].grid),
-        shape=list(rows[0].shape), presets=presets, question_rows=encode_weights(rows[0]),
-        instruction_rows=encode_weights(rows[1]), picture=picture_link(scene.image, 448))
-
-def figure_rows(figure, name) -> AttentionRows: # as far as a map needs them
-    "The rows that a figure holds"
-    T, L, H, N = figure['shape']
-    weights = decode_weights(figure[f'{name}_rows'], (T, L, H, N))
-    span = ImageSpan(torch.arange(N), tuple(figure['grid']), (0, 0, *figure['size']))
-    return AttentionRows(torch.tensor(weights), list(range(L)), [0]*T, [span], meta=dict(steps='all', n_layers=L))
 
 def clutter_stage(vlm, seed, amount) -> dict: # plain values, for JSON
     "One stage of the knob"
@@ -134,15 +98,9 @@ def switch_figure(vlm, seed, report) -> tuple: # plain values, for JSON; picture
         n=len(report.select('none', 'digit')), switches=found, picture=picture_link(scene.image, 448, 70))
     return figure, plot_panels({'the picture': look(scene.image, None)} | panels, f'{query.question} {WHICH}', 330)
 
-FIGURE_SEEDS = {
-    16: 'chosen because CARVE finds the place',
-    28: 'chosen because dividing moves the peak off the place'}
-
 def write_figures(load, out, images, run, seed): # name of a model -> `VLM`; folders; of the figure with switches
     "Write the files of all figures"
-    tiny = load('carve-tiny')
-    figures = {f'scene_{s}': dict(scene_figure(tiny, s), why=why) for s, why in FIGURE_SEEDS.items()}
-    figures['clutter'] = clutter_figure(tiny)
+    figures = dict(clutter=clutter_figure(load('carve-tiny')))
     figures['switches'], picture = switch_figure(load('carve-small'), seed, Report.load(run))
     Path(out).mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():

@@ -1,12 +1,12 @@
-/* Figures that move without a kernel: the method's arithmetic on stored rows, and what is drawn of it.
-   The rows come from nbs/results/figure (see the page "A figure without a kernel"); nothing is asked of another host. */
+/* Figures that move without a kernel: stored maps, and what is drawn of them. They come from nbs/results/figure; nothing is
+   asked of another host. */
 'use strict';
 window.carveFigures = (() => {
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 const COLOURS = [[254,183,126], [254,161,110], [252,138,98], [248,116,92], [240,95,94], [227,78,101], [210,66,111], [191,58,119], [171,51,124], [152,45,128], [132,38,129], [114,31,129], [95,24,127], [76,17,122], [56,16,108], [36,18,83], [20,14,54]];
 const sum = a => a.reduce((s, v) => s + v, 0), range = n => [...Array(n).keys()];
 
-// The method, as Carve does it
+// Maps
 
 function decode(text) { // two letters a weight, on a logarithmic scale
   return Float32Array.from({length: text.length/2}, (_, i) => {
@@ -17,17 +17,6 @@ function decode(text) { // two letters a weight, on a logarithmic scale
 function entropy(map) { // bits
   const total = sum(map);
   return -sum(Array.from(map, v => v > 0 ? v/total*Math.log2(v/total) : 0));
-}
-
-function fused(rows, other, shape, s) { // rows [T, L, H, N] (and those to divide by) become one map [N]
-  const [T, , H, N] = shape, out = new Float64Array(N), heads = s.heads ?? range(H);
-  const mean = (r, t, l) => Float32Array.from({length: N}, (_, i) => sum(heads.map(h => r[((t*shape[1] + l)*H + h)*N + i]))/heads.length);
-  for (const t of s.steps === 'all' ? range(T) : [s.steps === 'first' ? 0 : T - 1]) for (const l of s.layers) {
-    const q = mean(rows, t, l), g = other && mean(other, t, l), weight = s.steps === 'all' ? t + 1 : 1;
-    const lam = g && Math.max(s.lam*(s.relative ? sum(g)/N : 1), 1e-30);
-    for (let i = 0; i < N; i++) out[i] += weight*(g ? Math.fround(q[i]/(g[i] + lam)) : q[i]);
-  }
-  return Float32Array.from(out);
 }
 
 function tent(cells, pixels) { // the two cells and the weight of each pixel along one axis
@@ -43,55 +32,6 @@ function toPixels(map, [gh, gw], [W, H]) { // bilinear
     for (let x = 0; x < W; x++) out[y*W + x] = row[xs[x][0]]*(1 - xs[x][1]) + row[xs[x][0] + 1]*xs[x][1];
   });
   return out;
-}
-
-function topMask(pixels, p) { // those in the top share p
-  const sorted = Float32Array.from(pixels).sort(), at = (1 - p)*(sorted.length - 1), i = Math.floor(at);
-  const tau = Math.fround(sorted[i] + (sorted[Math.min(i + 1, sorted.length - 1)] - sorted[i])*(at - i));
-  return pixels.map(v => p === 1 || sorted[0] === sorted.at(-1) || (tau > sorted[0] ? v >= tau : v > tau));
-}
-
-function regions(pixels, [W, H], s) { // connected parts of the mask, best first
-  const mask = topMask(pixels, s.p), label = new Int32Array(W*H), found = [];
-  for (let start = 0; start < W*H; start++) if (mask[start] && !label[start]) {
-    const r = {score: 0, box: [W, H, 0, 0], id: found.length + 1}, todo = [start];
-    label[start] = r.id;
-    while (todo.length) {
-      const k = todo.pop(), x = k % W, y = (k - x)/W, b = r.box;
-      r.score += pixels[k];
-      r.box = [Math.min(b[0], x), Math.min(b[1], y), Math.max(b[2], x + 1), Math.max(b[3], y + 1)];
-      for (const [n, ok] of [[k - 1, x > 0], [k + 1, x < W - 1], [k - W, y > 0], [k + W, y < H - 1]])
-        if (ok && mask[n] && !label[n]) { label[n] = r.id; todo.push(n); }
-    }
-    found.push(r);
-  }
-  const n = s.region_rule === 'official' ? Math.max(s.K, Math.floor(s.p*found.length)) : s.K;
-  return {label, kept: found.sort((a, b) => b.score - a.score).slice(0, n)};
-}
-
-function grow(lo, hi, target, limit) {
-  const n = Math.min(Math.max(Math.ceil(target - 1e-6), hi - lo), limit);
-  lo = Math.min(Math.max(lo - Math.floor((n - (hi - lo))/2), 0), limit - n);
-  return [lo, lo + n];
-}
-
-function viewBox(kept, [W, H], s) {
-  const [x0, y0, x1, y1] = [0, 1, 2, 3].map(i => Math[i < 2 ? 'min' : 'max'](...kept.map(r => r.box[i])));
-  let w = Math.max(x1 - x0, s.min_side), h = Math.max(y1 - y0, s.min_side);
-  if (s.square) w = h = Math.max(w, h);
-  const [[a, c], [b, d]] = [grow(x0, x1, w, W), grow(y0, y1, h, H)];
-  return [a, b, c, d];
-}
-
-function compute(d, s) { // both maps, their ratio, its peak, the kept regions and the view
-  const q = d.q ??= decode(d.question_rows), g = d.g ??= decode(d.instruction_rows);
-  const maps = {A_Q: fused(q, null, d.shape, s), A_G: fused(g, null, d.shape, s), ratio: fused(q, g, d.shape, s)};
-  const pixels = toPixels(maps.ratio, d.grid, d.size), {label, kept} = regions(pixels, d.size, s);
-  const peak = m => { const k = m.indexOf(m.reduce((a, b) => Math.max(a, b), -Infinity)), [gh, gw] = d.grid;
-    return [(k % gw + .5)*d.size[0]/gw, (Math.floor(k/gw) + .5)*d.size[1]/gh]; };
-  const [x0, y0, x1, y1] = d.target, hit = ([x, y]) => x0 <= x && x < x1 && y0 <= y && y < y1;
-  const view = viewBox(kept, d.size, s), peaks = Object.fromEntries(Object.entries(maps).map(([k, m]) => [k, peak(m)]));
-  return {...maps, pixels, label, kept, view, peaks, hits: Object.fromEntries(Object.entries(peaks).map(([k, p]) => [k, hit(p)]))};
 }
 
 // What is drawn
@@ -142,21 +82,6 @@ function ring(c, [x, y], k, hit) { // around the peak
   }
 }
 
-function drawView(canvas, picture, r, d, s) {
-  const c = canvas.getContext('2d'), [x0, y0, x1, y1] = r.view, k = Math.min(canvas.width/(x1 - x0), canvas.height/(y1 - y0));
-  c.fillStyle = '#888'; c.fillRect(0, 0, canvas.width, canvas.height);
-  let source = picture;
-  if (s.fill === 'black') { // all but the kept regions
-    source = make('canvas', {width: d.size[0], height: d.size[1]});
-    const o = source.getContext('2d'), ids = new Set(r.kept.map(v => v.id));
-    o.drawImage(picture, 0, 0, ...d.size);
-    const image = o.getImageData(0, 0, ...d.size);
-    r.label.forEach((v, i) => { if (!ids.has(v)) image.data.fill(0, 4*i, 4*i + 3); });
-    o.putImageData(image, 0, 0);
-  }
-  c.drawImage(source, x0, y0, x1 - x0, y1 - y0, (canvas.width - (x1 - x0)*k)/2, (canvas.height - (y1 - y0)*k)/2, (x1 - x0)*k, (y1 - y0)*k);
-}
-
 function crop(canvas, picture, [x0, y0, x1, y1], k) { // a part of the picture, `k` times its pixels, as large as the panel
   canvas.getContext('2d').drawImage(picture, x0*k, y0*k, (x1 - x0)*k, (y1 - y0)*k, 0, 0, canvas.width, canvas.height);
 }
@@ -169,74 +94,12 @@ function slider(name, title, lo, hi, step, show) {
   return [make('label', {class: 'slide'}, make('span', {}, title), input, out), input];
 }
 
-function boxes(title, name, n) {
-  const all = range(n).map(i => make('input', {type: 'checkbox', name, value: `${i}`}));
-  return [make('fieldset', {}, make('legend', {}, title), ...all.map((o, i) => make('label', {}, o, ` ${i}`))), all];
-}
-
 let made = 0;
 
 function choice(title, name, options) {
   name += `-${made++}`; // radio buttons of one name belong together
   const all = Object.entries(options).map(([k, v]) => [make('input', {type: 'radio', name, value: k}), v]);
   return [make('fieldset', {}, make('legend', {}, title), ...all.map(([o, v]) => make('label', {}, o, ` ${v}`))), all.map(o => o[0])];
-}
-
-const lamOf = v => v <= -8 ? 1e-8 : 10**v, short = v => v >= .01 ? `${+v.toPrecision(2)}` : v.toExponential(0).replace('e-', ' · 10^-');
-
-function sceneFigure(root, d, picture) {
-  const [row, canvas] = panels({picture: 'picture', A_Q: 'A_Q, under the question', A_G: 'A_G, under the instruction', ratio: 'ratio A_Q / (A_G + λ)', view: 'view'}, 224);
-  const [lamRow, lam] = slider('lam', 'λ', -8, 2, .25, v => short(lamOf(v)) + (relative.checked ? ' × mean A_G' : ''));
-  const [pRow, p] = slider('p', 'kept share p', .01, .6, .01, v => `${Math.round(100*v)} %`);
-  const relative = make('input', {type: 'checkbox', name: 'relative'});
-  const [layerBox, layers] = boxes('layers', 'layers', d.shape[1]), [headBox, heads] = boxes('heads', 'heads', d.shape[2]);
-  const [stepBox, steps] = choice('step', 'steps', {first: 'first', last: 'last', all: 'all'});
-  const [keepBox, keeps] = choice('regions', 'regions', {1: '1', 2: '2', 3: '3'});
-  const status = make('p', {class: 'said', role: 'status', 'aria-live': 'polite'});
-  const buttons = Object.entries({ours: 'our settings', official: "the published code's"}).map(([k, v]) => {
-    const b = make('button', {type: 'button', 'aria-pressed': 'false'}, v); b.onclick = () => preset(k); b.preset = k; return b; });
-  let hidden = {}, last = '', timer;
-  const ticked = all => all.filter(o => o.checked).map(o => +o.value), radio = all => all.find(o => o.checked).value;
-  const settings = () => ({...hidden, lam: lamOf(+lam.value), relative: relative.checked, p: +p.value, K: +radio(keeps), steps: radio(steps), layers: ticked(layers), heads: ticked(heads)});
-  const same = (a, b) => ['relative', 'p', 'K', 'steps'].every(k => a[k] === b[k]) && Math.abs(Math.log(a.lam/b.lam)) < 1e-6 && `${a.layers}` === `${b.layers}` && a.heads.length === d.shape[2] && a.fill === b.fill;
-  function preset(name) {
-    const o = d.presets[name];
-    hidden = {region_rule: o.region_rule, fill: o.fill, min_side: o.min_side, square: o.square};
-    lam.value = Math.log10(o.lam); p.value = o.p; relative.checked = o.relative;
-    layers.forEach((b, i) => b.checked = o.layers.includes(i)); heads.forEach(b => b.checked = true);
-    steps.forEach(b => b.checked = b.value === o.steps); keeps.forEach(b => b.checked = +b.value === o.K);
-    draw();
-  }
-  function say(text) { // once the dial rests
-    if (text === last) return;
-    last = text; clearTimeout(timer);
-    timer = setTimeout(() => status.textContent = text, status.textContent ? 150 : 0);
-  }
-  function draw() {
-    const s = settings();
-    [lam, p].forEach(o => o.show());
-    if (!s.layers.length || !s.heads.length) return say('Tick at least one layer and one head.');
-    const r = root.result = compute(d, s), k = canvas.picture.width/d.size[0], c = canvas.picture.getContext('2d');
-    c.drawImage(picture, 0, 0, canvas.picture.width, canvas.picture.height);
-    box(c, d.target, k, '#000', '#fff'); box(c, r.view, k, '#fff', VIEW);
-    for (const m of ['A_Q', 'A_G', 'ratio']) {
-      const o = overlay(canvas[m], picture, r[m], d.grid);
-      box(o, d.target, k, '#000', '#fff'); ring(o, r.peaks[m], k, r.hits[m]);
-      canvas[m].setAttribute('aria-label', `${m}: peak at (${r.peaks[m].map(Math.round)}), ${r.hits[m] ? 'in' : 'outside'} the true region; ${entropy(r[m]).toFixed(1)} bits`);
-    }
-    drawView(canvas.view, picture, r, d, s);
-    canvas.view.setAttribute('aria-label', `The view: pixels (${r.view.join(', ')}) of the picture`);
-    const known = Object.entries(d.presets).find(([, o]) => same(s, o)), word = o => o ? 'hit' : 'miss';
-    buttons.forEach(b => b.setAttribute('aria-pressed', `${known?.[0] === b.preset}`));
-    say(`Peaks: A_Q ${word(r.hits.A_Q)}, A_G ${word(r.hits.A_G)}, ratio ${word(r.hits.ratio)}. Regions (${r.kept.map(o => o.box.join(', ')).join('), (')}), view (${r.view.join(', ')}). ` +
-      `Alone the model answers “${d.plain}”, ` + (known ? `with this view “${known[1].answer}”; the truth is “${d.truth}”.` : `the truth is “${d.truth}”; its answer to this view is not stored.`));
-  }
-  root.settings = settings;
-  root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), row, make('div', {class: 'dials'}, make('div', {class: 'buttons'}, ...buttons), lamRow, pRow,
-    make('label', {class: 'unit'}, relative, ' λ in units of the mean of A_G'), layerBox, headBox, stepBox, keepBox), status,
-    make('p', {class: 'legend'}, `White: the true region. Green box: what the view shows. Ring: the peak, green if it lies in the true region, orange if not. Held-out scene ${d.seed}, ${d.why}.`));
-  root.addEventListener('input', draw);
-  preset('ours');
 }
 
 function clutterFigure(root, d, pictures) {
@@ -321,11 +184,11 @@ async function start(root) {
   const name = root.dataset.figure, d = window.carveData[name];
   const pictures = await Promise.all((d.stages ?? [d]).map(o => load(o.picture)));
   root.replaceChildren();
-  if (d.stages) clutterFigure(root, d, pictures); else (d.switches ? switchFigure : sceneFigure)(root, d, pictures[0]);
+  if (d.stages) clutterFigure(root, d, pictures); else switchFigure(root, d, pictures[0]);
   root.dataset.ready = 'yes';
 }
 
 const run = () => document.querySelectorAll('[data-figure]').forEach(start);
 if (document.readyState === 'loading') document.addEventListener('DOMContentLoaded', run); else run();
-return {compute, decode, entropy};
+return {decode, entropy};
 })();
