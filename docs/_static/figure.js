@@ -139,7 +139,7 @@ function switchFigure(root, d, picture) { // eight settings of one scene, all st
   const [row, canvas] = panels(titles, 448), k = canvas.picture.width/d.size[0], target = d.target.map((v, i) => v + (i < 2 ? -8 : 8)); // the outline lies beside it
   const knobs = [
     choice('Behind the question', 'sentence', {0: 'nothing', 1: '“Answer the question using a single word or phrase.”'}),
-    choice('Whose row', 'word', {0: 'the last position’s', 1: `that of “${d.word}”, the last content word`}),
+    choice('Whose row', 'word', {0: 'last position', 1: `“${d.word}”`}),
     choice(make('span', {}, 'Divide by ', ...A_G()), 'divide', {0: 'no', 1: 'yes'})];
   knobs.forEach(([field, all], i) => { field.classList.add('switch'); all[i ? 0 : 1].checked = true; });
   const answer = make('div', {class: 'answer', 'aria-hidden': 'true'}), status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'});
@@ -174,7 +174,8 @@ function switchFigure(root, d, picture) { // eight settings of one scene, all st
   }
   root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'switches'}, ...knobs.map(o => o[0])), row,
     make('p', {class: 'over'}, `The same setting on all ${d.n} held-out questions:`), ...Object.values(bars).map(b => b.row), status,
-    make('p', {class: 'legend'}, 'A row holds the weights that one position of the prompt gives to the patches of the picture; ', ...A_G(),
+    make('p', {class: 'legend'}, 'A row holds the weights that one position of the prompt gives to the patches of the picture; ' +
+      `“${d.word}” is the last content word of the question, `, ...A_G(),
       ' is the row under an instruction that asks for nothing in particular. White: the target. Green: what it is shown again. Ring: the strongest patch of the map, green if it touches the target, orange if not. ' +
       'Line on a bar: 95 % interval; dash: the model without a second look.'));
   root.addEventListener('input', draw);
