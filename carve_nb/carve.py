@@ -11,7 +11,7 @@ from .maps import fuse_maps, step_weights
 
 # %% ../nbs/08_algorithm.ipynb #769e4ca3
 def fuse_contrast(A_q, A_g, steps, lam, relative, op='ratio', normalise=False): # [T, L, Nv] twice -> S [Nv]
-    "Lines 4 and 5 of Algorithm 1: contrast each step and layer, then add them"
+    "Two lines of Algorithm 1: contrast each step and layer, then add them"
     A = contrast(A_q, A_g, lam, relative, op)
     S = fuse_maps(A, step_weights(len(A), steps), normalise)
     return S - S.min() if op == 'log' else S   # pixels that the model does not see count as 0, the least
