@@ -13,7 +13,6 @@ from carve_nb.attention.cache import AnswerCache, AttentionCache
 from carve_nb.baselines.registry import make_method
 from carve_nb.core.io import TINY
 from carve_nb.core.plotting import CONCEPT_COLORS, plot_forest, plot_style
-from carve_nb.core.stats import mean_interval, paired_test
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import match
 from carve_nb.studies.compare import paired
@@ -29,7 +28,7 @@ ROWS_READ = {TINY: {}, 'carve-small': dict(query='question', words='content', la
 
 def planted_scene(vlm, sample) -> tuple: # sample with the sticker, its box
     "The scene with a sticker at a place drawn from its seed"
-    sticker, seed = find_sticker(vlm, words=ROWS_READ[vlm.name].get('words', 'last')), int(sample.id.split('-')[1])
+    sticker, seed = find_sticker(vlm, words=ROWS_READ[vlm.name].get('words')), int(sample.id.split('-')[1])
     place = free_place(np.random.default_rng([2, seed]), sticker.size, sample.image.size, sample.box, raster=sticker.width//2)
     return replace(sample, image=paste(sample.image, sticker, place)), place
 
