@@ -12,7 +12,7 @@ ONE   = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 .PHONY: demo test test-lowest test-newest test-torchvision soak lint plain drift notebooks pytest export readme llms docs hooks clean distclean
 .NOTPARALLEL:
 
-demo: $(V)/.ok  ## the main job: the reference model on held-out scenes, with and without the second look
+demo: $(V)/.base  ## three scenes with and without the second look, and the stored result; a minute, once the environment is there
 	$(V)/bin/carve demo --out demo_out
 
 test: lint drift plain notebooks pytest  ## everything that must pass; the browser tests are skipped, and say so, where no Chromium is
@@ -74,9 +74,14 @@ docs: $(V)-docs/.ok  ## the site, without Quarto: _docs/html/index.html
 hooks: $(V)/.ok  ## git merges and cleans notebooks by itself from now on
 	$(V)/bin/nbdev-install-hooks
 
-$(V)/.ok: constraints.txt pyproject.toml settings.ini setup.py
+# What the package itself needs; the rest comes on top of it with the first target that tests.
+$(V)/.base: constraints.txt pyproject.toml settings.ini setup.py
 	@test -n '$(PY)' || { echo 'No Python 3.11 or newer was found; name one: make PY=/path/to/python3.11'; exit 1; }
 	$(PY) -m venv $(V)
+	$(V)/bin/python $(PIP) $(C) -e .
+	@touch $@
+
+$(V)/.ok: $(V)/.base
 	$(V)/bin/python $(PIP) $(C) -e '.[all,dev,browser]'
 	@# `nbdev_test --n_workers 2` and the like, as nbdev 2 spelled them; no part of the package, whose users may have nbdev 2
 	@for s in test export clean; do \

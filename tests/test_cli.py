@@ -42,7 +42,7 @@ def test_help_is_light():
     (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--out', 'S.xyz'], '.npy or .png'),
     (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], 'equal to 1'), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no pictures'),
     (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --method carve:lam=1'),
-    (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give a picture file'),
+    (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['demo', '--quick'], 'carve demo alone'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give a picture file'),
     (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
 def test_refused_before_torch(words, said):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
@@ -264,36 +264,32 @@ def test_another_pipe_breaks(monkeypatch, capsys):
 
 
 def test_demo_alone_and_shared_out(models, tmp_path):
-    "Two processes find what one finds; a demo is a run, whose tables `carve report` makes again"
+    "Two processes find what one finds; a full demo is a run, whose tables `carve report` makes again, alone or side by side"
     from carve_nb.evaluation.demo import DEMO_METHODS
-    found = []
-    for workers in (1, 2):
-        d = tmp_path/str(workers)
-        out = run('demo', '--n', 2, '--other', 1, '--kinds', 'digit,describe', '--model', models['llava'], '--out', d,
-                  '--json', tmp_path/f'{workers}.json', '--workers', workers, '--quiet')
+    found, folders = [], [tmp_path/'1', tmp_path/'2']
+    for workers, d in enumerate(folders, 1):
+        out = run('demo', '--full', '--n', 2, '--model', models['llava'], '--out', d, '--workers', workers, '--quiet')
         assert out.returncode == 0, out.stderr
-        said = out.stdout.splitlines()[-1]
-        assert said.startswith('On 2 held-out digit questions') and "with the question's own map " in said and 'with a random crop ' in said
-        kinds = json.loads((tmp_path/f'{workers}.json').read_text())['kinds']
-        assert {'acc', 'lo', 'hi', 'interval', 'n', 'p', 'gain', 'alone', 'hit', 'touch', 'iou'} <= set(kinds['digit']['carve'])
-        assert list(kinds['digit']) == list(DEMO_METHODS) and kinds['digit']['oracle']['n'] == 2 and 'oracle' not in kinds['describe']
         records = [json.loads(l) for l in (d/'records.jsonl').read_text().splitlines()]
         found.append([{k: v for k, v in r.items() if k != 'seconds'} for r in records])
-        assert len(list(d.glob('failure_*.png'))) + len(list(d.glob('success_*.png'))) >= 1
+        assert {r['method'] for r in records} == {*DEMO_METHODS} and (d/'demo_first.png').exists() and '<table>' in (d/'demo.html').read_text()
         assert (d/'table.md').read_text() in out.stdout and run('report', d).stdout.split('written to')[0] in out.stdout
     assert found[0] == found[1]
+    both = run('report', *folders, '--out', tmp_path/'both')
+    assert both.returncode == 0 and str(folders[1]) in both.stdout and sorted(p.name for p in (tmp_path/'both').iterdir()) == ['leaderboard.html', 'leaderboard.md']
 
 
-def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
-    "A folder with a run is refused before a model is loaded, and nothing in it is changed"
-    monkeypatch.setattr('carve_nb.models.vlm.VLM.from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
-    for name in 'records.jsonl', 'protocol.json', 'meta.json', 'failure_1.png':
-        (tmp_path/name).mkdir()
-        (tmp_path/name/name).write_text('mine')
-        assert main(['demo', '--n', '1', '--out', str(tmp_path/name), '--quiet']) == 2
-        err = capsys.readouterr().err
-        assert err.count('\n') == 1 and err.startswith(f'carve: error: {tmp_path/name} holds ') and name in err and 'ive another folder' in err
-        assert [(p.name, p.read_text()) for p in (tmp_path/name).iterdir()] == [(name, 'mine')]
+def test_short_demo(tmp_path, monkeypatch, capsys):
+    "Three scenes with both answers and the truth, answers asked again, and the stored table in 60 columns; a page with the pictures"
+    from carve_nb.evaluation import demo
+    monkeypatch.setenv('COLUMNS', '60')
+    monkeypatch.setattr(demo, 'demo_set', lambda n, kinds, known=demo.demo_set: known(n//20, kinds=kinds))
+    assert main(['demo', '--out', str(tmp_path), '--workers', '1', '--quiet']) == 0
+    out = capsys.readouterr().out
+    assert out.count('alone: "') == out.count('truth: "') == 3 and out.count('10 of 10 answers are the stored ones') == 2
+    table = out[out.index('method'):out.index('A star')].splitlines()
+    assert len(table) == 11 and max(map(len, table)) <= 60 and [l for l in table if l.startswith('carve') and '68.7 [63.2, 73.7] *' in l]
+    assert {p.name for p in tmp_path.iterdir()} == {'demo.html', *(f'demo_{case}.png' for case in demo.CASES)}
 
 
 @pytest.mark.parametrize('family, tokens, before, after', [('internvl', 48, 112, 48), ('smolvlm', 20, 40, 20), ('qwen2_5_vl', 24, 54, 24), ('llava_next', 40, 64, 40)])
@@ -473,7 +469,7 @@ def test_eval_of_a_folder(models, photos, tmp_path, capsys, family, limited):
     assert status == 0 and 'Resolution: ' in printed.err and 'n = 3 is too few: no difference' in printed.err and 'Traceback' not in printed.err, printed.err
     assert ('at most 256 tokens' in printed.err) == limited
     assert printed.out.startswith(f'# {photos.name}, ') and all(f'\n| {m} |' in printed.out for m in ('none', 'paper', 'rel-att'))
-    assert {'protocol.json', 'records.jsonl', 'table.md', 'accuracy.png', 'times.md'} <= {p.name for p in (tmp_path/'o').iterdir()}
+    assert {'protocol.json', 'records.jsonl', 'table.md', 'accuracy.png', 'results.csv'} <= {p.name for p in (tmp_path/'o').iterdir()}
     assert (tmp_path/'o'/'table.md').read_text() in printed.out
     assert main(['report', str(tmp_path/'o')]) == 0 and capsys.readouterr().out == printed.out
     protocol = json.loads((tmp_path/'o'/'protocol.json').read_text())

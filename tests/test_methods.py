@@ -1,7 +1,8 @@
 "Conformance of all methods: over two families in full, over the others one call each, which answers or says why it cannot."
-import json
+import json, subprocess, sys
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 import pytest, torch, transformers
 from transformers import DynamicCache
 from skimage import data
@@ -175,3 +176,20 @@ def test_models_of_their_own(load, photo):
     for name, e in ENTRIES.items():
         if e.asks == 'model':
             with pytest.raises(UnsupportedError): e()(load('llava'), photo, QUESTION)
+
+
+def test_says_what_is_missing():
+    "A sentence for each thing that a first method of one's own forgets"
+    vlm, photo = VLM.from_pretrained(), Image.fromarray(data.chelsea()).resize((120, 90))
+    whole = check_method(make_method('carve', max_new_tokens=1), vlm, photo, QUESTION)
+    S = whole.saliency
+    for wrong, said in (None, 'gives a `Result`'), (replace(whole, answer=None), 'has no answer'), (replace(whole, method='view'), 'no name of its own'), (replace(whole, calls=0), 'calls=1 for a capture'), \
+                       (replace(whole, saliency=replace(S, values=S.values[1:])), 'make it with as_saliency'), (replace(whole, view=replace(whole.view, box=(0, 0, 0, 9))), 'is no box inside'):
+        with pytest.raises(AssertionError, match=said): check_result(wrong, photo)
+
+
+@pytest.mark.parametrize('name', ['my_method', 'my_family'])
+def test_templates(name):
+    "The files to begin with run as they are, and pass"
+    out = subprocess.run([sys.executable, Path(__file__).parents[1]/f'nbs/tutorials/{name}.py'], capture_output=True, text=True)
+    assert out.returncode == 0 and 'passed. What digit is on the' in out.stdout, out.stderr

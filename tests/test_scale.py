@@ -14,7 +14,7 @@ from carve_nb.data.datasets import load_benchmark
 from recipes.tiny_models import make_tiny_checkpoint
 
 pytestmark = pytest.mark.skipif(not find_spec('ray'), reason='Ray is not installed, so the engine ray is not tested: pip install -e ".[ray]"')
-SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv'
+SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.csv'
 ENV = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
 
 

@@ -18,7 +18,7 @@ from ..core.errors import CarveError
 
 # %% ../../nbs/library/cli/04_main.ipynb #3b0b3b11
 EXAMPLES = '''examples:
-  carve demo --quick
+  carve demo
   carve scene --seed 16 --out s.png --json s.json
   carve ask s.png "What digit is on the blue cross?" --verbose --out seen
   carve ask photo.jpg "What is on the plate?" --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16 --method official
@@ -27,6 +27,7 @@ EXAMPLES = '''examples:
   carve eval scenes --methods none,carve,random --n 100 --out R
   carve eval FOLDER --model Qwen/Qwen2.5-VL-7B-Instruct --preset paper --methods none,paper --out R
   carve report R
+  carve report R R2
   carve methods
   carve families
   carve bench photo.jpg "What is on the plate?" --model FOLDER --json bench.json
@@ -49,7 +50,7 @@ def top(ctx: typer.Context,
     ctx.obj |= dict(debug=debug, command=ctx.invoked_subcommand)
 
 UsageError = typer.BadParameter.__base__   # of the library that typer brings along
-OTHER_NAMES = {'--preset': '--method official', '--save': '--out'}
+OTHER_NAMES = {'--preset': '--method official', '--save': '--out', '--quick': 'carve demo alone, which is quick now'}
 
 def summarize_usage(e, argv=()) -> str: # one line
     "What is wrong with the words of a command, what may have been meant, and where to read more"

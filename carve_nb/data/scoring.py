@@ -7,7 +7,7 @@ __all__ = ['ARTICLES', 'NUMBERS', 'WHOLE', 'CONTRACTIONS', 'SIGNS', 'RULES', 'pl
            'named_pairs', 'pair_score', 'strip_signs', 'vqa_words', 'people_of', 'leave_one_out', 'vqa_score',
            'vqa_2016_score', 'text_words', 'text_score', 'count_score', 'contains_score', 'either_score',
            'edit_distance', 'anls_score', 'yes_or_no', 'nearest', 'pope_score', 'same_text', 'pick_text', 'pick_letter',
-           'option_meant', 'option_score', 'Rule', 'score_answer', 'summarize_scores', 'touched_patches', 'patch_auroc']
+           'option_meant', 'option_score', 'Rule', 'score_answer', 'touched_patches', 'patch_auroc']
 
 # %% ../../nbs/library/data/13_scoring.ipynb #edda6b26
 import difflib, re
@@ -253,20 +253,6 @@ RULES = {r.name: r for r in (
 def score_answer(answer, record, rule=None) -> float: # name of a rule; None: the record's own; 0..1
     "The score of an answer"
     return float(RULES[choose(rule or record.rule, RULES, 'Rule')].score(str(answer), record))
-
-# %% ../../nbs/library/data/13_scoring.ipynb #cb1cba4f
-def summarize_scores(rule, rows) -> dict: # of `RULES`; dicts with answer, truth and score; name -> number
-    "The numbers of many answers under one rule; for POPE accuracy, precision, recall, F1 and the rate of yes"
-    if not rows: raise CarveError('No answers to sum up.')
-    mean = sum(r['score'] for r in rows)/len(rows)
-    if not rule.startswith('pope'): return dict(score=mean)
-    decide = yes_or_no if rule == 'pope' else nearest
-    said, true = np.array([(decide(r['answer']) == 'yes', r['truth'].lower() == 'yes') for r in rows]).T
-    hits = int((said & true).sum())
-    over = lambda count: hits/count if count else 0.
-    f1 = 2*over(int(said.sum() + true.sum()))
-    precision, recall, yes = over(int(said.sum())), over(int(true.sum())), float(said.mean())
-    return dict(accuracy=mean, precision=precision, recall=recall, f1=f1, yes_rate=yes)
 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d
 def touched_patches(saliency, boxes) -> tuple: # (x0, y0, x1, y1)s in pixels, or one

@@ -198,11 +198,12 @@ def format_power(n, others=1, pictures=None) -> str: # questions, methods compar
     alpha, units = .05/max(others, 1), min(n, pictures or n)
     if units < n: n = f'{n} questions on {units} pictures'
     if 2*.5**units >= alpha: return f'n = {n} is too few: no difference between two methods can become significant.'
-    least = {share: 100*detectable(units, .5, share, alpha=alpha) for share in (.1, .3)}
-    seen = [f'{d:.0f} points where two methods differ on {100*share:.0f} % of the questions'
-        for share, d in least.items() if d <= 100]
-    if not seen: return f'n = {n} is few: hardly any difference between two methods can become significant.'
-    return f'n = {n} shows a difference of {", of ".join(seen)} (80 % power, p < {alpha:.2g}).'
+    least = 100*detectable(units, .5, .3, alpha=alpha)
+    if least > 100: return f'n = {n} is few: hardly any difference between two methods can become significant.'
+    return (
+        f'n = {n} shows a difference of {least:.0f} points where two methods differ on 30 % of the questions (80 % power, '
+        f'p < {alpha:.2g}).')
+
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #12dd9b99
 RUN_PRESETS = dict(paper=dict(image_tokens=256, max_new_tokens=32))

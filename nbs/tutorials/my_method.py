@@ -1,0 +1,36 @@
+"""A method of your own, as small as it can be. Copy this file, change `locate`, and run it: `python my_method.py`.
+
+It ends with the test that all methods pass. The page "Add a method" goes through each line."""
+from dataclasses import dataclass
+from carve_nb import VLM, make_scene
+from carve_nb.attention.results import Result
+from carve_nb.baselines.base import CropMethod, as_saliency, check_method, first_step_rows
+from carve_nb.method.view import magnify
+from carve_nb.regions import regions
+
+
+@dataclass
+class MyMethod(CropMethod):
+    "What it does, in one line"
+    layers: object = (.5, 1.)   # what the field does; paper and section it is from
+    p: float = .04              # kept share of the pixels
+    min_side: int = 96          # least side of the view, pixels
+    name, needs = 'my-method', ('patches',)
+
+    def locate(self, vlm, image, question, cache=None) -> Result:
+        "From the rows of attention to a map, from the map to a view; the base class asks again"
+        rows = self.capture(vlm, image, question, cache)
+        attention = first_step_rows(rows, self.layers)    # [layers, heads, tokens of the picture]
+        values = attention.mean((0, 1))                   # your idea: one number for each token
+        S = as_saliency(values, rows.spans[0], image)
+        kept = regions(S.to_pixels(), self.p, 1)
+        view = magnify(image, kept, 'none', self.min_side, square=True)
+        return self.result(image, question, rows, view, saliency=S, regions=kept, calls=1)
+
+
+if __name__ == '__main__':
+    scene = make_scene(0)
+    asked = scene.query('digit')
+    for name in 'carve-tiny', 'carve-small':
+        result = check_method(MyMethod(), VLM.from_pretrained(name), scene.image, asked.question)
+        print(f'{name}: passed. {result.sentence()} The truth is "{asked.answer}".')
