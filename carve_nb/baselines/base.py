@@ -116,16 +116,18 @@ def failing(vlm, at): # list that grows by one with every pass
 
 # %% ../../nbs/library/baselines/00_base.ipynb #6d27e1cf
 def check_result(r, image): # `Result`, PIL picture
-    "Check that a result is whole: answers, box, costs, map"
-    assert isinstance(r, Result) and isinstance(r.answer.text, str) and r.plain_answer is not None, r
+    "Check that a result is whole: answers, box, costs, map; what is missing is said in a sentence"
+    assert isinstance(r, Result), f'A method gives a `Result`, this one a {type(r).__name__}: return self.result(...).'
+    assert r.answer and r.plain_answer, 'The result has no answer, or none of the model alone: give self.result the rows.'
+    assert r.method not in ('', 'view', 'guided'), 'The method has no name of its own: write name = ... in its class.'
     x0, y0, x1, y1 = r.view.box
-    assert 0 <= x0 < x1 <= image.width and 0 <= y0 < y1 <= image.height, r.view
-    assert r.calls >= 1 and all(s >= 0 for s in r.seconds.values()), (r.calls, r.seconds)
+    assert 0 <= x0 < x1 <= image.width and 0 <= y0 < y1 <= image.height, f'{r.view.box} is no box inside {image.size}.'
+    assert r.calls >= 1, 'No calls of the model are counted: give self.result calls=1 for a capture.'
     if r.saliency is not None:
-        values = r.saliency.values
-        assert np.isfinite(values).all() and r.saliency.size == image.size, r.saliency
-        assert r.rows is None or values.shape == tuple(r.rows.spans[0].grid), values.shape
-    assert r.picture(60).size[1] > 60 and str(r) == r.answer.text and r.question and r.method
+        values, grid = r.saliency.values, r.rows and tuple(r.rows.spans[0].grid)
+        assert np.isfinite(values).all() and r.saliency.size == image.size, f'The map is not finite, or not of {image.size}.'
+        assert grid in (None, values.shape), f'The map is {values.shape}, the tokens {grid}: make it with as_saliency.'
+    assert r.picture(60).size[1] > 60 and str(r) == r.answer.text
 
 def check_method(method, vlm, image, question, box=None) -> Result: # `box`: true region, for the oracle
     "The test of all methods: a whole result, the same answer twice, nothing left behind"
@@ -134,9 +136,9 @@ def check_method(method, vlm, image, question, box=None) -> Result: # `box`: tru
     before = traces(vlm)
     with failing(vlm, -1) as passes: r = method(vlm, image, question, box=box)
     check_result(r, image)
-    assert r.plain_answer.tokens == plain.tokens, 'plain_answer is not the answer of the model alone'
-    assert method(vlm, image, question, box=box).answer.tokens == r.answer.tokens, 'two runs, two answers'
-    assert traces(vlm) == before, f'{method.name} leaves something behind'
+    assert r.plain_answer.tokens == plain.tokens, 'plain_answer is not what the model says alone, with the same suffix.'
+    assert method(vlm, image, question, box=box).answer.tokens == r.answer.tokens, 'Two runs gave two answers: draw by a seed.'
+    assert traces(vlm) == before, f'{method.name} leaves something behind: a hook, a gradient, a mode or a random state.'
     for at in sorted({0, len(passes)//2, len(passes) - 1}):
         try:
             with failing(vlm, at): method(vlm, image, question, box=box)

@@ -24,9 +24,9 @@ from typing import Annotated, Any
 import typer
 from .. import __version__
 from ..baselines.registry import methods, split_specs
-from carve_nb.cli.files import (
+from .files import (
     check_file, check_picture, make_folder, print_line, print_table, read_pictures, save_file, save_json, save_map,
-    save_picture)
+    save_picture, terminal_picture)
 from ..core.errors import CarveError, choose
 from ..core.io import TINY, find_source, tame_terminal
 from ..data.records import FOLDER_FORMAT
@@ -62,9 +62,8 @@ def parse_layers(text): # as the field `layers` of a method takes it
 
 def parse_box(text) -> tuple: # four whole numbers
     "A box in one word"
-    try: box = tuple(int(o) for o in text.split(','))
-    except ValueError: box = ()
-    if len(box) == 4 and 0 <= box[0] < box[2] and 0 <= box[1] < box[3]: return box
+    box = tuple(map(int, text.split(','))) if re.fullmatch(r'\d+(,\d+){3}', text) else (0,)*4
+    if box[0] < box[2] and box[1] < box[3]: return box
     raise CarveError(f'{text!r} is not a box; write x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1')
 
 def parse_question(text) -> str: # the same
@@ -250,7 +249,7 @@ def do_ask(images: Pictures, question: Question, loading,
     r = ask_several(ask, open_model(loading), pictures, question, box=box)
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')
     shown, facts = sys.stdout.isatty() and not quiet, dict(model=loading[0], version=__version__)
-    if shown: print(*map(tame_terminal, r.summary()), sep='\n')
+    if shown: print(*filter(None, [terminal_picture(r.picture), *map(tame_terminal, r.summary())]), sep='\n')
     else:
         for line in r.summary()[1:] if verbose or r.images else (): print_line('note', line)
         print(tame_terminal(r, '\n\t'))
@@ -336,35 +335,39 @@ def do_scene(seed: Seed = 0,
     if q is None:
         raise CarveError(f'Scene {seed} has no unambiguous question of kind {kind}; take another seed or kind.')
     if out: save_picture(scene.image, out)
-    save_json(to_json, dict(
-        id=f'{scene.name}-{kind}', split=split, seed=seed, kind=kind, question=q.question, answer=q.answer,
-        box=q.box, size=scene.image.size, objects=list(map(asdict, scene.objects)), texture=scene.texture,
-        colour=scene.colour))
+    save_json(to_json, asdict(q) | dict(
+        id=f'{scene.name}-{kind}', split=split, seed=seed, size=scene.image.size, texture=scene.texture,
+        colour=scene.colour, objects=list(map(asdict, scene.objects))))
     print(f'{q.question} {q.answer}')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4637d7b1
 @command('Measure')
-def do_demo(loading, n: Samples = None,
-    other: Annotated[int|None, option('questions of each other kind, at most --n', min=1, metavar='N')] = None,
-    kinds: Kinds = None, out: Annotated[str|None, option(
-        'folder of the run and its pictures (default: demo_out, of a quick one demo_out/quick)', metavar='DIR')] = None,
-    to_json: JsonFile = None, seed: Seed = 0, workers: Workers = None,
-    quick: Annotated[bool, option('five questions with and without CARVE, in some seconds', '--quick')] = False,
-    quiet: Quiet = False):
-    "Evaluate CARVE and its controls on held-out scenes (default: 300 digit questions, 100 of each other kind)."
-    out, (name, how) = out or ('demo_out/quick' if quick else 'demo_out'), loading
+def do_demo(loading, out: Annotated[str, option('folder of the pictures and the page', metavar='DIR')] = 'demo_out',
+    full: Annotated[bool, option(
+        'measure the result again: ten methods on 300 digit questions and 100 of each other kind', '--full')] = False,
+    n: Annotated[int|None, option('with --full: so many digit questions alone', min=1, metavar='N')] = None,
+    workers: Workers = None, quiet: Quiet = False):
+    "Show three scenes with both answers and the truth, ask forty stored questions again, and tell the stored result."
+    name, how = loading
+    if (n or name != TINY) and not full: raise CarveError('--model and --n go with --full.')
     make_folder(out)
-    from carve_nb.data.questions import KINDS
-    from carve_nb.evaluation.demo import DEMO_METHODS, main_finding, run_demo
+    from carve_nb.evaluation.demo import load_stored, repeat_demo, run_demo, show_cases
+    from carve_nb.evaluation.report import STAR, leaderboard
     hush_loader()
-    if not kinds: kinds = ('digit',) if quick or n and not other else KINDS
-    methods = ('none', 'carve') if quick else DEMO_METHODS
-    r = run_demo(n or (5 if quick else 300), other or 100, name, out, kinds, methods, workers, how, seed=seed,
-        progress=not quiet)
-    print_report(r, out)
-    answered = {k: {m: row for m, row in r.rows(k).items() if row['n']} for k in r.kinds()}
-    save_json(to_json, dict(kinds=answered, meta=r.meta))
-    print(f'\n{main_finding(r)}')
+    if full:
+        kinds = ('digit',) if n else KIND_NAMES
+        return print_report(run_demo(n or 300, 100, name, out, kinds, workers=workers, loading=how, progress=not quiet), out)
+    stored = load_stored()
+    for case, r in show_cases(open_model((TINY, how)), stored, out).items():
+        print(f'{case}:', *map(tame_terminal, r.summary()), sep='\n')
+        print(terminal_picture(r.picture))
+    for model, report in stored.items():
+        same = repeat_demo(open_model((model, how)), report, workers=workers, progress=not quiet)
+        print(f'{model}, 40 questions in 5 ways: {sum(same)} of {len(same)} answers are the stored ones')
+    print('\nThe result, as stored: accuracy in % with its 95 % interval on 300 held-out digit questions')
+    print_table(leaderboard(stored, 'digit'))
+    print(f'{STAR}\n\npictures and page: {tame_terminal(out)}/demo.html')
+    print('all of it again: carve demo --full; carve demo --full --model carve-small --n 300 --out DIR')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #bf50daa0
 def print_report(report, folder):
@@ -469,10 +472,18 @@ def do_eval(
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cef5dcc3
 @command('Measure')
-def do_report(folder: Annotated[Path, argument('folder of `carve eval` or `carve demo`', metavar='DIR')]):
-    "Make tables and figure of a run once more, also while it is unfinished."
-    from carve_nb.evaluation.report import write_report
-    print_report(write_report(folder), folder)
+def do_report(
+    folders: Annotated[list[Path], argument('folders of `carve eval` or `carve demo --full`', metavar='DIR...')],
+    out: Annotated[str, option('of several: folder of their page', metavar='DIR')] = 'report_out'):
+    "Make tables and figure of a run once more, also while it is unfinished; of several, one table side by side."
+    from carve_nb.evaluation.report import STAR, Report, leaderboard, write_leaderboard, write_report
+    if len(folders) == 1: return print_report(write_report(folders[0]), folders[0])
+    runs = {str(folder): Report.load(folder) for folder in folders}
+    make_folder(out)
+    written = write_leaderboard(runs, out)
+    print_table(leaderboard(runs))
+    print(f'{STAR}\n\nwritten to {out}: {", ".join(written)}')
+
 
 # %% ../../nbs/library/cli/03_commands.ipynb #dd20a758
 @command('Measure')
