@@ -381,6 +381,7 @@ def write_site(out):
     links, of = Links(mods, pages), {p.module: p for p in pages if p.module}
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(NBS/'images', out/'images')
+    shutil.copytree(NBS/'tutorials', out/'tutorials', ignore=shutil.ignore_patterns('*.ipynb'))     # files to begin with
     used = examples(pages, links)
     for page in [index, *pages]:
         nb = site_notebook(page, links, used)

@@ -182,7 +182,7 @@ class Report:
         note += (
             f' p: {format_tests([r.get("test") for r in first + split])} against `{one_line(self.base)}` on the '
             f'samples that both answered; Holm: corrected for the {m} comparison{"s"*(m > 1)} of the first table')
-        return note + (f', and for the {m_split} of the tables by kind together.' if split else '.')
+        return f'{note}, and for the {m_split} of the tables by kind together.' if split else f'{note}.'
 
     def markdown(self) -> str:
         "The page of a run"
@@ -257,9 +257,7 @@ PAGE = (
 def leaderboard(runs, kind=None) -> list: # name -> `Report`; of question; lists of words, the head first
     "Accuracy with its interval of each method in each run, the best mean first"
     found = [r.rows(kind) for r in runs.values()]
-    def rank(method):     # what all runs have stands above what some have
-        shares = [rows[method]['acc'] for rows in found if rows.get(method, {}).get('n')]
-        return -len(shares), -sum(shares)
+    def rank(method): return -sum(rows.get(method, {}).get('acc', 0) for rows in found)
     def cell(row): return format_cell(row, 'acc') + ' *'*(row.get('p_holm', 1) < .05)
     order = sorted(dict.fromkeys(m for rows in found for m in rows), key=rank)
     return [['method', *runs], *([m, *(cell(rows.get(m, {})) for rows in found)] for m in order)]
