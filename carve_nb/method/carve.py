@@ -134,7 +134,7 @@ class Method(Checked):
 
     def locate(self, vlm, image, question, cache=None) -> Result: # PIL picture
         "Map, regions, view, without an answer; a subclass defines it"
-        raise NotImplementedError
+        raise NotImplementedError(f'{self.name} has no locate(self, vlm, image, question, cache=None) -> self.result(...)')
 
     def ask_again(self, vlm, partial) -> Result: # of `locate`
         "Ask with the view"
