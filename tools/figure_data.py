@@ -90,7 +90,7 @@ def switch_figure(vlm, seed, report) -> tuple: # plain values, for JSON; picture
             method=m, map=np.rint(999*r.saliency.values/r.saliency.values.max()).astype(int).tolist(), view=list(r.view.box), answer=str(r),
             plain=str(r.plain_answer), touch=r.saliency.touch(query.box), touches=shares(report, m, 'touch'),
             right=shares(report, m, 'score'), alone=shares(report, alone, 'score'))
-    titles = {'100': 'as usually read', '000': 'no sentence', '110': 'row of the word', '101': 'divided'}
+    titles = {'100': 'as usually read', '000': 'no sentence', '110': 'row of the word', '101': 'divided, same row'}
     look = lambda o, box: draw_boxes(outline_target(o, widen_box(query.box)), [box] if box else [], CONCEPT_COLORS['contrast'])
     panels = {f'{t}: “{found[k]["answer"]}”': look(results[k].saliency.picture(), found[k]['view']) for k, t in titles.items()}
     figure = dict(
