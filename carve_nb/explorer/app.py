@@ -17,6 +17,7 @@ from ..attention.results import format_answer
 from ..baselines.base import three_scenes
 from ..core.errors import CarveError
 from ..core.image import open_image, png_bytes
+from ..core.io import PACKAGED
 from ..core.plotting import strip
 from .state import ask_again, draft_shown, format_regions, stage_pictures, take_shown, view_box
 from .tabs import EMPTY, TABS
@@ -87,7 +88,7 @@ class Explorer:
         self.progress = dial(w.FloatProgress, 'Progress', 'share of the work that is done', max=1)
         self.progress.layout.min_width = '340px'
         self.status = w.HTML()
-        inputs, state = wrapping(self.upload, self.example), w.HBox([self.progress, self.status])
+        inputs, state = wrapping(self.upload, self.example), wrapping(self.progress, self.status)
         return [inputs, self.question, wrapping(*self.buttons), state]
 
     def tell(self, text, share=None):
@@ -259,8 +260,8 @@ class Explorer:
 
 # %% ../../nbs/library/explorer/07_app.ipynb #3f539ac6
 def load_quietly(name, **loading) -> VLM: # loaded
-    "Our own small model without a bar of progress, which would be stored above the page"
-    quiet = name == 'carve-tiny' and logging.is_progress_bar_enabled()
+    "Our own small models without a bar of progress, which would be stored above the page"
+    quiet = name in PACKAGED and logging.is_progress_bar_enabled()
     if quiet: logging.disable_progress_bar()
     try: return VLM.from_pretrained(name, **loading)
     finally:

@@ -49,7 +49,7 @@ class LayerTab(Tab):
         "All layers, under the present settings"
         n, about = len(shown.rows.layers), 'Each layer alone, with the present heads, steps, λ and operator, on its own scale.'
         if n > MOST_LAYERS: about += f' {MOST_LAYERS} of {n} layers, evenly spread.'
-        return html_text(about) + panels_html(film_strip(shown, method, self.kind.value))
+        return html_text(about) + f'<div class="carve-film">{panels_html(film_strip(shown, method, self.kind.value))}</div>'
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #9bb88ed6
 class HeadTab(Tab):
@@ -116,7 +116,7 @@ class WordTab(Tab):
         "The map of a word"
         i, words = self.word.value, words_shown(shown)
         told = html_text(f'"{words[i]}": row {i} of {len(words)}; the question\'s words come first, then what was said. '
-            'Layers and heads as set; 1 is the even share.')
+            'Layers and heads as set.')
         picture = to_map(shown, word_rows(shown, method.layers, method.heads)[i]).picture()
         return told + captioned(picture, f'"{words[i]}" looks at', '290px')
 

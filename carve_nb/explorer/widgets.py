@@ -73,6 +73,8 @@ NAMES = SCRIPT.replace('PAGE', PAGE).replace('LIMIT', str(BIGGEST))
 STYLE = f'''<style>
 .{PAGE} .noUi-handle {{background: var(--jp-brand-color1, #1976d2); border-color: var(--jp-brand-color1, #1976d2)}}
 .{PAGE} .carve-middle .widget-html-content {{line-height: 1.4}}
+.{PAGE} .carve-film figure > div > div {{flex: 0 1 180px !important}}
+.{PAGE} pre {{font-family: monospace; line-height: 1.4; white-space: pre-wrap}}
 @media (max-width: 1000px) {{
     .{PAGE} .carve-middle {{order: -1; flex: 1 1 100%}}
     .{PAGE} .carve-stage {{width: 30% !important; min-width: 90px !important}} }}
