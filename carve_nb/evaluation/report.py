@@ -188,8 +188,8 @@ class Report:
         "The page of a run"
         def items(value, between=', '):
             if not isinstance(value, dict): return str(value)
-            told = {k: v for k, v in value.items() if v not in (None, {}) and k not in HASHES}
-            return between.join(f'{k} {items(v)}' for k, v in told.items())
+            told = {k.replace('_', ' '): items(v) for k, v in value.items() if v is not None and k not in HASHES}
+            return between.join(f'{k} {v}' for k, v in told.items() if v)
         data = self.meta['data']
         missing = len(self.ids) < data['n'] and f'unfinished: {len(self.ids)} of {data["n"]} samples have lines'
         head = [missing, self.counts(), *items(self.meta, '\n').split('\n')]

@@ -394,7 +394,7 @@ def test_thin_crop(at, vlm, monkeypatch):
     (x, y), cache = at, AttentionCache()
     for w, h in ((1, 1), (1, 40), (40, 1)):
         box = min(x, 160-w), min(y, 100-h), min(x, 160-w) + w, min(y, 100-h) + h
-        monkeypatch.setattr(module, 'regions', lambda *a, **kw: [Region(box, 1., w*h, np.ones((h, w), bool))])
+        monkeypatch.setattr(module, 'find_regions', lambda *a, **kw: [Region(box, 1., w*h, np.ones((h, w), bool))])
         for method, least in ((module.Carve(max_new_tokens=1), 96), (module.Carve.paper(max_new_tokens=1), 28), (module.Carve.official(max_new_tokens=1, pad=.5), 28)):
             r = method(vlm, hostile.photo(), WORDS, cache)
             x0, y0, x1, y1 = r.view.box
