@@ -49,6 +49,7 @@ from .views import (
     CELL, WHOLE_SCENE, draw_int, grid_crop, grid_room, grid_view, open_backgrounds, paint_scene, patch_labels)
 from .contrast import tower_tokens
 from .vocabulary import encode_small
+from .stickers import overlap
 from .training_loop import train
 
 # %% ../nbs/notes/whose_row.ipynb #87b9a48a
@@ -194,9 +195,7 @@ def all_methods(found, sample) -> dict:
 
 def judge(r, sample) -> dict: # `Result`
     "Whether the view shows more than half of the target, and whether the peak touches it"
-    (a, b, c, d), (x0, y0, x1, y1) = r.view.box, sample.box
-    shown = max(0, min(c, x1) - max(a, x0))*max(0, min(d, y1) - max(b, y0))/((x1 - x0)*(y1 - y0))
-    return dict(shown=int(shown > .5)) | ({} if r.saliency is None else dict(touch=int(r.saliency.touch(sample.box))))
+    return dict(shown=int(overlap(sample.box, r.view.box) > .5)) | ({} if r.saliency is None else dict(touch=int(r.saliency.touch(sample.box))))
 
 # %% ../nbs/notes/whose_row.ipynb #45d5a3eb
 def measure_question(vlm, sample, found, answer=True) -> dict: # `Record`; of `choose`; ask again with each view?

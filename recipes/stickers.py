@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['EPSILON', 'PLANTS', 'free_place', 'attention_share', 'pull_back', 'sticker_gradient', 'paste', 'sticker_key',
-           'train_sticker', 'shuffle_blocks', 'draw_rings', 'draw_watermark', 'plant', 'find_sticker', 'run_training']
+           'train_sticker', 'overlap', 'shuffle_blocks', 'draw_rings', 'draw_watermark', 'plant', 'find_sticker',
+           'run_training']
 
 # %% ../nbs/notes/stickers.ipynb #b7910bf6
 import carve_nb
@@ -108,6 +109,11 @@ def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=No
         model=model, weights=weights_key(vlm), words=words, steps=steps, n_scenes=n_scenes, side=side, layers=layers,
         shares=np.mean(shares[-20:], 0).round(4).tolist()))
     return drawn()
+
+def overlap(box, view) -> float: # (x0, y0, x1, y1) twice → how much of the first lies in the second
+    "A box in a view"
+    w, h = (max(0, min(box[i + 2], view[i + 2]) - max(box[i], view[i])) for i in (0, 1))
+    return w*h/((box[2] - box[0])*(box[3] - box[1]))
 
 # %% ../nbs/notes/stickers.ipynb #2d528673
 PLANTS = dict(  # name -> (w, h) in pixels; None: nothing is planted

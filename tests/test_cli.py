@@ -279,6 +279,18 @@ def test_demo_alone_and_shared_out(models, tmp_path):
     assert both.returncode == 0 and str(folders[1]) in both.stdout and sorted(p.name for p in (tmp_path/'both').iterdir()) == ['leaderboard.html', 'leaderboard.md']
 
 
+def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
+    "A folder with a run is refused before a model is loaded, and nothing in it is changed"
+    monkeypatch.setattr('carve_nb.models.vlm.VLM.from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
+    for name in 'records.jsonl', 'protocol.json', 'meta.json':
+        (tmp_path/name).mkdir()
+        (tmp_path/name/name).write_text('mine')
+        assert main(['demo', '--full', '--n', '1', '--out', str(tmp_path/name), '--quiet']) == 2
+        err = capsys.readouterr().err
+        assert err.count('\n') == 1 and err.startswith(f'carve: error: {tmp_path/name} holds ') and name in err and 'ive another folder' in err
+        assert [(p.name, p.read_text()) for p in (tmp_path/name).iterdir()] == [(name, 'mine')]
+
+
 def test_short_demo(tmp_path, monkeypatch, capsys):
     "Three scenes with both answers and the truth, answers asked again, and the stored table in 60 columns; a page with the pictures"
     from carve_nb.evaluation import demo

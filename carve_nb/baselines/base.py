@@ -122,6 +122,7 @@ def check_result(r, image): # `Result`, PIL picture
     assert r.method not in ('', 'view', 'guided'), 'The method has no name of its own: write name = ... in its class.'
     x0, y0, x1, y1 = r.view.box
     assert 0 <= x0 < x1 <= image.width and 0 <= y0 < y1 <= image.height, f'{r.view.box} is no box inside {image.size}.'
+    assert r.question and all(s >= 0 for s in r.seconds.values()), 'No question, or seconds below 0: make it with self.result.'
     assert r.calls >= 1, 'No calls of the model are counted: give self.result calls=1 for a capture.'
     if r.saliency is not None:
         values, grid = r.saliency.values, r.rows and tuple(r.rows.spans[0].grid)

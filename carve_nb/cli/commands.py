@@ -358,11 +358,12 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
         kinds = ('digit',) if n else KIND_NAMES
         return print_report(run_demo(n or 300, 100, name, out, kinds, workers=workers, loading=how, progress=not quiet), out)
     stored = load_stored()
-    for case, r in show_cases(open_model((TINY, how)), stored, out).items():
+    vlms = {model: open_model((model, how)) for model in stored}
+    for case, r in show_cases(vlms[TINY], stored, out).items():
         print(f'{case}:', *map(tame_terminal, r.summary()), sep='\n')
         print(terminal_picture(r.picture))
     for model, report in stored.items():
-        same = repeat_demo(open_model((model, how)), report, workers=workers, progress=not quiet)
+        same = repeat_demo(vlms[model], report, workers=workers, progress=not quiet)
         print(f'{model}, 40 questions in 5 ways: {sum(same)} of {len(same)} answers are the stored ones')
     print('\nThe result, as stored: accuracy in % with its 95 % interval on 300 held-out digit questions')
     print_table(leaderboard(stored, 'digit'))
@@ -483,7 +484,6 @@ def do_report(
     written = write_leaderboard(runs, out)
     print_table(leaderboard(runs))
     print(f'{STAR}\n\nwritten to {out}: {", ".join(written)}')
-
 
 # %% ../../nbs/library/cli/03_commands.ipynb #dd20a758
 @command('Measure')

@@ -128,4 +128,3 @@ def terminal_picture(draw) -> str: # makes a PIL picture; '' where none can be s
     parts = textwrap.wrap(data, 4096)
     heads = ['a=T,f=100,'] + ['']*(len(parts) - 1)
     return ''.join(f'\x1b_G{head}m={int(part is not parts[-1])};{part}\x1b\\' for head, part in zip(heads, parts))
-

@@ -44,7 +44,6 @@ def load_stored() -> dict: # name of a model -> `Report`
     "What `carve demo --full` found with each model of this package"
     return {model: Report.load(CHECKPOINTS.parent/'records'/name) for model, name in STORED.items()}
 
-
 # %% ../../nbs/library/evaluation/20_demo.ipynb #8583a63d
 def demo_set(n=300, other=100, kinds=KINDS) -> DataSet: # digit questions; of each other kind, at most n
     "The first held-out questions of each kind, scene by scene"
@@ -86,7 +85,6 @@ def show_cases(vlm, runs, out) -> dict: # name -> `Report`, the first of this mo
     replace_file(Path(out)/'demo.html', PAGE.format('CARVE on held-out scenes', '\n'.join(parts)))
     return shown
 
-
 # %% ../../nbs/library/evaluation/20_demo.ipynb #85779118
 def repeat_demo(vlm, stored, n=40, workers=None, progress=True) -> list: # of bool
     "Ask the first questions of a stored demo again: is each answer the stored one?"
@@ -112,7 +110,6 @@ def run_demo(n=300, other=100, # digit questions; of each other kind, at most n
     show_cases(vlm, {report.meta['model']['name']: report}, out)
     report.files.append('demo.html')
     return report
-
 
 # %% ../../nbs/library/evaluation/20_demo.ipynb #a7064910
 @contextmanager

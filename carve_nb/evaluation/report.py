@@ -46,7 +46,6 @@ def format_cell(row, key) -> str:
     if key in ('p', 'p_holm'): return '<0.001' if row[key] < .001 else f'{row[key]:.3f}'
     return value if key == 'hit' else str(row[key]) if key in ('n', 'failed') else f'{row[key]:.2f}'
 
-
 # %% ../../nbs/library/evaluation/10_report.ipynb #ab874160
 def compare_methods(mine, others, seed=0) -> dict:
     "Lines of a method against another's, on the samples that both answered: gain in parts of 1, the other's mean, p"
@@ -245,7 +244,6 @@ def write_report(folder) -> Report:
     report.files = [*(['protocol.json', 'records.jsonl'] if report.sessions else []), *files]
     return report
 
-
 # %% ../../nbs/library/evaluation/10_report.ipynb #495b8de9
 STAR = 'A star: another share than that of the model alone (p < 0.05, Holm).'
 PAGE = (
@@ -272,4 +270,3 @@ def write_leaderboard(runs, out) -> list: # name -> `Report`; names of the files
     files = {'leaderboard.md': tame_markdown(text), 'leaderboard.html': page}
     for name, data in files.items(): replace_file(Path(out)/name, data)
     return [*files]
-

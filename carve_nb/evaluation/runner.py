@@ -204,7 +204,6 @@ def format_power(n, others=1, pictures=None) -> str: # questions, methods compar
         f'n = {n} shows a difference of {least:.0f} points where two methods differ on 30 % of the questions (80 % power, '
         f'p < {alpha:.2g}).')
 
-
 # %% ../../nbs/library/evaluation/09_runner.ipynb #12dd9b99
 RUN_PRESETS = dict(paper=dict(image_tokens=256, max_new_tokens=32))
 

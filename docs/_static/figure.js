@@ -76,7 +76,7 @@ function overlay(canvas, picture, map, grid) { // a map in colours over the ligh
 
 function ring(c, [x, y], k, hit) { // around the peak
   const unit = c.canvas.width/224;
-  for (const [colour, width] of [['#fff', 5], [hit ? '#029e73' : '#d55e00', 2.5]]) {
+  for (const [colour, width] of [['#fff', 5], [hit ? VIEW : '#d55e00', 2.5]]) {
     c.strokeStyle = colour; c.lineWidth = width*unit; c.beginPath();
     c.arc(x*k, y*k, 14*unit, 0, 2*Math.PI); c.stroke();
   }

@@ -13,10 +13,10 @@ from carve_nb.attention.recorder import recording
 from carve_nb.method.carve import Carve, ReadingRule
 from carve_nb.baselines.controls import DirectAnswer
 from carve_nb.attention.layer_masking import decoder_layers
-from carve_nb.decomposition import contrast
+from carve_nb.decomposition import OPERATORS, contrast
 from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.core.io import TINY
-from carve_nb.core.saliency import OPERATORS, pick_layers
+from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import Record
 from carve_nb.method.view import magnify
 from carve_nb.regions import regions, top_mask

@@ -5,9 +5,9 @@ import pytest, torch
 from hypothesis import assume, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
-from carve_nb.decomposition import contrast, cost
+from carve_nb.decomposition import CAP, OPERATORS, contrast, cost
 from carve_nb.core.errors import CarveError
-from carve_nb.core.saliency import CAP, OPERATORS, Saliency, pick_layers
+from carve_nb.core.saliency import Saliency, pick_layers
 from carve_nb.maps import entropy, fuse_maps, step_weights
 from carve_nb.core.correlation import auroc, rank_correlation
 from carve_nb.core.stats import mean_interval, difference, holm, mcnemar, paired_test, sign_flip
