@@ -63,7 +63,7 @@ MINE = [(r'--model \S+', '--model carve-tiny'), (r'--layers 20,21', '--layers 2,
 @plain
 def test_examples_of_the_help(python):
     "Each example runs, on carve-tiny in place of a model that would be downloaded, and on few samples"
-    examples = re.findall(r'^ *carve (\w+ ?.*?) *$', python('-m', 'carve_nb', '--help').partition('xamples')[2], re.M)
+    examples = re.findall(r'^ *carve (\w.*?) *$', python('-m', 'carve_nb', '--help').partition('xamples')[2], re.M)
     assert len(examples) > 10 and 'demo' in examples
     for words in [*examples, 'study entropy --n 2']:
         for pattern, own in MINE: words = re.sub(pattern, own, words)
