@@ -1581,8 +1581,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'carve_nb/explorer/state.py'),
                                          'carve_nb.explorer.state.layer_maps': ( 'library/explorer/state.html#layer_maps',
                                                                                  'carve_nb/explorer/state.py'),
-                                         'carve_nb.explorer.state.same_limits': ( 'library/explorer/state.html#same_limits',
-                                                                                  'carve_nb/explorer/state.py'),
                                          'carve_nb.explorer.state.settings_code': ( 'library/explorer/state.html#settings_code',
                                                                                     'carve_nb/explorer/state.py'),
                                          'carve_nb.explorer.state.stage_pictures': ( 'library/explorer/state.html#stage_pictures',

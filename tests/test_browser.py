@@ -486,7 +486,7 @@ def explored(folder, *words):
 
 def test_carve_explore(page, tmp_path):
     """On this machine only, not without its token, asking no other host, and gone when it ends. The page runs by itself, with both answers and
-    six pictures in sight beside the dials; sliders have names; Enter asks; a file over the limit is refused"""
+    six pictures in sight beside the dials, dark where the system is; sliders have names; Enter asks; a file over the limit is refused"""
     from carve_nb.baselines.base import three_scenes
     scene = three_scenes()[0]
     scene.image.save(tmp_path/'s.png')
@@ -504,6 +504,10 @@ def test_carve_explore(page, tmp_path):
         answers = page.locator('strong').all_inner_texts()
         assert answers[0].startswith('alone: "') and answers[1].startswith('with the view: "'), answers
         assert page.locator('.carve-stage img').count() == 6 and page.get_by_role('slider', name='λ').count()
+        level = lambda: sum(map(int, page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g)')))
+        assert level() == 765
+        page.emulate_media(color_scheme='dark')
+        assert until(lambda: level() < 150, 5)
         page.set_viewport_size(dict(width=900, height=1000))
         for name in 'Layers', 'λ', 'p, share kept':
             page.locator(SHAPE.format(name)).scroll_into_view_if_needed()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'FIELD_NAMES', 'STUDY_NAMES', 'DTYPES', 'DEVICES',
            'option', 'argument', 'Pictures', 'Question', 'JsonFile', 'AsJson', 'Quiet', 'Seed', 'Layers', 'NewTokens',
-           'Kinds', 'Samples', 'Workers', 'MODEL', 'app', 'LARGEST', 'FOLDER_HELP', 'SAMPLE', 'LIMIT', 'ENGINE',
+           'Kinds', 'Samples', 'Workers', 'MODEL', 'app', 'LARGEST', 'DARK', 'FOLDER_HELP', 'SAMPLE', 'LIMIT', 'ENGINE',
            'parse_method', 'parse_kinds', 'parse_layers', 'parse_box', 'parse_question', 'parse_part', 'parse_model',
            'parse_device', 'parse_dtype', 'parse_data', 'checked', 'word', 'one_of', 'read_loading', 'command',
            'hush_loader', 'open_model', 'pick_method', 'do_ask', 'do_map', 'write_page', 'serve_page', 'do_explore',
@@ -282,14 +282,17 @@ def do_map(images: Pictures, question: Question, loading,
     print(f'{out}: {what}, from a grid of {rows} x {columns}, peak at x = {x:.0f}, y = {y:.0f}')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2169a7ac
-def write_page(path, cell):
-    "A notebook with one cell"
+def write_page(path, cell, *words):
+    "A notebook with one cell of code, below words"
     from nbformat import v4, write
     kernel = dict(name='python3', display_name='Python 3')
-    write(v4.new_notebook(cells=[v4.new_code_cell(cell)], metadata=dict(kernelspec=kernel)), path)
+    cells = [*map(v4.new_markdown_cell, words), v4.new_code_cell(cell)]
+    write(v4.new_notebook(cells=cells, metadata=dict(kernelspec=kernel)), path)
 
 # bytes that the page may send at once; the server's own limit is 10 MB, and what is larger would be lost without a word
 LARGEST = 200_000_000
+# voila asks for a light or a dark theme by its address; a page should follow its reader's system
+DARK = '<link rel="stylesheet" media="(prefers-color-scheme: dark)" href="/voila/templates/lab/static/theme-dark.css">'
 
 def serve_page(path, port=None, browser=True):
     "Show what a notebook shows, until the program is ended"
@@ -318,7 +321,7 @@ def do_explore(loading,
     name, image = (os.path.abspath(o) if o and Path(o).exists() else o for o in (name, image))
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
         call = f'explore({name!r}, {image!r}, {question!r}, **{how!r})'
-        write_page(path := Path(folder)/'explore.ipynb', f'from carve_nb.explorer.app import explore\n{call}')
+        write_page(path := Path(folder)/'explore.ipynb', f'from carve_nb.explorer.app import explore\n{call}', DARK)
         serve_page(path, port, not no_browser)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #8212b3bf

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIDE', 'MAP_KINDS', 'MOST_LAYERS', 'ExplorerState', 'take_shown', 'draft_shown', 'view_box', 'stage_pictures',
-           'format_regions', 'ask_again', 'same_limits', 'to_map', 'layer_maps', 'film_strip', 'head_table', 'head_map',
+           'format_regions', 'ask_again', 'to_map', 'layer_maps', 'film_strip', 'head_table', 'head_map',
            'head_picture', 'tower_map', 'head_strip', 'words_shown', 'word_rows', 'settings_code']
 
 # %% ../../nbs/library/explorer/00_state.ipynb #fa2112e7
@@ -96,17 +96,6 @@ def ask_again(vlm, shown, method) -> Result: # with the answer
     partial = method.from_rows(shown.image, shown.question, shown.rows, shown.instruction_rows)
     with vlm.sharing(): return method.ask_again(vlm, partial)
 
-# %% ../../nbs/library/explorer/00_state.ipynb #057f7013
-def same_limits(maps) -> list: # of pictures
-    "Maps drawn with common limits, each in units of its even share (one with negative values is first moved up to 0)"
-    values = []
-    for m in maps:
-        v = np.asarray(m.values, np.float64)
-        v = v - min(float(v.min()), 0)
-        values.append(v/v.mean() if v.mean() > 0 else np.ones_like(v))
-    top = max(float(v.max()) for v in values)
-    return [replace(m, values=v).picture(0, top) for m, v in zip(maps, values)]
-
 # %% ../../nbs/library/explorer/00_state.ipynb #a5caa614
 MAP_KINDS = dict(contrast='contrast', question='under the question', instruction='under the general instruction')
 
@@ -163,12 +152,11 @@ def tower_map(tower, layer, cell, head=None) -> Saliency: # `Tower`, its layer, 
     return Saliency(a.view(tower.grid), tower.image.size, tower.box, tower.image)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #18b51fff
-def head_strip(shown, layer, first=0, most=16) -> dict: # caption -> picture, with common limits
+def head_strip(shown, layer, first=0, most=16) -> dict: # caption -> picture, each with a scale of its own
     "The maps of the heads of a layer"
     heads = range(first, min(first + most, shown.rows.attn.shape[2]))
     mass = shown.rows.mass[0, shown.rows.layers.index(layer)]
-    pictures = same_limits([head_map(shown, layer, h) for h in heads])
-    return {f'head {h}, mass {mass[h]:.2f}': p for p, h in zip(pictures, heads)}
+    return {f'head {h}, mass {mass[h]:.2f}': head_map(shown, layer, h).picture() for h in heads}
 
 # %% ../../nbs/library/explorer/00_state.ipynb #4807d16b
 def words_shown(shown) -> list: # [W] text: question tokens, then generated ones

@@ -63,7 +63,7 @@ class HeadTab(Tab):
         mask = dial(w.Button, 'Importance by masking',
             'mask each head of this layer once and watch the answer; takes a call for each', '220px')
         mask.on_click(lambda b: self.owner.guard(self.ask))
-        return [self.color, mask, self.layer, self.head]
+        return [self.layer, self.head, self.color, mask]
 
     def renew(self): self.loss = {}
 
