@@ -4,7 +4,7 @@
 
 The front page has three switches on one scene of `carve-small`: eight maps, views and answers, and how often each setting points
 and answers right on the 300 questions of the run `nbs/results/switches-small`. Its picture for those who run no scripts is
-nbs/images/switches.png. The knob for clutter is a scene of `carve-tiny` in five stages; its weights are stored as logarithms in
+nbs/images/switches.png. The knob for clutter takes the same scene through five stages, with `carve-tiny`; its weights are stored as logarithms in
 4,095 steps from 1e-9 to 1, as two characters of 64: rounding changes one by at most 0.26 %, and what is below 1e-9 becomes 0.
 """
 import argparse, base64, io, json
@@ -58,7 +58,7 @@ def clutter_stage(vlm, seed, amount) -> dict: # plain values, for JSON
         answer=str(q.answer), H={k: round(entropy(s).mean().item(), 4) for k, s in shares.items()},
         maps={k: encode_weights(s) for k, s in shares.items()}, picture=picture_link(scene.image, 192))
 
-def clutter_figure(vlm, seed=8) -> dict: # plain values, for JSON
+def clutter_figure(vlm, seed) -> dict: # plain values, for JSON
     "Everything that the knob for clutter is drawn from"
     scene = make_scene(seed)
     stages = [clutter_stage(vlm, seed, amount) for amount in (0., .25, .5, .75, 1.)]
@@ -98,9 +98,9 @@ def switch_figure(vlm, seed, report) -> tuple: # plain values, for JSON; picture
         n=len(report.select('none', 'digit')), switches=found, picture=picture_link(scene.image, 448, 70))
     return figure, plot_panels({'the picture': look(scene.image, None)} | panels, f'{query.question} {WHICH}', 330)
 
-def write_figures(load, out, images, run, seed): # name of a model -> `VLM`; folders; of the figure with switches
+def write_figures(load, out, images, run, seed): # name of a model -> `VLM`; folders; of the scene
     "Write the files of all figures"
-    figures = dict(clutter=clutter_figure(load('carve-tiny')))
+    figures = dict(clutter=clutter_figure(load('carve-tiny'), seed))
     figures['switches'], picture = switch_figure(load('carve-small'), seed, Report.load(run))
     Path(out).mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
@@ -114,7 +114,7 @@ if __name__ == '__main__':
     p.add_argument('--out', required=True)
     p.add_argument('--images', default='nbs/images')
     p.add_argument('--run', default='nbs/results/switches-small')
-    p.add_argument('--seed', type=int, default=145, help='of the scene with switches')
+    p.add_argument('--seed', type=int, default=145, help='of the scene')
     from carve_nb.models.vlm import VLM
     given = p.parse_args()
     write_figures(VLM.from_pretrained, given.out, given.images, given.run, given.seed)

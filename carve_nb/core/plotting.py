@@ -80,7 +80,7 @@ def strip(images, labels=None, height=224) -> Image.Image: # none gets wider tha
 CONCEPT_COLORS = {
     'A_Q': '#0173b2', 'A_G': '#de8f05', 'contrast': '#029e73', 'paper': '#d55e00', 'official': '#ca9161',
     'ours': '#cc78bc', 'control': '#949494', 'alone': '#56b4e9', 'target': '#ffffff',
-    'carve-tiny': '#5b5b5b', 'carve-small': '#7b3294'
+    'carve-tiny': '#00441b', 'carve-small': '#7b3294'
 }
 
 def _concept_color(title) -> str:
