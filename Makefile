@@ -9,7 +9,7 @@ PIP = -m pip install -q --disable-pip-version-check
 QUIET = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 ONE   = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-lowest test-newest test-torchvision soak lint plain drift notebooks pytest export readme llms docs hooks clean distclean
+.PHONY: demo test test-lowest test-newest test-torchvision colab soak lint plain drift notebooks pytest export readme llms docs hooks clean distclean
 .NOTPARALLEL:
 
 demo: $(V)/.base  ## three scenes with and without the second look, and the stored result; a minute, once the environment is there
@@ -49,6 +49,11 @@ test-newest:  ## all tests with the newest versions that are allowed
 
 test-torchvision: $(V)-vision/.ok  ## the stock processors with torchvision: spans, pixels, rows and videos of every family
 	$(QUIET) OMP_NUM_THREADS=2 $(V)-vision/bin/python -m pytest tests/test_torchvision.py
+
+# Colab has Python 3.12; its versions are taken anew each time, since the first cell of a notebook installs over them.
+colab: $(V)/.ok $(V)-colab/.ok  ## the first cell of the tutorials, and the rest of two, with Colab's versions and a wheel built here; 6 GB
+	$(V)-colab/bin/python $(PIP) -r tests/colab.txt
+	CARVE_COLAB=$(abspath $(V))-colab/bin/python $(ONE) $(V)/bin/python -m pytest -n 0 -rP tests/test_install.py -k colab
 
 soak: $(V)/.soak  ## the long variants: 10,000 cases of each law, fuzzing, 20 kills, 1,000 questions; half an hour
 	$(QUIET) OMP_NUM_THREADS=2 CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 \
@@ -104,6 +109,10 @@ $(V)-plain/.ok: constraints.txt settings.ini setup.py
 	$(V)-plain/bin/python $(PIP) $(C) $(TORCH) -r $(V)-plain/base.txt
 	@touch $@
 
+$(V)-colab/.ok:
+	$$(command -v python3.12 || echo $(PY)) -m venv $(V)-colab
+	@touch $@
+
 $(V)-vision/.ok: constraints.txt settings.ini setup.py
 	$(PY) -m venv $(V)-vision
 	$(V)-vision/bin/python $(PIP) $(C) -e '.[all,dev,vision]' $(TORCH)
@@ -124,4 +133,4 @@ clean:  ## what runs and builds leave behind
 	find . -name __pycache__ -not -path './$(V)/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## also the environments
-	rm -rf $(V) $(V)-lowest $(V)-newest $(V)-plain $(V)-vision $(V)-docs
+	rm -rf $(V) $(V)-lowest $(V)-newest $(V)-plain $(V)-vision $(V)-colab $(V)-docs

@@ -1,6 +1,7 @@
 """The wheel, as a user gets it: what it holds, and that the examples of README and `carve --help` run on it and its base
-requirements alone, outside the clone. `make plain` names the Python of such an environment in CARVE_PLAIN."""
-import ast, os, re, shlex, shutil, subprocess, sys, time, zipfile
+requirements alone, outside the clone. `make plain` names the Python of such an environment in CARVE_PLAIN, `make colab` that of one
+with Colab's versions in CARVE_COLAB."""
+import ast, json, os, re, shlex, shutil, subprocess, sys, time, zipfile
 from pathlib import Path
 import pytest
 
@@ -91,3 +92,25 @@ def test_blocks_of_the_readme(python):
     (python.home/'readme.py').write_text(HAVE + '\n'.join(code))
     python('readme.py')
     for kind, b in blocks: done('bash', '-n', '-c', b) if kind == 'sh' else ast.parse(b)
+
+
+COLAB = os.environ.get('CARVE_COLAB')
+KEPT = 'torch', 'numpy', 'scipy', 'pandas', 'pillow', 'matplotlib', 'scikit-image', 'ipython', 'ipykernel', 'ipywidgets', 'traitlets'
+
+
+@pytest.mark.skipif(not COLAB, reason='`make colab` runs it, in an environment with the versions of tests/colab.txt')
+@pytest.mark.parametrize('name', ['quickstart', 'tutorials/gallery'])
+def test_colab(wheel, tmp_path, name):
+    "Opened in Colab, the first cell of a notebook installs the package and leaves alone what may be loaded already; then the rest runs"
+    sys.path.insert(0, str(ROOT/'tools'))
+    from colab import with_install
+    listed = lambda: {o['name']: o['version'] for o in json.loads(done(COLAB, '-m', 'pip', 'list', '--format', 'json', '--disable-pip-version-check'))}
+    done(COLAB, '-m', 'pip', 'uninstall', '-q', '-y', 'carve_nb')
+    before, env = listed(), {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'MPLBACKEND')}
+    nb = with_install(json.loads((ROOT/f'nbs/{name}.ipynb').read_text(encoding='utf-8')), 'HERE')
+    nb['cells'] = [c for c in nb['cells'] if c['id'] == 'c01ab000' or not ''.join(c['source']).startswith(('#| hide', '#| echo: false'))]
+    (tmp_path/'in.ipynb').write_text(json.dumps(nb).replace('git+HERE', wheel.as_uri()))
+    done(COLAB, '-m', 'nbconvert', '--to', 'notebook', '--execute', 'in.ipynb', '--output', 'out', cwd=tmp_path, env=env)
+    after = listed()
+    assert 'carve_nb' in after and {k: after[k] for k in KEPT} == {k: before[k] for k in KEPT}
+    print({k: (before.get(k), v) for k, v in after.items() if v != before.get(k)})

@@ -2,11 +2,12 @@
 import base64, io, json, re, subprocess, sys, textwrap
 from pathlib import Path
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
 sys.path.insert(0, str(ROOT/'docs'))
-import check_site, page_html, pages, signatures  # noqa: E402
+import check_site, colab, page_html, pages, signatures  # noqa: E402
 
 ALL = pages.notebooks()
 params = [pytest.param(p, id=p.name) for p in ALL]
@@ -23,19 +24,19 @@ def test_order_has_every_notebook_once():
 
 
 def test_order_is_by_number():
-    for title, group in pages.reading_order():
-        keys = [p.key for p in group if p.key]
-        assert keys == sorted(keys), title
+    for g, inside in pages.reading_order():
+        keys = [p.key for p in inside if p.key]
+        assert keys == sorted(keys), g.title
 
 
-def test_tabs_are_complete():
-    "What is not of the library stands under the first tabs; no page stands twice"
-    names = lambda library: [p.name for _, g in pages.reading_order(library) for p in g]
-    book = [n for n in names(None) if '/' not in n]
+def test_groups_are_complete():
+    "Each group has a sentence and a page of its own; the book stands first, by number"
+    order = pages.reading_order()
+    assert [g.title for g, _ in order][:2] == ['The book', 'Tutorials'] and all(g.about for g, _ in order)
+    homes, names = [g.home for g, _ in order], [p.name for p in ALL]
+    assert len({*homes, *names, 'library'}) == len(homes) + len(names) + 1 and pages.RESULTS in names
+    book = [p.name for p in order[0][1]]
     assert len(book) > 10 and book[0] == 'quickstart' and book[1:] == sorted(book[1:])
-    assert sorted(names(True) + names(False)) == sorted(names(None)) and not set(names(True)) & set(names(False))
-    assert {n.rpartition('/')[0] for n in names(True)} == {g.folder for g in pages.rooms()} and all(g.about for g in pages.rooms())
-    assert [o.title for o in pages.groups()][:2] == ['The book', 'Tutorials']
 
 
 def test_llms_is_fresh():
@@ -125,7 +126,7 @@ def test_call_is_told(links):
 
 def test_header_of_a_page():
     "Download always; source and Colab where settings.ini has an address"
-    page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', about='Says "what" it is')
+    page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', alone=True, about='Says "what" it is')
     assert page_html.links('a/b', '../', {}) == [('Download notebook', '../notebooks/a/b.ipynb')]
     site = dict(repository='https://github.com/one/two', branch='main')
     assert [a for _, a in page_html.links('a/b', '../', site)[1:]] == [
@@ -136,20 +137,14 @@ def test_header_of_a_page():
     assert '<meta name="description" content="Says &quot;what&quot; it is">' in tags and '<meta property="og:title" content="B">' in tags
 
 
-def test_sidebar_folds():
-    caption = '<p class="caption" role="heading"><span class="caption-text">{}</span></p><ul>{}</ul>'
-    out = page_html.groups(caption.format('One', '<li class="current">x</li>') + caption.format('Two', 'y') + caption.format('Three', 'z'), {'Three'})
-    assert re.findall(r'<details class="group"( open)?><summary class="caption">(\w+)</summary><ul>', out) == [(' open', 'One'), ('', 'Two'), (' open', 'Three')]
-
-
-def test_remarks_become_footnotes():
-    "Long remarks in the last column of a wide table stand below it"
-    row = lambda cells, tag='td': '<tr>' + ''.join(f'<{tag}>{c}</{tag}>' for c in cells) + '</tr>'
-    table = lambda note: f'<table><thead>{row(["m", "a", "b", "c", "note"], "th")}</thead><tbody>{row(["x", 1, 2, 3, note])}{row(["y", 1, 2, 3, "-"])}</tbody></table>'
-    assert page_html.footnotes(table('short')) .count('<th>') == 5
-    out = page_html.footnotes(table('word '*20))
-    assert out.count('<th>') == 4 and out.count('<li ') == 1 == out.count('href="#remark-1-1"') and 'word word' in out.partition('</table>')[2]
-    assert page_html.footnotes('<p>note</p>') == '<p>note</p>'
+def test_first_cell_for_colab():
+    "Notebooks that run alone install the package below their title, where settings.ini has an address; where it is there the cell does nothing"
+    alone, address = [p for p in ALL if p.alone], pages.addresses()['repository']
+    assert len(alone) > 5 and not [p.name for p in alone if colab.with_install(p.nb, address) != p.nb]
+    nb = colab.with_install(alone[0].nb, 'https://github.com/one/two')
+    cell = pages.joined(nb['cells'][1]['source'])
+    assert '%pip install -q "carve_nb @ git+https://github.com/one/two"' in cell and InteractiveShell().run_cell(cell).success
+    assert pages.code_cell(nb['cells'][1]) is None and colab.with_install(nb, '') == colab.with_install(alone[0].nb, '')
 
 
 def test_command_line_page_is_fresh():

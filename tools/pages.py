@@ -36,6 +36,11 @@ class Page:
     @property
     def subtitle(self): return ' '.join(re.findall(r'^> ?(.+)$', self.head, re.M))
 
+    @property
+    def alone(self):
+        "Does it need nothing of the clone? tests/test_downloaded.py runs those that do not in an empty folder"
+        return self.name == 'quickstart' or self.folder == 'tutorials'
+
     @cached_property
     def module(self):
         sources = (joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
@@ -69,6 +74,12 @@ class Group:
     internal: bool = False  # not found by a search, but for the functions
     about: str = ''         # one sentence
 
+    @property
+    def home(self):
+        "Its own page, on which the others are listed"
+        name = Path(self.folder).name
+        return f'rooms/{name}' if self.library else name or 'book'
+
     def place(self, page):
         "By number; pages without one come first, in the order that is given"
         return page.key or '', (*self.pages, page.path.stem).index(page.path.stem), page.name
@@ -88,11 +99,10 @@ def groups():
     return [Group(**g) for g in settings()['group']]
 
 
-def reading_order(library=None):
-    "(title, pages) of each group; of the library alone, or of all but the library, where asked for"
+def reading_order():
+    "Each group with its pages"
     pages = [p for p in notebooks() if p.name != 'index']
-    return [(g.title, sorted((p for p in pages if p.folder == g.folder), key=g.place))
-            for g in groups() if library in (None, g.library)]
+    return [(g, sorted((p for p in pages if p.folder == g.folder), key=g.place)) for g in groups()]
 
 
 # Symbols and what a word in backticks points to
@@ -303,17 +313,15 @@ def reference(name, links, used):
 
 # The whole
 
-def toctree(title, names):
-    caption = f':caption: {title}\n' if title else ''
-    return f'```{{toctree}}\n:hidden:\n{caption}\n' + '\n'.join(names) + '\n```'
+RESULTS = 'notes/results'   # stands in the sidebar beside the groups
+
+
+def toctree(names):
+    "What the sidebar shows below a page"
+    return '\n'.join(['', '```{toctree}', ':hidden:', '', *(f'/{n}' for n in names), '```', ''])
 
 
 def listed(pages): return [f'- [{p.title}](/{p.name}.ipynb): {p.subtitle}' for p in pages]
-
-
-def listing(order):
-    "Pages with a sentence about each, group by group"
-    return '\n'.join(l for title, pages in order for l in [f'## {title}', '', *listed(pages), ''])
 
 
 def card(page, out):
@@ -327,29 +335,17 @@ def card(page, out):
     return f'<a class="card" href="{page.name}.html">{thumb}<strong>{page.title}</strong> {spoken(page.subtitle)}</a>'
 
 
-def contents(out):
-    "One page with all others: cards of what is read in order, then the library"
-    lines = ['# All pages', '', '> In reading order, each with its first figure and a sentence about it.', '']
-    for title, pages in reading_order(False):
-        lines += [f'## {title}', '', '<div class="cards">', *(card(p, out) for p in pages), '</div>', '']
-    lines += ['## Library', '', '- [Library](/library.md): the rooms of the package, page by page.',
-              '- [Modules](/api/index.rst): every module with its public functions, classes and constants.', '']
-    return '\n'.join(lines)
+def group_page(group, pages, out):
+    "The page of a group: cards of what is read, a list of what is looked up"
+    shown = listed(pages) if group.library else ['<div class="cards">', *(card(p, out) for p in pages), '</div>']
+    return '\n'.join([f'# {group.title}', '', f'> {group.about}', '', *shown, toctree(p.name for p in pages if p.name != RESULTS)])
 
 
-def rooms(): return [g for g in groups() if g.library]
-
-
-def room_page(group, pages):
-    "A room of the library: its pages"
-    return f'# {group.title}\n\n> {group.about}\n\n' + '\n'.join(listed(pages)) + '\n\n' + toctree('', [f'/{p.name}' for p in pages]) + '\n'
-
-
-def library():
-    "The page behind the tab Library: the rooms, and the reference"
-    head = '# Library\n\n> The rooms of the package: what each page explains, exports and tests; and every public function.\n\n'
-    head += '- [Modules](/api/index.rst): every module with its public functions, classes and constants.\n\n'
-    return head + listing(reading_order(True)) + '\n'
+def library(rooms):
+    "The page above the rooms of the library"
+    return '\n'.join(['# Library', '', '> The rooms of the package: what each page explains, exports and tests; and every public function.', '',
+        *(f'- [{g.title}](/{g.home}.md): {g.about}' for g in rooms),
+        '- [Modules](/api/index.rst): every module with its public functions, classes and constants.', toctree([*(g.home for g in rooms), 'api/index'])])
 
 
 def llms(link):
@@ -358,8 +354,8 @@ def llms(link):
     lines = [f'# {pages["index"].title}', '', f'> {pages["index"].subtitle}', '']
     lines += ['CARVE (arXiv 2509.06461) and its relatives for vision-language models, as a literate Python package: every notebook is '
               'a chapter, every chapter a module. Results come from a reference model that was self-trained on synthetic scenes.', '']
-    for title, group in reading_order():
-        lines += [f'## {title}', '', *(f'- [{p.title}]({link(p)}): {p.subtitle}' for p in group), '']
+    for group, inside in reading_order():
+        lines += [f'## {group.title}', '', *(f'- [{p.title}]({link(p)}): {p.subtitle}' for p in inside), '']
     return '\n'.join(lines)
 
 
@@ -386,19 +382,16 @@ def write_site(out):
     for page in [index, *pages]:
         nb = site_notebook(page, links, used)
         if page is index:
-            trees = [toctree(title, [p.name for p in g]) for title, g in reading_order(False)]
-            trees.append(toctree('Library', ['library', *(f'rooms/{Path(g.folder).name}' for g in rooms()), 'api/index', 'contents']))
-            nb['cells'].append(markdown('\n\n'.join(trees), 'trees'))
+            first, second, *more = [g.home for g, _ in order if not g.library]
+            nb['cells'].append(markdown(toctree([first, second, RESULTS, *more, 'library']), 'trees'))
         target = out/f'{page.name}.ipynb'
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(nb, ensure_ascii=False), encoding='utf-8')
     (out/'api').mkdir()
     (out/'api/index.rst').write_text(module_list(mods, of, links), encoding='utf-8')
     (out/'rooms').mkdir()
-    for (_, inside), g in zip(reading_order(True), rooms()):
-        (out/f'rooms/{Path(g.folder).name}.md').write_text(room_page(g, inside), encoding='utf-8')
-    (out/'contents.md').write_text(contents(out), encoding='utf-8')
-    (out/'library.md').write_text(library(), encoding='utf-8')
+    for g, inside in order: (out/f'{g.home}.md').write_text(group_page(g, inside, out), encoding='utf-8')
+    (out/'library.md').write_text(library([g for g, _ in order if g.library]), encoding='utf-8')
     write_extra(out, [index, *pages])
     dump = lambda name, o: (out/name).write_text(json.dumps(o, ensure_ascii=False), encoding='utf-8')
     dump('about.json', about_pages([index, *pages]))
@@ -420,9 +413,9 @@ def addresses():
 
 
 def about_pages(pages):
-    "What the HTML of a page needs to know: a sentence, the notebook, and whether a search leaves it out"
+    "What the HTML of a page needs to know: a sentence, the notebook, whether it runs in Colab, and whether a search leaves it out"
     inside = {g.folder for g in groups() if g.internal}
-    return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', internal=p.folder in inside) for p in pages}
+    return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', alone=p.alone, internal=p.folder in inside) for p in pages}
 
 
 LEAD_ON = '<!doctype html><meta charset="utf-8"><title>Moved</title><meta http-equiv="refresh" content="0; url={0}"><a href="{0}">{0}</a>\n'

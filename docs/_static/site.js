@@ -45,7 +45,7 @@ document.addEventListener('DOMContentLoaded', () => {
       };
     }
   }
-  const reach = () => document.querySelectorAll('article .cell_output, article .table-wrapper, article pre, article .math, nav.tabs').forEach(e => {
+  const reach = () => document.querySelectorAll('article .cell_output, article .table-wrapper, article pre, article .math').forEach(e => {
     if (e.scrollWidth > e.clientWidth + 1 && !['visible', 'hidden'].includes(getComputedStyle(e).overflowX)) e.tabIndex = 0; });
   reach();
   window.addEventListener('load', () => setTimeout(reach, 500));
