@@ -21,7 +21,7 @@ from ..method.carve import Method, as_saliency
 from ..method.view import whole_view
 from ..attention.intervention import applying
 from ..attention.layer_masking import decoder_layers
-from ..attention.results import Result, Timings, ask_plain
+from ..attention.results import Result, Timings
 
 # %% ../../nbs/library/baselines/00_base.ipynb #091e32f3
 def first_step_rows(rows, spec): # layers, see `pick_layers` -> [L, H, Nv] float32, first step, first picture
@@ -80,7 +80,7 @@ class DecodingMethod(Method):
     def ask_one(self, vlm, image, question, cache=None, box=None) -> Result:
         "Prepare, answer under guidance"
         partial, state = self.prepare(vlm, image, question, cache)
-        r = ask_plain(partial, vlm, suffix=self.suffix, max_new_tokens=self.max_new_tokens)
+        r = self.ask_plain(vlm, partial) if partial.plain_answer is None else partial
         seconds = Timings(r.seconds)
         with seconds('ask'), nullcontext() if self.from_prefix else vlm.unshared():
             prompt = vlm.prompt(image, question, self.suffix)

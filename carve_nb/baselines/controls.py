@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 import numpy as np, torch
 from ..attention.cache import picture_key
-from ..attention.results import Result, Timings, ask_plain
+from ..attention.results import Result, Timings
 from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat
 from ..method.carve import ABOVE_0, Carve, Method, limited
@@ -52,7 +52,7 @@ class DirectAnswer(Method):
     name = 'none'
     def ask_one(self, vlm, image, question, cache=None, box=None) -> Result:
         "Ask once"
-        r = ask_plain(self.result(image, question), vlm, suffix=self.suffix, max_new_tokens=self.max_new_tokens)
+        r = self.ask_plain(vlm, self.result(image, question))
         return replace(r, answer=r.plain_answer)
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #ececc14d

@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np, torch
 from ..core.saliency import pick_layers
 from ..attention.layer_masking import decoder_layers
-from ..method.view import find_regions, magnify
+from ..method.view import magnify
+from ..regions import regions
 from ..attention.results import Result
 from ..method.carve import ABOVE_0, limited, timings
 from .base import DecodingMethod, CropMethod, as_saliency
@@ -128,7 +129,7 @@ class FusionCrop(CropMethod):
         rows, kept = self.capture(vlm, image, question, cache), []
         seconds = timings(capture=rows)
         def show(S):
-            kept.extend(find_regions(S, self.p, self.K))
+            kept.extend(regions(S, self.p, self.K))
             return magnify(image, kept, self.fill, self.min_side)
         with seconds('region'):
             s = own_shift(self, vlm, rows)

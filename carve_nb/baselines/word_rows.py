@@ -16,7 +16,8 @@ from ..decomposition import contrast
 from .base import CropMethod
 from ..method.carve import ABOVE_0, Carve, ViewRule, as_saliency, limited, timings
 from ..method.profiles import find_profile, row_words, word_row
-from ..method.view import find_regions, magnify, whole_view
+from ..method.view import magnify, whole_view
+from ..regions import regions
 
 # %% ../../nbs/library/baselines/20_word_rows.ipynb #32408f0f
 COLOR_WORDS = ('black', 'blue', 'brown', 'gray', 'green', 'grey', 'orange', 'pink', 'purple', 'red', 'white', 'yellow')
@@ -47,8 +48,8 @@ class Conjunction(Carve):
         "[E, L, Nv] of the experts, the words and then the last position, each zero outside its own layers"
         words = pick_words(rows_q.question_tokens, self.words, otherwise='none')
         general = rows_g.question.mean(0, keepdim=True).expand(len(words), -1, -1, -1)
-        A_q = self.merged(rows_q, torch.cat([rows_q.question[words], rows_q.attn[:1]]))
-        A_g = self.merged(rows_g, torch.cat([general, rows_g.attn[:1]]))
+        A_q = self.read_rows(rows_q, torch.cat([rows_q.question[words], rows_q.attn[:1]]))
+        A_g = self.read_rows(rows_g, torch.cat([general, rows_g.attn[:1]]))
         n = rows_q.meta['n_layers']
         read = [l for l in self.wanted(n) if l in rows_q.meta.get('attending', range(n))]
         own = [pick_layers(spec, n) for spec in [self.word_layers]*len(words) + [self.layers]]
@@ -99,6 +100,6 @@ class Lookup(CropMethod):
         if sure: notes = [*notes, f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again']
         def show(S):
             if sure: return whole_view(image)
-            return magnify(image, find_regions(S, self.p, 1, rank='peak'), min_side=self.min_side, **vars(ViewRule()))
+            return magnify(image, regions(S, self.p, 1, rank='peak'), min_side=self.min_side, **vars(ViewRule()))
         read = [] if row == 'last' else read_words(rows.question_tokens, row_words(row))
         return self.located(image, question, S, show, rows, notes, calls=1, seconds=seconds, read=read)

@@ -50,7 +50,7 @@ class CarveAuto(Carve):
         plain, seconds = rows.answer, timings(capture=rows)
         r = self.result(image, question, rows, answer=plain, calls=1, seconds=seconds)
         if reason := self.keeps(plain.confidence): return replace(r, notes=[f'kept the plain answer: {reason}'])
-        rows_g = self.capture_general(vlm, image, rows, cache)
+        _, rows_g = self.capture_both(vlm, image, question, cache, rows)
         seconds['instruction'] = rows_g.meta['seconds']
         with seconds('map'):
             A_q, A_g = self.maps(rows, rows_g)

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['ABOVE_0', 'CONTRAST_TITLES', 'limited', 'check_fields', 'method_call', 'Checked', 'Rule', 'RegionRule', 'ViewRule',
-           'ReadingRule', 'spread', 'change', 'settings', 'timings', 'Method', 'as_saliency', 'panel_maps',
-           'maps_equal', 'Carve']
+           'ReadingRule', 'spread', 'change', 'settings', 'timings', 'Method', 'as_saliency', 'Carve']
 
 # %% ../../nbs/library/method/00_carve.ipynb #ca869545
 import math, warnings
@@ -13,18 +12,19 @@ from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Literal, get_args, get_origin
 import numpy as np, torch
-from ..attention.results import Result, Timings, ask_with_view, capture_notes
+from ..attention.results import Result, Timings, unseen_note
 from ..attention.rows import AttentionRows
 from ..attention.several_pictures import ask_several
 from ..carve import fuse_contrast
 from ..core.errors import CarveError, KnownFields
-from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers, pick_words, read_words, to_grid
+from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers, pick_words, read_words
 from ..core.image import open_image
 from ..maps import fuse_maps, step_weights
 from ..models.families import check_needs
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .profiles import find_profile, short_name
-from .view import find_regions, magnify, whole_view
+from .view import magnify, whole_view
+from ..regions import regions
 
 # %% ../../nbs/library/method/00_carve.ipynb #fc6e50e4
 ABOVE_0 = 5e-324   # the least positive number
@@ -136,9 +136,24 @@ class Method(Checked):
         "Map, regions, view, without an answer; a subclass defines it"
         raise NotImplementedError(f'{self.name} has no locate(self, vlm, image, question, cache=None) -> self.result(...)')
 
+    def ask_plain(self, vlm, partial) -> Result: # of `locate`
+        "Ask the model alone"
+        seconds = Timings(partial.seconds)
+        with seconds('alone'): answer = vlm.ask(partial.image, partial.question, self.suffix, self.max_new_tokens)
+        return replace(partial, plain_answer=answer, seconds=seconds, calls=partial.calls + 1)
+
     def ask_again(self, vlm, partial) -> Result: # of `locate`
-        "Ask with the view"
-        return ask_with_view(partial, vlm, self)
+        "Ask with the view, by the fields `final_images` ('view' or 'both'), `suffix` and `max_new_tokens`"
+        r = self.ask_plain(vlm, partial) if partial.plain_answer is None else partial
+        view, seconds, notes = r.view, Timings(r.seconds), [*r.notes, *unseen_note(r.seen, r.image.size)]
+        if view.box == (0, 0, *r.image.size) and not view.masked:
+            return replace(r, answer=r.plain_answer, notes=[*notes, 'nothing new to see: the answer stays'])
+        shown = [r.image, view.image] if self.final_images == 'both' else [view.image]
+        if len(shown) > 1 and 'several pictures' in vlm.family.why_not:
+            shown = [view.image]
+            notes.append('this family takes one picture at a time: asked with the view alone')
+        with seconds('ask'): answer = vlm.ask(shown, r.question, self.suffix, self.max_new_tokens)
+        return replace(r, answer=answer, calls=r.calls + 1, notes=notes, shown=shown, seconds=seconds)
 
     def under_words(self, words):
         "The method whose map is made under other words than the question, if it can be"
@@ -170,20 +185,9 @@ class Method(Checked):
 # %% ../../nbs/library/method/00_carve.ipynb #e6293850
 def as_saliency(values, span, image) -> Saliency: # [Nv], `ImageSpan`, PIL picture
     "Values of one picture's tokens as a map"
-    return Saliency(to_grid(torch.as_tensor(values), span), image.size, span.box, image)
+    return Saliency(torch.as_tensor(values).reshape(span.grid), image.size, span.box, image)
 
 CONTRAST_TITLES = dict(ratio='contrast A_Q / A_G', log='contrast log(A_Q / A_G)', difference='contrast A_Q - A_G')
-
-def panel_maps(A_q, A_g, weights, span, S, op='ratio') -> dict: # [T, L, Nv] twice, [T] -> title -> `Saliency`
-    "Both maps added up as S is, and S"
-    add = lambda A: replace(S, values=to_grid(fuse_maps(A, weights), span))
-    return {'A_Q, under the question': add(A_q), 'A_G, under the instruction': add(A_g), CONTRAST_TITLES[op]: S}
-
-# %% ../../nbs/library/method/00_carve.ipynb #a4e4bd0d
-def maps_equal(A_q, A_g, tol=1e-4) -> bool: # [..., Nv] twice; difference that is none, in parts of the row's largest
-    "Whether two maps are equal, so that their ratio carries no signal"
-    A_q, A_g = (torch.as_tensor(a).float() for a in (A_q, A_g))
-    return bool(((A_q - A_g).abs().amax(-1) <= tol*A_g.amax(-1)).all())
 
 # %% ../../nbs/library/method/00_carve.ipynb #dd39875b
 @dataclass(repr=False)
@@ -259,16 +263,12 @@ class Carve(Method):
         "The fused map alone, to be compared with another implementation"
         with vlm.sharing(): return self.locate(vlm, open_image(image), question, cache).saliency
 
-    def capture_both(self, vlm, image, question, cache=None) -> tuple: # `AttentionRows` under question and instruction
-        "Both captures"
-        rows = self.capture(vlm, image, question, cache)
-        return rows, self.capture_general(vlm, image, rows, cache)
-
-    def capture_general(self, vlm, image, rows, cache=None) -> AttentionRows: # those under the question
-        "Attention under the general instruction; steps are paired, so the description is no longer than the answer"
-        rule, all_steps = self.reading, self.query == 'last' and self.steps != 'first'
-        most = min(len(rows.attn), self.max_new_tokens)
-        return self.capture(vlm, image, rule.instruction, cache, all_steps, rule.instruction_suffix, max_new_tokens=most)
+    def capture_both(self, vlm, image, question, cache=None, rows=None) -> tuple: # `AttentionRows` twice
+        "Under the question (`rows`, if there are some), and under the instruction, paired: no more steps than the answer"
+        if rows is None: rows = self.capture(vlm, image, question, cache)
+        rule, paired, most = self.reading, self.query == 'last' and self.steps != 'first', len(rows.attn)
+        return rows, self.capture(vlm, image, rule.instruction, cache, paired, rule.instruction_suffix,
+                                  max_new_tokens=min(most, self.max_new_tokens))
 
     def capture(self, vlm, image, text, cache=None, answer=True, suffix=True, **kw) -> AttentionRows:
         "As every method's, of the layers that are read"
@@ -282,30 +282,28 @@ class Carve(Method):
 
     def maps(self, rows_q, rows_g) -> tuple: # (A_Q, A_G), both [T, L, Nv]
         "Both maps, step by step as far as both go"
-        A_q, A_g = self.merged(rows_q, self.rows_of(rows_q)), self.merged(rows_g, self.rows_of(rows_g))
+        A_q, A_g = self.read_rows(rows_q), self.read_rows(rows_g)
         T = min(len(A_q), len(A_g))
         return A_q[:T], A_g[:T]
 
-    def rows_of(self, rows): # [T, L, H, K]
-        "The rows of each step's last position, or the mean over the question's words"
-        if self.query == 'question':
+    def read_rows(self, rows, a=None): # `AttentionRows`; [T, L, H, K] out of them, in place of those below -> [T, L, Nv]
+        "Of each step the last position's, or the mean over the question's words; wanted layers, heads merged, first picture"
+        n, steps = rows.meta['n_layers'], rows.meta.get('steps', 'all')
+        if a is None and self.query == 'question':
             if rows.question is None:
                 raise CarveError("query='question': rows captured with question_rows=True are needed")
-            return rows.question[pick_words(rows.question_tokens, self.words)].mean(0, keepdim=True)
-        steps = rows.meta.get('steps', 'all')
-        if steps == 'all' or steps == self.steps == 'first': return rows.attn
-        raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={steps!r}")
-
-    def merged(self, rows, a): # `AttentionRows`; [T, L, H, K] rows out of them -> [T, L, Nv]
-        "The layers that are wanted, heads merged, first picture"
-        n = rows.meta['n_layers']
+            a = rows.question[pick_words(rows.question_tokens, self.words)].mean(0, keepdim=True)
+        elif a is None:
+            if steps != 'all' and not steps == self.steps == 'first':
+                raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={steps!r}")
+            a = rows.attn
         asked, attending = self.wanted(n) or list(range(n)), rows.meta.get('attending', range(n))
         layers = [l for l in asked if l in attending]
         if not layers:
             raise CarveError(f"no attention in layers {asked}: this model attends in layers {list(attending)}")
         if set(layers) - set(rows.layers):
             raise CarveError(f"rows hold layers {rows.layers}, not {layers}: capture again")
-        return merge_heads(a[:, [rows.layers.index(l) for l in layers]], self.heads)[..., rows.span(0)]
+        return merge_heads(a[:, [rows.layers.index(l) for l in layers]], self.heads)[..., :len(rows.spans[0])]
 
     def fuse(self, A_q, A_g, span, image) -> Saliency: # S
         "Contrast each step and layer, then add them"
@@ -316,12 +314,12 @@ class Carve(Method):
         "Why there is nothing to contrast"
         if question.strip().lower() == self.reading.instruction.strip().lower():
             return 'the question is the general instruction'
-        if maps_equal(A_q, A_g): return 'both captures attend alike'
+        if ((A_q - A_g).abs().amax(-1) <= 1e-4*A_g.amax(-1)).all(): return 'both captures attend alike'
         return 'the map is flat' if is_flat(S) else ''
 
     def keep(self, S) -> list: # of `Region`, best first
         "The best connected regions of the map's top pixels"
-        return find_regions(S, self.p, self.K, **vars(self.region))
+        return regions(S, self.p, self.K, **vars(self.region))
 
     def show(self, image, kept): # `View`
         "The view of some regions; of none: the whole picture"
@@ -329,18 +327,23 @@ class Carve(Method):
 
     def from_rows(self, image, question, rows_q, rows_g) -> Result: # of a PIL picture, without an answer yet
         "From both captures to the view"
-        seconds = timings(capture=rows_q, instruction=rows_g)
+        seconds, span = timings(capture=rows_q, instruction=rows_g), rows_q.spans[0]
         with seconds('map'):
             A_q, A_g = self.maps(rows_q, rows_g)
-            S = self.fuse(A_q, A_g, rows_q.spans[0], image)
+            S = self.fuse(A_q, A_g, span, image)
             reason = self.no_signal(question, A_q, A_g, S)
         with seconds('region'):
             kept = [] if reason else self.keep(S)
             view = self.show(image, kept)
         notes = [f'no signal: {reason}; the view is the whole picture'] if reason else []
-        paired = self.query == 'last' and self.steps != 'first'
-        notes += capture_notes(rows_q, rows_g, self.wanted(rows_q.meta['n_layers']), paired)
-        maps = panel_maps(A_q, A_g, step_weights(len(A_q), self.steps), rows_q.spans[0], S, self.op)
+        q, g, asked = len(rows_q.attn), len(rows_g.attn), self.wanted(rows_q.meta['n_layers']) or []
+        if g < q and self.query == 'last' and self.steps != 'first':
+            notes.append(f'{g} of {q} steps are paired: the description has no more')
+        if unavailable := [l for l in asked if l not in rows_q.meta.get('attending', asked)]:
+            notes.append(f'no attention to read in layers {unavailable}: left out')
+        w = step_weights(len(A_q), self.steps)
+        both = [as_saliency(fuse_maps(A, w), span, image) for A in (A_q, A_g)]
+        maps = dict(zip(('A_Q, under the question', 'A_G, under the instruction', CONTRAST_TITLES[self.op]), [*both, S]))
         r = self.result(image, question, rows_q, view, saliency=S, maps=maps, regions=kept, calls=2,
             instruction_rows=rows_g, seconds=seconds, notes=notes,
             read=read_words(rows_q.question_tokens, self.words) if self.query == 'question' else [])

@@ -394,7 +394,7 @@ def test_thin_crop(at, vlm, monkeypatch):
     (x, y), cache = at, AttentionCache()
     for w, h in ((1, 1), (1, 40), (40, 1)):
         box = min(x, 160-w), min(y, 100-h), min(x, 160-w) + w, min(y, 100-h) + h
-        monkeypatch.setattr(module, 'find_regions', lambda *a, **kw: [Region(box, 1., w*h, np.ones((h, w), bool))])
+        monkeypatch.setattr(module, 'regions', lambda *a, **kw: [Region(box, 1., w*h, np.ones((h, w), bool))])
         for method, least in ((module.Carve(max_new_tokens=1), 96), (module.Carve.paper(max_new_tokens=1), 28), (module.Carve.official(max_new_tokens=1, pad=.5), 28)):
             r = method(vlm, hostile.photo(), WORDS, cache)
             x0, y0, x1, y1 = r.view.box
@@ -415,7 +415,6 @@ def test_large(preset, vlm, monkeypatch):
     "Above the raster (set low here): reduced for the model, boxes in original pixels, the crop cut from the original pixels"
     from carve_nb.method.carve import Carve
     from carve_nb.core.plotting import keep_mask
-    from carve_nb.method.view import find_regions
     from carve_nb.regions import regions
     method = dict(ours=Carve, paper=Carve.paper, official=Carve.official)[preset](max_new_tokens=2)
     size, seen, fill = (1200, 900), [], type(vlm.processor).__call__
@@ -437,7 +436,7 @@ def test_large(preset, vlm, monkeypatch):
         assert whole.mean() > .05 and np.array_equal(shown[whole], want[whole]) and not np.array_equal(shown, want)
     # the same map on the coarse raster: each end within a pixel of it, of the box on the fine one
     args = method.p, method.K, method.region.connectivity, method.region.region_rule, method.region.rank
-    exact, coarse = regions(r.saliency.to_pixels(), *args), find_regions(r.saliency, *args)
+    exact, coarse = regions(r.saliency.to_pixels(), *args), regions(r.saliency, *args)
     step = 1200/door.raster_size(size)[0]
     assert len(exact) == len(coarse) and max(np.abs(np.subtract(a.box, b.box)).max() for a, b in zip(exact, coarse)) <= step + 1
     assert np.corrcoef(r.saliency.values.ravel(), fine.saliency.values.ravel())[0, 1] > .95
