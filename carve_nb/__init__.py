@@ -33,7 +33,7 @@ _names = {
     'studies.profile': 'profile_model',
     'studies.runner': 'run_study',
     'baselines.base': 'check_method',
-    'baselines.registry': 'methods make_method ask_several ask_video',
+    'baselines.registry': 'methods make_method add_method ask_several ask_video',
     'baselines.stock_models': 'editing CarvePipeline',
     'evaluation.runner': 'limit_image_tokens run_eval',
     'evaluation.demo': 'run_demo bench',

@@ -1,5 +1,5 @@
 "Conformance of all methods: over two families in full, over the others one call each, which answers or says why it cannot."
-import json, subprocess, sys
+import json, re, subprocess, sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -193,3 +193,4 @@ def test_templates(name):
     "The files to begin with run as they are, and pass"
     out = subprocess.run([sys.executable, Path(__file__).parents[1]/f'nbs/tutorials/{name}.py'], capture_output=True, text=True)
     assert out.returncode == 0 and 'passed. What digit is on the' in out.stdout, out.stderr
+    if name == 'my_method': assert re.search(r'\| none .*\n\| carve .*\n\| my-method .*', out.stdout), out.stdout

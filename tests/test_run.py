@@ -320,9 +320,7 @@ class Picky(DirectAnswer): name, needs = 'picky', ('dense',)
 
 @pytest.fixture
 def more_methods(monkeypatch):
-    class Here(Entry):
-        def load(self): return dict(moody=Moody, picky=Picky)[self.name]
-    for name in 'moody', 'picky': monkeypatch.setitem(ENTRIES, name, Here(name, '', 'control', ''))
+    for name, cls in dict(moody=Moody, picky=Picky).items(): monkeypatch.setitem(ENTRIES, name, Entry(name, cls, 'control', ''))
 
 
 def test_method_that_raises(tiny, tmp_path, more_methods):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CATEGORIES', 'ENTRIES', 'Entry', 'MethodTable', 'methods', 'find_methods', 'read_method', 'split_specs',
-           'make_method', 'ask_several', 'ask_video', 'method_rows']
+           'make_method', 'add_method', 'ask_several', 'ask_video', 'method_rows']
 
 # %% ../../nbs/library/baselines/19_registry.ipynb #2b16a518
 import ast, re
@@ -18,7 +18,7 @@ from ..core.io import table_html
 class Entry:
     "A method by name; call it with fields to change"
     name: str # in tables and on the command line
-    where: str # 'module:Class' or 'module:Class.preset'
+    where: str # 'module:Class' or 'module:Class.preset'; or the class, of a method of your own
     category: str # one of `CATEGORIES`
     about: str # one line
     source: str = '' # paper
@@ -26,6 +26,7 @@ class Entry:
 
     def load(self):
         "The class, or the function that makes the preset"
+        if not isinstance(self.where, str): return self.where
         module, _, path = self.where.partition(':')
         target = import_module(f'carve_nb.{module}')
         for part in path.split('.'): target = getattr(target, part)
@@ -125,7 +126,12 @@ def read_method(text): # 'carve:p=.1:K=2'
     return name.strip(), given
 
 def split_specs(text) -> tuple: # of texts
-    "Methods in one word, 'none,carve:layers=(3,4)' or 'all', which leaves out those that need a second model"
+    "Methods in one word, 'none,carve:layers=(3,4)' or 'all', which leaves out those that need a second model; or a list"
+    if not isinstance(text, str):
+        for m in text:
+            if not isinstance(m, str):
+                raise CarveError(f'{repr(m)[:80]} is no name. Say add_method(CLASS, ...) once and give the name of the class.')
+        text = ','.join(text)
     words = [w.strip() for w in re.split(r',(?![^\[(]*[\])])', text)]          # commas in brackets stay
     for before, word in zip(words, words[1:]):
         if '=' in before and re.fullmatch(r'-?[\d.]+', word):
@@ -146,6 +152,15 @@ def make_method(method, **given):
     if not given: return made
     from carve_nb.method.carve import change
     return change(made, **given)
+
+# %% ../../nbs/library/baselines/19_registry.ipynb #a15e4c6d
+def add_method(own, category='map', about='', source='') -> Entry: # a class with a `name`; the rest as in `Entry`
+    "Make a method of your own known by its name, in this process: to `run_eval`, `make_method`, `editing` and the others"
+    choose(category, CATEGORIES, 'category')
+    if own.name in ENTRIES and isinstance(ENTRIES[own.name].where, str):
+        raise CarveError(f'{own.name!r} is a method of this package; give {own.__name__} another name.')
+    ENTRIES[own.name] = Entry(own.name, own, category, about or own.__doc__ or '', source)
+    return ENTRIES[own.name]
 
 # %% ../../nbs/library/baselines/19_registry.ipynb #11da4ca3
 def ask_several(method, vlm, images, question, **kw): # which, keep_others, cache, box

@@ -248,7 +248,7 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
     **kw) -> Path: # of `load_benchmark`; the folder
     "Measure methods on a data set; what is finished is not measured again"
     data = load_benchmark(spec, n, seed=seed if shuffle else None, **kw)
-    methods = split_specs(methods if isinstance(methods, str) else ','.join(methods))
+    methods = split_specs(methods)
     config = RunConfig(
         methods, data.suffix, max_new_tokens or data.max_new_tokens, seed, answer_by, answer_key, maps)
     if bad := {str(r.rule) for r in data} - {*RULES}:

@@ -1,31 +1,34 @@
 """A method of your own, as small as it can be. Copy this file, change `locate`, and run it: `python my_method.py`.
 
-It ends with the test that all methods pass. The page "Add a method" goes through each line."""
+It ends with the test that all methods pass and a table beside others. The page "Add a method" goes through each line."""
 from dataclasses import dataclass
-from carve_nb import VLM, make_scene
+from tempfile import TemporaryDirectory
+from carve_nb import VLM, add_method, make_scene, run_eval
 from carve_nb.attention.results import Result
 from carve_nb.baselines.base import CropMethod, as_saliency, check_method, first_step_rows
+from carve_nb.evaluation.report import Report
 from carve_nb.method.view import magnify
 from carve_nb.regions import regions
 
 
-@dataclass
+@dataclass(repr=False)          # the base class shows the call that makes the method
 class MyMethod(CropMethod):
     "What it does, in one line"
     layers: object = (.5, 1.)   # what the field does; paper and section it is from
     p: float = .04              # kept share of the pixels
     min_side: int = 96          # least side of the view, pixels
-    name, needs = 'my-method', ('patches',)
+    name = 'my-method'
+    needs = ('patches',)        # of a model: image tokens that are patches; add 'inline' where you index the prompt
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "From the rows of attention to a map, from the map to a view; the base class asks again"
-        rows = self.capture(vlm, image, question, cache)
+        rows = self.capture(vlm, image, question, cache)  # one call of the model: the plain answer and its attention
         attention = first_step_rows(rows, self.layers)    # [layers, heads, tokens of the picture]
         values = attention.mean((0, 1))                   # your idea: one number for each token
         S = as_saliency(values, rows.spans[0], image)
         kept = regions(S.to_pixels(), self.p, 1)
         view = magnify(image, kept, 'none', self.min_side, square=True)
-        return self.result(image, question, rows, view, saliency=S, regions=kept, calls=1)
+        return self.result(image, question, rows, view, saliency=S, regions=kept, calls=1)   # calls so far: the capture
 
 
 if __name__ == '__main__':
@@ -34,3 +37,7 @@ if __name__ == '__main__':
     for name in 'carve-tiny', 'carve-small':
         result = check_method(MyMethod(), VLM.from_pretrained(name), scene.image, asked.question)
         print(f'{name}: passed. {result.sentence()} The truth is "{asked.answer}".')
+    add_method(MyMethod)
+    with TemporaryDirectory() as out:    # a folder that stays would keep what it has measured, also when your code changes
+        run_eval('scenes', 'carve-tiny', ['none', 'carve', 'my-method'], n=10, out=out)
+        print(Report.load(out).table())
