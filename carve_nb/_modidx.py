@@ -600,6 +600,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'carve_nb/baselines/registry.py'),
                                              'carve_nb.baselines.registry.MethodTable._repr_html_': ( 'library/baselines/registry.html#methodtable._repr_html_',
                                                                                                       'carve_nb/baselines/registry.py'),
+                                             'carve_nb.baselines.registry.add_method': ( 'library/baselines/registry.html#add_method',
+                                                                                         'carve_nb/baselines/registry.py'),
                                              'carve_nb.baselines.registry.ask_several': ( 'library/baselines/registry.html#ask_several',
                                                                                           'carve_nb/baselines/registry.py'),
                                              'carve_nb.baselines.registry.ask_video': ( 'library/baselines/registry.html#ask_video',
