@@ -1,13 +1,13 @@
 """The figures that move on the site without a kernel, from small files.
 
-    python tools/figure_data.py --out nbs/results/figure
+    python tools/figure_data.py     (writes nbs/results/figure; from the root of the repository)
 
 The front page has three switches on one scene of `carve-small`: eight maps, views and answers, and how often each setting points
 and answers right on the 300 questions of the run `nbs/results/switches-small`. Its picture for those who run no scripts is
 nbs/images/switches.png. The knob for clutter takes the same scene through five stages, with `carve-tiny`; its weights are stored as logarithms in
 4,095 steps from 1e-9 to 1, as two characters of 64: rounding changes one by at most 0.26 %, and what is below 1e-9 becomes 0.
 """
-import argparse, base64, io, json
+import base64, io, json
 from pathlib import Path
 import numpy as np
 from carve_nb.baselines.registry import make_method
@@ -98,23 +98,12 @@ def switch_figure(vlm, seed, report) -> tuple: # plain values, for JSON; picture
         n=len(report.select('none', 'digit')), switches=found, picture=picture_link(scene.image, 448, 70))
     return figure, plot_panels({'the picture': look(scene.image, None)} | panels, f'{query.question} {WHICH}', 330)
 
-def write_figures(load, out, images, run, seed): # name of a model -> `VLM`; folders; of the scene
-    "Write the files of all figures"
-    figures = dict(clutter=clutter_figure(load('carve-tiny'), seed))
-    figures['switches'], picture = switch_figure(load('carve-small'), seed, Report.load(run))
-    Path(out).mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
-        (Path(out)/f'{name}.json').write_text(text + '\n', encoding='utf-8')
-    picture.save(Path(images)/'switches.png', optimize=True)
-
 
 if __name__ == '__main__':
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--out', required=True)
-    p.add_argument('--images', default='nbs/images')
-    p.add_argument('--run', default='nbs/results/switches-small')
-    p.add_argument('--seed', type=int, default=145, help='of the scene')
     from carve_nb.models.vlm import VLM
-    given = p.parse_args()
-    write_figures(VLM.from_pretrained, given.out, given.images, given.run, given.seed)
+    clutter = clutter_figure(VLM.from_pretrained('carve-tiny'), 145)
+    switches, picture = switch_figure(VLM.from_pretrained('carve-small'), 145, Report.load('nbs/results/switches-small'))
+    for name, figure in dict(clutter=clutter, switches=switches).items():
+        text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
+        Path(f'nbs/results/figure/{name}.json').write_text(text + '\n', encoding='utf-8')
+    picture.save('nbs/images/switches.png', optimize=True)

@@ -72,7 +72,8 @@ if (!window.carveUpload) {                       // the input of a FileUpload is
 NAMES = SCRIPT.replace('PAGE', PAGE).replace('LIMIT', str(BIGGEST))
 STYLE = f'''<style>
 .{PAGE} .noUi-handle {{background: var(--jp-brand-color1, #1976d2); border-color: var(--jp-brand-color1, #1976d2)}}
-.{PAGE} .widget-html-content {{line-height: 1.4}}
+.{PAGE} .widget-html-content {{line-height: 1.4; padding: 4px 0}}
+.{PAGE} .widget-html-content > div + :is(figure, .carve-film) {{margin-top: 6px !important}}
 .{PAGE} .jupyter-widget-Collapse-header {{color: var(--jp-content-font-color1)}}
 .{PAGE} .carve-film figure > div > div {{flex: 0 1 180px !important}}
 .{PAGE} pre {{font-family: monospace; line-height: 1.4; white-space: pre-wrap}}
