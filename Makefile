@@ -9,7 +9,7 @@ PIP = -m pip install -q --disable-pip-version-check
 QUIET = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 ONE   = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-lowest test-newest test-torchvision colab soak lint plain drift notebooks pytest export readme llms docs hooks clean distclean
+.PHONY: demo test test-lowest test-newest test-torchvision colab soak lint plain drift notebooks pytest families export readme llms docs hooks clean distclean
 .NOTPARALLEL:
 
 demo: $(V)/.base  ## three scenes with and without the second look, and the stored result; a minute, once the environment is there
@@ -36,6 +36,10 @@ notebooks: $(V)/.ok
 
 pytest: $(V)/.ok
 	$(QUIET) $(ONE) $(V)/bin/python -m pytest -n 2 --dist worksteal
+
+families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
+	$(QUIET) $(ONE) $(V)/bin/python -m pytest -n 0 tests/test_families.py tests/test_stock.py \
+	  --deselect tests/test_families.py::test_table_shipped --families-json=carve_nb/checkpoints/families.json
 
 # The oldest versions that settings.ini allows. nbdev needs a newer fastcore than the package, so only pytest runs.
 # Run with these floors on Python 3.11: test_import and test_load; what they found raised that of jinja2. The other three

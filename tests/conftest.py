@@ -19,6 +19,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if config.getoption('--families-json') and getattr(config.option, 'numprocesses', None):
+        raise pytest.UsageError('--families-json: one process has to measure all, -n 0; `make families` does it')
     config.addinivalue_line('markers', 'case(*numbers): the fault cases of tests/faults/cases.toml that a test holds')
     config.addinivalue_line('markers', 'soak: too long for each run; `make soak` runs it')
     config.addinivalue_line('markers', 'law: what must hold for all input; `make soak` tries 10,000 cases of each')

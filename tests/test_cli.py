@@ -86,7 +86,7 @@ def test_lists_are_light(tmp_path, models):
         out = subprocess.run([sys.executable, '-c', code, *map(str, words)], capture_output=True, text=True)
         assert out.stdout.endswith(f'{status} False\n') and out.stderr.count('\n') == bool(status), (words, out)
     shown = json.loads(run('families', '--json').stdout)
-    assert shown == [{k: row.get(k, '') for k in shown[0]} for row in family_rows()], f'{MEASURED} tells another table; write it again with pytest tests/test_families.py --families-json={MEASURED}'
+    assert shown == [{k: row.get(k, '') for k in shown[0]} for row in family_rows()], f'{MEASURED} tells another table; `make families` writes it again'
 
 
 def test_bench(tmp_path):
