@@ -11,7 +11,7 @@ __all__ = ['SIBLINGS', 'POINTED', 'BINDING_METHODS', 'BINDING_STUDY', 'sibling_p
 import sys
 import numpy as np, pandas as pd, seaborn as sns
 from matplotlib.figure import Figure
-from carve_nb.core.saliency import Saliency, pick_words, to_grid
+from carve_nb.core.saliency import Saliency, pick_words
 from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import format_p, mean_interval
 from carve_nb.data.drawing import COLORS, SHAPES
@@ -82,7 +82,7 @@ def measure_binding(vlm, sample, methods=BINDING_METHODS) -> dict: # `VLM`, one 
     made, pair = ask_all(vlm, sample, {k: k for k in methods}, lambda r: point_and_hit(r, sample))
     span, words = pair[0].spans[0], {}
     for name, rows in rows_by_word(*pair, sample).items():
-        words[name] = ''.join(pointed_at(Saliency(grid, sample.image.size, span.box), sample) for grid in to_grid(rows, span))
+        words[name] = ''.join(pointed_at(Saliency(grid, sample.image.size, span.box), sample) for grid in rows.reshape(-1, *span.grid))
     return dict(id=sample.id, siblings=sample.id.rpartition('-')[2], truth=sample.answer, made=made, words=words)
 
 # %% ../nbs/notes/binding.ipynb #4e8ccc64

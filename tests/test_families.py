@@ -10,7 +10,7 @@ from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER, role_words
 from carve_nb.core.errors import CaptureError, PromptError
 from carve_nb.method.adaptive import CarveAuto
-from carve_nb.attention.recorder import recording
+from carve_nb.attention.capture import recording
 from carve_nb.baselines.registry import methods
 from carve_nb.method.carve import Carve
 from carve_nb.data.scoring import match

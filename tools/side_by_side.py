@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch, transformers
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.evaluation.demo import peak_memory
-from carve_nb.attention.recorder import recording
+from carve_nb.attention.capture import recording
 from carve_nb.method.carve import Carve
-from carve_nb.core.saliency import Saliency, pick_layers, to_grid
+from carve_nb.core.saliency import Saliency, pick_layers
 from carve_nb.data.scenes import make_scene
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from recipes.tiny_models import RECIPES
@@ -154,7 +154,7 @@ def authors(case):
         span, S = prompts[0].spans[0], 0.
         for t, (Q, G) in enumerate(zip(A_q, A_g)):
             for q, g in zip(Q, G):
-                S = S + (t + 1)*Saliency(to_grid(q/(g + 1e-8), span), image.size, span.box).to_pixels().astype(np.float64)
+                S = S + (t + 1)*Saliency((q/(g + 1e-8)).reshape(span.grid), image.size, span.box).to_pixels().astype(np.float64)
         view = m.show(image, regions(S.astype(np.float32), m.p, m.K, **vars(m.region)))
         return S, vlm.ask([image, view.image], case.questions[0], m.suffix, m.max_new_tokens)
 

@@ -9,7 +9,7 @@ __all__ = ['decoder_layers', 'hidden', 'entering', 'layer_inputs', 'mask_image_t
 from contextlib import ExitStack, contextmanager
 from contextvars import Context, ContextVar
 import torch
-from .recorder import check_layers
+from .capture import check_layers
 from ..core.errors import CarveError
 from ..models.hooks import restore
 from ..models.vlm import model_lock

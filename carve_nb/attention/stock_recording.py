@@ -9,8 +9,7 @@ __all__ = ['record_attention']
 import time
 from contextlib import contextmanager, nullcontext
 import torch
-from .capture import batch_recorder, rows_of
-from .recorder import check_seen, is_compiled
+from .capture import batch_recorder, check_seen, is_compiled, rows_of
 from .rows import AttentionRows
 from ..core.errors import CaptureError
 from ..models.hooks import (

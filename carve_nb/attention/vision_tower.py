@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 import torch
 from transformers.vision_utils import get_vision_window_index
-from .recorder import row_weights
+from .capture import row_scores
 from ..core.errors import UnsupportedError
 from ..models.hooks import Watcher, watching
 from ..models.vlm import model_lock
@@ -45,12 +45,12 @@ def tower_rows(vlm, layers):
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #5c93167f
 def class_row(q, k, mask, scale):    # of a tower layer; [P]
     "Attention of the class token to each patch, summed over heads"
-    return row_weights(q, k, mask, scale, [0], False)[0, :, 0, 1:].sum(0)
+    return row_scores(q, k, mask, scale, [0], False).softmax(-1)[0, :, 0, 1:].sum(0)
 
 def received(q, k, mask, scale):    # of a tower layer; [N]
     "How much attention every patch receives: mean over heads and queries, times their number"
     parts = torch.arange(q.shape[2]).split(512)
-    return sum(row_weights(q, k, mask, scale, rows, False)[0].sum(1) for rows in parts).mean(0)
+    return sum(row_scores(q, k, mask, scale, rows, False).softmax(-1)[0].sum(1) for rows in parts).mean(0)
 
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #7cb3fa19
 def _token_patches(config, grid, n):    # of the tower; (gh, gw) of tokens; number of patches; [Nv, m]
@@ -97,7 +97,7 @@ class Tower:
         for q, k, mask, scale in self.parts[layer]:
             end = start + q.shape[2]
             own = (start <= places) & (places < end)
-            if own.any(): rows[:, own, start:end] = row_weights(q, k, mask, scale, places[own] - start, False)[0].cpu()
+            if own.any(): rows[:, own, start:end] = row_scores(q, k, mask, scale, places[own] - start, False).softmax(-1)[0].cpu()
             start = end
         return merge_patches(rows[..., self.first:].mean(1), self.config, self.grid)
 

@@ -9,7 +9,7 @@ __all__ = ['query_rows', 'gaze_shifts', 'heat_map', 'stretch', 'busiest', 'ampli
 from dataclasses import dataclass
 import torch
 from ..models.vlm import model_lock
-from ..attention.recorder import recording
+from ..attention.capture import recording
 from ..core.saliency import pick_words
 from ..attention.results import Timings
 from ..attention.intervention import Edit

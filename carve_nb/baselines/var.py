@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 import torch
 from ..models.vlm import model_lock
-from ..attention.recorder import check_layers
+from ..attention.capture import check_layers
 from ..core.saliency import pick_layers
 from ..attention.layer_masking import layer_inputs
 from ..attention.results import Timings

@@ -14,7 +14,7 @@ from ..models.prompts import Prompt, check_text, lay_out
 from ..models.prompts import make_chat
 from ..models.vlm import StockVLM, greedy
 from ..models.prefix_cache import own_loose
-from ..attention.recorder import check_layers
+from ..attention.capture import check_layers
 from ..attention.capture import cat_padded
 from ..core.saliency import pick_layers
 from ..attention.results import Timings

@@ -17,7 +17,7 @@ from ..attention import capture as _capture # gives `VLM` its `capture`
 from ..convergence import head_mean_rows
 from ..core.correlation import auroc
 from ..core.errors import CarveError, StatisticsError
-from ..core.saliency import Saliency, merge_heads, patch_cover, to_grid
+from ..core.saliency import Saliency, merge_heads, patch_cover
 from ..core.stats import Estimate, difference, holm, paired_test
 from ..data.run_store import image_key_of
 from ..decomposition import check_maps, contrast
@@ -61,7 +61,7 @@ def layer_bits(maps) -> dict: # name -> [T, L, Nv]; name -> step -> [L] bits
 def make_map(rows, layers, who='last') -> Saliency: # indices into the recorded layers; as in `head_mean_rows`
     "The raw map of some layers, their mean"
     a = head_mean_rows(rows, who)[np.atleast_1d(layers)].mean(0)
-    return Saliency(to_grid(a, rows.spans[0]), tuple(rows.meta['sizes'][0]), rows.spans[0].box)
+    return Saliency(a.reshape(rows.spans[0].grid), tuple(rows.meta['sizes'][0]), rows.spans[0].box)
 
 # %% ../../nbs/library/method/04_measures.ipynb #d176bc06
 def layer_facts(rows, box=None): # `AttentionRows` of all layers, true region -> dict of lists, JSON-ready

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest, torch
 import carve_nb
-from carve_nb.attention import recorder
+from carve_nb.attention import capture as recorder
 from carve_nb.attention.intervention import grad_rows
 from carve_nb.core.errors import CaptureError
-from carve_nb.attention.recorder import recording
+from carve_nb.attention.capture import recording
 from carve_nb.method.carve import Carve
 from carve_nb.evaluation.demo import eager_kernel
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers
@@ -260,7 +260,7 @@ def test_constants_stay(load, name):
 @pytest.mark.case(42)
 def test_inside_the_recorder(load, monkeypatch):
     "An exception out of the capture's own code, at each layer; the next look is right"
-    vlm, stock = load('llava'), recorder.row_weights
+    vlm, stock = load('llava'), recorder.row_scores
     plain, before = vlm.capture(PICTURE, QUESTION), snapshot(vlm)
     for error in (KeyboardInterrupt, MemoryError, RuntimeError):
         for at in (1, 3, 6):
@@ -270,7 +270,7 @@ def test_inside_the_recorder(load, monkeypatch):
                 if len(seen) == at: raise error
                 return stock(*args, **kw)
             with monkeypatch.context() as m:
-                m.setattr(recorder, 'row_weights', weights)
+                m.setattr(recorder, 'row_scores', weights)
                 with pytest.raises(error): vlm.capture(PICTURE, QUESTION)
             assert len(seen) == at and differences(before, snapshot(vlm)) == {}
     assert torch.equal(vlm.capture(PICTURE, QUESTION).attn, plain.attn)

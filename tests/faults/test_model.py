@@ -9,7 +9,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from carve_nb.attention.intervention import grad_rows
 from carve_nb.core.errors import CaptureError, CarveError
 from carve_nb.attention.rows import AttentionRows
-from carve_nb.attention.recorder import recording
+from carve_nb.attention.capture import recording
 from carve_nb.method.carve import Carve, ReadingRule
 from carve_nb.baselines.controls import DirectAnswer
 from carve_nb.attention.layer_masking import decoder_layers
