@@ -16,10 +16,10 @@ from matplotlib import colormaps
 from PIL import Image
 from ..attention.cache import AttentionCache
 from ..attention.results import Result
-from ..method.carve import Carve, change
+from ..method.carve import Carve, as_saliency, change
 from ..data.scenes import SPLITS
 from ..core.image import open_image
-from ..core.saliency import Saliency, merge_heads, pick_layers, to_grid
+from ..core.saliency import Saliency, merge_heads, pick_layers
 from ..core.plotting import black_out, draw_boxes, keep_mask
 from ..maps import entropy
 
@@ -101,8 +101,7 @@ MAP_KINDS = dict(contrast='contrast', question='under the question', instruction
 
 def to_map(shown, values) -> Saliency: # pixels of the copy
     "Values of patches as a map on the picture"
-    span = shown.captures[0].spans[0]
-    return Saliency(to_grid(torch.as_tensor(values), span), shown.small.size, span.box, shown.small)
+    return as_saliency(values, shown.captures[0].spans[0], shown.small)
 
 def layer_maps(shown, method, kind='contrast') -> dict: # layer -> `Saliency`, pixels of the copy
     "The map of each layer alone"
