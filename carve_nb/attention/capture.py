@@ -43,7 +43,6 @@ def row_scores(
     if mask.dtype == torch.bool: return scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     return scores + mask
 
-
 # %% ../../nbs/library/attention/02_capture.ipynb #bb913747
 def stack_layers(ws) -> torch.Tensor: # [L, ...] on the device of the first
     "Layers together, wherever each of them lies: `device_map` spreads a decoder over several devices"
