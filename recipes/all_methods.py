@@ -68,7 +68,7 @@ class Comparison(Report):
         found = super().kinds()
         return [g for g in GROUPS if g in found]
 
-    def answered(self, kind=None) -> dict: # method -> row of `sum_method`
+    def answered(self, kind=None) -> dict: # method -> its numbers
         "The rows with answers, by category, in the order of the registry, each with its second row behind it"
         rows, names = self.rows(kind), sorted(ROWS, key=lambda name: CATEGORIES.index(ROWS[name].category))
         return {m: rows[m] for name in names for m in (name, name + TUNED) if rows.get(m, {}).get('n')}

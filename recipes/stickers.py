@@ -8,6 +8,7 @@ __all__ = ['EPSILON', 'PLANTS', 'free_place', 'attention_share', 'pull_back', 's
            'run_training']
 
 # %% ../nbs/notes/stickers.ipynb #b7910bf6
+import json
 import carve_nb
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from carve_nb.core.errors import CarveError, UnsupportedError
 from carve_nb.core.saliency import patch_cover, pick_words
 from carve_nb.core.image import png_bytes
 from carve_nb.core.io import TINY, replace_file
-from carve_nb.data.run_store import write_json
+
 from carve_nb.data.scenes import samples
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.vlm import VLM, weights_key
@@ -105,9 +106,10 @@ def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=No
         if progress and not (k + 1) % 10: print(k + 1, *(f'{s:.3f}' for s in np.mean(shares[-10:], 0)), flush=True)
     replace_file(f'{path}.png', png_bytes(drawn()))
     model = Path(vlm.name).name if Path(vlm.name).is_dir() else vlm.name
-    write_json(f'{path}.json', dict(
+    facts = dict(
         model=model, weights=weights_key(vlm), words=words, steps=steps, n_scenes=n_scenes, side=side, layers=layers,
-        shares=np.mean(shares[-20:], 0).round(4).tolist()))
+        shares=np.mean(shares[-20:], 0).round(4).tolist())
+    replace_file(f'{path}.json', json.dumps(facts, indent=1) + '\n')
     return drawn()
 
 def overlap(box, view) -> float: # (x0, y0, x1, y1) twice → how much of the first lies in the second

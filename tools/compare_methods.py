@@ -16,7 +16,7 @@ from carve_nb.baselines.registry import ENTRIES, find_methods
 from carve_nb.core.image import open_image
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.questions import KINDS
-from carve_nb.data.run_store import read_run, write_json
+from carve_nb.data.run_store import read_run
 from carve_nb.evaluation.runner import RunConfig, make_methods, run_eval
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.vlm import VLM, Answer, weights_key
@@ -118,9 +118,9 @@ def pack(out, lines, names, chosen, vlm):
     for l in kept:
         if l.get('auroc') is not None: aurocs.setdefault(l['method'], {})[l['id']] = l['auroc']
     (out/'records.jsonl.gz').write_bytes(gzip.compress(''.join(json.dumps(l) + '\n' for l in kept).encode(), mtime=0))
-    write_json(out/'auroc.json', aurocs)
-    write_json(out/'tuned.json', dict(chosen=chosen, tried=tuned_settings()))
-    write_json(out/'meta.json', dict(model=vlm.name, weights=weights_key(vlm), data='scenes', n=len(ids), seed=0, machine=platform.machine()))
+    (out/'auroc.json').write_text(json.dumps(aurocs, indent=1) + '\n')
+    (out/'tuned.json').write_text(json.dumps(dict(chosen=chosen, tried=tuned_settings()), indent=1) + '\n')
+    (out/'meta.json').write_text(json.dumps(dict(model=vlm.name, weights=weights_key(vlm), data='scenes', n=len(ids), seed=0, machine=platform.machine()), indent=1) + '\n')
 
 
 def main():
@@ -141,7 +141,7 @@ def main():
     names = {e.name: e.name for e in find_methods('all')} | {c['setting']: f'{m} tuned' for m, c in chosen.items() if c['setting'] != m}
     run_eval(scenes(a.n, 'heldout'), vlm, list(names), out=a.runs/'answer')
     pack(a.out, read_run(a.runs/'answer')[1], names, chosen, vlm)
-    if a.costs: write_json(a.out/'costs.json', measure_costs(vlm, scenes(a.costs, 'calibration')))
+    if a.costs: (a.out/'costs.json').write_text(json.dumps(measure_costs(vlm, scenes(a.costs, 'calibration')), indent=1) + '\n')
 
 
 if __name__ == '__main__': main()

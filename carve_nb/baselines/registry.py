@@ -10,6 +10,7 @@ __all__ = ['CATEGORIES', 'ENTRIES', 'Entry', 'MethodTable', 'methods', 'find_met
 import ast, re
 from dataclasses import dataclass
 from importlib import import_module
+from operator import attrgetter
 from ..core.errors import CarveError, choose
 from ..core.io import table_html
 
@@ -24,17 +25,11 @@ class Entry:
     source: str = '' # paper
     asks: str = '' # what must be given before it can run: 'model' (a checkpoint of its own), 'box' (the true region)
 
-    def load(self):
-        "The class, or the function that makes the preset"
-        if not isinstance(self.where, str): return self.where
-        module, _, path = self.where.partition(':')
-        target = import_module(f'carve_nb.{module}')
-        for part in path.split('.'): target = getattr(target, part)
-        return target
-
     def __call__(self, **fields):
-        "The method"
-        return self.load()(**fields)
+        "The method, of its class or of the function that makes the preset"
+        if not isinstance(self.where, str): return self.where(**fields)
+        module, _, path = self.where.partition(':')
+        return attrgetter(path)(import_module(f'carve_nb.{module}'))(**fields)
 
 # %% ../../nbs/library/baselines/19_registry.ipynb #aedf731e
 class MethodTable(dict):

@@ -13,7 +13,7 @@ from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 from ..core.errors import CarveError
-from ..core.io import replace_file, tame_terminal
+from ..core.io import one_line, replace_file, tame_terminal
 
 # %% ../../nbs/library/cli/01_files.ipynb #a0b66e9b
 def read_pictures(paths) -> list: # of PIL pictures
@@ -94,8 +94,7 @@ def save_map(S, path) -> str: # what was written
 # %% ../../nbs/library/cli/01_files.ipynb #4a57e6c0
 def print_line(kind, message):
     "One line on the standard error"
-    words = ' '.join(str(message).split())
-    print(f'carve: {kind}:', tame_terminal(words), file=sys.stderr)
+    print(f'carve: {kind}:', one_line(message), file=sys.stderr)
 
 # %% ../../nbs/library/cli/01_files.ipynb #817d9d8e
 def print_table(rows, as_json=False): # lists of words, the head first

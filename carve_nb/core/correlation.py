@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 from scipy import stats
 from .errors import StatisticsError
-from .stats import TAIL, Estimate, bootstrap_values, check_pairs, check_scores, expanded_ends, mean_interval
+from .stats import TAIL, Estimate, bootstrap_values, check_scores, expanded_ends, mean_interval
 
 # %% ../../nbs/library/core/05_correlation.ipynb #d3f3ea41
 def correlate(x, y) -> np.ndarray:
@@ -24,7 +24,7 @@ def rank_correlation(x, y) -> np.ndarray:
 
 def _check_varied(x, name='x') -> np.ndarray:
     "Numbers that differ and are enough for a correlation, or a clear error"
-    x = check_scores(x)
+    x, = check_scores(x)
     if len(x) < 4: raise StatisticsError(f'{len(x)} values of {name}: a correlation needs at least 4.')
     if np.ptp(x) == 0:
         raise StatisticsError(f'All {len(x)} values of {name} are {x[0]:g}: '
@@ -48,7 +48,7 @@ def spearman(
     given=None,  # [m, k] covariates
 ) -> Estimate:
     "Rank correlation, or that of what covariates leave unexplained, with its bootstrap interval"
-    x, y = check_pairs(_check_varied(x), _check_varied(y, 'y'))
+    x, y = check_scores(_check_varied(x), _check_varied(y, 'y'))
     given = np.empty((0, len(x))) if given is None else np.asarray(given, np.float64).reshape(len(x), -1).T
     if not np.isfinite(given).all():
         raise StatisticsError('Covariates that are not finite; leave those questions out, and count them.')
@@ -72,7 +72,7 @@ def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
-    x, y = check_pairs(_check_varied(x), _check_varied(y, 'y'))
+    x, y = check_scores(_check_varied(x), _check_varied(y, 'y'))
     m, low, high = len(x), y.min(), y.max()
     if low < 0 or high > 1: raise StatisticsError(f'y must lie between 0 and 1, not between {low:g} and {high:g}.')
     X = np.column_stack([np.zeros((m, 0)) if given is None else np.asarray(given, np.float64).reshape(m, -1), x])
@@ -98,7 +98,7 @@ def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0
 # %% ../../nbs/library/core/05_correlation.ipynb #b2629f44
 def auroc(score, label) -> float:    # of the positive ones true; 0..1, .5 is chance
     "Area under the ROC curve"
-    score, label = check_pairs(np.ravel(score), np.ravel(label))
+    score, label = check_scores(np.ravel(score), np.ravel(label))
     yes, no = score[label > 0], score[label <= 0]
     if not (len(yes) and len(no)):
         raise StatisticsError(f'{len(yes)} positive and {len(no)} negative labels: both are needed.')
@@ -107,7 +107,7 @@ def auroc(score, label) -> float:    # of the positive ones true; 0..1, .5 is ch
 # %% ../../nbs/library/core/05_correlation.ipynb #39213e37
 def bin_means(x, y, bins=10, n=1000, seed=0, clusters=None) -> tuple:    # [m] numbers; the picture of each
     "The curve of y over x: mean x of each bin, and the list of `Estimate`s of y"
-    x, y = check_pairs(_check_varied(x), y)
+    x, y = check_scores(_check_varied(x), y)
     bin_of = np.searchsorted(np.unique(np.quantile(x, np.arange(1, bins)/bins)), x)
     members = [bin_of == k for k in np.unique(bin_of)]
     names = np.arange(len(x)) if clusters is None else np.array(clusters)

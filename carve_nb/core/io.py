@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TINY', 'PACKAGED', 'CHECKPOINTS', 'JOINERS', 'replace_file', 'shipped_folder', 'find_source', 'escape_sign',
-           'tame_markdown', 'table_html', 'tame_terminal']
+           'tame_markdown', 'table_html', 'tame_terminal', 'one_line']
 
 # %% ../../nbs/library/core/06_io.ipynb #2ad13d64
 import os, re, shutil
@@ -89,3 +89,7 @@ def tame_terminal(text, keep='') -> str:    # characters that may stay, such as 
     "A text of which every character can be printed"
     keep += JOINERS
     return ''.join(c if c.isprintable() or c in keep else c.encode('unicode_escape').decode() for c in str(text))
+
+def one_line(text) -> str:
+    "A text of others on one line of which every character can be printed"
+    return tame_terminal(' '.join(str(text).split()))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['INTERVALS', 'TAIL', 'TESTS', 'format_p', 'Estimate', 'format_intervals', 'check_scores', 'picture_places',
-           'bootstrap_values', 'expanded_ends', 'interval_of', 'format_counts', 'mean_interval', 'check_pairs',
-           'difference', 'mcnemar', 'sign_flip', 'paired_test', 'format_tests', 'holm', 'paired_effect', 'detectable']
+           'bootstrap_values', 'expanded_ends', 'interval_of', 'mean_interval', 'difference', 'mcnemar', 'sign_flip',
+           'paired_test', 'holm', 'paired_effect', 'detectable']
 
 # %% ../../nbs/library/core/04_stats.ipynb #1d814f65
 from dataclasses import dataclass, replace
@@ -54,14 +54,18 @@ def format_intervals(kinds) -> str:
     return f'95 % intervals: {"; ".join(used)}.' if used else ''
 
 # %% ../../nbs/library/core/04_stats.ipynb #9b629ae8
-def check_scores(x) -> np.ndarray:    # scores, bool or number; [n] float64
-    "Scores as an array, or a clear error"
-    x = np.asarray(x, dtype=np.float64)
-    if x.ndim != 1 or not x.size:
-        raise StatisticsError(f'Scores must be a list of at least one number, not of shape {x.shape}.')
-    if bad := (~np.isfinite(x)).sum():
-        raise StatisticsError(f'{bad} of {x.size} scores are not finite; leave those questions out, and count them.')
-    return x
+def check_scores(*lists) -> list:    # of scores, bool or number; [n] float64 of each
+    "Scores as arrays, all on the same questions, or a clear error"
+    arrays = [np.asarray(x, dtype=np.float64) for x in lists]
+    for x in arrays:
+        if x.ndim != 1 or not x.size:
+            raise StatisticsError(f'Scores must be a list of at least one number, not of shape {x.shape}.')
+        if bad := (~np.isfinite(x)).sum():
+            raise StatisticsError(f'{bad} of {x.size} scores are not finite; leave those questions out, and count them.')
+        if len(x) != len(arrays[0]):
+            raise StatisticsError(
+                f'{len(arrays[0])} scores against {len(x)}: paired tests need both on the same questions.')
+    return arrays
 
 # %% ../../nbs/library/core/04_stats.ipynb #3b05085f
 def picture_places(clusters) -> list:
@@ -107,29 +111,15 @@ def _picture_sums(x, clusters=None) -> tuple:    # [n] scores; the picture of ea
     parts = picture_places(clusters)
     return np.array([x[p].sum() for p in parts]), np.array([len(p) for p in parts], float)
 
-def format_counts(clusters, questions=None) -> str:    # what is asked, in the same order; None: not known
-    "How many questions, pictures and repeats there are, such as '9000 questions on 500 pictures (3873 repeat an earlier one)'"
-    n, m = len(clusters), len(set(clusters))
-    text = f'{n} question{"s"*(n != 1)}' + (f' on {m} picture{"s"*(m != 1)}' if m < n else '')
-    repeats = n - len(set(zip(clusters, questions))) if questions else 0
-    return text + (f' ({repeats} repeat an earlier one)' if repeats else '')
-
 # %% ../../nbs/library/core/04_stats.ipynb #7c2c5013
-def _effective_size(sums, counts) -> float:    # [m] right answers and questions of each picture
-    "How many independent questions would be as sure about a share"
-    n, m = counts.sum(), len(counts)
-    if m in (1, n): return float(m)
-    p = sums.sum()/n
-    variance = m/(m - 1)*((sums - p*counts)**2).sum()/n**2
-    if variance < 1e-15: return float(m)
-    narrower = stats.norm.isf(TAIL)/stats.t.isf(TAIL, m - 1)
-    return max(1., min(n, p*(1 - p)/variance)*narrower**2)
-
-def _share_interval(sums, counts) -> tuple:    # as in `_effective_size`
-    "Wilson's interval of a share"
+def _share_interval(sums, counts) -> tuple:    # [m] right answers and questions of each picture
+    "Wilson's interval of a share, of as many independent questions as would be as sure"
     from statsmodels.stats.proportion import proportion_confint
-    size = _effective_size(sums, counts)
-    return tuple(map(float, proportion_confint(sums.sum()/counts.sum()*size, size, 2*TAIL, 'wilson')))
+    n, m, p, size = counts.sum(), len(counts), sums.sum()/counts.sum(), float(len(counts))
+    if 1 < m < n and (variance := m/(m - 1)*((sums - p*counts)**2).sum()/n**2) >= 1e-15:
+        narrower = stats.norm.isf(TAIL)/stats.t.isf(TAIL, m - 1)
+        size = max(1., min(n, p*(1 - p)/variance)*narrower**2)
+    return tuple(map(float, proportion_confint(p*size, size, 2*TAIL, 'wilson')))
 
 # %% ../../nbs/library/core/04_stats.ipynb #893236df
 def _ratio_of_sums(sums, counts) -> np.ndarray:    # [..., m] scores and questions of each picture -> [...]
@@ -138,7 +128,7 @@ def _ratio_of_sums(sums, counts) -> np.ndarray:    # [..., m] scores and questio
 
 def mean_interval(x, n=2000, seed=0, clusters=None) -> Estimate:    # the picture of each question
     "Mean with its interval: Wilson's where all scores are 0 or 1, the bootstrap elsewhere"
-    x = check_scores(x)
+    x, = check_scores(x)
     sums, counts = _picture_sums(x, clusters)
     share = np.isin(x, (0, 1)).all()
     if not share: ends = interval_of(_ratio_of_sums, [sums, counts], n, seed)
@@ -148,16 +138,9 @@ def mean_interval(x, n=2000, seed=0, clusters=None) -> Estimate:    # the pictur
     return Estimate(float(x.mean()), *ends, len(x), None, len(sums), kind)
 
 # %% ../../nbs/library/core/04_stats.ipynb #127cd560
-def check_pairs(a, b) -> tuple:
-    "Paired scores, or a clear error"
-    a, b = check_scores(a), check_scores(b)
-    if len(a) != len(b):
-        raise StatisticsError(f'{len(a)} scores against {len(b)}: paired tests need both on the same questions.')
-    return a, b
-
 def difference(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # the picture of each question
     "Mean of a - b with its interval"
-    a, b = check_pairs(a, b)
+    a, b = check_scores(a, b)
     d = a - b
     sums, counts = _picture_sums(d, clusters)
     lo, hi = interval_of(_ratio_of_sums, [sums, counts], n, seed)
@@ -172,14 +155,14 @@ def difference(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # the pictur
 # %% ../../nbs/library/core/04_stats.ipynb #cf1d7f16
 def mcnemar(a, b) -> float:
     "Exact McNemar test, of which score is higher; for partly right answers take `paired_test`"
-    a, b = check_pairs(a, b)
+    a, b = check_scores(a, b)
     better, worse = int((a > b).sum()), int((a < b).sum())
     return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.
 
 # %% ../../nbs/library/core/04_stats.ipynb #85176336
 def sign_flip(a, b, n=20_000, seed=0, clusters=None) -> float:    # flips drawn, each once if there are no more
     "Randomisation test of the mean difference, by picture; p, two-sided, 1 if at most one picture differs"
-    d, _ = _picture_sums(np.subtract(*check_pairs(a, b)), clusters)
+    d, _ = _picture_sums(np.subtract(*check_scores(a, b)), clusters)
     d = d[d.round(9) != 0]
     if len(d) < 2: return 1.
     def total(x, axis): return x.sum(axis).round(9)     # sums that are equal on paper are equal here
@@ -195,15 +178,11 @@ TESTS = {
 
 def paired_test(a, b, seed=0, clusters=None) -> tuple:    # p, two-sided; one of `TESTS`
     "Test two methods on the same questions, in agreement with their mean difference"
-    d = np.subtract(*check_pairs(a, b))
+    d = np.subtract(*check_scores(a, b))
     if clusters is not None and len(set(clusters)) < len(d):
         return sign_flip(a, b, seed=seed, clusters=clusters), 'sign flips by picture'
     if np.isin(np.abs(d), (0, 1)).all(): return mcnemar(a, b), 'McNemar'
     return sign_flip(a, b, seed=seed), 'sign flips'
-
-def format_tests(names) -> str:
-    "Which of `TESTS` were used"
-    return ', '.join(text for name, text in TESTS.items() if name in names)
 
 # %% ../../nbs/library/core/04_stats.ipynb #5902fb47
 def holm(ps) -> list:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LETTERS', 'FIELDS', 'FOLDER_FORMAT', 'ENDINGS', 'PICTURE_ENDINGS', 'LONG', 'Record', 'Absent', 'find_field',
-           'as_list', 'read_answers', 'read_box', 'read_boxes', 'split_options', 'read_options', 'right_option',
-           'make_record', 'picture_of', 'hub_rows', 'read_rows', 'folder_pictures', 'picture_finder', 'choose_rows',
-           'check_ids', 'make_records', 'read_entries']
+           'as_list', 'read_answers', 'read_boxes', 'split_options', 'read_options', 'right_option', 'make_record',
+           'picture_of', 'hub_rows', 'read_rows', 'folder_pictures', 'picture_finder', 'choose_rows', 'check_ids',
+           'make_records', 'read_entries']
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
 import ast, base64, csv, html, io, json, re, warnings
@@ -117,21 +117,21 @@ def read_answers(row, names) -> list: # of values: 1 and '1' are not the same wh
     return [o for o in values if str(o).strip()]
 
 # %% ../../nbs/library/data/07_records.ipynb #a8cf564b
-def read_box(box, corners=True) -> tuple: # (x0, y0, x1, y1)
-    "One true region: four numbers, or a text with four numbers; corners, else x, y, width, height"
-    try: x, y, z, w = map(float, re.split(r'[\s,;]+', box.strip(' ()[]')) if isinstance(box, str) else box)
-    except (TypeError, ValueError, OverflowError): x = y = z = w = nan
-    x0, y0, x1, y1 = (x, y, z, w) if corners else (x, y, x + z, y + w)
-    if 0 <= x0 < x1 < inf and 0 <= y0 < y1 < inf and max(x, y, z, w) > 1: return x0, y0, x1, y1
-    form = 'x0, y0, x1, y1 with x0 < x1 and y0 < y1' if corners else 'x, y, width, height'
-    other = '"bbox" is x, y, width, height' if corners else '"box" is x0, y0, x1, y1'
-    raise DataError(f'box {box!r} is not {form}, in pixels, not as shares of a side; {other}.')
-
 def read_boxes(row, names) -> list|None: # of (x0, y0, x1, y1)
-    "The true regions of a row"
+    "The true regions of a row: each four numbers, or a text with four numbers; corners, else x, y, width, height"
     name, value = find_field(row, names)
+    corners, boxes = not name.startswith('bbox'), []
     several = isinstance(value, (list, tuple)) and isinstance(value[0], (list, tuple))
-    return [read_box(b, not name.startswith('bbox')) for b in (value if several else [value])] if name else None
+    for box in value if several else [value]*bool(name):
+        try: x, y, z, w = map(float, re.split(r'[\s,;]+', box.strip(' ()[]')) if isinstance(box, str) else box)
+        except (TypeError, ValueError, OverflowError): x = y = z = w = nan
+        x0, y0, x1, y1 = (x, y, z, w) if corners else (x, y, x + z, y + w)
+        if not (0 <= x0 < x1 < inf and 0 <= y0 < y1 < inf and max(x, y, z, w) > 1):
+            form = 'x0, y0, x1, y1 with x0 < x1 and y0 < y1' if corners else 'x, y, width, height'
+            other = '"bbox" is x, y, width, height' if corners else '"box" is x0, y0, x1, y1'
+            raise DataError(f'box {box!r} is not {form}, in pixels, not as shares of a side; {other}.')
+        boxes.append((x0, y0, x1, y1))
+    return boxes or None
 
 # %% ../../nbs/library/data/07_records.ipynb #79de8028
 _OPTION_LINE = re.compile(r'^\s*\(?([A-Z])[).]\s*(.+?)\s*$', re.M)
@@ -253,53 +253,46 @@ def hub_rows(name, split, config=None, revision=None) -> list: # of dicts
     folders = [Path(o).resolve() for o in (name.parent if kind else name, datasets.config.HF_DATASETS_CACHE)]
     return [row | {k: partial(_cell, data, i, k, folders) for k in pictures} for i, row in enumerate(rows)]
 
-def _read_table(text, comma):
-    csv.field_size_limit(1 << 30)                        # pictures in base64
-    rows = list(csv.DictReader(io.StringIO(text, newline=''), delimiter=comma))
-    for i, row in enumerate(rows, 1):
-        if None in row: raise DataError(f'row {i} has more cells than the header; is {comma!r} right, are texts quoted')
-    return rows
-
-def _read_json(text, lines):
-    "Rows: in a list, under a name that is usual, each under its id, or one in a line"
-    try: rows = json.loads(text)
-    except json.JSONDecodeError as e:
-        if not lines and e.msg != 'Extra data': raise    # lines in spite of the name, as in POPE
-        rows = [json.loads(l) for l in text.split('\n') if l.strip()]
-    json.dumps(rows, ensure_ascii=False).encode()        # half a character, which no file can keep, is an error
-    if not isinstance(rows, dict): return rows
-    lists = [rows[k] for k in ('data', 'questions', 'annotations') if isinstance(rows.get(k), list)]
-    keyed = all(isinstance(v, dict) for v in rows.values())
-    return lists[0] if lists else [v | dict(_key=k) for k, v in rows.items()] if keyed else [rows]
-
 def read_rows(path) -> list: # of dicts
-    "The rows of a file of annotations, as they are"
+    "The rows of a table, or of JSON: in a list, under a name that is usual, each under its id, or one in a line"
     path = Path(path)
     if path.suffix not in ENDINGS:
         raise DataError(f'{path.name} is no file of annotations; use one that ends in {", ".join(ENDINGS)}.')
     if path.suffix in ('.parquet', '.arrow'): return hub_rows(path, 'train')
     try:
         text = path.read_bytes().decode('utf-8-sig')
-        if path.suffix.startswith('.json'): rows = _read_json(text, path.suffix == '.jsonl')
-        else: rows = _read_table(text, ',' if path.suffix == '.csv' else '\t')
+        if path.suffix in ('.csv', '.tsv'):
+            csv.field_size_limit(1 << 30)                        # pictures in base64
+            comma = ',' if path.suffix == '.csv' else '\t'
+            rows = list(csv.DictReader(io.StringIO(text, newline=''), delimiter=comma))
+            if long := next((i for i, row in enumerate(rows, 1) if None in row), None):
+                raise DataError(f'row {long} has more cells than the header; is {comma!r} right, are texts quoted')
+        else:
+            try: rows = json.loads(text)
+            except json.JSONDecodeError as e:
+                if path.suffix != '.jsonl' and e.msg != 'Extra data': raise    # lines in spite of the name, as in POPE
+                rows = [json.loads(l) for l in text.split('\n') if l.strip()]
+            json.dumps(rows, ensure_ascii=False).encode()        # half a character, which no file can keep, is an error
     except Exception as e:                               # each parser has its own errors
         raise DataError(f'{path.name} cannot be read: {str(e)[:300] or type(e).__name__}.') from e
+    if isinstance(rows, dict):
+        lists = [rows[k] for k in ('data', 'questions', 'annotations') if isinstance(rows.get(k), list)]
+        keyed = all(isinstance(v, dict) for v in rows.values())
+        rows = lists[0] if lists else [v | dict(_key=k) for k, v in rows.items()] if keyed else [rows]
     if rows and isinstance(rows, list) and all(isinstance(r, dict) for r in rows): return rows
     raise DataError(f'{path.name} must hold rows such as {{"image": ..., "question": ..., "answer": ...}}.')
 
 # %% ../../nbs/library/data/07_records.ipynb #a873b186
-def _pictures(folder): return [p for p in sorted(Path(folder).rglob('*')) if p.suffix.lower() in PICTURE_ENDINGS]
-
 def folder_pictures(folder) -> list: # of paths
     "The pictures in a folder, at any depth"
-    if files := _pictures(folder): return files
+    if files := [p for p in sorted(Path(folder).rglob('*')) if p.suffix.lower() in PICTURE_ENDINGS]: return files
     raise CarveError(f'{folder} holds no pictures.')
 
 def picture_finder(folder, rows=()): # None: there are no files
     "value of a row -> its picture, or the one file below the folder that it names"
     files = {}
-    for p in _pictures(folder) if folder else ():
-        for name in {p.name, p.stem}: files.setdefault(name, []).append(p)
+    for p in sorted(Path(folder).rglob('*')) if folder else ():
+        for name in {p.name, p.stem} if p.suffix.lower() in PICTURE_ENDINGS else (): files.setdefault(name, []).append(p)
     cells = {str(r['index']): r['image'] for r in rows if 'index' in r and len(str(r.get('image'))) > LONG}
     ends = lambda path, part: f'/{path}'.endswith(f'/{part}')
     forms = lambda path: (path.as_posix(), path.with_suffix('').as_posix())

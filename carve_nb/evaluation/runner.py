@@ -19,7 +19,7 @@ from pathlib import Path
 from .. import __version__
 from ..attention.cache import AnswerCache, AttentionCache
 from ..baselines.cross_model import CrossModelAnswer, describe_answerer, open_answerer, why_no_view
-from ..baselines.registry import make_method, methods as known_methods, read_method, split_specs
+from ..baselines.registry import ENTRIES, make_method, read_method, split_specs
 from ..method.carve import Carve
 from ..core.errors import RunError, UnsupportedError
 from ..core.io import TINY
@@ -54,19 +54,20 @@ def equip(method, config, given=(), wordy=False):
     common, free = ask | dict(seed=config.seed, size_from=ours), {f.name for f in fields(method) if f.init} - {*given}
     return replace(method, **{k: v for k, v in common.items() if k in free})
 
-def make_methods(config, wordy=False) -> dict: # text -> method
-    "The methods of a configuration"
+def make_methods(config, wordy=False, n_layers=None) -> dict: # text -> method; None: not known yet
+    "The methods of a configuration; layers that do not exist are refused"
     made = {}
     for spec in config.methods:
         name, given = read_method(spec)
-        entry = known_methods()[name]
+        entry = ENTRIES[name]
         if not given and getattr(entry, 'asks', '') == 'model':
             raise RunError(
                 f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the page about '
                 'the method says.')
         try: m = make_method(entry, **given)
         except (TypeError, ValueError) as e: raise RunError(f'{spec!r}: {e}') from e
-        made[spec] = equip(m, config, given, wordy)
+        made[spec] = m = equip(m, config, given, wordy)
+        if isinstance(m, Carve) and (n_layers or isinstance(m.layers, str)): pick_layers(m.layers, n_layers or 32)
     return made
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #cbd117b4
@@ -106,11 +107,12 @@ class SampleEvaluator:
     "A model that measures methods on samples; what fails is marked and stops nothing else"
     def __init__(self, vlm, config):
         self.vlm, self.config = vlm, config
+        made = {wordy: make_methods(config, wordy, vlm.n_layers) for wordy in (False, True)}
         self.by = open_answerer(config.answer_by, config.answer_key) if config.answer_by else None
         wrap = lambda m: CrossModelAnswer(m, self.by) if self.by and not why_no_view(m) else m
-        self.methods = {wordy: {k: wrap(m) for k, m in make_methods(config, wordy).items()} for wordy in (False, True)}
+        self.methods = {wordy: {k: wrap(m) for k, m in some.items()} for wordy, some in made.items()}
         self.unfit = {}       # method -> why it cannot be used with this family, or with another model that answers
-        for k, m in make_methods(config).items():
+        for k, m in made[False].items():
             try: check_needs(vlm, m)
             except UnsupportedError as e: self.unfit[k] = str(e)
             else:
@@ -207,11 +209,6 @@ def format_power(n, others=1, pictures=None) -> str: # questions, methods compar
 # %% ../../nbs/library/evaluation/09_runner.ipynb #12dd9b99
 RUN_PRESETS = dict(paper=dict(image_tokens=256, max_new_tokens=32))
 
-def _check_layers(config, n_layers=None): # None: not known yet
-    "Refuse layers of CARVE and its controls that do not exist"
-    for m in make_methods(config).values():
-        if isinstance(m, Carve) and (n_layers or isinstance(m.layers, str)): pick_layers(m.layers, n_layers or 32)
-
 def picture_units(data) -> list: # of lists of (place, `Record`)
     "Questions about one picture that stand together"
     return [[*unit] for _, unit in groupby(enumerate(data), lambda o: picture_name(o[1].image))]
@@ -228,7 +225,6 @@ def ready_here(model, data, config, image_tokens=None, loading={}): # yields `Sa
     if isinstance(model, VLM) and loading:
         raise RunError(f'loading={loading} is for a model that is given by its name; {model.name} is loaded already.')
     vlm = model if isinstance(model, VLM) else VLM.from_pretrained(model, **loading)
-    _check_layers(config, vlm.n_layers)
     with limit_image_tokens(vlm, image_tokens) as limit:
         evaluator = SampleEvaluator(vlm, config)
         yield evaluator, make_protocol(evaluator, data, limit), evaluator.unfit
@@ -253,7 +249,7 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
         methods, data.suffix, max_new_tokens or data.max_new_tokens, seed, answer_by, answer_key, maps)
     if bad := {str(r.rule) for r in data} - {*RULES}:
         raise RunError(f'Rule {min(bad)!r} is not known; use one of {", ".join(RULES)}.')
-    _check_layers(config)
+    make_methods(config)     # what cannot be made is refused before a model is loaded
     say = lambda text: print(text, file=sys.stderr) if progress else None
     say(format_power(len(data), len(methods) - 1, len({picture_name(r.image) for r in data})))
     if answer_by and '://' in answer_by: say(f'Pictures leave this machine: {answer_by} answers.')
