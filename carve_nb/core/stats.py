@@ -96,11 +96,11 @@ def expanded_ends(values, m) -> tuple:    # [n] of `bootstrap_values`; questions
     tail = stats.norm.cdf(np.sqrt(m/(m - 1))*stats.t.ppf(TAIL, m - 1))
     return tuple(map(float, np.nanquantile(values, [tail, 1 - tail])))
 
-def interval_of(stat, columns, n=2000, seed=0, clusters=None) -> tuple:    # as in `bootstrap_values`
+def interval_of(stat, columns, n=2000, seed=0) -> tuple:    # as in `bootstrap_values`
     "Bootstrap interval of any statistic of several columns"
-    m = len(columns[0]) if clusters is None else len(set(clusters))
+    m = len(columns[0])
     if m < 2: return (float(stat(*columns)),)*2
-    return expanded_ends(bootstrap_values(stat, columns, n, seed, clusters), m)
+    return expanded_ends(bootstrap_values(stat, columns, n, seed), m)
 
 # %% ../../nbs/library/core/04_stats.ipynb #ae141af0
 def _picture_sums(x, clusters=None) -> tuple:    # [n] scores; the picture of each question; None: each has its own
@@ -216,13 +216,13 @@ def _exact_power(n, d, discordant, alpha=.05) -> float:
 def detectable(
     n, base,  # accuracy of the method to compare with, 0..1
     discordant,  # share of questions on which exactly one of the two is right, 0..1
-    power=.8, alpha=.05,
+    alpha=.05,
 ) -> float:
-    "Smallest gain that a paired comparison of this size can show"
+    "Smallest gain that a paired comparison of this size shows with a power of 80 %"
     if not 0 < discordant <= 1: raise StatisticsError(f'discordant={discordant}: must be a share above 0.')
     least = max(0, discordant - 2*base)  # a gain is won where the other fails
     most = min(discordant, 2*(1 - base) - discordant)
-    lack = lambda d: _exact_power(n, d, discordant, alpha) - power
+    lack = lambda d: _exact_power(n, d, discordant, alpha) - .8
     if most <= 0 or lack(most) < 0: return float('inf')
     if lack(least) >= 0: return least
     return float(optimize.brentq(lack, least, most, xtol=1e-5))

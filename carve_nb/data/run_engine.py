@@ -67,11 +67,11 @@ def measure_units(vlm, make, # `VLM` -> evaluator, with several processes a func
         except BrokenProcessPool as e: raise IncompleteError(f'A process that measured has died: {e}') from e
         finally: pool.shutdown(wait=False, cancel_futures=True)
 
-def count_workers(vlm, most=4) -> int: # at least 1
+def count_workers(vlm) -> int: # 1 to 4
     "How many processes make sense for this model here"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     size = sum(p.numel()*p.element_size() for p in vlm.model.parameters())
-    return min(cores, most) if vlm.device.type == 'cpu' and size < 200e6 else 1
+    return min(cores, 4) if vlm.device.type == 'cpu' and size < 200e6 else 1
 
 # %% ../../nbs/library/data/17_run_engine.ipynb #0dc76884
 class Bar(tqdm):

@@ -37,10 +37,10 @@ class Scene:
     style: str = 'own' # a key of `STYLES`
     name = property(lambda self: f'{self.split}-{self.seed}' + ('' if self.style == 'own' else f'-{self.style}'))
 
-    def query(self, kind, rng=None): # one of `KINDS`; numpy Generator, None: from the scene's seed
+    def query(self, kind): # one of `KINDS`
         "One question of a kind about this scene, a `Query`; None if it has no such question"
         ask = ASK[choose(kind, KINDS, 'kind')]
-        return ask(self.objects, rng or _rng(self.split, self.seed, 10 + KINDS.index(kind)))
+        return ask(self.objects, _rng(self.split, self.seed, 10 + KINDS.index(kind)))
 
     def listed(self): return ', '.join(f'{o.name} {o.digit}' for o in self.objects)
     def __repr__(self): return f'Scene({self.name}: {self.listed()})'

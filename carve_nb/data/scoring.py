@@ -147,12 +147,12 @@ def edit_distance(a, b) -> int: # insertions, deletions and replacements
         last = row
     return last[-1]
 
-def anls_score(answer, record, threshold=.5) -> float: # below the threshold nothing counts
-    "Similarity of texts that were read"
+def anls_score(answer, record) -> float: # 0, or .5..1
+    "Similarity of texts that were read; less than half counts nothing"
     flat = lambda text: ' '.join(text.lower().split())
     error = lambda a, b: edit_distance(flat(a), flat(b))/max(len(a), len(b), 1)    # lengths as the texts came
     best = max(1 - error(answer, o) for o in record.answers)
-    return best if best >= threshold else 0.
+    return best if best >= .5 else 0.
 
 # %% ../../nbs/library/data/13_scoring.ipynb #a650883d
 def yes_or_no(answer) -> str:

@@ -57,9 +57,9 @@ def find_sample(id): # 'heldout-7-digit'
     return to_sample(make_scene(int(seed), split), kind)
 
 # %% ../../nbs/library/evaluation/20_demo.ipynb #8ffb1824
-def pick_cases(report, method='carve') -> dict: # name of a case -> id of a sample
-    "The first question; of the others the first that a method mended, and the first that it led astray"
-    alone, scores = (report.scores(m, report.kinds()[0]) for m in ('none', method))
+def pick_cases(report) -> dict: # name of a case -> id of a sample
+    "The first question; of the others the first that CARVE mended, and the first that it led astray"
+    alone, scores = (report.scores(m, report.kinds()[0]) for m in ('none', 'carve'))
     gains = {i: score - alone[i] for i, score in scores.items() if i in alone}
     first, others = [*gains][:1], [*gains][1:]
     found = first, [i for i in others if gains[i] == 1], [i for i in others if gains[i] == -1]

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..core.errors import IncompleteError, RunError
 from ..core.io import PACKAGED
 from ..data.run_store import differing, without
-from .runner import MAY_CHANGE, RunConfig, describe_data, ready_here
+from .runner import MAY_CHANGE, RunConfig, ready_here
 from ..models.vlm import VLM
 from ..data.run_engine import attempt
 
@@ -34,7 +34,7 @@ class ModelWorker:
     "One model in a process of its own"
     def __init__(self, job):
         torch.set_num_threads(1)
-        self.ready = ready_here(job.model, None, job.config, job.image_tokens, job.loading)     # is never closed
+        self.ready = ready_here(job.model, job.config, job.image_tokens, job.loading)     # is never closed
         self.evaluator, self.protocol, self.unfit = self.ready.__enter__()
         here = without(self.protocol, MAY_CHANGE)
         if why := job.protocol and differing(without(job.protocol, MAY_CHANGE), here):
@@ -46,7 +46,7 @@ class ModelWorker:
             pieces, _, why = attempt(lambda: list(self.evaluator(unit)))
             yield dict(measured=[pickle.dumps((number, os.getpid(), pieces, why))])
 
-def survey(job) -> tuple: # protocol without data, method -> why it cannot be used
+def survey(job) -> tuple: # protocol, method -> why it cannot be used
     "What the answers of a worker depend on"
     first = ModelWorker(job)
     return first.protocol, first.unfit
@@ -94,7 +94,7 @@ class RayEngine:
             raise RunError(f'{self}: one worker or more; a worker holds its model on one GPU or a part of one, 0 to 1.')
 
     @contextmanager
-    def ready(self, model, data, config, image_tokens=None, loading={}): # yields `RayJob`, protocol, unfit methods
+    def ready(self, model, config, image_tokens=None, loading={}): # yields `RayJob`, protocol, unfit methods
         "Workers that can begin, and what their answers depend on"
         if isinstance(model, VLM):
             raise RunError('--engine ray loads the model in every worker: give its folder or Hub id, not a loaded one.')
@@ -107,7 +107,7 @@ class RayEngine:
             self.needed = dict(num_cpus=1, num_gpus=gpus)
             try: protocol, unfit = ray.get(ray.remote(**self.needed)(survey).remote(job))
             except ray.exceptions.RayTaskError as e: raise e.cause from None
-            yield replace(job, protocol=protocol, unfit=unfit), protocol | dict(data=describe_data(data)), unfit
+            yield replace(job, protocol=protocol, unfit=unfit), protocol, unfit
 
     def serve(self, job, left): # number -> unit; yields number, process, lists of lines or None, reason
         "What is left goes to the workers, one unit at a time; what dies with its worker is given to another"

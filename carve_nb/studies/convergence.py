@@ -32,13 +32,14 @@ from .compare import annotate_cells, corrected, layer_ticks, mean_estimate, pict
 # %% ../../nbs/library/studies/05_convergence.ipynb #be16a634
 CLUTTER = dict(easy=.1, cluttered=.9)
 
-def convergence_samples(n, start=0, kinds=('digit', 'color', 'shape')):
+def convergence_samples(n):
     "Held-out questions in turn, each on an easy and on a cluttered background, which its id ends in"
+    kinds = 'digit', 'color', 'shape'
     def both(seed):
         for name, knob in CLUTTER.items():
             s = to_sample(make_scene(seed, texture=knob, colour=knob), kinds[seed % len(kinds)])
             if s: yield replace(s, id=f'{s.id}-{name}')
-    return islice(chain.from_iterable(map(both, count(start))), n)
+    return islice(chain.from_iterable(map(both, count())), n)
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #fef69847
 BANDS = dict(paper='paper', fraction=(20/32, 25/32), late=(.5, 1.), all=None)
@@ -53,12 +54,12 @@ def band_facts(rows, box, bands): # name -> layer indices; -> name -> dict(layer
     return facts
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #35ff198e
-def measure_convergence(vlm, sample, profile=None, suffix=SHORT_ANSWER) -> dict:
+def measure_convergence(vlm, sample, profile=None) -> dict:
     """One record of the study of convergence; with a box also what several bands of layers point at.
 
     `profile`: a `LayerProfile`; None: the model's own on calibration scenes."""
     check_attending(vlm)
-    rows = vlm.capture(sample.image, sample.question, suffix=suffix)
+    rows = vlm.capture(sample.image, sample.question, suffix=SHORT_ANSWER)
     clutter = sample.id.rpartition('-')[2] if sample.objects else None
     record = dict(id=sample.id, kind=sample.kind, clutter=clutter if clutter in CLUTTER else None,
         texture=round(texture(sample.image), 6), patches=len(rows.spans[0]), **layer_facts(rows, sample.box))

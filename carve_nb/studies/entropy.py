@@ -6,10 +6,10 @@
 __all__ = ['ENTROPY_GRID', 'BOOTSTRAP_DRAWS', 'FEWEST', 'COVARIATES', 'COMPLEXITY_LABELS', 'MAP_COLOURS', 'PAPER_DECILES',
            'LEVELS', 'LADDERS', 'MEDIATION_PATHS', 'ask_scene', 'entropy_samples', 'describe_sample', 'measure_entropy',
            'to_dataframe', 'covariates', 'try_estimate', 'associate', 'plot_deciles', 'plot_accuracy', 'layer_values',
-           'plot_layer_entropy', 'plot_layer_rho', 'plot_entropy', 'format_header', 'format_verdict',
-           'entropy_associations', 'summarize_entropy', 'intervention_samples', 'measure_intervention',
-           'clutter_levels', 'path_effects', 'mediation', 'percentage_points', 'plot_levels', 'plot_paths',
-           'plot_intervention', 'level_table', 'summarize_intervention']
+           'plot_layer_entropy', 'plot_layer_rho', 'plot_entropy', 'format_header', 'entropy_associations',
+           'summarize_entropy', 'intervention_samples', 'measure_intervention', 'clutter_levels', 'path_effects',
+           'mediation', 'percentage_points', 'plot_levels', 'plot_paths', 'plot_intervention', 'level_table',
+           'summarize_intervention']
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #1cea597a
 import math
@@ -56,9 +56,9 @@ def describe_sample(sample) -> dict:
     sides = [o.box[2] - o.box[0] for o in sample.objects]
     return facts | (dict(objects=len(sides), side=round(float(np.mean(sides)), 2)) if sides else {})
 
-def measure_entropy(vlm, sample, lam=1e-8) -> dict: # λ of the contrast
+def measure_entropy(vlm, sample) -> dict:
     "Complexity, entropies and answer of one question"
-    q, maps = capture_pair(vlm, sample.image, sample.question, lam)
+    q, maps = capture_pair(vlm, sample.image, sample.question)
     answer = str(q.answer)
     return dict(
         id=sample.id, **describe_sample(sample), tokens=maps['question'].shape[-1], steps=len(q.tokens),
@@ -119,14 +119,14 @@ def plot_deciles(ax, t, x, pal): # table of `to_dataframe`; 'T_c' or 'C_c'; pale
     ax.set(xlabel=f'tenth of the pictures by {COMPLEXITY_LABELS[x]}', ylabel='entropy, min-max scaled')
     ax.set(ylim=(0, 1), xticks=range(1, 11))
 
-def plot_accuracy(ax, t, pal, bins=6): # table of `to_dataframe`; palette; of equal numbers of questions
-    "Accuracy over entropy, for the three maps; dotted: question map, each kind of question alone"
+def plot_accuracy(ax, t, pal): # table of `to_dataframe`; palette
+    "Accuracy over entropy in six bins, for the three maps; dotted: question map, each kind of question alone"
     for m in ATTENTION_MAPS:
-        x, means = bin_means(t[m], t.correct, bins)
+        x, means = bin_means(t[m], t.correct, 6)
         plot_band(ax, x, [100*np.array(tuple(i)) for i in means], pal[MAP_COLOURS[m]], label=m)
     for kind, g in t.groupby('kind'):
-        if not 1 < t.kind.nunique() < 5 or len(g) < 4*bins: continue
-        x, means = bin_means(g.question, g.correct, bins, 1)
+        if not 1 < t.kind.nunique() < 5 or len(g) < 24: continue
+        x, means = bin_means(g.question, g.correct, 6, 1)
         y = [100*i.value for i in means]
         ax.plot(x, y, ':', color=pal[MAP_COLOURS['question']])
         ax.annotate(kind, (x[-1], y[-1]), (3, 0), textcoords='offset points', fontsize=6, va='center')
@@ -189,11 +189,6 @@ def format_header(records, unit='questions') -> str: # what is counted
         f'(at most {math.log2(most):.2f} bits = {math.log(most):.2f} nats); '
         'H in bits, last generated token, if nothing else is said')
 
-def format_verdict(e, sign=1) -> str: # `Estimate` or None; of the effect claimed
-    "What an interval says about a claim of this sign, in Markdown"
-    if e is None: return '**not testable**'
-    lo, hi = sorted((sign*e.lo, sign*e.hi))
-    return f"**{'supported' if lo > 0 else 'contradicted' if hi < 0 else 'inconclusive'}** ({e})"
 
 def entropy_associations(records, steps=('last', 'first')) -> dict:
     "(step, column, column) → plain and given, for all correlations with entropy and odds of a right answer"
@@ -233,10 +228,10 @@ def intervention_samples(n, start=0):
         knobs = {name: values[level] for name, values in LEVELS.items()} | LADDERS[ladder]
         yield replace(ask_scene(30_000 + j, kind, **knobs), id=f'{ladder}-{j}-{kind}-{level}')
 
-def measure_intervention(vlm, sample, lam=1e-8) -> dict: # of `intervention_samples`; λ of the contrast
+def measure_intervention(vlm, sample) -> dict: # of `intervention_samples`
     "As `measure_entropy`, with the ladder, the question (`group`), and the level, 0 (calm) to 4 (busy)"
     ladder, j, _, level = sample.id.split('-')
-    return measure_entropy(vlm, sample, lam) | dict(group=f'{ladder}-{j}', ladder=ladder, level=int(level))
+    return measure_entropy(vlm, sample) | dict(group=f'{ladder}-{j}', ladder=ladder, level=int(level))
 
 def clutter_levels(t, column, ladder) -> np.ndarray: # table of `to_dataframe`
     "One column of the table, for the questions that are complete on one ladder, [questions, 5]"
@@ -254,7 +249,7 @@ def path_effects(xx, xm, xy, mm, my) -> np.ndarray: # [..., questions] sums of p
     return np.stack([a, b, a*b, direct, xy/xx], -1)
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #0d12df97
-def mediation(m, y, n=BOOTSTRAP_DRAWS, seed=0) -> dict: # [questions, levels] what may mediate, and the outcome
+def mediation(m, y) -> dict: # [questions, levels] what may mediate, and the outcome
     "Simple mediation of the level's effect (0 calm, 1 busy) within questions: `MEDIATION_PATHS` → `Estimate`"
     m, y = np.asarray(m, float), np.asarray(y, float)
     if m.shape != y.shape or len(m) < 4:
@@ -264,7 +259,7 @@ def mediation(m, y, n=BOOTSTRAP_DRAWS, seed=0) -> dict: # [questions, levels] wh
     x, m, y = (v - v.mean(1, keepdims=True) for v in (x, m, y))
     if not m.any() or not y.any(): raise StatisticsError('Nothing changes along the ladders, so nothing can mediate.')
     sums = [p.sum(1) for p in (x*x, x*m, x*y, m*m, m*y)]
-    ends = (interval_of(lambda *s: path_effects(*s)[..., i], sums, n, seed) for i in range(5))
+    ends = (interval_of(lambda *s: path_effects(*s)[..., i], sums, BOOTSTRAP_DRAWS) for i in range(5))
     return {k: Estimate(float(v), *e, len(m)) for k, v, e in zip(MEDIATION_PATHS, path_effects(*sums), ends)}
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #794a2d13

@@ -25,9 +25,9 @@ from ..models.prompts import SHORT_ANSWER
 from .compare import corrected, mean_estimate, picture_means
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #f639df4c
-def invariance_samples(n, start=0, kinds=('digit', 'color', 'shape')):
+def invariance_samples(n, start=0):
     "Held-out questions about one object, of several kinds in turn"
-    for i in range(start, start + n): yield from samples(kinds[i % len(kinds)], 1, start=7*i)
+    for i in range(start, start + n): yield from samples(('digit', 'color', 'shape')[i % 3], 1, start=7*i)
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #668bdb0c
 def judge_ways(task, G, none, span, box) -> dict: # maps [L, Nv], [M, L, Nv], [L, Nv]; true region or None
@@ -40,13 +40,13 @@ def judge_ways(task, G, none, span, box) -> dict: # maps [L, Nv], [M, L, Nv], [L
     return dict(ways=ways, with_each=with_each, area=round(float(touched.mean()), 6))
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #775a3cd1
-def measure_invariance(vlm, sample, suffix=SHORT_ANSWER, floor=.1) -> dict: # κ
+def measure_invariance(vlm, sample) -> dict:
     "One record of the study of invariance"
-    image = sample.image.convert('RGB')
+    image, floor = sample.image.convert('RGB'), .1      # κ
     turned = image.transpose(Image.Transpose.ROTATE_180)
-    maps = lambda texts: np.stack([instruction_maps(vlm, im, texts, suffix)[0] for im in (image, turned)])
+    maps = lambda texts: np.stack([instruction_maps(vlm, im, texts, SHORT_ANSWER)[0] for im in (image, turned)])
     G, Q = maps(TEN_INSTRUCTIONS), maps(UNRELATED_QUESTIONS)
-    (task,), span = instruction_maps(vlm, image, [sample.question], suffix)
+    (task,), span = instruction_maps(vlm, image, [sample.question], SHORT_ANSWER)
     (none,), _ = instruction_maps(vlm, image, [SHORT_ANSWER], None)
     rounded = lambda values: {k: np.round(v, 6).tolist() for k, v in values.items()}
     parts, g = lambda A: rounded(variance_parts(log_maps(A, floor))), G[0]
@@ -77,9 +77,9 @@ def part_share(records, group, parts, layer=None) -> Estimate:
     ends = interval_of(share, [some, total]) if np.isfinite(value) else (value, value)
     return Estimate(value, *ends, len(some))
 
-def picture_share(records, group, parts=VARIANCE_PARTS[:2]) -> np.ndarray:
-    "The same share for each picture alone, for paired tests; 0 for a picture without variance"
-    some, total = part_sums(records, group, parts)
+def picture_share(records, group) -> np.ndarray:
+    "The share of position and picture for each picture alone, for paired tests; 0 for a picture without variance"
+    some, total = part_sums(records, group, VARIANCE_PARTS[:2])
     return some/total.clip(1e-12)
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #700547f0

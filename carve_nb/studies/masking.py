@@ -20,15 +20,15 @@ from ..models.prompts import SHORT_ANSWER
 from .compare import annotate_cells, layer_ticks, plot_line
 
 # %% ../../nbs/library/studies/06_masking.ipynb #19555832
-def masking_samples(n, start=0, kinds=('digit', 'color', 'shape', 'exist')):
+def masking_samples(n, kinds=('digit', 'color', 'shape', 'exist')):
     "Held-out questions of several kinds in turn, one for each scene"
-    seeds = count(start)
+    seeds = count()
     for k in range(n): yield next(s for seed in seeds if (s := to_sample(make_scene(seed), kinds[k % len(kinds)])))
 
 # %% ../../nbs/library/studies/06_masking.ipynb #8bba387f
-def measure_masking(vlm, sample, suffix=SHORT_ANSWER, max_new_tokens=8) -> dict:
+def measure_masking(vlm, sample, max_new_tokens=8) -> dict:
     "One record of the study of masking: scores between 0 and 1, in lists over layers"
-    prompt = vlm.prompt(sample.image, sample.question, suffix)
+    prompt = vlm.prompt(sample.image, sample.question, SHORT_ANSWER)
     def ask(*how):
         with mask_image_tokens(vlm, prompt, *how): return vlm.generate(prompt, max_new_tokens).text
     plain, none = vlm.generate(prompt, max_new_tokens).text, ask()
