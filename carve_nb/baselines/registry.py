@@ -101,10 +101,10 @@ def methods(category=None) -> MethodTable: # of `CATEGORIES`; None: all
     if category is not None: choose(category, CATEGORIES, 'category')
     return MethodTable({k: e for k, e in ENTRIES.items() if category in (None, e.category)})
 
-def find_methods(names, box=True) -> list: # of `Entry`, each once
+def find_methods(names) -> list: # of `Entry`, each once
     "Entries by name"
     words = names.split(',') if isinstance(names, str) else names
-    ready = [e for e in ENTRIES.values() if not e.asks or (box and e.asks == 'box')]
+    ready = [e for e in ENTRIES.values() if e.asks != 'model']
     groups = dict(all=ready, **{c: [e for e in ready if e.category == c] for c in CATEGORIES})
     return list(dict.fromkeys(e for name in map(str.strip, words) for e in groups.get(name) or [ENTRIES[name]]))
 

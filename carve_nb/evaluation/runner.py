@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAY_CHANGE', 'RUN_PRESETS', 'RunConfig', 'equip', 'make_methods', 'limit_image_tokens', 'describe_answer',
-           'SampleEvaluator', 'describe_data', 'make_protocol', 'picture_name', 'format_power', 'picture_units',
-           'local_engine', 'ready_here', 'run_eval']
+           'SampleEvaluator', 'make_protocol', 'picture_name', 'format_power', 'picture_units', 'local_engine',
+           'ready_here', 'run_eval']
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #8ef47f4d
 import math, sys
@@ -162,19 +162,11 @@ class SampleEvaluator:
 # %% ../../nbs/library/evaluation/09_runner.ipynb #5e0d844a
 MAY_CHANGE = 'environment', 'data.n', 'data.key', 'data.boxes', 'data.details', 'data.kinds' # when a run is taken up
 
-def describe_data(data) -> dict: # plain values
-    "Which questions, and how they are scored"
-    return dict(
-        name=data.name, key=data.key(), boxes=data.key(('boxes',)),
-        details=data.key(('kind', 'rule', 'short_question')), n=len(data),
-        kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
-
-def make_protocol(evaluator, data, tokens=None) -> dict: # plain values
-    "Everything that an answer can depend on, and where it was computed; `tokens`: of `limit_image_tokens`"
+def make_protocol(evaluator, tokens=None) -> dict: # plain values
+    "Everything but the data that an answer can depend on, and where it was computed; `tokens`: of `limit_image_tokens`"
     vlm, config = evaluator.vlm, evaluator.config
     proc, name, libraries = vlm.processor, str(vlm.name), (torch, transformers, numpy, PIL)
     facts = dict(
-        data=data and describe_data(data),
         model=dict(
             name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision, weights=weights_key(vlm),
             kernel=vlm.text_config._attn_implementation, dtype=str(vlm.dtype).removeprefix('torch.'),
@@ -220,14 +212,14 @@ def local_engine(evaluator, config, units, workers=1): # yields lists of lines
     else: yield from measure_units(evaluator.vlm, partial(SampleEvaluator, config=config), units, workers)
 
 @contextmanager
-def ready_here(model, data, config, image_tokens=None, loading={}): # yields `SampleEvaluator`, protocol, unfit methods
+def ready_here(model, config, image_tokens=None, loading={}): # yields `SampleEvaluator`, protocol, unfit methods
     "The model in this process, and what its answers depend on"
     if isinstance(model, VLM) and loading:
         raise RunError(f'loading={loading} is for a model that is given by its name; {model.name} is loaded already.')
     vlm = model if isinstance(model, VLM) else VLM.from_pretrained(model, **loading)
     with limit_image_tokens(vlm, image_tokens) as limit:
         evaluator = SampleEvaluator(vlm, config)
-        yield evaluator, make_protocol(evaluator, data, limit), evaluator.unfit
+        yield evaluator, make_protocol(evaluator, limit), evaluator.unfit
 
 def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `DataSet`; name, folder, Hub id, or a `VLM`
     methods=('none', 'carve'), n=None, out='eval_out', # names, with fields where wanted; samples (None: all); folder
@@ -254,10 +246,14 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
     say(format_power(len(data), len(methods) - 1, len({picture_name(r.image) for r in data})))
     if answer_by and '://' in answer_by: say(f'Pictures leave this machine: {answer_by} answers.')
     bar = lambda rows: Bar(rows, 'reading pictures', delay=2, disable=not progress, unit='sample', file=sys.stderr)
-    with getattr(engine, 'ready', ready_here)(model, data, config, image_tokens, loading) as (ready, protocol, unfit):
+    asked = dict(         # which questions, and how they are scored
+        name=data.name, key=data.key(), boxes=data.key(('boxes',)),
+        details=data.key(('kind', 'rule', 'short_question')), n=len(data),
+        kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
+    with getattr(engine, 'ready', ready_here)(model, config, image_tokens, loading) as (ready, protocol, unfit):
         if limit := protocol['pixels']['tokens']: say(f'Resolution: {limit}.')
         name = '' if part[1] == 1 else f'-{part[0]}'
-        store = RunStore(out, protocol, sample_keys(data, bar), MAY_CHANGE, retry, force, name)
+        store = RunStore(out, dict(data=asked) | protocol, sample_keys(data, bar), MAY_CHANGE, retry, force, name)
         store.add([dict(id='', at=-1, method=m, status='unsupported', kind='', question='', why=why)
             for m, why in unfit.items()])
         wanted, ids = [m for m in methods if m not in unfit], [r.id for r in data]
