@@ -7,7 +7,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from carve_nb.models import hooks
 from carve_nb.attention.capture import why_alone
 from carve_nb.models.vlm import VLM
-from carve_nb.models.prompts import SHORT_ANSWER, role_words
+from carve_nb.models.prompts import SHORT_ANSWER, commands
 from carve_nb.core.errors import CaptureError, PromptError
 from carve_nb.method.adaptive import CarveAuto
 from carve_nb.attention.capture import recording
@@ -392,7 +392,7 @@ def test_placeholders_refused(vlm):
     text = vlm.prompt(WIDE, QUESTION).text
     markers = {t for t in [*tok.all_special_tokens, *(t.content for t in tok.added_tokens_decoder.values() if t.special)] if t in text}
     image_id = getattr(vlm.model.config, 'image_token_id', None) or vlm.model.config.image_token_index
-    markers |= {tok.decode([image_id]), str(vlm.processor.image_token)} | role_words(vlm.processor)
+    markers |= {tok.decode([image_id]), str(vlm.processor.image_token)} | set(commands(vlm.processor)[2])
     assert markers
     for m in sorted(markers):
         with pytest.raises(PromptError, match='reads as a command'): vlm.prompt(WIDE, f'What is {m} this?')

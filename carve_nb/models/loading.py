@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOG', 'FIXED_SETTINGS', 'explained', 'load_config', 'still_processor', 'load_processor', 'read_dtype',
-           'check_decoder', 'pick_device', 'input_device', 'check_tensors', 'load_weights', 'load_model']
+           'check_decoder', 'pick_device', 'check_tensors', 'load_weights', 'load_model']
 
 # %% ../../nbs/library/models/05_loading.ipynb #e6433549
 import inspect, warnings
@@ -89,15 +89,6 @@ def pick_device(device) -> torch.device:
     try: return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as e:
         raise CarveError(f'Device {str(device)!r} cannot be used here: {str(e).splitlines()[0]}') from e
-
-def input_device(model) -> torch.device:
-    "Where a model wants its inputs, also if some of its weights wait elsewhere"
-    if model.device.type != 'meta': return model.device
-    placed = getattr(model, 'hf_device_map', {}).values()
-    if not placed:   # put there by accelerate
-        placed = [m._hf_hook.execution_device for m in model.modules() if hasattr(m, '_hf_hook')]
-    devices = [torch.device(d) for d in placed if d not in (None, 'disk')]
-    return next((d for d in devices if d.type != 'cpu'), torch.device('cpu'))
 
 # %% ../../nbs/library/models/05_loading.ipynb #320ea63c
 def check_tensors(source, info):

@@ -5,24 +5,19 @@ It ends with two tests: does the grid lie where it says, and does a method work.
 import sys
 from carve_nb import VLM, Carve, Family, add_family, make_scene
 from carve_nb.baselines.base import check_method
-from carve_nb.models.image_tokens import crop_box
+from carve_nb.models.image_tokens import Block, crop_box
 
 
-def cell(config):
-    "Pixels of a token's side in the picture that the tower is given"
-    return config.vision_config.patch_size
-
-
-def grid(config, inputs, i):
-    "Rows and columns of the tokens of picture i"
-    h, w = inputs['pixel_values'].shape[-2:]
-    return h//cell(config), w//cell(config)
+def blocks(config, processor, inputs, i, size):
+    "Rows and columns of the tokens of picture i, and the box of its pixels that they cover"
+    patch = config.vision_config.patch_size
+    gh, gw = (side//patch for side in inputs['pixel_values'].shape[-2:])
+    return [Block((gh, gw), crop_box(processor, size, (gw*patch, gh*patch)))]
 
 
 mine = add_family(Family(
     'llava',                # `model_type` in the model's config.json
-    cell=cell, grid=grid,
-    covered=crop_box))      # the pixels that the grid covers; leave it out where that is the whole picture
+    blocks=blocks))
 
 if __name__ == '__main__':
     vlm, scene = VLM.from_pretrained(*sys.argv[1:] or ['carve-tiny']), make_scene(0)

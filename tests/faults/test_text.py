@@ -10,7 +10,7 @@ from carve_nb.core.io import TINY
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.data.scenes import make_scene
 from carve_nb.core.errors import DataError, PromptError
-from carve_nb.models.prompts import BREAK, GENERAL_INSTRUCTION, escape_text, role_words
+from carve_nb.models.prompts import BREAK, GENERAL_INSTRUCTION, commands, escape_text
 from carve_nb.models.vlm import VLM
 from .clean import count_passes, special_and_image
 
@@ -70,7 +70,7 @@ def markers(vlm):
     "What this model reads as a command: special tokens, the picture's own word, and who speaks"
     tok, text = vlm.tokenizer, vlm.prompt(PICTURE, 'Why?').text
     special = {t.content for t in tok.added_tokens_decoder.values() if t.special} | set(tok.all_special_tokens)
-    own = {str(vlm.processor.image_token)} | role_words(vlm.processor) | {w for w in special if w in text}
+    own = {str(vlm.processor.image_token)} | set(commands(vlm.processor)[2]) | {w for w in special if w in text}
     assert len(own) > 1 or vlm.family.chat
     return sorted(own) + sorted(special - own)[:4]   # some families have hundreds
 
