@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat',
            'check_template', 'commands', 'escape_text', 'check_text', 'unknown_words', 'text_positions', 'token_names',
-           'lay_out', 'Prompt', 'plot_grid', 'stretched', 'read_prompt', 'check_shape', 'prompt_places',
-           'deal_pictures', 'open_pictures', 'read_prompts', 'check_tiles', 'cell_counts', 'picture_frame',
-           'message_parts']
+           'lay_out', 'Prompt', 'plot_grid', 'stretched', 'check_shape', 'prompt_places', 'deal_pictures',
+           'open_pictures', 'read_prompts', 'check_tiles', 'cell_counts', 'picture_frame', 'message_parts']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import re
@@ -118,20 +117,19 @@ def text_positions(
     "Positions of the tokens of a text, where it stands last in a prompt"
     ids = ids.tolist()
     kept = [i for i, token in enumerate(ids) if token != skip]
-    words = [ids[i] for i in kept]
-    decode = lambda n: tokenizer.decode(words[:n], clean_up_tokenization_spaces=False)
-    whole = decode(len(words))
-    starts = [m.start() for m in re.finditer(f'(?={re.escape(text)})', whole)][:-later or None]
-    if not starts:   # a tokenizer of whole words, which keeps neither capitals nor spaces
-        own = tokenizer(text, add_special_tokens=False).input_ids
-        found = [i for i in range(len(words)) if own and words[i:i + len(own)] == own][:-later or None]
-        if found: return kept[found[-1]:found[-1] + len(own)]
-        raise PromptError(f'The prompt does not hold the question {text!r}: it ends {whole[-80:]!r}.')
-    length, stop = lambda n: len(decode(n)), starts[-1] + len(text)
-    first = bisect_left(range(len(words)), starts[-1] + 1, key=length) - 1
-    end = bisect_left(range(len(words) + 1), stop, key=length)
-    while decode(end)[:stop] != whole[:stop]: end += 1   # its last letter is more than one token
-    return kept[max(first, 0):end]
+    words, n = [ids[i] for i in kept], len(kept)
+    def times(start, end):   # the text stands in what these words are, decoded
+        told = tokenizer.decode(words[start:end], clean_up_tokenization_spaces=False)
+        return len(re.findall(f'(?={re.escape(text)})', told))
+    if times(0, n) > later:
+        first = bisect_left(range(n + 1), 1, key=lambda i: times(i, n) <= later) - 1
+        return kept[first:bisect_left(range(n), 1, lo=first, key=lambda end: times(first, end))]
+    # a tokenizer of whole words, which keeps neither capitals nor spaces
+    own = tokenizer(text, add_special_tokens=False).input_ids
+    found = [i for i in range(n) if own and words[i:i + len(own)] == own][:-later or None]
+    if found: return kept[found[-1]:found[-1] + len(own)]
+    whole = tokenizer.decode(words, clean_up_tokenization_spaces=False)
+    raise PromptError(f'The prompt does not hold the question {text!r}: it ends {whole[-80:]!r}.')
 
 def token_names(tokenizer, ids) -> list:
     "Each of some tokens as text"
@@ -190,21 +188,6 @@ def stretched(span: ImageSpan, seen, image) -> ImageSpan:
     if seen.size == image.size: return span
     (w, h), (W, H), (x0, y0, x1, y1) = seen.size, image.size, span.box
     return replace(span, box=(x0*(W/w), y0*(H/h), x1*(W/w), y1*(H/h)))
-
-# %% ../../nbs/library/models/06_prompts.ipynb #aae2a1fe
-def read_prompt(config, processor, inputs,
-    ids,       # [N] its tokens
-    images,    # its pictures, as the processor got them
-    text,      # of the chat
-    question,  # text whose tokens are wanted, or none
-    later=0,   # of `text_positions`
-    first=0,   # number of the first of its pictures among all that the processor got
-) -> Prompt:
-    "The prompt of these tokens, with the places of pictures and question noted"
-    sizes, tok = [im.size for im in images], processor.tokenizer
-    spans = find_family(config.model_type).spans(config, processor, inputs, sizes, ids, first) if images else []
-    at = text_positions(tok, ids, config.image_token_id, question, later) if question else []
-    return Prompt(inputs, spans, at, text, images, token_names(tok, ids), question or '')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #966a7c9f
 MAX_SIDE_RATIO = 200  # greatest ratio of a picture's sides
@@ -275,26 +258,29 @@ def read_prompts(
                           'all.')
     prompts, first = [], 0
     for ids, n, asked in zip(alone, deal_pictures(counts, filled), questions):
+        own, names = pictures[first:first + n], token_names(tok, ids)
+        spans = family.spans(config, processor, inputs, [im.size for im in own], ids, first) if own else []
+        if not family.cross: check_tiles(spans, names, ids == token)
+        at = text_positions(tok, ids, token, asked) if asked else []
         runs = [list(run) for _, run in groupby(ids.tolist(), lambda i: i == token)]
         short = [i for run in runs for i in (run[:1] if run[0] == token else run)]   # one image token for each picture
-        text, own = tok.decode(short, clean_up_tokenization_spaces=False), pictures[first:first + n]
-        prompt = read_prompt(config, processor, inputs, ids, own, text, asked, first=first)
-        if not family.cross: check_tiles(prompt, ids == token)
-        prompts.append(prompt)
+        text = tok.decode(short, clean_up_tokenization_spaces=False)
+        prompts.append(Prompt(inputs, spans, at, text, own, names, asked or ''))
         first += n
     return prompts
 
 # %% ../../nbs/library/models/06_prompts.ipynb #c9d1bc19
 def check_tiles(
-    prompt: Prompt, picture,  # [N] bool: the image tokens
+    spans, names,  # [N] its tokens as text
+    picture,  # [N] bool: the image tokens
 ):
     "Refuse pictures whose tiles are not where the prompt has them"
-    spans = [s for s in prompt.spans if len(s)]    # of a strip a view can be without a token
+    spans = [s for s in spans if len(s)]    # of a strip a view can be without a token
     starts = {s.image: min(int(t.tokens[0]) for t in spans if t.image == s.image) for s in spans}
     apart = int((picture[1:] & ~picture[:-1]).sum() + picture[0]) >= len(starts)    # words stand between all of them
     wrong = {i for i, start in starts.items() if apart and start and picture[start - 1]}
     for s in spans:
-        at = re.fullmatch(r'<row_(\d+)_col_(\d+)>', prompt.tokens[int(s.tokens[0]) - 1])
+        at = re.fullmatch(r'<row_(\d+)_col_(\d+)>', names[int(s.tokens[0]) - 1])
         if at and s.view != f'tile {int(at[1]) - 1},{int(at[2]) - 1}': wrong.add(s.image)
     if not wrong: return
     raise PromptError(f'Picture {min(wrong)} has other tiles than the prompt has at its place. Give `images` as the '

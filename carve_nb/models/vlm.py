@@ -21,7 +21,7 @@ from .hooks import refuse_settings, restore, stock_model
 from .loading import check_decoder, load_model
 from .prefix_cache import Prefixes, greedy
 from .prompts import (
-    Prompt, check_shape, check_template, check_text, format_chat, message_parts, picture_frame, read_prompt, stretched,
+    Prompt, check_shape, check_template, check_text, format_chat, message_parts, picture_frame, stretched,
     text_positions, token_names, unknown_words)
 from .video import moment_spans
 
@@ -135,12 +135,13 @@ class VLM:
         # some tokenizers are saved with a limit, which would cut pictures in two
         inputs = self.processor(text=chat, truncation=False, return_tensors='pt', **kw)
         inputs.pop('labels', None)
-        ids = inputs['input_ids'][0]
+        ids, tok, config = inputs['input_ids'][0], self.tokenizer, self.model.config
         self.check_length(ids, 'Shorten the question or use fewer or smaller pictures.')
-        prompt = read_prompt(self.model.config, self.processor, inputs, ids, seen, chat, question, later)
-        prompt.spans = [stretched(s, seen[s.image], images[s.image]) for s in prompt.spans]
-        prompt.images = images
-        return prompt
+        sizes = [im.size for im in seen]
+        spans = self.family.spans(config, self.processor, inputs, sizes, ids) if images else []
+        spans = [stretched(s, seen[s.image], images[s.image]) for s in spans]
+        asked = text_positions(tok, ids, config.image_token_id, question, later) if question else []
+        return Prompt(inputs, spans, asked, chat, images, token_names(tok, ids), question)
 
     def check_length(self, ids, advice):
         if len(ids) < self.limit: return
