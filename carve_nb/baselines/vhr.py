@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from transformers import BatchFeature
-from ..models.prompts import Prompt, check_text, lay_out
-from ..models.prompts import make_chat
+from ..models.prompts import Prompt, check_text, format_chat, lay_out
 from ..models.vlm import StockVLM, greedy
 from ..models.prefix_cache import own_loose
 from ..attention.capture import check_layers
@@ -27,7 +26,7 @@ def text_only(vlm, question, suffix=None) -> Prompt: # without spans, pictures, 
     "The same words in the model's own template, without a picture"
     if isinstance(vlm, StockVLM): return vlm.words_alone()
     text = ' '.join(check_text(vlm.processor, t, vlm.escape) for t in (question, suffix) if t)
-    chat = vlm.processor.apply_chat_template(make_chat(text, 0), add_generation_prompt=True)
+    chat = format_chat(vlm.processor, text, 0)
     bos = vlm.tokenizer.bos_token
     laid = lay_out(vlm.processor, [Image.new('RGB', (64, 64))], text)
     chat = chat[:chat.rindex(text)] + laid[laid.rindex(text):]
