@@ -50,7 +50,7 @@ _inside = {
     'models.families': 'FAMILIES',
     'models.prompts': 'GENERAL_INSTRUCTION SHORT_ANSWER',
     'models.video': 'Video open_video',
-    'attention.recorder': 'recording',
+    'attention.capture': 'recording',
     'attention.intervention': 'applying grad_rows',
     'attention.cache': 'AttentionCache',
     'data.drawing': 'SceneObject',

@@ -73,16 +73,6 @@ def _zero_tokens(layer, columns, length, only=False) -> list:    # decoder layer
     return [layer.register_forward_pre_hook(before, with_kwargs=True), layer.register_forward_hook(after)]
 
 # %% ../../nbs/library/attention/10_layer_masking.ipynb #f1da8778
-def _check_maskable(vlm):
-    "Demand that the picture enters the decoder as tokens, at its first layer only"
-    name = vlm.family.name
-    if vlm.family.cross:
-        raise CarveError(f'The decoder of {name!r} does not read the picture as tokens of the prompt: there is nothing '
-                         'to mask.')
-    if any('deepstack' in module for module, _ in vlm.model.named_modules()):
-        raise CarveError(f'{name!r} adds the picture again to later layers: zeroing the image tokens at one layer does '
-                         'not hide it.')
-
 @contextmanager
 def mask_image_tokens(
     vlm, prompt,  # from `VLM.prompt`; what runs inside the block must be this prompt
@@ -90,7 +80,13 @@ def mask_image_tokens(
     only=False,   # that layer alone: the picture's own stream goes on behind it
 ):
     "Inside the block the model cannot see the picture from one layer on, in one layer alone, or at all"
-    _check_maskable(vlm)
+    name = vlm.family.name
+    if vlm.family.cross:
+        raise CarveError(f'The decoder of {name!r} does not read the picture as tokens of the prompt: there is nothing '
+                         'to mask.')
+    if any('deepstack' in module for module, _ in vlm.model.named_modules()):
+        raise CarveError(f'{name!r} adds the picture again to later layers: zeroing the image tokens at one layer does '
+                         'not hide it.')
     layers = decoder_layers(vlm.model)
     masked = check_layers(None if layer is None else [layer], len(layers))
     columns = torch.cat([s.tokens for s in prompt.spans])

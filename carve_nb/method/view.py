@@ -19,16 +19,13 @@ VIEW_SIDE_RATIO = 190   # greatest ratio of a view's sides, a little under the m
 
 def grow_box(box, size, min_side=28, square=False, pad=0.) -> tuple: # pixels; (W, H) of the picture
     "The box with room around it (`pad`, in parts of each side), inside the picture"
-    (x0, y0, x1, y1), (W, H) = box, size
-    w, h = max((x1 - x0)*(1 + 2*pad), min_side), max((y1 - y0)*(1 + 2*pad), min_side)
-    if square: w = h = max(w, h)
-    w, h = max(w, min(h, H)/VIEW_SIDE_RATIO), max(h, min(w, W)/VIEW_SIDE_RATIO)
-    sides = []
-    for lo, hi, target, limit in (x0, x1, w, W), (y0, y1, h, H):
-        n = min(max(int(np.ceil(target - 1e-6)), hi - lo), limit)
-        lo = min(max(lo - (n - (hi-lo))//2, 0), limit - n)
-        sides.append((lo, lo + n))
-    return *(lo for lo, _ in sides), *(hi for _, hi in sides)
+    lo, hi, limit = np.array(box[:2]), np.array(box[2:]), np.array(size)
+    side = np.maximum((hi - lo)*(1 + 2*pad), min_side)
+    if square: side[:] = side.max()
+    side = np.maximum(side, np.minimum(side, limit)[::-1]/VIEW_SIDE_RATIO)
+    n = np.minimum(np.maximum(np.ceil(side - 1e-6).astype(int), hi - lo), limit)
+    lo = np.minimum(np.maximum(lo - (n - (hi - lo))//2, 0), limit - n)
+    return *lo.tolist(), *(lo + n).tolist()
 
 # %% ../../nbs/library/method/02_view.ipynb #09f83795
 @dataclass(repr=False)
