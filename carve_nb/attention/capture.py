@@ -122,8 +122,8 @@ def check_seen(rec: Recorder):
     "Refuse a closed record in which a layer is missing"
     seen = [sorted(p['weights']) for p in rec.passes]
     if seen and all(layers == rec.layers for layers in seen): return
-    raise CaptureError(f'Of the layers {rec.layers} only {seen} were seen: no forward pass inside the block, or this '
-                       'decoder does not use the kernel of its configuration.')
+    raise CaptureError(f'Of the layers {rec.layers} only {seen} were seen: no forward pass inside the block? If there was one, '
+                       'this decoder does not use the attention kernel that its configuration names, and is not read.')
 
 @contextmanager
 def recording(model, layers=None, rows=(-1,), **kw):    # a stock model; indices, all by default; `Recorder`'s

@@ -71,11 +71,13 @@ class AttentionRows:
         'last': the row that made token `step`; 'question', or words of the question: the mean of theirs."""
         if not len(self.attn):
             raise CaptureError('Nothing read yet: the rows are filled when the block ends. Use them then.')
-        if query == 'last': return self.attn[step]
+        if query == 'last':
+            if step in range(-len(self.attn), len(self.attn)): return self.attn[step]
+            raise CaptureError(f'There is no step {step}: rows of {len(self.attn)} were read, 0 is the first.')
         found = pick_words(self.question_tokens, 'all' if query == 'question' else query, 'none')
         if self.question is not None and found: return self.question[found].mean(0)
-        raise CaptureError(f'No rows of {query!r}: those that were read are of the words {list(self.question_tokens)}. '
-                           'Name the question when you record.')
+        read = f'give one or a list of those that were read, {list(self.question_tokens)}.'
+        raise CaptureError(f'No rows of {query!r}: {read if self.question_tokens else "record with question=, its words."}')
 
     def maps(self,
         layers=None,   # as `pick_layers` takes them: indices, or two parts of the depth; all by default

@@ -106,9 +106,12 @@ def printable():
 
 def main(argv=None) -> int: # exit status
     "The command `carve`"
-    told = {}
+    told, notes = {}, set()
+    def note(message, *args, **kw):     # once, though a question is read several times
+        if str(message) not in notes: print_line('note', message)
+        notes.add(str(message))
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *args, **kw: print_line('note', message)
+        warnings.showwarning = note
         try:
             with printable():
                 work = read_words(argv, told)
