@@ -122,15 +122,15 @@ def test_p_values_are_numbers():
 def test_patches(ties):
     metrics = pytest.importorskip('sklearn.metrics')
     from carve_nb.core.saliency import Saliency
-    from carve_nb.data.scoring import patch_auroc, touched_patches
+    from carve_nb.data.scoring import patch_auroc
     rng = np.random.default_rng(6)
     for _ in range(40):
         values = rng.random((6, 8)).astype(np.float32)
         S = Saliency(values.round(1) if ties else values, (80, 60))
         x, y = rng.integers(0, 60), rng.integers(0, 40)
         box = (x, y, x + rng.integers(1, 20), y + rng.integers(1, 20))
-        v, label = touched_patches(S, box)
-        assert patch_auroc(S, box) == pytest.approx(metrics.roc_auc_score(label, v))
+        rows, columns = ((np.arange(n)*10 < box[i + 2]) & (np.arange(n)*10 + 10 > box[i]) for i, n in ((1, 6), (0, 8)))
+        assert patch_auroc(S, [box]) == pytest.approx(metrics.roc_auc_score(np.outer(rows, columns).ravel(), S.values.ravel()))
 
 
 SIGNED = '1 -1 +1 3 3.15 3:15 $5 5% 5 C C++ C# c B- US us no no! red dark-red'.split()

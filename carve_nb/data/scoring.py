@@ -7,13 +7,13 @@ __all__ = ['ARTICLES', 'NUMBERS', 'WHOLE', 'CONTRACTIONS', 'SIGNS', 'RULES', 'pl
            'named_pairs', 'pair_score', 'strip_signs', 'vqa_words', 'people_of', 'leave_one_out', 'vqa_score',
            'vqa_2016_score', 'text_words', 'text_score', 'count_score', 'contains_score', 'either_score',
            'edit_distance', 'anls_score', 'yes_or_no', 'nearest', 'pope_score', 'same_text', 'pick_text', 'pick_letter',
-           'option_meant', 'option_score', 'Rule', 'score_answer', 'touched_patches', 'patch_auroc']
+           'option_meant', 'option_score', 'Rule', 'score_answer', 'patch_auroc']
 
 # %% ../../nbs/library/data/13_scoring.ipynb #edda6b26
 import difflib, re
-import numpy as np
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from ..core.errors import CarveError, choose
 from .drawing import COLORS, SHAPES
 from .records import LETTERS
@@ -255,16 +255,11 @@ def score_answer(answer, record, rule=None) -> float: # name of a rule; None: th
     return float(RULES[choose(rule or record.rule, RULES, 'Rule')].score(str(answer), record))
 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d
-def touched_patches(saliency, boxes) -> tuple: # (x0, y0, x1, y1)s in pixels, or one
-    "Values of the patches inside the picture, and whether they touch a true region"
-    (gh, gw), (x0, y0, x1, y1) = saliency.values.shape, saliency.box
-    x, y, label = np.linspace(x0, x1, gw + 1), np.linspace(y0, y1, gh + 1), np.zeros((gh, gw), dtype=bool)
-    overlap = lambda edges, lo, hi: (edges[:-1] < hi) & (edges[1:] > lo)
-    for a, b, c, d in np.atleast_2d(boxes): label |= overlap(y, b, d)[:, None] & overlap(x, a, c)
-    *_, seen = saliency.within()
-    return saliency.values[seen].astype(np.float64), label[seen]
-
-def patch_auroc(saliency, boxes) -> float: # `Saliency`, true regions; 0..1, .5 is chance
-    "Chance that a patch of the true region is stronger than another"
+def patch_auroc(saliency, boxes) -> float: # `Saliency`, true regions in pixels; 0..1, .5 is chance
+    "Chance that a patch in the picture that touches a true region is stronger than one that does not"
     from carve_nb.core.correlation import auroc     # not before a map is scored: help loads this module
-    return auroc(*touched_patches(saliency, boxes))
+    from carve_nb.core.saliency import patch_cover
+    *_, seen = saliency.within()
+    patches = SimpleNamespace(grid=seen.shape, box=saliency.box)
+    touched = sum(patch_cover(patches, box) for box in boxes) > 0
+    return auroc(saliency.values[seen], touched.reshape(seen.shape)[seen])
