@@ -1291,8 +1291,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                              'carve_nb/data/scoring.py'),
                                        'carve_nb.data.scoring.text_words': ( 'library/data/scoring.html#text_words',
                                                                              'carve_nb/data/scoring.py'),
-                                       'carve_nb.data.scoring.touched_patches': ( 'library/data/scoring.html#touched_patches',
-                                                                                  'carve_nb/data/scoring.py'),
                                        'carve_nb.data.scoring.vqa_2016_score': ( 'library/data/scoring.html#vqa_2016_score',
                                                                                  'carve_nb/data/scoring.py'),
                                        'carve_nb.data.scoring.vqa_score': ( 'library/data/scoring.html#vqa_score',
