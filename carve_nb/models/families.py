@@ -63,7 +63,8 @@ class Family:
               ):
         "One `ImageSpan` for each view of each picture of (W, H) that has tokens, the whole picture first"
         if self.cross: return [self.cross(config, processor, i, size) for i, size in enumerate(sizes)]
-        blocks = [(i, b) for i, size in enumerate(sizes) for b in self.blocks(config, processor, inputs, first + i, size)]
+        blocks = [(i, b) for i, size in enumerate(sizes)
+                  for b in self.blocks(config, processor, inputs, first + i, size)]
         if ids is None: ids = inputs['input_ids'][0]
         runs = split_blocks(ids, config.image_token_id, [b.size for _, b in blocks])
         spans = [ImageSpan(b.take(run), b.grid, b.box, i, b.view, int(run[-1]) + 1)

@@ -55,8 +55,8 @@ GENERAL_INSTRUCTIONS = (
 )
 
 # %% ../../nbs/library/models/06_prompts.ipynb #29afb117
-def commands(processor) -> tuple:  # ids of special tokens; words that the processor replaces by pictures; words such as 'USER:'
-    "What a model does not read as text: special tokens, the words of pictures, and those by which the template says who speaks"
+def commands(processor) -> tuple:
+    "What is not read as text: ids of special tokens, words that become pictures, the template's own such as 'USER:'"
     tok = processor.tokenizer
     special = {*tok.all_special_ids, *(i for i, t in tok.added_tokens_decoder.items() if t.special)}
     pictures = [str(w) for k in ('image_token', 'video_token', 'boi_token') if (w := getattr(processor, k, None))]
