@@ -182,7 +182,7 @@ class Saliency:
         v = self.values.clip(0).astype(np.float64)
         return float(entr(v/v.sum() if v.any() else np.full(v.shape, 1/v.size)).sum()/math.log(2))
 
-    def picture(self, vmin=None, vmax=None): # values drawn darkest and brightest; None: the map's least and greatest
+    def picture(self, vmin=None, vmax=None): # values drawn palest and darkest; None: the map's least and greatest
         "The map laid over its picture (over grey, if it has none), a PIL image"
         ground = self.image or Image.new('RGB', (1, 1), 'gray')
         return overlay(ground.resize(self.size, reducing_gap=2), self.to_pixels(), vmin=vmin, vmax=vmax)
@@ -193,7 +193,7 @@ class Saliency:
 
     def _repr_html_(self):
         patches = f'as on {2**self.entropy():.0f} of {self.values.size} patches (2^H)'
-        about = f'{self!r}\nDark is {self.values.min():.3g}, bright {self.values.max():.3g}; spread {patches}.'
+        about = f'{self!r}\nPale is {self.values.min():.3g}, dark {self.values.max():.3g}; spread {patches}.'
         return panels_html({'': self.coarse(2**17).picture()}, about, width=280)
 
     def pack(self) -> dict: # plain values, for JSON
