@@ -271,7 +271,10 @@ def read_rows(path) -> list: # of dicts
             try: rows = json.loads(text)
             except json.JSONDecodeError as e:
                 if path.suffix != '.jsonl' and e.msg != 'Extra data': raise    # lines in spite of the name, as in POPE
-                rows = [json.loads(l) for l in text.split('\n') if l.strip()]
+                rows = []
+                for at, line in enumerate(text.split('\n'), 1):
+                    try: rows += [json.loads(line)] if line.strip() else []
+                    except json.JSONDecodeError as e: raise DataError(f'line {at}, column {e.colno}: {e.msg}') from e
             json.dumps(rows, ensure_ascii=False).encode()        # half a character, which no file can keep, is an error
     except Exception as e:                               # each parser has its own errors
         raise DataError(f'{path.name} cannot be read: {str(e)[:300] or type(e).__name__}.') from e
