@@ -32,7 +32,7 @@ plain: $(V)/.ok $(V)-plain/.ok  ## the wheel with its base requirements and noth
 	CARVE_PLAIN=$(abspath $(V))-plain/bin/python $(ONE) $(V)/bin/python -m pytest tests/test_install.py
 
 notebooks: $(V)/.ok
-	$(QUIET) $(ONE) $(V)/bin/nbdev-test --n-workers 2 --do-print --timing --skip-folder-re '^[_.]|^tutorials$$' --skip-file-re '^[_.]|^quickstart'
+	$(QUIET) $(ONE) $(V)/bin/python tools/run_notebooks.py
 
 pytest: $(V)/.ok
 	$(QUIET) $(ONE) $(V)/bin/python -m pytest -n 2 --dist worksteal

@@ -1,11 +1,11 @@
 "Options of the test run (written with =: a file that is there would be taken for a test), and tiny models that several files use"
-import json, os, platform, warnings
+import gc, json, os, platform, warnings
 from pathlib import Path
 import hypothesis
 import pytest
 
 ENDED, SECONDS, FIGURES = {}, {}, {}   # test -> how its variants ended, seconds; what it measured
-EXAMPLES = dict(ci=200, soak=10_000)
+EXAMPLES = dict(ci=100, soak=10_000)
 PROFILE = os.environ.get('CARVE_PROFILE', 'ci')
 hypothesis.settings.register_profile('ci', max_examples=EXAMPLES['ci'], deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile('soak', max_examples=EXAMPLES['soak'], deadline=None, database=None, print_blob=True)
@@ -36,6 +36,11 @@ def pytest_collection_modifyitems(config, items):
     if 'soak' in (config.getoption('-m') or ''): return
     for o in items:
         if o.get_closest_marker('soak'): o.add_marker(pytest.mark.skip(reason='long: `make soak` runs it'))
+
+
+def pytest_collection_finish():
+    "What is loaded by now stays; garbage collection need not walk over it again and again"
+    gc.freeze()
 
 
 def pytest_runtest_logreport(report):

@@ -215,10 +215,10 @@ def test_full_disk(tiny, tmp_path, monkeypatch):
         if lines(tmp_path) > 4: self.db.execute(f"PRAGMA max_page_count={self.db.execute('PRAGMA page_count').fetchone()[0]}")
     with monkeypatch.context() as m:
         m.setattr(RunStore, 'add', full)
-        with pytest.raises(IncompleteError, match='database or disk is full. [0-9]+ lines are kept'): run(tmp_path, tiny, n=40)
+        with pytest.raises(IncompleteError, match='database or disk is full. [0-9]+ lines are kept'): run(tmp_path, tiny, n=20)
     n = lines(tmp_path)
-    assert 4 < n < 120
-    assert run(tmp_path, tiny, n=40) == run(tmp_path.with_name('whole'), tiny, n=40)
+    assert 4 < n < 60
+    assert run(tmp_path, tiny, n=20) == run(tmp_path.with_name('whole'), tiny, n=20)
 
 
 def test_folder_on_another_machine(tiny, tmp_path):

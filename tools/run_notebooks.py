@@ -1,0 +1,8 @@
+"""All notebooks through `nbdev-test`, two at a time: the libraries are imported once, before the workers are forked, and are
+no matter of garbage collection. `make notebooks` runs this; for one notebook there is `nbdev-test NOTEBOOK`."""
+import gc
+import matplotlib.pyplot, pandas, scipy.stats, seaborn, skimage.data, statsmodels.api, torch, transformers  # noqa: F401
+from nbdev.test import nbdev_test
+
+gc.freeze()
+nbdev_test(n_workers=2, do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$', skip_file_re='^[_.]|^quickstart')
