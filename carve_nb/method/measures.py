@@ -158,7 +158,7 @@ UNRELATED_QUESTIONS = (
 # %% ../../nbs/library/method/04_measures.ipynb #17cda88d
 def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple: # [M, L, Nv], the picture's `ImageSpan`
     "One map for each text, question or instruction: head-mean rows of the last position"
-    rows = [vlm.capture(image, t, suffix=suffix, question_rows=False) for t in texts]
+    with vlm.sharing(): rows = [vlm.capture(image, t, suffix=suffix, question_rows=False) for t in texts]
     return np.stack([head_mean_rows(r) for r in rows]), rows[0].spans[0]
 
 # %% ../../nbs/library/method/04_measures.ipynb #b808dc5e
