@@ -32,15 +32,6 @@ class Region:
     mask: np.ndarray # [y1-y0, x1-x0] bool, inside the box
     def __repr__(self): return f"Region({self.box}, score {self.score:.4g}, {self.area} px)"
 
-    def enlarge(self, size, to): # (w, h) of the raster that it lies on, (W, H) of its picture, at least as large
-        "The same region of the picture: a pixel belongs to it if its raster pixel does"
-        (x0, y0, x1, y1), (w, h), (W, H) = self.box, size, to
-        x, y = np.arange(W)*w//W, np.arange(H)*h//H   # raster column of each pixel column, row of each row
-        cols, rows = np.flatnonzero((x0 <= x) & (x < x1)), np.flatnonzero((y0 <= y) & (y < y1))
-        mask = self.mask[y[rows] - y0][:, x[cols] - x0]
-        box = tuple(map(int, (cols[0], rows[0], cols[-1]+1, rows[-1]+1)))
-        return Region(box, self.score*W*H/(w*h), int(mask.sum()), mask)
-
 def split_mask(mask, S, connectivity=4) -> list: # [H, W] bool, [H, W] map, 4 or 8 neighbours
     "The connected `Region`s of a mask, in reading order"
     if connectivity not in (4, 8): raise CarveError(f"connectivity={connectivity}: use 4 or 8")
@@ -56,9 +47,9 @@ def regions(S, p=.2, K=3, connectivity=4, region_rule='top_k', rank='sum') -> li
 
     At most `K` ('top_k', the paper), or max(K, floor(p n)) of n ('official', the code)."""
     if hasattr(S, 'coarse'):
-        small = S.coarse()
-        found = regions(small.to_pixels(), p, K, connectivity, region_rule, rank)
-        return found if small is S else [r.enlarge(small.size, S.size) for r in found]
+        found = regions(S.coarse().to_pixels(), p, K, connectivity, region_rule, rank)
+        masks = [S.off_raster(r.box, r.mask) for r in found]
+        return [Region(box, r.score*(mask.sum()/r.area), int(mask.sum()), mask) for r, (box, mask) in zip(found, masks)]
     if not (K >= 1 and K % 1 == 0): raise CarveError(f"K={K}: at least one region must be kept")
     def worth(r):        # the code ranks by sum (v3, v4) or area (v2)
         if rank == 'peak': return S[r.box[1]:r.box[3], r.box[0]:r.box[2]][r.mask].max()

@@ -137,6 +137,14 @@ class Saliency:
         box = tuple(v*new/old for v, old, new in zip(self.box, self.size*2, size*2))
         return Saliency(self.values, size, box, self.image)
 
+    def off_raster(self, box, mask) -> tuple: # (x0, y0, x1, y1), [y1-y0, x1-x0] bool of `coarse` -> the same of the picture
+        "A pixel is in the mask if its raster pixel is"
+        (x0, y0, x1, y1), (w, h), (W, H) = box, raster_size(self.size, MAP_RASTER), self.size
+        x, y = np.arange(W)*w//W, np.arange(H)*h//H   # raster column of each pixel column, row of each row
+        cols, rows = np.flatnonzero((x0 <= x) & (x < x1)), np.flatnonzero((y0 <= y) & (y < y1))
+        found = tuple(map(int, (cols[0], rows[0], cols[-1]+1, rows[-1]+1)))
+        return found, mask[y[rows] - y0][:, x[cols] - x0]
+
     def centres(self) -> tuple: # (x [gw], y [gh]) in pixels
         "The pixel centres of the grid's columns and rows"
         (gh, gw), (x0, y0, x1, y1) = self.values.shape, self.box
