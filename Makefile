@@ -35,7 +35,7 @@ notebooks: $(V)/.ok
 	$(QUIET) $(ONE) $(V)/bin/python tools/run_notebooks.py
 
 pytest: $(V)/.ok
-	$(QUIET) $(ONE) $(V)/bin/python -m pytest -n 2 --dist worksteal
+	$(QUIET) $(ONE) $(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) $(V)/bin/python -m pytest -n 2 --dist worksteal
 
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
 	$(QUIET) $(ONE) $(V)/bin/python -m pytest -n 0 tests/test_families.py tests/test_stock.py \

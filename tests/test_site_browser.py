@@ -1,7 +1,7 @@
 """The site in a real browser: a few of its pages are built as `make docs` builds them, and looked at in Chromium.
 
 Skipped without Sphinx or a browser; with CARVE_BROWSER=required a missing browser is a failure.
-CARVE_SITE=FOLDER looks at every page of a site that is there, such as that of `make docs`."""
+CARVE_SITE=FOLDER takes a site that is there; `make pytest` does, if `make docs` has built one. CARVE_PAGES=all looks at every page."""
 import os, subprocess, sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,7 +67,7 @@ class Looker:
 
 def names(site):
     "Pages to look at; not those that only lead to where a page is now"
-    if 'CARVE_SITE' not in os.environ: return FEW
+    if os.environ.get('CARVE_PAGES') != 'all': return FEW
     return [p.relative_to(site).with_suffix('').as_posix() for p in sorted(site.rglob('*.html')) if 'http-equiv="refresh"' not in p.read_text(encoding='utf-8')[:200]]
 
 

@@ -4,5 +4,6 @@ import gc
 import matplotlib.pyplot, pandas, scipy.stats, seaborn, skimage.data, statsmodels.api, torch, transformers  # noqa: F401
 from nbdev.test import nbdev_test
 
-gc.freeze()
-nbdev_test(n_workers=2, do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$', skip_file_re='^[_.]|^quickstart')
+if __name__ == '__main__':   # where workers are started anew and not forked, they read this file too
+    gc.freeze()
+    nbdev_test(n_workers=2, do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$', skip_file_re='^[_.]|^quickstart')
