@@ -59,6 +59,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'carve_nb/attention/capture.py'),
                                             'carve_nb.attention.capture.check_seen': ( 'library/attention/capture.html#check_seen',
                                                                                        'carve_nb/attention/capture.py'),
+                                            'carve_nb.attention.capture.grown_length': ( 'library/attention/capture.html#grown_length',
+                                                                                         'carve_nb/attention/capture.py'),
                                             'carve_nb.attention.capture.is_compiled': ( 'library/attention/capture.html#is_compiled',
                                                                                         'carve_nb/attention/capture.py'),
                                             'carve_nb.attention.capture.recording': ( 'library/attention/capture.html#recording',

@@ -109,6 +109,9 @@ def measure_costs(vlm, records):
             for m, c in costs.items()}
 
 
+def write_facts(path, facts): path.write_text(json.dumps(facts, indent=1) + '\n')
+
+
 def pack(out, lines, names, chosen, vlm):
     "The lines of the questions that every row answered; the oracle is asked only where there is a true region"
     answered = {s: {l['id'] for l in lines if l['method'] == s and l['status'] == 'ok'} for s in names}
@@ -118,9 +121,10 @@ def pack(out, lines, names, chosen, vlm):
     for l in kept:
         if l.get('auroc') is not None: aurocs.setdefault(l['method'], {})[l['id']] = l['auroc']
     (out/'records.jsonl.gz').write_bytes(gzip.compress(''.join(json.dumps(l) + '\n' for l in kept).encode(), mtime=0))
-    (out/'auroc.json').write_text(json.dumps(aurocs, indent=1) + '\n')
-    (out/'tuned.json').write_text(json.dumps(dict(chosen=chosen, tried=tuned_settings()), indent=1) + '\n')
-    (out/'meta.json').write_text(json.dumps(dict(model=vlm.name, weights=weights_key(vlm), data='scenes', n=len(ids), seed=0, machine=platform.machine()), indent=1) + '\n')
+    meta = dict(model=vlm.name, weights=weights_key(vlm), data='scenes', n=len(ids), seed=0, machine=platform.machine())
+    write_facts(out/'auroc.json', aurocs)
+    write_facts(out/'tuned.json', dict(chosen=chosen, tried=tuned_settings()))
+    write_facts(out/'meta.json', meta)
 
 
 def main():
@@ -141,7 +145,7 @@ def main():
     names = {e.name: e.name for e in find_methods('all')} | {c['setting']: f'{m} tuned' for m, c in chosen.items() if c['setting'] != m}
     run_eval(scenes(a.n, 'heldout'), vlm, list(names), out=a.runs/'answer')
     pack(a.out, read_run(a.runs/'answer')[1], names, chosen, vlm)
-    if a.costs: (a.out/'costs.json').write_text(json.dumps(measure_costs(vlm, scenes(a.costs, 'calibration')), indent=1) + '\n')
+    if a.costs: write_facts(a.out/'costs.json', measure_costs(vlm, scenes(a.costs, 'calibration')))
 
 
 if __name__ == '__main__': main()

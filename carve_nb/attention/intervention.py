@@ -11,7 +11,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 import torch
-from .capture import check_layers, refuse_compiled, row_scores, stack_layers
+from .capture import check_layers, grown_length, refuse_compiled, row_scores, stack_layers
 from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..models.hooks import Watcher, _watchers, restore, watching
 from ..models.families import check_needs
@@ -40,7 +40,7 @@ class Edit(Watcher):
     def rows(self, layer, Q) -> list:
         "The positions to be changed in this pass of Q queries"
         if layer == self.layers[0]:
-            if self.passes: self.length = Q if Q > self.length else self.length + Q    # without a cache all is read again
+            if self.passes: self.length = grown_length(self.length, Q)
             self.passes += 1
         seen = range(self.length - Q, self.length)
         if self.at is not None: return [r for r in self.at if r in seen]

@@ -80,7 +80,7 @@ class DecodingMethod(Method):
     def ask_one(self, vlm, image, question, cache=None, box=None) -> Result:
         "Prepare, answer under guidance"
         partial, state = self.prepare(vlm, image, question, cache)
-        r = self.ask_plain(vlm, partial) if partial.plain_answer is None else partial
+        r = self.ask_plain(vlm, partial)
         seconds = Timings(r.seconds)
         with seconds('ask'), nullcontext() if self.from_prefix else vlm.unshared():
             prompt = vlm.prompt(image, question, self.suffix)

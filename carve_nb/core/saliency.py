@@ -140,6 +140,7 @@ class Saliency:
     def off_raster(self, box, mask) -> tuple: # (x0, y0, x1, y1), [y1-y0, x1-x0] bool of `coarse` -> the same of the picture
         "A pixel is in the mask if its raster pixel is"
         (x0, y0, x1, y1), (w, h), (W, H) = box, raster_size(self.size, MAP_RASTER), self.size
+        if (w, h) == (W, H): return box, mask
         x, y = np.arange(W)*w//W, np.arange(H)*h//H   # raster column of each pixel column, row of each row
         cols, rows = np.flatnonzero((x0 <= x) & (x < x1)), np.flatnonzero((y0 <= y) & (y < y1))
         found = tuple(map(int, (cols[0], rows[0], cols[-1]+1, rows[-1]+1)))

@@ -137,14 +137,15 @@ class Method(Checked):
         raise NotImplementedError(f'{self.name} has no locate(self, vlm, image, question, cache=None) -> self.result(...)')
 
     def ask_plain(self, vlm, partial) -> Result: # of `locate`
-        "Ask the model alone"
+        "Ask the model alone, if that has not been done"
+        if partial.plain_answer is not None: return partial
         seconds = Timings(partial.seconds)
         with seconds('alone'): answer = vlm.ask(partial.image, partial.question, self.suffix, self.max_new_tokens)
         return replace(partial, plain_answer=answer, seconds=seconds, calls=partial.calls + 1)
 
     def ask_again(self, vlm, partial) -> Result: # of `locate`
         "Ask with the view, by the fields `final_images` ('view' or 'both'), `suffix` and `max_new_tokens`"
-        r = self.ask_plain(vlm, partial) if partial.plain_answer is None else partial
+        r = self.ask_plain(vlm, partial)
         view, seconds, notes = r.view, Timings(r.seconds), [*r.notes, *unseen_note(r.seen, r.image.size)]
         if view.box == (0, 0, *r.image.size) and not view.masked:
             return replace(r, answer=r.plain_answer, notes=[*notes, 'nothing new to see: the answer stays'])

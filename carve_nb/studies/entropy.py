@@ -189,7 +189,6 @@ def format_header(records, unit='questions') -> str: # what is counted
         f'(at most {math.log2(most):.2f} bits = {math.log(most):.2f} nats); '
         'H in bits, last generated token, if nothing else is said')
 
-
 def entropy_associations(records, steps=('last', 'first')) -> dict:
     "(step, column, column) → plain and given, for all correlations with entropy and odds of a right answer"
     out = {}
