@@ -202,7 +202,7 @@ def mean_pair(A) -> np.ndarray: # [M, ..., Nv] -> [...]
 # %% ../../nbs/library/method/04_measures.ipynb #1a3d17f9
 def layer_contrast(A, last=-1, among=None) -> tuple: # [L, Nv] of all layers -> [Nv] float32, index of the layer taken
     "Absolute difference of a late layer k and the layer farthest from it among candidates C; None: all"
-    p = check_maps(A, A, 1)[0]
+    p = check_maps(A, A, 1)[0].double()     # far layers share so little that float32 makes ties of them
     p = p/p.sum(-1, keepdim=True).clamp_min(1e-30)
     among = list(range(len(p)) if among is None else among)
     if not among or {*among, last} - {*range(-len(p), len(p))}:
