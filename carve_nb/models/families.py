@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from ..core.errors import CarveError, UnsupportedError
 from .image_tokens import (
-    ImageSpan, canvas_keys, canvas_tiles, edge_tiles, grid_pixels, pan_tiles, patch_grid, patch_keys, patch_pixels,
-    query_bridge, ratio_tiles, row_pixels, split_blocks, thw_grid, tile_pixels)
+    canvas_keys, canvas_tiles, edge_tiles, grid_pixels, pan_tiles, patch_grid, patch_keys, patch_pixels, place_blocks,
+    query_bridge, ratio_tiles, row_pixels, thw_grid, tile_pixels)
 from .video import halved_moments, numbered_moments, paired_moments
 
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
@@ -66,9 +66,7 @@ class Family:
         blocks = [(i, b) for i, size in enumerate(sizes)
                   for b in self.blocks(config, processor, inputs, first + i, size)]
         if ids is None: ids = inputs['input_ids'][0]
-        runs = split_blocks(ids, config.image_token_id, [b.size for _, b in blocks])
-        spans = [ImageSpan(b.take(run), b.grid, b.box, i, b.view, int(run[-1]) + 1)
-                 for (i, b), run in zip(blocks, runs) if len(run)]
+        spans = place_blocks(ids, config.image_token_id, blocks)
         return sorted(spans, key=lambda s: (s.image, s.view != 'base'))
 
 # %% ../../nbs/library/models/03_families.ipynb #7e0da36e

@@ -36,7 +36,7 @@ def split_attention(
     kernel = getattr(torch.ops.aten, FAST[q.device.type])
     grouped = q.reshape(B, kv_heads, -1, D)             # [B, H_kv, H/H_kv*Q, D]
     cached, cached_sum, *_ = kernel(grouped, k[:, :, :n], v[:, :, :n], scale=scale)
-    k, v = (x[:, :, n:].repeat_interleave(H//kv_heads, 1) for x in (k, v))
+    k, v = (x[:, :, n:, None].transpose(2, 3).expand(-1, -1, H//kv_heads, -1, -1).flatten(1, 2) for x in (k, v))
     new, new_sum, *_ = kernel(q, k, v, is_causal=True, scale=scale)
     w = (new_sum - cached_sum.reshape(new_sum.shape)).sigmoid()[..., None]
     return torch.lerp(cached.reshape(q.shape).float(), new.float(), w).to(q.dtype)
@@ -69,7 +69,8 @@ def may_split(
     if options.get('position_bias') is not None or getattr(mask, 'dtype', None) != torch.bool: return False
     if mask.ndim != 4 or mask.shape[-2:] != (Q, K): return False
     if not hasattr(mask, 'goes_on'):
-        mask.goes_on = bool((mask == torch.ones_like(mask[0, 0]).tril(K - Q)).all())
+        cached, new = mask.split((K - Q, Q), -1)
+        mask.goes_on = bool(cached.all()) and torch.equal(new, torch.ones_like(new).tril())
     return mask.goes_on and can_split(q.device.type, q.dtype)
 
 # %% ../../nbs/library/models/04_hooks.ipynb #431aa935
@@ -111,16 +112,14 @@ def read_mask(
     return mask, terms
 
 # %% ../../nbs/library/models/04_hooks.ipynb #8f0e7c7d
-class Done(Exception): "All that is wanted of this pass has been seen"
+class Done(BaseException): "All that is wanted of this pass has been seen; no error, so that nobody takes it for one"
 
 class Watcher:
     "Sees the attention calls of the modules that hold its `config`, in its own thread, while it is open"
     def see(self, call) -> bool:
         "Before the kernel runs; true where all that is wanted of this pass has been seen"
         return False
-    def change(self, call, out):    # [B, Q, H, D] outputs of the heads
-        "After it; what goes on in the model"
-        return out
+    change = None   # after it, where something is changed: (call, [B, Q, H, D] outputs of the heads) -> what goes on
 
 # q [B, H, Q, D]; k, v [B, H_kv, K, D]; mask and terms as `mask_rows` and `row_scores` take them
 Call = namedtuple('Call', 'module q k v mask scale terms')
@@ -144,7 +143,8 @@ def watched(kernel, module, query, key, value, attention_mask, scaling=None, **k
     if filling and may_split(query, key, value, attention_mask, kw):
         out, rest = split_attention(query, key, value, scale).transpose(1, 2), [None]
     else: out, *rest = kernel(module, query, key, value, attention_mask, scaling=scaling, **kw)
-    for w in watchers: out = w.change(call, out)
+    for w in watchers:
+        if w.change: out = w.change(call, out)
     return out, *rest
 
 # %% ../../nbs/library/models/04_hooks.ipynb #0e796295

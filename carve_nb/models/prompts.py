@@ -89,10 +89,10 @@ def check_text(
     tok, (special, pictures, roles) = processor.tokenizer, commands(processor)
     if tok.unk_token and tok.unk_token not in text:
         special -= {tok.unk_token_id}   # in such a text it means a word that the tokenizer does not know
-    def run(t): return f" {' '.join(map(str, tok(t, add_special_tokens=False, truncation=False).input_ids))} "
-    own = run(text)
-    bad = tok.convert_ids_to_tokens([i for i in map(int, own.split()) if i in special])
-    bad += [w for w in pictures if w in text] + [w for w in roles if w in text or run(w) in own]
+    ids = tok([text, *roles], add_special_tokens=False, truncation=False).input_ids
+    own, *runs = (f" {' '.join(map(str, i))} " for i in ids)
+    bad = tok.convert_ids_to_tokens([i for i in ids[0] if i in special])
+    bad += [w for w in pictures if w in text] + [w for w, run in zip(roles, runs) if w in text or run in own]
     if bad:
         raise PromptError(f'The question contains {bad[0]!r}, which the model reads as a command and not as text. '
                           'Remove it, or load the model with escape=True (--escape).')
@@ -114,7 +114,8 @@ def text_positions(
     text,
     later=0,  # how often the text stands again behind the place that is meant
 ) -> list:
-    "Positions of the tokens of a text, where it stands last in a prompt"
+    "Positions of the tokens of a text, where it stands last in a prompt; of no text: none"
+    if not text: return []
     ids = ids.tolist()
     kept = [i for i, token in enumerate(ids) if token != skip]
     words, n = [ids[i] for i in kept], len(kept)
@@ -261,7 +262,7 @@ def read_prompts(
         own, names = pictures[first:first + n], token_names(tok, ids)
         spans = family.spans(config, processor, inputs, [im.size for im in own], ids, first) if own else []
         if not family.cross: check_tiles(spans, names, ids == token)
-        at = text_positions(tok, ids, token, asked) if asked else []
+        at = text_positions(tok, ids, token, asked)
         runs = [list(run) for _, run in groupby(ids.tolist(), lambda i: i == token)]
         short = [i for run in runs for i in (run[:1] if run[0] == token else run)]   # one image token for each picture
         text = tok.decode(short, clean_up_tokenization_spaces=False)

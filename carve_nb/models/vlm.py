@@ -117,30 +117,27 @@ class VLM:
         return (f'VLM({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M parameters, '
                 f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device}{suffix})')
 
-    def limited(self, images):
-        "Settings of one call of the processor that keep pictures to `image_tokens`; a warning where that shows less"
-        cell, limit = token_limit(self.processor, self.image_tokens)
-        pixels = max(im.width*im.height for im in images)
-        if limit and pixels > self.image_tokens*cell**2:
-            warnings.warn(f'A picture of {pixels/1e6:.0f} megapixels is shown with {self.image_tokens:,} tokens of '
-                          f'{cell} x {cell} pixels, fewer than the processor alone would take. Set another number with '
-                          '--image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).', stacklevel=5)
-        return limit
-
     def read(self, chat, images, question, later=0) -> Prompt:
         "A chat and its pictures through the processor, with the positions noted; `later`: of `text_positions`"
         bos, seen = getattr(self.tokenizer, 'bos_token', None), [to_raster(im) for im in images]
-        kw = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
-        if images: kw |= dict(images=[seen], **self.limited(images))
+        kw, spans = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}, []
+        if images:
+            cell, limit = token_limit(self.processor, self.image_tokens)
+            kw |= dict(images=[seen], **limit)
+            pixels = max(im.width*im.height for im in images)
+            if limit and pixels > self.image_tokens*cell**2:
+                warnings.warn(
+                    f'A picture of {pixels/1e6:.0f} megapixels is shown with {self.image_tokens:,} tokens of {cell} x '
+                    f'{cell} pixels, fewer than the processor alone would take. Set another number with '
+                    '--image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).', stacklevel=4)
         # some tokenizers are saved with a limit, which would cut pictures in two
         inputs = self.processor(text=chat, truncation=False, return_tensors='pt', **kw)
         inputs.pop('labels', None)
         ids, tok, config = inputs['input_ids'][0], self.tokenizer, self.model.config
         self.check_length(ids, 'Shorten the question or use fewer or smaller pictures.')
-        sizes = [im.size for im in seen]
-        spans = self.family.spans(config, self.processor, inputs, sizes, ids) if images else []
+        if images: spans = self.family.spans(config, self.processor, inputs, [im.size for im in seen], ids)
         spans = [stretched(s, seen[s.image], images[s.image]) for s in spans]
-        asked = text_positions(tok, ids, config.image_token_id, question, later) if question else []
+        asked = text_positions(tok, ids, config.image_token_id, question, later)
         return Prompt(inputs, spans, asked, chat, images, token_names(tok, ids), question)
 
     def check_length(self, ids, advice):
@@ -218,8 +215,8 @@ class VLM:
 
     def to_device(self, prompt):
         "The prompt's inputs on the model's device and in its type; the prompt stays as it is"
-        kind = lambda v: self.dtype if v.is_floating_point() else v.dtype
-        return {k: v.to(self.device, kind(v)) for k, v in prompt.inputs.items()}
+        device, kind = self.device, lambda v: self.dtype if v.is_floating_point() else v.dtype
+        return {k: v.to(device, kind(v)) for k, v in prompt.inputs.items()}
 
     def generate(self,
         prompt=None,           # `Prompt`, or messages; or one picture or a list of them, with a question or messages
