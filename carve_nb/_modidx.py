@@ -1882,8 +1882,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'carve_nb/models/hooks.py'),
                                        'carve_nb.models.hooks.eager_attention': ( 'library/models/hooks.html#eager_attention',
                                                                                   'carve_nb/models/hooks.py'),
-                                       'carve_nb.models.hooks.filling_cache': ( 'library/models/hooks.html#filling_cache',
-                                                                                'carve_nb/models/hooks.py'),
                                        'carve_nb.models.hooks.generate_setting': ( 'library/models/hooks.html#generate_setting',
                                                                                    'carve_nb/models/hooks.py'),
                                        'carve_nb.models.hooks.hand_over': ( 'library/models/hooks.html#hand_over',

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['FAST', 'FlashMask', 'Call', 'KERNELS', 'UNREAD', 'split_attention', 'can_split', 'may_split', 'mask_rows',
            'read_mask', 'Done', 'Watcher', 'CacheFill', 'watched', 'eager_attention', 'restore', 'watching',
-           'filling_cache', 'generate_setting', 'stock_model', 'refuse_settings', 'check_inputs', 'Around', 'hand_over',
+           'generate_setting', 'stock_model', 'refuse_settings', 'check_inputs', 'Around', 'hand_over',
            'around_generate']
 
 # %% ../../nbs/library/models/04_hooks.ipynb #c729851f
 import functools, inspect, sys, threading
 from collections import namedtuple
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 import torch
@@ -200,14 +200,6 @@ def watching(watcher):
         try: yield watcher
         except Done as e:
             if e.args != (watcher,): raise
-
-# %% ../../nbs/library/models/04_hooks.ipynb #74019070
-def filling_cache(
-    config,  # configuration of the decoder
-):
-    "Let passes inside the block only fill a cache"
-    known = config._attn_implementation == 'sdpa' or id(config) in _observed
-    return watching(CacheFill(config)) if known else nullcontext()
 
 # %% ../../nbs/library/models/04_hooks.ipynb #baaeb98d
 def generate_setting(

@@ -8,13 +8,13 @@ __all__ = ['upto_picture', 'tower_inputs', 'branch', 'greedy', 'fill_cache', 'fe
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #98d6c9d1
 import copy, time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import Context
 from dataclasses import dataclass, field
 from itertools import chain
 import torch
 from transformers import DynamicCache, GenerationConfig
-from .hooks import filling_cache
+from .hooks import CacheFill, watching
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #b4668374
 def upto_picture(prompt, inputs, i) -> dict:
@@ -48,8 +48,10 @@ def greedy(model, max_new_tokens):
         output_logits=True)
 
 def fill_cache(vlm, inputs, cache):  # a `DynamicCache`, which is returned
-    "Keys and values of all tokens that a cache does not hold yet"
-    with filling_cache(vlm.text_config):
+    "Keys and values of all tokens that a cache does not hold yet; a kernel that is not known here goes to the end"
+    config = vlm.text_config
+    known = str(config._attn_implementation).startswith('sdpa')
+    with watching(CacheFill(config)) if known else nullcontext():
         vlm.model.generate(**inputs, past_key_values=cache, generation_config=greedy(vlm.model, 1))
     return cache
 
@@ -67,8 +69,8 @@ def features_from(vlm, prompt, inputs, start):
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #1709fa28
 def loose_tensors(model) -> dict:  # (module, name) -> tensor, or None where there may be one
     "Tensors that a model carries besides its weights and buffers"
-    every = ((m, name, value) for m in model.modules() for name, value in vars(m).items())
-    return {(m, name): value for m, name, value in every if value is None or torch.is_tensor(value)}
+    return {(module, name): value for module in model.modules() for name, value in vars(module).items()
+            if value is None or isinstance(value, torch.Tensor)}
 
 def put_loose(
     tensors,  # (module, name) -> tensor or None

@@ -14,7 +14,7 @@ from carve_nb.evaluation.demo import eager_kernel
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers
 from carve_nb.attention.intervention import Edit, applying
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.models.hooks import filling_cache
+from carve_nb.models.hooks import CacheFill, watching
 from carve_nb.baselines.dola import DoLa
 from carve_nb.baselines.contrast import PAI
 from carve_nb.baselines.stock_models import editing
@@ -152,7 +152,7 @@ def inside(block):
 BOTH, ONE, TWO = ('llava', 'qwen2_5_vl'), ('llava',), [(PICTURE, QUESTION), (OTHER, 'Why?')]
 BLOCKS = {   # what it runs, on which families
     'recording': (inside(lambda v: recording(v.model, [0, 5], rows=(1, -1))), ONE),
-    'nested': (inside(lambda v: nested(recording(v.model, [1]), filling_cache(v.text_config), recording(v.model))), ONE),
+    'nested': (inside(lambda v: nested(recording(v.model, [1]), watching(CacheFill(v.text_config)), recording(v.model))), ONE),
     'capture': (lambda v: v.capture(PICTURE, QUESTION), ONE),
     'all steps': (lambda v: v.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2), BOTH),
     'ask': (lambda v: v.ask(PICTURE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
