@@ -69,8 +69,7 @@ def test_against_libraries():
     "McNemar, Wilson, the area under the curve and sign flips as SciPy and statsmodels have them"
     from scipy import stats
     from statsmodels.stats import contingency_tables, proportion
-    from carve_nb.core.correlation import auroc
-    from carve_nb.core.stats import mean_interval, sign_flip
+    from carve_nb.core.stats import auroc, mean_interval, sign_flip
     rng = np.random.default_rng(9)
     for _ in range(20):
         n = int(rng.integers(5, 60))

@@ -257,7 +257,7 @@ def score_answer(answer, record, rule=None) -> float: # name of a rule; None: th
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d
 def patch_auroc(saliency, boxes) -> float: # `Saliency`, true regions in pixels; 0..1, .5 is chance
     "Chance that a patch in the picture that touches a true region is stronger than one that does not"
-    from carve_nb.core.correlation import auroc     # not before a map is scored: help loads this module
+    from carve_nb.core.stats import auroc     # not before a map is scored: help loads this module
     from carve_nb.core.saliency import patch_cover
     *_, seen = saliency.within()
     patches = SimpleNamespace(grid=seen.shape, box=saliency.box)

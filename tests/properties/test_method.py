@@ -9,8 +9,8 @@ from carve_nb.decomposition import CAP, OPERATORS, contrast, cost
 from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import Saliency, pick_layers
 from carve_nb.maps import entropy, fuse_maps, step_weights
-from carve_nb.core.correlation import auroc, rank_correlation
-from carve_nb.core.stats import mean_interval, difference, holm, mcnemar, paired_test, sign_flip
+from carve_nb.core.correlation import rank_correlation
+from carve_nb.core.stats import auroc, mean_interval, difference, holm, mcnemar, paired_test, sign_flip
 
 GREAT = float(np.finfo(np.float32).max)
 SIDES = st.integers(1, 6)
