@@ -25,14 +25,6 @@ def weights_state(model) -> tuple:
     "Places and versions of a model's weights: another where one is replaced or changed in place"
     return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters())
 
-def _capture_key(vlm, *words) -> tuple:    # text, suffix, longest answer
-    "A key for exactly this capture, the picture apart; it changes where a weight is replaced or changed in place"
-    proc, config = vlm.processor, vlm.model.config
-    return (
-        ref(vlm.model), weights_state(vlm.model), str(vlm.name), config.get_text_config()._attn_implementation,
-        vlm.image_tokens, proc.chat_template, str(proc.image_processor.to_dict()),
-        config.to_json_string(use_diff=False), vlm.argmax, words)
-
 # %% ../../nbs/library/attention/13_cache.ipynb #d8728d4f
 class AnswerCache:
     "Stands in front of a model and answers equal questions once"
@@ -64,11 +56,6 @@ class AnswerCache:
         make = lambda: self.vlm.ask(images, question, suffix, max_new_tokens)
         return self.once((*keys, question, suffix, max_new_tokens), make)
 
-    def learn(self, rows, image, *words):    # words: question, suffix, max_new_tokens
-        "Keep the answer of a capture"
-        answer = rows.answer, rows.meta.get('seconds', 0.)
-        self.keeper.known.setdefault((picture_key(image), *words), answer)
-
 # %% ../../nbs/library/attention/13_cache.ipynb #2bd53767
 class AttentionCache:
     """The newest captures within a bound: share one between methods, or between questions about one picture.
@@ -92,7 +79,12 @@ class AttentionCache:
         "The capture under these words, computed at most once, of all layers, steps and words, which methods share"
         image, asked, shared = open_image(image), text == self.question, vlm.shared
         if self.steps and not asked: max_new_tokens = min(max_new_tokens, self.steps)
-        key, n_read = (picture_key(image), _capture_key(vlm, text, suffix, max_new_tokens)), shared and shared.read
+        words, n_read = (picture_key(image), text, suffix, max_new_tokens), shared and shared.read
+        model, proc, config = vlm.model, vlm.processor, vlm.model.config
+        key = (
+            ref(model), weights_state(model), str(vlm.name), config.get_text_config()._attn_implementation,
+            vlm.image_tokens, proc.chat_template, str(proc.image_processor.to_dict()),
+            config.to_json_string(use_diff=False), vlm.argmax, words)
         rows = self.captures.pop(key, None)
         if rows: self.hits += 1
         else:
@@ -103,5 +95,6 @@ class AttentionCache:
         while self.nbytes > self.megabytes*1e6: del self.captures[next(iter(self.captures))]
         if asked:
             self.steps = len(rows.attn)
-            if isinstance(vlm, AnswerCache) and not vlm.argmax: vlm.learn(rows, image, text, suffix, max_new_tokens)
+            if isinstance(vlm, AnswerCache) and not vlm.argmax:     # it has answered, and need not be asked
+                vlm.keeper.known.setdefault(words, (rows.answer, rows.meta.get('seconds', 0.)))
         return rows
