@@ -1,11 +1,11 @@
 "The command `carve`, as a shell sees it."
 from contextlib import closing
 from dataclasses import replace
-import json, os, shlex, shutil, signal, subprocess, sys, time
+import json, os, shlex, shutil, signal, sqlite3, subprocess, sys, time
 import numpy as np
 import pytest
 from PIL import Image
-from carve_nb.data.run_store import STORE, connect
+from carve_nb.data.run_store import STORE
 from carve_nb.cli.main import main
 from carve_nb.core.errors import CarveError
 from processes import Carve, run
@@ -435,7 +435,7 @@ def lines(path): return path.read_text().splitlines() if path.exists() else []
 def stored(folder):
     "The lines of a run that goes on, as another process sees them"
     if not (folder/STORE).exists(): return []
-    with closing(connect(folder/STORE, 'rw')) as db:
+    with closing(sqlite3.connect(folder/STORE)) as db:
         if not db.execute('SELECT name FROM sqlite_master').fetchone(): return []
         return [l for l, in db.execute('SELECT line FROM lines')]
 

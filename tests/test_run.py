@@ -1,5 +1,5 @@
 "Runs that are killed, stopped, torn, crowded or starved end as if nothing had happened, or say what is wrong."
-import json, os, random, shutil, signal, subprocess, sys, time, warnings
+import json, os, random, shutil, signal, sqlite3, subprocess, sys, time, warnings
 from contextlib import closing
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ from carve_nb.baselines.controls import DirectAnswer
 from carve_nb.baselines.registry import ENTRIES, Entry
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError, RunError
-from carve_nb.data.run_store import RunStore, STORE, connect, read_run
+from carve_nb.data.run_store import RunStore, STORE, read_run
 from carve_nb.evaluation.report import Report, write_report
 from carve_nb.evaluation.runner import local_engine, run_eval
 from carve_nb.data.datasets import load_benchmark
@@ -33,7 +33,7 @@ def start(out, *more): return Carve(*words(out), *more)
 def lines(out):
     "How many lines are in the store, as another process sees it"
     if not (out/STORE).exists(): return 0
-    with closing(connect(out/STORE, 'rw')) as db:
+    with closing(sqlite3.connect(out/STORE)) as db:
         if not db.execute('SELECT name FROM sqlite_master').fetchone(): return 0
         return db.execute('SELECT count(*) FROM lines').fetchone()[0]
 
@@ -194,7 +194,7 @@ def test_torn_file(tiny, tmp_path):
     "A transaction that was under way is as if it had never begun; a file that is not whole is refused"
     complete = run(tmp_path, tiny)
     path = tmp_path/STORE
-    with closing(connect(path)) as db: db.execute('DELETE FROM lines WHERE rowid > 5')
+    with closing(sqlite3.connect(path)) as db: db.execute('DELETE FROM lines WHERE rowid > 5')
     code = f"import os, sqlite3; db = sqlite3.connect({str(path)!r}, isolation_level=None); db.execute('PRAGMA cache_size=1'); db.execute('BEGIN'); " \
         "db.execute('DELETE FROM lines'); db.executemany('INSERT INTO sessions (owner) VALUES (?)', [('x'*3000,)]*99); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, '-c', code])

@@ -1,12 +1,12 @@
 "The engine ray: dead workers, poison, a dead driver, another engine half-way; the tables stay the same bytes."
-import os, random, signal, subprocess, sys, time
+import os, random, signal, sqlite3, subprocess, sys, time
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 import psutil, pytest
 from carve_nb.cli.main import main
-from carve_nb.data.run_store import STORE, connect, read_run
+from carve_nb.data.run_store import STORE, read_run
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import run_eval
 from carve_nb.evaluation.distributed import RayEngine
@@ -21,7 +21,7 @@ ENV = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
 def files(out): return {k: (out/k).read_bytes() for k in SAME if (out/k).exists()}
 def lines(out):
     if not (out/STORE).exists(): return 0
-    with closing(connect(out/STORE, 'rw')) as db:
+    with closing(sqlite3.connect(out/STORE)) as db:
         return db.execute('SELECT count(*) FROM lines').fetchone()[0] if db.execute('SELECT name FROM sqlite_master').fetchone() else 0
 
 

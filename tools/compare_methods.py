@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 import numpy as np, torch
 from carve_nb.attention.layer_masking import decoder_layers
-from carve_nb.baselines.registry import ENTRIES, find_methods
+from carve_nb.baselines.registry import ENTRIES, split_specs
 from carve_nb.core.image import open_image
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.questions import KINDS
@@ -142,7 +142,7 @@ def main():
     a.out.mkdir(parents=True, exist_ok=True)
     run_eval(scenes(a.tune, 'calibration'), vlm, sum(tuned_settings().values(), []), out=a.runs/'tune')
     chosen = choose_settings(read_run(a.runs/'tune')[1])
-    names = {e.name: e.name for e in find_methods('all')} | {c['setting']: f'{m} tuned' for m, c in chosen.items() if c['setting'] != m}
+    names = {m: m for m in split_specs('all')} | {c['setting']: f'{m} tuned' for m, c in chosen.items() if c['setting'] != m}
     run_eval(scenes(a.n, 'heldout'), vlm, list(names), out=a.runs/'answer')
     pack(a.out, read_run(a.runs/'answer')[1], names, chosen, vlm)
     if a.costs: write_facts(a.out/'costs.json', measure_costs(vlm, scenes(a.costs, 'calibration')))

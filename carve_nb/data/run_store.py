@@ -4,14 +4,18 @@
 
 # %% auto #0
 __all__ = ['STORE', 'FAILED', 'EXPORTS', 'RUN_FILES', 'TABLES', 'ELSE', 'digest', 'differing', 'without', 'escape_halves',
-           'to_line', 'image_key_of', 'read_records', 'export_run', 'connect', 'read_run', 'RunStore']
+           'to_line', 'image_key_of', 'read_records', 'export_run', 'read_run', 'RunStore', 'attempt', 'Bar',
+           'carry_out']
 
 # %% ../../nbs/library/data/16_run_store.ipynb #22142ec9
-import gzip, hashlib, json, os, platform, sqlite3, warnings
+import gzip, hashlib, json, os, platform, sqlite3, sys, warnings
+from collections import Counter
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
-from ..core.errors import DataError, IncompleteError, RunError
+from time import perf_counter
+from tqdm import tqdm
+from ..core.errors import DataError, IncompleteError, InsufficientMemoryError, RunError, out_of_memory
 from ..core.io import replace_file
 
 # %% ../../nbs/library/data/16_run_store.ipynb #75cf895e
@@ -93,17 +97,13 @@ TABLES = (
     'CREATE TABLE IF NOT EXISTS sessions (owner TEXT, samples INTEGER, seconds REAL)')
 ELSE = 'Give another folder, or set this one aside (of `carve eval`: --force, force=True).'
 
-def connect(path, mode='rwc', timeout=30): # 'rw': it must be there; seconds to wait for another process
-    "Open a database"
-    return sqlite3.connect(f'{Path(path).absolute().as_uri()}?mode={mode}', timeout=timeout, uri=True)
-
 def read_run(folder, left_out=False) -> tuple: # None, [], [] where nothing was written yet
     """Configuration, lines of the methods asked for last, in the order of samples and methods, and sessions (owner,
     samples, seconds; seconds None: it was not closed); `left_out`: lines of all methods, as they were written"""
     path, config, lines, sessions = Path(folder)/STORE, None, [], []
     if path.exists():
         try:
-            with closing(connect(path, 'rw')) as db:
+            with closing(sqlite3.connect(f'{path.absolute().as_uri()}?mode=rw', timeout=30, uri=True)) as db:
                 db.row_factory = sqlite3.Row
                 said, = db.execute('PRAGMA quick_check(1)').fetchone()
                 if said != 'ok': raise sqlite3.DatabaseError(said)
@@ -136,7 +136,7 @@ class RunStore:
         self.db, self.inode = None, None
         self.folder.mkdir(parents=True, exist_ok=True)
         try:         # one writer at a time, of each part
-            self.lock = connect(self.folder/f'run{part}.lock', timeout=0)
+            self.lock = sqlite3.connect(self.folder/f'run{part}.lock', timeout=0)
             self.lock.execute('BEGIN IMMEDIATE')
         except sqlite3.Error as e:
             if e.sqlite_errorname != 'SQLITE_BUSY':
@@ -191,7 +191,7 @@ class RunStore:
     def begin(self, drop):
         "Note this session; leave out what is measured again"
         with self.writing():
-            self.db = connect(self.path)
+            self.db = sqlite3.connect(self.path, timeout=30)     # seconds to wait for another process
             self.db.execute('BEGIN IMMEDIATE')
             for table in TABLES: self.db.execute(table)
             self.db.execute('DELETE FROM config')
@@ -235,3 +235,49 @@ class RunStore:
         finally:
             self.db.close()
             self.lock.close()
+
+# %% ../../nbs/library/data/16_run_store.ipynb #26d189db
+def attempt(make # returns a value
+    ) -> tuple: # value or None, status, reason
+    "A value, or why there is none; the error itself, whose frames hold tensors, is released"
+    try: return make(), 'ok', ''
+    except Exception as e:
+        if out_of_memory(e): return None, 'oom', str(InsufficientMemoryError())
+        words, status = ' '.join(str(e).split()), getattr(e, 'status', None)
+        return None, status if status in FAILED else 'error', escape_halves(f'{type(e).__name__}: {words}')[:500]
+
+# %% ../../nbs/library/data/16_run_store.ipynb #0dc76884
+class Bar(tqdm):
+    "A progress bar that does not read the time of day"
+    _time = property(lambda self: perf_counter, lambda self, given: None)
+
+def carry_out(store, measured, ids, done, total, progress=True):
+    # iterator of lists of lines; of all samples, in order, may be filled meanwhile; samples of which nothing is left
+    "Keep lines as they come, under a bar with the accuracies so far, and note the time of the session"
+    asked, points, calls, n, start = Counter(), Counter(), 0, 0, perf_counter()
+    def count(method, score):
+        if score is not None: asked[method], points[method] = asked[method] + 1, points[method] + score
+    for (_, method), score in store.done.items(): count(method, score)
+    answered = bool(asked)
+    try:
+        with Bar(total=total, initial=done, disable=not progress, unit='sample', file=sys.stderr, dynamic_ncols=True) as bar:
+            for lines in measured:
+                store.add(lines)
+                for l in lines:
+                    count(l['method'], l.get('score'))
+                    calls += l.get('calls', 0)
+                    answered |= l['status'] == 'ok'
+                n += 1
+                shares = [f'{m[:12]} {100*points[m]/asked[m]:.0f}' for m in [*asked][:5]]
+                if calls: bar.set_postfix_str(f'{" ".join(shares)}, {calls} calls', refresh=False)
+                bar.update()
+                if n >= 5 and not answered:
+                    raise IncompleteError(
+                        f'none of the first {n} samples has an answer; the first said: {lines[0]["why"]} Mend it, and '
+                        'go on with --retry.')
+    except KeyboardInterrupt:
+        print(
+            f'\nstopped after {len({id for id, _ in store.done if id})} of {total} samples, all kept in {store.folder}; '
+            'the same command goes on from there.', file=sys.stderr)
+        raise
+    finally: store.close(ids, n, perf_counter() - start)

@@ -22,8 +22,8 @@ from ..core.plotting import panels_html
 from ..core.saliency import pick_layers
 from ..data.datasets import DataSet, scene_records
 from ..data.questions import KINDS
-from ..data.run_engine import Bar, count_workers, measure_units
-from ..data.run_store import read_run
+from ..data.run_engine import count_workers, measure_units
+from ..data.run_store import Bar, read_run
 from ..data.scenes import make_scene, to_sample
 from .report import PAGE, STAR, Report, leaderboard, write_report
 from .runner import (

@@ -14,10 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from ..core.errors import IncompleteError, RunError
 from ..core.io import PACKAGED
-from ..data.run_store import differing, without
+from ..data.run_store import attempt, differing, without
 from .runner import MAY_CHANGE, RunConfig, ready_here
 from ..models.vlm import VLM
-from ..data.run_engine import attempt
 
 # %% ../../nbs/library/evaluation/12_distributed.ipynb #40276b13
 @dataclass(frozen=True)

@@ -20,9 +20,8 @@ from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import Record
 from carve_nb.method.view import magnify
 from carve_nb.regions import regions, top_mask
-from carve_nb.evaluation.runner import run_eval
+from carve_nb.evaluation.runner import RunConfig, SampleEvaluator, run_eval
 from carve_nb.models.vlm import VLM
-from carve_nb.evaluation.runner import describe_answer
 from .clean import count_passes, differences, picture, snapshot
 
 QUESTION, PICTURE = 'What animal is this?', picture(80, 64)
@@ -471,6 +470,6 @@ def test_different_lengths(captures, tiny):
     assert last.from_rows(image, question, a, b).saliency.values.tolist() == last.from_rows(image, question, replace(a, attn=a.attn[:2]), b).saliency.values.tolist()
     r = every(tiny, image, 'What is in the picture?')
     assert r.steps == (len(r.rows.attn), len(r.instruction_rows.attn)) and r.steps[0] == len(r.plain_answer.tokens) and r.steps[1] <= r.steps[0]
-    record = Record('a', image, 'What is in the picture?', 'x')
-    assert describe_answer(record, r, 1.)['steps'] == list(r.steps)
-    assert not describe_answer(record, DirectAnswer(max_new_tokens=1)(tiny, image, "What?"), 1.)['steps']
+    record, evaluator = Record('a', image, 'What is in the picture?', 'x'), SampleEvaluator(tiny, RunConfig(()))
+    assert evaluator.line(every, record)['steps'] == list(r.steps)
+    assert not evaluator.line(DirectAnswer(max_new_tokens=1), record)['steps']

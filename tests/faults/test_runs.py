@@ -9,9 +9,8 @@ from carve_nb.evaluation import runner
 from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError, RunError, IncompleteError
-from carve_nb.data.run_store import STORE, RunStore, read_run
-from carve_nb.data.run_engine import carry_out
-from carve_nb.baselines.registry import find_methods
+from carve_nb.data.run_store import STORE, RunStore, carry_out, read_run
+from carve_nb.baselines.registry import ENTRIES, split_specs
 from carve_nb.evaluation.report import write_report
 from carve_nb.evaluation.runner import local_engine, run_eval
 from carve_nb.data.scenes import make_scene, samples
@@ -194,7 +193,7 @@ def by_chance(vlm, tmp_path):
         display=lambda: search_display(1, 'tail', 'with', 4).image.tobytes(), statistics=lambda: (mean_interval(x), difference(x, x[::-1], seed=1), detectable(100, .5, .1)),
         folder=lambda: (make_tiny_checkpoint('llava', tmp_path/'m')/'model.safetensors').read_bytes(), reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
         run=lambda: plain(go(tmp_path/f'{time.monotonic_ns()}', vlm, 'none,random,random-map,shuffled,vcd', 2, seed=5)),
-        report=lambda: write_report(go(tmp_path/'R', vlm, 'none,random', 6) and tmp_path/'R').markdown(), **{e.name: lambda e=e: method(e) for e in find_methods('carve,random,random-map,shuffled,vcd,laser-vat')})
+        report=lambda: write_report(go(tmp_path/'R', vlm, 'none,random', 6) and tmp_path/'R').markdown(), **{k: lambda k=k: method(ENTRIES[k]) for k in split_specs('carve,random,random-map,shuffled,vcd,laser-vat')})
 
 
 @pytest.mark.case(55)
