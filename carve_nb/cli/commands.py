@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Annotated, Any
 import typer
 from .. import __version__
-from ..baselines.registry import methods, split_specs
+from ..baselines.registry import method_rows, methods, split_specs
 from .files import (
     check_file, check_picture, make_folder, print_line, print_table, read_pictures, save_file, save_json, save_map,
     save_picture, terminal_picture)
-from ..core.errors import CarveError, choose
+from ..core.errors import CarveError, IncompleteError, choose
 from ..core.io import TINY, find_source, tame_terminal
-from ..data.records import FOLDER_FORMAT
+from ..data.records import FOLDER_FORMAT, folder_pictures
 
 # %% ../../nbs/library/cli/03_commands.ipynb #16368377
 METHOD_NAMES = tuple(methods())
@@ -379,7 +379,6 @@ def print_report(report, folder):
     print(report.markdown())
     print(f'written to {folder}:', ', '.join(report.files))
     if any(line['status'] == 'ok' for line in report.records): return
-    from carve_nb.core.errors import IncompleteError
     raise IncompleteError(
         f'nothing was answered; the first line says: {report.records[0]["why"]} Mend it, and go on (of carve eval: with '
         '--retry).')
@@ -528,7 +527,6 @@ def do_bench(loading,
 @command('Lists')
 def do_methods(as_json: AsJson = False):
     "List the methods: ours, the controls, and those of others, with their sources."
-    from carve_nb.baselines.registry import method_rows
     print_table(method_rows(), as_json)
 
 @command('Lists')
@@ -549,7 +547,6 @@ def do_profile(loading,
         'measure again where a profile of these weights is kept, and put the new one in its place', '--force')] = False,
     to_json: JsonFile = None, quiet: Quiet = False):
     "Choose whose row of attention is read, and in which layers, by agreement; kept for lookup and `Carve.for_model`."
-    from carve_nb.data.records import folder_pictures
     if images: folder_pictures(images)     # there must be some
     from tqdm import tqdm
     from carve_nb.method.profiles import profile_path

@@ -12,13 +12,12 @@ from base64 import b64encode
 from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
-from ..core.errors import CarveError
+from ..core.errors import CarveError, ImageError
 from ..core.io import one_line, replace_file, tame_terminal
 
 # %% ../../nbs/library/cli/01_files.ipynb #a0b66e9b
 def read_pictures(paths) -> list: # of PIL pictures
     "Pictures, or what is wrong with a file; where there are several, words of a question may stand among them"
-    from carve_nb.core.errors import ImageError
     from carve_nb.core.image import open_image
     if words := [path for path in paths[1:] if not Path(path).exists()]:
         raise CarveError(f'{words[0]} is no file: pictures come first, then the question in quotation marks.')

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from ..core.errors import RunError
 from ..core.io import escape_sign, one_line, replace_file, table_html, tame_markdown
 from ..core.plotting import figure_bytes, plot_forest
+from ..core.saliency import Saliency
 from ..core.stats import TESTS, difference, format_intervals, holm, mean_interval, paired_test
 from ..data.run_store import FAILED, STORE, export_run, image_key_of, read_records, read_run
 from ..data.scoring import nearest, yes_or_no
@@ -220,7 +221,6 @@ class Report:
 
     def maps(self, method) -> dict: # id -> `Saliency`, without its picture
         "The maps that a run with `--maps` (`maps=True`) has kept"
-        from carve_nb.core.saliency import Saliency     # loads torch
         return {r['id']: Saliency.unpack(r['map']) for r in self.select(method, status='ok') if 'map' in r}
 
 # %% ../../nbs/library/evaluation/10_report.ipynb #36900ace

@@ -105,7 +105,10 @@ class SampleEvaluator:
         if self.vlm.shared: self.vlm.shared.kept.clear()
 
     def line(self, method, record) -> dict: # plain values
-        "An answer with its score, where the method looked, and what it cost"
+        "An answer with its score, where the method looked, and what it cost; or why it is not asked for"
+        if method.by_box and not record.boxes: return dict(status='skipped', why='no true region')
+        if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
+        if record.short_question: method = method.under_words(record.short_question)
         saved, boxes = self.once.saved, record.boxes or ()
         ask = CrossModelAnswer(method, self.by) if self.by else method
         r = ask(self.once, record.image, record.question, box=record.box, cache=self.captures)
@@ -125,33 +128,29 @@ class SampleEvaluator:
             except ValueError: pass                                         # all patches are inside, or none
         return line | dict(map=S.pack()) if self.config.maps and S is not None else line
 
-    def one(self, method, record) -> dict: # plain values
-        "What a method found on a sample, or the status and the reason"
-        if method.by_box and not record.boxes: return dict(status='skipped', why='no true region')
-        if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
-        if record.short_question: method = method.under_words(record.short_question)
-        line, status, why = attempt(lambda: self.line(method, record))
-        if status == 'oom':
-            self.fresh()
-            self.captures.ask_for(record.question)
-            free_memory(self.vlm)
-        return line or dict(status=status, why=why)
-
     def __call__(self, unit): # list of (place, `Record`, names of the methods left: all if not given) about one picture
         "The lines of each record; what is shared is the same, whichever methods are left"
         self.fresh()
         with self.vlm.sharing():
             for at, record, *left in unit:
-                opened, status, why = attempt(record.opened)
+                opened, *failed = attempt(record.opened)
                 ways = {k: m for k, m in self.methods[record.rule == 'f1-pairs'].items() if k not in self.unfit}
-                head = dict(id=record.id, at=at, status=status, kind=record.kind, question=record.question)
                 self.captures.ask_for(record.question)
                 shared = next((m for m in ways.values() if m.captures), None)
                 if opened and shared:      # a capture that fails here fails again in each method
                     ask = record.question, shared.suffix, shared.max_new_tokens
                     attempt(lambda: self.captures.capture(self.once, opened.image, *ask))
-                yield [head | dict(method=k) | (self.one(m, opened) if opened else dict(why=why))
-                    for k, m in ways.items() if not left or k in left[0]]
+                lines = []
+                for k, m in ways.items():
+                    if left and k not in left[0]: continue
+                    line, status, why = attempt(partial(self.line, m, opened)) if opened else (None, *failed)
+                    head = dict(id=record.id, at=at, status=status, kind=record.kind, question=record.question, method=k)
+                    lines.append(head | (line or dict(why=why)))
+                    if opened and status == 'oom':
+                        self.fresh()
+                        self.captures.ask_for(record.question)
+                        free_memory(self.vlm)
+                yield lines
             self.fresh()
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #5e0d844a
