@@ -128,8 +128,8 @@ def split_specs(text) -> tuple: # of texts
             raise CarveError(f'{text!r}: {word!r} is no method; write a list in brackets, such as carve:layers=[3,4]')
     specs = [(read_method(word)[0], word) for word in words]
     ready = [e for e in ENTRIES.values() if e.asks != 'model']
-    groups = dict(all=ready, **{c: [e for e in ready if e.category == c] for c in CATEGORIES})
-    return tuple(dict.fromkeys(e.name + w[len(n):] for n, w in specs for e in groups.get(n) or [ENTRIES[n]]))
+    named = lambda name: [e for e in ready if name in ('all', e.category)] or [ENTRIES[name]]
+    return tuple(dict.fromkeys(e.name + w[len(n):] for n, w in specs for e in named(n)))
 
 def make_method(method, **given):
     "A method by its name (perhaps with fields, 'carve:p=.1'), its class or an instance, with the given fields changed"
