@@ -15,10 +15,9 @@ import numpy as np, torch
 from scipy.special import rel_entr
 from ..attention import capture as _capture # gives `VLM` its `capture`
 from ..convergence import head_mean_rows
-from ..core.correlation import auroc
 from ..core.errors import CarveError, StatisticsError
 from ..core.saliency import Saliency, merge_heads, patch_cover
-from ..core.stats import Estimate, difference, holm, paired_test
+from ..core.stats import Estimate, auroc, difference, holm, paired_test
 from ..data.run_store import image_key_of
 from ..decomposition import check_maps, contrast
 from ..maps import entropy, hellinger
