@@ -3,6 +3,7 @@ import gc, json, os, platform, warnings
 from pathlib import Path
 import hypothesis
 import pytest
+from processes import forked_kernels  # noqa: F401
 
 ENDED, SECONDS, FIGURES = {}, {}, {}   # test -> how its variants ended, seconds; what it measured
 EXAMPLES = dict(ci=100, soak=10_000)

@@ -1,41 +1,77 @@
-"""`carve` in a process of its own, forked from one that has loaded the libraries: they are imported once for all tests, not
-for each command. test_install, test_downloaded and test_cli.test_ask_on_a_terminal start what a shell starts."""
-import os, shutil, signal, subprocess, sys, tempfile
+"""Processes forked from one that has loaded the libraries: they are imported once for all tests, not for each process. Where
+the start is what is tested, in test_install, test_determinism, test_import and some of test_cli, a shell's command is started."""
+import os, runpy, shutil, signal, subprocess, sys, tempfile, time
 from multiprocessing import get_context
 from pathlib import Path
+import pytest
 
 SERVER = get_context('forkserver')
-SERVER.set_forkserver_preload(['torch', 'transformers', 'pandas', 'matplotlib.pyplot', 'carve_nb.cli.main', 'carve_nb.evaluation.report',
-                               'carve_nb.evaluation.runner', 'carve_nb.models.vlm', 'carve_nb.studies.entropy'])
+SERVER.set_forkserver_preload(['torch', 'transformers', 'pandas', 'matplotlib.pyplot', 'ipykernel.kernelapp', 'carve_nb.cli.main',
+                               'carve_nb.evaluation.report', 'carve_nb.evaluation.runner', 'carve_nb.models.vlm', 'carve_nb.studies.entropy'])
 
 
-def carve(words, out, err):
-    "In the new process: what `python -m carve_nb` does, with its output in two files"
+def begin(work, words, out, err, errors, cwd, env):
+    "In the new process: its output in two files, its folder, its environment; then the work"
     for fd, path in ((1, out), (2, err)): os.dup2(os.open(path, os.O_WRONLY), fd)
-    sys.stdout, sys.stderr = (open(fd, 'w', encoding='utf-8', errors='backslashreplace', buffering=1, closefd=False) for fd in (1, 2))
+    sys.stdout, sys.stderr = (open(fd, 'w', encoding='utf-8', errors=errors, buffering=1, closefd=False) for fd in (1, 2))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ.update(HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
+    if cwd: os.chdir(cwd)
+    os.environ.update(env, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
     import torch
     torch.set_num_threads(1)
+    sys.exit(work(words))
+
+
+def carve(words):
+    "What `python -m carve_nb` does"
     from carve_nb.cli.main import main
     sys.argv = ['carve', *words]
-    sys.exit(main(words))
+    return main(words)
 
 
-class Carve:
-    "A running `carve WORDS`, with the names of `subprocess.Popen`"
-    def __init__(self, *words):
+def script(words):
+    "What `python FILE` does"
+    sys.argv = words
+    runpy.run_path(words[0], run_name='__main__')
+
+
+def afresh(words):
+    "What `python -c CODE` does, with the libraries loaded and the package not"
+    for k in [k for k in sys.modules if k.partition('.')[0] == 'carve_nb']: del sys.modules[k]
+    exec(words[0], {})
+
+
+def kernel(words):
+    "What `python -m ipykernel_launcher` does, which begins before matplotlib is imported"
+    import matplotlib
+    from ipykernel.kernelapp import launch_new_instance
+    os.setsid()
+    sys.path[:] = [p for p in sys.path if p not in (here := str(Path(__file__).parent), f'{here[:-5]}tools')]
+    matplotlib.rcParams['backend'] = 'module://matplotlib_inline.backend_inline'
+    launch_new_instance(words)
+
+
+class Forked:
+    "A running process, with the names of `subprocess.Popen`"
+    stdin = stdout = stderr = None
+
+    def __init__(self, work, *words, out=None, errors='backslashreplace', cwd=None, env=()):
         place = Path(tempfile.mkdtemp())
         self.files = place/'out', place/'err'
         for f in self.files: f.touch()
-        self.process = SERVER.Process(target=carve, args=([str(w) for w in words], *map(str, self.files)))
+        self.process = SERVER.Process(target=begin, args=(work, [str(w) for w in words], out or str(self.files[0]), str(self.files[1]), errors, cwd, dict(env)))
         self.process.start()
-        self.pid, self.kill = self.process.pid, self.process.kill
+        self.pid, self.kill, self.terminate = self.process.pid, self.process.kill, self.process.terminate
 
     @property
     def returncode(self): return self.process.exitcode
     def poll(self): return self.process.exitcode
     def send_signal(self, number): os.kill(self.pid, number)
+
+    def wait(self):
+        "Its exit status, once it has ended"
+        self.process.join()
+        return self.returncode
 
     def communicate(self):
         "What it has said on the standard output and the other, once it has ended"
@@ -45,8 +81,22 @@ class Carve:
         return said
 
 
-def run(*words):
+def Carve(*words): return Forked(carve, *words)
+
+
+def run(*words, work=carve, **kw):
     "`carve WORDS` to its end, as `subprocess.run` gives it"
-    p = Carve(*words)
+    p = Forked(work, *words, **kw)
     out, err = p.communicate()
     return subprocess.CompletedProcess(words, p.returncode, out, err)
+
+
+@pytest.fixture
+def forked_kernels(monkeypatch):
+    "Notebooks are run by kernels that are forked"
+    def launch(cmd, cwd=None, env=None, **kw):
+        p = Forked(kernel, *cmd[cmd.index('ipykernel_launcher') + 1:], cwd=cwd, env=env or {})
+        while p.poll() is None and os.getpgid(p.pid) != p.pid: time.sleep(.01)    # a group of its own, to be interrupted
+        shutil.rmtree(p.files[0].parent)
+        return p
+    monkeypatch.setattr('jupyter_client.provisioning.local_provisioner.launch_kernel', launch)

@@ -26,6 +26,36 @@ def models(tmp_path_factory):
     return {family: make_tiny_checkpoint(family, path/family) for family in ('llava', 'qwen2_5_vl')}
 
 
+LIGHT = '''
+import json, os, sys
+from carve_nb.cli.main import main
+for line in sys.stdin:
+    words, out, err, env = json.loads(line)
+    if not (child := os.fork()):
+        for fd, path in ((1, out), (2, err)): os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), fd)
+        os.environ.update(env)
+        sys.argv = ['carve', *words]
+        status = main(words)
+        sys.stdout.flush()
+        os._exit(99 if 'torch' in sys.modules else status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+'''
+
+
+@pytest.fixture(scope='module')
+def light(tmp_path_factory):
+    "`light(words)`: status and output of `carve WORDS`, forked from a process that has imported the command line alone; 99 if it imports torch"
+    place = tmp_path_factory.mktemp('light')
+    with subprocess.Popen([sys.executable, '-c', LIGHT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        def ask(words, **env):
+            out, err = place/'out', place/'err'
+            print(json.dumps([[str(w) for w in words], str(out), str(err), env]), file=server.stdin, flush=True)
+            status, said = int(server.stdout.readline()), (out.read_text(), err.read_text())
+            out.unlink(), err.unlink()
+            return status, *said
+        yield ask
+
+
 def test_help_is_light():
     "Help loads nothing heavy, and little: 384 modules take about 0.2 s of a free core, and a count is the same on a busy one"
     code = 'import sys; from carve_nb.cli.main import main; main(["--help"]); print(sorted({"torch", "numpy", "PIL"} & set(sys.modules)), len(sys.modules))'
@@ -44,27 +74,24 @@ def test_help_is_light():
     (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --method carve:lam=1'),
     (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['demo', '--quick'], 'carve demo alone'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give a picture file'),
     (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
-def test_refused_before_torch(words, said):
+def test_refused_before_torch(words, said, light):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
-    code = 'import sys; from carve_nb.cli.main import main; print(main(sys.argv[1:]), "torch" in sys.modules)'
-    out = subprocess.run([sys.executable, '-c', code, *words], capture_output=True, text=True)
-    assert out.stdout == '2 False\n' and out.stderr.count('\n') == 1 and said in out.stderr, out.stderr
+    status, out, err = light(words)
+    assert (status, out) == (2, '') and err.count('\n') == 1 and said in err, err
 
 
 @pytest.mark.parametrize('columns', [60, 100, 200])
-def test_help_fits(columns):
+def test_help_fits(columns, light):
     "No line is wider than the terminal, and NO_COLOR is kept"
-    env = dict(os.environ, COLUMNS=str(columns), NO_COLOR='1')
     for words in ['--help'], ['eval', '--help'], ['methods'], ['families']:
-        out = subprocess.run([sys.executable, '-m', 'carve_nb', *words], capture_output=True, text=True, env=env).stdout
+        out = light(words, COLUMNS=str(columns), NO_COLOR='1')[1]
         assert '\x1b' not in out and max(map(len, out.splitlines())) <= columns and (words[-1] == '--help' or '…' not in out), words
 
 
-def test_shell_completion():
+def test_shell_completion(light):
     "A shell is offered commands, options and names"
     for typed, offered in (('ev', 'eval'), ('prof', 'profile'), ('profile --im', '--images'), ('eval scenes --ma', '--maps'), ('ask a.jpg What --method rel', 'rel-att')):
-        env = dict(os.environ, _CARVE_COMPLETE='complete_bash', COMP_WORDS=f'carve {typed}', COMP_CWORD=str(len(typed.split())))
-        out = subprocess.run([sys.executable, '-m', 'carve_nb'], capture_output=True, text=True, env=env).stdout
+        out = light([], _CARVE_COMPLETE='complete_bash', COMP_WORDS=f'carve {typed}', COMP_CWORD=str(len(typed.split())))[1]
         assert offered in out.split(), (typed, out)
 
 
@@ -77,14 +104,13 @@ def test_version_and_help():
     assert run('help', 'scene').stdout == run('scene', '--help').stdout != helped.stdout
 
 
-def test_lists_are_light(tmp_path, models):
+def test_lists_are_light(tmp_path, light):
     "Tables of what is known, and refusals of data, come without torch"
     from carve_nb.models.families import MEASURED, family_rows
     (tmp_path/'rows.csv').write_text('picture,ask\na.jpg,What?\n')
-    code = 'import sys; from carve_nb.cli.main import main; status = main(sys.argv[1:]); print(status, "torch" in sys.modules)'
     for words, status in (['families'], 0), (['families', '--json'], 0), (['methods'], 0), (['eval', tmp_path], 2), (['eval', tmp_path/'rows.csv'], 2), (['eval', 'scenes', '--rule', 'no'], 2):
-        out = subprocess.run([sys.executable, '-c', code, *map(str, words)], capture_output=True, text=True)
-        assert out.stdout.endswith(f'{status} False\n') and out.stderr.count('\n') == bool(status), (words, out)
+        found, out, err = light(words)
+        assert found == status and err.count('\n') == bool(status), (words, out, err)
     shown = json.loads(run('families', '--json').stdout)
     assert shown == [{k: row.get(k, '') for k in shown[0]} for row in family_rows()], f'{MEASURED} tells another table; `make families` writes it again'
 
@@ -143,8 +169,7 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
     "A person is told both answers, where was looked and what was written; a pipe, and who asks for it, gets the answer alone"
     def seen(*words):
         ours, theirs = os.openpty()
-        command = [sys.executable, '-m', 'carve_nb', 'ask', photo, 'Who is this?', '--model', models['llava'], *words]
-        out = subprocess.run([str(o) for o in command], stdout=theirs, stderr=subprocess.PIPE, text=True)
+        out = run('ask', photo, 'Who is this?', '--model', models['llava'], *words, out=os.ttyname(theirs))
         os.close(theirs)
         assert out.returncode == 0, out.stderr
         with open(ours, 'rb', buffering=0) as f: return f.read(10_000).decode().replace('\r', '')
@@ -228,9 +253,8 @@ def test_results_are_not_lost(models, photo, tmp_path):
     "A file that cannot be made is bad input, after the answer was printed; a name that is no text is printed with backslashes, also where the output is strict"
     ask = run('ask', photo, 'Who is this?', '--model', models['llava'], '--method', 'none', '--json', '/proc/x.json')
     assert ask.returncode == 2 and ask.stdout.strip() and ask.stderr == 'carve: error: /proc/x.json cannot be written: No such file or directory; name another file.\n'
-    command = [sys.executable, '-m', 'carve_nb.cli.main', 'map', photo, 'Who is this?', '--model', models['llava'], '--out', os.fsencode(tmp_path) + b'/S\xff.npy']
-    out = subprocess.run(command, capture_output=True, env=dict(os.environ, HF_HUB_OFFLINE='1', PYTHONIOENCODING='utf-8:strict'))
-    assert out.returncode == 0 and rb'/S\udcff.npy: float32' in out.stdout and np.load(tmp_path/os.fsdecode(b'S\xff.npy')).shape == (300, 512), out.stderr
+    out = run('map', photo, 'Who is this?', '--model', models['llava'], '--out', os.fsdecode(os.fsencode(tmp_path) + b'/S\xff.npy'), errors='strict')
+    assert out.returncode == 0 and r'/S\udcff.npy: float32' in out.stdout and np.load(tmp_path/os.fsdecode(b'S\xff.npy')).shape == (300, 512), out.stderr
 
 
 def test_main_leaves_the_output_as_it_was(capsys):
@@ -455,7 +479,7 @@ def test_study_is_killed_and_resumed(models, photos, tmp_path, capsys, name, fam
     p.communicate()
     kept = stored(tmp_path/'killed')
     assert len(complete) == 10 and len(kept) >= 2
-    status, again = main(study(family, 'killed', workers)), capsys.readouterr()
+    status, again = main(study(family, 'killed', 1)), capsys.readouterr()
     assert (status, again.out.splitlines()[:-1]) == (0, whole.out.splitlines()[:-1]), again.err
     assert set(kept) <= set(stored(tmp_path/'killed'))  # what was measured is not measured again
     assert [json.loads(l)['id'] for l in lines(records)] == [json.loads(l)['id'] for l in complete]

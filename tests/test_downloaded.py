@@ -8,7 +8,7 @@ TUTORIALS = [NBS/'quickstart.ipynb', *sorted((NBS/'tutorials').glob('*.ipynb'))]
 
 
 @pytest.mark.parametrize('path', TUTORIALS, ids=lambda p: p.stem)
-def test_runs_alone(path, tmp_path, monkeypatch):
+def test_runs_alone(path, tmp_path, monkeypatch, forked_kernels):
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'profiles'))
     nb = nbformat.read(path, 4)
     nb.cells = [c for c in nb.cells if not c.source.startswith(('#| hide', '#| echo: false'))]

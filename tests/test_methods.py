@@ -1,5 +1,5 @@
 "Conformance of all methods: over two families in full, over the others one call each, which answers or says why it cannot."
-import json, re, subprocess, sys
+import json, re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +8,7 @@ from transformers import DynamicCache
 from skimage import data
 from PIL import Image
 from carve_nb.core.errors import CarveError, UnsupportedError, RunError
+from processes import run, script
 from recipes.tiny_models import RECIPES
 from carve_nb.baselines.base import check_method, check_result
 from carve_nb.evaluation.runner import RunConfig, make_methods
@@ -191,6 +192,6 @@ def test_says_what_is_missing():
 @pytest.mark.parametrize('name', ['my_method', 'my_family'])
 def test_templates(name):
     "The files to begin with run as they are, and pass"
-    out = subprocess.run([sys.executable, Path(__file__).parents[1]/f'nbs/tutorials/{name}.py'], capture_output=True, text=True)
+    out = run(Path(__file__).parents[1]/f'nbs/tutorials/{name}.py', work=script)
     assert out.returncode == 0 and 'passed. What digit is on the' in out.stdout, out.stderr
     if name == 'my_method': assert re.search(r'\| none .*\n\| carve .*\n\| my-method .*', out.stdout), out.stdout

@@ -15,6 +15,7 @@ from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.method.carve import Carve
 from carve_nb.baselines.controls import DirectAnswer
+from processes import afresh, run
 from recipes.tiny_models import make_tiny_checkpoint
 from carve_nb.baselines.cross_model import CrossModelAnswer, Endpoint, RemoteError
 from carve_nb.core.errors import CarveError
@@ -219,7 +220,7 @@ def test_without_the_library(monkeypatch):
 
 def test_light_without_the_library():
     code = 'import sys; sys.modules["openai"] = None; import carve_nb.baselines.cross_model; print("fine")'
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout == 'fine\n'
+    assert run(code, work=afresh).stdout == 'fine\n'
 
 
 @pytest.fixture(scope='module')

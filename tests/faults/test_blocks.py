@@ -334,7 +334,7 @@ def run_cell(client, code, interrupt=None):
 
 
 @pytest.mark.case(42)
-def test_ctrl_c_in_a_notebook(folders, tmp_path):
+def test_ctrl_c_in_a_notebook(folders, tmp_path, forked_kernels):
     "A kernel is interrupted in the middle of looks; in the same kernel the model is clean and answers as before"
     manager = pytest.importorskip('jupyter_client.manager')
     PICTURE.save(tmp_path/'p.png')
