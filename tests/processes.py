@@ -1,6 +1,6 @@
 """Processes forked from one that has loaded the libraries: they are imported once for all tests, not for each process. Where
 the start is what is tested, in test_install, test_determinism, test_import and some of test_cli, a shell's command is started."""
-import os, runpy, shutil, signal, subprocess, sys, tempfile, time
+import gc, os, runpy, shutil, signal, subprocess, sys, tempfile, time
 from multiprocessing import get_context
 from pathlib import Path
 import pytest
@@ -19,6 +19,7 @@ def begin(work, words, out, err, errors, cwd, env):
     os.environ.update(env, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
     import torch
     torch.set_num_threads(1)
+    gc.freeze()
     sys.exit(work(words))
 
 

@@ -1,7 +1,7 @@
 """The wheel, as a user gets it: what it holds, and that the examples of README and `carve --help` run on it and its base
 requirements alone, outside the clone. `make plain` names the Python of such an environment in CARVE_PLAIN, `make colab` that of one
 with Colab's versions in CARVE_COLAB."""
-import ast, json, os, re, shlex, shutil, subprocess, sys, time, zipfile
+import ast, functools, json, os, re, shlex, shutil, subprocess, sys, time, zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import pytest
@@ -50,7 +50,7 @@ def python(wheel, tmp_path_factory):
     env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
     env |= dict(HF_HUB_OFFLINE='1', COLUMNS='300', NO_COLOR='1', CARVE_PROFILES='profiles', MPLBACKEND='agg')
     run = lambda *words: done(PLAIN, *words, cwd=home, env=env)
-    run.home = home
+    run.home, run.env = home, env
     photo = "from PIL import Image; from skimage import data; Image.fromarray(data.coffee()).save('photo.jpg')"
     run('-c', f"{photo}; import carve_nb; assert 'site-packages' in carve_nb.__file__")
     run('-m', 'carve_nb', 'eval', '--example', 'FOLDER')
@@ -59,21 +59,45 @@ def python(wheel, tmp_path_factory):
 
 # What stands in the examples for the user's own, and what a test can afford.
 MINE = [(r'--model \S+', '--model carve-tiny'), (r'--layers 20,21', '--layers 2,3'), (r'--n \d+', '--n 2'), (r'^profile', 'profile --n 12'),
-        (r'^(eval FOLDER.*) --out R', r'\1 --out R2')]
+        (r'^(eval FOLDER.*) --out R', r'\1 --out R2'), (r'^demo', 'demo --workers 1')]
+
+
+# One process imports what the package imports, forgets the package, and is forked for each command, which imports the package anew.
+FORKS = """
+import gc, json, os, runpy, sys
+import carve_nb.cli.main, carve_nb.evaluation.report, carve_nb.evaluation.runner, carve_nb.models.vlm
+for k in [k for k in sys.modules if k.partition('.')[0] == 'carve_nb']: del sys.modules[k]
+gc.freeze()
+for line in sys.stdin:
+    if not (child := os.fork()):
+        for fd, name in ((1, 'said'), (2, 'complained')): os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
+        sys.argv = ['carve', *json.loads(line)]
+        if 'demo' in sys.argv:
+            from carve_nb.evaluation.demo import repeat_demo
+            repeat_demo.__defaults__ = (4, *repeat_demo.__defaults__[1:])      # questions asked again, in place of forty
+        try: runpy.run_module('carve_nb', run_name='__main__', alter_sys=True)
+        except SystemExit as e: status = e.code
+        sys.stdout.flush()
+        os._exit(status)     # nothing is taken apart
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 
 
 @plain
 def test_examples_of_the_help(python):
-    "Each example runs, on carve-tiny in place of a model that would be downloaded, and on few samples"
+    "Each example runs, on carve-tiny in place of a model that would be downloaded, and on few samples; one as a shell starts it"
     examples = re.findall(r'^ *carve (\w.*?) *$', python('-m', 'carve_nb', '--help').partition('xamples')[2], re.M)
     assert len(examples) > 10 and 'demo' in examples
-    examples.remove('demo')
-    with ThreadPoolExecutor(1) as beside:   # it takes as long as all others
-        demo = beside.submit(python, '-m', 'carve_nb', 'demo')
-        for words in [*examples, 'study entropy --n 2']:
-            for pattern, own in MINE: words = re.sub(pattern, own, words)
-            python('-m', 'carve_nb', *shlex.split(words))
-        demo.result()
+    words = [functools.reduce(lambda w, mine: re.sub(*mine, w), MINE, o) for o in [*examples, 'study entropy --n 2']]
+    with subprocess.Popen([PLAIN, '-c', FORKS], cwd=python.home, env=python.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server, ThreadPoolExecutor(1) as beside:
+        for o in map(shlex.split, words):
+            if o[0] == 'bench': shell = beside.submit(python, '-m', 'carve_nb', *o)
+            start = time.monotonic()
+            print(json.dumps(o), file=server.stdin, flush=True)
+            status = server.stdout.readline().strip()
+            print(f'{time.monotonic() - start:6.1f} s  carve {shlex.join(o)[:100]}')
+            assert status == '0', ''.join((python.home/name).read_text() for name in ('said', 'complained'))[-6000:]
+        shell.result()
 
 
 # What README's reader has already where a block begins.
