@@ -2,8 +2,13 @@
 no matter of garbage collection. `make notebooks` runs this; for one notebook there is `nbdev-test NOTEBOOK`."""
 import gc
 import matplotlib.pyplot, pandas, scipy.stats, seaborn, skimage.data, statsmodels.api, torch, transformers  # noqa: F401
-from nbdev.test import nbdev_test
+import carve_nb.evaluation.runner, carve_nb.models.vlm, carve_nb.studies.runner  # noqa: F401
+import nbdev.test
+from functools import partial
+
+# nobody looks at these figures: a quarter of the pixels of those that are stored
+nbdev.test.CaptureShell = partial(nbdev.test.CaptureShell, mpl_format='png')
 
 if __name__ == '__main__':   # where workers are started anew and not forked, they read this file too
     gc.freeze()
-    nbdev_test(n_workers=2, do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$', skip_file_re='^[_.]|^quickstart')
+    nbdev.test.nbdev_test(n_workers=2, do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$', skip_file_re='^[_.]|^quickstart')
