@@ -1,5 +1,5 @@
 """All notebooks through `nbdev-test`, two at a time: the libraries are imported once, before the workers are forked, and are
-no matter of garbage collection. `make notebooks` runs this; for one notebook there is `nbdev-test NOTEBOOK`."""
+no matter of garbage collection, which also comes less often. `make notebooks` runs this; for one notebook there is `nbdev-test NOTEBOOK`."""
 import gc
 import matplotlib.pyplot, pandas, scipy.stats, seaborn, skimage.data, statsmodels.api, torch, transformers  # noqa: F401
 import carve_nb.evaluation.runner, carve_nb.models.vlm, carve_nb.studies.runner  # noqa: F401
@@ -11,4 +11,5 @@ nbdev.test.CaptureShell = partial(nbdev.test.CaptureShell, mpl_format='png')
 
 if __name__ == '__main__':   # where workers are started anew and not forked, they read this file too
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     nbdev.test.nbdev_test(n_workers=2, do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$', skip_file_re='^[_.]|^quickstart')
