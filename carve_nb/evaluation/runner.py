@@ -44,6 +44,7 @@ class RunConfig:
     answer_by: str|None = None # who answers in the place of the model: 'URL#name', a folder or a Hub id
     answer_key: str|None = None # name of the environment variable with the key for that
     maps: bool = False # keep the map of each sample in its line?
+    own: tuple = () # of `Entry`: those of `methods` that `add_method` made, for processes that do not know them
 
 def equip(method, config, given=(), wordy=False):
     "A method, asking as the set asks; fields that were given stay; `wordy`: for a description"
@@ -89,6 +90,7 @@ class SampleEvaluator:
     "A model that measures methods on samples; what fails is marked and stops nothing else"
     def __init__(self, vlm, config):
         self.vlm, self.config = vlm, config
+        ENTRIES.update({e.name: e for e in config.own})
         self.methods = {wordy: make_methods(config, wordy, vlm.n_layers) for wordy in (False, True)}
         self.by = open_answerer(config.answer_by, config.answer_key) if config.answer_by else None
         self.unfit = {}       # method -> why it cannot be used with this family, or with another model that answers
@@ -232,7 +234,8 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
     data = load_benchmark(spec, n, seed=seed if shuffle else None, **kw)
     methods = split_specs(methods)
     config = RunConfig(
-        methods, data.suffix, max_new_tokens or data.max_new_tokens, seed, answer_by, answer_key, maps)
+        methods, data.suffix, max_new_tokens or data.max_new_tokens, seed, answer_by, answer_key, maps,
+        tuple(e for m in methods if not isinstance((e := ENTRIES[read_method(m)[0]]).where, str)))
     if bad := {str(r.rule) for r in data} - {*RULES}:
         raise RunError(f'Rule {min(bad)!r} is not known; use one of {", ".join(RULES)}.')
     make_methods(config)     # what cannot be made is refused before a model is loaded
