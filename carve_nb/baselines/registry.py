@@ -147,7 +147,7 @@ def make_method(method, **given):
 
 # %% ../../nbs/library/baselines/19_registry.ipynb #a15e4c6d
 def add_method(own, category='map', about='', source='') -> Entry: # a class with a `name`; the rest as in `Entry`
-    "Make a method of your own known by its name, here and in the processes of a run: to `run_eval`, `make_method`, `editing` and the others"
+    "Make a method of your own known by its name: to `run_eval` and its processes, `make_method`, `editing` and the others"
     choose(category, CATEGORIES, 'category')
     if own.name in ENTRIES and isinstance(ENTRIES[own.name].where, str):
         raise CarveError(f'{own.name!r} is a method of this package; give {own.__name__} another name.')
