@@ -36,7 +36,7 @@ def split_attention(
     kernel = getattr(torch.ops.aten, FAST[q.device.type])
     grouped = q.reshape(B, kv_heads, -1, D)             # [B, H_kv, H/H_kv*Q, D]
     cached, cached_sum, *_ = kernel(grouped, k[:, :, :n], v[:, :, :n], scale=scale)
-    k, v = (x[:, :, n:, None].transpose(2, 3).expand(-1, -1, H//kv_heads, -1, -1).flatten(1, 2) for x in (k, v))
+    k, v = (x[:, :, None, n:].expand(-1, -1, H//kv_heads, -1, -1).flatten(1, 2) for x in (k, v))
     new, new_sum, *_ = kernel(q, k, v, is_causal=True, scale=scale)
     w = (new_sum - cached_sum.reshape(new_sum.shape)).sigmoid()[..., None]
     return torch.lerp(cached.reshape(q.shape).float(), new.float(), w).to(q.dtype)

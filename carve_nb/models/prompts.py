@@ -12,7 +12,6 @@ __all__ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'GENERAL_INSTRUCTIONS', 'BREAK
 import re
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from itertools import groupby
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -116,9 +115,8 @@ def text_positions(
 ) -> list:
     "Positions of the tokens of a text, where it stands last in a prompt; of no text: none"
     if not text: return []
-    ids = ids.tolist()
-    kept = [i for i, token in enumerate(ids) if token != skip]
-    words, n = [ids[i] for i in kept], len(kept)
+    kept = (ids != skip).nonzero()[:, 0].tolist()
+    words, n = ids[kept].tolist(), len(kept)
     def times(start, end):   # the text stands in what these words are, decoded
         told = tokenizer.decode(words[start:end], clean_up_tokenization_spaces=False)
         return len(re.findall(f'(?={re.escape(text)})', told))
@@ -263,8 +261,8 @@ def read_prompts(
         spans = family.spans(config, processor, inputs, [im.size for im in own], ids, first) if own else []
         if not family.cross: check_tiles(spans, names, ids == token)
         at = text_positions(tok, ids, token, asked)
-        runs = [list(run) for _, run in groupby(ids.tolist(), lambda i: i == token)]
-        short = [i for run in runs for i in (run[:1] if run[0] == token else run)]   # one image token for each picture
+        # one image token for each picture
+        short = [i for before, i in zip([None, *ids.tolist()], ids.tolist()) if i != token or before != token]
         text = tok.decode(short, clean_up_tokenization_spaces=False)
         prompts.append(Prompt(inputs, spans, at, text, own, names, asked or ''))
         first += n

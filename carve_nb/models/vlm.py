@@ -170,8 +170,8 @@ class VLM:
         if one_only and len(images) > 1: raise PromptError(f'One picture at a time: {one_only}.')
         question = check_text(self.processor, question, self.escape)
         text = self.with_suffix(question, suffix)
-        unknown = dict.fromkeys(unknown_words(self.tokenizer, text))
-        if unknown: warnings.warn(f'This model does not know the words {", ".join(map(repr, unknown))}.', stacklevel=2)
+        if unknown := dict.fromkeys(unknown_words(self.tokenizer, text)):
+            warnings.warn(f'This model does not know the words {", ".join(map(repr, unknown))}.', stacklevel=2)
         return self.fill(images, question, text)
 
     def chat(self,
@@ -215,8 +215,8 @@ class VLM:
 
     def to_device(self, prompt):
         "The prompt's inputs on the model's device and in its type; the prompt stays as it is"
-        device, kind = self.device, lambda v: self.dtype if v.is_floating_point() else v.dtype
-        return {k: v.to(device, kind(v)) for k, v in prompt.inputs.items()}
+        device = self.device
+        return {k: v.to(device, self.dtype if v.is_floating_point() else v.dtype) for k, v in prompt.inputs.items()}
 
     def generate(self,
         prompt=None,           # `Prompt`, or messages; or one picture or a list of them, with a question or messages
@@ -242,8 +242,7 @@ class VLM:
         kw = dict(more, generation_config=config)
         if settings: refuse_settings(self.model, kw)
         if processors: kw |= dict(logits_processor=LogitsProcessorList(processors), output_scores=True)
-        without = without_penalties(self.model) if self.argmax else contextlib.nullcontext()
-        with model_lock(self.model), without:
+        with model_lock(self.model), without_penalties(self.model) if self.argmax else contextlib.nullcontext():
             inputs = self.shared(self, prompt) if self.shared else self.to_device(prompt)
             out = self.model.generate(**inputs, **kw)
         scores = [s[0] for s in (out.scores if processors else out.logits)]
@@ -258,8 +257,7 @@ class VLM:
         "What was generated, up to the first end token"
         ids, ends = ids.tolist(), eos if isinstance(eos, list) else [eos]
         ids = ids[:next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
-        logprob = math.nan
-        if scores: logprob = sum(s.float().log_softmax(-1)[i].item() for s, i in zip(scores, ids))
+        logprob = sum(s.float().log_softmax(-1)[i].item() for s, i in zip(scores, ids)) if scores else math.nan
         if scores and (math.isnan(logprob) or logprob == math.inf):
             raise CarveError(f'The scores of the answer are not numbers, with the model in {self.dtype}. '
                              'Load the model in bfloat16 or float32.')
