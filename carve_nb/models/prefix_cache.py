@@ -12,8 +12,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import Context
 from itertools import chain
 import torch, torch.nn.functional as F
-from transformers import DynamicCache, GenerationConfig
-from transformers.cache_utils import DynamicLayer
+from transformers import DynamicCache, DynamicLayer, GenerationConfig
 from .hooks import CacheFill, watching
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #b4668374
