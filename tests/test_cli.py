@@ -283,7 +283,7 @@ def test_nobody_reads():
 
 def test_another_pipe_breaks(monkeypatch, capsys):
     "A worker that dies is no reader that has gone"
-    monkeypatch.setattr('carve_nb.baselines.registry.method_rows', lambda: (_ for _ in ()).throw(BrokenPipeError(32, 'Broken pipe')))
+    monkeypatch.setattr('carve_nb.cli.commands.method_rows', lambda: (_ for _ in ()).throw(BrokenPipeError(32, 'Broken pipe')))
     assert main(['methods']) == 1 and 'BrokenPipeError' in capsys.readouterr().err
 
 
