@@ -292,7 +292,7 @@ def read_both(vlm, **kw):
     with vlm.sharing() as shared:
         p = vlm.prompt([WIDE, TALL], QUESTION)
         rows = vlm.forward(p, steps='last', max_new_tokens=2)
-        cache = shared(vlm, p)['past_key_values']
+        cache = shared.read_prefix(vlm, p)['past_key_values']
     return rows, [(cache.layers[l].keys, cache.layers[l].values) for l in vlm.layers]
 
 

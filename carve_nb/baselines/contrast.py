@@ -18,9 +18,9 @@ from .base import DecodingMethod
 from .vhr import text_only
 from ..core.errors import UnsupportedError
 from ..core.saliency import pick_layers
-from ..models.prefix_cache import own_loose   # also gives `VLM` its `sharing`
+from ..models.prefix_cache import own_loose
 from ..models.prompts import check_text
-from ..models.vlm import VLM, greedy, model_lock
+from ..models.vlm import greedy, model_lock
 
 # %% ../../nbs/library/baselines/13_contrast.ipynb #c42641d5
 def contrast_logits(z, other, alpha=1., beta=.1): # [B, V] logits of the prompt and of the second one -> [B, V] scores
@@ -53,7 +53,7 @@ class Branch:
         with own_loose(model, self.held), model_lock(model):
             if anew:
                 share = self.vlm.shared if self.prompt.spans else None
-                self.inputs = (share or VLM.to_device)(self.vlm, self.prompt)
+                self.inputs = share.read_prefix(self.vlm, self.prompt) if share else self.vlm.to_device(self.prompt)
             inputs = longer(self.inputs, tokens)
             if self.cache is not None: inputs['past_key_values'] = self.cache
             out = model.generate(**inputs, generation_config=greedy(model, 1))

@@ -112,7 +112,7 @@ def load_weights(source, **kw):
 # %% ../../nbs/library/models/05_loading.ipynb #0f7e1906
 def load_model(
     name,             # Hub id, folder, or one of `PACKAGED`
-    device=None,      # torch device; CUDA where there is one by default
+    device=None,      # torch device; by default CUDA where there is one, but a CPU for `PACKAGED`
     dtype=None,       # torch dtype or its name; float32 on a CPU, else as saved
     revision=None, trust_remote_code=False,
     device_map=None,  # instead of `device`: transformers' own, needs accelerate

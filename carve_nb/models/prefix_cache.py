@@ -115,8 +115,11 @@ class Prefixes:
     read = hits = 0
     seconds = onward = 0.   # for the newest prefix; for all further pictures
 
-    def __call__(self, vlm, prompt) -> dict:
-        "What the model is given: a cache that holds the prefix, kept or read now, and all further pictures"
+    def read_prefix(self, vlm, prompt) -> dict:
+        """What the model is given: a cache that holds the prefix, kept or read now, and all further pictures.
+
+        What reading the prefix left on the model (`loose_tensors`) is put there again for the pass that follows, and stays
+        until the next prompt writes its own, as after a stock `generate`; `own_loose` around both passes takes it back."""
         inputs, run = vlm.to_device(prompt), Context().run   # a recorder outside is not to see what is read here
         own = upto_picture(prompt, inputs, 0) | tower_inputs(vlm, prompt, inputs, 0)
         found = [p for p in self.kept if p[0].keys() == own.keys() and all(torch.equal(p[0][k], own[k]) for k in own)]
@@ -130,7 +133,7 @@ class Prefixes:
             self.seconds = time.perf_counter() - start
         self.kept = [p for p in self.kept if p is not found[0]][-1:] + found
         _, cache, loose = found[0]
-        put_loose(loose)   # for the pass that follows
+        put_loose(loose)
         words = {k: v for k, v in inputs.items() if not (k in own and k.startswith('pixel'))}
         cache, start = branch(cache), time.perf_counter()
         if len(prompt.images) > 1:

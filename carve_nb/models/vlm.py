@@ -40,15 +40,20 @@ class ThreadState(threading.local):
     argmax = False   # are the checkpoint's `PENALTIES` left out?
 
 class VLM:
-    "A vision-language model: stock model, stock processor and one family record"
+    """A vision-language model: stock model, stock processor and one family record.
+
+    `attention.capture` adds what reads attention: `capture`, `capture_many`, `forward`, `forward_many`, and the
+    batches of answers, `ask_many` and `generate_many`."""
     image_tokens = 4096  # most tokens of a picture, where the processor can be told; None: its own limit
     resolution = ''      # how pictures are shown, in words, where that was set when the model was loaded
     loading = {}         # what `from_pretrained` was given beside the name, for processes that load it again
 
-    def __init__(self, model, processor,  # of transformers; the model perhaps in a wrapper such as `DataParallel`
-                 name=None,               # what to call it; the configuration's own name by default
-                 escape=False,            # defuse commands inside user texts? Without it such texts are refused
+    def __init__(self, model, processor=None,  # both of transformers; the model perhaps in a wrapper: `DataParallel`
+                 name=None,                    # what to call it; the configuration's own name by default
+                 escape=False,                 # defuse commands inside user texts? Without it such texts are refused
                  ):
+        if isinstance(model, (str, Path)):
+            raise CarveError(f'{str(model)!r} is the name of a model: load it with VLM.from_pretrained({str(model)!r}).')
         self.hold(stock_model(model, processor), processor, name, escape)
         check_decoder(self.model.config, self.name)
         if not processor.chat_template and self.family.chat:
@@ -70,7 +75,7 @@ class VLM:
     @classmethod
     def from_pretrained(cls,
         name_or_path=TINY,        # Hub id, folder, or one of `PACKAGED`
-        device=None,              # torch device; CUDA where there is one by default
+        device=None,              # torch device; by default CUDA where there is one, but a CPU for `PACKAGED`
         dtype=None,               # torch dtype or its name; float32 on a CPU, else as saved
         revision=None,            # Hub revision
         trust_remote_code=False,  # run the repository's own code?
@@ -243,7 +248,7 @@ class VLM:
         if settings: refuse_settings(self.model, kw)
         if processors: kw |= dict(logits_processor=LogitsProcessorList(processors), output_scores=True)
         with model_lock(self.model), without_penalties(self.model) if self.argmax else contextlib.nullcontext():
-            inputs = self.shared(self, prompt) if self.shared else self.to_device(prompt)
+            inputs = self.shared.read_prefix(self, prompt) if self.shared else self.to_device(prompt)
             out = self.model.generate(**inputs, **kw)
         scores = [s[0] for s in (out.scores if processors else out.logits)]
         return self.answer(prompt, out.sequences[0, n:], scores, time.perf_counter() - start)
@@ -274,7 +279,7 @@ class VLM:
 
     @contextlib.contextmanager
     def sharing(self):
-        "Read the beginning that prompts have in common once, inside the block: the two newest, or None if it cannot"
+        "Read the beginning that prompts share once, inside the block: the `Prefixes`, or None where it is not shared"
         kind = getattr(self.model.generation_config, 'cache_implementation', None)
         # transformers goes on from no cache but one of the kind that is set; it no longer uses 'hybrid' itself
         if self.shared or not self.family.pixels or kind not in (None, 'hybrid'):
