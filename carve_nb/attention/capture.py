@@ -19,7 +19,7 @@ from ..core.errors import CaptureError, PromptError
 from ..models.hooks import Watcher, mask_rows, watching
 from ..models.prefix_cache import greedy
 from ..models.prompts import Prompt
-from ..models.vlm import VLM, model_lock, without_penalties
+from ..models.vlm import VLM, model_lock
 
 # %% ../../nbs/library/attention/02_capture.ipynb #05362410
 def row_scores(
@@ -243,8 +243,9 @@ def generate_many(self: VLM, prompts, max_new_tokens=32) -> list: # of `Answer`
     if len(prompts) == 1: return [self.generate(prompts[0], max_new_tokens)]
     start, N, eos = time.perf_counter(), max(map(len, prompts)), self.model.generation_config.eos_token_id
     room = [min(max_new_tokens, self.limit - len(p)) for p in prompts]
-    with model_lock(self.model), without_penalties(self.model) if self.argmax else nullcontext():
-        out = self.model.generate(**_collate(self, prompts), generation_config=greedy(self.model, max(room)))
+    with model_lock(self.model):
+        how = greedy(self.model, max(room), self.argmax)
+        out = self.model.generate(**_collate(self, prompts), generation_config=how)
     seconds = (time.perf_counter() - start)/len(prompts)
     return [self.answer(p, out.sequences[b, N:N + n], [l[b] for l in out.logits], seconds, eos)
             for b, (p, n) in enumerate(zip(prompts, room))]
