@@ -102,7 +102,7 @@ def measure_costs(vlm, records):
         for name in names:
             if ENTRIES[name].asks == 'box' and not r.boxes: continue
             start = time.perf_counter()
-            with counting(vlm) as n: result = run_alone(sets[r.kind == 'describe'][name], vlm, r)
+            with counting(vlm) as n: result = run_alone(sets[r.describes][name], vlm, r)
             costs.setdefault(name, {})[r.id] = dict(seconds=time.perf_counter() - start, **n, calls=result.calls)
     mean = lambda found, k, ids: float(np.mean([found[i][k] for i in ids]))
     return {m: {k: mean(c, k, c) for k in ('passes', 'tokens', 'calls')} | dict(seconds=mean(c, 'seconds', c)/mean(costs['none'], 'seconds', c), n=len(c))

@@ -39,6 +39,7 @@ class Record:
     objects: list = field(default_factory=list, repr=False) # all that is in a scene of ours
     image_key: str = field(default='', repr=False) # the same for all about one scene
     answer = property(lambda self: self.answers[0] if self.answers else '')
+    describes = property(lambda self: self.kind == 'describe' and bool(self.objects)) # a scene of ours, in sentences?
     @property
     def box(self):
         from carve_nb.core.image import union_box     # not before a picture is wanted: help loads this module

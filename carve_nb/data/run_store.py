@@ -90,7 +90,7 @@ STORE = 'run.sqlite'
 FAILED = 'error', 'oom', 'refused', 'timeout', 'malformed' # statuses of samples that may have an answer next time
 EXPORTS = 'records.jsonl', 'records.jsonl.gz', 'protocol.json', 'meta.json', 'demo.json'
 RUN_FILES = (
-    STORE, f'{STORE}-journal', *EXPORTS[:3], 'times.md', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv')
+    STORE, f'{STORE}-journal', *EXPORTS, 'times.md', 'table.md', 'accuracy.png', 'results.parquet', 'results.csv')
 TABLES = (
     'CREATE TABLE IF NOT EXISTS config (value TEXT)',
     'CREATE TABLE IF NOT EXISTS lines (id TEXT, method TEXT, place INTEGER, line TEXT, PRIMARY KEY (id, method))',

@@ -74,7 +74,7 @@ def show_cases(vlm, runs, out) -> dict: # name -> `Report`, the first of this mo
     report, shown, parts = next(iter(runs.values())), {}, ['White: the true region. Green: what the view shows.']
     for name, id in pick_cases(report).items():
         sample = find_sample(id)
-        ask = make_methods(asked(report, ['carve']), sample.kind == 'describe')['carve']
+        ask = make_methods(asked(report, ['carve']), sample.describes)['carve']
         r = ask(vlm, sample.image, sample.question)
         shown[CASES[name]] = r = replace(r, notes=[*r.notes, f'truth: "{sample.answer}" ({id})'])
         replace_file(Path(out)/f'demo_{name}.png', png_bytes(r.picture(200, sample.box)))

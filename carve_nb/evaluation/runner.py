@@ -46,9 +46,14 @@ class RunConfig:
     maps: bool = False # keep the map of each sample in its line?
     own: tuple = () # of `Entry`: those of `methods` that `add_method` made, for processes that do not know them
 
+    def asking(self, wordy=False) -> dict: # `wordy`: for a description
+        "How a question is asked"
+        if wordy: return dict(suffix=None, max_new_tokens=2*self.max_new_tokens)
+        return dict(suffix=self.suffix, max_new_tokens=self.max_new_tokens)
+
 def equip(method, config, given=(), wordy=False):
     "A method, asking as the set asks; fields that were given stay; `wordy`: for a description"
-    ask = dict(suffix=None if wordy else config.suffix, max_new_tokens=config.max_new_tokens*(1 + wordy))
+    ask = config.asking(wordy)
     ours = Carve(**ask)
     if method.by_box and not given: return type(method).like(ours, **ask)
     common, free = ask | dict(seed=config.seed, size_from=ours), {f.name for f in fields(method) if f.init} - {*given}
@@ -136,7 +141,7 @@ class SampleEvaluator:
         with self.vlm.sharing():
             for at, record, *left in unit:
                 opened, *failed = attempt(record.opened)
-                ways = {k: m for k, m in self.methods[record.rule == 'f1-pairs'].items() if k not in self.unfit}
+                ways = {k: m for k, m in self.methods[record.describes].items() if k not in self.unfit}
                 self.captures.ask_for(record.question)
                 shared = next((m for m in ways.values() if m.captures), None)
                 if opened and shared:      # a capture that fails here fails again in each method
@@ -156,7 +161,8 @@ class SampleEvaluator:
             self.fresh()
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #5e0d844a
-MAY_CHANGE = 'environment', 'data.n', 'data.key', 'data.boxes', 'data.details', 'data.kinds' # when a run is taken up
+MAY_CHANGE = ( # when a run is taken up
+    'environment', 'data.n', 'data.key', 'data.boxes', 'data.details', 'data.kinds', 'data.descriptions')
 
 def make_protocol(evaluator, tokens=None) -> dict: # plain values
     "Everything but the data that an answer can depend on, and where it was computed; `tokens`: of `limit_image_tokens`"
@@ -247,6 +253,8 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
         name=data.name, key=data.key(), boxes=data.key(('boxes',)),
         details=data.key(('kind', 'rule', 'short_question')), n=len(data),
         kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
+    if any(r.describes for r in data):
+        asked['descriptions'] = f'without a suffix, max_new_tokens {config.asking(wordy=True)["max_new_tokens"]}'
     with getattr(engine, 'ready', ready_here)(model, config, image_tokens, loading) as (ready, protocol, unfit):
         if limit := protocol['pixels']['tokens']: say(f'Resolution: {limit}.')
         name = '' if part[1] == 1 else f'-{part[0]}'
