@@ -1417,6 +1417,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'carve_nb/evaluation/report.py')},
             'carve_nb.evaluation.runner': { 'carve_nb.evaluation.runner.RunConfig': ( 'library/evaluation/runner.html#runconfig',
                                                                                       'carve_nb/evaluation/runner.py'),
+                                            'carve_nb.evaluation.runner.RunConfig.asking': ( 'library/evaluation/runner.html#runconfig.asking',
+                                                                                             'carve_nb/evaluation/runner.py'),
                                             'carve_nb.evaluation.runner.SampleEvaluator': ( 'library/evaluation/runner.html#sampleevaluator',
                                                                                             'carve_nb/evaluation/runner.py'),
                                             'carve_nb.evaluation.runner.SampleEvaluator.__call__': ( 'library/evaluation/runner.html#sampleevaluator.__call__',
