@@ -23,6 +23,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'carve_nb/attention/cache.py'),
                                           'carve_nb.attention.cache.picture_key': ( 'library/attention/cache.html#picture_key',
                                                                                     'carve_nb/attention/cache.py'),
+                                          'carve_nb.attention.cache.question_key': ( 'library/attention/cache.html#question_key',
+                                                                                     'carve_nb/attention/cache.py'),
                                           'carve_nb.attention.cache.weights_state': ( 'library/attention/cache.html#weights_state',
                                                                                       'carve_nb/attention/cache.py')},
             'carve_nb.attention.capture': { 'carve_nb.attention.capture.Recorder': ( 'library/attention/capture.html#recorder',

@@ -7,7 +7,7 @@ __all__ = ['SHORT', 'LETTER', 'BENCHMARKS', 'ASKED', 'Benchmark', 'picture_sum',
            'load_benchmark', 'write_example']
 
 # %% ../../nbs/library/data/14_datasets.ipynb #7f8ff47e
-import hashlib, os
+import hashlib, os, warnings
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -118,12 +118,14 @@ class DataSet:
 
 ASKED = 'question', 'answers', 'choices', 'boxes', 'kind', 'rule', 'short_question'
 
-def sample_keys(data, over=iter) -> dict: # id -> key of the question with its truth and picture, key of the picture
-    "What each sample of a set is; each picture is read once. `over` goes over the records, such as a progress bar"
-    sums = {}
-    for r in over(data.records):
+def sample_keys(records) -> dict: # id -> key of the question with its truth and picture, key of the picture
+    "What each sample is; each picture is read once"
+    keys, sums = {}, {}
+    for r in records:
         if id(r.image) not in sums: sums[id(r.image)] = picture_sum(r.image)
-    return {r.id: (digest([DataSet('', [r]).key(ASKED), sums[id(r.image)]]), sums[id(r.image)]) for r in data}
+        question, picture = digest([[getattr(r, k) for k in ASKED]]), sums[id(r.image)]
+        keys[r.id] = digest([question, picture]), picture
+    return keys
 
 # %% ../../nbs/library/data/14_datasets.ipynb #82dff0ab
 def scene_set(n=None, split='heldout', seed=None, kinds=('digit',), style='own') -> DataSet: # None: 300
@@ -180,6 +182,8 @@ def load_benchmark(spec, # 'scenes', a name in `BENCHMARKS`, a folder or file, o
     if unused := set(kw) - set(takes.split() if hub or known or spec == 'scenes' else ()):
         raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
     if rule: choose(rule, RULES, 'Rule')
+    if (known or spec == 'scenes') and not kw.get('root') and Path(spec).exists():
+        warnings.warn(f'{spec!r} is the set of this name; for the folder or file that is here, write ./{spec}.', stacklevel=2)
     if ready: data = replace(spec, records=[r for _, r in choose_rows(check_ids(spec.records, spec.name), n, seed)])
     elif spec == 'scenes': data = scene_set(n, seed=seed, **kw)
     elif known:

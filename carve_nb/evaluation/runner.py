@@ -144,7 +144,9 @@ class SampleEvaluator:
                 ways = {k: m for k, m in self.methods[record.describes].items() if k not in self.unfit}
                 self.captures.ask_for(record.question)
                 shared = next((m for m in ways.values() if m.captures), None)
-                if opened and shared:      # a capture that fails here fails again in each method
+                # the plain answer comes with this capture, which `self.once` notes: `none` finds it there, with the
+                # seconds of the capture; a capture that fails here fails again in each method
+                if opened and shared:
                     ask = record.question, shared.suffix, shared.max_new_tokens
                     attempt(lambda: self.captures.capture(self.once, opened.image, *ask))
                 lines = []
@@ -248,7 +250,6 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
     say = lambda text: print(text, file=sys.stderr) if progress else None
     say(format_power(len(data), len(methods) - 1, len({picture_name(r.image) for r in data})))
     if answer_by and '://' in answer_by: say(f'Pictures leave this machine: {answer_by} answers.')
-    bar = lambda rows: Bar(rows, 'reading pictures', delay=2, disable=not progress, unit='sample', file=sys.stderr)
     asked = dict(         # which questions, and how they are scored
         name=data.name, key=data.key(), boxes=data.key(('boxes',)),
         details=data.key(('kind', 'rule', 'short_question')), n=len(data),
@@ -258,7 +259,8 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
     with getattr(engine, 'ready', ready_here)(model, config, image_tokens, loading) as (ready, protocol, unfit):
         if limit := protocol['pixels']['tokens']: say(f'Resolution: {limit}.')
         name = '' if part[1] == 1 else f'-{part[0]}'
-        store = RunStore(out, dict(data=asked) | protocol, sample_keys(data, bar), MAY_CHANGE, retry, force, name)
+        bar = Bar(data, 'reading pictures', delay=2, disable=not progress, unit='sample', file=sys.stderr)
+        store = RunStore(out, dict(data=asked) | protocol, sample_keys(bar), MAY_CHANGE, retry, force, name)
         store.add([dict(id='', at=-1, method=m, status='unsupported', kind='', question='', why=why)
             for m, why in unfit.items()])
         wanted, ids = [m for m in methods if m not in unfit], [r.id for r in data]

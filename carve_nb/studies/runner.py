@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from .. import __version__
 from ..core.errors import CarveError, IncompleteError, choose
 from ..core.io import TINY
-from ..data.datasets import DataSet, sample_keys
+from ..data.datasets import sample_keys
 from ..data.records import read_entries
 from ..data.run_engine import count_workers, measure_units
 from ..data.run_store import (
@@ -151,7 +151,7 @@ def run_study(study, model=TINY, # a name of `STUDIES`, or a `StudySpec`; 'carve
     if workers is not None and workers < 1: raise CarveError(f'workers={workers}: at least one process is needed.')
     vlm, name, ids = VLM.from_pretrained(model, **loading), study.name, []
     samples = study.samples(n or study.n) if data is None else read_entries(data, n)
-    asked = {} if data is None else sample_keys(DataSet('', samples))
+    asked = {} if data is None else sample_keys(samples)
     total = len(asked) or n or study.n
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
         store = RunStore(folder, study_meta(name, vlm, data, settings), asked, MAY_DIFFER, retry=True)
