@@ -97,7 +97,7 @@ class FusionMask(DecodingMethod):
 
     def prepare(self, vlm, image, question, cache=None) -> tuple:
         "The contrast, and which tokens are turned down"
-        rows = self.capture(vlm, image, question, cache, answer=False)
+        rows = self.capture(vlm, image, question, cache, steps='first')
         s, review = own_shift(self, vlm, rows), depth_layers(self.review, vlm.n_layers)[0]
         I_A = s.values.abs()   # by one account of v1
         note = f'{s}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}'

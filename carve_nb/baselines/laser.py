@@ -40,9 +40,9 @@ class EvidenceMethod(Method):
 
     def evidence(self, vlm, image, question, cache=None, answer=False): # layer -> VAQ, the rest as fields of a `Result`
         "Two captures, the layer, the map"
-        rows = self.capture(vlm, image, question, cache, answer)
+        rows = self.capture(vlm, image, question, cache, steps='all' if answer else 'first')
         words = self.removed or self.suffix or SHORT_ANSWER   # a prompt cannot be empty
-        bare = self.capture(vlm, image, words, cache, False, suffix=False)
+        bare = self.capture(vlm, image, words, cache, steps='first', suffix=None)
         have = [l for l in pick_layers(self.layers, vlm.n_layers) if l in rows.layers]
         con = query_gain(*(first_step_rows(r, self.layers) for r in (rows, bare)))
         vaq = dict(zip(have, layer_vaq(con, self.heads).tolist()))

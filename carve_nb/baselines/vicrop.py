@@ -113,8 +113,8 @@ class RelAtt(ViCrop):
     name = 'rel-att'
     def see(self, vlm, image, words, cache=None, answer=False) -> dict:
         "Two captures, divided"
-        q = self.capture(vlm, image, words, cache, answer)
-        g = self.capture(vlm, image, self.instruction, cache, False)
+        q = self.capture(vlm, image, words, cache, steps='all' if answer else 'first')
+        g = self.capture(vlm, image, self.instruction, cache, steps='first')
         a, b = (first_step_rows(r, near_layers(vlm, self.layers)).mean(1) for r in (q, g))
         S = as_saliency(safe_ratio(a, b).mean(0), q.spans[0], image)
         return dict(saliency=S, rows=q, instruction_rows=g, seconds=timings(capture=q, instruction=g), calls=2)

@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['OUT_OF_MEMORY', 'CarveError', 'ImageError', 'PromptError', 'CaptureError', 'UnsupportedError', 'DataError',
            'MissingError', 'StatisticsError', 'RunError', 'IncompleteError', 'RemoteError', 'InsufficientMemoryError',
-           'out_of_memory', 'choose', 'KnownFields']
+           'out_of_memory', 'choose']
 
 # %% ../../nbs/library/core/00_errors.ipynb #80d79a30
 import difflib, errno, re
-from dataclasses import fields, is_dataclass
 
 class CarveError(ValueError):
     "Bad input: a setting, a model, a file or captured rows that cannot be used"
@@ -73,15 +72,3 @@ def choose(text, names, what, more=''):
     near = ' or '.join(difflib.get_close_matches(text, names, 2))
     guess = f'; perhaps {near}' if near else ''
     raise CarveError(f'{what} {text!r} is not known{guess}; {more or "there are: " + ", ".join(names)}')
-
-class KnownFields:
-    "A dataclass that suggests a field when it is made with one that it has not"
-    def __new__(cls, *args, **kw):
-        names = [f.name for f in fields(cls) if f.init]
-        if unknown := [k for k in kw if k not in names]:
-            more, k = f'help({cls.__name__}) lists all', unknown[0]
-            inner = {r.name: f for f in fields(cls) if is_dataclass(f.default) for r in fields(f.default)}
-            if k in inner:          # such as `rank` of `Carve.region`
-                more = f'write {inner[k].name}={type(inner[k].default).__name__}({k}=...)'
-            choose(k, names if k in inner else [*names, *inner], f'field of {cls.__name__}', more)
-        return super().__new__(cls)

@@ -8,7 +8,7 @@ __all__ = ['ABOVE_0', 'CONTRAST_TITLES', 'limited', 'check_fields', 'method_call
 
 # %% ../../nbs/library/method/00_carve.ipynb #ca869545
 import math, warnings
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from numbers import Real
 from typing import Literal, get_args, get_origin
 import numpy as np, torch
@@ -16,7 +16,7 @@ from ..attention.results import Result, Timings, unseen_note
 from ..attention.rows import AttentionRows
 from ..attention.several_pictures import ask_several
 from ..carve import fuse_contrast
-from ..core.errors import CarveError, KnownFields
+from ..core.errors import CarveError, choose
 from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers, pick_words, read_words
 from ..core.image import open_image
 from ..maps import fuse_maps, step_weights
@@ -54,10 +54,20 @@ def method_call(method, usual=None, name=None) -> str: # Python; another of its 
     return f'{name or type(method).__name__}({changed})'
 
 # %% ../../nbs/library/method/00_carve.ipynb #a989cae0
-class Checked(KnownFields):
-    "A dataclass that refuses meaningless settings and shows the call that makes it"
+class Checked:
+    "A dataclass that refuses meaningless settings, suggests a field for an unknown one, and shows the call that makes it"
     __repr__ = method_call
     __post_init__ = check_fields
+
+    def __new__(cls, *args, **kw):
+        names = [f.name for f in fields(cls) if f.init]
+        if unknown := [k for k in kw if k not in names]:
+            more, k = f'help({cls.__name__}) lists all', unknown[0]
+            inner = {r.name: f for f in fields(cls) if is_dataclass(f.default) for r in fields(f.default)}
+            if k in inner:          # such as `rank` of `Carve.region`
+                more = f'write {inner[k].name}={type(inner[k].default).__name__}({k}=...)'
+            choose(k, names if k in inner else [*names, *inner], f'field of {cls.__name__}', more)
+        return super().__new__(cls)
 
 class Rule(Checked): "Settings that belong together"
 
@@ -128,23 +138,29 @@ class Method(Checked):
         if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
         with vlm.sharing(): return self.ask_one(vlm, open_image(image), question, cache, box)
 
-    def ask_one(self, vlm, image, question, cache=None, box=None) -> Result: # PIL picture
+    def ask_one(self, vlm,
+        image,   # PIL picture
+        question, cache=None, box=None,
+    ) -> Result:
         "Find the place, show it, ask again"
         return self.ask_again(vlm, self.locate(vlm, image, question, cache))
 
-    def locate(self, vlm, image, question, cache=None) -> Result: # PIL picture
+    def locate(self, vlm,
+        image,   # PIL picture
+        question, cache=None,
+    ) -> Result:
         "Map, regions, view, without an answer; a subclass defines it"
         raise NotImplementedError(f'{self.name} has no locate(self, vlm, image, question, cache=None) -> self.result(...)')
 
-    def ask_plain(self, vlm, partial) -> Result: # of `locate`
-        "Ask the model alone, if that has not been done"
+    def ask_plain(self, vlm, partial) -> Result:
+        "Ask the model alone, if that has not been done for what `locate` returned"
         if partial.plain_answer is not None: return partial
         seconds = Timings(partial.seconds)
         with seconds('alone'): answer = vlm.ask(partial.image, partial.question, self.suffix, self.max_new_tokens)
         return replace(partial, plain_answer=answer, seconds=seconds, calls=partial.calls + 1)
 
-    def ask_again(self, vlm, partial) -> Result: # of `locate`
-        "Ask with the view, by the fields `final_images` ('view' or 'both'), `suffix` and `max_new_tokens`"
+    def ask_again(self, vlm, partial) -> Result:
+        "Ask with the view of `locate`, by the fields `final_images` ('view' or 'both'), `suffix` and `max_new_tokens`"
         r = self.ask_plain(vlm, partial)
         view, seconds, notes = r.view, Timings(r.seconds), [*r.notes, *unseen_note(r.seen, r.image.size)]
         if view.box == (0, 0, *r.image.size) and not view.masked:
@@ -164,11 +180,14 @@ class Method(Checked):
         "The method with the fields that a model's profile fills in"
         return self
 
-    def capture(self, vlm, image, text, cache=None, answer=True, suffix=True, **kw) -> AttentionRows: # is there a suffix?
-        "Attention at all steps and the answer, or at the first step; of a cache, if there is one. `kw` of `VLM.capture`"
-        words = dict(suffix=self.suffix if suffix else None, max_new_tokens=self.max_new_tokens)
-        if cache is not None: return cache.capture(vlm, image, text, **words)
-        return vlm.capture(image, text, steps='all' if answer else 'first', **words | kw)
+    def capture(self, vlm, image, text,
+        cache=None,   # an `AttentionCache`, which captures all layers, steps and rows: another method may want them
+        **kw,         # of `VLM.capture`; a cache takes the suffix alone
+    ) -> AttentionRows:
+        "The attention under a text and the answer, at all steps, with the suffix and longest answer of the method"
+        kw = dict(steps='all', suffix=self.suffix, max_new_tokens=self.max_new_tokens) | kw
+        if cache is None: return vlm.capture(image, text, **kw)
+        return cache.capture(vlm, image, text, kw['suffix'], self.max_new_tokens)
 
     def result(self, image, question, rows=None, view=None, seconds=None, **fields) -> Result:
         "A partial `Result` of this method; `rows` hold the plain answer; without a view it is the whole picture"
@@ -176,7 +195,10 @@ class Method(Checked):
             plain_answer=None if rows is None else rows.answer,
             seconds=timings(capture=rows) if seconds is None else seconds, **fields)
 
-    def located(self, image, question, S, make_view, rows=None, notes=(), **fields) -> Result: # `Saliency` -> `View`
+    def located(self, image, question, S,
+        make_view,   # `Saliency` -> `View`
+        rows=None, notes=(), **fields,
+    ) -> Result:
         "A partial `Result` with the view that is made of a map, or the whole picture where the map is flat"
         flat = is_flat(S)
         notes = [*notes, *(['no signal: the map is flat; the view is the whole picture'] if flat else [])]
@@ -184,7 +206,11 @@ class Method(Checked):
         return self.result(image, question, rows, view, saliency=S, notes=notes, **fields)
 
 # %% ../../nbs/library/method/00_carve.ipynb #e6293850
-def as_saliency(values, span, image) -> Saliency: # [Nv], `ImageSpan`, PIL picture
+def as_saliency(
+    values,  # [Nv]
+    span,    # `ImageSpan`
+    image,   # PIL picture
+) -> Saliency:
     "Values of one picture's tokens as a map"
     return Saliency(torch.as_tensor(values).reshape(span.grid), image.size, span.box, image)
 
@@ -268,13 +294,13 @@ class Carve(Method):
         "Under the question (`rows`, if there are some), and under the instruction, paired: no more steps than the answer"
         if rows is None: rows = self.capture(vlm, image, question, cache)
         rule, paired, most = self.reading, self.query == 'last' and self.steps != 'first', len(rows.attn)
-        return rows, self.capture(vlm, image, rule.instruction, cache, paired, rule.instruction_suffix,
-                                  max_new_tokens=min(most, self.max_new_tokens))
+        return rows, self.capture(vlm, image, rule.instruction, cache, steps='all' if paired else 'first',
+            suffix=self.suffix if rule.instruction_suffix else None, max_new_tokens=min(most, self.max_new_tokens))
 
-    def capture(self, vlm, image, text, cache=None, answer=True, suffix=True, **kw) -> AttentionRows:
+    def capture(self, vlm, image, text, cache=None, **kw) -> AttentionRows:
         "As every method's, of the layers that are read"
         with vlm.argmax_only(self.reading.argmax):
-            return super().capture(vlm, image, text, cache, answer, suffix, layers=self.wanted(vlm.n_layers),
+            return super().capture(vlm, image, text, cache, layers=self.wanted(vlm.n_layers),
                 question_rows=self.query == 'question', **kw)
 
     def wanted(self, n_layers): # sorted layer indices; None: all
@@ -326,8 +352,8 @@ class Carve(Method):
         "The view of some regions; of none: the whole picture"
         return magnify(image, kept, min_side=self.min_side, **vars(self.view))
 
-    def from_rows(self, image, question, rows_q, rows_g) -> Result: # of a PIL picture, without an answer yet
-        "From both captures to the view"
+    def from_rows(self, image, question, rows_q, rows_g) -> Result: # without an answer yet
+        "From both captures to the view of the PIL picture"
         seconds, span = timings(capture=rows_q, instruction=rows_g), rows_q.spans[0]
         with seconds('map'):
             A_q, A_g = self.maps(rows_q, rows_g)
