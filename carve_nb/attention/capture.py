@@ -177,20 +177,21 @@ def _collate(vlm, prompts) -> dict:
 def rows_of(
     vlm, prompt,
     rec: Recorder,    # closed
+    steps,            # 'first', 'last' or 'all' of those in the record
     answer=None,      # `Answer`, if the prompt was answered
     b=0, lead=0,      # place of the prompt in the batch, and how far padding has shifted it
     bridged=None,     # attention of the recorded columns to the picture, where there is a bridge
-    **facts,          # to keep with the rows
+    **facts,          # to keep in `meta`
 ) -> AttentionRows:
     "The part of a record that belongs to one prompt, as if it had been alone"
-    n = 1 if facts['steps'] == 'first' else len(answer.tokens) if answer else len(rec.passes)
+    n = 1 if steps == 'first' else len(answer.tokens) if answer else len(rec.passes)
     if n > len(rec.passes):
         raise CaptureError(f'{len(rec.passes)} forward passes for {n} generated tokens: generation in chunks or with an '
                            'assistant is not read.')
     keys = torch.cat([s.tokens for s in prompt.spans])
     at = torch.searchsorted(rec.columns, keys + (0 if rec.cross else lead))
     first, *later = rec.passes[:n]
-    question, steps = [i for i in prompt.question if i + lead in first['rows']], []
+    question, read = [i for i in prompt.question if i + lead in first['rows']], []
     wanted = [(first, [i + lead for i in (len(prompt) - 1, *question)]), *((now, now['rows'][-1:]) for now in later)]
     for now, positions in wanted:    # in the batch
         own = [now['rows'].index(i) for i in positions]
@@ -199,15 +200,16 @@ def rows_of(
         if not w.isfinite().all():    # in float16 a model can overflow long before its answer shows it
             raise CaptureError(f'Attention weights are not finite, with the model in {vlm.dtype}. '
                                'Load the model in bfloat16 or float32.')
-        steps.append(w.movedim(2, 0).cpu())    # [R, L, H, Nv]
-    steps[0], asked = steps[0].split((1, len(question)))
+        read.append(w.movedim(2, 0).cpu())    # [R, L, H, Nv]
+    read[0], asked = read[0].split((1, len(question)))
     meta = dict(
         model=str(vlm.name), revision=vlm.revision, family=vlm.family.name, n_layers=vlm.n_layers,
         attending=list(vlm.layers), dtype=str(vlm.dtype), device=str(vlm.device),
         kernel=rec.config._attn_implementation, torch=torch.__version__, transformers=transformers.__version__,
-        question=prompt.asked, prompt=prompt.text, n_prompt=len(prompt), sizes=[im.size for im in prompt.images])
+        question=prompt.asked, prompt=prompt.text, n_prompt=len(prompt), sizes=[im.size for im in prompt.images],
+        steps=steps)
     return AttentionRows(
-        torch.cat(steps[-1:] if facts['steps'] == 'last' else steps), rec.layers, answer.tokens if answer else [],
+        torch.cat(read[-1:] if steps == 'last' else read), rec.layers, answer.tokens if answer else [],
         prompt.spans, question=asked if question else None,
         question_tokens=[prompt.tokens[i] for i in question], answer=answer, meta=meta | facts,
         images=[im.reduce(max(1, min(im.size)//224)) for im in prompt.images])
@@ -262,14 +264,14 @@ def forward_many(self: VLM,
     if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
     refuse_compiled(self.model)
     N, answers = max(map(len, prompts)), [None]*len(prompts)
-    leads, facts = [N - len(p) for p in prompts], dict(steps=steps, argmax=self.argmax, batch=len(prompts))
+    leads, facts = [N - len(p) for p in prompts], dict(argmax=self.argmax, batch=len(prompts))
     rec = batch_recorder(self, prompts, leads, layers, question_rows, length=N, stop=steps == 'first')
     bridged = self.family.bridge(self.model) if self.family.bridge else nullcontext()
     with model_lock(self.model), bridged as seen, watching(rec):
         answers = self.generate_many(prompts, max_new_tokens)    # they stay None where the pass ends before
     check_seen(rec)
     own = zip(prompts, answers, leads)
-    return [rows_of(self, p, rec, a, b, lead, seen, **facts) for b, (p, a, lead) in enumerate(own)]
+    return [rows_of(self, p, rec, steps, a, b, lead, seen, **facts) for b, (p, a, lead) in enumerate(own)]
 
 @patch
 def forward(self: VLM, prompt: Prompt, *how, **kw) -> AttentionRows:

@@ -26,7 +26,12 @@ def on_one_scale(maps, height=110) -> dict:    # title -> `Saliency`; title -> P
 
 @dataclass(repr=False)
 class AttentionRows:
-    "Attention of chosen positions to the image tokens, and where those tokens are"
+    """Attention of chosen positions to the image tokens, and where those tokens are.
+
+    `question` holds the rows of the question's tokens; its words stand in `meta['question']`. Of `meta` methods read
+    `n_layers` (the decoder's), `attending` (those whose attention can be read), `n_prompt` (tokens), `steps` (as in
+    `VLM.capture`), `argmax` (were the checkpoint's penalties left out?), `seconds`, and `sizes` of the pictures; the rest
+    is a record."""
     attn: torch.Tensor             # [T, L, H, Nv] row that produced generated token t, softmax over all keys
     layers: list                   # [L] layer indices
     tokens: list                   # [T] generated ids ('last': all of them); empty without generation

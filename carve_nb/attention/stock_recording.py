@@ -77,7 +77,7 @@ class _StockRecord:
         if n != passes:
             raise CaptureError(f'{passes} forward passes for {n} generated tokens: this way to generate is not read.')
         for b, (vlm, (lead, _)) in enumerate(zip(self.vlms, self.places)):
-            found = rows_of(vlm, vlm.given, rec, self.answer(b), b, lead, bridged, steps=self.steps)
+            found = rows_of(vlm, vlm.given, rec, self.steps, self.answer(b), b, lead, bridged)
             vars(self.rows[b]).update(vars(found), images=vlm.given.images)
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #dbbde8ca

@@ -151,7 +151,7 @@ class Prompt:
     text: str              # the chat, one image token for each picture
     images: list           # the pictures, RGB
     tokens: list           # the N tokens as text
-    asked: str = ''        # the user's question
+    asked: str = ''        # the user's question, in words
     def __len__(self): return len(self.tokens)
     def __repr__(self):
         head = f'Prompt({len(self)} tokens, question {self.asked!r} at {self.question[0]}..{self.question[-1]})'
