@@ -224,8 +224,8 @@ def test_full_disk(tiny, tmp_path, monkeypatch):
 def test_folder_on_another_machine(tiny, tmp_path):
     "A copy of the folder is taken up, also in the middle of a run; a folder that can only be read is reported, and not written to"
     complete = run(tmp_path/'whole', tiny)
-    def stop(vlm, config, units):
-        for i, found in enumerate(local_engine(vlm, config, units)):
+    def stop(evaluator, units):
+        for i, found in enumerate(local_engine(evaluator, units)):
             if i == 2: raise KeyboardInterrupt
             yield found
     with pytest.raises(KeyboardInterrupt): run(tmp_path/'a', tiny, engine=stop)
@@ -259,8 +259,8 @@ def test_growing(tiny, tmp_path, first, then):
     "More samples and more methods: what is there is used again, and the lines are those of one run; fewer samples are refused"
     before = run(tmp_path/'R', tiny, **first)
     seen = []
-    def count(vlm, config, units):
-        for lines in local_engine(vlm, config, (u for u in units if not seen.append(len(u)))):
+    def count(evaluator, units):
+        for lines in local_engine(evaluator, (u for u in units if not seen.append(len(u)))):
             asked.extend((l['id'], l['method']) for l in lines)
             yield lines
     asked, there = [], {(l['id'], l['method']) for l in before}
@@ -297,8 +297,8 @@ def test_another_default_resolution(tmp_path):
 
 def test_reader_beside_a_writer(tiny, tmp_path):
     "A report can be made while a run goes on"
-    def peek(vlm, config, units):
-        for i, found in enumerate(local_engine(vlm, config, units)):
+    def peek(evaluator, units):
+        for i, found in enumerate(local_engine(evaluator, units)):
             if i == 3: told.append(Report.load(tmp_path).markdown())
             yield found
             time.sleep(.6)

@@ -43,8 +43,8 @@ def whole(tmp_path_factory):
 
 class Killing(RayEngine):
     "Kills a worker that has brought a sample, at some moments or as soon after them as there is one"
-    def __call__(self, job, config, units):
-        for i, found in enumerate(super().__call__(job, config, units)):
+    def __call__(self, job, units):
+        for i, found in enumerate(super().__call__(job, units)):
             alive = [p for p in sorted(self.pids) if psutil.pid_exists(p)]
             if self.moments and i >= self.moments[0] and alive:
                 self.moments.pop(0)

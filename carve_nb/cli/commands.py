@@ -8,9 +8,9 @@ __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'FIELD_NA
            'Kinds', 'Samples', 'Workers', 'MODEL', 'app', 'LARGEST', 'DARK', 'FOLDER_HELP', 'SAMPLE', 'LIMIT', 'ENGINE',
            'parse_method', 'parse_kinds', 'parse_layers', 'parse_box', 'parse_question', 'parse_part', 'parse_model',
            'parse_device', 'parse_dtype', 'parse_data', 'checked', 'word', 'one_of', 'read_loading', 'command',
-           'hush_loader', 'open_model', 'pick_method', 'do_ask', 'do_map', 'write_page', 'serve_page', 'do_explore',
-           'do_scene', 'do_demo', 'print_report', 'make_example', 'do_eval', 'do_report', 'do_study', 'do_bench',
-           'do_methods', 'do_families', 'do_profile']
+           'open_model', 'pick_method', 'do_ask', 'do_map', 'write_page', 'serve_page', 'do_explore', 'do_scene',
+           'do_demo', 'print_report', 'make_example', 'do_eval', 'do_report', 'do_study', 'do_bench', 'do_methods',
+           'do_families', 'do_profile']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
 import json, os, re, shlex, sys, tempfile
@@ -28,7 +28,7 @@ from .files import (
     check_file, check_picture, make_folder, print_line, print_table, read_pictures, save_file, save_json, save_map,
     save_picture, terminal_picture)
 from ..core.errors import CarveError, IncompleteError, choose
-from ..core.io import TINY, find_source, tame_terminal
+from ..core.io import TINY, find_source, hush_loader, tame_terminal
 from ..data.records import FOLDER_FORMAT, folder_pictures
 
 # %% ../../nbs/library/cli/03_commands.ipynb #16368377
@@ -192,12 +192,6 @@ def command(panel, epilog=None): # decorator
         app.command(f.__name__.removeprefix('do_'), help=f.__doc__, rich_help_panel=panel, epilog=epilog)(parsed)
         return f
     return register
-
-def hush_loader():
-    "No progress bars and no remarks while models are loaded"
-    from transformers.utils import logging
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
 
 def open_model(loading): # `VLM`
     "The model that was asked for, loaded quietly"
@@ -463,14 +457,13 @@ def do_eval(
     from carve_nb.evaluation.report import write_report
     from carve_nb.evaluation.runner import RUN_PRESETS, run_eval
     hush_loader()
-    asked = RUN_PRESETS.get(preset, {})
-    if 'image_tokens' in how: asked = asked | dict(image_tokens=how.pop('image_tokens'))   # of the run, which keeps it
-    if max_new_tokens: asked = asked | dict(max_new_tokens=max_new_tokens)
+    limits = dict(image_tokens=how.pop('image_tokens', None), max_new_tokens=max_new_tokens)   # of the run, which keeps them
+    settings = RUN_PRESETS.get(preset, {}) | {k: v for k, v in limits.items() if v}
     if engine == 'ray':
         from carve_nb.evaluation.distributed import RayEngine
-        asked = asked | dict(engine=RayEngine(*ray))
+        settings['engine'] = RayEngine(*ray)
     run_eval(samples, name, methods, out=out, seed=seed, maps=maps, retry=retry, force=force, progress=not quiet,
-        loading=how, answer_by=answer_by, answer_key=answer_key, part=part, **asked)
+        loading=how, answer_by=answer_by, answer_key=answer_key, part=part, **settings)
     print_report(write_report(out), out)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cef5dcc3

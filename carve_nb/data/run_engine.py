@@ -7,12 +7,13 @@ __all__ = ['measure_units', 'count_workers']
 
 # %% ../../nbs/library/data/17_run_engine.ipynb #83bacfce
 import os, signal, threading
-import torch, transformers
+import torch
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from multiprocessing import get_context, parent_process
 from ..core.errors import IncompleteError
+from ..core.io import hush_loader
 from fastcore.xtras import modified_env
 from ..models.vlm import VLM
 
@@ -26,8 +27,7 @@ def _start_worker(make, model, loading, threads):
         parent_process().join()
         os._exit(1)
     threading.Thread(target=follow_parent, daemon=True).start()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    hush_loader()
     torch.set_num_threads(threads)
     _worker['evaluate'] = make(VLM.from_pretrained(model, **loading))
 

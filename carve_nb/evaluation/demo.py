@@ -27,7 +27,7 @@ from ..data.run_store import Bar, read_run
 from ..data.scenes import make_scene, to_sample
 from .report import PAGE, STAR, Report, leaderboard, write_report
 from .runner import (
-    RunConfig, SampleEvaluator, local_engine, make_methods, picture_units, run_eval)
+    RunConfig, SampleEvaluator, make_methods, picture_units, run_eval)
 from ..method.carve import Carve
 from ..models.vlm import greedy
 
@@ -104,7 +104,8 @@ def run_demo(n=300, other=100, # digit questions; of each other kind, at most n
     data = demo_set(n, other, kinds)
     read_run(out)      # a folder with something else is refused before the model is loaded
     vlm = VLM.from_pretrained(model, **loading)
-    engine = partial(local_engine, workers=workers or count_workers(vlm))
+    def engine(evaluator, units):
+        return measure_units(vlm, partial(SampleEvaluator, config=evaluator.config), units, workers or count_workers(vlm))
     run_eval(data, vlm, methods, out=out, engine=engine, retry=True, **kw)
     report = write_report(out)
     show_cases(vlm, {report.meta['model']['name']: report}, out)

@@ -125,7 +125,7 @@ class RayEngine:
         except ray.exceptions.RayError as e:
             raise RunError(f'The workers cannot go on: {str(e).strip().splitlines()[-1]}') from None
 
-    def __call__(self, job, config, units): # yields lists of lines
+    def __call__(self, job, units): # yields lists of lines
         "Measure units by all workers"
         left = dict(enumerate(units))
         for number, pid, pieces, why in self.serve(job, dict(left)) if left else ():
@@ -135,4 +135,4 @@ class RayEngine:
         died = dict(status='error', why='the process that measured it died, several times')
         for at, r, *some in (o for unit in left.values() for o in unit):
             head = dict(id=r.id, at=at, kind=r.kind, question=r.question)
-            yield [head | dict(method=m) | died for m in (some[0] if some else config.methods) if m not in job.unfit]
+            yield [head | dict(method=m) | died for m in (some[0] if some else job.config.methods) if m not in job.unfit]

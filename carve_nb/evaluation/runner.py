@@ -20,11 +20,10 @@ from ..attention.cache import AnswerCache, AttentionCache
 from ..baselines.cross_model import CrossModelAnswer, describe_answerer, open_answerer, why_no_view
 from ..baselines.registry import ENTRIES, make_method, read_method, split_specs
 from ..method.carve import Carve
-from ..core.errors import RunError, UnsupportedError
+from ..core.errors import RunError, UnsupportedError, choose
 from ..core.io import TINY
 from ..core.stats import detectable
 from ..data.datasets import load_benchmark, sample_keys
-from ..data.run_engine import measure_units
 from ..data.run_store import Bar, RunStore, attempt, carry_out, digest, export_run, read_run
 from ..data.scoring import RULES, patch_auroc, score_answer
 from ..core.saliency import pick_layers
@@ -209,11 +208,9 @@ def picture_units(data) -> list: # of lists of (place, `Record`)
     "Questions about one picture that stand together"
     return [[*unit] for _, unit in groupby(enumerate(data), lambda o: picture_name(o[1].image))]
 
-def local_engine(evaluator, config, units, workers=1): # yields lists of lines
-    "Measure by the model in this process, or by several processes with a model each"
-    if workers == 1:
-        for unit in units: yield from evaluator(unit)
-    else: yield from measure_units(evaluator.vlm, partial(SampleEvaluator, config=config), units, workers)
+def local_engine(evaluator, units): # yields lists of lines
+    "Measure by the model in this process"
+    for unit in units: yield from evaluator(unit)
 
 @contextmanager
 def ready_here(model, config, image_tokens=None, loading={}): # yields `SampleEvaluator`, protocol, unfit methods
@@ -234,7 +231,7 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
     maps=False, # keep the map of each sample in its line? `Report.maps` reads them
     retry=False, force=False, # measure failures again; set another run that is in the folder aside
     progress=True, # show a bar and remarks?
-    engine=local_engine, # evaluator, config, units -> lists of lines; one that has `ready` gets its own models ready
+    engine=local_engine, # evaluator, units -> lists of lines; one that has `ready` gets its own models ready
     part=(0, 1), # of the samples, where several processes share the folder
     loading={}, # of `VLM.from_pretrained`, where a name is given: device, dtype, revision, ...
     **kw) -> Path: # of `load_benchmark`; the folder
@@ -244,8 +241,7 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
     config = RunConfig(
         methods, data.suffix, max_new_tokens or data.max_new_tokens, seed, answer_by, answer_key, maps,
         tuple(e for m in methods if not isinstance((e := ENTRIES[read_method(m)[0]]).where, str)))
-    if bad := {str(r.rule) for r in data} - {*RULES}:
-        raise RunError(f'Rule {min(bad)!r} is not known; use one of {", ".join(RULES)}.')
+    for r in data: choose(str(r.rule), RULES, 'Rule')
     make_methods(config)     # what cannot be made is refused before a model is loaded
     say = lambda text: print(text, file=sys.stderr) if progress else None
     say(format_power(len(data), len(methods) - 1, len({picture_name(r.image) for r in data})))
@@ -267,7 +263,7 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
         left = lambda r: [m for m in wanted if (r.id, m) not in store.done]
         units = picture_units(data)[part[0]::part[1]]
         units = [[(*o, some) for o in unit if (some := left(o[1]))] for unit in units]
-        measured = engine(ready, config, filter(None, units))
+        measured = engine(ready, filter(None, units))
         carry_out(store, measured, ids, sum(not left(r) for r in data), len(data), progress)
     config, lines, _ = read_run(out)
     export_run(out, lines, 'protocol.json', config)

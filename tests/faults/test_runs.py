@@ -218,8 +218,8 @@ def test_clock_goes_back(vlm, whole, tmp_path, monkeypatch):
         t[0] -= 3600
         return t[0]
     for name in 'time.time', 'tqdm.std.time': monkeypatch.setattr(name, earlier)
-    def stop(vlm, config, units):
-        for i, lines in enumerate(local_engine(vlm, config, units)):
+    def stop(evaluator, units):
+        for i, lines in enumerate(local_engine(evaluator, units)):
             if i == 2: raise KeyboardInterrupt
             yield lines
     with pytest.raises(KeyboardInterrupt): go(out, vlm, engine=stop, progress=True)
@@ -260,8 +260,8 @@ def test_damaged_records(vlm, copy, whole):
 def test_records_vanish_under_way(vlm, tmp_path, whole, how):
     "Somebody deletes or replaces the file while it is written to: the run stops and says so, and goes on with what is there"
     out = tmp_path/'R'
-    def vanish(vlm, config, units):
-        for i, lines in enumerate(local_engine(vlm, config, units)):
+    def vanish(evaluator, units):
+        for i, lines in enumerate(local_engine(evaluator, units)):
             if i == 2:
                 raw = (out/STORE).read_bytes()
                 (out/STORE).rename(tmp_path/'elsewhere')
