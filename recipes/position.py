@@ -18,7 +18,7 @@ from carve_nb.core.correlation import bin_means, logistic, spearman
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.plotting import plot_band, plot_forest, plot_style
 from carve_nb.core.stats import format_p, holm, mean_interval
-from carve_nb.data.scoring import match
+from carve_nb.data.scoring import score_answer
 from carve_nb.data.questions import centre
 from carve_nb.data.scenes import samples
 from carve_nb.studies.entropy import BOOTSTRAP_DRAWS, describe_sample, try_estimate
@@ -52,7 +52,7 @@ def measure_position(vlm, sample) -> dict:
     return dict(
         id=sample.id, grid=list(span.grid), **target_place(span, box, rows.meta['n_prompt']), **describe_sample(sample),
         target_side=box[2] - box[0], truth=sample.answer, answer=str(rows.answer),
-        correct=float(match(rows.answer, sample)), points=points, lift=lift.round(4).tolist())
+        correct=score_answer(rows.answer, sample), points=points, lift=lift.round(4).tolist())
 
 # %% ../nbs/notes/position.ipynb #fffd40ad
 CLUTTER_COLUMNS = 'T_c', 'C_c', 'objects', 'target_side'

@@ -32,7 +32,7 @@ from carve_nb.baselines.registry import make_method
 from carve_nb.carve import fuse_contrast
 from carve_nb.core.saliency import Saliency, patch_cover, pick_words
 from carve_nb.data.drawing import COLORS, SHAPES
-from carve_nb.data.scoring import match
+from carve_nb.data.scoring import score_answer
 from carve_nb.data.scenes import make_scene, samples, to_sample
 from carve_nb.method.carve import Carve, ViewRule
 from carve_nb.method.profiles import ROWS, word_row
@@ -205,7 +205,7 @@ def measure_question(vlm, sample, found, answer=True) -> dict: # `Record`; of `c
     with vlm.sharing():
         for name, method in all_methods(found, sample).items():
             r = make_method(method)(once, sample.image, sample.question, cache=captures, box=sample.box)
-            made[name] = judge(r, sample) | (dict(right=int(match(r.answer, sample))) if answer else {})
+            made[name] = judge(r, sample) | (dict(right=int(score_answer(r.answer, sample))) if answer else {})
     return made
 
 def row_maps(R, grid) -> dict: # [R, L, H, Nv]

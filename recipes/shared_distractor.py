@@ -14,7 +14,7 @@ from carve_nb.baselines.registry import make_method
 from carve_nb.core.io import TINY
 from carve_nb.core.plotting import CONCEPT_COLORS, plot_forest, plot_style
 from carve_nb.data.scenes import samples
-from carve_nb.data.scoring import match
+from carve_nb.data.scoring import score_answer
 from carve_nb.studies.compare import paired
 from carve_nb.studies.runner import StudySpec, run_study, study_folder
 from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ def measure_shared(vlm, sample) -> dict:
     with vlm.sharing():
         for name, method in {'none': make_method('none'), **ways, 'oracle': make_method('oracle')}.items():
             r = method(once, seen.image, seen.question, cache=captures, box=sample.box)
-            made[name] = dict(answer=str(r.answer), correct=float(match(r.answer, sample)))
+            made[name] = dict(answer=str(r.answer), correct=score_answer(r.answer, sample))
             if name not in ways: continue
             made[name] |= dict(touch=int(r.saliency.touch(sample.box)), caught=int(r.saliency.touch(place)),
                 shown=int(overlap(sample.box, r.view.box) > .5), distracted=int(overlap(place, r.view.box) > .5))

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from carve_nb.core.saliency import tent_weights
 from carve_nb.core.plotting import plot_band, plot_style
 from carve_nb.core.stats import mean_interval, paired_effect
-from carve_nb.data.scoring import match
+from carve_nb.data.scoring import score_answer
 from carve_nb.data.drawing import COLORS, PHOTOS, SceneObject, background, sprite
 from carve_nb.data.records import Record
 from carve_nb.method.measures import ENTROPY_STEPS, capture_pair, layer_bits
@@ -136,7 +136,7 @@ def measure_search(vlm, sample, lam=1e-8) -> dict: # a `Display`; λ of the cont
     "Entropy, answer, and the attention on the odd one"
     q, maps = capture_pair(vlm, sample.image, sample.question, lam)
     answer = str(q.answer)
-    correct = round(float(match(answer, sample)), 6)
+    correct = round(score_answer(answer, sample), 6)
     shown = {str(o.digit) for o in sample.objects}
     n_tokens = maps['question'].shape[-1]
     return dict(

@@ -405,7 +405,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     shipped = replace(find_profile(vlm), layers=[2], row='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     monkeypatch.setattr('carve_nb.studies.profile.profile_model', lambda *_, **kw: shipped)
-    def case(method, vlm, sample, score):              # an unsure view is right, which only a lower threshold believes
+    def case(method, vlm, sample):                     # an unsure view is right, which only a lower threshold believes
         view = dict(confidence=.85 if wins else .99, score=1.)
         return dict(id=sample.id, kind='a', plain=dict(confidence=.1, score=0.), alike=0., spread=.42 if wins else .1, views=[view],
                     seconds=dict(capture=1., instruction=.1, ask=.2))

@@ -13,7 +13,6 @@ from carve_nb.method.adaptive import CarveAuto
 from carve_nb.attention.capture import recording
 from carve_nb.baselines.registry import methods
 from carve_nb.method.carve import Carve
-from carve_nb.data.scoring import match
 from carve_nb.models.families import FAMILIES, MEASURED, find_family
 from carve_nb.models.prompts import read_prompts
 from recipes.tiny_models import RECIPES, make_tiny_checkpoint
@@ -443,7 +442,7 @@ def test_questions_of_a_profile(vlm):
     "Every family gets a profile from a picture without boxes, and the rules of auto get what they need from words on a photograph"
     found = profile_model(vlm, picture_questions([WIDE]), draws=2)
     assert found.read == list(vlm.layers) and np.isfinite([*found.agreement.values()]).all() and found.touch is None
-    case = collect_case(CarveAuto(layers=list(vlm.layers), max_new_tokens=2), vlm, word_sample(TALL, 1, 'count'), match)
+    case = collect_case(CarveAuto(layers=list(vlm.layers), max_new_tokens=2), vlm, word_sample(TALL, 1, 'count'))
     assert case['kind'] == 'count' and 0 <= case['plain']['confidence'] <= 1 and case['views'] and 0 <= case['spread'] <= 1 + 1e-6
 
 

@@ -15,7 +15,7 @@ from ..method.carve import Carve
 from ..core.errors import CarveError
 from ..core.plotting import plot_band
 from ..core.stats import Estimate, difference, format_p, holm, mean_interval, paired_test, picture_places
-from ..data.scoring import match
+from ..data.scoring import score_answer
 from ..data.run_store import image_key_of
 
 # %% ../../nbs/library/studies/11_compare.ipynb #105c87d4
@@ -28,7 +28,7 @@ def ask_all(vlm, sample, methods, judge) -> tuple:
     with vlm.sharing():
         for name, method in methods.items():
             r = make_method(method)(once, sample.image, sample.question, cache=captures, box=sample.box)
-            made[name] = dict(answer=str(r.answer), correct=round(float(match(r.answer, sample)), 6)) | judge(r)
+            made[name] = dict(answer=str(r.answer), correct=round(score_answer(r.answer, sample), 6)) | judge(r)
         return made, Carve().capture_both(once, sample.image, sample.question, captures)
 
 # %% ../../nbs/library/studies/11_compare.ipynb #5111186b

@@ -25,7 +25,7 @@ from ..core.plotting import plot_band, plot_forest, plot_style
 from ..core.saliency import pick_layers
 from ..core.stats import Estimate, interval_of, mean_interval, paired_effect
 from ..data.drawing import SIZE
-from ..data.scoring import match
+from ..data.scoring import score_answer
 from ..data.questions import join_words
 from ..data.run_store import image_key_of
 from ..data.scenes import make_scene, to_sample
@@ -62,7 +62,7 @@ def measure_entropy(vlm, sample) -> dict:
     answer = str(q.answer)
     return dict(
         id=sample.id, **describe_sample(sample), tokens=maps['question'].shape[-1], steps=len(q.tokens),
-        truth=sample.answer, answer=answer, correct=round(float(match(answer, sample)), 6), H=layer_bits(maps))
+        truth=sample.answer, answer=answer, correct=round(score_answer(answer, sample), 6), H=layer_bits(maps))
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #354f2d31
 BOOTSTRAP_DRAWS = 400 # of every bootstrap in the studies

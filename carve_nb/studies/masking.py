@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ..attention.layer_masking import mask_image_tokens
 from ..core.plotting import plot_forest, plot_style
 from ..core.stats import mean_interval
-from ..data.scoring import match
+from ..data.scoring import score_answer
 from ..data.run_store import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..method.measures import fusion_layers, layer_costs, paired_gain
@@ -33,7 +33,7 @@ def measure_masking(vlm, sample, max_new_tokens=8) -> dict:
         with mask_image_tokens(vlm, prompt, *how): return vlm.generate(prompt, max_new_tokens).text
     plain, none = vlm.generate(prompt, max_new_tokens).text, ask()
     hidden = {way: [ask(l, way == 'only') for l in range(vlm.n_layers)] for way in ('onward', 'only')}
-    score = lambda answer: round(match(answer, sample), 6)
+    score = lambda answer: round(score_answer(answer, sample), 6)
     return dict(
         id=sample.id, kind=sample.kind, answer=plain, plain=score(plain), none=score(none),
         **{way: [score(a) for a in answers] for way, answers in hidden.items()},

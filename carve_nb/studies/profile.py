@@ -23,7 +23,7 @@ from ..core.image import open_image
 from ..core.saliency import Saliency
 from ..core.stats import difference, mean_interval, picture_places
 from ..data.datasets import load_benchmark
-from ..data.scoring import match
+from ..data.scoring import score_answer
 from ..data.records import Absent, Record, folder_pictures
 from ..data.scenes import make_scene, samples
 from ..method.adaptive import CarveAuto, map_evidence
@@ -153,7 +153,7 @@ def mixed_questions(n=60, folder=None) -> list: # of `Record`s
     return [word_sample(files[i//3 % len(files)], 10_000 + i, ('word', 'exist', 'count')[i % 3]) for i in range(n)]
 
 # %% ../../nbs/library/studies/19_profile.ipynb #8d00d2a0
-def collect_case(method, vlm, sample, score) -> dict: # a `CarveAuto`; (answer, sample) -> 0..1
+def collect_case(method, vlm, sample) -> dict: # a `CarveAuto`
     "One question through all steps, without thresholds: all that the rules may need, as plain values"
     seconds = Timings()
     with vlm.sharing():
@@ -163,7 +163,7 @@ def collect_case(method, vlm, sample, score) -> dict: # a `CarveAuto`; (answer, 
             S = method.fuse(A_q, A_g, rows_q.spans[0], sample.image)
             views = [method.show(sample.image, [r]) for r in method.keep(S)]
         answers = [vlm.ask(v.image, sample.question, method.suffix, method.max_new_tokens) for v in views]
-    case = lambda a: dict(confidence=round(a.confidence, 6), score=float(score(str(a), sample)))
+    case = lambda a: dict(confidence=round(a.confidence, 6), score=score_answer(a, sample))
     cost = dict(capture=rows_q.meta['seconds'], instruction=rows_g.meta['seconds'] + seconds['map'],
         ask=np.mean([a.seconds for a in answers]))
     return dict(
@@ -225,4 +225,4 @@ def try_thresholds(method, cases) -> dict:
 def add_thresholds(profile, vlm, samples, over=iter) -> ModelProfile:
     "The profile with thresholds of `CarveAuto`, from questions of several kinds"
     method = CarveAuto(**profile.fields(), K=max(CALIBRATION_GRID['K']))
-    return replace(profile, rules=try_thresholds(method, [collect_case(method, vlm, s, match) for s in over(samples)]))
+    return replace(profile, rules=try_thresholds(method, [collect_case(method, vlm, s) for s in over(samples)]))
