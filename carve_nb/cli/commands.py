@@ -9,7 +9,7 @@ __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'FIELD_NA
            'parse_method', 'parse_kinds', 'parse_layers', 'parse_box', 'parse_question', 'parse_part', 'parse_model',
            'parse_device', 'parse_dtype', 'parse_data', 'checked', 'word', 'one_of', 'read_loading', 'command',
            'open_model', 'pick_method', 'do_ask', 'do_map', 'write_page', 'serve_page', 'do_explore', 'do_scene',
-           'do_demo', 'print_report', 'make_example', 'do_eval', 'do_report', 'do_study', 'do_bench', 'do_methods',
+           'do_demo', 'end_with_report', 'make_example', 'do_eval', 'do_report', 'do_study', 'do_bench', 'do_methods',
            'do_families', 'do_profile']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
@@ -353,7 +353,8 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
     hush_loader()
     if full:
         kinds = ('digit',) if n else KIND_NAMES
-        return print_report(run_demo(n or 300, 100, name, out, kinds, workers=workers, loading=how, progress=not quiet), out)
+        report = run_demo(n or 300, 100, name, out, kinds, workers=workers, loading=how, progress=not quiet)
+        return end_with_report(report, out)
     stored = load_stored()
     vlms = {model: open_model((model, how)) for model in stored}
     for case, r in show_cases(vlms[TINY], stored, out).items():
@@ -368,7 +369,7 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
     print('all of it again: carve demo --full; carve demo --full --model carve-small --n 300 --out DIR')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #bf50daa0
-def print_report(report, folder):
+def end_with_report(report, folder):
     "Show the tables of a run, then the files; a run in which nothing was answered is a failure"
     print(report.markdown())
     print(f'written to {folder}:', ', '.join(report.files))
@@ -457,14 +458,14 @@ def do_eval(
     from carve_nb.evaluation.report import write_report
     from carve_nb.evaluation.runner import RUN_PRESETS, run_eval
     hush_loader()
-    limits = dict(image_tokens=how.pop('image_tokens', None), max_new_tokens=max_new_tokens)   # of the run, which keeps them
+    limits = dict(image_tokens=how.pop('image_tokens', None), max_new_tokens=max_new_tokens)     # kept with the run
     settings = RUN_PRESETS.get(preset, {}) | {k: v for k, v in limits.items() if v}
     if engine == 'ray':
         from carve_nb.evaluation.distributed import RayEngine
         settings['engine'] = RayEngine(*ray)
     run_eval(samples, name, methods, out=out, seed=seed, maps=maps, retry=retry, force=force, progress=not quiet,
         loading=how, answer_by=answer_by, answer_key=answer_key, part=part, **settings)
-    print_report(write_report(out), out)
+    end_with_report(write_report(out), out)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cef5dcc3
 @command('Measure')
@@ -473,7 +474,7 @@ def do_report(
     out: Annotated[str, option('of several: folder of their page', metavar='DIR')] = 'report_out'):
     "Make tables and figure of a run once more, also while it is unfinished; of several, one table side by side."
     from carve_nb.evaluation.report import STAR, Report, leaderboard, write_leaderboard, write_report
-    if len(folders) == 1: return print_report(write_report(folders[0]), folders[0])
+    if len(folders) == 1: return end_with_report(write_report(folders[0]), folders[0])
     runs = {str(folder): Report.load(folder) for folder in folders}
     make_folder(out)
     written = write_leaderboard(runs, out)

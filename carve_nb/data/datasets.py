@@ -175,16 +175,16 @@ def load_benchmark(spec, # 'scenes', a name in `BENCHMARKS`, a folder or file, o
     **kw # of scenes: kinds, style; of named sets: root (folder with a snapshot), revision; of the Hub: config, revision
     ) -> DataSet:
     "Load a set of questions; nothing is fetched unasked"
-    ready, known = isinstance(spec, DataSet), BENCHMARKS.get(spec) if isinstance(spec, str) else None
-    hub = not ready and download and str(spec).count('/') == 1 and not Path(spec).expanduser().exists()
+    loaded, known = isinstance(spec, DataSet), BENCHMARKS.get(spec) if isinstance(spec, str) else None
+    hub = not loaded and download and str(spec).count('/') == 1 and not Path(spec).expanduser().exists()
     takes = 'kinds style split' if spec == 'scenes' else 'root revision split' if known else 'config revision split'
     if split: kw['split'] = split
     if unused := set(kw) - set(takes.split() if hub or known or spec == 'scenes' else ()):
         raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
     if rule: choose(rule, RULES, 'Rule')
     if (known or spec == 'scenes') and not kw.get('root') and Path(spec).exists():
-        warnings.warn(f'{spec!r} is the set of this name; for the folder or file that is here, write ./{spec}.', stacklevel=2)
-    if ready: data = replace(spec, records=[r for _, r in choose_rows(check_ids(spec.records, spec.name), n, seed)])
+        warnings.warn(f'{spec!r} is the set of this name; for the folder or file here, write ./{spec}.', stacklevel=2)
+    if loaded: data = replace(spec, records=[r for _, r in choose_rows(check_ids(spec.records, spec.name), n, seed)])
     elif spec == 'scenes': data = scene_set(n, seed=seed, **kw)
     elif known:
         root = kw.pop('root', None)

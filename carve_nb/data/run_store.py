@@ -24,15 +24,15 @@ def digest(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 def differing(there, now, name='') -> list:
-    "Where two configurations differ, a sentence for each field"
+    "Where two protocols differ, a sentence for each field"
     if not (isinstance(there, dict) and isinstance(now, dict)):
         return [] if there == now else [f'{name} is {there!r} there, {now!r} now']
     return [d for k in {**there, **now} for d in differing(there.get(k), now.get(k), f'{name}.{k}'.strip('.'))]
 
-def without(config, names) -> dict:
-    "A configuration without some fields, such as 'data.n'"
+def without(protocol, names) -> dict:
+    "A protocol without some fields, such as 'data.n'"
     inner = lambda k: [n.removeprefix(f'{k}.') for n in names]
-    return {k: without(v, inner(k)) if isinstance(v, dict) else v for k, v in config.items() if k not in names}
+    return {k: without(v, inner(k)) if isinstance(v, dict) else v for k, v in protocol.items() if k not in names}
 
 # %% ../../nbs/library/data/16_run_store.ipynb #75cf895f
 def _differing_methods(there, now) -> list:
@@ -65,24 +65,24 @@ def image_key_of(record) -> str: # the same for all records about one picture
     return record.get('image_key') or record['id'].removesuffix(f'-{record.get("kind", "")}')
 
 # %% ../../nbs/library/data/16_run_store.ipynb #08ce7823
-def read_records(folder, facts='meta.json') -> tuple: # list of dicts; dict, of the file of facts
-    "Saved records, gzipped or not, and the facts about them"
+def read_records(folder, filename='meta.json') -> tuple: # list of dicts; dict, of the file of that name
+    "Saved records, gzipped or not, and the protocol beside them"
     path = next((p for k in ('records.jsonl', 'records.jsonl.gz') if (p := Path(folder)/k).exists()), None)
-    if not path or not (Path(folder)/facts).exists():
-        raise DataError(f'{folder} holds no saved records (records.jsonl and {facts}).')
+    if not path or not (Path(folder)/filename).exists():
+        raise DataError(f'{folder} holds no saved records (records.jsonl and {filename}).')
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
         records = [json.loads(l) for l in raw.decode().split('\n') if l.strip()]
         if not all(isinstance(r.get('id'), str) for r in records): raise ValueError('a line has no "id"')
-        path = Path(folder)/facts
+        path = Path(folder)/filename
         return records, dict(json.loads(path.read_bytes()))
     except Exception as e:      # of gzip, JSON and UTF-8
         raise DataError(f'{path} is damaged ({e}); put back a copy of it, or give another folder.') from e
 
-def export_run(folder, lines, name, facts):
-    "Write records, and the facts about them under a name such as 'protocol.json'"
+def export_run(folder, lines, filename, protocol):
+    "Write records, and beside them their protocol, as 'protocol.json' or 'meta.json'"
     Path(folder).mkdir(parents=True, exist_ok=True)
-    replace_file(Path(folder)/name, json.dumps(facts, indent=1) + '\n')
+    replace_file(Path(folder)/filename, json.dumps(protocol, indent=1) + '\n')
     replace_file(Path(folder)/'records.jsonl', ''.join(map(to_line, lines)))
 
 # %% ../../nbs/library/data/16_run_store.ipynb #d7a51106
@@ -97,10 +97,10 @@ TABLES = (
     'CREATE TABLE IF NOT EXISTS sessions (owner TEXT, samples INTEGER, seconds REAL)')
 ELSE = 'Give another folder, or set this one aside (of `carve eval`: --force, force=True).'
 
-def read_run(folder, left_out=False) -> tuple: # None, [], [] where nothing was written yet
-    """Configuration, lines of the methods asked for last, in the order of samples and methods, and sessions (owner,
-    samples, seconds; seconds None: it was not closed); `left_out`: lines of all methods, as they were written"""
-    path, config, lines, sessions = Path(folder)/STORE, None, [], []
+def read_run(folder, all_methods=False) -> tuple: # None, [], [] where nothing was written yet
+    """Protocol, lines of the methods asked for last, in the order of samples and methods, and sessions (owner,
+    samples, seconds; seconds None: it was not closed); `all_methods`: also lines of others, all as they were written"""
+    path, protocol, lines, sessions = Path(folder)/STORE, None, [], []
     if path.exists():
         try:
             with closing(sqlite3.connect(f'{path.absolute().as_uri()}?mode=rw', timeout=30, uri=True)) as db:
@@ -108,7 +108,7 @@ def read_run(folder, left_out=False) -> tuple: # None, [], [] where nothing was 
                 said, = db.execute('PRAGMA quick_check(1)').fetchone()
                 if said != 'ok': raise sqlite3.DatabaseError(said)
                 if db.execute('SELECT 1 FROM sqlite_master').fetchone():
-                    config = json.loads(db.execute('SELECT value FROM config').fetchone()['value'])
+                    protocol = json.loads(db.execute('SELECT value FROM config').fetchone()['value'])
                     lines = [json.loads(r['line']) | dict(at=r['place']) for r in db.execute('SELECT * FROM lines')]
                     sessions = [dict(r) for r in db.execute('SELECT * FROM sessions ORDER BY rowid')]
         except (sqlite3.Error, ValueError, TypeError) as e:
@@ -117,22 +117,22 @@ def read_run(folder, left_out=False) -> tuple: # None, [], [] where nothing was 
         raise RunError(
             f'{folder} holds {old} without {STORE}: files of another kind, of an older version, or exports alone. They '
             f'stay readable, but cannot be gone on with. {ELSE}')
-    if left_out: return config, lines, sessions
-    places = {m: i for i, m in enumerate((config or {}).get('methods', ()))}
+    if all_methods: return protocol, lines, sessions
+    places = {m: i for i, m in enumerate((protocol or {}).get('methods', ()))}
     lines = [l for l in lines if l['method'] in places or not places]
-    return config, sorted(lines, key=lambda l: (l['at'], places.get(l['method']))), sessions
+    return protocol, sorted(lines, key=lambda l: (l['at'], places.get(l['method']))), sessions
 
 # %% ../../nbs/library/data/16_run_store.ipynb #eed5ba06
 class RunStore:
     "A run that is being written; what is there already, and belongs to it, is taken up"
-    def __init__(self, out, config, # folder; plain values that all answers depend on
-        asked={}, # id -> key of the question with its truth and picture, key of the picture; where they are known
-        free=(), # fields of `config` that may differ between two sessions
+    def __init__(self, out, protocol, # folder; plain values that all answers depend on
+        keys={}, # id -> key of the question with its truth and picture, key of the picture; where they are known
+        free=(), # fields of `protocol` that may differ between two sessions
         retry=False, force=False, # forget failures; set another run that is there aside
         part=''): # of the samples, where several processes share the folder
-        self.folder, self.path, self.asked = Path(out), Path(out)/STORE, asked
+        self.folder, self.path, self.keys = Path(out), Path(out)/STORE, keys
         self.free, self.part = {*free, 'methods', 'left_out'}, part
-        self.config = json.loads(json.dumps(config, default=str))
+        self.protocol = json.loads(json.dumps(protocol, default=str))
         self.db, self.inode = None, None
         self.folder.mkdir(parents=True, exist_ok=True)
         try:         # one writer at a time, of each part
@@ -162,20 +162,20 @@ class RunStore:
 
     def take_up(self, retry) -> list: # (id, method) of lines that are measured again
         "What is there, if it is this run"
-        there, lines, sessions = read_run(self.folder, left_out=True)
+        there, lines, sessions = read_run(self.folder, all_methods=True)
         self.done = {}
         if there is None: return []
-        now, known = self.config.get('methods', {}), there.get('left_out', {}) | there.get('methods', {})
-        why = differing(without(there, self.free), without(self.config, self.free)) or _differing_methods(known, now)
+        now, known = self.protocol.get('methods', {}), there.get('left_out', {}) | there.get('methods', {})
+        why = differing(without(there, self.free), without(self.protocol, self.free)) or _differing_methods(known, now)
         if why: raise RunError(f'{self.folder} holds another run: {"; ".join(why)}. {ELSE}')
         drop = []
         for l in lines:
             key = (l['id'], l['method'])
-            if l['id'] not in self.asked and l['id'] and now and self.asked:
+            if l['id'] not in self.keys and l['id'] and now and self.keys:
                 raise RunError(
                     f'{self.folder} holds samples that are not asked for now (a run can only grow): {l["id"]!r}. '
                     f'{ELSE}')
-            fits = l['id'] not in self.asked or l.get('key') == self.asked[l['id']][0]
+            fits = l['id'] not in self.keys or l.get('key') == self.keys[l['id']][0]
             left_out = now and l['method'] not in now
             if l['status'] == 'ok' and not fits:
                 raise RunError(
@@ -183,7 +183,7 @@ class RunStore:
                     f'{l["id"]!r} has changed since. {ELSE}')
             if not fits or retry and l['status'] in FAILED and not left_out: drop.append(key)
             elif not left_out: self.done[key] = l.get('score')
-        if left_out := {m: v for m, v in known.items() if m not in now}: self.config['left_out'] = left_out
+        if left_out := {m: v for m, v in known.items() if m not in now}: self.protocol['left_out'] = left_out
         if sessions and sessions[-1]['seconds'] is None and not self.part:
             warnings.warn(f'{sessions[-1]["owner"]} did not close {self.folder}; its run is taken up.', stacklevel=4)
         return drop
@@ -195,7 +195,7 @@ class RunStore:
             self.db.execute('BEGIN IMMEDIATE')
             for table in TABLES: self.db.execute(table)
             self.db.execute('DELETE FROM config')
-            self.db.execute('INSERT INTO config VALUES (?)', [json.dumps(self.config)])
+            self.db.execute('INSERT INTO config VALUES (?)', [json.dumps(self.protocol)])
             self.db.executemany('DELETE FROM lines WHERE id=? AND method=?', drop)
             owner = f'process {os.getpid()} on {platform.node()}'
             self.session = self.db.execute('INSERT INTO sessions (owner) VALUES (?)', [owner]).lastrowid
@@ -219,7 +219,7 @@ class RunStore:
         "Keep the lines of a sample: dicts with id, at, method, status and further values"
         rows = []
         for r in records:
-            key, image_key = self.asked.get(r['id'], ('', ''))
+            key, image_key = self.keys.get(r['id'], ('', ''))
             r = r | {k: v for k, v in dict(image_key=image_key, key=key).items() if v}
             rows.append((r['id'], r['method'], r['at'], to_line(r).rstrip()))
         with self.writing(): self.db.executemany('INSERT OR IGNORE INTO lines VALUES (?, ?, ?, ?)', rows)
@@ -251,14 +251,16 @@ class Bar(tqdm):
     "A progress bar that does not read the time of day"
     _time = property(lambda self: perf_counter, lambda self, given: None)
 
-def carry_out(store, measured, ids, done, total, progress=True):
-    # iterator of lists of lines; of all samples, in order, may be filled meanwhile; samples of which nothing is left
+def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the lines of one sample after another
+    ids, # of all samples, in order; may be filled meanwhile
+    done, total, # how many samples had nothing left to measure; with them and those to come
+    progress=True): # show a bar?
     "Keep lines as they come, under a bar with the accuracies so far, and note the time of the session"
-    asked, points, calls, n, start = Counter(), Counter(), 0, 0, perf_counter()
+    counts, points, calls, n, why, start = Counter(), Counter(), 0, 0, '', perf_counter()
     def count(method, score):
-        if score is not None: asked[method], points[method] = asked[method] + 1, points[method] + score
+        if score is not None: counts[method], points[method] = counts[method] + 1, points[method] + score
     for (_, method), score in store.done.items(): count(method, score)
-    answered = bool(asked)
+    answered = bool(counts)
     try:
         with Bar(total=total, initial=done, disable=not progress, unit='sample', file=sys.stderr, dynamic_ncols=True) as bar:
             for lines in measured:
@@ -267,17 +269,17 @@ def carry_out(store, measured, ids, done, total, progress=True):
                     count(l['method'], l.get('score'))
                     calls += l.get('calls', 0)
                     answered |= l['status'] == 'ok'
-                n += 1
-                shares = [f'{m[:12]} {100*points[m]/asked[m]:.0f}' for m in [*asked][:5]]
+                n, why = n + 1, why or lines[0].get('why')
+                shares = [f'{m[:12]} {100*points[m]/counts[m]:.0f}' for m in [*counts][:5]]
                 if calls: bar.set_postfix_str(f'{" ".join(shares)}, {calls} calls', refresh=False)
                 bar.update()
                 if n >= 5 and not answered:
                     raise IncompleteError(
-                        f'none of the first {n} samples has an answer; the first said: {lines[0]["why"]} Mend it, and '
+                        f'none of the first {n} samples has an answer; the first said: {why} Mend it, and '
                         'go on with --retry.')
     except KeyboardInterrupt:
         print(
-            f'\nstopped after {len({id for id, _ in store.done if id})} of {total} samples, all kept in {store.folder}; '
-            'the same command goes on from there.', file=sys.stderr)
+            f'\nstopped after {done + n} of {total} samples, all kept in {store.folder}; the same command goes on from '
+            'there.', file=sys.stderr)
         raise
     finally: store.close(ids, n, perf_counter() - start)

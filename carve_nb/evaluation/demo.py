@@ -67,7 +67,7 @@ def pick_cases(report) -> dict: # name of a case -> id of a sample
 
 def asked(report, methods) -> RunConfig:
     "Methods that ask as those of a report did"
-    return RunConfig(methods, report.meta['prompt']['suffix'], report.meta['decoding']['max_new_tokens'])
+    return RunConfig(methods, report.protocol['prompt']['suffix'], report.protocol['decoding']['max_new_tokens'])
 
 def show_cases(vlm, runs, out) -> dict: # name -> `Report`, the first of this model; what a case is -> `Result`
     "Ask the cases again, and write their pictures, and a page with them and with the table of the runs"
@@ -104,11 +104,11 @@ def run_demo(n=300, other=100, # digit questions; of each other kind, at most n
     data = demo_set(n, other, kinds)
     read_run(out)      # a folder with something else is refused before the model is loaded
     vlm = VLM.from_pretrained(model, **loading)
-    def engine(evaluator, units):
-        return measure_units(vlm, partial(SampleEvaluator, config=evaluator.config), units, workers or count_workers(vlm))
+    workers = workers or count_workers(vlm)
+    engine = lambda e, units: measure_units(vlm, partial(SampleEvaluator, config=e.config), units, workers)
     run_eval(data, vlm, methods, out=out, engine=engine, retry=True, **kw)
     report = write_report(out)
-    show_cases(vlm, {report.meta['model']['name']: report}, out)
+    show_cases(vlm, {report.protocol['model']['name']: report}, out)
     report.files.append('demo.html')
     return report
 

@@ -33,8 +33,8 @@ class ModelWorker:
     "One model in a process of its own"
     def __init__(self, job):
         torch.set_num_threads(1)
-        self.ready = ready_here(job.model, job.config, job.image_tokens, job.loading)     # is never closed
-        self.evaluator, self.protocol, self.unfit = self.ready.__enter__()
+        self.context = ready_here(job.model, job.config, job.image_tokens, job.loading)     # is never closed
+        self.evaluator, self.protocol, self.unfit = self.context.__enter__()
         here = without(self.protocol, MAY_CHANGE)
         if why := job.protocol and differing(without(job.protocol, MAY_CHANGE), here):
             raise RunError(f'A worker is not like the first one: {"; ".join(why)}. Make the nodes equal.')

@@ -68,17 +68,18 @@ COLUMNS = (
 class Report:
     "Lines of methods on the same questions, and what they say; shows itself"
     records: list # dicts with id, kind, method, score, ...
-    meta: dict = field(default_factory=dict) # what the answers depend on: the protocol of a run
+    protocol: dict = field(default_factory=dict) # what the answers depend on
     sessions: list = field(default_factory=list) # of `read_run`
+    files: list = field(default_factory=list) # written
 
     def __post_init__(self):
-        self.known, self.lines = {}, {m: [] for m in self.meta.get('methods', ())}
-        self.samples = {r['id']: r for r in self.records if r['id']}      # of each the last line
-        for r in self.records:
-            if r['id']: self.lines.setdefault(r['method'], []).append(r)
+        self.known, self.lines = {}, {m: [] for m in self.protocol.get('methods', ())}
+        of_samples = [r for r in self.records if r['id']]     # others are about the whole run
+        self.samples = {r['id']: r for r in of_samples}       # of each the last line
+        for r in of_samples: self.lines.setdefault(r['method'], []).append(r)
         self.ids = list(self.samples)     # as they were asked for
         self.base = next((m for m in self.lines if m.split(':')[0] == 'none'), None)   # the model alone
-        about = [self.meta[k] for k in ('data', 'model') if self.meta.get(k)] or ['the model']
+        about = [self.protocol[k] for k in ('data', 'model') if self.protocol.get(k)] or ['the model']
         self.name = one_line(', '.join(v['name'] if isinstance(v, dict) else Path(v).name for v in about))
 
     @classmethod
@@ -116,7 +117,7 @@ class Report:
     def rows(self, kind=None) -> dict: # method -> its numbers; shares are parts of 1
         "The numbers of one table, corrected for its comparisons"
         if kind in self.known: return self.known[kind]
-        rows, base, seed = {}, self.select(self.base, kind, 'ok'), self.meta.get('seed', 0)
+        rows, base, seed = {}, self.select(self.base, kind, 'ok'), self.protocol.get('seed', 0)
         for m in self.lines:
             mine, good = self.select(m, kind), self.select(m, kind, 'ok')
             n, failed = len(good), sum(r.get('status') in FAILED for r in mine)
@@ -149,7 +150,7 @@ class Report:
     def rule_table(self) -> str: # Markdown
         "Where answers are scored as POPE does: a true yes is a positive; without a yes there is no precision, it is 0"
         table = [['method', 'precision, %', 'recall, %', 'f1, %', 'yes rate, %']]
-        decide = yes_or_no if self.meta['data']['rule'] == 'pope' else nearest
+        decide = yes_or_no if self.protocol['data']['rule'] == 'pope' else nearest
         for m in self.lines:
             pairs = [(decide(r['answer']) == 'yes', r['truth'].lower() == 'yes') for r in self.select(m, status='ok')]
             if not pairs: continue
@@ -174,9 +175,9 @@ class Report:
             if not isinstance(value, dict): return str(value)
             items = {k.replace('_', ' '): told(v) for k, v in value.items() if v is not None and k not in HASHES}
             return between.join(f'{k} {v}' for k, v in items.items() if v)
-        data, first, split = self.meta['data'], self.rows(), self.split_rows()
+        data, first, split = self.protocol['data'], self.rows(), self.split_rows()
         missing = len(self.ids) < data['n'] and f'unfinished: {len(self.ids)} of {data["n"]} samples have lines'
-        facts = [missing, self.counts(), *told(self.meta, '\n').split('\n')]
+        facts = [missing, self.counts(), *told(self.protocol, '\n').split('\n')]
         page = [f'# {self.name}', '\n'.join(f'- {one_line(l)}' for l in facts if l), self.table()]
         if 'pope' in data['rule']: page.append(f'By the rule of the set ({one_line(data["rule"])}):\n\n{self.rule_table()}')
         page += [f'**{one_line(k or "other")}**\n\n{self.table(k, rows)}' for k, rows in split.items()]
@@ -231,7 +232,7 @@ def write_report(folder) -> Report:
     files = {
         'results.csv': report.to_dataframe().to_csv(index=False), 'table.md': tame_markdown(report.markdown()),
         'accuracy.png': figure_bytes(report.figure())}
-    if report.sessions: export_run(folder, report.records, 'protocol.json', report.meta)     # else it was read from them
+    if report.sessions: export_run(folder, report.records, 'protocol.json', report.protocol)     # else it was read from them
     for k, v in files.items(): replace_file(folder/k, v)
     report.files = [*(['protocol.json', 'records.jsonl'] if report.sessions else []), *files]
     return report

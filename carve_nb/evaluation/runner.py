@@ -153,7 +153,7 @@ class SampleEvaluator:
                     if left and k not in left[0]: continue
                     line, status, why = attempt(partial(self.line, m, opened)) if opened else (None, *failed)
                     head = dict(id=record.id, at=at, status=status, kind=record.kind, question=record.question, method=k)
-                    lines.append(head | (line or dict(why=why)))
+                    lines.append(head | (line or dict(why=why)))     # a line that is skipped has its own status
                     if opened and status == 'oom':
                         self.fresh()
                         self.captures.ask_for(record.question)
@@ -169,7 +169,7 @@ def make_protocol(evaluator, tokens=None) -> dict: # plain values
     "Everything but the data that an answer can depend on, and where it was computed; `tokens`: of `limit_image_tokens`"
     vlm, config = evaluator.vlm, evaluator.config
     proc, name, libraries = vlm.processor, str(vlm.name), (torch, transformers, numpy, PIL)
-    facts = dict(
+    protocol = dict(
         model=dict(
             name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision, weights=weights_key(vlm),
             kernel=vlm.text_config._attn_implementation, dtype=str(vlm.dtype).removeprefix('torch.'),
@@ -180,10 +180,10 @@ def make_protocol(evaluator, tokens=None) -> dict: # plain values
         pixels=dict(tokens=tokens, processor=digest(proc.image_processor.to_dict())),
         versions=dict(carve_nb=__version__, **{m.__name__: m.__version__ for m in libraries}),
         environment=dict(python=sys.version.split()[0], threads=torch.get_num_threads(), system=sys.platform))
-    if vlm.escape: facts['prompt']['escape'] = True
-    if config.maps: facts['maps'] = True
-    if config.answer_by: facts['answer_by'] = describe_answerer(evaluator.by)
-    return facts
+    if vlm.escape: protocol['prompt']['escape'] = True
+    if config.maps: protocol['maps'] = True
+    if config.answer_by: protocol['answer_by'] = describe_answerer(evaluator.by)
+    return protocol
 
 # %% ../../nbs/library/evaluation/09_runner.ipynb #0d6cd3c5
 def picture_name(image):
@@ -246,25 +246,26 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
     say = lambda text: print(text, file=sys.stderr) if progress else None
     say(format_power(len(data), len(methods) - 1, len({picture_name(r.image) for r in data})))
     if answer_by and '://' in answer_by: say(f'Pictures leave this machine: {answer_by} answers.')
-    asked = dict(         # which questions, and how they are scored
+    questions = dict(     # which, and how they are scored
         name=data.name, key=data.key(), boxes=data.key(('boxes',)),
         details=data.key(('kind', 'rule', 'short_question')), n=len(data),
         kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
     if any(r.describes for r in data):
-        asked['descriptions'] = f'without a suffix, max_new_tokens {config.asking(wordy=True)["max_new_tokens"]}'
-    with getattr(engine, 'ready', ready_here)(model, config, image_tokens, loading) as (ready, protocol, unfit):
+        questions['descriptions'] = f'without a suffix, max_new_tokens {config.asking(wordy=True)["max_new_tokens"]}'
+    with getattr(engine, 'ready', ready_here)(model, config, image_tokens, loading) as (evaluator, protocol, unfit):
         if limit := protocol['pixels']['tokens']: say(f'Resolution: {limit}.')
         name = '' if part[1] == 1 else f'-{part[0]}'
         bar = Bar(data, 'reading pictures', delay=2, disable=not progress, unit='sample', file=sys.stderr)
-        store = RunStore(out, dict(data=asked) | protocol, sample_keys(bar), MAY_CHANGE, retry, force, name)
+        store = RunStore(out, dict(data=questions) | protocol, sample_keys(bar), MAY_CHANGE, retry, force, name)
         store.add([dict(id='', at=-1, method=m, status='unsupported', kind='', question='', why=why)
-            for m, why in unfit.items()])
+            for m, why in unfit.items()])     # about no sample
         wanted, ids = [m for m in methods if m not in unfit], [r.id for r in data]
         left = lambda r: [m for m in wanted if (r.id, m) not in store.done]
         units = picture_units(data)[part[0]::part[1]]
+        total = sum(map(len, units))
         units = [[(*o, some) for o in unit if (some := left(o[1]))] for unit in units]
-        measured = engine(ready, filter(None, units))
-        carry_out(store, measured, ids, sum(not left(r) for r in data), len(data), progress)
-    config, lines, _ = read_run(out)
-    export_run(out, lines, 'protocol.json', config)
+        done = total - sum(map(len, units))
+        carry_out(store, engine(evaluator, filter(None, units)), ids, done, total, progress)
+    protocol, lines, _ = read_run(out)
+    export_run(out, lines, 'protocol.json', protocol)
     return Path(out)

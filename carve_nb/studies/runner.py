@@ -151,10 +151,10 @@ def run_study(study, model=TINY, # a name of `STUDIES`, or a `StudySpec`; 'carve
     if workers is not None and workers < 1: raise CarveError(f'workers={workers}: at least one process is needed.')
     vlm, name, ids = VLM.from_pretrained(model, **loading), study.name, []
     samples = study.samples(n or study.n) if data is None else read_entries(data, n)
-    asked = {} if data is None else sample_keys(samples)
-    total = len(asked) or n or study.n
+    keys = {} if data is None else sample_keys(samples)
+    total = len(keys) or n or study.n
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-        store = RunStore(folder, study_meta(name, vlm, data, settings), asked, MAY_DIFFER, retry=True)
+        store = RunStore(folder, study_meta(name, vlm, data, settings), keys, MAY_DIFFER, retry=True)
         workers = workers or max(1, min(count_workers(vlm), (total - len(store.done))//8))
         def left():       # the samples of scenes that are there already are drawn and passed over
             for at, s in enumerate(samples):

@@ -226,10 +226,10 @@ def test_places_that_make_html():
 
 def keep(folder, report):
     "A run with the lines of a report"
-    store = RunStore(folder, report.meta)
+    store = RunStore(folder, report.protocol)
     store.add(report.records)
     store.close()
-    export_run(folder, read_run(folder)[1], 'protocol.json', report.meta)
+    export_run(folder, read_run(folder)[1], 'protocol.json', report.protocol)
 
 
 @pytest.mark.case(56)
