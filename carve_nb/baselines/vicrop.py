@@ -193,6 +193,7 @@ class PureGrad(ViCrop):
         for stage, text in ('gradient', words), ('instruction', self.instruction):
             with seconds(stage):
                 prompt = vlm.prompt(image, text, self.suffix)
+                if len({s.image for s in prompt.spans}) > 1: raise UnsupportedError('pure-grad reads one picture at a time')
                 plane = pixel_plane(pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config)
                 norms.append(plane.norm(dim=0).cpu())
         span, (h, w) = prompt.spans[0], norms[0].shape
