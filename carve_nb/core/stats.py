@@ -8,6 +8,7 @@ __all__ = ['INTERVALS', 'TAIL', 'TESTS', 'format_p', 'Estimate', 'format_interva
            'paired_test', 'holm', 'paired_effect', 'detectable', 'auroc']
 
 # %% ../../nbs/library/core/04_stats.ipynb #1d814f65
+import warnings
 from dataclasses import dataclass, replace
 import numpy as np
 from fastcore.basics import groupby
@@ -79,7 +80,8 @@ def bootstrap_values(
 ) -> np.ndarray:  # [n]
     "A statistic of samples drawn with replacement"
     m, rng = len(columns[0]), np.random.default_rng(seed)
-    with np.errstate(invalid='ignore', divide='ignore'):
+    with np.errstate(invalid='ignore', divide='ignore'), warnings.catch_warnings():
+        warnings.simplefilter('ignore', stats.DegenerateDataWarning)    # of an interval that is not asked for
         if clusters is None or len(set(clusters)) == m:
             return stats.bootstrap(
                 columns, lambda *c, axis: stat(*c), n_resamples=n, batch=max(1, 1_000_000//m), paired=True,
@@ -145,9 +147,9 @@ def difference(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # the pictur
     sums, counts = _picture_sums(d, clusters)
     lo, hi = interval_of(_ratio_of_sums, [sums, counts], n, seed)
     kind = 'bootstrap' + ' by picture'*(len(sums) < len(d))
-    if lo == hi and np.isin([a, b], (0, 1)).all():    # Bonett and Price: one more answer on each side
+    if hi - lo < 1e-9 and 0 <= min(*a, *b) <= max(*a, *b) <= 1:    # Bonett and Price: one more answer on each side
         m, kind = len(sums), 'Bonett-Price'
-        p, q = ((m*(sign*d > 0).mean() + 1)/(m + 2) for sign in (1, -1))
+        p, q = ((m*(sign*d).clip(0).mean() + 1)/(m + 2) for sign in (1, -1))
         half = stats.norm.isf(TAIL)*np.sqrt((p + q - (p - q)**2)/(m + 2))
         lo, hi = float(max(-1, p - q - half)), float(min(1, p - q + half))
     return Estimate(float(d.mean()), lo, hi, len(d), None, len(sums), kind)
@@ -196,8 +198,10 @@ def holm(ps) -> list:
 
 # %% ../../nbs/library/core/04_stats.ipynb #3285eab8
 def paired_effect(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # as in `difference`
-    "Mean of a - b, which is no share, with its interval and the p of a test"
-    effect, d = difference(a, b, n, seed, clusters), np.subtract(a, b)
+    """Mean of a - b, which is no share, with its interval and the p of a test.
+
+    The test is Wilcoxon's of the ranks, which may speak against the mean; where questions share a picture, `sign_flip`."""
+    effect, d = difference(a, b, n, seed, clusters), np.subtract(a, b).round(9)
     if effect.n_images < len(d): p = sign_flip(a, b, seed=seed, clusters=clusters)
     else: p = float(stats.wilcoxon(d).pvalue) if d.any() else 1.
     return replace(effect, p=p, kind='')
