@@ -150,7 +150,8 @@ CASES = [('busy, then well', [bad(429, 'slow down', Retry_After='0.02'), ok()], 
     ('strange wait', [bad(429, Retry_After='soon'), ok()], 'ok', 2), ('bad request', [bad(400, 'no')], 'error', 1), ('filtered', [bad(400, 'no', 'content_filter')], 'refused', 1),
     ('refused', [ok(None, refusal='I will not')], 'refused', 1), ('filtered at the end', [ok('re', end='content_filter')], 'refused', 1),
     ('torn', [(200, chat()[:30], {}, 0)], 'malformed', 1), ('page', [(200, b'<html></html>', {'Content-Type': 'text/html'}, 0)], 'malformed', 1),
-    ('nothing', [(200, b'', {}, 0)], 'malformed', 1), ('no text', [ok(None)], 'malformed', 1), ('list', [ok([dict(type='text', text='red')])], 'ok', 1),
+    ('nothing', [(200, b'', {}, 0)], 'malformed', 1), ('no text', [ok(None)], 'malformed', 1), ('spent', [ok('', end='length')], 'malformed', 1), ('spent on thoughts', [ok(None, end='length')], 'malformed', 1),
+    ('list', [ok([dict(type='text', text='red')])], 'ok', 1),
     ('binary', [(200, os.urandom(50), {'Content-Type': 'application/octet-stream'}, 0)], 'malformed', 1), ('gzip', [(200, b'no gzip', {'Content-Encoding': 'gzip'}, 0)], 'error', 3),
     ('cut off', [(200, chat()[:20], {'Content-Length': '9999', 'Connection': 'close'}, 0), ok()], 'ok', 2), ('503 page', [(503, b'<html>', {'Content-Type': 'text/html'}, 0), ok()], 'ok', 2)]
 

@@ -114,6 +114,8 @@ class Endpoint:
         if refusal or choice.finish_reason == 'content_filter':
             return 'refused', f'declined: {refusal or "content filter"}'[:200]
         if isinstance(text, list): text = ''.join(p['text'] for p in text if p.get('type') == 'text')
+        if choice.finish_reason == 'length' and not (text or '').strip():
+            return 'malformed', 'all tokens went before the answer began: give more max_new_tokens'
         if isinstance(text, str): return 'ok', text.strip()
         return 'malformed', f'the reply has no text (it ended with {choice.finish_reason!r})'
 

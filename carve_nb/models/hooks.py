@@ -208,8 +208,8 @@ def generate_setting(
     name,   # of a setting
 ):          # its value in this call
     "A setting of a generation"
-    if kw.get(name) is not None: return kw[name]
-    return getattr(kw.get('generation_config') or model.generation_config, name, None)
+    given = kw.get(name), *(getattr(o, name, None) for o in (kw.get('generation_config'), model.generation_config))
+    return next((v for v in given if v is not None), None)
 
 # %% ../../nbs/library/models/04_hooks.ipynb #078d53ef
 def stock_model(
