@@ -22,14 +22,24 @@ def rank_correlation(x, y) -> np.ndarray:
     "Correlation of the ranks along the last axis"
     return correlate(stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1))
 
-def _check_varied(x, name='x') -> np.ndarray:
-    "Numbers that differ and are enough for a correlation, or a clear error"
-    x, = check_scores(x)
-    if len(x) < 4: raise StatisticsError(f'{len(x)} values of {name}: a correlation needs at least 4.')
-    if np.ptp(x) == 0:
-        raise StatisticsError(f'All {len(x)} values of {name} are {x[0]:g}: '
-                              'nothing can correlate with what does not vary.')
-    return x
+def _check_columns(columns, given=None, clusters=None) -> tuple: # name -> [m] numbers; covariates; the picture of each
+    "The columns, which vary, the covariates [m, k], and a number for the picture of each, or a clear error"
+    arrays = check_scores(*columns.values())
+    m = len(arrays[0])
+    for name, x in zip(columns, arrays):
+        if m < 4: raise StatisticsError(f'{m} values of {name}: a correlation needs at least 4.')
+        if np.ptp(x) == 0:
+            raise StatisticsError(f'All {m} values of {name} are {x[0]:g}: '
+                                  'nothing can correlate with what does not vary.')
+    given = np.zeros((m, 0)) if given is None else np.asarray(given, np.float64)
+    pictures = np.arange(m) if clusters is None else np.unique(list(clusters), return_inverse=True)[1]
+    for what, v in ('covariates', given), ('pictures', pictures):
+        if len(v) != m: raise StatisticsError(f'{len(v)} {what} for {m} questions: one for each is needed.')
+    if not np.isfinite(given).all():
+        raise StatisticsError('Covariates that are not finite; leave those questions out, and count them.')
+    if np.ptp(pictures) == 0:
+        raise StatisticsError(f'All {m} questions are about one picture: it says nothing about others.')
+    return *arrays, given.reshape(m, -1), pictures
 
 # %% ../../nbs/library/core/05_correlation.ipynb #ab278202
 def _residuals(x, given) -> np.ndarray:    # [..., m]; covariates [..., m, k]
@@ -48,18 +58,19 @@ def spearman(
     given=None,  # [m, k] covariates
 ) -> Estimate:
     "Rank correlation, or that of what covariates leave unexplained, with its bootstrap interval"
-    x, y = check_scores(_check_varied(x), _check_varied(y, 'y'))
-    given = np.empty((0, len(x))) if given is None else np.asarray(given, np.float64).reshape(len(x), -1).T
-    if not np.isfinite(given).all():
-        raise StatisticsError('Covariates that are not finite; leave those questions out, and count them.')
-    size, df = len(x), len(x) - 2 - len(given)
-    if df < 1: raise StatisticsError(f'{size} questions are too few for {len(given)} covariates.')
+    x, y, given, pictures = _check_columns(dict(x=x, y=y), given, clusters)
+    size, k, m = *given.shape, len(set(pictures))
+    df = size - 2 - k
+    if df < 1: raise StatisticsError(f'{size} questions are too few for {k} covariates.')
+    for name, v in (('x', x), ('y', y)):
+        if np.ptp(_residuals(v, given)) < 1e-6:
+            raise StatisticsError(f'{name} follows from the covariates: nothing of it is left to correlate.')
     def stat(x, y, *columns):
         if not columns: return rank_correlation(x, y)
         covariates = np.stack(columns, -1)
         return correlate(_residuals(x, covariates), _residuals(y, covariates)).clip(-1, 1)
-    columns, m = [x, y, *given], size if clusters is None else len(set(clusters))
-    value, values = float(stat(*columns)), bootstrap_values(stat, columns, n, seed, clusters)
+    columns = [x, y, *given.T]
+    value, values = float(stat(*columns)), bootstrap_values(stat, columns, n, seed, pictures)
     t = abs(value)*np.sqrt(df/max(1 - value*value, 1e-300))
     p = 2*stats.t.sf(t, df) if m == size else 2*stats.t.sf(abs(value)/np.nanstd(values), m - 1)
     return Estimate(value, *expanded_ends(values, m), size, float(p))
@@ -72,10 +83,10 @@ def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
-    x, y = check_scores(_check_varied(x), _check_varied(y, 'y'))
+    x, y, given, pictures = _check_columns(dict(x=x, y=y), given, clusters)
     m, low, high = len(x), y.min(), y.max()
     if low < 0 or high > 1: raise StatisticsError(f'y must lie between 0 and 1, not between {low:g} and {high:g}.')
-    X = np.column_stack([np.zeros((m, 0)) if given is None else np.asarray(given, np.float64).reshape(m, -1), x])
+    X = np.column_stack([given, x])
     X = np.column_stack([np.ones(m), (X - X.mean(0))/np.maximum(X.std(0), 1e-300)])
     ranks = [np.linalg.matrix_rank(X[:, :j + 1]) for j in range(X.shape[1])]
     new = np.diff(ranks, prepend=0) > 0      # what follows from the columns before it says nothing
@@ -84,10 +95,9 @@ def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0
     if rarer < 5*k:
         raise StatisticsError(
             f'{m} answers, {rarer:g} of the rarer kind, are too few for {k} coefficients: 5 for each are needed.')
-    groups = np.unique(np.arange(m) if clusters is None else list(clusters), return_inverse=True)[1]
     with warnings.catch_warnings(), np.errstate(over='ignore'):
         warnings.simplefilter('error', PerfectSeparationWarning)
-        try: fit = GLM(y, X[:, new], Binomial()).fit(cov_type='cluster', cov_kwds=dict(groups=groups))
+        try: fit = GLM(y, X[:, new], Binomial()).fit(cov_type='cluster', cov_kwds=dict(groups=pictures))
         except PerfectSeparationWarning:
             raise StatisticsError(f'{m} answers are separated without an error: no odds.') from None
     slope, (lo, hi) = float(fit.params[-1]), fit.conf_int(2*TAIL)[-1]
@@ -98,9 +108,9 @@ def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0
 # %% ../../nbs/library/core/05_correlation.ipynb #39213e37
 def bin_means(x, y, bins=10, n=1000, seed=0, clusters=None) -> tuple:    # [m] numbers; the picture of each
     "The curve of y over x: mean x of each bin, and the list of `Estimate`s of y"
-    x, y = check_scores(_check_varied(x), y)
+    x, _, pictures = _check_columns(dict(x=x), clusters=clusters)
+    x, y = check_scores(x, y)
     bin_of = np.searchsorted(np.unique(np.quantile(x, np.arange(1, bins)/bins)), x)
     members = [bin_of == k for k in np.unique(bin_of)]
-    names = np.arange(len(x)) if clusters is None else np.array(clusters)
-    means = [mean_interval(y[m], n, seed, names[m].tolist()) for m in members]
+    means = [mean_interval(y[m], n, seed, pictures[m].tolist()) for m in members]
     return np.array([x[m].mean() for m in members]), means

@@ -89,18 +89,24 @@ def split_words(tokens) -> list: # of (word in lower case, indices of its tokens
 def pick_words(tokens, words='all', otherwise='all') -> list: # indices
     """Which of the question's tokens to use: 'all', those of 'content' words, of the 'noun', of a word or of several.
 
-    'noun' is the last content word, whatever it is. If none is left: all of them or, with `otherwise='none'`, none."""
+    'noun' is the last content word, whatever it is. If none is left: all of them or, with `otherwise='none'`, none;
+    of words that were named and do not stand in the question, an error or none."""
     everything, found = list(range(len(tokens))), split_words(tokens)
     if words == 'all': return everything
     if words in ('content', 'noun'):
         keep = [at for w, at in found if w.isalnum() and w not in FUNCTION_WORDS]
         if words == 'noun': keep = keep[-1:]
-    else: keep = [at for w, at in found if w in ({words} if isinstance(words, str) else words)]
+    else:
+        wanted = {w.lower() for w in ([words] if isinstance(words, str) else words)}
+        keep = [at for w, at in found if w in wanted]
+        if not keep and otherwise == 'all':
+            there = ', '.join(w for w, _ in found if w.isalnum())
+            raise CarveError(f'words={words!r}: the question has no such word, it has: {there}')
     return sum(keep, []) or (everything if otherwise == 'all' else [])
 
 def read_words(tokens, words) -> list: # as in `pick_words`
     "The words that are picked, in lower case, once each"
-    picked = set(pick_words(tokens, words))
+    picked = set(pick_words(tokens, words, 'all' if words in ('content', 'noun') else 'none'))
     return list(dict.fromkeys(word for word, at in split_words(tokens) if picked & {*at}))
 
 # %% ../../nbs/library/core/10_saliency.ipynb #55d3c4b4

@@ -53,7 +53,10 @@ def open_video(
     if isinstance(source, Video): return source
     if not fps > 0: raise PromptError(f'fps={fps}: give the frames a second, a number above 0.')
     if torch.is_tensor(source): source = source.numpy(force=True)
-    if isinstance(source, np.ndarray) and source.shape[-1] != 3 == source.shape[1]: source = np.moveaxis(source, 1, -1)
+    if isinstance(source, np.ndarray):
+        if source.ndim < 3 or source.ndim == 3 == source.shape[-1]:
+            raise PromptError(f'An array of shape {source.shape} is one picture: give [T, H, W, 3] or [T, 3, H, W].')
+        if source.shape[-1] != 3 == source.shape[1]: source = np.moveaxis(source, 1, -1)
     if isinstance(source, (list, tuple, np.ndarray)):
         kept = even_frames(len(source), most) if len(source) else []
         return Video([source[i] for i in kept], [i/fps for i in kept])
