@@ -69,6 +69,6 @@ def out_of_memory(e) -> bool:
 def choose(text, names, what, more=''):
     "The name, or an error that says which are nearly the same; `more` is said in place of the list of all"
     if text in names: return text
-    near = ' or '.join(difflib.get_close_matches(text, names, 2))
+    near = ' or '.join(difflib.get_close_matches(str(text), names, 2))
     guess = f'; perhaps {near}' if near else ''
     raise CarveError(f'{what} {text!r} is not known{guess}; {more or "there are: " + ", ".join(names)}')

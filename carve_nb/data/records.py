@@ -30,7 +30,7 @@ class Record:
     id: str # unique in its set
     image: object = field(repr=False) # path, bytes, PIL picture, None, or a function that gives one of these
     question: str # the words, with the options where there are some
-    answers: list # accepted; of options: the text of the right one; none: it is not known, and nothing can be scored
+    answers: list # accepted; of options: the texts of the right ones; none: it is not known, and nothing can be scored
     choices: list|None = None # texts of the options, in the order in which they are shown
     boxes: list|None = None # true regions, (x0, y0, x1, y1)
     kind: str = '' # of question
@@ -154,6 +154,8 @@ def read_options(row, names) -> tuple: # label -> text, or {}; texts, or []
         if len(options) < 2 or not all(isinstance(v, (str, Number)) for v in options):
             raise DataError(
                 f'the options {str(given)[:80]} are no texts under labels such as {{"A": "red", "B": "blue"}}.')
+    elif len(options) == 1 and str(options[0]).strip():
+        raise DataError(f'the options {str(options[0])[:80]!r} are not several: write a list, or texts with | between them.')
     elif not options: options = list(takewhile(lambda v: v is not None, (find_field(row, l)[1] for l in LETTERS)))
     if len(options) > 26: raise DataError(f'{len(options)} options; letters A to Z name 26 at most.')
     options = [str(o).strip() for o in options] if len(options) > 1 else []
@@ -196,14 +198,17 @@ def make_record(row, number, picture, fields=FIELDS, rule=None, option='{}. {}')
         right, index = (answers or [None])[0], got['right'] is not None
         if index: right = got['right']
         if choices:
-            short = f'{row["hint"]}\n{asked}' if row.get('hint') else asked
+            hint = find_field(row, 'hint')[1]
+            short = asked if hint is None else f'{hint}\n{asked}'
             asked = '\n'.join([short, *(option.format(l, t) for l, t in zip(LETTERS, choices))])
         elif right is not None:
             text, (alone, lines, full) = str(right).strip(), split_options(asked)
             named = index or text in lines or len(text.strip('().')) == 1 or right in range(len(lines))
             if lines and named: short, choices, asked = alone, lines, full
         lettered = bool(labels) or got['choices'] is None
-        if choices and right is not None: answers = [right_option(right, choices, labels, lettered, index)]
+        if choices and right is not None:
+            meant = (right_option(o, choices, labels, lettered, index) for o in ([right] if index else answers))
+            answers = list(dict.fromkeys(meant))
         stem = f'{image.stem}-' if isinstance(image, Path) else ''
         rule = rule or ('choice' if choices else 'vqa-text' if len(answers) >= 10 else 'exact')   # ten people's answers
         return Record(

@@ -90,6 +90,7 @@ def _lay_out(seed, split, n=None, side=(36, 60), arrange=None, style='own'):
     knobs.random(2)   # texture and colour
     if n is None: n = int(knobs.integers(3, 13))
     if not 1 <= n <= 12: raise CarveError(f'n must be 1 to 12 objects, got {n}')
+    if not 0 < side[0] <= side[1] <= SIZE - 4: raise CarveError(f'side must be two sizes from 1 to {SIZE - 4}, got {side}')
     boxes, pairs = _place(rng, n, *side), rng.permutation(48).tolist()
     if arrange: pairs = arrange(pairs)
     move = lambda x0, y0, x1, y1, dx, dy: (x0 + dx, y0 + dy, x1 + dx, y1 + dy)

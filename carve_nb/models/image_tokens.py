@@ -221,7 +221,7 @@ def canvas_keys(config, processor, i, size) -> ImageSpan:
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #4b523de8
 @contextmanager
-def query_bridge(model, layer=2):  # list; after a pass it holds the weights [number of queries, keys], float32
+def query_bridge(model):  # list; after a pass it holds the weights [number of queries, keys], float32
     "Record what the query tokens of a Q-Former see of the picture while the block lasts"
     weights = []
     def read(module, args, kw):
@@ -229,7 +229,7 @@ def query_bridge(model, layer=2):  # list; after a pass it holds the weights [nu
         q = heads(module.query(args[0] if args else kw['hidden_states']))
         k = heads(module.key(kw['encoder_hidden_states']))
         weights[:] = [(q @ k.mT*module.scaling).softmax(-1).mean(1)[0].cpu()]
-    read_by = [l for l in model.qformer.encoder.layer if l.has_cross_attention][layer].crossattention.attention
+    read_by = [l for l in model.qformer.encoder.layer if l.has_cross_attention][2].crossattention.attention
     hook = read_by.register_forward_pre_hook(read, with_kwargs=True)
     try: yield weights
     finally: hook.remove()
