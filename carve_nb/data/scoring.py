@@ -179,15 +179,21 @@ def pick_text(answer, choices) -> str|None: # one of them
 _IN_A_WORD = r"[\w'+#]|-(?:\S|$)"       # what makes a capital part of a word
 
 def pick_letter(answer, choices) -> str|None: # one of them
-    "The option that an answer names by its letter: alone, before a sign, announced, in brackets, or as a free capital"
+    """The option that an answer names by its letter: alone, before a sign, announced, in brackets, or as a free capital.
+
+    Of several free capitals, the one that a sentence goes on about: 'the answer is B because', 'option B is correct'."""
     text, letters = answer.strip(), LETTERS[:len(choices)]
-    for form in (rf'\(?([{letters}{letters.lower()}])[).:,]*$', rf'\(?([{letters}])[).:](?:\s|$)',
-        rf'.*?(?:answer|option|choice)(?: is)?[\s:]*\(?([{letters}])\b(?!{_IN_A_WORD}| [a-z])'):
-        if m := re.match(form, text, re.S): return choices[letters.index(m[1].upper())]
+    def read(*forms): return next((m[1].upper() for form in forms if (m := re.match(form, text, re.S))), None)
+    meant = read(
+        rf'\(?([{letters}{letters.lower()}])[).:,]*$', rf'\(?([{letters}])[).:](?:\s|$)',
+        rf'.*?(?:answer|option|choice)(?: is)?[\s:]*\(?([{letters}])\b(?!{_IN_A_WORD}| [a-z])')
     named = set(re.findall(rf'\(([{letters}])\)', text))
     if not named: named = set(re.findall(rf"(?<![\w'+])(?<!\w-)[{letters}](?!{_IN_A_WORD})", text))
-    if len(named) != 1 or named == {'A'} and re.search(r'\bA [a-z]', text): return None
-    return choices[letters.index(named.pop())]
+    if not meant and len(named) == 1 and not (named == {'A'} and re.search(r'\bA [a-z]', text)): meant, = named
+    meant = meant or read(
+        rf'.*?(?i:answer|option|choice) is:? \(?(?![AI] (?!because|since))([{letters}])\b(?!{_IN_A_WORD})',
+        rf'.*?(?i:answer|option|choice) \(?([{letters}])\)? is (?:the )?(?:correct|right|best)\b')
+    return meant and choices[letters.index(meant)]
 
 # %% ../../nbs/library/data/13_scoring.ipynb #cc3e44bc
 def option_meant(answer, record, way) -> str|None: # 'same', 'letter', 'text' or 'nearest'; one of the options
@@ -201,10 +207,10 @@ def option_meant(answer, record, way) -> str|None: # 'same', 'letter', 'text' or
     if not re.fullmatch(r'[\s"\'(*]*[A-Za-z][\s"\').:,*]*', answer): return same_text(answer, choices)
 
 def option_score(answer, record, ways=('same', 'letter', 'text')) -> float: # tried in turn
-    "Is the option that is meant the right one?"
+    "Is the option that is meant a right one?"
     if not record.choices: raise CarveError(f'{record.id} has no options; this rule is for multiple choice.')
     meant = (o for way in ways if (o := option_meant(answer, record, way)) is not None)
-    return float(next(meant, None) == record.answer)
+    return float(next(meant, None) in record.answers)
 
 # %% ../../nbs/library/data/13_scoring.ipynb #27e752b4
 @dataclass(frozen=True)
