@@ -17,7 +17,7 @@ from ..attention import capture as _capture # gives `VLM` its `capture`
 from ..convergence import head_mean_rows
 from ..core.errors import CarveError, StatisticsError
 from ..core.saliency import Saliency, merge_heads, patch_cover
-from ..core.stats import Estimate, auroc, difference, holm, paired_test
+from ..core.stats import Estimate, auroc, corrected, difference, paired_test
 from ..data.run_store import image_key_of
 from ..decomposition import check_maps, contrast
 from ..maps import entropy, hellinger
@@ -82,9 +82,9 @@ def layer_facts(rows, box=None): # `AttentionRows` of all layers, true region ->
     return facts
 
 # %% ../../nbs/library/method/04_measures.ipynb #e3136a1b
-def paired_gain(better, worse, corrected=None, clusters=None) -> Estimate: # [n] scores twice, p to put in, pictures
+def paired_gain(better, worse, clusters=None) -> Estimate: # [n] scores twice, pictures
     "Difference of two accuracies on the same questions, p of `paired_test`"
-    p = paired_test(better, worse, clusters=clusters)[0] if corrected is None else corrected
+    p, _ = paired_test(better, worse, clusters=clusters)
     return Estimate(*difference(better, worse, clusters=clusters), len(better), p)
 
 def layer_costs(records, way='onward') -> list: # of `measure_masking`; an `Estimate` for each layer
@@ -96,10 +96,8 @@ def layer_costs(records, way='onward') -> list: # of `measure_masking`; an `Esti
     masked = np.array([r['only' if way == 'only' else 'onward'] for r in records])
     if way == 'adds': better = np.hstack([masked[:, 1:], plain])
     else: better = plain.repeat(masked.shape[1], 1)
-    pairs = list(zip(better.T, masked.T))
     pictures = [image_key_of(r) for r in records]
-    ps = holm([paired_test(a, b, clusters=pictures)[0] for a, b in pairs])
-    return [paired_gain(a, b, p, pictures) for (a, b), p in zip(pairs, ps)]
+    return corrected([paired_gain(a, b, pictures) for a, b in zip(better.T, masked.T)])
 
 # %% ../../nbs/library/method/04_measures.ipynb #fe9f093a
 def fusion_layers(costs, level=.05, gap=None) -> tuple: # of `layer_costs` for each layer alone; of the corrected p

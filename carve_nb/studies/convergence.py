@@ -22,12 +22,12 @@ from ..core.correlation import spearman
 from ..core.errors import CarveError
 from ..core.plotting import plot_style
 from ..core.saliency import patch_cover, pick_layers
-from ..core.stats import auroc, mean_interval, paired_effect
+from ..core.stats import auroc, corrected, mean_interval, paired_effect
 from ..data.run_store import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..method.measures import check_attending, layer_facts, make_map, paired_gain
 from ..models.prompts import SHORT_ANSWER
-from .compare import annotate_cells, corrected, layer_ticks, mean_estimate, picture_means, plot_line
+from .compare import annotate_cells, layer_ticks, mean_estimate, picture_means, plot_line
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #be16a634
 CLUTTER = dict(easy=.1, cluttered=.9)
@@ -140,9 +140,9 @@ def clutter_effects(records, key='entropy') -> tuple: # of a list over layers
     if both:
         pairs = zip(*(np.array([part[k] for k in both]).T for part in (cluttered, easy)))
         effects = [paired_effect(after, before) for after, before in pairs]
-    elif len(records) < 10:
-        raise CarveError(f'{len(records)} are too few records for the effect of clutter on the {key}; 10 are the least')
-    else: effects = [spearman([r['texture'] for r in records], layer) for layer in column(records, key).T]
+    elif (n := len(set(map(scene_of, records)))) < 10:
+        raise CarveError(f'{n} are too few pictures for the effect of clutter on the {key}; 10 are the least')
+    else: effects = [spearman(column(records, 'texture'), layer) for layer in column(records, key).T]
     return corrected(effects), bool(both)
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #fc8c697c

@@ -114,7 +114,7 @@ def plot_deciles(ax, t, x, pal): # table of `to_dataframe`; 'T_c' or 'C_c'; pale
     ax.plot(range(1, 11), PAPER_DECILES[x], 'k--', label='paper (TextVQA, 3B)')
     for m in ATTENTION_MAPS:
         h = t[m] - t[m].min()
-        means = bin_means(t[x], h/max(h.max(), 1e-12), 10)[1]
+        means = bin_means(t[x], h/max(h.max(), 1e-12), 10, clusters=t.image_key)[1]
         plot_band(ax, np.linspace(1, 10, len(means)), means, pal[MAP_COLOURS[m]], label=m)
     ax.set(xlabel=f'tenth of the pictures by {COMPLEXITY_LABELS[x]}', ylabel='entropy, min-max scaled')
     ax.set(ylim=(0, 1), xticks=range(1, 11))
@@ -122,7 +122,7 @@ def plot_deciles(ax, t, x, pal): # table of `to_dataframe`; 'T_c' or 'C_c'; pale
 def plot_accuracy(ax, t, pal): # table of `to_dataframe`; palette
     "Accuracy over entropy in six bins, for the three maps; dotted: question map, each kind of question alone"
     for m in ATTENTION_MAPS:
-        x, means = bin_means(t[m], t.correct, 6)
+        x, means = bin_means(t[m], t.correct, 6, clusters=t.image_key)
         plot_band(ax, x, [100*np.array(tuple(i)) for i in means], pal[MAP_COLOURS[m]], label=m)
     for kind, g in t.groupby('kind'):
         if not 1 < t.kind.nunique() < 5 or len(g) < 24: continue
@@ -140,10 +140,11 @@ def layer_values(records, m, step='last') -> np.ndarray: # of `measure_entropy`;
 
 def plot_layer_entropy(ax, records, pal):
     "Entropy by layer for the calmest and the busiest third of the pictures"
-    tc = np.array([r['T_c'] for r in records])
+    tc, pictures = np.array([r['T_c'] for r in records]), np.array([image_key_of(r) for r in records])
     thirds = {'--': tc <= np.quantile(tc, 1/3), '-': tc >= np.quantile(tc, 2/3)}
     for (style, keep), m in product(thirds.items(), ATTENTION_MAPS):
-        means = [mean_interval(h, BOOTSTRAP_DRAWS) for h in layer_values(records, m)[keep].T]
+        on = pictures[keep].tolist()
+        means = [mean_interval(h, BOOTSTRAP_DRAWS, clusters=on) for h in layer_values(records, m)[keep].T]
         plot_band(ax, range(len(means)), means, pal[MAP_COLOURS[m]], ls=style)
     ax.set(xlabel='layer', ylabel='entropy, bits', title='calm third dashed, busy third solid')
     nats = lambda bits: bits*math.log(2), lambda nats: nats/math.log(2)

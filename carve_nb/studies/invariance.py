@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from ..core.saliency import patch_cover
 from ..core.plotting import plot_band, plot_forest, plot_style
-from ..core.stats import Estimate, interval_of, mean_interval, paired_effect
+from ..core.stats import Estimate, corrected, interval_of, mean_interval, paired_effect
 from ..data.scenes import samples
 from ..decomposition import contrast
 from ..maps import fuse_maps
@@ -22,7 +22,7 @@ from ..method.measures import (
     TEN_INSTRUCTIONS, UNRELATED_QUESTIONS, VARIANCE_PARTS, contrast_ways, instruction_maps, js_bits, least_delta,
     log_maps, map_metrics, mean_pair, variance_parts)
 from ..models.prompts import SHORT_ANSWER
-from .compare import corrected, mean_estimate, picture_means
+from .compare import layer_ticks, mean_estimate, picture_means
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #f639df4c
 def invariance_samples(n, start=0):
@@ -98,7 +98,7 @@ def plot_parts(ax, records):
             ax.bar(np.arange(L) + shift, row, .38, below, color=color, hatch=hatch, ec='w', lw=.4, label=label)
             below = below + row
     ax.set(xlabel='layer', ylabel='share of the variance of log A', ylim=(0, 1))
-    ax.set(xticks=range(0, L, max(1, L//8)), title='ten instructions (left bars), five questions (hatched)')
+    ax.set(xticks=layer_ticks(L), title='ten instructions (left bars), five questions (hatched)')
     ax.legend(ncols=4, loc='upper center', bbox_to_anchor=(.5, -.18), columnspacing=.8, handlelength=1)
 
 def plot_map_distances(ax, records):
@@ -107,7 +107,7 @@ def plot_map_distances(ax, records):
         by_layer = picture_means(records, 'js', k).T
         plot_band(ax, range(len(by_layer)), map(mean_interval, by_layer), color, ls=ls, label=label, marker=None)
     ax.set(xlabel='layer', ylabel='Jensen–Shannon divergence, bits', ylim=(0, 1))
-    ax.set(xticks=range(0, len(by_layer), max(1, len(by_layer)//8)), title='how far apart two maps are')
+    ax.set(xticks=layer_ticks(len(by_layer)), title='how far apart two maps are')
     ax.legend(ncols=2, loc='upper center', bbox_to_anchor=(.5, -.18), columnspacing=.8)
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #8c852a4d

@@ -71,9 +71,8 @@ def plot_kinds(ax, records):
     acc = parts.mean().to_numpy()
     image, L = ax.imshow(acc, cmap='viridis', vmin=0, vmax=1, aspect='auto'), acc.shape[1] - 2
     if L < 10: annotate_cells(ax, acc)
-    shown = range(L) if L < 13 else range(0, L - 1, 4)
     ax.figure.colorbar(image, ax=ax, label='accuracy')
-    ax.set_xticks(range(L + 2), ['no\npicture', *(str(l) if l in shown else '' for l in range(L)), 'sees\nall'])
+    ax.set_xticks(range(L + 2), ['no\npicture', *(str(l) if l in layer_ticks(L) else '' for l in range(L)), 'sees\nall'])
     ax.set_yticks(range(len(parts)), [f'{k}, n = {n}' for k, n in parts.size().items()])
     ax.set(xlabel='hidden from this layer on', title='by kind of question')
 
