@@ -136,8 +136,7 @@ def touch_across(records, siblings, method='carve') -> str:
 
 # %% ../nbs/notes/binding.ipynb #bedff999
 BINDING_STUDY = StudySpec(
-    'binding', binding_samples, measure_binding, plot_binding, lambda records: [compare_groups(records)], 600,
-    'Does a map follow the shape asked for, its colour, or both?', True)
+    'binding', binding_samples, measure_binding, plot_binding, lambda records: [compare_groups(records)], 600, True)
 
 # %% ../nbs/notes/binding.ipynb #c4772a21
 if __name__ == '__main__': run_study(BINDING_STUDY, *sys.argv[1:2], out=study_folder('binding', *sys.argv[1:2]))

@@ -166,8 +166,7 @@ def plot_common(records) -> Figure:
 # %% ../nbs/notes/common_factor.ipynb #f3bf2e4f
 COMMON_STUDY = StudySpec(
     'common', common_samples, measure_common, plot_common,
-    lambda records: [share_table(records), share_table(records, of='layers')], 60,
-    'Does dividing help the heads whose attention all questions share?', True)
+    lambda records: [share_table(records), share_table(records, of='layers')], 60, True)
 
 # %% ../nbs/notes/common_factor.ipynb #af2079fd
 if __name__ == '__main__': run_study(COMMON_STUDY, *sys.argv[1:2], out=study_folder('common', *sys.argv[1:2]))

@@ -113,8 +113,7 @@ def plot_distractors(records) -> Figure:
 # %% ../nbs/notes/distractors.ipynb #178d750e
 DISTRACTORS_STUDY = StudySpec(
     'distractors', distractors_samples, measure_distractors, plot_distractors,
-    lambda records: [distractor_costs(records), gains_over(records)], 600,
-    'Does contrast survive a sticker, a watermark or a strange object?', True)
+    lambda records: [distractor_costs(records), gains_over(records)], 600, True)
 
 # %% ../nbs/notes/distractors.ipynb #3ef6cce7
 if __name__ == '__main__': run_study(DISTRACTORS_STUDY, *sys.argv[1:2], out=study_folder('distractors', *sys.argv[1:2]))

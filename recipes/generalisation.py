@@ -59,8 +59,7 @@ def generalisation_tables(records) -> list:
 
 # %% ../nbs/notes/generalisation.ipynb #0f8cd291
 GENERALISATION_STUDY = StudySpec(
-    'generalisation', generalisation_samples, measure_generalisation, plot_generalisation, generalisation_tables, 1050,
-    'The same scenes painted in styles that the model never met.', True)
+    'generalisation', generalisation_samples, measure_generalisation, plot_generalisation, generalisation_tables, 1050, True)
 
 # %% ../nbs/notes/generalisation.ipynb #ea1a4c24
 if __name__ == '__main__': run_study(GENERALISATION_STUDY, *sys.argv[1:2], out=study_folder('generalisation', *sys.argv[1:2]))

@@ -101,8 +101,7 @@ def plot_position(records) -> Figure:
 # %% ../nbs/notes/position.ipynb #c7d008d7
 POSITION_STUDY = StudySpec(
     'position', position_samples, measure_position, plot_position,
-    lambda records: [pd.Series(place_effects(place_table(records))).unstack()], 600,
-    'Do answers and maps depend on where the target lies?', True)
+    lambda records: [pd.Series(place_effects(place_table(records))).unstack()], 600, True)
 
 # %% ../nbs/notes/position.ipynb #8cf76bc6
 if __name__ == '__main__': run_study(POSITION_STUDY, *sys.argv[1:2], out=study_folder('position', *sys.argv[1:2]))

@@ -74,8 +74,7 @@ def plot_shared(found) -> Figure: # model → records
 # %% ../nbs/notes/shared_distractor.ipynb #24dc5537
 SHARED_STUDY = StudySpec(
     'shared', lambda n, start=0: iter(samples('digit', n, 'heldout', start)), measure_shared, lambda records: plot_shared({'': records}),
-    lambda records: [shared_table(records, k)[['score', 'change', 'lo', 'hi', 'p']].round(3) for k in ('shown', 'correct', 'touch', 'caught')], 300,
-    'Does dividing help against a distractor that both prompts share?', True)
+    lambda records: [shared_table(records, k)[['score', 'change', 'lo', 'hi', 'p']].round(3) for k in ('shown', 'correct', 'touch', 'caught')], 300, True)
 
 # %% ../nbs/notes/shared_distractor.ipynb #0246527b
 if __name__ == '__main__': run_study(SHARED_STUDY, *sys.argv[1:2], out=study_folder('shared', *sys.argv[1:2]))

@@ -191,8 +191,7 @@ def search_table(records) -> pd.DataFrame:
 
 # %% ../nbs/notes/visual_search.ipynb #82ac557b
 SEARCH_STUDY = StudySpec(
-    'search', search_samples, measure_search, plot_search, lambda records: [search_table(records)], 480,
-    'Is an odd one harder to find in one direction than in the other?', True)
+    'search', search_samples, measure_search, plot_search, lambda records: [search_table(records)], 480, True)
 
 # %% ../nbs/notes/visual_search.ipynb #beb1e8ad
 if __name__ == '__main__': run_study(SEARCH_STUDY, *sys.argv[1:2], out=study_folder('search', *sys.argv[1:2]))

@@ -5,7 +5,7 @@ import json, os, shlex, shutil, signal, sqlite3, subprocess, sys, time
 import numpy as np
 import pytest
 from PIL import Image
-from carve_nb.data.run_store import STORE
+from carve_nb.data.run_store import STORE, RunStore
 from carve_nb.cli.main import main
 from carve_nb.core.errors import CarveError
 from processes import Carve, run
@@ -69,8 +69,8 @@ def test_help_is_light():
     (['ask', 'a.jpg', 'What?', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['ask', 'a.jpg', 'What?', '--method', 'rel-at'], 'perhaps rel-att'),
     (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', 'a.jpg', 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', 'a.jpg', 'What?', '--dtype', 'float8'], 'perhaps'),
     (['aks'], "Did you mean 'ask'"), (['ask', 'a.jpg', 'What?', '--methd', 'none'], '--method'), (['ask', 'a.jpg', 'Who', 'is', 'it?'], 'in quotation marks'),
-    (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--out', 'S.xyz'], '.npy or .png'),
-    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], 'equal to 1'), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no pictures'),
+    (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--out', 'S.xyz'], '.npy or .png'), (['map', 'a.jpg', 'What?', '--out', 'S.xbm'], '.npy or .png'), (['scene', '--out', 's.png', '--json', './s.png'], 'name two files'),
+    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], 'equal to 1'), (['profile', '--auto', '--n', '1'], '--auto needs --n 2'), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no pictures'),
     (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --method carve:lam=1'),
     (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['demo', '--quick'], 'carve demo alone'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give a picture file'),
     (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
@@ -83,7 +83,7 @@ def test_refused_before_torch(words, said, light):
 @pytest.mark.parametrize('columns', [60, 100, 200])
 def test_help_fits(columns, light):
     "No line is wider than the terminal, and NO_COLOR is kept"
-    for words in ['--help'], ['eval', '--help'], ['methods'], ['families']:
+    for words in ['--help'], ['eval', '--help'], ['study', '--help'], ['methods'], ['families']:
         out = light(words, COLUMNS=str(columns), NO_COLOR='1')[1]
         assert '\x1b' not in out and max(map(len, out.splitlines())) <= columns and (words[-1] == '--help' or '…' not in out), words
 
@@ -101,7 +101,7 @@ def test_version_and_help():
     assert run('--version').stdout == run('version').stdout == f'carve {__version__}\n'
     bare, helped = run(), run('--help')
     assert (bare.returncode, bare.stdout, bare.stderr) == (0, helped.stdout, '') and run('help').stdout == helped.stdout
-    assert run('help', 'scene').stdout == run('scene', '--help').stdout != helped.stdout
+    assert run('help', 'scene').stdout == run('scene', '--help').stdout != helped.stdout and 'masking: Which layers need the picture?' in run('help', 'study').stdout
 
 
 def test_lists_are_light(tmp_path, light):
@@ -122,6 +122,9 @@ def test_bench(tmp_path):
     assert out.returncode == 0 and 'error' not in out.stderr and list(told['seconds']) == ['plain answer', 'rows captured', 'eager attention', 'whole CARVE'], out.stderr
     assert all(name in out.stdout for name in told['seconds']) and told['/ plain']['plain answer'] == 1
     assert run('bench', '--json', tmp_path/'no'/'b.json').returncode == 2
+    Image.new('RGB', (9, 9)).save(mine := tmp_path/'mine.png')
+    out, data = run('bench', mine, '--rounds', 1, '--max-new-tokens', 1, '--json', mine), mine.read_bytes()
+    assert out.returncode == 2 and 'is the picture itself' in out.stderr and data.startswith(b'\x89PNG')
 
 
 def test_status_is_no_value(monkeypatch, capsys):
@@ -312,7 +315,10 @@ def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
         assert main(['demo', '--full', '--n', '1', '--out', str(tmp_path/name), '--quiet']) == 2
         err = capsys.readouterr().err
         assert err.count('\n') == 1 and err.startswith(f'carve: error: {tmp_path/name} holds ') and name in err and 'ive another folder' in err
+        assert main(['demo', '--out', str(tmp_path/name)]) == 2 and f'{tmp_path/name} holds ' in capsys.readouterr().err
         assert [(p.name, p.read_text()) for p in (tmp_path/name).iterdir()] == [(name, 'mine')]
+    RunStore(tmp_path/'run', dict(methods={})).close()
+    assert main(['demo', '--out', str(tmp_path/'run')]) == 2 and 'holds a run, whose page would be lost' in capsys.readouterr().err
 
 
 def test_short_demo(tmp_path, monkeypatch, capsys):

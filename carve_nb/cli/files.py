@@ -66,7 +66,9 @@ def picture_kind(path) -> str | None: # such as 'PNG'; None: not that of a pictu
     "The format that the end of a name tells"
     from PIL import Image
     kind = Image.registered_extensions().get(Path(path).suffix.lower())
-    return kind if kind in Image.SAVE else None
+    try: Image.new('RGB', (32, 32)).save(BytesIO(), kind)
+    except (OSError, ValueError, KeyError): return None     # no ending that Pillow knows, or no format for colours
+    return kind
 
 def check_picture(path, others=()): # the path; ends that are taken beside those of pictures
     "Refuse a name that does not end as that of a picture"
