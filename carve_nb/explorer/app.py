@@ -19,7 +19,8 @@ from ..core.errors import CarveError
 from ..core.image import open_image, png_bytes
 from ..core.io import PACKAGED
 from ..core.plotting import strip
-from .state import ask_again, draft_shown, format_regions, stage_pictures, take_shown, view_box
+from .state import (
+    ask_again, draft_shown, format_regions, format_view, shrunk, stage_pictures, take_shown)
 from .tabs import EMPTY, TABS
 from .widgets import (
     BIGGEST, PAGE, STYLE, SettingsPanel, captioned, dial, html_text, name_handles, picture_html, wrapping)
@@ -108,9 +109,7 @@ class Explorer:
         self.shown, self.after, self.buttons[1].disabled = None, None, True
         for part in (*self.frames.values(), self.answers, self.regions): part.value = ''
         for p in self.panes.values(): p.view.value = EMPTY
-        self.small = self.image.copy()
-        self.small.thumbnail((448, 448))
-        self.frames['picture'].value = captioned(self.small, STAGES['picture'])
+        self.frames['picture'].value = captioned(shrunk(self.image), STAGES['picture'])
         self.finish(f'{name}: {self.image.width} x {self.image.height} pixels. Ask a question.', 0)
 
     def take_upload(self):
@@ -122,6 +121,7 @@ class Explorer:
         name = Path(name).name
         try: self.open_picture(bytes(file['content']), name)
         except ValueError as e: raise CarveError(f'{name}: {e}') from e
+        self.example.value = None     # so that the same one can be chosen again
 
     def take_example(self):
         "One of the scenes, with its question"
@@ -206,7 +206,7 @@ class Explorer:
         self.answers.value = html_text(self.shown.question) + ''.join(
             html_text(line, 'strong', style='display:block') for line in told)
         self.regions.value = html_text(
-            f'{format_regions(found)}. View {view_box(self.shown, found)}, {found.view.scale:.1f} times. '
+            f'{format_regions(found)}. {format_view(self.shown, found, method)}. '
             f'Map of {found.saliency.entropy():.1f} bits. {" ".join(found.notes)}')
         self.panes[self.tab.value].show()
 
@@ -214,7 +214,7 @@ class Explorer:
         "The stages under the present settings, as one picture"
         if self.image is None:
             return strip([Image.new('RGB', (800, 100), 'white')], ['the explorer, before a picture was chosen'])
-        if self.shown is None: return strip([self.small], ['nothing asked yet'], 240)
+        if self.shown is None: return strip([shrunk(self.image)], ['nothing asked yet'], 240)
         method = self.dials.read()
         answer = self.after.answer if self.after and self.asked == method else None
         return replace(draft_shown(self.shown, method), answer=answer, seconds={}).picture(200)
@@ -270,6 +270,7 @@ def load_quietly(name, **loading) -> VLM: # loaded
 def explore(vlm=None, image=None, question='', **loading) -> Explorer: # shows itself
     "Explore what a model attends to"
     if vlm is None or isinstance(vlm, (str, Path)): vlm = load_quietly(vlm or 'carve-tiny', **loading)
+    elif loading: raise CarveError(f'the model is loaded already; {", ".join(loading)}: only together with its name')
     ex = Explorer(vlm)
     if image is not None: ex.open_picture(image, str(image) if isinstance(image, (str, Path)) else 'picture.png')
     ex.question.value = question

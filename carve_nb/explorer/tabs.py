@@ -129,7 +129,7 @@ class CodeTab(Tab):
         picture = self.owner.picture()
         link = f'<a download="carve.png" style="text-decoration:underline" href="{data_url(picture, "png")}">'
         told = html_text('This makes the result again; save the picture beside it under its name.')
-        code = html_text(settings_code(method, shown.model, shown.name, shown.question), 'pre')
+        code = html_text(settings_code(method, shown.model, shown.name, shown.question, self.owner.vlm.loading), 'pre')
         return f'{told}{code}{link}save carve.png</a>{picture_html(picture, "the picture that is saved")}'
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #1383aa2c
