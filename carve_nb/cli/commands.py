@@ -28,7 +28,7 @@ from .files import (
     check_file, check_picture, make_folder, print_line, print_table, read_pictures, save_file, save_json, save_map,
     save_picture, terminal_picture)
 from ..core.errors import CarveError, IncompleteError, choose
-from ..core.io import TINY, find_source, hush_loader, tame_terminal
+from ..core.io import PACKAGED, TINY, find_source, hush_loader, tame_terminal
 from ..data.records import FOLDER_FORMAT, folder_pictures
 
 # %% ../../nbs/library/cli/03_commands.ipynb #16368377
@@ -37,7 +37,13 @@ MAP_METHODS = 'carve', 'paper', 'official', 'question-only', 'instruction-only'
 KIND_NAMES = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe'
 SPLIT_NAMES = 'train', 'calibration', 'heldout'
 FIELD_NAMES = 'steps', 'query', 'lam', 'op', 'p', 'K', 'min_side', 'square'     # of `carve`, taken for options
-STUDY_NAMES = 'entropy', 'intervention', 'convergence', 'masking', 'invariance', 'ablation'
+STUDY_NAMES = dict(
+    entropy='Do complex pictures go with high entropy, and high entropy with wrong answers?',
+    intervention='The same objects on five backgrounds: what does the background alone do?',
+    convergence='From scanning to focus: entropy and attention in the true region by layer.',
+    masking='Which layers need the picture? The image tokens hidden from one layer at a time.',
+    invariance='How constant is the general map over instructions and over other questions?',
+    ablation='What each setting of CARVE is worth on digit questions.')
 DTYPES = dict(
     auto='auto', bf16='bfloat16', fp16='float16', fp32='float32', bfloat16='bfloat16', float16='float16',
     float32='float32')
@@ -311,8 +317,10 @@ def do_explore(loading,
     if not find_spec('voila'):
         raise CarveError('the explorer as a page needs voila: pip install voila ipykernel')
     name, how = loading
-    if image: read_pictures([image])     # what is none is refused here, and not on the page
-    name, image = (os.path.abspath(o) if o and Path(o).exists() else o for o in (name, image))
+    if name not in PACKAGED and Path(name).exists(): name = os.path.abspath(name)
+    if image:
+        read_pictures([image])     # what is none is refused here, and not on the page
+        image = os.path.abspath(image)
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
         call = f'explore({name!r}, {image!r}, {question!r}, **{how!r})'
         write_page(path := Path(folder)/'explore.ipynb', f'from carve_nb.explorer.app import explore\n{call}', DARK)
@@ -326,6 +334,8 @@ def do_scene(seed: Seed = 0,
     out: Annotated[Any, option('picture file to write', '--out', read=check_picture, metavar='s.png')] = None,
     to_json: JsonFile = None):
     "Draw a cluttered scene with a question, its answer and the true region."
+    if out and to_json and os.path.realpath(out) == os.path.realpath(to_json):
+        raise CarveError(f'--out and --json both name {out}; name two files.')
     from carve_nb.data.scenes import make_scene
     scene = make_scene(seed, split)
     q = scene.query(kind)
@@ -348,6 +358,9 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
     name, how = loading
     if (n or name != TINY) and not full: raise CarveError('--model and --n go with --full.')
     make_folder(out)
+    from carve_nb.data.run_store import read_run
+    if not full and read_run(out)[0]:
+        raise CarveError(f'{out} holds a run, whose page would be lost; name another folder with --out.')
     from carve_nb.evaluation.demo import load_stored, repeat_demo, run_demo, show_cases
     from carve_nb.evaluation.report import STAR, leaderboard
     hush_loader()
@@ -482,7 +495,7 @@ def do_report(
     print(f'{STAR}\n\nwritten to {out}: {", ".join(written)}')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #dd20a758
-@command('Measure')
+@command('Measure', '\n\n'.join(f'{k}: {v}' for k, v in STUDY_NAMES.items()))
 def do_study(
     name: Annotated[str, argument(f'one of {", ".join(STUDY_NAMES)}', **one_of('study', STUDY_NAMES))],
     loading, data: Annotated[str|None, option(
@@ -510,6 +523,7 @@ def do_bench(loading,
     to_json: JsonFile = None, quiet: Quiet = False):
     "Measure what a plain answer, captured rows, eager attention and CARVE cost with one model."
     picture = read_pictures([image])[0] if image else None
+    if image and to_json: check_file(to_json, image)
     from carve_nb.data.scenes import make_scene
     from carve_nb.evaluation.demo import bench
     vlm = open_model(loading)
@@ -541,6 +555,7 @@ def do_profile(loading,
         'measure again where a profile of these weights is kept, and put the new one in its place', '--force')] = False,
     to_json: JsonFile = None, quiet: Quiet = False):
     "Choose whose row of attention is read, and in which layers, by agreement; kept for lookup and `Carve.for_model`."
+    if auto and n < 2: raise CarveError('--auto needs --n 2 or more.')
     if images: folder_pictures(images)     # there must be some
     from tqdm import tqdm
     from carve_nb.method.profiles import profile_path
@@ -554,9 +569,9 @@ def do_profile(loading,
     profile = profile_model(vlm, asked, images.name if images else 'scenes of this package', over=over)
     if auto: profile = add_thresholds(profile, vlm, mixed_questions(n, images), over)
     print(profile)
-    save_json(to_json, asdict(profile))
     profile.save(path)
     print(f'kept in {path}')
+    save_json(to_json, asdict(profile))
     name = 'auto' if profile.rules and profile.rules['gain'][1] > 0 else 'carve'
     words = [name, *(f'{k}={v}'.replace(' ', '') for k, v in profile.fields(name).items())]
     if profile.fields(): print('in a shell: --method lookup')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['INTERVALS', 'TAIL', 'TESTS', 'format_p', 'Estimate', 'format_intervals', 'check_scores', 'picture_places',
            'bootstrap_values', 'expanded_ends', 'interval_of', 'mean_interval', 'difference', 'mcnemar', 'sign_flip',
-           'paired_test', 'holm', 'paired_effect', 'detectable', 'auroc']
+           'paired_test', 'holm', 'corrected', 'paired_effect', 'detectable', 'auroc']
 
 # %% ../../nbs/library/core/04_stats.ipynb #1d814f65
 import warnings
@@ -195,6 +195,10 @@ def holm(ps) -> list:
     order = known[np.argsort(p[known], kind='stable')]
     p[order] = np.minimum(1, np.maximum.accumulate(p[order]*np.arange(len(order), 0, -1)))
     return p.tolist()
+
+def corrected(effects) -> list:    # of `Estimate`s
+    "The same with p after Holm over all of them"
+    return [replace(e, p=p) for e, p in zip(effects, holm([e.p for e in effects]))]
 
 # %% ../../nbs/library/core/04_stats.ipynb #3285eab8
 def paired_effect(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # as in `difference`

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STUDIES', 'MAY_DIFFER', 'StudySpec', 'find_study', 'check_study', 'study_meta', 'study_folder', 'Findings',
-           'study_evaluator', 'run_study']
+           'study_evaluator', 'check_stored', 'run_study']
 
 # %% ../../nbs/library/studies/18_runner.ipynb #cdfc286f
 import inspect, sys
@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from .. import __version__
-from ..core.errors import CarveError, IncompleteError, choose
+from ..core.errors import CarveError, IncompleteError, RunError, choose
 from ..core.io import TINY
 from ..data.datasets import sample_keys
 from ..data.records import read_entries
 from ..data.run_engine import count_workers, measure_units
 from ..data.run_store import (
-    RunStore, attempt, carry_out, export_run, read_records, read_run, to_line)
+    ELSE, RunStore, attempt, carry_out, export_run, read_records, read_run, to_line)
 from ..models.vlm import VLM, free_memory, weights_key
 from . import ablation, convergence, entropy, invariance, masking
 
@@ -36,7 +36,6 @@ class StudySpec:
     plot: Callable # records -> matplotlib figure
     summarize: Callable # records -> list of sentences and data frames
     n: int # samples of a full run
-    about: str = '' # one sentence
     scenes_only: bool = False # does it need our own scenes?
 
 def _spec(module, name, *facts):
@@ -46,34 +45,26 @@ def _spec(module, name, *facts):
 
 # %% ../../nbs/library/studies/18_runner.ipynb #d058b9a8
 STUDIES = {s.name: s for s in (
-    _spec(entropy, 'entropy', 1575, 'Do complex pictures go with high entropy, and high entropy with wrong answers?'),
-    _spec(entropy, 'intervention', 2250,
-        'The same objects on five backgrounds: what does the background alone do?', True),
-    _spec(convergence, 'convergence', 400,
-        'From scanning to focus: entropy and attention in the true region by layer.'),
-    _spec(masking, 'masking', 600,
-        'Which layers need the picture? The image tokens hidden from one layer at a time.'),
-    _spec(invariance, 'invariance', 200,
-        'How constant is the general map over instructions and over other questions?'),
-    _spec(ablation, 'ablation', 150, 'What each setting of CARVE is worth on digit questions.'))}
+    _spec(entropy, 'entropy', 1575), _spec(entropy, 'intervention', 2250, True), _spec(convergence, 'convergence', 400),
+    _spec(masking, 'masking', 600), _spec(invariance, 'invariance', 200), _spec(ablation, 'ablation', 150))}
 
 def find_study(study) -> StudySpec: # one, or a name of `STUDIES`
     "The study of a name, or a clear error"
     return study if isinstance(study, StudySpec) else STUDIES[choose(study, STUDIES, 'The study')]
 
-def check_study(study, data=None, n=None, settings={}) -> StudySpec: # folder, or None; samples, or None; of the measurement
-    "The study of this name, and what can be found wrong without a model"
+def check_study(study, data=None, n=None, settings={}) -> tuple: # folder, or None; samples, or None; of the measurement
+    "The study of this name, the samples of the folder, and what can be found wrong without a model"
     study = find_study(study)
     if n is not None and n < 1: raise CarveError(f'n={n}: at least one sample is needed.')
     if data is not None and study.scenes_only:
         raise CarveError(
             f'The study {study.name} needs our own scenes, whose objects and backgrounds can be changed; leave data out.')
-    if data is not None: read_entries(data, n)
+    entries = [] if data is None else read_entries(data, n)
     known = list(inspect.signature(study.measure).parameters)[2:]
     if wrong := [k for k in settings if k not in known]:
         raise CarveError(
             f'The study {study.name} has no setting {wrong[0]!r}; it has: {", ".join(known) or "none"}.')
-    return study
+    return study, entries
 
 # %% ../../nbs/library/studies/18_runner.ipynb #85be1286
 def study_meta(name, vlm, data=None, settings={}) -> dict: # of a study; folder, or None for scenes; of the measurement
@@ -136,6 +127,12 @@ def study_evaluator(vlm, name, measure): # of the study; (vlm, sample) -> record
     return evaluate
 
 # %% ../../nbs/library/studies/18_runner.ipynb #708e6e97
+def check_stored(out, data, keys): # folders; of `sample_keys`, empty for scenes
+    "Refuse to go on with records of other data, whose folder may have the same name"
+    others = {l['id'] for l in read_run(out)[1] if (l['id'] not in keys if keys else 'key' in l)}
+    if others and keys: others -= {s.id for s in read_entries(data)}     # n may be smaller than before
+    if others: raise RunError(f'{out} holds samples of other data, such as {min(others)!r}. {ELSE}')
+
 MAY_DIFFER = 'n', 'workers', 'seconds', 'device', 'threads', 'versions' # between two sessions of one study
 
 def run_study(study, model=TINY, # a name of `STUDIES`, or a `StudySpec`; 'carve-tiny', folder or Hub id
@@ -147,12 +144,12 @@ def run_study(study, model=TINY, # a name of `STUDIES`, or a `StudySpec`; 'carve
     loading={}, # of `VLM.from_pretrained`: device, dtype, revision, ...
     **settings) -> Findings: # of the measurement; printed as well
     "Measure, write, plot, summarize; what is finished is not measured again"
-    study = check_study(study, data, n, settings)
+    study, entries = check_study(study, data, n, settings)
     if workers is not None and workers < 1: raise CarveError(f'workers={workers}: at least one process is needed.')
     vlm, name, ids = VLM.from_pretrained(model, **loading), study.name, []
-    samples = study.samples(n or study.n) if data is None else read_entries(data, n)
-    keys = {} if data is None else sample_keys(samples)
+    samples, keys = entries or study.samples(n or study.n), sample_keys(entries)
     total = len(keys) or n or study.n
+    if out is not None: check_stored(out, data, keys)
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
         store = RunStore(folder, study_meta(name, vlm, data, settings), keys, MAY_DIFFER, retry=True)
         workers = workers or max(1, min(count_workers(vlm), (total - len(store.done))//8))
