@@ -106,11 +106,11 @@ def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0
     return Estimate(slope, float(lo), float(hi), m, float(fit.pvalues[-1]))
 
 # %% ../../nbs/library/core/05_correlation.ipynb #39213e37
-def bin_means(x, y, bins=10, n=1000, seed=0, clusters=None) -> tuple:    # [m] numbers; the picture of each
+def bin_means(x, y, bins=10, n=1000, clusters=None) -> tuple:    # [m] numbers; the picture of each
     "The curve of y over x: mean x of each bin, and the list of `Estimate`s of y"
     x, _, pictures = _check_columns(dict(x=x), clusters=clusters)
     x, y = check_scores(x, y)
     bin_of = np.searchsorted(np.unique(np.quantile(x, np.arange(1, bins)/bins)), x)
     members = [bin_of == k for k in np.unique(bin_of)]
-    means = [mean_interval(y[m], n, seed, pictures[m].tolist()) for m in members]
+    means = [mean_interval(y[m], n, clusters=pictures[m].tolist()) for m in members]
     return np.array([x[m].mean() for m in members]), means

@@ -195,20 +195,17 @@ def make_record(row, number, picture, fields=FIELDS, rule=None, option='{}. {}')
             image = picture(got['image'])
         except MissingError as e: image = Absent(str(e))
         answers, (labels, choices) = read_answers(row, fields['answers']), read_options(row, fields['choices'])
-        right, index = (answers or [None])[0], got['right'] is not None
-        if index: right = got['right']
+        index, lettered = got['right'] is not None, bool(labels) or got['choices'] is None
+        right = [got['right']] if index else answers
         if choices:
             hint = find_field(row, 'hint')[1]
             short = asked if hint is None else f'{hint}\n{asked}'
             asked = '\n'.join([short, *(option.format(l, t) for l, t in zip(LETTERS, choices))])
-        elif right is not None:
-            text, (alone, lines, full) = str(right).strip(), split_options(asked)
-            named = index or text in lines or len(text.strip('().')) == 1 or right in range(len(lines))
+        elif right:
+            text, (alone, lines, full) = str(right[0]).strip(), split_options(asked)
+            named = index or text in lines or len(text.strip('().')) == 1 or right[0] in range(len(lines))
             if lines and named: short, choices, asked = alone, lines, full
-        lettered = bool(labels) or got['choices'] is None
-        if choices and right is not None:
-            meant = (right_option(o, choices, labels, lettered, index) for o in ([right] if index else answers))
-            answers = list(dict.fromkeys(meant))
+        if choices: answers = list(dict.fromkeys(right_option(o, choices, labels, lettered, index) for o in right))
         stem = f'{image.stem}-' if isinstance(image, Path) else ''
         rule = rule or ('choice' if choices else 'vqa-text' if len(answers) >= 10 else 'exact')   # ten people's answers
         return Record(

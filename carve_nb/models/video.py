@@ -58,7 +58,7 @@ def open_video(
             raise PromptError(f'An array of shape {source.shape} is one picture: give [T, H, W, 3] or [T, 3, H, W].')
         if source.shape[-1] != 3 == source.shape[1]: source = np.moveaxis(source, 1, -1)
     if isinstance(source, (list, tuple, np.ndarray)):
-        kept = even_frames(len(source), most) if len(source) else []
+        kept = even_frames(len(source), most)
         return Video([source[i] for i in kept], [i/fps for i in kept])
     if not isinstance(source, (str, os.PathLike)):
         raise PromptError(f'{type(source).__name__} is not a video: give a path, pictures, an array or a tensor.')
