@@ -374,8 +374,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'carve_nb/baselines/controls.py'),
                                              'carve_nb.baselines.controls.InstructionOnly': ( 'library/baselines/controls.html#instructiononly',
                                                                                               'carve_nb/baselines/controls.py'),
-                                             'carve_nb.baselines.controls.InstructionOnly.maps': ( 'library/baselines/controls.html#instructiononly.maps',
-                                                                                                   'carve_nb/baselines/controls.py'),
                                              'carve_nb.baselines.controls.Oracle': ( 'library/baselines/controls.html#oracle',
                                                                                      'carve_nb/baselines/controls.py'),
                                              'carve_nb.baselines.controls.Oracle.ask_one': ( 'library/baselines/controls.html#oracle.ask_one',

@@ -22,14 +22,14 @@ from ..method.view import crop_view, grow_box, whole_view
 @dataclass(repr=False)
 class QuestionOnly(Carve):
     "CARVE without contrast: A_G replaced by ones; the instruction pass stays, so that its seconds equal CARVE's"
-    name, title = 'question-only', 'A_Q alone' # of the map
+    name, title, which = 'question-only', 'A_Q alone', 0 # of the map; it is the first of the two
     def no_signal(self, question, A_q, A_g, S):
         "There are no two maps to be equal"
         return 'the map is flat' if is_flat(S) else ''
     def maps(self, rows_q, rows_g):
-        "The question's maps, and ones (zeros where the operator subtracts)"
-        A_q, A_g = super().maps(rows_q, rows_g)
-        return A_q, torch.full_like(A_q, 0. if self.op == 'difference' else 1.)
+        "One of the two maps, and ones (zeros where the operator subtracts)"
+        A = super().maps(rows_q, rows_g)[self.which]
+        return A, torch.full_like(A, 0. if self.op == 'difference' else 1.)
     def from_rows(self, image, question, rows_q, rows_g) -> Result:
         "As CARVE, with the one map there is"
         r = super().from_rows(image, question, rows_q, rows_g)
@@ -38,10 +38,7 @@ class QuestionOnly(Carve):
 @dataclass(repr=False)
 class InstructionOnly(QuestionOnly):
     "CARVE on the general map alone: what is conspicuous, whatever the question"
-    name, title = 'instruction-only', 'A_G alone'
-    def maps(self, rows_q, rows_g):
-        "The general instruction's maps, and ones"
-        return super().maps(rows_g, rows_q)
+    name, title, which = 'instruction-only', 'A_G alone', 1
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #f5ee0c57
 @dataclass(repr=False)

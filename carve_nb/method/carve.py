@@ -309,6 +309,7 @@ class Carve(Method):
 
     def maps(self, rows_q, rows_g) -> tuple: # (A_Q, A_G), both [T, L, Nv]
         "Both maps, step by step as far as both go"
+        if self.query == 'question': pick_words(rows_q.question_tokens, self.words)   # an error where it lacks them
         A_q, A_g = self.read_rows(rows_q), self.read_rows(rows_g)
         T = min(len(A_q), len(A_g))
         return A_q[:T], A_g[:T]
@@ -319,7 +320,8 @@ class Carve(Method):
         if a is None and self.query == 'question':
             if rows.question is None:
                 raise CarveError("query='question': rows captured with question_rows=True are needed")
-            a = rows.question[pick_words(rows.question_tokens, self.words)].mean(0, keepdim=True)
+            named = pick_words(rows.question_tokens, self.words, 'none')    # an instruction may lack them
+            a = rows.question[named or slice(None)].mean(0, keepdim=True)
         elif a is None:
             if steps != 'all' and not steps == self.steps == 'first':
                 raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={steps!r}")
