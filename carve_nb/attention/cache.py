@@ -51,7 +51,7 @@ class AnswerCache:
         "As `VLM.ask`: the answer of the model, the one it gave before, or an empty one where the question is left open"
         images = list(images) if isinstance(images, (list, tuple)) else [images]
         if suffix is True: suffix = self.vlm.suffix or None
-        key = question_key(images, question, suffix, max_new_tokens)
+        key = question_key(map(open_image, images), question, suffix, max_new_tokens)
         if self.picture and key[0] != (self.picture,):
             self.shown.append(images)
             if self.leave_open:

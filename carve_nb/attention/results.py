@@ -6,7 +6,7 @@
 __all__ = ['Timings', 'confidence_of', 'format_answer', 'unseen_note', 'Result']
 
 # %% ../../nbs/library/attention/14_results.ipynb #641c8a4a
-import json
+import json, re
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import isnan
@@ -69,6 +69,8 @@ class Result:
     read: list = field(default_factory=list)        # words of the question whose rows were read; none: the last position's
 
     total = property(lambda self: sum(self.seconds.values()))
+    whole = property(lambda self: self.view.box == (0, 0, *self.image.size) and not self.view.masked,
+                     doc='Whether the view is the picture as it is')
 
     @property
     def seen(self) -> tuple:
@@ -85,8 +87,8 @@ class Result:
         "The question, in brackets the words whose rows were read"
         text = self.question
         for word in self.read:
-            i, n = text.lower().rfind(word), len(word)
-            if i >= 0: text = f'{text[:i]}[{text[i:i + n]}]{text[i + n:]}'
+            whole = rf'\b{word}\b' if word.isalnum() else re.escape(word)
+            text = re.sub(f'(?is)^(.*)({whole})', r'\1[\2]', text)    # the last of them
         return text
 
     def __str__(self): return str(self.answer)
@@ -108,7 +110,8 @@ class Result:
     def sentence(self) -> str: # one line, and one more for each note
         "The question and both answers"
         said = [format_answer(a) for a in (self.plain_answer, self.answer)]
-        look = f'with the view, {self.view.scale:.1f} times as large,' if self.view.scale > 1 else 'without a view'
+        look = 'with the view' if self.shown and not self.whole else 'without a view'
+        if self.view.scale > 1: look = f'with the view, {self.view.scale:.1f} times as large,'
         answers = f'The model alone says {said[0]}; {look} it says {said[1]} ({self.method}).'
         return '\n'.join([f'{self.asked} {answers}', *self.notes])
 

@@ -93,6 +93,9 @@ class AttentionRows:
         "One map of a picture for each layer"
         asked = pick_layers(layers, self.meta['n_layers'])
         at = [self.layers.index(l) for l in asked if l in self.layers]
+        attending = self.meta.get('attending', asked)
+        if layers is not None and (missing := [l for l in asked if l in attending and l not in self.layers]):
+            raise CaptureError(f'Layers {missing} were not captured, only {list(self.layers)}: capture again.')
         if not at: raise CaptureError(f'No attention was read in layers {asked}, only in {list(self.layers)}.')
         i = self.first_span(image)
         merged = merge_heads(self.query_rows(query, step)[at], heads)

@@ -73,7 +73,8 @@ PICTURE_RULES = dict(   # how the picture is chosen, and why it was this one
 
 def given_picture(which, n) -> int:    # a rule or a number; of pictures
     "The picture of that number, counted from 0; None where a rule is to choose it"
-    if not isinstance(which, Integral): choose(str(which), PICTURE_RULES, 'which', 'contrast, attention, confidence or a number')
+    if isinstance(which, bool) or not isinstance(which, Integral):
+        choose(str(which), PICTURE_RULES, 'which', 'contrast, attention, confidence or a number')
     elif which in range(-n, n): return int(which) % n
     else: raise CarveError(f'which={which}: there is no picture of that number among {n}; count from 0')
 

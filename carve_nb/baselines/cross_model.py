@@ -13,6 +13,7 @@ from ..core.image import open_image
 from ..models.vlm import VLM, weights_key
 from ..attention.results import Result, Timings
 from ..attention.cache import AnswerCache, picture_key
+from ..attention.several_pictures import AmongPictures, ask_several
 from ..models.api_client import Endpoint, check_address
 from ..core.errors import CarveError, RemoteError
 
@@ -44,7 +45,10 @@ class CrossModelAnswer:
         return replace(self, method=self.method.under_words(words))
 
     def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
-        "Find the view here, ask the other model"
+        "Find the view here, ask the other model; of several pictures about the chosen one"
+        if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
+        if self.name == 'none' and isinstance(vlm, AmongPictures):
+            raise CarveError('none finds no picture among several: ask the other model itself, by.ask(images, question).')
         image = open_image(image)
         front = AnswerCache(vlm, image, leave_open=not self.method.by_answer)
         r = self.method(front, image, question, cache=cache, box=box)

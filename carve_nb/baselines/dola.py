@@ -100,5 +100,5 @@ class DoLa(DecodingMethod):
         "The processor, with its hooks"
         tied = exit_parts(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight
         usual = 'high' if self.suffix == SHORT_ANSWER else 'low'   # as transformers and its port advise
-        layers = early_layers(self.layers or usual, vlm.n_layers, tied)
+        layers = early_layers(usual if self.layers is None else self.layers, vlm.n_layers, tied)
         with LayerProcessor(vlm, layers, self.top).watching() as p: yield [p]

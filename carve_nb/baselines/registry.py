@@ -149,6 +149,8 @@ def make_method(method, **given):
 def add_method(own, category='map', about='', source='') -> Entry: # a class with a `name`; the rest as in `Entry`
     "Make a method of your own known by its name: to `run_eval` and its processes, `make_method`, `editing` and the others"
     choose(category, CATEGORIES, 'category')
+    if not isinstance(own.name, str) or not own.name:
+        raise CarveError(f'{own.__name__} has no name of its own: write name = ... in its class.')
     if own.name in ENTRIES and isinstance(ENTRIES[own.name].where, str):
         raise CarveError(f'{own.name!r} is a method of this package; give {own.__name__} another name.')
     ENTRIES[own.name] = Entry(own.name, own, category, about or own.__doc__ or '', source)

@@ -13,8 +13,7 @@ from transformers import BatchFeature
 from ..models.prompts import Prompt, check_text, format_chat, lay_out
 from ..models.vlm import StockVLM, greedy
 from ..models.prefix_cache import own_loose
-from ..attention.capture import check_layers
-from ..attention.capture import cat_padded
+from ..attention.capture import cat_padded, check_layers
 from ..core.saliency import pick_layers
 from ..attention.results import Timings
 from ..attention.intervention import Edit, applying
@@ -81,7 +80,7 @@ class Vhr(DecodingMethod):
     def select_layers(self, vlm) -> list: # decoder layers
         "The layers, of those that attend"
         n = vlm.n_layers
-        layers = {*pick_layers(self.layers, n), *(pick_layers(self.early, n) if self.early else ())}
+        layers = {*pick_layers(self.layers, n), *(() if self.early in ((), [], None) else pick_layers(self.early, n))}
         return check_layers(sorted(layers), n, vlm.layers)
 
     def prepare(self, vlm, image, question, cache=None) -> tuple: # the state is layer -> [H] bool

@@ -33,12 +33,17 @@ def multiply_maps(a, weights, floor=.01): # [E, Nv] maps >= 0; [E] exponents of 
 class Conjunction(Carve):
     "CARVE's map times the map of the question's colour words"
     layers: object = (1/6, 3/6) # of the answer's expert, see `pick_layers`; those of `CarveAuto`
-    query: str = 'question' # the rows of words are read too
+    steps: Literal['first'] = 'first' # the words have no other
+    query: Literal['question'] = 'question' # the rows of words are read too
     words: object = COLOR_WORDS # whose rows are the other experts: these words, or 'content' for all but function words
     word_layers: object = 0 # of the words' experts
     word_weight: float = .45 # exponent of the words together; that of the answer is the rest
     op: Literal['ratio', 'difference'] = 'ratio' # a log contrast has negative values
     name = 'conjunction'
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.reading.normalise: raise CarveError('normalise=True: every expert of a conjunction has the same total')
 
     def wanted(self, n_layers):
         "The layers of all experts"
@@ -56,11 +61,26 @@ class Conjunction(Carve):
         own = torch.tensor([[l in some for l in read] for some in own])[..., None]
         return A_q*own, A_g*own
 
+    def words_read(self, rows) -> list:
+        "None where the question has none of these words"
+        return super().words_read(rows) if pick_words(rows.question_tokens, self.words, otherwise='none') else []
+
+    def experts(self, A_q, A_g): # [E, Nv]
+        "Contrast, add the layers of each expert"
+        return contrast(A_q, A_g, self.lam, self.reading.relative, self.op).sum(1)
+
     def fuse(self, A_q, A_g, span, image) -> Saliency:
-        "Contrast, add the layers of each expert, multiply the experts"
-        A, words = contrast(A_q, A_g, self.lam, self.reading.relative, self.op).sum(1), len(A_q) - 1
+        "Multiply the experts"
+        A, words = self.experts(A_q, A_g), len(A_q) - 1
         exponents = [self.word_weight/max(words, 1)]*words + [1 - self.word_weight]
         return as_saliency(multiply_maps(A, exponents), span, image)
+
+    def from_rows(self, image, question, rows_q, rows_g) -> Result:
+        "As CARVE, with the maps of the words together and of the last position"
+        r, (*words, last) = super().from_rows(image, question, rows_q, rows_g), self.experts(*self.maps(rows_q, rows_g))
+        maps = {', '.join(r.read): multiply_maps(torch.stack(words), [1.]*len(words))} if words else {}
+        maps = {f'contrast, {k}': as_saliency(a, rows_q.spans[0], image) for k, a in (maps | {'last position': last}).items()}
+        return replace(r, maps=maps | {'product': r.saliency})
 
 # %% ../../nbs/library/baselines/20_word_rows.ipynb #a1c00006
 @dataclass(repr=False)
@@ -78,7 +98,8 @@ class Lookup(CropMethod):
         "The row and the layers that are read in a model"
         if self.row: return self.row, self.layers, []
         profile = find_profile(vlm)
-        if found := profile and profile.fields('lookup'): return found['row'], self.layers or found['layers'], []
+        if found := profile and profile.fields('lookup'):
+            return found['row'], found['layers'] if self.layers is None else self.layers, []
         why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
         more = '`carve profile --force` with more pictures' if profile else '`carve profile`'
         return 'last', self.layers, [f'{why}, so the last position was read: {more} finds one']

@@ -56,7 +56,7 @@ class CarveAuto(Carve):
             A_q, A_g = self.maps(rows, rows_g)
             S = self.fuse(A_q, A_g, rows.spans[0], image)
             reason = self.keeps(plain.confidence, **map_evidence(S, A_q, A_g))
-        r = replace(r, saliency=S, instruction_rows=rows_g, calls=2)
+        r = replace(r, saliency=S, instruction_rows=rows_g, calls=2, read=self.words_read(rows))
         if reason: return replace(r, notes=[f'kept the plain answer: {reason}'])
         return self.best_view(vlm, r)
 

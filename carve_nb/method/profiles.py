@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from ..attention import capture as _capture  # gives `VLM` its `capture`
 from ..attention.cache import weights_state
-from ..core.errors import CarveError
+from ..core.errors import CarveError, choose
 from ..core.io import CHECKPOINTS, PACKAGED, replace_file
 from ..core.plotting import figure_bytes, plot_style
 from ..core.saliency import pick_words
@@ -93,7 +93,8 @@ def profile_layers(vlm, samples, keep=None, query='last', suffix=SHORT_ANSWER) -
 
     Those without a visible region are passed over. `keep`: number of layers; None: a tenth of the depth, rounded up.
     `query`: whose rows, the 'last' position's or the 'question' words'."""
-    keep = keep or math.ceil(.1*vlm.n_layers)
+    if keep is None: keep = math.ceil(.1*vlm.n_layers)
+    choose(query, ('last', 'question'), 'query')
     key = 'auroc' if query == 'last' else 'auroc_question'
     check_attending(vlm)
     if not 0 < keep <= vlm.n_layers: raise CarveError(f'keep={keep}: the model has {vlm.n_layers} layers.')
@@ -108,8 +109,9 @@ _profiles = WeakKeyDictionary()
 
 def own_profile(vlm, n=24) -> LayerProfile:
     "The profile of a model on n scenes of the calibration split, made at the first call"
-    if vlm not in _profiles: _profiles[vlm] = profile_layers(vlm, samples('digit', n, 'calibration'))
-    return _profiles[vlm]
+    made = _profiles.setdefault(vlm, {})
+    if n not in made: made[n] = profile_layers(vlm, samples('digit', n, 'calibration'))
+    return made[n]
 
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000006
 # last position; of the question the last content word (whatever it is), the content words, all tokens, the question mark
