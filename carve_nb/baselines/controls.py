@@ -16,7 +16,7 @@ from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat
 from ..method.carve import ABOVE_0, Carve, Method, limited
 from ..models.prompts import SHORT_ANSWER
-from ..method.view import crop_view, grow_box, whole_view
+from ..method.view import crop_view, grow_box
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #b0315dae
 @dataclass(repr=False)
@@ -33,7 +33,7 @@ class QuestionOnly(Carve):
     def from_rows(self, image, question, rows_q, rows_g) -> Result:
         "As CARVE, with the one map there is"
         r = super().from_rows(image, question, rows_q, rows_g)
-        return replace(r, maps={self.title: r.saliency})
+        return replace(r, maps={self.title: r.saliency}, read=[] if self.which else r.read)
 
 @dataclass(repr=False)
 class InstructionOnly(QuestionOnly):
@@ -103,13 +103,14 @@ class Oracle(Method):
     final_images: Literal['view', 'both'] = 'view' # as in `Carve`
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer
+    limit: int = limited(4096, 1) # greatest side to which the crop is enlarged, pixels
     name, by_box = 'oracle', True
 
     @classmethod
     def like(cls, method, **changes):
         "The oracle that shows its region as a `Carve` does"
         return cls(pad=max(method.view.pad, cls.pad), min_side=method.min_side, square=method.view.square,
-            final_images=method.final_images, **changes)
+            final_images=method.final_images, limit=method.view.limit, **changes)
 
     def ask_one(self, vlm, image, question, cache=None, box=None) -> Result:
         "Show the true region and ask again"
@@ -118,7 +119,7 @@ class Oracle(Method):
         if not (0 <= x0 < x1 <= W and 0 <= y0 < y1 <= H):
             raise CarveError(f'box={tuple(box)} does not lie in the picture of {W} x {H} pixels')
         box = grow_box([round(v) for v in box], image.size, self.min_side, self.square, self.pad)
-        return self.ask_again(vlm, self.result(image, question, view=crop_view(image, box)))
+        return self.ask_again(vlm, self.result(image, question, view=crop_view(image, box, limit=self.limit)))
 
 # %% ../../nbs/library/baselines/23_controls.ipynb #b29349ff
 @dataclass(repr=False)
@@ -141,6 +142,7 @@ class UniformMap(QuestionOnly):
         "Ask with the picture twice, where the model takes two and the method shows two"
         if self.final_images != 'both' or vlm.family.why_not.get('several pictures'):
             return super().ask_again(vlm, partial)
+        partial = self.ask_plain(vlm, partial)
         seconds, shown = Timings(partial.seconds), [partial.image]*2
         with seconds('ask'): answer = vlm.ask(shown, partial.question, self.suffix, self.max_new_tokens)
         return replace(partial, answer=answer, seconds=seconds, calls=partial.calls + 1, shown=shown,

@@ -61,10 +61,6 @@ class Conjunction(Carve):
         own = torch.tensor([[l in some for l in read] for some in own])[..., None]
         return A_q*own, A_g*own
 
-    def words_read(self, rows) -> list:
-        "None where the question has none of these words"
-        return super().words_read(rows) if pick_words(rows.question_tokens, self.words, otherwise='none') else []
-
     def experts(self, A_q, A_g): # [E, Nv]
         "Contrast, add the layers of each expert"
         return contrast(A_q, A_g, self.lam, self.reading.relative, self.op).sum(1)
@@ -80,7 +76,7 @@ class Conjunction(Carve):
         r, (*words, last) = super().from_rows(image, question, rows_q, rows_g), self.experts(*self.maps(rows_q, rows_g))
         maps = {', '.join(r.read): multiply_maps(torch.stack(words), [1.]*len(words))} if words else {}
         maps = {f'contrast, {k}': as_saliency(a, rows_q.spans[0], image) for k, a in (maps | {'last position': last}).items()}
-        return replace(r, maps=maps | {'product': r.saliency})
+        return replace(r, maps=maps | {'product': r.saliency}, read=r.read if words else [])
 
 # %% ../../nbs/library/baselines/20_word_rows.ipynb #a1c00006
 @dataclass(repr=False)

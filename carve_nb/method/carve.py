@@ -84,7 +84,7 @@ class ViewRule(Rule):
     fill: Literal['black', 'none'] = 'none' # what covers the rest of the crop: nothing (ours), or 'black' (both)
     square: bool = True # make the crop square (ours: for processors that cut oblong views)
     pad: float = limited(0., 0, 100) # room around the crop, in parts of its sides (ours)
-    limit: int = limited(1792, 1) # greatest side of the view, pixels (ours, the presets: 4096; neither has one)
+    limit: int = limited(1792, 1) # greatest side to which a crop is enlarged, pixels (ours, the presets: 4096; neither has one)
     rounding: Literal['nearest', 'down'] = 'nearest' # of the view's sides (code: down, int(n s))
 
 @dataclass(frozen=True, repr=False)
@@ -163,7 +163,7 @@ class Method(Checked):
         "Ask with the view of `locate`, by the fields `final_images` ('view' or 'both'), `suffix` and `max_new_tokens`"
         r = self.ask_plain(vlm, partial)
         view, seconds, notes = r.view, Timings(r.seconds), [*r.notes, *unseen_note(r.seen, r.image.size)]
-        if view.box == (0, 0, *r.image.size) and not view.masked:
+        if r.whole:
             return replace(r, answer=r.plain_answer, notes=[*notes, 'nothing new to see: the answer stays'])
         shown = [r.image, view.image] if self.final_images == 'both' else [view.image]
         if len(shown) > 1 and 'several pictures' in vlm.family.why_not:
@@ -334,6 +334,10 @@ class Carve(Method):
             raise CarveError(f"rows hold layers {rows.layers}, not {layers}: capture again")
         return merge_heads(a[:, [rows.layers.index(l) for l in layers]], self.heads)[..., :len(rows.spans[0])]
 
+    def words_read(self, rows) -> list:
+        "The words of the question whose rows are read; none: the last position's"
+        return read_words(rows.question_tokens, self.words) if self.query == 'question' else []
+
     def fuse(self, A_q, A_g, span, image) -> Saliency: # S
         "Contrast each step and layer, then add them"
         S = fuse_contrast(A_q, A_g, self.steps, self.lam, self.reading.relative, self.op, self.reading.normalise)
@@ -374,8 +378,7 @@ class Carve(Method):
         both = [as_saliency(fuse_maps(A, w), span, image) for A in (A_q, A_g)]
         maps = dict(zip(('A_Q, under the question', 'A_G, under the instruction', CONTRAST_TITLES[self.op]), [*both, S]))
         r = self.result(image, question, rows_q, view, saliency=S, maps=maps, regions=kept, calls=2,
-            instruction_rows=rows_g, seconds=seconds, notes=notes,
-            read=read_words(rows_q.question_tokens, self.words) if self.query == 'question' else [])
+            instruction_rows=rows_g, seconds=seconds, notes=notes, read=self.words_read(rows_q))
         return replace(r, plain_answer=None) if rows_q.meta.get('argmax') else r   # `VLM.ask` decodes by other rules
 
 _PAPER, _OFFICIAL = Carve.paper(), Carve.official()

@@ -63,7 +63,7 @@ def enlargement(size, box, limit=4096) -> float: # (W, H) of the picture; of the
     return max(1., min(max(W/w, H/h), limit/max(w, h)))
 
 def crop_view(img, box, mask=None, limit=4096, rounding='nearest') -> View:
-    """Crop, black out, and enlarge to the picture's size, as far as no side is longer than `limit`.
+    """Crop, black out, and enlarge to the picture's size or until a side is `limit` long; a longer crop stays as it is.
 
     `mask` [h, w]: pixels of the crop to keep; None: all. The sides are rounded to the 'nearest' pixel, or 'down' as in
     the published code."""
