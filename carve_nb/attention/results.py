@@ -8,7 +8,7 @@ __all__ = ['Timings', 'confidence_of', 'format_answer', 'unseen_note', 'Result']
 # %% ../../nbs/library/attention/14_results.ipynb #641c8a4a
 import json, re
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
 from time import perf_counter

@@ -14,7 +14,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from ..attention.intervention import Edit, applying
 from .base import IDLE, DecodingMethod
 from ..attention.results import confidence_of
-from .registry import ask_several, make_method
+from .registry import make_method
 from ..core.errors import PromptError, UnsupportedError
 from ..core.io import TINY, shipped_folder
 from ..models.families import check_needs
@@ -130,9 +130,7 @@ class CarvePipeline(Pipeline):
         return dict(image=image, question=question)
 
     def _forward(self, asked, method='carve', **fields):
-        made, image, question = make_method(method, **fields), asked['image'], asked['question']
-        if isinstance(image, (list, tuple)): return ask_several(made, self.vlm, image, question)
-        return made(self.vlm, image, question)
+        return make_method(method, **fields)(self.vlm, asked['image'], asked['question'])
 
     def postprocess(self, result):
         box = result.view.box if result.view else None

@@ -4,23 +4,21 @@
 
 # %% auto #0
 __all__ = ['WINDOW_RATIOS', 'window_sums', 'cell_sides', 'window_cells', 'best_window', 'centre_box', 'search_box', 'tower_side',
-           'ViCrop', 'safe_ratio', 'RelAtt', 'GradAtt', 'pixels_live', 'pixel_grads', 'pixel_plane', 'edge_mask',
-           'patch_mean', 'PureGrad']
+           'ViCrop', 'safe_ratio', 'RelAtt', 'GradAtt', 'pixel_grads', 'pixel_plane', 'edge_mask', 'patch_mean',
+           'PureGrad']
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #66ae8105
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 import numpy as np, torch
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from scipy import ndimage
-from ..models.hooks import restore
 from ..models.prompts import GENERAL_INSTRUCTION
 from ..models.vlm import model_lock
-from ..attention.intervention import grad_rows
+from ..attention.intervention import frozen, grad_rows
 from ..method.view import View
 from ..attention.results import Result, Timings
-from ..core.errors import CarveError, UnsupportedError
+from ..core.errors import UnsupportedError
 from ..method.carve import ABOVE_0, limited, timings
 from .base import CropMethod, as_saliency, first_step_rows, near_layers
 
@@ -135,22 +133,13 @@ class GradAtt(ViCrop):
         return dict(saliency=as_saliency(M[:len(span)], span, image), seconds=seconds, calls=1)
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #e6a39576
-@contextmanager
-def pixels_live(vlm, prompt):
-    "Model inputs of which only the pixels have gradients; afterwards the model is as it was"
-    params = [p for p in vlm.model.parameters() if p.requires_grad]
-    def require_grad(on):
-        for p in params: p.requires_grad_(on)
-    with model_lock(vlm.model), restore(lambda: require_grad(True)), torch.enable_grad():
-        inputs = vlm.to_device(prompt)
-        require_grad(False)
-        yield inputs | dict(pixel_values=inputs['pixel_values'].detach().clone().requires_grad_(), use_cache=False)
-
 def pixel_grads(vlm, prompt): # like the prompt's `pixel_values`
     "Derivatives of the most likely first token's log-probability by the pixels"
-    with pixels_live(vlm, prompt) as inputs:
-        logits = vlm.model(**inputs).logits[0, -1].float()
-        return torch.autograd.grad(logits.log_softmax(-1).max(), inputs['pixel_values'])[0]
+    with model_lock(vlm.model), frozen(vlm.model), torch.enable_grad():
+        inputs = vlm.to_device(prompt)
+        pixels = inputs['pixel_values'].detach().clone().requires_grad_()
+        logits = vlm.model(**inputs | dict(pixel_values=pixels, use_cache=False)).logits[0, -1].float()
+        return torch.autograd.grad(logits.log_softmax(-1).max(), pixels)[0]
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #fae17b83
 def pixel_plane(x, grid, config): # grid: (gh, gw) tokens; -> [3, h, w], frames added
