@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'row_scores', 'grown_length', 'stack_layers', 'Recorder', 'check_layers', 'is_compiled', 'refuse_compiled',
-           'check_seen', 'recording', 'batch_recorder', 'cat_padded', 'rows_of', 'why_alone']
+           'check_seen', 'recording', 'batch_recorder', 'cat_padded', 'collate', 'rows_of', 'why_alone']
 
 # %% ../../nbs/library/attention/02_capture.ipynb #0adaf7fd
 import time, warnings
@@ -163,13 +163,14 @@ def cat_padded(tensors, front=False, value=0):    # of shapes [n, ...] -> [sum o
         out.append(pad(t, [n for gap in reversed(gaps) for n in gap], value=value))
     return torch.cat(out)
 
-def _collate(vlm, prompts) -> dict:
-    "Model inputs of several prompts, one batch in which all end together, on the model's device"
+def collate(vlm, prompts) -> dict:
+    "Model inputs of several prompts, one batch in which all end together, on the model's device; what one lacks is 0"
     inputs, batch = [vlm.to_device(p) for p in prompts], {}
     for i in inputs: i.setdefault('attention_mask', torch.ones_like(i['input_ids']))
-    for k in inputs[0]:
-        parts = [i[k] for i in inputs]
-        along = all(t.ndim > 1 and t.shape[:2] == (1, len(p)) for t, p in zip(parts, prompts))
+    for k, v in inputs[0].items():
+        tokens = v.shape[:2] == (1, len(prompts[0]))    # pictures may be those of the first prompt alone
+        parts = [i.get(k, v.new_zeros(1, len(p))) for i, p in zip(inputs, prompts) if tokens or k in i]
+        along = all(t.shape[:2] == (1, len(p)) for t, p in zip(parts, prompts))
         batch[k] = cat_padded(parts, along, (vlm.tokenizer.pad_token_id or 0) if k == 'input_ids' else 0)
     return batch
 
@@ -247,7 +248,7 @@ def generate_many(self: VLM, prompts, max_new_tokens=32) -> list: # of `Answer`
     room = [min(max_new_tokens, self.limit - len(p)) for p in prompts]
     with model_lock(self.model):
         how = greedy(self.model, max(room), self.argmax)
-        out = self.model.generate(**_collate(self, prompts), generation_config=how)
+        out = self.model.generate(**collate(self, prompts), generation_config=how)
     seconds = (time.perf_counter() - start)/len(prompts)
     return [self.answer(p, out.sequences[b, N:N + n], [l[b] for l in out.logits], seconds, eos)
             for b, (p, n) in enumerate(zip(prompts, room))]
