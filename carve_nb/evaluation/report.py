@@ -173,7 +173,7 @@ class Report:
         "The page of a run: its protocol, its tables, and which intervals, tests and corrections stand in them"
         def told(value, between=', '):
             if not isinstance(value, dict): return str(value)
-            items = {k.replace('_', ' '): told(v) for k, v in value.items() if v is not None and k not in HASHES}
+            items = {k: told(v) for k, v in value.items() if v is not None and k not in HASHES}
             return between.join(f'{k} {v}' for k, v in items.items() if v)
         data, first, split = self.protocol['data'], self.rows(), self.split_rows()
         missing = len(self.ids) < data['n'] and f'unfinished: {len(self.ids)} of {data["n"]} samples have lines'
