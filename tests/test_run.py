@@ -352,7 +352,7 @@ def test_another_model_answers(tiny, tmp_path):
     second = VLM.from_pretrained(other)
     assert [r['box'] for r in own] == [r['box'] for r in found] and [r['answer'] for r in own] != [r['answer'] for r in found]
     for r, sample in zip(found[::2], load_benchmark('scenes', 3)): assert r['answer'] == str(second.ask(sample.open(), sample.question, SHORT_ANSWER, 2))
-    assert 'answer by model other' in write_report(tmp_path/'b').markdown()
+    assert 'answer_by model other' in write_report(tmp_path/'b').markdown()
     with pytest.raises(ValueError, match='answer_by'): run(tmp_path/'b', tiny, 'none,carve', 3)
 
 
