@@ -9,7 +9,7 @@ PIP = -m pip install -q --disable-pip-version-check
 QUIET = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 ONE   = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-lowest test-newest test-torchvision colab soak lint plain drift notebooks pytest families export readme llms docs hooks clean distclean
+.PHONY: demo test test-lowest test-newest test-torchvision colab soak lint plain drift notebooks pytest families export readme llms docs dist hooks clean distclean
 .NOTPARALLEL:
 
 demo: $(V)/.base  ## three scenes with and without the second look, and the stored result; a minute, once the environment is there
@@ -71,14 +71,20 @@ export: $(V)/.ok  ## notebooks to modules, and notebooks cleaned
 readme: $(V)/.ok  ## README.md from nbs/index.ipynb
 	$(V)/bin/python tools/readme.py
 
-llms: $(V)/.ok  ## llms.txt from the notebooks
+llms: $(V)/.ok  ## llms.txt, and nbs/sidebar.yml for a site by Quarto, from the notebooks
 	$(V)/bin/python tools/pages.py --llms
 
-# The pages follow from the notebooks as they are stored, so nothing of the package is imported.
-docs: $(V)-docs/.ok  ## the site, without Quarto: _docs/html/index.html
+# The pages follow from the notebooks as they are stored, so nothing of the package is imported to make them.
+docs: $(V)/.ok $(V)-docs/.ok  ## the site, without Quarto: _docs/html/index.html; nbdev's own first step must run too
+	$(QUIET) $(ONE) $(V)/bin/python -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=2)'
 	$(V)-docs/bin/python tools/pages.py _docs/source
 	$(V)-docs/bin/sphinx-build -q -W --keep-going -j 2 -d _docs/doctrees _docs/source _docs/html
 	$(V)-docs/bin/python tools/check_site.py _docs/html
+
+dist: $(V)/.base  ## wheel and source in dist/; with TAG=v0.2.0 only if that is the version
+	@$(V)/bin/python -c 'import sys, carve_nb; v = f"v{carve_nb.__version__}"; sys.exit("$(TAG)" not in ("", v) and f"TAG=$(TAG), but the version is {v}")'
+	$(V)/bin/python $(PIP) build
+	$(V)/bin/python -m build -o dist
 
 hooks: $(V)/.ok  ## git merges and cleans notebooks by itself from now on
 	$(V)/bin/nbdev-install-hooks

@@ -160,3 +160,20 @@ def test_addresses(tmp_path):
     assert not re.findall(r'\]\((?!\w+:|#)[^)]*\)', re.sub(r'`[^`]*`', '', description)) and 'https://github.com/one/two/blob/main/nbs/notes/limitations.ipynb' in description
     urls, description = told('')
     assert list(urls) == ['Paper'] and description == (ROOT/'README.md').read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize('schema, files', [
+    ('github-workflows', '.github/workflows/*.yml'), ('github-issue-forms', '.github/ISSUE_TEMPLATE/[0-9]*.yml'),
+    ('github-issue-config', '.github/ISSUE_TEMPLATE/config.yml'), ('citation-file-format', 'CITATION.cff')])
+def test_hosts_can_read_it(schema, files):
+    found = sorted(ROOT.glob(files))
+    done = subprocess.run([sys.executable, '-m', 'check_jsonschema', '--builtin-schema', f'vendor.{schema}', *found], capture_output=True, text=True)
+    assert found and done.returncode == 0, done.stdout + done.stderr
+
+
+def test_workflows_call_make():
+    "They run targets of the Makefile and nothing else, so that what passes here passes there"
+    runs = [m for p in (ROOT/'.github/workflows').glob('*.yml') for m in re.findall(r'^ +- run: (.+)$', p.read_text(), re.M)]
+    targets = set(re.findall(r'^([a-z-]+):', (ROOT/'Makefile').read_text(), re.M))
+    assert len(runs) == 3 and all(run.split()[0] == 'make' for run in runs)
+    assert all(word in targets for run in runs for word in re.sub(r'[A-Z]+=.*', '', run).split()[1:])

@@ -63,6 +63,19 @@ def test_no_machine_path():
     assert not [(p.name, m[0]) for p in PATHS for c in cells(p) for t in texts(c) for m in MACHINE.finditer(drawn.sub('', t))]
 
 
+def test_imports_stand_alone():
+    "In a notebook that exports, a cell that imports does nothing else, or is exported: `nbdev-proc-nbs` runs it without the cells before it"
+    wrong, imports = [], (ast.Import, ast.ImportFrom)
+    for path in PATHS:
+        texts = [source(c) for c in cells(path) if c['cell_type'] == 'code' and not source(c).startswith('%')]
+        if not texts or 'default_exp' not in texts[0]: continue
+        for text in texts:
+            tree = ast.parse(text)
+            if re.search(r'^#\| ?(export|recipe|eval: ?false)', text, re.M) or not any(isinstance(n, imports) for n in ast.walk(tree)): continue
+            if not all(isinstance(n, imports) for n in tree.body): wrong += [(path.name, text[:80])]
+    assert not wrong
+
+
 def test_outputs_stored():
     "No notebook is stored with an error or a picture over 100 kB, or 250 in the book"
     for path in PATHS:

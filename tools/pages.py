@@ -359,6 +359,14 @@ def llms(link):
     return '\n'.join(lines)
 
 
+def sidebar():
+    "nbs/sidebar.yml: the reading order for nbdev's own site, which Quarto makes"
+    lines = ['# Made from docs/order.toml: make llms', 'website:', '  sidebar:', '    contents:', '    - index.ipynb']
+    for group, inside in reading_order():
+        lines += [f'    - section: {group.title}', '      contents:', *(f'      - {p.name}.ipynb' for p in inside)]
+    return '\n'.join(lines) + '\n'
+
+
 def module_list(mods, of, links):
     "The page of all modules: what each is for, and its public names"
     lines = ['Modules', '=======', '', 'Every module in reading order, with its public names; each leads to its signature at the foot of the page that explains it.', '']
@@ -446,11 +454,11 @@ def write_extra(out, pages):
 
 def main(argv):
     if '--llms' in argv:
-        text, path = llms(lambda p: f'nbs/{p.name}.ipynb'), ROOT/'llms.txt'
+        lists = {ROOT/'llms.txt': llms(lambda p: f'nbs/{p.name}.ipynb'), NBS/'sidebar.yml': sidebar()}
         if '--check' in argv:
-            fresh = path.exists() and path.read_text(encoding='utf-8') == text
-            return 0 if fresh else print('stale: run `make llms`') or 1
-        path.write_text(text, encoding='utf-8')
+            stale = [path.name for path, text in lists.items() if not path.exists() or path.read_text(encoding='utf-8') != text]
+            return print(f'stale: {", ".join(stale)}; run `make llms`') or 1 if stale else 0
+        for path, text in lists.items(): path.write_text(text, encoding='utf-8')
     else: write_site(Path(argv[0]))
     return 0
 

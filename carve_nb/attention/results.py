@@ -51,10 +51,10 @@ class Result:
     "The answer of a method, and how the method came to it"
     answer: object = None                           # `Answer` after the last question
     plain_answer: object = None                     # `Answer` of the model alone
-    saliency: 'Saliency' = None                     # S before masking
+    saliency: object = None                         # S before masking
     maps: dict = field(default_factory=dict)        # title -> `Saliency`: the maps that led to S, and S itself
     regions: list = field(default_factory=list)     # of `Region`, best first
-    view: 'View' = None                             # what was shown last
+    view: object = None                             # what was shown last
     rows: AttentionRows = None                      # under the question
     instruction_rows: AttentionRows = None          # under the general instruction
     seconds: dict = field(default_factory=Timings)  # stage -> seconds
