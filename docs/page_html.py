@@ -26,7 +26,8 @@ def links(page, up, site=None):
     notebook = about['notebook']
     repository, branch = site.get('repository', '').rstrip('/'), site.get('branch', 'main')
     source = f'{repository}/blob/{branch}/{notebook}' if repository else ''
-    found = [('Download notebook', f'{up}notebooks/{page}.ipynb'), ('Source', source), ('Open in Colab', colab(repository, branch, notebook) if about['alone'] else '')]
+    take = 'Download notebook (runs in a clone)' if about['clone'] else 'Download notebook'
+    found = [(take, f'{up}notebooks/{page}.ipynb'), ('Source', source), ('Open in Colab', colab(repository, branch, notebook) if about['alone'] else '')]
     return [(words, address) for words, address in found if address]
 
 
@@ -64,7 +65,7 @@ def leave_out(app, doctree):
 
 
 def index_prose():
-    "What a search reads of a page is its prose, without code, outputs and signatures"
+    "What a search reads of a page is its prose, without code, outputs and signatures, and the questions that it answers"
     from docutils import nodes
     from sphinx import addnodes, search
     feed = search.IndexBuilder.feed
@@ -73,6 +74,7 @@ def index_prose():
         prose = doctree.deepcopy()
         for node in [*prose.findall(skipped)]:
             if node.parent is not None: node.parent.remove(node)
+        prose.append(nodes.paragraph('', ABOUT.get(docname, {}).get('asked', '')))
         feed(self, docname, filename, title, prose)
     search.IndexBuilder.feed = lean
 

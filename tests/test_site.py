@@ -126,7 +126,7 @@ def test_call_is_told(links):
 
 def test_header_of_a_page():
     "Download always; source and Colab where settings.ini has an address"
-    page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', alone=True, about='Says "what" it is')
+    page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', alone=True, clone=False, about='Says "what" it is')
     assert page_html.links('a/b', '../', {}) == [('Download notebook', '../notebooks/a/b.ipynb')]
     site = dict(repository='https://github.com/one/two', branch='main')
     assert [a for _, a in page_html.links('a/b', '../', site)[1:]] == [
@@ -256,6 +256,20 @@ def test_quarto_sidebar_lists_all():
     from nbdev.doclinks import nbglob
     found = {Path(o).resolve() for o in nbglob(ROOT/'nbs')}
     assert {p.path.resolve() for p in ALL} <= found
+
+
+def test_download_wants_the_clone(tmp_path):
+    "Notebooks that read files of the repository say so in their first cell, and there it passes; the others begin as they are"
+    first = {p.name: pages.joined(pages.download(p)['cells'][0]['source']) for p in ALL}
+    assert [p.name for p in ALL if not p.clone and '/' not in p.name] == ['05_product', '08_algorithm', 'quickstart']
+    run = lambda folder: subprocess.run([sys.executable, '-c', first['03_whose_row']], cwd=folder, capture_output=True, text=True)
+    assert run(ROOT/'nbs').returncode == 0
+    assert 'Run nbs/03_whose_row.ipynb where it lies in a clone' in run(tmp_path).stderr
+    assert first['quickstart'].startswith('# ')
+
+
+def test_asked_pages_are_there():
+    assert set(pages.settings()['asked']) <= {p.name for p in ALL}
 
 
 def test_docs_need_no_package():

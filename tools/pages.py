@@ -36,10 +36,16 @@ class Page:
     @property
     def subtitle(self): return ' '.join(re.findall(r'^> ?(.+)$', self.head, re.M))
 
+    @cached_property
+    def clone(self):
+        "Does it read files that the wheel lacks?"
+        text = '\n'.join(joined(c['source']) for c in self.nb['cells'] if c['cell_type'] == 'code')
+        return bool(re.search(r"(from|import) recipes|results/|/'results'|\.\./\.\./", text))
+
     @property
     def alone(self):
-        "Does it need nothing of the clone? tests/test_downloaded.py runs those that do not in an empty folder"
-        return self.name == 'quickstart' or self.folder == 'tutorials'
+        "Does it open in Colab? tests/test_downloaded.py runs those in an empty folder"
+        return (self.name == 'quickstart' or self.folder == 'tutorials') and not self.clone
 
     @cached_property
     def module(self):
@@ -407,7 +413,7 @@ def write_site(out):
     for path in sorted((ROOT/'docs').iterdir()):
         if path.is_dir(): shutil.copytree(path, out/path.name)
         elif path.name != 'order.toml' and path.suffix in ('.py', '.js'): shutil.copy(path, out/path.name)
-    told = {p.name: [spoken(p.title), spoken(p.subtitle)] for p in [index, *pages]}
+    told = {p.name: [spoken(p.title), spoken(p.subtitle), asked(p)] for p in [index, *pages]}
     scorer = (ROOT/'docs/scorer.js').read_text(encoding='utf-8')
     (out/'scorer.js').write_text(scorer.replace('ABOUT = {}', f'ABOUT = {json.dumps(told, ensure_ascii=False)}'), encoding='utf-8')
     write_figures(out/'_static/figures')
@@ -420,10 +426,16 @@ def addresses():
     return {k: ini['DEFAULT'].get(k, '') for k in ('repository', 'branch', 'site')}
 
 
+def asked(page):
+    "What newcomers ask that the page answers"
+    return ', '.join(settings()['asked'].get(page.name, ()))
+
+
 def about_pages(pages):
-    "What the HTML of a page needs to know: a sentence, the notebook, whether it runs in Colab, and whether a search leaves it out"
+    "What the HTML of a page needs to know: a sentence, the notebook, what it needs to run, and what a search finds"
     inside = {g.folder for g in groups() if g.internal}
-    return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', alone=p.alone, internal=p.folder in inside) for p in pages}
+    return {p.name: dict(about=spoken(p.subtitle), notebook=f'nbs/{p.name}.ipynb', alone=p.alone, clone=p.clone, asked=asked(p),
+                         internal=p.folder in inside) for p in pages}
 
 
 LEAD_ON = '<!doctype html><meta charset="utf-8"><title>Moved</title><meta http-equiv="refresh" content="0; url={0}"><a href="{0}">{0}</a>\n'
@@ -440,6 +452,19 @@ def write_moved(out, pages):
         path.write_text(LEAD_ON.format('../'*old.count('/') + f'{p.name}.html'), encoding='utf-8')
 
 
+IN_CLONE = '''# This notebook reads files of the repository.
+from pathlib import Path
+if not any((folder/'recipes').is_dir() for folder in Path.cwd().parents):
+    raise FileNotFoundError('Run {} where it lies in a clone of the repository, with the package installed from there: pip install -e .')'''
+
+
+def download(page):
+    "The notebook that a reader takes along: without outputs; one that needs the clone says so first"
+    cells = [dict(c, outputs=[]) if c['cell_type'] == 'code' else c for c in page.nb['cells']]
+    first = dict(cell_type='code', execution_count=None, id='c10eab00', metadata={}, outputs=[], source=IN_CLONE.format(f'nbs/{page.name}.ipynb').splitlines(True))
+    return dict(page.nb, cells=[*[first]*page.clone, *cells])
+
+
 def write_extra(out, pages):
     "Files that lie beside the pages: llms.txt, old addresses, and the notebooks without their outputs"
     write_moved(out/'extra', pages)
@@ -448,8 +473,7 @@ def write_extra(out, pages):
     for p in pages:
         path = out/f'extra/notebooks/{p.name}.ipynb'
         path.parent.mkdir(parents=True, exist_ok=True)
-        cells = [dict(c, outputs=[]) if c['cell_type'] == 'code' else c for c in p.nb['cells']]
-        path.write_text(json.dumps(dict(p.nb, cells=cells), ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
+        path.write_text(json.dumps(download(p), ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
 
 
 def main(argv):
