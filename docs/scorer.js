@@ -10,6 +10,6 @@ var Scorer = {
     const words = text => text.toLowerCase().match(/[\p{L}\p{N}_]+/gu) ?? [];
     const asked = words(new URLSearchParams(location.search).get('q') ?? ''), [head, sentence, questions] = (ABOUT[docname] ?? ['', '', '']).map(words);
     const share = found => asked.filter(w => found.includes(w)).length/Math.max(1, asked.length);
-    return score + place + 60*share([...head, ...sentence, ...questions]) + 40*share(head);
+    return score + place + 60*share([...head, ...sentence, ...questions]) + 40*share([...head, ...questions]);
   },
 };

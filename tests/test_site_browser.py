@@ -140,11 +140,17 @@ def test_search_finds(site, browser):
     assert 'library/core/10_saliency.html' in results(site, browser, 'pick_layers')
 
 
-@pytest.mark.parametrize('asked, first', [('how do I use my own model', 'tutorials/your_model'), ('install', 'tutorials/install'), ('which method', 'tutorials/which_method'),
-    ('lambda', 'notes/choosing_lambda'), ('heatmap', 'tutorials/your_model')])
-def test_search_answers(site, browser, asked, first):
-    "What a newcomer types leads to the page that answers it"
-    assert results(site, browser, asked)[0] == f'{first}.html'
+ANSWERED = {   # what a newcomer types -> the page that answers it
+    'how do I use my own model': 'tutorials/your_model', 'install without gpu': 'tutorials/install', 'what is lambda': 'notes/choosing_lambda',
+    'add a method': 'tutorials/add_a_method', 'which method should I use': 'tutorials/which_method', 'cite': 'index', 'error out of memory': 'tutorials/install',
+    'memory': 'tutorials/install', 'batch': 'tutorials/your_model', 'video': 'tutorials/your_model', 'heatmap of qwen': 'tutorials/your_model', 'colab': 'tutorials/install',
+    'save the map': 'tutorials/your_model', 'several images': 'tutorials/your_model', 'my own data set': 'tutorials/command_line', 'how to make it faster': 'notes/cost',
+    'reproduce the paper': 'notes/reproducing_the_paper', 'what is touch': 'notes/glossary', 'compare two models': 'tutorials/command_line',
+    'does it work on real photographs': 'notes/limitations'}
+
+
+@pytest.mark.parametrize('asked', ANSWERED)
+def test_search_answers(site, browser, asked): assert f'{ANSWERED[asked]}.html' in results(site, browser, asked)[:3]
 
 
 def test_folds_and_header(site, browser):
