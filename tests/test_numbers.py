@@ -1,0 +1,18 @@
+"The prose says what the records say: tools/recompute.py over docs/numbers.toml."
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]/'tools'))
+import recompute  # noqa: E402
+
+
+def test_numbers_agree(capsys):
+    "Every decimal and percentage of the pages that the table names has a record, or a reason"
+    assert recompute.main([]) == 0, capsys.readouterr().out
+
+
+def test_a_wrong_number_is_found():
+    entry = dict(page='10_does_it_work', says='on `carve-tiny` (alone 41.3)', **{'is': ["acc(T, 'random')"]})
+    found = list(recompute.check([entry], ['10_does_it_work']))
+    assert any('says 41.3, the record 43.33' in line for line in found) and any('no entry' in line for line in found)
+    assert any('is no longer there' in line for line in recompute.check([entry | dict(says='nowhere')], ['10_does_it_work']))

@@ -1,0 +1,174 @@
+"""The numbers of the prose, recomputed from the records. docs/numbers.toml has one entry a sentence: its page, the words as they
+stand, and an expression for each number in them, or the reason why it has none (a constant, a figure of others).
+
+Usage: python tools/recompute.py [PAGE ...]   lists numbers that differ and decimals and percentages that no entry has; exits with 1 if there is one"""
+import gzip, json, re, sys, tomllib
+from functools import cache
+from pathlib import Path
+import numpy as np, pandas as pd
+from statsmodels.stats.proportion import proportion_confint
+from carve_nb.core.io import CHECKPOINTS
+from carve_nb.core.stats import mcnemar
+from carve_nb.evaluation.report import Report
+from carve_nb.studies.compare import paired
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT/'nbs'/'results'
+ANY = re.compile(r'(?<![\w.])(?:\d+(?:[.,]\d+)*|\.\d+)')
+OWED = re.compile(r'(?<![\w./:-])(?:\d*\.\d+(?![\w.]*[\w/])|\d+(?= ?%))')    # decimals and percentages; no versions, no numbers of papers
+T, S = 'carve-tiny', 'carve-small'
+
+
+# What expressions are made of
+
+@cache
+def run(name): return Report.load(RESULTS/name)
+
+def record(name, *keys):
+    "A value in a JSON file"
+    value = json.loads((RESULTS/name).read_text())
+    for k in keys: value = value[k]
+    return value
+
+def parameters(model):
+    "Of a shipped model, from its weights; what is tied counts once"
+    from safetensors import safe_open
+    with safe_open(next((CHECKPOINTS/model).glob('*.safetensors')), 'pt') as f: return sum(np.prod(f.get_slice(k).get_shape()) for k in f.keys())
+
+@cache
+def lines(model): return pd.concat([run(f'{r}-{model[6:]}').to_dataframe() for r in ('switches', 'ablation', 'peers')])
+
+@cache
+def right(model): return lines(model).pivot_table('score', 'id', 'method', sort=False)
+
+def acc(model, method): return 100*right(model)[method].mean()
+def touch(model, method): return 100*lines(model).query('method == @method').touch.mean()
+def bound(model, method, side):
+    "End of Wilson's interval of `acc`: side 0 is the lower one"
+    scores = right(model)[method]
+    return 100*proportion_confint(scores.sum(), len(scores), method='wilson')[side]
+
+def against(model, a, b):
+    "Change, interval and p of method `a` over `b`"
+    return paired({'': (right(model)[a], right(model)[b])}).iloc[0]
+
+def won(model, a, b): return int((right(model)[a] > right(model)[b]).sum())
+
+def gain(model, a, b): return against(model, a, b).change
+def p(model, a, b): return against(model, a, b).p
+
+CONTROLS = 'none', 'random', 'centre', 'question-only', 'carve', 'lookup', 'oracle'   # of chapter 10's first table
+
+def holm_of(model, method, others):
+    "Holm's p of a method against the model alone, among others"
+    return paired({k: (right(model)[k], right(model)['none']) for k in others}).p_holm[method]
+
+@cache
+def places(model):
+    "What the view of `Carve()` shows of the true region of each question: 'shown', 'cut' or 'wrong place', as chapter 10 has it"
+    table = lines(model)
+    whole = table[table.method == 'none'].drop_duplicates('id').set_index('id')
+    found = table[table.method == 'carve'].drop_duplicates('id').set_index('id')
+    area = lambda box: (box[2] - box[0])*(box[3] - box[1])
+    true = whole.iou*whole.box.map(lambda b: area(json.loads(b)))
+    part = found.iou*(found.box.map(lambda b: area(json.loads(b))) + true)/(1 + found.iou)/true
+    return part.map(lambda x: 'wrong place' if x < .05 else 'cut' if x < .95 else 'shown')
+
+def turned(model, place):
+    "Questions at such a place that the view of `Carve()` loses and wins, and McNemar's p"
+    t = right(model)[places(model) == place]
+    return int((t['none'] > t.carve).sum()), int((t['none'] < t.carve).sum()), paired({'': (t.carve, t['none'])}).p.item()
+
+def enlarged(model, method):
+    "How often larger a view shows its region than the picture of 448 pixels: the median"
+    boxes = lines(model).query('method == @method').box.map(json.loads)
+    return np.median([448/max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes])
+
+def there(model, place, method): return 100*right(model)[places(model) == place][method].mean()
+
+
+@cache
+def compared():
+    from recipes.all_methods import load_comparison
+    return load_comparison(RESULTS/'compare')
+
+def overall(method): return 100*compared().rows()[method]['acc']
+
+@cache
+def siblings(group, method, which):
+    "Scores (which=0) or touches (2) among siblings of the target, in nbs/results/conjunction.json.gz"
+    found = json.loads(gzip.decompress((RESULTS/'conjunction.json.gz').read_bytes()))['records']
+    return np.array([r['made'][method][which] for r in found if r['group'] == group], float)
+
+@cache
+def study(name):
+    from carve_nb.studies.runner import Findings
+    return Findings.load(RESULTS/'study'/name).records
+
+def sticker(way):
+    "Views in % that show the target beside a sticker that draws both prompts of carve-small"
+    return 100*np.mean([r['made'][way]['shown'] for r in study('shared-carve-small')])
+
+def own_share(model):
+    "How much of the general map's variance is the picture's or the place's, in %"
+    from carve_nb.studies.invariance import picture_share
+    return 100*np.mean(picture_share(study('invariance' + ('-' + model)*(model == S)), 'general'))
+
+def climb(kind=None, layer=False):
+    "Bits by which carve-small looks wider from calm to busy, first step, the paper's layers; or most of all single layers: (mean, lower, upper)"
+    from carve_nb.core.stats import paired_effect
+    from carve_nb.studies.entropy import clutter_levels, layer_values, to_dataframe
+    records = study('intervention-carve-small')
+    t = to_dataframe(records, 'first')
+    def widening(t, name): return tuple(paired_effect(*(clutter_levels(t, name, 'both')[:, i] for i in (-1, 0))))[:3]
+    if layer: return max(widening(t.assign(layer=v), 'layer') for v in layer_values(records, 'question', 'first').T)
+    return widening(t[t.kind == kind], 'question')
+
+def cost(method): return record('compare/costs.json', method, 'seconds')
+
+def fresh(won, lost, n):
+    "Points won by a method on fresh questions that were counted, with the bootstrap's interval"
+    from carve_nb.core.stats import difference
+    return tuple(100*v for v in difference(np.r_[np.ones(won), -np.ones(lost), np.zeros(n - won - lost)], np.zeros(n)))
+
+
+# The prose
+
+def prose(page):
+    "Markdown cells of a page; digits of code, links, pictures and comments do not count. What cells display is computed there"
+    cells = json.loads((ROOT/'nbs'/f'{page}.ipynb').read_text(encoding='utf-8'))['cells']
+    texts = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown']
+    return re.sub(r'```.*?```|<!--.*?-->|!\[[^\]]*\]\([^)]*\)|(?<=\])\([^)]*\)|\$[^$\n]*\$|`[^`\n]*`', lambda m: re.sub(r'\d', '#', m[0]), ' '.join('\n\n'.join(texts).split()), flags=re.S)
+
+def agrees(said, value):
+    "Is a number what a value is when it is rounded to as many places?"
+    places = len(said.partition('.')[2])
+    return abs(float(said.replace(',', '')) - abs(value)) <= .5*10**-places + 1e-9
+
+def check(entries, pages):
+    "Sentences about numbers that differ, that are gone or that have no entry"
+    for page in pages:
+        text, own = prose(page), [e for e in entries if e['page'] == page]
+        covered = np.zeros(len(text), bool)
+        for e in own:
+            at = text.find(e['says'])
+            if at < 0: yield f'{page}: is no longer there: {e["says"]}'
+            covered[max(at, 0):at + len(e['says'])] = True
+            if 'why' in e: continue
+            values = eval(f'[{", ".join(e["is"])}]', globals())
+            said = ANY.findall(e['says'])
+            if len(said) != len(values): yield f'{page}: {len(said)} numbers and {len(values)} expressions: {e["says"]}'
+            for number, value in zip(said, values):
+                if not agrees(number, value): yield f'{page}: says {number}, the record {value:.4g}: {e["says"]}'
+        for m in OWED.finditer(text):
+            if not covered[m.start()]: yield f'{page}: no entry: {" ".join(text[max(0, m.start() - 60):m.end() + 30].split())}'
+
+
+def main(argv):
+    entries = tomllib.loads((ROOT/'docs/numbers.toml').read_text(encoding='utf-8'))['number']
+    found = list(check(entries, argv or dict.fromkeys(e['page'] for e in entries)))
+    print('\n'.join(found) or f'{sum(len(e.get("is", ())) for e in entries)} numbers agree with their records')
+    return bool(found)
+
+
+if __name__ == '__main__': sys.exit(main(sys.argv[1:]))
