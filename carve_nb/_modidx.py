@@ -725,6 +725,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                            'carve_nb.baselines.vicrop.window_sums': ( 'library/baselines/vicrop.html#window_sums',
                                                                                       'carve_nb/baselines/vicrop.py')},
             'carve_nb.baselines.vrga': { 'carve_nb.baselines.vrga.Vrga': ('library/baselines/vrga.html#vrga', 'carve_nb/baselines/vrga.py'),
+                                         'carve_nb.baselines.vrga.Vrga.columns': ( 'library/baselines/vrga.html#vrga.columns',
+                                                                                   'carve_nb/baselines/vrga.py'),
                                          'carve_nb.baselines.vrga.Vrga.edit': ( 'library/baselines/vrga.html#vrga.edit',
                                                                                 'carve_nb/baselines/vrga.py'),
                                          'carve_nb.baselines.vrga.Vrga.find_tokens': ( 'library/baselines/vrga.html#vrga.find_tokens',
