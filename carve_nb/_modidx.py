@@ -698,6 +698,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'carve_nb/baselines/vicrop.py'),
                                            'carve_nb.baselines.vicrop.ViCrop.see': ( 'library/baselines/vicrop.html#vicrop.see',
                                                                                      'carve_nb/baselines/vicrop.py'),
+                                           'carve_nb.baselines.vicrop.ViCrop.see_tiles': ( 'library/baselines/vicrop.html#vicrop.see_tiles',
+                                                                                           'carve_nb/baselines/vicrop.py'),
                                            'carve_nb.baselines.vicrop.ViCrop.under_words': ( 'library/baselines/vicrop.html#vicrop.under_words',
                                                                                              'carve_nb/baselines/vicrop.py'),
                                            'carve_nb.baselines.vicrop.best_window': ( 'library/baselines/vicrop.html#best_window',
