@@ -22,3 +22,17 @@ def test_one_banner():
     banners = {p.name: [s for s in words(p)[:5] if 'notes/glossary.ipynb' in s] for p in chapters()}
     assert not [name for name, found in banners.items() if len(found) != 1]
     assert len({found[0] for found in banners.values()}) == 1
+
+def test_citation():
+    "The BibTeX of the README, CITATION.cff and the package name the same paper, authors, year and version"
+    import yaml
+    from carve_nb import __version__
+    cff, readme = yaml.safe_load((ROOT/'CITATION.cff').read_text(encoding='utf-8')), (ROOT/'README.md').read_text(encoding='utf-8')
+    entries = readme.split('```bibtex')[1].split('```')[0].split('@')[1:]
+    paper, package = (dict(re.findall(r'^ +(\w+) += \{(.+?)\},?$', e, re.M)) for e in entries)
+    told, = cff['references']
+    assert (paper['title'], int(paper['year']), paper['booktitle']) == (told['title'], told['year'], told['conference']['name'])
+    assert paper['author'] == ' and '.join(f"{a['family-names']}, {a['given-names']}" for a in told['authors'])
+    assert paper['note'].removeprefix('arXiv:') in told['doi'] and told['title'] in readme.split('## ')[0]
+    assert (package['title'], package['version'], package['author']) == (cff['title'], __version__, f"{{{cff['authors'][0]['name']}}}")
+    assert str(cff['version']) == __version__
