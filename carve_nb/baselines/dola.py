@@ -58,7 +58,7 @@ def contrast_layers(scores, early, top=.1): # [1, V] logits of the next token, o
 # %% ../../nbs/library/baselines/16_dola.ipynb #8ffe7d1b
 class LayerProcessor(LogitsProcessor):
     "Scores of the next token against those of an early exit"
-    def __init__(self, vlm, layers, top=.1, norm=True, order='paper'): # candidates; j means the state that enters layer j
+    def __init__(self, vlm, layers, top=.1, norm=True, order='paper'): # candidates; j: the state that enters layer j
         self.vlm, self.layers, self.top, self.norm, self.order = vlm, layers, top, norm, order
         self.states, self.chosen = {}, []   # newest states; which candidate was chosen, token by token
 
