@@ -22,3 +22,33 @@ def test_one_banner():
     banners = {p.name: [s for s in words(p)[:5] if 'notes/glossary.ipynb' in s] for p in chapters()}
     assert not [name for name, found in banners.items() if len(found) != 1]
     assert len({found[0] for found in banners.values()}) == 1
+
+def test_citation():
+    "The BibTeX of the README, CITATION.cff and the package name the same paper, authors, year and version"
+    import yaml
+    from carve_nb import __version__
+    cff, readme = yaml.safe_load((ROOT/'CITATION.cff').read_text(encoding='utf-8')), (ROOT/'README.md').read_text(encoding='utf-8')
+    entries = readme.split('```bibtex')[1].split('```')[0].split('@')[1:]
+    paper, package = (dict(re.findall(r'^ +(\w+) += \{(.+?)\},?$', e, re.M)) for e in entries)
+    told, = cff['references']
+    assert (paper['title'], int(paper['year']), paper['booktitle']) == (told['title'], told['year'], told['conference']['name'])
+    assert paper['author'] == ' and '.join(f"{a['family-names']}, {a['given-names']}" for a in told['authors'])
+    assert paper['note'].removeprefix('arXiv:') in told['doi'] and told['title'] in readme.split('## ')[0]
+    assert (package['title'], package['version'], package['author']) == (cff['title'], __version__, f"{{{cff['authors'][0]['name']}}}")
+    assert str(cff['version']) == __version__
+
+def test_which_method():
+    "The numbers in the table of needs are those of the stored records"
+    from carve_nb.evaluation.report import Report
+    runs = {m: [Report.load(ROOT/'nbs/results'/run) for run in (demo, f'switches-{m}', f'peers-{m}', f'ablation-{m}')]
+            for m, demo in (('tiny', 'demo'), ('small', 'demo-carve-small'))}
+    def right(m, method): return 100*next(r.rows('digit')[method]['acc'] for r in runs[m] if method in r.lines)
+    def gain(m, method): return right(m, method) - right(m, 'none')
+    bare = [f'{right(m, k + end):.1f}' for m in ('small', 'tiny') for end, ks in ((':suffix=None', ('question-only', 'carve')), ('', ('lookup', 'carve'))) for k in ks]
+    page = ' '.join(words(ROOT/'nbs/tutorials/which_method.ipynb'))
+    for said in (f"+{gain('tiny', 'lookup'):.0f} and +{gain('small', 'lookup'):.0f} points",
+                 '{} and {} % of the digits (`lookup` {}, `carve` with the sentence {}), on `carve-tiny` {} and {} ({}, {})'.format(*bare),
+                 f"({right('tiny', 'pure-grad'):.1f} and {right('small', 'pure-grad'):.1f} %)",
+                 f"gains {gain('tiny', 'official'):.1f} points on one and loses {-gain('small', 'official'):.1f} on the other"):
+        assert said in page, said
+    assert max(gain(m, 'paper') for m in runs) < 0

@@ -9,6 +9,7 @@ __all__ = ['early_layers', 'exit_parts', 'exit_divergence', 'contrast_layers', '
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 import torch
 from transformers import LogitsProcessor
 from ..core.saliency import pick_layers
@@ -40,11 +41,13 @@ def exit_parts(model) -> tuple:
                            'exit needs both.')
 
 # %% ../../nbs/library/baselines/16_dola.ipynb #4ab43700
-def exit_divergence(final, early): # [V] and [J, V] logits -> [J], nats
-    "Jensen-Shannon divergence of the early distributions from the final one"
+def exit_divergence(final, early, order='paper'): # [V] and [J, V] logits; 'code': D(m||q) for D(q||m) -> [J], nats
+    "How far the early distributions are from the final one: Jensen-Shannon divergence, or as the codes have it"
     q, p = final.softmax(-1), early.softmax(-1)
+    m = (q + p)/2
     H = lambda p: torch.special.entr(p).sum(-1)
-    return H((q + p)/2) - (H(q) + H(p))/2
+    if order == 'paper': return H(m) - (H(q) + H(p))/2
+    return -H(m) - (m*(final.log_softmax(-1) + early.log_softmax(-1))).sum(-1)/2
 
 def contrast_layers(scores, early, top=.1): # [1, V] logits of the next token, of the early exit
     "What the late layers add to a token's log-probability, where it has `top` of the greatest probability"
@@ -55,8 +58,8 @@ def contrast_layers(scores, early, top=.1): # [1, V] logits of the next token, o
 # %% ../../nbs/library/baselines/16_dola.ipynb #8ffe7d1b
 class LayerProcessor(LogitsProcessor):
     "Scores of the next token against those of an early exit"
-    def __init__(self, vlm, layers, top=.1): # candidates; j means the state that enters layer j
-        self.vlm, self.layers, self.top = vlm, layers, top
+    def __init__(self, vlm, layers, top=.1, norm=True, order='paper'): # candidates; j: the state that enters layer j
+        self.vlm, self.layers, self.top, self.norm, self.order = vlm, layers, top, norm, order
         self.states, self.chosen = {}, []   # newest states; which candidate was chosen, token by token
 
     @contextmanager
@@ -72,7 +75,7 @@ class LayerProcessor(LogitsProcessor):
         "Logits of the last layer [1, V] and of the candidates [J, V]"
         norm, head = exit_parts(self.vlm.model)
         early = torch.cat([self.states[j] for j in self.layers])
-        return head(norm(self.states['final'])).float(), head(norm(early)).float()
+        return head(norm(self.states['final'])).float(), head(norm(early) if self.norm else early).float()
 
     def __call__(self, input_ids, scores): # [1, N] prompt and tokens generated so far; [1, V]
         "Choose the early layer and contrast"
@@ -80,7 +83,7 @@ class LayerProcessor(LogitsProcessor):
             raise UnsupportedError(
                 f'The early layer is chosen for one question, not for {len(input_ids)}: no batches and no beams.')
         final, early = self.exits()
-        i = exit_divergence(final[0], early).argmax().item()
+        i = exit_divergence(final[0], early, self.order).argmax().item()
         self.chosen.append(i)
         return contrast_layers(scores, early[i:i+1], self.top)
 
@@ -90,6 +93,8 @@ class DoLa(DecodingMethod):
     "Decoding by contrasting layers: what an early layer predicts already counts less"
     layers: object = None # candidates: 'low', 'high', as `pick_layers`, or None: 'high' for short answers, else 'low'
     top: float = limited(.1, 0, 1) # plausibility cut-off (paper and code: relative_top)
+    norm: bool = True # final norm before the early exit (ours; paper and codes: none)
+    order: Literal['paper', 'code'] = 'paper' # of the divergence, see `exit_divergence`
     name, needs = 'dola', ()
     def __post_init__(self):
         super().__post_init__()
@@ -101,4 +106,4 @@ class DoLa(DecodingMethod):
         tied = exit_parts(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight
         usual = 'high' if self.suffix == SHORT_ANSWER else 'low'   # as transformers and its port advise
         layers = early_layers(usual if self.layers is None else self.layers, vlm.n_layers, tied)
-        with LayerProcessor(vlm, layers, self.top).watching() as p: yield [p]
+        with LayerProcessor(vlm, layers, self.top, self.norm, self.order).watching() as p: yield [p]

@@ -31,7 +31,7 @@ def outliers(a, reach=1.5): # a: [Nv]; -> [Nv] bool
 class DualStream(DecodingMethod):
     "Dual-stream tokens (arXiv 2501.12206): raise what the vision tower finds important"
     alpha: float = .7           # α of local tokens (best row of the paper; .5 and .8 are far off)
-    beta: float = .4            # β of summary tokens (best row of the paper; code: .3)
+    beta: float = .4            # β of summary tokens (best row of the paper; code: .3, with an alpha of .9)
     local: float = limited(.25, 0, 1) # share of tokens that are local
     reach: float = 1.5          # summary tokens lie this many interquartile ranges above Q3
     tower: tuple = (0, -2)      # tower layers of local and of summary tokens (first and last but one)

@@ -8,6 +8,7 @@ __all__ = ['WINDOW_RATIOS', 'window_sums', 'cell_sides', 'window_cells', 'best_w
            'PureGrad']
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #66ae8105
+import math
 from dataclasses import dataclass, replace
 import numpy as np, torch
 from numpy.lib.stride_tricks import sliding_window_view
@@ -19,6 +20,7 @@ from ..attention.intervention import frozen, grad_rows
 from ..method.view import View
 from ..attention.results import Result, Timings
 from ..core.errors import UnsupportedError
+from ..core.saliency import Saliency
 from ..method.carve import ABOVE_0, limited, timings
 from .base import CropMethod, as_saliency, first_step_rows, near_layers
 
@@ -79,6 +81,7 @@ class ViCrop(CropMethod):
     "A crop by importance map and box search; subclasses make the map"
     base: int | None = limited(None, ABOVE_0) # base side s, pixels of the picture; None: the tower's (source: 336, 224)
     instruction: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
+    high: bool = False # a map for each tile of at most 1,024 pixels in height (source: methods with suffix _high)
     # question -> words for the map; None: the question (source: on V* the question without its options)
     shorten: object = None
     name = 'vicrop'
@@ -89,10 +92,24 @@ class ViCrop(CropMethod):
         "The map (`saliency`), `seconds` and `calls`, and rows with the plain answer if it comes for free"
         raise NotImplementedError
 
+    def see_tiles(self, vlm, image, words) -> dict: # as `see`
+        "The maps of all tiles as one map"
+        rows = math.ceil(image.height/1024)
+        columns = max(1, int(rows*image.width/image.height))
+        w, h = math.ceil(image.width/columns), math.ceil(image.height/rows)
+        corners = [(x*w, y*h) for y in range(rows) for x in range(columns)]
+        found = [self.see(vlm, image.crop((x, y, x + w, y + h)), words) for x, y in corners]
+        values = np.stack([f['saliency'].values for f in found])              # [tiles, gh, gw]
+        values = np.block([list(row) for row in values.reshape(rows, columns, *values.shape[1:])])
+        seconds = Timings({k: sum(f['seconds'][k] for f in found) for k in found[0]['seconds']})
+        return dict(saliency=Saliency(values, image.size, (0, 0, columns*w, rows*h), image), seconds=seconds,
+                    calls=sum(f['calls'] for f in found), notes=[f'one map for each of {rows} x {columns} tiles'])
+
     def locate(self, vlm, image, question, cache=None) -> Result: # as `CropMethod.locate`
         "Map, box, crop"
         words, notes = self.shorten(question) if self.shorten else question, []
-        found = self.see(vlm, image, words, cache, answer=words == question)
+        if self.high: found = self.see_tiles(vlm, image, words)
+        else: found = self.see(vlm, image, words, cache, answer=words == question)
         def crop(S):
             if box := search_box(S, self.base or tower_side(vlm)): return View(image.crop(box), box, 1., False)
             notes.append('the smallest window covers the whole map')

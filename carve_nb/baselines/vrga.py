@@ -7,7 +7,7 @@ __all__ = ['Vrga']
 
 # %% ../../nbs/library/baselines/08_vrga.ipynb #4821da93
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np, torch
 from ..maps import entropy
@@ -26,65 +26,72 @@ class Vrga(DecodingMethod):
     z: float = .6      # T_q: standard deviations above the mean (code; the paper's τ is not given)
     least: int = 10    # tokens in T_q at least (code)
     gamma: float = limited(.5, -.999) # γ (code: factor 1.5)
-    # 'paper': T_q in the heads H_v. 'code': T_q and neighbours, away from the upper left corner, in all heads that
-    # attend to the picture at this step, judged from the vision start marker on
+    # 'paper': the row of the question's last token chooses T_q, which is raised in the heads H_v. 'code': that of the
+    # last but one, over columns from the vision start marker on; T_q, away from the upper left corner, and its
+    # neighbours are raised in all heads that attend to the picture at this step
     reading: Literal['code', 'paper'] = 'code'
     first: bool = False # also for the first token of the answer? (code: no)
     name, needs, by_word = 'vrga', ('patches', 'inline'), True
 
-    def heads(self, w, M): # [L, H, Nv] rows on the picture; tokens of the prompt
+    def columns(self, vlm, prompt) -> torch.Tensor: # [V]
+        "Positions of the image tokens; in the code the vision start marker, where there is one, comes first"
+        seen = prompt.spans[0].tokens
+        before, marker = seen[:1] - 1, getattr(vlm.model.config, 'vision_start_token_id', None)
+        marked = self.reading == 'code' and prompt.inputs['input_ids'][0, before] == marker
+        return torch.cat([before, seen]) if marked else seen
+
+    def heads(self, w, M): # [L, H, V] rows on the picture; tokens of the prompt
         "H_v: low EFR and high R_img, else high R_img alone. H_b: early heads that do not attend to the picture"
         R = w.mean(-1)*M                                           # R_img = mean_V a / mean a, and a has sum 1
         EFR = entropy(w, math.e)/R.double().clamp_min(1e-12)       # EFR = H_img / R_img
-        high = R >= torch.quantile(R.flatten(), 1 - self.p/100)*(1 - 1e-4)   # 1e-4: ties but for rounding
-        both = high & (EFR <= torch.quantile(EFR.flatten(), self.p/100)*(1 + 1e-4))
+        high = R >= torch.quantile(R.flatten(), 1 - self.p/100)*(1 - 1e-6)   # 1e-6: ties but for rounding
+        both = high & (EFR <= torch.quantile(EFR.flatten(), self.p/100)*(1 + 1e-6))
         early = torch.arange(R.numel()).view_as(R) < max(1, round(63/784*R.numel()))   # code: 63 of 28 x 28
         return both if both.any() else high, early & (R < .01)
 
-    def refine(self, w, Hv, Hb): # [L, H, Nv] rows; [L, H] bool each
+    def refine(self, w, Hv, Hb): # [L, H, V] rows; [L, H] bool each
         "A_ref = Norm(mean_Hv A - λ mean_Hb A)"
         A = _norm(w[Hv].mean(0))
         return _norm((A - self.lam*_norm(w[Hb].mean(0))).clamp_min(0)) if Hb.any() else A
 
-    def focus(self, A, grid): # [Nv] A_ref; (gh, gw)
+    def focus(self, A, grid): # [V] A_ref; (gh, gw) -> places in V
         "T_q: the tokens far above the mean; in the code not those of the corner, but with their neighbours"
         (gh, gw), code = grid, self.reading == 'code'
         edge = sorted((c for c in np.ndindex(gh, gw) if 0 in c or max(c) < 2), key=lambda c: (max(c) > 1, c[0] > 0, c))
-        shut = {y*gw + x for y, x in edge[:int(.2*gh*gw + 1e-9)*code]}
-        free = torch.tensor([i for i in range(gh*gw) if i not in shut])
-        s = A[free]
-        best = (s > s.mean() + self.z*s.std()).nonzero()[:, 0]
-        if len(best) < self.least: best = s.topk(min(self.least, len(s))).indices.sort().values
-        T = free[best]
+        shut = [y*gw + x for y, x in edge[:int(.2*len(A) + 1e-9)*code]]
+        s = A.index_fill(0, torch.tensor(shut, dtype=torch.long), -torch.inf)
+        free = s[s.isfinite()]
+        T = (s > free.mean() + self.z*free.std()).nonzero()[:, 0]
+        if len(T) < self.least: T = s.topk(min(self.least, len(free))).indices.sort().values
         if not code: return T
-        near = (T[T >= 2, None] + torch.arange(-2, 3)).unique()    # T_q itself from place 3 on; the marker has place 0
-        return near[(near >= 0) & (near < gh*gw)]
+        near = (T[T >= 3, None] + torch.arange(-2, 3)).unique()    # the code leaves out places 0 to 2
+        return near[near < len(A)]
 
-    def find_tokens(self, rows): # `AttentionRows` under the question
-        "A_ref [Nv], H_v and H_b [L, H], tokens to raise"
-        w = rows.question[-1][..., rows.span(0)]   # of the question's last token
+    def find_tokens(self, rows, grid): # `AttentionRows` under the question, of V; (gh, gw)
+        "A_ref [V], H_v and H_b [L, H], places in V to raise"
+        w = (rows.question[-2:][0] if self.reading == 'code' else rows.question[-1])[..., rows.span(0)]
         Hv, Hb = self.heads(w, rows.meta['n_prompt'])
         A = self.refine(w, Hv, Hb)
-        return A, Hv, Hb, self.focus(A, rows.spans[0].grid)
+        return A, Hv, Hb, self.focus(A, grid)
 
     def prepare(self, vlm, image, question, cache=None):
-        "One capture: the heads, the map, its tokens"
-        rows = self.capture(vlm, image, question, cache)
-        seconds = timings(capture=rows)
-        with seconds('map'): A, Hv, Hb, T = self.find_tokens(rows)
+        "One capture, and a look at the marker where there is one: the heads, the map, its tokens"
+        rows = looked = self.capture(vlm, image, question, cache)
+        prompt, span, seconds = vlm.prompt(image, question, self.suffix), rows.spans[0], timings(capture=rows)
+        V = self.columns(vlm, prompt)
+        if marked := len(V) > len(span):
+            with seconds('look'): looked = vlm.forward(replace(prompt, spans=[replace(prompt.spans[0], tokens=V)]))
+        with seconds('map'): A, Hv, Hb, T = self.find_tokens(looked, span.grid)
         notes = [f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(T)} tokens raised']
-        S = as_saliency(A, rows.spans[0], image)
-        partial = self.result(image, question, rows, saliency=S, seconds=seconds, calls=1, notes=notes)
-        return partial, (rows.layers, Hv, T)
+        S = as_saliency(A[-len(span):], span, image)
+        partial = self.result(image, question, rows, saliency=S, seconds=seconds, calls=1 + marked, notes=notes)
+        return partial, (rows.layers, Hv, V[T])
 
-    def edit(self, vlm, prompt, state): # (layers, H_v, tokens to raise)
+    def edit(self, vlm, prompt, state): # (layers, H_v, positions to raise)
         "A_h(i) <- (1 + γ) A_h(i) for i in T_q; then the rows have sum 1 again"
-        (layers, Hv, T), seen = state, prompt.spans[0].tokens
-        marker = getattr(vlm.model.config, 'vision_start_token_id', None)
-        before = seen[:1] - 1
-        V = torch.cat([before, seen]) if prompt.inputs['input_ids'][0, before] == marker else seen
+        (layers, Hv, T), V = state, self.columns(vlm, prompt)
         def raised(layer, w, rows): # [B, H, R, K]
-            new = w.index_copy(-1, seen[T], w[..., seen[T]]*(1 + self.gamma))
+            new = w.index_copy(-1, T, w[..., T]*(1 + self.gamma))
             a = w[..., V]
             R, H = a.mean(-1)*w.shape[-1], torch.special.entr(a).sum(-1)
             heads = (R > .6) & (R > .2*H) if self.reading == 'code' else Hv[layers.index(layer)].to(w.device)[:, None]
