@@ -60,8 +60,8 @@ def _scale_deep(img):
     if img.mode == 'I':
         raise ImageError(f'32-bit integer picture with values {a.min()} to {a.max()}: its full scale is unknown; '
                          'scale it to 0..1 yourself and pass the array')
-    bits = int(a.max()).bit_length()
-    if img.mode != 'F' and 0 < bits < 15:
+    bits = 0 if img.mode == 'F' else int(a.max()).bit_length()
+    if 0 < bits < 15:
         warnings.warn(f'16-bit picture with values {a.min()} to {a.max()}: scaled from 65535, its full scale, it is dark. '
                       f'If it has {bits} bits, pass np.asarray(Image.open(f))/{2**bits - 1}.', stacklevel=4)
     grey = _from_array(a if img.mode == 'F' else a.astype(np.float32)/65535)
