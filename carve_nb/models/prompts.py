@@ -367,11 +367,15 @@ def message_parts(
     return told, images, last
 
 # %% ../../nbs/library/models/06_prompts.ipynb #59a9fbec
-def chat_frame(messages) -> tuple:    # messages for `format_chat`, [the picture in them, or None], the question
-    "A chat in which other words can stand in the place of its question, and other pictures in that of its own"
+def chat_frame(messages) -> tuple:    # messages for `format_chat`, [pictures in them, perhaps None], the question
+    "A chat in which other words can stand in the place of its question, and other pictures in the one place of its own"
     told, pictures, question = message_parts(messages)
     if told[-1]['role'] != 'user' or not any(part['type'] == 'text' for part in told[-1]['content']):
         raise PromptError("The last of the messages must be the user's, with the question as its last text.")
-    if len(pictures) == 1: return told, pictures, question
-    raise PromptError(f'The messages have {len(pictures)} places for pictures: give them one part dict(type="image"), '
-                      'where all pictures of the question stand.')
+    places = [(m['content'], i) for m in told for i, part in enumerate(m['content']) if part['type'] == 'image']
+    content, first = places[0] if places else ([], 0)
+    if not places or any(c is not content or i != first + k for k, (c, i) in enumerate(places)):
+        raise PromptError(f'The messages have {len(places)} parts dict(type="image"): give them one, where all pictures '
+                          'of the question stand, or several side by side.')
+    del content[first + 1:first + len(places)]
+    return told, pictures, question

@@ -186,16 +186,19 @@ class VLM:
     ) -> Prompt:   # its question is the last text
         "Messages and pictures as this model's own chat template puts them"
         messages, inside, _ = message_parts(messages)
-        question = self.check_turns(messages)
+        question, given = self.check_turns(messages), self.pictures_of(images, inside)
+        chat = self.processor.apply_chat_template(messages, add_generation_prompt=True)
+        return self.read(chat, [check_shape(open_image(im)) for im in given], question)
+
+    def pictures_of(self, images, inside) -> list:    # as in `chat`; those in the messages, None where there is only a place
+        "The pictures of messages"
         given = inside if images is None else images if isinstance(images, (list, tuple)) else [images]
         if any(im is None for im in given):
             raise PromptError('A part dict(type="image") of the messages has no picture: add image=..., or give the '
                               'pictures before the messages.')
-        if len(given) != len(inside):
-            raise PromptError(f'{len(given)} pictures for {len(inside)} places: put a part dict(type="image") into the '
-                              'messages for each picture.')
-        chat = self.processor.apply_chat_template(messages, add_generation_prompt=True)
-        return self.read(chat, [check_shape(open_image(im)) for im in given], question)
+        if len(given) == len(inside): return given
+        raise PromptError(f'{len(given)} pictures for {len(inside)} places: put a part dict(type="image") into the '
+                          'messages for each picture.')
 
     def check_turns(self, messages) -> str:    # as `message_parts` gives them; the last text
         "Refuse commands in the texts of messages, or, with `escape`, defuse them there"
@@ -207,11 +210,12 @@ class VLM:
 
     @contextlib.contextmanager
     def chatting(self,
-        messages,  # of a chat template, with one place for pictures; the last text is the question
-    ):
-        """Inside the block every question stands in this chat, in the place of its question, and the pictures in the
-        place of its picture; yields the picture in the messages, as a list, and the question."""
-        frame, pictures, _ = chat_frame(messages)
+        images,    # as in `chat`
+        messages,  # as in `chat`; all their pictures stand side by side, and their last text is the user's
+    ):             # (list of pictures, question)
+        "Inside the block every question stands in this chat, in the place of its own, and pictures in that of its own"
+        frame, inside, _ = chat_frame(messages)
+        pictures = self.pictures_of(images, inside)
         question, whole = self.check_turns(frame), format_chat(self.processor, '', 1, frame)
         for i, m in enumerate(frame[:-1]):
             other = [*frame[:i], dict(m, content=[dict(type='text', text='Is it there?')]), *frame[i + 1:]]
