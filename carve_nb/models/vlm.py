@@ -13,7 +13,7 @@ import torch
 from transformers import BatchFeature, LogitsProcessorList
 from ..core.errors import CarveError, InsufficientMemoryError, PromptError, UnsupportedError, out_of_memory
 from ..core.image import open_image, to_raster
-from ..core.io import TINY, open_thought
+from ..core.io import THOUGHT, TINY, open_thought
 from .families import FAMILIES, find_family
 from .image_tokens import set_image_tokens, token_limit
 from .hooks import generate_setting, refuse_settings, restore, stock_model
@@ -299,8 +299,11 @@ class VLM:
         if scores and (math.isnan(logprob) or logprob == math.inf):
             raise CarveError(f'The scores of the answer are not numbers, with the model in {self.dtype}. '
                              'Load the model in bfloat16 or float32.')
-        text = open_thought(prompt.text) + self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        return Answer(text, ids, logprob, seconds, len(prompt), finished=bool(ids) and ids[-1] in ends)
+        finished, tok = bool(ids) and ids[-1] in ends, self.tokenizer
+        text = tok.decode(ids, skip_special_tokens=True)
+        marked = any(THOUGHT.fullmatch(name or '') for name in tok.convert_ids_to_tokens(ids))
+        if marked and not THOUGHT.search(text): text = tok.decode(ids[:-1] if finished else ids)    # special tokens
+        return Answer(open_thought(prompt.text) + text.strip(), ids, logprob, seconds, len(prompt), finished)
 
     def ask(self,
         images,             # one picture or a list of them
