@@ -21,9 +21,9 @@ def picture_key(image, salt='') -> str:
     h.update(f'{image.mode}{image.size}{salt}'.encode())
     return h.hexdigest()
 
-def question_key(images, question, suffix, max_new_tokens) -> tuple:
-    "A key for exactly this question about exactly these pictures: a capture under it is an answer to it as well"
-    return tuple(map(picture_key, images)), question, suffix, max_new_tokens
+def question_key(vlm, images, question, suffix, max_new_tokens) -> tuple:
+    "A key for exactly this question about exactly these pictures, in its chat: a capture under it is an answer as well"
+    return tuple(map(picture_key, images)), str(vlm.messages), question, suffix, max_new_tokens
 
 def weights_state(model) -> tuple:
     "Places and versions of a model's weights: another where one is replaced or changed in place"
@@ -51,7 +51,7 @@ class AnswerCache:
         "As `VLM.ask`: the answer of the model, the one it gave before, or an empty one where the question is left open"
         images = list(images) if isinstance(images, (list, tuple)) else [images]
         if suffix is True: suffix = self.vlm.suffix or None
-        key = question_key(map(open_image, images), question, suffix, max_new_tokens)
+        key = question_key(self.vlm, map(open_image, images), question, suffix, max_new_tokens)
         if self.picture and key[0] != (self.picture,):
             self.shown.append(images)
             if self.leave_open:
@@ -82,7 +82,7 @@ class AttentionCache:
         "The capture under these words, computed at most once, of all layers, steps and words, which methods share"
         image, asked, shared = open_image(image), text == self.question, vlm.shared
         if self.steps and not asked: max_new_tokens = min(max_new_tokens, self.steps)
-        words, n_read = question_key([image], text, suffix, max_new_tokens), shared and shared.read
+        words, n_read = question_key(vlm, [image], text, suffix, max_new_tokens), shared and shared.read
         model, proc, config = vlm.model, vlm.processor, vlm.model.config
         key = (
             ref(model), weights_state(model), str(vlm.name), config.get_text_config()._attn_implementation,

@@ -245,7 +245,7 @@ def generate_many(self: VLM, prompts, max_new_tokens=32) -> list: # of `Answer`
     "The model's own greedy answers to a batch of prompts"
     if len(prompts) == 1: return [self.generate(prompts[0], max_new_tokens)]
     start, N, eos = time.perf_counter(), max(map(len, prompts)), self.model.generation_config.eos_token_id
-    room = [min(max_new_tokens, self.limit - len(p)) for p in prompts]
+    room = [self.room(p, max_new_tokens) for p in prompts]
     with model_lock(self.model):
         how = greedy(self.model, max(room), self.argmax)
         out = self.model.generate(**collate(self, prompts), generation_config=how)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from urllib.parse import urlsplit
 from ..core.image import open_image
 from ..models.vlm import VLM, weights_key
-from ..attention.results import Result, Timings
+from ..attention.results import Result, Timings, cut_note
 from ..attention.cache import AnswerCache, picture_key
 from ..attention.several_pictures import AmongPictures, ask_several
 from ..models.api_client import Endpoint, check_address
@@ -64,8 +64,9 @@ class CrossModelAnswer:
         if len(shown) > 1: what = 'the picture and the view'
         elif pictures[0] == picture_key(r.image): what = 'the picture'
         else: what = 'the view'
-        own = [n for n in r.notes if not n.startswith('nothing new to see')]     # true of the model here only
-        notes = [*own, f'answered by {name}, shown {what}', *notes, *getattr(answer, 'changed', ())]
+        here = 'nothing new to see', 'the answer was cut'    # true of the model here only
+        own = [n for n in r.notes if not n.startswith(here)]
+        notes = [*own, f'answered by {name}, shown {what}', *notes, *cut_note(answer), *getattr(answer, 'changed', ())]
         return replace(r, answer=answer, shown=shown, seconds=seconds, calls=r.calls - front.n_open + 1, notes=notes)
 
 # %% ../../nbs/library/baselines/18_cross_model.ipynb #acc6bc88

@@ -25,9 +25,9 @@ def text_only(vlm, question, suffix=None) -> Prompt: # without spans, pictures, 
     "The same words in the model's own template, without a picture"
     if isinstance(vlm, StockVLM): return vlm.words_alone()
     text = ' '.join(check_text(vlm.processor, t, vlm.escape) for t in (question, suffix) if t)
-    chat = format_chat(vlm.processor, text, 0)
+    chat = format_chat(vlm.processor, text, 0, vlm.messages)
     bos = vlm.tokenizer.bos_token
-    laid = lay_out(vlm.processor, [Image.new('RGB', (64, 64))], text)
+    laid = lay_out(vlm.processor, [Image.new('RGB', (64, 64))], text, vlm.messages)
     chat = chat[:chat.rindex(text)] + laid[laid.rindex(text):]
     enc = vlm.tokenizer(chat, return_tensors='pt', add_special_tokens=not (bos and chat.startswith(bos)))
     names = [vlm.tokenizer.decode([i]) for i in enc['input_ids'][0].tolist()]

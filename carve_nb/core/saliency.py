@@ -64,6 +64,7 @@ def pick_layers(spec, n_layers:int) -> list:
 
 def merge_heads(a, heads='mean'): # [..., H, Nv] -> [..., Nv]
     "One row from the rows of all heads: their 'mean' (the paper), their 'max', or the mean of some heads"
+    if not np.iterable(heads): heads = [heads]
     if heads == 'max': return a.amax(-2)
     if heads != 'mean':
         if isinstance(heads, str) or not len(heads) or not 0 <= min(heads) <= max(heads) < a.shape[-2]:

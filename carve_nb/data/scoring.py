@@ -10,11 +10,12 @@ __all__ = ['ARTICLES', 'NUMBERS', 'WHOLE', 'CONTRACTIONS', 'SIGNS', 'RULES', 'pl
            'option_score', 'Rule', 'score_answer', 'patch_auroc']
 
 # %% ../../nbs/library/data/13_scoring.ipynb #edda6b26
-import difflib, re
+import difflib, re, unicodedata
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from ..core.errors import CarveError, choose
+from ..core.io import behind_thought
 from .drawing import COLORS, SHAPES
 from .records import LETTERS
 
@@ -22,9 +23,13 @@ from .records import LETTERS
 ARTICLES = 'a', 'an', 'the'
 
 def plain_answer_text(text) -> str:
-    "Lower case, no punctuation, no articles; with them where nothing would be left"
-    words = re.findall(r'\w+', str(text).lower())
-    return ' '.join(w for w in words if w not in ARTICLES) or ' '.join(words) or str(text).lower().strip()
+    "Lower case, no punctuation, no articles; with them where nothing would be left. Signs of numbers, `+` and `#` stay"
+    text = unicodedata.normalize('NFC', str(text).lower()).replace('\u2212', '-')    # the minus sign of typesetters
+    signs = {m.start() for m in re.finditer(r'(?<!\w)-(?=\.?\d)', text)}
+    def stays(i, c): return c.isalnum() or c in '_+#' or i in signs or unicodedata.category(c)[0] == 'M'
+    words = ''.join(c if stays(i, c) else ' ' for i, c in enumerate(text)).split()
+    words = [w for w in words if re.search(r'\w', w) or w == '-']    # of '-.5' the sign stands alone
+    return ' '.join(w for w in words if w not in ARTICLES) or ' '.join(words) or text.strip()
 
 def exact_score(answer, record) -> float: # 0 or 1
     "Equal to an accepted answer"
@@ -222,7 +227,9 @@ class Rule:
 
 # %% ../../nbs/library/data/13_scoring.ipynb #27e752b5
 RULES = {r.name: r for r in (
-    Rule('exact', exact_score, 'equal to an accepted answer: lower case, no punctuation, no articles'),
+    Rule(
+        'exact', exact_score,
+        'equal to an accepted answer: lower case, no articles, no punctuation but the sign of a number, + and #'),
     Rule('vqa', vqa_score, 'the VQA evaluator since March 2021: ten people, each left out in turn'),
     Rule('vqa-2016', vqa_2016_score, 'the VQA evaluator of 2016, which normalises the answer alone'),
     Rule('vqa-text', text_score, 'the evaluator of TextVQA: the same average, both sides normalised in full'),
@@ -245,8 +252,9 @@ RULES = {r.name: r for r in (
     Rule('f1-pairs', pair_score, 'F1 of the (colour, shape) pairs that a description of a scene names'))}
 
 def score_answer(answer, record, rule=None) -> float: # name of a rule; None: the record's own; 0..1
-    "The score of an answer"
-    return float(RULES[choose(rule or record.rule, RULES, 'Rule')].score(str(answer), record))
+    "The score of an answer: of what stands behind its thoughts, and 0 where the last of these never closes"
+    rule, said = RULES[choose(rule or record.rule, RULES, 'Rule')], behind_thought(str(answer))
+    return 0. if said is None else float(rule.score(said, record))
 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d
 def patch_auroc(saliency, boxes) -> float: # `Saliency`, true regions in pixels; 0..1, .5 is chance

@@ -181,6 +181,7 @@ def make_protocol(evaluator, tokens=None) -> dict: # plain values
         versions=dict(carve_nb=__version__, **{m.__name__: m.__version__ for m in libraries}),
         environment=dict(python=sys.version.split()[0], threads=torch.get_num_threads(), system=sys.platform))
     if vlm.escape: protocol['prompt']['escape'] = True
+    if vlm.thinks: protocol['decoding']['thought'] = vlm.thought
     if config.maps: protocol['maps'] = True
     if config.answer_by: protocol['answer_by'] = describe_answerer(evaluator.by)
     return protocol

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from numbers import Real
 from typing import Literal, get_args, get_origin
 import numpy as np, torch
-from ..attention.results import Result, Timings, unseen_note
+from ..attention.results import Result, Timings, cut_note, unseen_note
 from ..attention.rows import AttentionRows
 from ..attention.several_pictures import ask_several
 from ..carve import fuse_contrast
@@ -129,14 +129,19 @@ class Method(Checked):
     by_box = False     # shows the true region
     by_answer = False  # lets the answers to views decide
 
-    def __call__(self, vlm, image, question, cache=None, box=None) -> Result:
+    def __call__(self, vlm, image, question=None, cache=None, box=None, messages=None) -> Result:
         """The answer, and how it came about.
 
         `image` is a path, bytes, a PIL picture or an array, or a list of several, of which one is chosen; an
-        `AttentionCache` shares captures between methods; `box`, the true region, is used by the oracle alone."""
+        `AttentionCache` shares captures between methods; `box`, the true region, is used by the oracle alone. `messages`,
+        in the place of a question, are a chat as `VLM.chatting` takes it: its last text is the question."""
+        if messages is not None:
+            if question is not None: raise CarveError('Give a question or messages, not both.')
+            with vlm.chatting(image, messages) as (pictures, asked): return self(vlm, pictures, asked, cache, box)
         check_needs(vlm, self)
         if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
-        with vlm.sharing(): return self.ask_one(vlm, open_image(image), question, cache, box)
+        with vlm.sharing(): r = self.ask_one(vlm, open_image(image), question, cache, box)
+        return replace(r, notes=[*r.notes, *cut_note(r.answer)])
 
     def ask_one(self, vlm,
         image,   # PIL picture

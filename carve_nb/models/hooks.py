@@ -219,7 +219,7 @@ def stock_model(
     "The model inside its wrappers, or an error that says what was given in place of the pair"
     inner = model
     while (own := getattr(inner, '_orig_mod', getattr(inner, 'module', None))) is not None: inner = own
-    if not isinstance(inner, torch.nn.Module) or not hasattr(inner, 'generate'):
+    if not isinstance(inner, torch.nn.Module) or not (hasattr(inner, 'generate') and hasattr(inner, 'config')):
         raise CaptureError(
             f'The model is a {type(model).__name__}: give the model of transformers, then its processor.')
     if not hasattr(processor, 'image_processor') or not hasattr(processor, 'tokenizer'):
@@ -234,6 +234,7 @@ UNREAD = dict( # setting -> values that are read, why others are not, and what t
     assistant_model=((None,), 'drafted tokens are taken back', 'no assistant'),
     prompt_lookup_num_tokens=((None,), 'drafted tokens are taken back', 'no prompt lookup'),
     assistant_early_exit=((None,), 'drafted tokens are taken back', 'no early exit'),
+    use_mtp=((None, False), 'drafted tokens are taken back', 'use_mtp=False'),
     prefill_chunk_size=((None,), 'the prompt is read in several passes', 'no chunks'),
     guidance_scale=((None, 1), 'every second pass is of another prompt', 'no guidance scale'))
 

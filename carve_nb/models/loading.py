@@ -137,7 +137,7 @@ def load_model(
     dtype = read_dtype(dtype) or ('float32' if device.type == 'cpu' and not quantised else 'auto')
     processor = load_processor(source, family, **own)
     processor.chat_template = processor.chat_template or family.chat
-    check_template(processor, name)
+    check_template(processor, name, not family.bridge)
     if pad: pad_pictures(processor)
     model = load_weights(source, dtype=dtype, device_map=device_map, **own, **kw)
     return (model.to(device) if device_map is None else model).eval(), processor

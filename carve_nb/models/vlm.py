@@ -7,21 +7,21 @@ __all__ = ['ThreadState', 'VLM', 'Answer', 'model_lock', 'free_memory', 'weights
 
 # %% ../../nbs/library/models/07_vlm.ipynb #ea5b69db
 import contextlib, copy, gc, hashlib, math, re, threading, time, warnings, weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import torch
 from transformers import BatchFeature, LogitsProcessorList
 from ..core.errors import CarveError, InsufficientMemoryError, PromptError, UnsupportedError, out_of_memory
 from ..core.image import open_image, to_raster
-from ..core.io import TINY
+from ..core.io import THOUGHT, TINY, open_thought
 from .families import FAMILIES, find_family
 from .image_tokens import set_image_tokens, token_limit
-from .hooks import refuse_settings, restore, stock_model
+from .hooks import generate_setting, refuse_settings, restore, stock_model
 from .loading import check_decoder, load_model
 from .prefix_cache import Prefixes, greedy, penalties
 from .prompts import (
-    Prompt, check_shape, check_template, check_text, format_chat, message_parts, picture_frame, stretched,
-    text_positions, token_names, unknown_words)
+    TURN, Prompt, chat_frame, check_shape, check_template, check_text, format_chat, message_parts, picture_frame,
+    put_words, stretched, text_positions, token_names, unknown_words)
 from .video import moment_spans
 
 # %% ../../nbs/library/models/07_vlm.ipynb #f94165b0
@@ -29,6 +29,7 @@ class ThreadState(threading.local):
     "What the blocks of one thread have set"
     shared = None    # `Prefixes`, in `VLM.sharing`
     argmax = False   # are the checkpoint's `PENALTIES` left out?
+    messages = TURN  # the chat that questions stand in, see `VLM.chatting`
 
 class VLM:
     """A vision-language model: stock model, stock processor and one family record.
@@ -37,6 +38,7 @@ class VLM:
     batches of answers, `ask_many` and `generate_many`."""
     image_tokens = 4096  # most tokens of a picture, where the processor can be told; None: its own limit
     resolution = ''      # how pictures are shown, in words, where that was set when the model was loaded
+    thought = 2048       # most tokens of a thought that the chat template opens, beside those of the answer
     loading = {}         # what `from_pretrained` was given beside the name, for processes that load it again
 
     def __init__(self, model, processor=None,  # both of transformers; the model perhaps in a wrapper: `DataParallel`
@@ -50,7 +52,10 @@ class VLM:
         if not processor.chat_template and self.family.chat:
             self.processor = copy.copy(processor)   # the caller's own stays as it is
             self.processor.chat_template = self.family.chat
-        check_template(self.processor, self.name)
+        check_template(self.processor, self.name, not self.family.bridge)
+        if self.thinks:
+            warnings.warn(f'The chat template opens a thought with {self.thinks}: it gets {self.thought:,} tokens, beside '
+                          'those of the answer. Set another number with `vlm.thought`.', stacklevel=2)
 
     def hold(self, model, processor, name=None, escape=False):
         "Keep a stock pair and what is known of it"
@@ -101,6 +106,9 @@ class VLM:
 
     shared = property(lambda self: self.own.shared)
     argmax = property(lambda self: self.own.argmax)
+    messages = property(lambda self: self.own.messages)
+    thinks = property(lambda self: open_thought(format_chat(self.processor, 'Is it there?')),
+                      doc="The mark of the thought that the chat template opens; '' where it opens none")
     dtype = property(lambda self: self.model.dtype)
     limit = property(lambda self: self.text_config.max_position_embeddings)
     # words that `ask` and `capture` put behind a question, as the checkpoint's config.json has them
@@ -147,11 +155,13 @@ class VLM:
 
     def fill(self, images, question, text):
         "The prompt of pictures and a text, which begins with the question: the stock path, with the positions noted"
-        chat, plain = format_chat(self.processor, text, len(images)), format_chat(self.processor, 'Is it there?')
-        tail = plain.rpartition('Is it there?')[2]   # what the template puts behind the text
-        start = chat.rindex(text, 0, len(chat) - len(tail))
-        later = re.findall(f'(?={re.escape(question)})', chat[start + 1:])   # the same words, behind their own place
-        return self.read(chat, images, question, len(later))
+        put = lambda words: put_words(self.processor, words, len(images), self.messages)
+        (head, words, tail), own = put(text), put(question)[1]
+        if not words.startswith(own):
+            raise PromptError(f'The chat template of {self.name} makes {words[:80]!r} of a text that begins with '
+                              f'{question[:80]!r}, which cannot be found in it. Ask without signs that it changes.')
+        later = re.findall(f'(?={re.escape(own)})', (words + tail)[1:])   # the same words, behind their own place
+        return replace(self.read(head + words + tail, images, own, len(later)), asked=question)
 
     def prompt(self,
         images,         # one picture or a list of them: path, bytes, PIL, array
@@ -175,19 +185,46 @@ class VLM:
         messages,  # of a chat template: role and content each, the content as text or as parts
     ) -> Prompt:   # its question is the last text
         "Messages and pictures as this model's own chat template puts them"
-        messages, inside, question = message_parts(messages)
+        messages, inside, _ = message_parts(messages)
+        question, given = self.check_turns(messages), self.pictures_of(images, inside)
+        chat = self.processor.apply_chat_template(messages, add_generation_prompt=True)
+        return self.read(chat, [check_shape(open_image(im)) for im in given], question)
+
+    def pictures_of(self, images, inside) -> list:    # as in `chat`; those in the messages, None where there is only a place
+        "The pictures of messages"
         given = inside if images is None else images if isinstance(images, (list, tuple)) else [images]
         if any(im is None for im in given):
             raise PromptError('A part dict(type="image") of the messages has no picture: add image=..., or give the '
                               'pictures before the messages.')
-        if len(given) != len(inside):
-            raise PromptError(f'{len(given)} pictures for {len(inside)} places: put a part dict(type="image") into the '
-                              'messages for each picture.')
-        for m in messages:
-            for part in m['content']:
-                if part['type'] == 'text': check_text(self.processor, part['text'], self.escape)
-        chat = self.processor.apply_chat_template(messages, add_generation_prompt=True)
-        return self.read(chat, [check_shape(open_image(im)) for im in given], question)
+        if len(given) == len(inside): return given
+        raise PromptError(f'{len(given)} pictures for {len(inside)} places: put a part dict(type="image") into the '
+                          'messages for each picture.')
+
+    def check_turns(self, messages) -> str:    # as `message_parts` gives them; the last text
+        "Refuse commands in the texts of messages, or, with `escape`, defuse them there"
+        texts = [part for m in messages for part in m['content'] if part['type'] == 'text']
+        for part in texts:
+            text = check_text(self.processor, part['text'], self.escape)
+            if self.escape: part['text'] = text
+        return texts[-1]['text'] if texts else ''
+
+    @contextlib.contextmanager
+    def chatting(self,
+        images,    # as in `chat`
+        messages,  # as in `chat`; all their pictures stand side by side, and their last text is the user's
+    ):             # (list of pictures, question)
+        "Inside the block every question stands in this chat, in the place of its own, and pictures in that of its own"
+        frame, inside, _ = chat_frame(messages)
+        pictures = self.pictures_of(images, inside)
+        question, whole = self.check_turns(frame), format_chat(self.processor, '', 1, frame)
+        for i, m in enumerate(frame[:-1]):
+            other = [*frame[:i], dict(m, content=[dict(type='text', text='Is it there?')]), *frame[i + 1:]]
+            if format_chat(self.processor, '', 1, other) == whole:
+                raise PromptError(f'The chat template of {self.name} leaves turn {i} of the messages out, that of the '
+                                  f'{m["role"]}. Put its words into the turn of the user.')
+        was, self.own.messages = self.messages, frame
+        try: yield pictures, question
+        finally: self.own.messages = was
 
     def video_prompt(self, video, question: str, suffix=None) -> Prompt:
         "A `Video` and a question as this model's own chat template puts a picture; the pictures are the frames"
@@ -199,7 +236,7 @@ class VLM:
         tok, config = self.tokenizer, self.model.config
         token = getattr(config, 'video_token_id', config.image_token_id)
         inputs, grid, n, words = self.family.moments(self.processor, config, video)
-        chat = format_chat(self.processor, self.with_suffix(question, suffix))
+        chat = format_chat(self.processor, self.with_suffix(question, suffix), 1, self.messages)
         coded = tok(chat.replace(self.processor.image_token, words, 1), truncation=False, return_tensors='pt')
         ids = coded['input_ids'][0]
         self.check_length(ids, 'Use fewer frames.')
@@ -216,7 +253,7 @@ class VLM:
 
     def generate(self,
         prompt=None,           # `Prompt`, or messages; or one picture or a list of them, with a question or messages
-        max_new_tokens=None,   # longest answer; 32, or what `generation_config` says
+        max_new_tokens=None,   # longest answer, see `room`; 32, or what `generation_config` says
         processors=(),         # logits processors; with them log-probabilities are of the processed scores
         question=None,         # about the pictures, as it is
         messages=None,         # with the pictures, of a chat template, see `VLM.chat`
@@ -232,7 +269,7 @@ class VLM:
         whole, new = settings.pop('max_length', None), settings.pop('max_new_tokens', None)
         if max_new_tokens is None: max_new_tokens = new or (whole - n if whole else 32)
         if max_new_tokens < 1: raise PromptError(f'max_new_tokens must be at least 1, not {max_new_tokens}.')
-        config = greedy(self.model, min(max_new_tokens, self.limit - n), self.argmax)
+        config = greedy(self.model, self.room(prompt, max_new_tokens), self.argmax)
         processors = [*processors, *(settings.pop('logits_processor', None) or ())]
         more = config.update(**settings | dict(return_dict_in_generate=True, output_logits=True))
         kw = dict(more, generation_config=config)
@@ -242,7 +279,12 @@ class VLM:
             inputs = self.shared.read_prefix(self, prompt) if self.shared else self.to_device(prompt)
             out = self.model.generate(**inputs, **kw)
         scores = [s[0] for s in (out.scores if processors else out.logits)]
-        return self.answer(prompt, out.sequences[0, n:], scores, time.perf_counter() - start)
+        eos = generate_setting(self.model, kw, 'eos_token_id')
+        return self.answer(prompt, out.sequences[0, n:], scores, time.perf_counter() - start, eos)
+
+    def room(self, prompt, max_new_tokens) -> int:
+        "The most tokens that are generated: those of the answer, and `thought` more where the prompt opens a thought"
+        return min(max_new_tokens + self.thought*bool(open_thought(prompt.text)), self.limit - len(prompt))
 
     def answer(self, prompt,
         ids,       # [T] generated, perhaps with padding behind
@@ -250,20 +292,24 @@ class VLM:
         seconds,   # of the generation
         eos=None,  # id of the end token, or a list of such ids
     ) -> 'Answer':
-        "What was generated, up to the first end token"
+        "What was generated, up to the first end token; of a thought that the prompt opens its mark stands before it"
         ids, ends = ids.tolist(), eos if isinstance(eos, list) else [eos]
         ids = ids[:next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
         logprob = sum(s.float().log_softmax(-1)[i].item() for s, i in zip(scores, ids)) if scores else math.nan
         if scores and (math.isnan(logprob) or logprob == math.inf):
             raise CarveError(f'The scores of the answer are not numbers, with the model in {self.dtype}. '
                              'Load the model in bfloat16 or float32.')
-        return Answer(self.tokenizer.decode(ids, skip_special_tokens=True).strip(), ids, logprob, seconds, len(prompt))
+        finished, tok = bool(ids) and ids[-1] in ends, self.tokenizer
+        text = tok.decode(ids, skip_special_tokens=True)
+        marked = any(THOUGHT.fullmatch(name or '') for name in tok.convert_ids_to_tokens(ids))
+        if marked and not THOUGHT.search(text): text = tok.decode(ids[:-1] if finished else ids)    # special tokens
+        return Answer(open_thought(prompt.text) + text.strip(), ids, logprob, seconds, len(prompt), finished)
 
     def ask(self,
         images,             # one picture or a list of them
         question: str,
         suffix=True,        # appended after a space: a text; True: the model's own, `VLM.suffix`; None: none
-        max_new_tokens=32,  # longest answer
+        max_new_tokens=32,  # longest answer, see `room`
     ) -> 'Answer':
         "Ask about pictures"
         return self.generate(self.prompt(images, question, suffix), max_new_tokens)
@@ -303,6 +349,7 @@ class Answer:
     logprob: float       # sum of the tokens' log-probabilities
     seconds: float = 0.  # wall time of the generation
     n_prompt: int = 0    # tokens of the prompt
+    finished: bool = True    # ended with an end token? else it was cut, at the longest answer or by a rule of the caller
     @property
     def confidence(self): return math.exp(self.logprob/max(len(self.tokens), 1))
     def __str__(self): return self.text
@@ -311,7 +358,7 @@ class Answer:
         return self.text == str(other)
     def __hash__(self): return hash(self.text)
     def __repr__(self):
-        return f'Answer({self.text!r}, confidence {self.confidence:.2f}, {len(self.tokens)} tokens)'
+        return f'Answer({self.text!r}, confidence {self.confidence:.2f}, {len(self.tokens)} tokens{", cut"*(not self.finished)})'
 
 # %% ../../nbs/library/models/07_vlm.ipynb #d7c3b0c5
 _locks = weakref.WeakKeyDictionary()

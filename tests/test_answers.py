@@ -1,0 +1,128 @@
+"Answers that were cut or begin with a thought, templates and models of one's own, results from a folder: as a user starts"
+import copy, json
+import pytest, torch
+from PIL import Image
+from transformers import pipeline
+from carve_nb.attention.capture import VLM
+from carve_nb.attention.results import Result
+from carve_nb.attention.stock_recording import record_attention
+from carve_nb.baselines.stock_models import CarvePipeline
+from carve_nb.baselines.word_rows import Lookup
+from carve_nb.cli.main import main
+from carve_nb.core.errors import CarveError
+from carve_nb.core.io import behind_thought, shipped_folder
+from carve_nb.data.run_store import read_run
+from carve_nb.data.scenes import make_scene, to_sample
+from carve_nb.data.scoring import score_answer
+from carve_nb.evaluation.runner import run_eval
+from carve_nb.method.carve import Carve
+from test_chat import turns
+from test_families import QUESTION, WIDE
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+
+
+def with_template(vlm, change):
+    "The model with a chat template of one's own"
+    processor = copy.copy(vlm.processor)
+    processor.chat_template = change(processor.chat_template)
+    return VLM(vlm.model, processor)
+
+
+def test_cut_answers(load):
+    vlm = load('llava')
+    long = vlm.generate(vlm.prompt(WIDE, QUESTION), 12)
+    assert not long.finished and repr(long).endswith('12 tokens, cut)')
+    r = Carve(max_new_tokens=4)(vlm, WIDE, QUESTION)
+    assert r.notes[-1] == 'the answer was cut at 4 tokens: max_new_tokens gives it more' and r.notes[-1] in repr(r)
+    assert Carve()(VLM.from_pretrained(), make_scene(16).image, 'What color is the triangle?').answer.finished
+    inputs = vlm.prompt(WIDE, QUESTION).inputs
+    with record_attention(vlm.model, vlm.processor, inputs, [WIDE]) as rows: vlm.model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert not rows.answer.finished
+
+
+def test_a_model_that_thinks(load, tmp_path):
+    "The thought has room beside the answer; a run keeps what was said, scores what stands behind the thought, and tells"
+    with pytest.warns(UserWarning, match='opens a thought with <think>: it gets 2,048 tokens'):
+        vlm = with_template(load('llava'), lambda t: t + '<think>\n')
+    vlm.thought = 5
+    answer = vlm.ask(WIDE, QUESTION, max_new_tokens=2)
+    assert (len(answer.tokens), answer.text[:7], behind_thought(answer.text)) == (7, '<think>', None)
+    assert [len(a.tokens) for a in vlm.ask_many([(WIDE, QUESTION), (WIDE, 'Why?')], max_new_tokens=2)] == [7, 7]
+    protocol, lines, _ = read_run(run_eval('scenes', vlm, ('none', 'lookup:row=last'), 2, tmp_path/'R', max_new_tokens=2, progress=False))
+    assert protocol['decoding'] == dict(how='greedy', max_new_tokens=2, thought=5)
+    for line in lines:
+        assert line['score'] == 0 and line['answer'].startswith('<think>')
+        assert 'the answer was cut at 7 tokens, inside its thought: max_new_tokens gives it more' in line['notes']
+    scene = to_sample(make_scene(16), 'digit')
+    for said, score in (f'<think>{scene.answer}', 0), (f'<think>9 or 8?</think>\n\n{scene.answer}.', 1), (f'<think>{scene.answer}</think> none', 0):
+        assert score_answer(said, scene) == score
+    calm = with_template(load('llava'), lambda t: t + '<think>\n\n</think>\n\n')    # thinking switched off
+    assert calm.ask(WIDE, QUESTION, max_new_tokens=2).text == calm.generate(calm.prompt(WIDE, QUESTION), 2).text and not calm.thinks
+
+
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'internvl'])
+@pytest.mark.parametrize('filters', ['| e', "| replace('\\n', ' ')"])
+def test_template_that_changes_the_words(name, filters, load):
+    vlm = with_template(load(name), lambda t: t.replace("c['text']", f"(c['text'] {filters})"))
+    asked = 'Is "A" red, or\nis it the elephant?' if 'replace' in filters else 'Is "A" red, or is it the elephant?'
+    r = Lookup(row='noun', max_new_tokens=2)(vlm, WIDE, asked)
+    assert r.read == ['elephant'] and r.question == asked
+    assert ''.join(r.rows.question_tokens).strip().replace('&#34;', '"').split() == asked.split()
+
+
+def test_template_without_a_place_for_pictures(load):
+    for name in 'llava', 'qwen2_5_vl', 'internvl':
+        vlm = load(name)
+        with pytest.raises(CarveError, match='has no place for pictures.*Take the template of its release'):
+            with_template(vlm, lambda t: "{% for m in messages %}{{ m['role'] }}: {{ m['content'][-1]['text'] }}{% endfor %}")
+
+
+def test_wrapper_without_config(load):
+    "A wrapper of one's own, which generates and is no model of transformers"
+    class Like(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+        def generate(self, *args, **kw): return self.model.generate(*args, **kw)
+    vlm = load('llava')
+    for call in (lambda m: VLM(m, vlm.processor), lambda m: record_attention(m, vlm.processor, vlm.prompt(WIDE, QUESTION).inputs, [WIDE]).__enter__()):
+        with pytest.raises(CarveError, match='The model is a Like: give the model of transformers'): call(Like(vlm.model))
+
+
+def test_one_head_and_mtp(load):
+    vlm = load('llava')
+    inputs = vlm.prompt(WIDE, QUESTION).inputs
+    with record_attention(vlm.model, vlm.processor, inputs, [WIDE]) as rows: vlm.model(**inputs)
+    assert (rows.saliency(heads=0).values == rows.saliency(heads=[0]).values).all() and rows.saliency(layers=3, heads=1).values.shape
+    with pytest.raises(CarveError, match='use_mtp=True: drafted tokens are taken back'):
+        with record_attention(vlm.model, vlm.processor, inputs, [WIDE]): vlm.model.generate(**inputs, max_new_tokens=2, use_mtp=True)
+
+
+def test_pipeline(load):
+    "A model of this package by its folder or through the class, and a chat with a system turn"
+    image, question = make_scene(16).image, 'What color is the triangle?'
+    want = Carve()(VLM.from_pretrained(), image, question)
+    for pipe in pipeline('carve', model=shipped_folder('carve-tiny'), dtype='float32'), CarvePipeline('carve-tiny'):
+        assert pipe(image, question)['answer'] == str(want)
+    vlm = load('qwen2_5_vl')
+    pipe = CarvePipeline(vlm.model, vlm.processor)
+    messages = turns(QUESTION)
+    found = pipe(WIDE, text=messages, max_new_tokens=3)['result']
+    assert found.answer.tokens == Carve(max_new_tokens=3)(vlm, WIDE, messages=messages).answer.tokens
+    messages[1]['content'][0] = dict(type='image', image=WIDE)
+    assert [o['result'].answer.tokens for o in pipe([messages, messages], max_new_tokens=3)] == [found.answer.tokens]*2
+
+
+def test_a_result_from_its_folder(tmp_path, capsys):
+    "What the shell wrote, opened in Python"
+    make_scene(16).image.save(tmp_path/'scene.png')
+    words = ['ask', str(tmp_path/'scene.png'), 'What color is the triangle?', '--out', str(tmp_path/'R')]
+    assert main(words) == 0
+    r, want = Result.load(tmp_path/'R', tmp_path/'scene.png'), Carve()(VLM.from_pretrained(), tmp_path/'scene.png', words[2])
+    assert capsys.readouterr().out.strip() == str(r) == str(want) and r.answer.tokens == want.answer.tokens and r.answer.finished
+    assert r.view.box == want.view.box and [*r.maps] == [*want.maps] and [o.box for o in r.regions] == [o.box for o in want.regions]
+    assert (abs(r.saliency.values - want.saliency.values) < 1e-5).all() and r.saliency.peak() == want.saliency.peak()
+    assert r.picture().size == want.picture().size and r.summary()[:3] == want.summary()[:3] and r.notes == want.notes
+    assert json.loads((tmp_path/'R'/'result.json').read_text())['answer'] == str(r)
+    with pytest.raises(CarveError, match='give the one that was asked about'): Result.load(tmp_path/'R', Image.new('RGB', (9, 9)))

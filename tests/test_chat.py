@@ -1,0 +1,125 @@
+"A method within a chat of the user's own: system turn, earlier turns, and both captures in it, as the stock template puts it"
+import copy, threading
+import pytest, torch
+from carve_nb.attention.cache import AttentionCache
+from carve_nb.attention.capture import VLM
+from carve_nb.attention.stock_recording import record_attention
+from carve_nb.baselines.contrast import ICD
+from carve_nb.baselines.vhr import text_only
+from carve_nb.baselines.word_rows import Lookup
+from carve_nb.core.errors import CarveError
+from carve_nb.method.carve import Carve
+from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, TURN
+from test_families import TALL, WIDE
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+ASKED = 'What is the colour of the elephant?'
+
+
+def text(words): return dict(type='text', text=words)
+
+
+def turns(words, n=1):
+    "A chat with a system turn and an earlier one, as a user writes it; the picture stands in the earlier turn"
+    return [dict(role='system', content=[text('You answer in French.')]),
+            dict(role='user', content=[dict(type='image')]*n + [text('Is there an animal?')]),
+            dict(role='assistant', content=[text('Oui, un elephant.')]),
+            dict(role='user', content=[text(words)])]
+
+
+def by_hand(vlm, words, images):
+    "The inputs that the stock processor makes of that chat"
+    chat = vlm.processor.apply_chat_template(turns(words, len(images)), add_generation_prompt=True)
+    bos = vlm.tokenizer.bos_token
+    kw = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
+    return vlm.processor(text=chat, images=[images], return_tensors='pt', **kw)
+
+
+def answer_by_hand(vlm, words, images):
+    inputs = by_hand(vlm, words, images)
+    return vlm.model.generate(**inputs, max_new_tokens=4, do_sample=False)[0, inputs['input_ids'].shape[1]:].tolist()
+
+
+@pytest.mark.parametrize('name', ['qwen2_5_vl', 'gemma3', 'internvl', 'llava'])
+def test_carve_in_a_chat(name, load):
+    "Both captures and the last question are those of the prompt made by hand"
+    vlm, method = load(name), Carve(max_new_tokens=4)
+    r = method(vlm, WIDE, messages=turns(ASKED))
+    for rows, words in (r.rows, f'{ASKED} {SHORT_ANSWER}'), (r.instruction_rows, f'{GENERAL_INSTRUCTION} {SHORT_ANSWER}'):
+        inputs = by_hand(vlm, words, [WIDE])
+        with record_attention(vlm.model, vlm.processor, inputs, [WIDE]) as want: vlm.model(**inputs)
+        assert (rows.attn[:1] - want.attn).abs().max() < 1e-5
+    assert r.plain_answer.tokens == answer_by_hand(vlm, f'{ASKED} {SHORT_ANSWER}', [WIDE])
+    assert r.answer.tokens == answer_by_hand(vlm, f'{ASKED} {SHORT_ANSWER}', r.shown) and len(r.shown) == 2
+    assert r.question == ASKED and (r.rows.attn - method(vlm, WIDE, ASKED).rows.attn).abs().max() > 1e-3
+    assert vlm.messages is TURN
+
+
+@pytest.mark.parametrize('name', ['qwen2_5_vl', 'smolvlm'])
+def test_lookup_in_a_chat(name, load):
+    "The word's row is that of the question, not of the earlier turn that has the word too"
+    vlm = load(name)
+    r = Lookup(row='noun', max_new_tokens=4, suffix=None)(vlm, WIDE, messages=turns(ASKED))
+    inputs = by_hand(vlm, ASKED, [WIDE])
+    with record_attention(vlm.model, vlm.processor, inputs, [WIDE], question=ASKED) as want: vlm.model(**inputs)
+    assert r.read == ['elephant'] and r.rows.question_tokens == want.question_tokens
+    assert (r.rows.question - want.question).abs().max() < 1e-5
+
+
+def test_pictures_in_the_messages(load):
+    vlm, method = load('qwen2_5_vl'), Carve(max_new_tokens=4)
+    messages = turns(ASKED)
+    messages[1]['content'][0] = dict(type='image', image=WIDE)
+    before = copy.deepcopy(turns(ASKED))
+    given = method(vlm, WIDE, messages=turns(ASKED))
+    assert method(vlm, None, messages=messages).answer.tokens == given.answer.tokens
+    beside = turns(ASKED, 2)
+    several = method(vlm, [WIDE, TALL], messages=beside)
+    assert len(several.images) == 2 and several.plain_answer.tokens == answer_by_hand(vlm, f'{ASKED} {SHORT_ANSWER}', [WIDE, TALL])
+    assert turns(ASKED) == before and beside == turns(ASKED, 2)
+
+
+def test_a_chat_is_not_taken_for_another(load):
+    "Captures in a cache, and answers, belong to their chat"
+    vlm, method, cache = load('qwen2_5_vl'), Carve(max_new_tokens=4), AttentionCache()
+    plain, chat = (method(vlm, WIDE, cache=cache, **kw) for kw in (dict(question=ASKED), dict(messages=turns(ASKED))))
+    assert cache.hits == 0 and (plain.saliency.values != chat.saliency.values).any()
+    assert (method(vlm, WIDE, messages=turns(ASKED), cache=cache).saliency.values == chat.saliency.values).all() and cache.hits == 2
+
+
+def test_methods_with_prompts_of_their_own(load):
+    vlm = load('qwen2_5_vl')
+    with vlm.chatting(WIDE, turns(ASKED)) as (pictures, asked):
+        assert (pictures, asked) == ([WIDE], ASKED)
+        assert 'in French' in text_only(vlm, ASKED).text and '<|image_pad|>' not in text_only(vlm, ASKED).text
+        assert 'in French' in ICD().other_prompt(vlm, vlm.prompt(WIDE, ASKED), None).text
+        assert 'in French' in vlm.capture(WIDE, 'Why?', max_new_tokens=1).meta['prompt']
+
+
+def test_no_trace(load):
+    vlm = load('qwen2_5_vl')
+    seen = []
+    with pytest.raises(KeyError), vlm.chatting(WIDE, turns(ASKED)):
+        thread = threading.Thread(target=lambda: seen.append(vlm.messages))
+        thread.start()
+        thread.join()
+        assert vlm.messages is not TURN
+        raise KeyError
+    assert vlm.messages is TURN and seen == [TURN]
+
+
+def test_slips(load):
+    vlm = load('qwen2_5_vl')
+    def refuse(words, messages, image=WIDE, **kw):
+        with pytest.raises(CarveError, match=words): Carve()(vlm, image, messages=messages, **kw)
+        assert vlm.messages is TURN
+    refuse('not both', turns(ASKED), question=ASKED)
+    refuse("must be the user's", turns(ASKED)[:3])
+    refuse('has no picture', turns(ASKED), image=None)
+    refuse('1 pictures for 2 places', turns(ASKED, 2))
+    refuse('have 2 parts', turns(ASKED)[:3] + turns(ASKED)[1:])
+    refuse('reads as a command', turns('<|im_end|>'))
+    refuse('reads as a command', [dict(role='system', content='<|im_start|>'), *turns(ASKED)[1:]])
+    vlm = VLM(vlm.model, copy.copy(vlm.processor))
+    vlm.processor.chat_template = vlm.processor.chat_template.replace('{% for m in messages %}', "{% for m in messages if m['role'] != 'system' %}")
+    refuse('leaves turn 0 of the messages out, that of the system', turns(ASKED))
