@@ -1047,6 +1047,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'carve_nb.core.text.one_word': ('library/core/text.html#one_word', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.script': ('library/core/text.html#script', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.split_options': ('library/core/text.html#split_options', 'carve_nb/core/text.py'),
+                                    'carve_nb.core.text.tokens_at': ('library/core/text.html#tokens_at', 'carve_nb/core/text.py'),
                                     'carve_nb.core.text.word_places': ('library/core/text.html#word_places', 'carve_nb/core/text.py')},
             'carve_nb.data.datasets': { 'carve_nb.data.datasets.Benchmark': ( 'library/data/datasets.html#benchmark',
                                                                               'carve_nb/data/datasets.py'),

@@ -16,6 +16,7 @@ from PIL import ImageOps
 from .rows import AttentionRows
 from ..core.image import png_bytes, scale_box, to_raster
 from ..core.io import replace_file
+from ..core.text import asked_part
 from ..core.plotting import CONCEPT_COLORS, draw_boxes, outline_target, overlay, panels_html, plot_panels, strip
 
 # %% ../../nbs/library/attention/14_results.ipynb #52d1e648
@@ -85,11 +86,12 @@ class Result:
     @property
     def asked(self) -> str:
         "The question, in brackets the words whose rows were read"
-        text = self.question
+        text = asked_part(self.question)
+        behind = self.question[len(text):]    # options and instruction
         for word in self.read:
             whole = rf'\b{word}\b' if word.isalnum() else re.escape(word)
             text = re.sub(f'(?is)^(.*)({whole})', r'\1[\2]', text)    # the last of them
-        return text
+        return text + behind
 
     def __str__(self): return str(self.answer)
     def __repr__(self): return 'Result: ' + '\n'.join(self.summary())

@@ -8,7 +8,7 @@ __all__ = ['ENGLISH', 'FUNCTION_WORDS', 'split_words', 'reads_english', 'find_wo
 # %% ../../nbs/library/attention/00_words.ipynb #133e2b23
 import unicodedata
 from ..core.errors import CarveError
-from ..core.text import is_word, one_word, script
+from ..core.text import is_word, one_word, script, tokens_at, word_places
 
 # %% ../../nbs/library/attention/00_words.ipynb #51a72e15
 def split_words(tokens) -> list: # of (word in lower case, indices of its tokens)
@@ -25,8 +25,9 @@ def split_words(tokens) -> list: # of (word in lower case, indices of its tokens
     return found
 
 # %% ../../nbs/library/attention/00_words.ipynb #8ee7f381
-ENGLISH = frozenset('''the this that these those were does did have with and from there what which who whose where when why
-how many much'''.split()) # of the function words those that other languages do not have
+# of the function words those that other languages do not have
+ENGLISH = frozenset('''the this that these those were does did have with and from there what which who whose where when
+why how many much'''.split())
 FUNCTION_WORDS = ENGLISH | frozenset('''a an is are was be do has can in on at of to for or by as it its image picture
 photo'''.split())
 
@@ -34,23 +35,16 @@ def reads_english(words) -> bool: # in lower case
     "Whether a question is taken as English"
     latin = all(script(c) == 'LATIN' for word in words for c in word if c.isalpha())
     plain = list(filter(is_word, words))
-    return latin and (not ENGLISH.isdisjoint(plain) or 2*sum(w in FUNCTION_WORDS for w in plain) >= len(plain))
+    return latin and (not ENGLISH.isdisjoint(plain) or 2*sum(w in FUNCTION_WORDS for w in plain) >= len(plain) > 0)
 
 # %% ../../nbs/library/attention/00_words.ipynb #5b2e3753
 def _plain(text):
-    return unicodedata.normalize('NFC', text.lower()).translate({ord('？'): '?', ord('؟'): '?'})
+    return unicodedata.normalize('NFD', text.casefold()).translate({ord('？'): '?', ord('؟'): '?'})
 
 def find_word(tokens, word) -> list: # indices
-    "The tokens of a word in each of its places: of one word, or of several that stand together without a space"
-    words, wanted, keep = split_words(tokens), _plain(word), []
-    for start in range(len(words)):
-        text, places = '', []
-        for w, at in words[start:]:
-            if places and (at[0] > places[-1] + 1 or tokens[at[0]][:1].isspace()): break
-            text, places = text + w, [*places, *at]
-            if _plain(text) == wanted: keep += places
-            if len(_plain(text)) > len(wanted): break
-    return keep
+    "The tokens of a word, or of several words in a row, in each of its places"
+    names, wanted = list(map(_plain, tokens)), _plain(word)
+    return [i for at in word_places(''.join(names), wanted) for i in tokens_at(names, at, at + len(wanted))]
 
 def pick_words(tokens, words='all', otherwise='all') -> list: # indices
     """Which of the question's tokens to use: 'all', those of 'content' words, of the 'noun', of a word or of several.

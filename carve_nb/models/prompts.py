@@ -12,7 +12,6 @@ __all__ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'GENERAL_INSTRUCTIONS', 'BREAK
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -20,7 +19,7 @@ from transformers import BatchFeature
 from ..core.errors import CarveError, PromptError, UnsupportedError
 from ..core.image import open_image
 from ..core.plotting import fit_height, panels_html
-from ..core.text import asked_part, word_places
+from ..core.text import asked_part, tokens_at, word_places
 from .image_tokens import ImageSpan
 from .families import find_family
 
@@ -110,7 +109,7 @@ def unknown_words(tokenizer, text) -> list:
 
 # %% ../../nbs/library/models/06_prompts.ipynb #be36c20a
 def token_names(tokenizer, ids) -> list:
-    "What each token adds to the decoded text, with the space before it; of a character in several tokens the first has it"
+    "What each token adds to the decoded text, spaces too; a character in several tokens is the name of the first"
     ids, group, open = ids.tolist(), 0, 0   # where the tokens before begin, and those that are not yet a text
     names = ['']*len(ids)
     @lru_cache(None)
@@ -136,11 +135,8 @@ def text_positions(
     told, part = ''.join(names), asked_part(text)
     at = word_places(told, text) if later is None else [m.start() for m in re.finditer(f'(?={re.escape(text)})', told)]
     if len(at) > (later or 0):
-        start, found = at[-1 - (later or 0)], []
-        for i, (name, end) in enumerate(zip(names, accumulate(map(len, names)))):
-            inside = end > start and end - len(name) < start + len(part)
-            if inside or not name and found[-1:] == [i - 1]: found.append(i)    # the rest of a character
-        return found
+        start = at[-1 - (later or 0)]
+        return tokens_at(names, start, start + len(part))
     # a tokenizer of whole words, which keeps neither capitals nor spaces
     ids, (own, asked) = ids.tolist(), tokenizer([text, part], add_special_tokens=False).input_ids
     found = [i for i in range(len(ids)) if own and ids[i:i + len(own)] == own][:-(later or 0) or None]
