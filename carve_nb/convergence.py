@@ -6,7 +6,7 @@
 __all__ = ['head_mean_rows']
 
 # %% ../nbs/04_layers.ipynb #09a1ba83
-from .core.saliency import pick_words
+from .attention.words import pick_words
 
 # %% ../nbs/04_layers.ipynb #f9da7951
 def head_mean_rows(rows, who='last'): # `AttentionRows` -> [L, Nv] numpy, not renormalised

@@ -11,7 +11,8 @@ __all__ = ['SIBLINGS', 'POINTED', 'BINDING_METHODS', 'BINDING_STUDY', 'sibling_p
 import sys
 import numpy as np, pandas as pd, seaborn as sns
 from matplotlib.figure import Figure
-from carve_nb.core.saliency import Saliency, pick_words
+from carve_nb.attention.words import pick_words
+from carve_nb.core.saliency import Saliency
 from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import format_p, mean_interval
 from carve_nb.data.drawing import COLORS, SHAPES

@@ -30,7 +30,8 @@ from carve_nb.baselines.gift import Gift, gaze_shifts, heat_map, query_rows
 from carve_nb.baselines.word_rows import Lookup
 from carve_nb.baselines.registry import make_method
 from carve_nb.carve import fuse_contrast
-from carve_nb.core.saliency import Saliency, patch_cover, pick_words
+from carve_nb.attention.words import pick_words
+from carve_nb.core.saliency import Saliency, patch_cover
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.scoring import score_answer
 from carve_nb.data.scenes import make_scene, samples, to_sample

@@ -7,9 +7,9 @@ __all__ = ['SENTENCES', 'TOWER', 'LLAVA_CHAT', 'CLIP_TOKENS', 'CLIP_TOWER', 'LLA
            'next_tiny', 'ONEVISION_CHAT', 'ONEVISION_GRIDS', 'onevision_tiny', 'QWEN_CHAT', 'QWEN_TOKENS', 'QWEN_SIZES',
            'ROPE', 'qwen2_tiny', 'qwen2_5_tiny', 'qwen3_tiny', 'qwen3_5_tiny', 'INTERN_CHAT', 'INTERN_TOKENS',
            'intern_tiny', 'IDEFICS_CHAT', 'IDEFICS_TOKENS', 'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS',
-           'MLLAMA_CHAT', 'MLLAMA_TOKENS', 'BLIP_TOWER', 'RECIPES', 'byte_tokenizer', 'small', 'Tiny', 'qwen_tiny',
-           'edge_tiny', 'gemma_tiny', 'pali_tiny', 'mllama_tiny', 'blip_tiny', 'illegible_tokens', 'random_model',
-           'make_tiny_checkpoint']
+           'MLLAMA_CHAT', 'MLLAMA_TOKENS', 'BLIP_TOWER', 'RECIPES', 'byte_tokenizer', 'llama_tokenizer', 'small',
+           'Tiny', 'qwen_tiny', 'edge_tiny', 'gemma_tiny', 'pali_tiny', 'mllama_tiny', 'blip_tiny', 'illegible_tokens',
+           'random_model', 'make_tiny_checkpoint']
 
 # %% ../nbs/training/19_tiny_models.ipynb #249c5a9b
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models as token_models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 from transformers import (
     BlipImageProcessorPil, CLIPImageProcessorPil, Gemma3Config, Gemma3ImageProcessorPil, Gemma3Processor,
     GotOcr2ImageProcessorPil, Idefics3Config, Idefics3ImageProcessorPil, Idefics3Processor, InstructBlipConfig,
@@ -44,6 +44,21 @@ def byte_tokenizer(special, template, size=400, **named) -> PreTrainedTokenizerF
                                    additional_special_tokens=others, **named)
     fast.chat_template = template
     return fast
+
+# %% ../nbs/training/19_tiny_models.ipynb #8cb323e7
+def llama_tokenizer(special, template, size=400, make=LlamaTokenizer, **named) -> PreTrainedTokenizerFast:
+    "A stock tokenizer of the Llama kind, trained on the spot on two sentences; `make`: its class"
+    tok = FastTokenizer(token_models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.Metaspace()
+    known = [*special, '<unk>', *(f'<0x{i:02X}>' for i in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=len(known) + size, special_tokens=known, show_progress=False)
+    tok.train_from_iterator(SENTENCES, trainer)
+    merges = [tuple(pair) for pair in json.loads(tok.to_str())['model']['merges']]
+    others = [t for t in special[2:] if t not in named.values()]
+    names = dict(bos_token=None, eos_token=special[0], pad_token=special[1], unk_token='<unk>') | named
+    own = make(vocab=tok.get_vocab(), merges=merges, extra_special_tokens=others, **names)
+    own.chat_template = template
+    return own
 
 # %% ../nbs/training/19_tiny_models.ipynb #067fc3cf
 def small(tok, layers, **kw) -> dict:
@@ -72,9 +87,9 @@ class Tiny:
     more: dict         # further settings of the model; a token stands for its id
     named: dict = field(default_factory=dict)  # tokens that the tokenizer has a name for
 
-    def __call__(self, layers, **kw):
+    def __call__(self, layers, tokenizer=byte_tokenizer, **kw):
         "Configuration, parts to save, further files"
-        tok, sizes = byte_tokenizer(self.tokens, self.chat, **self.named), self.sizes | kw
+        tok, sizes = tokenizer(self.tokens, self.chat, **self.named), self.sizes | kw
         more = {k: tok.convert_tokens_to_ids(v) if v in self.tokens else v for k, v in self.more.items()}
         more |= {k: v for k, v in sizes.items() if k == 'image_grid_pinpoints'}
         config = self.config(text_config=small(tok, layers, **self.text), vision_config=dict(self.tower), **more)
@@ -213,10 +228,10 @@ GEMMA_CHAT = (
 GEMMA_TOKENS = dict(
     boi_token='<start_of_image>', eoi_token='<end_of_image>', image_token='<image_soft_token>', bos_token='<bos>')
 
-def gemma_tiny(layers, **kw) -> tuple:
+def gemma_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
     "Recipe of a tiny Gemma3: 64 x 64 pixels become 4 x 4 tokens; two of three layers see a window of 32 tokens only"
     special = ['<end_of_turn>', '<pad>', '<start_of_turn>', *GEMMA_TOKENS.values()]
-    tok = byte_tokenizer(special, GEMMA_CHAT, **GEMMA_TOKENS)
+    tok = tokenizer(special, GEMMA_CHAT, **GEMMA_TOKENS)
     boi, eoi, image, bos = tok.convert_tokens_to_ids(list(GEMMA_TOKENS.values()))
     kinds = ['full_attention' if i % 3 == 2 else 'sliding_attention' for i in range(layers)]
     text = small(
@@ -227,9 +242,9 @@ def gemma_tiny(layers, **kw) -> tuple:
     return config, [Gemma3Processor(images, tok, image_seq_length=16, chat_template=GEMMA_CHAT)], {}
 
 # %% ../nbs/training/19_tiny_models.ipynb #23fede0c
-def pali_tiny(layers, **kw) -> tuple:
+def pali_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
     "Recipe of a tiny PaliGemma: 64 x 64 pixels in patches of 8; no chat template, as released"
-    tok = byte_tokenizer(['<eos>', '<pad>', '<bos>', '<image>'], None, bos_token='<bos>', image_token='<image>')
+    tok = tokenizer(['<eos>', '<pad>', '<bos>', '<image>'], None, bos_token='<bos>', image_token='<image>')
     images = SiglipImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)
     images.image_seq_length = 64
     text = small(tok, layers, head_dim=8, bos_token_id=tok.bos_token_id, initializer_range=.2, model_type='gemma')
@@ -248,9 +263,9 @@ MLLAMA_CHAT = (
 MLLAMA_TOKENS = ('<|eot_id|>', '<|pad|>', '<|begin_of_text|>', '<|start_header_id|>', '<|end_header_id|>',
                  '<|python_tag|>', '<|image|>')
 
-def mllama_tiny(layers, **kw) -> tuple:
+def mllama_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
     "Recipe of a tiny Mllama: up to four tiles of 32 x 32 pixels in patches of 8; every third layer reads the picture"
-    tok = byte_tokenizer(list(MLLAMA_TOKENS), MLLAMA_CHAT, bos_token='<|begin_of_text|>')
+    tok = tokenizer(list(MLLAMA_TOKENS), MLLAMA_CHAT, bos_token='<|begin_of_text|>')
     images = MllamaImageProcessorPil(**dict(size=dict(height=32, width=32), max_image_tiles=4) | kw)
     tower = dict(
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_global_layers=1, attention_heads=2,
@@ -265,11 +280,11 @@ def mllama_tiny(layers, **kw) -> tuple:
 # %% ../nbs/training/19_tiny_models.ipynb #f1e9555e
 BLIP_TOWER = dict(TOWER, image_size=64, initializer_range=0.02)
 
-def blip_tiny(layers, **kw) -> tuple:
+def blip_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
     "Recipe of a tiny InstructBLIP: 64 x 64 pixels in patches of 8, read by eight query tokens; no chat template"
-    tok = byte_tokenizer(['</s>', '<pad>', '<image>'], None)
+    tok = tokenizer(['</s>', '<pad>', '<image>'], None)
     images = BlipImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)
-    query_tok = byte_tokenizer(['[SEP]', '[PAD]'], None)
+    query_tok = tokenizer(['[SEP]', '[PAD]'], None)
     queries = dict(
         hidden_size=32, intermediate_size=64, num_hidden_layers=6, num_attention_heads=2, vocab_size=len(query_tok),
         initializer_range=0.3, pad_token_id=query_tok.pad_token_id)
@@ -301,10 +316,10 @@ def random_model(config, seed=0):
     return model
 
 # %% ../nbs/training/19_tiny_models.ipynb #de87edda
-def make_tiny_checkpoint(family: str, path, seed=0, layers=6, **kw) -> Path:
+def make_tiny_checkpoint(family: str, path, seed=0, layers=6, tokenizer=byte_tokenizer, **kw) -> Path:
     "Write the folder of a tiny random model of a family; settings of its image processor by name"
     path = Path(path)
-    config, parts, further = RECIPES[family](layers, **kw)
+    config, parts, further = RECIPES[family](layers, tokenizer, **kw)
     model = random_model(config, seed)
     tok = getattr(parts[0], 'tokenizer', parts[0])
     model.generation_config = GenerationConfig(

@@ -1,11 +1,13 @@
 "Conformance of all model families, on tiny random models: where tokens are, what they see, and that what is read is attention."
 import contextlib, json, re, warnings
+from functools import partial
 import numpy as np
 import pytest, torch, transformers
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, GemmaTokenizer
 from carve_nb.models import hooks
 from carve_nb.attention.capture import why_alone
+from carve_nb.attention.words import read_words
 from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER, commands
 from carve_nb.core.errors import CaptureError, PromptError
@@ -15,7 +17,7 @@ from carve_nb.baselines.registry import methods
 from carve_nb.method.carve import Carve
 from carve_nb.models.families import FAMILIES, MEASURED, find_family
 from carve_nb.models.prompts import read_prompts
-from recipes.tiny_models import RECIPES, make_tiny_checkpoint
+from recipes.tiny_models import RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
 from carve_nb.studies.profile import collect_case, picture_questions, profile_model, word_sample
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
@@ -23,6 +25,9 @@ NAMES = list(RECIPES)
 ABLE = {'sharing', 'several pictures', 'perturbation'}   # what a record may say that a family cannot do
 QUESTION = 'What animal is this?'
 measured = {}
+# the kind of tokenizer that a family's releases have, where it is not byte-level
+LLAMA, GEMMA = ('as Llama', llama_tokenizer), ('as Gemma', partial(llama_tokenizer, make=GemmaTokenizer))
+TOKENIZERS = dict(llava=LLAMA, llava_next=LLAMA, instructblip=LLAMA, gemma3=GEMMA, paligemma=GEMMA)
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -49,6 +54,7 @@ def family_row(f, seen):
             'rows against eager': f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}",
             'batch against single': f"{seen['batch']:.0e}" if seen['batched'] else 'asked singly',
             'next picture in parts': f"{seen['parts']:.0e}, {n} of {seen['layers']} layers" if n else 'stock kernel',
+            'words on its own tokenizer': f"whole, {seen['words']}",
             'notes': '; '.join([f.notes]*bool(f.notes) + [f'no {what}: {why}' for what, why in f.why_not.items()])}
 
 
@@ -365,6 +371,19 @@ def test_stock_ids(vlm, folders):
         assert 'torchvision' in str(e).lower()
         processor = vlm.processor                   # the stock class without its video processor
     check_stock_ids(vlm, processor)
+
+
+# -- words
+
+def test_words_on_its_own_tokenizer(vlm, tmp_path):
+    "Words that a tokenizer of the releases' kind cuts are whole again, with the options parted off"
+    kind, tokenizer = TOKENIZERS.get(vlm.family.name, ('byte-level', byte_tokenizer))
+    own = VLM.from_pretrained(make_tiny_checkpoint(vlm.family.name, tmp_path, layers=4, tokenizer=tokenizer))
+    rows = own.capture(WIDE, 'Is the elephant under a grün umbrella?\nA. yes\nB. no', steps='first', max_new_tokens=1)
+    assert len(rows.question_tokens) > 12 and ''.join(rows.question_tokens).strip() == 'Is the elephant under a grün umbrella?'
+    assert read_words(rows.question_tokens, 'content') == ['elephant', 'under', 'grün', 'umbrella']
+    assert torch.isfinite(rows.query_rows('noun')).all()
+    note(vlm, words=kind)
 
 
 # -- nothing is left behind, nothing gets in

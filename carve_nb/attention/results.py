@@ -20,6 +20,7 @@ from ..core.image import open_image, png_bytes, scale_box, to_raster
 from ..core.io import behind_thought, replace_file
 from ..core.plotting import CONCEPT_COLORS, draw_boxes, outline_target, overlay, panels_html, plot_panels, strip
 from ..core.saliency import Saliency
+from ..core.text import asked_part
 from ..models.vlm import Answer
 
 # %% ../../nbs/library/attention/14_results.ipynb #52d1e648
@@ -95,11 +96,12 @@ class Result:
     @property
     def asked(self) -> str:
         "The question, in brackets the words whose rows were read"
-        text = self.question
+        text = asked_part(self.question)
+        behind = self.question[len(text):]    # options and instruction
         for word in self.read:
             whole = rf'\b{word}\b' if word.isalnum() else re.escape(word)
             text = re.sub(f'(?is)^(.*)({whole})', r'\1[\2]', text)    # the last of them
-        return text
+        return text + behind
 
     def __str__(self): return str(self.answer)
     def __repr__(self): return 'Result: ' + '\n'.join(self.summary())

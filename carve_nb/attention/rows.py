@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from ..core.errors import CaptureError
-from ..core.saliency import Saliency, merge_heads, pick_layers, pick_words
+from .words import pick_words, read_words, why_no_words
+from ..core.saliency import Saliency, merge_heads, pick_layers
 from ..core.plotting import fit_height, panels_html
 from ..models.image_tokens import ImageSpan
 from ..models.vlm import Answer
@@ -79,10 +80,13 @@ class AttentionRows:
         if query == 'last':
             if step in range(-len(self.attn), len(self.attn)): return self.attn[step]
             raise CaptureError(f'There is no step {step}: rows of {len(self.attn)} were read, 0 is the first.')
-        found = pick_words(self.question_tokens, 'all' if query == 'question' else query, 'none')
-        if self.question is not None and found: return self.question[found].mean(0)
-        read = f'give one or a list of those that were read, {list(self.question_tokens)}.'
-        raise CaptureError(f'No rows of {query!r}: {read if self.question_tokens else "record with question=, its words."}')
+        tokens, words = self.question_tokens, 'all' if query == 'question' else query
+        found = pick_words(tokens, words, 'none')
+        missing = [] if isinstance(words, str) else [w for w in words if not pick_words(tokens, w, 'none')]
+        if self.question is not None and found and not missing: return self.question[found].mean(0)
+        why = why_no_words(tokens, words) or f'give one or a list of those that were read, {read_words(tokens, "all")}'
+        told = f'{why}.' if tokens else 'record with question=, its words.'
+        raise CaptureError(f'No rows of {query if not missing else missing!r}: {told}')
 
     def maps(self,
         layers=None,   # as `pick_layers` takes them: indices, or two parts of the depth; all by default

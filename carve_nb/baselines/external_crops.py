@@ -17,7 +17,8 @@ from ..attention.results import Result, Timings
 from ..method.carve import ABOVE_0, limited, timings
 from .base import CropMethod, mean_saliency
 from ..core.errors import UnsupportedError
-from ..core.saliency import pick_words
+from ..attention.words import read_words
+from ..core.text import asked_part
 from ..regions import Region
 from ..core.image import box_iou
 from ..method.view import magnify
@@ -85,9 +86,8 @@ def box_region(box, score, size): # (x0, y0, x1, y1) pixels, floats; (W, H) of t
 
 # %% ../../nbs/library/baselines/06_external_crops.ipynb #120e539f
 def asked_words(question) -> list:
-    "The content words of a question, each once"
-    tokens = re.findall(r'\w+', question)
-    return list(dict.fromkeys(tokens[i].lower() for i in pick_words(tokens, 'content')))
+    "The content words of a question, each once; of one that is not English all words"
+    return read_words([f' {word}' for word in re.findall(r'\w+', asked_part(question))], 'content')
 
 @dataclass(repr=False)
 class Detector(ToolCrop):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from ..models.vlm import model_lock
 from ..attention.capture import recording
-from ..core.saliency import pick_words
+from ..attention.words import pick_words, read_words, why_no_words
 from ..attention.results import Timings
 from ..attention.intervention import Edit
 from ..method.carve import limited
@@ -81,7 +81,8 @@ class Gift(DecodingMethod):
         asked = [prompt.tokens[i] for i in prompt.question]
         keep = pick_words(asked, self.words)
         with seconds('map'): s = heat_map(gaze_shifts(w), keep)
-        notes, S = ['words: ' + ', '.join(asked[i].strip() for i in keep)], as_saliency(s, prompt.spans[0], image)
+        read, why = ', '.join(read_words(asked, self.words)), why_no_words(asked, self.words)
+        notes, S = [f'words: {read}' + f'; {why}'*bool(why)], as_saliency(s, prompt.spans[0], image)
         partial = self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=notes)
         return partial, torch.exp(self.alpha*stretch(s))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from transformers import BatchFeature
-from ..models.prompts import Prompt, check_text, format_chat, lay_out
+from ..models.prompts import Prompt, check_text, format_chat, lay_out, token_names
 from ..models.vlm import StockVLM, greedy
 from ..models.prefix_cache import own_loose
 from ..attention.capture import check_layers, collate
@@ -30,7 +30,7 @@ def text_only(vlm, question, suffix=None) -> Prompt: # without spans, pictures, 
     laid = lay_out(vlm.processor, [Image.new('RGB', (64, 64))], text, vlm.messages)
     chat = chat[:chat.rindex(text)] + laid[laid.rindex(text):]
     enc = vlm.tokenizer(chat, return_tensors='pt', add_special_tokens=not (bos and chat.startswith(bos)))
-    names = [vlm.tokenizer.decode([i]) for i in enc['input_ids'][0].tolist()]
+    names = token_names(vlm.tokenizer, enc['input_ids'][0])
     inputs = BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')})
     return Prompt(inputs, [], [], chat, [], names, question)
 

@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 from ..attention.results import Result
 from ..core.errors import CarveError
-from ..core.saliency import Saliency, pick_layers, pick_words, read_words
+from ..attention.words import pick_words, read_words, why_no_words
+from ..core.saliency import Saliency, pick_layers
 from ..decomposition import contrast
 from .base import CropMethod
 from ..method.carve import ABOVE_0, Carve, ViewRule, as_saliency, limited, timings
@@ -39,7 +40,7 @@ class Conjunction(Carve):
     word_layers: object = 0 # of the words' experts
     word_weight: float = .45 # exponent of the words together; that of the answer is the rest
     op: Literal['ratio', 'difference'] = 'ratio' # a log contrast has negative values
-    name = 'conjunction'
+    name, instead = 'conjunction', 'the last position was read alone'
 
     def __post_init__(self):
         super().__post_init__()
@@ -111,7 +112,7 @@ class Lookup(CropMethod):
         rows = self.capture(vlm, image, question, cache)
         seconds = timings(capture=rows)
         asked, row = row, word_row(rows, row)
-        if row != asked: notes = [*notes, f'no word of the question is known as its {asked!r}: the last position was read']
+        if row != asked: notes = [*notes, f'{why_no_words(rows.question_tokens, asked)}: the last position was read']
         S = rows.saliency(layers, query=row, picture=image)
         sure = rows.answer.confidence > self.skip_above
         if sure: notes = [*notes, f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again']

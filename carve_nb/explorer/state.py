@@ -18,6 +18,7 @@ from ..attention.cache import AttentionCache
 from ..attention.results import Result
 from ..method.carve import Carve, as_saliency, change
 from ..method.view import enlargement
+from ..models.prompts import token_names
 from ..data.scenes import SPLITS
 from ..core.image import open_image
 from ..core.saliency import Saliency, merge_heads, pick_layers
@@ -62,7 +63,7 @@ def take_shown(vlm, image, question, name='picture.png') -> ExplorerState: # all
     "Look twice and keep everything"
     image = open_image(image)
     with vlm.sharing(): looks = Carve().capture_both(vlm, image, question, AttentionCache())
-    said = [vlm.tokenizer.decode([t]) for t in looks[0].tokens]
+    said = token_names(vlm.tokenizer, torch.tensor(looks[0].tokens))
     return ExplorerState(image, question, *looks, vlm.n_layers, said, str(vlm.name), name)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #93ed9d47
@@ -169,7 +170,7 @@ def head_strip(shown, layer, first=0, most=16) -> dict: # caption -> picture, ea
 def words_shown(shown) -> list: # [W] text: question tokens, then generated ones
     "The words that have a row"
     asked = list(shown.rows.question_tokens) if shown.rows.question is not None else []
-    return [w.replace('▁', '').replace('Ġ', '').strip() or repr(w) for w in (*asked, *shown.said)]
+    return [w.strip() or repr(w) for w in (*asked, *shown.said)]
 
 def word_rows(shown, layers=None, heads='mean'): # [W, Nv]
     "One row for each word: the mean over the layers that attend to the picture, of all where none of them does"

@@ -11,7 +11,7 @@ import torch
 from ..attention.intervention import head_importance
 from ..baselines.word_rows import Lookup
 from ..core.plotting import panels_html
-from ..core.saliency import pick_words
+from ..attention.words import pick_words
 from carve_nb.explorer.state import (
     MAP_KINDS, MOST_LAYERS, film_strip, head_map, head_picture, head_strip, head_table, settings_code, to_map,
     word_rows, words_shown)

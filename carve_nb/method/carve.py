@@ -17,7 +17,8 @@ from ..attention.rows import AttentionRows
 from ..attention.several_pictures import ask_several
 from ..carve import fuse_contrast
 from ..core.errors import CarveError, choose
-from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers, pick_words, read_words
+from ..attention.words import pick_words, read_words, why_no_words
+from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers
 from ..core.image import open_image
 from ..maps import fuse_maps, step_weights
 from ..models.families import check_needs
@@ -242,6 +243,7 @@ class Carve(Method):
     view: ViewRule = ViewRule()
     reading: ReadingRule = ReadingRule()
     captures = True
+    instead = 'all its words were read' # where the question has no such words
 
     def __post_init__(self):
         super().__post_init__()
@@ -379,6 +381,8 @@ class Carve(Method):
             notes.append(f'{g} of {q} steps are paired: the description has no more')
         if unavailable := [l for l in asked if l not in rows_q.meta.get('attending', asked)]:
             notes.append(f'no attention to read in layers {unavailable}: left out')
+        if why := self.query == 'question' and why_no_words(rows_q.question_tokens, self.words):
+            notes.append(f'{why}: {self.instead}')
         w = step_weights(len(A_q), self.steps)
         both = [as_saliency(fuse_maps(A, w), span, image) for A in (A_q, A_g)]
         maps = dict(zip(('A_Q, under the question', 'A_G, under the instruction', CONTRAST_TITLES[self.op]), [*both, S]))

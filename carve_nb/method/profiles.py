@@ -20,7 +20,7 @@ from ..attention.cache import weights_state
 from ..core.errors import CarveError, choose
 from ..core.io import CHECKPOINTS, PACKAGED, replace_file
 from ..core.plotting import figure_bytes, plot_style
-from ..core.saliency import pick_words
+from ..attention.words import pick_words
 from ..core.stats import mean_interval
 from ..data.scenes import samples
 from .measures import check_attending, layer_facts

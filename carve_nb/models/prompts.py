@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['TURN', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'format_chat',
-           'check_template', 'put_words', 'commands', 'escape_text', 'check_text', 'unknown_words', 'text_positions',
-           'token_names', 'lay_out', 'Prompt', 'plot_grid', 'stretched', 'check_shape', 'prompt_places',
+           'check_template', 'put_words', 'commands', 'escape_text', 'check_text', 'unknown_words', 'token_names',
+           'text_positions', 'lay_out', 'Prompt', 'plot_grid', 'stretched', 'check_shape', 'prompt_places',
            'deal_pictures', 'open_pictures', 'read_prompts', 'check_tiles', 'cell_counts', 'picture_frame',
            'message_parts', 'chat_frame']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import re
-from bisect import bisect_left
 from dataclasses import dataclass, replace
+from functools import lru_cache
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -20,6 +20,7 @@ from transformers import BatchFeature
 from ..core.errors import CarveError, PromptError, UnsupportedError
 from ..core.image import open_image
 from ..core.plotting import fit_height, panels_html
+from ..core.text import asked_part, tokens_at, word_places
 from .image_tokens import ImageSpan
 from .families import find_family
 
@@ -132,33 +133,40 @@ def unknown_words(tokenizer, text) -> list:
     return [text[start:end].strip() for i, (start, end) in places if i == unknown]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #be36c20a
+def token_names(tokenizer, ids) -> list:
+    "What each token adds to the decoded text, spaces too; a character in several tokens is the name of the first"
+    ids, group, open = ids.tolist(), 0, 0   # where the tokens before begin, and those that are not yet a text
+    names = ['']*len(ids)
+    @lru_cache(None)
+    def decode(*some): return tokenizer.decode(list(some), clean_up_tokenization_spaces=False)
+    for i in range(len(ids)):
+        text, before, short = (decode(*ids[group:end]) for end in (i + 1, open, i))
+        if text.endswith('\ufffd') and i + 1 < len(ids): continue
+        if not text.startswith(short): short = text     # the token ends a character
+        names[open] = short[len(before):]
+        names[i] += text[len(short):]
+        group, open = open, i + 1
+    return names
+
+# %% ../../nbs/library/models/06_prompts.ipynb #7589b75d
 def text_positions(
     tokenizer, ids,  # [N] tokens of a prompt
-    skip,  # the token that stands for a part of a picture
+    names,           # [N] of `token_names`
     text,
-    later=0,  # how often the text stands again behind the place that is meant
+    later=None,      # how often the text stands again behind the place that is meant; None: the last one as whole words
 ) -> list:
-    "Positions of the tokens of a text, where it stands last in a prompt; of no text: none"
+    "Positions of the tokens of a question that ask, without options and instruction; of no text: none"
     if not text: return []
-    kept = (ids != skip).nonzero()[:, 0].tolist()
-    words, n = ids[kept].tolist(), len(kept)
-    def times(start, end):   # the text stands in what these words are, decoded
-        told = tokenizer.decode(words[start:end], clean_up_tokenization_spaces=False)
-        return len(re.findall(f'(?={re.escape(text)})', told))
-    if times(0, n) > later:
-        first = bisect_left(range(n + 1), 1, key=lambda i: times(i, n) <= later) - 1
-        return kept[first:bisect_left(range(n), 1, lo=first, key=lambda end: times(first, end))]
+    told, part = ''.join(names), asked_part(text)
+    at = word_places(told, text) if later is None else [m.start() for m in re.finditer(f'(?={re.escape(text)})', told)]
+    if len(at) > (later or 0):
+        start = at[-1 - (later or 0)]
+        return tokens_at(names, start, start + len(part))
     # a tokenizer of whole words, which keeps neither capitals nor spaces
-    own = tokenizer(text, add_special_tokens=False).input_ids
-    found = [i for i in range(n) if own and words[i:i + len(own)] == own][:-later or None]
-    if found: return kept[found[-1]:found[-1] + len(own)]
-    whole = tokenizer.decode(words, clean_up_tokenization_spaces=False)
-    raise PromptError(f'The prompt does not hold the question {text!r}: it ends {whole[-80:]!r}.')
-
-def token_names(tokenizer, ids) -> list:
-    "Each of some tokens as text"
-    names = {i: tokenizer.decode([i]) for i in set(ids.tolist())}
-    return [names[i] for i in ids.tolist()]
+    ids, (own, asked) = ids.tolist(), tokenizer([text, part], add_special_tokens=False).input_ids
+    found = [i for i in range(len(ids)) if own and ids[i:i + len(own)] == own][:-(later or 0) or None]
+    if found and text not in told: return list(range(found[-1], found[-1] + len(asked)))
+    raise PromptError(f'The prompt does not hold the question {text!r}: it ends {told[-80:]!r}.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e53025a6
 def lay_out(processor, images, text, messages=TURN) -> str:
@@ -285,7 +293,7 @@ def read_prompts(
         own, names = pictures[first:first + n], token_names(tok, ids)
         spans = family.spans(config, processor, inputs, [im.size for im in own], ids, first) if own else []
         if not family.cross: check_tiles(spans, names, ids == token)
-        at = text_positions(tok, ids, token, asked)
+        at = text_positions(tok, ids, names, asked)
         # one image token for each picture
         short = [i for before, i in zip([None, *ids.tolist()], ids.tolist()) if i != token or before != token]
         text = tok.decode(short, clean_up_tokenization_spaces=False)

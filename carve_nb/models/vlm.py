@@ -121,7 +121,7 @@ class VLM:
         return (f'VLM({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M parameters, '
                 f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device}{suffix})')
 
-    def read(self, chat, images, question, later=0) -> Prompt:
+    def read(self, chat, images, question, later=None) -> Prompt:
         "A chat and its pictures through the processor, with the positions noted; `later`: of `text_positions`"
         bos, seen = getattr(self.tokenizer, 'bos_token', None), [to_raster(im) for im in images]
         kw, spans = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}, []
@@ -141,8 +141,9 @@ class VLM:
         self.check_length(ids, 'Shorten the question or use fewer or smaller pictures.')
         if images: spans = self.family.spans(config, self.processor, inputs, [im.size for im in seen], ids)
         spans = [stretched(s, seen[s.image], images[s.image]) for s in spans]
-        asked = text_positions(tok, ids, config.image_token_id, question, later)
-        return Prompt(inputs, spans, asked, chat, images, token_names(tok, ids), question)
+        names = token_names(tok, ids)
+        asked = text_positions(tok, ids, names, question, later)
+        return Prompt(inputs, spans, asked, chat, images, names, question)
 
     def check_length(self, ids, advice):
         if len(ids) < self.limit: return
@@ -243,8 +244,9 @@ class VLM:
         inputs |= dict(input_ids=ids[None], attention_mask=coded['attention_mask'])
         if 'video_grid_thw' in inputs: inputs['mm_token_type_ids'] = 2*(ids[None] == token)
         spans = moment_spans((ids == token).nonzero()[:, 0], video, grid, n)
-        asked = text_positions(tok, ids, token, question)
-        return Prompt(BatchFeature(inputs), spans, asked, chat, list(video), token_names(tok, ids), question)
+        names = token_names(tok, ids)
+        asked = text_positions(tok, ids, names, question)
+        return Prompt(BatchFeature(inputs), spans, asked, chat, list(video), names, question)
 
     def to_device(self, prompt):
         "The prompt's inputs on the model's device and in its type; the prompt stays as it is"

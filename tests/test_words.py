@@ -1,0 +1,111 @@
+"The words that are read, from where the user starts: whole words on the stock Llama tokenizer, what asks and what does not, English and not."
+import pytest, torch, transformers
+from carve_nb.attention.stock_recording import record_attention
+from carve_nb.baselines.word_rows import Conjunction, Lookup
+from carve_nb.core.errors import CarveError
+from carve_nb.explorer.state import take_shown, words_shown
+from carve_nb.method.carve import Carve
+from carve_nb.models.vlm import VLM
+from recipes.tiny_models import llama_tokenizer, make_tiny_checkpoint
+from test_families import TALL, WIDE
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+SHORT = dict(max_new_tokens=2)
+CAR = 'What is the colour of the car?'
+
+
+@pytest.fixture(scope='module')
+def llama(tmp_path_factory):
+    "A LLaVA saved with the stock Llama tokenizer, which cuts words and decodes a token without its space"
+    transformers.utils.logging.disable_progress_bar()
+    vlm = VLM.from_pretrained(make_tiny_checkpoint('llava', tmp_path_factory.mktemp('llama'), tokenizer=llama_tokenizer))
+    assert vlm.tokenizer.convert_ids_to_tokens(the := vlm.tokenizer(' the').input_ids)[-1] == '▁the' and vlm.tokenizer.decode(the[-1:]) == 'the'
+    return vlm
+
+
+def record(vlm, text, **kw):
+    "The rows of a user's own prompt around a stock `generate`"
+    chat = vlm.prompt(WIDE, text).text
+    inputs = vlm.processor(images=[WIDE], text=[chat], return_tensors='pt')
+    with record_attention(vlm.model, vlm.processor, inputs, [WIDE], **kw) as rows: vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
+    return rows
+
+
+def spelled(vlm, prompt): return vlm.tokenizer.decode(prompt.inputs['input_ids'][0, prompt.question]).strip()
+
+
+@pytest.mark.parametrize('word', ['elephant', 'umbrella', 'snowboards', 'Müller', '犬', 'कुत्ता'])
+def test_a_word_of_several_tokens_is_one(llama, word):
+    assert len(llama.tokenizer.tokenize(f' {word}')) > 1
+    text = f'What is the colour of the {word}?'
+    read = Lookup(row='noun', **SHORT)(llama, WIDE, text)
+    if word[0].isascii() or word == 'Müller':
+        assert read.read == [word.lower()] and read.asked == f'What is the colour of the [{word}]?' and not read.notes[:-1]
+        assert Lookup(row='content', **SHORT)(llama, WIDE, text).read == ['colour', word.lower()]
+    else: assert read.read == [] and 'does not read as English' in read.notes[0]
+    assert Carve(query='question', words=[word], **SHORT)(llama, WIDE, text).read == [word.lower()]
+    assert record(llama, text, question=text).query_rows(word).shape == (6, 4, 64)
+
+
+def test_rows_of_a_word_are_those_of_its_tokens(llama):
+    rows = record(llama, 'Is the elephant under the umbrella?', question='Is the elephant under the umbrella?')
+    assert ''.join(rows.question_tokens).strip() == 'Is the elephant under the umbrella?'
+    assert torch.equal(rows.query_rows('noun'), rows.query_rows('umbrella'))
+    names = rows.question_tokens
+    last = max(i for i, name in enumerate(names) if name[:1] == ' ')
+    at = [i for i in range(last, len(names) - 1) if names[i].strip()]
+    assert len(at) > 1 and torch.allclose(rows.query_rows('noun'), rows.question[at].mean(0))
+
+
+def test_shown_words_are_readable(llama):
+    shown = take_shown(llama, WIDE, 'What is the grün 犬 eating?')
+    text = ' '.join(words_shown(shown))
+    assert '犬' in text and 'ü' in text and not {*'▁Ġ\ufffd'} & {*text}
+
+
+def test_a_text_is_found_as_whole_words(llama):
+    assert ''.join(record(llama, 'What is this?', question='is').question_tokens).strip() == 'is'
+    assert record(llama, 'What is this?', question='What is').question_tokens[0].strip()[0] == 'W'
+    with pytest.raises(CarveError, match="does not hold the question 'his'"): record(llama, 'What is this?', question='his')
+
+
+BEHIND = ['\nA. red\nB. blue', '\nOptions:\n(A) red\n(B) blue\nAnswer with the letter.', "\nAnswer with the option's letter from the given choices directly.",
+          ' Answer the question using a single word or phrase.']
+
+
+@pytest.mark.parametrize('behind', BEHIND, ids=range(len(BEHIND)))
+@pytest.mark.parametrize('name', ['llama', 'carve-tiny'])
+def test_options_and_instructions_are_no_words(request, name, behind):
+    "They stand in the prompt, and the words that are read are those of the question"
+    vlm = request.getfixturevalue('llama') if name == 'llama' else VLM.from_pretrained(name)
+    prompt = vlm.prompt(WIDE, CAR + behind)
+    assert spelled(vlm, prompt).lower() in (CAR.lower(), CAR.lower().replace('colour', '<unk>').replace('car', '<unk>')) and CAR + behind in prompt.text
+    assert len(prompt) > len(vlm.prompt(WIDE, CAR))
+    if name != 'llama': return
+    for method in Lookup(row='noun', **SHORT), Carve(query='question', words='noun', **SHORT): assert method(vlm, WIDE, CAR + behind).read == ['car']
+    assert record(vlm, CAR + behind, question=CAR + behind).query_rows('noun').shape
+
+
+@pytest.mark.parametrize('text', ['狗是什么颜色？', 'कुत्ते का रंग क्या है?', 'Was ist auf dem Bild zu sehen?', 'Où est le chat?', 'ما لون الكلب؟'])
+def test_what_is_not_english_has_no_noun(llama, text):
+    for row in 'noun', 'content':
+        r = Lookup(row=row, **SHORT)(llama, WIDE, text)
+        assert r.notes[0] == f'no word of the question is taken as its {row!r} (it does not read as English): the last position was read' and r.read == []
+        r = Carve(query='question', words=row, **SHORT)(llama, WIDE, text)
+        assert f'no word of the question is taken as its {row!r} (it does not read as English): all its words were read' in r.notes
+    marked = Lookup(row='?', **SHORT)(llama, WIDE, text)
+    assert marked.read and marked.read[0] in '?？؟'
+
+
+def test_a_missing_word_is_named(llama):
+    text = 'Is the red car left of the umbrella?'
+    assert Carve(query='question', words=['red', 'Umbrella'], **SHORT)(llama, WIDE, text).read == ['red', 'umbrella']
+    for method in Carve(query='question', words=['red', 'moon'], **SHORT), Carve(query='question', words='moon', **SHORT):
+        with pytest.raises(CarveError, match="no such word as 'moon', it has: is, the, red, car, left, of, the, umbrella"): method(llama, WIDE, text)
+    assert Conjunction(**SHORT)(llama, WIDE, text).read == ['red']      # of a list of its own
+    with pytest.raises(CarveError, match=r"No rows of \['moon'\]"): record(llama, text, question=text).saliency(query=['red', 'moon'])
+
+
+def test_the_same_words_again(llama):
+    "A question whose words stand again behind it, in its options or in the template"
+    for text in 'T', 'Is it red?\nA. Is it red?\nB. no': assert spelled(llama, llama.prompt([TALL], text)) == text.split('\n')[0]
