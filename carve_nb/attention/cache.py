@@ -39,14 +39,14 @@ def is_hooked(model) -> bool:
 
 @torch.no_grad()
 def weights_state(model) -> tuple:
-    """What tells a model's weights from those before a change: place, version, norm and 256 values of each tensor, and its adapters.
+    """What differs once weights change: place, version, norm and 256 values of each tensor; adapters as they are set.
 
     Tensors that cannot be read, on no device or packed, count by their places alone. A GPU is waited for once."""
     layers = [*map(vars, model.modules())]
-    tensors = {id(t): t for own in layers for t in (*own['_parameters'].values(), *own['_buffers'].values()) if t is not None}
+    tensors = [t for own in layers for kind in ('_parameters', '_buffers') for t in own[kind].values() if t is not None]
     places, read, by_device = [], [], {}
-    for at, t in tensors.items():
-        places.append((t.is_meta or at, 0 if t.is_inference() else t._version))
+    for t in {id(t): t for t in tensors}.values():     # each once
+        places.append((t.is_meta or id(t), 0 if t.is_inference() else t._version))
         plain = type(t) in (torch.Tensor, torch.nn.Parameter) and not (t.is_meta or t.is_quantized)
         if plain: by_device.setdefault(t.device, []).append(t.view(torch.uint8) if t.itemsize == 1 else t)
     for some in by_device.values():

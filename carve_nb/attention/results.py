@@ -39,7 +39,7 @@ def format_answer(answer) -> str:
     return f'"{text}"' if confidence is None else f'"{text}" ({confidence:.2f})'
 
 # how a method went: it leaves the meaning of its answer as it is
-DETAILS = re.compile(r'words: |view: |layer \d|\d+ of \d+ heads|\d+ (visual heads|local)|weight was moved|.*; at layer ')
+DETAILS = re.compile(r'words: |view: |layer \d|\d+ (of \d+|visual) heads|\d+ local|weight was moved|.*; at layer ')
 
 def grave_notes(notes) -> list:
     "Those of a result's notes that change what its answer means; the others say how the method went"

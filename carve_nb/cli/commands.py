@@ -254,7 +254,8 @@ def do_ask(images: Pictures, question: Question, loading,
     shown, facts = sys.stdout.isatty() and not quiet, dict(model=loading[0], version=__version__)
     if shown: print(*filter(None, [terminal_picture(r.picture), *map(tame_terminal, r.summary())]), sep='\n')
     else:
-        for line in r.summary()[1:] if verbose or r.images else [] if quiet else grave_notes(r.notes): print_line('note', line)
+        said = r.summary()[1:] if verbose or r.images else grave_notes(r.notes)*(not quiet)
+        for line in said: print_line('note', line)
         print(tame_terminal(r, '\n\t'))
     written = {Path(out)/name: data for name, data in r.files(**facts).items()} if out else {}
     if to_json: written[to_json] = json.dumps(r.to_dict(**facts), indent=1) + '\n'

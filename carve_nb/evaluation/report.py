@@ -172,7 +172,7 @@ class Report:
         return list(map(one_line, said))
 
     def remarks(self) -> list: # of str
-        "What changes the meaning of a method's answers, and of how many; notes are one that differ in numbers or quotes"
+        "What changes the meaning of a method's answers, of how many; notes that differ in numbers or quotes are one"
         said = []
         for m in self.lines:
             good, alike = self.select(m, status='ok'), {}
@@ -205,7 +205,8 @@ class Report:
             if split: note += f', and for the {sum("p_holm" in r for r in by_kind)} of the tables by kind together'
             note += '.'
         worst = [f'`{one_line(m)}`: {100*r["worst"]:.1f} %' for m, r in first.items() if r['failed'] and r['n']]
-        page += [note, worst and f'Accuracy if failures are counted as wrong: {", ".join(worst)}.', *self.remarks(), *self.troubles()]
+        page += [note, worst and f'Accuracy if failures are counted as wrong: {", ".join(worst)}.']
+        page += self.remarks() + self.troubles()
         return '\n\n'.join(filter(None, page)) + '\n\n'
 
     def _repr_markdown_(self): return tame_markdown(self.markdown())

@@ -140,7 +140,7 @@ class ModelProfile(MeasuredLayers):
     touch: dict = None  # row -> [L] share of the questions with a box whose peak touches it
     gain: list = None   # touch over that of the last position in all layers, where others chose: [mean, lower, upper]
     rules: dict = None  # thresholds of `CarveAuto` and their worth, from `add_thresholds`
-    chance: float = None # share of the patches that overlap a box, mean over the questions: touch of a peak that falls anywhere
+    chance: float = None # touch of a peak anywhere: the share of the patches that overlap a box, mean over questions
     dtype: str = None   # type of numbers of the weights, such as 'float32'
     rounded: str = None # key of the weights rounded to bfloat16, which is that of the model loaded so
     kind = 'model profile'  # of its file
@@ -161,7 +161,7 @@ class ModelProfile(MeasuredLayers):
 
     @property
     def sure(self) -> bool:
-        "Whether there are ten pictures, the layers of one row agree, other draws choose it again, and it beats chance if tested"
+        "Whether ten pictures or more choose this row alone and again, by agreement, and it touches boxes above chance"
         return not self.doubts()
 
     def fields(self, name='carve') -> dict: # name: 'carve', 'auto' or 'lookup'
@@ -237,7 +237,7 @@ def _others():
         except CarveError: pass     # it is told where it is the model's own
 
 def find_profile(vlm) -> ModelProfile:
-    """The profile of these weights, yours before that of a model of this package, then of the same weights in another type.
+    """The profile of these weights, yours or of a model of this package; else of the same weights in another type.
 
     It is the first that is sure, or else the first; None where there is none."""
     key, rounded = _find_keys(vlm)

@@ -347,7 +347,7 @@ def adapters(model) -> str:
     return str(set_so) if set_so else ''
 
 def weights_key(vlm, dtype=torch.float32) -> str: # values are rounded to the type
-    "Short fingerprint of a model's weights and adapters, 12 hexadecimal digits: of at most 65,536 values of each tensor"
+    "Short fingerprint of weights and adapters, 12 hexadecimal digits: of at most 65,536 values of each tensor"
     h = hashlib.sha256(adapters(vlm.model).encode())
     for name, w in sorted(vlm.model.state_dict().items()):
         try:
@@ -355,8 +355,8 @@ def weights_key(vlm, dtype=torch.float32) -> str: # values are rounded to the ty
             sample = values[::max(1, math.ceil(values.numel()/65536))].to('cpu', dtype).float().contiguous()
         except (AttributeError, RuntimeError) as e:     # on no device, or packed
             raise UnsupportedError(
-                f'The weights of {vlm.name} cannot be fingerprinted, as {name} cannot be read (offloaded or packed). What is '
-                "kept for a model is found by them: name the row with `row=`, such as Lookup(row='noun').") from e
+                f'The weights of {vlm.name} cannot be fingerprinted, as {name} cannot be read (offloaded or packed). A '
+                "model's profile is found by them: name the row with `row=`, such as Lookup(row='noun').") from e
         h.update(f'{name} {tuple(w.shape)}'.encode() + sample.numpy().tobytes())
     return h.hexdigest()[:12]
 

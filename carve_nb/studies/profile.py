@@ -91,7 +91,8 @@ def profile_model(vlm, samples, source='scenes of this package', draws=500, over
     places = picture_places([s.image_key or str(s.image) for s in samples])
     pictures = [[samples[i] for i in at] for at in places if len(at) > 1]
     if not pictures: raise CarveError('No picture has two questions: agreement compares what they see in one picture.')
-    scores, boxed, covered = [], [], []   # [n][R, L]; (place of the picture, [R, L, gh, gw], touch of a map); parts of the patches
+    scores, boxed = [], []   # [n][R, L]; (place of the picture, [R, L, gh, gw], touch of a map)
+    covered = []             # parts of the patches that the boxes overlap
     for i, asked in enumerate(over(pictures)):
         image = open_image(asked[0].image)
         with vlm.sharing(): rows = [vlm.capture(image, s.question, suffix=SHORT_ANSWER) for s in asked]
