@@ -382,6 +382,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     from carve_nb.method.profiles import find_profile
     from carve_nb.models.vlm import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
+    monkeypatch.setattr('carve_nb.method.profiles.PICTURES', 4)    # time
     words = ['profile', '--n', '4', '--quiet']
     assert main([*words, '--json', str(tmp_path/'p.json')]) == 0
     vlm, (file,), told = VLM.from_pretrained(), (tmp_path/'kept').iterdir(), json.loads((tmp_path/'p.json').read_text())
@@ -389,13 +390,47 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     with pytest.raises(CarveError, match='no thresholds of auto'): CarveAuto.for_model(vlm)
     assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
     assert main([*words, '--auto', '--force']) == 0 and find_profile(vlm).rules['n'] == 4
-    with pytest.warns(UserWarning, match='keep the default'): CarveAuto.for_model(vlm)
+    with pytest.warns(UserWarning, match='take the default'): CarveAuto.for_model(vlm)
     capsys.readouterr()
     assert main(['profile', '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
     out, err = capsys.readouterr()
-    assert 'asked: What colour is the car?' in err and 'touch' not in out and 'Fewer than three pictures' in out
+    assert 'asked: What colour is the car?' in err and 'touch' not in out and '1 pictures are fewer than 4' in out and 'but not used, as it is not sure' in out
     llava = VLM.from_pretrained(models['llava'])
     assert Lookup().choose(llava)[0] == 'last' and 'is not sure' in Lookup().choose(llava)[2][0] and find_profile(llava).n < 3
+
+
+def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
+    "One picture makes no profile: the one that ships is read on, also where an earlier version kept such a file"
+    from dataclasses import replace
+    from carve_nb.baselines.word_rows import Lookup
+    from carve_nb.data.scenes import make_scene
+    from carve_nb.method.profiles import find_profile, profile_path
+    from carve_nb.models.vlm import VLM
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
+    (tmp_path/'ex').mkdir()
+    make_scene(145).image.save(tmp_path/'ex'/'0.png')
+    assert main(['profile', '--model', 'carve-small', '--images', str(tmp_path/'ex'), '--quiet']) == 0
+    out, vlm = capsys.readouterr().out, VLM.from_pretrained('carve-small')
+    assert 'not kept: the profile of 40 pictures (scenes of this package) is sure, and stays' in out and 'kept in' not in out
+    assert not [*(tmp_path/'kept').iterdir()] and Lookup().choose(vlm) == ('noun', [2], [])
+    replace(find_profile(vlm), n=1, row='last', layers=[9]).save(profile_path(vlm))
+    assert Lookup().choose(vlm) == ('noun', [2], [])
+
+
+def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeypatch, capsys):
+    "That no row is known and that an answer was cut: `ask` on stderr, `eval` and `report` under the table, with counts"
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
+    how = ['--model', str(models['llava']), '--max-new-tokens', '2']
+    assert main(['ask', str(photo), 'What is this?', *how, '--method', 'lookup']) == 0
+    err = capsys.readouterr().err
+    assert 'carve: note: no row is known for this model, so the last position was read' in err and 'carve: note: cut at 2 tokens' in err
+    assert main(['ask', str(photo), 'What is this?', *how, '--method', 'lookup', '--quiet']) == 0 and capsys.readouterr().err == ''
+    run = str(tmp_path/'R')
+    assert main(['eval', 'scenes', '--n', '2', '--methods', 'none,lookup', *how, '--out', run, '--quiet']) == 0
+    lines = '`lookup`: no row is known for this model, so the last position was read: `carve profile` finds one: 2 of 2', '`none`: cut at 2 tokens: 2 of 2'
+    shown = capsys.readouterr().out, (tmp_path/'R'/'table.md').read_text()
+    assert main(['report', run]) == 0
+    for told in (*shown, capsys.readouterr().out): assert all(line in told for line in lines), told
 
 
 @pytest.mark.parametrize('wins', [True, False])
@@ -425,7 +460,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
         assert f'suggested: {best}' in said and f'suggested: {auto}' in said
     else:
         with pytest.warns(UserWarning): assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (Carve(), CarveAuto())
-        assert said.count('keep the default') == 2 and 'suggested' not in said and '--method carve' not in said
+        assert said.count('take the default') == 2 and 'suggested' not in said and '--method carve' not in said
     assert ('in a shell: --method lookup' in said, 'lookup reads this row all the same' in said) == (wins, not wins)
 
 

@@ -21,6 +21,10 @@ PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.PreTrainedConfig._attn_implementation': 'models.hooks: the name of the kernel in use',
     'torch.nn.attention.flex_attention.BlockMask': 'models.hooks: the mask of flex attention',
     'torch.Tensor._version': 'attention.cache: has a weight been changed in place?',
+    'torch._foreach_norm': 'attention.cache: the norms of all weights at once',
+    'torch.nn.modules.module': 'attention.cache: the next two',
+    'torch.nn.modules.module._global_forward_hooks': 'attention.cache: does a hook run in every module?',
+    'torch.nn.modules.module._global_forward_pre_hooks': 'attention.cache: as above',
     'torch.ops.aten._scaled_dot_product_flash_attention': 'models.hooks: attention in two parts, CUDA',
     'torch.ops.aten._scaled_dot_product_flash_attention_for_cpu': 'models.hooks: attention in two parts, CPU',
 }

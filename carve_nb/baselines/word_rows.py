@@ -96,7 +96,10 @@ class Lookup(CropMethod):
         if self.row: return self.row, self.layers, []
         profile = find_profile(vlm)
         if found := profile and profile.fields('lookup'):
-            return found['row'], found['layers'] if self.layers is None else self.layers, []
+            dtype = str(vlm.dtype).removeprefix('torch.')
+            other = profile.dtype not in (None, dtype)
+            notes = [f'row and layers are those of the profile of the {profile.dtype} weights'] if other else []
+            return found['row'], found['layers'] if self.layers is None else self.layers, notes
         why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
         more = '`carve profile --force` with more pictures' if profile else '`carve profile`'
         return 'last', self.layers, [f'{why}, so the last position was read: {more} finds one']

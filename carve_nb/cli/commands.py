@@ -14,7 +14,7 @@ __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'FIELD_NA
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
 import json, os, re, shlex, sys, tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.resources import files
 from importlib.util import find_spec
@@ -245,13 +245,17 @@ def do_ask(images: Pictures, question: Question, loading,
     make_folder(out, 'result.png', 'view.png', 'result.json')
     if to_json: check_file(to_json, *images)
     from carve_nb.attention.several_pictures import ask_several
-    ask = pick_method(method, layers, suffix, max_new_tokens)
-    r = ask_several(ask, open_model(loading), pictures, question, box=box)
+    from carve_nb.attention.results import grave_notes
+    from carve_nb.evaluation.runner import cut_note
+    ask, vlm = pick_method(method, layers, suffix, max_new_tokens), open_model(loading)
+    r = ask_several(ask, vlm, pictures, question, box=box)
+    r = replace(r, notes=[*r.notes, *cut_note(vlm, r.answer)])
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')
     shown, facts = sys.stdout.isatty() and not quiet, dict(model=loading[0], version=__version__)
     if shown: print(*filter(None, [terminal_picture(r.picture), *map(tame_terminal, r.summary())]), sep='\n')
     else:
-        for line in r.summary()[1:] if verbose or r.images else (): print_line('note', line)
+        said = r.summary()[1:] if verbose or r.images else grave_notes(r.notes)*(not quiet)
+        for line in said: print_line('note', line)
         print(tame_terminal(r, '\n\t'))
     written = {Path(out)/name: data for name, data in r.files(**facts).items()} if out else {}
     if to_json: written[to_json] = json.dumps(r.to_dict(**facts), indent=1) + '\n'
@@ -558,7 +562,7 @@ def do_profile(loading,
     if auto and n < 2: raise CarveError('--auto needs --n 2 or more.')
     if images: folder_pictures(images)     # there must be some
     from tqdm import tqdm
-    from carve_nb.method.profiles import profile_path
+    from carve_nb.method.profiles import find_profile, profile_path
     from carve_nb.studies.profile import add_thresholds, mixed_questions, profile_model, profile_questions
     path = profile_path(vlm := open_model(loading))
     if path.exists() and not force:
@@ -569,8 +573,11 @@ def do_profile(loading,
     profile = profile_model(vlm, asked, images.name if images else 'scenes of this package', over=over)
     if auto: profile = add_thresholds(profile, vlm, mixed_questions(n, images), over)
     print(profile)
-    profile.save(path)
-    print(f'kept in {path}')
+    rival = None if profile.sure else find_profile(vlm)
+    if rival and rival.sure: print(f'not kept: the profile of {rival.n} pictures ({rival.source}) is sure, and stays')
+    else:
+        profile.save(path)
+        print(f'kept in {path}' + ('' if profile.sure else ', but not used, as it is not sure'))
     save_json(to_json, asdict(profile))
     name = 'auto' if profile.rules and profile.rules['gain'][1] > 0 else 'carve'
     words = [name, *(f'{k}={v}'.replace(' ', '') for k, v in profile.fields(name).items())]

@@ -12,8 +12,10 @@ import numpy as np, pandas as pd
 from collections import Counter
 from dataclasses import dataclass, field
 from html import escape
+from itertools import chain
 from pathlib import Path
 from matplotlib.figure import Figure
+from ..attention.results import grave_notes
 from ..core.errors import RunError
 from ..core.io import escape_sign, one_line, replace_file, table_html, tame_markdown
 from ..core.plotting import figure_bytes, plot_forest
@@ -169,6 +171,17 @@ class Report:
             if words: said.append(f'`{m}`: {reasons.total()} of {len(lines)} samples without an answer: {words}')
         return list(map(one_line, said))
 
+    def remarks(self) -> list: # of str
+        "What changes the meaning of a method's answers, of how many; notes that differ in numbers or quotes are one"
+        said = []
+        for m in self.lines:
+            good, alike = self.select(m, status='ok'), {}
+            for note in chain.from_iterable(grave_notes(r.get('notes') or ()) for r in good):
+                alike.setdefault(re.sub(r'"[^"]*"|\d[\d.,]*(?<=\d)', '...', note), []).append(note)
+            for form, notes in sorted(alike.items(), key=lambda o: -len(o[1])):
+                said.append(f'`{m}`: {notes[0] if len({*notes}) == 1 else form}: {len(notes)} of {len(good)}')
+        return list(map(one_line, said))
+
     def markdown(self) -> str:
         "The page of a run: its protocol, its tables, and which intervals, tests and corrections stand in them"
         def told(value, between=', '):
@@ -192,7 +205,8 @@ class Report:
             if split: note += f', and for the {sum("p_holm" in r for r in by_kind)} of the tables by kind together'
             note += '.'
         worst = [f'`{one_line(m)}`: {100*r["worst"]:.1f} %' for m, r in first.items() if r['failed'] and r['n']]
-        page += [note, worst and f'Accuracy if failures are counted as wrong: {", ".join(worst)}.', *self.troubles()]
+        page += [note, worst and f'Accuracy if failures are counted as wrong: {", ".join(worst)}.']
+        page += self.remarks() + self.troubles()
         return '\n\n'.join(filter(None, page)) + '\n\n'
 
     def _repr_markdown_(self): return tame_markdown(self.markdown())

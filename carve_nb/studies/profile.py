@@ -13,6 +13,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
+import torch
 from matplotlib import get_data_path
 from PIL import ImageDraw, ImageFont
 from scipy.stats import rankdata
@@ -20,7 +21,7 @@ from ..attention import capture as _capture  # gives `VLM` its `capture`
 from ..attention.results import Timings
 from ..core.errors import CarveError
 from ..core.image import open_image
-from ..core.saliency import Saliency
+from ..core.saliency import Saliency, patch_cover
 from ..core.stats import difference, mean_interval, picture_places
 from ..data.datasets import load_benchmark
 from ..data.scoring import score_answer
@@ -91,12 +92,14 @@ def profile_model(vlm, samples, source='scenes of this package', draws=500, over
     pictures = [[samples[i] for i in at] for at in places if len(at) > 1]
     if not pictures: raise CarveError('No picture has two questions: agreement compares what they see in one picture.')
     scores, boxed = [], []   # [n][R, L]; (place of the picture, [R, L, gh, gw], touch of a map)
+    covered = []             # parts of the patches that the boxes overlap
     for i, asked in enumerate(over(pictures)):
         image = open_image(asked[0].image)
         with vlm.sharing(): rows = [vlm.capture(image, s.question, suffix=SHORT_ANSWER) for s in asked]
         scores.append([layer_agreement(np.stack([rank_maps(r, row) for r in rows])) for row in ROWS])
         for s, r in zip(asked, rows):
             if s.box is None: continue
+            covered.append(float((patch_cover(r.spans[0], s.box) > 0).mean()))
             maps = np.stack([r.maps(query=word_row(r, row)).cpu().numpy() for row in ROWS])
             boxed.append((i, maps, lambda v, s=s, span=r.spans[0], size=image.size: Saliency(v, size, span.box).touch(s.box)))
     scores, rng, read, touch, gain = np.array(scores), np.random.default_rng(0), list(rows[0].layers), None, None
@@ -112,7 +115,8 @@ def profile_model(vlm, samples, source='scenes of this package', draws=500, over
         gain = _numbers(difference(mine, default, clusters=[i for i, *_ in boxed]))
     return ModelProfile(
         short_name(vlm), weights_key(vlm), len(pictures), [read[i] for i in at], ROWS[row], read, table(scores.mean(0)),
-        round(float(again), 3), source, touch, gain)
+        round(float(again), 3), source, touch, gain, chance=round(np.mean(covered), 4) if boxed else None,
+        dtype=str(vlm.dtype).removeprefix('torch.'), rounded=weights_key(vlm, torch.bfloat16))
 
 # %% ../../nbs/library/studies/19_profile.ipynb #be56a1a1
 LABELS = dict(red=(190, 30, 45), blue=(30, 80, 200), green=(20, 120, 60), black=(15, 15, 15), purple=(120, 40, 150))

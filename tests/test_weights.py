@@ -1,0 +1,179 @@
+"Weights, adapters and hooks that change between two calls: no cache and no profile takes the model for what it was."
+import pytest, torch
+from carve_nb.attention.cache import AttentionCache, is_hooked, weights_state
+from carve_nb.attention.stock_recording import record_attention
+from carve_nb.baselines.word_rows import Lookup
+from carve_nb.core.errors import CarveError
+from carve_nb.data.scenes import make_scene
+from carve_nb.method.carve import Carve
+from carve_nb.method.profiles import find_profile, profile_path
+from carve_nb.models.vlm import VLM, weights_key
+
+SCENE = make_scene(145)
+QUESTION = SCENE.query('digit').question
+
+
+@pytest.fixture
+def vlm(): return VLM.from_pretrained()
+
+
+def look(vlm, cache): return cache.capture(vlm, SCENE.image, QUESTION, max_new_tokens=1).attn
+
+
+def check_seen(vlm, cache, before):
+    "The map is that of the model as it is now, and not the one from before"
+    after = look(vlm, cache)
+    assert (after == look(vlm, AttentionCache())).all() and (after != before).any()
+
+
+def lora(vlm, *names):
+    from peft import LoraConfig, get_peft_model
+    config = LoraConfig(target_modules=['q_proj', 'k_proj'], r=2, init_lora_weights=False)
+    torch.manual_seed(0)
+    model = get_peft_model(vlm.model, config, adapter_name=names[0])
+    for name in names[1:]: model.add_adapter(name, config)
+    for name, p in model.named_parameters():
+        if 'lora' in name: p.data.mul_(4)
+    return VLM(model.eval(), vlm.processor)
+
+
+def first(vlm): return next(p for name, p in vlm.model.named_parameters() if 'language_model' in name and 'k_proj.weight' in name)
+
+
+def fused_step(vlm):
+    optimizer = torch.optim.AdamW(vlm.model.parameters(), lr=1e-3, fused=True)
+    torch.manual_seed(0)
+    for p in vlm.model.parameters(): p.grad = torch.randn_like(p)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def turn_faster(vlm):
+    for name, b in vlm.model.named_buffers():
+        if name.endswith('inv_freq'): b.data.mul_(3)
+
+
+@pytest.mark.parametrize('change', [
+    fused_step, turn_faster,
+    lambda vlm: first(vlm).data.copy_(first(vlm).flip(0)),
+    lambda vlm: first(vlm).data.mul_(-2),
+    lambda vlm: first(vlm).data[5].zero_()])
+def test_weights_that_change_unseen(change, vlm):
+    "A fused optimiser step, `p.data`, a buffer: none of them is counted by PyTorch, all are seen"
+    cache = AttentionCache()
+    with torch.no_grad(): first(vlm).mul_(1.001)
+    before = look(vlm, cache)
+    assert (look(vlm, cache) == before).all() and cache.hits == 1
+    change(vlm)
+    state = weights_state(vlm.model)
+    check_seen(vlm, cache, before)
+    assert cache.hits == 1 and weights_state(vlm.model) == state          # looking changes nothing
+
+
+def test_carve_after_a_fused_step(vlm):
+    "As a user meets it: one cache, a step, the same question"
+    cache = AttentionCache()
+    with torch.no_grad(): first(vlm).mul_(1.001)
+    before = Carve()(vlm, SCENE.image, QUESTION, cache=cache).saliency.values
+    fused_step(vlm)
+    after = Carve()(vlm, SCENE.image, QUESTION, cache=cache).saliency.values
+    assert cache.hits == 0 and (after != before).any()
+
+
+def test_adapters(vlm):
+    "LoRA off, another adapter, another scale, merged: each has maps and a key of its own"
+    vlm = lora(vlm, 'first', 'second')
+    cache, keys = AttentionCache(), [weights_key(vlm)]
+    before = look(vlm, cache)
+    with vlm.model.disable_adapter():
+        check_seen(vlm, cache, before)
+        keys.append(weights_key(vlm))
+    assert (look(vlm, cache) == before).all() and cache.hits == 1
+    vlm.model.set_adapter('second')
+    check_seen(vlm, cache, before)
+    keys.append(weights_key(vlm))
+    vlm.model.set_adapter('first')
+    assert (look(vlm, cache) == before).all() and cache.hits == 2
+    layers = [m for m in vlm.model.modules() if hasattr(m, 'merged_adapters')]
+    for m in layers: m.scaling['first'] *= 3
+    check_seen(vlm, cache, before)
+    keys.append(weights_key(vlm))
+    for m in layers: m.scaling['first'] /= 3
+    vlm.model.merge_adapter()
+    state = weights_state(vlm.model)
+    vlm.model.unmerge_adapter()
+    assert len({*keys}) == 4 and state != weights_state(vlm.model)
+
+
+@pytest.mark.parametrize('kind', ['hook', 'forward'])
+def test_steering(kind, vlm):
+    "With a hook of one's own, or a `forward` put in its place, nothing is taken from a cache or kept in it"
+    cache, mlp, strength = AttentionCache(), vlm.model.model.language_model.layers[0].mlp, 3.
+    before = look(vlm, cache)
+    def steer(module, args, out): return out*strength
+    if kind == 'hook': undo = mlp.register_forward_hook(steer).remove
+    else:
+        mlp.forward = lambda x, own=mlp.forward: own(x)*strength
+        undo = lambda: vars(mlp).pop('forward')
+    check_seen(vlm, cache, before)
+    strength = 9.
+    check_seen(vlm, cache, before)
+    undo()
+    assert (look(vlm, cache) == before).all() and len(cache.captures) == 1
+    hooks = [torch.nn.modules.module.register_module_forward_pre_hook(lambda module, args: None), mlp.register_forward_pre_hook(lambda module, args: None)]
+    for hook in hooks:
+        assert is_hooked(vlm.model)
+        hook.remove()
+    assert not is_hooked(vlm.model)
+
+
+def test_lookup_after_a_fused_step(vlm):
+    "The profile of the old weights is not read for the new ones, also through a fresh `VLM`"
+    assert Lookup().choose(vlm) == ('last', [1, 2, 3], [])
+    fused_step(vlm)
+    for changed in vlm, VLM(vlm.model, vlm.processor):
+        row, layers, notes = Lookup().choose(changed)
+        assert (row, layers) == ('last', None) and 'no row is known for this model' in notes[0]
+    with torch.no_grad(): first(vlm).mul_(2)
+    assert find_profile(vlm) is None
+
+
+def test_another_type(tmp_path, monkeypatch):
+    "Loaded in bfloat16, the model of this package finds its profile, and says whose it is; so does a profile of one's own"
+    half = VLM.from_pretrained('carve-small', dtype='bfloat16')
+    r = Lookup()(half, SCENE.image, QUESTION)
+    assert r.read and any('profile of the float32 weights' in note for note in r.notes)
+    assert Lookup().choose(VLM.from_pretrained('carve-small')) == ('noun', [2], [])
+    from dataclasses import replace
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
+    with torch.no_grad(): half.model.lm_head.weight[0] += 1
+    assert find_profile(half) is None                                      # other weights, not another type
+    shipped = find_profile(full := VLM.from_pretrained('carve-small'))
+    half = VLM.from_pretrained('carve-small', dtype='bfloat16')
+    mine = replace(shipped, weights=weights_key(half), dtype='bfloat16', layers=[3], n=41)
+    (tmp_path/'0.json').write_text('broken')
+    mine.save(profile_path(half))
+    assert find_profile(half) == mine and find_profile(full) == shipped    # its own weights come first
+    with torch.no_grad():
+        first(full).data.copy_(first(full).bfloat16())
+    assert weights_key(full, torch.bfloat16) == shipped.rounded
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_weights_that_cannot_be_read(vlm):
+    "Offloaded and packed models are recorded and asked; only what is found by their weights asks for a row"
+    import accelerate
+    plain = look(vlm, AttentionCache())
+    accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
+    packed = VLM(torch.ao.quantization.quantize_dynamic(VLM.from_pretrained().model, {torch.nn.Linear}), vlm.processor)
+    for model in vlm, packed:
+        cache = AttentionCache()
+        first_map = look(model, cache)
+        assert (look(model, cache) == first_map).all()
+        assert Lookup(row='noun')(model, SCENE.image, QUESTION).read
+        for call in (lambda: Lookup()(model, SCENE.image, QUESTION), lambda: find_profile(model)):
+            with pytest.raises(CarveError, match='cannot be fingerprinted, as .* name the row with `row=`'): call()
+        prompt = model.prompt(SCENE.image, QUESTION)
+        with record_attention(model.model, model.processor, prompt.inputs, [SCENE.image]) as rows: model.model(**model.to_device(prompt))
+        assert rows.saliency().values.any()
+    assert (look(vlm, AttentionCache()) == plain).all()
