@@ -81,8 +81,8 @@ class _StockRecord:
             told = dict(pixels=vlm.given.pixels) if vlm.given.pixels else {}
             found = rows_of(vlm, vlm.given, rec, self.steps, self.answer(b), b, lead, bridged, **told)
             if len(found.question_tokens) < len(vlm.given.question):
-                raise CaptureError(f'The words {vlm.given.asked!r} stand in an earlier turn, which the cache holds: their '
-                                   'rows are read in a block around that turn.')
+                raise CaptureError(f'The words {vlm.given.asked!r} stand in an earlier turn, which the cache holds: '
+                                   'their rows are read in a block around that turn.')
             vars(self.rows[b]).update(vars(found), images=vlm.given.images)
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #bd4edf83
@@ -99,12 +99,13 @@ def _same_inputs(record):
     def check(name, own, got):
         got = got.to(own)   # pixels may have been given another precision
         if own.shape == got.shape and torch.allclose(got, own, atol=.05): return
-        raise CaptureError(f'What runs inside the block is of other inputs than those given to it ({name} differ): open a '
-                           'block for each.')
+        raise CaptureError(f'What runs inside the block is of other inputs than those given to it ({name} differ): open '
+                           'a block for each.')
     def before(name):
         def see(module, args, kw):
             got, own = (args or [*kw.values()])[0], inputs.get(name)
-            if rec.passes or rec not in _watchers.get() or own is None: return
+            begun = any(o['weights'] for o in rec.passes)
+            if begun or rec not in _watchers.get() or own is None: return
             if name == 'pixel_values' and got.is_floating_point(): check(name, _views(own), _views(got))
             # a part of the prompt can lie in a cache; a batch of another shape is refused by the recorder
             if name == 'input_ids' and got.shape == own[:, -got.shape[-1]:].shape:

@@ -7,7 +7,7 @@ __all__ = ['SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'GENERAL_INSTRUCTIONS', 'BREAK
            'format_chat', 'check_template', 'commands', 'escape_text', 'check_text', 'unknown_words', 'text_positions',
            'token_names', 'lay_out', 'Prompt', 'plot_grid', 'stretched', 'check_shape', 'prompt_places',
            'deal_pictures', 'open_pictures', 'read_pictures', 'read_prompts', 'place_prompts', 'check_tiles',
-           'cell_counts', 'picture_pixels', 'compare_pixels', 'picture_frame', 'message_parts']
+           'cell_counts', 'process_pictures', 'picture_pixels', 'compare_pixels', 'picture_frame', 'message_parts']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os, re, warnings
@@ -218,8 +218,8 @@ def prompt_places(inputs) -> list:  # of (first token, end), one for each prompt
     return places
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e19e7c10
-SAME = ('Give `images` as the processor got them, in the same order and size. Settings given at its call (size, crop, tiles, '
-        'pan and scan) are not known here: set them on the processor.')
+SAME = ('Give `images` as the processor got them, in the same order and size. Settings given at its call (size, crop, '
+        'tiles, pan and scan) are not known here: set them on the processor.')
 
 def deal_pictures(counts, sizes) -> list:
     "How many of the pictures, in order, stand in each prompt"
@@ -232,7 +232,7 @@ def deal_pictures(counts, sizes) -> list:
                               f'{list(sizes)}. {SAME}')
         dealt.append(before - len(left))
     if not left: return dealt
-    raise PromptError(f'{len(left)} of {len(sizes)} pictures are in no prompt: give those that the processor got.')
+    raise PromptError(f'{len(left)} of {len(sizes)} pictures are in no prompt. {SAME}')
 
 def open_pictures(
     images,  # a picture, or a list of them, or a list of such lists
@@ -247,9 +247,10 @@ def read_pictures(
     images,  # as `open_pictures` takes them
 ) -> list:   # of lists of RGB pictures; one list where they are the same
     "Pictures as a processor sees files, which it turns upright, and as it sees what was opened before"
+    def rgb(im): return im if im.mode == 'RGB' else im.convert('RGB')
     opened = open_pictures(images)
-    files = [im if im.mode == 'RGB' else im.convert('RGB') for im in map(upright, opened)]
-    given = [flatten(im) if im.has_transparency_data else im if im.mode == 'RGB' else im.convert('RGB') for im in opened]
+    files = [rgb(upright(im)) for im in opened]
+    given = [rgb(flatten(im) if im.has_transparency_data else im) for im in opened]
     return [files] if all(a is b for a, b in zip(files, given)) else [files, given]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #58de34a2
@@ -269,7 +270,7 @@ def read_prompts(
         try:
             own = with_settings(processor, settings)
             prompts = place_prompts(model, own, inputs, pictures, question)
-            views = pictures, [(s.grid, s.box) for p in prompts for s in p.spans]
+            views = id(pictures), [(s.grid, s.box) for p in prompts for s in p.spans]
             if views in tried: continue
             tried.append(views)
             found = compare_pixels(own, inputs, [p.images for p in prompts], pixels)
@@ -278,19 +279,21 @@ def read_prompts(
             refused.append(e)
             continue
         if any(upright(im) is not im for im in pictures):
-            warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on its side. '
-                          'Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
+            warnings.warn('The processor got an opened photo and did not turn it, so the model sees it lying on its '
+                          'side. Give it the path, or `ImageOps.exif_transpose(photo)`.', stacklevel=4)
         return [replace(p, pixels=found) for p in prompts]
     raise refused[0]
 
 def place_prompts(model, processor, inputs, pictures, question) -> list:
     "The prompts of inputs, if these are their pictures"
     config, tok, token = model.config, processor.tokenizer, model.config.image_token_id
-    family, places = find_family(config.model_type), prompt_places(inputs)
+    family, places, known = find_family(config.model_type), prompt_places(inputs), inputs
+    if 'pixel_values' not in inputs:    # a later turn, whose pictures are in the cache
+        known = {**process_pictures(processor, [pictures] if len(places) == 1 else pictures), **inputs}
     alone = [ids[start:end].cpu() for ids, (start, end) in zip(inputs['input_ids'], places)]
     counts = [int((ids == token).sum()) for ids in alone]
     if family.cross: filled = [getattr(config, 'num_query_tokens', 1)]*len(pictures)
-    else: filled = cell_counts(family, config, processor, inputs, [im.size for im in pictures])
+    else: filled = cell_counts(family, config, processor, known, [im.size for im in pictures])
     questions = question if isinstance(question, (list, tuple)) else [question]*len(places)
     if len(questions) != len(places):
         raise PromptError(f'{len(questions)} questions for {len(places)} prompts: give one text for each, or one for '
@@ -298,7 +301,7 @@ def place_prompts(model, processor, inputs, pictures, question) -> list:
     prompts, first = [], 0
     for ids, n, asked in zip(alone, deal_pictures(counts, filled), questions):
         own, names = pictures[first:first + n], token_names(tok, ids)
-        spans = family.spans(config, processor, inputs, [im.size for im in own], ids, first) if own else []
+        spans = family.spans(config, processor, known, [im.size for im in own], ids, first) if own else []
         if not family.cross: check_tiles(spans, names, ids == token)
         at = text_positions(tok, ids, token, asked)
         # one image token for each picture
@@ -322,8 +325,7 @@ def check_tiles(
         at = re.fullmatch(r'<row_(\d+)_col_(\d+)>', names[int(s.tokens[0]) - 1])
         if at and s.view != f'tile {int(at[1]) - 1},{int(at[2]) - 1}': wrong.add(s.image)
     if not wrong: return
-    raise PromptError(f'Picture {min(wrong)} has other tiles than the prompt has at its place. '
-                      f'{SAME}')
+    raise PromptError(f'Picture {min(wrong)} has other tiles than the prompt has at its place. {SAME}')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #f7e82026
 def cell_counts(family, config, processor, inputs, sizes) -> list:
@@ -345,19 +347,23 @@ def cell_counts(family, config, processor, inputs, sizes) -> list:
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
 PLACES = 4096  # compared of each picture
 
+def process_pictures(processor, images, **settings) -> dict:
+    "What a processor's image processor makes of pictures"
+    kw = dict(getattr(processor, 'images_kwargs', {}), return_tensors='pt', **settings)
+    return processor.image_processor(images, **kw)
+
 def picture_pixels(processor, inputs, images) -> torch.Tensor:
-    "The pixel values that the image processor makes of a list of pictures for each prompt, on the grids of the inputs"
-    ip, flat = processor.image_processor, [im for own in images for im in own]
-    grids, groups = (inputs.get(k) for k in ('image_grid_thw', 'batch_num_images'))
+    "The pixel values that a processor makes of a list of pictures for each prompt, on the grids of the inputs"
+    flat = [im for own in images for im in own]
+    groups, grids = inputs.get('batch_num_images'), inputs.get('image_grid_thw')
     if groups is not None:   # a processor can have got them in one list
         left = iter(flat)
         images = [list(islice(left, n)) for n in groups.tolist()]
-    def process(images, **kw):
-        return ip(images, **dict(getattr(processor, 'images_kwargs', {}), return_tensors='pt', **kw))
-    made = process(images)
+    made = process_pictures(processor, images)
     if grids is None or torch.equal(made['image_grid_thw'], grids.cpu()): return made['pixel_values']
-    sizes = [grid_limits(grid, ip.patch_size, im.size) for grid, im in zip(grids, flat)]
-    return torch.cat([process([im], size=size)['pixel_values'] for im, size in zip(flat, sizes)])
+    limits = [grid_limits(grid, processor.image_processor.patch_size, im.size) for grid, im in zip(grids, flat)]
+    each = [process_pictures(processor, [im], size=size)['pixel_values'] for im, size in zip(flat, limits)]
+    return torch.cat(each)
 
 def compare_pixels(
     processor, inputs,
@@ -369,8 +375,8 @@ def compare_pixels(
     if given is None or not all(images): return 'not compared'
     own = picture_pixels(processor, inputs, images)
     if own.shape != given.shape:
-        raise PromptError(f'Of these pictures the image processor makes pixel values of {tuple(own.shape)}, and the inputs '
-                          f'hold {tuple(given.shape)}. {SAME}')
+        raise PromptError(f'Of these pictures the image processor makes pixel values of {tuple(own.shape)}, the '
+                          f'inputs hold {tuple(given.shape)}. {SAME}')
     if pixels: return pixels
     at = torch.linspace(0, given.numel() - 1, PLACES*sum(map(len, images)), dtype=torch.float64).long()
     # 2 of 255 levels, in the channel with the widest range
@@ -379,8 +385,8 @@ def compare_pixels(
     here = given.reshape(-1)[at.to(given.device)]
     if equal(own.reshape(-1)[at].to(here), here): return ''
     if not equal(own, picture_pixels(processor, inputs, images)): return 'compared by their shape: drawn at random'
-    raise PromptError('The pixel values of the inputs are not those of these pictures: other pictures, other settings, or '
-                      f"pixels changed on purpose (then give pixels='changed'). {SAME}")
+    raise PromptError('The pixel values of the inputs are not those of these pictures: other pictures, other settings, '
+                      f"or pixels changed on purpose (then give pixels='changed'). {SAME}")
 
 # %% ../../nbs/library/models/06_prompts.ipynb #176e15b1
 def picture_frame(processor, ids, skip) -> set:
