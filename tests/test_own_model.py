@@ -215,9 +215,9 @@ def test_settings_given_at_the_call(name, kw, size, want, load):
     vlm, image = load(name), WIDE.resize(size)
     user = User(vlm, [image])
     user.inputs = same_inputs(vlm, [image], **kw)
-    if want is None: return refuse('Settings given at its call .* set them on the processor', user.record)
+    if want is None: return refuse('Settings given at its call .* `processor.images_kwargs` .* `processor.image_processor`', user.record)
     assert [(s.view, s.box) for s in user.record().spans] == want
-    refuse('set them on the processor', lambda: user.record(images=mirrored([image])))
+    refuse('Settings given at its call', lambda: user.record(images=mirrored([image])))
 
 
 def test_settings_on_the_processor(load):
@@ -318,7 +318,10 @@ def test_pass_of_other_inputs_by_position_and_inside(llava):
         with torch.no_grad(): llava.model(*(inputs[k] for k in ('input_ids', 'pixel_values', 'attention_mask')))
     def inside(inputs):
         with torch.no_grad(): llava.model.model(**inputs)
-    for run in by_position, inside:
+    def embedded(inputs):
+        words = llava.model.get_input_embeddings()(inputs['input_ids'])
+        with torch.no_grad(): llava.model(inputs_embeds=words, **{k: inputs[k] for k in ('pixel_values', 'attention_mask')})
+    for run in by_position, inside, embedded:
         refuse('pixel_values differ', lambda: llava.record(lambda: run(other)))
         assert len(llava.record(lambda: run(llava.inputs)).attn) == 1
 

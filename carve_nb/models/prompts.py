@@ -154,7 +154,7 @@ class Prompt:
     images: list           # the pictures, RGB
     tokens: list           # the N tokens as text
     asked: str = ''        # the user's question, in words
-    pixels: str = ''       # what is to be known of its pixels, if they are not those of the pictures
+    pixels: str = ''       # a note, if its pixels were not found to be those of the pictures
     def __len__(self): return len(self.tokens)
     def __repr__(self):
         head = f'Prompt({len(self)} tokens, question {self.asked!r} at {self.question[0]}..{self.question[-1]})'
@@ -219,7 +219,8 @@ def prompt_places(inputs) -> list:  # of (first token, end), one for each prompt
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e19e7c10
 SAME = ('Give `images` as the processor got them, in the same order and size. Settings given at its call (size, crop, '
-        'tiles, pan and scan) are not known here: set them on the processor.')
+        'tiles, pan and scan) are not known here: set them in `processor.images_kwargs` where it names them, else on '
+        '`processor.image_processor`.')
 
 def deal_pictures(counts, sizes) -> list:
     "How many of the pictures, in order, stand in each prompt"
@@ -369,7 +370,7 @@ def compare_pixels(
     processor, inputs,
     images,       # a list of pictures for each prompt
     pixels=None,  # as in `read_prompts`
-) -> str:         # what is to be known of the pixels; '' where they are those of the pictures
+) -> str:         # a note; '' where the pixels are those of the pictures
     "Refuse pictures of which the image processor does not make the pixels of the inputs"
     given, ip = inputs.get('pixel_values'), processor.image_processor
     if given is None or not all(images): return 'not compared'
