@@ -330,7 +330,8 @@ def set_image_tokens(config, processor, most) -> tuple:
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b740b7eb
 def with_settings(processor, settings):
-    "A copy of a processor with other settings of its image processor"
+    "A copy of a processor with other settings of its image processor; without settings the processor itself"
+    if not settings: return processor
     own, ip = copy.copy(processor), copy.copy(processor.image_processor)
     named = getattr(processor, 'images_kwargs', {})
     for k, v in settings.items(): setattr(ip, k, v)
@@ -343,14 +344,15 @@ def call_settings(
 ) -> list:     # of dicts, none of which is what is set
     "Settings that may have been given at the call that made these pixels"
     ip, (h, w) = processor.image_processor, pixels.shape[-2:]
-    named, sized, tile = getattr(processor, 'images_kwargs', {}), type(ip.size), getattr(ip, 'max_image_size', None)
+    sized, tile = type(getattr(ip, 'size', None)), getattr(ip, 'max_image_size', None)
     tried = [dict(crop_to_patches=False), dict(do_image_splitting=False), dict(do_pan_and_scan=True),
              *(dict(max_patches=n) for n in range(1, 41))]
     if getattr(ip, 'do_center_crop', False):
         tried.append(dict(do_center_crop=False, size=sized(height=h, width=w)))
     if hasattr(ip, 'pad_to_square'): tried.append(dict(do_pad=True))
     if tile: tried += [dict(size=sized(longest_edge=n*tile['longest_edge'])) for n in range(1, 9)]
-    return [s for s in tried if all(hasattr(ip, k) and named.get(k, getattr(ip, k)) != v for k, v in s.items())]
+    known = [s for s in tried if all(hasattr(ip, k) for k in s)]
+    return [s for s in known if any(setting(processor, k) != v for k, v in s.items())]
 
 def grid_limits(
     grid,  # (moments, rows, columns) of patches
