@@ -142,6 +142,21 @@ def test_pixels_changed_on_purpose(llava):
     refuse("pixels='noise': use 'changed'", lambda: record(pixels='noise'))
 
 
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'gemma3'])
+def test_very_large_picture(name, load, monkeypatch):
+    "A prompt of a `VLM` shows it reduced, a processor whole; both are its pixels, with boxes in the picture itself"
+    monkeypatch.setattr('carve_nb.core.image.RASTER', 4000)
+    vlm, stripes = load(name), WIDE.copy()
+    for x in range(0, 260, 4): stripes.paste('black', (x, 0, x + 2, 180))
+    user, whole = User(vlm, [stripes]), same_inputs(vlm, [stripes])
+    assert (user.inputs['pixel_values'].shape != whole['pixel_values'].shape
+            or (user.inputs['pixel_values'] - whole['pixel_values']).abs().max() > .03)
+    reduced = user.record()
+    user.inputs = whole
+    assert [s.box for s in user.record().spans] == [s.box for s in reduced.spans]
+    refuse("pixels='changed'", lambda: user.record(images=mirrored([stripes])))
+
+
 def test_processor_that_draws_at_random(llava):
     class Noisy(type(llava.processor.image_processor)):
         def __call__(self, *args, **kw):

@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import BatchFeature
 from ..core.errors import CarveError, PromptError, UnsupportedError
-from ..core.image import flatten, open_image, upright
+from ..core.image import flatten, open_image, to_raster, upright
 from ..core.plotting import fit_height, panels_html
 from .image_tokens import ImageSpan, call_settings, grid_limits, with_settings
 from .families import find_family
@@ -374,18 +374,21 @@ def compare_pixels(
     "Refuse pictures of which the image processor does not make the pixels of the inputs"
     given, ip = inputs.get('pixel_values'), processor.image_processor
     if given is None or not all(images): return 'not compared'
-    own = picture_pixels(processor, inputs, images)
-    if own.shape != given.shape:
-        raise PromptError(f'Of these pictures the image processor makes pixel values of {tuple(own.shape)}, the '
-                          f'inputs hold {tuple(given.shape)}. {SAME}')
-    if pixels: return pixels
     at = torch.linspace(0, given.numel() - 1, PLACES*sum(map(len, images)), dtype=torch.float64).long()
+    here = given.reshape(-1)[at.to(given.device)]
     # 2 of 255 levels, in the channel with the widest range
     level = (ip.rescale_factor if ip.do_rescale else 1)/(np.min(ip.image_std) if ip.do_normalize else 1)
     def equal(a, b): return bool(((a.float() - b.float()).abs() <= 2*level).all())
-    here = given.reshape(-1)[at.to(given.device)]
-    if equal(own.reshape(-1)[at].to(here), here): return ''
-    if not equal(own, picture_pixels(processor, inputs, images)): return 'compared by their shape: drawn at random'
+    def sample(images):
+        made = picture_pixels(processor, inputs, images)
+        if made.shape == given.shape: return made.reshape(-1)[at].to(here)
+        raise PromptError(f'Of these pictures the image processor makes pixel values of {tuple(made.shape)}, the '
+                          f'inputs hold {tuple(given.shape)}. {SAME}')
+    own, rasters = sample(images), [[to_raster(im) for im in own] for own in images]
+    if pixels: return pixels
+    # a prompt of a `VLM` shows a very large picture on its raster
+    if equal(own, here) or rasters != images and equal(sample(rasters), here): return ''
+    if not equal(own, sample(images)): return 'compared by their shape: drawn at random'
     raise PromptError('The pixel values of the inputs are not those of these pictures: other pictures, other settings, '
                       f"or pixels changed on purpose (then give pixels='changed'). {SAME}")
 
