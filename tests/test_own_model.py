@@ -1,14 +1,17 @@
 "The user's own model, inputs and wrong use, around a stock `generate`: what a user starts, and the one sentence that answers."
-import threading
+import copy, json, threading, warnings
 import pytest, torch
 from IPython.core.formatters import DisplayFormatter
+from PIL import Image, ImageOps
 from transformers import TextIteratorStreamer
 from carve_nb.attention.intervention import Edit, raise_scores
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.baselines.stock_models import editing
 from carve_nb.core.errors import CarveError
+from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.video import open_video
-from test_families import QUESTION, TALL, WIDE
+from recipes.tiny_models import RECIPES
+from test_families import QUESTION, TALL, WIDE, settings
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 KW = dict(max_new_tokens=3, do_sample=False)
@@ -95,6 +98,182 @@ def test_limits_of_one_call(load):
         assert rows.spans[0].box == (0, 0, *WIDE.size)
 
 
+def same_inputs(vlm, images, text=None, **kw):
+    "What the processor makes of pictures and a chat, with settings of this call"
+    text = text or vlm.prompt([im if isinstance(im, Image.Image) else WIDE for im in images], QUESTION).text
+    return vlm.processor(images=[list(images)], text=[text], return_tensors='pt', **kw)
+
+
+def mirrored(images): return [ImageOps.mirror(im) for im in images]
+
+
+def family_user(load, name):
+    vlm = load(name)
+    return User(vlm, [WIDE] if 'several pictures' in vlm.family.why_not else [WIDE, TALL])
+
+
+@pytest.mark.parametrize('name', list(RECIPES))
+def test_other_pictures_of_the_same_size(name, load):
+    user = family_user(load, name)
+    other = mirrored(user.images)
+    for call in user.record, user.edit: refuse("pixels='changed'", lambda: call(images=other))
+    rows = user.record(images=other, pixels='changed')
+    assert rows.meta['pixels'] == 'changed' and 'pixels changed' in repr(rows)
+    plain = user.record()
+    assert 'pixels' not in plain.meta and 'pixels' not in repr(plain) and torch.equal(rows.attn, plain.attn)
+    for dtype in torch.bfloat16, torch.float16:
+        low = {k: v.to(dtype) if v.is_floating_point() else v for k, v in user.inputs.items()}
+        assert torch.equal(user.record(inputs=low).attn, plain.attn)
+        refuse("pixels='changed'", lambda: user.record(inputs=low, images=other))
+
+
+@pytest.mark.parametrize('name', ['llava', 'gemma3', 'paligemma', 'mllama', 'internvl'])
+def test_pictures_in_the_wrong_order_on_fixed_grids(name, load):
+    images = [WIDE.resize((200, 200)), TALL.resize((200, 200))]
+    refuse('same order', lambda: User(load(name), images).record(images=images[::-1]))
+
+
+def test_pixels_changed_on_purpose(llava):
+    torch.manual_seed(0)
+    noisy = dict(llava.inputs, pixel_values=llava.inputs['pixel_values'] + .1*torch.randn_like(llava.inputs['pixel_values']))
+    def record(**kw): return llava.record(lambda: llava.model.generate(**noisy, **KW), inputs=noisy, **kw)
+    refuse("pixels='changed'", record)
+    assert record(pixels='changed').spans[0].box == llava.record().spans[0].box
+    refuse("pixels='noise': use 'changed'", lambda: record(pixels='noise'))
+
+
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'gemma3'])
+def test_very_large_picture(name, load, monkeypatch):
+    "A prompt of a `VLM` shows it reduced, a processor whole; both are its pixels, with boxes in the picture itself"
+    monkeypatch.setattr('carve_nb.core.image.RASTER', 4000)
+    vlm, stripes = load(name), WIDE.copy()
+    for x in range(0, 260, 4): stripes.paste('black', (x, 0, x + 2, 180))
+    user, whole = User(vlm, [stripes]), same_inputs(vlm, [stripes])
+    assert (user.inputs['pixel_values'].shape != whole['pixel_values'].shape
+            or (user.inputs['pixel_values'] - whole['pixel_values']).abs().max() > .03)
+    reduced = user.record()
+    user.inputs = whole
+    assert [s.box for s in user.record().spans] == [s.box for s in reduced.spans]
+    refuse("pixels='changed'", lambda: user.record(images=mirrored([stripes])))
+
+
+def test_processor_that_draws_at_random(llava):
+    class Noisy(type(llava.processor.image_processor)):
+        def __call__(self, *args, **kw):
+            made = super().__call__(*args, **kw)
+            return made | dict(pixel_values=made['pixel_values'] + torch.rand_like(made['pixel_values']))
+    processor = copy.copy(llava.processor)
+    processor.image_processor = Noisy.from_dict(processor.image_processor.to_dict())
+    inputs = processor(images=[[WIDE]], text=[llava.vlm.prompt(WIDE, QUESTION).text], return_tensors='pt')
+    rows = llava.record(lambda: llava.model.generate(**inputs, **KW), processor=processor, inputs=inputs, images=[WIDE])
+    assert 'by their shape: drawn at random' in repr(rows)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    "A telephone's photo: 120 x 80 pixels, to be turned"
+    exif, path = Image.Exif(), tmp_path/'photo.jpg'
+    exif[0x0112] = 6
+    WIDE.resize((120, 80)).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize('name', ['llava', 'gemma3', 'internvl', 'mllama', 'qwen2_5_vl', 'smolvlm'])
+def test_photo_by_path_and_opened(name, load, photo):
+    "The processor turns a file; the block sees it upright, however it was given; what was opened before stays as the model saw it"
+    vlm, boxes = load(name), {}
+    for way, given in dict(turned=str(photo), upright=ImageOps.exif_transpose(Image.open(photo)), lying=Image.open(photo)).items():
+        user = User(vlm)
+        user.inputs = same_inputs(vlm, [given])
+        blocks = [given] if way == 'upright' else [photo, str(photo), Image.open(photo)]
+        for block in blocks:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter('always')
+                rows = user.record(images=[block])
+                assert user.edit(images=[block])
+            assert any('lying on its side' in str(w.message) for w in told) == (way == 'lying')
+            boxes.setdefault(way, []).append((rows.meta['sizes'], [(s.grid, s.box) for s in rows.spans]))
+    assert all(b == boxes['upright'][0] for b in boxes['turned']) and boxes['upright'][0][0] == [(80, 120)]
+    assert all(b == boxes['lying'][0] for b in boxes['lying']) and boxes['lying'][0][0] == [(120, 80)]
+
+
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'idefics3'])
+def test_pictures_of_other_modes(name, load, tmp_path):
+    "Transparency, palettes and grey, by path and opened: the processor reads a file in another way than an opened picture"
+    clear = WIDE.convert('RGBA')
+    clear.putalpha(WIDE.convert('L'))
+    for i, im in enumerate((clear, WIDE.quantize(32), WIDE.convert('L'), WIDE.convert('LA'))):
+        im.save(path := tmp_path/f'{i}.png')
+        for given in str(path), Image.open(path):
+            user = User(load(name))
+            user.inputs = same_inputs(user.vlm, [given])
+            for block in path, Image.open(path): assert len(user.record(images=[block]).attn)
+
+
+# name, settings of the call, size of the picture -> (view, box) of its spans, or None: not known
+CALLS = [
+    ('llava', dict(do_center_crop=False, size=dict(height=64, width=64)), (300, 200), [('base', (0, 0, 300, 200))]),
+    ('llava', dict(size=dict(shortest_edge=32)), (300, 200), None),
+    ('internvl', dict(crop_to_patches=False), (260, 180), [('base', (0, 0, 260, 180))]),
+    ('internvl', dict(max_patches=2), (200, 100), [('base', (0, 0, 200, 100)), ('tile 0,0', (0, 0, 100, 100)), ('tile 0,1', (100, 0, 200, 100))]),
+    ('smolvlm', dict(do_image_splitting=False), (260, 180), [('base', (0, 0, 260, 180))]),
+    ('idefics3', dict(size=dict(longest_edge=64)), (200, 100), [('base', (0, 0, 200, 100)), ('tile 0,0', (0, 0, 100, 100)), ('tile 0,1', (100, 0, 200, 100))]),
+    ('gemma3', dict(do_pan_and_scan=True), (1200, 300), [('base', (0, 0, 1200, 300)), *((f'crop {i}', (300*i, 0, 300*i + 300, 300)) for i in range(4))]),
+    ('gemma3', dict(do_pan_and_scan=True, pan_and_scan_min_crop_size=16), (500, 100), None),
+    ('qwen2_5_vl', dict(size=dict(shortest_edge=256*100, longest_edge=256*102)), (260, 180), [('base', (0, 0, 260, 180))]),
+]
+
+
+@pytest.mark.parametrize('name, kw, size, want', CALLS)
+def test_settings_given_at_the_call(name, kw, size, want, load):
+    "Grid and box are those of the call where the pixels tell it; else the error says where settings are known; the picture must be the one"
+    vlm, image = load(name), WIDE.resize(size)
+    user = User(vlm, [image])
+    user.inputs = same_inputs(vlm, [image], **kw)
+    if want is None: return refuse('Settings given at its call .* `processor.images_kwargs` .* `processor.image_processor`', user.record)
+    assert [(s.view, s.box) for s in user.record().spans] == want
+    refuse('Settings given at its call', lambda: user.record(images=mirrored([image])))
+
+
+def test_settings_on_the_processor(load):
+    vlm, processor = load('llava'), copy.deepcopy(load('llava').processor)
+    ip = processor.image_processor
+    ip.do_center_crop, ip.size = False, type(ip.size)(height=64, width=64)
+    user = User(vlm, [WIDE])
+    user.inputs = processor(images=[[WIDE]], text=[vlm.prompt(WIDE, QUESTION).text], return_tensors='pt')
+    assert user.record(processor=processor).spans[0].box == (0, 0, *WIDE.size)
+
+
+@pytest.mark.parametrize('name', list(RECIPES))
+def test_batch_of_three_sizes(name, load):
+    "Two pictures in the first prompt, one in the second, in one list or one for each prompt"
+    vlm = load(name)
+    if 'several pictures' in vlm.family.why_not: return
+    vlm.processor.tokenizer.padding_side = 'left'
+    chats, square = [vlm.prompt([WIDE, TALL], QUESTION).text, vlm.prompt([WIDE], 'Why?').text], ImageOps.mirror(WIDE).resize((90, 90))
+    inputs = vlm.processor(images=[[WIDE, TALL], [square]], text=chats, padding=True, return_tensors='pt')
+    user = User(vlm)
+    def forward():
+        with torch.no_grad(): vlm.model(**inputs)
+    for images in [WIDE, TALL, square], [[WIDE, TALL], [square]]:
+        first, second = user.record(forward, inputs=inputs, images=images)
+        assert (first.meta['sizes'], second.meta['sizes']) == ([WIDE.size, TALL.size], [square.size])
+    refuse('same order', lambda: user.record(forward, inputs=inputs, images=[square, TALL, WIDE]))
+    refuse('same order', lambda: user.record(forward, inputs=inputs, images=[WIDE, TALL, ImageOps.mirror(square)]))
+
+
+def test_two_pictures_for_a_prompt_of_one(load):
+    user = User(load('instructblip'), [WIDE])
+    refuse('1 of 2 pictures are in no prompt', lambda: user.record(images=[WIDE, TALL]))
+
+
+def test_box_outside_a_turned_photo(photo, tmp_path):
+    row = dict(image=photo.name, question='What?', answer='a', box=[90, 10, 110, 30])
+    (tmp_path/'questions.jsonl').write_text(json.dumps(row))
+    record, = load_benchmark(str(tmp_path)).records
+    refuse(r'picture of 80 x 120 pixels, which is stored as 120 x 80 and turned upright', record.open)
+
+
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'internvl'])
 def test_too_many_pictures(name, load):
     user = User(load(name))
@@ -125,6 +304,70 @@ def test_forward_of_other_inputs(llava):
         with torch.no_grad(): llava.model(**inputs)
     refuse('other inputs', lambda: llava.record(lambda: forward(other)))
     assert len(llava.record(lambda: forward(llava.inputs)).attn) == 1
+
+
+def hooks(model): return [[*m._forward_pre_hooks, *m._forward_hooks] for m in model.modules()]
+
+
+@pytest.mark.parametrize('name', list(RECIPES))
+def test_pass_of_other_inputs_of_the_same_length(name, load):
+    "A forward pass, and a `generate` bound before the block, of other pixels or words: as `generate` inside it"
+    user = family_user(load, name)
+    model, generate, before = user.model, user.model.generate, (settings(user.vlm), hooks(user.model))
+    ids = user.inputs['input_ids'].clone()
+    ids[0, -1] = user.processor.tokenizer('x').input_ids[-1]
+    others = dict(pixel_values=dict(user.vlm.prompt(mirrored(user.images), QUESTION).inputs), input_ids=dict(user.inputs, input_ids=ids))
+    def forward(inputs):
+        with torch.no_grad(): model(**inputs)
+    for kind, inputs in others.items():
+        assert inputs['input_ids'].shape == ids.shape
+        for run in forward, lambda i: generate(**i, **KW), lambda i: model.generate(**i, **KW):
+            refuse(f'of other inputs .*{kind} differ', lambda: user.record(lambda: run(inputs)))
+    for run in forward, lambda i: generate(**i, **KW): assert len(user.record(lambda: run(user.inputs)).attn) in (1, 3)
+    assert (settings(user.vlm), hooks(model)) == before
+
+
+def test_pass_of_other_inputs_by_position_and_inside(llava):
+    other = dict(llava.inputs, pixel_values=llava.inputs['pixel_values'].flip(0))
+    def by_position(inputs):
+        with torch.no_grad(): llava.model(*(inputs[k] for k in ('input_ids', 'pixel_values', 'attention_mask')))
+    def inside(inputs):
+        with torch.no_grad(): llava.model.model(**inputs)
+    def embedded(inputs):
+        words = llava.model.get_input_embeddings()(inputs['input_ids'])
+        with torch.no_grad(): llava.model(inputs_embeds=words, **{k: inputs[k] for k in ('pixel_values', 'attention_mask')})
+    for run in by_position, inside, embedded:
+        refuse('pixel_values differ', lambda: llava.record(lambda: run(other)))
+        assert len(llava.record(lambda: run(llava.inputs)).attn) == 1
+
+
+def test_two_threads_with_a_block_each(llava):
+    "What one thread runs is not compared with the inputs of the other's block"
+    other = User(llava.vlm, mirrored(llava.images))
+    want, found, gate = [u.record().attn for u in (llava, other)], {}, threading.Barrier(2, timeout=20)
+    def work(i, user):
+        def run():
+            gate.wait()
+            user.model.generate(**user.inputs, **KW)
+            gate.wait()
+        found[i] = user.record(run)
+    threads = [threading.Thread(target=work, args=pair) for pair in enumerate((llava, other))]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert all(torch.equal(found[i].attn, w) for i, w in enumerate(want))
+
+
+def test_question_of_a_cached_turn(load):
+    "Its rows were made in that turn"
+    user = User(load('llava_next'), [WIDE])
+    out = user.model.generate(**user.inputs, **KW, return_dict_in_generate=True)
+    more = user.processor.tokenizer(' And now?', add_special_tokens=False, return_tensors='pt').input_ids
+    ids = torch.cat([out.sequences, more], 1)
+    second = dict(input_ids=ids, attention_mask=torch.ones_like(ids))
+    def run(): user.model.generate(**second, **KW, past_key_values=copy.deepcopy(out.past_key_values))
+    refuse('in an earlier turn, which the cache holds', lambda: user.record(run, inputs=second, question=QUESTION))
+    rows = user.record(run, inputs=second, question='And now?')
+    assert len(rows.question) == len(rows.question_tokens) > 0 and rows.meta['pixels'] == 'not compared'
 
 
 def test_other_pixels_with_the_same_words(llava):
@@ -174,6 +417,19 @@ def test_wrapped_models(llava):
         assert torch.equal(llava.record(model=wrapper).attn, want.attn) and len(llava.edit(model=wrapper)) == len(plain) == 1
         with torch.no_grad(): first = llava.record(lambda: wrapper(**llava.inputs), model=wrapper)
         assert torch.allclose(first.attn, want.attn[:1], atol=1e-6)
+
+
+def test_wrapped_models_and_other_inputs(llava):
+    peft = pytest.importorskip('peft')
+    adapted = peft.get_peft_model(copy.deepcopy(llava.model), peft.LoraConfig(target_modules=['q_proj', 'v_proj']))
+    base, other = adapted.get_base_model(), dict(llava.inputs, pixel_values=llava.inputs['pixel_values'].flip(0))
+    pairs = [(m, m) for m in (adapted, torch.nn.DataParallel(llava.model), Wrapper(Wrapper(llava.model)))]
+    for model, runner in [*pairs, (adapted, base), (base, adapted)]:
+        def run(inputs):
+            with torch.no_grad(): runner(**inputs)
+        before = hooks(model)
+        refuse('pixel_values differ', lambda: llava.record(lambda: run(other), model=model))
+        assert len(llava.record(lambda: run(llava.inputs), model=model).attn) == 1 and hooks(model) == before
 
 
 @pytest.mark.parametrize('way', ['cpu_offload', 'disk_offload'])

@@ -130,8 +130,9 @@ class AttentionRows:
         size = f'{L} layers x {H} heads x {N} image tokens'
         if not T: return f'AttentionRows(nothing read yet: {size} when the block ends)'
         n, answer = len({s.image for s in self.spans}), str(self.answer) if self.answer else None
+        pixels = f', pixels {self.meta["pixels"]}' if 'pixels' in self.meta else ''
         return (f'AttentionRows({T} step{"s"*(T > 1)} x {size} of {n} picture{"s"*(n > 1)}, '
-                f'mass on them {self.mass.mean():.2f}, answer {answer!r})')
+                f'mass on them {self.mass.mean():.2f}, answer {answer!r}{pixels})')
 
     def _repr_html_(self):
         T, L, H, N = self.attn.shape

@@ -7,7 +7,7 @@ __all__ = ['record_attention']
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #5e3df638
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 import torch
 from .capture import batch_recorder, check_seen, is_compiled, rows_of
 from .rows import AttentionRows
@@ -20,9 +20,10 @@ from ..models.vlm import StockVLM
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #5e8e4e5a
 class _StockRecord:
     "What is recorded of the prompts of one stock generation; arguments as in `record_attention`"
-    def __init__(self, model, processor, inputs, images, layers=None, question=None, steps='all'):
+    def __init__(self, model, processor, inputs, images, layers=None, question=None, steps='all', pixels=None):
         if steps not in ('first', 'all'): raise CaptureError(f"steps={steps!r}: use 'first' or 'all'.")
-        prompts, self.places = read_prompts(model, processor, inputs, images, question), prompt_places(inputs)
+        prompts = read_prompts(model, processor, inputs, images, question, pixels)
+        self.places = prompt_places(inputs)
         if without := [b for b, p in enumerate(prompts) if not p.spans]:
             raise CaptureError(f'Prompt {without[0]} has no picture, so it has no attention to one.')
         self.model, self.inputs, self.steps, self.length = model, inputs, steps, inputs['input_ids'].shape[1]
@@ -77,8 +78,46 @@ class _StockRecord:
         if n != passes:
             raise CaptureError(f'{passes} forward passes for {n} generated tokens: this way to generate is not read.')
         for b, (vlm, (lead, _)) in enumerate(zip(self.vlms, self.places)):
-            found = rows_of(vlm, vlm.given, rec, self.steps, self.answer(b), b, lead, bridged)
+            told = dict(pixels=vlm.given.pixels) if vlm.given.pixels else {}
+            found = rows_of(vlm, vlm.given, rec, self.steps, self.answer(b), b, lead, bridged, **told)
+            if len(found.question_tokens) < len(vlm.given.question):
+                raise CaptureError(f'The words {vlm.given.asked!r} stand in an earlier turn, which the cache holds: '
+                                   'their rows are read in a block around that turn.')
             vars(self.rows[b]).update(vars(found), images=vlm.given.images)
+
+# %% ../../nbs/library/attention/06_stock_recording.ipynb #bd4edf83
+def _views(pixels):
+    "Pixels without the empty views that pad a picture to the one with the most"
+    if pixels.ndim < 5: return pixels
+    views = pixels.flatten(0, -4)
+    return views[views.flatten(1).any(1)]
+
+@contextmanager
+def _same_inputs(record):
+    "Refuse a first pass of other ids or pixels than those given, whoever started it"
+    model, rec, inputs = record.model, record.recorder, record.inputs
+    def check(name, own, got):
+        got = got.to(own)   # pixels may have been given another precision
+        if own.shape == got.shape and torch.allclose(got, own, atol=.05): return
+        raise CaptureError(f'What runs inside the block is of other inputs than those given to it ({name} differ): open '
+                           'a block for each.')
+    def before(name):
+        def see(module, args, kw):
+            got, own = (args or [*kw.values()])[0], inputs.get(name)
+            begun = any(o['weights'] for o in rec.passes)
+            if begun or rec not in _watchers.get() or own is None: return
+            if name == 'pixel_values' and got.is_floating_point(): check(name, _views(own), _views(got))
+            # a part of the prompt can lie in a cache; a batch of another shape is refused by the recorder
+            if name == 'input_ids' and got.ndim == 2 and got.shape == own[:, -got.shape[1]:].shape:
+                own = own[:, -got.shape[1]:]
+                words = own != model.config.image_token_id   # for a picture's some models put another in
+                check(name, own.where(words, 0), got.where(words.to(got.device), 0))
+        return see
+    seen = dict(input_ids=model.get_input_embeddings(), pixel_values=model.get_encoder('image'))
+    with ExitStack() as hooks:
+        for name, module in seen.items():
+            hooks.callback(module.register_forward_pre_hook(before(name), with_kwargs=True).remove)
+        yield
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #dbbde8ca
 @contextmanager
@@ -90,15 +129,16 @@ def record_attention(
     layers=None,    # indices of decoder layers; all by default
     question=None,  # text whose tokens' rows are wanted too, as it stands in the prompt; or one for each prompt
     steps='all',    # rows of 'all' tokens, or of the 'first' alone
+    pixels=None,    # 'changed': those of the inputs are not what the processor makes of the pictures, on purpose
 ):                  # `AttentionRows`, or a list of them for a batch; filled when the block ends
     "Record the attention to the pictures of one stock generation, or forward pass, inside the block"
     stock = stock_model(model, processor)
-    record = _StockRecord(stock, processor, inputs, images, layers, question, steps)
+    record = _StockRecord(stock, processor, inputs, images, layers, question, steps, pixels)
     # compiled code does not look up its kernel any more: inside the block the model runs as before
     uncompiled = torch.compiler.set_stance('force_eager') if is_compiled(model) else nullcontext()
     bridge, around = record.vlms[0].family.bridge, Around(record.generate, inputs['input_ids'])
     bridged = bridge(stock) if bridge else nullcontext()
-    with uncompiled, bridged as seen, watching(record.recorder), around_generate(stock, around):
+    with uncompiled, bridged as seen, _same_inputs(record), watching(record.recorder), around_generate(stock, around):
         yield record.rows if len(record.rows) > 1 else record.rows[0]
         if around.busy: raise CaptureError('The generation still runs in another thread: join it inside the block.')
     record.fill(seen)

@@ -46,10 +46,11 @@ def editing(
     edit,           # an `Edit`, or a method that edits or contrasts as `make_method` takes it
     images,         # the pictures that the processor got, in their order
     question=None,  # the question as it stands in the prompt, for methods that read its words
+    pixels=None,    # 'changed': those of the inputs are not what the processor makes of the pictures, on purpose
 ):
     "Guide the stock generations inside the block; a list gets each one's `Edit`, or the method's partial `Result`"
     stock = stock_model(model, processor)
-    prompt, *more = read_prompts(stock, processor, inputs, images, question)
+    prompt, *more = read_prompts(stock, processor, inputs, images, question, pixels)
     if more or len(prompt) < inputs['input_ids'].shape[1]:
         raise PromptError('An edit guides one prompt without padding: open a block for each prompt of a batch.')
     if not prompt.spans: raise PromptError('The prompt has no picture.')

@@ -54,17 +54,21 @@ class Record:
 
     def open(self): # PIL picture, RGB
         "Open its picture, and see that the boxes lie in it"
-        from carve_nb.core.image import open_image
-        try: image = open_image(self.image() if callable(self.image) else self.image)
+        from carve_nb.core.image import open_image, stored_size
+        try:
+            stored = self.image() if callable(self.image) else self.image
+            image = open_image(stored)
         except (ImageError, OSError, MissingError) as e:
             name = f', {Path(self.image).name},' if isinstance(self.image, (str, Path)) else ''
             raise DataError(f'the picture of {self.id}{name} cannot be opened: {e}') from e
         W, H = image.size
         for a, b, c, d in self.boxes or ():
             if a >= W or b >= H or c > W + 1 or d > H + 1:
+                w, h = stored_size(stored)
+                turned = f', which is stored as {w} x {h} and turned upright' if (w, h) != (W, H) else ''
                 raise DataError(
-                    f'the box {(a, b, c, d)} of {self.id} does not lie in its picture of {W} x {H} pixels; "box" is '
-                    'x0, y0, x1, y1, "bbox" is x, y, width, height.')
+                    f'the box {(a, b, c, d)} of {self.id} does not lie in its picture of {W} x {H} pixels{turned}; '
+                    '"box" is x0, y0, x1, y1, "bbox" is x, y, width, height.')
         return image
 
     def opened(self):

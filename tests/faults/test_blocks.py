@@ -292,7 +292,7 @@ def test_memory_after_failures(load):
 
 TOUCHING = {'recording', 'model_lock', 'own_loose', 'sharing', 'unshared', 'applying', 'rows_live', 'mask_image_tokens',
             'eager_kernel', 'query_bridge', 'frozen', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
-            'argmax_only', 'record_attention', 'around_generate', 'editing'}
+            'argmax_only', 'record_attention', '_same_inputs', 'around_generate', 'editing'}
 OTHERS = {'limit_image_tokens', 'limited', 'ready', 'ready_here', 'undone', 'explained'}   # the processor's setting, loading, the words of an error
 
 
