@@ -27,6 +27,7 @@ class _StockRecord:
         if without := [b for b, p in enumerate(prompts) if not p.spans]:
             raise CaptureError(f'Prompt {without[0]} has no picture, so it has no attention to one.')
         self.model, self.inputs, self.steps, self.length = model, inputs, steps, inputs['input_ids'].shape[1]
+        self.pictures = int((inputs['input_ids'] == model.config.image_token_id).any(0).nonzero().max()) + 1  # their end
         self.vlms, self.out, self.seconds, self.eos = [StockVLM(model, processor, p) for p in prompts], None, 0., None
         vlm = self.vlms[0]
         if vlm.family.bridge and len(prompts) > 1:
@@ -42,7 +43,8 @@ class _StockRecord:
     def generate(self, rest, kw):
         "Check one generation, run it by `rest`, and keep its tokens"
         refuse_settings(self.model, kw)
-        check_inputs(kw, self.inputs)
+        cache = kw.get('past_key_values')
+        check_inputs(kw, self.inputs, cached=cache is not None and cache.get_seq_length() >= self.pictures)
         if self.recorder.passes:
             raise CaptureError('A block records one generation: open another block for the next.')
         if any(end < self.length for _, end in self.places):
@@ -64,6 +66,10 @@ class _StockRecord:
     def fill(self, bridged=None):
         "Put what was recorded into the rows that the block has given out"
         rec, passes = self.recorder, len(self.recorder.passes)
+        before = rec.passes[0]['before'] if passes else self.pictures
+        if before < self.pictures and not any(k.startswith('pixel_values') for k in self.inputs):
+            raise CaptureError(f'The inputs hold no pixels, and the cache holds {before} tokens, where the pictures end at '
+                               f'{self.pictures}: give pixel_values, or the past_key_values of the turn before.')
         check_seen(rec)
         n = getattr(self.out, 'sequences', self.out).shape[1] - self.length if self.out is not None else passes
         if n != passes:

@@ -268,13 +268,15 @@ def refuse_settings(
 def check_inputs(
     kw,      # named arguments of a call
     inputs,  # those that a block was opened for
+    cached,  # does the call's cache hold the pictures? Then it needs no pixels
 ):
     "Refuse to generate from other inputs"
     own, given = dict(inputs), dict(kw, input_ids=kw.get('input_ids', kw.get('inputs')))
-    for k in [k for k in own if k == 'input_ids' or k.startswith('pixel_values')]:
-        x = given.get(k)
+    for k in [k for k in own | given if k == 'input_ids' or k.startswith('pixel_values')]:
+        x, want = given.get(k), own.get(k)
+        if x is None and cached and k != 'input_ids': continue
         # pixels may have been given another precision in between
-        if x is None or x.shape != own[k].shape or not torch.allclose(x.to(own[k]), own[k], atol=.05):
+        if x is None or want is None or x.shape != want.shape or not torch.allclose(x.to(want), want, atol=.05):
             raise CaptureError('The generation inside the block is of other inputs than those given to it '
                                f'({k} differ): open a block for each.')
 

@@ -249,8 +249,12 @@ def read_prompts(
                                '`VLM.forward` with the prompt of `VLM.video_prompt`.')
     alone = [ids[start:end].cpu() for ids, (start, end) in zip(inputs['input_ids'], places)]
     counts = [int((ids == token).sum()) for ids in alone]
+    known = inputs
+    if not any(k.startswith('pixel_values') for k in inputs):    # a later turn, whose pictures are in the cache
+        read = processor.image_processor([pictures] if len(places) == 1 else pictures, return_tensors='pt')
+        known = {**read, **inputs}
     if family.cross: filled = [sum(counts)//max(len(pictures), 1)]*len(pictures)
-    else: filled = cell_counts(family, config, processor, inputs, [im.size for im in pictures])
+    else: filled = cell_counts(family, config, processor, known, [im.size for im in pictures])
     questions = question if isinstance(question, (list, tuple)) else [question]*len(places)
     if len(questions) != len(places):
         raise PromptError(f'{len(questions)} questions for {len(places)} prompts: give one text for each, or one for '
@@ -258,7 +262,7 @@ def read_prompts(
     prompts, first = [], 0
     for ids, n, asked in zip(alone, deal_pictures(counts, filled), questions):
         own, names = pictures[first:first + n], token_names(tok, ids)
-        spans = family.spans(config, processor, inputs, [im.size for im in own], ids, first) if own else []
+        spans = family.spans(config, processor, known, [im.size for im in own], ids, first) if own else []
         if not family.cross: check_tiles(spans, names, ids == token)
         at = text_positions(tok, ids, token, asked)
         # one image token for each picture
