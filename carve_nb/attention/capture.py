@@ -78,8 +78,9 @@ class Recorder(Watcher):
                 'it is of other inputs, or a way to generate that is not read, such as beams. Call '
                 '`model.generate(**inputs)` inside the block.')
         if len(self.passes) > 1 and before == 0 and N <= length:
-            raise CaptureError(f'A second forward pass inside the block begins the prompt of {length} tokens anew: a block '
-                               'records the prompt once, and what goes on from it. Open another block for the second.')
+            raise CaptureError(f'A later forward pass inside the block goes on from no cache and reads {N} tokens, the prompt '
+                               f'has {length}: a block records the prompt once, and what goes on from it. Open another '
+                               'block to read it again.')
 
     def see(self, call) -> bool:    # may the pass end here?
         "Keep the wanted rows of one layer, once a pass: gradient checkpointing runs it again in the backward pass"
