@@ -1896,6 +1896,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'carve_nb/models/hooks.py'),
                                        'carve_nb.models.hooks.hand_over': ( 'library/models/hooks.html#hand_over',
                                                                             'carve_nb/models/hooks.py'),
+                                       'carve_nb.models.hooks.holds_pictures': ( 'library/models/hooks.html#holds_pictures',
+                                                                                 'carve_nb/models/hooks.py'),
                                        'carve_nb.models.hooks.mask_rows': ( 'library/models/hooks.html#mask_rows',
                                                                             'carve_nb/models/hooks.py'),
                                        'carve_nb.models.hooks.may_split': ( 'library/models/hooks.html#may_split',

@@ -227,4 +227,7 @@ def test_neither_pixels_nor_cache(load):
     def record(inputs, run):
         with record_attention(turns.model, turns.processor, inputs, [WIDE]): turns.model.generate(**run, **KW)
     refuse('pixel_values differ', lambda: record(whole, turns.second))
-    refuse('pixel_values differ', lambda: record(turns.second, whole))
+    refuse('no pixels', lambda: record(turns.second, whole))
+    def forward():
+        with record_attention(turns.model, turns.processor, turns.second, [WIDE]), torch.no_grad(): turns.model(**turns.second)
+    refuse('no pixels, and the cache holds 0 tokens', forward)

@@ -12,9 +12,9 @@ import torch
 from .capture import batch_recorder, check_seen, is_compiled, rows_of
 from .rows import AttentionRows
 from ..core.errors import CaptureError
-from carve_nb.models.hooks import (
-    Around, _watchers, around_generate, check_inputs, generate_setting, refuse_settings, seen_here, stock_model,
-    watching)
+from ..models.hooks import (
+    Around, _watchers, around_generate, check_inputs, generate_setting, holds_pictures, refuse_settings, seen_here,
+    stock_model, watching)
 from ..models.prompts import prompt_places, read_prompts
 from ..models.vlm import StockVLM
 
@@ -27,7 +27,6 @@ class _StockRecord:
         if without := [b for b, p in enumerate(prompts) if not p.spans]:
             raise CaptureError(f'Prompt {without[0]} has no picture, so it has no attention to one.')
         self.model, self.inputs, self.steps, self.length = model, inputs, steps, inputs['input_ids'].shape[1]
-        self.pictures = int((inputs['input_ids'] == model.config.image_token_id).any(0).nonzero().max()) + 1  # their end
         self.vlms, self.out, self.seconds, self.eos = [StockVLM(model, processor, p) for p in prompts], None, 0., None
         vlm = self.vlms[0]
         if vlm.family.bridge and len(prompts) > 1:
@@ -43,8 +42,7 @@ class _StockRecord:
     def generate(self, rest, kw):
         "Check one generation, run it by `rest`, and keep its tokens"
         refuse_settings(self.model, kw)
-        cache = kw.get('past_key_values')
-        check_inputs(kw, self.inputs, cached=cache is not None and cache.get_seq_length() >= self.pictures)
+        check_inputs(self.model, kw, self.inputs)
         if self.recorder.passes:
             raise CaptureError('A block records one generation: open another block for the next.')
         if any(end < self.length for _, end in self.places):
@@ -70,10 +68,7 @@ class _StockRecord:
     def fill(self, bridged=None):
         "Put what was recorded into the rows that the block has given out"
         rec, passes = self.recorder, len(self.recorder.passes)
-        before = rec.passes[0]['before'] if passes else self.pictures
-        if before < self.pictures and not any(k.startswith('pixel_values') for k in self.inputs):
-            raise CaptureError(f'The inputs hold no pixels, and the cache holds {before} tokens, where the pictures end at '
-                               f'{self.pictures}: give pixel_values, or the past_key_values of the turn before.')
+        if passes: holds_pictures(self.model, self.inputs, rec.passes[0]['before'])
         check_seen(rec)
         n = getattr(self.out, 'sequences', self.out).shape[1] - self.length if self.out is not None else passes
         if n != passes:

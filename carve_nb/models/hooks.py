@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FAST', 'FlashMask', 'Call', 'KERNELS', 'UNREAD', 'split_attention', 'can_split', 'may_split', 'mask_rows',
            'read_mask', 'Done', 'Watcher', 'CacheFill', 'watched', 'eager_attention', 'restore', 'seen_here',
-           'watching', 'generate_setting', 'stock_model', 'refuse_settings', 'check_inputs', 'Around', 'hand_over',
-           'around_generate']
+           'watching', 'generate_setting', 'stock_model', 'refuse_settings', 'holds_pictures', 'check_inputs', 'Around',
+           'hand_over', 'around_generate']
 
 # %% ../../nbs/library/models/04_hooks.ipynb #c729851f
 import functools, inspect, sys, threading
@@ -265,13 +265,27 @@ def refuse_settings(
         shown = value if isinstance(value, (int, float, str)) else type(value).__name__
         raise CaptureError(f'{name}={shown}: {why}. Use {instead}.')
 
+def holds_pictures(
+    model,   # stock model
+    inputs,  # for it
+    held,    # tokens in its cache
+) -> bool:
+    "Does the cache of a later turn hold the pictures? An error where they are in no pixels either"
+    end = int((inputs['input_ids'] == model.config.image_token_id).any(0).nonzero().max()) + 1
+    if held < end and not any(k.startswith('pixel_values') for k in inputs):
+        raise CaptureError(f'The inputs hold no pixels, and the cache holds {held} tokens, where the pictures end at {end}: '
+                           'give pixel_values, or the past_key_values of the turn before.')
+    return held >= end
+
 def check_inputs(
+    model,   # stock model
     kw,      # named arguments of a call
     inputs,  # those that a block was opened for
-    cached,  # does the call's cache hold the pictures? Then it needs no pixels
 ):
-    "Refuse to generate from other inputs"
+    "Refuse to generate from other inputs; pixels may be left out where the cache holds the pictures"
     own, given = dict(inputs), dict(kw, input_ids=kw.get('input_ids', kw.get('inputs')))
+    cache = kw.get('past_key_values')
+    cached = holds_pictures(model, inputs, 0 if cache is None else int(cache.get_seq_length()))
     for k in [k for k in own | given if k == 'input_ids' or k.startswith('pixel_values')]:
         x, want = given.get(k), own.get(k)
         if x is None and cached and k != 'input_ids': continue
