@@ -2,7 +2,7 @@
 import copy, threading
 import pytest, torch
 from torch.nn.functional import pad
-from transformers import AutoModelForImageTextToText, DynamicCache, GptOssConfig
+from transformers import AutoModelForImageTextToText, DynamicCache, GptOssConfig, StaticCache
 from carve_nb.attention.stock_recording import record_attention
 from recipes.tiny_models import RECIPES
 from test_families import QUESTION, TALL, WIDE, columns, note, stock
@@ -12,18 +12,19 @@ pytestmark = pytest.mark.filterwarnings('ignore')
 TOLERANCE = 1e-5
 
 
-def eager_row(model, inputs, spans):
-    "The last row of a forward pass of the eager model, without a cache: [L, H, Nv]"
+def eager_row(model, inputs, rows):
+    "The last row of a forward pass of the eager model, without a cache, in the layers and columns of some rows: [L, H, Nv]"
     with torch.no_grad(): out = model(**inputs, use_cache=False, output_attentions=True)
-    return torch.stack([a[0, :, -1] for a in out.attentions])[..., torch.cat([s.tokens for s in spans])]
+    found = out.attentions if len(out.attentions) == len(rows.layers) else [out.attentions[l] for l in rows.layers]
+    return torch.stack([a[0, :, -1] for a in found])[..., columns(rows)]
 
 
 def longer(inputs, tokens):
     "Inputs with some tokens behind them"
     more = {}
     for k, v in inputs.items():
-        if v.ndim == 2 and v.shape == inputs['input_ids'].shape:
-            new = tokens if k == 'input_ids' else v.new_full(tokens.shape, int(k == 'attention_mask'))
+        if v.shape[:2] == inputs['input_ids'].shape:
+            new = tokens if k == 'input_ids' else v[:, -1:].expand(-1, tokens.shape[1], *v.shape[2:])
             more[k] = torch.cat([v, new], 1)
     return dict(inputs) | more
 
@@ -53,7 +54,7 @@ def test_tokens_taken_back(name, load, folders):
         past.crop(-2)                                            # a tree: from its first token on
         user.model(input_ids=other, past_key_values=past)
     branches = [user.inputs, *(longer(user.inputs, t) for t in (one, other, three, one, three, torch.cat([three[:, :1], other], 1)))]
-    assert far(rows, [eager_row(eager, i, rows.spans) for i in branches]) < TOLERANCE
+    assert far(rows, [eager_row(eager, i, rows) for i in branches]) < TOLERANCE
 
 
 @pytest.mark.parametrize('name', STEPS)
@@ -62,7 +63,7 @@ def test_candidates_without_a_cache(name, load, folders):
     branches = [user.inputs, *(longer(user.inputs, torch.tensor([[t]])) for t in (7, 9))]
     with record_attention(user.model, user.processor, user.inputs, user.images) as rows, torch.no_grad():
         for i in branches: user.model(**i, use_cache=False)
-    assert far(rows, [eager_row(eager, i, rows.spans) for i in branches]) < TOLERANCE
+    assert far(rows, [eager_row(eager, i, rows) for i in branches]) < TOLERANCE
 
 
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
@@ -78,6 +79,38 @@ def test_prompt_read_twice(name, load):
         with torch.no_grad(): user.model(input_ids=torch.tensor([[7], [9]]), past_key_values=past)
     refuse('A later forward pass inside the block reads 2 x', lambda: user.record(candidates))
     assert len(user.record(lambda: read(1)).attn) == 1
+
+
+def static(user): return StaticCache(user.model.config.get_text_config(), max_cache_len=user.inputs['input_ids'].shape[1] + 8)
+
+
+CACHES = {
+    'static': lambda user: dict(cache_implementation='static'), 'StaticCache': lambda user: dict(past_key_values=static(user)),
+    'none': lambda user: dict(use_cache=False), 'dynamic': lambda user: dict(past_key_values=DynamicCache(config=user.model.config.get_text_config()))}
+
+
+@pytest.mark.parametrize('kind', list(CACHES))
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'qwen3_5', 'gemma3'])
+def test_kinds_of_cache(kind, name, load, folders):
+    "Full, with a window, hybrid: under each cache that a call can name"
+    user, eager = User(load(name)), stock(folders(name), 'eager')
+    with record_attention(user.model, user.processor, user.inputs, user.images) as rows: user.model.generate(**user.inputs, **KW, **CACHES[kind](user))
+    held = [user.inputs, *(longer(user.inputs, torch.tensor([rows.tokens[:n]])) for n in (1, 2))]
+    assert far(rows, [eager_row(eager, i, rows) for i in held]) < TOLERANCE
+
+
+@pytest.mark.parametrize('part', ['model', 'forward', 'decoder', 'layers'])
+def test_compiled(part, folders):
+    from carve_nb.models.vlm import VLM
+    user = User(VLM.from_pretrained(folders('llava')))
+    want, inner = user.record(), user.model.model
+    compiled = lambda f: torch.compile(f, backend='eager')
+    if part == 'forward': user.model.forward = compiled(user.model.forward)
+    if part == 'decoder': inner.language_model = compiled(inner.language_model)
+    if part == 'layers':
+        for layer in inner.language_model.layers: layer.compile(backend='eager')
+    rows = user.record(model=compiled(user.model) if part == 'model' else user.model)
+    assert (rows.attn - want.attn).abs().max() < TOLERANCE and rows.tokens == want.tokens
 
 
 def test_models_of_one_config(load):
@@ -110,7 +143,7 @@ def test_sinks_of_the_kernel(sink, load):
         for layer in user.model.base_model.language_model.layers: layer.self_attn.sinks.fill_(sink)
     rows = user.record()
     held = [user.inputs, *(longer(user.inputs, torch.tensor([rows.tokens[:n]])) for n in (1, 2))]
-    assert far(rows, [eager_row(user.model, i, rows.spans) for i in held]) < TOLERANCE
+    assert far(rows, [eager_row(user.model, i, rows) for i in held]) < TOLERANCE
     edited = user.model.generate(**user.inputs, **KW)
     with torch.no_grad(): assert edited[0, -3:].tolist() == rows.tokens
 
