@@ -38,7 +38,7 @@ pytest: $(V)/.ok
 	$(QUIET) $(ONE) $(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) $(V)/bin/python -m pytest -n 2 --dist worksteal
 
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
-	$(QUIET) $(ONE) $(V)/bin/python -m pytest -n 0 tests/test_families.py tests/test_stock.py \
+	$(QUIET) $(ONE) $(V)/bin/python -m pytest -n 0 tests/test_families.py tests/test_stock.py tests/test_turns.py \
 	  --deselect tests/test_families.py::test_table_shipped --families-json=carve_nb/checkpoints/families.json
 
 # The oldest versions that settings.ini allows. nbdev needs a newer fastcore than the package, so only pytest runs.

@@ -443,17 +443,6 @@ def test_offloaded(way, folders, tmp_path):
     assert torch.allclose(user.record().attn, want.attn, atol=1e-6) and len(user.edit()) == 1
 
 
-def test_gradient_checkpointing(load, folders):
-    from carve_nb.models.vlm import VLM
-    user = User(VLM.from_pretrained(folders('llava')))
-    user.model.train()
-    user.model.gradient_checkpointing_enable()
-    def step(): user.model(**user.inputs).logits.sum().backward()
-    refuse('Gradient checkpointing', lambda: user.record(step))
-    user.model.gradient_checkpointing_disable()
-    assert len(user.record(step).attn) == 1
-
-
 def test_assistant_is_not_printed(llava):
     refuse('assistant_model=LlavaForConditionalGeneration: drafted', lambda: llava.record(
         lambda: llava.model.generate(**llava.inputs, **KW, assistant_model=llava.model)))

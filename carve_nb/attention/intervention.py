@@ -11,7 +11,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 import torch
-from .capture import check_layers, grown_length, refuse_compiled, row_scores, stack_layers
+from .capture import check_layers, refuse_compiled, row_scores, softmax_beside, stack_layers
 from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..models.hooks import Watcher, _watchers, restore, watching
 from ..models.families import check_needs
@@ -28,6 +28,7 @@ class Edit(Watcher):
     heads: object = None     # (layer, [B, H, R, D] outputs of the heads, [R] positions) -> the same shape
     after: int = None        # rows from this position on; None: the last row of every pass
     at: list = None          # these positions alone
+    before: int = 0          # tokens in the cache when the pass began
     length: int = 0          # tokens read so far
     passes: int = 0          # forward passes seen
     config: object = None    # of the decoder, set by `applying`
@@ -37,12 +38,12 @@ class Edit(Watcher):
         changed = [k for k in ('scores', 'weights', 'heads') if getattr(self, k)]
         return f'Edit(layers {self.layers}, {" and ".join(changed)})'
 
-    def rows(self, layer, Q) -> list:
+    def enter(self, before): self.before, self.passes = before, self.passes + 1
+
+    def rows(self, Q) -> list:
         "The positions to be changed in this pass of Q queries"
-        if layer == self.layers[0]:
-            if self.passes: self.length = grown_length(self.length, Q)
-            self.passes += 1
-        seen = range(self.length - Q, self.length)
+        self.length = self.before + Q
+        seen = range(self.before, self.length)
         if self.at is not None: return [r for r in self.at if r in seen]
         return list(seen[-1:] if self.after is None else range(max(seen[0], self.after), self.length))
 
@@ -52,11 +53,11 @@ class Edit(Watcher):
         full = torch.nn.functional.pad(x, (first, 0), value=gone)
         return change(layer, full, rows)[..., first:]
 
-    def recompute(self, layer, q, k, v, mask, scale, at, rows, **terms):    # [B, R, H, D] outputs of the heads, float32
-        "Compute the rows at some indices again, with the change; arguments as in `row_scores`"
+    def recompute(self, layer, q, k, v, mask, scale, at, rows, sinks=None, **terms):    # [B, R, H, D], float32
+        "The outputs of the heads at some indices, computed again with the change; arguments as in `row_scores`"
         scores = row_scores(q, k, mask, scale, at, **terms)
         if self.scores: scores = self.whole(self.scores, layer, scores, rows, torch.finfo(scores.dtype).min)
-        weights = scores.softmax(-1)
+        weights = softmax_beside(scores, sinks)
         if self.weights: weights = self.whole(self.weights, layer, weights, rows, 0.)
         heads = weights @ v.float().repeat_interleave(weights.shape[1]//v.shape[1], 1)
         if self.heads: heads = self.heads(layer, heads, rows)
@@ -65,9 +66,9 @@ class Edit(Watcher):
     def change(self, call, out):
         "The chosen rows replace those of the kernel"
         layer, Q = call.module.layer_idx, call.q.shape[2]
-        if layer not in self.layers or not (rows := self.rows(layer, Q)): return out
-        at = torch.tensor(rows, device=out.device) - (self.length - Q)
-        new = self.recompute(layer, call.q, call.k, call.v, call.mask, call.scale, at, rows, **call.terms)
+        if layer not in self.layers or not (rows := self.rows(Q)): return out
+        at = torch.tensor(rows, device=out.device) - self.before
+        new = self.recompute(layer, call.q, call.k, call.v, call.mask, call.scale, at, rows, call.sinks, **call.terms)
         return out.index_copy(1, at, new.to(out.dtype))
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #6137e111
@@ -90,8 +91,8 @@ def applying(vlm, edit, prompt):    # from `VLM.prompt`; the passes inside the b
     refuse_compiled(vlm.model)
     edit.layers = check_layers(edit.layers, vlm.n_layers, vlm.layers)
     edit.config, edit.cross = vlm.model.config.get_text_config(), bool(vlm.family.cross)
-    edit.length, edit.passes = len(prompt), 0
-    with model_lock(vlm.model), watching(edit): yield edit
+    edit.passes = 0
+    with model_lock(vlm.model), watching(edit, vlm.model): yield edit
     if not edit.passes: raise CarveError('No forward pass was changed: nothing ran inside the block.')
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #183fc60d

@@ -13,7 +13,8 @@ from .capture import batch_recorder, check_seen, is_compiled, rows_of
 from .rows import AttentionRows
 from ..core.errors import CaptureError
 from ..models.hooks import (
-    Around, _watchers, around_generate, check_inputs, generate_setting, refuse_settings, stock_model, watching)
+    Around, _watchers, around_generate, check_inputs, generate_setting, holds_pictures, refuse_settings, seen_here,
+    stock_model, watching)
 from ..models.prompts import prompt_places, read_prompts
 from ..models.vlm import StockVLM
 
@@ -33,8 +34,7 @@ class _StockRecord:
             raise CaptureError(f'Prompts of {vlm.family.name!r} are recorded one at a time: their rows are composed '
                                'with those of a second model.')
         leads = [lead for lead, _ in self.places]
-        self.recorder = batch_recorder(
-            vlm, prompts, leads, layers, length=self.length, batch=len(prompts))
+        self.recorder = batch_recorder(vlm, prompts, leads, layers, given=(len(prompts), self.length))
         layers, size = self.recorder.layers, (0, len(self.recorder.layers), vlm.n_heads)
         self.rows = [
             AttentionRows(torch.zeros(*size, sum(map(len, p.spans))), layers, [], p.spans, images=p.images,
@@ -43,18 +43,19 @@ class _StockRecord:
     def generate(self, rest, kw):
         "Check one generation, run it by `rest`, and keep its tokens"
         refuse_settings(self.model, kw)
-        check_inputs(kw, self.inputs)
+        check_inputs(self.model, kw, self.inputs)
         if self.recorder.passes:
             raise CaptureError('A block records one generation: open another block for the next.')
         if any(end < self.length for _, end in self.places):
             raise CaptureError('The batch is padded on the right, where the model would go on from padding. Set '
                                "processor.tokenizer.padding_side = 'left'.")
-        cache = kw.get('past_key_values')
-        if cache is not None and cache.get_seq_length():
-            self.recorder.batch = None    # the first pass goes on from there
+        checkpointed = any(getattr(m, 'gradient_checkpointing', False) and m.training for m in self.model.modules())
+        if checkpointed and generate_setting(self.model, kw, 'use_cache') is not False:
+            raise CaptureError('Gradient checkpointing in training mode keeps no cache, so each token behind the first would '
+                               'see itself alone. Call model.eval() first, or generate with use_cache=False.')
         if generate_setting(self.model, kw, 'cache_implementation'): kw = kw | dict(disable_compile=True)
         known, start = self.recorder in _watchers.get(), time.perf_counter()
-        with nullcontext() if known else watching(self.recorder): self.out = rest(**kw)
+        with nullcontext() if known else seen_here(self.recorder): self.out = rest(**kw)
         self.seconds, self.eos = time.perf_counter() - start, generate_setting(self.model, kw, 'eos_token_id')
         return self.out
 
@@ -68,11 +69,7 @@ class _StockRecord:
     def fill(self, bridged=None):
         "Put what was recorded into the rows that the block has given out"
         rec, passes = self.recorder, len(self.recorder.passes)
-        again = any(getattr(m, 'gradient_checkpointing', False) and m.training for m in self.model.modules())
-        if passes > 1 and again:
-            raise CaptureError('Gradient checkpointing runs the layers again in the backward pass, which reads like a '
-                               'second forward pass: call backward after the block, or '
-                               'model.gradient_checkpointing_disable().')
+        if passes: holds_pictures(self.model, self.inputs, rec.passes[0]['before'])
         check_seen(rec)
         n = getattr(self.out, 'sequences', self.out).shape[1] - self.length if self.out is not None else passes
         if n != passes:
@@ -138,7 +135,7 @@ def record_attention(
     uncompiled = torch.compiler.set_stance('force_eager') if is_compiled(model) else nullcontext()
     bridge, around = record.vlms[0].family.bridge, Around(record.generate, inputs['input_ids'])
     bridged = bridge(stock) if bridge else nullcontext()
-    with uncompiled, bridged as seen, _same_inputs(record), watching(record.recorder), around_generate(stock, around):
+    with uncompiled, bridged as seen, _same_inputs(record), watching(record.recorder, stock), around_generate(stock, around):
         yield record.rows if len(record.rows) > 1 else record.rows[0]
         if around.busy: raise CaptureError('The generation still runs in another thread: join it inside the block.')
     record.fill(seen)

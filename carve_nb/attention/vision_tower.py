@@ -38,7 +38,7 @@ class TowerRows(Watcher):
 def tower_rows(vlm, layers):
     "Keep queries and keys of what the vision tower computes inside the block: `TowerRows`"
     tower = TowerRows(vlm.model.config.vision_config, layers)
-    with watching(tower): yield tower
+    with watching(tower, vlm.model): yield tower
     if missing := sorted(set(tower.wanted) - set(tower.parts)):
         raise UnsupportedError(f'tower layers {missing} were not seen')
 

@@ -22,8 +22,7 @@ def query_rows(vlm, prompt, layers):
     # -> [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first picture
     "The attention of the question's tokens to the picture, read in one pass that ends early"
     at = [prompt.question[0] - 1, *prompt.question]
-    options = dict(columns=prompt.spans[0].tokens, stop=True, length=len(prompt))
-    with model_lock(vlm.model), recording(vlm.model, layers, at, **options) as rec:
+    with model_lock(vlm.model), recording(vlm.model, layers, at, columns=prompt.spans[0].tokens, stop=True) as rec:
         vlm.model(**vlm.to_device(prompt), use_cache=False)
     return rec.stack()[:, 0]
 

@@ -58,7 +58,7 @@ def editing(
     if guide: check_needs(vlm, edit := _make_guide(edit, prompt))
     def run(rest, kw):
         refuse_settings(stock, kw)
-        check_inputs(kw, inputs)
+        check_inputs(stock, kw, inputs)
         if not guide: found, block = edit, applying(vlm, edit, prompt)
         else:
             found, state = Context().run(edit.prepare, vlm, prompt.images[0], prompt.asked)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FAST', 'FlashMask', 'Call', 'KERNELS', 'UNREAD', 'split_attention', 'can_split', 'may_split', 'mask_rows',
-           'read_mask', 'Done', 'Watcher', 'CacheFill', 'watched', 'eager_attention', 'restore', 'watching',
-           'generate_setting', 'stock_model', 'refuse_settings', 'check_inputs', 'Around', 'hand_over',
-           'around_generate']
+           'read_mask', 'Done', 'Watcher', 'CacheFill', 'watched', 'eager_attention', 'restore', 'seen_here',
+           'watching', 'generate_setting', 'stock_model', 'refuse_settings', 'holds_pictures', 'check_inputs', 'Around',
+           'hand_over', 'around_generate']
 
 # %% ../../nbs/library/models/04_hooks.ipynb #c729851f
 import functools, inspect, sys, threading
@@ -102,27 +102,29 @@ def read_mask(
     module,   # attention module
     mask,     # as transformers gives it
     options,  # further arguments of its kernel
-) -> tuple:   # what `mask_rows` takes; is a missing mask causal, and the bound of scores
+) -> tuple:   # what `mask_rows` takes; is a missing mask causal, and the bound of scores; [H] scores of sinks, or None
     "What the kernel of a module is told about its scores"
     kernel, causal = module.config._attn_implementation, options.get('is_causal')
     if causal is None: causal = getattr(module, 'is_causal', True)
-    terms = dict(causal=causal, softcap=None if kernel.startswith('sdpa') else options.get('softcap'))
+    softcap, sinks = (None, None) if kernel.startswith('sdpa') else (options.get('softcap'), options.get('s_aux'))
     if 'flash' in kernel and getattr(mask, 'ndim', 2) == 2:
         mask = FlashMask(mask, options.get('sliding_window'), causal)
-    return mask, terms
+    return mask, dict(causal=causal, softcap=softcap), sinks
 
 # %% ../../nbs/library/models/04_hooks.ipynb #8f0e7c7d
 class Done(BaseException): "All that is wanted of this pass has been seen; no error, so that nobody takes it for one"
 
 class Watcher:
-    "Sees the attention calls of the modules that hold its `config`, in its own thread, while it is open"
+    "Sees the passes of the part of a model that has its `config`, in its own thread, while it is open"
+    def enter(self, before):
+        "A pass begins, which goes on from so many tokens of a cache"
     def see(self, call) -> bool:
         "Before the kernel runs; true where all that is wanted of this pass has been seen"
         return False
     change = None   # after it, where something is changed: (call, [B, Q, H, D] outputs of the heads) -> what goes on
 
-# q [B, H, Q, D]; k, v [B, H_kv, K, D]; mask and terms as `mask_rows` and `row_scores` take them
-Call = namedtuple('Call', 'module q k v mask scale terms')
+# q [B, H, Q, D]; k, v [B, H_kv, K, D]; mask and terms as `mask_rows` and `row_scores` take them; sinks [H] or None
+Call = namedtuple('Call', 'module q k v mask scale terms sinks', defaults=(None,))
 _watchers = ContextVar('open watchers', default=())
 
 @dataclass(eq=False)
@@ -135,9 +137,9 @@ class CacheFill(Watcher):
 def watched(kernel, module, query, key, value, attention_mask, scaling=None, **kw):
     "An attention function of transformers, seen by the open watchers"
     scale = query.shape[-1]**-.5 if scaling is None else scaling
-    if watchers := [w for w in _watchers.get() if w.config is module.config]:
-        mask, terms = read_mask(module, attention_mask, kw)
-        call = Call(module, query, key, value, mask, scale, terms)
+    if watchers := [w for w in _watchers.get() if module in w.modules]:
+        mask, terms, sinks = read_mask(module, attention_mask, kw)
+        call = Call(module, query, key, value, mask, scale, terms, sinks)
         if complete := [w for w in watchers if w.see(call)]: raise Done(complete[-1])
     filling = any(isinstance(w, CacheFill) for w in watchers)
     if filling and may_split(query, key, value, attention_mask, kw):
@@ -171,11 +173,25 @@ KERNELS = 'sdpa', 'eager', 'flex', 'flash'   # in the names of those whose masks
 _guard, _observed = threading.Lock(), {}   # id of a configuration -> (open blocks, kernel that the first one found)
 
 @contextmanager
-def watching(watcher):
-    "Show a watcher all that this thread runs through its decoder; the block may end at the last layer that is wanted"
-    block, config, was = object(), watcher.config, _watchers.get()
+def seen_here(watcher):
+    "Show a watcher, whose block is open in another thread, what this one runs"
+    was = _watchers.get()
+    with restore(lambda: _watchers.set(was)):
+        _watchers.set((*was, watcher))
+        yield
+
+@contextmanager
+def watching(watcher, model):    # the stock model, of which the watcher's `config` chooses the decoder or the tower
+    "Show a watcher all that this thread runs through its part; the block may end at the last layer that is wanted"
+    block, config, hooks = object(), watcher.config, []
+    part = next(m for m in model.modules() if vars(m).get('config') is config)
+    watcher.modules = set(part.modules())
+    def enters(module, args, kw):
+        if not any(w is watcher for w in _watchers.get()): return
+        caches = [x for x in (*args, *kw.values()) if hasattr(x, 'get_seq_length')]
+        watcher.enter(int(caches[0].get_seq_length()) if caches else 0)
     def close():
-        _watchers.set(was)
+        for hook in hooks: hook.remove()
         with _guard:
             blocks, kernel = _observed.get(id(config), ({block}, None))
             blocks.discard(block)
@@ -196,8 +212,9 @@ def watching(watcher):
                 AttentionInterface.register(f'{kernel}+rows', functools.partial(watched, stock))
                 AttentionMaskInterface.register(f'{kernel}+rows', ALL_MASK_ATTENTION_FUNCTIONS[kernel])
                 config._attn_implementation = f'{kernel}+rows'
-        _watchers.set((*was, watcher))
-        try: yield watcher
+        hooks.append(part.register_forward_pre_hook(enters, with_kwargs=True))
+        try:
+            with seen_here(watcher): yield watcher
         except Done as e:
             if e.args != (watcher,): raise
 
@@ -249,16 +266,32 @@ def refuse_settings(
         shown = value if isinstance(value, (int, float, str)) else type(value).__name__
         raise CaptureError(f'{name}={shown}: {why}. Use {instead}.')
 
+def holds_pictures(
+    model,   # stock model
+    inputs,  # for it
+    held,    # tokens in its cache
+) -> bool:
+    "Does the cache of a later turn hold the pictures? An error where they are in no pixels either"
+    end = int((inputs['input_ids'] == model.config.image_token_id).any(0).nonzero().max()) + 1
+    if held < end and not any(k.startswith('pixel_values') for k in inputs):
+        raise CaptureError(f'The inputs hold no pixels, and the cache holds {held} tokens, where the pictures end at {end}: '
+                           'give pixel_values, or the past_key_values of the turn before.')
+    return held >= end
+
 def check_inputs(
+    model,   # stock model
     kw,      # named arguments of a call
     inputs,  # those that a block was opened for
 ):
-    "Refuse to generate from other inputs"
+    "Refuse to generate from other inputs; pixels may be left out where the cache holds the pictures"
     own, given = dict(inputs), dict(kw, input_ids=kw.get('input_ids', kw.get('inputs')))
-    for k in [k for k in own if k == 'input_ids' or k.startswith('pixel_values')]:
-        x = given.get(k)
+    cache = kw.get('past_key_values')
+    cached = holds_pictures(model, inputs, 0 if cache is None else int(cache.get_seq_length()))
+    for k in [k for k in own | given if k == 'input_ids' or k.startswith('pixel_values')]:
+        x, want = given.get(k), own.get(k)
+        if x is None and cached and k != 'input_ids': continue
         # pixels may have been given another precision in between
-        if x is None or x.shape != own[k].shape or not torch.allclose(x.to(own[k]), own[k], atol=.05):
+        if x is None or want is None or x.shape != want.shape or not torch.allclose(x.to(want), want, atol=.05):
             raise CaptureError('The generation inside the block is of other inputs than those given to it '
                                f'({k} differ): open a block for each.')
 

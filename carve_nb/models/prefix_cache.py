@@ -73,7 +73,8 @@ def greedy(model, max_new_tokens, argmax=False):
 def fill_cache(vlm, inputs, cache):  # a `DynamicCache`, which is returned
     "Keys and values of all tokens that a cache does not hold yet; a kernel that is not known here goes to the end"
     config = vlm.text_config
-    with watching(CacheFill(config)) if 'sdpa' in str(config._attn_implementation) else nullcontext():
+    known = 'sdpa' in str(config._attn_implementation)
+    with watching(CacheFill(config), vlm.model) if known else nullcontext():
         vlm.model.generate(**inputs, past_key_values=cache, generation_config=greedy(vlm.model, 1))
     return cache
 

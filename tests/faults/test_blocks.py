@@ -152,7 +152,7 @@ def inside(block):
 BOTH, ONE, TWO = ('llava', 'qwen2_5_vl'), ('llava',), [(PICTURE, QUESTION), (OTHER, 'Why?')]
 BLOCKS = {   # what it runs, on which families
     'recording': (inside(lambda v: recording(v.model, [0, 5], rows=(1, -1))), ONE),
-    'nested': (inside(lambda v: nested(recording(v.model, [1]), watching(CacheFill(v.text_config)), recording(v.model))), ONE),
+    'nested': (inside(lambda v: nested(recording(v.model, [1]), watching(CacheFill(v.text_config), v.model), recording(v.model))), ONE),
     'capture': (lambda v: v.capture(PICTURE, QUESTION), ONE),
     'all steps': (lambda v: v.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2), BOTH),
     'ask': (lambda v: v.ask(PICTURE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
