@@ -74,8 +74,9 @@ class Conjunction(Carve):
     def from_rows(self, image, question, rows_q, rows_g) -> Result:
         "As CARVE, with the maps of the words together and of the last position"
         r, (*words, last) = super().from_rows(image, question, rows_q, rows_g), self.experts(*self.maps(rows_q, rows_g))
+        raster = rows_q.raster(tiles=self.reading.tiles)
         maps = {', '.join(r.read): multiply_maps(torch.stack(words), [1.]*len(words))} if words else {}
-        maps = {f'contrast, {k}': as_saliency(a, rows_q.spans[0], image) for k, a in (maps | {'last position': last}).items()}
+        maps = {f'contrast, {k}': as_saliency(a, raster, image) for k, a in (maps | {'last position': last}).items()}
         return replace(r, maps=maps | {'product': r.saliency}, read=r.read if words else [])
 
 # %% ../../nbs/library/baselines/20_word_rows.ipynb #a1c00006
