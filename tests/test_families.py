@@ -18,6 +18,7 @@ from carve_nb.baselines.registry import methods
 from carve_nb.baselines.vicrop import RelAtt
 from carve_nb.baselines.word_rows import Lookup
 from carve_nb.method.carve import Carve
+from carve_nb.method.measures import layer_facts
 from carve_nb.models.families import FAMILIES, MEASURED, find_family
 from carve_nb.models.prompts import read_prompts
 from recipes.tiny_models import RECIPES, make_tiny_checkpoint
@@ -442,7 +443,8 @@ def lay_square(rows, box, views):
     spans, weights = rows.spans, []
     for i, s in enumerate(spans): weights.append(patch_cover(s, box)*(i in views))
     w = torch.tensor(np.concatenate(weights), dtype=torch.float32)
-    return replace(rows, attn=(w/w.sum()/2).expand_as(rows.attn).clone(), question=None)
+    w = w/w.sum()/2
+    return replace(rows, attn=w.expand_as(rows.attn).clone(), question=w.expand_as(rows.question).clone())
 
 
 @pytest.mark.parametrize('image', [WIDE, TALL], ids=['wide', 'tall'])
@@ -470,6 +472,12 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
                 if views == [0]: assert any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in near)   # as finely as it can tell
                 else: assert r.saliency.touch(box)
                 assert meet(r.view.box, box) and not r.notes and r.rows is there, (views, r)
+        facts = layer_facts(there, box)   # of all views
+        assert np.allclose(facts['mass'], .5) and min(facts['auroc']) > .9
+        with monkeypatch.context() as m:
+            m.setattr(VLM, 'capture', lambda *a, **kw: there)
+            found = profile_model(vlm, [replace(q, boxes=[box]) for q in picture_questions([image])], draws=2)
+        assert all(touch == 1 for layers in found.touch.values() for touch in layers)
 
 
 @pytest.mark.parametrize('name', ['llava_next', 'internvl'])
