@@ -113,7 +113,7 @@ class Lookup(CropMethod):
         seconds = timings(capture=rows)
         asked, row = row, word_row(rows, row)
         if row != asked: notes = [*notes, f'no word of the question is known as its {asked!r}: the last position was read']
-        S = rows.saliency(layers, query=row, picture=image)
+        S = rows.saliency(layers, query=row, image=rows.spans[0].image, picture=image)
         sure = rows.answer.confidence > self.skip_above
         if sure: notes = [*notes, f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again']
         def show(S):
