@@ -199,7 +199,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'carve_nb/attention/rows.py'),
                                          'carve_nb.attention.rows.on_one_scale': ( 'library/attention/rows.html#on_one_scale',
                                                                                    'carve_nb/attention/rows.py'),
-                                         'carve_nb.attention.rows.widest_axis': ( 'library/attention/rows.html#widest_axis',
+                                         'carve_nb.attention.rows.raster_axis': ( 'library/attention/rows.html#raster_axis',
                                                                                   'carve_nb/attention/rows.py')},
             'carve_nb.attention.several_pictures': { 'carve_nb.attention.several_pictures.AmongPictures': ( 'library/attention/several_pictures.html#amongpictures',
                                                                                                             'carve_nb/attention/several_pictures.py'),
