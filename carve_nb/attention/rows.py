@@ -74,7 +74,8 @@ class AttentionRows:
     ) -> list:       # indices of spans
         "The views of a picture"
         if image is None: image = self.spans[0].image
-        found = [i for i, s in enumerate(self.spans) if s.image == image and len(s)]   # a strip's tiles can be without a cell
+        # tiles of a strip can be without a cell
+        found = [i for i, s in enumerate(self.spans) if s.image == image and len(s)]
         if not found: raise CaptureError(f'There is no picture {image}: these are rows of {len(self.meta["sizes"])}.')
         choose(tiles, TILES, 'tiles')
         return dict(all=found, thumbnail=found[:1], tiles=found[1:] or found)[tiles]
@@ -88,7 +89,7 @@ class AttentionRows:
         return ImageSpan(torch.arange(gh*gw), (gh, gw), (x0, y0, x1, y1), views[0].image, 'all views')
 
     def lay(self, a, image=None, tiles='all') -> torch.Tensor:    # [..., Nv]; as in `views` -> [..., cells]
-        """Weights of tokens as weights of a picture's raster, with the same sum: each is spread evenly over its own box.
+        """Weights of tokens as weights of a picture's raster, with the same sum: each is spread evenly over its box.
 
         The raster covers what lies outside the picture too (padding), so nothing is lost. One view stays as it is."""
         at, raster = self.views(image, tiles), self.raster(image, tiles)

@@ -94,7 +94,7 @@ class ReadingRule(Rule):
     normalise: bool = False # give every layer and step the same total (ours)
     instruction: str = GENERAL_INSTRUCTION # the general instruction G (both)
     instruction_suffix: bool = True # whether G too gets the suffix (carve/pipeline.py: yes)
-    tiles: Literal['all', 'thumbnail', 'tiles'] = 'all' # views of a picture that are added up (both: their models show one)
+    tiles: Literal['all', 'thumbnail', 'tiles'] = 'all' # views of a picture, added up (both: their models show one)
     argmax: bool = False # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
 
 def spread(values, changes) -> dict: # fields of a method; what to change, fields of its rules by their own names
