@@ -14,4 +14,4 @@ def head_mean_rows(rows, who='last'): # `AttentionRows` -> [L, Nv] numpy, not re
     if who == 'last': a = rows.attn[0]
     elif who == 'question': a = rows.question[pick_words(rows.question_tokens, 'content')].mean(0)
     else: raise ValueError(f"rows of {who!r} are not read here; use 'last' or 'question'")
-    return a.mean(1)[:, rows.span(0)].double().numpy()
+    return rows.lay(a.mean(1)).double().numpy()

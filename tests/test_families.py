@@ -1,6 +1,8 @@
 "Conformance of all model families, on tiny random models: where tokens are, what they see, and that what is read is attention."
 import contextlib, json, re, warnings
+from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 import numpy as np
 import pytest, torch, transformers
 from PIL import Image
@@ -11,10 +13,14 @@ from carve_nb.attention.words import read_words
 from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER, commands
 from carve_nb.core.errors import CaptureError, PromptError
+from carve_nb.core.saliency import patch_cover
 from carve_nb.method.adaptive import CarveAuto
 from carve_nb.attention.capture import recording
 from carve_nb.baselines.registry import methods
+from carve_nb.baselines.vicrop import RelAtt
+from carve_nb.baselines.word_rows import Lookup
 from carve_nb.method.carve import Carve
+from carve_nb.method.measures import layer_facts
 from carve_nb.models.families import FAMILIES, MEASURED, find_family
 from carve_nb.models.prompts import read_prompts
 from recipes.tiny_models import RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
@@ -49,7 +55,7 @@ def family_row(f, seen):
     def able(what): return 'no' if what in f.why_not else {None: 'yes', False: 'FAILS'}.get(seen.get(what), 'yes, tested')
     several, n = able('several pictures'), seen['in parts']
     video = 'moments' if f.moments else 'no' if several == 'no' else 'as pictures'
-    return {'family': f.name, 'grid': f.rule, 'tiles': f.tiles, 'sharing': able('sharing'), 'several pictures': several, 'video': video,
+    return {'family': f.name, 'grid': f.rule, 'tiles': f.tiles, 'tiles on the map': on_the_map(seen['on the map']), 'sharing': able('sharing'), 'several pictures': several, 'video': video,
             'around a stock generate': f"rows within {seen['stock']:.0e}" if seen.get('stock') else 'the same rows',
             'second turn': f"rows within {seen['turn']:.0e} of eager{', with its pixels' if f.bridge else ''}",
             'rows against eager': f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}",
@@ -57,6 +63,9 @@ def family_row(f, seen):
             'next picture in parts': f"{seen['parts']:.0e}, {n} of {seen['layers']} layers" if n else 'stock kernel',
             'words on its own tokenizer': f"whole, {seen['words']}",
             'notes': '; '.join([f.notes]*bool(f.notes) + [f'no {what}: {why}' for what, why in f.why_not.items()])}
+
+
+def on_the_map(n): return 'one view' if n == 1 else f'{n} views added up'
 
 
 def table(families):
@@ -445,6 +454,65 @@ def test_other_settings(name, kw, views, tmp_path):
         for image in (WIDE, TALL):
             hits = perturb(vlm, image)
             assert hits and all(hits), f'{sum(hits)} of {len(hits)}'
+
+
+# -- tiles on the map
+
+def lay_square(rows, box, views):
+    "Rows whose attention lies on the tokens of some views that show a box, half of it on the picture"
+    spans, weights = rows.spans, []
+    for i, s in enumerate(spans): weights.append(patch_cover(s, box)*(i in views))
+    w = torch.tensor(np.concatenate(weights), dtype=torch.float32)
+    w = w/w.sum()/2
+    return replace(rows, attn=w.expand_as(rows.attn).clone(), question=w.expand_as(rows.question).clone())
+
+
+@pytest.mark.parametrize('image', [WIDE, TALL], ids=['wide', 'tall'])
+def test_tiles_on_the_map(vlm, image, monkeypatch):
+    "Attention on a square, of the tiles alone, the thumbnail alone or all views, is on the square in the map, and none is lost; so with CARVE and lookup"
+    if vlm.family.name == 'gemma3': monkeypatch.setattr(vlm.processor, 'images_kwargs', dict(vlm.processor.images_kwargs, **PAN), raising=False)
+    rows = vlm.capture(image, QUESTION, steps='all', suffix=SHORT_ANSWER, max_new_tokens=2)
+    n, (W, H) = len(rows.spans), image.size
+    assert (n > 1) == (vlm.family.tiles != 'no' and not vlm.family.cross)
+    assert (rows.lay(rows.attn).sum(-1) - rows.mass).abs().max() <= 1e-6
+    if image is WIDE: note(vlm, **{'on the map': n})
+    if n == 1: return torch.testing.assert_close(rows.lay(rows.attn), rows.attn, rtol=0, atol=0)
+    even = replace(rows, attn=torch.ones_like(rows.attn)/rows.attn.shape[-1])
+    for x, y in (.35, .7), (.2, .3), (.8, .3), (.62, .85):
+        box = tuple(round(v) for v in (x*W - W/12, y*H - H/12, x*W + W/12, y*H + H/12))
+        thumbnail = rows.spans[0]
+        near = [c for i in range(len(thumbnail)) if meet(c := cell_box(thumbnail, i), box)]
+        for views in [0], range(1, n), range(n):
+            there = lay_square(rows, box, views)
+            carve = Carve().from_rows(image, QUESTION, there, even)
+            lookup = Lookup(row='last').locate(vlm, image, QUESTION, SimpleNamespace(capture=lambda *a: there))
+            assert abs(lookup.saliency.values.sum() - .5) <= 1e-6
+            for r in carve, lookup:
+                x, y = r.saliency.peak()
+                if views == [0]: assert any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in near)   # as finely as it can tell
+                else: assert r.saliency.touch(box)
+                assert meet(r.view.box, box) and not r.notes and r.rows is there, (views, r)
+        facts = layer_facts(there, box)   # of all views
+        assert np.allclose(facts['mass'], .5) and min(facts['auroc']) > .9
+        with monkeypatch.context() as m:
+            m.setattr(VLM, 'capture', lambda *a, **kw: there)
+            found = profile_model(vlm, [replace(q, boxes=[box]) for q in picture_questions([image])], draws=2)
+        assert all(touch == 1 for layers in found.touch.values() for touch in layers)
+
+
+@pytest.mark.parametrize('name', ['llava_next', 'internvl'])
+def test_what_reads_the_thumbnail_says_so(name, load):
+    "The presets of the paper and the code, and ViCrop's, read the whole view; the note has its share, and tiles='all' reads all"
+    vlm, rows = load(name), load(name).capture(WIDE, QUESTION)
+    for method in Carve.official(), Carve.paper(), RelAtt(), methods()['grad-att']():
+        r = method(vlm, WIDE, QUESTION)
+        assert r.saliency.values.shape == rows.spans[0].grid and "% of the attention on the picture (tiles='thumbnail'" in r.notes[0]
+    for method in Carve.official(tiles='all'), RelAtt(tiles='all'), Carve(), methods()['laser']():
+        r = method(vlm, WIDE, QUESTION)
+        assert r.saliency.values.shape == rows.raster().grid and not any('tiles=' in n for n in r.notes)
+    r = RelAtt()(vlm, WIDE, QUESTION)
+    share = r.rows.attn[..., r.rows.span(0)].sum()/r.rows.mass.sum()
+    assert share < .4 and r.notes[0].startswith(f'the map shows {share:.0%} of the attention')
 
 
 @pytest.mark.parametrize('name', ['carve', 'official', 'random'])

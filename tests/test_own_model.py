@@ -1,5 +1,6 @@
 "The user's own model, inputs and wrong use, around a stock `generate`: what a user starts, and the one sentence that answers."
 import copy, json, threading, warnings
+from dataclasses import replace
 import pytest, torch
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image, ImageOps
@@ -11,7 +12,7 @@ from carve_nb.core.errors import CarveError
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.video import open_video
 from recipes.tiny_models import RECIPES
-from test_families import QUESTION, TALL, WIDE, settings
+from test_families import QUESTION, TALL, WIDE, cell_box, settings
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 KW = dict(max_new_tokens=3, do_sample=False)
@@ -86,6 +87,19 @@ def test_pictures_in_the_wrong_order(name, load):
 def test_picture_of_the_wrong_size(qwen, load):
     refuse('same order and size', lambda: qwen.record(images=[WIDE.resize((180, 260)), TALL]))
     refuse('same order and size', lambda: User(load('llava_next')).record(images=[WIDE.resize((255, 180)), TALL]))
+
+
+@pytest.mark.parametrize('name', ['llava_next', 'llava_onevision', 'internvl', 'idefics3', 'smolvlm'])
+def test_attention_on_a_tile(name, load):
+    "All attention on one token of a tile: the map is not empty, and its peak lies in the token's box"
+    rows = User(load(name), [WIDE]).record()
+    for i in range(1, len(rows.spans)):
+        s, at = rows.spans[i], len(rows.spans[i])//2
+        planted = replace(rows, attn=torch.zeros_like(rows.attn))
+        planted.attn[..., rows.span(i)][..., at] = 1
+        (x, y), (x0, y0, x1, y1) = planted.saliency().peak(), cell_box(s, at)
+        assert x0 <= x <= x1 and y0 <= y <= y1 and planted.saliency().entropy() < .1
+        assert not planted.saliency(tiles='thumbnail').values.any() and planted.tiles_note('thumbnail')[0].startswith('the map shows 0%')
 
 
 def test_limits_of_one_call(load):

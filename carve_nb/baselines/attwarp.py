@@ -27,9 +27,9 @@ def sharpen(grid, gain=10.): # [gh, gw] attention -> between 0 and 1; gain None:
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #89d4c21f
 def step_shares(rows): # `AttentionRows` -> the same of one step and one picture
     "Rows with sum 1 on the picture (or 0 without attention to it), averaged over all steps"
-    w = rows.attn[..., rows.span(0)]
+    w = rows.lay(rows.attn)
     w = w/w.sum(-1, keepdim=True).clamp_min(1e-12)
-    return replace(rows, attn=w.mean(0, keepdim=True), spans=rows.spans[:1])
+    return replace(rows, attn=w.mean(0, keepdim=True), spans=[rows.raster()])
 
 # %% ../../nbs/library/baselines/05_attwarp.ipynb #697e05d9
 def equal_shares(profile, n, base=1e-9): # [N] density of each pixel >= 0; pixels of the view; uniform density added

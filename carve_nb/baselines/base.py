@@ -22,14 +22,15 @@ from ..method.view import whole_view
 from ..attention.intervention import applying
 from ..attention.layer_masking import decoder_layers
 from ..attention.results import Result, Timings
+from ..attention.rows import TILES
 
 # %% ../../nbs/library/baselines/00_base.ipynb #091e32f3
-def first_step_rows(rows, spec): # layers, see `pick_layers` -> [L, H, Nv] float32, first step, first picture
-    "The rows of some layers"
+def first_step_rows(rows, spec, tiles='all'): # layers, see `pick_layers`; as in `AttentionRows.views` -> [L, H, Nv]
+    "The rows of some layers, first step, first picture"
     asked = pick_layers(spec, rows.meta['n_layers'])
     at = [rows.layers.index(l) for l in asked if l in rows.layers]
     if not at: raise CarveError(f'no attention was read in layers {asked}, only in {list(rows.layers)}')
-    return rows.attn[0][at][..., rows.span(0)]
+    return rows.lay(rows.attn[0][at], tiles=tiles)
 
 def near_layers(vlm, spec) -> list: # layers, see `pick_layers` -> indices, at least one
     "Of the layers asked for, those that attend to the picture; if there are none, the nearest that does"
@@ -40,7 +41,7 @@ def near_layers(vlm, spec) -> list: # layers, see `pick_layers` -> indices, at l
 # %% ../../nbs/library/baselines/00_base.ipynb #c6e9a39f
 def mean_saliency(vlm, rows, spec, image) -> Saliency: # layers, see `near_layers`
     "The mean over layers and heads of the first step's rows as a map"
-    return as_saliency(first_step_rows(rows, near_layers(vlm, spec)).mean((0, 1)), rows.spans[0], image)
+    return as_saliency(first_step_rows(rows, near_layers(vlm, spec)).mean((0, 1)), rows.raster(), image)
 
 # %% ../../nbs/library/baselines/00_base.ipynb #bd621a5d
 @dataclass(repr=False)
@@ -125,9 +126,10 @@ def check_result(r, image): # `Result`, PIL picture
     assert r.question and all(s >= 0 for s in r.seconds.values()), 'No question, or seconds below 0: make it with self.result.'
     assert r.calls >= 1, 'No calls of the model are counted: give self.result calls=1 for a capture.'
     if r.saliency is not None:
-        values, grid = r.saliency.values, r.rows and tuple(r.rows.spans[0].grid)
+        values, grids = r.saliency.values, [tuple(r.rows.raster(tiles=t).grid) for t in TILES if r.rows]
         assert np.isfinite(values).all() and r.saliency.size == image.size, f'The map is not finite, or not of {image.size}.'
-        assert grid in (None, values.shape), f'The map is {values.shape}, the tokens {grid}: make it with as_saliency.'
+        fits = not grids or values.shape in grids
+        assert fits, f'The map is {values.shape}, the tokens are {grids[0]}: make it with as_saliency.'
     assert r.picture(60).size[1] > 60 and str(r) == r.answer.text
 
 def check_method(method, vlm, image, question, box=None) -> Result: # `box`: true region, for the oracle

@@ -101,7 +101,7 @@ class FusionMask(DecodingMethod):
         s, review = own_shift(self, vlm, rows), depth_layers(self.review, vlm.n_layers)[0]
         I_A = s.values.abs()   # by one account of v1
         note = f'{s}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}'
-        S = as_saliency(I_A[rows.span(0)], rows.spans[0], image)
+        S = as_saliency(rows.lay(I_A), rows.raster(), image)
         partial = self.result(image, question, rows, saliency=S, calls=1, notes=[note])
         return partial, (review, lowest(I_A, self.share))
 
@@ -133,5 +133,5 @@ class FusionCrop(CropMethod):
             return magnify(image, kept, self.fill, self.min_side)
         with seconds('region'):
             s = own_shift(self, vlm, rows)
-            S = as_saliency(s.values[rows.span(0)].clamp_min(0), rows.spans[0], image)   # the gain, by one account
+            S = as_saliency(rows.lay(s.values).clamp_min(0), rows.raster(), image)   # the gain, by one account
             return self.located(image, question, S, show, rows, [str(s)], regions=kept, seconds=seconds, calls=1)

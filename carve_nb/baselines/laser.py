@@ -47,7 +47,7 @@ class EvidenceMethod(Method):
         con = query_gain(*(first_step_rows(r, self.layers) for r in (rows, bare)))
         vaq = dict(zip(have, layer_vaq(con, self.heads).tolist()))
         best = max(vaq, key=vaq.get)
-        return vaq, dict(saliency=as_saliency(con[have.index(best)].mean(0), rows.spans[0], image), rows=rows,
+        return vaq, dict(saliency=as_saliency(con[have.index(best)].mean(0), rows.raster(), image), rows=rows,
             instruction_rows=bare, seconds=timings(capture=rows, bare=bare), notes=[f'layer {best} of {vlm.n_layers}'])
 
 # %% ../../nbs/library/baselines/17_laser.ipynb #d0523c51

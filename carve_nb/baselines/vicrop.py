@@ -10,6 +10,7 @@ __all__ = ['WINDOW_RATIOS', 'window_sums', 'cell_sides', 'window_cells', 'best_w
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #66ae8105
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 import numpy as np, torch
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
@@ -19,6 +20,7 @@ from ..models.vlm import model_lock
 from ..attention.intervention import frozen, grad_rows
 from ..method.view import View
 from ..attention.results import Result, Timings
+from ..attention.rows import AttentionRows
 from ..core.errors import UnsupportedError
 from ..core.saliency import Saliency
 from ..method.carve import ABOVE_0, limited, timings
@@ -125,29 +127,34 @@ def safe_ratio(a, b): # a / b
 class RelAtt(ViCrop):
     "ViCrop by attention relative to a neutral instruction"
     layers: object = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
+    tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of a picture (source: its models show one)
     name = 'rel-att'
     def see(self, vlm, image, words, cache=None, answer=False) -> dict:
         "Two captures, divided"
         q = self.capture(vlm, image, words, cache, steps='all' if answer else 'first')
         g = self.capture(vlm, image, self.instruction, cache, steps='first')
-        a, b = (first_step_rows(r, near_layers(vlm, self.layers)).mean(1) for r in (q, g))
-        S = as_saliency(safe_ratio(a, b).mean(0), q.spans[0], image)
-        return dict(saliency=S, rows=q, instruction_rows=g, seconds=timings(capture=q, instruction=g), calls=2)
+        a, b = (first_step_rows(r, near_layers(vlm, self.layers), self.tiles).mean(1) for r in (q, g))
+        S = as_saliency(safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), image)
+        return dict(saliency=S, rows=q, instruction_rows=g, seconds=timings(capture=q, instruction=g), calls=2,
+                    notes=q.tiles_note(self.tiles))
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #e403b5c3
 @dataclass(repr=False)
 class GradAtt(ViCrop):
     "ViCrop by attention weighted with its gradients"
     layers: object = (14/32, 14/32) # decoder layer (source: 14 of 32)
+    tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of a picture (source: its models show one)
     name, needs = 'grad-att', ('patches',)
     def see(self, vlm, image, words, cache=None, answer=False) -> dict:
         "Attention times its gradient, where that is positive"
         seconds = Timings()
         with seconds('gradient'):
             prompt = vlm.prompt(image, words, self.suffix)
-            g, span = grad_rows(vlm, prompt, near_layers(vlm, self.layers)), prompt.spans[0]
+            g = grad_rows(vlm, prompt, near_layers(vlm, self.layers))
             M = (g.attn*g.grads(g.logits.log_softmax(-1).max()).relu()).mean((0, 1, 2)).detach().cpu()
-        return dict(saliency=as_saliency(M[:len(span)], span, image), seconds=seconds, calls=1)
+            rows = AttentionRows(M.view(1, 1, 1, -1), [], [], prompt.spans)
+        S = as_saliency(rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), image)
+        return dict(saliency=S, notes=rows.tiles_note(self.tiles), seconds=seconds, calls=1)
 
 # %% ../../nbs/library/baselines/02_vicrop.ipynb #e6a39576
 def pixel_grads(vlm, prompt): # like the prompt's `pixel_values`

@@ -75,8 +75,9 @@ class Conjunction(Carve):
     def from_rows(self, image, question, rows_q, rows_g) -> Result:
         "As CARVE, with the maps of the words together and of the last position"
         r, (*words, last) = super().from_rows(image, question, rows_q, rows_g), self.experts(*self.maps(rows_q, rows_g))
+        raster = rows_q.raster(tiles=self.reading.tiles)
         maps = {', '.join(r.read): multiply_maps(torch.stack(words), [1.]*len(words))} if words else {}
-        maps = {f'contrast, {k}': as_saliency(a, rows_q.spans[0], image) for k, a in (maps | {'last position': last}).items()}
+        maps = {f'contrast, {k}': as_saliency(a, raster, image) for k, a in (maps | {'last position': last}).items()}
         return replace(r, maps=maps | {'product': r.saliency}, read=r.read if words else [])
 
 # %% ../../nbs/library/baselines/20_word_rows.ipynb #a1c00006
@@ -116,7 +117,7 @@ class Lookup(CropMethod):
         seconds = timings(capture=rows)
         asked, row = row, word_row(rows, row)
         if row != asked: notes = [*notes, f'{why_no_words(rows.question_tokens, asked)}: the last position was read']
-        S = rows.saliency(layers, query=row, picture=image)
+        S = rows.saliency(layers, query=row, image=rows.spans[0].image, picture=image)
         sure = rows.answer.confidence > self.skip_above
         if sure: notes = [*notes, f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again']
         def show(S):

@@ -21,7 +21,7 @@ from ..method.view import enlargement
 from ..models.prompts import token_names
 from ..data.scenes import SPLITS
 from ..core.image import open_image
-from ..core.saliency import Saliency, merge_heads, pick_layers
+from ..core.saliency import Saliency, pick_layers
 from ..core.plotting import black_out, draw_boxes, keep_mask
 from ..maps import entropy
 
@@ -108,18 +108,18 @@ def ask_again(vlm, shown, method) -> Result: # with the answer
 # %% ../../nbs/library/explorer/00_state.ipynb #a5caa614
 MAP_KINDS = dict(contrast='contrast', question='under the question', instruction='under the general instruction')
 
-def to_map(shown, values) -> Saliency: # pixels of the copy
+def to_map(shown, values, tiles='all') -> Saliency: # [Nv] of the views, as in `AttentionRows.views`; pixels of the copy
     "Values of patches as a map on the picture"
-    return as_saliency(values, shown.captures[0].spans[0], shown.small)
+    return as_saliency(values, shown.captures[0].raster(tiles=tiles), shown.small)
 
 def layer_maps(shown, method, kind='contrast') -> dict: # layer -> `Saliency`, pixels of the copy
     "The map of each layer alone"
-    out, (q, g) = {}, shown.captures
+    out, (q, g), tiles = {}, shown.captures, method.reading.tiles
     for l in shown.rows.layers:
         one = replace(method, layers=[l])
         A_q, A_g = one.maps(q, g)
-        if kind == 'contrast': out[l] = one.fuse(A_q, A_g, q.spans[0], shown.small)
-        else: out[l] = to_map(shown, (A_q if kind == 'question' else A_g).mean((0, 1)))
+        if kind == 'contrast': out[l] = one.fuse(A_q, A_g, q.raster(tiles=tiles), shown.small)
+        else: out[l] = to_map(shown, (A_q if kind == 'question' else A_g).mean((0, 1)), tiles)
     return out
 
 # %% ../../nbs/library/explorer/00_state.ipynb #4183e711
@@ -136,12 +136,13 @@ def film_strip(shown, method, kind='contrast') -> dict: # caption -> picture, ea
 # %% ../../nbs/library/explorer/00_state.ipynb #aa456eb5
 def head_table(shown) -> dict: # name -> [L, H]; 'entropy' in bits, 'visual mass' as a share
     "Entropy and visual mass of every head, at the first step"
-    a = shown.rows.attn[0][..., shown.rows.span(0)]
-    return {'visual mass': shown.rows.mass[0], 'entropy': entropy(a).float()}
+    rows = shown.rows
+    return {'visual mass': rows.mass[0], 'entropy': entropy(rows.lay(rows.attn[0])).float()}
 
 def head_map(shown, layer, head) -> Saliency: # pixels of the copy
     "What one head of one layer looks at, at the first step"
-    return to_map(shown, shown.rows.attn[0, shown.rows.layers.index(layer), head][shown.rows.span(0)])
+    rows = shown.rows
+    return to_map(shown, rows.lay(rows.attn[0, rows.layers.index(layer), head]))
 
 # %% ../../nbs/library/explorer/00_state.ipynb #86eab753
 def head_picture(values, layers, at, side=22) -> Image.Image: # [L, H], their indices, (layer, head)
@@ -177,7 +178,7 @@ def word_rows(shown, layers=None, heads='mean'): # [W, Nv]
     r, wanted = shown.rows, pick_layers(layers, shown.n_layers)
     a = r.attn if r.question is None else torch.cat([r.question, r.attn])
     places = [i for i, l in enumerate(r.layers) if l in wanted] or list(range(len(r.layers)))
-    return merge_heads(a[:, places], heads).mean(1)[..., r.span(0)]
+    return r.merge(a[:, places], heads).mean(1)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #35981556
 def settings_code(

@@ -54,10 +54,11 @@ class CarveAuto(Carve):
         seconds['instruction'] = rows_g.meta['seconds']
         with seconds('map'):
             A_q, A_g = self.maps(rows, rows_g)
-            S = self.fuse(A_q, A_g, rows.spans[0], image)
+            S = self.fuse(A_q, A_g, rows.raster(tiles=self.reading.tiles), image)
             reason = self.keeps(plain.confidence, **map_evidence(S, A_q, A_g))
-        r = replace(r, saliency=S, instruction_rows=rows_g, calls=2, read=self.words_read(rows))
-        if reason: return replace(r, notes=[f'kept the plain answer: {reason}'])
+        notes = rows.tiles_note(self.reading.tiles)
+        r = replace(r, saliency=S, instruction_rows=rows_g, calls=2, read=self.words_read(rows), notes=notes)
+        if reason: return replace(r, notes=[*notes, f'kept the plain answer: {reason}'])
         return self.best_view(vlm, r)
 
     def best_view(self, vlm, r) -> Result: # `Result` with the map and the plain answer
@@ -72,7 +73,7 @@ class CarveAuto(Carve):
         if self.prefers(best.confidence, r.plain_answer.confidence):
             return replace(r, answer=best, view=best_view, regions=[best_region], shown=[best_view.image], calls=calls)
         note = f'kept the plain answer: the best view says "{best}" ({best.confidence:.2f})'
-        return replace(r, calls=calls, notes=[note])
+        return replace(r, calls=calls, notes=[*r.notes, note])
 
 def map_evidence(S, A_q, A_g) -> dict: # a `Saliency` and the [T, L, Nv] that made it; alike, spread
     "How alike the two maps are, and how spread their contrast is"

@@ -18,7 +18,7 @@ from ..attention.several_pictures import ask_several
 from ..carve import fuse_contrast
 from ..core.errors import CarveError, choose
 from ..attention.words import pick_words, read_words, why_no_words
-from ..core.saliency import Saliency, is_flat, merge_heads, pick_layers
+from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.image import open_image
 from ..maps import fuse_maps, step_weights
 from ..models.families import check_needs
@@ -95,6 +95,7 @@ class ReadingRule(Rule):
     normalise: bool = False # give every layer and step the same total (ours)
     instruction: str = GENERAL_INSTRUCTION # the general instruction G (both)
     instruction_suffix: bool = True # whether G too gets the suffix (carve/pipeline.py: yes)
+    tiles: Literal['all', 'thumbnail', 'tiles'] = 'all' # views of a picture, added up (both: their models show one)
     argmax: bool = False # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
 
 def spread(values, changes) -> dict: # fields of a method; what to change, fields of its rules by their own names
@@ -257,7 +258,7 @@ class Carve(Method):
         "CARVE as the paper describes it: the best row of Table 1, the best cell of the mask ablation, the code's λ"
         own = dict(layers='paper', steps='last', lam=1e-8, p=.4, K=2, min_side=28, final_images='view',
             region=RegionRule(), view=ViewRule('black', False, 0., 4096, 'down'),
-            reading=ReadingRule(relative=False, instruction_suffix=False))
+            reading=ReadingRule(relative=False, instruction_suffix=False, tiles='thumbnail'))
         return cls(**own | spread(own, changes))
 
     @classmethod
@@ -265,7 +266,7 @@ class Carve(Method):
         "CARVE as the published code does it (v4)"
         own = dict(layers='paper', steps='all', lam=1e-8, p=.2, K=3, min_side=28, final_images='both',
             region=RegionRule('official'), view=ViewRule('black', False, 0., 4096, 'down'),
-            reading=ReadingRule(relative=False, argmax=True))
+            reading=ReadingRule(relative=False, tiles='thumbnail', argmax=True))
         return cls(**own | spread(own, changes))
 
     @classmethod
@@ -322,7 +323,7 @@ class Carve(Method):
         return A_q[:T], A_g[:T]
 
     def read_rows(self, rows, a=None): # `AttentionRows`; [T, L, H, K] out of them, in place of those below -> [T, L, Nv]
-        "Of each step the last position's, or the mean over the question's words; wanted layers, heads merged, first picture"
+        "Of each step the last position's, or the mean over the question's words; wanted layers, heads and views merged"
         n, steps = rows.meta['n_layers'], rows.meta.get('steps', 'all')
         if a is None and self.query == 'question':
             if rows.question is None:
@@ -339,7 +340,7 @@ class Carve(Method):
             raise CarveError(f"no attention in layers {asked}: this model attends in layers {list(attending)}")
         if set(layers) - set(rows.layers):
             raise CarveError(f"rows hold layers {rows.layers}, not {layers}: capture again")
-        return merge_heads(a[:, [rows.layers.index(l) for l in layers]], self.heads)[..., :len(rows.spans[0])]
+        return rows.merge(a[:, [rows.layers.index(l) for l in layers]], self.heads, tiles=self.reading.tiles)
 
     def words_read(self, rows) -> list:
         "The words of the question whose rows are read; none: the last position's"
@@ -367,7 +368,7 @@ class Carve(Method):
 
     def from_rows(self, image, question, rows_q, rows_g) -> Result: # without an answer yet
         "From both captures to the view of the PIL picture"
-        seconds, span = timings(capture=rows_q, instruction=rows_g), rows_q.spans[0]
+        seconds, span = timings(capture=rows_q, instruction=rows_g), rows_q.raster(tiles=self.reading.tiles)
         with seconds('map'):
             A_q, A_g = self.maps(rows_q, rows_g)
             S = self.fuse(A_q, A_g, span, image)
@@ -375,7 +376,8 @@ class Carve(Method):
         with seconds('region'):
             kept = [] if reason else self.keep(S)
             view = self.show(image, kept)
-        notes = [f'no signal: {reason}; the view is the whole picture'] if reason else []
+        notes = rows_q.tiles_note(self.reading.tiles)
+        if reason: notes.append(f'no signal: {reason}; the view is the whole picture')
         q, g, asked = len(rows_q.attn), len(rows_g.attn), self.wanted(rows_q.meta['n_layers']) or []
         if g < q and self.query == 'last' and self.steps != 'first':
             notes.append(f'{g} of {q} steps are paired: the description has no more')

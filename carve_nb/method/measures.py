@@ -29,7 +29,7 @@ ATTENTION_MAPS = ('question', 'instruction', 'contrast')
 def attention_maps(q, g, lam=1e-8) -> dict: # `AttentionRows` twice -> name -> [T, L, Nv], as many steps as both have
     "Question, instruction and contrast map of the first picture, heads averaged; λ of the official code"
     T = min(len(q.attn), len(g.attn))
-    A_q, A_g = (merge_heads(r.attn[:T, ..., r.span(0)]) for r in (q, g))
+    A_q, A_g = (merge_heads(r.lay(r.attn[:T])) for r in (q, g))
     return dict(question=A_q, instruction=A_g, contrast=contrast(A_q, A_g, lam))
 
 # %% ../../nbs/library/method/04_measures.ipynb #9313736a
@@ -60,7 +60,8 @@ def layer_bits(maps) -> dict: # name -> [T, L, Nv]; name -> step -> [L] bits
 def make_map(rows, layers, who='last') -> Saliency: # indices into the recorded layers; as in `head_mean_rows`
     "The raw map of some layers, their mean"
     a = head_mean_rows(rows, who)[np.atleast_1d(layers)].mean(0)
-    return Saliency(a.reshape(rows.spans[0].grid), tuple(rows.meta['sizes'][0]), rows.spans[0].box)
+    raster = rows.raster()
+    return Saliency(a.reshape(raster.grid), tuple(rows.meta['sizes'][0]), raster.box)
 
 # %% ../../nbs/library/method/04_measures.ipynb #d176bc06
 def layer_facts(rows, box=None): # `AttentionRows` of all layers, true region -> dict of lists, JSON-ready
@@ -71,7 +72,7 @@ def layer_facts(rows, box=None): # `AttentionRows` of all layers, true region ->
     facts = dict(entropy=rounded(entropy(last)), entropy_question=rounded(entropy(question)),
         mass=rounded(last.sum(1)), distance=rounded(hellinger(last[i], last[j])))
     if box is None: return facts
-    cover = patch_cover(rows.spans[0], box)
+    cover = patch_cover(rows.raster(), box)
     target = cover > 0
     if not target.any() or target.all(): return facts
     facts['area'] = round(float(cover.mean()), 6)
@@ -153,10 +154,10 @@ UNRELATED_QUESTIONS = (
     'Where is the cross?')
 
 # %% ../../nbs/library/method/04_measures.ipynb #17cda88d
-def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple: # [M, L, Nv], the picture's `ImageSpan`
+def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple: # [M, L, Nv], where they lie: an `ImageSpan`
     "One map for each text, question or instruction: head-mean rows of the last position"
     with vlm.sharing(): rows = [vlm.capture(image, t, suffix=suffix, question_rows=False) for t in texts]
-    return np.stack([head_mean_rows(r) for r in rows]), rows[0].spans[0]
+    return np.stack([head_mean_rows(r) for r in rows]), rows[0].raster()
 
 # %% ../../nbs/library/method/04_measures.ipynb #b808dc5e
 def log_maps(A, floor=.1) -> np.ndarray: # [..., Nv] attention rows, κ in units of the row's mean -> float64

@@ -46,7 +46,7 @@ BANDS = dict(paper='paper', fraction=(20/32, 25/32), late=(.5, 1.), all=None)
 
 def band_facts(rows, box, bands): # name -> layer indices; -> name -> dict(layers, hit, auroc)
     "Pointing game and AUROC of the mean map of several bands"
-    positive, facts = patch_cover(rows.spans[0], box) > 0, {}
+    positive, facts = patch_cover(rows.raster(), box) > 0, {}
     for name, layers in bands.items():
         m = make_map(rows, layers)
         score = round(auroc(m.values.ravel(), positive), 6)
@@ -62,7 +62,7 @@ def measure_convergence(vlm, sample, profile=None) -> dict:
     rows = vlm.capture(sample.image, sample.question, suffix=SHORT_ANSWER)
     clutter = sample.id.rpartition('-')[2] if sample.objects else None
     record = dict(id=sample.id, kind=sample.kind, clutter=clutter if clutter in CLUTTER else None,
-        texture=round(texture(sample.image), 6), patches=len(rows.spans[0]), **layer_facts(rows, sample.box))
+        texture=round(texture(sample.image), 6), patches=len(rows.raster()), **layer_facts(rows, sample.box))
     if 'area' not in record: return record
     bands = {k: pick_layers(v, vlm.n_layers) for k, v in BANDS.items()}
     bands['profile'] = (profile or own_profile(vlm)).use(vlm)

@@ -101,7 +101,7 @@ def profile_model(vlm, samples, source='scenes of this package', draws=500, over
             if s.box is None: continue
             covered.append(float((patch_cover(r.spans[0], s.box) > 0).mean()))
             maps = np.stack([r.maps(query=word_row(r, row)).cpu().numpy() for row in ROWS])
-            boxed.append((i, maps, lambda v, s=s, span=r.spans[0], size=image.size: Saliency(v, size, span.box).touch(s.box)))
+            boxed.append((i, maps, lambda v, s=s, span=r.raster(), size=image.size: Saliency(v, size, span.box).touch(s.box)))
     scores, rng, read, touch, gain = np.array(scores), np.random.default_rng(0), list(rows[0].layers), None, None
     row, at = best_cell(scores.mean(0))
     again = np.mean([best_cell(rng.choice(scores, len(scores)).mean(0))[0] == row for _ in range(draws)])
@@ -164,7 +164,7 @@ def collect_case(method, vlm, sample) -> dict: # a `CarveAuto`
         rows_q, rows_g = method.capture_both(vlm, sample.image, sample.question)
         with seconds('map'):
             A_q, A_g = method.maps(rows_q, rows_g)
-            S = method.fuse(A_q, A_g, rows_q.spans[0], sample.image)
+            S = method.fuse(A_q, A_g, rows_q.raster(tiles=method.reading.tiles), sample.image)
             views = [method.show(sample.image, [r]) for r in method.keep(S)]
         answers = [vlm.ask(v.image, sample.question, method.suffix, method.max_new_tokens) for v in views]
     case = lambda a: dict(confidence=round(a.confidence, 6), score=score_answer(a, sample))

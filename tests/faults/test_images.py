@@ -346,7 +346,7 @@ def test_small(family, load):
         rows = m.capture(hostile.photo((1, 1)), 'What is it?', steps='all', max_new_tokens=1)
         r = Carve(max_new_tokens=1)(m, hostile.photo((1, 1)), 'What is it?')
     assert rows.answer.tokens and rows.attn.isfinite().all() and (rows.attn.sum(-1) > 0).all() and rows.attn.shape[-1] == sum(map(len, rows.spans))
-    assert r.answer.tokens and r.saliency.size == r.view.image.size == (1, 1) and np.isfinite(r.saliency.values).all() and r.saliency.values.shape == rows.spans[0].grid
+    assert r.answer.tokens and r.saliency.size == r.view.image.size == (1, 1) and np.isfinite(r.saliency.values).all() and r.saliency.values.shape == rows.raster().grid
 
 
 @pytest.mark.case(16)
@@ -382,6 +382,7 @@ def test_long_page(family, size, load):
         rows = m.capture(Image.new('RGB', size, 'red'), 'What is it?', steps='all', max_new_tokens=1)
     assert len(rows.answer.tokens) == 1 and np.isfinite(rows.answer.logprob) and rows.attn.isfinite().all()
     assert min(rows.spans[0].grid) >= 1 and len(rows.spans[0]) == rows.attn[..., rows.span(0)].shape[-1]
+    assert rows.saliency().values.shape == rows.raster().grid
 
 
 @pytest.mark.case(18)
