@@ -385,7 +385,7 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
 def end_with_report(report, folder):
     "Show the tables of a run, then the files; a run in which nothing was answered is a failure"
     print(report.markdown())
-    print(f'written to {folder}:', ', '.join(report.files))
+    if report.files: print(f'written to {folder}:', ', '.join(report.files))
     if any(line['status'] == 'ok' for line in report.records): return
     raise IncompleteError(
         f'nothing was answered; the first line says: {report.records[0]["why"]} Mend it, and go on (of carve eval: with '
