@@ -187,6 +187,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'carve_nb/attention/rows.py'),
                                          'carve_nb.attention.rows.AttentionRows.span': ( 'library/attention/rows.html#attentionrows.span',
                                                                                          'carve_nb/attention/rows.py'),
+                                         'carve_nb.attention.rows._rows_sum': ( 'library/attention/rows.html#_rows_sum',
+                                                                                'carve_nb/attention/rows.py'),
                                          'carve_nb.attention.rows.on_one_scale': ( 'library/attention/rows.html#on_one_scale',
                                                                                    'carve_nb/attention/rows.py')},
             'carve_nb.attention.several_pictures': { 'carve_nb.attention.several_pictures.AmongPictures': ( 'library/attention/several_pictures.html#amongpictures',
