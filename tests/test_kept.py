@@ -261,3 +261,69 @@ def test_damaged_profiles(change, tmp_path, shell, monkeypatch):
     Image.new('RGB', (60, 50), 'red').save(tmp_path/'a.png')
     status, _, said = shell('ask', tmp_path/'a.png', 'What is on the red star?', '--method', 'lookup')
     assert status == 2 and path.name in said and 'Error:' not in said, said
+
+
+@pytest.fixture
+def linked(tmp_path):
+    "A set in which a name is a link to a file that is nobody's business"
+    set_ = write_set(tmp_path/'D')
+    Image.new('RGB', (60, 50), 'red').save(tmp_path/'secret.png')
+    return set_
+
+
+def test_a_picture_that_is_a_link_out_of_its_set(linked, shell, tmp_path):
+    "As a tar keeps links: refused before a model is loaded or anything is sent; a link inside the set is a file of it"
+    (linked/'a.png').rename(linked/'b.png')
+    (linked/'a.png').symlink_to(linked/'b.png')
+    asked = lambda *more: shell('eval', linked, '--n', 1, '--methods', 'none', '--out', tmp_path/'R', *SHORT, *more)
+    assert asked()[0] == 0
+    (linked/'a.png').unlink()
+    (linked/'a.png').symlink_to(tmp_path/'secret.png')
+    for more in (), ('--answer-by', 'http://127.0.0.1:9/v1#m'):
+        status, _, said = asked('--force', *more)
+        assert status == 2 and f'{linked}/a.png is a link that leads out of the folder of the set' in said and 'leave this machine' not in said, said
+
+
+@pytest.mark.parametrize('named', [False, True])
+def test_questions_that_are_a_link_out_of_their_set(linked, shell, tmp_path, named):
+    (linked/'q.jsonl').rename(tmp_path/'q.jsonl')
+    (linked/'q.jsonl').symlink_to(tmp_path/'q.jsonl')
+    status, _, said = shell('eval', linked/'q.jsonl' if named else linked, '--methods', 'none', '--out', tmp_path/'R', *SHORT)
+    assert status == 2 and 'q.jsonl is a link that leads out of the folder of the set' in said, said
+
+
+@pytest.mark.parametrize('question', ['a' + '\n'*200_000 + 'b', 'a' + ' '*200_000 + 'b', 'A.x' + ' '*200_000 + 'y\nB. z', 'A.' + '\n'*200_000, '(A) x\n'*4000, 'a\n' + ' \n'*100_000])
+def test_odd_questions_take_no_time(tmp_path, shell, question):
+    "A row of 200 kB: refused in words, as its tokens do not fit, and not after a minute"
+    import time
+    (tmp_path/'D').mkdir()
+    Image.new('RGB', (60, 50), 'red').save(tmp_path/'D'/'a.png')
+    (tmp_path/'D'/'q.jsonl').write_text(json.dumps(dict(image='a.png', question=question, answer='x')) + '\n')
+    begun = time.monotonic()
+    status, _, said = shell('eval', tmp_path/'D', '--methods', 'none', '--out', tmp_path/'R', *SHORT)
+    assert status in (0, 1, 2) and 'Traceback' not in said and time.monotonic() - begun < 30, said
+
+
+def test_long_answers_are_compared_in_time():
+    "5,000 letters against 5,000 took half a minute; one that is far longer than the other is none of it"
+    import random, time
+    from carve_nb.data.records import Record
+    from carve_nb.data.scoring import edit_distance, score_answer
+    chance = random.Random(0)
+    text = lambda n: ''.join(chance.choices('abcd', k=n))
+    def plain(a, b):
+        "Levenshtein's distance as it is defined"
+        last = [*range(len(b) + 1)]
+        for i, x in enumerate(a, 1):
+            row = [i]
+            for j, y in enumerate(b): row.append(min(last[j + 1] + 1, row[j] + 1, last[j] + (x != y)))
+            last = row
+        return last[-1]
+    for _ in range(200):
+        a, b = text(chance.randrange(9)), text(chance.randrange(9))
+        assert edit_distance(a, b) == plain(a, b)
+    begun = time.monotonic()
+    long = text(5000)
+    assert score_answer(long[:2500] + 'x' + long[2500:], Record('a', None, '?', [long], rule='anls')) == pytest.approx(1 - 1/5001)
+    assert score_answer('a'*10**6, Record('a', None, '?', [long], rule='anls')) == 0
+    assert time.monotonic() - begun < 5
