@@ -485,16 +485,21 @@ def explored(folder, *words):
 
 
 def test_carve_explore(page, tmp_path):
-    """On this machine only, not without its token, asking no other host, and gone when it ends. The page runs by itself, with both answers and
+    """On this machine only, not without its token, naming no other host, by a kernel that no other account can hear, and gone when it ends. The page runs by itself, with both answers and
     six pictures in sight beside the dials, dark where the system is; sliders have names; Enter asks; a file over the limit is refused"""
     from carve_nb.baselines.base import three_scenes
     scene = three_scenes()[0]
     scene.image.save(tmp_path/'s.png')
+    begun = time.time() - 1
     with explored(tmp_path, 's.png', scene.question) as (address, port, token):
         for a in {i[4][0] for i in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}:
             if a.startswith('127.'): continue
             with pytest.raises(OSError): socket.create_connection((a, int(port)), 3)
         assert '/login' in urllib.request.urlopen(address, timeout=20).url
+        served = urllib.request.urlopen(f'{address}?token={token}', timeout=100).read().decode()
+        assert 'explore' in served and not re.findall('(?:href|src)="(?:https?:)?//[^"]*', served)
+        kernels = [p for p in Path('/tmp').glob('voila_*/kernel-*.json') if p.stat().st_mtime >= begun]
+        assert kernels and all(json.loads(p.read_text())['transport'] == 'ipc' and p.parent.stat().st_mode & 0o77 == 0 for p in kernels)
         page, outside, errors = page.context.browser.new_page(viewport=dict(width=1400, height=1200)), [], []
         page.set_default_timeout(120_000)
         page.on('pageerror', lambda e: errors.append(str(e)))

@@ -8,11 +8,13 @@ __all__ = ['TILES', 'raster_axis', 'cell_shares', 'on_one_scale', 'AttentionRows
 # %% ../../nbs/library/attention/01_rows.ipynb #367a10bb
 import json, math
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from html import escape
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from ..core.errors import CaptureError, choose
+from ..core.io import digest
 from .words import pick_words, read_words, why_no_words
 from ..core.saliency import Saliency, merge_heads, pick_layers
 from ..core.plotting import fit_height, panels_html
@@ -43,6 +45,11 @@ def on_one_scale(maps, height=110) -> dict:    # title -> `Saliency`; title -> P
     "Maps over their pictures, with one brightest colour"
     most = max(S.values.max() for S in maps.values())
     return {title: fit_height([S.coarse(2**17).picture(0, most)], height)[0] for title, S in maps.items()}
+
+def _rows_sum(text, tensors) -> str:    # facts as JSON; name -> tensor
+    "The digest of saved rows"
+    raw = lambda t: sha256(t.cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
+    return digest([text, {k: [str(t.dtype), [*t.shape], raw(t)] for k, t in tensors.items()}])
 
 @dataclass(repr=False)
 class AttentionRows:
@@ -206,7 +213,8 @@ class AttentionRows:
             spans=[asdict(s) | dict(tokens=s.tokens.tolist()) for s in self.spans])
         kept = dict(attn=self.attn, question=self.question)
         tensors = {k: t.contiguous() for k, t in kept.items() if t is not None}
-        try: save_file(tensors, path, metadata=dict(carve_rows=json.dumps(facts)))
+        text = json.dumps(facts)
+        try: save_file(tensors, path, metadata=dict(carve_rows=text, sum=_rows_sum(text, tensors)))
         except SafetensorError as e:
             raise CaptureError(f'The rows cannot be written to {path}: {e}. Is the folder there, and may you write into '
                                'it?') from e
@@ -216,12 +224,16 @@ class AttentionRows:
         "Read the rows of a file that `save` wrote"
         try:
             with safe_open(path, 'pt') as f:
-                facts = json.loads(f.metadata()['carve_rows'])
+                text, tensors = f.metadata()['carve_rows'], {k: f.get_tensor(k) for k in f.keys()}
+                if f.metadata().get('sum') not in (None, _rows_sum(text, tensors)):     # older files have none
+                    raise ValueError('its digest is another')
+                if not all(t.isfinite().all() for t in tensors.values()): raise ValueError('it holds NaN or infinite numbers')
+                facts = json.loads(text)
                 facts['spans'] = [
                     ImageSpan(**s | dict(tokens=torch.tensor(s['tokens']), grid=tuple(s['grid']), box=tuple(s['box'])))
                     for s in facts['spans']]
                 if facts['answer']: facts['answer'] = Answer(**facts['answer'])
-                return cls(**facts, **{k: f.get_tensor(k) for k in f.keys()})
+                return cls(**facts, **tensors)
         except FileNotFoundError: raise
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise CaptureError(f'{path} is damaged, or holds no rows of `AttentionRows.save`: {e}. Capture the rows '

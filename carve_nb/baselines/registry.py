@@ -109,6 +109,7 @@ def read_method(text): # 'carve:p=.1:K=2'
         key, eq, value = pair.partition('=')
         if not eq or not key.isidentifier():
             raise CarveError(f'{text!r}: write fields as name=value, such as carve:p=.1:K=2')
+        if key in given: raise CarveError(f'{text!r} gives {key} twice; give it once.')
         try: given[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError): given[key] = value
     return name.strip(), given

@@ -300,14 +300,22 @@ DARK = '<link rel="stylesheet" media="(prefers-color-scheme: dark)" href="/voila
 
 def serve_page(path, port=None, browser=True):
     "Show what a notebook shows, until the program is ended"
-    from voila.app import Voila
+    from voila.app import Voila, VoilaExporter
+    async def own_host(self, *args, generate=VoilaExporter.generate_from_notebook_node, **kw):
+        async for part, resources in generate(self, *args, **kw):     # without style sheets of others, which `own` blocks
+            yield re.sub('<link [^>]*"https://[^>]*>', '', part), resources
+    VoilaExporter.generate_from_notebook_node = own_host
     class Page(Voila):
         def launch_browser(self):
             print(f'The explorer is at {self.display_url}; Ctrl-C ends it.', flush=True)
             if browser: super().launch_browser()
     os.environ |= dict(JUPYTER_NO_CONFIG='1', CARVE_UPLOAD_MB=str(LARGEST//1_000_000))
     own = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
-    Page.launch_instance([str(path)], ip='127.0.0.1', port=port or 8866, open_browser=True, auto_token=True,
+    words = [str(path)]
+    # the kernel speaks through files of a folder of your own; any account of the machine could read its ports
+    if os.name == 'posix': words += ['--KernelManager.transport=ipc', '--Voila.connection_dir_root=/tmp']
+    else: print_line('note', 'on this system other accounts of the machine can read the pictures and questions of the page')
+    Page.launch_instance(words, ip='127.0.0.1', port=port or 8866, open_browser=True, auto_token=True,
         log_level='ERROR', tornado_settings=dict(headers={'Content-Security-Policy': own}, websocket_max_message_size=LARGEST))
 
 @command('Look')
@@ -389,7 +397,7 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
 def end_with_report(report, folder):
     "Show the tables of a run, then the files; a run in which nothing was answered is a failure"
     print(report.markdown())
-    print(f'written to {folder}:', ', '.join(report.files))
+    if report.files: print(f'written to {folder}:', ', '.join(report.files))
     if any(line['status'] == 'ok' for line in report.records): return
     raise IncompleteError(
         f'nothing was answered; the first line says: {report.records[0]["why"]} Mend it, and go on (of carve eval: with '

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.special import entr
 from .errors import CarveError
 from .image import raster_size, scale_box
+from .io import digest
 from .plotting import overlay, panels_html
 
 # %% ../../nbs/library/core/10_saliency.ipynb #0c6f03ca
@@ -174,16 +175,27 @@ class Saliency:
         return panels_html({'': self.coarse(2**17).picture()}, about, width=280)
 
     def pack(self) -> dict: # plain values, for JSON
-        "Everything but the picture"
+        "Everything but the picture, with a digest"
         raw = base64.b64encode(self.values.astype('<f4').tobytes()).decode()
         size, box = [int(v) for v in self.size], [float(v) for v in self.box]
-        return dict(grid=list(self.values.shape), size=size, box=box, values=raw)
+        packed = dict(grid=list(self.values.shape), size=size, box=box, values=raw)
+        return packed | dict(sum=digest(packed))
 
     @classmethod
     def unpack(cls, packed):
         "A map out of what `pack` gave, without its picture"
-        values = np.frombuffer(base64.b64decode(packed['values']), '<f4').reshape(packed['grid'])
-        return cls(values, tuple(packed['size']), tuple(packed['box']))
+        try:
+            kept = {k: packed[k] for k in ('grid', 'size', 'box', 'values')}
+            if packed.get('sum') not in (None, digest(kept)): raise ValueError('its digest is another')    # older: none
+            raw = base64.b64decode(kept['values'], validate=True)
+            values = np.frombuffer(raw, '<f4').reshape(kept['grid'])
+            (width, height), (x0, y0, x1, y1) = kept['size'], kept['box']
+            whole = values.ndim == 2 and values.size and np.isfinite(values).all()
+            if not whole: raise ValueError('its values are no map')
+            if not (0 < width and 0 < height and x0 < x1 and y0 < y1): raise ValueError('its box is empty')
+            return cls(values, (width, height), (x0, y0, x1, y1))
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
+            raise CarveError(f'A saved map is damaged: {e}. Measure it again.') from None
 
 def is_flat(S) -> bool:
     "Whether a map is the same everywhere, so that a threshold in it would follow rounding noise"

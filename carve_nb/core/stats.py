@@ -117,9 +117,10 @@ def _picture_sums(x, clusters=None) -> tuple:    # [n] scores; the picture of ea
 def _share_interval(sums, counts) -> tuple:    # [m] right answers and questions of each picture
     "Wilson's interval of a share, of as many independent questions as would be as sure"
     from statsmodels.stats.proportion import proportion_confint
-    n, m, p, size = counts.sum(), len(counts), sums.sum()/counts.sum(), float(len(counts))
-    if 1 < m < n and (variance := m/(m - 1)*((sums - p*counts)**2).sum()/n**2) >= 1e-15:
-        narrower = stats.norm.isf(TAIL)/stats.t.isf(TAIL, m - 1)
+    n, m, p = counts.sum(), len(counts), sums.sum()/counts.sum()
+    size = even = n**2/(counts**2).sum()    # pictures, as many as there would be if all had as many questions
+    if 1 < m < n and (variance := (m - 1)/m*(((sums - p*counts)/(n - counts))**2).sum()) >= 1e-15:
+        narrower = stats.norm.isf(TAIL)/stats.t.isf(TAIL, even - 1)
         size = max(1., min(n, p*(1 - p)/variance)*narrower**2)
     return tuple(map(float, proportion_confint(p*size, size, 2*TAIL, 'wilson')))
 
@@ -202,13 +203,8 @@ def corrected(effects) -> list:    # of `Estimate`s
 
 # %% ../../nbs/library/core/04_stats.ipynb #3285eab8
 def paired_effect(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # as in `difference`
-    """Mean of a - b, which is no share, with its interval and the p of a test.
-
-    The test is Wilcoxon's of the ranks, which may speak against the mean; where questions share a picture, `sign_flip`."""
-    effect, d = difference(a, b, n, seed, clusters), np.subtract(a, b).round(9)
-    if effect.n_images < len(d): p = sign_flip(a, b, seed=seed, clusters=clusters)
-    else: p = float(stats.wilcoxon(d).pvalue) if d.any() else 1.
-    return replace(effect, p=p, kind='')
+    "Mean of a - b, which is no share, with its interval and the p of `paired_test`, which is one of that mean"
+    return replace(difference(a, b, n, seed, clusters), p=paired_test(a, b, seed, clusters)[0], kind='')
 
 # %% ../../nbs/library/core/04_stats.ipynb #4723eac2
 def _exact_power(n, d, discordant, alpha=.05) -> float:

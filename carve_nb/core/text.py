@@ -12,7 +12,7 @@ from itertools import accumulate
 
 # %% ../../nbs/library/core/07_text.ipynb #58c93f5d
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
-_OPTION_LINE = re.compile(r'^\s*\(?([A-Z])[).]\s*(.+?)\s*$', re.M)
+_OPTION_LINE = re.compile(r'^[^\S\n]*\(?([A-Z])[).]\s*(\S(?:.*\S)?)\s*$', re.M)
 _INSTRUCTION = re.compile(r'''(?<=[.?!:\n？؟。！])\s*   # behind another sentence
     (?:(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b|(?:options|choices)\s*:)
     [^?？؟]*\Z''', re.I|re.X)

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['FIELDS', 'FOLDER_FORMAT', 'ENDINGS', 'PICTURE_ENDINGS', 'LONG', 'Record', 'Absent', 'find_field', 'as_list',
            'read_answers', 'read_boxes', 'read_options', 'right_option', 'make_record', 'picture_of', 'hub_rows',
-           'read_rows', 'folder_pictures', 'picture_finder', 'choose_rows', 'check_ids', 'make_records', 'read_entries']
+           'read_rows', 'folder_pictures', 'check_inside', 'picture_finder', 'choose_rows', 'check_ids', 'make_records',
+           'read_entries']
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
 import ast, base64, csv, html, io, json, re, warnings
@@ -288,6 +289,11 @@ def folder_pictures(folder) -> list: # of paths
     if files := [p for p in sorted(Path(folder).rglob('*')) if p.suffix.lower() in PICTURE_ENDINGS]: return files
     raise CarveError(f'{folder} holds no pictures.')
 
+def check_inside(path, folder): # the path
+    "Refuse a link that leads out of the folder of a set: its file is nobody's to show or to send"
+    if path.resolve().is_relative_to(Path(folder).resolve()): return path
+    raise DataError(f'{path} is a link that leads out of the folder of the set; put the file itself there.')
+
 def picture_finder(folder, rows=()): # None: there are no files
     "value of a row -> its picture, or the one file below the folder that it names"
     files = {}
@@ -304,7 +310,7 @@ def picture_finder(folder, rows=()): # None: there are no files
         found = [p for p in here if any(ends(o, name) for o in forms(p))]
         found = found or [p for p in here if any(ends(name, o) for o in forms(p.relative_to(folder)))]
         if not found: raise MissingError(f'the picture {name[:80]!r} is not in the folder of the set.')
-        if len(found) == 1: return found[0]
+        if len(found) == 1: return check_inside(found[0], folder)
         examples = ', '.join(f'{p.parent.name}/{p.name}' for p in found[:2])
         raise DataError(f'the name {name!r} fits {len(found)} pictures ({examples}); name it with its folder.')
     return find
@@ -351,5 +357,6 @@ def read_entries(path, n=None, seed=None, allow_missing=False) -> list: # of `Re
         names = ', '.join(p.name for p in files[:4])
         raise DataError(
             f'{path} holds {len(files)} files of annotations ({names}); name the one to use instead of the folder.')
-    rows, folder = [r for f in files for r in read_rows(f)], files[0].parent
+    folder = files[0].parent
+    rows = [r for f in files for r in read_rows(check_inside(f, folder))]
     return make_records(rows, files[0].name, picture_finder(folder, rows), n, seed, allow_missing)

@@ -258,7 +258,8 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
     make_methods(config)     # what cannot be made is refused before a model is loaded
     say = lambda text: print(text, file=sys.stderr) if progress else None
     say(format_power(len(data), len(methods) - 1, len({picture_name(r.image) for r in data})))
-    if answer_by and '://' in answer_by: say(f'Pictures leave this machine: {answer_by} answers.')
+    if answer_by and '://' in answer_by:     # said also where remarks are not wanted, once the address is one
+        print(f'Pictures leave this machine: {open_answerer(answer_by, answer_key).name} answers.', file=sys.stderr)
     questions = dict(     # which, and how they are scored
         name=data.name, key=data.key(), boxes=data.key(('boxes',)),
         details=data.key(('kind', 'rule', 'short_question')), n=len(data),
@@ -269,7 +270,9 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
         if limit := protocol['pixels']['tokens']: say(f'Resolution: {limit}.')
         name = '' if part[1] == 1 else f'-{part[0]}'
         bar = Bar(data, 'reading pictures', delay=2, disable=not progress, unit='sample', file=sys.stderr)
-        store = RunStore(out, dict(data=questions) | protocol, sample_keys(bar), MAY_CHANGE, retry, force, name)
+        records = {r.id: r for r in data}
+        score = lambda line: score_answer(line.get('answer'), records[line['id']])
+        store = RunStore(out, dict(data=questions) | protocol, sample_keys(bar), MAY_CHANGE, retry, force, name, score)
         store.add([dict(id='', at=-1, method=m, status='unsupported', kind='', question='', why=why)
             for m, why in unfit.items()])     # about no sample
         wanted, ids = [m for m in methods if m not in unfit], [r.id for r in data]

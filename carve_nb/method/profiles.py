@@ -8,7 +8,7 @@ __all__ = ['ROWS', 'PICTURES', 'FLOOR', 'short_name', 'MeasuredLayers', 'LayerPr
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6f3004ce
 import json, math, os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from html import escape
 from pathlib import Path
@@ -60,8 +60,22 @@ class MeasuredLayers:
         except ValueError as e: raise CarveError(f'{path} is not JSON: {e}') from None
         if not isinstance(kept, dict) or kept.pop('kind', None) != cls.kind:
             raise CarveError(f'{path} holds no {cls.kind}.')
-        try: return cls(**kept)
-        except TypeError as e: raise CarveError(f'{path} is no complete {cls.kind}: {e}') from None
+        try:
+            made = cls(**kept)
+            for f in fields(cls):
+                value, types = getattr(made, f.name), int|float if f.type is float else f.type
+                if value is not f.default and not isinstance(value, types): raise TypeError(f'{f.name} is {value!r}')
+            if kept.get('row', 'last') not in ROWS: raise ValueError(f'no row is called {made.row!r}')
+            read = kept.get('read', made.layers)
+            rows = [row for k in ('agreement', 'touch') for row in (kept.get(k) or {}).values()]
+            bands = kept.get('auroc', [kept['gain']] if kept.get('gain') else [])
+            whole = all(type(v) is int and v >= 0 for v in (made.n, *made.layers, *read))
+            finite = all(type(v) in (int, float) and math.isfinite(v) for row in (*rows, *bands) for v in row)
+            fits = {*made.layers} <= {*read} and {len(row) for row in rows} <= {len(read)} and {*map(len, bands)} <= {3}
+            if not (whole and finite and fits): raise ValueError('its layers and numbers do not fit together')
+            return made
+        except (TypeError, ValueError, AttributeError) as e:
+            raise CarveError(f'{path} is no complete {cls.kind}: {e}') from None
 
 @dataclass(repr=False)
 class LayerProfile(MeasuredLayers):

