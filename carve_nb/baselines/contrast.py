@@ -166,7 +166,7 @@ class ICD(ContrastMethod):
 class PAI(ContrastMethod):
     "PAI: raise the scores of image tokens, and contrast with the words alone"
     alpha: float = limited(.2, 0) # part of a score's size that is added (code, LLaVA-1.5); beta is fixed in the code
-    gamma: float = limited(1.1, 1) # weight of the log-probabilities with picture (commands of the code's README; its files' default: 2); 1: no second branch
+    gamma: float = limited(1.1, 1) # weight with picture (the README's commands; the files' default: 2); 1: no second branch
     layers: object = (2/32, 1.) # `pick_layers`; 2..31 of 32 in the code
     name, needs = 'pai', ('patches', 'inline')
     weight = property(lambda self: self.gamma - 1)

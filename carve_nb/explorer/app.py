@@ -48,7 +48,8 @@ def present_cell(): # its name, or None
 def who_answers(vlm) -> str:
     "Which model it is; of ours, what they know"
     name = Path(vlm.name).name
-    return f'{name} answers' + (': a model of ours that was trained on drawn scenes and knows nothing else.' if name in PACKAGED else '.')
+    ours = ': a model of ours that was trained on drawn scenes and knows nothing else'
+    return f'{name} answers{ours*(name in PACKAGED)}.'
 
 def unknown_note(vlm, question) -> str:
     "The words of a question that the model does not know, in a sentence; '' if it knows all"
