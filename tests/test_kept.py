@@ -327,3 +327,16 @@ def test_long_answers_are_compared_in_time():
     assert score_answer(long[:2500] + 'x' + long[2500:], Record('a', None, '?', [long], rule='anls')) == pytest.approx(1 - 1/5001)
     assert score_answer('a'*10**6, Record('a', None, '?', [long], rule='anls')) == 0
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.case(44)
+@pytest.mark.parametrize('error', [RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."), MemoryError(), OSError(errno.ENOMEM, 'Cannot allocate memory'),
+                                   torch.OutOfMemoryError('CUDA out of memory.')])
+def test_too_little_memory_for_the_weights(shell, tmp_path, monkeypatch, error):
+    "Memory that runs out while weights are read is said as such, with what helps, and not as weights that cannot be loaded"
+    from carve_nb.models import loading
+    def fail(*args, **kw): raise error
+    monkeypatch.setattr(loading.AutoModelForImageTextToText, 'from_pretrained', fail)
+    Image.new('RGB', (60, 50), 'red').save(tmp_path/'a.png')
+    status, shown, said = shell('ask', tmp_path/'a.png', 'What is it?')
+    assert (status, shown) == (1, '') and 'memory ran out' in said and 'bfloat16' in said and 'safetensors' not in said, said
