@@ -3,7 +3,9 @@ import copy, threading
 import pytest, torch
 from torch.nn.functional import pad
 from transformers import AutoModelForImageTextToText, DynamicCache, GptOssConfig, StaticCache
+from carve_nb.attention.intervention import Edit
 from carve_nb.attention.stock_recording import record_attention
+from carve_nb.baselines.stock_models import editing
 from recipes.tiny_models import RECIPES
 from test_families import QUESTION, TALL, WIDE, columns, note, stock
 from test_own_model import KW, User, refuse
@@ -144,8 +146,9 @@ def test_sinks_of_the_kernel(sink, load):
     rows = user.record()
     held = [user.inputs, *(longer(user.inputs, torch.tensor([rows.tokens[:n]])) for n in (1, 2))]
     assert far(rows, [eager_row(user.model, i, rows) for i in held]) < TOLERANCE
-    edited = user.model.generate(**user.inputs, **KW)
-    with torch.no_grad(): assert edited[0, -3:].tolist() == rows.tokens
+    def scores(): return torch.stack(user.model.generate(**user.inputs, **KW, return_dict_in_generate=True, output_logits=True).logits)
+    plain, same = scores(), Edit([0, 1, 2], weights=lambda layer, w, rows: w)
+    with editing(user.model, user.processor, user.inputs, same, user.images): assert (scores() - plain).abs().max() < TOLERANCE
 
 
 def test_copies_in_a_thread(load):

@@ -74,13 +74,13 @@ class Recorder(Watcher):
         if B != batch or len(self.passes) == 1 and N != length:
             which = 'The first' if len(self.passes) == 1 else 'A later'
             raise CaptureError(
-                f'{which} forward pass inside the block reads {B} x {N} tokens, the inputs given have {batch} x {length}: '
-                'it is of other inputs, or a way to generate that is not read, such as beams. Call '
-                '`model.generate(**inputs)` inside the block.')
+                f'{which} forward pass inside the block reads {B} x {N} tokens, the inputs given have '
+                f'{batch} x {length}: it is of other inputs, or a way to generate that is not read, such as beams. '
+                'Call `model.generate(**inputs)` inside the block.')
         if len(self.passes) > 1 and before == 0 and N <= length:
-            raise CaptureError(f'A later forward pass inside the block goes on from no cache and reads {N} tokens, the prompt '
-                               f'has {length}: a block records the prompt once, and what goes on from it. Open another '
-                               'block to read it again.')
+            raise CaptureError(f'A later forward pass inside the block goes on from no cache and reads {N} tokens, the '
+                               f'prompt has {length}: a block records the prompt once, and what goes on from it. Open '
+                               'another block to read it again.')
 
     def see(self, call) -> bool:    # may the pass end here?
         "Keep the wanted rows of one layer, once a pass: gradient checkpointing runs it again in the backward pass"
@@ -136,13 +136,13 @@ def refuse_compiled(model):
 def check_seen(rec: Recorder):
     "Refuse a closed record in which a layer is missing"
     if not rec.passes:
-        raise CaptureError('There was no forward pass of this model inside the block. A generation in another thread is '
-                           'recorded if it is given the very tensor `input_ids` that the block was given: not a copy, as '
-                           '`.to(device)` makes one.')
+        raise CaptureError('There was no forward pass of this model inside the block. A generation in another thread '
+                           'is recorded if it is given the very tensor `input_ids` that the block was given: not a '
+                           'copy, as `.to(device)` makes one.')
     seen = [sorted(p['weights']) for p in rec.passes]
     if all(layers == rec.layers for layers in seen): return
-    raise CaptureError(f'Of the layers {rec.layers} only {seen} were seen: this decoder does not use the attention kernel '
-                       'that its configuration names, and is not read.')
+    raise CaptureError(f'Of the layers {rec.layers} only {seen} were seen: this decoder does not use the attention '
+                       'kernel that its configuration names, and is not read.')
 
 @contextmanager
 def recording(model, layers=None, rows=(-1,), **kw):    # a stock model; indices, all by default; `Recorder`'s

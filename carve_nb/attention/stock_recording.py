@@ -51,8 +51,8 @@ class _StockRecord:
                                "processor.tokenizer.padding_side = 'left'.")
         checkpointed = any(getattr(m, 'gradient_checkpointing', False) and m.training for m in self.model.modules())
         if checkpointed and generate_setting(self.model, kw, 'use_cache') is not False:
-            raise CaptureError('Gradient checkpointing in training mode keeps no cache, so each token behind the first would '
-                               'see itself alone. Call model.eval() first, or generate with use_cache=False.')
+            raise CaptureError('Gradient checkpointing in training mode keeps no cache, so each token behind the first '
+                               'would see itself alone. Call model.eval() first, or generate with use_cache=False.')
         if generate_setting(self.model, kw, 'cache_implementation'): kw = kw | dict(disable_compile=True)
         known, start = self.recorder in _watchers.get(), time.perf_counter()
         with nullcontext() if known else seen_here(self.recorder): self.out = rest(**kw)

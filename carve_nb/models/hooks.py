@@ -274,8 +274,8 @@ def holds_pictures(
     "Does the cache of a later turn hold the pictures? An error where they are in no pixels either"
     end = int((inputs['input_ids'] == model.config.image_token_id).any(0).nonzero().max()) + 1
     if held < end and not any(k.startswith('pixel_values') for k in inputs):
-        raise CaptureError(f'The inputs hold no pixels, and the cache holds {held} tokens, where the pictures end at {end}: '
-                           'give pixel_values, or the past_key_values of the turn before.')
+        raise CaptureError(f'The inputs hold no pixels, and the cache holds {held} tokens, where the pictures end at '
+                           f'{end}: give pixel_values, or the past_key_values of the turn before.')
     return held >= end
 
 def check_inputs(
