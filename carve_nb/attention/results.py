@@ -13,7 +13,7 @@ from math import isnan, nan
 from pathlib import Path
 from time import perf_counter
 from types import SimpleNamespace
-from PIL import Image, ImageOps
+from PIL import ImageOps
 from .rows import AttentionRows
 from ..core.errors import CarveError
 from ..core.image import open_image, png_bytes, scale_box, to_raster

@@ -14,7 +14,7 @@ __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'FIELD_NA
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
 import json, os, re, shlex, sys, tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from importlib.resources import files
 from importlib.util import find_spec
