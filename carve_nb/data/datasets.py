@@ -17,7 +17,7 @@ from ..core.errors import DataError, choose
 from ..core.image import open_image
 from ..core.io import table_html
 from .records import (
-    FIELDS, FOLDER_FORMAT, Record, check_ids, choose_rows, hub_rows, make_records, picture_finder, read_entries)
+    FIELDS, FOLDER_FORMAT, check_ids, choose_rows, hub_rows, make_records, picture_finder, read_entries)
 from .run_store import digest
 from .scenes import make_scene, scene_records, shares
 from .scoring import RULES

@@ -12,7 +12,6 @@ __all__ = ['TURN', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'GENERAL_INSTRUCTIONS'
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os, re, warnings
-from bisect import bisect_left
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice, product
