@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
     store.add(LINES)
     store.close()
     export_run(path, read_run(path)[1], 'protocol.json', PROTOCOL)
-    return path, {name: (path/name).read_bytes() for name in (STORE, 'records.jsonl', 'protocol.json')}
+    return path, {name: (path/name).read_bytes() for name in (STORE, 'records.jsonl', 'protocol.json')}.__getitem__     # of a short repr
 
 
 def damaged(raw, at, bit, cut):
@@ -34,22 +34,22 @@ places = st.integers(0, 10**6), st.integers(0, 7), st.sampled_from([False]*9 + [
 @given(*places)
 def test_database(folder, at, bit, cut):
     path, files = folder
-    (path/STORE).write_bytes(damaged(files[STORE], at, bit, cut))
+    (path/STORE).write_bytes(damaged(files(STORE), at, bit, cut))
     try: assert read_run(path)[:2] == (PROTOCOL, LINES)
     except CarveError as e: assert STORE in str(e)
-    finally: (path/STORE).write_bytes(files[STORE])
+    finally: (path/STORE).write_bytes(files(STORE))
 
 
 @given(st.sampled_from(['records.jsonl', 'protocol.json']), *places)
 def test_exports(folder, name, at, bit, cut):
     path, files = folder
-    (path/name).write_bytes(damaged(files[name], at, bit, cut))
+    (path/name).write_bytes(damaged(files(name), at, bit, cut))
     plain = [{k: v for k, v in l.items() if k != 'seconds'} for l in LINES]
     try:
         records, protocol = read_records(path, 'protocol.json')
         if json.loads((path/'protocol.json').read_text()).get('sum'): assert (records, protocol) == (plain, PROTOCOL)
     except CarveError as e: assert 'damaged' in str(e)
-    finally: (path/name).write_bytes(files[name])
+    finally: (path/name).write_bytes(files(name))
 
 
 @given(*places)
