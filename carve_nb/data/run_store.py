@@ -140,6 +140,8 @@ def _read_tables(path) -> tuple: # dict, rows, sessions; None, [], [] of an empt
         config = dict(db.execute('SELECT * FROM config').fetchone())
         if config.get('sum') not in (None, digest(config['value'])): raise ValueError('its protocol has changed')
         rows = [dict(r) for r in db.execute('SELECT rowid, * FROM lines')]
+        if rows and {*rows[0]} - {'sum'} != {'rowid', 'id', 'method', 'place', 'line'}:
+            raise ValueError('its table has other columns')
         sessions = [dict(r) for r in db.execute('SELECT owner, samples, seconds FROM sessions ORDER BY rowid')]
         return {**json.loads(config['value'])}, rows, sessions
 
