@@ -13,9 +13,8 @@ from itertools import accumulate
 # %% ../../nbs/library/core/07_text.ipynb #58c93f5d
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 _OPTION_LINE = re.compile(r'^[^\S\n]*\(?([A-Z])[).]\s*(\S(?:.*\S)?)\s*$', re.M)
-_INSTRUCTION = re.compile(r'''(?<=[.?!:\n？؟。！])\s*   # behind another sentence
-    (?:(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b|(?:options|choices)\s*:)
-    [^?？؟]*\Z''', re.I|re.X)
+_SENTENCE_END = re.compile(r'[.?!:\n？؟。！]\s*+')
+_INSTRUCTION = re.compile(r'(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b|(?:options|choices)\s*:', re.I)
 
 def _option_lines(text):
     "Matches of the lines that are options, from A on; none if they are not two at least"
@@ -32,7 +31,10 @@ def asked_part(text) -> str:
     "The beginning of a question, without the options and the instruction behind it; all of it if nothing would be left"
     lines = _option_lines(text)
     part = text[:lines[0].start()] if lines else text
-    return _INSTRUCTION.sub('', part).rstrip() or text
+    last = max(part.rfind(mark) for mark in '?？؟')    # what stands before a question mark asks
+    ends = (m.end() for m in _SENTENCE_END.finditer(part) if m.end() > last)
+    start = next((i for i in ends if _INSTRUCTION.match(part, i)), len(part))
+    return part[:start].rstrip() or text
 
 # %% ../../nbs/library/core/07_text.ipynb #265c6091
 # scripts
