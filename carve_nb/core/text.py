@@ -13,9 +13,8 @@ from itertools import accumulate
 # %% ../../nbs/library/core/07_text.ipynb #58c93f5d
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 _OPTION_LINE = re.compile(r'^[^\S\n]*\(?([A-Z])[).]\s*(\S(?:.*\S)?)\s*$', re.M)
-_INSTRUCTION = re.compile(r'''(?<=[.?!:\n？؟。！])\s*   # behind another sentence
-    (?:(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b|(?:options|choices)\s*:)
-    [^?？؟]*\Z''', re.I|re.X)
+_INSTRUCTION = re.compile(r'''(?:(?<=[.?!:？؟。！])\s*|(?<!\s)[^\S\n]*\n\s*)   # behind another sentence
+    (?:(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b|(?:options|choices)\s*:)''', re.I|re.X)
 
 def _option_lines(text):
     "Matches of the lines that are options, from A on; none if they are not two at least"
@@ -32,7 +31,9 @@ def asked_part(text) -> str:
     "The beginning of a question, without the options and the instruction behind it; all of it if nothing would be left"
     lines = _option_lines(text)
     part = text[:lines[0].start()] if lines else text
-    return _INSTRUCTION.sub('', part).rstrip() or text
+    asks = max(map(part.rfind, '?？؟')) + 1     # an instruction asks nothing
+    behind = _INSTRUCTION.search(part, asks)
+    return part[:behind.start() if behind else None].rstrip() or text
 
 # %% ../../nbs/library/core/07_text.ipynb #265c6091
 # scripts
