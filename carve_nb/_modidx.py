@@ -1840,6 +1840,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'carve_nb/method/profiles.py'),
                                           'carve_nb.method.profiles.MeasuredLayers': ( 'library/method/profiles.html#measuredlayers',
                                                                                        'carve_nb/method/profiles.py'),
+                                          'carve_nb.method.profiles.MeasuredLayers.about': ( 'library/method/profiles.html#measuredlayers.about',
+                                                                                             'carve_nb/method/profiles.py'),
                                           'carve_nb.method.profiles.MeasuredLayers.load': ( 'library/method/profiles.html#measuredlayers.load',
                                                                                             'carve_nb/method/profiles.py'),
                                           'carve_nb.method.profiles.MeasuredLayers.save': ( 'library/method/profiles.html#measuredlayers.save',
