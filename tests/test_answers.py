@@ -6,6 +6,7 @@ from transformers import pipeline
 from carve_nb.attention.capture import VLM
 from carve_nb.attention.results import Result
 from carve_nb.attention.stock_recording import record_attention
+from carve_nb.baselines.registry import make_method
 from carve_nb.baselines.stock_models import CarvePipeline
 from carve_nb.baselines.word_rows import Lookup
 from carve_nb.cli.main import main
@@ -29,12 +30,15 @@ def with_template(vlm, change):
     return VLM(vlm.model, processor)
 
 
-def test_cut_answers(load):
+def test_cut_answers(load, tmp_path):
     vlm = load('llava')
     long = vlm.generate(vlm.prompt(WIDE, QUESTION), 12)
     assert not long.finished and repr(long).endswith('12 tokens, cut)')
     r = Carve(max_new_tokens=4)(vlm, WIDE, QUESTION)
     assert r.notes[-1] == 'the answer was cut at 4 tokens: max_new_tokens gives it more' and r.notes[-1] in repr(r)
+    assert make_method('none', max_new_tokens=4)(vlm, [WIDE, WIDE], QUESTION).notes[-1] == r.notes[-1]
+    lines = read_run(run_eval('scenes', vlm, ('none', 'carve'), 1, tmp_path/'R', max_new_tokens=4, progress=False))[1]
+    assert [sum('cut at' in note for note in line['notes']) for line in lines] == [1, 1]
     assert Carve()(VLM.from_pretrained(), make_scene(16).image, 'What color is the triangle?').answer.finished
     inputs = vlm.prompt(WIDE, QUESTION).inputs
     with record_attention(vlm.model, vlm.processor, inputs, [WIDE]) as rows: vlm.model.generate(**inputs, max_new_tokens=3, do_sample=False)

@@ -197,25 +197,23 @@ class Result:
         """What `save` wrote: answers, maps, boxes, view, costs and notes.
 
         The rows, the masks of the regions and further pictures of the question are not saved."""
-        path = Path(folder)
-        try:
-            facts = json.loads((path/'result.json').read_text())
-            kept = facts['kept']
-        except (ValueError, KeyError) as e:
-            raise CarveError(f'{path}/result.json is damaged, or not of `Result.save`: {e!r}. Save the result '
-                             'again.') from e
-        image = open_image(image)
-        if list(image.size) != kept['size']:
-            raise CarveError(f'The result in {path} is about a picture of {kept["size"]} pixels, this one has '
-                             f'{list(image.size)}: give the one that was asked about.')
+        path, image = Path(folder), open_image(image)
         def answer(a): return a and Answer(**a | dict(logprob=nan if a['logprob'] is None else a['logprob']))
         def box(o): return SimpleNamespace(**o | dict(box=tuple(o['box'])))
         def map_of(packed): return packed and Saliency.unpack(packed)
-        view = box(facts['view'] | dict(image=open_image(path/'view.png')))
-        return cls(
-            answer=answer(kept['answer']), plain_answer=answer(kept['plain_answer']), saliency=map_of(kept['saliency']),
-            maps={title: map_of(S) for title, S in kept['maps'].items()}, regions=[box(o) for o in facts['regions']],
-            view=view, seconds=Timings(facts['seconds']), calls=facts['calls'], notes=facts['notes'],
-            method=facts['method'], image=image, question=facts['question'], which=facts.get('picture', 0),
-            shown=([image, view.image] if kept['shown'] > 1 else [view.image])[:kept['shown']],
-            read=facts.get('read', []))
+        try:
+            facts = json.loads((path/'result.json').read_text())
+            kept, view = facts['kept'], box(facts['view'] | dict(image=open_image(path/'view.png')))
+            found = cls(
+                answer=answer(kept['answer']), plain_answer=answer(kept['plain_answer']),
+                saliency=map_of(kept['saliency']), maps={title: map_of(S) for title, S in kept['maps'].items()},
+                regions=[box(o) for o in facts['regions']], view=view, seconds=Timings(facts['seconds']),
+                calls=facts['calls'], notes=facts['notes'], method=facts['method'], image=image,
+                question=facts['question'], which=facts.get('picture', 0), read=facts.get('read', []),
+                shown=([image, view.image] if kept['shown'] > 1 else [view.image])[:kept['shown']])
+            size = list(kept['size'])
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise CarveError(f'{path} is damaged, or not of `Result.save`: {e!r}. Save the result again.') from e
+        if list(image.size) == size: return found
+        raise CarveError(f'The result in {path} is about a picture of {size} pixels, this one has {list(image.size)}: '
+                         'give the one that was asked about.')

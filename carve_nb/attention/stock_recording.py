@@ -13,8 +13,8 @@ from .capture import batch_recorder, check_seen, is_compiled, rows_of
 from .rows import AttentionRows
 from ..core.errors import CaptureError
 from ..models.hooks import (
-    Around, _watchers, around_generate, check_inputs, generate_setting, holds_pictures, refuse_settings, seen_here,
-    stock_model, watching)
+    Around, _watchers, around_generate, check_inputs, check_same, generate_setting, holds_pictures, refuse_settings,
+    seen_here, stock_model, watching)
 from ..models.prompts import prompt_places, read_prompts
 from ..models.vlm import StockVLM
 
@@ -93,22 +93,17 @@ def _views(pixels):
 def _same_inputs(record):
     "Refuse a first pass of other ids or pixels than those given, whoever started it"
     model, rec, inputs = record.model, record.recorder, record.inputs
-    def check(name, own, got):
-        got = got.to(own)   # pixels may have been given another precision
-        if own.shape == got.shape and torch.allclose(got, own, atol=.05): return
-        raise CaptureError(f'What runs inside the block is of other inputs than those given to it ({name} differ): open '
-                           'a block for each.')
     def before(name):
         def see(module, args, kw):
             got, own = (args or [*kw.values()])[0], inputs.get(name)
             begun = any(o['weights'] for o in rec.passes)
             if begun or rec not in _watchers.get() or own is None: return
-            if name == 'pixel_values' and got.is_floating_point(): check(name, _views(own), _views(got))
+            if name == 'pixel_values' and got.is_floating_point(): check_same(name, _views(own), _views(got))
             # a part of the prompt can lie in a cache; a batch of another shape is refused by the recorder
             if name == 'input_ids' and got.ndim == 2 and got.shape == own[:, -got.shape[1]:].shape:
                 own = own[:, -got.shape[1]:]
                 words = own != model.config.image_token_id   # for a picture's some models put another in
-                check(name, own.where(words, 0), got.where(words.to(got.device), 0))
+                check_same(name, own.where(words, 0), got.where(words.to(got.device), 0))
         return see
     seen = dict(input_ids=model.get_input_embeddings(), pixel_values=model.get_encoder('image'))
     with ExitStack() as hooks:

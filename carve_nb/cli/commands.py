@@ -246,8 +246,8 @@ def do_ask(images: Pictures, question: Question, loading,
     if to_json: check_file(to_json, *images)
     from carve_nb.attention.several_pictures import ask_several
     from carve_nb.attention.results import grave_notes
-    ask, vlm = pick_method(method, layers, suffix, max_new_tokens), open_model(loading)
-    r = ask_several(ask, vlm, pictures, question, box=box)
+    ask = pick_method(method, layers, suffix, max_new_tokens)
+    r = ask_several(ask, open_model(loading), pictures, question, box=box)
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')
     shown, facts = sys.stdout.isatty() and not quiet, dict(model=loading[0], version=__version__)
     if shown: print(*filter(None, [terminal_picture(r.picture), *map(tame_terminal, r.summary())]), sep='\n')

@@ -126,9 +126,10 @@ def stored_size(
     src,  # as `open_image` takes it
 ) -> tuple:
     "(w, h) of a picture as its file has it, not turned"
-    if isinstance(src, Image.Image): return src.size
-    if isinstance(src, np.ndarray): return src.shape[1::-1]
-    with Image.open(src if isinstance(src, (str, os.PathLike, BytesIO)) else BytesIO(src)) as img: return img.size
+    if isinstance(src, (bytes, bytearray, memoryview)): src = BytesIO(src)
+    if isinstance(src, (str, os.PathLike)) or hasattr(src, 'read'):
+        with Image.open(src) as img: return img.size
+    return src.size if isinstance(src, Image.Image) else open_image(src).size
 
 def open_image(
     src,                 # path, open file, bytes, PIL picture, array or tensor ([H, W, 3] or [H, W], uint8 or 0..1)

@@ -68,7 +68,7 @@ def merge_heads(a, heads='mean'): # [..., H, Nv] -> [..., Nv]
     if heads == 'max': return a.amax(-2)
     if heads != 'mean':
         if isinstance(heads, str) or not len(heads) or not 0 <= min(heads) <= max(heads) < a.shape[-2]:
-            raise ValueError(f"heads={heads!r}: use 'mean', 'max' or indices below {a.shape[-2]}")
+            raise CarveError(f"heads={heads!r}: use 'mean', 'max' or indices below {a.shape[-2]}")
         a = a[..., list(heads), :]
     return a.mean(-2)
 

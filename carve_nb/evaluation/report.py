@@ -250,10 +250,8 @@ def write_report(folder) -> Report:
     "Make the files of a run from its lines; of a folder that can only be read, the report alone"
     folder, report = Path(folder), Report.load(folder)
     if not report.records: raise RunError(f'{folder} has no lines yet: nothing to report.')
-    cells = report.to_dataframe()
-    cells = cells.apply(lambda column: column.map(tame_cell) if column.dtype == 'string' else column)
     files = {
-        'results.csv': cells.to_csv(index=False), 'table.md': tame_markdown(report.markdown()),
+        'results.csv': report.to_dataframe().map(tame_cell).to_csv(index=False), 'table.md': tame_markdown(report.markdown()),
         'accuracy.png': figure_bytes(report.figure())}
     try:
         # without the database they are what was read

@@ -53,6 +53,8 @@ class MeasuredLayers:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, json.dumps(dict(kind=self.kind, **asdict(self)), indent=1) + '\n')
 
+    def about(self) -> list: return []
+
     @classmethod
     def load(cls, path):
         "Read a profile that `save` wrote"
@@ -73,8 +75,9 @@ class MeasuredLayers:
             finite = all(type(v) in (int, float) and math.isfinite(v) for row in (*rows, *bands) for v in row)
             fits = {*made.layers} <= {*read} and {len(row) for row in rows} <= {len(read)} and {*map(len, bands)} <= {3}
             if not (whole and finite and fits): raise ValueError('its layers and numbers do not fit together')
+            made.about()     # which reads the rest
             return made
-        except (TypeError, ValueError, AttributeError) as e:
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as e:
             raise CarveError(f'{path} is no complete {cls.kind}: {e}') from None
 
 @dataclass(repr=False)
@@ -185,7 +188,7 @@ class ModelProfile(MeasuredLayers):
         elif self.gain and self.gain[1] <= 0: found = {}
         if not self.sure: found = {}
         if name != 'auto': return found
-        if self.rules is None: raise CarveError(f'The profile of {self.model!r} has no thresholds of auto: carve profile --auto')
+        if not self.rules: raise CarveError(f'The profile of {self.model!r} has no thresholds of auto: carve profile --auto')
         return found | self.rules['thresholds'] if self.rules['thresholds'] and self.rules['gain'][1] > 0 else found
 
     def advice(self, name='carve') -> str:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FAST', 'FlashMask', 'Call', 'KERNELS', 'UNREAD', 'split_attention', 'can_split', 'may_split', 'mask_rows',
            'read_mask', 'Done', 'Watcher', 'CacheFill', 'watched', 'eager_attention', 'restore', 'seen_here',
-           'watching', 'generate_setting', 'stock_model', 'refuse_settings', 'holds_pictures', 'check_inputs', 'Around',
-           'hand_over', 'around_generate']
+           'watching', 'generate_setting', 'stock_model', 'refuse_settings', 'holds_pictures', 'check_same',
+           'check_inputs', 'Around', 'hand_over', 'around_generate']
 
 # %% ../../nbs/library/models/04_hooks.ipynb #c729851f
 import functools, inspect, sys, threading
@@ -184,7 +184,9 @@ def seen_here(watcher):
 def watching(watcher, model):    # the stock model, of which the watcher's `config` chooses the decoder or the tower
     "Show a watcher all that this thread runs through its part; the block may end at the last layer that is wanted"
     block, config, hooks = object(), watcher.config, []
-    part = next(m for m in model.modules() if vars(m).get('config') is config)
+    part = next((m for m in model.modules() if vars(m).get('config') is config), None)
+    if part is None:
+        raise CaptureError(f'No part of this {type(model).__name__} has the configuration of its decoder: it is not read.')
     watcher.modules = set(part.modules())
     def enters(module, args, kw):
         if not any(w is watcher for w in _watchers.get()): return
@@ -278,6 +280,13 @@ def holds_pictures(
                            f'{end}: give pixel_values, or the past_key_values of the turn before.')
     return held >= end
 
+def check_same(name, own, got):     # tensors, or None
+    "Refuse another input than that of a block; pixels may have been given another precision in between"
+    known = own is not None and got is not None and own.shape == got.shape
+    if known and torch.allclose(got.to(own), own, atol=.05): return
+    raise CaptureError(f'What runs inside the block is of other inputs than those given to it ({name} differ): open a '
+                       'block for each.')
+
 def check_inputs(
     model,   # stock model
     kw,      # named arguments of a call
@@ -290,10 +299,7 @@ def check_inputs(
     for k in [k for k in own | given if k == 'input_ids' or k.startswith('pixel_values')]:
         x, want = given.get(k), own.get(k)
         if x is None and cached and k != 'input_ids': continue
-        # pixels may have been given another precision in between
-        if x is None or want is None or x.shape != want.shape or not torch.allclose(x.to(want), want, atol=.05):
-            raise CaptureError('The generation inside the block is of other inputs than those given to it '
-                               f'({k} differ): open a block for each.')
+        check_same(k, want, x)
 
 # %% ../../nbs/library/models/04_hooks.ipynb #68acb705
 @dataclass(eq=False)

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['TURN', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'SAME', 'PLACES',
            'format_chat', 'check_template', 'put_words', 'commands', 'escape_text', 'check_text', 'unknown_words',
-           'token_names', 'text_positions', 'lay_out', 'Prompt', 'plot_grid', 'stretched', 'check_shape',
-           'prompt_places', 'deal_pictures', 'open_pictures', 'read_pictures', 'read_prompts', 'place_prompts',
-           'check_tiles', 'cell_counts', 'process_pictures', 'picture_pixels', 'compare_pixels', 'picture_frame',
-           'message_parts', 'chat_frame']
+           'unknown_note', 'token_names', 'text_positions', 'lay_out', 'Prompt', 'plot_grid', 'stretched',
+           'check_shape', 'prompt_places', 'deal_pictures', 'open_pictures', 'read_pictures', 'read_prompts',
+           'place_prompts', 'check_tiles', 'cell_counts', 'process_pictures', 'picture_pixels', 'compare_pixels',
+           'picture_frame', 'message_parts', 'chat_frame']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os, re, warnings
@@ -133,6 +133,11 @@ def unknown_words(tokenizer, text) -> list:
     enc = tokenizer(text, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
     places = zip(enc['input_ids'], enc['offset_mapping'])
     return [text[start:end].strip() for i, (start, end) in places if i == unknown]
+
+def unknown_note(tokenizer, text) -> str:
+    "The words of a text that the tokenizer does not know, in a sentence; '' if it knows all"
+    unknown = dict.fromkeys(unknown_words(tokenizer, text))
+    return f'This model does not know the words {", ".join(map(repr, unknown))}.' if unknown else ''
 
 # %% ../../nbs/library/models/06_prompts.ipynb #be36c20a
 def token_names(tokenizer, ids) -> list:
@@ -442,26 +447,27 @@ def message_parts(
     messages,  # of a chat template; contents as text or as lists of parts
 ) -> tuple:
     "Messages in one form, their pictures apart, and the last text"
-    tidy = lambda m: isinstance(m, dict) and {'role', 'content'} <= set(m)
-    if not messages or isinstance(messages, str) or not all(map(tidy, messages)):
-        raise PromptError('Messages are a list of dict(role=..., content=...). A plain question goes with its picture: '
-                          '`vlm.ask(image, question)`.')
     told, images, last = [], [], ''
-    for message in messages:
-        content, parts = message['content'], []
-        for part in [dict(type='text', text=content)] if isinstance(content, str) else content:
-            kind = part.get('type')
-            if kind == 'text': last, part = part['text'], dict(part)
-            elif kind in ('image', 'image_url'):
-                own = next((part[k] for k in ('image', 'path', 'url', 'image_url') if k in part), None)
-                images.append(own['url'] if isinstance(own, dict) else own)
-                part = dict(type='image')
-            else:
-                raise PromptError(f'A part of type {kind!r} is not read in messages, only text and image. '
-                                  'Videos: `vlm.video_prompt(open_video(...), question)`.')
-            parts.append(part)
-        told.append(dict(message, content=parts))
-    return told, images, last
+    try:
+        for message in messages:
+            content, parts = message['content'], []
+            for part in [dict(type='text', text=content)] if isinstance(content, str) else content:
+                kind = part.get('type')
+                if kind == 'text': last, part = part['text'], dict(part)
+                elif kind in ('image', 'image_url'):
+                    own = next((part[k] for k in ('image', 'path', 'url', 'image_url') if k in part), None)
+                    images.append(own['url'] if isinstance(own, dict) else own)
+                    part = dict(type='image')
+                else:
+                    raise PromptError(f'A part of type {kind!r} is not read in messages, only text and image. '
+                                      'Videos: `vlm.video_prompt(open_video(...), question)`.')
+                parts.append(part)
+            told.append(dict(message, role=message['role'], content=parts))
+        if told: return told, images, last
+    except (TypeError, KeyError, AttributeError): pass
+    raise PromptError('Messages are a list of dict(role=..., content=...), the content a text or a list of parts '
+                      "dict(type='text', text=...) and dict(type='image', image=...). A plain question goes with its "
+                      'picture: `vlm.ask(image, question)`.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #59a9fbec
 def chat_frame(messages) -> tuple:    # messages for `format_chat`, [pictures in them, perhaps None], the question

@@ -21,7 +21,7 @@ from .loading import check_decoder, load_model
 from .prefix_cache import Prefixes, greedy, penalties
 from .prompts import (
     TURN, Prompt, chat_frame, check_shape, check_template, check_text, format_chat, message_parts, picture_frame,
-    put_words, stretched, text_positions, token_names, unknown_words)
+    put_words, stretched, text_positions, token_names, unknown_note)
 from .video import moment_spans
 
 # %% ../../nbs/library/models/07_vlm.ipynb #f94165b0
@@ -177,8 +177,7 @@ class VLM:
         if one_only and len(images) > 1: raise PromptError(f'One picture at a time: {one_only}.')
         question = check_text(self.processor, question, self.escape)
         text = self.with_suffix(question, suffix)
-        if unknown := dict.fromkeys(unknown_words(self.tokenizer, text)):
-            warnings.warn(f'This model does not know the words {", ".join(map(repr, unknown))}.', stacklevel=2)
+        if note := unknown_note(self.tokenizer, text): warnings.warn(note, stacklevel=2)
         return self.fill(images, question, text)
 
     def chat(self,
