@@ -1501,8 +1501,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'carve_nb/evaluation/runner.py'),
                                             'carve_nb.evaluation.runner.SampleEvaluator.line': ( 'library/evaluation/runner.html#sampleevaluator.line',
                                                                                                  'carve_nb/evaluation/runner.py'),
-                                            'carve_nb.evaluation.runner.cut_note': ( 'library/evaluation/runner.html#cut_note',
-                                                                                     'carve_nb/evaluation/runner.py'),
                                             'carve_nb.evaluation.runner.equip': ( 'library/evaluation/runner.html#equip',
                                                                                   'carve_nb/evaluation/runner.py'),
                                             'carve_nb.evaluation.runner.format_power': ( 'library/evaluation/runner.html#format_power',

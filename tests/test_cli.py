@@ -423,14 +423,17 @@ def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeyp
     how = ['--model', str(models['llava']), '--max-new-tokens', '2']
     assert main(['ask', str(photo), 'What is this?', *how, '--method', 'lookup']) == 0
     err = capsys.readouterr().err
-    assert 'carve: note: no row is known for this model, so the last position was read' in err and 'carve: note: cut at 2 tokens' in err
+    assert 'carve: note: no row is known for this model, so the last position was read' in err and err.count('the answer was cut at 2 tokens') == err.count('cut at') == 1
     assert main(['ask', str(photo), 'What is this?', *how, '--method', 'lookup', '--quiet']) == 0 and capsys.readouterr().err == ''
     run = str(tmp_path/'R')
     assert main(['eval', 'scenes', '--n', '2', '--methods', 'none,lookup', *how, '--out', run, '--quiet']) == 0
-    lines = '`lookup`: no row is known for this model, so the last position was read: `carve profile` finds one: 2 of 2', '`none`: cut at 2 tokens: 2 of 2'
+    lines = '`lookup`: no row is known for this model, so the last position was read: `carve profile` finds one: 2 of 2', '`none`: the answer was cut at 2 tokens: max_new_tokens gives it more: 2 of 2'
     shown = capsys.readouterr().out, (tmp_path/'R'/'table.md').read_text()
     assert main(['report', run]) == 0
-    for told in (*shown, capsys.readouterr().out): assert all(line in told for line in lines), told
+    for told in (*shown, capsys.readouterr().out): assert all(line in told for line in lines) and told.count('cut at') == 2, told
+    for method in 'none', 'lookup':
+        assert main(['ask', str(photo), str(photo), 'What is this?', *how, '--method', method]) == 0
+        assert capsys.readouterr().err.count('cut at 2 tokens') == 1
 
 
 @pytest.mark.parametrize('wins', [True, False])

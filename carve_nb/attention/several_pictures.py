@@ -123,7 +123,7 @@ def ask_several(
     front = AmongPictures(vlm, images)
     if method.name != 'none': return ask_among(method, front, question, which, keep_others, cache, box)
     r = method(front, images[0], question)
-    return replace(r, images=images, shown=images, notes=['the model alone, with all pictures'])
+    return replace(r, images=images, shown=images, notes=['the model alone, with all pictures', *r.notes])
 
 # %% ../../nbs/library/attention/15_several_pictures.ipynb #07e2d320
 def ask_video(

@@ -14,7 +14,7 @@ __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'FIELD_NA
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
 import json, os, re, shlex, sys, tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from importlib.resources import files
 from importlib.util import find_spec
@@ -246,10 +246,8 @@ def do_ask(images: Pictures, question: Question, loading,
     if to_json: check_file(to_json, *images)
     from carve_nb.attention.several_pictures import ask_several
     from carve_nb.attention.results import grave_notes
-    from carve_nb.evaluation.runner import cut_note
     ask, vlm = pick_method(method, layers, suffix, max_new_tokens), open_model(loading)
     r = ask_several(ask, vlm, pictures, question, box=box)
-    r = replace(r, notes=[*r.notes, *cut_note(vlm, r.answer)])
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')
     shown, facts = sys.stdout.isatty() and not quiet, dict(model=loading[0], version=__version__)
     if shown: print(*filter(None, [terminal_picture(r.picture), *map(tame_terminal, r.summary())]), sep='\n')

@@ -14,7 +14,8 @@ from itertools import accumulate
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 _OPTION_LINE = re.compile(r'^[^\S\n]*\(?([A-Z])[).]\s*(\S(?:.*\S)?)\s*$', re.M)
 _INSTRUCTION = re.compile(r'''(?<=[.?!:\n？؟。！])\s*   # behind another sentence
-    (?:(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b|(?:options|choices)\s*:)
+    (?:(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b|(?:options|choices)\s*:
+    |\(?a[).]\s[^?？؟]*\s\(?b[).]\s)    # options on the line of the question
     [^?？؟]*\Z''', re.I|re.X)
 
 def _option_lines(text):
