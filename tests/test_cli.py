@@ -432,6 +432,9 @@ def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeyp
     shown = capsys.readouterr().out, (tmp_path/'R'/'table.md').read_text()
     assert main(['report', run]) == 0
     for told in (*shown, capsys.readouterr().out): assert all(told.count(line) == 1 for line in lines) and told.count('cut at') == 2, told
+    for method in 'none', 'lookup':
+        assert main(['ask', str(photo), str(photo), 'What is this?', *how, '--method', method]) == 0
+        assert capsys.readouterr().err.count('cut at 2 tokens') == 1
 
 
 @pytest.mark.parametrize('wins', [True, False])

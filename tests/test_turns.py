@@ -59,6 +59,16 @@ def test_tokens_taken_back(name, load, folders):
     assert far(rows, [eager_row(eager, i, rows) for i in branches]) < TOLERANCE
 
 
+def test_pictures_taken_back(load):
+    "Where the pictures lie in layers of their own, `crop` takes them too: the model itself has lost a part of them"
+    user = User(load('mllama'))
+    def run():
+        with torch.no_grad(): past = user.model(**user.inputs).past_key_values
+        past.crop(-1)
+        with torch.no_grad(): user.model(input_ids=torch.tensor([[7]]), past_key_values=past)
+    refuse('Of the pictures layer 1 holds only .* keys any more: `crop`', lambda: user.record(run))
+
+
 @pytest.mark.parametrize('name', STEPS)
 def test_candidates_without_a_cache(name, load, folders):
     user, eager = User(load(name)), stock(folders(name), 'eager')

@@ -93,6 +93,9 @@ class Recorder(Watcher):
             if self.given: self.check_pass(B, before, N)
             wanted = {N + r if r < 0 else r for r in self.rows}
             now['rows'] = [r for r in range(before, N) if r in wanted]
+        if self.cross and K < self.passes[0].setdefault('keys', K):
+            raise CaptureError(f'Of the pictures layer {layer} holds only {K} keys any more: `crop` of the cache takes them '
+                               'too. Crop the other layers alone.')
         scores = row_scores(q, k, call.mask, call.scale, [r - before for r in now['rows']], **call.terms)
         w = softmax_beside(scores, call.sinks)
         if not self.cross: w = pad(w, (max(0, N - K), 0))   # what lies behind a window

@@ -14,7 +14,8 @@ from itertools import accumulate
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 _OPTION_LINE = re.compile(r'^[^\S\n]*\(?([A-Z])[).]\s*(\S(?:.*\S)?)\s*$', re.M)
 _SENTENCE_END = re.compile(r'[.?!:\n？؟。！]\s*+')
-_INSTRUCTION = re.compile(r'(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b|(?:options|choices)\s*:', re.I)
+_INSTRUCTION = re.compile(r'''(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b|(?:options|choices)\s*:
+    |\(?a[).]\s[^?？؟]{1,500}\s\(?b[).]\s    # options on the line of the question''', re.I|re.X)
 
 def _option_lines(text):
     "Matches of the lines that are options, from A on; none if they are not two at least"

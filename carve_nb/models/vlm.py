@@ -404,7 +404,8 @@ def weights_key(vlm, dtype=torch.float32) -> str: # values are rounded to the ty
         except (AttributeError, RuntimeError) as e:     # on no device, or packed
             raise UnsupportedError(
                 f'The weights of {vlm.name} cannot be fingerprinted, as {name} cannot be read (offloaded or packed). A '
-                "model's profile is found by them: name the row with `row=`, such as Lookup(row='noun').") from e
+                "model's profile is found by them: name the row with `row=`, such as Lookup(row='noun'), or take Carve() "
+                'as it is.') from e
         h.update(f'{name} {tuple(w.shape)}'.encode() + sample.numpy().tobytes())
     return h.hexdigest()[:12]
 

@@ -91,6 +91,7 @@ def profile_model(vlm, samples, source='scenes of this package', draws=500, over
     places = picture_places([s.image_key or str(s.image) for s in samples])
     pictures = [[samples[i] for i in at] for at in places if len(at) > 1]
     if not pictures: raise CarveError('No picture has two questions: agreement compares what they see in one picture.')
+    key, rounded = weights_key(vlm), weights_key(vlm, torch.bfloat16)    # an error before the pictures are read
     scores, boxed = [], []   # [n][R, L]; (place of the picture, [R, L, gh, gw], touch of a map)
     covered = []             # parts of the patches that the boxes overlap
     for i, asked in enumerate(over(pictures)):
@@ -114,9 +115,9 @@ def profile_model(vlm, samples, source='scenes of this package', draws=500, over
         default = [touched(maps[0].mean(0)) for _, maps, touched in boxed]
         gain = _numbers(difference(mine, default, clusters=[i for i, *_ in boxed]))
     return ModelProfile(
-        short_name(vlm), weights_key(vlm), len(pictures), [read[i] for i in at], ROWS[row], read, table(scores.mean(0)),
+        short_name(vlm), key, len(pictures), [read[i] for i in at], ROWS[row], read, table(scores.mean(0)),
         round(float(again), 3), source, touch, gain, chance=round(np.mean(covered), 4) if boxed else None,
-        dtype=str(vlm.dtype).removeprefix('torch.'), rounded=weights_key(vlm, torch.bfloat16))
+        dtype=str(vlm.dtype).removeprefix('torch.'), rounded=rounded)
 
 # %% ../../nbs/library/studies/19_profile.ipynb #be56a1a1
 LABELS = dict(red=(190, 30, 45), blue=(30, 80, 200), green=(20, 120, 60), black=(15, 15, 15), purple=(120, 40, 150))
