@@ -869,6 +869,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                              'carve_nb/cli/commands.py')},
             'carve_nb.cli.files': { 'carve_nb.cli.files.check_file': ('library/cli/files.html#check_file', 'carve_nb/cli/files.py'),
                                     'carve_nb.cli.files.check_picture': ('library/cli/files.html#check_picture', 'carve_nb/cli/files.py'),
+                                    'carve_nb.cli.files.keep_files': ('library/cli/files.html#keep_files', 'carve_nb/cli/files.py'),
                                     'carve_nb.cli.files.make_folder': ('library/cli/files.html#make_folder', 'carve_nb/cli/files.py'),
                                     'carve_nb.cli.files.picture_kind': ('library/cli/files.html#picture_kind', 'carve_nb/cli/files.py'),
                                     'carve_nb.cli.files.print_line': ('library/cli/files.html#print_line', 'carve_nb/cli/files.py'),
