@@ -517,13 +517,13 @@ def do_report(
     out: Annotated[str, option('of several: folder of their page', metavar='DIR')] = 'report_out',
     force: Force = False):
     "Make tables and figure of a run once more, also while it is unfinished; of several, one table side by side."
-    from carve_nb.evaluation.report import STAR, Report, leaderboard, write_leaderboard, write_report
+    from carve_nb.evaluation.report import Report, leaderboard, leaderboard_notes, write_leaderboard, write_report
     if len(folders) == 1: return end_with_report(write_report(folders[0]), folders[0])
     runs = {str(folder): Report.load(folder) for folder in folders}
     make_folder(out, 'leaderboard.md', 'leaderboard.html', force=force)
     written = write_leaderboard(runs, out)
     print_table(leaderboard(runs))
-    print(f'{STAR}\n\nwritten to {out}: {", ".join(written)}')
+    print(*map(tame_terminal, leaderboard_notes(runs)), '', f'written to {out}: {", ".join(written)}', sep='\n')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #dd20a758
 @command('Measure', '\n\n'.join(f'{k}: {v}' for k, v in STUDY_NAMES.items()))
