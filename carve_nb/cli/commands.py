@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'FIELD_NAMES', 'STUDY_NAMES', 'DTYPES', 'DEVICES',
-           'option', 'argument', 'Pictures', 'Question', 'JsonFile', 'AsJson', 'Quiet', 'Seed', 'Layers', 'NewTokens',
-           'Kinds', 'Samples', 'Workers', 'MODEL', 'app', 'LARGEST', 'DARK', 'FOLDER_HELP', 'SAMPLE', 'LIMIT', 'ENGINE',
-           'parse_method', 'parse_kinds', 'parse_layers', 'parse_box', 'parse_question', 'parse_part', 'parse_model',
-           'parse_device', 'parse_dtype', 'parse_data', 'checked', 'word', 'one_of', 'read_loading', 'command',
-           'open_model', 'pick_method', 'do_ask', 'do_map', 'write_page', 'serve_page', 'do_explore', 'do_scene',
-           'do_demo', 'end_with_report', 'make_example', 'do_eval', 'do_report', 'do_study', 'do_bench', 'do_methods',
-           'do_families', 'do_profile']
+           'option', 'argument', 'Pictures', 'Question', 'JsonFile', 'AsJson', 'Force', 'Quiet', 'Seed', 'Layers',
+           'NewTokens', 'Kinds', 'Samples', 'Workers', 'MODEL', 'app', 'LARGEST', 'DARK', 'FOLDER_HELP', 'SAMPLE',
+           'LIMIT', 'ENGINE', 'parse_method', 'parse_kinds', 'parse_layers', 'parse_box', 'parse_question',
+           'parse_part', 'parse_model', 'parse_device', 'parse_dtype', 'parse_data', 'checked', 'word', 'one_of',
+           'read_loading', 'command', 'open_model', 'pick_method', 'do_ask', 'do_map', 'write_page', 'serve_page',
+           'do_explore', 'do_scene', 'do_demo', 'end_with_report', 'make_example', 'do_eval', 'do_report', 'do_study',
+           'do_bench', 'do_methods', 'do_families', 'do_profile']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
 import json, os, re, shlex, sys, tempfile
@@ -25,15 +25,18 @@ import typer
 from .. import __version__
 from ..baselines.registry import method_rows, methods, split_specs
 from .files import (
-    check_file, check_picture, make_folder, print_line, print_table, read_pictures, save_file, save_json, save_map,
-    save_picture, terminal_picture)
+    check_file, check_picture, keep_files, make_folder, print_line, print_table, read_pictures, save_file, save_json,
+    save_map, save_picture, terminal_picture)
 from ..core.errors import CarveError, IncompleteError, choose
 from ..core.io import PACKAGED, TINY, find_source, hush_loader, tame_terminal
 from ..data.records import FOLDER_FORMAT, folder_pictures
 
 # %% ../../nbs/library/cli/03_commands.ipynb #16368377
 METHOD_NAMES = tuple(methods())
-MAP_METHODS = 'carve', 'paper', 'official', 'question-only', 'instruction-only'
+# which make a map and need no second model
+MAP_METHODS = (
+    *(name for name, e in methods().items() if e.category in ('ours', 'map') and not e.asks), 'random-map',
+    'uniform-map', 'question-only', 'instruction-only', 'shuffled')
 KIND_NAMES = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe'
 SPLIT_NAMES = 'train', 'calibration', 'heldout'
 FIELD_NAMES = 'steps', 'query', 'lam', 'op', 'p', 'K', 'min_side', 'square'     # of `carve`, taken for options
@@ -117,6 +120,9 @@ def checked(read): # for typer
         except CarveError as e: raise typer.BadParameter(str(e)) from e
     return reader
 
+# typer writes the type, such as <bool> or <int range>, where help has no word for a value, and behind each argument
+typer.core.TyperOption.display_type = typer.core.TyperArgument.display_type = lambda self, ctx: ''
+
 def word(kind, about, *names, panel=None, read=None, among=(), **more): # for `Annotated`; a shell completes `among`
     "One word of a command"
     if read: more['parser'] = checked(read)
@@ -137,6 +143,7 @@ Question = Annotated[str, argument(
     'what you want to know, in quotation marks', read=parse_question, metavar='QUESTION')]
 JsonFile = Annotated[Any, option('write all of it in numbers to this file', '--json', read=check_file, metavar='F')]
 AsJson = Annotated[bool, option('as JSON', '--json')]
+Force = Annotated[bool, option('write over files that are there', '--force')]
 Quiet = Annotated[bool, option('no progress bar and no remarks', '--quiet')]
 Seed = Annotated[int, option('of everything that chance decides', min=0, metavar='N')]
 
@@ -199,14 +206,19 @@ def command(panel, epilog=None): # decorator
         return f
     return register
 
-def open_model(loading): # `VLM`
-    "The model that was asked for, loaded quietly"
+def open_model(loading, method=None): # `VLM`
+    "The model that was asked for, loaded quietly; without the layers of the method it is refused before"
     import torch
     name, how = loading
     if how.get('device', '').startswith('cuda') and not torch.cuda.is_available():
         raise CarveError('torch finds no CUDA device here; use --device cpu, or leave --device out.')
+    from transformers import AutoConfig
+    from carve_nb.core.saliency import pick_layers
     from carve_nb.models.vlm import VLM
     hush_loader()
+    if isinstance(getattr(method, 'layers', None), list):
+        config = AutoConfig.from_pretrained(find_source(name), revision=how.get('revision'))
+        pick_layers(method.layers, config.get_text_config().num_hidden_layers)
     return VLM.from_pretrained(name, **how)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c406cd03
@@ -232,7 +244,7 @@ def do_ask(images: Pictures, question: Question, loading,
     box: Annotated[Any, option('true region, for --method oracle', read=parse_box, metavar='X0,Y0,X1,Y1')] = None,
     out: Annotated[str|None, option(
         'folder to write into, made where it is not there', '--out', metavar='DIR')] = None,
-    to_json: JsonFile = None,
+    to_json: JsonFile = None, force: Force = False,
     verbose: Annotated[bool, option(
         'also say what the model answers alone, how sure it is, and where was looked; a terminal is told anyway',
         '--verbose', '-v')] = False,
@@ -242,12 +254,12 @@ def do_ask(images: Pictures, question: Question, loading,
     if (method.split(':')[0] == 'oracle') != (box is not None):
         raise CarveError('--box x0,y0,x1,y1 tells the true region to --method oracle: give both, or neither.')
     if box and len(images) > 1: raise CarveError('--box tells a region of one picture; give one picture.')
-    make_folder(out, 'result.png', 'view.png', 'result.json')
-    if to_json: check_file(to_json, *images)
+    keep_files(to_json, force=force, images=images)
+    make_folder(out, 'result.png', 'view.png', 'result.json', force=force)
     from carve_nb.attention.several_pictures import ask_several
     from carve_nb.attention.results import grave_notes
     ask = pick_method(method, layers, suffix, max_new_tokens)
-    r = ask_several(ask, open_model(loading), pictures, question, box=box)
+    r = ask_several(ask, open_model(loading, ask), pictures, question, box=box)
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')
     shown, facts = sys.stdout.isatty() and not quiet, dict(model=loading[0], version=__version__)
     if shown: print(*filter(None, [terminal_picture(r.picture), *map(tame_terminal, r.summary())]), sep='\n')
@@ -267,18 +279,22 @@ def do_map(images: Pictures, question: Question, loading,
         'S.npy: float32, height x width of the picture; S.png: the map over the picture', '--out',
         read=partial(check_picture, others=('', '.npy')), metavar='S.npy')],
     method: Annotated[str, option(f'one of {", ".join(MAP_METHODS)}', **one_of('method', MAP_METHODS))] = 'carve',
-    layers: Layers = None):
-    "Save the fused attention map of a question, before it is masked, as numbers or as a picture."
+    layers: Layers = None, force: Force = False):
+    "Save the attention map of a question, as the method makes it and before it is masked, as numbers or as a picture."
     pictures = read_pictures(images)
-    check_file(out, *images)
+    keep_files(out, force=force, images=images)
     from carve_nb.attention.results import unseen_note
-    vlm, look = open_model(loading), pick_method(method, layers)
-    if len(pictures) == 1: S = look.saliency_only(vlm, *pictures, question)
+    from carve_nb.models.families import check_needs
+    look = pick_method(method, layers)
+    vlm = open_model(loading, look)
+    check_needs(vlm, look)
+    if len(pictures) == 1:
+        with vlm.sharing(): r = look.locate(vlm, *pictures, question)
     else:
         r = look(vlm, pictures, question)
-        S = r.saliency
         print_line('note', f'the map is that of {images[r.which]}, {r.notes[0]}')
-    for note in unseen_note(S.box, S.size): print_line('note', note)
+    S = r.saliency
+    for note in [*r.notes[len(pictures) > 1:], *unseen_note(S.box, S.size)]: print_line('note', note)
     what = save_map(S, out)
     (rows, columns), (x, y) = S.values.shape, S.peak()
     print(f'{out}: {what}, from a grid of {rows} x {columns}, peak at x = {x:.0f}, y = {y:.0f}')
@@ -305,7 +321,7 @@ def serve_page(path, port=None, browser=True):
     VoilaExporter.generate_from_notebook_node = own_host
     class Page(Voila):
         def launch_browser(self):
-            print(f'The explorer is at {self.display_url}; Ctrl-C ends it.', flush=True)
+            print(f'The explorer is ready; Ctrl-C ends it.\n{self.display_url}', flush=True)
             if browser: super().launch_browser()
     os.environ |= dict(JUPYTER_NO_CONFIG='1', CARVE_UPLOAD_MB=str(LARGEST//1_000_000))
     own = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
@@ -320,7 +336,8 @@ def serve_page(path, port=None, browser=True):
 def do_explore(loading,
     image: Annotated[str|None, argument('picture file (default: choose one on the page)', metavar='IMAGE')] = None,
     question: Annotated[str, argument('asked at once', metavar='QUESTION', show_default=False)] = '',
-    port: Annotated[int|None, option('on the loopback address (default: 8866 or one after it)', min=1, max=65535)] = None,
+    port: Annotated[int|None, option('on the loopback address (default: 8866 or one after it)', min=1, max=65535,
+        metavar='N')] = None,
     no_browser: Annotated[bool, option('only serve, and print the address', '--no-browser')] = False,
     ):
     "Open the explorer in a browser, on this machine only."
@@ -342,10 +359,11 @@ def do_scene(seed: Seed = 0,
     kind: Annotated[str, option(f'of question: {", ".join(KIND_NAMES)}', **one_of('kind', KIND_NAMES))] = 'digit',
     split: Annotated[str, option(', '.join(SPLIT_NAMES), **one_of('split', SPLIT_NAMES))] = 'heldout',
     out: Annotated[Any, option('picture file to write', '--out', read=check_picture, metavar='s.png')] = None,
-    to_json: JsonFile = None):
+    to_json: JsonFile = None, force: Force = False):
     "Draw a cluttered scene with a question, its answer and the true region."
     if out and to_json and os.path.realpath(out) == os.path.realpath(to_json):
         raise CarveError(f'--out and --json both name {out}; name two files.')
+    keep_files(out, to_json, force=force)
     from carve_nb.data.scenes import make_scene
     scene = make_scene(seed, split)
     q = scene.query(kind)
@@ -363,7 +381,7 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
     full: Annotated[bool, option(
         'measure the result again: ten methods on 300 digit questions and 100 of each other kind', '--full')] = False,
     n: Annotated[int|None, option('with --full: so many digit questions alone', min=1, metavar='N')] = None,
-    workers: Workers = None, quiet: Quiet = False):
+    workers: Workers = None, force: Force = False, quiet: Quiet = False):
     "Show three scenes with both answers and the truth, ask forty stored questions again, and tell the stored result."
     name, how = loading
     if (n or name != TINY) and not full: raise CarveError('--model and --n go with --full.')
@@ -371,6 +389,7 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
     from carve_nb.data.run_store import read_run
     if not full and read_run(out)[0]:
         raise CarveError(f'{out} holds a run, whose page would be lost; name another folder with --out.')
+    if not full: keep_files(Path(out)/'demo.html', force=force)
     from carve_nb.evaluation.demo import load_stored, repeat_demo, run_demo, show_cases
     from carve_nb.evaluation.report import STAR, leaderboard
     hush_loader()
@@ -494,15 +513,16 @@ def do_eval(
 @command('Measure')
 def do_report(
     folders: Annotated[list[Path], argument('folders of `carve eval` or `carve demo --full`', metavar='DIR...')],
-    out: Annotated[str, option('of several: folder of their page', metavar='DIR')] = 'report_out'):
+    out: Annotated[str, option('of several: folder of their page', metavar='DIR')] = 'report_out',
+    force: Force = False):
     "Make tables and figure of a run once more, also while it is unfinished; of several, one table side by side."
-    from carve_nb.evaluation.report import STAR, Report, leaderboard, write_leaderboard, write_report
+    from carve_nb.evaluation.report import Report, leaderboard, leaderboard_notes, write_leaderboard, write_report
     if len(folders) == 1: return end_with_report(write_report(folders[0]), folders[0])
     runs = {str(folder): Report.load(folder) for folder in folders}
-    make_folder(out)
+    make_folder(out, 'leaderboard.md', 'leaderboard.html', force=force)
     written = write_leaderboard(runs, out)
     print_table(leaderboard(runs))
-    print(f'{STAR}\n\nwritten to {out}: {", ".join(written)}')
+    print(*map(tame_terminal, leaderboard_notes(runs)), '', f'written to {out}: {", ".join(written)}', sep='\n')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #dd20a758
 @command('Measure', '\n\n'.join(f'{k}: {v}' for k, v in STUDY_NAMES.items()))
@@ -530,10 +550,10 @@ def do_bench(loading,
     image: Annotated[str|None, argument('picture file (default: a scene of coloured shapes)', metavar='IMAGE')] = None,
     question: Annotated[str, argument('asked in every round', metavar='QUESTION')] = 'What is in the middle?',
     rounds: Annotated[int, option('of all measurements', min=1, metavar='N')] = 3, max_new_tokens: NewTokens = 8,
-    to_json: JsonFile = None, quiet: Quiet = False):
+    to_json: JsonFile = None, force: Force = False, quiet: Quiet = False):
     "Measure what a plain answer, captured rows, eager attention and CARVE cost with one model."
     picture = read_pictures([image])[0] if image else None
-    if image and to_json: check_file(to_json, image)
+    keep_files(to_json, force=force, images=[image] if image else [])
     from carve_nb.data.scenes import make_scene
     from carve_nb.evaluation.demo import bench
     vlm = open_model(loading)
@@ -562,11 +582,13 @@ def do_profile(loading,
     auto: Annotated[bool, option(
         'choose the thresholds of auto too, by words drawn on the pictures; most of the work', '--auto')] = False,
     force: Annotated[bool, option(
-        'measure again where a profile of these weights is kept, and put the new one in its place', '--force')] = False,
+        'measure again where a profile of these weights is kept, and put the new one in its place; the file of --json '
+        'too', '--force')] = False,
     to_json: JsonFile = None, quiet: Quiet = False):
     "Choose whose row of attention is read, and in which layers, by agreement; kept for lookup and `Carve.for_model`."
     if auto and n < 2: raise CarveError('--auto needs --n 2 or more.')
     if images: folder_pictures(images)     # there must be some
+    keep_files(to_json, force=force)
     from tqdm import tqdm
     from carve_nb.method.profiles import find_profile, profile_path
     from carve_nb.studies.profile import add_thresholds, mixed_questions, profile_model, profile_questions

@@ -23,7 +23,9 @@ EXAMPLES = '''examples:
   carve ask s.png "What digit is on the blue cross?" --verbose --out seen
   carve ask photo.jpg "What is on the plate?" --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16 --method official
   carve map photo.jpg "What is on the plate?" --model FOLDER --method official --layers 20,21 --out S.npy
-  carve map photo.jpg "What is on the plate?" --model FOLDER --method official --out S.png
+  carve map photo.jpg "What is on the plate?" --model FOLDER --method lookup --out S.png
+  carve profile --model FOLDER --images PICTURES
+  carve eval PICTURES --model FOLDER --methods none,lookup,carve,random --out R
   carve eval scenes --methods none,carve,random --n 100 --out R
   carve eval FOLDER --model Qwen/Qwen2.5-VL-7B-Instruct --preset paper --methods none,paper --out R
   carve report R
@@ -31,7 +33,6 @@ EXAMPLES = '''examples:
   carve methods
   carve families
   carve bench photo.jpg "What is on the plate?" --model FOLDER --json bench.json
-  carve profile --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16 --images FOLDER
   carve study entropy --n 60 --out entropy_out
   carve study entropy --model Qwen/Qwen2.5-VL-3B-Instruct --data FOLDER --out textvqa_out'''
 

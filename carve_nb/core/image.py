@@ -90,7 +90,8 @@ def _read_file(src, most=MAX_PIXELS):
     except MemoryError: raise
     except Exception as e:   # each format fails in its own way
         if getattr(e, 'errno', None): raise   # no such file, no permission
-        raise ImageError(f'Not a picture that can be read: {e}. Use an intact {", ".join(FORMATS)} file; of another format, '
+        said = re.sub('cannot identify image file <.*>', 'it begins as no file of a known format', str(e))
+        raise ImageError(f'Not a picture that can be read: {said}. Use an intact {", ".join(FORMATS)} file; of another format, '
                          'such as HEIC or AVIF, pass `Image.open(f).copy()`, where Pillow or a plug-in of it opens that') from e
     if img.format not in (*FORMATS, 'MPO'):   # MPO: a JPEG with previews behind it, as many telephones write
         raise ImageError(f'PIL picture from a file of format {img.format}, of which only {", ".join(FORMATS)} are '

@@ -184,7 +184,9 @@ def make_record(row, number, picture, fields=FIELDS, rule=None, option='{}. {}')
     try:
         got = {k: find_field(row, names)[1] for k, names in fields.items()}
         short, asked = got['short'], str(got['question'] or '').strip()
-        if not asked: raise DataError(_lacking('question', row, fields['question']))
+        if not asked:
+            empty = {*fields['question'].split()} & {*row}
+            raise DataError('the question is empty.' if empty else _lacking('question', row, fields['question']))
         try:
             if got['image'] is None: raise MissingError(_lacking('picture', row, fields['image']))
             image = picture(got['image'])

@@ -117,7 +117,7 @@ class Explorer:
         self.shown, self.after, self.buttons[1].disabled = None, None, True
         for part in (*self.frames.values(), self.answers, self.regions): part.value = ''
         for p in self.panes.values(): p.view.value = EMPTY
-        self.frames['picture'].value = captioned(shrunk(self.image), STAGES['picture'])
+        self.frames['picture'].value = captioned(shrunk(self.image), 'picture')
         self.finish(f'{name}: {self.image.width} x {self.image.height} pixels. Ask a question.', 0)
 
     def take_upload(self):
