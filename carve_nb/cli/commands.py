@@ -257,7 +257,7 @@ def do_ask(images: Pictures, question: Question, loading,
     keep_files(to_json, force=force, images=images)
     make_folder(out, 'result.png', 'view.png', 'result.json', force=force)
     from carve_nb.attention.several_pictures import ask_several
-    from carve_nb.attention.results import grave_notes
+    from carve_nb.core.text import grave_notes
     ask = pick_method(method, layers, suffix, max_new_tokens)
     r = ask_several(ask, open_model(loading, ask), pictures, question, box=box)
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')
