@@ -245,7 +245,7 @@ def do_ask(images: Pictures, question: Question, loading,
     make_folder(out, 'result.png', 'view.png', 'result.json')
     if to_json: check_file(to_json, *images)
     from carve_nb.attention.several_pictures import ask_several
-    from carve_nb.attention.results import grave_notes
+    from carve_nb.core.io import grave_notes
     ask, vlm = pick_method(method, layers, suffix, max_new_tokens), open_model(loading)
     r = ask_several(ask, vlm, pictures, question, box=box)
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')

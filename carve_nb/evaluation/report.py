@@ -15,9 +15,8 @@ from html import escape
 from itertools import chain
 from pathlib import Path
 from matplotlib.figure import Figure
-from ..attention.results import grave_notes
 from ..core.errors import RunError
-from ..core.io import escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
+from ..core.io import escape_sign, grave_notes, one_line, replace_file, table_html, tame_cell, tame_markdown
 from ..core.plotting import figure_bytes, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import TESTS, difference, format_intervals, holm, mean_interval, paired_test
