@@ -16,7 +16,6 @@ from html import escape
 from itertools import chain
 from pathlib import Path
 from matplotlib.figure import Figure
-from ..attention.results import grave_notes
 from ..core.errors import RunError
 from ..core.io import escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
 from ..core.plotting import figure_bytes, plot_forest
@@ -184,6 +183,7 @@ class Report:
 
     def remarks(self) -> list: # of str
         "What changes the meaning of a method's answers, of how many; notes that differ in numbers or quotes are one"
+        from carve_nb.attention.results import grave_notes     # comes with torch, which a refusal does without
         said = []
         for m in self.lines:
             good, alike = self.select(m, status='ok'), {}
