@@ -476,7 +476,8 @@ def explored(folder, *words):
     find = lambda: re.search(r'(http://127\.0\.0\.1:(\d+)/)\?token=(\w+)', (folder/'log').read_text())
     try:
         assert until(find, 120), (folder/'log').read_text()
-        assert (folder/'log').read_text().count('\n') == 1, 'the log of the server'
+        said, alone = (folder/'log').read_text().splitlines()
+        assert said.startswith('The explorer is ready') and re.fullmatch(r'http://\S+/\?token=\w+', alone), 'the log of the server'
         yield find().groups()
     finally: process.send_signal(signal.SIGTERM)
     process.wait(30)

@@ -73,7 +73,8 @@ def test_help_is_light():
     (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], 'equal to 1'), (['profile', '--auto', '--n', '1'], '--auto needs --n 2'), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no pictures'),
     (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --method carve:lam=1'),
     (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['demo', '--quick'], 'carve demo alone'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give a picture file'),
-    (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
+    (['map', 'a.jpg', 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, conjunction, lookup'), (['scene', '--json', 'README.md'], 'README.md is there already and would be lost'),
+    (['ask', 'nbs/images/switches.png', 'What?', '--json', 'README.md'], 'name another, or --force'), (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
 def test_refused_before_torch(words, said, light):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
     status, out, err = light(words)
@@ -189,7 +190,7 @@ def test_earlier_results_stay(photo, tmp_path):
         (tmp_path/name).mkdir()
         (tmp_path/name/name).write_text('mine')
         out = run('ask', photo, 'Who is this?', '--out', tmp_path/name)
-        assert (out.returncode, out.stdout, out.stderr) == (2, '', f'carve: error: {tmp_path/name/name} is there already and would be lost; name another folder.\n')
+        assert (out.returncode, out.stdout, out.stderr) == (2, '', f'carve: error: {tmp_path/name/name} is there already and would be lost; name another, or --force.\n')
         assert [(p.name, p.read_text()) for p in (tmp_path/name).iterdir()] == [(name, 'mine')]
 
 
@@ -241,7 +242,7 @@ def test_map_has_the_size_of_the_picture(models, photo, tmp_path, capsys):
     assert main([*words, '--layers', '3,4']) == 0
     S = np.load(tmp_path/'S.npy')
     assert S.shape == (300, 512) and S.dtype == np.float32 and np.isfinite(S).all()
-    assert main([*words, '--layers', '99']) == 2 and 'layers' in capsys.readouterr().err
+    assert main([*words, '--layers', '99', '--force']) == 2 and 'layers' in capsys.readouterr().err
 
 
 def test_scene(tmp_path):
@@ -303,7 +304,10 @@ def test_demo_alone_and_shared_out(models, tmp_path):
         assert (d/'table.md').read_text() in out.stdout and run('report', d).stdout.split('written to')[0] in out.stdout
     assert found[0] == found[1]
     both = run('report', *folders, '--out', tmp_path/'both')
-    assert both.returncode == 0 and str(folders[1]) in both.stdout and sorted(p.name for p in (tmp_path/'both').iterdir()) == ['leaderboard.html', 'leaderboard.md']
+    assert both.returncode == 0 and f'{folders[1]}: scenes, llava, 2 questions' in both.stdout and sorted(p.name for p in (tmp_path/'both').iterdir()) == ['leaderboard.html', 'leaderboard.md']
+    again = run('report', *folders, '--out', tmp_path/'both')
+    assert again.returncode == 2 and 'leaderboard.md is there already and would be lost; name another, or --force' in again.stderr
+    assert run('report', *folders, '--out', tmp_path/'both', '--force').stdout == both.stdout
 
 
 def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
@@ -331,6 +335,7 @@ def test_short_demo(tmp_path, monkeypatch, capsys):
     assert out.count('alone: "') == out.count('truth: "') == 3 and out.count('10 of 10 answers are the stored ones') == 2
     table = out[out.index('method'):out.index('A star')].splitlines()
     assert len(table) == 11 and max(map(len, table)) <= 60 and [l for l in table if l.startswith('carve') and '68.7 [63.2, 73.7] *' in l]
+    assert main(['demo', '--out', str(tmp_path), '--workers', '1', '--quiet']) == 2 and 'demo.html is there already' in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {'demo.html', *(f'demo_{case}.png' for case in demo.CASES)}
 
 
@@ -364,7 +369,7 @@ def test_centre_crop_is_said_and_padded(models, photo, tmp_path, capsys):
     assert main([*words, '--pad']) == 0 and 'the model sees' not in capsys.readouterr().err
     words = ['map', str(photo), 'Who is this?', '--model', str(models['llava']), '--out', str(tmp_path/'S.npy')]
     assert main(words) == 0 and 'the model sees 59%' in capsys.readouterr().err and not np.load(tmp_path/'S.npy')[:, :50].any()
-    assert main([*words, '--pad']) == 0 and 'the model sees' not in capsys.readouterr().err and np.load(tmp_path/'S.npy')[:, :50].any()
+    assert main([*words, '--pad', '--force']) == 0 and 'the model sees' not in capsys.readouterr().err and np.load(tmp_path/'S.npy')[:, :50].any()
     assert main(['ask', str(photo), 'Who?', '--model', str(models['qwen2_5_vl']), '--pad']) == 2 and 'cuts nothing off' in capsys.readouterr().err
 
 

@@ -203,7 +203,7 @@ class Report:
             alike &= shared == good
             if shared: said.append(title or 'other' if shared == good else f'{names} of {title or "other"}')
         if alike or not said: return ''
-        return one_line(f' Of whole pictures, since several questions share one: {"; ".join(said)}.')
+        return ' ' + one_line(f'Of whole pictures, since several questions share one: {"; ".join(said)}.')
 
     def markdown(self) -> str:
         "The page of a run: its protocol, its tables, and which intervals, tests and corrections stand in them"
