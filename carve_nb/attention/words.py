@@ -63,7 +63,8 @@ def pick_words(tokens, words='all', otherwise='all') -> list: # indices
     missing = [w for w, at in places.items() if not at]
     if otherwise == 'all' and (missing or not places):
         there = ', '.join(w for w, _ in found if is_word(w))
-        raise CarveError(f"words={words!r}: the question has no such word as {str(missing)[1:-1] or 'none'}, it has: {there}")
+        lacks = str(missing)[1:-1] or 'none'
+        raise CarveError(f'words={words!r}: the question has no such word as {lacks}, it has: {there}')
     return sorted(set(sum(places.values(), [])))
 
 def read_words(tokens, words) -> list: # as in `pick_words`
