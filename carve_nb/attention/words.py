@@ -43,8 +43,9 @@ def _plain(text):
 
 def find_word(tokens, word) -> list: # indices
     "The tokens of a word, or of several words in a row, in each of its places"
-    names, wanted = list(map(_plain, tokens)), _plain(word)
-    return [i for at in word_places(''.join(names), wanted) for i in tokens_at(names, at, at + len(wanted))]
+    names, wanted = list(map(_plain, tokens)), _plain(word).strip()
+    places = word_places(''.join(names), wanted) if wanted else []
+    return [i for at in places for i in tokens_at(names, at, at + len(wanted))]
 
 def pick_words(tokens, words='all', otherwise='all') -> list: # indices
     """Which of the question's tokens to use: 'all', those of 'content' words, of the 'noun', of a word or of several.
@@ -60,9 +61,10 @@ def pick_words(tokens, words='all', otherwise='all') -> list: # indices
         return sum(keep, []) or (everything if otherwise == 'all' else [])
     places = {w: find_word(tokens, w) for w in ([words] if isinstance(words, str) else words)}
     missing = [w for w, at in places.items() if not at]
-    if missing and otherwise == 'all':
+    if otherwise == 'all' and (missing or not places):
         there = ', '.join(w for w, _ in found if is_word(w))
-        raise CarveError(f'words={words!r}: the question has no such word as {str(missing)[1:-1]}, it has: {there}')
+        lacks = str(missing)[1:-1] or 'none'
+        raise CarveError(f'words={words!r}: the question has no such word as {lacks}, it has: {there}')
     return sorted(set(sum(places.values(), [])))
 
 def read_words(tokens, words) -> list: # as in `pick_words`

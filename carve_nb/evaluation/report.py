@@ -273,7 +273,8 @@ def write_report(folder) -> Report:
     folder, report = Path(folder), Report.load(folder)
     if not report.records: raise RunError(f'{folder} has no lines yet: nothing to report.')
     files = {
-        'results.csv': report.to_dataframe().map(tame_cell).to_csv(index=False), 'table.md': tame_markdown(report.markdown()),
+        'results.csv': report.to_dataframe().map(tame_cell).to_csv(index=False),
+        'table.md': tame_markdown(report.markdown()),
         'accuracy.png': figure_bytes(report.figure())}
     try:
         # without the database they are what was read

@@ -188,7 +188,8 @@ class ModelProfile(MeasuredLayers):
         elif self.gain and self.gain[1] <= 0: found = {}
         if not self.sure: found = {}
         if name != 'auto': return found
-        if not self.rules: raise CarveError(f'The profile of {self.model!r} has no thresholds of auto: carve profile --auto')
+        if not self.rules:
+            raise CarveError(f'The profile of {self.model!r} has no thresholds of auto: carve profile --auto')
         return found | self.rules['thresholds'] if self.rules['thresholds'] and self.rules['gain'][1] > 0 else found
 
     def advice(self, name='carve') -> str:

@@ -186,7 +186,8 @@ def watching(watcher, model):    # the stock model, of which the watcher's `conf
     block, config, hooks = object(), watcher.config, []
     part = next((m for m in model.modules() if vars(m).get('config') is config), None)
     if part is None:
-        raise CaptureError(f'No part of this {type(model).__name__} has the configuration of its decoder: it is not read.')
+        kind = type(model).__name__
+        raise CaptureError(f'This {kind} is not read: no part of it has the configuration of its decoder.')
     watcher.modules = set(part.modules())
     def enters(module, args, kw):
         if not any(w is watcher for w in _watchers.get()): return
