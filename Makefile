@@ -13,7 +13,7 @@ ONE   = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 .NOTPARALLEL:
 
 demo: $(V)/.base  ## three scenes with and without the second look, and the stored result; a minute, once the environment is there
-	$(V)/bin/carve demo --out demo_out
+	$(V)/bin/carve demo --out demo_out --force
 
 test: lint drift plain notebooks pytest  ## everything that must pass; the browser tests are skipped, and say so, where no Chromium is
 

@@ -96,7 +96,7 @@ class Comparison(Report):
         columns = {
             'gain': (rows, 'gain', '+.1f', 100), 'p': (rows, 'p_holm', '.3f'),
             'against CARVE': (gaps, 'gain', '+.1f', 100), 'p ': (gaps, 'p_holm', '.3f'),
-            'hit %': (rows, 'hit', '.0f', 100), 'touch %': (rows, 'touch', '.0f', 100), 'IoU': (rows, 'iou', '.2f'),
+            'touch %': (rows, 'touch', '.0f', 100), 'IoU': (rows, 'iou', '.2f'),
             'AUROC': (rows, 'auroc', '.2f'), 'calls': (self.costs, 'calls', '.1f'),
             'tokens': (self.costs, 'tokens', '.0f'), 'seconds': (self.costs, 'seconds', '.2f')}
         cells = {head: [format_number(source.get(m, {}).get(key), *how) for m in rows]

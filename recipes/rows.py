@@ -7,8 +7,8 @@ __all__ = ['START', 'HEADS_OF', 'BEHIND', 'KINDS', 'VARIANTS', 'TEXT', 'TOWER', 
            'calibration_rows', 'fresh_questions', 'ranks', 'agreement_table', 'agreeing_layers', 'agreeing_heads',
            'spatial_entropy', 'elbow', 'localization_heads', 'contrastive_heads', 'other_question', 'choose',
            'head_map', 'contrast_map', 'PeakView', 'head_methods', 'all_methods', 'judge', 'measure_question',
-           'row_maps', 'measure_rows', 'touched_rows', 'measure_positions', 'measure_behind', 'variant_lessons',
-           'new_body', 'aligned_batch', 'aligned_loss', 'line_positions', 'train_body', 'run_rows']
+           'row_maps', 'measure_rows', 'touched_rows', 'rows_of_all_words', 'measure_positions', 'measure_behind',
+           'variant_lessons', 'new_body', 'aligned_batch', 'aligned_loss', 'line_positions', 'train_body', 'run_rows']
 
 # %% ../nbs/notes/whose_row.ipynb #b62ee254
 import json
@@ -238,11 +238,18 @@ def _touched(maps, span, box) -> str: # [..., Nv]; a character for each map
     inside = patch_cover(span, box) > 0
     return ''.join(str(int(inside[i])) for i in maps.argmax(-1).ravel())
 
+def rows_of_all_words(vlm, image, question): # `AttentionRows`
+    "The rows of the question's words and of the sentence behind it, at all steps"
+    prompt = vlm.prompt(image, question, SHORT_ANSWER)
+    words = vlm.tokenizer(f'{question} {SHORT_ANSWER}', add_special_tokens=False).input_ids
+    start = prompt.question[0]
+    return vlm.forward(replace(prompt, question=list(range(start, start + len(words)))), steps='all', max_new_tokens=8)
+
 def measure_positions(vlm, sample) -> dict: # a digit question
     """Touch of the rows of the 18 words of question and sentence, the last position, the answer's own, the last of the bare question.
 
     Of each by layer and in all layers; of `HEADS_OF` by layer and head; lists as strings of 0 and 1."""
-    full = vlm.capture(sample.image, f'{sample.question} {SHORT_ANSWER}', suffix=None, steps='all', max_new_tokens=8)
+    full = rows_of_all_words(vlm, sample.image, sample.question)
     bare = vlm.capture(sample.image, sample.question, suffix=None, max_new_tokens=1)
     rows = torch.cat([full.question, full.attn[[0, -1]], bare.attn[:1]])
     layers = torch.cat([rows.mean(2), rows.mean((1, 2))[:, None]], 1)
