@@ -196,15 +196,15 @@ def constancy_table(invariance) -> pd.DataFrame:
 
 # %% ../nbs/notes/two_models.ipynb #5d023310
 def demo_table(reports, kind='digit') -> pd.DataFrame: # model -> `Report` of its demo
-    "The demo of several models in one table: accuracy and hit of each method"
+    "The demo of several models in one table: accuracy and touch of each method"
     columns = {}
     for m, report in reports.items():
         rows = report.rows(kind)
         columns[m, 'accuracy, %'] = {k: str(Estimate(r['acc'], r['lo'], r['hi'], r['n'], kind=r['interval'])) for k, r in rows.items()}
-        columns[m, 'peak in the region, %'] = {k: f'{100*r["hit"]:.0f}' for k, r in rows.items() if r.get('hit') is not None}
+        columns[m, 'touch, %'] = {k: f'{100*r["touch"]:.0f}' for k, r in rows.items() if r.get('touch') is not None}
     return pd.DataFrame(columns).fillna('')
 
-def method_difference(report, a, b, kind='digit', key='score') -> Estimate: # of a demo; methods; or 'hit'
+def method_difference(report, a, b, kind='digit', key='score') -> Estimate: # of a demo; methods; or 'touch'
     "Two methods on the same questions, p by McNemar"
     first, second = (pd.Series({r['id']: r[key] for r in report.select(m, kind)}) for m in (a, b))
     x, y = pd.concat([first, second], axis=1, join='inner').to_numpy(float).T
