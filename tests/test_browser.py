@@ -557,23 +557,3 @@ def test_cell_run_again(page, kernel):
         assert until(lambda: page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').count(), 60)
         counts.append(kernel(COUNTS, 'import gc; gc.collect()')[:5])
     assert counts[0][:4] == counts[1][:4] and counts[1][4] - counts[0][4] in range(loads + 1), (counts, loads)   # the kernel gives each page that is loaded a thread
-
-
-def test_switches_show_their_picture(server, ready):
-    "The quickstart's three switches: a picture is there, and another one after a click"
-    from carve_nb.cli.commands import write_page
-    address, home = server
-    nb = json.loads((Path(__file__).parents[1]/'nbs'/'quickstart.ipynb').read_text())
-    sources = [''.join(c['source']) for c in nb['cells'] if c['cell_type'] == 'code']
-    imports, scene, switches = (next(s for s in sources if word in s) for word in ('import ToggleButtons', 'scene = ', 'interactive(show'))
-    write_page(home/'work'/'switches.ipynb', '\n'.join([imports, scene, switches]))
-    with chromium() as browser:
-        page = browser.new_page()
-        page.set_default_timeout(120_000)
-        page.goto(f'{address}/doc/tree/switches.ipynb?token={TOKEN}')
-        run_cell(page)
-        shown = lambda: [i.get_attribute('src') for i in page.locator('.jp-OutputArea img').all() if i.is_visible()]
-        assert until(lambda: len(shown()) == 1, 120)
-        first = shown()
-        page.locator('.widget-toggle-button', has_text='heart').click()
-        assert until(lambda: len(shown()) == 1 and shown() != first)
