@@ -90,9 +90,9 @@ def test_an_answer_must_give_its_score(again):
     "Lines from before there were digests: an answer whose score is another's is refused when the run goes on, and measured again with --retry"
     out, command = again
     before = lines(out)
-    sql(out, "UPDATE lines SET sum = NULL, line = json_set(line, '$.answer', '5') WHERE rowid = 2")
+    sql(out, "UPDATE lines SET sum = NULL, line = json_set(line, '$.answer', 'nowhere', '$.score', 1.0) WHERE rowid = 2")
     status, _, said = command()
-    assert status == 2 and "the answer '5' to" in said and 'has the score 1, not 0' in said, said
+    assert status == 2 and "the answer 'nowhere' to" in said and 'has the score 0, not 1' in said, said
     assert command('--retry')[0] == 0 and lines(out) == before
 
 
