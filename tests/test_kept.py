@@ -28,7 +28,7 @@ def shell(capsys):
 def write_set(folder, **change):
     "Three questions about one picture"
     folder.mkdir(exist_ok=True)
-    Image.effect_noise((60, 50), 60).convert('RGB').save(folder/'a.png')
+    Image.linear_gradient('L').resize((60, 50)).convert('RGB').save(folder/'a.png')
     rows = [dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='5', **change) for i in ('red', 'blue', 'green')]
     (folder/'q.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
     return folder
