@@ -1,5 +1,5 @@
 """CARVE for vision-language models, as a literate package: find the spot that a question is about by contrasting
-attention, look at it again, answer better. The book lies at the top, the library in rooms.
+attention, look at it again, answer better. The formulas that the book explains lie in `formulas`, the library in rooms.
 
 Names are imported at their first use, so `import carve_nb` costs milliseconds and does not load torch. The modules are
 exported from the notebooks in `nbs/`; this file and `__main__` are the only ones that are written by hand."""
@@ -20,23 +20,23 @@ _names = {
     'attention.rows': 'AttentionRows',
     'attention.capture': 'VLM',
     'attention.intervention': 'Edit',
-    'attention.results': 'Result',
+    'method.results': 'Result',
     'data.scenes': 'Scene make_scene',
     'data.datasets': 'load_benchmark',
-    'complexity': 'Complexity',
+    'formulas.complexity': 'Complexity',
     'core.saliency': 'Saliency',
-    'regions': 'Region',
+    'formulas.regions': 'Region',
     'method.view': 'View',
     'method.carve': 'Carve RegionRule ViewRule ReadingRule',
-    'method.adaptive': 'CarveAuto',
-    'baselines.word_rows': 'Lookup',
+    'method.auto': 'CarveAuto',
+    'method.lookup': 'Lookup',
     'studies.profile': 'profile_model',
     'studies.runner': 'run_study',
-    'baselines.base': 'check_method',
-    'baselines.registry': 'methods make_method add_method ask_several ask_video',
-    'baselines.stock_models': 'editing CarvePipeline',
-    'evaluation.runner': 'limit_image_tokens run_eval',
-    'evaluation.demo': 'run_demo bench',
+    'method.base': 'check_method',
+    'method.registry': 'methods make_method add_method ask_several ask_video',
+    'method.stock_models': 'editing CarvePipeline',
+    'runs.runner': 'limit_image_tokens run_eval',
+    'runs.demo': 'run_demo bench',
     'explorer.app': 'explore',
 }
 _where = {name: module for module, names in _names.items() for name in names.split()}
@@ -57,22 +57,22 @@ _inside = {
     'data.questions': 'Query',
     'data.scenes': 'samples',
     'data.records': 'Record',
-    'data.run_store': 'RunStore read_records read_run',
+    'runs.store': 'RunStore read_records read_run',
     'data.scoring': 'score_answer',
     'data.datasets': 'DataSet BENCHMARKS',
-    'complexity': 'texture colour',
+    'formulas.complexity': 'texture colour',
     'core.saliency': 'pick_layers',
     'method.profiles': 'profile_layers',
-    'decomposition': 'contrast',
-    'regions': 'top_mask',
+    'formulas.product': 'contrast',
+    'formulas.regions': 'top_mask',
     'method.view': 'magnify',
-    'baselines.controls': 'DirectAnswer RandomCrop CentreCrop QuestionOnly InstructionOnly Oracle '
+    'method.controls': 'DirectAnswer RandomCrop CentreCrop QuestionOnly InstructionOnly Oracle '
                           'RandomMap UniformMap ShuffledQuestion',
     'studies.runner': 'STUDIES',
-    'baselines.base': 'CropMethod DecodingMethod',
-    'baselines.cross_model': 'CrossModelAnswer',
-    'evaluation.report': 'Report write_report',
-    'evaluation.demo': 'peak_memory',
+    'method.base': 'CropMethod DecodingMethod',
+    'method.cross_model': 'CrossModelAnswer',
+    'runs.report': 'Report write_report',
+    'runs.demo': 'peak_memory',
 }
 # What went with a version: its old name, and in one sentence where it went.
 _gone = {
@@ -81,11 +81,11 @@ _gone = {
     'load_comparison': '`from recipes.all_methods import load_comparison` reads a comparison, in a clone of the repository.',
     'family_table': '`carve families` shows the table, `family_rows` of `carve_nb.models.families` gives its rows.',
     'make_tiny_checkpoint': '`from recipes.tiny_models import make_tiny_checkpoint` makes one, in a clone of the repository.',
-    'load_demo': '`Report.load(FOLDER)` of `carve_nb.evaluation.report` reads a demo, which is a run.',
+    'load_demo': '`Report.load(FOLDER)` of `carve_nb.runs.report` reads a demo, which is a run.',
     'folder_samples': '`load_benchmark(FOLDER)` gives its records, and `.opened()` one with its picture in memory.',
     'score': '`score_answer(answer, record)` of `carve_nb.data.scoring` scores by the rule of a `Record`, also of a scene.',
     'run_bench': '`bench(vlm, image, question)` measures a model; the experiment is tools/side_by_side.py of the repository.',
-    'estimate_memory': 'nothing forecasts memory any more; `peak_memory` of `carve_nb.evaluation.demo` measures a call.',
+    'estimate_memory': 'nothing forecasts memory any more; `peak_memory` of `carve_nb.runs.demo` measures a call.',
     'calibrate': '`profile_model` chooses row and layers, `add_thresholds` of `carve_nb.studies.profile` thresholds.',
 }
 _gone |= {n: f'from carve_nb.{module} import {n}' for module, names in _inside.items() for n in names.split()}

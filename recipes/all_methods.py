@@ -12,10 +12,10 @@ import numpy as np, pandas as pd
 from dataclasses import dataclass, field
 from pathlib import Path
 from matplotlib.figure import Figure
-from carve_nb.baselines.registry import CATEGORIES, ENTRIES, Entry
+from carve_nb.method.registry import CATEGORIES, ENTRIES, Entry
 from carve_nb.core.plotting import plot_forest, plot_style
-from carve_nb.data.run_store import read_records
-from carve_nb.evaluation.report import Report, compare_methods, correct_rows
+from carve_nb.runs.store import read_records
+from carve_nb.runs.report import Report, compare_methods, correct_rows
 
 # %% ../nbs/notes/all_methods.ipynb #a11e0006
 GROUPS = {

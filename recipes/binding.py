@@ -11,14 +11,14 @@ __all__ = ['SIBLINGS', 'POINTED', 'BINDING_METHODS', 'BINDING_STUDY', 'sibling_p
 import sys
 import numpy as np, pandas as pd, seaborn as sns
 from matplotlib.figure import Figure
-from carve_nb.attention.words import pick_words
+from carve_nb.core.words import pick_words
 from carve_nb.core.saliency import Saliency
 from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import format_p, mean_interval
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene
-from carve_nb.decomposition import contrast
+from carve_nb.formulas.product import contrast
 from carve_nb.studies.compare import ask_all, paired, tidy, wide
 from carve_nb.studies.runner import StudySpec, run_study, study_folder
 from .distractors import plot_scores

@@ -20,7 +20,7 @@ from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import expanded_ends
 from carve_nb.data.questions import ASK
 from carve_nb.data.scenes import samples
-from carve_nb.decomposition import contrast
+from carve_nb.formulas.product import contrast
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.studies.entropy import try_estimate
 from carve_nb.studies.runner import StudySpec, run_study, study_folder

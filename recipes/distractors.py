@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, replace
 import numpy as np, seaborn as sns
 from matplotlib.figure import Figure
-from carve_nb.convergence import head_mean_rows
+from carve_nb.formulas.depth import head_mean_rows
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import mean_interval

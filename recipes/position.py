@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from carve_nb.method.carve import Carve
-from carve_nb.baselines.controls import QuestionOnly
-from carve_nb.convergence import head_mean_rows
+from carve_nb.method.controls import QuestionOnly
+from carve_nb.formulas.depth import head_mean_rows
 from carve_nb.core.correlation import bin_means, logistic, spearman
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.plotting import plot_band, plot_forest, plot_style

@@ -21,16 +21,16 @@ from scipy import ndimage
 from scipy.stats import rankdata
 from torch import nn
 from torch.nn import functional as F
-from carve_nb.attention import capture as _capture  # gives `VLM` its `capture`
+from carve_nb.attention import capture as _capture# gives `VLM` its `capture`
 from carve_nb.attention.cache import AnswerCache, AttentionCache
-from carve_nb.attention.results import Result
-from carve_nb.baselines.base import CropMethod, near_layers
-from carve_nb.baselines.controls import Oracle
-from carve_nb.baselines.gift import Gift, gaze_shifts, heat_map, query_rows
-from carve_nb.baselines.word_rows import Lookup
-from carve_nb.baselines.registry import make_method
-from carve_nb.carve import fuse_contrast
-from carve_nb.attention.words import pick_words
+from carve_nb.method.results import Result
+from carve_nb.method.base import CropMethod, near_layers
+from carve_nb.method.controls import Oracle
+from carve_nb.method.gift import Gift, gaze_shifts, heat_map, query_rows
+from carve_nb.method.lookup import Lookup
+from carve_nb.method.registry import make_method
+from carve_nb.formulas.algorithm import fuse_contrast
+from carve_nb.core.words import pick_words
 from carve_nb.core.saliency import Saliency, patch_cover
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.scoring import score_answer
@@ -40,7 +40,7 @@ from carve_nb.method.profiles import ROWS, word_row
 from carve_nb.method.view import magnify
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.vlm import VLM
-from carve_nb.regions import regions
+from carve_nb.formulas.regions import regions
 from carve_nb.studies.profile import best_cell, layer_agreement, scene_questions
 from . import lessons
 from .lessons import Lesson, lesson_batch, lesson_loss

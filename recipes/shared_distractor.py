@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 import numpy as np, pandas as pd
 from carve_nb.attention.cache import AnswerCache, AttentionCache
-from carve_nb.baselines.registry import make_method
+from carve_nb.method.registry import make_method
 from carve_nb.core.io import TINY
 from carve_nb.core.plotting import CONCEPT_COLORS, plot_forest, plot_style
 from carve_nb.data.scenes import samples

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from carve_nb.core.io import TINY
 from carve_nb.core.plotting import plot_band, plot_style
 from carve_nb.core.stats import Estimate, mcnemar, mean_interval, paired_effect
-from carve_nb.data.run_store import image_key_of
+from carve_nb.data.records import image_key_of
 from carve_nb.method.measures import VARIANCE_PARTS
 from .common_factor import HEAD_MAPS, common_correlation, plot_shares, share_table
 from carve_nb.studies.compare import picture_means

@@ -4,18 +4,18 @@ import pytest, torch
 from PIL import Image
 from transformers import pipeline
 from carve_nb.attention.capture import VLM
-from carve_nb.attention.results import Result
+from carve_nb.method.results import Result
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.baselines.registry import make_method
-from carve_nb.baselines.stock_models import CarvePipeline
-from carve_nb.baselines.word_rows import Lookup
+from carve_nb.method.registry import make_method
+from carve_nb.method.stock_models import CarvePipeline
+from carve_nb.method.lookup import Lookup
 from carve_nb.cli.main import main
 from carve_nb.core.errors import CarveError
 from carve_nb.core.io import behind_thought, shipped_folder
-from carve_nb.data.run_store import read_run
+from carve_nb.runs.store import read_run
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.scoring import score_answer
-from carve_nb.evaluation.runner import run_eval
+from carve_nb.runs.runner import run_eval
 from carve_nb.method.carve import Carve
 from test_chat import turns
 from test_families import QUESTION, WIDE

@@ -4,9 +4,9 @@ import pytest, torch
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.attention.capture import VLM
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.baselines.contrast import ICD
-from carve_nb.baselines.vhr import text_only
-from carve_nb.baselines.word_rows import Lookup
+from carve_nb.method.contrast import ICD
+from carve_nb.method.vhr import text_only
+from carve_nb.method.lookup import Lookup
 from carve_nb.core.errors import CarveError
 from carve_nb.method.carve import Carve
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, TURN

@@ -5,7 +5,7 @@ import json, os, shlex, shutil, signal, sqlite3, subprocess, sys, time
 import numpy as np
 import pytest
 from PIL import Image
-from carve_nb.data.run_store import STORE, RunStore
+from carve_nb.runs.store import STORE, RunStore
 from carve_nb.cli.main import main
 from carve_nb.core.errors import CarveError
 from processes import Carve, run
@@ -293,7 +293,7 @@ def test_another_pipe_breaks(monkeypatch, capsys):
 
 def test_demo_alone_and_shared_out(models, tmp_path):
     "Two processes find what one finds; a full demo is a run, whose tables `carve report` makes again, alone or side by side"
-    from carve_nb.evaluation.demo import DEMO_METHODS
+    from carve_nb.runs.demo import DEMO_METHODS
     found, folders = [], [tmp_path/'1', tmp_path/'2']
     for workers, d in enumerate(folders, 1):
         out = run('demo', '--full', '--n', 2, '--model', models['llava'], '--out', d, '--workers', workers, '--quiet')
@@ -327,7 +327,7 @@ def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
 
 def test_short_demo(tmp_path, monkeypatch, capsys):
     "Three scenes with both answers and the truth, answers asked again, and the stored table in 60 columns; a page with the pictures"
-    from carve_nb.evaluation import demo
+    from carve_nb.runs import demo
     monkeypatch.setenv('COLUMNS', '60')
     monkeypatch.setattr(demo, 'demo_set', lambda n, kinds, known=demo.demo_set: known(n//20, kinds=kinds))
     assert main(['demo', '--out', str(tmp_path), '--workers', '1', '--quiet']) == 0
@@ -382,8 +382,8 @@ def test_plain_answer_once(models, photo, capsys):
 
 def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     "A profile is printed, kept for these weights, and not measured again unasked; pictures without boxes get one too"
-    from carve_nb.baselines.word_rows import Lookup
-    from carve_nb.method.adaptive import CarveAuto
+    from carve_nb.method.lookup import Lookup
+    from carve_nb.method.auto import CarveAuto
     from carve_nb.method.profiles import find_profile
     from carve_nb.models.vlm import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
@@ -407,7 +407,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
 def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
     "One picture makes no profile: the one that ships is read on, also where an earlier version kept such a file"
     from dataclasses import replace
-    from carve_nb.baselines.word_rows import Lookup
+    from carve_nb.method.lookup import Lookup
     from carve_nb.data.scenes import make_scene
     from carve_nb.method.profiles import find_profile, profile_path
     from carve_nb.models.vlm import VLM
@@ -446,10 +446,10 @@ def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeyp
 def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     "Row and thresholds are suggested, and taken by `for_model`, only where they win on what did not choose them"
     from dataclasses import replace
-    from carve_nb.method.adaptive import CarveAuto
+    from carve_nb.method.auto import CarveAuto
     from carve_nb.method.carve import Carve
     from carve_nb.method.profiles import find_profile
-    from carve_nb.evaluation.runner import RunConfig, make_methods
+    from carve_nb.runs.runner import RunConfig, make_methods
     from carve_nb.models.vlm import VLM
     vlm = VLM.from_pretrained()
     shipped = replace(find_profile(vlm), layers=[2], row='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])

@@ -9,16 +9,16 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GemmaTokenizer
 from carve_nb.models import hooks
 from carve_nb.attention.capture import why_alone
-from carve_nb.attention.words import read_words
+from carve_nb.core.words import read_words
 from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER, commands
 from carve_nb.core.errors import CaptureError, PromptError
 from carve_nb.core.saliency import patch_cover
-from carve_nb.method.adaptive import CarveAuto
+from carve_nb.method.auto import CarveAuto
 from carve_nb.attention.capture import recording
-from carve_nb.baselines.registry import methods
-from carve_nb.baselines.vicrop import RelAtt
-from carve_nb.baselines.word_rows import Lookup
+from carve_nb.method.registry import methods
+from carve_nb.method.vicrop import RelAtt
+from carve_nb.method.lookup import Lookup
 from carve_nb.method.carve import Carve
 from carve_nb.method.measures import layer_facts
 from carve_nb.models.families import FAMILIES, MEASURED, find_family

@@ -6,9 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PATHS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
 MODULES = sorted(p for p in (ROOT/'carve_nb').rglob('*.py') if p.name[0] != '_')
-ROOMS = 'core', 'models', 'attention', 'data', 'book', 'method', 'baselines', 'studies', 'evaluation', 'explorer', 'cli'
+ROOMS = 'core', 'formulas', 'models', 'attention', 'data', 'method', 'runs', 'studies', 'explorer', 'cli'
 # Modules whose names come from outside: the registry of methods, and the plug-in of lmms-eval.
-LAZY = {'baselines.registry', 'evaluation.lmms_eval'}
+LAZY = {'method.registry', 'runs.lmms_eval'}
 FAMILY = re.compile(r'llava|qwen|internvl|idefics|smolvlm|paligemma|gemma|mllama|onevision|instructblip', re.I)
 # Where model families are described, and the help of the command line.
 FAMILY_MAY = {'image_tokens', 'families', 'main', 'commands'}
@@ -18,7 +18,7 @@ MACHINE = re.compile(r'(?<![\w.:/-])/(work|root|home|tmp|Users|opt|usr|mnt|var)/
 def cells(path): return json.loads(path.read_text())['cells']
 def source(cell): return ''.join(cell['source'])
 def name(path): return '.'.join(path.relative_to(ROOT/'carve_nb').with_suffix('').parts)
-def room(module): return module.split('.')[0] if '.' in module else 'book'
+def room(module): return module.split('.')[0]
 
 
 def test_one_notebook_one_module():

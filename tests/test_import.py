@@ -17,7 +17,7 @@ def test_import_is_fast():
     assert best < .3, f'import carve_nb took {best:.2f} s at best'
 
 
-@pytest.mark.parametrize('modules', ['carve_nb', 'carve_nb, carve_nb.core.image, carve_nb.complexity, carve_nb.data.scenes'])
+@pytest.mark.parametrize('modules', ['carve_nb', 'carve_nb, carve_nb.core.image, carve_nb.formulas.complexity, carve_nb.data.scenes'])
 def test_import_without_torch(modules):
     loaded = python(f'import {modules}, sys; print([o for o in ("torch", "transformers") if o in sys.modules])')
     assert loaded == '[]'
@@ -46,14 +46,14 @@ def test_names_that_went():
 
 def test_infrastructure_is_light():
     "What many modules need loads nothing that only figures, tables or widgets need; a class comes whole, whatever was imported before"
-    modules, heavy = ('core.plotting', 'models.vlm', 'attention.results', 'baselines.base', 'baselines.registry'), {'pandas', 'seaborn', 'skimage', 'ipywidgets'}
+    modules, heavy = ('core.plotting', 'models.vlm', 'method.results', 'method.base', 'method.registry'), {'pandas', 'seaborn', 'skimage', 'ipywidgets'}
     code = (f'import sys; from importlib import import_module\nfor m in {modules}: import_module("carve_nb." + m); print(m, {heavy} & set(sys.modules))\n'
             'import carve_nb; print(callable(carve_nb.VLM.capture), carve_nb.VLM.__module__)')
     assert python(code).splitlines() == [*(f'{m} set()' for m in modules), 'True carve_nb.models.vlm']
 
 
 def test_no_name_hides_a_module():
-    "`carve_nb.carve` must always be the module, whatever was imported before"
+    "`carve_nb.method` must always be the module, whatever was imported before"
     assert not set(carve_nb.__all__) & carve_nb._rooms
 
 

@@ -65,7 +65,7 @@ MINE = [(r'^(eval PICTURES.*) --out R', r'\1 --out R3'), (r'PICTURES', 'FOLDER')
 # One process imports what the package imports, forgets the package, and is forked for each command, which imports the package anew.
 FORKS = """
 import gc, json, os, runpy, sys
-import carve_nb.cli.main, carve_nb.evaluation.report, carve_nb.evaluation.runner, carve_nb.models.vlm
+import carve_nb.cli.main, carve_nb.runs.report, carve_nb.runs.runner, carve_nb.models.vlm
 for k in [k for k in sys.modules if k.partition('.')[0] == 'carve_nb']: del sys.modules[k]
 gc.freeze()
 for line in sys.stdin:
@@ -73,7 +73,7 @@ for line in sys.stdin:
         for fd, name in ((1, 'said'), (2, 'complained')): os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
         sys.argv = ['carve', *json.loads(line)]
         if 'demo' in sys.argv:
-            from carve_nb.evaluation.demo import repeat_demo
+            from carve_nb.runs.demo import repeat_demo
             repeat_demo.__defaults__ = (4, *repeat_demo.__defaults__[1:])      # questions asked again, in place of forty
         try: runpy.run_module('carve_nb', run_name='__main__', alter_sys=True)
         except SystemExit as e: status = e.code

@@ -9,8 +9,8 @@ from PIL import Image
 from carve_nb.cli.main import main
 from carve_nb.core import io as files
 from carve_nb.core.errors import CarveError
-from carve_nb.data.run_store import STORE
-from carve_nb.evaluation.report import Report
+from carve_nb.runs.store import STORE
+from carve_nb.runs.report import Report
 from carve_nb.models.vlm import VLM
 
 
@@ -185,7 +185,7 @@ def test_a_folder_that_can_only_be_read(again, shell, monkeypatch):
 
 def test_a_folder_that_goes_away(made, tmp_path, shell, monkeypatch):
     "What is not there is not kept, and room is not the matter"
-    from carve_nb.data.run_store import RunStore
+    from carve_nb.runs.store import RunStore
     def vanish(self, records, add=RunStore.add):
         shutil.rmtree(tmp_path/'R', ignore_errors=True)
         add(self, records)

@@ -7,9 +7,9 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from types import SimpleNamespace
 import pytest
-from carve_nb.evaluation import lmms_eval
+from carve_nb.runs import lmms_eval
 from carve_nb.method.carve import Carve
-from carve_nb.baselines.controls import DirectAnswer
+from carve_nb.method.controls import DirectAnswer
 from carve_nb.core.image import png_bytes
 from carve_nb.data.scenes import samples
 from carve_nb.models.prompts import SHORT_ANSWER

@@ -10,9 +10,9 @@ from PIL import Image
 from carve_nb.core.errors import CarveError, UnsupportedError, RunError
 from processes import run, script
 from recipes.tiny_models import RECIPES
-from carve_nb.baselines.base import check_method, check_result
-from carve_nb.evaluation.runner import RunConfig, make_methods
-from carve_nb.baselines.registry import ENTRIES, make_method
+from carve_nb.method.base import check_method, check_result
+from carve_nb.runs.runner import RunConfig, make_methods
+from carve_nb.method.registry import ENTRIES, make_method
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.vlm import VLM
 

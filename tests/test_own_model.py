@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from transformers import TextIteratorStreamer
 from carve_nb.attention.intervention import Edit, raise_scores
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.baselines.stock_models import editing
+from carve_nb.method.stock_models import editing
 from carve_nb.core.errors import CarveError
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.video import open_video

@@ -39,7 +39,7 @@ def test_citation():
 
 def test_which_method():
     "The numbers in the table of needs are those of the stored records"
-    from carve_nb.evaluation.report import Report
+    from carve_nb.runs.report import Report
     runs = {m: [Report.load(ROOT/'nbs/results'/run) for run in (demo, f'switches-{m}', f'peers-{m}', f'ablation-{m}')]
             for m, demo in (('tiny', 'demo'), ('small', 'demo-carve-small'))}
     def right(m, method): return 100*next(r.rows('digit')[method]['acc'] for r in runs[m] if method in r.lines)

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from carve_nb.baselines import registry, cross_model
+from carve_nb.method import registry; from carve_nb.method import cross_model
 from carve_nb.models.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.method.carve import Carve
-from carve_nb.baselines.controls import DirectAnswer
+from carve_nb.method.controls import DirectAnswer
 from processes import afresh, run
 from recipes.tiny_models import make_tiny_checkpoint
-from carve_nb.baselines.cross_model import CrossModelAnswer, Endpoint, RemoteError
+from carve_nb.method.cross_model import CrossModelAnswer, Endpoint, RemoteError
 from carve_nb.core.errors import CarveError
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.data.scenes import make_scene, samples
@@ -258,7 +258,7 @@ def test_without_the_library(monkeypatch):
 
 
 def test_light_without_the_library():
-    code = 'import sys; sys.modules["openai"] = None; import carve_nb.baselines.cross_model; print("fine")'
+    code = 'import sys; sys.modules["openai"] = None; import carve_nb.method.cross_model; print("fine")'
     assert run(code, work=afresh).stdout == 'fine\n'
 
 
@@ -297,8 +297,8 @@ def test_the_real_one(real):
 
 def test_a_run(serve, monkeypatch, tiny, tmp_path):
     "`carve eval --answer-by`: failures there are statuses, a second run asks only for them, no file holds the key"
-    from carve_nb.evaluation.report import write_report
-    from carve_nb.evaluation.runner import run_eval
+    from carve_nb.runs.report import write_report
+    from carve_nb.runs.runner import run_eval
     monkeypatch.setenv('CARVE_TEST_KEY', KEY)
     replies = [ok('7'), ok(None, refusal='no'), (200, b'<html>', {}, 0), bad(401, f'bad {KEY}'), ok('7')]
     far, seen = serve(*replies)

@@ -4,14 +4,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from types import SimpleNamespace
 import pytest, torch
-from carve_nb.evaluation import runner
-from carve_nb.baselines.controls import DirectAnswer
-from carve_nb.baselines.registry import ENTRIES, Entry
+from carve_nb.runs import runner
+from carve_nb.method.controls import DirectAnswer
+from carve_nb.method.registry import ENTRIES, Entry
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError, RunError
-from carve_nb.data.run_store import RunStore, STORE, read_run
-from carve_nb.evaluation.report import Report, write_report
-from carve_nb.evaluation.runner import local_engine, run_eval
+from carve_nb.runs.store import RunStore, STORE, read_run
+from carve_nb.runs.report import Report, write_report
+from carve_nb.runs.runner import local_engine, run_eval
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.vlm import VLM
@@ -278,7 +278,7 @@ def test_another_profile(tiny, tmp_path, monkeypatch):
     "A profile that was made between two sessions is another configuration"
     first = run(tmp_path, tiny, 'lookup', 2)
     profile = SimpleNamespace(fields=lambda name: dict(row='noun', layers=[0]), dtype=None)
-    monkeypatch.setattr('carve_nb.baselines.word_rows.find_profile', lambda vlm: profile)
+    monkeypatch.setattr('carve_nb.method.lookup.find_profile', lambda vlm: profile)
     with pytest.raises(RunError, match="lookup.row is 'last' there, 'noun' now; lookup.layers is None there, \\[0\\] now"):
         run(tmp_path, tiny, 'lookup', 4)
     monkeypatch.undo()

@@ -6,10 +6,10 @@ from functools import partial
 from importlib.util import find_spec
 import psutil, pytest
 from carve_nb.cli.main import main
-from carve_nb.data.run_store import STORE, read_run
-from carve_nb.evaluation.report import write_report
-from carve_nb.evaluation.runner import run_eval
-from carve_nb.evaluation.distributed import RayEngine
+from carve_nb.runs.store import STORE, read_run
+from carve_nb.runs.report import write_report
+from carve_nb.runs.runner import run_eval
+from carve_nb.runs.distributed import RayEngine
 from carve_nb.data.datasets import load_benchmark
 from recipes.tiny_models import make_tiny_checkpoint
 

@@ -113,8 +113,8 @@ def test_figures_are_placed(links):
 def test_examples_of_a_function(links):
     "The reference names pages that import a function, not the one that defines it"
     used = pages.examples([p for _, g in pages.reading_order() for p in g], links)
-    assert [p.name for p in used['regions.regions']][0] == 'quickstart'
-    assert '09_view' not in {p.name for p in used['regions.regions']}
+    assert [p.name for p in used['formulas.regions.regions']][0] == 'quickstart'
+    assert '09_view' not in {p.name for p in used['formulas.regions.regions']}
     assert 'Examples: :doc:`Quickstart </quickstart>`' in pages.reference('regions', links, used)
 
 
@@ -181,7 +181,7 @@ def test_words_become_references(links):
     say = lambda text: pages.link_words(text, links, page)
     assert say('see `pick_layers`') == 'see {py:obj}`pick_layers <carve_nb.core.saliency.pick_layers>`'
     assert say('`Carve.paper()`') == '{py:obj}`Carve.paper() <carve_nb.method.carve.Carve.paper>`'
-    assert say('`02_image` and `no_such_name`') == '[`02_image`](/library/core/02_image.ipynb) and `no_such_name`'
+    assert say('`02_image` and `no_such_name`') == '[`02_image`](../../../../library/core/02_image.ipynb) and `no_such_name`'
     assert say('```\n`pick_layers`\n```') == '```\n`pick_layers`\n```' and say('# `pick_layers`') == '# `pick_layers`'
 
 

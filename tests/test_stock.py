@@ -4,8 +4,8 @@ import pytest, torch, transformers
 from carve_nb.attention.capture import VLM
 from carve_nb.attention.intervention import Edit, raise_scores
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.baselines.contrast import PAI
-from carve_nb.baselines.stock_models import editing
+from carve_nb.method.contrast import PAI
+from carve_nb.method.stock_models import editing
 from carve_nb.core.errors import CarveError
 from carve_nb.models.families import check_needs
 from recipes.tiny_models import RECIPES

@@ -5,7 +5,7 @@ from torch.nn.functional import pad
 from transformers import AutoModelForImageTextToText, DynamicCache, GptOssConfig, StaticCache
 from carve_nb.attention.intervention import Edit
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.baselines.stock_models import editing
+from carve_nb.method.stock_models import editing
 from recipes.tiny_models import RECIPES
 from test_families import QUESTION, TALL, WIDE, columns, note, stock
 from test_own_model import KW, User, refuse

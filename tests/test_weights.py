@@ -2,7 +2,7 @@
 import pytest, torch
 from carve_nb.attention.cache import AttentionCache, is_hooked, weights_state
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.baselines.word_rows import Lookup
+from carve_nb.method.lookup import Lookup
 from carve_nb.core.errors import CarveError
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve

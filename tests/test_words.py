@@ -1,7 +1,7 @@
 "The words that are read, from where the user starts: whole words on the stock Llama tokenizer, what asks and what does not, English and not."
 import pytest, torch, transformers
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.baselines.word_rows import Conjunction, Lookup
+from carve_nb.method.lookup import Conjunction, Lookup
 from carve_nb.core.errors import CarveError
 from carve_nb.explorer.state import take_shown, words_shown
 from carve_nb.method.carve import Carve

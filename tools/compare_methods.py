@@ -12,12 +12,12 @@ from itertools import product
 from pathlib import Path
 import numpy as np, torch
 from carve_nb.attention.layer_masking import decoder_layers
-from carve_nb.baselines.registry import ENTRIES, split_specs
+from carve_nb.method.registry import ENTRIES, split_specs
 from carve_nb.core.image import open_image
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.questions import KINDS
-from carve_nb.data.run_store import read_run
-from carve_nb.evaluation.runner import RunConfig, make_methods, run_eval
+from carve_nb.runs.store import read_run
+from carve_nb.runs.runner import RunConfig, make_methods, run_eval
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.vlm import VLM, Answer, weights_key
 

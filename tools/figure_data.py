@@ -10,14 +10,14 @@ nbs/images/switches.png. The knob for clutter takes the same scene through five 
 import base64, io, json
 from pathlib import Path
 import numpy as np
-from carve_nb.baselines.registry import make_method
-from carve_nb.complexity import colour, texture
+from carve_nb.method.registry import make_method
+from carve_nb.formulas.complexity import colour, texture
 from carve_nb.data.scenes import make_scene
 from carve_nb.core.plotting import CONCEPT_COLORS, draw_boxes, outline_target, plot_panels, widen_box
 from carve_nb.core.saliency import pick_layers
 from carve_nb.core.stats import mean_interval
-from carve_nb.evaluation.report import Report
-from carve_nb.maps import entropy
+from carve_nb.runs.report import Report
+from carve_nb.formulas.maps import entropy
 from carve_nb.method.measures import capture_pair
 
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'

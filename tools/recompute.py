@@ -9,7 +9,7 @@ import numpy as np, pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 from carve_nb.core.io import CHECKPOINTS
 from carve_nb.core.stats import mcnemar
-from carve_nb.evaluation.report import Report
+from carve_nb.runs.report import Report
 from carve_nb.studies.compare import paired
 
 ROOT = Path(__file__).resolve().parents[1]

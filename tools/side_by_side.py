@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 import numpy as np, pandas as pd, torch, transformers
 from carve_nb.attention.cache import AttentionCache
-from carve_nb.evaluation.demo import peak_memory
+from carve_nb.runs.demo import peak_memory
 from carve_nb.attention.capture import recording
 from carve_nb.method.carve import Carve
 from carve_nb.core.saliency import Saliency, pick_layers
@@ -23,7 +23,7 @@ from carve_nb.data.scenes import make_scene
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from recipes.tiny_models import RECIPES
 from carve_nb.models.vlm import VLM
-from carve_nb.regions import regions
+from carve_nb.formulas.regions import regions
 
 TARGETS = {'capture, time': (1.05, 'most'), 'capture, memory': (1.1, 'most'), 'whole CARVE': (2.2, 'most'),
            'ten questions': (.3, 'most'), 'authors over ours': (8., 'least'), 'maps alike': (1e-4, 'most')}  # at 3,000 tokens

@@ -10,7 +10,7 @@ import hashlib
 import torch
 from time import perf_counter
 from weakref import ref
-from . import capture as _capture  # gives `VLM` its `capture`
+from . import capture as _capture# gives `VLM` its `capture`
 from .rows import AttentionRows
 from ..core.image import open_image
 from torch.nn.modules import module as _every_module

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any
 import typer
 from .. import __version__
-from ..baselines.registry import method_rows, methods, split_specs
+from ..method.registry import method_rows, methods, split_specs
 from .files import (
     check_file, check_picture, keep_files, make_folder, print_line, print_table, read_pictures, save_file, save_json,
     save_map, save_picture, terminal_picture)
@@ -224,7 +224,7 @@ def open_model(loading, method=None): # `VLM`
 # %% ../../nbs/library/cli/03_commands.ipynb #c406cd03
 def pick_method(spec, layers=None, suffix=None, max_new_tokens=32): # a method
     "The method that was asked for, asking as it was told to"
-    from carve_nb.evaluation.runner import RunConfig, make_methods
+    from carve_nb.runs.runner import RunConfig, make_methods
     from carve_nb.models.prompts import SHORT_ANSWER
     if layers is not None: spec += f':layers={None if layers == "all" else layers}'
     suffix = SHORT_ANSWER if suffix is None else suffix or None
@@ -256,7 +256,7 @@ def do_ask(images: Pictures, question: Question, loading,
     if box and len(images) > 1: raise CarveError('--box tells a region of one picture; give one picture.')
     keep_files(to_json, force=force, images=images)
     make_folder(out, 'result.png', 'view.png', 'result.json', force=force)
-    from carve_nb.attention.several_pictures import ask_several
+    from carve_nb.method.several_pictures import ask_several
     from carve_nb.core.text import grave_notes
     ask = pick_method(method, layers, suffix, max_new_tokens)
     r = ask_several(ask, open_model(loading, ask), pictures, question, box=box)
@@ -283,7 +283,7 @@ def do_map(images: Pictures, question: Question, loading,
     "Save the attention map of a question, as the method makes it and before it is masked, as numbers or as a picture."
     pictures = read_pictures(images)
     keep_files(out, force=force, images=images)
-    from carve_nb.attention.results import unseen_note
+    from carve_nb.method.results import unseen_note
     from carve_nb.models.families import check_needs
     look = pick_method(method, layers)
     vlm = open_model(loading, look)
@@ -386,12 +386,12 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
     name, how = loading
     if (n or name != TINY) and not full: raise CarveError('--model and --n go with --full.')
     make_folder(out)
-    from carve_nb.data.run_store import read_run
+    from carve_nb.runs.store import read_run
     if not full and read_run(out)[0]:
         raise CarveError(f'{out} holds a run, whose page would be lost; name another folder with --out.')
     if not full: keep_files(Path(out)/'demo.html', force=force)
-    from carve_nb.evaluation.demo import load_stored, repeat_demo, run_demo, show_cases
-    from carve_nb.evaluation.report import STAR, leaderboard
+    from carve_nb.runs.demo import load_stored, repeat_demo, run_demo, show_cases
+    from carve_nb.runs.report import STAR, leaderboard
     hush_loader()
     if full:
         kinds = ('digit',) if n else KIND_NAMES
@@ -497,13 +497,13 @@ def do_eval(
     more = {k: v for k, v in dict(kinds=kinds, root=root).items() if v}
     samples = load_benchmark(data, n, split, seed if shuffle else None, rule, download, **more)   # before torch loads
     make_folder(out)
-    from carve_nb.evaluation.report import write_report
-    from carve_nb.evaluation.runner import RUN_PRESETS, run_eval
+    from carve_nb.runs.report import write_report
+    from carve_nb.runs.runner import RUN_PRESETS, run_eval
     hush_loader()
     limits = dict(image_tokens=how.pop('image_tokens', None), max_new_tokens=max_new_tokens)     # kept with the run
     settings = RUN_PRESETS.get(preset, {}) | {k: v for k, v in limits.items() if v}
     if engine == 'ray':
-        from carve_nb.evaluation.distributed import RayEngine
+        from carve_nb.runs.distributed import RayEngine
         settings['engine'] = RayEngine(*ray)
     run_eval(samples, name, methods, out=out, seed=seed, maps=maps, retry=retry, force=force, progress=not quiet,
         loading=how, answer_by=answer_by, answer_key=answer_key, part=part, **settings)
@@ -516,7 +516,7 @@ def do_report(
     out: Annotated[str, option('of several: folder of their page', metavar='DIR')] = 'report_out',
     force: Force = False):
     "Make tables and figure of a run once more, also while it is unfinished; of several, one table side by side."
-    from carve_nb.evaluation.report import Report, leaderboard, leaderboard_notes, write_leaderboard, write_report
+    from carve_nb.runs.report import Report, leaderboard, leaderboard_notes, write_leaderboard, write_report
     if len(folders) == 1: return end_with_report(write_report(folders[0]), folders[0])
     runs = {str(folder): Report.load(folder) for folder in folders}
     make_folder(out, 'leaderboard.md', 'leaderboard.html', force=force)
@@ -555,7 +555,7 @@ def do_bench(loading,
     picture = read_pictures([image])[0] if image else None
     keep_files(to_json, force=force, images=[image] if image else [])
     from carve_nb.data.scenes import make_scene
-    from carve_nb.evaluation.demo import bench
+    from carve_nb.runs.demo import bench
     vlm = open_model(loading)
     table = bench(vlm, picture or make_scene(0).image, question, rounds, max_new_tokens, not quiet)
     print(f'{vlm}\n{table.to_string(float_format="{:.2f}".format)}')

@@ -18,7 +18,7 @@ from ..core.image import open_image
 from ..core.io import table_html
 from .records import (
     FIELDS, FOLDER_FORMAT, check_ids, choose_rows, hub_rows, make_records, picture_finder, read_entries)
-from .run_store import digest
+from ..core.io import digest
 from .scenes import make_scene, scene_records, shares
 from .scoring import RULES
 

@@ -6,7 +6,7 @@
 __all__ = ['FIELDS', 'FOLDER_FORMAT', 'ENDINGS', 'PICTURE_ENDINGS', 'LONG', 'Record', 'Absent', 'find_field', 'as_list',
            'read_answers', 'read_boxes', 'read_options', 'right_option', 'make_record', 'picture_of', 'hub_rows',
            'read_rows', 'folder_pictures', 'check_inside', 'picture_finder', 'choose_rows', 'check_ids', 'make_records',
-           'read_entries']
+           'read_entries', 'image_key_of']
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
 import ast, base64, csv, html, io, json, re, warnings
@@ -362,3 +362,8 @@ def read_entries(path, n=None, seed=None, allow_missing=False) -> list: # of `Re
     folder = files[0].parent
     rows = [r for f in files for r in read_rows(check_inside(f, folder))]
     return make_records(rows, files[0].name, picture_finder(folder, rows), n, seed, allow_missing)
+
+# %% ../../nbs/library/data/07_records.ipynb #b817a42b
+def image_key_of(record) -> str: # the same for all records about one picture
+    "The picture of a record; in records without its key, the id without the kind"
+    return record.get('image_key') or record['id'].removesuffix(f'-{record.get("kind", "")}')

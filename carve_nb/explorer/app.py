@@ -14,8 +14,8 @@ from textwrap import shorten
 import ipywidgets as w
 from PIL import Image
 from transformers.utils import logging
-from ..attention.results import format_answer
-from ..baselines.base import three_scenes
+from ..method.results import format_answer
+from ..method.base import three_scenes
 from ..core.errors import CarveError
 from ..core.image import open_image, png_bytes
 from ..core.io import PACKAGED

@@ -15,7 +15,7 @@ import numpy as np, torch
 from matplotlib import colormaps
 from PIL import Image
 from ..attention.cache import AttentionCache
-from ..attention.results import Result
+from ..method.results import Result
 from ..method.carve import Carve, as_saliency, change
 from ..method.view import enlargement
 from ..models.prompts import token_names
@@ -23,7 +23,7 @@ from ..data.scenes import SPLITS
 from ..core.image import open_image
 from ..core.saliency import Saliency, pick_layers
 from ..core.plotting import black_out, draw_boxes, keep_mask
-from ..maps import entropy
+from ..formulas.maps import entropy
 
 # %% ../../nbs/library/explorer/00_state.ipynb #b0c9ed2f
 SIDE = 448   # longest side of what is drawn, pixels

@@ -9,9 +9,9 @@ __all__ = ['EMPTY', 'TABS', 'Tab', 'LayerTab', 'HeadTab', 'WordTab', 'CodeTab']
 import ipywidgets as w
 import torch
 from ..attention.intervention import head_importance
-from ..baselines.word_rows import Lookup
+from ..method.lookup import Lookup
 from ..core.plotting import panels_html
-from ..attention.words import pick_words
+from ..core.words import pick_words
 from carve_nb.explorer.state import (
     MAP_KINDS, MOST_LAYERS, film_strip, head_map, head_picture, head_strip, head_table, settings_code, to_map,
     word_rows, words_shown)

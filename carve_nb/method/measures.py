@@ -13,14 +13,14 @@ import math
 from itertools import combinations
 import numpy as np, torch
 from scipy.special import rel_entr
-from ..attention import capture as _capture # gives `VLM` its `capture`
-from ..convergence import head_mean_rows
+from ..attention import capture as _capture# gives `VLM` its `capture`
+from ..formulas.depth import head_mean_rows
 from ..core.errors import CarveError, StatisticsError
 from ..core.saliency import Saliency, merge_heads, patch_cover
 from ..core.stats import Estimate, auroc, corrected, difference, paired_test
-from ..data.run_store import image_key_of
-from ..decomposition import check_maps, contrast
-from ..maps import entropy, hellinger
+from ..data.records import image_key_of
+from ..formulas.product import check_maps, contrast
+from ..formulas.maps import entropy, hellinger
 from ..models.prompts import GENERAL_INSTRUCTION, GENERAL_INSTRUCTIONS, SHORT_ANSWER
 
 # %% ../../nbs/library/method/04_measures.ipynb #fd1a3968

@@ -16,12 +16,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from ..attention import capture as _capture  # gives `VLM` its `capture`
+from ..attention import capture as _capture# gives `VLM` its `capture`
 from ..attention.cache import weights_state
 from ..core.errors import CarveError, choose
 from ..core.io import CHECKPOINTS, PACKAGED, replace_file
 from ..core.plotting import figure_bytes, plot_style
-from ..attention.words import pick_words
+from ..core.words import pick_words
 from ..core.stats import mean_interval
 from ..data.scenes import samples
 from .measures import check_attending, layer_facts
@@ -194,7 +194,7 @@ class ModelProfile(MeasuredLayers):
 
     def advice(self, name='carve') -> str:
         "What is suggested, in one sentence"
-        from carve_nb.method.adaptive import Carve, CarveAuto    # which read profiles
+        from carve_nb.method.auto import Carve, CarveAuto    # which read profiles
         make, rules = CarveAuto if name == 'auto' else Carve, self.rules
         if fields := self.fields(name):
             return f'{"suggested" if self.gain else "by agreement, untested without boxes"}: {make(**fields)}'

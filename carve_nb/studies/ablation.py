@@ -13,12 +13,12 @@ from textwrap import shorten
 from zlib import crc32
 import numpy as np, pandas as pd, seaborn as sns
 from matplotlib.figure import Figure
-from ..baselines.controls import CentreCrop, DirectAnswer, InstructionOnly, Oracle, QuestionOnly, RandomCrop
+from ..method.controls import CentreCrop, DirectAnswer, InstructionOnly, Oracle, QuestionOnly, RandomCrop
 from ..core.errors import CarveError
 from ..core.image import box_iou
 from ..core.plotting import plot_forest, plot_style
 from ..core.saliency import pick_layers
-from ..data.run_store import image_key_of
+from ..data.records import image_key_of
 from ..data.scenes import samples
 from ..method.carve import Carve, change
 from ..models.prompts import GENERAL_INSTRUCTIONS

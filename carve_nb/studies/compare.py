@@ -8,13 +8,13 @@ __all__ = ['ask_all', 'tidy', 'wide', 'paired', 'mean_estimate', 'picture_means'
 # %% ../../nbs/library/studies/11_compare.ipynb #6fc03ad5
 import numpy as np, pandas as pd
 from ..attention.cache import AnswerCache, AttentionCache
-from ..baselines.registry import make_method
+from ..method.registry import make_method
 from ..method.carve import Carve
 from ..core.errors import CarveError
 from ..core.plotting import plot_band
 from ..core.stats import Estimate, difference, holm, mean_interval, paired_test, picture_places
 from ..data.scoring import score_answer
-from ..data.run_store import image_key_of
+from ..data.records import image_key_of
 
 # %% ../../nbs/library/studies/11_compare.ipynb #105c87d4
 def ask_all(vlm, sample, methods, judge) -> tuple:

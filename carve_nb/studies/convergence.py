@@ -16,14 +16,14 @@ from itertools import chain, count, islice
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from scipy.spatial.distance import squareform
-from ..complexity import texture
+from ..formulas.complexity import texture
 from ..method.profiles import own_profile
 from ..core.correlation import spearman
 from ..core.errors import CarveError
 from ..core.plotting import plot_style
 from ..core.saliency import patch_cover, pick_layers
 from ..core.stats import auroc, corrected, mean_interval, paired_effect
-from ..data.run_store import image_key_of
+from ..data.records import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..method.measures import check_attending, layer_facts, make_map, paired_gain
 from ..models.prompts import SHORT_ANSWER

@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np, pandas as pd
 from PIL import Image
 from matplotlib.figure import Figure
-from ..complexity import complexity
+from ..formulas.complexity import complexity
 from ..core.correlation import bin_means, logistic, spearman
 from ..core.errors import StatisticsError
 from ..core.plotting import plot_band, plot_forest, plot_style
@@ -27,7 +27,7 @@ from ..core.stats import Estimate, interval_of, mean_interval, paired_effect
 from ..data.drawing import SIZE
 from ..data.scoring import score_answer
 from ..data.questions import join_words
-from ..data.run_store import image_key_of
+from ..data.records import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..method.measures import ATTENTION_MAPS, ENTROPY_STEPS, capture_pair, layer_bits
 

@@ -13,7 +13,7 @@ from ..attention.layer_masking import mask_image_tokens
 from ..core.plotting import plot_forest, plot_style
 from ..core.stats import mean_interval
 from ..data.scoring import score_answer
-from ..data.run_store import image_key_of
+from ..data.records import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..method.measures import fusion_layers, layer_costs, paired_gain
 from ..models.prompts import SHORT_ANSWER

@@ -17,8 +17,8 @@ import torch
 from matplotlib import get_data_path
 from PIL import ImageDraw, ImageFont
 from scipy.stats import rankdata
-from ..attention import capture as _capture  # gives `VLM` its `capture`
-from ..attention.results import Timings
+from ..attention import capture as _capture# gives `VLM` its `capture`
+from ..method.results import Timings
 from ..core.errors import CarveError
 from ..core.image import open_image
 from ..core.saliency import Saliency, patch_cover
@@ -27,7 +27,7 @@ from ..data.datasets import load_benchmark
 from ..data.scoring import score_answer
 from ..data.records import Absent, Record, folder_pictures
 from ..data.scenes import make_scene, samples
-from ..method.adaptive import CarveAuto, map_evidence
+from ..method.auto import CarveAuto, map_evidence
 from ..method.profiles import short_name
 from ..method.profiles import ROWS, ModelProfile, word_row
 from ..models.prompts import SHORT_ANSWER, unknown_words

@@ -20,8 +20,8 @@ from ..core.errors import CarveError, IncompleteError, RunError, choose
 from ..core.io import TINY
 from ..data.datasets import sample_keys
 from ..data.records import read_entries
-from ..data.run_engine import count_workers, measure_units
-from ..data.run_store import (
+from ..runs.engine import count_workers, measure_units
+from ..runs.store import (
     ELSE, RunStore, attempt, carry_out, export_run, read_records, read_run, to_line)
 from ..models.vlm import VLM, free_memory, weights_key
 from . import ablation, convergence, entropy, invariance, masking

@@ -4,11 +4,11 @@ It ends with the test that all methods pass and a table beside others. The page 
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from carve_nb import VLM, add_method, make_scene, run_eval
-from carve_nb.attention.results import Result
-from carve_nb.baselines.base import CropMethod, as_saliency, check_method, first_step_rows
-from carve_nb.evaluation.report import Report
+from carve_nb.method.results import Result
+from carve_nb.method.base import CropMethod, as_saliency, check_method, first_step_rows
+from carve_nb.runs.report import Report
 from carve_nb.method.view import magnify
-from carve_nb.regions import regions
+from carve_nb.formulas.regions import regions
 
 
 @dataclass(repr=False)          # the base class shows the call that makes the method

@@ -10,20 +10,20 @@ from carve_nb.attention.intervention import grad_rows
 from carve_nb.core.errors import CaptureError
 from carve_nb.attention.capture import recording
 from carve_nb.method.carve import Carve
-from carve_nb.evaluation.demo import eager_kernel
+from carve_nb.runs.demo import eager_kernel
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers
 from carve_nb.attention.intervention import Edit, applying
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.models.hooks import CacheFill, watching
-from carve_nb.baselines.dola import DoLa
-from carve_nb.baselines.contrast import PAI
-from carve_nb.baselines.stock_models import editing
+from carve_nb.method.dola import DoLa
+from carve_nb.method.contrast import PAI
+from carve_nb.method.stock_models import editing
 from carve_nb.attention.vision_tower import tower_rows
-from carve_nb.baselines.fusion_review import scaled_features
-from carve_nb.baselines.gift import query_rows
+from carve_nb.method.fusion_review import scaled_features
+from carve_nb.method.gift import query_rows
 from carve_nb.attention.layer_masking import layer_inputs
-from carve_nb.baselines.vicrop import pixel_grads
-from carve_nb.baselines.registry import ENTRIES, make_method
+from carve_nb.method.vicrop import pixel_grads
+from carve_nb.method.registry import ENTRIES, make_method
 from carve_nb.models.vlm import VLM
 from .clean import differences, picture, snapshot, tensor_bytes
 

@@ -11,16 +11,16 @@ from carve_nb.core.errors import CaptureError, CarveError
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.capture import recording
 from carve_nb.method.carve import Carve, ReadingRule
-from carve_nb.baselines.controls import DirectAnswer
+from carve_nb.method.controls import DirectAnswer
 from carve_nb.attention.layer_masking import decoder_layers
-from carve_nb.decomposition import OPERATORS, contrast
+from carve_nb.formulas.product import OPERATORS, contrast
 from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.core.io import TINY
 from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import Record
 from carve_nb.method.view import magnify
-from carve_nb.regions import regions, top_mask
-from carve_nb.evaluation.runner import RunConfig, SampleEvaluator, run_eval
+from carve_nb.formulas.regions import regions, top_mask
+from carve_nb.runs.runner import RunConfig, SampleEvaluator, run_eval
 from carve_nb.models.vlm import VLM
 from .clean import count_passes, differences, picture, snapshot
 

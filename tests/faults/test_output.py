@@ -11,13 +11,13 @@ from PIL import Image
 import carve_nb
 from carve_nb.explorer.app import Explorer
 from carve_nb.core.image import png_bytes
-from carve_nb.data.run_store import RUN_FILES, RunStore, export_run, read_run
-from carve_nb.attention.results import Result
+from carve_nb.runs.store import RUN_FILES, RunStore, export_run, read_run
+from carve_nb.method.results import Result
 from carve_nb.attention.rows import AttentionRows
-from carve_nb.baselines.registry import Entry, MethodTable
+from carve_nb.method.registry import Entry, MethodTable
 from carve_nb.data.records import Record
-from carve_nb.evaluation.report import Report, write_report
-from carve_nb.evaluation.runner import run_eval
+from carve_nb.runs.report import Report, write_report
+from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import Scene, make_scene
 from carve_nb.data.datasets import DataSet
 from carve_nb.explorer.state import take_shown
@@ -60,7 +60,7 @@ def test_the_check_sees_faults():
 def package_modules():
     "Every module of the package; importing it must be possible here"
     names = [m.name for m in pkgutil.walk_packages(carve_nb.__path__, 'carve_nb.') if not m.name.rpartition('.')[2].startswith('_')]
-    return [importlib.import_module(n) for n in names if n != 'carve_nb.evaluation.lmms_eval']   # that one needs lmms-eval, and shows nothing
+    return [importlib.import_module(n) for n in names if n != 'carve_nb.runs.lmms_eval']   # that one needs lmms-eval, and shows nothing
 
 
 TEXTS = '_repr_html_', '_repr_markdown_', '_repr_mimebundle_', '_repr_svg_', '_repr_javascript_', '_repr_latex_', '_repr_json_', '_ipython_display_'
@@ -275,7 +275,7 @@ def test_fifty_runs_of_a_cell(vlm, monkeypatch, figure):
     import comm, IPython, IPython.display
     from matplotlib import pyplot
     from carve_nb.explorer.app import PLACES
-    from carve_nb.baselines.base import three_scenes
+    from carve_nb.method.base import three_scenes
     monkeypatch.setattr(IPython, 'get_ipython', lambda: Shell())
     monkeypatch.setattr(IPython.display, 'display', lambda *a, **kw: None)
     scene, counts = three_scenes()[0], []
@@ -329,7 +329,7 @@ def test_explorer_saved_on_the_spot():
     "A notebook that shows the explorer, run and stored here: picture and words of what was asked stand in it"
     from execnb.shell import CaptureShell
     from fastcore.nbio import mk_cell, new_nb
-    code = ['from carve_nb.explorer.app import explore\nfrom carve_nb.baselines.base import three_scenes\ns = three_scenes()[0]',
+    code = ['from carve_nb.explorer.app import explore\nfrom carve_nb.method.base import three_scenes\ns = three_scenes()[0]',
             'ex = explore(image=s.image, question=s.question)\nex.job.join();', 'ex', 'ex.close()']
     nb = new_nb([mk_cell(c) for c in code])
     CaptureShell().run_all(nb, exc_stop=True)

@@ -6,12 +6,12 @@ import pytest, torch
 from PIL import Image
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.core.errors import InsufficientMemoryError, CarveError
-from carve_nb.data.run_store import read_run
+from carve_nb.runs.store import read_run
 from carve_nb.models.loading import pick_device
-from carve_nb.baselines.base import traces
-from carve_nb.baselines.registry import make_method
-from carve_nb.evaluation.report import write_report
-from carve_nb.evaluation.runner import run_eval
+from carve_nb.method.base import traces
+from carve_nb.method.registry import make_method
+from carve_nb.runs.report import write_report
+from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.vlm import VLM
@@ -94,13 +94,13 @@ from carve_nb.attention.rows import AttentionRows
 from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import IncompleteError
-from carve_nb.data.run_store import read_run
-from carve_nb.evaluation.report import write_report
-from carve_nb.evaluation.runner import run_eval
+from carve_nb.runs.store import read_run
+from carve_nb.runs.report import write_report
+from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.vlm import VLM
-from carve_nb.evaluation.runner import RunConfig, SampleEvaluator
+from carve_nb.runs.runner import RunConfig, SampleEvaluator
 
 '''
 SPACE = HEAD + '''

@@ -5,14 +5,14 @@ from functools import lru_cache
 import numpy as np
 import pytest, torch
 from PIL import Image
-from carve_nb.evaluation import runner
+from carve_nb.runs import runner
 from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.core.errors import DataError, RunError, IncompleteError
-from carve_nb.data.run_store import STORE, RunStore, carry_out, read_run
-from carve_nb.baselines.registry import ENTRIES, split_specs
-from carve_nb.evaluation.report import write_report
-from carve_nb.evaluation.runner import local_engine, run_eval
+from carve_nb.runs.store import STORE, RunStore, carry_out, read_run
+from carve_nb.method.registry import ENTRIES, split_specs
+from carve_nb.runs.report import write_report
+from carve_nb.runs.runner import local_engine, run_eval
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.vlm import VLM

@@ -5,9 +5,9 @@ import pytest, torch
 from PIL import Image
 from carve_nb.method.carve import Carve, ReadingRule
 from carve_nb.cli.main import main
-from carve_nb.decomposition import contrast
+from carve_nb.formulas.product import contrast
 from carve_nb.core.io import TINY
-from carve_nb.evaluation.runner import run_eval
+from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import make_scene
 from carve_nb.core.errors import DataError, PromptError
 from carve_nb.models.prompts import BREAK, GENERAL_INSTRUCTION, commands, escape_text

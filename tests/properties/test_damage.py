@@ -4,7 +4,7 @@ import pytest, torch
 from hypothesis import given, strategies as st
 from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import Saliency
-from carve_nb.data.run_store import STORE, RunStore, export_run, read_records, read_run
+from carve_nb.runs.store import STORE, RunStore, export_run, read_records, read_run
 
 PROTOCOL = dict(data=dict(name='a', n=4, rule='exact'), model=dict(name='m'), methods=dict(none={}, carve=dict(p=.1)))
 LINES = [dict(id=f'q{i}', at=i, method=m, status='ok', kind='digit', question='What?', answer=str(i), truth='1', score=float(i == 1), calls=1, notes=[]) for i in range(4) for m in PROTOCOL['methods']]

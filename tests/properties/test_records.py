@@ -4,7 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
-from carve_nb.data.run_store import STORE, RunStore, export_run, read_run
+from carve_nb.runs.store import STORE, RunStore, export_run, read_run
 from carve_nb.core.errors import DataError
 from carve_nb.data.records import ENDINGS, Record, read_entries, read_rows
 
