@@ -115,7 +115,7 @@ def test_examples_of_a_function(links):
     used = pages.examples([p for _, g in pages.reading_order() for p in g], links)
     assert [p.name for p in used['formulas.regions.regions']][0] == 'quickstart'
     assert '09_view' not in {p.name for p in used['formulas.regions.regions']}
-    assert 'Examples: :doc:`Quickstart </quickstart>`' in pages.reference('regions', links, used)
+    assert 'Examples: :doc:`Quickstart </quickstart>`' in pages.reference('formulas.regions', links, used)
 
 
 def test_call_is_told(links):

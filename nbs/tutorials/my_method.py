@@ -28,7 +28,8 @@ class MyMethod(CropMethod):
         S = as_saliency(values, rows.spans[0], image)
         kept = regions(S.to_pixels(), self.p, 1)
         view = magnify(image, kept, 'none', self.min_side, square=True)
-        return self.result(image, question, rows, view, saliency=S, regions=kept, calls=1)   # calls so far: the capture
+        # where the map is flat, the whole picture is shown
+        return self.located(image, question, S, lambda S: view, rows, regions=kept, calls=1)   # one call so far
 
 
 if __name__ == '__main__':
