@@ -100,7 +100,7 @@ $(V)/.ok: $(V)/.base
 	$(V)/bin/python $(PIP) $(C) -e '.[all,dev,browser]'
 	@# `nbdev_test --n_workers 2` and the like, as nbdev 2 spelled them; no part of the package, whose users may have nbdev 2
 	@for s in test export clean; do \
-	  sed '1s|.*|#!$(abspath $(V))/bin/python|' scripts/nbdev_test > $(V)/bin/nbdev_$$s; chmod +x $(V)/bin/nbdev_$$s; done
+	  sed '1s|.*|#!$(abspath $(V))/bin/python|' scripts/nbdev_older > $(V)/bin/nbdev_$$s; chmod +x $(V)/bin/nbdev_$$s; done
 	@touch $@
 
 $(V)-lowest/.ok: settings.ini setup.py
