@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAY_CHANGE', 'RUN_PRESETS', 'RunConfig', 'equip', 'make_methods', 'limit_image_tokens', 'SampleEvaluator',
            'known_weights', 'make_protocol', 'picture_name', 'format_power', 'picture_units', 'local_engine',
-           'ready_here', 'run_eval']
+           'ready_here', 'RunPlan', 'plan_run', 'open_store', 'measure', 'run_eval']
 
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
 import math, sys
@@ -229,6 +229,62 @@ def ready_here(model, config, image_tokens=None, loading={}): # yields `SampleEv
         evaluator = SampleEvaluator(vlm, config)
         yield evaluator, make_protocol(evaluator, limit), evaluator.unfit
 
+# %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba0
+@dataclass(frozen=True)
+class RunPlan:
+    "The questions of a run, and what is asked of each; nothing of a model yet"
+    data: object # `DataSet`
+    config: RunConfig
+
+    def power(self) -> str:
+        "The least difference that the run shows, in a sentence"
+        pictures = len({picture_name(r.image) for r in self.data})
+        return format_power(len(self.data), len(self.config.methods) - 1, pictures)
+
+    def questions(self) -> dict:
+        "Which questions, and how they are scored, for the protocol"
+        data = self.data
+        told = dict(
+            name=data.name, key=data.key(), boxes=data.key(('boxes',)),
+            details=data.key(('kind', 'rule', 'short_question')), n=len(data),
+            kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
+        if any(r.describes for r in data):
+            told['descriptions'] = f'without a suffix, max_new_tokens {self.config.asking(wordy=True)["max_new_tokens"]}'
+        return told
+
+def plan_run(data, methods, max_new_tokens=None, **settings) -> RunPlan: # `DataSet`; names; of `RunConfig`
+    "The plan of a run; what cannot be made is refused here, before a model is loaded"
+    methods = split_specs(methods)
+    entries = [ENTRIES[read_method(m)[0]] for m in methods]
+    own = tuple(e for e in entries if not isinstance(e.where, str))
+    config = RunConfig(methods, data.suffix, max_new_tokens or data.max_new_tokens, own=own, **settings)
+    for r in data: choose(str(r.rule), RULES, 'Rule')
+    make_methods(config)
+    return RunPlan(data, config)
+
+# %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba2
+def open_store(plan, out, protocol, retry=False, force=False, name='', progress=True) -> RunStore: # of `make_protocol`
+    "The store of a planned run in its folder, new or taken up; `name` where several processes share the folder"
+    records = {r.id: r for r in plan.data}
+    score = lambda line: score_answer(line.get('answer'), records[line['id']])
+    bar = Bar(plan.data, 'reading pictures', delay=2, disable=not progress, unit='sample', file=sys.stderr)
+    return RunStore(
+        out, dict(data=plan.questions()) | protocol, sample_keys(bar), MAY_CHANGE, retry, force, name, score)
+
+def measure(plan, store, engine, evaluator, unfit, part=(0, 1), progress=True): # as in `run_eval`; method -> why not
+    "Measure what the store lacks of a planned run, and close it"
+    unsupported = dict(id='', at=-1, status='unsupported', kind='', question='')     # about no sample
+    store.add([dict(unsupported, method=m, why=why) for m, why in unfit.items()])
+    wanted = [m for m in plan.config.methods if m not in unfit]
+    units = picture_units(plan.data)[part[0]::part[1]]
+    total = sum(map(len, units))
+    left = lambda r: [m for m in wanted if (r.id, m) not in store.done]
+    units = [[(*o, some) for o in unit if (some := left(o[1]))] for unit in units]
+    done = total - sum(map(len, units))
+    ids = [r.id for r in plan.data]
+    carry_out(store, engine(evaluator, filter(None, units)), ids, done, total, progress)
+
+# %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba3
 def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `DataSet`; name, folder, Hub id, or a `VLM`
     methods=('none', 'carve'), n=None, out='eval_out', # names, with fields where wanted; samples (None: all); folder
     *, seed=0, shuffle=False, # of chance; choose the samples by it? the first ones otherwise
@@ -244,38 +300,17 @@ def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `Dat
     **kw) -> Path: # of `load_benchmark`; the folder
     "Measure methods on a data set; what is finished is not measured again"
     data = load_benchmark(spec, n, seed=seed if shuffle else None, **kw)
-    methods = split_specs(methods)
-    config = RunConfig(
-        methods, data.suffix, max_new_tokens or data.max_new_tokens, seed, answer_by, answer_key, maps,
-        tuple(e for m in methods if not isinstance((e := ENTRIES[read_method(m)[0]]).where, str)))
-    for r in data: choose(str(r.rule), RULES, 'Rule')
-    make_methods(config)     # what cannot be made is refused before a model is loaded
+    plan = plan_run(data, methods, max_new_tokens, seed=seed, answer_by=answer_by, answer_key=answer_key, maps=maps)
     say = lambda text: print(text, file=sys.stderr) if progress else None
-    say(format_power(len(data), len(methods) - 1, len({picture_name(r.image) for r in data})))
+    say(plan.power())
     if answer_by and '://' in answer_by:     # said also where remarks are not wanted, once the address is one
         print(f'Pictures leave this machine: {open_answerer(answer_by, answer_key).name} answers.', file=sys.stderr)
-    questions = dict(     # which, and how they are scored
-        name=data.name, key=data.key(), boxes=data.key(('boxes',)),
-        details=data.key(('kind', 'rule', 'short_question')), n=len(data),
-        kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
-    if any(r.describes for r in data):
-        questions['descriptions'] = f'without a suffix, max_new_tokens {config.asking(wordy=True)["max_new_tokens"]}'
-    with getattr(engine, 'ready', ready_here)(model, config, image_tokens, loading) as (evaluator, protocol, unfit):
+    ready = getattr(engine, 'ready', ready_here)
+    with ready(model, plan.config, image_tokens, loading) as (evaluator, protocol, unfit):
         if limit := protocol['pixels']['tokens']: say(f'Resolution: {limit}.')
         name = '' if part[1] == 1 else f'-{part[0]}'
-        bar = Bar(data, 'reading pictures', delay=2, disable=not progress, unit='sample', file=sys.stderr)
-        records = {r.id: r for r in data}
-        score = lambda line: score_answer(line.get('answer'), records[line['id']])
-        store = RunStore(out, dict(data=questions) | protocol, sample_keys(bar), MAY_CHANGE, retry, force, name, score)
-        store.add([dict(id='', at=-1, method=m, status='unsupported', kind='', question='', why=why)
-            for m, why in unfit.items()])     # about no sample
-        wanted, ids = [m for m in methods if m not in unfit], [r.id for r in data]
-        left = lambda r: [m for m in wanted if (r.id, m) not in store.done]
-        units = picture_units(data)[part[0]::part[1]]
-        total = sum(map(len, units))
-        units = [[(*o, some) for o in unit if (some := left(o[1]))] for unit in units]
-        done = total - sum(map(len, units))
-        carry_out(store, engine(evaluator, filter(None, units)), ids, done, total, progress)
+        store = open_store(plan, out, protocol, retry, force, name, progress)
+        measure(plan, store, engine, evaluator, unfit, part, progress)
     protocol, lines, _ = read_run(out)
     export_run(out, lines, 'protocol.json', protocol)
     return Path(out)
