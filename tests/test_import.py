@@ -36,14 +36,6 @@ def test_everything_resolves():
         if not m.name.endswith('__main__'): import_module(m.name)
 
 
-def test_names_that_went():
-    "An old name says where it went, also to `from carve_nb import`; none of them is a name of today"
-    assert not set(carve_nb._gone) & {*carve_nb.__all__, *carve_nb._rooms}
-    with pytest.MonkeyPatch.context() as m:
-        m.setitem(carve_nb._gone, 'old_name', 'use `new_name`')
-        with pytest.raises(ImportError, match='old_name: use `new_name`'): from carve_nb import old_name
-
-
 def test_infrastructure_is_light():
     "What many modules need loads nothing that only figures, tables or widgets need; a class comes whole, whatever was imported before"
     modules, heavy = ('core.plotting', 'models.vlm', 'method.results', 'method.base', 'method.registry'), {'pandas', 'seaborn', 'skimage', 'ipywidgets'}
