@@ -19,7 +19,7 @@ from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.product import contrast
-from carve_nb.studies.compare import ask_all, paired, tidy, wide
+from .ablation import ask_all, paired, tidy, wide
 from carve_nb.studies.runner import StudySpec, run_study, study_folder
 from .distractors import plot_scores
 

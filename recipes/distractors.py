@@ -18,7 +18,7 @@ from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import mean_interval
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import samples
-from carve_nb.studies.compare import ask_all, paired, tidy, wide
+from .ablation import ask_all, paired, tidy, wide
 from carve_nb.studies.runner import StudySpec, run_study, study_folder
 from .stickers import PLANTS, attention_share, find_sticker, free_place, plant
 
@@ -42,7 +42,7 @@ DISTRACTED = { # name in the record -> method
     **{k: k for k in ('none', 'question-only')},
     'carve λ→0': 'carve:lam=1e-8:relative=False', 'carve λ=0.1': 'carve:lam=.1', 'carve': 'carve',
     'carve λ=10': 'carve:lam=10.',
-    **{k: k for k in ('paper', 'official', 'rel-att', 'pure-grad', 'conjunction', 'oracle')}}
+    **{k: k for k in ('paper', 'official', 'rel-att', 'pure-grad', 'oracle')}}
 KINDS = [k for k in PLANTS if k != 'clean']
 SHARES = dict(question_share=('question', '-'), instruction_share=('instruction', '--'))
 

@@ -13,7 +13,7 @@ from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import format_p
 from carve_nb.data.drawing import STYLES
 from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.studies.compare import ask_all, paired, tidy, wide
+from .ablation import ask_all, paired, tidy, wide
 from carve_nb.studies.runner import StudySpec, run_study, study_folder
 from .binding import compare_groups, point_and_hit, score_table
 from .distractors import plot_scores

@@ -35,9 +35,8 @@ from carve_nb.core.saliency import Saliency, patch_cover
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.scoring import score_answer
 from carve_nb.data.scenes import make_scene, samples, to_sample
-from carve_nb.method.carve import Carve, ViewRule
+from carve_nb.method.carve import Carve
 from carve_nb.method.profiles import ROWS, word_row
-from carve_nb.method.view import magnify
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.vlm import VLM
 from carve_nb.formulas.regions import regions
@@ -167,7 +166,7 @@ class PeakView(CropMethod):
     def locate(self, vlm, image, question, cache=None) -> Result:
         rows = self.capture(vlm, image, question, cache)
         S = Saliency(self.make(self, vlm, image, question, rows, cache), image.size, rows.spans[0].box, image)
-        def show(S): return magnify(image, regions(S, .04, 1, rank='peak'), min_side=96, **vars(ViewRule()))
+        def show(S): return self.view.show(image, regions(S, .04, 1, rank='peak'), 96)
         return self.located(image, question, S, show, rows, calls=1)
 
 def head_methods(found, sample) -> dict: # of `choose`; a `Record`
@@ -189,7 +188,7 @@ def all_methods(found, sample) -> dict:
     "Everything that is compared"
     row, layers = found['agreement']['row'], found['agreement']['layers']
     aimed = dict(layers=layers, rank='peak') | ({} if row == 'last' else dict(query='question', words=row))
-    names = 'none', 'random', 'centre', 'question-only', 'carve', 'lookup', 'rel-att', 'grad-att', 'pure-grad', 'conjunction', 'laser'
+    names = 'none', 'random', 'centre', 'question-only', 'carve', 'lookup', 'rel-att', 'grad-att', 'pure-grad', 'laser'
     return {k: k for k in names} | {
         'oracle': Oracle.like(Carve()), 'lookup, noun, all layers': Lookup(row='noun'), 'lookup, last, all layers': Lookup(row='last'),
         'aimed row, λ = 1': make_method('carve', **aimed), 'aimed row, λ = .1': make_method('carve', lam=.1, **aimed)} | head_methods(found, sample)

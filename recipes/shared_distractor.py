@@ -15,7 +15,7 @@ from carve_nb.core.io import TINY
 from carve_nb.core.plotting import CONCEPT_COLORS, plot_forest, plot_style
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
-from carve_nb.studies.compare import paired
+from .ablation import paired
 from carve_nb.studies.runner import StudySpec, run_study, study_folder
 from matplotlib.figure import Figure
 from .stickers import find_sticker, free_place, overlap, paste

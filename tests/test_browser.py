@@ -234,7 +234,7 @@ SLIDERS = [('Layers', 0), ('Layers', 1), ('Steps', 0), ('λ', 0), ('p, share kep
 
 def preset(page, kernel, **fields):
     "Settings from which each move is one that can be seen"
-    kernel('1', f'from carve_nb import Carve\nfrom carve_nb.method.carve import change\nex.dials.put(change(Carve(), **{fields!r})); ex.draw()')
+    kernel('1', f'from carve_nb import Carve\nfrom carve_nb.method.settings import change\nex.dials.put(change(Carve(), **{fields!r})); ex.draw()')
     time.sleep(.3)
 
 
@@ -488,7 +488,7 @@ def explored(folder, *words):
 def test_carve_explore(page, tmp_path):
     """On this machine only, not without its token, naming no other host, by a kernel that no other account can hear, and gone when it ends. The page runs by itself, with both answers and
     six pictures in sight beside the dials, dark where the system is; sliders have names; Enter asks; a file over the limit is refused"""
-    from carve_nb.method.base import three_scenes
+    from carve_nb.method.check import three_scenes
     scene = three_scenes()[0]
     scene.image.save(tmp_path/'s.png')
     begun = time.time() - 1

@@ -92,7 +92,7 @@ def test_methods_with_prompts_of_their_own(load):
     with vlm.chatting(WIDE, turns(ASKED)) as (pictures, asked):
         assert (pictures, asked) == ([WIDE], ASKED)
         assert 'in French' in text_only(vlm, ASKED).text and '<|image_pad|>' not in text_only(vlm, ASKED).text
-        assert 'in French' in ICD().other_prompt(vlm, vlm.prompt(WIDE, ASKED), None).text
+        assert 'in French' in ICD().other_prompt(vlm, vlm.prompt(WIDE, ASKED)).text
         assert 'in French' in vlm.capture(WIDE, 'Why?', max_new_tokens=1).meta['prompt']
 
 

@@ -73,7 +73,7 @@ def test_help_is_light():
     (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], 'equal to 1'), (['profile', '--auto', '--n', '1'], '--auto needs --n 2'), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no pictures'),
     (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --method carve:lam=1'),
     (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['demo', '--quick'], 'carve demo alone'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give a picture file'),
-    (['map', 'a.jpg', 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, conjunction, lookup'), (['scene', '--json', 'README.md'], 'README.md is there already and would be lost'),
+    (['map', 'a.jpg', 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, paper'), (['scene', '--json', 'README.md'], 'README.md is there already and would be lost'),
     (['ask', 'nbs/images/switches.png', 'What?', '--json', 'README.md'], 'name another, or --force'), (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
 def test_refused_before_torch(words, said, light):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
@@ -144,7 +144,7 @@ def test_bad_input_is_status_2(photo, tmp_path):
 
 def test_unknown_field(photo, capsys):
     "A field that the method has not is refused before a model is loaded, with the nearest"
-    for words, said in ((['ask', photo, 'What?', '--method', 'carve:region_rul=x'], 'region_rule'), (['eval', 'scenes', '--methods', 'none,vea:ration=2'], 'ration')):
+    for words, said in ((['ask', photo, 'What?', '--method', 'carve:region_rul=x'], 'region_rule'), (['eval', 'scenes', '--methods', 'none,laser:ration=2'], 'ration')):
         assert main([str(o) for o in [*words, '--model', 'carve-tiny']]) == 2
         err = capsys.readouterr().err
         assert err.count('\n') == 1 and said in err, err
@@ -401,7 +401,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert 'asked: What colour is the car?' in err and 'touch' not in out and '1 pictures are fewer than 4' in out and 'but not used, as it is not sure' in out
     llava = VLM.from_pretrained(models['llava'])
-    assert Lookup().choose(llava)[0] == 'last' and 'is not sure' in Lookup().choose(llava)[2][0] and find_profile(llava).n < 3
+    assert Lookup().choose(llava)[0] == 'last' and 'is not sure' in Lookup().choose(llava)[3][0] and find_profile(llava).n < 3
 
 
 def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
@@ -417,9 +417,9 @@ def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
     assert main(['profile', '--model', 'carve-small', '--images', str(tmp_path/'ex'), '--quiet']) == 0
     out, vlm = capsys.readouterr().out, VLM.from_pretrained('carve-small')
     assert 'not kept: the profile of 40 pictures (scenes of this package) is sure, and stays' in out and 'kept in' not in out
-    assert not [*(tmp_path/'kept').iterdir()] and Lookup().choose(vlm) == ('noun', [2], [])
+    assert not [*(tmp_path/'kept').iterdir()] and Lookup().choose(vlm) == ('noun', [2], 'none', [])
     replace(find_profile(vlm), n=1, row='last', layers=[9]).save(profile_path(vlm))
-    assert Lookup().choose(vlm) == ('noun', [2], [])
+    assert Lookup().choose(vlm) == ('noun', [2], 'none', [])
 
 
 def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,5 @@
-"pyproject.toml (read by pip and nbdev), settings.ini (read by setup.py), the package and its notebooks agree."
-import ast, json, re, subprocess, sys, tomllib
+"pyproject.toml, the package, its notebooks, the Makefile and what else names them agree."
+import ast, json, re, shutil, subprocess, sys, tomllib
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -9,46 +9,31 @@ import carve_nb
 ROOT = Path(__file__).parents[1]
 pyproject = tomllib.loads((ROOT/'pyproject.toml').read_text())
 project, nbdev = pyproject['project'], pyproject['tool']['nbdev']
-ini = ConfigParser(interpolation=None)
-ini.read(ROOT/'settings.ini')
-settings = ini['DEFAULT']
-
-
-def lines(key): return settings[key].split()
-EXTRAS = [k for k in settings if k.endswith('_requirements') and k != 'dev_requirements']
-REQUIREMENTS = [o for k in ('requirements', 'dev_requirements', *EXTRAS) for o in lines(k)]
+EXTRAS = {k: v for k, v in project['optional-dependencies'].items() if k != 'all'}
+REQUIREMENTS = [*project['dependencies'], *(o for v in EXTRAS.values() for o in v)]
 def normal(name): return re.sub(r'[-_.]+', '-', name).lower()
 def names(requirements): return {normal(re.match(r'[\w.-]+', o)[0]) for o in requirements}
 
 
-@pytest.mark.parametrize('key', ['title', 'branch', 'nbs_path', 'lib_path', 'doc_path', 'tst_flags'])
-def test_nbdev_settings_agree(key): assert nbdev[key] == settings[key]
+def test_settings_say_the_same():
+    "settings.ini, for tools of nbdev 2, repeats pyproject.toml; version and requirements stand there alone"
+    ini = ConfigParser(interpolation=None)
+    ini.read(ROOT/'settings.ini')
+    assert dict(ini['DEFAULT']) == {k: nbdev[k] for k in ('title', 'branch', 'nbs_path', 'lib_path', 'doc_path', 'tst_flags')} | dict(
+        lib_name=project['name'], description=project['description'], license=project['license'], author=project['authors'][0]['name'],
+        keywords=' '.join(project['keywords']), min_python=project['requires-python'][2:], status=re.search(r'\d', project['classifiers'][0])[0])
 
 
-def test_names_and_python_agree():
-    assert project['name'] == settings['lib_name'] == carve_nb.__name__
-    assert project['requires-python'] == f'>={settings["min_python"]}'
-
-
-def test_one_version(): assert carve_nb.__version__ == settings['version']
-
-
-def test_nbdev_reads_this():
-    from nbdev.config import get_config
-    cfg = get_config(ROOT)
-    assert cfg.lib_name == settings['lib_name'] and cfg.version == settings['version']
-    assert (cfg.nbs_path, cfg.lib_path) == (ROOT/settings['nbs_path'], ROOT/settings['lib_path'])
-
-
-def test_setup_reads_settings():
-    "What setup.py tells setuptools comes from settings.ini, and pyproject.toml leaves it room"
-    keys = ['--name', '--version', '--description', '--license', '--author']
-    out = subprocess.run([sys.executable, 'setup.py', '--quiet', *keys], cwd=ROOT, capture_output=True, text=True)
-    if 'No module named' in out.stderr: pytest.skip('setuptools is not installed beside the package')
-    fields = 'lib_name', 'version', 'description', 'license', 'author'
-    assert out.stdout.split('\n')[:5] == [settings[o] for o in fields]
-    dynamic = {'version', 'description', 'readme', 'dependencies', 'optional-dependencies', 'scripts', 'entry-points'}
-    assert dynamic <= set(project['dynamic'])
+def test_version_moves(tmp_path):
+    "`nbdev-bump-version` moves the one version, in the package, and setuptools and nbdev read it there"
+    (tmp_path/'carve_nb').mkdir()
+    (tmp_path/'nbs').mkdir()
+    for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE', 'carve_nb/__init__.py'): shutil.copy(ROOT/name, tmp_path/name)
+    run = lambda *words: subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
+    told = lambda: run('setup.py', '--quiet', '--name', '--version') + run('-c', 'from nbdev.config import get_config; print(get_config().version)')
+    assert told() == ['carve_nb', carve_nb.__version__, carve_nb.__version__]
+    run('-c', 'from nbdev.release import nbdev_bump_version; nbdev_bump_version(0)')
+    assert told()[1] == told()[2] == f'{int(carve_nb.__version__.split(".")[0]) + 1}.0.0'
 
 
 def test_quarto_is_linked():
@@ -57,16 +42,12 @@ def test_quarto_is_linked():
     assert 'custom_quarto_yml' not in nbdev  # it would delete the file
 
 
-def test_all_takes_what_runs_on_one_machine():
-    assert set(settings['all_extras'].split()) <= {k.removesuffix('_requirements') for k in EXTRAS}
-
-
-def test_floors_have_a_leg():
+def test_floors_have_a_leg(tmp_path):
     "What `make test-lowest` installs are the floors"
-    out = subprocess.run(['make', '-n', 'V=/nowhere/v', 'test-lowest'], cwd=ROOT, capture_output=True, text=True).stdout
-    found = subprocess.run(re.search(r"sed -nE '.*?' settings.ini", out)[0], shell=True, cwd=ROOT, capture_output=True, text=True).stdout
-    floors = dict(o.split('==') for o in found.split())
-    assert len(floors) > 20 and all(floors[o.split('>=')[0]] == re.search('>=([0-9.]+)', o)[1] for o in lines('requirements'))
+    path = tmp_path/'v-lowest/floors.txt'
+    subprocess.run(['make', f'V={tmp_path}/v', path], cwd=ROOT, check=True)
+    pins = [o for o in path.read_text().split('\n') if '==' in o]
+    assert {re.sub(',.*', '', o).replace('>=', '==') for o in REQUIREMENTS} < {*pins} and len({o.split('==')[0] for o in pins}) == len(pins)
 
 
 def test_constraints_pin_requirements():
@@ -105,7 +86,7 @@ def test_modules_import_requirements_only():
     "A module imports what the plain install brings; of the extras, only inside the function that needs it"
     sources = [p.read_text() for p in (ROOT/'carve_nb').rglob('*.py')]
     outside, whole = third_party(map(outside_functions, sources)), third_party(sources)
-    assert not {k: v for k, v in outside.items() if not v & names(lines('requirements'))}
+    assert not {k: v for k, v in outside.items() if not v & names(project['dependencies'])}
     assert not {k: v for k, v in whole.items() if not v & names(REQUIREMENTS)}
 
 
@@ -143,24 +124,9 @@ def test_older_options(tmp_path, options, code, rc):
 
 
 def test_citation():
-    "CITATION.cff says what settings.ini says"
+    "CITATION.cff says what the package says"
     told = dict(re.findall(r'^([\w-]+): (.+)$', (ROOT/'CITATION.cff').read_text(encoding='utf-8'), re.M))
-    assert [told[k] for k in ('title', 'version', 'license', 'cff-version')] == [*(settings[k] for k in ('lib_name', 'version', 'license')), '1.2.0']
-
-
-def test_addresses(tmp_path):
-    "With an address in settings.ini, a package index can follow the README's links; without one they stay"
-    for name in ('setup.py', 'pyproject.toml', 'README.md'): (tmp_path/name).write_bytes((ROOT/name).read_bytes())
-    text = (ROOT/'settings.ini').read_text()
-    def told(repository):
-        (tmp_path/'settings.ini').write_text(re.sub(r'^repository =.*$', f'repository = {repository}', text, flags=re.M))
-        code = "import setuptools, json; setuptools.setup = lambda **k: print(json.dumps([k['project_urls'], k['long_description']])); import setup"
-        return json.loads(subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout)
-    urls, description = told('https://github.com/one/two')
-    assert urls['Source'] == 'https://github.com/one/two' and 'https://github.com/one/two/raw/main/nbs/images/' in description
-    assert not re.findall(r'\]\((?!\w+:|#)[^)]*\)', re.sub(r'`[^`]*`', '', description)) and 'https://github.com/one/two/blob/main/nbs/notes/limitations.ipynb' in description
-    urls, description = told('')
-    assert list(urls) == ['Paper'] and description == (ROOT/'README.md').read_text(encoding='utf-8')
+    assert [told[k] for k in ('title', 'version', 'license', 'cff-version')] == [project['name'], carve_nb.__version__, project['license'], '1.2.0']
 
 
 @pytest.mark.parametrize('schema, files', [
@@ -177,4 +143,5 @@ def test_workflows_call_make():
     runs = [m for p in (ROOT/'.github/workflows').glob('*.yml') for m in re.findall(r'^ +- run: (.+)$', p.read_text(), re.M)]
     targets = set(re.findall(r'^([a-z-]+):', (ROOT/'Makefile').read_text(), re.M))
     assert len(runs) == 3 and all(run.split()[0] == 'make' for run in runs)
+    assert targets == set(re.findall(r'^([a-z-]+):.*  ## ', (ROOT/'Makefile').read_text(), re.M))   # each says what it does
     assert all(word in targets for run in runs for word in re.sub(r'[A-Z]+=.*', '', run).split()[1:])

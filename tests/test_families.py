@@ -8,21 +8,20 @@ import pytest, torch, transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GemmaTokenizer
 from carve_nb.models import hooks
-from carve_nb.attention.capture import why_alone
+from carve_nb.attention.capture import why_alone, recording
 from carve_nb.core.words import read_words
-from carve_nb.models.vlm import VLM
-from carve_nb.models.prompts import SHORT_ANSWER, commands
+from carve_nb.models.vlm import VLM, Answer
+from carve_nb.models.prompts import SHORT_ANSWER, commands, read_prompts
 from carve_nb.core.errors import CaptureError, PromptError
 from carve_nb.core.saliency import patch_cover
+from carve_nb.method.ask_box import AskBox
 from carve_nb.method.auto import CarveAuto
-from carve_nb.attention.capture import recording
 from carve_nb.method.registry import methods
 from carve_nb.method.vicrop import RelAtt
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.carve import Carve
 from carve_nb.method.measures import layer_facts
-from carve_nb.models.families import FAMILIES, MEASURED, find_family
-from carve_nb.models.prompts import read_prompts
+from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family
 from recipes.tiny_models import RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
 from carve_nb.studies.profile import collect_case, picture_questions, profile_model, word_sample
 
@@ -30,6 +29,7 @@ pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of 
 NAMES = list(RECIPES)
 ABLE = {'sharing', 'several pictures', 'perturbation'}   # what a record may say that a family cannot do
 QUESTION = 'What animal is this?'
+FEWER = {'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_5', 'internvl', 'idefics3', 'smolvlm', 'llava_next'}   # tokens, by a limit
 measured = {}
 # the kind of tokenizer that a family's releases have, where it is not byte-level
 LLAMA, GEMMA = ('as Llama', llama_tokenizer), ('as Gemma', partial(llama_tokenizer, make=GemmaTokenizer))
@@ -62,6 +62,7 @@ def family_row(f, seen):
             'batch against single': f"{seen['batch']:.0e}" if seen['batched'] else 'asked singly',
             'next picture in parts': f"{seen['parts']:.0e}, {n} of {seen['layers']} layers" if n else 'stock kernel',
             'words on its own tokenizer': f"whole, {seen['words']}",
+            'a view of at most 16 tokens': 'as many as a picture' if seen['view'][0] == seen['view'][1] else 'has {1} and not {0}'.format(*seen['view']),
             'notes': '; '.join([f.notes]*bool(f.notes) + [f'no {what}: {why}' for what, why in f.why_not.items()])}
 
 
@@ -355,6 +356,26 @@ def test_several_pictures(vlm, folders):
     note(vlm, **{'several pictures': True})
 
 
+def test_tokens_of_a_view(vlm):
+    "A limit for the second picture changes its tokens alone; it is read as it is read alone, at the same place of the picture"
+    several = 'several pictures' not in vlm.family.why_not
+    images, limits = ([WIDE, TALL], (None, 16)) if several else ([TALL], (16,))
+    usual, few = vlm.prompt(images, QUESTION), vlm.prompt(images, QUESTION, tokens=limits)
+    def count(prompt, i): return sum(len(s) for s in prompt.spans if s.image == i)
+    n = [count(p, len(images) - 1) for p in (usual, few)]
+    note(vlm, view=n)
+    if several: assert count(usual, 0) == count(few, 0)
+    changed = vlm.family.name in FEWER
+    assert n[1] < n[0] if changed else n[1] == n[0]
+    assert bool(vlm.why_not_fewer(16)) == (not changed and vlm.family.name != 'llava_onevision')
+    alone = vlm.prompt(TALL, QUESTION, tokens=(16,))
+    if vlm.family.name != 'llava_onevision':    # which shows several pictures otherwise than one
+        assert [s.box for s in alone.spans] == [s.box for s in few.spans if s.image == len(images) - 1]
+    with vlm.sharing(): shared = vlm.ask(images, QUESTION, None, 3, limits).tokens
+    assert shared == vlm.generate(few, 3).tokens
+    with pytest.raises(PromptError, match='one limit for each'): vlm.prompt(images, QUESTION, tokens=(None, 16, 16))
+
+
 def stock_messages(images):
     return [dict(role='user', content=[*(dict(type='image', image=im) for im in images), dict(type='text', text=QUESTION)])]
 
@@ -541,3 +562,46 @@ def test_table_shipped():
     assert found['table'] == table(seen)
     assert set(seen) == set(NAMES) and all(v['float32'] <= 1e-5 and v['bfloat16'] <= 1e-2 and v['batch'] <= 1e-4 for v in seen.values())
     assert all((v['parts'] or 0) <= 1e-5 and v['stock'] <= 1e-6 and v['turn'] <= 1e-5 for v in seen.values())
+
+
+# -- boxes that a model writes
+
+def thousandths(x0, y0, x1, y1): return [round(1000*v) for v in (x0, y0, x1, y1)]
+def bins(x0, y0, x1, y1): return ''.join(f'<loc{round(1024*v):04d}>' for v in (y0, x0, y1, x1))
+
+
+WRITTEN = dict(   # what each family would say of a box in shares of what it sees; pixels of the resized picture
+    llava=lambda b, px: str([round(v, 3) for v in b]), llava_next=lambda b, px: str([round(v, 3) for v in b]), llava_onevision=lambda b, px: str([round(v, 3) for v in b]),
+    qwen2_vl=lambda b, px: 'the thing({},{}),({},{})'.format(*thousandths(*b)),
+    qwen2_5_vl=lambda b, px: json.dumps([dict(bbox_2d=[round(b[0]*px[0]), round(b[1]*px[1]), round(b[2]*px[0]), round(b[3]*px[1])], label='thing')]),
+    qwen3_vl=lambda b, px: json.dumps(dict(bbox_2d=thousandths(*b), label='thing')), qwen3_5=lambda b, px: json.dumps([dict(bbox_2d=thousandths(*b), label='thing')]),
+    internvl=lambda b, px: f'<ref>thing</ref><box>[{thousandths(*b)}]</box>', paligemma=lambda b, px: bins(*b) + ' thing')
+
+
+def resized(inputs):
+    "(W, H) of a picture behind a processor that gives a grid of patches: 3 colours, 2 frames a patch"
+    if 'image_grid_thw' not in inputs: return None
+    _, gh, gw = inputs['image_grid_thw'][0].tolist()
+    side = round((inputs['pixel_values'].shape[-1]/6)**.5)
+    return side*gw, side*gh
+
+
+@pytest.mark.parametrize('size, thing', [((260, 180), (110, 40, 160, 130)), ((96, 250), (20, 90, 70, 150))], ids=['wide', 'tall'])
+def test_written_box_lands(vlm, size, thing, monkeypatch):
+    "The box that a family writes is the crop, to the pixel or two that its numbers can tell; a family without a form says so"
+    scene, asked = Image.new('RGB', size, 'black'), []
+    scene.paste('red', thing)
+    prompt = vlm.prompt(scene, QUESTION)
+    x, y, right, below = prompt.spans[0].box
+    shares = (thing[0] - x)/(right - x), (thing[1] - y)/(below - y), (thing[2] - x)/(right - x), (thing[3] - y)/(below - y)
+    assert set(WRITTEN) == set(BOX_FORMS)
+    said = WRITTEN[vlm.family.name](shares, resized(prompt.inputs)) if vlm.family.name in WRITTEN else ''
+    def answer(self, prompt, *args, **kw):
+        asked.append(prompt.asked)
+        return Answer(said, [1], -1.)
+    monkeypatch.setattr(VLM, 'generate', answer)
+    r = AskBox(min_side=1).locate(vlm, scene, QUESTION)
+    if not said: assert r.whole and not asked and 'is not known' in r.notes[0]
+    else:
+        assert len(asked) == 1 and 'animal' in asked[0] and max(abs(a - b) for a, b in zip(r.view.box, thing)) <= 2, (said, r.view)
+        assert (np.asarray(r.view.image) == (255, 0, 0)).all(-1).mean() > .85

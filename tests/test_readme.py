@@ -3,6 +3,8 @@ import json, re, subprocess, sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT/'tools'))
+from readme import absolute, render  # noqa: E402
 
 def test_readme_is_fresh():
     r = subprocess.run([sys.executable, ROOT/'tools/readme.py', '--check'], capture_output=True, text=True)
@@ -11,7 +13,14 @@ def test_readme_is_fresh():
 def test_pictures_exist():
     shown = re.findall(r'!\[[^\]]*\]\(([^)]+)\)', (ROOT/'README.md').read_text(encoding='utf-8'))
     assert shown, 'the first screen of the README has a picture'
-    for p in shown: assert (ROOT/p).stat().st_size < 300_000, p
+    for p in shown: assert (ROOT/p[p.index('nbs/'):]).stat().st_size < 300_000, p
+
+def test_absolute_links():
+    "With an address in pyproject.toml, a package index can follow every link; without one they stay"
+    text, address = render()[0], 'https://github.com/one/two'
+    told = absolute(text, address, 'main')
+    assert f'{address}/raw/main/nbs/images/' in told and f'{address}/blob/main/nbs/notes/limitations.ipynb' in told
+    assert not re.findall(r'\]\((?!\w+:|#)[^)]*\)', re.sub(r'`[^`]*`', '', told)) and absolute(text, '', 'main') == text
 
 def chapters(): return sorted((ROOT/'nbs').glob('[01]*.ipynb'))
 

@@ -121,11 +121,11 @@ def test_examples_of_a_function(links):
 def test_call_is_told(links):
     "How a method is called stands in the reference of its class, also where it is inherited"
     carve = next(o for o in links.mods['method.carve'][1] if o.name == 'Carve')
-    assert carve.members[0].name == 'Carve.__call__' and 'image, question' in carve.members[0].signature
+    assert carve.members[0].name == 'Carve.__call__' and 'image: Picture' in carve.members[0].signature
 
 
 def test_header_of_a_page():
-    "Download always; source and Colab where settings.ini has an address"
+    "Download always; source and Colab where pyproject.toml has an address"
     page_html.ABOUT['a/b'] = dict(notebook='nbs/a/b.ipynb', alone=True, clone=False, about='Says "what" it is')
     assert page_html.links('a/b', '../', {}) == [('Download notebook', '../notebooks/a/b.ipynb')]
     site = dict(repository='https://github.com/one/two', branch='main')
@@ -138,7 +138,7 @@ def test_header_of_a_page():
 
 
 def test_first_cell_for_colab():
-    "Notebooks that run alone install the package below their title, where settings.ini has an address; where it is there the cell does nothing"
+    "Notebooks that run alone install the package below their title, where pyproject.toml has an address; where it is there the cell does nothing"
     alone, address = [p for p in ALL if p.alone], pages.addresses()['repository']
     assert len(alone) > 5 and not [p.name for p in alone if colab.with_install(p.nb, address) != p.nb]
     nb = colab.with_install(alone[0].nb, 'https://github.com/one/two')

@@ -11,7 +11,7 @@ from carve_nb.formulas.maps import entropy
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
 import pages  # noqa: E402
-from figure_data import decode_weights  # noqa: E402
+from recipes.figures import decode_weights  # noqa: E402
 
 NAMES = sorted(p.stem for p in pages.FIGURES.glob('*.json'))
 

@@ -129,10 +129,10 @@ def test_steering(kind, vlm):
 
 def test_lookup_after_a_fused_step(vlm):
     "The profile of the old weights is not read for the new ones, also through a fresh `VLM`"
-    assert Lookup().choose(vlm) == ('last', [1, 2, 3], [])
+    assert Lookup().choose(vlm) == ('last', [1, 2, 3], 'none', [])
     fused_step(vlm)
     for changed in vlm, VLM(vlm.model, vlm.processor):
-        row, layers, notes = Lookup().choose(changed)
+        row, layers, _, notes = Lookup().choose(changed)
         assert (row, layers) == ('last', None) and 'no row is known for this model' in notes[0]
     with torch.no_grad(): first(vlm).mul_(2)
     assert find_profile(vlm) is None
@@ -143,7 +143,7 @@ def test_another_type(tmp_path, monkeypatch):
     half = VLM.from_pretrained('carve-small', dtype='bfloat16')
     r = Lookup()(half, SCENE.image, QUESTION)
     assert r.read and any('profile of the float32 weights' in note for note in r.notes)
-    assert Lookup().choose(VLM.from_pretrained('carve-small')) == ('noun', [2], [])
+    assert Lookup().choose(VLM.from_pretrained('carve-small')) == ('noun', [2], 'none', [])
     from dataclasses import replace
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
     with torch.no_grad(): half.model.lm_head.weight[0] += 1

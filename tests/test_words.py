@@ -1,7 +1,7 @@
 "The words that are read, from where the user starts: whole words on the stock Llama tokenizer, what asks and what does not, English and not."
 import pytest, torch, transformers
 from carve_nb.attention.stock_recording import record_attention
-from carve_nb.method.lookup import Conjunction, Lookup
+from carve_nb.method.lookup import Lookup
 from carve_nb.core.errors import CarveError
 from carve_nb.explorer.state import take_shown, words_shown
 from carve_nb.method.carve import Carve
@@ -102,7 +102,6 @@ def test_a_missing_word_is_named(llama):
     assert Carve(query='question', words=['red', 'Umbrella'], **SHORT)(llama, WIDE, text).read == ['red', 'umbrella']
     for method in Carve(query='question', words=['red', 'moon'], **SHORT), Carve(query='question', words='moon', **SHORT):
         with pytest.raises(CarveError, match="no such word as 'moon', it has: is, the, red, car, left, of, the, umbrella"): method(llama, WIDE, text)
-    assert Conjunction(**SHORT)(llama, WIDE, text).read == ['red']      # of a list of its own
     with pytest.raises(CarveError, match=r"No rows of \['moon'\]"): record(llama, text, question=text).saliency(query=['red', 'moon'])
 
 

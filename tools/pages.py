@@ -3,7 +3,6 @@
 Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FOLDER OUT`
        python tools/pages.py --llms [--check]   write llms.txt, or see whether it is what it should be"""
 import ast, base64, json, re, shutil, struct, sys, tomllib
-from configparser import ConfigParser
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -420,10 +419,10 @@ def write_site(out):
 
 
 def addresses():
-    "Where the notebooks and the site lie, as settings.ini has it; empty is left out of the pages"
-    ini = ConfigParser(interpolation=None)
-    ini.read(ROOT/'settings.ini', encoding='utf-8')
-    return {k: ini['DEFAULT'].get(k, '') for k in ('repository', 'branch', 'site')}
+    "Where the notebooks and the site lie, as pyproject.toml has it; empty is left out of the pages"
+    toml = tomllib.loads((ROOT/'pyproject.toml').read_text(encoding='utf-8'))
+    urls = toml['project']['urls']
+    return dict(repository=urls.get('Source', ''), branch=toml['tool']['nbdev']['branch'], site=urls.get('Documentation', ''))
 
 
 def asked(page):

@@ -1,6 +1,7 @@
 "README.md from nbs/index.ipynb (the native way, `nbdev-readme`, needs Quarto). Usage: python tools/readme.py [--check]"
 import base64, json, re, sys
 from pathlib import Path
+from pages import addresses
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = '<!-- Made from nbs/index.ipynb by tools/readme.py; edit the notebook. -->\n\n'
@@ -26,10 +27,18 @@ def cell(c, i, pictures):
     alt = (re.findall(r'^#\|\s*fig-alt:\s*(.*)$', src, re.M) or [''])[0]
     return '\n\n'.join(filter(None, [code, *(output(o, f'{i}_{j}' if j else i, pictures, alt) for j, o in enumerate(c['outputs']))]))
 
+def absolute(text, repository, branch):
+    "The same text with links and pictures that a package index can follow, where the repository has an address"
+    if not repository: return text
+    text = re.sub(r'(!\[[^]]*\]\()(?!\w+:)', rf'\g<1>{repository}/raw/{branch}/', text)
+    return re.sub(r'((?<!!)\[[^]]*\]\()(?!\w+:|#)', rf'\g<1>{repository}/blob/{branch}/', text)
+
 def render():
     "The README's text and the pictures that it shows."
     pictures, cells = {}, json.loads((ROOT/'nbs/index.ipynb').read_text(encoding='utf-8'))['cells']
-    return HEAD + '\n\n'.join(filter(None, (cell(c, i, pictures) for i, c in enumerate(cells)))) + '\n', pictures
+    body = '\n\n'.join(filter(None, (cell(c, i, pictures) for i, c in enumerate(cells))))
+    at = addresses()
+    return HEAD + absolute(body, at['repository'], at['branch']) + '\n', pictures
 
 def main(argv):
     body, pictures = render()

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 from carve_nb.core.io import CHECKPOINTS
-from carve_nb.core.stats import mcnemar
+from carve_nb.core.stats import holm, mcnemar
 from carve_nb.runs.report import Report
-from carve_nb.studies.compare import paired
+from recipes.ablation import paired
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT/'nbs'/'results'
@@ -99,6 +99,12 @@ def siblings(group, method, which):
     "Scores (which=0) or touches (2) among siblings of the target, in nbs/results/conjunction.json.gz"
     found = json.loads(gzip.decompress((RESULTS/'conjunction.json.gz').read_bytes()))['records']
     return np.array([r['made'][method][which] for r in found if r['group'] == group], float)
+
+def siblings_holm(group, rival):
+    "Holm's p of the touches of conjunction against a rival's, over five kinds of scenes and three rivals"
+    pairs = [(g, m) for g in ('none', 'shape', 'color', 'both', 'book') for m in ('question-only', 'carve', 'pure-grad')]
+    p = holm([mcnemar(siblings(g, 'conjunction', 2), siblings(g, m, 2)) for g, m in pairs])
+    return p[pairs.index((group, rival))]
 
 @cache
 def study(name):

@@ -23,9 +23,9 @@ def picture_key(image, salt='') -> str:
     h.update(f'{image.mode}{image.size}{salt}'.encode())
     return h.hexdigest()
 
-def question_key(vlm, images, question, suffix, max_new_tokens) -> tuple:
+def question_key(vlm, images, question, suffix, max_new_tokens, tokens=()) -> tuple:
     "A key for exactly this question about exactly these pictures, in its chat: a capture under it is an answer as well"
-    return tuple(map(picture_key, images)), str(vlm.messages), question, suffix, max_new_tokens
+    return tuple(map(picture_key, images)), str(vlm.messages), question, suffix, max_new_tokens, tuple(tokens)
 
 LIBRARIES = 'torch', 'transformers', 'accelerate'   # whose hooks do what the weights say
 
@@ -75,17 +75,17 @@ class AnswerCache:
         else: keeper.known[key] = make(), perf_counter() - start
         return keeper.known[key][0]
 
-    def ask(self, images, question, suffix=True, max_new_tokens=32) -> Answer:
+    def ask(self, images, question, suffix=True, max_new_tokens=32, tokens=()) -> Answer:
         "As `VLM.ask`: the answer of the model, the one it gave before, or an empty one where the question is left open"
         images = list(images) if isinstance(images, (list, tuple)) else [images]
         if suffix is True: suffix = self.vlm.suffix or None
-        key = question_key(self.vlm, map(open_image, images), question, suffix, max_new_tokens)
+        key = question_key(self.vlm, map(open_image, images), question, suffix, max_new_tokens, tokens)
         if self.picture and key[0] != (self.picture,):
             self.shown.append(images)
             if self.leave_open:
                 self.n_open += 1
                 return Answer('', [], 0.)
-        return self.once(key, lambda: self.vlm.ask(images, question, suffix, max_new_tokens))
+        return self.once(key, lambda: self.vlm.ask(images, question, suffix, max_new_tokens, tokens))
 
 # %% ../../nbs/library/attention/13_cache.ipynb #2bd53767
 class AttentionCache:

@@ -16,6 +16,7 @@ from fastcore.basics import chunked, patch
 from torch.nn.functional import pad
 from .rows import AttentionRows
 from ..core.errors import CaptureError, PromptError
+from ..core.image import Picture
 from ..models.hooks import Watcher, mask_rows, watching
 from ..models.prefix_cache import greedy
 from ..models.prompts import Prompt
@@ -127,7 +128,7 @@ def check_layers(layers, n_layers, attending=None) -> list:
 # %% ../../nbs/library/attention/02_capture.ipynb #53132e24
 def is_compiled(model) -> bool:
     "Whether a model went through torch.compile, or a part of it did"
-    return any(getattr(m, '_compiled_call_impl', None) or hasattr(m, '_orig_mod') for m in model.modules())
+    return any(getattr(m, '_compiled_call_impl', None) or '_orig_mod' in m._modules for m in model.modules())
 
 def refuse_compiled(model):
     "Refuse a compiled model"
@@ -300,11 +301,11 @@ def forward(self: VLM, prompt: Prompt, *how, **kw) -> AttentionRows:
 
 @patch
 def capture(self: VLM,
-    images,         # one picture or a list of them
-    question: str,  # the user's question
-    layers=None, steps='first', question_rows=True,    # as in `forward_many`
-    suffix=True,    # appended after a space: a text; True: the model's own, `VLM.suffix`; None: none
-    max_new_tokens=32,
+    images: Picture|list,
+    question: str,
+    layers: list|None = None, steps: str = 'first', question_rows: bool = True,    # as in `forward_many`
+    suffix: str|bool|None = True,   # appended after a space: a text; True: the model's own, `VLM.suffix`; None: none
+    max_new_tokens: int = 32,
 ) -> AttentionRows:
     "The attention on pictures under a question, and the answer (all of it: steps='all'); `meta` holds the seconds"
     start = time.perf_counter()

@@ -7,8 +7,10 @@ __all__ = ['record_attention']
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #5e3df638
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 import torch
+from transformers import ProcessorMixin
 from .capture import batch_recorder, check_seen, is_compiled, rows_of
 from .rows import AttentionRows
 from ..core.errors import CaptureError
@@ -114,15 +116,15 @@ def _same_inputs(record):
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #dbbde8ca
 @contextmanager
 def record_attention(
-    model,          # stock model
-    processor,      # its processor
-    inputs,         # model inputs, as the processor made them
-    images,         # the pictures that the processor got, in their order
-    layers=None,    # indices of decoder layers; all by default
-    question=None,  # text whose tokens' rows are wanted too, as it stands in the prompt; or one for each prompt
-    steps='all',    # rows of 'all' tokens, or of the 'first' alone
-    pixels=None,    # 'changed': those of the inputs are not what the processor makes of the pictures, on purpose
-):                  # `AttentionRows`, or a list of them for a batch; filled when the block ends
+    model: torch.nn.Module,
+    processor: ProcessorMixin,
+    inputs: Mapping,                  # of the model, as the processor made them
+    images: list,                     # the pictures that the processor got, in their order
+    layers: list|None = None,         # indices of decoder layers; all by default
+    question: str|list|None = None,   # text of the prompt whose rows are wanted too; or one for each prompt
+    steps: str = 'all',               # rows of 'all' tokens, or of the 'first' alone
+    pixels: str|None = None,          # 'changed': you changed those of the inputs on purpose
+) -> Iterator[AttentionRows|list]:    # a list for a batch; filled when the block ends
     "Record the attention to the pictures of one stock generation, or forward pass, inside the block"
     stock = stock_model(model, processor)
     record = _StockRecord(stock, processor, inputs, images, layers, question, steps, pixels)

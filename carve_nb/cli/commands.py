@@ -10,7 +10,7 @@ __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'FIELD_NA
            'parse_part', 'parse_model', 'parse_device', 'parse_dtype', 'parse_data', 'checked', 'word', 'one_of',
            'read_loading', 'command', 'open_model', 'pick_method', 'do_ask', 'do_map', 'write_page', 'serve_page',
            'do_explore', 'do_scene', 'do_demo', 'end_with_report', 'make_example', 'do_eval', 'do_report', 'do_study',
-           'do_bench', 'do_methods', 'do_families', 'do_profile']
+           'do_bench', 'do_methods', 'do_families', 'do_profile', 'do_checkup']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
 import json, os, re, shlex, sys, tempfile
@@ -35,8 +35,8 @@ from ..data.records import FOLDER_FORMAT, folder_pictures
 METHOD_NAMES = tuple(methods())
 # which make a map and need no second model
 MAP_METHODS = (
-    *(name for name, e in methods().items() if e.category in ('ours', 'map') and not e.asks), 'random-map',
-    'uniform-map', 'question-only', 'instruction-only', 'shuffled')
+    *(name for name, e in methods().items() if e.category in ('ours', 'map') and not e.asks),
+    'uniform-map', 'question-only', 'instruction-only')
 KIND_NAMES = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe'
 SPLIT_NAMES = 'train', 'calibration', 'heldout'
 FIELD_NAMES = 'steps', 'query', 'lam', 'op', 'p', 'K', 'min_side', 'square'     # of `carve`, taken for options
@@ -45,8 +45,7 @@ STUDY_NAMES = dict(
     intervention='The same objects on five backgrounds: what does the background alone do?',
     convergence='From scanning to focus: entropy and attention in the true region by layer.',
     masking='Which layers need the picture? The image tokens hidden from one layer at a time.',
-    invariance='How constant is the general map over instructions and over other questions?',
-    ablation='What each setting of CARVE is worth on digit questions.')
+    invariance='How constant is the general map over instructions and over other questions?')
 DTYPES = dict(
     auto='auto', bf16='bfloat16', fp16='float16', fp32='float32', bfloat16='bfloat16', float16='float16',
     float32='float32')
@@ -612,3 +611,27 @@ def do_profile(loading,
     if profile.fields(): print('in a shell: --method lookup')
     elif profile.sure: print('lookup reads this row all the same, as it needs one')
     if len(words) > 1: print('in a shell: --method', shlex.quote(':'.join(words)))
+
+# %% ../../nbs/library/cli/03_commands.ipynb #c4ec0002
+@command('Measure')
+def do_checkup(loading,
+    data: Annotated[Path|None, option(
+        'folder with pictures, questions and boxes of your own: the same differences and verdict on them, for the page alone',
+        exists=True, metavar='FOLDER')] = None,
+    out: Annotated[str, option('folder of the run, its page and its row', metavar='DIR')] = 'checkup_out',
+    quiet: Quiet = False):
+    "Examine a model by pictures of this package: how small a thing it reads alone and with each second look, and what to use."
+    make_folder(out)
+    from tqdm import tqdm
+    from carve_nb.method.profiles import find_profile, profile_path
+    from carve_nb.runs.checkup import VERDICTS, code_to_use, run_checkup
+    from carve_nb.studies.profile import profile_model, scene_questions
+    vlm = open_model(loading)
+    if find_profile(vlm) is None:
+        over = partial(tqdm, desc='profile', leave=False, disable=quiet)
+        profile_model(vlm, scene_questions(), over=over).save(profile_path(vlm))
+    row = run_checkup(vlm, out, data, progress=not quiet)
+    for kind, found in row['kinds'].items():
+        print(f'{kind}: {VERDICTS[found["verdict"]]}')
+        if code := code_to_use(row['reads'], found['use']): print(f'  use: {code}')
+    print(f'written to {out}: checkup.html, row.json (nothing has left this machine; the file is yours to send)')

@@ -25,6 +25,7 @@ EXAMPLES = '''examples:
   carve map photo.jpg "What is on the plate?" --model FOLDER --method official --layers 20,21 --out S.npy
   carve map photo.jpg "What is on the plate?" --model FOLDER --method lookup --out S.png
   carve profile --model FOLDER --images PICTURES
+  carve checkup --model Qwen/Qwen2.5-VL-3B-Instruct
   carve eval PICTURES --model FOLDER --methods none,lookup,carve,random --out R
   carve eval scenes --methods none,carve,random --n 100 --out R
   carve eval FOLDER --model Qwen/Qwen2.5-VL-7B-Instruct --preset paper --methods none,paper --out R

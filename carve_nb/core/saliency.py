@@ -34,12 +34,12 @@ def patch_cover(span, box):    # anything with `.grid` and `.box`, such as an `I
     return np.outer(along(gh, y0, y1, box[1], box[3]), along(gw, x0, x1, box[0], box[2])).ravel()
 
 # %% ../../nbs/library/core/10_saliency.ipynb #84fabfc9
-def calm_spikes(grid, lam=10., border=False):    # [gh, gw] values >= 0; may a cell on the border be calmed too?
+def calm_spikes(grid, lam=10.):    # [gh, gw] values >= 0
     "Lone cells replaced by the mean of their neighbours"
     grid = np.asarray(grid, np.float64)
-    padded = np.pad(grid, 1, constant_values=np.nan) if border else np.pad(grid, 1, mode='edge')
+    padded = np.pad(grid, 1, mode='edge')
     near = np.delete(sliding_window_view(padded, (3, 3)).reshape(*grid.shape, 9), 4, -1)
-    return np.where(grid > lam*np.nanmax(near, -1), np.nanmean(near, -1), grid)
+    return np.where(grid > lam*near.max(-1), near.mean(-1), grid)
 
 # %% ../../nbs/library/core/10_saliency.ipynb #2f64751c
 def pick_layers(spec, n_layers:int) -> list:

@@ -74,7 +74,8 @@ def tokens_at(names, start, end) -> list: # of indices
 
 # %% ../../nbs/library/core/07_text.ipynb #a7c0de02
 # how a method went: it leaves the meaning of its answer as it is
-DETAILS = re.compile(r'words: |view: |layer \d|\d+ (of \d+|visual) heads|\d+ local|weight was moved|.*; at layer ')
+DETAILS = re.compile(r'words: |view: |sought: |looked for: |the model wrote |layer \d|\d+ (of \d+|visual) heads|'
+                     r'\d+ local|weight was moved|.*; at layer ')
 
 def grave_notes(notes) -> list:
     "Those of a result's notes that change what its answer means; the others say how the method went"

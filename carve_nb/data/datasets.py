@@ -15,10 +15,9 @@ from random import Random
 from statistics import mode
 from ..core.errors import DataError, choose
 from ..core.image import open_image
-from ..core.io import table_html
+from ..core.io import table_html, digest
 from .records import (
     FIELDS, FOLDER_FORMAT, check_ids, choose_rows, hub_rows, make_records, picture_finder, read_entries)
-from ..core.io import digest
 from .scenes import make_scene, scene_records, shares
 from .scoring import RULES
 
@@ -166,14 +165,15 @@ def _hub_set(name, spec, n=None, seed=None, split=None, revision=None):
     records = make_records(rows, str(name), find, n, seed, fields=fields, rule=spec.rule, option=spec.option)
     return _own_set(name, records, split=split or spec.split, hub=f'{spec.hub}@{revision or "main"}')
 
-def load_benchmark(spec, # 'scenes', a name in `BENCHMARKS`, a folder or file, or an id on the Hugging Face Hub
-    n=None, # records; None: all (of scenes 300)
-    split=None, # of the set; None: the usual one
-    seed=None, # of a random choice; None: the first
-    rule=None, # another score for all of them
-    download=False, # may the Hub be asked?
-    **kw # of scenes: kinds, style; of named sets: root (folder with a snapshot), revision; of the Hub: config, revision
-    ) -> DataSet:
+def load_benchmark(
+    spec: str|Path|DataSet,    # 'scenes', a name in `BENCHMARKS`, a folder or file, or an id on the Hugging Face Hub
+    n: int|None = None,        # records; None: all (of scenes 300)
+    split: str|None = None,    # of the set; None: the usual one
+    seed: int|None = None,     # of a random choice; None: the first
+    rule: str|None = None,     # another score for all of them
+    download: bool = False,    # may the Hub be asked?
+    **kw    # of scenes: kinds, style; of named sets: root (a snapshot), revision; of the Hub: config, revision
+) -> DataSet:
     "Load a set of questions; nothing is fetched unasked"
     loaded, known = isinstance(spec, DataSet), BENCHMARKS.get(spec) if isinstance(spec, str) else None
     hub = not loaded and download and str(spec).count('/') == 1 and not Path(spec).expanduser().exists()

@@ -7,6 +7,7 @@ __all__ = ['SPLITS', 'Scene', 'make_scene', 'scene_objects', 'to_sample', 'Scene
            'scene_records', 'samples']
 
 # %% ../../nbs/library/data/02_scenes.ipynb #bf68ed8a
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
@@ -101,13 +102,16 @@ def _lay_out(seed, split, n=None, side=(36, 60), arrange=None, style='own'):
 def _reading_order(painted): # from top to bottom, then from left to right
     return sorted((o for o, *_ in painted), key=lambda o: (o.box[1] + o.box[3], o.box[0]))
 
-def make_scene(seed, # 0, 1, 2, ...
-    split='heldout', # splits cannot overlap: the split is part of the seed
-    texture=None, colour=None, # knobs in [0, 1]; drawn from the seed if None
-    n=None, # number of objects, 1 to 12 (fewer if there is no room); 3 to 12 by the seed if None
-    side=(36, 60), # smallest and largest side of an object in pixels
-    arrange=None, # another order of the random pairs (colour * 6 + shape), of which the first `n` are shown
-    style='own') -> Scene: # a key of `STYLES`
+def make_scene(
+    seed: int,                            # 0, 1, 2, ...
+    split: str = 'heldout',               # splits cannot overlap: the split is part of the seed
+    texture: float|None = None,           # knob in [0, 1]; drawn from the seed if None
+    colour: float|None = None,            # the same
+    n: int|None = None,                   # objects, 1 to 12 (fewer if there is no room); 3 to 12 by the seed if None
+    side: tuple[int, int] = (36, 60),     # smallest and largest side of an object in pixels
+    arrange: Sequence[int]|None = None,   # another order of the pairs (colour * 6 + shape); the first `n` are shown
+    style: str = 'own',                   # a key of `STYLES`
+) -> Scene:
     "The scene of a seed, bit-identical each time; objects stay the same when only the knobs change"
     painted, how = _lay_out(seed, split, n, side, arrange, style), STYLES[style]
     rng, paint_rng, drawn = _rng(split, seed, 2), _rng(split, seed, 3), _rng(split, seed, 0).random(2)

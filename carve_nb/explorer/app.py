@@ -15,9 +15,9 @@ import ipywidgets as w
 from PIL import Image
 from transformers.utils import logging
 from ..method.results import format_answer
-from ..method.base import three_scenes
+from ..method.check import three_scenes
 from ..core.errors import CarveError
-from ..core.image import open_image, png_bytes
+from ..core.image import Picture, open_image, png_bytes
 from ..core.io import PACKAGED
 from ..core.plotting import strip
 from .state import (
@@ -277,7 +277,10 @@ def load_quietly(name, **loading) -> VLM: # loaded
     finally:
         if quiet: logging.enable_progress_bar()
 
-def explore(vlm=None, image=None, question='', **loading) -> Explorer: # shows itself
+def explore(
+    vlm: VLM|str|Path|None = None,    # or what `VLM.from_pretrained` takes, with `loading`; None: 'carve-tiny'
+    image: Picture|None = None, question: str = '', **loading
+) -> Explorer:    # shows itself
     "Explore what a model attends to"
     if vlm is None or isinstance(vlm, (str, Path)): vlm = load_quietly(vlm or 'carve-tiny', **loading)
     elif loading: raise CarveError(f'the model is loaded already; {", ".join(loading)}: only together with its name')

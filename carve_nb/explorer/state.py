@@ -16,7 +16,9 @@ from matplotlib import colormaps
 from PIL import Image
 from ..attention.cache import AttentionCache
 from ..method.results import Result
-from ..method.carve import Carve, as_saliency, change
+from ..method.carve import Carve
+from ..method.base import as_saliency
+from ..method.settings import change
 from ..method.view import enlargement
 from ..models.prompts import token_names
 from ..data.scenes import SPLITS

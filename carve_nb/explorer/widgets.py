@@ -13,7 +13,8 @@ from io import BytesIO
 from typing import get_args
 import ipywidgets as w
 from ..core.saliency import pick_layers
-from ..method.carve import Carve, RegionRule, change, settings
+from ..method.carve import Carve, RegionRule
+from ..method.settings import change, settings
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #374f46c1
 def html_text(text, tag='div', **attributes) -> str: # HTML that shows exactly this text

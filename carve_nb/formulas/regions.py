@@ -36,8 +36,9 @@ def split_mask(mask, S, connectivity=4) -> list: # [H, W] bool, [H, W] map, 4 or
     "The connected `Region`s of a mask, in reading order"
     if connectivity not in (4, 8): raise CarveError(f"connectivity={connectivity}: use 4 or 8")
     label, n = ndimage.label(mask, ndimage.generate_binary_structure(2, connectivity//4))
-    area = np.bincount(label.ravel(), minlength=n+1)
-    score = np.bincount(label.ravel(), np.asarray(S, np.float64).ravel(), minlength=n+1)
+    inside = label[mask]
+    area = np.bincount(inside, minlength=n+1)
+    score = np.bincount(inside, np.asarray(S, np.float64)[mask], minlength=n+1)
     return [Region((x.start, y.start, x.stop, y.stop), float(score[i]), int(area[i]), label[y, x] == i)
             for i, (y, x) in enumerate(ndimage.find_objects(label), 1)]
 

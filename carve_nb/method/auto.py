@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 import torch
 from .results import Result
-from .carve import Carve, limited, timings
+from .carve import Carve
+from .settings import limited
+from .base import timings
 
 # %% ../../nbs/library/method/06_auto.ipynb #25e1df29
 @dataclass(repr=False)
@@ -66,7 +68,7 @@ class CarveAuto(Carve):
         best, best_view, best_region, calls = None, None, None, r.calls
         for region in self.keep(r.saliency):
             view = self.show(r.image, [region])
-            with r.seconds('ask'): answer = vlm.ask(view.image, r.question, self.suffix, self.max_new_tokens)
+            with r.seconds('ask'): answer = vlm.ask(view.image, r.question, self.suffix, self.max_new_tokens, self.limits(1))
             calls += 1
             if best is None or answer.confidence > best.confidence: best, best_view, best_region = answer, view, region
             if not self.goes_on(answer.confidence): break

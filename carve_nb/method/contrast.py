@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import BatchFeature, LogitsProcessor
 from ..attention.intervention import Edit, raise_scores
-from .carve import limited
+from .settings import limited
 from .base import DecodingMethod
 from .vhr import text_only
 from ..core.errors import UnsupportedError
@@ -113,7 +113,7 @@ class ContrastMethod(DecodingMethod):
     beta: float = limited(.1, 0, 1) # plausibility cut-off, see `contrast_logits`
     weight = property(lambda self: self.alpha)
 
-    def other_prompt(self, vlm, prompt, state):
+    def other_prompt(self, vlm, prompt):
         "The second prompt; a subclass defines it"
         raise NotImplementedError
 
@@ -124,7 +124,7 @@ class ContrastMethod(DecodingMethod):
     def processors(self, vlm, prompt, state):
         "The processor with the second prompt"
         if not self.weight: return None
-        other = self.other_prompt(vlm, prompt, state)
+        other = self.other_prompt(vlm, prompt)
         return [ContrastProcessor(vlm, other, len(prompt), self.weight, self.beta)]
 
 # %% ../../nbs/library/method/25_contrast.ipynb #df87b53c
@@ -136,7 +136,7 @@ class VCD(ContrastMethod):
     seed: int = 0 # of the noise (ours; the source draws from the global state)
     name, needs = 'vcd', ()
 
-    def other_prompt(self, vlm, prompt, state):
+    def other_prompt(self, vlm, prompt):
         "The noised picture"
         return noised(vlm, prompt, self.step, self.seed)
 
@@ -157,7 +157,7 @@ class ICD(ContrastMethod):
     prefix: str = CONFUSED # disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
     name, needs = 'icd', ()
 
-    def other_prompt(self, vlm, prompt, state):
+    def other_prompt(self, vlm, prompt):
         "The disturbed instruction"
         return disturbed(vlm, prompt, self.prefix, self.suffix)
 
@@ -171,7 +171,7 @@ class PAI(ContrastMethod):
     name, needs = 'pai', ('patches', 'inline')
     weight = property(lambda self: self.gamma - 1)
 
-    def other_prompt(self, vlm, prompt, state):
+    def other_prompt(self, vlm, prompt):
         "The words alone"
         return text_only(vlm, prompt.asked, self.suffix)
 

@@ -57,6 +57,12 @@ class CrossModelAnswer:
         if len(shown) > 1 and 'several pictures' in getattr(getattr(self.by, 'family', None), 'why_not', ()):
             shown, notes = shown[-1:], ['it takes one picture at a time: asked with the view alone']
         name, words = answerer_name(self.by), (self.method.suffix, self.method.max_new_tokens)
+        limits = self.method.limits(len(shown)) if views else ()
+        if limits and not isinstance(self.by, VLM):
+            notes.append(f'view.tokens={limits[-1]}: {name} is not told of it')
+            limits = ()
+        elif why := limits and self.by.why_not_fewer(limits[-1]): notes.append(f'view.tokens={limits[-1]}: {why}')
+        if limits: words = *words, limits
         pictures, seconds = [picture_key(o) for o in shown], Timings(r.seconds)
         with seconds('there'):   # equal questions once, where the model here stands behind a cache
             answer = front.once(('there', name, *pictures, r.question, *words),
@@ -64,7 +70,7 @@ class CrossModelAnswer:
         if len(shown) > 1: what = 'the picture and the view'
         elif pictures[0] == picture_key(r.image): what = 'the picture'
         else: what = 'the view'
-        here = 'nothing new to see', 'the answer was cut'    # true of the model here only
+        here = 'nothing new to see', 'the answer was cut', 'view.tokens='    # true of the model here only
         own = [n for n in r.notes if not n.startswith(here)]
         notes = [*own, f'answered by {name}, shown {what}', *notes, *cut_note(answer), *getattr(answer, 'changed', ())]
         return replace(r, answer=answer, shown=shown, seconds=seconds, calls=r.calls - front.n_open + 1, notes=notes)

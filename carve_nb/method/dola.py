@@ -15,7 +15,7 @@ from transformers import LogitsProcessor
 from ..core.saliency import pick_layers
 from ..models.prompts import SHORT_ANSWER
 from ..attention.layer_masking import decoder_layers, hidden, layer_inputs
-from .carve import limited
+from .settings import limited
 from .base import DecodingMethod
 from ..core.errors import UnsupportedError
 

@@ -11,7 +11,7 @@ import torch
 from ..core.saliency import pick_layers
 from .results import Timings
 from ..attention.intervention import Edit, raise_scores
-from .carve import limited
+from .settings import limited
 from .base import DecodingMethod, as_saliency
 from ..attention.vision_tower import read_tower
 

@@ -9,15 +9,14 @@ __all__ = ['FUSION_DEPTHS', 'LAST_DEPTH', 'REVIEW_DEPTH', 'depth_layers', 'Shift
 # %% ../../nbs/library/method/11_fusion_review.ipynb #01a18b69
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal
 import numpy as np, torch
 from ..core.saliency import pick_layers
 from ..attention.layer_masking import decoder_layers
-from .view import magnify
+from .view import ViewRule
 from ..formulas.regions import regions
 from .results import Result
-from .carve import ABOVE_0, limited, timings
-from .base import DecodingMethod, CropMethod, as_saliency
+from .settings import ABOVE_0, limited
+from .base import timings, DecodingMethod, CropMethod, as_saliency
 from ..core.errors import UnsupportedError
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #1edc8af1
@@ -120,7 +119,7 @@ class FusionCrop(CropMethod):
     last: object = LAST_DEPTH # layer k (source: 28 of 32)
     p: float = limited(.2, ABOVE_0, 1) # share of the pixels to keep (not given in the source; as CARVE)
     K: int = limited(3, 1) # regions, at most (not given in the source; as CARVE)
-    fill: Literal['none', 'black'] = 'none' # outside the regions (not given in the source)
+    view: ViewRule = ViewRule(square=False, limit=4096) # how they are shown (not given in the source)
     min_side: int = 28 # least side of the crop, pixels
     name = 'fusion-crop'
 
@@ -130,7 +129,7 @@ class FusionCrop(CropMethod):
         seconds = timings(capture=rows)
         def show(S):
             kept.extend(regions(S, self.p, self.K))
-            return magnify(image, kept, self.fill, self.min_side)
+            return self.view.show(image, kept, self.min_side)
         with seconds('region'):
             s = own_shift(self, vlm, rows)
             S = as_saliency(rows.lay(s.values).clamp_min(0), rows.raster(), image)   # the gain, by one account

@@ -13,7 +13,7 @@ from ..attention.capture import recording
 from ..core.words import pick_words, read_words, why_no_words
 from .results import Timings
 from ..attention.intervention import Edit
-from .carve import limited
+from .settings import limited
 from .base import DecodingMethod, as_saliency, near_layers
 
 # %% ../../nbs/library/method/21_gift.ipynb #1252f684

@@ -11,8 +11,14 @@ import ast, re
 from dataclasses import dataclass
 from importlib import import_module
 from operator import attrgetter
+from typing import TYPE_CHECKING
 from ..core.errors import CarveError, choose
 from ..core.io import table_html
+if TYPE_CHECKING:    # the table of methods comes without torch
+    from carve_nb.method.base import Method
+    from carve_nb.method.results import Result
+    from carve_nb.models.vlm import VLM
+else: Method = Result = VLM = object    # for whoever evaluates the annotations, as nbdev does
 
 # %% ../../nbs/library/method/32_registry.ipynb #2b03af62
 @dataclass(frozen=True)
@@ -46,7 +52,6 @@ CATEGORIES = 'ours', 'map', 'edit', 'logits', 'prompt', 'control'
 ENTRIES = MethodTable({e.name: e for e in [
     Entry('auto', 'method.auto:CarveAuto', 'ours', 'decides whether to ask about views and which answer to keep'),
     Entry('carve', 'method.carve:Carve', 'ours', 'contrast of two maps, our settings', 'arXiv 2509.06461'),
-    Entry('conjunction', 'method.lookup:Conjunction', 'ours', "CARVE's map times that of the colour words"),
     Entry('lookup', 'method.lookup:Lookup', 'ours', 'the row that the layers agree on, undivided; the region of its peak'),
     Entry('paper', 'method.carve:Carve.paper', 'ours', "CARVE with the paper's settings", 'arXiv 2509.06461'),
     Entry('official', 'method.carve:Carve.official', 'ours', "CARVE with the published code's settings",
@@ -57,11 +62,14 @@ ENTRIES = MethodTable({e.name: e for e in [
     Entry('pure-grad', 'method.vicrop:PureGrad', 'map', 'ViCrop: gradient by the pixels', 'arXiv 2502.17422'),
     Entry('fusion-crop', 'method.fusion_review:FusionCrop', 'map',
           'crop where a review layer differs from a fusion layer', 'arXiv 2601.08151'),
-    Entry('vea', 'method.vea:Vea', 'map', 'the rest of the picture dimmed', 'arXiv 2510.17771'),
-    Entry('attwarp', 'method.attwarp:AttWarp', 'map', 'picture warped by the marginals of the map',
-          'arXiv 2510.09741'),
     Entry('laser', 'method.laser:Laser', 'map', 'crop from the layer that reacts most to the question',
           'arXiv 2602.04304'),
+    Entry('zoom-eye', 'method.zoom_eye:ZoomEye', 'prompt',
+          "a search through parts of the picture, led by the model's yes and no", 'arXiv 2411.16044'),
+    Entry('ask-box', 'method.ask_box:AskBox', 'prompt', 'crop to the box that the model writes',
+          "the models' own training"),
+    Entry('hide', 'method.hide:Hide', 'map', 'pieces that the rows of the named things mark, packed in their layout',
+          'arXiv 2510.00054'),
     Entry('detector', 'method.external_crops:Detector', 'map', 'crop of a zero-shot detector',
           'compared in arXiv 2509.06461', 'model'),
     Entry('clip', 'method.external_crops:ClipCrop', 'map', 'the part most like the question',
@@ -81,22 +89,18 @@ ENTRIES = MethodTable({e.name: e for e in [
     Entry('vcd', 'method.contrast:VCD', 'logits', 'against a noised picture', 'arXiv 2311.16922'),
     Entry('icd', 'method.contrast:ICD', 'prompt', 'against a disturbed instruction', 'arXiv 2403.18715'),
     Entry('dola', 'method.dola:DoLa', 'logits', 'against an early layer', 'arXiv 2309.03883'),
-    Entry('laser-vat', 'method.laser:LaserVat', 'prompt', 'against the picture without its evidence',
-          'arXiv 2602.04304'),
     Entry('none', 'method.controls:DirectAnswer', 'control', 'the model alone'),
     Entry('random', 'method.controls:RandomCrop', 'control', 'a crop by chance, as large as that of CARVE'),
     Entry('centre', 'method.controls:CentreCrop', 'control', 'a crop from the middle, as large as that of CARVE'),
-    Entry('random-map', 'method.controls:RandomMap', 'control', "a map by chance, CARVE's stages"),
     Entry('uniform-map', 'method.controls:UniformMap', 'control', 'no preference: the picture twice'),
     Entry('question-only', 'method.controls:QuestionOnly', 'control', 'the map under the question alone'),
     Entry('instruction-only', 'method.controls:InstructionOnly', 'control',
           'the map under the general instruction alone'),
-    Entry('shuffled', 'method.controls:ShuffledQuestion', 'control', 'the map under the words in the wrong order'),
     Entry('oracle', 'method.controls:Oracle', 'control', 'the true region', '', 'box'),
 ]})
 
 # %% ../../nbs/library/method/32_registry.ipynb #8d955bca
-def methods(category=None) -> MethodTable: # of `CATEGORIES`; None: all
+def methods(category: str|None = None) -> MethodTable: # of `CATEGORIES`; None: all
     "Every method there is: name -> `Entry`, which makes the method when called"
     if category is not None: choose(category, CATEGORIES, 'category')
     return MethodTable({k: e for k, e in ENTRIES.items() if category in (None, e.category)})
@@ -132,7 +136,7 @@ def split_specs(text) -> tuple: # of texts
     named = lambda name: [e for e in ready if name in ('all', e.category)] or [ENTRIES[name]]
     return tuple(dict.fromkeys(e.name + w[len(n):] for n, w in specs for e in named(n)))
 
-def make_method(method, **given):
+def make_method(method: 'str|type|Method', **given) -> 'Method':
     "A method by its name (perhaps with fields, 'carve:p=.1'), its class or an instance, with the given fields changed"
     if isinstance(method, str):
         name, own = read_method(method)
@@ -143,11 +147,14 @@ def make_method(method, **given):
     if not (callable(made) and hasattr(made, 'name')):
         raise CarveError(f"{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as 'carve'")
     if not given: return made
-    from carve_nb.method.carve import change
+    from carve_nb.method.settings import change
     return change(made, **given)
 
 # %% ../../nbs/library/method/32_registry.ipynb #a15e4c6d
-def add_method(own, category='map', about='', source='') -> Entry: # a class with a `name`; the rest as in `Entry`
+def add_method(
+    own: type,    # a class with a `name`
+    category: str = 'map', about: str = '', source: str = '',    # as in `Entry`
+) -> Entry:
     "Make a method of your own known by its name: to `run_eval` and its processes, `make_method`, `editing` and the others"
     choose(category, CATEGORIES, 'category')
     if not isinstance(own.name, str) or not own.name:
@@ -158,12 +165,18 @@ def add_method(own, category='map', about='', source='') -> Entry: # a class wit
     return ENTRIES[own.name]
 
 # %% ../../nbs/library/method/32_registry.ipynb #11da4ca3
-def ask_several(method, vlm, images, question, **kw): # which, keep_others, cache, box
+def ask_several(method: 'str|type|Method', vlm: 'VLM', images: list, question: str,
+    **kw    # which, keep_others, cache, box
+) -> 'Result':
     "The `Result` of a method, or of one by name, on that of several pictures which a question is about"
     from carve_nb.method.several_pictures import ask_several as ask
     return ask(make_method(method), vlm, images, question, **kw)
 
-def ask_video(method, vlm, video, question, **kw): # which, keep_others, cache, and of `open_video`
+def ask_video(method: 'str|type|Method', vlm: 'VLM',
+    video: object,    # what `open_video` takes
+    question: str,
+    **kw              # which, keep_others, cache, and of `open_video`
+) -> 'Result':
     "The `Result` of a method, or of one by name, on the frame of a video that a question is about"
     from carve_nb.method.several_pictures import ask_video as ask
     return ask(make_method(method), vlm, video, question, **kw)

@@ -46,9 +46,9 @@ class AmongPictures:
         pictures[self.which] = first
         return pictures
 
-    def prompt(self, images, question, suffix=None):
+    def prompt(self, images, question, suffix=None, tokens=()):
         "As `VLM.prompt`; the spans of the chosen picture come first"
-        if not self.meant(images): return self.vlm.prompt(images, question, suffix)
+        if not self.meant(images): return self.vlm.prompt(images, question, suffix, tokens)
         if self.video: prompt = self.vlm.video_prompt(self.images, question, suffix)
         else: prompt = self.vlm.prompt(self.among(images), question, suffix)
         return replace(prompt, spans=sorted(prompt.spans, key=lambda s: (s.image != self.which, s.image)))
@@ -62,9 +62,14 @@ class AmongPictures:
         self.known[key].meta['seconds'] = 0.    # spent once
         return rows
 
-    def ask(self, images, *args, **kw):
-        "As `VLM.ask`"
-        return VLM.ask(self, images, *args, **kw) if self.video else self.vlm.ask(self.among(images), *args, **kw)
+    def ask(self, images, question, suffix=True, max_new_tokens=32, tokens=()):
+        "As `VLM.ask`; a limit of tokens is that of the picture or view that is given"
+        if self.video: return VLM.ask(self, images, question, suffix, max_new_tokens, tokens)
+        pictures = self.among(images)
+        if tokens:
+            own, tokens = tokens, [None]*len(self.images) + list(tokens[1:])
+            tokens[self.which] = own[0]
+        return self.vlm.ask(pictures, question, suffix, max_new_tokens, tuple(tokens))
 
 # %% ../../nbs/library/method/02_several_pictures.ipynb #0d3024dd
 PICTURE_RULES = dict(   # how the picture is chosen, and why it was this one

@@ -7,15 +7,18 @@ __all__ = ['Edited', 'editing', 'CarvePipeline']
 
 # %% ../../nbs/library/method/33_stock_models.ipynb #31f5fb09
 import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context
-from transformers import AutoModelForImageTextToText, LogitsProcessorList, Pipeline
+from torch import nn
+from transformers import AutoModelForImageTextToText, LogitsProcessorList, Pipeline, ProcessorMixin
 from transformers.pipelines import PIPELINE_REGISTRY
 from ..attention.intervention import Edit, applying
 from .base import IDLE, DecodingMethod
 from .results import confidence_of
 from .registry import make_method
 from ..core.errors import PromptError, UnsupportedError
+from ..core.image import Picture
 from ..core.io import TINY, shipped_folder
 from ..models.families import check_needs
 from ..models.hooks import Around, around_generate, check_inputs, refuse_settings, stock_model
@@ -40,14 +43,14 @@ def _make_guide(edit, prompt):
 
 @contextmanager
 def editing(
-    model,          # stock model
-    processor,      # its processor
-    inputs,         # model inputs of one prompt, as the processor made them
-    edit,           # an `Edit`, or a method that edits or contrasts as `make_method` takes it
-    images,         # the pictures that the processor got, in their order
-    question=None,  # the question as it stands in the prompt, for methods that read its words
-    pixels=None,    # 'changed': those of the inputs are not what the processor makes of the pictures, on purpose
-):
+    model: nn.Module,
+    processor: ProcessorMixin,
+    inputs: Mapping,                       # of the model, for one prompt, as the processor made them
+    edit: Edit|DecodingMethod|str|type,    # a method that edits or contrasts as `make_method` takes it
+    images: list,                          # the pictures that the processor got, in their order
+    question: str|None = None,             # as it stands in the prompt, for methods that read its words
+    pixels: str|None = None,               # 'changed': you changed those of the inputs on purpose
+) -> Iterator[list]:
     "Guide the stock generations inside the block; a list gets each one's `Edit`, or the method's partial `Result`"
     stock = stock_model(model, processor)
     prompt, *more = read_prompts(stock, processor, inputs, images, question, pixels)
@@ -83,12 +86,13 @@ class CarvePipeline(Pipeline):
     _load_tokenizer = _load_image_processor = _load_feature_extractor = _load_video_processor = False
     _pipeline_calls_generate = False
 
-    def __init__(self, model, processor=None, **kw):
+    def __init__(self, model: nn.Module|VLM|str, processor: ProcessorMixin|None = None, **kw):
         "A stock model with its processor, or what `VLM.from_pretrained` takes; `kw` of transformers or of the method"
         self.vlm = VLM.from_pretrained(model) if processor is None else VLM(model, processor)
         super().__init__(model=self.vlm.model, processor=self.vlm.processor, **kw)
 
-    def __call__(self, images=None, question=None, image=None, text=None, **kw):
+    def __call__(self, images: Picture|Iterable|None = None, question: str|None = None, image: Picture|list|None = None,
+                 text: str|list|None = None, **kw) -> dict|Iterable:
         """A dict with answer, score, box and result; a list or an iterator of them as dicts or chats were given.
 
         `images` is a picture (path, bytes, PIL, array), a list of several that one question is about, dicts of image

@@ -18,7 +18,7 @@ from ..attention.layer_masking import layer_inputs
 from .results import Timings
 from ..attention.intervention import Edit, applying
 from .vhr import text_only
-from .carve import ABOVE_0, limited
+from .settings import ABOVE_0, limited
 from .base import IDLE, DecodingMethod
 
 # %% ../../nbs/library/method/22_var.ipynb #818fe3f7

@@ -17,7 +17,7 @@ from ..attention.capture import check_layers, collate
 from ..core.saliency import pick_layers
 from .results import Timings
 from ..attention.intervention import Edit, applying
-from .carve import ABOVE_0, limited
+from .settings import ABOVE_0, limited
 from .base import DecodingMethod
 
 # %% ../../nbs/library/method/23_vhr.ipynb #7971ff72

@@ -18,13 +18,13 @@ from scipy import ndimage
 from ..models.prompts import GENERAL_INSTRUCTION
 from ..models.vlm import model_lock
 from ..attention.intervention import frozen, grad_rows
-from .view import View
+from .view import ViewRule
 from .results import Result, Timings
 from ..attention.rows import AttentionRows
 from ..core.errors import UnsupportedError
 from ..core.saliency import Saliency
-from .carve import ABOVE_0, limited, timings
-from .base import CropMethod, as_saliency, first_step_rows, near_layers
+from .settings import ABOVE_0, limited
+from .base import timings, CropMethod, as_saliency, first_step_rows, near_layers
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #76052dbf
 def window_sums(M, nx, ny) -> np.ndarray: # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] float32
@@ -86,6 +86,7 @@ class ViCrop(CropMethod):
     high: bool = False # a map for each tile of at most 1,024 pixels in height (source: methods with suffix _high)
     # question -> words for the map; None: the question (source: on V* the question without its options)
     shorten: object = None
+    view: ViewRule = ViewRule(square=False, limit=1) # the crop is cut out and not enlarged (source)
     name = 'vicrop'
     def under_words(self, words):
         return self if self.shorten else replace(self, shorten=lambda question: words)
@@ -113,7 +114,7 @@ class ViCrop(CropMethod):
         if self.high: found = self.see_tiles(vlm, image, words)
         else: found = self.see(vlm, image, words, cache, answer=words == question)
         def crop(S):
-            if box := search_box(S, self.base or tower_side(vlm)): return View(image.crop(box), box, 1., False)
+            if box := search_box(S, self.base or tower_side(vlm)): return self.view.crop(image, box)
             notes.append('the smallest window covers the whole map')
         with found['seconds']('region'): r = self.located(image, question, found.pop('saliency'), crop, **found)
         return replace(r, notes=r.notes + notes, plain_answer=r.plain_answer if words == question else None)

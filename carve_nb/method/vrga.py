@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np, torch
 from ..formulas.maps import entropy
 from ..attention.intervention import Edit
-from .carve import limited, timings
-from .base import DecodingMethod, as_saliency
+from .settings import limited
+from .base import timings, DecodingMethod, as_saliency
 
 # %% ../../nbs/library/method/20_vrga.ipynb #ad1f35f5
 def _norm(a): return a/a.sum().clamp_min(1e-30)

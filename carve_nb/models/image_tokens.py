@@ -6,7 +6,8 @@
 __all__ = ['PAN_SETTINGS', 'crop_box', 'ImageSpan', 'Block', 'place_blocks', 'patch_grid', 'thw_grid', 'tiled', 'setting',
            'ratio_tiles', 'edge_tiles', 'pan_tiles', 'canvas_box', 'canvas_tiles', 'canvas_keys', 'query_bridge',
            'patch_keys', 'row_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels', 'pad_pictures', 'token_limit',
-           'token_settings', 'set_image_tokens', 'with_settings', 'call_settings', 'grid_limits']
+           'token_settings', 'set_image_tokens', 'with_settings', 'call_settings', 'grid_limits', 'EachPicture',
+           'picture_settings', 'limited_processors', 'joined']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import copy, math
@@ -17,7 +18,8 @@ from math import isqrt
 from types import SimpleNamespace
 import numpy as np
 import torch
-from transformers import LlavaImageProcessorPil
+from PIL import Image
+from transformers import BatchFeature, LlavaImageProcessorPil
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 from transformers.image_utils import ChannelDimension
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
@@ -363,3 +365,55 @@ def grid_limits(
     (W, H), (h, w) = size, (int(n)*patch for n in grid[1:])
     areas = h*h*W/H, w*w*H/W     # of the picture at this height, and at this width
     return dict(shortest_edge=max(int(min(areas)) - 1, 1), longest_edge=math.ceil(max(areas)) + 1)
+
+# %% ../../nbs/library/models/00_image_tokens.ipynb #7bb7af97
+class EachPicture:
+    "Image processors, one a picture, in the place of one for all; with a list `known` a picture is read once"
+    def __init__(self, own, known=None): self.own, self.known = own, known
+    def __getattr__(self, name): return getattr(self.own[0], name)
+
+    def read(self, ip, image, kw) -> BatchFeature:
+        "What one of them makes of a picture, or made of the same picture with the same settings before"
+        if self.known is None: return ip([image], **kw)
+        how = repr((vars(ip), kw))
+        found = [k for k in self.known if k[:2] == (how, image)] or [(how, image, ip([image], **kw))]
+        self.known[:] = [k for k in self.known if k is not found[0]][-1:] + found[:1]    # the two newest
+        return found[0][-1]
+
+    def __call__(self, images, **kw) -> BatchFeature:
+        "What they make, joined: pixels of all pictures in a row, or beside each other where a text has one row of views"
+        flat = [image for own in images for image in (own if isinstance(own, list) else [own])]
+        made = [self.read(ip, image, kw) for ip, image in zip(self.own, flat)]
+        if self.known is not None and len({m['pixel_values'].shape[1:] for m in made}) > 1:    # padded to the largest
+            return self.own[0](images, **kw)
+        side = int('rows' in made[0])   # Idefics: [1, views, ...]
+        def join(values):
+            if torch.is_tensor(values[0]): return torch.cat(values, side)
+            return [sum((v[0] for v in values), [])] if side else sum(values, [])
+        return BatchFeature({k: join([m[k] for m in made]) for k in made[0]})
+
+def picture_settings(config, processor, image, most) -> tuple: # PIL picture
+    "Settings of the image processor for at most so many tokens of a picture, and the picture, perhaps made smaller"
+    settings, _ = token_settings(config, processor, most)
+    canvases = settings.pop('image_grid_pinpoints', None)
+    if canvases:
+        blank = np.broadcast_to(np.uint8(0), (3, image.height, image.width))
+        canvas = select_best_resolution([image.height, image.width], canvases)
+        h, w = get_patch_output_size(blank, canvas, input_data_format=ChannelDimension.FIRST)
+        if w*h < image.width*image.height: image = image.resize((w, h), Image.Resampling.LANCZOS)
+    return settings, image
+
+def limited_processors(config, processor,
+    images,  # PIL pictures
+    limits,  # most tokens of each, or None
+) -> tuple:  # (processors, one a picture; the pictures that they are to get)
+    "A processor for each picture that keeps the limit of that picture"
+    each = [picture_settings(config, processor, image, most) if most else ({}, image) for image, most in zip(images, limits)]
+    return [with_settings(processor, settings) for settings, _ in each], [image for _, image in each]
+
+def joined(processors, known=None):    # as in `EachPicture`
+    "One processor that reads each picture as the processor of its place does"
+    if known is None and all(p is processors[0] for p in processors): return processors[0]
+    own = copy.copy(processors[0])
+    own.image_processor = EachPicture([p.image_processor for p in processors], known)
+    return own

@@ -90,10 +90,12 @@ def features_from(vlm, prompt, inputs, start):
     return new
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #1709fa28
+_OF_TORCH = frozenset(vars(torch.nn.Module()))   # what every module has, none of it a tensor
+
 def loose_tensors(model) -> dict:  # (module, name) -> tensor, or None where there may be one
     "Tensors that a model carries besides its weights and buffers"
     return {(module, name): value for module in model.modules() for name, value in vars(module).items()
-            if value is None or isinstance(value, torch.Tensor)}
+            if name not in _OF_TORCH and (value is None or isinstance(value, torch.Tensor))}
 
 def put_loose(
     tensors,  # (module, name) -> tensor or None
@@ -119,10 +121,16 @@ def own_loose(
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #e138f156
 class Prefixes:
-    "The two newest prefixes of one model, and what they cost and saved"
-    kept = []   # of (inputs, cache, tensors beside the weights), the newest last; each call makes a new list
+    "The two newest prefixes of one model, the two newest pictures, and what they cost and saved"
     read = hits = 0
     seconds = onward = 0.   # for the newest prefix; for all further pictures
+
+    def __init__(self): self.forget()
+
+    def forget(self):
+        "Give back what is kept"
+        self.kept = []      # of (inputs, cache, tensors beside the weights), the newest last
+        self.pictures = []  # `EachPicture.known`
 
     def read_prefix(self, vlm, prompt) -> dict:
         """What the model is given: a cache that holds the prefix, kept or read now, and all further pictures.

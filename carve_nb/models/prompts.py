@@ -62,13 +62,15 @@ def check_template(
                          'a part of type "image".')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #2e2f90ac
-def put_words(processor, text, n=1, messages=TURN) -> tuple:    # as in `format_chat`
-    "A chat in three: what stands before the words, the words as the template puts them, what stands behind"
-    chat, example = format_chat(processor, text, n, messages), 'Is it there?'
+def put_words(processor, texts, n=1, messages=TURN) -> tuple:    # as in `format_chat`, but several texts
+    "A chat in three: what stands before the words, each of the texts as the template puts it there, what stands behind"
+    chats, example = [format_chat(processor, text, n, messages) for text in texts], 'Is it there?'
     head, _, tail = format_chat(processor, example, n, messages).rpartition(example)
-    if chat.startswith(head) and chat.endswith(tail): return head, chat[len(head):len(chat) - len(tail)], tail
-    raise PromptError(f'The chat template puts {text[:80]!r} elsewhere than other questions: {chat[-120:]!r}. Use words '
-                      'that it does not treat apart.')
+    for text, chat in zip(texts, chats):
+        if chat.startswith(head) and chat.endswith(tail): continue
+        raise PromptError(f'The chat template puts {text[:80]!r} elsewhere than other questions: {chat[-120:]!r}. Use '
+                          'words that it does not treat apart.')
+    return head, [chat[len(head):len(chat) - len(tail)] for chat in chats], tail
 
 # %% ../../nbs/library/models/06_prompts.ipynb #eda859ca
 SHORT_ANSWER = 'Answer the question using a single word or phrase.'
@@ -146,13 +148,17 @@ def token_names(tokenizer, ids) -> list:
     names = ['']*len(ids)
     @lru_cache(None)
     def decode(*some): return tokenizer.decode(list(some), clean_up_tokenization_spaces=False)
+    before = short = decode()   # of the tokens before; of all but the newest
     for i in range(len(ids)):
-        text, before, short = (decode(*ids[group:end]) for end in (i + 1, open, i))
-        if text.endswith('\ufffd') and i + 1 < len(ids): continue
+        text = decode(*ids[group:i + 1])
+        if text.endswith('\ufffd') and i + 1 < len(ids):
+            short = text
+            continue
         if not text.startswith(short): short = text     # the token ends a character
         names[open] = short[len(before):]
         names[i] += text[len(short):]
         group, open = open, i + 1
+        before = short = decode(*ids[group:open])
     return names
 
 # %% ../../nbs/library/models/06_prompts.ipynb #7589b75d

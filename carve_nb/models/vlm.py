@@ -10,12 +10,13 @@ import contextlib, copy, gc, hashlib, math, re, threading, time, warnings, weakr
 from dataclasses import dataclass, replace
 from pathlib import Path
 import torch
-from transformers import BatchFeature, LogitsProcessorList
+from transformers import BatchFeature, LogitsProcessorList, ProcessorMixin
 from ..core.errors import CarveError, InsufficientMemoryError, PromptError, UnsupportedError, out_of_memory
-from ..core.image import open_image, to_raster
+from ..core.image import Picture, open_image, to_raster
 from ..core.io import THOUGHT, TINY, open_thought
 from .families import FAMILIES, find_family
-from .image_tokens import set_image_tokens, token_limit
+from .image_tokens import (
+    joined, limited_processors, patch_pixels, row_pixels, set_image_tokens, token_limit, token_settings, with_settings)
 from .hooks import generate_setting, refuse_settings, restore, stock_model
 from .loading import check_decoder, load_model
 from .prefix_cache import Prefixes, greedy, penalties
@@ -41,10 +42,12 @@ class VLM:
     thought = 2048       # most tokens of a thought that the chat template opens, beside those of the answer
     loading = {}         # what `from_pretrained` was given beside the name, for processes that load it again
 
-    def __init__(self, model, processor=None,  # both of transformers; the model perhaps in a wrapper: `DataParallel`
-                 name=None,                    # what to call it; the configuration's own name by default
-                 escape=False,                 # defuse commands inside user texts? Without it such texts are refused
-                 ):
+    def __init__(self,
+        model: torch.nn.Module,               # of transformers, perhaps in a wrapper: `DataParallel`
+        processor: ProcessorMixin|None = None,
+        name: str|None = None,                # what to call it; the configuration's own name by default
+        escape: bool = False,                 # defuse commands inside user texts? Without it such texts are refused
+    ):
         if isinstance(model, (str, Path)):
             raise CarveError(f'{str(model)!r} is the name of a model: load it with VLM.from_pretrained({str(model)!r}).')
         self.hold(stock_model(model, processor), processor, name, escape)
@@ -70,16 +73,16 @@ class VLM:
 
     @classmethod
     def from_pretrained(cls,
-        name_or_path=TINY,        # Hub id, folder, or one of `PACKAGED`
-        device=None,              # torch device; by default CUDA where there is one, but a CPU for `PACKAGED`
-        dtype=None,               # torch dtype or its name; float32 on a CPU, else as saved
-        revision=None,            # Hub revision
-        trust_remote_code=False,  # run the repository's own code?
-        escape=False,             # defuse commands inside user texts? Without it such texts are refused
-        pad=False,                # pad pictures of which the processor would cut out the centre?
-        image_tokens=None,        # most tokens of a picture, as far as the processor can be told; None: 4096
-        **kw,                     # of the stock loader: device_map (needs accelerate), quantization_config, ...
-    ):                            # in eval mode, with the SDPA kernel
+        name_or_path: str|Path = TINY,        # Hub id, folder, or one of `PACKAGED`
+        device: str|torch.device|None = None, # by default CUDA where there is one, but a CPU for `PACKAGED`
+        dtype: str|torch.dtype|None = None,   # float32 on a CPU, else as saved
+        revision: str|None = None,            # on the Hub
+        trust_remote_code: bool = False,      # run the repository's own code?
+        escape: bool = False,                 # defuse commands inside user texts? Without it such texts are refused
+        pad: bool = False,                    # pad pictures of which the processor would cut out the centre?
+        image_tokens: int|None = None,        # most tokens of a picture, where the processor can be told; None: 4096
+        **kw,                                 # of the stock loader: device_map (needs accelerate), ...
+    ) -> 'VLM':                               # in eval mode, with the SDPA kernel
         "Load a model: safetensors only, stock classes only"
         kw |= dict(revision=revision, trust_remote_code=trust_remote_code, pad=pad)
         given = dict(kw, device=device, dtype=dtype, escape=escape, image_tokens=image_tokens)
@@ -121,12 +124,20 @@ class VLM:
         return (f'VLM({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M parameters, '
                 f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device}{suffix})')
 
-    def read(self, chat, images, question, later=None) -> Prompt:
-        "A chat and its pictures through the processor, with the positions noted; `later`: of `text_positions`"
+    def read(self, chat, images, question, later=None, tokens=()) -> Prompt:
+        """A chat and its pictures through the processor, with the positions noted.
+
+        `later`: of `text_positions`; `tokens`: most tokens of each picture, or None for the usual limit."""
         bos, seen = getattr(self.tokenizer, 'bos_token', None), [to_raster(im) for im in images]
-        kw, spans = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}, []
+        kw, spans, processor = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}, [], self.processor
+        each = [processor]*len(images)
         if images:
-            cell, limit = token_limit(self.processor, self.image_tokens)
+            cell, limit = token_limit(processor, self.image_tokens)
+            if any(tokens):
+                each, seen = limited_processors(self.model.config, with_settings(processor, limit), seen, tokens)
+                limit = {}
+            alone = self.family.pixels in (row_pixels, patch_pixels)   # each picture is read as if it were alone
+            processor = joined(each, self.shared.pictures if self.shared and alone else None)
             kw |= dict(images=[seen], **limit)
             pixels = max(im.width*im.height for im in images)
             if limit and pixels > self.image_tokens*cell**2:
@@ -135,11 +146,11 @@ class VLM:
                     f'{cell} pixels, fewer than the processor alone would take. Set another number with '
                     '--image-tokens, or `vlm.image_tokens` (None: the processor\'s own limit).', stacklevel=4)
         # some tokenizers are saved with a limit, which would cut pictures in two
-        inputs = self.processor(text=chat, truncation=False, return_tensors='pt', **kw)
+        inputs = processor(text=chat, truncation=False, return_tensors='pt', **kw)
         inputs.pop('labels', None)
         ids, tok, config = inputs['input_ids'][0], self.tokenizer, self.model.config
         self.check_length(ids, 'Shorten the question or use fewer or smaller pictures.')
-        if images: spans = self.family.spans(config, self.processor, inputs, [im.size for im in seen], ids)
+        if images: spans = self.family.spans(config, each, inputs, [im.size for im in seen], ids)
         spans = [stretched(s, seen[s.image], images[s.image]) for s in spans]
         names = token_names(tok, ids)
         asked = text_positions(tok, ids, names, question, later)
@@ -154,31 +165,33 @@ class VLM:
         if suffix is True: suffix = self.suffix
         return f'{question} {check_text(self.processor, suffix, self.escape)}' if suffix else question
 
-    def fill(self, images, question, text):
+    def fill(self, images, question, text, tokens=()):
         "The prompt of pictures and a text, which begins with the question: the stock path, with the positions noted"
-        put = lambda words: put_words(self.processor, words, len(images), self.messages)
-        (head, words, tail), own = put(text), put(question)[1]
+        head, (words, own), tail = put_words(self.processor, [text, question], len(images), self.messages)
         if not words.startswith(own):
             raise PromptError(f'The chat template of {self.name} makes {words[:80]!r} of a text that begins with '
                               f'{question[:80]!r}, which cannot be found in it. Ask without signs that it changes.')
         later = re.findall(f'(?={re.escape(own)})', (words + tail)[1:])   # the same words, behind their own place
-        return replace(self.read(head + words + tail, images, own, len(later)), asked=question)
+        return replace(self.read(head + words + tail, images, own, len(later), tokens), asked=question)
 
     def prompt(self,
-        images,         # one picture or a list of them: path, bytes, PIL, array
+        images: Picture|list,
         question: str,
-        suffix=None,    # appended after a space, for example `SHORT_ANSWER`; True: the model's own, `VLM.suffix`
+        suffix: str|bool|None = None,   # appended after a space, as `SHORT_ANSWER`; True: the model's own, `VLM.suffix`
+        tokens: tuple = (),             # most tokens of each picture, or None for the usual limit; where the family can be told
     ) -> Prompt:
         "Pictures and a question as this model's own chat template puts them"
         if not isinstance(images, (list, tuple)): images = [images]
         images = [check_shape(open_image(im)) for im in images]
         if not images: raise PromptError('No picture: give at least one.')
+        if tokens and len(tokens) != len(images):
+            raise PromptError(f'tokens={tokens}: give one limit for each of {len(images)} pictures.')
         one_only = self.family.why_not.get('several pictures')
         if one_only and len(images) > 1: raise PromptError(f'One picture at a time: {one_only}.')
         question = check_text(self.processor, question, self.escape)
         text = self.with_suffix(question, suffix)
         if note := unknown_note(self.tokenizer, text): warnings.warn(note, stacklevel=2)
-        return self.fill(images, question, text)
+        return self.fill(images, question, text, tokens)
 
     def chat(self,
         images,    # one picture or a list of them; None: they stand in the messages
@@ -307,13 +320,19 @@ class VLM:
         return Answer(open_thought(prompt.text) + text.strip(), ids, logprob, seconds, len(prompt), finished)
 
     def ask(self,
-        images,             # one picture or a list of them
+        images: Picture|list,
         question: str,
-        suffix=True,        # appended after a space: a text; True: the model's own, `VLM.suffix`; None: none
-        max_new_tokens=32,  # longest answer, see `room`
+        suffix: str|bool|None = True,   # appended after a space; True: the model's own, `VLM.suffix`; None: none
+        max_new_tokens: int = 32,       # longest answer, see `room`
+        tokens: tuple = (),             # most tokens of each picture, see `prompt`
     ) -> 'Answer':
         "Ask about pictures"
-        return self.generate(self.prompt(images, question, suffix), max_new_tokens)
+        return self.generate(self.prompt(images, question, suffix, tokens), max_new_tokens)
+
+    def why_not_fewer(self, tokens) -> str:
+        "Why a picture cannot be shown with at most so many tokens; '' where it can, as far as tiles allow"
+        settings, why = token_settings(self.model.config, self.processor, tokens)
+        return '' if settings else why
 
     @contextlib.contextmanager
     def sharing(self):
@@ -380,7 +399,7 @@ def model_lock(model):
 
 def free_memory(vlm):
     "Give back memory that is not used any more, beginnings of prompts that are shared included"
-    if vlm.shared: vlm.shared.kept.clear()
+    if vlm.shared: vlm.shared.forget()
     gc.collect()
     for device in (torch.cuda, torch.mps):
         if device.is_available(): device.empty_cache()

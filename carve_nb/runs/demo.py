@@ -8,6 +8,7 @@ __all__ = ['DEMO_METHODS', 'AGAIN', 'STORED', 'CASES', 'load_stored', 'demo_set'
 
 # %% ../../nbs/library/runs/06_demo.ipynb #9978061e
 import gc
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from time import perf_counter
 import pandas as pd, torch
 from tqdm import tqdm
 from ..attention.capture import VLM # with its captures
-from ..core.image import png_bytes
+from ..core.image import Picture, png_bytes
 from ..core.io import CHECKPOINTS, TINY, replace_file, table_html
 from ..core.plotting import panels_html
 from ..core.saliency import pick_layers
@@ -94,12 +95,17 @@ def repeat_demo(vlm, stored, n=40, workers=None, progress=True) -> list: # of bo
     bar = Bar(measured, stored.name, n, leave=False, disable=not progress, unit='question')
     return [line.get('answer') == before[line['id'], line['method']] for lines in bar for line in lines]
 
-def run_demo(n=300, other=100, # digit questions; of each other kind, at most n
-    model=TINY, out='demo_out', # name or folder; of the run and the pictures
-    kinds=KINDS, methods=DEMO_METHODS,
-    workers=1, # processes; None: as many as make sense
-    loading={}, # of `VLM.from_pretrained`: device, dtype, revision, ...
-    **kw) -> Report: # of `run_eval`: seed, max_new_tokens, progress
+def run_demo(
+    n: int = 300,                              # digit questions
+    other: int = 100,                          # questions of each other kind, at most n
+    model: str|Path = TINY,
+    out: str|Path = 'demo_out',                # folder of the run and the pictures
+    kinds: Sequence[str] = KINDS,
+    methods: Sequence[str] = DEMO_METHODS,
+    workers: int|None = 1,                     # processes; None: as many as make sense
+    loading: dict = {},                        # of `VLM.from_pretrained`: device, dtype, revision, ...
+    **kw                                       # of `run_eval`: seed, max_new_tokens, progress
+) -> Report:
     "Every method on held-out scenes, as a run, with a page of three cases"
     data = demo_set(n, other, kinds)
     read_run(out)      # a folder with something else is refused before the model is loaded
@@ -138,7 +144,8 @@ def eager_kernel(model):
     try: yield
     finally: model.set_attn_implementation(was)
 
-def bench(vlm, image, question, rounds=3, max_new_tokens=8, progress=True) -> pd.DataFrame:
+def bench(vlm: VLM, image: Picture, question: str, rounds: int = 3, max_new_tokens: int = 8,
+          progress: bool = True) -> pd.DataFrame:
     "Medians of seconds and of their ratios to a plain answer, and MB above what the loaded model needs, for each way to answer"
     method = Carve(max_new_tokens=max_new_tokens)
     prompt, layers = vlm.prompt(image, question, method.suffix), pick_layers(method.layers, vlm.n_layers)

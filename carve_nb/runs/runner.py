@@ -11,6 +11,7 @@ __all__ = ['MAY_CHANGE', 'RUN_PRESETS', 'RunConfig', 'equip', 'make_methods', 'l
 import math, sys
 import numpy, PIL, torch, transformers
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -24,7 +25,7 @@ from ..method.carve import Carve
 from ..core.errors import RunError, UnsupportedError, choose
 from ..core.io import TINY
 from ..core.stats import detectable
-from ..data.datasets import load_benchmark, sample_keys
+from ..data.datasets import DataSet, load_benchmark, sample_keys
 from .store import Bar, RunStore, attempt, carry_out, digest, export_run, read_run
 from ..data.scoring import RULES, patch_auroc, score_answer
 from ..core.saliency import pick_layers
@@ -77,7 +78,7 @@ def make_methods(config, wordy=False, n_layers=None) -> dict: # text -> method; 
 
 # %% ../../nbs/library/runs/02_runner.ipynb #cbd117b4
 @contextmanager
-def limit_image_tokens(vlm, most=None):
+def limit_image_tokens(vlm: VLM, most: int|None = None) -> Iterator[str|None]:
     "At most so many image tokens of a picture inside the block; gives how pictures are shown, in words, if not as usual"
     if most is None:
         own = vlm.model.config, vlm.processor, vlm.image_tokens
@@ -109,7 +110,7 @@ class SampleEvaluator:
     def fresh(self):
         "Forget what is shared"
         self.once, self.captures = AnswerCache(self.vlm), AttentionCache()
-        if self.vlm.shared: self.vlm.shared.kept.clear()
+        if self.vlm.shared: self.vlm.shared.forget()
 
     def line(self, method, record) -> dict: # plain values
         "An answer with its score, where the method looked, and what it cost; or why it is not asked for"
@@ -285,19 +286,25 @@ def measure(plan, store, engine, evaluator, unfit, part=(0, 1), progress=True): 
     carry_out(store, engine(evaluator, filter(None, units)), ids, done, total, progress)
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba3
-def run_eval(spec='scenes', model=TINY, # what `load_benchmark` takes, or a `DataSet`; name, folder, Hub id, or a `VLM`
-    methods=('none', 'carve'), n=None, out='eval_out', # names, with fields where wanted; samples (None: all); folder
-    *, seed=0, shuffle=False, # of chance; choose the samples by it? the first ones otherwise
-    image_tokens=None, # most tokens of a picture, where the processor has such a limit
-    max_new_tokens=None, # longest answer; None: as the set says
-    answer_by=None, answer_key=None, # another model that answers: 'URL#name', folder or Hub id; variable with its key
-    maps=False, # keep the map of each sample in its line? `Report.maps` reads them
-    retry=False, force=False, # measure failures again; set another run that is in the folder aside
-    progress=True, # show a bar and remarks?
-    engine=local_engine, # evaluator, units -> lists of lines; one that has `ready` gets its own models ready
-    part=(0, 1), # of the samples, where several processes share the folder
-    loading={}, # of `VLM.from_pretrained`, where a name is given: device, dtype, revision, ...
-    **kw) -> Path: # of `load_benchmark`; the folder
+def run_eval(
+    spec: str|Path|DataSet = 'scenes',          # what `load_benchmark` takes
+    model: str|Path|VLM = TINY,                 # name, folder or Hub id
+    methods: Sequence = ('none', 'carve'),      # as `make_method` takes them
+    n: int|None = None,                         # samples; None: all
+    out: str|Path = 'eval_out',                 # folder
+    *, seed: int = 0, shuffle: bool = False,    # of chance; choose the samples by it? the first ones otherwise
+    image_tokens: int|None = None,              # most tokens of a picture, where the processor has such a limit
+    max_new_tokens: int|None = None,            # longest answer; None: as the set says
+    answer_by: str|None = None,                 # another model that answers: 'URL#name', folder or Hub id
+    answer_key: str|None = None,                # environment variable with its key
+    maps: bool = False,                         # keep the map of each sample in its line? `Report.maps` reads them
+    retry: bool = False, force: bool = False,   # measure failures again; set another run that is in the folder aside
+    progress: bool = True,                      # show a bar and remarks?
+    engine: Callable = local_engine,            # evaluator, units -> lists of lines; its `ready` loads its models
+    part: tuple[int, int] = (0, 1),             # of the samples, where several processes share the folder
+    loading: dict = {},                         # of `VLM.from_pretrained`, where a name is given: device, dtype, ...
+    **kw                                        # of `load_benchmark`
+) -> Path:                                      # the folder
     "Measure methods on a data set; what is finished is not measured again"
     data = load_benchmark(spec, n, seed=seed if shuffle else None, **kw)
     plan = plan_run(data, methods, max_new_tokens, seed=seed, answer_by=answer_by, answer_key=answer_key, maps=maps)

@@ -22,7 +22,7 @@ from ..method.measures import (
     TEN_INSTRUCTIONS, UNRELATED_QUESTIONS, VARIANCE_PARTS, contrast_ways, instruction_maps, js_bits, least_delta,
     log_maps, map_metrics, mean_pair, variance_parts)
 from ..models.prompts import SHORT_ANSWER
-from .compare import layer_ticks, mean_estimate, picture_means
+from .convergence import layer_ticks, mean_estimate, picture_means
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #f639df4c
 def invariance_samples(n, start=0):

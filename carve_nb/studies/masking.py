@@ -17,7 +17,7 @@ from ..data.records import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..method.measures import fusion_layers, layer_costs, paired_gain
 from ..models.prompts import SHORT_ANSWER
-from .compare import annotate_cells, layer_ticks, plot_line
+from .convergence import annotate_cells, layer_ticks, plot_line
 
 # %% ../../nbs/library/studies/06_masking.ipynb #19555832
 def masking_samples(n, kinds=('digit', 'color', 'shape', 'exist')):

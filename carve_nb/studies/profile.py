@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'SHAPES', 'LABELS', 'LABEL_WORDS', 'CALIBRATION_GRID', 'rank_maps', 'layer_agreement', 'scene_questions',
-           'picture_questions', 'profile_questions', 'best_cell', 'profile_model', 'word_sample', 'mixed_questions',
-           'collect_case', 'replay', 'kind_weights', 'score_rules', 'choose_thresholds', 'try_thresholds',
-           'add_thresholds']
+           'picture_questions', 'profile_questions', 'best_cell', 'sink_figure', 'profile_model', 'word_sample',
+           'mixed_questions', 'collect_case', 'replay', 'kind_weights', 'score_rules', 'choose_thresholds',
+           'try_thresholds', 'add_thresholds']
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000004
 import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
@@ -28,10 +29,9 @@ from ..data.scoring import score_answer
 from ..data.records import Absent, Record, folder_pictures
 from ..data.scenes import make_scene, samples
 from ..method.auto import CarveAuto, map_evidence
-from ..method.profiles import short_name
-from ..method.profiles import ROWS, ModelProfile, word_row
+from ..method.profiles import short_name, ROWS, ModelProfile, word_row
 from ..models.prompts import SHORT_ANSWER, unknown_words
-from ..models.vlm import weights_key
+from ..models.vlm import VLM, weights_key
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
 def rank_maps(rows, row) -> np.ndarray: # `AttentionRows` -> [L, Nv]; weights below a hundredth of the layer's mean are alike
@@ -83,7 +83,18 @@ def best_cell(agreement) -> tuple: # [R, L] -> (row, places of its layers)
 
 def _numbers(interval): return [round(float(v), 6) for v in interval]
 
-def profile_model(vlm, samples, source='scenes of this package', draws=500, over=iter) -> ModelProfile:
+def sink_figure(maps) -> list: # [Nv] of questions about different pictures, in reading order
+    "The share of the questions whose peaks fall on one patch, and the mean share of their maps that lies there"
+    peaks = [m.argmax() for m in maps]
+    patch = np.bincount(peaks).argmax()
+    mass = np.mean([m[patch]/max(m.sum(), 1e-30) for m in maps if patch < len(m)])
+    return [round(float(v), 4) for v in (np.mean(peaks == patch), mass)]
+
+def profile_model(vlm: VLM, samples: Iterable,
+    source: str = 'scenes of this package',   # what the profile says that it was made from
+    draws: int = 500,                         # of the bootstrap
+    over: Callable = iter,
+) -> ModelProfile:
     """The row and layers of a model by agreement; where boxes are known, also how often the peaks touch them.
 
     `samples` have `image`, `question`, `image_key` and perhaps `box`; `over` goes over the pictures, such as a progress bar.
@@ -92,16 +103,18 @@ def profile_model(vlm, samples, source='scenes of this package', draws=500, over
     pictures = [[samples[i] for i in at] for at in places if len(at) > 1]
     if not pictures: raise CarveError('No picture has two questions: agreement compares what they see in one picture.')
     key, rounded = weights_key(vlm), weights_key(vlm, torch.bfloat16)    # an error before the pictures are read
-    scores, boxed = [], []   # [n][R, L]; (place of the picture, [R, L, gh, gw], touch of a map)
+    scores, seen = [], []    # [n][R, L]; [R, L, gh, gw] of each question
+    boxed = []               # (place of the picture, [R, L, gh, gw], touch of a map)
     covered = []             # parts of the patches that the boxes overlap
     for i, asked in enumerate(over(pictures)):
         image = open_image(asked[0].image)
         with vlm.sharing(): rows = [vlm.capture(image, s.question, suffix=SHORT_ANSWER) for s in asked]
         scores.append([layer_agreement(np.stack([rank_maps(r, row) for r in rows])) for row in ROWS])
         for s, r in zip(asked, rows):
+            maps = np.stack([r.maps(query=word_row(r, row)).cpu().numpy() for row in ROWS])
+            seen.append(maps)
             if s.box is None: continue
             covered.append(float((patch_cover(r.spans[0], s.box) > 0).mean()))
-            maps = np.stack([r.maps(query=word_row(r, row)).cpu().numpy() for row in ROWS])
             boxed.append((i, maps, lambda v, s=s, span=r.raster(), size=image.size: Saliency(v, size, span.box).touch(s.box)))
     scores, rng, read, touch, gain = np.array(scores), np.random.default_rng(0), list(rows[0].layers), None, None
     row, at = best_cell(scores.mean(0))
@@ -117,7 +130,8 @@ def profile_model(vlm, samples, source='scenes of this package', draws=500, over
     return ModelProfile(
         short_name(vlm), key, len(pictures), [read[i] for i in at], ROWS[row], read, table(scores.mean(0)),
         round(float(again), 3), source, touch, gain, chance=round(np.mean(covered), 4) if boxed else None,
-        dtype=str(vlm.dtype).removeprefix('torch.'), rounded=rounded)
+        dtype=str(vlm.dtype).removeprefix('torch.'), rounded=rounded,
+        sinks=sink_figure([maps[row, at].mean(0).ravel() for maps in seen]))
 
 # %% ../../nbs/library/studies/19_profile.ipynb #be56a1a1
 LABELS = dict(red=(190, 30, 45), blue=(30, 80, 200), green=(20, 120, 60), black=(15, 15, 15), purple=(120, 40, 150))
@@ -167,7 +181,7 @@ def collect_case(method, vlm, sample) -> dict: # a `CarveAuto`
             A_q, A_g = method.maps(rows_q, rows_g)
             S = method.fuse(A_q, A_g, rows_q.raster(tiles=method.reading.tiles), sample.image)
             views = [method.show(sample.image, [r]) for r in method.keep(S)]
-        answers = [vlm.ask(v.image, sample.question, method.suffix, method.max_new_tokens) for v in views]
+        answers = [vlm.ask(v.image, sample.question, method.suffix, method.max_new_tokens, method.limits(1)) for v in views]
     case = lambda a: dict(confidence=round(a.confidence, 6), score=score_answer(a, sample))
     cost = dict(capture=rows_q.meta['seconds'], instruction=rows_g.meta['seconds'] + seconds['map'],
         ask=np.mean([a.seconds for a in answers]))

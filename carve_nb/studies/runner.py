@@ -24,7 +24,7 @@ from ..runs.engine import count_workers, measure_units
 from ..runs.store import (
     ELSE, RunStore, attempt, carry_out, export_run, read_records, read_run, to_line)
 from ..models.vlm import VLM, free_memory, weights_key
-from . import ablation, convergence, entropy, invariance, masking
+from . import convergence, entropy, invariance, masking
 
 # %% ../../nbs/library/studies/18_runner.ipynb #f923c696
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def _spec(module, name, *facts):
 # %% ../../nbs/library/studies/18_runner.ipynb #d058b9a8
 STUDIES = {s.name: s for s in (
     _spec(entropy, 'entropy', 1575), _spec(entropy, 'intervention', 2250, True), _spec(convergence, 'convergence', 400),
-    _spec(masking, 'masking', 600), _spec(invariance, 'invariance', 200), _spec(ablation, 'ablation', 150))}
+    _spec(masking, 'masking', 600), _spec(invariance, 'invariance', 200))}
 
 def find_study(study) -> StudySpec: # one, or a name of `STUDIES`
     "The study of a name, or a clear error"
@@ -135,14 +135,17 @@ def check_stored(out, data, keys): # folders; of `sample_keys`, empty for scenes
 
 MAY_DIFFER = 'n', 'workers', 'seconds', 'device', 'threads', 'versions' # between two sessions of one study
 
-def run_study(study, model=TINY, # a name of `STUDIES`, or a `StudySpec`; 'carve-tiny', folder or Hub id
-    data=None, # folder with pictures and one file of annotations; None: held-out scenes
-    n=None, # samples; None: all of a folder, or those of a full run
-    out=None, # folder for records, meta and the figure; None: nothing is kept
-    workers=None, # processes; None: as many as make sense
-    progress=True, # show a bar?
-    loading={}, # of `VLM.from_pretrained`: device, dtype, revision, ...
-    **settings) -> Findings: # of the measurement; printed as well
+def run_study(
+    study: str|StudySpec,           # or a name of `STUDIES`
+    model: str|Path = TINY,         # 'carve-tiny', folder or Hub id
+    data: str|Path|None = None,     # folder with pictures and one file of annotations; None: held-out scenes
+    n: int|None = None,             # samples; None: all of a folder, or those of a full run
+    out: str|Path|None = None,      # folder for records, meta and the figure; None: nothing is kept
+    workers: int|None = None,       # processes; None: as many as make sense
+    progress: bool = True,          # show a bar?
+    loading: dict = {},             # of `VLM.from_pretrained`: device, dtype, revision, ...
+    **settings                      # of the measurement
+) -> Findings:                      # printed as well
     "Measure, write, plot, summarize; what is finished is not measured again"
     study, entries = check_study(study, data, n, settings)
     if workers is not None and workers < 1: raise CarveError(f'workers={workers}: at least one process is needed.')

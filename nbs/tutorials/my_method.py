@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from carve_nb import VLM, add_method, make_scene, run_eval
 from carve_nb.method.results import Result
-from carve_nb.method.base import CropMethod, as_saliency, check_method, first_step_rows
+from carve_nb.method.base import CropMethod, as_saliency, first_step_rows
+from carve_nb.method.check import check_method
 from carve_nb.runs.report import Report
 from carve_nb.method.view import magnify
 from carve_nb.formulas.regions import regions
