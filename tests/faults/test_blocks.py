@@ -344,7 +344,9 @@ def test_ctrl_c_in_a_notebook(folders, tmp_path, forked_kernels):
         assert error is None, why
         for name, wait, loop in LOOPS:
             timer = [threading.Timer(wait, km.interrupt_kernel)]
-            assert run_cell(client, f'print("begun", flush=True)\n{loop}', timer)[1] == 'KeyboardInterrupt', name
+            said, error, why = run_cell(client, f'print("begun", flush=True)\n{loop}', timer)
+            # where IPython cannot format the frame that was interrupted, it prints Python's own traceback and sends no error
+            assert 'KeyboardInterrupt' in (error or said), (name, said, why)
             said, error, why = run_cell(client, 'print(answers() == plain, differences(before, snapshot(vlm)))')
             assert said.splitlines()[-1:] == ['True {}'], (name, wait, said, why)
     finally:
