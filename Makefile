@@ -53,6 +53,9 @@ soak: $(V)/.ok  ## the long variants: 10,000 cases of each law, fuzzing, 20 kill
 	$(V)/$(PIP) $(C) -e '.[fuzz]'
 	$(RUN) OMP_NUM_THREADS=2 CARVE_PROFILE=soak CARVE_KILLS=20 CARVE_KILL_SAMPLES=200 \
 	  $(B) -m pytest -m 'soak or law' --soak-json=nbs/results/soak.json
+mutants: $(V)/.ok  ## would the tests notice a hundred small mistakes, drawn by SEED? mutants-SEED.json; hours, taken up where it stopped
+	$(V)/$(PIP) $(C) -e '.[mutants]'
+	$(RUN) $(B) tools/mutants.py --seed $(SEED) --out mutants-$(SEED).json
 
 export: $(V)/.ok  ## notebooks to modules, and notebooks cleaned
 	$(EXPORT) && $(V)/bin/nbdev-clean
