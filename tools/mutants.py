@@ -56,17 +56,20 @@ def run(tree, *words, seconds=900):
     except subprocess.TimeoutExpired: return False
 
 
+def notebook_of(tree, module):
+    "Where a module comes from, by its first lines"
+    path = tree/module
+    return str((path.parent/re.search(r'File to edit: (\S+)\.', path.read_text(encoding='utf-8'))[1]).resolve().relative_to(tree.resolve()))
+
+
 def caught_by(tree, module, text):
     "What fails once a module has that text: its notebook, a file of tests, or nothing"
-    path = tree/module
-    notebook = (path.parent/re.search(r'File to edit: (\S+)\.', path.read_text(encoding='utf-8'))[1]).resolve().relative_to(tree.resolve())
-    path.write_text(text, encoding='utf-8')
+    (tree/module).write_text(text, encoding='utf-8')
+    room = module.removeprefix('carve_nb/')
     try:
         if not run(tree, 'nbdev-update', '--fname', module): return 'nbdev-update'
-        if not run(tree, 'nbdev-test', '--path', str(notebook), '--n-workers', '1'): return str(notebook)
-        room = module.removeprefix('carve_nb/')
-        for test in ROOMS.get(room) or ROOMS[room.split('/')[0]]:
-            if not run(tree, 'pytest', '-x', '-q', test): return test
+        if not run(tree, 'nbdev-test', notebook_of(tree, module), '--n-workers', '1'): return 'notebook'
+        return next((test for test in ROOMS.get(room) or ROOMS[room.split('/')[0]] if not run(tree, 'pytest', '-x', '-q', test)), None)
     finally: subprocess.run(['git', 'checkout', '-q', '.'], cwd=tree, check=True)
 
 
@@ -81,6 +84,8 @@ def main():
     done = json.loads(a.out.read_text()) if a.out.exists() else []
     for module, name, i in draw(tree, a.seed, a.n)[len(done):]:
         before = (tree/module).read_text(encoding='utf-8')
+        if module not in {o['module'] for o in done} and not run(tree, 'nbdev-test', notebook_of(tree, module), '--n-workers', '1'):
+            sys.exit(f'{notebook_of(tree, module)} fails without a mutant: nothing can be told.')
         after = mutate_code(before, plugins.get_operator(name)(), i)
         old, new = next((x, y) for x, y in zip(before.splitlines(), after.splitlines()) if x != y)
         done.append(dict(module=module, old=old.strip(), new=new.strip(), caught_by=caught_by(tree, module, after)))
