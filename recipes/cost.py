@@ -280,13 +280,13 @@ def judge(row, ratios):
             for (k, (limit, side)), v in zip(TARGETS.items(), values)}
 
 # %% ../nbs/notes/cost.ipynb #f6aa49cd
-LARGE = 'plain', 'prefill', 'capture', 'lookup', 'lookup_few', 'carve_few'
+LARGE = dict(native=('plain', 'prefill', 'capture', 'lookup', 'lookup_few', 'carve_few'), unlimited=('plain', 'lookup_few'))
 
 def large_picture(grid, size, device, dtype, tokens):
     "What a picture of 28 x grid pixels a side costs, each thing done once: its row of a table"
     case = make_case(grid, size, device, dtype, tokens)
     row = dict(n_prompt=len(case.prompt), width=case.image.width, height=case.image.height)
-    for k in LARGE:
+    for k in LARGE[tokens]:
         s, _ = timed(case.vlm.device, MEASURES[k], case)
         print(f'{len(case.prompt)} tokens: {LABELS[k]} {s:.1f} s', file=sys.stderr)
         row[k] = dict(s=s, mb=memory_of(k, grid, size, device, dtype, tokens))
@@ -320,7 +320,7 @@ def main():
     meta = dict(date=str(date.today()), device=a.device, dtype=a.dtype, threads=torch.get_num_threads(), torch=torch.__version__,
         transformers=transformers.__version__, model=asdict(size), tokens=a.tokens, weights='random')
     if a.large:
-        rows = {tokens: large_picture(PHOTOGRAPH, size, a.device, a.dtype, tokens) for tokens in ('native', 'unlimited')}
+        rows = {tokens: large_picture(PHOTOGRAPH, size, a.device, a.dtype, tokens) for tokens in LARGE}
         Path(a.out).write_text(json.dumps(dict(rows=rows, meta=meta), indent=1) + '\n')
         return
     tokens, ratios = {}, {}
