@@ -118,7 +118,7 @@ class DataSet:
 ASKED = 'question', 'answers', 'choices', 'boxes', 'kind', 'rule', 'short_question'
 
 def sample_keys(records) -> dict: # id -> key of the question with its truth and picture, key of the picture
-    "What each sample is; each picture is read once"
+    "Keys that identify each sample and its picture; each picture is read once"
     keys, sums = {}, {}
     for r in records:
         if id(r.image) not in sums: sums[id(r.image)] = picture_sum(r.image)
@@ -146,7 +146,7 @@ def scene_set(n=None, split='heldout', seed=None, kinds=('digit',), style='own')
 
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
 def _own_set(name, records, **about):
-    "Asked by what its records have"
+    "A set whose suffix and score follow from its records"
     name, suffix = Path(os.path.abspath(name)).name, LETTER if all(r.choices for r in records) else SHORT
     return DataSet(name, records, suffix, mode(r.rule for r in records), about=dict(source=name, **about))
 

@@ -36,7 +36,8 @@ def picture_side(step, canvas=SIZE) -> tuple: # least side of the picture; pixel
 def _objects(seed, step, canvas):
     "The three things of a picture, from top to bottom"
     rng, (side, thing) = np.random.default_rng([seed, 0]), picture_side(step, canvas)
-    colors, shapes, digits = rng.permutation(list(COLORS)), rng.permutation(SHAPES), rng.integers(10, size=3)
+    colors, shapes = rng.permutation(list(COLORS)), rng.permutation(SHAPES)
+    digits = rng.integers(10, size=3)
     found = []
     for field, shift, color, shape, digit in zip(sorted(rng.permutation(9)[:3]), rng.random((3, 2)), colors, shapes, digits):
         corner = np.array([field % 3, field//3])*side/3 + shift*(side/3 - thing)

@@ -46,15 +46,15 @@ class Record:
 
     def __post_init__(self):
         if isinstance(self.answers, (str, Number)): self.answers = [self.answers]
-        self.id, self.kind, self.answers = str(self.id), str(self.kind or ''), [str(o) for o in self.answers or ()]
+        self.id, self.kind = str(self.id), str(self.kind or '')
+        self.answers = [str(o) for o in self.answers or ()]
         if self.choices is not None: self.choices = [str(o) for o in self.choices]
 
     def _repr_html_(self):
-        question, answer, id = map(html.escape, (self.question, self.answer, self.id))
-        return f'<b>{question}</b> → {answer} ({id})'
+        return f'<b>{html.escape(self.question)}</b> → {html.escape(self.answer)} ({html.escape(self.id)})'
 
     def open(self): # PIL picture, RGB
-        "Open its picture, and see that the boxes lie in it"
+        "Open the picture, and check that the boxes lie inside it"
         from carve_nb.core.image import open_image, stored_size
         try:
             stored = self.image() if callable(self.image) else self.image
@@ -80,7 +80,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Absent:
-    "In the place of a picture that is not there"
+    "Stands for a missing picture; raises an error when it is opened"
     why: str
     def __call__(self): raise MissingError(self.why)
 
@@ -216,7 +216,7 @@ PICTURE_ENDINGS = '.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.ti
 LONG = 512 # letters; a longer text in the field of the picture is the picture, in base64
 
 def picture_of(value): # bytes, a picture in base64, or a function; other values as they are
-    "The picture that a cell holds"
+    "The picture of a table cell"
     if not isinstance(value, str) or len(value) <= LONG: return value
     try: return base64.b64decode(value.rpartition('base64,')[2], validate=True)
     except ValueError as e: raise DataError(f'the picture is no picture in base64: {e}.') from e
@@ -297,7 +297,7 @@ def check_inside(path, folder): # the path
     raise DataError(f'{path} is a link that leads out of the folder of the set; put the file itself there.')
 
 def picture_finder(folder, rows=()): # None: there are no files
-    "value of a row -> its picture, or the one file below the folder that it names"
+    "Make a function: value of a row -> its picture, or the one file below the folder with this name"
     files = {}
     for p in sorted(Path(folder).rglob('*')) if folder else ():
         for name in {p.name, p.stem} if p.suffix.lower() in PICTURE_ENDINGS else (): files.setdefault(name, []).append(p)
@@ -319,7 +319,7 @@ def picture_finder(folder, rows=()): # None: there are no files
 
 # %% ../../nbs/library/data/07_records.ipynb #93fb7bdb
 def choose_rows(rows, n=None, seed=None) -> list: # of (number from 1, row)
-    "Some of the rows, in their order; with a seed by chance, else the first"
+    "The first n rows, or with a seed n random rows, in their order"
     if n is not None and n < 1: raise DataError(f'n={n}: at least one sample is needed.')
     numbered = list(enumerate(rows, 1))
     if seed is None or n is None or n >= len(numbered): return numbered[:n]
@@ -365,5 +365,5 @@ def read_entries(path, n=None, seed=None, allow_missing=False) -> list: # of `Re
 
 # %% ../../nbs/library/data/07_records.ipynb #b817a42b
 def image_key_of(record) -> str: # the same for all records about one picture
-    "The picture of a record; in records without its key, the id without the kind"
+    "The key of a record's picture; without one, the id without the kind"
     return record.get('image_key') or record['id'].removesuffix(f'-{record.get("kind", "")}')

@@ -53,8 +53,9 @@ def who_answers(vlm) -> str:
 class Explorer:
     "A page of widgets on both captures of a picture"
     def __init__(self, vlm):
-        self.vlm, self.image, self.name, self.stopped = vlm, None, 'picture.png', threading.Event()
-        self.shown = self.after = self.asked = self.job = self.still = None
+        self.vlm, self.name = vlm, 'picture.png'
+        self.stopped = threading.Event()
+        self.image = self.shown = self.after = self.asked = self.job = self.still = None
         self.dials = SettingsPanel(vlm.n_layers, vlm.n_heads, self.redraw)
         self.panes = {P.title: P(self) for P in TABS}
         # a row of buttons, and the tab that is on top: ipywidgets 7 has no `Stack`
@@ -114,7 +115,8 @@ class Explorer:
     def open_picture(self, src, name='picture.png'):
         "A new picture; what was found for the old one goes"
         self.image, self.name = open_image(src), name
-        self.shown, self.after, self.buttons[1].disabled = None, None, True
+        self.shown = self.after = None
+        self.buttons[1].disabled = True
         for part in (*self.frames.values(), self.answers, self.regions): part.value = ''
         for p in self.panes.values(): p.view.value = EMPTY
         self.frames['picture'].value = captioned(shrunk(self.image), 'picture')
@@ -159,8 +161,8 @@ class Explorer:
 
     def enable(self, busy):
         "Which buttons can be pressed"
-        ask, again, stop = self.buttons
-        ask.disabled, again.disabled, stop.disabled = busy, busy or self.shown is None, not busy
+        off = busy, busy or self.shown is None, not busy
+        for button, disabled in zip(self.buttons, off): button.disabled = disabled
 
     def busy(self):
         "Is the model at work?"
@@ -174,7 +176,8 @@ class Explorer:
 
     def ask(self, again=False):
         "Look twice, unless this is `again`; then ask with the view"
-        question, image, name = self.question.value, self.image, self.name
+        question, image = self.question.value, self.image
+        name = self.name
         def work(step):
             step(.1, 'two captures, with the answer')
             shown = self.shown if again else take_shown(self.vlm, image, question, name)

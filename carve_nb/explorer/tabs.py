@@ -88,7 +88,9 @@ class HeadTab(Tab):
 
     def draw(self, shown, method) -> str: # HTML
         "All heads, the open one, the heads of its layer"
-        l, h, layers, (values, what) = self.layer.value, self.head.value, list(shown.rows.layers), self.numbers(shown)
+        l, h = self.layer.value, self.head.value
+        layers = list(shown.rows.layers)
+        values, what = self.numbers(shown)
         told = html_text(f'Colours: {what}, from {values.min():.3f} (dark) to {values.max():.3f} (bright). '
             f'Open: layer {l}, head {h}, {values[layers.index(l), h]:.3f}.')
         large = {'layers x heads': head_picture(values, layers, (l, h), 64),

@@ -129,7 +129,8 @@ def make_dials(n_layers, n_heads) -> dict: # name -> widget
 class SettingsPanel:
     "The settings as widgets; `changed` is called once for each change, also when a preset moves many"
     def __init__(self, n_layers, n_heads, changed):
-        self.n_layers, self.changed, self.all = n_layers, changed, make_dials(n_layers, n_heads)
+        self.n_layers, self.changed = n_layers, changed
+        self.all = make_dials(n_layers, n_heads)
         self.preset = dial(w.Dropdown, 'Preset', 'all settings at once', options=[*PRESET, OWN])
         self.put(Carve())
         for d in self.all.values(): d.observe(self.moved, 'value')
@@ -152,13 +153,15 @@ class SettingsPanel:
 
     def entitle(self):
         "Name the preset that the dials stand at, if any"
-        self.all['head'].disabled, now, self.quiet = self.all['heads'].value != 'one', self.read(), True
+        self.all['head'].disabled = self.all['heads'].value != 'one'
+        now, self.quiet = self.read(), True
         self.preset.value = next((k for k, make in PRESET.items() if make() == now), OWN)
         self.quiet = False
 
     def put(self, method):
         "Set all dials"
-        self.quiet, self.base, layers = True, method, pick_layers(method.layers, self.n_layers)
+        self.quiet, self.base = True, method
+        layers = pick_layers(method.layers, self.n_layers)
         values = settings(method) | dict(layers=(layers[0], layers[-1]))
         if not isinstance(method.heads, str): values |= dict(heads='one', head=method.heads[0])
         for k, v in values.items():

@@ -116,7 +116,9 @@ def profile_model(vlm: VLM, samples: Iterable,
             if s.box is None: continue
             covered.append(float((patch_cover(r.spans[0], s.box) > 0).mean()))
             boxed.append((i, maps, lambda v, s=s, span=r.raster(), size=image.size: Saliency(v, size, span.box).touch(s.box)))
-    scores, rng, read, touch, gain = np.array(scores), np.random.default_rng(0), list(rows[0].layers), None, None
+    scores, rng = np.array(scores), np.random.default_rng(0)
+    read = list(rows[0].layers)
+    touch = gain = None
     row, at = best_cell(scores.mean(0))
     again = np.mean([best_cell(rng.choice(scores, len(scores)).mean(0))[0] == row for _ in range(draws)])
     table = lambda values: {k: np.round(v, 4).tolist() for k, v in zip(ROWS, values)}
@@ -217,9 +219,9 @@ def score_rules(method, cases) -> dict:
     w, kinds = kind_weights(cases), np.array([c['kind'] for c in cases])
     scores, captures, views = np.array([replay(method, c) for c in cases], float).T
     plain = np.array([c['plain']['score'] for c in cases])
-    capture, instruction, ask = (np.median([c['seconds'][k] for c in cases]) for k in ('capture', 'instruction', 'ask'))
+    median = lambda part: np.median([c['seconds'][part] for c in cases])
     harm = max((plain - scores)[kinds == k].mean() for k in set(kinds))
-    cost = 1 + (w @ captures)*instruction/capture + (w @ views)*ask/capture
+    cost = 1 + (w @ captures)*median('instruction')/median('capture') + (w @ views)*median('ask')/median('capture')
     return dict(accuracy=float(w @ scores), plain=float(w @ plain), cost=float(cost), harm=float(harm))
 
 def choose_thresholds(method, cases, budget=1.6, harm=.02, grid=CALIBRATION_GRID) -> tuple:
