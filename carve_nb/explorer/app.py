@@ -39,13 +39,13 @@ PLACES = {}   # cell of a notebook -> the page that it shows
 WIDGET_VIEW = 'application/vnd.jupyter.widget-view+json' # written here, since widgets of ipywidgets 7 do not tell it
 
 def present_cell(): # its name, or None
-    "Which cell is running, where the notebook says so"
+    "The id of the notebook cell that is running, if the notebook tells it"
     from IPython import get_ipython
     try: return get_ipython().get_parent()['metadata']['cellId']
     except (AttributeError, KeyError, TypeError): return None
 
 def who_answers(vlm) -> str:
-    "Which model it is; of ours, what they know"
+    "A sentence that names the model; of ours, also what it was trained on"
     name = Path(vlm.name).name
     ours = ': a model of ours that was trained on drawn scenes and knows nothing else'
     return f'{name} answers{ours*(name in PACKAGED)}.'
@@ -74,7 +74,7 @@ class Explorer:
         self.tell(f'Choose a picture and ask a question. Files over {BIGGEST} MB: explore(image="file").', 0)
 
     def make_top(self) -> list:
-        "Picture, question, buttons, what is going on"
+        "The widgets for picture, question, buttons and progress"
         scenes = [(f'scene {i + 1}', i) for i in range(3)]
         self.upload = dial(w.FileUpload, 'Upload a picture',
             f'JPEG, PNG, WebP, BMP, GIF or TIFF, at most about {BIGGEST} MB; it stays on the machine that runs the '
@@ -102,18 +102,18 @@ class Explorer:
         return [inputs, self.question, w.HTML(html_text(who_answers(self.vlm))), wrapping(*self.buttons), state]
 
     def tell(self, text, share=None):
-        "Write the state"
+        "Write a message and the progress on the page"
         self.status.value = html_text(text, role='status', aria_live='polite')
         if share is not None: self.progress.value = share
 
     def guard(self, f):
-        "Do it; say on the page why it failed"
+        "Call a function; write its error on the page"
         try: return f()
         except Exception as e:
             self.tell(str(e) if isinstance(e, ValueError) else f'{type(e).__name__}: {e}')
 
     def open_picture(self, src, name='picture.png'):
-        "A new picture; what was found for the old one goes"
+        "Take a new picture, and clear what was found for the old one"
         self.image, self.name = open_image(src), name
         self.shown = self.after = None
         self.buttons[1].disabled = True
@@ -141,7 +141,7 @@ class Explorer:
         self.question.value = s.question
 
     def run(self, work, then): # called with `step(share, words)`, which ends the work if it was cancelled; with its value
-        "Do long work beside the page"
+        "Run a function in a thread, so that the page stays responsive"
         if self.busy(): raise ValueError('The model is at work; wait, or cancel.')
         if self.image is None: raise ValueError('Choose a picture first.')
         def step(share, text):
@@ -175,7 +175,7 @@ class Explorer:
             self.tell('Stopping before the next call of the model.')
 
     def ask(self, again=False):
-        "Look twice, unless this is `again`; then ask with the view"
+        "Capture both maps (not `again`), then ask with the view"
         question, image = self.question.value, self.image
         name = self.name
         def work(step):
@@ -199,7 +199,7 @@ class Explorer:
         self.finish(shorten(f'{ready} {unknown_note(self.vlm.tokenizer, self.shown.question)}', 250), 1)
 
     def finish(self, text, share):
-        "Draw all, and the picture that stays, and say so"
+        "Draw everything and the still picture, and write a message"
         self.draw()
         self.tell(text, share)
         if self.still: self.still.update(self.still_bundle(), raw=True)
@@ -207,7 +207,7 @@ class Explorer:
     def redraw(self): self.guard(self.draw)
 
     def draw(self):
-        "Everything under the present settings, without the model"
+        "Draw everything under the present settings, without the model"
         for title, p in self.panes.items(): p.box.layout.display = '' if title == self.tab.value else 'none'
         if self.shown is None: return
         method = self.dials.read()
@@ -233,7 +233,7 @@ class Explorer:
         return replace(draft_shown(self.shown, method), answer=answer, seconds={}).picture(200)
 
     def still_bundle(self):
-        "The picture alone, as HTML that can be hidden, as PNG, and in words"
+        "The still picture as HTML, as PNG and as text"
         words = f'The explorer: {self.name if self.image else "no picture"}, nothing asked yet'
         if self.shown: words = f'{self.shown.question} Alone: {format_answer(self.shown.rows.answer)}'
         if self.after: words += f', with the view: {format_answer(self.after.answer)}'
@@ -242,13 +242,13 @@ class Explorer:
             'image/png': base64.b64encode(png_bytes(picture)).decode(), 'text/plain': words}
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        "Widget, picture and words: the page takes the first that it can show"
+        "Widget, picture and text, of which a notebook shows the first that it can"
         widget, still = dict(version_major=2, version_minor=0, model_id=self.box.model_id), self.still_bundle()
         del still['text/html']
         return {WIDGET_VIEW: widget, **still} if self.box.model_id else still     # none once it is closed
 
     def _ipython_display_(self):
-        "The page, and below it the picture that stays; the page that this cell showed before goes"
+        "Show the page and below it the still picture; closes the page that this cell showed before"
         from IPython.display import display
         cell = present_cell()
         if cell and (old := PLACES.pop(cell, None)) and old is not self: old.close()
@@ -273,7 +273,7 @@ class Explorer:
 
 # %% ../../nbs/library/explorer/07_app.ipynb #3f539ac6
 def load_quietly(name, **loading) -> VLM: # loaded
-    "Our own small models without a bar of progress, which would be stored above the page"
+    "Load a model; our own without a progress bar, which the notebook would store above the page"
     quiet = name in PACKAGED and logging.is_progress_bar_enabled()
     if quiet: logging.disable_progress_bar()
     try: return VLM.from_pretrained(name, **loading)

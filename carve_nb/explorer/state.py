@@ -62,7 +62,7 @@ class ExplorerState:
 
 # %% ../../nbs/library/explorer/00_state.ipynb #ed185fb8
 def take_shown(vlm, image, question, name='picture.png') -> ExplorerState: # all that is drawn later
-    "Look twice and keep everything"
+    "Capture a picture under the question and under the general instruction, with all layers and steps"
     image = open_image(image)
     with vlm.sharing(): looks = Carve().capture_both(vlm, image, question, AttentionCache())
     said = token_names(vlm.tokenizer, torch.tensor(looks[0].tokens))
@@ -150,7 +150,7 @@ def head_map(shown, layer, head) -> Saliency: # pixels of the copy
 
 # %% ../../nbs/library/explorer/00_state.ipynb #86eab753
 def head_picture(values, layers, at, side=22) -> Image.Image: # [L, H], their indices, (layer, head)
-    "A square for each head, a row for each layer, brighter for more; the open one is outlined"
+    "A square for each head, a row for each layer, brighter for larger values; the selected head is outlined"
     v = np.asarray(values, np.float64)
     lit = (v - v.min())/max(v.max() - v.min(), 1e-12)
     cells = Image.fromarray((255*colormaps['cividis'](lit)[..., :3]).astype(np.uint8))
@@ -171,7 +171,7 @@ def head_strip(shown, layer, first=0) -> dict: # caption -> picture, each with a
 
 # %% ../../nbs/library/explorer/00_state.ipynb #4807d16b
 def words_shown(shown) -> list: # [W] text: question tokens, then generated ones
-    "The words that have a row"
+    "The words that have a row of attention"
     asked = list(shown.rows.question_tokens) if shown.rows.question is not None else []
     return [w.strip() or repr(w) for w in (*asked, *shown.said)]
 

@@ -37,7 +37,7 @@ from ..models.vlm import weights_key
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #3b4283a3
 def check_attending(vlm):
-    "Raise an error unless every layer has rows on the picture: the layers of a study are numbered through"
+    "Raise an error unless every layer has rows of attention on the picture, since a study compares all layers"
     if list(vlm.layers) == list(range(vlm.n_layers)): return
     raise StatisticsError(
         f'Only layers {list(vlm.layers)} of {vlm.n_layers} of this model have rows on the picture; layers are compared '
@@ -45,7 +45,7 @@ def check_attending(vlm):
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #9824c8f3
 def make_map(rows, layers, who='last') -> Saliency: # indices into the recorded layers; as in `head_mean_rows`
-    "The raw map of some layers, their mean"
+    "The mean attention map of some layers, without a contrast"
     a = head_mean_rows(rows, who)[np.atleast_1d(layers)].mean(0)
     raster = rows.raster()
     return Saliency(a.reshape(raster.grid), tuple(rows.meta['sizes'][0]), raster.box)
@@ -99,7 +99,7 @@ def own_profile(vlm, n=24) -> LayerProfile:
 CLUTTER = dict(easy=.1, cluttered=.9)
 
 def convergence_samples(n):
-    "Held-out questions in turn, each on an easy and on a cluttered background, which its id ends in"
+    "Held-out questions, each on an easy and on a cluttered background; the id ends in its name"
     kinds = 'digit', 'color', 'shape'
     def both(seed):
         for name, knob in CLUTTER.items():
@@ -173,7 +173,7 @@ def paired_gain(better, worse, clusters=None) -> Estimate: # [n] scores twice, p
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #1477cc9b
 def scene_of(record):
-    "What a record is counted under: the scene, where it is there on two backgrounds"
+    "The unit that a record is counted under: the scene, if the records have it on both backgrounds"
     return record['id'].rpartition('-')[0] if record.get('clutter') else image_key_of(record)
 
 column = partial(picture_means, unit=scene_of) # of a list over layers

@@ -43,13 +43,13 @@ ENTROPY_GRID = dict(
     kind=('digit', 'exist', 'color'))
 
 def ask_scene(seed, kind, texture, colour):
-    "A question about a held-out scene; where the scene has none of this kind, about the scene a million seeds on"
+    "A question about a held-out scene; if it has none of this kind, about the scene with a seed larger by a million"
     sample = to_sample(make_scene(seed, texture=texture, colour=colour), kind)
     if not sample: return ask_scene(seed + 10**6, kind, texture, colour)
     return replace(sample, id=f'{sample.id}-t{texture:g}-c{colour:g}')
 
 def entropy_samples(n, start=0):
-    "Held-out questions over a grid of both knobs; 105 visit all of it once"
+    "Held-out questions over a grid of texture and colour; 105 questions cover it once"
     for k in range(start, start + n):
         yield ask_scene(10_000 + k, **{name: v[k % len(v)] for name, v in ENTROPY_GRID.items()})
 
@@ -211,7 +211,7 @@ def plot_entropy(records) -> Figure:
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #09014160
 def format_header(records, unit='questions') -> str: # what is counted
-    "Size of a study and the ceiling of its entropy"
+    "The size of a study and the largest entropy that its maps can have, in words"
     tokens = sorted({r['tokens'] for r in records})
     n_layers, most = len(records[0]['H']['question']['last']), tokens[-1]
     number = f'{tokens[0]} to {most}' if len(tokens) > 1 else most
@@ -340,7 +340,7 @@ def plot_intervention(records) -> Figure:
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #4561bfaf
 def level_table(tables, ladder) -> pd.DataFrame: # step -> table of `to_dataframe`; name
-    "Values on the calmest and the busiest background, their paired change, and what goes by way of entropy, in points"
+    "Values on the calmest and the busiest background, their paired change, and the effect through entropy, in points"
     rows, right = {}, clutter_levels(tables['last'], 'correct', ladder)
     if not len(right): return pd.DataFrame()
     for step, t in tables.items():
@@ -357,7 +357,7 @@ def level_table(tables, ladder) -> pd.DataFrame: # step -> table of `to_datafram
     return pd.DataFrame(rows).T.rename_axis(ladder)
 
 def summarize_intervention(records) -> list:
-    "What the background does to entropy and accuracy, paired, in a table for each ladder"
+    "The effect of the background on entropy and accuracy, paired, in a table for each ladder"
     tables = {step: to_dataframe(records, step) for step in ENTROPY_STEPS}
     found = {ladder: level_table(tables, ladder) for ladder in LADDERS}
     missing = [f'{ladder}: no complete ladder yet' for ladder, t in found.items() if not len(t)]

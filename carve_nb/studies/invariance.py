@@ -56,7 +56,7 @@ def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple: # [M, L, 
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #bba1f451
 def log_maps(A, floor=.1) -> np.ndarray: # [..., Nv] attention rows, κ in units of the row's mean -> float64
-    "Rows on the scale of a ratio, without their totals: mean 0 in each"
+    "The logarithm of rows, each with mean 0"
     A = np.asarray(A, dtype=np.float64)
     x = np.log(A / A.mean(-1, keepdims=True).clip(1e-30) + floor)
     return x - x.mean(-1, keepdims=True)
@@ -65,7 +65,7 @@ def log_maps(A, floor=.1) -> np.ndarray: # [..., Nv] attention rows, κ in units
 VARIANCE_PARTS = ('position', 'picture', 'instruction', 'residual')
 
 def variance_parts(x) -> dict: # [I, M, ..., Nv] logs: I pictures (upright, turned), M instructions -> name -> [...]
-    "Variance components of a crossed design, patch by patch, their mean over patches"
+    "Variance components of pictures crossed with instructions, for each patch, then their mean over patches"
     I, M = x.shape[:2]
     if I < 2 or M < 2:
         raise ValueError(f"{I} pictures and {M} instructions: the parts can be told apart from two of each on")
@@ -95,7 +95,7 @@ def mean_pair(A) -> np.ndarray: # [M, ..., Nv] -> [...]
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #52591fbf
 def least_delta(A_gs, lam=.1): # [M, ..., Nv] maps of M >= 2 general instructions -> [..., Nv] float32 between 0 and 1
-    """The least δ that the differences of general maps prove, patch by patch, each map scaled to the same total.
+    """A lower bound of δ at each patch, from the differences of general maps, each scaled to the same total.
 
     `lam` is added to both, in units of the mean; it can only lower the bound."""
     A, _ = check_maps(A_gs, A_gs, lam)
@@ -107,7 +107,7 @@ def least_delta(A_gs, lam=.1): # [M, ..., Nv] maps of M >= 2 general instruction
 LAMBDA_GRID = tuple(10.**(k/4) for k in range(-24, 9)) # λ that are tried, in units of the mean of A_g
 
 def lambda_from_spread(A_gs): # [M, ..., Nv] maps of M >= 2 general instructions -> [..., 1]
-    "The λ of each row under which the general maps explain each other best, to be used with their mean"
+    "The λ of each row under which each general map is predicted best by the others; for use with their mean"
     A, _ = check_maps(A_gs, A_gs, 1)
     M = len(A)
     if A.ndim < 2 or M < 2:
@@ -133,7 +133,7 @@ def layer_contrast(A, last=-1, among=None) -> tuple: # [L, Nv] of all layers -> 
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #c10afbed
 def contrast_ways(A_q, A_gs, A_none) -> dict: # [L, Nv], [M, L, Nv], [L, Nv] -> name -> [L', Nv]
-    "One question's map under every operator; the usual instruction is the first; `A_none`: with the query removed"
+    "The map of a question under every operator; the first instruction is the usual one; `A_none`: without the question"
     A_q, A_gs = torch.as_tensor(A_q), torch.as_tensor(A_gs)
     g, mean = A_gs[0], A_gs.mean(0)
     return {
@@ -150,12 +150,12 @@ def contrast_ways(A_q, A_gs, A_none) -> dict: # [L, Nv], [M, L, Nv], [L, Nv] -> 
         'adaptive': contrast(A_q, mean, lambda_from_spread(A_gs))}
 
 def map_metrics(S, touched) -> dict: # [Nv] fused map, [Nv] bool patches of the region -> hit (0 or 1), auroc
-    "Is the peak right, and are right patches above wrong ones"
+    "Whether the peak lies in the region, and the AUROC of its patches"
     return dict(hit=int(touched[np.argmax(S)]), auroc=round(auroc(S, touched), 6))
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #668bdb0c
 def judge_ways(task, G, none, span, box) -> dict: # maps [L, Nv], [M, L, Nv], [L, Nv]; true region or None
-    "How well every operator points in one sample, and the ratio with each instruction; empty without a region"
+    "`map_metrics` of every operator for one sample, and of the ratio with each instruction; empty without a region"
     touched = np.zeros(1, bool) if box is None else patch_cover(span, box) > 0
     if not touched.any() or touched.all(): return {}
     score = lambda A: map_metrics(fuse_maps(A[None], torch.ones(1)).numpy(), touched)
@@ -192,7 +192,7 @@ def part_sums(records, group, parts, layer=None) -> tuple: # 'general' or 'quest
     return sum(v[k] for k in parts), sum(v.values())
 
 def part_share(records, group, parts, layer=None) -> Estimate:
-    "How much of the variance of the log maps belongs to some parts, in one layer or in all"
+    "The share of some parts in the variance of the log maps, in one layer or in all"
     def share(a, b):
         a, b = a.mean(-1), b.mean(-1)
         return a / np.where(np.abs(b) > 1e-12, b, np.nan)
@@ -256,7 +256,7 @@ def plot_instructions(ax, records): # with regions
 
 # %% ../../nbs/library/studies/07_invariance.ipynb #99fa22f7
 def plot_invariance(records) -> Figure:
-    "How constant the general map is, and what it matters"
+    "How constant the general map is, and how well each operator points"
     judged = [r for r in records if 'ways' in r]
     with plot_style():
         fig = Figure((8, 6.2), layout='constrained')

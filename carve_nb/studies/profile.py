@@ -40,7 +40,7 @@ def rank_maps(rows, row) -> np.ndarray: # `AttentionRows` -> [L, Nv]; weights be
     return rankdata(np.maximum(A, A.mean(1, keepdims=True)/100), axis=1)
 
 def layer_agreement(R) -> np.ndarray: # [K, L, Nv] of one picture under K questions -> [L], -1 to 1
-    "How far each layer agrees with the others on what belongs to one question"
+    "The mean correlation of each layer with the others, on the part of a map that differs between questions"
     own = R - R.mean(0)
     own = own/np.linalg.norm(own, axis=-1, keepdims=True).clip(1e-9)   # ranks have one mean, so the rest has mean 0
     corr = np.einsum('kln,kmn->lm', own, own)/len(R)
@@ -76,7 +76,7 @@ def profile_questions(vlm, n=40, folder=None) -> list: # of `Record`s
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b200000d
 def best_cell(agreement) -> tuple: # [R, L] -> (row, places of its layers)
-    "The row of the best cell; its layers that reach 80 % of the way from its worst to its best"
+    "The row with the highest agreement, and its layers in the top fifth of its range"
     row = int(agreement.max(1).argmax())
     a = agreement[row]
     return row, np.flatnonzero(a >= a.min() + .8*(a.max() - a.min())).tolist()
@@ -175,7 +175,7 @@ def mixed_questions(n=60, folder=None) -> list: # of `Record`s
 
 # %% ../../nbs/library/studies/19_profile.ipynb #8d00d2a0
 def collect_case(method, vlm, sample) -> dict: # a `CarveAuto`
-    "One question through all steps, without thresholds: all that the rules may need, as plain values"
+    "All values that the rules of `CarveAuto` may need for one question, measured without thresholds"
     seconds = Timings()
     with vlm.sharing():
         rows_q, rows_g = method.capture_both(vlm, sample.image, sample.question)
@@ -233,7 +233,7 @@ def choose_thresholds(method, cases, budget=1.6, harm=.02, grid=CALIBRATION_GRID
 
 # %% ../../nbs/library/studies/19_profile.ipynb #afa9346d
 def try_thresholds(method, cases) -> dict:
-    "Thresholds or None, n, and intervals on the half that did not choose: alone, by default, of auto, its gain"
+    "Thresholds or None, n, and cross-validated means with intervals: of the model alone, of the default, of auto, its gain"
     scores = lambda rules, cases: [replay(rules, c)[0] if rules else c['plain']['score'] for c in cases]
     alone, default = scores(None, cases), scores(CarveAuto(layers=method.layers), cases)
     auto = np.zeros(len(cases))

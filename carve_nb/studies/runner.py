@@ -54,7 +54,7 @@ def find_study(study) -> StudySpec: # one, or a name of `STUDIES`
     return study if isinstance(study, StudySpec) else STUDIES[choose(study, STUDIES, 'The study')]
 
 def check_study(study, data=None, n=None, settings={}) -> tuple: # folder, or None; samples, or None; of the measurement
-    "The study of this name, the samples of the folder, and what can be found wrong without a model"
+    "A study and the samples of a folder; raises an error for what is wrong before a model is loaded"
     study = find_study(study)
     if n is not None and n < 1: raise CarveError(f'n={n}: at least one sample is needed.')
     if data is not None and study.scenes_only:
@@ -69,7 +69,7 @@ def check_study(study, data=None, n=None, settings={}) -> tuple: # folder, or No
 
 # %% ../../nbs/library/studies/18_runner.ipynb #85be1286
 def study_meta(name, vlm, data=None, settings={}) -> dict: # of a study; folder, or None for scenes; of the measurement
-    "What records are about"
+    "The model, data and settings of a study, as plain values"
     model = Path(vlm.name).name if Path(vlm.name).is_dir() else vlm.name
     versions = dict(
         carve_nb=__version__, python=sys.version.split()[0],
@@ -83,7 +83,7 @@ def study_meta(name, vlm, data=None, settings={}) -> dict: # of a study; folder,
     return meta
 
 def study_folder(name, model=TINY, root='study_out') -> Path: # of a study; name, folder or Hub id; of all studies
-    "Where the records of a study on a model lie"
+    "The folder of the records of a study on a model"
     short = Path(model).name
     return Path(root)/(name if short == TINY else f'{name}-{short}')
 
@@ -129,7 +129,7 @@ def study_evaluator(vlm, name, measure): # of the study; (vlm, sample) -> record
 
 # %% ../../nbs/library/studies/18_runner.ipynb #708e6e97
 def check_stored(out, data, keys): # folders; of `sample_keys`, empty for scenes
-    "Refuse to go on with records of other data, whose folder may have the same name"
+    "Raise an error if a folder holds records of other data"
     others = {l['id'] for l in read_run(out, damaged=[]).lines if (l['id'] not in keys if keys else 'key' in l)}
     if others and keys: others -= {s.id for s in read_entries(data)}     # n may be smaller than before
     if others: raise RunError(f'{out} holds samples of other data, such as {min(others)!r}. {ELSE}')
