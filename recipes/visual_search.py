@@ -20,7 +20,7 @@ from carve_nb.core.stats import mean_interval, paired_effect
 from carve_nb.data.scoring import score_answer
 from carve_nb.data.drawing import COLORS, PHOTOS, SceneObject, background, sprite
 from carve_nb.data.records import Record
-from carve_nb.method.measures import ENTROPY_STEPS, capture_pair, layer_bits
+from carve_nb.studies.entropy import ENTROPY_STEPS, capture_pair, layer_bits
 from carve_nb.studies.entropy import BOOTSTRAP_DRAWS, to_dataframe, try_estimate
 from carve_nb.studies.runner import StudySpec, run_study, study_folder
 

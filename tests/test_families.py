@@ -20,7 +20,7 @@ from carve_nb.method.registry import methods
 from carve_nb.method.vicrop import RelAtt
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.carve import Carve
-from carve_nb.method.measures import layer_facts
+from carve_nb.studies.convergence import layer_facts
 from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family
 from recipes.tiny_models import RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
 from carve_nb.studies.profile import collect_case, picture_questions, profile_model, word_sample

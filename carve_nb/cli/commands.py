@@ -13,8 +13,8 @@ __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'FIELD_NA
            'do_bench', 'do_methods', 'do_families', 'do_profile', 'do_checkup']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
-import json, os, re, shlex, sys, tempfile
-from dataclasses import asdict
+import json, logging, os, re, shlex, sys, tempfile
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.resources import files
 from importlib.util import find_spec
@@ -30,6 +30,7 @@ from .files import (
 from ..core.errors import CarveError, IncompleteError, choose
 from ..core.io import PACKAGED, TINY, find_source, hush_loader, tame_terminal
 from ..data.records import FOLDER_FORMAT, folder_pictures
+from ..runs.options import Loading, RunOptions
 
 # %% ../../nbs/library/cli/03_commands.ipynb #16368377
 METHOD_NAMES = tuple(methods())
@@ -75,7 +76,7 @@ def parse_box(text) -> tuple: # four whole numbers
     raise CarveError(f'{text!r} is not a box; write x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1')
 
 def parse_question(text) -> str: # the same
-    "Refuse an empty question, and a file in its place"
+    "Raise an error for an empty question, or for a file name in its place"
     if os.path.isfile(text):
         raise CarveError(f'{text!r} is a file; the question comes last, behind the pictures, in quotation marks')
     if text.strip(): return text
@@ -91,12 +92,12 @@ def parse_part(text): # '2/4' -> (1, 4)
 DEVICES = 'cpu', 'cuda', 'mps', 'xpu', 'npu', 'hpu', 'mtia', 'xla'
 
 def parse_model(text) -> str: # the same
-    "Refuse what is neither a folder with a model nor a Hub id"
+    "Raise an error for what is neither a folder with a model nor a Hub id"
     find_source(text)
     return text
 
 def parse_device(text) -> str: # the same
-    "Refuse a device that torch has no name for"
+    "Raise an error for a device that torch does not know"
     if re.fullmatch(rf'({"|".join(DEVICES)})(:\d+)?', text): return text
     raise CarveError(f'device {text!r} is not known; write cpu, mps, cuda or, for the second GPU, cuda:1')
 
@@ -105,7 +106,7 @@ def parse_dtype(text) -> str: # 'bfloat16'
     return DTYPES[choose(text, tuple(DTYPES), 'type')]
 
 def parse_data(text) -> str: # the same
-    "Refuse a set that is no name, no file and no id on the Hub"
+    "Raise an error for a set that is no known name, no file and no Hub id"
     if '/' in text or Path(text).exists(): return text
     from carve_nb.data.datasets import BENCHMARKS     # not before a set is named: help loads this module
     names = 'scenes', *BENCHMARKS
@@ -113,7 +114,7 @@ def parse_data(text) -> str: # the same
 
 # %% ../../nbs/library/cli/03_commands.ipynb #465837c3
 def checked(read): # for typer
-    "A reader whose refusals name the option"
+    "A parser for typer, whose errors name the option"
     def reader(text):
         try: return read(text)
         except CarveError as e: raise typer.BadParameter(str(e)) from e
@@ -129,7 +130,7 @@ def word(kind, about, *names, panel=None, read=None, among=(), **more): # for `A
     return kind(*names, help=about, rich_help_panel=panel, **more)
 
 def one_of(what, names) -> dict: # arguments of `word`
-    "A name out of few"
+    "A choice among names"
     return dict(read=lambda text: choose(text, names, what), among=names, metavar=what.upper())
 
 option, argument = partial(word, typer.Option), partial(word, typer.Argument)
@@ -180,19 +181,17 @@ def read_loading(
     escape: Annotated[bool, MODEL(
         'defuse what the model would read as a command inside a question; such questions are refused otherwise',
         '--escape')] = False,
-) -> tuple: # name, arguments of `VLM.from_pretrained`; what is not said is left out
+) -> Loading:
     "How a model is loaded"
     if device and device_map: raise CarveError('give --device or --device-map, not both')
-    said = dict(device=device, device_map=device_map, dtype=dtype, revision=revision, pad=pad,
-        image_tokens=image_tokens, escape=escape)
-    return model, {k: v for k, v in said.items() if v}
+    return Loading(model, device, device_map, dtype, revision, pad, image_tokens, escape)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2829bfad
 app = typer.Typer(
     rich_markup_mode='rich', pretty_exceptions_enable=False, context_settings=dict(help_option_names=['-h', '--help']))
 
 def command(panel, epilog=None): # decorator
-    "A function as a command: its words are read at once, its work is done when the result is called"
+    "Register a function as a command; its options are parsed at once, its work runs when the result is called"
     shared = signature(read_loading).parameters
     def register(f):
         own = [p for k, p in signature(f).parameters.items() if k != 'loading']
@@ -206,23 +205,21 @@ def command(panel, epilog=None): # decorator
     return register
 
 def open_model(loading, method=None): # `VLM`
-    "The model that was asked for, loaded quietly; without the layers of the method it is refused before"
+    "Load the model without progress bars; raises an error first if it lacks the layers of the method"
     import torch
-    name, how = loading
-    if how.get('device', '').startswith('cuda') and not torch.cuda.is_available():
+    if (loading.device or '').startswith('cuda') and not torch.cuda.is_available():
         raise CarveError('torch finds no CUDA device here; use --device cpu, or leave --device out.')
     from transformers import AutoConfig
     from carve_nb.core.saliency import pick_layers
-    from carve_nb.models.vlm import VLM
     hush_loader()
     if isinstance(getattr(method, 'layers', None), list):
-        config = AutoConfig.from_pretrained(find_source(name), revision=how.get('revision'))
+        config = AutoConfig.from_pretrained(find_source(loading.model), revision=loading.revision)
         pick_layers(method.layers, config.get_text_config().num_hidden_layers)
-    return VLM.from_pretrained(name, **how)
+    return loading.load()
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c406cd03
 def pick_method(spec, layers=None, suffix=None, max_new_tokens=32): # a method
-    "The method that was asked for, asking as it was told to"
+    "The method of a command with its suffix and length"
     from carve_nb.runs.runner import RunConfig, make_methods
     from carve_nb.models.prompts import SHORT_ANSWER
     if layers is not None: spec += f':layers={None if layers == "all" else layers}'
@@ -260,7 +257,7 @@ def do_ask(images: Pictures, question: Question, loading,
     ask = pick_method(method, layers, suffix, max_new_tokens)
     r = ask_several(ask, open_model(loading, ask), pictures, question, box=box)
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')
-    shown, facts = sys.stdout.isatty() and not quiet, dict(model=loading[0], version=__version__)
+    shown, facts = sys.stdout.isatty() and not quiet, dict(model=loading.model, version=__version__)
     if shown: print(*filter(None, [terminal_picture(r.picture), *map(tame_terminal, r.summary())]), sep='\n')
     else:
         said = r.summary()[1:] if verbose or r.images else grave_notes(r.notes)*(not quiet)
@@ -300,7 +297,7 @@ def do_map(images: Pictures, question: Question, loading,
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2169a7ac
 def write_page(path, cell, *words):
-    "A notebook with one cell of code, below words"
+    "Write a notebook with Markdown cells and one code cell"
     from nbformat import v4, write
     kernel = dict(name='python3', display_name='Python 3')
     cells = [*map(v4.new_markdown_cell, words), v4.new_code_cell(cell)]
@@ -312,7 +309,7 @@ LARGEST = 200_000_000
 DARK = '<link rel="stylesheet" media="(prefers-color-scheme: dark)" href="/voila/templates/lab/static/theme-dark.css">'
 
 def serve_page(path, port=None, browser=True):
-    "Show what a notebook shows, until the program is ended"
+    "Serve a notebook as a page until the program ends"
     from voila.app import Voila, VoilaExporter
     async def own_host(self, *args, generate=VoilaExporter.generate_from_notebook_node, **kw):
         async for part, resources in generate(self, *args, **kw):     # without style sheets of others, which `own` blocks
@@ -342,13 +339,13 @@ def do_explore(loading,
     "Open the explorer in a browser, on this machine only."
     if not find_spec('voila'):
         raise CarveError('the explorer as a page needs voila: pip install voila ipykernel')
-    name, how = loading
+    name = loading.model
     if name not in PACKAGED and Path(name).exists(): name = os.path.abspath(name)
     if image:
         read_pictures([image])     # what is none is refused here, and not on the page
         image = os.path.abspath(image)
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
-        call = f'explore({name!r}, {image!r}, {question!r}, **{how!r})'
+        call = f'explore({name!r}, {image!r}, {question!r}, **{loading.given()!r})'
         write_page(path := Path(folder)/'explore.ipynb', f'from carve_nb.explorer.app import explore\n{call}', DARK)
         serve_page(path, port, not no_browser)
 
@@ -382,8 +379,7 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
     n: Annotated[int|None, option('with --full: so many digit questions alone', min=1, metavar='N')] = None,
     workers: Workers = None, force: Force = False, quiet: Quiet = False):
     "Show three scenes with both answers and the truth, ask forty stored questions again, and tell the stored result."
-    name, how = loading
-    if (n or name != TINY) and not full: raise CarveError('--model and --n go with --full.')
+    if (n or loading.model != TINY) and not full: raise CarveError('--model and --n go with --full.')
     make_folder(out)
     from carve_nb.runs.store import read_run
     if not full and read_run(out)[0]:
@@ -394,10 +390,10 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
     hush_loader()
     if full:
         kinds = ('digit',) if n else KIND_NAMES
-        report = run_demo(n or 300, 100, name, out, kinds, workers=workers, loading=how, progress=not quiet)
+        report = run_demo(n or 300, 100, loading, out, kinds, workers=workers, progress=not quiet)
         return end_with_report(report, out)
     stored = load_stored()
-    vlms = {model: open_model((model, how)) for model in stored}
+    vlms = {model: open_model(replace(loading, model=model)) for model in stored}
     for case, r in show_cases(vlms[TINY], stored, out).items():
         print(f'{case}:', *map(tame_terminal, r.summary()), sep='\n')
         print(terminal_picture(r.picture))
@@ -492,20 +488,24 @@ def do_eval(
     if engine == 'local' and ray != (1, None, None):
         raise CarveError('--workers, --gpus-per-worker and --ray-address go with --engine ray.')
     from carve_nb.data.datasets import load_benchmark
-    out, (name, how) = out or Path('eval_out')/Path(os.path.abspath(data)).name, loading
+    out = out or Path('eval_out')/Path(os.path.abspath(data)).name
     more = {k: v for k, v in dict(kinds=kinds, root=root).items() if v}
     samples = load_benchmark(data, n, split, seed if shuffle else None, rule, download, **more)   # before torch loads
     make_folder(out)
     from carve_nb.runs.report import write_report
-    from carve_nb.runs.runner import RUN_PRESETS, run_eval
+    from carve_nb.runs.runner import RUN_PRESETS, evaluate, local_engine
     hush_loader()
-    limits = dict(image_tokens=how.pop('image_tokens', None), max_new_tokens=max_new_tokens)     # kept with the run
-    settings = RUN_PRESETS.get(preset, {}) | {k: v for k, v in limits.items() if v}
+    if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
+    limits = RUN_PRESETS.get(preset, {})
+    loading = replace(loading, image_tokens=loading.image_tokens or limits.get('image_tokens'))
+    options = RunOptions(
+        seed, max_new_tokens or limits.get('max_new_tokens'), answer_by, answer_key, maps, retry, force, not quiet,
+        part)
+    measuring = local_engine
     if engine == 'ray':
         from carve_nb.runs.distributed import RayEngine
-        settings['engine'] = RayEngine(*ray)
-    run_eval(samples, name, methods, out=out, seed=seed, maps=maps, retry=retry, force=force, progress=not quiet,
-        loading=how, answer_by=answer_by, answer_key=answer_key, part=part, **settings)
+        measuring = RayEngine(*ray)
+    evaluate(samples, loading, methods, out, options, measuring)
     end_with_report(write_report(out), out)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cef5dcc3
@@ -536,11 +536,10 @@ def do_study(
     "Measure what a chapter claims, draw its figure, tell what came out; goes on where it was stopped."
     from carve_nb.studies.runner import check_study, run_study, study_folder
     check_study(name, data, n)
-    model, how = loading
-    out = out or study_folder(name, model)
+    out = out or study_folder(name, loading.model)
     make_folder(out)
     hush_loader()
-    found = run_study(name, model, data, n, out, workers, not quiet, loading=how)
+    found = run_study(name, loading, data, n, out, workers, not quiet)
     print(f'\nwritten to {out}:', ', '.join(found.files))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #be04f684

@@ -17,7 +17,7 @@ from ..core.io import one_line, replace_file, tame_terminal
 
 # %% ../../nbs/library/cli/01_files.ipynb #a0b66e9b
 def read_pictures(paths) -> list: # of PIL pictures
-    "Pictures, or what is wrong with a file; where there are several, words of a question may stand among them"
+    "Open pictures; raises an error that names the file, also if words of the question stand among the files"
     from carve_nb.core.image import open_image
     if words := [path for path in paths[1:] if not Path(path).exists()]:
         raise CarveError(f'{words[0]} is no file: pictures come first, then the question in quotation marks.')
@@ -30,7 +30,7 @@ def read_pictures(paths) -> list: # of PIL pictures
     return pictures
 
 def check_file(path): # the path
-    "Refuse a file that cannot be written"
+    "Raise an error for a file that cannot be written"
     if str(path) == '-': raise CarveError("'-' is no file here; give a name, or /dev/stdout for the standard output.")
     try:
         folder, found = Path(path).is_dir(), Path(path).absolute().parent.is_dir()
@@ -41,7 +41,7 @@ def check_file(path): # the path
     return path
 
 def keep_files(*paths, force=False, images=()): # None: no file is wanted
-    "Refuse to write over a file, with `force` too over a picture that was given"
+    "Raise an error if a file exists; with `force` only if it is one of the given pictures"
     for path in filter(None, paths):
         if Path(path).exists() and any(os.path.samefile(path, image) for image in images):
             raise CarveError(f'{path} is the picture itself, which would be lost; name another file.')
@@ -50,7 +50,7 @@ def keep_files(*paths, force=False, images=()): # None: no file is wanted
             raise CarveError(f'{path} is there already and would be lost; name another, or --force.')
 
 def make_folder(path, *names, force=False):
-    "Make a folder, or say why not; files of these names must not be there yet"
+    "Make a folder; raises an error if it cannot be made or holds files of these names"
     if path is None: return
     try: Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as e: raise CarveError(f'{path} cannot be a folder: {e.strerror}') from e
@@ -70,7 +70,7 @@ def save_json(path, values):
 
 # %% ../../nbs/library/cli/01_files.ipynb #e0d82b4d
 def picture_kind(path) -> str | None: # such as 'PNG'; None: not that of a picture
-    "The format that the end of a name tells"
+    "The picture format of a file ending"
     from PIL import Image
     kind = Image.registered_extensions().get(Path(path).suffix.lower())
     try: Image.new('RGB', (32, 32)).save(BytesIO(), kind)
@@ -78,7 +78,7 @@ def picture_kind(path) -> str | None: # such as 'PNG'; None: not that of a pictu
     return kind
 
 def check_picture(path, others=()): # the path; ends that are taken beside those of pictures
-    "Refuse a name that does not end as that of a picture"
+    "Raise an error for a file name without a picture ending"
     if picture_kind(path) or Path(path).suffix in others: return check_file(path)
     fit = ' or '.join([*filter(None, others), '.png'])
     raise CarveError(f'{path}: unknown file extension: {Path(path).suffix}; end it with {fit}.')
@@ -106,7 +106,7 @@ def print_line(kind, message):
 
 # %% ../../nbs/library/cli/01_files.ipynb #817d9d8e
 def print_table(rows, as_json=False): # lists of words, the head first
-    "A table that fits; rows one below the other where columns would be too narrow for their words; or JSON"
+    "Print a table as wide as the terminal, one row below the other if columns get too narrow; or JSON"
     head, *rows = rows
     if as_json: return print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
     from rich.console import Console
@@ -126,7 +126,7 @@ def print_table(rows, as_json=False): # lists of words, the head first
 KITTY, ITERM = {'xterm-kitty', 'xterm-ghostty', 'ghostty'}, {'iTerm.app', 'iTerm2', 'WezTerm'}
 
 def terminal_picture(draw) -> str: # makes a PIL picture; '' where none can be shown
-    "A picture in the words of kitty's or of iTerm2's terminal"
+    "The escape sequence that shows a picture in kitty or iTerm2"
     from carve_nb.core.image import png_bytes
     said = {os.environ.get(k) for k in ('TERM', 'TERM_PROGRAM', 'LC_TERMINAL')}
     if not (sys.stdout.isatty() and said & (KITTY | ITERM)): return ''

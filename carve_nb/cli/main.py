@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'UsageError', 'OTHER_NAMES', 'print_version', 'top', 'summarize_usage', 'read_words', 'print_error',
-           'nobody_reads', 'printable', 'main']
+           'nobody_reads', 'printable', 'logged', 'main']
 
 # %% ../../nbs/library/cli/04_main.ipynb #d5d78165
-import os, select, sys, traceback, warnings
+import logging, os, select, sys, traceback, warnings
 from contextlib import contextmanager, suppress
 from typing import Annotated
 import typer
@@ -55,7 +55,7 @@ UsageError = typer.BadParameter.__base__   # of the library that typer brings al
 OTHER_NAMES = {'--preset': '--method official', '--save': '--out', '--quick': 'carve demo alone, which is quick now'}
 
 def summarize_usage(e, argv=()) -> str: # one line
-    "What is wrong with the words of a command, what may have been meant, and where to read more"
+    "What is wrong with the options of a command, what may have been meant, and where to read more"
     said, where = e.format_message().rstrip('.'), e.ctx.command_path if e.ctx else 'carve'
     if 'unexpected extra' in said and where.endswith('explore'): said += '; put the question in quotation marks'
     if "'IMAGE" in said: said = 'Give a picture, or several, and then the question in quotation marks'
@@ -67,7 +67,7 @@ def summarize_usage(e, argv=()) -> str: # one line
     return f'{said} (see {where} --help)'
 
 def read_words(argv, told): # what to do, or an exit status
-    "Words of a shell as a function to call"
+    "Parse the words of a command into a function to call"
     argv = list(sys.argv[1:] if argv is None else argv) or ['help']
     if argv[0] in ('help', 'version'): argv = [*argv[1:], f'--{argv[0]}']
     try: return typer.main.get_command(app).main(argv, 'carve', standalone_mode=False, obj=told)
@@ -84,7 +84,7 @@ def print_error(e, debug=False) -> int: # exit status
     return 1
 
 def nobody_reads() -> bool: # is the standard output closed at its other end?
-    "Whether the standard output broke, as after `| head`; from then on what is written to it is dropped"
+    "Whether the standard output is closed at the other end, as after `| head`; later output is then dropped"
     try: out, pipe = sys.stdout.fileno(), select.poll()
     except (OSError, AttributeError): return False         # not a file, or no such system
     pipe.register(out, 0)
@@ -95,7 +95,7 @@ def nobody_reads() -> bool: # is the standard output closed at its other end?
 # %% ../../nbs/library/cli/04_main.ipynb #8d5465ec
 @contextmanager
 def printable():
-    "Inside the block the standard output takes every text; afterwards it is as strict as before"
+    "Inside the block the standard output accepts every character; afterwards it is as strict as before"
     if sys.stdout is None:
         raise CarveError('The standard output is closed; nothing could be shown. Send it to a file or to /dev/null.')
     out = sys.stdout
@@ -106,6 +106,17 @@ def printable():
         with suppress(OSError, ValueError):   # it flushes, which does not matter where nobody reads
             if strict: out.reconfigure(errors='strict')
 
+@contextmanager
+def logged():
+    "Inside the block the messages that the package logs go to the standard error, without prefix"
+    log, handler = logging.getLogger('carve_nb'), logging.StreamHandler()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try: yield
+    finally:
+        log.setLevel(logging.NOTSET)
+        log.removeHandler(handler)
+
 def main(argv=None) -> int: # exit status
     "The command `carve`"
     told, notes = {}, set()
@@ -115,7 +126,7 @@ def main(argv=None) -> int: # exit status
     with warnings.catch_warnings():
         warnings.showwarning = note
         try:
-            with printable():
+            with printable(), logged():
                 work = read_words(argv, told)
                 if callable(work): work()
                 sys.stdout.flush()

@@ -27,7 +27,7 @@ LETTER = "Answer with the option's letter from the given choices directly."
 
 @dataclass(frozen=True)
 class Benchmark:
-    "Where a public set is on the Hugging Face Hub, how it is asked, and how it is scored"
+    "A public set on the Hugging Face Hub: its columns, suffix and score"
     hub: str # repository; a snapshot of it in a folder has the same form
     split: str # theirs, the usual one
     rule: str|None # of `RULES`; None: by what a row has
@@ -73,7 +73,7 @@ BENCHMARKS['aokvqa-direct'] = replace(
 
 # %% ../../nbs/library/data/14_datasets.ipynb #623c4e44
 def picture_sum(image) -> str: # of a `Record`; '' where nothing can be read: its sample is marked when its turn comes
-    "A name for exactly this picture: the recipe of a scene, or 16 digits of the sha of its file or its pixels"
+    "A key of a picture: the recipe of a scene, or 16 digits of the SHA-256 of its file or pixels"
     if hasattr(image, 'recipe'): return image.recipe
     try:
         raw = image() if callable(image) else image
@@ -87,7 +87,7 @@ def picture_sum(image) -> str: # of a `Record`; '' where nothing can be read: it
 # %% ../../nbs/library/data/14_datasets.ipynb #0ae65e07
 @dataclass(repr=False)
 class DataSet:
-    "Questions in a fixed order, and how they are asked and scored"
+    "Questions in a fixed order, with their suffix and score"
     name: str # short id
     records: list # of `Record`s
     suffix: str|None = SHORT # after each question; None: nothing
@@ -98,7 +98,7 @@ class DataSet:
     def __getitem__(self, i): return self.records[i]
 
     def key(self, names=('id', 'question', 'answers', 'choices')) -> str: # 16 hexadecimal digits
-        "A name for exactly these questions and answers, or for other fields of the records"
+        "A digest of the questions and answers, or of other fields of the records"
         return digest([[getattr(r, k) for k in names] for r in self.records])
 
     def __repr__(self):
@@ -118,7 +118,7 @@ class DataSet:
 ASKED = 'question', 'answers', 'choices', 'boxes', 'kind', 'rule', 'short_question'
 
 def sample_keys(records) -> dict: # id -> key of the question with its truth and picture, key of the picture
-    "What each sample is; each picture is read once"
+    "Keys that identify each sample and its picture; each picture is read once"
     keys, sums = {}, {}
     for r in records:
         if id(r.image) not in sums: sums[id(r.image)] = picture_sum(r.image)
@@ -146,7 +146,7 @@ def scene_set(n=None, split='heldout', seed=None, kinds=('digit',), style='own')
 
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
 def _own_set(name, records, **about):
-    "Asked by what its records have"
+    "A set whose suffix and score follow from its records"
     name, suffix = Path(os.path.abspath(name)).name, LETTER if all(r.choices for r in records) else SHORT
     return DataSet(name, records, suffix, mode(r.rule for r in records), about=dict(source=name, **about))
 

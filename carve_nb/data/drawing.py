@@ -157,7 +157,7 @@ def background(rng, texture, colour, photos=PHOTOS['train']): # 0 (flat) to 1; 0
 # %% ../../nbs/library/data/00_drawing.ipynb #af046d37
 @dataclass(frozen=True)
 class Style:
-    "How a scene is painted; what it holds, and what is asked, stay the same"
+    "How a scene is painted; its objects and questions stay the same"
     fonts: tuple = (FONT,) # of matplotlib; each digit has one of them
     filled: bool = True    # filled shapes with a rim, else outlines in the colour
     turn: float = 0        # degrees by which an object may be turned to either side

@@ -23,12 +23,12 @@ THING = 24      # least side of a thing in pixels: its digit is ten pixels high
 SEEDS = range(945_000, 950_000)   # of no other scene
 
 def share(step) -> float: # 0 to `SMALLEST`; a fraction is a size between two
-    "The thing's side over the picture's at a step"
+    "The side of an object as a share of the picture's, at a step"
     return LARGEST*2**(-step/STEPS)
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #5a22c2bf
 def picture_side(step, canvas=SIZE) -> tuple: # least side of the picture; pixels of the picture's side, and of the thing's
-    "How large a picture and its things are drawn"
+    "The sides of the picture and of its objects, in pixels"
     side = max(canvas, round(THING/share(step)))
     return side, round(share(step)*side)
 
@@ -36,7 +36,8 @@ def picture_side(step, canvas=SIZE) -> tuple: # least side of the picture; pixel
 def _objects(seed, step, canvas):
     "The three things of a picture, from top to bottom"
     rng, (side, thing) = np.random.default_rng([seed, 0]), picture_side(step, canvas)
-    colors, shapes, digits = rng.permutation(list(COLORS)), rng.permutation(SHAPES), rng.integers(10, size=3)
+    colors, shapes = rng.permutation(list(COLORS)), rng.permutation(SHAPES)
+    digits = rng.integers(10, size=3)
     found = []
     for field, shift, color, shape, digit in zip(sorted(rng.permutation(9)[:3]), rng.random((3, 2)), colors, shapes, digits):
         corner = np.array([field % 3, field//3])*side/3 + shift*(side/3 - thing)
@@ -45,7 +46,7 @@ def _objects(seed, step, canvas):
     return found
 
 def eye_picture(seed, step, canvas=SIZE) -> Image.Image: # as in `eye_question`
-    "Three things on a cluttered ground, RGB and square, bit-identical each time"
+    "Three objects on a cluttered ground, RGB and square, bit-identical each time"
     rng, (side, thing) = np.random.default_rng([seed, 1]), picture_side(step, canvas)
     image = Image.fromarray(background(rng, *rng.random(2), PHOTOS['heldout'])).resize((side, side), Image.BICUBIC)
     for o in _objects(seed, step, canvas):

@@ -50,7 +50,7 @@ def ask_shape(objects, rng):
 
 # %% ../../nbs/library/data/01_questions.ipynb #63c9c852
 def absent_name(objects, rng): # 'color shape'
-    "A pair that is not in the scene; its colour and shape are each there, if the scene allows"
+    "A colour and shape that are not in the scene together; each is there on its own, if possible"
     present = {o.name for o in objects}
     hard = sorted({f'{a.color} {b.shape}' for a in objects for b in objects} - present)
     if hard and rng.random() < .8: return choose_one(rng, hard)

@@ -46,15 +46,15 @@ class Record:
 
     def __post_init__(self):
         if isinstance(self.answers, (str, Number)): self.answers = [self.answers]
-        self.id, self.kind, self.answers = str(self.id), str(self.kind or ''), [str(o) for o in self.answers or ()]
+        self.id, self.kind = str(self.id), str(self.kind or '')
+        self.answers = [str(o) for o in self.answers or ()]
         if self.choices is not None: self.choices = [str(o) for o in self.choices]
 
     def _repr_html_(self):
-        question, answer, id = map(html.escape, (self.question, self.answer, self.id))
-        return f'<b>{question}</b> → {answer} ({id})'
+        return f'<b>{html.escape(self.question)}</b> → {html.escape(self.answer)} ({html.escape(self.id)})'
 
     def open(self): # PIL picture, RGB
-        "Open its picture, and see that the boxes lie in it"
+        "Open the picture, and check that the boxes lie inside it"
         from carve_nb.core.image import open_image, stored_size
         try:
             stored = self.image() if callable(self.image) else self.image
@@ -73,14 +73,14 @@ class Record:
         return image
 
     def opened(self):
-        "The same with its picture in memory; boxes are cut at its border, which rounded numbers exceed by a pixel"
+        "A copy with the picture in memory and boxes cut at its border, which rounding can exceed by a pixel"
         image = self.open()
         boxes = [(a, b, min(c, image.width), min(d, image.height)) for a, b, c, d in self.boxes or ()]
         return replace(self, image=image, boxes=boxes or self.boxes)
 
 @dataclass(frozen=True)
 class Absent:
-    "In the place of a picture that is not there"
+    "Stands for a missing picture; raises an error when it is opened"
     why: str
     def __call__(self): raise MissingError(self.why)
 
@@ -100,7 +100,7 @@ FOLDER_FORMAT = (
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000003
 def find_field(row, names): # 'answers answer'
-    "The first name that a row has with something under it, and that; '', None where there is none"
+    "The first of some names with a value in a row, and the value; ('', None) if there is none"
     for k in names.split():
         v = row.get(k)
         if v is not None and v == v and v not in ('', [], {}): return k, v
@@ -114,7 +114,7 @@ def as_list(value) -> list:
     return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 def read_answers(row, names) -> list: # of values: 1 and '1' are not the same where there are options
-    "The accepted answers of a row, as it has them; under a name in the singular a text is one answer"
+    "The accepted answers of a row; a text under a singular name is one answer"
     name, value = find_field(row, names)
     values = [value] if isinstance(value, str) and not name.endswith('s') else as_list(value)
     values = [o['answer'] if isinstance(o, dict) and 'answer' in o else o for o in values]
@@ -157,7 +157,7 @@ def read_options(row, names) -> tuple: # label -> text, or {}; texts, or []
     return dict(zip(labels, options)), options
 
 def right_option(value, options, labels={}, lettered=False, index=False) -> str:
-    "The text of the option that an answer means, by label, text, letter or index from 0; `index`: of the index's field"
+    "The text of the option that an answer names by label, text, letter or index from 0; `index`: it is the field of the index"
     text, whole = str(value).strip(), type(value) is int
     letter, number = text.strip('().'), whole or index and re.fullmatch(r'-?\d{1,9}(\.0)?', text)
     by_index = dict(enumerate(options)).get(int(float(text))) if number else None
@@ -180,7 +180,7 @@ def _lacking(what, row, names):
     return f'no {what}: the row has {", ".join(row) or "nothing"}; one of {", ".join(names.split())} is wanted.'
 
 def make_record(row, number, picture, fields=FIELDS, rule=None, option='{}. {}') -> Record:
-    "Check one row; `picture`: value of its field -> picture; `rule` None: by what the row has"
+    "The record of a row; `picture`: value of its field -> picture; `rule` None: chosen by what the row has"
     try:
         got = {k: find_field(row, names)[1] for k, names in fields.items()}
         short, asked = got['short'], str(got['question'] or '').strip()
@@ -216,7 +216,7 @@ PICTURE_ENDINGS = '.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.ti
 LONG = 512 # letters; a longer text in the field of the picture is the picture, in base64
 
 def picture_of(value): # bytes, a picture in base64, or a function; other values as they are
-    "The picture that a cell holds"
+    "The picture of a table cell"
     if not isinstance(value, str) or len(value) <= LONG: return value
     try: return base64.b64decode(value.rpartition('base64,')[2], validate=True)
     except ValueError as e: raise DataError(f'the picture is no picture in base64: {e}.') from e
@@ -292,12 +292,12 @@ def folder_pictures(folder) -> list: # of paths
     raise CarveError(f'{folder} holds no pictures.')
 
 def check_inside(path, folder): # the path
-    "Refuse a link that leads out of the folder of a set: its file is nobody's to show or to send"
+    "Raise an error for a link to a file outside the folder of a set"
     if path.resolve().is_relative_to(Path(folder).resolve()): return path
     raise DataError(f'{path} is a link that leads out of the folder of the set; put the file itself there.')
 
 def picture_finder(folder, rows=()): # None: there are no files
-    "value of a row -> its picture, or the one file below the folder that it names"
+    "Make a function: value of a row -> its picture, or the one file below the folder with this name"
     files = {}
     for p in sorted(Path(folder).rglob('*')) if folder else ():
         for name in {p.name, p.stem} if p.suffix.lower() in PICTURE_ENDINGS else (): files.setdefault(name, []).append(p)
@@ -319,20 +319,20 @@ def picture_finder(folder, rows=()): # None: there are no files
 
 # %% ../../nbs/library/data/07_records.ipynb #93fb7bdb
 def choose_rows(rows, n=None, seed=None) -> list: # of (number from 1, row)
-    "Some of the rows, in their order; with a seed by chance, else the first"
+    "The first n rows, or with a seed n random rows, in their order"
     if n is not None and n < 1: raise DataError(f'n={n}: at least one sample is needed.')
     numbered = list(enumerate(rows, 1))
     if seed is None or n is None or n >= len(numbered): return numbered[:n]
     return sorted(Random(seed).sample(numbered, n), key=lambda o: o[0])
 
 def check_ids(records, name) -> list: # the same
-    "Refuse an id that several records have"
+    "Raise an error if several records have the same id"
     for id, count in Counter(r.id for r in records).items():
         if count > 1: raise DataError(f'{name}: the id {id!r} stands in several rows.')
     return records
 
 def make_records(rows, name, picture, n=None, seed=None, allow_missing=True, fields=FIELDS, **kw) -> list:
-    "Check some of the rows of a set; `allow_missing`: may some have no picture, or no answer?"
+    "The records of some rows of a set; `allow_missing`: some may lack a picture or an answer"
     chosen = choose_rows(rows, n, seed)
     try: records = [make_record(r, i, picture, fields, **kw) for i, r in chosen]
     except DataError as e: raise DataError(f'{name}: {e}') from None
@@ -347,7 +347,7 @@ def make_records(rows, name, picture, n=None, seed=None, allow_missing=True, fie
     return check_ids(records, name)
 
 def read_entries(path, n=None, seed=None, allow_missing=False) -> list: # of `Record`s
-    "The rows of a folder of one's own with pictures and one file of annotations, or of that file"
+    "The records of your own folder with pictures and one file of annotations, or of that file"
     path, others = Path(path).expanduser(), ('state.json', 'dataset_info.json')
     files = [path]
     if not path.is_file(): files = sorted(p for p in path.glob('*.*') if p.suffix in ENDINGS and p.name not in others)
@@ -365,5 +365,5 @@ def read_entries(path, n=None, seed=None, allow_missing=False) -> list: # of `Re
 
 # %% ../../nbs/library/data/07_records.ipynb #b817a42b
 def image_key_of(record) -> str: # the same for all records about one picture
-    "The picture of a record; in records without its key, the id without the kind"
+    "The key of a record's picture; without one, the id without the kind"
     return record.get('image_key') or record['id'].removesuffix(f'-{record.get("kind", "")}')

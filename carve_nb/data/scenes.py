@@ -52,7 +52,7 @@ class Scene:
 
 # %% ../../nbs/library/data/02_scenes.ipynb #c1ca371d
 def _apart(a, b, margin):
-    "Do two boxes keep a distance?"
+    "Are two boxes at least `margin` pixels apart?"
     return any(p[i + 2] + margin <= q[i] for p, q in ((a, b), (b, a)) for i in (0, 1))
 
 def _place(rng, n, lo, hi):
@@ -79,15 +79,17 @@ def _blobs(im, rng, n):
 # %% ../../nbs/library/data/02_scenes.ipynb #68f82ba2
 def _paint(rng, pair, box):
     "Pair number `pair` (color * 6 + shape) in `box`, the RGB of its paint, and whether its rim is dark"
-    color, shape, digit = list(COLORS)[pair//6], SHAPES[pair % 6], int(rng.integers(10))
+    color, shape = list(COLORS)[pair//6], SHAPES[pair % 6]
+    digit = int(rng.integers(10))
     rgb = np.array(COLORS[color])*rng.uniform(.88, 1.08)
     rgb = np.clip(rgb + rng.integers(-10, 11, 3), 0, 255)
     return SceneObject(color, shape, digit, box), tuple(rgb), rng.random() < .7
 
 # %% ../../nbs/library/data/02_scenes.ipynb #c2f94e6a
 def _lay_out(seed, split, n=None, side=(36, 60), arrange=None, style='own'):
-    "What a scene shows, in the order of painting: `_paint` of each object"
-    knobs, rng, how = _rng(split, seed, 0), _rng(split, seed, 1), STYLES[choose(style, STYLES, 'style')]
+    "The objects of a scene in the order of painting, each as `_paint` returns it"
+    knobs, rng = _rng(split, seed, 0), _rng(split, seed, 1)
+    how = STYLES[choose(style, STYLES, 'style')]
     knobs.random(2)   # texture and colour
     if n is None: n = int(knobs.integers(3, 13))
     if not 1 <= n <= 12: raise CarveError(f'n must be 1 to 12 objects, got {n}')
@@ -114,7 +116,8 @@ def make_scene(
 ) -> Scene:
     "The scene of a seed, bit-identical each time; objects stay the same when only the knobs change"
     painted, how = _lay_out(seed, split, n, side, arrange, style), STYLES[style]
-    rng, paint_rng, drawn = _rng(split, seed, 2), _rng(split, seed, 3), _rng(split, seed, 0).random(2)
+    rng, paint_rng = _rng(split, seed, 2), _rng(split, seed, 3)
+    drawn = _rng(split, seed, 0).random(2)
     t, c = (float(u if knob is None else knob) for u, knob in zip(drawn, (texture, colour)))
     if not (0 <= t <= 1 and 0 <= c <= 1): raise CarveError(f'texture and colour lie in [0, 1], got {t} and {c}')
     im = Image.fromarray(photograph(rng, PHOTOS[split]) if how.photo else background(rng, t, c, PHOTOS[split]))
@@ -155,7 +158,7 @@ def scene_record(seed, kind, split='heldout', style='own') -> Record|None: # of 
     return record and replace(record, image=ScenePicture(seed, split, style, scene.name))
 
 def shares(n, kinds):
-    "kind -> its part of n; the first ones get the remainder"
+    "How many of n questions each kind gets; the first kinds get the remainder"
     return {k: n//len(kinds) + (i < n % len(kinds)) for i, k in enumerate(kinds)}
 
 def scene_records(n, kinds=('digit',), split='heldout', start=0, style='own') -> list: # `start`: the first seed
@@ -163,7 +166,8 @@ def scene_records(n, kinds=('digit',), split='heldout', start=0, style='own') ->
     kinds = list(dict.fromkeys(kinds))
     if not kinds or n < len(kinds):
         raise DataError(f'n={n}: at least one question for each of the {len(kinds)} kinds is needed.')
-    left, seed, records = shares(n, kinds), start, []
+    left, records = shares(n, kinds), []
+    seed = start
     while any(left.values()):
         for k in kinds:
             if left[k] and (record := scene_record(seed, k, split, style)):

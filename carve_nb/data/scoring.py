@@ -116,7 +116,7 @@ def text_score(answer, record) -> float: # with ten people's answers; 0..1
     return leave_one_out([text_words(o) == text for o in people_of(record)])
 
 def count_score(answer, record, point=1/3) -> float: # with several people's answers, for each match; 0..1
-    "Matches counted, nobody left out"
+    "Score by the number of people whose answer matches"
     text = vqa_words(answer)
     return min(1., point*sum(vqa_words(o) == text for o in people_of(record)))
 
@@ -142,7 +142,7 @@ def edit_distance(a, b) -> int: # insertions, deletions and replacements
     return int(last[-1])
 
 def anls_score(answer, record) -> float: # 0, or .5..1
-    "Similarity of texts that were read; less than half counts nothing"
+    "Normalised Levenshtein similarity; below 0.5 it is 0"
     flat = lambda text: ' '.join(text.lower().split())
     def error(a, b):
         most = max(len(a), len(b), 1)    # lengths as the texts came
@@ -162,7 +162,7 @@ def nearest(answer, texts=('yes', 'no')) -> str: # the first of equals
     return max(texts, key=lambda t: difflib.SequenceMatcher(None, answer, t).ratio())
 
 def pope_score(answer, record, decide=yes_or_no) -> float: # 0 or 1
-    "Is the yes or no that is heard in the answer the right one?"
+    "Does the answer say the right yes or no?"
     return float(decide(answer) == record.answer.lower())
 
 # %% ../../nbs/library/data/13_scoring.ipynb #30382cfe
@@ -256,7 +256,7 @@ RULES = {r.name: r for r in (
     Rule('f1-pairs', pair_score, 'F1 of the (colour, shape) pairs that a description of a scene names'))}
 
 def score_answer(answer, record, rule=None) -> float: # name of a rule; None: the record's own; 0..1
-    "The score of an answer: of what stands behind its thoughts, and 0 where the last of these never closes"
+    "The score of an answer, without its thoughts; 0 if the last thought is not closed"
     rule, said = RULES[choose(rule or record.rule, RULES, 'Rule')], behind_thought(str(answer))
     return 0. if said is None else float(rule.score(said, record))
 

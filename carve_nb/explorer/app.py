@@ -39,13 +39,13 @@ PLACES = {}   # cell of a notebook -> the page that it shows
 WIDGET_VIEW = 'application/vnd.jupyter.widget-view+json' # written here, since widgets of ipywidgets 7 do not tell it
 
 def present_cell(): # its name, or None
-    "Which cell is running, where the notebook says so"
+    "The id of the notebook cell that is running, if the notebook tells it"
     from IPython import get_ipython
     try: return get_ipython().get_parent()['metadata']['cellId']
     except (AttributeError, KeyError, TypeError): return None
 
 def who_answers(vlm) -> str:
-    "Which model it is; of ours, what they know"
+    "A sentence that names the model; of ours, also what it was trained on"
     name = Path(vlm.name).name
     ours = ': a model of ours that was trained on drawn scenes and knows nothing else'
     return f'{name} answers{ours*(name in PACKAGED)}.'
@@ -53,8 +53,9 @@ def who_answers(vlm) -> str:
 class Explorer:
     "A page of widgets on both captures of a picture"
     def __init__(self, vlm):
-        self.vlm, self.image, self.name, self.stopped = vlm, None, 'picture.png', threading.Event()
-        self.shown = self.after = self.asked = self.job = self.still = None
+        self.vlm, self.name = vlm, 'picture.png'
+        self.stopped = threading.Event()
+        self.image = self.shown = self.after = self.asked = self.job = self.still = None
         self.dials = SettingsPanel(vlm.n_layers, vlm.n_heads, self.redraw)
         self.panes = {P.title: P(self) for P in TABS}
         # a row of buttons, and the tab that is on top: ipywidgets 7 has no `Stack`
@@ -73,7 +74,7 @@ class Explorer:
         self.tell(f'Choose a picture and ask a question. Files over {BIGGEST} MB: explore(image="file").', 0)
 
     def make_top(self) -> list:
-        "Picture, question, buttons, what is going on"
+        "The widgets for picture, question, buttons and progress"
         scenes = [(f'scene {i + 1}', i) for i in range(3)]
         self.upload = dial(w.FileUpload, 'Upload a picture',
             f'JPEG, PNG, WebP, BMP, GIF or TIFF, at most about {BIGGEST} MB; it stays on the machine that runs the '
@@ -101,20 +102,21 @@ class Explorer:
         return [inputs, self.question, w.HTML(html_text(who_answers(self.vlm))), wrapping(*self.buttons), state]
 
     def tell(self, text, share=None):
-        "Write the state"
+        "Write a message and the progress on the page"
         self.status.value = html_text(text, role='status', aria_live='polite')
         if share is not None: self.progress.value = share
 
     def guard(self, f):
-        "Do it; say on the page why it failed"
+        "Call a function; write its error on the page"
         try: return f()
         except Exception as e:
             self.tell(str(e) if isinstance(e, ValueError) else f'{type(e).__name__}: {e}')
 
     def open_picture(self, src, name='picture.png'):
-        "A new picture; what was found for the old one goes"
+        "Take a new picture, and clear what was found for the old one"
         self.image, self.name = open_image(src), name
-        self.shown, self.after, self.buttons[1].disabled = None, None, True
+        self.shown = self.after = None
+        self.buttons[1].disabled = True
         for part in (*self.frames.values(), self.answers, self.regions): part.value = ''
         for p in self.panes.values(): p.view.value = EMPTY
         self.frames['picture'].value = captioned(shrunk(self.image), 'picture')
@@ -139,7 +141,7 @@ class Explorer:
         self.question.value = s.question
 
     def run(self, work, then): # called with `step(share, words)`, which ends the work if it was cancelled; with its value
-        "Do long work beside the page"
+        "Run a function in a thread, so that the page stays responsive"
         if self.busy(): raise ValueError('The model is at work; wait, or cancel.')
         if self.image is None: raise ValueError('Choose a picture first.')
         def step(share, text):
@@ -159,8 +161,8 @@ class Explorer:
 
     def enable(self, busy):
         "Which buttons can be pressed"
-        ask, again, stop = self.buttons
-        ask.disabled, again.disabled, stop.disabled = busy, busy or self.shown is None, not busy
+        off = busy, busy or self.shown is None, not busy
+        for button, disabled in zip(self.buttons, off): button.disabled = disabled
 
     def busy(self):
         "Is the model at work?"
@@ -173,8 +175,9 @@ class Explorer:
             self.tell('Stopping before the next call of the model.')
 
     def ask(self, again=False):
-        "Look twice, unless this is `again`; then ask with the view"
-        question, image, name = self.question.value, self.image, self.name
+        "Capture both maps (not `again`), then ask with the view"
+        question, image = self.question.value, self.image
+        name = self.name
         def work(step):
             step(.1, 'two captures, with the answer')
             shown = self.shown if again else take_shown(self.vlm, image, question, name)
@@ -196,7 +199,7 @@ class Explorer:
         self.finish(shorten(f'{ready} {unknown_note(self.vlm.tokenizer, self.shown.question)}', 250), 1)
 
     def finish(self, text, share):
-        "Draw all, and the picture that stays, and say so"
+        "Draw everything and the still picture, and write a message"
         self.draw()
         self.tell(text, share)
         if self.still: self.still.update(self.still_bundle(), raw=True)
@@ -204,7 +207,7 @@ class Explorer:
     def redraw(self): self.guard(self.draw)
 
     def draw(self):
-        "Everything under the present settings, without the model"
+        "Draw everything under the present settings, without the model"
         for title, p in self.panes.items(): p.box.layout.display = '' if title == self.tab.value else 'none'
         if self.shown is None: return
         method = self.dials.read()
@@ -230,7 +233,7 @@ class Explorer:
         return replace(draft_shown(self.shown, method), answer=answer, seconds={}).picture(200)
 
     def still_bundle(self):
-        "The picture alone, as HTML that can be hidden, as PNG, and in words"
+        "The still picture as HTML, as PNG and as text"
         words = f'The explorer: {self.name if self.image else "no picture"}, nothing asked yet'
         if self.shown: words = f'{self.shown.question} Alone: {format_answer(self.shown.rows.answer)}'
         if self.after: words += f', with the view: {format_answer(self.after.answer)}'
@@ -239,13 +242,13 @@ class Explorer:
             'image/png': base64.b64encode(png_bytes(picture)).decode(), 'text/plain': words}
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        "Widget, picture and words: the page takes the first that it can show"
+        "Widget, picture and text, of which a notebook shows the first that it can"
         widget, still = dict(version_major=2, version_minor=0, model_id=self.box.model_id), self.still_bundle()
         del still['text/html']
         return {WIDGET_VIEW: widget, **still} if self.box.model_id else still     # none once it is closed
 
     def _ipython_display_(self):
-        "The page, and below it the picture that stays; the page that this cell showed before goes"
+        "Show the page and below it the still picture; closes the page that this cell showed before"
         from IPython.display import display
         cell = present_cell()
         if cell and (old := PLACES.pop(cell, None)) and old is not self: old.close()
@@ -270,7 +273,7 @@ class Explorer:
 
 # %% ../../nbs/library/explorer/07_app.ipynb #3f539ac6
 def load_quietly(name, **loading) -> VLM: # loaded
-    "Our own small models without a bar of progress, which would be stored above the page"
+    "Load a model; our own without a progress bar, which the notebook would store above the page"
     quiet = name in PACKAGED and logging.is_progress_bar_enabled()
     if quiet: logging.disable_progress_bar()
     try: return VLM.from_pretrained(name, **loading)

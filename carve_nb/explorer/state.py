@@ -62,7 +62,7 @@ class ExplorerState:
 
 # %% ../../nbs/library/explorer/00_state.ipynb #ed185fb8
 def take_shown(vlm, image, question, name='picture.png') -> ExplorerState: # all that is drawn later
-    "Look twice and keep everything"
+    "Capture a picture under the question and under the general instruction, with all layers and steps"
     image = open_image(image)
     with vlm.sharing(): looks = Carve().capture_both(vlm, image, question, AttentionCache())
     said = token_names(vlm.tokenizer, torch.tensor(looks[0].tokens))
@@ -89,14 +89,15 @@ def stage_pictures(result) -> dict: # name -> PIL picture
     "Picture with the view's box, both maps, their contrast with the regions, what is kept, the view"
     kept = result.image
     if result.regions: kept = black_out(result.image, keep_mask(result.regions, result.image.size))
-    question, instruction, *_ = [S.picture() for S in result.maps.values()]
+    question, instruction = [S.picture() for S in result.maps.values()][:2]
     boxed = draw_boxes(result.saliency.picture(), [r.box for r in result.regions])
     return dict(picture=draw_boxes(result.image, [result.view.box]), question=question, instruction=instruction,
         map=boxed, mask=kept, view=result.view.image)
 
 def format_regions(result) -> str: # one line
     "The kept regions in words"
-    total, area = max(float(abs(result.saliency.to_pixels()).sum()), 1e-30), result.image.width*result.image.height
+    total = max(float(abs(result.saliency.to_pixels()).sum()), 1e-30)
+    area = result.image.width*result.image.height
     each = [f'{r.area/area:.1%} of the picture, {r.score/total:.1%} of the map' for r in result.regions]
     if not each: return 'no region'
     return f'{len(each)} {"region" if len(each) == 1 else "regions"}: ' + '; '.join(each)
@@ -116,7 +117,8 @@ def to_map(shown, values, tiles='all') -> Saliency: # [Nv] of the views, as in `
 
 def layer_maps(shown, method, kind='contrast') -> dict: # layer -> `Saliency`, pixels of the copy
     "The map of each layer alone"
-    out, (q, g), tiles = {}, shown.captures, method.reading.tiles
+    q, g = shown.captures
+    out, tiles = {}, method.reading.tiles
     for l in shown.rows.layers:
         one = replace(method, layers=[l])
         A_q, A_g = one.maps(q, g)
@@ -148,7 +150,7 @@ def head_map(shown, layer, head) -> Saliency: # pixels of the copy
 
 # %% ../../nbs/library/explorer/00_state.ipynb #86eab753
 def head_picture(values, layers, at, side=22) -> Image.Image: # [L, H], their indices, (layer, head)
-    "A square for each head, a row for each layer, brighter for more; the open one is outlined"
+    "A square for each head, a row for each layer, brighter for larger values; the selected head is outlined"
     v = np.asarray(values, np.float64)
     lit = (v - v.min())/max(v.max() - v.min(), 1e-12)
     cells = Image.fromarray((255*colormaps['cividis'](lit)[..., :3]).astype(np.uint8))
@@ -156,22 +158,20 @@ def head_picture(values, layers, at, side=22) -> Image.Image: # [L, H], their in
     x, y = at[1]*side, layers.index(at[0])*side
     return draw_boxes(cells, [(x, y, x + side, y + side)], '#ff5555', 3)
 
-def tower_map(tower, layer, cell, head=None) -> Saliency: # `Tower`, its layer, token y*gw + x, head (None: mean of all)
-    "What one patch looks at inside the vision tower"
-    a = tower.token_row(layer, cell)
-    a = a.mean(0) if head is None else a[head]
-    return Saliency(a.view(tower.grid), tower.image.size, tower.box, tower.image)
+def tower_map(tower, layer, cell) -> Saliency: # `Tower`, its layer, token y*gw + x
+    "What one patch looks at inside the vision tower, mean of the heads"
+    return Saliency(tower.token_row(layer, cell).mean(0).view(tower.grid), tower.image.size, tower.box, tower.image)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #18b51fff
-def head_strip(shown, layer, first=0, most=16) -> dict: # caption -> picture, each with a scale of its own
-    "The maps of the heads of a layer"
-    heads = range(first, min(first + most, shown.rows.attn.shape[2]))
+def head_strip(shown, layer, first=0) -> dict: # caption -> picture, each with a scale of its own
+    "The maps of sixteen heads of a layer"
+    heads = range(first, min(first + 16, shown.rows.attn.shape[2]))
     mass = shown.rows.mass[0, shown.rows.layers.index(layer)]
     return {f'head {h}, mass {mass[h]:.2f}': head_map(shown, layer, h).picture() for h in heads}
 
 # %% ../../nbs/library/explorer/00_state.ipynb #4807d16b
 def words_shown(shown) -> list: # [W] text: question tokens, then generated ones
-    "The words that have a row"
+    "The words that have a row of attention"
     asked = list(shown.rows.question_tokens) if shown.rows.question is not None else []
     return [w.strip() or repr(w) for w in (*asked, *shown.said)]
 

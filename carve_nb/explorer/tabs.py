@@ -53,7 +53,7 @@ class LayerTab(Tab):
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #9bb88ed6
 class HeadTab(Tab):
-    "All heads in one picture, one of them open"
+    "A picture of all heads, and the map of the selected one"
     title = 'By head'
     def make(self):
         v, self.loss = self.owner.vlm, {}
@@ -88,7 +88,9 @@ class HeadTab(Tab):
 
     def draw(self, shown, method) -> str: # HTML
         "All heads, the open one, the heads of its layer"
-        l, h, layers, (values, what) = self.layer.value, self.head.value, list(shown.rows.layers), self.numbers(shown)
+        l, h = self.layer.value, self.head.value
+        layers = list(shown.rows.layers)
+        values, what = self.numbers(shown)
         told = html_text(f'Colours: {what}, from {values.min():.3f} (dark) to {values.max():.3f} (bright). '
             f'Open: layer {l}, head {h}, {values[layers.index(l), h]:.3f}.')
         large = {'layers x heads': head_picture(values, layers, (l, h), 64),
@@ -97,7 +99,7 @@ class HeadTab(Tab):
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #0af33877
 class WordTab(Tab):
-    "Words"
+    "The map of a selected word"
     title = 'By word'
     def make(self):
         self.word = dial(w.SelectionSlider, 'Word', 'step through the words of question and answer', '420px',
@@ -122,7 +124,7 @@ class WordTab(Tab):
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #fc75c906
 class CodeTab(Tab):
-    "Code and picture to take away"
+    "The program that makes the result, and its picture to save"
     title = 'Export'
     def draw(self, shown, method) -> str: # HTML
         "The program, the picture, and a link that saves it"

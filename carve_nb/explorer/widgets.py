@@ -18,22 +18,22 @@ from ..method.settings import change, settings
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #374f46c1
 def html_text(text, tag='div', **attributes) -> str: # HTML that shows exactly this text
-    "Text as text"
+    "Text as HTML, escaped"
     told = ''.join(f' {k.replace("_", "-")}="{escape(str(v))}"' for k, v in attributes.items())
     return f'<{tag}{told}>{escape(str(text))}</{tag}>'
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #a72fa9af
 def data_url(img, kind='jpeg') -> str: # 'data:image/jpeg;base64,...'
-    "A picture as an address"
+    "A picture as a data URL"
     img.convert('RGB').save(f := BytesIO(), kind, quality=92, subsampling=0)
     return f'data:image/{kind};base64,{base64.b64encode(f.getvalue()).decode()}'
 
 def picture_html(img, about, width='100%') -> str: # HTML
-    "A picture in a page, the file within"
+    "A picture as an HTML element that contains the file"
     return f'<img alt="{escape(about)}" style="max-width:{width};display:block" src="{data_url(img)}">'
 
 def captioned(img, about, width='100%') -> str: # HTML
-    "A picture with its caption below, which a reader of the screen has said already"
+    "A picture with its caption, which screen readers skip, since it repeats the alternative text"
     return picture_html(img, about, width) + html_text(about, aria_hidden='true')
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #96f3db1d
@@ -84,7 +84,7 @@ STYLE = f'''<style>
 </style>'''
 
 def name_handles() -> w.Output: # shows nothing
-    "A part of the page that gives the handles of its sliders their names"
+    "A script that labels the handles of sliders for screen readers"
     data = {'application/javascript': NAMES, 'text/plain': ''}
     return w.Output(outputs=[dict(output_type='display_data', data=data, metadata={})])
 
@@ -100,7 +100,7 @@ def dial(make, text, tip='', width='340px', **kw): # the widget
     return make(description=text, tooltip=tip or text, layout=w.Layout(width=width), **kw)
 
 def wrapping(*parts): # box
-    "Side by side, and below each other where there is no room"
+    "Widgets side by side, in several lines if the page is narrow"
     return w.HBox(parts, layout=w.Layout(flex_flow='row wrap'))
 
 def make_dials(n_layers, n_heads) -> dict: # name -> widget
@@ -129,7 +129,8 @@ def make_dials(n_layers, n_heads) -> dict: # name -> widget
 class SettingsPanel:
     "The settings as widgets; `changed` is called once for each change, also when a preset moves many"
     def __init__(self, n_layers, n_heads, changed):
-        self.n_layers, self.changed, self.all = n_layers, changed, make_dials(n_layers, n_heads)
+        self.n_layers, self.changed = n_layers, changed
+        self.all = make_dials(n_layers, n_heads)
         self.preset = dial(w.Dropdown, 'Preset', 'all settings at once', options=[*PRESET, OWN])
         self.put(Carve())
         for d in self.all.values(): d.observe(self.moved, 'value')
@@ -152,13 +153,15 @@ class SettingsPanel:
 
     def entitle(self):
         "Name the preset that the dials stand at, if any"
-        self.all['head'].disabled, now, self.quiet = self.all['heads'].value != 'one', self.read(), True
+        self.all['head'].disabled = self.all['heads'].value != 'one'
+        now, self.quiet = self.read(), True
         self.preset.value = next((k for k, make in PRESET.items() if make() == now), OWN)
         self.quiet = False
 
     def put(self, method):
         "Set all dials"
-        self.quiet, self.base, layers = True, method, pick_layers(method.layers, self.n_layers)
+        self.quiet, self.base = True, method
+        layers = pick_layers(method.layers, self.n_layers)
         values = settings(method) | dict(layers=(layers[0], layers[-1]))
         if not isinstance(method.heads, str): values |= dict(heads='one', head=method.heads[0])
         for k, v in values.items():

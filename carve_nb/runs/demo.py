@@ -23,6 +23,7 @@ from ..core.plotting import panels_html
 from ..core.saliency import pick_layers
 from ..data.datasets import DataSet, scene_records
 from ..data.questions import KINDS
+from .options import Loading
 from .engine import count_workers, measure_units
 from .store import Bar, read_run
 from ..data.scenes import make_scene, to_sample
@@ -54,12 +55,13 @@ def demo_set(n=300, other=100, kinds=KINDS) -> DataSet: # digit questions; of ea
 
 def find_sample(id): # 'heldout-7-digit'
     "The sample of an id"
-    split, seed, kind = id.split('-')
+    scene, kind = id.rsplit('-', 1)
+    split, seed = scene.split('-')
     return to_sample(make_scene(int(seed), split), kind)
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8ffb1824
 def pick_cases(report) -> dict: # name of a case -> id of a sample
-    "The first question; of the others the first that CARVE mended, and the first that it led astray"
+    "Up to three samples to show: the first question, the first that CARVE corrected, the first that it made wrong"
     alone, scores = (report.scores(m, report.kinds()[0]) for m in ('none', 'carve'))
     gains = {i: score - alone[i] for i, score in scores.items() if i in alone}
     first, others = [*gains][:1], [*gains][1:]
@@ -67,12 +69,13 @@ def pick_cases(report) -> dict: # name of a case -> id of a sample
     return {name: ids[0] for name, ids in zip(CASES, found) if ids}
 
 def asked(report, methods) -> RunConfig:
-    "Methods that ask as those of a report did"
+    "The configuration of a report, for other methods: the same suffix and length of an answer"
     return RunConfig(methods, report.protocol['prompt']['suffix'], report.protocol['decoding']['max_new_tokens'])
 
 def show_cases(vlm, runs, out) -> dict: # name -> `Report`, the first of this model; what a case is -> `Result`
-    "Ask the cases again, and write their pictures, and a page with them and with the table of the runs"
-    report, shown, parts = next(iter(runs.values())), {}, ['White: the true region. Green: what the view shows.']
+    "Ask the questions of `pick_cases` again, and write their pictures and a page with the table of the runs"
+    report = next(iter(runs.values()))
+    shown, parts = {}, ['White: the true region. Green: what the view shows.']
     for name, id in pick_cases(report).items():
         sample = find_sample(id)
         ask = make_methods(asked(report, ['carve']), sample.describes)['carve']
@@ -98,18 +101,17 @@ def repeat_demo(vlm, stored, n=40, workers=None, progress=True) -> list: # of bo
 def run_demo(
     n: int = 300,                              # digit questions
     other: int = 100,                          # questions of each other kind, at most n
-    model: str|Path = TINY,
+    model: str|Path|Loading = TINY,
     out: str|Path = 'demo_out',                # folder of the run and the pictures
     kinds: Sequence[str] = KINDS,
     methods: Sequence[str] = DEMO_METHODS,
     workers: int|None = 1,                     # processes; None: as many as make sense
-    loading: dict = {},                        # of `VLM.from_pretrained`: device, dtype, revision, ...
     **kw                                       # of `run_eval`: seed, max_new_tokens, progress
 ) -> Report:
     "Every method on held-out scenes, as a run, with a page of three cases"
     data = demo_set(n, other, kinds)
     read_run(out)      # a folder with something else is refused before the model is loaded
-    vlm = VLM.from_pretrained(model, **loading)
+    vlm = Loading.of(model).load()
     workers = workers or count_workers(vlm)
     engine = lambda e, units: measure_units(vlm, partial(SampleEvaluator, config=e.config), units, workers)
     run_eval(data, vlm, methods, out=out, engine=engine, retry=True, **kw)
@@ -121,7 +123,7 @@ def run_demo(
 # %% ../../nbs/library/runs/06_demo.ipynb #a7064910
 @contextmanager
 def peak_memory(device=None):    # of CUDA; None: the process, on Linux
-    "How many bytes the block needs at most, above the level at its entry: the last item of a list, once it has ended"
+    "Measure the peak memory of a block, in bytes above its start: the last item of the list, after the block"
     gc.collect()
     def resident(line): return next(int(l.split()[1])*1024 for l in open('/proc/self/status') if l.startswith(line))
     clear, needed = Path('/proc/self/clear_refs'), []
@@ -138,7 +140,7 @@ def peak_memory(device=None):    # of CUDA; None: the process, on Linux
 # %% ../../nbs/library/runs/06_demo.ipynb #230f5076
 @contextmanager
 def eager_kernel(model):
-    "Inside the block the model runs with the kernel that returns its matrices"
+    "Inside the block the model uses the eager attention kernel, which returns its matrices"
     was = model.config._attn_implementation
     model.set_attn_implementation('eager')
     try: yield

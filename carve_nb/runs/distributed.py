@@ -9,11 +9,12 @@ __all__ = ['RAY_SETTINGS', 'RayJob', 'ModelWorker', 'survey', 'connected', 'RayE
 import logging, os, pickle, secrets, socket, sys, warnings
 import torch
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from ..core.errors import IncompleteError, RunError
 from ..core.io import PACKAGED
+from .options import Loading
 from .store import attempt, differing, without
 from .runner import MAY_CHANGE, RunConfig, ready_here
 from ..models.vlm import VLM
@@ -22,33 +23,31 @@ from ..models.vlm import VLM
 @dataclass(frozen=True)
 class RayJob:
     "What a worker needs to know"
-    model: str # folder or Hub id, the same on every node
+    loading: Loading # of a folder or Hub id, the same on every node
     config: RunConfig
-    image_tokens: int|None = None # most tokens of a picture, where the processor has such a limit
-    loading: dict = field(default_factory=dict) # of `VLM.from_pretrained`
     protocol: dict|None = None # what the worker must find; None: it is the first
-    unfit: dict = field(default_factory=dict) # method -> why it cannot be used
+    unfit: dict|None = None # method -> why it cannot be used
 
 class ModelWorker:
     "One model in a process of its own"
     def __init__(self, job):
         torch.set_num_threads(1)
-        self.context = ready_here(job.model, job.config, job.image_tokens, job.loading)     # is never closed
+        self.context = ready_here(job.loading, job.config)     # is never closed
         self.evaluator, self.protocol, self.unfit = self.context.__enter__()
         here = without(self.protocol, MAY_CHANGE)
         if why := job.protocol and differing(without(job.protocol, MAY_CHANGE), here):
             raise RunError(f'A worker is not like the first one: {"; ".join(why)}. Make the nodes equal.')
 
     def __call__(self, batch): # packed (number, unit); yields packed (number, process, lines or None, reason)
-        "Measure what Ray Data brings"
+        "Measure each unit of a batch"
         for number, unit in map(pickle.loads, batch['unit']):
-            pieces, _, why = attempt(lambda: list(self.evaluator(unit)))
-            yield dict(measured=[pickle.dumps((number, os.getpid(), pieces, why))])
+            got = attempt(lambda: list(self.evaluator(unit)))
+            yield dict(measured=[pickle.dumps((number, os.getpid(), got.value, got.why))])
 
-def survey(job) -> tuple: # protocol, method -> why it cannot be used
-    "What the answers of a worker depend on"
+def survey(job) -> RayJob:
+    "Load the model in a worker; the job with the protocol that the other workers must have too"
     first = ModelWorker(job)
-    return first.protocol, first.unfit
+    return replace(job, protocol=first.protocol, unfit=first.unfit)
 
 # %% ../../nbs/library/runs/04_distributed.ipynb #7831ee46
 RAY_SETTINGS = dict( # where Ray is started here
@@ -57,8 +56,8 @@ RAY_SETTINGS = dict( # where Ray is started here
 
 @contextmanager
 def connected(address=None, cpus=1): # of a cluster, such as 'auto' or 'head:6379', None: this machine; cores to promise
-    "Ray for a while"
-    host, _, port = (address or '').removeprefix('ray://').rpartition(':')
+    "A running Ray inside the block; it is stopped afterwards if it was started here"
+    host, port = (address or '').removeprefix('ray://').rpartition(':')[::2]
     try: host and socket.create_connection((host, int(port)), 10).close()     # Ray itself would try for minutes
     except (OSError, ValueError) as e: raise RunError(f'Nobody listens at {address}: {e}') from None
     if not find_spec('ray'):
@@ -93,23 +92,25 @@ class RayEngine:
             raise RunError(f'{self}: one worker or more; a worker holds its model on one GPU or a part of one, 0 to 1.')
 
     @contextmanager
-    def ready(self, model, config, image_tokens=None, loading={}): # yields `RayJob`, protocol, unfit methods
-        "Workers that can begin, and what their answers depend on"
-        if isinstance(model, VLM):
+    def ready(self, model, config): # as `ready_here`; yields `RayJob`, protocol, unfit methods
+        "Workers that can load the model, and the protocol of their answers"
+        loading = Loading.of(model)
+        if isinstance(loading.model, VLM):
             raise RunError('--engine ray loads the model in every worker: give its folder or Hub id, not a loaded one.')
-        if model not in PACKAGED and (path := Path(model).expanduser()).is_dir(): model = path.absolute()
-        job = RayJob(str(model), config, image_tokens, loading)
+        path = Path(loading.model).expanduser()
+        here = loading.model not in PACKAGED and path.is_dir()
+        job = RayJob(replace(loading, model=str(path.absolute() if here else loading.model)), config)
         with connected(self.address, self.workers) as ray:
             there, gpus = ray.cluster_resources().get('GPU', 0.), self.gpus_per_worker
             if gpus is None: gpus = float(there > 0)
             if gpus > there: raise RunError(f'{gpus:g} GPUs for each worker; the cluster has {there:g}.')
             self.needed = dict(num_cpus=1, num_gpus=gpus)
-            try: protocol, unfit = ray.get(ray.remote(**self.needed)(survey).remote(job))
+            try: job = ray.get(ray.remote(**self.needed)(survey).remote(job))
             except ray.exceptions.RayTaskError as e: raise e.cause from None
-            yield replace(job, protocol=protocol, unfit=unfit), protocol, unfit
+            yield job, job.protocol, job.unfit
 
     def serve(self, job, left): # number -> unit; yields number, process, lists of lines or None, reason
-        "What is left goes to the workers, one unit at a time; what dies with its worker is given to another"
+        "Give each worker one unit at a time; a unit whose worker dies is given to another worker"
         import ray, ray.data
         context = ray.data.DataContext.get_current().copy()
         context.enable_progress_bars = context.print_on_execution_start = False

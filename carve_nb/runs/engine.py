@@ -21,7 +21,7 @@ from ..models.vlm import VLM
 _worker = {}
 
 def _start_worker(make, model, loading, threads):
-    "Get a new process ready; it ends when the main one is gone, and leaves Ctrl-C to that"
+    "Prepare a new process; it ends with the main process and ignores Ctrl-C, which the main process handles"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     def follow_parent():
         parent_process().join()
@@ -35,7 +35,7 @@ def _measure_there(unit): return list(_worker['evaluate'](unit))
 
 def measure_units(vlm, make, # `VLM` -> evaluator, with several processes a function that these can import
     units, workers=1): # lists of (place, sample); yields lists of lines
-    "Measure units by the model in this process, or by several processes with a model each, never far ahead of them"
+    "Measure units in this process, or in several processes with a model each; units are read as they are needed"
     if workers == 1:
         evaluate = make(vlm)
         for unit in units: yield from evaluate(unit)

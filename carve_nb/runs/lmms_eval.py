@@ -26,15 +26,15 @@ def need_lmms(module): # the module
         raise CarveError('This needs lmms-eval 0.7 or newer: pip install lmms_eval') from None
 
 def manifests() -> list: # of `ModelManifest`
-    "What the entry point gives to lmms-eval"
+    "The model that the entry point registers with lmms-eval"
     manifest = need_lmms('models.registry_v2').ModelManifest
     return [manifest('carve', simple_class_path='carve_nb.runs.lmms_eval.CarveLmms')]
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #b44e5273
 def split_context(text) -> tuple: # question, suffix or None
     "The question, and the words in the last line behind it"
-    head, _, tail = (part.strip() for part in str(text).strip().rpartition('\n'))
-    return (head, tail) if head else (tail, None)
+    *head, tail = str(text).strip().rsplit('\n', 1)
+    return (head[0].strip(), tail.strip()) if head else (tail, None)
 
 def one_picture(visuals): # PIL picture
     "The picture of a request, or why there is none"
@@ -47,7 +47,7 @@ def one_picture(visuals): # PIL picture
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #5b123150
 def read_length(asked, most=None) -> int: # longest answer
-    "How long an answer may be; other settings than greedy ones are named in a warning"
+    "The longest answer in tokens; warns of settings that are not greedy"
     greedy = dict(temperature=(None, 0), do_sample=(None, False), num_beams=(None, 1))
     if odd := {k: asked[k] for k, values in greedy.items() if asked.get(k) not in values}:
         warnings.warn(f'The task asks for {odd}; decoding stays greedy.', stacklevel=3)
@@ -65,7 +65,8 @@ class Adapter:
             raise CarveError('The plug-in runs in one process; start lmms-eval without accelerate or torchrun.')
         if on_error not in ('raise', 'empty'): raise CarveError(f"on_error={on_error!r}: use 'raise' or 'empty'")
         name, given = read_method(str(method))
-        self.fields, self.longest, self.split, self.on_error = {**given, **fields}, max_new_tokens, split, on_error
+        self.fields, self.longest = {**given, **fields}, max_new_tokens
+        self.split, self.on_error = split, on_error
         self.method, self.cache = make_method(name, **self.fields), AttentionCache()
         self.by = answer_by and open_answerer(answer_by, answer_key)
         self.vlm = pretrained if isinstance(pretrained, VLM) else VLM.from_pretrained(
@@ -83,7 +84,7 @@ class Adapter:
         return text
 
     def generate_until(self, requests) -> list: # of str
-        "Answers in the order of the requests; where that is wanted, an empty one with a warning in place of an error"
+        "Answers in the order of the requests; with on_error='empty' an error becomes an empty answer and a warning"
         answers = []
         for r in requests:
             try: answers.append(self.answer(*r.args))

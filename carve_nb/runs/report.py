@@ -22,13 +22,13 @@ from ..core.io import escape_sign, one_line, replace_file, table_html, tame_cell
 from ..core.plotting import figure_bytes, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import TESTS, difference, format_intervals, holm, mean_interval, paired_test
-from .store import FAILED, STORE, export_run, read_records, read_run
+from .store import FAILED, STORE, KeptRun, export_run, read_records, read_run
 from ..data.records import image_key_of
 from ..data.scoring import nearest, yes_or_no
 
 # %% ../../nbs/library/runs/03_report.ipynb #8144ba99
 def markdown_table(rows) -> str: # lists of str, the head first
-    "A table in Markdown, whose cells a bar does not end"
+    "A table in Markdown; bars inside cells are escaped"
     head, *rest = [[re.sub(r'(\\*)(\|)', escape_sign, one_line(cell)) for cell in row] for row in rows]
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in (head, ['---'] + ['--:']*(len(head) - 1), *rest))
 
@@ -63,7 +63,7 @@ def compare_methods(mine, others, seed=0) -> dict:
     return ends | dict(gain_interval=gain.kind, alone=float(np.mean(b)), p=p, test=test)
 
 def correct_rows(rows):
-    "Put in what Holm makes of their p"
+    "Add the p values corrected by Holm to rows that were tested"
     tested = [r for r in rows if 'test' in r]
     for r, p in zip(tested, holm([r['p'] for r in tested])): r['p_holm'] = p
 
@@ -75,7 +75,7 @@ COLUMNS = (
 
 @dataclass(repr=False)
 class Report:
-    "Lines of methods on the same questions, and what they say; shows itself"
+    "The lines of a run with their tables and figure; shows itself in a notebook"
     records: list # dicts with id, kind, method, score, ...
     protocol: dict = field(default_factory=dict) # what the answers depend on
     sessions: list = field(default_factory=list) # of `read_run`
@@ -95,17 +95,18 @@ class Report:
     def load(cls, folder):
         "The report of a run, or of its exports where the database is not beside them"
         if not (Path(folder)/STORE).exists() and (Path(folder)/'protocol.json').exists():
-            (records, protocol), sessions = read_records(folder, 'protocol.json'), []
-        else: protocol, records, sessions = read_run(folder)
+            records, protocol = read_records(folder, 'protocol.json')
+            found = KeptRun(protocol, records)
+        else: found = read_run(folder)
         what = f'{STORE} is empty' if (Path(folder)/STORE).exists() else f'there is no {STORE} in it'
-        if protocol is None: raise RunError(f'{folder} holds no run: {what}.')
-        data = protocol.get('data')
+        if found.protocol is None: raise RunError(f'{folder} holds no run: {what}.')
+        data = found.protocol.get('data')
         if not isinstance(data, dict) or not {'name', 'n', 'rule'} <= {*data}:
             raise RunError(f'{folder} holds no run of `carve eval`: its protocol names no data.')
-        for r in records:
+        for r in found.lines:
             if lacking := {'kind', 'score' if r.get('status') == 'ok' else 'why'} - {*r}:
                 raise RunError(f'{folder} is damaged: a line of {r["id"]!r} has no {min(lacking)!r}.')
-        return cls(records, protocol, sessions)
+        return cls(found.lines, found.protocol, found.sessions)
 
     def __repr__(self): return f'Report({self.name}: {len(self.records)} lines of {len(self.ids)} samples)'
 
@@ -131,7 +132,8 @@ class Report:
     def rows(self, kind=None) -> dict: # method -> its numbers; shares are parts of 1
         "The numbers of one table, corrected for its comparisons"
         if kind in self.known: return self.known[kind]
-        rows, base, seed = {}, self.select(self.base, kind, 'ok'), self.protocol.get('seed', 0)
+        rows, base = {}, self.select(self.base, kind, 'ok')
+        seed = self.protocol.get('seed', 0)
         for m in self.lines:
             mine, good = self.select(m, kind), self.select(m, kind, 'ok')
             n, failed = len(good), sum(r.get('status') in FAILED for r in mine)
@@ -184,7 +186,7 @@ class Report:
         return list(map(one_line, said))
 
     def remarks(self) -> list: # of str
-        "What changes the meaning of a method's answers, of how many; notes that differ in numbers or quotes are one"
+        "Notes that change the meaning of answers, and how often; those that differ only in numbers or quotes are one"
         said = []
         for m in self.lines:
             good, alike = self.select(m, status='ok'), {}
@@ -212,7 +214,8 @@ class Report:
             if not isinstance(value, dict): return str(value)
             items = {k: told(v) for k, v in value.items() if v is not None and k not in HASHES}
             return between.join(f'{k} {v}' for k, v in items.items() if v)
-        data, first, split = self.protocol['data'], self.rows(), self.split_rows()
+        data = self.protocol['data']
+        first, split = self.rows(), self.split_rows()
         missing = len(self.ids) < data['n'] and f'unfinished: {len(self.ids)} of {data["n"]} samples have lines'
         kinds = {k or 'other': n for k, n in data.get('kinds', {}).items()}
         counted = {'questions of the kinds': kinds} if {*kinds} != {'other'} else {}

@@ -40,7 +40,7 @@ def rank_maps(rows, row) -> np.ndarray: # `AttentionRows` -> [L, Nv]; weights be
     return rankdata(np.maximum(A, A.mean(1, keepdims=True)/100), axis=1)
 
 def layer_agreement(R) -> np.ndarray: # [K, L, Nv] of one picture under K questions -> [L], -1 to 1
-    "How far each layer agrees with the others on what belongs to one question"
+    "The mean correlation of each layer with the others, on the part of a map that differs between questions"
     own = R - R.mean(0)
     own = own/np.linalg.norm(own, axis=-1, keepdims=True).clip(1e-9)   # ranks have one mean, so the rest has mean 0
     corr = np.einsum('kln,kmn->lm', own, own)/len(R)
@@ -76,7 +76,7 @@ def profile_questions(vlm, n=40, folder=None) -> list: # of `Record`s
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b200000d
 def best_cell(agreement) -> tuple: # [R, L] -> (row, places of its layers)
-    "The row of the best cell; its layers that reach 80 % of the way from its worst to its best"
+    "The row with the highest agreement, and its layers in the top fifth of its range"
     row = int(agreement.max(1).argmax())
     a = agreement[row]
     return row, np.flatnonzero(a >= a.min() + .8*(a.max() - a.min())).tolist()
@@ -116,7 +116,9 @@ def profile_model(vlm: VLM, samples: Iterable,
             if s.box is None: continue
             covered.append(float((patch_cover(r.spans[0], s.box) > 0).mean()))
             boxed.append((i, maps, lambda v, s=s, span=r.raster(), size=image.size: Saliency(v, size, span.box).touch(s.box)))
-    scores, rng, read, touch, gain = np.array(scores), np.random.default_rng(0), list(rows[0].layers), None, None
+    scores, rng = np.array(scores), np.random.default_rng(0)
+    read = list(rows[0].layers)
+    touch = gain = None
     row, at = best_cell(scores.mean(0))
     again = np.mean([best_cell(rng.choice(scores, len(scores)).mean(0))[0] == row for _ in range(draws)])
     table = lambda values: {k: np.round(v, 4).tolist() for k, v in zip(ROWS, values)}
@@ -173,7 +175,7 @@ def mixed_questions(n=60, folder=None) -> list: # of `Record`s
 
 # %% ../../nbs/library/studies/19_profile.ipynb #8d00d2a0
 def collect_case(method, vlm, sample) -> dict: # a `CarveAuto`
-    "One question through all steps, without thresholds: all that the rules may need, as plain values"
+    "All values that the rules of `CarveAuto` may need for one question, measured without thresholds"
     seconds = Timings()
     with vlm.sharing():
         rows_q, rows_g = method.capture_both(vlm, sample.image, sample.question)
@@ -217,9 +219,9 @@ def score_rules(method, cases) -> dict:
     w, kinds = kind_weights(cases), np.array([c['kind'] for c in cases])
     scores, captures, views = np.array([replay(method, c) for c in cases], float).T
     plain = np.array([c['plain']['score'] for c in cases])
-    capture, instruction, ask = (np.median([c['seconds'][k] for c in cases]) for k in ('capture', 'instruction', 'ask'))
+    median = lambda part: np.median([c['seconds'][part] for c in cases])
     harm = max((plain - scores)[kinds == k].mean() for k in set(kinds))
-    cost = 1 + (w @ captures)*instruction/capture + (w @ views)*ask/capture
+    cost = 1 + (w @ captures)*median('instruction')/median('capture') + (w @ views)*median('ask')/median('capture')
     return dict(accuracy=float(w @ scores), plain=float(w @ plain), cost=float(cost), harm=float(harm))
 
 def choose_thresholds(method, cases, budget=1.6, harm=.02, grid=CALIBRATION_GRID) -> tuple:
@@ -231,7 +233,7 @@ def choose_thresholds(method, cases, budget=1.6, harm=.02, grid=CALIBRATION_GRID
 
 # %% ../../nbs/library/studies/19_profile.ipynb #afa9346d
 def try_thresholds(method, cases) -> dict:
-    "Thresholds or None, n, and intervals on the half that did not choose: alone, by default, of auto, its gain"
+    "Thresholds or None, n, and cross-validated means with intervals: of the model alone, of the default, of auto, its gain"
     scores = lambda rules, cases: [replay(rules, c)[0] if rules else c['plain']['score'] for c in cases]
     alone, default = scores(None, cases), scores(CarveAuto(layers=method.layers), cases)
     auto = np.zeros(len(cases))

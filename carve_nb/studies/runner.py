@@ -21,6 +21,7 @@ from ..core.io import TINY
 from ..data.datasets import sample_keys
 from ..data.records import read_entries
 from ..runs.engine import count_workers, measure_units
+from ..runs.options import Loading
 from ..runs.store import (
     ELSE, RunStore, attempt, carry_out, export_run, read_records, read_run, to_line)
 from ..models.vlm import VLM, free_memory, weights_key
@@ -53,7 +54,7 @@ def find_study(study) -> StudySpec: # one, or a name of `STUDIES`
     return study if isinstance(study, StudySpec) else STUDIES[choose(study, STUDIES, 'The study')]
 
 def check_study(study, data=None, n=None, settings={}) -> tuple: # folder, or None; samples, or None; of the measurement
-    "The study of this name, the samples of the folder, and what can be found wrong without a model"
+    "A study and the samples of a folder; raises an error for what is wrong before a model is loaded"
     study = find_study(study)
     if n is not None and n < 1: raise CarveError(f'n={n}: at least one sample is needed.')
     if data is not None and study.scenes_only:
@@ -68,7 +69,7 @@ def check_study(study, data=None, n=None, settings={}) -> tuple: # folder, or No
 
 # %% ../../nbs/library/studies/18_runner.ipynb #85be1286
 def study_meta(name, vlm, data=None, settings={}) -> dict: # of a study; folder, or None for scenes; of the measurement
-    "What records are about"
+    "The model, data and settings of a study, as plain values"
     model = Path(vlm.name).name if Path(vlm.name).is_dir() else vlm.name
     versions = dict(
         carve_nb=__version__, python=sys.version.split()[0],
@@ -82,7 +83,7 @@ def study_meta(name, vlm, data=None, settings={}) -> dict: # of a study; folder,
     return meta
 
 def study_folder(name, model=TINY, root='study_out') -> Path: # of a study; name, folder or Hub id; of all studies
-    "Where the records of a study on a model lie"
+    "The folder of the records of a study on a model"
     short = Path(model).name
     return Path(root)/(name if short == TINY else f'{name}-{short}')
 
@@ -120,16 +121,16 @@ def study_evaluator(vlm, name, measure): # of the study; (vlm, sample) -> record
         return found
     def evaluate(unit): # list of (place, sample); yields lists of lines
         for at, sample in unit:
-            found, status, why = attempt(lambda: record(sample))
-            if status == 'oom': free_memory(vlm)
-            if not found: found = dict(why=why if sample.id in why else f'{sample.id}: {why}')
-            yield [dict(found, id=sample.id, at=at, method=name, status=status)]
+            got = attempt(lambda: record(sample))
+            if got.status == 'oom': free_memory(vlm)
+            found = got.value or dict(why=got.why if sample.id in got.why else f'{sample.id}: {got.why}')
+            yield [dict(found, id=sample.id, at=at, method=name, status=got.status)]
     return evaluate
 
 # %% ../../nbs/library/studies/18_runner.ipynb #708e6e97
 def check_stored(out, data, keys): # folders; of `sample_keys`, empty for scenes
-    "Refuse to go on with records of other data, whose folder may have the same name"
-    others = {l['id'] for l in read_run(out, damaged=[])[1] if (l['id'] not in keys if keys else 'key' in l)}
+    "Raise an error if a folder holds records of other data"
+    others = {l['id'] for l in read_run(out, damaged=[]).lines if (l['id'] not in keys if keys else 'key' in l)}
     if others and keys: others -= {s.id for s in read_entries(data)}     # n may be smaller than before
     if others: raise RunError(f'{out} holds samples of other data, such as {min(others)!r}. {ELSE}')
 
@@ -137,19 +138,19 @@ MAY_DIFFER = 'n', 'workers', 'seconds', 'device', 'threads', 'versions' # betwee
 
 def run_study(
     study: str|StudySpec,           # or a name of `STUDIES`
-    model: str|Path = TINY,         # 'carve-tiny', folder or Hub id
+    model: str|Path|Loading = TINY, # name, folder or Hub id, or with how it is loaded
     data: str|Path|None = None,     # folder with pictures and one file of annotations; None: held-out scenes
     n: int|None = None,             # samples; None: all of a folder, or those of a full run
     out: str|Path|None = None,      # folder for records, meta and the figure; None: nothing is kept
     workers: int|None = None,       # processes; None: as many as make sense
     progress: bool = True,          # show a bar?
-    loading: dict = {},             # of `VLM.from_pretrained`: device, dtype, revision, ...
     **settings                      # of the measurement
 ) -> Findings:                      # printed as well
     "Measure, write, plot, summarize; what is finished is not measured again"
     study, entries = check_study(study, data, n, settings)
     if workers is not None and workers < 1: raise CarveError(f'workers={workers}: at least one process is needed.')
-    vlm, name, ids = VLM.from_pretrained(model, **loading), study.name, []
+    vlm = Loading.of(model).load()
+    name, ids = study.name, []
     samples, keys = entries or study.samples(n or study.n), sample_keys(entries)
     total = len(keys) or n or study.n
     if out is not None: check_stored(out, data, keys)
@@ -162,10 +163,11 @@ def run_study(
                 if (s.id, name) not in store.done: yield [(at, s)]
         make = partial(study_evaluator, name=name, measure=partial(study.measure, **settings))
         carry_out(store, measure_units(vlm, make, left(), workers), ids, len(store.done), total, progress)
-        meta, lines, sessions = read_run(folder)
+        there = read_run(folder)
         plain = lambda l: {k: v for k, v in l.items() if k not in ('at', 'method', 'status')}
-        kept = [plain(l) for l in lines if l['status'] == 'ok']
-        meta |= dict(n=len(kept), workers=workers, seconds=round(sum(s['seconds'] or 0 for s in sessions), 1))
+        kept = [plain(l) for l in there.lines if l['status'] == 'ok']
+        seconds = sum(session['seconds'] or 0 for session in there.sessions)
+        meta = there.protocol | dict(n=len(kept), workers=workers, seconds=round(seconds, 1))
         export_run(folder, kept, 'meta.json', meta)
         files = [] if out is None else ['records.jsonl', 'meta.json', f'{name}.png']
         f = Findings(name, [r for r in kept if r['id'] in ids], meta, files, study)
@@ -177,7 +179,7 @@ def run_study(
             raise CarveError(
                 f'{len(f.records)} records of the study {name} are kept, but do not make a figure: {e} More samples '
                 'may help.') from e
-    refused = [l['why'] for l in lines if l['status'] != 'ok' and l['id'] in ids]
+    refused = [l['why'] for l in there.lines if l['status'] != 'ok' and l['id'] in ids]
     if not refused: return f
     have = f'{len(refused)} of {total} samples have no record ({len(f.records)} have)'
     raise IncompleteError(f'{have}: {" | ".join(refused[:3])}')
