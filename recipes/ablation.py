@@ -17,7 +17,7 @@ from textwrap import shorten
 from zlib import crc32
 import numpy as np, pandas as pd, seaborn as sns
 from matplotlib.figure import Figure
-from carve_nb.attention.cache import AnswerCache, AttentionCache
+from carve_nb.attention.cache import AttentionCache
 from carve_nb.core.errors import CarveError
 from carve_nb.core.image import box_iou
 from carve_nb.core.io import TINY
@@ -39,13 +39,13 @@ def ask_all(vlm, sample, methods, judge) -> tuple:
     """Every method on one question: (name → answer, correct, what `judge` keeps of a `Result`; `Carve`'s captures).
 
     `methods`: name → what `make_method` takes. Equal captures and equal views are computed once."""
-    once, captures, made = AnswerCache(vlm), AttentionCache(), {}
+    captures, made = AttentionCache(), {}
     captures.ask_for(sample.question)
-    with vlm.sharing():
+    with vlm.sharing(), vlm.remembering():
         for name, method in methods.items():
-            r = make_method(method)(once, sample.image, sample.question, cache=captures, box=sample.box)
+            r = make_method(method)(vlm, sample.image, sample.question, cache=captures, box=sample.box)
             made[name] = dict(answer=str(r.answer), correct=round(score_answer(r.answer, sample), 6)) | judge(r)
-        return made, Carve().capture_both(once, sample.image, sample.question, captures)
+        return made, Carve().capture_both(vlm, sample.image, sample.question, captures)
 
 # %% ../nbs/notes/ablation.ipynb #5111186b
 def tidy(records, by, unit=image_key_of) -> pd.DataFrame:

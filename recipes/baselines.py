@@ -18,7 +18,6 @@ from fastcore.script import call_parse
 from PIL import Image
 from scipy.stats import rankdata
 from carve_nb.attention import capture as _capture# gives `VLM` its `capture`
-from carve_nb.attention.cache import AnswerCache
 from carve_nb.core.saliency import Saliency
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
@@ -137,9 +136,9 @@ def measure_answers(vlm, sample, biases, names) -> dict: # of `BASELINES`
     with vlm.sharing():
         for share, bias in zip(SHARES, biases):
             if share not in ANSWERED: continue
-            with sink(vlm, bias):
-                maps, ask = scene_maps(vlm, sample), AnswerCache(vlm).ask
-                right = lambda pictures: str(int(score_answer(ask(pictures, sample.question, SHORT_ANSWER), sample)))
+            with sink(vlm, bias), vlm.remembering():
+                maps = scene_maps(vlm, sample)
+                right = lambda pictures: str(int(score_answer(vlm.ask(pictures, sample.question, SHORT_ANSWER), sample)))
                 views = [look.view.show(sample.image, regions(maps[k], look.p, 1, rank='peak'), look.min_side) for k in names]
                 found[str(share)] = dict(plain=int(right([sample.image])), right=''.join(right([sample.image, v.image]) for v in views))
     return found

@@ -22,7 +22,7 @@ from scipy.stats import rankdata
 from torch import nn
 from torch.nn import functional as F
 from carve_nb.attention import capture as _capture# gives `VLM` its `capture`
-from carve_nb.attention.cache import AnswerCache, AttentionCache
+from carve_nb.attention.cache import AttentionCache
 from carve_nb.method.results import Result
 from carve_nb.method.base import CropMethod, near_layers
 from carve_nb.method.controls import Oracle
@@ -200,11 +200,12 @@ def judge(r, sample) -> dict: # `Result`
 # %% ../nbs/notes/whose_row.ipynb #45d5a3eb
 def measure_question(vlm, sample, found, answer=True) -> dict: # `Record`; of `choose`; ask again with each view?
     "Every method on one question: right, shown and touch, as 0 and 1; without answers the views are not asked about"
-    once, captures, made = AnswerCache(vlm, sample.image, leave_open=not answer), AttentionCache(), {}
+    captures, made = AttentionCache(), {}
     captures.ask_for(sample.question)
-    with vlm.sharing():
+    with vlm.sharing(), vlm.remembering():
         for name, method in all_methods(found, sample).items():
-            r = make_method(method)(once, sample.image, sample.question, cache=captures, box=sample.box)
+            m = make_method(method)
+            r = (m if answer else m.look)(vlm, sample.image, sample.question, cache=captures, box=sample.box)
             made[name] = judge(r, sample) | (dict(right=int(score_answer(r.answer, sample))) if answer else {})
     return made
 

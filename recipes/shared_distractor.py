@@ -9,7 +9,7 @@ __all__ = ['WAYS', 'ROWS_READ', 'SHARED_STUDY', 'planted_scene', 'measure_shared
 import sys
 from dataclasses import replace
 import numpy as np, pandas as pd
-from carve_nb.attention.cache import AnswerCache, AttentionCache
+from carve_nb.attention.cache import AttentionCache
 from carve_nb.method.registry import make_method
 from carve_nb.core.io import TINY
 from carve_nb.core.plotting import CONCEPT_COLORS, plot_forest, plot_style
@@ -39,11 +39,11 @@ def measure_shared(vlm, sample) -> dict:
     seen, place = planted_scene(vlm, sample)
     ways = {k: make_method(m, rank=rank, **read) for k, (m, rank) in WAYS.items()}
     if read: ways["last content word's row, A_Q"] = make_method('question-only', query='question', words='noun')
-    once, captures, made, shares = AnswerCache(vlm), AttentionCache(), {}, {}
+    captures, made, shares = AttentionCache(), {}, {}
     captures.ask_for(seen.question)
-    with vlm.sharing():
+    with vlm.sharing(), vlm.remembering():
         for name, method in {'none': make_method('none'), **ways, 'oracle': make_method('oracle')}.items():
-            r = method(once, seen.image, seen.question, cache=captures, box=sample.box)
+            r = method(vlm, seen.image, seen.question, cache=captures, box=sample.box)
             made[name] = dict(answer=str(r.answer), correct=score_answer(r.answer, sample))
             if name not in ways: continue
             made[name] |= dict(touch=int(r.saliency.touch(sample.box)), caught=int(r.saliency.touch(place)),

@@ -17,7 +17,7 @@ from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
 from processes import afresh, run
 from recipes.tiny_models import make_tiny_checkpoint
-from carve_nb.method.cross_model import CrossModelAnswer, Endpoint, RemoteError
+from carve_nb.method.cross_model import Endpoint, RemoteError
 from carve_nb.core.errors import CarveError
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.data.scenes import make_scene, samples
@@ -105,11 +105,11 @@ def test_every_method(name, serve, tiny, photo):
     method = registry.make_method(name, **({'size_from': Carve(max_new_tokens=2)} if name in ('random', 'centre') else {'max_new_tokens': 2}))
     far, seen = serve(ok('there'))
     if method.guides:
-        with pytest.raises(CarveError, match='changes how the model itself answers'): CrossModelAnswer(method, far)
+        with pytest.raises(CarveError, match='changes how the model itself answers'): method(tiny, photo, 'What is it?', by=far)
         return
     box = (30, 20, 70, 60)
     here = method(tiny, photo, 'What is it?', cache=(cache := AttentionCache()), box=box)
-    r = CrossModelAnswer(method, far)(tiny, photo, 'What is it?', cache=cache, box=box)
+    r = method(tiny, photo, 'What is it?', cache=cache, box=box, by=far)
     assert (str(r), r.method, r.view.box, len(seen)) == ('there', here.method, here.view.box, 1)
     assert r.plain_answer == here.plain_answer and any(n.startswith('answered by m at 127.0.0.1') for n in r.notes)
     shown, words = pictures(seen[0][2])
@@ -127,7 +127,7 @@ def test_nothing_else_is_sent(serve, tiny, photo, tmp_path, monkeypatch):
     exif[0x010e] = 'my garden'
     photo.save(tmp_path/'private-name.jpg', exif=exif, comment=b'my garden')
     far, seen = serve(ok())
-    CrossModelAnswer(DirectAnswer(), far)(tiny, tmp_path/'private-name.jpg', 'What is it?')
+    DirectAnswer()(tiny, tmp_path/'private-name.jpg', 'What is it?', by=far)
     path, headers, sent = seen[0]
     assert path == '/v1/chat/completions' and set(sent) == {'model', 'messages', 'max_tokens', 'temperature'}
     [picture], _ = pictures(sent)
@@ -237,7 +237,7 @@ def test_no_key_anywhere(serve, monkeypatch, tiny, photo, tmp_path):
     for n in names: logging.getLogger(n).setLevel(logging.DEBUG)
     try:
         far, seen = serve(ok(), bad(400, f'the key {KEY} is bad'), bad(401, f'bad {KEY}'), (200, f'<{KEY}>'.encode(), {}, 0), key_env='CARVE_TEST_KEY', retries=0)
-        r = CrossModelAnswer(DirectAnswer(), far)(tiny, photo, 'What?')
+        r = DirectAnswer()(tiny, photo, 'What?', by=far)
         for _ in range(3):
             try: far.ask(photo, 'What?')
             except RemoteError as e: texts += [str(e), repr(e), ''.join(traceback.format_exception(e)), str(pickle.dumps(e))]
@@ -290,7 +290,7 @@ def test_the_real_one(real):
     vlm, methods = VLM.from_pretrained(), (DirectAnswer(), Carve(), Carve.paper())
     for s in samples('digit', 4) + samples('exist', 2):
         cache = AttentionCache()
-        for m in methods: assert str(CrossModelAnswer(m, real)(vlm, s.image, s.question, cache=cache)) == str(m(vlm, s.image, s.question, cache=cache)), (s.id, m.name)
+        for m in methods: assert str(m(vlm, s.image, s.question, cache=cache, by=real)) == str(m(vlm, s.image, s.question, cache=cache)), (s.id, m.name)
     with pytest.raises(RemoteError) as e: cross_model.replace(real, model='no-such-model').ask(samples('digit', 1)[0].image, 'What?')
     assert e.value.status == 'error'
 

@@ -133,8 +133,7 @@ class AttentionRows:
         order = sorted(range(len(self.spans)), key=lambda i: (self.spans[i].image != picture, self.spans[i].image))
         columns = torch.cat([torch.arange(self.attn.shape[-1])[self.span(i)] for i in order])
         question = None if self.question is None else self.question[..., columns]
-        return replace(self, attn=self.attn[..., columns], question=question, spans=[self.spans[i] for i in order],
-                       meta=dict(self.meta))
+        return replace(self, attn=self.attn[..., columns], question=question, spans=[self.spans[i] for i in order])
 
     def query_rows(self, query='last', step=0) -> torch.Tensor: # [L, H, Nv]
         """The rows of one query, all layers and heads.

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_PIXELS', 'RASTER', 'Picture', 'flatten', 'upright', 'stored_size', 'open_image', 'raster_size',
-           'to_raster', 'scale_box', 'union_box', 'box_iou', 'png_bytes']
+           'to_raster', 'scale_box', 'union_box', 'picture_key', 'box_iou', 'png_bytes']
 
 # %% ../../nbs/library/core/02_image.ipynb #9cc8effc
-import math, os, re, warnings
+import hashlib, math, os, re, warnings
 from contextlib import nullcontext
 from io import BytesIO
 from typing import BinaryIO
@@ -175,6 +175,13 @@ def union_box(boxes):
     if not boxes: return None
     x0, y0, x1, y1 = zip(*boxes)
     return min(x0), min(y0), max(x1), max(y1)
+
+# %% ../../nbs/library/core/02_image.ipynb #4d2b0a01
+def picture_key(image, salt='') -> str:
+    "A key for exactly these pixels, and a further text"
+    h = hashlib.sha256(image.tobytes())
+    h.update(f'{image.mode}{image.size}{salt}'.encode())
+    return h.hexdigest()
 
 # %% ../../nbs/library/core/02_image.ipynb #a5449181
 def box_iou(a, b) -> float: # (x0, y0, x1, y1) twice -> 0 (apart) .. 1 (equal)

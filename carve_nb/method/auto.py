@@ -46,7 +46,7 @@ class CarveAuto(Carve):
         "Whether a view's answer is better supported than the plain one"
         return confidence >= max(self.min_confidence, before + self.min_gain)
 
-    def ask_one(self, vlm, image, question, cache=None, box=None) -> Result:
+    def look(self, vlm, image, question, cache=None, box=None) -> Result:
         "Answer; ask about views where it pays; keep what is better supported"
         rows = self.capture(vlm, image, question, cache)
         plain, seconds = rows.answer, timings(capture=rows)
@@ -66,16 +66,18 @@ class CarveAuto(Carve):
     def best_view(self, vlm, r) -> Result: # `Result` with the map and the plain answer
         "Ask about the views one by one, as long as there is doubt, and keep the best supported answer"
         best, best_view, best_region, calls = None, None, None, r.calls
+        limits, notes = self.limits(vlm, 1)
         for region in self.keep(r.saliency):
             view = self.show(r.image, [region])
-            with r.seconds('ask'): answer = vlm.ask(view.image, r.question, self.suffix, self.max_new_tokens, self.limits(1))
+            with r.seconds('ask'): answer = vlm.ask(view.image, r.question, self.suffix, self.max_new_tokens, limits)
             calls += 1
             if best is None or answer.confidence > best.confidence: best, best_view, best_region = answer, view, region
             if not self.goes_on(answer.confidence): break
         if self.prefers(best.confidence, r.plain_answer.confidence):
-            return replace(r, answer=best, view=best_view, regions=[best_region], shown=[best_view.image], calls=calls)
+            return replace(r, answer=best, view=best_view, regions=[best_region], shown=[best_view.image], calls=calls,
+                notes=[*r.notes, *notes])
         note = f'kept the plain answer: the best view says "{best}" ({best.confidence:.2f})'
-        return replace(r, calls=calls, notes=[*r.notes, note])
+        return replace(r, calls=calls, notes=[*r.notes, *notes, note])
 
 def map_evidence(S, A_q, A_g) -> dict: # a `Saliency` and the [T, L, Nv] that made it; alike, spread
     "How alike the two maps are, and how spread their contrast is"

@@ -19,6 +19,7 @@ from ..core.saliency import Saliency, is_flat, pick_layers
 from .settings import Checked
 from .view import ViewRule, whole_view
 from .several_pictures import ask_several
+from .cross_model import answerer_name, ask_there, check_answerer, one_only
 from ..attention.cache import AttentionCache
 from ..attention.capture import VLM
 from ..attention.intervention import applying
@@ -42,26 +43,29 @@ class Method(Checked):
     view = None        # the `ViewRule` of a method that crops
 
     def __call__(self, vlm: VLM, image: Picture|list, question: str|None = None, cache: AttentionCache|None = None,
-                 box: tuple|None = None, messages: list|None = None) -> Result:
+                 box: tuple|None = None, messages: list|None = None, by: object = None) -> Result:
         """The answer, and how it came about.
 
         `image` is a path, bytes, a PIL picture or an array, or a list of several, of which one is chosen; an
         `AttentionCache` shares captures between methods; `box`, the true region, is used by the oracle alone. `messages`,
-        in the place of a question, are a chat as `VLM.chatting` takes it: its last text is the question."""
+        in the place of a question, are a chat as `VLM.chatting` takes it: its last text is the question. `by` is another model,
+        a `VLM` or an `Endpoint`, that answers the last question in the place of this one."""
+        if by is not None: check_answerer(self, by)
         if messages is not None:
-            if question is not None: raise CarveError('Give a question or messages, not both.')
+            if question is not None or by is not None:
+                raise CarveError('Messages stand in the place of a question, and are answered here: leave question= and by= out.')
             with vlm.chatting(image, messages) as (pictures, asked): return self(vlm, pictures, asked, cache, box)
         check_needs(vlm, self)
-        if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box)
-        with vlm.sharing(): r = self.ask_one(vlm, open_image(image), question, cache, box)
+        if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box, by=by)
+        with vlm.sharing(): r = self.ask_again(vlm, self.look(vlm, open_image(image), question, cache, box), by)
         return replace(r, notes=[*r.notes, *cut_note(r.answer)])
 
-    def ask_one(self, vlm,
+    def look(self, vlm,
         image,   # PIL picture
         question, cache=None, box=None,
     ) -> Result:
-        "Find the place, show it, ask again"
-        return self.ask_again(vlm, self.locate(vlm, image, question, cache))
+        "What comes before the last question; a method that has its answer by then asks no further one"
+        return self.locate(vlm, image, question, cache)
 
     def locate(self, vlm,
         image,   # PIL picture
@@ -77,24 +81,35 @@ class Method(Checked):
         with seconds('alone'): answer = vlm.ask(partial.image, partial.question, self.suffix, self.max_new_tokens)
         return replace(partial, plain_answer=answer, seconds=seconds, calls=partial.calls + 1)
 
-    def limits(self, n) -> tuple:
-        "Most tokens of each of n pictures, the last of them a view, as `VLM.ask` takes them"
-        return (*[None]*(n - 1), self.view.tokens) if self.view and self.view.tokens else ()
+    def limits(self, model, n) -> tuple:
+        "Most tokens of each of n pictures, the last of them a view, as `VLM.ask` takes them; a note where that cannot be done"
+        most = self.view and self.view.tokens
+        if not most: return (), []
+        why = model.why_not_fewer(most)
+        return (*[None]*(n - 1), most), [f'view.tokens={most}: {why}'] if why else []
 
-    def ask_again(self, vlm, partial) -> Result:
-        "Ask with the view of `locate`, by the fields `final_images` ('view' or 'both'), `suffix`, `view` and `max_new_tokens`"
-        r = self.ask_plain(vlm, partial)
-        view, seconds, notes = r.view, Timings(r.seconds), [*r.notes, *unseen_note(r.seen, r.image.size)]
-        if r.whole:
-            return replace(r, answer=r.plain_answer, notes=[*notes, 'nothing new to see: the answer stays'])
-        shown = [r.image, view.image] if self.final_images == 'both' else [view.image]
-        if len(shown) > 1 and 'several pictures' in vlm.family.why_not:
-            shown = [view.image]
-            notes.append('this family takes one picture at a time: asked with the view alone')
-        limits = self.limits(len(shown))
-        if why := limits and vlm.why_not_fewer(limits[-1]): notes.append(f'view.tokens={limits[-1]}: {why}')
-        with seconds('ask'): answer = vlm.ask(shown, r.question, self.suffix, self.max_new_tokens, limits)
-        return replace(r, answer=answer, calls=r.calls + 1, notes=notes, shown=shown, seconds=seconds)
+    def ask_again(self, vlm, partial, by=None) -> Result: # of `look`; another model, which is asked in the place of this one
+        "Ask with the view, by the fields `final_images` ('view' or 'both'), `suffix`, `view` and `max_new_tokens`"
+        if partial.answer is not None and by is None: return partial
+        r, model = self.ask_plain(vlm, partial), by or vlm
+        notes, seconds = [*r.notes, *unseen_note(r.seen, r.image.size)], Timings(r.seconds)
+        shown, limits, about = r.shown, (), []
+        if not r.whole:
+            shown = [r.image, r.view.image] if self.final_images == 'both' else [r.view.image]
+            if len(shown) > 1 and one_only(model):
+                shown = shown[1:]
+                about.append('this family takes one picture at a time: asked with the view alone')
+            limits, more = self.limits(model, len(shown))
+            about += more
+        if by is not None:
+            shown = shown or [r.image]
+            with seconds('there'): answer, told = ask_there(vlm, by, shown, r.question, self.suffix, self.max_new_tokens, limits)
+            what = 'the picture and the view' if len(shown) > 1 else 'the picture' if r.whole else 'the view'
+            about = [f'answered by {answerer_name(by)}, shown {what}', *about, *told]
+        elif shown:
+            with seconds('ask'): answer = vlm.ask(shown, r.question, self.suffix, self.max_new_tokens, limits)
+        else: return replace(r, answer=r.plain_answer, notes=[*notes, 'nothing new to see: the answer stays'])
+        return replace(r, answer=answer, calls=r.calls + 1, notes=[*notes, *about], shown=shown, seconds=seconds)
 
     def under_words(self, words):
         "The method whose map is made under other words than the question, if it can be"
@@ -193,7 +208,7 @@ class DecodingMethod(Method):
         edit = self.edit(vlm, prompt, state)
         with applying(vlm, edit, prompt) if edit else nullcontext(): yield self.processors(vlm, prompt, state)
 
-    def ask_one(self, vlm, image, question, cache=None, box=None) -> Result:
+    def look(self, vlm, image, question, cache=None, box=None) -> Result:
         "Prepare, answer under guidance"
         partial, state = self.prepare(vlm, image, question, cache)
         r = self.ask_plain(vlm, partial)

@@ -9,8 +9,9 @@ __all__ = ['QuestionOnly', 'InstructionOnly', 'DirectAnswer', 'CentreCrop', 'Ran
 from dataclasses import dataclass, field, replace
 from typing import Literal
 import numpy as np, torch
-from ..attention.cache import picture_key
-from .results import Result, Timings
+from ..core.image import picture_key
+from .cross_model import one_only
+from .results import Result
 from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat
 from .settings import ABOVE_0, limited
@@ -48,7 +49,7 @@ class DirectAnswer(Method):
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer
     name = 'none'
-    def ask_one(self, vlm, image, question, cache=None, box=None) -> Result:
+    def look(self, vlm, image, question, cache=None, box=None) -> Result:
         "Ask once"
         r = self.ask_plain(vlm, self.result(image, question))
         return replace(r, answer=r.plain_answer)
@@ -109,14 +110,14 @@ class Oracle(Method):
         view = replace(method.view, fill='none', pad=max(method.view.pad, cls.view.pad))
         return cls(min_side=method.min_side, final_images=method.final_images, view=view, **changes)
 
-    def ask_one(self, vlm, image, question, cache=None, box=None) -> Result:
-        "Show the true region and ask again"
-        if box is None: return self.ask_again(vlm, self.result(image, question, notes=['no true region given']))
+    def look(self, vlm, image, question, cache=None, box=None) -> Result:
+        "The true region"
+        if box is None: return self.result(image, question, notes=['no true region given'])
         (x0, y0, x1, y1), (W, H) = box, image.size
         if not (0 <= x0 < x1 <= W and 0 <= y0 < y1 <= H):
             raise CarveError(f'box={tuple(box)} does not lie in the picture of {W} x {H} pixels')
         view = self.view.crop(image, [round(v) for v in box], self.min_side)
-        return self.ask_again(vlm, self.result(image, question, view=view))
+        return self.result(image, question, view=view)
 
 # %% ../../nbs/library/method/31_controls.ipynb #b29349ff
 @dataclass(repr=False)
@@ -126,12 +127,8 @@ class UniformMap(QuestionOnly):
     def fuse(self, A_q, A_g, span, image) -> Saliency:
         "The same value everywhere"
         return Saliency(np.ones(span.grid), image.size, span.box, image)
-    def ask_again(self, vlm, partial) -> Result:
+    def ask_again(self, vlm, partial, by=None) -> Result:
         "Ask with the picture twice, where the model takes two and the method shows two"
-        if self.final_images != 'both' or vlm.family.why_not.get('several pictures'):
-            return super().ask_again(vlm, partial)
-        partial = self.ask_plain(vlm, partial)
-        seconds, shown = Timings(partial.seconds), [partial.image]*2
-        with seconds('ask'): answer = vlm.ask(shown, partial.question, self.suffix, self.max_new_tokens)
-        return replace(partial, answer=answer, seconds=seconds, calls=partial.calls + 1, shown=shown,
-            notes=['the picture is shown twice'])
+        if self.final_images == 'both' and not one_only(by or vlm):
+            partial = replace(partial, shown=[partial.image]*2, notes=['the picture is shown twice'])
+        return super().ask_again(vlm, partial, by)

@@ -186,8 +186,12 @@ class Endpoint:
             why = f'does not accept the key in {self.key_env}' if self.key_env else 'wants a key: give key_env'
         return 'timeout' if n in (408, 504) else 'error', f'{self.host} {why}'
 
-    def ask(self, images, question, suffix=None, max_new_tokens=32) -> RemoteAnswer:
-        "Ask about one picture or a list of them, as `VLM.ask` does; errors do not show the key"
+    def why_not_fewer(self, tokens) -> str:
+        "Why a picture is not shown with at most so many tokens there"
+        return f'{self.name} is not told of it'
+
+    def ask(self, images, question, suffix=None, max_new_tokens=32, tokens=()) -> RemoteAnswer:
+        "Ask about one picture or a list of them, as `VLM.ask` does, but for limits of `tokens`; errors do not show the key"
         if not str(question).strip(): raise CarveError('The question is empty.')
         images = [open_image(o) for o in (images if isinstance(images, (list, tuple)) else [images])]
         if not images: raise CarveError('No picture: give at least one.')

@@ -12,7 +12,7 @@ from PIL import Image
 from ..core.io import TINY
 from ..models.vlm import VLM
 from ..attention.cache import AttentionCache
-from ..method.cross_model import CrossModelAnswer, open_answerer
+from ..method.cross_model import open_answerer
 from ..method.registry import make_method, read_method
 from .runner import RunConfig, equip
 from ..core.errors import CarveError
@@ -78,8 +78,7 @@ class Adapter:
         question, suffix = split_context(context) if self.split else (str(context).strip(), None)
         image = one_picture(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = equip(self.method, RunConfig((), suffix, read_length(asked, self.longest)), self.fields)
-        if self.by: method = CrossModelAnswer(method, self.by)
-        text, stops = str(method(self.vlm, image, question, cache=self.cache)), asked.get('until') or ()
+        text, stops = str(method(self.vlm, image, question, cache=self.cache, by=self.by)), asked.get('until') or ()
         for stop in filter(None, [stops] if isinstance(stops, str) else stops): text = text.split(stop)[0]
         return text
 

@@ -18,8 +18,8 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 from .. import __version__
-from ..attention.cache import AnswerCache, AttentionCache
-from ..method.cross_model import CrossModelAnswer, describe_answerer, open_answerer, why_no_view
+from ..attention.cache import AttentionCache
+from ..method.cross_model import describe_answerer, open_answerer, why_no_view
 from ..method.registry import ENTRIES, make_method, read_method, split_specs
 from ..method.carve import Carve
 from ..core.errors import RunError, UnsupportedError, choose
@@ -112,7 +112,8 @@ class SampleEvaluator:
 
     def fresh(self):
         "Empty the caches that methods share"
-        self.once, self.captures = AnswerCache(self.vlm), AttentionCache()
+        self.captures = AttentionCache()
+        if self.vlm.answers: self.vlm.answers.clear()
         if self.vlm.shared: self.vlm.shared.forget()
 
     def line(self, method, record) -> dict: # plain values
@@ -120,11 +121,11 @@ class SampleEvaluator:
         if method.by_box and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
         if record.short_question: method = method.under_words(record.short_question)
-        saved, boxes = self.once.saved, record.boxes or ()
-        ask = CrossModelAnswer(method, self.by) if self.by else method
-        r = ask(self.once, record.image, record.question, box=record.box, cache=self.captures)
+        known, boxes = self.vlm.answers, record.boxes or ()
+        saved, by = known.saved, dict(by=self.by) if self.by else {}
+        r = method(self.vlm, record.image, record.question, box=record.box, cache=self.captures, **by)
         # a guided answer does not need the plain one
-        seconds = r.total - r.seconds.get('alone', 0.) if method.guides else r.total + self.once.saved - saved
+        seconds = r.total - r.seconds.get('alone', 0.) if method.guides else r.total + known.saved - saved
         S, sure = r.saliency, r.answer.confidence
         text = str(r.answer)
         line = dict(
@@ -143,17 +144,17 @@ class SampleEvaluator:
     def __call__(self, unit): # list of (place, `Record`, names of the methods left: all if not given) about one picture
         "The lines of each record; captures are shared in the same way whichever methods are left"
         self.fresh()
-        with self.vlm.sharing():
+        with self.vlm.sharing(), self.vlm.remembering():
             for at, record, *left in unit:
                 opened = attempt(record.opened)
                 ways = {k: m for k, m in self.methods[record.describes].items() if k not in self.unfit}
                 self.captures.ask_for(record.question)
                 shared = next((m for m in ways.values() if m.captures), None)
-                # the plain answer comes with this capture, which `self.once` notes: `none` finds it there, with the
+                # the plain answer comes with this capture, which `remembering` notes: `none` finds it there, with the
                 # seconds of the capture; a capture that fails here fails again in each method
                 if opened.value and shared:
                     ask = record.question, shared.suffix, shared.max_new_tokens
-                    attempt(lambda: self.captures.capture(self.once, opened.value.image, *ask))
+                    attempt(lambda: self.captures.capture(self.vlm, opened.value.image, *ask))
                 lines = []
                 for k, m in ways.items():
                     if left and k not in left[0]: continue
