@@ -7,15 +7,16 @@ __all__ = ['SENTENCES', 'TOWER', 'LLAVA_CHAT', 'CLIP_TOKENS', 'CLIP_TOWER', 'LLA
            'next_tiny', 'ONEVISION_CHAT', 'ONEVISION_GRIDS', 'onevision_tiny', 'QWEN_CHAT', 'QWEN_TOKENS', 'QWEN_SIZES',
            'ROPE', 'qwen2_tiny', 'qwen2_5_tiny', 'qwen3_tiny', 'qwen3_5_tiny', 'qwen3_moe_tiny', 'qwen3_5_moe_tiny',
            'GLM_CHAT', 'GLM_TOKENS', 'glm4_tiny', 'glm4_moe_tiny', 'glm46_tiny', 'ERNIE_TOKENS', 'ERNIE_CHAT',
-           'ernie_tiny', 'lfm3_tiny', 'INTERN_CHAT', 'INTERN_TOKENS', 'intern_tiny', 'IDEFICS_CHAT', 'IDEFICS_TOKENS',
+           'ernie_tiny', 'INTERN_CHAT', 'INTERN_TOKENS', 'intern_tiny', 'IDEFICS_CHAT', 'IDEFICS_TOKENS',
            'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS', 'GEMMA4_TOKENS', 'MISTRAL_CHAT', 'mistral_tiny',
            'MLLAMA_CHAT', 'MLLAMA_TOKENS', 'BLIP_TOWER', 'RECIPES', 'NEED_TORCHVISION', 'byte_tokenizer',
-           'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny', 'edge_tiny', 'gemma_tiny', 'gemma4_tiny',
-           'pali_tiny', 'mllama_tiny', 'blip_tiny', 'illegible_tokens', 'random_model', 'make_tiny_checkpoint']
+           'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny', 'lfm3_tiny', 'edge_tiny', 'gemma_tiny',
+           'gemma4_tiny', 'pali_tiny', 'mllama_tiny', 'blip_tiny', 'illegible_tokens', 'random_model',
+           'make_tiny_checkpoint']
 
 # %% ../nbs/training/19_tiny_models.ipynb #249c5a9b
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import torch
 from tokenizers import Tokenizer as FastTokenizer
@@ -197,7 +198,7 @@ qwen3_moe_tiny = qwen_tiny(
     head_dim=8, **_EXPERTS)
 qwen3_5_moe_tiny = qwen_tiny(
     Qwen3_5MoeConfig, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64), head_dim=8, **_LINEAR, **_EXPERTS,
-    shared_expert_intermediate_size=32, rope_parameters=dict(ROPE, partial_rotary_factor=1.0))
+    shared_expert_intermediate_size=32, initializer_range=.15, rope_parameters=dict(ROPE, partial_rotary_factor=1.0))
 
 # %% ../nbs/training/19_tiny_models.ipynb #e564bee9
 GLM_CHAT = (
@@ -236,13 +237,17 @@ ernie_tiny = Tiny(
          moe_num_shared_experts=1, moe_intermediate_size=[32, 32], initializer_range=.2),
     {f'{k}_id': v for k, v in ERNIE_TOKENS.items()}, ERNIE_TOKENS)
 
-_CONV = ['conv', 'full_attention', 'conv', 'full_attention', 'conv', 'full_attention']
-lfm3_tiny = Tiny(
+_lfm3 = Tiny(
     Lfm3VlConfig, Qwen2VLImageProcessorPil, QWEN_SIZES, 'Lfm3VlProcessor', {}, QWEN_CHAT, [*_ENDS, *QWEN_TOKENS.values()],
     dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
          patch_size=8, layer_types=['conv', 'full_attention'], initializer_range=.3),
-    dict(layer_types=_CONV, head_dim=8), dict(QWEN_TOKENS, projector_hidden_size=32),
+    dict(head_dim=8), dict(QWEN_TOKENS, projector_hidden_size=32),
     dict(image_token='<|image_pad|>', video_token='<|video_pad|>'))
+
+def lfm3_tiny(layers, *args, **kw) -> tuple:
+    "Recipe of a tiny LFM3-VL: every second layer attends, the others are convolutions"
+    kinds = ['full_attention' if i % 2 else 'conv' for i in range(layers)]
+    return replace(_lfm3, text=dict(_lfm3.text, layer_types=kinds))(layers, *args, **kw)
 
 # %% ../nbs/training/19_tiny_models.ipynb #132ced1a
 INTERN_CHAT = (
@@ -312,7 +317,7 @@ def gemma4_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
     tok = tokenizer(special, chat, **GEMMA4_TOKENS)
     boi, eoi, image, bos, video = tok.convert_tokens_to_ids([*GEMMA_TOKENS.values(), '<|video|>'])
     kinds = ['full_attention' if i % 3 == 2 else 'sliding_attention' for i in range(layers)]
-    text = small(tok, layers, head_dim=8, sliding_window=32, bos_token_id=bos, layer_types=kinds, initializer_range=.1,
+    text = small(tok, layers, head_dim=8, sliding_window=32, bos_token_id=bos, layer_types=kinds, initializer_range=.05,
                  vocab_size_per_layer_input=len(tok), hidden_size_per_layer_input=8,
                  rope_parameters=dict(sliding_attention=_GEMMA4_ROPE, full_attention=_GEMMA4_ROPE))
     tower = dict(TOWER, head_dim=16, num_key_value_heads=2, pooling_kernel_size=2, position_embedding_size=64)

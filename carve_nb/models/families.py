@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from ..core.errors import CarveError, UnsupportedError
 from .image_tokens import (
     canvas_keys, canvas_tiles, edge_tiles, fixed_square, grid_pixels, pan_tiles, parted_grid, patch_grid, patch_keys,
-    patch_pixels, place_blocks, query_bridge, ratio_tiles, row_pixels, tile_pixels, told_grid)
+    patch_pixels, place_blocks, query_bridge, ratio_tiles, row_pixels, sized_pixels, tile_pixels, told_grid)
 from .video import halved_moments, numbered_moments, paired_moments
 
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
@@ -98,7 +98,7 @@ def find_grid(config, processor, inputs, i, size) -> list:
 def find_family(
     name: str,  # `config.model_type`
 ) -> Family:
-    "The record of a family, or the rule for those without; an error where transformers reads no pictures and words by that name"
+    "The record of a family, or the rule for those of transformers that have none"
     if name in FAMILIES: return FAMILIES[name]
     if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return Family(name, blocks=find_grid, rule='the grid that its processor tells, or a square of its fixed number',
@@ -134,7 +134,7 @@ _add('qwen3_5_moe', **_LINEAR, **_GRID)
 for _name in 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe': _add(_name, **_GRID)
 _add('lfm3_vl', notes='layers of convolution have no rows', **_GRID)
 _add('gemma4', blocks=told_grid, pixels=row_pixels, rule='image_position_ids / pooling_kernel_size')
-_add('mistral3', blocks=parted_grid, pixels=row_pixels, rule='image_sizes / (patch_size spatial_merge_size)',
+_add('mistral3', blocks=parted_grid, pixels=sized_pixels, rule='image_sizes / (patch_size spatial_merge_size)',
      notes='a token of its own kind ends each row, and is on no map');
 
 # %% ../../nbs/library/models/03_families.ipynb #5354ff9f

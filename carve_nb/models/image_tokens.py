@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PAN_SETTINGS', 'ROW_KEYS', 'crop_box', 'ImageSpan', 'Block', 'place_blocks', 'patch_grid', 'told_grid', 'parted_grid',
            'fixed_square', 'tiled', 'setting', 'ratio_tiles', 'edge_tiles', 'pan_tiles', 'canvas_box', 'canvas_tiles',
-           'canvas_keys', 'query_bridge', 'patch_keys', 'row_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels',
-           'pad_pictures', 'token_limit', 'token_settings', 'set_image_tokens', 'with_settings', 'call_settings',
-           'grid_limits', 'EachPicture', 'picture_settings', 'limited_processors', 'joined']
+           'canvas_keys', 'query_bridge', 'patch_keys', 'row_pixels', 'sized_pixels', 'grid_pixels', 'tile_pixels',
+           'patch_pixels', 'pad_pictures', 'token_limit', 'token_settings', 'set_image_tokens', 'with_settings',
+           'call_settings', 'grid_limits', 'EachPicture', 'picture_settings', 'limited_processors', 'joined']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import copy, math
@@ -267,6 +267,12 @@ ROW_KEYS = 'pixel_values', 'image_sizes', 'image_position_ids'
 def row_pixels(config, inputs, i, counts):
     "Pixels of one picture, one row for each, and its size where the tower wants to know it"
     return {k: inputs[k][i : i+1] for k in ROW_KEYS if k in inputs}
+
+def sized_pixels(config, inputs, i, counts):
+    "Pixels of one picture without those that pad it to the largest, and its size"
+    own = row_pixels(config, inputs, i, counts)
+    h, w = own['image_sizes'][0].tolist()
+    return own | dict(pixel_values=own['pixel_values'][..., :h, :w])
 
 def grid_pixels(config, inputs, i, counts):
     "Tiles of one picture without those that pad it to the picture with the most, its size, how many stand beside it"
