@@ -317,9 +317,9 @@ def gemma4_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
     tok = tokenizer(special, chat, **GEMMA4_TOKENS)
     boi, eoi, image, bos, video = tok.convert_tokens_to_ids([*GEMMA_TOKENS.values(), '<|video|>'])
     kinds = ['full_attention' if i % 3 == 2 else 'sliding_attention' for i in range(layers)]
-    text = small(tok, layers, head_dim=8, sliding_window=32, bos_token_id=bos, layer_types=kinds, initializer_range=.05,
-                 vocab_size_per_layer_input=len(tok), hidden_size_per_layer_input=8,
-                 rope_parameters=dict(sliding_attention=_GEMMA4_ROPE, full_attention=_GEMMA4_ROPE))
+    text = small(tok, layers, head_dim=8, sliding_window=32, bos_token_id=bos, layer_types=kinds,
+                 per_layer_config={i: dict(head_dim=8) for i in range(2, layers, 3)}, vocab_size_per_layer_input=len(tok),
+                 hidden_size_per_layer_input=8, rope_parameters=dict(sliding_attention=_GEMMA4_ROPE, full_attention=_GEMMA4_ROPE))
     tower = dict(TOWER, head_dim=16, num_key_value_heads=2, pooling_kernel_size=2, position_embedding_size=64)
     config = Gemma4Config(text_config=text, vision_config=tower, audio_config=None, boi_token_id=boi, eoi_token_id=eoi,
                           image_token_id=image, video_token_id=video)

@@ -96,7 +96,7 @@ def check_family(vlm) -> FamilyCheck:
     "Read one small picture with a model as it is loaded, and compare with eager attention and the tower's features"
     family, image, doing = vlm.family, small_picture(), 'Its image tokens are not placed'
     check = FamilyCheck(family.name, family.rule, dict(transformers=transformers.__version__, torch=torch.__version__))
-    bound = 1e-5 if vlm.dtype == torch.float32 else 2e-2
+    bound = 1e-4 if vlm.dtype == torch.float32 else 2e-2
     _passed.add(vlm.model)    # what the check itself reads is not checked
     try:
         if family.cross: raise UnsupportedError('its pictures are beside the token sequence')
