@@ -18,8 +18,9 @@ import torch
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from ..core.errors import CarveError, UnsupportedError
 from .image_tokens import (
-    canvas_keys, canvas_tiles, edge_tiles, fixed_square, grid_pixels, pan_tiles, parted_grid, patch_grid, patch_keys,
-    patch_pixels, place_blocks, query_bridge, ratio_tiles, row_pixels, sized_pixels, tile_pixels, told_grid)
+    canvas_keys, canvas_tiles, edge_tiles, fixed_square, grid_pixels, padded_tiles, pan_tiles, parted_grid, patch_grid, patch_keys,
+    patch_pixels, place_blocks, query_bridge, ratio_tiles, row_pixels,
+    sized_pixels, slice_tiles, split_tiles, tile_pixels, told_grid, view_pixels)
 from .video import halved_moments, numbered_moments, paired_moments
 
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
@@ -92,8 +93,10 @@ ALONE = 'its family has no record, and what it shares between prompts was not te
 
 def find_grid(config, processor, inputs, i, size) -> list:
     "The rule for a family without a record: the grid that the processor tells, or else its fixed number of tokens"
-    told = {'image_grid_thw', 'image_position_ids'} & set(inputs)
-    return (told_grid if told else fixed_square)(config, processor, inputs, i, size)
+    rule = fixed_square
+    if {'image_grid_thw', 'image_position_ids'} & set(inputs): rule = told_grid
+    elif 'image_sizes' in inputs and hasattr(processor, 'spatial_merge_size'): rule = parted_grid
+    return rule(config, processor, inputs, i, size)
 
 def find_family(
     name: str,  # `config.model_type`
@@ -152,6 +155,18 @@ _add('paligemma', blocks=patch_grid, rule=_FIXED,
     chat="{% for m in messages %}{% for c in m['content'] if c['type'] == 'image' %}<image>{% endfor %}"
          "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}{% endfor %}{% endfor %}",
     why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in another'));
+
+# %% ../../nbs/library/models/03_families.ipynb #564bd9bb
+_add('lfm2_vl', blocks=split_tiles, pixels=view_pixels, rule='tile_size / (encoder_patch_size downsample_factor)',
+     tiles='as many as its image processor says, and the whole', notes='layers of convolution have no rows')
+_add('llama4', blocks=padded_tiles, pixels=tile_pixels, rule='size / patch_size, after the pixel shuffle',
+     tiles='canvas that fits best, padded at the right and below, and the whole')
+_SLICES = dict(
+    blocks=slice_tiles, rule='target_sizes / 4, or / 2 with downsample_mode=4x',
+    tiles='slices of equal size behind the whole', notes='layers of linear attention have no rows',
+    why_not=dict(sharing='the patches of all its pictures are one row, and are not parted here'))
+_add('minicpmv4_6', **_SLICES)
+_add('minicpmv4_7', **_SLICES);
 
 # %% ../../nbs/library/models/03_families.ipynb #ebc56c86
 def _tile_features(model, inputs):

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['PAN_SETTINGS', 'ROW_KEYS', 'crop_box', 'ImageSpan', 'Block', 'place_blocks', 'patch_grid', 'told_grid', 'parted_grid',
-           'fixed_square', 'tiled', 'setting', 'ratio_tiles', 'edge_tiles', 'pan_tiles', 'canvas_box', 'canvas_tiles',
-           'canvas_keys', 'query_bridge', 'patch_keys', 'row_pixels', 'sized_pixels', 'grid_pixels', 'tile_pixels',
-           'patch_pixels', 'pad_pictures', 'token_limit', 'token_settings', 'set_image_tokens', 'with_settings',
-           'call_settings', 'grid_limits', 'EachPicture', 'picture_settings', 'limited_processors', 'joined']
+           'fixed_square', 'tiled', 'setting', 'ratio_tiles', 'edge_tiles', 'pan_tiles', 'ask_again', 'split_tiles',
+           'slice_tiles', 'padded_tiles', 'canvas_box', 'canvas_tiles', 'canvas_keys', 'query_bridge', 'patch_keys',
+           'row_pixels', 'sized_pixels', 'grid_pixels', 'view_pixels', 'tile_pixels', 'patch_pixels', 'pad_pictures',
+           'token_limit', 'token_settings', 'set_image_tokens', 'with_settings', 'call_settings', 'grid_limits',
+           'EachPicture', 'picture_settings', 'limited_processors', 'joined']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import copy, math
@@ -194,6 +195,39 @@ def pan_tiles(config, processor, inputs, i, size) -> list:
         else: y += h
     return blocks
 
+# %% ../../nbs/library/models/00_image_tokens.ipynb #d773d209
+def ask_again(processor, size, **settings) -> dict:
+    "What an image processor makes of an empty picture of this size, with what is no input of the model"
+    return processor.image_processor(Image.new('RGB', size), **settings)
+
+def split_tiles(config, processor, inputs, i, size) -> list:
+    "Blocks of square tiles, and behind them the whole picture on a grid of its own"
+    ip, made = processor.image_processor, ask_again(processor, size, return_row_col_info=True)
+    merged = lambda side: math.ceil(int(side)//ip.encoder_patch_size/ip.downsample_factor)
+    n, (h, w) = merged(ip.tile_size), made['image_sizes'][0]
+    *tiles, whole = tiled((n, n), size, int(made['image_rows'][0]), int(made['image_cols'][0]))
+    return [*tiles, Block((merged(h), merged(w)), whole.box)]
+
+def slice_tiles(config, processor, inputs, i, size) -> list:
+    "Blocks of the whole picture, and of slices of equal size behind it"
+    made = ask_again(processor, size)
+    merged = 2 if processor.image_processor.downsample_mode == '4x' else 4    # patches along a side of a token
+    whole, *slices = ((int(h)//merged, int(w)//merged) for h, w in made['target_sizes'])
+    rows, cols = made['grids'][0] if slices else (1, 1)
+    *tiles, base = tiled(slices[0] if slices else whole, size, int(rows), int(cols))
+    return [Block(whole, base.box), *tiles]
+
+def padded_tiles(config, processor, inputs, i, size) -> list:
+    "Blocks of the tiles of a canvas that a picture fills from the top left, and of the whole picture behind them"
+    (W, H), s = size, processor.image_processor.size['height']
+    n = round(s//processor.patch_size/processor.downsample_ratio**.5)
+    rows, cols = map(int, ask_again(processor, size)['aspect_ratios'][0])
+    room = (cols*s, rows*s) if processor.image_processor.resize_to_max_canvas else (
+        min(max(W, s), cols*s), min(max(H, s), rows*s))
+    scale = min(room[0]/W, room[1]/H)
+    *tiles, _ = tiled((n, n), (cols*s/scale, rows*s/scale), rows, cols)
+    return [*tiles, *tiled((n, n), size)]
+
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b7df3ef6
 def canvas_box(
     grid,  # (rows, columns) of cells of the canvas
@@ -281,6 +315,11 @@ def grid_pixels(config, inputs, i, counts):
     own, beside = row_pixels(config, inputs, i, counts), inputs.get('batch_num_images')
     if beside is not None: own['batch_num_images'] = beside.repeat_interleave(beside)[i : i+1]
     return dict(own, pixel_values=own['pixel_values'][:, :1 + (h//side)*(w//side)])
+
+def view_pixels(config, inputs, i, counts):
+    "Patches of one picture, one row for each of its views"
+    views = slice(sum(counts[:i]), sum(counts[:i + 1]))
+    return {k: inputs[k][views] for k in ('pixel_values', 'pixel_attention_mask', 'spatial_shapes')}
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #861b269a
 def tile_pixels(config, inputs, i, counts):

@@ -23,7 +23,7 @@ from ..core.errors import CarveError, PromptError, UnsupportedError
 from ..core.image import flatten, open_image, to_raster, upright
 from ..core.plotting import fit_height, panels_html
 from ..core.text import asked_part, tokens_at, word_places
-from .image_tokens import ImageSpan, call_settings, grid_limits, parted_grid, with_settings
+from .image_tokens import ImageSpan, call_settings, grid_limits, with_settings
 from .families import find_family
 
 # %% ../../nbs/library/models/06_prompts.ipynb #ff7ec2ed
@@ -376,7 +376,7 @@ def check_tiles(
 def cell_counts(family, config, processor, inputs, sizes) -> list:
     "How many tokens each picture fills; pictures that are not those of the inputs, as far as these tell, are refused"
     noted, counts = [(int(w), int(h)) for h, w in inputs.get('image_sizes', ())], []
-    resized = family.blocks is parted_grid    # its sizes are those behind the processor
+    resized = hasattr(processor, 'spatial_merge_size')    # then sizes are those behind the processor
     if resized: noted = []
     for i, (W, H) in enumerate(sizes):
         try: views = family.blocks(config, processor, inputs, i, (W, H))
