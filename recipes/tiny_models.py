@@ -9,10 +9,10 @@ __all__ = ['SENTENCES', 'TOWER', 'LLAVA_CHAT', 'CLIP_TOKENS', 'CLIP_TOWER', 'LLA
            'GLM_CHAT', 'GLM_TOKENS', 'glm4_tiny', 'glm4_moe_tiny', 'glm46_tiny', 'ERNIE_TOKENS', 'ERNIE_CHAT',
            'ernie_tiny', 'INTERN_CHAT', 'INTERN_TOKENS', 'intern_tiny', 'IDEFICS_CHAT', 'IDEFICS_TOKENS',
            'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS', 'GEMMA4_TOKENS', 'MISTRAL_CHAT', 'mistral_tiny',
-           'MLLAMA_CHAT', 'MLLAMA_TOKENS', 'BLIP_TOWER', 'RECIPES', 'NEED_TORCHVISION', 'byte_tokenizer',
-           'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny', 'lfm3_tiny', 'edge_tiny', 'gemma_tiny',
-           'gemma4_tiny', 'pali_tiny', 'mllama_tiny', 'blip_tiny', 'illegible_tokens', 'random_model',
-           'make_tiny_checkpoint']
+           'MLLAMA_CHAT', 'MLLAMA_TOKENS', 'llama4_tiny', 'mini46_tiny', 'mini47_tiny', 'BLIP_TOWER', 'RECIPES',
+           'NEED_TORCHVISION', 'byte_tokenizer', 'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny',
+           'lfm3_tiny', 'edge_tiny', 'gemma_tiny', 'gemma4_tiny', 'pali_tiny', 'mllama_tiny', 'lfm2_tiny', 'mini_tiny',
+           'blip_tiny', 'illegible_tokens', 'random_model', 'make_tiny_checkpoint']
 
 # %% ../nbs/training/19_tiny_models.ipynb #249c5a9b
 import json
@@ -25,7 +25,8 @@ from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 from transformers import (
     BlipImageProcessorPil, CLIPImageProcessorPil, Ernie4_5_VLMoeConfig, Gemma3Config,
     Gemma3ImageProcessorPil, Gemma3Processor, Gemma4Config, Glm46VConfig, Glm4vConfig, Glm4vMoeConfig, GotOcr2ImageProcessorPil, Idefics3Config, Idefics3ImageProcessorPil, Idefics3Processor, InstructBlipConfig,
-    InstructBlipProcessor, InternVLConfig, Lfm3VlConfig, LlavaConfig, LlavaNextConfig, LlavaNextImageProcessorPil,
+    InstructBlipProcessor, InternVLConfig, Lfm2VlConfig, Lfm2VlImageProcessor, Lfm3VlConfig, Llama4Config, Llama4ImageProcessor,
+    MiniCPMV4_6Config, MiniCPMV4_7Config, LlavaConfig, LlavaNextConfig, LlavaNextImageProcessorPil,
     LlavaNextProcessor, LlavaOnevisionConfig, LlavaOnevisionImageProcessorPil, LlavaProcessor, Mistral3Config, MllamaConfig,
     MllamaImageProcessorPil, MllamaProcessor, PaliGemmaConfig, PaliGemmaProcessor, PixtralProcessor, Qwen2_5_VLConfig,
     Qwen2VLConfig, Qwen3_5Config, Qwen3_5MoeConfig, Qwen3VLConfig, Qwen3VLMoeConfig, SiglipImageProcessorPil, SmolVLMConfig, SmolVLMImageProcessorPil)
@@ -33,6 +34,7 @@ from transformers.models.ernie4_5_vl_moe.image_processing_pil_ernie4_5_vl_moe im
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
 from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
+from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import MiniCPMV4_6ImageProcessorPil
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers import AutoModelForImageTextToText, GenerationConfig
@@ -374,6 +376,62 @@ def mllama_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
     config = MllamaConfig(vision_config=tower, text_config=text, image_token_index=image)
     return config, [MllamaProcessor(images, tok, chat_template=MLLAMA_CHAT)], {}
 
+# %% ../nbs/training/19_tiny_models.ipynb #b38af9a1
+_PIC = {k: v.replace('<|vision_start|>', '').replace('<|vision_end|>', '') for k, v in dict(chat=QWEN_CHAT).items()}['chat']
+_LFM2_NAMED = dict(image_token='<image>', image_start_token='<|image_start|>', image_end_token='<|image_end|>',
+                   image_thumbnail_token='<|img_thumbnail|>')
+
+def lfm2_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
+    "Recipe of a tiny LFM2-VL: tiles of 64 x 64 pixels, 4 x 4 tokens each; every second layer attends"
+    tok = tokenizer([*_ENDS, *_LFM2_NAMED.values(), *(f'<|img_row_{r}_col_{c}|>' for r in range(1, 5) for c in range(1, 5))],
+                    _PIC.replace('<|image_pad|>', '<image>'), **_LFM2_NAMED)
+    images = Lfm2VlImageProcessor(**dict(
+        tile_size=64, encoder_patch_size=8, max_tiles=4, min_tiles=2, max_image_tokens=32, min_image_tokens=4,
+        downsample_factor=2, max_num_patches=128) | kw)
+    kinds = ['full_attention' if i % 2 else 'conv' for i in range(layers)]
+    config = Lfm2VlConfig(
+        text_config=dict(small(tok, layers, layer_types=kinds), model_type='lfm2'), projector_hidden_size=32,
+        vision_config=dict(TOWER, num_patches=64, model_type='siglip2_vision_model'), downsample_factor=2,
+        image_token_id=tok.convert_tokens_to_ids('<image>'))
+    return config, [tok, images], {'processor_config.json': dict(processor_class='Lfm2VlProcessor')}
+
+_LLAMA4_TOKENS = ['<|eot_id|>', '<|pad|>', '<|im_start|>', '<|im_end|>', '<|image|>', '<|patch|>', '<|image_start|>', '<|image_end|>',
+                  '<|tile_x_separator|>', '<|tile_y_separator|>']
+# tiles of 64 x 64 pixels, 4 x 4 tokens each, at most 4
+llama4_tiny = Tiny(
+    Llama4Config, Llama4ImageProcessor, dict(size=dict(height=64, width=64), max_patches=4), 'Llama4Processor',
+    dict(patch_size=8, pixel_shuffle_ratio=.5), _PIC.replace('<|image_pad|>', '<|image|>'), _LLAMA4_TOKENS,
+    dict(hidden_size=32, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, patch_size=8, image_size=64,
+         vision_output_dim=32, projector_input_dim=32, projector_output_dim=32, pixel_shuffle_ratio=.5,
+         rope_parameters=dict(rope_type='default', rope_theta=1e4)),
+    dict(intermediate_size_mlp=64, num_local_experts=2, attention_chunk_size=1024, head_dim=8, initializer_range=.2),
+    dict(image_token_index='<|patch|>'))
+
+_MINI_NAMED = dict(
+    image_token='<|image_pad|>', video_token='<|video_pad|>', image_start_token='<image>', image_end_token='</image>',
+    slice_start_token='<slice>', slice_end_token='</slice>', image_id_start_token='<image_id>',
+    image_id_end_token='</image_id>')
+
+def mini_tiny(config, name):
+    "Recipe of a tiny MiniCPM-V: slices of up to 128 x 128 pixels, a token for 32 x 32 of them"
+    def make(layers, tokenizer=byte_tokenizer, **kw):
+        tok = tokenizer([*_ENDS, *_MINI_NAMED.values()], _PIC, **_MINI_NAMED)
+        sizes = dict(patch_size=8, scale_resolution=128, max_slice_nums=4, slice_mode=True) | kw
+        kinds = ['full_attention' if i % 2 else 'linear_attention' for i in range(layers)]
+        text = small(tok, layers, head_dim=8, layer_types=kinds, model_type='qwen3_5_text',
+                     **{k: v for k, v in _LINEAR.items() if k != 'full_attention_interval'},
+                     rope_parameters=dict(ROPE, partial_rotary_factor=1.0))
+        made = config(text_config=text, vision_config=dict(TOWER, image_size=256), insert_layer_id=0,
+                      image_token_id=tok.convert_tokens_to_ids('<|image_pad|>'),
+                      video_token_id=tok.convert_tokens_to_ids('<|video_pad|>'))
+        video = sizes | dict(video_processor_type='MiniCPMV4_6VideoProcessor', processor_class=name)
+        return made, [tok, MiniCPMV4_6ImageProcessorPil(**sizes)], {
+            'video_preprocessor_config.json': video, 'processor_config.json': dict(processor_class=name)}
+    return make
+
+mini46_tiny = mini_tiny(MiniCPMV4_6Config, 'MiniCPMV4_6Processor')
+mini47_tiny = mini_tiny(MiniCPMV4_7Config, 'MiniCPMV4_7Processor')
+
 # %% ../nbs/training/19_tiny_models.ipynb #f1e9555e
 BLIP_TOWER = dict(TOWER, image_size=64, initializer_range=0.02)
 
@@ -396,8 +454,10 @@ RECIPES = dict(
     qwen2_5_vl=qwen2_5_tiny, qwen3_vl=qwen3_tiny, qwen3_5=qwen3_5_tiny, internvl=intern_tiny, idefics3=idefics_tiny,
     smolvlm=smol_tiny, gemma3=gemma_tiny, paligemma=pali_tiny, mllama=mllama_tiny, instructblip=blip_tiny,
     qwen3_vl_moe=qwen3_moe_tiny, qwen3_5_moe=qwen3_5_moe_tiny, glm4v=glm4_tiny, glm4v_moe=glm4_moe_tiny,
-    glm46v=glm46_tiny, ernie4_5_vl_moe=ernie_tiny, lfm3_vl=lfm3_tiny, gemma4=gemma4_tiny, mistral3=mistral_tiny)
-NEED_TORCHVISION = {'mistral3'}    # their stock processors do, also for still pictures
+    glm46v=glm46_tiny, ernie4_5_vl_moe=ernie_tiny, lfm3_vl=lfm3_tiny, gemma4=gemma4_tiny, mistral3=mistral_tiny,
+    lfm2_vl=lfm2_tiny, llama4=llama4_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)
+# their stock processors do, also for still pictures
+NEED_TORCHVISION = {'mistral3', 'lfm2_vl', 'llama4', 'minicpmv4_6', 'minicpmv4_7'}
 
 # %% ../nbs/training/19_tiny_models.ipynb #9f37c47e
 def illegible_tokens(tok) -> list:

@@ -18,9 +18,9 @@ import torch
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from ..core.errors import CarveError, UnsupportedError
 from .image_tokens import (
-    canvas_keys, canvas_tiles, edge_tiles, fixed_square, grid_pixels, padded_tiles, pan_tiles, parted_grid, patch_grid, patch_keys,
-    patch_pixels, place_blocks, query_bridge, ratio_tiles, row_pixels,
-    sized_pixels, slice_tiles, split_tiles, tile_pixels, told_grid, view_pixels)
+    canvas_keys, canvas_tiles, edge_tiles, fixed_square, grid_pixels, padded_tiles, pan_tiles, parted_grid, patch_grid,
+    patch_keys, patch_pixels, place_blocks, query_bridge, ratio_tiles, row_pixels, sized_pixels,
+    slice_tiles, split_tiles, tile_pixels, told_grid, view_pixels)
 from .video import halved_moments, numbered_moments, paired_moments
 
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
@@ -35,7 +35,8 @@ def picture_features(model, inputs):  # [N, D], one row for each image token in 
     "What the tower makes of the pictures"
     tower = model.base_model.get_image_features
     own = {k: inputs[k] for k in inspect.signature(tower).parameters if k in inputs}
-    return torch.cat([f.flatten(0, -2) for f in tower(**own, return_dict=True).pooler_output])
+    seen = tower(**own, return_dict=True)
+    return torch.cat([f.flatten(0, -2) for f in (seen.last_hidden_state if seen.pooler_output is None else seen.pooler_output)])
 
 # %% ../../nbs/library/models/03_families.ipynb #714e3062
 @dataclass(frozen=True)
