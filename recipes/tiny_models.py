@@ -5,27 +5,37 @@
 # %% auto #0
 __all__ = ['SENTENCES', 'TOWER', 'LLAVA_CHAT', 'CLIP_TOKENS', 'CLIP_TOWER', 'LLAVA_TOKENS', 'llava_tiny', 'PINPOINTS',
            'next_tiny', 'ONEVISION_CHAT', 'ONEVISION_GRIDS', 'onevision_tiny', 'QWEN_CHAT', 'QWEN_TOKENS', 'QWEN_SIZES',
-           'ROPE', 'qwen2_tiny', 'qwen2_5_tiny', 'qwen3_tiny', 'qwen3_5_tiny', 'INTERN_CHAT', 'INTERN_TOKENS',
-           'intern_tiny', 'IDEFICS_CHAT', 'IDEFICS_TOKENS', 'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS',
-           'MLLAMA_CHAT', 'MLLAMA_TOKENS', 'BLIP_TOWER', 'RECIPES', 'byte_tokenizer', 'llama_tokenizer', 'small',
-           'Tiny', 'qwen_tiny', 'edge_tiny', 'gemma_tiny', 'pali_tiny', 'mllama_tiny', 'blip_tiny', 'illegible_tokens',
-           'random_model', 'make_tiny_checkpoint']
+           'ROPE', 'qwen2_tiny', 'qwen2_5_tiny', 'qwen3_tiny', 'qwen3_5_tiny', 'qwen3_moe_tiny', 'qwen3_5_moe_tiny',
+           'GLM_CHAT', 'GLM_TOKENS', 'glm4_tiny', 'glm4_moe_tiny', 'glm46_tiny', 'ERNIE_TOKENS', 'ERNIE_CHAT',
+           'ernie_tiny', 'INTERN_CHAT', 'INTERN_TOKENS', 'intern_tiny', 'IDEFICS_CHAT', 'IDEFICS_TOKENS',
+           'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS', 'GEMMA4_TOKENS', 'MISTRAL_CHAT', 'mistral_tiny',
+           'MLLAMA_CHAT', 'MLLAMA_TOKENS', 'llama4_tiny', 'mini46_tiny', 'mini47_tiny', 'BLIP_TOWER', 'RECIPES',
+           'NEED_TORCHVISION', 'byte_tokenizer', 'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny',
+           'lfm3_tiny', 'edge_tiny', 'gemma_tiny', 'gemma4_tiny', 'pali_tiny', 'mllama_tiny', 'lfm2_tiny', 'mini_tiny',
+           'blip_tiny', 'illegible_tokens', 'random_model', 'make_tiny_checkpoint']
 
 # %% ../nbs/training/19_tiny_models.ipynb #249c5a9b
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import torch
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models as token_models, pre_tokenizers, trainers
 from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 from transformers import (
-    BlipImageProcessorPil, CLIPImageProcessorPil, Gemma3Config, Gemma3ImageProcessorPil, Gemma3Processor,
-    GotOcr2ImageProcessorPil, Idefics3Config, Idefics3ImageProcessorPil, Idefics3Processor, InstructBlipConfig,
-    InstructBlipProcessor, InternVLConfig, LlavaConfig, LlavaNextConfig, LlavaNextImageProcessorPil,
-    LlavaNextProcessor, LlavaOnevisionConfig, LlavaOnevisionImageProcessorPil, LlavaProcessor, MllamaConfig,
-    MllamaImageProcessorPil, MllamaProcessor, PaliGemmaConfig, PaliGemmaProcessor, Qwen2_5_VLConfig, Qwen2VLConfig,
-    Qwen3_5Config, Qwen3VLConfig, SiglipImageProcessorPil, SmolVLMConfig, SmolVLMImageProcessorPil)
+    BlipImageProcessorPil, CLIPImageProcessorPil, Ernie4_5_VLMoeConfig, Gemma3Config,
+    Gemma3ImageProcessorPil, Gemma3Processor, Gemma4Config, Glm46VConfig, Glm4vConfig, Glm4vMoeConfig, GotOcr2ImageProcessorPil, Idefics3Config, Idefics3ImageProcessorPil, Idefics3Processor, InstructBlipConfig,
+    InstructBlipProcessor, InternVLConfig, Lfm2VlConfig, Lfm2VlImageProcessor, Lfm3VlConfig, Llama4Config, Llama4ImageProcessor,
+    MiniCPMV4_6Config, MiniCPMV4_7Config, LlavaConfig, LlavaNextConfig, LlavaNextImageProcessorPil,
+    LlavaNextProcessor, LlavaOnevisionConfig, LlavaOnevisionImageProcessorPil, LlavaProcessor, Mistral3Config, MllamaConfig,
+    MllamaImageProcessorPil, MllamaProcessor, PaliGemmaConfig, PaliGemmaProcessor, PixtralProcessor, Qwen2_5_VLConfig,
+    Qwen2VLConfig, Qwen3_5Config, Qwen3_5MoeConfig, Qwen3VLConfig, Qwen3VLMoeConfig, SiglipImageProcessorPil, SmolVLMConfig, SmolVLMImageProcessorPil)
+from transformers.models.ernie4_5_vl_moe.image_processing_pil_ernie4_5_vl_moe import Ernie4_5_VLMoeImageProcessorPil
+from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
+from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
+from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import MiniCPMV4_6ImageProcessorPil
+from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers import AutoModelForImageTextToText, GenerationConfig
 
@@ -184,6 +194,63 @@ qwen3_5_tiny = qwen_tiny(
     Qwen3_5Config, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64), head_dim=8, **_LINEAR,
     rope_parameters=dict(ROPE, partial_rotary_factor=1.0))
 
+_EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32)
+qwen3_moe_tiny = qwen_tiny(
+    Qwen3VLMoeConfig, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64, deepstack_visual_indexes=[0, 1]),
+    head_dim=8, **_EXPERTS)
+qwen3_5_moe_tiny = qwen_tiny(
+    Qwen3_5MoeConfig, 'Qwen3VLProcessor', dict(_OUT, num_position_embeddings=64), head_dim=8, **_LINEAR, **_EXPERTS,
+    shared_expert_intermediate_size=32, initializer_range=.15, rope_parameters=dict(ROPE, partial_rotary_factor=1.0))
+
+# %% ../nbs/training/19_tiny_models.ipynb #e564bee9
+GLM_CHAT = (
+    "[gMASK]<sop>{% for m in messages %}<|{{ m['role'] }}|>\n{% for c in m['content'] %}{% if c['type'] == 'image' %}"
+    "<|begin_of_image|><|image|><|end_of_image|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}")
+GLM_TOKENS = dict(
+    image_token_id='<|image|>', image_start_token_id='<|begin_of_image|>', image_end_token_id='<|end_of_image|>',
+    video_token_id='<|video|>', video_start_token_id='<|begin_of_video|>', video_end_token_id='<|end_of_video|>')
+_GLM_TOWER = dict(depth=2, num_heads=2, patch_size=8, hidden_size=32, intermediate_size=64, out_hidden_size=64,
+                  image_size=64, initializer_range=.3)
+_GLM_TEXT = dict(hidden_size=64, head_dim=16, initializer_range=.2, rope_parameters=dict(ROPE, partial_rotary_factor=.5))
+
+def glm_tiny(config, images, processor, tower=(), **text) -> Tiny:
+    "Recipe of a tiny GLM-V: what one generation does not have in common with the others"
+    return Tiny(config, images, QWEN_SIZES, processor, {}, GLM_CHAT,
+                ['<|endoftext|>', '<pad>', '[gMASK]', '<sop>', '<|user|>', '<|assistant|>', *GLM_TOKENS.values()],
+                dict(_GLM_TOWER, **dict(tower)), _GLM_TEXT | text, GLM_TOKENS)
+
+glm4_tiny = glm_tiny(Glm4vConfig, Glm4vImageProcessorPil, 'Glm4vProcessor')
+glm4_moe_tiny = glm_tiny(
+    Glm4vMoeConfig, Glm4vImageProcessorPil, 'Glm4vProcessor', n_routed_experts=4, num_experts_per_tok=2,
+    moe_intermediate_size=32)
+glm46_tiny = glm_tiny(Glm46VConfig, Glm46VImageProcessorPil, 'Glm46VProcessor')
+
+ERNIE_TOKENS = dict(
+    image_token='<|IMAGE_PLACEHOLDER|>', image_start_token='<|IMAGE_START|>', image_end_token='<|IMAGE_END|>',
+    video_token='<|VIDEO_PLACEHOLDER|>', video_start_token='<|VIDEO_START|>', video_end_token='<|VIDEO_END|>')
+ERNIE_CHAT = QWEN_CHAT.replace('<|vision_start|><|image_pad|><|vision_end|>', ''.join([*ERNIE_TOKENS.values()][1:3]).replace(
+    '><', '><|IMAGE_PLACEHOLDER|><'))
+ernie_tiny = Tiny(
+    Ernie4_5_VLMoeConfig, Ernie4_5_VLMoeImageProcessorPil, dict(QWEN_SIZES, temporal_patch_size=1), 'Ernie4_5_VLMoeProcessor', {}, ERNIE_CHAT,
+    [*_ENDS, *ERNIE_TOKENS.values()],
+    dict(depth=2, num_heads=2, patch_size=8, hidden_size=32, intermediate_size=64, initializer_range=.3),
+    dict(rope_parameters=dict(rope_type='default', rope_theta=1e4, mrope_section=[1, 1, 2]), moe_k=2, moe_num_experts=4,
+         moe_num_shared_experts=1, moe_intermediate_size=[32, 32], initializer_range=.2),
+    {f'{k}_id': v for k, v in ERNIE_TOKENS.items()}, ERNIE_TOKENS)
+
+_lfm3 = Tiny(
+    Lfm3VlConfig, Qwen2VLImageProcessorPil, QWEN_SIZES, 'Lfm3VlProcessor', {}, QWEN_CHAT, [*_ENDS, *QWEN_TOKENS.values()],
+    dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
+         patch_size=8, layer_types=['conv', 'full_attention'], initializer_range=.3),
+    dict(head_dim=8), dict(QWEN_TOKENS, projector_hidden_size=32),
+    dict(image_token='<|image_pad|>', video_token='<|video_pad|>'))
+
+def lfm3_tiny(layers, *args, **kw) -> tuple:
+    "Recipe of a tiny LFM3-VL: every second layer attends, the others are convolutions"
+    kinds = ['full_attention' if i % 2 else 'conv' for i in range(layers)]
+    return replace(_lfm3, text=dict(_lfm3.text, layer_types=kinds))(layers, *args, **kw)
+
 # %% ../nbs/training/19_tiny_models.ipynb #132ced1a
 INTERN_CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
@@ -241,6 +308,26 @@ def gemma_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
     images = Gemma3ImageProcessorPil(**dict(size=dict(height=64, width=64)) | kw)
     return config, [Gemma3Processor(images, tok, image_seq_length=16, chat_template=GEMMA_CHAT)], {}
 
+# %% ../nbs/training/19_tiny_models.ipynb #17d5813b
+GEMMA4_TOKENS = dict(GEMMA_TOKENS, audio_token='<audio_soft_token>', boa_token='<start_of_audio>', eoa_token='<end_of_audio>')
+_GEMMA4_ROPE = dict(rope_type='default', rope_theta=1e4)
+
+def gemma4_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
+    "Recipe of a tiny Gemma4: at most 70 tokens of 16 x 16 pixels; two of three layers see a window of 32 tokens only"
+    special = ['<end_of_turn>', '<pad>', '<start_of_turn>', *GEMMA4_TOKENS.values(), '<|video|>']
+    chat = GEMMA_CHAT.replace('<start_of_image>', '<image_soft_token>')
+    tok = tokenizer(special, chat, **GEMMA4_TOKENS)
+    boi, eoi, image, bos, video = tok.convert_tokens_to_ids([*GEMMA_TOKENS.values(), '<|video|>'])
+    kinds = ['full_attention' if i % 3 == 2 else 'sliding_attention' for i in range(layers)]
+    text = small(tok, layers, head_dim=8, sliding_window=32, bos_token_id=bos, layer_types=kinds,
+                 per_layer_config={i: dict(head_dim=8) for i in range(2, layers, 3)}, vocab_size_per_layer_input=len(tok),
+                 hidden_size_per_layer_input=8, rope_parameters=dict(sliding_attention=_GEMMA4_ROPE, full_attention=_GEMMA4_ROPE))
+    tower = dict(TOWER, head_dim=16, num_key_value_heads=2, pooling_kernel_size=2, position_embedding_size=64)
+    config = Gemma4Config(text_config=text, vision_config=tower, audio_config=None, boi_token_id=boi, eoi_token_id=eoi,
+                          image_token_id=image, video_token_id=video)
+    images = Gemma4ImageProcessorPil(**dict(patch_size=8, max_soft_tokens=70, pooling_kernel_size=2) | kw)
+    return config, [tok, images], {'processor_config.json': dict(processor_class='Gemma4Processor')}
+
 # %% ../nbs/training/19_tiny_models.ipynb #23fede0c
 def pali_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
     "Recipe of a tiny PaliGemma: 64 x 64 pixels in patches of 8; no chat template, as released"
@@ -253,6 +340,18 @@ def pali_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
         vision_config=dict(TOWER, image_size=64, projection_dim=32, model_type='siglip_vision_model'),
         bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
     return config, [PaliGemmaProcessor(images, tok)], {}
+
+# %% ../nbs/training/19_tiny_models.ipynb #5318502a
+MISTRAL_CHAT = (
+    "<s>{% for m in messages %}[INST]{% for c in m['content'] %}{% if c['type'] == 'image' %}[IMG]"
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% if m['role'] == 'user' %}[/INST]{% endif %}{% endfor %}")
+# patches of 8 pixels, two by two a token, at most 160 pixels wide or high
+mistral_tiny = Tiny(
+    Mistral3Config, PixtralImageProcessorPil, dict(patch_size=8, size=dict(longest_edge=160)), PixtralProcessor,
+    dict(patch_size=8, spatial_merge_size=2), MISTRAL_CHAT,
+    ['</s>', '<pad>', '<s>', '[INST]', '[/INST]', '[IMG]', '[IMG_BREAK]', '[IMG_END]'],
+    dict(TOWER, image_size=160, head_dim=16, initializer_range=.3, model_type='pixtral'),
+    dict(model_type='mistral', head_dim=8), dict(image_token_index='[IMG]', spatial_merge_size=2), dict(bos_token='<s>'))
 
 # %% ../nbs/training/19_tiny_models.ipynb #a1cb6fd2
 MLLAMA_CHAT = (
@@ -277,6 +376,62 @@ def mllama_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
     config = MllamaConfig(vision_config=tower, text_config=text, image_token_index=image)
     return config, [MllamaProcessor(images, tok, chat_template=MLLAMA_CHAT)], {}
 
+# %% ../nbs/training/19_tiny_models.ipynb #b38af9a1
+_PIC = {k: v.replace('<|vision_start|>', '').replace('<|vision_end|>', '') for k, v in dict(chat=QWEN_CHAT).items()}['chat']
+_LFM2_NAMED = dict(image_token='<image>', image_start_token='<|image_start|>', image_end_token='<|image_end|>',
+                   image_thumbnail_token='<|img_thumbnail|>')
+
+def lfm2_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
+    "Recipe of a tiny LFM2-VL: tiles of 64 x 64 pixels, 4 x 4 tokens each; every second layer attends"
+    tok = tokenizer([*_ENDS, *_LFM2_NAMED.values(), *(f'<|img_row_{r}_col_{c}|>' for r in range(1, 5) for c in range(1, 5))],
+                    _PIC.replace('<|image_pad|>', '<image>'), **_LFM2_NAMED)
+    images = Lfm2VlImageProcessor(**dict(
+        tile_size=64, encoder_patch_size=8, max_tiles=4, min_tiles=2, max_image_tokens=32, min_image_tokens=4,
+        downsample_factor=2, max_num_patches=128) | kw)
+    kinds = ['full_attention' if i % 2 else 'conv' for i in range(layers)]
+    config = Lfm2VlConfig(
+        text_config=dict(small(tok, layers, layer_types=kinds), model_type='lfm2'), projector_hidden_size=32,
+        vision_config=dict(TOWER, num_patches=64, model_type='siglip2_vision_model'), downsample_factor=2,
+        image_token_id=tok.convert_tokens_to_ids('<image>'))
+    return config, [tok, images], {'processor_config.json': dict(processor_class='Lfm2VlProcessor')}
+
+_LLAMA4_TOKENS = ['<|eot_id|>', '<|pad|>', '<|im_start|>', '<|im_end|>', '<|image|>', '<|patch|>', '<|image_start|>', '<|image_end|>',
+                  '<|tile_x_separator|>', '<|tile_y_separator|>']
+# tiles of 64 x 64 pixels, 4 x 4 tokens each, at most 4
+llama4_tiny = Tiny(
+    Llama4Config, Llama4ImageProcessor, dict(size=dict(height=64, width=64), max_patches=4), 'Llama4Processor',
+    dict(patch_size=8, pixel_shuffle_ratio=.5), _PIC.replace('<|image_pad|>', '<|image|>'), _LLAMA4_TOKENS,
+    dict(hidden_size=32, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, patch_size=8, image_size=64,
+         vision_output_dim=32, projector_input_dim=32, projector_output_dim=32, pixel_shuffle_ratio=.5,
+         rope_parameters=dict(rope_type='default', rope_theta=1e4)),
+    dict(intermediate_size_mlp=64, num_local_experts=2, attention_chunk_size=1024, head_dim=8, initializer_range=.2),
+    dict(image_token_index='<|patch|>'))
+
+_MINI_NAMED = dict(
+    image_token='<|image_pad|>', video_token='<|video_pad|>', image_start_token='<image>', image_end_token='</image>',
+    slice_start_token='<slice>', slice_end_token='</slice>', image_id_start_token='<image_id>',
+    image_id_end_token='</image_id>')
+
+def mini_tiny(config, name):
+    "Recipe of a tiny MiniCPM-V: slices of up to 128 x 128 pixels, a token for 32 x 32 of them"
+    def make(layers, tokenizer=byte_tokenizer, **kw):
+        tok = tokenizer([*_ENDS, *_MINI_NAMED.values()], _PIC, **_MINI_NAMED)
+        sizes = dict(patch_size=8, scale_resolution=128, max_slice_nums=4, slice_mode=True) | kw
+        kinds = ['full_attention' if i % 2 else 'linear_attention' for i in range(layers)]
+        text = small(tok, layers, head_dim=8, layer_types=kinds, model_type='qwen3_5_text',
+                     **{k: v for k, v in _LINEAR.items() if k != 'full_attention_interval'},
+                     rope_parameters=dict(ROPE, partial_rotary_factor=1.0))
+        made = config(text_config=text, vision_config=dict(TOWER, image_size=256), insert_layer_id=0,
+                      image_token_id=tok.convert_tokens_to_ids('<|image_pad|>'),
+                      video_token_id=tok.convert_tokens_to_ids('<|video_pad|>'))
+        video = sizes | dict(video_processor_type='MiniCPMV4_6VideoProcessor', processor_class=name)
+        return made, [tok, MiniCPMV4_6ImageProcessorPil(**sizes)], {
+            'video_preprocessor_config.json': video, 'processor_config.json': dict(processor_class=name)}
+    return make
+
+mini46_tiny = mini_tiny(MiniCPMV4_6Config, 'MiniCPMV4_6Processor')
+mini47_tiny = mini_tiny(MiniCPMV4_7Config, 'MiniCPMV4_7Processor')
+
 # %% ../nbs/training/19_tiny_models.ipynb #f1e9555e
 BLIP_TOWER = dict(TOWER, image_size=64, initializer_range=0.02)
 
@@ -297,7 +452,12 @@ def blip_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
 RECIPES = dict(
     llava=llava_tiny, llava_next=next_tiny, llava_onevision=onevision_tiny, qwen2_vl=qwen2_tiny,
     qwen2_5_vl=qwen2_5_tiny, qwen3_vl=qwen3_tiny, qwen3_5=qwen3_5_tiny, internvl=intern_tiny, idefics3=idefics_tiny,
-    smolvlm=smol_tiny, gemma3=gemma_tiny, paligemma=pali_tiny, mllama=mllama_tiny, instructblip=blip_tiny)
+    smolvlm=smol_tiny, gemma3=gemma_tiny, paligemma=pali_tiny, mllama=mllama_tiny, instructblip=blip_tiny,
+    qwen3_vl_moe=qwen3_moe_tiny, qwen3_5_moe=qwen3_5_moe_tiny, glm4v=glm4_tiny, glm4v_moe=glm4_moe_tiny,
+    glm46v=glm46_tiny, ernie4_5_vl_moe=ernie_tiny, lfm3_vl=lfm3_tiny, gemma4=gemma4_tiny, mistral3=mistral_tiny,
+    lfm2_vl=lfm2_tiny, llama4=llama4_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)
+# their stock processors do, also for still pictures
+NEED_TORCHVISION = {'mistral3', 'lfm2_vl', 'llama4', 'minicpmv4_6', 'minicpmv4_7'}
 
 # %% ../nbs/training/19_tiny_models.ipynb #9f37c47e
 def illegible_tokens(tok) -> list:

@@ -9,7 +9,9 @@ from skimage import data
 from PIL import Image
 from carve_nb.core.errors import CarveError, UnsupportedError, RunError
 from processes import run, script
-from recipes.tiny_models import RECIPES
+from carve_nb.models.families import FAMILIES
+from carve_nb.models.image_tokens import told_grid
+from test_families import NAMES as FAMILY_NAMES
 from carve_nb.method.check import check_method, check_result
 from carve_nb.runs.runner import RunConfig, make_methods
 from carve_nb.method.registry import ENTRIES, make_method
@@ -19,7 +21,8 @@ from carve_nb.models.vlm import VLM
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = [n for n, e in ENTRIES.items() if e.asks != 'model']  # the others are tested with tiny checkpoints of their own, in their chapter
 FULL = 'llava', 'qwen2_5_vl'
-OTHERS = [n for n in RECIPES if n not in FULL]
+# of those that a processor's grid alone places, without a video or a note, one family stands for all
+OTHERS = [n for n in FAMILY_NAMES if n not in FULL and not (FAMILIES[n].blocks is told_grid and not FAMILIES[n].moments and not FAMILIES[n].notes)]
 QUESTION, BOX = 'What animal is this?', (20, 10, 70, 60)
 measured = {}
 

@@ -8,8 +8,7 @@ from carve_nb.method.contrast import PAI
 from carve_nb.method.stock_models import editing
 from carve_nb.core.errors import CarveError
 from carve_nb.models.families import check_needs
-from recipes.tiny_models import RECIPES
-from test_families import QUESTION, TALL, WIDE, note, settings
+from test_families import NAMES, QUESTION, TALL, WIDE, note, settings
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
 KW = dict(max_new_tokens=3, do_sample=False)
@@ -21,7 +20,7 @@ def quiet():
     transformers.utils.logging.disable_progress_bar()
 
 
-@pytest.mark.parametrize('name', list(RECIPES))
+@pytest.mark.parametrize('name', NAMES)
 def test_every_family(name, load):
     vlm = load(name)
     images = [WIDE] if 'several pictures' in vlm.family.why_not else [WIDE, TALL]
@@ -37,7 +36,7 @@ def test_every_family(name, load):
     assert settings(vlm) == before and 'generate' not in vars(vlm.model)
 
 
-@pytest.mark.parametrize('name', list(RECIPES))
+@pytest.mark.parametrize('name', NAMES)
 def test_every_family_eager(name, load):
     "Beside the eager kernel of each family's own file"
     vlm = load(name)
@@ -66,7 +65,7 @@ def test_one_picture_too_few(load):
     with pytest.raises(CarveError, match='do not fill'), record_attention(vlm.model, vlm.processor, inputs, [WIDE]): pass
 
 
-@pytest.mark.parametrize('name', list(RECIPES))
+@pytest.mark.parametrize('name', NAMES)
 def test_every_family_edited(name, load):
     "A method gives the scores that it gives inside a `VLM`, or is refused for the same reason; nothing is left"
     vlm, method = load(name), PAI(alpha=1., gamma=1)

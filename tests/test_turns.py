@@ -6,8 +6,7 @@ from transformers import AutoModelForImageTextToText, DynamicCache, GptOssConfig
 from carve_nb.attention.intervention import Edit
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.stock_models import editing
-from recipes.tiny_models import RECIPES
-from test_families import QUESTION, TALL, WIDE, columns, note, stock
+from test_families import NAMES, QUESTION, TALL, WIDE, columns, note, stock
 from test_own_model import KW, User, refuse
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -226,7 +225,7 @@ class Turns:
         return [torch.stack([row[:, columns] for row in step]) for step in steps]
 
 
-@pytest.mark.parametrize('name', list(RECIPES))
+@pytest.mark.parametrize('name', NAMES)
 def test_second_turn(name, load, folders):
     "With the cache and without pixels, as stock `generate` wants it: the rows of eager attention"
     turns = Turns(load(name))
@@ -239,7 +238,7 @@ def test_second_turn(name, load, folders):
     note(turns.vlm, turn=worst)
 
 
-@pytest.mark.parametrize('name', [n for n in RECIPES if n != 'instructblip'])
+@pytest.mark.parametrize('name', [n for n in NAMES if n != 'instructblip'])
 def test_block_for_the_whole_prompt(name, load):
     "The block gets the pixels, `generate` the cache"
     turns = Turns(load(name))

@@ -14,6 +14,7 @@ from itertools import groupby
 import torch, transformers
 from fastcore.basics import chunked, patch
 from torch.nn.functional import pad
+from .family_check import ensure_read
 from .rows import AttentionRows
 from ..core.errors import CaptureError, PromptError
 from ..core.image import Picture
@@ -160,6 +161,7 @@ def recording(model, layers=None, rows=(-1,), **kw):    # a stock model; indices
 # %% ../../nbs/library/attention/02_capture.ipynb #775c43da
 def batch_recorder(vlm, prompts, leads, layers=None, question_rows=True, **kw) -> Recorder:
     "A recorder of the last rows, and perhaps those of the questions, of prompts in a batch, shifted by their padding"
+    ensure_read(vlm)
     kept = check_layers(layers, vlm.n_layers, vlm.layers)
     if missing := sorted(set(layers or ()) - set(kept)):
         kinds = getattr(vlm.text_config, 'layer_types', None)

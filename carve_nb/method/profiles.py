@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from ..attention.cache import weights_state
 from ..core.errors import CarveError
-from ..core.io import CHECKPOINTS, PACKAGED, replace_file
+from ..core.io import CHECKPOINTS, PACKAGED, kept_folder, replace_file
 from ..core.plotting import figure_bytes, plot_style
 from ..core.words import pick_words
 from ..models.vlm import weights_key
@@ -219,17 +219,15 @@ def _find_keys(vlm) -> list:
         _keys[vlm.model] = state, weights_key(vlm), weights_key(vlm, torch.bfloat16)
     return _keys[vlm.model][1:]
 
-def _folder(): return Path(os.environ.get('CARVE_PROFILES') or Path.home()/'.cache'/'carve_nb'/'profiles')
-
 def profile_path(vlm) -> Path:
     "Where your profile of a model is kept, whether it is there or not"
-    return _folder()/f'{_find_keys(vlm)[0]}.json'
+    return kept_folder()/f'{_find_keys(vlm)[0]}.json'
 
 @lru_cache
 def _read(path, changed): return ModelProfile.load(path)
 
 def _others():
-    for path in sorted(_folder().glob('*.json')):
+    for path in sorted(kept_folder().glob('*.json')):
         try: yield _read(path, path.stat().st_mtime_ns)
         except CarveError: pass     # it is told where it is the model's own
 
@@ -238,7 +236,7 @@ def find_profile(vlm) -> ModelProfile:
 
     It is the first that is sure, or else the first; None where there is none."""
     key, rounded = _find_keys(vlm)
-    own, *shipped = _folder()/f'{key}.json', *(CHECKPOINTS/name/'profile.json' for name in PACKAGED)
+    own, *shipped = kept_folder()/f'{key}.json', *(CHECKPOINTS/name/'profile.json' for name in PACKAGED)
     kept = [_read(path, path.stat().st_mtime_ns) for path in (own, *shipped) if path.is_file()]
     if own.is_file() and kept[0].weights != key: kept[0].use(vlm)   # which says what is wrong
     found = [p for p in kept if p.weights == key]

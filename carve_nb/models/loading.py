@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOG', 'FIXED_SETTINGS', 'explained', 'still_processor', 'load_processor', 'read_dtype', 'check_decoder',
-           'pick_device', 'load_weights', 'load_model']
+           'check_places', 'pick_device', 'load_weights', 'load_model']
 
 # %% ../../nbs/library/models/05_loading.ipynb #e6433549
 import inspect, warnings
@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
 import torch, transformers
+from PIL import Image
 from transformers import (
     AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, ProcessorMixin)
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from .families import FAMILIES, OWN_CODE, find_family
 from .image_tokens import pad_pictures
-from .prompts import check_template
+from .prompts import check_template, format_chat
 from ..core.errors import CarveError, InsufficientMemoryError, out_of_memory
 from ..core.io import PACKAGED, find_source
 
@@ -44,7 +46,7 @@ def still_processor(kind, name, **kw):
     saved = ProcessorMixin.get_processor_dict(name, **kw)[0]
     settings = dict(chat_template=tokenizer.chat_template)
     settings |= {k: v for k, v in saved.items() if k in takes and not k.endswith('processor')}
-    if 'video_processor' in takes: settings['video_processor'] = None
+    settings |= {k: None for k in takes if k in ('video_processor', 'feature_extractor')}
     return still(image_processor=AutoImageProcessor.from_pretrained(name, **kw), tokenizer=tokenizer, **settings)
 
 # %% ../../nbs/library/models/05_loading.ipynb #2be6d6a3
@@ -56,10 +58,10 @@ def load_processor(name, family, **kw):
         try: return AutoProcessor.from_pretrained(name, **kw)
         except Exception as e:
             missing = [package for package in ('torchvision', 'num2words') if package in str(e).lower()]
-            if not missing or not family.assemble: raise
+            if not missing: raise
         LOG.info('%s is not installed: tokenizer and image processor of %s are used without its video processor',
                  missing[0], name)
-        return still_processor(family.assemble, name, **kw)
+        return still_processor(family.assemble or PROCESSOR_MAPPING_NAMES[family.name], name, **kw)
 
 # %% ../../nbs/library/models/05_loading.ipynb #bacad637
 def read_dtype(dtype):
@@ -76,6 +78,14 @@ def check_decoder(config, name):
     if getattr(text, 'is_encoder_decoder', False):
         raise CarveError(f'{str(name)!r} writes with {text.model_type}, an encoder with a decoder; only models whose '
                          'picture and words are in one decoder are read here.')
+
+# %% ../../nbs/library/models/05_loading.ipynb #c4bc5896
+def check_places(config, processor, family):
+    "Refuse a type without a record where the rule does not place the image tokens of a picture"
+    picture = Image.new('RGB', (260, 180))
+    with explained(f'Model type {family.name!r} has no record, and the rule does not read it'):
+        inputs = processor(text=format_chat(processor, 'Is it there?'), images=[[picture]], return_tensors='pt')
+        return family.spans(config, processor, inputs, [picture.size])
 
 # %% ../../nbs/library/models/05_loading.ipynb #286a5897
 def pick_device(device) -> torch.device:
@@ -139,6 +149,7 @@ def load_model(
     processor = load_processor(source, family, **own)
     processor.chat_template = processor.chat_template or family.chat
     check_template(processor, name, not family.bridge)
+    if not family.recorded: check_places(config, processor, family)
     if pad: pad_pictures(processor)
     model = load_weights(source, dtype=dtype, device_map=device_map, **own, **kw)
     return (model.to(device) if device_map is None else model).eval(), processor

@@ -376,6 +376,8 @@ def check_tiles(
 def cell_counts(family, config, processor, inputs, sizes) -> list:
     "How many tokens each picture fills; pictures that are not those of the inputs, as far as these tell, are refused"
     noted, counts = [(int(w), int(h)) for h, w in inputs.get('image_sizes', ())], []
+    resized = hasattr(processor, 'spatial_merge_size')    # then sizes are those behind the processor
+    if resized: noted = []
     for i, (W, H) in enumerate(sizes):
         try: views = family.blocks(config, processor, inputs, i, (W, H))
         except IndexError as e:
@@ -383,7 +385,7 @@ def cell_counts(family, config, processor, inputs, sizes) -> list:
         counts.append(sum(b.size for b in views))
         gh, gw = views[0].grid
         # both sides come from one scale and are rounded to whole cells, whatever the limits on the size were
-        fits = 'image_grid_thw' not in inputs or max((gh - 1)/H, (gw - 1)/W) < min((gh + 1)/H, (gw + 1)/W)
+        fits = not (resized or 'image_grid_thw' in inputs) or max((gh - 1)/H, (gw - 1)/W) < min((gh + 1)/H, (gw + 1)/W)
         if fits and noted[i:i + 1] in ([], [(W, H)]): continue
         read = f'of {noted[i][0]} x {noted[i][1]} pixels' if noted else f'on a grid of {gh} x {gw} tokens'
         raise PromptError(f'Picture {i} has {W} x {H} pixels, but the processor read one {read}. {SAME}')
@@ -395,7 +397,7 @@ PLACES = 4096  # compared of each picture
 def process_pictures(processor, images, **settings) -> dict:
     "What a processor's image processor makes of pictures"
     kw = dict(getattr(processor, 'images_kwargs', {}), return_tensors='pt', **settings)
-    return processor.image_processor(images, **kw)
+    return processor._process_images(images, **kw)[0]    # some ask their image processor in a way of their own
 
 def picture_pixels(processor, inputs, images) -> torch.Tensor:
     "The pixel values that a processor makes of a list of pictures for each prompt, on the grids of the inputs"
