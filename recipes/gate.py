@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARTS', 'measure_gate', 'run_gate']
 
-# %% ../nbs/notes/gate.ipynb #18d01535
+# %% ../nbs/notes/gate.ipynb #8d869f99
 import json, time
 from pathlib import Path
 from typing import Annotated
@@ -17,18 +17,18 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.models.vlm import VLM
 from .baselines import keep
 
-# %% ../nbs/notes/gate.ipynb #95b575c8
+# %% ../nbs/notes/gate.ipynb #ea015b98
 PARTS = dict(   # name: split, first seed, questions of each kind
-    calibration=('calibration', 943_000, dict(digit=100, exist=200)),
-    fresh=('heldout', 943_000, dict(exist=400, digit=200, twostep=60)))
+    calibration=('calibration', 943_000, dict(digit=80, exist=120)),
+    fresh=('heldout', 943_000, dict(exist=200, digit=100)))
 
 def measure_gate(vlm, sample) -> dict: # a `Record`
-    "How sure the model is of its plain answer, is that right, is the answer with the view of `Lookup` right, and the seconds of both"
+    "How sure the model is of its plain answer; is that right, and the answer with the view of `Lookup`; the seconds of both"
     r = Lookup()(vlm, sample.image, sample.question)
     first = r.seconds['capture']
-    return dict(
-        id=sample.id, answer=sample.answers[0], confidence=round(r.plain_answer.confidence, 4), plain=int(score_answer(r.plain_answer, sample)),
-        again=int(score_answer(r.answer, sample)), seconds=[round(first, 3), round(sum(r.seconds.values()), 3)])
+    right = {k: int(score_answer(a, sample)) for k, a in (('plain', r.plain_answer), ('again', r.answer))}
+    seconds = [round(s, 3) for s in (first, sum(r.seconds.values()))]
+    return dict(id=sample.id, answer=sample.answers[0], confidence=round(r.plain_answer.confidence, 4), **right, seconds=seconds)
 
 @call_parse
 def run_gate(

@@ -6,18 +6,17 @@
 __all__ = ['FROM', 'BLOCKED', 'CONTROLS', 'PATHS', 'WIDE', 'START', 'KINDS', 'row_places', 'layer_sets', 'cut_names',
            'blocked_paths', 'path_layers', 'closing', 'read_under', 'touched', 'measure_question', 'run_knockout']
 
-# %% ../nbs/notes/knockout.ipynb #e1cd6cb2
+# %% ../nbs/notes/knockout.ipynb #4a2eb3f8
 import copy
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
-from torch.nn.functional import pad
 from carve_nb.attention.capture import recording
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.words import pick_words
-from carve_nb.data.scenes import samples
+from carve_nb.data.scenes import samples, scene_records
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.hooks import mask_rows, restore
 from carve_nb.models.prefix_cache import own_loose
@@ -25,7 +24,7 @@ from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.vlm import VLM, model_lock
 from .baselines import keep
 
-# %% ../nbs/notes/knockout.ipynb #09e2c1ec
+# %% ../nbs/notes/knockout.ipynb #c3f43881
 FROM = 'before', '-1', 'word', *(f'+{k}' for k in range(1, 7)), 'last', 'later'   # whose row, in the order of the prompt
 
 def row_places(prompt, n) -> dict: # `Prompt`; tokens of the answer, its end among them; -> name -> positions
@@ -42,7 +41,7 @@ def layer_sets(n) -> dict: # layers of the decoder; -> name -> layers
     sets |= {f'{s[0]}-{s[-1]}': s.tolist() for s in np.array_split(np.arange(n), 3)}
     return sets | {'all': [*range(n)]}
 
-# %% ../nbs/notes/knockout.ipynb #c2665ef9
+# %% ../nbs/notes/knockout.ipynb #573ab34d
 BLOCKED = 'all', 'only word', 'only last', 'word > last', 'word > behind', 'text > last'
 CONTROLS = 'random', 'random > last'
 PATHS = *FROM, *BLOCKED, *CONTROLS
@@ -71,12 +70,13 @@ def path_layers(n, path, rng) -> list: # layers of the decoder; of `PATHS`
     if path not in CONTROLS: return sets
     return [sorted(rng.choice(n, len(s), replace=False).tolist()) for s in sets]
 
-# %% ../nbs/notes/knockout.ipynb #062ca218
+# %% ../nbs/notes/knockout.ipynb #045e7c7b
 @contextmanager
 def closing(vlm, closed): # layer -> [B, Q, K] bool: keys that a row may not see in that layer
     "Inside the block each row sees what it would see but for that: for one pass of all B"
     def masked(module, args, kw):
         shut = closed(module.layer_idx)
+        if not shut.any(): return args, kw
         (B, Q, K), device = shut.shape, kw['hidden_states'].device
         before = mask_rows(kw['attention_mask'], torch.arange(Q, device=device), Q, K)
         if before is None: before = torch.arange(K, device=device) <= torch.arange(K - Q, K, device=device)[:, None]
@@ -91,10 +91,11 @@ def closing(vlm, closed): # layer -> [B, Q, K] bool: keys that a row may not see
         hooks += [m.register_forward_pre_hook(masked, with_kwargs=True) for m in layers]
         yield
 
-def read_under(vlm, prompt, tokens, paths, rng) -> tuple: # the answer's tokens; of `blocked_paths` -> [T], [cuts, T] twice, [R, L, Nv]
-    """Log-probability of each token of the answer without a cut; the same under each cut, by `cut_names`, and whether it is the most likely; the rows of all positions behind the pictures without a cut.
+def read_under(vlm, prompt, tokens, paths, rng) -> tuple: # the answer's tokens; of `blocked_paths`
+    """The answer's log-probability [1 + cuts]; is it the most likely? The rows behind the pictures [R, L, Nv], mean of the heads.
 
-    What stands before the first row of a cut is read once, and the sets of layers of a path are a batch."""
+    First without a cut, of which the rows are, then under each of `cut_names`. What stands before the first row of a cut is read
+    once, and the sets of layers of a path are a batch."""
     start, N, T = max(s.end for s in prompt.spans), len(prompt), len(tokens)
     inputs, pictures = vlm.to_device(prompt), torch.cat([s.tokens for s in prompt.spans])
     answer = torch.tensor(tokens, device=vlm.device)
@@ -102,10 +103,14 @@ def read_under(vlm, prompt, tokens, paths, rng) -> tuple: # the answer's tokens;
     head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == N else v for k, v in inputs.items()}
     logp, kept = [], []
     def score(cache, lo, n):
-        logits = vlm.model(input_ids=ids[None, lo:].expand(n, -1), past_key_values=cache, logits_to_keep=min(T, len(ids) - lo)).logits.float()
-        logits = pad(logits, (0, 0, T - logits.shape[1], 0))     # of tokens before the first row, which no cut reaches
-        logp.append(logits.log_softmax(-1)[..., range(T), answer])
-        kept.append(logits.argmax(-1) == answer)
+        left = min(T, len(ids) - lo)     # tokens of the answer behind the first row: no cut reaches those before
+        out = vlm.model(input_ids=ids[None, lo:].expand(n, -1), past_key_values=cache, logits_to_keep=left)
+        logits = out.logits.float()
+        got = logits.log_softmax(-1)[:, range(left), answer[-left:]]
+        same = logits.argmax(-1) == answer[-left:]
+        if left < T: got, same = (torch.cat([f[0][:, :-left].expand(n, -1), g], 1) for f, g in ((logp, got), (kept, same)))
+        logp.append(got)
+        kept.append(same)
     with model_lock(vlm.model), own_loose(vlm.model):
         read = vlm.model(**head, use_cache=True, logits_to_keep=1).past_key_values
         with recording(vlm.model, vlm.layers, at, columns=pictures) as rec: score(read, start, 1)
@@ -119,11 +124,10 @@ def read_under(vlm, prompt, tokens, paths, rng) -> tuple: # the answer's tokens;
             cache.layers = [copy.copy(l) for l in read.layers]
             for l in cache.layers: l.keys, l.values = (t[:, :, :lo].expand(len(sets), -1, -1, -1) for t in (l.keys, l.values))
             with closing(vlm, lambda layer: shut & cut[:, layer, None, None]): score(cache, lo, len(sets))
-            if lo >= N: logp[-1][:, :lo - N + 1], kept[-1][:, :lo - N + 1] = logp[0][:, :lo - N + 1], kept[0][:, :lo - N + 1]
-    logp, kept = (torch.cat(f).cpu().numpy() for f in (logp, kept))
-    return logp, kept, rec.stack()[:, 0].mean(1).transpose(0, 1).numpy()
+    logp, kept = torch.cat(logp).sum(-1), torch.cat(kept).all(-1)
+    return logp.cpu().numpy(), kept.cpu().numpy(), rec.stack()[:, 0].mean(1).transpose(0, 1).numpy()
 
-# %% ../nbs/notes/knockout.ipynb #78eea0a1
+# %% ../nbs/notes/knockout.ipynb #2a06a2e9
 START = 940_000   # first seed of the scenes; up to 944,999 no other page uses them
 KINDS = 'color', 'shape', 'exist', 'view'   # view: a digit, asked with the view of `Lookup`
 
@@ -145,14 +149,15 @@ def measure_question(vlm, sample, kind) -> dict: # a `Record`; of `KINDS`
     plain = vlm.generate(prompt, 8)
     tokens = [*vlm.tokenizer(sample.answers[0], add_special_tokens=False).input_ids, plain.tokens[-1]]
     rng = np.random.default_rng(int(sample.image_key.split('-')[1]))
-    logp, kept, rows = read_under(vlm, prompt, tokens, blocked_paths(prompt, len(tokens), rng), rng)
-    logp, kept = logp.sum(-1), kept.all(-1)
-    facts |= dict(id=sample.id, right=int(plain == sample.answers[0]), same=int((plain == sample.answers[0]) == kept[0]), logp=round(float(logp[0]), 3))
+    paths = blocked_paths(prompt, len(tokens), rng)
+    logp, kept, rows = read_under(vlm, prompt, tokens, paths, rng)
+    right = plain == sample.answers[0]
+    facts |= dict(id=sample.id, right=int(right), same=int(right == kept[0]), logp=round(float(logp[0]), 3))
     facts |= dict(kept=''.join(str(int(k)) for k in kept[1:]), loss=np.rint(10*(logp[0] - logp[1:])).astype(int).tolist())
     if sample.box is None: return facts
     return facts | dict(touch=touched(prompt, len(tokens), rows, layer_sets(vlm.n_layers), boxes))
 
-# %% ../nbs/notes/knockout.ipynb #7d1522c4
+# %% ../nbs/notes/knockout.ipynb #381ddc38
 @call_parse
 def run_knockout(
     model:str, # name or folder
@@ -163,6 +168,7 @@ def run_knockout(
     torch.set_num_threads(1)
     vlm, folder = VLM.from_pretrained(model), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    for kind in KINDS:
-        asked = samples('digit' if kind == 'view' else kind, n, start=START)
-        keep(folder/f'{Path(model).name}-{kind}.jsonl', asked, lambda s: measure_question(vlm, s, kind))
+    asked = {k: scene_records(n, ('digit' if k == 'view' else k,), start=START) for k in KINDS}
+    for upto in range(10, n + 10, 10):     # ten of each kind, and so on
+        for kind, records in asked.items():
+            keep(folder/f'{Path(model).name}-{kind}.jsonl', records[:upto], lambda r: measure_question(vlm, r.opened(), kind))
