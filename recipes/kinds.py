@@ -193,7 +193,8 @@ def run_kinds(
         keep(path, [*scenes], lambda s: measure_sinks(vlm, s, biases, read, heads))
     else:
         scenes = [json.loads(line) for line in (out/f'{name}-calibration.jsonl').read_text().splitlines()]
-        found = {k: Lookup(*cells(vlm.n_layers)[i]) for k, i in best_cells(scenes).items()}
+        at = cells(vlm.n_layers)
+        found = {k: Lookup(row=at[i][0], layers=at[i][1]) for k, i in best_cells(scenes).items()}
         for kind in kinds.split(','):
             others = dict(one=found['one']) | (dict(own=found[kind]) if kind in found else {})
             keep(path.with_name(f'{path.stem}-{kind}.jsonl'), samples(kind, n, 'heldout', start=STARTS[part]),
