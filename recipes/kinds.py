@@ -187,8 +187,8 @@ def run_kinds(
         start = STARTS[part]
         keep(path, range(start, start + n), lambda seed: measure_scene(vlm, seed, 'heldout', 1, read, heads))
     elif part == 'sinks':
-        shares, given = ('0.3', '0.5'), json.loads((results/f'sinks/{name}-biases.json').read_text())
-        biases = {k: given[i] for k, i in zip(shares, (3, 5))}
+        given = results/f'sinks/{name}-biases.json'      # of a model with a sink of its own there is none
+        biases = dict(zip(('0.3', '0.5'), json.loads(given.read_text())[3::2])) if given.exists() else dict(own=0.)
         scenes = (questions_about(make_scene(seed, 'heldout'), 'digit', 1)[0] for seed in range(STARTS['fresh'], STARTS['fresh'] + n))
         keep(path, [*scenes], lambda s: measure_sinks(vlm, s, biases, read, heads))
     else:
