@@ -589,7 +589,8 @@ def do_profile(loading,
     keep_files(to_json, force=force)
     from tqdm import tqdm
     from carve_nb.method.profiles import find_profile, profile_path
-    from carve_nb.studies.profile import add_thresholds, mixed_questions, profile_model, profile_questions
+    from carve_nb.studies.profile import (
+        add_thresholds, kind_questions, mixed_questions, profile_model, profile_questions, touch_by_kind)
     path = profile_path(vlm := open_model(loading))
     if path.exists() and not force:
         raise CarveError(f'{path} is a profile of these weights; --force measures again and puts the new one there.')
@@ -597,6 +598,7 @@ def do_profile(loading,
     over, asked = partial(tqdm, leave=False, disable=quiet), profile_questions(vlm, n, images)
     if images and not quiet: print_line('note', f'asked: {" ".join(dict.fromkeys(s.question for s in asked))}')
     profile = profile_model(vlm, asked, images.name if images else 'scenes of this package', over=over)
+    if not images: profile = touch_by_kind(profile, vlm, over(kind_questions(n)))
     if auto: profile = add_thresholds(profile, vlm, mixed_questions(n, images), over)
     print(profile)
     rival = None if profile.sure else find_profile(vlm)

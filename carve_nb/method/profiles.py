@@ -133,6 +133,7 @@ class ModelProfile(MeasuredLayers):
     dtype: str = None   # type of numbers of the weights, such as 'float32'
     rounded: str = None # key of the weights rounded to bfloat16, which is that of the model loaded so
     sinks: list = None  # share of the questions whose peaks fall on one patch, and of their row's attention that lies there
+    kinds: dict = None  # kind of question -> [touch of the row in its layers, row that touches most, its layer, its touch]
     kind = 'model profile'  # of its file
 
     def doubts(self) -> list: # of str
@@ -197,6 +198,8 @@ class ModelProfile(MeasuredLayers):
             peaks, mass = self.sinks
             what = "a sink: lookup reads the row with baseline='others'" if peaks >= SINKS else 'no sink'
             said.append(f'{peaks:.0%} of the peaks fall on one patch, with {mass:.0%} of the attention on the picture: {what}')
+        for kind, (own, row, layer, most) in (self.kinds or {}).items():
+            said.append(f'questions of kind {kind!r}: touch {own:.0%}; most by row {row!r} in layer {layer}: {most:.0%}')
         said.append(self.advice())
         if not self.rules: return said
         said.append(f'{self.rules["n"]} questions of several kinds, each half with thresholds that the other half chose:')

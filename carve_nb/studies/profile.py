@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'SHAPES', 'LABELS', 'LABEL_WORDS', 'CALIBRATION_GRID', 'rank_maps', 'layer_agreement', 'scene_questions',
-           'picture_questions', 'profile_questions', 'best_cell', 'sink_figure', 'profile_model', 'word_sample',
-           'mixed_questions', 'collect_case', 'replay', 'kind_weights', 'score_rules', 'choose_thresholds',
-           'try_thresholds', 'add_thresholds']
+           'picture_questions', 'profile_questions', 'best_cell', 'sink_figure', 'profile_model', 'kind_questions',
+           'touch_by_kind', 'word_sample', 'mixed_questions', 'collect_case', 'replay', 'kind_weights', 'score_rules',
+           'choose_thresholds', 'try_thresholds', 'add_thresholds']
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000004
 import itertools
@@ -134,6 +134,28 @@ def profile_model(vlm: VLM, samples: Iterable,
         round(float(again), 3), source, touch, gain, chance=round(np.mean(covered), 4) if boxed else None,
         dtype=str(vlm.dtype).removeprefix('torch.'), rounded=rounded,
         sinks=sink_figure([maps[row, at].mean(0).ravel() for maps in seen]))
+
+# %% ../../nbs/library/studies/19_profile.ipynb #0b7c7ef1
+def kind_questions(n=40) -> list: # of `Record`s
+    "Up to n questions of each kind whose answer stands at one place of a calibration scene"
+    return [s for kind in ('digit', 'color', 'shape', 'exist') for s in samples(kind, n, 'calibration') if s.box]
+
+def touch_by_kind(profile, vlm, samples) -> ModelProfile: # with boxes
+    "The profile with its `kinds`, measured on some questions"
+    found, at = {}, [profile.read.index(layer) for layer in profile.layers]
+    for s in samples:
+        image = open_image(s.image)
+        rows = vlm.capture(image, s.question, suffix=SHORT_ANSWER)
+        maps = np.stack([rows.maps(query=word_row(rows, row)).cpu().numpy() for row in ROWS])    # [R, L, gh, gw]
+        own = maps[ROWS.index(profile.row), at].mean(0)
+        touched = [Saliency(v, image.size, rows.raster().box).touch(s.box) for v in (own, *maps.reshape(-1, *own.shape))]
+        found.setdefault(s.kind, []).append(touched)
+    kinds = {}
+    for kind, touched in found.items():
+        own, *cells = np.mean(touched, 0).round(4).tolist()
+        row, layer = divmod(int(np.argmax(cells)), len(profile.read))
+        kinds[kind] = [own, ROWS[row], profile.read[layer], max(cells)]
+    return replace(profile, kinds=kinds)
 
 # %% ../../nbs/library/studies/19_profile.ipynb #be56a1a1
 LABELS = dict(red=(190, 30, 45), blue=(30, 80, 200), green=(20, 120, 60), black=(15, 15, 15), purple=(120, 40, 150))
