@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
 from scipy.stats import rankdata
-from carve_nb.attention.cache import AnswerCache, AttentionCache
+from carve_nb.attention.cache import AttentionCache
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.words import pick_words
 from carve_nb.data.drawing import COLORS, SHAPES
@@ -131,11 +131,11 @@ def measure_sinks(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a
 
 def measure_answers(vlm, sample, others) -> dict:  # name -> method
     "Right or not, and touch where there is one: alone, `lookup` as it is, and with other rows and layers"
-    once, captures, found = AnswerCache(vlm, sample.image), AttentionCache(), dict(id=sample.id)
+    captures, found = AttentionCache(), dict(id=sample.id)
     captures.ask_for(sample.question)
-    with vlm.sharing():
+    with vlm.sharing(), vlm.remembering():
         for name, method in dict(none='none', lookup='lookup', **others).items():
-            r = make_method(method)(once, sample.image, sample.question, cache=captures, box=sample.box)
+            r = make_method(method)(vlm, sample.image, sample.question, cache=captures, box=sample.box)
             found[name] = [int(score_answer(r.answer, sample)), str(r.answer)]
             if r.saliency is not None and sample.box: found[name].append(int(r.saliency.touch(sample.box)))
     return found
