@@ -18,9 +18,9 @@ from ..core.stats import Estimate, corrected, interval_of, mean_interval, paired
 from ..data.scenes import samples
 from ..formulas.product import contrast
 from ..formulas.maps import fuse_maps
+from ..formulas.variance import VARIANCE_PARTS, log_maps, variance_parts
 from ..method.measures import (
-    TEN_INSTRUCTIONS, UNRELATED_QUESTIONS, VARIANCE_PARTS, contrast_ways, instruction_maps, js_bits, least_delta,
-    log_maps, map_metrics, mean_pair, variance_parts)
+    TEN_INSTRUCTIONS, UNRELATED_QUESTIONS, contrast_ways, instruction_maps, js_bits, least_delta, map_metrics, mean_pair)
 from ..models.prompts import SHORT_ANSWER
 from .convergence import layer_ticks, mean_estimate, picture_means
 
