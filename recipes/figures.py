@@ -123,11 +123,11 @@ def size_figure(vlm, seed, row) -> tuple: # of a checkup; plain values, for JSON
     "Everything that the figure whose thing shrinks is drawn from"
     read, asked = row['kinds']['digit'], eye_question(seed, 'digit', 0)
     stages, pictures = zip(*(size_stage(vlm, seed, step, read) for step in range(0, 17, 2)))
-    panels = {f'{s["share"]:g} %: alone “{s["alone"]}”, lookup “{s["looked"]}”': p for s, p in zip(stages, pictures)}
-    shown = dict(list(panels.items())[1:7:2])
+    panels = {f'{s["share"]:g} %: alone {s["alone"]}, lookup {s["looked"]}': p for s, p in zip(stages, pictures)}
+    shown = dict([*panels.items()][2::2])
     percent = {arm: [round(100*2**v, 1) for v in read['threshold'][arm]] for arm in ('none', 'lookup')}
     figure = dict(seed=seed, question=asked.question, truth=asked.answer, n=read['n'], smallest=percent, stages=stages)
-    return figure, plot_panels(shown, f'{asked.question} ({asked.answer}) The same thing at three sizes, in % of the side of the picture.', 330)
+    return figure, plot_panels(shown, f'{asked.question} ({asked.answer}) One thing at four sizes, in % of the side of the picture.', 330)
 
 # %% ../nbs/notes/figures.ipynb #0145a2f0
 if __name__ == '__main__':
