@@ -86,6 +86,20 @@ def test_entropy_of_stages(page):
         assert f'answers “{stage["answer"]}”' in root.locator('[role=status]').text_content()
 
 
+def test_size_of_a_thing(page):
+    "Each size has the peak of its stored map, both answers and the shares that the page names"
+    figure, root = stored('size'), page.locator('[data-figure=size]')
+    for i, s in enumerate(figure['stages']):
+        root.locator('input').fill(str(i))
+        S = Saliency(s['map'], (s['side'], s['side']))
+        assert root.evaluate('e => e.result') == dict(share=s['share'], peak=list(S.peak()), alone=s['alone'], looked=s['looked'])
+        assert S.touch(s['target']) == s['touch']
+        shown = root.locator('.answer strong').evaluate_all('a => a.map(e => [e.textContent, e.className])')
+        assert shown == [[s[k], 'right' if s[k] == figure['truth'] else 'wrong'] for k in ('alone', 'looked')]
+        assert root.locator('.bar output').all_text_contents() == [f'{v:.0f} %' for v in s['right']]
+    assert page.wrong == []
+
+
 @pytest.mark.parametrize('width', [1400, 700, 420])
 def test_fits(browser, folder, width):
     page = open_page(browser, folder, width)

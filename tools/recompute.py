@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 from carve_nb.core.io import CHECKPOINTS
-from carve_nb.core.stats import holm, mcnemar
+from carve_nb.core.stats import detectable, holm, mcnemar
 from carve_nb.runs.report import Report
 from recipes.ablation import paired
 
@@ -130,6 +130,19 @@ def climb(kind=None, layer=False):
     if layer: return max(widening(t.assign(layer=v), 'layer') for v in layer_values(records, 'question', 'first').T)
     return widening(t[t.kind == kind], 'question')
 
+def rival(model, method, key='acc'):
+    "Right answers in %, or another column times 100, of a rival on 60 questions; of several settings the last"
+    rows = run(f'rivals-{model[6:]}').rows()
+    return 100*(rows.get(method) or next(r for k, r in rows.items() if k.startswith(method)))[key]
+
+@cache
+def eyes(model, truth):
+    "Scores of the eye test's questions for existence with that answer: a row each, a column a method"
+    from carve_nb.runs.store import read_records
+    asked = pd.DataFrame(r for r in read_records(RESULTS/'models'/model, 'protocol.json')[0] if r['kind'] == 'exist')
+    return asked[asked.truth == truth].pivot_table('score', 'id', 'method', sort=False)
+
+def bench(tokens, method, name='bench-few'): return record(f'{name}.json', 'ratios', tokens, method, 'ratio')
 def cost(method): return record('compare/costs.json', method, 'seconds')
 
 def fresh(won, lost, n):
@@ -141,10 +154,10 @@ def fresh(won, lost, n):
 # The prose
 
 def prose(page):
-    "Markdown cells of a page; digits of code, links, pictures and comments do not count. What cells display is computed there"
+    "Markdown cells of a page; digits of code, links, pictures, comments, numbers of figures and the level of intervals do not count. What cells display is computed there"
     cells = json.loads((ROOT/'nbs'/f'{page}.ipynb').read_text(encoding='utf-8'))['cells']
     texts = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown']
-    return re.sub(r'```.*?```|<!--.*?-->|!\[[^\]]*\]\([^)]*\)|(?<=\])\([^)]*\)|\$[^$\n]*\$|`[^`\n]*`', lambda m: re.sub(r'\d', '#', m[0]), ' '.join('\n\n'.join(texts).split()), flags=re.S)
+    return re.sub(r'```.*?```|<!--.*?-->|!\[[^\]]*\]\([^)]*\)|(?<=\])\([^)]*\)|\$[^$\n]*\$|`[^`\n]*`|Figure \d+\.\d+|95 % (?=interval|band)', lambda m: re.sub(r'\d', '#', m[0]), ' '.join('\n\n'.join(texts).split()), flags=re.S)
 
 def agrees(said, value):
     "Is a number what a value is when it is rounded to as many places?"

@@ -94,6 +94,12 @@ function slider(name, title, lo, hi, step, show) {
   return [make('label', {class: 'slide'}, make('span', {}, title), input, out), input];
 }
 
+function makeBar(title, dashed) { // a share in per cent, its interval, perhaps a dash to compare with
+  const fill = make('i'), whisker = make('b'), value = make('output'), alone = make('s');
+  const track = make('div', {class: 'track'}, fill, whisker, ...(dashed ? [alone] : []));
+  return {row: make('div', {class: 'bar'}, make('span', {}, title), track, value), fill, whisker, value, alone: dashed ? alone : null};
+}
+
 let made = 0;
 
 function choice(title, name, options) {
@@ -144,10 +150,7 @@ function switchFigure(root, d, picture) { // eight settings of one scene, all st
   knobs.forEach(([field, all], i) => { field.classList.add('switch'); all[i ? 0 : 1].checked = true; });
   const answer = make('div', {class: 'answer', 'aria-hidden': 'true'}), status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'});
   row.append(answer);
-  const bars = Object.fromEntries(Object.entries({touches: 'the peak touches the target', right: 'the answer is right'}).map(([key, title]) => {
-    const fill = make('i'), whisker = make('b'), value = make('output');
-    const track = make('div', {class: 'track'}, fill, whisker, ...(key === 'right' ? [make('s')] : []));
-    return [key, {row: make('div', {class: 'bar'}, make('span', {}, title), track, value), fill, whisker, value, alone: track.querySelector('s')}]; }));
+  const bars = Object.fromEntries(Object.entries({touches: 'the peak touches the target', right: 'the answer is right'}).map(([key, title]) => [key, makeBar(title, key === 'right')]));
   const percent = ([v]) => `${v.toFixed(0)} %`;
   function draw() {
     const key = knobs.map(([, all]) => all.find(o => o.checked).value).join(''), s = d.switches[key], map = s.map.flat(), c = canvas.picture.getContext('2d');
@@ -182,13 +185,48 @@ function switchFigure(root, d, picture) { // eight settings of one scene, all st
   draw();
 }
 
+function sizeFigure(root, d, pictures) { // one thing, smaller and smaller
+  const titles = {picture: 'the picture', map: 'where the row looks', shown: 'what it is shown again'}, [row, canvas] = panels(titles, 320);
+  const [knobRow, knob] = slider('size', 'its side', 0, d.stages.length - 1, 1, v => `${d.stages[v].share} %`);
+  const answer = make('div', {class: 'answer', 'aria-hidden': 'true'}), status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'});
+  const bars = [makeBar('right alone'), makeBar('right with lookup')];
+  row.append(answer);
+  function draw() {
+    const i = +knob.value, s = d.stages[i], [picture, shown] = pictures.slice(2*i, 2*i + 2), k = canvas.picture.width/s.side, c = canvas.picture.getContext('2d');
+    const map = s.map.flat(), [gh, gw] = [s.map.length, s.map[0].length], at = map.indexOf(999), peak = [(at % gw + .5)*s.side/gw, (Math.floor(at/gw) + .5)*s.side/gh];
+    const room = s.side/60, target = s.target.map((v, j) => v + (j < 2 ? -room : room)), word = s.touch ? 'touches the thing' : 'misses the thing';
+    knob.show();
+    root.result = {share: s.share, peak, alone: s.alone, looked: s.looked};
+    c.drawImage(picture, 0, 0, canvas.picture.width, canvas.picture.height);
+    box(c, target, k, '#000', '#fff'); box(c, s.view, k, '#fff', VIEW);
+    const o = overlay(canvas.map, picture, map, [gh, gw]);
+    box(o, target, k, '#000', '#fff'); ring(o, peak, k, s.touch);
+    canvas.shown.getContext('2d').drawImage(shown, 0, 0, canvas.shown.width, canvas.shown.height);
+    canvas.map.setAttribute('aria-label', `The map of attention: its peak ${word}`);
+    const said = a => make('strong', {class: a === d.truth ? 'right' : 'wrong'}, a);
+    answer.replaceChildren(make('span', {}, 'alone'), said(s.alone), make('span', {}, 'with lookup'), said(s.looked));
+    bars.forEach((b, j) => { b.fill.style.width = `${s.right[j]}%`; b.value.textContent = `${s.right[j].toFixed(0)} %`; });
+    status.textContent = `At ${s.share} % of the side the model answers “${s.alone}” alone and “${s.looked}” with lookup; the truth is “${d.truth}”. The peak ${word}. ` +
+      `At this size ${s.right[0].toFixed(0)} % of the answers are right alone and ${s.right[1].toFixed(0)} % with lookup.`;
+  }
+  const limit = ([v, lo, hi]) => `${v} % [${lo}, ${hi}]`;
+  root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'dials'}, knobRow), row,
+    make('p', {class: 'over'}, `At this size, by curves fitted to the ${d.n} questions of the test:`), ...bars.map(b => b.row), status,
+    make('p', {class: 'legend'}, `Midway between chance and ceiling: alone ${limit(d.smallest.none)} of the side, with lookup ${limit(d.smallest.lookup)}. ` +
+      'White: the thing. Green: what is shown again. Ring: the strongest patch of the map, which has its own scale; green if it touches the thing, orange if not.'));
+  root.addEventListener('input', draw);
+  knob.value = 2; draw();
+}
+
 async function load(address) { const i = new Image(); i.src = address; await i.decode(); return i; }
 
 async function start(root) {
   const name = root.dataset.figure, d = window.carveData[name];
-  const pictures = await Promise.all((d.stages ?? [d]).map(o => load(o.picture)));
+  const pictures = await Promise.all((d.stages ?? [d]).flatMap(o => o.shown ? [o.picture, o.shown] : [o.picture]).map(load));
   root.replaceChildren();
-  if (d.stages) clutterFigure(root, d, pictures); else switchFigure(root, d, pictures[0]);
+  if (name === 'size') sizeFigure(root, d, pictures);
+  else if (d.stages) clutterFigure(root, d, pictures);
+  else switchFigure(root, d, pictures[0]);
   root.dataset.ready = 'yes';
 }
 
