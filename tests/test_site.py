@@ -82,6 +82,16 @@ def test_pictures_have_their_own_words(page):
     assert not [s for s in drawn if not re.search(r'^#\|\s*(fig-alt:\s*\S.{14}|hide\s*$|include:\s*false)', s, re.M)]
 
 
+@pytest.mark.parametrize('page', [pytest.param(p, id=p.name) for p in ALL if re.match(r'\d\d_', p.name)])
+def test_figures_of_the_book_are_numbered(page):
+    "Below each picture of a chapter stands its caption: **Figure 3.2.** ..., in order"
+    cells, drawn = page.nb['cells'], 0
+    for c, below in zip(cells, cells[1:]):
+        if not any('image/png' in o.get('data', {}) for o in c.get('outputs', [])): continue
+        drawn += 1
+        assert pages.joined(below['source']).startswith(f'**Figure {int(page.name[:2])}.{drawn}.** '), pages.joined(c['source'])[:80]
+
+
 def test_directives():
     cell = lambda source: dict(cell_type='code', source=source, metadata={}, outputs=[])
     assert pages.code_cell(cell('#| hide\nx = 1')) is None and pages.code_cell(cell('#| default_exp a')) is None

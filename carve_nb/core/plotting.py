@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OVERLAY', 'BOX_COLORS', 'CONCEPT_COLORS', 'SUBSCRIPT', 'PANEL_ROW', 'PANEL_HTML', 'PANEL_TITLE', 'FONT_SIZES',
            'FIGURE_STYLE', 'overlay', 'draw_boxes', 'fit_text', 'fit_height', 'strip', 'widen_box', 'outline_target',
-           'plot_panels', 'panels_html', 'plot_style', 'figure_bytes', 'plot_forest', 'plot_band', 'black_out',
-           'keep_mask']
+           'round_colors', 'plot_panels', 'stack_rows', 'panels_html', 'plot_style', 'figure_bytes', 'plot_forest',
+           'plot_band', 'black_out', 'keep_mask']
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6ebbcbbe
 import re, textwrap
@@ -78,9 +78,9 @@ def strip(images, labels=None, height=224) -> Image.Image: # none gets wider tha
 
 # %% ../../nbs/library/core/03_plotting.ipynb #01162153
 CONCEPT_COLORS = {
-    'A_Q': '#0173b2', 'A_G': '#de8f05', 'contrast': '#029e73', 'paper': '#d55e00', 'official': '#ca9161',
-    'ours': '#cc78bc', 'control': '#949494', 'alone': '#56b4e9', 'target': '#ffffff',
-    'carve-tiny': '#00441b', 'carve-small': '#7b3294'
+    'A_Q': '#0173b2', 'A_G': '#de8f05', 'contrast': '#029e73', 'paper': '#d55e00', 'official': '#7f4a1e',
+    'ours': '#cc78bc', 'control': '#949494', 'alone': '#333333', 'target': '#ffffff',
+    'carve-tiny': '#2aa1c0', 'carve-small': '#4b2e83'
 }
 
 def _concept_color(title) -> str:
@@ -99,6 +99,11 @@ def outline_target(img, box) -> Image.Image:  # (x0, y0, x1, y1), half-open pixe
 
 # %% ../../nbs/library/core/03_plotting.ipynb #5319a43e
 SUBSCRIPT = re.compile(r'\b(\w)_(\w)\b')
+
+def round_colors(img, step=6) -> Image.Image:
+    "Each channel in steps of `step` of 255, for a smaller PNG; a palette would turn rare colours into others"
+    levels = (np.asarray(img.convert('RGB'), int) + step//2)//step*step
+    return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
 
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d
 def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> picture; pixels of each
@@ -121,9 +126,16 @@ def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> p
     fig.text(0, (bottom - .6*size)/total, text, size=size, va='top', linespacing=1.15)
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
-    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    # colours far apart first, then the means: rare colours stay
-    return drawn.quantize(255, Image.Quantize.MAXCOVERAGE, drawn.width*drawn.height//100, dither=Image.Dither.NONE)
+    return round_colors(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+
+def stack_rows(*rows) -> Image.Image:    # pictures, such as those of `plot_panels`
+    "Pictures one below the other on white"
+    out = Image.new('RGB', (max(o.width for o in rows), sum(o.height + 16 for o in rows) - 16), 'white')
+    y = 0
+    for o in rows:
+        out.paste(o, (0, y))
+        y += o.height + 16
+    return out
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b0754c3a
 PANEL_ROW = (
