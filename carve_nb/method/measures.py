@@ -20,7 +20,8 @@ from ..core.saliency import Saliency, merge_heads, patch_cover
 from ..core.stats import Estimate, auroc, corrected, difference, paired_test
 from ..data.records import image_key_of
 from ..formulas.product import check_maps, contrast
-from ..formulas.maps import entropy, hellinger
+from ..formulas.complexity import entropy
+from ..formulas.depth import hellinger
 from ..models.prompts import GENERAL_INSTRUCTION, GENERAL_INSTRUCTIONS, SHORT_ANSWER
 
 # %% ../../nbs/library/method/04_measures.ipynb #fd1a3968

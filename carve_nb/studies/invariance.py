@@ -17,7 +17,7 @@ from ..core.plotting import plot_band, plot_forest, plot_style
 from ..core.stats import Estimate, corrected, interval_of, mean_interval, paired_effect
 from ..data.scenes import samples
 from ..formulas.product import contrast
-from ..formulas.maps import fuse_maps
+from ..formulas.algorithm import fuse_maps
 from ..method.measures import (
     TEN_INSTRUCTIONS, UNRELATED_QUESTIONS, VARIANCE_PARTS, contrast_ways, instruction_maps, js_bits, least_delta,
     log_maps, map_metrics, mean_pair, variance_parts)
