@@ -10,8 +10,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 # %% ../../nbs/03_whose_row.ipynb #48667310
-def rank_patches(A) -> np.ndarray: # [..., Nv] rows of attention -> their ranks; weights below a hundredth of the row's mean are alike
-    "The ranks of the patches in each row, 1 the weakest"
+def rank_patches(A) -> np.ndarray: # [..., Nv] rows of attention -> the same shape
+    "The ranks of the patches in each row, 1 the weakest; weights below a hundredth of the row's mean are alike"
     return rankdata(np.maximum(A, A.mean(-1, keepdims=True)/100), axis=-1)
 
 def layer_agreement(R) -> np.ndarray: # [K, L, Nv] ranks under K questions about one picture -> [L], -1 to 1

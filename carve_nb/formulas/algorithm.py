@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from .product import contrast
 
 # %% ../../nbs/08_algorithm.ipynb #12cb2d77
-def algorithm_1(vlm, picture, Q, G, L, suffix, lam=1e-8, p=.4, K=2) -> tuple: # layers; sentence behind Q -> (S [H, W], box, view, answer)
-    "Algorithm 1 of arXiv 2509.06461, line by line: the reference that tests `Carve.paper()`"
+def algorithm_1(vlm, picture, Q, G, L, suffix, lam=1e-8, p=.4, K=2) -> tuple: # S [H, W], box, view, answer
+    "Algorithm 1 of arXiv 2509.06461, line by line, with a `suffix` behind Q: the reference that tests `Carve.paper()`"
     # attention of the last position to the picture, under Q and under G, at every step, in the layers L
     rows_Q = vlm.capture(picture, Q, L, 'all', suffix=suffix)
     rows_G = vlm.capture(picture, G, L, 'all', suffix=None)
