@@ -28,7 +28,8 @@ from carve_nb.models.hooks import mask_rows, restore
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.vlm import VLM
 from carve_nb.core.words import pick_words
-from carve_nb.studies.profile import best_cell, layer_agreement, scene_questions
+from carve_nb.formulas.agreement import layer_agreement
+from carve_nb.studies.profile import best_cell, scene_questions
 
 # %% ../nbs/notes/sinks.ipynb #2fff4c42
 @contextmanager

@@ -40,7 +40,8 @@ from carve_nb.method.profiles import ROWS, word_row
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.vlm import VLM
 from carve_nb.formulas.regions import regions
-from carve_nb.studies.profile import best_cell, layer_agreement, scene_questions
+from carve_nb.formulas.agreement import layer_agreement
+from carve_nb.studies.profile import best_cell, scene_questions
 from . import lessons
 from .lessons import Lesson, lesson_batch, lesson_loss
 from .models import new_small_model

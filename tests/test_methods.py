@@ -8,6 +8,9 @@ from transformers import DynamicCache
 from skimage import data
 from PIL import Image
 from carve_nb.core.errors import CarveError, UnsupportedError, RunError
+from carve_nb.data.scenes import make_scene
+from carve_nb.formulas.algorithm import algorithm_1
+from carve_nb.method.carve import Carve
 from processes import run, script
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.image_tokens import told_grid
@@ -15,7 +18,7 @@ from test_families import NAMES as FAMILY_NAMES
 from carve_nb.method.check import check_method, check_result
 from carve_nb.runs.runner import RunConfig, make_methods
 from carve_nb.method.registry import ENTRIES, make_method
-from carve_nb.models.prompts import SHORT_ANSWER
+from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.vlm import VLM
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
@@ -82,6 +85,18 @@ def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
         method(vlm, photo, QUESTION, box=BOX)
         short_form = f"{QUESTION} {SHORT_ANSWER}"
         assert (short_form if suffix else QUESTION) in texts and (suffix or short_form not in texts)
+
+
+@pytest.mark.parametrize('name, layers', [('carve-tiny', [3, 4]), ('carve-small', [6, 7])])
+def test_paper_is_algorithm_1(name, layers):
+    "Map, box, view and answer of `Carve.paper()` are those of the thirty lines of chapter 8, which call nothing of it"
+    vlm = VLM.from_pretrained(name)
+    for seed in (2, 31, 58):
+        scene = make_scene(seed)
+        question = scene.query('digit').question
+        with vlm.sharing(): (S, box, view, answer), r = algorithm_1(vlm, scene.image, question, GENERAL_INSTRUCTION, layers, SHORT_ANSWER), Carve.paper()(vlm, scene.image, question)
+        assert torch.allclose(torch.tensor(S).float(), torch.tensor(r.saliency.to_pixels()), rtol=1e-4)
+        assert (box, str(answer)) == (r.view.box, str(r)) and view.tobytes() == r.view.image.tobytes(), seed
 
 
 def test_auto_shows_views_alone():

@@ -102,8 +102,9 @@ SUBSCRIPT = re.compile(r'\b(\w)_(\w)\b')
 
 def round_colors(img, step=6) -> Image.Image:
     "Each channel in steps of `step` of 255, for a smaller PNG; a palette would turn rare colours into others"
-    levels = (np.asarray(img.convert('RGB'), int) + step//2)//step*step
-    return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+    n = 255//step
+    levels = np.rint(np.asarray(img.convert('RGB'))*(n/255))*(255/n)
+    return Image.fromarray(levels.round().astype(np.uint8))
 
 # %% ../../nbs/library/core/03_plotting.ipynb #c5d4b43d
 def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> picture; pixels of each

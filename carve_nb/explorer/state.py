@@ -25,7 +25,7 @@ from ..data.scenes import SPLITS
 from ..core.image import open_image
 from ..core.saliency import Saliency, pick_layers
 from ..core.plotting import black_out, draw_boxes, keep_mask
-from ..formulas.maps import entropy
+from ..formulas.complexity import entropy
 
 # %% ../../nbs/library/explorer/00_state.ipynb #b0c9ed2f
 SIDE = 448   # longest side of what is drawn, pixels

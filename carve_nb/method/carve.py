@@ -12,12 +12,11 @@ from typing import Literal
 import numpy as np
 from .results import Result
 from ..attention.rows import AttentionRows
-from ..formulas.algorithm import fuse_contrast
+from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..core.errors import CarveError
 from ..core.words import pick_words, read_words, why_no_words
 from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.image import open_image
-from ..formulas.maps import fuse_maps, step_weights
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .profiles import find_profile, short_name
 from .settings import ABOVE_0, Rule, limited, method_call, spread

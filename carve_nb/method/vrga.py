@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np, torch
-from ..formulas.maps import entropy
+from ..formulas.complexity import entropy
 from ..attention.intervention import Edit
 from .settings import limited
 from .base import timings, DecodingMethod, as_saliency

@@ -21,8 +21,8 @@ from ..core.saliency import patch_cover
 from ..core.plotting import plot_band, plot_forest, plot_style
 from ..core.stats import Estimate, auroc, corrected, interval_of, mean_interval, paired_effect
 from ..data.scenes import samples
+from ..formulas.algorithm import fuse_maps
 from ..formulas.depth import head_mean_rows
-from ..formulas.maps import fuse_maps
 from ..formulas.product import check_maps, contrast
 from ..formulas.variance import VARIANCE_PARTS, log_maps, variance_parts
 from ..models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
