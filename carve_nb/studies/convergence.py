@@ -19,10 +19,9 @@ from weakref import WeakKeyDictionary
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from scipy.spatial.distance import squareform
-from ..formulas.complexity import texture
+from ..formulas.complexity import entropy, texture
 from ..attention import capture as _capture# gives `VLM` its `capture`
-from ..formulas.depth import head_mean_rows
-from ..formulas.maps import entropy, hellinger
+from ..formulas.depth import head_mean_rows, hellinger
 from ..method.profiles import LayerProfile, short_name
 from ..core.correlation import spearman
 from ..core.errors import CarveError, StatisticsError, choose

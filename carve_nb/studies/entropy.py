@@ -20,7 +20,7 @@ from itertools import product
 import numpy as np, pandas as pd
 from PIL import Image
 from matplotlib.figure import Figure
-from ..formulas.complexity import complexity
+from ..formulas.complexity import complexity, entropy
 from ..core.correlation import bin_means, logistic, spearman
 from ..core.errors import StatisticsError
 from ..core.plotting import plot_band, plot_forest, plot_style
@@ -31,7 +31,6 @@ from ..data.scoring import score_answer
 from ..data.questions import join_words
 from ..data.records import image_key_of
 from ..data.scenes import make_scene, to_sample
-from ..formulas.maps import entropy
 from ..formulas.product import contrast
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .convergence import check_attending
