@@ -33,20 +33,20 @@ def own_folder(path, boxes):
 
 
 def test_shell(tmp_path):
-    "Killed at the third question and taken up, it gives the row of a run that was not; then the same with pictures of one's own, with boxes and without"
-    words = 'checkup', '--model', 'carve-tiny', '--n', '2', '--out', tmp_path/'R'
+    "Killed at the second question and taken up, it gives the row of a run that was not; then the same with pictures of one's own, with boxes and without"
+    words = 'checkup', '--model', 'carve-tiny', '--n', '1', '--out', tmp_path/'R'
     p = Carve(*words)
-    while p.poll() is None and answered(tmp_path/'R') < 3: time.sleep(.02)
+    while p.poll() is None and answered(tmp_path/'R') < 2: time.sleep(.02)
     p.kill()
     p.communicate()
     before = answered(tmp_path/'R')
-    assert 3 <= before < 10, 'it was to be killed before the end'
+    assert 2 <= before < 5, 'it was to be killed before the end'
     told = run(*words)
-    assert told.returncode == 0 and f'{10 - before} questions in 8 ways: about' in told.stderr and ' questions took ' in told.stderr
-    assert told.stdout.count('cannot read') == 5 or 'use: ' in told.stdout
+    assert told.returncode == 0 and f'{5 - before} questions in 8 ways: about' in told.stderr and ' questions took ' in told.stderr
+    assert 'word: ' in told.stdout and 'written to ' in told.stdout
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
     row = json.loads((tmp_path/'R'/'row.json').read_text())
-    assert without(run_checkup(out=tmp_path/'whole', n=2, progress=False), TIMED) == without(row, TIMED)
+    assert without(run_checkup(out=tmp_path/'whole', n=1, progress=False), TIMED) == without(row, TIMED)
     page = (tmp_path/'R'/'checkup.html').read_text()
     assert 'On your pictures' not in page and all(o not in (tmp_path/'R'/'row.json').read_text() for o in (str(tmp_path), '.png'))
     for boxes in True, False:

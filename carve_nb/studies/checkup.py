@@ -415,7 +415,6 @@ def run_checkup(model=TINY, out='checkup_out', # name, folder, Hub id, or a `VLM
     progress=True, loading={}) -> dict: # show bar and estimate? of `VLM.from_pretrained`; the row
     "Examine a model: run, `row.json` and `checkup.html` in a folder; what is finished is not measured again"
     data = data and load_benchmark(data)     # an error before the work
-    say = lambda text: progress and print(text, file=sys.stderr)
     vlm = model if isinstance(model, VLM) else VLM.from_pretrained(model, **loading)
     eyes = (read_run(out)[0] or {}).get('eyes') or examine_eyes(vlm, canvas)     # measured once
     own, profile = Lookup().settled(vlm), find_profile(vlm)
@@ -430,14 +429,15 @@ def run_checkup(model=TINY, out='checkup_out', # name, folder, Hub id, or a `VLM
         head = dict(id='', at=-1, status='unsupported', kind='', question='')     # about no question
         store.add([head | dict(method=m, why=why) for m, why in unfit.items()])
         done, total = len({id for id, _ in store.done if id}), n*len(kinds)
-        for _ in range(2*(progress and done < total)):     # the first is slower than the others
-            start = perf_counter()
-            list(evaluator([(0, eye_question(SEEDS[-1], 'digit', 14, canvas))]))
-            each = perf_counter() - start
+        if progress and done < total:
+            for _ in range(2):     # the first is slower than the others
+                start = perf_counter()
+                list(evaluator([(0, eye_question(SEEDS[-1], 'digit', 14, canvas))]))
+            minutes = (total - done)*(perf_counter() - start)/60
+            print(f'{total - done} questions in {len(arms) + 1} ways: about {minutes:.1f} minutes', file=sys.stderr)
         start = perf_counter()
-        if done < total: say(f'{total - done} questions in {len(arms) + 1} ways: about {(total - done)*each/60:.0f} minutes')
         carry_out(store, _ask(store, evaluator, arms, test, n, ids), ids, done, total, progress)
-        say(f'{len(ids) - done} questions took {(perf_counter() - start)/60:.1f} minutes')
+        if progress: print(f'{len(ids) - done} questions took {(perf_counter() - start)/60:.1f} minutes', file=sys.stderr)
     protocol, lines, _ = read_run(out)
     export_run(out, [line for line in lines if line['id'] in {'', *ids}], 'protocol.json', protocol)
     row, own_data = make_row(out), data and check_data(vlm, data, Path(out)/'data', test, progress)
