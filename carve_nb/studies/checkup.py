@@ -326,8 +326,8 @@ def verdict_html(f, reads) -> str: # of `measure_kind`, or of one's own question
     "The verdict, the line of code, and what changes where one thing changes"
     code, parts = code_to_use(reads, f['use']), [f'<p><b>{VERDICTS[f["verdict"]]}</b>']
     if code: parts.append(f'<p>Use: <code>{escape(code)}</code>')
-    if changed := [[text, format_points(f[k])] for k, text in CHANGED.items() if f.get(k)]:
-        parts.append(table_html(changed, ['one thing changed', 'points']))
+    if changed := [[format_points(f[k]), text] for k, text in CHANGED.items() if f.get(k)]:
+        parts.append(table_html(changed, ['points', 'one thing changed']))
     if f.get('touch'): parts.append(f'<p>The strongest patch of lookup touches the thing in {f["touch"][0]:.0%} of the pictures.')
     return '\n'.join(parts)
 
@@ -343,8 +343,8 @@ def kind_html(kind, f, row) -> str: # of question; of `measure_kind`; of `make_r
         step = float(np.clip(STEPS*(SIZES[0] - read[a][0]), 0, SMALLEST))
         chart[f'{name}: {format_size(read[a])} % of the side'] = eye_picture(SEEDS[0], step, kind)
     head = [
-        'way of asking', 'smallest thing, % of the side', 'shift, octaves', 'right at the largest', 'gain, points', 'calls',
-        'pixels of the thing as seen', 'image tokens', 'picture shown at']
+        'way of asking', 'smallest, % of the side', 'shift, octaves', 'largest right', 'gain, points', 'calls', 'seen px',
+        'tokens', 'shown at']
     table = [[
         a, format_size(read[a]), '{:+.2f} [{:+.2f}, {:+.2f}]'.format(*f['shift'].get(a, [0]*3)), f'{f["largest"][a][0]:.0%}',
         format_points(f['gain'].get(a)), row['calls'].get(a, ''), *seen_thing(read[a], kind, sides)] for a in read]
@@ -352,18 +352,19 @@ def kind_html(kind, f, row) -> str: # of question; of `measure_kind`; of `make_r
         panels_html(chart, 'The smallest thing that is read alone, and with a second look.', width=270),
         draw_thresholds(read), table_html(table, head),
         '<p>Ceiling {:.0%} [{:.0%}, {:.0%}], '.format(*f['ceiling']) + f'chance {f["chance"]:.0%}; {f["n"]} questions, each in '
-        'every way. Gains are over all sizes that were asked. Intervals are of 95 %.'])
+        'every way. Gains are over all sizes that were asked. The last columns: pixels of the smallest thing as the model sees '
+        'it in the whole picture, the tokens of that, and how large it is shown. Intervals are of 95 %.'])
 
 EYES = dict( # name -> what is looked at, and how a page says it
-    eager=('rows against the eager kernel, largest difference', '{:.0e}'),
+    eager=('Rows against the eager kernel, largest difference', '{:.0e}'),
     square=(
-        'the features that an inverted square changes most are of its tokens',
+        'Features that an inverted square changes most are those of its tokens',
         '{0[0]:.0%} [{0[1]:.0%}, {0[2]:.0%}] of nine squares'),
     profile=(
-        'whose row the layers agree on',
-        'row {0[row]}, layers {0[layers]}; so in {0[again]:.0%} of the draws of {0[n]} pictures'),
-    bits=('width of a look, one scene calm and cluttered', '{0[0]:.1f} and {0[1]:.1f} bits of {0[2]:.1f}'),
-    own=("share of the general map that is the picture's own", '{:.0%} of the variance'))
+        'The row that the layers agree on',
+        '{0[row]}, layers {0[layers]}; so in {0[again]:.0%} of the draws of {0[n]} pictures'),
+    bits=('Width of a look, one scene calm and cluttered', '{0[0]:.1f} and {0[1]:.1f} bits of {0[2]:.1f}'),
+    own=("Share of the general map that is the picture's own", '{:.0%} of the variance'))
 
 def eyes_html(eyes) -> str: # of `examine_eyes`
     "The eyes themselves, a line for each look"
@@ -371,12 +372,12 @@ def eyes_html(eyes) -> str: # of `examine_eyes`
     if not isinstance(eyes['profile'], str):
         best = ', '.join(f'{row} {v:.2f} in layer {layer}' for row, (v, layer) in eyes['profile']['agreement'].items())
         sinks = '{:.0%} of its peaks fall on one patch, with {:.0%} of its attention'.format(*eyes['profile']['sinks'])
-        rows += [['agreement of each row, at its best', best], ['sinks of that row', sinks]]
+        rows += [['Agreement of each row, at its best', best], ['Sinks of that row', sinks]]
     sides = [*eyes['sides'].items()]
     shown = [f'{side} px at {seen} px, {tokens} tokens' for side, (tokens, seen) in (sides[0], sides[-1])]
     grows = sides[-1][1][1] > 2*sides[0][1][1]
     shown.append(f'a larger picture is a {"longer search" if grows else "smaller thing"}')
-    return table_html([*rows, ['how pictures are shown', '; '.join(shown)]])
+    return '\n'.join(f'<p>{text}: <b>{escape(value)}</b>' for text, value in [*rows, ['Pictures are shown', '; '.join(shown)]])
 
 def checkup_page(row, data=None) -> str: # of `make_row`; of `check_data`; HTML
     "A checkup for people"
@@ -442,7 +443,7 @@ def run_checkup(model=TINY, out='checkup_out', # name, folder, Hub id, or a `VLM
     export_run(out, [line for line in lines if line['id'] in {'', *ids}], 'protocol.json', protocol)
     row, own_data = make_row(out), data and check_data(vlm, data, Path(out)/'data', test, progress)
     # a list stands on one line
-    text = re.sub(r'\[[^][]*\]', lambda m: ' '.join(m[0].split()), json.dumps(row, indent=1))
+    text = re.sub(r'\[[^][]*\]', lambda m: re.sub(r'\n *', '', m[0]), json.dumps(row, indent=1))
     replace_file(Path(out)/'row.json', text + '\n')
     replace_file(Path(out)/'checkup.html', checkup_page(row, own_data))
     return row
