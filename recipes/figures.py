@@ -19,7 +19,7 @@ from carve_nb.formulas.complexity import colour, entropy, texture
 from carve_nb.studies.entropy import capture_pair
 from carve_nb.method.registry import make_method
 from carve_nb.models.vlm import VLM
-from carve_nb.runs.checkup import right_share
+from carve_nb.studies.checkup import right_share
 from carve_nb.runs.report import Report
 
 # %% ../nbs/notes/figures.ipynb #ca5c3b75

@@ -619,19 +619,13 @@ def do_checkup(loading,
     data: Annotated[Path|None, option(
         'folder with pictures, questions and boxes of your own: the same differences and verdict on them, for the page alone',
         exists=True, metavar='FOLDER')] = None,
+    n: Annotated[int, option('questions of each kind; a run can be gone on with by more', min=1, max=1000, metavar='N')] = 104,
     out: Annotated[str, option('folder of the run, its page and its row', metavar='DIR')] = 'checkup_out',
     quiet: Quiet = False):
     "Examine a model by pictures of this package: how small a thing it reads alone and with each second look, and what to use."
     make_folder(out)
-    from tqdm import tqdm
-    from carve_nb.method.profiles import find_profile, profile_path
-    from carve_nb.runs.checkup import VERDICTS, code_to_use, run_checkup
-    from carve_nb.studies.profile import profile_model, scene_questions
-    vlm = open_model(loading)
-    if find_profile(vlm) is None:
-        over = partial(tqdm, desc='profile', leave=False, disable=quiet)
-        profile_model(vlm, scene_questions(), over=over).save(profile_path(vlm))
-    row = run_checkup(vlm, out, data, progress=not quiet)
+    from carve_nb.studies.checkup import VERDICTS, code_to_use, run_checkup
+    row = run_checkup(open_model(loading), out, data, n, progress=not quiet)
     for kind, found in row['kinds'].items():
         print(f'{kind}: {VERDICTS[found["verdict"]]}')
         if code := code_to_use(row['reads'], found['use']): print(f'  use: {code}')

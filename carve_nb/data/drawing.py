@@ -26,7 +26,7 @@ class SceneObject:
     "A coloured shape that carries a digit"
     color: str    # one of `COLORS`
     shape: str    # one of `SHAPES`
-    digit: int    # 0 to 9
+    digit: int    # 0 to 9; in an eye test the sign that it carries, a text
     box: tuple    # (x0, y0, x1, y1), half-open pixels of the scene
     name = property(lambda self: f'{self.color} {self.shape}')  # 'red star'
 
@@ -63,12 +63,12 @@ def _glyph(digit, px, name):
 FONT = 'DejaVuSans-Bold'
 _DIGIT_HEIGHT = dict(triangle=.6, star=.54, heart=.48)   # centre of the digit in the shape; .5 in the others
 
-def sprite(color, shape, digit, px, # RGB; one of `SHAPES`; 0 to 9; side in pixels
+def sprite(color, shape, digit, px, # RGB; one of `SHAPES`; 0 to 9, or a letter or word; side in pixels
     dark=True, # dark rim, else a light one
     font=FONT, # of the digit, one of matplotlib's
     filled=True, # else an outline in its colour
     turn=0): # degrees, against the clock
-    "One object on a transparent ground, RGBA, px × px; its digit is 0.42 of its side high"
+    "One object on a transparent ground, RGBA, px × px; its digit is 0.42 of its side high, a word as wide as fits"
     k, fill = 4, tuple(map(int, color))
     big = Image.new('RGBA', (px*k, px*k), (*fill, 0))
     points = list(map(tuple, (OUTLINES[shape]*.92 + .04)*px*k))
@@ -76,7 +76,8 @@ def sprite(color, shape, digit, px, # RGB; one of `SHAPES`; 0 to 9; side in pixe
     look = dict(fill=(*fill, 255), outline=rim, width=round(1.5*k))
     if not filled: look = dict(outline=(*fill, 255), width=round(.1*px*k))
     ImageDraw.Draw(big).polygon(points, **look)
-    out, glyph = big.reduce(k), _glyph(digit, max(4, round(.42*px)), font)
+    tall = .42*px/max(1, .75*len(str(digit)))
+    out, glyph = big.reduce(k), _glyph(digit, max(4, round(tall)), font)
     bright = np.dot(fill, (.299, .587, .114)) > 110
     ink = (0, 0, 0, 255) if bright else (255, 255, 255, 255)
     left, top = (px - glyph.width)/2, px*_DIGIT_HEIGHT.get(shape, .5) - glyph.height/2

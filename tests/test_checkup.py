@@ -1,0 +1,99 @@
+"`carve checkup` as a user starts it: through the shell, killed and taken up, with pictures of one's own, and on models that cannot do all of it."
+import json, shutil, sqlite3, time
+import pytest
+from carve_nb.core.errors import CarveError, DataError
+from carve_nb.data.scenes import samples
+from carve_nb.runs.store import without
+from carve_nb.studies import checkup
+from carve_nb.studies.checkup import check_row, run_checkup
+from processes import Carve, run
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+TIMED = 'seconds', 'records', 'digest'      # of a row: what differs from run to run
+
+
+@pytest.fixture
+def few(monkeypatch):
+    "A profile of three pictures, general maps of one: the mechanics alone"
+    questions = checkup.scene_questions(3)
+    monkeypatch.setattr(checkup, 'scene_questions', lambda: questions)
+    monkeypatch.setattr(checkup, 'GENERAL', range(954_000, 954_001))
+
+
+def own_folder(path, boxes):
+    "A folder of pictures and questions, with the true regions or without"
+    path.mkdir()
+    lines = []
+    for s in samples('digit', 3, start=954_010):
+        s.image.save(path/f'{s.id}.png')
+        line = dict(image=f'{s.id}.png', question=s.question, answer=s.answer)
+        lines.append(line | dict(box=list(s.box)) if boxes else line)
+    (path/'questions.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    return path
+
+
+def test_shell(tmp_path):
+    "Killed at the second question and taken up, it gives the row of a run that was not; then the same with pictures of one's own, with boxes and without"
+    words = 'checkup', '--model', 'carve-tiny', '--n', '1', '--out', tmp_path/'R'
+    p = Carve(*words)
+    while p.poll() is None and answered(tmp_path/'R') < 2: time.sleep(.02)
+    p.kill()
+    p.communicate()
+    before = answered(tmp_path/'R')
+    assert 2 <= before < 5, 'it was to be killed before the end'
+    told = run(*words)
+    assert told.returncode == 0 and f'{5 - before} questions in 8 ways: about' in told.stderr and ' questions took ' in told.stderr
+    assert 'word: ' in told.stdout and 'written to ' in told.stdout
+    assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
+    row = json.loads((tmp_path/'R'/'row.json').read_text())
+    assert without(run_checkup(out=tmp_path/'whole', n=1, progress=False), TIMED) == without(row, TIMED)
+    page = (tmp_path/'R'/'checkup.html').read_text()
+    assert 'On your pictures' not in page and all(o not in (tmp_path/'R'/'row.json').read_text() for o in (str(tmp_path), '.png'))
+    for boxes in True, False:
+        shutil.copytree(tmp_path/'R', out := tmp_path/f'R{boxes}')
+        told = run(*words[:-1], out, '--data', own_folder(tmp_path/f'F{boxes}', boxes))
+        assert told.returncode == 0, told.stderr
+        page = (out/'checkup.html').read_text()
+        own = page[page.index('On your pictures, 3 questions'):page.index('The eyes themselves')]
+        assert ('the true region, not that of lookup' in own) == ('touches the thing' in own) == boxes
+        assert 'no sentence behind the question' in own and json.loads((out/'row.json').read_text()) == row
+
+
+def answered(folder):
+    "How many questions a run holds"
+    if not (folder/'run.sqlite').exists(): return 0
+    try: return sqlite3.connect(f'{(folder/"run.sqlite").as_uri()}?mode=ro', uri=True).execute('SELECT count(DISTINCT id) FROM lines').fetchone()[0]
+    except sqlite3.OperationalError: return 0
+
+
+def test_grows(tmp_path, few):
+    "More questions are added to those that are there; a folder of another kind is refused before the work"
+    how = dict(out=tmp_path/'R', kinds=('digit',), progress=False)
+    run_checkup(n=1, **how)
+    row = run_checkup(n=3, **how)
+    assert row['kinds']['digit']['n'] == 3 and without(run_checkup(n=3, **how | dict(out=tmp_path/'S')), TIMED) == without(row, TIMED)
+    (tmp_path/'empty').mkdir()
+    with pytest.raises(CarveError): run_checkup(n=1, data=tmp_path/'empty', **how | dict(out=tmp_path/'T'))
+    assert not (tmp_path/'T').exists()
+
+
+@pytest.mark.parametrize('name', ['qwen2_5_vl', 'llava_next', 'mllama', 'instructblip'])
+def test_families(name, load, tmp_path, few):
+    "A tiny random model goes through it and cannot read; what it cannot do stands in its row as a sentence"
+    vlm = load(name)
+    row = run_checkup(vlm, tmp_path/'R', n=2, kinds=('digit', 'word'), progress=False)
+    assert {f['verdict'] for f in row['kinds'].values()} == {'cannot read'}
+    assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
+    eyes = row['eyes']
+    if name == 'instructblip': assert 'two models' in eyes['eager'] and row['unsupported'].keys() >= {'carve', 'lookup'}
+    else: assert eyes['eager'] < 1e-4
+    for said in row['unsupported'].values(): assert said in (tmp_path/'R'/'checkup.html').read_text()
+
+
+def test_a_look_that_fails(tmp_path, few, monkeypatch):
+    "Its place has the reason, in the row and on the page, and the rest goes on"
+    def fail(*args): raise DataError('the scene is lost')
+    monkeypatch.setattr(checkup, 'look_widths', fail)
+    row = run_checkup(out=tmp_path/'R', n=1, kinds=('exist',), progress=False)
+    assert row['eyes']['bits'] == 'DataError: the scene is lost' and row['eyes']['square'][0] > .5
+    assert 'the scene is lost' in (tmp_path/'R'/'checkup.html').read_text()
