@@ -11,7 +11,7 @@ def limit_pixels(b64:str, limit=LIMIT)->str:
     "A PNG as base64, made small; one that is small already stays as it is."
     raw = base64.b64decode(b64)
     im = Image.open(io.BytesIO(raw)); im.load()
-    if len(raw) <= LIMIT and im.width <= WIDTH: return b64
+    if len(raw) <= limit and im.width <= WIDTH: return b64
     for width, colors in ((WIDTH, 255), (WIDTH, 128), (1040, 255), (1040, 128), (820, 128), (520, 128), (360, 64)):
         small, out = im.convert('RGB'), io.BytesIO()
         small.thumbnail((width, 10*width), Image.LANCZOS)
