@@ -25,6 +25,7 @@ from ..core.words import pick_words
 from ..core.stats import mean_interval
 from ..data.scenes import samples
 from .measures import check_attending, layer_facts
+from .registry import ENTRIES
 from ..models.prompts import SHORT_ANSWER
 from ..models.vlm import weights_key
 
@@ -199,8 +200,7 @@ class ModelProfile(MeasuredLayers):
 
     def advice(self, name='carve') -> str:
         "What is suggested, in one sentence"
-        from carve_nb.method.auto import Carve, CarveAuto    # which read profiles
-        make, rules = CarveAuto if name == 'auto' else Carve, self.rules
+        make, rules = ENTRIES[name], self.rules
         if fields := self.fields(name):
             return f'{"suggested" if self.gain else "by agreement, untested without boxes"}: {make(**fields)}'
         if name == 'auto' and rules['thresholds'] is None:
@@ -209,7 +209,7 @@ class ModelProfile(MeasuredLayers):
         elif not self.sure:
             why = f'Not sure: {", and ".join(self.doubts())} (give more pictures, {max(PICTURES, 4*self.n)} say)'
         else: why = f'The row points no better than the last position in all layers ({_points(self.gain)})'
-        return f'{why}: take the default, {make.__name__}()'
+        return f'{why}: take the default, {make()}'
 
     def table(self):
         "Agreement of each row and layer, and where boxes are known the touch of its peak, a DataFrame"
