@@ -152,6 +152,15 @@ class AttentionRows:
         told = f'{why}.' if tokens else 'record with question=, its words.'
         raise CaptureError(f'No rows of {query if not missing else missing!r}: {told}')
 
+    def places(self, layers=None) -> list:    # as `pick_layers` takes them; None: all that were captured
+        "Where the rows of some layers stand along L; a layer that does not attend to pictures is left out"
+        asked = pick_layers(layers, self.meta['n_layers'])
+        attending = self.meta.get('attending', asked)
+        if layers is not None and (missing := [l for l in asked if l in attending and l not in self.layers]):
+            raise CaptureError(f'Layers {missing} were not captured, only {list(self.layers)}: capture again.')
+        if at := [self.layers.index(l) for l in asked if l in self.layers]: return at
+        raise CaptureError(f'No attention was read in layers {asked}, only in {list(self.layers)}.')
+
     def maps(self,
         layers=None,   # as `pick_layers` takes them: indices, or two parts of the depth; all by default
         heads='mean',  # as `merge_heads` takes them: 'mean', 'max' or indices
@@ -159,13 +168,7 @@ class AttentionRows:
         image=0, tiles='all',    # which picture; which of its views, added up on one raster, as in `views`
     ) -> torch.Tensor: # [L, gh, gw] float32
         "One map of a picture for each layer"
-        asked = pick_layers(layers, self.meta['n_layers'])
-        at = [self.layers.index(l) for l in asked if l in self.layers]
-        attending = self.meta.get('attending', asked)
-        if layers is not None and (missing := [l for l in asked if l in attending and l not in self.layers]):
-            raise CaptureError(f'Layers {missing} were not captured, only {list(self.layers)}: capture again.')
-        if not at: raise CaptureError(f'No attention was read in layers {asked}, only in {list(self.layers)}.')
-        merged = self.merge(self.query_rows(query, step)[at], heads, image, tiles)
+        merged = self.merge(self.query_rows(query, step)[self.places(layers)], heads, image, tiles)
         return merged.unflatten(-1, self.raster(image, tiles).grid)
 
     def saliency(self,

@@ -42,7 +42,7 @@ class AskBox(CropMethod):
         "Ask, read, crop"
         seconds, form, asked = Timings(), BOX_FORMS.get(vlm.family.name), asked_part(question)
         def result(notes, calls, kept=()):
-            view = self.view.show(image, kept, self.min_side)
+            view = self.show(image, kept)
             return self.result(image, question, view=view, regions=list(kept), calls=calls, seconds=seconds, notes=notes)
         if form is None: return result(['how this family would write a box is not known: the view is the whole picture'], 0)
         text = form.ask.replace('{cue}', (content_runs(question) or [asked])[-1]).replace('{question}', asked)

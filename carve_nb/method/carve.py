@@ -154,13 +154,7 @@ class Carve(Method):
             if steps != 'all' and not steps == self.steps == 'first':
                 raise CarveError(f"steps={self.steps!r} needs rows of all steps; these were captured with steps={steps!r}")
             a = rows.attn
-        asked, attending = self.wanted(n) or list(range(n)), rows.meta.get('attending', range(n))
-        layers = [l for l in asked if l in attending]
-        if not layers:
-            raise CarveError(f"no attention in layers {asked}: this model attends in layers {list(attending)}")
-        if set(layers) - set(rows.layers):
-            raise CarveError(f"rows hold layers {rows.layers}, not {layers}: capture again")
-        return rows.merge(a[:, [rows.layers.index(l) for l in layers]], self.heads, tiles=self.reading.tiles)
+        return rows.merge(a[:, rows.places(pick_layers(self.layers, n))], self.heads, tiles=self.reading.tiles)
 
     def words_read(self, rows) -> list:
         "The words of the question whose rows are read; none: the last position's"
@@ -181,10 +175,6 @@ class Carve(Method):
     def keep(self, S) -> list: # of `Region`, best first
         "The best connected regions of the map's top pixels"
         return regions(S, self.p, self.K, **vars(self.region))
-
-    def show(self, image, kept): # `View`
-        "The view of some regions; of none: the whole picture"
-        return self.view.show(image, kept, self.min_side)
 
     def from_rows(self, image, question, rows_q, rows_g) -> Result: # without an answer yet
         "From both captures to the view of the PIL picture"

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 import numpy as np, torch
 from ..core.image import picture_key
-from .cross_model import one_only
 from .results import Result
 from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat
@@ -129,6 +128,6 @@ class UniformMap(QuestionOnly):
         return Saliency(np.ones(span.grid), image.size, span.box, image)
     def ask_again(self, vlm, partial, by=None) -> Result:
         "Ask with the picture twice, where the model takes two and the method shows two"
-        if self.final_images == 'both' and not one_only(by or vlm):
+        if self.final_images == 'both' and 'several pictures' not in (by or vlm).why_not:
             partial = replace(partial, shown=[partial.image]*2, notes=['the picture is shown twice'])
         return super().ask_again(vlm, partial, by)

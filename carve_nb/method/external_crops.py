@@ -14,7 +14,7 @@ from scipy import ndimage
 from transformers import AutoProcessor, BatchFeature
 from .results import Result, Timings
 from .settings import ABOVE_0, limited
-from .base import timings, CropMethod, mean_saliency
+from .base import timings, CropMethod, near_layers
 from ..core.errors import UnsupportedError
 from .asking import asked_words
 from ..formulas.regions import Region
@@ -61,10 +61,6 @@ class ToolCrop(CropMethod):
     def find(self, vlm, image, question) -> list:
         "Regions, best first"
         raise NotImplementedError
-
-    def show(self, image, kept):
-        "The crop around all kept regions"
-        return self.view.show(image, kept, self.min_side)
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Ask the tool, crop"
@@ -198,7 +194,7 @@ class SamCrop(ToolCrop):
                 scores = clip_scores(*self.clip.tool(vlm), [image.crop(r.box) for r in found], question)
         else:
             rows = self.capture(vlm, image, question, cache)
-            S = mean_saliency(vlm, rows, self.layers, image)
+            S = rows.saliency(near_layers(vlm, self.layers), image=rows.spans[0].image, picture=image)
             pixels, seconds = S.to_pixels(), Timings(timings(capture=rows) | seconds)
             scores = [(pixels[r.box[1]:r.box[3], r.box[0]:r.box[2]]*r.mask).sum() for r in found]
             more = dict(plain_answer=rows.answer, saliency=S, rows=rows, calls=1)

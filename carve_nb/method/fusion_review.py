@@ -129,7 +129,7 @@ class FusionCrop(CropMethod):
         seconds = timings(capture=rows)
         def show(S):
             kept.extend(regions(S, self.p, self.K))
-            return self.view.show(image, kept, self.min_side)
+            return self.show(image, kept)
         with seconds('region'):
             s = own_shift(self, vlm, rows)
             S = as_saliency(rows.lay(s.values).clamp_min(0), rows.raster(), image)   # the gain, by one account

@@ -82,7 +82,7 @@ class Hide(CropMethod):
         at = sorted({i for name in names for i in find_word(rows.question_tokens, name) if i >= self.before})
         raster, seconds = rows.raster(), timings(capture=rows)
         with seconds('map'):
-            read = [rows.layers.index(l) for l in near_layers(vlm, self.layers)]
+            read = rows.places(near_layers(vlm, self.layers))
             A = rows.lay(rows.question[:, read].mean((1, 2))).unflatten(-1, raster.grid).double().numpy()  # [Q, gh, gw]
             maps = word_maps(A[at], A[:self.before], self.sigma)
             boxes = [b for m in maps if m.any() for b in cell_boxes(m, self.threshold, raster.box)]

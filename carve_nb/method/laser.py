@@ -13,7 +13,6 @@ from .settings import ABOVE_0, limited
 from .base import timings, CropMethod, as_saliency, first_step_rows
 from .vicrop import cell_sides
 from ..core.image import union_box
-from ..core.saliency import pick_layers
 from ..models.prompts import SHORT_ANSWER
 from .view import ViewRule
 
@@ -69,7 +68,7 @@ class Laser(CropMethod):
         rows = self.capture(vlm, image, question, cache)
         words = self.removed or self.suffix or SHORT_ANSWER   # a prompt cannot be empty
         bare = self.capture(vlm, image, words, cache, steps='first', suffix=None)
-        have = [l for l in pick_layers(self.layers, vlm.n_layers) if l in rows.layers]
+        have = [rows.layers[i] for i in rows.places(self.layers)]
         con = query_gain(*(first_step_rows(r, self.layers) for r in (rows, bare)))
         vaq = dict(zip(have, layer_vaq(con, self.heads).tolist()))
         best = max(vaq, key=vaq.get)

@@ -12,10 +12,9 @@ import numpy as np
 from .results import Result
 from ..core.saliency import Saliency
 from ..core.words import pick_words, read_words, why_no_words
-from .base import CropMethod, timings
+from .base import CropMethod, near_layers, timings
 from .settings import ABOVE_0, limited
 from .profiles import find_profile, row_words, word_row
-from .view import whole_view
 from ..formulas.regions import regions
 
 # %% ../../nbs/library/method/07_lookup.ipynb #7c152665
@@ -72,7 +71,7 @@ class Lookup(CropMethod):
     def locate(self, vlm, image, question, cache=None) -> Result:
         "One pass: the plain answer and the row; its region"
         row, layers, baseline, notes = self.choose(vlm)
-        rows = self.capture(vlm, image, question, cache)
+        rows = self.capture(vlm, image, question, cache, layers=near_layers(vlm, layers))
         seconds = timings(capture=rows)
         asked, row = row, word_row(rows, row)
         if row != asked: notes = [*notes, f'{why_no_words(rows.question_tokens, asked)}: the last position was read']
@@ -82,8 +81,6 @@ class Lookup(CropMethod):
             else: notes = [*notes, f'the question has no words for baseline={baseline!r}: the row is read as it is']
         sure = rows.answer.confidence > self.skip_above
         if sure: notes = [*notes, f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again']
-        def show(S):
-            if sure: return whole_view(image)
-            return self.view.show(image, regions(S, self.p, 1, rank='peak'), self.min_side)
+        def show(S): return self.show(image, [] if sure else regions(S, self.p, 1, rank='peak'))
         read = [] if row == 'last' else read_words(rows.question_tokens, row_words(row))
         return self.located(image, question, S, show, rows, notes, calls=1, seconds=seconds, read=read)

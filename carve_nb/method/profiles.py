@@ -21,6 +21,7 @@ from ..core.errors import CarveError
 from ..core.io import CHECKPOINTS, PACKAGED, kept_folder, replace_file
 from ..core.plotting import figure_bytes, plot_style
 from ..core.words import pick_words
+from .registry import ENTRIES
 from ..models.vlm import weights_key
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6aa87054
@@ -170,8 +171,7 @@ class ModelProfile(MeasuredLayers):
 
     def advice(self, name='carve') -> str:
         "What is suggested, in one sentence"
-        from carve_nb.method.auto import Carve, CarveAuto    # which read profiles
-        make, rules = CarveAuto if name == 'auto' else Carve, self.rules
+        make, rules = ENTRIES[name], self.rules
         if fields := self.fields(name):
             return f'{"suggested" if self.gain else "by agreement, untested without boxes"}: {make(**fields)}'
         if name == 'auto' and rules['thresholds'] is None:
@@ -180,7 +180,7 @@ class ModelProfile(MeasuredLayers):
         elif not self.sure:
             why = f'Not sure: {", and ".join(self.doubts())} (give more pictures, {max(PICTURES, 4*self.n)} say)'
         else: why = f'The row points no better than the last position in all layers ({_points(self.gain)})'
-        return f'{why}: take the default, {make.__name__}()'
+        return f'{why}: take the default, {make()}'
 
     def table(self):
         "Agreement of each row and layer, and where boxes are known the touch of its peak, a DataFrame"

@@ -134,6 +134,7 @@ class Endpoint:
 
     host = property(lambda self: urlsplit(self.base_url).netloc)
     name = property(lambda self: f'{self.model} at {self.host}')
+    why_not = {}   # of a `Family`: nothing is known that it cannot do
 
     def key(self):
         "The key, read anew each time and kept nowhere"

@@ -61,6 +61,13 @@ class Answers(dict):
     "What was answered, by question, with its seconds; `saved`: the seconds of questions that were not asked again"
     saved = 0.
 
+    def once(self, key, make):
+        "The answer to a question, which is made where it is not known"
+        start = time.perf_counter()
+        if key in self: self.saved += self[key][1]
+        else: self[key] = make(), time.perf_counter() - start
+        return self[key][0]
+
 class VLM:
     """A vision-language model: stock model, stock processor and one family record.
 
@@ -140,6 +147,7 @@ class VLM:
     argmax = property(lambda self: self.own.argmax)
     messages = property(lambda self: self.own.messages)
     answers = property(lambda self: self.own.answers)
+    why_not = property(lambda self: self.family.why_not)
     thinks = property(lambda self: open_thought(format_chat(self.processor, 'Is it there?')),
                       doc="The mark of the thought that the chat template opens; '' where it opens none")
     dtype = property(lambda self: self.model.dtype)
@@ -362,8 +370,9 @@ class VLM:
         tokens: tuple = (),             # most tokens of each picture, see `prompt`
     ) -> 'Answer':
         "Ask about pictures"
-        def key(): return self.question_key(images, question, suffix, max_new_tokens, tokens)
-        return self.once(key, lambda: self.generate(self.prompt(images, question, suffix, tokens), max_new_tokens))
+        make = lambda: self.generate(self.prompt(images, question, suffix, tokens), max_new_tokens)
+        if self.answers is None: return make()
+        return self.answers.once(self.question_key(images, question, suffix, max_new_tokens, tokens), make)
 
     def question_key(self, images, question, suffix=True, max_new_tokens=32, tokens=()) -> tuple:    # as in `ask`
         "A key for exactly this question about exactly these pixels, in its chat and among other pictures"
@@ -371,15 +380,6 @@ class VLM:
         if self.own.among: pictures, tokens, _ = self.own.among.put(pictures, tokens)
         words = str(self.messages), question, self.suffix if suffix is True else suffix or ''
         return type(pictures), *map(picture_key, pictures), *words, max_new_tokens, tuple(tokens)
-
-    def once(self, key, make):    # both without arguments
-        "What `make` gives; inside `remembering` it is made once for each key"
-        answers = self.answers
-        if answers is None: return make()
-        k, start = key(), time.perf_counter()
-        if k in answers: answers.saved += answers[k][1]
-        else: answers[k] = make(), time.perf_counter() - start
-        return answers[k][0]
 
     @contextlib.contextmanager
     def remembering(self):
