@@ -35,6 +35,7 @@ pytest: $(V)/.ok  ## all tests; in a browser also the pages that `make docs` lef
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
 	$(RUN) $(B) -m pytest -n 0 tests/test_families.py tests/test_stock.py tests/test_turns.py \
 	  --deselect tests/test_families.py::test_table_shipped --families-json=carve_nb/checkpoints/families.json
+	$(RUN) $(B) -m recipes.all_families
 rows: $(V)/.ok  ## the rows of `carve checkup` that people sent: digests, ranges, verdicts; figures, where records lie beside them
 	$(RUN) $(B) -c 'from glob import glob; from carve_nb.studies.checkup import check_row; \
 	  [print(check_row(path)) for path in sorted(glob("nbs/results/models/*/row.json"))]'
@@ -44,6 +45,8 @@ test-newest:  ## all tests with the newest versions that are allowed
 	$(MAKE) V=$(V)-newest C= test
 test-torchvision: $(V)-vision/.ok  ## the stock processors with torchvision: spans, pixels, rows and videos of every family
 	$(RUN) OMP_NUM_THREADS=2 $(V)-vision/bin/python -m pytest tests/test_torchvision.py
+	$(RUN) OMP_NUM_THREADS=2 $(V)-vision/bin/python -m pytest tests/test_families.py tests/test_stock.py tests/test_turns.py \
+	  -k "$$($(B) -c 'from recipes.tiny_models import NEED_TORCHVISION; print(*sorted(NEED_TORCHVISION), sep=" or ")')"
 # Colab has Python 3.12; its versions are taken anew each time, since the first cell of a notebook installs over them.
 colab: $(V)/.ok  ## the first cell of the tutorials, and the rest of two, with Colab's versions and a wheel built here; 6 GB
 	test -x $(V)-colab/bin/pip || $$(command -v python3.12 || echo $(PY)) -m venv $(V)-colab

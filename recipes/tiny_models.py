@@ -10,7 +10,7 @@ __all__ = ['SENTENCES', 'TOWER', 'LLAVA_CHAT', 'CLIP_TOKENS', 'CLIP_TOWER', 'LLA
            'ernie_tiny', 'INTERN_CHAT', 'INTERN_TOKENS', 'intern_tiny', 'IDEFICS_CHAT', 'IDEFICS_TOKENS',
            'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS', 'GEMMA4_TOKENS', 'MISTRAL_CHAT', 'mistral_tiny',
            'MLLAMA_CHAT', 'MLLAMA_TOKENS', 'llama4_tiny', 'mini46_tiny', 'mini47_tiny', 'BLIP_TOWER', 'RECIPES',
-           'NEED_TORCHVISION', 'byte_tokenizer', 'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny',
+           'NEED_TORCHVISION', 'HERE', 'byte_tokenizer', 'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny',
            'lfm3_tiny', 'edge_tiny', 'gemma_tiny', 'gemma4_tiny', 'pali_tiny', 'mllama_tiny', 'lfm2_tiny', 'mini_tiny',
            'blip_tiny', 'illegible_tokens', 'random_model', 'make_tiny_checkpoint']
 
@@ -38,6 +38,7 @@ from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import Min
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers import AutoModelForImageTextToText, GenerationConfig
+from transformers.utils import is_torchvision_available
 
 # %% ../nbs/training/19_tiny_models.ipynb #0eefed1b
 SENTENCES = ('What is the color of the animal in this image?', 'Answer the question using a single word or phrase.')
@@ -458,6 +459,7 @@ RECIPES = dict(
     lfm2_vl=lfm2_tiny, llama4=llama4_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)
 # their stock processors do, also for still pictures
 NEED_TORCHVISION = {'mistral3', 'lfm2_vl', 'llama4', 'minicpmv4_6', 'minicpmv4_7'}
+HERE = [name for name in RECIPES if is_torchvision_available() or name not in NEED_TORCHVISION]    # that can be made
 
 # %% ../nbs/training/19_tiny_models.ipynb #9f37c47e
 def illegible_tokens(tok) -> list:

@@ -2,12 +2,12 @@
 import contextlib, json, re, warnings
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 import pytest, torch, transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GemmaTokenizer
-from transformers.utils import is_torchvision_available
 from carve_nb.models import hooks
 from carve_nb.attention.capture import why_alone, recording
 from carve_nb.core.words import read_words
@@ -23,12 +23,12 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.method.carve import Carve
 from carve_nb.studies.convergence import layer_facts
 from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family
-from recipes.tiny_models import NEED_TORCHVISION, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
+from recipes.tiny_models import HERE, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
 from carve_nb.studies.profile import collect_case, picture_questions, profile_model, word_sample
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
-NAMES = [n for n in RECIPES if is_torchvision_available() or n not in NEED_TORCHVISION]
-ABLE = {'sharing', 'several pictures', 'perturbation'}   # what a record may say that a family cannot do
+NAMES = HERE
+ABLE = {'sharing', 'several pictures', 'perturbation', 'batches'}   # what a record may say that a family cannot do
 QUESTION = 'What animal is this?'
 FEWER = {'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_vl_moe', 'qwen3_5', 'qwen3_5_moe', 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe', 'lfm3_vl', 'internvl', 'idefics3', 'smolvlm', 'llava_next'}   # tokens, by a limit
 measured = {}
@@ -48,7 +48,7 @@ def quiet(request):
     before = json.loads(MEASURED.read_text())['families']   # what another run measured, such as one with torchvision
     families = {name: before.get(name, {}) | measured.get(name, {}) for name in before | measured}
     found = dict(transformers=transformers.__version__, torch=torch.__version__, families=families)
-    with open(path, 'w') as f: json.dump(found | dict(table=table(families)), f, indent=1, sort_keys=True)
+    Path(path).write_text(json.dumps(found | dict(table=table(families)), indent=1, sort_keys=True))
 
 
 def family_row(f, seen):

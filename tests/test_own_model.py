@@ -11,7 +11,7 @@ from carve_nb.method.stock_models import editing
 from carve_nb.core.errors import CarveError
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.video import open_video
-from recipes.tiny_models import RECIPES
+from recipes.tiny_models import HERE
 from test_families import QUESTION, TALL, WIDE, cell_box, settings
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -126,7 +126,7 @@ def family_user(load, name):
     return User(vlm, [WIDE] if 'several pictures' in vlm.family.why_not else [WIDE, TALL])
 
 
-@pytest.mark.parametrize('name', list(RECIPES))
+@pytest.mark.parametrize('name', HERE)
 def test_other_pictures_of_the_same_size(name, load):
     user = family_user(load, name)
     other = mirrored(user.images)
@@ -258,7 +258,7 @@ def test_settings_on_the_processor(load):
     assert user.record(processor=processor).spans[0].box == (0, 0, *WIDE.size)
 
 
-@pytest.mark.parametrize('name', list(RECIPES))
+@pytest.mark.parametrize('name', HERE)
 def test_batch_of_three_sizes(name, load):
     "Two pictures in the first prompt, one in the second, in one list or one for each prompt"
     vlm = load(name)
@@ -323,7 +323,7 @@ def test_forward_of_other_inputs(llava):
 def hooks(model): return [[*m._forward_pre_hooks, *m._forward_hooks] for m in model.modules()]
 
 
-@pytest.mark.parametrize('name', list(RECIPES))
+@pytest.mark.parametrize('name', HERE)
 def test_pass_of_other_inputs_of_the_same_length(name, load):
     "A forward pass, and a `generate` bound before the block, of other pixels or words: as `generate` inside it"
     user = family_user(load, name)

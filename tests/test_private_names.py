@@ -12,6 +12,8 @@ PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.image_utils.ChannelDimension': 'models.image_tokens: an argument of the above',
     'transformers.masking_utils.ALL_MASK_ATTENTION_FUNCTIONS': 'models.hooks: the mask of the kernel in use',
     'transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS': 'models.hooks: the kernel in use',
+    'transformers.models.auto.modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES': 'models.families: types that the rule may read',
+    'transformers.models.auto.processing_auto.PROCESSOR_MAPPING_NAMES': 'models.loading: the processor of a type',
     'transformers.models.gemma3.image_processing_pil_gemma3.Gemma3ImageProcessorPil': 'models.image_tokens: crops',
     'transformers.models.got_ocr2.image_processing_pil_got_ocr2.get_optimal_tiled_canvas': 'models.image_tokens: InternVL',
     'transformers.models.idefics3.image_processing_pil_idefics3.get_resize_output_image_size': 'models.image_tokens',

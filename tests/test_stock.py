@@ -24,7 +24,7 @@ def quiet():
 def test_every_family(name, load):
     vlm = load(name)
     images = [WIDE] if 'several pictures' in vlm.family.why_not else [WIDE, TALL]
-    want, inputs = vlm.capture(images, QUESTION, steps='all', max_new_tokens=3), vlm.prompt(images, QUESTION).inputs
+    want, inputs = vlm.capture(images, QUESTION, steps='all', max_new_tokens=3), vlm.to_device(vlm.prompt(images, QUESTION))
     plain, before = vlm.model.generate(**inputs, **KW), settings(vlm)
     with record_attention(vlm.model, vlm.processor, inputs, images, question=QUESTION) as rows: out = vlm.model.generate(**inputs, **KW)
     assert torch.equal(out, plain) and rows.tokens == want.tokens and rows.layers == want.layers
@@ -40,7 +40,7 @@ def test_every_family(name, load):
 def test_every_family_eager(name, load):
     "Beside the eager kernel of each family's own file"
     vlm = load(name)
-    inputs = vlm.prompt(WIDE, QUESTION).inputs
+    inputs = vlm.to_device(vlm.prompt(WIDE, QUESTION))
     config, rows = vlm.model.config.get_text_config(), {}
     for kernel in 'sdpa', 'eager':
         config._attn_implementation = kernel
@@ -70,10 +70,11 @@ def test_every_family_edited(name, load):
     "A method gives the scores that it gives inside a `VLM`, or is refused for the same reason; nothing is left"
     vlm, method = load(name), PAI(alpha=1., gamma=1)
     prompt = vlm.prompt(WIDE, QUESTION)
+    inputs = vlm.to_device(prompt)
     kw = dict(KW, return_dict_in_generate=True, output_logits=True)
-    scores = lambda: torch.stack(vlm.model.generate(**prompt.inputs, **kw).logits)
+    scores = lambda: torch.stack(vlm.model.generate(**inputs, **kw).logits)
     plain, before = scores(), settings(vlm)
-    edited = lambda: editing(vlm.model, vlm.processor, prompt.inputs, method, WIDE)
+    edited = lambda: editing(vlm.model, vlm.processor, inputs, method, WIDE)
     try: check_needs(vlm, method)
     except CarveError as why:
         with pytest.raises(CarveError, match=re.escape(str(why))), edited(): scores()

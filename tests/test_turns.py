@@ -191,7 +191,7 @@ class Turns:
     "A first turn with its answer, and the inputs of the second: all of them, and what `generate` wants beside the cache"
     def __init__(self, vlm):
         self.vlm, self.model, self.processor = vlm, vlm.model, vlm.processor
-        self.first = dict(vlm.prompt(WIDE, QUESTION).inputs)
+        self.first = vlm.to_device(vlm.prompt(WIDE, QUESTION))
         said = self.model.generate(**self.first, **KW, min_new_tokens=3)[:, -3:]
         words = vlm.tokenizer(' And is it old?', add_special_tokens=False, return_tensors='pt').input_ids
         self.said, self.ids = said, torch.cat([self.first['input_ids'], said, words], 1)

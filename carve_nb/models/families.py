@@ -160,12 +160,14 @@ _add('paligemma', blocks=patch_grid, rule=_FIXED,
 # %% ../../nbs/library/models/03_families.ipynb #564bd9bb
 _add('lfm2_vl', blocks=split_tiles, pixels=view_pixels, rule='tile_size / (encoder_patch_size downsample_factor)',
      tiles='as many as its image processor says, and the whole', notes='layers of convolution have no rows')
-_add('llama4', blocks=padded_tiles, pixels=tile_pixels, rule='size / patch_size, after the pixel shuffle',
-     tiles='canvas that fits best, padded at the right and below, and the whole')
+_add('llama4', blocks=padded_tiles, rule='size / patch_size, after the pixel shuffle',
+     tiles='canvas that fits best, padded at the right and below, and the whole',
+     why_not=dict(sharing='its features are projected behind the tower, where they are not taken apart here'))
+_ONE_ROW = 'the patches of all its pictures are one row, and are not taken apart here'
 _SLICES = dict(
     blocks=slice_tiles, rule='target_sizes / 4, or / 2 with downsample_mode=4x',
     tiles='slices of equal size behind the whole', notes='layers of linear attention have no rows',
-    why_not=dict(sharing='the patches of all its pictures are one row, and are not parted here'))
+    why_not=dict(sharing=_ONE_ROW, batches=_ONE_ROW))
 _add('minicpmv4_6', **_SLICES)
 _add('minicpmv4_7', **_SLICES);
 

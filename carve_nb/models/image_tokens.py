@@ -367,7 +367,7 @@ def token_settings(config, processor, most) -> tuple:
     if cell: return sized(**limit), f'at most {most} tokens of {cell} x {cell} pixels for each picture'
     def told(tiles, n):   # as many tiles as fit, and the whole picture
         return f'at most {f"{tiles + 1} views" if tiles > 1 else "1 view"} of {n} tokens for each picture'
-    if hasattr(ip, 'max_patches'):
+    if hasattr(ip, 'max_patches') and hasattr(config, 'image_seq_length'):
         n = config.image_seq_length
         tiles = min(max(most//n - 1, 1), ip.max_patches)
         return dict(max_patches=tiles, min_patches=min(ip.min_patches, tiles)), told(tiles, n)

@@ -83,9 +83,12 @@ def check_decoder(config, name):
 def check_places(config, processor, family):
     "Refuse a type without a record where the rule does not place the image tokens of a picture"
     picture = Image.new('RGB', (260, 180))
-    with explained(f'Model type {family.name!r} has no record, and the rule does not read it'):
+    try:
         inputs = processor(text=format_chat(processor, 'Is it there?'), images=[[picture]], return_tensors='pt')
         return family.spans(config, processor, inputs, [picture.size])
+    except Exception as e:    # what a stock processor raises is not known
+        raise CarveError(f'Model type {family.name!r} has no record, and the rule does not read it: '
+                         f'{" ".join(str(e).split())} The page "Add a model family" shows how it gets one.') from e
 
 # %% ../../nbs/library/models/05_loading.ipynb #286a5897
 def pick_device(device) -> torch.device:

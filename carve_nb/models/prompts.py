@@ -397,7 +397,10 @@ PLACES = 4096  # compared of each picture
 def process_pictures(processor, images, **settings) -> dict:
     "What a processor's image processor makes of pictures"
     kw = dict(getattr(processor, 'images_kwargs', {}), return_tensors='pt', **settings)
-    return processor._process_images(images, **kw)[0]    # some ask their image processor in a way of their own
+    merged = getattr(processor, 'spatial_merge_size', None)    # such a processor asks for patches of its own size
+    if merged: kw |= dict(patch_size=processor.patch_size*merged)
+    made = processor.image_processor(images, **kw)
+    return {k: v for k, v in made.items() if k not in getattr(processor, 'unused_input_names', ())}
 
 def picture_pixels(processor, inputs, images) -> torch.Tensor:
     "The pixel values that a processor makes of a list of pictures for each prompt, on the grids of the inputs"

@@ -327,8 +327,8 @@ def test_no_pixels():
 
 
 def family_names():
-    from carve_nb.models.families import FAMILIES
-    return sorted(FAMILIES)
+    from recipes.tiny_models import HERE
+    return sorted(HERE)
 
 
 @pytest.mark.case(16)
