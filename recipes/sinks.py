@@ -9,6 +9,7 @@ from carve_nb import VLM
 from carve_nb.core.io import CHECKPOINTS
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
+from carve_nb.method.lookup import less_words, other_words
 from carve_nb.models.prompts import SHORT_ANSWER
 from .lessons import BEGIN, OPEN, lesson_batch, lesson_loss
 from .recipe import MAGNIFY
@@ -53,15 +54,20 @@ def train_sink(out, **kw):
     return train(out, 'magnified', modules, lambda v, b: sink_loss(modules['vlm'], b), make, [PLAN], seed=1, every=20, workers=0, **kw)
 
 
-def measure(vlm, n=50):
-    "Share of the strongest patch in the rows of the question's words, by layer, and of right answers, on fresh scenes"
-    share, right = [], []
+def measure(vlm, n=50) -> dict:  # the variant, or `carve-small`
+    "On fresh scenes: by layer the share of the patch that the question's words see most, right answers, touch of layer 2 without and with a baseline"
+    maps, right, touch = [], [], []
     for sample in samples('digit', n, 'heldout', start=935_000):
         rows = vlm.capture(sample.image, sample.question, suffix=SHORT_ANSWER)
         words = rows.question.mean((0, 2))                      # [L, Nv]
-        share.append((words.max(-1).values/words.sum(-1)).tolist())
-        right.append(score_answer(rows.answer, sample))
-    return dict(n=n, share=np.mean(share, 0).round(3).tolist(), right=np.mean(right))
+        maps.append((words/words.sum(-1, keepdim=True)).numpy())
+        S = rows.saliency([2], query='noun')
+        less = less_words(S, rows, [2], other_words(rows, 'noun', 'others'))
+        touch.append([m.touch(sample.box) for m in (S, less)])
+        right.append(score_answer(vlm.ask(sample.image, sample.question, SHORT_ANSWER), sample))
+    mean = np.mean(maps, 0)
+    found = dict(n=n, patch=mean.argmax(-1), share=mean.max(-1).round(3), right=np.sum(right), touch=np.sum(touch, 0))
+    return {k: np.asarray(v).tolist() for k, v in found.items()}
 
 
 @call_parse
