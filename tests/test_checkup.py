@@ -1,4 +1,4 @@
-"`carve checkup` as a user starts it: through the shell, killed and taken up, with pictures of one's own, and on models that cannot do all of it."
+"`carve checkup` as a user starts it: through the shell, killed and taken up, with pictures of one's own, and on models of other families."
 import json, shutil, sqlite3, time
 import pytest
 from carve_nb.core.errors import CarveError, DataError
@@ -34,19 +34,19 @@ def own_folder(path, boxes):
 
 def test_shell(tmp_path):
     "Killed at the second question and taken up, it gives the row of a run that was not; then the same with pictures of one's own, with boxes and without"
-    words = 'checkup', '--model', 'carve-tiny', '--n', '1', '--out', tmp_path/'R'
+    words = 'checkup', '--model', 'carve-tiny', '--n', '2', '--out', tmp_path/'R'
     p = Carve(*words)
     while p.poll() is None and answered(tmp_path/'R') < 2: time.sleep(.02)
     p.kill()
     p.communicate()
     before = answered(tmp_path/'R')
-    assert 2 <= before < 5, 'it was to be killed before the end'
+    assert 2 <= before < 10, 'it was to be killed before the end'
     told = run(*words)
-    assert told.returncode == 0 and f'{5 - before} questions in 8 ways: about' in told.stderr and ' questions took ' in told.stderr
+    assert told.returncode == 0 and f'{10 - before} questions in 8 ways: about' in told.stderr and ' questions took ' in told.stderr
     assert 'word: ' in told.stdout and 'written to ' in told.stdout
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
     row = json.loads((tmp_path/'R'/'row.json').read_text())
-    assert without(run_checkup(out=tmp_path/'whole', n=1, progress=False), TIMED) == without(row, TIMED)
+    assert without(run_checkup(out=tmp_path/'whole', n=2, progress=False), TIMED) == without(row, TIMED)
     page = (tmp_path/'R'/'checkup.html').read_text()
     assert 'On your pictures' not in page and all(o not in (tmp_path/'R'/'row.json').read_text() for o in (str(tmp_path), '.png'))
     for boxes in True, False:
@@ -69,7 +69,7 @@ def answered(folder):
 def test_grows(tmp_path, few):
     "More questions are added to those that are there; a folder of another kind is refused before the work"
     how = dict(out=tmp_path/'R', kinds=('digit',), progress=False)
-    run_checkup(n=1, **how)
+    run_checkup(n=2, **how)
     row = run_checkup(n=3, **how)
     assert row['kinds']['digit']['n'] == 3 and without(run_checkup(n=3, **how | dict(out=tmp_path/'S')), TIMED) == without(row, TIMED)
     (tmp_path/'empty').mkdir()
@@ -85,15 +85,14 @@ def test_families(name, load, tmp_path, few):
     assert {f['verdict'] for f in row['kinds'].values()} == {'cannot read'}
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
     eyes = row['eyes']
-    if name == 'instructblip': assert 'two models' in eyes['eager'] and row['unsupported'].keys() >= {'carve', 'lookup'}
+    if name == 'instructblip': assert 'two models' in eyes['eager']
     else: assert eyes['eager'] < 1e-4
-    for said in row['unsupported'].values(): assert said in (tmp_path/'R'/'checkup.html').read_text()
 
 
 def test_a_look_that_fails(tmp_path, few, monkeypatch):
     "Its place has the reason, in the row and on the page, and the rest goes on"
     def fail(*args): raise DataError('the scene is lost')
     monkeypatch.setattr(checkup, 'look_widths', fail)
-    row = run_checkup(out=tmp_path/'R', n=1, kinds=('exist',), progress=False)
+    row = run_checkup(out=tmp_path/'R', n=2, kinds=('exist',), progress=False)
     assert row['eyes']['bits'] == 'DataError: the scene is lost' and row['eyes']['square'][0] > .5
     assert 'the scene is lost' in (tmp_path/'R'/'checkup.html').read_text()

@@ -619,7 +619,7 @@ def do_checkup(loading,
     data: Annotated[Path|None, option(
         'folder with pictures, questions and boxes of your own: the same differences and verdict on them, for the page alone',
         exists=True, metavar='FOLDER')] = None,
-    n: Annotated[int, option('questions of each kind; a run can be gone on with by more', min=1, max=1000, metavar='N')] = 104,
+    n: Annotated[int, option('questions of each kind; a run can be gone on with by more', min=2, max=1000, metavar='N')] = 104,
     out: Annotated[str, option('folder of the run, its page and its row', metavar='DIR')] = 'checkup_out',
     quiet: Quiet = False):
     "Examine a model by pictures of this package: how small a thing it reads alone and with each second look, and what to use."

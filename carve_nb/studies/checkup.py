@@ -413,7 +413,7 @@ def _ask(store, evaluator, arms, test, n, ids): # of its protocol; `ids` is fill
             except StopIteration: break
 
 def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
-    data=None, n=N, # a folder of questions of your own; questions of each kind, at most 1000
+    data=None, n=N, # a folder of questions of your own; questions of each kind, 2 to 1000
     kinds=tuple(CHANCE), canvas=SIZE, # of question; least side of a picture
     progress=True) -> dict: # show bar and estimate? the row
     "Examine a model: run, `row.json` and `checkup.html` in a folder; what is finished is not measured again"
