@@ -8,9 +8,9 @@ __all__ = ['METHOD_NAMES', 'MAP_METHODS', 'KIND_NAMES', 'SPLIT_NAMES', 'FIELD_NA
            'NewTokens', 'Kinds', 'Samples', 'Workers', 'MODEL', 'app', 'LARGEST', 'DARK', 'FOLDER_HELP', 'SAMPLE',
            'LIMIT', 'ENGINE', 'parse_method', 'parse_kinds', 'parse_layers', 'parse_box', 'parse_question',
            'parse_part', 'parse_model', 'parse_device', 'parse_dtype', 'parse_data', 'checked', 'word', 'one_of',
-           'read_loading', 'command', 'open_model', 'pick_method', 'do_ask', 'do_map', 'write_page', 'serve_page',
-           'do_explore', 'do_scene', 'do_demo', 'end_with_report', 'make_example', 'do_eval', 'do_report', 'do_study',
-           'do_bench', 'do_methods', 'do_families', 'do_profile', 'do_checkup']
+           'read_loading', 'command', 'hush', 'open_model', 'pick_method', 'do_ask', 'do_map', 'write_page',
+           'serve_page', 'do_explore', 'do_scene', 'do_demo', 'end_with_report', 'make_example', 'do_eval', 'do_report',
+           'do_study', 'do_bench', 'do_methods', 'do_families', 'do_profile', 'do_checkup']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
 import json, logging, os, re, shlex, sys, tempfile
@@ -204,6 +204,11 @@ def command(panel, epilog=None): # decorator
         return f
     return register
 
+def hush(quiet=False):
+    "No progress bars and remarks of transformers; where nothing is to be said, no remarks of ours but warnings"
+    hush_loader()
+    if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
+
 def open_model(loading, method=None): # `VLM`
     "Load the model without progress bars; raises an error first if it lacks the layers of the method"
     import torch
@@ -387,7 +392,7 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
     if not full: keep_files(Path(out)/'demo.html', force=force)
     from carve_nb.runs.demo import load_stored, repeat_demo, run_demo, show_cases
     from carve_nb.runs.report import STAR, leaderboard
-    hush_loader()
+    hush(quiet)
     if full:
         kinds = ('digit',) if n else KIND_NAMES
         report = run_demo(n or 300, 100, loading, out, kinds, workers=workers, progress=not quiet)
@@ -494,8 +499,7 @@ def do_eval(
     make_folder(out)
     from carve_nb.runs.report import write_report
     from carve_nb.runs.runner import RUN_PRESETS, evaluate, local_engine
-    hush_loader()
-    if quiet: logging.getLogger('carve_nb').setLevel(logging.WARNING)
+    hush(quiet)
     limits = RUN_PRESETS.get(preset, {})
     loading = replace(loading, image_tokens=loading.image_tokens or limits.get('image_tokens'))
     options = RunOptions(
@@ -538,7 +542,7 @@ def do_study(
     check_study(name, data, n)
     out = out or study_folder(name, loading.model)
     make_folder(out)
-    hush_loader()
+    hush(quiet)
     found = run_study(name, loading, data, n, out, workers, not quiet)
     print(f'\nwritten to {out}:', ', '.join(found.files))
 

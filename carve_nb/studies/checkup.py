@@ -5,23 +5,25 @@
 # %% auto #0
 __all__ = ['SIZES', 'PRIOR', 'START', 'AT_ONCE', 'ARMS', 'OTHER', 'DRAWS', 'GENERAL', 'PARTS', 'VERDICTS', 'CHANGED', 'TITLES',
            'EYES', 'N', 'FREE', 'right_share', 'fit_curves', 'count_answers', 'ladder', 'score_table', 'measure_gains',
-           'judge', 'measure_kind', 'eager_difference', 'square_found', 'seen_sides', 'row_agreement', 'look_widths',
-           'own_share', 'examine_eyes', 'word_arm', 'make_row', 'check_row', 'code_to_use', 'format_size',
-           'format_points', 'seen_thing', 'draw_thresholds', 'verdict_html', 'kind_html', 'eyes_html', 'checkup_page',
-           'run_checkup', 'check_data']
+           'judge', 'measure_kind', 'family_figures', 'seen_sides', 'row_agreement', 'look_widths', 'own_share',
+           'examine_eyes', 'word_arm', 'make_row', 'check_row', 'code_to_use', 'format_size', 'format_points',
+           'seen_thing', 'draw_thresholds', 'verdict_html', 'kind_html', 'eyes_html', 'checkup_page', 'run_checkup',
+           'check_data']
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #1e24b38c
 import json, re, sys
+from functools import partial
 from html import escape
 from pathlib import Path
 from time import perf_counter
 import numpy as np, pandas as pd, torch
-from PIL import Image, ImageOps
+from PIL import Image
 from ..attention.capture import VLM # with its captures
-from ..core.errors import DataError, UnsupportedError
+from ..attention.family_check import check_family
+from ..core.errors import DataError
 from ..core.io import PACKAGED, TINY, digest, one_line, replace_file, table_html
 from ..core.plotting import panels_html
-from ..core.saliency import patch_cover, pick_layers
+from ..core.saliency import pick_layers
 from ..core.stats import difference, expanded_ends, mean_interval
 from ..data.datasets import load_benchmark
 from ..data.drawing import SIZE
@@ -33,7 +35,6 @@ from ..formulas.variance import VARIANCE_PARTS, log_maps, variance_parts
 from ..method.lookup import Lookup
 from ..method.profiles import find_profile, profile_path
 from ..models.prompts import SHORT_ANSWER
-from ..runs.demo import eager_kernel
 from ..runs.options import Loading
 from ..runs.report import PAGE
 from ..runs.runner import MAY_CHANGE, RunConfig, ready_here, run_eval
@@ -152,32 +153,11 @@ def measure_kind(lines, kind, other, word) -> dict: # of a run; of question; as 
 # %% ../../nbs/library/studies/20_checkup.ipynb #393b1915
 GENERAL = range(954_000, 954_004)     # scenes whose general maps are compared
 
-def eager_difference(vlm, image) -> float:
-    "The largest difference of the rows that are read from those of the eager kernel"
-    if vlm.family.bridge: raise UnsupportedError('its rows are composed of two models, and no kernel returns them')
-    prompt = vlm.prompt(image, 'What is it?')
-    rows = vlm.forward(prompt)
-    with eager_kernel(vlm.model), torch.no_grad(): seen = vlm.model(**vlm.to_device(prompt), output_attentions=True).attentions
-    if len(seen) == vlm.n_layers: seen = [seen[l] for l in rows.layers]
-    columns = torch.cat([s.tokens for s in prompt.spans])
-    return max((a[0, :, -1].float().cpu()[:, columns] - own).abs().max().item() for a, own in zip(seen, rows.attn[0]))
-
-def square_found(vlm, image) -> list: # [share, low, high] of nine squares
-    "How often the token of the whole view whose features change most is one of an inverted square of the picture"
-    def features(picture):
-        prompt = vlm.prompt(picture, 'What is it?')
-        found, span = vlm.family.features(vlm.model, vlm.to_device(prompt)).float().cpu(), prompt.spans[0]
-        places = (prompt.inputs['input_ids'][0] == vlm.model.config.image_token_id).nonzero()[:, 0]
-        return found[span.tokens if vlm.family.cross else torch.isin(places, span.tokens)], span
-    hits, side = [], image.width//9
-    with torch.no_grad():
-        plain, span = features(image)
-        for x, y in np.ndindex(3, 3):
-            box, other = [side*v for v in (3*x + 1, 3*y + 1, 3*x + 2, 3*y + 2)], image.copy()
-            other.paste(ImageOps.invert(image.crop(box)), box[:2])
-            change = (features(other)[0] - plain).norm(dim=-1)
-            hits.append(float(patch_cover(span, box)[int(change.argmax())] > 0))
-    return _rounded(mean_interval(hits))
+def family_figures(vlm) -> dict: # 'eager': largest difference; 'square': [found, planted]; or why there are none
+    "Rows against the eager kernel and planted squares, as a family without a record is checked"
+    check = check_family(vlm)
+    rows = check.why if check.rows is None else float(f'{check.rows:.1e}')
+    return dict(eager=rows, square=[check.found, check.planted] if check.planted else check.why)
 
 def seen_sides(vlm, canvas=SIZE) -> dict: # side of a picture -> [image tokens of all views, side in pixels as the model sees it]
     "What the processor makes of square pictures, by the view that shows them finest"
@@ -223,12 +203,10 @@ def own_share(vlm) -> float:
 
 def examine_eyes(vlm, canvas=SIZE) -> dict: # name -> figures, or a text: why there are none
     "What the attention of a model as loaded is like"
-    image = eye_picture(SEEDS[0], 4)
-    looks = dict(
-        eager=lambda: float(f'{eager_difference(vlm, image):.1e}'), square=lambda: square_found(vlm, image),
-        profile=lambda: row_agreement(vlm), bits=lambda: look_widths(vlm), own=lambda: own_share(vlm))
-    found = {name: attempt(look) for name, look in looks.items()}
-    return dict(sides=seen_sides(vlm, canvas)) | {k: o.why if o.value is None else o.value for k, o in found.items()}
+    looks = dict(profile=row_agreement, bits=look_widths, own=own_share)
+    found = {name: attempt(partial(look, vlm)) for name, look in looks.items()}
+    told = {k: o.why if o.value is None else o.value for k, o in found.items()}
+    return dict(sides=seen_sides(vlm, canvas)) | family_figures(vlm) | told
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #43961fbb
 PARTS = 'methods', 'prompt', 'decoding', 'pixels', 'test'     # of a protocol: what one checkup shares with another
@@ -359,9 +337,7 @@ def kind_html(kind, f, row) -> str: # of question; of `measure_kind`; of `make_r
 
 EYES = dict( # name -> what is looked at, and how a page says it
     eager=('Rows against the eager kernel, largest difference', '{:.0e}'),
-    square=(
-        'Features that an inverted square changes most are those of its tokens',
-        '{0[0]:.0%} [{0[1]:.0%}, {0[2]:.0%}] of nine squares'),
+    square=('Features that an inverted square changes most are those of its tokens', '{0[0]} of {0[1]} squares'),
     profile=(
         'The row that the layers agree on',
         '{0[row]}, layers {0[layers]}; so in {0[again]:.0%} of the draws of {0[n]} pictures'),
