@@ -323,7 +323,7 @@ def gemma4_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
     text = small(tok, layers, head_dim=8, sliding_window=32, bos_token_id=bos, layer_types=kinds,
                  per_layer_config={i: dict(head_dim=8) for i in range(2, layers, 3)}, vocab_size_per_layer_input=len(tok),
                  hidden_size_per_layer_input=8, rope_parameters=dict(sliding_attention=_GEMMA4_ROPE, full_attention=_GEMMA4_ROPE))
-    tower = dict(TOWER, head_dim=16, num_key_value_heads=2, pooling_kernel_size=2, position_embedding_size=64)
+    tower = dict(TOWER, head_dim=16, num_key_value_heads=2, pooling_kernel_size=2, position_embedding_size=256)
     config = Gemma4Config(text_config=text, vision_config=tower, audio_config=None, boi_token_id=boi, eoi_token_id=eoi,
                           image_token_id=image, video_token_id=video)
     images = Gemma4ImageProcessorPil(**dict(patch_size=8, max_soft_tokens=70, pooling_kernel_size=2) | kw)

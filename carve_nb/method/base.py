@@ -213,5 +213,5 @@ class DecodingMethod(Method):
             prompt = vlm.prompt(image, question, self.suffix)
             with self.guided(vlm, prompt, state) as processors:
                 answer = vlm.generate(prompt, self.max_new_tokens, processors or ())
-        # the plain answer is no call of the method itself
-        return replace(r, answer=answer, calls=partial.calls + 1, seconds=seconds)
+        # the plain answer is no call of the method itself; `prepare` may give what another method looked at, and drop its view
+        return replace(r, answer=answer, calls=partial.calls + 1, seconds=seconds, view=r.view or whole_view(image))

@@ -472,5 +472,6 @@ def test_different_lengths(captures, tiny):
     assert r.steps == (len(r.rows.attn), len(r.instruction_rows.attn)) and r.steps[0] == len(r.plain_answer.tokens) and r.steps[1] <= r.steps[0]
     record, evaluator = Record('a', image, 'What is in the picture?', 'x'), SampleEvaluator(tiny, RunConfig(()))
     evaluator.captures.ask_for(record.question)
-    assert evaluator.line(every, record)['steps'] == list(r.steps)
-    assert not evaluator.line(DirectAnswer(max_new_tokens=1), record)['steps']
+    with tiny.remembering():
+        assert evaluator.line(every, record)['steps'] == list(r.steps)
+        assert not evaluator.line(DirectAnswer(max_new_tokens=1), record)['steps']
