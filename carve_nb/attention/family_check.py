@@ -100,7 +100,6 @@ def check_family(vlm) -> FamilyCheck:
     _passed.add(vlm.model)    # what the check itself reads is not checked
     try:
         if family.cross: raise UnsupportedError('its pictures are beside the token sequence')
-        if family.bridge: raise UnsupportedError('its rows are composed of those of two models, and no kernel returns them')
         prompt = vlm.prompt(image, QUESTION)
         check.grid, columns = prompt.spans[0].grid, torch.cat([s.tokens for s in prompt.spans])
         doing = 'Its rows are not read'
