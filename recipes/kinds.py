@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
-from scipy.stats import rankdata
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.words import pick_words
@@ -17,7 +16,8 @@ from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.profiles import ROWS, row_words
 from carve_nb.method.registry import make_method
 from carve_nb.models.vlm import VLM
-from carve_nb.studies.profile import best_cell, layer_agreement
+from carve_nb.formulas.agreement import layer_agreement, rank_patches
+from carve_nb.studies.profile import best_cell
 from .baselines import all_rows, keep, norm, sink, token_sets
 from .rows import head_map
 
@@ -51,12 +51,9 @@ def bands(A) -> np.ndarray:  # [..., L, Nv] -> [..., L*(L + 1)/2, Nv]
     return sums[..., hi + 1, :] - sums[..., lo, :]
 
 
-def ranks(A): return rankdata(np.maximum(A, A.mean(-1, keepdims=True)/100), axis=-1)   # [..., Nv]; as `rank_maps`
-
-
 def prompt_agreement(A) -> np.ndarray:  # [T, L, Nv] of a prompt's tokens -> [T, L]
     "How far the layers of each token agree on what it does not share with the other tokens of its prompt"
-    own = ranks(A) - ranks(A).mean(0)
+    own = rank_patches(A) - rank_patches(A).mean(0)
     own /= np.linalg.norm(own, axis=-1, keepdims=True).clip(1e-9)
     corr = own @ own.swapaxes(1, 2)
     return (corr.sum(2) - 1)/(corr.shape[1] - 1)
@@ -117,7 +114,7 @@ def measure_scene(vlm, seed, split, most, read, heads) -> dict:  # questions of 
 
 
 def agreements(maps) -> list:  # [R, L, Nv] of each question -> [R][L]
-    return [layer_agreement(r).round(4).tolist() for r in ranks(np.array(maps)).swapaxes(0, 1)]
+    return [layer_agreement(r).round(4).tolist() for r in rank_patches(np.array(maps)).swapaxes(0, 1)]
 
 
 def measure_sinks(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a digit question

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['START', 'HEADS_OF', 'BEHIND', 'KINDS', 'VARIANTS', 'TEXT', 'TOWER', 'PROJECTOR', 'ALIGNED', 'row_stack',
-           'calibration_rows', 'fresh_questions', 'ranks', 'agreement_table', 'agreeing_layers', 'agreeing_heads',
+           'calibration_rows', 'fresh_questions', 'agreement_table', 'agreeing_layers', 'agreeing_heads',
            'spatial_entropy', 'elbow', 'localization_heads', 'contrastive_heads', 'other_question', 'choose',
            'head_map', 'contrast_map', 'PeakView', 'head_methods', 'all_methods', 'judge', 'measure_question',
            'row_maps', 'measure_rows', 'touched_rows', 'rows_of_all_words', 'measure_positions', 'measure_behind',
@@ -18,7 +18,6 @@ from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
 from scipy import ndimage
-from scipy.stats import rankdata
 from torch import nn
 from torch.nn import functional as F
 from carve_nb.attention import capture as _capture# gives `VLM` its `capture`
@@ -40,7 +39,7 @@ from carve_nb.method.profiles import ROWS, word_row
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.vlm import VLM
 from carve_nb.formulas.regions import regions
-from carve_nb.formulas.agreement import layer_agreement
+from carve_nb.formulas.agreement import layer_agreement, rank_patches
 from carve_nb.studies.profile import best_cell, scene_questions
 from . import lessons
 from .lessons import Lesson, lesson_batch, lesson_loss
@@ -79,13 +78,9 @@ def fresh_questions(n, start=START) -> list: # of `Record`s, one a scene
     return found
 
 # %% ../nbs/notes/whose_row.ipynb #fad7b2e6
-def ranks(A): # [..., Nv]
-    "Ranks of the patches; weights below a hundredth of the mean are alike"
-    return rankdata(np.maximum(A, A.mean(-1, keepdims=True)/100), axis=-1)
-
 def agreement_table(scenes, merge) -> np.ndarray: # of `calibration_rows`; [K, L, H, Nv] -> [K, n, Nv] -> [R, n]
     "Agreement of the layers, or of the heads, of each row"
-    return np.mean([[layer_agreement(ranks(merge(s[:, r]))) for r in range(len(ROWS))] for s in scenes], 0)
+    return np.mean([[layer_agreement(rank_patches(merge(s[:, r]))) for r in range(len(ROWS))] for s in scenes], 0)
 
 def agreeing_layers(scenes) -> tuple: # (row, layers, table)
     "The rule of `profile_model`"
