@@ -1,9 +1,12 @@
 "Options of the test run (written with =: a file that is there would be taken for a test), and tiny models that several files use"
-import gc, json, os, platform, warnings
+import gc, json, os, platform, tempfile, warnings
 from pathlib import Path
 import hypothesis
 import pytest
 from processes import forked_kernels  # noqa: F401
+
+PROFILES = tempfile.TemporaryDirectory()
+os.environ['CARVE_PROFILES'] = PROFILES.name   # what a test keeps of a model is found by no other run, and none of yours by a test
 
 ENDED, SECONDS, FIGURES = {}, {}, {}   # test -> how its variants ended, seconds; what it measured
 EXAMPLES = dict(ci=100, soak=10_000)

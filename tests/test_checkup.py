@@ -12,6 +12,12 @@ pytestmark = pytest.mark.filterwarnings('ignore')
 TIMED = 'seconds', 'records', 'digest'      # of a row: what differs from run to run
 
 
+@pytest.fixture(autouse=True)
+def apart(monkeypatch, tmp_path):
+    "A checkup keeps the profile that it makes; no other test may find it"
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'profiles'))
+
+
 @pytest.fixture
 def few(monkeypatch):
     "A profile of three pictures, general maps of one: the mechanics alone"

@@ -1,6 +1,6 @@
 """All notebooks through `nbdev-test`, two at a time: the libraries are imported once, before the workers are forked, and are
 no matter of garbage collection, which also comes less often. `make notebooks` runs this; for one notebook there is `nbdev-test NOTEBOOK`."""
-import gc
+import gc, os, tempfile
 import matplotlib.pyplot, pandas, scipy.stats, seaborn, skimage.data, statsmodels.api, torch, transformers  # noqa: F401
 import carve_nb.runs.runner, carve_nb.models.vlm, carve_nb.studies.runner  # noqa: F401
 import nbdev.test
@@ -12,4 +12,6 @@ nbdev.test.CaptureShell = partial(nbdev.test.CaptureShell, mpl_format='png')
 if __name__ == '__main__':   # where workers are started anew and not forked, they read this file too
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    nbdev.test.nbdev_test(n_workers=2, do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$', skip_file_re='^[_.]|^quickstart')
+    with tempfile.TemporaryDirectory() as kept:     # profiles that a notebook keeps are found by no other run
+        os.environ['CARVE_PROFILES'] = kept
+        nbdev.test.nbdev_test(n_workers=2, do_print=True, timing=True, skip_folder_re='^[_.]|^tutorials$', skip_file_re='^[_.]|^quickstart')
