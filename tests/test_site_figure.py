@@ -1,7 +1,7 @@
 """The figures that move without a kernel: a browser shows what is stored, by mouse and by keys.
 
 Skipped without a browser; with CARVE_BROWSER=required a missing browser is a failure."""
-import json, os, sys
+import json, math, os, sys
 from pathlib import Path
 import pytest
 from test_browser import browser_path, chromium
@@ -96,7 +96,7 @@ def test_size_of_a_thing(page):
         assert S.touch(s['target']) == s['touch']
         shown = root.locator('.answer strong').evaluate_all('a => a.map(e => [e.textContent, e.className])')
         assert shown == [[s[k], 'right' if s[k] == figure['truth'] else 'wrong'] for k in ('alone', 'looked')]
-        assert root.locator('.bar output').all_text_contents() == [f'{v:.0f} %' for v in s['right']]
+        assert root.locator('.bar output').all_text_contents() == [f'{math.floor(v + .5)} %' for v in s['right']]
     assert page.wrong == []
 
 
