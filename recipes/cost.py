@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['TARGETS', 'QUESTIONS', 'GRIDS', 'PHOTOGRAPH', 'SMALL', 'FAMILIES', 'MEASURES', 'TEN', 'SLOW', 'RATIOS', 'LABELS',
            'LARGE', 'Size', 'fixed_parts', 'native_parts', 'make_model', 'Case', 'make_case', 'plain', 'prefill',
-           'limit', 'capture', 'early_stop', 'eager_kernel', 'eager', 'carve', 'carve_few', 'lookup', 'lookup_few',
-           'ten_questions', 'ten_few', 'ten_lookup', 'slow_capture', 'authors', 'measured_confidence', 'timed',
-           'middle', 'one_length', 'memory_of', 'judge', 'large_picture', 'show', 'main']
+           'limit', 'capture', 'early_stop', 'eager', 'carve', 'carve_few', 'lookup', 'lookup_few', 'ten_questions',
+           'ten_few', 'ten_lookup', 'slow_capture', 'authors', 'measured_confidence', 'timed', 'middle', 'one_length',
+           'memory_of', 'judge', 'large_picture', 'show', 'main']
 
 # %% ../nbs/notes/cost.ipynb #680fb69c
 import argparse, json, os, subprocess, sys, time
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cached_property
@@ -31,7 +30,7 @@ from carve_nb.method.settings import change
 from carve_nb.method.view import few_tokens
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.vlm import VLM
-from carve_nb.runs.demo import peak_memory
+from carve_nb.runs.demo import eager_kernel, peak_memory
 from .tiny_models import RECIPES, make_tiny_checkpoint
 
 # %% ../nbs/notes/cost.ipynb #405f6ae2
@@ -143,16 +142,9 @@ def early_stop(case):
     return capture(case, True)
 
 # %% ../nbs/notes/cost.ipynb #17300760
-@contextmanager
-def eager_kernel(vlm):
-    "Eager attention in place of SDPA"
-    vlm.model.set_attn_implementation('eager')
-    try: yield
-    finally: vlm.model.set_attn_implementation('sdpa')
-
 def eager(case):
     "The same rows, out of all matrices of all layers"
-    with eager_kernel(case.vlm): every = prefill(case, output_attentions=True).attentions
+    with eager_kernel(case.vlm.model): every = prefill(case, output_attentions=True).attentions
     return torch.stack([every[l][:, :, -1:, case.prompt.spans[0].tokens] for l in case.layers]).float().cpu()
 
 # %% ../nbs/notes/cost.ipynb #c2462d9a
@@ -193,7 +185,7 @@ def slow_capture(vlm, prompt, most):
 def authors(case):
     "The published procedure, written anew from a description: two slow captures, each layer resized before it is added, eager answer"
     vlm, m, image = case.vlm, case.method, case.image
-    with torch.no_grad(), eager_kernel(vlm):
+    with torch.no_grad(), eager_kernel(vlm.model):
         prompts = [vlm.prompt(image, text, SHORT_ANSWER) for text in (case.questions[0], GENERAL_INSTRUCTION)]
         A_q, A_g = (slow_capture(vlm, p, m.max_new_tokens)[:, case.layers] for p in prompts)
         span, S = prompts[0].spans[0], 0.
