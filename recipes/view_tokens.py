@@ -76,6 +76,3 @@ def run_view_tokens(
         data = DataSet(name, scene_questions(*which))
         folder = run_eval(data, model, methods, out=Path(out)/name, progress=False)
         (Path(out)/f'{name}.json').write_text(json.dumps(summary(Report.load(folder))))
-
-# %% ../nbs/notes/view_tokens.ipynb #9f49dbae
-if __name__ == '__main__': run_view_tokens()
