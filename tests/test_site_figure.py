@@ -100,6 +100,24 @@ def test_size_of_a_thing(page):
     assert page.wrong == []
 
 
+def test_rows(page):
+    "Every model, question and layer shows the stored shares; the layers follow the model"
+    figure, root = stored('rows'), page.locator('[data-figure=rows]')
+    for model, kinds in figure.items():
+        root.get_by_role('radio', name=model).focus()
+        page.keyboard.press('Space')
+        for kind, found in kinds.items():
+            root.get_by_role('radio', name=kind).focus()
+            page.keyboard.press('Space')
+            for i, layer in enumerate(found['layers']):
+                root.locator('[type=range]').fill(str(i))
+                assert root.evaluate('e => e.result') == dict(layer=layer, touch=found['touch'][i], lost=found['lost'][i])
+                shown = [f'{math.floor(v + .5)} %' for pair in zip(found['touch'][i], found['lost'][i]) for v in pair]
+                assert root.locator('.cell output').all_text_contents() == shown
+            assert root.locator('[type=range]').get_attribute('max') == str(len(found['layers']) - 1)
+    assert page.wrong == []
+
+
 @pytest.mark.parametrize('width', [1400, 700, 420])
 def test_fits(browser, folder, width):
     page = open_page(browser, folder, width)

@@ -218,13 +218,48 @@ function sizeFigure(root, d, pictures) { // one thing, smaller and smaller
   knob.value = 2; draw();
 }
 
+function rowsFigure(root, d) { // whose row points, and whose carries the answer, layer by layer
+  const models = Object.fromEntries(Object.keys(d).map(m => [m, m])), asked = Object.fromEntries(Object.keys(Object.values(d)[0]).map(k => [k, k]));
+  const [modelRow, model] = choice('Model', 'model', models), [kindRow, kind] = choice('Question', 'kind', asked);
+  const deepest = Math.max(...Object.values(d).map(of => Object.values(of)[0].layers.length)) - 1;
+  const [knobRow, knob] = slider('layer', 'layer', 0, deepest, 1, v => found().layers[v] ?? 'all');
+  const status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'}), body = make('tbody'), over = make('p', {class: 'over'});
+  const found = () => d[model.find(o => o.checked).value][kind.find(o => o.checked).value];
+  const percent = v => `${v.toFixed(0)} %`;
+  function cell(v, colour) {
+    const fill = make('i');
+    fill.style.width = `${v}%`; fill.style.background = colour;
+    return make('td', {}, make('div', {class: 'cell'}, make('div', {class: 'track'}, fill), make('output', {}, percent(v))));
+  }
+  function draw() {
+    const f = found(), last = f.layers.length - 1, at = Math.min(+knob.value, last), name = f.layers[at] === 'all' ? 'all layers' : `layer ${f.layers[at]}`;
+    knob.max = `${last}`; knob.show();
+    root.result = {layer: f.layers[at], touch: f.touch[at], lost: f.lost[at]};
+    const words = f.tokens.map((t, i) => i === f.tokens.length - 1 ? `${t} (the last position)` : t);
+    body.replaceChildren(...words.map((t, i) => make('tr', {}, make('th', {scope: 'row'}, t), cell(f.touch[at][i], VIEW), cell(f.lost[at][i], '#d55e00'))));
+    over.textContent = `In ${name}, of ${f.n} questions about a thing, each answered rightly without a cut:`;
+    const most = a => a.indexOf(Math.max(...a)), [p, c] = [most(f.touch[at]), most(f.lost[at])];
+    status.textContent = `In ${name} the row of “${words[p]}” touches the thing most often, in ${percent(f.touch[at][p])}; cutting the row of “${words[c]}” loses most answers, ${percent(f.lost[at][c])}.`;
+  }
+  for (const all of [model, kind]) all[0].checked = true;
+  for (const field of [modelRow, kindRow]) field.classList.add('switch');
+  const head = ['the word', 'its row touches the thing', 'answers lost without that row'].map(t => make('th', {scope: 'col'}, t));
+  root.append(make('div', {class: 'switches'}, modelRow, kindRow), make('div', {class: 'dials'}, knobRow), over,
+    make('table', {class: 'stages rows'}, make('thead', {}, make('tr', {}, ...head)), body), status,
+    make('p', {class: 'legend'}, 'From top to bottom: the word before the thing’s, the thing’s word, six tokens behind it, the last position of the prompt, in one question of that kind. ' +
+      'Green: how often the strongest patch of that row touches the thing. Orange: how many right answers are lost when that row cannot see the picture there.'));
+  root.addEventListener('input', draw);
+  knob.value = 2; draw();
+}
+
 async function load(address) { const i = new Image(); i.src = address; await i.decode(); return i; }
 
 async function start(root) {
   const name = root.dataset.figure, d = window.carveData[name];
-  const pictures = await Promise.all((d.stages ?? [d]).flatMap(o => o.shown ? [o.picture, o.shown] : [o.picture]).map(load));
+  const pictures = name === 'rows' ? [] : await Promise.all((d.stages ?? [d]).flatMap(o => o.shown ? [o.picture, o.shown] : [o.picture]).map(load));
   root.replaceChildren();
-  if (name === 'size') sizeFigure(root, d, pictures);
+  if (name === 'rows') rowsFigure(root, d);
+  else if (name === 'size') sizeFigure(root, d, pictures);
   else if (d.stages) clutterFigure(root, d, pictures);
   else switchFigure(root, d, pictures[0]);
   root.dataset.ready = 'yes';
