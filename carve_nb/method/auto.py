@@ -66,7 +66,7 @@ class CarveAuto(Carve):
     def best_view(self, vlm, r) -> Result: # `Result` with the map and the plain answer
         "Ask about the views one by one, as long as there is doubt, and keep the best supported answer"
         best, best_view, best_region, calls = None, None, None, r.calls
-        limits, notes = self.limits(vlm, 1)
+        limits, notes = self.limits(vlm, 1, r.plain_answer)
         for region in self.keep(r.saliency):
             view = self.show(r.image, [region])
             with r.seconds('ask'): answer = vlm.ask(view.image, r.question, self.suffix, self.max_new_tokens, limits)

@@ -16,7 +16,7 @@ from ..core.errors import CarveError
 from ..core.image import Picture, open_image
 from ..core.saliency import Saliency, is_flat, pick_layers
 from .settings import Checked
-from .view import View, ViewRule, whole_view
+from .view import View, ViewRule, few_tokens, whole_view
 from .several_pictures import ask_several
 from .cross_model import answerer_name, ask_there, check_answerer
 from ..attention.cache import AttentionCache
@@ -85,12 +85,15 @@ class Method(Checked):
         with seconds('alone'): answer = vlm.ask(partial.image, partial.question, self.suffix, self.max_new_tokens)
         return replace(partial, plain_answer=answer, seconds=seconds, calls=partial.calls + 1)
 
-    def limits(self, model, n) -> tuple:
-        "Most tokens of each of n pictures, the last of them a view, as `VLM.ask` takes them; a note where that cannot be done"
+    def limits(self, model, n, plain) -> tuple: # n pictures, the last of them a view; the `Answer` without it
+        "Most tokens of each picture, as `VLM.ask` takes them; a note where a number that was asked for cannot be kept"
         most = self.view and self.view.tokens
         if not most: return (), []
+        few = most == 'few'
+        if few: most = few_tokens(plain.n_prompt)
         why = model.why_not_fewer(most)
-        return (*[None]*(n - 1), most), [f'view.tokens={most}: {why}'] if why else []
+        if why: return (), [] if few else [f'view.tokens={most}: {why}']
+        return (*[None]*(n - 1), most), []
 
     def ask_again(self, vlm, partial, by=None) -> Result: # of `look`; another model, which is asked in the place of this one
         "Ask with the view, by the fields `final_images` ('view' or 'both'), `suffix`, `view` and `max_new_tokens`"
@@ -103,7 +106,7 @@ class Method(Checked):
             if len(shown) > 1 and 'several pictures' in model.why_not:
                 shown = shown[1:]
                 about.append('this family takes one picture at a time: asked with the view alone')
-            limits, more = self.limits(model, len(shown))
+            limits, more = self.limits(model, len(shown), r.plain_answer)
             about += more
         if by is not None:
             shown = shown or [r.image]

@@ -77,7 +77,7 @@ class Carve(Method):
     def paper(cls, **changes):
         "CARVE as the paper describes it: the best row of Table 1, the best cell of the mask ablation, the code's λ"
         own = dict(layers='paper', steps='last', lam=1e-8, p=.4, K=2, min_side=28, final_images='view',
-            region=RegionRule(), view=ViewRule('black', False, 0., 4096, 'down'),
+            region=RegionRule(), view=ViewRule('black', False, 0., 4096, 'down', None),
             reading=ReadingRule(relative=False, instruction_suffix=False, tiles='thumbnail'))
         return cls(**own | spread(own, changes))
 
@@ -85,7 +85,7 @@ class Carve(Method):
     def official(cls, **changes):
         "CARVE as the published code does it (v4)"
         own = dict(layers='paper', steps='all', lam=1e-8, p=.2, K=3, min_side=28, final_images='both',
-            region=RegionRule('official'), view=ViewRule('black', False, 0., 4096, 'down'),
+            region=RegionRule('official'), view=ViewRule('black', False, 0., 4096, 'down', None),
             reading=ReadingRule(relative=False, tiles='thumbnail', argmax=True))
         return cls(**own | spread(own, changes))
 

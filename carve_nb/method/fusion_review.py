@@ -119,7 +119,7 @@ class FusionCrop(CropMethod):
     last: object = LAST_DEPTH # layer k (source: 28 of 32)
     p: float = limited(.2, ABOVE_0, 1) # share of the pixels to keep (not given in the source; as CARVE)
     K: int = limited(3, 1) # regions, at most (not given in the source; as CARVE)
-    view: ViewRule = ViewRule(square=False, limit=4096) # how they are shown (not given in the source)
+    view: ViewRule = ViewRule(square=False, limit=4096, tokens=None) # how they are shown (not given in the source)
     min_side: int = 28 # least side of the crop, pixels
     name = 'fusion-crop'
 

@@ -16,7 +16,7 @@ from .asking import name_entities
 from .base import CropMethod, near_layers, timings
 from .settings import limited
 from .external_crops import box_region
-from .view import View, crop_view, enlargement
+from .view import View, ViewRule, crop_view, enlargement
 from ..core.image import union_box
 from ..core.saliency import Saliency
 from ..core.words import find_word
@@ -72,6 +72,7 @@ class Hide(CropMethod):
     before: int = limited(8, 1) # first tokens of `words`, whose mean map is taken away (utiles.py: noise_token_num)
     sigma: float = limited(3., 0) # blur, cells (cycle_infer.py)
     threshold: float = limited(.5, 0, 1) # of a map between 0 and 1 (Qwen3/cycle_infer.py; Qwen2.5 .7)
+    view: ViewRule = ViewRule(tokens=None) # only its tokens count: pieces keep their layout (source)
     name, by_word = 'hide', True
 
     def locate(self, vlm, image, question, cache=None) -> Result:

@@ -60,7 +60,7 @@ class Laser(CropMethod):
     patches: float = limited(32/576, ABOVE_0, 1) # of the patches: evidence (32 of 576 in one port; UNVERIFIED)
     min_side: int = 224 # least side, pixels of the picture (both descriptions)
     most: float = limited(.5, ABOVE_0, 1) # of the picture's side, at most ("about half", both descriptions)
-    view: ViewRule = ViewRule(square=False, limit=4096)
+    view: ViewRule = ViewRule(square=False, limit=4096, tokens=None)
     name = 'laser'
 
     def evidence(self, vlm, image, question, cache=None): # layer -> VAQ, the rest as fields of a `Result`

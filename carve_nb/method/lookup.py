@@ -44,7 +44,7 @@ class Lookup(CropMethod):
     baseline: Literal['none', 'before', 'others', None] = None
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels
     min_side: int = limited(96, 1) # least side of the crop, pixels
-    skip_above: float = limited(1., 0, 1) # the plain answer stays where the model is surer of it than this
+    skip_above: float = limited(.95, 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
     name, by_word = 'lookup', True
 
     def choose(self, vlm) -> tuple: # (row, layers, baseline, notes)

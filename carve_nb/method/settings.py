@@ -25,12 +25,13 @@ def check_fields(made): # a dataclass
         value, kinds, rule = getattr(made, f.name), get_args(f.type), f.metadata
         if get_origin(f.type) is Literal and value not in kinds:
             raise CarveError(f'{f.name}={value!r}: use {" or ".join(map(repr, kinds))}')
-        if not rule or value is None and type(None) in kinds: continue
+        named = [text for kind in kinds for text in get_args(kind)]   # such as Literal['few']
+        if not rule or value in named or value is None and type(None) in kinds: continue
         whole = int in (f.type, *kinds)
         if isinstance(value, Real) and rule['low'] <= value <= rule['high'] and not (whole and value % 1): continue
         lower = 'above 0' if rule['low'] == ABOVE_0 else f'at least {rule["low"]}'
         upper = f' and at most {rule["high"]}' if rule['high'] < math.inf else ''
-        raise CarveError(f'{f.name}={value!r}: it must be {"a whole number, "*whole}{lower}{upper}')
+        raise CarveError(f'{f.name}={value!r}: it must be {"a whole number, "*whole}{lower}{upper}{"".join(f", or {o!r}" for o in named)}')
 
 def method_call(method, usual=None, name=None) -> str: # Python; another of its class, which `name` makes
     "The call that makes a dataclass: its fields that are not as in `usual`, or else as by default"

@@ -86,7 +86,7 @@ class ViCrop(CropMethod):
     high: bool = False # a map for each tile of at most 1,024 pixels in height (source: methods with suffix _high)
     # question -> words for the map; None: the question (source: on V* the question without its options)
     shorten: object = None
-    view: ViewRule = ViewRule(square=False, limit=1) # the crop is cut out and not enlarged (source)
+    view: ViewRule = ViewRule(square=False, limit=1, tokens=None) # the crop is cut out and not enlarged (source)
     name = 'vicrop'
     def under_words(self, words):
         return self if self.shorten else replace(self, shorten=lambda question: words)

@@ -108,7 +108,7 @@ class ViewRule(Rule):
     pad: float = limited(0., 0, 100) # room around the crop, in parts of its sides (ours)
     limit: int = limited(1792, 1) # greatest side to which a crop is enlarged, pixels (ours, the presets: 4096; neither has one)
     rounding: Literal['nearest', 'down'] = 'nearest' # of the view's sides (code: down, int(n s))
-    tokens: int | None = limited(None, 1) # most image tokens of the view; None: as many as a picture has (both)
+    tokens: int | Literal['few'] | None = limited('few', 1) # most image tokens of the view; 'few': see `few_tokens` (ours); None: as many as it gets (both)
 
     def crop(self, image, box, min_side=1) -> View:
         "The view of a box"
@@ -120,6 +120,6 @@ class ViewRule(Rule):
         return magnify(image, regions, self.fill, min_side, self.square, self.pad, self.limit, self.rounding)
 
 # %% ../../nbs/library/method/01_view.ipynb #7ec4691b
-def few_tokens(n) -> int: # image tokens of the picture
-    "Tokens that are enough for a view (ours), as `ViewRule(tokens=...)` takes them"
+def few_tokens(n) -> int: # tokens of the question with its picture
+    "Tokens that are enough for a view (ours): what `ViewRule(tokens='few')` stands for"
     return min(max(n//4, 144), 256)

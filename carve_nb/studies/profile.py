@@ -198,7 +198,7 @@ def collect_case(method, vlm, sample) -> dict: # a `CarveAuto`
             A_q, A_g = method.maps(rows_q, rows_g)
             S = method.fuse(A_q, A_g, rows_q.raster(tiles=method.reading.tiles), sample.image)
             views = [method.show(sample.image, [r]) for r in method.keep(S)]
-        asks = sample.question, method.suffix, method.max_new_tokens, method.limits(vlm, 1)[0]
+        asks = sample.question, method.suffix, method.max_new_tokens, method.limits(vlm, 1, rows_q.answer)[0]
         answers = [vlm.ask(v.image, *asks) for v in views]
     case = lambda a: dict(confidence=round(a.confidence, 6), score=score_answer(a, sample))
     cost = dict(capture=rows_q.meta['seconds'], instruction=rows_g.meta['seconds'] + seconds['map'],
