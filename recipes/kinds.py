@@ -1,5 +1,6 @@
 """Which row and layers point for each kind of question, rules for whose row is read, and what `lookup` answers, kind by kind."""
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
@@ -126,12 +127,14 @@ def measure_sinks(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a
     return found
 
 
+ALWAYS = Lookup(skip_above=1, view=ViewRule(tokens=None))   # asks again whatever the answer was, with a view as large as the picture
+
 def measure_answers(vlm, sample, others) -> dict:  # name -> method
     "Right or not, and touch where there is one: alone, `lookup` as it is, and with other rows and layers"
     captures, found = AttentionCache(), dict(id=sample.id)
     captures.ask_for(sample.question)
     with vlm.sharing(), vlm.remembering():
-        for name, method in dict(none='none', lookup='lookup', **others).items():
+        for name, method in dict(none='none', lookup=ALWAYS, **others).items():
             r = make_method(method)(vlm, sample.image, sample.question, cache=captures, box=sample.box)
             found[name] = [int(score_answer(r.answer, sample)), str(r.answer)]
             if r.saliency is not None and sample.box: found[name].append(int(r.saliency.touch(sample.box)))
@@ -191,7 +194,7 @@ def run_kinds(
     else:
         scenes = [json.loads(line) for line in (out/f'{name}-calibration.jsonl').read_text().splitlines()]
         at = cells(vlm.n_layers)
-        found = {k: Lookup(row=at[i][0], layers=at[i][1]) for k, i in best_cells(scenes).items()}
+        found = {k: replace(ALWAYS, row=at[i][0], layers=at[i][1]) for k, i in best_cells(scenes).items()}
         for kind in kinds.split(','):
             others = dict(one=found['one']) | (dict(own=found[kind]) if kind in found else {})
             keep(path.with_name(f'{path.stem}-{kind}.jsonl'), samples(kind, n, 'heldout', start=STARTS[part]),

@@ -123,7 +123,7 @@ def test_a_result_from_its_folder(tmp_path, capsys):
     make_scene(16).image.save(tmp_path/'scene.png')
     words = ['ask', str(tmp_path/'scene.png'), 'What color is the triangle?', '--out', str(tmp_path/'R')]
     assert main(words) == 0
-    r, want = Result.load(tmp_path/'R', tmp_path/'scene.png'), Carve()(VLM.from_pretrained(), tmp_path/'scene.png', words[2])
+    r, want = Result.load(tmp_path/'R', tmp_path/'scene.png'), Lookup()(VLM.from_pretrained(), tmp_path/'scene.png', words[2])
     assert capsys.readouterr().out.strip() == str(r) == str(want) and r.answer.tokens == want.answer.tokens and r.answer.finished
     assert r.view.box == want.view.box and [*r.maps] == [*want.maps] and [o.box for o in r.regions] == [o.box for o in want.regions]
     assert (abs(r.saliency.values - want.saliency.values) < 1e-5).all() and r.saliency.peak() == want.saliency.peak()

@@ -177,9 +177,9 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
         os.close(theirs)
         assert out.returncode == 0, out.stderr
         with open(ours, 'rb', buffering=0) as f: return f.read(10_000).decode().replace('\r', '')
-    question, alone, carve, box, *rest, written = seen('--out', tmp_path/'o').splitlines()
+    question, alone, again, box, *rest, written = seen('--out', tmp_path/'o').splitlines()
     told = json.loads((tmp_path/'o'/'result.json').read_text())
-    assert question == 'Who is this?' and alone.startswith(f'alone: "{told["plain_answer"]["text"]}" (0.') and carve.startswith(f'carve: "{told["answer"]}" (0.')
+    assert question == 'Who is this?' and alone.startswith(f'alone: "{told["plain_answer"]["text"]}" (0.') and again.startswith(f'lookup: "{told["answer"]}" (0.')
     assert f'view ({", ".join(map(str, told["view"]["box"]))})' in box and written == 'written: ' + ', '.join(str(tmp_path/'o'/n) for n in ('result.png', 'view.png', 'result.json'))
     assert seen('--quiet') == told['answer'] + '\n'
 
@@ -214,14 +214,14 @@ def test_no_such_device(photo):
 
 def test_several_pictures(tmp_path, capsys):
     "Which picture, the region in it, and both answers; the model alone is shown all of them"
-    from carve_nb.method.carve import Carve
+    from carve_nb.method.lookup import Lookup
     from carve_nb.data.scenes import make_scene
     from carve_nb.models.prompts import SHORT_ANSWER
     from carve_nb.models.vlm import VLM
     question, names = 'What digit is on the blue cross?', [str(tmp_path/f'{seed}.png') for seed in (3, 0)]
     for seed, name in zip((3, 0), names): make_scene(seed).image.save(name)
     vlm, words = VLM.from_pretrained(), [*names, question]
-    want = Carve()(vlm, names, question)
+    want = Lookup()(vlm, names, question)
     assert main(['ask', *words, '--json', str(tmp_path/'r.json')]) == 0
     out, err = capsys.readouterr()
     told = json.loads((tmp_path/'r.json').read_text())

@@ -236,7 +236,7 @@ def pick_method(spec, layers=None, suffix=None, max_new_tokens=32): # a method
 def do_ask(images: Pictures, question: Question, loading,
     method: Annotated[str, option(
         'one of those that `carve methods` lists, with fields where wanted (carve:p=.1:layers=[3,4]); none asks the '
-        'model alone', read=parse_method, among=METHOD_NAMES, metavar='NAME')] = 'carve',
+        'model alone', read=parse_method, among=METHOD_NAMES, metavar='NAME')] = 'lookup',
     layers: Layers = None,
     suffix: Annotated[str|None, option(
         "after the question, '' for none (default: words that ask for a single word or phrase)",
