@@ -27,7 +27,7 @@ from carve_nb.formulas.regions import regions
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.settings import change
-from carve_nb.method.view import few_tokens
+from carve_nb.method.view import ViewRule, few_tokens
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.models.vlm import VLM
 from carve_nb.runs.demo import eager_kernel, peak_memory
@@ -109,7 +109,7 @@ class Case:
     @property
     def few(self): return few_tokens(sum(map(len, self.prompt.spans)))
     @property
-    def lookup(self): return Lookup(row='last', max_new_tokens=self.new)
+    def lookup(self): return Lookup(row='last', max_new_tokens=self.new, view=ViewRule(tokens=None))
 
 def make_case(grid, size=Size(), device='cpu', dtype='float32', tokens='native', **kw):
     "A case whose prompts are made already"

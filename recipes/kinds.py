@@ -14,6 +14,7 @@ from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.lookup import Lookup, other_words
+from carve_nb.method.view import ViewRule
 from carve_nb.method.profiles import ROWS, row_words
 from carve_nb.method.registry import make_method
 from carve_nb.models.vlm import VLM

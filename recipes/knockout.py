@@ -143,7 +143,7 @@ def measure_question(vlm, sample, kind) -> dict: # a `Record`; of `KINDS`
     "Is the true answer given, and under each cut; what each cut takes from its log-probability, in tenths of a nat; touch"
     images, boxes, facts = [sample.image], [sample.box], {}
     if kind == 'view':
-        found = Lookup().locate(vlm, sample.image, sample.question)
+        found = Lookup(skip_above=1).locate(vlm, sample.image, sample.question)
         images, boxes = [*images, found.view.image], [*boxes, found.view.to_view(sample.box)]
         facts = dict(alone=int(found.plain_answer == sample.answers[0]))
     prompt = vlm.prompt(images, sample.question, SHORT_ANSWER)

@@ -184,9 +184,10 @@ def all_methods(found, sample) -> dict:
     "Everything that is compared"
     row, layers = found['agreement']['row'], found['agreement']['layers']
     aimed = dict(layers=layers, rank='peak') | ({} if row == 'last' else dict(query='question', words=row))
-    names = 'none', 'random', 'centre', 'question-only', 'carve', 'lookup', 'rel-att', 'grad-att', 'pure-grad', 'laser'
+    names = 'none', 'random', 'centre', 'question-only', 'carve', 'rel-att', 'grad-att', 'pure-grad', 'laser'
     return {k: k for k in names} | {
-        'oracle': Oracle.like(Carve()), 'lookup, noun, all layers': Lookup(row='noun'), 'lookup, last, all layers': Lookup(row='last'),
+        'oracle': Oracle.like(Carve()), 'lookup': Lookup(skip_above=1),
+        'lookup, noun, all layers': Lookup(row='noun', skip_above=1), 'lookup, last, all layers': Lookup(row='last', skip_above=1),
         'aimed row, λ = 1': make_method('carve', **aimed), 'aimed row, λ = .1': make_method('carve', lam=.1, **aimed)} | head_methods(found, sample)
 
 def judge(r, sample) -> dict: # `Result`

@@ -24,8 +24,8 @@ FIRST, CHOSEN = 64, 144              # chosen before the part `fresh` was asked;
 LOOKS = 'lookup', 'carve', 'oracle'
 
 def with_tokens(method, tokens) -> str:
-    "A method as a run names it, its views with at most so many tokens"
-    return f'{method}:tokens={tokens}' if tokens else method
+    "A method as a run names it, its views with at most so many tokens; `lookup` asks again always"
+    return f'{method}:{"skip_above=1:"*(method == "lookup")}tokens={tokens}'
 
 CURVE = ['none', *(with_tokens(m, t) for m in LOOKS for t in (None, *TOKENS))]
 SIZED = ['none', *(with_tokens(m, t) for m in ('lookup', 'oracle') for t in (None, 36, 64, 144))]

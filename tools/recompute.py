@@ -42,6 +42,10 @@ def lines(model): return pd.concat([run(f'{r}-{model[6:]}').to_dataframe() for r
 def right(model): return lines(model).pivot_table('score', 'id', 'method', sort=False)
 
 def acc(model, method): return 100*right(model)[method].mean()
+def now(method):
+    "Right answers of `carve-small` with today's defaults; the book was measured with views as large as the picture"
+    return 100*run('demo-carve-small').rows('digit')[method]['acc']
+
 def touch(model, method): return 100*lines(model).query('method == @method').touch.mean()
 def bound(model, method, side):
     "End of Wilson's interval of `acc`: side 0 is the lower one"

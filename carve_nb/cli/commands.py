@@ -279,7 +279,7 @@ def do_map(images: Pictures, question: Question, loading,
     out: Annotated[Any, option(
         'S.npy: float32, height x width of the picture; S.png: the map over the picture', '--out',
         read=partial(check_picture, others=('', '.npy')), metavar='S.npy')],
-    method: Annotated[str, option(f'one of {", ".join(MAP_METHODS)}', **one_of('method', MAP_METHODS))] = 'carve',
+    method: Annotated[str, option(f'one of {", ".join(MAP_METHODS)}', **one_of('method', MAP_METHODS))] = 'lookup',
     layers: Layers = None, force: Force = False):
     "Save the attention map of a question, as the method makes it and before it is masked, as numbers or as a picture."
     pictures = read_pictures(images)
