@@ -158,7 +158,7 @@ if __name__ == '__main__':
     tiny, small = VLM.from_pretrained('carve-tiny'), VLM.from_pretrained('carve-small')
     clutter = clutter_figure(tiny, 145)
     switches, picture = switch_figure(small, 145, Report.load('nbs/results/switches-small'))
-    size, still = size_figure(small, 945_611, json.loads(Path('nbs/results/models/carve-small/row.json').read_text()))
+    size, still = size_figure(small, 945_600, json.loads(Path('nbs/results/models/carve-small/row.json').read_text()))
     for name, figure in dict(clutter=clutter, switches=switches, size=size, rows=rows_figure([small, tiny])).items():
         text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))
         Path(f'nbs/results/figure/{name}.json').write_text(text + '\n', encoding='utf-8')
