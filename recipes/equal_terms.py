@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VIEW', 'TUNED', 'ALWAYS', 'CROPS', 'UNLIKE', 'START', 'TRIED', 'ASKED', 'RowByViCrop', 'RowByLaser', 'with_view',
-           'ask_all', 'settings_of', 'best_setting', 'run_equal_terms']
+           'kept', 'ask_all', 'settings_of', 'best_setting', 'run_equal_terms']
 
 # %% ../nbs/notes/comparison.ipynb #628f8194
 import json
@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
-import torch
+import numpy as np, torch
 from fastcore.script import call_parse
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import samples
@@ -24,7 +24,6 @@ from carve_nb.models.vlm import VLM
 from carve_nb.runs.report import Report
 from carve_nb.runs.runner import run_eval
 from .baselines import SHARES, sink
-from .view_tokens import summary
 
 # %% ../nbs/notes/comparison.ipynb #7f3a6777
 @dataclass(repr=False)
@@ -58,11 +57,20 @@ def with_view(method): # as a run names it
     "With the view of all; a packed layout, the parts of a search and crops as large as CARVE's keep their form"
     return f'{method}:tokens=144' if method.startswith(('hide', 'zoom-eye', 'random', 'centre')) else f'{method}:{VIEW}'
 
+def kept(report) -> dict:
+    "Of a run: right answers and touches, a digit a question, and the median of the seconds over those of the model alone"
+    lines = {}
+    for r in report.records: lines.setdefault(r['method'], {})[r['id']] = r
+    ids = [*lines['none']]
+    digits = lambda of, key: ''.join(str(int(of[i][key] or 0)) for i in ids)
+    cost = lambda of: round(float(np.median([of[i]['seconds']/lines['none'][i]['seconds'] for i in ids])), 2)
+    return dict(ids=ids, methods={m: dict(right=digits(of, 'score'), touch=digits(of, 'touch'), cost=cost(of)) for m, of in lines.items()})
+
 def ask_all(vlm, split, n, methods, share, out) -> dict:
     "What is kept of a run under a sink"
     data = DataSet('digits', samples('digit', n, split, start=START[split]))
     bias = json.loads(Path(f'nbs/results/sinks/{vlm.name}-biases.json').read_text())[SHARES.index(share)]
-    with sink(vlm, bias) if share else nullcontext(): return summary(Report.load(run_eval(data, vlm, ['none', *methods], out=out, progress=False)))
+    with sink(vlm, bias) if share else nullcontext(): return kept(Report.load(run_eval(data, vlm, ['none', *methods], out=out, progress=False)))
 
 def settings_of(method, layers) -> list:
     "As published, and with each layer alone"
@@ -70,7 +78,7 @@ def settings_of(method, layers) -> list:
 
 def best_setting(found, method, layers) -> str: # of `ask_all`
     "The setting with most right answers, as published where none is better"
-    return max(settings_of(method, layers), key=lambda m: sum(found['methods'][m]['score']))
+    return max(settings_of(method, layers), key=lambda m: found['methods'][m]['right'].count('1'))
 
 @call_parse
 def run_equal_terms(

@@ -31,7 +31,8 @@ def check_fields(made): # a dataclass
         if isinstance(value, Real) and rule['low'] <= value <= rule['high'] and not (whole and value % 1): continue
         lower = 'above 0' if rule['low'] == ABOVE_0 else f'at least {rule["low"]}'
         upper = f' and at most {rule["high"]}' if rule['high'] < math.inf else ''
-        raise CarveError(f'{f.name}={value!r}: it must be {"a whole number, "*whole}{lower}{upper}{"".join(f", or {o!r}" for o in named)}')
+        other = ''.join(f', or {text!r}' for text in named)
+        raise CarveError(f'{f.name}={value!r}: it must be {"a whole number, "*whole}{lower}{upper}{other}')
 
 def method_call(method, usual=None, name=None) -> str: # Python; another of its class, which `name` makes
     "The call that makes a dataclass: its fields that are not as in `usual`, or else as by default"

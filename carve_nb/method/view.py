@@ -108,7 +108,8 @@ class ViewRule(Rule):
     pad: float = limited(0., 0, 100) # room around the crop, in parts of its sides (ours)
     limit: int = limited(1792, 1) # greatest side to which a crop is enlarged, pixels (ours, the presets: 4096; neither has one)
     rounding: Literal['nearest', 'down'] = 'nearest' # of the view's sides (code: down, int(n s))
-    tokens: int | Literal['few'] | None = limited('few', 1) # most image tokens of the view; 'few': see `few_tokens` (ours); None: as many as it gets (both)
+    # most image tokens of the view; 'few': as `few_tokens` says (ours); None: as many as the processor gives it (both)
+    tokens: int | Literal['few'] | None = limited('few', 1)
 
     def crop(self, image, box, min_side=1) -> View:
         "The view of a box"
