@@ -13,12 +13,15 @@ from carve_nb.data.questions import ASK
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.data.scoring import score_answer
+from carve_nb.method.base import as_saliency
 from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.view import ViewRule
 from carve_nb.method.profiles import ROWS, row_words
 from carve_nb.method.registry import make_method
 from carve_nb.models.vlm import VLM
 from carve_nb.formulas.agreement import layer_agreement, rank_patches
+from carve_nb.formulas.regions import regions
+from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.profile import best_cell
 from .baselines import all_rows, keep, norm, sink, token_sets
 from .rows import head_map
@@ -92,13 +95,18 @@ def touched(maps, span, box) -> str:  # [..., Nv]; a character for each map
     return ''.join(str(int(inside[i])) for i in np.asarray(maps).argmax(-1).ravel())
 
 
-def measure_question(vlm, sample, read, heads) -> tuple:  # ([R, L, Nv] of `ROWS`, record)
-    "Touch of each rule, and of each row in each run of layers: one after the other, a row's runs together"
+def read_rules(vlm, sample, read, heads) -> tuple:  # ((`AttentionRows`, n) of `all_rows`, `rule_maps`)
+    "What each rule would read of one question, from two passes"
     rows, n = all_rows(vlm, sample)
     bare = vlm.capture(sample.image, sample.question, suffix=None, max_new_tokens=1).attn[0].mean(1).numpy()
+    return (rows, n), rule_maps(rows, n, bare, read, heads)
+
+
+def measure_question(vlm, sample, read, heads) -> tuple:  # ([R, L, Nv] of `ROWS`, record)
+    "Touch of each rule, and of each row in each run of layers: one after the other, a row's runs together"
+    (rows, n), rules = read_rules(vlm, sample, read, heads)
     A, span = rows.question.mean(2).numpy(), rows.spans[0]
     R = np.stack([A[places(rows, n, r)].mean(0) for r in ROWS])
-    rules = rule_maps(rows, n, bare, read, heads)
     return R, dict(id=sample.id, rules=touched([*rules.values()], span, sample.box), cells=touched(bands(R), span, sample.box))
 
 
@@ -129,6 +137,26 @@ def measure_sinks(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a
 
 
 ALWAYS = Lookup(skip_above=1, view=ViewRule(tokens=None))   # asks again whatever the answer was, with a view as large as the picture
+
+def measure_rule(vlm, sample, S) -> int:  # `Saliency`
+    "Is the question answered rightly with the view of the region of a map's peak, as `lookup` shows it?"
+    def show(S): return ALWAYS.show(sample.image, regions(S, ALWAYS.p, 1, rank='peak'))
+    r = ALWAYS.ask_again(vlm, ALWAYS.located(sample.image, sample.question, S, show))
+    return int(score_answer(r.answer, sample))
+
+
+def measure_rules(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a digit question
+    "Right answers, alone and with the view of each rule, without and with artificial sinks"
+    found = dict(id=sample.id)
+    for share, bias in biases.items():
+        with sink(vlm, bias), vlm.sharing(), vlm.remembering():
+            (rows, _), rules = read_rules(vlm, sample, read, heads)
+            alone = score_answer(vlm.ask(sample.image, sample.question, SHORT_ANSWER), sample)
+            right = [measure_rule(vlm, sample, as_saliency(m, rows.spans[0], sample.image)) for m in rules.values()]
+        found[share] = ''.join(str(int(score)) for score in (alone, *right))
+    return found
+
+
 
 def measure_answers(vlm, sample, others) -> dict:  # name -> method
     "Right or not, and touch where there is one: alone, `lookup` as it is, and with other rows and layers"
@@ -168,7 +196,7 @@ def best_cells(scenes, kinds=KINDS[:4]) -> dict:  # of calibration -> kind, or '
 @call_parse
 def run_kinds(
     model:str, # name or folder
-    part:Annotated[str, 'what to measure', dict(choices=['calibration', 'fresh', 'sinks', 'answers'])],
+    part:Annotated[str, 'what to measure', dict(choices=['calibration', 'fresh', 'sinks', 'rules', 'answers'])],
     out:str='kinds', # folder of the records
     n:int=300, # questions of a kind; of calibration: scenes
     kinds:str=','.join(ASKED), # of answers
@@ -187,11 +215,16 @@ def run_kinds(
     elif part == 'fresh':
         start = STARTS[part]
         keep(path, range(start, start + n), lambda seed: measure_scene(vlm, seed, 'heldout', 1, read, heads))
-    elif part == 'sinks':
+    elif part in ('sinks', 'rules'):
         given = results/f'sinks/{name}-biases.json'      # of a model with a sink of its own there is none
-        biases = dict(zip(('0.3', '0.5'), json.loads(given.read_text())[3::2])) if given.exists() else dict(own=0.)
-        scenes = (questions_about(make_scene(seed, 'heldout'), 'digit', 1)[0] for seed in range(STARTS['fresh'], STARTS['fresh'] + n))
-        keep(path, [*scenes], lambda s: measure_sinks(vlm, s, biases, read, heads))
+        biases = json.loads(given.read_text()) if given.exists() else None
+        scenes = [questions_about(make_scene(seed, 'heldout'), 'digit', 1)[0] for seed in range(STARTS['fresh'], STARTS['fresh'] + n)]
+        if part == 'sinks':
+            shares = dict(zip(('0.3', '0.5'), biases[3::2])) if biases else dict(own=0.)
+            keep(path, scenes, lambda s: measure_sinks(vlm, s, shares, read, heads))
+        else:
+            shares = {'0': 0.} | ({'0.3': biases[3]} if biases else {})
+            keep(path, scenes, lambda s: measure_rules(vlm, s, shares, read, heads))
     else:
         scenes = [json.loads(line) for line in (out/f'{name}-calibration.jsonl').read_text().splitlines()]
         at = cells(vlm.n_layers)
