@@ -17,11 +17,11 @@ from carve_nb.core.io import TINY
 from carve_nb.core.plotting import plot_band, plot_style
 from carve_nb.core.stats import Estimate, mcnemar, mean_interval, paired_effect
 from carve_nb.data.records import image_key_of
-from carve_nb.studies.invariance import VARIANCE_PARTS
+from carve_nb.formulas.variance import VARIANCE_PARTS
 from .common_factor import HEAD_MAPS, common_correlation, plot_shares, share_table
+from .invariance import part_share
 from carve_nb.studies.convergence import column, picture_means
 from carve_nb.studies.entropy import clutter_levels, layer_values, to_dataframe
-from carve_nb.studies.invariance import part_share
 from carve_nb.studies.runner import Findings, study_folder
 
 # %% ../nbs/notes/two_models.ipynb #923b8cac

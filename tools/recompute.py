@@ -126,7 +126,7 @@ def sticker(way):
 
 def own_share(model):
     "How much of the general map's variance is the picture's or the place's, in %"
-    from carve_nb.studies.invariance import picture_share
+    from recipes.invariance import picture_share
     return 100*np.mean(picture_share(study('invariance' + ('-' + model)*(model == S)), 'general'))
 
 def climb(kind=None, layer=False):

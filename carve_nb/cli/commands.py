@@ -45,8 +45,7 @@ STUDY_NAMES = dict(
     entropy='Do complex pictures go with high entropy, and high entropy with wrong answers?',
     intervention='The same objects on five backgrounds: what does the background alone do?',
     convergence='From scanning to focus: entropy and attention in the true region by layer.',
-    masking='Which layers need the picture? The image tokens hidden from one layer at a time.',
-    invariance='How constant is the general map over instructions and over other questions?')
+    masking='Which layers need the picture? The image tokens hidden from one layer at a time.')
 DTYPES = dict(
     auto='auto', bf16='bfloat16', fp16='float16', fp32='float32', bfloat16='bfloat16', float16='float16',
     float32='float32')

@@ -25,7 +25,7 @@ from ..runs.options import Loading
 from ..runs.store import (
     ELSE, RunStore, attempt, carry_out, export_run, read_records, read_run, to_line)
 from ..models.vlm import VLM, free_memory, weights_key
-from . import convergence, entropy, invariance, masking
+from . import convergence, entropy, masking
 
 # %% ../../nbs/library/studies/18_runner.ipynb #f923c696
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def _spec(module, name, *facts):
 # %% ../../nbs/library/studies/18_runner.ipynb #d058b9a8
 STUDIES = {s.name: s for s in (
     _spec(entropy, 'entropy', 1575), _spec(entropy, 'intervention', 2250, True), _spec(convergence, 'convergence', 400),
-    _spec(masking, 'masking', 600), _spec(invariance, 'invariance', 200))}
+    _spec(masking, 'masking', 600))}
 
 def find_study(study) -> StudySpec: # one, or a name of `STUDIES`
     "The study of a name, or a clear error"
