@@ -14,7 +14,7 @@ _names = {
     'core.image': 'open_image',
     'models.families': 'Family add_family',
     'models.prompts': 'Prompt',
-    'models.vlm': 'Answer',
+    'models.model': 'Answer',
     'models.api_client': 'Endpoint',
     'attention.stock_recording': 'record_attention',
     'attention.rows': 'AttentionRows',

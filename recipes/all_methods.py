@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from matplotlib.figure import Figure
+from carve_nb.attention.capture import VLM
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.core.image import open_image
 from carve_nb.core.plotting import plot_forest, plot_style
@@ -23,7 +24,7 @@ from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.questions import KINDS
 from carve_nb.method.registry import CATEGORIES, ENTRIES, Entry, split_specs
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.models.vlm import VLM, Answer, weights_key
+from carve_nb.models.model import Answer, weights_key
 from carve_nb.runs.report import Report, compare_methods, correct_rows
 from carve_nb.runs.runner import RunConfig, make_methods, run_eval
 from carve_nb.runs.store import read_records, read_run

@@ -17,7 +17,7 @@ import numpy as np, torch
 from fastcore.script import call_parse
 from PIL import Image
 from scipy.stats import rankdata
-from carve_nb.attention import capture as _capture# gives `VLM` its `capture`
+from carve_nb.attention.capture import VLM
 from carve_nb.core.saliency import Saliency
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
@@ -26,7 +26,6 @@ from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.profiles import ROWS, row_words, word_row
 from carve_nb.models.hooks import mask_rows, restore
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.models.vlm import VLM
 from carve_nb.core.words import pick_words
 from carve_nb.formulas.agreement import layer_agreement
 from carve_nb.studies.profile import best_cell, scene_questions

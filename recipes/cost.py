@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np, pandas as pd, torch, transformers
 from torch.nn.functional import pad
 from carve_nb.attention.cache import AttentionCache
-from carve_nb.attention.capture import recording
+from carve_nb.attention.capture import VLM, recording
 from carve_nb.core.saliency import Saliency, pick_layers
 from carve_nb.data.questions import KINDS
 from carve_nb.data.scenes import make_scene, samples
@@ -29,7 +29,6 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.method.settings import change
 from carve_nb.method.view import ViewRule, few_tokens
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.models.vlm import VLM
 from carve_nb.runs.demo import eager_kernel, peak_memory
 from .tiny_models import RECIPES, make_tiny_checkpoint
 

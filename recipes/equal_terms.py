@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
+from carve_nb.attention.capture import VLM
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import samples
 from carve_nb.method.laser import laser_box
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import add_method
 from carve_nb.method.vicrop import search_box, tower_side
-from carve_nb.models.vlm import VLM
 from carve_nb.runs.report import Report
 from carve_nb.runs.runner import run_eval
 from .baselines import SHARES, sink

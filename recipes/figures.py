@@ -11,6 +11,7 @@ __all__ = ['LETTERS', 'DECADES', 'STEPS', 'SWITCHES', 'WHICH', 'ASKED', 'encode_
 import base64, io, json
 from pathlib import Path
 import numpy as np
+from carve_nb.attention.capture import VLM
 from carve_nb.core.plotting import CONCEPT_COLORS, draw_boxes, outline_target, plot_panels, widen_box
 from carve_nb.core.saliency import pick_layers
 from carve_nb.core.stats import mean_interval
@@ -20,7 +21,6 @@ from carve_nb.formulas.complexity import colour, entropy, texture
 from carve_nb.studies.entropy import capture_pair
 from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.models.vlm import VLM
 from carve_nb.studies.checkup import right_share
 from carve_nb.runs.report import Report
 from .knockout import POSITIONS, START, load_knockout, position_by_layer, row_places

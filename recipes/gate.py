@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated
 import torch
 from fastcore.script import call_parse
+from carve_nb.attention.capture import VLM
 from carve_nb.data.scenes import samples, scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.view import ViewRule
-from carve_nb.models.vlm import VLM
 from .baselines import keep
 
 # %% ../nbs/notes/gate.ipynb #ea015b98

@@ -6,6 +6,7 @@ from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
 from carve_nb.attention.cache import AttentionCache
+from carve_nb.attention.capture import VLM
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.words import pick_words
 from carve_nb.data.drawing import COLORS, SHAPES
@@ -18,7 +19,6 @@ from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.view import ViewRule
 from carve_nb.method.profiles import ROWS, row_words
 from carve_nb.method.registry import make_method
-from carve_nb.models.vlm import VLM
 from carve_nb.formulas.agreement import layer_agreement, rank_patches
 from carve_nb.formulas.regions import regions
 from carve_nb.models.prompts import SHORT_ANSWER

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
-from carve_nb.attention.capture import recording
+from carve_nb.attention.capture import VLM, recording
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.words import pick_words
 from carve_nb.data.scenes import samples, scene_records
@@ -22,7 +22,7 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.models.hooks import mask_rows, restore
 from carve_nb.models.prefix_cache import own_loose
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.models.vlm import VLM, model_lock
+from carve_nb.models.model import model_lock
 from .baselines import keep
 
 # %% ../nbs/notes/knockout.ipynb #c3f43881

@@ -20,8 +20,8 @@ from fastcore.script import call_parse
 from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
-from carve_nb.attention import capture as _capture# gives `VLM` its `capture`
 from carve_nb.attention.cache import AttentionCache
+from carve_nb.attention.capture import VLM
 from carve_nb.method.results import Result
 from carve_nb.method.base import CropMethod, near_layers
 from carve_nb.method.controls import Oracle
@@ -37,7 +37,6 @@ from carve_nb.data.scenes import make_scene, samples, to_sample
 from carve_nb.method.carve import Carve
 from carve_nb.method.profiles import ROWS, word_row
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.models.vlm import VLM
 from carve_nb.formulas.regions import regions
 from carve_nb.formulas.agreement import layer_agreement, rank_patches
 from carve_nb.studies.profile import best_cell, scene_questions

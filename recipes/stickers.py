@@ -26,7 +26,8 @@ from carve_nb.core.io import TINY, replace_file
 
 from carve_nb.data.scenes import samples
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.models.vlm import VLM, weights_key
+from carve_nb.attention.capture import VLM
+from carve_nb.models.model import weights_key
 
 # %% ../nbs/notes/stickers.ipynb #cf70b1fb
 def free_place(rng, side, size, target, margin=16, raster=32) -> tuple:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest, torch
 from PIL import Image
 from transformers import GenerationConfig
+from carve_nb.attention.capture import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.models.video import Video, open_video
-from carve_nb.models.vlm import VLM
 from test_families import QUESTION, TALL, WIDE
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')

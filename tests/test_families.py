@@ -9,9 +9,10 @@ import pytest, torch, transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GemmaTokenizer
 from carve_nb.models import hooks
-from carve_nb.attention.capture import why_alone, recording
+from carve_nb.models.batches import why_alone
+from carve_nb.attention.capture import VLM, recording
 from carve_nb.core.words import read_words
-from carve_nb.models.vlm import VLM, Answer
+from carve_nb.models.model import Answer
 from carve_nb.models.prompts import SHORT_ANSWER, commands, read_prompts
 from carve_nb.core.errors import CaptureError, PromptError
 from carve_nb.core.saliency import patch_cover

@@ -65,7 +65,7 @@ MINE = [(r'^(eval PICTURES.*) --out R', r'\1 --out R3'), (r'PICTURES', 'FOLDER')
 # One process imports what the package imports, forgets the package, and is forked for each command, which imports the package anew.
 FORKS = """
 import gc, json, os, runpy, sys
-import carve_nb.cli.main, carve_nb.runs.report, carve_nb.runs.runner, carve_nb.models.vlm
+import carve_nb.cli.main, carve_nb.runs.report, carve_nb.runs.runner, carve_nb.attention.capture
 for k in [k for k in sys.modules if k.partition('.')[0] == 'carve_nb']: del sys.modules[k]
 gc.freeze()
 for line in sys.stdin:

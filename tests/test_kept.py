@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest, torch
 from PIL import Image
+from carve_nb.attention.capture import VLM
 from carve_nb.cli.main import main
 from carve_nb.core import io as files
 from carve_nb.core.errors import CarveError
 from carve_nb.runs.store import STORE
 from carve_nb.runs.report import Report
-from carve_nb.models.vlm import VLM
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from types import SimpleNamespace
 import pytest
+from carve_nb.attention.capture import VLM
 from carve_nb.runs import lmms_eval
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.core.image import png_bytes
 from carve_nb.data.scenes import samples
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.models.vlm import VLM
 
 REAL = find_spec('lmms_eval') is not None
 FOUND = [e for e in entry_points(group='lmms_eval.models') if e.name == 'carve']

@@ -4,6 +4,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from types import SimpleNamespace
 import pytest, torch
+from carve_nb.attention.capture import VLM
 from carve_nb.runs import runner
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.method.registry import ENTRIES, Entry
@@ -14,7 +15,6 @@ from carve_nb.runs.report import Report, write_report
 from carve_nb.runs.runner import local_engine, run_eval
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.models.vlm import VLM
 from processes import Carve
 from recipes.tiny_models import make_tiny_checkpoint
 

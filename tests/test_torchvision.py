@@ -10,7 +10,7 @@ from carve_nb.models.families import FAMILIES
 from carve_nb.models.prompts import SHORT_ANSWER
 from recipes.tiny_models import NEED_TORCHVISION, RECIPES
 from carve_nb.models.video import Video
-from carve_nb.models.vlm import VLM
+from carve_nb.attention.capture import VLM
 from test_families import QUESTION, TALL, WIDE, check_stock_ids
 
 pytest.importorskip('torchvision', reason='torchvision is an extra')

@@ -1,13 +1,14 @@
 "Weights, adapters and hooks that change between two calls: no cache and no profile takes the model for what it was."
 import pytest, torch
 from carve_nb.attention.cache import AttentionCache, is_hooked, weights_state
+from carve_nb.attention.capture import VLM
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.lookup import Lookup
 from carve_nb.core.errors import CarveError
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve
 from carve_nb.method.profiles import find_profile, profile_path
-from carve_nb.models.vlm import VLM, weights_key
+from carve_nb.models.model import weights_key
 
 SCENE = make_scene(145)
 QUESTION = SCENE.query('digit').question

@@ -1,11 +1,11 @@
 "The words that are read, from where the user starts: whole words on the stock Llama tokenizer, what asks and what does not, English and not."
 import pytest, torch, transformers
+from carve_nb.attention.capture import VLM
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.lookup import Lookup
 from carve_nb.core.errors import CarveError
 from carve_nb.explorer.state import take_shown, words_shown
 from carve_nb.method.carve import Carve
-from carve_nb.models.vlm import VLM
 from recipes.tiny_models import llama_tokenizer, make_tiny_checkpoint
 from test_families import TALL, WIDE
 

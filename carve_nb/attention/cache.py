@@ -8,11 +8,10 @@ __all__ = ['LIBRARIES', 'is_hooked', 'weights_state', 'AttentionCache']
 # %% ../../nbs/library/attention/13_cache.ipynb #cebcdd9e
 import torch
 from weakref import ref
-from . import capture as _capture# gives `VLM` its `capture`
 from .rows import AttentionRows
 from ..core.image import open_image
 from torch.nn.modules import module as _every_module
-from ..models.vlm import adapters
+from ..models.model import adapters
 
 # %% ../../nbs/library/attention/13_cache.ipynb #b9b939f1
 LIBRARIES = 'torch', 'transformers', 'accelerate'   # whose hooks do what the weights say

@@ -4,24 +4,26 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'row_scores', 'softmax_beside', 'stack_layers', 'Recorder', 'check_layers', 'is_compiled', 'refuse_compiled',
-           'check_seen', 'recording', 'batch_recorder', 'cat_padded', 'collate', 'rows_of', 'why_alone']
+           'check_seen', 'recording', 'batch_recorder', 'rows_of', 'VLM', 'ensure_read', 'StockVLM']
 
 # %% ../../nbs/library/attention/02_capture.ipynb #0adaf7fd
 import time, warnings
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import asdict, dataclass, field
+from json import dumps
 import torch, transformers
-from fastcore.basics import chunked, patch
 from torch.nn.functional import pad
-from .family_check import ensure_read
+from transformers import BatchFeature
+from .family_check import _passed, check_family
 from .rows import AttentionRows
-from ..core.errors import CaptureError, PromptError
+from ..core.errors import CaptureError, UnsupportedError
 from ..core.image import Picture
+from ..core.io import digest, kept_folder, replace_file
+from ..models.batches import in_batches
 from ..models.hooks import Watcher, mask_rows, watching
-from ..models.prefix_cache import greedy
-from ..models.prompts import Prompt
-from ..models.vlm import VLM, model_lock
+from ..models.loading import LOG
+from ..models.model import Model, model_lock
+from ..models.prompts import Prompt, picture_frame
 
 # %% ../../nbs/library/attention/02_capture.ipynb #05362410
 def row_scores(
@@ -161,7 +163,6 @@ def recording(model, layers=None, rows=(-1,), **kw):    # a stock model; indices
 # %% ../../nbs/library/attention/02_capture.ipynb #775c43da
 def batch_recorder(vlm, prompts, leads, layers=None, question_rows=True, **kw) -> Recorder:
     "A recorder of the last rows, and perhaps those of the questions, of prompts in a batch, shifted by their padding"
-    ensure_read(vlm)
     kept = check_layers(layers, vlm.n_layers, vlm.layers)
     if missing := sorted(set(layers or ()) - set(kept)):
         kinds = getattr(vlm.text_config, 'layer_types', None)
@@ -174,27 +175,6 @@ def batch_recorder(vlm, prompts, leads, layers=None, question_rows=True, **kw) -
     if bridge: columns = (prompts[0].inputs['input_ids'][0] == vlm.model.config.image_token_id).nonzero()[:, 0].cpu()
     rows = {i + lead for p, lead in own for i in [*(p.question if question_rows else ()), len(p) - 1]}
     return Recorder(vlm.text_config, kept, [*sorted(rows), -1], columns, cross=cross, **kw)
-
-# %% ../../nbs/library/attention/02_capture.ipynb #1e37f654
-def cat_padded(tensors, front=False, value=0):    # of shapes [n, ...] -> [sum of n, ...]
-    "One batch of tensors, each padded to the largest: in dimension 1 before or behind, in all further ones behind"
-    size, out = [max(n) for n in zip(*(t.shape[1:] for t in tensors))], []
-    for t in tensors:
-        gaps = [(0, n - m) for n, m in zip(size, t.shape[1:])]
-        if front: gaps[0] = gaps[0][::-1]
-        out.append(pad(t, [n for gap in reversed(gaps) for n in gap], value=value))
-    return torch.cat(out)
-
-def collate(vlm, prompts) -> dict:
-    "Model inputs of several prompts, one batch in which all end together, on the model's device; what one lacks is 0"
-    inputs, batch = [vlm.to_device(p) for p in prompts], {}
-    for i in inputs: i.setdefault('attention_mask', torch.ones_like(i['input_ids']))
-    for k, v in inputs[0].items():
-        tokens = v.shape[:2] == (1, len(prompts[0]))    # pictures may be those of the first prompt alone
-        parts = [i.get(k, v.new_zeros(1, len(p))) for i, p in zip(inputs, prompts) if tokens or k in i]
-        along = all(t.shape[:2] == (1, len(p)) for t, p in zip(parts, prompts))
-        batch[k] = cat_padded(parts, along, (vlm.tokenizer.pad_token_id or 0) if k == 'input_ids' else 0)
-    return batch
 
 # %% ../../nbs/library/attention/02_capture.ipynb #69967a25
 def rows_of(
@@ -240,92 +220,94 @@ def rows_of(
 # %% ../../nbs/library/attention/02_capture.ipynb #9759872b
 STEPS = 'first', 'last', 'all'
 
-def why_alone(vlm) -> str:
-    "Why questions to this model are asked one by one; '' if they can be batched"
-    if vlm.shared: return 'prompts go on from a shared prefix'
-    if vlm.family.bridge:
-        return 'rows are composed with those of a second model, which are read for one prompt at a time'
-    return vlm.family.why_not.get('batches', '')
+class VLM(Model):
+    "A vision-language model whose attention is read"
+    def capture(self,
+        images: Picture|list,
+        question: str,
+        layers: list|None = None, steps: str = 'first', question_rows: bool = True,    # as in `forward`
+        suffix: str|bool|None = True,   # appended after a space: a text; True: the model's own, `Model.suffix`; None: none
+        max_new_tokens: int = 32,
+    ) -> AttentionRows:
+        "The attention on pictures under a question, and the answer (all of it: steps='all'); `meta` holds the seconds"
+        start = time.perf_counter()
+        rows = self.forward(self.prompt(images, question, suffix), layers, steps, question_rows, max_new_tokens)
+        rows.meta['seconds'] = time.perf_counter() - start
+        return rows
 
-def _in_batches(vlm, pairs, suffix, size, run):
-    "Results of `run`, which takes a list of prompts, in the order of the pairs"
-    if size < 1: raise PromptError(f'size must be at least 1, not {size}.')
-    prompts, out = [], {}
-    for i, pair in enumerate(pairs):
-        try: prompts.append(vlm.prompt(*pair, suffix=suffix))
-        except (ValueError, TypeError, OSError) as e: raise PromptError(f'Pair {i}: {e}') from e
-    if why_alone(vlm): return [run([p])[0] for p in prompts]
-    def pictures(i): return len(prompts[i].images) if vlm.family.cross else 0
-    order = sorted(range(len(prompts)), key=lambda i: (pictures(i), len(prompts[i])))
-    for _, same in groupby(order, pictures):
-        for some in chunked(same, size): out.update(zip(some, run([prompts[i] for i in some])))
-    return [out[i] for i in range(len(prompts))]
+    def capture_many(self,
+        pairs,          # of (picture or list of pictures, question)
+        *, suffix=True, # as in `capture`
+        size=8,         # largest batch
+        **kw,           # as in `forward`
+    ) -> list:          # of `AttentionRows`, in the order of the pairs
+        "Ask many questions and capture the attention on their pictures"
+        return in_batches(self, pairs, suffix, size, lambda prompts: self.forward(prompts, **kw))
 
-# %% ../../nbs/library/attention/02_capture.ipynb #ab506c7c
-@patch
-def generate_many(self: VLM, prompts, max_new_tokens=32) -> list: # of `Answer`
-    "The model's own greedy answers to a batch of prompts"
-    if len(prompts) == 1: return [self.generate(prompts[0], max_new_tokens)]
-    start, N, eos = time.perf_counter(), max(map(len, prompts)), self.model.generation_config.eos_token_id
-    room = [self.room(p, max_new_tokens) for p in prompts]
-    with model_lock(self.model):
-        how = greedy(self.model, max(room), self.argmax)
-        out = self.model.generate(**collate(self, prompts), generation_config=how)
-    seconds = (time.perf_counter() - start)/len(prompts)
-    return [self.answer(p, out.sequences[b, N:N + n], [l[b] for l in out.logits], seconds, eos)
-            for b, (p, n) in enumerate(zip(prompts, room))]
+    def forward(self,
+        prompts: Prompt|list,    # one prompt, or a list of them: one batch
+        layers=None,         # layer indices; all by default
+        steps='first',       # rows of the 'first' token (the pass ends there, without an answer), the 'last' or 'all'
+        question_rows=True,  # keep the rows of the question's own tokens too?
+        max_new_tokens=32,   # longest answer
+    ) -> AttentionRows|list: # one for each prompt
+        "Run prompts and capture the attention of each"
+        alone = isinstance(prompts, Prompt)
+        if alone: prompts = [prompts]
+        if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
+        refuse_compiled(self.model)
+        ensure_read(self)
+        N, answers = max(map(len, prompts)), [None]*len(prompts)
+        leads, facts = [N - len(p) for p in prompts], dict(argmax=self.argmax, batch=len(prompts))
+        rec = batch_recorder(self, prompts, leads, layers, question_rows, stop=steps == 'first')
+        bridged = self.family.bridge(self.model) if self.family.bridge else nullcontext()
+        with model_lock(self.model), bridged as seen, watching(rec, self.model):
+            answers = self.generate_many(prompts, max_new_tokens)    # they stay None where the pass ends before
+        check_seen(rec)
+        own = zip(prompts, answers, leads)
+        found = [rows_of(self, p, rec, steps, a, b, lead, seen, **facts) for b, (p, a, lead) in enumerate(own)]
+        return found[0] if alone else found
 
-@patch
-def forward_many(self: VLM,
-    prompts,             # list of `Prompt`, one batch
-    layers=None,         # layer indices; all by default
-    steps='first',       # rows of the 'first' token (the pass ends there, without an answer), the 'last' or 'all'
-    question_rows=True,  # keep the rows of the question's own tokens too?
-    max_new_tokens=32,   # longest answer
-) -> list:               # of `AttentionRows`
-    "Run a batch of prompts and capture the attention of each"
-    if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
-    refuse_compiled(self.model)
-    N, answers = max(map(len, prompts)), [None]*len(prompts)
-    leads, facts = [N - len(p) for p in prompts], dict(argmax=self.argmax, batch=len(prompts))
-    rec = batch_recorder(self, prompts, leads, layers, question_rows, stop=steps == 'first')
-    bridged = self.family.bridge(self.model) if self.family.bridge else nullcontext()
-    with model_lock(self.model), bridged as seen, watching(rec, self.model):
-        answers = self.generate_many(prompts, max_new_tokens)    # they stay None where the pass ends before
-    check_seen(rec)
-    own = zip(prompts, answers, leads)
-    return [rows_of(self, p, rec, steps, a, b, lead, seen, **facts) for b, (p, a, lead) in enumerate(own)]
+# %% ../../nbs/library/attention/02_capture.ipynb #49799bf6
+def ensure_read(vlm):
+    "Check a model of a family without a record when its rows are first read; refuse it with what failed"
+    if vlm.family.recorded or vlm.model in _passed: return
+    own = vlm.model.config.to_json_string(), type(vlm.processor).__name__, str(vlm.dtype)
+    path = kept_folder()/'families'/f'{digest([*own, transformers.__version__, torch.__version__])}.json'
+    if path.is_file(): return _passed.add(vlm.model)
+    check = check_family(VLM(vlm.model, vlm.processor, vlm.name))
+    if not check.read: raise UnsupportedError(f'{check}. The page "Add a model family" shows how a family gets a record.')
+    LOG.warning(check)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, dumps(asdict(check), indent=1) + '\n')
 
-@patch
-def forward(self: VLM, prompt: Prompt, *how, **kw) -> AttentionRows:
-    "Run a prompt and capture its attention; arguments as in `forward_many`"
-    return self.forward_many([prompt], *how, **kw)[0]
+# %% ../../nbs/library/attention/02_capture.ipynb #9bbb8725
+class StockVLM(VLM):
+    "A stock model with the one prompt that its caller made, for methods that would make their own"
+    def __init__(
+        self, model, processor,  # its processor, or None
+        given: Prompt,  # from `read_prompts`
+    ):
+        self.hold(model, processor)
+        self.given = given
 
-@patch
-def capture(self: VLM,
-    images: Picture|list,
-    question: str,
-    layers: list|None = None, steps: str = 'first', question_rows: bool = True,    # as in `forward_many`
-    suffix: str|bool|None = True,   # appended after a space: a text; True: the model's own, `VLM.suffix`; None: none
-    max_new_tokens: int = 32,
-) -> AttentionRows:
-    "The attention on pictures under a question, and the answer (all of it: steps='all'); `meta` holds the seconds"
-    start = time.perf_counter()
-    rows, = self.forward_many([self.prompt(images, question, suffix)], layers, steps, question_rows, max_new_tokens)
-    rows.meta['seconds'] = time.perf_counter() - start
-    return rows
+    def prompt(self, images=None, question=None, suffix=None) -> Prompt:
+        "The prompt, if it is the one that is asked for"
+        first = images[0] if isinstance(images, (list, tuple)) and images else images
+        known = any(first is im for im in (None, *self.given.images))
+        if known and question in (None, self.given.asked): return self.given
+        raise UnsupportedError('This method asks about other words or another picture, and here the prompt is given. '
+                               'Use it through a `VLM`.')
 
-@patch
-def capture_many(self: VLM,
-    pairs,          # of (picture or list of pictures, question)
-    *, suffix=True, # as in `capture`
-    size=8,         # largest batch
-    **kw,           # as in `forward_many`
-) -> list:          # of `AttentionRows`, in the order of the pairs
-    "Ask many questions and capture the attention on their pictures"
-    return _in_batches(self, pairs, suffix, size, lambda prompts: self.forward_many(prompts, **kw))
+    def fill(self, *args):
+        "There is no other prompt"
+        raise UnsupportedError('This method makes a prompt of its own, and here it is given. Use it through a `VLM`.')
 
-@patch
-def ask_many(self: VLM, pairs, suffix=True, max_new_tokens=32, size=8) -> list: # of `Answer`, in the order of the pairs
-    "Ask many questions, about one picture or many; arguments as in `capture_many`"
-    return _in_batches(self, pairs, suffix, size, lambda prompts: self.generate_many(prompts, max_new_tokens))
+    def words_alone(self) -> Prompt: # without spans, pictures, and positions of the question
+        "The given prompt without its pictures"
+        ids = self.given.inputs['input_ids'][0]
+        gone = picture_frame(self.processor, ids.tolist(), self.model.config.image_token_id)
+        kept = [i for i in range(len(ids)) if i not in gone]
+        inputs = dict(input_ids=ids[None, kept], attention_mask=torch.ones(1, len(kept), dtype=torch.long))
+        names = [self.given.tokens[i] for i in kept]
+        return Prompt(BatchFeature(inputs), [], [], ''.join(names), [], names, self.given.asked)

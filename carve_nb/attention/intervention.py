@@ -11,12 +11,12 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 import torch
-from .capture import check_layers, refuse_compiled, row_scores, softmax_beside, stack_layers
+from .capture import VLM, check_layers, refuse_compiled, row_scores, softmax_beside, stack_layers
 from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..models.hooks import Watcher, _watchers, restore, watching
 from ..models.families import check_needs
 from ..models.prompts import SHORT_ANSWER, Prompt
-from ..models.vlm import VLM, model_lock
+from ..models.model import model_lock
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #a614a400
 @dataclass(repr=False)

@@ -12,7 +12,7 @@ import torch
 from .capture import check_layers
 from ..core.errors import CarveError
 from ..models.hooks import restore
-from ..models.vlm import model_lock
+from ..models.model import model_lock
 
 # %% ../../nbs/library/attention/10_layer_masking.ipynb #51942f13
 def decoder_layers(model) -> list:

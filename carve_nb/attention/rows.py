@@ -19,7 +19,7 @@ from ..core.words import pick_words, read_words, why_no_words
 from ..core.saliency import Saliency, merge_heads, pick_layers
 from ..core.plotting import fit_height, panels_html
 from ..models.image_tokens import ImageSpan
-from ..models.vlm import Answer
+from ..models.model import Answer
 
 # %% ../../nbs/library/attention/01_rows.ipynb #ebcbb8a6
 TILES = 'all', 'thumbnail', 'tiles'

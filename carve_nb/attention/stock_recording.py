@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 import torch
 from transformers import ProcessorMixin
-from .capture import batch_recorder, check_seen, is_compiled, rows_of
+from .capture import StockVLM, batch_recorder, check_seen, ensure_read, is_compiled, rows_of
 from .rows import AttentionRows
 from ..core.errors import CaptureError
 from ..models.hooks import (
     Around, _watchers, around_generate, check_inputs, check_same, generate_setting, holds_pictures, refuse_settings,
     seen_here, stock_model, watching)
 from ..models.prompts import prompt_places, read_prompts
-from ..models.vlm import StockVLM
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #5e8e4e5a
 class _StockRecord:
@@ -35,6 +34,7 @@ class _StockRecord:
         if vlm.family.bridge and len(prompts) > 1:
             raise CaptureError(f'Prompts of {vlm.family.name!r} are recorded one at a time: their rows are composed '
                                'with those of a second model.')
+        ensure_read(vlm)
         leads = [lead for lead, _ in self.places]
         self.recorder = batch_recorder(vlm, prompts, leads, layers, given=(len(prompts), self.length))
         layers, size = self.recorder.layers, (0, len(self.recorder.layers), vlm.n_heads)

@@ -14,7 +14,7 @@ from transformers.vision_utils import get_vision_window_index
 from .capture import row_scores
 from ..core.errors import UnsupportedError
 from ..models.hooks import Watcher, watching
-from ..models.vlm import model_lock
+from ..models.model import model_lock
 
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #0a1eba8f
 def _depth(config): return getattr(config, 'num_hidden_layers', None) or config.depth

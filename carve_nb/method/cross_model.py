@@ -9,8 +9,9 @@ __all__ = ['UNRECORDED', 'why_no_view', 'check_answerer', 'answerer_name', 'ask_
 # %% ../../nbs/library/method/30_cross_model.ipynb #365a4ffb
 from dataclasses import fields
 from urllib.parse import urlsplit
+from ..attention.capture import VLM
 from ..core.image import picture_key
-from ..models.vlm import VLM, weights_key
+from ..models.model import weights_key
 from ..models.api_client import Endpoint, check_address
 from ..core.errors import CarveError, RemoteError
 

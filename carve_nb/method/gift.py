@@ -8,7 +8,7 @@ __all__ = ['query_rows', 'gaze_shifts', 'heat_map', 'stretch', 'busiest', 'ampli
 # %% ../../nbs/library/method/21_gift.ipynb #fd164bfc
 from dataclasses import dataclass
 import torch
-from ..models.vlm import model_lock
+from ..models.model import model_lock
 from ..attention.capture import recording
 from ..core.words import pick_words, read_words, why_no_words
 from .results import Timings

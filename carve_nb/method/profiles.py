@@ -22,7 +22,7 @@ from ..core.io import CHECKPOINTS, PACKAGED, kept_folder, replace_file
 from ..core.plotting import figure_bytes, plot_style
 from ..core.words import pick_words
 from .registry import ENTRIES
-from ..models.vlm import weights_key
+from ..models.model import weights_key
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6aa87054
 def short_name(vlm) -> str:

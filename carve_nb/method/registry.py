@@ -17,7 +17,7 @@ from ..core.io import table_html
 if TYPE_CHECKING:    # the table of methods comes without torch
     from carve_nb.method.base import Method
     from carve_nb.method.results import Result
-    from carve_nb.models.vlm import VLM
+    from carve_nb.attention.capture import VLM
 else: Method = Result = VLM = object    # for whoever evaluates the annotations, as nbdev does
 
 # %% ../../nbs/library/method/32_registry.ipynb #2b03af62

@@ -13,6 +13,7 @@ from contextvars import Context
 from torch import nn
 from transformers import AutoModelForImageTextToText, LogitsProcessorList, Pipeline, ProcessorMixin
 from transformers.pipelines import PIPELINE_REGISTRY
+from ..attention.capture import VLM, StockVLM
 from ..attention.intervention import Edit, applying
 from .base import IDLE, DecodingMethod
 from .results import confidence_of
@@ -23,7 +24,6 @@ from ..core.io import TINY, shipped_folder
 from ..models.families import check_needs
 from ..models.hooks import Around, around_generate, check_inputs, refuse_settings, stock_model
 from ..models.prompts import read_prompts
-from ..models.vlm import VLM, StockVLM
 
 # %% ../../nbs/library/method/33_stock_models.ipynb #856174fc
 class Edited(list):

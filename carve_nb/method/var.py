@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 import torch
-from ..models.vlm import model_lock
+from ..models.model import model_lock
 from ..attention.capture import check_layers
 from ..core.saliency import pick_layers
 from ..attention.layer_masking import layer_inputs

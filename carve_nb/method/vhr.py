@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from transformers import BatchFeature
 from ..models.prompts import Prompt, check_text, format_chat, lay_out, token_names
-from ..models.vlm import StockVLM, greedy
+from ..models.model import greedy
 from ..models.prefix_cache import own_loose
-from ..attention.capture import check_layers, collate
+from ..models.batches import collate
+from ..attention.capture import StockVLM, check_layers
 from ..core.saliency import pick_layers
 from .results import Timings
 from ..attention.intervention import Edit, applying

@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from scipy import ndimage
 from ..models.prompts import GENERAL_INSTRUCTION
-from ..models.vlm import model_lock
+from ..models.model import model_lock
 from ..attention.intervention import frozen, grad_rows
 from .view import ViewRule
 from .results import Result, Timings

@@ -15,7 +15,7 @@ from itertools import groupby
 from urllib.parse import quote, urlsplit
 from PIL import Image
 from ..core.image import open_image
-from .vlm import Answer
+from .model import Answer
 from ..core.errors import CarveError, RemoteError
 
 # %% ../../nbs/library/models/12_api_client.ipynb #34721060

@@ -31,7 +31,7 @@ from .report import PAGE, STAR, Report, leaderboard, write_report
 from .runner import (
     RunConfig, SampleEvaluator, make_methods, picture_units, run_eval)
 from ..method.carve import Carve
-from ..models.vlm import greedy
+from ..models.model import greedy
 
 # %% ../../nbs/library/runs/06_demo.ipynb #10ad0d31
 DEMO_METHODS = (

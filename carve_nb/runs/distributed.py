@@ -12,12 +12,12 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from ..attention.capture import VLM
 from ..core.errors import IncompleteError, RunError
 from ..core.io import PACKAGED
 from .options import Loading
 from .store import attempt, differing, without
 from .runner import MAY_CHANGE, RunConfig, ready_here
-from ..models.vlm import VLM
 
 # %% ../../nbs/library/runs/04_distributed.ipynb #40276b13
 @dataclass(frozen=True)

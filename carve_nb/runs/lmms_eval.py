@@ -10,7 +10,7 @@ import os, warnings
 from importlib import import_module
 from PIL import Image
 from ..core.io import TINY
-from ..models.vlm import VLM
+from ..attention.capture import VLM
 from ..attention.cache import AttentionCache
 from ..method.cross_model import open_answerer
 from ..method.registry import make_method, read_method

@@ -35,7 +35,7 @@ class Loading:
         return {k: v for k, v in values.items() if v}
 
     def load(self): # `VLM`
-        from carve_nb.models.vlm import VLM     # not before a model is wanted: help loads this module
+        from carve_nb.attention.capture import VLM     # not before a model is wanted: help loads this module
         return VLM.from_pretrained(self.model, **self.given())
 
 # %% ../../nbs/library/runs/00_options.ipynb #b5299570

@@ -19,6 +19,7 @@ from itertools import groupby
 from pathlib import Path
 from .. import __version__
 from ..attention.cache import AttentionCache
+from ..attention.capture import VLM
 from ..method.cross_model import describe_answerer, open_answerer, why_no_view
 from ..method.registry import ENTRIES, make_method, read_method, split_specs
 from ..method.carve import Carve
@@ -32,7 +33,7 @@ from ..data.scoring import RULES, patch_auroc, score_answer
 from ..core.saliency import pick_layers
 from ..models.families import check_needs
 from ..models.image_tokens import set_image_tokens, token_limit, token_settings
-from ..models.vlm import VLM, free_memory, weights_key
+from ..models.model import free_memory, weights_key
 from ..core.image import box_iou
 
 log = logging.getLogger(__name__)

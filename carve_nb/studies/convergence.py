@@ -20,7 +20,6 @@ import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from scipy.spatial.distance import squareform
 from ..formulas.complexity import entropy, texture
-from ..attention import capture as _capture# gives `VLM` its `capture`
 from ..formulas.depth import head_mean_rows, hellinger
 from ..method.profiles import LayerProfile, short_name
 from ..core.correlation import spearman
@@ -32,7 +31,7 @@ from ..core.stats import (
 from ..data.records import image_key_of
 from ..data.scenes import make_scene, samples, to_sample
 from ..models.prompts import SHORT_ANSWER
-from ..models.vlm import weights_key
+from ..models.model import weights_key
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #3b4283a3
 def check_attending(vlm):

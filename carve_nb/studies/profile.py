@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from matplotlib import get_data_path
 from PIL import ImageDraw, ImageFont
-from ..attention import capture as _capture# gives `VLM` its `capture`
+from ..attention.capture import VLM
 from ..method.results import Timings
 from ..core.errors import CarveError
 from ..core.image import open_image
@@ -31,7 +31,7 @@ from ..formulas.agreement import layer_agreement, rank_patches
 from ..method.auto import CarveAuto, map_evidence
 from ..method.profiles import short_name, ROWS, ModelProfile, word_row
 from ..models.prompts import SHORT_ANSWER, unknown_words
-from ..models.vlm import VLM, weights_key
+from ..models.model import weights_key
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
 def row_maps(rows) -> np.ndarray: # `AttentionRows` -> [R, L, gh, gw]

@@ -8,7 +8,7 @@ import carve_nb
 from carve_nb.attention import capture as recorder
 from carve_nb.attention.intervention import grad_rows
 from carve_nb.core.errors import CaptureError
-from carve_nb.attention.capture import recording
+from carve_nb.attention.capture import VLM, recording
 from carve_nb.method.carve import Carve
 from carve_nb.runs.demo import eager_kernel
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers
@@ -24,7 +24,6 @@ from carve_nb.method.gift import query_rows
 from carve_nb.attention.layer_masking import layer_inputs
 from carve_nb.method.vicrop import pixel_grads
 from carve_nb.method.registry import ENTRIES, make_method
-from carve_nb.models.vlm import VLM
 from .clean import differences, picture, snapshot, tensor_bytes
 
 QUESTION, PICTURE, OTHER = 'What animal is this?', picture(80, 64), picture(60, 90, 1)

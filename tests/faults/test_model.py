@@ -9,7 +9,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from carve_nb.attention.intervention import grad_rows
 from carve_nb.core.errors import CaptureError, CarveError
 from carve_nb.attention.rows import AttentionRows
-from carve_nb.attention.capture import recording
+from carve_nb.attention.capture import VLM, recording
 from carve_nb.method.carve import Carve, ReadingRule
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.attention.layer_masking import decoder_layers
@@ -21,7 +21,6 @@ from carve_nb.data.records import Record
 from carve_nb.method.view import magnify
 from carve_nb.formulas.regions import regions, top_mask
 from carve_nb.runs.runner import RunConfig, SampleEvaluator, run_eval
-from carve_nb.models.vlm import VLM
 from .clean import count_passes, differences, picture, snapshot
 
 QUESTION, PICTURE = 'What animal is this?', picture(80, 64)

@@ -94,7 +94,7 @@ def a_report(bad=BAD, made=None):
 
 def a_result():
     "The result of a method with hostile words as question, answers, notes and names of maps"
-    from carve_nb.models.vlm import Answer
+    from carve_nb.models.model import Answer
     image = Image.effect_noise((64, 64), 60).convert('RGB')
     S = Saliency(np.eye(4, dtype=np.float32), image.size, (0, 0, *image.size), image)
     return Result(answer=Answer(BAD, [1], 0.), plain_answer=Answer(BAD, [1], 0.), saliency=S, maps={BAD: S}, view=View(image, (0, 0, 64, 64), 1., False), notes=[BAD], method=BAD, image=image, question=BAD)
@@ -113,7 +113,7 @@ def an_explorer(vlm):
 
 @pytest.fixture(scope='module')
 def vlm():
-    from carve_nb.models.vlm import VLM
+    from carve_nb.attention.capture import VLM
     return VLM.from_pretrained('carve-tiny')
 
 
@@ -126,7 +126,7 @@ def a_prompt(question=BAD):
 
 def some_rows():
     "Attention with hostile words as answer, over a picture"
-    from carve_nb.models.vlm import Answer
+    from carve_nb.models.model import Answer
     p = a_prompt()
     return AttentionRows(torch.rand(1, 12, 2, 16)/16, [*range(12)], [1], p.spans, answer=Answer(BAD, [1], 0.), meta=dict(n_layers=12, sizes=[(64, 64)]), images=p.images)
 

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 import pytest, torch
 from PIL import Image
+from carve_nb.attention.capture import VLM
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.core.errors import InsufficientMemoryError, CarveError
 from carve_nb.runs.store import read_run
@@ -14,7 +15,6 @@ from carve_nb.runs.report import write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
-from carve_nb.models.vlm import VLM
 
 PICTURE = Image.linear_gradient('L').convert('RGB')
 ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
@@ -99,7 +99,6 @@ from carve_nb.runs.report import write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
-from carve_nb.models.vlm import VLM
 from carve_nb.runs.runner import RunConfig, SampleEvaluator
 
 '''

@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 import pytest, torch
 from PIL import Image
+from carve_nb.attention.capture import VLM
 from carve_nb.runs import runner
 from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
@@ -15,7 +16,6 @@ from carve_nb.runs.report import write_report
 from carve_nb.runs.runner import local_engine, run_eval
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.data.datasets import load_benchmark
-from carve_nb.models.vlm import VLM
 
 SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.csv'
 files = lambda out: {k: (out/k).read_bytes() for k in SAME if (out/k).exists()}

@@ -3,6 +3,7 @@ import json, re, warnings
 import numpy as np
 import pytest, torch
 from PIL import Image
+from carve_nb.attention.capture import VLM
 from carve_nb.method.carve import Carve, ReadingRule
 from carve_nb.cli.main import main
 from carve_nb.formulas.product import contrast
@@ -11,7 +12,6 @@ from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import make_scene
 from carve_nb.core.errors import DataError, PromptError
 from carve_nb.models.prompts import BREAK, GENERAL_INSTRUCTION, commands, escape_text
-from carve_nb.models.vlm import VLM
 from .clean import count_passes, special_and_image
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8))

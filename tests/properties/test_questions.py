@@ -8,7 +8,7 @@ from PIL import Image
 from carve_nb.core.errors import CaptureError, PromptError
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.models.prompts import BREAK, escape_text
-from carve_nb.models.vlm import Answer
+from carve_nb.models.model import Answer
 from carve_nb.models.image_tokens import ImageSpan
 from faults.clean import special_and_image
 
