@@ -6,7 +6,7 @@ from PIL import Image
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 import carve_nb
-from carve_nb.models import hooks, vlm as vlm_module
+from carve_nb.models import hooks, model as model_module
 from carve_nb.attention.layer_masking import decoder_layers
 
 STOCK = 'eager', 'sdpa', 'flash_attention_2', 'flex_attention'
@@ -52,7 +52,7 @@ def context_variables():
 
 def lock_is_free(model):
     "Could another thread take its turn?"
-    lock, free = vlm_module._locks.get(model), []
+    lock, free = model_module._locks.get(model), []
     if lock is None: return True
     def take():
         if lock.acquire(timeout=1):
