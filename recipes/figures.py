@@ -118,7 +118,7 @@ def size_stage(vlm, seed, step, read) -> tuple: # a kind of `row.json`; plain va
     stage = dict(
         share=round(100*share(step), 1), side=r.image.width, target=target, map=np.rint(999*S.values/S.values.max()).astype(int).tolist(),
         touch=S.touch(target), view=list(found.view.box), alone=str(found.plain_answer), looked=str(found),
-        right=[round(100*float(v), 1) for v in right], picture=picture_link(r.image, 320, 55), shown=picture_link(found.view.image, 192, 55))
+        right=[round(100*float(v), 1) for v in right], picture=picture_link(r.image, 256, 45), shown=picture_link(found.view.image, 192, 55))
     return stage, draw_boxes(r.image, [widen_box(target, r.image.width//50), found.view.box], ['white', CONCEPT_COLORS['contrast']], r.image.width//150)
 
 def size_figure(vlm, seed, row) -> tuple: # of a checkup; plain values, for JSON; picture for those without scripts
@@ -132,7 +132,7 @@ def size_figure(vlm, seed, row) -> tuple: # of a checkup; plain values, for JSON
     return figure, plot_panels(shown, f'{asked.question} ({asked.answer}) One thing at four sizes, in % of the side of the picture.', 330)
 
 # %% ../nbs/notes/figures.ipynb #19459361
-ASKED = dict(exist='is it there?', color='what color?', shape='what shape?', view='a digit, second look')   # of the records
+ASKED = dict(exist='is it there?', color='what colour?', shape='what shape?', view='a digit, second look')   # of the records
 
 def word_at(vlm, kind) -> list: # the tokens of one question, at `POSITIONS`
     "What stands where, in a question of a kind"
