@@ -132,7 +132,8 @@ def one_of(what, names) -> dict: # arguments of `word`
     "A choice among names"
     return dict(read=lambda text: choose(text, names, what), among=names, metavar=what.upper())
 
-option, argument = partial(word, typer.Option), partial(word, typer.Argument)
+option = partial(word, typer.Option)
+argument = partial(word, typer.Argument)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #0da71738
 Pictures = Annotated[list[str], argument(
@@ -261,7 +262,8 @@ def do_ask(images: Pictures, question: Question, loading,
     ask = pick_method(method, layers, suffix, max_new_tokens)
     r = ask_several(ask, open_model(loading, ask), pictures, question, box=box)
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')
-    shown, facts = sys.stdout.isatty() and not quiet, dict(model=loading.model, version=__version__)
+    shown = sys.stdout.isatty() and not quiet
+    facts = dict(model=loading.model, version=__version__)
     if shown: print(*filter(None, [terminal_picture(r.picture), *map(tame_terminal, r.summary())]), sep='\n')
     else:
         said = r.summary()[1:] if verbose or r.images else grave_notes(r.notes)*(not quiet)
@@ -296,7 +298,8 @@ def do_map(images: Pictures, question: Question, loading,
     S = r.saliency
     for note in [*r.notes[len(pictures) > 1:], *unseen_note(S.box, S.size)]: print_line('note', note)
     what = save_map(S, out)
-    (rows, columns), (x, y) = S.values.shape, S.peak()
+    rows, columns = S.values.shape
+    x, y = S.peak()
     print(f'{out}: {what}, from a grid of {rows} x {columns}, peak at x = {x:.0f}, y = {y:.0f}')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2169a7ac
@@ -431,7 +434,8 @@ def make_example(folder):
 FOLDER_HELP = '\n\n'.join(['A folder of your own; carve eval --example FOLDER writes this one:', *FOLDER_FORMAT])
 
 # %% ../../nbs/library/cli/03_commands.ipynb #4ba4a79d
-SAMPLE, LIMIT = partial(option, panel='Samples'), partial(option, panel='Resolution and length')
+SAMPLE = partial(option, panel='Samples')
+LIMIT = partial(option, panel='Resolution and length')
 ENGINE = partial(option, panel='Who measures, who answers')
 
 @command('Measure', FOLDER_HELP)
@@ -598,7 +602,8 @@ def do_profile(loading,
     if path.exists() and not force:
         raise CarveError(f'{path} is a profile of these weights; --force measures again and puts the new one there.')
     make_folder(path.parent)     # before the work
-    over, asked = partial(tqdm, leave=False, disable=quiet), profile_questions(vlm, n, images)
+    over = partial(tqdm, leave=False, disable=quiet)
+    asked = profile_questions(vlm, n, images)
     if images and not quiet: print_line('note', f'asked: {" ".join(dict.fromkeys(s.question for s in asked))}')
     profile = profile_model(vlm, asked, images.name if images else 'scenes of this package', over=over)
     if not images: profile = touch_by_kind(profile, vlm, over(kind_questions(n)))

@@ -33,7 +33,8 @@ def check_file(path): # the path
     "Raise an error for a file that cannot be written"
     if str(path) == '-': raise CarveError("'-' is no file here; give a name, or /dev/stdout for the standard output.")
     try:
-        folder, found = Path(path).is_dir(), Path(path).absolute().parent.is_dir()
+        folder = Path(path).is_dir()
+        found = Path(path).absolute().parent.is_dir()
     except OSError as e:
         raise CarveError(f'{path} cannot be written: {e.strerror}.') from e     # such as a name that is too long
     if folder: raise CarveError(f'{path} is a folder; name a file.')
@@ -111,7 +112,8 @@ def print_table(rows, as_json=False): # lists of words, the head first
     if as_json: return print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
     from rich.console import Console
     from rich.table import Table
-    table, rows = Table(*head, box=None, pad_edge=False), [list(map(tame_terminal, row)) for row in rows]
+    table = Table(*head, box=None, pad_edge=False)
+    rows = [list(map(tame_terminal, row)) for row in rows]
     table.columns[0].no_wrap = True
     for row in rows: table.add_row(*row)
     width = shutil.get_terminal_size((0, 0)).columns or Console(width=10_000).measure(table).maximum
@@ -123,7 +125,8 @@ def print_table(rows, as_json=False): # lists of words, the head first
     print('\n'.join(lines))
 
 # %% ../../nbs/library/cli/01_files.ipynb #29456acc
-KITTY, ITERM = {'xterm-kitty', 'xterm-ghostty', 'ghostty'}, {'iTerm.app', 'iTerm2', 'WezTerm'}
+KITTY = {'xterm-kitty', 'xterm-ghostty', 'ghostty'}
+ITERM = {'iTerm.app', 'iTerm2', 'WezTerm'}
 
 def terminal_picture(draw) -> str: # makes a PIL picture; '' where none can be shown
     "The escape sequence that shows a picture in kitty or iTerm2"

@@ -56,12 +56,14 @@ OTHER_NAMES = {'--preset': '--method official', '--save': '--out', '--quick': 'c
 
 def summarize_usage(e, argv=()) -> str: # one line
     "What is wrong with the options of a command, what may have been meant, and where to read more"
-    said, where = e.format_message().rstrip('.'), e.ctx.command_path if e.ctx else 'carve'
+    said = e.format_message().rstrip('.')
+    where = e.ctx.command_path if e.ctx else 'carve'
     if 'unexpected extra' in said and where.endswith('explore'): said += '; put the question in quotation marks'
     if "'IMAGE" in said: said = 'Give a picture, or several, and then the question in quotation marks'
     option = getattr(e, 'option_name', None)
     if option:
-        field, value = option.lstrip('-').replace('-', '_'), dict(zip(argv, argv[1:])).get(option, 'VALUE')
+        field = option.lstrip('-').replace('-', '_')
+        value = dict(zip(argv, argv[1:])).get(option, 'VALUE')
         meant = f'--method carve:{field}={value}' if field in FIELD_NAMES else OTHER_NAMES.get(option)
         if meant: said = f'No such option: {option}; write {meant}'
     return f'{said} (see {where} --help)'
@@ -109,7 +111,8 @@ def printable():
 @contextmanager
 def logged():
     "Inside the block the messages that the package logs go to the standard error, without prefix"
-    log, handler = logging.getLogger('carve_nb'), logging.StreamHandler()
+    log = logging.getLogger('carve_nb')
+    handler = logging.StreamHandler()
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try: yield
@@ -119,7 +122,8 @@ def logged():
 
 def main(argv=None) -> int: # exit status
     "The command `carve`"
-    told, notes = {}, set()
+    told = {}
+    notes = set()
     def note(message, *args, **kw):     # once, though a question is read several times
         if str(message) not in notes: print_line('note', message)
         notes.add(str(message))

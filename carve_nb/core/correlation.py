@@ -47,7 +47,8 @@ def _residuals(x, given) -> np.ndarray:    # [..., m]; covariates [..., m, k]
     def centred(a, axis):
         ranks = stats.rankdata(a, axis=axis)
         return ranks - ranks.mean(axis, keepdims=True)
-    R, Z = centred(x, -1)[..., None], centred(given, -2)
+    R = centred(x, -1)[..., None]
+    Z = centred(given, -2)
     Zt = Z.swapaxes(-1, -2)
     beta = np.linalg.pinv(Zt @ Z, rcond=1e-10, hermitian=True) @ (Zt @ R)
     return (R - Z @ beta)[..., 0]
@@ -70,7 +71,8 @@ def spearman(
         covariates = np.stack(columns, -1)
         return correlate(_residuals(x, covariates), _residuals(y, covariates)).clip(-1, 1)
     columns = [x, y, *given.T]
-    value, values = float(stat(*columns)), bootstrap_values(stat, columns, n, seed, pictures)
+    value = float(stat(*columns))
+    values = bootstrap_values(stat, columns, n, seed, pictures)
     t = abs(value)*np.sqrt(df/max(1 - value*value, 1e-300))
     p = 2*stats.t.sf(t, df) if m == size else 2*stats.t.sf(abs(value)/np.nanstd(values), m - 1)
     return Estimate(value, *expanded_ends(values, m), size, float(p))
@@ -84,14 +86,17 @@ def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
     x, y, given, pictures = _check_columns(dict(x=x, y=y), given, clusters)
-    m, low, high = len(x), y.min(), y.max()
+    m = len(x)
+    low = y.min()
+    high = y.max()
     if low < 0 or high > 1: raise StatisticsError(f'y must lie between 0 and 1, not between {low:g} and {high:g}.')
     X = np.column_stack([given, x])
     X = np.column_stack([np.ones(m), (X - X.mean(0))/np.maximum(X.std(0), 1e-300)])
     ranks = [np.linalg.matrix_rank(X[:, :j + 1]) for j in range(X.shape[1])]
     new = np.diff(ranks, prepend=0) > 0      # what follows from the columns before it says nothing
     if not new[-1]: raise StatisticsError('x follows from the covariates: it has no odds of its own.')
-    k, rarer = new.sum() - 1, min(y.sum(), (1 - y).sum())
+    k = new.sum() - 1
+    rarer = min(y.sum(), (1 - y).sum())
     if rarer < 5*k:
         raise StatisticsError(
             f'{m} answers, {rarer:g} of the rarer kind, are too few for {k} coefficients: 5 for each are needed.')
@@ -100,7 +105,8 @@ def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0
         try: fit = GLM(y, X[:, new], Binomial()).fit(cov_type='cluster', cov_kwds=dict(groups=pictures))
         except PerfectSeparationWarning:
             raise StatisticsError(f'{m} answers are separated without an error: no odds.') from None
-    slope, (lo, hi) = float(fit.params[-1]), fit.conf_int(2*TAIL)[-1]
+    slope = float(fit.params[-1])
+    lo, hi = fit.conf_int(2*TAIL)[-1]
     if abs(slope) > STEEPEST:
         raise StatisticsError(f'Log-odds of {slope:.0f} per standard deviation: the answers are all but separated.')
     return Estimate(slope, float(lo), float(hi), m, float(fit.pvalues[-1]))

@@ -35,7 +35,8 @@ def _from_array(a):
         raise ImageError(f'Array of shape {a.shape} is not a picture (channels first? np.moveaxis(a, 0, -1)); {want}')
     _check_size(a.shape[1::-1], math.inf)
     if a.dtype.kind == 'f':
-        low, high = a.min(), a.max()
+        low = a.min()
+        high = a.max()
         if not (-1e-6 <= low and high <= 1 + 1e-6):   # of NaN neither holds
             raise ImageError(f'Float array ranges from {low:.4g} to {high:.4g}; divide by its full scale; {want}')
         a = (a.astype(np.float32)*255).round().clip(0, 255).astype(np.uint8)
@@ -46,7 +47,8 @@ def _from_array(a):
 def _from_tensor(t):
     "Picture from a torch tensor [3, H, W], [1, H, W], [H, W, 3] or [H, W], by the rules of an array"
     shape = tuple(t.shape)
-    first, last = len(shape) == 3 and shape[0] in (1, 3), shape[2:] == (3,)
+    first = len(shape) == 3 and shape[0] in (1, 3)
+    last = shape[2:] == (3,)
     if first and last:
         raise ImageError(f'Tensor of shape {shape}: its channels may stand first or last; pass a numpy array, '
                          'height x width x 3')
@@ -57,7 +59,8 @@ def _from_tensor(t):
 # %% ../../nbs/library/core/02_image.ipynb #d2b44193
 def _scale_deep(img):
     "Picture in mode I;16*, I or F to 8 bits of grey by its full range; LA if one of its values means transparent"
-    a, clear = np.asarray(img), img.info.get('transparency')
+    a = np.asarray(img)
+    clear = img.info.get('transparency')
     if img.mode == 'I':
         raise ImageError(f'32-bit integer picture with values {a.min()} to {a.max()}: its full scale is unknown; '
                          'scale it to 0..1 yourself and pass the array')
@@ -74,7 +77,8 @@ def flatten(img):
     "A picture of any mode as a fresh RGB picture without metadata; transparent pixels show white"
     if img.mode[:2] == 'I;' or img.mode in 'IF': img = _scale_deep(img)
     if img.mode == 'La': img = img.convert('LA')
-    clear, out = img.convert('RGBA') if img.has_transparency_data else None, Image.new('RGB', img.size, 'white')
+    clear = img.convert('RGBA') if img.has_transparency_data else None
+    out = Image.new('RGB', img.size, 'white')
     out.paste(clear or img.convert('RGB'), mask=clear)
     return out
 
@@ -193,6 +197,7 @@ def box_iou(a, b) -> float: # (x0, y0, x1, y1) twice -> 0 (apart) .. 1 (equal)
 # %% ../../nbs/library/core/02_image.ipynb #eae8a425
 def png_bytes(img):
     "Picture as the bytes of a PNG file without metadata"
-    f, img = BytesIO(), open_image(img)
+    f = BytesIO()
+    img = open_image(img)
     img.save(f, 'PNG', optimize=img.width*img.height <= 10**6)   # a twelfth off, for ten times the time
     return f.getvalue()

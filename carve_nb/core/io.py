@@ -20,7 +20,8 @@ from .errors import CarveError
 # %% ../../nbs/library/core/06_io.ipynb #3965a90a
 def replace_file(path, data):    # text or bytes
     "Replace a file in one step: it has the new content or the old one"
-    data, target = data.encode() if isinstance(data, str) else data, Path(os.path.realpath(path))
+    data = data.encode() if isinstance(data, str) else data
+    target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file(): return target.write_bytes(data)    # such as /dev/null
     new = target.with_name(f'.{token_hex(8)}.new')
     try:

@@ -29,7 +29,8 @@ def overlay(img, values, vmin=None, vmax=None) -> Image.Image:    # [h, w] finit
     if not (v.ndim == 2 and v.size and np.isfinite(v).all()):
         raise CarveError(f'Map of shape {v.shape} cannot be drawn: '
                          'it must be [h, w], not empty, without NaN or infinity')
-    lo, hi = v.min() if vmin is None else vmin, v.max() if vmax is None else vmax
+    lo = v.min() if vmin is None else vmin
+    hi = v.max() if vmax is None else vmax
     v = Image.fromarray(((v - lo)/(hi - lo if hi > lo else 1)).clip(0, 1)).resize(img.size, Image.BILINEAR)
     colors = Image.fromarray(colormaps['magma_r'](.15 + .75*np.asarray(v), bytes=True)[..., :3])
     weight = Image.fromarray((255*OVERLAY['weight']*np.asarray(v)**.6).round().astype(np.uint8))
@@ -66,10 +67,13 @@ def fit_height(images, height) -> list:
 
 def strip(images, labels=None, height=224) -> Image.Image: # none gets wider than four times the height
     "Put pictures side by side on white, with captions"
-    tiles, gap, font = fit_height(images, height), 6, ImageFont.load_default(max(10, height//16))
+    tiles = fit_height(images, height)
+    gap = 6
+    font = ImageFont.load_default(max(10, height//16))
     top = round(font.size*1.6) if labels else 0
     out = Image.new('RGB', (sum(o.width + gap for o in tiles) - gap, height + top), 'white')
-    pen, x = ImageDraw.Draw(out), 0
+    pen = ImageDraw.Draw(out)
+    x = 0
     for o, label in zip_longest(tiles, (labels or ())[:len(tiles)], fillvalue=''):
         out.paste(o, (x, top + (height - o.height)//2))
         pen.text((x + 2, 2), fit_text(' '.join(label.split()), font, o.width - 4), fill='black', font=font)
@@ -94,7 +98,8 @@ def widen_box(box, room=9) -> tuple:  # (x0, y0, x1, y1), pixels on each side
 
 def outline_target(img, box) -> Image.Image:  # (x0, y0, x1, y1), half-open pixels
     "Outline the true target so that it shows on every ground"
-    white, (x0, y0, x1, y1) = draw_boxes(img, [box], CONCEPT_COLORS['target'], 2), box
+    white = draw_boxes(img, [box], CONCEPT_COLORS['target'], 2)
+    x0, y0, x1, y1 = box
     return white if min(x1 - x0, y1 - y0) <= 6 else draw_boxes(white, [widen_box(box, -2)], 'black', 1)
 
 # %% ../../nbs/library/core/03_plotting.ipynb #5319a43e
@@ -111,11 +116,14 @@ def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> p
     "Pictures in one row under their titles, a sentence below"
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    tiles, gap, size = fit_height(panels.values(), height), 8, max(6, height/20) # pixels; points, at 100 dots an inch
+    tiles = fit_height(panels.values(), height)
+    gap = 8
+    size = max(6, height/20) # pixels; points, at 100 dots an inch
     width = max(sum(o.width + gap for o in tiles) - gap, 24*size)
     lines = [line for part in sentence.splitlines() for line in textwrap.wrap(part, int(width/size/.72))]
     bottom = round(1.7*size*len(lines) + .8*size) if lines else 0
-    total, x = round(2.6*size) + height + bottom, 0
+    total = round(2.6*size) + height + bottom
+    x = 0
     fig = Figure((width/100, total/100), 100)
     for title, o in zip(panels, tiles):
         fig.figimage(np.asarray(o), x, bottom + (height - o.height)//2, origin='upper')
@@ -154,7 +162,9 @@ def panels_html(
     width=224,      # of a panel on the page, pixels, at most
 ) -> str: # HTML without links
     "Panels as HTML that wraps and takes the colours of the page"
-    out, words, most = '', words or {}, 3*width//2
+    out = ''
+    words = words or {}
+    most = 3*width//2
     room = ';min-height:3.4em' if len(panels) > 5 else ''   # narrow panels: titles of two lines
     for title, img in panels.items():
         buf = BytesIO()
@@ -198,13 +208,16 @@ def plot_forest(
     upright=False,  # names below the figure, intervals upright?
 ):
     "Effects with their intervals, one name a line"
-    most, names, ends = max(map(len, rows.values())), list(rows), 'yerr' if upright else 'xerr'
+    most = max(map(len, rows.values()))
+    names = list(rows)
+    ends = 'yerr' if upright else 'xerr'
     for y, (name, estimates) in enumerate(rows.items()):
         for k, e in enumerate(estimates):
             if e is None: continue
             value, low, high = scale*np.array([*e][:3])
             at = value, y + .5*((k + .5)/most - .5)
-            color, label = colors[k] if colors else f'C{k}', labels[k] if labels and not y else None
+            color = colors[k] if colors else f'C{k}'
+            label = labels[k] if labels and not y else None
             mark = dict(color=color, label=label, marker='o', ls='') | style(name, k)
             ax.errorbar(*(at[::-1] if upright else at), **{ends: np.maximum([[value - low], [high - value]], 0)}, **mark)
     if zero is not None: (ax.axhline if upright else ax.axvline)(scale*zero, color='.5', lw=.6)

@@ -29,7 +29,8 @@ def tent_weights(cells, pixels, lo, hi):    # numbers of them; where the grid be
 # %% ../../nbs/library/core/10_saliency.ipynb #0cef4737
 def patch_cover(span, box):    # anything with `.grid` and `.box`, such as an `ImageSpan`; (x0, y0, x1, y1) pixels
     "The share of each patch that a box covers, [gh*gw]"
-    (gh, gw), (x0, y0, x1, y1) = span.grid, span.box
+    gh, gw = span.grid
+    x0, y0, x1, y1 = span.box
     def along(n, lo, hi, a, b): return np.diff(np.linspace(lo, hi, n + 1).clip(a, b))*n/(hi - lo)
     return np.outer(along(gh, y0, y1, box[1], box[3]), along(gw, x0, x1, box[0], box[2])).ravel()
 
@@ -95,8 +96,11 @@ class Saliency:
 
     def to_pixels(self) -> np.ndarray: # [H, W] float32
         "The map at the size of the picture: bilinear inside the covered box, 0 outside"
-        (gh, gw), (W, H), (x0, y0, x1, y1) = self.values.shape, self.size, self.box
-        rows, columns = tent_weights(gh, H, y0, y1), tent_weights(gw, W, x0, x1)
+        gh, gw = self.values.shape
+        W, H = self.size
+        x0, y0, x1, y1 = self.box
+        rows = tent_weights(gh, H, y0, y1)
+        columns = tent_weights(gw, W, x0, x1)
         return (rows @ self.values @ columns.T).astype(np.float32)
 
     def coarse(self, most=MAP_RASTER):
@@ -108,23 +112,29 @@ class Saliency:
 
     def off_raster(self, box, mask) -> tuple: # (x0, y0, x1, y1), [y1-y0, x1-x0] bool of `coarse` -> the same of the picture
         "A pixel is in the mask if its raster pixel is"
-        (x0, y0, x1, y1), (w, h), (W, H) = box, raster_size(self.size, MAP_RASTER), self.size
+        x0, y0, x1, y1 = box
+        w, h = raster_size(self.size, MAP_RASTER)
+        W, H = self.size
         if (w, h) == (W, H): return box, mask
-        x, y = np.arange(W)*w//W, np.arange(H)*h//H   # raster column of each pixel column, row of each row
-        cols, rows = np.flatnonzero((x0 <= x) & (x < x1)), np.flatnonzero((y0 <= y) & (y < y1))
+        x = np.arange(W)*w//W
+        y = np.arange(H)*h//H   # raster column of each pixel column, row of each row
+        cols = np.flatnonzero((x0 <= x) & (x < x1))
+        rows = np.flatnonzero((y0 <= y) & (y < y1))
         found = tuple(map(int, (cols[0], rows[0], cols[-1]+1, rows[-1]+1)))
         return found, mask[y[rows] - y0][:, x[cols] - x0]
 
     def centres(self) -> tuple: # (x [gw], y [gh]) in pixels
         "The pixel centres of the grid's columns and rows"
-        (gh, gw), (x0, y0, x1, y1) = self.values.shape, self.box
+        gh, gw = self.values.shape
+        x0, y0, x1, y1 = self.box
         return x0 + (np.arange(gw) + .5)*(x1 - x0)/gw, y0 + (np.arange(gh) + .5)*(y1 - y0)/gh
 
     def within(self) -> tuple: # x [gw], y [gh] in pixels and [gh, gw] bool
         "The centres, those outside moved to the picture's middle, and which patches lie in the picture"
         found = []
         for centres, side in zip(self.centres(), self.size):
-            seen, far = (centres > 0) & (centres < side), abs(centres - side/2)
+            seen = (centres > 0) & (centres < side)
+            far = abs(centres - side/2)
             found.append((np.where(seen, centres, side/2), seen if seen.any() else far == far.min()))
         (x, across), (y, down) = found
         return x, y, down[:, None] & across
@@ -138,13 +148,17 @@ class Saliency:
 
     def hit(self, box) -> bool: # (x0, y0, x1, y1) true region, pixels
         "Whether the peak lies in `box` (the pointing game)"
-        (x, y), (x0, y0, x1, y1) = self.peak(), box
+        x, y = self.peak()
+        x0, y0, x1, y1 = box
         return x0 <= x < x1 and y0 <= y < y1
 
     def touch(self, box) -> bool: # (x0, y0, x1, y1) true region, pixels
         "Whether the strongest patch overlaps `box`: the pointing game, as finely as the grid can tell"
-        (x, y), (x0, y0, x1, y1), (gh, gw) = self.peak(), self.box, self.values.shape
-        w, h = (x1 - x0)/gw/2, (y1 - y0)/gh/2
+        x, y = self.peak()
+        x0, y0, x1, y1 = self.box
+        gh, gw = self.values.shape
+        w = (x1 - x0)/gw/2
+        h = (y1 - y0)/gh/2
         return x + w > box[0] and box[2] > x - w and box[1] < y + h and y - h < box[3]
 
     def share(self, box) -> float: # between 0 and 1
@@ -166,7 +180,9 @@ class Saliency:
         return overlay(ground.resize(self.size, reducing_gap=2), self.to_pixels(), vmin=vmin, vmax=vmax)
 
     def __repr__(self):
-        (gh, gw), (x, y), (W, H) = self.values.shape, self.peak(), self.size
+        gh, gw = self.values.shape
+        x, y = self.peak()
+        W, H = self.size
         return f'Saliency({gh} x {gw} over {W} x {H} px, peak at ({x:.0f}, {y:.0f}), {self.entropy():.1f} bits)'
 
     def _repr_html_(self):
@@ -177,7 +193,8 @@ class Saliency:
     def pack(self) -> dict: # plain values, for JSON
         "Everything but the picture, with a digest"
         raw = base64.b64encode(self.values.astype('<f4').tobytes()).decode()
-        size, box = [int(v) for v in self.size], [float(v) for v in self.box]
+        size = [int(v) for v in self.size]
+        box = [float(v) for v in self.box]
         packed = dict(grid=list(self.values.shape), size=size, box=box, values=raw)
         return packed | dict(sum=digest(packed))
 
@@ -189,7 +206,8 @@ class Saliency:
             if packed.get('sum') not in (None, digest(kept)): raise ValueError('its digest is another')    # older: none
             raw = base64.b64decode(kept['values'], validate=True)
             values = np.frombuffer(raw, '<f4').reshape(kept['grid'])
-            (width, height), (x0, y0, x1, y1) = kept['size'], kept['box']
+            width, height = kept['size']
+            x0, y0, x1, y1 = kept['box']
             whole = values.ndim == 2 and values.size and np.isfinite(values).all()
             if not whole: raise ValueError('its values are no map')
             if not (0 < width and 0 < height and x0 < x1 and y0 < y1): raise ValueError('its box is empty')

@@ -79,14 +79,16 @@ def bootstrap_values(
     n=2000, seed=0, clusters=None,  # the picture of each entry, drawn with all its entries; None: each has its own
 ) -> np.ndarray:  # [n]
     "A statistic of samples drawn with replacement"
-    m, rng = len(columns[0]), np.random.default_rng(seed)
+    m = len(columns[0])
+    rng = np.random.default_rng(seed)
     with np.errstate(invalid='ignore', divide='ignore'), warnings.catch_warnings():
         warnings.simplefilter('ignore', stats.DegenerateDataWarning)    # of an interval that is not asked for
         if clusters is None or len(set(clusters)) == m:
             return stats.bootstrap(
                 columns, lambda *c, axis: stat(*c), n_resamples=n, batch=max(1, 1_000_000//m), paired=True,
                 method='percentile', rng=rng).bootstrap_distribution
-        values, parts = [], picture_places(clusters)
+        values = []
+        parts = picture_places(clusters)
         for _ in range(n):
             draw = np.concatenate([parts[i] for i in rng.integers(len(parts), size=len(parts))])
             values.append(stat(*(np.asarray(c)[draw] for c in columns)))
@@ -117,7 +119,9 @@ def _picture_sums(x, clusters=None) -> tuple:    # [n] scores; the picture of ea
 def _share_interval(sums, counts) -> tuple:    # [m] right answers and questions of each picture
     "Wilson's interval of a share, of as many independent questions as would be as sure"
     from statsmodels.stats.proportion import proportion_confint
-    n, m, p = counts.sum(), len(counts), sums.sum()/counts.sum()
+    n = counts.sum()
+    m = len(counts)
+    p = sums.sum()/counts.sum()
     size = even = n**2/(counts**2).sum()    # pictures, as many as there would be if all had as many questions
     if 1 < m < n and (variance := (m - 1)/m*(((sums - p*counts)/(n - counts))**2).sum()) >= 1e-15:
         narrower = stats.norm.isf(TAIL)/stats.t.isf(TAIL, even - 1)
@@ -136,7 +140,8 @@ def mean_interval(x, n=2000, seed=0, clusters=None) -> Estimate:    # the pictur
     share = np.isin(x, (0, 1)).all()
     if not share: ends = interval_of(_ratio_of_sums, [sums, counts], n, seed)
     if share or ends[0] == ends[1] and 0 <= ends[0] <= 1:
-        ends, share = _share_interval(sums, counts), True
+        ends = _share_interval(sums, counts)
+        share = True
     kind = ('Wilson' if share else 'bootstrap') + ' by picture'*(len(sums) < len(x))
     return Estimate(float(x.mean()), *ends, len(x), None, len(sums), kind)
 
@@ -149,17 +154,20 @@ def difference(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # the pictur
     lo, hi = interval_of(_ratio_of_sums, [sums, counts], n, seed)
     kind = 'bootstrap' + ' by picture'*(len(sums) < len(d))
     if hi - lo < 1e-9 and 0 <= min(*a, *b) <= max(*a, *b) <= 1:    # Bonett and Price: one more answer on each side
-        m, kind = len(sums), 'Bonett-Price'
+        m = len(sums)
+        kind = 'Bonett-Price'
         p, q = ((m*(sign*d).clip(0).mean() + 1)/(m + 2) for sign in (1, -1))
         half = stats.norm.isf(TAIL)*np.sqrt((p + q - (p - q)**2)/(m + 2))
-        lo, hi = float(max(-1, p - q - half)), float(min(1, p - q + half))
+        lo = float(max(-1, p - q - half))
+        hi = float(min(1, p - q + half))
     return Estimate(float(d.mean()), lo, hi, len(d), None, len(sums), kind)
 
 # %% ../../nbs/library/core/04_stats.ipynb #cf1d7f16
 def mcnemar(a, b) -> float:
     "Exact McNemar test, of which score is higher; for partly right answers take `paired_test`"
     a, b = check_scores(a, b)
-    better, worse = int((a > b).sum()), int((a < b).sum())
+    better = int((a > b).sum())
+    worse = int((a < b).sum())
     return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.
 
 # %% ../../nbs/library/core/04_stats.ipynb #85176336
@@ -235,7 +243,8 @@ def detectable(
 def auroc(score, label) -> float:    # of the positive ones true; 0..1, .5 is chance
     "Area under the ROC curve"
     score, label = check_scores(np.ravel(score), np.ravel(label))
-    yes, no = score[label > 0], score[label <= 0]
+    yes = score[label > 0]
+    no = score[label <= 0]
     if not (len(yes) and len(no)):
         raise StatisticsError(f'{len(yes)} positive and {len(no)} negative labels: both are needed.')
     return float(stats.mannwhitneyu(yes, no, method='asymptotic').statistic/(len(yes)*len(no)))

@@ -60,7 +60,8 @@ def one_word(a, b) -> bool: # two neighbouring characters
 
 def word_places(text, part) -> list: # of indices
     "Where a part of a text stands in it, not inside a word"
-    around, n = f' {text} ', len(part)
+    around = f' {text} '
+    n = len(part)
     places = [m.start() for m in re.finditer(f'(?={re.escape(part)})', text)]
     return [i for i in places if not one_word(*around[i:i + 2]) and not one_word(*around[i + n:i + n + 2])]
 

@@ -13,9 +13,11 @@ from .text import is_word, one_word, script, tokens_at, word_places
 # %% ../../nbs/library/core/08_words.ipynb #51a72e15
 def split_words(tokens) -> list: # of (word in lower case, indices of its tokens)
     "The words that tokens spell, and what stands between words, without spaces"
-    found, before = [], ' '
+    found = []
+    before = ' '
     for i, token in enumerate(tokens):
-        text, apart = token.strip().lower(), token[:1].isspace() or before.isspace()
+        text = token.strip().lower()
+        apart = token[:1].isspace() or before.isspace()
         word, at = found[-1] if found else ('', [])
         clipped = word in ("'", '’') and not tokens[at[0]][:1].isspace()
         if word and (not token or not apart and (one_word(word[-1], text[0]) or clipped and text[0].isalnum())):
@@ -43,7 +45,8 @@ def _plain(text):
 
 def find_word(tokens, word) -> list: # indices
     "The tokens of a word, or of several words in a row, in each of its places"
-    names, wanted = list(map(_plain, tokens)), _plain(word).strip()
+    names = list(map(_plain, tokens))
+    wanted = _plain(word).strip()
     places = word_places(''.join(names), wanted) if wanted else []
     return [i for at in places for i in tokens_at(names, at, at + len(wanted))]
 
@@ -52,7 +55,8 @@ def pick_words(tokens, words='all', otherwise='all') -> list: # indices
 
     'noun' is the last content word, whatever it is. If none is left: all of them or, with `otherwise='none'`, none;
     a word that is named and does not stand in the question is an error or, with `otherwise='none'`, left out."""
-    everything, found = list(range(len(tokens))), split_words(tokens)
+    everything = list(range(len(tokens)))
+    found = split_words(tokens)
     if words == 'all': return everything
     if words in ('content', 'noun'):
         keep = [at for w, at in found if is_word(w) and w not in FUNCTION_WORDS]

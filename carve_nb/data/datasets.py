@@ -119,10 +119,12 @@ ASKED = 'question', 'answers', 'choices', 'boxes', 'kind', 'rule', 'short_questi
 
 def sample_keys(records) -> dict: # id -> key of the question with its truth and picture, key of the picture
     "Keys that identify each sample and its picture; each picture is read once"
-    keys, sums = {}, {}
+    keys = {}
+    sums = {}
     for r in records:
         if id(r.image) not in sums: sums[id(r.image)] = picture_sum(r.image)
-        question, picture = digest([[getattr(r, k) for k in ASKED]]), sums[id(r.image)]
+        question = digest([[getattr(r, k) for k in ASKED]])
+        picture = sums[id(r.image)]
         keys[r.id] = digest([question, picture]), picture
     return keys
 
@@ -130,14 +132,16 @@ def sample_keys(records) -> dict: # id -> key of the question with its truth and
 def scene_set(n=None, split='heldout', seed=None, kinds=('digit',), style='own') -> DataSet: # None: 300
     "Questions about our scenes; with a seed a random choice among the first thousand of each kind, in their order"
     kinds = list(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
-    n, most = 300 if n is None else n, 1000*len(kinds)
+    n = 300 if n is None else n
+    most = 1000*len(kinds)
     if seed is None or n < len(kinds): records = scene_records(n, kinds, split, style=style)
     elif n > most:
         raise DataError(
             f'n={n}: by chance, at most {most} are chosen, among the first 1000 questions of each kind; without a seed '
             'there can be more.')
     else:
-        rng, records = Random(seed), scene_records(most, kinds, split, style=style)
+        rng = Random(seed)
+        records = scene_records(most, kinds, split, style=style)
         of = {k: [r.id for r in records if r.kind == k] for k in kinds}
         ids = {id for k, count in shares(n, kinds).items() for id in rng.sample(of[k], count)}
         records = [r for r in records if r.id in ids]
@@ -147,7 +151,8 @@ def scene_set(n=None, split='heldout', seed=None, kinds=('digit',), style='own')
 # %% ../../nbs/library/data/14_datasets.ipynb #b1bb18b7
 def _own_set(name, records, **about):
     "A set whose suffix and score follow from its records"
-    name, suffix = Path(os.path.abspath(name)).name, LETTER if all(r.choices for r in records) else SHORT
+    name = Path(os.path.abspath(name)).name
+    suffix = LETTER if all(r.choices for r in records) else SHORT
     return DataSet(name, records, suffix, mode(r.rule for r in records), about=dict(source=name, **about))
 
 def _hub_set(name, spec, n=None, seed=None, split=None, revision=None):
@@ -161,7 +166,8 @@ def _hub_set(name, spec, n=None, seed=None, split=None, revision=None):
         rows = [r for r in rows if r.get(spec.only[0]) in wanted]
         if not rows: raise DataError(f'{name} has no rows whose {spec.only[0]} is {split!r}.')
     if spec.id: rows = [r | dict(id=spec.id.format(**r)) for r in rows]
-    find, fields = picture_finder(None, rows), FIELDS | spec.names
+    find = picture_finder(None, rows)
+    fields = FIELDS | spec.names
     records = make_records(rows, str(name), find, n, seed, fields=fields, rule=spec.rule, option=spec.option)
     return _own_set(name, records, split=split or spec.split, hub=f'{spec.hub}@{revision or "main"}')
 
@@ -175,7 +181,8 @@ def load_benchmark(
     **kw    # of scenes: kinds, style; of named sets: root (a snapshot), revision; of the Hub: config, revision
 ) -> DataSet:
     "Load a set of questions; nothing is fetched unasked"
-    loaded, known = isinstance(spec, DataSet), BENCHMARKS.get(spec) if isinstance(spec, str) else None
+    loaded = isinstance(spec, DataSet)
+    known = BENCHMARKS.get(spec) if isinstance(spec, str) else None
     hub = not loaded and download and str(spec).count('/') == 1 and not Path(spec).expanduser().exists()
     takes = 'kinds style split' if spec == 'scenes' else 'root revision split' if known else 'config revision split'
     if split: kw['split'] = split
@@ -211,7 +218,8 @@ def write_example(folder) -> list: # of paths written
     if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
         raise DataError(f'{folder} holds something already; name a new folder for the example.')
     folder.mkdir(parents=True, exist_ok=True)
-    picture, questions = folder/'scene.png', folder/'questions.jsonl'
+    picture = folder/'scene.png'
+    questions = folder/'questions.jsonl'
     make_scene(16).image.save(picture)
     questions.write_text('\n'.join(FOLDER_FORMAT[2:]) + '\n')
     return [picture, questions]

@@ -69,7 +69,8 @@ def sprite(color, shape, digit, px, # RGB; one of `SHAPES`; 0 to 9, or a letter 
     filled=True, # else an outline in its colour
     turn=0): # degrees, against the clock
     "One object on a transparent ground, RGBA, px × px; its digit is 0.42 of its side high, a word as wide as fits"
-    k, fill = 4, tuple(map(int, color))
+    k = 4
+    fill = tuple(map(int, color))
     big = Image.new('RGBA', (px*k, px*k), (*fill, 0))
     points = list(map(tuple, (OUTLINES[shape]*.92 + .04)*px*k))
     rim = (20, 20, 20, 255) if dark else (245, 245, 245, 255)
@@ -77,10 +78,12 @@ def sprite(color, shape, digit, px, # RGB; one of `SHAPES`; 0 to 9, or a letter 
     if not filled: look = dict(outline=(*fill, 255), width=round(.1*px*k))
     ImageDraw.Draw(big).polygon(points, **look)
     tall = .42*px/max(1, .75*len(str(digit)))
-    out, glyph = big.reduce(k), _glyph(digit, max(4, round(tall)), font)
+    out = big.reduce(k)
+    glyph = _glyph(digit, max(4, round(tall)), font)
     bright = np.dot(fill, (.299, .587, .114)) > 110
     ink = (0, 0, 0, 255) if bright else (255, 255, 255, 255)
-    left, top = (px - glyph.width)/2, px*_DIGIT_HEIGHT.get(shape, .5) - glyph.height/2
+    left = (px - glyph.width)/2
+    top = px*_DIGIT_HEIGHT.get(shape, .5) - glyph.height/2
     out.paste(ink if filled else (*fill, 255), (round(left), round(top)), glyph)
     return out.rotate(turn, Image.BICUBIC, expand=True).resize((px, px), Image.LANCZOS) if turn else out
 

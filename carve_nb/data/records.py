@@ -46,7 +46,8 @@ class Record:
 
     def __post_init__(self):
         if isinstance(self.answers, (str, Number)): self.answers = [self.answers]
-        self.id, self.kind = str(self.id), str(self.kind or '')
+        self.id = str(self.id)
+        self.kind = str(self.kind or '')
         self.answers = [str(o) for o in self.answers or ()]
         if self.choices is not None: self.choices = [str(o) for o in self.choices]
 
@@ -124,7 +125,8 @@ def read_answers(row, names) -> list: # of values: 1 and '1' are not the same wh
 def read_boxes(row, names) -> list|None: # of (x0, y0, x1, y1)
     "The true regions of a row: each four numbers, or a text with four numbers; corners, else x, y, width, height"
     name, value = find_field(row, names)
-    corners, boxes = not name.startswith('bbox'), []
+    corners = not name.startswith('bbox')
+    boxes = []
     several = isinstance(value, (list, tuple)) and isinstance(value[0], (list, tuple))
     for box in value if several else [value]*bool(name):
         try: x, y, z, w = map(float, re.split(r'[\s,;]+', box.strip(' ()[]')) if isinstance(box, str) else box)
@@ -140,7 +142,8 @@ def read_boxes(row, names) -> list|None: # of (x0, y0, x1, y1)
 # %% ../../nbs/library/data/07_records.ipynb #79de8028
 def read_options(row, names) -> tuple: # label -> text, or {}; texts, or []
     "Options under labels ({'A': 'red'} or {'label': ['A'], 'text': ['red']}), in a list, or in columns A, B, C ..."
-    labels, options = {}, as_list(find_field(row, names)[1])
+    labels = {}
+    options = as_list(find_field(row, names)[1])
     if options and isinstance(options[0], dict):
         given, = options[:1]
         pairs = zip(as_list(given['label']), as_list(given.get('text'))) if 'label' in given else given.items()
@@ -158,10 +161,13 @@ def read_options(row, names) -> tuple: # label -> text, or {}; texts, or []
 
 def right_option(value, options, labels={}, lettered=False, index=False) -> str:
     "The text of the option that an answer names by label, text, letter or index from 0; `index`: it is the field of the index"
-    text, whole = str(value).strip(), type(value) is int
-    letter, number = text.strip('().'), whole or index and re.fullmatch(r'-?\d{1,9}(\.0)?', text)
+    text = str(value).strip()
+    whole = type(value) is int
+    letter = text.strip('().')
+    number = whole or index and re.fullmatch(r'-?\d{1,9}(\.0)?', text)
     by_index = dict(enumerate(options)).get(int(float(text))) if number else None
-    by_text, by_letter = text if text in options else None, dict(zip(LETTERS, options)).get(letter)
+    by_text = text if text in options else None
+    by_letter = dict(zip(LETTERS, options)).get(letter)
     if index and number: meant = by_index
     elif letter in labels: meant = labels[letter]
     elif not whole: meant = by_letter or by_text if lettered else by_text or by_letter
@@ -183,7 +189,8 @@ def make_record(row, number, picture, fields=FIELDS, rule=None, option='{}. {}')
     "The record of a row; `picture`: value of its field -> picture; `rule` None: chosen by what the row has"
     try:
         got = {k: find_field(row, names)[1] for k, names in fields.items()}
-        short, asked = got['short'], str(got['question'] or '').strip()
+        short = got['short']
+        asked = str(got['question'] or '').strip()
         if not asked:
             empty = {*fields['question'].split()} & {*row}
             raise DataError('the question is empty.' if empty else _lacking('question', row, fields['question']))
@@ -191,15 +198,18 @@ def make_record(row, number, picture, fields=FIELDS, rule=None, option='{}. {}')
             if got['image'] is None: raise MissingError(_lacking('picture', row, fields['image']))
             image = picture(got['image'])
         except MissingError as e: image = Absent(str(e))
-        answers, (labels, choices) = read_answers(row, fields['answers']), read_options(row, fields['choices'])
-        index, lettered = got['right'] is not None, bool(labels) or got['choices'] is None
+        answers = read_answers(row, fields['answers'])
+        labels, choices = read_options(row, fields['choices'])
+        index = got['right'] is not None
+        lettered = bool(labels) or got['choices'] is None
         right = [got['right']] if index else answers
         if choices:
             hint = find_field(row, 'hint')[1]
             short = asked if hint is None else f'{hint}\n{asked}'
             asked = '\n'.join([short, *(option.format(l, t) for l, t in zip(LETTERS, choices))])
         elif right:
-            text, (alone, lines, full) = str(right[0]).strip(), split_options(asked)
+            text = str(right[0]).strip()
+            alone, lines, full = split_options(asked)
             named = index or text in lines or len(text.strip('().')) == 1 or right[0] in range(len(lines))
             if lines and named: short, choices, asked = alone, lines, full
         if choices: answers = list(dict.fromkeys(right_option(o, choices, labels, lettered, index) for o in right))
@@ -348,7 +358,8 @@ def make_records(rows, name, picture, n=None, seed=None, allow_missing=True, fie
 
 def read_entries(path, n=None, seed=None, allow_missing=False) -> list: # of `Record`s
     "The records of your own folder with pictures and one file of annotations, or of that file"
-    path, others = Path(path).expanduser(), ('state.json', 'dataset_info.json')
+    path = Path(path).expanduser()
+    others = ('state.json', 'dataset_info.json')
     files = [path]
     if not path.is_file(): files = sorted(p for p in path.glob('*.*') if p.suffix in ENDINGS and p.name not in others)
     if not files:

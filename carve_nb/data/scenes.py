@@ -69,7 +69,8 @@ def _place(rng, n, lo, hi):
 # %% ../../nbs/library/data/02_scenes.ipynb #513c02ba
 def _blobs(im, rng, n):
     "Draw small coloured ellipses without a digit"
-    d, colors = ImageDraw.Draw(im), np.array(list(COLORS.values()))
+    d = ImageDraw.Draw(im)
+    colors = np.array(list(COLORS.values()))
     for _ in range(n):
         x, y = rng.uniform(0, SIZE, 2)
         w, h = rng.uniform(4, 16, 2)
@@ -79,7 +80,8 @@ def _blobs(im, rng, n):
 # %% ../../nbs/library/data/02_scenes.ipynb #68f82ba2
 def _paint(rng, pair, box):
     "Pair number `pair` (color * 6 + shape) in `box`, the RGB of its paint, and whether its rim is dark"
-    color, shape = list(COLORS)[pair//6], SHAPES[pair % 6]
+    color = list(COLORS)[pair//6]
+    shape = SHAPES[pair % 6]
     digit = int(rng.integers(10))
     rgb = np.array(COLORS[color])*rng.uniform(.88, 1.08)
     rgb = np.clip(rgb + rng.integers(-10, 11, 3), 0, 255)
@@ -88,13 +90,15 @@ def _paint(rng, pair, box):
 # %% ../../nbs/library/data/02_scenes.ipynb #c2f94e6a
 def _lay_out(seed, split, n=None, side=(36, 60), arrange=None, style='own'):
     "The objects of a scene in the order of painting, each as `_paint` returns it"
-    knobs, rng = _rng(split, seed, 0), _rng(split, seed, 1)
+    knobs = _rng(split, seed, 0)
+    rng = _rng(split, seed, 1)
     how = STYLES[choose(style, STYLES, 'style')]
     knobs.random(2)   # texture and colour
     if n is None: n = int(knobs.integers(3, 13))
     if not 1 <= n <= 12: raise CarveError(f'n must be 1 to 12 objects, got {n}')
     if not 0 < side[0] <= side[1] <= SIZE - 4: raise CarveError(f'side must be two sizes from 1 to {SIZE - 4}, got {side}')
-    boxes, pairs = _place(rng, n, *side), rng.permutation(48).tolist()
+    boxes = _place(rng, n, *side)
+    pairs = rng.permutation(48).tolist()
     if arrange: pairs = arrange(pairs)
     move = lambda x0, y0, x1, y1, dx, dy: (x0 + dx, y0 + dy, x1 + dx, y1 + dy)
     shift = lambda at: at*(how.scale - 1) + how.border      # objects keep their size
@@ -115,8 +119,10 @@ def make_scene(
     style: str = 'own',                   # a key of `STYLES`
 ) -> Scene:
     "The scene of a seed, bit-identical each time; objects stay the same when only the knobs change"
-    painted, how = _lay_out(seed, split, n, side, arrange, style), STYLES[style]
-    rng, paint_rng = _rng(split, seed, 2), _rng(split, seed, 3)
+    painted = _lay_out(seed, split, n, side, arrange, style)
+    how = STYLES[style]
+    rng = _rng(split, seed, 2)
+    paint_rng = _rng(split, seed, 3)
     drawn = _rng(split, seed, 0).random(2)
     t, c = (float(u if knob is None else knob) for u, knob in zip(drawn, (texture, colour)))
     if not (0 <= t <= 1 and 0 <= c <= 1): raise CarveError(f'texture and colour lie in [0, 1], got {t} and {c}')
@@ -124,7 +130,8 @@ def make_scene(
     if not how.photo: _blobs(im, rng, int(24*t))
     im = ImageOps.expand(ImageOps.scale(im, how.scale), how.border, 'white')
     for o, rgb, dark in painted:
-        font, turn = how.fonts[paint_rng.integers(len(how.fonts))], paint_rng.uniform(-how.turn, how.turn)
+        font = how.fonts[paint_rng.integers(len(how.fonts))]
+        turn = paint_rng.uniform(-how.turn, how.turn)
         drawn = sprite(rgb, o.shape, o.digit, o.box[2] - o.box[0], dark, font, how.filled, turn)
         im.paste(drawn, o.box[:2], drawn)
     return Scene(im, _reading_order(painted), split, seed, t, c, style)
@@ -166,7 +173,8 @@ def scene_records(n, kinds=('digit',), split='heldout', start=0, style='own') ->
     kinds = list(dict.fromkeys(kinds))
     if not kinds or n < len(kinds):
         raise DataError(f'n={n}: at least one question for each of the {len(kinds)} kinds is needed.')
-    left, records = shares(n, kinds), []
+    left = shares(n, kinds)
+    records = []
     seed = start
     while any(left.values()):
         for k in kinds:

@@ -43,7 +43,8 @@ def named_pairs(text) -> set: # of (colour, shape)
 
 def pair_score(answer, record) -> float: # F1, 0..1
     "How well the objects that a description names agree with those of the true one"
-    a, b = named_pairs(answer), named_pairs(record.answers[0])
+    a = named_pairs(answer)
+    b = named_pairs(record.answers[0])
     return 2*len(a & b)/(len(a) + len(b)) if a or b else 1.
 
 # %% ../../nbs/library/data/13_scoring.ipynb #51b33ad7
@@ -69,7 +70,8 @@ def _one_line(text): return re.sub(r'[\n\t]', ' ', str(text)).strip()
 
 def strip_signs(text) -> str:
     "Without punctuation, as the VQA evaluator treats it"
-    number, out = re.search(r'\d,\d', text), text
+    number = re.search(r'\d,\d', text)
+    out = text
     for p in SIGNS:
         deleted = number or p + ' ' in text or ' ' + p in text
         out = out.replace(p, '' if deleted else ' ')
@@ -101,7 +103,8 @@ def vqa_score(answer, record) -> float: # with ten people's answers; 0..1
 
 def vqa_2016_score(answer, record) -> float: # with ten people's answers; 0..1
     "The official VQA accuracy, by the evaluator of 2016"
-    people, text = people_of(record), vqa_words(answer)
+    people = people_of(record)
+    text = vqa_words(answer)
     if len(set(people)) > 1: people = map(strip_signs, people)
     return leave_one_out([o == text for o in people])
 
@@ -134,7 +137,8 @@ def either_score(answer, record) -> float: # 0 or 1
 def edit_distance(a, b) -> int: # insertions, deletions and replacements
     "Levenshtein distance"
     import numpy as np     # not before texts are compared: help loads this module
-    letters, places = np.array(list(b), '<U1'), np.arange(len(b) + 1)
+    letters = np.array(list(b), '<U1')
+    places = np.arange(len(b) + 1)
     last = places
     for i, letter in enumerate(a, 1):
         row = np.append(i, np.minimum(last[1:] + 1, last[:-1] + (letters != letter)))
@@ -146,7 +150,8 @@ def anls_score(answer, record) -> float: # 0, or .5..1
     flat = lambda text: ' '.join(text.lower().split())
     def error(a, b):
         most = max(len(a), len(b), 1)    # lengths as the texts came
-        a, b = flat(a), flat(b)
+        a = flat(a)
+        b = flat(b)
         return 1 if 2*abs(len(a) - len(b)) > most else edit_distance(a, b)/most
     best = max(1 - error(answer, o) for o in record.answers)
     return best if best >= .5 else 0.
@@ -178,7 +183,8 @@ def pick_text(answer, choices) -> str|None: # one of them
     "The option that an answer names by its text: the same, the same words, or the only one that is part of it"
     if same := same_text(answer, choices): return same
     within = lambda text, other: f' {text} ' in f' {other} '
-    text, texts = plain_answer_text(answer), {c: plain_answer_text(c) for c in choices}
+    text = plain_answer_text(answer)
+    texts = {c: plain_answer_text(c) for c in choices}
     named = {text} & {*texts.values()} or {t for t in texts.values() if within(t, text)}
     longest = {t for t in named if not any(t != o and within(t, o) for o in named)}
     meant = [c for c, t in texts.items() if t in longest]
@@ -191,7 +197,8 @@ def pick_letter(answer, choices) -> str|None: # one of them
     """The option that an answer names by its letter: alone, before a sign, announced, in brackets, or as a free capital.
 
     Of several free capitals, the one that a sentence goes on about: 'the answer is B because', 'option B is correct'."""
-    text, letters = answer.strip(), LETTERS[:len(choices)]
+    text = answer.strip()
+    letters = LETTERS[:len(choices)]
     def read(*forms): return next((m[1].upper() for form in forms if (m := re.match(form, text, re.S))), None)
     meant = read(
         rf'\(?([{letters}{letters.lower()}])[).:,]*$', rf'\(?([{letters}])[).:](?:\s|$)',
@@ -257,7 +264,8 @@ RULES = {r.name: r for r in (
 
 def score_answer(answer, record, rule=None) -> float: # name of a rule; None: the record's own; 0..1
     "The score of an answer, without its thoughts; 0 if the last thought is not closed"
-    rule, said = RULES[choose(rule or record.rule, RULES, 'Rule')], behind_thought(str(answer))
+    rule = RULES[choose(rule or record.rule, RULES, 'Rule')]
+    said = behind_thought(str(answer))
     return 0. if said is None else float(rule.score(said, record))
 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d

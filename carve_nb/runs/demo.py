@@ -64,7 +64,8 @@ def pick_cases(report) -> dict: # name of a case -> id of a sample
     "Up to three samples to show: the first question, the first that CARVE corrected, the first that it made wrong"
     alone, scores = (report.scores(m, report.kinds()[0]) for m in ('none', 'carve'))
     gains = {i: score - alone[i] for i, score in scores.items() if i in alone}
-    first, others = [*gains][:1], [*gains][1:]
+    first = [*gains][:1]
+    others = [*gains][1:]
     found = first, [i for i in others if gains[i] == 1], [i for i in others if gains[i] == -1]
     return {name: ids[0] for name, ids in zip(CASES, found) if ids}
 
@@ -75,7 +76,8 @@ def asked(report, methods) -> RunConfig:
 def show_cases(vlm, runs, out) -> dict: # name -> `Report`, the first of this model; what a case is -> `Result`
     "Ask the questions of `pick_cases` again, and write their pictures and a page with the table of the runs"
     report = next(iter(runs.values()))
-    shown, parts = {}, ['White: the true region. Green: what the view shows.']
+    shown = {}
+    parts = ['White: the true region. Green: what the view shows.']
     for name, id in pick_cases(report).items():
         sample = find_sample(id)
         ask = make_methods(asked(report, ['carve']), sample.describes)['carve']
@@ -84,7 +86,8 @@ def show_cases(vlm, runs, out) -> dict: # name -> `Report`, the first of this mo
         replace_file(Path(out)/f'demo_{name}.png', png_bytes(r.picture(200, sample.box)))
         parts += [f'<h2>{CASES[name]}</h2>', panels_html(r.panels(200, sample.box), r.sentence())]
     kind = report.kinds()[0]
-    (head, *rows), n = leaderboard(runs, kind), len(report.scores('none', kind))
+    head, *rows = leaderboard(runs, kind)
+    n = len(report.scores('none', kind))
     parts += [f'<h2>The result: accuracy in % on {n} {kind} questions</h2>', table_html(rows, head), f'<p>{STAR}']
     replace_file(Path(out)/'demo.html', PAGE.format('CARVE on held-out scenes', '\n'.join(parts)))
     return shown
@@ -126,13 +129,16 @@ def peak_memory(device=None):    # of CUDA; None: the process, on Linux
     "Measure the peak memory of a block, in bytes above its start: the last item of the list, after the block"
     gc.collect()
     def resident(line): return next(int(l.split()[1])*1024 for l in open('/proc/self/status') if l.startswith(line))
-    clear, needed = Path('/proc/self/clear_refs'), []
+    clear = Path('/proc/self/clear_refs')
+    needed = []
     if device is not None:
         torch.cuda.reset_peak_memory_stats(device)
-        before, most = torch.cuda.memory_allocated(device), lambda: torch.cuda.max_memory_allocated(device)
+        before = torch.cuda.memory_allocated(device)
+        most = lambda: torch.cuda.max_memory_allocated(device)
     elif clear.exists():
         clear.write_text('5')    # the mark of the highest level goes down to the present one
-        before, most = resident('VmRSS'), lambda: resident('VmHWM')
+        before = resident('VmRSS')
+        most = lambda: resident('VmHWM')
     else: before, most = float('nan'), lambda: 0
     try: yield needed
     finally: needed.append(max(0, most() - before))
@@ -150,7 +156,8 @@ def bench(vlm: VLM, image: Picture, question: str, rounds: int = 3, max_new_toke
           progress: bool = True) -> pd.DataFrame:
     "Medians of seconds and of their ratios to a plain answer, and MB above what the loaded model needs, for each way to answer"
     method = Carve(max_new_tokens=max_new_tokens)
-    prompt, layers = vlm.prompt(image, question, method.suffix), pick_layers(method.layers, vlm.n_layers)
+    prompt = vlm.prompt(image, question, method.suffix)
+    layers = pick_layers(method.layers, vlm.n_layers)
     card = vlm.device if vlm.device.type == 'cuda' else None
 
     def eager():

@@ -101,7 +101,8 @@ class RayEngine:
         here = loading.model not in PACKAGED and path.is_dir()
         job = RayJob(replace(loading, model=str(path.absolute() if here else loading.model)), config)
         with connected(self.address, self.workers) as ray:
-            there, gpus = ray.cluster_resources().get('GPU', 0.), self.gpus_per_worker
+            there = ray.cluster_resources().get('GPU', 0.)
+            gpus = self.gpus_per_worker
             if gpus is None: gpus = float(there > 0)
             if gpus > there: raise RunError(f'{gpus:g} GPUs for each worker; the cluster has {there:g}.')
             self.needed = dict(num_cpus=1, num_gpus=gpus)

@@ -40,7 +40,8 @@ def measure_units(vlm, make, # `VLM` -> evaluator, with several processes a func
         evaluate = make(vlm)
         for unit in units: yield from evaluate(unit)
         return
-    threads, waiting = max(1, torch.get_num_threads()//workers), set()
+    threads = max(1, torch.get_num_threads()//workers)
+    waiting = set()
     few = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'), str(threads))
     setup = make, str(vlm.name), vlm.loading, threads
     with modified_env(**few), ProcessPoolExecutor(workers, get_context('spawn'), _start_worker, setup) as pool:

@@ -56,7 +56,8 @@ def read_length(asked, most=None) -> int: # longest answer
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #234838dc
 class Adapter:
     "A model under a method, as lmms-eval asks it"
-    is_simple, batch_size = True, 1
+    is_simple = True
+    batch_size = 1
     def __init__(self, pretrained=TINY, method='carve', max_new_tokens=None, split=False, on_error='raise',
         answer_by=None, answer_key=None, image_tokens=None, device=None, dtype=None, revision=None,
         trust_remote_code=False, batch_size=1, max_batch_size=None, **fields):
@@ -65,9 +66,12 @@ class Adapter:
             raise CarveError('The plug-in runs in one process; start lmms-eval without accelerate or torchrun.')
         if on_error not in ('raise', 'empty'): raise CarveError(f"on_error={on_error!r}: use 'raise' or 'empty'")
         name, given = read_method(str(method))
-        self.fields, self.longest = {**given, **fields}, max_new_tokens
-        self.split, self.on_error = split, on_error
-        self.method, self.cache = make_method(name, **self.fields), AttentionCache()
+        self.fields = {**given, **fields}
+        self.longest = max_new_tokens
+        self.split = split
+        self.on_error = on_error
+        self.method = make_method(name, **self.fields)
+        self.cache = AttentionCache()
         self.by = answer_by and open_answerer(answer_by, answer_key)
         self.vlm = pretrained if isinstance(pretrained, VLM) else VLM.from_pretrained(
             pretrained, image_tokens=image_tokens, device=device, dtype=dtype, revision=revision,
@@ -78,7 +82,8 @@ class Adapter:
         question, suffix = split_context(context) if self.split else (str(context).strip(), None)
         image = one_picture(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = equip(self.method, RunConfig((), suffix, read_length(asked, self.longest)), self.fields)
-        text, stops = str(method(self.vlm, image, question, cache=self.cache, by=self.by)), asked.get('until') or ()
+        text = str(method(self.vlm, image, question, cache=self.cache, by=self.by))
+        stops = asked.get('until') or ()
         for stop in filter(None, [stops] if isinstance(stops, str) else stops): text = text.split(stop)[0]
         return text
 

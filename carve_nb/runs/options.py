@@ -8,6 +8,7 @@ __all__ = ['Loading', 'RunOptions']
 # %% ../../nbs/library/runs/00_options.ipynb #0a7eeec6
 from dataclasses import dataclass, fields
 from pathlib import Path
+from ..core.errors import RunError
 from ..core.io import TINY
 
 # %% ../../nbs/library/runs/00_options.ipynb #aac3ed48
@@ -31,12 +32,14 @@ class Loading:
 
     def given(self) -> dict:
         "The arguments of `VLM.from_pretrained` that are set"
-        values = {f.name: getattr(self, f.name) for f in fields(self)[1:]}
-        return {k: v for k, v in values.items() if v}
+        return {f.name: value for f in fields(self)[1:] if (value := getattr(self, f.name))}
 
     def load(self): # `VLM`
         from carve_nb.attention.capture import VLM     # not before a model is wanted: help loads this module
-        return VLM.from_pretrained(self.model, **self.given())
+        given = self.given()
+        if not isinstance(self.model, VLM): return VLM.from_pretrained(self.model, **given)
+        if not given: return self.model
+        raise RunError(f'{", ".join(given)}: for a model that is given by its name; {self.model.name} is loaded already.')
 
 # %% ../../nbs/library/runs/00_options.ipynb #b5299570
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ ABOUT = dict(
 def format_cell(row, key) -> str:
     "One number of `Report.rows` for people"
     if row.get(key) is None: return '-'
-    ends, form = dict(acc=('lo', 'hi'), gain=('gain_lo', 'gain_hi')).get(key, ()), '+.1f' if key == 'gain' else '.1f'
+    ends = dict(acc=('lo', 'hi'), gain=('gain_lo', 'gain_hi')).get(key, ())
+    form = '+.1f' if key == 'gain' else '.1f'
     value, *ends = (format(100*row[k], form) for k in (key, *ends))
     if ends: return f'{value} [{", ".join(ends)}]'
     if key in ('p', 'p_holm'): return '<0.001' if row[key] < .001 else f'{row[key]:.3f}'
@@ -58,9 +59,10 @@ def compare_methods(mine, others, seed=0) -> dict:
     both = [(r['score'], scores[r['id']], image_key_of(r)) for r in mine if r['id'] in scores]
     if not both: return {}
     a, b, pictures = zip(*both)
-    gain, (p, test) = difference(a, b, seed=seed, clusters=pictures), paired_test(a, b, seed, pictures)
-    ends = dict(zip(('gain', 'gain_lo', 'gain_hi'), gain))
-    return ends | dict(gain_interval=gain.kind, alone=float(np.mean(b)), p=p, test=test)
+    gain = difference(a, b, seed=seed, clusters=pictures)
+    p, test = paired_test(a, b, seed, pictures)
+    return dict(
+        gain=gain.value, gain_lo=gain.lo, gain_hi=gain.hi, gain_interval=gain.kind, alone=float(np.mean(b)), p=p, test=test)
 
 def correct_rows(rows):
     "Add the p values corrected by Holm to rows that were tested"
@@ -82,7 +84,8 @@ class Report:
     files: list = field(default_factory=list) # written
 
     def __post_init__(self):
-        self.known, self.lines = {}, {m: [] for m in self.protocol.get('methods', ())}
+        self.known = {}
+        self.lines = {m: [] for m in self.protocol.get('methods', ())}
         of_samples = [r for r in self.records if r['id']]     # others are about the whole run
         self.samples = {r['id']: r for r in of_samples}       # of each the last line
         for r in of_samples: self.lines.setdefault(r['method'], []).append(r)
@@ -94,12 +97,13 @@ class Report:
     @classmethod
     def load(cls, folder):
         "The report of a run, or of its exports where the database is not beside them"
-        if not (Path(folder)/STORE).exists() and (Path(folder)/'protocol.json').exists():
+        stored = (Path(folder)/STORE).exists()
+        if stored or not (Path(folder)/'protocol.json').exists(): found = read_run(folder)
+        else:
             records, protocol = read_records(folder, 'protocol.json')
             found = KeptRun(protocol, records)
-        else: found = read_run(folder)
-        what = f'{STORE} is empty' if (Path(folder)/STORE).exists() else f'there is no {STORE} in it'
-        if found.protocol is None: raise RunError(f'{folder} holds no run: {what}.')
+        if found.protocol is None:
+            raise RunError(f'{folder} holds no run: {f"{STORE} is empty" if stored else f"there is no {STORE} in it"}.')
         data = found.protocol.get('data')
         if not isinstance(data, dict) or not {'name', 'n', 'rule'} <= {*data}:
             raise RunError(f'{folder} holds no run of `carve eval`: its protocol names no data.')
@@ -124,7 +128,8 @@ class Report:
 
     def counts(self) -> str: # such as '9000 questions on 500 pictures (3873 repeat an earlier one)'
         asked = [(image_key_of(r), r.get('question')) for r in self.samples.values()]
-        n, pictures = len(asked), len({picture for picture, _ in asked})
+        n = len(asked)
+        pictures = len({picture for picture, _ in asked})
         text = f'{n} question{"s"*(n != 1)}' + f' on {pictures} picture{"s"*(pictures != 1)}'*(pictures < n)
         repeats = n - len({*asked}) if all(question for _, question in asked) else 0
         return text + (f' ({repeats} repeat an earlier one)' if repeats else '')
@@ -132,11 +137,14 @@ class Report:
     def rows(self, kind=None) -> dict: # method -> its numbers; shares are parts of 1
         "The numbers of one table, corrected for its comparisons"
         if kind in self.known: return self.known[kind]
-        rows, base = {}, self.select(self.base, kind, 'ok')
+        rows = {}
+        base = self.select(self.base, kind, 'ok')
         seed = self.protocol.get('seed', 0)
         for m in self.lines:
-            mine, good = self.select(m, kind), self.select(m, kind, 'ok')
-            n, failed = len(good), sum(r.get('status') in FAILED for r in mine)
+            mine = self.select(m, kind)
+            good = self.select(m, kind, 'ok')
+            n = len(good)
+            failed = sum(r.get('status') in FAILED for r in mine)
             if mine: rows[m] = dict(n=n, failed=failed)
             if not good: continue
             acc = mean_interval([r['score'] for r in good], seed=seed, clusters=list(map(image_key_of, good)))
@@ -170,7 +178,8 @@ class Report:
         for m in self.lines:
             pairs = [(decide(r['answer']) == 'yes', r['truth'].lower() == 'yes') for r in self.select(m, status='ok')]
             if not pairs: continue
-            hits, (said, true) = sum(map(all, pairs)), map(sum, zip(*pairs))
+            hits = sum(map(all, pairs))
+            said, true = map(sum, zip(*pairs))
             shares = hits/max(said, 1), hits/max(true, 1), 2*hits/max(said + true, 1), said/len(pairs)
             table.append([m, *(f'{100*share:.1f}' for share in shares)])
         return markdown_table(table)
@@ -189,7 +198,8 @@ class Report:
         "Notes that change the meaning of answers, and how often; those that differ only in numbers or quotes are one"
         said = []
         for m in self.lines:
-            good, alike = self.select(m, status='ok'), {}
+            good = self.select(m, status='ok')
+            alike = {}
             for note in chain.from_iterable(grave_notes(r.get('notes') or ()) for r in good):
                 alike.setdefault(re.sub(r'"[^"]*"|\d[\d.,]*(?<=\d)', '...', note), []).append(note)
             for form, notes in sorted(alike.items(), key=lambda o: -len(o[1])):
@@ -198,7 +208,8 @@ class Report:
 
     def by_picture(self) -> str:
         "Which rows of the tables are counted by picture, where only some are"
-        said, alike = [], True
+        said = []
+        alike = True
         for title, rows in [('the first table', self.rows()), *self.split_rows().items()]:
             good = [m for m, r in rows.items() if r['n']]
             shared = [m for m in good if 'by picture' in rows[m]['interval']]
@@ -215,11 +226,11 @@ class Report:
             items = {k: told(v) for k, v in value.items() if v is not None and k not in HASHES}
             return between.join(f'{k} {v}' for k, v in items.items() if v)
         data = self.protocol['data']
-        first, split = self.rows(), self.split_rows()
+        first = self.rows()
+        split = self.split_rows()
         missing = len(self.ids) < data['n'] and f'unfinished: {len(self.ids)} of {data["n"]} samples have lines'
         kinds = {k or 'other': n for k, n in data.get('kinds', {}).items()}
-        counted = {'questions of the kinds': kinds} if {*kinds} != {'other'} else {}
-        about = {k: v for k, v in data.items() if k != 'kinds'} | counted
+        about = data | {'kinds': None, 'questions of the kinds': None if {*kinds} == {'other'} else kinds}
         facts = [missing, self.counts(), *told(self.protocol | dict(data=about), '\n').split('\n')]
         page = [f'# {self.name}', '\n'.join(f'- {one_line(l)}' for l in facts if l), self.table()]
         if 'pope' in data['rule']: page.append(f'By the rule of the set ({one_line(data["rule"])}):\n\n{self.rule_table()}')
@@ -244,16 +255,17 @@ class Report:
 
     def figure(self) -> Figure:
         "Accuracies with their intervals, of all questions and of each kind; the line is the model alone"
-        panels = [None, *(self.kinds() if len(self.kinds()) > 1 else ())]
-        wide, high = min(len(panels), 3), -(-len(panels)//3)
+        panels = [None, *self.split_rows()]
+        wide = min(len(panels), 3)
+        high = -(-len(panels)//3)
         fig = Figure((3.6*wide, (.9 + .24*len(self.lines))*high), dpi=100, layout='constrained')
         axes = fig.subplots(high, wide, squeeze=False).ravel()
         for ax in axes[len(panels):]: ax.remove()
         for ax, kind in zip(axes, panels):
             rows = {m: r for m, r in self.rows(kind).items() if r['n']}
-            plain, n = rows.get(self.base, {}).get('acc'), max((r['n'] for r in rows.values()), default=0)
+            n = max((r['n'] for r in rows.values()), default=0)
             ends = {m: [(r['acc'], r['lo'], r['hi'])] for m, r in rows.items()}
-            if rows: plot_forest(ax, ends, scale=100, zero=plain)
+            if rows: plot_forest(ax, ends, scale=100, zero=rows.get(self.base, {}).get('acc'))
             ax.set_yticks(range(len(rows)), list(map(one_line, rows)), parse_math=False)     # a dollar is a dollar
             ax.set_xlabel('accuracy, %')
             ax.set_title(f'{"all" if kind is None else one_line(kind or "other")} (n = {n})', parse_math=False)
@@ -262,8 +274,7 @@ class Report:
     def to_dataframe(self) -> pd.DataFrame:
         "All lines, without times"
         plain = lambda v: json.dumps(v) if isinstance(v, list) else v
-        rows = [[plain(r.get(k)) for k in COLUMNS] for r in self.records]
-        return pd.DataFrame(rows, columns=COLUMNS).convert_dtypes()
+        return pd.DataFrame(self.records, columns=COLUMNS).map(plain).convert_dtypes()
 
     def maps(self, method) -> dict: # id -> `Saliency`, without its picture
         "The maps that a run with `--maps` (`maps=True`) has kept"
@@ -302,13 +313,14 @@ PAGE = (
 def leaderboard(runs, kind=None) -> list: # name -> `Report`; of question; lists of words, the head first
     "Accuracy with its interval of each method in each run, the best mean first"
     found = [r.rows(kind) for r in runs.values()]
-    most = [max((row['n'] for row in rows.values()), default=0) for rows in found]
     def rank(method): return -sum(rows.get(method, {}).get('acc', 0) for rows in found)
-    def cell(row, most):
-        fewer = f' (n = {row["n"]})' if row.get('n', most) < most else ''
+    def cell(method, rows):
+        if method not in rows: return '-'
+        row, most = rows[method], max(row['n'] for row in rows.values())
+        fewer = f' (n = {row["n"]})' if row['n'] < most else ''
         return format_cell(row, 'acc') + ' *'*(row.get('p_holm', 1) < .05) + fewer
     order = sorted(dict.fromkeys(m for rows in found for m in rows), key=rank)
-    return [['method', *runs], *([m, *(cell(rows.get(m, {}), n) for rows, n in zip(found, most))] for m in order)]
+    return [['method', *runs], *([m, *(cell(m, rows) for rows in found)] for m in order)]
 
 def leaderboard_notes(runs) -> list: # of str
     "What each run is, and what stands in the table"
@@ -318,7 +330,8 @@ def leaderboard_notes(runs) -> list: # of str
 
 def write_leaderboard(runs, out) -> list: # name -> `Report`; names of the files
     "Several runs as one page, in HTML and in Markdown"
-    (head, *rows), title = leaderboard(runs), 'Accuracy in %, runs side by side'
+    head, *rows = leaderboard(runs)
+    title = 'Accuracy in %, runs side by side'
     about = leaderboard_notes(runs)
     page = PAGE.format(title, table_html(rows, head) + ''.join(f'<p>{escape(l)}' for l in about))
     text = '\n\n'.join([f'# {title}', markdown_table([head, *rows]), *about]) + '\n'

@@ -61,7 +61,8 @@ def equip(method, config, given=(), wordy=False):
     ask = config.asking(wordy)
     ours = Carve(**ask)
     if method.by_box and not given: return type(method).like(ours, **ask)
-    common, free = ask | dict(seed=config.seed, size_from=ours), {f.name for f in fields(method) if f.init} - {*given}
+    common = ask | dict(seed=config.seed, size_from=ours)
+    free = {f.name for f in fields(method) if f.init} - {*given}
     return replace(method, **{k: v for k, v in common.items() if k in free})
 
 def make_methods(config, wordy=False, n_layers=None) -> dict: # text -> method; None: not known yet
@@ -88,7 +89,8 @@ def limit_image_tokens(vlm: VLM, most: int|None = None) -> Iterator[str|None]:
         own = vlm.model.config, vlm.processor, vlm.image_tokens
         yield token_settings(*own)[1] if token_limit(*own[1:])[1] else vlm.resolution or None
         return
-    (told, undo), default = set_image_tokens(vlm.model.config, vlm.processor, most), vlm.image_tokens
+    told, undo = set_image_tokens(vlm.model.config, vlm.processor, most)
+    default = vlm.image_tokens
     vlm.image_tokens = None
     try: yield told
     finally:
@@ -99,16 +101,17 @@ def limit_image_tokens(vlm: VLM, most: int|None = None) -> Iterator[str|None]:
 class SampleEvaluator:
     "Measures methods on samples with one model; an error is written to its line and stops no other"
     def __init__(self, vlm, config):
-        self.vlm, self.config = vlm, config
+        self.vlm = vlm
+        self.config = config
         ENTRIES.update({e.name: e for e in config.own})
         self.methods = {wordy: make_methods(config, wordy, vlm.n_layers) for wordy in (False, True)}
         self.by = open_answerer(config.answer_by, config.answer_key) if config.answer_by else None
         self.unfit = {}       # method -> why it cannot be used with this family, or with another model that answers
         for k, m in self.methods[False].items():
             try: check_needs(vlm, m)
-            except UnsupportedError as e: self.unfit[k] = str(e)
-            else:
-                if self.by and (why := why_no_view(m)): self.unfit[k] = why
+            except UnsupportedError as e: why = str(e)
+            else: why = self.by and why_no_view(m)
+            if why: self.unfit[k] = why
         self.fresh()
 
     def fresh(self):
@@ -122,25 +125,29 @@ class SampleEvaluator:
         if method.by_box and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
         if record.short_question: method = method.under_words(record.short_question)
-        known, boxes = self.vlm.answers, record.boxes or ()
-        saved, by = known.saved, dict(by=self.by) if self.by else {}
+        known = self.vlm.answers
+        boxes = record.boxes or ()
+        saved = known.saved
+        by = dict(by=self.by) if self.by else {}
         r = method(self.vlm, record.image, record.question, box=record.box, cache=self.captures, **by)
         # a guided answer does not need the plain one
         seconds = r.total - r.seconds.get('alone', 0.) if method.guides else r.total + known.saved - saved
-        S, sure = r.saliency, r.answer.confidence
+        sure = r.answer.confidence
         text = str(r.answer)
         line = dict(
             answer=text, truth=record.answer, score=round(score_answer(text, record), 6),
             confidence=round(sure, 4) if math.isfinite(sure) else None,
             plain_answer=str(r.plain_answer), hit=None, touch=None, auroc=None,
             iou=round(float(box_iou(r.view.box, record.box)), 6) if boxes else None,
-            box=[int(v) for v in r.view.box], steps=list(r.steps), calls=r.calls, seconds=round(seconds, 4),
+            box=list(map(int, r.view.box)), steps=list(r.steps), calls=r.calls, seconds=round(seconds, 4),
             notes=list(r.notes))
-        if boxes and S is not None:
-            line |= dict(hit=any(map(bool, map(S.hit, boxes))), touch=any(map(bool, map(S.touch, boxes))))
+        if (S := r.saliency) is None: return line
+        if boxes:
+            line |= dict(hit=any(map(S.hit, boxes)), touch=any(map(S.touch, boxes)))
             try: line['auroc'] = round(patch_auroc(S, boxes), 6)
             except ValueError: pass                                         # all patches are inside, or none
-        return line | dict(map=S.pack()) if self.config.maps and S is not None else line
+        if self.config.maps: line['map'] = S.pack()
+        return line
 
     def __call__(self, unit): # list of (place, `Record`, names of the methods left: all if not given) about one picture
         "The lines of each record; captures are shared in the same way whichever methods are left"
@@ -177,8 +184,10 @@ MAY_CHANGE = ( # when a run is taken up
 
 def make_protocol(evaluator, tokens=None) -> dict: # plain values
     "All settings and versions that an answer depends on, without the data; `tokens`: of `limit_image_tokens`"
-    vlm, config = evaluator.vlm, evaluator.config
-    proc, name = vlm.processor, str(vlm.name)
+    vlm = evaluator.vlm
+    config = evaluator.config
+    proc = vlm.processor
+    name = str(vlm.name)
     libraries = torch, transformers, numpy, PIL
     try: weights = weights_key(vlm)
     except UnsupportedError: weights = None     # which cannot be read: offloaded, or packed
@@ -206,7 +215,8 @@ def picture_name(image):
 
 def format_power(n, others=1, pictures=None) -> str: # questions, methods compared with the first, pictures (None: n)
     "The smallest difference that so many questions can show; questions on one picture count as one, as in the tests"
-    alpha, units = .05/max(others, 1), min(n, pictures or n)
+    alpha = .05/max(others, 1)
+    units = min(n, pictures or n)
     if units < n: n = f'{n} questions on {units} pictures'
     if 2*.5**units >= alpha: return f'n = {n} is too few: no difference between two methods can become significant.'
     least = 100*detectable(units, .5, .3, alpha=alpha)
@@ -230,11 +240,7 @@ def local_engine(evaluator, units): # yields lists of lines
 def ready_here(model, config): # what `Loading.of` takes; yields `SampleEvaluator`, protocol, unfit methods
     "The model in this process, and what its answers depend on"
     loading = Loading.of(model)
-    usual = replace(loading, image_tokens=None)
-    vlm = loading.model
-    if not isinstance(vlm, VLM): vlm = usual.load()
-    elif given := usual.given():
-        raise RunError(f'{", ".join(given)}: for a model that is given by its name; {vlm.name} is loaded already.')
+    vlm = replace(loading, image_tokens=None).load()
     with limit_image_tokens(vlm, loading.image_tokens) as limit:
         evaluator = SampleEvaluator(vlm, config)
         yield evaluator, make_protocol(evaluator, limit), evaluator.unfit

@@ -86,13 +86,14 @@ def _export_sum(protocol, lines) -> str:
 
 def read_records(folder, filename='meta.json') -> tuple: # list of dicts; dict, of the file of that name
     "Saved records, gzipped or not, and the protocol beside them"
-    records = next((p for k in ('records.jsonl', 'records.jsonl.gz') if (p := Path(folder)/k).exists()), None)
-    if not records or not (Path(folder)/filename).exists():
+    path = Path(folder)/filename
+    records = [p for p in (path.with_name('records.jsonl'), path.with_name('records.jsonl.gz')) if p.exists()]
+    if not (records and path.exists()):
         raise DataError(f'{folder} holds no saved records (records.jsonl and {filename}).')
     try:
-        path = Path(folder)/filename
         protocol = dict(json.loads(path.read_bytes()))
-        kept, path = protocol.pop('sum', None), records
+        kept = protocol.pop('sum', None)
+        path = records[0]
         raw = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
         lines = [json.loads(l) for l in raw.decode().split('\n') if l.strip()]
         for line in lines: check_line(line, named_methods(protocol))
@@ -162,7 +163,9 @@ def read_run(folder, all_methods=False, damaged=None) -> KeptRun:
 
     `all_methods`: the lines of all methods, as they were written; `damaged`: a list that gets the numbers of damaged
     rows, which are an error otherwise."""
-    path, found = Path(folder)/STORE, KeptRun()
+    folder = Path(folder)
+    found = KeptRun()
+    path = folder/STORE
     if path.exists():
         try:
             found = _read_tables(path)
@@ -170,7 +173,7 @@ def read_run(folder, all_methods=False, damaged=None) -> KeptRun:
         except (sqlite3.Error, ValueError, TypeError, KeyError) as e:
             raise RunError(f'{path} is damaged: {" ".join(str(e).split())}. Put back a copy of it. {ELSE}') from None
     if found.protocol is None:
-        old = next((k for k in EXPORTS if (Path(folder)/k).exists()), None)
+        old = next((k for k in EXPORTS if (folder/k).exists()), None)
         if old and path.exists():
             raise RunError(
                 f'{path} is empty, and {old} beside it is not: its lines are lost. Put back a copy of it; without it '
@@ -180,7 +183,8 @@ def read_run(folder, all_methods=False, damaged=None) -> KeptRun:
                 f'{folder} holds {old} without {STORE}: files of another kind, of an older version, or exports alone. '
                 f'They stay readable, but cannot be gone on with. {ELSE}')
         return found
-    lines, bad = [], []
+    lines = []
+    bad = []
     for row in found.lines:
         try: lines.append(_read_row(row, methods))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e: bad.append((row, e))
@@ -206,8 +210,10 @@ class RunStore:
         score=None): # line -> the score of its answer; None: it is not computed again
         self.folder = Path(out)
         self.path = self.folder/STORE
-        self.keys, self.score = keys, score
-        self.free, self.part = {*free, 'methods', 'left_out'}, part
+        self.keys = keys
+        self.score = score
+        self.free = {*free, 'methods', 'left_out'}
+        self.part = part
         self.protocol = json.loads(json.dumps(protocol, default=str))
         self.db = self.inode = None
         self.closed = False
@@ -240,7 +246,8 @@ class RunStore:
 
     def take_up(self, retry) -> list: # (id, method) of lines that are measured again
         "Read the lines that the folder holds, and raise an error if they belong to another run"
-        self.done, self.damaged = {}, []
+        self.done = {}
+        self.damaged = []
         there = read_run(self.folder, True, self.damaged if retry else None)
         if there.protocol is None: return []
         if self.damaged:
@@ -340,7 +347,6 @@ class RunStore:
             self.lock.close()
             self.closed = True
 
-
 # %% ../../nbs/library/runs/00_store.ipynb #26d189db
 class Attempt(NamedTuple):
     "A value, or the status and reason of an error"
@@ -353,7 +359,8 @@ def attempt(make) -> Attempt: # returns a value
     try: return Attempt(make())
     except Exception as e:
         if out_of_memory(e): return Attempt(None, 'oom', str(InsufficientMemoryError()))
-        words, status = ' '.join(str(e).split()), getattr(e, 'status', None)
+        words = ' '.join(str(e).split())
+        status = getattr(e, 'status', None)
         status = status if status in FAILED else 'error'
         return Attempt(None, status, escape_halves(f'{type(e).__name__}: {words}')[:500])
 
@@ -367,9 +374,11 @@ def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the 
     done, total, # how many samples had nothing left to measure; with them and those to come
     progress=True): # show a bar?
     "Store lines as they come, with a progress bar that shows the accuracies so far, and record the time of the session"
-    counts, points = Counter(), Counter()
+    counts = Counter()
+    points = Counter()
     calls = n = 0
-    why, start = '', perf_counter()
+    why = ''
+    start = perf_counter()
     def count(method, score):
         if score is not None: counts[method], points[method] = counts[method] + 1, points[method] + score
     for (_, method), score in store.done.items(): count(method, score)
@@ -382,7 +391,8 @@ def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the 
                     count(l['method'], l.get('score'))
                     calls += l.get('calls', 0)
                     answered |= l['status'] == 'ok'
-                n, why = n + 1, why or lines[0].get('why')
+                n = n + 1
+                why = why or lines[0].get('why')
                 shares = [f'{m[:12]} {100*points[m]/counts[m]:.0f}' for m in [*counts][:5]]
                 if calls: bar.set_postfix_str(f'{" ".join(shares)}, {calls} calls', refresh=False)
                 bar.update()
