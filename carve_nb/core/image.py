@@ -190,9 +190,9 @@ def picture_key(image, salt='') -> str:
 # %% ../../nbs/library/core/02_image.ipynb #a5449181
 def box_iou(a, b) -> float: # (x0, y0, x1, y1) twice -> 0 (apart) .. 1 (equal)
     "Intersection over union of two boxes"
-    both = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
-    area = lambda o: (o[2]-o[0]) * (o[3]-o[1])
-    return both / max(area(a) + area(b) - both, 1e-12)
+    def area(x0, y0, x1, y1): return max(x1 - x0, 0)*max(y1 - y0, 0)
+    both = area(max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
+    return both/max(area(*a) + area(*b) - both, 1e-12)
 
 # %% ../../nbs/library/core/02_image.ipynb #eae8a425
 def png_bytes(img):

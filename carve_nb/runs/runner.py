@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'MAY_CHANGE', 'RUN_PRESETS', 'RunConfig', 'equip', 'make_methods', 'limit_image_tokens', 'SampleEvaluator',
-           'make_protocol', 'picture_name', 'format_power', 'picture_units', 'local_engine', 'ready_here', 'RunPlan',
-           'plan_run', 'open_store', 'measure', 'evaluate', 'run_eval']
+           'make_protocol', 'format_power', 'picture_units', 'local_engine', 'ready_here', 'RunPlan', 'plan_run',
+           'open_store', 'measure', 'evaluate', 'run_eval']
 
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
 import logging, math, sys
@@ -209,7 +209,7 @@ def make_protocol(evaluator, tokens=None) -> dict: # plain values
     return protocol
 
 # %% ../../nbs/library/runs/02_runner.ipynb #0d6cd3c5
-def picture_name(image):
+def _picture_name(image):
     "A name of the picture of a record, found without opening it"
     return image if isinstance(image, (str, Path)) or callable(image) else id(image)
 
@@ -230,7 +230,7 @@ RUN_PRESETS = dict(paper=dict(image_tokens=256, max_new_tokens=32))
 
 def picture_units(data) -> list: # of lists of (place, `Record`)
     "Questions about one picture that stand together"
-    return [[*unit] for _, unit in groupby(enumerate(data), lambda o: picture_name(o[1].image))]
+    return [[*unit] for _, unit in groupby(enumerate(data), lambda o: _picture_name(o[1].image))]
 
 def local_engine(evaluator, units): # yields lists of lines
     "Measure by the model in this process"
@@ -255,7 +255,7 @@ class RunPlan:
 
     def power(self) -> str:
         "The smallest difference that the run can show, in a sentence"
-        pictures = len({picture_name(r.image) for r in self.data})
+        pictures = len({_picture_name(r.image) for r in self.data})
         return format_power(len(self.data), len(self.config.methods) - 1, pictures)
 
     def questions(self) -> dict:
