@@ -2131,8 +2131,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'carve_nb.runs.report.write_report': ( 'library/runs/report.html#write_report',
                                                                              'carve_nb/runs/report.py')},
             'carve_nb.runs.runner': { 'carve_nb.runs.runner.RunConfig': ('library/runs/runner.html#runconfig', 'carve_nb/runs/runner.py'),
-                                      'carve_nb.runs.runner.RunConfig.asking': ( 'library/runs/runner.html#runconfig.asking',
-                                                                                 'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.RunPlan': ('library/runs/runner.html#runplan', 'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.RunPlan.power': ( 'library/runs/runner.html#runplan.power',
                                                                               'carve_nb/runs/runner.py'),

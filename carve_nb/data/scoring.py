@@ -86,23 +86,23 @@ def _people_of(record) -> list: # of str
         f"{record.id} has {len(record.answers)} accepted answers; this rule compares at least 4 people. Use the rule "
         "'exact'.")
 
-def _leave_one_out(hits) -> float: # per accepted answer: does it match?; 0..1
-    "Average over the people of how many of the others agree"
-    n = sum(hits)
-    return sum(min(1, (n - h)/3) for h in hits)/len(hits)
+def _leave_one_out(text, people) -> float: # texts of the answer and of several people; 0..1
+    "Average over the people of min(1, k/3), where k of the others agree with the answer"
+    agree = people.count(text)
+    others = len(people) - agree
+    return (agree*min(1, (agree - 1)/3) + others*min(1, agree/3))/len(people)
 
 def _vqa_score(answer, record) -> float: # with ten people's answers; 0..1
     "The official VQA accuracy, by the evaluator published since March 2021"
     text, *people = map(_one_line, (answer, *_people_of(record)))
     if len(set(people)) > 1: text, *people = map(_vqa_words, (text, *people))
-    return _leave_one_out([o == text for o in people])
+    return _leave_one_out(text, people)
 
 def _vqa_2016_score(answer, record) -> float: # with ten people's answers; 0..1
     "The official VQA accuracy, by the evaluator of 2016"
     people = _people_of(record)
-    text = _vqa_words(answer)
-    if len(set(people)) > 1: people = map(_strip_signs, people)
-    return _leave_one_out([o == text for o in people])
+    if len(set(people)) > 1: people = list(map(_strip_signs, people))
+    return _leave_one_out(_vqa_words(answer), people)
 
 # %% ../../nbs/library/data/13_scoring.ipynb #0f5ae75a
 def _text_words(text) -> str:
@@ -111,13 +111,12 @@ def _text_words(text) -> str:
 
 def _text_score(answer, record) -> float: # with ten people's answers; 0..1
     "The accuracy of TextVQA"
-    text = _text_words(answer)
-    return _leave_one_out([_text_words(o) == text for o in _people_of(record)])
+    return _leave_one_out(_text_words(answer), list(map(_text_words, _people_of(record))))
 
 def _count_score(answer, record, point=1/3) -> float: # with several people's answers, for each match; 0..1
     "Score by the number of people whose answer matches"
-    text = _vqa_words(answer)
-    return min(1., point*sum(_vqa_words(o) == text for o in _people_of(record)))
+    people = list(map(_vqa_words, _people_of(record)))
+    return min(1., point*people.count(_vqa_words(answer)))
 
 # %% ../../nbs/library/data/13_scoring.ipynb #848fcd2d
 def _contains_score(answer, record) -> float: # 0 or 1

@@ -51,19 +51,14 @@ class RunConfig:
     maps: bool = False # keep the map of each sample in its line?
     own: tuple = () # of `Entry`: those of `methods` that `add_method` made, for processes that do not know them
 
-    def asking(self, wordy=False) -> dict: # `wordy`: for a description
-        "How a question is asked"
-        if wordy: return dict(suffix=None, max_new_tokens=2*self.max_new_tokens)
-        return dict(suffix=self.suffix, max_new_tokens=self.max_new_tokens)
-
 def equip(method, config, given=(), wordy=False):
-    "A method with the suffix and length of the set; fields that were given stay; `wordy`: for a description"
-    ask = config.asking(wordy)
+    "A method with the suffix and length of the set; fields that were given stay; `wordy`: for a description, twice as long"
+    ask = dict(suffix=None if wordy else config.suffix, max_new_tokens=config.max_new_tokens*(1 + wordy))
     ours = Carve(**ask)
     if method.by_box and not given: return type(method).like(ours, **ask)
     common = ask | dict(seed=config.seed, size_from=ours)
     free = {f.name for f in fields(method) if f.init} - {*given}
-    return replace(method, **{k: v for k, v in common.items() if k in free})
+    return replace(method, **{k: common[k] for k in common if k in free})
 
 def make_methods(config, wordy=False, n_layers=None) -> dict: # text -> method; None: not known yet
     "The methods of a configuration; layers that do not exist are refused"
@@ -266,7 +261,7 @@ class RunPlan:
             details=data.key(('kind', 'rule', 'short_question')), n=len(data),
             kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
         if any(r.describes for r in data):
-            told['descriptions'] = f'without a suffix, max_new_tokens {self.config.asking(wordy=True)["max_new_tokens"]}'
+            told['descriptions'] = f'without a suffix, max_new_tokens {2*self.config.max_new_tokens}'
         return told
 
 def plan_run(data, methods, options=RunOptions()) -> RunPlan: # `DataSet`; as `split_specs` takes them
