@@ -20,8 +20,6 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from .errors import CarveError
 
 # %% ../../nbs/library/core/03_plotting.ipynb #17be338c
-_OVERLAY = dict(weight=.92, grey=.75, light=.55)    # of the strongest colour; of the picture, and how far it goes to white
-
 def overlay(img, values, vmin=None, vmax=None) -> Image.Image:    # [h, w] finite numbers on any grid
     "Lay a map over a picture in colours; `vmin`, `vmax`: values of the lowest and highest colour, default least and most"
     v = np.asarray(values, np.float32)
@@ -32,10 +30,11 @@ def overlay(img, values, vmin=None, vmax=None) -> Image.Image:    # [h, w] finit
     hi = v.max() if vmax is None else vmax
     v = Image.fromarray(((v - lo)/(hi - lo if hi > lo else 1)).clip(0, 1)).resize(img.size, Image.BILINEAR)
     colors = Image.fromarray(colormaps['magma_r'](.15 + .75*np.asarray(v), bytes=True)[..., :3])
-    weight = Image.fromarray((255*_OVERLAY['weight']*np.asarray(v)**.6).round().astype(np.uint8))
+    weight = Image.fromarray((255*.92*np.asarray(v)**.6).round().astype(np.uint8))
     img = img.convert('RGB')
-    muted = Image.blend(img, img.convert('L').convert('RGB'), _OVERLAY['grey'])
-    return Image.composite(colors, Image.blend(muted, Image.new('RGB', img.size, 'white'), _OVERLAY['light']), weight)
+    muted = Image.blend(img, img.convert('L').convert('RGB'), .75)
+    pale = Image.blend(muted, Image.new('RGB', img.size, 'white'), .55)
+    return Image.composite(colors, pale, weight)
 
 # %% ../../nbs/library/core/03_plotting.ipynb #ff6ae74d
 _BOX_COLORS = '#029e73', '#ffd400', '#ff4fa3', '#00e5ff', '#ff8a00', '#b48cff'   # the first is that of the view
@@ -138,12 +137,9 @@ def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> p
 
 def stack_rows(*rows) -> Image.Image:    # pictures, such as those of `plot_panels`
     "Pictures one below the other on white"
-    out = Image.new('RGB', (max(o.width for o in rows), sum(o.height + 16 for o in rows) - 16), 'white')
-    y = 0
-    for o in rows:
-        out.paste(o, (0, y))
-        y += o.height + 16
-    return out
+    width = max(o.width for o in rows)
+    parts = [np.pad(o, ((0, 16), (0, width - o.width), (0, 0)), constant_values=255) for o in rows]
+    return Image.fromarray(np.concatenate(parts)[:-16])
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b0754c3a
 _PANEL_ROW = (
@@ -236,9 +232,7 @@ def plot_band(ax, x, means, color, alpha=.15, **kw):    # `Estimate`s; further s
 # %% ../../nbs/library/core/03_plotting.ipynb #d15c15dd
 def black_out(img, mask) -> Image.Image:    # [H, W] bool, pixels to keep
     "Set the pixels outside a mask to black"
-    out = Image.new('RGB', img.size)
-    out.paste(img if img.mode == 'RGB' else img.convert('RGB'), mask=Image.fromarray(mask.astype(np.uint8)*255))
-    return out
+    return Image.composite(img.convert('RGB'), Image.new('RGB', img.size), Image.fromarray(mask*np.uint8(255)))
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b9e98c7e
 def keep_mask(regions, size, box=None) -> np.ndarray:    # [H, W] bool
