@@ -39,7 +39,8 @@ class Loading:
         given = self.given()
         if not isinstance(self.model, VLM): return VLM.from_pretrained(self.model, **given)
         if not given: return self.model
-        raise RunError(f'{", ".join(given)}: for a model that is given by its name; {self.model.name} is loaded already.')
+        raise RunError(
+            f'{", ".join(given)}: for a model that is given by its name; {self.model.name} is loaded already.')
 
 # %% ../../nbs/library/runs/00_options.ipynb #b5299570
 @dataclass(frozen=True)

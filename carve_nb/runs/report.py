@@ -61,7 +61,8 @@ def compare_methods(mine, others, seed=0) -> dict:
     gain = difference(a, b, seed=seed, clusters=pictures)
     p, test = paired_test(a, b, seed, pictures)
     return dict(
-        gain=gain.value, gain_lo=gain.lo, gain_hi=gain.hi, gain_interval=gain.kind, alone=float(np.mean(b)), p=p, test=test)
+        gain=gain.value, gain_lo=gain.lo, gain_hi=gain.hi, gain_interval=gain.kind, alone=float(np.mean(b)), p=p,
+        test=test)
 
 def correct_rows(rows):
     "Add the p values corrected by Holm to rows that were tested"

@@ -52,7 +52,7 @@ class RunConfig:
     own: tuple = () # of `Entry`: those of `methods` that `add_method` made, for processes that do not know them
 
 def equip(method, config, given=(), wordy=False):
-    "A method with the suffix and length of the set; fields that were given stay; `wordy`: for a description, twice as long"
+    "A method with the suffix and length of the set, for a description without and twice as long; fields that were given stay"
     ask = dict(suffix=None if wordy else config.suffix, max_new_tokens=config.max_new_tokens*(1 + wordy))
     ours = Carve(**ask)
     if method.by_box and not given: return type(method).like(ours, **ask)
