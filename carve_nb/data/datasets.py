@@ -180,15 +180,16 @@ def load_benchmark(
     **kw    # of scenes: kinds, style; of named sets: root (a snapshot), revision; of the Hub: config, revision
 ) -> DataSet:
     "Load a set of questions; nothing is fetched unasked"
-    loaded = isinstance(spec, DataSet)
     known = BENCHMARKS.get(spec) if isinstance(spec, str) else None
-    hub = not loaded and download and str(spec).count('/') == 1 and not Path(spec).expanduser().exists()
-    takes = 'kinds style split' if spec == 'scenes' else 'root revision split' if known else 'config revision split'
+    loaded = isinstance(spec, DataSet)
+    there = not loaded and Path(spec).expanduser().exists()
+    hub = not (loaded or there) and download and str(spec).count('/') == 1
+    takes = 'kinds style split' if spec == 'scenes' else 'root revision split' if known else 'config revision split'*hub
     if split: kw['split'] = split
-    if unused := set(kw) - set(takes.split() if hub or known or spec == 'scenes' else ()):
+    if unused := set(kw) - set(takes.split()):
         raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
     if rule: choose(rule, RULES, 'Rule')
-    if (known or spec == 'scenes') and not kw.get('root') and Path(spec).exists():
+    if (known or spec == 'scenes') and there and not kw.get('root'):
         warnings.warn(f'{spec!r} is the set of this name; for the folder or file here, write ./{spec}.', stacklevel=2)
     if loaded: data = replace(spec, records=[r for _, r in choose_rows(check_ids(spec.records, spec.name), n, seed)])
     elif spec == 'scenes': data = _scene_set(n, seed=seed, **kw)
@@ -199,12 +200,13 @@ def load_benchmark(
                 f'{spec} is not part of this package, and nothing is fetched unasked. Give root=FOLDER (--root) with a '
                 f'snapshot of {known.hub}, or download=True (--download) to fetch that from the Hugging Face Hub; a '
                 f'copy in another form can be written as questions.jsonl. Its licence: {known.licence}.')
-        if root and not Path(root).expanduser().is_dir(): raise DataError(f'{root} is no folder.')
-        data = _hub_set(root and Path(root).expanduser() or known.hub, known, n, seed, **kw)
+        source = Path(root).expanduser() if root else known.hub
+        if root and not source.is_dir(): raise DataError(f'{root} is no folder.')
+        data = _hub_set(source, known, n, seed, **kw)
         about = data.about | dict(source=known.hub, licence=known.licence, note=known.note)
         data = replace(data, name=spec, suffix=known.suffix, rule=known.rule, about=about)
     elif hub: data = _hub_set(str(spec), Benchmark(str(spec), 'test', None, kw.pop('config', None)), n, seed, **kw)
-    elif Path(spec).expanduser().exists(): data = _own_set(spec, read_entries(spec, n, seed, True))
+    elif there: data = _own_set(spec, read_entries(spec, n, seed, True))
     else:
         raise DataError(
             f'{str(spec)!r} is neither a file or folder nor one of scenes, {", ".join(BENCHMARKS)}; a set of the Hub, '
