@@ -145,7 +145,7 @@ ANSWERED = {   # what a newcomer types -> the page that answers it
     'add a method': 'tutorials/add_a_method', 'which method should I use': 'tutorials/which_method', 'cite': 'index', 'error out of memory': 'tutorials/install',
     'memory': 'tutorials/install', 'batch': 'tutorials/your_model', 'video': 'tutorials/your_model', 'heatmap of qwen': 'tutorials/your_model', 'colab': 'tutorials/install',
     'save the map': 'tutorials/your_model', 'several images': 'tutorials/your_model', 'my own data set': 'tutorials/command_line', 'how to make it faster': 'notes/cost',
-    'reproduce the paper': 'notes/reproducing_the_paper', 'what is touch': 'notes/glossary', 'compare two models': 'tutorials/command_line',
+    'reproduce the paper': 'notes/paper_vs_code', 'what is touch': 'notes/glossary', 'compare two models': 'tutorials/command_line',
     'does it work on real photographs': 'notes/limitations'}
 
 

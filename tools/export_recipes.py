@@ -1,19 +1,22 @@
-"""Notebooks to recipes/, beside the package: `#| recipe NAME` names the module, `#| export-recipe` marks the cells that it is made of.
+"""Notebooks to recipes/, beside the package: `#| recipe NAME` begins a module, the cells with `#| export-recipe` behind it are what it is made of.
 
 Usage: python tools/export_recipes.py   (`make export` and `make drift` call it; from the root of the repository)"""
+import re
+from copy import copy
 from pathlib import Path
 from nbdev.maker import ModuleMaker
 from nbdev.process import NBProcessor
 
 
 def export(path):
-    "Write the recipe of a notebook, if it has one"
+    "Write the recipes of a notebook; the sentence below the first heading behind `#| recipe` becomes the docstring"
     cells = NBProcessor(path).nb.cells
-    name = next((c.directives_['recipe'] for c in cells if 'recipe' in c.directives_), None)
-    if name is None: return
-    code = [c for c in cells if 'export-recipe' in c.directives_]
-    title = [c for c in cells if c.cell_type == 'markdown'][:1]
-    ModuleMaker('recipes', name, path).make(title + code, code, 'recipes')
+    starts = [i for i, c in enumerate(cells) if 'recipe' in c.directives_]
+    for start, end in zip(starts, [*starts[1:], len(cells)]):
+        code = [c for c in cells[start:end] if 'export-recipe' in c.directives_]
+        heading = next(copy(c) for c in cells[start:end] if c.cell_type == 'markdown')
+        heading.source = re.sub('^#+', '#', heading.source)
+        ModuleMaker('recipes', cells[start].directives_['recipe'], path).make([heading, *code], code, 'recipes')
 
 
 if __name__ == '__main__':
