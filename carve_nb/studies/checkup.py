@@ -4,24 +4,26 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'PRIOR', 'START', 'AT_ONCE', 'ARMS', 'OTHER', 'DRAWS', 'GENERAL', 'TEN_INSTRUCTIONS', 'PARTS', 'VERDICTS',
-           'CHANGED', 'TITLES', 'EYES', 'N', 'FREE', 'right_share', 'fit_curves', 'count_answers', 'ladder',
-           'score_table', 'measure_gains', 'judge', 'measure_kind', 'family_figures', 'seen_sides', 'row_agreement',
-           'look_widths', 'instruction_maps', 'own_share', 'examine_eyes', 'word_arm', 'make_row', 'check_row',
-           'code_to_use', 'format_size', 'format_points', 'seen_thing', 'draw_thresholds', 'verdict_html', 'kind_html',
-           'eyes_html', 'checkup_page', 'run_checkup', 'check_data']
+           'N', 'FREE', 'right_share', 'fit_curves', 'count_answers', 'ladder', 'score_table', 'measure_gains', 'judge',
+           'measure_kind', 'family_figures', 'seen_sides', 'row_agreement', 'look_widths', 'instruction_maps',
+           'own_share', 'examine_eyes', 'word_arm', 'make_row', 'check_row', 'code_to_use', 'format_size',
+           'format_points', 'seen_thing', 'draw_smallest', 'place', 'checkup_page', 'plan_test', 'ask_ladders',
+           'time_question', 'run_checkup', 'check_data']
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #1e24b38c
 import json, re, sys
 from functools import partial
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from time import perf_counter
 import numpy as np, pandas as pd, torch
+from jinja2 import Environment
 from PIL import Image
 from ..attention.capture import VLM # with its captures
 from ..attention.family_check import check_family
 from ..core.errors import DataError
-from ..core.io import PACKAGED, TINY, digest, one_line, replace_file, table_html
+from ..core.io import PACKAGED, TINY, digest, one_line, replace_file
 from ..core.plotting import panels_html
 from ..core.saliency import pick_layers
 from ..core.stats import difference, expanded_ends, mean_interval
@@ -244,18 +246,17 @@ def make_row(folder) -> dict: # of a run: records, protocol.json
 def check_row(path) -> str: # of `row.json`; a sentence: what was checked
     "Refuse a row that was edited or cannot be; where records lie beside it, compute every figure again"
     def refuse(why): raise DataError(f'{path} is refused: {why}. Send the file as `carve checkup` wrote it.')
-    row, folder, most = json.loads(Path(path).read_bytes()), Path(path).parent, dict(largest=1, gain=1, threshold=9, shift=9)
-    given = row.pop('digest', None)
-    if given != digest(row): refuse('it is not as it was written, its digest is another')
+    row = json.loads(Path(path).read_bytes())
+    if row.pop('digest', None) != digest(row): refuse('it is not as it was written, its digest is another')
     for kind, f in row['kinds'].items():
-        figures = [(name, e) for name in most for e in f.get(name, {}).values() if e]
-        for name, e in figures:
-            if not (e[1] <= e[2] and max(map(abs, e)) <= most[name]): refuse(f'{name} {e} of {kind} cannot be')
-        said = judge(f, word_arm(row['reads'])) if 'gain' in f else {}
-        if said and said != {k: f[k] for k in said}: refuse(f'its figures of {kind} say another verdict')
+        for name, most in dict(largest=1, gain=1, threshold=9, shift=9).items():
+            for e in filter(None, f.get(name, {}).values()):
+                if not (e[1] <= e[2] and max(map(abs, e)) <= most): refuse(f'{name} {e} of {kind} cannot be')
+        if 'gain' in f and not judge(f, word_arm(row['reads'])).items() <= f.items():
+            refuse(f'its figures of {kind} say another verdict')
     held = f'{row["model"]}: digest, ranges and verdict hold'
-    if not (folder/'protocol.json').exists(): return f'{held}; its records are not here'
-    again = make_row(folder)
+    if not Path(path).with_name('protocol.json').exists(): return f'{held}; its records are not here'
+    again = make_row(Path(path).parent)
     again.pop('digest')
     if wrong := differing(row, again): refuse(f'its records give another figure: {wrong[0]}')
     return f'{held}, and every figure comes from the records again'
@@ -271,9 +272,6 @@ VERDICTS = {
                           'holds it back.',
     'cannot read': 'It cannot read them: at the largest size, with the true region magnified, it stays nearer to chance than '
                    'to all right. There is no acuity to measure.'}
-CHANGED = dict(row='row of a word, not the last position', sentence='no sentence behind the question (carve)',
-    division='division by the general map (carve)', cut='the true region, not that of lookup')
-TITLES = dict(color='What color is it?', exist='Is there one?')     # of other kinds: which one is on it
 
 def code_to_use(reads, use) -> str: # row and layers of `lookup`; an arm, or None
     "The one line of code that a verdict leads to"
@@ -289,106 +287,58 @@ def format_size(e) -> str: # [value, low, high] of a threshold
     if e[0] < SIZES[-1]: return f'below {100*share(SMALLEST):.1f}'
     return '{:.1f} [{:.1f}, {:.1f}]'.format(*(100*2**v for v in e))
 
-def format_points(e) -> str: # [value, low, high], or None
+def format_points(e) -> str: # [value, low, high]
     "A difference of shares in points"
     return '{:+.0f} [{:+.0f}, {:+.0f}]'.format(*(100*v for v in e)) if e else ''
 
-def seen_thing(e, kind, sides) -> list: # threshold; of question; of `seen_sides`
+def seen_thing(e, kind, sides) -> tuple: # threshold; of question; of `seen_sides`
     "Pixels of the thing as the model sees it, image tokens, and how large the picture is shown"
     side, _ = picture_side((SIZES[0] - e[0])*STEPS, kind)
     near = min(sides, key=lambda k: abs(int(k) - side))
     tokens, seen = sides[near]
-    return [f'{2**e[0]*side*seen/int(near):.0f}', tokens, f'{seen/int(near):.0%}']
+    scale = seen/int(near)
+    return 2**e[0]*side*scale, tokens, scale
 
-def draw_thresholds(thresholds) -> str: # arm -> [value, low, high]; SVG in the colours of the page
-    "Thresholds with their intervals, smaller things to the left"
-    def at(v): return round(150 + 330*(np.clip(v, SIZES[-1], SIZES[0]) - SIZES[-1])/np.ptp(SIZES))
-    marks, bottom = '', 22*len(thresholds) + 24
-    for i, (arm, (value, low, high)) in enumerate(thresholds.items()):
-        y = 18 + 22*i
-        marks += f'<text y="{y + 4}">{arm}</text><circle cx="{at(value)}" cy="{y}" r="4"/>'
-        marks += f'<path d="M{at(low)} {y}H{at(high)}" stroke="currentColor" stroke-width="2"/>'
-    for v in (.01, .02, .05, .1, .2):
-        marks += f'<text x="{at(np.log2(v))}" y="{bottom}" text-anchor="middle">{100*v:.0f} %</text>'
-    return (f'<svg viewBox="0 0 500 {bottom + 8}" role="img" aria-label="smallest thing of each way of asking" '
-            f'style="max-width:40rem;width:100%;font:13px system-ui;fill:currentColor">{marks}</svg>')
-
-def verdict_html(f, reads) -> str: # of `measure_kind`, or of one's own questions; row and layers of `lookup`
-    "The verdict, the line of code, and what changes where one thing changes"
-    code, parts = code_to_use(reads, f['use']), [f'<p><b>{VERDICTS[f["verdict"]]}</b>']
-    if code: parts.append(f'<p>Use: <code>{escape(code)}</code>')
-    if changed := [[format_points(f[k]), text] for k, text in CHANGED.items() if f.get(k)]:
-        parts.append(table_html(changed, ['points', 'one thing changed']))
-    if f.get('touch'): parts.append(f'<p>The strongest patch of lookup touches the thing in {f["touch"][0]:.0%} of the pictures.')
-    return '\n'.join(parts)
-
-def kind_html(kind, f, row) -> str: # of question; of `measure_kind`; of `make_row`
-    "The chart of one kind of question, with its figures"
-    if 'threshold' not in f:
-        right = f['largest'].get('oracle') or [0]
-        return f'<p>Right at the largest size, with the true region: {right[0]:.0%}; by chance {f["chance"]:.0%}.'
-    read, sides = f['threshold'], row['eyes']['sides']
+def draw_smallest(kind, f) -> str: # of question; of `measure_kind`; HTML
+    "The smallest thing that is read alone and in the best other way, side by side"
+    read, panels = f['threshold'], {}
     best = f['use'] if f['use'] != 'none' else min({*read} - {'none', 'random', 'oracle'}, key=read.get)
-    chart = {}
-    for name, a in ('Alone', 'none'), (best, best):
-        step = float(np.clip(STEPS*(SIZES[0] - read[a][0]), 0, SMALLEST))
-        chart[f'{name}: {format_size(read[a])} % of the side'] = eye_picture(SEEDS[0], step, kind)
-    head = [
-        'way of asking', 'smallest, % of the side', 'shift, octaves', 'largest right', 'gain, points', 'calls', 'seen px',
-        'tokens', 'shown at']
-    table = [[
-        a, format_size(read[a]), '{:+.2f} [{:+.2f}, {:+.2f}]'.format(*f['shift'].get(a, [0]*3)), f'{f["largest"][a][0]:.0%}',
-        format_points(f['gain'].get(a)), row['calls'].get(a, ''), *seen_thing(read[a], kind, sides)] for a in read]
-    return '\n'.join([
-        panels_html(chart, 'The smallest thing that is read alone, and with a second look.', width=270),
-        draw_thresholds(read), table_html(table, head),
-        '<p>Ceiling {:.0%} [{:.0%}, {:.0%}], '.format(*f['ceiling']) + f'chance {f["chance"]:.0%}; {f["n"]} questions, each in '
-        'every way. Gains are over all sizes that were asked. The last columns: pixels of the smallest thing as the model sees '
-        'it in the whole picture, the tokens of that, and how large it is shown. Intervals are of 95 %.'])
+    for name, arm in (('alone', 'none'), (best, best)):
+        step = np.clip(STEPS*(SIZES[0] - read[arm][0]), 0, SMALLEST)
+        panels[f'{name}: {format_size(read[arm]).split(" [")[0]} %'] = eye_picture(SEEDS[0], float(step), kind)
+    return panels_html(panels, 'The smallest thing that is read, in % of the side, alone and with a second look.', width=270)
 
-EYES = dict( # name -> what is looked at, and how a page says it
-    eager=('Rows against the eager kernel, largest difference', '{:.0e}'),
-    square=('Features that an inverted square changes most are those of its tokens', '{0[0]} of {0[1]} squares'),
-    profile=(
-        'The row that the layers agree on',
-        '{0[row]}, layers {0[layers]}; so in {0[again]:.0%} of the draws of {0[n]} pictures'),
-    bits=('Width of a look, one scene calm and cluttered', '{0[0]:.1f} and {0[1]:.1f} bits of {0[2]:.1f}'),
-    own=("Share of the general map that is the picture's own", '{:.0%} of the variance'))
-
-def eyes_html(eyes) -> str: # of `examine_eyes`
-    "The eyes themselves, a line for each look"
-    rows = [[text, eyes[k] if isinstance(eyes[k], str) else form.format(eyes[k])] for k, (text, form) in EYES.items()]
-    if not isinstance(eyes['profile'], str):
-        best = ', '.join(f'{row} {v:.2f} in layer {layer}' for row, (v, layer) in eyes['profile']['agreement'].items())
-        sinks = '{:.0%} of its peaks fall on one patch, with {:.0%} of its attention'.format(*eyes['profile']['sinks'])
-        rows += [['Agreement of each row, at its best', best], ['Sinks of that row', sinks]]
-    sides = [*eyes['sides'].items()]
-    shown = [f'{side} px at {seen} px, {tokens} tokens' for side, (tokens, seen) in (sides[0], sides[-1])]
-    grows = sides[-1][1][1] > 2*sides[0][1][1]
-    shown.append(f'a larger picture is a {"longer search" if grows else "smaller thing"}')
-    return '\n'.join(f'<p>{text}: <b>{escape(value)}</b>' for text, value in [*rows, ['Pictures are shown', '; '.join(shown)]])
+def place(size) -> int: # log2 of a share
+    "Where a size lies on the axis of the chart, smaller things to the left"
+    return round(130 + 250*(np.clip(size, SIZES[-1], SIZES[0]) - SIZES[-1])/np.ptp(SIZES))
 
 def checkup_page(row, data=None) -> str: # of `make_row`; of `check_data`; HTML
-    "A checkup for people"
-    parts = ['<p>A model of this package, self-trained on synthetic scenes like these.']*(row['model'] in PACKAGED)
-    kinds = sorted(row['kinds'].items(), key=lambda o: o[1]['verdict'] == 'cannot read')
-    for kind, f in kinds:
-        title = TITLES.get(kind, f'Which {kind} is on it?')
-        parts += [f'<h2>{title}</h2>', kind_html(kind, f, row), verdict_html(f, row['reads'])]
-    if data: parts += [f'<h2>On your pictures, {data["n"]} questions</h2>', verdict_html(data, row['reads'])]
-    parts += ['<h2>The eyes themselves</h2>', eyes_html(row['eyes'])]
-    reads, names = row['reads'], ('model', 'revision', 'weights', 'kernel', 'dtype', 'device', 'protocol', 'records', 'digest')
-    facts = {k: row[k] for k in names} | row['versions'] | {
-        'row that lookup reads': f'{reads["row"]}, layers {reads["layers"]}; {reads["why"]}'}
-    facts |= {f'{k} is not possible': why for k, why in row['unsupported'].items()}
-    parts += ['<h2>What was examined</h2>', table_html([[k, v] for k, v in facts.items() if v is not None])]
-    return PAGE.format(f'Checkup of {escape(one_line(row["model"]))}', '\n'.join(parts))
+    "A checkup for people; the template beside the module lays it out"
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        (files('carve_nb.studies')/'checkup.html').read_text(encoding='utf-8'))
+    body = page.render(
+        row=row, data=data, ours=row['model'] in PACKAGED, verdicts=VERDICTS, code_to_use=code_to_use, size=format_size,
+        points=format_points, percent='{:.0%}'.format, seen_thing=seen_thing, smallest=draw_smallest, place=place,
+        ticks={k: np.log2(k/100) for k in (1, 2, 5, 10, 20)},
+        kinds=sorted(row['kinds'].items(), key=lambda o: o[1]['verdict'] == 'cannot read'))
+    return PAGE.format(f'Checkup of {escape(one_line(row["model"]))}', body)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #cbb30909
 N = 104     # questions of a kind
 FREE = *MAY_CHANGE, 'test.kinds', 'test.reads.why', 'eyes'    # of the protocol: what no answer depends on
 
-def _ask(store, evaluator, arms, test, n, ids): # of its protocol; `ids` is filled; yields lists of lines
+def plan_test(vlm, kinds, canvas) -> dict: # for the protocol
+    "What is asked, which row `lookup` reads and why, and the method that reads another"
+    own, profile = Lookup().settled(vlm), find_profile(vlm)
+    layers = '' if own.layers is None else f':layers={json.dumps(own.layers, separators=(",", ":"))}'
+    why = f'profile of {profile.n} pictures, {"sure" if profile.sure else "not sure"}' if profile else 'no profile'
+    return dict(
+        kinds=list(kinds), seeds=[SEEDS[0], SEEDS[-1]], canvas=canvas,
+        other=f'lookup:row={"noun" if own.row == "last" else "last"}{layers}', sizes=[LARGEST, STEPS, SMALLEST],
+        reads=dict(row=own.row, layers=own.layers, why=why))
+
+def ask_ladders(store, evaluator, arms, test, n, ids): # of `plan_test`; `ids` is filled; yields lists of lines
+    "Walk the ladder of each kind, over what the store holds already and on from there"
     for kind in test['kinds']:
         walk = ladder(CHANCE[kind], len(arms))
         step = next(walk)
@@ -399,36 +349,35 @@ def _ask(store, evaluator, arms, test, n, ids): # of its protocol; `ids` is fill
             try: step = walk.send(np.array([store.done.get((r.id, a)) for a in arms], float))
             except StopIteration: break
 
+def time_question(evaluator, canvas) -> float: # minutes
+    "How long a question takes in all ways; the second of two, since the first is slower than the others"
+    for _ in range(2):
+        start = perf_counter()
+        list(evaluator([(0, eye_question(SEEDS[-1], 'digit', 14, canvas))]))
+    return (perf_counter() - start)/60
+
 def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
     data=None, n=N, # a folder of questions of your own; questions of each kind, 2 to 1000
     kinds=tuple(CHANCE), canvas=SIZE, # of question; least side of a picture
     progress=True) -> dict: # show bar and estimate? the row
     "Examine a model: run, `row.json` and `checkup.html` in a folder; what is finished is not measured again"
     data = data and load_benchmark(data)     # an error before the work
-    loading = Loading.of(model)
-    vlm = loading.model if isinstance(loading.model, VLM) else loading.load()
+    vlm = model if isinstance(model, VLM) else Loading.of(model).load()
     eyes = (read_run(out).protocol or {}).get('eyes') or examine_eyes(vlm, canvas)     # measured once
-    own, profile = Lookup().settled(vlm), find_profile(vlm)
-    layers = '' if own.layers is None else f':layers={json.dumps(own.layers, separators=(",", ":"))}'
-    other = f'lookup:row={"noun" if own.row == "last" else "last"}{layers}'
-    why = f'profile of {profile.n} pictures, {"sure" if profile.sure else "not sure"}' if profile else 'no profile'
-    test = dict(kinds=list(kinds), seeds=[SEEDS[0], SEEDS[-1]], canvas=canvas, other=other, sizes=[LARGEST, STEPS, SMALLEST],
-        reads=dict(row=own.row, layers=own.layers, why=why))
-    with ready_here(vlm, RunConfig((*ARMS, other), SHORT_ANSWER, 16)) as (evaluator, protocol, unfit):
+    test = plan_test(vlm, kinds, canvas)
+    with ready_here(vlm, RunConfig((*ARMS, test['other']), SHORT_ANSWER, 16)) as (evaluator, protocol, unfit):
         store, ids = RunStore(out, protocol | dict(test=test, eyes=eyes), free=FREE), []
         arms = [a for a in ARMS if a not in unfit]
         head = dict(id='', at=-1, status='unsupported', kind='', question='')     # about no question
         store.add([head | dict(method=m, why=why) for m, why in unfit.items()])
         done, total = len({id for id, _ in store.done if id}), n*len(kinds)
+        tell = partial(print, file=sys.stderr) if progress else lambda text: None
         if progress and done < total:
-            for _ in range(2):     # the first is slower than the others
-                start = perf_counter()
-                list(evaluator([(0, eye_question(SEEDS[-1], 'digit', 14, canvas))]))
-            minutes = (total - done)*(perf_counter() - start)/60
-            print(f'{total - done} questions in {len(arms) + 1} ways: about {minutes:.1f} minutes', file=sys.stderr)
+            minutes = (total - done)*time_question(evaluator, canvas)
+            tell(f'{total - done} questions in {len(arms) + 1} ways: about {minutes:.1f} minutes')
         start = perf_counter()
-        carry_out(store, _ask(store, evaluator, arms, test, n, ids), ids, done, total, progress)
-        if progress: print(f'{len(ids) - done} questions took {(perf_counter() - start)/60:.1f} minutes', file=sys.stderr)
+        carry_out(store, ask_ladders(store, evaluator, arms, test, n, ids), ids, done, total, progress)
+        tell(f'{len(ids) - done} questions took {(perf_counter() - start)/60:.1f} minutes')
     found = read_run(out)
     export_run(out, [line for line in found.lines if line['id'] in {'', *ids}], 'protocol.json', found.protocol)
     row, own_data = make_row(out), data and check_data(vlm, data, Path(out)/'data', test, progress)
@@ -438,7 +387,7 @@ def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
     replace_file(Path(out)/'checkup.html', checkup_page(row, own_data))
     return row
 
-def check_data(vlm, data, out, test, progress=True) -> dict: # `DataSet`; of the run; of the protocol
+def check_data(vlm, data, out, test, progress=True) -> dict: # `DataSet`; of the run; of `plan_test`
     "Gains and verdict on questions of one's own: nothing of it goes into the row"
     run_eval(data, vlm, (*ARMS, test['other']), out=out, progress=progress)
     lines, word = [line for line in read_run(out).lines if line['id']], word_arm(test['reads'])
