@@ -19,10 +19,10 @@ from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.view import ViewRule
 from carve_nb.method.profiles import ROWS, row_words
 from carve_nb.method.registry import make_method
-from carve_nb.formulas.agreement import layer_agreement, rank_patches
+from carve_nb.formulas.agreement import rank_patches
 from carve_nb.formulas.regions import regions
 from carve_nb.models.prompts import SHORT_ANSWER
-from carve_nb.studies.profile import best_cell
+from carve_nb.studies.profile import best_cell, row_agreement
 from .baselines import all_rows, keep, norm, sink, token_sets
 from .rows import head_map
 
@@ -124,7 +124,7 @@ def measure_scene(vlm, seed, split, most, read, heads) -> dict:  # questions of 
 
 
 def agreements(maps) -> list:  # [R, L, Nv] of each question -> [R][L]
-    return [layer_agreement(r).round(4).tolist() for r in rank_patches(np.array(maps)).swapaxes(0, 1)]
+    return row_agreement(np.array(maps)).round(4).tolist()
 
 
 def measure_sinks(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a digit question

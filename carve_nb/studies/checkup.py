@@ -6,7 +6,7 @@
 __all__ = ['SIZES', 'PRIOR', 'START', 'AT_ONCE', 'ARMS', 'OTHER', 'DRAWS', 'GENERAL', 'TEN_INSTRUCTIONS', 'PARTS', 'VERDICTS',
            'N', 'FREE', 'right_share', 'fit_curves', 'count_answers', 'ladder', 'score_table', 'measure_gains', 'judge',
            'measure_kind', 'family_figures', 'seen_sides', 'row_agreement', 'look_widths', 'instruction_maps',
-           'own_share', 'examine_eyes', 'word_arm', 'make_row', 'check_row', 'code_to_use', 'format_size',
+           'general_share', 'examine_eyes', 'word_arm', 'make_row', 'check_row', 'code_to_use', 'format_size',
            'format_points', 'seen_thing', 'draw_smallest', 'place', 'checkup_page', 'plan_test', 'ask_ladders',
            'time_question', 'run_checkup', 'check_data']
 
@@ -33,7 +33,7 @@ from ..data.eye_test import CHANCE, LARGEST, SEEDS, SMALLEST, STEPS, eye_picture
 from ..data.scenes import make_scene
 from ..formulas.depth import head_mean_rows
 from ..formulas.complexity import entropy
-from ..formulas.variance import VARIANCE_PARTS, log_maps, variance_parts
+from ..formulas.variance import own_share
 from ..method.lookup import Lookup
 from ..method.profiles import find_profile, profile_path
 from ..models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
@@ -202,21 +202,16 @@ def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple: # [M, L, 
     with vlm.sharing(): rows = [vlm.capture(image, t, suffix=suffix, question_rows=False) for t in texts]
     return np.stack([head_mean_rows(r) for r in rows]), rows[0].raster()
 
-def own_share(vlm) -> float:
+def general_share(vlm) -> float:
     "The share of the variance of general maps under ten instructions that belongs to place and picture"
-    own, total = 0., 0.
-    for seed in GENERAL:
-        image = make_scene(seed, 'heldout').image
-        turned = image.transpose(Image.Transpose.ROTATE_180)
-        maps = np.stack([instruction_maps(vlm, o, TEN_INSTRUCTIONS)[0] for o in (image, turned)])
-        parts = variance_parts(log_maps(maps))
-        own += sum(parts[k].mean() for k in VARIANCE_PARTS[:2])
-        total += sum(v.mean() for v in parts.values())
-    return round(float(own/total), 3)
+    images = [make_scene(seed, 'heldout').image for seed in GENERAL]
+    turned = [image.transpose(Image.Transpose.ROTATE_180) for image in images]
+    def maps(images): return np.concatenate([instruction_maps(vlm, o, TEN_INSTRUCTIONS)[0] for o in images], 1)
+    return round(own_share(np.stack([maps(images), maps(turned)])), 3)     # layers of all scenes side by side
 
 def examine_eyes(vlm, canvas=SIZE) -> dict: # name -> figures, or a text: why there are none
     "What the attention of a model as loaded is like"
-    looks = dict(profile=row_agreement, bits=look_widths, own=own_share)
+    looks = dict(profile=row_agreement, bits=look_widths, own=general_share)
     found = {name: attempt(partial(look, vlm)) for name, look in looks.items()}
     told = {k: o.why if o.value is None else o.value for k, o in found.items()}
     return dict(sides=seen_sides(vlm, canvas)) | family_figures(vlm) | told
@@ -303,7 +298,7 @@ def draw_smallest(kind, f) -> str: # of question; of `measure_kind`; HTML
     "The smallest thing that is read alone and in the best other way, side by side"
     read, panels = f['threshold'], {}
     best = f['use'] if f['use'] != 'none' else min({*read} - {'none', 'random', 'oracle'}, key=read.get)
-    for name, arm in (('alone', 'none'), (best, best)):
+    for name, arm in (('whole picture', 'none'), (best, best)):
         step = np.clip(STEPS*(SIZES[0] - read[arm][0]), 0, SMALLEST)
         panels[f'{name}: {format_size(read[arm]).split(" [")[0]} %'] = eye_picture(SEEDS[0], float(step), kind)
     return panels_html(panels, 'The smallest thing that is read, in % of the side, alone and with a second look.', width=270)
