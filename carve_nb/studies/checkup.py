@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SIZES', 'PRIOR', 'START', 'AT_ONCE', 'ARMS', 'OTHER', 'DRAWS', 'GENERAL', 'TEN_INSTRUCTIONS', 'PARTS', 'VERDICTS',
            'N', 'FREE', 'right_share', 'fit_curves', 'count_answers', 'ladder', 'score_table', 'measure_gains', 'judge',
-           'measure_kind', 'family_figures', 'seen_sides', 'row_agreement', 'look_widths', 'instruction_maps',
-           'general_share', 'examine_eyes', 'word_arm', 'make_row', 'check_row', 'code_to_use', 'format_size',
-           'format_points', 'seen_thing', 'draw_smallest', 'place', 'checkup_page', 'plan_test', 'ask_ladders',
-           'time_question', 'run_checkup', 'check_data']
+           'fit_arms', 'measure_kind', 'family_figures', 'seen_sides', 'profile_figures', 'look_widths',
+           'instruction_maps', 'general_share', 'examine_eyes', 'word_arm', 'make_row', 'check_row', 'code_to_use',
+           'format_size', 'format_points', 'seen_thing', 'draw_smallest', 'place', 'checkup_page', 'plan_test',
+           'ask_ladders', 'time_question', 'run_checkup', 'check_data']
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #1e24b38c
 import json, re, sys
@@ -132,23 +132,30 @@ def judge(found, word) -> dict: # as `measure_gains` has them
     if found['touch'] and found['touch'][0] >= .9 and above(found['cut']): return dict(verdict='the cut is wrong', use=use)
     return dict(verdict='not told at this n', use=use)
 
+def fit_arms(table, chance) -> dict: # of `score_table`
+    """Slope and ceiling, thresholds (log2 of the share) and shifts (octaves): [value, low, high] with the 95 % interval of a
+    bootstrap of questions"""
+    n, steps = len(table), table.index.str.split('-').str[-1].astype(int).to_numpy()
+    drawn = np.random.default_rng(0).multinomial(n, [1/n]*n, DRAWS)
+    def fitted(weights=None): return fit_curves(*count_answers(steps, table.to_numpy(), weights), chance)
+    def ends(value, values): return _rounded([value, *expanded_ends(values, n)])
+    at, slope, ceiling = fitted()
+    ats, slopes, ceilings = fitted(drawn)
+    return dict(
+        slope=ends(slope, slopes), ceiling=ends(ceiling, ceilings),
+        threshold={a: ends(at[i], ats[:, i]) for i, a in enumerate(table)},
+        shift={a: ends(at[0] - at[i], ats[:, 0] - ats[:, i]) for i, a in enumerate(table) if i})
+
 def measure_kind(lines, kind, other, word) -> dict: # of a run; of question; as in `measure_gains`
-    """Shares right at the largest size, thresholds (log2 of the share), shifts (octaves), gains and the verdict; each is
-    [value, low, high] with its 95 % interval, of curves by a bootstrap of questions"""
+    "Shares right at the largest size, `fit_arms`, gains and the verdict"
     lines, chance = [line for line in lines if line['kind'] == kind], CHANCE[kind]
     table = score_table(lines, other)
-    steps, right, n = table.index.str.split('-').str[-1].astype(int).to_numpy(), table.to_numpy(), len(table)
-    top = {a: _share_right(v[steps == 0].to_numpy()) for a, v in table.items()}
+    largest = {a: _share_right(v[v.index.str.endswith('-0')].to_numpy()) for a, v in table.items()}
     failed = {a: int(v) for a, v in table.isna().sum().items() if v}
-    found = dict(n=n, chance=round(chance, 3), failed=failed, largest=top)
-    if not (top.get('oracle') and top['oracle'][0] >= (1 + chance)/2): return found | dict(verdict='cannot read', use=None)
-    drawn = np.random.default_rng(0).multinomial(n, [1/n]*n, DRAWS)
-    (at, *rest), (ats, *rests) = (fit_curves(*count_answers(steps, right, w), chance) for w in (None, drawn))
-    def ends(value, values): return _rounded([value, *expanded_ends(values, n)])
-    found |= {k: ends(v, vs) for k, v, vs in zip(('slope', 'ceiling'), rest, rests)}
-    found['threshold'] = {a: ends(at[i], ats[:, i]) for i, a in enumerate(table)}
-    found['shift'] = {a: ends(at[0] - at[i], ats[:, 0] - ats[:, i]) for i, a in enumerate(table) if i}
-    found |= measure_gains(lines, other, word)
+    found = dict(n=len(table), chance=round(chance, 3), failed=failed, largest=largest)
+    best = largest.get('oracle')
+    if not best or best[0] < (1 + chance)/2: return found | dict(verdict='cannot read', use=None)
+    found |= fit_arms(table, chance) | measure_gains(lines, other, word)
     return found | judge(found, word)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #393b1915
@@ -179,7 +186,7 @@ def seen_sides(vlm, canvas=SIZE) -> dict: # side of a picture -> [image tokens o
         found[str(side)] = [sum(map(len, spans)), round(cell*fine*side)]
     return found
 
-def row_agreement(vlm) -> dict: # a sure one is kept for `lookup` where the model has no profile
+def profile_figures(vlm) -> dict: # a sure one is kept for `lookup` where the model has no profile
     "Whose row agrees in which layers, and sinks, as `carve profile` measures them"
     made = profile_model(vlm, scene_questions())
     if find_profile(vlm) is None: made.save(profile_path(vlm))
@@ -211,7 +218,7 @@ def general_share(vlm) -> float:
 
 def examine_eyes(vlm, canvas=SIZE) -> dict: # name -> figures, or a text: why there are none
     "What the attention of a model as loaded is like"
-    looks = dict(profile=row_agreement, bits=look_widths, own=general_share)
+    looks = dict(profile=profile_figures, bits=look_widths, own=general_share)
     found = {name: attempt(partial(look, vlm)) for name, look in looks.items()}
     told = {k: o.why if o.value is None else o.value for k, o in found.items()}
     return dict(sides=seen_sides(vlm, canvas)) | family_figures(vlm) | told

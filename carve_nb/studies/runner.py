@@ -97,12 +97,13 @@ class Findings:
     meta: dict # model, weights, settings, seconds
     files: list = field(default_factory=list) # written
     study: StudySpec|None = None # None: that of `STUDIES` with this name
-    def figure(self): return find_study(self.study or self.name).plot(self.records)
-    def lines(self):
-        "Sentences, and the lines of tables"
-        told = find_study(self.study or self.name).summarize(self.records)
-        return [l for o in told for l in ([o] if isinstance(o, str) else o.to_string().splitlines())]
-    def __str__(self): return '\n'.join(self.lines())
+
+    @property
+    def spec(self): return find_study(self.study or self.name)
+    def figure(self): return self.spec.plot(self.records)
+    def __str__(self):
+        told = self.spec.summarize(self.records)
+        return '\n'.join(o if isinstance(o, str) else o.to_string() for o in told)
     def __repr__(self): return f'Findings({self.name}: {len(self.records)} records of {self.meta.get("model")})'
 
     @classmethod
