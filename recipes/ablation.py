@@ -11,6 +11,7 @@ __all__ = ['ABLATION_CHANGES', 'ABLATION_SHARES', 'ABLATION_COUNTS', 'ABLATION_G
 
 # %% ../nbs/notes/ablation.ipynb #8808d6f3
 import argparse
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -30,7 +31,6 @@ from carve_nb.data.scoring import score_answer
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import CentreCrop, DirectAnswer, InstructionOnly, Oracle, QuestionOnly, RandomCrop
 from carve_nb.method.registry import make_method
-from carve_nb.method.settings import change
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
 from carve_nb.studies.runner import StudySpec, run_study
 
@@ -81,7 +81,7 @@ def show_value(v) -> str:
 def vary(center, method, changes) -> dict: # its name; a `Carve`; {field: value}s
     "A setting with each of the changes, one at a time: name → changed setting"
     words = lambda values: ' '.join([center, *(f'{k}={show_value(v)}' for k, v in values.items())])
-    return {words(values): m for values in changes if (m := change(method, **values)) != method}
+    return {words(values): m for values in changes if (m := replace(method, **values)) != method}
 
 # %% ../nbs/notes/ablation.ipynb #aff92796
 def layer_choices(n_layers) -> list:
@@ -137,7 +137,7 @@ def measure_ablation(vlm, sample, configs=None, every=3) -> dict:
     if configs is None:
         crossed = tuple(CENTERS) if crc32(str(sample.id).encode()) % every == 0 else ('default',)
         configs = ablation_controls() | ablation_configs(vlm.n_layers, crossed)
-    if sample.box is None: configs = {k: m for k, m in configs.items() if not m.by_box}
+    if sample.box is None: configs = {k: m for k, m in configs.items() if not isinstance(m, Oracle)}
     def judge(r):
         found, box = dict(hit=None, iou=None, box=[int(v) for v in r.view.box]), sample.box
         if box and r.saliency is not None: found['hit'] = int(r.saliency.hit(box))

@@ -21,7 +21,7 @@ from carve_nb.attention.capture import VLM
 from carve_nb.core.saliency import Saliency
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
-from carve_nb.formulas.regions import regions
+from carve_nb.formulas.threshold import regions
 from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.profiles import ROWS, row_words, word_row
 from carve_nb.models.hooks import mask_rows, restore

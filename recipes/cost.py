@@ -11,7 +11,7 @@ __all__ = ['TARGETS', 'QUESTIONS', 'GRIDS', 'PHOTOGRAPH', 'SMALL', 'FAMILIES', '
 
 # %% ../nbs/notes/cost.ipynb #680fb69c
 import argparse, json, os, subprocess, sys, time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +23,9 @@ from carve_nb.attention.capture import VLM, recording
 from carve_nb.core.saliency import Saliency, pick_layers
 from carve_nb.data.questions import KINDS
 from carve_nb.data.scenes import make_scene, samples
-from carve_nb.formulas.regions import regions
+from carve_nb.formulas.threshold import regions
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
-from carve_nb.method.settings import change
 from carve_nb.method.view import ViewRule, few_tokens
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.runs.demo import eager_kernel, peak_memory
@@ -154,9 +153,9 @@ def carve(case, method=None):
     return r, dict(picture=shared.seconds, question=s['capture'] - shared.seconds, instruction=s.get('instruction', 0.),
         map=s.get('map', 0.) + s.get('region', 0.), view=view, answer=s['ask'] - view)
 
-def carve_few(case): return carve(case, change(case.method, tokens=case.few))
+def carve_few(case): return carve(case, replace(case.method, tokens=case.few))
 def lookup(case): return carve(case, case.lookup)
-def lookup_few(case): return carve(case, change(case.lookup, tokens=case.few))
+def lookup_few(case): return carve(case, replace(case.lookup, tokens=case.few))
 
 def ten_questions(case, method=None):
     "Every question about the one picture; the part of the time that went into reading the views"
@@ -165,8 +164,8 @@ def ten_questions(case, method=None):
         for q in case.questions: (method or case.method)(case.vlm, case.image, q, cache=cache)
     return shared.onward/(time.perf_counter() - start)
 
-def ten_few(case): return ten_questions(case, change(case.method, tokens=case.few))
-def ten_lookup(case): return ten_questions(case, change(case.lookup, tokens=case.few))
+def ten_few(case): return ten_questions(case, replace(case.method, tokens=case.few))
+def ten_lookup(case): return ten_questions(case, replace(case.lookup, tokens=case.few))
 
 # %% ../nbs/notes/cost.ipynb #b6500797
 def slow_capture(vlm, prompt, most):

@@ -37,7 +37,7 @@ from carve_nb.data.scenes import make_scene, samples, to_sample
 from carve_nb.method.carve import Carve
 from carve_nb.method.profiles import ROWS, word_row
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.formulas.regions import regions
+from carve_nb.formulas.threshold import regions
 from carve_nb.formulas.agreement import layer_agreement, rank_patches
 from carve_nb.studies.profile import best_cell, scene_questions
 from . import lessons
@@ -157,7 +157,7 @@ def contrast_map(A, other, grid, heads): # rows [L, H, Nv] under the question an
 class PeakView(CropMethod):
     "The view of the region of a map's peak, as `Lookup` shows it; `make(self, vlm, image, question, rows, cache)` gives the map"
     make: object = None
-    name, by_word = 'peak-view', True
+    name = 'peak-view'
     def locate(self, vlm, image, question, cache=None) -> Result:
         rows = self.capture(vlm, image, question, cache)
         S = Saliency(self.make(self, vlm, image, question, rows, cache), image.size, rows.spans[0].box, image)

@@ -234,7 +234,7 @@ SLIDERS = [('Layers', 0), ('Layers', 1), ('Steps', 0), ('λ', 0), ('p, share kep
 
 def preset(page, kernel, **fields):
     "Settings from which each move is one that can be seen"
-    kernel('1', f'from carve_nb import Carve\nfrom carve_nb.method.settings import change\nex.dials.put(change(Carve(), **{fields!r})); ex.draw()')
+    kernel('1', f'from carve_nb import Carve\nex.dials.put(Carve(**{fields!r})); ex.draw()')
     time.sleep(.3)
 
 

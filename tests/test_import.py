@@ -17,7 +17,7 @@ def test_import_is_fast():
     assert best < .3, f'import carve_nb took {best:.2f} s at best'
 
 
-@pytest.mark.parametrize('modules', ['carve_nb', 'carve_nb, carve_nb.core.image, carve_nb.formulas.complexity, carve_nb.data.scenes'])
+@pytest.mark.parametrize('modules', ['carve_nb', 'carve_nb, carve_nb.core.image, carve_nb.formulas.clutter, carve_nb.data.scenes'])
 def test_import_without_torch(modules):
     loaded = python(f'import {modules}, sys; print([o for o in ("torch", "transformers") if o in sys.modules])')
     assert loaded == '[]'

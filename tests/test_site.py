@@ -123,9 +123,9 @@ def test_figures_are_placed(links):
 def test_examples_of_a_function(links):
     "The reference names pages that import a function, not the one that defines it"
     used = pages.examples([p for _, g in pages.reading_order() for p in g], links)
-    assert [p.name for p in used['formulas.regions.regions']][0] == 'quickstart'
-    assert '09_view' not in {p.name for p in used['formulas.regions.regions']}
-    assert 'Examples: :doc:`Quickstart </quickstart>`' in pages.reference('formulas.regions', links, used)
+    assert [p.name for p in used['formulas.threshold.regions']][0] == 'quickstart'
+    assert '09_view' not in {p.name for p in used['formulas.threshold.regions']}
+    assert 'Examples: :doc:`Quickstart </quickstart>`' in pages.reference('formulas.threshold', links, used)
 
 
 def test_call_is_told(links):

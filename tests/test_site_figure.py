@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_browser import browser_path, chromium
 from carve_nb.core.saliency import Saliency
-from carve_nb.formulas.complexity import entropy
+from carve_nb.formulas.clutter import entropy
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))

@@ -18,14 +18,13 @@ from ..attention.cache import AttentionCache
 from ..method.results import Result
 from ..method.carve import Carve
 from ..method.base import as_saliency
-from ..method.settings import change
 from ..method.view import enlargement
 from ..models.prompts import token_names
 from ..data.scenes import SPLITS
 from ..core.image import open_image
 from ..core.saliency import Saliency, pick_layers
 from ..core.plotting import black_out, draw_boxes, keep_mask
-from ..formulas.complexity import entropy
+from ..formulas.clutter import entropy
 
 # %% ../../nbs/library/explorer/00_state.ipynb #b0c9ed2f
 SIDE = 448   # longest side of what is drawn, pixels
@@ -72,7 +71,7 @@ def take_shown(vlm, image, question, name='picture.png') -> ExplorerState: # all
 def draft_shown(shown, method) -> Result: # without an answer; pixels of the copy
     "Map, regions and view under these settings, without the model"
     side = max(1, round(method.min_side*shown.scale))
-    like = change(method, min_side=side, limit=min(method.view.limit, SIDE))
+    like = replace(method, min_side=side, limit=min(method.view.limit, SIDE))
     return like.from_rows(shown.small, shown.question, *shown.captures)
 
 def view_box(shown, result) -> tuple: # (x0, y0, x1, y1) pixels of the picture itself

@@ -8,13 +8,14 @@ __all__ = ['PAGE', 'BIGGEST', 'SCRIPT', 'NAMES', 'STYLE', 'PRESET', 'OWN', 'FIRS
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #bc348bd7
 import base64, os
+from dataclasses import replace
 from html import escape
 from io import BytesIO
 from typing import get_args
 import ipywidgets as w
 from ..core.saliency import pick_layers
 from ..method.carve import Carve, RegionRule
-from ..method.settings import change, settings
+from ..method.settings import settings
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #374f46c1
 def html_text(text, tag='div', **attributes) -> str: # HTML that shows exactly this text
@@ -177,4 +178,4 @@ class SettingsPanel:
         elif len(layers) == self.n_layers: layers = None
         head, lam = v.pop('head'), float(f'{v["lam"]:.3g}')
         heads = [head] if v['heads'] == 'one' else v['heads']
-        return change(self.base, **{**v, 'lam': lam, 'layers': layers, 'heads': heads})
+        return replace(self.base, **{**v, 'lam': lam, 'layers': layers, 'heads': heads})

@@ -12,7 +12,7 @@ from .results import Result, Timings
 from .settings import limited
 from .asking import content_runs
 from .base import CropMethod
-from .external_crops import box_region
+from .external_crops import box_regions
 from .view import ViewRule
 from ..core.io import behind_thought
 from ..core.text import asked_part
@@ -42,8 +42,7 @@ class AskBox(CropMethod):
         "Ask, read, crop"
         seconds, form, asked = Timings(), BOX_FORMS.get(vlm.family.name), asked_part(question)
         def result(notes, calls, kept=()):
-            view = self.show(image, kept)
-            return self.result(image, question, view=view, regions=list(kept), calls=calls, seconds=seconds, notes=notes)
+            return self.result(image, question, regions=kept, calls=calls, seconds=seconds, notes=notes)
         if form is None: return result(['how this family would write a box is not known: the view is the whole picture'], 0)
         text = form.ask.replace('{cue}', (content_runs(question) or [asked])[-1]).replace('{question}', asked)
         if unknown_note(vlm.tokenizer, text):
@@ -54,6 +53,6 @@ class AskBox(CropMethod):
         processor, (gh, gw) = vlm.processor.image_processor, prompt.spans[0].grid
         cell = 0 if form.side else processor.patch_size*processor.merge_size
         boxes = read_boxes(said, form, prompt.spans[0].box, (gw*cell, gh*cell))
-        kept = [r for box in boxes if (r := box_region(box, 1., image.size))]
+        kept = box_regions(boxes, image.size)
         if not kept: return result([f'no box could be read in "{said[:60]}": the view is the whole picture'], 1)
         return result([f'the model wrote "{said[:60]}"'], 1, kept[:1])

@@ -29,7 +29,7 @@ class CarveAuto(Carve):
     stop_below: float = limited(.9, 0, 1) # confidence below which no further view is tried either
     min_confidence: float = limited(.8, 0, 1) # least confidence of a view's answer that may replace the plain one
     min_gain: float = .1 # by which it must be the more confident one
-    name, by_answer = 'auto', True
+    name = 'auto'
 
     def keeps(self, confidence, alike=-1., spread=0.) -> str: # of the plain answer; of `map_evidence`
         "Why the plain answer is kept without asking about a view; '' if a view is worth its cost"
@@ -65,19 +65,19 @@ class CarveAuto(Carve):
 
     def best_view(self, vlm, r) -> Result: # `Result` with the map and the plain answer
         "Ask about the views one by one, as long as there is doubt, and keep the best supported answer"
-        best, best_view, best_region, calls = None, None, None, r.calls
         limits, notes = self.limits(vlm, 1, r.plain_answer)
+        tried = []
         for region in self.keep(r.saliency):
             view = self.show(r.image, [region])
             with r.seconds('ask'): answer = vlm.ask(view.image, r.question, self.suffix, self.max_new_tokens, limits)
-            calls += 1
-            if best is None or answer.confidence > best.confidence: best, best_view, best_region = answer, view, region
+            tried.append((answer, view, region))
             if not self.goes_on(answer.confidence): break
-        if self.prefers(best.confidence, r.plain_answer.confidence):
-            return replace(r, answer=best, view=best_view, regions=[best_region], shown=[best_view.image], calls=calls,
-                notes=[*r.notes, *notes])
-        note = f'kept the plain answer: the best view says "{best}" ({best.confidence:.2f})'
-        return replace(r, calls=calls, notes=[*r.notes, *notes, note])
+        answer, view, region = max(tried, key=lambda t: t[0].confidence)
+        r = replace(r, calls=r.calls + len(tried), notes=[*r.notes, *notes])
+        if self.prefers(answer.confidence, r.plain_answer.confidence):
+            return replace(r, answer=answer, view=view, regions=[region], shown=[view.image])
+        r.notes.append(f'kept the plain answer: the best view says "{answer}" ({answer.confidence:.2f})')
+        return r
 
 def map_evidence(S, A_q, A_g) -> dict: # a `Saliency` and the [T, L, Nv] that made it; alike, spread
     "How alike the two maps are, and how spread their contrast is"

@@ -36,9 +36,6 @@ class Method(Checked):
     needs = ()         # of a model, see `check_needs`
     captures = False   # begins with a capture under the question
     guides = False     # changes how the model itself answers: there is no view that another could be shown
-    by_word = False    # reads the tokens of the question apart from the prompt's
-    by_box = False     # shows the true region
-    by_answer = False  # lets the answers to views decide
     view = None        # the `ViewRule` of a method that crops
     min_side = 28      # least side of its crop, pixels
 
@@ -135,9 +132,10 @@ class Method(Checked):
         if cache is None: return vlm.capture(image, text, **kw)
         return cache.capture(vlm, image, text, kw['suffix'], self.max_new_tokens)
 
-    def result(self, image, question, rows=None, view=None, seconds=None, **fields) -> Result:
-        "A partial `Result` of this method; `rows` hold the plain answer; without a view it is the whole picture"
-        return Result(method=self.name, image=image, question=question, view=view or whole_view(image), rows=rows,
+    def result(self, image, question, rows=None, view=None, seconds=None, regions=(), **fields) -> Result:
+        "A partial `Result`; `rows` hold the plain answer; without a view it is that of the regions, or the whole picture"
+        if view is None: view = self.show(image, regions) if regions else whole_view(image)
+        return Result(method=self.name, image=image, question=question, view=view, rows=rows, regions=list(regions),
             plain_answer=None if rows is None else rows.answer,
             seconds=timings(capture=rows) if seconds is None else seconds, **fields)
 
@@ -146,10 +144,9 @@ class Method(Checked):
         rows=None, notes=(), **fields,
     ) -> Result:
         "A partial `Result` with the view that is made of a map, or the whole picture where the map is flat"
-        flat = is_flat(S)
-        notes = [*notes, *(['no signal: the map is flat; the view is the whole picture'] if flat else [])]
-        view = None if flat else make_view(S)
-        return self.result(image, question, rows, view, saliency=S, notes=notes, **fields)
+        if is_flat(S): view, notes = None, [*notes, 'no signal: the map is flat; the view is the whole picture']
+        else: view = make_view(S)
+        return self.result(image, question, rows, view, saliency=S, notes=list(notes), **fields)
 
 # %% ../../nbs/library/method/04_base.ipynb #e6293850
 def as_saliency(
@@ -189,7 +186,9 @@ class DecodingMethod(Method):
     "A method under which the model answers once, guided"
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer, greedy
-    name, needs, guides, from_prefix = 'guided', ('patches',), True, True
+    name, needs, guides = 'guided', ('patches',), True
+    from_prefix = True   # may the prompt go on from a stored beginning?
+    by_word = False      # are the words of the question read apart from the prompt's?
 
     def prepare(self, vlm, image, question, cache=None) -> tuple:
         "(partial `Result`, what `guided` needs)"

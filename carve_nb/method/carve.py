@@ -8,9 +8,10 @@ __all__ = ['CONTRAST_TITLES', 'RegionRule', 'ReadingRule', 'Carve']
 # %% ../../nbs/library/method/05_carve.ipynb #ca869545
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 import numpy as np
-from .results import Result
+from .results import Maps, Result
 from ..attention.rows import AttentionRows
 from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..core.errors import CarveError
@@ -19,10 +20,10 @@ from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.image import open_image
 from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .profiles import find_profile, short_name
-from .settings import ABOVE_0, Rule, limited, method_call, spread
+from .settings import ABOVE_0, Rule, limited, method_call
 from .base import Method, as_saliency, timings
 from .view import ViewRule
-from ..formulas.regions import regions
+from ..formulas.threshold import regions
 
 # %% ../../nbs/library/method/05_carve.ipynb #ad83804e
 @dataclass(frozen=True, repr=False)
@@ -44,6 +45,7 @@ class ReadingRule(Rule):
 
 # %% ../../nbs/library/method/05_carve.ipynb #dd39875b
 CONTRAST_TITLES = dict(ratio='contrast A_Q / A_G', log='contrast log(A_Q / A_G)', difference='contrast A_Q - A_G')
+_BOTH = dict(layers='paper', lam=1e-8, min_side=28, view=ViewRule('black', False, 0., 4096, 'down', None))   # paper and code
 
 @dataclass(repr=False)
 class Carve(Method):
@@ -76,18 +78,16 @@ class Carve(Method):
     @classmethod
     def paper(cls, **changes):
         "CARVE as the paper describes it: the best row of Table 1, the best cell of the mask ablation, the code's λ"
-        own = dict(layers='paper', steps='last', lam=1e-8, p=.4, K=2, min_side=28, final_images='view',
-            region=RegionRule(), view=ViewRule('black', False, 0., 4096, 'down', None),
+        own = dict(steps='last', p=.4, K=2, final_images='view',
             reading=ReadingRule(relative=False, instruction_suffix=False, tiles='thumbnail'))
-        return cls(**own | spread(own, changes))
+        return cls(**_BOTH | own | changes)
 
     @classmethod
     def official(cls, **changes):
         "CARVE as the published code does it (v4)"
-        own = dict(layers='paper', steps='all', lam=1e-8, p=.2, K=3, min_side=28, final_images='both',
-            region=RegionRule('official'), view=ViewRule('black', False, 0., 4096, 'down', None),
+        own = dict(steps='all', p=.2, K=3, final_images='both', region=RegionRule('official'),
             reading=ReadingRule(relative=False, tiles='thumbnail', argmax=True))
-        return cls(**own | spread(own, changes))
+        return cls(**_BOTH | own | changes)
 
     @classmethod
     def for_model(cls, vlm, **changes):
@@ -195,9 +195,9 @@ class Carve(Method):
             notes.append(f'no attention to read in layers {unavailable}: left out')
         if why := self.query == 'question' and why_no_words(rows_q.question_tokens, self.words):
             notes.append(f'{why}: all its words were read')
-        w = step_weights(len(A_q), self.steps)
-        both = [as_saliency(fuse_maps(A, w), span, image) for A in (A_q, A_g)]
-        maps = dict(zip(('A_Q, under the question', 'A_G, under the instruction', CONTRAST_TITLES[self.op]), [*both, S]))
+        def alone(A): return as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
+        maps = Maps({'A_Q, under the question': partial(alone, A_q), 'A_G, under the instruction': partial(alone, A_g),
+            CONTRAST_TITLES[self.op]: S})
         r = self.result(image, question, rows_q, view, saliency=S, maps=maps, regions=kept, calls=2,
             instruction_rows=rows_g, seconds=seconds, notes=notes, read=self.words_read(rows_q))
         return replace(r, plain_answer=None) if rows_q.meta.get('argmax') else r   # `VLM.ask` decodes by other rules

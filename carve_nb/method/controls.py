@@ -101,7 +101,7 @@ class Oracle(Method):
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer
     view: ViewRule = ViewRule(square=False, pad=.5, limit=4096) # how the box is shown
-    name, by_box = 'oracle', True
+    name = 'oracle'
 
     @classmethod
     def like(cls, method, **changes):

@@ -33,8 +33,8 @@ def early_layers(spec, n_layers, tied=False) -> list: # j stands for the state t
 def exit_parts(model) -> tuple:
     "The final norm and the vocabulary head, which turn a state into logits"
     first, head = decoder_layers(model)[0], model.get_output_embeddings()
-    holds_first = lambda c: isinstance(c, torch.nn.ModuleList) and len(c) and c[0] is first
-    stack = next(m for m in model.modules() if any(map(holds_first, m.children())))
+    path = next(k for k, m in model.named_modules() if m is first)   # such as model.language_model.layers.0
+    stack = model.get_submodule(path.rsplit('.', 2)[0])
     norms = [c for k, c in stack.named_children() if k in ('norm', 'final_layer_norm', 'final_layernorm', 'ln_f')]
     if head and norms: return norms[0], head
     raise UnsupportedError(f'{type(model).__name__}: no vocabulary head, or no final norm beside the layers; an early '

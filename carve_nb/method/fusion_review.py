@@ -13,7 +13,7 @@ import numpy as np, torch
 from ..core.saliency import pick_layers
 from ..attention.layer_masking import decoder_layers
 from .view import ViewRule
-from ..formulas.regions import regions
+from ..formulas.threshold import regions
 from .results import Result
 from .settings import ABOVE_0, limited
 from .base import timings, DecodingMethod, CropMethod, as_saliency

@@ -7,7 +7,7 @@ __all__ = ['unit', 'word_maps', 'cell_boxes', 'join_boxes', 'pack', 'Hide']
 
 # %% ../../nbs/library/method/18_hide.ipynb #acd2767d
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import combinations
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -15,9 +15,10 @@ from .results import Result
 from .asking import name_entities
 from .base import CropMethod, near_layers, timings
 from .settings import limited
-from .external_crops import box_region
+from .external_crops import box_regions
 from .view import View, ViewRule, crop_view, enlargement
 from ..core.image import union_box
+from ..core.plotting import black_out, keep_mask
 from ..core.saliency import Saliency
 from ..core.words import find_word
 
@@ -49,19 +50,15 @@ def join_boxes(boxes) -> list: # (x0, y0, x1, y1)
             return join_boxes([union_box([a, b]), *(o for o in boxes if o not in (a, b))])
     return boxes
 
-def pack(image, boxes) -> View: # PIL picture; whole pixels, apart
-    "The boxes moved together: rows and columns that none of them meets are cut out"
-    if len(boxes) == 1: return crop_view(image, boxes[0])
-    def moved(lo): # 0: x, 1: y -> old edge: new edge
-        edges = sorted({v for b in boxes for v in (b[lo], b[lo + 2])})
-        met = [any(b[lo] < hi and lower < b[lo + 2] for b in boxes) for lower, hi in pairwise(edges)]
-        return dict(zip(edges, np.cumsum([0, *(m*(hi - lower) for m, (lower, hi) in zip(met, pairwise(edges)))]).tolist()))
-    xs, ys = moved(0), moved(1)
-    out = Image.new('RGB', (max(xs.values()), max(ys.values())))
-    for b in boxes: out.paste(image.crop(b), (xs[b[0]], ys[b[1]]))
+def pack(image, pieces) -> View: # PIL picture; `Region`s apart
+    "The pieces moved together: rows and columns that none of them meets are cut out"
+    box = union_box([r.box for r in pieces])
+    if len(pieces) == 1: return crop_view(image, box)
+    met = keep_mask(pieces, image.size, box)
+    out = Image.fromarray(np.asarray(black_out(image.crop(box), met))[met.any(1)][:, met.any(0)])
     s = enlargement(image.size, (0, 0, *out.size))
     size = max(1, round(out.width*s)), max(1, round(out.height*s))
-    return View(out.resize(size, Image.Resampling.LANCZOS), union_box(boxes), s, True)
+    return View(out.resize(size, Image.Resampling.LANCZOS), box, s, True)
 
 # %% ../../nbs/library/method/18_hide.ipynb #ca5804a5
 @dataclass(repr=False)
@@ -73,7 +70,7 @@ class Hide(CropMethod):
     sigma: float = limited(3., 0) # blur, cells (cycle_infer.py)
     threshold: float = limited(.5, 0, 1) # of a map between 0 and 1 (Qwen3/cycle_infer.py; Qwen2.5 .7)
     view: ViewRule = ViewRule(tokens=None) # only its tokens count: pieces keep their layout (source)
-    name, by_word = 'hide', True
+    name = 'hide'
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Names, their rows, pieces"
@@ -87,10 +84,10 @@ class Hide(CropMethod):
             A = rows.lay(rows.question[:, read].mean((1, 2))).unflatten(-1, raster.grid).double().numpy()  # [Q, gh, gw]
             maps = word_maps(A[at], A[:self.before], self.sigma)
             boxes = [b for m in maps if m.any() for b in cell_boxes(m, self.threshold, raster.box)]
-            kept = [r for b in boxes if (r := box_region(b, 1., image.size))]
+            joined = join_boxes([r.box for r in box_regions(boxes, image.size)])
+            pieces = box_regions(joined, image.size)
         S = Saliency(maps.mean(0) if at else np.zeros(raster.grid), image.size, raster.box, image)
-        notes = [*notes, f'looked for: "{", ".join(names)}"', *(['nothing is left of their maps']*(not kept))]
-        joined = join_boxes([r.box for r in kept])
-        r = self.result(image, question, rows, pack(image, joined) if kept else None, seconds, saliency=S, notes=notes,
-            regions=[box_region(b, 1., image.size) for b in joined], calls=calls + 1)
+        notes = [*notes, f'looked for: "{", ".join(names)}"', *(['nothing is left of their maps']*(not pieces))]
+        view = pack(image, pieces) if pieces else None
+        r = self.result(image, question, rows, view, seconds, pieces, saliency=S, notes=notes, calls=calls + 1)
         return replace(r, plain_answer=None)   # the rows are those of another text

@@ -12,10 +12,10 @@ import numpy as np
 from .results import Result
 from ..core.saliency import Saliency
 from ..core.words import pick_words, read_words, why_no_words
-from .base import CropMethod, near_layers, timings
+from .base import CropMethod, near_layers
 from .settings import ABOVE_0, limited
 from .profiles import find_profile, row_words, word_row
-from ..formulas.regions import regions
+from ..formulas.threshold import regions
 
 # %% ../../nbs/library/method/07_lookup.ipynb #7c152665
 def other_words(rows, row, baseline) -> list: # `AttentionRows`; one of `ROWS`, 'before' or 'others'
@@ -45,7 +45,7 @@ class Lookup(CropMethod):
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels
     min_side: int = limited(96, 1) # least side of the crop, pixels
     skip_above: float = limited(.95, 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
-    name, by_word = 'lookup', True
+    name = 'lookup'
 
     def choose(self, vlm) -> tuple: # (row, layers, baseline, notes)
         "What is read in a model"
@@ -72,15 +72,14 @@ class Lookup(CropMethod):
         "One pass: the plain answer and the row; its region"
         row, layers, baseline, notes = self.choose(vlm)
         rows = self.capture(vlm, image, question, cache, layers=near_layers(vlm, layers))
-        seconds = timings(capture=rows)
         asked, row = row, word_row(rows, row)
-        if row != asked: notes = [*notes, f'{why_no_words(rows.question_tokens, asked)}: the last position was read']
+        if row != asked: notes.append(f'{why_no_words(rows.question_tokens, asked)}: the last position was read')
         S = rows.saliency(layers, query=row, image=rows.spans[0].image, picture=image)
         if baseline != 'none':
             if words := other_words(rows, row, baseline): S = less_words(S, rows, layers, words)
-            else: notes = [*notes, f'the question has no words for baseline={baseline!r}: the row is read as it is']
-        sure = rows.answer.confidence > self.skip_above
-        if sure: notes = [*notes, f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again']
+            else: notes.append(f'the question has no words for baseline={baseline!r}: the row is read as it is')
+        if sure := rows.answer.confidence > self.skip_above:
+            notes.append(f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again')
         def show(S): return self.show(image, [] if sure else regions(S, self.p, 1, rank='peak'))
         read = [] if row == 'last' else read_words(rows.question_tokens, row_words(row))
-        return self.located(image, question, S, show, rows, notes, calls=1, seconds=seconds, read=read)
+        return self.located(image, question, S, show, rows, notes, calls=1, read=read)

@@ -4,21 +4,18 @@
 
 # %% auto #0
 __all__ = ['CATEGORIES', 'ENTRIES', 'Entry', 'MethodTable', 'methods', 'read_method', 'split_specs', 'make_method', 'add_method',
-           'ask_several', 'ask_video', 'method_rows']
+           'method_rows']
 
 # %% ../../nbs/library/method/32_registry.ipynb #2b16a518
 import ast, re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING
 from ..core.errors import CarveError, choose
 from ..core.io import table_html
-if TYPE_CHECKING:    # the table of methods comes without torch
-    from carve_nb.method.base import Method
-    from carve_nb.method.results import Result
-    from carve_nb.attention.capture import VLM
-else: Method = Result = VLM = object    # for whoever evaluates the annotations, as nbdev does
+if TYPE_CHECKING: from carve_nb.method.base import Method   # the table of methods comes without torch
+else: Method = object    # for whoever evaluates the annotations, as nbdev does
 
 # %% ../../nbs/library/method/32_registry.ipynb #2b03af62
 @dataclass(frozen=True)
@@ -146,9 +143,7 @@ def make_method(method: 'str|type|Method', **given) -> 'Method':
     made = method() if makes else method
     if not (callable(made) and hasattr(made, 'name')):
         raise CarveError(f"{repr(method)[:80]} is no method; give one, such as Carve(), or a name, such as 'carve'")
-    if not given: return made
-    from carve_nb.method.settings import change
-    return change(made, **given)
+    return replace(made, **given) if given else made
 
 # %% ../../nbs/library/method/32_registry.ipynb #a15e4c6d
 def add_method(
@@ -163,23 +158,6 @@ def add_method(
         raise CarveError(f'{own.name!r} is a method of this package; give {own.__name__} another name.')
     ENTRIES[own.name] = Entry(own.name, own, category, about or own.__doc__ or '', source)
     return ENTRIES[own.name]
-
-# %% ../../nbs/library/method/32_registry.ipynb #11da4ca3
-def ask_several(method: 'str|type|Method', vlm: 'VLM', images: list, question: str,
-    **kw    # which, keep_others, cache, box
-) -> 'Result':
-    "The `Result` of a method, or of one by name, on that of several pictures which a question is about"
-    from carve_nb.method.several_pictures import ask_several as ask
-    return ask(make_method(method), vlm, images, question, **kw)
-
-def ask_video(method: 'str|type|Method', vlm: 'VLM',
-    video: object,    # what `open_video` takes
-    question: str,
-    **kw              # which, keep_others, cache, and of `open_video`
-) -> 'Result':
-    "The `Result` of a method, or of one by name, on the frame of a video that a question is about"
-    from carve_nb.method.several_pictures import ask_video as ask
-    return ask(make_method(method), vlm, video, question, **kw)
 
 # %% ../../nbs/library/method/32_registry.ipynb #a44faaf2
 def method_rows(entries=ENTRIES) -> list: # entries: name -> `Entry`; -> of lists of str, the head first

@@ -10,10 +10,12 @@ from contextlib import nullcontext
 from dataclasses import replace
 from numbers import Integral
 from ..attention.cache import AttentionCache
+from ..attention.capture import VLM
+from .registry import Method, make_method
 from .results import Result, Timings, format_answer
 from ..core.errors import CarveError, choose
 from ..core.image import open_image
-from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
+from ..models.prompts import GENERAL_INSTRUCTION
 from ..models.video import open_video
 
 # %% ../../nbs/library/method/02_several_pictures.ipynb #0d3024dd
@@ -30,26 +32,21 @@ def given_picture(which, n) -> int:    # a rule or a number; of pictures
 
 def ask_among(method, vlm, images, question, which, keep_others, cache=None, box=None, by=None) -> Result:
     "Choose one of some pictures, or of the frames of a `Video`, and use a method on it; arguments as in `ask_several`"
-    n, seconds, why, cache = len(images), Timings(), 'as given', cache or AttentionCache()
-    like, read, hits = getattr(method, 'size_from', None) or method, [], cache.hits
-    asks = dict(suffix=getattr(like, 'suffix', SHORT_ANSWER), max_new_tokens=getattr(like, 'max_new_tokens', 32))
-    def capture(text):
-        read.append(cache.capture(vlm, images[0], text, **asks))
-        return read[-1]
-    chosen, scores = given_picture(which, n), []
+    n, seconds, cache = len(images), Timings(), cache or AttentionCache()
+    chosen, hits = given_picture(which, n), cache.hits
+    asks, texts = dict(suffix=method.suffix, max_new_tokens=method.max_new_tokens), [question]
+    if which == 'contrast': texts.append(getattr(getattr(method, 'reading', method), 'instruction', GENERAL_INSTRUCTION))
     with seconds('pictures'):
+        with vlm.among(images), vlm.sharing(): read = [cache.capture(vlm, images[0], text, **asks) for text in texts]
+        calls = len(read) - (cache.hits - hits)
         if which == 'confidence':
+            calls += n
             with vlm.sharing(): scores = [vlm.ask(im, question, **asks).confidence for im in images]
-        with vlm.among(images), vlm.sharing():
-            plain = capture(question).answer
-            if which in ('attention', 'contrast'): scores = read[0].picture_shares()
-            if which == 'contrast':
-                instruction = getattr(getattr(method, 'reading', method), 'instruction', GENERAL_INSTRUCTION)
-                scores = [q/max(g, 1e-8) for q, g in zip(scores, capture(instruction).picture_shares())]
-    if scores:
-        chosen = scores.index(max(scores))
-        why = PICTURE_RULES[which].format(scores[chosen])
-    calls, hits = len(read) - (cache.hits - hits) + n*(which == 'confidence'), cache.hits
+    if which == 'attention': scores = read[0].picture_shares()
+    if which == 'contrast': scores = [q/max(g, 1e-8) for q, g in zip(*(rows.picture_shares() for rows in read))]
+    if chosen is None: chosen = scores.index(max(scores))
+    why = PICTURE_RULES[which].format(scores[chosen]) if which in PICTURE_RULES else 'as given'
+    plain, hits = read[0].answer, cache.hits
     for rows in read: rows.meta['seconds'] = 0.    # spent once
     with vlm.among(images, chosen) if keep_others else nullcontext() as among:
         r = method(vlm, images[chosen], question, cache=cache, box=box, by=by)
@@ -65,14 +62,18 @@ def ask_among(method, vlm, images, question, which, keep_others, cache=None, box
 
 # %% ../../nbs/library/method/02_several_pictures.ipynb #ae1522a0
 def ask_several(
-    method, vlm, images, question,  # a method for one picture; paths, bytes, PIL, arrays
-    which='contrast',    # the picture: one of `PICTURE_RULES`, or its number from 0
-    keep_others=False,   # does the method look at the picture among all others, or alone?
-    cache=None, box=None,  # an `AttentionCache` to share captures; true region in that picture, for the oracle
-    by=None,             # another model that answers in the end
-) -> Result:             # of the method on the chosen picture
+    method: 'str|type|Method',    # for one picture, as `make_method` takes it
+    vlm: VLM,
+    images: list,                 # paths, bytes, PIL, arrays
+    question: str,
+    which: str|int = 'contrast',  # the picture: one of `PICTURE_RULES`, or its number from 0
+    keep_others: bool = False,    # does the method look at the picture among all others, or alone?
+    cache: AttentionCache|None = None,    # to share captures
+    box: tuple|None = None,       # true region in that picture, for the oracle
+    by: object = None,            # another model that answers in the end
+) -> Result:                      # of the method on the chosen picture
     "Choose a picture of a question about several, and use a method on it"
-    images = [open_image(im) for im in images]
+    method, images = make_method(method), [open_image(im) for im in images]
     if not images: raise CarveError('No picture: give at least one.')
     given_picture(which, len(images))
     if len(images) == 1: return method(vlm, images[0], question, cache=cache, box=box, by=by)
@@ -83,10 +84,14 @@ def ask_several(
 
 # %% ../../nbs/library/method/02_several_pictures.ipynb #07e2d320
 def ask_video(
-    method, vlm, video, question,  # a method for one picture; of a family that reads videos; see `open_video`
-    which='attention',   # the frame: one of `PICTURE_RULES`, or its number from 0
-    keep_others=True,    # does the method look at the frame inside the video, or alone?
-    cache=None, **kw,    # an `AttentionCache` to share captures; of `open_video`
-) -> Result:             # of the method on the chosen frame; `images` are all frames
+    method: 'str|type|Method',     # for one picture, as `make_method` takes it
+    vlm: VLM,                      # of a family that reads videos
+    video: object,                 # what `open_video` takes
+    question: str,
+    which: str|int = 'attention',  # the frame: one of `PICTURE_RULES`, or its number from 0
+    keep_others: bool = True,      # does the method look at the frame inside the video, or alone?
+    cache: AttentionCache|None = None,    # to share captures
+    **kw,                          # of `open_video`
+) -> Result:                       # of the method on the chosen frame; `images` are all frames
     "The moment of a video that a question is about, and a method on its frame"
-    return ask_among(method, vlm, open_video(video, **kw), question, which, keep_others, cache)
+    return ask_among(make_method(method), vlm, open_video(video, **kw), question, which, keep_others, cache)

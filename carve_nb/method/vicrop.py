@@ -102,8 +102,8 @@ class ViCrop(CropMethod):
         w, h = math.ceil(image.width/columns), math.ceil(image.height/rows)
         corners = [(x*w, y*h) for y in range(rows) for x in range(columns)]
         found = [self.see(vlm, image.crop((x, y, x + w, y + h)), words) for x, y in corners]
-        values = np.stack([f['saliency'].values for f in found])              # [tiles, gh, gw]
-        values = np.block([list(row) for row in values.reshape(rows, columns, *values.shape[1:])])
+        maps = [f['saliency'].values for f in found]
+        values = np.block([maps[i:i + columns] for i in range(0, len(maps), columns)])
         seconds = Timings({k: sum(f['seconds'][k] for f in found) for k in found[0]['seconds']})
         return dict(saliency=Saliency(values, image.size, (0, 0, columns*w, rows*h), image), seconds=seconds,
                     calls=sum(f['calls'] for f in found), notes=[f'one map for each of {rows} x {columns} tiles'])

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np, torch
-from ..formulas.complexity import entropy
+from ..formulas.clutter import entropy
 from ..attention.intervention import Edit
 from .settings import limited
 from .base import timings, DecodingMethod, as_saliency
@@ -85,11 +85,11 @@ class Vrga(DecodingMethod):
         notes = [f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(T)} tokens raised']
         S = as_saliency(A[-len(span):], span, image)
         partial = self.result(image, question, rows, saliency=S, seconds=seconds, calls=1 + marked, notes=notes)
-        return partial, (rows.layers, Hv, V[T])
+        return partial, (rows.layers, Hv, V[T], V)
 
-    def edit(self, vlm, prompt, state): # (layers, H_v, positions to raise)
+    def edit(self, vlm, prompt, state): # (layers, H_v, positions to raise, V)
         "A_h(i) <- (1 + γ) A_h(i) for i in T_q; then the rows have sum 1 again"
-        (layers, Hv, T), V = state, self.columns(vlm, prompt)
+        layers, Hv, T, V = state
         def raised(layer, w, rows): # [B, H, R, K]
             new = w.index_copy(-1, T, w[..., T]*(1 + self.gamma))
             a = w[..., V]

@@ -23,6 +23,7 @@ from ..attention.capture import VLM
 from ..method.cross_model import describe_answerer, open_answerer, why_no_view
 from ..method.registry import ENTRIES, make_method, read_method, split_specs
 from ..method.carve import Carve
+from ..method.controls import Oracle
 from ..core.errors import RunError, UnsupportedError, choose
 from ..core.io import TINY
 from ..core.stats import detectable
@@ -117,7 +118,7 @@ class SampleEvaluator:
 
     def line(self, method, record) -> dict: # plain values
         "An answer with its score, where the method looked, and what it cost; or why it is not asked for"
-        if method.by_box and not record.boxes: return dict(status='skipped', why='no true region')
+        if isinstance(method, Oracle) and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
         if record.short_question: method = method.under_words(record.short_question)
         known = self.vlm.answers

@@ -20,7 +20,7 @@ from itertools import product
 import numpy as np, pandas as pd
 from PIL import Image
 from matplotlib.figure import Figure
-from ..formulas.complexity import complexity, entropy
+from ..formulas.clutter import complexity, entropy
 from ..core.correlation import bin_means, logistic, spearman
 from ..core.errors import StatisticsError
 from ..core.plotting import plot_band, plot_forest, plot_style

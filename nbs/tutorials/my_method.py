@@ -9,7 +9,7 @@ from carve_nb.method.base import CropMethod, as_saliency, first_step_rows
 from carve_nb.method.check import check_method
 from carve_nb.runs.report import Report
 from carve_nb.method.view import magnify
-from carve_nb.formulas.regions import regions
+from carve_nb.formulas.threshold import regions
 
 
 @dataclass(repr=False)          # the base class shows the call that makes the method

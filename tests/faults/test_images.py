@@ -390,7 +390,7 @@ def test_long_page(family, size, load):
 def test_thin_crop(at, vlm, monkeypatch):
     "A region one pixel wide, in the corners and in the middle: the view has the least side, inside the picture, with the region in it"
     from carve_nb.method import carve as module
-    from carve_nb.formulas.regions import Region
+    from carve_nb.formulas.threshold import Region
     from carve_nb.attention.cache import AttentionCache
     (x, y), cache = at, AttentionCache()
     for w, h in ((1, 1), (1, 40), (40, 1)):
@@ -416,7 +416,7 @@ def test_large(preset, vlm, monkeypatch):
     "Above the raster (set low here): reduced for the model, boxes in original pixels, the crop cut from the original pixels"
     from carve_nb.method.carve import Carve
     from carve_nb.core.plotting import keep_mask
-    from carve_nb.formulas.regions import regions
+    from carve_nb.formulas.threshold import regions
     method = dict(ours=Carve, paper=Carve.paper, official=Carve.official)[preset](max_new_tokens=2)
     size, seen, fill = (1200, 900), [], type(vlm.processor).__call__
     img = speckled(size)
@@ -448,7 +448,7 @@ LARGE = PEAK + '''
 import torch
 torch.set_num_threads(1)
 from carve_nb.method.carve import Carve
-from carve_nb.formulas.complexity import complexity
+from carve_nb.formulas.clutter import complexity
 from carve_nb.attention.capture import VLM
 def cost(f):
     "MB that a call needs above what was there, at its worst"

@@ -19,7 +19,7 @@ from carve_nb.core.io import TINY
 from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import Record
 from carve_nb.method.view import magnify
-from carve_nb.formulas.regions import regions, top_mask
+from carve_nb.formulas.threshold import regions, top_mask
 from carve_nb.runs.runner import RunConfig, SampleEvaluator, run_eval
 from .clean import count_passes, differences, picture, snapshot
 

@@ -10,7 +10,7 @@ from carve_nb.core.image import open_image
 from carve_nb.core.saliency import Saliency, tent_weights
 from carve_nb.core.image import box_iou, union_box
 from carve_nb.method.view import grow_box, magnify
-from carve_nb.formulas.regions import Region, regions, split_mask, top_mask
+from carve_nb.formulas.threshold import Region, regions, split_mask, top_mask
 from carve_nb.core.plotting import keep_mask
 from carve_nb.models.prompts import MAX_SIDE_RATIO, check_shape
 
