@@ -20,7 +20,7 @@ from carve_nb.method.view import ViewRule
 from carve_nb.method.profiles import ROWS, row_words
 from carve_nb.method.registry import make_method
 from carve_nb.formulas.agreement import rank_patches
-from carve_nb.formulas.regions import regions
+from carve_nb.formulas.threshold import regions
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.profile import best_cell, row_agreement
 from .baselines import all_rows, keep, norm, sink, token_sets

@@ -56,7 +56,7 @@ def equip(method, config, given=(), wordy=False):
     "A method with the suffix and length of the set, for a description without and twice as long; fields that were given stay"
     ask = dict(suffix=None if wordy else config.suffix, max_new_tokens=config.max_new_tokens*(1 + wordy))
     ours = Carve(**ask)
-    if method.by_box and not given: return type(method).like(ours, **ask)
+    if isinstance(method, Oracle) and not given: return type(method).like(ours, **ask)
     common = ask | dict(seed=config.seed, size_from=ours)
     free = {f.name for f in fields(method) if f.init} - {*given}
     return replace(method, **{k: common[k] for k in common if k in free})

@@ -32,7 +32,7 @@ from ..data.drawing import SIZE
 from ..data.eye_test import CHANCE, LARGEST, SEEDS, SMALLEST, STEPS, eye_picture, eye_question, picture_side, share
 from ..data.scenes import make_scene
 from ..formulas.depth import head_mean_rows
-from ..formulas.complexity import entropy
+from ..formulas.clutter import entropy
 from ..formulas.variance import own_share
 from ..method.lookup import Lookup
 from ..method.profiles import find_profile, profile_path
