@@ -3,9 +3,17 @@
 Usage: python tools/shrink.py NOTEBOOK..."""
 import base64, io, json, sys
 from pathlib import Path
-from PIL import Image
+from PIL import Image, ImageChops
+from carve_nb.core.plotting import round_colors
 
 LIMIT, BOOK, WIDTH = 100_000, 250_000, 1640
+
+def reduce_colors(img, colors):
+    "A palette where it changes no pixel visibly, as in charts; else each channel in steps, as rare colours would turn into others"
+    reduced = img.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    change = ImageChops.difference(img, reduced.convert('RGB')).getextrema()
+    visible = max(most for _, most in change) > 32
+    return round_colors(img, 3072//colors) if visible else reduced
 
 def limit_pixels(b64:str, limit=LIMIT)->str:
     "A PNG as base64, made small; one that is small already stays as it is."
@@ -15,7 +23,7 @@ def limit_pixels(b64:str, limit=LIMIT)->str:
     for width, colors in ((WIDTH, 255), (WIDTH, 128), (1040, 255), (1040, 128), (820, 128), (520, 128), (360, 64)):
         small, out = im.convert('RGB'), io.BytesIO()
         small.thumbnail((width, 10*width), Image.LANCZOS)
-        if colors: small = small.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE if colors < 100 else None)
+        if colors: small = reduce_colors(small, colors)
         small.save(out, 'PNG', optimize=True)
         if out.tell() <= limit: break
     return base64.b64encode(out.getvalue()).decode()
