@@ -8,8 +8,8 @@ import numpy as np
 import pytest, torch, transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GemmaTokenizer
-from carve_nb.models import hooks
 from carve_nb.models.batches import why_alone
+from carve_nb.models.prefix_cache import greedy
 from carve_nb.attention.capture import VLM, recording
 from carve_nb.core.words import read_words
 from carve_nb.models.model import Answer
@@ -55,14 +55,13 @@ def quiet(request):
 def family_row(f, seen):
     "One line of the table of families, column -> text, with what was measured of it"
     def able(what): return 'no' if what in f.why_not else {None: 'yes', False: 'FAILS'}.get(seen.get(what), 'yes, tested')
-    several, n = able('several pictures'), seen['in parts']
+    several = able('several pictures')
     video = 'moments' if f.moments else 'no' if several == 'no' else 'as pictures'
     return {'family': f.name, 'grid': f.rule, 'tiles': f.tiles, 'tiles on the map': on_the_map(seen['on the map']), 'sharing': able('sharing'), 'several pictures': several, 'video': video,
             'around a stock generate': f"rows within {seen['stock']:.0e}" if seen.get('stock') else 'the same rows',
             'second turn': f"rows within {seen['turn']:.0e} of eager{', with its pixels' if f.bridge else ''}",
             'rows against eager': f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}",
             'batch against single': f"{seen['batch']:.0e}" if seen['batched'] else 'asked singly',
-            'next picture in parts': f"{seen['parts']:.0e}, {n} of {seen['layers']} layers" if n else 'stock kernel',
             'words on its own tokenizer': f"whole, {seen['words']}",
             'a view of at most 16 tokens': 'as many as a picture' if seen['view'][0] == seen['view'][1] else 'has {1} and not {0}'.format(*seen['view']),
             'notes': '; '.join([f.notes]*bool(f.notes) + [f'no {what}: {why}' for what, why in f.why_not.items()])}
@@ -314,19 +313,18 @@ def read_both(vlm, **kw):
     return rows, [(cache.layers[l].keys, cache.layers[l].values) for l in vlm.layers]
 
 
-def test_going_on(vlm, monkeypatch):
-    "A second picture is read on from the first one's cache in two parts: keys and values (relative to the largest), rows and answer are those of the stock kernel"
-    if vlm.family.pixels is None or 'several pictures' in vlm.family.why_not: return note(vlm, parts=None, **{'in parts': 0})
-    layers, split = [], hooks.split_attention
-    with monkeypatch.context() as m:
-        m.setattr(hooks, 'split_attention', lambda *a: layers.append(1) or split(*a))
-        rows, seen = read_both(vlm)
-    monkeypatch.setattr(hooks, 'may_split', lambda *a: False)
-    stock_rows, want = read_both(vlm)
-    worst = max(((x-y).abs().max()/y.abs().max().clamp(min=1)).item() for a, b in zip(seen, want) for x, y in zip(a, b))
-    worst = max(worst, (rows.attn-stock_rows.attn).abs().max().item(), (rows.question-stock_rows.question).abs().max().item())
-    assert worst <= 1e-5 and rows.tokens == stock_rows.tokens
-    note(vlm, parts=worst, **{'in parts': len(layers)//2})   # read twice
+def test_going_on(vlm):
+    "A second picture is read on from the first one's cache: keys and values (relative to the largest), rows and answer are those of one whole pass"
+    if vlm.family.pixels is None or 'several pictures' in vlm.family.why_not: return
+    rows, seen = read_both(vlm)
+    p = vlm.prompt([WIDE, TALL], QUESTION)
+    whole = vlm.forward(p, steps='last', max_new_tokens=2)
+    cache = vlm.model.generate(**vlm.to_device(p), generation_config=greedy(vlm.model, 1)).past_key_values
+    want = [(cache.layers[l].keys, cache.layers[l].values) for l in vlm.layers]
+    end = max(s.end for s in p.spans)    # a layer with a window holds fewer keys
+    worst = max(((x - y[:, :, :end]).abs().max()/y.abs().max().clamp(min=1)).item() for a, b in zip(seen, want) for x, y in zip(a, b) if x.shape[2] == end)
+    far = max((rows.attn - whole.attn).abs().max().item(), (rows.question - whole.question).abs().max().item())
+    assert worst <= 2e-5 and far <= 1e-5 and rows.tokens == whole.tokens
 
 
 def test_batch(vlm):
@@ -563,7 +561,7 @@ def test_table_shipped():
     seen = found['families']
     assert found['table'] == table(seen)
     assert set(seen) == set(RECIPES) == set(FAMILIES) and all(v['float32'] <= 1e-5 and v['bfloat16'] <= 1e-2 and v['batch'] <= 1e-4 for v in seen.values())
-    assert all((v['parts'] or 0) <= 1e-5 and v['stock'] <= 1e-6 and v['turn'] <= 1e-5 for v in seen.values())
+    assert all(v['stock'] <= 1e-6 and v['turn'] <= 1e-5 for v in seen.values())
 
 
 # -- boxes that a model writes

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIDE', 'MAP_KINDS', 'MOST_LAYERS', 'shrunk', 'ExplorerState', 'take_shown', 'draft_shown', 'view_box', 'format_view',
            'stage_pictures', 'format_regions', 'ask_again', 'to_map', 'layer_maps', 'film_strip', 'head_table',
-           'head_map', 'head_picture', 'tower_map', 'head_strip', 'words_shown', 'word_rows', 'settings_code']
+           'head_map', 'head_picture', 'head_strip', 'words_shown', 'word_rows', 'settings_code']
 
 # %% ../../nbs/library/explorer/00_state.ipynb #fa2112e7
 import re
@@ -156,10 +156,6 @@ def head_picture(values, layers, at, side=22) -> Image.Image: # [L, H], their in
     cells = cells.resize((side*v.shape[1], side*v.shape[0]), Image.Resampling.NEAREST)
     x, y = at[1]*side, layers.index(at[0])*side
     return draw_boxes(cells, [(x, y, x + side, y + side)], '#ff5555', 3)
-
-def tower_map(tower, layer, cell) -> Saliency: # `Tower`, its layer, token y*gw + x
-    "What one patch looks at inside the vision tower, mean of the heads"
-    return Saliency(tower.token_row(layer, cell).mean(0).view(tower.grid), tower.image.size, tower.box, tower.image)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #18b51fff
 def head_strip(shown, layer, first=0) -> dict: # caption -> picture, each with a scale of its own

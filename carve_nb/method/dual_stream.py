@@ -13,7 +13,7 @@ from .results import Timings
 from ..attention.intervention import Edit, raise_scores
 from .settings import limited
 from .base import DecodingMethod, as_saliency
-from ..attention.vision_tower import read_tower
+from ..attention.vision_tower import tower_importance
 
 # %% ../../nbs/library/method/24_dual_stream.ipynb #35a5f2df
 def top_share(a, share): # a: [Nv]; -> [Nv] bool
@@ -42,13 +42,12 @@ class DualStream(DecodingMethod):
         "One pass of the tower alone: the tokens and their gain"
         prompt, seconds = vlm.prompt(image, question, self.suffix), Timings()
         with seconds('tower'):
-            tower = read_tower(vlm, prompt, image, self.tower)
-            local, summary = map(tower.importance, self.tower)
+            local, summary = tower_importance(vlm, prompt, self.tower)
             summary = outliers(summary, self.reach)
             local = top_share(local, self.local) & ~summary
         gain = self.alpha*local + self.beta*summary
         notes = [f'{int(local.sum())} local and {int(summary.sum())} summary tokens; one call is of the tower alone']
-        S = as_saliency(gain, tower, image)
+        S = as_saliency(gain, prompt.spans[0], image)
         return self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=notes), gain
 
     def edit(self, vlm, prompt, gain): # gain: [Nv]

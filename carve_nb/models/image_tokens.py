@@ -8,7 +8,7 @@ __all__ = ['PAN_SETTINGS', 'ROW_KEYS', 'crop_box', 'ImageSpan', 'Block', 'place_
            'slice_tiles', 'padded_tiles', 'canvas_box', 'canvas_tiles', 'canvas_keys', 'query_bridge', 'patch_keys',
            'row_pixels', 'sized_pixels', 'grid_pixels', 'view_pixels', 'tile_pixels', 'patch_pixels', 'pad_pictures',
            'token_limit', 'token_settings', 'set_image_tokens', 'with_settings', 'call_settings', 'grid_limits',
-           'EachPicture', 'picture_settings', 'limited_processors', 'joined']
+           'EachPicture', 'limited_processors', 'joined']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import copy, math
@@ -458,24 +458,22 @@ class EachPicture:
             return [sum((v[0] for v in values), [])] if side else sum(values, [])
         return BatchFeature({k: join([m[k] for m in made]) for k in made[0]})
 
-def picture_settings(config, processor, image, most) -> tuple: # PIL picture
-    "Settings of the image processor for at most so many tokens of a picture, and the picture, perhaps made smaller"
-    settings, _ = token_settings(config, processor, most)
-    canvases = settings.pop('image_grid_pinpoints', None)
-    if canvases:
-        blank = np.broadcast_to(np.uint8(0), (3, image.height, image.width))
-        canvas = select_best_resolution([image.height, image.width], canvases)
-        h, w = get_patch_output_size(blank, canvas, input_data_format=ChannelDimension.FIRST)
-        if w*h < image.width*image.height: image = image.resize((w, h), Image.Resampling.LANCZOS)
-    return settings, image
-
 def limited_processors(config, processor,
     images,  # PIL pictures
     limits,  # most tokens of each, or None
 ) -> tuple:  # (processors, one a picture; the pictures that they are to get)
-    "A processor for each picture that keeps the limit of that picture"
-    each = [picture_settings(config, processor, image, most) if most else ({}, image) for image, most in zip(images, limits)]
-    return [with_settings(processor, settings) for settings, _ in each], [image for _, image in each]
+    "A processor for each picture that keeps the limit of that picture, which is made smaller where the limit needs it"
+    each, shown = [], []
+    for image, most in zip(images, limits):
+        settings = token_settings(config, processor, most)[0] if most else {}
+        if canvases := settings.pop('image_grid_pinpoints', None):
+            blank = np.broadcast_to(np.uint8(0), (3, image.height, image.width))
+            canvas = select_best_resolution([image.height, image.width], canvases)
+            h, w = get_patch_output_size(blank, canvas, input_data_format=ChannelDimension.FIRST)
+            if w*h < image.width*image.height: image = image.resize((w, h), Image.Resampling.LANCZOS)
+        each.append(with_settings(processor, settings))
+        shown.append(image)
+    return each, shown
 
 def joined(processors, known=None):    # as in `EachPicture`
     "One processor that reads each picture as the processor of its place does"

@@ -141,6 +141,14 @@ class Model:
         devices = [torch.device(d) for d in placed if d not in (None, 'disk')]
         return next((d for d in devices if d.type != 'cpu'), torch.device('cpu'))
 
+    @contextlib.contextmanager
+    def set_here(self, **values):    # of `ThreadState`
+        "Set what blocks set, in this thread, inside the block"
+        was = {k: getattr(self.own, k) for k in values}
+        vars(self.own).update(values)
+        try: yield
+        finally: vars(self.own).update(was)
+
     shared = property(lambda self: self.own.shared)
     argmax = property(lambda self: self.own.argmax)
     messages = property(lambda self: self.own.messages)
@@ -276,9 +284,7 @@ class Model:
             if format_chat(self.processor, '', 1, other) == whole:
                 raise PromptError(f'The chat template of {self.name} leaves turn {i} of the messages out, that of the '
                                   f'{m["role"]}. Put its words into the turn of the user.')
-        was, self.own.messages = self.messages, frame
-        try: yield pictures, question
-        finally: self.own.messages = was
+        with self.set_here(messages=frame): yield pictures, question
 
     def video_prompt(self, video, question: str, suffix=None) -> Prompt:
         "A `Video` and a question as this model's own chat template puts a picture; the pictures are the frames"
@@ -402,17 +408,12 @@ class Model:
     @contextlib.contextmanager
     def remembering(self):
         "Answer equal questions once, inside the block: the `Answers`, those of the block around it where there is one"
-        was = self.answers
-        self.own.answers = Answers() if was is None else was
-        try: yield self.answers
-        finally: self.own.answers = was
+        with self.set_here(answers=Answers() if self.answers is None else self.answers): yield self.answers
 
     @contextlib.contextmanager
     def among(self, images, which=0):    # RGB pictures or a `Video`; the one that is asked about
         "Inside the block a question about one of these pictures is asked about all of them: the `Among`"
-        was, self.own.among = self.own.among, Among(images, which)
-        try: yield self.own.among
-        finally: self.own.among = was
+        with self.set_here(among=Among(images, which)): yield self.own.among
 
     def why_not_fewer(self, tokens) -> str:
         "Why a picture cannot be shown with at most so many tokens; '' where it can, as far as tiles allow"
@@ -428,23 +429,15 @@ class Model:
         if self.shared or video or not self.family.pixels or kind not in (None, 'hybrid'):
             yield self.shared
             return
-        self.own.shared = Prefixes()
-        try: yield self.shared
-        finally: self.own.shared = None
+        with self.set_here(shared=Prefixes()): yield self.shared
 
-    @contextlib.contextmanager
     def unshared(self):
         "Read every prompt from its beginning, inside the block"
-        outer, self.own.shared = self.shared, None
-        try: yield
-        finally: self.own.shared = outer
+        return self.set_here(shared=None)
 
-    @contextlib.contextmanager
     def argmax_only(self, on=True):
-        "Generate by the plain arg max of the scores while the block lasts; `VLM.argmax` tells whether that can differ"
-        was, self.own.argmax = self.argmax, bool(on and penalties(self.model))
-        try: yield
-        finally: self.own.argmax = was
+        "Generate by the plain arg max of the scores while the block lasts; `Model.argmax` says whether that can differ"
+        return self.set_here(argmax=bool(on and penalties(self.model)))
 
 # %% ../../nbs/library/models/07_model.ipynb #366a8137
 @dataclass(eq=False, repr=False)

@@ -15,6 +15,7 @@ import os, re, warnings
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice, product
+from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -84,13 +85,18 @@ GENERAL_INSTRUCTIONS = (
 )
 
 # %% ../../nbs/library/models/06_prompts.ipynb #29afb117
+_roles = WeakKeyDictionary()    # processor -> its template, and the words that this puts before a turn
+
 def commands(processor) -> tuple:
     "What is not read as text: ids of special tokens, words that become pictures, the template's own such as 'USER:'"
     tok = processor.tokenizer
     special = {*tok.all_special_ids, *(i for i, t in tok.added_tokens_decoder.items() if t.special)}
     pictures = [str(w) for k in ('image_token', 'video_token', 'boi_token') if (w := getattr(processor, k, None))]
-    roles = re.findall(r'\b\w+:', format_chat(processor, '')) if processor.chat_template else []
-    return special, pictures, sorted(set(roles))
+    template, roles = _roles.get(processor, (None, []))
+    if processor.chat_template and template != processor.chat_template:
+        roles = sorted(set(re.findall(r'\b\w+:', format_chat(processor, ''))))
+        _roles[processor] = processor.chat_template, roles
+    return special, pictures, roles
 
 # %% ../../nbs/library/models/06_prompts.ipynb #1a71128e
 BREAK = '\u200b'   # zero-width space
@@ -346,7 +352,8 @@ def place_prompts(model, processor, inputs, pictures, question) -> list:
     prompts, first = [], 0
     for ids, n, asked in zip(alone, deal_pictures(counts, filled), questions):
         own, names = pictures[first:first + n], token_names(tok, ids)
-        spans = family.spans(config, processor, known, [im.size for im in own], ids, first) if own else []
+        try: spans = family.spans(config, processor, known, [im.size for im in own], ids, first) if own else []
+        except CarveError as e: raise PromptError(f'{e} {SAME}') from e
         if not family.cross: check_tiles(spans, names, ids == token)
         at = text_positions(tok, ids, names, asked)
         # one image token for each picture
@@ -374,22 +381,10 @@ def check_tiles(
 
 # %% ../../nbs/library/models/06_prompts.ipynb #f7e82026
 def cell_counts(family, config, processor, inputs, sizes) -> list:
-    "How many tokens each picture fills; pictures that are not those of the inputs, as far as these tell, are refused"
-    noted, counts = [(int(w), int(h)) for h, w in inputs.get('image_sizes', ())], []
-    resized = hasattr(processor, 'spatial_merge_size')    # then sizes are those behind the processor
-    if resized: noted = []
-    for i, (W, H) in enumerate(sizes):
-        try: views = family.blocks(config, processor, inputs, i, (W, H))
-        except IndexError as e:
-            raise PromptError(f'{len(sizes)} pictures are given, the inputs hold {i}. {SAME}') from e
-        counts.append(sum(b.size for b in views))
-        gh, gw = views[0].grid
-        # both sides come from one scale and are rounded to whole cells, whatever the limits on the size were
-        fits = not (resized or 'image_grid_thw' in inputs) or max((gh - 1)/H, (gw - 1)/W) < min((gh + 1)/H, (gw + 1)/W)
-        if fits and noted[i:i + 1] in ([], [(W, H)]): continue
-        read = f'of {noted[i][0]} x {noted[i][1]} pixels' if noted else f'on a grid of {gh} x {gw} tokens'
-        raise PromptError(f'Picture {i} has {W} x {H} pixels, but the processor read one {read}. {SAME}')
-    return counts
+    "How many tokens each picture fills"
+    try: views = [family.blocks(config, processor, inputs, i, size) for i, size in enumerate(sizes)]
+    except IndexError as e: raise PromptError(f'{len(sizes)} pictures are given, the inputs hold fewer. {SAME}') from e
+    return [sum(b.size for b in blocks) for blocks in views]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
 PLACES = 4096  # compared of each picture
@@ -412,8 +407,10 @@ def picture_pixels(processor, inputs, images) -> torch.Tensor:
     made = process_pictures(processor, images)
     if grids is None or torch.equal(made['image_grid_thw'], grids.cpu()): return made['pixel_values']
     limits = [grid_limits(grid, processor.image_processor.patch_size, im.size) for grid, im in zip(grids, flat)]
-    each = [process_pictures(processor, [im], size=size)['pixel_values'] for im, size in zip(flat, limits)]
-    return torch.cat(each)
+    each = [process_pictures(processor, [im], size=size) for im, size in zip(flat, limits)]
+    if torch.equal(torch.cat([made['image_grid_thw'] for made in each]), grids.cpu()):
+        return torch.cat([made['pixel_values'] for made in each])
+    raise PromptError(f'The pictures have other sides than those that the processor read. {SAME}')
 
 def compare_pixels(
     processor, inputs,
