@@ -115,8 +115,8 @@ def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> p
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     tiles = fit_height(panels.values(), height)
-    gap = 8
-    size = max(6, height/20) # pixels; points, at 100 dots an inch
+    gap = 8 # pixels
+    size = max(6, height/20) # points, at 100 dots an inch
     width = max(sum(o.width + gap for o in tiles) - gap, 24*size)
     lines = [line for part in sentence.splitlines() for line in textwrap.wrap(part, int(width/size/.72))]
     bottom = round(1.7*size*len(lines) + .8*size) if lines else 0

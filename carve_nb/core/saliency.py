@@ -107,8 +107,8 @@ class Saliency:
         w, h = raster_size(self.size, MAP_RASTER)
         W, H = self.size
         if (w, h) == (W, H): return box, mask
-        x = np.arange(W)*w//W
-        y = np.arange(H)*h//H   # raster column of each pixel column, row of each row
+        x = np.arange(W)*w//W   # raster column of each pixel column
+        y = np.arange(H)*h//H   # raster row of each pixel row
         cols = np.flatnonzero((x0 <= x) & (x < x1))
         rows = np.flatnonzero((y0 <= y) & (y < y1))
         found = tuple(map(int, (cols[0], rows[0], cols[-1]+1, rows[-1]+1)))
