@@ -72,15 +72,16 @@ class CentreCrop(Method):
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "A crop of the size"
-        partial = self.result(image, question)
-        if self.fraction is not None: w, h = (max(1, round(s * self.fraction**.5)) for s in image.size)
-        else:
+        if self.fraction is None:
             r = self.size_from.locate(vlm, image, question, cache)
             x0, y0, x1, y1 = r.view.box
             w, h = x1 - x0, y1 - y0
-            partial = replace(partial, plain_answer=r.plain_answer, seconds=r.seconds, calls=r.calls)
+        else:
+            r = self.result(image, question)
+            w, h = (max(1, round(s*self.fraction**.5)) for s in image.size)
         x, y = self.place(image, image.width - w, image.height - h)
-        return replace(partial, view=crop_view(image, (x, y, x + w, y + h), limit=self.view.limit))
+        found = self.result(image, question, None, crop_view(image, (x, y, x + w, y + h), limit=self.view.limit), r.seconds)
+        return replace(found, plain_answer=r.plain_answer, calls=r.calls)
 
 @dataclass(repr=False)
 class RandomCrop(CentreCrop):

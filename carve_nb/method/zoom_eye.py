@@ -65,8 +65,7 @@ class ZoomEye(CropMethod):
     upper: float = limited(.6, -1, 1) # threshold (perform_zoom_eye.py: LLaVA; .95 Qwen2.5-VL, .2 InternVL)
     lower: float = limited(0., -1, 1) # where it gives up (perform_zoom_eye.py; -.2 InternVL)
     drops: tuple = (.1, .1, .2) # steps of the threshold (perform_zoom_eye.py; .05, .1, .2 Qwen2.5-VL)
-    # how a part is shown (patch_scale=1.2; 1 where shown alone)
-    view: ViewRule = ViewRule(square=False, pad=.1, limit=4096, tokens=None)
+    view: ViewRule = ViewRule(square=False, pad=.1, limit=4096, tokens=None) # of a part (patch_scale=1.2; 1 where alone)
     root: bool = True # may the search end at the whole picture? (zoom_eye.py: not for several cues shown alone)
     name, captures = 'zoom-eye', False
 
