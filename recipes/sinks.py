@@ -55,18 +55,21 @@ def train_sink(out, **kw):
 
 
 def measure(vlm, n=50) -> dict:  # the variant, or `carve-small`
-    "On fresh scenes: by layer the share of the patch that the question's words see most, right answers, touch of layer 2 without and with a baseline"
-    maps, right, touch = [], [], []
+    """On fresh scenes: by layer the patch that the question's words see most, its share in their rows and in that of the thing's word;
+    right answers, touch of layer 2 without and with a baseline"""
+    maps, own, right, touch = [], [], [], []
     for sample in samples('digit', n, 'heldout', start=935_000):
         rows = vlm.capture(sample.image, sample.question, suffix=SHORT_ANSWER)
-        words = rows.question.mean((0, 2))                      # [L, Nv]
-        maps.append((words/words.sum(-1, keepdim=True)).numpy())
+        for seen, made in (rows.question.mean((0, 2)), maps), (rows.query_rows('noun').mean(1), own):     # [L, Nv]
+            made.append((seen/seen.sum(-1, keepdims=True)).numpy().astype(float))
         S = rows.saliency([2], query='noun')
         less = less_words(S, rows, [2], other_words(rows, 'noun', 'others'))
         touch.append([m.touch(sample.box) for m in (S, less)])
         right.append(score_answer(vlm.ask(sample.image, sample.question, SHORT_ANSWER), sample))
-    mean = np.mean(maps, 0)
-    found = dict(n=n, patch=mean.argmax(-1), share=mean.max(-1).round(3), right=np.sum(right), touch=np.sum(touch, 0))
+    mean, word = np.mean(maps, 0), np.mean(own, 0)
+    patch = mean.argmax(-1)
+    word = np.take_along_axis(word, patch[:, None], 1)[:, 0]
+    found = dict(n=n, patch=patch, share=mean.max(-1).round(3), word=word.round(3), right=np.sum(right), touch=np.sum(touch, 0))
     return {k: np.asarray(v).tolist() for k, v in found.items()}
 
 
