@@ -1366,6 +1366,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'carve_nb.method.results': { 'carve_nb.method.results.Maps': ('library/method/results.html#maps', 'carve_nb/method/results.py'),
                                          'carve_nb.method.results.Maps.__getitem__': ( 'library/method/results.html#maps.__getitem__',
                                                                                        'carve_nb/method/results.py'),
+                                         'carve_nb.method.results.Maps.__reduce__': ( 'library/method/results.html#maps.__reduce__',
+                                                                                      'carve_nb/method/results.py'),
                                          'carve_nb.method.results.Result': ( 'library/method/results.html#result',
                                                                              'carve_nb/method/results.py'),
                                          'carve_nb.method.results.Result.__repr__': ( 'library/method/results.html#result.__repr__',

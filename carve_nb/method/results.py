@@ -39,6 +39,7 @@ class Maps(UserDict):
         S = self.data[title]
         if callable(S): S = self.data[title] = S()
         return S
+    def __reduce__(self): return Maps, (dict(self),)   # a function inside a method cannot be pickled, its map can
 
 # %% ../../nbs/library/method/00_results.ipynb #9d09a062
 def confidence_of(answer) -> float | None:
