@@ -46,9 +46,9 @@ def now(method):
     "Right answers of `carve-small` with today's defaults; the book was measured with views as large as the picture"
     return 100*run('demo-carve-small').rows('digit')[method]['acc']
 
-def equal(model, method):
+def equal(model, method, sink=0):
     "Right answers in the comparison on equal terms"
-    found = record(f'equal/{model}-0.json', 'methods')
+    found = record(f'equal/{model}-{sink:g}.json', 'methods')
     return 100*np.mean([*map(int, found[f'{method}:tokens=144:square=True:limit=1792']['right'])])
 
 def touch(model, method): return 100*lines(model).query('method == @method').touch.mean()
