@@ -20,7 +20,7 @@ from .settings import Rule, limited
 VIEW_SIDE_RATIO = 190   # greatest ratio of a view's sides, a little under the models' `MAX_SIDE_RATIO`
 
 def grow_box(box, size, min_side=28, square=False, pad=0.) -> tuple: # pixels; (W, H) of the picture
-    "The box with room around it (`pad`, in parts of each side), inside the picture"
+    "The box with room around it (`pad`, in parts of the side, at each of its ends), inside the picture"
     lo, hi, limit = np.array(box[:2]), np.array(box[2:]), np.array(size)
     side = np.maximum((hi - lo)*(1 + 2*pad), min_side)
     if square: side[:] = side.max()
@@ -90,7 +90,7 @@ class ViewRule(Rule):
     "How the kept regions are shown"
     fill: Literal['black', 'none'] = 'none' # what covers the rest of the crop: nothing (ours), or 'black' (both)
     square: bool = True # make the crop square (ours: for processors that cut oblong views)
-    pad: float = limited(0., 0, 100) # room around the crop, in parts of its sides (ours)
+    pad: float = limited(0., 0, 100) # room at each end of each side, in parts of the side (ours)
     limit: int = limited(1792, 1) # greatest side to which a crop is enlarged, pixels (ours, the presets: 4096; neither has one)
     rounding: Literal['nearest', 'down'] = 'nearest' # of the view's sides (code: down, int(n s))
     # most image tokens of the view; 'few': as `few_tokens` says (ours); None: as many as the processor gives it (both)

@@ -90,6 +90,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from PIL import Image
+from carve_nb.attention.capture import VLM
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
