@@ -168,7 +168,7 @@ def test_folds_and_header(site, browser):
 def test_room(site, browser):
     "At 1,400 pixels a line of 118 characters is in sight; figures fill the page; tables of words are left in their order"
     looker = Looker(browser, 1400)
-    looker.visit(site/'02_clutter.html')
+    looker.visit(site/'10_does_it_work.html')
     room = looker.page.evaluate("""() => { const pre = document.querySelector('div.cell_input pre'), old = pre.textContent;
         pre.textContent = 'x'.repeat(118); const fits = pre.scrollWidth <= pre.clientWidth; pre.textContent = old; return fits; }""")
     filled = looker.page.eval_on_selector_all('img.wide', 'all => all.map(i => i.offsetWidth/i.closest(".cell_output").offsetWidth)')
@@ -183,7 +183,7 @@ def test_tables_sort(site, browser):
     "A click on a head sorts by number, a second one the other way; the first column stays in sight"
     looker = Looker(browser, 420)
     looker.visit(site/'notes/cost.html')
-    table = looker.page.locator('table:has(button.sort)').first
+    table = looker.page.locator('table:has(th:nth-child(3) button.sort)').first
     head = table.locator('th:has(button.sort)').nth(1)
     k = head.evaluate('e => e.cellIndex')
     column = lambda: table.evaluate('(t, k) => [...t.tBodies[0].rows].map(r => r.cells[k].textContent.trim())', k)
