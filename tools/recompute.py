@@ -151,7 +151,7 @@ def eyes(model, truth):
     asked = pd.DataFrame(r for r in read_records(RESULTS/'models'/model, 'protocol.json')[0] if r['kind'] == 'exist')
     return asked[asked.truth == truth].pivot_table('score', 'id', 'method', sort=False)
 
-def bench(tokens, method, name='bench-few'): return record(f'{name}.json', 'ratios', tokens, method, 'ratio')
+def bench(tokens, method): return record('bench-few.json', 'ratios', tokens, method, 'ratio')
 def cost(method): return record('compare/costs.json', method, 'seconds')
 
 def fresh(won, lost, n):
