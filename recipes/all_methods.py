@@ -26,7 +26,7 @@ from carve_nb.method.registry import CATEGORIES, ENTRIES, Entry, split_specs
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.model import Answer, weights_key
 from carve_nb.runs.report import Report, compare_methods, correct_rows
-from carve_nb.runs.runner import RunConfig, make_methods, run_eval
+from carve_nb.runs.runner import RunConfig, run_eval
 from carve_nb.runs.store import read_records, read_run
 
 # %% ../nbs/notes/comparison.ipynb #a11e0006
@@ -250,7 +250,8 @@ def run_alone(method, vlm, record):
 def measure_costs(vlm, records):
     "Method -> mean passes, tokens and calls, and mean seconds over those of the plain answers to the same questions"
     names = [e.name for e in ENTRIES.values() if e.asks != 'model']
-    sets = {wordy: make_methods(RunConfig(tuple(names), SHORT_ANSWER), wordy) for wordy in (False, True)}
+    config = RunConfig(tuple(names), SHORT_ANSWER)
+    sets = {False: config.made, True: config.wordy}
     costs = {}
     for r in records:
         for name in names:

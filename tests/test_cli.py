@@ -304,7 +304,7 @@ def test_demo_alone_and_shared_out(models, tmp_path):
         assert (d/'table.md').read_text() in out.stdout and run('report', d).stdout.split('written to')[0] in out.stdout
     assert found[0] == found[1]
     both = run('report', *folders, '--out', tmp_path/'both')
-    assert both.returncode == 0 and f'{folders[1]}: scenes, llava, 2 questions' in both.stdout and sorted(p.name for p in (tmp_path/'both').iterdir()) == ['leaderboard.html', 'leaderboard.md']
+    assert both.returncode == 0 and f'{folders[1]}: scenes, llava, 2 questions' in both.stdout and sorted(p.name for p in (tmp_path/'both').iterdir()) == ['leaderboard.md']
     again = run('report', *folders, '--out', tmp_path/'both')
     assert again.returncode == 2 and 'leaderboard.md is there already and would be lost; name another, or --force' in again.stderr
     assert run('report', *folders, '--out', tmp_path/'both', '--force').stdout == both.stdout
@@ -449,7 +449,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     from carve_nb.method.auto import CarveAuto
     from carve_nb.method.carve import Carve
     from carve_nb.method.profiles import find_profile
-    from carve_nb.runs.runner import RunConfig, make_methods
+    from carve_nb.runs.runner import RunConfig
     from carve_nb.attention.capture import VLM
     vlm = VLM.from_pretrained()
     shipped = replace(find_profile(vlm), layers=[2], row='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
@@ -465,7 +465,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     if wins:
         assert Carve.for_model(vlm) == best
         auto, spec = CarveAuto.for_model(vlm), shlex.split(said.split('--method ')[-1])[0]
-        assert auto.words == 'noun' and auto.spread > .42 and make_methods(RunConfig((spec,), auto.suffix, auto.max_new_tokens))[spec] == auto
+        assert auto.words == 'noun' and auto.spread > .42 and RunConfig((spec,), auto.suffix, auto.max_new_tokens).made[spec] == auto
         assert f'suggested: {best}' in said and f'suggested: {auto}' in said
     else:
         with pytest.warns(UserWarning): assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (Carve(), CarveAuto())

@@ -16,7 +16,7 @@ from carve_nb.models.families import FAMILIES
 from carve_nb.models.image_tokens import told_grid
 from test_families import NAMES as FAMILY_NAMES
 from carve_nb.method.check import check_method, check_result
-from carve_nb.runs.runner import RunConfig, make_methods
+from carve_nb.runs.runner import RunConfig
 from carve_nb.method.registry import ENTRIES, make_method
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.attention.capture import VLM
@@ -104,8 +104,8 @@ def test_auto_shows_views_alone():
     with pytest.raises(CarveError, match="final_images='both': use 'view'"): make_method('auto', final_images='both')
     assert make_method('auto', final_images='view') == make_method('auto')
     plan = RunConfig(('auto', 'auto:K=1'), 'One word.', 5)
-    assert [(m.final_images, m.suffix, m.max_new_tokens, m.K) for m in make_methods(plan).values()] == [('view', 'One word.', 5, 2), ('view', 'One word.', 5, 1)]
-    with pytest.raises(RunError, match="final_images='both'"): make_methods(RunConfig(('auto:final_images=both',)))
+    assert [(m.final_images, m.suffix, m.max_new_tokens, m.K) for m in plan.made.values()] == [('view', 'One word.', 5, 2), ('view', 'One word.', 5, 1)]
+    with pytest.raises(RunError, match="final_images='both'"): RunConfig(('auto:final_images=both',))
 
 
 @pytest.mark.parametrize('family', OTHERS)

@@ -379,11 +379,11 @@ def test_sharing_in_other_families(family, tmp_path):
 
 def check_shared(vlm, names, n):
     asked = runner.RunConfig(tuple(runner.split_specs(names)), 'Answer the question using a single word or phrase.', 4)
-    methods, w = runner.make_methods(asked), runner.SampleEvaluator(vlm, asked)
+    methods, w = asked.made, runner.SampleEvaluator(vlm, asked)
     records = list(load_benchmark('scenes', n, kinds=('digit', 'color')))
     for i, r in enumerate(records): r.image = r.open().resize((448 + 56*(i//2), 448 - 28*(i//2)))
     for r in records: r.boxes = r.boxes and [tuple(v*.8 for v in b) for b in r.boxes]
-    found = {(l['id'], l['method']): l for ls in w(list(enumerate(records))) for l in ls}
+    found = {(l['id'], l['method']): l for ls in w([runner.Task(at, r) for at, r in enumerate(records)]) for l in ls}
     for name in methods.keys() - w.unfit.keys():
         for r in records:
             alone, l = methods[name](vlm, r.open(), r.question, box=r.box), found[r.id, name]

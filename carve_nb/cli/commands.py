@@ -22,7 +22,7 @@ from .. import __version__
 from ..method.registry import method_rows, methods, split_specs
 from .files import (
     check_file, check_picture, keep_files, make_folder, print_line, print_table, read_pictures, save_file, save_json,
-    save_map, save_picture, terminal_picture)
+    save_map, save_picture)
 from ..core.errors import CarveError, IncompleteError, choose
 from ..core.io import PACKAGED, TINY, find_source, hush_loader, tame_terminal
 from ..data.records import FOLDER_FORMAT, folder_pictures
@@ -221,11 +221,11 @@ def _open_model(loading, method=None): # `VLM`
 # %% ../../nbs/library/cli/03_commands.ipynb #c406cd03
 def _pick_method(spec, layers=None, suffix=None, max_new_tokens=32): # a method
     "The method of a command with its suffix and length"
-    from carve_nb.runs.runner import RunConfig, make_methods
+    from carve_nb.runs.runner import RunConfig
     from carve_nb.models.prompts import SHORT_ANSWER
     if layers is not None: spec += f':layers={None if layers == "all" else layers}'
     suffix = SHORT_ANSWER if suffix is None else suffix or None
-    return make_methods(RunConfig((spec,), suffix, max_new_tokens))[spec]
+    return RunConfig((spec,), suffix, max_new_tokens).made[spec]
 
 # %% ../../nbs/library/cli/03_commands.ipynb #ce893b8d
 @command('Look')
@@ -260,7 +260,7 @@ def do_ask(images: Pictures, question: Question, loading,
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')
     shown = sys.stdout.isatty() and not quiet
     facts = dict(model=loading.model, version=__version__)
-    if shown: print(*filter(None, [terminal_picture(r.picture), *map(tame_terminal, r.summary())]), sep='\n')
+    if shown: print(*map(tame_terminal, r.summary()), sep='\n')
     else:
         said = r.summary()[1:] if verbose or r.images else grave_notes(r.notes)*(not quiet)
         for line in said: print_line('note', line)
@@ -398,8 +398,7 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
     stored = load_stored()
     vlms = {model: _open_model(replace(loading, model=model)) for model in stored}
     for case, r in show_cases(vlms[TINY], stored, out).items():
-        print(f'{case}:', *map(tame_terminal, r.summary()), sep='\n')
-        print(terminal_picture(r.picture))
+        print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
     for model, report in stored.items():
         same = repeat_demo(vlms[model], report, workers=workers, progress=not quiet)
         print(f'{model}, 40 questions in 5 ways: {sum(same)} of {len(same)} answers are the stored ones')
@@ -488,8 +487,7 @@ def do_eval(
         'measure only the K-th of N parts of the samples, beside other processes with other parts in the same folder',
         read=_parse_part, metavar='K/N')] = '1/1'):
     "Run methods over a data set, one line on disk for each sample and method; the same command resumes a stopped run."
-    ray = workers, gpus_per_worker, ray_address
-    if engine == 'local' and ray != (1, None, None):
+    if engine == 'local' and (workers, gpus_per_worker, ray_address) != (1, None, None):
         raise CarveError('--workers, --gpus-per-worker and --ray-address go with --engine ray.')
     from carve_nb.data.datasets import load_benchmark
     out = out or Path('eval_out')/Path(os.path.abspath(data)).name
@@ -502,12 +500,12 @@ def do_eval(
     limits = RUN_PRESETS.get(preset, {})
     loading = replace(loading, image_tokens=loading.image_tokens or limits.get('image_tokens'))
     options = RunOptions(
-        seed, max_new_tokens or limits.get('max_new_tokens'), answer_by, answer_key, maps, retry, force, not quiet,
-        part)
+        seed=seed, max_new_tokens=max_new_tokens or limits.get('max_new_tokens'), answer_by=answer_by, answer_key=answer_key,
+        maps=maps, retry=retry, force=force, progress=not quiet, part=part)
     measuring = local_engine
     if engine == 'ray':
         from carve_nb.runs.distributed import RayEngine
-        measuring = RayEngine(*ray)
+        measuring = RayEngine(workers, gpus_per_worker, ray_address)
     evaluate(samples, loading, methods, out, options, measuring)
     _end_with_report(write_report(out), out)
 
@@ -518,13 +516,13 @@ def do_report(
     out: Annotated[str, option('of several: folder of their page', metavar='DIR')] = 'report_out',
     force: Force = False):
     "Make tables and figure of a run once more, also while it is unfinished; of several, one table side by side."
-    from carve_nb.runs.report import Report, leaderboard, leaderboard_notes, write_leaderboard, write_report
+    from carve_nb.runs.report import Report, leaderboard, leaderboard_notes, leaderboard_page, write_report
     if len(folders) == 1: return _end_with_report(write_report(folders[0]), folders[0])
     runs = {str(folder): Report.load(folder) for folder in folders}
-    make_folder(out, 'leaderboard.md', 'leaderboard.html', force=force)
-    written = write_leaderboard(runs, out)
+    make_folder(out, 'leaderboard.md', force=force)
+    save_file(Path(out)/'leaderboard.md', leaderboard_page(runs))
     print_table(leaderboard(runs))
-    print(*map(tame_terminal, leaderboard_notes(runs)), '', f'written to {out}: {", ".join(written)}', sep='\n')
+    print(*map(tame_terminal, leaderboard_notes(runs)), '', f'written to {out}: leaderboard.md', sep='\n')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #dd20a758
 @command('Measure', '\n\n'.join(f'{k}: {v}' for k, v in _STUDY_NAMES.items()))

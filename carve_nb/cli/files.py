@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['read_pictures', 'check_file', 'keep_files', 'make_folder', 'save_file', 'save_json', 'check_picture', 'save_picture',
-           'save_map', 'print_line', 'print_table', 'terminal_picture']
+           'save_map', 'print_line', 'print_table']
 
 # %% ../../nbs/library/cli/01_files.ipynb #96ff3b60
 import errno, json, os, shutil, sys, textwrap
-from base64 import b64encode
 from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -123,18 +122,3 @@ def print_table(rows, as_json=False): # lists of words, the head first
         fill = partial(textwrap.fill, width=width, initial_indent='  ', subsequent_indent='    ')
         lines = [l for row in rows for l in [row[0], *(fill(f'{k}: {v}') for k, v in zip(head[1:], row[1:]) if v)]]
     print('\n'.join(lines))
-
-# %% ../../nbs/library/cli/01_files.ipynb #29456acc
-_KITTY = {'xterm-kitty', 'xterm-ghostty', 'ghostty'}
-_ITERM = {'iTerm.app', 'iTerm2', 'WezTerm'}
-
-def terminal_picture(draw) -> str: # makes a PIL picture; '' where none can be shown
-    "The escape sequence that shows a picture in kitty or iTerm2"
-    from carve_nb.core.image import png_bytes
-    said = {os.environ.get(k) for k in ('TERM', 'TERM_PROGRAM', 'LC_TERMINAL')}
-    if not (sys.stdout.isatty() and said & (_KITTY | _ITERM)): return ''
-    data = b64encode(png_bytes(draw())).decode()
-    if said & _ITERM: return f'\x1b]1337;File=inline=1:{data}\a'
-    parts = textwrap.wrap(data, 4096)
-    heads = ['a=T,f=100,'] + ['']*(len(parts) - 1)
-    return ''.join(f'\x1b_G{head}m={int(part is not parts[-1])};{part}\x1b\\' for head, part in zip(heads, parts))

@@ -121,42 +121,51 @@ def _read_answers(row, names) -> list: # of values: 1 and '1' are not the same w
     return [o for o in values if str(o).strip()]
 
 # %% ../../nbs/library/data/07_records.ipynb #a8cf564b
+def _read_box(box, corners) -> tuple: # (x0, y0, x1, y1)
+    "A true region: four numbers, or a text with four numbers; corners, else x, y, width, height"
+    numbers = re.split(r'[\s,;]+', box.strip(' ()[]')) if isinstance(box, str) else box
+    try: x0, y0, x1, y1 = map(float, numbers)
+    except (TypeError, ValueError, OverflowError): x0 = y0 = x1 = y1 = nan
+    share = max(x0, y0, x1, y1) <= 1     # of a side
+    if not corners:
+        x1 += x0
+        y1 += y0
+    if 0 <= x0 < x1 < inf and 0 <= y0 < y1 < inf and not share: return x0, y0, x1, y1
+    form = 'x0, y0, x1, y1 with x0 < x1 and y0 < y1' if corners else 'x, y, width, height'
+    other = '"bbox" is x, y, width, height' if corners else '"box" is x0, y0, x1, y1'
+    raise DataError(f'box {box!r} is not {form}, in pixels, not as shares of a side; {other}.')
+
 def read_boxes(row, names) -> list|None: # of (x0, y0, x1, y1)
-    "The true regions of a row: each four numbers, or a text with four numbers; corners, else x, y, width, height"
+    "The true regions of a row"
     name, value = _find_field(row, names)
-    corners = not name.startswith('bbox')
-    boxes = []
+    if not name: return None
     several = isinstance(value, (list, tuple)) and isinstance(value[0], (list, tuple))
-    for box in value if several else [value]*bool(name):
-        try: x, y, z, w = map(float, re.split(r'[\s,;]+', box.strip(' ()[]')) if isinstance(box, str) else box)
-        except (TypeError, ValueError, OverflowError): x = y = z = w = nan
-        x0, y0, x1, y1 = (x, y, z, w) if corners else (x, y, x + z, y + w)
-        if not (0 <= x0 < x1 < inf and 0 <= y0 < y1 < inf and max(x, y, z, w) > 1):
-            form = 'x0, y0, x1, y1 with x0 < x1 and y0 < y1' if corners else 'x, y, width, height'
-            other = '"bbox" is x, y, width, height' if corners else '"box" is x0, y0, x1, y1'
-            raise DataError(f'box {box!r} is not {form}, in pixels, not as shares of a side; {other}.')
-        boxes.append((x0, y0, x1, y1))
-    return boxes or None
+    return [_read_box(box, not name.startswith('bbox')) for box in (value if several else [value])]
 
 # %% ../../nbs/library/data/07_records.ipynb #79de8028
+def _read_labels(given) -> dict: # label -> text
+    "Options under labels: {'A': 'red'} or {'label': ['A'], 'text': ['red']}"
+    pairs = zip(_as_list(given['label']), _as_list(given.get('text'))) if 'label' in given else given.items()
+    labels = {str(k).strip(): v for k, v in pairs if v is not None}
+    if len(labels) < 2 or not all(isinstance(v, (str, Number)) for v in labels.values()):
+        raise DataError(
+            f'the options {str(given)[:80]} are no texts under labels such as {{"A": "red", "B": "blue"}}.')
+    return {label: str(v).strip() for label, v in labels.items()}
+
 def _read_options(row, names) -> tuple: # label -> text, or {}; texts, or []
-    "Options under labels ({'A': 'red'} or {'label': ['A'], 'text': ['red']}), in a list, or in columns A, B, C ..."
+    "Options under labels, in a list, or in columns A, B, C ..."
     labels = {}
     options = _as_list(_find_field(row, names)[1])
-    if options and isinstance(options[0], dict):
-        given, = options[:1]
-        pairs = zip(_as_list(given['label']), _as_list(given.get('text'))) if 'label' in given else given.items()
-        labels = {str(k).strip(): v for k, v in pairs if v is not None}
+    if not options:
+        columns = (_find_field(row, letter)[1] for letter in LETTERS)
+        options = list(takewhile(lambda v: v is not None, columns))
+    elif isinstance(options[0], dict):
+        labels = _read_labels(options[0])
         options = list(labels.values())
-        if len(options) < 2 or not all(isinstance(v, (str, Number)) for v in options):
-            raise DataError(
-                f'the options {str(given)[:80]} are no texts under labels such as {{"A": "red", "B": "blue"}}.')
     elif len(options) == 1 and str(options[0]).strip():
         raise DataError(f'the options {str(options[0])[:80]!r} are not several: write a list, or texts with | between them.')
-    elif not options: options = list(takewhile(lambda v: v is not None, (_find_field(row, l)[1] for l in LETTERS)))
     if len(options) > 26: raise DataError(f'{len(options)} options; letters A to Z name 26 at most.')
-    options = [str(o).strip() for o in options] if len(options) > 1 else []
-    return dict(zip(labels, options)), options
+    return labels, [str(o).strip() for o in options] if len(options) > 1 else []
 
 def _right_option(value, options, labels={}, lettered=False, index=False) -> str:
     "The text of the option that an answer names by label, text, letter or index from 0; `index`: it is the field of the index"
@@ -186,38 +195,39 @@ def _lacking(what, row, names):
 
 def make_record(row, number, picture, fields=FIELDS, rule=None, option='{}. {}') -> Record:
     "The record of a row; `picture`: value of its field -> picture; `rule` None: chosen by what the row has"
+    value = {k: _find_field(row, names)[1] for k, names in fields.items()}
+    asked = str(value['question'] or '').strip()
+    if not asked:
+        empty = {*fields['question'].split()} & {*row}
+        raise DataError('the question is empty.' if empty else _lacking('question', row, fields['question']))
     try:
-        got = {k: _find_field(row, names)[1] for k, names in fields.items()}
-        short = got['short']
-        asked = str(got['question'] or '').strip()
-        if not asked:
-            empty = {*fields['question'].split()} & {*row}
-            raise DataError('the question is empty.' if empty else _lacking('question', row, fields['question']))
-        try:
-            if got['image'] is None: raise MissingError(_lacking('picture', row, fields['image']))
-            image = picture(got['image'])
-        except MissingError as e: image = Absent(str(e))
-        answers = _read_answers(row, fields['answers'])
-        labels, choices = _read_options(row, fields['choices'])
-        index = got['right'] is not None
-        lettered = bool(labels) or got['choices'] is None
-        right = [got['right']] if index else answers
-        if choices:
-            hint = _find_field(row, 'hint')[1]
-            short = asked if hint is None else f'{hint}\n{asked}'
-            asked = '\n'.join([short, *(option.format(l, t) for l, t in zip(LETTERS, choices))])
-        elif right:
-            text = str(right[0]).strip()
-            alone, lines, full = split_options(asked)
-            named = index or text in lines or len(text.strip('().')) == 1 or right[0] in range(len(lines))
-            if lines and named: short, choices, asked = alone, lines, full
-        if choices: answers = list(dict.fromkeys(_right_option(o, choices, labels, lettered, index) for o in right))
-        stem = f'{image.stem}-' if isinstance(image, Path) else ''
-        rule = rule or ('choice' if choices else 'vqa-text' if len(answers) >= 10 else 'exact')   # ten people's answers
-        return Record(
-            f'{stem}{number}' if got['id'] is None else got['id'], image, asked, [str(o).strip() for o in answers],
-            choices or None, read_boxes(row, fields['boxes']), got['kind'], short, rule)
-    except DataError as e: raise DataError(f'row {number}: {e}') from None
+        if value['image'] is None: raise MissingError(_lacking('picture', row, fields['image']))
+        image = picture(value['image'])
+    except MissingError as e: image = Absent(str(e))
+    answers = _read_answers(row, fields['answers'])
+    labels, choices = _read_options(row, fields['choices'])
+    lettered = bool(labels) or value['choices'] is None
+    index = value['right'] is not None
+    right = [value['right']] if index else answers
+    short = value['short']
+    if choices:
+        hint = _find_field(row, 'hint')[1]
+        short = asked if hint is None else f'{hint}\n{asked}'
+        asked = '\n'.join([short, *(option.format(l, t) for l, t in zip(LETTERS, choices))])
+    elif right:
+        there = split_options(asked)
+        text = str(right[0]).strip()
+        named = index or text in there.options or len(text.strip('().')) == 1 or right[0] in range(len(there.options))
+        if there.options and named:
+            short = there.alone
+            choices = there.options
+            asked = there.whole
+    if choices: answers = list(dict.fromkeys(_right_option(o, choices, labels, lettered, index) for o in right))
+    stem = f'{image.stem}-' if isinstance(image, Path) else ''
+    rule = rule or ('choice' if choices else 'vqa-text' if len(answers) >= 10 else 'exact')   # ten people's answers
+    return Record(
+        f'{stem}{number}' if value['id'] is None else value['id'], image, asked, [str(o).strip() for o in answers],
+        choices or None, read_boxes(row, fields['boxes']), value['kind'], short, rule)
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000005
 ENDINGS = '.json', '.jsonl', '.csv', '.tsv', '.parquet', '.arrow'
@@ -242,7 +252,8 @@ def _cell(data, i, name, folders):
 
 def hub_rows(name, split, config=None, revision=None) -> list: # of dicts
     "Rows of a set of the Hub, of a snapshot of it, or of a Parquet or Arrow file; fetches what is not in the cache"
-    name, kind = Path(name), Path(name).suffix[1:]
+    name = Path(name)
+    kind = name.suffix[1:]
     try:
         import datasets
         datasets.disable_progress_bars()
@@ -262,6 +273,30 @@ def hub_rows(name, split, config=None, revision=None) -> list: # of dicts
     folders = [Path(o).resolve() for o in (name.parent if kind else name, datasets.config.HF_DATASETS_CACHE)]
     return [row | {k: partial(_cell, data, i, k, folders) for k in pictures} for i, row in enumerate(rows)]
 
+def _read_table(text, comma) -> list: # of dicts
+    "The rows of a table with a header"
+    csv.field_size_limit(1 << 30)     # pictures in base64
+    rows = list(csv.DictReader(io.StringIO(text, newline=''), delimiter=comma))
+    for i, row in enumerate(rows, 1):
+        if None in row: raise DataError(f'row {i} has more cells than the header; is {comma!r} right, are texts quoted')
+    return rows
+
+def _read_lines(text) -> list:
+    "The values of JSON, one in a line"
+    rows = []
+    for at, line in enumerate(text.split('\n'), 1):
+        if not line.strip(): continue
+        try: rows.append(json.loads(line))
+        except json.JSONDecodeError as e: raise DataError(f'line {at}, column {e.colno}: {e.msg}') from e
+    return rows
+
+def _read_json(text, name):
+    "The value of JSON, or its lines, also where the name of the file is that of one value, as in POPE"
+    try: return json.loads(text)
+    except json.JSONDecodeError as e:
+        if not name.endswith('.jsonl') and e.msg != 'Extra data': raise
+        return _read_lines(text)
+
 def read_rows(path) -> list: # of dicts
     "The rows of a table, or of JSON: in a list, under a name that is usual, each under its id, or one in a line"
     path = Path(path)
@@ -270,20 +305,10 @@ def read_rows(path) -> list: # of dicts
     if path.suffix in ('.parquet', '.arrow'): return hub_rows(path, 'train')
     try:
         text = path.read_bytes().decode('utf-8-sig')
-        if path.suffix in ('.csv', '.tsv'):
-            csv.field_size_limit(1 << 30)                        # pictures in base64
-            comma = ',' if path.suffix == '.csv' else '\t'
-            rows = list(csv.DictReader(io.StringIO(text, newline=''), delimiter=comma))
-            if long := next((i for i, row in enumerate(rows, 1) if None in row), None):
-                raise DataError(f'row {long} has more cells than the header; is {comma!r} right, are texts quoted')
+        if path.suffix == '.csv': rows = _read_table(text, ',')
+        elif path.suffix == '.tsv': rows = _read_table(text, '\t')
         else:
-            try: rows = json.loads(text)
-            except json.JSONDecodeError as e:
-                if path.suffix != '.jsonl' and e.msg != 'Extra data': raise    # lines in spite of the name, as in POPE
-                rows = []
-                for at, line in enumerate(text.split('\n'), 1):
-                    try: rows += [json.loads(line)] if line.strip() else []
-                    except json.JSONDecodeError as e: raise DataError(f'line {at}, column {e.colno}: {e.msg}') from e
+            rows = _read_json(text, path.name)
             json.dumps(rows, ensure_ascii=False).encode()        # half a character, which no file can keep, is an error
     except Exception as e:                               # each parser has its own errors
         raise DataError(f'{path.name} cannot be read: {str(e)[:300] or type(e).__name__}.') from e
@@ -343,8 +368,10 @@ def check_ids(records, name) -> list: # the same
 def make_records(rows, name, picture, n=None, seed=None, allow_missing=True, fields=FIELDS, **kw) -> list:
     "The records of some rows of a set; `allow_missing`: some may lack a picture or an answer"
     chosen = choose_rows(rows, n, seed)
-    try: records = [make_record(r, i, picture, fields, **kw) for i, r in chosen]
-    except DataError as e: raise DataError(f'{name}: {e}') from None
+    records = []
+    for i, row in chosen:
+        try: records.append(make_record(row, i, picture, fields, **kw))
+        except DataError as e: raise DataError(f'{name}: row {i}: {e}') from None
     unseen = [(r, r.image.why) for r in records if isinstance(r.image, Absent)]
     unscored = [(r, _lacking('answer', o, fields['answers'])) for r, (_, o) in zip(records, chosen) if not r.answers]
     for what, some in (('no picture', unseen), ('no answer to score by', unscored)):

@@ -53,15 +53,22 @@ def who_answers(vlm) -> str:
 class Explorer:
     "A page of widgets on both captures of a picture"
     def __init__(self, vlm):
-        self.vlm, self.name = vlm, 'picture.png'
+        self.vlm = vlm
+        self.name = 'picture.png'
+        self.image = None     # PIL picture
+        self.shown = None     # `ExplorerState` of what was asked last
+        self.asked = None     # the settings that the view was asked with
+        self.after = None     # the `Result` of that
+        self.still = None     # the output below the page, with its picture
+        self.job = None       # the thread of the model
         self.stopped = threading.Event()
-        self.image = self.shown = self.after = self.asked = self.job = self.still = None
         self.dials = SettingsPanel(vlm.n_layers, vlm.n_heads, self.redraw)
         self.panes = {P.title: P(self) for P in TABS}
         # a row of buttons, and the tab that is on top: ipywidgets 7 has no `Stack`
         self.tab = w.ToggleButtons(options=list(self.panes), description='', style={'button_width': '117px'})
         self.tab.observe(lambda c: self.redraw(), 'value')
-        self.answers, self.regions = w.HTML(), w.HTML()
+        self.answers = w.HTML()
+        self.regions = w.HTML()
         self.frames = {k: w.HTML(layout=w.Layout(width='31%', max_width='300px', min_width='150px')) for k in STAGES}
         for frame in self.frames.values(): frame.add_class('carve-stage')
         stages = w.HBox(list(self.frames.values()), layout=w.Layout(flex_flow='row wrap', max_width='940px'))
@@ -98,8 +105,9 @@ class Explorer:
         self.progress = dial(w.FloatProgress, 'Progress', 'share of the work that is done', max=1)
         self.progress.layout.min_width = '340px'
         self.status = w.HTML()
-        inputs, state = wrapping(self.upload, self.example), wrapping(self.progress, self.status)
-        return [inputs, self.question, w.HTML(html_text(who_answers(self.vlm))), wrapping(*self.buttons), state]
+        return [
+            wrapping(self.upload, self.example), self.question, w.HTML(html_text(who_answers(self.vlm))),
+            wrapping(*self.buttons), wrapping(self.progress, self.status)]
 
     def tell(self, text, share=None):
         "Write a message and the progress on the page"
@@ -114,8 +122,10 @@ class Explorer:
 
     def open_picture(self, src, name='picture.png'):
         "Take a new picture, and clear what was found for the old one"
-        self.image, self.name = open_image(src), name
-        self.shown = self.after = None
+        self.image = open_image(src)
+        self.name = name
+        self.shown = None
+        self.after = None
         self.buttons[1].disabled = True
         for part in (*self.frames.values(), self.answers, self.regions): part.value = ''
         for p in self.panes.values(): p.view.value = EMPTY
@@ -176,7 +186,8 @@ class Explorer:
 
     def ask(self, again=False):
         "Capture both maps (not `again`), then ask with the view"
-        question, image = self.question.value, self.image
+        question = self.question.value
+        image = self.image
         name = self.name
         def work(step):
             step(.1, 'two captures, with the answer')
@@ -186,16 +197,18 @@ class Explorer:
             return shown, method, ask_again(self.vlm, shown, method)
         def then(found):
             if self.image is not image: raise CarveError('Another picture was chosen meanwhile; ask again.')
-            self.keep(found)
+            self.keep(*found)
         self.run(work, then)
 
-    def keep(self, found):
+    def keep(self, shown, method=None, after=None):
         "Show what was found"
-        was, (self.shown, self.asked, self.after) = self.shown, found
-        again = self.shown is was
-        if not again:
+        ready = 'Asked again.'
+        if shown is not self.shown:
+            self.shown = shown
             for p in self.panes.values(): p.renew()
-        ready = 'Asked again.' if again else 'Ready. Move the dials; nothing runs the model until you ask again.'
+            ready = 'Ready. Move the dials; nothing runs the model until you ask again.'
+        self.asked = method
+        self.after = after
         self.finish(shorten(f'{ready} {unknown_note(self.vlm.tokenizer, self.shown.question)}', 250), 1)
 
     def finish(self, text, share):
@@ -243,9 +256,10 @@ class Explorer:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         "Widget, picture and text, of which a notebook shows the first that it can"
-        widget, still = dict(version_major=2, version_minor=0, model_id=self.box.model_id), self.still_bundle()
+        still = self.still_bundle()
         del still['text/html']
-        return {WIDGET_VIEW: widget, **still} if self.box.model_id else still     # none once it is closed
+        if not self.box.model_id: return still     # the page is closed
+        return {WIDGET_VIEW: dict(version_major=2, version_minor=0, model_id=self.box.model_id), **still}
 
     def _ipython_display_(self):
         "Show the page and below it the still picture; closes the page that this cell showed before"

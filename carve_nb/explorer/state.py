@@ -117,13 +117,14 @@ def to_map(shown, values, tiles='all') -> Saliency: # [Nv] of the views, as in `
 def layer_maps(shown, method, kind='contrast') -> dict: # layer -> `Saliency`, pixels of the copy
     "The map of each layer alone"
     q, g = shown.captures
-    out, tiles = {}, method.reading.tiles
-    for l in shown.rows.layers:
-        one = replace(method, layers=[l])
+    tiles = method.reading.tiles
+    maps = {}
+    for layer in shown.rows.layers:
+        one = replace(method, layers=[layer])
         A_q, A_g = one.maps(q, g)
-        if kind == 'contrast': out[l] = one.fuse(A_q, A_g, q.raster(tiles=tiles), shown.small)
-        else: out[l] = to_map(shown, (A_q if kind == 'question' else A_g).mean((0, 1)), tiles)
-    return out
+        if kind == 'contrast': maps[layer] = one.fuse(A_q, A_g, q.raster(tiles=tiles), shown.small)
+        else: maps[layer] = to_map(shown, (A_q if kind == 'question' else A_g).mean((0, 1)), tiles)
+    return maps
 
 # %% ../../nbs/library/explorer/00_state.ipynb #4183e711
 MOST_LAYERS = 12   # on the page
@@ -133,8 +134,7 @@ def film_strip(shown, method, kind='contrast') -> dict: # caption -> picture, ea
     maps = layer_maps(shown, method, kind)
     picked = np.linspace(0, len(maps) - 1, min(MOST_LAYERS, len(maps))).round().astype(int)
     kept = [list(maps.items())[i] for i in picked]
-    captions = [f'layer {l}, {S.entropy():.1f} bits' for l, S in kept]
-    return dict(zip(captions, [S.picture() for _, S in kept]))
+    return {f'layer {layer}, {S.entropy():.1f} bits': S.picture() for layer, S in kept}
 
 # %% ../../nbs/library/explorer/00_state.ipynb #aa456eb5
 def head_table(shown) -> dict: # name -> [L, H]; 'entropy' in bits, 'visual mass' as a share
@@ -154,7 +154,8 @@ def head_picture(values, layers, at, side=22) -> Image.Image: # [L, H], their in
     lit = (v - v.min())/max(v.max() - v.min(), 1e-12)
     cells = Image.fromarray((255*colormaps['cividis'](lit)[..., :3]).astype(np.uint8))
     cells = cells.resize((side*v.shape[1], side*v.shape[0]), Image.Resampling.NEAREST)
-    x, y = at[1]*side, layers.index(at[0])*side
+    x = at[1]*side
+    y = layers.index(at[0])*side
     return draw_boxes(cells, [(x, y, x + side, y + side)], '#ff5555', 3)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #18b51fff
@@ -172,10 +173,11 @@ def words_shown(shown) -> list: # [W] text: question tokens, then generated ones
 
 def word_rows(shown, layers=None, heads='mean'): # [W, Nv]
     "One row for each word: the mean over the layers that attend to the picture, of all where none of them does"
-    r, wanted = shown.rows, pick_layers(layers, shown.n_layers)
-    a = r.attn if r.question is None else torch.cat([r.question, r.attn])
-    places = [i for i, l in enumerate(r.layers) if l in wanted] or list(range(len(r.layers)))
-    return r.merge(a[:, places], heads).mean(1)
+    rows = shown.rows
+    wanted = pick_layers(layers, shown.n_layers)
+    a = rows.attn if rows.question is None else torch.cat([rows.question, rows.attn])
+    places = [i for i, layer in enumerate(rows.layers) if layer in wanted] or list(range(len(rows.layers)))
+    return rows.merge(a[:, places], heads).mean(1)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #35981556
 def settings_code(

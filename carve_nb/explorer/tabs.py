@@ -25,7 +25,8 @@ class Tab:
     "A tab of the explorer"
     title = ''
     def __init__(self, owner):
-        self.owner, self.view = owner, w.HTML(EMPTY)
+        self.owner = owner
+        self.view = w.HTML(EMPTY)
         self.parts = self.make()
         for part in self.parts: part.observe(lambda change: owner.redraw(), 'value')
         top = wrapping(*self.parts)
@@ -47,7 +48,8 @@ class LayerTab(Tab):
 
     def draw(self, shown, method) -> str: # HTML
         "All layers, under the present settings"
-        n, about = len(shown.rows.layers), 'Each layer alone, with the present heads, steps, λ and operator, on its own scale.'
+        n = len(shown.rows.layers)
+        about = 'Each layer alone, with the present heads, steps, λ and operator, on its own scale.'
         if n > MOST_LAYERS: about += f' {MOST_LAYERS} of {n} layers, evenly spread.'
         return html_text(about) + f'<div class="carve-film">{panels_html(film_strip(shown, method, self.kind.value))}</div>'
 
@@ -56,7 +58,8 @@ class HeadTab(Tab):
     "A picture of all heads, and the map of the selected one"
     title = 'By head'
     def make(self):
-        v, self.loss = self.owner.vlm, {}
+        v = self.owner.vlm
+        self.loss = {}     # layer -> importance of its heads
         self.color = dial(w.Dropdown, 'Colour', options=['visual mass', 'entropy', 'importance'])
         self.layer = dial(w.SelectionSlider, 'Layer', options=list(v.layers))
         self.head = dial(w.IntSlider, 'Head', max=v.n_heads - 1)
@@ -69,7 +72,8 @@ class HeadTab(Tab):
 
     def ask(self):
         "Mask each head of the opened layer once"
-        shown, layer = self.owner.shown, self.layer.value
+        shown = self.owner.shown
+        layer = self.layer.value
         if shown is None: raise ValueError('Ask first; then there is an answer that heads can be masked for.')
         def then(loss):
             self.loss |= loss
@@ -80,7 +84,8 @@ class HeadTab(Tab):
 
     def numbers(self, shown) -> tuple: # [L, H], what they are
         "The numbers behind the colours; layers that were not measured have importance 0"
-        table, what = head_table(shown), self.color.value
+        table = head_table(shown)
+        what = self.color.value
         if what != 'importance': return table[what], what
         if not self.loss: return table['visual mass'], 'visual mass (not measured yet: press the button)'
         rows = [self.loss.get(l, torch.zeros(shown.rows.attn.shape[2])) for l in shown.rows.layers]
@@ -88,14 +93,15 @@ class HeadTab(Tab):
 
     def draw(self, shown, method) -> str: # HTML
         "All heads, the open one, the heads of its layer"
-        l, h = self.layer.value, self.head.value
+        layer = self.layer.value
+        head = self.head.value
         layers = list(shown.rows.layers)
         values, what = self.numbers(shown)
         told = html_text(f'Colours: {what}, from {values.min():.3f} (dark) to {values.max():.3f} (bright). '
-            f'Open: layer {l}, head {h}, {values[layers.index(l), h]:.3f}.')
-        large = {'layers x heads': head_picture(values, layers, (l, h), 64),
-            f'layer {l}, head {h}, alone': head_map(shown, l, h).picture()}
-        return told + panels_html(large, width=290) + panels_html(head_strip(shown, l, h//16*16), width=170)
+            f'Open: layer {layer}, head {head}, {values[layers.index(layer), head]:.3f}.')
+        large = {'layers x heads': head_picture(values, layers, (layer, head), 64),
+            f'layer {layer}, head {head}, alone': head_map(shown, layer, head).picture()}
+        return told + panels_html(large, width=290) + panels_html(head_strip(shown, layer, head//16*16), width=170)
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #0af33877
 class WordTab(Tab):
@@ -110,13 +116,15 @@ class WordTab(Tab):
         "The words of the capture; first that of the row which the model's profile names"
         rows = self.owner.shown.rows
         self.word.options = [(f'{i}: {t}', i) for i, t in enumerate(words_shown(self.owner.shown))]
-        asked, row = () if rows.question is None else rows.question_tokens, Lookup().choose(self.owner.vlm)[0]
+        asked = () if rows.question is None else rows.question_tokens
+        row = Lookup().choose(self.owner.vlm)[0]
         named = [] if row == 'last' else pick_words(asked, row_words(row), 'none')
         self.word.value = named[-1] if named else len(asked)   # the last position's row is that of the first word said
 
     def draw(self, shown, method) -> str: # HTML
         "The map of a word"
-        i, words = self.word.value, words_shown(shown)
+        i = self.word.value
+        words = words_shown(shown)
         told = html_text(f'"{words[i]}": row {i} of {len(words)}; the question\'s words come first, then what was said. '
             'Layers and heads as set.')
         picture = to_map(shown, word_rows(shown, method.layers, method.heads)[i]).picture()

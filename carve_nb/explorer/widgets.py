@@ -130,7 +130,8 @@ def make_dials(n_layers, n_heads) -> dict: # name -> widget
 class SettingsPanel:
     "The settings as widgets; `changed` is called once for each change, also when a preset moves many"
     def __init__(self, n_layers, n_heads, changed):
-        self.n_layers, self.changed = n_layers, changed
+        self.n_layers = n_layers
+        self.changed = changed
         self.all = make_dials(n_layers, n_heads)
         self.preset = dial(w.Dropdown, 'Preset', 'all settings at once', options=[*PRESET, OWN])
         self.put(Carve())
@@ -155,13 +156,15 @@ class SettingsPanel:
     def entitle(self):
         "Name the preset that the dials stand at, if any"
         self.all['head'].disabled = self.all['heads'].value != 'one'
-        now, self.quiet = self.read(), True
+        now = self.read()
+        self.quiet = True
         self.preset.value = next((k for k, make in PRESET.items() if make() == now), OWN)
         self.quiet = False
 
     def put(self, method):
         "Set all dials"
-        self.quiet, self.base = True, method
+        self.quiet = True
+        self.base = method
         layers = pick_layers(method.layers, self.n_layers)
         values = settings(method) | dict(layers=(layers[0], layers[-1]))
         if not isinstance(method.heads, str): values |= dict(heads='one', head=method.heads[0])
@@ -173,9 +176,10 @@ class SettingsPanel:
         "The settings that the dials stand for"
         v = {k: d.value for k, d in self.all.items()}
         lo, hi = v['layers']
-        layers, own = list(range(lo, hi + 1)), pick_layers(self.base.layers, self.n_layers)
+        layers = list(range(lo, hi + 1))
+        own = pick_layers(self.base.layers, self.n_layers)
         if layers == own: layers = self.base.layers      # the preset's own way of saying it
         elif len(layers) == self.n_layers: layers = None
-        head, lam = v.pop('head'), float(f'{v["lam"]:.3g}')
+        head = v.pop('head')
         heads = [head] if v['heads'] == 'one' else v['heads']
-        return replace(self.base, **{**v, 'lam': lam, 'layers': layers, 'heads': heads})
+        return replace(self.base, **v | dict(lam=float(f'{v["lam"]:.3g}'), layers=layers, heads=heads))

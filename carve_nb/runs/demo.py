@@ -28,7 +28,7 @@ from .engine import count_workers, measure_units
 from .store import Bar, read_run
 from ..data.scenes import make_scene, to_sample
 from .report import PAGE, STAR, Report, leaderboard, write_report
-from .runner import RunConfig, SampleEvaluator, evaluate, make_methods, picture_units
+from .runner import RunConfig, SampleEvaluator, evaluate, picture_units
 from ..method.carve import Carve
 from ..models.model import greedy
 
@@ -76,10 +76,11 @@ def show_cases(vlm, runs, out) -> dict: # name -> `Report`, the first of this mo
     "Ask the questions of `_pick_cases` again, and write their pictures and a page with the table of the runs"
     report = next(iter(runs.values()))
     shown = {}
+    config = asked(report, ['carve'])
     parts = ['White: the true region. Green: what the view shows.']
     for name, id in _pick_cases(report).items():
         sample = find_sample(id)
-        ask = make_methods(asked(report, ['carve']), sample.describes)['carve']
+        ask = config.wordy['carve'] if sample.describes else config.made['carve']
         r = ask(vlm, sample.image, sample.question)
         shown[CASES[name]] = r = replace(r, notes=[*r.notes, f'truth: "{sample.answer}" ({id})'])
         replace_file(Path(out)/f'demo_{name}.png', png_bytes(r.picture(200, sample.box)))

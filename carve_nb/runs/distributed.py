@@ -33,8 +33,8 @@ class ModelWorker:
     def __init__(self, job):
         torch.set_num_threads(1)
         self.context = ready_here(job.loading, job.config)     # is never closed
-        self.evaluator, self.protocol, self.unfit = self.context.__enter__()
-        here = without(self.protocol, MAY_CHANGE)
+        self.evaluator = self.context.__enter__()
+        here = without(self.evaluator.protocol, MAY_CHANGE)
         if why := job.protocol and differing(without(job.protocol, MAY_CHANGE), here):
             raise RunError(f'A worker is not like the first one: {"; ".join(why)}. Make the nodes equal.')
 
@@ -46,7 +46,7 @@ class ModelWorker:
 
 def _survey(job) -> RayJob:
     "Load the model in a worker; the job with the protocol that the other workers must have too"
-    first = ModelWorker(job)
+    first = ModelWorker(job).evaluator
     return replace(job, protocol=first.protocol, unfit=first.unfit)
 
 # %% ../../nbs/library/runs/04_distributed.ipynb #7831ee46
@@ -92,8 +92,8 @@ class RayEngine:
             raise RunError(f'{self}: one worker or more; a worker holds its model on one GPU or a part of one, 0 to 1.')
 
     @contextmanager
-    def ready(self, model, config): # as `ready_here`; yields `RayJob`, protocol, unfit methods
-        "Workers that can load the model, and the protocol of their answers"
+    def ready(self, model, config): # as `ready_here`; yields a `RayJob`
+        "Workers that can load the model, with the protocol of their answers"
         loading = Loading.of(model)
         if isinstance(loading.model, VLM):
             raise RunError('--engine ray loads the model in every worker: give its folder or Hub id, not a loaded one.')
@@ -108,7 +108,7 @@ class RayEngine:
             self.needed = dict(num_cpus=1, num_gpus=gpus)
             try: job = ray.get(ray.remote(**self.needed)(_survey).remote(job))
             except ray.exceptions.RayTaskError as e: raise e.cause from None
-            yield job, job.protocol, job.unfit
+            yield job
 
     def serve(self, job, left): # number -> unit; yields number, process, lists of lines or None, reason
         "Give each worker one unit at a time; a unit whose worker dies is given to another worker"
@@ -135,6 +135,7 @@ class RayEngine:
             self.pids.add(pid)
             if left.pop(number, None): yield from pieces
         died = dict(status='error', why='the process that measured it died, several times')
-        for at, r, *some in (o for unit in left.values() for o in unit):
-            head = dict(id=r.id, at=at, kind=r.kind, question=r.question)
-            yield [head | dict(method=m) | died for m in (some[0] if some else job.config.methods) if m not in job.unfit]
+        for task in (t for unit in left.values() for t in unit):
+            r = task.record
+            head = dict(id=r.id, at=task.at, kind=r.kind, question=r.question)
+            yield [head | dict(method=m) | died for m in task.methods or job.config.methods if m not in job.unfit]

@@ -14,7 +14,7 @@ from ..attention.capture import VLM
 from ..attention.cache import AttentionCache
 from ..method.cross_model import open_answerer
 from ..method.registry import make_method, read_method
-from .runner import RunConfig, equip
+from .runner import equip
 from ..core.errors import CarveError
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #f1b3cdbd
@@ -81,7 +81,7 @@ class Adapter:
         "The answer to one request, up to the first stop word"
         question, suffix = _split_context(context) if self.split else (str(context).strip(), None)
         image = _one_picture(doc_to_visual(self.task_dict[task][split][doc_id]))
-        method = equip(self.method, RunConfig((), suffix, _read_length(asked, self.longest)), self.fields)
+        method = equip(self.method, suffix, _read_length(asked, self.longest), given=self.fields)
         text = str(method(self.vlm, image, question, cache=self.cache, by=self.by))
         stops = asked.get('until') or ()
         for stop in filter(None, [stops] if isinstance(stops, str) else stops): text = text.split(stop)[0]

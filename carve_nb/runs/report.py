@@ -4,20 +4,19 @@
 
 # %% auto #0
 __all__ = ['ABOUT', 'COLUMNS', 'STAR', 'PAGE', 'markdown_table', 'format_cell', 'compare_methods', 'correct_rows', 'Report',
-           'write_report', 'leaderboard', 'leaderboard_notes', 'write_leaderboard']
+           'write_report', 'leaderboard', 'leaderboard_notes', 'leaderboard_page']
 
 # %% ../../nbs/library/runs/03_report.ipynb #8734edac
 import errno, json, re, warnings
 import numpy as np, pandas as pd
 from collections import Counter
 from dataclasses import dataclass, field
-from html import escape
 from itertools import chain
 from pathlib import Path
 from matplotlib.figure import Figure
 from ..core.text import grave_notes
 from ..core.errors import RunError
-from ..core.io import escape_sign, one_line, replace_file, table_html, tame_cell, tame_markdown
+from ..core.io import escape_sign, one_line, replace_file, tame_cell, tame_markdown
 from ..core.plotting import figure_bytes, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import TESTS, difference, format_intervals, holm, mean_interval, paired_test
@@ -74,6 +73,14 @@ COLUMNS = (
     'id', 'image_key', 'kind', 'method', 'status', 'question', 'answer', 'truth', 'score', 'confidence', 'plain_answer', 'hit',
     'touch', 'auroc', 'iou', 'box', 'calls', 'notes',
     'why', 'key')
+
+def _told(value, between=', ') -> str:
+    "A value of a protocol in words, without digests and what is not set"
+    if not isinstance(value, dict): return str(value)
+    items = {k: _told(v) for k, v in value.items() if v is not None and k not in _HASHES}
+    return between.join(f'{k} {v}' for k, v in items.items() if v)
+
+def _listed(lines): return '\n'.join(f'- {line}' for line in lines)
 
 @dataclass(repr=False)
 class Report:
@@ -138,26 +145,27 @@ class Report:
 
     def rows(self, kind=None) -> dict: # method -> its numbers; shares are parts of 1
         "The numbers of one table, corrected for its comparisons"
-        if kind in self.known: return self.known[kind]
-        rows = {}
-        base = self.select(self.base, kind, 'ok')
+        if kind not in self.known:
+            rows = {m: self.row(m, kind) for m in self.lines if self.select(m, kind)}
+            correct_rows(rows.values())
+            self.known[kind] = rows
+        return self.known[kind]
+
+    def row(self, method, kind=None) -> dict:
+        "The numbers of one method"
+        good = self.select(method, kind, 'ok')
+        failed = sum(r.get('status') in FAILED for r in self.select(method, kind))
+        row = dict(n=len(good), failed=failed)
+        if not good: return row
         seed = self.protocol.get('seed', 0)
-        for m in self.lines:
-            mine = self.select(m, kind)
-            good = self.select(m, kind, 'ok')
-            n = len(good)
-            failed = sum(r.get('status') in FAILED for r in mine)
-            if mine: rows[m] = dict(n=n, failed=failed)
-            if not good: continue
-            acc = mean_interval([r['score'] for r in good], seed=seed, clusters=list(map(image_key_of, good)))
-            table = pd.DataFrame(good, columns=['touch', 'auroc', 'iou', 'calls']).astype(float)
-            means = {k: None if np.isnan(v) else v for k, v in table.mean().items()}
-            against = {} if m == self.base else compare_methods(good, base, seed)
-            rows[m] |= dict(acc=acc.value, lo=acc.lo, hi=acc.hi, interval=acc.kind, worst=acc.value*n/(n + failed))
-            rows[m] |= means | against
-        correct_rows(rows.values())
-        self.known[kind] = rows
-        return rows
+        acc = mean_interval([r['score'] for r in good], seed=seed, clusters=list(map(image_key_of, good)))
+        worst = acc.value*len(good)/(len(good) + failed)
+        row |= dict(acc=acc.value, lo=acc.lo, hi=acc.hi, interval=acc.kind, worst=worst)
+        for k in 'touch', 'auroc', 'iou', 'calls':
+            values = [r[k] for r in good if r.get(k) is not None]
+            row[k] = float(np.mean(values)) if values else None
+        if method != self.base: row |= compare_methods(good, self.select(self.base, kind, 'ok'), seed)
+        return row
 
     def split_rows(self) -> dict: # kind -> method -> row; {} where there is one kind only
         "The numbers by kind, corrected for the comparisons of all of them together"
@@ -211,45 +219,54 @@ class Report:
     def by_picture(self) -> str:
         "Which rows of the tables are counted by picture, where only some are"
         said = []
-        alike = True
+        all_alike = True
         for title, rows in [('the first table', self.rows()), *self.split_rows().items()]:
+            title = title or 'other'
             good = [m for m, r in rows.items() if r['n']]
             shared = [m for m in good if 'by picture' in rows[m]['interval']]
             names = ', '.join(f'`{m}`' for m in shared)
-            alike &= shared == good
-            if shared: said.append(title or 'other' if shared == good else f'{names} of {title or "other"}')
-        if alike or not said: return ''
+            if shared: said.append(title if shared == good else f'{names} of {title}')
+            all_alike &= shared == good
+        if all_alike or not said: return ''
         return ' ' + one_line(f'Of whole pictures, since several questions share one: {"; ".join(said)}.')
+
+    def facts(self) -> list: # of str
+        "The protocol in lines, without its digests"
+        data = self.protocol['data']
+        kinds = {k or 'other': n for k, n in data.get('kinds', {}).items()}
+        about = data | {'kinds': None, 'questions of the kinds': None if {*kinds} == {'other'} else kinds}
+        facts = [self.counts(), *_told(self.protocol | dict(data=about), '\n').split('\n')]
+        if len(self.ids) < data['n']: facts.insert(0, f'unfinished: {len(self.ids)} of {data["n"]} samples have lines')
+        return list(filter(None, map(one_line, facts)))
+
+    def statistics(self) -> str:
+        "Which intervals, tests and corrections stand in the tables"
+        first = [*self.rows().values()]
+        by_kind = [r for rows in self.split_rows().values() for r in rows.values()]
+        shown = first + by_kind
+        note = format_intervals([r.get(k) for r in shown for k in ('interval', 'gain_interval')]) + self.by_picture()
+        tested = sum('p_holm' in r for r in first)
+        if not tested: return note
+        tests = ', '.join(text for name, text in TESTS.items() if any(r.get('test') == name for r in shown))
+        note += (
+            f' p: {tests} against `{one_line(self.base)}` on the samples that both answered; Holm: corrected for '
+            f'the {tested} comparison{"s"*(tested > 1)} of the first table')
+        if by_kind: note += f', and for the {sum("p_holm" in r for r in by_kind)} of the tables by kind together'
+        return f'{note}.'
 
     def markdown(self) -> str:
         "The page of a run: its protocol, its tables, and which intervals, tests and corrections stand in them"
-        def told(value, between=', '):
-            if not isinstance(value, dict): return str(value)
-            items = {k: told(v) for k, v in value.items() if v is not None and k not in _HASHES}
-            return between.join(f'{k} {v}' for k, v in items.items() if v)
-        data = self.protocol['data']
-        first = self.rows()
+        rule = self.protocol['data']['rule']
+        rows = self.rows()
         split = self.split_rows()
-        missing = len(self.ids) < data['n'] and f'unfinished: {len(self.ids)} of {data["n"]} samples have lines'
-        kinds = {k or 'other': n for k, n in data.get('kinds', {}).items()}
-        about = data | {'kinds': None, 'questions of the kinds': None if {*kinds} == {'other'} else kinds}
-        facts = [missing, self.counts(), *told(self.protocol | dict(data=about), '\n').split('\n')]
-        page = [f'# {self.name}', '\n'.join(f'- {one_line(l)}' for l in facts if l), self.table()]
-        if 'pope' in data['rule']: page.append(f'By the rule of the set ({one_line(data["rule"])}):\n\n{self.rule_table()}')
-        page += [f'**{one_line(k or "other")}**\n\n{self.table(k, rows)}' for k, rows in split.items()]
-        by_kind = [r for rows in split.values() for r in rows.values()]
-        shown = [*first.values(), *by_kind]
-        page.append('\n'.join(f'- {text}' for k, text in ABOUT.items() if any(r.get(k) is not None for r in shown)))
-        note = format_intervals([r.get(k) for r in shown for k in ('interval', 'gain_interval')]) + self.by_picture()
-        if tested := sum('p_holm' in r for r in first.values()):
-            tests = ', '.join(text for name, text in TESTS.items() if any(r.get('test') == name for r in shown))
-            note += (
-                f' p: {tests} against `{one_line(self.base)}` on the samples that both answered; Holm: corrected for '
-                f'the {tested} comparison{"s"*(tested > 1)} of the first table')
-            if split: note += f', and for the {sum("p_holm" in r for r in by_kind)} of the tables by kind together'
-            note += '.'
-        worst = [f'`{one_line(m)}`: {100*r["worst"]:.1f} %' for m, r in first.items() if r['failed'] and r['n']]
-        page += [note, worst and f'Accuracy if failures are counted as wrong: {", ".join(worst)}.']
+        page = [f'# {self.name}', _listed(self.facts()), self.table()]
+        if 'pope' in rule: page.append(f'By the rule of the set ({one_line(rule)}):\n\n{self.rule_table()}')
+        page += [f'**{one_line(k or "other")}**\n\n{self.table(k, by_kind)}' for k, by_kind in split.items()]
+        shown = [r for table in (rows, *split.values()) for r in table.values()]
+        page.append(_listed(text for k, text in ABOUT.items() if any(r.get(k) is not None for r in shown)))
+        page.append(self.statistics())
+        worst = [f'`{one_line(m)}`: {100*r["worst"]:.1f} %' for m, r in rows.items() if r['failed'] and r['n']]
+        if worst: page.append(f'Accuracy if failures are counted as wrong: {", ".join(worst)}.')
         page += self.remarks() + self.troubles()
         return '\n\n'.join(filter(None, page)) + '\n\n'
 
@@ -330,13 +347,7 @@ def leaderboard_notes(runs) -> list: # of str
     named = [one_line(f'{name}: {r.name}, {r.counts()}') for name, r in runs.items()]
     return [*named, f'{STAR} {format_intervals(kinds)} Where a cell has an n, the method answered fewer questions than others.']
 
-def write_leaderboard(runs, out) -> list: # name -> `Report`; names of the files
-    "Several runs as one page, in HTML and in Markdown"
-    head, *rows = leaderboard(runs)
-    title = 'Accuracy in %, runs side by side'
-    about = leaderboard_notes(runs)
-    page = PAGE.format(title, table_html(rows, head) + ''.join(f'<p>{escape(l)}' for l in about))
-    text = '\n\n'.join([f'# {title}', markdown_table([head, *rows]), *about]) + '\n'
-    files = {'leaderboard.md': tame_markdown(text), 'leaderboard.html': page}
-    for name, data in files.items(): replace_file(Path(out)/name, data)
-    return [*files]
+def leaderboard_page(runs) -> str: # name -> `Report`; Markdown
+    "Several runs side by side, and what each of them is"
+    page = ['# Accuracy in %, runs side by side', markdown_table(leaderboard(runs)), *leaderboard_notes(runs)]
+    return tame_markdown('\n\n'.join(page)) + '\n'

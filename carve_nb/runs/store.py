@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'FAILED', 'STORE', 'RUN_FILES', 'ELSE', 'differing', 'without', 'to_line', 'read_records', 'export_run',
-           'KeptRun', 'read_run', 'RunStore', 'Attempt', 'attempt', 'Bar', 'carry_out']
+           'KeptRun', 'read_run', 'RunStore', 'unsupported_lines', 'Attempt', 'attempt', 'Bar', 'carry_out']
 
 # %% ../../nbs/library/runs/00_store.ipynb #22142ec9
 import errno, gzip, json, logging, os, platform, sqlite3, sys, warnings
@@ -141,47 +141,48 @@ def _read_tables(path) -> KeptRun: # its lines as rows of the table
         said, = db.execute('PRAGMA quick_check(1)').fetchone()
         if said != 'ok': raise sqlite3.DatabaseError(said)
         if not db.execute('SELECT 1 FROM sqlite_master').fetchone(): return KeptRun()
-        config = dict(db.execute('SELECT * FROM config').fetchone())
-        if config.get('sum') not in (None, digest(config['value'])): raise ValueError('its protocol has changed')
+        columns = [column['name'] for column in db.execute('PRAGMA table_info(lines)')]
+        if columns != ['id', 'method', 'place', 'line', 'sum']:
+            raise ValueError('its table has other columns, as an older version wrote them: run it anew')
+        config = db.execute('SELECT value, sum FROM config').fetchone()
+        if config['sum'] != digest(config['value']): raise ValueError('its protocol has changed')
         rows = [dict(r) for r in db.execute('SELECT rowid, * FROM lines')]
-        if rows and {*rows[0]} - {'sum'} != {'rowid', 'id', 'method', 'place', 'line'}:
-            raise ValueError('its table has other columns')
         sessions = [dict(r) for r in db.execute('SELECT owner, samples, seconds FROM sessions ORDER BY rowid')]
         return KeptRun({**json.loads(config['value'])}, rows, sessions)
 
 def _read_row(row, methods) -> dict: # of the table of lines; of `_named_methods`
     "The line of a row, or an error where it is damaged"
-    if row.get('sum') not in (None, _line_sum(row['place'], row['line'])): raise ValueError('its digest is another')
+    if row['sum'] != _line_sum(row['place'], row['line']): raise ValueError('its digest is another')
     line = json.loads(row['line']) | dict(at=int(row['place']))
     _check_line(line, methods)
     if (line['id'], line['method']) != (row['id'], row['method']): raise ValueError('it stands under another name')
     return line
+
+def _check_empty(folder):
+    "Raise an error if a folder without lines in a database holds other files of a run"
+    old = next((k for k in _EXPORTS if (folder/k).exists()), None)
+    if not old: return
+    if (folder/STORE).exists():
+        raise RunError(
+            f'{folder/STORE} is empty, and {old} beside it is not: its lines are lost. Put back a copy of it; without it '
+            f'`carve report` reads {old}. {ELSE}')
+    raise RunError(
+        f'{folder} holds {old} without {STORE}: files of another kind, of an older version, or exports alone. '
+        f'They stay readable, but cannot be gone on with. {ELSE}')
 
 def read_run(folder, all_methods=False, damaged=None) -> KeptRun:
     """A run, with the lines of the methods asked for last, in the order of samples and methods.
 
     `all_methods`: the lines of all methods, as they were written; `damaged`: a list that gets the numbers of damaged
     rows, which are an error otherwise."""
-    folder = Path(folder)
-    found = KeptRun()
-    path = folder/STORE
-    if path.exists():
-        try:
-            found = _read_tables(path)
-            methods = _named_methods(found.protocol or {})
-        except (sqlite3.Error, ValueError, TypeError, KeyError) as e:
-            raise RunError(f'{path} is damaged: {" ".join(str(e).split())}. Put back a copy of it. {ELSE}') from None
+    path = Path(folder)/STORE
+    try: found = _read_tables(path) if path.exists() else KeptRun()
+    except (sqlite3.Error, ValueError, TypeError, KeyError) as e:
+        raise RunError(f'{path} is damaged: {" ".join(str(e).split())}. Put back a copy of it. {ELSE}') from None
     if found.protocol is None:
-        old = next((k for k in _EXPORTS if (folder/k).exists()), None)
-        if old and path.exists():
-            raise RunError(
-                f'{path} is empty, and {old} beside it is not: its lines are lost. Put back a copy of it; without it '
-                f'`carve report` reads {old}. {ELSE}')
-        if old:
-            raise RunError(
-                f'{folder} holds {old} without {STORE}: files of another kind, of an older version, or exports alone. '
-                f'They stay readable, but cannot be gone on with. {ELSE}')
+        _check_empty(Path(folder))
         return found
+    methods = _named_methods(found.protocol)
     lines = []
     bad = []
     for row in found.lines:
@@ -199,44 +200,51 @@ def read_run(folder, all_methods=False, damaged=None) -> KeptRun:
     return found._replace(lines=sorted(lines, key=lambda l: (l['at'], places.get(l['method']))))
 
 # %% ../../nbs/library/runs/00_store.ipynb #eed5ba06
+def _lock(folder, part): # connection that holds the lock until it is closed
+    "Keep other writers of this part out of a folder, or raise an error that names the one that is there"
+    try:
+        lock = sqlite3.connect(folder/f'run{part}.lock', timeout=0)
+        lock.execute('BEGIN IMMEDIATE')
+        return lock
+    except sqlite3.Error as e:
+        if e.sqlite_errorname != 'SQLITE_BUSY':
+            raise RunError(
+                f'{folder} cannot be locked: {e}. Give a folder that can be written to, with room, on a disk that knows '
+                'locks.') from None
+        sessions = read_run(folder).sessions
+        owner = next((s['owner'] for s in sessions[-1:] if s['seconds'] is None), 'another process')
+        raise RunError(f'{folder} is being written by {owner}; let it end, or give another folder.') from None
+
+def _set_aside(folder) -> Path: # the new folder
+    "Move the files of a run into a new folder inside its own; nothing is deleted"
+    into = next(p for i in count(1) if not (p := folder/f'before-{i}').exists())
+    into.mkdir()
+    for name in RUN_FILES:
+        if (folder/name).exists(): os.replace(folder/name, into/name)
+    return into
+
 class RunStore:
     "A run that is being written; lines of the same run that the folder holds already are kept"
     def __init__(self, out, protocol, # folder; plain values that all answers depend on
         keys={}, # id -> key of the question with its truth and picture, key of the picture; where they are known
         free=(), # fields of `protocol` that may differ between two sessions
         retry=False, force=False, # measure failures again; move another run in the folder into a subfolder
-        part='', # of the samples, where several processes share the folder
-        score=None): # line -> the score of its answer; None: it is not computed again
+        part=''): # of the samples, where several processes share the folder
         self.folder = Path(out)
         self.path = self.folder/STORE
         self.keys = keys
-        self.score = score
         self.free = {*free, 'methods', 'left_out'}
         self.part = part
         self.protocol = json.loads(json.dumps(protocol, default=str))
         self.db = self.inode = None
         self.closed = False
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:         # one writer at a time, of each part
-            self.lock = sqlite3.connect(self.folder/f'run{part}.lock', timeout=0)
-            self.lock.execute('BEGIN IMMEDIATE')
-        except sqlite3.Error as e:
-            if e.sqlite_errorname != 'SQLITE_BUSY':
-                raise RunError(
-                    f'{self.folder} cannot be locked: {e}. Give a folder that can be written to, with room, on a disk '
-                    'that knows locks.') from None
-            sessions = read_run(self.folder).sessions
-            owner = next((s['owner'] for s in sessions[-1:] if s['seconds'] is None), 'another process')
-            raise RunError(f'{self.folder} is being written by {owner}; let it end, or give another folder.') from None
+        self.lock = _lock(self.folder, part)
         try:
             try: drop = self.take_up(retry)
             except RunError as e:
                 if not force: raise
-                into = next(p for i in count(1) if not (p := self.folder/f'before-{i}').exists())   # nothing is deleted
-                into.mkdir()
-                for name in RUN_FILES:
-                    if (self.folder/name).exists(): os.replace(self.folder/name, into/name)
-                warnings.warn(f'{e} Set aside, as asked: {into}', stacklevel=3)
+                warnings.warn(f'{e} Set aside, as asked: {_set_aside(self.folder)}', stacklevel=3)
                 drop = self.take_up(retry)
             self.begin(drop)
         except BaseException:
@@ -257,32 +265,32 @@ class RunStore:
         why = why or _differing_methods(known, now)
         if why: raise RunError(f'{self.folder} holds another run: {"; ".join(why)}. {ELSE}')
         drop = []
-        for l in there.lines:
-            key = (l['id'], l['method'])
-            if l['id'] not in self.keys and l['id'] and now and self.keys:
-                raise RunError(
-                    f'{self.folder} holds samples that are not asked for now (a run can only grow): {l["id"]!r}. '
-                    f'{ELSE}')
-            fits = l['id'] not in self.keys or l.get('key') == self.keys[l['id']][0]
-            left_out = now and l['method'] not in now
-            if l['status'] == 'ok' and not fits:
-                raise RunError(
-                    f'{self.folder} holds an answer to another question: question, answer, true region or picture of '
-                    f'{l["id"]!r} has changed since. {ELSE}')
-            wrong = self.score and l['status'] == 'ok' and abs(self.score(l) - l['score']) > 1e-6
-            if wrong and not retry:
-                raise RunError(
-                    f'{self.path} is damaged: the answer {l.get("answer")!r} to {l["id"]!r} by {l["method"]!r} has the '
-                    f'score {self.score(l):g}, not {l["score"]:g}. Put back a copy of it, or measure again what is damaged '
-                    f'({_RETRY}). {ELSE}')
-            again = retry and l['status'] in FAILED and not left_out
-            if not fits or wrong or again: drop.append(key)
-            elif not left_out: self.done[key] = l.get('score')
+        for line in there.lines:
+            fits = self.check_question(line)
+            asked = not now or line['method'] in now     # a study has no methods
+            key = line['id'], line['method']
+            if not fits or retry and asked and line['status'] in FAILED: drop.append(key)
+            elif asked: self.done[key] = line.get('score')
         if left_out := {m: v for m, v in known.items() if m not in now}: self.protocol['left_out'] = left_out
         last = there.sessions[-1:]
         if last and last[0]['seconds'] is None and not self.part:
             warnings.warn(f'{last[0]["owner"]} did not close {self.folder}; its run is taken up.', stacklevel=4)
         return drop
+
+    def check_question(self, line) -> bool:
+        "Whether a line is about a question as it is now; raises an error for an answer that is not, and for a lost sample"
+        id = line['id']
+        if id not in self.keys:
+            if id and self.keys and self.protocol.get('methods'):
+                raise RunError(
+                    f'{self.folder} holds samples that are not asked for now (a run can only grow): {id!r}. {ELSE}')
+            return True
+        fits = line.get('key') == self.keys[id][0]
+        if line['status'] == 'ok' and not fits:
+            raise RunError(
+                f'{self.folder} holds an answer to another question: question, answer, true region or picture of '
+                f'{id!r} has changed since. {ELSE}')
+        return fits
 
     def begin(self, drop):
         "Record this session, and delete the lines that are measured again"
@@ -291,9 +299,6 @@ class RunStore:
             self.db.execute('BEGIN IMMEDIATE')
             self.db.create_function('line_sum', 2, _line_sum)
             for table in _TABLES: self.db.execute(table)
-            for table in 'config', 'lines':       # those from before there were digests
-                if 'sum' not in [column for _, column, *_ in self.db.execute(f'PRAGMA table_info({table})')]:
-                    self.db.execute(f'ALTER TABLE {table} ADD COLUMN sum TEXT')
             self.db.execute('DELETE FROM config')
             text = json.dumps(self.protocol)
             self.db.execute('INSERT INTO config VALUES (?, ?)', [text, digest(text)])
@@ -332,6 +337,10 @@ class RunStore:
         with self.writing(): self.db.executemany('INSERT OR IGNORE INTO lines VALUES (?, ?, ?, ?, ?)', rows)
         for r in records: self.done.setdefault((r['id'], r['method']), r.get('score'))
 
+    def left(self, id, methods) -> list:
+        "Those of some methods whose line about a sample is not there"
+        return [m for m in methods if (id, m) not in self.done]
+
     def close(self, ids=(), samples=0, seconds=0.):
         "Put the lines in the order of the samples, and record the time of this session; a second call does nothing"
         if self.closed: return
@@ -347,6 +356,10 @@ class RunStore:
             self.closed = True
 
 # %% ../../nbs/library/runs/00_store.ipynb #26d189db
+def unsupported_lines(unfit) -> list: # method -> why it cannot be used
+    "A line for each method that cannot be used, about no sample"
+    return [dict(id='', at=-1, status='unsupported', kind='', question='', method=m, why=why) for m, why in unfit.items()]
+
 class Attempt(NamedTuple):
     "A value, or the status and reason of an error"
     value: object # None: nothing
@@ -375,26 +388,29 @@ def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the 
     "Store lines as they come, with a progress bar that shows the accuracies so far, and record the time of the session"
     counts = Counter()
     points = Counter()
-    calls = n = 0
+    calls = 0
+    n = 0
     why = ''
     start = perf_counter()
     def count(method, score):
-        if score is not None: counts[method], points[method] = counts[method] + 1, points[method] + score
+        if score is None: return
+        counts[method] += 1
+        points[method] += score
     for (_, method), score in store.done.items(): count(method, score)
     answered = bool(counts)
     try:
         with Bar(total=total, initial=done, disable=not progress, unit='sample', file=sys.stderr, dynamic_ncols=True) as bar:
             for lines in measured:
                 store.add(lines)
-                for l in lines:
-                    count(l['method'], l.get('score'))
-                    calls += l.get('calls', 0)
-                    answered |= l['status'] == 'ok'
-                n = n + 1
-                why = why or lines[0].get('why')
-                shares = [f'{m[:12]} {100*points[m]/counts[m]:.0f}' for m in [*counts][:5]]
-                if calls: bar.set_postfix_str(f'{" ".join(shares)}, {calls} calls', refresh=False)
+                n += 1
+                for line in lines:
+                    count(line['method'], line.get('score'))
+                    calls += line.get('calls', 0)
+                    answered |= line['status'] == 'ok'
+                shares = ' '.join(f'{m[:12]} {100*points[m]/counts[m]:.0f}' for m in [*counts][:5])
+                if calls: bar.set_postfix_str(f'{shares}, {calls} calls', refresh=False)
                 bar.update()
+                why = why or lines[0].get('why')
                 if n >= 5 and not answered:
                     raise IncompleteError(
                         f'none of the first {n} samples has an answer; the first said: {why} Mend it, and '

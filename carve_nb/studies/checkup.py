@@ -39,8 +39,8 @@ from ..method.profiles import find_profile, profile_path
 from ..models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
 from ..runs.options import Loading
 from ..runs.report import PAGE
-from ..runs.runner import MAY_CHANGE, RunConfig, ready_here, run_eval
-from ..runs.store import RunStore, attempt, carry_out, differing, export_run, read_records, read_run
+from ..runs.runner import MAY_CHANGE, RunConfig, Task, ready_here, run_eval
+from ..runs.store import RunStore, unsupported_lines, attempt, carry_out, differing, export_run, read_records, read_run
 from .profile import profile_model, scene_questions
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #77d6a6ba
@@ -347,7 +347,7 @@ def ask_ladders(store, evaluator, arms, test, n, ids): # of `plan_test`; `ids` i
         for seed in range(n):
             r = eye_question(SEEDS[1000*[*CHANCE].index(kind) + seed], kind, step, test['canvas'])
             ids.append(r.id)
-            if (r.id, arms[0]) not in store.done: yield from evaluator([(len(ids) - 1, r)])
+            if (r.id, arms[0]) not in store.done: yield from evaluator([Task(len(ids) - 1, r)])
             try: step = walk.send(np.array([store.done.get((r.id, a)) for a in arms], float))
             except StopIteration: break
 
@@ -355,7 +355,7 @@ def time_question(evaluator, canvas) -> float: # minutes
     "How long a question takes in all ways; the second of two, since the first is slower than the others"
     for _ in range(2):
         start = perf_counter()
-        list(evaluator([(0, eye_question(SEEDS[-1], 'digit', 14, canvas))]))
+        list(evaluator([Task(0, eye_question(SEEDS[-1], 'digit', 14, canvas))]))
     return (perf_counter() - start)/60
 
 def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
@@ -367,11 +367,10 @@ def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
     vlm = model if isinstance(model, VLM) else Loading.of(model).load()
     eyes = (read_run(out).protocol or {}).get('eyes') or examine_eyes(vlm, canvas)     # measured once
     test = plan_test(vlm, kinds, canvas)
-    with ready_here(vlm, RunConfig((*ARMS, test['other']), SHORT_ANSWER, 16)) as (evaluator, protocol, unfit):
-        store, ids = RunStore(out, protocol | dict(test=test, eyes=eyes), free=FREE), []
-        arms = [a for a in ARMS if a not in unfit]
-        head = dict(id='', at=-1, status='unsupported', kind='', question='')     # about no question
-        store.add([head | dict(method=m, why=why) for m, why in unfit.items()])
+    with ready_here(vlm, RunConfig((*ARMS, test['other']), SHORT_ANSWER, 16)) as evaluator:
+        store, ids = RunStore(out, evaluator.protocol | dict(test=test, eyes=eyes), free=FREE), []
+        arms = [a for a in ARMS if a not in evaluator.unfit]
+        store.add(unsupported_lines(evaluator.unfit))
         done, total = len({id for id, _ in store.done if id}), n*len(kinds)
         tell = partial(print, file=sys.stderr) if progress else lambda text: None
         if progress and done < total:

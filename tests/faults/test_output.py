@@ -107,7 +107,7 @@ def an_explorer(vlm):
     ex.question.value = BAD
     shown = take_shown(vlm, image, 'What digit is it?', BAD)
     rows = dataclasses.replace(shown.rows, question_tokens=[BAD]*len(shown.rows.question_tokens), answer=dataclasses.replace(shown.rows.answer, text=BAD))
-    ex.keep((dataclasses.replace(shown, question=BAD, said=[BAD]*len(shown.said), model=BAD, rows=rows), None, None))
+    ex.keep(dataclasses.replace(shown, question=BAD, said=[BAD]*len(shown.said), model=BAD, rows=rows))
     return ex
 
 
@@ -284,7 +284,7 @@ def test_fifty_runs_of_a_cell(vlm, monkeypatch, figure):
         ex = Explorer(vlm)
         if i in (1, 49):
             ex.open_picture(scene.image)
-            ex.keep((take_shown(vlm, scene.image, scene.question), None, None))
+            ex.keep(take_shown(vlm, scene.image, scene.question))
             for title in ex.panes: ex.tab.value = title; ex.job and ex.job.join(); ex.dials.all['lam'].value *= 1.5
         ex._ipython_display_()
         counts.append([len(w.widget._instances), len(comm.get_comm_manager().comms), sum(len(f) for x in ex.widgets() for kinds in x._trait_notifiers.values() for f in kinds.values()), sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in vlm.model.modules()),

@@ -100,7 +100,7 @@ from carve_nb.runs.report import write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
-from carve_nb.runs.runner import RunConfig, SampleEvaluator
+from carve_nb.runs.runner import RunConfig, SampleEvaluator, Task
 
 '''
 SPACE = HEAD + '''
@@ -112,7 +112,7 @@ vlm.text_config.max_position_embeddings = 1 << 15
 small, large = s.image.resize((56, 56)), s.image.resize((704, 704))
 method(vlm, small, s.question)
 worker, records = SampleEvaluator(vlm, RunConfig(('none', 'carve'), max_new_tokens=2)), [replace(r, image=im, boxes=None) for r, im in zip(load_benchmark('scenes', 2), (large, small))]
-next(worker([(1, records[1])]))
+next(worker([Task(1, records[1])]))
 size = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmSize')).split()[1]) << 10
 found, limit = [], lambda n: resource.setrlimit(resource.RLIMIT_AS, (n, resource.RLIM_INFINITY))
 for mb in (2, 12, 50, None):
@@ -127,7 +127,7 @@ for mb in (2, 12, 50, None):
     r = None
 for mb in 1, 2, 3, 5, 8, 12, 18:   # so that the small picture fits and the large one does not: where that is depends on the heap
     limit(size() + (mb << 20))
-    try: lines = [next(worker([(i, r)])) for i, r in enumerate(records)]
+    try: lines = [next(worker([Task(i, r)])) for i, r in enumerate(records)]
     except IncompleteError: lines = []   # not even the small one
     limit(resource.RLIM_INFINITY)
     if lines and [l['status'] for l in lines[1]] == ['ok', 'ok']: break
