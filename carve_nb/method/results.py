@@ -154,7 +154,7 @@ class Result:
         "The picture, the maps and the view, one by one; the true region `box` is outlined in white"
         image = ImageOps.contain(to_raster(self.image), (4*height, height))
         def fit(box): return scale_box(box, self.image.size, image.size)
-        maps = self.maps or ({} if self.saliency is None else {'S': self.saliency})
+        maps = self.maps or ({} if self.saliency is None else {'map': self.saliency})
         out = dict(picture=image) | {title: overlay(image, S.coarse().to_pixels()) for title, S in maps.items()}
         if unseen_note(self.seen, self.image.size):
             out['picture'] = draw_boxes(image, [fit([round(v) for v in self.seen])], CONCEPT_COLORS['control'], 3)
