@@ -59,13 +59,13 @@ SHARES = 0, .1, .2, .3, .4, .5, .65, .8   # of the first patch in the row that l
 
 def shares_at(vlm, biases, scenes) -> np.ndarray: # of `Record`s; [n]
     "The mean share of the first patch under each bias"
-    row, layers, *_ = Lookup().choose(vlm)
+    chosen = Lookup().settled(vlm)
     found = np.zeros((len(scenes), len(biases)))
     for i, s in enumerate(scenes):
         with vlm.sharing():
             for j, bias in enumerate(biases):
                 with sink(vlm, bias): rows = vlm.capture(s.image, s.question, suffix=SHORT_ANSWER)
-                S = rows.saliency(layers, query=word_row(rows, row)).values
+                S = rows.saliency(chosen.layers, query=word_row(rows, chosen.row)).values
                 found[i, j] = S[0, 0]/S.sum()
     return found.mean(0)
 
@@ -112,11 +112,11 @@ def baseline_maps(A, sets) -> dict: # [tokens, Nv]; of `token_sets`; -> name -> 
 
 def scene_maps(vlm, sample) -> dict: # name -> `Saliency`
     "The map of each baseline, from one pass"
-    row, layers, *_ = Lookup().choose(vlm)
+    chosen = Lookup().settled(vlm)
     rows, n = all_rows(vlm, sample)
-    A = rows.question[:, [rows.layers.index(l) for l in layers]].mean((1, 2)).numpy()
+    A = rows.question[:, [rows.layers.index(l) for l in chosen.layers]].mean((1, 2)).numpy()
     span = rows.spans[0]
-    maps = baseline_maps(A, token_sets(rows, n, row))
+    maps = baseline_maps(A, token_sets(rows, n, chosen.row))
     return {k: Saliency(v.reshape(span.grid), sample.image.size, span.box) for k, v in maps.items()}
 
 def measure_scene(vlm, sample, biases) -> dict: # a digit question
@@ -153,7 +153,7 @@ def share_of_one_patch(maps) -> tuple: # [n, Nv] of questions about different pi
 def measure_pictures(vlm, bias, pictures) -> dict: # lists of `Record`s, several of each picture
     "What a profile would choose under a bias: row and layers by agreement, without and less the others; how strong the sink is"
     agreed, maps = dict(none=[], others=[]), []
-    row, layers, *_ = Lookup().choose(vlm)
+    chosen = Lookup().settled(vlm)
     for asked in pictures:
         ranks = dict(none=[], others=[])
         with vlm.sharing(), sink(vlm, bias):
@@ -165,7 +165,7 @@ def measure_pictures(vlm, bias, pictures) -> dict: # lists of `Record`s, several
                 floor = lambda a: np.maximum(a, a.mean(-1, keepdims=True)/100)
                 ranks['none'].append([rankdata(floor(a), axis=1) for a in own.values()])
                 ranks['others'].append([rankdata(a.round(9), axis=1) for a in less.values()])
-                maps.append(own[row][[rows.layers.index(l) for l in layers]].mean(0))
+                maps.append(own[chosen.row][[rows.layers.index(l) for l in chosen.layers]].mean(0))
         for k, r in ranks.items(): agreed[k].append([layer_agreement(of) for of in np.array(r).swapaxes(0, 1)])
     maps = np.array(maps)
     at = np.cumsum([0, *map(len, pictures)])

@@ -206,7 +206,8 @@ def run_kinds(
     vlm, out, name = VLM.from_pretrained(model), Path(out), Path(model).name
     out.mkdir(parents=True, exist_ok=True)
     path, results = out/f'{name}-{part}.jsonl', Path(__file__).parents[1]/'nbs/results'
-    read = Lookup().choose(vlm)[:2]
+    chosen = Lookup().settled(vlm)
+    read = chosen.row, chosen.layers
     bodies = json.loads((results/'rows/rows.json').read_text())
     heads = bodies.get(name, bodies['carve-small'])['found']['localization heads, last']['heads']
     if part == 'calibration':

@@ -1,6 +1,7 @@
 """Processes forked from one that has loaded the libraries: they are imported once for all tests, not for each process. Where
 the start is what is tested, in test_install, test_determinism, test_import and some of test_cli, a shell's command is started."""
 import gc, os, runpy, shutil, signal, subprocess, sys, tempfile, time
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 import pytest
@@ -101,3 +102,9 @@ def forked_kernels(monkeypatch):
         shutil.rmtree(p.files[0].parent)
         return p
     monkeypatch.setattr('jupyter_client.provisioning.local_provisioner.launch_kernel', launch)
+
+
+def asking(method, **how):
+    "A method that asks so; a control of another's size, such as `random`, asks as that one does"
+    if not hasattr(method, 'size_from'): return replace(method, **how)
+    return replace(method, size_from=replace(method.size_from, **how))

@@ -401,7 +401,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert 'asked: What colour is the car?' in err and 'touch' not in out and '1 pictures are fewer than 4' in out and 'but not used, as it is not sure' in out
     llava = VLM.from_pretrained(models['llava'])
-    assert Lookup().choose(llava)[0] == 'last' and 'is not sure' in Lookup().choose(llava)[3][0] and find_profile(llava).n < 3
+    assert Lookup().settled(llava).row == 'last' and 'is not sure' in Lookup().choose(llava)[1][0] and find_profile(llava).n < 3
 
 
 def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
@@ -417,9 +417,9 @@ def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
     assert main(['profile', '--model', 'carve-small', '--images', str(tmp_path/'ex'), '--quiet']) == 0
     out, vlm = capsys.readouterr().out, VLM.from_pretrained('carve-small')
     assert 'not kept: the profile of 40 pictures (scenes of this package) is sure, and stays' in out and 'kept in' not in out
-    assert not [*(tmp_path/'kept').iterdir()] and Lookup().choose(vlm) == ('noun', [2], 'none', [])
+    assert not [*(tmp_path/'kept').iterdir()] and Lookup().choose(vlm) == (Lookup(row='noun', layers=[2], baseline='none'), [])
     replace(find_profile(vlm), n=1, row='last', layers=[9]).save(profile_path(vlm))
-    assert Lookup().choose(vlm) == ('noun', [2], 'none', [])
+    assert Lookup().choose(vlm) == (Lookup(row='noun', layers=[2], baseline='none'), [])
 
 
 def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from carve_nb.core.errors import CarveError, UnsupportedError, RunError
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.algorithm import algorithm_1
 from carve_nb.method.carve import Carve
-from processes import run, script
+from processes import asking, run, script
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.image_tokens import told_grid
 from test_families import NAMES as FAMILY_NAMES
@@ -47,7 +47,7 @@ def quiet(request):
 def photo(): return Image.fromarray(data.chelsea()).resize((120, 90))
 
 
-def short(name): return make_method(name, max_new_tokens=3) if name not in ('random', 'centre') else make_method(name, size_from=make_method('carve', max_new_tokens=3))
+def short(name): return asking(make_method(name), max_new_tokens=3)
 
 
 @pytest.mark.parametrize('family', FULL)
@@ -80,8 +80,7 @@ def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
     assert texts == [QUESTION]
     for suffix in SHORT_ANSWER, None:
         texts.clear()
-        method = short(name)
-        if suffix is None: method = replace(method, size_from=replace(method.size_from, suffix=None)) if name in ('random', 'centre') else replace(method, suffix=None)
+        method = short(name) if suffix else asking(short(name), suffix=None)
         method(vlm, photo, QUESTION, box=BOX)
         short_form = f"{QUESTION} {SHORT_ANSWER}"
         assert (short_form if suffix else QUESTION) in texts and (suffix or short_form not in texts)

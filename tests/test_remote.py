@@ -15,7 +15,7 @@ from carve_nb.attention.capture import VLM
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
-from processes import afresh, run
+from processes import afresh, asking, run
 from recipes.tiny_models import make_tiny_checkpoint
 from carve_nb.method.cross_model import Endpoint, RemoteError
 from carve_nb.core.errors import CarveError
@@ -102,7 +102,7 @@ WITH_VIEW = [e.name for e in registry.ENTRIES.values() if e.asks != 'model']
 @pytest.mark.parametrize('name', WITH_VIEW)
 def test_every_method(name, serve, tiny, photo):
     "One request, with the pictures that the model here would be shown; guided methods are refused"
-    method = registry.make_method(name, **({'size_from': Carve(max_new_tokens=2)} if name in ('random', 'centre') else {'max_new_tokens': 2}))
+    method = asking(registry.make_method(name), max_new_tokens=2)
     far, seen = serve(ok('there'))
     if method.guides:
         with pytest.raises(CarveError, match='changes how the model itself answers'): method(tiny, photo, 'What is it?', by=far)

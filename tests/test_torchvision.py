@@ -78,13 +78,13 @@ def test_video_as_stock(name, folders):
         image_processor=ip, tokenizer=tok, chat_template=tok.chat_template,
         video_processor=getattr(transformers, videos)(**settings), **own)
     video = Video(clip, [i/2 for i in range(6)])
-    inputs, grid, n, words = vlm.family.moments(vlm.processor, vlm.model.config, video)
+    moments = vlm.family.moments(vlm.processor, vlm.model.config, video)
     pad = stock.video_token
     frame = '{}' if still else '<|vision_start|>{}<|vision_end|>'
     about = VideoMetadata(total_num_frames=6, fps=2., frames_indices=list(range(6)), duration=3.)
     theirs = stock(text=f'user {frame.format(pad)} what?', videos=[clip], return_tensors='pt',
                    videos_kwargs=dict(do_sample_frames=False, video_metadata=[about]))
-    assert tok(f'user {frame.format(words)} what?')['input_ids'] == theirs['input_ids'][0].tolist()
-    for k, v in inputs.items():
+    assert tok(f'user {frame.format(moments.words)} what?')['input_ids'] == theirs['input_ids'][0].tolist()
+    for k, v in moments.inputs.items():
         assert torch.as_tensor(theirs[k]).shape == v.shape, k
         assert (torch.as_tensor(theirs[k]) - v).abs().double().mean() <= PIXELS, k

@@ -88,19 +88,21 @@ class Recorder(Watcher):
 
     def see(self, call) -> bool:    # may the pass end here?
         "Keep the wanted rows of one layer, once a pass: gradient checkpointing runs it again in the backward pass"
-        layer, q, k = call.module.layer_idx, call.q.detach(), call.k.detach()
+        layer = call.module.layer_idx
         now = self.passes[-1]
         if layer not in self.layers or layer in now['weights']: return False
-        (B, _, Q, _), K, before = q.shape, k.shape[2], now['before']
-        N = before + Q
+        before = now['before']
+        N = before + call.q.shape[2]
+        K = call.k.shape[2]
         if not now['weights']:
-            if self.given: self.check_pass(B, before, N)
+            if self.given: self.check_pass(len(call.q), before, N)
             wanted = {N + r if r < 0 else r for r in self.rows}
             now['rows'] = [r for r in range(before, N) if r in wanted]
         if self.cross and K < self.passes[0].setdefault('keys', K):
             raise CaptureError(f'Of the pictures layer {layer} holds only {K} keys any more: `crop` of the cache takes them '
                                'too. Crop the other layers alone.')
-        scores = row_scores(q, k, call.mask, call.scale, [r - before for r in now['rows']], **call.terms)
+        at = [r - before for r in now['rows']]
+        scores = row_scores(call.q.detach(), call.k.detach(), call.mask, call.scale, at, **call.terms)
         w = softmax_beside(scores, call.sinks)
         if not self.cross: w = pad(w, (max(0, N - K), 0))   # what lies behind a window
         now['weights'][layer] = w if self.columns is None else w[..., self.columns.to(w.device)]
@@ -169,11 +171,13 @@ def batch_recorder(vlm, prompts, leads, layers=None, question_rows=True, **kw) -
         names = ', '.join(f'{l} ({kinds[l]})' if kinds else str(l) for l in missing)
         warnings.warn(f'No attention to the pictures in layers {names} of {vlm.family.name}: left out. Read are {kept}.',
                       stacklevel=4)
-    bridge, own = vlm.family.bridge, list(zip(prompts, leads))
-    cross = bool(vlm.family.cross and not bridge)
-    columns = torch.cat([s.tokens + (0 if cross else lead) for p, lead in own for s in p.spans]).unique()
-    if bridge: columns = (prompts[0].inputs['input_ids'][0] == vlm.model.config.image_token_id).nonzero()[:, 0].cpu()
+    own = list(zip(prompts, leads))
     rows = {i + lead for p, lead in own for i in [*(p.question if question_rows else ()), len(p) - 1]}
+    cross = bool(vlm.family.cross and not vlm.family.bridge)
+    if vlm.family.bridge:
+        queries = prompts[0].inputs['input_ids'][0] == vlm.model.config.image_token_id
+        columns = queries.nonzero()[:, 0].cpu()
+    else: columns = torch.cat([s.tokens + (0 if cross else lead) for p, lead in own for s in p.spans]).unique()
     return Recorder(vlm.text_config, kept, [*sorted(rows), -1], columns, cross=cross, **kw)
 
 # %% ../../nbs/library/attention/02_capture.ipynb #69967a25
@@ -257,15 +261,16 @@ class VLM(Model):
         if steps not in STEPS: raise CaptureError(f'steps must be one of {", ".join(STEPS)}, not {steps!r}.')
         refuse_compiled(self.model)
         ensure_read(self)
-        N, answers = max(map(len, prompts)), [None]*len(prompts)
-        leads, facts = [N - len(p) for p in prompts], dict(argmax=self.argmax, batch=len(prompts))
+        longest = max(map(len, prompts))
+        leads = [longest - len(p) for p in prompts]
         rec = batch_recorder(self, prompts, leads, layers, question_rows, stop=steps == 'first')
         bridged = self.family.bridge(self.model) if self.family.bridge else nullcontext()
+        answers = [None]*len(prompts)    # it stays so where the pass ends before the answer
         with model_lock(self.model), bridged as seen, watching(rec, self.model):
-            answers = self.generate_many(prompts, max_new_tokens)    # they stay None where the pass ends before
+            answers = self.generate_many(prompts, max_new_tokens)
         check_seen(rec)
-        own = zip(prompts, answers, leads)
-        found = [rows_of(self, p, rec, steps, a, b, lead, seen, **facts) for b, (p, a, lead) in enumerate(own)]
+        facts = dict(argmax=self.argmax, batch=len(prompts))
+        found = [rows_of(self, p, rec, steps, answers[b], b, leads[b], seen, **facts) for b, p in enumerate(prompts)]
         return found[0] if alone else found
 
 # %% ../../nbs/library/attention/02_capture.ipynb #49799bf6

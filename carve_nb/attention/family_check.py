@@ -89,8 +89,11 @@ def small_picture() -> Image.Image:
 
 def check_family(vlm) -> FamilyCheck:
     "Read one small picture with a model as it is loaded, and compare with eager attention and the tower's features"
-    family, image, doing = vlm.family, small_picture(), 'Its image tokens are not placed'
-    check = FamilyCheck(family.name, family.rule, dict(transformers=transformers.__version__, torch=torch.__version__))
+    family = vlm.family
+    image = small_picture()
+    rule = family.rule or f'its record ({getattr(family.blocks, "__name__", "blocks")})'
+    check = FamilyCheck(family.name, rule, dict(transformers=transformers.__version__, torch=torch.__version__))
+    doing = 'Its image tokens are not placed'
     bound = 1e-4 if vlm.dtype == torch.float32 else 2e-2
     _passed.add(vlm.model)    # what the check itself reads is not checked
     try:

@@ -175,12 +175,13 @@ def head_importance(
     vlm, shown,                        # a capture with `image`, `question` and `rows`, such as an `ExplorerState`
     layers=None,                       # indices; None: all that attend
     step=lambda share, text='': None,  # called before every head; may raise to stop
-    suffix=SHORT_ANSWER,               # after the question
 ) -> dict:                             # layer -> [H] loss of log-probability of the first token when the head is masked
     "How much the answer needs the attention of each head to the picture"
     check_needs(vlm, SimpleNamespace(name='masking a head', needs=('patches', 'inline')))
-    prompt, token = vlm.prompt(shown.image, shown.question, suffix), shown.rows.tokens[0]
-    columns, kept = torch.cat([s.tokens for s in prompt.spans]), []
+    prompt = vlm.prompt(shown.image, shown.question, SHORT_ANSWER)
+    token = shown.rows.tokens[0]
+    columns = torch.cat([s.tokens for s in prompt.spans])
+    kept = []    # log-probabilities of the token
     def keep(ids, scores):
         kept.append(scores[0].float().log_softmax(-1)[token].item())
         return scores

@@ -40,7 +40,9 @@ _watching = ContextVar('inputs of layers are watched', default=False)
 @contextmanager
 def layer_inputs(vlm, layers, see): # a `VLM`; decoder layer indices; function of layer and [B, Q, D] hidden states
     "Call `see` with what enters some layers, for passes inside the block and in its own context"
-    blocks, was, handles = decoder_layers(vlm.model), _watching.get(), []
+    blocks = decoder_layers(vlm.model)
+    was = _watching.get()
+    handles = []
     def undo():
         for h in handles: h.remove()
         _watching.set(was)

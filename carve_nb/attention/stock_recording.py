@@ -28,8 +28,14 @@ class _StockRecord:
         self.places = prompt_places(inputs)
         if without := [b for b, p in enumerate(prompts) if not p.spans]:
             raise CaptureError(f'Prompt {without[0]} has no picture, so it has no attention to one.')
-        self.model, self.inputs, self.steps, self.length = model, inputs, steps, inputs['input_ids'].shape[1]
-        self.vlms, self.out, self.seconds, self.eos = [StockVLM(model, processor, p) for p in prompts], None, 0., None
+        self.model = model
+        self.inputs = inputs
+        self.steps = steps
+        self.length = inputs['input_ids'].shape[1]
+        self.out = None      # what `generate` returned
+        self.seconds = 0.
+        self.eos = None      # id of the end token, or a list of such ids
+        self.vlms = [StockVLM(model, processor, p) for p in prompts]
         vlm = self.vlms[0]
         if vlm.family.bridge and len(prompts) > 1:
             raise CaptureError(f'Prompts of {vlm.family.name!r} are recorded one at a time: their rows are composed '
@@ -37,10 +43,11 @@ class _StockRecord:
         ensure_read(vlm)
         leads = [lead for lead, _ in self.places]
         self.recorder = batch_recorder(vlm, prompts, leads, layers, given=(len(prompts), self.length))
-        layers, size = self.recorder.layers, (0, len(self.recorder.layers), vlm.n_heads)
+        layers = self.recorder.layers
         self.rows = [
-            AttentionRows(torch.zeros(*size, sum(map(len, p.spans))), layers, [], p.spans, images=p.images,
-                          meta=dict(n_layers=vlm.n_layers, sizes=[im.size for im in p.images])) for p in prompts]
+            AttentionRows(torch.zeros(0, len(layers), vlm.n_heads, sum(map(len, p.spans))), layers, [], p.spans,
+                          images=p.images, meta=dict(n_layers=vlm.n_layers, sizes=[im.size for im in p.images]))
+            for p in prompts]
 
     def generate(self, rest, kw):
         "Check one generation, run it by `rest`, and keep its tokens"
@@ -94,10 +101,12 @@ def _views(pixels):
 @contextmanager
 def _same_inputs(record):
     "Refuse a first pass of other ids or pixels than those given, whoever started it"
-    model, rec, inputs = record.model, record.recorder, record.inputs
+    model = record.model
+    rec = record.recorder
     def before(name):
         def see(module, args, kw):
-            got, own = (args or [*kw.values()])[0], inputs.get(name)
+            got = (args or [*kw.values()])[0]
+            own = record.inputs.get(name)
             begun = any(o['weights'] for o in rec.passes)
             if begun or rec not in _watchers.get() or own is None: return
             if name == 'pixel_values' and got.is_floating_point(): check_same(name, _views(own), _views(got))

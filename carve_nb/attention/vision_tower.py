@@ -22,7 +22,10 @@ class TowerRows(Watcher):
         n = getattr(config, 'num_hidden_layers', None) or config.depth
         if bad := [l for l in layers if not -n <= l < n]:
             raise UnsupportedError(f'tower layers {bad} do not exist: the tower has {n}')
-        self.config, self.wanted, self.seen, self.parts = config, [l % n for l in layers], [], {}
+        self.config = config
+        self.wanted = [l % n for l in layers]
+        self.seen = []     # attention modules, in order
+        self.parts = {}    # layer -> [(queries, keys, mask, scale)]
 
     def see(self, call):
         "Keep queries, keys, mask and scale of one attention call"
@@ -52,7 +55,9 @@ def received(q, k, mask, scale):    # of a tower layer; [N]
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #7cb3fa19
 def _token_patches(config, grid, n):    # of the tower; (gh, gw) of tokens; number of patches; [Nv, m]
     "Which of the tower's patches each token stands for"
-    (gh, gw), i, side = grid, torch.arange(n), getattr(config, 'spatial_merge_size', None)
+    gh, gw = grid
+    i = torch.arange(n)
+    side = getattr(config, 'spatial_merge_size', None)
     if side is None:
         m = math.isqrt(n//(gh*gw))
         return i.view(gh, m, gw, m).transpose(1, 2).reshape(gh*gw, m*m)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_PIXELS', 'RASTER', 'Picture', 'flatten', 'upright', 'stored_size', 'open_image', 'raster_size',
-           'to_raster', 'scale_box', 'union_box', 'picture_key', 'box_iou', 'png_bytes']
+           'to_raster', 'scale_box', 'box_size', 'union_box', 'picture_key', 'box_iou', 'png_bytes']
 
 # %% ../../nbs/library/core/02_image.ipynb #9cc8effc
 import hashlib, math, os, re, warnings
@@ -173,6 +173,10 @@ def scale_box(box, size, to):
     if tuple(size) == tuple(to): return tuple(box)
     x0, y0, x1, y1 = (v*new/old for v, old, new in zip(box, (*size, *size), (*to, *to)))
     return math.floor(x0 + 1e-9), math.floor(y0 + 1e-9), math.ceil(x1 - 1e-9), math.ceil(y1 - 1e-9)
+
+def box_size(box) -> tuple: # (x0, y0, x1, y1)
+    "Width and height of a box"
+    return box[2] - box[0], box[3] - box[1]
 
 def union_box(boxes):
     "The smallest box around all, None around none"

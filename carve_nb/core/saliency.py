@@ -35,19 +35,24 @@ def patch_cover(span, box):    # anything with `.grid` and `.box`, such as an `I
 
 # %% ../../nbs/library/core/10_saliency.ipynb #2f64751c
 def pick_layers(spec, n_layers:int) -> list:
-    """Sorted layer indices that a short description means in a model of `n_layers` layers.
+    """Sorted layer indices that `layers=` means in a model of `n_layers` layers, in every method and capture.
 
-    None: all | 'paper': 20..25 or that fraction of depth | (lo, hi) floats: fractions | indices."""
+    None: all. 3 or [3, 5]: indices, from 0. (.6, .8), floats: fractions of depth, all from the one to the other; .6 or
+    (.1, .3, .6), one or more than two: those layers. 'paper': 20 to 25, in a model of fewer those at that depth. (`DoLa`
+    alone knows 'low' and 'high' too, see `early_layers`.)"""
     if spec is None: return list(range(n_layers))
-    if isinstance(spec, str) and spec != 'paper':
-        raise CarveError(f"layers={spec!r} is not known; use None, 'paper', two fractions or indices")
-    if isinstance(spec, str): spec = range(20, 26) if n_layers > 25 else (20/32, 25/32)
+    if isinstance(spec, str):
+        if spec != 'paper':
+            raise CarveError(f"layers={spec!r} is not known; use None, 'paper', fractions of depth or indices")
+        spec = range(20, 26) if n_layers > 25 else (20/32, 25/32)
     spec = list(spec) if np.iterable(spec) else [spec]
-    if len(spec) == 2 and any(isinstance(x, float) for x in spec):
-        if not 0 <= spec[0] <= spec[1] <= 1:
-            raise CarveError(f"fractions of depth must obey 0 <= lo <= hi <= 1, got ({spec[0]}, {spec[1]})")
-        lo, hi = (min(math.floor(x*n_layers + 1e-9), n_layers - 1) for x in spec)
-        return list(range(lo, hi + 1))
+    fractions = [isinstance(x, float) for x in spec]
+    band = len(spec) == 2 and any(fractions)    # 0 and 1 may then be whole numbers
+    if band or spec and all(fractions):
+        if not all(0 <= x <= 1 for x in spec) or band and spec[0] > spec[1]:
+            raise CarveError(f'fractions of depth must obey 0 <= lo <= hi <= 1, got {tuple(spec)}')
+        spec = [min(math.floor(x*n_layers + 1e-9), n_layers - 1) for x in spec]
+        if band: spec = range(spec[0], spec[1] + 1)
     bad = [x for x in spec if x not in range(n_layers)]
     if bad or not spec:
         raise CarveError(f"layers {bad or spec} do not exist: the model has {n_layers} layers, "

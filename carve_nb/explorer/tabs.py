@@ -117,7 +117,7 @@ class WordTab(Tab):
         rows = self.owner.shown.rows
         self.word.options = [(f'{i}: {t}', i) for i, t in enumerate(words_shown(self.owner.shown))]
         asked = () if rows.question is None else rows.question_tokens
-        row = Lookup().choose(self.owner.vlm)[0]
+        row = Lookup().settled(self.owner.vlm).row
         named = [] if row == 'last' else pick_words(asked, row_words(row), 'none')
         self.word.value = named[-1] if named else len(asked)   # the last position's row is that of the first word said
 

@@ -40,7 +40,9 @@ class AskBox(CropMethod):
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Ask, read, crop"
-        seconds, form, asked = Timings(), BOX_FORMS.get(vlm.family.name), asked_part(question)
+        seconds = Timings()
+        form = BOX_FORMS.get(vlm.family.name)
+        asked = asked_part(question)
         def result(notes, calls, kept=()):
             return self.result(image, question, regions=kept, calls=calls, seconds=seconds, notes=notes)
         if form is None: return result(['how this family would write a box is not known: the view is the whole picture'], 0)

@@ -28,13 +28,15 @@ def content_runs(question) -> list: # of str
 # %% ../../nbs/library/method/09_asking.ipynb #2700a853
 NAME_THEM = 'Name the things that one must see to answer this question, separated by commas and nothing else: {}'
 
-def name_entities(vlm, image, question, most=64) -> tuple: # PIL picture; greatest number of tokens
+def name_entities(vlm, image, question) -> tuple: # PIL picture
     "(What the question is about, notes, calls of the model): by the model or, where it makes no list, by the content words"
-    runs, request = content_runs(question) or [asked_part(question)], NAME_THEM.format(asked_part(question))
+    runs = content_runs(question) or [asked_part(question)]
+    request = NAME_THEM.format(asked_part(question))
     if unknown_note(vlm.tokenizer, request):
         return runs, ['the model does not know the words to list what is asked about: the content words are taken'], 0
-    said = behind_thought(str(vlm.ask(image, request, None, most))) or ''
-    named, words = re.split(r',\s*|\s+and\s+', said.strip(' .\n').lower()), {*' '.join(runs).lower().split()}
+    said = behind_thought(str(vlm.ask(image, request, None, 64))) or ''
+    named = re.split(r',\s*|\s+and\s+', said.strip(' .\n').lower())
+    words = {*' '.join(runs).lower().split()}
     if all(words & {*part.split()} for part in named): return list(dict.fromkeys(named)), [], 1
     return runs, ['the model did not list what is asked about: the content words are taken'], 1
 

@@ -70,13 +70,13 @@ class CarveAuto(Carve):
         for region in self.keep(r.saliency):
             view = self.show(r.image, [region])
             with r.seconds('ask'): answer = vlm.ask(view.image, r.question, self.suffix, self.max_new_tokens, limits)
-            tried.append((answer, view, region))
+            tried.append(replace(r, answer=answer, view=view, regions=[region], shown=[view.image]))
             if not self.goes_on(answer.confidence): break
-        answer, view, region = max(tried, key=lambda t: t[0].confidence)
+        best = max(tried, key=lambda t: t.answer.confidence)
         r = replace(r, calls=r.calls + len(tried), notes=[*r.notes, *notes])
-        if self.prefers(answer.confidence, r.plain_answer.confidence):
-            return replace(r, answer=answer, view=view, regions=[region], shown=[view.image])
-        r.notes.append(f'kept the plain answer: the best view says "{answer}" ({answer.confidence:.2f})')
+        if self.prefers(best.answer.confidence, r.plain_answer.confidence):
+            return replace(best, calls=r.calls, notes=r.notes)
+        r.notes.append(f'kept the plain answer: the best view says "{best}" ({best.answer.confidence:.2f})')
         return r
 
 def map_evidence(S, A_q, A_g) -> dict: # a `Saliency` and the [T, L, Nv] that made it; alike, spread

@@ -84,36 +84,41 @@ class Method(Checked):
 
     def limits(self, model, n, plain) -> tuple: # n pictures, the last of them a view; the `Answer` without it
         "Most tokens of each picture, as `VLM.ask` takes them; a note where a number that was asked for cannot be kept"
-        most = self.view and self.view.tokens
-        if not most: return (), []
-        few = most == 'few'
-        if few: most = few_tokens(plain.n_prompt)
+        asked = self.view and self.view.tokens
+        if not asked: return (), []
+        most = few_tokens(plain.n_prompt) if asked == 'few' else asked
         why = model.why_not_fewer(most)
-        if why: return (), [] if few else [f'view.tokens={most}: {why}']
-        return (*[None]*(n - 1), most), []
+        if not why: return (*[None]*(n - 1), most), []
+        by_default = asked == getattr(type(self).view, 'tokens', 'few')   # then nobody asked for it
+        return (), [] if by_default else [f'view.tokens={asked}: {why}']
+
+    def last_pictures(self, r, model) -> tuple: # with the plain answer; who is asked -> (pictures, limits, notes)
+        "What the last question shows: a view, behind the picture where `final_images` says so; where it is whole `shown`"
+        if r.whole: return r.shown, (), []
+        shown, notes = [r.view.image], []
+        if self.final_images == 'both':
+            if 'several pictures' not in model.why_not: shown = [r.image, r.view.image]
+            else: notes = ['this family takes one picture at a time: asked with the view alone']
+        limits, why = self.limits(model, len(shown), r.plain_answer)
+        return shown, limits, notes + why
 
     def ask_again(self, vlm, partial, by=None) -> Result: # of `look`; another model, which is asked in the place of this one
         "Ask with the view, by the fields `final_images` ('view' or 'both'), `suffix`, `view` and `max_new_tokens`"
         if partial.answer is not None and by is None: return partial
-        r, model = self.ask_plain(vlm, partial), by or vlm
-        notes, seconds = [*r.notes, *unseen_note(r.seen, r.image.size)], Timings(r.seconds)
-        shown, limits, about = r.shown, (), []
-        if not r.whole:
-            shown = [r.image, r.view.image] if self.final_images == 'both' else [r.view.image]
-            if len(shown) > 1 and 'several pictures' in model.why_not:
-                shown = shown[1:]
-                about.append('this family takes one picture at a time: asked with the view alone')
-            limits, more = self.limits(model, len(shown), r.plain_answer)
-            about += more
-        if by is not None:
+        r = self.ask_plain(vlm, partial)
+        r = replace(r, notes=[*r.notes, *unseen_note(r.seen, r.image.size)], seconds=Timings(r.seconds))
+        shown, limits, about = self.last_pictures(r, vlm if by is None else by)
+        if not shown and by is None:
+            return replace(r, answer=r.plain_answer, notes=[*r.notes, 'nothing new to see: the answer stays'])
+        how = r.question, self.suffix, self.max_new_tokens, limits
+        if by is None:
+            with r.seconds('ask'): answer = vlm.ask(shown, *how)
+        else:
             shown = shown or [r.image]
-            with seconds('there'): answer, told = ask_there(vlm, by, shown, r.question, self.suffix, self.max_new_tokens, limits)
+            with r.seconds('there'): answer, told = ask_there(vlm, by, shown, *how)
             what = 'the picture and the view' if len(shown) > 1 else 'the picture' if r.whole else 'the view'
             about = [f'answered by {answerer_name(by)}, shown {what}', *about, *told]
-        elif shown:
-            with seconds('ask'): answer = vlm.ask(shown, r.question, self.suffix, self.max_new_tokens, limits)
-        else: return replace(r, answer=r.plain_answer, notes=[*notes, 'nothing new to see: the answer stays'])
-        return replace(r, answer=answer, calls=r.calls + 1, notes=[*notes, *about], shown=shown, seconds=seconds)
+        return replace(r, answer=answer, calls=r.calls + 1, notes=[*r.notes, *about], shown=shown)
 
     def under_words(self, words):
         "The method whose map is made under other words than the question, if it can be"
@@ -186,7 +191,9 @@ class DecodingMethod(Method):
     "A method under which the model answers once, guided"
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer, greedy
-    name, needs, guides = 'guided', ('patches',), True
+    name = 'guided'
+    needs = ('patches',)
+    guides = True
     from_prefix = True   # may the prompt go on from a stored beginning?
     by_word = False      # are the words of the question read apart from the prompt's?
 

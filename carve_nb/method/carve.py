@@ -67,6 +67,8 @@ class Carve(Method):
     view: ViewRule = ViewRule()
     reading: ReadingRule = ReadingRule()
     captures = True
+    paired = property(lambda self: self.query == 'last' and self.steps != 'first',
+                      doc='Whether the two maps are contrasted step by step of two answers')
 
     def __post_init__(self):
         super().__post_init__()
@@ -121,9 +123,10 @@ class Carve(Method):
     def capture_both(self, vlm, image, question, cache=None, rows=None) -> tuple: # `AttentionRows` twice
         "Under the question (`rows`, if there are some), and under the instruction, paired: no more steps than the answer"
         if rows is None: rows = self.capture(vlm, image, question, cache)
-        rule, paired, most = self.reading, self.query == 'last' and self.steps != 'first', len(rows.attn)
-        return rows, self.capture(vlm, image, rule.instruction, cache, steps='all' if paired else 'first',
-            suffix=self.suffix if rule.instruction_suffix else None, max_new_tokens=min(most, self.max_new_tokens))
+        rows_g = self.capture(vlm, image, self.reading.instruction, cache, steps='all' if self.paired else 'first',
+            suffix=self.suffix if self.reading.instruction_suffix else None,
+            max_new_tokens=min(len(rows.attn), self.max_new_tokens))
+        return rows, rows_g
 
     def capture(self, vlm, image, text, cache=None, **kw) -> AttentionRows:
         "As every method's, of the layers that are read"
@@ -188,9 +191,9 @@ class Carve(Method):
             view = self.show(image, kept)
         notes = rows_q.tiles_note(self.reading.tiles)
         if reason: notes.append(f'no signal: {reason}; the view is the whole picture')
-        q, g, asked = len(rows_q.attn), len(rows_g.attn), self.wanted(rows_q.meta['n_layers']) or []
-        if g < q and self.query == 'last' and self.steps != 'first':
-            notes.append(f'{g} of {q} steps are paired: the description has no more')
+        q, g = len(rows_q.attn), len(rows_g.attn)
+        if g < q and self.paired: notes.append(f'{g} of {q} steps are paired: the description has no more')
+        asked = self.wanted(rows_q.meta['n_layers']) or []
         if unavailable := [l for l in asked if l not in rows_q.meta.get('attending', asked)]:
             notes.append(f'no attention to read in layers {unavailable}: left out')
         if why := self.query == 'question' and why_no_words(rows_q.question_tokens, self.words):

@@ -42,7 +42,9 @@ def longer(inputs, tokens) -> dict: # model inputs, batch of one; list of ids
 class Branch:
     "A second prompt that is read along, token by token, with a cache of its own"
     def __init__(self, vlm, prompt): # from `VLM.prompt`, or one without a picture
-        self.vlm, self.prompt, self.seen = vlm, prompt, None
+        self.vlm = vlm
+        self.prompt = prompt
+        self.seen = None
         takes = inspect.signature(vlm.model.generate).parameters
         self.cached = 'pixel_values' not in takes or takes['pixel_values'].default is not inspect.Parameter.empty
 
@@ -73,7 +75,10 @@ class Branch:
 class ContrastProcessor(LogitsProcessor):
     "Scores of the next token against those of a second prompt that is read along"
     def __init__(self, vlm, prompt, start, alpha=1., beta=.1): # the second prompt; tokens of the first
-        self.branch, self.start, self.alpha, self.beta = Branch(vlm, prompt), start, alpha, beta
+        self.branch = Branch(vlm, prompt)
+        self.start = start
+        self.alpha = alpha
+        self.beta = beta
 
     def __call__(self, input_ids, scores): # [1, N] prompt and tokens generated so far; [1, V]
         "Read the second prompt one token further and contrast"

@@ -9,7 +9,7 @@ __all__ = ['QuestionOnly', 'InstructionOnly', 'DirectAnswer', 'CentreCrop', 'Ran
 from dataclasses import dataclass, field, replace
 from typing import Literal
 import numpy as np, torch
-from ..core.image import picture_key
+from ..core.image import box_size, picture_key
 from .results import Result
 from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat
@@ -23,7 +23,9 @@ from .view import ViewRule, crop_view
 @dataclass(repr=False)
 class QuestionOnly(Carve):
     "CARVE without contrast: A_G replaced by ones; the instruction pass stays, so that its seconds equal CARVE's"
-    name, title, which = 'question-only', 'A_Q alone', 0 # of the map; it is the first of the two
+    name = 'question-only'
+    title = 'A_Q alone' # of the map
+    which = 0           # of the two
     def no_signal(self, question, A_q, A_g, S):
         "There are no two maps to be equal"
         return 'the map is flat' if is_flat(S) else ''
@@ -39,7 +41,9 @@ class QuestionOnly(Carve):
 @dataclass(repr=False)
 class InstructionOnly(QuestionOnly):
     "CARVE on the general map alone: what is conspicuous, whatever the question"
-    name, title, which = 'instruction-only', 'A_G alone', 1
+    name = 'instruction-only'
+    title = 'A_G alone'
+    which = 1
 
 # %% ../../nbs/library/method/31_controls.ipynb #f5ee0c57
 @dataclass(repr=False)
@@ -74,8 +78,7 @@ class CentreCrop(Method):
         "A crop of the size"
         if self.fraction is None:
             r = self.size_from.locate(vlm, image, question, cache)
-            x0, y0, x1, y1 = r.view.box
-            w, h = x1 - x0, y1 - y0
+            w, h = box_size(r.view.box)
         else:
             r = self.result(image, question)
             w, h = (max(1, round(s*self.fraction**.5)) for s in image.size)

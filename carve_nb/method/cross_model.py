@@ -36,8 +36,9 @@ def answerer_name(by) -> str: # without the path of a folder
 
 def ask_there(vlm, by, images, question, *how) -> tuple: # the model here and the other; PIL pictures; as `VLM.ask`
     "(The other model's answer, remarks on what it was sent): once, where equal questions are answered once here"
-    key, make = ('there', answerer_name(by), *map(picture_key, images), question, *how), lambda: by.ask(images, question, *how)
-    answer = make() if vlm.answers is None else vlm.answers.once(key, make)
+    def make(): return by.ask(images, question, *how)
+    if vlm.answers is None: answer = make()
+    else: answer = vlm.answers.once(('there', answerer_name(by), *map(picture_key, images), question, *how), make)
     return answer, getattr(answer, 'changed', ())
 
 # %% ../../nbs/library/method/30_cross_model.ipynb #bc647154
@@ -46,13 +47,13 @@ def open_answerer(spec, key_env=None, **kw):
     # -> an `Endpoint` or a `VLM`
     "The other model, from one string"
     if '://' not in spec: return VLM.from_pretrained(spec)
-    url, mark, model = spec.partition('#')
-    if not mark:
+    url, *named = spec.split('#', 1)
+    if not named:
         raise CarveError('Write the address and the name of the model with # between them, such as '
             'http://localhost:8000/v1#my-model')
     check_address(url)
     if not key_env and urlsplit(url).hostname == 'api.openai.com': key_env = 'OPENAI_API_KEY'
-    return Endpoint(url, model, key_env, **kw)
+    return Endpoint(url, named[0], key_env, **kw)
 
 UNRECORDED = 'key_env', 'timeout', 'retries'
 

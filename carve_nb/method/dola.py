@@ -8,7 +8,7 @@ __all__ = ['early_layers', 'exit_parts', 'exit_divergence', 'contrast_layers', '
 # %% ../../nbs/library/method/26_dola.ipynb #bcec88b6
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 import torch
 from transformers import LogitsProcessor
@@ -56,11 +56,16 @@ def contrast_layers(scores, early, top=.1): # [1, V] logits of the next token, o
     return (s - early.log_softmax(-1)).masked_fill(out, -math.inf)
 
 # %% ../../nbs/library/method/26_dola.ipynb #8ffe7d1b
+@dataclass(eq=False)
 class LayerProcessor(LogitsProcessor):
     "Scores of the next token against those of an early exit"
-    def __init__(self, vlm, layers, top=.1, norm=True, order='paper'): # candidates; j: the state that enters layer j
-        self.vlm, self.layers, self.top, self.norm, self.order = vlm, layers, top, norm, order
-        self.states, self.chosen = {}, []   # newest states; which candidate was chosen, token by token
+    vlm: object
+    layers: list         # candidates; j: the state that enters layer j
+    top: float = .1      # as in `contrast_layers`
+    norm: bool = True    # final norm before the early exit?
+    order: str = 'paper' # as in `exit_divergence`
+    states: dict = field(default_factory=dict) # newest state of each
+    chosen: list = field(default_factory=list) # which candidate was chosen, token by token
 
     @contextmanager
     def watching(self):

@@ -10,6 +10,7 @@ __all__ = ['load_tool', 'run_tool', 'ToolCrop', 'box_regions', 'Detector', 'clip
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, torch, transformers
+from fastcore.basics import chunked
 from scipy import ndimage
 from transformers import AutoProcessor, BatchFeature
 from .results import Result, Timings
@@ -18,7 +19,7 @@ from .base import timings, CropMethod, near_layers
 from ..core.errors import UnsupportedError
 from .asking import asked_words
 from ..formulas.threshold import Region
-from ..core.image import box_iou
+from ..core.image import box_iou, box_size
 from .view import ViewRule
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
@@ -50,7 +51,10 @@ class ToolCrop(CropMethod):
     download: bool = False # may a Hub id be fetched?
     min_side: int = limited(28, 1) # least side of the crop, pixels (ours)
     view: ViewRule = ViewRule(square=False, limit=4096) # how it is shown (ours)
-    name, captures, kind, loaded = 'tool', False, '', None
+    name = 'tool'
+    captures = False
+    kind = ''       # Auto class of transformers that loads it
+    loaded = None   # (model, processor), after the first call
 
     def tool(self, vlm) -> tuple:
         "(model, processor), loaded at the first call"
@@ -76,10 +80,9 @@ def box_regions(boxes, size, scores=None) -> list: # (x0, y0, x1, y1) pixels, fl
     found = []
     for box, score in zip(boxes, scores or [1.]*len(boxes)):
         corners = *np.floor(box[:2]), *np.ceil(box[2:])
-        x0, y0, x1, y1 = np.clip(corners, 0, [*size, *size]).astype(int).tolist()
-        if x0 < x1 and y0 < y1:
-            inside = np.ones((y1 - y0, x1 - x0), bool)
-            found.append(Region((x0, y0, x1, y1), float(score), inside.size, inside))
+        inside = tuple(np.clip(corners, 0, [*size, *size]).astype(int).tolist())
+        w, h = box_size(inside)
+        if w > 0 and h > 0: found.append(Region(inside, float(score), w*h, np.ones((h, w), bool)))
     return found
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #120e539f
@@ -104,15 +107,15 @@ class Detector(ToolCrop):
 def clip_scores(model, processor, images, text, batch=16) -> list: # of float; what does not fit of the text is cut off
     "How well pictures match a text"
     out = []
-    for i in range(0, len(images), batch):
-        inputs = processor(text=[text], images=images[i:i+batch], return_tensors='pt', padding=True, truncation=True)
+    for some in chunked(images, batch):
+        inputs = processor(text=[text], images=some, return_tensors='pt', padding=True, truncation=True)
         out += run_tool(model, inputs).logits_per_image[:, 0].tolist()
     return out
 
 def side_cuts(box, ratio=.1) -> list: # four boxes: bottom, top, right, left cut off
     "A box with one side moved inwards by a part of its length"
     x0, y0, x1, y1 = box
-    w, h = int((x1 - x0)*ratio), int((y1 - y0)*ratio)
+    w, h = (int(side*ratio) for side in box_size(box))
     return [(x0, y0, x1, y1 - h), (x0, y0 + h, x1, y1), (x0, y0, x1 - w, y1), (x0 + w, y0, x1, y1)]
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #61be309c
@@ -153,9 +156,10 @@ def drop_duplicates(kept, most=.7) -> list: # `Region`s, best first
 # %% ../../nbs/library/method/14_external_crops.ipynb #5033145e
 def segments(model, processor, image, points=8, quality=.88, nms=.7, batch=16) -> list: # `Region`s
     "What a mask generator finds from a lattice of points, of each its most trusted mask: the most trusted first"
-    found, lattice, embeddings = [], point_lattice(image.size, points), None
-    for i in range(0, len(lattice), batch):
-        asked = [[[list(p)] for p in lattice[i:i+batch]]]
+    embeddings = None
+    found = []
+    for some in chunked(point_lattice(image.size, points), batch):
+        asked = [[[list(p)] for p in some]]
         inputs = dict(processor(images=image, input_points=asked, return_tensors='pt'))
         sizes = {k: inputs.pop(k) for k in ('original_sizes', 'reshaped_input_sizes') if k in inputs}
         if embeddings is None:
@@ -192,15 +196,16 @@ class SamCrop(ToolCrop):
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Segment, rank by the task map or by CLIP on each segment's box, crop"
         partial = super().locate(vlm, image, question, cache)
-        found, seconds, more = partial.regions, Timings(partial.seconds), {}
+        found = partial.regions
         if self.clip:
-            with seconds('tool'):
+            with partial.seconds('tool'):
                 scores = clip_scores(*self.clip.tool(vlm), [image.crop(r.box) for r in found], question)
         else:
             rows = self.capture(vlm, image, question, cache)
             S = rows.saliency(near_layers(vlm, self.layers), image=rows.spans[0].image, picture=image)
-            pixels, seconds = S.to_pixels(), Timings(timings(capture=rows) | seconds)
+            pixels = S.to_pixels()
             scores = [(pixels[r.box[1]:r.box[3], r.box[0]:r.box[2]]*r.mask).sum() for r in found]
-            more = dict(plain_answer=rows.answer, saliency=S, rows=rows, calls=1)
+            partial = replace(partial, plain_answer=rows.answer, saliency=S, rows=rows, calls=1,
+                seconds=Timings(timings(capture=rows) | partial.seconds))
         ranked = sorted((replace(r, score=float(s)) for r, s in zip(found, scores)), key=lambda r: -r.score)[:self.K]
-        return replace(partial, regions=ranked, view=self.show(image, ranked), seconds=seconds, **more)
+        return replace(partial, regions=ranked, view=self.show(image, ranked))

@@ -71,7 +71,9 @@ class Gift(DecodingMethod):
     layers: object = (12/32, 22/32)  # enhanced layers (12-22 of 32; 14-20 of 40; 5-18 of 28)
     alpha: float = limited(5., 0, 50) # α (LLaVA 5, Qwen2-VL 4); factors are exp(alpha) at most
     words: object = 'content'        # rows to keep (source: a part-of-speech tagger), see `pick_words`
-    name, needs, by_word = 'gift', ('patches', 'inline'), True
+    name = 'gift'
+    needs = 'patches', 'inline'
+    by_word = True
 
     def prepare(self, vlm, image, question, cache=None):
         "Capture the question's rows: heat map and factors"
@@ -80,9 +82,10 @@ class Gift(DecodingMethod):
         asked = [prompt.tokens[i] for i in prompt.question]
         keep = pick_words(asked, self.words)
         with seconds('map'): s = heat_map(gaze_shifts(w), keep)
-        read, why = ', '.join(read_words(asked, self.words)), why_no_words(asked, self.words)
-        notes, S = [f'words: {read}' + f'; {why}'*bool(why)], as_saliency(s, prompt.spans[0], image)
-        partial = self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=notes)
+        note = f'words: {", ".join(read_words(asked, self.words))}'
+        if why := why_no_words(asked, self.words): note += f'; {why}'
+        S = as_saliency(s, prompt.spans[0], image)
+        partial = self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=[note])
         return partial, torch.exp(self.alpha*stretch(s))
 
     def edit(self, vlm, prompt, m): # m: [Nv] factors

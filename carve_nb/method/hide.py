@@ -37,7 +37,8 @@ def word_maps(A, before, sigma) -> np.ndarray: # [K, gh, gw] of names, [N, gh, g
 # %% ../../nbs/library/method/18_hide.ipynb #8307fd11
 def cell_boxes(m, threshold, box) -> list: # [gh, gw] between 0 and 1; (x0, y0, x1, y1) of the grid in the picture -> of float
     "The boxes of a map's regions at or above a threshold"
-    (gh, gw), (x, y, right, below) = m.shape, box
+    gh, gw = m.shape
+    x, y, right, below = box
     found = ndimage.find_objects(ndimage.label(m >= threshold, np.ones((3, 3)))[0])
     place = lambda i, j: (x + j/gw*(right - x), y + i/gh*(below - y))
     return [(*place(a.start, b.start), *place(a.stop, b.stop)) for a, b in found]

@@ -47,37 +47,32 @@ class Lookup(CropMethod):
     skip_above: float = limited(.95, 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
     name = 'lookup'
 
-    def choose(self, vlm) -> tuple: # (row, layers, baseline, notes)
-        "What is read in a model"
-        baseline = self.baseline or 'none'
-        if self.row: return self.row, self.layers, baseline, []
+    def choose(self, vlm) -> tuple: # (`Lookup`, notes)
+        "The method with the row, the layers and the baseline that are read in a model"
+        given = {k: getattr(self, k) for k in ('layers', 'baseline') if getattr(self, k) is not None}
+        if self.row: return replace(self, **dict(baseline='none') | given), []
         profile = find_profile(vlm)
         if found := profile and profile.fields('lookup'):
-            dtype = str(vlm.dtype).removeprefix('torch.')
-            other = profile.dtype not in (None, dtype)
+            other = profile.dtype not in (None, str(vlm.dtype).removeprefix('torch.'))
             notes = [f'row and layers are those of the profile of the {profile.dtype} weights'] if other else []
-            layers = found['layers'] if self.layers is None else self.layers
-            baseline = self.baseline or found.get('baseline', 'none')
-            return found['row'], layers, baseline, notes
+            return replace(self, **dict(baseline='none') | found | given), notes
         why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
         more = '`carve profile --force` with more pictures' if profile else '`carve profile`'
-        return 'last', self.layers, baseline, [f'{why}, so the last position was read: {more} finds one']
+        notes = [f'{why}, so the last position was read: {more} finds one']
+        return replace(self, **dict(row='last', baseline='none') | given), notes
 
-    def settled(self, vlm):
-        "With that row, those layers and that baseline"
-        row, layers, baseline, _ = self.choose(vlm)
-        return replace(self, row=row, layers=layers, baseline=baseline)
+    def settled(self, vlm): return self.choose(vlm)[0]
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "One pass: the plain answer and the row; its region"
-        row, layers, baseline, notes = self.choose(vlm)
-        rows = self.capture(vlm, image, question, cache, layers=near_layers(vlm, layers))
-        asked, row = row, word_row(rows, row)
-        if row != asked: notes.append(f'{why_no_words(rows.question_tokens, asked)}: the last position was read')
-        S = rows.saliency(layers, query=row, image=rows.spans[0].image, picture=image)
-        if baseline != 'none':
-            if words := other_words(rows, row, baseline): S = less_words(S, rows, layers, words)
-            else: notes.append(f'the question has no words for baseline={baseline!r}: the row is read as it is')
+        own, notes = self.choose(vlm)
+        rows = self.capture(vlm, image, question, cache, layers=near_layers(vlm, own.layers))
+        row = word_row(rows, own.row)
+        if row != own.row: notes.append(f'{why_no_words(rows.question_tokens, own.row)}: the last position was read')
+        S = rows.saliency(own.layers, query=row, image=rows.spans[0].image, picture=image)
+        if own.baseline != 'none':
+            if words := other_words(rows, row, own.baseline): S = less_words(S, rows, own.layers, words)
+            else: notes.append(f'the question has no words for baseline={own.baseline!r}: the row is read as it is')
         if sure := rows.answer.confidence > self.skip_above:
             notes.append(f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again')
         def show(S): return self.show(image, [] if sure else regions(S, self.p, 1, rank='peak'))

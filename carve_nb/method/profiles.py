@@ -121,16 +121,18 @@ class ModelProfile:
 
     def fields(self, name='carve') -> dict: # name: 'carve', 'auto' or 'lookup'
         "The fields that a sure profile gives a method; none where its row does not win, but lookup needs some row"
-        found = dict(layers=self.layers) | ({} if self.row == 'last' else dict(query='question', words=row_words(self.row)))
-        if name == 'lookup':
-            sunk = self.sinks and self.sinks[0] >= SINKS
-            found = dict(row=self.row, layers=self.layers) | (dict(baseline='others') if sunk else {})
-        elif self.gain and self.gain[1] <= 0: found = {}
-        if not self.sure: found = {}
+        found = {}
+        if self.sure and name == 'lookup':
+            found = dict(row=self.row, layers=self.layers)
+            if self.sinks and self.sinks[0] >= SINKS: found['baseline'] = 'others'
+        elif self.sure and not (self.gain and self.gain[1] <= 0):
+            found = dict(layers=self.layers)
+            if self.row != 'last': found |= dict(query='question', words=row_words(self.row))
         if name != 'auto': return found
         if not self.rules:
             raise CarveError(f'The profile of {self.model!r} has no thresholds of auto: carve profile --auto')
-        return found | self.rules['thresholds'] if self.rules['thresholds'] and self.rules['gain'][1] > 0 else found
+        if self.rules['thresholds'] and self.rules['gain'][1] > 0: found |= self.rules['thresholds']
+        return found
 
     def advice(self, name='carve') -> str:
         "What is suggested, in one sentence"
@@ -202,10 +204,10 @@ def find_profile(vlm) -> ModelProfile:
 
     It is the first that is sure, or else the first; None where there is none."""
     key, rounded = _find_keys(vlm)
-    own, *shipped = kept_folder()/f'{key}.json', *(CHECKPOINTS/name/'profile.json' for name in PACKAGED)
+    own = kept_folder()/f'{key}.json'
+    shipped = [CHECKPOINTS/name/'profile.json' for name in PACKAGED]
     kept = [_read(path, path.stat().st_mtime_ns) for path in (own, *shipped) if path.is_file()]
     if own.is_file() and kept[0].weights != key: kept[0].use(vlm)   # which says what is wrong
     found = [p for p in kept if p.weights == key]
     if not any(p.sure for p in found): found += [p for p in (*_others(), *kept) if p.rounded == rounded]
     return next((p for p in found if p.sure), found[0] if found else None)
-

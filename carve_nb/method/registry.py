@@ -31,7 +31,7 @@ class Entry:
     def __call__(self, **fields):
         "The method, of its class or of the function that makes the preset"
         if not isinstance(self.where, str): return self.where(**fields)
-        module, _, path = self.where.partition(':')
+        module, path = self.where.split(':')
         return attrgetter(path)(import_module(f'carve_nb.{module}'))(**fields)
 
 # %% ../../nbs/library/method/32_registry.ipynb #aedf731e
@@ -107,12 +107,12 @@ def read_method(text): # 'carve:p=.1:K=2'
     name, *pairs = text.split(':')
     given = {}
     for pair in pairs:
-        key, eq, value = pair.partition('=')
-        if not eq or not key.isidentifier():
+        key, *rest = pair.split('=', 1)
+        if not rest or not key.isidentifier():
             raise CarveError(f'{text!r}: write fields as name=value, such as carve:p=.1:K=2')
         if key in given: raise CarveError(f'{text!r} gives {key} twice; give it once.')
-        try: given[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError): given[key] = value
+        try: given[key] = ast.literal_eval(rest[0])
+        except (ValueError, SyntaxError): given[key] = rest[0]
     return name.strip(), given
 
 def split_specs(text) -> tuple: # of texts

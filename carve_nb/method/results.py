@@ -54,7 +54,9 @@ def format_answer(answer) -> str:
 
 def unseen_note(box, size) -> list:    # (x0, y0, x1, y1) of what the model sees, or None; (W, H) of the picture
     "What the model does not see of the picture, where its processor cuts out the centre: one sentence, or none"
-    (x0, y0, x1, y1), (W, H) = box or (0, 0, *size), size
+    if box is None: return []
+    x0, y0, x1, y1 = box
+    W, H = size
     share = (min(x1, W) - max(x0, 0))*(min(y1, H) - max(y0, 0))/(W*H)
     if share > .95: return []
     return [f'the model sees {share:.0%} of the picture: its processor cuts out the centre; pad=True (--pad) shows all']
@@ -130,22 +132,22 @@ class Result:
 
     def sentence(self) -> str: # one line, and one more for each note
         "The question and both answers"
-        said = [format_answer(a) for a in (self.plain_answer, self.answer)]
         look = 'with the view' if self.shown and not self.whole else 'without a view'
         if self.view.scale > 1: look = f'with the view, {self.view.scale:.1f} times as large,'
-        answers = f'The model alone says {said[0]}; {look} it says {said[1]} ({self.method}).'
+        alone = f'The model alone says {format_answer(self.plain_answer)}'
+        answers = f'{alone}; {look} it says {format_answer(self.answer)} ({self.method}).'
         return '\n'.join([f'{self.asked} {answers}', *self.notes])
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name
         "A result without its pictures and tensors: plain values, for JSON"
-        def said(a): return None if a is None else str(a), confidence_of(a)
+        def said(a): return dict(text=None if a is None else str(a), confidence=confidence_of(a))
         def box(o): return [int(v) for v in o.box]
-        (answer, confidence), plain = said(self.answer), said(self.plain_answer)
+        answer = said(self.answer)
         which = dict(picture=self.which, pictures=len(self.images)) if self.images else {}
         if self.read: which['read'] = self.read
         return dict(
-            question=self.question, answer=answer, confidence=confidence,
-            plain_answer=dict(text=plain[0], confidence=plain[1]), method=self.method, **which,
+            question=self.question, answer=answer['text'], confidence=answer['confidence'],
+            plain_answer=said(self.plain_answer), method=self.method, **which,
             view=dict(box=box(self.view), scale=self.view.scale, masked=bool(self.view.masked)),
             regions=[dict(box=box(o), score=o.score, area=o.area) for o in self.regions], calls=self.calls,
             seconds=dict(self.seconds), notes=list(self.notes)) | more

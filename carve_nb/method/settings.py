@@ -23,7 +23,9 @@ def limited(default, low, high=math.inf):
 def check_fields(made): # a dataclass
     "Refuse meaningless settings at once, not when they are used"
     for f in fields(made):
-        value, kinds, rule = getattr(made, f.name), get_args(f.type), f.metadata
+        value = getattr(made, f.name)
+        kinds = get_args(f.type)
+        rule = f.metadata
         if get_origin(f.type) is Literal and value not in kinds:
             raise CarveError(f'{f.name}={value!r}: use {" or ".join(map(repr, kinds))}')
         named = [text for kind in kinds for text in get_args(kind)]   # such as Literal['few']

@@ -32,9 +32,13 @@ def given_picture(which, n) -> int:    # a rule or a number; of pictures
 
 def ask_among(method, vlm, images, question, which, keep_others, cache=None, box=None, by=None) -> Result:
     "Choose one of some pictures, or of the frames of a `Video`, and use a method on it; arguments as in `ask_several`"
-    n, seconds, cache = len(images), Timings(), cache or AttentionCache()
-    chosen, hits = given_picture(which, n), cache.hits
-    asks, texts = dict(suffix=method.suffix, max_new_tokens=method.max_new_tokens), [question]
+    n = len(images)
+    chosen = given_picture(which, n)
+    cache = cache or AttentionCache()
+    hits = cache.hits
+    seconds = Timings()
+    asks = dict(suffix=method.suffix, max_new_tokens=method.max_new_tokens)
+    texts = [question]
     if which == 'contrast': texts.append(getattr(getattr(method, 'reading', method), 'instruction', GENERAL_INSTRUCTION))
     with seconds('pictures'):
         with vlm.among(images), vlm.sharing(): read = [cache.capture(vlm, images[0], text, **asks) for text in texts]

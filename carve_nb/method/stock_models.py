@@ -57,8 +57,10 @@ def editing(
     if more or len(prompt) < inputs['input_ids'].shape[1]:
         raise PromptError('An edit guides one prompt without padding: open a block for each prompt of a batch.')
     if not prompt.spans: raise PromptError('The prompt has no picture.')
-    vlm, done, guide = StockVLM(stock, processor, prompt), Edited(), not isinstance(edit, Edit)
+    vlm = StockVLM(stock, processor, prompt)
+    guide = not isinstance(edit, Edit)
     if guide: check_needs(vlm, edit := _make_guide(edit, prompt))
+    done = Edited()
     def run(rest, kw):
         refuse_settings(stock, kw)
         check_inputs(stock, kw, inputs)

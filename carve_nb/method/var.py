@@ -41,13 +41,11 @@ def first_token(vlm): # [1, 1] id
     "The token with which every prompt begins"
     return text_only(vlm, 'x').inputs['input_ids'][:, :1].to(vlm.device)
 
-def sink_dims(vlm, tau=20., layers=(3/32, 1.)) -> list:
-    # tau: as in the source; None: see `sink_bar`; layers: at whose input, see `pick_layers`; from the fourth of 32 on;
-    # -> dimensions, sorted
-    "Dimensions in which the first token is very large"
+def sink_dims(vlm, tau=20.) -> list: # as in the source; None: see `sink_bar`; -> sorted
+    "Dimensions in which the first token is very large, at the input of a layer from the fourth of 32 on"
     dims, bar = set(), sink_bar(vlm, tau)
     def see(layer, x): dims.update((stands_out(x[0, 0]) > bar).nonzero()[:, 0].tolist())
-    with model_lock(vlm.model), layer_inputs(vlm, pick_layers(layers, vlm.n_layers), see):
+    with model_lock(vlm.model), layer_inputs(vlm, pick_layers((3/32, 1.), vlm.n_layers), see):
         vlm.model(input_ids=first_token(vlm), use_cache=False)
     return sorted(dims)
 
@@ -77,7 +75,9 @@ class Var(DecodingMethod):
     layers: object = None # None: all but the first two and the last; else see `pick_layers`
     last: bool = False # edit the last layer too (code: its flag to skip it never acts)
     dims: list = None # sink dimensions; None: detected by `sink_dims`
-    name, needs, from_prefix = 'var', ('patches', 'inline'), False
+    name = 'var'
+    needs = 'patches', 'inline'
+    from_prefix = False
 
     @classmethod
     def official(cls, **kw):
@@ -92,7 +92,9 @@ class Var(DecodingMethod):
 
     def prepare(self, vlm, image, question, cache=None) -> tuple: # the state is (dimensions, list of notes)
         "Find the sink dimensions"
-        seconds, notes, dims = Timings(), [], self.dims
+        seconds = Timings()
+        dims = self.dims
+        notes = []
         if dims is None:
             with seconds('detect'): dims = sink_dims(vlm, self.tau)
         if not dims:
@@ -104,11 +106,15 @@ class Var(DecodingMethod):
     @contextmanager
     def guided(self, vlm, prompt, state):
         "The redistribution; notes how many rows it changed"
-        (dims, notes), bar, layers = state, sink_bar(vlm, self.tau), self.select_layers(vlm)
+        dims, notes = state
+        bar = sink_bar(vlm, self.tau)
+        layers = self.select_layers(vlm)
         if not dims:
             yield
             return
-        sinks, counts, image = {}, Counter(), torch.cat([s.tokens for s in prompt.spans])
+        image = torch.cat([s.tokens for s in prompt.spans])
+        sinks = {}   # layer -> positions
+        counts = Counter()
         def see(layer, x): sinks.setdefault(layer, (sink_value(x[0], dims) > bar).nonzero()[:, 0])
         def move(layer, w, rows):
             none = w.new_zeros(w.shape[-1]).bool()

@@ -70,8 +70,8 @@ class Vhr(DecodingMethod):
     def select_layers(self, vlm) -> list: # decoder layers
         "The layers, of those that attend"
         n = vlm.n_layers
-        layers = {*pick_layers(self.layers, n), *(() if self.early in ((), [], None) else pick_layers(self.early, n))}
-        return check_layers(sorted(layers), n, vlm.layers)
+        early = [] if self.early in ((), [], None) else pick_layers(self.early, n)
+        return check_layers(early + pick_layers(self.layers, n), n, vlm.layers)
 
     def prepare(self, vlm, image, question, cache=None) -> tuple: # the state is layer -> [H] bool
         "Choose the heads, with and without the picture"

@@ -21,6 +21,7 @@ from ..attention.intervention import frozen, grad_rows
 from .view import ViewRule
 from .results import Result, Timings
 from ..attention.rows import AttentionRows
+from ..core.image import box_size
 from ..core.errors import UnsupportedError
 from ..core.saliency import Saliency
 from .settings import ABOVE_0, limited
@@ -36,8 +37,9 @@ WINDOW_RATIOS = 1, 1.2, 1.4, 1.6, 1.8, 2
 
 def cell_sides(S) -> tuple: # pixels
     "Width and height of a map's cells"
-    (gh, gw), (x0, y0, x1, y1) = S.values.shape, S.box
-    return (x1 - x0)/gw, (y1 - y0)/gh
+    gh, gw = S.values.shape
+    w, h = box_size(S.box)
+    return w/gw, h/gh
 
 def window_cells(S, side) -> tuple: # side: of the window, pixels of the picture; -> (nx, ny), each at least 1
     "The cells that a square covers"
@@ -52,8 +54,9 @@ def best_window(S, base, ratio): # base: base side; -> (sharpness, side, (x, y) 
     x, y = np.unravel_index(W.T.argmax(), W.T.shape)
     framed = np.pad(W, 1, constant_values=np.nan)   # W[y, x] is framed[y+1, x+1]
     near = np.nanmean(framed[[y+1, y+1, y, y+2], [x, x+2, x+1, x+1]])
-    (cx, cy), (x0, y0, *_) = cell_sides(S), S.box
-    return (W[y, x] - near)/(nx*ny), base*ratio, (x0 + x*cx + cx*nx/2, y0 + y*cy + cy*ny/2)
+    w, h = cell_sides(S)
+    centre = S.box[0] + x*w + w*nx/2, S.box[1] + y*h + h*ny/2
+    return (W[y, x] - near)/(nx*ny), base*ratio, centre
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #45e9254a
 def centre_box(centre, side, size) -> tuple:
@@ -68,7 +71,7 @@ def search_box(S, base): # base: base side, pixels of the picture; -> (x0, y0, x
     "The box of the sharpest window; None where already the smallest covers the map"
     windows = [best_window(S, base, r) for r in WINDOW_RATIOS]
     if windows[0] is None: return None
-    _, side, centre = max(filter(None, windows), key=lambda w: w[0])
+    *_, side, centre = max(filter(None, windows), key=lambda w: w[0])
     return centre_box(centre, side, S.size)
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #bfae4d7c

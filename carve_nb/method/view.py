@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from ..core.image import union_box
+from ..core.image import box_size, union_box
 from ..core.plotting import black_out, keep_mask, panels_html
 from .settings import Rule, limited
 
@@ -21,7 +21,8 @@ VIEW_SIDE_RATIO = 190   # greatest ratio of a view's sides, a little under the m
 
 def grow_box(box, size, min_side=28, square=False, pad=0.) -> tuple: # pixels; (W, H) of the picture
     "The box with room around it (`pad`, in parts of the side, at each of its ends), inside the picture"
-    lo, hi, limit = np.array(box[:2]), np.array(box[2:]), np.array(size)
+    lo, hi = np.array(box).reshape(2, 2)
+    limit = np.array(size)
     side = np.maximum((hi - lo)*(1 + 2*pad), min_side)
     if square: side[:] = side.max()
     side = np.maximum(side, np.minimum(side, limit)[::-1]/VIEW_SIDE_RATIO)
@@ -40,13 +41,11 @@ class View:
 
     def to_image(self, box):
         "A box of the view in pixels of the picture"
-        x, y, *_ = self.box
-        return tuple(v/self.scale + start for v, start in zip(box, (x, y, x, y)))
+        return tuple(v/self.scale + start for v, start in zip(box, self.box[:2]*2))
 
     def to_view(self, box):
         "A box of the picture in pixels of the view"
-        x, y, *_ = self.box
-        return tuple((v - start)*self.scale for v, start in zip(box, (x, y, x, y)))
+        return tuple((v - start)*self.scale for v, start in zip(box, self.box[:2]*2))
 
     def __repr__(self): return f'View({self.box} x {self.scale:.2f}{", masked" if self.masked else ""})'
 
@@ -61,18 +60,19 @@ def whole_view(img) -> View:
 
 def enlargement(size, box, limit=4096) -> float: # (W, H) of the picture; of the crop
     "How much a crop is enlarged: to the picture's size, as far as no side is longer than `limit`"
-    (W, H), w, h = size, box[2] - box[0], box[3] - box[1]
-    return max(1., min(max(W/w, H/h), limit/max(w, h)))
+    w, h = box_size(box)
+    return max(1., min(max(size[0]/w, size[1]/h), limit/max(w, h)))
 
 def crop_view(img, box, mask=None, limit=4096, rounding='nearest') -> View:
     """Crop, black out, and enlarge to the picture's size or until a side is `limit` long; a longer crop stays as it is.
 
     `mask` [h, w]: pixels of the crop to keep; None: all. The sides are rounded to the 'nearest' pixel, or 'down' as in
     the published code."""
-    (W, H), w, h = img.size, box[2] - box[0], box[3] - box[1]
-    view, masked = img if (w, h) == (W, H) else img.crop(box), mask is not None
+    w, h = box_size(box)
+    masked = mask is not None
+    view = img if (w, h) == img.size else img.crop(box)
     if masked: view = black_out(view, mask)
-    if (w, h) == (W, H): return View(view, tuple(box), 1., masked)
+    if (w, h) == img.size: return View(view, tuple(box), 1., masked)
     s = enlargement(img.size, box, limit)
     least = -(-round(max(w, h)*s)//VIEW_SIDE_RATIO)   # a line one pixel wide may be rounded to one too thin for a model
     whole = int if rounding == 'down' else round
@@ -98,7 +98,8 @@ class ViewRule(Rule):
 
     def crop(self, image, box, min_side=1, regions=()) -> View: # `Region`s that stay where the rest is covered
         "The view of a box"
-        big, mask = grow_box(box, image.size, min_side, self.square, self.pad), None
+        big = grow_box(box, image.size, min_side, self.square, self.pad)
+        mask = None
         if regions and self.fill == 'black':
             grown = [abs(a - b) for a, b in zip(box, big)]
             mask = grow_mask(keep_mask(regions, image.size, big), *grown)

@@ -31,7 +31,9 @@ class Vrga(DecodingMethod):
     # neighbours are raised in all heads that attend to the picture at this step
     reading: Literal['code', 'paper'] = 'code'
     first: bool = False # also for the first token of the answer? (code: no)
-    name, needs, by_word = 'vrga', ('patches', 'inline'), True
+    name = 'vrga'
+    needs = 'patches', 'inline'
+    by_word = True
 
     def columns(self, vlm, prompt) -> torch.Tensor: # [V]
         "Positions of the image tokens; in the code the vision start marker, where there is one, comes first"
@@ -77,7 +79,9 @@ class Vrga(DecodingMethod):
     def prepare(self, vlm, image, question, cache=None):
         "One capture, and a look at the marker where there is one: the heads, the map, its tokens"
         rows = looked = self.capture(vlm, image, question, cache)
-        prompt, span, seconds = vlm.prompt(image, question, self.suffix), rows.spans[0], timings(capture=rows)
+        seconds = timings(capture=rows)
+        span = rows.spans[0]
+        prompt = vlm.prompt(image, question, self.suffix)
         V = self.columns(vlm, prompt)
         if marked := len(V) > len(span):
             with seconds('look'): looked = vlm.forward(replace(prompt, spans=[replace(prompt.spans[0], tokens=V)]))

@@ -7,50 +7,60 @@ __all__ = ['quarters', 'tree_depth', 'search', 'ZoomEye']
 
 # %% ../../nbs/library/method/16_zoom_eye.ipynb #1df468cb
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from .results import Result, Timings
 from .settings import limited
 from .base import CropMethod
 from .asking import name_entities, yes_confidence
 from .view import ViewRule
 from .vicrop import tower_side
-from ..core.image import union_box
+from ..core.image import box_size, union_box
 from ..core.plotting import draw_boxes
 from ..core.text import asked_part
 
 # %% ../../nbs/library/method/16_zoom_eye.ipynb #9e8f939d
 def quarters(box) -> list: # (x0, y0, x1, y1) pixels
     "Two by two parts of a box, or four in a row along a side that is at least twice the other"
-    (x0, y0, x1, y1), w, h = box, box[2] - box[0], box[3] - box[1]
+    x0, y0, x1, y1 = box
+    w, h = box_size(box)
     nx, ny = (1, 4) if h >= 2*w else (4, 1) if w >= 2*h else (2, 2)
     xs, ys = [*range(x0, x0 + nx*(w//nx), w//nx), x1], [*range(y0, y0 + ny*(h//ny), h//ny), y1]
     return [(a, c, b, d) for c, d in pairwise(ys) for a, b in pairwise(xs)]
 
 def tree_depth(box, smallest) -> int:
     "How often a box is parted before the largest part has no side of `smallest` pixels; at most 5 times (source)"
-    depth = 0
-    while depth < 5 and max(box[2] - box[0], box[3] - box[1]) >= smallest: box, depth = quarters(box)[-1], depth + 1
-    return depth
+    for depth in range(5):
+        if max(box_size(box)) < smallest: return depth
+        box = quarters(box)[-1]
+    return 5
 
 # %% ../../nbs/library/method/16_zoom_eye.ipynb #9d41146d
 def search(root, smallest, answering, promise, upper=.6, lower=0., drops=(.1, .1, .2)) -> tuple:
     # box of the picture; least side of a part that is parted; box -> confidence; (box, share of the greatest depth) ->
     # how promising it is; threshold, where to give up, how much it falls each time -> (box or None, those taken)
     "Where a best-first search through the parts of a picture ends, and the confidence of each part that was taken"
-    deepest, drops = tree_depth(root, smallest), list(drops)
-    queue, seen, limit = [(0., 0, root)], {}, 3*deepest
-    while queue:
-        _, depth, box = queue.pop(0)
+    deepest = tree_depth(root, smallest)
+    depths = {root: 0}
+    promises = {root: 0.}    # of parts that were not taken yet
+    drops = chain(drops, repeat(drops[-1]))
+    limit = 3*deepest
+    seen = {}
+    while promises:
+        box = max(promises, key=promises.get)    # of equals the first
+        del promises[box]
         seen[box] = answering(box)
         if seen[box] >= upper: return box, seen
         if len(seen) >= limit:
-            upper, limit = upper - (drops.pop(0) if len(drops) > 1 else drops[0]), limit + 2
+            upper -= next(drops)
+            limit += 2
             best = max(seen, key=seen.get)
             if seen[best] >= upper: return best, seen
             if upper < lower: break
-        if depth < deepest and tree_depth(box, smallest):
-            queue += [(promise(part, (depth + 1)/deepest), depth + 1, part) for part in quarters(box)]
-            queue.sort(key=lambda o: -o[0])
+        depth = depths[box] + 1
+        if depth > deepest or not tree_depth(box, smallest): continue
+        for part in quarters(box):
+            depths[part] = depth
+            promises[part] = promise(part, depth/deepest)
     return None, seen
 
 # %% ../../nbs/library/method/16_zoom_eye.ipynb #c61c008d
@@ -77,7 +87,10 @@ class ZoomEye(CropMethod):
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Name the cues, search for each, show what was found"
-        whole, smallest, seconds, asked = (0, 0, *image.size), self.smallest or tower_side(vlm), Timings(), []
+        whole = 0, 0, *image.size
+        smallest = self.smallest or tower_side(vlm)
+        seconds = Timings()
+        asked = []
         def ask(box, template, cue, about):
             asked.append(box)
             return self.confidence(vlm, image, box, smallest, template.format(cue=cue, question=about))

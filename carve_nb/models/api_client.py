@@ -196,7 +196,8 @@ class Endpoint:
         if not str(question).strip(): raise CarveError('The question is empty.')
         images = [open_image(o) for o in (images if isinstance(images, (list, tuple)) else [images])]
         if not images: raise CarveError('No picture: give at least one.')
-        start, parts, changed = time.perf_counter(), [], []
+        start = time.perf_counter()
+        parts, changed = [], []
         for i, image in enumerate(images, 1):
             url, change = data_url(image, self.max_pixels, self.max_bytes)
             parts.append(dict(type='image_url', image_url=dict(url=url)))

@@ -57,8 +57,7 @@ class Family:
     chat: str = None            # chat template for models released without
     rule: str = ''              # in words: how the grid is found
     tiles: str = 'no'           # in words: how a picture is cut
-    # (processor, config, `Video`) -> model inputs, (moments, gh, gw), frames of a moment, the video's words
-    moments: Callable = None
+    moments: Callable = None    # (processor, config, `Video`) -> `Moments`; None: videos are not read as such
     why_not: dict = field(default_factory=dict)  # what it cannot do -> the reason
     notes: str = ''             # what else to know
     recorded: bool = True       # was it tested? False: read by the rule, and checked on first use

@@ -50,14 +50,15 @@ def read_mask(
     module,   # attention module
     mask,     # as transformers gives it
     options,  # further arguments of its kernel
-) -> tuple:   # what `mask_rows` takes; is a missing mask causal, and the bound of scores; [H] scores of sinks, or None
+) -> dict:    # `mask`, `terms` and `sinks` of a `Call`
     "What the kernel of a module is told about its scores"
-    kernel, causal = module.config._attn_implementation, options.get('is_causal')
+    kernel = module.config._attn_implementation
+    causal = options.get('is_causal')
     if causal is None: causal = getattr(module, 'is_causal', True)
-    softcap, sinks = (None, None) if kernel.startswith('sdpa') else (options.get('softcap'), options.get('s_aux'))
-    if 'flash' in kernel and getattr(mask, 'ndim', 2) == 2:
+    if kernel.startswith('sdpa'): options = {}    # which bounds no scores and has no sinks
+    elif 'flash' in kernel and getattr(mask, 'ndim', 2) == 2:
         mask = FlashMask(mask, options.get('sliding_window'), causal)
-    return mask, dict(causal=causal, softcap=softcap), sinks
+    return dict(mask=mask, terms=dict(causal=causal, softcap=options.get('softcap')), sinks=options.get('s_aux'))
 
 # %% ../../nbs/library/models/04_hooks.ipynb #8f0e7c7d
 class Done(BaseException): "All that is wanted of this pass has been seen; no error, so that nobody takes it for one"
@@ -71,7 +72,8 @@ class Watcher:
         return False
     change = None   # after it, where something is changed: (call, [B, Q, H, D] outputs of the heads) -> what goes on
 
-# q [B, H, Q, D]; k, v [B, H_kv, K, D]; mask and terms as `mask_rows` and `row_scores` take them; sinks [H] or None
+# q [B, H, Q, D]; k, v [B, H_kv, K, D]; the mask as `mask_rows` takes it; terms: is a missing mask causal, and `softcap`, as
+# `row_scores` takes them; sinks: [H] scores of sinks, or None
 Call = namedtuple('Call', 'module q k v mask scale terms sinks', defaults=(None,))
 _watchers = ContextVar('open watchers', default=())
 
@@ -86,8 +88,7 @@ def watched(kernel, module, query, key, value, attention_mask, scaling=None, **k
     "An attention function of transformers, seen by the open watchers"
     scale = query.shape[-1]**-.5 if scaling is None else scaling
     if watchers := [w for w in _watchers.get() if module in w.modules]:
-        mask, terms, sinks = read_mask(module, attention_mask, kw)
-        call = Call(module, query, key, value, mask, scale, terms, sinks)
+        call = Call(module, query, key, value, scale=scale, **read_mask(module, attention_mask, kw))
         if complete := [w for w in watchers if w.see(call)]: raise Done(complete[-1])
     out, *rest = kernel(module, query, key, value, attention_mask, scaling=scaling, **kw)
     for w in watchers:
@@ -125,10 +126,37 @@ def seen_here(watcher):
         _watchers.set((*was, watcher))
         yield
 
+def _observe(config, block):
+    "Let the attention kernel that a configuration names be seen, until the last of the blocks that want it is closed"
+    with _guard:
+        blocks, kernel = _observed.get(id(config), (set(), config._attn_implementation))
+        if not any(k in str(kernel) for k in KERNELS):
+            raise CaptureError(
+                f'The model runs the attention kernel {kernel!r}; rows are read beside {", ".join(KERNELS)}. Call '
+                "`model.set_attn_implementation('sdpa')` first, or load it with `VLM.from_pretrained`.")
+        _observed[id(config)] = blocks, kernel
+        blocks.add(block)
+        if len(blocks) > 1: return
+        # registered anew each time: another copy of this code, such as a notebook that ran before, may own it
+        stock = eager_attention if kernel == 'eager' else ALL_ATTENTION_FUNCTIONS[kernel]
+        AttentionInterface.register(f'{kernel}+rows', functools.partial(watched, stock))
+        AttentionMaskInterface.register(f'{kernel}+rows', ALL_MASK_ATTENTION_FUNCTIONS[kernel])
+        config._attn_implementation = f'{kernel}+rows'
+
+def _release(config, block):
+    "Close a block, perhaps a second time; the last one puts the kernel back"
+    with _guard:
+        if id(config) not in _observed: return
+        blocks, kernel = _observed[id(config)]
+        blocks.discard(block)
+        if blocks: return
+        config._attn_implementation = kernel
+        del _observed[id(config)]
+
 @contextmanager
 def watching(watcher, model):    # the stock model, of which the watcher's `config` chooses the decoder or the tower
     "Show a watcher all that this thread runs through its part; the block may end at the last layer that is wanted"
-    block, config, hooks = object(), watcher.config, []
+    config = watcher.config
     part = next((m for m in model.modules() if vars(m).get('config') is config), None)
     if part is None:
         kind = type(model).__name__
@@ -138,33 +166,18 @@ def watching(watcher, model):    # the stock model, of which the watcher's `conf
         if not any(w is watcher for w in _watchers.get()): return
         caches = [x for x in (*args, *kw.values()) if hasattr(x, 'get_seq_length')]
         watcher.enter(int(caches[0].get_seq_length()) if caches else 0)
+    block = object()
+    hooks = []
     def close():
         for hook in hooks: hook.remove()
-        with _guard:
-            blocks, kernel = _observed.get(id(config), ({block}, None))
-            blocks.discard(block)
-            if blocks: return
-            if kernel is not None: config._attn_implementation = kernel
-            _observed.pop(id(config), None)
+        _release(config, block)
     with restore(close):
-        with _guard:
-            blocks, kernel = _observed.setdefault(id(config), (set(), config._attn_implementation))
-            blocks.add(block)
-            if not any(k in str(kernel) for k in KERNELS):
-                raise CaptureError(
-                    f'The model runs the attention kernel {kernel!r}; rows are read beside {", ".join(KERNELS)}. Call '
-                    "`model.set_attn_implementation('sdpa')` first, or load it with `VLM.from_pretrained`.")
-            if len(blocks) == 1:
-                # registered anew each time: another copy of this code, such as a notebook that ran before, may own it
-                stock = eager_attention if kernel == 'eager' else ALL_ATTENTION_FUNCTIONS[kernel]
-                AttentionInterface.register(f'{kernel}+rows', functools.partial(watched, stock))
-                AttentionMaskInterface.register(f'{kernel}+rows', ALL_MASK_ATTENTION_FUNCTIONS[kernel])
-                config._attn_implementation = f'{kernel}+rows'
+        _observe(config, block)
         hooks.append(part.register_forward_pre_hook(enters, with_kwargs=True))
         try:
             with seen_here(watcher): yield watcher
-        except Done as e:
-            if e.args != (watcher,): raise
+        except Done as done:
+            if done.args != (watcher,): raise
 
 # %% ../../nbs/library/models/04_hooks.ipynb #baaeb98d
 def generate_setting(
@@ -274,11 +287,13 @@ def hand_over(
     further = [k for k, p in run_by.parameters.items() if p.kind is p.VAR_KEYWORD]
     @functools.wraps(stock)
     def generate(*args, **kw):
-        named, run, blocks = run_by.bind(*args, **kw).arguments, stock, _blocks.get(id(model), ())
+        named = run_by.bind(*args, **kw).arguments
         for k in further: named |= named.pop(k, {})
-        ids, here = named.get('input_ids', named.get('inputs')), threading.get_ident()
+        blocks = _blocks.get(id(model), ())
         own = [b for b in blocks if b in _own.get()]
-        waiting = [b for b in blocks if b.ids is not None and b.ids is ids and b.thread != here]
+        ids = named.get('input_ids', named.get('inputs'))
+        waiting = [b for b in blocks if b.ids is not None and b.ids is ids and b.thread != threading.get_ident()]
+        run = stock
         for block in reversed(own or waiting):
             if not block.busy: run = functools.partial(block, run)
         return run(**named)

@@ -36,19 +36,20 @@ def crop_box(
     shown,  # (w, h) of the processed picture that the grid shows, from its top left
 ):  # covered box (x0, y0, x1, y1), floating pixels of the original
     "Covered box of processors that pad to a square, resize and centre-crop (each of them optional)"
-    ip, (w, h) = processor.image_processor, size
+    ip = processor.image_processor
+    w, h = size
     x = y = left = top = 0
     if getattr(ip, 'do_pad', False):
         if not hasattr(ip, 'pad_to_square'):
             raise CarveError(f'{type(ip).__name__} pads in a way that is not known here.')
         w = h = max(size)
         x, y = -((w - size[0])//2), -((h - size[1])//2)
-    rw, rh, sides = w, h, dict(ip.size) if getattr(ip, 'do_resize', True) else {}
+    sides = dict(ip.size) if getattr(ip, 'do_resize', True) else dict(width=w, height=h)
     if set(sides) == {'height', 'width'}: rw, rh = sides['width'], sides['height']
     elif set(sides) == {'shortest_edge'}:
         short = sides['shortest_edge']
         rw, rh = (short, int(short*h/w)) if w <= h else (int(short*w/h), short)
-    elif sides: raise CarveError(f'{type(ip).__name__} resizes by {sides}, which is not known here.')
+    else: raise CarveError(f'{type(ip).__name__} resizes by {sides}, which is not known here.')
     if getattr(ip, 'do_center_crop', False):
         left = (rw - ip.crop_size['width'])//2
         top = (rh - ip.crop_size['height'])//2
@@ -93,13 +94,15 @@ def place_blocks(
     blocks,  # (number of the picture, `Block`) in order of the sequence
 ):  # list of `ImageSpan`
     "Where each block that has tokens stands, and which of its tokens are cells of the grid"
-    pos, sizes, spans = (ids == image_id).nonzero()[:, 0], [b.size for _, b in blocks], []
+    pos = (ids == image_id).nonzero()[:, 0]
+    sizes = [b.size for _, b in blocks]
     if not len(pos):
         seen = sorted(set(ids.tolist()))[:20]
         raise CarveError(f'No image token (id {image_id}) among {len(ids)} tokens; ids seen: {seen}')
     if len(pos) != sum(sizes):
         raise CarveError(f'{len(pos)} image tokens (id {image_id}, positions {pos[0]}..{pos[-1]}), '
                          f'but the grids say {sizes}.')
+    spans = []
     for (i, b), run in zip(blocks, pos.split(sizes)):
         if not len(run): continue
         h, w = b.grid
@@ -158,7 +161,9 @@ def setting(processor, name):
 
 def ratio_tiles(config, processor, inputs, i, size) -> list:
     "Blocks of processors that choose the canvas of tiles with the nearest aspect ratio"
-    ip, n, cols, rows = processor.image_processor, round(config.image_seq_length**.5), 1, 1
+    ip = processor.image_processor
+    n = round(config.image_seq_length**.5)
+    cols = rows = 1
     if setting(processor, 'crop_to_patches') and ip.max_patches > 1:
         tile = ip.size['height'], ip.size['width']
         cols, rows = get_optimal_tiled_canvas(size[::-1], tile, ip.min_patches, ip.max_patches)
@@ -235,7 +240,9 @@ def canvas_box(
     size,
 ):
     "The part of a canvas that a picture fills, as the model cuts it out: at cells, not at pixels"
-    (W, H), (rows, cols), (ch, cw) = size, grid, canvas
+    W, H = size
+    rows, cols = grid
+    ch, cw = canvas
     blank = np.broadcast_to(np.uint8(0), (3, H, W))
     nh, nw = get_patch_output_size(blank, canvas, input_data_format=ChannelDimension.FIRST)
     top = left = 0
@@ -249,9 +256,11 @@ def canvas_box(
 # %% ../../nbs/library/models/00_image_tokens.ipynb #94530286
 def canvas_tiles(config, processor, inputs, i, size) -> list:
     "Blocks of the whole picture, squashed, and of all tiles together; of several pictures each one whole in a square"
-    (W, H), s, patch = size, config.vision_config.image_size, config.vision_config.patch_size
-    n = s//patch
-    shown, together = n*patch/s, (inputs or {}).get('batch_num_images')
+    W, H = size
+    s = config.vision_config.image_size
+    n = s//config.vision_config.patch_size
+    shown = n*config.vision_config.patch_size/s    # what does not fill a patch is not seen
+    together = (inputs or {}).get('batch_num_images')
     if together is not None and together.repeat_interleave(together)[i] > 1:
         side = max(W, H)
         x, y = (side - W)//2, (side - H)//2
@@ -265,9 +274,11 @@ def canvas_tiles(config, processor, inputs, i, size) -> list:
 # %% ../../nbs/library/models/00_image_tokens.ipynb #aa4faac8
 def canvas_keys(config, processor, i, size) -> ImageSpan:
     "Span of processors that fit the picture into the top left of a canvas of tiles"
-    ip, tower, (W, H) = processor.image_processor, config.vision_config, size
-    s, n = ip.size['height'], tower.image_size//tower.patch_size
-    ch, cw = map(int, mllama_canvas(H, W, ip.max_image_tiles, s))
+    W, H = size
+    tower = config.vision_config
+    n = tower.image_size//tower.patch_size
+    s = processor.image_processor.size['height']
+    ch, cw = map(int, mllama_canvas(H, W, processor.image_processor.max_image_tiles, s))
     nh, nw = map(int, get_image_size_fit_to_canvas(H, W, ch, cw, s))
     rows, cols = ch//s, cw//s
     tiles = i*tower.max_num_tiles + torch.arange(rows*cols).view(rows, 1, cols, 1)
@@ -372,9 +383,10 @@ def token_settings(config, processor, most) -> tuple:
         tiles = min(max(most//n - 1, 1), ip.max_patches)
         return dict(max_patches=tiles, min_patches=min(ip.min_patches, tiles)), told(tiles, n)
     if hasattr(ip, 'max_image_size') and hasattr(processor, 'image_seq_len'):   # tiles by the longest edge
-        n, tile, size = processor.image_seq_len, ip.max_image_size['longest_edge'], dict(ip.size)
-        side = min(isqrt(max(most//n - 1, 1)), -(-size['longest_edge']//tile))
-        return sized(size | dict(longest_edge=side*tile)), told(side**2, n)
+        n = processor.image_seq_len
+        tile = ip.max_image_size['longest_edge']
+        side = min(isqrt(max(most//n - 1, 1)), -(-ip.size['longest_edge']//tile))    # in tiles
+        return sized(dict(ip.size) | dict(longest_edge=side*tile)), told(side**2, n)
     if not hasattr(ip, 'image_grid_pinpoints'):
         return {}, "not limited: this model's processor has no number of tokens to set"
     s, n = config.vision_config.image_size, config.vision_config.image_size//config.vision_config.patch_size
@@ -433,18 +445,21 @@ def grid_limits(
     return dict(shortest_edge=max(int(min(areas)) - 1, 1), longest_edge=math.ceil(max(areas)) + 1)
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #7bb7af97
+@dataclass(eq=False)
 class EachPicture:
-    "Image processors, one a picture, in the place of one for all; with a list `known` a picture is read once"
-    def __init__(self, own, known=None): self.own, self.known = own, known
+    "Image processors, one a picture, in the place of one for all"
+    own: list
+    known: list = None    # the two newest of (settings, picture, what was made of it), if a picture is to be read once
+
     def __getattr__(self, name): return getattr(self.own[0], name)
 
     def read(self, ip, image, kw) -> BatchFeature:
         "What one of them makes of a picture, or made of the same picture with the same settings before"
         if self.known is None: return ip([image], **kw)
         how = repr((vars(ip), kw))
-        found = [k for k in self.known if k[:2] == (how, image)] or [(how, image, ip([image], **kw))]
-        self.known[:] = [k for k in self.known if k is not found[0]][-1:] + found[:1]    # the two newest
-        return found[0][-1]
+        found = next((k for k in self.known if k[:2] == (how, image)), None) or (how, image, ip([image], **kw))
+        self.known[:] = [*[k for k in self.known if k is not found][-1:], found]
+        return found[-1]
 
     def __call__(self, images, **kw) -> BatchFeature:
         "What they make, joined: pixels of all pictures in a row, or beside each other where a text has one row of views"
@@ -453,10 +468,12 @@ class EachPicture:
         if self.known is not None and len({m['pixel_values'].shape[1:] for m in made}) > 1:    # padded to the largest
             return self.own[0](images, **kw)
         side = int('rows' in made[0])   # Idefics: [1, views, ...]
-        def join(values):
-            if torch.is_tensor(values[0]): return torch.cat(values, side)
-            return [sum((v[0] for v in values), [])] if side else sum(values, [])
-        return BatchFeature({k: join([m[k] for m in made]) for k in made[0]})
+        joint = {}
+        for k in made[0]:
+            values = [m[k] for m in made]
+            if torch.is_tensor(values[0]): joint[k] = torch.cat(values, side)
+            else: joint[k] = [sum((v[0] for v in values), [])] if side else sum(values, [])
+        return BatchFeature(joint)
 
 def limited_processors(config, processor,
     images,  # PIL pictures

@@ -110,7 +110,9 @@ def load_weights(source, **kw):
                              'kernel, and are checked here. Leave it out.')
     with explained(f'The weights of {source!r} cannot be loaded (only safetensors are)'):
         model, info = AutoModelForImageTextToText.from_pretrained(source, **kw | FIXED_SETTINGS)
-    missing, odd, extra = (sorted(info[k]) for k in ('missing_keys', 'mismatched_keys', 'unexpected_keys'))
+    missing = sorted(info['missing_keys'])
+    extra = sorted(info['unexpected_keys'])
+    odd = sorted(info['mismatched_keys'])
     if missing:
         raise CarveError(f'{source!r} lacks {len(missing)} tensors, such as {missing[0]}; they would be random. '
                          'Get the complete weights.')

@@ -29,12 +29,12 @@ from .video import Video, moment_spans
 
 # %% ../../nbs/library/models/07_model.ipynb #f94165b0
 class ThreadState(threading.local):
-    "What the blocks of one thread have set"
-    shared = None    # `Prefixes`, in `VLM.sharing`
-    argmax = False   # are the checkpoint's `PENALTIES` left out?
-    messages = TURN  # the chat that questions stand in, see `VLM.chatting`
-    among = None     # `Among`, in `VLM.among`
-    answers = None   # `Answers`, in `VLM.remembering`
+    "What a block sets for the code inside it, each thread for itself, and what holds outside of all blocks"
+    shared = None    # `Model.sharing`: `Prefixes`
+    argmax = False   # `Model.argmax_only`: are the checkpoint's `PENALTIES` left out?
+    messages = TURN  # `Model.chatting`: the chat that questions stand in
+    among = None     # `Model.among`: `Among`
+    answers = None   # `Model.remembering`: `Answers`
 
 @dataclass
 class Among:
@@ -96,14 +96,16 @@ class Model:
 
     def hold(self, model, processor, name=None, escape=False):
         "Keep a stock pair and what is known of it"
-        self.model, self.processor, self.escape = model, processor, escape
+        self.model = model
+        self.processor = processor
+        self.escape = escape
         self.family = find_family(model.config.model_type)
         self.name = name or model.config.name_or_path or self.family.name
         self.revision = getattr(model.config, '_commit_hash', None)
         self.tokenizer, self.text_config = processor.tokenizer, model.config.get_text_config()
         self.n_layers, self.n_heads = self.text_config.num_hidden_layers, self.text_config.num_attention_heads
         self.layers = self.family.layers(self.text_config)   # those whose attention can be read
-        self.own = ThreadState()
+        self.here = ThreadState()
 
     @classmethod
     def from_pretrained(cls,
@@ -143,16 +145,16 @@ class Model:
 
     @contextlib.contextmanager
     def set_here(self, **values):    # of `ThreadState`
-        "Set what blocks set, in this thread, inside the block"
-        was = {k: getattr(self.own, k) for k in values}
-        vars(self.own).update(values)
+        "Other values inside the block, in this thread"
+        was = {k: getattr(self.here, k) for k in values}
+        vars(self.here).update(values)
         try: yield
-        finally: vars(self.own).update(was)
+        finally: vars(self.here).update(was)
 
-    shared = property(lambda self: self.own.shared)
-    argmax = property(lambda self: self.own.argmax)
-    messages = property(lambda self: self.own.messages)
-    answers = property(lambda self: self.own.answers)
+    shared = property(lambda self: self.here.shared)
+    argmax = property(lambda self: self.here.argmax)
+    messages = property(lambda self: self.here.messages)
+    answers = property(lambda self: self.here.answers)
     why_not = property(lambda self: self.family.why_not)
     thinks = property(lambda self: open_thought(format_chat(self.processor, 'Is it there?')),
                       doc="The mark of the thought that the chat template opens; '' where it opens none")
@@ -172,9 +174,11 @@ class Model:
         """A chat and its pictures through the processor, with the positions noted.
 
         `later`: of `text_positions`; `tokens`: most tokens of each picture, or None for the usual limit."""
-        bos, seen = getattr(self.tokenizer, 'bos_token', None), [to_raster(im) for im in images]
-        kw, spans, processor = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}, [], self.processor
+        processor = self.processor
         each = [processor]*len(images)
+        seen = [to_raster(im) for im in images]
+        bos = getattr(self.tokenizer, 'bos_token', None)
+        kw = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
         if images:
             cell, limit = token_limit(processor, self.image_tokens)
             if any(tokens):
@@ -192,12 +196,12 @@ class Model:
         # some tokenizers are saved with a limit, which would cut pictures in two
         inputs = processor(text=chat, truncation=False, return_tensors='pt', **kw)
         inputs.pop('labels', None)
-        ids, tok, config = inputs['input_ids'][0], self.tokenizer, self.model.config
+        ids = inputs['input_ids'][0]
         self.check_length(ids, 'Shorten the question or use fewer or smaller pictures.')
-        if images: spans = self.family.spans(config, each, inputs, [im.size for im in seen], ids)
+        spans = self.family.spans(self.model.config, each, inputs, [im.size for im in seen], ids) if images else []
         spans = [stretched(s, seen[s.image], images[s.image]) for s in spans]
-        names = token_names(tok, ids)
-        asked = text_positions(tok, ids, names, question, later)
+        names = token_names(self.tokenizer, ids)
+        asked = text_positions(self.tokenizer, ids, names, question, later)
         return Prompt(inputs, spans, asked, chat, images, names, question)
 
     def check_length(self, ids, advice):
@@ -232,7 +236,8 @@ class Model:
             raise PromptError(f'tokens={tokens}: give one limit for each of {len(images)} pictures.')
         one_only = self.family.why_not.get('several pictures')
         if one_only and len(images) > 1: raise PromptError(f'One picture at a time: {one_only}.')
-        images, tokens, first = self.own.among.put(images, tokens) if self.own.among else (images, tokens, 0)
+        first = 0
+        if self.here.among: images, tokens, first = self.here.among.put(images, tokens)
         if isinstance(images, Video): prompt = self.video_prompt(images, question, suffix)
         else:
             question = check_text(self.processor, question, self.escape)
@@ -247,10 +252,11 @@ class Model:
         messages,  # of a chat template: role and content each, the content as text or as parts
     ) -> Prompt:   # its question is the last text
         "Messages and pictures as this model's own chat template puts them"
-        messages, inside, _ = message_parts(messages)
-        question, given = self.check_turns(messages), self.pictures_of(images, inside)
+        messages, inside = message_parts(messages)
+        question = self.check_turns(messages)
+        pictures = [check_shape(open_image(im)) for im in self.pictures_of(images, inside)]
         chat = self.processor.apply_chat_template(messages, add_generation_prompt=True)
-        return self.read(chat, [check_shape(open_image(im)) for im in given], question)
+        return self.read(chat, pictures, question)
 
     def pictures_of(self, images, inside) -> list:    # as in `chat`; those in the messages, None where there is only a place
         "The pictures of messages"
@@ -276,9 +282,10 @@ class Model:
         messages,  # as in `chat`; all their pictures stand side by side, and their last text is the user's
     ):             # (list of pictures, question)
         "Inside the block every question stands in this chat, in the place of its own, and pictures in that of its own"
-        frame, inside, _ = chat_frame(messages)
+        frame, inside = chat_frame(messages)
         pictures = self.pictures_of(images, inside)
-        question, whole = self.check_turns(frame), format_chat(self.processor, '', 1, frame)
+        question = self.check_turns(frame)
+        whole = format_chat(self.processor, '', 1, frame)
         for i, m in enumerate(frame[:-1]):
             other = [*frame[:i], dict(m, content=[dict(type='text', text='Is it there?')]), *frame[i + 1:]]
             if format_chat(self.processor, '', 1, other) == whole:
@@ -294,15 +301,15 @@ class Model:
                                    'frames as pictures: `ask_several`.')
         question = check_text(self.processor, question, self.escape)
         tok, config = self.tokenizer, self.model.config
-        token = getattr(config, 'video_token_id', config.image_token_id)
-        inputs, grid, n, words = self.family.moments(self.processor, config, video)
+        moments = self.family.moments(self.processor, config, video)
         chat = format_chat(self.processor, self.with_suffix(question, suffix), 1, self.messages)
-        coded = tok(chat.replace(self.processor.image_token, words, 1), truncation=False, return_tensors='pt')
+        coded = tok(chat.replace(self.processor.image_token, moments.words, 1), truncation=False, return_tensors='pt')
         ids = coded['input_ids'][0]
         self.check_length(ids, 'Use fewer frames.')
-        inputs |= dict(input_ids=ids[None], attention_mask=coded['attention_mask'])
-        if 'video_grid_thw' in inputs: inputs['mm_token_type_ids'] = 2*(ids[None] == token)
-        spans = moment_spans((ids == token).nonzero()[:, 0], video, grid, n)
+        shown = ids == getattr(config, 'video_token_id', config.image_token_id)
+        inputs = moments.inputs | dict(input_ids=ids[None], attention_mask=coded['attention_mask'])
+        if 'video_grid_thw' in inputs: inputs['mm_token_type_ids'] = 2*shown[None]
+        spans = moment_spans(shown.nonzero()[:, 0], video, moments)
         names = token_names(tok, ids)
         asked = text_positions(tok, ids, names, question)
         return Prompt(BatchFeature(inputs), spans, asked, chat, list(video), names, question)
@@ -346,13 +353,15 @@ class Model:
     def generate_many(self, prompts, max_new_tokens=32) -> list: # of `Answer`
         "The model's own greedy answers to a batch of prompts"
         if len(prompts) == 1: return [self.generate(prompts[0], max_new_tokens)]
-        start, N, eos = time.perf_counter(), max(map(len, prompts)), self.model.generation_config.eos_token_id
+        start = time.perf_counter()
         room = [self.room(p, max_new_tokens) for p in prompts]
         with model_lock(self.model):
             how = greedy(self.model, max(room), self.argmax)
             out = self.model.generate(**collate(self, prompts), generation_config=how)
         seconds = (time.perf_counter() - start)/len(prompts)
-        return [self.answer(p, out.sequences[b, N:N + n], [l[b] for l in out.logits], seconds, eos)
+        eos = self.model.generation_config.eos_token_id
+        said = out.sequences[:, max(map(len, prompts)):]
+        return [self.answer(p, said[b, :n], [l[b] for l in out.logits], seconds, eos)
                 for b, (p, n) in enumerate(zip(prompts, room))]
 
     def room(self, prompt, max_new_tokens) -> int:
@@ -401,7 +410,7 @@ class Model:
     def question_key(self, images, question, suffix=True, max_new_tokens=32, tokens=()) -> tuple:    # as in `ask`
         "A key for exactly this question about exactly these pixels, in its chat and among other pictures"
         pictures = [*map(open_image, images if isinstance(images, (list, tuple)) else [images])]
-        if self.own.among: pictures, tokens, _ = self.own.among.put(pictures, tokens)
+        if self.here.among: pictures, tokens = self.here.among.put(pictures, tokens)[:2]
         words = str(self.messages), question, self.suffix if suffix is True else suffix or ''
         return type(pictures), *map(picture_key, pictures), *words, max_new_tokens, tuple(tokens)
 
@@ -413,7 +422,7 @@ class Model:
     @contextlib.contextmanager
     def among(self, images, which=0):    # RGB pictures or a `Video`; the one that is asked about
         "Inside the block a question about one of these pictures is asked about all of them: the `Among`"
-        with self.set_here(among=Among(images, which)): yield self.own.among
+        with self.set_here(among=Among(images, which)): yield self.here.among
 
     def why_not_fewer(self, tokens) -> str:
         "Why a picture cannot be shown with at most so many tokens; '' where it can, as far as tiles allow"
@@ -425,7 +434,7 @@ class Model:
         "Read the beginning that prompts share once, inside the block: the `Prefixes`, or None where it is not shared"
         kind = getattr(self.model.generation_config, 'cache_implementation', None)
         # transformers goes on from no cache but one of the kind that is set; it no longer uses 'hybrid' itself
-        video = self.own.among and isinstance(self.own.among.images, Video)    # it begins no other prompt
+        video = self.here.among and isinstance(self.here.among.images, Video)    # it begins no other prompt
         if self.shared or video or not self.family.pixels or kind not in (None, 'hybrid'):
             yield self.shared
             return

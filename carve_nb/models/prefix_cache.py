@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['PENALTIES', 'upto_picture', 'tower_inputs', 'branch', 'penalties', 'greedy', 'fill_cache', 'features_from',
-           'loose_tensors', 'put_loose', 'own_loose', 'Prefixes']
+           'loose_tensors', 'put_loose', 'own_loose', 'Prefix', 'Prefixes']
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #98d6c9d1
 import copy, time
 from contextlib import contextmanager, nullcontext
 from contextvars import Context
+from dataclasses import dataclass, field
 from itertools import chain
 import torch
 from transformers import DynamicCache, GenerationConfig
@@ -104,42 +105,61 @@ def own_loose(
     finally: put_loose(before)
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #e138f156
+@dataclass(eq=False)
+class Prefix:
+    "What a model has read: a prompt up to the end of its first picture"
+    inputs: dict         # that the model was given
+    cache: DynamicCache
+    loose: dict          # of `loose_tensors`, what reading it left on the model
+
+    def holds(self, inputs) -> bool:
+        "Whether it is what these inputs would give"
+        return self.inputs.keys() == inputs.keys() and all(torch.equal(v, inputs[k]) for k, v in self.inputs.items())
+
+@dataclass(eq=False)
 class Prefixes:
     "The two newest prefixes of one model, the two newest pictures, and what they cost and saved"
-    read = hits = 0
-    seconds = onward = 0.   # for the newest prefix; for all further pictures
-
-    def __init__(self): self.forget()
+    kept: list = field(default_factory=list)       # of `Prefix`, the newest last
+    pictures: list = field(default_factory=list)   # `EachPicture.known`
+    read: int = 0        # prefixes
+    hits: int = 0
+    seconds: float = 0.  # for the newest prefix
+    onward: float = 0.   # for all further pictures
 
     def forget(self):
         "Give back what is kept"
-        self.kept = []      # of (inputs, cache, tensors beside the weights), the newest last
-        self.pictures = []  # `EachPicture.known`
+        self.kept.clear()
+        self.pictures.clear()
+
+    def find(self, vlm, inputs) -> Prefix:
+        "The prefix of these inputs, kept or read now"
+        known = next((p for p in self.kept if p.holds(inputs)), None)
+        if known: self.hits += 1
+        else:
+            start = time.perf_counter()
+            known = Prefix({k: v.clone() for k, v in inputs.items()}, DynamicCache(config=vlm.text_config), {})
+            with own_loose(vlm.model, known.loose): Context().run(fill_cache, vlm, inputs, known.cache)
+            self.read += 1
+            self.seconds = time.perf_counter() - start
+        self.kept = [*[p for p in self.kept if p is not known][-1:], known]
+        return known
 
     def read_prefix(self, vlm, prompt) -> dict:
         """What the model is given: a cache that holds the prefix, kept or read now, and all further pictures.
 
-        What reading the prefix left on the model (`loose_tensors`) is put there again for the pass that follows, and stays
-        until the next prompt writes its own, as after a stock `generate`; `own_loose` around both passes takes it back."""
-        inputs, run = vlm.to_device(prompt), Context().run   # a recorder outside is not to see what is read here
-        own = upto_picture(prompt, inputs, 0) | tower_inputs(vlm, prompt, inputs, 0)
-        found = [p for p in self.kept if p[0].keys() == own.keys() and all(torch.equal(p[0][k], own[k]) for k in own)]
-        start = time.perf_counter()
-        if found: self.hits += 1
-        else:
-            loose = {}
-            with own_loose(vlm.model, loose): cache = run(fill_cache, vlm, own, DynamicCache(config=vlm.text_config))
-            found = [({k: v.clone() for k, v in own.items()}, cache, loose)]
-            self.read += 1
-            self.seconds = time.perf_counter() - start
-        self.kept = [p for p in self.kept if p is not found[0]][-1:] + found
-        _, cache, loose = found[0]
-        put_loose(loose)
-        words = {k: v for k, v in inputs.items() if not (k in own and k.startswith('pixel'))}
-        cache, start = branch(cache), time.perf_counter()
+        What reading the prefix left on the model is put there again for the pass that follows, and stays until the next
+        prompt writes its own, as after a stock `generate`; `own_loose` around both passes takes it back. All is read in
+        a context of its own: a recorder outside is not to see it."""
+        inputs = vlm.to_device(prompt)
+        first = upto_picture(prompt, inputs, 0) | tower_inputs(vlm, prompt, inputs, 0)
+        prefix = self.find(vlm, first)
+        put_loose(prefix.loose)
+        cache = branch(prefix.cache)
+        words = {k: v for k, v in inputs.items() if not (k in first and k.startswith('pixel'))}
         if len(prompt.images) > 1:
-            seen = dict(image=run(features_from, vlm, prompt, inputs, 1))
-            further = words | upto_picture(prompt, words, len(prompt.images) - 1) | dict(mm_encoder_outputs=seen)
-            run(fill_cache, vlm, further, cache)
-        self.onward += time.perf_counter() - start
+            start = time.perf_counter()
+            seen = Context().run(features_from, vlm, prompt, inputs, 1)
+            upto = upto_picture(prompt, words, len(prompt.images) - 1)
+            Context().run(fill_cache, vlm, words | upto | dict(mm_encoder_outputs=dict(image=seen)), cache)
+            self.onward += time.perf_counter() - start
         return words | dict(past_key_values=cache)

@@ -65,8 +65,9 @@ def check_template(
 # %% ../../nbs/library/models/06_prompts.ipynb #2e2f90ac
 def put_words(processor, texts, n=1, messages=TURN) -> tuple:    # as in `format_chat`, but several texts
     "A chat in three: what stands before the words, each of the texts as the template puts it there, what stands behind"
-    chats, example = [format_chat(processor, text, n, messages) for text in texts], 'Is it there?'
+    example = 'Is it there?'
     head, _, tail = format_chat(processor, example, n, messages).rpartition(example)
+    chats = [format_chat(processor, text, n, messages) for text in texts]
     for text, chat in zip(texts, chats):
         if chat.startswith(head) and chat.endswith(tail): continue
         raise PromptError(f'The chat template puts {text[:80]!r} elsewhere than other questions: {chat[-120:]!r}. Use '
@@ -150,7 +151,8 @@ def unknown_note(tokenizer, text) -> str:
 # %% ../../nbs/library/models/06_prompts.ipynb #be36c20a
 def token_names(tokenizer, ids) -> list:
     "What each token adds to the decoded text, spaces too; a character in several tokens is the name of the first"
-    ids, group, open = ids.tolist(), 0, 0   # where the tokens before begin, and those that are not yet a text
+    ids = ids.tolist()
+    group = open = 0   # where the tokens before begin, and those that are not yet a text
     names = ['']*len(ids)
     @lru_cache(None)
     def decode(*some): return tokenizer.decode(list(some), clean_up_tokenization_spaces=False)
@@ -177,14 +179,15 @@ def text_positions(
     "Positions of the tokens of a question that ask, without options and instruction; of no text: none"
     if not text: return []
     told, part = ''.join(names), asked_part(text)
-    at = word_places(told, text) if later is None else [m.start() for m in re.finditer(f'(?={re.escape(text)})', told)]
-    if len(at) > (later or 0):
-        start = at[-1 - (later or 0)]
-        return tokens_at(names, start, start + len(part))
+    if later is None: places = word_places(told, text)
+    else: places = [m.start() for m in re.finditer(f'(?={re.escape(text)})', told)]
+    n = 1 + (later or 0)    # counted from the end
+    if len(places) >= n: return tokens_at(names, places[-n], places[-n] + len(part))
     # a tokenizer of whole words, which keeps neither capitals nor spaces
-    ids, (own, asked) = ids.tolist(), tokenizer([text, part], add_special_tokens=False).input_ids
-    found = [i for i in range(len(ids)) if own and ids[i:i + len(own)] == own][:-(later or 0) or None]
-    if found and text not in told: return list(range(found[-1], found[-1] + len(asked)))
+    ids = ids.tolist()
+    own, asked = tokenizer([text, part], add_special_tokens=False).input_ids
+    places = [i for i in range(len(ids)) if own and ids[i:i + len(own)] == own]
+    if len(places) >= n and text not in told: return list(range(places[-n], places[-n] + len(asked)))
     raise PromptError(f'The prompt does not hold the question {text!r}: it ends {told[-80:]!r}.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e53025a6
@@ -238,8 +241,8 @@ def plot_grid(img, span: ImageSpan):
 def stretched(span: ImageSpan, seen, image) -> ImageSpan:
     "The span of a picture that the processor got in another size, its box in pixels of the picture"
     if seen.size == image.size: return span
-    (w, h), (W, H), (x0, y0, x1, y1) = seen.size, image.size, span.box
-    return replace(span, box=(x0*(W/w), y0*(H/h), x1*(W/w), y1*(H/h)))
+    scale = image.width/seen.width, image.height/seen.height
+    return replace(span, box=tuple(v*s for v, s in zip(span.box, scale*2)))
 
 # %% ../../nbs/library/models/06_prompts.ipynb #966a7c9f
 MAX_SIDE_RATIO = 200  # greatest ratio of a picture's sides
@@ -315,9 +318,9 @@ def read_prompts(
     if any(k in inputs for k in ('pixel_values_videos', 'video_grid_thw')):
         raise UnsupportedError('These inputs hold a video, and pictures are read here. Use `ask_video`, or '
                                '`VLM.forward` with the prompt of `VLM.video_prompt`.')
-    ways, tried, refused = read_pictures(images), [], []
     others = call_settings(processor, inputs['pixel_values']) if 'pixel_values' in inputs else ()
-    for pictures, settings in product(ways, ({}, *others)):
+    tried, refused = [], []
+    for pictures, settings in product(read_pictures(images), ({}, *others)):
         try:
             own = with_settings(processor, settings)
             prompts = place_prompts(model, own, inputs, pictures, question)
@@ -337,11 +340,14 @@ def read_prompts(
 
 def place_prompts(model, processor, inputs, pictures, question) -> list:
     "The prompts of inputs, if these are their pictures"
-    config, tok, token = model.config, processor.tokenizer, model.config.image_token_id
-    family, places, known = find_family(config.model_type), prompt_places(inputs), inputs
+    config, tok = model.config, processor.tokenizer
+    family = find_family(config.model_type)
+    places = prompt_places(inputs)
+    known = inputs
     if 'pixel_values' not in inputs:    # a later turn, whose pictures are in the cache
         known = {**process_pictures(processor, [pictures] if len(places) == 1 else pictures), **inputs}
     alone = [ids[start:end].cpu() for ids, (start, end) in zip(inputs['input_ids'], places)]
+    token = config.image_token_id
     counts = [int((ids == token).sum()) for ids in alone]
     if family.cross: filled = [getattr(config, 'num_query_tokens', 1)]*len(pictures)
     else: filled = cell_counts(family, config, processor, known, [im.size for im in pictures])
@@ -454,14 +460,14 @@ def picture_frame(processor, ids, skip) -> set:
 def message_parts(
     messages,  # of a chat template; contents as text or as lists of parts
 ) -> tuple:
-    "Messages in one form, their pictures apart, and the last text"
-    told, images, last = [], [], ''
+    "Messages in one form, and their pictures apart"
+    told, images = [], []
     try:
         for message in messages:
             content, parts = message['content'], []
             for part in [dict(type='text', text=content)] if isinstance(content, str) else content:
                 kind = part.get('type')
-                if kind == 'text': last, part = part['text'], dict(part)
+                if kind == 'text': part = dict(part, text=part['text'])
                 elif kind in ('image', 'image_url'):
                     own = next((part[k] for k in ('image', 'path', 'url', 'image_url') if k in part), None)
                     images.append(own['url'] if isinstance(own, dict) else own)
@@ -471,16 +477,16 @@ def message_parts(
                                       'Videos: `vlm.video_prompt(open_video(...), question)`.')
                 parts.append(part)
             told.append(dict(message, role=message['role'], content=parts))
-        if told: return told, images, last
+        if told: return told, images
     except (TypeError, KeyError, AttributeError): pass
     raise PromptError('Messages are a list of dict(role=..., content=...), the content a text or a list of parts '
                       "dict(type='text', text=...) and dict(type='image', image=...). A plain question goes with its "
                       'picture: `vlm.ask(image, question)`.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #59a9fbec
-def chat_frame(messages) -> tuple:    # messages for `format_chat`, [pictures in them, perhaps None], the question
+def chat_frame(messages) -> tuple:    # messages for `format_chat`, [pictures in them, perhaps None]
     "A chat in which other words can stand in the place of its question, and other pictures in the one place of its own"
-    told, pictures, question = message_parts(messages)
+    told, pictures = message_parts(messages)
     if told[-1]['role'] != 'user' or not any(part['type'] == 'text' for part in told[-1]['content']):
         raise PromptError("The last of the messages must be the user's, with the question as its last text.")
     places = [(m['content'], i) for m in told for i, part in enumerate(m['content']) if part['type'] == 'image']
@@ -489,4 +495,4 @@ def chat_frame(messages) -> tuple:    # messages for `format_chat`, [pictures in
         raise PromptError(f'The messages have {len(places)} parts dict(type="image"): give them one, where all pictures '
                           'of the question stand, or several side by side.')
     del content[first + 1:first + len(places)]
-    return told, pictures, question
+    return told, pictures

@@ -140,7 +140,8 @@ def test_every_depth():
             assert pick_layers((0., k/10), n) == lo
         assert pick_layers(n-1, n) == [n-1] == pick_layers([n-1, n-1, n-1], n) == pick_layers((1., 1.), n)
         assert pick_layers(range(n), n) == list(range(n))
-        for bad in (n, -1, [0, n], [], [.5], [0, 1, .5], 'all', 'Paper', (.5, 1.1), (-.1, .5), (.7, .3), (math.nan, .5), (.2, math.inf), [math.nan], [math.inf], math.nan):
+        assert pick_layers(.5, n) == pick_layers([.5], n) == depth_band(.5, .5, n) and pick_layers([.9, .5, .1], n) == sorted({*pick_layers(.1, n), *pick_layers(.5, n), *pick_layers(.9, n)})
+        for bad in (n, -1, [0, n], [], [0, 1, .5], 'all', 'Paper', (.5, 1.1), (-.1, .5), (.7, .3), (math.nan, .5), (.2, math.inf), (.1, .5, 1.1), [1.1], -.1, [math.nan], [math.inf], math.nan):
             with pytest.raises(CarveError): pick_layers(bad, n)
 
 
