@@ -300,7 +300,7 @@ def test_every_block_is_known():
     "A new context manager that has to do with a model belongs in one of the two lists, and if it changes something, in the tests above"
     functions = (o for p in Path(carve_nb.__file__).parent.rglob('*.py') for o in ast.walk(ast.parse(p.read_text(encoding='utf-8'))) if isinstance(o, ast.FunctionDef))
     blocks = {o.name: ast.unparse(o) for o in functions for d in o.decorator_list if ast.unparse(d).rpartition('.')[2] == 'contextmanager'}
-    found = {n for n, text in blocks.items() if re.search(r'\b(vlm|model|config|layers?|requires_grad_|shared|own)\b', text)}
+    found = {n for n, text in blocks.items() if re.search(r'\b(vlm|model|config|layers?|requires_grad_|shared|own|here)\b', text)}
     assert found - TOUCHING - OTHERS == set() and TOUCHING - found == set()
 
 
