@@ -63,9 +63,11 @@ class _StockRecord:
             raise CaptureError('Gradient checkpointing in training mode keeps no cache, so each token behind the first '
                                'would see itself alone. Call model.eval() first, or generate with use_cache=False.')
         if generate_setting(self.model, kw, 'cache_implementation'): kw = kw | dict(disable_compile=True)
-        known, start = self.recorder in _watchers.get(), time.perf_counter()
+        self.eos = generate_setting(self.model, kw, 'eos_token_id')
+        start = time.perf_counter()
+        known = self.recorder in _watchers.get()
         with nullcontext() if known else seen_here(self.recorder): self.out = rest(**kw)
-        self.seconds, self.eos = time.perf_counter() - start, generate_setting(self.model, kw, 'eos_token_id')
+        self.seconds = time.perf_counter() - start
         return self.out
 
     def answer(self, b):
@@ -77,8 +79,9 @@ class _StockRecord:
 
     def fill(self, bridged=None):
         "Put what was recorded into the rows that the block has given out"
-        rec, passes = self.recorder, len(self.recorder.passes)
-        if passes: holds_pictures(self.model, self.inputs, rec.passes[0]['before'])
+        rec = self.recorder
+        passes = len(rec.passes)
+        if passes: holds_pictures(self.model, self.inputs, rec.passes[0].before)
         check_seen(rec)
         n = getattr(self.out, 'sequences', self.out).shape[1] - self.length if self.out is not None else passes
         if n != passes:
@@ -107,7 +110,7 @@ def _same_inputs(record):
         def see(module, args, kw):
             got = (args or [*kw.values()])[0]
             own = record.inputs.get(name)
-            begun = any(o['weights'] for o in rec.passes)
+            begun = any(p.weights for p in rec.passes)
             if begun or rec not in _watchers.get() or own is None: return
             if name == 'pixel_values' and got.is_floating_point(): check_same(name, _views(own), _views(got))
             # a part of the prompt can lie in a cache; a batch of another shape is refused by the recorder

@@ -35,7 +35,7 @@ def patch_cover(span, box):    # anything with `.grid` and `.box`, such as an `I
 
 # %% ../../nbs/library/core/10_saliency.ipynb #2f64751c
 def pick_layers(spec, n_layers:int) -> list:
-    """Sorted layer indices that `layers=` means in a model of `n_layers` layers, in every method and capture.
+    """Sorted layer indices that `layers=` of a method or of captured rows means in a model of `n_layers` layers.
 
     None: all. 3 or [3, 5]: indices, from 0. (.6, .8), floats: fractions of depth, all from the one to the other; .6 or
     (.1, .3, .6), one or more than two: those layers. 'paper': 20 to 25, in a model of fewer those at that depth. (`DoLa`

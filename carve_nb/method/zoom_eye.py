@@ -105,7 +105,8 @@ class ZoomEye(CropMethod):
         if notes: cues = cues[-1:]
         about = 'What does the {} look like?' if len(cues) > 1 else asked_part(question).replace('{', '{{').replace('}', '}}')
         with seconds('search'): found = [find(cue, about.format(cue)) for cue in cues]
-        taken, boxes = sum(len(seen) for _, seen in found), [box for box, _ in found if box]
+        boxes = [box for box, _ in found if box]
+        taken = sum(len(seen) for _, seen in found)
         notes += [f'sought: "{", ".join(cues)}"; {taken} parts taken, {len(asked)} confidences']
         if not boxes: notes += ['no part was found: the view is the whole picture']
         view = self.view.crop(image, union_box(boxes or [whole]), smallest)

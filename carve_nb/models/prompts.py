@@ -122,13 +122,15 @@ def check_text(
         raise PromptError(f'The question is empty, or nothing of it can be seen: {text[:20]!r}. Give a question; '
                           'none is made up in its place.')
     if escape: text = escape_text(processor, text)
-    tok, (special, pictures, roles) = processor.tokenizer, commands(processor)
+    tok = processor.tokenizer
+    special, pictures, roles = commands(processor)
     if tok.unk_token and tok.unk_token not in text:
         special -= {tok.unk_token_id}   # in such a text it means a word that the tokenizer does not know
-    ids = tok([text, *roles], add_special_tokens=False, truncation=False).input_ids
-    own, *runs = (f" {' '.join(map(str, i))} " for i in ids)
-    bad = tok.convert_ids_to_tokens([i for i in ids[0] if i in special])
-    bad += [w for w in pictures if w in text] + [w for w, run in zip(roles, runs) if w in text or run in own]
+    ids, *role_ids = tok([text, *roles], add_special_tokens=False, truncation=False).input_ids
+    def run(ids): return f" {' '.join(map(str, ids))} "
+    bad = tok.convert_ids_to_tokens([i for i in ids if i in special])
+    bad += [word for word in pictures if word in text]
+    bad += [role for role, own in zip(roles, role_ids) if role in text or run(own) in run(ids)]
     if bad:
         raise PromptError(f'The question contains {bad[0]!r}, which the model reads as a command and not as text. '
                           'Remove it, or load the model with escape=True (--escape).')
