@@ -46,7 +46,7 @@ test-newest:  ## all tests with the newest versions that are allowed
 test-torchvision: $(V)-vision/.ok  ## the stock processors with torchvision: spans, pixels, rows and videos of every family
 	$(RUN) OMP_NUM_THREADS=2 $(V)-vision/bin/python -m pytest tests/test_torchvision.py
 	$(RUN) OMP_NUM_THREADS=2 $(V)-vision/bin/python -m pytest tests/test_families.py tests/test_stock.py tests/test_turns.py \
-	  -k "$$($(B) -c 'from recipes.tiny_models import NEED_TORCHVISION; print(*sorted(NEED_TORCHVISION), sep=" or ")')"
+	  -k "$$($(B) -c 'from recipes.tiny_models import NEED_TIMM, NEED_TORCHVISION; print(*sorted(NEED_TIMM | NEED_TORCHVISION), sep=" or ")')"
 # Colab has Python 3.12; its versions are taken anew each time, since the first cell of a notebook installs over them.
 colab: $(V)/.ok  ## the first cell of the tutorials, and the rest of two, with Colab's versions and a wheel built here; 6 GB
 	test -x $(V)-colab/bin/pip || $$(command -v python3.12 || echo $(PY)) -m venv $(V)-colab

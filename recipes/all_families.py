@@ -103,7 +103,6 @@ for name in 'lighton_ocr', 'mistral_large4':
     wants(name, images=dict(patch_size=8, size=dict(longest_edge=160)), own=dict(patch_size=8, spatial_merge_size=2),
           config={'spatial_merge_size': 2, 'vision_config.head_dim': 16})
 put(WANTS, 'mistral_large4.config', WANTS['mistral_large4']['config'] | {'text_config.num_key_value_heads': 4})
-wants('gemma3n', images=SQUARE)
 wants('shieldgemma2', images=SQUARE, own=dict(image_seq_length=16), config={'mm_tokens_per_image': 16})
 wants('granite_docling', images=dict(size=dict(longest_edge=96), max_image_size=dict(longest_edge=64)), own=dict(image_seq_len=4))
 wants('nemotron_h_omni', images=dict(patch_size=8))

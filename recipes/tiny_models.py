@@ -10,9 +10,10 @@ __all__ = ['SENTENCES', 'TOWER', 'LLAVA_CHAT', 'CLIP_TOKENS', 'CLIP_TOWER', 'LLA
            'ernie_tiny', 'INTERN_CHAT', 'INTERN_TOKENS', 'intern_tiny', 'IDEFICS_CHAT', 'IDEFICS_TOKENS',
            'idefics_tiny', 'smol_tiny', 'GEMMA_CHAT', 'GEMMA_TOKENS', 'GEMMA4_TOKENS', 'MISTRAL_CHAT', 'mistral_tiny',
            'MLLAMA_CHAT', 'MLLAMA_TOKENS', 'llama4_tiny', 'mini46_tiny', 'mini47_tiny', 'BLIP_TOWER', 'RECIPES',
-           'NEED_TORCHVISION', 'HERE', 'byte_tokenizer', 'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny', 'glm_tiny',
-           'lfm3_tiny', 'edge_tiny', 'gemma_tiny', 'gemma4_tiny', 'pali_tiny', 'mllama_tiny', 'lfm2_tiny', 'mini_tiny',
-           'blip_tiny', 'illegible_tokens', 'random_model', 'make_tiny_checkpoint']
+           'NEED_TORCHVISION', 'NEED_TIMM', 'HERE', 'byte_tokenizer', 'llama_tokenizer', 'small', 'Tiny', 'qwen_tiny',
+           'glm_tiny', 'lfm3_tiny', 'edge_tiny', 'gemma_tiny', 'gemma4_tiny', 'gemma3n_tiny', 'pali_tiny',
+           'mllama_tiny', 'lfm2_tiny', 'mini_tiny', 'blip_tiny', 'illegible_tokens', 'random_model',
+           'make_tiny_checkpoint']
 
 # %% ../nbs/training/19_tiny_models.ipynb #249c5a9b
 import json
@@ -24,8 +25,9 @@ from tokenizers import decoders, models as token_models, pre_tokenizers, trainer
 from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 from transformers import (
     BlipImageProcessorPil, CLIPImageProcessorPil, Ernie4_5_VLMoeConfig, Gemma3Config,
-    Gemma3ImageProcessorPil, Gemma3Processor, Gemma4Config, Glm46VConfig, Glm4vConfig, Glm4vMoeConfig, GotOcr2ImageProcessorPil, Idefics3Config, Idefics3ImageProcessorPil, Idefics3Processor, InstructBlipConfig,
-    InstructBlipProcessor, InternVLConfig, Lfm2VlConfig, Lfm2VlImageProcessor, Lfm3VlConfig, Llama4Config, Llama4ImageProcessor,
+    Gemma3ImageProcessorPil, Gemma3nAudioFeatureExtractor, Gemma3nConfig, Gemma3nProcessor, Gemma3Processor, Gemma4Config,
+    Glm46VConfig, Glm4vConfig, Glm4vMoeConfig, GotOcr2ImageProcessorPil, Idefics3Config, Idefics3ImageProcessorPil,
+    Idefics3Processor, InstructBlipConfig, InstructBlipProcessor, InternVLConfig, Lfm2VlConfig, Lfm2VlImageProcessor, Lfm3VlConfig, Llama4Config, Llama4ImageProcessor,
     MiniCPMV4_6Config, MiniCPMV4_7Config, LlavaConfig, LlavaNextConfig, LlavaNextImageProcessorPil,
     LlavaNextProcessor, LlavaOnevisionConfig, LlavaOnevisionImageProcessorPil, LlavaProcessor, Mistral3Config, MllamaConfig,
     MllamaImageProcessorPil, MllamaProcessor, PaliGemmaConfig, PaliGemmaProcessor, PixtralProcessor, Qwen2_5_VLConfig,
@@ -38,7 +40,7 @@ from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import Min
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers import AutoModelForImageTextToText, GenerationConfig
-from transformers.utils import is_torchvision_available
+from transformers.utils import is_timm_available, is_torchvision_available
 
 # %% ../nbs/training/19_tiny_models.ipynb #0eefed1b
 SENTENCES = ('What is the color of the animal in this image?', 'Answer the question using a single word or phrase.')
@@ -213,7 +215,8 @@ GLM_TOKENS = dict(
     video_token_id='<|video|>', video_start_token_id='<|begin_of_video|>', video_end_token_id='<|end_of_video|>')
 _GLM_TOWER = dict(depth=2, num_heads=2, patch_size=8, hidden_size=32, intermediate_size=64, out_hidden_size=64,
                   image_size=64, initializer_range=.3)
-_GLM_TEXT = dict(hidden_size=64, head_dim=16, initializer_range=.2, rope_parameters=dict(ROPE, partial_rotary_factor=.5))
+# with a spread of .2 rows are so steep that rounding alone moves them by .1
+_GLM_TEXT = dict(hidden_size=64, head_dim=16, initializer_range=.12, rope_parameters=dict(ROPE, partial_rotary_factor=.5))
 
 def glm_tiny(config, images, processor, tower=(), **text) -> Tiny:
     "Recipe of a tiny GLM-V: what one generation does not have in common with the others"
@@ -328,6 +331,25 @@ def gemma4_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
                           image_token_id=image, video_token_id=video)
     images = Gemma4ImageProcessorPil(**dict(patch_size=8, max_soft_tokens=70, pooling_kernel_size=2) | kw)
     return config, [tok, images], {'processor_config.json': dict(processor_class='Gemma4Processor')}
+
+# %% ../nbs/training/19_tiny_models.ipynb #9c1d5e3b
+def gemma3n_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
+    "Recipe of a tiny Gemma3n: 128 x 128 pixels become 4 x 4 tokens; from the fourth on, layers take keys and values of others"
+    special = ['<end_of_turn>', '<pad>', '<start_of_turn>', *GEMMA4_TOKENS.values()]
+    chat = GEMMA_CHAT.replace('<start_of_image>', '<image_soft_token>')
+    tok = tokenizer(special, chat, **GEMMA4_TOKENS)
+    ids = {f'{name}_id': tok.convert_tokens_to_ids(token) for name, token in GEMMA4_TOKENS.items() if name != 'bos_token'}
+    text = small(tok, layers, head_dim=8, sliding_window=32, bos_token_id=tok.bos_token_id, laurel_rank=4,
+                 layer_types=['full_attention' if i % 3 == 2 else 'sliding_attention' for i in range(layers)],
+                 num_kv_shared_layers=max(layers - 3, 0), activation_sparsity_pattern=[.5] + [0.]*(layers - 1),
+                 vocab_size_per_layer_input=len(tok), hidden_size_per_layer_input=8)
+    # a tower of timm with the smallest convolutions; that of the releases, MobileNet-v5, is too deep for a small picture
+    tower = dict(architecture='test_convnext', hidden_size=64, vocab_size=4, vocab_offset=len(tok))
+    audio = dict(hidden_size=32, conf_num_hidden_layers=1, conf_num_attention_heads=2, sscp_conv_channel_size=[4, 4],
+                 vocab_size=4, vocab_offset=len(tok) + 4)
+    config = Gemma3nConfig(text_config=text, vision_config=tower, audio_config=audio, vision_soft_tokens_per_image=16, **ids)
+    images = SiglipImageProcessorPil(**dict(size=dict(height=128, width=128), image_mean=[0.]*3, image_std=[1.]*3) | kw)
+    return config, [Gemma3nProcessor(Gemma3nAudioFeatureExtractor(), images, tok, chat, image_seq_length=16)], {}
 
 # %% ../nbs/training/19_tiny_models.ipynb #23fede0c
 def pali_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
@@ -455,11 +477,13 @@ RECIPES = dict(
     qwen2_5_vl=qwen2_5_tiny, qwen3_vl=qwen3_tiny, qwen3_5=qwen3_5_tiny, internvl=intern_tiny, idefics3=idefics_tiny,
     smolvlm=smol_tiny, gemma3=gemma_tiny, paligemma=pali_tiny, mllama=mllama_tiny, instructblip=blip_tiny,
     qwen3_vl_moe=qwen3_moe_tiny, qwen3_5_moe=qwen3_5_moe_tiny, glm4v=glm4_tiny, glm4v_moe=glm4_moe_tiny,
-    glm46v=glm46_tiny, ernie4_5_vl_moe=ernie_tiny, lfm3_vl=lfm3_tiny, gemma4=gemma4_tiny, mistral3=mistral_tiny,
-    lfm2_vl=lfm2_tiny, llama4=llama4_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)
+    glm46v=glm46_tiny, ernie4_5_vl_moe=ernie_tiny, lfm3_vl=lfm3_tiny, gemma4=gemma4_tiny, gemma3n=gemma3n_tiny,
+    mistral3=mistral_tiny, lfm2_vl=lfm2_tiny, llama4=llama4_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)
 # their stock processors do, also for still pictures
 NEED_TORCHVISION = {'mistral3', 'lfm2_vl', 'llama4', 'minicpmv4_6', 'minicpmv4_7'}
-HERE = [name for name in RECIPES if is_torchvision_available() or name not in NEED_TORCHVISION]    # that can be made
+NEED_TIMM = {'gemma3n'}    # its tower is one of timm
+HERE = [name for name in RECIPES if (is_torchvision_available() or name not in NEED_TORCHVISION)
+        and (is_timm_available() or name not in NEED_TIMM)]    # that can be made
 
 # %% ../nbs/training/19_tiny_models.ipynb #9f37c47e
 def illegible_tokens(tok) -> list:
@@ -473,8 +497,8 @@ def random_model(config, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config)
-        for name, p in model.named_parameters():   # a matrix or a gate that starts at zero would hide the pictures
-            if (p.ndim > 1 or name.endswith('gate')) and not p.any(): torch.nn.init.normal_(p, std=.3)
+        for name, p in model.named_parameters():   # what starts at zero would hide the pictures, or a path to them
+            if (p.ndim > 1 or name.endswith(('gate', 'output_scale'))) and not p.any(): torch.nn.init.normal_(p, std=.3)
     return model
 
 # %% ../nbs/training/19_tiny_models.ipynb #de87edda

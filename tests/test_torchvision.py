@@ -8,7 +8,7 @@ from transformers import AutoImageProcessor
 from transformers.video_utils import VideoMetadata
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.prompts import SHORT_ANSWER
-from recipes.tiny_models import NEED_TORCHVISION, RECIPES
+from recipes.tiny_models import HERE, NEED_TORCHVISION
 from carve_nb.models.video import Video
 from carve_nb.attention.capture import VLM
 from test_families import QUESTION, TALL, WIDE, check_stock_ids
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings('ignore')
 PIXELS, ROWS = .002, .05
 
 
-@pytest.fixture(params=[n for n in RECIPES if n not in NEED_TORCHVISION])   # the others: see the Makefile
+@pytest.fixture(params=[n for n in HERE if n not in NEED_TORCHVISION])   # the others: see the Makefile
 def pair(request, load, folders):
     "The model with the stock processor, and the same model with pictures prepared by PIL"
     vlm = load(request.param)
