@@ -136,7 +136,7 @@ class ClipCrop(ToolCrop):
         return box_regions([box], image.size, [score])
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #6f82b80b
-def point_lattice(size, n=8) -> list: # (W, H) of the picture -> (x, y)
+def point_lattice(size, n) -> list: # (W, H) of the picture -> (x, y)
     "Points in the middle of n x n equal parts"
     W, H = size
     return [((i + .5)*W/n, (j + .5)*H/n) for j in range(n) for i in range(n)]
