@@ -36,7 +36,7 @@ _names = {
     'method.registry': 'methods make_method add_method',
     'method.several_pictures': 'ask_several ask_video',
     'method.stock_models': 'editing CarvePipeline',
-    'runs.runner': 'limit_image_tokens run_eval',
+    'runs.runner': 'run_eval',
     'runs.demo': 'run_demo bench',
     'explorer.app': 'explore',
 }

@@ -100,13 +100,6 @@ def _parse_dtype(text) -> str: # 'bfloat16'
     "A type of numbers, in its long form"
     return _DTYPES[choose(text, tuple(_DTYPES), 'type')]
 
-def _parse_data(text) -> str: # the same
-    "Raise an error for a set that is no known name, no file and no Hub id"
-    if '/' in text or Path(text).exists(): return text
-    from carve_nb.data.datasets import BENCHMARKS     # not before a set is named: help loads this module
-    names = 'scenes', *BENCHMARKS
-    return choose(text, names, 'data set', f'it is no file or folder either; there are: {", ".join(names)}')
-
 # %% ../../nbs/library/cli/03_commands.ipynb #465837c3
 def checked(read): # for typer
     "A parser for typer, whose errors name the option"
@@ -436,8 +429,7 @@ _ENGINE = partial(option, panel='Who measures, who answers')
 @command('Measure', _FOLDER_HELP)
 def do_eval(
     data: Annotated[str, argument(
-        'scenes, the name of a known set, or a folder or file with questions of your own', read=_parse_data,
-        metavar='DATA')],
+        'scenes, the name of a known set, or a folder or file with questions of your own', metavar='DATA')],
     loading,
     methods: Annotated[Any, option(
         'some of those that `carve methods` lists, with fields where wanted (carve:p=.1:layers=[3,4]), or all',
@@ -592,7 +584,8 @@ def do_profile(loading,
     from carve_nb.method.profiles import find_profile, profile_path
     from carve_nb.studies.profile import (
         add_thresholds, kind_questions, mixed_questions, profile_model, profile_questions, touch_by_kind)
-    path = profile_path(vlm := _open_model(loading))
+    vlm = _open_model(loading)
+    path = profile_path(vlm)
     if path.exists() and not force:
         raise CarveError(f'{path} is a profile of these weights; --force measures again and puts the new one there.')
     make_folder(path.parent)     # before the work
@@ -603,17 +596,19 @@ def do_profile(loading,
     if not images: profile = touch_by_kind(profile, vlm, over(kind_questions(n)))
     if auto: profile = add_thresholds(profile, vlm, mixed_questions(n, images), over)
     print(profile)
-    rival = None if profile.sure else find_profile(vlm)
-    if rival and rival.sure: print(f'not kept: the profile of {rival.n} pictures ({rival.source}) is sure, and stays')
+    rival = find_profile(vlm)
+    if rival and rival.sure and not profile.sure:
+        print(f'not kept: the profile of {rival.n} pictures ({rival.source}) is sure, and stays')
     else:
         profile.save(path)
         print(f'kept in {path}' + ('' if profile.sure else ', but not used, as it is not sure'))
     save_json(to_json, asdict(profile))
     name = 'auto' if profile.rules and profile.rules['gain'][1] > 0 else 'carve'
-    words = [name, *(f'{k}={v}'.replace(' ', '') for k, v in profile.fields(name).items())]
     if profile.fields(): print('in a shell: --method lookup')
     elif profile.sure: print('lookup reads this row all the same, as it needs one')
-    if len(words) > 1: print('in a shell: --method', shlex.quote(':'.join(words)))
+    if given := profile.fields(name):
+        words = [name, *(f'{k}={v}'.replace(' ', '') for k, v in given.items())]
+        print('in a shell: --method', shlex.quote(':'.join(words)))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c4ec0002
 @command('Measure')

@@ -170,6 +170,20 @@ def _hub_set(name, spec, n=None, seed=None, split=None, revision=None):
     records = make_records(rows, str(name), find, n, seed, fields=fields, rule=spec.rule, option=spec.option)
     return _own_set(name, records, split=split or spec.split, hub=f'{spec.hub}@{revision or "main"}')
 
+def _public_set(name, n, seed, download, root=None, **kw): # one of `BENCHMARKS`; split, revision
+    "A public set, from a snapshot of its copy on the Hub, or from there"
+    known = BENCHMARKS[name]
+    if not (root or download):
+        raise DataError(
+            f'{name} is not part of this package, and nothing is fetched unasked. Give root=FOLDER (--root) with a '
+            f'snapshot of {known.hub}, or download=True (--download) to fetch that from the Hugging Face Hub; a '
+            f'copy in another form can be written as questions.jsonl. Its licence: {known.licence}.')
+    source = Path(root).expanduser() if root else known.hub
+    if root and not source.is_dir(): raise DataError(f'{root} is no folder.')
+    data = _hub_set(source, known, n, seed, **kw)
+    about = data.about | dict(source=known.hub, licence=known.licence, note=known.note)
+    return replace(data, name=name, suffix=known.suffix, rule=known.rule, about=about)
+
 def load_benchmark(
     spec: str|Path|DataSet,    # 'scenes', a name in `BENCHMARKS`, a folder or file, or an id on the Hugging Face Hub
     n: int|None = None,        # records; None: all (of scenes 300)
@@ -180,7 +194,7 @@ def load_benchmark(
     **kw    # of scenes: kinds, style; of named sets: root (a snapshot), revision; of the Hub: config, revision
 ) -> DataSet:
     "Load a set of questions; nothing is fetched unasked"
-    known = BENCHMARKS.get(spec) if isinstance(spec, str) else None
+    known = isinstance(spec, str) and spec in BENCHMARKS
     loaded = isinstance(spec, DataSet)
     there = not loaded and Path(spec).expanduser().exists()
     hub = not (loaded or there) and download and str(spec).count('/') == 1
@@ -193,25 +207,16 @@ def load_benchmark(
         warnings.warn(f'{spec!r} is the set of this name; for the folder or file here, write ./{spec}.', stacklevel=2)
     if loaded: data = replace(spec, records=[r for _, r in choose_rows(check_ids(spec.records, spec.name), n, seed)])
     elif spec == 'scenes': data = _scene_set(n, seed=seed, **kw)
-    elif known:
-        root = kw.pop('root', None)
-        if not (root or download):
-            raise DataError(
-                f'{spec} is not part of this package, and nothing is fetched unasked. Give root=FOLDER (--root) with a '
-                f'snapshot of {known.hub}, or download=True (--download) to fetch that from the Hugging Face Hub; a '
-                f'copy in another form can be written as questions.jsonl. Its licence: {known.licence}.')
-        source = Path(root).expanduser() if root else known.hub
-        if root and not source.is_dir(): raise DataError(f'{root} is no folder.')
-        data = _hub_set(source, known, n, seed, **kw)
-        about = data.about | dict(source=known.hub, licence=known.licence, note=known.note)
-        data = replace(data, name=spec, suffix=known.suffix, rule=known.rule, about=about)
+    elif known: data = _public_set(spec, n, seed, download, **kw)
     elif hub: data = _hub_set(str(spec), Benchmark(str(spec), 'test', None, kw.pop('config', None)), n, seed, **kw)
     elif there: data = _own_set(spec, read_entries(spec, n, seed, True))
     else:
-        raise DataError(
-            f'{str(spec)!r} is neither a file or folder nor one of scenes, {", ".join(BENCHMARKS)}; a set of the Hub, '
-            'org/name, needs download=True (--download).')
-    return replace(data, rule=rule, records=[replace(r, rule=rule) for r in data]) if rule else data
+        names = 'scenes', *BENCHMARKS
+        choose(str(spec), names, 'data set',
+            f'it is no file or folder either; there are: {", ".join(names)}; a set of the Hub, org/name, needs '
+            'download=True (--download)')
+    if not rule: return data
+    return replace(data, rule=rule, records=[replace(r, rule=rule) for r in data])
 
 def write_example(folder) -> list: # of paths written
     "A new folder with one scene and three questions, in the form of `FOLDER_FORMAT`"

@@ -398,15 +398,14 @@ def token_settings(config, processor, most) -> tuple:
     return few, f'at most {max(t for t in tokens if t <= most)} tokens for each picture, {which}'
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3c5ebffc
-def set_image_tokens(config, processor, most) -> tuple:
-    "Show at most so many tokens of a picture from now on; in words, and what undoes it"
+def set_image_tokens(config, processor, most) -> str:
+    "Show at most so many tokens of a picture from now on; in words"
     settings, told = token_settings(config, processor, most)
     owners = processor.image_processor, config   # of canvases the model knows too
-    was = [(owner, k, getattr(owner, k)) for owner in owners for k in settings if hasattr(owner, k)]
-    for owner, k, _ in was: setattr(owner, k, settings[k])
-    def undo():
-        for owner, k, value in was: setattr(owner, k, value)
-    return told, undo
+    for owner in owners:
+        for k, value in settings.items():
+            if hasattr(owner, k): setattr(owner, k, value)
+    return told
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b740b7eb
 def with_settings(processor, settings):

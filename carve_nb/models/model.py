@@ -129,7 +129,8 @@ class Model:
         vlm.loading = {k: v for k, v in given.items() if v}
         vlm.resolution = 'padded to a square' if pad else ''
         if image_tokens:
-            vlm.image_tokens, vlm.resolution = None, set_image_tokens(model.config, processor, image_tokens)[0]
+            vlm.image_tokens = None
+            vlm.resolution = set_image_tokens(model.config, processor, image_tokens)
             warnings.warn(f'Resolution: {vlm.resolution}.', stacklevel=2)
         return vlm
 

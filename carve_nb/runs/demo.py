@@ -54,19 +54,21 @@ def demo_set(n=300, other=100, kinds=KINDS) -> DataSet: # digit questions; of ea
 
 def find_sample(id): # 'heldout-7-digit'
     "The sample of an id"
-    scene, kind = id.rsplit('-', 1)
-    split, seed = scene.split('-')
+    split, seed, kind = id.split('-')
     return to_sample(make_scene(int(seed), split), kind)
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8ffb1824
 def _pick_cases(report) -> dict: # name of a case -> id of a sample
     "Up to three samples to show: the first question, the first that CARVE corrected, the first that it made wrong"
-    alone, scores = (report.scores(m, report.kinds()[0]) for m in ('none', 'carve'))
-    gains = {i: score - alone[i] for i, score in scores.items() if i in alone}
-    first, *others = gains or [None]
-    mended = next((i for i in others if gains[i] == 1), None)
-    astray = next((i for i in others if gains[i] == -1), None)
-    return {name: id for name, id in zip(CASES, (first, mended, astray)) if id}
+    kind = report.kinds()[0]
+    alone = report.scores('none', kind)
+    gains = {id: score - alone[id] for id, score in report.scores('carve', kind).items() if id in alone}
+    found = dict.fromkeys(CASES)
+    for id, gain in gains.items():
+        if not found['first']: found['first'] = id
+        elif gain == 1 and not found['mended']: found['mended'] = id
+        elif gain == -1 and not found['astray']: found['astray'] = id
+    return {name: id for name, id in found.items() if id}
 
 def asked(report, methods) -> RunConfig:
     "The configuration of a report, for other methods: the same suffix and length of an answer"

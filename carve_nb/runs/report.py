@@ -80,8 +80,6 @@ def _told(value, between=', ') -> str:
     items = {k: _told(v) for k, v in value.items() if v is not None and k not in _HASHES}
     return between.join(f'{k} {v}' for k, v in items.items() if v)
 
-def _listed(lines): return '\n'.join(f'- {line}' for line in lines)
-
 @dataclass(repr=False)
 class Report:
     "The lines of a run with their tables and figure; shows itself in a notebook"
@@ -237,7 +235,7 @@ class Report:
         about = data | {'kinds': None, 'questions of the kinds': None if {*kinds} == {'other'} else kinds}
         facts = [self.counts(), *_told(self.protocol | dict(data=about), '\n').split('\n')]
         if len(self.ids) < data['n']: facts.insert(0, f'unfinished: {len(self.ids)} of {data["n"]} samples have lines')
-        return list(filter(None, map(one_line, facts)))
+        return [f'- {line}' for line in map(one_line, facts) if line]
 
     def statistics(self) -> str:
         "Which intervals, tests and corrections stand in the tables"
@@ -259,11 +257,11 @@ class Report:
         rule = self.protocol['data']['rule']
         rows = self.rows()
         split = self.split_rows()
-        page = [f'# {self.name}', _listed(self.facts()), self.table()]
+        page = [f'# {self.name}', '\n'.join(self.facts()), self.table()]
         if 'pope' in rule: page.append(f'By the rule of the set ({one_line(rule)}):\n\n{self.rule_table()}')
         page += [f'**{one_line(k or "other")}**\n\n{self.table(k, by_kind)}' for k, by_kind in split.items()]
         shown = [r for table in (rows, *split.values()) for r in table.values()]
-        page.append(_listed(text for k, text in ABOUT.items() if any(r.get(k) is not None for r in shown)))
+        page.append('\n'.join(f'- {text}' for k, text in ABOUT.items() if any(r.get(k) is not None for r in shown)))
         page.append(self.statistics())
         worst = [f'`{one_line(m)}`: {100*r["worst"]:.1f} %' for m, r in rows.items() if r['failed'] and r['n']]
         if worst: page.append(f'Accuracy if failures are counted as wrong: {", ".join(worst)}.')

@@ -367,18 +367,18 @@ def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
     vlm = model if isinstance(model, VLM) else Loading.of(model).load()
     eyes = (read_run(out).protocol or {}).get('eyes') or examine_eyes(vlm, canvas)     # measured once
     test = plan_test(vlm, kinds, canvas)
-    with ready_here(vlm, RunConfig((*ARMS, test['other']), SHORT_ANSWER, 16)) as evaluator:
-        store, ids = RunStore(out, evaluator.protocol | dict(test=test, eyes=eyes), free=FREE), []
-        arms = [a for a in ARMS if a not in evaluator.unfit]
-        store.add(unsupported_lines(evaluator.unfit))
-        done, total = len({id for id, _ in store.done if id}), n*len(kinds)
-        tell = partial(print, file=sys.stderr) if progress else lambda text: None
-        if progress and done < total:
-            minutes = (total - done)*time_question(evaluator, canvas)
-            tell(f'{total - done} questions in {len(arms) + 1} ways: about {minutes:.1f} minutes')
-        start = perf_counter()
-        carry_out(store, ask_ladders(store, evaluator, arms, test, n, ids), ids, done, total, progress)
-        tell(f'{len(ids) - done} questions took {(perf_counter() - start)/60:.1f} minutes')
+    evaluator = ready_here(vlm, RunConfig((*ARMS, test['other']), SHORT_ANSWER, 16))
+    store, ids = RunStore(out, evaluator.protocol | dict(test=test, eyes=eyes), free=FREE), []
+    arms = [a for a in ARMS if a not in evaluator.unfit]
+    store.add(unsupported_lines(evaluator.unfit))
+    done, total = len({id for id, _ in store.done if id}), n*len(kinds)
+    tell = partial(print, file=sys.stderr) if progress else lambda text: None
+    if progress and done < total:
+        minutes = (total - done)*time_question(evaluator, canvas)
+        tell(f'{total - done} questions in {len(arms) + 1} ways: about {minutes:.1f} minutes')
+    start = perf_counter()
+    carry_out(store, ask_ladders(store, evaluator, arms, test, n, ids), ids, done, total, progress)
+    tell(f'{len(ids) - done} questions took {(perf_counter() - start)/60:.1f} minutes')
     found = read_run(out)
     export_run(out, [line for line in found.lines if line['id'] in {'', *ids}], 'protocol.json', found.protocol)
     row, own_data = make_row(out), data and check_data(vlm, data, Path(out)/'data', test, progress)

@@ -292,7 +292,7 @@ def test_memory_after_failures(load):
 TOUCHING = {'recording', 'model_lock', 'own_loose', 'sharing', 'set_here', 'applying', 'rows_live', 'mask_image_tokens',
             'eager_kernel', 'query_bridge', 'frozen', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
             'record_attention', '_same_inputs', 'around_generate', 'editing'}
-OTHERS = {'limit_image_tokens', 'limited', 'ready', 'ready_here', 'undone', 'explained', 'among', 'chatting', 'open_store'}   # the processor's setting, loading, the words of an error, what `set_here` sets, a run's folder
+OTHERS = {'limited', 'ready', 'undone', 'explained', 'among', 'chatting', 'open_store'}   # loading, the words of an error, what `set_here` sets, a store of lines
 
 
 @pytest.mark.case(42)
