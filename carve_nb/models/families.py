@@ -138,7 +138,8 @@ for _name in 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe': _add(_name, **_G
 _add('lfm3_vl', notes='layers of convolution have no rows', **_GRID)
 _add('gemma4', blocks=told_grid, pixels=row_pixels, rule='image_position_ids / pooling_kernel_size')
 _add('gemma3n', blocks=fixed_square, pixels=row_pixels, rule='a square of vision_soft_tokens_per_image',
-     notes='its tower is one of timm: install the vision extra')
+     notes='its tower is one of timm: install the vision extra; tested with a smaller one than the MobileNet-v5 of the '
+           'releases')
 _add('mistral3', blocks=parted_grid, pixels=sized_pixels, rule='image_sizes / (patch_size spatial_merge_size)',
      notes='a token of its own kind ends each row, and is on no map');
 
