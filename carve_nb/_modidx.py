@@ -627,8 +627,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                              'carve_nb/data/records.py'),
                                        'carve_nb.data.records._read_labels': ( 'library/data/records.html#_read_labels',
                                                                                'carve_nb/data/records.py'),
-                                       'carve_nb.data.records._read_lines': ( 'library/data/records.html#_read_lines',
-                                                                              'carve_nb/data/records.py'),
                                        'carve_nb.data.records._read_options': ( 'library/data/records.html#_read_options',
                                                                                 'carve_nb/data/records.py'),
                                        'carve_nb.data.records._read_table': ( 'library/data/records.html#_read_table',

@@ -281,21 +281,17 @@ def _read_table(text, comma) -> list: # of dicts
         if None in row: raise DataError(f'row {i} has more cells than the header; is {comma!r} right, are texts quoted')
     return rows
 
-def _read_lines(text) -> list:
-    "The values of JSON, one in a line"
+def _read_json(text, name):
+    "The value of JSON, or its lines, also where the name of the file is that of one value, as in POPE"
+    try: return json.loads(text)
+    except json.JSONDecodeError as e:
+        if not name.endswith('.jsonl') and e.msg != 'Extra data': raise
     rows = []
     for at, line in enumerate(text.split('\n'), 1):
         if not line.strip(): continue
         try: rows.append(json.loads(line))
         except json.JSONDecodeError as e: raise DataError(f'line {at}, column {e.colno}: {e.msg}') from e
     return rows
-
-def _read_json(text, name):
-    "The value of JSON, or its lines, also where the name of the file is that of one value, as in POPE"
-    try: return json.loads(text)
-    except json.JSONDecodeError as e:
-        if not name.endswith('.jsonl') and e.msg != 'Extra data': raise
-        return _read_lines(text)
 
 def read_rows(path) -> list: # of dicts
     "The rows of a table, or of JSON: in a list, under a name that is usual, each under its id, or one in a line"
