@@ -51,6 +51,11 @@ def equal(model, method, sink=0):
     found = record(f'equal/{model}-{sink:g}.json', 'methods')
     return 100*np.mean([*map(int, found[f'{method}:tokens=144:square=True:limit=1792']['right'])])
 
+def searched(model):
+    "Right answers of `zoom-eye` on the same questions"
+    found = record(f'equal/{model}-0-search.json', 'methods')
+    return 100*np.mean([int(c) for m, v in found.items() if m.startswith('zoom-eye') for c in v['right']])
+
 def touch(model, method): return 100*lines(model).query('method == @method').touch.mean()
 def bound(model, method, side):
     "End of Wilson's interval of `acc`: side 0 is the lower one"
