@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.special import entr
 from .errors import CarveError
-from .image import raster_size, scale_box
+from .image import box_size, raster_size, scale_box
 from .io import digest
 from .plotting import overlay, panels_html
 
@@ -29,9 +29,8 @@ def tent_weights(cells, pixels, lo, hi):    # numbers of them; where the grid be
 def patch_cover(span, box):    # anything with `.grid` and `.box`, such as an `ImageSpan`; (x0, y0, x1, y1) pixels
     "The share of each patch that a box covers, [gh*gw]"
     gh, gw = span.grid
-    x0, y0, x1, y1 = span.box
     def along(n, lo, hi, a, b): return np.diff(np.linspace(lo, hi, n + 1).clip(a, b))*n/(hi - lo)
-    return np.outer(along(gh, y0, y1, box[1], box[3]), along(gw, x0, x1, box[0], box[2])).ravel()
+    return np.outer(along(gh, *span.box[1::2], *box[1::2]), along(gw, *span.box[::2], *box[::2])).ravel()
 
 # %% ../../nbs/library/core/10_saliency.ipynb #2f64751c
 def pick_layers(spec, n_layers:int) -> list:
@@ -94,9 +93,8 @@ class Saliency:
         "The map at the size of the picture: bilinear inside the covered box, 0 outside"
         gh, gw = self.values.shape
         W, H = self.size
-        x0, y0, x1, y1 = self.box
-        rows = tent_weights(gh, H, y0, y1)
-        columns = tent_weights(gw, W, x0, x1)
+        rows = tent_weights(gh, H, *self.box[1::2])
+        columns = tent_weights(gw, W, *self.box[::2])
         return (rows @ self.values @ columns.T).astype(np.float32)
 
     def coarse(self, most=MAP_RASTER):
@@ -144,18 +142,12 @@ class Saliency:
 
     def hit(self, box) -> bool: # (x0, y0, x1, y1) true region, pixels
         "Whether the peak lies in `box` (the pointing game)"
-        x, y = self.peak()
-        x0, y0, x1, y1 = box
-        return x0 <= x < x1 and y0 <= y < y1
+        return all(lo <= at < hi for at, lo, hi in zip(self.peak(), box[:2], box[2:]))
 
     def touch(self, box) -> bool: # (x0, y0, x1, y1) true region, pixels
         "Whether the strongest patch overlaps `box`: the pointing game, as finely as the grid can tell"
-        x, y = self.peak()
-        gh, gw = self.values.shape
-        w = (self.box[2] - self.box[0])/gw/2
-        h = (self.box[3] - self.box[1])/gh/2
-        x0, y0, x1, y1 = box
-        return x0 < x + w and x - w < x1 and y0 < y + h and y - h < y1
+        halves = [side/n/2 for side, n in zip(box_size(self.box), self.values.shape[::-1])]
+        return all(lo < at + half and at - half < hi for at, half, lo, hi in zip(self.peak(), halves, box[:2], box[2:]))
 
     def share(self, box) -> float: # between 0 and 1
         "The part of the map that lies in `box`; negative values count as nothing, a map of zeros as uniform"
