@@ -2203,6 +2203,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'carve_nb.runs.store._escape_halves': ( 'library/runs/store.html#_escape_halves',
                                                                              'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store._export_sum': ('library/runs/store.html#_export_sum', 'carve_nb/runs/store.py'),
+                                     'carve_nb.runs.store._line_sum': ('library/runs/store.html#_line_sum', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store._lock': ('library/runs/store.html#_lock', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store._named_methods': ( 'library/runs/store.html#_named_methods',
                                                                              'carve_nb/runs/store.py'),

@@ -87,8 +87,8 @@ def test_a_changed_line_is_found_and_measured_again(again, shell, change):
     assert lines(out) == before and shell('report', out)[1] == table
 
 
-def test_an_answer_must_give_its_score(again):
-    "An answer whose score is another's is refused when the run goes on, and measured again with --retry"
+def test_a_line_must_have_its_digest(again):
+    "A changed line whose digest was taken away is refused when the run goes on, and measured again with --retry"
     out, command = again
     before = lines(out)
     sql(out, "UPDATE lines SET sum = NULL, line = json_set(line, '$.answer', 'nowhere', '$.score', 1.0) WHERE rowid = 2")

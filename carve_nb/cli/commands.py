@@ -596,8 +596,8 @@ def do_profile(loading,
     if not images: profile = touch_by_kind(profile, vlm, over(kind_questions(n)))
     if auto: profile = add_thresholds(profile, vlm, mixed_questions(n, images), over)
     print(profile)
-    rival = find_profile(vlm)
-    if rival and rival.sure and not profile.sure:
+    rival = None if profile.sure else find_profile(vlm)     # a sure one also takes the place of a damaged file
+    if rival and rival.sure:
         print(f'not kept: the profile of {rival.n} pictures ({rival.source}) is sure, and stays')
     else:
         profile.save(path)

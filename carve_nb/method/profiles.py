@@ -92,9 +92,11 @@ class ModelProfile:
             if made.row not in ROWS: raise ValueError(f'no row is called {made.row!r}')
             rows = [row for by_row in (made.agreement, made.touch or {}) for row in by_row.values()]
             whole = all(type(v) is int and v >= 0 for v in (made.n, *made.layers, *made.read))
-            finite = np.isfinite(np.concatenate([*rows, made.gain or [], made.sinks or []])).all()
+            measured = *rows, made.gain or [], made.sinks or []
+            finite = all(type(v) in (int, float) and math.isfinite(v) for some in measured for v in some)
             fits = {*made.layers} <= {*made.read} and {len(row) for row in rows} <= {len(made.read)}
-            if not (whole and finite and fits): raise ValueError('its layers and numbers do not fit together')
+            ends = not made.gain or len(made.gain) == 3
+            if not (whole and finite and fits and ends): raise ValueError('its layers and numbers do not fit together')
             made.about()     # which reads the rest
             return made
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as e:

@@ -123,6 +123,10 @@ _TABLES = (
 ELSE = 'Give another folder, or set this one aside (of `carve eval`: --force, force=True).'
 _RETRY = 'of `carve eval`: --retry, retry=True'
 
+def _line_sum(place, line) -> str: # as they stand in the table of lines
+    "The digest of a line and its place"
+    return digest([place, line])
+
 class KeptRun(NamedTuple):
     "The contents of the folder of a run"
     protocol: dict|None = None # None: nothing was written yet
@@ -148,7 +152,7 @@ def _read_tables(path) -> KeptRun: # its lines as rows of the table
 
 def _read_row(row, methods) -> dict: # of the table of lines; of `_named_methods`
     "The line of a row, or an error where it is damaged"
-    if row['sum'] != digest([row['place'], row['line']]): raise ValueError('its digest is another')
+    if row['sum'] != _line_sum(row['place'], row['line']): raise ValueError('its digest is another')
     line = json.loads(row['line']) | dict(at=int(row['place']))
     _check_line(line, methods)
     if (line['id'], line['method']) != (row['id'], row['method']): raise ValueError('it stands under another name')
@@ -293,7 +297,7 @@ class RunStore:
         with self.writing():
             self.db = sqlite3.connect(self.path, timeout=30)     # seconds to wait for another process
             self.db.execute('BEGIN IMMEDIATE')
-            self.db.create_function('line_sum', 2, lambda place, line: digest([place, line]))
+            self.db.create_function('line_sum', 2, _line_sum)
             for table in _TABLES: self.db.execute(table)
             self.db.execute('DELETE FROM config')
             text = json.dumps(self.protocol)
@@ -329,7 +333,7 @@ class RunStore:
             key, image_key = self.keys.get(r['id'], ('', ''))
             r = r | {k: v for k, v in dict(image_key=image_key, key=key).items() if v}
             line = to_line(r).rstrip()
-            rows.append((r['id'], r['method'], r['at'], line, digest([r['at'], line])))
+            rows.append((r['id'], r['method'], r['at'], line, _line_sum(r['at'], line)))
         with self.writing(): self.db.executemany('INSERT OR IGNORE INTO lines VALUES (?, ?, ?, ?, ?)', rows)
         for r in records: self.done.setdefault((r['id'], r['method']), r.get('score'))
 
