@@ -394,6 +394,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     assert f'kept in {file}\n' in capsys.readouterr().out and (told['n'], told['row']) == (4, 'last')
     with pytest.raises(CarveError, match='no thresholds of auto'): CarveAuto.for_model(vlm)
     assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
+    file.write_text('{"kind": "model profile"}')     # a damaged one is replaced too
     assert main([*words, '--auto', '--force']) == 0 and find_profile(vlm).rules['n'] == 4
     with pytest.warns(UserWarning, match='take the default'): CarveAuto.for_model(vlm)
     capsys.readouterr()
