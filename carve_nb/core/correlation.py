@@ -60,7 +60,8 @@ def spearman(
 ) -> Estimate:
     "Rank correlation, or that of what covariates leave unexplained, with its bootstrap interval"
     x, y, given, pictures = _check_columns(dict(x=x, y=y), given, clusters)
-    size, k, m = *given.shape, len(set(pictures))
+    size, k = given.shape
+    m = len(set(pictures))
     df = size - 2 - k
     if df < 1: raise StatisticsError(f'{size} questions are too few for {k} covariates.')
     for name, v in (('x', x), ('y', y)):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_PIXELS', 'RASTER', 'Picture', 'flatten', 'upright', 'stored_size', 'open_image', 'raster_size',
-           'to_raster', 'scale_box', 'box_size', 'union_box', 'picture_key', 'box_iou', 'png_bytes']
+           'to_raster', 'scale_box', 'box_size', 'union_box', 'common_box', 'box_index', 'picture_key', 'box_iou',
+           'png_bytes']
 
 # %% ../../nbs/library/core/02_image.ipynb #9cc8effc
 import hashlib, math, os, re, warnings
@@ -171,8 +172,8 @@ def to_raster(img):
 def scale_box(box, size, to):
     "A box (x0, y0, x1, y1) of a picture of `size` on another raster `to` of it: whole pixels that cover it"
     if tuple(size) == tuple(to): return tuple(box)
-    x0, y0, x1, y1 = (v*new/old for v, old, new in zip(box, (*size, *size), (*to, *to)))
-    return math.floor(x0 + 1e-9), math.floor(y0 + 1e-9), math.ceil(x1 - 1e-9), math.ceil(y1 - 1e-9)
+    ends = [v*new/old for v, old, new in zip(box, (*size, *size), (*to, *to))]
+    return *(math.floor(v + 1e-9) for v in ends[:2]), *(math.ceil(v - 1e-9) for v in ends[2:])
 
 def box_size(box) -> tuple: # (x0, y0, x1, y1)
     "Width and height of a box"
@@ -181,8 +182,16 @@ def box_size(box) -> tuple: # (x0, y0, x1, y1)
 def union_box(boxes):
     "The smallest box around all, None around none"
     if not boxes: return None
-    x0, y0, x1, y1 = zip(*boxes)
-    return min(x0), min(y0), max(x1), max(y1)
+    ends = [*zip(*boxes)]
+    return *map(min, ends[:2]), *map(max, ends[2:])
+
+def common_box(a, b) -> tuple:
+    "What two boxes have in common; a side is 0 or less where they do not meet"
+    return *map(max, a[:2], b[:2]), *map(min, a[2:], b[2:])
+
+def box_index(box) -> tuple: # (x0, y0, x1, y1), whole pixels
+    "The rows and the columns of an array [H, W] that a box takes: its index"
+    return slice(box[1], box[3]), slice(box[0], box[2])
 
 # %% ../../nbs/library/core/02_image.ipynb #4d2b0a01
 def picture_key(image, salt='') -> str:
@@ -194,9 +203,9 @@ def picture_key(image, salt='') -> str:
 # %% ../../nbs/library/core/02_image.ipynb #a5449181
 def box_iou(a, b) -> float: # (x0, y0, x1, y1) twice -> 0 (apart) .. 1 (equal)
     "Intersection over union of two boxes"
-    def area(x0, y0, x1, y1): return max(x1 - x0, 0)*max(y1 - y0, 0)
-    both = area(max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
-    return both/max(area(*a) + area(*b) - both, 1e-12)
+    def area(box): return math.prod(max(side, 0) for side in box_size(box))
+    both = area(common_box(a, b))
+    return both/max(area(a) + area(b) - both, 1e-12)
 
 # %% ../../nbs/library/core/02_image.ipynb #eae8a425
 def png_bytes(img):

@@ -18,6 +18,7 @@ import matplotlib as mpl, numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from .errors import CarveError
+from .image import box_size, box_index
 
 # %% ../../nbs/library/core/03_plotting.ipynb #17be338c
 def overlay(img, values, vmin=None, vmax=None) -> Image.Image:    # [h, w] finite numbers on any grid
@@ -45,10 +46,10 @@ def draw_boxes(img, boxes, colors=None, width=3) -> Image.Image:    # one colour
     out = img.convert('RGB')
     pen = ImageDraw.Draw(out)
     for i, box in enumerate(boxes):
-        x0, y0, x1, y1 = (round(float(v)) for v in box)
-        if x1 <= x0 or y1 <= y0:
+        at = [round(float(v)) for v in box]
+        if min(box_size(at)) <= 0:
             raise CarveError(f'Box {tuple(box)} is empty: it needs x0 < x1 and y0 < y1')
-        pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colors[i % len(colors)], width=width)
+        pen.rectangle((*at[:2], at[2] - 1, at[3] - 1), outline=colors[i % len(colors)], width=width)
     return out
 
 # %% ../../nbs/library/core/03_plotting.ipynb #a9578763
@@ -91,14 +92,12 @@ def _concept_color(title) -> str:
 
 def widen_box(box, room=9) -> tuple:  # (x0, y0, x1, y1), pixels on each side
     "A box whose outline lies beside an object, not on it"
-    x0, y0, x1, y1 = box
-    return x0 - room, y0 - room, x1 + room, y1 + room
+    return box[0] - room, box[1] - room, box[2] + room, box[3] + room
 
 def outline_target(img, box) -> Image.Image:  # (x0, y0, x1, y1), half-open pixels
     "Outline the true target so that it shows on every ground"
     white = draw_boxes(img, [box], CONCEPT_COLORS['target'], 2)
-    x0, y0, x1, y1 = box
-    return white if min(x1 - x0, y1 - y0) <= 6 else draw_boxes(white, [widen_box(box, -2)], 'black', 1)
+    return white if min(box_size(box)) <= 6 else draw_boxes(white, [widen_box(box, -2)], 'black', 1)
 
 # %% ../../nbs/library/core/03_plotting.ipynb #5319a43e
 _SUBSCRIPT = re.compile(r'\b(\w)_(\w)\b')
@@ -200,24 +199,20 @@ def plot_forest(
     scale=1.,  # factor, such as 100 for points
     zero=0.,  # where the line of no effect is, before the factor; None: no line
     style=lambda name, k: {},  # (name, place of the estimate) -> what differs, as matplotlib's `errorbar` takes it
-    upright=False,  # names below the figure, intervals upright?
 ):
     "Effects with their intervals, one name a line"
     most = max(map(len, rows.values()))
-    names = list(rows)
-    ends = 'yerr' if upright else 'xerr'
     for y, (name, estimates) in enumerate(rows.items()):
         for k, e in enumerate(estimates):
             if e is None: continue
             value, low, high = scale*np.array([*e][:3])
-            at = value, y + .5*((k + .5)/most - .5)
+            at = y + .5*((k + .5)/most - .5)
             color = colors[k] if colors else f'C{k}'
             label = labels[k] if labels and not y else None
             mark = dict(color=color, label=label, marker='o', ls='') | style(name, k)
-            ax.errorbar(*(at[::-1] if upright else at), **{ends: np.maximum([[value - low], [high - value]], 0)}, **mark)
-    if zero is not None: (ax.axhline if upright else ax.axvline)(scale*zero, color='.5', lw=.6)
-    if upright: ax.set(xticks=range(len(rows)), xticklabels=names, xlim=(-.5, len(rows) - .5))
-    else: ax.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - .5, -.5))
+            ax.errorbar(value, at, xerr=np.maximum([[value - low], [high - value]], 0), **mark)
+    if zero is not None: ax.axvline(scale*zero, color='.5', lw=.6)
+    ax.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - .5, -.5))
     if labels and ax.get_legend_handles_labels()[0]:
         ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=len(labels))
     return ax
@@ -237,9 +232,6 @@ def black_out(img, mask) -> Image.Image:    # [H, W] bool, pixels to keep
 # %% ../../nbs/library/core/03_plotting.ipynb #b9e98c7e
 def keep_mask(regions, size, box=None) -> np.ndarray:    # [H, W] bool
     "The pixels of all `Region`s together; `box` (x0, y0, x1, y1) around all of them: only this part"
-    left, top, right, bottom = box or (0, 0, *size)
-    mask = np.zeros((bottom - top, right - left), bool)
-    for r in regions:
-        x0, y0, x1, y1 = r.box
-        mask[y0 - top : y1 - top, x0 - left : x1 - left] |= r.mask
-    return mask
+    mask = np.zeros(size[::-1], bool)
+    for r in regions: mask[box_index(r.box)] |= r.mask
+    return mask if box is None else mask[box_index(box)]

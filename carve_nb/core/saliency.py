@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.special import entr
 from .errors import CarveError
-from .image import box_size, raster_size, scale_box
+from .image import box_size, raster_size, scale_box, box_index
 from .io import digest
 from .plotting import overlay, panels_html
 
@@ -106,39 +106,34 @@ class Saliency:
 
     def off_raster(self, box, mask) -> tuple: # (x0, y0, x1, y1), [y1-y0, x1-x0] bool of `coarse` -> the same of the picture
         "A pixel is in the mask if its raster pixel is"
-        x0, y0, x1, y1 = box
-        w, h = raster_size(self.size, MAP_RASTER)
-        W, H = self.size
-        if (w, h) == (W, H): return box, mask
-        x = np.arange(W)*w//W   # raster column of each pixel column
-        y = np.arange(H)*h//H   # raster row of each pixel row
-        cols = np.flatnonzero((x0 <= x) & (x < x1))
-        rows = np.flatnonzero((y0 <= y) & (y < y1))
-        found = tuple(map(int, (cols[0], rows[0], cols[-1]+1, rows[-1]+1)))
-        return found, mask[y[rows] - y0][:, x[cols] - x0]
+        small = raster_size(self.size, MAP_RASTER)
+        if small == tuple(self.size): return box, mask
+        x, y = (np.arange(n)*few//n for n, few in zip(self.size, small))   # raster column and row of each pixel
+        left, right = np.searchsorted(x, box[::2]).tolist()
+        top, bottom = np.searchsorted(y, box[1::2]).tolist()
+        return (left, top, right, bottom), mask[np.ix_(y[top:bottom] - box[1], x[left:right] - box[0])]
 
     def centres(self) -> tuple: # (x [gw], y [gh]) in pixels
         "The pixel centres of the grid's columns and rows"
-        gh, gw = self.values.shape
-        x0, y0, x1, y1 = self.box
-        return x0 + (np.arange(gw) + .5)*(x1 - x0)/gw, y0 + (np.arange(gh) + .5)*(y1 - y0)/gh
+        axes = zip(self.values.shape[::-1], self.box[:2], self.box[2:])
+        return tuple(lo + (np.arange(n) + .5)*(hi - lo)/n for n, lo, hi in axes)
 
-    def within(self) -> tuple: # x [gw], y [gh] in pixels and [gh, gw] bool
-        "The centres, those outside moved to the picture's middle, and which patches lie in the picture"
-        found = []
+    def within(self) -> np.ndarray: # [gh, gw] bool
+        "Which patches have their centre in the picture; along an axis where none has, those nearest to its middle"
+        lines = []
         for centres, side in zip(self.centres(), self.size):
             seen = (centres > 0) & (centres < side)
             far = abs(centres - side/2)
-            found.append((np.where(seen, centres, side/2), seen if seen.any() else far == far.min()))
-        (x, across), (y, down) = found
-        return x, y, down[:, None] & across
+            lines.append(seen if seen.any() else far == far.min())
+        across, down = lines
+        return down[:, None] & across
 
     def peak(self) -> tuple: # (x, y) in pixels
-        "The centre of the strongest patch inside the picture"
-        x, y, seen = self.within()
-        visible = np.where(seen, self.values, -np.inf)
-        j, i = np.unravel_index(visible.argmax(), visible.shape)
-        return float(x[i]), float(y[j])
+        "The centre of the strongest patch inside the picture; one that lies outside is moved to the picture's middle"
+        visible = np.where(self.within(), self.values, -np.inf)
+        place = np.unravel_index(visible.argmax(), visible.shape)[::-1]
+        at = [float(centres[i]) for centres, i in zip(self.centres(), place)]
+        return tuple(v if 0 < v < side else side/2 for v, side in zip(at, self.size))
 
     def hit(self, box) -> bool: # (x0, y0, x1, y1) true region, pixels
         "Whether the peak lies in `box` (the pointing game)"
@@ -154,8 +149,8 @@ class Saliency:
         small = self.coarse()
         weights = small.to_pixels().clip(0).astype(np.float64)
         if not weights.any(): weights[:] = 1
-        x0, y0, x1, y1 = (max(v, 0) for v in scale_box([round(float(v)) for v in box], self.size, small.size))
-        return float(weights[y0:y1, x0:x1].sum()/weights.sum())
+        own = [max(v, 0) for v in scale_box([round(float(v)) for v in box], self.size, small.size)]
+        return float(weights[box_index(own)].sum()/weights.sum())
 
     def entropy(self) -> float: # bits, 0 .. log2(gh gw)
         "Entropy of the map over its patches; a map of zeros is uniform"

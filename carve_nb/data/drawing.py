@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from ..core.image import box_size
 
 # %% ../../nbs/library/data/00_drawing.ipynb #87e93dbf
 SIZE = 448                                      # side of a scene in pixels
@@ -54,9 +55,9 @@ def _glyph(digit, px, name):
     "A digit in a font of matplotlib as a coverage mask of height `px`"
     from matplotlib import get_data_path
     font = ImageFont.truetype(f'{get_data_path()}/fonts/ttf/{name}.ttf', 64)
-    x0, y0, x1, y1 = font.getbbox(str(digit))
-    im = Image.new('L', (x1 - x0, y1 - y0))
-    ImageDraw.Draw(im).text((-x0, -y0), str(digit), fill=255, font=font)
+    box = font.getbbox(str(digit))
+    im = Image.new('L', box_size(box))
+    ImageDraw.Draw(im).text((-box[0], -box[1]), str(digit), fill=255, font=font)
     return im.resize((max(1, round(im.width*px/im.height)), px), Image.LANCZOS)
 
 # %% ../../nbs/library/data/00_drawing.ipynb #af165f61

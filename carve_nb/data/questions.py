@@ -81,8 +81,7 @@ RELATIONS = {'left of': (0, -1), 'right of': (0, 1), 'above': (1, -1), 'below': 
 
 def centre(box): # (x, y)
     "Centre of a box"
-    x0, y0, x1, y1 = box
-    return (x0 + x1)/2, (y0 + y1)/2
+    return (box[0] + box[2])/2, (box[1] + box[3])/2
 
 def ask_relation(objects, rng):
     "Whether one object is left of, right of, above or below another"

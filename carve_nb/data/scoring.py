@@ -268,7 +268,7 @@ def patch_auroc(saliency, boxes) -> float: # `Saliency`, true regions in pixels;
     "Chance that a patch in the picture that touches a true region is stronger than one that does not"
     from carve_nb.core.stats import auroc     # not before a map is scored: help loads this module
     from carve_nb.core.saliency import patch_cover
-    *_, seen = saliency.within()
+    seen = saliency.within()
     patches = SimpleNamespace(grid=seen.shape, box=saliency.box)
     touched = sum(patch_cover(patches, box) for box in boxes) > 0
     return auroc(saliency.values[seen], touched.reshape(seen.shape)[seen])

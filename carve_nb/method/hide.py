@@ -17,7 +17,7 @@ from .base import CropMethod, near_layers, timings
 from .settings import limited
 from .external_crops import box_regions
 from .view import View, ViewRule, crop_view, enlargement
-from ..core.image import union_box
+from ..core.image import box_size, union_box
 from ..core.plotting import black_out, keep_mask
 from ..core.saliency import Saliency
 from ..core.words import find_word
@@ -38,9 +38,9 @@ def word_maps(A, before, sigma) -> np.ndarray: # [K, gh, gw] of names, [N, gh, g
 def cell_boxes(m, threshold, box) -> list: # [gh, gw] between 0 and 1; (x0, y0, x1, y1) of the grid in the picture -> of float
     "The boxes of a map's regions at or above a threshold"
     gh, gw = m.shape
-    x, y, right, below = box
+    w, h = box_size(box)
     found = ndimage.find_objects(ndimage.label(m >= threshold, np.ones((3, 3)))[0])
-    place = lambda i, j: (x + j/gw*(right - x), y + i/gh*(below - y))
+    place = lambda i, j: (box[0] + j/gw*w, box[1] + i/gh*h)
     return [(*place(a.start, b.start), *place(a.stop, b.stop)) for a, b in found]
 
 def join_boxes(boxes) -> list: # (x0, y0, x1, y1)

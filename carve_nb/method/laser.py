@@ -29,7 +29,7 @@ def layer_vaq(con, heads=.25): # [L, H, Nv] of `query_gain`; share of heads, the
 # %% ../../nbs/library/method/15_laser.ipynb #d0523c51
 def top_boxes(S, share=32/576) -> list: # of the grid's patches; at least one -> (x0, y0, x1, y1) float pixels
     "The strongest patches inside the picture, the strongest first"
-    *_, seen = S.within()
+    seen = S.within()
     order = np.argsort(-np.where(seen, S.values, -np.inf), axis=None, kind='stable')
     k = min(max(1, round(share*S.values.size)), int(seen.sum()))
     (w, h), (x, y, *_) = cell_sides(S), S.box
@@ -45,10 +45,9 @@ def fit_side(lo, hi, least, most, limit) -> tuple: # pixels; the side of the pic
 
 def laser_box(S, share=32/576, least=224, most=.5) -> tuple: # share of patches; least side, pixels; greatest, share
     "The crop's box (x0, y0, x1, y1), pixels"
-    W, H = S.size
-    x0, y0, x1, y1 = union_box(top_boxes(S, share))
-    (x0, x1), (y0, y1) = fit_side(x0, x1, least, most*W, W), fit_side(y0, y1, least, most*H, H)
-    return x0, y0, x1, y1
+    box = union_box(top_boxes(S, share))
+    lo, hi = zip(*(fit_side(a, b, least, most*n, n) for a, b, n in zip(box[:2], box[2:], S.size)))
+    return *lo, *hi
 
 # %% ../../nbs/library/method/15_laser.ipynb #6ff28957
 @dataclass(repr=False)

@@ -10,14 +10,14 @@ import json, re
 from collections import UserDict
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from math import isnan, nan
+from math import isnan, nan, prod
 from pathlib import Path
 from time import perf_counter
 from types import SimpleNamespace
 from PIL import ImageOps
 from ..attention.rows import AttentionRows
 from ..core.errors import CarveError
-from ..core.image import open_image, png_bytes, scale_box, to_raster
+from ..core.image import box_size, common_box, open_image, png_bytes, scale_box, to_raster
 from ..core.io import behind_thought, replace_file
 from ..core.plotting import CONCEPT_COLORS, draw_boxes, outline_target, overlay, panels_html, plot_panels, strip
 from ..core.saliency import Saliency
@@ -55,9 +55,7 @@ def format_answer(answer) -> str:
 def unseen_note(box, size) -> list:    # (x0, y0, x1, y1) of what the model sees, or None; (W, H) of the picture
     "What the model does not see of the picture, where its processor cuts out the centre: one sentence, or none"
     if box is None: return []
-    x0, y0, x1, y1 = box
-    W, H = size
-    share = (min(x1, W) - max(x0, 0))*(min(y1, H) - max(y0, 0))/(W*H)
+    share = prod(box_size(common_box(box, (0, 0, *size))))/prod(size)
     if share > .95: return []
     return [f'the model sees {share:.0%} of the picture: its processor cuts out the centre; pad=True (--pad) shows all']
 

@@ -46,7 +46,7 @@ def window_cells(S, side) -> tuple: # side: of the window, pixels of the picture
     return tuple(max(1, min(int(side/c), n)) for c, n in zip(cell_sides(S), S.values.shape[::-1]))
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #7b15130b
-def best_window(S, base, ratio): # base: base side; -> (sharpness, side, (x, y) centre), pixels; None: it covers the map
+def best_window(S, base, ratio): # base: base side; -> (sharpness, (x, y) centre, side), pixels; None: it covers the map
     "The window of one ratio with the largest sum"
     nx, ny = window_cells(S, base*ratio)
     if (ny, nx) == S.values.shape: return None
@@ -56,7 +56,7 @@ def best_window(S, base, ratio): # base: base side; -> (sharpness, side, (x, y) 
     near = np.nanmean(framed[[y+1, y+1, y, y+2], [x, x+2, x+1, x+1]])
     w, h = cell_sides(S)
     centre = S.box[0] + x*w + w*nx/2, S.box[1] + y*h + h*ny/2
-    return (W[y, x] - near)/(nx*ny), base*ratio, centre
+    return (W[y, x] - near)/(nx*ny), centre, base*ratio
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #45e9254a
 def centre_box(centre, side, size) -> tuple:
@@ -71,8 +71,8 @@ def search_box(S, base): # base: base side, pixels of the picture; -> (x0, y0, x
     "The box of the sharpest window; None where already the smallest covers the map"
     windows = [best_window(S, base, r) for r in WINDOW_RATIOS]
     if windows[0] is None: return None
-    *_, side, centre = max(filter(None, windows), key=lambda w: w[0])
-    return centre_box(centre, side, S.size)
+    best = max(filter(None, windows), key=lambda w: w[0])
+    return centre_box(*best[1:], S.size)
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #bfae4d7c
 def tower_side(vlm) -> int: # pixels

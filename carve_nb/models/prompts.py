@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import BatchFeature
 from ..core.errors import CarveError, PromptError, UnsupportedError
-from ..core.image import flatten, open_image, to_raster, upright
+from ..core.image import common_box, flatten, open_image, to_raster, upright
 from ..core.plotting import fit_height, panels_html
 from ..core.text import asked_part, tokens_at, word_places
 from .image_tokens import ImageSpan, call_settings, grid_limits, with_settings
@@ -231,7 +231,7 @@ class Prompt:
 def plot_grid(img, span: ImageSpan):
     "The picture with the model's grid on it; what is dark is not seen"
     (x0, y0, x1, y1), (gh, gw) = span.box, span.grid
-    seen = [round(v) for v in (max(x0, 0), max(y0, 0), min(x1, img.width), min(y1, img.height))]
+    seen = [round(v) for v in common_box(span.box, (0, 0, *img.size))]
     out = img.point(lambda v: v//3)
     out.paste(img.crop(seen), seen[:2])
     pen = ImageDraw.Draw(out)

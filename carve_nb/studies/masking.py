@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from ..attention.layer_masking import mask_image_tokens
 from ..core.errors import CarveError
-from ..core.plotting import plot_forest, plot_style
+from ..core.plotting import plot_style
 from ..core.stats import corrected, mean_interval
 from ..data.scoring import score_answer
 from ..data.records import image_key_of
@@ -81,9 +81,15 @@ def plot_masked(ax, records):
 
 def plot_added(ax, records):
     "What each layer adds to the curve, and what it costs to hide the picture from it alone"
-    costs = dict(enumerate(zip(*(layer_costs(records, way) for way in ('adds', 'only')))))
-    style = lambda l, k: dict(marker='os'[k], mfc=None if costs[l][k].p < .05 else 'w')
-    plot_forest(ax, costs, ('adds to the curve', 'costs if hidden from it only'), style=style, upright=True)
+    ways = ('adds', 'adds to the curve', 'o'), ('only', 'costs if hidden from it only', 's')
+    for k, (way, label, marker) in enumerate(ways):
+        costs = pd.DataFrame(map(vars, layer_costs(records, way)))
+        at = costs.index + .25*k - .125
+        sure = costs.p < .05
+        ax.vlines(at, costs.lo, costs.hi, color=f'C{k}')
+        ax.plot(at, costs.value, marker, color=f'C{k}', mfc='w')
+        ax.plot(at[sure], costs.value[sure], marker, color=f'C{k}', label=label)
+    ax.axhline(0, color='.5', lw=.6)
     layers = layer_ticks(len(costs))
     ax.set(xticks=layers, xticklabels=layers, xlabel='layer', ylabel='share of right answers')
     ax.set_title('by layer (filled: p < 0.05, Holm)')
