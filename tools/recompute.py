@@ -46,6 +46,11 @@ def now(method):
     "Right answers of `carve-small` with today's defaults; the book was measured with views as large as the picture"
     return 100*run('demo-carve-small').rows('digit')[method]['acc']
 
+def kept(name):
+    "Digit questions that `lookup` does not ask again in a run, since the plain answer is sure: the view is the whole picture"
+    asked = run(name).to_dataframe().query('kind == "digit" and method == "lookup"')
+    return sum(json.loads(box) == [0, 0, 448, 448] for box in asked.box)
+
 def equal(model, method, sink=0):
     "Right answers in the comparison on equal terms"
     found = record(f'equal/{model}-{sink:g}.json', 'methods')
