@@ -66,9 +66,9 @@ def test_weights_that_change_unseen(change, vlm):
     before = look(vlm, cache)
     assert (look(vlm, cache) == before).all() and cache.hits == 1
     change(vlm)
-    state = weights_state(vlm.model)
+    state = weights_state(vlm)
     check_seen(vlm, cache, before)
-    assert cache.hits == 1 and weights_state(vlm.model) == state          # looking changes nothing
+    assert cache.hits == 1 and weights_state(vlm) == state          # looking changes nothing
 
 
 def test_carve_after_a_fused_step(vlm):
@@ -101,9 +101,9 @@ def test_adapters(vlm):
     keys.append(weights_key(vlm))
     for m in layers: m.scaling['first'] /= 3
     vlm.model.merge_adapter()
-    state = weights_state(vlm.model)
+    state = weights_state(vlm)
     vlm.model.unmerge_adapter()
-    assert len({*keys}) == 4 and state != weights_state(vlm.model)
+    assert len({*keys}) == 4 and state != weights_state(vlm)
 
 
 @pytest.mark.parametrize('kind', ['hook', 'forward'])

@@ -25,11 +25,13 @@ def is_hooked(model) -> bool:
     return any(str(getattr(f, '__module__', '')).split('.')[0] not in LIBRARIES for f in run)
 
 @torch.no_grad()
-def weights_state(model) -> tuple:
+def weights_state(vlm) -> tuple:
     """What differs once weights change: place, version, norm and 256 values of each tensor; adapters as they are set.
 
-    Tensors that cannot be read, on no device or packed, count by their places alone. A GPU is waited for once."""
-    layers = [*map(vars, model.modules())]
+    Tensors that cannot be read, on no device or packed, count by their places alone. A GPU is waited for once. Inside
+    `Model.sharing`, where all is kept that was read by the weights, they are looked at once."""
+    if vlm.shared and vlm.shared.weights: return vlm.shared.weights
+    layers = [*map(vars, vlm.model.modules())]
     tensors = [t for own in layers for kind in ('_parameters', '_buffers') for t in own[kind].values() if t is not None]
     places = []
     by_device = {}
@@ -44,14 +46,16 @@ def weights_state(model) -> tuple:
             floats = [t for t in some if t.is_floating_point() and (t.itemsize == 2) == half]
             if floats: values.append(torch.stack(torch._foreach_norm(floats, 2, dtype=torch.float32 if half else None)))
         read.append(hash(torch.cat(values).cpu().numpy().tobytes()))
-    return tuple(places), tuple(read), adapters(model)
+    state = tuple(places), tuple(read), adapters(vlm.model)
+    if vlm.shared: vlm.shared.weights = state
+    return state
 
 # %% ../../nbs/library/attention/13_cache.ipynb #2bd53767
 def model_state(vlm) -> tuple:
     "All that a capture depends on beside pictures, words and longest answer"
     config = vlm.model.config
     return (
-        ref(vlm.model), weights_state(vlm.model), str(vlm.name), config.get_text_config()._attn_implementation,
+        ref(vlm.model), weights_state(vlm), str(vlm.name), config.get_text_config()._attn_implementation,
         config.to_json_string(use_diff=False), vlm.processor.chat_template, str(vlm.processor.image_processor.to_dict()),
         vlm.image_tokens, vlm.argmax)
 

@@ -184,7 +184,7 @@ class ModelProfile:
 _keys = WeakKeyDictionary()   # model -> (state of its weights, their key, that rounded to bfloat16): keys take time
 
 def _find_keys(vlm) -> list:
-    state = weights_state(vlm.model)
+    state = weights_state(vlm)
     if _keys.get(vlm.model, ('',))[0] != state:
         _keys[vlm.model] = state, weights_key(vlm), weights_key(vlm, torch.bfloat16)
     return _keys[vlm.model][1:]
