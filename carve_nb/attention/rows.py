@@ -104,8 +104,9 @@ class AttentionRows:
         """Weights of tokens as weights of a picture's raster, with the same sum: each is spread evenly over its box.
 
         The raster covers what lies outside the picture too (padding), so nothing is lost. One view stays as it is."""
-        at, raster = self.views(image, tiles), self.raster(image, tiles)
+        at = self.views(image, tiles)
         if len(at) == 1: return a[..., self.span(at[0])]
+        raster = self.raster(image, tiles)
         out = a.new_zeros(*a.shape[:-1], *raster.grid)
         for i in at:
             down, across = (w.to(a) for w in cell_shares(self.spans[i], raster))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_PIXELS', 'RASTER', 'Picture', 'flatten', 'upright', 'stored_size', 'open_image', 'raster_size',
-           'to_raster', 'scale_box', 'box_size', 'union_box', 'common_box', 'box_index', 'picture_key', 'box_iou',
-           'png_bytes']
+           'to_raster', 'scale_box', 'box_size', 'union_box', 'common_box', 'lies_in', 'box_index', 'picture_key',
+           'box_iou', 'png_bytes']
 
 # %% ../../nbs/library/core/02_image.ipynb #9cc8effc
 import hashlib, math, os, re, warnings
@@ -188,6 +188,10 @@ def union_box(boxes):
 def common_box(a, b) -> tuple:
     "What two boxes have in common; a side is 0 or less where they do not meet"
     return *map(max, a[:2], b[:2]), *map(min, a[2:], b[2:])
+
+def lies_in(box, size) -> bool: # (W, H) of the picture
+    "Whether a box takes a part of a picture, and nothing beside it"
+    return common_box(box, (0, 0, *size)) == tuple(box) and all(side > 0 for side in box_size(box))
 
 def box_index(box) -> tuple: # (x0, y0, x1, y1), whole pixels
     "The rows and the columns of an array [H, W] that a box takes: its index"

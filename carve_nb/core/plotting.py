@@ -18,7 +18,7 @@ import matplotlib as mpl, numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from .errors import CarveError
-from .image import box_size, box_index
+from .image import box_index, box_size
 
 # %% ../../nbs/library/core/03_plotting.ipynb #17be338c
 def overlay(img, values, vmin=None, vmax=None) -> Image.Image:    # [h, w] finite numbers on any grid

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.special import entr
 from .errors import CarveError
-from .image import box_size, raster_size, scale_box, box_index
+from .image import box_index, box_size, raster_size, scale_box
 from .io import digest
 from .plotting import overlay, panels_html
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 import numpy as np, torch
 from PIL import Image
-from ..core.image import box_size, common_box
+from ..core.image import lies_in
 from ..data.scenes import make_scene, to_sample
 from ..attention.layer_masking import decoder_layers
 from ..attention.capture import VLM
@@ -50,8 +50,7 @@ def check_result(r, image): # `Result`, PIL picture
     assert isinstance(r, Result), f'A method gives a `Result`, this one a {type(r).__name__}: return self.result(...).'
     assert r.answer and r.plain_answer, 'The result has no answer, or none of the model alone: give self.result the rows.'
     assert r.method not in ('', 'view', 'guided'), 'The method has no name of its own: write name = ... in its class.'
-    inside = common_box(r.view.box, (0, 0, *image.size)) == tuple(r.view.box)
-    assert inside and min(box_size(r.view.box)) > 0, f'{r.view.box} is no box inside {image.size}.'
+    assert lies_in(r.view.box, image.size), f'{r.view.box} is no box inside {image.size}.'
     assert r.question and all(s >= 0 for s in r.seconds.values()), 'No question, or seconds below 0: make it with self.result.'
     assert r.calls >= 1, 'No calls of the model are counted: give self.result calls=1 for a capture.'
     if r.saliency is not None:

@@ -9,7 +9,7 @@ __all__ = ['QuestionOnly', 'InstructionOnly', 'DirectAnswer', 'CentreCrop', 'Ran
 from dataclasses import dataclass, field, replace
 from typing import Literal
 import numpy as np, torch
-from ..core.image import box_size, picture_key
+from ..core.image import box_size, lies_in, picture_key
 from .results import Result
 from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat
@@ -116,9 +116,8 @@ class Oracle(Method):
     def look(self, vlm, image, question, cache=None, box=None) -> Result:
         "The true region"
         if box is None: return self.result(image, question, notes=['no true region given'])
-        (x0, y0, x1, y1), (W, H) = box, image.size
-        if not (0 <= x0 < x1 <= W and 0 <= y0 < y1 <= H):
-            raise CarveError(f'box={tuple(box)} does not lie in the picture of {W} x {H} pixels')
+        if not lies_in(box, image.size):
+            raise CarveError(f'box={tuple(box)} does not lie in the picture of {image.width} x {image.height} pixels')
         view = self.view.crop(image, [round(v) for v in box], self.min_side)
         return self.result(image, question, view=view)
 

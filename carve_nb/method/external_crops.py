@@ -19,7 +19,7 @@ from .base import timings, CropMethod, near_layers
 from ..core.errors import UnsupportedError
 from .asking import asked_words
 from ..formulas.threshold import Region
-from ..core.image import box_iou, box_size
+from ..core.image import box_index, box_iou, box_size
 from .view import ViewRule
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
@@ -204,7 +204,7 @@ class SamCrop(ToolCrop):
             rows = self.capture(vlm, image, question, cache)
             S = rows.saliency(near_layers(vlm, self.layers), image=rows.spans[0].image, picture=image)
             pixels = S.to_pixels()
-            scores = [(pixels[r.box[1]:r.box[3], r.box[0]:r.box[2]]*r.mask).sum() for r in found]
+            scores = [(pixels[box_index(r.box)]*r.mask).sum() for r in found]
             partial = replace(partial, plain_answer=rows.answer, saliency=S, rows=rows, calls=1,
                 seconds=Timings(timings(capture=rows) | partial.seconds))
         ranked = sorted((replace(r, score=float(s)) for r, s in zip(found, scores)), key=lambda r: -r.score)[:self.K]

@@ -127,10 +127,10 @@ def check_text(
     if tok.unk_token and tok.unk_token not in text:
         special -= {tok.unk_token_id}   # in such a text it means a word that the tokenizer does not know
     ids, *role_ids = tok([text, *roles], add_special_tokens=False, truncation=False).input_ids
-    def run(ids): return f" {' '.join(map(str, ids))} "
+    told, *told_roles = (f" {' '.join(map(str, own))} " for own in (ids, *role_ids))
     bad = tok.convert_ids_to_tokens([i for i in ids if i in special])
     bad += [word for word in pictures if word in text]
-    bad += [role for role, own in zip(roles, role_ids) if role in text or run(own) in run(ids)]
+    bad += [role for role, own in zip(roles, told_roles) if role in text or own in told]
     if bad:
         raise PromptError(f'The question contains {bad[0]!r}, which the model reads as a command and not as text. '
                           'Remove it, or load the model with escape=True (--escape).')
