@@ -21,11 +21,12 @@ demo: $(V)/.base  ## three scenes with and without the second look, and the stor
 test: lint drift plain notebooks pytest  ## everything that must pass; the browser tests are skipped, and say so, where no Chromium is
 lint: $(V)/.ok  ## lines, docstrings, and types of what is public
 	$(V)/bin/ruff check -q && $(B) tools/check_types.py
-drift: $(V)/.ok  ## the modules are what the notebooks export; compared with a copy, so it also works before a commit
-	@rm -rf .drift && mkdir .drift && cp -r carve_nb recipes .drift
+drift: $(V)/.ok  ## notebooks are clean, modules what they export; compared with a copy, so it also works before a commit
+	@rm -rf .drift && mkdir .drift && cp -r nbs carve_nb recipes .drift
+	$(V)/bin/nbdev-clean
 	$(EXPORT)
-	@for d in carve_nb recipes; do diff -r -x __pycache__ .drift/$$d $$d || s=1; done; \
-	 test -z "$$s" || { echo 'carve_nb or recipes was not what the notebooks export (it is now); commit the export.'; exit 1; }
+	@for d in nbs carve_nb recipes; do diff -rq -x __pycache__ .drift/$$d $$d || s=1; done; \
+	 test -z "$$s" || { echo 'These are not what nbdev-clean and the export make (they are now): commit them.'; exit 1; }
 plain: $(V)/.ok $(V)-plain/.ok  ## the wheel with its base requirements and nothing else, outside the clone
 	CARVE_PLAIN=$(abspath $(V))-plain/bin/python $(RUN) $(B) -m pytest tests/test_install.py
 notebooks: $(V)/.ok  ## every notebook runs
