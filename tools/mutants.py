@@ -15,7 +15,7 @@ from parso.tree import search_ancestor
 ROOMS = {'formulas': ['tests/test_answers.py'], 'attention': ['tests/faults/test_blocks.py', 'tests/test_weights.py'],
          'method': ['tests/test_asking.py', 'tests/test_answers.py', 'tests/test_methods.py'],
          'runs': ['tests/test_run.py', 'tests/test_scores.py'], 'studies/profile.py': ['tests/test_own_model.py'],
-         'data/drawing.py': ['tests/test_answers.py']}
+         'data/drawing.py': ['nbs/library/data/02_scenes.ipynb']}
 LEFT = 'core/ExceptionReplacer', 'core/RemoveDecorator'
 ELSEWHERE = 'annassign', 'tfpdef', 'decorator', 'raise_stmt'   # types, and what an error says
 EQUIVALENT = {   # a changed line -> why no test can tell
@@ -65,6 +65,11 @@ def run(tree, *words, seconds=900):
     except subprocess.TimeoutExpired: return False
 
 
+def passes(tree, test):
+    "Does a notebook or a file of tests pass?"
+    return run(tree, 'nbdev-test', test, '--n-workers', '1') if test.endswith('.ipynb') else run(tree, 'pytest', '-x', '-q', test)
+
+
 def notebook_of(tree, module):
     "Where a module comes from, by its first lines"
     path = tree/module
@@ -77,8 +82,8 @@ def caught_by(tree, module, text):
     room = module.removeprefix('carve_nb/')
     try:
         if not run(tree, 'nbdev-update', '--fname', module): return 'nbdev-update'
-        if not run(tree, 'nbdev-test', notebook_of(tree, module), '--n-workers', '1'): return 'notebook'
-        return next((test for test in ROOMS.get(room) or ROOMS[room.split('/')[0]] if not run(tree, 'pytest', '-x', '-q', test)), None)
+        if not passes(tree, notebook_of(tree, module)): return 'notebook'
+        return next((test for test in ROOMS.get(room) or ROOMS[room.split('/')[0]] if not passes(tree, test)), None)
     finally: subprocess.run(['git', 'checkout', '-q', '.'], cwd=tree, check=True)
 
 
@@ -93,7 +98,7 @@ def main():
     done = json.loads(a.out.read_text()) if a.out.exists() else []
     for module, name, i in draw(tree, a.seed, a.n)[len(done):]:
         before = (tree/module).read_text(encoding='utf-8')
-        if module not in {o['module'] for o in done} and not run(tree, 'nbdev-test', notebook_of(tree, module), '--n-workers', '1'):
+        if module not in {o['module'] for o in done} and not passes(tree, notebook_of(tree, module)):
             sys.exit(f'{notebook_of(tree, module)} fails without a mutant: nothing can be told.')
         after = mutate_code(before, plugins.get_operator(name)(), i)
         old, new = next((x, y) for x, y in zip(before.splitlines(), after.splitlines()) if x != y)
