@@ -130,7 +130,7 @@ def test_bench(tmp_path):
 
 def test_status_is_no_value(monkeypatch, capsys):
     "What the work of a command returns is not its exit status"
-    monkeypatch.setattr('carve_nb.cli.main.read_words', lambda argv, told: lambda: dict(met=True))
+    monkeypatch.setattr('carve_nb.cli.main.parse_words', lambda argv, told: lambda: dict(met=True))
     assert main(['bench']) == 0 and capsys.readouterr() == ('', '')
 
 

@@ -84,7 +84,7 @@ def raise_scores(columns, gain):    # for `Edit.scores`
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #d1303c32
 @contextmanager
-def applying(vlm, edit, prompt):    # from `VLM.prompt`; the passes inside the block are this prompt's
+def applying(vlm, edit):
     "Inside the block the model attends as the edit says"
     if any(isinstance(w, Edit) for w in _watchers.get()):
         raise UnsupportedError('Another edit is open, and one acts at a time: put both changes into one `Edit`.')
@@ -147,7 +147,7 @@ def rows_live(
         want.weights[layer] = w if w.requires_grad else w.requires_grad_()
         return w
     edit = Edit([layers] if isinstance(layers, int) else layers, weights=keep, at=sorted({r % N for r in rows}))
-    with applying(vlm, edit, prompt), frozen(vlm.model):
+    with applying(vlm, edit), frozen(vlm.model):
         want = RowGraph(edit.layers, edit.at, columns)
         yield want
 
@@ -195,6 +195,6 @@ def head_importance(
                 w = w.clone()
                 w[:, h, :, columns.to(w.device)] = 0
                 return w
-            with applying(vlm, Edit([l], weights=without_picture), prompt): vlm.generate(prompt, 1, [keep])
+            with applying(vlm, Edit([l], weights=without_picture)): vlm.generate(prompt, 1, [keep])
     plain, *masked = kept
     return dict(zip(layers, (plain - torch.tensor(masked, dtype=torch.float64)).float().view(-1, H)))

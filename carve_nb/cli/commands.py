@@ -25,6 +25,7 @@ from .files import (
     save_map, save_picture)
 from ..core.errors import CarveError, IncompleteError, choose
 from ..core.io import PACKAGED, TINY, find_source, hush_loader, tame_terminal
+from ..core.text import SHORT_ANSWER, grave_notes
 from ..data.records import FOLDER_FORMAT, folder_pictures
 from ..runs.options import Loading, RunOptions
 
@@ -180,7 +181,9 @@ app = typer.Typer(
     rich_markup_mode='rich', pretty_exceptions_enable=False, context_settings=dict(help_option_names=['-h', '--help']))
 
 def command(panel, epilog=None): # decorator
-    "Register a function as a command; its options are parsed at once, its work runs when the result is called"
+    """Register a function as a command; its options are parsed at once, its work runs when the result is called.
+
+    A parameter `loading` stands for the options of `_read_loading`."""
     shared = signature(_read_loading).parameters
     def register(f):
         own = [p for k, p in signature(f).parameters.items() if k != 'loading']
@@ -215,7 +218,6 @@ def _open_model(loading, method=None): # `VLM`
 def _pick_method(spec, layers=None, suffix=None, max_new_tokens=32): # a method
     "The method of a command with its suffix and length"
     from carve_nb.runs.runner import RunConfig
-    from carve_nb.models.prompts import SHORT_ANSWER
     if layers is not None: spec += f':layers={None if layers == "all" else layers}'
     suffix = SHORT_ANSWER if suffix is None else suffix or None
     return RunConfig((spec,), suffix, max_new_tokens).made[spec]
@@ -247,7 +249,6 @@ def do_ask(images: Pictures, question: Question, loading,
     keep_files(to_json, force=force, images=images)
     make_folder(out, 'result.png', 'view.png', 'result.json', force=force)
     from carve_nb.method.several_pictures import ask_several
-    from carve_nb.core.text import grave_notes
     ask = _pick_method(method, layers, suffix, max_new_tokens)
     r = ask_several(ask, _open_model(loading, ask), pictures, question, box=box)
     if r.images and r.method != 'none': print_line('note', f'about {images[r.which]}')
@@ -378,7 +379,7 @@ def do_demo(loading, out: Annotated[str, option('folder of the pictures and the 
     if (n or loading.model != TINY) and not full: raise CarveError('--model and --n go with --full.')
     make_folder(out)
     from carve_nb.runs.store import read_run
-    if not full and read_run(out)[0]:
+    if not full and read_run(out).protocol:
         raise CarveError(f'{out} holds a run, whose page would be lost; name another folder with --out.')
     if not full: keep_files(Path(out)/'demo.html', force=force)
     from carve_nb.runs.demo import load_stored, repeat_demo, run_demo, show_cases

@@ -55,7 +55,7 @@ def _residuals(x, given) -> np.ndarray:    # [..., m]; covariates [..., m, k]
 
 def spearman(
     x, y,  # [m] numbers of the same questions
-    n=2000, seed=0, clusters=None,  # the picture of each question; None: each has its own
+    n=2000, clusters=None,  # the picture of each question; None: each has its own
     given=None,  # [m, k] covariates
 ) -> Estimate:
     "Rank correlation, or that of what covariates leave unexplained, with its bootstrap interval"
@@ -73,7 +73,7 @@ def spearman(
         return correlate(_residuals(x, covariates), _residuals(y, covariates)).clip(-1, 1)
     columns = [x, y, *given.T]
     value = float(stat(*columns))
-    values = bootstrap_values(stat, columns, n, seed, pictures)
+    values = bootstrap_values(stat, columns, n, clusters=pictures)
     t = abs(value)*np.sqrt(df/max(1 - value*value, 1e-300))
     p = 2*stats.t.sf(t, df) if m == size else 2*stats.t.sf(abs(value)/np.nanstd(values), m - 1)
     return Estimate(value, *expanded_ends(values, m), size, float(p))

@@ -210,9 +210,10 @@ def corrected(effects) -> list:    # of `Estimate`s
     return [replace(e, p=p) for e, p in zip(effects, holm([e.p for e in effects]))]
 
 # %% ../../nbs/library/core/04_stats.ipynb #3285eab8
-def paired_effect(a, b, n=2000, seed=0, clusters=None) -> Estimate:    # as in `difference`
+def paired_effect(a, b, clusters=None) -> Estimate:    # as in `difference`
     "Mean of a - b, which is no share, with its interval and the p of `paired_test`, which is one of that mean"
-    return replace(difference(a, b, n, seed, clusters), p=paired_test(a, b, seed, clusters)[0], kind='')
+    p, _ = paired_test(a, b, clusters=clusters)
+    return replace(difference(a, b, clusters=clusters), p=p, kind='')
 
 # %% ../../nbs/library/core/04_stats.ipynb #4723eac2
 def _exact_power(n, d, discordant, alpha=.05) -> float:

@@ -10,6 +10,7 @@ __all__ = ['KINDS', 'RELATIONS', 'ASK', 'Query', 'choose_one', 'ask_digit', 'ask
 # %% ../../nbs/library/data/01_questions.ipynb #83195539
 from dataclasses import dataclass
 from ..core.image import union_box
+from ..core.text import GENERAL_INSTRUCTION
 from .drawing import COLORS, SHAPES
 
 # %% ../../nbs/library/data/01_questions.ipynb #47e15cef
@@ -126,7 +127,7 @@ def describe(objects): # 'a red star, a blue circle and ...'
 
 def ask_describe(objects, rng):
     "A description of the whole scene"
-    return Query('describe', 'Write a general description of the image.', describe(objects), None)
+    return Query('describe', GENERAL_INSTRUCTION, describe(objects), None)
 
 # %% ../../nbs/library/data/01_questions.ipynb #2dcaaf67
 ASK = dict(

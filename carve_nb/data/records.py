@@ -397,6 +397,6 @@ def read_entries(path, n=None, seed=None, allow_missing=False) -> list: # of `Re
     return make_records(rows, files[0].name, picture_finder(folder, rows), n, seed, allow_missing)
 
 # %% ../../nbs/library/data/07_records.ipynb #b817a42b
-def image_key_of(record) -> str: # the same for all records about one picture
-    "The key of a record's picture; without one, the id without the kind"
-    return record.get('image_key') or record['id'].removesuffix(f'-{record.get("kind", "")}')
+def image_key_of(line) -> str: # the same for all lines about one picture
+    "The key of the picture of a line of a run or a study; without one, the id without the kind"
+    return line.get('image_key') or line['id'].removesuffix(f'-{line.get("kind", "")}')

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from ..core.errors import CarveError, choose
 from ..core.io import behind_thought
 from .drawing import COLORS, SHAPES
-from .records import LETTERS
+from ..core.text import LETTERS
 
 # %% ../../nbs/library/data/13_scoring.ipynb #195aa7b2
 _ARTICLES = 'a', 'an', 'the'

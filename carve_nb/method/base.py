@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np, torch
 from ..models.families import check_needs
-from ..models.prompts import SHORT_ANSWER
+from ..core.text import SHORT_ANSWER
 from ..core.errors import CarveError
 from ..core.image import Picture, open_image
 from ..core.saliency import Saliency, is_flat, pick_layers
@@ -211,7 +211,7 @@ class DecodingMethod(Method):
     def guided(self, vlm, prompt, state):
         "The block in which the model answers; yields the processors"
         edit = self.edit(vlm, prompt, state)
-        with applying(vlm, edit, prompt) if edit else nullcontext(): yield self.processors(vlm, prompt, state)
+        with applying(vlm, edit) if edit else nullcontext(): yield self.processors(vlm, prompt, state)
 
     def look(self, vlm, image, question, cache=None, box=None) -> Result:
         "Prepare, answer under guidance"

@@ -18,7 +18,7 @@ from ..core.errors import CarveError
 from ..core.words import pick_words, read_words, why_no_words
 from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.image import open_image
-from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
+from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .profiles import find_profile, short_name
 from .settings import ABOVE_0, Rule, limited, method_call
 from .base import Method, as_saliency, timings

@@ -18,9 +18,9 @@ from .base import DecodingMethod
 from .vhr import text_only
 from ..core.errors import UnsupportedError
 from ..core.saliency import pick_layers
-from ..models.prefix_cache import own_loose
+from ..models.prefix_cache import greedy, own_loose
 from ..models.prompts import check_text
-from ..models.model import greedy, model_lock
+from ..models.model import model_lock
 
 # %% ../../nbs/library/method/25_contrast.ipynb #c42641d5
 def contrast_logits(z, other, alpha=1., beta=.1): # [B, V] logits of the prompt and of the second one -> [B, V] scores

@@ -16,7 +16,7 @@ from ..core.saliency import Saliency, is_flat
 from .settings import ABOVE_0, limited
 from .carve import Carve
 from .base import Method
-from ..models.prompts import SHORT_ANSWER
+from ..core.text import SHORT_ANSWER
 from .view import ViewRule, crop_view
 
 # %% ../../nbs/library/method/31_controls.ipynb #b0315dae
@@ -25,25 +25,25 @@ class QuestionOnly(Carve):
     "CARVE without contrast: A_G replaced by ones; the instruction pass stays, so that its seconds equal CARVE's"
     name = 'question-only'
     title = 'A_Q alone' # of the map
-    which = 0           # of the two
+    general = False     # is it A_G?
     def no_signal(self, question, A_q, A_g, S):
         "There are no two maps to be equal"
         return 'the map is flat' if is_flat(S) else ''
     def maps(self, rows_q, rows_g):
         "One of the two maps, and ones (zeros where the operator subtracts)"
-        A = super().maps(rows_q, rows_g)[self.which]
+        A = super().maps(rows_q, rows_g)[self.general]
         return A, torch.full_like(A, 0. if self.op == 'difference' else 1.)
     def from_rows(self, image, question, rows_q, rows_g) -> Result:
         "As CARVE, with the one map there is"
         r = super().from_rows(image, question, rows_q, rows_g)
-        return replace(r, maps={self.title: r.saliency}, read=[] if self.which else r.read)
+        return replace(r, maps={self.title: r.saliency}, read=[] if self.general else r.read)
 
 @dataclass(repr=False)
 class InstructionOnly(QuestionOnly):
     "CARVE on the general map alone: what is conspicuous, whatever the question"
     name = 'instruction-only'
     title = 'A_G alone'
-    which = 1
+    general = True
 
 # %% ../../nbs/library/method/31_controls.ipynb #f5ee0c57
 @dataclass(repr=False)

@@ -42,7 +42,7 @@ def ask_there(vlm, by, images, question, *how) -> tuple: # the model here and th
     return answer, getattr(answer, 'changed', ())
 
 # %% ../../nbs/library/method/30_cross_model.ipynb #bc647154
-def open_answerer(spec, key_env=None, **kw):
+def open_answerer(spec, key_env=None):
     # key_env: environment variable with the key; None: OPENAI_API_KEY for api.openai.com, else no key is sent;
     # -> an `Endpoint` or a `VLM`
     "The other model, from one string"
@@ -53,7 +53,7 @@ def open_answerer(spec, key_env=None, **kw):
             'http://localhost:8000/v1#my-model')
     check_address(url)
     if not key_env and urlsplit(url).hostname == 'api.openai.com': key_env = 'OPENAI_API_KEY'
-    return Endpoint(url, named[0], key_env, **kw)
+    return Endpoint(url, named[0], key_env)
 
 UNRECORDED = 'key_env', 'timeout', 'retries'
 

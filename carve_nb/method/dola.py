@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from transformers import LogitsProcessor
 from ..core.saliency import pick_layers
-from ..models.prompts import SHORT_ANSWER
+from ..core.text import SHORT_ANSWER
 from ..attention.layer_masking import decoder_layers, hidden, layer_inputs
 from .settings import limited
 from .base import DecodingMethod
@@ -65,7 +65,6 @@ class LayerProcessor(LogitsProcessor):
     norm: bool = True    # final norm before the early exit?
     order: str = 'paper' # as in `exit_divergence`
     states: dict = field(default_factory=dict) # newest state of each
-    chosen: list = field(default_factory=list) # which candidate was chosen, token by token
 
     @contextmanager
     def watching(self):
@@ -89,7 +88,6 @@ class LayerProcessor(LogitsProcessor):
                 f'The early layer is chosen for one question, not for {len(input_ids)}: no batches and no beams.')
         final, early = self.exits()
         i = exit_divergence(final[0], early, self.order).argmax().item()
-        self.chosen.append(i)
         return contrast_layers(scores, early[i:i+1], self.top)
 
 # %% ../../nbs/library/method/26_dola.ipynb #954a0e0b

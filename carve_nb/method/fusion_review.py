@@ -10,7 +10,7 @@ __all__ = ['FUSION_DEPTHS', 'LAST_DEPTH', 'REVIEW_DEPTH', 'Shift', 'attention_sh
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 import torch
-from ..core.saliency import pick_layers
+from ..core.saliency import is_flat, pick_layers
 from ..attention.layer_masking import decoder_layers
 from .view import ViewRule
 from ..formulas.threshold import regions
@@ -120,12 +120,11 @@ class FusionCrop(CropMethod):
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Contrast, regions, crop"
-        rows, kept = self.capture(vlm, image, question, cache), []
+        rows = self.capture(vlm, image, question, cache)
         seconds = timings(capture=rows)
-        def show(S):
-            kept.extend(regions(S, self.p, self.K))
-            return self.show(image, kept)
         with seconds('region'):
             s = own_shift(self, vlm, rows)
             S = as_saliency(rows.lay(s.values).clamp_min(0), rows.raster(), image)   # the gain, by one account
+            kept = [] if is_flat(S) else regions(S, self.p, self.K)
+            show = lambda S: self.show(image, kept)
             return self.located(image, question, S, show, rows, [str(s)], regions=kept, seconds=seconds, calls=1)

@@ -13,7 +13,7 @@ from .settings import ABOVE_0, limited
 from .base import timings, CropMethod, as_saliency, first_step_rows
 from .vicrop import cell_sides
 from ..core.image import union_box
-from ..models.prompts import SHORT_ANSWER
+from ..core.text import SHORT_ANSWER
 from .view import ViewRule
 
 # %% ../../nbs/library/method/15_laser.ipynb #2461f816

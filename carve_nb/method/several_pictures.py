@@ -15,7 +15,7 @@ from .registry import Method, make_method
 from .results import Result, Timings, format_answer
 from ..core.errors import CarveError, choose
 from ..core.image import open_image
-from ..models.prompts import GENERAL_INSTRUCTION
+from ..core.text import GENERAL_INSTRUCTION
 from ..models.video import open_video
 
 # %% ../../nbs/library/method/02_several_pictures.ipynb #0d3024dd
@@ -50,8 +50,9 @@ def ask_among(method, vlm, images, question, which, keep_others, cache=None, box
     if which == 'contrast': scores = [q/max(g, 1e-8) for q, g in zip(*(rows.picture_shares() for rows in read))]
     if chosen is None: chosen = scores.index(max(scores))
     why = PICTURE_RULES[which].format(scores[chosen]) if which in PICTURE_RULES else 'as given'
-    plain, hits = read[0].answer, cache.hits
-    for rows in read: rows.meta['seconds'] = 0.    # spent once
+    plain = read[0].answer
+    looked = cache.hits
+    for rows in read: rows.meta['seconds'] = 0.    # spent once: the cache holds the same `meta`
     with vlm.among(images, chosen) if keep_others else nullcontext() as among:
         r = method(vlm, images[chosen], question, cache=cache, box=box, by=by)
     notes = [f'picture {chosen + 1} of {n}: {why}']
@@ -61,7 +62,7 @@ def ask_among(method, vlm, images, question, which, keep_others, cache=None, box
     return replace(
         r, plain_answer=plain, images=images, which=chosen,
         shown=among.put(r.shown)[0] if keep_others and r.shown and by is None else r.shown,
-        calls=calls + r.calls - keep_others*(cache.hits - hits),
+        calls=calls + r.calls - keep_others*(cache.hits - looked),
         notes=[*notes, *r.notes], seconds=Timings(seconds | r.seconds))
 
 # %% ../../nbs/library/method/02_several_pictures.ipynb #ae1522a0

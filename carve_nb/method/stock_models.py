@@ -64,7 +64,7 @@ def editing(
     def run(rest, kw):
         refuse_settings(stock, kw)
         check_inputs(stock, kw, inputs)
-        if not guide: found, block = edit, applying(vlm, edit, prompt)
+        if not guide: found, block = edit, applying(vlm, edit)
         else:
             found, state = Context().run(edit.prepare, vlm, prompt.images[0], prompt.asked)
             block = edit.guided(vlm, prompt, state)

@@ -125,5 +125,5 @@ class Var(DecodingMethod):
             counts['moved'] += int(chosen.sum())
             return redistribute(w, vis, sink, chosen, self.p)
         edit = Edit(layers, weights=move, after=max(s.end for s in prompt.spans))
-        with applying(vlm, edit, prompt), layer_inputs(vlm, layers, see): yield
+        with applying(vlm, edit), layer_inputs(vlm, layers, see): yield
         notes.append(f'weight was moved in {counts["moved"]} of {counts["rows"]} rows')

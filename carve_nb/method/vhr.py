@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 from transformers import BatchFeature
 from ..models.prompts import Prompt, check_text, format_chat, lay_out, token_names
-from ..models.model import greedy
-from ..models.prefix_cache import own_loose
+from ..models.prefix_cache import greedy, own_loose
 from ..models.batches import collate
 from ..attention.capture import StockVLM, check_layers
 from ..core.saliency import pick_layers
@@ -50,7 +49,7 @@ def find_heads(vlm, prompt, text, layers, alpha=2.) -> tuple: # (layer -> [H] bo
         vhd[layer] = head_divergence(o[0, :, -1], o[1, :, -1])
         heads[layer] = vhd[layer] > vhd[layer].median()   # H_l: those above the median of their layer
         return reinforce(o, heads[layer], alpha)
-    with vlm.unshared(), own_loose(vlm.model), applying(vlm, Edit(layers, heads=louder), prompt):
+    with vlm.unshared(), own_loose(vlm.model), applying(vlm, Edit(layers, heads=louder)):
         vlm.model.generate(**collate(vlm, [prompt, text]), generation_config=greedy(vlm.model, 1))
     return heads, vhd
 

@@ -15,7 +15,7 @@ import numpy as np, torch
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from scipy import ndimage
-from ..models.prompts import GENERAL_INSTRUCTION
+from ..core.text import GENERAL_INSTRUCTION
 from ..models.model import model_lock
 from ..attention.intervention import frozen, grad_rows
 from .view import ViewRule

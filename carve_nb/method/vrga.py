@@ -93,9 +93,9 @@ class Vrga(DecodingMethod):
 
     def edit(self, vlm, prompt, state): # (layers, H_v, positions to raise, V)
         "A_h(i) <- (1 + γ) A_h(i) for i in T_q; then the rows have sum 1 again"
-        layers, Hv, T, V = state
+        layers, Hv, at, V = state
         def raised(layer, w, rows): # [B, H, R, K]
-            new = w.index_copy(-1, T, w[..., T]*(1 + self.gamma))
+            new = w.index_copy(-1, at, w[..., at]*(1 + self.gamma))
             a = w[..., V]
             R, H = a.mean(-1)*w.shape[-1], torch.special.entr(a).sum(-1)
             heads = (R > .6) & (R > .2*H) if self.reading == 'code' else Hv[layers.index(layer)].to(w.device)[:, None]

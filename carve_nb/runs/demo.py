@@ -21,16 +21,16 @@ from ..core.image import Picture, png_bytes
 from ..core.io import CHECKPOINTS, TINY, replace_file, table_html
 from ..core.plotting import panels_html
 from ..core.saliency import pick_layers
-from ..data.datasets import DataSet, scene_records
+from ..data.datasets import DataSet
 from ..data.questions import KINDS
 from .options import Loading, RunOptions
 from .engine import count_workers, measure_units
 from .store import Bar, read_run
-from ..data.scenes import make_scene, to_sample
+from ..data.scenes import make_scene, scene_records, to_sample
 from .report import PAGE, STAR, Report, leaderboard, write_report
 from .runner import RunConfig, SampleEvaluator, evaluate, picture_units
 from ..method.carve import Carve
-from ..models.model import greedy
+from ..models.prefix_cache import greedy
 
 # %% ../../nbs/library/runs/06_demo.ipynb #10ad0d31
 DEMO_METHODS = (

@@ -26,12 +26,12 @@ from ..method.registry import ENTRIES, make_method, read_method, split_specs
 from ..method.carve import Carve
 from ..method.controls import Oracle
 from ..core.errors import RunError, UnsupportedError, choose
-from ..core.io import TINY
+from ..core.io import TINY, digest
 from ..core.stats import detectable
 from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
 from .options import Loading, RunOptions
-from .store import Bar, RunStore, attempt, carry_out, digest, export_run, read_run, unsupported_lines
+from .store import Bar, RunStore, attempt, carry_out, export_run, read_run, unsupported_lines
 from ..data.scoring import RULES, patch_auroc, score_answer
 from ..core.saliency import pick_layers
 from ..models.families import check_needs
@@ -109,13 +109,19 @@ class SampleEvaluator:
         self.config = config
         options = config.options
         self.by = options.answer_by and open_answerer(options.answer_by, options.answer_key)
-        self.unfit = {} # method -> why it cannot be used with this family, or with another model that answers
+        self.unfit = {} # method -> why it cannot be used
         for name, method in config.made.items():
             if isinstance(method, Carve): pick_layers(method.layers, vlm.n_layers)     # which must exist
-            if self.by and (why := why_no_view(method)): self.unfit[name] = why
-            try: check_needs(vlm, method)
-            except UnsupportedError as e: self.unfit[name] = str(e)
+            if why := self.why_unfit(method): self.unfit[name] = why
         self.fresh()
+
+    protocol = cached_property(lambda self: make_protocol(self))
+
+    def why_unfit(self, method) -> str: # '': it can be used
+        "Why a method cannot be used with this family, or with another model that answers"
+        try: check_needs(self.vlm, method)
+        except UnsupportedError as e: return str(e)
+        return why_no_view(method) if self.by else ''
 
     def fresh(self):
         "Empty the caches that methods share"
@@ -219,12 +225,12 @@ def format_power(n, others=1, pictures=None) -> str: # questions, methods compar
     "The smallest difference that so many questions can show; questions on one picture count as one, as in the tests"
     alpha = .05/max(others, 1)
     units = min(n, pictures or n)
-    if units < n: n = f'{n} questions on {units} pictures'
-    if 2*.5**units >= alpha: return f'n = {n} is too few: no difference between two methods can become significant.'
+    asked = f'{n} questions on {units} pictures' if units < n else n
+    if 2*.5**units >= alpha: return f'n = {asked} is too few: no difference between two methods can become significant.'
     least = 100*detectable(units, .5, .3, alpha=alpha)
-    if least > 100: return f'n = {n} is few: hardly any difference between two methods can become significant.'
+    if least > 100: return f'n = {asked} is few: hardly any difference between two methods can become significant.'
     return (
-        f'n = {n} shows a difference of {least:.0f} points where two methods differ on 30 % of the questions (80 % power, '
+        f'n = {asked} shows a difference of {least:.0f} points where two methods differ on 30 % of the questions (80 % power, '
         f'p < {alpha:.2g}).')
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9b99
@@ -240,10 +246,8 @@ def local_engine(evaluator, units): # yields lists of lines
     for unit in units: yield from evaluator(unit)
 
 def ready_here(model, config) -> SampleEvaluator: # what `Loading.of` takes
-    "The model in this process, with the protocol of its answers"
-    evaluator = SampleEvaluator(Loading.of(model).load(), config)
-    evaluator.protocol = make_protocol(evaluator)
-    return evaluator
+    "The model in this process"
+    return SampleEvaluator(Loading.of(model).load(), config)
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba0
 @dataclass(frozen=True)

@@ -379,7 +379,7 @@ class Bar(tqdm):
 
 def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the lines of one sample after another
     ids, # of all samples, in order; may be filled meanwhile
-    done, total, # how many samples had nothing left to measure; with them and those to come
+    before, total, # how many samples had nothing left to measure; with them and those to come
     progress=True): # show a bar?
     "Store lines as they come, with a progress bar that shows the accuracies so far, and record the time of the session"
     counts = Counter()
@@ -395,7 +395,7 @@ def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the 
     for (_, method), score in store.done.items(): count(method, score)
     answered = bool(counts)
     try:
-        with Bar(total=total, initial=done, disable=not progress, unit='sample', file=sys.stderr, dynamic_ncols=True) as bar:
+        with Bar(total=total, initial=before, disable=not progress, unit='sample', file=sys.stderr, dynamic_ncols=True) as bar:
             for lines in measured:
                 store.add(lines)
                 n += 1
@@ -413,7 +413,7 @@ def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the 
                         'go on with --retry.')
     except KeyboardInterrupt:
         log.warning(
-            f'\nstopped after {done + n} of {total} samples, all kept in {store.folder}; the same command goes on from '
+            f'\nstopped after {before + n} of {total} samples, all kept in {store.folder}; the same command goes on from '
             'there.')
         raise
     finally: store.close(ids, n, perf_counter() - start)

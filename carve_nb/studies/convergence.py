@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['CLUTTER', 'BANDS', 'column', 'check_attending', 'make_map', 'layer_facts', 'convergence_samples', 'band_facts',
            'measure_convergence', 'mean_estimate', 'picture_means', 'layer_ticks', 'plot_line', 'annotate_cells',
-           'paired_gain', 'scene_of', 'by_clutter', 'plot_clutter', 'plot_depth', 'plot_share', 'plot_auroc',
-           'plot_layer_distances', 'plot_convergence', 'clutter_effects', 'layer_table', 'band_scores', 'band_table',
-           'summarize_convergence']
+           'scene_of', 'by_clutter', 'plot_clutter', 'plot_depth', 'plot_share', 'plot_auroc', 'plot_layer_distances',
+           'plot_convergence', 'clutter_effects', 'layer_table', 'band_scores', 'band_table', 'summarize_convergence']
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #be990e3f
 import math
@@ -24,11 +23,10 @@ from ..core.correlation import spearman
 from ..core.errors import CarveError, StatisticsError
 from ..core.plotting import plot_band, plot_style
 from ..core.saliency import Saliency, patch_cover, pick_layers
-from ..core.stats import (
-    Estimate, auroc, corrected, difference, mean_interval, paired_effect, paired_test, picture_places)
+from ..core.stats import Estimate, auroc, corrected, mean_interval, paired_effect, picture_places
 from ..data.records import image_key_of
 from ..data.scenes import make_scene, to_sample
-from ..models.prompts import SHORT_ANSWER
+from ..core.text import SHORT_ANSWER
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #3b4283a3
 def check_attending(vlm):
@@ -39,9 +37,9 @@ def check_attending(vlm):
         'here over the whole depth.')
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #9824c8f3
-def make_map(rows, layers, who='last') -> Saliency: # indices into the recorded layers; as in `head_mean_rows`
+def make_map(rows, layers) -> Saliency: # indices into the recorded layers
     "The mean attention map of some layers, without a contrast"
-    a = head_mean_rows(rows, who)[np.atleast_1d(layers)].mean(0)
+    a = head_mean_rows(rows)[np.atleast_1d(layers)].mean(0)
     raster = rows.raster()
     return Saliency(a.reshape(raster.grid), tuple(rows.meta['sizes'][0]), raster.box)
 
@@ -130,12 +128,6 @@ def annotate_cells(ax, values): # axis that shows an image of `values`, between 
     "Write each value into its cell"
     for (i, j), v in np.ndenumerate(values):
         ax.text(j, i, f'{v:.2f}', ha='center', va='center', fontsize=5, color='w' if v < .6 else 'k')
-
-# %% ../../nbs/library/studies/05_convergence.ipynb #1253d3a5
-def paired_gain(better, worse, clusters=None) -> Estimate: # [n] scores twice, pictures
-    "Difference of two accuracies on the same questions, p of `paired_test`"
-    p, _ = paired_test(better, worse, clusters=clusters)
-    return Estimate(*difference(better, worse, clusters=clusters), len(better), p)
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #1477cc9b
 def scene_of(record):
@@ -239,7 +231,7 @@ def band_table(records) -> pd.DataFrame: # with `bands`
     def row(v):
         found = dict(layers=v['layers'], hit=mean_interval(v['hit']), auroc=mean_interval(v['auroc']))
         if v['layers'] == paper['layers']: return found
-        more, sharper = paired_gain(v['hit'], paper['hit']), paired_effect(v['auroc'], paper['auroc'])
+        more, sharper = (paired_effect(v[k], paper[k]) for k in ('hit', 'auroc'))
         return found | {'hit over paper': more, 'AUROC over paper': sharper}
     return pd.DataFrame({k: row(v) for k, v in scores.items()}).T
 

@@ -32,7 +32,7 @@ from ..data.questions import join_words
 from ..data.records import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..formulas.product import contrast
-from ..models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
+from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .convergence import check_attending
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #19509ed7
@@ -62,11 +62,11 @@ def attention_maps(q, g, lam=1e-8) -> dict: # `AttentionRows` twice -> name -> [
     return dict(question=A_q, instruction=A_g, contrast=contrast(A_q, A_g, lam))
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #41c53ec0
-def capture_pair(vlm, image, question, lam=1e-8, max_new_tokens=32) -> tuple: # `AttentionRows`, `attention_maps`
+def capture_pair(vlm, image, question, lam=1e-8) -> tuple: # `AttentionRows`, `attention_maps`
     "Capture a question, then the general instruction for as many steps as the answer took"
     check_attending(vlm)
     settings = dict(steps='all', question_rows=False, suffix=SHORT_ANSWER)
-    q = vlm.capture(image, question, max_new_tokens=max_new_tokens, **settings)
+    q = vlm.capture(image, question, **settings)
     g = vlm.capture(image, GENERAL_INSTRUCTION, max_new_tokens=len(q.tokens), **settings)
     return q, attention_maps(q, g, lam)
 

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from ..attention.layer_masking import mask_image_tokens
 from ..core.errors import CarveError
 from ..core.plotting import plot_style
-from ..core.stats import corrected, mean_interval
+from ..core.stats import corrected, mean_interval, paired_effect
 from ..data.scoring import score_answer
 from ..data.records import image_key_of
 from ..data.scenes import make_scene, to_sample
-from ..models.prompts import SHORT_ANSWER
-from .convergence import annotate_cells, layer_ticks, paired_gain, plot_line
+from ..core.text import SHORT_ANSWER
+from .convergence import annotate_cells, layer_ticks, plot_line
 
 # %% ../../nbs/library/studies/06_masking.ipynb #19555832
 def masking_samples(n, kinds=('digit', 'color', 'shape', 'exist')):
@@ -52,15 +52,15 @@ def layer_costs(records, way='onward') -> list: # of `measure_masking`; an `Esti
     if way == 'adds': better = np.hstack([masked[:, 1:], plain])
     else: better = plain.repeat(masked.shape[1], 1)
     pictures = [image_key_of(r) for r in records]
-    return corrected([paired_gain(a, b, pictures) for a, b in zip(better.T, masked.T)])
+    return corrected([paired_effect(a, b, pictures) for a, b in zip(better.T, masked.T)])
 
 # %% ../../nbs/library/studies/06_masking.ipynb #fc9c6509
-def fusion_layers(costs, level=.05, gap=None) -> tuple: # of `layer_costs` for each layer alone; of the corrected p
+def fusion_layers(costs) -> tuple: # of `layer_costs` for each layer alone
     """Which layers read the picture (fuse), and which of them come back to it (review).
 
-    `gap`: layers without a cost that make a later one a review; None: 15 % of the depth, at least 2."""
-    gap = gap or max(2, math.ceil(.15*len(costs)))
-    fuse = [l for l, e in enumerate(costs) if e.value > 0 and e.p < level]
+    A review comes after layers without a cost: 15 % of the depth, at least 2."""
+    gap = max(2, math.ceil(.15*len(costs)))
+    fuse = [l for l, e in enumerate(costs) if e.value > 0 and e.p < .05]
     for i in range(1, len(fuse)):
         if fuse[i] - fuse[i-1] > gap: return fuse, fuse[i:]
     return fuse, []
@@ -128,5 +128,5 @@ def summarize_masking(records) -> list:
     costs = pd.DataFrame({k: layer_costs(records, way) for k, way in columns.items()}).rename_axis('layer')
     fuse, review = fusion_layers(costs['hidden here alone costs'])
     return [f'accuracy with the picture {plain} %, without {none} %, the picture is worth '
-            f'{paired_gain(seen, unseen, pictures)}',
+            f'{paired_effect(seen, unseen, pictures)}',
             f'fusion layers {fuse}, review layers {review}', costs]

@@ -262,11 +262,11 @@ def score_rules(method, cases) -> dict:
     cost = 1 + (w @ captures)*median('instruction')/median('capture') + (w @ views)*median('ask')/median('capture')
     return dict(accuracy=float(w @ scores), plain=float(w @ plain), cost=float(cost), harm=float(harm))
 
-def choose_thresholds(method, cases, budget=1.6, harm=.02, grid=CALIBRATION_GRID) -> tuple:
-    "The best `CarveAuto` within budget and harm, and its `score_rules`; (None, None) if there is none"
+def choose_thresholds(method, cases, budget=1.6, grid=CALIBRATION_GRID) -> tuple:
+    "The best `CarveAuto` within the budget that harms at most 2 %, and its `score_rules`; (None, None) if there is none"
     methods = [replace(method, **dict(zip(grid, values))) for values in itertools.product(*grid.values())]
     tried = [(m, score_rules(m, cases)) for m in methods]
-    allowed = [(m, s) for m, s in tried if s['cost'] <= budget and s['harm'] <= harm]
+    allowed = [(m, s) for m, s in tried if s['cost'] <= budget and s['harm'] <= .02]
     return max(allowed, key=lambda o: round(o[1]['accuracy'], 9), default=(None, None))
 
 # %% ../../nbs/library/studies/19_profile.ipynb #afa9346d

@@ -66,7 +66,7 @@ def test_compiled(folders, how):
     else: vlm.model.model.language_model.layers[2] = torch.compile(vlm.model.model.language_model.layers[2], backend='eager')
     p = vlm.prompt(PICTURE, QUESTION)
     def edit():
-        with applying(vlm, Edit([0], weights=lambda l, w, r: w), p): pass
+        with applying(vlm, Edit([0], weights=lambda l, w, r: w)): pass
     for f in (lambda: vlm.capture(PICTURE, QUESTION), lambda: Carve()(vlm, PICTURE, QUESTION), lambda: recording(vlm.model).__enter__(), lambda: grad_rows(vlm, p), edit):
         with pytest.raises(CaptureError, match='The model is compiled.*before torch.compile'): f()
 
@@ -93,7 +93,7 @@ def test_compiled_answers(folders, load):
 
 def edited(vlm):
     p = vlm.prompt(PICTURE, QUESTION)
-    with applying(vlm, Edit(vlm.layers, weights=lambda l, w, r: w.flip(-1)), p): vlm.generate(p, 2)
+    with applying(vlm, Edit(vlm.layers, weights=lambda l, w, r: w.flip(-1))): vlm.generate(p, 2)
 
 
 def blinded(vlm):
