@@ -170,22 +170,22 @@ class AttentionRows:
         layers=None,   # as `pick_layers` takes them: indices, or two parts of the depth; all by default
         heads='mean',  # as `merge_heads` takes them: 'mean', 'max' or indices
         query='last', step=0,    # as in `query_rows`
-        image=0, tiles='all',    # which picture; which of its views, added up on one raster, as in `views`
+        image=None, tiles='all', # which picture; which of its views, added up on one raster, as in `views`
     ) -> torch.Tensor: # [L, gh, gw] float32
         "One map of a picture for each layer"
         merged = self.merge(self.query_rows(query, step)[self.places(layers)], heads, image, tiles)
         return merged.unflatten(-1, self.raster(image, tiles).grid)
 
     def saliency(self,
-        layers=None, heads='mean', query='last', step=0, image=0, tiles='all',    # as in `maps`
+        layers=None, heads='mean', query='last', step=0, image=None, tiles='all',    # as in `maps`
         picture=None,  # to lay the map over; the rows' own, enlarged, by default
     ) -> Saliency:
         "The mean of the maps of some layers, over the picture"
         values, raster = self.maps(layers, heads, query, step, image, tiles).mean(0), self.raster(image, tiles)
-        if picture is None and len(self.images) > image: picture = self.images[image]
-        return Saliency(values.cpu(), tuple(self.meta['sizes'][image]), raster.box, picture)
+        if picture is None and len(self.images) > raster.image: picture = self.images[raster.image]
+        return Saliency(values.cpu(), tuple(self.meta['sizes'][raster.image]), raster.box, picture)
 
-    def panels(self, image=0, step=-1) -> dict:    # title -> PIL picture
+    def panels(self, image=None, step=-1) -> dict:    # title -> PIL picture
         "The mean over the heads of eight layers, over the picture"
         n = len(self.layers)
         some = [self.layers[i] for i in torch.linspace(0, n - 1, min(8, n)).round().long()]

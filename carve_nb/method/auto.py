@@ -29,7 +29,7 @@ class CarveAuto(Carve):
     stop_below: float = limited(.9, 0, 1) # confidence below which no further view is tried either
     min_confidence: float = limited(.8, 0, 1) # least confidence of a view's answer that may replace the plain one
     min_gain: float = .1 # by which it must be the more confident one
-    name = 'auto'
+    name = in_profile = 'auto'
 
     def keeps(self, confidence, alike=-1., spread=0.) -> str: # of the plain answer; of `map_evidence`
         "Why the plain answer is kept without asking about a view; '' if a view is worth its cost"

@@ -107,18 +107,18 @@ class Method(Checked):
         if partial.answer is not None and by is None: return partial
         r = self.ask_plain(vlm, partial)
         r = replace(r, notes=[*r.notes, *unseen_note(r.seen, r.image.size)], seconds=Timings(r.seconds))
-        shown, limits, about = self.last_pictures(r, vlm if by is None else by)
-        if not shown and by is None:
+        shown, limits, notes = self.last_pictures(r, by or vlm)
+        if not (shown or by):
             return replace(r, answer=r.plain_answer, notes=[*r.notes, 'nothing new to see: the answer stays'])
         how = r.question, self.suffix, self.max_new_tokens, limits
-        if by is None:
-            with r.seconds('ask'): answer = vlm.ask(shown, *how)
-        else:
+        if by:
             shown = shown or [r.image]
             with r.seconds('there'): answer, told = ask_there(vlm, by, shown, *how)
             what = 'the picture and the view' if len(shown) > 1 else 'the picture' if r.whole else 'the view'
-            about = [f'answered by {answerer_name(by)}, shown {what}', *about, *told]
-        return replace(r, answer=answer, calls=r.calls + 1, notes=[*r.notes, *about], shown=shown)
+            notes = [f'answered by {answerer_name(by)}, shown {what}', *notes, *told]
+        else:
+            with r.seconds('ask'): answer = vlm.ask(shown, *how)
+        return replace(r, answer=answer, calls=r.calls + 1, notes=[*r.notes, *notes], shown=shown)
 
     def under_words(self, words):
         "The method whose map is made under other words than the question, if it can be"

@@ -67,6 +67,7 @@ class Carve(Method):
     view: ViewRule = ViewRule()
     reading: ReadingRule = ReadingRule()
     captures = True
+    in_profile = 'carve'    # whose fields a model's profile gives it
     paired = property(lambda self: self.query == 'last' and self.steps != 'first',
                       doc='Whether the two maps are contrasted step by step of two answers')
 
@@ -94,12 +95,12 @@ class Carve(Method):
     @classmethod
     def for_model(cls, vlm, **changes):
         "The method with the settings that a model's saved profile suggests; else the default, with a warning"
-        profile, name = find_profile(vlm), 'auto' if cls.name == 'auto' else 'carve'
+        profile = find_profile(vlm)
         if profile is None:
             raise CarveError(f'No profile of {short_name(vlm)!r} with these weights is saved. Make one: '
                              f'carve profile --model {vlm.name}')
-        measured = profile.fields(name)
-        if not measured: warnings.warn(f'{profile.model}: {profile.advice(name)}', stacklevel=2)
+        measured = profile.fields(cls.in_profile)
+        if not measured: warnings.warn(f'{profile.model}: {profile.advice(cls.in_profile)}', stacklevel=2)
         return cls(**measured | changes)
 
     @property

@@ -202,7 +202,7 @@ class SamCrop(ToolCrop):
                 scores = clip_scores(*self.clip.tool(vlm), [image.crop(r.box) for r in found], question)
         else:
             rows = self.capture(vlm, image, question, cache)
-            S = rows.saliency(near_layers(vlm, self.layers), image=rows.spans[0].image, picture=image)
+            S = rows.saliency(near_layers(vlm, self.layers), picture=image)
             pixels = S.to_pixels()
             scores = [(pixels[box_index(r.box)]*r.mask).sum() for r in found]
             partial = replace(partial, plain_answer=rows.answer, saliency=S, rows=rows, calls=1,

@@ -28,7 +28,7 @@ def other_words(rows, row, baseline) -> list: # `AttentionRows`; one of `ROWS`, 
 def less_words(S, rows, layers, tokens) -> Saliency: # the row's map; `AttentionRows`; as `pick_layers`; of the question
     "A map of sum 1 less the mean of those of some tokens of the question; what a row sees of another picture does not count"
     each = [replace(rows, question=rows.question[[i]], question_tokens=rows.question_tokens[i:i + 1]) for i in tokens]
-    maps = [r.saliency(layers, query='question', image=rows.spans[0].image) for r in each]
+    maps = [r.saliency(layers, query='question') for r in each]
     own, *others = (m.values/max(m.values.sum(), 1e-30) for m in (S, *maps))
     return replace(S, values=own - np.mean(others, 0))
 
@@ -69,7 +69,7 @@ class Lookup(CropMethod):
         rows = self.capture(vlm, image, question, cache, layers=near_layers(vlm, own.layers))
         row = word_row(rows, own.row)
         if row != own.row: notes.append(f'{why_no_words(rows.question_tokens, own.row)}: the last position was read')
-        S = rows.saliency(own.layers, query=row, image=rows.spans[0].image, picture=image)
+        S = rows.saliency(own.layers, query=row, picture=image)
         if own.baseline != 'none':
             if words := other_words(rows, row, own.baseline): S = less_words(S, rows, own.layers, words)
             else: notes.append(f'the question has no words for baseline={own.baseline!r}: the row is read as it is')

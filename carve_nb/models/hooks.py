@@ -65,6 +65,7 @@ class Done(BaseException): "All that is wanted of this pass has been seen; no er
 
 class Watcher:
     "Sees the passes of the part of a model that has its `config`, in its own thread, while it is open"
+    modules = ()    # those of the part, set by `watching`
     def enter(self, before):
         "A pass begins, which goes on from so many tokens of a cache"
     def see(self, call) -> bool:

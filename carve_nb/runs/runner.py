@@ -109,19 +109,15 @@ class SampleEvaluator:
         self.config = config
         options = config.options
         self.by = options.answer_by and open_answerer(options.answer_by, options.answer_key)
-        self.unfit = {} # method -> why it cannot be used
+        self.unfit = {} # method -> why it cannot be used with this family, or with another model that answers
         for name, method in config.made.items():
             if isinstance(method, Carve): pick_layers(method.layers, vlm.n_layers)     # which must exist
-            if why := self.why_unfit(method): self.unfit[name] = why
+            if self.by and (why := why_no_view(method)): self.unfit[name] = why
+            try: check_needs(vlm, method)
+            except UnsupportedError as e: self.unfit[name] = str(e)
         self.fresh()
 
     protocol = cached_property(lambda self: make_protocol(self))
-
-    def why_unfit(self, method) -> str: # '': it can be used
-        "Why a method cannot be used with this family, or with another model that answers"
-        try: check_needs(self.vlm, method)
-        except UnsupportedError as e: return str(e)
-        return why_no_view(method) if self.by else ''
 
     def fresh(self):
         "Empty the caches that methods share"
