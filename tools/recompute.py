@@ -56,6 +56,12 @@ def equal(model, method, sink=0):
     found = record(f'equal/{model}-{sink:g}.json', 'methods')
     return 100*np.mean([*map(int, found[f'{method}:tokens=144:square=True:limit=1792']['right'])])
 
+def boxed(method):
+    "Of the variant that writes boxes"
+    found = record('box-writer.json', 'methods')
+    digits = next(r['right'] for m, r in found.items() if m.split(':')[0] == method)
+    return 100*digits.count('1')/len(digits)
+
 def searched(model):
     "Right answers of `zoom-eye` on the same questions"
     found = record(f'equal/{model}-0-search.json', 'methods')
