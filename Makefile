@@ -25,7 +25,7 @@ drift: $(V)/.ok  ## notebooks are clean, modules what they export; compared with
 	@rm -rf .drift && mkdir .drift && cp -r nbs carve_nb recipes .drift
 	$(V)/bin/nbdev-clean
 	$(EXPORT)
-	@for d in nbs carve_nb recipes; do diff -rq -x __pycache__ .drift/$$d $$d || s=1; done; \
+	@for d in nbs carve_nb recipes; do diff -rq --no-dereference -x __pycache__ .drift/$$d $$d || s=1; done; \
 	 test -z "$$s" || { echo 'These are not what nbdev-clean and the export make (they are now): commit them.'; exit 1; }
 plain: $(V)/.ok $(V)-plain/.ok  ## the wheel with its base requirements and nothing else, outside the clone
 	CARVE_PLAIN=$(abspath $(V))-plain/bin/python $(RUN) $(B) -m pytest tests/test_install.py
