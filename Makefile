@@ -31,8 +31,9 @@ plain: $(V)/.ok $(V)-plain/.ok  ## the wheel with its base requirements and noth
 	CARVE_PLAIN=$(abspath $(V))-plain/bin/python $(RUN) $(B) -m pytest tests/test_install.py
 notebooks: $(V)/.ok  ## every notebook runs
 	$(RUN) $(B) tools/run_notebooks.py
-pytest: $(V)/.ok  ## all tests; in a browser also the pages that `make docs` left
-	$(RUN) $(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) $(B) -m pytest -n 2 --dist worksteal
+pytest: $(V)/.ok  ## all tests; in a browser also the pages that `make docs` left; those of the explorer go on from each other on one page
+	$(RUN) $(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) $(B) -m pytest -n 2 --dist worksteal --ignore tests/test_browser.py
+	$(RUN) $(B) -m pytest -n 0 tests/test_browser.py
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
 	$(RUN) $(B) -m pytest -n 0 tests/test_families.py tests/test_stock.py tests/test_turns.py \
 	  --deselect tests/test_families.py::test_table_shipped --families-json=carve_nb/checkpoints/families.json
