@@ -10,7 +10,7 @@ import numpy as np
 from ..core.errors import CarveError
 
 # %% ../../nbs/07_general_map.ipynb #5b8ae8b8
-def log_maps(A, floor=.1) -> np.ndarray: # [..., Nv] attention rows, κ in units of the row's mean -> float64
+def log_maps(A, floor=.1) -> np.ndarray: # [..., Nv] attention rows, floor in means of the row -> float64
     "Rows on the scale of a ratio, without their totals: mean 0 in each"
     A = np.asarray(A, dtype=np.float64)
     x = np.log(A / A.mean(-1, keepdims=True).clip(1e-30) + floor)
