@@ -29,7 +29,7 @@ explore(vlm, image, question)|run_study('entropy', n=2, workers=1, progress=Fals
 
 def test_every_object_shows_itself(forked_kernels):
     cells = [nbformat.v4.new_code_cell(o) for o in [MAKE, *SHOWN]]
-    nb = NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=300, allow_errors=True).execute()
+    nb = NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=60, allow_errors=True).execute()
     wrong = [(c.source[:60], o.get('evalue', o.get('text', ''))) for c in nb.cells for o in c.outputs
              if o.output_type == 'error' or 'Traceback' in o.get('text', '')]
     assert not wrong
