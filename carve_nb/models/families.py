@@ -20,7 +20,7 @@ from ..core.errors import CarveError, UnsupportedError
 from .image_tokens import (
     canvas_keys, canvas_tiles, edge_tiles, fixed_square, grid_pixels, padded_tiles, pan_tiles, parted_grid, patch_grid,
     patch_keys, patch_pixels, place_blocks, query_bridge, ratio_tiles, row_pixels, sized_pixels,
-    slice_tiles, split_tiles, tile_pixels, told_grid, view_pixels)
+    slice_tiles, split_tiles, tile_pixels, told_grid)
 from .video import halved_moments, numbered_moments, paired_moments
 
 # %% ../../nbs/library/models/03_families.ipynb #9066002c
@@ -160,7 +160,7 @@ _add('paligemma', blocks=patch_grid, rule=_FIXED,
     why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in another'));
 
 # %% ../../nbs/library/models/03_families.ipynb #564bd9bb
-_add('lfm2_vl', blocks=split_tiles, pixels=view_pixels, rule='tile_size / (encoder_patch_size downsample_factor)',
+_add('lfm2_vl', blocks=split_tiles, pixels=tile_pixels, rule='tile_size / (encoder_patch_size downsample_factor)',
      tiles='as many as its image processor says, and the whole', notes='layers of convolution have no rows')
 _add('llama4', blocks=padded_tiles, rule='size / patch_size, after the pixel shuffle',
      tiles='canvas that fits best, padded at the right and below, and the whole',
@@ -174,12 +174,12 @@ _add('minicpmv4_6', **_SLICES)
 _add('minicpmv4_7', **_SLICES);
 
 # %% ../../nbs/library/models/03_families.ipynb #ebc56c86
-def _tile_features(model, inputs):
-    "Features of the keys that Mllama's tower makes"
-    own = {k: inputs[k] for k in ('pixel_values', 'aspect_ratio_ids', 'aspect_ratio_mask')}
+def _key_features(model, inputs):
+    "What the tower makes of pictures that are read as keys beside the sequence"
+    own = {k: inputs[k] for k in ('pixel_values', 'aspect_ratio_ids', 'aspect_ratio_mask') if k in inputs}
     return model.base_model.vision_model(**own).last_hidden_state.flatten(0, -2)
 
-_add('mllama', cross=canvas_keys, layers=lambda c: list(c.cross_attention_layers), features=_tile_features,
+_add('mllama', cross=canvas_keys, layers=lambda c: list(c.cross_attention_layers), features=_key_features,
      rule='patches of all tiles as one grid',
      tiles='best canvas of at most max_image_tiles, padded at the right and below',
      notes='only cross-attention layers have rows, and the image columns are their keys; '
@@ -187,11 +187,7 @@ _add('mllama', cross=canvas_keys, layers=lambda c: list(c.cross_attention_layers
      why_not=dict(sharing='pictures are not in the sequence, so there is no beginning of the prompt that holds them'));
 
 # %% ../../nbs/library/models/03_families.ipynb #1be6672d
-def _patch_features(model, inputs):
-    "Features of the patches that the Q-Former reads"
-    return model.vision_model(inputs['pixel_values']).last_hidden_state.flatten(0, -2)
-
-_add('instructblip', cross=patch_keys, bridge=query_bridge, features=_patch_features, rule=_FIXED,
+_add('instructblip', cross=patch_keys, bridge=query_bridge, features=_key_features, rule=_FIXED,
      chat="{% for m in messages %}{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}"
           "{% endfor %}{% endfor %}",
      notes='maps are composed: decoder to query tokens, times query tokens to picture (third cross-attention of the '

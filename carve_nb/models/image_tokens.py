@@ -6,9 +6,9 @@
 __all__ = ['PAN_SETTINGS', 'ROW_KEYS', 'crop_box', 'ImageSpan', 'Block', 'place_blocks', 'patch_grid', 'told_grid', 'parted_grid',
            'fixed_square', 'tiled', 'setting', 'ratio_tiles', 'edge_tiles', 'pan_tiles', 'ask_again', 'split_tiles',
            'slice_tiles', 'padded_tiles', 'canvas_box', 'canvas_tiles', 'canvas_keys', 'query_bridge', 'patch_keys',
-           'row_pixels', 'sized_pixels', 'grid_pixels', 'view_pixels', 'tile_pixels', 'patch_pixels', 'pad_pictures',
-           'token_limit', 'token_settings', 'set_image_tokens', 'with_settings', 'call_settings', 'grid_limits',
-           'EachPicture', 'limited_processors', 'joined']
+           'row_pixels', 'sized_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels', 'pad_pictures', 'token_limit',
+           'token_settings', 'set_image_tokens', 'with_settings', 'call_settings', 'grid_limits', 'EachPicture',
+           'limited_processors', 'joined']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import copy, math
@@ -327,20 +327,13 @@ def grid_pixels(config, inputs, i, counts):
     if beside is not None: own['batch_num_images'] = beside.repeat_interleave(beside)[i : i+1]
     return dict(own, pixel_values=own['pixel_values'][:, :1 + (h//side)*(w//side)])
 
-def view_pixels(config, inputs, i, counts):
-    "Patches of one picture, one row for each of its views"
-    views = slice(sum(counts[:i]), sum(counts[:i + 1]))
-    return {k: inputs[k][views] for k in ('pixel_values', 'pixel_attention_mask', 'spatial_shapes')}
-
 # %% ../../nbs/library/models/00_image_tokens.ipynb #861b269a
 def tile_pixels(config, inputs, i, counts):
     "Pixels of one picture, one row for each of its views"
-    start = sum(counts[:i])
-    views, own = slice(start, start + counts[i]), {}
-    for k in {'pixel_values', 'pixel_attention_mask'} & set(inputs):
-        in_rows = k == 'pixel_values' and inputs[k].ndim <= 4   # else [1, views, ...]
-        own[k] = inputs[k][views] if in_rows else inputs[k][:, views]
-    return own
+    views = slice(sum(counts[:i]), sum(counts[:i + 1]))
+    own = {k: inputs[k] for k in ('pixel_values', 'pixel_attention_mask', 'spatial_shapes') if k in inputs}
+    beside = inputs['pixel_values'].ndim > 4    # [1, views, ...]
+    return {k: v[:, views] if beside else v[views] for k, v in own.items()}
 
 def patch_pixels(config, inputs, i, counts):
     "Pixels of one picture in a list of patches"
