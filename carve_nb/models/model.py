@@ -145,12 +145,12 @@ class Model:
         return next((d for d in devices if d.type != 'cpu'), torch.device('cpu'))
 
     @contextlib.contextmanager
-    def set_here(self, **values):    # of `ThreadState`
-        "Other values inside the block, in this thread"
-        was = {k: getattr(self.here, k) for k in values}
-        vars(self.here).update(values)
-        try: yield
-        finally: vars(self.here).update(was)
+    def set_here(self, name, value):    # of `ThreadState`
+        "Another value inside the block, in this thread: the value"
+        was = getattr(self.here, name)
+        setattr(self.here, name, value)
+        try: yield value
+        finally: setattr(self.here, name, was)
 
     shared = property(lambda self: self.here.shared)
     argmax = property(lambda self: self.here.argmax)
@@ -292,7 +292,7 @@ class Model:
             if format_chat(self.processor, '', 1, other) == whole:
                 raise PromptError(f'The chat template of {self.name} leaves turn {i} of the messages out, that of the '
                                   f'{m["role"]}. Put its words into the turn of the user.')
-        with self.set_here(messages=frame): yield pictures, question
+        with self.set_here('messages', frame): yield pictures, question
 
     def video_prompt(self, video, question: str, suffix=None) -> Prompt:
         "A `Video` and a question as this model's own chat template puts a picture; the pictures are the frames"
@@ -415,39 +415,35 @@ class Model:
         words = str(self.messages), question, self.suffix if suffix is True else suffix or ''
         return type(pictures), *map(picture_key, pictures), *words, max_new_tokens, tuple(tokens)
 
-    @contextlib.contextmanager
     def remembering(self):
         "Answer equal questions once, inside the block: the `Answers`, those of the block around it where there is one"
-        with self.set_here(answers=Answers() if self.answers is None else self.answers): yield self.answers
+        return self.set_here('answers', Answers() if self.answers is None else self.answers)
 
-    @contextlib.contextmanager
     def among(self, images, which=0):    # RGB pictures or a `Video`; the one that is asked about
         "Inside the block a question about one of these pictures is asked about all of them: the `Among`"
-        with self.set_here(among=Among(images, which)): yield self.here.among
+        return self.set_here('among', Among(images, which))
 
     def why_not_fewer(self, tokens) -> str:
         "Why a picture cannot be shown with at most so many tokens; '' where it can, as far as tiles allow"
         settings, why = token_settings(self.model.config, self.processor, tokens)
         return '' if settings else why
 
-    @contextlib.contextmanager
     def sharing(self):
         "Read the beginning that prompts share once, inside the block: the `Prefixes`, or None where it is not shared"
         kind = getattr(self.model.generation_config, 'cache_implementation', None)
         # transformers goes on from no cache but one of the kind that is set; it no longer uses 'hybrid' itself
         video = self.here.among and isinstance(self.here.among.images, Video)    # it begins no other prompt
         if self.shared or video or not self.family.pixels or kind not in (None, 'hybrid'):
-            yield self.shared
-            return
-        with self.set_here(shared=Prefixes()): yield self.shared
+            return contextlib.nullcontext(self.shared)
+        return self.set_here('shared', Prefixes())
 
     def unshared(self):
         "Read every prompt from its beginning, inside the block"
-        return self.set_here(shared=None)
+        return self.set_here('shared', None)
 
     def argmax_only(self, on=True):
         "Generate by the plain arg max of the scores while the block lasts; `Model.argmax` says whether that can differ"
-        return self.set_here(argmax=bool(on and penalties(self.model)))
+        return self.set_here('argmax', bool(on and penalties(self.model)))
 
 # %% ../../nbs/library/models/07_model.ipynb #366a8137
 @dataclass(eq=False, repr=False)
