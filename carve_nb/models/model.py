@@ -197,17 +197,20 @@ class Model:
         # some tokenizers are saved with a limit, which would cut pictures in two
         inputs = processor(text=chat, truncation=False, return_tensors='pt', **kw)
         inputs.pop('labels', None)
-        ids = inputs['input_ids'][0]
-        self.check_length(ids, 'Shorten the question or use fewer or smaller pictures.')
-        spans = self.family.spans(self.model.config, each, inputs, [im.size for im in seen], ids) if images else []
+        spans = self.family.spans(self.model.config, each, inputs, [im.size for im in seen]) if images else []
         spans = [stretched(s, seen[s.image], images[s.image]) for s in spans]
+        return self.place(inputs, spans, chat, images, question, later)
+
+    def place(self, inputs, spans, chat, images, question, later=None,    # as in `read`
+              advice='Shorten the question or use fewer or smaller pictures.') -> Prompt:
+        "A prompt with the positions of its question noted, if it is not too long"
+        ids = inputs['input_ids'][0]
+        if len(ids) >= self.limit:
+            raise PromptError(f'The prompt has {len(ids)} tokens, the model reads {self.limit} with the answer. '
+                              f'{advice}')
         names = token_names(self.tokenizer, ids)
         asked = text_positions(self.tokenizer, ids, names, question, later)
         return Prompt(inputs, spans, asked, chat, images, names, question)
-
-    def check_length(self, ids, advice):
-        if len(ids) < self.limit: return
-        raise PromptError(f'The prompt has {len(ids)} tokens, the model reads {self.limit} with the answer. {advice}')
 
     def with_suffix(self, question, suffix):
         "A question and the words behind it: a text; True: the model's own; None: none"
@@ -306,14 +309,11 @@ class Model:
         chat = format_chat(self.processor, self.with_suffix(question, suffix), 1, self.messages)
         coded = tok(chat.replace(self.processor.image_token, moments.words, 1), truncation=False, return_tensors='pt')
         ids = coded['input_ids'][0]
-        self.check_length(ids, 'Use fewer frames.')
         shown = ids == getattr(config, 'video_token_id', config.image_token_id)
         inputs = moments.inputs | dict(input_ids=ids[None], attention_mask=coded['attention_mask'])
         if 'video_grid_thw' in inputs: inputs['mm_token_type_ids'] = 2*shown[None]
         spans = moment_spans(shown.nonzero()[:, 0], video, moments)
-        names = token_names(tok, ids)
-        asked = text_positions(tok, ids, names, question)
-        return Prompt(BatchFeature(inputs), spans, asked, chat, list(video), names, question)
+        return self.place(BatchFeature(inputs), spans, chat, list(video), question, advice='Use fewer frames.')
 
     def to_device(self, prompt):
         "The prompt's inputs on the model's device and in its type; the prompt stays as it is"
