@@ -1846,8 +1846,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'carve_nb/models/model.py'),
                                        'carve_nb.models.model.Model.hold': ( 'library/models/model.html#model.hold',
                                                                              'carve_nb/models/model.py'),
-                                       'carve_nb.models.model.Model.pictures_of': ( 'library/models/model.html#model.pictures_of',
-                                                                                    'carve_nb/models/model.py'),
                                        'carve_nb.models.model.Model.place': ( 'library/models/model.html#model.place',
                                                                               'carve_nb/models/model.py'),
                                        'carve_nb.models.model.Model.prompt': ( 'library/models/model.html#model.prompt',

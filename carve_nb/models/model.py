@@ -9,6 +9,7 @@ __all__ = ['SWITCHES', 'ThreadState', 'Among', 'Answers', 'Model', 'Answer', 'mo
 # %% ../../nbs/library/models/07_model.ipynb #ea5b69db
 import contextlib, copy, gc, hashlib, math, re, threading, time, warnings, weakref
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 import torch
 from transformers import BatchFeature, LogitsProcessorList, ProcessorMixin
@@ -152,15 +153,15 @@ class Model:
         try: yield value
         finally: setattr(self.here, name, was)
 
-    shared = property(lambda self: self.here.shared)
-    argmax = property(lambda self: self.here.argmax)
-    messages = property(lambda self: self.here.messages)
-    answers = property(lambda self: self.here.answers)
-    why_not = property(lambda self: self.family.why_not)
+    shared = property(attrgetter('here.shared'))
+    argmax = property(attrgetter('here.argmax'))
+    messages = property(attrgetter('here.messages'))
+    answers = property(attrgetter('here.answers'))
+    why_not = property(attrgetter('family.why_not'))
     thinks = property(lambda self: open_thought(format_chat(self.processor, 'Is it there?')),
                       doc="The mark of the thought that the chat template opens; '' where it opens none")
-    dtype = property(lambda self: self.model.dtype)
-    limit = property(lambda self: self.text_config.max_position_embeddings)
+    dtype = property(attrgetter('model.dtype'))
+    limit = property(attrgetter('text_config.max_position_embeddings'))
     # words that `ask` and `capture` put behind a question, as the checkpoint's config.json has them
     suffix = property(lambda self: getattr(self.model.config, 'question_suffix', ''))
 
@@ -257,28 +258,28 @@ class Model:
     ) -> Prompt:   # its question is the last text
         "Messages and pictures as this model's own chat template puts them"
         messages, inside = message_parts(messages)
-        question = self.check_turns(messages)
-        pictures = [check_shape(open_image(im)) for im in self.pictures_of(images, inside)]
+        given, question = self.check_turns(messages, inside, images)
+        pictures = [check_shape(open_image(im)) for im in given]
         chat = self.processor.apply_chat_template(messages, add_generation_prompt=True)
         return self.read(chat, pictures, question)
 
-    def pictures_of(self, images, inside) -> list:    # as in `chat`; those in the messages, None where there is only a place
-        "The pictures of messages"
+    def check_turns(self,
+        messages, inside,    # as `message_parts` gives them
+        images,              # as in `chat`
+    ) -> tuple:              # (pictures, last text)
+        "Refuse messages whose pictures are not given, and commands in their texts, or, with `escape`, defuse them there"
         given = inside if images is None else images if isinstance(images, (list, tuple)) else [images]
         if any(im is None for im in given):
             raise PromptError('A part dict(type="image") of the messages has no picture: add image=..., or give the '
                               'pictures before the messages.')
-        if len(given) == len(inside): return given
-        raise PromptError(f'{len(given)} pictures for {len(inside)} places: put a part dict(type="image") into the '
-                          'messages for each picture.')
-
-    def check_turns(self, messages) -> str:    # as `message_parts` gives them; the last text
-        "Refuse commands in the texts of messages, or, with `escape`, defuse them there"
+        if len(given) != len(inside):
+            raise PromptError(f'{len(given)} pictures for {len(inside)} places: put a part dict(type="image") into the '
+                              'messages for each picture.')
         texts = [part for m in messages for part in m['content'] if part['type'] == 'text']
         for part in texts:
             text = check_text(self.processor, part['text'], self.escape)
             if self.escape: part['text'] = text
-        return texts[-1]['text'] if texts else ''
+        return given, texts[-1]['text'] if texts else ''
 
     @contextlib.contextmanager
     def chatting(self,
@@ -287,8 +288,7 @@ class Model:
     ):             # (list of pictures, question)
         "Inside the block every question stands in this chat, in the place of its own, and pictures in that of its own"
         frame, inside = chat_frame(messages)
-        pictures = self.pictures_of(images, inside)
-        question = self.check_turns(frame)
+        pictures, question = self.check_turns(frame, inside, images)
         whole = format_chat(self.processor, '', 1, frame)
         for i, m in enumerate(frame[:-1]):
             other = [*frame[:i], dict(m, content=[dict(type='text', text='Is it there?')]), *frame[i + 1:]]
