@@ -1921,8 +1921,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'carve_nb/models/prompts.py'),
                                          'carve_nb.models.prompts.Prompt._repr_html_': ( 'library/models/prompts.html#prompt._repr_html_',
                                                                                          'carve_nb/models/prompts.py'),
-                                         'carve_nb.models.prompts.cell_counts': ( 'library/models/prompts.html#cell_counts',
-                                                                                  'carve_nb/models/prompts.py'),
                                          'carve_nb.models.prompts.chat_frame': ( 'library/models/prompts.html#chat_frame',
                                                                                  'carve_nb/models/prompts.py'),
                                          'carve_nb.models.prompts.check_shape': ( 'library/models/prompts.html#check_shape',

@@ -6,9 +6,9 @@
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'PLACES', 'format_chat', 'check_template', 'put_words',
            'commands', 'escape_text', 'check_text', 'unknown_words', 'unknown_note', 'token_names', 'text_positions',
            'lay_out', 'Prompt', 'plot_grid', 'stretched', 'check_shape', 'prompt_places', 'deal_pictures',
-           'open_pictures', 'read_pictures', 'read_prompts', 'place_prompts', 'check_tiles', 'cell_counts',
-           'process_pictures', 'picture_pixels', 'compare_pixels', 'picture_frame', 'message_parts', 'chat_frame',
-           'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
+           'open_pictures', 'read_pictures', 'read_prompts', 'place_prompts', 'check_tiles', 'process_pictures',
+           'picture_pixels', 'compare_pixels', 'picture_frame', 'message_parts', 'chat_frame', 'SHORT_ANSWER',
+           'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os, re, warnings
@@ -346,7 +346,11 @@ def place_prompts(model, processor, inputs, pictures, question) -> list:
     token = config.image_token_id
     counts = [int((ids == token).sum()) for ids in alone]
     if family.cross: filled = [getattr(config, 'num_query_tokens', 1)]*len(pictures)
-    else: filled = cell_counts(family, config, processor, known, [im.size for im in pictures])
+    else:
+        try: views = [family.blocks(config, processor, known, i, im.size) for i, im in enumerate(pictures)]
+        except IndexError as e:
+            raise OtherPicturesError(f'{len(pictures)} pictures are given, the inputs hold fewer.') from e
+        filled = [sum(b.size for b in blocks) for blocks in views]
     questions = question if isinstance(question, (list, tuple)) else [question]*len(places)
     if len(questions) != len(places):
         raise PromptError(f'{len(questions)} questions for {len(places)} prompts: give one text for each, or one for '
@@ -380,13 +384,6 @@ def check_tiles(
         if at and s.view != f'tile {int(at[1]) - 1},{int(at[2]) - 1}': wrong.add(s.image)
     if not wrong: return
     raise OtherPicturesError(f'Picture {min(wrong)} has other tiles than the prompt has at its place.')
-
-# %% ../../nbs/library/models/06_prompts.ipynb #f7e82026
-def cell_counts(family, config, processor, inputs, sizes) -> list:
-    "How many tokens each picture fills"
-    try: views = [family.blocks(config, processor, inputs, i, size) for i, size in enumerate(sizes)]
-    except IndexError as e: raise OtherPicturesError(f'{len(sizes)} pictures are given, the inputs hold fewer.') from e
-    return [sum(b.size for b in blocks) for blocks in views]
 
 # %% ../../nbs/library/models/06_prompts.ipynb #8f4e7650
 PLACES = 4096  # compared of each picture
