@@ -256,10 +256,10 @@ def check_inputs(
     own, given = dict(inputs), dict(kw, input_ids=kw.get('input_ids', kw.get('inputs')))
     cache = kw.get('past_key_values')
     cached = holds_pictures(model, inputs, 0 if cache is None else int(cache.get_seq_length()))
-    for k in [k for k in own | given if k == 'input_ids' or k.startswith('pixel_values')]:
-        x, want = given.get(k), own.get(k)
-        if x is None and cached and k != 'input_ids': continue
-        check_same(k, want, x)
+    check_same('input_ids', own['input_ids'], given['input_ids'])
+    for k in own | given:
+        left_out = given.get(k) is None and cached
+        if k.startswith('pixel_values') and not left_out: check_same(k, own.get(k), given.get(k))
 
 # %% ../../nbs/library/models/04_hooks.ipynb #68acb705
 @dataclass(eq=False)
