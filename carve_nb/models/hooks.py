@@ -127,32 +127,33 @@ def seen_here(watcher):
         _watchers.set((*was, watcher))
         yield
 
-def _observe(config, block):
-    "Let the attention kernel that a configuration names be seen, until the last of the blocks that want it is closed"
-    with _guard:
-        blocks, kernel = _observed.get(id(config), (set(), config._attn_implementation))
-        if not any(k in str(kernel) for k in KERNELS):
-            raise CaptureError(
-                f'The model runs the attention kernel {kernel!r}; rows are read beside {", ".join(KERNELS)}. Call '
-                "`model.set_attn_implementation('sdpa')` first, or load it with `VLM.from_pretrained`.")
-        _observed[id(config)] = blocks, kernel
-        blocks.add(block)
-        if len(blocks) > 1: return
-        # registered anew each time: another copy of this code, such as a notebook that ran before, may own it
-        stock = eager_attention if kernel == 'eager' else ALL_ATTENTION_FUNCTIONS[kernel]
-        AttentionInterface.register(f'{kernel}+rows', functools.partial(watched, stock))
-        AttentionMaskInterface.register(f'{kernel}+rows', ALL_MASK_ATTENTION_FUNCTIONS[kernel])
-        config._attn_implementation = f'{kernel}+rows'
-
-def _release(config, block):
-    "Close a block, perhaps a second time; the last one puts the kernel back"
-    with _guard:
-        if id(config) not in _observed: return
-        blocks, kernel = _observed[id(config)]
-        blocks.discard(block)
-        if blocks: return
-        config._attn_implementation = kernel
-        del _observed[id(config)]
+@contextmanager
+def _observing(config):
+    "Let the attention kernel that a configuration names be seen; the last of the blocks that want it puts it back"
+    block = object()
+    def close():
+        with _guard:
+            if id(config) not in _observed: return
+            blocks, kernel = _observed[id(config)]
+            blocks.discard(block)
+            if blocks: return
+            config._attn_implementation = kernel
+            del _observed[id(config)]
+    with restore(close):
+        with _guard:
+            blocks, kernel = _observed.setdefault(id(config), (set(), config._attn_implementation))
+            blocks.add(block)
+            if not any(k in str(kernel) for k in KERNELS):
+                raise CaptureError(
+                    f'The model runs the attention kernel {kernel!r}; rows are read beside {", ".join(KERNELS)}. Call '
+                    "`model.set_attn_implementation('sdpa')` first, or load it with `VLM.from_pretrained`.")
+            if len(blocks) == 1:
+                # registered anew each time: another copy of this code, such as a notebook that ran before, may own it
+                stock = eager_attention if kernel == 'eager' else ALL_ATTENTION_FUNCTIONS[kernel]
+                AttentionInterface.register(f'{kernel}+rows', functools.partial(watched, stock))
+                AttentionMaskInterface.register(f'{kernel}+rows', ALL_MASK_ATTENTION_FUNCTIONS[kernel])
+                config._attn_implementation = f'{kernel}+rows'
+        yield
 
 @contextmanager
 def watching(watcher, model):    # the stock model, of which the watcher's `config` chooses the decoder or the tower
@@ -167,18 +168,12 @@ def watching(watcher, model):    # the stock model, of which the watcher's `conf
         if not any(w is watcher for w in _watchers.get()): return
         caches = [x for x in (*args, *kw.values()) if hasattr(x, 'get_seq_length')]
         watcher.enter(int(caches[0].get_seq_length()) if caches else 0)
-    block = object()
-    hooks = []
-    def close():
-        for hook in hooks: hook.remove()
-        _release(config, block)
-    with restore(close):
-        _observe(config, block)
-        hooks.append(part.register_forward_pre_hook(enters, with_kwargs=True))
-        try:
-            with seen_here(watcher): yield watcher
-        except Done as done:
-            if done.args != (watcher,): raise
+    try:
+        with _observing(config):
+            hook = part.register_forward_pre_hook(enters, with_kwargs=True)
+            with restore(hook.remove), seen_here(watcher): yield watcher
+    except Done as done:
+        if done.args != (watcher,): raise
 
 # %% ../../nbs/library/models/04_hooks.ipynb #baaeb98d
 def generate_setting(
