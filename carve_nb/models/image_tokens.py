@@ -260,7 +260,7 @@ def canvas_tiles(config, processor, inputs, i, size) -> list:
     s = config.vision_config.image_size
     n = s//config.vision_config.patch_size
     shown = n*config.vision_config.patch_size/s    # what does not fill a patch is not seen
-    together = (inputs or {}).get('batch_num_images')
+    together = inputs.get('batch_num_images')
     if together is not None and together.repeat_interleave(together)[i] > 1:
         side = max(W, H)
         x, y = (side - W)//2, (side - H)//2
@@ -369,26 +369,27 @@ def token_settings(config, processor, most) -> tuple:
     cell, limit = token_limit(processor, most, raised=True)
     sized = lambda size: dict(size=type(ip.size)(**size))
     if cell: return sized(**limit), f'at most {most} tokens of {cell} x {cell} pixels for each picture'
-    def told(tiles, n):   # as many tiles as fit, and the whole picture
-        return f'at most {f"{tiles + 1} views" if tiles > 1 else "1 view"} of {n} tokens for each picture'
+    if hasattr(ip, 'image_grid_pinpoints'):
+        s, n = config.vision_config.image_size, config.vision_config.image_size//config.vision_config.patch_size
+        canvases = [list(c) for c in ip.image_grid_pinpoints]
+        tokens = [n*n*(h//s*(w//s) + 1) + h//s*n for h, w in canvases]   # a token ends each row
+        most = max(most, min(tokens))
+        few = [c for c, t in zip(canvases, tokens) if t <= most]
+        return dict(image_grid_pinpoints=few), (f'at most {max(t for t in tokens if t <= most)} tokens for each picture, '
+                                                f'{len(few)} of {len(canvases)} canvases')
+    # as many tiles as fit, and the whole picture
     if hasattr(ip, 'max_patches') and hasattr(config, 'image_seq_length'):
         n = config.image_seq_length
         tiles = min(max(most//n - 1, 1), ip.max_patches)
-        return dict(max_patches=tiles, min_patches=min(ip.min_patches, tiles)), told(tiles, n)
-    if hasattr(ip, 'max_image_size') and hasattr(processor, 'image_seq_len'):   # tiles by the longest edge
+        settings = dict(max_patches=tiles, min_patches=min(ip.min_patches, tiles))
+    elif hasattr(ip, 'max_image_size') and hasattr(processor, 'image_seq_len'):   # tiles by the longest edge
         n = processor.image_seq_len
         tile = ip.max_image_size['longest_edge']
         side = min(isqrt(max(most//n - 1, 1)), -(-ip.size['longest_edge']//tile))    # in tiles
-        return sized(dict(ip.size) | dict(longest_edge=side*tile)), told(side**2, n)
-    if not hasattr(ip, 'image_grid_pinpoints'):
-        return {}, "not limited: this model's processor has no number of tokens to set"
-    s, n = config.vision_config.image_size, config.vision_config.image_size//config.vision_config.patch_size
-    canvases = [list(c) for c in ip.image_grid_pinpoints]
-    tokens = [n*n*(h//s*(w//s) + 1) + h//s*n for h, w in canvases]   # a token ends each row
-    most = max(most, min(tokens))
-    few = dict(image_grid_pinpoints=[c for c, t in zip(canvases, tokens) if t <= most])
-    which = f'{len(few["image_grid_pinpoints"])} of {len(canvases)} canvases'
-    return few, f'at most {max(t for t in tokens if t <= most)} tokens for each picture, {which}'
+        tiles = side**2
+        settings = sized(dict(ip.size) | dict(longest_edge=side*tile))
+    else: return {}, "not limited: this model's processor has no number of tokens to set"
+    return settings, f'at most {f"{tiles + 1} views" if tiles > 1 else "1 view"} of {n} tokens for each picture'
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3c5ebffc
 def set_image_tokens(config, processor, most) -> str:
