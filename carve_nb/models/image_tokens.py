@@ -37,24 +37,20 @@ def crop_box(
 ):  # covered box (x0, y0, x1, y1), floating pixels of the original
     "Covered box of processors that pad to a square, resize and centre-crop (each of them optional)"
     ip = processor.image_processor
-    w, h = size
-    x = y = left = top = 0
+    sides = np.array(size)    # (across, down), as all that follows
+    corner = cut = np.zeros(2, int)
     if getattr(ip, 'do_pad', False):
         if not hasattr(ip, 'pad_to_square'):
             raise CarveError(f'{type(ip).__name__} pads in a way that is not known here.')
-        w = h = max(size)
-        x, y = -((w - size[0])//2), -((h - size[1])//2)
-    sides = dict(ip.size) if getattr(ip, 'do_resize', True) else dict(width=w, height=h)
-    if set(sides) == {'height', 'width'}: rw, rh = sides['width'], sides['height']
-    elif set(sides) == {'shortest_edge'}:
-        short = sides['shortest_edge']
-        rw, rh = (short, int(short*h/w)) if w <= h else (int(short*w/h), short)
-    else: raise CarveError(f'{type(ip).__name__} resizes by {sides}, which is not known here.')
-    if getattr(ip, 'do_center_crop', False):
-        left = (rw - ip.crop_size['width'])//2
-        top = (rh - ip.crop_size['height'])//2
-    sx, sy = w/rw, h/rh   # pixels of the original for one processed pixel
-    return x + left*sx, y + top*sy, x + (left + shown[0])*sx, y + (top + shown[1])*sy
+        corner = -((max(size) - sides)//2)
+        sides = np.full(2, max(size))
+    to = dict(ip.size) if getattr(ip, 'do_resize', True) else dict(width=sides[0], height=sides[1])
+    if set(to) == {'height', 'width'}: resized = np.array([to['width'], to['height']])
+    elif set(to) == {'shortest_edge'}: resized = to['shortest_edge']*sides//sides.min()
+    else: raise CarveError(f'{type(ip).__name__} resizes by {to}, which is not known here.')
+    if getattr(ip, 'do_center_crop', False): cut = (resized - [ip.crop_size['width'], ip.crop_size['height']])//2
+    scale = sides/resized    # pixels of the original for one processed pixel
+    return *(corner + cut*scale).tolist(), *(corner + (cut + shown)*scale).tolist()
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #d22d833f
 @dataclass(repr=False)
@@ -224,13 +220,13 @@ def slice_tiles(config, processor, inputs, i, size) -> list:
 
 def padded_tiles(config, processor, inputs, i, size) -> list:
     "Blocks of the tiles of a canvas that a picture fills from the top left, and of the whole picture behind them"
-    (W, H), s = size, processor.image_processor.size['height']
+    ip = processor.image_processor
+    s = ip.size['height']
     n = round(s//processor.patch_size/processor.downsample_ratio**.5)
     rows, cols = map(int, ask_again(processor, size)['aspect_ratios'][0])
-    room = (cols*s, rows*s) if processor.image_processor.resize_to_max_canvas else (
-        min(max(W, s), cols*s), min(max(H, s), rows*s))
-    scale = min(room[0]/W, room[1]/H)
-    *tiles, _ = tiled((n, n), (cols*s/scale, rows*s/scale), rows, cols)
+    canvas = np.array([cols*s, rows*s])
+    room = canvas if ip.resize_to_max_canvas else np.maximum(size, s).clip(max=canvas)
+    *tiles, _ = tiled((n, n), (canvas/min(room/size)).tolist(), rows, cols)
     return [*tiles, *tiled((n, n), size)]
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b7df3ef6
@@ -240,18 +236,15 @@ def canvas_box(
     size,
 ):
     "The part of a canvas that a picture fills, as the model cuts it out: at cells, not at pixels"
-    W, H = size
-    rows, cols = grid
-    ch, cw = canvas
-    blank = np.broadcast_to(np.uint8(0), (3, H, W))
-    nh, nw = get_patch_output_size(blank, canvas, input_data_format=ChannelDimension.FIRST)
-    top = left = 0
-    if W/H > cols/rows: top = (rows - int(round(H*(cols/W), 7)))//2
-    else: left = (cols - int(round(W*(rows/H), 7)))//2
-    x = lambda c: (c*cw/cols - (cw - nw)//2)*W/nw
-    y = lambda r: (r*ch/rows - (ch - nh)//2)*H/nh
-    right, bottom = cols - left, rows - top
-    return (bottom - top, right - left), (x(left), y(top), x(right), y(bottom))
+    cells = np.array(grid)    # (down, across), as all that follows
+    canvas = np.array(canvas)
+    sides = np.array(size[::-1])
+    blank = np.broadcast_to(np.uint8(0), (3, *sides))
+    shown = np.array(get_patch_output_size(blank, canvas, input_data_format=ChannelDimension.FIRST))
+    first = (cells - np.round(sides*min(cells/sides), 7).astype(int))//2
+    ends = np.array([first, cells - first])
+    (y0, x0), (y1, x1) = ((ends*canvas/cells - (canvas - shown)//2)*sides/shown).tolist()
+    return tuple((cells - 2*first).tolist()), (x0, y0, x1, y1)
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #94530286
 def canvas_tiles(config, processor, inputs, i, size) -> list:
