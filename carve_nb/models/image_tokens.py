@@ -250,9 +250,9 @@ def canvas_box(
 def canvas_tiles(config, processor, inputs, i, size) -> list:
     "Blocks of the whole picture, squashed, and of all tiles together; of several pictures each one whole in a square"
     W, H = size
-    s = config.vision_config.image_size
-    n = s//config.vision_config.patch_size
-    shown = n*config.vision_config.patch_size/s    # what does not fill a patch is not seen
+    s, patch = config.vision_config.image_size, config.vision_config.patch_size
+    n = s//patch
+    shown = n*patch/s    # what does not fill a patch is not seen
     together = inputs.get('batch_num_images')
     if together is not None and together.repeat_interleave(together)[i] > 1:
         side = max(W, H)
@@ -363,7 +363,8 @@ def token_settings(config, processor, most) -> tuple:
     sized = lambda size: dict(size=type(ip.size)(**size))
     if cell: return sized(**limit), f'at most {most} tokens of {cell} x {cell} pixels for each picture'
     if hasattr(ip, 'image_grid_pinpoints'):
-        s, n = config.vision_config.image_size, config.vision_config.image_size//config.vision_config.patch_size
+        s = config.vision_config.image_size
+        n = s//config.vision_config.patch_size
         canvases = [list(c) for c in ip.image_grid_pinpoints]
         tokens = [n*n*(h//s*(w//s) + 1) + h//s*n for h, w in canvases]   # a token ends each row
         most = max(most, min(tokens))
@@ -388,8 +389,7 @@ def token_settings(config, processor, most) -> tuple:
 def set_image_tokens(config, processor, most) -> str:
     "Show at most so many tokens of a picture from now on; in words"
     settings, told = token_settings(config, processor, most)
-    owners = processor.image_processor, config   # of canvases the model knows too
-    for owner in owners:
+    for owner in (processor.image_processor, config):   # of canvases the model knows too
         for k, value in settings.items():
             if hasattr(owner, k): setattr(owner, k, value)
     return told

@@ -75,7 +75,7 @@ def read_dtype(dtype):
 def check_decoder(config, name):
     "Refuse text models that read and write in two halves"
     text = config.get_text_config()
-    if getattr(text, 'is_encoder_decoder', False):
+    if text.is_encoder_decoder:
         raise CarveError(f'{str(name)!r} writes with {text.model_type}, an encoder with a decoder; only models whose '
                          'picture and words are in one decoder are read here.')
 

@@ -179,7 +179,7 @@ class Model:
         processor = self.processor
         each = [processor]*len(images)
         seen = [to_raster(im) for im in images]
-        bos = getattr(self.tokenizer, 'bos_token', None)
+        bos = self.tokenizer.bos_token
         kw = dict(add_special_tokens=False) if bos and chat.startswith(bos) else {}
         if images:
             cell, limit = token_limit(processor, self.image_tokens)
@@ -317,8 +317,7 @@ class Model:
 
     def to_device(self, prompt):
         "The prompt's inputs on the model's device and in its type; the prompt stays as it is"
-        device = self.device
-        return {k: v.to(device, self.dtype if v.is_floating_point() else v.dtype) for k, v in prompt.inputs.items()}
+        return dict(BatchFeature(prompt.inputs).to(self.device, self.dtype))
 
     def generate(self,
         prompt=None,           # `Prompt`, or messages; or one picture or a list of them, with a question or messages
@@ -408,7 +407,7 @@ class Model:
         "Ask many questions, about one picture or many"
         return in_batches(self, pairs, suffix, size, lambda prompts: self.generate_many(prompts, max_new_tokens))
 
-    def question_key(self, images, question, suffix=True, max_new_tokens=32, tokens=()) -> tuple:    # as in `ask`
+    def question_key(self, images, question, suffix, max_new_tokens, tokens=()) -> tuple:    # as in `ask`
         "A key for exactly this question about exactly these pixels, in its chat and among other pictures"
         pictures = [*map(open_image, images if isinstance(images, (list, tuple)) else [images])]
         if self.here.among: pictures, tokens = self.here.among.put(pictures, tokens)[:2]
@@ -430,7 +429,7 @@ class Model:
 
     def sharing(self):
         "Read the beginning that prompts share once, inside the block: the `Prefixes`, or None where it is not shared"
-        kind = getattr(self.model.generation_config, 'cache_implementation', None)
+        kind = self.model.generation_config.cache_implementation
         # transformers goes on from no cache but one of the kind that is set; it no longer uses 'hybrid' itself
         video = self.here.among and isinstance(self.here.among.images, Video)    # it begins no other prompt
         if self.shared or video or not self.family.pixels or kind not in (None, 'hybrid'):
