@@ -12,6 +12,7 @@ import numpy as np
 import torch, transformers
 from PIL import Image, ImageOps
 from ..core.errors import CaptureError, UnsupportedError
+from ..core.image import common_box
 from ..core.saliency import patch_cover
 from ..models.hooks import restore
 from ..models.model import model_lock
@@ -65,12 +66,12 @@ def plant_squares(vlm, image) -> list: # of bool, one a square
             raise CaptureError(f'its tower gives {len(features)} features for {len(here)} image tokens')
         return features[torch.searchsorted(here, prompt.spans[0].tokens)], prompt.spans[0]
     plain, span = look(image)
-    sides = zip(span.box[:2], span.box[2:], image.size)
-    (left, right), (top, below) = [(max(low, 0), min(high, side)) for low, high, side in sides]
+    left, top, right, below = common_box(span.box, (0, 0, *image.size))
+    w, h = image.width/20, image.height/20    # half a side of a square
     changes, shown = [], []
     for x, y in SQUARES:
         x, y = left + x*(right - left), top + y*(below - top)
-        box = tuple(round(v) for v in (x - image.width/20, y - image.height/20, x + image.width/20, y + image.height/20))
+        box = tuple(round(v) for v in (x - w, y - h, x + w, y + h))
         other = image.copy()
         other.paste(ImageOps.invert(image.crop(box)), box[:2])
         changes.append((look(other)[0] - plain).norm(dim=-1))
