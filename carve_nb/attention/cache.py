@@ -31,11 +31,9 @@ def weights_state(vlm) -> tuple:
     Tensors that cannot be read, on no device or packed, count by their places alone. A GPU is waited for once. Inside
     `Model.sharing`, where all is kept that was read by the weights, they are looked at once."""
     if vlm.shared and vlm.shared.weights: return vlm.shared.weights
-    layers = [*map(vars, vlm.model.modules())]
-    tensors = [t for own in layers for kind in ('_parameters', '_buffers') for t in own[kind].values() if t is not None]
     places = []
     by_device = {}
-    for t in {id(t): t for t in tensors}.values():     # each once
+    for t in (*vlm.model.parameters(), *vlm.model.buffers()):
         places.append((t.is_meta or id(t), 0 if t.is_inference() else t._version))
         plain = type(t) in (torch.Tensor, torch.nn.Parameter) and not (t.is_meta or t.is_quantized)
         if plain: by_device.setdefault(t.device, []).append(t.view(torch.uint8) if t.itemsize == 1 else t)
