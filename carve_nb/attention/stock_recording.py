@@ -9,6 +9,7 @@ __all__ = ['record_attention']
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 import torch
 from transformers import ProcessorMixin
 from .capture import StockVLM, batch_recorder, check_seen, ensure_read, is_compiled, rows_of
@@ -81,8 +82,8 @@ class _StockRecord:
         "Put what was recorded into the rows that the block has given out"
         rec = self.recorder
         passes = len(rec.passes)
-        if passes: holds_pictures(self.model, self.inputs, rec.passes[0].before)
         check_seen(rec)
+        holds_pictures(self.model, self.inputs, rec.passes[0].before)
         n = getattr(self.out, 'sequences', self.out).shape[1] - self.length if self.out is not None else passes
         if n != passes:
             raise CaptureError(f'{passes} forward passes for {n} generated tokens: this way to generate is not read.')
@@ -106,23 +107,21 @@ def _same_inputs(record):
     "Refuse a first pass of other ids or pixels than those given, whoever started it"
     model = record.model
     rec = record.recorder
-    def before(name):
-        def see(module, args, kw):
-            got = (args or [*kw.values()])[0]
-            own = record.inputs.get(name)
-            begun = any(p.weights for p in rec.passes)
-            if begun or rec not in _watchers.get() or own is None: return
-            if name == 'pixel_values' and got.is_floating_point(): check_same(name, _views(own), _views(got))
-            # a part of the prompt can lie in a cache; a batch of another shape is refused by the recorder
-            if name == 'input_ids' and got.ndim == 2 and got.shape == own[:, -got.shape[1]:].shape:
-                own = own[:, -got.shape[1]:]
-                words = own != model.config.image_token_id   # for a picture's some models put another in
-                check_same(name, own.where(words, 0), got.where(words.to(got.device), 0))
-        return see
+    def see(name, module, args, kw):
+        got = (args or [*kw.values()])[0]
+        own = record.inputs.get(name)
+        begun = any(p.weights for p in rec.passes)
+        if begun or rec not in _watchers.get() or own is None: return
+        if name == 'pixel_values' and got.is_floating_point(): check_same(name, _views(own), _views(got))
+        # a part of the prompt can lie in a cache; a batch of another shape is refused by the recorder
+        if name == 'input_ids' and got.ndim == 2 and got.shape == own[:, -got.shape[1]:].shape:
+            own = own[:, -got.shape[1]:]
+            words = own != model.config.image_token_id   # for a picture's some models put another in
+            check_same(name, own.where(words, 0), got.where(words.to(got.device), 0))
     seen = dict(input_ids=model.get_input_embeddings(), pixel_values=model.get_encoder('image'))
     with ExitStack() as hooks:
         for name, module in seen.items():
-            hooks.callback(module.register_forward_pre_hook(before(name), with_kwargs=True).remove)
+            hooks.callback(module.register_forward_pre_hook(partial(see, name), with_kwargs=True).remove)
         yield
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #dbbde8ca
