@@ -125,11 +125,9 @@ class RowGraph:
 @contextmanager
 def frozen(model):
     "Inside the block no parameter of a stock model learns"
-    learning = [p for p in model.parameters() if p.requires_grad]
-    def set_learning(on):
-        for p in learning: p.requires_grad_(on)
-    with restore(lambda: set_learning(True)):
-        set_learning(False)
+    learning = torch.nn.ParameterList(p for p in model.parameters() if p.requires_grad)
+    with restore(learning.requires_grad_):
+        learning.requires_grad_(False)
         yield
 
 @contextmanager
