@@ -83,13 +83,14 @@ class Recorder(Watcher):
     def check_pass(self, B, before, N):
         "Refuse passes that do not go on from the prompts as they were given"
         batch, length = self.given
-        if B != batch or len(self.passes) == 1 and N != length:
-            which = 'The first' if len(self.passes) == 1 else 'A later'
+        first = len(self.passes) == 1
+        if B != batch or first and N != length:
+            which = 'The first' if first else 'A later'
             raise CaptureError(
                 f'{which} forward pass inside the block reads {B} x {N} tokens, the inputs given have '
                 f'{batch} x {length}: it is of other inputs, or a way to generate that is not read, such as beams. '
                 'Call `model.generate(**inputs)` inside the block.')
-        if len(self.passes) > 1 and before == 0 and N <= length:
+        if not first and before == 0 and N <= length:
             raise CaptureError(f'A later forward pass inside the block goes on from no cache and reads {N} tokens, the '
                                f'prompt has {length}: a block records the prompt once, and what goes on from it. Open '
                                'another block to read it again.')
