@@ -448,6 +448,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'carve_nb/core/saliency.py'),
                                         'carve_nb.core.saliency.pick_layers': ( 'library/core/saliency.html#pick_layers',
                                                                                 'carve_nb/core/saliency.py'),
+                                        'carve_nb.core.saliency.share_between': ( 'library/core/saliency.html#share_between',
+                                                                                  'carve_nb/core/saliency.py'),
                                         'carve_nb.core.saliency.tent_weights': ( 'library/core/saliency.html#tent_weights',
                                                                                  'carve_nb/core/saliency.py')},
             'carve_nb.core.stats': { 'carve_nb.core.stats.Estimate': ('library/core/stats.html#estimate', 'carve_nb/core/stats.py'),

@@ -10,13 +10,13 @@ import json, math
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from html import escape
-import torch
+import numpy as np, torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from ..core.errors import CaptureError, choose
 from ..core.io import digest
 from ..core.words import pick_words, read_words, why_no_words
-from ..core.saliency import Saliency, merge_heads, pick_layers
+from ..core.saliency import Saliency, merge_heads, pick_layers, share_between
 from ..core.plotting import fit_height, panels_html
 from ..models.image_tokens import ImageSpan
 from ..models.model import Answer
@@ -35,14 +35,13 @@ def common_grid(views) -> tuple:    # `ImageSpan`s -> (gh, gw), box
     grid = (before + cells[finest] + behind).int().flip(0)
     return tuple(grid.tolist()), (*(lo[finest] - before*side).tolist(), *(hi[finest] + behind*side).tolist())
 
-def cell_shares(view, raster) -> tuple:    # `ImageSpan`s -> [gh, rows], [gw, columns] float64; their lines sum to 1
-    "The share of each row and column of a view that lies in each of a raster around it"
-    def shares(axis):    # 0: x, 1: y
-        own, cells = (torch.linspace(s.box[axis], s.box[axis + 2], s.grid[1 - axis] + 1, dtype=torch.float64)
-                      for s in (view, raster))
-        met = torch.minimum(own[1:, None], cells[1:]) - torch.maximum(own[:-1, None], cells[:-1])
-        return met.clamp_min(0)/own.diff()[:, None]
-    return shares(1), shares(0)
+def cell_shares(view, raster) -> list:    # `ImageSpan`s -> [columns, gw], [rows, gh] float64; over a raster's they sum to 1
+    "The share of each column and row of a view that lies in each of a raster around it"
+    shares = []
+    for axis in 0, 1:    # x, y
+        lines = np.linspace(raster.box[axis], raster.box[axis + 2], raster.grid[1 - axis] + 1)[:, None]
+        shares.append(share_between(view.grid[1 - axis], view.box[axis], view.box[axis + 2], lines[:-1], lines[1:]))
+    return shares
 
 HEIGHT = 110    # pixels of a picture under its rows
 
@@ -109,8 +108,8 @@ class AttentionRows:
         raster = self.raster(image, tiles)
         out = a.new_zeros(*a.shape[:-1], *raster.grid)
         for i in at:
-            down, across = (w.to(a) for w in cell_shares(self.spans[i], raster))
-            out += down.mT @ a[..., self.span(i)].unflatten(-1, self.spans[i].grid) @ across
+            across, down = (torch.from_numpy(w).to(a) for w in cell_shares(self.spans[i], raster))
+            out += down @ a[..., self.span(i)].unflatten(-1, self.spans[i].grid) @ across.mT
         return out.flatten(-2)
 
     def merge(self, a, heads='mean', image=None, tiles='all') -> torch.Tensor:    # [..., H, Nv] -> [..., cells]
