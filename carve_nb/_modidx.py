@@ -91,8 +91,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'carve_nb/attention/intervention.py'),
                                                  'carve_nb.attention.intervention.Edit.enter': ( 'library/attention/intervention.html#edit.enter',
                                                                                                  'carve_nb/attention/intervention.py'),
-                                                 'carve_nb.attention.intervention.Edit.recompute': ( 'library/attention/intervention.html#edit.recompute',
-                                                                                                     'carve_nb/attention/intervention.py'),
                                                  'carve_nb.attention.intervention.Edit.rows': ( 'library/attention/intervention.html#edit.rows',
                                                                                                 'carve_nb/attention/intervention.py'),
                                                  'carve_nb.attention.intervention.Edit.whole': ( 'library/attention/intervention.html#edit.whole',

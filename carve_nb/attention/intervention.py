@@ -53,23 +53,18 @@ class Edit(Watcher):
         full = torch.nn.functional.pad(x, (first, 0), value=gone)
         return change(layer, full, rows)[..., first:]
 
-    def recompute(self, layer, q, k, v, mask, scale, at, rows, sinks=None, **terms):    # [B, R, H, D], float32
-        "The outputs of the heads at some indices, computed again with the change; arguments as in `row_scores`"
-        scores = row_scores(q, k, mask, scale, at, **terms)
-        if self.scores: scores = self.whole(self.scores, layer, scores, rows, torch.finfo(scores.dtype).min)
-        weights = softmax_beside(scores, sinks)
-        if self.weights: weights = self.whole(self.weights, layer, weights, rows, 0.)
-        heads = weights @ v.float().repeat_interleave(weights.shape[1]//v.shape[1], 1)
-        if self.heads: heads = self.heads(layer, heads, rows)
-        return heads.transpose(1, 2)
-
     def change(self, call, out):
-        "The chosen rows replace those of the kernel"
+        "The chosen rows, computed again with the change in float32, replace those of the kernel"
         layer, Q = call.module.layer_idx, call.q.shape[2]
         if layer not in self.layers or not (rows := self.rows(Q)): return out
         at = torch.tensor(rows, device=out.device) - self.before
-        new = self.recompute(layer, call.q, call.k, call.v, call.mask, call.scale, at, rows, call.sinks, **call.terms)
-        return out.index_copy(1, at, new.to(out.dtype))
+        scores = row_scores(call.q, call.k, call.mask, call.scale, at, **call.terms)
+        if self.scores: scores = self.whole(self.scores, layer, scores, rows, torch.finfo(scores.dtype).min)
+        weights = softmax_beside(scores, call.sinks)
+        if self.weights: weights = self.whole(self.weights, layer, weights, rows, 0.)
+        heads = weights @ call.v.float().repeat_interleave(weights.shape[1]//call.v.shape[1], 1)
+        if self.heads: heads = self.heads(layer, heads, rows)
+        return out.index_copy(1, at, heads.transpose(1, 2).to(out.dtype))
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #6137e111
 def raise_scores(columns, gain):    # for `Edit.scores`
