@@ -48,7 +48,7 @@ HEIGHT = 110    # pixels of a picture under its rows
 def on_one_scale(maps) -> dict:    # title -> `Saliency`; title -> PIL picture
     "Maps over their pictures, with one brightest colour"
     most = max(S.values.max() for S in maps.values())
-    return {title: fit_height([S.coarse(2**17).picture(0, most)], HEIGHT)[0] for title, S in maps.items()}
+    return {title: fit_height(S.coarse(2**17).picture(0, most), HEIGHT) for title, S in maps.items()}
 
 def _rows_sum(text, tensors) -> str:    # facts as JSON; name -> tensor
     "The digest of saved rows"

@@ -60,20 +60,20 @@ def _fit_text(text, font, width) -> str:
     return text + '…'
 
 # %% ../../nbs/library/core/03_plotting.ipynb #6a53dcab
-def fit_height(images, height) -> list:
-    "Pictures of one height"
-    return [ImageOps.contain(o.convert('RGB'), (4*height, height)) for o in images]
+def fit_height(img, height) -> Image.Image: # none gets wider than four times the height
+    "A picture made as high as others"
+    return ImageOps.contain(img.convert('RGB'), (4*height, height))
 
-def strip(images, labels=None, height=224) -> Image.Image: # none gets wider than four times the height
+def strip(images, labels=(), height=224) -> Image.Image:
     "Put pictures side by side on white, with captions"
-    tiles = fit_height(images, height)
+    tiles = [fit_height(o, height) for o in images]
     gap = 6
     font = ImageFont.load_default(max(10, height//16))
     top = round(font.size*1.6) if labels else 0
     out = Image.new('RGB', (sum(o.width + gap for o in tiles) - gap, height + top), 'white')
     pen = ImageDraw.Draw(out)
     x = 0
-    for o, label in zip_longest(tiles, (labels or ())[:len(tiles)], fillvalue=''):
+    for o, label in zip_longest(tiles, labels[:len(tiles)], fillvalue=''):
         out.paste(o, (x, top + (height - o.height)//2))
         pen.text((x + 2, 2), _fit_text(' '.join(label.split()), font, o.width - 4), fill='black', font=font)
         x += o.width + gap
@@ -113,7 +113,7 @@ def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> p
     "Pictures in one row under their titles, a sentence below"
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    tiles = fit_height(panels.values(), height)
+    tiles = [fit_height(o, height) for o in panels.values()]
     gap = 8 # pixels
     size = max(6, height/20) # points, at 100 dots an inch
     width = max(sum(o.width + gap for o in tiles) - gap, 24*size)

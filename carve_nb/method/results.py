@@ -14,12 +14,12 @@ from math import isnan, nan, prod
 from pathlib import Path
 from time import perf_counter
 from types import SimpleNamespace
-from PIL import ImageOps
 from ..attention.rows import AttentionRows
 from ..core.errors import CarveError
 from ..core.image import box_size, common_box, open_image, png_bytes, scale_box, to_raster
 from ..core.io import behind_thought, replace_file
-from ..core.plotting import CONCEPT_COLORS, draw_boxes, outline_target, overlay, panels_html, plot_panels, strip
+from ..core.plotting import (
+    CONCEPT_COLORS, draw_boxes, fit_height, outline_target, overlay, panels_html, plot_panels, strip)
 from ..core.saliency import Saliency
 from ..core.text import asked_part
 from ..models.model import Answer
@@ -152,7 +152,7 @@ class Result:
 
     def panels(self, height=200, box=None) -> dict:    # title -> PIL picture
         "The picture, the maps and the view, one by one; the true region `box` is outlined in white"
-        image = ImageOps.contain(to_raster(self.image), (4*height, height))
+        image = fit_height(to_raster(self.image), height)
         def fit(box): return scale_box(box, self.image.size, image.size)
         maps = self.maps or ({} if self.saliency is None else {'map': self.saliency})
         out = dict(picture=image) | {title: overlay(image, S.coarse().to_pixels()) for title, S in maps.items()}
@@ -161,7 +161,7 @@ class Result:
         for title in {'picture', [*out][-1]}:
             out[title] = draw_boxes(out[title], [fit(self.view.box)], CONCEPT_COLORS['contrast'], 2)
         if box is not None: out = {title: outline_target(o, fit(box)) for title, o in out.items()}
-        out['view'] = ImageOps.contain(self.view.image.convert('RGB'), (4*height, height))
+        out['view'] = fit_height(self.view.image, height)
         others = [im for i, im in enumerate(self.images) if i != self.which]
         if others: out['the other pictures'] = strip(map(to_raster, others), height=height//min(len(others), 3))
         return out

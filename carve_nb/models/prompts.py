@@ -218,7 +218,7 @@ class Prompt:
         for i, im in enumerate(self.images):
             views = [s for s in self.spans if s.image == i]
             if not views: continue   # a frame that is read with the one before it
-            small, = fit_height([im], 224)
+            small = fit_height(im, 224)
             panels[f'picture {i + 1}'] = plot_grid(small, stretched(views[0], im, small))
             tiles = f' of {len(views)} views' if len(views) > 1 else ''
             gh, gw = views[0].grid
