@@ -121,7 +121,7 @@ def _share_interval(sums, counts) -> tuple:    # [m] right answers and questions
     from statsmodels.stats.proportion import proportion_confint
     n = counts.sum()
     m = len(counts)
-    p = sums.sum()/counts.sum()
+    p = sums.sum()/n
     size = even = n**2/(counts**2).sum()    # pictures, as many as there would be if all had as many questions
     if 1 < m < n and (variance := (m - 1)/m*(((sums - p*counts)/(n - counts))**2).sum()) >= 1e-15:
         narrower = stats.norm.isf(TAIL)/stats.t.isf(TAIL, even - 1)
