@@ -1983,7 +1983,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'carve_nb/models/video.py'),
                                        'carve_nb.models.video.Video.step': ( 'library/models/video.html#video.step',
                                                                              'carve_nb/models/video.py'),
-                                       'carve_nb.models.video.even_frames': ( 'library/models/video.html#even_frames',
+                                       'carve_nb.models.video.even_places': ( 'library/models/video.html#even_places',
                                                                               'carve_nb/models/video.py'),
                                        'carve_nb.models.video.halved_moments': ( 'library/models/video.html#halved_moments',
                                                                                  'carve_nb/models/video.py'),

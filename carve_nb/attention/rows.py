@@ -20,6 +20,7 @@ from ..core.saliency import Saliency, merge_heads, pick_layers, share_between
 from ..core.plotting import fit_height, panels_html
 from ..models.image_tokens import ImageSpan
 from ..models.model import Answer
+from ..models.video import even_places
 
 # %% ../../nbs/library/attention/01_rows.ipynb #ebcbb8a6
 TILES = 'all', 'thumbnail', 'tiles'
@@ -186,8 +187,7 @@ class AttentionRows:
 
     def panels(self, image=None, step=-1) -> dict:    # title -> PIL picture
         "The mean over the heads of eight layers, over the picture"
-        n = len(self.layers)
-        some = [self.layers[i] for i in torch.linspace(0, n - 1, min(8, n)).round().long()]
+        some = [self.layers[i] for i in even_places(len(self.layers), 8)]
         return on_one_scale({f'layer {l}': self.saliency([l], step=step, image=image) for l in some})
 
     def moment_panels(self, layers=None) -> dict:    # title -> PIL picture

@@ -20,6 +20,7 @@ from ..method.carve import Carve
 from ..method.base import as_saliency
 from ..method.view import enlargement
 from ..models.prompts import token_names
+from ..models.video import even_places
 from ..data.scenes import SPLITS
 from ..core.image import open_image
 from ..core.saliency import Saliency, pick_layers
@@ -132,8 +133,7 @@ MOST_LAYERS = 12   # on the page
 def film_strip(shown, method, kind='contrast') -> dict: # caption -> picture, each with a scale of its own
     "The maps of the layers, of many evenly spread ones"
     maps = layer_maps(shown, method, kind)
-    picked = np.linspace(0, len(maps) - 1, min(MOST_LAYERS, len(maps))).round().astype(int)
-    kept = [list(maps.items())[i] for i in picked]
+    kept = [list(maps.items())[i] for i in even_places(len(maps), MOST_LAYERS)]
     return {f'layer {layer}, {S.entropy():.1f} bits': S.picture() for layer, S in kept}
 
 # %% ../../nbs/library/explorer/00_state.ipynb #aa456eb5
