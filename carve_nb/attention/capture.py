@@ -187,7 +187,7 @@ def batch_recorder(vlm, prompts, leads, layers=None, question_rows=True, **kw) -
     if vlm.family.bridge:
         queries = prompts[0].inputs['input_ids'][0] == vlm.model.config.image_token_id
         columns = queries.nonzero()[:, 0].cpu()
-    else: columns = torch.cat([s.tokens + (0 if cross else lead) for p, lead in own for s in p.spans]).unique()
+    else: columns = torch.cat([p.columns + (0 if cross else lead) for p, lead in own]).unique()
     return Recorder(vlm.text_config, kept, [*sorted(rows), -1], columns, cross=cross, **kw)
 
 # %% ../../nbs/library/attention/02_capture.ipynb #69967a25
@@ -205,7 +205,7 @@ def rows_of(
     if n > len(rec.passes):
         raise CaptureError(f'{len(rec.passes)} forward passes for {n} generated tokens: generation in chunks or with an '
                            'assistant is not read.')
-    keys = torch.cat([s.tokens for s in prompt.spans])
+    keys = prompt.columns
     at = torch.searchsorted(rec.columns, keys + (0 if rec.cross else lead))
     def read(now, positions):    # in the batch -> [R, L, H, Nv]
         own = [now.rows.index(i) for i in positions]

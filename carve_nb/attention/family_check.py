@@ -100,11 +100,11 @@ def check_family(vlm) -> FamilyCheck:
     try:
         if family.cross: raise UnsupportedError('its pictures are beside the token sequence')
         prompt = vlm.prompt(image, QUESTION)
-        check.grid, columns = prompt.spans[0].grid, torch.cat([s.tokens for s in prompt.spans])
+        check.grid = prompt.spans[0].grid
         doing = 'Its rows are not read'
         rows = vlm.forward(prompt)
         asked = torch.cat([rows.question, rows.attn]).movedim(0, 2)
-        eager = eager_rows(vlm, prompt, rows.layers)[:, :, [*prompt.question, -1]][..., columns]
+        eager = eager_rows(vlm, prompt, rows.layers)[:, :, [*prompt.question, -1]][..., prompt.columns]
         check.layers, check.rows = len(rows.layers), float((asked - eager).abs().max())
         if not check.rows <= bound:
             raise CaptureError(f'they differ from eager attention by {check.rows:.0e}, and may by {bound:.0e}')

@@ -131,7 +131,7 @@ def rows_live(
     layers=None, rows=(-1,),   # layer index or indices, all by default; query positions in the prompt
 ):                             # `RowGraph`
     "Let wanted rows take part, and nothing else have a graph; afterwards the model is as it was"
-    N, columns = len(prompt), torch.cat([s.tokens for s in prompt.spans])
+    N = len(prompt)
     if vlm.family.bridge:
         raise CaptureError('Rows of this family are composed from two models; their gradients are not known here.')
     if bad := [r for r in rows if r not in range(-N, N)]:
@@ -141,7 +141,7 @@ def rows_live(
         return w
     edit = Edit([layers] if isinstance(layers, int) else layers, weights=keep, at=sorted({r % N for r in rows}))
     with applying(vlm, edit), frozen(vlm.model):
-        want = RowGraph(edit.layers, edit.at, columns)
+        want = RowGraph(edit.layers, edit.at, prompt.columns)
         yield want
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #df2f2082
@@ -173,7 +173,7 @@ def head_importance(
     check_needs(vlm, SimpleNamespace(name='masking a head', needs=('patches', 'inline')))
     prompt = vlm.prompt(shown.image, shown.question, SHORT_ANSWER)
     token = shown.rows.tokens[0]
-    columns = torch.cat([s.tokens for s in prompt.spans])
+    columns = prompt.columns
     kept = []    # log-probabilities of the token
     def keep(ids, scores):
         kept.append(scores[0].float().log_softmax(-1)[token].item())

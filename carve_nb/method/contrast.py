@@ -182,5 +182,5 @@ class PAI(ContrastMethod):
 
     def edit(self, vlm, prompt, state):
         "The scores of the last row raised"
-        columns = torch.cat([s.tokens for s in prompt.spans])
+        columns = prompt.columns
         return self.alpha and Edit(pick_layers(self.layers, vlm.n_layers), scores=raise_scores(columns, self.alpha))

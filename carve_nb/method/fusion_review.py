@@ -103,7 +103,7 @@ class FusionMask(DecodingMethod):
     def guided(self, vlm, prompt, state):
         "Scaled at the review layer"
         layer, low = state
-        columns = torch.cat([s.tokens for s in prompt.spans])[low]
+        columns = prompt.columns[low]
         with scaled_features(decoder_layers(vlm.model)[layer], columns, self.factor, len(prompt)): yield
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #0af8d889

@@ -112,7 +112,7 @@ class Var(DecodingMethod):
         if not dims:
             yield
             return
-        image = torch.cat([s.tokens for s in prompt.spans])
+        image = prompt.columns
         sinks = {}   # layer -> positions
         counts = Counter()
         def see(layer, x): sinks.setdefault(layer, (sink_value(x[0], dims) > bar).nonzero()[:, 0])

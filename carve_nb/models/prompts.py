@@ -209,6 +209,7 @@ class Prompt:
     tokens: list           # the N tokens as text
     asked: str = ''        # the user's question, in words
     pixels: str = ''       # a note, if its pixels were not found to be those of the pictures
+    columns = property(lambda self: torch.cat([s.tokens for s in self.spans]), doc='[Nv] positions of the image tokens')
     def __len__(self): return len(self.tokens)
     def __repr__(self):
         head = f'Prompt({len(self)} tokens, question {self.asked!r} at {self.question[0]}..{self.question[-1]})'
