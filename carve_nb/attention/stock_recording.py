@@ -36,8 +36,8 @@ class _StockRecord:
         self.out = None      # what `generate` returned
         self.seconds = 0.
         self.eos = None      # id of the end token, or a list of such ids
-        self.vlms = [StockVLM(model, processor, p) for p in prompts]
-        vlm = self.vlms[0]
+        self.prompts = prompts
+        self.vlm = vlm = StockVLM(model, processor, prompts[0])
         if vlm.family.bridge and len(prompts) > 1:
             raise CaptureError(f'Prompts of {vlm.family.name!r} are recorded one at a time: their rows are composed '
                                'with those of a second model.')
@@ -46,7 +46,7 @@ class _StockRecord:
         self.recorder = batch_recorder(vlm, prompts, leads, layers, given=(len(prompts), self.length))
         layers = self.recorder.layers
         self.rows = [
-            AttentionRows(torch.zeros(0, len(layers), vlm.n_heads, sum(map(len, p.spans))), layers, [], p.spans,
+            AttentionRows(torch.zeros(0, len(layers), vlm.n_heads, len(p.columns)), layers, [], p.spans,
                           images=p.images, meta=dict(n_layers=vlm.n_layers, sizes=[im.size for im in p.images]))
             for p in prompts]
 
@@ -74,9 +74,10 @@ class _StockRecord:
     def answer(self, b):
         "The answer of one prompt, or None where nothing was generated; its score is known where logits were kept"
         if self.out is None: return None
-        vlm, logits = self.vlms[b], getattr(self.out, 'logits', None)
+        logits = getattr(self.out, 'logits', None)
+        scores = logits and [l[b] for l in logits]
         ids = getattr(self.out, 'sequences', self.out)[b, self.length:]
-        return vlm.answer(vlm.given, ids, logits and [l[b] for l in logits], self.seconds/len(self.vlms), self.eos)
+        return self.vlm.answer(self.prompts[b], ids, scores, self.seconds/len(self.prompts), self.eos)
 
     def fill(self, bridged=None):
         "Put what was recorded into the rows that the block has given out"
@@ -87,13 +88,13 @@ class _StockRecord:
         n = getattr(self.out, 'sequences', self.out).shape[1] - self.length if self.out is not None else passes
         if n != passes:
             raise CaptureError(f'{passes} forward passes for {n} generated tokens: this way to generate is not read.')
-        for b, (vlm, (lead, _)) in enumerate(zip(self.vlms, self.places)):
-            told = dict(pixels=vlm.given.pixels) if vlm.given.pixels else {}
-            found = rows_of(vlm, vlm.given, rec, self.steps, self.answer(b), b, lead, bridged, **told)
-            if len(found.question_tokens) < len(vlm.given.question):
-                raise CaptureError(f'The words {vlm.given.asked!r} stand in an earlier turn, which the cache holds: '
+        for b, (prompt, (lead, _)) in enumerate(zip(self.prompts, self.places)):
+            told = dict(pixels=prompt.pixels) if prompt.pixels else {}
+            found = rows_of(self.vlm, prompt, rec, self.steps, self.answer(b), b, lead, bridged, **told)
+            if len(found.question_tokens) < len(prompt.question):
+                raise CaptureError(f'The words {prompt.asked!r} stand in an earlier turn, which the cache holds: '
                                    'their rows are read in a block around that turn.')
-            vars(self.rows[b]).update(vars(found), images=vlm.given.images)
+            vars(self.rows[b]).update(vars(found), images=prompt.images)
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #bd4edf83
 def _views(pixels):
@@ -141,7 +142,7 @@ def record_attention(
     record = _StockRecord(stock, processor, inputs, images, layers, question, steps, pixels)
     # compiled code does not look up its kernel any more: inside the block the model runs as before
     uncompiled = torch.compiler.set_stance('force_eager') if is_compiled(model) else nullcontext()
-    bridge, around = record.vlms[0].family.bridge, Around(record.generate, inputs['input_ids'])
+    bridge, around = record.vlm.family.bridge, Around(record.generate, inputs['input_ids'])
     bridged = bridge(stock) if bridge else nullcontext()
     with uncompiled, bridged as seen, _same_inputs(record), watching(record.recorder, stock), around_generate(stock, around):
         yield record.rows if len(record.rows) > 1 else record.rows[0]
