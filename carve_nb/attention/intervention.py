@@ -9,6 +9,7 @@ __all__ = ['Edit', 'raise_scores', 'applying', 'RowGraph', 'frozen', 'rows_live'
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field
+from itertools import product
 from types import SimpleNamespace
 import torch
 from .capture import VLM, check_layers, refuse_compiled, row_scores, softmax_beside, stack_layers
@@ -137,7 +138,7 @@ def rows_live(
     if bad := [r for r in rows if r not in range(-N, N)]:
         raise CaptureError(f'Rows {bad} do not exist: the prompt has {N} tokens.')
     def keep(layer, w, at):
-        want.weights[layer] = w if w.requires_grad else w.requires_grad_()
+        want.weights[layer] = w.requires_grad_()
         return w
     edit = Edit([layers] if isinstance(layers, int) else layers, weights=keep, at=sorted({r % N for r in rows}))
     with applying(vlm, edit), frozen(vlm.model):
@@ -178,8 +179,8 @@ def head_importance(
     def keep(ids, scores):
         kept.append(scores[0].float().log_softmax(-1)[token].item())
         return scores
-    layers, H = check_layers(layers, vlm.n_layers, vlm.layers), vlm.n_heads
-    heads = [(l, h) for l in layers for h in range(H)]
+    layers = check_layers(layers, vlm.n_layers, vlm.layers)
+    heads = list(product(layers, range(vlm.n_heads)))
     with vlm.sharing():
         vlm.generate(prompt, 1, [keep])
         for i, (l, h) in enumerate(heads):
@@ -190,4 +191,4 @@ def head_importance(
                 return w
             with applying(vlm, Edit([l], weights=without_picture)): vlm.generate(prompt, 1, [keep])
     plain, *masked = kept
-    return dict(zip(layers, (plain - torch.tensor(masked, dtype=torch.float64)).float().view(-1, H)))
+    return dict(zip(layers, (plain - torch.tensor(masked, dtype=torch.float64)).float().view(-1, vlm.n_heads)))
