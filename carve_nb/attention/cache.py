@@ -97,5 +97,5 @@ class AttentionCache:
         if asked:
             self.steps = len(rows.attn)
             if vlm.answers is not None and not vlm.argmax:     # it has answered, and need not be asked
-                vlm.answers.setdefault(words, (rows.answer, rows.meta.get('seconds', 0.)))
+                vlm.answers.setdefault(words, (rows.answer, rows.meta['seconds']))
         return rows.picture_first(vlm.here.among.which) if vlm.here.among else rows

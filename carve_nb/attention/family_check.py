@@ -13,6 +13,7 @@ import torch, transformers
 from PIL import Image, ImageOps
 from ..core.errors import CaptureError, UnsupportedError
 from ..core.image import common_box
+from ..core.io import one_line
 from ..core.saliency import patch_cover
 from ..models.hooks import restore
 from ..models.model import model_lock
@@ -114,6 +115,6 @@ def check_family(vlm) -> FamilyCheck:
         if check.found < check.planted - 1:
             raise CaptureError(f'only {check.found} of {check.planted} planted squares change a token that shows them most')
     except Exception as e:    # it may fail anywhere
-        check.why = f'{doing}: {" ".join(str(e).split()) or type(e).__name__}'
+        check.why = f'{doing}: {one_line(e) or type(e).__name__}'
         _passed.discard(vlm.model)
     return check
