@@ -138,10 +138,10 @@ def mean_interval(x, n=2000, seed=0, clusters=None) -> Estimate:    # the pictur
     x, = check_scores(x)
     sums, counts = _picture_sums(x, clusters)
     share = np.isin(x, (0, 1)).all()
-    if not share: ends = interval_of(_ratio_of_sums, [sums, counts], n, seed)
-    if share or ends[0] == ends[1] and 0 <= ends[0] <= 1:
-        ends = _share_interval(sums, counts)
-        share = True
+    if not share:
+        ends = interval_of(_ratio_of_sums, [sums, counts], n, seed)
+        share = ends[0] == ends[1] and 0 <= ends[0] <= 1
+    if share: ends = _share_interval(sums, counts)
     kind = ('Wilson' if share else 'bootstrap') + ' by picture'*(len(sums) < len(x))
     return Estimate(float(x.mean()), *ends, len(x), None, len(sums), kind)
 
