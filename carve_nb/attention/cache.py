@@ -19,9 +19,9 @@ LIBRARIES = 'torch', 'transformers', 'accelerate'   # whose hooks do what the we
 def is_hooked(model) -> bool:
     "Whether code that belongs to none of `LIBRARIES` runs in a forward pass: a hook, or a `forward` put in its place"
     run = [*_every_module._global_forward_pre_hooks.values(), *_every_module._global_forward_hooks.values()]
-    for own in map(vars, model.modules()):
-        run += [*own['_forward_pre_hooks'].values(), *own['_forward_hooks'].values()]
-        if 'forward' in own: run.append(own['forward'])
+    for m in model.modules():
+        run += [*m._forward_pre_hooks.values(), *m._forward_hooks.values()]
+        if 'forward' in vars(m): run.append(m.forward)
     return any(str(getattr(f, '__module__', '')).split('.')[0] not in LIBRARIES for f in run)
 
 @torch.no_grad()
