@@ -12,7 +12,6 @@ __all__ = ['FIELD_NAMES', 'option', 'argument', 'Pictures', 'Question', 'JsonFil
 import json, logging, os, re, shlex, sys, tempfile
 from dataclasses import asdict, replace
 from functools import partial
-from importlib.resources import files
 from importlib.util import find_spec
 from inspect import Signature, signature
 from pathlib import Path
@@ -24,7 +23,7 @@ from .files import (
     check_file, check_picture, keep_files, make_folder, print_line, print_table, read_pictures, save_file, save_json,
     save_map, save_picture)
 from ..core.errors import CarveError, IncompleteError, choose
-from ..core.io import PACKAGED, TINY, find_source, hush_loader, tame_terminal
+from ..core.io import CHECKPOINTS, PACKAGED, TINY, find_source, hush_loader, tame_terminal
 from ..core.text import SHORT_ANSWER, grave_notes
 from ..data.records import FOLDER_FORMAT, folder_pictures
 from ..runs.options import Loading, RunOptions
@@ -562,7 +561,7 @@ def do_methods(as_json: AsJson = False):
 @command('Lists')
 def do_families(as_json: AsJson = False):
     "List the model families, how their image tokens are found, and what the tests measured."
-    print_table(json.loads((files('carve_nb')/'checkpoints'/'families.json').read_bytes())['table'], as_json)
+    print_table(json.loads((CHECKPOINTS/'families.json').read_bytes())['table'], as_json)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #b618dd33
 @command('Measure')

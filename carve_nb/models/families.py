@@ -12,11 +12,10 @@ import inspect, json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.resources import files
-from pathlib import Path
 import torch
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from ..core.errors import CarveError, UnsupportedError
+from ..core.io import CHECKPOINTS
 from .image_tokens import (
     canvas_keys, canvas_tiles, edge_tiles, fixed_square, grid_pixels, padded_tiles, pan_tiles, parted_grid, patch_grid,
     patch_keys, patch_pixels, place_blocks, query_bridge, ratio_tiles, row_pixels, sized_pixels,
@@ -224,7 +223,7 @@ BOX_FORMS = dict(
                       r'<loc(\d{4})>'*4, True))
 
 # %% ../../nbs/library/models/03_families.ipynb #a651e04e
-MEASURED = Path(str(files('carve_nb')))/'checkpoints'/'families.json'  # written by the tests
+MEASURED = CHECKPOINTS/'families.json'  # written by the tests
 
 def family_rows() -> list:
     "One line for each family, column -> text: its record, and what the conformance tests measured"
