@@ -89,7 +89,7 @@ def plot_position(records) -> Figure:
         for ax, (place, label) in zip(axes, COORDINATES.items()):
             for outcome in ('question', 'carve', 'correct'):
                 x, means = bin_means(t[place], t[outcome], 7, 1)
-                plot_band(ax, x, [100*np.array(tuple(m)) for m in means], OUTCOME_COLORS[outcome], ms=3, lw=1)
+                plot_band(ax, x, means, OUTCOME_COLORS[outcome], scale=100, ms=3, lw=1)
             ax.set(xlabel=f'{label}, patches', ylim=(0, 103))
         axes[0].set_ylabel('% of questions')
         plot_forest(last, {k: [effects[o, k] for o in OUTCOMES] for k in COORDINATES}, colors=list(OUTCOME_COLORS.values()))

@@ -218,9 +218,9 @@ def plot_forest(
     return ax
 
 # %% ../../nbs/library/core/03_plotting.ipynb #fa55b4d2
-def plot_band(ax, x, means, color, alpha=.15, **kw):    # `Estimate`s; further settings of `ax.plot`
+def plot_band(ax, x, means, color, alpha=.15, scale=1., **kw):    # `Estimate`s; a factor; further settings of `ax.plot`
     "Means as a line, their intervals as a band"
-    mid, lo, hi = np.array([tuple(m) for m in means]).T
+    mid, lo, hi = scale*np.array([tuple(m) for m in means]).T
     ax.plot(x, mid, **dict(color=color, marker='o') | kw)
     ax.fill_between(x, lo, hi, color=color, alpha=alpha, lw=0)
 

@@ -152,7 +152,7 @@ def plot_accuracy(ax, t, pal): # table of `to_dataframe`; palette
     "Accuracy over entropy in six bins, for the three maps; dotted: question map, each kind of question alone"
     for m in ATTENTION_MAPS:
         x, means = bin_means(t[m], t.correct, 6, clusters=t.image_key)
-        plot_band(ax, x, [100*np.array(tuple(i)) for i in means], pal[MAP_COLOURS[m]], label=m)
+        plot_band(ax, x, means, pal[MAP_COLOURS[m]], scale=100, label=m)
     for kind, g in t.groupby('kind'):
         if not 1 < t.kind.nunique() < 5 or len(g) < 24: continue
         x, means = bin_means(g.question, g.correct, 6, 1)
@@ -300,7 +300,7 @@ def plot_levels(ax, v, color, scale=1, **kw): # [questions, 5]; of the line; on 
     "Change against the calmest background, paired, by level"
     if len(v) < 2: return
     changes = [mean_interval(d, BOOTSTRAP_DRAWS) for d in (v - v[:, :1]).T]
-    plot_band(ax, range(5), [scale*np.array(tuple(c)) for c in changes], color, **kw)
+    plot_band(ax, range(5), changes, color, scale=scale, **kw)
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #b6cfd727
 def plot_paths(ax, t, pal): # table of `to_dataframe`; palette
