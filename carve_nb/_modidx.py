@@ -2197,8 +2197,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'carve_nb.runs.store._check_line': ('library/runs/store.html#_check_line', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store._differing_methods': ( 'library/runs/store.html#_differing_methods',
                                                                                  'carve_nb/runs/store.py'),
-                                     'carve_nb.runs.store._escape_halves': ( 'library/runs/store.html#_escape_halves',
-                                                                             'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store._export_sum': ('library/runs/store.html#_export_sum', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store._line_sum': ('library/runs/store.html#_line_sum', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store._lock': ('library/runs/store.html#_lock', 'carve_nb/runs/store.py'),

@@ -19,6 +19,7 @@ from numbers import Number
 from pathlib import Path
 from random import Random
 from ..core.errors import CarveError, DataError, ImageError, MissingError
+from ..core.io import one_line
 from ..core.text import LETTERS, split_options
 
 # %% ../../nbs/library/data/07_records.ipynb #9d8acaff
@@ -268,8 +269,8 @@ def hub_rows(name, split, config=None, revision=None) -> list: # of dicts
     except ImportError as e:
         raise DataError('Parquet, Arrow and sets of the Hub need datasets: pip install datasets pyarrow.') from e
     except Exception as e:
-        why = ' '.join(str(e).split())[:300]
-        raise DataError(f'{name} (config {config}, split {split}) cannot be loaded: {type(e).__name__}: {why}') from e
+        why = one_line(f'{type(e).__name__}: {e}')[:300]
+        raise DataError(f'{name} (config {config}, split {split}) cannot be loaded: {why}') from e
     folders = [Path(o).resolve() for o in (name.parent if kind else name, datasets.config.HF_DATASETS_CACHE)]
     return [row | {k: partial(_cell, data, i, k, folders) for k in pictures} for i, row in enumerate(rows)]
 

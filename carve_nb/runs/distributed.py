@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from ..attention.capture import VLM
 from ..core.errors import IncompleteError, RunError
-from ..core.io import PACKAGED
+from ..core.io import PACKAGED, one_line
 from .options import Loading
 from .store import attempt, differing, without
 from .runner import MAY_CHANGE, RunConfig, ready_here
@@ -70,7 +70,7 @@ def connected(address=None, cpus=1): # of a cluster, such as 'auto' or 'head:637
     try: ours and ray.init(log_to_driver=False, logging_level='error', **how)
     except Exception as e:
         ray.shutdown()
-        raise RunError(f'Ray does not come up ({how["address"]}): {" ".join(str(e).split())[:200]}') from e
+        raise RunError(f'Ray does not come up ({how["address"]}): {one_line(e)[:200]}') from e
     with redirect_stdout(sys.stderr): # what Ray prints does not belong among the results
         try: yield ray
         finally:

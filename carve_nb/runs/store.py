@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import NamedTuple
 from tqdm import tqdm
 from ..core.errors import DataError, IncompleteError, InsufficientMemoryError, RunError, out_of_memory
-from ..core.io import digest, replace_file
+from ..core.io import digest, one_line, replace_file
 
 log = logging.getLogger(__name__)
 
@@ -45,17 +45,13 @@ def _differing_methods(there, now) -> list:
     return why
 
 # %% ../../nbs/library/runs/00_store.ipynb #e1c0e91b
-def _escape_halves(text):
-    "Text without surrogates (from file names that are not UTF-8), which are written as escapes"
-    return text.encode(errors='backslashreplace').decode()
-
 def to_line(record) -> str:
     "One record as one line of JSON, with its line end"
     try:
         json.dumps(record, allow_nan=False, ensure_ascii=False).encode()
         return json.dumps(record) + '\n'
     except (TypeError, ValueError, RecursionError) as e:
-        raise DataError(_escape_halves(f'The record of {record["id"]} cannot be kept: {e}.')) from None
+        raise DataError(one_line(f'The record of {record["id"]} cannot be kept: {e}.')) from None
 
 # %% ../../nbs/library/runs/00_store.ipynb #08ce7823
 FAILED = 'error', 'oom', 'refused', 'timeout', 'malformed' # statuses of samples that may have an answer next time
@@ -121,7 +117,6 @@ _TABLES = (
     '(id TEXT, method TEXT, place INTEGER, line TEXT, sum TEXT, PRIMARY KEY (id, method))',
     'CREATE TABLE IF NOT EXISTS sessions (owner TEXT, samples INTEGER, seconds REAL)')
 ELSE = 'Give another folder, or set this one aside (of `carve eval`: --force, force=True).'
-_RETRY = 'of `carve eval`: --retry, retry=True'
 
 def _line_sum(place, line) -> str: # as they stand in the table of lines
     "The digest of a line and its place"
@@ -178,7 +173,7 @@ def read_run(folder, all_methods=False, damaged=None) -> KeptRun:
     path = Path(folder)/STORE
     try: found = _read_tables(path) if path.exists() else KeptRun()
     except (sqlite3.Error, ValueError, TypeError, KeyError) as e:
-        raise RunError(f'{path} is damaged: {" ".join(str(e).split())}. Put back a copy of it. {ELSE}') from None
+        raise RunError(f'{path} is damaged: {one_line(e)}. Put back a copy of it. {ELSE}') from None
     if found.protocol is None:
         _check_empty(Path(folder))
         return found
@@ -193,7 +188,8 @@ def read_run(folder, all_methods=False, damaged=None) -> KeptRun:
         row, why = bad[0]
         raise RunError(
             f'{path} is damaged: {len(bad)} of {len(found.lines)} lines, such as that of {row["id"]!r} by {row["method"]!r} '
-            f'({why}). Put back a copy of it, or measure them again ({_RETRY}); the others are kept. {ELSE}')
+            f'({why}). Put back a copy of it, or measure them again (of `carve eval`: --retry, retry=True); the '
+            f'others are kept. {ELSE}')
     if all_methods: return found._replace(lines=lines)
     places = {m: i for i, m in enumerate(found.protocol.get('methods', ()))}
     lines = [l for l in lines if l['method'] in places or not places]
@@ -367,10 +363,8 @@ def attempt(make) -> Attempt: # returns a value
     try: return Attempt(make())
     except Exception as e:
         if out_of_memory(e): return Attempt(None, 'oom', str(InsufficientMemoryError()))
-        words = ' '.join(str(e).split())
         status = getattr(e, 'status', None)
-        status = status if status in FAILED else 'error'
-        return Attempt(None, status, _escape_halves(f'{type(e).__name__}: {words}')[:500])
+        return Attempt(None, status if status in FAILED else 'error', one_line(f'{type(e).__name__}: {e}')[:500])
 
 # %% ../../nbs/library/runs/00_store.ipynb #0dc76884
 class Bar(tqdm):
