@@ -8,9 +8,8 @@ __all__ = ['measure_units', 'count_workers']
 # %% ../../nbs/library/runs/01_engine.ipynb #83bacfce
 import os, signal, threading
 import torch
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
-from itertools import chain
 from multiprocessing import get_context, parent_process
 from ..core.errors import IncompleteError
 from ..core.io import hush_loader
@@ -46,11 +45,12 @@ def measure_units(vlm, make, # `VLM` -> evaluator, with several processes a func
     setup = make, str(vlm.name), vlm.loading, threads
     with modified_env(**few), ProcessPoolExecutor(workers, get_context('spawn'), _start_worker, setup) as pool:
         try:
-            for unit in chain(units, [None]):      # None: no more come
-                if unit is not None: waiting.add(pool.submit(_measure_there, unit))
-                while len(waiting) > (0 if unit is None else 2*workers):
-                    ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for f in ready: yield from f.result()
+            for unit in units:
+                waiting.add(pool.submit(_measure_there, unit))
+                if len(waiting) <= 2*workers: continue
+                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for f in ready: yield from f.result()
+            for f in as_completed(waiting): yield from f.result()
         except BrokenProcessPool as e: raise IncompleteError(f'A process that measured has died: {e}') from e
         finally: pool.shutdown(wait=False, cancel_futures=True)
 
