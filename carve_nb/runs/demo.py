@@ -63,12 +63,11 @@ def _pick_cases(report) -> dict: # name of a case -> id of a sample
     kind = report.kinds()[0]
     alone = report.scores('none', kind)
     gains = {id: score - alone[id] for id, score in report.scores('carve', kind).items() if id in alone}
-    found = dict.fromkeys(CASES)
+    found = {}
     for id, gain in gains.items():
-        if not found['first']: found['first'] = id
-        elif gain == 1 and not found['mended']: found['mended'] = id
-        elif gain == -1 and not found['astray']: found['astray'] = id
-    return {name: id for name, id in found.items() if id}
+        name = {1: 'mended', -1: 'astray'}.get(gain) if found else 'first'
+        if name: found.setdefault(name, id)
+    return {name: found[name] for name in CASES if name in found}
 
 def asked(report, methods) -> RunConfig:
     "The configuration of a report, for other methods: the same suffix and length of an answer"
