@@ -100,9 +100,12 @@ def _lay_out(seed, split, n=None, side=(36, 60), arrange=None, style='own'):
     boxes = _place(rng, n, *side)
     pairs = rng.permutation(48).tolist()
     if arrange: pairs = arrange(pairs)
-    move = lambda x0, y0, x1, y1, dx, dy: (x0 + dx, y0 + dy, x1 + dx, y1 + dy)
-    shift = lambda at: at*(how.scale - 1) + how.border      # objects keep their size
-    return [_paint(rng, p, move(*b, shift(b[0]), shift(b[1]))) for p, b in zip(pairs, boxes)]
+    painted = []
+    for pair, (x0, y0, x1, y1) in zip(pairs, boxes):
+        x = x0*how.scale + how.border
+        y = y0*how.scale + how.border
+        painted.append(_paint(rng, pair, (x, y, x + x1 - x0, y + y1 - y0)))     # objects keep their size
+    return painted
 
 # %% ../../nbs/library/data/02_scenes.ipynb #1430b7af
 def _reading_order(painted): # from top to bottom, then from left to right
