@@ -274,7 +274,7 @@ def hub_rows(name, split, config=None, revision=None) -> list: # of dicts
     folders = [Path(o).resolve() for o in (name.parent if kind else name, datasets.config.HF_DATASETS_CACHE)]
     return [row | {k: partial(_cell, data, i, k, folders) for k in pictures} for i, row in enumerate(rows)]
 
-def _read_table(text, comma) -> list: # of dicts
+def _read_table(text, comma) -> list: # comma or tab; of dicts
     "The rows of a table with a header"
     csv.field_size_limit(1 << 30)     # pictures in base64
     rows = list(csv.DictReader(io.StringIO(text, newline=''), delimiter=comma))
@@ -302,8 +302,7 @@ def read_rows(path) -> list: # of dicts
     if path.suffix in ('.parquet', '.arrow'): return hub_rows(path, 'train')
     try:
         text = path.read_bytes().decode('utf-8-sig')
-        if path.suffix == '.csv': rows = _read_table(text, ',')
-        elif path.suffix == '.tsv': rows = _read_table(text, '\t')
+        if path.suffix in ('.csv', '.tsv'): rows = _read_table(text, ',' if path.suffix == '.csv' else '\t')
         else:
             rows = _read_json(text, path.name)
             json.dumps(rows, ensure_ascii=False).encode()        # half a character, which no file can keep, is an error
