@@ -114,9 +114,6 @@ class Report:
         data = found.protocol.get('data')
         if not isinstance(data, dict) or not {'name', 'n', 'rule'} <= {*data}:
             raise RunError(f'{folder} holds no run of `carve eval`: its protocol names no data.')
-        for r in found.lines:
-            if lacking := {'kind', 'score' if r.get('status') == 'ok' else 'why'} - {*r}:
-                raise RunError(f'{folder} is damaged: a line of {r["id"]!r} has no {min(lacking)!r}.')
         return cls(found.lines, found.protocol, found.sessions)
 
     def __repr__(self): return f'Report({self.name}: {len(self.records)} lines of {len(self.ids)} samples)'

@@ -69,11 +69,12 @@ def _check_line(line, methods=()): # of `_named_methods`
     if not methods: return
     if line['method'] not in methods: raise ValueError(f'the protocol names no method {line["method"]!r}')
     if line['status'] not in _STATUSES: raise ValueError(f'the status {line["status"]!r} is not known')
+    for k in 'kind', 'score' if line['status'] == 'ok' else 'why':
+        if k not in line: raise ValueError(f'a line has no "{k}"')
     for k in _NUMBERS:
         if not isinstance(line.get(k), int|float|None): raise ValueError(f'{k} is {line[k]!r}, which is no number')
     score = line.get('score', 0)
     if score is None or not 0 <= score <= 1: raise ValueError(f'the score {score} is not in 0..1')
-    if line['status'] == 'ok' and 'score' not in line: raise ValueError('a line has no "score"')
 
 def _export_sum(protocol, lines) -> str:
     "The digest of a protocol and its lines, without their seconds, which differ from run to run"
