@@ -10,10 +10,10 @@ import os, warnings
 from importlib import import_module
 from PIL import Image
 from ..core.io import TINY
-from ..attention.capture import VLM
 from ..attention.cache import AttentionCache
 from ..method.cross_model import open_answerer
 from ..method.registry import make_method, read_method
+from .options import Loading
 from .runner import equip
 from ..core.errors import CarveError
 
@@ -73,9 +73,9 @@ class Adapter:
         self.method = make_method(name, **self.fields)
         self.cache = AttentionCache()
         self.by = answer_by and open_answerer(answer_by, answer_key)
-        self.vlm = pretrained if isinstance(pretrained, VLM) else VLM.from_pretrained(
-            pretrained, image_tokens=image_tokens, device=device, dtype=dtype, revision=revision,
-            trust_remote_code=trust_remote_code)
+        self.vlm = Loading(
+            pretrained, device, dtype=dtype, revision=revision, image_tokens=image_tokens,
+            trust_remote_code=trust_remote_code).load()
 
     def answer(self, context, asked, doc_to_visual, doc_id, task, split) -> str:
         "The answer to one request, up to the first stop word"
