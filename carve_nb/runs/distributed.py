@@ -17,7 +17,7 @@ from ..core.errors import IncompleteError, RunError
 from ..core.io import PACKAGED, one_line
 from .options import Loading
 from .store import attempt, differing, without
-from .runner import MAY_CHANGE, RunConfig, ready_here
+from .runner import MAY_CHANGE, RunConfig, SampleEvaluator
 
 # %% ../../nbs/library/runs/04_distributed.ipynb #40276b13
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ModelWorker:
     "One model in a process of its own"
     def __init__(self, job):
         torch.set_num_threads(1)
-        self.evaluator = ready_here(job.loading, job.config)
+        self.evaluator = SampleEvaluator(job.loading, job.config)
         here = without(self.evaluator.protocol, MAY_CHANGE)
         if why := job.protocol and differing(without(job.protocol, MAY_CHANGE), here):
             raise RunError(f'A worker is not like the first one: {"; ".join(why)}. Make the nodes equal.')
@@ -91,7 +91,7 @@ class RayEngine:
             raise RunError(f'{self}: one worker or more; a worker holds its model on one GPU or a part of one, 0 to 1.')
 
     @contextmanager
-    def ready(self, model, config): # as in `ready_here`; yields a `RayJob`
+    def ready(self, model, config): # as in `SampleEvaluator`; yields a `RayJob`
         "Workers that can load the model, with the protocol of their answers"
         loading = Loading.of(model)
         if isinstance(loading.model, VLM):

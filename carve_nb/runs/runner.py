@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'MAY_CHANGE', 'RUN_PRESETS', 'equip', 'RunConfig', 'Task', 'where_looked', 'SampleEvaluator', 'make_protocol',
-           'format_power', 'picture_units', 'local_engine', 'ready_here', 'RunPlan', 'plan_run', 'open_store',
-           'measure', 'evaluate', 'run_eval']
+           'format_power', 'picture_units', 'local_engine', 'RunPlan', 'plan_run', 'open_store', 'measure', 'evaluate',
+           'run_eval']
 
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
 import logging, math, sys
@@ -60,21 +60,19 @@ class RunConfig:
     options: RunOptions = RunOptions()
 
     def __post_init__(self):
-        self.made = {spec: self.make(spec) for spec in self.methods}
-
-    def make(self, spec): # a method
-        "The method of a text, as the set asks it"
-        name, given = read_method(spec)
-        entry = ENTRIES[name]
-        if not given and entry.asks == 'model':
-            raise RunError(
-                f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the page about '
-                'the method says.')
-        try: method = make_method(entry, **given)
-        except (TypeError, ValueError) as e: raise RunError(f'{spec!r}: {e}') from e
-        # the depth is not known yet, but a wrong word is
-        if isinstance(method, Carve) and isinstance(method.layers, str): pick_layers(method.layers, 32)
-        return equip(method, self.suffix, self.max_new_tokens, self.options.seed, given)
+        self.made = {} # text -> method, as the set asks it
+        for spec in self.methods:
+            name, given = read_method(spec)
+            entry = ENTRIES[name]
+            if not given and entry.asks == 'model':
+                raise RunError(
+                    f'{name} needs a second model; give it in its fields, such as {name}:model=FOLDER, as the page about '
+                    'the method says.')
+            try: method = make_method(entry, **given)
+            except (TypeError, ValueError) as e: raise RunError(f'{spec!r}: {e}') from e
+            # the depth is not known yet, but a wrong word is
+            if isinstance(method, Carve) and isinstance(method.layers, str): pick_layers(method.layers, 32)
+            self.made[spec] = equip(method, self.suffix, self.max_new_tokens, self.options.seed, given)
 
     @cached_property
     def wordy(self) -> dict:
@@ -104,8 +102,8 @@ def where_looked(r, boxes) -> dict: # `Result`; true regions
 
 class SampleEvaluator:
     "Measures methods on samples with one model; an error is written to its line and stops no other"
-    def __init__(self, vlm, config):
-        self.vlm = vlm
+    def __init__(self, model, config): # what `Loading.of` takes; `RunConfig`
+        self.vlm = vlm = Loading.of(model).load()
         self.config = config
         options = config.options
         self.by = options.answer_by and open_answerer(options.answer_by, options.answer_key)
@@ -154,11 +152,9 @@ class SampleEvaluator:
     def capture_first(self, record, methods):
         "The capture that methods share; the plain answer comes with it, and `none` has it from there, with its seconds"
         self.captures.ask_for(record.question)
-        for method in methods:
-            if method.captures:
-                ask = record.question, method.suffix, method.max_new_tokens
-                attempt(lambda: self.captures.capture(self.vlm, record.image, *ask))     # what fails, fails again in each method
-                return
+        if first := next((m for m in methods if m.captures), None):
+            ask = record.question, first.suffix, first.max_new_tokens
+            attempt(lambda: self.captures.capture(self.vlm, record.image, *ask))     # what fails, fails again in each method
 
     def line(self, method, record) -> dict: # plain values
         "An answer with its score, where the method looked, and what it cost; or why it is not asked for"
@@ -241,10 +237,6 @@ def local_engine(evaluator, units): # yields lists of lines
     "Measure by the model in this process"
     for unit in units: yield from evaluator(unit)
 
-def ready_here(model, config) -> SampleEvaluator: # what `Loading.of` takes
-    "The model in this process"
-    return SampleEvaluator(Loading.of(model).load(), config)
-
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba0
 @dataclass(frozen=True)
 class RunPlan:
@@ -319,7 +311,7 @@ def evaluate(
         far = open_answerer(options.answer_by, options.answer_key)
         log.warning(f'Pictures leave this machine: {far.name} answers.')
     ready = getattr(engine, 'ready', None)
-    with ready(model, plan.config) if ready else nullcontext(ready_here(model, plan.config)) as worker:
+    with ready(model, plan.config) if ready else nullcontext(SampleEvaluator(model, plan.config)) as worker:
         with open_store(plan, out, worker.protocol) as store: measure(plan, store, engine, worker)
 
 def run_eval(

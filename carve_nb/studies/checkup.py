@@ -39,7 +39,7 @@ from ..method.profiles import find_profile, profile_path
 from ..models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
 from ..runs.options import Loading
 from ..runs.report import PAGE
-from ..runs.runner import MAY_CHANGE, RunConfig, Task, ready_here, run_eval
+from ..runs.runner import MAY_CHANGE, RunConfig, SampleEvaluator, Task, run_eval
 from ..runs.store import RunStore, unsupported_lines, attempt, carry_out, differing, export_run, read_records, read_run
 from .profile import profile_model, scene_questions
 
@@ -367,7 +367,7 @@ def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
     vlm = model if isinstance(model, VLM) else Loading.of(model).load()
     eyes = (read_run(out).protocol or {}).get('eyes') or examine_eyes(vlm, canvas)     # measured once
     test = plan_test(vlm, kinds, canvas)
-    evaluator = ready_here(vlm, RunConfig((*ARMS, test['other']), SHORT_ANSWER, 16))
+    evaluator = SampleEvaluator(vlm, RunConfig((*ARMS, test['other']), SHORT_ANSWER, 16))
     store, ids = RunStore(out, evaluator.protocol | dict(test=test, eyes=eyes), free=FREE), []
     arms = [a for a in ARMS if a not in evaluator.unfit]
     store.add(unsupported_lines(evaluator.unfit))
