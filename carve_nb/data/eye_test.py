@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'STEPS', 'SMALLEST', 'SEEDS', 'THING', 'LONGEST', 'WORDS', 'SIGNS', 'EYE_KINDS', 'CHOICES', 'CHANCE',
-           'share', 'picture_side', 'eye_picture', 'ask_sign', 'ask_there', 'eye_question']
+           'share', 'picture_side', 'eye_picture', 'ask_there', 'eye_question']
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #0332fb45
 from functools import partial
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from ..core.errors import CarveError, choose
 from .drawing import COLORS, PHOTOS, SHAPES, SIZE, SceneObject, background, sprite
-from .questions import Query, ask_color, choose_one
+from .questions import Query, ask_color, ask_digit, choose_one
 from .records import Record
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #fdd60203
@@ -60,18 +60,13 @@ def eye_picture(seed, step, kind='digit', canvas=SIZE) -> Image.Image: # as in `
     return image
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #c79a3c61
-def ask_sign(kind, objects, rng) -> Query: # one of `SIGNS`; numpy Generator
-    "What is on a thing"
-    o = choose_one(rng, objects)
-    return Query(kind, f'What {kind} is on the {o.name}?', o.digit, o.box)
-
 def ask_there(objects, rng) -> Query: # things whose colours and shapes differ
     "Is there a shape in this colour? As often yes as no, and the shape alone decides it"
     o, there = choose_one(rng, objects), rng.random() < .5
     color = o.color if there else choose_one(rng, [other.color for other in objects if other != o])
     return Query('exist', f'Is there a {color} {o.shape}?', 'yes' if there else 'no', o.box)
 
-EYE_KINDS = {kind: partial(ask_sign, kind) for kind in SIGNS} | dict(color=ask_color, exist=ask_there)
+EYE_KINDS = {kind: partial(ask_digit, kind=kind) for kind in SIGNS} | dict(color=ask_color, exist=ask_there)
 CHOICES = SIGNS | dict(color=list(COLORS), exist=['yes', 'no'])
 CHANCE = {kind: 1/len(answers) for kind, answers in CHOICES.items()}   # share right of guesses
 

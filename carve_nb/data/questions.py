@@ -35,9 +35,9 @@ def _unique(objects, attr):
     return [o for o, name in zip(objects, names) if names.count(name) == 1]
 
 # %% ../../nbs/library/data/01_questions.ipynb #57594e17
-def ask_digit(objects, rng): # `SceneObject`s; numpy Generator
+def ask_digit(objects, rng, kind='digit'): # `SceneObject`s; numpy Generator; in an eye test what else they carry
     "The digit on an object"
-    if o := choose_one(rng, objects): return Query('digit', f'What digit is on the {o.name}?', str(o.digit), o.box)
+    if o := choose_one(rng, objects): return Query(kind, f'What {kind} is on the {o.name}?', str(o.digit), o.box)
 
 def ask_color(objects, rng):
     "The colour of a shape that occurs once"
