@@ -24,7 +24,7 @@ from ..core.saliency import pick_layers
 from ..data.datasets import DataSet
 from ..data.questions import KINDS
 from .options import Loading, RunOptions
-from .engine import count_workers, measure_units
+from .engine import measure_units
 from .store import Bar, read_run
 from ..data.scenes import make_scene, scene_records, to_sample
 from .report import PAGE, STAR, Report, leaderboard, write_report
@@ -98,7 +98,7 @@ def repeat_demo(vlm, stored, n=40, workers=None, progress=True) -> list: # of bo
     "Ask the first questions of a stored demo again: is each answer the stored one?"
     before = {(r['id'], r['method']): r['answer'] for r in stored.records}
     units = picture_units(demo_set(n, kinds=('digit',)))
-    measured = measure_units(vlm, partial(SampleEvaluator, config=asked(stored, _AGAIN)), units, workers or count_workers(vlm))
+    measured = measure_units(vlm, partial(SampleEvaluator, config=asked(stored, _AGAIN)), units, workers)
     bar = Bar(measured, stored.name, n, leave=False, disable=not progress, unit='question')
     return [line.get('answer') == before[line['id'], line['method']] for lines in bar for line in lines]
 
@@ -116,7 +116,6 @@ def run_demo(
     data = demo_set(n, other, kinds)
     read_run(out)      # a folder with something else is refused before the model is loaded
     vlm = Loading.of(model).load()
-    workers = workers or count_workers(vlm)
     engine = lambda e, units: measure_units(vlm, partial(SampleEvaluator, config=e.config), units, workers)
     evaluate(data, vlm, methods, out, RunOptions(retry=True, **kw), engine)
     report = write_report(out)

@@ -33,8 +33,10 @@ def _start_worker(make, model, loading, threads):
 def _measure_there(unit): return list(_worker['evaluate'](unit))
 
 def measure_units(vlm, make, # `VLM` -> evaluator, with several processes a function that these can import
-    units, workers=1): # lists of what the evaluator takes: `Task`s, or (place, sample); yields lists of lines
+    units, # lists of what the evaluator takes: `Task`s, or (place, sample); yields lists of lines
+    workers=1): # processes; None: as many as make sense
     "Measure units in this process, or in several processes with a model each; units are read as they are needed"
+    workers = workers or count_workers(vlm)
     if workers == 1:
         evaluate = make(vlm)
         for unit in units: yield from evaluate(unit)
