@@ -236,9 +236,8 @@ class Report:
 
     def statistics(self) -> str:
         "Which intervals, tests and corrections stand in the tables"
-        first = [*self.rows().values()]
-        by_kind = [r for rows in self.split_rows().values() for r in rows.values()]
-        shown = first + by_kind
+        first = self.rows().values()
+        shown = [*first, *(r for rows in self.split_rows().values() for r in rows.values())]
         note = format_intervals([r.get(k) for r in shown for k in ('interval', 'gain_interval')]) + self.by_picture()
         tested = sum('p_holm' in r for r in first)
         if not tested: return note
@@ -246,7 +245,8 @@ class Report:
         note += (
             f' p: {tests} against `{one_line(self.base)}` on the samples that both answered; Holm: corrected for '
             f'the {tested} comparison{"s"*(tested > 1)} of the first table')
-        if by_kind: note += f', and for the {sum("p_holm" in r for r in by_kind)} of the tables by kind together'
+        by_kind = sum('p_holm' in r for r in shown) - tested
+        if by_kind: note += f', and for the {by_kind} of the tables by kind together'
         return f'{note}.'
 
     def markdown(self) -> str:
