@@ -83,14 +83,15 @@ def _export_sum(protocol, lines) -> str:
 def read_records(folder, filename='meta.json') -> tuple: # list of dicts; dict, of the file of that name
     "Saved records, gzipped or not, and the protocol beside them"
     path = Path(folder)/filename
-    records = [p for p in (path.with_name('records.jsonl'), path.with_name('records.jsonl.gz')) if p.exists()]
+    records = [p for p in map(path.with_name, ('records.jsonl', 'records.jsonl.gz')) if p.exists()]
     if not (records and path.exists()):
         raise DataError(f'{folder} holds no saved records (records.jsonl and {filename}).')
     try:
         protocol = dict(json.loads(path.read_bytes()))
         kept = protocol.pop('sum', None)
         path = records[0]
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
+        raw = path.read_bytes()
+        if path.suffix == '.gz': raw = gzip.decompress(raw)
         lines = [json.loads(l) for l in raw.decode().split('\n') if l.strip()]
         for line in lines: _check_line(line, _named_methods(protocol))
         seen = Counter((l['id'], l.get('method')) for l in lines)
