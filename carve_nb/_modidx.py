@@ -556,8 +556,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'carve_nb.data.drawing.strokes': ('library/data/drawing.html#strokes', 'carve_nb/data/drawing.py')},
             'carve_nb.data.eye_test': { 'carve_nb.data.eye_test._objects': ( 'library/data/eye_test.html#_objects',
                                                                              'carve_nb/data/eye_test.py'),
-                                        'carve_nb.data.eye_test.ask_sign': ( 'library/data/eye_test.html#ask_sign',
-                                                                             'carve_nb/data/eye_test.py'),
                                         'carve_nb.data.eye_test.ask_there': ( 'library/data/eye_test.html#ask_there',
                                                                               'carve_nb/data/eye_test.py'),
                                         'carve_nb.data.eye_test.eye_picture': ( 'library/data/eye_test.html#eye_picture',
