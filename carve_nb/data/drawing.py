@@ -138,20 +138,18 @@ def strokes(rng, n):
             d.arc(box, int(a*57), int(a*57) + int(rng.integers(60, 330)), **how)
     return np.asarray(im, np.float32)/64 - 2
 
-# %% ../../nbs/library/data/00_drawing.ipynb #768d9d50
-def _pattern(rng, photos):
-    "Luminance pattern (about unit deviation) and, from photographs, its chroma [448, 448, 2] or None"
-    u = rng.random()
-    if u < .35: return noise(rng, int(rng.integers(3, 24)), 4, rng.uniform(.6, 1.)), None
-    if u < .65: return .6*noise(rng, 6) + strokes(rng, int(rng.integers(30, 240))), None
-    a = np.asarray(_photo_crop(rng, photos), np.float32)
-    L = a[..., 0] - a[..., 0].mean()
-    return L/(L.std() + 8), a[..., 1:] - 128
-
 # %% ../../nbs/library/data/00_drawing.ipynb #3f4a89b4
 def background(rng, texture, colour, photos=PHOTOS['train']): # 0 (flat) to 1; 0 (one hue) to 1; may be used
     "A background, uint8 [448, 448, 3] RGB, whose luminance contrast follows `texture`, its spread of hues `colour`"
-    L, chroma = _pattern(rng, photos)
+    kind = rng.random()
+    chroma = None
+    if kind < .35: L = noise(rng, int(rng.integers(3, 24)), 4, rng.uniform(.6, 1.))
+    elif kind < .65: L = .6*noise(rng, 6) + strokes(rng, int(rng.integers(30, 240)))
+    else:
+        a = np.asarray(_photo_crop(rng, photos), np.float32)
+        L = a[..., 0] - a[..., 0].mean()
+        L = L/(L.std() + 8)
+        chroma = a[..., 1:] - 128
     y = rng.uniform(100, 165) + 62*texture*np.clip(L, -2.2, 2.2)
     hue = rng.uniform(0, 2*np.pi) + 1.5*np.pi*colour*noise(rng, 3, 2, .6)*.8
     c = (12 + 44*colour)*np.stack([np.cos(hue), np.sin(hue)], -1)
