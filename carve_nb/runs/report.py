@@ -42,13 +42,14 @@ ABOUT = dict(
 
 def format_cell(row, key) -> str:
     "One number of `Report.rows` for people"
-    if row.get(key) is None: return '-'
+    value = row.get(key)
+    if value is None: return '-'
+    if key in ('n', 'failed'): return str(value)
+    if key in ('p', 'p_holm'): return '<0.001' if value < .001 else f'{value:.3f}'
+    if key in ('auroc', 'iou', 'calls'): return f'{value:.2f}'
     ends = dict(acc=('lo', 'hi'), gain=('gain_lo', 'gain_hi')).get(key, ())
-    form = '+.1f' if key == 'gain' else '.1f'
-    value, *ends = (format(100*row[k], form) for k in (key, *ends))
-    if ends: return f'{value} [{", ".join(ends)}]'
-    if key in ('p', 'p_holm'): return '<0.001' if row[key] < .001 else f'{row[key]:.3f}'
-    return value if key == 'touch' else str(row[key]) if key in ('n', 'failed') else f'{row[key]:.2f}'
+    value, *ends = (format(100*row[k], '+.1f' if key == 'gain' else '.1f') for k in (key, *ends))
+    return f'{value} [{", ".join(ends)}]' if ends else value
 
 # %% ../../nbs/library/runs/03_report.ipynb #ab874160
 def compare_methods(mine, others, seed=0) -> dict:
@@ -273,9 +274,8 @@ class Report:
         wide = min(len(panels), 3)
         high = -(-len(panels)//3)
         fig = Figure((3.6*wide, (.9 + .24*len(self.lines))*high), dpi=100, layout='constrained')
-        axes = fig.subplots(high, wide, squeeze=False).ravel()
-        for ax in axes[len(panels):]: ax.remove()
-        for ax, kind in zip(axes, panels):
+        for i, kind in enumerate(panels, 1):
+            ax = fig.add_subplot(high, wide, i)
             rows = {m: r for m, r in self.rows(kind).items() if r['n']}
             n = max((r['n'] for r in rows.values()), default=0)
             ends = {m: [(r['acc'], r['lo'], r['hi'])] for m, r in rows.items()}
