@@ -49,17 +49,18 @@ class Lookup(CropMethod):
 
     def choose(self, vlm) -> tuple: # (`Lookup`, notes)
         "The method with the row, the layers and the baseline that are read in a model"
-        given = {k: getattr(self, k) for k in ('layers', 'baseline') if getattr(self, k) is not None}
-        if self.row: return replace(self, **dict(baseline='none') | given), []
-        profile = find_profile(vlm)
-        if found := profile and profile.fields('lookup'):
-            other = profile.dtype not in (None, str(vlm.dtype).removeprefix('torch.'))
-            notes = [f'row and layers are those of the profile of the {profile.dtype} weights'] if other else []
-            return replace(self, **dict(baseline='none') | found | given), notes
-        why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
-        more = '`carve profile --force` with more pictures' if profile else '`carve profile`'
-        notes = [f'{why}, so the last position was read: {more} finds one']
-        return replace(self, **dict(row='last', baseline='none') | given), notes
+        given = {k: getattr(self, k) for k in ('row', 'layers', 'baseline') if getattr(self, k) is not None}
+        found, notes = {}, []
+        if not self.row:
+            profile = find_profile(vlm)
+            if found := profile and profile.fields('lookup'):
+                if profile.dtype not in (None, str(vlm.dtype).removeprefix('torch.')):
+                    notes = [f'row and layers are those of the profile of the {profile.dtype} weights']
+            else:
+                why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
+                more = '`carve profile --force` with more pictures' if profile else '`carve profile`'
+                found, notes = dict(row='last'), [f'{why}, so the last position was read: {more} finds one']
+        return replace(self, **dict(baseline='none') | found | given), notes
 
     def settled(self, vlm): return self.choose(vlm)[0]
 
