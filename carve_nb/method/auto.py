@@ -13,7 +13,6 @@ import torch
 from .results import Result
 from .carve import Carve
 from .settings import limited
-from .base import timings
 
 # %% ../../nbs/library/method/06_auto.ipynb #25e1df29
 @dataclass(repr=False)
@@ -49,12 +48,12 @@ class CarveAuto(Carve):
     def look(self, vlm, image, question, cache=None, box=None) -> Result:
         "Answer; ask about views where it pays; keep what is better supported"
         rows = self.capture(vlm, image, question, cache)
-        plain, seconds = rows.answer, timings(capture=rows)
-        r = self.result(image, question, rows, answer=plain, calls=1, seconds=seconds)
+        plain = rows.answer
+        r = self.result(image, question, rows, answer=plain, calls=1)
         if reason := self.keeps(plain.confidence): return replace(r, notes=[f'kept the plain answer: {reason}'])
         _, rows_g = self.capture_both(vlm, image, question, cache, rows)
-        seconds['instruction'] = rows_g.meta['seconds']
-        with seconds('map'):
+        r.seconds['instruction'] = rows_g.meta['seconds']
+        with r.seconds('map'):
             A_q, A_g = self.maps(rows, rows_g)
             S = self.fuse(A_q, A_g, rows.raster(tiles=self.reading.tiles), image)
             reason = self.keeps(plain.confidence, **map_evidence(S, A_q, A_g))

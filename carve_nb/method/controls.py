@@ -15,7 +15,7 @@ from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat
 from .settings import ABOVE_0, limited
 from .carve import Carve
-from .base import Method
+from .base import Method, as_saliency
 from ..core.text import SHORT_ANSWER
 from .view import ViewRule, crop_view
 
@@ -128,7 +128,7 @@ class UniformMap(QuestionOnly):
     name, title = 'uniform-map', 'no preference'
     def fuse(self, A_q, A_g, span, image) -> Saliency:
         "The same value everywhere"
-        return Saliency(np.ones(span.grid), image.size, span.box, image)
+        return as_saliency(np.ones(span.grid), span, image)
     def ask_again(self, vlm, partial, by=None) -> Result:
         "Ask with the picture twice, where the model takes two and the method shows two"
         if self.final_images == 'both' and 'several pictures' not in (by or vlm).why_not:

@@ -13,13 +13,12 @@ from PIL import Image
 from scipy import ndimage
 from .results import Result
 from .asking import name_entities
-from .base import CropMethod, near_layers, timings
+from .base import CropMethod, as_saliency, near_layers, timings
 from .settings import limited
 from .external_crops import box_regions
 from .view import View, ViewRule, crop_view, enlargement
-from ..core.image import box_size, union_box
+from ..core.image import box_size, common_box, union_box
 from ..core.plotting import black_out, keep_mask
-from ..core.saliency import Saliency
 from ..core.words import find_word
 
 # %% ../../nbs/library/method/18_hide.ipynb #981c6745
@@ -47,7 +46,7 @@ def join_boxes(boxes) -> list: # (x0, y0, x1, y1)
     "Boxes that meet, at an edge too, as one"
     boxes = list(dict.fromkeys(boxes))
     for a, b in combinations(boxes, 2):
-        if a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]:
+        if min(box_size(common_box(a, b))) >= 0:
             return join_boxes([union_box([a, b]), *(o for o in boxes if o not in (a, b))])
     return boxes
 
@@ -87,7 +86,7 @@ class Hide(CropMethod):
             boxes = [b for m in maps if m.any() for b in cell_boxes(m, self.threshold, raster.box)]
             joined = join_boxes([r.box for r in box_regions(boxes, image.size)])
             pieces = box_regions(joined, image.size)
-        S = Saliency(maps.mean(0) if at else np.zeros(raster.grid), image.size, raster.box, image)
+        S = as_saliency(maps.mean(0) if at else np.zeros(raster.grid), raster, image)
         notes = [*notes, f'looked for: "{", ".join(names)}"', *(['nothing is left of their maps']*(not pieces))]
         view = pack(image, pieces) if pieces else None
         r = self.result(image, question, rows, view, seconds, pieces, saliency=S, notes=notes, calls=calls + 1)
