@@ -134,11 +134,11 @@ def plot_panels(panels, sentence='', height=200) -> Image.Image:    # title -> p
     canvas.draw()
     return round_colors(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
 
-def stack_rows(*rows) -> Image.Image:    # pictures, such as those of `plot_panels`
+def stack_rows(*rows, gap=16) -> Image.Image:    # pictures, such as those of `plot_panels`; pixels between them
     "Pictures one below the other on white"
     width = max(o.width for o in rows)
-    parts = [np.pad(o, ((0, 16), (0, width - o.width), (0, 0)), constant_values=255) for o in rows]
-    return Image.fromarray(np.concatenate(parts)[:-16])
+    parts = [np.pad(o, ((0, gap), (0, width - o.width), (0, 0)), constant_values=255) for o in rows]
+    return Image.fromarray(np.concatenate(parts)[:-gap or None])
 
 # %% ../../nbs/library/core/03_plotting.ipynb #b0754c3a
 _PANEL_ROW = (

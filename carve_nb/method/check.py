@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np, torch
 from PIL import Image
 from ..core.image import lies_in
+from ..core.plotting import stack_rows
 from ..data.scenes import make_scene, to_sample
 from ..attention.layer_masking import decoder_layers
 from ..attention.capture import VLM
@@ -87,12 +88,8 @@ def three_scenes() -> list: # of `Sample`
 
 def show_three(method, vlm, height=100): # pixels of each part -> PIL picture
     "A method on the three scenes, one below the other"
-    rows, y = [], 0
+    rows = []
     for s in three_scenes():
         r = method(vlm, s.image, s.question, box=s.box)
         rows.append(replace(r, seconds={}, notes=[*r.notes, f'truth: "{s.answer}"']).picture(height, s.box))
-    out = Image.new('RGB', (max(r.width for r in rows), sum(r.height for r in rows)), 'white')
-    for r in rows:
-        out.paste(r, (0, y))
-        y += r.height
-    return out.quantize(256)   # a third of the bytes
+    return stack_rows(*rows, gap=0).quantize(256)   # a third of the bytes
