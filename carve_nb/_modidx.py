@@ -1164,8 +1164,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'carve_nb/method/dola.py'),
                                       'carve_nb.method.dola.LayerProcessor.__call__': ( 'library/method/dola.html#layerprocessor.__call__',
                                                                                         'carve_nb/method/dola.py'),
-                                      'carve_nb.method.dola.LayerProcessor.exits': ( 'library/method/dola.html#layerprocessor.exits',
-                                                                                     'carve_nb/method/dola.py'),
                                       'carve_nb.method.dola.LayerProcessor.watching': ( 'library/method/dola.html#layerprocessor.watching',
                                                                                         'carve_nb/method/dola.py'),
                                       'carve_nb.method.dola.contrast_layers': ( 'library/method/dola.html#contrast_layers',

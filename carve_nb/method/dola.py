@@ -75,19 +75,16 @@ class LayerProcessor(LogitsProcessor):
             with layer_inputs(self.vlm, self.layers, keep): yield self
         finally: last.remove()
 
-    def exits(self):
-        "Logits of the last layer [1, V] and of the candidates [J, V]"
-        norm, head = exit_parts(self.vlm.model)
-        early = torch.cat([self.states[j] for j in self.layers])
-        return head(norm(self.states['final'])).float(), head(norm(early) if self.norm else early).float()
-
     def __call__(self, input_ids, scores): # [1, N] prompt and tokens generated so far; [1, V]
         "Choose the early layer and contrast"
         if len(input_ids) > 1:
             raise UnsupportedError(
                 f'The early layer is chosen for one question, not for {len(input_ids)}: no batches and no beams.')
-        final, early = self.exits()
-        i = exit_divergence(final[0], early, self.order).argmax().item()
+        norm, head = exit_parts(self.vlm.model)
+        states = torch.cat([self.states[j] for j in self.layers])
+        early = head(norm(states) if self.norm else states).float()   # [J, V]
+        final = head(norm(self.states['final']))[0].float()
+        i = exit_divergence(final, early, self.order).argmax().item()
         return contrast_layers(scores, early[i:i+1], self.top)
 
 # %% ../../nbs/library/method/26_dola.ipynb #954a0e0b
