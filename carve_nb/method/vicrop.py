@@ -69,10 +69,10 @@ def centre_box(centre, side, size) -> tuple:
 # %% ../../nbs/library/method/10_vicrop.ipynb #3d2c883e
 def search_box(S, base): # base: base side, pixels of the picture; -> (x0, y0, x1, y1)
     "The box of the sharpest window; None where already the smallest covers the map"
-    windows = [best_window(S, base, r) for r in WINDOW_RATIOS]
-    if windows[0] is None: return None
-    best = max(filter(None, windows), key=lambda w: w[0])
-    return centre_box(*best[1:], S.size)
+    windows = [w for r in WINDOW_RATIOS if (w := best_window(S, base, r))]
+    if not windows: return None
+    _, *window = max(windows, key=lambda w: w[0])
+    return centre_box(*window, S.size)
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #bfae4d7c
 def tower_side(vlm) -> int: # pixels

@@ -21,11 +21,11 @@ from ..core.text import asked_part
 # %% ../../nbs/library/method/16_zoom_eye.ipynb #9e8f939d
 def quarters(box) -> list: # (x0, y0, x1, y1) pixels
     "Two by two parts of a box, or four in a row along a side that is at least twice the other"
-    x0, y0, x1, y1 = box
+    x0, y0, *_ = box
     w, h = box_size(box)
     nx, ny = (1, 4) if h >= 2*w else (4, 1) if w >= 2*h else (2, 2)
-    xs, ys = [*range(x0, x0 + nx*(w//nx), w//nx), x1], [*range(y0, y0 + ny*(h//ny), h//ny), y1]
-    return [(a, c, b, d) for c, d in pairwise(ys) for a, b in pairwise(xs)]
+    def parts(lo, side, n): return pairwise([*(lo + i*(side//n) for i in range(n)), lo + side])
+    return [(a, c, b, d) for c, d in parts(y0, h, ny) for a, b in parts(x0, w, nx)]
 
 def tree_depth(box, smallest) -> int:
     "How often a box is parted before the largest part has no side of `smallest` pixels; at most 5 times (source)"
