@@ -206,7 +206,7 @@ def find_profile(vlm) -> ModelProfile:
 
     It is the first that is sure, or else the first; None where there is none."""
     key, rounded = _find_keys(vlm)
-    own = kept_folder()/f'{key}.json'
+    own = profile_path(vlm)
     shipped = [CHECKPOINTS/name/'profile.json' for name in PACKAGED]
     kept = [_read(path, path.stat().st_mtime_ns) for path in (own, *shipped) if path.is_file()]
     if own.is_file() and kept[0].weights != key: kept[0].use(vlm)   # which says what is wrong

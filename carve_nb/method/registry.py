@@ -10,6 +10,7 @@ __all__ = ['CATEGORIES', 'ENTRIES', 'Entry', 'MethodTable', 'methods', 'read_met
 import ast, re
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING
 from ..core.errors import CarveError, choose
@@ -125,7 +126,7 @@ def split_specs(text) -> tuple: # of texts
                 raise CarveError(f'{repr(m)[:80]} is no name. Say add_method(CLASS, ...) once and give the name of the class.')
         text = ','.join(text)
     words = [w.strip() for w in re.split(r',(?![^\[(]*[\])])', text)]          # commas in brackets stay
-    for before, word in zip(words, words[1:]):
+    for before, word in pairwise(words):
         if '=' in before and re.fullmatch(r'-?[\d.]+', word):
             raise CarveError(f'{text!r}: {word!r} is no method; write a list in brackets, such as carve:layers=[3,4]')
     specs = [(read_method(word)[0], word) for word in words]

@@ -48,8 +48,10 @@ def ask_among(method, vlm, images, question, which, keep_others, cache=None, box
             with vlm.sharing(): scores = [vlm.ask(im, question, **asks).confidence for im in images]
     if which == 'attention': scores = read[0].picture_shares()
     if which == 'contrast': scores = [q/max(g, 1e-8) for q, g in zip(*(rows.picture_shares() for rows in read))]
-    if chosen is None: chosen = scores.index(max(scores))
-    why = PICTURE_RULES[which].format(scores[chosen]) if which in PICTURE_RULES else 'as given'
+    why = 'as given'
+    if chosen is None:
+        chosen = scores.index(max(scores))
+        why = PICTURE_RULES[which].format(scores[chosen])
     plain = read[0].answer
     looked = cache.hits
     for rows in read: rows.meta['seconds'] = 0.    # spent once: the cache holds the same `meta`

@@ -24,7 +24,7 @@ from .base import DecodingMethod
 def text_only(vlm, question, suffix=None) -> Prompt: # without spans, pictures, and positions of the question
     "The same words in the model's own template, without a picture"
     if isinstance(vlm, StockVLM): return vlm.words_alone()
-    text = ' '.join(check_text(vlm.processor, t, vlm.escape) for t in (question, suffix) if t)
+    text = vlm.with_suffix(check_text(vlm.processor, question, vlm.escape), suffix)
     chat = format_chat(vlm.processor, text, 0, vlm.messages)
     bos = vlm.tokenizer.bos_token
     laid = lay_out(vlm.processor, [Image.new('RGB', (64, 64))], text, vlm.messages)
