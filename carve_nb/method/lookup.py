@@ -27,10 +27,9 @@ def other_words(rows, row, baseline) -> list: # `AttentionRows`; one of `ROWS`, 
 
 def less_words(S, rows, layers, tokens) -> Saliency: # the row's map; `AttentionRows`; as `pick_layers`; of the question
     "A map of sum 1 less the mean of those of some tokens of the question; what a row sees of another picture does not count"
-    each = [replace(rows, question=rows.question[[i]], question_tokens=rows.question_tokens[i:i + 1]) for i in tokens]
-    maps = [r.saliency(layers, query='question') for r in each]
-    own, *others = (m.values/max(m.values.sum(), 1e-30) for m in (S, *maps))
-    return replace(S, values=own - np.mean(others, 0))
+    maps = rows.merge(rows.question[tokens][:, rows.places(layers)]).mean(1).numpy()   # [words, cells]
+    own, others = (a/a.sum(-1, keepdims=True).clip(1e-30) for a in (S.values.ravel(), maps))
+    return replace(S, values=(own - others.mean(0)).reshape(S.values.shape))
 
 # %% ../../nbs/library/method/07_lookup.ipynb #a1c00006
 @dataclass(repr=False)
