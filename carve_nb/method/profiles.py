@@ -90,7 +90,7 @@ class ModelProfile:
                 value, types = getattr(made, f.name), int|float if f.type is float else f.type
                 if value is not f.default and not isinstance(value, types): raise TypeError(f'{f.name} is {value!r}')
             if made.row not in ROWS: raise ValueError(f'no row is called {made.row!r}')
-            rows = [row for by_row in (made.agreement, made.touch or {}) for row in by_row.values()]
+            rows = [*made.agreement.values(), *(made.touch or {}).values()]
             whole = all(type(v) is int and v >= 0 for v in (made.n, *made.layers, *made.read))
             measured = *rows, made.gain or [], made.sinks or []
             finite = all(type(v) in (int, float) and math.isfinite(v) for some in measured for v in some)

@@ -39,8 +39,7 @@ class Entry:
 class MethodTable(dict):
     "Entries by name; in a notebook a table of them"
     def __missing__(self, name):
-        if name.lower() in self: return self[name.lower()]
-        choose(name.lower(), self, 'method', '`methods()`, in a shell `carve methods`, lists all')
+        return self[choose(name.lower(), self, 'method', '`methods()`, in a shell `carve methods`, lists all')]
     def __repr__(self): return f'{len(self)} methods: {", ".join(self)}'
     def _repr_html_(self):
         head, *rows = method_rows(self)
@@ -108,12 +107,12 @@ def read_method(text): # 'carve:p=.1:K=2'
     name, *pairs = text.split(':')
     given = {}
     for pair in pairs:
-        key, *rest = pair.split('=', 1)
-        if not rest or not key.isidentifier():
+        key, sign, value = pair.partition('=')
+        if not sign or not key.isidentifier():
             raise CarveError(f'{text!r}: write fields as name=value, such as carve:p=.1:K=2')
         if key in given: raise CarveError(f'{text!r} gives {key} twice; give it once.')
-        try: given[key] = ast.literal_eval(rest[0])
-        except (ValueError, SyntaxError): given[key] = rest[0]
+        try: given[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError): given[key] = value
     return name.strip(), given
 
 def split_specs(text) -> tuple: # of texts

@@ -202,13 +202,13 @@ class Result:
         path, image = Path(folder), open_image(image)
         def answer(a): return a and Answer(**a | dict(logprob=nan if a['logprob'] is None else a['logprob']))
         def box(o): return SimpleNamespace(**o | dict(box=tuple(o['box'])))
-        def map_of(packed): return packed and Saliency.unpack(packed)
         try:
             facts = json.loads((path/'result.json').read_text())
             kept, view = facts['kept'], box(facts['view'] | dict(image=open_image(path/'view.png')))
             found = cls(
                 answer=answer(kept['answer']), plain_answer=answer(kept['plain_answer']),
-                saliency=map_of(kept['saliency']), maps={title: map_of(S) for title, S in kept['maps'].items()},
+                saliency=kept['saliency'] and Saliency.unpack(kept['saliency']),
+                maps={title: Saliency.unpack(S) for title, S in kept['maps'].items()},
                 regions=[box(o) for o in facts['regions']], view=view, seconds=Timings(facts['seconds']),
                 calls=facts['calls'], notes=facts['notes'], method=facts['method'], image=image,
                 question=facts['question'], which=facts.get('picture', 0), read=facts.get('read', []),

@@ -26,8 +26,8 @@ def grow_box(box, size, min_side=28, square=False, pad=0.) -> tuple: # pixels; (
     side = np.maximum((hi - lo)*(1 + 2*pad), min_side)
     if square: side[:] = side.max()
     side = np.maximum(side, np.minimum(side, limit)[::-1]/VIEW_SIDE_RATIO)
-    n = np.minimum(np.maximum(np.ceil(side - 1e-6).astype(int), hi - lo), limit)
-    lo = np.minimum(np.maximum(lo - (n - (hi - lo))//2, 0), limit - n)
+    n = np.ceil(side - 1e-6).astype(int).clip(hi - lo, limit)
+    lo = (lo - (n - (hi - lo))//2).clip(0, limit - n)
     return *lo.tolist(), *(lo + n).tolist()
 
 # %% ../../nbs/library/method/01_view.ipynb #09f83795
@@ -69,14 +69,15 @@ def crop_view(img, box, mask=None, limit=4096, rounding='nearest') -> View:
     `mask` [h, w]: pixels of the crop to keep; None: all. The sides are rounded to the 'nearest' pixel, or 'down' as in
     the published code."""
     w, h = box_size(box)
+    whole = (w, h) == img.size
     masked = mask is not None
-    view = img if (w, h) == img.size else img.crop(box)
+    view = img if whole else img.crop(box)
     if masked: view = black_out(view, mask)
-    if (w, h) == img.size: return View(view, tuple(box), 1., masked)
+    if whole: return View(view, tuple(box), 1., masked)
     s = enlargement(img.size, box, limit)
     least = -(-round(max(w, h)*s)//VIEW_SIDE_RATIO)   # a line one pixel wide may be rounded to one too thin for a model
-    whole = int if rounding == 'down' else round
-    size = max(whole(w*s), least), max(whole(h*s), least)
+    pixels = int if rounding == 'down' else round
+    size = max(pixels(w*s), least), max(pixels(h*s), least)
     return View(view.resize(size, Image.Resampling.LANCZOS), tuple(box), s, masked)
 
 def grow_mask(mask, left, top, right, bottom) -> np.ndarray: # [H, W] bool; pixels
