@@ -90,9 +90,8 @@ def kept_signal(step) -> float: # of the noise, 0 .. 999
 # %% ../../nbs/library/method/25_contrast.ipynb #6ac4a2a0
 def add_noise(pixels, step=500, seed=0, frames=1): # normalised, or [patches, C T P P], T `frames` of one picture
     "The picture after some steps of noise"
-    x = pixels.view(len(pixels), 3, frames, -1) if frames > 1 else pixels[None]
-    shape = x[:, :, :1].shape if frames > 1 else x.shape
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(x)
+    x = pixels.view(len(pixels), 3, frames, -1) if frames > 1 else pixels[:, None, None]   # the third axis: frames
+    noise = torch.randn(x[:, :, :1].shape, generator=torch.Generator().manual_seed(seed)).to(x)
     a = kept_signal(step)
     return (a**.5*x + (1 - a)**.5*noise).view_as(pixels)
 

@@ -168,9 +168,8 @@ def segments(model, processor, image, points=8, quality=.88, nms=.7, batch=16) -
         given = dict(input_points=inputs['input_points'], image_embeddings=embeddings)
         out = run_tool(model, given, multimask_output=True)
         scores, best = out.iou_scores[0].max(-1)
-        best = best[:, None, None, None].expand(-1, 1, *out.pred_masks.shape[-2:])
-        chosen = out.pred_masks[0].gather(1, best).float().cpu()
-        masks = processor.post_process_masks([chosen], **sizes)[0][:, 0].numpy()
+        chosen = out.pred_masks[0][torch.arange(len(best)), best].float().cpu()
+        masks = processor.post_process_masks([chosen[:, None]], **sizes)[0][:, 0].numpy()
         found += [mask_region(m, s) for m, s in zip(masks, scores.tolist()) if s >= quality]
     return drop_duplicates(filter(None, found), nms)
 

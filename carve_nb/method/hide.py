@@ -9,7 +9,7 @@ __all__ = ['unit', 'word_maps', 'cell_boxes', 'join_boxes', 'pack', 'Hide']
 from dataclasses import dataclass, replace
 from itertools import combinations
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy import ndimage
 from .results import Result
 from .asking import name_entities
@@ -57,8 +57,7 @@ def pack(image, pieces) -> View: # PIL picture; `Region`s apart
     met = keep_mask(pieces, image.size, box)
     out = Image.fromarray(np.asarray(black_out(image.crop(box), met))[met.any(1)][:, met.any(0)])
     s = enlargement(image.size, (0, 0, *out.size))
-    size = max(1, round(out.width*s)), max(1, round(out.height*s))
-    return View(out.resize(size, Image.Resampling.LANCZOS), box, s, True)
+    return View(ImageOps.scale(out, s, Image.Resampling.LANCZOS), box, s, True)
 
 # %% ../../nbs/library/method/18_hide.ipynb #ca5804a5
 @dataclass(repr=False)

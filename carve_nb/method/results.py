@@ -183,8 +183,8 @@ class Result:
             answer=whole(self.answer), plain_answer=whole(self.plain_answer), size=self.image.size, shown=len(self.shown),
             saliency=self.saliency and self.saliency.pack(), maps={title: S.pack() for title, S in self.maps.items()})
         facts = json.dumps(self.to_dict(**more) | dict(kept=kept), indent=1) + '\n'
-        stages, view = png_bytes(self.picture()), png_bytes(self.view.image)
-        return {'result.png': stages, 'view.png': view, 'result.json': facts.encode()}
+        pictures = {'result.png': png_bytes(self.picture()), 'view.png': png_bytes(self.view.image)}
+        return pictures | {'result.json': facts.encode()}
 
     def save(self, folder, **more) -> Path:
         "Write the files to a folder"

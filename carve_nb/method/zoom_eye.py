@@ -82,7 +82,7 @@ class ZoomEye(CropMethod):
     def confidence(self, vlm, image, box, smallest, text) -> float:
         "The model's yes to a text about a part, shown with the picture, in which a frame marks it, or alone"
         part = self.view.crop(image, box, smallest).image
-        alone = self.final_images == 'view' or 'several pictures' in vlm.family.why_not or part is image
+        alone = self.final_images == 'view' or 'several pictures' in vlm.why_not or part is image
         return yes_confidence(vlm, [part] if alone else [draw_boxes(image, [box], 'red', image.width//120 + 1), part], text)
 
     def locate(self, vlm, image, question, cache=None) -> Result:
