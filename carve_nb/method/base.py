@@ -141,7 +141,7 @@ class Method(Checked):
         "A partial `Result`; `rows` hold the plain answer; without a view it is that of the regions, or the whole picture"
         if view is None: view = self.show(image, regions) if regions else whole_view(image)
         return Result(method=self.name, image=image, question=question, view=view, rows=rows, regions=list(regions),
-            plain_answer=None if rows is None else rows.answer,
+            plain_answer=rows and rows.answer,
             seconds=timings(capture=rows) if seconds is None else seconds, **fields)
 
     def located(self, image, question, S,
@@ -163,9 +163,9 @@ def as_saliency(
     return Saliency(torch.as_tensor(values).reshape(span.grid), image.size, span.box, image)
 
 # %% ../../nbs/library/method/04_base.ipynb #091e32f3
-def first_step_rows(rows, spec, tiles='all'): # layers, see `pick_layers`; as in `AttentionRows.views` -> [L, H, Nv]
+def first_step_rows(rows, spec): # layers, see `pick_layers` -> [L, H, Nv]
     "The rows of some layers, first step, first picture"
-    return rows.lay(rows.attn[0][rows.places(spec)], tiles=tiles)
+    return rows.lay(rows.attn[0][rows.places(spec)])
 
 def near_layers(vlm, spec) -> list: # layers, see `pick_layers` -> indices, at least one
     "Of the layers asked for, those that attend to the picture; if there are none, the nearest that does"

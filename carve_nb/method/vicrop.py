@@ -25,7 +25,7 @@ from ..core.image import box_size
 from ..core.errors import UnsupportedError
 from ..core.saliency import Saliency
 from .settings import ABOVE_0, limited
-from .base import timings, CropMethod, as_saliency, first_step_rows, near_layers
+from .base import timings, CropMethod, as_saliency, near_layers
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #76052dbf
 def window_sums(M, nx, ny) -> np.ndarray: # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] float32
@@ -137,7 +137,7 @@ class RelAtt(ViCrop):
         "Two captures, divided"
         q = self.capture(vlm, image, words, cache, steps='all' if answer else 'first')
         g = self.capture(vlm, image, self.instruction, cache, steps='first')
-        a, b = (first_step_rows(r, near_layers(vlm, self.layers), self.tiles).mean(1) for r in (q, g))
+        a, b = (r.maps(near_layers(vlm, self.layers), tiles=self.tiles) for r in (q, g))
         S = as_saliency(safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), image)
         return dict(saliency=S, rows=q, instruction_rows=g, seconds=timings(capture=q, instruction=g), calls=2,
                     notes=q.tiles_note(self.tiles))
