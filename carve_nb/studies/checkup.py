@@ -20,6 +20,7 @@ from time import perf_counter
 import numpy as np, pandas as pd, torch
 from jinja2 import Environment
 from PIL import Image
+from scipy.special import logsumexp, softmax
 from ..attention.capture import VLM # with its captures
 from ..attention.family_check import check_family
 from ..core.errors import DataError
@@ -55,13 +56,8 @@ def fit_curves(right, wrong, chance) -> tuple: # [..., arms, steps] right and wr
     "Thresholds, the slope (an octave) and the ceiling that all arms share: means of the posterior"
     P = right_share(SIZES[:, None, None, None], *PRIOR, chance)
     fit = np.tensordot(right, np.log(P), 1) + np.tensordot(wrong, np.log(1 - P), 1)   # [..., arms, threshold, slope, ceiling]
-    most = fit.max((-3, -2, -1), keepdims=True)
-    weight = np.exp(fit - most)
-    each = weight.sum(-3).clip(1e-300)
-    shared = np.log(each).sum(-3)
-    shared = np.exp(shared - shared.max((-2, -1), keepdims=True))
-    shared /= shared.sum((-2, -1), keepdims=True)
-    thresholds = (weight*PRIOR[0]).sum(-3)/each
+    thresholds = (softmax(fit, -3)*PRIOR[0]).sum(-3)
+    shared = softmax(logsumexp(fit, -3).sum(-3), (-2, -1))
     mean = lambda values: (values*shared).sum((-2, -1))
     return (thresholds*shared[..., None, :, :]).sum((-2, -1)), mean(PRIOR[1][0]), mean(PRIOR[2][0])
 
