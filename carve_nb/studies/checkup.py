@@ -26,7 +26,6 @@ from ..attention.family_check import check_family
 from ..core.errors import DataError
 from ..core.io import PACKAGED, TINY, digest, one_line, replace_file
 from ..core.plotting import panels_html
-from ..core.saliency import pick_layers
 from ..core.stats import difference, expanded_ends, mean_interval
 from ..data.datasets import load_benchmark
 from ..data.drawing import SIZE
@@ -42,7 +41,7 @@ from ..runs.options import Loading
 from ..runs.report import PAGE
 from ..runs.runner import MAY_CHANGE, RunConfig, SampleEvaluator, Task, run_eval
 from ..runs.store import RunStore, unsupported_lines, attempt, carry_out, differing, export_run, read_records, read_run
-from .profile import profile_model, scene_questions
+from .profile import profile_model, rounded, scene_questions
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #77d6a6ba
 SIZES = np.log2([share(k) for k in range(SMALLEST + 1)])     # of the steps
@@ -92,8 +91,6 @@ ARMS = 'none', 'random', 'question-only', 'carve', 'carve:suffix=None', 'lookup'
 OTHER = 'other row'      # `lookup` with the same layers and another row; no size aims at it
 DRAWS = 300              # of the bootstrap of questions
 
-def _rounded(values): return [round(float(v), 3) for v in values]
-
 def score_table(lines, other) -> pd.DataFrame: # of a run; the method that is `OTHER`
     "The score of each arm on each question, nan where there is no answer"
     lines = [line for line in lines if line['id']]
@@ -103,14 +100,14 @@ def score_table(lines, other) -> pd.DataFrame: # of a run; the method that is `O
 
 def _share_right(scores):
     scores = scores[np.isfinite(scores)]
-    return _rounded(mean_interval(scores)) if len(scores) else None
+    return rounded(mean_interval(scores), 3) if len(scores) else None
 
 def measure_gains(lines, other, word) -> dict: # of a run; method that is `OTHER`; arm that reads the row of a word
     "Differences on the same questions, one thing changed at a time, and how often the strongest patch touches the region"
     table = score_table(lines, other)
     def gain(a, b):
         both = table.reindex(columns=[a, b]).dropna().to_numpy()
-        return _rounded(difference(*both.T)) if len(both) else None
+        return rounded(difference(*both.T), 3) if len(both) else None
     return dict(
         gain={a: gain(a, 'none') for a in table if a != 'none'},
         touch=_share_right(np.array([line.get('touch') for line in lines if line['method'] == 'lookup'], float)),
@@ -134,7 +131,7 @@ def fit_arms(table, chance) -> dict: # of `score_table`
     n, steps = len(table), table.index.str.split('-').str[-1].astype(int).to_numpy()
     drawn = np.random.default_rng(0).multinomial(n, [1/n]*n, DRAWS)
     def fitted(weights=None): return fit_curves(*count_answers(steps, table.to_numpy(), weights), chance)
-    def ends(value, values): return _rounded([value, *expanded_ends(values, n)])
+    def ends(value, values): return rounded([value, *expanded_ends(values, n)], 3)
     at, slope, ceiling = fitted()
     ats, slopes, ceilings = fitted(drawn)
     return dict(
@@ -192,13 +189,13 @@ def profile_figures(vlm) -> dict: # a sure one is kept for `lookup` where the mo
 
 def look_widths(vlm) -> list: # [calm, cluttered, all patches alike]
     "Bits of a look at chapter 2's scene: last position, first step, mean of the layers that the paper reads"
-    layers, bits = pick_layers('paper', vlm.n_layers), []
+    bits = []
     for clutter in (0, 1):
         scene = make_scene(145, 'heldout', texture=clutter, colour=clutter/2)
         rows = vlm.capture(scene.image, scene.query('digit').question, suffix=SHORT_ANSWER)
-        own = head_mean_rows(rows)[[i for i, l in enumerate(rows.layers) if l in layers]]
+        own = head_mean_rows(rows)[rows.places('paper')]
         bits.append(entropy(own).mean())
-    return _rounded([*bits, np.log2(own.shape[-1])])
+    return rounded([*bits, np.log2(own.shape[-1])], 3)
 
 def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple: # [M, L, Nv], where they lie: an `ImageSpan`
     "One map for each text, question or instruction: head-mean rows of the last position"
@@ -216,8 +213,7 @@ def examine_eyes(vlm, canvas=SIZE) -> dict: # name -> figures, or a text: why th
     "What the attention of a model as loaded is like"
     looks = dict(profile=profile_figures, bits=look_widths, own=general_share)
     found = {name: attempt(partial(look, vlm)) for name, look in looks.items()}
-    told = {k: o.why if o.value is None else o.value for k, o in found.items()}
-    return dict(sides=seen_sides(vlm, canvas)) | family_figures(vlm) | told
+    return dict(sides=seen_sides(vlm, canvas)) | family_figures(vlm) | {k: o.why or o.value for k, o in found.items()}
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #43961fbb
 PARTS = 'methods', 'prompt', 'decoding', 'pixels', 'test'     # of a protocol: what one checkup shares with another

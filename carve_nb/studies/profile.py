@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'SHAPES', 'LABELS', 'LABEL_WORDS', 'CALIBRATION_GRID', 'row_maps', 'row_agreement', 'scene_questions',
-           'picture_questions', 'profile_questions', 'best_cell', 'Look', 'look_at', 'sink_figure', 'touch_gain',
-           'profile_model', 'kind_questions', 'touch_by_kind', 'word_sample', 'mixed_questions', 'collect_case',
-           'replay', 'kind_weights', 'score_rules', 'choose_thresholds', 'try_thresholds', 'add_thresholds']
+           'picture_questions', 'profile_questions', 'best_cell', 'Look', 'look_at', 'rounded', 'sink_figure',
+           'touch_gain', 'profile_model', 'kind_questions', 'touch_by_kind', 'word_sample', 'mixed_questions',
+           'collect_case', 'replay', 'kind_weights', 'score_rules', 'choose_thresholds', 'try_thresholds',
+           'add_thresholds']
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000004
 import itertools
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 import torch
+from fastcore.basics import groupby
 from matplotlib import get_data_path
 from PIL import ImageDraw, ImageFont
 from ..attention.capture import VLM
@@ -108,21 +110,23 @@ def look_at(vlm, samples, picture=0) -> tuple: # about one picture; its place; `
     looks = [Look(picture, s.kind, row_maps(r), image.size, r.raster(), s.box) for s, r in zip(samples, captured)]
     return looks, list(captured[0].layers)
 
-def _numbers(interval): return [round(float(v), 6) for v in interval]
+def rounded(values, digits=6) -> list: # an `Estimate`: its value and ends
+    "Numbers as plain values"
+    return [round(float(v), digits) for v in values]
 
 def sink_figure(maps) -> list: # [Nv] of questions about different pictures, in reading order
     "The share of the questions whose peaks fall on one patch, and the mean share of their maps that lies there"
     peaks = [m.argmax() for m in maps]
     patch = np.bincount(peaks).argmax()
     mass = np.mean([m[patch]/max(m.sum(), 1e-30) for m in maps if patch < len(m)])
-    return [round(float(v), 4) for v in (np.mean(peaks == patch), mass)]
+    return rounded([np.mean(peaks == patch), mass], 4)
 
 def touch_gain(scores, looks) -> list: # [n, R, L] agreement; with boxes; [mean, lower, upper]
     "Touch of the cell that the other half of the pictures chooses, over that of the last position in all layers"
     cells = [best_cell(scores[1 - half::2].mean(0)) for half in (0, 1)]
     mine = [s.touch_of(cells[s.picture % 2]) for s in looks]
     default = [s.touch_of(0) for s in looks]
-    return _numbers(difference(mine, default, clusters=[s.picture for s in looks]))
+    return rounded(difference(mine, default, clusters=[s.picture for s in looks]))
 
 def profile_model(vlm: VLM, samples: Iterable,
     source: str = 'scenes of this package',   # what the profile says that it was made from
@@ -136,7 +140,7 @@ def profile_model(vlm: VLM, samples: Iterable,
     places = picture_places([s.image_key or str(s.image) for s in samples])
     pictures = [[samples[i] for i in at] for at in places if len(at) > 1]
     if not pictures: raise CarveError('No picture has two questions: agreement compares what they see in one picture.')
-    key, rounded = weights_key(vlm), weights_key(vlm, torch.bfloat16)    # an error before the pictures are read
+    key, rounded_key = weights_key(vlm), weights_key(vlm, torch.bfloat16)    # an error before the pictures are read
     scores, looks = [], []
     for i, asked in enumerate(over(pictures)):
         seen, read = look_at(vlm, asked, i)
@@ -149,7 +153,7 @@ def profile_model(vlm: VLM, samples: Iterable,
     boxed = [s for s in looks if s.box is not None]
     return ModelProfile(
         short_name(vlm), key, len(pictures), [read[i] for i in at], ROWS[row], read, table(scores.mean(0)),
-        round(float(again), 3), source, dtype=str(vlm.dtype).removeprefix('torch.'), rounded=rounded,
+        round(float(again), 3), source, dtype=str(vlm.dtype).removeprefix('torch.'), rounded=rounded_key,
         touch=table(np.mean([s.touches() for s in boxed], 0)) if boxed else None,
         gain=touch_gain(scores, boxed) if boxed and len(pictures) > 1 else None,
         chance=round(np.mean([(patch_cover(s.raster, s.box) > 0).mean() for s in boxed]), 4) if boxed else None,
@@ -164,8 +168,7 @@ def touch_by_kind(profile, vlm, samples) -> ModelProfile: # with boxes
     "The profile with its `kinds`, measured on some questions"
     cell = ROWS.index(profile.row), [profile.read.index(layer) for layer in profile.layers]
     looks, kinds = [look_at(vlm, [s])[0][0] for s in samples], {}
-    for kind in dict.fromkeys(s.kind for s in looks):
-        of_kind = [s for s in looks if s.kind == kind]
+    for kind, of_kind in groupby(looks, 'kind').items():
         touch = np.mean([s.touches() for s in of_kind], 0).round(4)
         row, at = np.unravel_index(touch.argmax(), touch.shape)
         own = np.mean([s.touch_of(cell) for s in of_kind]).round(4)
@@ -278,8 +281,8 @@ def try_thresholds(method, cases) -> dict:
     for half in (0, 1): auto[half::2] = scores(choose_thresholds(method, cases[1 - half::2])[0], cases[half::2])
     chosen, _ = choose_thresholds(method, cases)
     own = chosen and {k: getattr(chosen, k) for k in CALIBRATION_GRID if getattr(chosen, k) != getattr(CarveAuto, k)}
-    means = {k: _numbers(mean_interval(v)) for k, v in dict(alone=alone, default=default, auto=auto).items()}
-    return dict(thresholds=own, n=len(cases), gain=_numbers(difference(auto, default)), **means)
+    means = {k: rounded(mean_interval(v)) for k, v in dict(alone=alone, default=default, auto=auto).items()}
+    return dict(thresholds=own, n=len(cases), gain=rounded(difference(auto, default)), **means)
 
 def add_thresholds(profile, vlm, samples, over=iter) -> ModelProfile:
     "The profile with thresholds of `CarveAuto`, from questions of several kinds"
