@@ -2275,8 +2275,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'carve_nb/studies/convergence.py'),
                                               'carve_nb.studies.convergence.layer_ticks': ( 'library/studies/convergence.html#layer_ticks',
                                                                                             'carve_nb/studies/convergence.py'),
-                                              'carve_nb.studies.convergence.make_map': ( 'library/studies/convergence.html#make_map',
-                                                                                         'carve_nb/studies/convergence.py'),
                                               'carve_nb.studies.convergence.mean_estimate': ( 'library/studies/convergence.html#mean_estimate',
                                                                                               'carve_nb/studies/convergence.py'),
                                               'carve_nb.studies.convergence.measure_convergence': ( 'library/studies/convergence.html#measure_convergence',
