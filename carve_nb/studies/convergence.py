@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['CLUTTER', 'BANDS', 'column', 'check_attending', 'layer_facts', 'convergence_samples', 'band_facts',
            'measure_convergence', 'mean_estimate', 'picture_means', 'layer_ticks', 'plot_line', 'annotate_cells',
-           'scene_of', 'by_clutter', 'plot_clutter', 'plot_depth', 'plot_share', 'plot_auroc', 'plot_layer_distances',
-           'plot_convergence', 'clutter_effects', 'layer_table', 'band_scores', 'band_table', 'summarize_convergence']
+           'scene_of', 'outer_thirds', 'by_clutter', 'plot_clutter', 'plot_depth', 'plot_share', 'plot_auroc',
+           'plot_layer_distances', 'plot_convergence', 'clutter_effects', 'layer_table', 'band_scores', 'band_table',
+           'summarize_convergence']
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #be990e3f
 import math
@@ -129,13 +130,17 @@ def scene_of(record):
 
 column = partial(picture_means, unit=scene_of) # of a list over layers
 
+def outer_thirds(records, key) -> tuple: # of a number
+    "The records of its lowest third, and those of its highest"
+    lower, upper = np.quantile([r[key] for r in records], [1/3, 2/3])
+    return [r for r in records if r[key] <= lower], [r for r in records if r[key] >= upper]
+
 def by_clutter(records) -> dict:
     "Easy and cluttered records; by the thirds of texture where clutter is not known"
     if not records: raise CarveError('No records of convergence to plot or summarize.')
     if any(r.get('clutter') for r in records):
         return {k: [r for r in records if r.get('clutter') == k] for k in CLUTTER}
-    lo, hi = np.quantile([r['texture'] for r in records], [1/3, 2/3])
-    return dict(easy=[r for r in records if r['texture'] <= lo], cluttered=[r for r in records if r['texture'] >= hi])
+    return dict(zip(CLUTTER, outer_thirds(records, 'texture')))
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #d14639ae
 def plot_clutter(ax, records, key, label='{}'):

@@ -9,8 +9,7 @@ __all__ = ['ENTROPY_GRID', 'ATTENTION_MAPS', 'ENTROPY_STEPS', 'BOOTSTRAP_DRAWS',
            'covariates', 'try_estimate', 'associate', 'plot_deciles', 'plot_accuracy', 'layer_values',
            'plot_layer_entropy', 'plot_layer_rho', 'plot_entropy', 'format_header', 'entropy_associations',
            'summarize_entropy', 'intervention_samples', 'measure_intervention', 'clutter_levels', 'path_effects',
-           'mediation', 'percentage_points', 'plot_levels', 'plot_paths', 'plot_intervention', 'level_table',
-           'summarize_intervention']
+           'mediation', 'plot_levels', 'plot_paths', 'plot_intervention', 'level_table', 'summarize_intervention']
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #1cea597a
 import math
@@ -33,7 +32,7 @@ from ..data.records import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..formulas.product import contrast
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
-from .convergence import check_attending
+from .convergence import check_attending, outer_thirds
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #19509ed7
 ENTROPY_GRID = dict(
@@ -47,9 +46,9 @@ def ask_scene(seed, kind, texture, colour):
     if not sample: return ask_scene(seed + 10**6, kind, texture, colour)
     return replace(sample, id=f'{sample.id}-t{texture:g}-c{colour:g}')
 
-def entropy_samples(n, start=0):
+def entropy_samples(n):
     "Held-out questions over a grid of texture and colour; 105 questions cover it once"
-    for k in range(start, start + n):
+    for k in range(n):
         yield ask_scene(10_000 + k, **{name: v[k % len(v)] for name, v in ENTROPY_GRID.items()})
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #da4c1790
@@ -75,7 +74,7 @@ ENTROPY_STEPS = dict(first=0, last=-1)
 
 def layer_bits(maps) -> dict: # name -> [T, L, Nv]; name -> step -> [L] bits
     "Entropy of each map, step and layer"
-    return {name: {step: [round(float(h), 4) for h in entropy(m[i])] for step, i in ENTROPY_STEPS.items()}
+    return {name: {step: entropy(m[i]).round(decimals=4).tolist() for step, i in ENTROPY_STEPS.items()}
             for name, m in maps.items()}
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #0a77271a
@@ -169,12 +168,11 @@ def layer_values(records, m, step='last') -> np.ndarray: # of `measure_entropy`;
 
 def plot_layer_entropy(ax, records, pal):
     "Entropy by layer for the calmest and the busiest third of the pictures"
-    tc, pictures = np.array([r['T_c'] for r in records]), np.array([image_key_of(r) for r in records])
-    thirds = {'--': tc <= np.quantile(tc, 1/3), '-': tc >= np.quantile(tc, 2/3)}
-    for (style, keep), m in product(thirds.items(), ATTENTION_MAPS):
-        on = pictures[keep].tolist()
-        means = [mean_interval(h, BOOTSTRAP_DRAWS, clusters=on) for h in layer_values(records, m)[keep].T]
-        plot_band(ax, range(len(means)), means, pal[MAP_COLOURS[m]], ls=style)
+    for style, third in zip(('--', '-'), outer_thirds(records, 'T_c')):
+        pictures = [image_key_of(r) for r in third]
+        for m in ATTENTION_MAPS:
+            means = [mean_interval(h, BOOTSTRAP_DRAWS, clusters=pictures) for h in layer_values(third, m).T]
+            plot_band(ax, range(len(means)), means, pal[MAP_COLOURS[m]], ls=style)
     ax.set(xlabel='layer', ylabel='entropy, bits', title='calm third dashed, busy third solid')
     nats = lambda bits: bits*math.log(2), lambda nats: nats/math.log(2)
     ax.secondary_yaxis('right', functions=nats).set_ylabel('nats')
@@ -292,10 +290,6 @@ def mediation(m, y) -> dict: # [questions, levels] what may mediate, and the out
     return {k: Estimate(float(v), *e, len(m)) for k, v, e in zip(MEDIATION_PATHS, path_effects(*sums), ends)}
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #794a2d13
-def percentage_points(e) -> Estimate:
-    "A share in percentage points"
-    return replace(e, value=100*e.value, lo=100*e.lo, hi=100*e.hi)
-
 def plot_levels(ax, v, color, scale=1, **kw): # [questions, 5]; of the line; on the values; for the line
     "Change against the calmest background, paired, by level"
     if len(v) < 2: return
@@ -340,8 +334,8 @@ def plot_intervention(records) -> Figure:
 # %% ../../nbs/library/studies/01_entropy.ipynb #4561bfaf
 def level_table(tables, ladder) -> pd.DataFrame: # step -> table of `to_dataframe`; name
     "Values on the calmest and the busiest background, their paired change, and the effect through entropy, in points"
-    rows, right = {}, clutter_levels(tables['last'], 'correct', ladder)
-    if not len(right): return pd.DataFrame()
+    rows, points = {}, 100*clutter_levels(tables['last'], 'correct', ladder)
+    if not len(points): return pd.DataFrame()
     for step, t in tables.items():
         for c in (*ATTENTION_MAPS, *('T_c', 'C_c', 'correct')*(step == 'last')):
             levels = clutter_levels(t, c, ladder).T
@@ -350,9 +344,9 @@ def level_table(tables, ladder) -> pd.DataFrame: # step -> table of `to_datafram
             change = try_estimate(paired_effect, busy, calm)
             rows[name] = dict(calm=round(calm.mean(), 3), busy=round(busy.mean(), 3), change=change)
         for m in ('question', 'contrast'):
-            effects = try_estimate(mediation, clutter_levels(t, m, ladder), right) or {}
+            effects = try_estimate(mediation, clutter_levels(t, m, ladder), points) or {}
             for k in ('indirect', 'direct', 'total') if effects else ():
-                rows[f'by way of {m} entropy, {step} token: {k}'] = dict(change=percentage_points(effects[k]))
+                rows[f'by way of {m} entropy, {step} token: {k}'] = dict(change=effects[k])
     return pd.DataFrame(rows).T.rename_axis(ladder)
 
 def summarize_intervention(records) -> list:
