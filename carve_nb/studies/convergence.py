@@ -49,12 +49,10 @@ def layer_facts(rows, box=None): # `AttentionRows` of all layers, true region ->
     cover = patch_cover(rows.raster(), box)
     target = cover > 0
     if not target.any() or target.all(): return facts
-    facts['area'] = round(float(cover.mean()), 6)
-    facts['share'] = rounded(last @ cover / last.sum(1))
-    facts['hit'] = rounded(rows.saliency(l).hit(box) for l in rows.layers)
-    facts['auroc'] = rounded(auroc(x, target) for x in last)
-    facts['auroc_question'] = rounded(auroc(x, target) for x in question)
-    return facts
+    return facts | dict(
+        area=round(float(cover.mean()), 6), share=rounded(last @ cover / last.sum(1)),
+        hit=rounded(rows.saliency(l).hit(box) for l in rows.layers), auroc=rounded(auroc(x, target) for x in last),
+        auroc_question=rounded(auroc(x, target) for x in question))
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #be16a634
 CLUTTER = dict(easy=.1, cluttered=.9)
@@ -197,8 +195,8 @@ def clutter_effects(records, key='entropy') -> tuple: # of a list over layers
     easy, cluttered = ({scene_of(r): r[key] for r in part} for part in by_clutter(records).values())
     both = [k for k in easy if k in cluttered] if any(r.get('clutter') for r in records) else []
     if both:
-        pairs = zip(*(np.array([part[k] for k in both]).T for part in (cluttered, easy)))
-        effects = [paired_effect(after, before) for after, before in pairs]
+        after, before = (np.array([part[k] for k in both]).T for part in (cluttered, easy))
+        effects = list(map(paired_effect, after, before))
     elif (n := len(set(map(scene_of, records)))) < 10:
         raise CarveError(f'{n} are too few pictures for the effect of clutter on the {key}; 10 are the least')
     else: effects = [spearman(column(records, 'texture'), layer) for layer in column(records, key).T]

@@ -90,9 +90,8 @@ def plot_added(ax, records):
         ax.plot(at, costs.value, marker, color=f'C{k}', mfc='w')
         ax.plot(at[sure], costs.value[sure], marker, color=f'C{k}', label=label)
     ax.axhline(0, color='.5', lw=.6)
-    layers = layer_ticks(len(costs))
-    ax.set(xticks=layers, xticklabels=layers, xlabel='layer', ylabel='share of right answers')
-    ax.set_title('by layer (filled: p < 0.05, Holm)')
+    ax.set(xticks=layer_ticks(len(costs)), xlabel='layer', ylabel='share of right answers',
+        title='by layer (filled: p < 0.05, Holm)')
     ax.legend(fontsize=6)
 
 # %% ../../nbs/library/studies/06_masking.ipynb #5ad23c0d

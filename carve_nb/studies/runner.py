@@ -153,18 +153,18 @@ def run_study(
     if workers is not None and workers < 1: raise CarveError(f'workers={workers}: at least one process is needed.')
     vlm = Loading.of(model).load()
     name, ids = study.name, []
-    samples, keys = entries or study.samples(n or study.n), sample_keys(entries)
-    total = len(keys) or n or study.n
+    n = len(entries) or n or study.n
+    samples, keys = entries or study.samples(n), sample_keys(entries)
     if out is not None: check_stored(out, data, keys)
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
         store = RunStore(folder, study_meta(name, vlm, data, settings), keys, MAY_DIFFER, retry=True)
-        workers = workers or max(1, min(count_workers(vlm), (total - len(store.done))//8))
+        workers = workers or max(1, min(count_workers(vlm), (n - len(store.done))//8))
         def left():       # the samples of scenes that are there already are drawn and passed over
             for at, s in enumerate(samples):
                 ids.append(s.id)
                 if (s.id, name) not in store.done: yield [(at, s)]
         make = partial(study_evaluator, name=name, measure=partial(study.measure, **settings))
-        carry_out(store, measure_units(vlm, make, left(), workers), ids, len(store.done), total, progress)
+        carry_out(store, measure_units(vlm, make, left(), workers), ids, len(store.done), n, progress)
         there = read_run(folder)
         plain = lambda l: {k: v for k, v in l.items() if k not in ('at', 'method', 'status')}
         kept = [plain(l) for l in there.lines if l['status'] == 'ok']
@@ -183,5 +183,5 @@ def run_study(
                 'may help.') from e
     refused = [l['why'] for l in there.lines if l['status'] != 'ok' and l['id'] in ids]
     if not refused: return f
-    have = f'{len(refused)} of {total} samples have no record ({len(f.records)} have)'
+    have = f'{len(refused)} of {n} samples have no record ({len(f.records)} have)'
     raise IncompleteError(f'{have}: {" | ".join(refused[:3])}')
