@@ -29,9 +29,7 @@ class Tab:
         self.view = w.HTML(EMPTY)
         self.parts = self.make()
         for part in self.parts: part.observe(lambda change: owner.redraw(), 'value')
-        top = wrapping(*self.parts)
-        top.layout.max_width = '940px'
-        self.box = w.VBox([top, self.view])
+        self.box = w.VBox([wrapping(*self.parts, max_width='940px'), self.view])
     def make(self) -> list:
         "The widgets of the tab"
         return []
@@ -116,7 +114,7 @@ class WordTab(Tab):
         "The words of the capture; first that of the row which the model's profile names"
         rows = self.owner.shown.rows
         self.word.options = [(f'{i}: {t}', i) for i, t in enumerate(words_shown(self.owner.shown))]
-        asked = () if rows.question is None else rows.question_tokens
+        asked = rows.question_tokens
         row = Lookup().settled(self.owner.vlm).row
         named = [] if row == 'last' else pick_words(asked, row_words(row), 'none')
         self.word.value = named[-1] if named else len(asked)   # the last position's row is that of the first word said
