@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from ..formulas.clutter import complexity, entropy
 from ..core.correlation import bin_means, logistic, spearman
 from ..core.errors import StatisticsError
-from ..core.plotting import plot_band, plot_forest, plot_style
+from ..core.plotting import CONCEPT_COLORS, plot_band, plot_forest, plot_style
 from ..core.saliency import merge_heads, pick_layers
 from ..core.stats import Estimate, interval_of, mean_interval, paired_effect
 from ..data.drawing import SIZE
@@ -98,7 +98,7 @@ BOOTSTRAP_DRAWS = 400 # of every bootstrap in the studies
 FEWEST = 10 # pictures; fewer carry no correlation and no odds
 COVARIATES = dict(objects='number of objects', side='mean side', tokens='number of image tokens')
 COMPLEXITY_LABELS = dict(T_c='texture $T_c$', C_c='colour $C_c$')
-MAP_COLOURS = dict(question=0, instruction=1, contrast=2) # as in `CONCEPT_COLORS`
+MAP_COLOURS = {m: CONCEPT_COLORS[concept] for m, concept in zip(ATTENTION_MAPS, ('A_Q', 'A_G', 'contrast'))}
 
 def to_dataframe(records, step='last', layers='paper') -> pd.DataFrame:
     "A row for each question: H in bits of the 'first' or 'last' generated token, mean of `pick_layers(layers)`"
@@ -137,26 +137,26 @@ PAPER_DECILES = dict(
     T_c=(.38, .41, .44, .53, .56, .58, .60, .61, .63, .67),
     C_c=(.37, .39, .40, .41, .42, .45, .46, .55, .57, .60))
 
-def plot_deciles(ax, t, x, pal): # table of `to_dataframe`; 'T_c' or 'C_c'; palette
+def plot_deciles(ax, t, x): # table of `to_dataframe`; 'T_c' or 'C_c'
     "Our means for each tenth of the pictures and each map, and the paper's"
     ax.plot(range(1, 11), PAPER_DECILES[x], 'k--', label='paper (TextVQA, 3B)')
     for m in ATTENTION_MAPS:
         h = t[m] - t[m].min()
         means = bin_means(t[x], h/max(h.max(), 1e-12), 10, clusters=t.image_key)[1]
-        plot_band(ax, np.linspace(1, 10, len(means)), means, pal[MAP_COLOURS[m]], label=m)
+        plot_band(ax, np.linspace(1, 10, len(means)), means, MAP_COLOURS[m], label=m)
     ax.set(xlabel=f'tenth of the pictures by {COMPLEXITY_LABELS[x]}', ylabel='entropy, min-max scaled')
     ax.set(ylim=(0, 1), xticks=range(1, 11))
 
-def plot_accuracy(ax, t, pal): # table of `to_dataframe`; palette
+def plot_accuracy(ax, t): # table of `to_dataframe`
     "Accuracy over entropy in six bins, for the three maps; dotted: question map, each kind of question alone"
     for m in ATTENTION_MAPS:
         x, means = bin_means(t[m], t.correct, 6, clusters=t.image_key)
-        plot_band(ax, x, means, pal[MAP_COLOURS[m]], scale=100, label=m)
+        plot_band(ax, x, means, MAP_COLOURS[m], scale=100, label=m)
     for kind, g in t.groupby('kind'):
         if not 1 < t.kind.nunique() < 5 or len(g) < 24: continue
         x, means = bin_means(g.question, g.correct, 6, 1)
         y = [100*i.value for i in means]
-        ax.plot(x, y, ':', color=pal[MAP_COLOURS['question']])
+        ax.plot(x, y, ':', color=MAP_COLOURS['question'])
         ax.annotate(kind, (x[-1], y[-1]), (3, 0), textcoords='offset points', fontsize=6, va='center')
         ax.set_title('dotted: question map, each kind alone')
     ax.set(xlabel='entropy, bits (times 0.69: nats)', ylabel='accuracy, %', ylim=(0, 100))
@@ -166,25 +166,25 @@ def layer_values(records, m, step='last') -> np.ndarray: # of `measure_entropy`;
     "Entropy by layer, [questions, L] bits"
     return np.array([r['H'][m][step] for r in records])
 
-def plot_layer_entropy(ax, records, pal):
+def plot_layer_entropy(ax, records):
     "Entropy by layer for the calmest and the busiest third of the pictures"
     for style, third in zip(('--', '-'), outer_thirds(records, 'T_c')):
         pictures = [image_key_of(r) for r in third]
         for m in ATTENTION_MAPS:
             means = [mean_interval(h, BOOTSTRAP_DRAWS, clusters=pictures) for h in layer_values(third, m).T]
-            plot_band(ax, range(len(means)), means, pal[MAP_COLOURS[m]], ls=style)
+            plot_band(ax, range(len(means)), means, MAP_COLOURS[m], ls=style)
     ax.set(xlabel='layer', ylabel='entropy, bits', title='calm third dashed, busy third solid')
     nats = lambda bits: bits*math.log(2), lambda nats: nats/math.log(2)
     ax.secondary_yaxis('right', functions=nats).set_ylabel('nats')
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #3be4cc73
-def plot_layer_rho(ax, records, x, pal): # 'T_c' or 'C_c'
+def plot_layer_rho(ax, records, x): # 'T_c' or 'C_c'
     "Spearman correlation of complexity and entropy in each layer; shaded: the CARVE layers"
     limit, how = .25, dict(n=BOOTSTRAP_DRAWS//4, clusters=[image_key_of(r) for r in records], fewest=FEWEST)
     for m in ATTENTION_MAPS:
         by_layer = [try_estimate(spearman, [r[x] for r in records], h, **how) for h in layer_values(records, m).T]
         rho = {l: e for l, e in enumerate(by_layer) if e is not None}
-        if rho: plot_band(ax, list(rho), rho.values(), pal[MAP_COLOURS[m]], label=m)
+        if rho: plot_band(ax, list(rho), rho.values(), MAP_COLOURS[m], label=m)
         limit = min(1, max([limit, *(1.1*abs(v) for e in rho.values() for v in e)]))
     band = pick_layers('paper', len(by_layer))
     ax.axvspan(band[0] - .4, band[-1] + .4, color='.9', zorder=0)
@@ -195,14 +195,14 @@ def plot_layer_rho(ax, records, x, pal): # 'T_c' or 'C_c'
 def plot_entropy(records) -> Figure:
     "Deciles beside the paper's, accuracy over entropy, and both by layer"
     t = to_dataframe(records)
-    with plot_style() as pal:
+    with plot_style():
         fig = Figure((8, 4.8), layout='constrained')
         upper, lower = fig.subplots(2, 3)
         for x, deciles, rho in zip(('T_c', 'C_c'), upper, lower[1:]):
-            if t[x].nunique() > 1 and len(t) > 3: plot_deciles(deciles, t, x, pal)
-            plot_layer_rho(rho, records, x, pal)
-        if len(t) > 3: plot_accuracy(upper[2], t, pal)
-        plot_layer_entropy(lower[0], records, pal)
+            if t[x].nunique() > 1 and len(t) > 3: plot_deciles(deciles, t, x)
+            plot_layer_rho(rho, records, x)
+        if len(t) > 3: plot_accuracy(upper[2], t)
+        plot_layer_entropy(lower[0], records)
         fig.legend(*upper[0].get_legend_handles_labels(), loc='outside lower center', ncols=4)
     return fig
 
@@ -297,14 +297,14 @@ def plot_levels(ax, v, color, scale=1, **kw): # [questions, 5]; of the line; on 
     plot_band(ax, range(5), changes, color, scale=scale, **kw)
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #b6cfd727
-def plot_paths(ax, t, pal): # table of `to_dataframe`; palette
+def plot_paths(ax, t): # table of `to_dataframe`
     "Total, direct and indirect effects on accuracy, through the entropy of each map"
     parts, rows = ('total', 'direct', 'indirect'), {}
     for ladder, m in product(LADDERS, ('question', 'contrast')):
         effects = try_estimate(mediation, *(clutter_levels(t, c, ladder) for c in (m, 'correct'))) or {}
         rows[f'{ladder}: {m}'] = [effects.get(k) for k in parts]
     def style(name, k):
-        return dict(color=pal[MAP_COLOURS[name.split()[-1]]], marker='sDo'[k], mfc=None if k == 2 else 'w')
+        return dict(color=MAP_COLOURS[name.split()[-1]], marker='sDo'[k], mfc=None if k == 2 else 'w')
     plot_forest(ax, rows, parts, scale=100, style=style)
     ax.set(xlabel='effect on accuracy of going from calm to busy, points')
 
@@ -318,7 +318,7 @@ def plot_intervention(records) -> Figure:
         axes = top.subplots(1, 3, sharey=True)
         accuracy, forest = low.subplots(1, 2)
         for ax, ladder, color in zip(axes, LADDERS, (pal[3], pal[4], '.2')):
-            for m in ATTENTION_MAPS: plot_levels(ax, clutter_levels(t, m, ladder), pal[MAP_COLOURS[m]], label=m)
+            for m in ATTENTION_MAPS: plot_levels(ax, clutter_levels(t, m, ladder), MAP_COLOURS[m], label=m)
             plot_levels(accuracy, clutter_levels(t, 'correct', ladder), color, 100, label=ladder)
             ax.axhline(0, color='.5', lw=.6)
             n = len(clutter_levels(t, 'question', ladder))
@@ -328,7 +328,7 @@ def plot_intervention(records) -> Figure:
         accuracy.set(xlabel='level', xticks=range(5), ylabel='change of accuracy, points')
         for ax in (axes[1], accuracy):
             if ax.lines[1:]: ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=3)
-        plot_paths(forest, t, pal)
+        plot_paths(forest, t)
     return fig
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #4561bfaf
