@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FIELD_NAMES', 'option', 'argument', 'Pictures', 'Question', 'JsonFile', 'AsJson', 'Force', 'Quiet', 'Seed', 'Layers',
-           'NewTokens', 'Kinds', 'Samples', 'Workers', 'MODEL', 'app', 'parse_model', 'checked', 'word', 'one_of',
-           'command', 'do_ask', 'do_map', 'write_page', 'do_explore', 'do_scene', 'do_demo', 'do_eval', 'do_report',
-           'do_study', 'do_bench', 'do_methods', 'do_families', 'do_profile', 'do_checkup']
+           'NewTokens', 'Workers', 'MODEL', 'app', 'parse_model', 'checked', 'word', 'one_of', 'command', 'do_ask',
+           'do_map', 'write_page', 'do_explore', 'do_scene', 'do_demo', 'do_eval', 'do_report', 'do_study', 'do_bench',
+           'do_methods', 'do_families', 'do_profile', 'do_checkup']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
 import json, logging, os, re, shlex, sys, tempfile
@@ -141,8 +141,6 @@ Layers = Annotated[Any, option(
     "decoder layers instead of the method's: indices such as 3,4, or parts of the depth such as .6,.8, or all",
     read=_parse_layers, metavar='L')]
 NewTokens = Annotated[int, option('longest answer', min=1, metavar='N')]
-Kinds = Annotated[Any, option('kinds of question, of scenes', read=_parse_kinds, among=_KIND_NAMES, metavar='K,K')]
-Samples = Annotated[int|None, option('how many samples', min=1, metavar='N')]
 Workers = Annotated[int|None, option('processes (default: as many as make sense here)', min=1, metavar='N')]
 
 # %% ../../nbs/library/cli/03_commands.ipynb #31c9cdd2
@@ -448,7 +446,8 @@ def do_eval(
         is_eager=True)] = None,
     quiet: Quiet = False,
     n: Annotated[int|None, _SAMPLE('the first ones (default: all; 300 scenes)', min=1, metavar='N')] = None,
-    kinds: Kinds = None,
+    kinds: Annotated[Any, option(
+        'kinds of question, of scenes', read=_parse_kinds, among=_KIND_NAMES, metavar='K,K')] = None,
     split: Annotated[str|None, _SAMPLE('of the set (default: the usual one)', metavar='S')] = None,
     shuffle: Annotated[bool, _SAMPLE('choose the --n samples by chance, with --seed', '--shuffle')] = False,
     rule: Annotated[str|None, _SAMPLE(
@@ -523,7 +522,8 @@ def do_study(
     loading, data: Annotated[str|None, option(
         'folder with pictures and one .jsonl, .json or .csv file of questions and answers (default: held-out scenes)',
         metavar='D')] = None,
-    n: Samples = None, out: Annotated[str|None, option(
+    n: Annotated[int|None, option('how many samples', min=1, metavar='N')] = None,
+    out: Annotated[str|None, option(
         'folder for records and figure (default: study_out/NAME, of another model NAME-MODEL)', metavar='DIR')] = None,
     workers: Workers = None, quiet: Quiet = False):
     "Measure what a chapter claims, draw its figure, tell what came out; goes on where it was stopped."

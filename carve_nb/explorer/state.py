@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 import numpy as np, torch
 from matplotlib import colormaps
+from matplotlib.colors import Normalize
 from PIL import Image
 from ..attention.cache import AttentionCache
 from ..method.results import Result
@@ -146,10 +147,9 @@ def head_map(shown, layer, head) -> Saliency: # pixels of the copy
 # %% ../../nbs/library/explorer/00_state.ipynb #86eab753
 def head_picture(values, layers, at, side=22) -> Image.Image: # [L, H], their indices, (layer, head)
     "A square for each head, a row for each layer, brighter for larger values; the selected head is outlined"
-    v = np.asarray(values, np.float64)
-    lit = (v - v.min())/max(v.max() - v.min(), 1e-12)
-    cells = Image.fromarray((255*colormaps['cividis'](lit)[..., :3]).astype(np.uint8))
-    cells = cells.resize((side*v.shape[1], side*v.shape[0]), Image.Resampling.NEAREST)
+    lit = Normalize()(np.asarray(values, np.float64))
+    cells = Image.fromarray(colormaps['cividis'](lit, bytes=True)[..., :3])
+    cells = cells.resize([side*n for n in cells.size], Image.Resampling.NEAREST)
     x = at[1]*side
     y = layers.index(at[0])*side
     return draw_boxes(cells, [(x, y, x + side, y + side)], '#ff5555', 3)

@@ -136,9 +136,9 @@ class SettingsPanel:
         self.put(Carve())
         for d in self.all.values(): d.observe(self.moved, 'value')
         self.preset.observe(self.preset_moved, 'value')
-        self.more = w.Accordion([w.VBox([d for k, d in self.all.items() if k not in FIRST])], selected_index=None)
-        self.more.set_title(0, 'More settings')
-        self.box = w.VBox([self.preset, *(self.all[k] for k in FIRST), self.more], layout=w.Layout(min_width='365px'))
+        more = w.Accordion([w.VBox([d for k, d in self.all.items() if k not in FIRST])], selected_index=None)
+        more.set_title(0, 'More settings')
+        self.box = w.VBox([self.preset, *(self.all[k] for k in FIRST), more], layout=w.Layout(min_width='365px'))
 
     def moved(self, change):
         "A dial was moved"

@@ -8,7 +8,7 @@ __all__ = ['masking_samples', 'measure_masking', 'layer_costs', 'fusion_layers',
 
 # %% ../../nbs/library/studies/06_masking.ipynb #a56b0dcf
 import math
-from itertools import count
+from itertools import count, pairwise
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from ..attention.layer_masking import mask_image_tokens
@@ -61,8 +61,8 @@ def fusion_layers(costs) -> tuple: # of `layer_costs` for each layer alone
     A review comes after layers without a cost: 15 % of the depth, at least 2."""
     gap = max(2, math.ceil(.15*len(costs)))
     fuse = [l for l, e in enumerate(costs) if e.value > 0 and e.p < .05]
-    for i in range(1, len(fuse)):
-        if fuse[i] - fuse[i-1] > gap: return fuse, fuse[i:]
+    for i, (before, layer) in enumerate(pairwise(fuse), 1):
+        if layer - before > gap: return fuse, fuse[i:]
     return fuse, []
 
 # %% ../../nbs/library/studies/06_masking.ipynb #5161743c

@@ -24,7 +24,7 @@ from ..method.results import Timings
 from ..core.errors import CarveError
 from ..core.image import open_image
 from ..core.saliency import Saliency, patch_cover
-from ..core.stats import difference, mean_interval, picture_places
+from ..core.stats import difference, mean_interval
 from ..data.datasets import load_benchmark
 from ..data.scoring import score_answer
 from ..data.records import Absent, Record, folder_pictures
@@ -137,8 +137,8 @@ def profile_model(vlm: VLM, samples: Iterable,
 
     `samples` have `image`, `question`, `image_key` and perhaps `box`; `over` goes over the pictures, such as a progress bar.
     Raises `CarveError` if no picture has two questions."""
-    places = picture_places([s.image_key or str(s.image) for s in samples])
-    pictures = [[samples[i] for i in at] for at in places if len(at) > 1]
+    by_picture = groupby(samples, lambda s: s.image_key or str(s.image))
+    pictures = [asked for asked in by_picture.values() if len(asked) > 1]
     if not pictures: raise CarveError('No picture has two questions: agreement compares what they see in one picture.')
     key, rounded_key = weights_key(vlm), weights_key(vlm, torch.bfloat16)    # an error before the pictures are read
     scores, looks = [], []
