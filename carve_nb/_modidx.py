@@ -2441,8 +2441,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'carve_nb/studies/runner.py'),
                                          'carve_nb.studies.runner.StudySpec': ( 'library/studies/runner.html#studyspec',
                                                                                 'carve_nb/studies/runner.py'),
-                                         'carve_nb.studies.runner._spec': ( 'library/studies/runner.html#_spec',
-                                                                            'carve_nb/studies/runner.py'),
                                          'carve_nb.studies.runner.check_stored': ( 'library/studies/runner.html#check_stored',
                                                                                    'carve_nb/studies/runner.py'),
                                          'carve_nb.studies.runner.check_study': ( 'library/studies/runner.html#check_study',

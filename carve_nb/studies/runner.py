@@ -40,15 +40,16 @@ class StudySpec:
     n: int # samples of a full run
     scenes_only: bool = False # does it need our own scenes?
 
-def _spec(module, name, *facts):
-    "The study whose four functions bear its name"
-    names = f'{name}_samples', f'measure_{name}', f'plot_{name}', f'summarize_{name}'
-    return StudySpec(name, *(getattr(module, f) for f in names), *facts)
-
 # %% ../../nbs/library/studies/18_runner.ipynb #d058b9a8
 STUDIES = {s.name: s for s in (
-    _spec(entropy, 'entropy', 1575), _spec(entropy, 'intervention', 2250, True), _spec(convergence, 'convergence', 400),
-    _spec(masking, 'masking', 600))}
+    StudySpec('entropy', entropy.entropy_samples, entropy.measure_entropy, entropy.plot_entropy,
+        entropy.summarize_entropy, 1575),
+    StudySpec('intervention', entropy.intervention_samples, entropy.measure_intervention, entropy.plot_intervention,
+        entropy.summarize_intervention, 2250, scenes_only=True),
+    StudySpec('convergence', convergence.convergence_samples, convergence.measure_convergence,
+        convergence.plot_convergence, convergence.summarize_convergence, 400),
+    StudySpec('masking', masking.masking_samples, masking.measure_masking, masking.plot_masking,
+        masking.summarize_masking, 600))}
 
 def find_study(study) -> StudySpec: # one, or a name of `STUDIES`
     "The study of a name, or a clear error"
