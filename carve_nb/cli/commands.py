@@ -232,7 +232,7 @@ def do_ask(images: Pictures, question: Question, loading,
     max_new_tokens: NewTokens = 32,
     box: Annotated[Any, option('true region, for --method oracle', read=_parse_box, metavar='X0,Y0,X1,Y1')] = None,
     out: Annotated[str|None, option(
-        'folder to write into, made where it is not there', '--out', metavar='DIR')] = None,
+        'folder to write into, made where it is not there', metavar='DIR')] = None,
     to_json: JsonFile = None, force: Force = False,
     verbose: Annotated[bool, option(
         'also say what the model answers alone, how sure it is, and where was looked; a terminal is told anyway',
@@ -265,7 +265,7 @@ def do_ask(images: Pictures, question: Question, loading,
 @command('Look')
 def do_map(images: Pictures, question: Question, loading,
     out: Annotated[Any, option(
-        'S.npy: float32, height x width of the picture; S.png: the map over the picture', '--out',
+        'S.npy: float32, height x width of the picture; S.png: the map over the picture',
         read=partial(check_picture, others=('', '.npy')), metavar='S.npy')],
     method: Annotated[str, option(f'one of {", ".join(_MAP_METHODS)}', **one_of('method', _MAP_METHODS))] = 'lookup',
     layers: Layers = None, force: Force = False):
@@ -348,7 +348,7 @@ def do_explore(loading,
 def do_scene(seed: Seed = 0,
     kind: Annotated[str, option(f'of question: {", ".join(_KIND_NAMES)}', **one_of('kind', _KIND_NAMES))] = 'digit',
     split: Annotated[str, option(', '.join(_SPLIT_NAMES), **one_of('split', _SPLIT_NAMES))] = 'heldout',
-    out: Annotated[Any, option('picture file to write', '--out', read=check_picture, metavar='s.png')] = None,
+    out: Annotated[Any, option('picture file to write', read=check_picture, metavar='s.png')] = None,
     to_json: JsonFile = None, force: Force = False):
     "Draw a cluttered scene with a question, its answer and the true region."
     if out and to_json and os.path.realpath(out) == os.path.realpath(to_json):

@@ -44,7 +44,7 @@ from ..runs.store import RunStore, unsupported_lines, attempt, carry_out, differ
 from .profile import profile_model, rounded, scene_questions
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #77d6a6ba
-SIZES = np.log2([share(k) for k in range(SMALLEST + 1)])     # of the steps
+SIZES = np.log2(share(np.arange(SMALLEST + 1)))     # of the steps
 PRIOR = np.meshgrid(np.arange(SIZES[-1] - 1, SIZES[0] + 1, .125), [1.5, 3., 6., 12.], [.55, .7, .8, .88, .94, .98], indexing='ij')
 
 def right_share(x, threshold, slope, ceiling, chance):
