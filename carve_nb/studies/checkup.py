@@ -364,13 +364,13 @@ def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
     arms = [a for a in ARMS if a not in evaluator.unfit]
     store.add(unsupported_lines(evaluator.unfit))
     done, total = len({id for id, _ in store.done if id}), n*len(kinds)
-    tell = partial(print, file=sys.stderr) if progress else lambda text: None
     if progress and done < total:
         minutes = (total - done)*time_question(evaluator, canvas)
-        tell(f'{total - done} questions in {len(arms) + 1} ways: about {minutes:.1f} minutes')
+        print(f'{total - done} questions in {len(arms) + 1} ways: about {minutes:.1f} minutes', file=sys.stderr)
     start = perf_counter()
     carry_out(store, ask_ladders(store, evaluator, arms, test, n, ids), ids, done, total, progress)
-    tell(f'{len(ids) - done} questions took {(perf_counter() - start)/60:.1f} minutes')
+    if progress:
+        print(f'{len(ids) - done} questions took {(perf_counter() - start)/60:.1f} minutes', file=sys.stderr)
     found = read_run(out)
     export_run(out, [line for line in found.lines if line['id'] in {'', *ids}], 'protocol.json', found.protocol)
     row, own_data = make_row(out), data and check_data(vlm, data, Path(out)/'data', test, progress)

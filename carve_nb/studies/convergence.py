@@ -14,7 +14,7 @@ import math
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import chain, count, islice
+from itertools import count, islice
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from scipy.spatial.distance import squareform
@@ -60,11 +60,12 @@ CLUTTER = dict(easy=.1, cluttered=.9)
 def convergence_samples(n):
     "Held-out questions, each on an easy and on a cluttered background; the id ends in its name"
     kinds = 'digit', 'color', 'shape'
-    def both(seed):
-        for name, knob in CLUTTER.items():
-            s = to_sample(make_scene(seed, texture=knob, colour=knob), kinds[seed % len(kinds)])
-            if s: yield replace(s, id=f'{s.id}-{name}')
-    return islice(chain.from_iterable(map(both, count())), n)
+    def endless():
+        for seed in count():
+            for name, knob in CLUTTER.items():
+                s = to_sample(make_scene(seed, texture=knob, colour=knob), kinds[seed % len(kinds)])
+                if s: yield replace(s, id=f'{s.id}-{name}')
+    return islice(endless(), n)
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #fef69847
 BANDS = dict(paper='paper', fraction=(20/32, 25/32), late=(.5, 1.), all=None)
