@@ -183,12 +183,12 @@ def command(panel, epilog=None): # decorator
     A parameter `loading` stands for the options of `_read_loading`."""
     shared = signature(_read_loading).parameters
     def register(f):
-        own = [p for k, p in signature(f).parameters.items() if k != 'loading']
-        loads = len(own) < len(signature(f).parameters)
+        own = dict(signature(f).parameters)
+        loads = own.pop('loading', None)
         def parsed(**given):
             if loads: given['loading'] = _read_loading(**{k: given.pop(k) for k in shared})
             return partial(f, **given)
-        parsed.__signature__ = Signature([*own, *(shared.values() if loads else ())])
+        parsed.__signature__ = Signature([*own.values(), *(shared.values() if loads else ())])
         app.command(f.__name__.removeprefix('do_'), help=f.__doc__, rich_help_panel=panel, epilog=epilog)(parsed)
         return f
     return register

@@ -112,9 +112,9 @@ class WordTab(Tab):
 
     def renew(self):
         "The words of the capture; first that of the row which the model's profile names"
-        rows = self.owner.shown.rows
-        self.word.options = [(f'{i}: {t}', i) for i, t in enumerate(words_shown(self.owner.shown))]
-        asked = rows.question_tokens
+        shown = self.owner.shown
+        self.word.options = [(f'{i}: {t}', i) for i, t in enumerate(words_shown(shown))]
+        asked = shown.rows.question_tokens
         row = Lookup().settled(self.owner.vlm).row
         named = [] if row == 'last' else pick_words(asked, row_words(row), 'none')
         self.word.value = named[-1] if named else len(asked)   # the last position's row is that of the first word said
