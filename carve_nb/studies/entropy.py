@@ -338,8 +338,7 @@ def level_table(tables, ladder) -> pd.DataFrame: # step -> table of `to_datafram
     if not len(points): return pd.DataFrame()
     for step, t in tables.items():
         for c in (*ATTENTION_MAPS, *('T_c', 'C_c', 'correct')*(step == 'last')):
-            levels = clutter_levels(t, c, ladder).T
-            calm, busy = levels[0], levels[-1]
+            calm, *_, busy = clutter_levels(t, c, ladder).T
             name = f'{c} entropy, {step} token' if c in ATTENTION_MAPS else c
             change = try_estimate(paired_effect, busy, calm)
             rows[name] = dict(calm=round(calm.mean(), 3), busy=round(busy.mean(), 3), change=change)
