@@ -28,6 +28,9 @@ EQUIVALENT = {   # a changed line -> why no test can tell
     'shares = hits/max(said, 1), hits/max(true, 1), 2*hits/max(said + true, 2), said/len(pairs)': 'a hit is said and true',
     "with closing(sqlite3.connect(f'{path.absolute().as_uri()}?mode=rw', timeout=30, uri=False)) as db:": 'SQLite is built to read URIs',
     "if calls: bar.set_postfix_str(f'{\" \".join(shares)}, {calls} calls', refresh=True)": 'how often a bar is drawn',
+    "seconds = Timings({k: sum(f['seconds'][k] for f in found) for k in found[ -1]['seconds']})": 'each is found in the same stages',
+    'ends = not made.gain or len(made.gain) <= 3': '`about` reads all three',
+    'S = as_saliency(gain, prompt.spans[ -1], image)': 'a tower that reads several views is refused',
     "assert fits, f'The map is {values.shape}, the tokens are {grids[ -1]}: make it with as_saliency.'": 'what an error says',
 }
 
