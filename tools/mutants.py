@@ -31,6 +31,9 @@ EQUIVALENT = {   # a changed line -> why no test can tell
     "seconds = Timings({k: sum(f['seconds'][k] for f in found) for k in found[ -1]['seconds']})": 'each is found in the same stages',
     'ends = not made.gain or len(made.gain) <= 3': '`about` reads all three',
     'S = as_saliency(gain, prompt.spans[ -1], image)': 'a tower that reads several views is refused',
+    'output_attentions=True, return_dict_in_generate=False)': "only a GPU's memory tells",
+    'LABELS = dict(red=(190, 30, 45), blue=( 31, 80, 200), green=(20, 120, 60), black=(15, 15, 15), purple=(120, 40, 150))': 'a shade',
+    'x, y = (int(i*side/3 + chance.random()*max( 1, side/3 - label))': 'less than a pixel',
     "assert fits, f'The map is {values.shape}, the tokens are {grids[ -1]}: make it with as_saliency.'": 'what an error says',
 }
 
