@@ -83,6 +83,7 @@ class RayEngine:
     workers: int = 1 # processes
     gpus_per_worker: float|None = None # .5: two workers on one GPU; None: 1 where the cluster has GPUs, else 0
     address: str|None = None # of a cluster; None: this machine
+    tries: int = 3 # times that a unit is given to another worker when its own has died
 
     def __post_init__(self):
         self.pids = set() # processes from which lines came
@@ -120,7 +121,7 @@ class RayEngine:
             rows = [dict(unit=ray.cloudpickle.dumps(o)) for o in left.items()]
             measured = ray.data.from_items(rows, override_num_blocks=min(len(left), 4000)).map_batches(
                 ModelWorker, fn_constructor_args=(job,), compute=pool, batch_size=1, max_restarts=-1,
-                max_task_retries=3, **self.needed) # of a unit, when its worker has died
+                max_task_retries=self.tries, **self.needed)
         try: yield from (pickle.loads(row['measured']) for row in measured.iter_rows())
         except ray.exceptions.RayError as e:
             raise RunError(f'The workers cannot go on: {str(e).strip().splitlines()[-1]}') from None
