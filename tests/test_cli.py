@@ -1,6 +1,7 @@
 "The command `carve`, as a shell sees it."
 from contextlib import closing
 from dataclasses import replace
+from importlib.metadata import requires
 import json, os, shlex, shutil, signal, sqlite3, subprocess, sys, time
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ from carve_nb.runs.store import STORE, RunStore
 from carve_nb.cli.main import main
 from carve_nb.core.errors import CarveError
 from processes import Carve, run
+
+# what is said of 0 where 1 is the least: by pydantic, or by click with an older typer
+LEAST = 'equal to 1' if any(r.startswith('pydantic') for r in requires('typer')) else 'range x>=1'
 
 
 @pytest.fixture(scope='module')
@@ -70,7 +74,7 @@ def test_help_is_light():
     (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', 'a.jpg', 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', 'a.jpg', 'What?', '--dtype', 'float8'], 'perhaps'),
     (['aks'], "Did you mean 'ask'"), (['ask', 'a.jpg', 'What?', '--methd', 'none'], '--method'), (['ask', 'a.jpg', 'Who', 'is', 'it?'], 'in quotation marks'),
     (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--out', 'S.xyz'], '.npy or .png'), (['map', 'a.jpg', 'What?', '--out', 'S.xbm'], '.npy or .png'), (['scene', '--out', 's.png', '--json', './s.png'], 'name two files'),
-    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], "Invalid value for '--n'"), (['profile', '--auto', '--n', '1'], '--auto needs --n 2'), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no pictures'),
+    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], LEAST), (['profile', '--auto', '--n', '1'], '--auto needs --n 2'), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no pictures'),
     (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --method carve:lam=1'),
     (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['demo', '--quick'], 'carve demo alone'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give a picture file'),
     (['map', 'a.jpg', 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, paper'), (['scene', '--json', 'README.md'], 'README.md is there already and would be lost'),
