@@ -178,3 +178,10 @@ def test_weights_that_cannot_be_read(vlm):
         with record_attention(model.model, model.processor, prompt.inputs, [SCENE.image]) as rows: model.model(**model.to_device(prompt))
         assert rows.saliency().values.any()
     assert (look(vlm, AttentionCache()) == plain).all()
+
+
+def test_read_once_for_a_profile(vlm, monkeypatch):
+    "All weights are read to find a profile, and no second time"
+    seen = []
+    monkeypatch.setattr('carve_nb.method.profiles.weights_state', lambda vlm: seen.append(1) or weights_state(vlm))
+    assert find_profile(vlm) and len(seen) == 1

@@ -10,6 +10,7 @@ __all__ = ['CONFUSED', 'contrast_logits', 'longer', 'ContrastProcessor', 'kept_s
 import inspect, math
 from contextvars import Context
 from dataclasses import dataclass, replace
+from functools import cached_property
 import torch
 from transformers import BatchFeature, LogitsProcessor
 from ..attention.intervention import Edit, raise_scores
@@ -49,6 +50,12 @@ class ContrastProcessor(LogitsProcessor):
     beta: float = .1     # as in `contrast_logits`
     seen: list = None    # ids of the last step
 
+    @cached_property
+    def cached(self) -> bool:
+        "Does the model go on from a cache? Not where each `generate` must have pixels"
+        pixels = inspect.signature(self.vlm.model.generate).parameters.get('pixel_values')
+        return not pixels or pixels.default is not pixels.empty
+
     def read(self, tokens, anew): # list of ids generated so far
         "One pass over what is new, from the prompt on if all is to be read anew"
         model = self.vlm.model
@@ -60,8 +67,7 @@ class ContrastProcessor(LogitsProcessor):
             inputs = longer(self.inputs, tokens)
             if self.cache is not None: inputs['past_key_values'] = self.cache
             out = model.generate(**inputs, generation_config=greedy(model, 1))
-        pixels = inspect.signature(model.generate).parameters.get('pixel_values')
-        if not pixels or pixels.default is not pixels.empty:
+        if self.cached:
             self.cache = out.past_key_values
             once = 'pixel', 'past', 'mm_encoder'   # only the first pass takes these
             self.inputs = {k: v for k, v in self.inputs.items() if not k.startswith(once)}
@@ -94,7 +100,6 @@ def add_noise(pixels, step=500, seed=0, frames=1): # normalised, or [patches, C 
     noise = torch.randn(x[:, :, :1].shape, generator=torch.Generator().manual_seed(seed)).to(x)
     a = kept_signal(step)
     return (a**.5*x + (1 - a)**.5*noise).view_as(pixels)
-
 
 # %% ../../nbs/library/method/25_contrast.ipynb #e053f96c
 @dataclass(repr=False)

@@ -7,7 +7,7 @@ __all__ = ['ROWS', 'PICTURES', 'FLOOR', 'SINKS', 'short_name', 'row_words', 'wor
            'find_profile']
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6f3004ce
-import json, math, os
+import json, math
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from html import escape
@@ -206,7 +206,7 @@ def find_profile(vlm) -> ModelProfile:
 
     It is the first that is sure, or else the first; None where there is none."""
     key, rounded = _find_keys(vlm)
-    own = profile_path(vlm)
+    own = kept_folder()/f'{key}.json'
     shipped = [CHECKPOINTS/name/'profile.json' for name in PACKAGED]
     kept = [_read(path, path.stat().st_mtime_ns) for path in (own, *shipped) if path.is_file()]
     if own.is_file() and kept[0].weights != key: kept[0].use(vlm)   # which says what is wrong
