@@ -55,7 +55,7 @@ def cut_names(n) -> list: # layers of the decoder; of (path, set of layers)
 def blocked_paths(prompt, n, rng) -> dict: # as in `row_places`; -> name -> (rows, columns)
     "What each cut keeps from whom: a row from the pictures, or the last position from words"
     start, N = max(s.end for s in prompt.spans), len(prompt)
-    pictures, places = torch.cat([s.tokens for s in prompt.spans]).tolist(), row_places(prompt, n)
+    pictures, places = prompt.columns.tolist(), row_places(prompt, n)
     word, behind, last = places['word'], range(start, N + n - 1), N - 1
     others = [i for i in range(start, last) if i not in word]
     drawn, other = (rng.choice(others, len(word), replace=False).tolist() for _ in CONTROLS)
@@ -98,7 +98,7 @@ def read_under(vlm, prompt, tokens, paths, rng) -> tuple: # the answer's tokens;
     First without a cut, of which the rows are, then under each of `cut_names`. What stands before the first row of a cut is read
     once, and the sets of layers of a path are a batch."""
     start, N, T = max(s.end for s in prompt.spans), len(prompt), len(tokens)
-    inputs, pictures = vlm.to_device(prompt), torch.cat([s.tokens for s in prompt.spans])
+    inputs, pictures = vlm.to_device(prompt), prompt.columns
     answer = torch.tensor(tokens, device=vlm.device)
     ids, at = torch.cat([inputs['input_ids'][0], answer[:-1]]), [*range(start, N + T - 1)]
     head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == N else v for k, v in inputs.items()}

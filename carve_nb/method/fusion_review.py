@@ -9,7 +9,6 @@ __all__ = ['FUSION_DEPTHS', 'LAST_DEPTH', 'REVIEW_DEPTH', 'Shift', 'attention_sh
 # %% ../../nbs/library/method/11_fusion_review.ipynb #01a18b69
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-import torch
 from ..core.saliency import is_flat, pick_layers
 from ..attention.layer_masking import decoder_layers
 from .view import ViewRule

@@ -8,7 +8,6 @@ __all__ = ['other_words', 'less_words', 'Lookup']
 # %% ../../nbs/library/method/07_lookup.ipynb #40c39a7c
 from dataclasses import dataclass, replace
 from typing import Literal
-import numpy as np
 from .results import Result
 from ..core.saliency import Saliency
 from ..core.words import pick_words, read_words, why_no_words
@@ -49,16 +48,16 @@ class Lookup(CropMethod):
     def choose(self, vlm) -> tuple: # (`Lookup`, notes)
         "The method with the row, the layers and the baseline that are read in a model"
         given = {k: getattr(self, k) for k in ('row', 'layers', 'baseline') if getattr(self, k) is not None}
-        found, notes = {}, []
-        if not self.row:
-            profile = find_profile(vlm)
-            if found := profile and profile.fields('lookup'):
-                if profile.dtype not in (None, str(vlm.dtype).removeprefix('torch.')):
-                    notes = [f'row and layers are those of the profile of the {profile.dtype} weights']
-            else:
-                why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
-                more = '`carve profile --force` with more pictures' if profile else '`carve profile`'
-                found, notes = dict(row='last'), [f'{why}, so the last position was read: {more} finds one']
+        profile = None if self.row else find_profile(vlm)
+        found = profile.fields('lookup') if profile else {}
+        notes = []
+        if found and profile.dtype not in (None, str(vlm.dtype).removeprefix('torch.')):
+            notes = [f'row and layers are those of the profile of the {profile.dtype} weights']
+        if not (found or self.row):
+            why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
+            more = '`carve profile --force` with more pictures' if profile else '`carve profile`'
+            found = dict(row='last')
+            notes = [f'{why}, so the last position was read: {more} finds one']
         return replace(self, **dict(baseline='none') | found | given), notes
 
     def settled(self, vlm): return self.choose(vlm)[0]

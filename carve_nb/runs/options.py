@@ -7,7 +7,6 @@ __all__ = ['Loading', 'RunOptions']
 
 # %% ../../nbs/library/runs/00_options.ipynb #0a7eeec6
 from dataclasses import dataclass, fields
-from pathlib import Path
 from ..core.errors import RunError
 from ..core.io import TINY
 

@@ -17,16 +17,15 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from time import perf_counter
-import numpy as np, pandas as pd, torch
+import numpy as np, pandas as pd
 from jinja2 import Environment
 from PIL import Image
 from scipy.special import logsumexp, softmax
-from ..attention.capture import VLM # with its captures
 from ..attention.family_check import check_family
 from ..core.errors import DataError
 from ..core.io import PACKAGED, TINY, digest, one_line, replace_file
 from ..core.plotting import panels_html
-from ..core.stats import difference, expanded_ends, mean_interval
+from ..core.stats import difference, expanded_ends, mean_interval, rounded
 from ..data.datasets import load_benchmark
 from ..data.drawing import SIZE
 from ..data.eye_test import CHANCE, LARGEST, SEEDS, SMALLEST, STEPS, eye_picture, eye_question, picture_side, share
@@ -41,7 +40,7 @@ from ..runs.options import Loading
 from ..runs.report import PAGE
 from ..runs.runner import MAY_CHANGE, RunConfig, SampleEvaluator, Task, run_eval
 from ..runs.store import RunStore, unsupported_lines, attempt, carry_out, differing, export_run, read_records, read_run
-from .profile import profile_model, rounded, scene_questions
+from .profile import profile_model, scene_questions
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #77d6a6ba
 SIZES = np.log2(share(np.arange(SMALLEST + 1)))     # of the steps
@@ -356,7 +355,7 @@ def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
     progress=True) -> dict: # show bar and estimate? the row
     "Examine a model: run, `row.json` and `checkup.html` in a folder; what is finished is not measured again"
     data = data and load_benchmark(data)     # an error before the work
-    vlm = model if isinstance(model, VLM) else Loading.of(model).load()
+    vlm = Loading.of(model).load()
     eyes = (read_run(out).protocol or {}).get('eyes') or examine_eyes(vlm, canvas)     # measured once
     test = plan_test(vlm, kinds, canvas)
     evaluator = SampleEvaluator(vlm, RunConfig((*ARMS, test['other']), SHORT_ANSWER, 16))

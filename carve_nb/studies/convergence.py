@@ -24,7 +24,7 @@ from ..core.correlation import spearman
 from ..core.errors import CarveError, StatisticsError
 from ..core.plotting import plot_band, plot_style
 from ..core.saliency import patch_cover, pick_layers
-from ..core.stats import Estimate, auroc, corrected, mean_interval, paired_effect, picture_places
+from ..core.stats import Estimate, auroc, corrected, mean_interval, paired_effect, picture_places, rounded
 from ..data.records import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..core.text import SHORT_ANSWER
@@ -41,7 +41,6 @@ def check_attending(vlm):
 def layer_facts(rows, box=None): # `AttentionRows` of all layers, true region -> dict of lists, JSON-ready
     "Entropy, mass, share, AUROC and hit of each layer, and the distances between layers"
     last, question = head_mean_rows(rows), head_mean_rows(rows, 'question')
-    rounded = lambda v: [round(float(x), 6) for x in v]
     i, j = np.triu_indices(len(last), 1)
     facts = dict(entropy=rounded(entropy(last)), entropy_question=rounded(entropy(question)),
         mass=rounded(last.sum(1)), distance=rounded(hellinger(last[i], last[j])))
@@ -50,8 +49,10 @@ def layer_facts(rows, box=None): # `AttentionRows` of all layers, true region ->
     target = cover > 0
     if not target.any() or target.all(): return facts
     return facts | dict(
-        area=round(float(cover.mean()), 6), share=rounded(last @ cover / last.sum(1)),
-        hit=rounded(rows.saliency(l).hit(box) for l in rows.layers), auroc=rounded(auroc(x, target) for x in last),
+        area=round(float(cover.mean()), 6),
+        share=rounded(last @ cover / last.sum(1)),
+        hit=rounded(rows.saliency(l).hit(box) for l in rows.layers),
+        auroc=rounded(auroc(x, target) for x in last),
         auroc_question=rounded(auroc(x, target) for x in question))
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #be16a634

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'SHAPES', 'LABELS', 'LABEL_WORDS', 'CALIBRATION_GRID', 'row_maps', 'row_agreement', 'scene_questions',
-           'picture_questions', 'profile_questions', 'best_cell', 'Look', 'look_at', 'rounded', 'sink_figure',
-           'touch_gain', 'profile_model', 'kind_questions', 'touch_by_kind', 'word_sample', 'mixed_questions',
-           'collect_case', 'replay', 'kind_weights', 'score_rules', 'choose_thresholds', 'try_thresholds',
-           'add_thresholds']
+           'picture_questions', 'profile_questions', 'best_cell', 'Look', 'look_at', 'sink_figure', 'touch_gain',
+           'profile_model', 'kind_questions', 'touch_by_kind', 'word_sample', 'mixed_questions', 'collect_case',
+           'replay', 'kind_weights', 'score_rules', 'choose_thresholds', 'try_thresholds', 'add_thresholds']
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000004
 import itertools
@@ -24,7 +23,7 @@ from ..method.results import Timings
 from ..core.errors import CarveError
 from ..core.image import open_image
 from ..core.saliency import Saliency, patch_cover
-from ..core.stats import difference, mean_interval
+from ..core.stats import difference, mean_interval, rounded
 from ..data.datasets import load_benchmark
 from ..data.scoring import score_answer
 from ..data.records import Absent, Record, folder_pictures
@@ -109,10 +108,6 @@ def look_at(vlm, samples, picture=0) -> tuple: # about one picture; its place; `
     with vlm.sharing(): captured = [vlm.capture(image, s.question, suffix=SHORT_ANSWER) for s in samples]
     looks = [Look(picture, s.kind, row_maps(r), image.size, r.raster(), s.box) for s, r in zip(samples, captured)]
     return looks, list(captured[0].layers)
-
-def rounded(values, digits=6) -> list: # an `Estimate`: its value and ends
-    "Numbers as plain values"
-    return [round(float(v), digits) for v in values]
 
 def sink_figure(maps) -> list: # [Nv] of questions about different pictures, in reading order
     "The share of the questions whose peaks fall on one patch, and the mean share of their maps that lies there"

@@ -24,7 +24,6 @@ from ..runs.engine import count_workers, measure_units
 from ..runs.options import Loading
 from ..runs.store import (
     ELSE, RunStore, attempt, carry_out, export_run, read_records, read_run, to_line)
-from ..attention.capture import VLM
 from ..models.model import free_memory, weights_key
 from . import convergence, entropy, masking
 
