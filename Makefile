@@ -11,6 +11,8 @@ LIST = $(PY) -c 'import sys, tomllib; p = tomllib.load(open("pyproject.toml", "r
         d |= dict(base=p["dependencies"], all=[]); print(*(o for k in sys.argv[1:] or d for o in d[k]), sep="\n")'
 # Tests never ask the Hub. Two notebooks or two tests run at a time, with one thread each.
 RUN = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
+# These open JupyterLab: one process, or they wait for each other.
+LAB = tests/test_browser.py tests/test_quickstart.py
 EXPORT = $(V)/bin/nbdev-export && $(B) tools/export_recipes.py
 
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
@@ -32,8 +34,8 @@ plain: $(V)/.ok $(V)-plain/.ok  ## the wheel with its base requirements and noth
 notebooks: $(V)/.ok  ## every notebook runs
 	$(RUN) $(B) tools/run_notebooks.py
 pytest: $(V)/.ok  ## all tests; in a browser also the pages that `make docs` left; those of the explorer go on from each other on one page
-	$(RUN) $(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) $(B) -m pytest -n 2 --dist worksteal --ignore tests/test_browser.py
-	$(RUN) $(B) -m pytest -n 0 tests/test_browser.py
+	$(RUN) $(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) $(B) -m pytest -n 2 --dist worksteal $(LAB:%=--ignore %)
+	$(RUN) $(B) -m pytest -n 0 $(LAB)
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
 	$(RUN) $(B) -m pytest -n 0 tests/test_families.py tests/test_stock.py tests/test_turns.py \
 	  --deselect tests/test_families.py::test_table_shipped --families-json=carve_nb/checkpoints/families.json
