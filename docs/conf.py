@@ -22,7 +22,7 @@ myst_linkify_fuzzy_links = False
 suppress_warnings = ['ref.python']  # a class of the same name in two modules, in a signature
 
 html_theme = 'furo'
-# colours that can be read: comments carry the documentation of parameters
+# colors that can be read: comments carry the documentation of parameters
 LIGHT = {'comment': '#47606b', 'number': '#19633f', 'name': '#0a5c80', 'part': '#2f6192', 'magic': '#8a2fa5', 'right': '#02724f', 'wrong': '#b34700'}
 DARK = {'comment': '#9fb0bd', 'number': '#a5d6ff', 'name': '#ff7b72', 'part': '#a5d6ff', 'magic': '#79c0ff', 'right': '#4fd6a5', 'wrong': '#ff9a57'}
 html_theme_options = dict(light_css_variables=LIGHT, dark_css_variables=DARK)

@@ -29,7 +29,7 @@ from carve_nb.data.records import image_key_of
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.carve import Carve
-from carve_nb.method.controls import CentreCrop, DirectAnswer, InstructionOnly, Oracle, QuestionOnly, RandomCrop
+from carve_nb.method.controls import CenterCrop, DirectAnswer, InstructionOnly, Oracle, QuestionOnly, RandomCrop
 from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
 from carve_nb.studies.runner import StudySpec, run_study
@@ -38,7 +38,7 @@ from carve_nb.studies.runner import StudySpec, run_study
 def ask_all(vlm, sample, methods, judge) -> tuple:
     """Every method on one question: (name → answer, correct, what `judge` keeps of a `Result`; `Carve`'s captures).
 
-    `methods`: name → what `make_method` takes. Equal captures and equal views are computed once."""
+    `methods`: name → what `make_method` takes. Equal captures and equal crops are computed once."""
     captures, made = AttentionCache(), {}
     captures.ask_for(sample.question)
     with vlm.sharing(), vlm.remembering():
@@ -51,17 +51,17 @@ def ask_all(vlm, sample, methods, judge) -> tuple:
 def tidy(records, by, unit=image_key_of) -> pd.DataFrame:
     "A row for each question and method; `by` is the field that makes the groups, `unit` what is asked in all of them"
     if not records: raise CarveError('No records; run the study first.')
-    rows = [{'picture': unit(r), by: r[by], 'method': m} | got for r in records for m, got in r['made'].items()]
+    rows = [{'image': unit(r), by: r[by], 'method': m} | got for r in records for m, got in r['made'].items()]
     return pd.DataFrame(rows)
 
-def wide(t, key) -> pd.DataFrame: # of `tidy`; a score: 'correct', 'touch', ...
-    "A row for each picture, a column for each (group, method) that has this score, all in the order of the records"
+def wide(t, key) -> pd.DataFrame: # of `tidy`; a score: 'correct', 'pointing', ...
+    "A row for each image, a column for each (group, method) that has this score, all in the order of the records"
     t, names = t.dropna(subset=key), [t.columns[1], 'method']
     columns = pd.MultiIndex.from_frame(t[names].drop_duplicates())
-    return t.pivot(index='picture', columns=names, values=key).astype(float).loc[t.picture.unique(), columns]
+    return t.pivot(index='image', columns=names, values=key).astype(float).loc[t.image.unique(), columns]
 
-def paired(pairs) -> pd.DataFrame: # label -> (scores, scores they are compared with), each by picture
-    "Scores with intervals, their change in points on the pictures that have both, and p, Holm over the table"
+def paired(pairs) -> pd.DataFrame: # label -> (scores, scores they are compared with), each by image
+    "Scores with intervals, their change in points on the images that have both, and p, Holm over the table"
     rows = {}
     for label, (a, b) in pairs.items():
         a, both = a.dropna(), pd.concat([a, b], axis=1).dropna()
@@ -94,13 +94,13 @@ def layer_choices(n_layers) -> list:
 # %% ../nbs/notes/ablation.ipynb #4c377397
 ABLATION_CHANGES = dict(
     steps=('first', 'last', 'all'), instruction=GENERAL_INSTRUCTIONS, instruction_suffix=(True, False),
-    final_images=('view', 'both'), fill=('black', 'none'), connectivity=(4, 8),
-    op=('ratio', 'log', 'difference'), normalise=(False, True), region_rule=('top_k', 'official'),
+    final_images=('crop', 'both'), fill=('black', 'none'), connectivity=(4, 8),
+    op=('ratio', 'log', 'difference'), normalize=(False, True), region_rule=('top_k', 'official'),
     rank=('sum', 'area'), min_side=(28, 128), square=(False, True))
 
 def single_changes(n_layers) -> list:
     "Everything that is changed alone, {field: value}s"
-    rows = [dict(query='last'), dict(query='question', words='all'), dict(query='question', words='content')]
+    rows = [dict(query='last'), dict(query='all'), dict(query='content')]
     lam = [dict(lam=1e-8, relative=False), *(dict(lam=l, relative=True) for l in (.01, .1, 1., 10.))]
     rest = [{field: v} for field, values in ABLATION_CHANGES.items() for v in values]
     return [*(dict(layers=v) for v in layer_choices(n_layers)), *rows, *lam, *rest]
@@ -111,8 +111,8 @@ ABLATION_COUNTS = (1, 2, 3, 4, 5)
 ABLATION_GRID = [(p, K) for p in ABLATION_SHARES for K in ABLATION_COUNTS]
 CENTERS = dict(default=Carve, paper=Carve.paper)
 
-def ablation_configs(n_layers=6, crossed=tuple(CENTERS)) -> dict: # centres around which p and K are crossed
-    "The family of settings, name → `Carve`: each differs from a centre in one thing, or in p and K"
+def ablation_configs(n_layers=6, crossed=tuple(CENTERS)) -> dict: # centers around which p and K are crossed
+    "The family of settings, name → `Carve`: each differs from a center in one thing, or in p and K"
     family = {}
     for name, make in CENTERS.items():
         grid = {f'{name} p={p:g} K={K}': make(p=p, K=K) for p, K in ABLATION_GRID if name in crossed}
@@ -124,13 +124,13 @@ def ablation_controls(): # name -> method
     "What a gain must be held against"
     ours = Carve()
     return {
-        'none': DirectAnswer(), 'random': RandomCrop(size_from=ours), 'centre': CentreCrop(size_from=ours),
+        'none': DirectAnswer(), 'random': RandomCrop(size_from=ours), 'center': CenterCrop(size_from=ours),
         'question-only': QuestionOnly(), 'instruction-only': InstructionOnly(), 'official': Carve.official(),
         'oracle': Oracle.like(ours)}
 
 # %% ../nbs/notes/ablation.ipynb #bddcd06b
 def measure_ablation(vlm, sample, configs=None, every=3) -> dict:
-    """Every setting on one question; equal captures and equal views are computed once.
+    """Every setting on one question; equal captures and equal crops are computed once.
 
     `configs`: name → method; None: the family and the controls, with p and K crossed around the paper's preset for
     one question in `every`, by a hash of its id."""
@@ -139,16 +139,16 @@ def measure_ablation(vlm, sample, configs=None, every=3) -> dict:
         configs = ablation_controls() | ablation_configs(vlm.n_layers, crossed)
     if sample.box is None: configs = {k: m for k, m in configs.items() if not isinstance(m, Oracle)}
     def judge(r):
-        found, box = dict(hit=None, iou=None, box=[int(v) for v in r.view.box]), sample.box
+        found, box = dict(hit=None, iou=None, box=[int(v) for v in r.crop.box]), sample.box
         if box and r.saliency is not None: found['hit'] = int(r.saliency.hit(box))
-        if box: found['iou'] = round(float(box_iou(r.view.box, box)), 3)
+        if box: found['iou'] = round(float(box_iou(r.crop.box, box)), 3)
         return found
     made, _ = ask_all(vlm, sample, configs, judge)
     return dict(id=sample.id, kind=sample.kind, truth=sample.answer, made=made)
 
 # %% ../nbs/notes/ablation.ipynb #37edfa69
 def setting_scores(records, key='correct') -> pd.DataFrame: # 'correct', 'hit' or 'iou'
-    "One score: a row for each picture, a column for each setting; NaN where it was not tried"
+    "One score: a row for each image, a column for each setting; NaN where it was not tried"
     if not records: raise CarveError('No records; run the study first.')
     notes = [{k: v[key] for k, v in r['made'].items()} for r in records]
     return pd.DataFrame(notes, map(image_key_of, records), dtype=float)
@@ -159,7 +159,7 @@ def compare_settings(records, names, base='default') -> pd.DataFrame: # of setti
     return paired({k: (s[k], s[base]) for k in names})
 
 def changed_names(records, center='default') -> list: # a key of `CENTERS`
-    "The settings that differ from a centre in one thing"
+    "The settings that differ from a center in one thing"
     return [k for k in setting_scores(records) if k.startswith(center + ' ') and not k.startswith(center + ' p=')]
 
 # %% ../nbs/notes/ablation.ipynb #07683620
@@ -179,7 +179,7 @@ PAPER_GRID = { # accuracy in per cent of the model alone; rows p = .2, .4, .6, .
         [78.0, 80.5, 79.0, 77.5, 76.5], [76.5, 78.2, 77.0, 76.0, 75.5]])}
 
 def plot_grids(fig, records): # matplotlib Figure or SubFigure
-    "Heat maps over p and K, ours and the paper's, with a colour scale each"
+    "Heat maps over p and K, ours and the paper's, with a color scale each"
     grids, untried = {}, np.full((3, 5), np.nan)
     for center in CENTERS:
         gains, n = grid_gains(records, center)
@@ -223,7 +223,7 @@ def plot_ablation(records) -> Figure:
 
 # %% ../nbs/notes/ablation.ipynb #f75cd5bf
 def best_cell(records, center) -> pd.DataFrame: # a key of `CENTERS`
-    "The best cell of a grid, chosen on these questions, over its centre and the model alone; empty without a grid"
+    "The best cell of a grid, chosen on these questions, over its center and the model alone; empty without a grid"
     gains, n = grid_gains(records, center)
     if not n: return pd.DataFrame()
     p, K = ABLATION_GRID[np.nanargmax(gains)]
@@ -231,7 +231,7 @@ def best_cell(records, center) -> pd.DataFrame: # a key of `CENTERS`
     return paired({(best, f'over {k}'): (s[best], s[k]) for k in (center, 'none')}).drop(columns='p_holm')
 
 def summarize_ablation(records) -> list:
-    "Each centre against the controls, its best cell, and the changes that differ from it after Holm"
+    "Each center against the controls, its best cell, and the changes that differ from it after Holm"
     s, tables = setting_scores(records), []
     for center in CENTERS:
         others = [k for k in ('default', *ablation_controls()) if k in s and k != center]
@@ -248,7 +248,7 @@ def main():
     "What the command does"
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('--model', default=TINY, help='name, folder or Hub id')
-    p.add_argument('--data', help='folder with pictures and one file of annotations; default: held-out scenes')
+    p.add_argument('--data', help='folder with images and one file of annotations; default: held-out scenes')
     p.add_argument('--n', type=int, help='questions; default: 150, or all of the folder')
     p.add_argument('--out', required=True, type=Path, help='folder for records and figure')
     run_study(ABLATION_STUDY, **vars(p.parse_args()))

@@ -1,4 +1,4 @@
-"""The study of what a map follows: the shape asked for, its colour, or both."""
+"""The study of what a map follows: the shape asked for, its color, or both."""
 import sys
 import numpy as np, pandas as pd, seaborn as sns
 from matplotlib.figure import Figure
@@ -15,9 +15,9 @@ from carve_nb.studies.runner import StudySpec, run_study, study_folder
 from .distractors import plot_scores
 
 
-SIBLINGS = dict(none=(0, 0), shape=(4, 0), color=(0, 4), both=(2, 2)) # others with the target's shape, with its colour
+SIBLINGS = dict(none=(0, 0), shape=(4, 0), color=(0, 4), both=(2, 2)) # others with the target's shape, with its color
 
-def sibling_pairs(order, siblings): # a random order of all pairs, colour * 6 + shape
+def sibling_pairs(order, siblings): # a random order of all pairs, color * 6 + shape
     "Six of them, the target first"
     (target, *others), (a, b) = order, SIBLINGS[siblings]
     same_shape, same_color = [p for p in others if p % 6 == target % 6], [p for p in others if p//6 == target//6]
@@ -37,7 +37,7 @@ def binding_samples(n, start=0, split='heldout'):
             kind='digit', objects=scene.objects, image_key=scene.name)
 
 
-POINTED = dict(T='the target', S='a sibling of shape', C='a sibling of colour', O='another object', B='the background')
+POINTED = dict(T='the target', S='a sibling of shape', C='a sibling of color', O='another object', B='the background')
 
 def asked_object(sample): # with the true region and all objects
     "The object that the question names"
@@ -46,7 +46,7 @@ def asked_object(sample): # with the true region and all objects
 
 def pointed_at(S, sample) -> str: # `Saliency`; a key of `POINTED`
     "What the strongest patch of a map overlaps"
-    target, near = asked_object(sample), [o for o in sample.objects if S.touch(o.box)]
+    target, near = asked_object(sample), [o for o in sample.objects if S.points_at(o.box)]
     if target in near: return 'T'
     if any(o.shape == target.shape for o in near): return 'S'
     if any(o.color == target.color for o in near): return 'C'
@@ -59,7 +59,7 @@ def point_and_hit(result, sample) -> dict:
 
 
 def rows_by_word(rows_q, rows_g, sample) -> dict: # `AttentionRows` under question and instruction; name -> [L, Nv]
-    "Head-mean rows on the picture, by word and layer, not renormalised"
+    "Head-mean rows on the image, by word and layer, not renormalized"
     target, span, words = asked_object(sample), rows_q.span(0), rows_q.question_tokens
     of = lambda word: rows_q.question[pick_words(words, word, 'none')].mean((0, 2))[:, span]
     last, general = (r.attn[0].mean(1)[:, span] for r in (rows_q, rows_g))
@@ -79,13 +79,13 @@ def measure_binding(vlm, sample, methods=BINDING_METHODS) -> dict: # `VLM`, one 
 
 
 def score_table(records, by, unit=lambda r: r['id']) -> pd.DataFrame: # with `made`
-    "A row for each question and method, with its touch where it has a map"
+    "A row for each question and method, with its pointing where it has a map"
     t = tidy(records, by, unit)
-    return t.assign(touch=(t['at'] == 'T').astype(float).where(t['at'].notna()))
+    return t.assign(pointing=(t['at'] == 'T').astype(float).where(t['at'].notna()))
 
 def compare_groups(records, by='siblings') -> pd.DataFrame:
-    "Every method in every group of a field, and its gain over the model alone: (by, method) with n, accuracy, touch, hit, gain, p, test, p_holm"
-    scores = {name: wide(score_table(records, by), key) for name, key in dict(accuracy='correct', touch='touch', hit='hit').items()}
+    "Every method in every group of a field, and its gain over the model alone: (by, method) with n, accuracy, pointing, hit, gain, p, test, p_holm"
+    scores = {name: wide(score_table(records, by), key) for name, key in dict(accuracy='correct', pointing='pointing', hit='hit').items()}
     right = scores['accuracy']
     tests = paired({(g, m): (right[g, m], right[g, 'none']) for g, m in right if m != 'none'}).rename(columns=dict(change='gain'))
     means = {name: {label: mean_interval(w[label].dropna()) for label in w} for name, w in scores.items()}
@@ -93,17 +93,17 @@ def compare_groups(records, by='siblings') -> pd.DataFrame:
     return pd.DataFrame(means, index=right.columns).assign(n=right.count()).join(tests)
 
 
-def word_touches(records, siblings) -> pd.DataFrame: # rows of attention x layers, share of questions
-    "How often the row of each word in each layer touches the target, among siblings of a kind"
+def word_pointing(records, siblings) -> pd.DataFrame: # rows of attention x layers, share of questions
+    "How often the row of each word in each layer points at the target, among siblings of a kind"
     words = [r['words'] for r in records if r['siblings'] == siblings]
     return pd.DataFrame({k: (np.array([list(w[k]) for w in words]) == 'T').mean(0) for k in words[0]}).T
 
 
-def plot_word_touches(ax, records, siblings):
-    "Which row in which layer touches the target"
-    t = word_touches(records, siblings)
+def plot_word_pointing(ax, records, siblings):
+    "Which row in which layer points at the target"
+    t = word_pointing(records, siblings)
     sns.heatmap(t, vmin=0, vmax=1, cmap='viridis', annot=t.shape[1] < 13, fmt='.2f', annot_kws=dict(size=5), cbar=False, ax=ax)
-    ax.set(xlabel='layer', title=f'row touches the target, siblings of the {siblings}')
+    ax.set(xlabel='layer', title=f'row points at the target, siblings of the {siblings}')
 
 
 def plot_binding(records) -> Figure:
@@ -112,9 +112,9 @@ def plot_binding(records) -> Figure:
     with plot_style() as pal:
         fig, colors = Figure((7.4, 5), dpi=80, layout='constrained'), dict(zip(t.siblings.unique(), pal))
         top, bottom = fig.subplots(2, 2, height_ratios=(1.6, 1))
-        for ax, key, title in zip(top, ('touch', 'correct'), ("the map's peak touches the target, %", 'right answers, %')):
+        for ax, key, title in zip(top, ('pointing', 'correct'), ("the map's peak points at the target, %", 'right answers, %')):
             plot_scores(ax, t, key, colors, title)
-        for ax, kind in zip(bottom, ('shape', 'color')): plot_word_touches(ax, records, kind)
+        for ax, kind in zip(bottom, ('shape', 'color')): plot_word_pointing(ax, records, kind)
         marks = [top[0].plot([], [], 'o', color=c)[0] for c in colors.values()]
         fig.legend(marks, [f'siblings: {k}' for k in colors], loc='outside lower center', ncols=4)
     return fig

@@ -14,7 +14,7 @@ from carve_nb.models.families import BOX_FORMS, BoxForm
 from carve_nb.runs.report import Report
 from carve_nb.runs.runner import run_eval
 from .curriculum import SMALL_TURNS, ViewContent, pad_rows
-from .equal_terms import ALWAYS, kept, with_view
+from .equal_terms import ALWAYS, kept, with_crop
 from .lessons import BEGIN, OPEN, Lesson, conversation, lesson_batch, lesson_loss
 from .recipe import MAGNIFY
 from .train import pack_stage
@@ -31,7 +31,7 @@ LESSONS = {BOX: 8} | {v: TAKEN[v.name] for v in MAGNIFY.phases[0]['stages'] if v
 PLAN = dict(steps=2400, lr=(1e-3, 6e-4), warm=30, cool=.5, stages=LESSONS)
 
 START = 975_000             # first seed of the questions
-CROPS = ('ask-box', f'lookup:row=noun:layers=[2]:{ALWAYS}', 'centre', 'random', 'oracle')   # with one view
+CROPS = ('ask-box', f'lookup:query=noun:layers=[2]:{ALWAYS}', 'center', 'random', 'oracle')   # with one view
 
 
 def box_words(box, side) -> str:  # (x0, y0, x1, y1); (W, H)
@@ -41,19 +41,19 @@ def box_words(box, side) -> str:  # (x0, y0, x1, y1); (W, H)
 
 
 def box_batch(pool, seed, step) -> dict:
-    "As `lesson_batch`: a picture of each scene, and where its things are"
+    "As `lesson_batch`: an image of each scene, and where its things are"
     rng = np.random.default_rng([seed, 3, step])
     images, ids, targets, kinds = [], [], [], []
     for _ in range(BOX.count):
         scene = paint_scene(rng, pool, draw_int(rng, *BOX.n), BOX.side)
         crop = WHOLE_SCENE if rng.random() < .5 else grid_crop(rng, scene, GRID, *BOX.crop)
-        picture, seen, cut = grid_view(scene, crop, GRID)
+        image, seen, cut = grid_view(scene, crop, GRID)
         named = ViewContent(seen, cut).once(seen, 'name')[:BOX.slots]
-        turns = [(FORM.ask.format(cue=o.name), box_words(o.box, picture.shape[1::-1]), 'frame') for o in named]
+        turns = [(FORM.ask.format(cue=o.name), box_words(o.box, image.shape[1::-1]), 'frame') for o in named]
         told = [conversation(rng, [turn], BOX.length) for turn in turns]
         empty = [((), (), -1)]*(BOX.slots - len(told))
         words, answers, kind = zip(*told, *empty)
-        images.append(picture)
+        images.append(image)
         ids.append(pad_rows(words, BOX.length))
         targets.append(pad_rows(answers, BOX.length, -100))
         kinds.append(kind)
@@ -61,7 +61,7 @@ def box_batch(pool, seed, step) -> dict:
 
 
 def box_loss(modules, batch):
-    "The loss of the lessons, and that of a linear map from the first picture's tokens behind `LAYER` to their rows and columns"
+    "The loss of the lessons, and that of a linear map from the first image's tokens behind `LAYER` to their rows and columns"
     m, behind = modules['vlm'], []
     hook = m.model.language_model.layers[LAYER].register_forward_hook(lambda module, args, out: behind.append(out))
     try: told, figures = lesson_loss(m, batch, MAGNIFY.drop)
@@ -93,7 +93,7 @@ def measure(vlm, out, n=300) -> dict:  # the variant; folder of the run
     "As `equal_terms.kept`, and how often the view holds the middle of the thing"
     BOX_FORMS[vlm.family.name] = FORM
     data = DataSet('digits', samples('digit', n, 'heldout', start=START))
-    report = Report.load(run_eval(data, vlm, ['none', *map(with_view, CROPS)], out=out, progress=False))
+    report = Report.load(run_eval(data, vlm, ['none', *map(with_crop, CROPS)], out=out, progress=False))
     middle = {s.id: np.reshape(s.box, (2, 2)).mean(0) for s in data}
     found = kept(report)
     for name, m in found['methods'].items():

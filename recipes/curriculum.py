@@ -6,15 +6,15 @@
 __all__ = ['TURNS', 'SMALL_TURNS', 'LONG_KINDS', 'SHORT_KINDS', 'ViewContent', 'turn_digit', 'turn_exist', 'place_of',
            'turn_where', 'turn_what', 'turn_color', 'turn_shape', 'turn_general', 'turn_scene', 'turn_which',
            'turn_by_digit', 'turn_ordinal', 'turn_relation', 'turn_beside', 'phrase_text', 'turn_description',
-           'turn_digits', 'turn_sentences', 'draw_turns', 'pad_rows', 'fill_slots', 'Stage', 'single_view_row',
-           'view_pair_row', 'make_batch']
+           'turn_digits', 'turn_sentences', 'draw_turns', 'pad_rows', 'fill_slots', 'Stage', 'single_crop_row',
+           'crop_pair_row', 'make_batch']
 
 # %% ../nbs/training/02_curriculum.ipynb #0ff351f6
 import math
 from dataclasses import dataclass
 import numpy as np, torch
 from carve_nb.data.questions import (
-    ASK, RELATIONS, absent_name, centre, choose_one, describe, join_words, left_to_right, plural, with_article)
+    ASK, RELATIONS, absent_name, center, choose_one, describe, join_words, left_to_right, plural, with_article)
 from carve_nb.data.scenes import make_scene
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
 from .views import CELL, WHOLE_SCENE, draw_crop, patch_labels, take_view
@@ -51,8 +51,8 @@ def turn_exist(rng, view):
 
 # %% ../nbs/training/02_curriculum.ipynb #0774467c
 def place_of(o) -> str:
-    "The patch that has an object's centre, in words: 'row 3 column 12'"
-    x, y = centre(o.box)
+    "The patch that has an object's center, in words: 'row 3 column 12'"
+    x, y = center(o.box)
     return f'row {int(y//8)} column {int(x//8)}'
 
 def turn_where(rng, view):
@@ -66,17 +66,17 @@ def turn_what(rng, view):
         o = choose_one(rng, view.seen)
         return f'What is at {place_of(o)}?', o.name
     row, column = rng.integers(0, 14, 2).tolist()
-    touches = lambda x0, y0, x1, y1: x0 < 8*column + 8 and x1 > 8*column and y0 < 8*row + 8 and y1 > 8*row
-    if not any(touches(*o.box) for o in view.every): return f'What is at row {row} column {column}?', 'nothing'
+    pointing_rates = lambda x0, y0, x1, y1: x0 < 8*column + 8 and x1 > 8*column and y0 < 8*row + 8 and y1 > 8*row
+    if not any(pointing_rates(*o.box) for o in view.every): return f'What is at row {row} column {column}?', 'nothing'
 
 # %% ../nbs/training/02_curriculum.ipynb #d61fd3cf
 def turn_color(rng, view):
-    "Colour of a shape that occurs once"
+    "Color of a shape that occurs once"
     o = choose_one(rng, view.once(view.seen, 'shape'))
     return o and (f'What color is the {o.shape}?', o.color)
 
 def turn_shape(rng, view):
-    "Shape of a colour that occurs once"
+    "Shape of a color that occurs once"
     o = choose_one(rng, view.once(view.seen, 'color'))
     return o and (f'What shape is the {o.color} object?', o.shape)
 
@@ -94,7 +94,7 @@ def turn_scene(kind): # one of `questions.KINDS`
 
 # %% ../nbs/training/02_curriculum.ipynb #9f9fba66
 def turn_which(rng, view):
-    "An answer of several words: the shapes of a colour, or the colours of a shape"
+    "An answer of several words: the shapes of a color, or the colors of a shape"
     if view.cut or not view.seen: return None
     o, ordered = choose_one(rng, view.seen), left_to_right(view.seen)
     if rng.random() < .5:
@@ -108,7 +108,7 @@ def turn_by_digit(rng, view):
 
 # %% ../nbs/training/02_curriculum.ipynb #bd00acd1
 def turn_ordinal(rng, view):
-    "The colour of one of several objects of a shape, told apart by place"
+    "The color of one of several objects of a shape, told apart by place"
     o = choose_one(rng, view.seen)
     same = left_to_right([p for p in view.seen if p.shape == o.shape])
     if view.cut or len(same) < 2: return None
@@ -122,17 +122,17 @@ def turn_relation(rng, view):
     if len(view.once([a, b], 'name')) < 2: return None
     word = choose_one(rng, list(RELATIONS))
     axis, sign = RELATIONS[word]
-    gap = centre(a.box)[axis] - centre(b.box)[axis]
+    gap = center(a.box)[axis] - center(b.box)[axis]
     if abs(gap) >= CELL: return f'Is the {a.name} {word} the {b.name}?', 'yes' if gap*sign > 0 else 'no'
 
 def turn_beside(rng, view):
     "The object nearest to another one on one of its sides"
     o = choose_one(rng, view.once(view.seen, 'name'))
     if o is None or view.cut or len(view.seen) < 2: return None
-    word, at = choose_one(rng, list(RELATIONS)), centre(o.box)
+    word, at = choose_one(rng, list(RELATIONS)), center(o.box)
     axis, sign = RELATIONS[word]
-    there = [p for p in view.seen if (centre(p.box)[axis] - at[axis])*sign > 0]
-    nearest = min(there, key=lambda p: math.dist(centre(p.box), at), default=None)
+    there = [p for p in view.seen if (center(p.box)[axis] - at[axis])*sign > 0]
+    nearest = min(there, key=lambda p: math.dist(center(p.box), at), default=None)
     return nearest and (f'What is {word} the {o.name}?', with_article(nearest.name))
 
 # %% ../nbs/training/02_curriculum.ipynb #a6ac91fb
@@ -213,23 +213,23 @@ def fill_slots(rng, turns, slots, length, count, short=.7) -> tuple:
 class Stage:
     "What one kind of batch holds"
     name: str     # also part of the seed
-    n: int=14     # side of the window in patches; without questions if it is smaller than the picture
+    n: int=14     # side of the window in patches; without questions if it is smaller than the image
     count: int=5  # scenes in a batch
     views: int=4  # views of each scene
     crop: tuple=(64, 448) # smallest and largest side of a crop in pixels of the scene
-    slots: int=8  # turns behind each picture
+    slots: int=8  # turns behind each image
     length: int=28 # tokens of a turn
     side: tuple=(36, 60) # sides of the objects
     big: float=0.    # share of scenes with objects of 50 to 120 px
     mask: float=0.   # share of views with parts blacked out
     whole: float=0.  # share of whole views
-    pairs: bool=False # [whole view, crop] instead of one picture?
+    pairs: bool=False # [whole view, crop] instead of one image?
     aux: float=.6    # weight of the patch labels
     short: float=.7  # share of questions with the short-answer suffix
     kinds: tuple=()  # weights of the kinds of turns, instead of those in `TURNS`
 
 # %% ../nbs/training/02_curriculum.ipynb #4d11c9b6
-def single_view_row(rng, s, scene): # `Stage`
+def single_crop_row(rng, s, scene): # `Stage`
     "One view with its turns"
     crop = WHOLE_SCENE if rng.random() < s.whole else draw_crop(rng, scene.objects, *s.crop)
     im, seen, cut = take_view(rng, scene, crop, 8*s.n, s.mask)
@@ -243,7 +243,7 @@ def single_view_row(rng, s, scene): # `Stage`
     return im[None], patch_labels(seen + cut, s.n)[None], cells[None], *slots
 
 # %% ../nbs/training/02_curriculum.ipynb #cc4cf383
-def view_pair_row(rng, s, scene): # `Stage`
+def crop_pair_row(rng, s, scene): # `Stage`
     "The whole view and a crop of it, with turns about the scene; digits mostly of objects that the crop shows"
     crop = draw_crop(rng, scene.objects, *s.crop)
     im, seen, cut = take_view(rng, scene, WHOLE_SCENE, 8*s.n, 0.)
@@ -262,9 +262,9 @@ def view_pair_row(rng, s, scene): # `Stage`
 def make_batch(s, seed, i) -> list: # `Stage`; seed of the training; number of the batch
     """A batch of a stage, the same whenever and wherever it is made.
 
-    Pictures [B, I, px, px, 3], labels [B, I, 3, n, n], cells [B, I, n*n], ids, targets, kinds."""
+    Images [B, I, px, px, 3], labels [B, I, 3, n, n], cells [B, I, n*n], ids, targets, kinds."""
     rng = np.random.default_rng([seed, sum(map(ord, s.name)), i])
-    make_row, rows = view_pair_row if s.pairs else single_view_row, []
+    make_row, rows = crop_pair_row if s.pairs else single_crop_row, []
     for _ in range(s.count):
         side = (50, 120) if rng.random() < s.big else s.side
         scene_seed = int(rng.integers(2**40))

@@ -50,8 +50,8 @@ def point_at(result, sample) -> dict: # `Result`, `PlantedSample`
     "What the peak of a map finds, 0 or 1: the target, or what was planted"
     S = result.saliency
     if S is None: return {}
-    caught = sample.place is not None and S.touch(sample.place)
-    return dict(touch=int(S.touch(sample.box)), hit=int(S.hit(sample.box)), caught=int(caught))
+    caught = sample.place is not None and S.points_at(sample.place)
+    return dict(pointing=int(S.points_at(sample.box)), hit=int(S.hit(sample.box)), caught=int(caught))
 
 # %% ../nbs/notes/distractors.ipynb #649bdd9a
 def measure_distractors(vlm, sample, methods=tuple(DISTRACTED)) -> dict: # `VLM`, `PlantedSample`, names of `DISTRACTED`
@@ -63,12 +63,12 @@ def measure_distractors(vlm, sample, methods=tuple(DISTRACTED)) -> dict: # `VLM`
     return dict(id=sample.id, planted=sample.planted, truth=sample.answer, made=made, **dict(zip(SHARES, shares)))
 
 # %% ../nbs/notes/distractors.ipynb #ed6df642
-def distractor_costs(records, key='touch'): # of `measure_distractors`; or 'correct' or 'hit'
+def distractor_costs(records, key='pointing'): # of `measure_distractors`; or 'correct' or 'hit'
     "What each distractor costs each method, against the same scenes clean: a row for each (planted, method)"
     w = wide(tidy(records, 'planted'), key)
     return paired({(k, m): (w[k, m], w['clean', m]) for k in KINDS for m in w['clean']}).rename_axis(['planted', 'method'])
 
-def gains_over(records, key='touch', base='question-only'): # as `distractor_costs`, or 'caught'; the method to compare with
+def gains_over(records, key='pointing', base='question-only'): # as `distractor_costs`, or 'caught'; the method to compare with
     "What every method gains over one of them, with each distractor: a row for each (planted, method)"
     w = wide(tidy(records, 'planted'), key)
     return paired({(k, m): (w[k, m], w[k, base]) for k in (KINDS if key == 'caught' else PLANTS) for m in w[k] if m != base}).rename_axis(
@@ -76,7 +76,7 @@ def gains_over(records, key='touch', base='question-only'): # as `distractor_cos
 
 def survival(records, planted='sticker', method='carve') -> str: # a key of `PLANTS`; a key of `DISTRACTED`
     "Whether contrast points better where a distractor costs the question's map something; Holm over the distractors"
-    w, alone = wide(tidy(records, 'planted'), 'touch'), 'question-only'
+    w, alone = wide(tidy(records, 'planted'), 'pointing'), 'question-only'
     cost = paired({k: (w[k, alone], w['clean', alone]) for k in KINDS}).loc[planted]
     gain = paired({k: (w[k, method], w[k, alone]) for k in KINDS}).loc[planted]
     if cost.change >= 0 or cost.p_holm >= .05: return 'is not put to the test by'
@@ -87,8 +87,8 @@ def drawn(records, kind, field): # of `measure_distractors`; a key of `PLANTS`; 
     "Mean share of attention that a distractor draws, by layer, in per cent"
     return 100*np.mean([r[field] for r in records if r['planted'] == kind], 0)
 
-def plot_scores(ax, t, key, palette, title): # of `tidy`; a score; group -> colour
-    "Mean and interval of each method, groups in colours"
+def plot_scores(ax, t, key, palette, title): # of `tidy`; a score; group -> color
+    "Mean and interval of each method, groups in colors"
     t = t.dropna(subset=key)
     sns.pointplot(
         t.assign(percent=100*t[key].astype(float)), x='percent', y='method', hue=t.columns[1], ax=ax, palette=palette,
@@ -99,13 +99,13 @@ def plot_scores(ax, t, key, palette, title): # of `tidy`; a score; group -> colo
 def plot_distractors(records) -> Figure:
     "What distractors draw (dashed: under the instruction), which maps they catch, and what is left"
     t = tidy(records, 'planted')
-    titles = dict(caught='peak on the distractor, %', touch='peak on the target, %', correct='right answers, %')
+    titles = dict(caught='peak on the distractor, %', pointing='peak on the target, %', correct='right answers, %')
     with plot_style() as pal:
         fig, colors = Figure((8, 5), dpi=80, layout='constrained'), dict(zip(PLANTS, pal))
         first, *axes = fig.subplots(2, 2).flat
         for kind in KINDS:
             for field, (_, ls) in SHARES.items(): first.plot(drawn(records, kind, field), 'o' + ls, ms=3, lw=1, color=colors[kind])
-        first.set(xlabel='layer', ylabel="% of the picture's attention", title='drawn; dashed: instruction', ylim=(0, None))
+        first.set(xlabel='layer', ylabel="% of the image's attention", title='drawn; dashed: instruction', ylim=(0, None))
         for ax, key in zip(axes, titles): plot_scores(ax, t[t.planted.isin(KINDS)] if key == 'caught' else t, key, colors, titles[key])
         fig.legend([first.plot([], [], 'o', color=c)[0] for c in colors.values()], colors, loc='outside lower center', ncols=5)
     return fig

@@ -15,7 +15,7 @@ from carve_nb.attention.capture import VLM
 from carve_nb.data.scenes import samples, scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.lookup import Lookup
-from carve_nb.method.view import ViewRule
+from carve_nb.method.crop import CropRule
 from .baselines import keep
 
 # %% ../nbs/notes/second_look.ipynb #ea015b98
@@ -24,8 +24,8 @@ PARTS = dict(   # name: split, first seed, questions of each kind
     fresh=('heldout', 943_000, dict(exist=400, digit=200)))
 
 def measure_gate(vlm, sample) -> dict: # a `Record`
-    "How sure the model is of its plain answer; is that right, and the answer with the view of `Lookup`; the seconds of both"
-    r = Lookup(skip_above=1, view=ViewRule(tokens=None))(vlm, sample.image, sample.question)
+    "How sure the model is of its plain answer; is that right, and the answer with the crop of `Lookup`; the seconds of both"
+    r = Lookup(skip_above=1, crop=CropRule(tokens=None))(vlm, sample.image, sample.question)
     first = r.seconds['capture']
     right = {k: int(score_answer(a, sample)) for k, a in (('plain', r.plain_answer), ('again', r.answer))}
     seconds = [round(s, 3) for s in (first, sum(r.seconds.values()))]

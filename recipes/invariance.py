@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UNRELATED_QUESTIONS', 'LAMBDA_GRID', 'DISTANCE_LINES', 'INVARIANCE_STUDY', 'invariance_samples', 'js_bits',
            'mean_pair', 'least_delta', 'lambda_from_spread', 'layer_contrast', 'contrast_ways', 'map_metrics',
-           'judge_ways', 'measure_invariance', 'part_sums', 'part_share', 'picture_share', 'plot_parts',
+           'judge_ways', 'measure_invariance', 'part_sums', 'part_share', 'image_share', 'plot_parts',
            'plot_map_distances', 'plot_operators', 'plot_instructions', 'plot_invariance', 'summarize_invariance']
 
 # %% ../nbs/notes/instructions.ipynb #97005f25
@@ -26,7 +26,7 @@ from carve_nb.formulas.product import check_maps, contrast
 from carve_nb.formulas.variance import VARIANCE_PARTS, log_maps, variance_parts
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.checkup import TEN_INSTRUCTIONS, instruction_maps
-from carve_nb.studies.convergence import layer_ticks, mean_estimate, picture_means
+from carve_nb.studies.convergence import layer_ticks, mean_estimate, image_means
 from carve_nb.studies.runner import StudySpec, run_study, study_folder
 
 # %% ../nbs/notes/instructions.ipynb #f639df4c
@@ -111,19 +111,19 @@ def contrast_ways(A_q, A_gs, A_none) -> dict: # [L, Nv], [M, L, Nv], [L, Nv] -> 
         'ratio, mean of ten': contrast(A_q, mean),
         'adaptive': contrast(A_q, mean, lambda_from_spread(A_gs))}
 
-def map_metrics(S, touched) -> dict: # [Nv] fused map, [Nv] bool patches of the region -> hit (0 or 1), auroc
+def map_metrics(S, pointed) -> dict: # [Nv] fused map, [Nv] bool patches of the region -> hit (0 or 1), auroc
     "Whether the peak lies in the region, and the AUROC of its patches"
-    return dict(hit=int(touched[np.argmax(S)]), auroc=round(auroc(S, touched), 6))
+    return dict(hit=int(pointed[np.argmax(S)]), auroc=round(auroc(S, pointed), 6))
 
 # %% ../nbs/notes/instructions.ipynb #668bdb0c
 def judge_ways(task, G, none, span, box) -> dict: # maps [L, Nv], [M, L, Nv], [L, Nv]; true region or None
     "`map_metrics` of every operator for one sample, and of the ratio with each instruction; empty without a region"
-    touched = np.zeros(1, bool) if box is None else patch_cover(span, box) > 0
-    if not touched.any() or touched.all(): return {}
-    score = lambda A: map_metrics(fuse_maps(A[None], torch.ones(1)).numpy(), touched)
+    pointed = np.zeros(1, bool) if box is None else patch_cover(span, box) > 0
+    if not pointed.any() or pointed.all(): return {}
+    score = lambda A: map_metrics(fuse_maps(A[None], torch.ones(1)).numpy(), pointed)
     ways = {k: score(v) for k, v in contrast_ways(task, G, none).items()}
     with_each = [score(contrast(task, g))['hit'] for g in G]
-    return dict(ways=ways, with_each=with_each, area=round(float(touched.mean()), 6))
+    return dict(ways=ways, with_each=with_each, area=round(float(pointed.mean()), 6))
 
 # %% ../nbs/notes/instructions.ipynb #775a3cd1
 def measure_invariance(vlm, sample) -> dict:
@@ -148,8 +148,8 @@ def measure_invariance(vlm, sample) -> dict:
 
 # %% ../nbs/notes/instructions.ipynb #efc85b41
 def part_sums(records, group, parts, layer=None) -> tuple: # 'general' or 'question'; some of `VARIANCE_PARTS`
-    "Variance of some parts, and all of it, of each picture"
-    v = {k: picture_means(records, group, k) for k in VARIANCE_PARTS}
+    "Variance of some parts, and all of it, of each image"
+    v = {k: image_means(records, group, k) for k in VARIANCE_PARTS}
     v = {k: a.mean(1) if layer is None else a[:, layer] for k, a in v.items()}
     return sum(v[k] for k in parts), sum(v.values())
 
@@ -163,21 +163,21 @@ def part_share(records, group, parts, layer=None) -> Estimate:
     ends = interval_of(share, [some, total]) if np.isfinite(value) else (value, value)
     return Estimate(value, *ends, len(some))
 
-def picture_share(records, group) -> np.ndarray:
-    "The share of position and picture for each picture alone, for paired tests; 0 for a picture without variance"
+def image_share(records, group) -> np.ndarray:
+    "The share of position and image for each image alone, for paired tests; 0 for an image without variance"
     some, total = part_sums(records, group, VARIANCE_PARTS[:2])
     return some/total.clip(1e-12)
 
 # %% ../nbs/notes/instructions.ipynb #700547f0
 DISTANCE_LINES = dict(
     question=('two specific questions', ':', 'C1'), task=('own question and an instruction', '--', 'C3'),
-    turned=('picture and turned picture', '-.', 'C7'), general=('two of ten instructions', '-', 'C0'),
+    turned=('image and turned image', '-.', 'C7'), general=('two of ten instructions', '-', 'C0'),
     paper=("two of the paper's five", (0, (1, .5)), 'C9'))
 
 def plot_parts(ax, records):
     "Stacked variance shares by layer: instructions left, questions right"
     for group, shift, hatch in (('general', -.2, None), ('question', .2, '////')):
-        v = np.stack([picture_means(records, group, k).mean(0).clip(0) for k in VARIANCE_PARTS])
+        v = np.stack([image_means(records, group, k).mean(0).clip(0) for k in VARIANCE_PARTS])
         v, below = v/v.sum(0).clip(1e-12), 0
         L = v.shape[1]
         for k, row, color in zip(VARIANCE_PARTS, v, ('C7', 'C0', 'C1', 'C3')):
@@ -191,7 +191,7 @@ def plot_parts(ax, records):
 def plot_map_distances(ax, records):
     "Divergence by layer, with 95 % bands"
     for k, (label, ls, color) in DISTANCE_LINES.items():
-        by_layer = picture_means(records, 'js', k).T
+        by_layer = image_means(records, 'js', k).T
         plot_band(ax, range(len(by_layer)), map(mean_interval, by_layer), color, ls=ls, label=label, marker=None)
     ax.set(xlabel='layer', ylabel='Jensen–Shannon divergence, bits', ylim=(0, 1))
     ax.set(xticks=layer_ticks(len(by_layer)), title='how far apart two maps are')
@@ -200,10 +200,10 @@ def plot_map_distances(ax, records):
 # %% ../nbs/notes/instructions.ipynb #8c852a4d
 def plot_operators(ax, records): # with regions
     "Peak in the region and AUROC of every operator"
-    rate = lambda name, score: mean_interval(picture_means(records, 'ways', name, score))
+    rate = lambda name, score: mean_interval(image_means(records, 'ways', name, score))
     rates = {k: [rate(k, 'hit'), rate(k, 'auroc')] for k in records[0]['ways']}
     plot_forest(ax, rates, zero=None, style=lambda name, k: dict(marker='s', mfc='w') if k else {})
-    for chance, color in ((picture_means(records, 'area').mean(), 'C0'), (.5, 'C1')):
+    for chance, color in ((image_means(records, 'area').mean(), 'C0'), (.5, 'C1')):
         ax.axvline(chance, color=color, lw=.8, ls=':')
     ax.set(xlabel=f'peak in the region (●), AUROC (□); dotted: chance, n = {len(records)}')
     ax.set(xlim=(0, 1), title='operators')
@@ -211,7 +211,7 @@ def plot_operators(ax, records): # with regions
 
 def plot_instructions(ax, records): # with regions
     "Peak in the region under the ratio made with each instruction"
-    hits = zip(TEN_INSTRUCTIONS, picture_means(records, 'with_each').T)
+    hits = zip(TEN_INSTRUCTIONS, image_means(records, 'with_each').T)
     plot_forest(ax, {fill(text, 26): [mean_interval(v)] for text, v in hits}, zero=None)
     ax.set(xlim=(0, 1), xlabel=f'peak in the region, n = {len(records)}', title='ratio, made with each instruction')
     ax.tick_params(axis='y', labelsize=6)
@@ -231,25 +231,25 @@ def plot_invariance(records) -> Figure:
 
 # %% ../nbs/notes/instructions.ipynb #76ecede5
 def summarize_invariance(records) -> list: # of data frames
-    "Variance of position and picture, distances of maps, the least δ, and what operators find of known regions"
-    js = {k: picture_means(records, 'js', k).mean(1) for k in DISTANCE_LINES}
+    "Variance of position and image, distances of maps, the least δ, and what operators find of known regions"
+    js = {k: image_means(records, 'js', k).mean(1) for k in DISTANCE_LINES}
     tables = [
-        pd.DataFrame({'share of position and picture':
+        pd.DataFrame({'share of position and image':
             {k: part_share(records, k, VARIANCE_PARTS[:2]) for k in ('general', 'question')}}),
         pd.DataFrame({'JS divergence, bits': {k: mean_estimate(v) for k, v in js.items()}, 'over two instructions':
             {k: paired_effect(v, js['general']) for k, v in js.items() if k != 'general'}}),
         pd.DataFrame({'δ is at least':
-            {k: mean_estimate(picture_means(records, 'delta', k).mean(1)) for k in ('weighted', 'median')}})]
+            {k: mean_estimate(image_means(records, 'delta', k).mean(1)) for k in ('weighted', 'median')}})]
     judged = [r for r in records if 'ways' in r]
     if not judged: return tables
-    area, hit = ({k: picture_means(judged, 'ways', k, v) for k in judged[0]['ways']} for v in ('auroc', 'hit'))
+    area, hit = ({k: image_means(judged, 'ways', k, v) for k in judged[0]['ways']} for v in ('auroc', 'hit'))
     t = pd.DataFrame({
         'AUROC': {k: mean_estimate(v) for k, v in area.items()},
         'peak in the region, %': {k: mean_interval(v) for k, v in hit.items()}})
     for base in ('ratio', 'question alone'):
         others = [k for k in area if k != base]
         t[f'AUROC over {base} (Holm)'] = pd.Series(corrected([paired_effect(area[k], area[base]) for k in others]), others)
-    each = {k: mean_interval(h) for k, h in zip(TEN_INSTRUCTIONS, picture_means(judged, 'with_each').T)}
+    each = {k: mean_interval(h) for k, h in zip(TEN_INSTRUCTIONS, image_means(judged, 'with_each').T)}
     return [*tables, t, pd.DataFrame({'ratio hits with': each})]
 
 # %% ../nbs/notes/instructions.ipynb #5e1a07c2

@@ -16,8 +16,8 @@ from carve_nb.data.scenes import make_scene, samples
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.base import as_saliency
 from carve_nb.method.lookup import Lookup, other_words
-from carve_nb.method.view import ViewRule
-from carve_nb.method.profiles import ROWS, row_words
+from carve_nb.method.crop import CropRule
+from carve_nb.method.profiles import QUERIES, query_words
 from carve_nb.method.registry import make_method
 from carve_nb.formulas.agreement import rank_patches
 from carve_nb.formulas.threshold import regions
@@ -43,14 +43,14 @@ def questions_about(scene, kind, n) -> list:  # of `Record`s
             for i, q in enumerate([*found.values()][:n])]
 
 
-def places(rows, n, row) -> list:  # `AttentionRows` of `all_rows`; tokens of the question; one of `ROWS`
+def places(rows, n, row) -> list:  # `AttentionRows` of `all_rows`; tokens of the question; one of `QUERIES`
     "The tokens of a row; of a question that lacks them, the last position"
-    words = row_words(row) if row != 'last' else None
+    words = query_words(row) if row != 'last' else None
     return row != 'last' and pick_words(rows.question_tokens[:n], words, 'none') or [len(rows.question_tokens) - 1]
 
 
 def bands(A) -> np.ndarray:  # [..., L, Nv] -> [..., L*(L + 1)/2, Nv]
-    "The sum of each run of neighbouring layers, from the first layer on"
+    "The sum of each run of neighboring layers, from the first layer on"
     sums = np.concatenate([np.zeros_like(A[..., :1, :]), A.cumsum(-2)], -2)
     lo, hi = np.triu_indices(A.shape[-2])
     return sums[..., hi + 1, :] - sums[..., lo, :]
@@ -90,7 +90,7 @@ def rule_maps(rows, n, bare, read, heads) -> dict:  # of `all_rows`; [L, Nv]; (r
     return dict(zip(RULES, maps))
 
 
-def touched(maps, span, box) -> str:  # [..., Nv]; a character for each map
+def pointed(maps, span, box) -> str:  # [..., Nv]; a character for each map
     inside = patch_cover(span, box) > 0
     return ''.join(str(int(inside[i])) for i in np.asarray(maps).argmax(-1).ravel())
 
@@ -102,16 +102,16 @@ def read_rules(vlm, sample, read, heads) -> tuple:  # ((`AttentionRows`, n) of `
     return (rows, n), rule_maps(rows, n, bare, read, heads)
 
 
-def measure_question(vlm, sample, read, heads) -> tuple:  # ([R, L, Nv] of `ROWS`, record)
-    "Touch of each rule, and of each row in each run of layers: one after the other, a row's runs together"
+def measure_question(vlm, sample, read, heads) -> tuple:  # ([R, L, Nv] of `QUERIES`, record)
+    "Pointing of each rule, and of each row in each run of layers: one after the other, a row's runs together"
     (rows, n), rules = read_rules(vlm, sample, read, heads)
     A, span = rows.question.mean(2).numpy(), rows.spans[0]
-    R = np.stack([A[places(rows, n, r)].mean(0) for r in ROWS])
-    return R, dict(id=sample.id, rules=touched([*rules.values()], span, sample.box), cells=touched(bands(R), span, sample.box))
+    R = np.stack([A[places(rows, n, r)].mean(0) for r in QUERIES])
+    return R, dict(id=sample.id, rules=pointed([*rules.values()], span, sample.box), cells=pointed(bands(R), span, sample.box))
 
 
 def measure_scene(vlm, seed, split, most, read, heads) -> dict:  # questions of a kind
-    "Questions of each kind about one scene: touch and, where there are several, the agreement of each row's layers"
+    "Questions of each kind about one scene: pointing and, where there are several, the agreement of each row's layers"
     scene, found, every = make_scene(seed, split), {}, []
     with vlm.sharing():
         for kind in KINDS:
@@ -128,7 +128,7 @@ def agreements(maps) -> list:  # [R, L, Nv] of each question -> [R][L]
 
 
 def measure_sinks(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a digit question
-    "Touch of each rule under some artificial sinks"
+    "Pointing of each rule under some artificial sinks"
     found = dict(id=sample.id)
     with vlm.sharing():
         for share, bias in biases.items():
@@ -136,17 +136,17 @@ def measure_sinks(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a
     return found
 
 
-ALWAYS = Lookup(skip_above=1, view=ViewRule(tokens=None))   # asks again whatever the answer was, with a view as large as the picture
+ALWAYS = Lookup(skip_above=1, crop=CropRule(tokens=None))   # asks again whatever the answer was, with a crop as large as the image
 
 def measure_rule(vlm, sample, S) -> int:  # `Saliency`
-    "Is the question answered rightly with the view of the region of a map's peak, as `lookup` shows it?"
+    "Is the question answered rightly with the crop of the region of a map's peak, as `lookup` shows it?"
     def show(S): return ALWAYS.show(sample.image, regions(S, ALWAYS.p, 1, rank='peak'))
     r = ALWAYS.ask_again(vlm, ALWAYS.located(sample.image, sample.question, S, show))
     return int(score_answer(r.answer, sample))
 
 
 def measure_rules(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a digit question
-    "Right answers, alone and with the view of each rule, without and with artificial sinks"
+    "Right answers, alone and with the crop of each rule, without and with artificial sinks"
     found = dict(id=sample.id)
     for share, bias in biases.items():
         with sink(vlm, bias), vlm.sharing(), vlm.remembering():
@@ -159,14 +159,14 @@ def measure_rules(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a
 
 
 def measure_answers(vlm, sample, others) -> dict:  # name -> method
-    "Right or not, and touch where there is one: alone, `lookup` as it is, and with other rows and layers"
+    "Right or not, and point at where there is one: alone, `lookup` as it is, and with other rows and layers"
     captures, found = AttentionCache(), dict(id=sample.id)
     captures.ask_for(sample.question)
     with vlm.sharing(), vlm.remembering():
         for name, method in dict(none='none', lookup=ALWAYS, **others).items():
             r = make_method(method)(vlm, sample.image, sample.question, cache=captures, box=sample.box)
             found[name] = [int(score_answer(r.answer, sample)), str(r.answer)]
-            if r.saliency is not None and sample.box: found[name].append(int(r.saliency.touch(sample.box)))
+            if r.saliency is not None and sample.box: found[name].append(int(r.saliency.points_at(sample.box)))
     return found
 
 
@@ -175,20 +175,20 @@ def chosen(scenes, kind) -> tuple:  # of `measure_scene`; one of `KINDS`, 'mixed
     def of(k): return np.mean([s[k]['agreement'] for s in scenes if 'agreement' in s.get(k, ())], 0)
     table = np.mean([of(k) for k in KINDS], 0) if kind == 'mean' else of(kind)
     row, layers = best_cell(table)
-    return ROWS[row], layers, table
+    return QUERIES[row], layers, table
 
 
-def touches(scenes, kind, what='cells') -> np.ndarray:  # of `measure_scene`; 'cells' or 'rules' -> [questions, cells or rules]
+def pointing_rates(scenes, kind, what='cells') -> np.ndarray:  # of `measure_scene`; 'cells' or 'rules' -> [questions, cells or rules]
     return np.array([[*map(int, asked[what])] for s in scenes for asked in s[kind]['asked']])
 
 
 def cells(layers) -> list:  # number of them -> (row, layers) of each of the cells
-    return [(row, [*range(lo, hi + 1)]) for row in ROWS for lo, hi in zip(*np.triu_indices(layers))]
+    return [(row, [*range(lo, hi + 1)]) for row in QUERIES for lo, hi in zip(*np.triu_indices(layers))]
 
 
 def best_cells(scenes, kinds=KINDS[:4]) -> dict:  # of calibration -> kind, or 'one' -> place of a cell
-    "The cell that touches most often of each kind, and the one whose largest loss against these is least"
-    mean = {k: touches(scenes, k).mean(0) for k in kinds}
+    "The cell that points at the target most often of each kind, and the one whose largest loss against these is least"
+    mean = {k: pointing_rates(scenes, k).mean(0) for k in kinds}
     loss = np.max([m.max() - m for m in mean.values()], 0)
     return {k: int(m.argmax()) for k, m in mean.items()} | dict(one=int(loss.argmin()))
 

@@ -66,7 +66,7 @@ def sincos(side, width) -> torch.Tensor: # cells per side; channels
     return torch.cat([line.repeat_interleave(side, 0), line.repeat(side, 1)], 1)
 
 # %% ../nbs/training/03_model.ipynb #fe69baab
-def window_features(m, pixels, cells): # model; normalised pictures [B, 3, 8h, 8w]; of the 14 × 14 table [B, h*w]
+def window_features(m, pixels, cells): # model; normalized images [B, 3, 8h, 8w]; of the 14 × 14 table [B, h*w]
     "The tower's features [B, h*w, width] of windows anywhere in the position table"
     v = vision_of(m)
     x = v.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
@@ -74,7 +74,7 @@ def window_features(m, pixels, cells): # model; normalised pictures [B, 3, 8h, 8
     x = v.pre_layrnorm(x + v.embeddings.position_embedding(F.pad(cells + 1, (1, 0))))
     return v.encoder(inputs_embeds=x).last_hidden_state[:, 1:]
 
-def image_features(m, im, cells): # model; pictures uint8 [B, I, px, px, 3]; [B, I, n*n]
+def image_features(m, im, cells): # model; images uint8 [B, I, px, px, 3]; [B, I, n*n]
     "Projected features [B, I*n*n, width]: what the decoder reads in place of image tokens"
     x = (im.flatten(0, 1).permute(0, 3, 1, 2).float()/255 - .5)/.25
     f = m.model.multi_modal_projector(window_features(m, x, cells.flatten(0, 1)))
@@ -92,7 +92,7 @@ def align_loss(m, f, labels): # model; features [B, I*n*n, width]; [B, I, 3, n, 
 
 # %% ../nbs/training/03_model.ipynb #7c3af971
 def answer_states(m, f, ids): # model; features [B, P', width]; ids [B, J, L]
-    "Hidden states [B, J*L, width] of all turns behind one prefix: `<s>USER:` and the pictures"
+    "Hidden states [B, J*L, width] of all turns behind one prefix: `<s>USER:` and the images"
     (B, J, L), E = ids.shape, m.get_input_embeddings()
     head = E(torch.tensor([2, *encode('user :')]).expand(B, -1))
     x = torch.cat([t.to(f.dtype) for t in (head, f, E(ids.flatten(1)))], 1)

@@ -31,13 +31,13 @@ class Plan:
 
 # %% ../nbs/training/04_recipe.ipynb #78b27ad1
 # weights of the kinds of turns, in the order of `TURNS`
-FIRST_KINDS = (.2, .3, .3, .2, 0, 0, 0, 0, 0, 0)             # digit, colour, shape, existence
+FIRST_KINDS = (.2, .3, .3, .2, 0, 0, 0, 0, 0, 0)             # digit, color, shape, existence
 SHARP_KINDS = (.3, .15, .15, .22, .06, .04, .05, 0, .01, .02)  # no more rows and columns, which it does not learn
 BRIEF_KINDS = (.3, .2, .2, .3, 0, 0, 0, 0, 0, 0)
 TURN = dict(count=4, slots=12, length=14, aux=1., short=0., kinds=FIRST_KINDS)      # large objects and short questions
 
 def pairs_and_descriptions(k='') -> dict: # number, also part of the seed
-    "A picture and a crop of it; descriptions of whole views and large crops"
+    "An image and a crop of it; descriptions of whole views and large crops"
     return {Stage(f'pairs{k}', views=2, crop=(64, 300), big=.2, mask=.25, pairs=True): 2,
             Stage(f'describe{k}', crop=(200, 448), slots=3, length=64, big=.4, whole=.7): 1}
 

@@ -6,8 +6,8 @@
 __all__ = ['START', 'HEADS_OF', 'BEHIND', 'KINDS', 'VARIANTS', 'TEXT', 'TOWER', 'PROJECTOR', 'ALIGNED', 'row_stack',
            'calibration_rows', 'fresh_questions', 'agreement_table', 'agreeing_layers', 'agreeing_heads',
            'spatial_entropy', 'elbow', 'localization_heads', 'contrastive_heads', 'other_question', 'choose',
-           'head_map', 'contrast_map', 'PeakView', 'head_methods', 'all_methods', 'judge', 'measure_question',
-           'row_maps', 'measure_rows', 'touched_rows', 'rows_of_all_words', 'measure_positions', 'measure_behind',
+           'head_map', 'contrast_map', 'PeakCrop', 'head_methods', 'all_methods', 'judge', 'measure_question',
+           'row_maps', 'measure_rows', 'pointing_rows', 'rows_of_all_words', 'measure_positions', 'measure_behind',
            'variant_lessons', 'new_body', 'aligned_batch', 'aligned_loss', 'line_positions', 'train_body', 'run_rows']
 
 # %% ../nbs/notes/whose_row.ipynb #b62ee254
@@ -35,7 +35,7 @@ from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.scoring import score_answer
 from carve_nb.data.scenes import make_scene, samples, to_sample
 from carve_nb.method.carve import Carve
-from carve_nb.method.profiles import ROWS, word_row
+from carve_nb.method.profiles import QUERIES, query_in
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.formulas.threshold import regions
 from carve_nb.formulas.agreement import layer_agreement, rank_patches
@@ -44,7 +44,7 @@ from . import lessons
 from .lessons import Lesson, lesson_batch, lesson_loss
 from .models import new_small_model
 from .recipe import FEW
-from .views import (
+from .crops import (
     CELL, WHOLE_SCENE, draw_int, grid_crop, grid_room, grid_view, open_backgrounds, paint_scene, patch_labels)
 from .contrast import tower_tokens
 from .vocabulary import encode_small
@@ -54,10 +54,10 @@ from .training_loop import train
 # %% ../nbs/notes/whose_row.ipynb #87b9a48a
 START = 910_000   # first seed of the calibration and of the held-out scenes; no other page uses seeds from here on
 
-def row_stack(vlm, image, question, suffix=SHORT_ANSWER) -> tuple: # ([R, L, H, Nv] of `ROWS`, `AttentionRows`)
+def row_stack(vlm, image, question, suffix=SHORT_ANSWER) -> tuple: # ([R, L, H, Nv] of `QUERIES`, `AttentionRows`)
     "All rows of one question, from one pass"
     rows = vlm.capture(image, question, suffix=suffix, max_new_tokens=8)
-    return np.stack([rows.query_rows(word_row(rows, r)).numpy() for r in ROWS]), rows
+    return np.stack([rows.query_rows(query_in(rows, r)).numpy() for r in QUERIES]), rows
 
 def calibration_rows(vlm, n=50) -> tuple: # ([K, R, L, H, Nv] of each scene that has several questions, grid)
     "The rows of up to four questions about each of n calibration scenes"
@@ -79,18 +79,18 @@ def fresh_questions(n, start=START) -> list: # of `Record`s, one a scene
 # %% ../nbs/notes/whose_row.ipynb #fad7b2e6
 def agreement_table(scenes, merge) -> np.ndarray: # of `calibration_rows`; [K, L, H, Nv] -> [K, n, Nv] -> [R, n]
     "Agreement of the layers, or of the heads, of each row"
-    return np.mean([[layer_agreement(rank_patches(merge(s[:, r]))) for r in range(len(ROWS))] for s in scenes], 0)
+    return np.mean([[layer_agreement(rank_patches(merge(s[:, r]))) for r in range(len(QUERIES))] for s in scenes], 0)
 
 def agreeing_layers(scenes) -> tuple: # (row, layers, table)
     "The rule of `profile_model`"
     table = agreement_table(scenes, lambda a: a.mean(2))
     row, layers = best_cell(table)
-    return ROWS[row], layers, table
+    return QUERIES[row], layers, table
 
 def agreeing_heads(scenes) -> tuple: # (row, (layer, head)s)
     "The same with each head as a layer of its own"
     row, at = best_cell(agreement_table(scenes, lambda a: a.reshape(len(a), -1, a.shape[-1])))
-    return ROWS[row], [divmod(int(i), scenes[0].shape[3]) for i in at]
+    return QUERIES[row], [divmod(int(i), scenes[0].shape[3]) for i in at]
 
 # %% ../nbs/notes/whose_row.ipynb #9f2957aa
 def spatial_entropy(a): # [gh, gw]
@@ -108,7 +108,7 @@ def elbow(values): # [n]
     return y[abs(dx*(y - y[0]) - dy*x).argmax()]
 
 def localization_heads(maps, least=10, k=3) -> list: # [L, H, gh, gw] of each question; heads noted of each, heads kept
-    "The (layer, head)s with much attention on the picture that are most often among those in fewest parts"
+    "The (layer, head)s with much attention on the image that are most often among those in fewest parts"
     sums = np.mean([m.sum((2, 3)) for m in maps], 0)
     ready, chosen = sums >= elbow(sums.ravel()), np.zeros(sums.size)
     for m in maps:
@@ -120,7 +120,7 @@ def localization_heads(maps, least=10, k=3) -> list: # [L, H, gh, gw] of each qu
 
 # %% ../nbs/notes/whose_row.ipynb #8b412351
 def contrastive_heads(scenes, k=10) -> list: # [K, L, H, Nv] of each scene -> (layer, head, weight)s
-    "The heads whose maps differ most between two questions about one picture"
+    "The heads whose maps differ most between two questions about one image"
     d = np.mean([np.linalg.norm(R - np.roll(R, 1, 0), axis=-1).mean(0) for R in scenes], 0)
     return [(*divmod(int(i), d.shape[1]), float(d.flat[i])) for i in np.argsort(-d.ravel())[:k]]
 
@@ -137,7 +137,7 @@ def choose(scenes, grid) -> dict: # of `calibration_rows`
     heads_row, heads = agreeing_heads(scenes)
     found = {'agreement': dict(row=row, layers=layers, table=table.round(4).tolist()), 'agreeing heads': dict(row=heads_row, heads=heads)}
     for r in dict.fromkeys(('last', row)):
-        own = [s[:, ROWS.index(r)] for s in scenes]
+        own = [s[:, QUERIES.index(r)] for s in scenes]
         found[f'localization heads, {r}'] = dict(row=r, heads=localization_heads([q.reshape(*q.shape[:2], *grid) for s in own for q in s]))
         found[f'contrastive heads, {r}'] = dict(row=r, heads=contrastive_heads(own))
     return found
@@ -154,19 +154,19 @@ def contrast_map(A, other, grid, heads): # rows [L, H, Nv] under the question an
 
 # %% ../nbs/notes/whose_row.ipynb #4c31a260
 @dataclass(repr=False)
-class PeakView(CropMethod):
-    "The view of the region of a map's peak, as `Lookup` shows it; `make(self, vlm, image, question, rows, cache)` gives the map"
+class PeakCrop(CropMethod):
+    "The crop of the region of a map's peak, as `Lookup` shows it; `make(self, vlm, image, question, rows, cache)` gives the map"
     make: object = None
-    name = 'peak-view'
+    name = 'peak-crop'
     def locate(self, vlm, image, question, cache=None) -> Result:
         rows = self.capture(vlm, image, question, cache)
         S = Saliency(self.make(self, vlm, image, question, rows, cache), image.size, rows.spans[0].box, image)
-        def show(S): return self.view.show(image, regions(S, .04, 1, rank='peak'), 96)
+        def show(S): return self.crop.show(image, regions(S, .04, 1, rank='peak'), 96)
         return self.located(image, question, S, show, rows, calls=1)
 
 def head_methods(found, sample) -> dict: # of `choose`; a `Record`
-    "Name → `PeakView` of chosen heads, and of GIFT's words"
-    def row(rows, r): return rows.query_rows(word_row(rows, r)).numpy()
+    "Name → `PeakCrop` of chosen heads, and of GIFT's words"
+    def row(rows, r): return rows.query_rows(query_in(rows, r)).numpy()
     def heads(f, blur): return lambda self, vlm, image, q, rows, cache: head_map(row(rows, f['row']), rows.spans[0].grid, f['heads'], blur)
     def contrast(f):
         def make(self, vlm, image, q, rows, cache):
@@ -177,25 +177,25 @@ def head_methods(found, sample) -> dict: # of `choose`; a `Record`
         w = query_rows(vlm, vlm.prompt(image, q, self.suffix), near_layers(vlm, Gift().gaze_layers))
         return heat_map(gaze_shifts(w), pick_words(rows.question_tokens, 'content')).numpy().reshape(rows.spans[0].grid)
     makers = {k: contrast(f) if k.startswith('contrastive') else heads(f, k.startswith('local')) for k, f in found.items() if 'heads' in f}
-    return {k: PeakView(make=make) for k, make in {'GIFT words': gift, **makers}.items()}
+    return {k: PeakCrop(make=make) for k, make in {'GIFT words': gift, **makers}.items()}
 
 def all_methods(found, sample) -> dict:
     "Everything that is compared"
     row, layers = found['agreement']['row'], found['agreement']['layers']
-    aimed = dict(layers=layers, rank='peak') | ({} if row == 'last' else dict(query='question', words=row))
-    names = 'none', 'random', 'centre', 'question-only', 'carve', 'rel-att', 'grad-att', 'pure-grad', 'laser'
+    aimed = dict(layers=layers, rank='peak') | ({} if row == 'last' else dict(query=row))
+    names = 'none', 'random', 'center', 'question-only', 'carve', 'rel-att', 'grad-att', 'pure-grad', 'laser'
     return {k: k for k in names} | {
         'oracle': Oracle.like(Carve()), 'lookup': Lookup(skip_above=1),
-        'lookup, noun, all layers': Lookup(row='noun', skip_above=1), 'lookup, last, all layers': Lookup(row='last', skip_above=1),
+        'lookup, noun, all layers': Lookup(query='noun', skip_above=1), 'lookup, last, all layers': Lookup(query='last', skip_above=1),
         'aimed row, λ = 1': make_method('carve', **aimed), 'aimed row, λ = .1': make_method('carve', lam=.1, **aimed)} | head_methods(found, sample)
 
 def judge(r, sample) -> dict: # `Result`
-    "Whether the view shows more than half of the target, and whether the peak touches it"
-    return dict(shown=int(overlap(sample.box, r.view.box) > .5)) | ({} if r.saliency is None else dict(touch=int(r.saliency.touch(sample.box))))
+    "Whether the crop shows more than half of the target, and whether the peak points at it"
+    return dict(shown=int(overlap(sample.box, r.crop.box) > .5)) | ({} if r.saliency is None else dict(pointing=int(r.saliency.points_at(sample.box))))
 
 # %% ../nbs/notes/whose_row.ipynb #45d5a3eb
-def measure_question(vlm, sample, found, answer=True) -> dict: # `Record`; of `choose`; ask again with each view?
-    "Every method on one question: right, shown and touch, as 0 and 1; without answers the views are not asked about"
+def measure_question(vlm, sample, found, answer=True) -> dict: # `Record`; of `choose`; ask again with each crop?
+    "Every method on one question: right, shown and point at, as 0 and 1; without answers the crops are not asked about"
     captures, made = AttentionCache(), {}
     captures.ask_for(sample.question)
     with vlm.sharing(), vlm.remembering():
@@ -207,30 +207,30 @@ def measure_question(vlm, sample, found, answer=True) -> dict: # `Record`; of `c
 
 def row_maps(R, grid) -> dict: # [R, L, H, Nv]
     "The map of each row in each layer, and in all"
-    cells = {f'{r} {l}': R[i, l] for i, r in enumerate(ROWS) for l in range(R.shape[1])}
-    cells |= {f'{r} all': R[i].reshape(-1, R.shape[-1]) for i, r in enumerate(ROWS)}
+    cells = {f'{r} {l}': R[i, l] for i, r in enumerate(QUERIES) for l in range(R.shape[1])}
+    cells |= {f'{r} all': R[i].reshape(-1, R.shape[-1]) for i, r in enumerate(QUERIES)}
     return {k: a.mean(0).reshape(grid) for k, a in cells.items()}
 
 def measure_rows(vlm, sample, found) -> dict: # name -> 0 or 1
-    "Touch of each row in each layer, with the sentence behind the question and bare; of the chosen row, undivided and divided"
+    "Pointing of each row in each layer, with the sentence behind the question and bare; of the chosen row, undivided and divided"
     with vlm.sharing():
         (R, rows), (bare, _), (G, _) = (row_stack(vlm, sample.image, q, suffix) for q, suffix in (
             (sample.question, SHORT_ANSWER), (sample.question, None), (GENERAL_INSTRUCTION, SHORT_ANSWER)))
-    return touched_rows(R, bare, G, found, rows.spans[0], sample)
+    return pointing_rows(R, bare, G, found, rows.spans[0], sample)
 
-def touched_rows(R, bare, G, found, span, sample) -> dict:
+def pointing_rows(R, bare, G, found, span, sample) -> dict:
     "The same of rows that are there"
     row, layers = found['agreement']['row'], found['agreement']['layers']
-    A, A_g = (torch.tensor(a[ROWS.index(r), layers].mean(1))[None] for a, r in ((R, row), (G, 'last' if row == 'last' else 'question')))
+    A, A_g = (torch.tensor(a[QUERIES.index(r), layers].mean(1))[None] for a, r in ((R, row), (G, 'last' if row == 'last' else 'question')))
     maps = row_maps(R, span.grid) | {f'bare {k}': v for k, v in row_maps(bare, span.grid).items()}
     maps |= dict(chosen=A[0].mean(0).numpy()) | {f'chosen, λ = {lam:g}': fuse_contrast(A, A_g, 'first', lam, True).numpy() for lam in (1., .1)}
-    return {k: int(Saliency(v.reshape(span.grid), sample.image.size, span.box).touch(sample.box)) for k, v in maps.items()}
+    return {k: int(Saliency(v.reshape(span.grid), sample.image.size, span.box).points_at(sample.box)) for k, v in maps.items()}
 
 # %% ../nbs/notes/whose_row.ipynb #cdf865b4
 HEADS_OF = dict(thing=6, last=18, bare=20)   # places among the rows below
 BEHIND = {k: ' '.join(SHORT_ANSWER[:-1].split()[:k]) for k in range(10)} | {10: SHORT_ANSWER}   # words -> text behind the question
 
-def _touched(maps, span, box) -> str: # [..., Nv]; a character for each map
+def _pointed(maps, span, box) -> str: # [..., Nv]; a character for each map
     inside = patch_cover(span, box) > 0
     return ''.join(str(int(inside[i])) for i in maps.argmax(-1).ravel())
 
@@ -242,7 +242,7 @@ def rows_of_all_words(vlm, image, question): # `AttentionRows`
     return vlm.forward(replace(prompt, question=list(range(start, start + len(words)))), steps='all', max_new_tokens=8)
 
 def measure_positions(vlm, sample) -> dict: # a digit question
-    """Touch of the rows of the 18 words of question and sentence, the last position, the answer's own, the last of the bare question.
+    """Pointing of the rows of the 18 words of question and sentence, the last position, the answer's own, the last of the bare question.
 
     Of each by layer and in all layers; of `HEADS_OF` by layer and head; lists as strings of 0 and 1."""
     full = rows_of_all_words(vlm, sample.image, sample.question)
@@ -250,12 +250,12 @@ def measure_positions(vlm, sample) -> dict: # a digit question
     rows = torch.cat([full.question, full.attn[[0, -1]], bare.attn[:1]])
     layers = torch.cat([rows.mean(2), rows.mean((1, 2))[:, None]], 1)
     heads = rows[[*HEADS_OF.values()]]
-    return {name: _touched(maps, full.spans[0], sample.box) for name, maps in dict(touch=layers, heads=heads).items()}
+    return {name: _pointed(maps, full.spans[0], sample.box) for name, maps in dict(pointing=layers, heads=heads).items()}
 
 def measure_behind(vlm, sample) -> dict: # number of words of the sentence behind the question -> 0 or 1
-    "Touch of the last position, mean of all layers"
+    "Pointing of the last position, mean of all layers"
     with vlm.sharing(): rows = {k: vlm.capture(sample.image, sample.question, suffix=text or None, max_new_tokens=1) for k, text in BEHIND.items()}
-    return {str(k): int(_touched(r.attn[0].mean((0, 1)), r.spans[0], sample.box)) for k, r in rows.items()}
+    return {str(k): int(_pointed(r.attn[0].mean((0, 1)), r.spans[0], sample.box)) for k, r in rows.items()}
 
 # %% ../nbs/notes/whose_row.ipynb #6f375b25
 KINDS = 'digit', 'color', 'shape', 'exist'
@@ -263,7 +263,7 @@ VARIANTS = dict(mixed=.3, always=1., never=0., line=.3, tower=.3)   # share of q
 TEXT, TOWER, PROJECTOR = (f'vlm.model.{part}' for part in ('language_model', 'visual', 'visual.merger'))
 
 def variant_lessons(short) -> dict: # share of questions with the sentence -> what a batch holds: share
-    "Near and whole views of few image tokens"
+    "Near and whole crops of few image tokens"
     near = Lesson('near', ((8, 8),), 10, 6, 28, KINDS, crop=(110, 300), side=(36, 80), short=short)
     return {near: 2, Lesson('whole', ((12, 12),), 6, 8, 28, KINDS, crop=(300, 448), side=(38, 80), n=(2, 12), short=short): 2}
 
@@ -277,8 +277,8 @@ def new_body(depth=6) -> nn.ModuleDict: # layers of the decoder
 # %% ../nbs/notes/whose_row.ipynb #454a8a80
 ALIGNED = [*COLORS, 'nothing'], [*SHAPES, 'nothing'], [*'0123456789', 'nothing']
 
-def aligned_batch(v, pool, seed, step) -> list: # (tokens along a side, views); backgrounds -> pictures, labels of their tokens
-    "Views with colour, shape and digit of each image token"
+def aligned_batch(v, pool, seed, step) -> list: # (tokens along a side, crops); backgrounds -> images, labels of their tokens
+    "Crops with color, shape and digit of each image token"
     (n, count), rng, rows = v, np.random.default_rng([seed, 9, step]), []
     grid, room = (n, n), grid_room((n, n)) if n > 8 else WHOLE_SCENE
     for _ in range(count):

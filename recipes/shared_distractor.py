@@ -24,7 +24,7 @@ from .stickers import find_sticker, free_place, overlap, paste
 WAYS = { # name → (method, which region)
     'A_Q, region by sum': ('question-only', 'sum'), 'divided, region by sum': ('carve', 'sum'),
     'A_Q, region of the peak': ('question-only', 'peak'), 'divided, region of the peak': ('carve', 'peak')}
-ROWS_READ = {TINY: {}, 'carve-small': dict(query='question', words='content', layers=[1, 2, 3, 4])}
+ROWS_READ = {TINY: {}, 'carve-small': dict(query='content', layers=[1, 2, 3, 4])}
 
 def planted_scene(vlm, sample) -> tuple: # sample with the sticker, its box
     "The scene with a sticker at a place drawn from its seed"
@@ -34,11 +34,11 @@ def planted_scene(vlm, sample) -> tuple: # sample with the sticker, its box
 
 # %% ../nbs/notes/distractors.ipynb #9f64b048
 def measure_shared(vlm, sample) -> dict:
-    "Every way on one scene with the sticker: answer, what the peak touches, what the view shows; shares of attention"
+    "Every way on one scene with the sticker: answer, what the peak points at, what the crop shows; shares of attention"
     read = ROWS_READ[vlm.name]
     seen, place = planted_scene(vlm, sample)
     ways = {k: make_method(m, rank=rank, **read) for k, (m, rank) in WAYS.items()}
-    if read: ways["last content word's row, A_Q"] = make_method('question-only', query='question', words='noun')
+    if read: ways["last content word's row, A_Q"] = make_method('question-only', query='noun')
     captures, made, shares = AttentionCache(), {}, {}
     captures.ask_for(seen.question)
     with vlm.sharing(), vlm.remembering():
@@ -46,24 +46,24 @@ def measure_shared(vlm, sample) -> dict:
             r = method(vlm, seen.image, seen.question, cache=captures, box=sample.box)
             made[name] = dict(answer=str(r.answer), correct=score_answer(r.answer, sample))
             if name not in ways: continue
-            made[name] |= dict(touch=int(r.saliency.touch(sample.box)), caught=int(r.saliency.touch(place)),
-                shown=int(overlap(sample.box, r.view.box) > .5), distracted=int(overlap(place, r.view.box) > .5))
+            made[name] |= dict(pointing=int(r.saliency.points_at(sample.box)), caught=int(r.saliency.points_at(place)),
+                shown=int(overlap(sample.box, r.crop.box) > .5), distracted=int(overlap(place, r.crop.box) > .5))
             if name == 'divided, region by sum':
                 shares = {k: [round(S.share(b), 4) for b in (sample.box, place)] for k, S in zip('QG', r.maps.values())}
     return dict(id=sample.id, place=list(place), made=made, shares=shares)
 
 # %% ../nbs/notes/distractors.ipynb #74d7e24c
-def shared_table(records, key='shown') -> pd.DataFrame: # or 'correct', 'touch', 'caught', 'distracted'
+def shared_table(records, key='shown') -> pd.DataFrame: # or 'correct', 'pointing', 'caught', 'distracted'
     "Every way against the undivided map with the region by sum: McNemar's exact test on all questions"
     score = lambda k: pd.Series({r['id']: float(r['made'][k][key]) for r in records if key in r['made'][k]})
     base = score(next(iter(WAYS)))
     return paired({k: (score(k), base) for k in records[0]['made'] if key in records[0]['made'][k]})
 
 def plot_shared(found) -> Figure: # model → records
-    "Whether the view shows the target, and the answers, by model: four ways"
+    "Whether the crop shows the target, and the answers, by model: four ways"
     with plot_style():
         fig = Figure((8.2, 2.3), layout='constrained')
-        for ax, (key, title) in zip(fig.subplots(1, 2, sharey=True), dict(shown='the view shows the target', correct='right answers').items()):
+        for ax, (key, title) in zip(fig.subplots(1, 2, sharey=True), dict(shown='the crop shows the target', correct='right answers').items()):
             tables = [shared_table(records, key).score for records in found.values()]
             plot_forest(ax, {k: [t[k] for t in tables] for k in WAYS}, list(found), [CONCEPT_COLORS.get(m, 'C0') for m in found], 100, None)
             ax.set(xlim=(0, 100), xlabel='% of the scenes with the sticker', title=title)
@@ -74,7 +74,7 @@ def plot_shared(found) -> Figure: # model → records
 # %% ../nbs/notes/distractors.ipynb #24dc5537
 SHARED_STUDY = StudySpec(
     'shared', lambda n, start=0: iter(samples('digit', n, 'heldout', start)), measure_shared, lambda records: plot_shared({'': records}),
-    lambda records: [shared_table(records, k)[['score', 'change', 'lo', 'hi', 'p']].round(3) for k in ('shown', 'correct', 'touch', 'caught')], 300, True)
+    lambda records: [shared_table(records, k)[['score', 'change', 'lo', 'hi', 'p']].round(3) for k in ('shown', 'correct', 'pointing', 'caught')], 300, True)
 
 # %% ../nbs/notes/distractors.ipynb #0246527b
 if __name__ == '__main__': run_study(SHARED_STUDY, *sys.argv[1:2], out=study_folder('shared', *sys.argv[1:2]))

@@ -15,16 +15,16 @@ from .lessons import BEGIN, OPEN, lesson_batch, lesson_loss
 from .recipe import MAGNIFY
 from .train import begin_stage, pack_stage, unpack_stage
 from .training_loop import train
-from .views import CELL, open_backgrounds
+from .crops import CELL, open_backgrounds
 
-WANTED = .4                 # share of the first image token in what a word gives to the first picture
+WANTED = .4                 # share of the first image token in what a word gives to the first image
 FIRST = len(BEGIN + OPEN)   # its column
 TAKEN = {'near-suffix': 2, 'suffix': 3, 'square': 2, 'pair': 1, 'wide': 1, 'tall': 1}   # lessons of the last stage, and shares
 LESSONS = {v: TAKEN[v.name] for v in MAGNIFY.phases[0]['stages'] if v.name in TAKEN}
 PLAN = dict(steps=240, lr=(5e-4, 3e-4), warm=20, cool=.5, stages=LESSONS)
 
 
-def shares(weights, tokens, words):  # [B, H, N, K] of each layer; of the first picture; of all conversations
+def shares(weights, tokens, words):  # [B, H, N, K] of each layer; of the first image; of all conversations
     "Share of the first image token, mean of rows and heads: [L]"
     seen = torch.stack([w[:, :, -words:, FIRST:FIRST + tokens].float() for w in weights])
     return (seen[..., 0]/seen.sum(-1).clamp_min(1e-9)).mean((1, 2, 3))
@@ -56,20 +56,20 @@ def train_sink(out, **kw):
 
 def measure(vlm, n=50) -> dict:  # the variant, or `carve-small`
     """On fresh scenes: by layer the patch that the question's words see most, its share in their rows and in that of the thing's word;
-    right answers, touch of layer 2 without and with a baseline"""
-    maps, own, right, touch = [], [], [], []
+    right answers, pointing of layer 2 without and with a baseline"""
+    maps, own, right, pointing = [], [], [], []
     for sample in samples('digit', n, 'heldout', start=935_000):
         rows = vlm.capture(sample.image, sample.question, suffix=SHORT_ANSWER)
         for seen, made in (rows.question.mean((0, 2)), maps), (rows.query_rows('noun').mean(1), own):     # [L, Nv]
             made.append((seen/seen.sum(-1, keepdims=True)).numpy().astype(float))
         S = rows.saliency([2], query='noun')
         less = less_words(S, rows, [2], other_words(rows, 'noun', 'others'))
-        touch.append([m.touch(sample.box) for m in (S, less)])
+        pointing.append([m.points_at(sample.box) for m in (S, less)])
         right.append(score_answer(vlm.ask(sample.image, sample.question, SHORT_ANSWER), sample))
     mean, word = np.mean(maps, 0), np.mean(own, 0)
     patch = mean.argmax(-1)
     word = np.take_along_axis(word, patch[:, None], 1)[:, 0]
-    found = dict(n=n, patch=patch, share=mean.max(-1).round(3), word=word.round(3), right=np.sum(right), touch=np.sum(touch, 0))
+    found = dict(n=n, patch=patch, share=mean.max(-1).round(3), word=word.round(3), right=np.sum(right), pointing=np.sum(pointing, 0))
     return {k: np.asarray(v).tolist() for k, v in found.items()}
 
 

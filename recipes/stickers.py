@@ -31,7 +31,7 @@ from carve_nb.models.model import weights_key
 
 # %% ../nbs/notes/distractors.ipynb #cf70b1fb
 def free_place(rng, side, size, target, margin=16, raster=32) -> tuple:
-    "A box of this side by chance, beside the target in a picture of this size, left and top multiples of `raster`"
+    "A box of this side by chance, beside the target in an image of this size, left and top multiples of `raster`"
     (w, h), (W, H), (x0, y0, x1, y1) = side, size, target
     for _ in range(1000):
         x, y = (raster*int(rng.integers(room//raster + 1)) for room in (W - w, H - h))
@@ -40,17 +40,17 @@ def free_place(rng, side, size, target, margin=16, raster=32) -> tuple:
     raise CarveError(f'no room for {w} x {h} pixels beside the target {tuple(target)} in {W} x {H} pixels')
 
 # %% ../nbs/notes/distractors.ipynb #742578ba
-def attention_share(attn, cover): # [..., Nv] weights on the picture; [Nv] how much of each patch lies in a box
-    "The share of the picture's attention that falls into a box"
+def attention_share(attn, cover): # [..., Nv] weights on the image; [Nv] how much of each patch lies in a box
+    "The share of the image's attention that falls into a box"
     return (attn*cover).sum(-1)/attn.sum(-1).clip(1e-30)
 
 def pull_back(plane, size, std) -> torch.Tensor:
-    "Derivatives by the pixels that the tower is shown [3, h, w], carried back to the picture's own [3, H, W]"
+    "Derivatives by the pixels that the tower is shown [3, h, w], carried back to the image's own [3, H, W]"
     W, H = size
     with torch.enable_grad():
-        picture = torch.zeros(1, 3, H, W, requires_grad=True)
-        shown = F.interpolate(picture, plane.shape[1:], mode='bicubic', antialias=True)
-        return torch.autograd.grad(shown/torch.tensor(std).view(3, 1, 1), picture, plane[None].cpu().float())[0][0]
+        image = torch.zeros(1, 3, H, W, requires_grad=True)
+        shown = F.interpolate(image, plane.shape[1:], mode='bicubic', antialias=True)
+        return torch.autograd.grad(shown/torch.tensor(std).view(3, 1, 1), image, plane[None].cpu().float())[0][0]
 
 # %% ../nbs/notes/distractors.ipynb #b6485c7f
 EPSILON = .01 # added to a share before its logarithm
@@ -60,7 +60,7 @@ def sticker_gradient(vlm, sample, box, layers=None, words=None) -> tuple: # of t
     prompt, size = vlm.prompt(sample.image, sample.question, SHORT_ANSWER), sample.image.size
     span, (x0, y0, x1, y1) = prompt.spans[0], box
     if tuple(map(round, span.box)) != (0, 0, *size) or vlm.family.cross or vlm.family.bridge:
-        raise UnsupportedError(f'{vlm.family.name} does not see the picture in one piece: no sticker can be trained')
+        raise UnsupportedError(f'{vlm.family.name} does not see the image in one piece: no sticker can be trained')
     at = pick_words([prompt.tokens[i] for i in prompt.question], words) if words not in (None, 'last') else ()
     cover = torch.tensor(patch_cover(span, box), dtype=torch.float32, device=vlm.device)
     inputs = vlm.to_device(prompt)
@@ -75,7 +75,7 @@ def sticker_gradient(vlm, sample, box, layers=None, words=None) -> tuple: # of t
 
 # %% ../nbs/notes/distractors.ipynb #ead1901f
 def paste(image, sticker, box):
-    "A copy of a picture with a sticker on it"
+    "A copy of an image with a sticker on it"
     pasted = image.copy()
     pasted.paste(sticker, box[:2])
     return pasted
@@ -114,9 +114,9 @@ def train_sticker(vlm, out='stickers', steps=300, n_scenes=4, side=64, layers=No
     replace_file(f'{path}.json', json.dumps(facts, indent=1) + '\n')
     return drawn()
 
-def overlap(box, view) -> float: # (x0, y0, x1, y1) twice → how much of the first lies in the second
-    "A box in a view"
-    w, h = (max(0, min(box[i + 2], view[i + 2]) - max(box[i], view[i])) for i in (0, 1))
+def overlap(box, crop) -> float: # (x0, y0, x1, y1) twice → how much of the first lies in the second
+    "A box in a crop"
+    w, h = (max(0, min(box[i + 2], crop[i + 2]) - max(box[i], crop[i])) for i in (0, 1))
     return w*h/((box[2] - box[0])*(box[3] - box[1]))
 
 # %% ../nbs/notes/distractors.ipynb #2d528673
@@ -124,7 +124,7 @@ PLANTS = dict(  # name -> (w, h) in pixels; None: nothing is planted
     clean=None, sticker=(64, 64), pieces=(64, 64), watermark=(224, 48), rings=(64, 64))
 
 def shuffle_blocks(sticker):
-    "The blocks of 8 x 8 pixels of a picture in another order"
+    "The blocks of 8 x 8 pixels of an image in another order"
     a = np.asarray(sticker)
     h, w = a.shape[0]//8, a.shape[1]//8
     tiles = a.reshape(h, 8, w, 8, 3).swapaxes(1, 2).reshape(h*w, 8, 8, 3)[np.random.default_rng(0).permutation(h*w)]
@@ -148,7 +148,7 @@ def draw_watermark(side, text='PREVIEW'):
     return mark
 
 def plant(image, kind, box, sticker): # of `PLANTS`; where, None: nowhere; the trained one
-    "A picture with a distractor"
+    "An image with a distractor"
     if box is None: return image
     if kind == 'sticker': return paste(image, sticker, box)
     if kind == 'pieces': return paste(image, shuffle_blocks(sticker), box)

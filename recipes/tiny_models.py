@@ -343,7 +343,7 @@ def gemma3n_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
                  layer_types=['full_attention' if i % 3 == 2 else 'sliding_attention' for i in range(layers)],
                  num_kv_shared_layers=max(layers - 3, 0), activation_sparsity_pattern=[.5] + [0.]*(layers - 1),
                  vocab_size_per_layer_input=len(tok), hidden_size_per_layer_input=8)
-    # a tower of timm with the smallest convolutions; that of the releases, MobileNet-v5, is too deep for a small picture
+    # a tower of timm with the smallest convolutions; that of the releases, MobileNet-v5, is too deep for a small image
     tower = dict(architecture='test_convnext', hidden_size=64, vocab_size=4, vocab_offset=len(tok))
     audio = dict(hidden_size=32, conf_num_hidden_layers=1, conf_num_attention_heads=2, sscp_conv_channel_size=[4, 4],
                  vocab_size=4, vocab_offset=len(tok) + 4)
@@ -386,7 +386,7 @@ MLLAMA_TOKENS = ('<|eot_id|>', '<|pad|>', '<|begin_of_text|>', '<|start_header_i
                  '<|python_tag|>', '<|image|>')
 
 def mllama_tiny(layers, tokenizer=byte_tokenizer, **kw) -> tuple:
-    "Recipe of a tiny Mllama: up to four tiles of 32 x 32 pixels in patches of 8; every third layer reads the picture"
+    "Recipe of a tiny Mllama: up to four tiles of 32 x 32 pixels in patches of 8; every third layer reads the image"
     tok = tokenizer(list(MLLAMA_TOKENS), MLLAMA_CHAT, bos_token='<|begin_of_text|>')
     images = MllamaImageProcessorPil(**dict(size=dict(height=32, width=32), max_image_tiles=4) | kw)
     tower = dict(
@@ -479,7 +479,7 @@ RECIPES = dict(
     qwen3_vl_moe=qwen3_moe_tiny, qwen3_5_moe=qwen3_5_moe_tiny, glm4v=glm4_tiny, glm4v_moe=glm4_moe_tiny,
     glm46v=glm46_tiny, ernie4_5_vl_moe=ernie_tiny, lfm3_vl=lfm3_tiny, gemma4=gemma4_tiny, gemma3n=gemma3n_tiny,
     mistral3=mistral_tiny, lfm2_vl=lfm2_tiny, llama4=llama4_tiny, minicpmv4_6=mini46_tiny, minicpmv4_7=mini47_tiny)
-# their stock processors do, also for still pictures
+# their stock processors do, also for still images
 NEED_TORCHVISION = {'mistral3', 'lfm2_vl', 'llama4', 'minicpmv4_6', 'minicpmv4_7'}
 NEED_TIMM = {'gemma3n'}    # its tower is one of timm
 HERE = [name for name in RECIPES if (is_torchvision_available() or name not in NEED_TORCHVISION)
@@ -497,7 +497,7 @@ def random_model(config, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config)
-        for name, p in model.named_parameters():   # what starts at zero would hide the pictures, or a path to them
+        for name, p in model.named_parameters():   # what starts at zero would hide the images, or a path to them
             if (p.ndim > 1 or name.endswith(('gate', 'output_scale'))) and not p.any(): torch.nn.init.normal_(p, std=.3)
     return model
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
 from carve_nb.data.drawing import COLORS, SHAPES
-from carve_nb.data.questions import centre
+from carve_nb.data.questions import center
 from .contrast import ContrastHead, contrast_batch, contrast_loss, tower_tokens
 from .curriculum import make_batch
 from .lessons import lesson_batch, lesson_loss
@@ -40,12 +40,12 @@ CHAT_TEMPLATE = (
 def new_tokenizer(): return word_tokenizer(IDS, CHAT_TEMPLATE, 2048, ['<image>'], bos_token='<s>', eos_token='</s>')
 
 def new_processor(): # LlavaProcessor
-    "Pictures squeezed to 112 × 112; 196 image tokens each"
+    "Images squeezed to 112 × 112; 196 image tokens each"
     from transformers import CLIPImageProcessorPil, LlavaProcessor
-    pictures = CLIPImageProcessorPil(
+    images = CLIPImageProcessorPil(
         size=dict(height=112, width=112), do_center_crop=False, resample=3, image_mean=[.5]*3, image_std=[.25]*3)
     return LlavaProcessor(
-        pictures, new_tokenizer(), patch_size=8, vision_feature_select_strategy='default',
+        images, new_tokenizer(), patch_size=8, vision_feature_select_strategy='default',
         chat_template=CHAT_TEMPLATE, num_additional_image_tokens=1)
 
 # %% ../nbs/training/06_reference_vlm.ipynb #7e0b42a2
@@ -56,7 +56,7 @@ SMALL_TEMPLATE = (
 )
 
 def small_parts() -> tuple: # tokenizer; image processor
-    "Pictures get at least 144 and at most 256 image tokens, their aspect kept"
+    "Images get at least 144 and at most 256 image tokens, their aspect kept"
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
     tokenizer = word_tokenizer(SMALL_IDS, SMALL_TEMPLATE, 4096, SMALL_SPECIAL[3:], eos_token='<|im_end|>', image_token='<|image_pad|>')
     return tokenizer, Qwen2VLImageProcessorPil(
@@ -72,13 +72,13 @@ pipeline_tag: image-text-to-text
 # carve-tiny
 
 A **self-trained** vision-language model of 3.9 million parameters (stock LLaVA classes: CLIP tower of 4 layers, Llama
-decoder of 6, both 192 wide with 4 heads), trained from nothing on **synthetic scenes** of coloured shapes that carry a
+decoder of 6, both 192 wide with 4 heads), trained from nothing on **synthetic scenes** of colored shapes that carry a
 digit. It is the reference model of the package carve_nb: with it, the package's notebooks show learned attention, known
 truth and the effect of magnifying a region on any laptop. It is not a model of the world: it knows 115 words and has
 never learned from a photograph (crops of the photographs that scikit-image bundles serve as backgrounds).
 
-- Input: one picture, or a picture and a magnified part of it, squeezed to 112 x 112 pixels each (14 x 14 image tokens);
-  a question in its own words: digit, colour, shape, existence, number, relation, two-step questions, general
+- Input: one image, or an image and a magnified part of it, squeezed to 112 x 112 pixels each (14 x 14 image tokens);
+  a question in its own words: digit, color, shape, existence, number, relation, two-step questions, general
   descriptions.
 - Output: one or two words, or a list of objects.
 - `question_suffix` in `config.json`: the sentence that most questions ended with in training (`VLM.suffix`).
@@ -100,16 +100,16 @@ pipeline_tag: image-text-to-text
 
 A **self-trained** vision-language model of 9.0 million parameters (stock Qwen2.5-VL classes: tower of 6 blocks, 192
 wide, patches of 6 pixels merged two by two; decoder of 10 layers, 256 wide with 8 heads), trained from nothing on
-**synthetic scenes** of coloured shapes that carry a digit, in five stages: tower by contrast with captions, decoder
+**synthetic scenes** of colored shapes that carry a digit, in five stages: tower by contrast with captions, decoder
 on text, projector on captions, projector and decoder on questions, and on questions about magnified views. It is
 the second reference model of the package carve_nb. It is not a model of the world: it knows 135 words and has never
 learned from a photograph (crops of the photographs that scikit-image bundles serve as backgrounds).
 
-- Input: one or several pictures of any aspect, 144 to 256 image tokens each; questions in its own words.
+- Input: one or several images of any aspect, 144 to 256 image tokens each; questions in its own words.
 - Output: one or several words, lists, descriptions.
 - Training: `python -m recipes.train tower --out DIR`, then decoder, projector, tuning and magnified;
   logs and the figures of each stage are in `recipes/carve-small`. No loss says where to attend.
-- Asked with nothing behind the question, the row of the last position touches what is asked for in layers 2 to 4;
+- Asked with nothing behind the question, the row of the last position points at what is asked for in layers 2 to 4;
   with the short-answer sentence behind it, it does not, though answers stay as good.
 - Weights are stored in float16 and rounded from float32.
 """
@@ -128,7 +128,7 @@ def model_card(card, kinds=None) -> str: # table of `carve demo`: kinds → meth
     return '\n'.join([*lines, ''])
 
 def save_model(m, path, kinds=None) -> Path: # trained model; folder; table of `carve demo`
-    "Write a complete model folder: weights in half precision, what reads words and pictures, and the card"
+    "Write a complete model folder: weights in half precision, what reads words and images, and the card"
     path, half, tiny = Path(path), type(m)(m.config), m.config.model_type == 'llava'
     path.mkdir(parents=True, exist_ok=True)
     half.load_state_dict(m.state_dict())
@@ -214,20 +214,20 @@ CHECK_SEED = 999     # of batches that no training sees
 
 @torch.no_grad()
 def object_tokens(visual, pool, n, seed, grid=(16, 16)) -> tuple: # stock tower; backgrounds; scenes of six objects
-    "What the tower makes of the tokens at the centres of objects, and colour, shape and digit there"
+    "What the tower makes of the tokens at the centers of objects, and color, shape and digit there"
     rows, labels = [], []
     for i in range(n):
         scene = paint_scene(np.random.default_rng([seed, 4, i]), pool, 6, (40, 60))
-        picture, whole, _ = grid_view(scene, grid_room(grid), grid)
-        x, = tower_tokens(visual, torch.tensor(picture)[None])[0]
+        image, whole, _ = grid_view(scene, grid_room(grid), grid)
+        x, = tower_tokens(visual, torch.tensor(image)[None])[0]
         for o in whole:
-            column, row = (int(k/CELL) for k in centre(o.box))
+            column, row = (int(k/CELL) for k in center(o.box))
             rows.append(x[row*grid[1] + column])
             labels.append((list(COLORS).index(o.color), SHAPES.index(o.shape), o.digit))
     return torch.stack(rows).float(), torch.tensor(labels)
 
 def check_probe(visual, pool, held_out, n=200) -> dict: # scenes to fit on; on a quarter of them, held out, it is tested
-    "Ridge regression from one image token to colour, shape and digit of the object there: [share told right, objects]"
+    "Ridge regression from one image token to color, shape and digit of the object there: [share told right, objects]"
     (x, y), (x2, y2) = object_tokens(visual, pool, n, 0), object_tokens(visual, held_out, n//4, 1)
     mean, spread = x.mean(0), x.std(0) + 1e-6
     x, x2 = (F.pad((v - mean)/spread, (0, 1), value=1.) for v in (x, x2))

@@ -20,7 +20,7 @@ from carve_nb.data.records import image_key_of
 from carve_nb.formulas.variance import VARIANCE_PARTS
 from .common_factor import HEAD_MAPS, common_correlation, plot_shares, share_table
 from .invariance import part_share
-from carve_nb.studies.convergence import column, picture_means
+from carve_nb.studies.convergence import column, image_means
 from carve_nb.studies.entropy import clutter_levels, layer_values, to_dataframe
 from carve_nb.studies.runner import Findings, study_folder
 
@@ -45,7 +45,7 @@ def panels(n, height=2.7, **kw): # number; of the figure in inches; of the panel
         yield fig, axes
         fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=4)
 
-def plot_means(ax, found, clusters={}, **kw): # model -> [n, L] values; model -> the picture of each row; of the axis
+def plot_means(ax, found, clusters={}, **kw): # model -> [n, L] values; model -> the image of each row; of the axis
     "A mean with its interval over relative depth, for each model"
     for (m, values), look in zip(found.items(), LOOKS):
         means = [mean_interval(v, clusters=clusters.get(m)) for v in values.T]
@@ -67,8 +67,8 @@ def compare_clutter(entropy, intervention) -> Figure: # model -> `Findings` of t
     "Width of attention by depth, and what clutter does to entropy and accuracy"
     with panels(3) as (fig, (wide, bits, right)):
         rows = {m: relative_bits(f.records) for m, f in entropy.items()}
-        pictures = {m: [image_key_of(r) for r in f.records] for m, f in entropy.items()}
-        plot_means(wide, rows, pictures, ylim=(0, 1), title='entropy, part of the largest')
+        images = {m: [image_key_of(r) for r in f.records] for m, f in entropy.items()}
+        plot_means(wide, rows, images, ylim=(0, 1), title='entropy, part of the largest')
         wide.axhline(.5, color='.5', ls=':', lw=.8)
         for ax, column, title in ((bits, 'question', 'with clutter: entropy'), (right, 'correct', 'with clutter: accuracy')):
             levels = {m: clutter_changes(f, column) for m, f in intervention.items()}
@@ -96,7 +96,7 @@ def entropy_parts(records) -> np.ndarray: # of `measure_convergence`
     return column(records, 'entropy')/np.log2(records[0]['patches'])
 
 def target_lift(records) -> np.ndarray:
-    "Share of attention in the true region over the region's share of the picture, [scenes, L]"
+    "Share of attention in the true region over the region's share of the image, [scenes, L]"
     return column([r | dict(lift=np.divide(r['share'], r['area'])) for r in records if 'share' in r], 'lift')
 
 def compare_layers(convergence) -> Figure: # model -> `Findings` of the study convergence
@@ -127,7 +127,7 @@ def layer_table(convergence) -> pd.DataFrame:
 
 # %% ../nbs/notes/two_models.ipynb #32e7418e
 def compare_heads(common) -> Figure: # model -> `Findings` of the study common
-    "Gain in touch over common share, heads of all models as points"
+    "Gain in pointing over common share, heads of all models as points"
     with panels(2, 3.1, sharey=True) as (fig, axes):
         for ax, name in zip(axes, ('ratio', 'others')):
             for (m, f), look in zip(common.items(), LOOKS):
@@ -139,7 +139,7 @@ def format_rho(records, name) -> str: # of the study common; a key of `HEAD_MAPS
     "The correlation over heads with both of its intervals"
     rho, (lo, hi) = common_correlation(records, name)
     if rho is None: return 'too alike to say'
-    return f'{rho.value:.2f}, layers drawn [{rho.lo:.2f}, {rho.hi:.2f}], pictures drawn [{lo:.2f}, {hi:.2f}]'
+    return f'{rho.value:.2f}, layers drawn [{rho.lo:.2f}, {rho.hi:.2f}], images drawn [{lo:.2f}, {hi:.2f}]'
 
 def common_table(common) -> pd.DataFrame:
     "Common share, gains and their correlation, in numbers"
@@ -153,18 +153,18 @@ def common_table(common) -> pd.DataFrame:
                 f'{(heads.lo > 0).sum()}, {(heads.hi < 0).sum()} of {len(heads)}',
             'share and gain of the ratio, Spearman': format_rho(f.records, 'ratio'),
             'share and gain over the other questions': format_rho(f.records, 'others'),
-            'best layer of the question alone, touch': f'{best.question:.0f} % in layer {best.layer:.0f}',
+            'best layer of the question alone, pointing': f'{best.question:.0f} % in layer {best.layer:.0f}',
             'largest gain of a layer, points':
                 f'{gain.gain:+.0f} [{gain.lo:+.0f}, {gain.hi:+.0f}] in layer {gain.layer:.0f}'}
     return in_columns(rows, common)
 
 # %% ../nbs/notes/two_models.ipynb #e881f8e0
-CONSTANT = VARIANCE_PARTS[:2] # position and picture
+CONSTANT = VARIANCE_PARTS[:2] # position and image
 POINTED = 'question alone', 'ratio', 'ratio, relative λ', 'ratio, mean of ten'
 
 def pointing_hits(records) -> dict: # of `measure_invariance`
-    "How often the peak of a map lies in the true region: way → [pictures]"
-    return {k: picture_means(records, 'ways', k, 'hit') for k in POINTED}
+    "How often the peak of a map lies in the true region: way → [images]"
+    return {k: image_means(records, 'ways', k, 'hit') for k in POINTED}
 
 # %% ../nbs/notes/two_models.ipynb #2a079640
 def compare_constancy(invariance) -> Figure: # model -> `Findings` of the study invariance
@@ -177,7 +177,7 @@ def compare_constancy(invariance) -> Figure: # model -> `Findings` of the study 
             mid, lo, hi = np.array([tuple(mean_interval(h)) for h in pointing_hits(f.records).values()]).T
             hits.errorbar(np.arange(len(mid)) + .24*i - .12, mid, [mid - lo, hi - mid], ls='', ms=4, **look)
         share.set(xlabel='depth (first to last layer)', ylim=(0, 1), title='constant part of log attention')
-        hits.set(xticks=range(len(POINTED)), ylim=(0, 1), title='touch: the strongest patch overlaps the region')
+        hits.set(xticks=range(len(POINTED)), ylim=(0, 1), title='pointing: the strongest patch overlaps the region')
         hits.set_xticklabels([k.replace(', ', ',\n') for k in POINTED])
     return fig
 
@@ -189,21 +189,21 @@ def constancy_table(invariance) -> pd.DataFrame:
         return {
             'constant part over ten instructions': part_share(f.records, 'general', CONSTANT),
             'constant part over five questions': part_share(f.records, 'question', CONSTANT),
-            **{f'touch, %: {k}': mean_interval(h) for k, h in hits.items()},
+            **{f'pointing, %: {k}': mean_interval(h) for k, h in hits.items()},
             **{f'{k}, against question alone': replace(paired_effect(hits[k], hits[alone]), p=mcnemar(hits[k], hits[alone])) for k in others}}
     return in_columns(rows, invariance)
 
 # %% ../nbs/notes/two_models.ipynb #5d023310
 def demo_table(reports, kind='digit') -> pd.DataFrame: # model -> `Report` of its demo
-    "The demo of several models in one table: accuracy and touch of each method"
+    "The demo of several models in one table: accuracy and point at of each method"
     columns = {}
     for m, report in reports.items():
         rows = report.rows(kind)
         columns[m, 'accuracy, %'] = {k: str(Estimate(r['acc'], r['lo'], r['hi'], r['n'], kind=r['interval'])) for k, r in rows.items()}
-        columns[m, 'touch, %'] = {k: f'{100*r["touch"]:.0f}' for k, r in rows.items() if r.get('touch') is not None}
+        columns[m, 'pointing, %'] = {k: f'{100*r["pointing"]:.0f}' for k, r in rows.items() if r.get('pointing') is not None}
     return pd.DataFrame(columns).fillna('')
 
-def method_difference(report, a, b, kind='digit', key='score') -> Estimate: # of a demo; methods; or 'touch'
+def method_difference(report, a, b, kind='digit', key='score') -> Estimate: # of a demo; methods; or 'pointing'
     "Two methods on the same questions, p by McNemar"
     first, second = (pd.Series({r['id']: r[key] for r in report.select(m, kind)}) for m in (a, b))
     x, y = pd.concat([first, second], axis=1, join='inner').to_numpy(float).T

@@ -96,7 +96,7 @@ def take_view(rng, scene, crop, px, mask) -> tuple: # side of the view; how ofte
 
 # %% ../nbs/training/01_views.ipynb #3960da7f
 def patch_labels(seen, n) -> np.ndarray: # `Visible`s; side in patches of 8 pixels
-    "Colour, shape and digit of each patch, int [3, n, n]: 8, 6, 10 = nothing, -1 = not asked"
+    "Color, shape and digit of each patch, int [3, n, n]: 8, 6, 10 = nothing, -1 = not asked"
     labels = np.empty((3, n, n), np.int64)
     labels[:] = np.reshape([len(COLORS), len(SHAPES), 10], (3, 1, 1))
     cover, edges = np.zeros((n, n)), np.arange(n)*8
@@ -215,9 +215,9 @@ def grid_crop(rng, scene, grid, lo, hi) -> tuple: # smallest and largest longer 
 def grid_view(scene, crop, grid) -> tuple:
     "A crop, resized to a grid of image tokens, uint8 [12 rows, 12 columns, 3], and what it shows: whole, cut objects"
     h, w = (CELL*g for g in grid)
-    picture = Image.fromarray(scene.pixels).resize((w, h), Image.BICUBIC, box=crop)
+    image = Image.fromarray(scene.pixels).resize((w, h), Image.BICUBIC, box=crop)
     visible = visible_objects(scene.objects, crop, w)
     for o in visible:                                # that function takes a view for a square
         x0, y0, x1, y1 = o.box
         o.box = x0, y0*h/w, x1, y1*h/w
-    return np.asarray(picture, np.uint8), *split_seen(visible)
+    return np.asarray(image, np.uint8), *split_seen(visible)

@@ -28,7 +28,7 @@ from carve_nb.studies.runner import StudySpec, run_study, study_folder
 SEARCH_PAIRS = dict(tail='circle', tilt='square')
 SEARCH_QUESTION = 'What digit is on the one thing that is not the same as the other things?'
 
-def add_tail(im, rgb): # RGBA sprite; its colour
+def add_tail(im, rgb): # RGBA sprite; its color
     "Give a circle a bar across the lower right, as on a Q"
     big = Image.new('RGBA', (im.width*4,)*2)
     start, end = .68*big.width, .96*big.width
@@ -103,7 +103,7 @@ def search_samples(n, start=0):
         yield search_display(seed, list(SEARCH_PAIRS)[seed % 2], odd, (4, 8)[seed//2 % 2])
 
 # %% ../nbs/notes/clutter_and_accuracy.ipynb #99cc280c
-def patch_weights(box, span, size) -> torch.Tensor: # of pixels; `ImageSpan` of the picture; its (W, H)
+def patch_weights(box, span, size) -> torch.Tensor: # of pixels; `ImageSpan` of the image; its (W, H)
     "The resized map's sum over a box, as weights on patches [Nv]"
     (gh, gw), (x0, y0, x1, y1), (W, H) = span.grid, span.box, size
     a, b, c, d = (max(0, round(float(v))) for v in box)
@@ -118,7 +118,7 @@ def box_shares(a, boxes, span, size) -> torch.Tensor: # [..., Nv] maps; n boxes 
 
 # %% ../nbs/notes/clutter_and_accuracy.ipynb #f0cd909e
 def odd_attention(maps, sample, span) -> dict:
-    # name -> [T, L, Nv]; a `Display`; `ImageSpan` of the picture; → share and lift: map -> step -> [L]
+    # name -> [T, L, Nv]; a `Display`; `ImageSpan` of the image; → share and lift: map -> step -> [L]
     "How much attention the odd one gets, of all and among the objects"
     boxes = [o.box for o in sample.objects]
     def by_step(v):

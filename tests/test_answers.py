@@ -53,7 +53,7 @@ def test_a_model_that_thinks(load, tmp_path):
     answer = vlm.ask(WIDE, QUESTION, max_new_tokens=2)
     assert (len(answer.tokens), answer.text[:7], behind_thought(answer.text)) == (7, '<think>', None)
     assert [len(a.tokens) for a in vlm.ask_many([(WIDE, QUESTION), (WIDE, 'Why?')], max_new_tokens=2)] == [7, 7]
-    protocol, lines, _ = read_run(run_eval('scenes', vlm, ('none', 'lookup:row=last'), 2, tmp_path/'R', max_new_tokens=2, progress=False))
+    protocol, lines, _ = read_run(run_eval('scenes', vlm, ('none', 'lookup:query=last'), 2, tmp_path/'R', max_new_tokens=2, progress=False))
     assert protocol['decoding'] == dict(how='greedy', max_new_tokens=2, thought=5)
     for line in lines:
         assert line['score'] == 0 and line['answer'].startswith('<think>')
@@ -70,15 +70,15 @@ def test_a_model_that_thinks(load, tmp_path):
 def test_template_that_changes_the_words(name, filters, load):
     vlm = with_template(load(name), lambda t: t.replace("c['text']", f"(c['text'] {filters})"))
     asked = 'Is "A" red, or\nis it the elephant?' if 'replace' in filters else 'Is "A" red, or is it the elephant?'
-    r = Lookup(row='noun', max_new_tokens=2)(vlm, WIDE, asked)
+    r = Lookup(query='noun', max_new_tokens=2)(vlm, WIDE, asked)
     assert r.read == ['elephant'] and r.question == asked
     assert ''.join(r.rows.question_tokens).strip().replace('&#34;', '"').split() == asked.split()
 
 
-def test_template_without_a_place_for_pictures(load):
+def test_template_without_a_place_for_images(load):
     for name in 'llava', 'qwen2_5_vl', 'internvl':
         vlm = load(name)
-        with pytest.raises(CarveError, match='has no place for pictures.*Take the template of its release'):
+        with pytest.raises(CarveError, match='has no place for images.*Take the template of its release'):
             with_template(vlm, lambda t: "{% for m in messages %}{{ m['role'] }}: {{ m['content'][-1]['text'] }}{% endfor %}")
 
 
@@ -125,8 +125,8 @@ def test_a_result_from_its_folder(tmp_path, capsys):
     assert main(words) == 0
     r, want = Result.load(tmp_path/'R', tmp_path/'scene.png'), Lookup()(VLM.from_pretrained(), tmp_path/'scene.png', words[2])
     assert capsys.readouterr().out.strip() == str(r) == str(want) and r.answer.tokens == want.answer.tokens and r.answer.finished
-    assert r.view.box == want.view.box and [*r.maps] == [*want.maps] and [o.box for o in r.regions] == [o.box for o in want.regions]
+    assert r.crop.box == want.crop.box and [*r.maps] == [*want.maps] and [o.box for o in r.regions] == [o.box for o in want.regions]
     assert (abs(r.saliency.values - want.saliency.values) < 1e-5).all() and r.saliency.peak() == want.saliency.peak()
-    assert r.picture().size == want.picture().size and r.summary()[:3] == want.summary()[:3] and r.notes == want.notes
+    assert r.plot().size == want.plot().size and r.summary()[:3] == want.summary()[:3] and r.notes == want.notes
     assert json.loads((tmp_path/'R'/'result.json').read_text())['answer'] == str(r)
     with pytest.raises(CarveError, match='give the one that was asked about'): Result.load(tmp_path/'R', Image.new('RGB', (9, 9)))

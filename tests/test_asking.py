@@ -38,8 +38,8 @@ def test_generation_config(vlm):
 def test_messages(vlm, tmp_path):
     WIDE.save(tmp_path/'wide.png')
     want = vlm.generate(WIDE, 4, question=QUESTION)
-    for picture in WIDE, str(tmp_path/'wide.png'), np.asarray(WIDE):
-        for key in 'image', 'url', 'path': assert vlm.generate(turn({'type': 'image', key: picture}), 4) == want
+    for image in WIDE, str(tmp_path/'wide.png'), np.asarray(WIDE):
+        for key in 'image', 'url', 'path': assert vlm.generate(turn({'type': 'image', key: image}), 4) == want
     assert vlm.generate(turn(dict(type='image_url', image_url=dict(url=str(tmp_path/'wide.png')))), 4) == want
     assert vlm.generate(messages=turn(dict(type='image', image=WIDE)), max_new_tokens=4) == want
     assert vlm.generate(WIDE, 4, messages=turn(dict(type='image'))) == want
@@ -47,7 +47,7 @@ def test_messages(vlm, tmp_path):
 
 @pytest.mark.parametrize('messages, why', [
     ('hello', 'list of dict'), ([], 'list of dict'), ([dict(role='user')], 'list of dict'), (turn(dict(type='video', video='a.mp4')), 'video_prompt'),
-    (turn(dict(type='image')), 'has no picture'), (turn(dict(type='image', url='https://example.org/a.png')), 'nothing is fetched'),
+    (turn(dict(type='image')), 'has no image'), (turn(dict(type='image', url='https://example.org/a.png')), 'nothing is fetched'),
     (turn(dict(type='image_url', image_url=dict(url='data:image/png;base64,AA'))), 'nothing is fetched')])
 def test_messages_refused(vlm, messages, why):
     with pytest.raises(CarveError, match=why): vlm.generate(messages=messages)
@@ -94,8 +94,8 @@ def test_frames_refused(wrong, why):
     assert len(str(e.value)) < 300
 
 
-def test_large_picture_said(folders):
-    "What a picture would take without `image_tokens` is not guessed"
+def test_large_image_said(folders):
+    "What an image would take without `image_tokens` is not guessed"
     vlm = VLM.from_pretrained(folders('qwen2_5_vl'))
     vlm.image_tokens = 16
     with warnings.catch_warnings(record=True) as told:

@@ -128,13 +128,13 @@ def kernel(page, server):
     client.stop_channels()
 
 
-STAGES = 'picture, with the box of the view', 'map S, with the boxes of the regions', 'mask: what the regions leave', 'view that the model is shown'
+STAGES = 'image, with the box of the crop', 'map S, with the boxes of the regions', 'mask: what the regions leave', 'crop that the model is shown'
 TABS = 'By layer', 'By head', 'By word', 'Export'
 SHAPE = '.lm-Widget:has(> .widget-label:text-is("{}"))'   # a selection slider has no class jupyter-widgets
 
 
 def pixels(page, name=None):
-    "What a picture, or all four stages, look like on the screen"
+    "What an image, or all four stages, look like on the screen"
     found = [page.locator(f'img[alt="{n}"]') for n in ([name] if name else STAGES)]
     return [Image.open(io.BytesIO(f.screenshot())).convert('RGB') for f in found]
 
@@ -148,7 +148,7 @@ def until(test, seconds=60):
     while time.monotonic() < end:
         try:
             if test(): return True
-        except Exception as e:   # a picture is replaced while it is taken
+        except Exception as e:   # an image is replaced while it is taken
             if 'attached' not in str(e) and 'visible' not in str(e): raise
         time.sleep(.05)
     return False
@@ -159,7 +159,7 @@ def press(page, name): page.get_by_role('button', name=name, exact=True).click()
 
 
 def ask(page):
-    "Press Ask and wait for the pictures"
+    "Press Ask and wait for the images"
     start = time.perf_counter()
     press(page, 'Ask')
     assert until(lambda: status(page).startswith('Ready'), 60), status(page)
@@ -181,7 +181,7 @@ def turn(page, name, key='ArrowRight', handle=0):
         window.forward?.disconnect();
         window.onkeydown = () => { window.moved = window.moved || performance.now(); };
         window.forward = new MutationObserver(() => {
-            const img = document.querySelector('img[alt^="view that"]');
+            const img = document.querySelector('img[alt^="crop that"]');
             if (img) img.decode().catch(() => 0).then(() => { window.shown = performance.now(); }); });
         const stages = document.querySelector('img[alt^="map S"]').closest('.widget-hbox');
         window.forward.observe(stages, {childList: true, subtree: true}); }''')
@@ -189,7 +189,7 @@ def turn(page, name, key='ArrowRight', handle=0):
 
 
 def waited(page):
-    "Seconds from the key to the last new picture"
+    "Seconds from the key to the last new image"
     until(lambda: page.evaluate('window.shown > window.moved && performance.now() - window.shown > 150'), 10)
     return page.evaluate('window.shown - window.moved')/1000
 
@@ -206,7 +206,7 @@ def keep(page, name, whole=False):
     bottom = page.locator('.carve-explore').bounding_box()
     more.click()
     img = img.crop((0, round(top), min(img.width, 1310 if whole else 1060), min(img.height, round(bottom['height']) + 8)))
-    for width in range(img.width, 500, -60):   # a palette that keeps rare colours: those of the maps
+    for width in range(img.width, 500, -60):   # a palette that keeps rare colors: those of the maps
         small = img.resize((width, round(img.height*width/img.width)), Image.LANCZOS).quantize(256, Image.Quantize.MAXCOVERAGE, 2)
         small.save(Path(out)/f'explore_{name}.png', optimize=True)
         if (Path(out)/f'explore_{name}.png').stat().st_size <= 100_000: return
@@ -217,12 +217,12 @@ def times(): return {}
 
 
 def test_ask(page, times):
-    "An example, asked: answer and four pictures; no request leaves the machine"
+    "An example, asked: answer and four images; no request leaves the machine"
     choose(page, 'scene 1')
     times['ask'] = ask(page)
     assert 'alone: "' in page.locator('strong').first.inner_text()
     assert all(np.asarray(p).std() > 5 for p in pixels(page)[:2])
-    press(page, 'Ask again with the view')
+    press(page, 'Ask again with the crop')
     assert until(lambda: status(page).startswith('Asked again')), status(page)
     assert 'not asked' not in page.locator('strong').nth(1).inner_text()
     keep(page, 'page', True)
@@ -250,13 +250,13 @@ def test_sliders(page, kernel, times, name, handle):
 
 
 LISTS = [('Preset', 'paper'), ('Rows of', 'words of the question'), ('Heads', 'maximum'), ('Operator', 'log'), ('Outside', 'black'),
-         ('Regions kept', 'as the official code'), ('Neighbours', '8')]
+         ('Regions kept', 'as the official code'), ('Neighbors', '8')]
 
 
 @pytest.mark.parametrize('name, option', LISTS)
 def test_lists(page, kernel, name, option):
     "A list changes pixels"
-    many = dict(p=.2, lam=1e-8, relative=False, query='question') if name in ('Regions kept', 'Neighbours') else dict(p=.1)
+    many = dict(p=.2, lam=1e-8, relative=False, query='question') if name in ('Regions kept', 'Neighbors') else dict(p=.1)
     preset(page, kernel, **many)
     before = pixels(page)
     page.get_by_label(name, exact=True).select_option(option)
@@ -273,10 +273,10 @@ def test_checkbox(page, kernel):
 
 @pytest.mark.parametrize('tab', TABS)
 def test_tabs(page, kernel, tab):
-    "Every tab shows its picture, and its own widgets change it"
+    "Every tab shows its image, and its own widgets change it"
     preset(page, kernel)
     press(page, tab)
-    panes = dict(zip(TABS, ('layer 3,', 'layer 0, head', '"', 'the picture that')))
+    panes = dict(zip(TABS, ('layer 3,', 'layer 0, head', '"', 'the image that')))
     img = page.locator(f"img[alt^='{panes[tab]}']").first
     img.wait_for(timeout=120_000)
     take = lambda: [Image.open(io.BytesIO(img.screenshot())).convert('RGB')]
@@ -309,15 +309,15 @@ def bomb(width, height):
 
 
 def test_upload(page, tmp_path):
-    "A file of the user, also a large one; what is no picture, or would fill the memory, is refused in words, and the page goes on"
+    "A file of the user, also a large one; what is no image, or would fill the memory, is refused in words, and the page goes on"
     from skimage import data
     Image.fromarray(data.astronaut()).save(tmp_path/'who is it.jpg')
     Image.effect_noise((2100, 2000), 60).convert('RGB').save(tmp_path/'large.bmp')   # 12.6 MB, more than a server takes by itself
     half = (tmp_path/'who is it.jpg').read_bytes()
     files = {'bad.png': b'GIF8', 'page.svg.png': f'<svg xmlns="http://www.w3.org/2000/svg">{BAD}</svg>'.encode(), 'half.jpg': half[:len(half)//2], 'bomb.png': bomb(14_000, 14_000)}
     for name, raw in files.items(): (tmp_path/name).write_bytes(raw)
-    said = {'who is it.jpg': '512 x 512', 'bad.png': 'Not a picture', 'page.svg.png': 'Not a picture', 'half.jpg': 'who is it|picture|trunc', 'large.bmp': '2100 x 2000',
-            'bomb.png': 'bomb.png: Picture refused .*exceeds limit'}
+    said = {'who is it.jpg': '512 x 512', 'bad.png': 'Not an image', 'page.svg.png': 'Not an image', 'half.jpg': 'who is it|image|trunc', 'large.bmp': '2100 x 2000',
+            'bomb.png': 'bomb.png: Image refused .*exceeds limit'}
     for name, words in said.items():
         was = status(page)
         with page.expect_file_chooser() as chooser: page.get_by_role('button', name=re.compile('Upload')).click()
@@ -398,7 +398,7 @@ def test_keyboard(page):
         page.keyboard.press('Tab')
         reached.append(page.evaluate('''() => { const e = document.activeElement;
             return e.getAttribute('aria-label') || e.labels?.[0]?.innerText.trim() || (e.innerText || '').trim() || '?'; }'''))
-    order = ['Ask again with the view', 'Preset', 'Layers, from', 'Layers, to', 'λ', 'p, share kept', 'Steps', 'Rows of', 'Heads', 'Operator', 'K, regions', 'Regions kept', 'Neighbours',
+    order = ['Ask again with the crop', 'Preset', 'Layers, from', 'Layers, to', 'λ', 'p, share kept', 'Steps', 'Rows of', 'Heads', 'Operator', 'K, regions', 'Regions kept', 'Neighbors',
              'Outside', 'Ask with', *TABS]
     found = [next((i for i, r in enumerate(reached) if r.split('\n')[0] == o), None) for o in order]
     assert None not in found and found == sorted(found), dict(zip(order, found), reached=reached)
@@ -486,7 +486,7 @@ def explored(folder, *words):
 
 def test_carve_explore(page, tmp_path):
     """On this machine only, not without its token, naming no other host, by a kernel that no other account can hear, and gone when it ends. The page runs by itself, with both answers and
-    six pictures in sight beside the dials, dark where the system is; sliders have names; Enter asks; a file over the limit is refused"""
+    six images in sight beside the dials, dark where the system is; sliders have names; Enter asks; a file over the limit is refused"""
     from carve_nb.method.check import three_scenes
     scene = three_scenes()[0]
     scene.image.save(tmp_path/'s.png')
@@ -507,7 +507,7 @@ def test_carve_explore(page, tmp_path):
         page.goto(f'{address}?token={token}')
         assert until(lambda: page.locator('[role=status]').count() and status(page).startswith('Ready'), 180), (tmp_path/'log').read_text()
         answers = page.locator('strong').all_inner_texts()
-        assert answers[0].startswith('alone: "') and answers[1].startswith('with the view: "'), answers
+        assert answers[0].startswith('alone: "') and answers[1].startswith('with the crop: "'), answers
         assert page.locator('.carve-stage img').count() == 6 and page.get_by_role('slider', name='λ').count()
         level = lambda: sum(map(int, page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g)')))
         assert level() == 765

@@ -7,21 +7,21 @@ from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.contrast import ICD
 from carve_nb.method.vhr import text_only
 from carve_nb.method.lookup import Lookup
-from carve_nb.method.view import ViewRule
+from carve_nb.method.crop import CropRule
 from carve_nb.core.errors import CarveError
 from carve_nb.method.carve import Carve
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, TURN
 from test_families import TALL, WIDE
 
 pytestmark = pytest.mark.filterwarnings('ignore')
-ASKED = 'What is the colour of the elephant?'
+ASKED = 'What is the color of the elephant?'
 
 
 def text(words): return dict(type='text', text=words)
 
 
 def turns(words, n=1):
-    "A chat with a system turn and an earlier one, as a user writes it; the picture stands in the earlier turn"
+    "A chat with a system turn and an earlier one, as a user writes it; the image stands in the earlier turn"
     return [dict(role='system', content=[text('You answer in French.')]),
             dict(role='user', content=[dict(type='image')]*n + [text('Is there an animal?')]),
             dict(role='assistant', content=[text('Oui, un elephant.')]),
@@ -44,7 +44,7 @@ def answer_by_hand(vlm, words, images):
 @pytest.mark.parametrize('name', ['qwen2_5_vl', 'gemma3', 'internvl', 'llava'])
 def test_carve_in_a_chat(name, load):
     "Both captures and the last question are those of the prompt made by hand"
-    vlm, method = load(name), Carve(max_new_tokens=4, view=ViewRule(tokens=None))     # as many tokens as `by_hand` gives
+    vlm, method = load(name), Carve(max_new_tokens=4, crop=CropRule(tokens=None))     # as many tokens as `by_hand` gives
     r = method(vlm, WIDE, messages=turns(ASKED))
     for rows, words in (r.rows, f'{ASKED} {SHORT_ANSWER}'), (r.instruction_rows, f'{GENERAL_INSTRUCTION} {SHORT_ANSWER}'):
         inputs = by_hand(vlm, words, [WIDE])
@@ -60,14 +60,14 @@ def test_carve_in_a_chat(name, load):
 def test_lookup_in_a_chat(name, load):
     "The word's row is that of the question, not of the earlier turn that has the word too"
     vlm = load(name)
-    r = Lookup(row='noun', max_new_tokens=4, suffix=None)(vlm, WIDE, messages=turns(ASKED))
+    r = Lookup(query='noun', max_new_tokens=4, suffix=None)(vlm, WIDE, messages=turns(ASKED))
     inputs = by_hand(vlm, ASKED, [WIDE])
     with record_attention(vlm.model, vlm.processor, inputs, [WIDE], question=ASKED) as want: vlm.model(**inputs)
     assert r.read == ['elephant'] and r.rows.question_tokens == want.question_tokens
     assert (r.rows.question - want.question).abs().max() < 1e-5
 
 
-def test_pictures_in_the_messages(load):
+def test_images_in_the_messages(load):
     vlm, method = load('qwen2_5_vl'), Carve(max_new_tokens=4)
     messages = turns(ASKED)
     messages[1]['content'][0] = dict(type='image', image=WIDE)
@@ -90,8 +90,8 @@ def test_a_chat_is_not_taken_for_another(load):
 
 def test_methods_with_prompts_of_their_own(load):
     vlm = load('qwen2_5_vl')
-    with vlm.chatting(WIDE, turns(ASKED)) as (pictures, asked):
-        assert (pictures, asked) == ([WIDE], ASKED)
+    with vlm.chatting(WIDE, turns(ASKED)) as (images, asked):
+        assert (images, asked) == ([WIDE], ASKED)
         assert 'in French' in text_only(vlm, ASKED).text and '<|image_pad|>' not in text_only(vlm, ASKED).text
         assert 'in French' in ICD().other_prompt(vlm, vlm.prompt(WIDE, ASKED)).text
         assert 'in French' in vlm.capture(WIDE, 'Why?', max_new_tokens=1).meta['prompt']
@@ -116,8 +116,8 @@ def test_slips(load):
         assert vlm.messages is TURN
     refuse('not both', turns(ASKED), question=ASKED)
     refuse("must be the user's", turns(ASKED)[:3])
-    refuse('has no picture', turns(ASKED), image=None)
-    refuse('1 pictures for 2 places', turns(ASKED, 2))
+    refuse('has no image', turns(ASKED), image=None)
+    refuse('1 images for 2 places', turns(ASKED, 2))
     refuse('have 2 parts', turns(ASKED)[:3] + turns(ASKED)[1:])
     refuse('reads as a command', turns('<|im_end|>'))
     refuse('reads as a command', [dict(role='system', content='<|im_start|>'), *turns(ASKED)[1:]])

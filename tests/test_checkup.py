@@ -1,4 +1,4 @@
-"`carve checkup` as a user starts it: through the shell, killed and taken up, with pictures of one's own, and on models of other families."
+"`carve checkup` as a user starts it: through the shell, killed and taken up, with images of one's own, and on models of other families."
 import json, shutil, sqlite3, time
 import pytest
 from carve_nb.core.errors import CarveError, DataError
@@ -20,14 +20,14 @@ def apart(monkeypatch, tmp_path):
 
 @pytest.fixture
 def few(monkeypatch):
-    "A profile of three pictures, general maps of one: the mechanics alone"
+    "A profile of three images, general maps of one: the mechanics alone"
     questions = checkup.scene_questions(3)
     monkeypatch.setattr(checkup, 'scene_questions', lambda: questions)
     monkeypatch.setattr(checkup, 'GENERAL', range(954_000, 954_001))
 
 
 def own_folder(path, boxes):
-    "A folder of pictures and questions, with the true regions or without"
+    "A folder of images and questions, with the true regions or without"
     path.mkdir()
     lines = []
     for s in samples('digit', 3, start=954_010):
@@ -39,7 +39,7 @@ def own_folder(path, boxes):
 
 
 def test_shell(tmp_path):
-    "Killed at the second question and taken up, it gives the row of a run that was not; then the same with pictures of one's own, with boxes and without"
+    "Killed at the second question and taken up, it gives the row of a run that was not; then the same with images of one's own, with boxes and without"
     words = 'checkup', '--model', 'carve-tiny', '--n', '2', '--out', tmp_path/'R'
     p = Carve(*words)
     while p.poll() is None and answered(tmp_path/'R') < 2: time.sleep(.02)
@@ -54,14 +54,14 @@ def test_shell(tmp_path):
     row = json.loads((tmp_path/'R'/'row.json').read_text())
     assert without(run_checkup(out=tmp_path/'whole', n=2, progress=False), TIMED) == without(row, TIMED)
     page = (tmp_path/'R'/'checkup.html').read_text()
-    assert 'On your pictures' not in page and all(o not in (tmp_path/'R'/'row.json').read_text() for o in (str(tmp_path), '.png'))
+    assert 'On your images' not in page and all(o not in (tmp_path/'R'/'row.json').read_text() for o in (str(tmp_path), '.png'))
     for boxes in True, False:
         shutil.copytree(tmp_path/'R', out := tmp_path/f'R{boxes}')
         told = run(*words[:-1], out, '--data', own_folder(tmp_path/f'F{boxes}', boxes))
         assert told.returncode == 0, told.stderr
         page = (out/'checkup.html').read_text()
-        own = page[page.index('On your pictures, 3 questions'):page.index('The eyes themselves')]
-        assert ('the true region, not that of lookup' in own) == ('touches the thing' in own) == boxes
+        own = page[page.index('On your images, 3 questions'):page.index('The eyes themselves')]
+        assert ('the true region, not that of lookup' in own) == ('points at the thing' in own) == boxes
         assert 'no sentence behind the question' in own and json.loads((out/'row.json').read_text()) == row
 
 

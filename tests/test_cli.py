@@ -74,9 +74,9 @@ def test_help_is_light():
     (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', 'a.jpg', 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', 'a.jpg', 'What?', '--dtype', 'float8'], 'perhaps'),
     (['aks'], "Did you mean 'ask'"), (['ask', 'a.jpg', 'What?', '--methd', 'none'], '--method'), (['ask', 'a.jpg', 'Who', 'is', 'it?'], 'in quotation marks'),
     (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--out', 'S.xyz'], '.npy or .png'), (['map', 'a.jpg', 'What?', '--out', 'S.xbm'], '.npy or .png'), (['scene', '--out', 's.png', '--json', './s.png'], 'name two files'),
-    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], LEAST), (['profile', '--auto', '--n', '1'], '--auto needs --n 2'), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no pictures'),
+    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], LEAST), (['profile', '--auto', '--n', '1'], '--auto needs --n 2'), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no images'),
     (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --method carve:lam=1'),
-    (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['demo', '--quick'], 'carve demo alone'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give a picture file'),
+    (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['demo', '--quick'], 'carve demo alone'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give an image file'),
     (['map', 'a.jpg', 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, paper'), (['scene', '--json', 'README.md'], 'README.md is there already and would be lost'),
     (['ask', 'nbs/images/switches.png', 'What?', '--json', 'README.md'], 'name another, or --force'), (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
 def test_refused_before_torch(words, said, light):
@@ -129,7 +129,7 @@ def test_bench(tmp_path):
     assert run('bench', '--json', tmp_path/'no'/'b.json').returncode == 2
     Image.new('RGB', (9, 9)).save(mine := tmp_path/'mine.png')
     out, data = run('bench', mine, '--rounds', 1, '--max-new-tokens', 1, '--json', mine), mine.read_bytes()
-    assert out.returncode == 2 and 'is the picture itself' in out.stderr and data.startswith(b'\x89PNG')
+    assert out.returncode == 2 and 'is the image itself' in out.stderr and data.startswith(b'\x89PNG')
 
 
 def test_status_is_no_value(monkeypatch, capsys):
@@ -162,14 +162,14 @@ def test_unknown_model(photo, tmp_path, capsys):
 
 @pytest.mark.parametrize('family, method', [('llava', 'official'), ('qwen2_5_vl', 'carve')])
 def test_ask_a_photograph(models, photo, tmp_path, family, method):
-    "Answer on the standard output; strip, view and JSON where they were asked for"
+    "Answer on the standard output; strip, crop and JSON where they were asked for"
     out = run('ask', photo, 'Who is this?', '--model', models[family], '--method', method, '--out', tmp_path/'o', '--json', tmp_path/'r.json')
     assert out.returncode == 0 and 'Traceback' not in out.stderr, out.stderr
     told = json.loads((tmp_path/'r.json').read_text())
     assert out.stdout == told['answer'] + '\n' and told['question'] == 'Who is this?'
-    x0, y0, x1, y1 = told['view']['box']
+    x0, y0, x1, y1 = told['crop']['box']
     assert 0 <= x0 < x1 <= 512 and 0 <= y0 < y1 <= 300
-    assert {p.name for p in (tmp_path/'o').iterdir()} == {'result.png', 'view.png', 'result.json'}
+    assert {p.name for p in (tmp_path/'o').iterdir()} == {'result.png', 'crop.png', 'result.json'}
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='a terminal as Unix has it')
@@ -184,13 +184,13 @@ def test_ask_on_a_terminal(models, photo, tmp_path):
     question, alone, again, box, *rest, written = seen('--out', tmp_path/'o').splitlines()
     told = json.loads((tmp_path/'o'/'result.json').read_text())
     assert question == 'Who is this?' and alone.startswith(f'alone: "{told["plain_answer"]["text"]}" (0.') and again.startswith(f'lookup: "{told["answer"]}" (0.')
-    assert f'view ({", ".join(map(str, told["view"]["box"]))})' in box and written == 'written: ' + ', '.join(str(tmp_path/'o'/n) for n in ('result.png', 'view.png', 'result.json'))
+    assert f'crop ({", ".join(map(str, told["crop"]["box"]))})' in box and written == 'written: ' + ', '.join(str(tmp_path/'o'/n) for n in ('result.png', 'crop.png', 'result.json'))
     assert seen('--quiet') == told['answer'] + '\n'
 
 
 def test_earlier_results_stay(photo, tmp_path):
     "A folder that holds a file of the same name is refused before anything is loaded"
-    for name in 'result.json', 'view.png':
+    for name in 'result.json', 'crop.png':
         (tmp_path/name).mkdir()
         (tmp_path/name/name).write_text('mine')
         out = run('ask', photo, 'Who is this?', '--out', tmp_path/name)
@@ -216,8 +216,8 @@ def test_no_such_device(photo):
     assert (out.returncode, out.stdout, out.stderr) == (2, '', 'carve: error: torch finds no CUDA device here; use --device cpu, or leave --device out.\n')
 
 
-def test_several_pictures(tmp_path, capsys):
-    "Which picture, the region in it, and both answers; the model alone is shown all of them"
+def test_several_images(tmp_path, capsys):
+    "Which image, the region in it, and both answers; the model alone is shown all of them"
     from carve_nb.method.lookup import Lookup
     from carve_nb.data.scenes import make_scene
     from carve_nb.models.prompts import SHORT_ANSWER
@@ -229,19 +229,19 @@ def test_several_pictures(tmp_path, capsys):
     assert main(['ask', *words, '--json', str(tmp_path/'r.json')]) == 0
     out, err = capsys.readouterr()
     told = json.loads((tmp_path/'r.json').read_text())
-    assert out == f'{want}\n' and (told['picture'], told['pictures'], told['view']['box']) == (1, 2, list(want.view.box))
-    for part in (f'note: about {names[1]}\n', f'alone: "{want.plain_answer}"', f'view {want.view.box}', 'picture 2 of 2: '): assert part in err
+    assert out == f'{want}\n' and (told['image'], told['images'], told['crop']['box']) == (1, 2, list(want.crop.box))
+    for part in (f'note: about {names[1]}\n', f'alone: "{want.plain_answer}"', f'crop {want.crop.box}', 'image 2 of 2: '): assert part in err
     assert main(['ask', *words, '--method', 'none']) == 0
     out, err = capsys.readouterr()
-    assert out == f'{vlm.ask(names, question, SHORT_ANSWER)}\n' and 'with all pictures' in err and 'about' not in err
+    assert out == f'{vlm.ask(names, question, SHORT_ANSWER)}\n' and 'with all images' in err and 'about' not in err
     assert main(['map', *words, '--out', str(tmp_path/'S.npy')]) == 0
-    assert np.array_equal(np.load(tmp_path/'S.npy'), want.saliency.to_pixels()) and f'the map is that of {names[1]}, picture 2 of 2' in capsys.readouterr().err
-    for bad, said in (['ask', *words, '--json', names[1]], 'is the picture itself'), (['map', *names, 'no.png', question, '--out', 'S.npy'], 'no.png is no file: pictures come first'), \
-                     (['ask', *words, '--method', 'oracle', '--box', '1,1,9,9'], 'give one picture'), (['ask', *names], 'is a file; the question comes last'), (['ask', names[0]], 'and then the question'):
+    assert np.array_equal(np.load(tmp_path/'S.npy'), want.saliency.to_pixels()) and f'the map is that of {names[1]}, image 2 of 2' in capsys.readouterr().err
+    for bad, said in (['ask', *words, '--json', names[1]], 'is the image itself'), (['map', *names, 'no.png', question, '--out', 'S.npy'], 'no.png is no file: images come first'), \
+                     (['ask', *words, '--method', 'oracle', '--box', '1,1,9,9'], 'give one image'), (['ask', *names], 'is a file; the question comes last'), (['ask', names[0]], 'and then the question'):
         assert main(bad) == 2 and said in capsys.readouterr().err, bad
 
 
-def test_map_has_the_size_of_the_picture(models, photo, tmp_path, capsys):
+def test_map_has_the_size_of_the_image(models, photo, tmp_path, capsys):
     words = ['map', str(photo), 'Who is this?', '--model', str(models['qwen2_5_vl']), '--method', 'official', '--out', str(tmp_path/'S.npy')]
     assert main([*words, '--layers', '3,4']) == 0
     S = np.load(tmp_path/'S.npy')
@@ -274,7 +274,7 @@ def test_main_leaves_the_output_as_it_was(capsys):
 
 def test_failure_is_status_1(models, photo, monkeypatch, capsys):
     from transformers import GenerationMixin
-    for error, said in (RuntimeError('no luck'), 'carve: error: RuntimeError: no luck (carve --debug'), (RuntimeError('out of memory'), 'carve: error: memory ran out: give a smaller picture'):
+    for error, said in (RuntimeError('no luck'), 'carve: error: RuntimeError: no luck (carve --debug'), (RuntimeError('out of memory'), 'carve: error: memory ran out: give a smaller image'):
         def fail(*args, **kw): raise error
         monkeypatch.setattr(GenerationMixin, 'generate', fail)
         assert main(['ask', str(photo), 'Who?', '--model', str(models['llava']), '--method', 'none']) == 1
@@ -330,7 +330,7 @@ def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
 
 
 def test_short_demo(tmp_path, monkeypatch, capsys):
-    "Three scenes with both answers and the truth, answers asked again, and the stored table in 60 columns; a page with the pictures"
+    "Three scenes with both answers and the truth, answers asked again, and the stored table in 60 columns; a page with the images"
     from carve_nb.runs import demo
     monkeypatch.setenv('COLUMNS', '60')
     monkeypatch.setattr(demo, 'demo_set', lambda n, kinds, known=demo.demo_set: known(n//20, kinds=kinds))
@@ -366,10 +366,10 @@ def test_nothing_to_limit(models, photo, capsys):
     assert 'no number of tokens to set' in capsys.readouterr().err
 
 
-def test_centre_crop_is_said_and_padded(models, photo, tmp_path, capsys):
-    "LLaVA sees the centre of a wide photograph: ask and map say so; --pad shows all of it"
+def test_center_crop_is_said_and_padded(models, photo, tmp_path, capsys):
+    "LLaVA sees the center of a wide photograph: ask and map say so; --pad shows all of it"
     words = ['ask', str(photo), 'Who is this?', '--model', str(models['llava']), '--max-new-tokens', '2', '--verbose']
-    assert main(words) == 0 and 'the model sees 59% of the picture' in capsys.readouterr().err
+    assert main(words) == 0 and 'the model sees 59% of the image' in capsys.readouterr().err
     assert main([*words, '--pad']) == 0 and 'the model sees' not in capsys.readouterr().err
     words = ['map', str(photo), 'Who is this?', '--model', str(models['llava']), '--out', str(tmp_path/'S.npy')]
     assert main(words) == 0 and 'the model sees 59%' in capsys.readouterr().err and not np.load(tmp_path/'S.npy')[:, :50].any()
@@ -385,13 +385,13 @@ def test_plain_answer_once(models, photo, capsys):
 
 
 def test_profile(models, photo, tmp_path, monkeypatch, capsys):
-    "A profile is printed, kept for these weights, and not measured again unasked; pictures without boxes get one too"
+    "A profile is printed, kept for these weights, and not measured again unasked; images without boxes get one too"
     from carve_nb.method.lookup import Lookup
     from carve_nb.method.auto import CarveAuto
     from carve_nb.method.profiles import find_profile
     from carve_nb.attention.capture import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
-    monkeypatch.setattr('carve_nb.method.profiles.PICTURES', 4)    # time
+    monkeypatch.setattr('carve_nb.method.profiles.IMAGES', 4)    # time
     words = ['profile', '--n', '4', '--quiet']
     assert main([*words, '--json', str(tmp_path/'p.json')]) == 0
     vlm, (file,), told = VLM.from_pretrained(), (tmp_path/'kept').iterdir(), json.loads((tmp_path/'p.json').read_text())
@@ -404,13 +404,13 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert main(['profile', '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
     out, err = capsys.readouterr()
-    assert 'asked: What colour is the car?' in err and 'touch' not in out and '1 pictures are fewer than 4' in out and 'but not used, as it is not sure' in out
+    assert 'asked: What color is the car?' in err and 'pointing' not in out and '1 images are fewer than 4' in out and 'but not used, as it is not sure' in out
     llava = VLM.from_pretrained(models['llava'])
     assert Lookup().settled(llava).row == 'last' and 'is not sure' in Lookup().choose(llava)[1][0] and find_profile(llava).n < 3
 
 
 def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
-    "One picture makes no profile: the one that ships is read on, also where an earlier version kept such a file"
+    "One image makes no profile: the one that ships is read on, also where an earlier version kept such a file"
     from dataclasses import replace
     from carve_nb.method.lookup import Lookup
     from carve_nb.data.scenes import make_scene
@@ -421,10 +421,10 @@ def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
     make_scene(145).image.save(tmp_path/'ex'/'0.png')
     assert main(['profile', '--model', 'carve-small', '--images', str(tmp_path/'ex'), '--quiet']) == 0
     out, vlm = capsys.readouterr().out, VLM.from_pretrained('carve-small')
-    assert 'not kept: the profile of 40 pictures (scenes of this package) is sure, and stays' in out and 'kept in' not in out
-    assert not [*(tmp_path/'kept').iterdir()] and Lookup().choose(vlm) == (Lookup(row='noun', layers=[2], baseline='none'), [])
+    assert 'not kept: the profile of 40 images (scenes of this package) is sure, and stays' in out and 'kept in' not in out
+    assert not [*(tmp_path/'kept').iterdir()] and Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
     replace(find_profile(vlm), n=1, row='last', layers=[9]).save(profile_path(vlm))
-    assert Lookup().choose(vlm) == (Lookup(row='noun', layers=[2], baseline='none'), [])
+    assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
 
 
 def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeypatch, capsys):
@@ -460,13 +460,13 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     shipped = replace(find_profile(vlm), layers=[2], row='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     monkeypatch.setattr('carve_nb.studies.profile.profile_model', lambda *_, **kw: shipped)
-    def case(method, vlm, sample):                     # an unsure view is right, which only a lower threshold believes
-        view = dict(confidence=.85 if wins else .99, score=1.)
-        return dict(id=sample.id, kind='a', plain=dict(confidence=.1, score=0.), alike=0., spread=.42 if wins else .1, views=[view],
+    def case(method, vlm, sample):                     # an unsure crop is right, which only a lower threshold believes
+        crop = dict(confidence=.85 if wins else .99, score=1.)
+        return dict(id=sample.id, kind='a', plain=dict(confidence=.1, score=0.), alike=0., spread=.42 if wins else .1, crops=[crop],
                     seconds=dict(capture=1., instruction=.1, ask=.2))
     monkeypatch.setattr('carve_nb.studies.profile.collect_case', case)
     assert main(['profile', '--n', '20', '--auto', '--quiet']) == 0
-    said, best = capsys.readouterr().out, Carve(layers=[2], query='question', words='noun')
+    said, best = capsys.readouterr().out, Carve(layers=[2], query='noun')
     if wins:
         assert Carve.for_model(vlm) == best
         auto, spec = CarveAuto.for_model(vlm), shlex.split(said.split('--method ')[-1])[0]
@@ -542,10 +542,10 @@ def test_study_is_killed_and_resumed(models, photos, tmp_path, capsys, name, fam
     assert 'holds another run' in capsys.readouterr().err and len(lines(records)) == 10
 
 
-def test_broken_picture_keeps_the_others(models, photos, tmp_path, capsys):
-    "One picture cannot be opened: status 1, named, and nine records"
+def test_broken_image_keeps_the_others(models, photos, tmp_path, capsys):
+    "One image cannot be opened: status 1, named, and nine records"
     shutil.copytree(photos, tmp_path/'d')
-    (tmp_path/'d'/'coins.jpg').write_bytes(b'no picture')
+    (tmp_path/'d'/'coins.jpg').write_bytes(b'no image')
     words = ['study', 'entropy', '--model', models['llava'], '--data', tmp_path/'d', '--out', tmp_path/'o', '--workers', 1, '--quiet']
     status, printed = main([str(o) for o in words]), capsys.readouterr()
     assert status == 1 and 'coins.jpg' in printed.err and len(lines(tmp_path/'o'/'records.jsonl')) == 9

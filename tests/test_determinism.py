@@ -18,12 +18,12 @@ def run(vlm, methods=(Carve(), Carve.official(max_new_tokens=4))):
 
 
 def digest(results):
-    "One name for all answers, maps, boxes and views"
+    "One name for all answers, maps, boxes and crops"
     h = hashlib.sha256()
     for r in results:
-        h.update(json.dumps([r.answer.tokens, r.answer.logprob, r.plain_answer.tokens, r.view.box]).encode())
+        h.update(json.dumps([r.answer.tokens, r.answer.logprob, r.plain_answer.tokens, r.crop.box]).encode())
         for a in (r.saliency.values, r.saliency.to_pixels(), r.rows.attn.numpy(), r.instruction_rows.attn.numpy()): h.update(np.ascontiguousarray(a).tobytes())
-        h.update(r.view.image.tobytes())
+        h.update(r.crop.image.tobytes())
     return h.hexdigest()
 
 
@@ -60,7 +60,7 @@ def test_same_with_threads(vlm):
         second = run(vlm, (Carve(),))
     finally: torch.set_num_threads(was)
     for a, b in zip(first, second):
-        assert a.answer.tokens == b.answer.tokens and a.view.box == b.view.box
+        assert a.answer.tokens == b.answer.tokens and a.crop.box == b.crop.box
         assert np.abs(a.saliency.values - b.saliency.values).max() <= 1e-4*np.abs(a.saliency.values).max()
 
 

@@ -25,11 +25,11 @@ from carve_nb.method.carve import Carve
 from carve_nb.studies.convergence import layer_facts
 from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family
 from recipes.tiny_models import HERE, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
-from carve_nb.studies.profile import collect_case, picture_questions, profile_model, word_sample
+from carve_nb.studies.profile import collect_case, image_questions, profile_model, word_sample
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = HERE
-ABLE = {'sharing', 'several pictures', 'perturbation', 'batches'}   # what a record may say that a family cannot do
+ABLE = {'sharing', 'several images', 'perturbation', 'batches'}   # what a record may say that a family cannot do
 QUESTION = 'What animal is this?'
 FEWER = {'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_vl_moe', 'qwen3_5', 'qwen3_5_moe', 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe', 'lfm3_vl', 'internvl', 'idefics3', 'smolvlm', 'llava_next'}   # tokens, by a limit
 measured = {}
@@ -55,15 +55,15 @@ def quiet(request):
 def family_row(f, seen):
     "One line of the table of families, column -> text, with what was measured of it"
     def able(what): return 'no' if what in f.why_not else {None: 'yes', False: 'FAILS'}.get(seen.get(what), 'yes, tested')
-    several = able('several pictures')
-    video = 'moments' if f.moments else 'no' if several == 'no' else 'as pictures'
-    return {'family': f.name, 'grid': f.rule, 'tiles': f.tiles, 'tiles on the map': on_the_map(seen['on the map']), 'sharing': able('sharing'), 'several pictures': several, 'video': video,
+    several = able('several images')
+    video = 'moments' if f.moments else 'no' if several == 'no' else 'as images'
+    return {'family': f.name, 'grid': f.rule, 'tiles': f.tiles, 'tiles on the map': on_the_map(seen['on the map']), 'sharing': able('sharing'), 'several images': several, 'video': video,
             'around a stock generate': f"rows within {seen['stock']:.0e}" if seen.get('stock') else 'the same rows',
             'second turn': f"rows within {seen['turn']:.0e} of eager{', with its pixels' if f.bridge else ''}",
             'rows against eager': f"{seen['float32']:.0e}, bfloat16 {seen['bfloat16']:.0e}",
             'batch against single': f"{seen['batch']:.0e}" if seen['batched'] else 'asked singly',
             'words on its own tokenizer': f"whole, {seen['words']}",
-            'a view of at most 16 tokens': 'as many as a picture' if seen['view'][0] == seen['view'][1] else 'has {1} and not {0}'.format(*seen['view']),
+            'a view of at most 16 tokens': 'as many as an image' if seen['view'][0] == seen['view'][1] else 'has {1} and not {0}'.format(*seen['view']),
             'notes': '; '.join([f.notes]*bool(f.notes) + [f'no {what}: {why}' for what, why in f.why_not.items()])}
 
 
@@ -83,13 +83,13 @@ def vlm(request, load): return load(request.param)
 def note(vlm, **kw): measured.setdefault(vlm.family.name, {}).update(kw)
 
 
-def picture(w, h, seed=0):
-    "A smooth random picture"
+def image(w, h, seed=0):
+    "A smooth random image"
     noise = np.random.default_rng(seed).integers(40, 216, (max(h//20, 2), max(w//20, 2), 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((w, h), Image.BICUBIC)
 
 
-WIDE, TALL = picture(260, 180), picture(96, 250, 1)
+WIDE, TALL = image(260, 180), image(96, 250, 1)
 
 
 def columns(prompt): return torch.cat([s.tokens for s in prompt.spans])
@@ -123,7 +123,7 @@ def composed_rows(model, inputs, out):
     "Eager rows to the query tokens, times eager cross-attention of the query tokens in the third layer: [L, H, N, keys]"
     with torch.no_grad(): seen = model.get_image_features(inputs['pixel_values'], inputs['qformer_input_ids'], inputs['qformer_attention_mask'], output_attentions=True)
     between = (inputs['input_ids'][0] == model.config.image_token_id).nonzero()[:, 0]
-    onward = seen.qformer_outputs.cross_attentions[2][0].float().mean(0)   # the third that reads the picture: layer 4
+    onward = seen.qformer_outputs.cross_attentions[2][0].float().mean(0)   # the third that reads the image: layer 4
     return torch.stack([a[0].float() for a in out.language_model_outputs.attentions])[..., between] @ onward
 
 
@@ -146,7 +146,7 @@ def test_loads_as_users_load(vlm, folders):
 
 # -- positions
 
-@pytest.mark.parametrize('image', [WIDE, TALL, picture(64, 64), picture(33, 31), picture(500, 90)], ids=lambda im: f'{im.width}x{im.height}')
+@pytest.mark.parametrize('image', [WIDE, TALL, image(64, 64), image(33, 31), image(500, 90)], ids=lambda im: f'{im.width}x{im.height}')
 def test_spans(vlm, image):
     "As many cells as image tokens, each token once; every pixel is covered, but for what a processor cuts off"
     p = vlm.prompt(image, QUESTION)
@@ -166,7 +166,7 @@ def question_text(vlm, p): return vlm.tokenizer.decode(p.inputs['input_ids'][0, 
 
 
 def features(vlm, prompt):
-    "What the tower makes of the pictures, one row for each image token in order of the sequence"
+    "What the tower makes of the images, one row for each image token in order of the sequence"
     inputs = vlm.to_device(prompt)
     with torch.no_grad(): return vlm.family.features(vlm.model, inputs)
 
@@ -284,18 +284,18 @@ def grown(vlm, prompt, tokens):
     return inputs
 
 
-# -- sharing, several pictures
+# -- sharing, several images
 
 ASKED = [(WIDE, QUESTION), (WIDE, 'Describe this image in detail.'), ([WIDE, TALL], QUESTION)]
 
 
 def test_sharing(vlm):
-    asked = ASKED[:2 if 'several pictures' in vlm.family.why_not else 3]
+    asked = ASKED[:2 if 'several images' in vlm.family.why_not else 3]
     alone = [vlm.capture(*o, steps='last', max_new_tokens=2) for o in asked]
     with vlm.sharing() as shared: quick = [vlm.capture(*o, steps='last', max_new_tokens=2) for o in asked]
     if vlm.family.pixels is None:
         assert shared is None and vlm.family.why_not['sharing']
-    # OneVision shows a picture among several in another way
+    # OneVision shows an image among several in another way
     else: assert (shared.read, shared.hits) == ((2, 1) if 'batch_num_images' in vlm.prompt(WIDE, QUESTION).inputs else (1, 2))
     for a, b in zip(alone, quick):
         assert a.tokens == b.tokens and abs(a.answer.logprob-b.answer.logprob) < 1e-3
@@ -305,7 +305,7 @@ def test_sharing(vlm):
 
 
 def read_both(vlm, **kw):
-    "Rows and answer about two pictures, the second read on from the first; its tokens' keys and values"
+    "Rows and answer about two images, the second read on from the first; its tokens' keys and values"
     with vlm.sharing() as shared:
         p = vlm.prompt([WIDE, TALL], QUESTION)
         rows = vlm.forward(p, steps='last', max_new_tokens=2)
@@ -319,8 +319,8 @@ def keys_and_values(cache, layers):
 
 
 def test_going_on(vlm):
-    "A second picture is read on from the first one's cache: keys and values (relative to the largest), rows and answer are those of one whole pass"
-    if vlm.family.pixels is None or 'several pictures' in vlm.family.why_not: return
+    "A second image is read on from the first one's cache: keys and values (relative to the largest), rows and answer are those of one whole pass"
+    if vlm.family.pixels is None or 'several images' in vlm.family.why_not: return
     rows, seen = read_both(vlm)
     p = vlm.prompt([WIDE, TALL], QUESTION)
     whole = vlm.forward(p, steps='last', max_new_tokens=2)
@@ -333,8 +333,8 @@ def test_going_on(vlm):
 
 
 def test_batch(vlm):
-    "A batch of questions, short and long, on pictures of different sizes, is each of them alone"
-    pairs = [*ASKED[:2], (TALL, 'Why?'), (WIDE.resize((64, 64)), QUESTION), ([WIDE, TALL], QUESTION)][:4 if 'several pictures' in vlm.family.why_not else 5]
+    "A batch of questions, short and long, on images of different sizes, is each of them alone"
+    pairs = [*ASKED[:2], (TALL, 'Why?'), (WIDE.resize((64, 64)), QUESTION), ([WIDE, TALL], QUESTION)][:4 if 'several images' in vlm.family.why_not else 5]
     many = vlm.capture_many(pairs, steps='all', max_new_tokens=3, size=3)
     worst = 0
     for a, b in zip(many, [vlm.capture(*p, steps='all', max_new_tokens=3) for p in pairs], strict=True):
@@ -344,26 +344,26 @@ def test_batch(vlm):
     note(vlm, batch=worst, batched=not why_alone(vlm))
 
 
-def test_several_pictures(vlm, folders):
-    if reason := vlm.family.why_not.get('several pictures'):
+def test_several_images(vlm, folders):
+    if reason := vlm.family.why_not.get('several images'):
         with pytest.raises(ValueError): vlm.ask([WIDE, TALL], QUESTION)
-        return note(vlm, **{'several pictures': False})
+        return note(vlm, **{'several images': False})
     p = vlm.prompt([WIDE, TALL], QUESTION)
     assert [s.image for s in p.spans] == sorted(s.image for s in p.spans) and {s.image for s in p.spans} == {0, 1}
     own = [(s.grid, s.box, s.view) for s in p.spans]
-    if 'batch_num_images' in p.inputs:   # OneVision shows each of several pictures once, in a square
+    if 'batch_num_images' in p.inputs:   # OneVision shows each of several images once, in a square
         assert own == [((4, 4), (0, -40, 260, 220), 'base'), ((4, 4), (-77, 0, 173, 250), 'base')]
-    else:                                # boxes and grids are those of each picture alone
+    else:                                # boxes and grids are those of each image alone
         assert own == [(s.grid, s.box, s.view) for im in (WIDE, TALL) for s in vlm.prompt(im, QUESTION).spans]
     rows = vlm.forward(p)
     want = eager_rows(vlm, stock(folders(vlm.family.name), 'eager'), p, rows.layers)[:, :, -1][..., columns(p)]
     assert (rows.attn[0]-want).abs().max() <= 1e-5
-    note(vlm, **{'several pictures': True})
+    note(vlm, **{'several images': True})
 
 
 def test_tokens_of_a_view(vlm):
-    "A limit for the second picture changes its tokens alone; it is read as it is read alone, at the same place of the picture"
-    several = 'several pictures' not in vlm.family.why_not
+    "A limit for the second image changes its tokens alone; it is read as it is read alone, at the same place of the image"
+    several = 'several images' not in vlm.family.why_not
     images, limits = ([WIDE, TALL], (None, 16)) if several else ([TALL], (16,))
     usual, few = vlm.prompt(images, QUESTION), vlm.prompt(images, QUESTION, tokens=limits)
     def count(prompt, i): return sum(len(s) for s in prompt.spans if s.image == i)
@@ -374,7 +374,7 @@ def test_tokens_of_a_view(vlm):
     assert n[1] < n[0] if changed else n[1] == n[0]
     assert bool(vlm.why_not_fewer(16)) == (not changed and vlm.family.name != 'llava_onevision')
     alone = vlm.prompt(TALL, QUESTION, tokens=(16,))
-    if vlm.family.name != 'llava_onevision':    # which shows several pictures otherwise than one
+    if vlm.family.name != 'llava_onevision':    # which shows several images otherwise than one
         assert [s.box for s in alone.spans] == [s.box for s in few.spans if s.image == len(images) - 1]
     with vlm.sharing(): shared = vlm.ask(images, QUESTION, None, 3, limits).tokens
     assert shared == vlm.generate(few, 3).tokens
@@ -386,10 +386,10 @@ def stock_messages(images):
 
 
 def check_stock_ids(vlm, processor):
-    "Our own prompts of one to three pictures are those of the stock processor, and inputs that it makes are read"
+    "Our own prompts of one to three images are those of the stock processor, and inputs that it makes are read"
     if processor.chat_template is None: processor.chat_template = vlm.family.chat
-    for images in [WIDE], [WIDE, TALL], [TALL, WIDE, picture(70, 80, 2)]:
-        if len(images) > 1 and 'several pictures' in vlm.family.why_not: return
+    for images in [WIDE], [WIDE, TALL], [TALL, WIDE, image(70, 80, 2)]:
+        if len(images) > 1 and 'several images' in vlm.family.why_not: return
         own, messages = vlm.prompt(images, QUESTION), stock_messages(images)
         theirs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors='pt')
         nested = processor(images=[images], text=[processor.apply_chat_template(messages, add_generation_prompt=True)], return_tensors='pt')
@@ -485,7 +485,7 @@ def test_other_settings(name, kw, views, tmp_path):
 # -- tiles on the map
 
 def lay_square(rows, box, views):
-    "Rows whose attention lies on the tokens of some views that show a box, half of it on the picture"
+    "Rows whose attention lies on the tokens of some views that show a box, half of it on the image"
     spans, weights = rows.spans, []
     for i, s in enumerate(spans): weights.append(patch_cover(s, box)*(i in views))
     w = torch.tensor(np.concatenate(weights), dtype=torch.float32)
@@ -511,19 +511,19 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
         for views in [0], range(1, n), range(n):
             there = lay_square(rows, box, views)
             carve = Carve().from_rows(image, QUESTION, there, even)
-            lookup = Lookup(row='last').locate(vlm, image, QUESTION, SimpleNamespace(capture=lambda *a: there))
+            lookup = Lookup(query='last').locate(vlm, image, QUESTION, SimpleNamespace(capture=lambda *a: there))
             assert abs(lookup.saliency.values.sum() - .5) <= 1e-6
             for r in carve, lookup:
                 x, y = r.saliency.peak()
                 if views == [0]: assert any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in near)   # as finely as it can tell
-                else: assert r.saliency.touch(box)
-                assert meet(r.view.box, box) and not r.notes and r.rows is there, (views, r)
+                else: assert r.saliency.points_at(box)
+                assert meet(r.crop.box, box) and not r.notes and r.rows is there, (views, r)
         facts = layer_facts(there, box)   # of all views
         assert np.allclose(facts['mass'], .5) and min(facts['auroc']) > .9
         with monkeypatch.context() as m:
             m.setattr(VLM, 'capture', lambda *a, **kw: there)
-            found = profile_model(vlm, [replace(q, boxes=[box]) for q in picture_questions([image])], draws=2)
-        assert all(touch == 1 for layers in found.touch.values() for touch in layers)
+            found = profile_model(vlm, [replace(q, boxes=[box]) for q in image_questions([image])], draws=2)
+        assert all(pointing == 1 for layers in found.pointing.values() for pointing in layers)
 
 
 @pytest.mark.parametrize('name', ['llava_next', 'internvl'])
@@ -532,7 +532,7 @@ def test_what_reads_the_thumbnail_says_so(name, load):
     vlm, rows = load(name), load(name).capture(WIDE, QUESTION)
     for method in Carve.official(), Carve.paper(), RelAtt(), methods()['grad-att']():
         r = method(vlm, WIDE, QUESTION)
-        assert r.saliency.values.shape == rows.spans[0].grid and "% of the attention on the picture (tiles='thumbnail'" in r.notes[0]
+        assert r.saliency.values.shape == rows.spans[0].grid and "% of the attention on the image (tiles='thumbnail'" in r.notes[0]
     for method in Carve.official(tiles='all'), RelAtt(tiles='all'), Carve(), methods()['laser']():
         r = method(vlm, WIDE, QUESTION)
         assert r.saliency.values.shape == rows.raster().grid and not any('tiles=' in n for n in r.notes)
@@ -547,15 +547,15 @@ def test_methods(vlm, name):
     result = methods()[name]()(vlm, WIDE, QUESTION, box=(20, 20, 80, 90))
     assert result.answer is not None and vlm.shared is None
     if result.saliency is not None: assert result.saliency.to_pixels().shape == WIDE.size[::-1]
-    told = any('one picture at a time' in n for n in result.notes)
+    told = any('one image at a time' in n for n in result.notes)
     asked_again = not any('nothing new' in n for n in result.notes)
-    assert told == ('several pictures' in vlm.family.why_not and name != 'paper' and asked_again)
+    assert told == ('several images' in vlm.family.why_not and name != 'paper' and asked_again)
 
 
 def test_questions_of_a_profile(vlm):
-    "Every family gets a profile from a picture without boxes, and the rules of auto get what they need from words on a photograph"
-    found = profile_model(vlm, picture_questions([WIDE]), draws=2)
-    assert found.read == list(vlm.layers) and np.isfinite([*found.agreement.values()]).all() and found.touch is None
+    "Every family gets a profile from an image without boxes, and the rules of auto get what they need from words on a photograph"
+    found = profile_model(vlm, image_questions([WIDE]), draws=2)
+    assert found.read == list(vlm.layers) and np.isfinite([*found.agreement.values()]).all() and found.pointing is None
     case = collect_case(CarveAuto(layers=list(vlm.layers), max_new_tokens=2), vlm, word_sample(TALL, 1, 'count'))
     assert case['kind'] == 'count' and 0 <= case['plain']['confidence'] <= 1 and case['views'] and 0 <= case['spread'] <= 1 + 1e-6
 
@@ -575,7 +575,7 @@ def thousandths(x0, y0, x1, y1): return [round(1000*v) for v in (x0, y0, x1, y1)
 def bins(x0, y0, x1, y1): return ''.join(f'<loc{round(1024*v):04d}>' for v in (y0, x0, y1, x1))
 
 
-WRITTEN = dict(   # what each family would say of a box in shares of what it sees; pixels of the resized picture
+WRITTEN = dict(   # what each family would say of a box in shares of what it sees; pixels of the resized image
     llava=lambda b, px: str([round(v, 3) for v in b]), llava_next=lambda b, px: str([round(v, 3) for v in b]), llava_onevision=lambda b, px: str([round(v, 3) for v in b]),
     qwen2_vl=lambda b, px: 'the thing({},{}),({},{})'.format(*thousandths(*b)),
     qwen2_5_vl=lambda b, px: json.dumps([dict(bbox_2d=[round(b[0]*px[0]), round(b[1]*px[1]), round(b[2]*px[0]), round(b[3]*px[1])], label='thing')]),
@@ -584,7 +584,7 @@ WRITTEN = dict(   # what each family would say of a box in shares of what it see
 
 
 def resized(inputs):
-    "(W, H) of a picture behind a processor that gives a grid of patches: 3 colours, 2 frames a patch"
+    "(W, H) of an image behind a processor that gives a grid of patches: 3 colors, 2 frames a patch"
     if 'image_grid_thw' not in inputs: return None
     _, gh, gw = inputs['image_grid_thw'][0].tolist()
     side = round((inputs['pixel_values'].shape[-1]/6)**.5)
@@ -608,5 +608,5 @@ def test_written_box_lands(vlm, size, thing, monkeypatch):
     r = AskBox(min_side=1).locate(vlm, scene, QUESTION)
     if not said: assert r.whole and not asked and 'is not known' in r.notes[0]
     else:
-        assert len(asked) == 1 and 'animal' in asked[0] and max(abs(a - b) for a, b in zip(r.view.box, thing)) <= 2, (said, r.view)
-        assert (np.asarray(r.view.image) == (255, 0, 0)).all(-1).mean() > .85
+        assert len(asked) == 1 and 'animal' in asked[0] and max(abs(a - b) for a, b in zip(r.crop.box, thing)) <= 2, (said, r.view)
+        assert (np.asarray(r.crop.image) == (255, 0, 0)).all(-1).mean() > .85

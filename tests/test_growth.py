@@ -23,7 +23,7 @@ def state(vlm):
 
 
 def ask_on(vlm, start, stop, cache):
-    "Another picture and another question each time: answers, captures, and the whole method, alone and with a cache"
+    "Another image and another question each time: answers, captures, and the whole method, alone and with a cache"
     words = itertools.cycle(f'What is the {s} {e}?' for s in (*COLORS, 'same') for e in SHAPES)
     for i, question in zip(range(stop), words):
         if i < start: continue

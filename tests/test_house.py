@@ -77,7 +77,7 @@ def test_imports_stand_alone():
 
 
 def test_outputs_stored():
-    "No notebook is stored with an error or a picture over 100 kB, or 250 in the book"
+    "No notebook is stored with an error or an image over 100 kB, or 250 in the book"
     for path in PATHS:
         outputs = [o for c in cells(path) for o in c.get('outputs', [])]
         assert not [o for o in outputs if o['output_type'] == 'error'], path.name

@@ -27,7 +27,7 @@ def shell(capsys):
 
 
 def write_set(folder, **change):
-    "Three questions about one picture"
+    "Three questions about one image"
     folder.mkdir(exist_ok=True)
     Image.linear_gradient('L').resize((60, 50)).convert('RGB').save(folder/'a.png')
     rows = [dict(id=i, image='a.png', question=f'What digit is on the {i} star?', answer='5', **change) for i in ('red', 'blue', 'green')]
@@ -250,13 +250,13 @@ def test_damaged_rows(tmp_path):
         for bad, facts in ((-t, meta), (t.float().masked_fill(torch.arange(t.numel()).reshape(t.shape) == 3, float('nan')).to(t.dtype), old)):
             save_file(tensors | {name: bad.contiguous()}, path, metadata=facts)
             with pytest.raises(CarveError, match='is damaged'): AttentionRows.load(path)
-    save_file(tensors, path, metadata=meta | {'carve_rows': meta['carve_rows'].replace('blue', 'grey').replace('"layers": [0', '"layers": [1')})
+    save_file(tensors, path, metadata=meta | {'carve_rows': meta['carve_rows'].replace('blue', 'gray').replace('"layers": [0', '"layers": [1')})
     with pytest.raises(CarveError, match='is damaged'): AttentionRows.load(path)
 
 
 @pytest.mark.parametrize('change', [dict(layers=True), dict(layers=[True]), dict(layers=['1']), dict(layers=[-1]), dict(read=None), dict(agreement=dict(noun=[.1])), dict(agreement=3), dict(agreement=dict(last='x')),
-                                    dict(again='sure'), dict(again=None), dict(n='9'), dict(row='verb'), dict(row=None), dict(gain=[1]), dict(gain='x'), dict(touch=[1]), dict(model=3), dict(rules=3),
-                                    dict(agreement={}), dict(touch=None), dict(touch={}), dict(n=0), dict(rules=dict(gain=[1]))])
+                                    dict(again='sure'), dict(again=None), dict(n='9'), dict(row='verb'), dict(row=None), dict(gain=[1]), dict(gain='x'), dict(pointing=[1]), dict(model=3), dict(rules=3),
+                                    dict(agreement={}), dict(pointing=None), dict(pointing={}), dict(n=0), dict(rules=dict(gain=[1]))])
 def test_damaged_profiles(change, tmp_path, shell, monkeypatch):
     "Whoever asks with a damaged profile is told so in a sentence"
     from carve_nb.core.io import CHECKPOINTS
@@ -277,7 +277,7 @@ def linked(tmp_path):
     return set_
 
 
-def test_a_picture_that_is_a_link_out_of_its_set(linked, shell, tmp_path):
+def test_a_image_that_is_a_link_out_of_its_set(linked, shell, tmp_path):
     "As a tar keeps links: refused before a model is loaded or anything is sent; a link inside the set is a file of it"
     (linked/'a.png').rename(linked/'b.png')
     (linked/'a.png').symlink_to(linked/'b.png')

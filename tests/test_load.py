@@ -10,7 +10,7 @@ from recipes.tiny_models import make_tiny_checkpoint
 from carve_nb.attention.capture import VLM
 from carve_nb.studies.runner import study_folder
 
-PICTURE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is this?'
+IMAGE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is this?'
 
 
 @pytest.fixture(scope='module', params=['llava', 'qwen2_5_vl'])
@@ -42,7 +42,7 @@ def test_map(folder, where, tmp_path):
         parts = [n for n in here if n and n.count('.') == (2 if n.startswith('model.language') else 1 if n.startswith('model.') else 0) and n not in ('model', layers)]
         where, kw = {n: 'cpu' for n in parts} | {f'{layers}.{i}': 'disk' if i > 2 else 'cpu' for i in range(6)}, dict(offload_folder=tmp_path)
     vlm = load(folder, device_map=where, **kw)
-    a, b = (v.capture(PICTURE, QUESTION, steps='all', max_new_tokens=3) for v in (plain, vlm))
+    a, b = (v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=3) for v in (plain, vlm))
     assert vlm.device == torch.device('cpu') and a.tokens == b.tokens and (a.attn-b.attn).abs().max() < 1e-6
 
 

@@ -61,14 +61,14 @@ def test_conforms(load, photo, name, family):
 @pytest.mark.parametrize('family', FULL)
 @pytest.mark.parametrize('name', NAMES)
 def test_reports_what_was_shown(load, photo, name, family):
-    "The pictures of the last question, asked about again, give the same answer; they are those of the result, no copies"
+    "The images of the last question, asked about again, give the same answer; they are those of the result, no copies"
     vlm, method = load(family), short(name)
     if name == 'auto': method = replace(method, skip_above=1., alike=2., spread=1., stop_below=0., min_confidence=0., min_gain=-1.)
     r = method(vlm, photo, QUESTION, box=BOX)
-    assert all(o is r.image or o is r.view.image for o in r.shown), r.shown
+    assert all(o is r.image or o is r.crop.image for o in r.shown), r.shown
     if not method.guides: assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
     if name in ('carve', 'uniform-map'): assert len(r.shown) == 2
-    if name in ('auto', 'paper'): assert [o is r.view.image for o in r.shown] == [True]
+    if name in ('auto', 'paper'): assert [o is r.crop.image for o in r.shown] == [True]
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -88,22 +88,22 @@ def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
 
 @pytest.mark.parametrize('name, layers', [('carve-tiny', [3, 4]), ('carve-small', [6, 7])])
 def test_paper_is_algorithm_1(name, layers):
-    "Map, box, view and answer of `Carve.paper()` are those of the thirty lines of chapter 8, which call nothing of it"
+    "Map, box, crop and answer of `Carve.paper()` are those of the thirty lines of chapter 8, which call nothing of it"
     vlm = VLM.from_pretrained(name)
     for seed in (2, 31, 58):
         scene = make_scene(seed)
-        question = scene.query('digit').question
-        with vlm.sharing(): (S, box, view, answer), r = algorithm_1(vlm, scene.image, question, GENERAL_INSTRUCTION, layers, SHORT_ANSWER), Carve.paper()(vlm, scene.image, question)
+        question = scene.question('digit').question
+        with vlm.sharing(): (S, box, crop, answer), r = algorithm_1(vlm, scene.image, question, GENERAL_INSTRUCTION, layers, SHORT_ANSWER), Carve.paper()(vlm, scene.image, question)
         assert torch.allclose(torch.tensor(S).float(), torch.tensor(r.saliency.to_pixels()), rtol=1e-4)
-        assert (box, str(answer)) == (r.view.box, str(r)) and view.tobytes() == r.view.image.tobytes(), seed
+        assert (box, str(answer)) == (r.crop.box, str(r)) and crop.tobytes() == r.crop.image.tobytes(), seed
 
 
-def test_auto_shows_views_alone():
+def test_auto_shows_crops_alone():
     "What auto would not do is refused, and a run may give it words and length"
-    with pytest.raises(CarveError, match="final_images='both': use 'view'"): make_method('auto', final_images='both')
-    assert make_method('auto', final_images='view') == make_method('auto')
+    with pytest.raises(CarveError, match="final_images='both': use 'crop'"): make_method('auto', final_images='both')
+    assert make_method('auto', final_images='crop') == make_method('auto')
     plan = RunConfig(('auto', 'auto:K=1'), 'One word.', 5)
-    assert [(m.final_images, m.suffix, m.max_new_tokens, m.K) for m in plan.made.values()] == [('view', 'One word.', 5, 2), ('view', 'One word.', 5, 1)]
+    assert [(m.final_images, m.suffix, m.max_new_tokens, m.K) for m in plan.made.values()] == [('crop', 'One word.', 5, 2), ('crop', 'One word.', 5, 1)]
     with pytest.raises(RunError, match="final_images='both'"): RunConfig(('auto:final_images=both',))
 
 
@@ -202,8 +202,8 @@ def test_says_what_is_missing():
     vlm, photo = VLM.from_pretrained(), Image.fromarray(data.chelsea()).resize((120, 90))
     whole = check_method(make_method('carve', max_new_tokens=1), vlm, photo, QUESTION)
     S = whole.saliency
-    for wrong, said in (None, 'gives a `Result`'), (replace(whole, answer=None), 'has no answer'), (replace(whole, method='view'), 'no name of its own'), (replace(whole, calls=0), 'calls=1 for a capture'), \
-                       (replace(whole, saliency=replace(S, values=S.values[1:])), 'make it with as_saliency'), (replace(whole, view=replace(whole.view, box=(0, 0, 0, 9))), 'is no box inside'):
+    for wrong, said in (None, 'gives a `Result`'), (replace(whole, answer=None), 'has no answer'), (replace(whole, method='crop'), 'no name of its own'), (replace(whole, calls=0), 'calls=1 for a capture'), \
+                       (replace(whole, saliency=replace(S, values=S.values[1:])), 'make it with as_saliency'), (replace(whole, crop=replace(whole.crop, box=(0, 0, 0, 9))), 'is no box inside'):
         with pytest.raises(AssertionError, match=said): check_result(wrong, photo)
 
 

@@ -19,7 +19,7 @@ KW = dict(max_new_tokens=3, do_sample=False)
 
 
 class User:
-    "A model of a family, and the inputs of two pictures that its processor made"
+    "A model of a family, and the inputs of two images that its processor made"
     def __init__(self, vlm, images=(WIDE, TALL)):
         self.vlm, self.model, self.processor, self.images = vlm, vlm.model, vlm.processor, list(images)
         self.inputs = dict(vlm.prompt(self.images, QUESTION).inputs)
@@ -74,17 +74,17 @@ def test_rows_and_edits_inside_the_block(llava):
     assert repr(done) == repr([change])
 
 
-# -- the pictures are those of the inputs
+# -- the images are those of the inputs
 
 @pytest.mark.parametrize('name', ['qwen2_5_vl', 'qwen3_vl', 'llava_next', 'llava_onevision', 'internvl', 'smolvlm', 'idefics3'])
-def test_pictures_in_the_wrong_order(name, load):
+def test_images_in_the_wrong_order(name, load):
     wide = WIDE.resize((200, 200) if name == 'internvl' else (300, 100))   # others are cut into as many tiles as TALL
     user = User(load(name), (wide, TALL))
     assert len(user.record().spans) >= 2
     for call in user.record, user.edit: refuse('same order', lambda: call(images=[TALL, wide]))
 
 
-def test_picture_of_the_wrong_size(qwen, load):
+def test_image_of_the_wrong_size(qwen, load):
     refuse('same order and size', lambda: qwen.record(images=[WIDE.resize((180, 260)), TALL]))
     refuse('same order and size', lambda: User(load('llava_next')).record(images=[WIDE.resize((255, 180)), TALL]))
 
@@ -103,7 +103,7 @@ def test_attention_on_a_tile(name, load):
 
 
 def test_limits_of_one_call(load):
-    "The processor was told another limit in the call: the grid is another, the picture the same"
+    "The processor was told another limit in the call: the grid is another, the image the same"
     qwen = load('qwen2_5_vl')
     text = qwen.prompt(WIDE, QUESTION).text
     for pixels in 28*28*4, 28*28*16, 28*28*64:
@@ -113,7 +113,7 @@ def test_limits_of_one_call(load):
 
 
 def same_inputs(vlm, images, text=None, **kw):
-    "What the processor makes of pictures and a chat, with settings of this call"
+    "What the processor makes of images and a chat, with settings of this call"
     text = text or vlm.prompt([im if isinstance(im, Image.Image) else WIDE for im in images], QUESTION).text
     return vlm.processor(images=[list(images)], text=[text], return_tensors='pt', **kw)
 
@@ -123,11 +123,11 @@ def mirrored(images): return [ImageOps.mirror(im) for im in images]
 
 def family_user(load, name):
     vlm = load(name)
-    return User(vlm, [WIDE] if 'several pictures' in vlm.family.why_not else [WIDE, TALL])
+    return User(vlm, [WIDE] if 'several images' in vlm.family.why_not else [WIDE, TALL])
 
 
 @pytest.mark.parametrize('name', HERE)
-def test_other_pictures_of_the_same_size(name, load):
+def test_other_images_of_the_same_size(name, load):
     user = family_user(load, name)
     other = mirrored(user.images)
     for call in user.record, user.edit: refuse("pixels='changed'", lambda: call(images=other))
@@ -142,7 +142,7 @@ def test_other_pictures_of_the_same_size(name, load):
 
 
 @pytest.mark.parametrize('name', ['llava', 'gemma3', 'paligemma', 'mllama', 'internvl'])
-def test_pictures_in_the_wrong_order_on_fixed_grids(name, load):
+def test_images_in_the_wrong_order_on_fixed_grids(name, load):
     images = [WIDE.resize((200, 200)), TALL.resize((200, 200))]
     refuse('same order', lambda: User(load(name), images).record(images=images[::-1]))
 
@@ -157,8 +157,8 @@ def test_pixels_changed_on_purpose(llava):
 
 
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'gemma3'])
-def test_very_large_picture(name, load, monkeypatch):
-    "A prompt of a `VLM` shows it reduced, a processor whole; both are its pixels, with boxes in the picture itself"
+def test_very_large_image(name, load, monkeypatch):
+    "A prompt of a `VLM` shows it reduced, a processor whole; both are its pixels, with boxes in the image itself"
     monkeypatch.setattr('carve_nb.core.image.RASTER', 4000)
     vlm, stripes = load(name), WIDE.copy()
     for x in range(0, 260, 4): stripes.paste('black', (x, 0, x + 2, 180))
@@ -212,8 +212,8 @@ def test_photo_by_path_and_opened(name, load, photo):
 
 
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'idefics3'])
-def test_pictures_of_other_modes(name, load, tmp_path):
-    "Transparency, palettes and grey, by path and opened: the processor reads a file in another way than an opened picture"
+def test_images_of_other_modes(name, load, tmp_path):
+    "Transparency, palettes and gray, by path and opened: the processor reads a file in another way than an opened image"
     clear = WIDE.convert('RGBA')
     clear.putalpha(WIDE.convert('L'))
     for i, im in enumerate((clear, WIDE.quantize(32), WIDE.convert('L'), WIDE.convert('LA'))):
@@ -224,7 +224,7 @@ def test_pictures_of_other_modes(name, load, tmp_path):
             for block in path, Image.open(path): assert len(user.record(images=[block]).attn)
 
 
-# name, settings of the call, size of the picture -> (view, box) of its spans, or None: not known
+# name, settings of the call, size of the image -> (view, box) of its spans, or None: not known
 CALLS = [
     ('llava', dict(do_center_crop=False, size=dict(height=64, width=64)), (300, 200), [('base', (0, 0, 300, 200))]),
     ('llava', dict(size=dict(shortest_edge=32)), (300, 200), None),
@@ -240,7 +240,7 @@ CALLS = [
 
 @pytest.mark.parametrize('name, kw, size, want', CALLS)
 def test_settings_given_at_the_call(name, kw, size, want, load):
-    "Grid and box are those of the call where the pixels tell it; else the error says where settings are known; the picture must be the one"
+    "Grid and box are those of the call where the pixels tell it; else the error says where settings are known; the image must be the one"
     vlm, image = load(name), WIDE.resize(size)
     user = User(vlm, [image])
     user.inputs = same_inputs(vlm, [image], **kw)
@@ -260,9 +260,9 @@ def test_settings_on_the_processor(load):
 
 @pytest.mark.parametrize('name', HERE)
 def test_batch_of_three_sizes(name, load):
-    "Two pictures in the first prompt, one in the second, in one list or one for each prompt"
+    "Two images in the first prompt, one in the second, in one list or one for each prompt"
     vlm = load(name)
-    if 'several pictures' in vlm.family.why_not: return
+    if 'several images' in vlm.family.why_not: return
     vlm.processor.tokenizer.padding_side = 'left'
     chats, square = [vlm.prompt([WIDE, TALL], QUESTION).text, vlm.prompt([WIDE], 'Why?').text], ImageOps.mirror(WIDE).resize((90, 90))
     inputs = vlm.processor(images=[[WIDE, TALL], [square]], text=chats, padding=True, return_tensors='pt')
@@ -276,22 +276,22 @@ def test_batch_of_three_sizes(name, load):
     refuse('same order', lambda: user.record(forward, inputs=inputs, images=[WIDE, TALL, ImageOps.mirror(square)]))
 
 
-def test_two_pictures_for_a_prompt_of_one(load):
+def test_two_images_for_a_prompt_of_one(load):
     user = User(load('instructblip'), [WIDE])
-    refuse('1 of 2 pictures are in no prompt', lambda: user.record(images=[WIDE, TALL]))
+    refuse('1 of 2 images are in no prompt', lambda: user.record(images=[WIDE, TALL]))
 
 
 def test_box_outside_a_turned_photo(photo, tmp_path):
     row = dict(image=photo.name, question='What?', answer='a', box=[90, 10, 110, 30])
     (tmp_path/'questions.jsonl').write_text(json.dumps(row))
     record, = load_benchmark(str(tmp_path)).records
-    refuse(r'picture of 80 x 120 pixels, which is stored as 120 x 80 and turned upright', record.open)
+    refuse(r'image of 80 x 120 pixels, which is stored as 120 x 80 and turned upright', record.open)
 
 
 @pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl', 'internvl'])
-def test_too_many_pictures(name, load):
+def test_too_many_images(name, load):
     user = User(load(name))
-    for call in user.record, user.edit: refuse('pictures', lambda: call(images=[WIDE, TALL, WIDE]))
+    for call in user.record, user.edit: refuse('images', lambda: call(images=[WIDE, TALL, WIDE]))
 
 
 def test_video_inputs(qwen):

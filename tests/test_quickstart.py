@@ -6,8 +6,8 @@ from test_browser import TOKEN, chromium, ready, run_cell, server, until  # noqa
 ROOT = Path(__file__).parents[1]
 
 
-def test_switches_show_their_picture(server, ready):
-    "The quickstart's three switches: a picture is there, and another one after a click"
+def test_switches_show_their_image(server, ready):
+    "The quickstart's three switches: an image is there, and another one after a click"
     from carve_nb.cli.commands import write_page
     address, home = server
     nb = json.loads((ROOT/'nbs'/'quickstart.ipynb').read_text())

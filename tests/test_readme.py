@@ -1,4 +1,4 @@
-"README.md is what the index notebook says, and the pictures it shows are there."
+"README.md is what the index notebook says, and the images it shows are there."
 import json, re, subprocess, sys
 from pathlib import Path
 
@@ -10,9 +10,9 @@ def test_readme_is_fresh():
     r = subprocess.run([sys.executable, ROOT/'tools/readme.py', '--check'], capture_output=True, text=True)
     assert r.returncode == 0, r.stdout + r.stderr
 
-def test_pictures_exist():
+def test_images_exist():
     shown = re.findall(r'!\[[^\]]*\]\(([^)]+)\)', (ROOT/'README.md').read_text(encoding='utf-8'))
-    assert shown, 'the first screen of the README has a picture'
+    assert shown, 'the first screen of the README has an image'
     for p in shown: assert (ROOT/p[p.index('nbs/'):]).stat().st_size < 300_000, p
 
 def test_absolute_links():

@@ -1,4 +1,4 @@
-"""The view from here, the answer from there: what is sent, to whom, what may come back, and that no key is left anywhere.
+"""The crop from here, the answer from there: what is sent, to whom, what may come back, and that no key is left anywhere.
 
 A server in a thread of this process, on the loopback interface, notes each request and plays replies. Where fastapi and
 uvicorn are installed, `transformers serve` is started with the reference model as a real other side."""
@@ -82,8 +82,8 @@ def bad(status, message='', code=None, **headers):
     return status, json.dumps(dict(error=dict(message=message, code=code))).encode(), {k.replace('_', '-'): v for k, v in headers.items()}, 0
 
 
-def pictures(sent):
-    "The pictures in a request, and its words"
+def images(sent):
+    "The images in a request, and its words"
     *shown, words = sent['messages'][0]['content']
     return [Image.open(io.BytesIO(base64.b64decode(p['image_url']['url'].split(',')[1]))) for p in shown], words['text']
 
@@ -96,12 +96,12 @@ def tiny(tmp_path_factory): return VLM.from_pretrained(make_tiny_checkpoint('lla
 def photo(): return Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
 
 
-WITH_VIEW = [e.name for e in registry.ENTRIES.values() if e.asks != 'model']
+WITH_CROP = [e.name for e in registry.ENTRIES.values() if e.asks != 'model']
 
 
-@pytest.mark.parametrize('name', WITH_VIEW)
+@pytest.mark.parametrize('name', WITH_CROP)
 def test_every_method(name, serve, tiny, photo):
-    "One request, with the pictures that the model here would be shown; guided methods are refused"
+    "One request, with the images that the model here would be shown; guided methods are refused"
     method = asking(registry.make_method(name), max_new_tokens=2)
     far, seen = serve(ok('there'))
     if method.guides:
@@ -110,16 +110,16 @@ def test_every_method(name, serve, tiny, photo):
     box = (30, 20, 70, 60)
     here = method(tiny, photo, 'What is it?', cache=(cache := AttentionCache()), box=box)
     r = method(tiny, photo, 'What is it?', cache=cache, box=box, by=far)
-    assert (str(r), r.method, r.view.box, len(seen)) == ('there', here.method, here.view.box, 1)
+    assert (str(r), r.method, r.crop.box, len(seen)) == ('there', here.method, here.crop.box, 1)
     assert r.plain_answer == here.plain_answer and any(n.startswith('answered by m at 127.0.0.1') for n in r.notes)
-    shown, words = pictures(seen[0][2])
-    assert np.array_equal(shown[0] if len(shown) > 1 else shown[-1], photo if len(shown) > 1 or r.view.image.tobytes() == photo.tobytes() else r.view.image)
-    assert np.array_equal(shown[-1], r.view.image) and words == f'What is it? {SHORT_ANSWER}'
+    shown, words = images(seen[0][2])
+    assert np.array_equal(shown[0] if len(shown) > 1 else shown[-1], photo if len(shown) > 1 or r.crop.image.tobytes() == photo.tobytes() else r.crop.image)
+    assert np.array_equal(shown[-1], r.crop.image) and words == f'What is it? {SHORT_ANSWER}'
     assert tiny.shared is None
 
 
 def test_nothing_else_is_sent(serve, tiny, photo, tmp_path, monkeypatch):
-    "Words, pixels, model and limits: no file name, no EXIF, no organisation, no key that was not named"
+    "Words, pixels, model and limits: no file name, no EXIF, no organization, no key that was not named"
     monkeypatch.setenv('OPENAI_API_KEY', KEY)
     monkeypatch.setenv('OPENAI_ORG_ID', 'org-secret')
     monkeypatch.setenv('OPENAI_PROJECT_ID', 'proj-secret')
@@ -130,14 +130,14 @@ def test_nothing_else_is_sent(serve, tiny, photo, tmp_path, monkeypatch):
     DirectAnswer()(tiny, tmp_path/'private-name.jpg', 'What is it?', by=far)
     path, headers, sent = seen[0]
     assert path == '/v1/chat/completions' and set(sent) == {'model', 'messages', 'max_tokens', 'temperature'}
-    [picture], _ = pictures(sent)
-    told = json.dumps(sent) + str(headers) + str(picture.info)
+    [image], _ = images(sent)
+    told = json.dumps(sent) + str(headers) + str(image.info)
     assert not [w for w in ('private-name', 'garden', 'org-secret', 'proj-secret', KEY) if w in told]
-    assert 'authorization' not in headers and not picture.getexif()
+    assert 'authorization' not in headers and not image.getexif()
 
 
 def test_no_redirect(serve):
-    "Pictures go to no address that was not named"
+    "Images go to no address that was not named"
     other, elsewhere = serve(ok())
     for status in (301, 302, 307, 308):
         far, seen = serve(bad(status, Location=f'{other.base_url}/chat/completions'))
@@ -220,7 +220,7 @@ def test_nobody_there():
 
 def test_side_by_side(serve):
     "Many threads, a busy server: every question gets its own answer"
-    def echo(server, sent): return bad(429, Retry_After='0.01') if len(server.seen) % 3 == 0 else ok(pictures(sent)[1])
+    def echo(server, sent): return bad(429, Retry_After='0.01') if len(server.seen) % 3 == 0 else ok(images(sent)[1])
     far, seen = serve(echo, retries=20)
     with ThreadPoolExecutor(6) as pool: told = list(pool.map(lambda i: far.ask(Image.new('RGB', (8, 8)), f'What is {i}?', None).text, range(24)))
     assert told == [f'What is {i}?' for i in range(24)] and len(seen) > 24
@@ -286,7 +286,7 @@ def real(tmp_path_factory):
 
 
 def test_the_real_one(real):
-    "The reference model behind transformers serve answers as the reference model here, to one picture and to two"
+    "The reference model behind transformers serve answers as the reference model here, to one image and to two"
     vlm, methods = VLM.from_pretrained(), (DirectAnswer(), Carve(), Carve.paper())
     for s in samples('digit', 4) + samples('exist', 2):
         cache = AttentionCache()
@@ -328,7 +328,7 @@ def test_a_key_in_any_form(serve, monkeypatch, tmp_path, capsys):
     far, seen = serve(*[play for form in FORMS for play in (bad(400, form(key)), ok(form(key)))], retries=0)
     assert main(['eval', 'scenes', '--n', str(2*len(FORMS)), '--methods', 'none', '--answer-by', f'{far.base_url}#m', '--answer-key', 'CARVE_TEST_KEY', '--out', str(tmp_path/'R'), '--quiet']) == 0
     said = capsys.readouterr()
-    assert f'Pictures leave this machine: m at {far.host} answers' in said.err and len(seen) == 2*len(FORMS)
+    assert f'Images leave this machine: m at {far.host} answers' in said.err and len(seen) == 2*len(FORMS)
     texts = [said.out, said.err, *(p.read_bytes().decode(errors='replace') for p in (tmp_path/'R').iterdir())]
     pieces = [key[i:i+6] for i in range(len(key) - 5)] + ['%2B', '93 is bad']
     assert not [(p, t[max(0, t.index(p) - 40):][:90]) for t in texts for p in pieces if p in t]
@@ -342,4 +342,4 @@ def test_an_address_with_a_secret(url, more, tmp_path, capsys):
     from carve_nb.cli.main import main
     assert main(['eval', 'scenes', '--n', '2', '--methods', 'none', '--answer-by', url, '--out', str(tmp_path/'R'), *more]) == 2
     said = capsys.readouterr()
-    assert 'S3CRET' not in said.out + said.err and 'Pictures leave' not in said.err and 'carve: error:' in said.err, said.err
+    assert 'S3CRET' not in said.out + said.err and 'Images leave' not in said.err and 'carve: error:' in said.err, said.err

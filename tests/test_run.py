@@ -346,7 +346,7 @@ def test_family_that_cannot(tmp_path, more_methods):
 
 
 def test_another_model_answers(tiny, tmp_path):
-    "The view is found here and answered there; who answered belongs to the configuration"
+    "The crop is found here and answered there; who answered belongs to the configuration"
     other = str(make_tiny_checkpoint('llava', tmp_path/'other', seed=1))
     own, found = run(tmp_path/'a', tiny, 'none,carve', 3), run(tmp_path/'b', tiny, 'none,carve', 3, answer_by=other)
     second = VLM.from_pretrained(other)
@@ -371,7 +371,7 @@ def test_sharing_changes_nothing():
 
 @pytest.mark.parametrize('family', ['qwen2_5_vl', 'instructblip', 'mllama', 'internvl'])
 def test_sharing_in_other_families(family, tmp_path):
-    "The same where pictures have another shape in the prompt, over several pictures of different sizes"
+    "The same where images have another shape in the prompt, over several images of different sizes"
     warnings.simplefilter('ignore')
     vlm = VLM.from_pretrained(make_tiny_checkpoint(family, tmp_path/'m'))
     check_shared(vlm, 'none,carve,official,rel-att,vcd,instruction-only', 4)
@@ -388,7 +388,7 @@ def check_shared(vlm, names, n):
         for r in records:
             alone, l = methods[name](vlm, r.open(), r.question, box=r.box), found[r.id, name]
             assert l['status'] == 'ok', l
-            assert (l['answer'], tuple(l['box']), l['calls']) == (str(alone), tuple(alone.view.box), alone.calls), (name, l)
+            assert (l['answer'], tuple(l['box']), l['calls']) == (str(alone), tuple(alone.crop.box), alone.calls), (name, l)
 
 
 NO_TORCH = "import sys; sys.modules['torch'] = None\nfrom carve_nb.cli.main import main\nsys.exit(main(sys.argv[1:]))"
@@ -400,7 +400,7 @@ def test_bad_folders_are_refused_before_torch_loads(tmp_path):
         (tmp_path/name).mkdir()
         if row: (tmp_path/name/'rows.jsonl').write_text(json.dumps(row) + '\n')
     for name, words in dict(empty=['empty holds no annotations', 'image, question and answer'], nosuchfolder=['no file or folder either', 'scenes'],
-                            asked=['no question', 'image, prompt, answer', 'question, text'], named=['no picture', 'img, question, answer', 'image_path']).items():
+                            asked=['no question', 'image, prompt, answer', 'question, text'], named=['no image', 'img, question, answer', 'image_path']).items():
         where = name if name == 'nosuchfolder' else str(tmp_path/name)
         p = subprocess.run([sys.executable, '-c', NO_TORCH, 'eval', where, '--out', tmp_path/'R'], env=ENV, capture_output=True, text=True)
         assert p.returncode == 2 and p.stdout == '' and 'Traceback' not in p.stderr, p
@@ -409,10 +409,10 @@ def test_bad_folders_are_refused_before_torch_loads(tmp_path):
     assert not (tmp_path/'R').exists()
 
 
-def test_remark_counts_pictures(tiny, tmp_path, caplog):
-    "Sixty questions on five pictures promise what five pictures can show: nothing"
+def test_remark_counts_images(tiny, tmp_path, caplog):
+    "Sixty questions on five images promise what five images can show: nothing"
     from dataclasses import replace
     scenes = load_benchmark('scenes', 5)
     many = replace(scenes, records=[replace(r, id=f'{r.id}-{i}') for r in scenes for i in range(12)])
     with caplog.at_level('INFO', 'carve_nb'): run_eval(many, tiny, 'none', None, tmp_path/'R', max_new_tokens=1, answer_by=None)
-    assert '60 questions on 5 pictures is too few' in caplog.text and 'points' not in caplog.text
+    assert '60 questions on 5 images is too few' in caplog.text and 'points' not in caplog.text

@@ -40,7 +40,7 @@ def test_anls():
 
 
 def test_own_sets_of_ten_answers():
-    "Ten answers of one's own are compared with both sides normalised"
+    "Ten answers of one's own are compared with both sides normalized"
     from carve_nb.data.records import make_record
     from carve_nb.data.scoring import score_answer
     for people in (['Coca Cola']*10, ['Coca Cola']*9 + ['Pepsi'], ['The Coca-Cola']*12):
@@ -49,7 +49,7 @@ def test_own_sets_of_ten_answers():
 
 
 def test_two_vqa_evaluators():
-    "Since March 2021 both sides are normalised where people differ, and neither where all agree; in 2016 it was always the answer"
+    "Since March 2021 both sides are normalized where people differ, and neither where all agree; in 2016 it was always the answer"
     from carve_nb.data.scoring import score_answer
     two = lambda answer, people: [score_answer(answer, Record('1', None, '?', people), r) for r in ('vqa', 'vqa-2016')]
     assert two('Coca Cola', ['Coca Cola']*10) == [1, 0] and two('coca cola', ['Coca Cola']*10) == [0, 0]
@@ -84,22 +84,22 @@ def test_against_libraries():
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize('per_picture', [1, 3, 18])
-def test_intervals_and_tests_by_picture(per_picture):
-    "Where questions share pictures, 5 % +- 1 of the tests give a false alarm, and 95 % +- 1.5 of the intervals hold the truth"
+@pytest.mark.parametrize('per_image', [1, 3, 18])
+def test_intervals_and_tests_by_image(per_image):
+    "Where questions share images, 5 % +- 1 of the tests give a false alarm, and 95 % +- 1.5 of the intervals hold the truth"
     from scipy.stats import norm
     from carve_nb.core.stats import difference, mean_interval, sign_flip
     n, studies, rng, rows = 1800, 3000, np.random.default_rng(0), []
-    m = n//per_picture
-    pictures = np.repeat(np.arange(m), per_picture)
+    m = n//per_image
+    images = np.repeat(np.arange(m), per_image)
     for k in range(studies):
-        own = rng.normal(size=(2, m))[:, pictures]
+        own = rng.normal(size=(2, m))[:, images]
         a, b = (own + rng.normal(size=(2, n)) > -.4).astype(float)
-        share = mean_interval(a, clusters=pictures)
-        p = mcnemar(a, b) if per_picture == 1 else sign_flip(a, b, 999, k, pictures)
+        share = mean_interval(a, clusters=images)
+        p = mcnemar(a, b) if per_image == 1 else sign_flip(a, b, 999, k, images)
         rows.append([p < .05, share.lo <= norm.cdf(.4/2**.5) <= share.hi, np.nan])
         if k < 1000:
-            gap = difference(a, b, 500, k, clusters=pictures)
+            gap = difference(a, b, 500, k, clusters=images)
             rows[-1][2] = gap.lo <= 0 <= gap.hi
     alarms, held, gaps = np.nanmean(rows, 0)
     assert abs(alarms - .05) <= .01 and abs(held - .95) <= .015 and abs(gaps - .95) <= .015, (alarms, held, gaps)

@@ -50,7 +50,7 @@ def test_page_has_title_and_sentence(page): assert page.title != page.name and p
 
 @pytest.mark.parametrize('page', params)
 def test_links_lead_somewhere(page):
-    "Links between notebooks, and to pictures"
+    "Links between notebooks, and to images"
     text = '\n'.join(pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'markdown')
     text = re.sub(r'`[^`\n]*`', '', pages.CODE.sub('', text))
     inside = [o for o in re.findall(r'\]\(([^)\s#]+)[^)]*\)', text) if not re.match(r'\w+:', o)]
@@ -59,7 +59,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize('name', ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md', 'llms.txt'])
 def test_links_of_the_root(name):
-    "Links and pictures of the files that one sees first"
+    "Links and images of the files that one sees first"
     text = re.sub(r'`[^`\n]*`', '', pages.CODE.sub('', (ROOT/name).read_text(encoding='utf-8')))
     inside = [o for o in re.findall(r'\]\(([^)\s#]+)[^)]*\)', text) if not re.match(r'\w+:', o)]
     assert not [o for o in inside if not (ROOT/o).is_file()]
@@ -67,7 +67,7 @@ def test_links_of_the_root(name):
 
 @pytest.mark.parametrize('page', params)
 def test_page_is_clean(page, links):
-    "No directive of nbdev and no number of a fault case is left, nothing hidden is shown, every picture has words"
+    "No directive of nbdev and no number of a fault case is left, nothing hidden is shown, every image has words"
     for c in pages.site_notebook(page, links)['cells']:
         source = pages.joined(c['source'])
         if c['cell_type'] != 'code': continue
@@ -76,15 +76,15 @@ def test_page_is_clean(page, links):
 
 
 @pytest.mark.parametrize('page', params)
-def test_pictures_have_their_own_words(page):
-    "What a picture shows is said by whoever drew it: `#| fig-alt: ...`"
+def test_images_have_their_own_words(page):
+    "What an image shows is said by whoever drew it: `#| fig-alt: ...`"
     drawn = [pages.joined(c['source']) for c in page.nb['cells'] if c['cell_type'] == 'code' and any('image/png' in o.get('data', {}) for o in c['outputs'])]
     assert not [s for s in drawn if not re.search(r'^#\|\s*(fig-alt:\s*\S.{14}|hide\s*$|include:\s*false)', s, re.M)]
 
 
 @pytest.mark.parametrize('page', [pytest.param(p, id=p.name) for p in ALL if re.match(r'\d\d_', p.name)])
 def test_figures_of_the_book_are_numbered(page):
-    "Below each picture of a chapter stands its caption: **Figure 3.2.** ..., in order"
+    "Below each image of a chapter stands its caption: **Figure 3.2.** ..., in order"
     cells, drawn = page.nb['cells'], 0
     for c, below in zip(cells, cells[1:]):
         if not any('image/png' in o.get('data', {}) for o in c.get('outputs', [])): continue
@@ -124,14 +124,14 @@ def test_examples_of_a_function(links):
     "The reference names pages that import a function, not the one that defines it"
     used = pages.examples([p for _, g in pages.reading_order() for p in g], links)
     assert [p.name for p in used['formulas.threshold.regions']][0] == 'quickstart'
-    assert '09_view' not in {p.name for p in used['formulas.threshold.regions']}
+    assert '09_crop' not in {p.name for p in used['formulas.threshold.regions']}
     assert 'Examples: :doc:`Quickstart </quickstart>`' in pages.reference('formulas.threshold', links, used)
 
 
 def test_call_is_told(links):
     "How a method is called stands in the reference of its class, also where it is inherited"
     carve = next(o for o in links.mods['method.carve'][1] if o.name == 'Carve')
-    assert carve.members[0].name == 'Carve.__call__' and 'image: Picture' in carve.members[0].signature
+    assert carve.members[0].name == 'Carve.__call__' and 'image: Image' in carve.members[0].signature
 
 
 def test_header_of_a_page():

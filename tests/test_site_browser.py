@@ -72,7 +72,7 @@ def names(site):
 
 
 def test_faults_are_seen(browser, tmp_path):
-    "The checks of the next test see a picture of another host, an error, a picture without words, and a page that is too wide"
+    "The checks of the next test see an image of another host, an error, an image without words, and a page that is too wide"
     (tmp_path/'a.html').write_text('<article><img src="http://127.0.0.1:9/a.png"><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw="></article>'
                                    '<div style="width: 3000px">x</div><script>throw Error("oh")</script>')
     looker = Looker(browser)
@@ -83,7 +83,7 @@ def test_faults_are_seen(browser, tmp_path):
 
 @pytest.mark.parametrize('width, scheme', [(1400, 'light'), (700, 'light'), (700, 'dark'), (420, 'dark')])
 def test_pages(site, browser, width, scheme):
-    "Nothing is asked of another host, nothing fails, pictures and equations are there, and no page is wider than its window"
+    "Nothing is asked of another host, nothing fails, images and equations are there, and no page is wider than its window"
     looker, wrong = Looker(browser, width, scheme), []
     for name in names(site):
         seen = looker.visit(site/f'{name}.html')
@@ -145,7 +145,7 @@ ANSWERED = {   # what a newcomer types -> the page that answers it
     'add a method': 'tutorials/add_a_method', 'which method should I use': 'tutorials/which_method', 'cite': 'index', 'error out of memory': 'tutorials/install',
     'memory': 'tutorials/install', 'batch': 'tutorials/your_model', 'video': 'tutorials/your_model', 'heatmap of qwen': 'tutorials/your_model', 'colab': 'tutorials/install',
     'save the map': 'tutorials/your_model', 'several images': 'tutorials/your_model', 'my own data set': 'tutorials/command_line', 'how to make it faster': 'notes/cost',
-    'reproduce the paper': 'notes/paper_vs_code', 'what is touch': 'notes/glossary', 'compare two models': 'tutorials/command_line',
+    'reproduce the paper': 'notes/paper_vs_code', 'what is pointing': 'notes/glossary', 'compare two models': 'tutorials/command_line',
     'does it work on real photographs': 'notes/limitations'}
 
 

@@ -57,7 +57,7 @@ def page(browser, folder):
 
 
 def test_switches(page):
-    "All eight settings by keys: the peak of the stored map, its view, the answer and the shares"
+    "All eight settings by keys: the peak of the stored map, its crop, the answer and the shares"
     figure, root = stored('switches'), page.locator('[data-figure=switches]')
     assert root.evaluate('e => e.result.key') == '100' and len(figure['switches']) == 8
     knobs = [root.get_by_role('group', name=n).get_by_role('radio') for n in ('Behind the question', 'Whose row', 'Divide by AG')]
@@ -66,7 +66,7 @@ def test_switches(page):
             knob.nth(int(at)).focus()
             page.keyboard.press('Space')
         got, S = root.evaluate('e => e.result'), Saliency(s['map'], figure['size'])
-        assert got == dict(key=key, peak=list(S.peak()), view=s['view'], answer=s['answer']) and S.touch(figure['target']) == s['touch']
+        assert got == dict(key=key, peak=list(S.peak()), crop=s['crop'], answer=s['answer']) and S.points_at(figure['target']) == s['pointing']
         right = s['answer'] == figure['truth']
         assert root.locator('.answer strong').evaluate('e => [e.textContent, e.className]') == [s['answer'], 'right' if right else 'wrong']
         said = root.locator('[role=status]').text_content()
@@ -93,7 +93,7 @@ def test_size_of_a_thing(page):
         root.locator('input').fill(str(i))
         S = Saliency(s['map'], (s['side'], s['side']))
         assert root.evaluate('e => e.result') == dict(share=s['share'], peak=list(S.peak()), alone=s['alone'], looked=s['looked'])
-        assert S.touch(s['target']) == s['touch']
+        assert S.points_at(s['target']) == s['pointing']
         shown = root.locator('.answer strong').evaluate_all('a => a.map(e => [e.textContent, e.className])')
         assert shown == [[s[k], 'right' if s[k] == figure['truth'] else 'wrong'] for k in ('alone', 'looked')]
         assert root.locator('.bar output').all_text_contents() == [f'{math.floor(v + .5)} %' for v in s['right']]
@@ -111,8 +111,8 @@ def test_rows(page):
             page.keyboard.press('Space')
             for i, layer in enumerate(found['layers']):
                 root.locator('[type=range]').fill(str(i))
-                assert root.evaluate('e => e.result') == dict(layer=layer, touch=found['touch'][i], lost=found['lost'][i])
-                shown = [f'{math.floor(v + .5)} %' for pair in zip(found['touch'][i], found['lost'][i]) for v in pair]
+                assert root.evaluate('e => e.result') == dict(layer=layer, pointing=found['pointing'][i], lost=found['lost'][i])
+                shown = [f'{math.floor(v + .5)} %' for pair in zip(found['pointing'][i], found['lost'][i]) for v in pair]
                 assert root.locator('.cell output').all_text_contents() == shown
             assert root.locator('[type=range]').get_attribute('max') == str(len(found['layers']) - 1)
     assert page.wrong == []

@@ -23,7 +23,7 @@ def quiet():
 @pytest.mark.parametrize('name', NAMES)
 def test_every_family(name, load):
     vlm = load(name)
-    images = [WIDE] if 'several pictures' in vlm.family.why_not else [WIDE, TALL]
+    images = [WIDE] if 'several images' in vlm.family.why_not else [WIDE, TALL]
     want, inputs = vlm.capture(images, QUESTION, steps='all', max_new_tokens=3), vlm.to_device(vlm.prompt(images, QUESTION))
     plain, before = vlm.model.generate(**inputs, **KW), settings(vlm)
     with record_attention(vlm.model, vlm.processor, inputs, images, question=QUESTION) as rows: out = vlm.model.generate(**inputs, **KW)
@@ -59,7 +59,7 @@ def test_processor_is_the_callers(load):
     assert VLM(vlm.model, processor).prompt(WIDE, QUESTION).text and processor.chat_template is None
 
 
-def test_one_picture_too_few(load):
+def test_one_image_too_few(load):
     vlm = load('llava')
     inputs = vlm.prompt([WIDE, TALL], QUESTION).inputs
     with pytest.raises(CarveError, match='do not fill'), record_attention(vlm.model, vlm.processor, inputs, [WIDE]): pass

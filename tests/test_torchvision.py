@@ -1,4 +1,4 @@
-"""Conformance of the stock processors with torchvision, beside the same pictures prepared by PIL: spans, pixels, rows;
+"""Conformance of the stock processors with torchvision, beside the same images prepared by PIL: spans, pixels, rows;
 videos beside the stock processor of each family that reads them.
 
 `make test-torchvision` runs it with the torchvision that matches torch; without one it is skipped, and says so."""
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.filterwarnings('ignore')
 # The tiny models have random weights and steep rows: the largest difference seen was 2.7e-2, and the bound of rows was
 # set after seeing it, for this prompt (6.0e-2 was seen with nothing behind the question). It guards against a change; it
 # does not show that the two agree.
-PIXELS, ROWS = .002, .05
+PIXELS, QUERIES = .002, .05
 
 
 @pytest.fixture(params=[n for n in HERE if n not in NEED_TORCHVISION])   # the others: see the Makefile
 def pair(request, load, folders):
-    "The model with the stock processor, and the same model with pictures prepared by PIL"
+    "The model with the stock processor, and the same model with images prepared by PIL"
     vlm = load(request.param)
     twin = copy.copy(vlm)
     twin.processor = copy.copy(vlm.processor)
@@ -44,7 +44,7 @@ def test_spans_pixels_rows(pair, image, record_property):
     rows = [v.capture(image, QUESTION, steps='last', suffix=SHORT_ANSWER, max_new_tokens=1).attn for v in pair]
     far = float((rows[0] - rows[1]).abs().max())
     print(f'{vlm.family.name}: pixels {pixels:.1e}, rows {far:.1e}')
-    assert pixels <= PIXELS and far <= ROWS, (pixels, far)
+    assert pixels <= PIXELS and far <= QUERIES, (pixels, far)
 
 
 def test_stock_ids(pair): check_stock_ids(pair[0], pair[0].processor)

@@ -58,14 +58,14 @@ def test_tokens_taken_back(name, load, folders):
     assert far(rows, [eager_row(eager, i, rows) for i in branches]) < TOLERANCE
 
 
-def test_pictures_taken_back(load):
-    "Where the pictures lie in layers of their own, `crop` takes them too: the model itself has lost a part of them"
+def test_images_taken_back(load):
+    "Where the images lie in layers of their own, `crop` takes them too: the model itself has lost a part of them"
     user = User(load('mllama'))
     def run():
         with torch.no_grad(): past = user.model(**user.inputs).past_key_values
         past.crop(-1)
         with torch.no_grad(): user.model(input_ids=torch.tensor([[7]]), past_key_values=past)
-    refuse('Of the pictures layer 1 holds only .* keys any more: `crop`', lambda: user.record(run))
+    refuse('Of the images layer 1 holds only .* keys any more: `crop`', lambda: user.record(run))
 
 
 @pytest.mark.parametrize('name', STEPS)
@@ -141,7 +141,7 @@ def test_models_of_one_config(load):
 
 @pytest.mark.parametrize('sink', [0., 2., 4.])
 def test_sinks_of_the_kernel(sink, load):
-    "InternVL with a GPT-OSS decoder: what a sink takes is not shared out to the picture"
+    "InternVL with a GPT-OSS decoder: what a sink takes is not shared out to the image"
     user = User(load('internvl'))
     config, was = copy.deepcopy(user.model.config), user.model.config.text_config
     config.text_config = GptOssConfig(
@@ -196,7 +196,7 @@ class Turns:
         words = vlm.tokenizer(' And is it old?', add_special_tokens=False, return_tensors='pt').input_ids
         self.said, self.ids = said, torch.cat([self.first['input_ids'], said, words], 1)
         self.second = dict(input_ids=self.ids, attention_mask=torch.ones_like(self.ids))
-        # a Q-Former reads picture and question at each turn; without its mask the sdpa kernel takes cross-attention for causal
+        # a Q-Former reads image and question at each turn; without its mask the sdpa kernel takes cross-attention for causal
         kept = self.first if vlm.family.bridge else {'cross_attention_mask'} & set(self.first)
         self.second |= {k: self.first[k] for k in kept if k not in self.second}
 
@@ -251,7 +251,7 @@ def test_block_for_the_whole_prompt(name, load):
 
 
 @pytest.mark.parametrize('name', ['llava', 'llava_onevision', 'qwen2_5_vl', 'internvl'])
-def test_second_turn_of_two_pictures(name, load):
+def test_second_turn_of_two_images(name, load):
     user = User(load(name), (WIDE, TALL))
     out = user.model.generate(**user.inputs, **KW, return_dict_in_generate=True)
     more = user.vlm.tokenizer(' And is it old?', add_special_tokens=False, return_tensors='pt').input_ids

@@ -11,7 +11,7 @@ from carve_nb.method.profiles import find_profile, profile_path
 from carve_nb.models.model import weights_key
 
 SCENE = make_scene(145)
-QUESTION = SCENE.query('digit').question
+QUESTION = SCENE.question('digit').question
 
 
 @pytest.fixture
@@ -130,11 +130,11 @@ def test_steering(kind, vlm):
 
 def test_lookup_after_a_fused_step(vlm):
     "The profile of the old weights is not read for the new ones, also through a fresh `VLM`"
-    assert Lookup().choose(vlm) == (Lookup(row='last', layers=[1, 2, 3], baseline='none'), [])
+    assert Lookup().choose(vlm) == (Lookup(query='last', layers=[1, 2, 3], baseline='none'), [])
     fused_step(vlm)
     for changed in vlm, VLM(vlm.model, vlm.processor):
         own, notes = Lookup().choose(changed)
-        assert own == Lookup(row='last', baseline='none') and 'no row is known for this model' in notes[0]
+        assert own == Lookup(query='last', baseline='none') and 'no row is known for this model' in notes[0]
     with torch.no_grad(): first(vlm).mul_(2)
     assert find_profile(vlm) is None
 
@@ -144,7 +144,7 @@ def test_another_type(tmp_path, monkeypatch):
     half = VLM.from_pretrained('carve-small', dtype='bfloat16')
     r = Lookup()(half, SCENE.image, QUESTION)
     assert r.read and any('profile of the float32 weights' in note for note in r.notes)
-    assert Lookup().choose(VLM.from_pretrained('carve-small')) == (Lookup(row='noun', layers=[2], baseline='none'), [])
+    assert Lookup().choose(VLM.from_pretrained('carve-small')) == (Lookup(query='noun', layers=[2], baseline='none'), [])
     from dataclasses import replace
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
     with torch.no_grad(): half.model.lm_head.weight[0] += 1
@@ -171,7 +171,7 @@ def test_weights_that_cannot_be_read(vlm):
         cache = AttentionCache()
         first_map = look(model, cache)
         assert (look(model, cache) == first_map).all()
-        assert Lookup(row='noun')(model, SCENE.image, QUESTION).read
+        assert Lookup(query='noun')(model, SCENE.image, QUESTION).read
         for call in (lambda: Lookup()(model, SCENE.image, QUESTION), lambda: find_profile(model)):
             with pytest.raises(CarveError, match='cannot be fingerprinted, as .* name the row with `row=`.* or take Carve'): call()
         prompt = model.prompt(SCENE.image, QUESTION)

@@ -11,7 +11,7 @@ from test_families import TALL, WIDE
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 SHORT = dict(max_new_tokens=2)
-CAR = 'What is the colour of the car?'
+CAR = 'What is the color of the car?'
 
 
 @pytest.fixture(scope='module')
@@ -37,13 +37,13 @@ def spelled(vlm, prompt): return vlm.tokenizer.decode(prompt.inputs['input_ids']
 @pytest.mark.parametrize('word', ['elephant', 'umbrella', 'snowboards', 'Müller', '犬', 'कुत्ता'])
 def test_a_word_of_several_tokens_is_one(llama, word):
     assert len(llama.tokenizer.tokenize(f' {word}')) > 1
-    text = f'What is the colour of the {word}?'
-    read = Lookup(row='noun', **SHORT)(llama, WIDE, text)
+    text = f'What is the color of the {word}?'
+    read = Lookup(query='noun', **SHORT)(llama, WIDE, text)
     if word[0].isascii() or word == 'Müller':
-        assert read.read == [word.lower()] and read.asked == f'What is the colour of the [{word}]?' and not any('word' in note for note in read.notes)
-        assert Lookup(row='content', **SHORT)(llama, WIDE, text).read == ['colour', word.lower()]
+        assert read.read == [word.lower()] and read.asked == f'What is the color of the [{word}]?' and not any('word' in note for note in read.notes)
+        assert Lookup(query='content', **SHORT)(llama, WIDE, text).read == ['color', word.lower()]
     else: assert read.read == [] and 'does not read as English' in read.notes[0]
-    assert Carve(query='question', words=[word], **SHORT)(llama, WIDE, text).read == [word.lower()]
+    assert Carve(query=[word], **SHORT)(llama, WIDE, text).read == [word.lower()]
     assert record(llama, text, question=text).query_rows(word).shape == (6, 4, 64)
 
 
@@ -79,28 +79,28 @@ def test_options_and_instructions_are_no_words(request, name, behind):
     "They stand in the prompt, and the words that are read are those of the question"
     vlm = request.getfixturevalue('llama') if name == 'llama' else VLM.from_pretrained(name)
     prompt = vlm.prompt(WIDE, CAR + behind)
-    assert spelled(vlm, prompt).lower() in (CAR.lower(), CAR.lower().replace('colour', '<unk>').replace('car', '<unk>')) and CAR + behind in prompt.text
+    assert spelled(vlm, prompt).lower() in (CAR.lower(), CAR.lower().replace('color', '<unk>').replace('car', '<unk>')) and CAR + behind in prompt.text
     assert len(prompt) > len(vlm.prompt(WIDE, CAR))
     if name != 'llama': return
-    for method in Lookup(row='noun', **SHORT), Carve(query='question', words='noun', **SHORT): assert method(vlm, WIDE, CAR + behind).read == ['car']
+    for method in Lookup(query='noun', **SHORT), Carve(query='noun', **SHORT): assert method(vlm, WIDE, CAR + behind).read == ['car']
     assert record(vlm, CAR + behind, question=CAR + behind).query_rows('noun').shape
 
 
 @pytest.mark.parametrize('text', ['狗是什么颜色？', 'कुत्ते का रंग क्या है?', 'Was ist auf dem Bild zu sehen?', 'Où est le chat?', 'ما لون الكلب؟'])
 def test_what_is_not_english_has_no_noun(llama, text):
     for row in 'noun', 'content':
-        r = Lookup(row=row, **SHORT)(llama, WIDE, text)
+        r = Lookup(query=row, **SHORT)(llama, WIDE, text)
         assert r.notes[0] == f'no word of the question is taken as its {row!r} (it does not read as English): the last position was read' and r.read == []
-        r = Carve(query='question', words=row, **SHORT)(llama, WIDE, text)
+        r = Carve(query=row, **SHORT)(llama, WIDE, text)
         assert f'no word of the question is taken as its {row!r} (it does not read as English): all its words were read' in r.notes
-    marked = Lookup(row='?', **SHORT)(llama, WIDE, text)
+    marked = Lookup(query='?', **SHORT)(llama, WIDE, text)
     assert marked.read and marked.read[0] in '?？؟'
 
 
 def test_a_missing_word_is_named(llama):
     text = 'Is the red car left of the umbrella?'
-    assert Carve(query='question', words=['red', 'Umbrella'], **SHORT)(llama, WIDE, text).read == ['red', 'umbrella']
-    for method in Carve(query='question', words=['red', 'moon'], **SHORT), Carve(query='question', words='moon', **SHORT):
+    assert Carve(query=['red', 'Umbrella'], **SHORT)(llama, WIDE, text).read == ['red', 'umbrella']
+    for method in Carve(query=['red', 'moon'], **SHORT), Carve(query='moon', **SHORT):
         with pytest.raises(CarveError, match="no such word as 'moon', it has: is, the, red, car, left, of, the, umbrella"): method(llama, WIDE, text)
     with pytest.raises(CarveError, match=r"No rows of \['moon'\]"): record(llama, text, question=text).saliency(query=['red', 'moon'])
 

@@ -1,4 +1,4 @@
-"""Look at a built site: every link inside it leads somewhere, every picture is there and has words, nothing is loaded from
+"""Look at a built site: every link inside it leads somewhere, every image is there and has words, nothing is loaded from
 another host, no output is an error. Usage: python tools/check_site.py FOLDER"""
 import sys
 from html.parser import HTMLParser
@@ -45,7 +45,7 @@ def check(root):
         yield from (f'{name}: broken link {o}' for o in links if not leads(root, path, o, pages))
         yield from (f'{name}: asks another host: {o}' for o in seen.loads if outside(o))
         yield from (f'{name}: {o} is missing' for o in seen.loads if not outside(o) and not o.startswith('data:') and not leads(root, path, o, pages))
-        if seen.mute: yield f'{name}: {seen.mute} pictures without words'
+        if seen.mute: yield f'{name}: {seen.mute} images without words'
         if seen.errors: yield f'{name}: {seen.errors} outputs are errors'
     for css in root.rglob('*.css'):
         if 'url(http' in (text := css.read_text(encoding='utf-8')) or '@import url("http' in text: yield f'{css.relative_to(root)}: asks another host'

@@ -1,4 +1,4 @@
-"""Does behaviour hold? `python tools/holds.py record` writes tests/holds.json; `check` compares, and ends with 1 where it differs.
+"""Does behavior hold? `python tools/holds.py record` writes tests/holds.json; `check` compares, and ends with 1 where it differs.
 
 It holds a refactoring: every method on both models, the pixels of scenes, the table of a small run. Where a change is
 meant, `record` again in the commit that means it. Methods that are gone or new are told and are no failure. Maps are
@@ -31,8 +31,8 @@ def facts(method, vlm, image, query):
     except CarveError as e: return dict(refused=str(e))
     except Exception as e: return dict(crashed=f'{type(e).__name__}: {e}')
     plain = None if r.plain_answer is None else str(r.plain_answer)
-    view = r.view and [float(v) for v in r.view.box]
-    return dict(answer=str(r.answer), plain=plain, view=view, calls=r.calls, notes=list(r.notes), map=map_facts(r.saliency))
+    crop = r.crop and [float(v) for v in r.crop.box]
+    return dict(answer=str(r.answer), plain=plain, crop=crop, calls=r.calls, notes=list(r.notes), map=map_facts(r.saliency))
 
 
 def table(folder):
@@ -50,7 +50,7 @@ def measure():
         vlm = VLM.from_pretrained(model)
         for scene in map(make_scene, seeds):
             for kind in KINDS:
-                query = scene.query(kind)
+                query = scene.question(kind)
                 for name, entry in methods().items():
                     if not query or entry.asks == 'model' or entry.asks == 'box' and not query.box: continue
                     out[f'{name} {model} {kind} {scene.seed}'] = facts(name, vlm, scene.image, query)

@@ -30,7 +30,7 @@ EQUIVALENT = {   # a changed line -> why no test can tell
     "if calls: bar.set_postfix_str(f'{\" \".join(shares)}, {calls} calls', refresh=True)": 'how often a bar is drawn',
     "seconds = Timings({k: sum(f['seconds'][k] for f in found) for k in found[ -1]['seconds']})": 'each is found in the same stages',
     'ends = not made.gain or len(made.gain) <= 3': '`about` reads all three',
-    'S = as_saliency(gain, prompt.spans[ -1], image)': 'a tower that reads several views is refused',
+    'S = as_saliency(gain, prompt.spans[ -1], image)': 'a tower that reads several crops is refused',
     'output_attentions=True, return_dict_in_generate=False)': "only a GPU's memory tells",
     'LABELS = dict(red=(190, 30, 45), blue=( 31, 80, 200), green=(20, 120, 60), black=(15, 15, 15), purple=(120, 40, 150))': 'a shade',
     'x, y = (int(i*side/3 + chance.random()*max( 1, side/3 - label))': 'less than a pixel',

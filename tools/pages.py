@@ -59,8 +59,8 @@ class Page:
         return {(m[1], w) for m in found for w in re.findall(r'\w+', re.sub(r'\bas \w+|#.*', '', m[2]))}
 
     @cached_property
-    def picture(self):
-        "The first picture that the page shows, as the bytes of a PNG, or None"
+    def plot(self):
+        "The first image that the page shows, as the bytes of a PNG, or None"
         for c in self.nb['cells']:
             if re.search(r'^#\|\s*hide\b', joined(c['source']), re.M): continue
             for o in c.get('outputs', ()):
@@ -192,8 +192,8 @@ def code_cell(c, imports=False, fold=False, book=False):
     if summary and not hidden:
         meta['tags'] = [*meta.get('tags', []), 'hide-input']
         meta['mystnb'] = dict(code_prompt_show=summary, code_prompt_hide=summary)
-    pictures = [o for o in c['outputs'] if 'image/png' in o.get('data', {})]
-    if pictures: meta['mystnb'] = dict(meta.get('mystnb', {}), image=dict(alt=marks['fig-alt'].strip('"\' '), **shown(pictures[-1], book)))
+    images = [o for o in c['outputs'] if 'image/png' in o.get('data', {})]
+    if images: meta['mystnb'] = dict(meta.get('mystnb', {}), image=dict(alt=marks['fig-alt'].strip('"\' '), **shown(images[-1], book)))
     outputs = [tidy(o) for o in c['outputs'] if not is_bar(o)] if marks.get('output') != 'false' else []
     return dict(c, source=body, metadata=meta, outputs=outputs, execution_count=None)
 
@@ -232,7 +232,7 @@ FIGURES = ROOT/'nbs/results/figure'
 
 
 def place_figures(text, up):
-    "`<!-- figure: a b -->` becomes figures that move, with numbers from nbs/results/figure; a picture on the next line stands there where no scripts run"
+    "`<!-- figure: a b -->` becomes figures that move, with numbers from nbs/results/figure; an image on the next line stands there where no scripts run"
     def one(m):
         names, still = m[1].split(), m[2] or '<p>This figure moves where scripts run.</p>'
         boxes = '\n\n'.join(f'<div class="moving" data-figure="{n}" role="group" aria-label="Figure that moves">\n\n{still}\n\n</div>' for n in names)
@@ -330,12 +330,12 @@ def listed(pages): return [f'- [{p.title}](/{p.name}.ipynb): {p.subtitle}' for p
 
 
 def card(page, out):
-    "A page as a card with its first picture"
+    "A page as a card with its first image"
     thumb = ''
-    if page.picture:
+    if page.image:
         (out/'extra/thumbs').mkdir(parents=True, exist_ok=True)
         name = page.name.replace('/', '-')
-        (out/f'extra/thumbs/{name}.png').write_bytes(page.picture)
+        (out/f'extra/thumbs/{name}.png').write_bytes(page.image)
         thumb = f'<img class="thumb" loading="lazy" alt="First figure of {page.title}" src="thumbs/{name}.png">'
     return f'<a class="card" href="{page.name}.html">{thumb}<strong>{page.title}</strong> {spoken(page.subtitle)}</a>'
 

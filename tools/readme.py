@@ -8,41 +8,41 @@ HEAD = '<!-- Made from nbs/index.ipynb by tools/readme.py; edit the notebook. --
 
 def text(x): return ''.join(x)
 
-def output(o, i, pictures, alt=''):
-    "Markdown of one stored output; pictures are collected under their file name."
+def output(o, i, images, alt=''):
+    "Markdown of one stored output; images are collected under their file name."
     d = o.get('data', {})
     if 'text/markdown' in d: return text(d['text/markdown'])
     if 'image/png' in d:
-        name = f'nbs/images/index_{i}.png'; pictures[name] = base64.b64decode(text(d['image/png']))
+        name = f'nbs/images/index_{i}.png'; images[name] = base64.b64decode(text(d['image/png']))
         return f'![{alt}]({name})'
     body = text(o['text']) if o.get('output_type') == 'stream' else text(d.get('text/plain', ''))
     return f'```\n{body.rstrip()}\n```' if body.strip() else ''
 
-def cell(c, i, pictures):
+def cell(c, i, images):
     "Markdown of one cell: `#| hide` hides it, `#| echo: false` its source."
     src = text(c['source'])
     if c['cell_type'] == 'markdown': return re.sub(r'\]\((?=images/|[\w/]+\.ipynb)', '](nbs/', src)
     if c['cell_type'] != 'code' or re.search(r'^#\|\s*hide\s*$', src, re.M): return ''
     code = '' if re.search(r'^#\|\s*echo:\s*false', src, re.M) else f"```python\n{re.sub(r'^#[|].*$', '', src, flags=re.M).strip()}\n```"
     alt = (re.findall(r'^#\|\s*fig-alt:\s*(.*)$', src, re.M) or [''])[0]
-    return '\n\n'.join(filter(None, [code, *(output(o, f'{i}_{j}' if j else i, pictures, alt) for j, o in enumerate(c['outputs']))]))
+    return '\n\n'.join(filter(None, [code, *(output(o, f'{i}_{j}' if j else i, images, alt) for j, o in enumerate(c['outputs']))]))
 
 def absolute(text, repository, branch):
-    "The same text with links and pictures that a package index can follow, where the repository has an address"
+    "The same text with links and images that a package index can follow, where the repository has an address"
     if not repository: return text
     text = re.sub(r'(!\[[^]]*\]\()(?!\w+:)', rf'\g<1>{repository}/raw/{branch}/', text)
     return re.sub(r'((?<!!)\[[^]]*\]\()(?!\w+:|#)', rf'\g<1>{repository}/blob/{branch}/', text)
 
 def render():
-    "The README's text and the pictures that it shows."
-    pictures, cells = {}, json.loads((ROOT/'nbs/index.ipynb').read_text(encoding='utf-8'))['cells']
-    body = '\n\n'.join(filter(None, (cell(c, i, pictures) for i, c in enumerate(cells))))
+    "The README's text and the images that it shows."
+    images, cells = {}, json.loads((ROOT/'nbs/index.ipynb').read_text(encoding='utf-8'))['cells']
+    body = '\n\n'.join(filter(None, (cell(c, i, images) for i, c in enumerate(cells))))
     at = addresses()
-    return HEAD + absolute(body, at['repository'], at['branch']) + '\n', pictures
+    return HEAD + absolute(body, at['repository'], at['branch']) + '\n', images
 
 def main(argv):
-    body, pictures = render()
-    files = {ROOT/'README.md': body.encode()} | {ROOT/k: v for k, v in pictures.items()}
+    body, images = render()
+    files = {ROOT/'README.md': body.encode()} | {ROOT/k: v for k, v in images.items()}
     if '--check' in argv:
         stale = [str(f.relative_to(ROOT)) for f, b in files.items() if not f.exists() or f.read_bytes() != b]
         if stale: print('stale, run `make readme`:', *stale)

@@ -43,11 +43,11 @@ def right(model): return lines(model).pivot_table('score', 'id', 'method', sort=
 
 def acc(model, method): return 100*right(model)[method].mean()
 def now(method):
-    "Right answers of `carve-small` with today's defaults; the book was measured with views as large as the picture"
+    "Right answers of `carve-small` with today's defaults; the book was measured with crops as large as the image"
     return 100*run('demo-carve-small').rows('digit')[method]['acc']
 
 def kept(name):
-    "Digit questions that `lookup` does not ask again in a run, since the plain answer is sure: the view is the whole picture"
+    "Digit questions that `lookup` does not ask again in a run, since the plain answer is sure: the crop is the whole image"
     asked = run(name).to_dataframe().query('kind == "digit" and method == "lookup"')
     return sum(json.loads(box) == [0, 0, 448, 448] for box in asked.box)
 
@@ -67,7 +67,7 @@ def searched(model):
     found = record(f'equal/{model}-0-search.json', 'methods')
     return 100*np.mean([int(c) for m, v in found.items() if m.startswith('zoom-eye') for c in v['right']])
 
-def touch(model, method): return 100*lines(model).query('method == @method').touch.mean()
+def pointing(model, method): return 100*lines(model).query('method == @method').pointing.mean()
 def bound(model, method, side):
     "End of Wilson's interval of `acc`: side 0 is the lower one"
     scores = right(model)[method]
@@ -82,7 +82,7 @@ def won(model, a, b): return int((right(model)[a] > right(model)[b]).sum())
 def gain(model, a, b): return against(model, a, b).change
 def p(model, a, b): return against(model, a, b).p
 
-CONTROLS = 'none', 'random', 'centre', 'question-only', 'carve', 'lookup', 'oracle'   # of chapter 10's first table
+CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'   # of chapter 10's first table
 
 def holm_of(model, method, others):
     "Holm's p of a method against the model alone, among others"
@@ -90,7 +90,7 @@ def holm_of(model, method, others):
 
 @cache
 def places(model):
-    "What the view of `Carve()` shows of the true region of each question: 'shown', 'cut' or 'wrong place', as chapter 10 has it"
+    "What the crop of `Carve()` shows of the true region of each question: 'shown', 'cut' or 'wrong place', as chapter 10 has it"
     table = lines(model)
     whole = table[table.method == 'none'].drop_duplicates('id').set_index('id')
     found = table[table.method == 'carve'].drop_duplicates('id').set_index('id')
@@ -100,12 +100,12 @@ def places(model):
     return part.map(lambda x: 'wrong place' if x < .05 else 'cut' if x < .95 else 'shown')
 
 def turned(model, place):
-    "Questions at such a place that the view of `Carve()` loses and wins, and McNemar's p"
+    "Questions at such a place that the crop of `Carve()` loses and wins, and McNemar's p"
     t = right(model)[places(model) == place]
     return int((t['none'] > t.carve).sum()), int((t['none'] < t.carve).sum()), paired({'': (t.carve, t['none'])}).p.item()
 
 def enlarged(model, method):
-    "How often larger a view shows its region than the picture of 448 pixels: the median"
+    "How often larger a crop shows its region than the image of 448 pixels: the median"
     boxes = lines(model).query('method == @method').box.map(json.loads)
     return np.median([448/max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes])
 
@@ -121,12 +121,12 @@ def overall(method): return 100*compared().rows()[method]['acc']
 
 @cache
 def siblings(group, method, which):
-    "Scores (which=0) or touches (2) among siblings of the target, in nbs/results/conjunction.json.gz"
+    "Scores (which=0) or points at (2) among siblings of the target, in nbs/results/conjunction.json.gz"
     found = json.loads(gzip.decompress((RESULTS/'conjunction.json.gz').read_bytes()))['records']
     return np.array([r['made'][method][which] for r in found if r['group'] == group], float)
 
 def siblings_holm(group, rival):
-    "Holm's p of the touches of conjunction against a rival's, over five kinds of scenes and three rivals"
+    "Holm's p of the pointing of conjunction against a rival's, over five kinds of scenes and three rivals"
     pairs = [(g, m) for g in ('none', 'shape', 'color', 'both', 'book') for m in ('question-only', 'carve', 'pure-grad')]
     p = holm([mcnemar(siblings(g, 'conjunction', 2), siblings(g, m, 2)) for g, m in pairs])
     return p[pairs.index((group, rival))]
@@ -137,13 +137,13 @@ def study(name):
     return Findings.load(RESULTS/'study'/name).records
 
 def sticker(way):
-    "Views in % that show the target beside a sticker that draws both prompts of carve-small"
+    "Crops in % that show the target beside a sticker that draws both prompts of carve-small"
     return 100*np.mean([r['made'][way]['shown'] for r in study('shared-carve-small')])
 
 def own_share(model):
-    "How much of the general map's variance is the picture's or the place's, in %"
-    from recipes.invariance import picture_share
-    return 100*np.mean(picture_share(study('invariance' + ('-' + model)*(model == S)), 'general'))
+    "How much of the general map's variance is the image's or the place's, in %"
+    from recipes.invariance import image_share
+    return 100*np.mean(image_share(study('invariance' + ('-' + model)*(model == S)), 'general'))
 
 def climb(kind=None, layer=False):
     "Bits by which carve-small looks wider from calm to busy, first step, the paper's layers; or most of all single layers: (mean, lower, upper)"
@@ -179,7 +179,7 @@ def fresh(won, lost, n):
 # The prose
 
 def prose(page):
-    "Markdown cells of a page; digits of code, links, pictures, comments, numbers of figures and the level of intervals do not count. What cells display is computed there"
+    "Markdown cells of a page; digits of code, links, images, comments, numbers of figures and the level of intervals do not count. What cells display is computed there"
     cells = json.loads((ROOT/'nbs'/f'{page}.ipynb').read_text(encoding='utf-8'))['cells']
     texts = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown']
     return re.sub(r'```.*?```|<!--.*?-->|!\[[^\]]*\]\([^)]*\)|(?<=\])\([^)]*\)|\$[^$\n]*\$|`[^`\n]*`|Figure \d+\.\d+|95 % (?=interval|band)', lambda m: re.sub(r'\d', '#', m[0]), ' '.join('\n\n'.join(texts).split()), flags=re.S)

@@ -1,4 +1,4 @@
-"""Keep stored pictures of notebooks small: at most 1,640 px wide, twice as wide as the site shows them, and 100 kB each, 250 in the book.
+"""Keep stored images of notebooks small: at most 1,640 px wide, twice as wide as the site shows them, and 100 kB each, 250 in the book.
 
 Usage: python tools/shrink.py NOTEBOOK..."""
 import base64, io, json, sys
@@ -9,7 +9,7 @@ from carve_nb.core.plotting import round_colors
 LIMIT, BOOK, WIDTH = 100_000, 250_000, 1640
 
 def reduce_colors(img, colors):
-    "A palette where it changes no pixel visibly, as in charts; else each channel in steps, as rare colours would turn into others"
+    "A palette where it changes no pixel visibly, as in charts; else each channel in steps, as rare colors would turn into others"
     reduced = img.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     change = ImageChops.difference(img, reduced.convert('RGB')).getextrema()
     visible = max(most for _, most in change) > 32

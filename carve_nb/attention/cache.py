@@ -50,7 +50,7 @@ def weights_state(vlm) -> tuple:
 
 # %% ../../nbs/library/attention/13_cache.ipynb #2bd53767
 def model_state(vlm) -> tuple:
-    "All that a capture depends on beside pictures, words and longest answer"
+    "All that a capture depends on beside images, words and longest answer"
     config = vlm.model.config
     return (
         ref(vlm.model), weights_state(vlm), str(vlm.name), config.get_text_config()._attn_implementation,
@@ -58,7 +58,7 @@ def model_state(vlm) -> tuple:
         vlm.image_tokens, vlm.argmax)
 
 class AttentionCache:
-    """The newest captures within a bound: share one between methods, or between questions about one picture.
+    """The newest captures within a bound: share one between methods, or between questions about one image.
 
     Every capture is as long as the longest answer that its method allows: so all questions share the one under the
     instruction. Where many methods ask one question, name it by `ask_for`; that keeps the others shorter."""
@@ -98,4 +98,4 @@ class AttentionCache:
             self.steps = len(rows.attn)
             if vlm.answers is not None and not vlm.argmax:     # it has answered, and need not be asked
                 vlm.answers.setdefault(words, (rows.answer, rows.meta['seconds']))
-        return rows.picture_first(vlm.here.among.which) if vlm.here.among else rows
+        return rows.image_first(vlm.here.among.which) if vlm.here.among else rows

@@ -22,7 +22,7 @@ from ..models.model import model_lock
 # %% ../../nbs/library/attention/09_intervention.ipynb #a614a400
 @dataclass(repr=False)
 class Edit(Watcher):
-    "A change of attention in some layers at some query positions; rows are not normalised again"
+    "A change of attention in some layers at some query positions; rows are not normalized again"
     layers: list             # decoder layer indices
     scores: object = None    # (layer, [B, H, R, N] scores before the softmax, [R] positions) -> the same shape
     weights: object = None   # (layer, [B, H, R, N] weights, [R] positions) -> the same shape
@@ -97,25 +97,25 @@ class RowGraph:
     "Rows of one prompt that take part in its logits"
     layers: list                 # [L] layer indices
     rows: list                   # [R] query positions
-    columns: torch.Tensor        # [Nv] keys of the pictures
+    columns: torch.Tensor        # [Nv] keys of the images
     weights: dict = field(default_factory=dict)  # layer -> [1, H, R, K], float32, with a graph
     logits: torch.Tensor = None  # [V] of the next token, float32, with a graph
 
     def __repr__(self): return f'RowGraph(layers {self.layers}, rows {self.rows}, {len(self.columns)} image tokens)'
 
-    def on_pictures(self, ws):    # [L, H, R, Nv]
+    def on_images(self, ws):    # [L, H, R, Nv]
         "Image columns of one tensor for each layer"
         return stack_layers([w[0][..., self.columns.to(w.device)] for w in ws])
 
     @property
-    def attn(self): return self.on_pictures([self.weights[l] for l in self.layers])
+    def attn(self): return self.on_images([self.weights[l] for l in self.layers])
 
     def grads(self, score):       # scalar made from `logits` -> [L, H, R, Nv]
         "How much a score would change with each weight; zero for keys that the mask or the window hides"
         ws = [self.weights[l] for l in self.layers]
         raw = torch.autograd.grad(score, ws, retain_graph=True, allow_unused=True)
         pairs = zip(raw, ws)
-        return self.on_pictures([torch.zeros_like(w) if g is None else g.masked_fill(w == 0, 0) for g, w in pairs])
+        return self.on_images([torch.zeros_like(w) if g is None else g.masked_fill(w == 0, 0) for g, w in pairs])
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #7af4a0bc
 @contextmanager
@@ -150,8 +150,8 @@ def _last_part(vlm: VLM, prompt: Prompt, start) -> dict:
     "Read the tokens before a position, if they can be read apart: the model inputs from there on, or all of them"
     inputs, N = vlm.to_device(prompt), len(prompt)
     all_attend = len(vlm.layers) == vlm.n_layers
-    behind_pictures = start >= max(s.end for s in prompt.spans)
-    if not (vlm.family.pixels and all_attend and behind_pictures): return inputs | dict(use_cache=False)
+    behind_images = start >= max(s.end for s in prompt.spans)
+    if not (vlm.family.pixels and all_attend and behind_images): return inputs | dict(use_cache=False)
     head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == N else v for k, v in inputs.items()}
     cache = vlm.model(**head, use_cache=True, logits_to_keep=1).past_key_values
     return dict(input_ids=inputs['input_ids'][:, start:], past_key_values=cache)
@@ -170,7 +170,7 @@ def head_importance(
     layers=None,                       # indices; None: all that attend
     step=lambda share, text='': None,  # called before every head; may raise to stop
 ) -> dict:                             # layer -> [H] loss of log-probability of the first token when the head is masked
-    "How much the answer needs the attention of each head to the picture"
+    "How much the answer needs the attention of each head to the image"
     check_needs(vlm, SimpleNamespace(name='masking a head', needs=('patches', 'inline')))
     prompt = vlm.prompt(shown.image, shown.question, SHORT_ANSWER)
     token = shown.rows.tokens[0]
@@ -185,10 +185,10 @@ def head_importance(
         vlm.generate(prompt, 1, [keep])
         for i, (l, h) in enumerate(heads):
             step(i/len(heads), f'layer {l}, head {h}')
-            def without_picture(layer, w, rows):
+            def without_image(layer, w, rows):
                 w = w.clone()
                 w[:, h, :, columns.to(w.device)] = 0
                 return w
-            with applying(vlm, Edit([l], weights=without_picture)): vlm.generate(prompt, 1, [keep])
+            with applying(vlm, Edit([l], weights=without_image)): vlm.generate(prompt, 1, [keep])
     plain, *masked = kept
     return dict(zip(layers, (plain - torch.tensor(masked, dtype=torch.float64)).float().view(-1, vlm.n_heads)))

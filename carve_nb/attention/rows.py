@@ -44,12 +44,12 @@ def cell_shares(view, raster) -> list:    # `ImageSpan`s -> [columns, gw], [rows
         shares.append(share_between(view.grid[1 - axis], view.box[axis], view.box[axis + 2], lines[:-1], lines[1:]))
     return shares
 
-HEIGHT = 110    # pixels of a picture under its rows
+HEIGHT = 110    # pixels of an image under its rows
 
-def on_one_scale(maps) -> dict:    # title -> `Saliency`; title -> PIL picture
-    "Maps over their pictures, with one brightest colour"
+def on_one_scale(maps) -> dict:    # title -> `Saliency`; title -> PIL image
+    "Maps over their images, with one brightest color"
     most = max(S.values.max() for S in maps.values())
-    return {title: fit_height(S.coarse(2**17).picture(0, most), HEIGHT) for title, S in maps.items()}
+    return {title: fit_height(S.coarse(2**17).plot(0, most), HEIGHT) for title, S in maps.items()}
 
 def _rows_sum(text, tensors) -> str:    # facts as JSON; name -> tensor
     "The digest of saved rows"
@@ -62,34 +62,34 @@ class AttentionRows:
 
     `question` holds the rows of the question's tokens; its words stand in `meta['question']`. Of `meta` methods read
     `n_layers` (the decoder's), `attending` (those whose attention can be read), `n_prompt` (tokens), `steps` (as in
-    `VLM.capture`), `argmax` (were the checkpoint's penalties left out?), `seconds`, and `sizes` of the pictures; the rest
+    `VLM.capture`), `argmax` (were the checkpoint's penalties left out?), `seconds`, and `sizes` of the images; the rest
     is a record."""
     attn: torch.Tensor             # [T, L, H, Nv] row that produced generated token t, softmax over all keys
     layers: list                   # [L] layer indices
     tokens: list                   # [T] generated ids ('last': all of them); empty without generation
-    spans: list                    # `ImageSpan`s of all pictures; Nv runs over them in order
+    spans: list                    # `ImageSpan`s of all images; Nv runs over them in order
     question: torch.Tensor = None  # [Q, L, H, Nv] rows of the question's tokens at prefill, or None
     question_tokens: list = ()     # [Q] the question's tokens as text
     answer: Answer = None          # the answer of this pass, or None
     meta: dict = None              # model, question, kernel, versions, sizes
-    images: list = ()              # the pictures, small, to show the rows over; they are not saved
+    images: list = ()              # the images, small, to show the rows over; they are not saved
 
-    mass = property(lambda self: self.attn.sum(-1), doc='[T, L, H] share of each row that falls on the pictures')
+    mass = property(lambda self: self.attn.sum(-1), doc='[T, L, H] share of each row that falls on the images')
 
     def span(self, i) -> slice:
-        "Columns of span `i`; a picture that is shown in tiles has several, the whole view (the thumbnail) first"
+        "Columns of span `i`; an image that is shown in tiles has several, the whole view (the thumbnail) first"
         start = sum(map(len, self.spans[:i]))
         return slice(start, start + len(self.spans[i]))
 
     def views(self,
-        image=None,  # number of the picture; None: that of the first span, which methods for one picture read
+        image=None,  # number of the image; None: that of the first span, which methods for one image read
         tiles='all', # 'thumbnail' (the whole view), 'tiles' (the others) or 'all'; one view is always shown
     ) -> list:       # indices of spans
-        "The views of a picture"
+        "The views of an image"
         if image is None: image = self.spans[0].image
         # tiles of a strip can be without a cell
         found = [i for i, s in enumerate(self.spans) if s.image == image and len(s)]
-        if not found: raise CaptureError(f'There is no picture {image}: these are rows of {len(self.meta["sizes"])}.')
+        if not found: raise CaptureError(f'There is no image {image}: these are rows of {len(self.meta["sizes"])}.')
         choose(tiles, TILES, 'tiles')
         return dict(all=found, thumbnail=found[:1], tiles=found[1:] or found)[tiles]
 
@@ -101,9 +101,9 @@ class AttentionRows:
         return ImageSpan(torch.arange(math.prod(grid)), grid, box, views[0].image, 'all views')
 
     def lay(self, a, image=None, tiles='all') -> torch.Tensor:    # [..., Nv]; as in `views` -> [..., cells]
-        """Weights of tokens as weights of a picture's raster, with the same sum: each is spread evenly over its box.
+        """Weights of tokens as weights of an image's raster, with the same sum: each is spread evenly over its box.
 
-        The raster covers what lies outside the picture too (padding), so nothing is lost. One view stays as it is."""
+        The raster covers what lies outside the image too (padding), so nothing is lost. One view stays as it is."""
         at = self.views(image, tiles)
         if len(at) == 1: return a[..., self.span(at[0])]
         raster = self.raster(image, tiles)
@@ -114,28 +114,28 @@ class AttentionRows:
         return out.flatten(-2)
 
     def merge(self, a, heads='mean', image=None, tiles='all') -> torch.Tensor:    # [..., H, Nv] -> [..., cells]
-        "The rows of all heads as one on a picture's raster; a mean of heads is the same before it and costs less there"
+        "The rows of all heads as one on an image's raster; a mean of heads is the same before it and costs less there"
         if heads == 'max': return merge_heads(self.lay(a, image, tiles), heads)
         return self.lay(merge_heads(a, heads), image, tiles)
 
     def tiles_note(self, tiles) -> list:    # as in `views`
-        "What a map of some views of the first picture leaves out: one sentence, or none where it shows all"
+        "What a map of some views of the first image leaves out: one sentence, or none where it shows all"
         if self.views(tiles=tiles) == self.views(): return []
         weights = self.attn.double().sum((0, 1, 2))
         shown, whole = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=t)) for t in (tiles, 'all'))
-        share = f'{shown/(whole or 1):.0%} of the attention on the picture'
+        share = f'{shown/(whole or 1):.0%} of the attention on the image'
         return [f"the map shows {share} (tiles={tiles!r}; 'all' shows all of it)"]
 
-    def picture_shares(self) -> list:    # of each picture in turn; their sum is 1
-        "How the first step's attention is divided among the pictures: mean of layers and heads, all views together"
+    def image_shares(self) -> list:    # of each image in turn; their sum is 1
+        "How the first step's attention is divided among the images: mean of layers and heads, all views together"
         weights = self.attn[0].double().mean((0, 1))
         shares = torch.zeros(1 + max(s.image for s in self.spans), dtype=torch.float64)
         for i, s in enumerate(self.spans): shares[s.image] += weights[self.span(i)].sum()
         return (shares/shares.sum()).tolist()
 
-    def picture_first(self, picture):
-        "The same rows as methods for one picture read them: the first span is that of the picture"
-        order = sorted(range(len(self.spans)), key=lambda i: (self.spans[i].image != picture, self.spans[i].image))
+    def image_first(self, image):
+        "The same rows as methods for one image read them: the first span is that of the image"
+        order = sorted(range(len(self.spans)), key=lambda i: (self.spans[i].image != image, self.spans[i].image))
         columns = torch.cat([torch.arange(self.attn.shape[-1])[self.span(i)] for i in order])
         question = None if self.question is None else self.question[..., columns]
         return replace(self, attn=self.attn[..., columns], question=question, spans=[self.spans[i] for i in order])
@@ -158,7 +158,7 @@ class AttentionRows:
         raise CaptureError(f'No rows of {query if not missing else missing!r}: {told}')
 
     def places(self, layers=None) -> list:    # as `pick_layers` takes them; None: all that were captured
-        "Where the rows of some layers stand along L; a layer that does not attend to pictures is left out"
+        "Where the rows of some layers stand along L; a layer that does not attend to images is left out"
         asked = pick_layers(layers, self.meta['n_layers'])
         attending = self.meta.get('attending', asked)
         if layers is not None and (missing := [l for l in asked if l in attending and l not in self.layers]):
@@ -170,29 +170,29 @@ class AttentionRows:
         layers=None,   # as `pick_layers` takes them: indices, or two parts of the depth; all by default
         heads='mean',  # as `merge_heads` takes them: 'mean', 'max' or indices
         query='last', step=0,    # as in `query_rows`
-        image=None, tiles='all', # which picture; which of its views, added up on one raster, as in `views`
+        image=None, tiles='all', # which image; which of its views, added up on one raster, as in `views`
     ) -> torch.Tensor: # [L, gh, gw] float32
-        "One map of a picture for each layer"
+        "One map of an image for each layer"
         merged = self.merge(self.query_rows(query, step)[self.places(layers)], heads, image, tiles)
         return merged.unflatten(-1, self.raster(image, tiles).grid)
 
     def saliency(self,
         layers=None, heads='mean', query='last', step=0, image=None, tiles='all',    # as in `maps`
-        picture=None,  # to lay the map over; the rows' own, enlarged, by default
+        background=None,  # to lay the map over; the rows' own, enlarged, by default
     ) -> Saliency:
-        "The mean of the maps of some layers, over the picture"
+        "The mean of the maps of some layers, over the image"
         values, raster = self.maps(layers, heads, query, step, image, tiles).mean(0), self.raster(image, tiles)
-        if picture is None and len(self.images) > raster.image: picture = self.images[raster.image]
-        return Saliency(values.cpu(), tuple(self.meta['sizes'][raster.image]), raster.box, picture)
+        if background is None and len(self.images) > raster.image: background = self.images[raster.image]
+        return Saliency(values.cpu(), tuple(self.meta['sizes'][raster.image]), raster.box, background)
 
-    def panels(self, image=None, step=-1) -> dict:    # title -> PIL picture
-        "The mean over the heads of eight layers, over the picture"
+    def panels(self, image=None, step=-1) -> dict:    # title -> PIL image
+        "The mean over the heads of eight layers, over the image"
         some = [self.layers[i] for i in even_places(len(self.layers), 8)]
         return on_one_scale({f'layer {l}': self.saliency([l], step=step, image=image) for l in some})
 
-    def moment_panels(self, layers=None) -> dict:    # title -> PIL picture
+    def moment_panels(self, layers=None) -> dict:    # title -> PIL image
         "Of a video: the map of each moment over its first frame"
-        shares, spans = self.picture_shares(), sorted(self.spans, key=lambda s: s.image)
+        shares, spans = self.image_shares(), sorted(self.spans, key=lambda s: s.image)
         return on_one_scale({f'{s.view}: {shares[s.image]:.0%}': self.saliency(layers, image=s.image) for s in spans})
 
     def __repr__(self):
@@ -201,7 +201,7 @@ class AttentionRows:
         if not T: return f'AttentionRows(nothing read yet: {size} when the block ends)'
         n, answer = len({s.image for s in self.spans}), str(self.answer) if self.answer else None
         pixels = f', pixels {self.meta["pixels"]}' if 'pixels' in self.meta else ''
-        return (f'AttentionRows({T} step{"s"*(T > 1)} x {size} of {n} picture{"s"*(n > 1)}, '
+        return (f'AttentionRows({T} step{"s"*(T > 1)} x {size} of {n} image{"s"*(n > 1)}, '
                 f'mass on them {self.mass.mean():.2f}, answer {answer!r}{pixels})')
 
     def _repr_html_(self):
@@ -210,7 +210,7 @@ class AttentionRows:
         token = f', which made token {T} of {str(self.answer)!r}' if self.answer else ''
         about = f'Step {T} of {T}{token}: mean of {self.attn.shape[2]} heads, all layers on one scale.'
         panels = self.panels()
-        return panels_html(panels, f'{self!r}\n{about}', {k: f'Attention of {k} over the picture' for k in panels}, HEIGHT)
+        return panels_html(panels, f'{self!r}\n{about}', {k: f'Attention of {k} over the image' for k in panels}, HEIGHT)
 
     def save(self, path):
         "Write the rows to a safetensors file"

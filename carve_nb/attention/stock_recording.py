@@ -16,7 +16,7 @@ from .capture import StockVLM, batch_recorder, check_seen, ensure_read, is_compi
 from .rows import AttentionRows
 from ..core.errors import CaptureError
 from ..models.hooks import (
-    Around, _watchers, around_generate, check_inputs, check_same, generate_setting, holds_pictures, refuse_settings,
+    Around, _watchers, around_generate, check_inputs, check_same, generate_setting, holds_images, refuse_settings,
     seen_here, stock_model, watching)
 from ..models.prompts import prompt_places, read_prompts
 
@@ -28,7 +28,7 @@ class _StockRecord:
         prompts = read_prompts(model, processor, inputs, images, question, pixels)
         self.places = prompt_places(inputs)
         if without := [b for b, p in enumerate(prompts) if not p.spans]:
-            raise CaptureError(f'Prompt {without[0]} has no picture, so it has no attention to one.')
+            raise CaptureError(f'Prompt {without[0]} has no image, so it has no attention to one.')
         self.model = model
         self.inputs = inputs
         self.steps = steps
@@ -84,7 +84,7 @@ class _StockRecord:
         rec = self.recorder
         passes = len(rec.passes)
         check_seen(rec)
-        holds_pictures(self.model, self.inputs, rec.passes[0].before)
+        holds_images(self.model, self.inputs, rec.passes[0].before)
         n = getattr(self.out, 'sequences', self.out).shape[1] - self.length if self.out is not None else passes
         if n != passes:
             raise CaptureError(f'{passes} forward passes for {n} generated tokens: this way to generate is not read.')
@@ -98,7 +98,7 @@ class _StockRecord:
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #bd4edf83
 def _views(pixels):
-    "Pixels without the empty views that pad a picture to the one with the most"
+    "Pixels without the empty views that pad an image to the one with the most"
     if pixels.ndim < 5: return pixels
     views = pixels.flatten(0, -4)
     return views[views.flatten(1).any(1)]
@@ -117,7 +117,7 @@ def _same_inputs(record):
         # a part of the prompt can lie in a cache; a batch of another shape is refused by the recorder
         if name == 'input_ids' and got.ndim == 2 and got.shape == own[:, -got.shape[1]:].shape:
             own = own[:, -got.shape[1]:]
-            words = own != model.config.image_token_id   # for a picture's some models put another in
+            words = own != model.config.image_token_id   # for an image's some models put another in
             check_same(name, own.where(words, 0), got.where(words.to(got.device), 0))
     seen = dict(input_ids=model.get_input_embeddings(), pixel_values=model.get_encoder('image'))
     with ExitStack() as hooks:
@@ -131,13 +131,13 @@ def record_attention(
     model: torch.nn.Module,
     processor: ProcessorMixin,
     inputs: Mapping,                  # of the model, as the processor made them
-    images: list,                     # the pictures that the processor got, in their order
+    images: list,                     # the images that the processor got, in their order
     layers: list|None = None,         # indices of decoder layers; all by default
     question: str|list|None = None,   # text of the prompt whose rows are wanted too; or one for each prompt
     steps: str = 'all',               # rows of 'all' tokens, or of the 'first' alone
     pixels: str|None = None,          # 'changed': you changed those of the inputs on purpose
 ) -> Iterator[AttentionRows|list]:    # a list for a batch; filled when the block ends
-    "Record the attention to the pictures of one stock generation, or forward pass, inside the block"
+    "Record the attention to the images of one stock generation, or forward pass, inside the block"
     stock = stock_model(model, processor)
     record = _StockRecord(stock, processor, inputs, images, layers, question, steps, pixels)
     # compiled code does not look up its kernel any more: inside the block the model runs as before

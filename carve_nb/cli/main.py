@@ -23,9 +23,9 @@ EXAMPLES = '''examples:
   carve ask photo.jpg "What is on the plate?" --model Qwen/Qwen2.5-VL-3B-Instruct --dtype bf16 --method official
   carve map photo.jpg "What is on the plate?" --model FOLDER --method official --layers 20,21 --out S.npy
   carve map photo.jpg "What is on the plate?" --model FOLDER --method lookup --out S.png
-  carve profile --model FOLDER --images PICTURES
+  carve profile --model FOLDER --images IMAGES
   carve checkup --model Qwen/Qwen2.5-VL-3B-Instruct
-  carve eval PICTURES --model FOLDER --methods none,lookup,carve,random --out R
+  carve eval IMAGES --model FOLDER --methods none,lookup,carve,random --out R
   carve eval scenes --methods none,carve,random --n 100 --out R
   carve eval FOLDER --model Qwen/Qwen2.5-VL-7B-Instruct --preset paper --methods none,paper --out R
   carve report R
@@ -47,7 +47,7 @@ def _print_version(wanted):
 def top(ctx: typer.Context,
     version: Annotated[bool, typer.Option('--version', help='print the version', callback=_print_version)] = False,
     debug: Annotated[bool, typer.Option('--debug', help='show the traceback of an error')] = False):
-    "Contrastive attention for a second view: find the spot that a question is about, magnify it, answer better."
+    "Contrastive attention for a second crop: find the spot that a question is about, magnify it, answer better."
     ctx.obj |= dict(debug=debug, command=ctx.invoked_subcommand)
 
 UsageError = typer.BadParameter.__base__   # of the library that typer brings along
@@ -58,7 +58,7 @@ def _summarize_usage(e, argv=()) -> str: # one line
     said = e.format_message().rstrip('.')
     where = e.ctx.command_path if e.ctx else 'carve'
     if 'unexpected extra' in said and where.endswith('explore'): said += '; put the question in quotation marks'
-    if "'IMAGE" in said: said = 'Give a picture, or several, and then the question in quotation marks'
+    if "'IMAGE" in said: said = 'Give an image, or several, and then the question in quotation marks'
     option = getattr(e, 'option_name', None)
     if option:
         field = option.lstrip('-').replace('-', '_')

@@ -22,8 +22,8 @@ def rank_correlation(x, y) -> np.ndarray:
     "Correlation of the ranks along the last axis"
     return correlate(stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1))
 
-def _check_columns(columns, given=None, clusters=None) -> tuple: # name -> [m] numbers; covariates; the picture of each
-    "The columns, which vary, the covariates [m, k], and a number for the picture of each, or a clear error"
+def _check_columns(columns, given=None, clusters=None) -> tuple: # name -> [m] numbers; covariates; the image of each
+    "The columns, which vary, the covariates [m, k], and a number for the image of each, or a clear error"
     arrays = check_scores(*columns.values())
     m = len(arrays[0])
     for name, x in zip(columns, arrays):
@@ -32,36 +32,36 @@ def _check_columns(columns, given=None, clusters=None) -> tuple: # name -> [m] n
             raise StatisticsError(f'All {m} values of {name} are {x[0]:g}: '
                                   'nothing can correlate with what does not vary.')
     given = np.zeros((m, 0)) if given is None else np.asarray(given, np.float64)
-    pictures = np.arange(m) if clusters is None else np.unique(list(clusters), return_inverse=True)[1]
-    for what, v in ('covariates', given), ('pictures', pictures):
+    images = np.arange(m) if clusters is None else np.unique(list(clusters), return_inverse=True)[1]
+    for what, v in ('covariates', given), ('images', images):
         if len(v) != m: raise StatisticsError(f'{len(v)} {what} for {m} questions: one for each is needed.')
     if not np.isfinite(given).all():
         raise StatisticsError('Covariates that are not finite; leave those questions out, and count them.')
-    if np.ptp(pictures) == 0:
-        raise StatisticsError(f'All {m} questions are about one picture: it says nothing about others.')
-    return *arrays, given.reshape(m, -1), pictures
+    if np.ptp(images) == 0:
+        raise StatisticsError(f'All {m} questions are about one image: it says nothing about others.')
+    return *arrays, given.reshape(m, -1), images
 
 # %% ../../nbs/library/core/05_correlation.ipynb #ab278202
 def _residuals(x, given) -> np.ndarray:    # [..., m]; covariates [..., m, k]
     "The ranks less what least squares on the covariates explains"
-    def centred(a, axis):
+    def centerd(a, axis):
         ranks = stats.rankdata(a, axis=axis)
         return ranks - ranks.mean(axis, keepdims=True)
-    R = centred(x, -1)[..., None]
-    Z = centred(given, -2)
+    R = centerd(x, -1)[..., None]
+    Z = centerd(given, -2)
     Zt = Z.swapaxes(-1, -2)
     beta = np.linalg.pinv(Zt @ Z, rcond=1e-10, hermitian=True) @ (Zt @ R)
     return (R - Z @ beta)[..., 0]
 
 def spearman(
     x, y,  # [m] numbers of the same questions
-    n=2000, clusters=None,  # the picture of each question; None: each has its own
+    n=2000, clusters=None,  # the image of each question; None: each has its own
     given=None,  # [m, k] covariates
 ) -> Estimate:
     "Rank correlation, or that of what covariates leave unexplained, with its bootstrap interval"
-    x, y, given, pictures = _check_columns(dict(x=x, y=y), given, clusters)
+    x, y, given, images = _check_columns(dict(x=x, y=y), given, clusters)
     size, k = given.shape
-    m = len(set(pictures))
+    m = len(set(images))
     df = size - 2 - k
     if df < 1: raise StatisticsError(f'{size} questions are too few for {k} covariates.')
     for name, v in (('x', x), ('y', y)):
@@ -73,7 +73,7 @@ def spearman(
         return correlate(_residuals(x, covariates), _residuals(y, covariates)).clip(-1, 1)
     columns = [x, y, *given.T]
     value = float(stat(*columns))
-    values = bootstrap_values(stat, columns, n, clusters=pictures)
+    values = bootstrap_values(stat, columns, n, clusters=images)
     t = abs(value)*np.sqrt(df/max(1 - value*value, 1e-300))
     p = 2*stats.t.sf(t, df) if m == size else 2*stats.t.sf(abs(value)/np.nanstd(values), m - 1)
     return Estimate(value, *expanded_ends(values, m), size, float(p))
@@ -86,7 +86,7 @@ def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
-    x, y, given, pictures = _check_columns(dict(x=x, y=y), given, clusters)
+    x, y, given, images = _check_columns(dict(x=x, y=y), given, clusters)
     m = len(x)
     low = y.min()
     high = y.max()
@@ -103,7 +103,7 @@ def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0
             f'{m} answers, {rarer:g} of the rarer kind, are too few for {k} coefficients: 5 for each are needed.')
     with warnings.catch_warnings(), np.errstate(over='ignore'):
         warnings.simplefilter('error', PerfectSeparationWarning)
-        try: fit = GLM(y, X[:, new], Binomial()).fit(cov_type='cluster', cov_kwds=dict(groups=pictures))
+        try: fit = GLM(y, X[:, new], Binomial()).fit(cov_type='cluster', cov_kwds=dict(groups=images))
         except PerfectSeparationWarning:
             raise StatisticsError(f'{m} answers are separated without an error: no odds.') from None
     slope = float(fit.params[-1])
@@ -113,11 +113,11 @@ def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0
     return Estimate(slope, float(lo), float(hi), m, float(fit.pvalues[-1]))
 
 # %% ../../nbs/library/core/05_correlation.ipynb #39213e37
-def bin_means(x, y, bins=10, n=1000, clusters=None) -> tuple:    # [m] numbers; the picture of each
+def bin_means(x, y, bins=10, n=1000, clusters=None) -> tuple:    # [m] numbers; the image of each
     "The curve of y over x: mean x of each bin, and the list of `Estimate`s of y"
-    x, _, pictures = _check_columns(dict(x=x), clusters=clusters)
+    x, _, images = _check_columns(dict(x=x), clusters=clusters)
     x, y = check_scores(x, y)
     bin_of = np.searchsorted(np.unique(np.quantile(x, np.arange(1, bins)/bins)), x)
     members = [bin_of == k for k in np.unique(bin_of)]
-    means = [mean_interval(y[m], n, clusters=pictures[m].tolist()) for m in members]
+    means = [mean_interval(y[m], n, clusters=images[m].tolist()) for m in members]
     return np.array([x[m].mean() for m in members]), means

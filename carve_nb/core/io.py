@@ -87,7 +87,7 @@ def escape_sign(match) -> str:    # of backslashes (group 1) and a sign (group 2
     return match[0] if len(match[1]) % 2 else f'{match[1]}\\{match[2]}'
 
 def tame_markdown(text) -> str:
-    "Make Markdown harmless: no tag, link, picture or formula works any more"
+    "Make Markdown harmless: no tag, link, image or formula works any more"
     text = re.sub(r'<(?=[A-Za-z/!?])', '&lt;', text)
     text = re.sub(r'&(?=#|[A-Za-z]+;)(?!lt;)', '&amp;', text)
     # a row of backslashes is read once, from its beginning

@@ -62,7 +62,7 @@ def is_word(text) -> bool:
     "Whether a text is letters and digits, with their marks, and nothing else"
     return any(map(str.isalnum, text)) and all(c.isalnum() or _is_mark(c) for c in text)
 
-def one_word(a, b) -> bool: # two neighbouring characters
+def one_word(a, b) -> bool: # two neighboring characters
     "Whether a word goes on from one character to the next"
     joined = (a.isalnum() or _is_mark(a)) and (b.isalnum() or _is_mark(b))
     return joined and (_is_mark(b) or not {script(a), script(b)} & _UNSPACED)
@@ -84,7 +84,7 @@ def tokens_at(names, start, end) -> list: # of indices
 
 # %% ../../nbs/library/core/07_text.ipynb #a7c0de02
 # how a method went: it leaves the meaning of its answer as it is
-_DETAILS = re.compile(r'words: |view: |sought: |looked for: |the model wrote |layer \d|\d+ (of \d+|visual) heads|'
+_DETAILS = re.compile(r'words: |crop: |sought: |looked for: |the model wrote |layer \d|\d+ (of \d+|visual) heads|'
                      r'\d+ local|weight was moved|.*; at layer ')
 
 def grave_notes(notes) -> list:

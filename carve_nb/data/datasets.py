@@ -17,7 +17,7 @@ from ..core.image import open_image
 from ..core.io import table_html, digest
 from ..core.text import SHORT_ANSWER
 from .records import (
-    FIELDS, FOLDER_FORMAT, check_ids, choose_rows, hub_rows, make_records, picture_finder, read_entries)
+    FIELDS, FOLDER_FORMAT, check_ids, choose_rows, hub_rows, make_records, image_finder, read_entries)
 from .scenes import make_scene, scene_records, shares
 from .scoring import RULES
 
@@ -34,52 +34,52 @@ class Benchmark:
     names: dict = field(default_factory=dict) # what a record needs -> the names of this set
     suffix: str = SHORT_ANSWER # after each question
     only: tuple = () # (column, value): these rows alone; of a column alone, `split` chooses among its values
-    pictures: tuple = () # (config, column, column there), where pictures are apart
+    images: tuple = () # (config, column, column there), where images are apart
     id: str = '' # made of several columns
     option: str = '{}. {}' # letter, text
-    licence: str = ''
+    license: str = ''
     note: str = '' # where the official evaluation differs
 
-_COCO = 'pictures: COCO, Flickr terms'
+_COCO = 'images: COCO, Flickr terms'
 BENCHMARKS = {
-    'textvqa': Benchmark('lmms-lab/textvqa', 'validation', 'vqa-text', licence='CC BY 4.0; pictures: Open Images',
+    'textvqa': Benchmark('lmms-lab/textvqa', 'validation', 'vqa-text', license='CC BY 4.0; images: Open Images',
         note='No OCR tokens are given to the model.'),
     'vstar': Benchmark('lmms-lab/vstar-bench', 'test', 'choice', suffix=_LETTER, option='({}) {}',
-        names=dict(question='text question', answers='label'), licence='not stated (UNVERIFIED); pictures: SA-1B',
+        names=dict(question='text question', answers='label'), license='not stated (UNVERIFIED); images: SA-1B',
         note='The own evaluator takes the likeliest option. True regions are in the files of the authors alone.'),
     'pope': Benchmark('lmms-lab/POPE', 'test', 'pope', only=('category',), id='{category}-{question_id}',
-        licence=f'MIT; {_COCO}'),
+        license=f'MIT; {_COCO}'),
     'aokvqa': Benchmark('HuggingFaceM4/A-OKVQA', 'validation', 'choice', suffix=_LETTER, names=dict(answers=''),
-        licence=f'Apache 2.0 (UNVERIFIED); {_COCO}',
+        license=f'Apache 2.0 (UNVERIFIED); {_COCO}',
         note='The own evaluator demands the text of an option; a letter is what models are asked for.'),
     'gqa': Benchmark('lmms-lab/GQA', 'testdev', 'exact', 'testdev_balanced_instructions', dict(answers='answer'),
-        pictures=('testdev_balanced_images', 'imageId', 'id'), licence='CC BY 4.0 (UNVERIFIED)',
+        images=('testdev_balanced_images', 'imageId', 'id'), license='CC BY 4.0 (UNVERIFIED)',
         note='The own evaluator compares without dropping articles.'),
     'docvqa': Benchmark('lmms-lab/DocVQA', 'validation', 'anls', 'DocVQA', dict(id='questionId'),
-        licence='registration at rrc.cvc.uab.es'),
+        license='registration at rrc.cvc.uab.es'),
     'vqav2': Benchmark('lmms-lab/VQAv2', 'validation', 'vqa', names=dict(kind='answer_type'),
-        licence=f'CC BY 4.0 (UNVERIFIED); {_COCO}'),
-    'okvqa': Benchmark('lmms-lab/OK-VQA', 'val2014', 'vqa', licence=f'CC BY 4.0 (UNVERIFIED); {_COCO}'),
+        license=f'CC BY 4.0 (UNVERIFIED); {_COCO}'),
+    'okvqa': Benchmark('lmms-lab/OK-VQA', 'val2014', 'vqa', license=f'CC BY 4.0 (UNVERIFIED); {_COCO}'),
     'vizwiz': Benchmark('lmms-lab/VizWiz-VQA', 'val', 'vqa', names=dict(kind='answer_type category'), suffix='When the '
         f"provided information is insufficient, respond with 'Unanswerable'. {SHORT_ANSWER}",
-        licence='CC BY 4.0 (UNVERIFIED)', note='The own evaluator is a fork of that of VQA (UNVERIFIED in detail).'),
+        license='CC BY 4.0 (UNVERIFIED)', note='The own evaluator is a fork of that of VQA (UNVERIFIED in detail).'),
     'hrbench': Benchmark('DreamMr/HR-Bench', 'hrbench_4k', 'choice', 'hrbench_version_split', suffix=_LETTER,
-        licence='Apache 2.0 (UNVERIFIED)', note='Each question is asked four times with its options turned. The own '
+        license='Apache 2.0 (UNVERIFIED)', note='Each question is asked four times with its options turned. The own '
         'evaluation asks a language model where neither letter nor text is found; here that is a miss.')}
 BENCHMARKS['aokvqa-direct'] = replace(
     BENCHMARKS['aokvqa'], rule='vqa-simple', suffix=SHORT_ANSWER, names=dict(answers='direct_answers', choices='', right=''),
-    only=('difficult_direct_answer', False), note='The own evaluator compares without any normalisation.')
+    only=('difficult_direct_answer', False), note='The own evaluator compares without any normalization.')
 
 # %% ../../nbs/library/data/14_datasets.ipynb #623c4e44
-def _picture_sum(image) -> str: # of a `Record`; '' where nothing can be read: its sample is marked when its turn comes
-    "A key of a picture: the recipe of a scene, or 16 digits of the SHA-256 of its file or pixels"
+def _image_sum(image) -> str: # of a `Record`; '' where nothing can be read: its sample is marked when its turn comes
+    "A key of an image: the recipe of a scene, or 16 digits of the SHA-256 of its file or pixels"
     if hasattr(image, 'recipe'): return image.recipe
     try:
         raw = image() if callable(image) else image
         if isinstance(raw, (str, os.PathLike)): raw = Path(raw).read_bytes()
         if not isinstance(raw, bytes):
-            picture = open_image(raw)
-            raw = repr(picture.size).encode() + picture.tobytes()
+            background = open_image(raw)
+            raw = repr(background.size).encode() + background.tobytes()
         return hashlib.sha256(raw).hexdigest()[:16]
     except Exception: return ''
 
@@ -92,7 +92,7 @@ class DataSet:
     suffix: str|None = SHORT_ANSWER # after each question; None: nothing
     rule: str = 'exact' # score of most questions; a record may name its own
     max_new_tokens: int = 32 # longest answer
-    about: dict = field(default_factory=dict) # split, source, licence, what is not verified
+    about: dict = field(default_factory=dict) # split, source, license, what is not verified
     def __len__(self): return len(self.records)
     def __getitem__(self, i): return self.records[i]
 
@@ -116,15 +116,15 @@ class DataSet:
 
 ASKED = 'question', 'answers', 'choices', 'boxes', 'kind', 'rule', 'short_question'
 
-def sample_keys(records) -> dict: # id -> key of the question with its truth and picture, key of the picture
-    "Keys that identify each sample and its picture; each picture is read once"
+def sample_keys(records) -> dict: # id -> key of the question with its truth and image, key of the image
+    "Keys that identify each sample and its image; each image is read once"
     keys = {}
     sums = {}
     for r in records:
-        if id(r.image) not in sums: sums[id(r.image)] = _picture_sum(r.image)
+        if id(r.image) not in sums: sums[id(r.image)] = _image_sum(r.image)
         question = digest([[getattr(r, k) for k in ASKED]])
-        picture = sums[id(r.image)]
-        keys[r.id] = digest([question, picture]), picture
+        image = sums[id(r.image)]
+        keys[r.id] = digest([question, image]), image
     return keys
 
 # %% ../../nbs/library/data/14_datasets.ipynb #82dff0ab
@@ -157,15 +157,15 @@ def _own_set(name, records, **about):
 def _hub_set(name, spec, n=None, seed=None, split=None, revision=None):
     "A set of the Hub, or a snapshot of it in a folder"
     rows = hub_rows(name, spec.split if len(spec.only) == 1 else split or spec.split, spec.config, revision)
-    if spec.pictures:
-        config, key, other = spec.pictures
+    if spec.images:
+        config, key, other = spec.images
         cells = {r[other]: r['image'] for r in hub_rows(name, spec.split, config, revision)}
         rows = [r | dict(image=cells.get(r.get(key))) for r in rows]
     if spec.only and (wanted := spec.only[1:] or split and split.split('+')):
         rows = [r for r in rows if r.get(spec.only[0]) in wanted]
         if not rows: raise DataError(f'{name} has no rows whose {spec.only[0]} is {split!r}.')
     if spec.id: rows = [r | dict(id=spec.id.format(**r)) for r in rows]
-    find = picture_finder(None, rows)
+    find = image_finder(None, rows)
     fields = FIELDS | spec.names
     records = make_records(rows, str(name), find, n, seed, fields=fields, rule=spec.rule, option=spec.option)
     return _own_set(name, records, split=split or spec.split, hub=f'{spec.hub}@{revision or "main"}')
@@ -177,11 +177,11 @@ def _public_set(name, n, seed, download, root=None, **kw): # one of `BENCHMARKS`
         raise DataError(
             f'{name} is not part of this package, and nothing is fetched unasked. Give root=FOLDER (--root) with a '
             f'snapshot of {known.hub}, or download=True (--download) to fetch that from the Hugging Face Hub; a '
-            f'copy in another form can be written as questions.jsonl. Its licence: {known.licence}.')
+            f'copy in another form can be written as questions.jsonl. Its license: {known.license}.')
     source = Path(root).expanduser() if root else known.hub
     if root and not source.is_dir(): raise DataError(f'{root} is no folder.')
     data = _hub_set(source, known, n, seed, **kw)
-    about = data.about | dict(source=known.hub, licence=known.licence, note=known.note)
+    about = data.about | dict(source=known.hub, license=known.license, note=known.note)
     return replace(data, name=name, suffix=known.suffix, rule=known.rule, about=about)
 
 def load_benchmark(
@@ -224,8 +224,8 @@ def write_example(folder) -> list: # of paths written
     if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
         raise DataError(f'{folder} holds something already; name a new folder for the example.')
     folder.mkdir(parents=True, exist_ok=True)
-    picture = folder/'scene.png'
+    image = folder/'scene.png'
     questions = folder/'questions.jsonl'
-    make_scene(16).image.save(picture)
+    make_scene(16).image.save(image)
     questions.write_text('\n'.join(FOLDER_FORMAT[2:]) + '\n')
-    return [picture, questions]
+    return [image, questions]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'STEPS', 'SMALLEST', 'SEEDS', 'THING', 'LONGEST', 'WORDS', 'SIGNS', 'EYE_KINDS', 'CHOICES', 'CHANCE',
-           'share', 'picture_side', 'eye_picture', 'ask_there', 'eye_question']
+           'share', 'image_side', 'eye_image', 'ask_there', 'eye_question']
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #0332fb45
 from functools import partial
@@ -12,25 +12,25 @@ import numpy as np
 from PIL import Image
 from ..core.errors import CarveError, choose
 from .drawing import COLORS, PHOTOS, SHAPES, SIZE, SceneObject, background, sprite
-from .questions import Query, ask_color, ask_digit, choose_one
+from .questions import Question, ask_color, ask_digit, choose_one
 from .records import Record
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #fdd60203
-LARGEST = .3    # the largest thing's side, as a share of the picture's
+LARGEST = .3    # the largest thing's side, as a share of the image's
 STEPS = 4       # sizes in an octave
 SMALLEST = 22   # the step of the smallest thing
 SEEDS = range(945_000, 950_000)   # of no other scene
 
 def share(step) -> float: # 0 to `SMALLEST`; a fraction is a size between two
-    "The side of an object as a share of the picture's, at a step"
+    "The side of an object as a share of the image's, at a step"
     return LARGEST*2**(-step/STEPS)
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #5a22c2bf
 THING = dict(word=48)    # least side of a thing in pixels, 24 of the others: what it carries is ten pixels high
-LONGEST = round(24/share(SMALLEST))   # side of the largest picture
+LONGEST = round(24/share(SMALLEST))   # side of the largest image
 
-def picture_side(step, kind='digit', canvas=SIZE) -> tuple: # least side of the picture; pixels
-    "How large a picture and its things are drawn: their sides"
+def image_side(step, kind='digit', canvas=SIZE) -> tuple: # least side of the image; pixels
+    "How large an image and its things are drawn: their sides"
     side = min(max(canvas, round(THING.get(kind, 24)/share(step))), max(canvas, LONGEST))
     return side, round(share(step)*side)
 
@@ -39,8 +39,8 @@ WORDS = 'BUS CAT CUP EGG HAT KEY MAP OWL PEN SUN'
 SIGNS = dict(digit=list('0123456789'), letter=list('CDHKNORSVZ'), word=WORDS.split())    # what a thing carries
 
 def _objects(seed, kind, step, canvas):
-    "The three things of a picture, from top to bottom"
-    rng, (side, thing) = np.random.default_rng([seed, 0]), picture_side(step, kind, canvas)
+    "The three things of an image, from top to bottom"
+    rng, (side, thing) = np.random.default_rng([seed, 0]), image_side(step, kind, canvas)
     looks = map(rng.permutation, (list(COLORS), SHAPES, SIGNS.get(kind, SIGNS['digit'])))
     found = []
     for field, shift, *look in zip(sorted(rng.permutation(9)[:3]), rng.random((3, 2)), *looks):
@@ -49,9 +49,9 @@ def _objects(seed, kind, step, canvas):
         found.append(SceneObject(*map(str, look), (x, y, x + thing, y + thing)))
     return found
 
-def eye_picture(seed, step, kind='digit', canvas=SIZE) -> Image.Image: # as in `eye_question`
+def eye_image(seed, step, kind='digit', canvas=SIZE) -> Image.Image: # as in `eye_question`
     "Three things on a cluttered ground, RGB and square, bit-identical each time"
-    rng, (side, thing) = np.random.default_rng([seed, 1]), picture_side(step, kind, canvas)
+    rng, (side, thing) = np.random.default_rng([seed, 1]), image_side(step, kind, canvas)
     image = Image.fromarray(background(rng, *rng.random(2), PHOTOS['heldout'])).resize((side, side), Image.BICUBIC)
     for o in _objects(seed, kind, step, canvas):
         rgb = np.clip(np.array(COLORS[o.color])*rng.uniform(.88, 1.08), 0, 255)
@@ -60,19 +60,19 @@ def eye_picture(seed, step, kind='digit', canvas=SIZE) -> Image.Image: # as in `
     return image
 
 # %% ../../nbs/library/data/15_eye_test.ipynb #c79a3c61
-def ask_there(objects, rng) -> Query: # things whose colours and shapes differ
-    "Is there a shape in this colour? As often yes as no, and the shape alone decides it"
+def ask_there(objects, rng) -> Question: # things whose colors and shapes differ
+    "Is there a shape in this color? As often yes as no, and the shape alone decides it"
     o, there = choose_one(rng, objects), rng.random() < .5
     color = o.color if there else choose_one(rng, [other.color for other in objects if other != o])
-    return Query('exist', f'Is there a {color} {o.shape}?', 'yes' if there else 'no', o.box)
+    return Question('exist', f'Is there a {color} {o.shape}?', 'yes' if there else 'no', o.box)
 
 EYE_KINDS = {kind: partial(ask_digit, kind=kind) for kind in SIGNS} | dict(color=ask_color, exist=ask_there)
 CHOICES = SIGNS | dict(color=list(COLORS), exist=['yes', 'no'])
 CHANCE = {kind: 1/len(answers) for kind, answers in CHOICES.items()}   # share right of guesses
 
 def eye_question(seed, kind, step, # one of `SEEDS`; one of `EYE_KINDS`; 0, the largest thing, to `SMALLEST`
-    canvas=SIZE) -> Record: # least side of the picture, pixels
-    "One question about a thing of that size; its picture is painted when it is opened. The answer may be a sentence"
+    canvas=SIZE) -> Record: # least side of the image, pixels
+    "One question about a thing of that size; its image is painted when it is opened. The answer may be a sentence"
     if seed not in SEEDS or not 0 <= step <= SMALLEST:
         raise CarveError(
             f'seed {seed}, step {step}: an eye test has the seeds {SEEDS[0]} to {SEEDS[-1]}, the steps 0 to {SMALLEST}.')
@@ -80,5 +80,5 @@ def eye_question(seed, kind, step, # one of `SEEDS`; one of `EYE_KINDS`; 0, the 
     objects = _objects(seed, kind, step, canvas)
     q = ask(objects, np.random.default_rng([seed, 2]))
     name = f'eye-{seed}-{kind}-{step}'
-    return Record(name, partial(eye_picture, seed, step, kind, canvas), q.question, [q.answer], CHOICES[kind], [q.box], kind,
+    return Record(name, partial(eye_image, seed, step, kind, canvas), q.question, [q.answer], CHOICES[kind], [q.box], kind,
         rule='choice-text', objects=objects, image_key=name)

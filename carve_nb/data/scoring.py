@@ -32,7 +32,7 @@ def _exact_score(answer, record) -> float: # 0 or 1
     return float(_plain_answer_text(answer) in map(_plain_answer_text, record.answers))
 
 # %% ../../nbs/library/data/13_scoring.ipynb #075a4630
-def _named_pairs(text) -> set: # of (colour, shape)
+def _named_pairs(text) -> set: # of (color, shape)
     "The objects that a description names"
     words = _plain_answer_text(text).split()
     return {(a, b) for a, b in zip(words, words[1:]) if a in COLORS and b in SHAPES}
@@ -120,7 +120,7 @@ def _count_score(answer, record, point=1/3) -> float: # with several people's an
 
 # %% ../../nbs/library/data/13_scoring.ipynb #848fcd2d
 def _contains_score(answer, record) -> float: # 0 or 1
-    "Relaxed containment: an accepted answer is part of the answer, both normalised (ViCrop's score of GQA)"
+    "Relaxed containment: an accepted answer is part of the answer, both normalized (ViCrop's score of GQA)"
     text = _vqa_words(answer)
     return float(any(o and o in text for o in map(_vqa_words, record.answers)))
 
@@ -141,7 +141,7 @@ def edit_distance(a, b) -> int: # insertions, deletions and replacements
     return int(last[-1])
 
 def anls_score(answer, record) -> float: # 0, or .5..1
-    "Normalised Levenshtein similarity; below 0.5 it is 0"
+    "Normalized Levenshtein similarity; below 0.5 it is 0"
     flat = lambda text: ' '.join(text.lower().split())
     def error(a, b):
         most = max(len(a), len(b), 1)    # lengths as the texts came
@@ -238,12 +238,12 @@ RULES = {r.name: r for r in (
         'equal to an accepted answer: lower case, no articles, no punctuation but the sign of a number, + and #'),
     Rule('vqa', _vqa_score, 'the VQA evaluator since March 2021: ten people, each left out in turn'),
     Rule('vqa-2016', _vqa_2016_score, 'the VQA evaluator of 2016, which normalises the answer alone'),
-    Rule('vqa-text', _text_score, 'the evaluator of TextVQA: the same average, both sides normalised in full'),
+    Rule('vqa-text', _text_score, 'the evaluator of TextVQA: the same average, both sides normalized in full'),
     Rule('vqa-simple', _count_score, 'min(1, k/3) for k matches'),
     Rule('vqa-vicrop', partial(_count_score, point=.3), "ViCrop's script: min(1, 0.3 k) for k matches"),
-    Rule('contains', _contains_score, "an accepted answer is part of the answer, both normalised (ViCrop's GQA)"),
+    Rule('contains', _contains_score, "an accepted answer is part of the answer, both normalized (ViCrop's GQA)"),
     Rule('contains-either', _either_score, "one is part of the other, letter by letter (ViCrop's DocVQA)"),
-    Rule('anls', anls_score, 'normalised Levenshtein similarity, nothing below 0.5 (DocVQA)'),
+    Rule('anls', anls_score, 'normalized Levenshtein similarity, nothing below 0.5 (DocVQA)'),
     Rule('pope', _pope_score, 'no if the first sentence has no or not, else yes (POPE)'),
     Rule('pope-vicrop', partial(_pope_score, decide=nearest), "yes or no, whichever is more similar by difflib (ViCrop's POPE)"),
     Rule(
@@ -255,7 +255,7 @@ RULES = {r.name: r for r in (
     Rule(
         'choice-vicrop', partial(_option_score, ways=['nearest']),
         "the most similar line of options by difflib (ViCrop's V*)"),
-    Rule('f1-pairs', _pair_score, 'F1 of the (colour, shape) pairs that a description of a scene names'))}
+    Rule('f1-pairs', _pair_score, 'F1 of the (color, shape) pairs that a description of a scene names'))}
 
 def score_answer(answer, record, rule=None) -> float: # name of a rule; None: the record's own; 0..1
     "The score of an answer, without its thoughts; 0 if the last thought is not closed"
@@ -265,10 +265,10 @@ def score_answer(answer, record, rule=None) -> float: # name of a rule; None: th
 
 # %% ../../nbs/library/data/13_scoring.ipynb #b427218d
 def patch_auroc(saliency, boxes) -> float: # `Saliency`, true regions in pixels; 0..1, .5 is chance
-    "Chance that a patch in the picture that touches a true region is stronger than one that does not"
+    "Chance that a patch in the image that points at a true region is stronger than one that does not"
     from carve_nb.core.stats import auroc     # not before a map is scored: help loads this module
     from carve_nb.core.saliency import patch_cover
     seen = saliency.within()
     patches = SimpleNamespace(grid=seen.shape, box=saliency.box)
-    touched = sum(patch_cover(patches, box) for box in boxes) > 0
-    return auroc(saliency.values[seen], touched.reshape(seen.shape)[seen])
+    pointed = sum(patch_cover(patches, box) for box in boxes) > 0
+    return auroc(saliency.values[seen], pointed.reshape(seen.shape)[seen])

@@ -13,28 +13,28 @@ from ..method.lookup import Lookup
 from ..core.plotting import panels_html
 from ..core.words import pick_words
 from carve_nb.explorer.state import (
-    MAP_KINDS, MOST_LAYERS, film_strip, head_map, head_picture, head_strip, head_table, settings_code, to_map,
+    MAP_KINDS, MOST_LAYERS, film_strip, head_map, head_image, head_strip, head_table, settings_code, to_map,
     word_rows, words_shown)
-from .widgets import captioned, data_url, dial, html_text, picture_html, wrapping
-from ..method.profiles import row_words
+from .widgets import captioned, data_url, dial, html_text, image_html, wrapping
+from ..method.profiles import query_words
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #4043ba12
-EMPTY = html_text('Nothing to show yet: choose a picture and ask.')
+EMPTY = html_text('Nothing to show yet: choose an image and ask.')
 
 class Tab:
     "A tab of the explorer"
     title = ''
     def __init__(self, owner):
         self.owner = owner
-        self.view = w.HTML(EMPTY)
+        self.crop = w.HTML(EMPTY)
         self.parts = self.make()
         for part in self.parts: part.observe(lambda change: owner.redraw(), 'value')
-        self.box = w.VBox([wrapping(*self.parts, max_width='940px'), self.view])
+        self.box = w.VBox([wrapping(*self.parts, max_width='940px'), self.crop])
     def make(self) -> list:
         "The widgets of the tab"
         return []
     def renew(self): "Fit the widgets to another capture"
-    def show(self): self.view.value = self.draw(self.owner.shown, self.owner.dials.read())
+    def show(self): self.crop.value = self.draw(self.owner.shown, self.owner.dials.read())
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #6fb2d74a
 class LayerTab(Tab):
@@ -53,12 +53,12 @@ class LayerTab(Tab):
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #9bb88ed6
 class HeadTab(Tab):
-    "A picture of all heads, and the map of the selected one"
+    "An image of all heads, and the map of the selected one"
     title = 'By head'
     def make(self):
         v = self.owner.vlm
         self.loss = {}     # layer -> importance of its heads
-        self.color = dial(w.Dropdown, 'Colour', options=['visual mass', 'entropy', 'importance'])
+        self.color = dial(w.Dropdown, 'Color', options=['visual mass', 'entropy', 'importance'])
         self.layer = dial(w.SelectionSlider, 'Layer', options=list(v.layers))
         self.head = dial(w.IntSlider, 'Head', max=v.n_heads - 1)
         mask = dial(w.Button, 'Importance by masking',
@@ -81,7 +81,7 @@ class HeadTab(Tab):
         self.owner.run(lambda step: head_importance(self.owner.vlm, shown, [layer], step), then)
 
     def numbers(self, shown) -> tuple: # [L, H], what they are
-        "The numbers behind the colours; layers that were not measured have importance 0"
+        "The numbers behind the colors; layers that were not measured have importance 0"
         table = head_table(shown)
         what = self.color.value
         if what != 'importance': return table[what], what
@@ -95,10 +95,10 @@ class HeadTab(Tab):
         head = self.head.value
         layers = list(shown.rows.layers)
         values, what = self.numbers(shown)
-        told = html_text(f'Colours: {what}, from {values.min():.3f} (dark) to {values.max():.3f} (bright). '
+        told = html_text(f'Colors: {what}, from {values.min():.3f} (dark) to {values.max():.3f} (bright). '
             f'Open: layer {layer}, head {head}, {values[layers.index(layer), head]:.3f}.')
-        large = {'layers x heads': head_picture(values, layers, (layer, head), 64),
-            f'layer {layer}, head {head}, alone': head_map(shown, layer, head).picture()}
+        large = {'layers x heads': head_image(values, layers, (layer, head), 64),
+            f'layer {layer}, head {head}, alone': head_map(shown, layer, head).plot()}
         return told + panels_html(large, width=290) + panels_html(head_strip(shown, layer, head//16*16), width=170)
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #0af33877
@@ -116,7 +116,7 @@ class WordTab(Tab):
         self.word.options = [(f'{i}: {t}', i) for i, t in enumerate(words_shown(shown))]
         asked = shown.rows.question_tokens
         row = Lookup().settled(self.owner.vlm).row
-        named = [] if row == 'last' else pick_words(asked, row_words(row), 'none')
+        named = [] if row == 'last' else pick_words(asked, query_words(row), 'none')
         self.word.value = named[-1] if named else len(asked)   # the last position's row is that of the first word said
 
     def draw(self, shown, method) -> str: # HTML
@@ -125,20 +125,20 @@ class WordTab(Tab):
         words = words_shown(shown)
         told = html_text(f'"{words[i]}": row {i} of {len(words)}; the question\'s words come first, then what was said. '
             'Layers and heads as set.')
-        picture = to_map(shown, word_rows(shown, method.layers, method.heads)[i]).picture()
-        return told + captioned(picture, f'"{words[i]}" looks at', '290px')
+        image = to_map(shown, word_rows(shown, method.layers, method.heads)[i]).plot()
+        return told + captioned(image, f'"{words[i]}" looks at', '290px')
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #fc75c906
 class CodeTab(Tab):
-    "The program that makes the result, and its picture to save"
+    "The program that makes the result, and its image to save"
     title = 'Export'
     def draw(self, shown, method) -> str: # HTML
-        "The program, the picture, and a link that saves it"
-        picture = self.owner.picture()
-        link = f'<a download="carve.png" style="text-decoration:underline" href="{data_url(picture, "png")}">'
-        told = html_text('This makes the result again; save the picture beside it under its name.')
+        "The program, the image, and a link that saves it"
+        image = self.owner.plot()
+        link = f'<a download="carve.png" style="text-decoration:underline" href="{data_url(image, "png")}">'
+        told = html_text('This makes the result again; save the image beside it under its name.')
         code = html_text(settings_code(method, shown.model, shown.name, shown.question, self.owner.vlm.loading), 'pre')
-        return f'{told}{code}{link}save carve.png</a>{picture_html(picture, "the picture that is saved")}'
+        return f'{told}{code}{link}save carve.png</a>{image_html(image, "the image that is saved")}'
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #1383aa2c
 TABS = LayerTab, HeadTab, WordTab, CodeTab

@@ -13,18 +13,18 @@ from torch.nn import functional as F
 from .product import contrast
 
 # %% ../../nbs/08_algorithm.ipynb #12cb2d77
-def algorithm_1(vlm, picture, Q, G, L, suffix, lam=1e-8, p=.4, K=2) -> tuple: # S [H, W], box, view, answer
+def algorithm_1(vlm, image, Q, G, L, suffix, lam=1e-8, p=.4, K=2) -> tuple: # S [H, W], box, crop, answer
     "Algorithm 1 of arXiv 2509.06461, line by line, with a `suffix` behind Q: the reference that tests `Carve.paper()`"
-    # attention of the last position to the picture, under Q and under G, at every step, in the layers L
-    rows_Q = vlm.capture(picture, Q, L, 'all', suffix=suffix)
-    rows_G = vlm.capture(picture, G, L, 'all', suffix=None)
+    # attention of the last position to the image, under Q and under G, at every step, in the layers L
+    rows_Q = vlm.capture(image, Q, L, 'all', suffix=suffix)
+    rows_G = vlm.capture(image, G, L, 'all', suffix=None)
     # A_Q and A_G: the mean over the heads; step t of the one is paired with step t of the other
     A_Q, A_G = (rows.attn.mean(2).double() for rows in (rows_Q, rows_G))
     T = min(len(A_Q), len(A_G))
     # Â = A_Q / (A_G + λ), patch by patch
     A = A_Q[:T]/(A_G[:T] + lam)
-    # π(Â): the patches as a grid, enlarged to the picture's pixels
-    pixels = F.interpolate(A.unflatten(-1, rows_Q.spans[0].grid), picture.size[::-1], mode='bilinear')
+    # π(Â): the patches as a grid, enlarged to the image's pixels
+    pixels = F.interpolate(A.unflatten(-1, rows_Q.spans[0].grid), image.size[::-1], mode='bilinear')
     # S = Σ_t w_t Σ_l π(Â); the weight w is 1 at the last step and 0 before it
     w = F.one_hot(torch.tensor(T - 1), T).double()
     S = torch.einsum('t,tlyx->yx', w, pixels).numpy()
@@ -34,14 +34,14 @@ def algorithm_1(vlm, picture, Q, G, L, suffix, lam=1e-8, p=.4, K=2) -> tuple: # 
     label, n = ndimage.label(M)
     sums = ndimage.sum(S, label, range(1, n + 1))
     kept = np.isin(label, 1 + np.argsort(sums)[::-1][:K])
-    # all else is black; the box around what is kept is enlarged until it is as large as the picture
+    # all else is black; the box around what is kept is enlarged until it is as large as the image
     y, x = np.nonzero(kept)
     box = x.min(), y.min(), x.max() + 1, y.max() + 1
-    view = Image.fromarray(np.asarray(picture)*kept[..., None]).crop(box)
-    s = max(picture.width/view.width, picture.height/view.height)
-    view = view.resize((int(s*view.width), int(s*view.height)), Image.Resampling.LANCZOS)
-    # the answer: Q asked about the view alone
-    return S, box, view, vlm.ask(view, Q, suffix=suffix)
+    crop = Image.fromarray(np.asarray(image)*kept[..., None]).crop(box)
+    s = max(image.width/crop.width, image.height/crop.height)
+    crop = crop.resize((int(s*crop.width), int(s*crop.height)), Image.Resampling.LANCZOS)
+    # the answer: Q asked about the crop alone
+    return S, box, crop, vlm.ask(crop, Q, suffix=suffix)
 
 # %% ../../nbs/08_algorithm.ipynb #720dd95e
 def step_weights(T, mode='last'): # number of steps -> [T] float weights w_t
@@ -52,15 +52,15 @@ def step_weights(T, mode='last'): # number of steps -> [T] float weights w_t
     return F.one_hot(torch.tensor(0 if mode == 'first' else T-1), T).float()
 
 # %% ../../nbs/08_algorithm.ipynb #6d178c98
-def fuse_maps(a, weights, normalise=False): # [T, L, Nv] contrasted maps, [T] w_t -> [Nv] float64
-    "Add layers and weighted steps to one map; `normalise` gives each (step, layer) map total 1 before"
+def fuse_maps(a, weights, normalize=False): # [T, L, Nv] contrasted maps, [T] w_t -> [Nv] float64
+    "Add layers and weighted steps to one map; `normalize` gives each (step, layer) map total 1 before"
     a = a.double()
-    if normalise: a = a/a.sum(-1, keepdim=True).clamp_min(1e-30)
+    if normalize: a = a/a.sum(-1, keepdim=True).clamp_min(1e-30)
     return torch.einsum('t,tln->n', weights.double(), a)
 
 # %% ../../nbs/08_algorithm.ipynb #769e4ca3
-def fuse_contrast(A_q, A_g, steps, lam, relative, op='ratio', normalise=False): # [T, L, Nv] twice -> S [Nv]
+def fuse_contrast(A_q, A_g, steps, lam, relative, op='ratio', normalize=False): # [T, L, Nv] twice -> S [Nv]
     "Two lines of Algorithm 1: contrast each step and layer, then add them"
     A = contrast(A_q, A_g, lam, relative, op)
-    S = fuse_maps(A, step_weights(len(A), steps), normalise)
+    S = fuse_maps(A, step_weights(len(A), steps), normalize)
     return S - S.min() if op == 'log' else S   # pixels that the model does not see count as 0, the least

@@ -23,14 +23,14 @@ def check_maps(A_q, A_g, lam): # [..., Nv] twice, λ a number or a tensor that b
         if not a.isfinite().all(): raise CarveError("a map contains NaN or Inf; run the model in bfloat16 or float32")
         if (a < 0).any(): raise CarveError("a map contains negative values; attention after softmax is >= 0")
     if (n := A_q.shape[-1]) == A_g.shape[-1]: return A_q, A_g
-    raise CarveError(f"{n} and {A_g.shape[-1]} patches: both maps must come from the same picture, in the same size")
+    raise CarveError(f"{n} and {A_g.shape[-1]} patches: both maps must come from the same image, in the same size")
 
 # %% ../../nbs/05_product.ipynb #7b74e130
 CAP = 10. # F_sem above this is not believed by the clipped ratio
 OPERATORS = 'ratio', 'clipped', 'log', 'difference', 'absolute'
 
 def contrast(A_q, A_g, lam=1e-8, relative=False, op='ratio'): # [..., Nv] twice -> [..., Nv] float32, finite
-    """The question's attention without the picture's own. `lam`: λ, a number or a tensor that broadcasts; with
+    """The question's attention without the image's own. `lam`: λ, a number or a tensor that broadcasts; with
     `relative` in units of the mean of each row of A_g. `op`: 'ratio' (the closed form) or another of `OPERATORS`."""
     A_q, A_g = (a.double() for a in check_maps(A_q, A_g, lam))
     lam = torch.as_tensor(lam, dtype=torch.float64)*(A_g.mean(-1, keepdim=True) if relative else 1)

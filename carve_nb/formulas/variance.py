@@ -16,24 +16,24 @@ def log_maps(A, floor=.1) -> np.ndarray: # [..., Nv] attention rows, floor in me
     x = np.log(A / A.mean(-1, keepdims=True).clip(1e-30) + floor)
     return x - x.mean(-1, keepdims=True)
 
-VARIANCE_PARTS = ('position', 'picture', 'instruction', 'residual')
+VARIANCE_PARTS = ('position', 'image', 'instruction', 'residual')
 
-def variance_parts(x) -> dict: # [I, M, ..., Nv] logs: I pictures (upright, turned), M instructions -> name -> [...]
+def variance_parts(x) -> dict: # [I, M, ..., Nv] logs: I images (upright, turned), M instructions -> name -> [...]
     "Variance components of a crossed design, patch by patch, their mean over patches"
     I, M = x.shape[:2]
     if I < 2 or M < 2:
-        raise CarveError(f"{I} pictures and {M} instructions: the parts need at least two of each")
+        raise CarveError(f"{I} images and {M} instructions: the parts need at least two of each")
     mean, by_i, by_m = x.mean((0, 1)), x.mean(1), x.mean(0)
     square = lambda d, axes, free: (d**2).sum(axes) / free
     interaction = x - by_i[:, None] - by_m[None] + mean
     residual = square(interaction, (0, 1), (I - 1)*(M - 1))
-    picture = (M*square(by_i - mean, 0, I - 1) - residual) / M
+    image = (M*square(by_i - mean, 0, I - 1) - residual) / M
     instruction = (I*square(by_m - mean, 0, M - 1) - residual) / I
-    position = mean**2 - picture/I - instruction/M - residual/(I*M)
-    parts = position, picture, instruction, residual
+    position = mean**2 - image/I - instruction/M - residual/(I*M)
+    parts = position, image, instruction, residual
     return {k: v.mean(-1) for k, v in zip(VARIANCE_PARTS, parts)}
 
-def own_share(A) -> float: # [I, M, L, Nv] attention rows: I pictures (upright, turned), M wordings
-    "The share of position and picture in the variance of log attention, all layers together"
+def own_share(A) -> float: # [I, M, L, Nv] attention rows: I images (upright, turned), M wordings
+    "The share of position and image in the variance of log attention, all layers together"
     parts = {k: v.mean() for k, v in variance_parts(log_maps(A)).items()}
-    return float((parts['position'] + parts['picture'])/sum(parts.values()))
+    return float((parts['position'] + parts['image'])/sum(parts.values()))

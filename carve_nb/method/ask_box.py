@@ -13,7 +13,7 @@ from .settings import limited
 from .asking import content_runs
 from .base import CropMethod
 from .external_crops import box_regions
-from .view import ViewRule
+from .crop import CropRule
 from ..core.io import behind_thought
 from ..core.text import asked_part
 from ..models.families import BOX_FORMS
@@ -21,8 +21,8 @@ from ..models.prompts import unknown_note
 
 # %% ../../nbs/library/method/17_ask_box.ipynb #26878f29
 def read_boxes(text, form, seen, resized) -> list: # of float
-    # `BoxForm`; (x0, y0, x1, y1) of what the model sees, pixels of the picture; (W, H) of that behind the processor
-    "The boxes (x0, y0, x1, y1) that a text holds, pixels of the picture"
+    # `BoxForm`; (x0, y0, x1, y1) of what the model sees, pixels of the image; (W, H) of that behind the processor
+    "The boxes (x0, y0, x1, y1) that a text holds, pixels of the image"
     (x, y, right, below), (across, down) = seen, (form.side, form.side) if form.side else resized
     def place(a, b): return x + a/across*(right - x), y + b/down*(below - y)
     rows = [[float(n) for n in numbers] for numbers in re.findall(form.pattern, text)]
@@ -35,7 +35,7 @@ class AskBox(CropMethod):
     "The model is asked for the box; what it writes is shown"
     most: int = limited(128, 1) # tokens in which the box is written (ours)
     min_side: int = limited(96, 1) # least side of the crop, pixels (ours)
-    view: ViewRule = ViewRule(square=False, limit=4096) # how the box is shown (ours)
+    crop: CropRule = CropRule(square=False, limit=4096) # how the box is shown (ours)
     name, captures = 'ask-box', False
 
     def locate(self, vlm, image, question, cache=None) -> Result:
@@ -45,10 +45,10 @@ class AskBox(CropMethod):
         asked = asked_part(question)
         def result(notes, calls, kept=()):
             return self.result(image, question, regions=kept, calls=calls, seconds=seconds, notes=notes)
-        if form is None: return result(['how this family would write a box is not known: the view is the whole picture'], 0)
+        if form is None: return result(['how this family would write a box is not known: the crop is the whole image'], 0)
         text = form.ask.replace('{cue}', (content_runs(question) or [asked])[-1]).replace('{question}', asked)
         if unknown_note(vlm.tokenizer, text):
-            return result(['the model does not know the words to be asked for a box: the view is the whole picture'], 0)
+            return result(['the model does not know the words to be asked for a box: the crop is the whole image'], 0)
         with seconds('box'):
             prompt = vlm.prompt(image, text)
             said = behind_thought(str(vlm.generate(prompt, self.most))) or ''
@@ -56,5 +56,5 @@ class AskBox(CropMethod):
         cell = 0 if form.side else processor.patch_size*processor.merge_size
         boxes = read_boxes(said, form, prompt.spans[0].box, (gw*cell, gh*cell))
         kept = box_regions(boxes, image.size)
-        if not kept: return result([f'no box could be read in "{said[:60]}": the view is the whole picture'], 1)
+        if not kept: return result([f'no box could be read in "{said[:60]}": the crop is the whole image'], 1)
         return result([f'the model wrote "{said[:60]}"'], 1, kept[:1])

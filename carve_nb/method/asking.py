@@ -20,7 +20,7 @@ def asked_words(question) -> list:
     return read_words([f' {word}' for word in re.findall(r'\w+', asked_part(question))], 'content')
 
 def content_runs(question) -> list: # of str
-    "The content words of a question, neighbours as one: 'What digit is on the red star?' has 'digit' and 'red star'"
+    "The content words of a question, neighbors as one: 'What digit is on the red star?' has 'digit' and 'red star'"
     words = re.findall(r'\w+|[^\w\s]', asked_part(question))
     content = {*asked_words(question)}
     return [' '.join(run) for kept, run in groupby(words, lambda w: w.isalnum() and w.lower() in content) if kept]
@@ -28,7 +28,7 @@ def content_runs(question) -> list: # of str
 # %% ../../nbs/library/method/09_asking.ipynb #2700a853
 NAME_THEM = 'Name the things that one must see to answer this question, separated by commas and nothing else: {}'
 
-def name_entities(vlm, image, question) -> tuple: # PIL picture
+def name_entities(vlm, image, question) -> tuple: # PIL image
     "(What the question is about, notes, calls of the model): by the model or, where it makes no list, by the content words"
     runs = content_runs(question) or [asked_part(question)]
     request = NAME_THEM.format(asked_part(question))
@@ -47,7 +47,7 @@ def yes_no_tokens(tokenizer) -> tuple: # (ids of yes, ids of no)
     found = [next(((a, b) for a, b in zip(*pair) if a != b), None) for pair in spelt]
     return tuple(list(dict.fromkeys(ids)) for ids in zip(*filter(None, found)))
 
-def yes_confidence(vlm, images, text) -> float: # one picture or several; from -1, no, to 1, yes
+def yes_confidence(vlm, images, text) -> float: # one image or several; from -1, no, to 1, yes
     "How surely the model would begin its answer with yes and not with no"
     seen = []
     def keep(ids, scores):

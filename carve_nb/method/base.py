@@ -13,11 +13,11 @@ import numpy as np, torch
 from ..models.families import check_needs
 from ..core.text import SHORT_ANSWER
 from ..core.errors import CarveError
-from ..core.image import Picture, open_image
+from ..core.image import ImageLike, open_image
 from ..core.saliency import Saliency, is_flat, pick_layers
 from .settings import Checked
-from .view import View, ViewRule, few_tokens, whole_view
-from .several_pictures import ask_several
+from .crop import Crop, CropRule, few_tokens, whole_crop
+from .several_images import ask_several
 from .cross_model import answerer_name, ask_there, check_answerer
 from ..attention.cache import AttentionCache
 from ..attention.capture import VLM
@@ -35,15 +35,15 @@ class Method(Checked):
     name = ''
     needs = ()         # of a model, see `check_needs`
     captures = False   # begins with a capture under the question
-    guides = False     # changes how the model itself answers: there is no view that another could be shown
-    view = None        # the `ViewRule` of a method that crops
+    guides = False     # changes how the model itself answers: there is no crop that another could be shown
+    crop = None        # the `CropRule` of a method that crops
     min_side = 28      # least side of its crop, pixels
 
-    def __call__(self, vlm: VLM, image: Picture|list, question: str|None = None, cache: AttentionCache|None = None,
+    def __call__(self, vlm: VLM, image: ImageLike|list, question: str|None = None, cache: AttentionCache|None = None,
                  box: tuple|None = None, messages: list|None = None, by: object = None) -> Result:
         """The answer, and how it came about.
 
-        `image` is a path, bytes, a PIL picture or an array, or a list of several, of which one is chosen; an
+        `image` is a path, bytes, a PIL image or an array, or a list of several, of which one is chosen; an
         `AttentionCache` shares captures between methods; `box`, the true region, is used by the oracle alone. `messages`,
         in the place of a question, are a chat as `VLM.chatting` takes it: its last text is the question. `by` is another model,
         a `VLM` or an `Endpoint`, that answers the last question in the place of this one."""
@@ -51,29 +51,29 @@ class Method(Checked):
         if messages is not None:
             if question is not None: raise CarveError('Give a question or messages, not both.')
             if by is not None: raise CarveError('Another model is asked a question, not in a chat: leave messages= or by= out.')
-            with vlm.chatting(image, messages) as (pictures, asked): return self(vlm, pictures, asked, cache, box)
+            with vlm.chatting(image, messages) as (images, asked): return self(vlm, images, asked, cache, box)
         check_needs(vlm, self)
         if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box, by=by)
         with vlm.sharing(): r = self.ask_again(vlm, self.look(vlm, open_image(image), question, cache, box), by)
         return replace(r, notes=[*r.notes, *cut_note(r.answer)])
 
     def look(self, vlm,
-        image,   # PIL picture
+        image,   # PIL image
         question, cache=None, box=None,
     ) -> Result:
         "What comes before the last question; a method that has its answer by then asks no further one"
         return self.locate(vlm, image, question, cache)
 
     def locate(self, vlm,
-        image,   # PIL picture
+        image,   # PIL image
         question, cache=None,
     ) -> Result:
-        "Map, regions, view, without an answer; a subclass defines it"
+        "Map, regions, crop, without an answer; a subclass defines it"
         raise NotImplementedError(f'{self.name} has no locate(self, vlm, image, question, cache=None) -> self.result(...)')
 
-    def show(self, image, kept) -> View: # PIL picture, `Region`s
-        "The view of some regions; of none: the whole picture"
-        return self.view.show(image, kept, self.min_side)
+    def show(self, image, kept) -> Crop: # PIL image, `Region`s
+        "The crop of some regions; of none: the whole image"
+        return self.crop.show(image, kept, self.min_side)
 
     def ask_plain(self, vlm, partial) -> Result:
         "Ask the model alone, if that has not been done for what `locate` returned"
@@ -82,39 +82,39 @@ class Method(Checked):
         with seconds('alone'): answer = vlm.ask(partial.image, partial.question, self.suffix, self.max_new_tokens)
         return replace(partial, plain_answer=answer, seconds=seconds, calls=partial.calls + 1)
 
-    def limits(self, model, n, plain) -> tuple: # n pictures, the last of them a view; the `Answer` without it
-        "Most tokens of each picture, as `VLM.ask` takes them; a note where a number that was asked for cannot be kept"
-        asked = self.view and self.view.tokens
+    def limits(self, model, n, plain) -> tuple: # n images, the last of them a crop; the `Answer` without it
+        "Most tokens of each image, as `VLM.ask` takes them; a note where a number that was asked for cannot be kept"
+        asked = self.crop and self.crop.tokens
         if not asked: return (), []
         most = few_tokens(plain.n_prompt) if asked == 'few' else asked
         why = model.why_not_fewer(most)
         if not why: return (*[None]*(n - 1), most), []
-        by_default = asked == getattr(type(self).view, 'tokens', 'few')   # then nobody asked for it
-        return (), [] if by_default else [f'view.tokens={asked}: {why}']
+        by_default = asked == getattr(type(self).crop, 'tokens', 'few')   # then nobody asked for it
+        return (), [] if by_default else [f'crop.tokens={asked}: {why}']
 
-    def last_pictures(self, r, model) -> tuple: # with the plain answer; who is asked -> (pictures, limits, notes)
-        "What the last question shows: a view, behind the picture where `final_images` says so; where it is whole `shown`"
+    def last_images(self, r, model) -> tuple: # with the plain answer; who is asked -> (images, limits, notes)
+        "What the last question shows: a crop, behind the image where `final_images` says so; where it is whole `shown`"
         if r.whole: return r.shown, (), []
-        shown, notes = [r.view.image], []
+        shown, notes = [r.crop.image], []
         if self.final_images == 'both':
-            if 'several pictures' not in model.why_not: shown = [r.image, r.view.image]
-            else: notes = ['this family takes one picture at a time: asked with the view alone']
+            if 'several images' not in model.why_not: shown = [r.image, r.crop.image]
+            else: notes = ['this family takes one image at a time: asked with the crop alone']
         limits, why = self.limits(model, len(shown), r.plain_answer)
         return shown, limits, notes + why
 
     def ask_again(self, vlm, partial, by=None) -> Result: # of `look`; another model, which is asked in the place of this one
-        "Ask with the view, by the fields `final_images` ('view' or 'both'), `suffix`, `view` and `max_new_tokens`"
+        "Ask with the crop, by the fields `final_images` ('crop' or 'both'), `suffix`, `crop` and `max_new_tokens`"
         if partial.answer is not None and by is None: return partial
         r = self.ask_plain(vlm, partial)
         r = replace(r, notes=[*r.notes, *unseen_note(r.seen, r.image.size)], seconds=Timings(r.seconds))
-        shown, limits, notes = self.last_pictures(r, by or vlm)
+        shown, limits, notes = self.last_images(r, by or vlm)
         if not (shown or by):
             return replace(r, answer=r.plain_answer, notes=[*r.notes, 'nothing new to see: the answer stays'])
         how = r.question, self.suffix, self.max_new_tokens, limits
         if by:
             shown = shown or [r.image]
             with r.seconds('there'): answer, told = ask_there(vlm, by, shown, *how)
-            what = 'the picture and the view' if len(shown) > 1 else 'the picture' if r.whole else 'the view'
+            what = 'the image and the crop' if len(shown) > 1 else 'the image' if r.whole else 'the crop'
             notes = [f'answered by {answerer_name(by)}, shown {what}', *notes, *told]
         else:
             with r.seconds('ask'): answer = vlm.ask(shown, *how)
@@ -137,38 +137,38 @@ class Method(Checked):
         if cache is None: return vlm.capture(image, text, **kw)
         return cache.capture(vlm, image, text, kw['suffix'], self.max_new_tokens)
 
-    def result(self, image, question, rows=None, view=None, seconds=None, regions=(), **fields) -> Result:
-        "A partial `Result`; `rows` hold the plain answer; without a view it is that of the regions, or the whole picture"
-        if view is None: view = self.show(image, regions) if regions else whole_view(image)
-        return Result(method=self.name, image=image, question=question, view=view, rows=rows, regions=list(regions),
+    def result(self, image, question, rows=None, crop=None, seconds=None, regions=(), **fields) -> Result:
+        "A partial `Result`; `rows` hold the plain answer; without a crop it is that of the regions, or the whole image"
+        if crop is None: crop = self.show(image, regions) if regions else whole_crop(image)
+        return Result(method=self.name, image=image, question=question, crop=crop, rows=rows, regions=list(regions),
             plain_answer=rows and rows.answer,
             seconds=timings(capture=rows) if seconds is None else seconds, **fields)
 
     def located(self, image, question, S,
-        make_view,   # `Saliency` -> `View`
+        make_crop,   # `Saliency` -> `Crop`
         rows=None, notes=(), **fields,
     ) -> Result:
-        "A partial `Result` with the view that is made of a map, or the whole picture where the map is flat"
-        if is_flat(S): view, notes = None, [*notes, 'no signal: the map is flat; the view is the whole picture']
-        else: view = make_view(S)
-        return self.result(image, question, rows, view, saliency=S, notes=list(notes), **fields)
+        "A partial `Result` with the crop that is made of a map, or the whole image where the map is flat"
+        if is_flat(S): crop, notes = None, [*notes, 'no signal: the map is flat; the crop is the whole image']
+        else: crop = make_crop(S)
+        return self.result(image, question, rows, crop, saliency=S, notes=list(notes), **fields)
 
 # %% ../../nbs/library/method/04_base.ipynb #e6293850
 def as_saliency(
     values,  # [Nv]
     span,    # `ImageSpan`
-    image,   # PIL picture
+    image,   # PIL image
 ) -> Saliency:
-    "Values of one picture's tokens as a map"
+    "Values of one image's tokens as a map"
     return Saliency(torch.as_tensor(values).reshape(span.grid), image.size, span.box, image)
 
 # %% ../../nbs/library/method/04_base.ipynb #091e32f3
 def first_step_rows(rows, spec): # layers, see `pick_layers` -> [L, H, Nv]
-    "The rows of some layers, first step, first picture"
+    "The rows of some layers, first step, first image"
     return rows.lay(rows.attn[0][rows.places(spec)])
 
 def near_layers(vlm, spec) -> list: # layers, see `pick_layers` -> indices, at least one
-    "Of the layers asked for, those that attend to the picture; if there are none, the nearest that does"
+    "Of the layers asked for, those that attend to the image; if there are none, the nearest that does"
     asked = pick_layers(spec, vlm.n_layers)
     attending = [l for l in asked if l in vlm.layers]
     return attending or [min(vlm.layers, key=lambda l: abs(l - np.mean(asked)))]
@@ -176,12 +176,12 @@ def near_layers(vlm, spec) -> list: # layers, see `pick_layers` -> indices, at l
 # %% ../../nbs/library/method/04_base.ipynb #bd621a5d
 @dataclass(repr=False)
 class CropMethod(Method):
-    "A method that shows a view and asks again"
-    final_images: Literal['both', 'view'] = 'both' # original and view, or the view alone
+    "A method that shows a crop and asks again"
+    final_images: Literal['both', 'crop'] = 'both' # original and crop, or the crop alone
     suffix: str = SHORT_ANSWER # after the question
     max_new_tokens: int = 32 # longest answer, greedy
-    view: ViewRule = ViewRule() # how a region is shown
-    name, captures = 'view', True
+    crop: CropRule = CropRule() # how a region is shown
+    name, captures = 'crop', True
 
 # %% ../../nbs/library/method/04_base.ipynb #9061c722
 IDLE = 'nothing is changed: '   # how a note begins where a method found nothing to change
@@ -222,5 +222,5 @@ class DecodingMethod(Method):
             prompt = vlm.prompt(image, question, self.suffix)
             with self.guided(vlm, prompt, state) as processors:
                 answer = vlm.generate(prompt, self.max_new_tokens, processors or ())
-        # the plain answer is no call of the method itself; `prepare` may give what another method looked at, and drop its view
-        return replace(r, answer=answer, calls=partial.calls + 1, seconds=seconds, view=r.view or whole_view(image))
+        # the plain answer is no call of the method itself; `prepare` may give what another method looked at, and drop its crop
+        return replace(r, answer=answer, calls=partial.calls + 1, seconds=seconds, crop=r.crop or whole_crop(image))

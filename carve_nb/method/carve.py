@@ -22,7 +22,7 @@ from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .profiles import find_profile, short_name
 from .settings import ABOVE_0, Rule, limited, method_call
 from .base import Method, as_saliency, timings
-from .view import ViewRule
+from .crop import CropRule
 from ..formulas.threshold import regions
 
 # %% ../../nbs/library/method/05_carve.ipynb #ad83804e
@@ -31,25 +31,25 @@ class RegionRule(Rule):
     "Which connected regions of the kept pixels stay"
     region_rule: Literal['top_k', 'official'] = 'top_k' # how many stay: K (paper), max(K, floor(p n)) of n (code)
     rank: Literal['sum', 'area', 'peak'] = 'sum' # best by the sum of S (both), area (code's v2), peak (ours)
-    connectivity: Literal[4, 8] = 4 # of neighbours in a region; scipy.ndimage.label's default in the code
+    connectivity: Literal[4, 8] = 4 # of neighbors in a region; scipy.ndimage.label's default in the code
 
 @dataclass(frozen=True, repr=False)
 class ReadingRule(Rule):
     "How the two maps are asked for and contrasted"
     relative: bool = True # λ in units of the mean of each row of A_G (ours)
-    normalise: bool = False # give every layer and step the same total (ours)
+    normalize: bool = False # give every layer and step the same total (ours)
     instruction: str = GENERAL_INSTRUCTION # the general instruction G (both)
     instruction_suffix: bool = True # whether G too gets the suffix (carve/pipeline.py: yes)
-    tiles: Literal['all', 'thumbnail', 'tiles'] = 'all' # views of a picture, added up (both: their models show one)
+    tiles: Literal['all', 'thumbnail', 'tiles'] = 'all' # views of an image, added up (both: their models show one)
     argmax: bool = False # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
 
 # %% ../../nbs/library/method/05_carve.ipynb #dd39875b
 CONTRAST_TITLES = dict(ratio='contrast A_Q / A_G', log='contrast log(A_Q / A_G)', difference='contrast A_Q - A_G')
-_BOTH = dict(layers='paper', lam=1e-8, min_side=28, view=ViewRule('black', False, 0., 4096, 'down', None))   # paper and code
+_BOTH = dict(layers='paper', lam=1e-8, min_side=28, crop=CropRule('black', False, 0., 4096, 'down', None))   # paper and code
 
 @dataclass(repr=False)
 class Carve(Method):
-    "CARVE: contrast of two attention maps, best regions, a second question with their view"
+    "CARVE: contrast of two attention maps, best regions, a second question with their crop"
     layers: object = None # whose maps are added: None all (ours), 'paper' 20 to 25 (both), see `pick_layers`
     steps: Literal['first', 'last', 'all'] = 'first' # of the answer; 'all' weighed 1, 2, ... (Table 1)
     query: Literal['last', 'question'] = 'last' # whose row: last position (both), mean over the question's tokens (ours)
@@ -60,11 +60,11 @@ class Carve(Method):
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels; best .4 in the paper's ablation, .2 in the code
     K: int = limited(1, 1) # how many regions are kept; best 2 in the paper's ablation, 3 in carve/masking.py
     min_side: int = limited(96, 1) # least side of the crop, pixels (ours; the presets: 28, one merged patch)
-    final_images: Literal['view', 'both'] = 'both' # shown at last: the view (Algorithm 1), or the picture too (code)
+    final_images: Literal['crop', 'both'] = 'both' # shown at last: the crop (Algorithm 1), or the image too (code)
     suffix: str = SHORT_ANSWER # sentence behind the question, or None (carve/pipeline.py)
     max_new_tokens: int = 32 # longest answer, greedy (both)
     region: RegionRule = RegionRule()
-    view: ViewRule = ViewRule()
+    crop: CropRule = CropRule()
     reading: ReadingRule = ReadingRule()
     captures = True
     in_profile = 'carve'    # whose fields a model's profile gives it
@@ -75,13 +75,13 @@ class Carve(Method):
         super().__post_init__()
         if not (self.heads in ('mean', 'max') if isinstance(self.heads, str) else np.iterable(self.heads)):
             raise CarveError(f"heads={self.heads!r}: use 'mean', 'max' or a list of indices")
-        if self.op == 'log' and self.reading.normalise:
-            raise CarveError("normalise=True: a log contrast has no total to divide by; use op='ratio'")
+        if self.op == 'log' and self.reading.normalize:
+            raise CarveError("normalize=True: a log contrast has no total to divide by; use op='ratio'")
 
     @classmethod
     def paper(cls, **changes):
         "CARVE as the paper describes it: the best row of Table 1, the best cell of the mask ablation, the code's λ"
-        own = dict(steps='last', p=.4, K=2, final_images='view',
+        own = dict(steps='last', p=.4, K=2, final_images='crop',
             reading=ReadingRule(relative=False, instruction_suffix=False, tiles='thumbnail'))
         return cls(**_BOTH | own | changes)
 
@@ -166,7 +166,7 @@ class Carve(Method):
 
     def fuse(self, A_q, A_g, span, image) -> Saliency: # S
         "Contrast each step and layer, then add them"
-        S = fuse_contrast(A_q, A_g, self.steps, self.lam, self.reading.relative, self.op, self.reading.normalise)
+        S = fuse_contrast(A_q, A_g, self.steps, self.lam, self.reading.relative, self.op, self.reading.normalize)
         return as_saliency(S, span, image)
 
     def no_signal(self, question, A_q, A_g, S) -> str: # a reason, or ''
@@ -181,7 +181,7 @@ class Carve(Method):
         return regions(S, self.p, self.K, **vars(self.region))
 
     def from_rows(self, image, question, rows_q, rows_g) -> Result: # without an answer yet
-        "From both captures to the view of the PIL picture"
+        "From both captures to the crop of the PIL image"
         seconds, span = timings(capture=rows_q, instruction=rows_g), rows_q.raster(tiles=self.reading.tiles)
         with seconds('map'):
             A_q, A_g = self.maps(rows_q, rows_g)
@@ -189,9 +189,9 @@ class Carve(Method):
             reason = self.no_signal(question, A_q, A_g, S)
         with seconds('region'):
             kept = [] if reason else self.keep(S)
-            view = self.show(image, kept)
+            crop = self.show(image, kept)
         notes = rows_q.tiles_note(self.reading.tiles)
-        if reason: notes.append(f'no signal: {reason}; the view is the whole picture')
+        if reason: notes.append(f'no signal: {reason}; the crop is the whole image')
         q, g = len(rows_q.attn), len(rows_g.attn)
         if g < q and self.paired: notes.append(f'{g} of {q} steps are paired: the description has no more')
         asked = self.wanted(rows_q.meta['n_layers']) or []
@@ -202,7 +202,7 @@ class Carve(Method):
         def alone(A): return as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
         maps = Maps({'A_Q, under the question': partial(alone, A_q), 'A_G, under the instruction': partial(alone, A_g),
             CONTRAST_TITLES[self.op]: S})
-        r = self.result(image, question, rows_q, view, saliency=S, maps=maps, regions=kept, calls=2,
+        r = self.result(image, question, rows_q, crop, saliency=S, maps=maps, regions=kept, calls=2,
             instruction_rows=rows_g, seconds=seconds, notes=notes, read=self.words_read(rows_q))
         return replace(r, plain_answer=None) if rows_q.meta.get('argmax') else r   # `VLM.ask` decodes by other rules
 

@@ -46,12 +46,12 @@ def failing(vlm, at): # list that grows by one with every pass
     finally: handle.remove()
 
 # %% ../../nbs/library/method/04_check.ipynb #6d27e1cf
-def check_result(r, image): # `Result`, PIL picture
+def check_result(r, image): # `Result`, PIL image
     "Check that a result is whole: answers, box, costs, map; what is missing is said in a sentence"
     assert isinstance(r, Result), f'A method gives a `Result`, this one a {type(r).__name__}: return self.result(...).'
     assert r.answer and r.plain_answer, 'The result has no answer, or none of the model alone: give self.result the rows.'
-    assert r.method not in ('', 'view', 'guided'), 'The method has no name of its own: write name = ... in its class.'
-    assert lies_in(r.view.box, image.size), f'{r.view.box} is no box inside {image.size}.'
+    assert r.method not in ('', 'crop', 'guided'), 'The method has no name of its own: write name = ... in its class.'
+    assert lies_in(r.crop.box, image.size), f'{r.crop.box} is no box inside {image.size}.'
     assert r.question and all(s >= 0 for s in r.seconds.values()), 'No question, or seconds below 0: make it with self.result.'
     assert r.calls >= 1, 'No calls of the model are counted: give self.result calls=1 for a capture.'
     if r.saliency is not None:
@@ -59,7 +59,7 @@ def check_result(r, image): # `Result`, PIL picture
         assert np.isfinite(values).all() and r.saliency.size == image.size, f'The map is not finite, or not of {image.size}.'
         fits = not grids or values.shape in grids
         assert fits, f'The map is {values.shape}, the tokens are {grids[0]}: make it with as_saliency.'
-    assert r.picture(60).size[1] > 60 and str(r) == r.answer.text
+    assert r.plot(60).size[1] > 60 and str(r) == r.answer.text
 
 def check_method(method: Method, vlm: VLM, image: Image.Image, question: str, box: tuple|None = None) -> Result:
     # `box`: true region, for the oracle
@@ -86,10 +86,10 @@ def three_scenes() -> list: # of `Sample`
     "The scenes on which every method is shown"
     return [to_sample(make_scene(seed, 'heldout'), kind) for seed, kind in SHOWN_SCENES]
 
-def show_three(method, vlm, height=100): # pixels of each part -> PIL picture
+def show_three(method, vlm, height=100): # pixels of each part -> PIL image
     "A method on the three scenes, one below the other"
     rows = []
     for s in three_scenes():
         r = method(vlm, s.image, s.question, box=s.box)
-        rows.append(replace(r, seconds={}, notes=[*r.notes, f'truth: "{s.answer}"']).picture(height, s.box))
+        rows.append(replace(r, seconds={}, notes=[*r.notes, f'truth: "{s.answer}"']).plot(height, s.box))
     return stack_rows(*rows, gap=0).quantize(256)   # a third of the bytes

@@ -20,7 +20,7 @@ from ..core.errors import UnsupportedError
 from .asking import asked_words
 from ..formulas.threshold import Region
 from ..core.image import box_index, box_iou, box_size
-from .view import ViewRule
+from .crop import CropRule
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
 def load_tool(kind, model, processor=None, download=False, device='cpu') -> tuple: # (model, processor)
@@ -50,7 +50,7 @@ class ToolCrop(CropMethod):
     processor: object = None # loaded processor; None: the one beside the model
     download: bool = False # may a Hub id be fetched?
     min_side: int = limited(28, 1) # least side of the crop, pixels (ours)
-    view: ViewRule = ViewRule(square=False, limit=4096) # how it is shown (ours)
+    crop: CropRule = CropRule(square=False, limit=4096) # how it is shown (ours)
     name = 'tool'
     captures = False
     kind = ''       # Auto class of transformers that loads it
@@ -75,8 +75,8 @@ class ToolCrop(CropMethod):
         return self.result(image, question, regions=kept, seconds=seconds, notes=notes)
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #2f85679b
-def box_regions(boxes, size, scores=None) -> list: # (x0, y0, x1, y1) pixels, floats; (W, H) of the picture; all 1 -> `Region`s
-    "The parts of boxes that lie in the picture; of a box outside there is none"
+def box_regions(boxes, size, scores=None) -> list: # (x0, y0, x1, y1) pixels, floats; (W, H) of the image; all 1 -> `Region`s
+    "The parts of boxes that lie in the image; of a box outside there is none"
     found = []
     for box, score in zip(boxes, scores or [1.]*len(boxes)):
         corners = *np.floor(box[:2]), *np.ceil(box[2:])
@@ -105,7 +105,7 @@ class Detector(ToolCrop):
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #2f95b67d
 def clip_scores(model, processor, images, text, batch=16) -> list: # of float; what does not fit of the text is cut off
-    "How well pictures match a text"
+    "How well images match a text"
     out = []
     for some in chunked(images, batch):
         inputs = processor(text=[text], images=some, return_tensors='pt', padding=True, truncation=True)
@@ -136,7 +136,7 @@ class ClipCrop(ToolCrop):
         return box_regions([box], image.size, [score])
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #6f82b80b
-def point_lattice(size, n) -> list: # (W, H) of the picture -> (x, y)
+def point_lattice(size, n) -> list: # (W, H) of the image -> (x, y)
     "Points in the middle of n x n equal parts"
     W, H = size
     return [((i + .5)*W/n, (j + .5)*H/n) for j in range(n) for i in range(n)]
@@ -181,7 +181,7 @@ class SamCrop(ToolCrop):
     quality: float = .88 # least expected quality of a mask: the source's generator
     nms: float = .7 # overlap of boxes that makes two segments one: the source's generator
     clip: object = None # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (ours)
-    most: float = .5 # segments of a larger share of the picture are passed over (ours)
+    most: float = .5 # segments of a larger share of the image are passed over (ours)
     K: int = 1 # segments kept, the crop is around all of them; ViCrop: 1
     layers: object = None # of the task map, see `pick_layers` (ours)
     name, kind = 'sam', 'AutoModelForMaskGeneration'
@@ -201,10 +201,10 @@ class SamCrop(ToolCrop):
                 scores = clip_scores(*self.clip.tool(vlm), [image.crop(r.box) for r in found], question)
         else:
             rows = self.capture(vlm, image, question, cache)
-            S = rows.saliency(near_layers(vlm, self.layers), picture=image)
+            S = rows.saliency(near_layers(vlm, self.layers), background=image)
             pixels = S.to_pixels()
             scores = [(pixels[box_index(r.box)]*r.mask).sum() for r in found]
             partial = replace(partial, plain_answer=rows.answer, saliency=S, rows=rows, calls=1,
                 seconds=Timings(timings(capture=rows) | partial.seconds))
         ranked = sorted((replace(r, score=float(s)) for r, s in zip(found, scores)), key=lambda r: -r.score)[:self.K]
-        return replace(partial, regions=ranked, view=self.show(image, ranked))
+        return replace(partial, regions=ranked, crop=self.show(image, ranked))

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ..core.saliency import is_flat, pick_layers
 from ..attention.layer_masking import decoder_layers
-from .view import ViewRule
+from .crop import CropRule
 from ..formulas.threshold import regions
 from .results import Result
 from .settings import ABOVE_0, limited
@@ -41,7 +41,7 @@ def attention_shift(rows, layers, last) -> Shift: # candidates C; layer k; both 
     C = [l for l in candidates if l in have and l < k]
     if not C:
         raise UnsupportedError(f'None of the candidate layers {candidates} lies before layer {k} and attends '
-            f'to the picture (those that do: {have}); give `layers` or `last`')
+            f'to the image (those that do: {have}); give `layers` or `last`')
     w = rows.attn[0].mean(1).double()
     a = dict(zip(have, w/w.sum(-1, keepdim=True).clamp_min(1e-60)))
     H = {l: float((a[l].sqrt() - a[k].sqrt()).norm()/2**.5) for l in C}
@@ -108,7 +108,7 @@ class FusionCrop(CropMethod):
     last: object = LAST_DEPTH # layer k (source: 28 of 32)
     p: float = limited(.2, ABOVE_0, 1) # share of the pixels to keep (not given in the source; as CARVE)
     K: int = limited(3, 1) # regions, at most (not given in the source; as CARVE)
-    view: ViewRule = ViewRule(square=False, limit=4096, tokens=None) # how they are shown (not given in the source)
+    crop: CropRule = CropRule(square=False, limit=4096, tokens=None) # how they are shown (not given in the source)
     min_side: int = 28 # least side of the crop, pixels
     name = 'fusion-crop'
 

@@ -19,8 +19,8 @@ from .base import DecodingMethod, as_saliency, near_layers
 # %% ../../nbs/library/method/21_gift.ipynb #1252f684
 def query_rows(vlm, prompt, layers):
     # layers: decoder layer indices;
-    # -> [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first picture
-    "The attention of the question's tokens to the picture, read in one pass that ends early"
+    # -> [L, H, 1+Q, Nv] float32: the token before the question, then its tokens; columns of the first image
+    "The attention of the question's tokens to the image, read in one pass that ends early"
     at = [prompt.question[0] - 1, *prompt.question]
     with model_lock(vlm.model), recording(vlm.model, layers, at, columns=prompt.spans[0].tokens, stop=True) as rec:
         vlm.model(**vlm.to_device(prompt), use_cache=False)
@@ -50,17 +50,17 @@ def stretch(s): # s: [Nv]; -> [Nv] between 0 and 1; zeros if all are equal
     return s / s.max().clamp_min(1e-30)
 
 # %% ../../nbs/library/method/21_gift.ipynb #74c10e7c
-def amplify(w, picture, question, m):
-    # w: [B, H, R, K] rows with sum 1; picture: [Nv] columns of the picture; question: [Q] columns of the question;
+def amplify(w, image, question, m):
+    # w: [B, H, R, K] rows with sum 1; image: [Nv] columns of the image; question: [Q] columns of the question;
     # m: [Nv] factors; -> [B, H, R, K] rows with sum 1
-    "Raise the picture by its factors in some heads, and the question as much in others"
-    seen, asked = w[..., picture], w[..., question]
-    picture_heads, question_heads = (busiest(x.sum(-1))[..., None] for x in (seen, asked))
-    raised = torch.where(picture_heads, seen*m.to(w), seen)
-    before, after = ((x*picture_heads).sum((1, 3), keepdim=True) for x in (seen, raised))
+    "Raise the image by its factors in some heads, and the question as much in others"
+    seen, asked = w[..., image], w[..., question]
+    image_heads, question_heads = (busiest(x.sum(-1))[..., None] for x in (seen, asked))
+    raised = torch.where(image_heads, seen*m.to(w), seen)
+    before, after = ((x*image_heads).sum((1, 3), keepdim=True) for x in (seen, raised))
     r = torch.where(before > 0, after/before.clamp_min(1e-30), 1.)
-    new = w.index_copy(-1, picture, raised).index_copy(-1, question, torch.where(question_heads, asked*r, asked))
-    return torch.where(picture_heads | question_heads, new/new.sum(-1, keepdim=True), w)
+    new = w.index_copy(-1, image, raised).index_copy(-1, question, torch.where(question_heads, asked*r, asked))
+    return torch.where(image_heads | question_heads, new/new.sum(-1, keepdim=True), w)
 
 # %% ../../nbs/library/method/21_gift.ipynb #cbc73fad
 @dataclass(repr=False)

@@ -16,7 +16,7 @@ from .asking import name_entities
 from .base import CropMethod, as_saliency, near_layers, timings
 from .settings import limited
 from .external_crops import box_regions
-from .view import View, ViewRule, crop_view, enlargement
+from .crop import Crop, CropRule, crop_image, enlargement
 from ..core.image import box_size, common_box, union_box
 from ..core.plotting import black_out, keep_mask
 from ..core.words import find_word
@@ -34,7 +34,7 @@ def word_maps(A, before, sigma) -> np.ndarray: # [K, gh, gw] of names, [N, gh, g
     return np.array([unit(np.maximum(m - base, 0)) for m in smooth(A)])
 
 # %% ../../nbs/library/method/18_hide.ipynb #8307fd11
-def cell_boxes(m, threshold, box) -> list: # [gh, gw] between 0 and 1; (x0, y0, x1, y1) of the grid in the picture -> of float
+def cell_boxes(m, threshold, box) -> list: # [gh, gw] between 0 and 1; (x0, y0, x1, y1) of the grid in the image -> of float
     "The boxes of a map's regions at or above a threshold"
     gh, gw = m.shape
     w, h = box_size(box)
@@ -50,14 +50,14 @@ def join_boxes(boxes) -> list: # (x0, y0, x1, y1)
             return join_boxes([union_box([a, b]), *(o for o in boxes if o not in (a, b))])
     return boxes
 
-def pack(image, pieces) -> View: # PIL picture; `Region`s apart
+def pack(image, pieces) -> Crop: # PIL image; `Region`s apart
     "The pieces moved together: rows and columns that none of them meets are cut out"
     box = union_box([r.box for r in pieces])
-    if len(pieces) == 1: return crop_view(image, box)
+    if len(pieces) == 1: return crop_image(image, box)
     met = keep_mask(pieces, image.size, box)
     out = Image.fromarray(np.asarray(black_out(image.crop(box), met))[met.any(1)][:, met.any(0)])
     s = enlargement(image.size, (0, 0, *out.size))
-    return View(ImageOps.scale(out, s, Image.Resampling.LANCZOS), box, s, True)
+    return Crop(ImageOps.scale(out, s, Image.Resampling.LANCZOS), box, s, True)
 
 # %% ../../nbs/library/method/18_hide.ipynb #ca5804a5
 @dataclass(repr=False)
@@ -68,7 +68,7 @@ class Hide(CropMethod):
     before: int = limited(8, 1) # first tokens of `words`, whose mean map is taken away (utiles.py: noise_token_num)
     sigma: float = limited(3., 0) # blur, cells (cycle_infer.py)
     threshold: float = limited(.5, 0, 1) # of a map between 0 and 1 (Qwen3/cycle_infer.py; Qwen2.5 .7)
-    view: ViewRule = ViewRule(tokens=None) # only its tokens count: pieces keep their layout (source)
+    crop: CropRule = CropRule(tokens=None) # only its tokens count: pieces keep their layout (source)
     name = 'hide'
 
     def locate(self, vlm, image, question, cache=None) -> Result:
@@ -87,6 +87,6 @@ class Hide(CropMethod):
             pieces = box_regions(joined, image.size)
         S = as_saliency(maps.mean(0) if at else np.zeros(raster.grid), raster, image)
         notes = [*notes, f'looked for: "{", ".join(names)}"', *(['nothing is left of their maps']*(not pieces))]
-        view = pack(image, pieces) if pieces else None
-        r = self.result(image, question, rows, view, seconds, pieces, saliency=S, notes=notes, calls=calls + 1)
+        crop = pack(image, pieces) if pieces else None
+        r = self.result(image, question, rows, crop, seconds, pieces, saliency=S, notes=notes, calls=calls + 1)
         return replace(r, plain_answer=None)   # the rows are those of another text

@@ -13,7 +13,7 @@ from .settings import ABOVE_0, limited
 from .base import timings, CropMethod, as_saliency, first_step_rows
 from .vicrop import cell_sides
 from ..core.text import SHORT_ANSWER
-from .view import ViewRule
+from .crop import CropRule
 
 # %% ../../nbs/library/method/15_laser.ipynb #2461f816
 def layer_vaq(con, heads=.25): # [L, H, Nv], what the query adds; share of heads, the strongest, that count -> [L]
@@ -23,7 +23,7 @@ def layer_vaq(con, heads=.25): # [L, H, Nv], what the query adds; share of heads
 
 # %% ../../nbs/library/method/15_laser.ipynb #d0523c51
 def top_box(S, share=32/576) -> tuple: # of the grid's patches; at least one -> (x0, y0, x1, y1) float pixels
-    "The box around the strongest patches inside the picture"
+    "The box around the strongest patches inside the image"
     seen = S.within()
     order = np.argsort(-np.where(seen, S.values, -np.inf), axis=None, kind='stable')
     k = min(max(1, round(share*S.values.size)), int(seen.sum()))
@@ -32,8 +32,8 @@ def top_box(S, share=32/576) -> tuple: # of the grid's patches; at least one -> 
     return x + columns.min()*w, y + rows.min()*h, x + (columns.max() + 1)*w, y + (rows.max() + 1)*h
 
 # %% ../../nbs/library/method/15_laser.ipynb #4fd9edb3
-def fit_side(lo, hi, least, most, limit) -> tuple: # pixels; the side of the picture is `limit`
-    "Grow or cut an interval around its middle, inside the picture"
+def fit_side(lo, hi, least, most, limit) -> tuple: # pixels; the side of the image is `limit`
+    "Grow or cut an interval around its middle, inside the image"
     n = round(min(max(min(hi - lo, most), least), limit))
     lo = round(min(max((lo + hi)/2 - n/2, 0), limit - n))
     return lo, lo + n
@@ -52,9 +52,9 @@ class Laser(CropMethod):
     layers: object = None # candidates, see `pick_layers`; all (source)
     heads: float = limited(.25, ABOVE_0, 1) # of heads, in a layer's VAQ (8 of 32 in a third-party text; UNVERIFIED)
     patches: float = limited(32/576, ABOVE_0, 1) # of the patches: evidence (32 of 576 in one port; UNVERIFIED)
-    min_side: int = 224 # least side, pixels of the picture (both descriptions)
-    most: float = limited(.5, ABOVE_0, 1) # of the picture's side, at most ("about half", both descriptions)
-    view: ViewRule = ViewRule(square=False, limit=4096, tokens=None)
+    min_side: int = 224 # least side, pixels of the image (both descriptions)
+    most: float = limited(.5, ABOVE_0, 1) # of the image's side, at most ("about half", both descriptions)
+    crop: CropRule = CropRule(square=False, limit=4096, tokens=None)
     name = 'laser'
 
     def evidence(self, vlm, image, question, cache=None): # layer -> VAQ, the rest as fields of a `Result`
@@ -73,5 +73,5 @@ class Laser(CropMethod):
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Two captures, the layer, the box"
         _, found = self.evidence(vlm, image, question, cache)
-        show = lambda S: self.view.crop(image, laser_box(S, self.patches, self.min_side, self.most))
+        show = lambda S: self.crop.cut(image, laser_box(S, self.patches, self.min_side, self.most))
         return self.located(image, question, found.pop('saliency'), show, calls=2, **found)

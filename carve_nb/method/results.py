@@ -52,12 +52,12 @@ def format_answer(answer) -> str:
     text, confidence = ' '.join(str(answer).split()), confidence_of(answer)
     return f'"{text}"' if confidence is None else f'"{text}" ({confidence:.2f})'
 
-def unseen_note(box, size) -> list:    # (x0, y0, x1, y1) of what the model sees, or None; (W, H) of the picture
-    "What the model does not see of the picture, where its processor cuts out the centre: one sentence, or none"
+def unseen_note(box, size) -> list:    # (x0, y0, x1, y1) of what the model sees, or None; (W, H) of the image
+    "What the model does not see of the image, where its processor cuts out the center: one sentence, or none"
     if box is None: return []
     share = prod(box_size(common_box(box, (0, 0, *size))))/prod(size)
     if share > .95: return []
-    return [f'the model sees {share:.0%} of the picture: its processor cuts out the centre; pad=True (--pad) shows all']
+    return [f'the model sees {share:.0%} of the image: its processor cuts out the center; pad=True (--pad) shows all']
 
 def cut_note(answer) -> list:
     "That an answer was cut, where it was: one sentence, or none"
@@ -74,27 +74,27 @@ class Result:
     saliency: object = None                         # S before masking
     maps: dict = field(default_factory=dict)        # title -> `Saliency`: the maps that led to S, and S itself
     regions: list = field(default_factory=list)     # of `Region`, best first
-    view: object = None                             # what was shown last
+    crop: object = None                             # what was shown last
     rows: AttentionRows = None                      # under the question
     instruction_rows: AttentionRows = None          # under the general instruction
     seconds: dict = field(default_factory=Timings)  # stage -> seconds
     calls: int = 0                                  # of the model; a capture counts as one
     notes: list = field(default_factory=list)       # what a reader should know
     method: str = ''                                # name of the method
-    image: object = None                            # the picture, PIL RGB
+    image: object = None                            # the image, PIL RGB
     question: str = ''                              # as asked
-    shown: list = field(default_factory=list)       # pictures of the last question, if not the picture alone
-    images: list = field(default_factory=list)      # all pictures of the question, if there are several
+    shown: list = field(default_factory=list)       # images of the last question, if not the image alone
+    images: list = field(default_factory=list)      # all images of the question, if there are several
     which: int = 0                                  # of these the place of `image`
     read: list = field(default_factory=list)        # words of the question whose rows were read; none: the last position's
 
     total = property(lambda self: sum(self.seconds.values()))
-    whole = property(lambda self: self.view.box == (0, 0, *self.image.size) and not self.view.masked,
-                     doc='Whether the view is the picture as it is')
+    whole = property(lambda self: self.crop.box == (0, 0, *self.image.size) and not self.crop.masked,
+                     doc='Whether the crop is the image as it is')
 
     @property
     def seen(self) -> tuple:
-        "The box of the picture that the model sees; None where nothing was captured"
+        "The box of the image that the model sees; None where nothing was captured"
         return None if self.rows is None else self.rows.spans[0].box
 
     @property
@@ -119,72 +119,72 @@ class Result:
         "Question, both answers, box and costs, notes"
         n = len(self.regions)
         regions = f'{n} region{"s"*(n > 1)}, ' if n else ''
-        view = f'view {self.view.box}, {self.view.scale:.1f} times; ' if self.view else ''
+        crop = f'crop {self.crop.box}, {self.crop.scale:.1f} times; ' if self.crop else ''
         seconds = f', {self.total:.2f} s' if self.seconds else ''
         return [
             self.asked,
             *([f'alone: {format_answer(self.plain_answer)}'] if self.method != 'none' else []),
             f'{self.method}: {format_answer(self.answer)}',
-            f'{regions}{view}{self.calls} call{"s"*(self.calls > 1)}{seconds}',
+            f'{regions}{crop}{self.calls} call{"s"*(self.calls > 1)}{seconds}',
             *self.notes]
 
     def sentence(self) -> str: # one line, and one more for each note
         "The question and both answers"
-        look = 'with the view' if self.shown and not self.whole else 'without a view'
-        if self.view.scale > 1: look = f'with the view, {self.view.scale:.1f} times as large,'
+        look = 'with the crop' if self.shown and not self.whole else 'without a crop'
+        if self.crop.scale > 1: look = f'with the crop, {self.crop.scale:.1f} times as large,'
         alone = f'The model alone says {format_answer(self.plain_answer)}'
         answers = f'{alone}; {look} it says {format_answer(self.answer)} ({self.method}).'
         return '\n'.join([f'{self.asked} {answers}', *self.notes])
 
     def to_dict(self, **more) -> dict:   # further facts, such as the model's name
-        "A result without its pictures and tensors: plain values, for JSON"
+        "A result without its images and tensors: plain values, for JSON"
         def said(a): return dict(text=None if a is None else str(a), confidence=confidence_of(a))
         def box(o): return [int(v) for v in o.box]
         answer = said(self.answer)
-        which = dict(picture=self.which, pictures=len(self.images)) if self.images else {}
+        which = dict(image=self.which, images=len(self.images)) if self.images else {}
         if self.read: which['read'] = self.read
         return dict(
             question=self.question, answer=answer['text'], confidence=answer['confidence'],
             plain_answer=said(self.plain_answer), method=self.method, **which,
-            view=dict(box=box(self.view), scale=self.view.scale, masked=bool(self.view.masked)),
+            crop=dict(box=box(self.crop), scale=self.crop.scale, masked=bool(self.crop.masked)),
             regions=[dict(box=box(o), score=o.score, area=o.area) for o in self.regions], calls=self.calls,
             seconds=dict(self.seconds), notes=list(self.notes)) | more
 
-    def panels(self, height=200, box=None) -> dict:    # title -> PIL picture
-        "The picture, the maps and the view, one by one; the true region `box` is outlined in white"
+    def panels(self, height=200, box=None) -> dict:    # title -> PIL image
+        "The image, the maps and the crop, one by one; the true region `box` is outlined in white"
         image = fit_height(to_raster(self.image), height)
         def fit(box): return scale_box(box, self.image.size, image.size)
         maps = self.maps or ({} if self.saliency is None else {'map': self.saliency})
-        out = dict(picture=image) | {title: overlay(image, S.coarse().to_pixels()) for title, S in maps.items()}
+        out = dict(background=image) | {title: overlay(image, S.coarse().to_pixels()) for title, S in maps.items()}
         if unseen_note(self.seen, self.image.size):
-            out['picture'] = draw_boxes(image, [fit([round(v) for v in self.seen])], CONCEPT_COLORS['control'], 3)
-        for title in {'picture', [*out][-1]}:
-            out[title] = draw_boxes(out[title], [fit(self.view.box)], CONCEPT_COLORS['contrast'], 2)
+            out['image'] = draw_boxes(image, [fit([round(v) for v in self.seen])], CONCEPT_COLORS['control'], 3)
+        for title in {'image', [*out][-1]}:
+            out[title] = draw_boxes(out[title], [fit(self.crop.box)], CONCEPT_COLORS['contrast'], 2)
         if box is not None: out = {title: outline_target(o, fit(box)) for title, o in out.items()}
-        out['view'] = fit_height(self.view.image, height)
+        out['crop'] = fit_height(self.crop.image, height)
         others = [im for i, im in enumerate(self.images) if i != self.which]
-        if others: out['the other pictures'] = strip(map(to_raster, others), height=height//min(len(others), 3))
+        if others: out['the other images'] = strip(map(to_raster, others), height=height//min(len(others), 3))
         return out
 
-    def picture(self, height=200, box=None):    # PIL picture
+    def plot(self, height=200, box=None):    # PIL image
         "The panels in one row, the question and both answers below"
         return plot_panels(self.panels(height, box), self.sentence(), height)
 
     def _repr_html_(self):
         words = {title: f'{title}: {S}' for title, S in self.maps.items()}
-        words['picture'] = f'The picture, {self.image.width} x {self.image.height} pixels'
-        words['view'] = f'The view: box {self.view.box} of the picture'
+        words['image'] = f'The image, {self.image.width} x {self.image.height} pixels'
+        words['crop'] = f'The crop: box {self.crop.box} of the image'
         return panels_html(self.panels(), self.sentence(), words)
 
     def files(self, **more) -> dict:    # name -> bytes; further facts for the JSON
-        "All stages and the view as pictures, the facts as JSON"
+        "All stages and the crop as images, the facts as JSON"
         def whole(a): return a and asdict(a) | dict(logprob=None if isnan(a.logprob) else a.logprob)
         kept = dict(
             answer=whole(self.answer), plain_answer=whole(self.plain_answer), size=self.image.size, shown=len(self.shown),
             saliency=self.saliency and self.saliency.pack(), maps={title: S.pack() for title, S in self.maps.items()})
         facts = json.dumps(self.to_dict(**more) | dict(kept=kept), indent=1) + '\n'
-        pictures = {'result.png': png_bytes(self.picture()), 'view.png': png_bytes(self.view.image)}
-        return pictures | {'result.json': facts.encode()}
+        images = {'result.png': png_bytes(self.plot()), 'crop.png': png_bytes(self.crop.image)}
+        return images | {'result.json': facts.encode()}
 
     def save(self, folder, **more) -> Path:
         "Write the files to a folder"
@@ -194,28 +194,28 @@ class Result:
 
     @classmethod
     def load(cls, folder,
-        image,   # the picture of the question, which is not in the folder; as `open_image` takes it
+        image,   # the image of the question, which is not in the folder; as `open_image` takes it
     ):
-        """What `save` wrote: answers, maps, boxes, view, costs and notes.
+        """What `save` wrote: answers, maps, boxes, crop, costs and notes.
 
-        The rows, the masks of the regions and further pictures of the question are not saved."""
+        The rows, the masks of the regions and further images of the question are not saved."""
         path, image = Path(folder), open_image(image)
         def answer(a): return a and Answer(**a | dict(logprob=nan if a['logprob'] is None else a['logprob']))
         def box(o): return SimpleNamespace(**o | dict(box=tuple(o['box'])))
         try:
             facts = json.loads((path/'result.json').read_text())
-            kept, view = facts['kept'], box(facts['view'] | dict(image=open_image(path/'view.png')))
+            kept, crop = facts['kept'], box(facts['crop'] | dict(image=open_image(path/'crop.png')))
             found = cls(
                 answer=answer(kept['answer']), plain_answer=answer(kept['plain_answer']),
                 saliency=kept['saliency'] and Saliency.unpack(kept['saliency']),
                 maps={title: Saliency.unpack(S) for title, S in kept['maps'].items()},
-                regions=[box(o) for o in facts['regions']], view=view, seconds=Timings(facts['seconds']),
+                regions=[box(o) for o in facts['regions']], crop=crop, seconds=Timings(facts['seconds']),
                 calls=facts['calls'], notes=facts['notes'], method=facts['method'], image=image,
-                question=facts['question'], which=facts.get('picture', 0), read=facts.get('read', []),
-                shown=([image, view.image] if kept['shown'] > 1 else [view.image])[:kept['shown']])
+                question=facts['question'], which=facts.get('image', 0), read=facts.get('read', []),
+                shown=([image, crop.image] if kept['shown'] > 1 else [crop.image])[:kept['shown']])
             size = list(kept['size'])
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise CarveError(f'{path} is damaged, or not of `Result.save`: {e!r}. Save the result again.') from e
         if list(image.size) == size: return found
-        raise CarveError(f'The result in {path} is about a picture of {size} pixels, this one has {list(image.size)}: '
+        raise CarveError(f'The result in {path} is about an image of {size} pixels, this one has {list(image.size)}: '
                          'give the one that was asked about.')

@@ -19,7 +19,7 @@ from .base import IDLE, DecodingMethod
 from .results import confidence_of
 from .registry import make_method
 from ..core.errors import PromptError, UnsupportedError
-from ..core.image import Picture
+from ..core.image import ImageLike
 from ..core.io import TINY, shipped_folder
 from ..models.families import check_needs
 from ..models.hooks import Around, around_generate, check_inputs, refuse_settings, stock_model
@@ -34,7 +34,7 @@ def _make_guide(edit, prompt):
     "The method, or why it cannot guide one generation of this prompt"
     method = make_method(edit)
     if not isinstance(method, DecodingMethod):
-        raise UnsupportedError(f'{method!r} does not guide one generation: it asks again about a view. Call it with a '
+        raise UnsupportedError(f'{method!r} does not guide one generation: it asks again about a crop. Call it with a '
                                '`VLM` around your model: method(VLM(model, processor), image, question).')
     if method.by_word and not prompt.question:
         raise PromptError(f'{method.name} reads the words of the question: name them with question=..., as they stand '
@@ -47,7 +47,7 @@ def editing(
     processor: ProcessorMixin,
     inputs: Mapping,                       # of the model, for one prompt, as the processor made them
     edit: Edit|DecodingMethod|str|type,    # a method that edits or contrasts as `make_method` takes it
-    images: list,                          # the pictures that the processor got, in their order
+    images: list,                          # the images that the processor got, in their order
     question: str|None = None,             # as it stands in the prompt, for methods that read its words
     pixels: str|None = None,               # 'changed': you changed those of the inputs on purpose
 ) -> Iterator[list]:
@@ -56,7 +56,7 @@ def editing(
     prompt, *more = read_prompts(stock, processor, inputs, images, question, pixels)
     if more or len(prompt) < inputs['input_ids'].shape[1]:
         raise PromptError('An edit guides one prompt without padding: open a block for each prompt of a batch.')
-    if not prompt.spans: raise PromptError('The prompt has no picture.')
+    if not prompt.spans: raise PromptError('The prompt has no image.')
     vlm = StockVLM(stock, processor, prompt)
     guide = not isinstance(edit, Edit)
     if guide: check_needs(vlm, edit := _make_guide(edit, prompt))
@@ -83,7 +83,7 @@ def _is_chat(asked):
     return isinstance(asked, (list, tuple)) and asked and isinstance(asked[0], dict) and 'role' in asked[0]
 
 class CarvePipeline(Pipeline):
-    "Questions about pictures, answered by a method of this package"
+    "Questions about images, answered by a method of this package"
     _load_processor = True
     _load_tokenizer = _load_image_processor = _load_feature_extractor = _load_video_processor = False
     _pipeline_calls_generate = False
@@ -93,11 +93,11 @@ class CarvePipeline(Pipeline):
         self.vlm = VLM.from_pretrained(model) if processor is None else VLM(model, processor)
         super().__init__(model=self.vlm.model, processor=self.vlm.processor, **kw)
 
-    def __call__(self, images: Picture|Iterable|None = None, question: str|None = None, image: Picture|list|None = None,
+    def __call__(self, images: ImageLike|Iterable|None = None, question: str|None = None, image: ImageLike|list|None = None,
                  text: str|list|None = None, **kw) -> dict|Iterable:
         """A dict with answer, score, box and result; a list or an iterator of them as dicts or chats were given.
 
-        `images` is a picture (path, bytes, PIL, array), a list of several that one question is about, dicts of image
+        `images` is an image (path, bytes, PIL, array), a list of several that one question is about, dicts of image
         and question, or a chat as `VLM.chatting` takes it; `image` and `text` are other words for the first two. `kw` is
         `method='carve'`, fields of it, and `generate_kwargs`."""
         if kw.get('batch_size') not in (None, 1):
@@ -122,7 +122,7 @@ class CarvePipeline(Pipeline):
                            for names in (('image', 'images'), ('question', 'text')))
         if _is_chat(question): return dict(image=image, messages=question)
         if image is None or not isinstance(question, str):
-            raise PromptError(f'A picture and its question are asked for, not {repr(asked)[:80]}: '
+            raise PromptError(f'An image and its question are asked for, not {repr(asked)[:80]}: '
                               "pipe(image, question='...') or dict(image=..., question='...').")
         return dict(image=image, question=question)
 
@@ -130,7 +130,7 @@ class CarvePipeline(Pipeline):
         return make_method(method, **fields)(self.vlm, **asked)
 
     def postprocess(self, result):
-        box = result.view.box if result.view else None
+        box = result.crop.box if result.crop else None
         return dict(answer=str(result), score=confidence_of(result.answer), box=box, result=result)
 
 PIPELINE_REGISTRY.register_pipeline('carve', CarvePipeline, pt_model=AutoModelForImageTextToText, type='multimodal',

@@ -28,7 +28,7 @@ class Vrga(DecodingMethod):
     gamma: float = limited(.5, -.999) # γ (code: factor 1.5)
     # 'paper': the row of the question's last token chooses T_q, which is raised in the heads H_v. 'code': that of the
     # last but one, over columns from the vision start marker on; T_q, away from the upper left corner, and its
-    # neighbours are raised in all heads that attend to the picture at this step
+    # neighbors are raised in all heads that attend to the image at this step
     reading: Literal['code', 'paper'] = 'code'
     first: bool = False # also for the first token of the answer? (code: no)
     name = 'vrga'
@@ -42,8 +42,8 @@ class Vrga(DecodingMethod):
         marked = self.reading == 'code' and prompt.inputs['input_ids'][0, before] == marker
         return torch.cat([before, seen]) if marked else seen
 
-    def heads(self, w, M): # [L, H, V] rows on the picture; tokens of the prompt
-        "H_v: low EFR and high R_img, else high R_img alone. H_b: early heads that do not attend to the picture"
+    def heads(self, w, M): # [L, H, V] rows on the image; tokens of the prompt
+        "H_v: low EFR and high R_img, else high R_img alone. H_b: early heads that do not attend to the image"
         R = w.mean(-1)*M                                           # R_img = mean_V a / mean a, and a has sum 1
         EFR = entropy(w, math.e)/R.double().clamp_min(1e-12)       # EFR = H_img / R_img
         high = R >= torch.quantile(R.flatten(), 1 - self.p/100)*(1 - 1e-6)   # 1e-6: ties but for rounding
@@ -57,7 +57,7 @@ class Vrga(DecodingMethod):
         return _norm((A - self.lam*_norm(w[Hb].mean(0))).clamp_min(0)) if Hb.any() else A
 
     def focus(self, A, grid): # [V] A_ref; (gh, gw) -> places in V
-        "T_q: the tokens far above the mean; in the code not those of the corner, but with their neighbours"
+        "T_q: the tokens far above the mean; in the code not those of the corner, but with their neighbors"
         (gh, gw), code = grid, self.reading == 'code'
         edge = sorted((c for c in np.ndindex(gh, gw) if 0 in c or max(c) < 2), key=lambda c: (max(c) > 1, c[0] > 0, c))
         shut = [y*gw + x for y, x in edge[:int(.2*len(A) + 1e-9)*code]]

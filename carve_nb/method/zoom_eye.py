@@ -12,7 +12,7 @@ from .results import Result, Timings
 from .settings import limited
 from .base import CropMethod
 from .asking import name_entities, yes_confidence
-from .view import ViewRule
+from .crop import CropRule
 from .vicrop import tower_side
 from ..core.image import box_size, union_box
 from ..core.plotting import draw_boxes
@@ -36,9 +36,9 @@ def tree_depth(box, smallest) -> int:
 
 # %% ../../nbs/library/method/16_zoom_eye.ipynb #9d41146d
 def search(root, smallest, answering, promise, upper=.6, lower=0., drops=(.1, .1, .2)) -> tuple:
-    # box of the picture; least side of a part that is parted; box -> confidence; (box, share of the greatest depth) ->
+    # box of the image; least side of a part that is parted; box -> confidence; (box, share of the greatest depth) ->
     # how promising it is; threshold, where to give up, how much it falls each time -> (box or None, those taken)
-    "Where a best-first search through the parts of a picture ends, and the confidence of each part that was taken"
+    "Where a best-first search through the parts of an image ends, and the confidence of each part that was taken"
     deepest = tree_depth(root, smallest)
     depths = {root: 0}
     promises = {root: 0.}    # of parts that were not taken yet
@@ -66,7 +66,7 @@ def search(root, smallest, answering, promise, upper=.6, lower=0., drops=(.1, .1
 # %% ../../nbs/library/method/16_zoom_eye.ipynb #c61c008d
 @dataclass(repr=False)
 class ZoomEye(CropMethod):
-    "ZoomEye: a best-first search through parts of the picture, led by the model's yes and no"
+    "ZoomEye: a best-first search through parts of the image, led by the model's yes and no"
     existence: str = 'Is there a {cue} in the last picture? Answer yes or no.' # words (ours)
     latent: str = 'Could a {cue} be found by zooming further into the last picture? Answer yes or no.' # words (ours)
     answering: str = '{question} Can this be answered from what is visible? Answer yes or no.' # words (ours)
@@ -75,14 +75,14 @@ class ZoomEye(CropMethod):
     upper: float = limited(.6, -1, 1) # threshold (perform_zoom_eye.py: LLaVA; .95 Qwen2.5-VL, .2 InternVL)
     lower: float = limited(0., -1, 1) # where it gives up (perform_zoom_eye.py; -.2 InternVL)
     drops: tuple = (.1, .1, .2) # steps of the threshold (perform_zoom_eye.py; .05, .1, .2 Qwen2.5-VL)
-    view: ViewRule = ViewRule(square=False, pad=.1, limit=4096, tokens=None) # of a part (patch_scale=1.2; 1 where alone)
-    root: bool = True # may the search end at the whole picture? (zoom_eye.py: not for several cues shown alone)
+    crop: CropRule = CropRule(square=False, pad=.1, limit=4096, tokens=None) # of a part (patch_scale=1.2; 1 where alone)
+    root: bool = True # may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
     name, captures = 'zoom-eye', False
 
     def confidence(self, vlm, image, box, smallest, text) -> float:
-        "The model's yes to a text about a part, shown with the picture, in which a frame marks it, or alone"
-        part = self.view.crop(image, box, smallest).image
-        alone = self.final_images == 'view' or 'several pictures' in vlm.why_not or part is image
+        "The model's yes to a text about a part, shown with the image, in which a frame marks it, or alone"
+        part = self.crop.cut(image, box, smallest).image
+        alone = self.final_images == 'crop' or 'several images' in vlm.why_not or part is image
         return yes_confidence(vlm, [part] if alone else [draw_boxes(image, [box], 'red', image.width//120 + 1), part], text)
 
     def locate(self, vlm, image, question, cache=None) -> Result:
@@ -108,6 +108,6 @@ class ZoomEye(CropMethod):
         boxes = [box for box, _ in found if box]
         taken = sum(len(seen) for _, seen in found)
         notes += [f'sought: "{", ".join(cues)}"; {taken} parts taken, {len(asked)} confidences']
-        if not boxes: notes += ['no part was found: the view is the whole picture']
-        view = self.view.crop(image, union_box(boxes or [whole]), smallest)
-        return self.result(image, question, view=view, seconds=seconds, calls=calls + len(asked), notes=notes)
+        if not boxes: notes += ['no part was found: the crop is the whole image']
+        crop = self.crop.cut(image, union_box(boxes or [whole]), smallest)
+        return self.result(image, question, crop=crop, seconds=seconds, calls=calls + len(asked), notes=notes)

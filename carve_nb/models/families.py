@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'OWN_CODE', 'ALONE', 'FOUR_NUMBERS', 'BOX_FORMS', 'MEASURED', 'NEEDS', 'attention_layers',
-           'picture_features', 'Family', 'add_family', 'find_grid', 'find_family', 'BoxForm', 'family_rows',
+           'image_features', 'Family', 'add_family', 'find_grid', 'find_family', 'BoxForm', 'family_rows',
            'check_needs']
 
 # %% ../../nbs/library/models/03_families.ipynb #9339a105
@@ -30,8 +30,8 @@ def attention_layers(config) -> list:
     return [i for i, kind in enumerate(kinds) if kind.endswith('attention') and kind != 'linear_attention']
 
 # %% ../../nbs/library/models/03_families.ipynb #3100f3de
-def picture_features(model, inputs):  # [N, D], one row for each image token in order of the sequence
-    "What the tower makes of the pictures"
+def image_features(model, inputs):  # [N, D], one row for each image token in order of the sequence
+    "What the tower makes of the images"
     tower = model.base_model.get_image_features
     own = {k: inputs[k] for k in inspect.signature(tower).parameters if k in inputs}
     seen = tower(**own, return_dict=True)
@@ -42,32 +42,32 @@ def picture_features(model, inputs):  # [N, D], one row for each image token in 
 class Family:
     "What a model family differs in; the rest is read from configuration, processor and chat template"
     name: str                   # `config.model_type`
-    blocks: Callable = None     # (config, processor, inputs, i, size) -> `Block`s of picture i in order of the sequence
-    # (config, inputs, i, counts) -> what the tower is given for picture i alone; None: it cannot be read alone
+    blocks: Callable = None     # (config, processor, inputs, i, size) -> `Block`s of image i in order of the sequence
+    # (config, inputs, i, counts) -> what the tower is given for image i alone; None: it cannot be read alone
     pixels: Callable = None
     # class of processor that is built without video where transformers lacks packages for it; None: transformers' own
     assemble: str = None
     layers: Callable = attention_layers  # decoder's configuration -> layers whose attention can be read
-    # (config, processor, i, size) -> `ImageSpan` in the keys of layers that read pictures beside the sequence
+    # (config, processor, i, size) -> `ImageSpan` in the keys of layers that read images beside the sequence
     cross: Callable = None
-    features: Callable = picture_features  # (model, inputs) -> [N, D], the tower's output for each image token
-    # model -> context that collects the weights of tokens between decoder and picture, see `query_bridge`
+    features: Callable = image_features  # (model, inputs) -> [N, D], the tower's output for each image token
+    # model -> context that collects the weights of tokens between decoder and image, see `query_bridge`
     bridge: Callable = None
     chat: str = None            # chat template for models released without
     rule: str = ''              # in words: how the grid is found
-    tiles: str = 'no'           # in words: how a picture is cut
+    tiles: str = 'no'           # in words: how an image is cut
     moments: Callable = None    # (processor, config, `Video`) -> `Moments`; None: videos are not read as such
     why_not: dict = field(default_factory=dict)  # what it cannot do -> the reason
     notes: str = ''             # what else to know
     recorded: bool = True       # was it tested? False: read by the rule, and checked on first use
 
     def spans(self, config,
-              processor,  # that read the pictures, or a list of those that read one each
+              processor,  # that read the images, or a list of those that read one each
               inputs, sizes,
-              ids=None,  # [N] tokens of the prompt that holds the pictures; the first of `inputs` by default
-              first=0,   # number of the first of these pictures among all that the processor got
+              ids=None,  # [N] tokens of the prompt that holds the images; the first of `inputs` by default
+              first=0,   # number of the first of these images among all that the processor got
               ):
-        "One `ImageSpan` for each view of each picture of (W, H) that has tokens, the whole picture first"
+        "One `ImageSpan` for each view of each image of (W, H) that has tokens, the whole image first"
         each = processor if isinstance(processor, list) else [processor]*len(sizes)
         if self.cross: return [self.cross(config, each[i], i, size) for i, size in enumerate(sizes)]
         blocks = [(i, b) for i, size in enumerate(sizes)
@@ -111,7 +111,7 @@ def find_family(
                      '(nbs/tutorials/add_a_model_family.ipynb) shows how.')
 
 # %% ../../nbs/library/models/03_families.ipynb #43a03f18
-_FIXED = 'processed picture / patch'
+_FIXED = 'processed image / patch'
 def _add(name, **kw): return add_family(Family(name, **kw))
 
 _add('llava', blocks=patch_grid, pixels=row_pixels, rule=_FIXED)
@@ -164,7 +164,7 @@ _add('lfm2_vl', blocks=split_tiles, pixels=tile_pixels, rule='tile_size / (encod
 _add('llama4', blocks=padded_tiles, rule='size / patch_size, after the pixel shuffle',
      tiles='canvas that fits best, padded at the right and below, and the whole',
      why_not=dict(sharing='its features are projected behind the tower, where they are not taken apart here'))
-_ONE_ROW = 'the patches of all its pictures are one row, and are not taken apart here'
+_ONE_ROW = 'the patches of all its images are one row, and are not taken apart here'
 _SLICES = dict(
     blocks=slice_tiles, rule='target_sizes / 4, or / 2 with downsample_mode=4x',
     tiles='slices of equal size behind the whole', notes='layers of linear attention have no rows',
@@ -174,7 +174,7 @@ _add('minicpmv4_7', **_SLICES);
 
 # %% ../../nbs/library/models/03_families.ipynb #ebc56c86
 def _key_features(model, inputs):
-    "What the tower makes of pictures that are read as keys beside the sequence"
+    "What the tower makes of images that are read as keys beside the sequence"
     own = {k: inputs[k] for k in ('pixel_values', 'aspect_ratio_ids', 'aspect_ratio_mask') if k in inputs}
     return model.base_model.vision_model(**own).last_hidden_state.flatten(0, -2)
 
@@ -183,16 +183,16 @@ _add('mllama', cross=canvas_keys, layers=lambda c: list(c.cross_attention_layers
      tiles='best canvas of at most max_image_tiles, padded at the right and below',
      notes='only cross-attention layers have rows, and the image columns are their keys; '
            'class tokens and empty tiles are dropped',
-     why_not=dict(sharing='pictures are not in the sequence, so there is no beginning of the prompt that holds them'));
+     why_not=dict(sharing='images are not in the sequence, so there is no beginning of the prompt that holds them'));
 
 # %% ../../nbs/library/models/03_families.ipynb #1be6672d
 _add('instructblip', cross=patch_keys, bridge=query_bridge, features=_key_features, rule=_FIXED,
      chat="{% for m in messages %}{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}"
           "{% endfor %}{% endfor %}",
-     notes='maps are composed: decoder to query tokens, times query tokens to picture (third cross-attention of the '
+     notes='maps are composed: decoder to query tokens, times query tokens to image (third cross-attention of the '
            'Q-Former, its layer 4); decoder-only language models',
-     why_not={'sharing': 'the Q-Former reads the question together with the picture',
-              'several pictures': 'model and processor have room for the query tokens of one picture'});
+     why_not={'sharing': 'the Q-Former reads the question together with the image',
+              'several images': 'model and processor have room for the query tokens of one image'});
 
 # %% ../../nbs/library/models/03_families.ipynb #b0f0a002
 _NUMBER = r'\s*(-?\d+(?:\.\d+)?)\s*'
@@ -202,7 +202,7 @@ FOUR_NUMBERS = rf'[\[(]{_NUMBER},{_NUMBER}\)?\s*,\s*\(?{_NUMBER},{_NUMBER}[\])]'
 class BoxForm:
     "How a family writes a box"
     ask: str                  # words that ask for it: {cue} is the thing, {question} the question
-    side: float | None        # what its numbers count as the whole side; None: they are pixels of the resized picture
+    side: float | None        # what its numbers count as the whole side; None: they are pixels of the resized image
     source: str               # where that stands
     pattern: str = FOUR_NUMBERS
     down_first: bool = False  # y0, x0, y1, x1
@@ -217,7 +217,7 @@ BOX_FORMS = dict(
     qwen2_5_vl=BoxForm(_JSON, None, 'QwenLM/Qwen3-VL#676: pixels behind the processor, bbox_2d'),
     qwen3_vl=BoxForm(_JSON, 1000, 'QwenLM/Qwen3-VL#1486, #1927: thousandths, bbox_2d'),
     qwen3_5=BoxForm(_JSON, 1000, 'UNVERIFIED: as Qwen3-VL'),
-    internvl=BoxForm(_REGION, 1000, 'OpenGVLab/InternVL#227: <box>[[...]]</box>, normalised; 1000: UNVERIFIED; '
+    internvl=BoxForm(_REGION, 1000, 'OpenGVLab/InternVL#227: <box>[[...]]</box>, normalized; 1000: UNVERIFIED; '
                      'its <ref> around the thing is left out, as it is a command and not text'),
     paligemma=BoxForm('detect {cue}', 1024, 'ai.google.dev/gemma/docs/paligemma: detect; big_vision: <loc> of 1024, y first',
                       r'<loc(\d{4})>'*4, True))
@@ -233,7 +233,7 @@ def family_rows() -> list:
 # %% ../../nbs/library/models/03_families.ipynb #b93f3ae9
 NEEDS = dict(  # what a method may need -> why a model lacks it
     patches='its image tokens are queries of a second model and not patches',
-    inline='its picture is not part of the token sequence',
+    inline='its image is not part of the token sequence',
     dense='some of its decoder layers compute no attention')
 
 def check_needs(vlm, method):

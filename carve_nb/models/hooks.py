@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FlashMask', 'Call', 'KERNELS', 'UNREAD', 'mask_rows', 'read_mask', 'Done', 'Watcher', 'CacheFill', 'watched',
            'eager_attention', 'restore', 'seen_here', 'watching', 'generate_setting', 'stock_model', 'refuse_settings',
-           'holds_pictures', 'check_same', 'check_inputs', 'Around', 'hand_over', 'around_generate']
+           'holds_images', 'check_same', 'check_inputs', 'Around', 'hand_over', 'around_generate']
 
 # %% ../../nbs/library/models/04_hooks.ipynb #c729851f
 import functools, inspect, sys, threading
@@ -223,15 +223,15 @@ def refuse_settings(
         shown = value if isinstance(value, (int, float, str)) else type(value).__name__
         raise CaptureError(f'{name}={shown}: {why}. Use {instead}.')
 
-def holds_pictures(
+def holds_images(
     model,   # stock model
     inputs,  # for it
     held,    # tokens in its cache
 ) -> bool:
-    "Does the cache of a later turn hold the pictures? An error where they are in no pixels either"
+    "Does the cache of a later turn hold the images? An error where they are in no pixels either"
     end = int((inputs['input_ids'] == model.config.image_token_id).any(0).nonzero().max()) + 1
     if held < end and not any(k.startswith('pixel_values') for k in inputs):
-        raise CaptureError(f'The inputs hold no pixels, and the cache holds {held} tokens, where the pictures end at '
+        raise CaptureError(f'The inputs hold no pixels, and the cache holds {held} tokens, where the images end at '
                            f'{end}: give pixel_values, or the past_key_values of the turn before.')
     return held >= end
 
@@ -247,10 +247,10 @@ def check_inputs(
     kw,      # named arguments of a call
     inputs,  # those that a block was opened for
 ):
-    "Refuse to generate from other inputs; pixels may be left out where the cache holds the pictures"
+    "Refuse to generate from other inputs; pixels may be left out where the cache holds the images"
     own, given = dict(inputs), dict(kw, input_ids=kw.get('input_ids', kw.get('inputs')))
     cache = kw.get('past_key_values')
-    cached = holds_pictures(model, inputs, 0 if cache is None else int(cache.get_seq_length()))
+    cached = holds_images(model, inputs, 0 if cache is None else int(cache.get_seq_length()))
     check_same('input_ids', own['input_ids'], given['input_ids'])
     for k in own | given:
         left_out = given.get(k) is None and cached

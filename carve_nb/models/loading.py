@@ -17,7 +17,7 @@ from transformers import (
     AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, ProcessorMixin)
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from .families import FAMILIES, OWN_CODE, find_family
-from .image_tokens import pad_pictures
+from .image_tokens import pad_images
 from .prompts import check_template, format_chat
 from ..core.errors import CarveError, InsufficientMemoryError, out_of_memory
 from ..core.io import PACKAGED, find_source
@@ -36,7 +36,7 @@ def explained(what):
 
 # %% ../../nbs/library/models/05_loading.ipynb #5c7b1e86
 def still_processor(kind, name, **kw):
-    "The stock processor of a class for still pictures alone, without its video processor"
+    "The stock processor of a class for still images alone, without its video processor"
     cls = getattr(transformers, kind)
     def check(self, part_name, part):
         return None if part is None else cls.check_argument_for_proper_class(self, part_name, part)
@@ -50,7 +50,7 @@ def still_processor(kind, name, **kw):
     return still(image_processor=AutoImageProcessor.from_pretrained(name, **kw), tokenizer=tokenizer, **settings)
 
 # %% ../../nbs/library/models/05_loading.ipynb #2be6d6a3
-LOG = getLogger('carve_nb')   # what changes nothing for pictures is said to those who ask for it
+LOG = getLogger('carve_nb')   # what changes nothing for images is said to those who ask for it
 
 def load_processor(name, family, **kw):
     "The stock processor; where it cannot be built for lack of torchvision, the same without video"
@@ -77,15 +77,15 @@ def check_decoder(config, name):
     text = config.get_text_config()
     if text.is_encoder_decoder:
         raise CarveError(f'{str(name)!r} writes with {text.model_type}, an encoder with a decoder; only models whose '
-                         'picture and words are in one decoder are read here.')
+                         'image and words are in one decoder are read here.')
 
 # %% ../../nbs/library/models/05_loading.ipynb #c4bc5896
 def check_places(config, processor, family):
-    "Refuse a type without a record where the rule does not place the image tokens of a picture"
-    picture = Image.new('RGB', (260, 180))
+    "Refuse a type without a record where the rule does not place the image tokens of an image"
+    image = Image.new('RGB', (260, 180))
     try:
-        inputs = processor(text=format_chat(processor, 'Is it there?'), images=[[picture]], return_tensors='pt')
-        return family.spans(config, processor, inputs, [picture.size])
+        inputs = processor(text=format_chat(processor, 'Is it there?'), images=[[image]], return_tensors='pt')
+        return family.spans(config, processor, inputs, [image.size])
     except Exception as e:    # what a stock processor raises is not known
         raise CarveError(f'Model type {family.name!r} has no record, and the rule does not read it: '
                          f'{" ".join(str(e).split())} The page "Add a model family" shows how it gets one.') from e
@@ -132,7 +132,7 @@ def load_model(
     dtype=None,       # torch dtype or its name; float32 on a CPU, else as saved
     revision=None, trust_remote_code=False,
     device_map=None,  # instead of `device`: transformers' own, needs accelerate
-    pad=False,        # pad pictures of which the processor would cut out the centre?
+    pad=False,        # pad images of which the processor would cut out the center?
     **kw,             # of the stock loader, such as quantization_config
 ):
     "A model in eval mode and its processor: safetensors only, stock classes only"
@@ -148,13 +148,13 @@ def load_model(
     check_decoder(config, name)
     if device is None and (name in PACKAGED or device_map in ('cpu', {'': 'cpu'})): device = 'cpu'
     device = pick_device(device)
-    quantised = kw.get('quantization_config') or getattr(config, 'quantization_config', None)
-    if quantised and device_map is None: device_map = {'': str(device)}
-    dtype = read_dtype(dtype) or ('float32' if device.type == 'cpu' and not quantised else 'auto')
+    quantized = kw.get('quantization_config') or getattr(config, 'quantization_config', None)
+    if quantized and device_map is None: device_map = {'': str(device)}
+    dtype = read_dtype(dtype) or ('float32' if device.type == 'cpu' and not quantized else 'auto')
     processor = load_processor(source, family, **own)
     processor.chat_template = processor.chat_template or family.chat
     check_template(processor, name, not family.bridge)
     if not family.recorded: check_places(config, processor, family)
-    if pad: pad_pictures(processor)
+    if pad: pad_images(processor)
     model = load_weights(source, dtype=dtype, device_map=device_map, **own, **kw)
     return (model.to(device) if device_map is None else model).eval(), processor

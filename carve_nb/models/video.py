@@ -20,7 +20,7 @@ from .image_tokens import ImageSpan, token_limit
 class Video(list):
     "Frames, RGB and of one size, with their times"
     def __init__(
-        self, frames,  # PIL pictures or arrays
+        self, frames,  # PIL images or arrays
         times=None,  # seconds of each; one a second by default
     ):
         super().__init__(map(open_image, frames))
@@ -54,7 +54,7 @@ def even_places(n, most) -> list:
     return np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
 
 def open_video(
-    source,  # list of pictures or arrays; array or tensor [T, H, W, 3] or [T, 3, H, W]; a file, which torchcodec reads
+    source,  # list of images or arrays; array or tensor [T, H, W, 3] or [T, 3, H, W]; a file, which torchcodec reads
     fps=1.,  # frames a second of a list or array; a file knows its own
     most=16,
 ) -> Video:
@@ -64,17 +64,17 @@ def open_video(
     if torch.is_tensor(source): source = source.numpy(force=True)
     if isinstance(source, np.ndarray):
         if source.ndim < 3 or source.ndim == 3 == source.shape[-1]:
-            raise PromptError(f'An array of shape {source.shape} is one picture: give [T, H, W, 3] or [T, 3, H, W].')
+            raise PromptError(f'An array of shape {source.shape} is one image: give [T, H, W, 3] or [T, 3, H, W].')
         if source.shape[-1] != 3 == source.shape[1]: source = np.moveaxis(source, 1, -1)
     if isinstance(source, (list, tuple, np.ndarray)):
         kept = even_places(len(source), most)
         return Video([source[i] for i in kept], [i/fps for i in kept])
     if not isinstance(source, (str, os.PathLike)):
-        raise PromptError(f'{type(source).__name__} is not a video: give a path, pictures, an array or a tensor.')
+        raise PromptError(f'{type(source).__name__} is not a video: give a path, images, an array or a tensor.')
     try: from torchcodec.decoders import VideoDecoder
     except (ImportError, RuntimeError, OSError) as e:
         raise UnsupportedError(f'{source} needs torchcodec to be read ({type(e).__name__}). Install it, or give the '
-                               'frames as a list of pictures.') from e
+                               'frames as a list of images.') from e
     decoder = VideoDecoder(str(source))
     kept = even_places(decoder.metadata.num_frames, most)
     frames = decoder.get_frames_at(kept)
@@ -89,7 +89,7 @@ def paired_moments(
     step=False,  # does the model want to know the seconds between moments?
     timed=False,  # do the seconds stand in the text?
 ) -> Moments:
-    "Patches of neighbouring frames joined: of a still picture the processor makes two equal frames"
+    "Patches of neighboring frames joined: of a still image the processor makes two equal frames"
     ip, tok = processor.image_processor, processor.tokenizer
     stills = ip(images=list(video), return_tensors='pt', **token_limit(processor, FRAME_TOKENS)[1])
     h, w = stills['image_grid_thw'][0, 1:].tolist()
@@ -119,7 +119,7 @@ def halved_moments(processor, config, video: Video) -> Moments:
 
 # %% ../../nbs/library/models/02_video.ipynb #3e9a1d09
 def numbered_moments(processor, config, video: Video) -> Moments:
-    "Each frame as a picture of one tile, its number before it"
+    "Each frame as an image of one tile, its number before it"
     tiles = processor.image_processor(images=list(video), crop_to_patches=False, return_tensors='pt')['pixel_values']
     length, tok = processor.image_seq_length, processor.tokenizer
     frame = f'{tok.start_image_token}{tok.context_image_token*length}{tok.end_image_token}'

@@ -17,7 +17,7 @@ from time import perf_counter
 import pandas as pd, torch
 from tqdm import tqdm
 from ..attention.capture import VLM # with its captures
-from ..core.image import Picture, png_bytes
+from ..core.image import ImageLike, png_bytes
 from ..core.io import CHECKPOINTS, TINY, replace_file, table_html
 from ..core.plotting import panels_html
 from ..core.saliency import pick_layers
@@ -28,18 +28,18 @@ from .engine import measure_units
 from .store import Bar, read_run
 from ..data.scenes import make_scene, scene_records, to_sample
 from .report import PAGE, STAR, Report, leaderboard, write_report
-from .runner import RunConfig, SampleEvaluator, evaluate, picture_units
+from .runner import RunConfig, SampleEvaluator, evaluate, image_units
 from ..method.carve import Carve
 from ..models.prefix_cache import greedy
 
 # %% ../../nbs/library/runs/06_demo.ipynb #10ad0d31
 DEMO_METHODS = (
-    'none', 'random', 'centre', 'question-only', 'instruction-only', 'paper', 'official', 'carve', 'lookup', 'oracle')
+    'none', 'random', 'center', 'question-only', 'instruction-only', 'paper', 'official', 'carve', 'lookup', 'oracle')
 _AGAIN = 'none', 'random', 'carve', 'lookup', 'oracle'     # the ways to answer that `carve demo` tries again
 _STORED = {TINY: 'demo', 'carve-small': 'demo-carve-small'}     # model -> records in the package
 CASES = dict(
-    first='The first question, whatever came of it', mended='The next that the view mended',
-    astray='The next that the view led astray')
+    first='The first question, whatever came of it', mended='The next that the crop mended',
+    astray='The next that the crop led astray')
 
 def load_stored() -> dict: # name of a model -> `Report`
     "What `carve demo --full` found with each model of this package"
@@ -74,17 +74,17 @@ def asked(report, methods) -> RunConfig:
     return RunConfig(methods, report.protocol['prompt']['suffix'], report.protocol['decoding']['max_new_tokens'])
 
 def show_cases(vlm, runs, out) -> dict: # name -> `Report`, the first of this model; what a case is -> `Result`
-    "Ask the questions of `_pick_cases` again, and write their pictures and a page with the table of the runs"
+    "Ask the questions of `_pick_cases` again, and write their images and a page with the table of the runs"
     report = next(iter(runs.values()))
     shown = {}
     config = asked(report, ['carve'])
-    parts = ['White: the true region. Green: what the view shows.']
+    parts = ['White: the true region. Green: what the crop shows.']
     for name, id in _pick_cases(report).items():
         sample = find_sample(id)
         ask = config.wordy['carve'] if sample.describes else config.made['carve']
         r = ask(vlm, sample.image, sample.question)
         shown[CASES[name]] = r = replace(r, notes=[*r.notes, f'truth: "{sample.answer}" ({id})'])
-        replace_file(Path(out)/f'demo_{name}.png', png_bytes(r.picture(200, sample.box)))
+        replace_file(Path(out)/f'demo_{name}.png', png_bytes(r.plot(200, sample.box)))
         parts += [f'<h2>{CASES[name]}</h2>', panels_html(r.panels(200, sample.box), r.sentence())]
     kind = report.kinds()[0]
     head, *rows = leaderboard(runs, kind)
@@ -97,7 +97,7 @@ def show_cases(vlm, runs, out) -> dict: # name -> `Report`, the first of this mo
 def repeat_demo(vlm, stored, n=40, workers=None, progress=True) -> list: # of bool
     "Ask the first questions of a stored demo again: is each answer the stored one?"
     before = {(r['id'], r['method']): r['answer'] for r in stored.records}
-    units = picture_units(demo_set(n, kinds=('digit',)))
+    units = image_units(demo_set(n, kinds=('digit',)))
     measured = measure_units(vlm, partial(SampleEvaluator, config=asked(stored, _AGAIN)), units, workers)
     bar = Bar(measured, stored.name, n, leave=False, disable=not progress, unit='question')
     return [line.get('answer') == before[line['id'], line['method']] for lines in bar for line in lines]
@@ -106,7 +106,7 @@ def run_demo(
     n: int = 300,                              # digit questions
     other: int = 100,                          # questions of each other kind, at most n
     model: str|Path|Loading = TINY,
-    out: str|Path = 'demo_out',                # folder of the run and the pictures
+    out: str|Path = 'demo_out',                # folder of the run and the images
     kinds: Sequence[str] = KINDS,
     methods: Sequence[str] = DEMO_METHODS,
     workers: int|None = 1,                     # processes; None: as many as make sense
@@ -152,7 +152,7 @@ def eager_kernel(model):
     try: yield
     finally: model.set_attn_implementation(was)
 
-def bench(vlm: VLM, image: Picture, question: str, rounds: int = 3, max_new_tokens: int = 8,
+def bench(vlm: VLM, image: ImageLike, question: str, rounds: int = 3, max_new_tokens: int = 8,
           progress: bool = True) -> pd.DataFrame:
     "Medians of seconds and of their ratios to a plain answer, and MB above what the loaded model needs, for each way to answer"
     method = Carve(max_new_tokens=max_new_tokens)

@@ -20,7 +20,7 @@ class Loading:
     dtype: object = None
     revision: str|None = None
     pad: bool = False
-    image_tokens: int|None = None # most tokens of a picture, where the processor has such a limit
+    image_tokens: int|None = None # most tokens of an image, where the processor has such a limit
     escape: bool = False
     trust_remote_code: bool = False
 

@@ -32,12 +32,12 @@ def markdown_table(rows) -> str: # lists of str, the head first
 
 _HASHES = 'methods', 'left_out', 'environment', 'boxes', 'details', 'template', 'processor'   # left to protocol.json
 _HEADS = dict(
-    acc='accuracy, %', n='n', gain='against {base}, points', p='p', p_holm='p (Holm)', touch='touch, %',
+    acc='accuracy, %', n='n', gain='against {base}, points', p='p', p_holm='p (Holm)', pointing='pointing, %',
     auroc='AUROC', iou='IoU', calls='calls', failed='failed')
 ABOUT = dict(
-    touch="touch: how often the map's strongest patch lies on the true region",
+    pointing="pointing: how often the map's strongest patch lies on the true region",
     auroc='AUROC: how often a patch of the map inside the true region is stronger than one outside; by chance 0.5',
-    iou='IoU: the area that the view and the true region share, in parts of what they cover together',
+    iou='IoU: the area that the crop and the true region share, in parts of what they cover together',
     calls='calls: how often the model is asked for one answer')
 
 def format_cell(row, key) -> str:
@@ -57,9 +57,9 @@ def compare_methods(mine, others, seed=0) -> dict:
     scores = {r['id']: r['score'] for r in others}
     both = [(r['score'], scores[r['id']], image_key_of(r)) for r in mine if r['id'] in scores]
     if not both: return {}
-    a, b, pictures = zip(*both)
-    gain = difference(a, b, seed=seed, clusters=pictures)
-    p, test = paired_test(a, b, seed, pictures)
+    a, b, images = zip(*both)
+    gain = difference(a, b, seed=seed, clusters=images)
+    p, test = paired_test(a, b, seed, images)
     return dict(
         gain=gain.value, gain_lo=gain.lo, gain_hi=gain.hi, gain_interval=gain.kind, alone=float(np.mean(b)), p=p,
         test=test)
@@ -72,7 +72,7 @@ def correct_rows(rows):
 # %% ../../nbs/library/runs/03_report.ipynb #a7bae651
 COLUMNS = (
     'id', 'image_key', 'kind', 'method', 'status', 'question', 'answer', 'truth', 'score', 'confidence', 'plain_answer', 'hit',
-    'touch', 'auroc', 'iou', 'box', 'calls', 'notes',
+    'pointing', 'auroc', 'iou', 'box', 'calls', 'notes',
     'why', 'key')
 
 def _told(value, between=', ') -> str:
@@ -131,11 +131,11 @@ class Report:
     def scores(self, method, kind=None) -> dict: # id -> score
         return {r['id']: r['score'] for r in self.select(method, kind, 'ok')}
 
-    def counts(self) -> str: # such as '9000 questions on 500 pictures (3873 repeat an earlier one)'
+    def counts(self) -> str: # such as '9000 questions on 500 images (3873 repeat an earlier one)'
         asked = [(image_key_of(r), r.get('question')) for r in self.samples.values()]
         n = len(asked)
-        pictures = len({picture for picture, _ in asked})
-        text = f'{n} question{"s"*(n != 1)}' + f' on {pictures} picture{"s"*(pictures != 1)}'*(pictures < n)
+        images = len({image for image, _ in asked})
+        text = f'{n} question{"s"*(n != 1)}' + f' on {images} image{"s"*(images != 1)}'*(images < n)
         repeats = n - len({*asked}) if all(question for _, question in asked) else 0
         return text + f' ({repeats} repeat an earlier one)'*(repeats > 0)
 
@@ -157,7 +157,7 @@ class Report:
         acc = mean_interval([r['score'] for r in good], seed=seed, clusters=list(map(image_key_of, good)))
         worst = acc.value*len(good)/(len(good) + failed)
         row |= dict(acc=acc.value, lo=acc.lo, hi=acc.hi, interval=acc.kind, worst=worst)
-        for k in 'touch', 'auroc', 'iou', 'calls':
+        for k in 'pointing', 'auroc', 'iou', 'calls':
             values = [r[k] for r in good if r.get(k) is not None]
             row[k] = float(np.mean(values)) if values else None
         if method != self.base: row |= compare_methods(good, self.select(self.base, kind, 'ok'), seed)
@@ -212,19 +212,19 @@ class Report:
                 said.append(f'`{m}`: {notes[0] if len({*notes}) == 1 else form}: {len(notes)} of {len(good)}')
         return list(map(one_line, said))
 
-    def by_picture(self) -> str:
-        "Which rows of the tables are counted by picture, where only some are"
+    def by_image(self) -> str:
+        "Which rows of the tables are counted by image, where only some are"
         said = []
         all_alike = True
         for title, rows in [('the first table', self.rows()), *self.split_rows().items()]:
             title = title or 'other'
             good = [m for m, r in rows.items() if r['n']]
-            shared = [m for m in good if 'by picture' in rows[m]['interval']]
+            shared = [m for m in good if 'by image' in rows[m]['interval']]
             names = ', '.join(f'`{m}`' for m in shared)
             if shared: said.append(title if shared == good else f'{names} of {title}')
             all_alike &= shared == good
         if all_alike or not said: return ''
-        return ' ' + one_line(f'Of whole pictures, since several questions share one: {"; ".join(said)}.')
+        return ' ' + one_line(f'Of whole images, since several questions share one: {"; ".join(said)}.')
 
     def facts(self) -> list: # of str
         "The protocol in lines, without its digests"
@@ -239,7 +239,7 @@ class Report:
         "Which intervals, tests and corrections stand in the tables"
         first = self.rows().values()
         shown = [*first, *(r for rows in self.split_rows().values() for r in rows.values())]
-        note = format_intervals([r.get(k) for r in shown for k in ('interval', 'gain_interval')]) + self.by_picture()
+        note = format_intervals([r.get(k) for r in shown for k in ('interval', 'gain_interval')]) + self.by_image()
         tested = sum('p_holm' in r for r in first)
         if not tested: return note
         tests = ', '.join(text for name, text in TESTS.items() if any(r.get('test') == name for r in shown))
@@ -290,7 +290,7 @@ class Report:
         plain = lambda v: json.dumps(v) if isinstance(v, list) else v
         return pd.DataFrame(self.records, columns=COLUMNS).map(plain).convert_dtypes()
 
-    def maps(self, method) -> dict: # id -> `Saliency`, without its picture
+    def maps(self, method) -> dict: # id -> `Saliency`, without its image
         "The maps that a run with `--maps` (`maps=True`) has kept"
         return {r['id']: Saliency.unpack(r['map']) for r in self.select(method, status='ok') if 'map' in r}
 

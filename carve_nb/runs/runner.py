@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'MAY_CHANGE', 'RUN_PRESETS', 'equip', 'RunConfig', 'Task', 'where_looked', 'SampleEvaluator', 'make_protocol',
-           'format_power', 'picture_units', 'local_engine', 'RunPlan', 'plan_run', 'open_store', 'measure', 'evaluate',
+           'format_power', 'image_units', 'local_engine', 'RunPlan', 'plan_run', 'open_store', 'measure', 'evaluate',
            'run_eval']
 
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from .. import __version__
 from ..attention.cache import AttentionCache
 from ..attention.capture import VLM
-from ..method.cross_model import describe_answerer, open_answerer, why_no_view
+from ..method.cross_model import describe_answerer, open_answerer, why_no_crop
 from ..method.registry import ENTRIES, make_method, read_method, split_specs
 from ..method.carve import Carve
 from ..method.controls import Oracle
@@ -89,13 +89,13 @@ class Task(NamedTuple):
     methods: list|None = None # names; None: all
 
 def where_looked(r, boxes) -> dict: # `Result`; true regions
-    "The box of the view, and how map and view agree with the true regions; None where there is no region or no map"
-    found = dict(hit=None, touch=None, auroc=None, iou=None, box=list(map(int, r.view.box)))
+    "The box of the crop, and how map and crop agree with the true regions; None where there is no region or no map"
+    found = dict(hit=None, pointing=None, auroc=None, iou=None, box=list(map(int, r.crop.box)))
     if not boxes: return found
-    found['iou'] = round(float(box_iou(r.view.box, union_box(boxes))), 6)
+    found['iou'] = round(float(box_iou(r.crop.box, union_box(boxes))), 6)
     if r.saliency is None: return found
     found['hit'] = any(map(r.saliency.hit, boxes))
-    found['touch'] = any(map(r.saliency.touch, boxes))
+    found['pointing'] = any(map(r.saliency.points_at, boxes))
     try: found['auroc'] = round(patch_auroc(r.saliency, boxes), 6)
     except ValueError: pass     # all patches are inside, or none
     return found
@@ -110,7 +110,7 @@ class SampleEvaluator:
         self.unfit = {} # method -> why it cannot be used with this family, or with another model that answers
         for name, method in config.made.items():
             if isinstance(method, Carve): pick_layers(method.layers, vlm.n_layers)     # which must exist
-            if self.by and (why := why_no_view(method)): self.unfit[name] = why
+            if self.by and (why := why_no_crop(method)): self.unfit[name] = why
             try: check_needs(vlm, method)
             except UnsupportedError as e: self.unfit[name] = str(e)
         self.fresh()
@@ -123,7 +123,7 @@ class SampleEvaluator:
         if self.vlm.answers: self.vlm.answers.clear()
         if self.vlm.shared: self.vlm.shared.forget()
 
-    def __call__(self, unit): # `Task`s about one picture
+    def __call__(self, unit): # `Task`s about one image
         "The lines of each sample; captures are shared in the same way whichever methods are left"
         self.fresh()
         with self.vlm.sharing(), self.vlm.remembering():
@@ -209,15 +209,15 @@ def make_protocol(evaluator) -> dict: # plain values
     return protocol
 
 # %% ../../nbs/library/runs/02_runner.ipynb #0d6cd3c5
-def _picture_name(image):
-    "A name of the picture of a record, found without opening it"
+def _image_name(image):
+    "A name of the image of a record, found without opening it"
     return image if isinstance(image, (str, Path)) or callable(image) else id(image)
 
-def format_power(n, others=1, pictures=None) -> str: # questions, methods compared with the first, pictures (None: n)
-    "The smallest difference that so many questions can show; questions on one picture count as one, as in the tests"
+def format_power(n, others=1, images=None) -> str: # questions, methods compared with the first, images (None: n)
+    "The smallest difference that so many questions can show; questions on one image count as one, as in the tests"
     alpha = .05/max(others, 1)
-    units = min(n, pictures or n)
-    asked = f'{n} questions on {units} pictures' if units < n else n
+    units = min(n, images or n)
+    asked = f'{n} questions on {units} images' if units < n else n
     if 2*.5**units >= alpha: return f'n = {asked} is too few: no difference between two methods can become significant.'
     least = 100*detectable(units, .5, .3, alpha=alpha)
     if least > 100: return f'n = {asked} is few: hardly any difference between two methods can become significant.'
@@ -228,10 +228,10 @@ def format_power(n, others=1, pictures=None) -> str: # questions, methods compar
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9b99
 RUN_PRESETS = dict(paper=dict(image_tokens=256, max_new_tokens=32))
 
-def picture_units(data) -> list: # of lists of `Task`s
-    "Questions about one picture that stand together"
+def image_units(data) -> list: # of lists of `Task`s
+    "Questions about one image that stand together"
     tasks = [Task(at, record) for at, record in enumerate(data)]
-    return [[*unit] for _, unit in groupby(tasks, lambda task: _picture_name(task.record.image))]
+    return [[*unit] for _, unit in groupby(tasks, lambda task: _image_name(task.record.image))]
 
 def local_engine(evaluator, units): # yields lists of lines
     "Measure by the model in this process"
@@ -246,8 +246,8 @@ class RunPlan:
 
     def power(self) -> str:
         "The smallest difference that the run can show, in a sentence"
-        pictures = len({_picture_name(r.image) for r in self.data})
-        return format_power(len(self.data), len(self.config.methods) - 1, pictures)
+        images = len({_image_name(r.image) for r in self.data})
+        return format_power(len(self.data), len(self.config.methods) - 1, images)
 
     def questions(self) -> dict:
         "Which questions, and how they are scored, for the protocol"
@@ -272,7 +272,7 @@ def open_store(plan, out, protocol) -> Iterator[RunStore]: # of `make_protocol`
     "The store of a planned run, new or with the lines it holds already; it is closed after the block"
     options = plan.config.options
     part, parts = options.part
-    bar = Bar(plan.data, 'reading pictures', delay=2, disable=not options.progress, unit='sample', file=sys.stderr)
+    bar = Bar(plan.data, 'reading images', delay=2, disable=not options.progress, unit='sample', file=sys.stderr)
     store = RunStore(
         out, dict(data=plan.questions()) | protocol, sample_keys(bar), MAY_CHANGE, options.retry, options.force,
         f'-{part}' if parts > 1 else '')
@@ -285,7 +285,7 @@ def measure(plan, store, engine, worker): # what `ready` of the engine yields
     part, parts = options.part
     store.add(unsupported_lines(worker.unfit))
     wanted = [m for m in plan.config.methods if m not in worker.unfit]
-    units = picture_units(plan.data)[part::parts]
+    units = image_units(plan.data)[part::parts]
     left = []
     for unit in units:
         tasks = [t._replace(methods=[m for m in wanted if (t.record.id, m) not in store.done]) for t in unit]
@@ -309,7 +309,7 @@ def evaluate(
     log.info(plan.power())
     if '://' in (options.answer_by or ''):
         far = open_answerer(options.answer_by, options.answer_key)
-        log.warning(f'Pictures leave this machine: {far.name} answers.')
+        log.warning(f'Images leave this machine: {far.name} answers.')
     ready = getattr(engine, 'ready', None)
     with ready(model, plan.config) if ready else nullcontext(SampleEvaluator(model, plan.config)) as worker:
         with open_store(plan, out, worker.protocol) as store: measure(plan, store, engine, worker)

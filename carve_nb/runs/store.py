@@ -56,7 +56,7 @@ def to_line(record) -> str:
 # %% ../../nbs/library/runs/00_store.ipynb #08ce7823
 FAILED = 'error', 'oom', 'refused', 'timeout', 'malformed' # statuses of samples that may have an answer next time
 _STATUSES = 'ok', 'skipped', 'unsupported', *FAILED
-_NUMBERS = 'score', 'hit', 'touch', 'auroc', 'iou', 'confidence', 'calls', 'seconds'     # of a line, where it has them
+_NUMBERS = 'score', 'hit', 'pointing', 'auroc', 'iou', 'confidence', 'calls', 'seconds'     # of a line, where it has them
 
 def _named_methods(protocol) -> set:
     "The methods whose lines a run may contain; empty for a study"
@@ -224,7 +224,7 @@ def _set_aside(folder) -> Path: # the new folder
 class RunStore:
     "A run that is being written; lines of the same run that the folder holds already are kept"
     def __init__(self, out, protocol, # folder; plain values that all answers depend on
-        keys={}, # id -> key of the question with its truth and picture, key of the picture; where they are known
+        keys={}, # id -> key of the question with its truth and image, key of the image; where they are known
         free=(), # fields of `protocol` that may differ between two sessions
         retry=False, force=False, # measure failures again; move another run in the folder into a subfolder
         part=''): # of the samples, where several processes share the folder
@@ -286,7 +286,7 @@ class RunStore:
         fits = line.get('key') == self.keys[id][0]
         if line['status'] == 'ok' and not fits:
             raise RunError(
-                f'{self.folder} holds an answer to another question: question, answer, true region or picture of '
+                f'{self.folder} holds an answer to another question: question, answer, true region or image of '
                 f'{id!r} has changed since. {ELSE}')
         return fits
 

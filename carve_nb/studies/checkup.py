@@ -28,7 +28,7 @@ from ..core.plotting import panels_html
 from ..core.stats import difference, expanded_ends, mean_interval, rounded
 from ..data.datasets import load_benchmark
 from ..data.drawing import SIZE
-from ..data.eye_test import CHANCE, LARGEST, SEEDS, SMALLEST, STEPS, eye_picture, eye_question, picture_side, share
+from ..data.eye_test import CHANCE, LARGEST, SEEDS, SMALLEST, STEPS, eye_image, eye_question, image_side, share
 from ..data.scenes import make_scene
 from ..formulas.depth import head_mean_rows
 from ..formulas.clutter import entropy
@@ -47,7 +47,7 @@ SIZES = np.log2(share(np.arange(SMALLEST + 1)))     # of the steps
 PRIOR = np.meshgrid(np.arange(SIZES[-1] - 1, SIZES[0] + 1, .125), [1.5, 3., 6., 12.], [.55, .7, .8, .88, .94, .98], indexing='ij')
 
 def right_share(x, threshold, slope, ceiling, chance):
-    "Share of right answers at the size x, log2 of the thing's side over the picture's"
+    "Share of right answers at the size x, log2 of the thing's side over the image's"
     return chance + (ceiling - chance)/(1 + np.exp(-slope*(x - threshold)))
 
 def fit_curves(right, wrong, chance) -> tuple: # [..., arms, steps] right and wrong answers; [..., arms], [...], [...]
@@ -102,14 +102,14 @@ def _share_right(scores):
     return rounded(mean_interval(scores), 3) if len(scores) else None
 
 def measure_gains(lines, other, word) -> dict: # of a run; method that is `OTHER`; arm that reads the row of a word
-    "Differences on the same questions, one thing changed at a time, and how often the strongest patch touches the region"
+    "Differences on the same questions, one thing changed at a time, and how often the strongest patch points at the region"
     table = score_table(lines, other)
     def gain(a, b):
         both = table.reindex(columns=[a, b]).dropna().to_numpy()
         return rounded(difference(*both.T), 3) if len(both) else None
     return dict(
         gain={a: gain(a, 'none') for a in table if a != 'none'},
-        touch=_share_right(np.array([line.get('touch') for line in lines if line['method'] == 'lookup'], float)),
+        pointing=_share_right(np.array([line.get('pointing') for line in lines if line['method'] == 'lookup'], float)),
         row=gain(word, OTHER if word == 'lookup' else 'lookup'), sentence=gain('carve:suffix=None', 'carve'),
         division=gain('carve', 'question-only'), cut=gain('oracle', 'lookup'))
 
@@ -121,7 +121,7 @@ def judge(found, word) -> dict: # as `measure_gains` has them
     best = found['gain'].get('oracle')     # None: no true region is known
     if best and not above(best): return dict(verdict='nothing to gain', use='none')
     if above(found['row']): return dict(verdict='the row is wrong', use=word if word in helps else use)
-    if found['touch'] and found['touch'][0] >= .9 and above(found['cut']): return dict(verdict='the cut is wrong', use=use)
+    if found['pointing'] and found['pointing'][0] >= .9 and above(found['cut']): return dict(verdict='the cut is wrong', use=use)
     return dict(verdict='not told at this n', use=use)
 
 def fit_arms(table, chance) -> dict: # of `score_table`
@@ -166,10 +166,10 @@ def family_figures(vlm) -> dict: # 'eager': largest difference; 'square': [found
     rows = check.why if check.rows is None else float(f'{check.rows:.1e}')
     return dict(eager=rows, square=[check.found, check.planted] if check.planted else check.why)
 
-def seen_sides(vlm, canvas=SIZE) -> dict: # side of a picture -> [image tokens of all views, side in pixels as the model sees it]
-    "What the processor makes of square pictures, by the view that shows them finest"
+def seen_sides(vlm, canvas=SIZE) -> dict: # side of an image -> [image tokens of all crops, side in pixels as the model sees it]
+    "What the processor makes of square images, by the crop that shows them finest"
     found, tower = {}, vlm.model.config.vision_config
-    for side in sorted({picture_side(k, canvas=canvas)[0] for k in range(SMALLEST + 1)}):
+    for side in sorted({image_side(k, canvas=canvas)[0] for k in range(SMALLEST + 1)}):
         prompt = vlm.prompt(Image.new('RGB', (side, side)), 'What is it?')
         spans, cell = prompt.spans, tower.patch_size*getattr(tower, 'spatial_merge_size', 1)
         if not (vlm.family.cross or 'image_grid_thw' in prompt.inputs):
@@ -190,8 +190,8 @@ def look_widths(vlm) -> list: # [calm, cluttered, all patches alike]
     "Bits of a look at chapter 2's scene: last position, first step, mean of the layers that the paper reads"
     bits = []
     for clutter in (0, 1):
-        scene = make_scene(145, 'heldout', texture=clutter, colour=clutter/2)
-        rows = vlm.capture(scene.image, scene.query('digit').question, suffix=SHORT_ANSWER)
+        scene = make_scene(145, 'heldout', texture=clutter, color=clutter/2)
+        rows = vlm.capture(scene.image, scene.question('digit').question, suffix=SHORT_ANSWER)
         own = head_mean_rows(rows)[rows.places('paper')]
         bits.append(entropy(own).mean())
     return rounded([*bits, np.log2(own.shape[-1])], 3)
@@ -202,7 +202,7 @@ def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple: # [M, L, 
     return np.stack([head_mean_rows(r) for r in rows]), rows[0].raster()
 
 def general_share(vlm) -> float:
-    "The share of the variance of general maps under ten instructions that belongs to place and picture"
+    "The share of the variance of general maps under ten instructions that belongs to place and image"
     images = [make_scene(seed, 'heldout').image for seed in GENERAL]
     turned = [image.transpose(Image.Transpose.ROTATE_180) for image in images]
     def maps(images): return np.concatenate([instruction_maps(vlm, o, TEN_INSTRUCTIONS)[0] for o in images], 1)
@@ -256,10 +256,10 @@ def check_row(path) -> str: # of `row.json`; a sentence: what was checked
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #b212f3e6
 VERDICTS = {
-    'nothing to gain': 'Nothing to gain: even the true region, magnified, is not answered better than the whole picture.',
+    'nothing to gain': 'Nothing to gain: even the true region, magnified, is not answered better than the whole image.',
     'the row is wrong': 'The row is wrong: with the same layers and the same cut, the row of a word does better than the '
                         'last position.',
-    'the cut is wrong': 'The cut is wrong: the map touches the thing in nine of ten pictures, and the true region still '
+    'the cut is wrong': 'The cut is wrong: the map points at the thing in nine of ten images, and the true region still '
                         'does better.',
     'not told at this n': 'Not told at this n: there is something to gain, and neither the row nor the cut is surely what '
                           'holds it back.',
@@ -271,11 +271,11 @@ def code_to_use(reads, use) -> str: # row and layers of `lookup`; an arm, or Non
     row = {'lookup': reads['row'], OTHER: 'noun' if reads['row'] == 'last' else 'last'}.get(use)
     made = {
         None: '', 'none': 'vlm.ask', 'question-only': "make_method('question-only')", 'carve': 'Carve()',
-        'carve:suffix=None': 'Carve(suffix=None)'}.get(use, f'Lookup(row={row!r}, layers={reads["layers"]})')
+        'carve:suffix=None': 'Carve(suffix=None)'}.get(use, f'Lookup(query={row!r}, layers={reads["layers"]})')
     return made and f'{made}({"" if use == "none" else "vlm, "}image, question)'
 
 def format_size(e) -> str: # [value, low, high] of a threshold
-    "A threshold in per cent of the picture's side; a bound where the sizes reach no further"
+    "A threshold in per cent of the image's side; a bound where the sizes reach no further"
     if e[0] > SIZES[0]: return f'above {100*LARGEST:.0f}'
     if e[0] < SIZES[-1]: return f'below {100*share(SMALLEST):.1f}'
     return '{:.1f} [{:.1f}, {:.1f}]'.format(*(100*2**v for v in e))
@@ -285,8 +285,8 @@ def format_points(e) -> str: # [value, low, high]
     return '{:+.0f} [{:+.0f}, {:+.0f}]'.format(*(100*v for v in e)) if e else ''
 
 def seen_thing(e, kind, sides) -> tuple: # threshold; of question; of `seen_sides`
-    "Pixels of the thing as the model sees it, image tokens, and how large the picture is shown"
-    side, _ = picture_side((SIZES[0] - e[0])*STEPS, kind)
+    "Pixels of the thing as the model sees it, image tokens, and how large the image is shown"
+    side, _ = image_side((SIZES[0] - e[0])*STEPS, kind)
     near = min(sides, key=lambda k: abs(int(k) - side))
     tokens, seen = sides[near]
     scale = seen/int(near)
@@ -296,9 +296,9 @@ def draw_smallest(kind, f) -> str: # of question; of `measure_kind`; HTML
     "The smallest thing that is read alone and in the best other way, side by side"
     read, panels = f['threshold'], {}
     best = f['use'] if f['use'] != 'none' else min({*read} - {'none', 'random', 'oracle'}, key=read.get)
-    for name, arm in (('whole picture', 'none'), (best, best)):
+    for name, arm in (('whole image', 'none'), (best, best)):
         step = np.clip(STEPS*(SIZES[0] - read[arm][0]), 0, SMALLEST)
-        panels[f'{name}: {format_size(read[arm]).split(" [")[0]} %'] = eye_picture(SEEDS[0], float(step), kind)
+        panels[f'{name}: {format_size(read[arm]).split(" [")[0]} %'] = eye_image(SEEDS[0], float(step), kind)
     return panels_html(panels, 'The smallest thing that is read, in % of the side, alone and with a second look.', width=270)
 
 def place(size) -> int: # log2 of a share
@@ -324,10 +324,10 @@ def plan_test(vlm, kinds, canvas) -> dict: # for the protocol
     "What is asked, which row `lookup` reads and why, and the method that reads another"
     own, profile = Lookup().settled(vlm), find_profile(vlm)
     layers = '' if own.layers is None else f':layers={json.dumps(own.layers, separators=(",", ":"))}'
-    why = f'profile of {profile.n} pictures, {"sure" if profile.sure else "not sure"}' if profile else 'no profile'
+    why = f'profile of {profile.n} images, {"sure" if profile.sure else "not sure"}' if profile else 'no profile'
     return dict(
         kinds=list(kinds), seeds=[SEEDS[0], SEEDS[-1]], canvas=canvas,
-        other=f'lookup:row={"noun" if own.row == "last" else "last"}{layers}', sizes=[LARGEST, STEPS, SMALLEST],
+        other=f'lookup:query={"noun" if own.row == "last" else "last"}{layers}', sizes=[LARGEST, STEPS, SMALLEST],
         reads=dict(row=own.row, layers=own.layers, why=why))
 
 def ask_ladders(store, evaluator, arms, test, n, ids): # of `plan_test`; `ids` is filled; yields lists of lines
@@ -351,7 +351,7 @@ def time_question(evaluator, canvas) -> float: # minutes
 
 def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
     data=None, n=N, # a folder of questions of your own; questions of each kind, 2 to 1000
-    kinds=tuple(CHANCE), canvas=SIZE, # of question; least side of a picture
+    kinds=tuple(CHANCE), canvas=SIZE, # of question; least side of an image
     progress=True) -> dict: # show bar and estimate? the row
     "Examine a model: run, `row.json` and `checkup.html` in a folder; what is finished is not measured again"
     data = data and load_benchmark(data)     # an error before the work

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLUTTER', 'BANDS', 'column', 'check_attending', 'layer_facts', 'convergence_samples', 'band_facts',
-           'measure_convergence', 'mean_estimate', 'picture_means', 'layer_ticks', 'plot_line', 'annotate_cells',
+           'measure_convergence', 'mean_estimate', 'image_means', 'layer_ticks', 'plot_line', 'annotate_cells',
            'scene_of', 'outer_thirds', 'by_clutter', 'plot_clutter', 'plot_depth', 'plot_share', 'plot_auroc',
            'plot_layer_distances', 'plot_convergence', 'clutter_effects', 'layer_table', 'band_scores', 'band_table',
            'summarize_convergence']
@@ -24,17 +24,17 @@ from ..core.correlation import spearman
 from ..core.errors import CarveError, StatisticsError
 from ..core.plotting import plot_band, plot_style
 from ..core.saliency import patch_cover, pick_layers
-from ..core.stats import Estimate, auroc, corrected, mean_interval, paired_effect, picture_places, rounded
+from ..core.stats import Estimate, auroc, corrected, mean_interval, paired_effect, image_places, rounded
 from ..data.records import image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..core.text import SHORT_ANSWER
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #3b4283a3
 def check_attending(vlm):
-    "Raise an error unless every layer has rows of attention on the picture, since a study compares all layers"
+    "Raise an error unless every layer has rows of attention on the image, since a study compares all layers"
     if list(vlm.layers) == list(range(vlm.n_layers)): return
     raise StatisticsError(
-        f'Only layers {list(vlm.layers)} of {vlm.n_layers} of this model have rows on the picture; layers are compared '
+        f'Only layers {list(vlm.layers)} of {vlm.n_layers} of this model have rows on the image; layers are compared '
         'here over the whole depth.')
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #cd665a9b
@@ -64,7 +64,7 @@ def convergence_samples(n):
     def endless():
         for seed in count():
             for name, knob in CLUTTER.items():
-                s = to_sample(make_scene(seed, texture=knob, colour=knob), kinds[seed % len(kinds)])
+                s = to_sample(make_scene(seed, texture=knob, color=knob), kinds[seed % len(kinds)])
                 if s: yield replace(s, id=f'{s.id}-{name}')
     return islice(endless(), n)
 
@@ -97,21 +97,21 @@ def mean_estimate(x) -> Estimate:
     "The mean of some numbers with its interval, not in per cent"
     return Estimate(*mean_interval(x), len(x))
 
-def picture_means(records, *keys, unit=image_key_of) -> np.ndarray: # from the outside in; record -> what counts once
-    "One entry of all records that have it, [n, ...], a row for each picture: the mean over its records"
+def image_means(records, *keys, unit=image_key_of) -> np.ndarray: # from the outside in; record -> what counts once
+    "One entry of all records that have it, [n, ...], a row for each image: the mean over its records"
     rows = [(unit(r), r) for r in records]
     for k in keys: rows = [(name, r[k]) for name, r in rows if r.get(k) is not None]
     if not rows:
         raise CarveError(f'None of {len(records)} records has {"/".join(keys)}; some of it needs samples with a region')
     names, values = zip(*rows)
-    return np.array([np.mean([values[i] for i in at], 0) for at in picture_places(names)])
+    return np.array([np.mean([values[i] for i in at], 0) for at in image_places(names)])
 
 def layer_ticks(n): # layers
     "Every layer, or every fourth of a deep model"
     return range(0, n, 1 if n < 13 else 4)
 
 def plot_line(ax, values, label=None, color='C0', marker='o', spread=True, clusters=None):
-    "A mean by layer [n, L] with its interval; `spread`: and the middle 80 %; `clusters`: the picture of each sample"
+    "A mean by layer [n, L] with its interval; `spread`: and the middle 80 %; `clusters`: the image of each sample"
     x = range(values.shape[1])
     means = [mean_interval(v, clusters=clusters) for v in values.T]
     plot_band(ax, x, means, color, .35, label=label, marker=marker, ms=3, lw=1.2)
@@ -128,7 +128,7 @@ def scene_of(record):
     "The unit that a record is counted under: the scene, if the records have it on both backgrounds"
     return record['id'].rpartition('-')[0] if record.get('clutter') else image_key_of(record)
 
-column = partial(picture_means, unit=scene_of) # of a list over layers
+column = partial(image_means, unit=scene_of) # of a list over layers
 
 def outer_thirds(records, key) -> tuple: # of a number
     "The records of its lowest third, and those of its highest"
@@ -152,14 +152,14 @@ def plot_clutter(ax, records, key, label='{}'):
 def plot_depth(ax, records):
     "Entropy by layer, easy and cluttered"
     plot_clutter(ax, records, 'entropy', '{}, n = {}')
-    ax.axhline(math.log2(max(r['patches'] for r in records)), color='grey', ls='--', lw=.8)
+    ax.axhline(math.log2(max(r['patches'] for r in records)), color='gray', ls='--', lw=.8)
     ax.set(ylabel='entropy of the last row, bits', ylim=(0, None), title='entropy (dashed: no preference)')
 
 def plot_share(ax, records):
     "Share of attention inside the true region, by layer"
     seen = [r for r in records if 'share' in r]
     plot_clutter(ax, seen, 'share')
-    ax.axhline(np.mean([r['area'] for r in seen]), color='grey', ls='--', lw=.8)
+    ax.axhline(np.mean([r['area'] for r in seen]), color='gray', ls='--', lw=.8)
     ax.set(ylabel='share inside the region', ylim=(0, None), title='in the true region (dashed: its area)')
 
 # %% ../../nbs/library/studies/05_convergence.ipynb #749b0b9f
@@ -168,7 +168,7 @@ def plot_auroc(ax, records):
     last = column(records, 'auroc')
     plot_line(ax, last, f'last position, n = {len(last)}')
     plot_line(ax, column(records, 'auroc_question'), "question's words", 'C2', '^')
-    ax.axhline(.5, color='grey', ls='--', lw=.8)
+    ax.axhline(.5, color='gray', ls='--', lw=.8)
     ax.set(ylabel='AUROC', ylim=(0, 1.02), title='target patches (dashed: chance)')
     ax.legend(loc='lower right')
 
@@ -200,7 +200,7 @@ def clutter_effects(records, key='entropy') -> tuple: # of a list over layers
         after, before = (np.array([part[k] for k in both]).T for part in (cluttered, easy))
         effects = list(map(paired_effect, after, before))
     elif (n := len(set(map(scene_of, records)))) < 10:
-        raise CarveError(f'{n} are too few pictures for the effect of clutter on the {key}; 10 are the least')
+        raise CarveError(f'{n} are too few images for the effect of clutter on the {key}; 10 are the least')
     else: effects = [spearman(column(records, 'texture'), layer) for layer in column(records, key).T]
     return corrected(effects), bool(both)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENTROPY_GRID', 'ATTENTION_MAPS', 'ENTROPY_STEPS', 'BOOTSTRAP_DRAWS', 'FEWEST', 'COVARIATES', 'COMPLEXITY_LABELS',
-           'MAP_COLOURS', 'PAPER_DECILES', 'LEVELS', 'LADDERS', 'MEDIATION_PATHS', 'ask_scene', 'entropy_samples',
+           'MAP_COLORS', 'PAPER_DECILES', 'LEVELS', 'LADDERS', 'MEDIATION_PATHS', 'ask_scene', 'entropy_samples',
            'attention_maps', 'capture_pair', 'layer_bits', 'describe_sample', 'measure_entropy', 'to_dataframe',
            'covariates', 'try_estimate', 'associate', 'plot_deciles', 'plot_accuracy', 'layer_values',
            'plot_layer_entropy', 'plot_layer_rho', 'plot_entropy', 'format_header', 'entropy_associations',
@@ -37,17 +37,17 @@ from .convergence import check_attending, outer_thirds
 # %% ../../nbs/library/studies/01_entropy.ipynb #19509ed7
 ENTROPY_GRID = dict(
     texture=(0, .2, .35, .5, .65, .8, 1.),
-    colour=(0, .02, .06, .15, .5),
+    color=(0, .02, .06, .15, .5),
     kind=('digit', 'exist', 'color'))
 
-def ask_scene(seed, kind, texture, colour):
+def ask_scene(seed, kind, texture, color):
     "A question about a held-out scene; if it has none of this kind, about the scene with a seed larger by a million"
-    sample = to_sample(make_scene(seed, texture=texture, colour=colour), kind)
-    if not sample: return ask_scene(seed + 10**6, kind, texture, colour)
-    return replace(sample, id=f'{sample.id}-t{texture:g}-c{colour:g}')
+    sample = to_sample(make_scene(seed, texture=texture, color=color), kind)
+    if not sample: return ask_scene(seed + 10**6, kind, texture, color)
+    return replace(sample, id=f'{sample.id}-t{texture:g}-c{color:g}')
 
 def entropy_samples(n):
-    "Held-out questions over a grid of texture and colour; 105 questions cover it once"
+    "Held-out questions over a grid of texture and color; 105 questions cover it once"
     for k in range(n):
         yield ask_scene(10_000 + k, **{name: v[k % len(v)] for name, v in ENTROPY_GRID.items()})
 
@@ -55,7 +55,7 @@ def entropy_samples(n):
 ATTENTION_MAPS = ('question', 'instruction', 'contrast')
 
 def attention_maps(q, g, lam=1e-8) -> dict: # `AttentionRows` twice -> name -> [T, L, Nv], as many steps as both have
-    "Question, instruction and contrast map of the first picture, heads averaged; λ of the official code"
+    "Question, instruction and contrast map of the first image, heads averaged; λ of the official code"
     T = min(len(q.attn), len(g.attn))
     A_q, A_g = (merge_heads(r.lay(r.attn[:T])) for r in (q, g))
     return dict(question=A_q, instruction=A_g, contrast=contrast(A_q, A_g, lam))
@@ -79,9 +79,9 @@ def layer_bits(maps) -> dict: # name -> [T, L, Nv]; name -> step -> [L] bits
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #0a77271a
 def describe_sample(sample) -> dict:
-    "Complexity of the picture at 448 x 448 pixels, and its objects where known"
+    "Complexity of the image at 448 x 448 pixels, and its objects where known"
     c = complexity(sample.image.resize((SIZE, SIZE), Image.LANCZOS))
-    facts = dict(kind=sample.kind, T_c=round(c.texture, 6), C_c=round(c.colour, 6))
+    facts = dict(kind=sample.kind, T_c=round(c.texture, 6), C_c=round(c.color, 6))
     sides = [o.box[2] - o.box[0] for o in sample.objects]
     return facts | (dict(objects=len(sides), side=round(float(np.mean(sides)), 2)) if sides else {})
 
@@ -95,10 +95,10 @@ def measure_entropy(vlm, sample) -> dict:
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #354f2d31
 BOOTSTRAP_DRAWS = 400 # of every bootstrap in the studies
-FEWEST = 10 # pictures; fewer carry no correlation and no odds
+FEWEST = 10 # images; fewer carry no correlation and no odds
 COVARIATES = dict(objects='number of objects', side='mean side', tokens='number of image tokens')
-COMPLEXITY_LABELS = dict(T_c='texture $T_c$', C_c='colour $C_c$')
-MAP_COLOURS = {m: CONCEPT_COLORS[concept] for m, concept in zip(ATTENTION_MAPS, ('A_Q', 'A_G', 'contrast'))}
+COMPLEXITY_LABELS = dict(T_c='texture $T_c$', C_c='color $C_c$')
+MAP_COLORS = {m: CONCEPT_COLORS[concept] for m, concept in zip(ATTENTION_MAPS, ('A_Q', 'A_G', 'contrast'))}
 
 def to_dataframe(records, step='last', layers='paper') -> pd.DataFrame:
     "A row for each question: H in bits of the 'first' or 'last' generated token, mean of `pick_layers(layers)`"
@@ -138,25 +138,25 @@ PAPER_DECILES = dict(
     C_c=(.37, .39, .40, .41, .42, .45, .46, .55, .57, .60))
 
 def plot_deciles(ax, t, x): # table of `to_dataframe`; 'T_c' or 'C_c'
-    "Our means for each tenth of the pictures and each map, and the paper's"
+    "Our means for each tenth of the images and each map, and the paper's"
     ax.plot(range(1, 11), PAPER_DECILES[x], 'k--', label='paper (TextVQA, 3B)')
     for m in ATTENTION_MAPS:
         h = t[m] - t[m].min()
         means = bin_means(t[x], h/max(h.max(), 1e-12), 10, clusters=t.image_key)[1]
-        plot_band(ax, np.linspace(1, 10, len(means)), means, MAP_COLOURS[m], label=m)
-    ax.set(xlabel=f'tenth of the pictures by {COMPLEXITY_LABELS[x]}', ylabel='entropy, min-max scaled')
+        plot_band(ax, np.linspace(1, 10, len(means)), means, MAP_COLORS[m], label=m)
+    ax.set(xlabel=f'tenth of the images by {COMPLEXITY_LABELS[x]}', ylabel='entropy, min-max scaled')
     ax.set(ylim=(0, 1), xticks=range(1, 11))
 
 def plot_accuracy(ax, t): # table of `to_dataframe`
     "Accuracy over entropy in six bins, for the three maps; dotted: question map, each kind of question alone"
     for m in ATTENTION_MAPS:
         x, means = bin_means(t[m], t.correct, 6, clusters=t.image_key)
-        plot_band(ax, x, means, MAP_COLOURS[m], scale=100, label=m)
+        plot_band(ax, x, means, MAP_COLORS[m], scale=100, label=m)
     for kind, g in t.groupby('kind'):
         if not 1 < t.kind.nunique() < 5 or len(g) < 24: continue
         x, means = bin_means(g.question, g.correct, 6, 1)
         y = [100*i.value for i in means]
-        ax.plot(x, y, ':', color=MAP_COLOURS['question'])
+        ax.plot(x, y, ':', color=MAP_COLORS['question'])
         ax.annotate(kind, (x[-1], y[-1]), (3, 0), textcoords='offset points', fontsize=6, va='center')
         ax.set_title('dotted: question map, each kind alone')
     ax.set(xlabel='entropy, bits (times 0.69: nats)', ylabel='accuracy, %', ylim=(0, 100))
@@ -167,12 +167,12 @@ def layer_values(records, m, step='last') -> np.ndarray: # of `measure_entropy`;
     return np.array([r['H'][m][step] for r in records])
 
 def plot_layer_entropy(ax, records):
-    "Entropy by layer for the calmest and the busiest third of the pictures"
+    "Entropy by layer for the calmest and the busiest third of the images"
     for style, third in zip(('--', '-'), outer_thirds(records, 'T_c')):
-        pictures = [image_key_of(r) for r in third]
+        images = [image_key_of(r) for r in third]
         for m in ATTENTION_MAPS:
-            means = [mean_interval(h, BOOTSTRAP_DRAWS, clusters=pictures) for h in layer_values(third, m).T]
-            plot_band(ax, range(len(means)), means, MAP_COLOURS[m], ls=style)
+            means = [mean_interval(h, BOOTSTRAP_DRAWS, clusters=images) for h in layer_values(third, m).T]
+            plot_band(ax, range(len(means)), means, MAP_COLORS[m], ls=style)
     ax.set(xlabel='layer', ylabel='entropy, bits', title='calm third dashed, busy third solid')
     nats = lambda bits: bits*math.log(2), lambda nats: nats/math.log(2)
     ax.secondary_yaxis('right', functions=nats).set_ylabel('nats')
@@ -184,7 +184,7 @@ def plot_layer_rho(ax, records, x): # 'T_c' or 'C_c'
     for m in ATTENTION_MAPS:
         by_layer = [try_estimate(spearman, [r[x] for r in records], h, **how) for h in layer_values(records, m).T]
         rho = {l: e for l, e in enumerate(by_layer) if e is not None}
-        if rho: plot_band(ax, list(rho), rho.values(), MAP_COLOURS[m], label=m)
+        if rho: plot_band(ax, list(rho), rho.values(), MAP_COLORS[m], label=m)
         limit = min(1, max([limit, *(1.1*abs(v) for e in rho.values() for v in e)]))
     band = pick_layers('paper', len(by_layer))
     ax.axvspan(band[0] - .4, band[-1] + .4, color='.9', zorder=0)
@@ -231,7 +231,7 @@ def summarize_entropy(records) -> list:
     "Correlations of complexity with entropy, and odds of a right answer, in tables"
     t, head = to_dataframe(records), format_header(records)
     if t.image_key.nunique() < FEWEST:
-        return [head, f'Too few to say: {t.image_key.nunique()} pictures carry no correlation of complexity, entropy '
+        return [head, f'Too few to say: {t.image_key.nunique()} images carry no correlation of complexity, entropy '
             f'and accuracy; {FEWEST} are the least, some hundreds show it.']
     known = [COVARIATES[c] for c in covariates(t)]
     fixed = join_words(['kind of question']*(t.kind.nunique() > 1) + known) or 'nothing'
@@ -244,8 +244,8 @@ def summarize_entropy(records) -> list:
         f'deviation given {fixed}', pd.DataFrame(found).T, pd.DataFrame({'right, %': thirds})]
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #900e27cb
-LEVELS = dict(texture=(0, .25, .5, .75, 1.), colour=(0, .02, .06, .15, .5))
-LADDERS = dict(texture=dict(colour=.06), colour=dict(texture=.25), both={}) # what rises: what stays
+LEVELS = dict(texture=(0, .25, .5, .75, 1.), color=(0, .02, .06, .15, .5))
+LADDERS = dict(texture=dict(color=.06), color=dict(texture=.25), both={}) # what rises: what stays
 
 def intervention_samples(n, start=0):
     "The same objects, question and answer on five backgrounds; 45 have one question of each kind and ladder"
@@ -304,7 +304,7 @@ def plot_paths(ax, t): # table of `to_dataframe`
         effects = try_estimate(mediation, *(clutter_levels(t, c, ladder) for c in (m, 'correct'))) or {}
         rows[f'{ladder}: {m}'] = [effects.get(k) for k in parts]
     def style(name, k):
-        return dict(color=MAP_COLOURS[name.split()[-1]], marker='sDo'[k], mfc=None if k == 2 else 'w')
+        return dict(color=MAP_COLORS[name.split()[-1]], marker='sDo'[k], mfc=None if k == 2 else 'w')
     plot_forest(ax, rows, parts, scale=100, style=style)
     ax.set(xlabel='effect on accuracy of going from calm to busy, points')
 
@@ -318,7 +318,7 @@ def plot_intervention(records) -> Figure:
         axes = top.subplots(1, 3, sharey=True)
         accuracy, forest = low.subplots(1, 2)
         for ax, ladder, color in zip(axes, LADDERS, (pal[3], pal[4], '.2')):
-            for m in ATTENTION_MAPS: plot_levels(ax, clutter_levels(t, m, ladder), MAP_COLOURS[m], label=m)
+            for m in ATTENTION_MAPS: plot_levels(ax, clutter_levels(t, m, ladder), MAP_COLORS[m], label=m)
             plot_levels(accuracy, clutter_levels(t, 'correct', ladder), color, 100, label=ladder)
             ax.axhline(0, color='.5', lw=.6)
             n = len(clutter_levels(t, 'question', ladder))

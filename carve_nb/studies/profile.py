@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'SHAPES', 'LABELS', 'LABEL_WORDS', 'CALIBRATION_GRID', 'row_maps', 'row_agreement', 'scene_questions',
-           'picture_questions', 'profile_questions', 'best_cell', 'Look', 'look_at', 'sink_figure', 'touch_gain',
-           'profile_model', 'kind_questions', 'touch_by_kind', 'word_sample', 'mixed_questions', 'collect_case',
+           'image_questions', 'profile_questions', 'best_cell', 'Look', 'look_at', 'sink_figure', 'pointing_gain',
+           'profile_model', 'kind_questions', 'pointing_by_kind', 'word_sample', 'mixed_questions', 'collect_case',
            'replay', 'kind_weights', 'score_rules', 'choose_thresholds', 'try_thresholds', 'add_thresholds']
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000004
@@ -26,27 +26,27 @@ from ..core.saliency import Saliency, patch_cover
 from ..core.stats import difference, mean_interval, rounded
 from ..data.datasets import load_benchmark
 from ..data.scoring import score_answer
-from ..data.records import Absent, Record, folder_pictures
+from ..data.records import Absent, Record, folder_images
 from ..data.scenes import make_scene, samples
 from ..formulas.agreement import layer_agreement, rank_patches
 from ..method.auto import CarveAuto, map_evidence
-from ..method.profiles import short_name, ROWS, ModelProfile, word_row
+from ..method.profiles import short_name, QUERIES, ModelProfile, query_in
 from ..models.image_tokens import ImageSpan
 from ..models.prompts import SHORT_ANSWER, unknown_words
 from ..models.model import weights_key
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
 def row_maps(rows) -> np.ndarray: # `AttentionRows` -> [R, L, gh, gw]
-    "The map of each of `ROWS` in each layer"
-    return np.stack([rows.maps(query=word_row(rows, row)).cpu().numpy() for row in ROWS])
+    "The map of each of `QUERIES` in each layer"
+    return np.stack([rows.maps(query=query_in(rows, row)).cpu().numpy() for row in QUERIES])
 
-def row_agreement(maps) -> np.ndarray: # [K, R, L, ...] under K questions about one picture -> [R, L]
+def row_agreement(maps) -> np.ndarray: # [K, R, L, ...] under K questions about one image -> [R, L]
     "`layer_agreement` of every row"
     ranks = rank_patches(maps.reshape(*maps.shape[:3], -1))
     return np.array([layer_agreement(R) for R in ranks.swapaxes(0, 1)])
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b200000b
-QUESTIONS = ('What colour is the car?', 'What is written on the sign?', 'What is next to the window?',
+QUESTIONS = ('What color is the car?', 'What is written on the sign?', 'What is next to the window?',
              'What is behind the tree?')
 SHAPES = [f'What digit is on the {name}?' for name in ('red circle', 'blue cross', 'green square', 'yellow star')]
 
@@ -56,22 +56,22 @@ def scene_questions(n=40, start=0) -> list: # of `Record`s
     return [Record(f'{s.name}-{o.name}', s.image, f'What digit is on the {o.name}?', [str(o.digit)], boxes=[o.box], kind='digit',
                    image_key=s.name) for s in scenes for o in s.objects[:4]]
 
-def picture_questions(images, questions=QUESTIONS) -> list: # paths or PIL pictures; -> of `Record`s
-    "The same questions about each picture"
+def image_questions(images, questions=QUESTIONS) -> list: # paths or PIL images; -> of `Record`s
+    "The same questions about each image"
     return [Record(f'{i}-{q}', image, q, [], kind='any', image_key=str(i)) for i, image in enumerate(images) for q in questions]
 
 def profile_questions(vlm, n=40, folder=None) -> list: # of `Record`s
-    """Several questions about each of n pictures: scenes of ours, or those of a folder with its own questions.jsonl.
+    """Several questions about each of n images: scenes of ours, or those of a folder with its own questions.jsonl.
 
     Without it `QUESTIONS`, or `SHAPES` for a model that does not know their words, as those of this package."""
     if folder is None: return scene_questions(n)
     if (Path(folder)/'questions.jsonl').is_file():
-        data = load_benchmark(Path(folder)/'questions.jsonl')   # warns of pictures that are not there
+        data = load_benchmark(Path(folder)/'questions.jsonl')   # warns of images that are not there
         records = [r for r in data if not isinstance(r.image, Absent)]
         first = list(dict.fromkeys(str(r.image) for r in records))[:n]
         return [r for r in records if str(r.image) in first]
     words = SHAPES if unknown_words(vlm.tokenizer, ' '.join(QUESTIONS)) else QUESTIONS
-    return picture_questions(folder_pictures(folder)[:n], words)
+    return image_questions(folder_images(folder)[:n], words)
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b200000d
 def best_cell(agreement) -> tuple: # [R, L] -> (row, places of its layers)
@@ -83,74 +83,74 @@ def best_cell(agreement) -> tuple: # [R, L] -> (row, places of its layers)
 @dataclass
 class Look:
     "What every row shows in every layer under one question"
-    picture: int # place of the picture
+    image: int # place of the image
     kind: str # of question
     maps: np.ndarray # [R, L, gh, gw]
-    size: tuple # (W, H) of the picture
+    size: tuple # (W, H) of the image
     raster: ImageSpan # where the maps lie
     box: tuple # (x0, y0, x1, y1), or None where it is not known
 
-    def touch(self, values) -> bool: # [gh, gw]
+    def points_at(self, values) -> bool: # [gh, gw]
         "Whether the strongest patch of a map overlaps the box"
-        return Saliency(values, self.size, self.raster.box).touch(self.box)
+        return Saliency(values, self.size, self.raster.box).points_at(self.box)
 
-    def touch_of(self, cell) -> bool: # row, or row and places of layers
+    def pointing_of(self, cell) -> bool: # row, or row and places of layers
         "Whether the strongest patch of the mean of some maps overlaps the box"
-        return self.touch(self.maps[cell].mean(0))
+        return self.points_at(self.maps[cell].mean(0))
 
-    def touches(self) -> list: # [R, L]
-        "`touch` of each map"
-        return [[self.touch(v) for v in row] for row in self.maps]
+    def pointing_rates(self) -> list: # [R, L]
+        "`pointing` of each map"
+        return [[self.points_at(v) for v in row] for row in self.maps]
 
-def look_at(vlm, samples, picture=0) -> tuple: # about one picture; its place; `Look`s, layers that attend to it
-    "The rows of a picture under its questions"
+def look_at(vlm, samples, background=0) -> tuple: # about one image; its place; `Look`s, layers that attend to it
+    "The rows of an image under its questions"
     image = open_image(samples[0].image)
     with vlm.sharing(): captured = [vlm.capture(image, s.question, suffix=SHORT_ANSWER) for s in samples]
-    looks = [Look(picture, s.kind, row_maps(r), image.size, r.raster(), s.box) for s, r in zip(samples, captured)]
+    looks = [Look(background, s.kind, row_maps(r), image.size, r.raster(), s.box) for s, r in zip(samples, captured)]
     return looks, list(captured[0].layers)
 
-def sink_figure(maps) -> list: # [Nv] of questions about different pictures, in reading order
+def sink_figure(maps) -> list: # [Nv] of questions about different images, in reading order
     "The share of the questions whose peaks fall on one patch, and the mean share of their maps that lies there"
     peaks = [m.argmax() for m in maps]
     patch = np.bincount(peaks).argmax()
     mass = np.mean([m[patch]/max(m.sum(), 1e-30) for m in maps if patch < len(m)])
     return rounded([np.mean(peaks == patch), mass], 4)
 
-def touch_gain(scores, looks) -> list: # [n, R, L] agreement; with boxes; [mean, lower, upper]
-    "Touch of the cell that the other half of the pictures chooses, over that of the last position in all layers"
+def pointing_gain(scores, looks) -> list: # [n, R, L] agreement; with boxes; [mean, lower, upper]
+    "Pointing of the cell that the other half of the images chooses, over that of the last position in all layers"
     cells = [best_cell(scores[1 - half::2].mean(0)) for half in (0, 1)]
-    mine = [s.touch_of(cells[s.picture % 2]) for s in looks]
-    default = [s.touch_of(0) for s in looks]
-    return rounded(difference(mine, default, clusters=[s.picture for s in looks]))
+    mine = [s.pointing_of(cells[s.image % 2]) for s in looks]
+    default = [s.pointing_of(0) for s in looks]
+    return rounded(difference(mine, default, clusters=[s.image for s in looks]))
 
 def profile_model(vlm: VLM, samples: Iterable,
     source: str = 'scenes of this package',   # what the profile says that it was made from
     draws: int = 500,                         # of the bootstrap
     over: Callable = iter,
 ) -> ModelProfile:
-    """The row and layers of a model by agreement; where boxes are known, also how often the peaks touch them.
+    """The row and layers of a model by agreement; where boxes are known, also how often the peaks point at them.
 
-    `samples` have `image`, `question`, `image_key` and perhaps `box`; `over` goes over the pictures, such as a progress bar.
-    Raises `CarveError` if no picture has two questions."""
-    by_picture = groupby(samples, lambda s: s.image_key or str(s.image))
-    pictures = [asked for asked in by_picture.values() if len(asked) > 1]
-    if not pictures: raise CarveError('No picture has two questions: agreement compares what they see in one picture.')
-    key, rounded_key = weights_key(vlm), weights_key(vlm, torch.bfloat16)    # an error before the pictures are read
+    `samples` have `image`, `question`, `image_key` and perhaps `box`; `over` goes over the images, such as a progress bar.
+    Raises `CarveError` if no image has two questions."""
+    by_image = groupby(samples, lambda s: s.image_key or str(s.image))
+    images = [asked for asked in by_image.values() if len(asked) > 1]
+    if not images: raise CarveError('No image has two questions: agreement compares what they see in one image.')
+    key, rounded_key = weights_key(vlm), weights_key(vlm, torch.bfloat16)    # an error before the images are read
     scores, looks = [], []
-    for i, asked in enumerate(over(pictures)):
+    for i, asked in enumerate(over(images)):
         seen, read = look_at(vlm, asked, i)
         scores.append(row_agreement(np.stack([s.maps for s in seen])))
         looks += seen
     scores, rng = np.array(scores), np.random.default_rng(0)
     cell = row, at = best_cell(scores.mean(0))
     again = np.mean([best_cell(rng.choice(scores, len(scores)).mean(0))[0] == row for _ in range(draws)])
-    def table(values): return {k: np.round(v, 4).tolist() for k, v in zip(ROWS, values)}
+    def table(values): return {k: np.round(v, 4).tolist() for k, v in zip(QUERIES, values)}
     boxed = [s for s in looks if s.box is not None]
     return ModelProfile(
-        short_name(vlm), key, len(pictures), [read[i] for i in at], ROWS[row], read, table(scores.mean(0)),
+        short_name(vlm), key, len(images), [read[i] for i in at], QUERIES[row], read, table(scores.mean(0)),
         round(float(again), 3), source, dtype=str(vlm.dtype).removeprefix('torch.'), rounded=rounded_key,
-        touch=table(np.mean([s.touches() for s in boxed], 0)) if boxed else None,
-        gain=touch_gain(scores, boxed) if boxed and len(pictures) > 1 else None,
+        pointing=table(np.mean([s.pointing_rates() for s in boxed], 0)) if boxed else None,
+        gain=pointing_gain(scores, boxed) if boxed and len(images) > 1 else None,
         chance=round(np.mean([(patch_cover(s.raster, s.box) > 0).mean() for s in boxed]), 4) if boxed else None,
         sinks=sink_figure([s.maps[cell].mean(0).ravel() for s in looks]))
 
@@ -159,15 +159,15 @@ def kind_questions(n=40) -> list: # of `Record`s
     "Up to n questions of each kind whose answer stands at one place of a calibration scene"
     return [s for kind in ('digit', 'color', 'shape', 'exist') for s in samples(kind, n, 'calibration') if s.box]
 
-def touch_by_kind(profile, vlm, samples) -> ModelProfile: # with boxes
+def pointing_by_kind(profile, vlm, samples) -> ModelProfile: # with boxes
     "The profile with its `kinds`, measured on some questions"
-    cell = ROWS.index(profile.row), [profile.read.index(layer) for layer in profile.layers]
+    cell = QUERIES.index(profile.row), [profile.read.index(layer) for layer in profile.layers]
     looks, kinds = [look_at(vlm, [s])[0][0] for s in samples], {}
     for kind, of_kind in groupby(looks, 'kind').items():
-        touch = np.mean([s.touches() for s in of_kind], 0).round(4)
-        row, at = np.unravel_index(touch.argmax(), touch.shape)
-        own = np.mean([s.touch_of(cell) for s in of_kind]).round(4)
-        kinds[kind] = [float(own), ROWS[row], profile.read[at], float(touch.max())]
+        pointing = np.mean([s.pointing_rates() for s in of_kind], 0).round(4)
+        row, at = np.unravel_index(pointing.argmax(), pointing.shape)
+        own = np.mean([s.pointing_of(cell) for s in of_kind]).round(4)
+        kinds[kind] = [float(own), QUERIES[row], profile.read[at], float(pointing.max())]
     return replace(profile, kinds=kinds)
 
 # %% ../../nbs/library/studies/19_profile.ipynb #be56a1a1
@@ -175,29 +175,29 @@ LABELS = dict(red=(190, 30, 45), blue=(30, 80, 200), green=(20, 120, 60), black=
 LABEL_WORDS = 'river stone tiger lemon piano clock bread cloud horse chair paper sugar'.split()
 
 def word_sample(image, seed, kind='word') -> Record:
-    """A question about words on coloured labels, drawn on a photograph (path, bytes, PIL picture or array).
+    """A question about words on colored labels, drawn on a photograph (path, bytes, PIL image or array).
 
-    `kind` 'word': the word on a label, whose box is known; 'exist': is there one of a colour; 'count': how many."""
-    picture, chance = open_image(image).copy(), np.random.default_rng(seed)
-    picture.thumbnail((1280, 1280))
-    W, H = picture.size
+    `kind` 'word': the word on a label, whose box is known; 'exist': is there one of a color; 'count': how many."""
+    background, chance = open_image(image).copy(), np.random.default_rng(seed)
+    background.thumbnail((1280, 1280))
+    W, H = background.size
     font = ImageFont.truetype(f'{get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf', max(10, min(W, H)//16))
-    draw, boxes = ImageDraw.Draw(picture), []
+    draw, boxes = ImageDraw.Draw(background), []
     many = int(chance.integers(1, 6)) if kind == 'count' else 3
-    colours, words = chance.permutation(list(LABELS)), chance.permutation(LABEL_WORDS)
-    for field, colour, word in zip(chance.permutation(9)[:many], colours, words):
+    colors, words = chance.permutation(list(LABELS)), chance.permutation(LABEL_WORDS)
+    for field, color, word in zip(chance.permutation(9)[:many], colors, words):
         w, h = (side + font.size//2 for side in font.getbbox(word)[2:])
         x, y = (int(i*side/3 + chance.random()*max(0, side/3 - label))
                 for i, side, label in ((field % 3, W, w), (field//3, H, h)))
         boxes.append((x, y, min(x + w, W), min(y + h, H)))
-        draw.rectangle(boxes[-1], fill=LABELS[colour])
+        draw.rectangle(boxes[-1], fill=LABELS[color])
         draw.text((x + font.size//4, y + font.size//4), word, fill='white', font=font)
     there = chance.random() < .5
     question, answer = dict(
-        word=(f'What word is written on the {colours[0]} label?', str(words[0])),
-        exist=(f'Is there a {colours[0 if there else -1]} label?', 'yes' if there else 'no'),
-        count=('How many coloured labels are there?', str(many)))[kind]
-    return Record(f'{kind}s-{seed}', picture, question, [answer], boxes=boxes[:1] if kind == 'word' else None, kind=kind)
+        word=(f'What word is written on the {colors[0]} label?', str(words[0])),
+        exist=(f'Is there a {colors[0 if there else -1]} label?', 'yes' if there else 'no'),
+        count=('How many colored labels are there?', str(many)))[kind]
+    return Record(f'{kind}s-{seed}', background, question, [answer], boxes=boxes[:1] if kind == 'word' else None, kind=kind)
 
 # %% ../../nbs/library/studies/19_profile.ipynb #7ddb4299
 def mixed_questions(n=60, folder=None) -> list: # of `Record`s
@@ -205,7 +205,7 @@ def mixed_questions(n=60, folder=None) -> list: # of `Record`s
     if folder is None:
         groups = [samples(k, -(-n//3), 'calibration', 10_000*i) for i, k in enumerate(('digit', 'exist', 'count'), 1)]
         return [s for group in zip(*groups) for s in group][:n]
-    files = folder_pictures(folder)
+    files = folder_images(folder)
     return [word_sample(files[i//3 % len(files)], 10_000 + i, ('word', 'exist', 'count')[i % 3]) for i in range(n)]
 
 # %% ../../nbs/library/studies/19_profile.ipynb #8d00d2a0
@@ -217,27 +217,27 @@ def collect_case(method, vlm, sample) -> dict: # a `CarveAuto`
         with seconds('map'):
             A_q, A_g = method.maps(rows_q, rows_g)
             S = method.fuse(A_q, A_g, rows_q.raster(tiles=method.reading.tiles), sample.image)
-            views = [method.show(sample.image, [r]) for r in method.keep(S)]
+            crops = [method.show(sample.image, [r]) for r in method.keep(S)]
         asks = sample.question, method.suffix, method.max_new_tokens, method.limits(vlm, 1, rows_q.answer)[0]
-        answers = [vlm.ask(v.image, *asks) for v in views]
+        answers = [vlm.ask(v.image, *asks) for v in crops]
     case = lambda a: dict(confidence=round(a.confidence, 6), score=score_answer(a, sample))
     cost = dict(capture=rows_q.meta['seconds'], instruction=rows_g.meta['seconds'] + seconds['map'],
         ask=np.mean([a.seconds for a in answers]))
     return dict(
-        id=sample.id, kind=sample.kind, plain=case(rows_q.answer), views=[case(a) for a in answers],
+        id=sample.id, kind=sample.kind, plain=case(rows_q.answer), crops=[case(a) for a in answers],
         **{k: round(v, 6) for k, v in map_evidence(S, A_q, A_g).items()},
         seconds={k: round(v, 5) for k, v in cost.items()})
 
-def replay(method, case) -> tuple: # (score, captured under the instruction? 0 or 1, views asked)
+def replay(method, case) -> tuple: # (score, captured under the instruction? 0 or 1, crops asked)
     "Score and cost of a question of `collect_case` under the thresholds of a `CarveAuto`"
-    plain, views = case['plain'], []
+    plain, crops = case['plain'], []
     if method.keeps(plain['confidence']): return plain['score'], 0, 0
     if method.keeps(plain['confidence'], case['alike'], case['spread']): return plain['score'], 1, 0
-    for view in case['views'][:method.K]:
-        views.append(view)
-        if not method.goes_on(view['confidence']): break
-    best = max(views, key=lambda v: v['confidence'], default=plain)
-    return (best if method.prefers(best['confidence'], plain['confidence']) else plain)['score'], 1, len(views)
+    for crop in case['crops'][:method.K]:
+        crops.append(crop)
+        if not method.goes_on(crop['confidence']): break
+    best = max(crops, key=lambda v: v['confidence'], default=plain)
+    return (best if method.prefers(best['confidence'], plain['confidence']) else plain)['score'], 1, len(crops)
 
 # %% ../../nbs/library/studies/19_profile.ipynb #2ad312b7
 CALIBRATION_GRID = dict(
@@ -253,11 +253,11 @@ def kind_weights(cases) -> np.ndarray: # of `collect_case`
 def score_rules(method, cases) -> dict:
     "Accuracy, plain accuracy, cost (a plain answer = 1) and harm (largest loss of a kind) of a `CarveAuto`"
     w, kinds = kind_weights(cases), np.array([c['kind'] for c in cases])
-    scores, captures, views = np.array([replay(method, c) for c in cases], float).T
+    scores, captures, crops = np.array([replay(method, c) for c in cases], float).T
     plain = np.array([c['plain']['score'] for c in cases])
     median = lambda part: np.median([c['seconds'][part] for c in cases])
     harm = max((plain - scores)[kinds == k].mean() for k in set(kinds))
-    cost = 1 + (w @ captures)*median('instruction')/median('capture') + (w @ views)*median('ask')/median('capture')
+    cost = 1 + (w @ captures)*median('instruction')/median('capture') + (w @ crops)*median('ask')/median('capture')
     return dict(accuracy=float(w @ scores), plain=float(w @ plain), cost=float(cost), harm=float(harm))
 
 def choose_thresholds(method, cases, budget=1.6, grid=CALIBRATION_GRID) -> tuple:

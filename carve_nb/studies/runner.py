@@ -141,7 +141,7 @@ MAY_DIFFER = 'n', 'workers', 'seconds', 'device', 'threads', 'versions' # betwee
 def run_study(
     study: str|StudySpec,           # or a name of `STUDIES`
     model: str|Path|Loading = TINY, # name, folder or Hub id, or with how it is loaded
-    data: str|Path|None = None,     # folder with pictures and one file of annotations; None: held-out scenes
+    data: str|Path|None = None,     # folder with images and one file of annotations; None: held-out scenes
     n: int|None = None,             # samples; None: all of a folder, or those of a full run
     out: str|Path|None = None,      # folder for records, meta and the figure; None: nothing is kept
     workers: int|None = None,       # processes; None: as many as make sense

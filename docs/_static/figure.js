@@ -3,7 +3,7 @@
 'use strict';
 window.carveFigures = (() => {
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
-const COLOURS = [[254,183,126], [254,161,110], [252,138,98], [248,116,92], [240,95,94], [227,78,101], [210,66,111], [191,58,119], [171,51,124], [152,45,128], [132,38,129], [114,31,129], [95,24,127], [76,17,122], [56,16,108], [36,18,83], [20,14,54]];
+const COLORS = [[254,183,126], [254,161,110], [252,138,98], [248,116,92], [240,95,94], [227,78,101], [210,66,111], [191,58,119], [171,51,124], [152,45,128], [132,38,129], [114,31,129], [95,24,127], [76,17,122], [56,16,108], [36,18,83], [20,14,54]];
 const sum = a => a.reduce((s, v) => s + v, 0), range = n => [...Array(n).keys()];
 
 // Maps
@@ -36,7 +36,7 @@ function toPixels(map, [gh, gw], [W, H]) { // bilinear
 
 // What is drawn
 
-const VIEW = '#029e73';
+const CROP = '#029e73';
 
 function make(tag, attributes = {}, ...inner) {
   const e = document.createElement(tag);
@@ -54,21 +54,21 @@ function panels(names, side) { // canvases in a row
   return [row, found];
 }
 
-function box(c, [x0, y0, x1, y1], k, ...colours) { // outlines, the outer first
+function box(c, [x0, y0, x1, y1], k, ...colors) { // outlines, the outer first
   const width = c.canvas.width/130;
-  colours.forEach((colour, i) => { c.strokeStyle = colour; c.lineWidth = width;
+  colors.forEach((color, i) => { c.strokeStyle = color; c.lineWidth = width;
     c.strokeRect(x0*k - width*(.5 - i), y0*k - width*(.5 - i), (x1 - x0)*k + width*(1 - 2*i), (y1 - y0)*k + width*(1 - 2*i)); });
 }
 
-function overlay(canvas, picture, map, grid) { // a map in colours over the light picture
+function overlay(canvas, image, map, grid) { // a map in colors over the light image
   const c = canvas.getContext('2d', {willReadFrequently: true}), W = canvas.width, H = canvas.height;
-  c.drawImage(picture, 0, 0, W, H);
+  c.drawImage(image, 0, 0, W, H);
   const image = c.getImageData(0, 0, W, H), px = image.data, v = toPixels(map, grid, [W, H]);
   const lo = v.reduce((a, b) => Math.min(a, b)), hi = v.reduce((a, b) => Math.max(a, b));
   for (let i = 0; i < v.length; i++) {
     const x = hi > lo ? (v[i] - lo)/(hi - lo) : 0, a = .92*x**.6, k = Math.min(Math.floor(x*16), 15), f = x*16 - k;
-    const grey = .299*px[4*i] + .587*px[4*i + 1] + .114*px[4*i + 2];
-    for (let j = 0; j < 3; j++) px[4*i + j] = (.45*(.25*px[4*i + j] + .75*grey) + .55*255)*(1 - a) + (COLOURS[k][j]*(1 - f) + COLOURS[k + 1][j]*f)*a;
+    const gray = .299*px[4*i] + .587*px[4*i + 1] + .114*px[4*i + 2];
+    for (let j = 0; j < 3; j++) px[4*i + j] = (.45*(.25*px[4*i + j] + .75*gray) + .55*255)*(1 - a) + (COLORS[k][j]*(1 - f) + COLORS[k + 1][j]*f)*a;
   }
   c.putImageData(image, 0, 0);
   return c;
@@ -76,14 +76,14 @@ function overlay(canvas, picture, map, grid) { // a map in colours over the ligh
 
 function ring(c, [x, y], k, hit) { // around the peak
   const unit = c.canvas.width/224;
-  for (const [colour, width] of [['#fff', 5], [hit ? VIEW : '#d55e00', 2.5]]) {
-    c.strokeStyle = colour; c.lineWidth = width*unit; c.beginPath();
+  for (const [color, width] of [['#fff', 5], [hit ? CROP : '#d55e00', 2.5]]) {
+    c.strokeStyle = color; c.lineWidth = width*unit; c.beginPath();
     c.arc(x*k, y*k, 14*unit, 0, 2*Math.PI); c.stroke();
   }
 }
 
-function crop(canvas, picture, [x0, y0, x1, y1], k) { // a part of the picture, `k` times its pixels, as large as the panel
-  canvas.getContext('2d').drawImage(picture, x0*k, y0*k, (x1 - x0)*k, (y1 - y0)*k, 0, 0, canvas.width, canvas.height);
+function crop(canvas, image, [x0, y0, x1, y1], k) { // a part of the image, `k` times its pixels, as large as the panel
+  canvas.getContext('2d').drawImage(image, x0*k, y0*k, (x1 - x0)*k, (y1 - y0)*k, 0, 0, canvas.width, canvas.height);
 }
 
 // Controls
@@ -108,30 +108,30 @@ function choice(title, name, options) {
   return [make('fieldset', {}, make('legend', {}, title), ...all.map(([o, v]) => make('label', {}, o, ` ${v}`))), all.map(o => o[0])];
 }
 
-function clutterFigure(root, d, pictures) {
-  const names = {picture: 'picture', question: 'A_Q, under the question', instruction: 'A_G, under the instruction', contrast: 'ratio'}, [row, canvas] = panels(names, 192);
+function clutterFigure(root, d, images) {
+  const names = {image: 'image', question: 'A_Q, under the question', instruction: 'A_G, under the instruction', contrast: 'ratio'}, [row, canvas] = panels(names, 192);
   const [knobRow, knob] = slider('clutter', 'clutter', 0, d.stages.length - 1, 1, v => ['none', 'a little', 'half', 'much', 'full'][v]);
   const status = make('p', {class: 'said', role: 'status', 'aria-live': 'polite'}), maps = d.stages.map(s => Object.fromEntries(Object.entries(s.maps).map(([k, t]) => [k, decode(t)])));
   const bits = (map, [L]) => sum(range(L).map(l => entropy(map.slice(l*map.length/L, (l + 1)*map.length/L))))/L;
   const rows = d.stages.map((s, i) => { const H = bits(maps[i].question, s.shape);
-    return make('tr', {}, ...[s.texture.toFixed(2), s.colour.toFixed(2), H.toFixed(2), (2**H).toFixed(1), s.answer].map(t => make('td', {}, t))); });
+    return make('tr', {}, ...[s.texture.toFixed(2), s.color.toFixed(2), H.toFixed(2), (2**H).toFixed(1), s.answer].map(t => make('td', {}, t))); });
   function draw() {
-    const i = +knob.value, s = d.stages[i], [L, gh, gw] = s.shape, k = canvas.picture.width/d.size[0], c = canvas.picture.getContext('2d');
+    const i = +knob.value, s = d.stages[i], [L, gh, gw] = s.shape, k = canvas.image.width/d.size[0], c = canvas.image.getContext('2d');
     knob.show();
-    c.drawImage(pictures[i], 0, 0, canvas.picture.width, canvas.picture.height);
+    c.drawImage(images[i], 0, 0, canvas.image.width, canvas.image.height);
     box(c, d.target, k, '#000', '#fff');
     root.result = {};
     for (const m of ['question', 'instruction', 'contrast']) {
       const all = maps[i][m], mean = Float32Array.from({length: gh*gw}, (_, n) => sum(range(L).map(l => all[l*gh*gw + n]))/L);
       root.result[m] = bits(all, s.shape);
-      box(overlay(canvas[m], pictures[i], mean, [gh, gw]), d.target, k, '#000', '#fff');
+      box(overlay(canvas[m], images[i], mean, [gh, gw]), d.target, k, '#000', '#fff');
       canvas[m].setAttribute('aria-label', `${names[m]}: ${root.result[m].toFixed(2)} bits`);
     }
     rows.forEach((r, j) => j === i ? r.setAttribute('aria-current', 'true') : r.removeAttribute('aria-current'));
     const H = root.result.question;
-    status.textContent = `Texture ${s.texture.toFixed(2)}, colour ${s.colour.toFixed(2)}: A_Q has ${H.toFixed(2)} bits, as if spread over ${(2**H).toFixed(1)} patches. The model answers “${s.answer}”; the truth is “${d.truth}”.`;
+    status.textContent = `Texture ${s.texture.toFixed(2)}, color ${s.color.toFixed(2)}: A_Q has ${H.toFixed(2)} bits, as if spread over ${(2**H).toFixed(1)} patches. The model answers “${s.answer}”; the truth is “${d.truth}”.`;
   }
-  const head = ['texture T_c', 'colour C_c', 'H of A_Q, bits', '2^H, patches', 'answer'].map(t => make('th', {scope: 'col'}, t));
+  const head = ['texture T_c', 'color C_c', 'H of A_Q, bits', '2^H, patches', 'answer'].map(t => make('th', {scope: 'col'}, t));
   root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), row, make('div', {class: 'dials'}, knobRow), status,
     make('table', {class: 'stages'}, make('thead', {}, make('tr', {}, ...head)), make('tbody', {}, ...rows)));
   root.addEventListener('input', draw);
@@ -140,9 +140,9 @@ function clutterFigure(root, d, pictures) {
 
 const A_G = () => [make('i', {}, 'A'), make('sub', {}, 'G')];
 
-function switchFigure(root, d, picture) { // eight settings of one scene, all stored
-  const titles = {picture: 'the picture', map: 'where the row looks', view: 'what it is shown again, enlarged'};
-  const [row, canvas] = panels(titles, 448), k = canvas.picture.width/d.size[0], target = d.target.map((v, i) => v + (i < 2 ? -8 : 8)); // the outline lies beside it
+function switchFigure(root, d, image) { // eight settings of one scene, all stored
+  const titles = {image: 'the image', map: 'where the row looks', crop: 'what it is shown again, enlarged'};
+  const [row, canvas] = panels(titles, 448), k = canvas.image.width/d.size[0], target = d.target.map((v, i) => v + (i < 2 ? -8 : 8)); // the outline lies beside it
   const knobs = [
     choice('Behind the question', 'sentence', {0: 'nothing', 1: '“Answer the question using a single word or phrase.”'}),
     choice('Whose row', 'word', {0: 'last position', 1: `“${d.word}”`}),
@@ -150,21 +150,21 @@ function switchFigure(root, d, picture) { // eight settings of one scene, all st
   knobs.forEach(([field, all], i) => { field.classList.add('switch'); all[i ? 0 : 1].checked = true; });
   const answer = make('div', {class: 'answer', 'aria-hidden': 'true'}), status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'});
   row.append(answer);
-  const bars = Object.fromEntries(Object.entries({touches: 'the peak touches the target', right: 'the answer is right'}).map(([key, title]) => [key, makeBar(title, key === 'right')]));
+  const bars = Object.fromEntries(Object.entries({pointing_rates: 'the peak pointing_rates the target', right: 'the answer is right'}).map(([key, title]) => [key, makeBar(title, key === 'right')]));
   const percent = ([v]) => `${v.toFixed(0)} %`;
   function draw() {
-    const key = knobs.map(([, all]) => all.find(o => o.checked).value).join(''), s = d.switches[key], map = s.map.flat(), c = canvas.picture.getContext('2d');
+    const key = knobs.map(([, all]) => all.find(o => o.checked).value).join(''), s = d.switches[key], map = s.map.flat(), c = canvas.image.getContext('2d');
     const at = map.indexOf(999), [gh, gw] = d.grid, peak = [(at % gw + .5)*d.size[0]/gw, (Math.floor(at/gw) + .5)*d.size[1]/gh];
-    const right = s.answer === d.truth, word = s.touch ? 'touches the target' : 'misses the target';
-    root.result = {key, peak, view: s.view, answer: s.answer};
-    c.drawImage(picture, 0, 0, canvas.picture.width, canvas.picture.height);
-    box(c, target, k, '#000', '#fff'); box(c, s.view, k, '#fff', VIEW);
-    const o = overlay(canvas.map, picture, map, d.grid);
-    box(o, target, k, '#000', '#fff'); ring(o, peak, k, s.touch);
-    crop(canvas.view, picture, s.view, picture.width/d.size[0]);
-    canvas.picture.setAttribute('aria-label', `The picture: the target in white, the view in green, pixels ${s.view.join(', ')}`);
+    const right = s.answer === d.truth, word = s.pointing ? 'pointing_rates the target' : 'misses the target';
+    root.result = {key, peak, crop: s.crop, answer: s.answer};
+    c.drawImage(image, 0, 0, canvas.image.width, canvas.image.height);
+    box(c, target, k, '#000', '#fff'); box(c, s.crop, k, '#fff', CROP);
+    const o = overlay(canvas.map, image, map, d.grid);
+    box(o, target, k, '#000', '#fff'); ring(o, peak, k, s.pointing);
+    crop(canvas.crop, image, s.crop, image.width/d.size[0]);
+    canvas.image.setAttribute('aria-label', `The image: the target in white, the crop in green, pixels ${s.crop.join(', ')}`);
     canvas.map.setAttribute('aria-label', `The map of attention: its peak ${word}`);
-    canvas.view.setAttribute('aria-label', 'The part of the picture that the model is shown again');
+    canvas.crop.setAttribute('aria-label', 'The part of the image that the model is shown again');
     answer.replaceChildren(make('span', {}, 'It answers'), make('strong', {class: right ? 'right' : 'wrong'}, s.answer),
       make('span', {}, right ? '✓ right' : `✗ wrong, it is ${d.truth}`), make('small', {}, `without a second look: ${s.plain}`));
     for (const [name, b] of Object.entries(bars)) {
@@ -173,34 +173,34 @@ function switchFigure(root, d, picture) { // eight settings of one scene, all st
       if (b.alone) b.alone.style.left = `${s.alone[0]}%`;
     }
     status.textContent = `The peak ${word}. The model answers “${s.answer}”, which is ${right ? 'right' : `wrong, the truth is “${d.truth}”`}; without a second look “${s.plain}”. ` +
-      `With these settings the peak touches the target in ${percent(s.touches)} of ${d.n} questions, and ${percent(s.right)} of the answers are right; without a second look ${percent(s.alone)}.`;
+      `With these settings the peak pointing_rates the target in ${percent(s.pointing_rates)} of ${d.n} questions, and ${percent(s.right)} of the answers are right; without a second look ${percent(s.alone)}.`;
   }
   root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'switches'}, ...knobs.map(o => o[0])), row,
     make('p', {class: 'over'}, `The same setting on all ${d.n} held-out questions:`), ...Object.values(bars).map(b => b.row), status,
-    make('p', {class: 'legend'}, 'A row holds the weights that one position of the prompt gives to the patches of the picture; ' +
+    make('p', {class: 'legend'}, 'A row holds the weights that one position of the prompt gives to the patches of the image; ' +
       `“${d.word}” is the last content word of the question, `, ...A_G(),
-      ' is the row under an instruction that asks for nothing in particular. White: the target. Green: what it is shown again. Ring: the strongest patch of the map, green if it touches the target, orange if not. ' +
+      ' is the row under an instruction that asks for nothing in particular. White: the target. Green: what it is shown again. Ring: the strongest patch of the map, green if it pointing_rates the target, orange if not. ' +
       'Line on a bar: 95 % interval; dash: the model without a second look.'));
   root.addEventListener('input', draw);
   draw();
 }
 
-function sizeFigure(root, d, pictures) { // one thing, smaller and smaller
-  const titles = {picture: 'the picture', map: 'where the row looks', shown: 'what it is shown again'}, [row, canvas] = panels(titles, 320);
+function sizeFigure(root, d, images) { // one thing, smaller and smaller
+  const titles = {image: 'the image', map: 'where the row looks', shown: 'what it is shown again'}, [row, canvas] = panels(titles, 320);
   const [knobRow, knob] = slider('size', 'its side', 0, d.stages.length - 1, 1, v => `${d.stages[v].share} %`);
   const answer = make('div', {class: 'answer', 'aria-hidden': 'true'}), status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'});
   const bars = [makeBar('right alone'), makeBar('right with lookup')];
   row.append(answer);
   function draw() {
-    const i = +knob.value, s = d.stages[i], [picture, shown] = pictures.slice(2*i, 2*i + 2), k = canvas.picture.width/s.side, c = canvas.picture.getContext('2d');
+    const i = +knob.value, s = d.stages[i], [image, shown] = images.slice(2*i, 2*i + 2), k = canvas.image.width/s.side, c = canvas.image.getContext('2d');
     const map = s.map.flat(), [gh, gw] = [s.map.length, s.map[0].length], at = map.indexOf(999), peak = [(at % gw + .5)*s.side/gw, (Math.floor(at/gw) + .5)*s.side/gh];
-    const room = s.side/60, target = s.target.map((v, j) => v + (j < 2 ? -room : room)), word = s.touch ? 'touches the thing' : 'misses the thing';
+    const room = s.side/60, target = s.target.map((v, j) => v + (j < 2 ? -room : room)), word = s.pointing ? 'pointing_rates the thing' : 'misses the thing';
     knob.show();
     root.result = {share: s.share, peak, alone: s.alone, looked: s.looked};
-    c.drawImage(picture, 0, 0, canvas.picture.width, canvas.picture.height);
-    box(c, target, k, '#000', '#fff'); box(c, s.view, k, '#fff', VIEW);
-    const o = overlay(canvas.map, picture, map, [gh, gw]);
-    box(o, target, k, '#000', '#fff'); ring(o, peak, k, s.touch);
+    c.drawImage(image, 0, 0, canvas.image.width, canvas.image.height);
+    box(c, target, k, '#000', '#fff'); box(c, s.crop, k, '#fff', CROP);
+    const o = overlay(canvas.map, image, map, [gh, gw]);
+    box(o, target, k, '#000', '#fff'); ring(o, peak, k, s.pointing);
     canvas.shown.getContext('2d').drawImage(shown, 0, 0, canvas.shown.width, canvas.shown.height);
     canvas.map.setAttribute('aria-label', `The map of attention: its peak ${word}`);
     const said = a => make('strong', {class: a === d.truth ? 'right' : 'wrong'}, a);
@@ -213,7 +213,7 @@ function sizeFigure(root, d, pictures) { // one thing, smaller and smaller
   root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'dials'}, knobRow), row,
     make('p', {class: 'over'}, `At this size, by curves fitted to the ${d.n} questions of the test:`), ...bars.map(b => b.row), status,
     make('p', {class: 'legend'}, `Midway between chance and ceiling: alone ${limit(d.smallest.none)} of the side, with lookup ${limit(d.smallest.lookup)}. ` +
-      'White: the thing. Green: what is shown again. Ring: the strongest patch of the map, which has its own scale; green if it touches the thing, orange if not.'));
+      'White: the thing. Green: what is shown again. Ring: the strongest patch of the map, which has its own scale; green if it pointing_rates the thing, orange if not.'));
   root.addEventListener('input', draw);
   knob.value = 2; draw();
 }
@@ -226,28 +226,28 @@ function rowsFigure(root, d) { // whose row points, and whose carries the answer
   const status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'}), body = make('tbody'), over = make('p', {class: 'over'});
   const found = () => d[model.find(o => o.checked).value][kind.find(o => o.checked).value];
   const percent = v => `${v.toFixed(0)} %`;
-  function cell(v, colour) {
+  function cell(v, color) {
     const fill = make('i');
-    fill.style.width = `${v}%`; fill.style.background = colour;
+    fill.style.width = `${v}%`; fill.style.background = color;
     return make('td', {}, make('div', {class: 'cell'}, make('div', {class: 'track'}, fill), make('output', {}, percent(v))));
   }
   function draw() {
     const f = found(), last = f.layers.length - 1, at = Math.min(+knob.value, last), name = f.layers[at] === 'all' ? 'all layers' : `layer ${f.layers[at]}`;
     knob.max = `${last}`; knob.show();
-    root.result = {layer: f.layers[at], touch: f.touch[at], lost: f.lost[at]};
+    root.result = {layer: f.layers[at], pointing: f.pointing[at], lost: f.lost[at]};
     const words = f.tokens.map((t, i) => i === f.tokens.length - 1 ? `${t} (the last position)` : t);
-    body.replaceChildren(...words.map((t, i) => make('tr', {}, make('th', {scope: 'row'}, t), cell(f.touch[at][i], VIEW), cell(f.lost[at][i], '#d55e00'))));
+    body.replaceChildren(...words.map((t, i) => make('tr', {}, make('th', {scope: 'row'}, t), cell(f.pointing[at][i], CROP), cell(f.lost[at][i], '#d55e00'))));
     over.textContent = `In ${name}, of ${f.n} questions about a thing, each answered rightly without a cut:`;
-    const most = a => a.indexOf(Math.max(...a)), [p, c] = [most(f.touch[at]), most(f.lost[at])];
-    status.textContent = `In ${name} the row of “${words[p]}” touches the thing most often, in ${percent(f.touch[at][p])}; cutting the row of “${words[c]}” loses most answers, ${percent(f.lost[at][c])}.`;
+    const most = a => a.indexOf(Math.max(...a)), [p, c] = [most(f.pointing[at]), most(f.lost[at])];
+    status.textContent = `In ${name} the row of “${words[p]}” pointing_rates the thing most often, in ${percent(f.pointing[at][p])}; cutting the row of “${words[c]}” loses most answers, ${percent(f.lost[at][c])}.`;
   }
   for (const all of [model, kind]) all[0].checked = true;
   for (const field of [modelRow, kindRow]) field.classList.add('switch');
-  const head = ['the word', 'its row touches the thing', 'answers lost without that row'].map(t => make('th', {scope: 'col'}, t));
+  const head = ['the word', 'its row pointing_rates the thing', 'answers lost without that row'].map(t => make('th', {scope: 'col'}, t));
   root.append(make('div', {class: 'switches'}, modelRow, kindRow), make('div', {class: 'dials'}, knobRow), over,
     make('table', {class: 'stages rows'}, make('thead', {}, make('tr', {}, ...head)), body), status,
     make('p', {class: 'legend'}, 'From top to bottom: the word before the thing’s, the thing’s word, six tokens behind it, the last position of the prompt, in one question of that kind. ' +
-      'Green: how often the strongest patch of that row touches the thing. Orange: how many right answers are lost when that row cannot see the picture there.'));
+      'Green: how often the strongest patch of that row pointing_rates the thing. Orange: how many right answers are lost when that row cannot see the image there.'));
   root.addEventListener('input', draw);
   knob.value = 2; draw();
 }
@@ -256,12 +256,12 @@ async function load(address) { const i = new Image(); i.src = address; await i.d
 
 async function start(root) {
   const name = root.dataset.figure, d = window.carveData[name];
-  const pictures = name === 'rows' ? [] : await Promise.all((d.stages ?? [d]).flatMap(o => o.shown ? [o.picture, o.shown] : [o.picture]).map(load));
+  const images = name === 'rows' ? [] : await Promise.all((d.stages ?? [d]).flatMap(o => o.shown ? [o.image, o.shown] : [o.image]).map(load));
   root.replaceChildren();
   if (name === 'rows') rowsFigure(root, d);
-  else if (name === 'size') sizeFigure(root, d, pictures);
-  else if (d.stages) clutterFigure(root, d, pictures);
-  else switchFigure(root, d, pictures[0]);
+  else if (name === 'size') sizeFigure(root, d, images);
+  else if (d.stages) clutterFigure(root, d, images);
+  else switchFigure(root, d, images[0]);
   root.dataset.ready = 'yes';
 }
 

@@ -10,7 +10,7 @@ from carve_nb.models.image_tokens import Block, crop_box
 
 
 def blocks(config, processor, inputs, i, size):
-    "Rows and columns of the tokens of picture i, and the box of its pixels that they cover"
+    "Rows and columns of the tokens of image i, and the box of its pixels that they cover"
     patch = config.vision_config.patch_size
     gh, gw = (side//patch for side in inputs['pixel_values'].shape[-2:])
     return [Block((gh, gw), crop_box(processor, size, (gw*patch, gh*patch)))]
@@ -27,5 +27,5 @@ if __name__ == '__main__':
     check = check_family(vlm)     # rows beside eager attention; of all tokens those over changed pixels must change most
     assert check.read, check
     print(check)
-    result = check_method(Carve(max_new_tokens=3), vlm, scene.image, scene.query('digit').question)
+    result = check_method(Carve(max_new_tokens=3), vlm, scene.image, scene.question('digit').question)
     print(f'passed. {result.sentence()}')

@@ -8,7 +8,7 @@ from carve_nb.method.results import Result
 from carve_nb.method.base import CropMethod, as_saliency, first_step_rows
 from carve_nb.method.check import check_method
 from carve_nb.runs.report import Report
-from carve_nb.method.view import magnify
+from carve_nb.method.crop import magnify
 from carve_nb.formulas.threshold import regions
 
 
@@ -17,25 +17,25 @@ class MyMethod(CropMethod):
     "What it does, in one line"
     layers: object = (.5, 1.)   # what the field does; paper and section it is from
     p: float = .04              # kept share of the pixels
-    min_side: int = 96          # least side of the view, pixels
+    min_side: int = 96          # least side of the crop, pixels
     name = 'my-method'
     needs = ('patches',)        # of a model: image tokens that are patches; add 'inline' where you index the prompt
 
     def locate(self, vlm, image, question, cache=None) -> Result:
-        "From the rows of attention to a map, from the map to a view; the base class asks again"
+        "From the rows of attention to a map, from the map to a crop; the base class asks again"
         rows = self.capture(vlm, image, question, cache)  # one call of the model: the plain answer and its attention
-        attention = first_step_rows(rows, self.layers)    # [layers, heads, tokens of the picture]
+        attention = first_step_rows(rows, self.layers)    # [layers, heads, tokens of the image]
         values = attention.mean((0, 1))                   # your idea: one number for each token
         S = as_saliency(values, rows.spans[0], image)
         kept = regions(S.to_pixels(), self.p, 1)
-        view = magnify(image, kept, 'none', self.min_side, square=True)
-        # where the map is flat, the whole picture is shown
-        return self.located(image, question, S, lambda S: view, rows, regions=kept, calls=1)   # one call so far
+        crop = magnify(image, kept, 'none', self.min_side, square=True)
+        # where the map is flat, the whole image is shown
+        return self.located(image, question, S, lambda S: crop, rows, regions=kept, calls=1)   # one call so far
 
 
 if __name__ == '__main__':
     scene = make_scene(0)
-    asked = scene.query('digit')
+    asked = scene.question('digit')
     for name in 'carve-tiny', 'carve-small':
         result = check_method(MyMethod(), VLM.from_pretrained(name), scene.image, asked.question)
         print(f'{name}: passed. {result.sentence()} The truth is "{asked.answer}".')

@@ -12,8 +12,8 @@ from carve_nb.attention.layer_masking import decoder_layers
 STOCK = 'eager', 'sdpa', 'flash_attention_2', 'flex_attention'
 
 
-def picture(w, h, seed=0):
-    "A smooth random picture"
+def image(w, h, seed=0):
+    "A smooth random image"
     noise = np.random.default_rng(seed).integers(0, 255, (max(h//16, 2), max(w//16, 2), 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((w, h), Image.BICUBIC)
 
@@ -30,7 +30,7 @@ def count_passes(vlm):
 
 
 def special_and_image(vlm, prompt):
-    "Which positions are the picture's, which tokens of the prompt are special, and the spans"
+    "Which positions are the image's, which tokens of the prompt are special, and the spans"
     ids, tok = prompt.inputs['input_ids'][0], vlm.tokenizer
     special = set(tok.all_special_ids) | {i for i, t in tok.added_tokens_decoder.items() if t.special}
     return (ids == vlm.model.config.image_token_id).nonzero()[:, 0].tolist(), [i for i in ids.tolist() if i in special], repr(prompt.spans)

@@ -1,4 +1,4 @@
-"Hostile and unusual pictures, each built here as bytes; `python tests/faults/hostile.py FOLDER` writes all of them"
+"Hostile and unusual images, each built here as bytes; `python tests/faults/hostile.py FOLDER` writes all of them"
 import functools, struct, sys, zlib
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +11,7 @@ SIDE = 160, 100
 
 
 def photo(size=SIDE):
-    "A picture with a red box at `MARK`: ramps of green and blue, so that a turn or an exchange of channels is seen"
+    "An image with a red box at `MARK`: ramps of green and blue, so that a turn or an exchange of channels is seen"
     y, x = np.mgrid[:size[1], :size[0]]
     a = np.stack([np.full(x.shape, 40), 60 + x*120//size[0], 60 + y*120//size[1]], -1).astype(np.uint8)
     a[MARK[1]:MARK[3], MARK[0]:MARK[2]] = 250, 10, 10
@@ -19,7 +19,7 @@ def photo(size=SIDE):
 
 
 def packed(img, fmt='PNG', **kw):
-    "A picture as the bytes of a file"
+    "An image as the bytes of a file"
     f = BytesIO()
     img.save(f, fmt, **kw)
     return f.getvalue()
@@ -28,7 +28,7 @@ def packed(img, fmt='PNG', **kw):
 # Cut short, changed, too large
 def truncated(fmt='JPEG', part=.5): return (whole := packed(photo(), fmt))[:int(len(whole)*part)]
 def chunk(kind, body): return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
-def header(w, h, bits=8, colour=2): return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, bits, colour, 0, 0, 0))
+def header(w, h, bits=8, color=2): return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, bits, color, 0, 0, 0))
 
 
 def broken_png(which='data'):
@@ -63,7 +63,7 @@ def psd(): return b'8BPS\0\1' + bytes(6) + struct.pack('>HIIHH', 3, 4, 4, 8, 3) 
 def card(s): return s.ljust(80).encode()
 def fits(): return b''.join(map(card, ('SIMPLE  =                    T', 'BITPIX  =                    8', 'NAXIS   =                    2',
     'NAXIS1  =                    4', 'NAXIS2  =                    4', 'END'))).ljust(2880) + bytes(2880)
-def text(): return b'Dear reader,\nthis is no picture.\n'
+def text(): return b'Dear reader,\nthis is no image.\n'
 def svg(): return f'<svg xmlns="http://www.w3.org/2000/svg">{SCRIPT}</svg>'.encode()
 def avif(): return b'\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf' + bytes(40)
 FOREIGN = dict(eps=eps, psd=psd, fits=fits, text=text, empty=bytes, svg=svg, avif=avif, ppm=lambda: packed(photo(), 'PPM'),
@@ -71,7 +71,7 @@ FOREIGN = dict(eps=eps, psd=psd, fits=fits, text=text, empty=bytes, svg=svg, avi
 
 
 # Orientation
-UNDO = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # orientation → `Image.Transpose` that lays the picture down
+UNDO = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # orientation → `Image.Transpose` that lays the image down
 
 
 def turned(orientation, fmt='PNG'):
@@ -105,7 +105,7 @@ def cmyk(marker=True):
     return b if marker else b[:at] + b[at + 2 + struct.unpack('>H', b[at+2:at+4])[0]:]
 
 
-def grey(kind):
+def gray(kind):
     "A ramp of 256 values in a type of more than eight bits"
     ramp = np.arange(256).reshape(16, 16)
     made = dict(u16=(ramp*257).astype(np.uint16), i32=(ramp*65537).astype(np.int32), unit=(ramp/255).astype(np.float32), wide=ramp.astype(np.float32),
@@ -114,7 +114,7 @@ def grey(kind):
 
 
 def rgb16():
-    "PNG of three colours with 16 bits each, values v·257"
+    "PNG of three colors with 16 bits each, values v·257"
     a = np.arange(256, dtype='>u2').reshape(16, 16)*257
     rows = b''.join(b'\0' + np.stack([r, r[::-1], r], -1).astype('>u2').tobytes() for r in a)
     return header(16, 16, 16, 2) + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
@@ -127,7 +127,7 @@ def moving(fmt, n=3):
 
 
 def marked(fmt='PNG'):
-    "A picture with a script wherever its format has room for words"
+    "An image with a script wherever its format has room for words"
     exif = Image.Exif()
     for tag in (0x010e, 0x013b, 0x8298, 0x9286): exif[tag] = SCRIPT
     notes = PngImagePlugin.PngInfo()
@@ -145,11 +145,11 @@ def corpus():
     files |= {f'turned_{i}.{f.lower()}': turned(i, f) for i in range(1, 9) for f in ('JPEG', 'PNG', 'TIFF')}
     files |= {f'moving.{f.lower()}': moving(f) for f in ('GIF', 'WEBP', 'PNG', 'TIFF')} | {f'script.{f.lower()}': marked(f) for f in ('PNG', 'JPEG', 'WEBP', 'TIFF')}
     files |= {f'{m.lower()}.{f.lower()}': packed(clear(m), f) for m in ('RGBA', 'LA') for f in ('PNG', 'WEBP', 'TIFF')}
-    files |= {f'grey_{k}.tiff': packed(grey(k), 'TIFF') for k in ('u16', 'i32', 'unit', 'wide', 'nan', 'inf')}
+    files |= {f'gray_{k}.tiff': packed(gray(k), 'TIFF') for k in ('u16', 'i32', 'unit', 'wide', 'nan', 'inf')}
     files |= {f'tiff_{c}.tiff': packed(photo(), 'TIFF', compression=c) for c in ('tiff_lzw', 'tiff_adobe_deflate', 'packbits', 'jpeg')}
     files |= {'broken_data.png': broken_png(), 'broken_head.png': broken_png('head'), 'bomb.png': bomb(), 'bomb.gif': gif_bomb(), 'note_bomb.png': text_bomb(),
               'cmyk.jpg': cmyk(), 'cmyk_bare.jpg': cmyk(False), 'palette.png': clear_palette()[0], 'rgb16.png': rgb16(),
-              'grey_u16.png': packed(grey('u16')), 'bit.png': packed(photo().convert('1')), 'progressive.jpg': packed(photo(), 'JPEG', progressive=True),
+              'gray_u16.png': packed(gray('u16')), 'bit.png': packed(photo().convert('1')), 'progressive.jpg': packed(photo(), 'JPEG', progressive=True),
               'previews.jpg': packed(photo(), 'MPO', save_all=True, append_images=[photo().rotate(180)]), 'fax.tiff': packed(photo().convert('1'), 'TIFF', compression='group4')}
     return files
 

@@ -24,9 +24,9 @@ from carve_nb.method.gift import query_rows
 from carve_nb.attention.layer_masking import layer_inputs
 from carve_nb.method.vicrop import pixel_grads
 from carve_nb.method.registry import ENTRIES, make_method
-from .clean import differences, picture, snapshot, tensor_bytes
+from .clean import differences, image, snapshot, tensor_bytes
 
-QUESTION, PICTURE, OTHER = 'What animal is this?', picture(80, 64), picture(60, 90, 1)
+QUESTION, IMAGE, OTHER = 'What animal is this?', image(80, 64), image(60, 90, 1)
 pytestmark = pytest.mark.usefixtures('quiet_models')
 
 
@@ -36,22 +36,22 @@ pytestmark = pytest.mark.usefixtures('quiet_models')
 def test_users_hooks_and_modes(load):
     "Hooks of the user run and stay, also those that change something; each module keeps its own mode; gradients stay on"
     vlm, ran = load('llava'), []
-    plain, layer, model = vlm.capture(PICTURE, QUESTION), decoder_layers(vlm.model)[1], vlm.model
+    plain, layer, model = vlm.capture(IMAGE, QUESTION), decoder_layers(vlm.model)[1], vlm.model
     handles = [layer.register_forward_hook(lambda *a: ran.append('after')), layer.register_forward_pre_hook(lambda *a: ran.append('plain_answer')),
                model.register_forward_pre_hook(lambda m, a, kw: ran.append('model') or (a, kw), with_kwargs=True)]
     bent = layer.self_attn.q_proj.register_forward_hook(lambda m, a, out: out*.5)
     try:
         model.train(), decoder_layers(model)[2].eval(), model.lm_head.eval()
         before = snapshot(vlm)
-        seen = vlm.capture(PICTURE, QUESTION)
+        seen = vlm.capture(IMAGE, QUESTION)
         assert set(ran) == {'model', 'plain_answer', 'after'} and not torch.equal(seen.attn[:, 1], plain.attn[:, 1]) and torch.equal(seen.attn[:, 0], plain.attn[:, 0])
-        for f in (lambda: Carve(max_new_tokens=2)(vlm, PICTURE, QUESTION), lambda: grad_rows(vlm, vlm.prompt(PICTURE, QUESTION), [1]),
-                  lambda: vlm.ask(PICTURE, QUESTION, max_new_tokens=2)):
+        for f in (lambda: Carve(max_new_tokens=2)(vlm, IMAGE, QUESTION), lambda: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), [1]),
+                  lambda: vlm.ask(IMAGE, QUESTION, max_new_tokens=2)):
             ran.clear(), f()
             assert {'plain_answer', 'after'} <= set(ran) and differences(before, snapshot(vlm)) == {}
         assert [m.training for m in (model, layer, decoder_layers(model)[2], model.lm_head)] == [True, True, False, False] and torch.is_grad_enabled()
         bent.remove(), model.eval()
-        assert torch.equal(vlm.capture(PICTURE, QUESTION).attn, plain.attn)
+        assert torch.equal(vlm.capture(IMAGE, QUESTION).attn, plain.attn)
     finally:
         for h in (*handles, bent): h.remove()
         model.eval()
@@ -64,10 +64,10 @@ def test_compiled(folders, how):
     vlm = VLM.from_pretrained(folders('llava'))
     if how == 'in place': vlm.model.compile(backend='eager')
     else: vlm.model.model.language_model.layers[2] = torch.compile(vlm.model.model.language_model.layers[2], backend='eager')
-    p = vlm.prompt(PICTURE, QUESTION)
+    p = vlm.prompt(IMAGE, QUESTION)
     def edit():
         with applying(vlm, Edit([0], weights=lambda l, w, r: w)): pass
-    for f in (lambda: vlm.capture(PICTURE, QUESTION), lambda: Carve()(vlm, PICTURE, QUESTION), lambda: recording(vlm.model).__enter__(), lambda: grad_rows(vlm, p), edit):
+    for f in (lambda: vlm.capture(IMAGE, QUESTION), lambda: Carve()(vlm, IMAGE, QUESTION), lambda: recording(vlm.model).__enter__(), lambda: grad_rows(vlm, p), edit):
         with pytest.raises(CaptureError, match='The model is compiled.*before torch.compile'): f()
 
 
@@ -77,7 +77,7 @@ def test_compiled_wrapper(folders):
     vlm = VLM.from_pretrained(folders('llava'))
     wrapped = VLM(torch.compile(vlm.model, backend='eager'), vlm.processor)
     assert wrapped.model is vlm.model
-    assert torch.equal(wrapped.capture(PICTURE, QUESTION).attn, vlm.capture(PICTURE, QUESTION).attn)
+    assert torch.equal(wrapped.capture(IMAGE, QUESTION).attn, vlm.capture(IMAGE, QUESTION).attn)
 
 
 @pytest.mark.case(41)
@@ -86,36 +86,36 @@ def test_compiled_answers(folders, load):
     "Plain answers of a compiled model are those of the model"
     vlm = VLM.from_pretrained(folders('llava'))
     vlm.model.compile(backend='eager')
-    assert vlm.ask(PICTURE, QUESTION, max_new_tokens=2).tokens == load('llava').ask(PICTURE, QUESTION, max_new_tokens=2).tokens
+    assert vlm.ask(IMAGE, QUESTION, max_new_tokens=2).tokens == load('llava').ask(IMAGE, QUESTION, max_new_tokens=2).tokens
 
 
 # -- Ctrl-C and exceptions
 
 def edited(vlm):
-    p = vlm.prompt(PICTURE, QUESTION)
+    p = vlm.prompt(IMAGE, QUESTION)
     with applying(vlm, Edit(vlm.layers, weights=lambda l, w, r: w.flip(-1))): vlm.generate(p, 2)
 
 
 def blinded(vlm):
-    p = vlm.prompt(PICTURE, QUESTION)
+    p = vlm.prompt(IMAGE, QUESTION)
     for only in (False, True):
         with mask_image_tokens(vlm, p, 1, only): vlm.generate(p, 2)
 
 
 def shared(vlm):
     with vlm.sharing():
-        vlm.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2)
-        with vlm.unshared(): vlm.ask(PICTURE, 'Where?', max_new_tokens=1)
-        vlm.capture([PICTURE, OTHER], QUESTION, steps='last', max_new_tokens=2)
+        vlm.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2)
+        with vlm.unshared(): vlm.ask(IMAGE, 'Where?', max_new_tokens=1)
+        vlm.capture([IMAGE, OTHER], QUESTION, steps='last', max_new_tokens=2)
 
 
 def dimmed(vlm):
-    p = vlm.prompt(PICTURE, QUESTION)
+    p = vlm.prompt(IMAGE, QUESTION)
     with scaled_features(decoder_layers(vlm.model)[1], p.spans[0].tokens, .1, len(p)): vlm.generate(p, 2)
 
 
 def watched(vlm):
-    p = vlm.prompt(PICTURE, QUESTION)
+    p = vlm.prompt(IMAGE, QUESTION)
     with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(vlm, p, None) as processors: vlm.generate(p, 2, processors)
 
 
@@ -123,22 +123,22 @@ def unpenalised(vlm):
     "Without the penalties of the checkpoint"
     with pytest.MonkeyPatch.context() as m:
         m.setattr(vlm.model.generation_config, 'repetition_penalty', 1.3)
-        with vlm.argmax_only(): vlm.ask(PICTURE, QUESTION, max_new_tokens=2)
+        with vlm.argmax_only(): vlm.ask(IMAGE, QUESTION, max_new_tokens=2)
 
 
-def stock_pass(vlm): vlm.model(**vlm.to_device(vlm.prompt(PICTURE, QUESTION)), use_cache=False)
+def stock_pass(vlm): vlm.model(**vlm.to_device(vlm.prompt(IMAGE, QUESTION)), use_cache=False)
 
 
 def stock(vlm):
     "A generation of the user's own, recorded"
-    inputs = vlm.prompt(PICTURE, QUESTION).inputs
-    with record_attention(vlm.model, vlm.processor, inputs, PICTURE): vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
+    inputs = vlm.prompt(IMAGE, QUESTION).inputs
+    with record_attention(vlm.model, vlm.processor, inputs, IMAGE): vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
 
 
 def stock_edit(vlm):
     "A generation of the user's own, edited"
-    inputs = vlm.prompt(PICTURE, QUESTION).inputs
-    with editing(vlm.model, vlm.processor, inputs, PAI(), PICTURE): vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
+    inputs = vlm.prompt(IMAGE, QUESTION).inputs
+    with editing(vlm.model, vlm.processor, inputs, PAI(), IMAGE): vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
 
 
 def inside(block):
@@ -148,20 +148,20 @@ def inside(block):
     return run
 
 
-BOTH, ONE, TWO = ('llava', 'qwen2_5_vl'), ('llava',), [(PICTURE, QUESTION), (OTHER, 'Why?')]
+BOTH, ONE, TWO = ('llava', 'qwen2_5_vl'), ('llava',), [(IMAGE, QUESTION), (OTHER, 'Why?')]
 BLOCKS = {   # what it runs, on which families
     'recording': (inside(lambda v: recording(v.model, [0, 5], rows=(1, -1))), ONE),
     'nested': (inside(lambda v: nested(recording(v.model, [1]), watching(CacheFill(v.text_config), v.model), recording(v.model))), ONE),
-    'capture': (lambda v: v.capture(PICTURE, QUESTION), ONE),
-    'all steps': (lambda v: v.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2), BOTH),
-    'ask': (lambda v: v.ask(PICTURE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
+    'capture': (lambda v: v.capture(IMAGE, QUESTION), ONE),
+    'all steps': (lambda v: v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2), BOTH),
+    'ask': (lambda v: v.ask(IMAGE, QUESTION, max_new_tokens=2), BOTH), 'sharing': (shared, BOTH),
     'editing': (edited, BOTH), 'blind': (blinded, ONE), 'dimmed': (dimmed, ONE),
     'watched': (watched, ONE), 'unpenalised': (unpenalised, ONE), 'stock': (stock, BOTH), 'stock edit': (stock_edit, BOTH),
-    'grad_rows': (lambda v: grad_rows(v, v.prompt(PICTURE, QUESTION)), BOTH), 'pixels': (lambda v: pixel_grads(v, v.prompt(PICTURE, QUESTION)), BOTH),
-    'query rows': (lambda v: query_rows(v, v.prompt(PICTURE, QUESTION), v.layers), ONE),
+    'grad_rows': (lambda v: grad_rows(v, v.prompt(IMAGE, QUESTION)), BOTH), 'pixels': (lambda v: pixel_grads(v, v.prompt(IMAGE, QUESTION)), BOTH),
+    'query rows': (lambda v: query_rows(v, v.prompt(IMAGE, QUESTION), v.layers), ONE),
     'many': (lambda v: (v.capture_many(TWO, steps='all', max_new_tokens=2), v.ask_many(TWO, max_new_tokens=2)), BOTH),
     'tower': (inside(lambda v: tower_rows(v, [0])), BOTH), 'eager': (inside(lambda v: eager_kernel(v.model)), ONE),
-    'bridge': (lambda v: v.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2), ('instructblip',)), 'cross': (lambda v: v.capture(PICTURE, QUESTION), ('mllama',))}
+    'bridge': (lambda v: v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2), ('instructblip',)), 'cross': (lambda v: v.capture(IMAGE, QUESTION), ('mllama',))}
 
 
 @contextlib.contextmanager
@@ -183,7 +183,7 @@ def failing(vlm, layer, error, call):
 
 def fails_clean(vlm, run, calls=(0, -1)):
     "Let a run fail at the first, a middle and the last layer, in its first pass and its last; the model and this process are as before"
-    plain, errors = vlm.ask(PICTURE, QUESTION, max_new_tokens=2), cycle((KeyboardInterrupt, RuntimeError))   # stock models hang hooks of their own at their first pass
+    plain, errors = vlm.ask(IMAGE, QUESTION, max_new_tokens=2), cycle((KeyboardInterrupt, RuntimeError))   # stock models hang hooks of their own at their first pass
     before = snapshot(vlm)
     assert_clean(before)
     for layer in sorted({vlm.layers[0], vlm.layers[len(vlm.layers)//2], vlm.layers[-1]}):
@@ -192,7 +192,7 @@ def fails_clean(vlm, run, calls=(0, -1)):
             error = next(errors)
             with pytest.raises(error), failing(vlm, layer, error, call): run(vlm)
             assert differences(loose(before), loose(snapshot(vlm))) == {}, (layer, error, call)
-    assert vlm.ask(PICTURE, QUESTION, max_new_tokens=2) == plain and differences(before, snapshot(vlm)) == {}
+    assert vlm.ask(IMAGE, QUESTION, max_new_tokens=2) == plain and differences(before, snapshot(vlm)) == {}
 
 
 def assert_clean(found):
@@ -219,7 +219,7 @@ def test_blocks_leave_nothing(load, name):
 def test_methods_leave_nothing(load, name):
     "Methods, interrupted in their last pass, in which they guide the model; tests/test_methods.py lets all of them fail"
     method = make_method(name, max_new_tokens=2)
-    fails_clean(load('qwen2_5_vl'), lambda v: method(v, PICTURE, QUESTION), (-1,))
+    fails_clean(load('qwen2_5_vl'), lambda v: method(v, IMAGE, QUESTION), (-1,))
 
 
 @contextlib.contextmanager
@@ -241,10 +241,10 @@ def constants(vlm, *names):
 def test_constants_stay(load, name):
     "A tensor of the user's own that hangs on a module is there in each pass and afterwards, the same object, whatever is shared, branched or guided"
     vlm = load(name)
-    vlm.ask(PICTURE, QUESTION, max_new_tokens=1)   # stock models hang hooks of their own at their first pass
-    def guided(method): return lambda v: make_method(method, max_new_tokens=2)(v, PICTURE, QUESTION)
+    vlm.ask(IMAGE, QUESTION, max_new_tokens=1)   # stock models hang hooks of their own at their first pass
+    def guided(method): return lambda v: make_method(method, max_new_tokens=2)(v, IMAGE, QUESTION)
     def both(v):
-        with v.sharing(): return [make_method('vcd', max_new_tokens=2)(v, PICTURE, q) for q in (QUESTION, 'Where?')]
+        with v.sharing(): return [make_method('vcd', max_new_tokens=2)(v, IMAGE, q) for q in (QUESTION, 'Where?')]
     def fails(v):
         with pytest.raises(KeyboardInterrupt), failing(v, 1, KeyboardInterrupt, 1): shared(v)
     for what, run in dict(shared=shared, vcd=guided('vcd'), vhr=guided('vhr'), both=both, fails=fails).items():
@@ -252,7 +252,7 @@ def test_constants_stay(load, name):
         with constants(vlm, 'own_constant', '_own_constant') as (seen, there):
             run(vlm)
             assert seen and all(seen) and there(), what
-            assert vlm.ask(PICTURE, QUESTION, max_new_tokens=1).tokens and all(seen) and there(), what
+            assert vlm.ask(IMAGE, QUESTION, max_new_tokens=1).tokens and all(seen) and there(), what
         assert differences(loose(before), loose(snapshot(vlm))) == {}, what
 
 
@@ -260,7 +260,7 @@ def test_constants_stay(load, name):
 def test_inside_the_recorder(load, monkeypatch):
     "An exception out of the capture's own code, at each layer; the next look is right"
     vlm, stock = load('llava'), recorder.row_scores
-    plain, before = vlm.capture(PICTURE, QUESTION), snapshot(vlm)
+    plain, before = vlm.capture(IMAGE, QUESTION), snapshot(vlm)
     for error in (KeyboardInterrupt, MemoryError, RuntimeError):
         for at in (1, 3, 6):
             seen = []
@@ -270,9 +270,9 @@ def test_inside_the_recorder(load, monkeypatch):
                 return stock(*args, **kw)
             with monkeypatch.context() as m:
                 m.setattr(recorder, 'row_scores', weights)
-                with pytest.raises(error): vlm.capture(PICTURE, QUESTION)
+                with pytest.raises(error): vlm.capture(IMAGE, QUESTION)
             assert len(seen) == at and differences(before, snapshot(vlm)) == {}
-    assert torch.equal(vlm.capture(PICTURE, QUESTION).attn, plain.attn)
+    assert torch.equal(vlm.capture(IMAGE, QUESTION).attn, plain.attn)
 
 
 @pytest.mark.case(42)
@@ -336,10 +336,10 @@ def run_cell(client, code, interrupt=None):
 def test_ctrl_c_in_a_notebook(folders, tmp_path, forked_kernels):
     "A kernel is interrupted in the middle of looks; in the same kernel the model is clean and answers as before"
     manager = pytest.importorskip('jupyter_client.manager')
-    PICTURE.save(tmp_path/'p.png')
+    IMAGE.save(tmp_path/'p.png')
     km, client = manager.start_new_kernel(kernel_name='python3', startup_timeout=120)
     try:
-        said, error, why = run_cell(client, SETUP.format(tests=str(Path(__file__).parents[1]), folder=str(folders('qwen2_5_vl')), picture=str(tmp_path/'p.png')))
+        said, error, why = run_cell(client, SETUP.format(tests=str(Path(__file__).parents[1]), folder=str(folders('qwen2_5_vl')), image=str(tmp_path/'p.png')))
         assert error is None, why
         for name, wait, loop in LOOPS:
             timer = [threading.Timer(wait, km.interrupt_kernel)]
@@ -365,7 +365,7 @@ def test_ctrl_c_at_random_moments(load, figure):
         start = time.perf_counter()
         BLOCKS[n][0](vlm)
         took[n] = time.perf_counter() - start
-    vlm.ask(PICTURE, QUESTION, max_new_tokens=2)
+    vlm.ask(IMAGE, QUESTION, max_new_tokens=2)
     before, was = snapshot(vlm), signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         for i in range(1000):
@@ -395,7 +395,7 @@ def test_ctrl_c_at_random_moments(load, figure):
 def test_threads_take_turns(load, name):
     "Passes of two threads never overlap, whatever they call, and each gets what it would get alone; afterwards the model is as before"
     vlm, inside, met = load(name), [], []
-    layers, pair = decoder_layers(vlm.model), [(PICTURE, QUESTION), (OTHER, 'Is it red?')]
+    layers, pair = decoder_layers(vlm.model), [(IMAGE, QUESTION), (OTHER, 'Is it red?')]
     def work(image, question):
         r = Carve(max_new_tokens=2)(vlm, image, question)
         with vlm.sharing(): more = vlm.capture(image, question, steps='all', max_new_tokens=2)
@@ -417,5 +417,5 @@ def test_threads_take_turns(load, name):
     assert set(together) == {0, 1} and set(met) == {1}
     for i in range(2):
         for got in together[i]: np.testing.assert_allclose(np.hstack([np.ravel(o) for o in got]), np.hstack([np.ravel(o) for o in alone[i]]), rtol=1e-4, atol=1e-6)
-    vlm.ask(PICTURE, QUESTION, max_new_tokens=2)
+    vlm.ask(IMAGE, QUESTION, max_new_tokens=2)
     assert differences(loose(before), loose(snapshot(vlm))) == {} and vlm.shared is None

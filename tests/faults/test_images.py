@@ -1,4 +1,4 @@
-"Pictures: cases 1 to 22, as files, bytes, PIL pictures and arrays"
+"Images: cases 1 to 22, as files, bytes, PIL images and arrays"
 import os, runpy, subprocess, sys, warnings
 from contextlib import contextmanager
 from io import BytesIO
@@ -57,7 +57,7 @@ def run(code, *args, limit=120):
 
 @pytest.mark.case(1)
 def test_no_such_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match='no/such/picture.png'): open_image('no/such/picture.png')
+    with pytest.raises(FileNotFoundError, match='no/such/image.png'): open_image('no/such/image.png')
     with pytest.raises(IsADirectoryError, match=tmp_path.name): open_image(tmp_path)
     (tmp_path/'here').write_bytes(b''), (tmp_path/'link.png').symlink_to(tmp_path/'gone.png')
     with pytest.raises(FileNotFoundError, match='link.png'): open_image(tmp_path/'link.png')
@@ -71,7 +71,7 @@ def test_foreign_formats(kind, tmp_path, sealed):
     "Refused by what they are, whatever they are called; not decoded, no program started"
     make = hostile.FOREIGN[kind]
     for way in [*ways(make(), tmp_path, 'a.jpg'), *ways(make(), tmp_path, f'a.{kind}')]:
-        with pytest.raises(ImageError, match='Not a picture that can be read'): open_image(way)
+        with pytest.raises(ImageError, match='Not an image that can be read'): open_image(way)
 
 
 @pytest.mark.case(7)
@@ -85,7 +85,7 @@ def test_foreign_lazy(kind, tmp_path, sealed):
 
 
 def test_foreign_decoded():
-    "Decoded by the caller, who trusts it: a picture like any other"
+    "Decoded by the caller, who trusts it: an image like any other"
     assert open_image(Image.open(BytesIO(hostile.FOREIGN['ppm']())).copy()) == hostile.photo()
 
 
@@ -114,7 +114,7 @@ def test_checksum(which, tmp_path):
 @pytest.mark.case(4)
 @pytest.mark.parametrize('level', [0, 9])
 def test_flipped_bits(level):
-    "One bit of the pixel data, anywhere: an error, also for a picture that the caller opened; never other pixels"
+    "One bit of the pixel data, anywhere: an error, also for an image that the caller opened; never other pixels"
     whole = hostile.packed(hostile.photo((40, 30)), compress_level=level)
     lo, hi = whole.index(b'IDAT') + 4, whole.index(b'IEND') - 8
     for at in np.linspace(lo, hi - 1, 40).astype(int):
@@ -158,7 +158,7 @@ def test_bomb(sealed):
 @pytest.mark.case(5)
 @LINUX
 def test_bomb_memory(tmp_path, figure):
-    "In a fresh process; a legal picture shows that the measure works"
+    "In a fresh process; a legal image shows that the measure works"
     size, refused, legal = map(float, run(BOMB, tmp_path/'bomb.png').split())
     figure('MB that a refused bomb of 400 megapixels takes', round(refused, 1))
     assert size < 60_000 and refused < 8 and legal > 100
@@ -217,16 +217,16 @@ def test_orientation(orientation, fmt, tmp_path):
 @pytest.mark.case(8)
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_orientation_of_boxes(orientation, vlm):
-    "Map, box and view of a turned file are those of the upright picture: displayed coordinates"
+    "Map, box and crop of a turned file are those of the upright image: displayed coordinates"
     from carve_nb.method.carve import Carve
     ask = Carve(max_new_tokens=2)
     want = ask(vlm, hostile.photo(), WORDS)
     got = ask(vlm, hostile.turned(orientation), WORDS)
-    assert got.saliency.size == hostile.SIDE and got.view.box == want.view.box
-    assert np.array_equal(got.saliency.values, want.saliency.values) and np.array_equal(got.view.image, want.view.image)
-    x0, y0, x1, y1 = got.view.box
+    assert got.saliency.size == hostile.SIDE and got.crop.box == want.crop.box
+    assert np.array_equal(got.saliency.values, want.saliency.values) and np.array_equal(got.crop.image, want.crop.image)
+    x0, y0, x1, y1 = got.crop.box
     assert np.array_equal(np.asarray(got.image)[y0:y1, x0:x1], np.asarray(hostile.photo())[y0:y1, x0:x1])
-    assert np.allclose(got.view.to_image(got.view.to_view(hostile.MARK)), hostile.MARK)
+    assert np.allclose(got.crop.to_image(got.crop.to_crop(hostile.MARK)), hostile.MARK)
 
 
 @pytest.mark.case(8)
@@ -241,7 +241,7 @@ def test_orientation_unknown(value):
 @pytest.mark.parametrize('fmt', ['PNG', 'WEBP', 'TIFF'])
 @pytest.mark.parametrize('ink', [0, 200])
 def test_transparent(fmt, ink):
-    "White where it is clear, whatever colour hides there; no warning"
+    "White where it is clear, whatever color hides there; no warning"
     data = hostile.packed(hostile.clear('RGBA', ink), fmt, **dict(lossless=True, exact=True) if fmt == 'WEBP' else {})
     with quiet():
         assert (pixels(data)[:, :80] == 255).all() and (pixels(data)[:, 80:] == pixels(hostile.photo())[:, 80:]).all()
@@ -279,7 +279,7 @@ def test_modes():
 @pytest.mark.case(11)
 @pytest.mark.parametrize('marker', [True, False])
 def test_cmyk(marker):
-    "Four inks, inverted as Adobe writes them: the colours come back, with and without the marker"
+    "Four inks, inverted as Adobe writes them: the colors come back, with and without the marker"
     data = hostile.cmyk(marker)
     assert (b'\xff\xee\0\x0eAdobe' in data) is marker and Image.open(BytesIO(data)).mode == 'CMYK'
     with quiet(): assert np.abs(pixels(data) - pixels(hostile.photo())).mean() < 3
@@ -291,18 +291,18 @@ def test_cmyk(marker):
 def test_deep(fmt):
     "16 bits by their full range: no wrap-around, no clipping, the order of the values kept"
     ramp = np.arange(256).reshape(16, 16, 1)
-    assert (pixels(hostile.packed(hostile.grey('u16'), fmt)) == ramp).all()
-    with BytesIO(hostile.packed(hostile.grey('u16'), fmt)) as f: assert (pixels(Image.open(f)) == ramp).all()
+    assert (pixels(hostile.packed(hostile.gray('u16'), fmt)) == ramp).all()
+    with BytesIO(hostile.packed(hostile.gray('u16'), fmt)) as f: assert (pixels(Image.open(f)) == ramp).all()
 
 
 @pytest.mark.case(12)
 def test_deep_others():
-    assert (pixels(hostile.packed(hostile.grey('unit'), 'TIFF')) == np.arange(256).reshape(16, 16, 1)).all()
+    assert (pixels(hostile.packed(hostile.gray('unit'), 'TIFF')) == np.arange(256).reshape(16, 16, 1)).all()
     assert (pixels(hostile.rgb16())[..., 0] == np.arange(256).reshape(16, 16)).all()
     big = Image.fromarray((np.arange(256).reshape(16, 16)*257).astype('>u2'))
     assert (pixels(hostile.packed(big, 'TIFF')) == np.arange(256).reshape(16, 16, 1)).all()
     for kind, hint in (('i32', 'full scale is unknown'), ('wide', 'ranges from 0 to 255; divide'), ('nan', 'from nan to nan'), ('inf', 'to inf')):
-        for src in (hostile.packed(hostile.grey(kind), 'TIFF'), hostile.grey(kind)):
+        for src in (hostile.packed(hostile.gray(kind), 'TIFF'), hostile.gray(kind)):
             with pytest.raises(ImageError, match=hint): open_image(src)
 
 
@@ -334,7 +334,7 @@ def family_names():
 @pytest.mark.case(16)
 @pytest.mark.parametrize('family', family_names())
 def test_small(family, load):
-    "From one pixel on: enlarged by every family, the grid covers the picture, and there is an answer and a map"
+    "From one pixel on: enlarged by every family, the grid covers the image, and there is an answer and a map"
     from carve_nb.method.carve import Carve
     m = load(family)
     for size in ((1, 1), (27, 27), (5, 3)):
@@ -346,7 +346,7 @@ def test_small(family, load):
         rows = m.capture(hostile.photo((1, 1)), 'What is it?', steps='all', max_new_tokens=1)
         r = Carve(max_new_tokens=1)(m, hostile.photo((1, 1)), 'What is it?')
     assert rows.answer.tokens and rows.attn.isfinite().all() and (rows.attn.sum(-1) > 0).all() and rows.attn.shape[-1] == sum(map(len, rows.spans))
-    assert r.answer.tokens and r.saliency.size == r.view.image.size == (1, 1) and np.isfinite(r.saliency.values).all() and r.saliency.values.shape == rows.raster().grid
+    assert r.answer.tokens and r.saliency.size == r.crop.image.size == (1, 1) and np.isfinite(r.saliency.values).all() and r.saliency.values.shape == rows.raster().grid
 
 
 @pytest.mark.case(16)
@@ -355,8 +355,8 @@ def test_small_methods(size, vlm):
     from carve_nb.method.carve import Carve
     for make in (Carve, Carve.paper, Carve.official):
         r = make(max_new_tokens=2)(vlm, hostile.photo(size), WORDS)
-        x0, y0, x1, y1 = r.view.box
-        assert 0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1] and r.saliency.size == size and min(r.view.image.size) >= 1
+        x0, y0, x1, y1 = r.crop.box
+        assert 0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1] and r.saliency.size == size and min(r.crop.image.size) >= 1
 
 
 @pytest.mark.case(17)
@@ -368,7 +368,7 @@ def test_strips(family, load):
         p = m.prompt(hostile.photo(size), 'What is it?')
         assert min(p.spans[0].grid) >= 1 and len(p.spans[0]) == p.spans[0].grid[0]*p.spans[0].grid[1]
     for size in ((3, 601), (601, 3)):
-        with pytest.raises(ValueError, match=f'A picture of {size[0]} x {size[1]} pixels is over 200 times longer than wide'): m.prompt(hostile.photo(size), 'What?')
+        with pytest.raises(ValueError, match=f'An image of {size[0]} x {size[1]} pixels is over 200 times longer than wide'): m.prompt(hostile.photo(size), 'What?')
 
 
 @pytest.mark.case(17)
@@ -388,7 +388,7 @@ def test_long_page(family, size, load):
 @pytest.mark.case(18)
 @pytest.mark.parametrize('at', [(0, 0), (80, 50), (159, 99)])
 def test_thin_crop(at, vlm, monkeypatch):
-    "A region one pixel wide, in the corners and in the middle: the view has the least side, inside the picture, with the region in it"
+    "A region one pixel wide, in the corners and in the middle: the crop has the least side, inside the image, with the region in it"
     from carve_nb.method import carve as module
     from carve_nb.formulas.threshold import Region
     from carve_nb.attention.cache import AttentionCache
@@ -398,14 +398,14 @@ def test_thin_crop(at, vlm, monkeypatch):
         monkeypatch.setattr(module, 'regions', lambda *a, **kw: [Region(box, 1., w*h, np.ones((h, w), bool))])
         for method, least in ((module.Carve(max_new_tokens=1), 96), (module.Carve.paper(max_new_tokens=1), 28), (module.Carve.official(max_new_tokens=1, pad=.5), 28)):
             r = method(vlm, hostile.photo(), WORDS, cache)
-            x0, y0, x1, y1 = r.view.box
+            x0, y0, x1, y1 = r.crop.box
             assert 0 <= x0 <= box[0] < box[2] <= x1 <= 160 and 0 <= y0 <= box[1] < box[3] <= y1 <= 100
-            assert min(x1-x0, y1-y0) >= least and r.calls == 3 and min(r.view.image.size) >= least
-            assert np.asarray(r.view.image).any()  # what was added shows picture, not black
+            assert min(x1-x0, y1-y0) >= least and r.calls == 3 and min(r.crop.image.size) >= least
+            assert np.asarray(r.crop.image).any()  # what was added shows image, not black
 
 
 def speckled(size):
-    "A picture with detail in every pixel"
+    "An image with detail in every pixel"
     noise = np.random.default_rng(0).integers(0, 256, (400, 300, 3), np.uint8)
     return Image.fromarray(np.tile(noise, (-(-size[1]//400), -(-size[0]//300), 1))[:size[1], :size[0]])
 
@@ -427,13 +427,13 @@ def test_large(preset, vlm, monkeypatch):
     r = method(vlm, img, WORDS)
     assert seen and all(w*h <= 120_000 for w, h in seen) and seen[0] == (400, 300)
     assert r.saliency.size == size and r.rows.spans[0].box == pytest.approx((0, 0, 1200, 900)) and r.image is img
-    x0, y0, x1, y1 = r.view.box
+    x0, y0, x1, y1 = r.crop.box
     assert 0 <= x0 < x1 <= 1200 and 0 <= y0 < y1 <= 900
-    shown, want = np.asarray(r.view.image), np.asarray(img.crop(r.view.box).resize(r.view.image.size, Image.LANCZOS))
-    if not r.view.masked: assert np.array_equal(shown, want)
+    shown, want = np.asarray(r.crop.image), np.asarray(img.crop(r.crop.box).resize(r.crop.image.size, Image.LANCZOS))
+    if not r.crop.masked: assert np.array_equal(shown, want)
     else:  # as far as the filter sees nothing of what is black
-        reach = int(np.ceil(4*r.view.scale))
-        whole = ndimage.minimum_filter(np.asarray(Image.fromarray(keep_mask(r.regions, img.size, r.view.box)).resize(r.view.image.size, Image.NEAREST)), 2*reach + 1, mode='nearest')
+        reach = int(np.ceil(4*r.crop.scale))
+        whole = ndimage.minimum_filter(np.asarray(Image.fromarray(keep_mask(r.regions, img.size, r.crop.box)).resize(r.crop.image.size, Image.NEAREST)), 2*reach + 1, mode='nearest')
         assert whole.mean() > .05 and np.array_equal(shown[whole], want[whole]) and not np.array_equal(shown, want)
     # the same map on the coarse raster: each end within a pixel of it, of the box on the fine one
     args = method.p, method.K, method.region.connectivity, method.region.region_rule, method.region.rank
@@ -441,7 +441,7 @@ def test_large(preset, vlm, monkeypatch):
     step = 1200/door.raster_size(size)[0]
     assert len(exact) == len(coarse) and max(np.abs(np.subtract(a.box, b.box)).max() for a, b in zip(exact, coarse)) <= step + 1
     assert np.corrcoef(r.saliency.values.ravel(), fine.saliency.values.ravel())[0, 1] > .95
-    assert np.abs(np.subtract(r.picture(100).size, fine.picture(100).size)).max() <= 2   # the two views differ by a pixel of the raster
+    assert np.abs(np.subtract(r.plot(100).size, fine.plot(100).size)).max() <= 2   # the two crops differ by a pixel of the raster
 
 
 LARGE = PEAK + '''
@@ -472,12 +472,12 @@ print(w*h/1e6, opened, *(cost(f) for f in todo.values()))
 @pytest.mark.case(19)
 @LINUX
 def test_large_memory(figure):
-    "100 megapixels need no more above the picture itself than 24 do"
+    "100 megapixels need no more above the image itself than 24 do"
     names = 'megapixels', 'opening', 'an ask', 'CARVE', 'CARVE (official)', 'complexity'
     small, large = (dict(zip(names, map(float, run(LARGE, mp, limit=600).split()))) for mp in (24, 100))
     for k in names[1:]: figure(f'MB for {k} at {large["megapixels"]:.0f} (at {small["megapixels"]:.0f}) megapixels', [round(large[k]), round(small[k])])
     assert large['an ask'] < 1.25*small['an ask'] + 20 and large['CARVE'] < 1.25*small['CARVE'] + 20
-    assert large['CARVE (official)'] < small['CARVE (official)'] + 7*(large['megapixels'] - small['megapixels'])  # its view may be half of the picture
+    assert large['CARVE (official)'] < small['CARVE (official)'] + 7*(large['megapixels'] - small['megapixels'])  # its crop may be half of the image
     assert large['complexity'] < small['complexity'] + 3*(large['megapixels'] - small['megapixels']) and large['opening'] < 9.5*large['megapixels']
 
 
@@ -494,7 +494,7 @@ def test_arrays():
     for why, given in refused.items():
         with pytest.raises(ImageError, match=why): open_image(given)
     for given in (None, 3, [[0, 1]], a.tolist(), object()):
-        with pytest.raises(ImageError, match='is not a picture; pass'): open_image(given)
+        with pytest.raises(ImageError, match='is not an image; pass'): open_image(given)
 
 
 @pytest.mark.case(21)
@@ -510,9 +510,9 @@ def test_metadata(fmt, vlm, tmp_path):
         assert not img.info and not dict(img.getexif()) and type(img) is Image.Image
         for out in door.FORMATS: assert word not in hostile.packed(img, out) and b'Exif' not in hostile.packed(img, out)
         r = Carve(max_new_tokens=2)(vlm, src, WORDS)
-        shown = [repr(r), str(r), '\n'.join(r.summary()), repr(r.saliency), repr(r.view)]
-        assert not any('script' in s for s in shown) and word not in ''.join(o._repr_html_() for o in (r, r.view, r.saliency)).encode() + png_bytes(Image.open(BytesIO(data)))
-        for part in (r.image, r.view.image, r.saliency.picture(), r.picture()): assert not part.info and not dict(part.getexif())
+        shown = [repr(r), str(r), '\n'.join(r.summary()), repr(r.saliency), repr(r.crop)]
+        assert not any('script' in s for s in shown) and word not in ''.join(o._repr_html_() for o in (r, r.crop, r.saliency)).encode() + png_bytes(Image.open(BytesIO(data)))
+        for part in (r.image, r.crop.image, r.saliency.plot(), r.plot()): assert not part.info and not dict(part.getexif())
 
 
 @pytest.mark.case(22)
@@ -525,21 +525,21 @@ def test_same_map(vlm, tmp_path):
     for method, some in ((Carve(max_new_tokens=2), srcs), (Carve.official(max_new_tokens=2), srcs[1::4])):
         first, *others = (method(vlm, src, WORDS) for src in some)
         for o in others:
-            assert o.saliency.values.tobytes() == first.saliency.values.tobytes() and o.view.box == first.view.box and o.answer == first.answer
-            assert o.answer.logprob == first.answer.logprob and np.array_equal(o.view.image, first.view.image)
+            assert o.saliency.values.tobytes() == first.saliency.values.tobytes() and o.crop.box == first.crop.box and o.answer == first.answer
+            assert o.answer.logprob == first.answer.logprob and np.array_equal(o.crop.image, first.crop.image)
 
 
 @pytest.mark.parametrize('kind', ['PIL', 'array'])
-def test_callers_picture(kind, vlm):
-    "What the caller does to a picture afterwards, as with a frame that is filled again, changes no result"
+def test_callers_image(kind, vlm):
+    "What the caller does to an image afterwards, as with a frame that is filled again, changes no result"
     from carve_nb.method.carve import Carve
     src = hostile.photo() if kind == 'PIL' else np.array(hostile.photo())
     whole, r = Carve(p=1., max_new_tokens=1)(vlm, src, WORDS), Carve(max_new_tokens=1)(vlm, src, WORDS)
-    assert whole.view.box == (0, 0, *hostile.SIDE)
-    before = [np.array(im) for o in (whole, r) for im in (o.image, o.view.image, o.picture())]
+    assert whole.crop.box == (0, 0, *hostile.SIDE)
+    before = [np.array(im) for o in (whole, r) for im in (o.image, o.crop.image, o.plot())]
     if kind == 'PIL': src.paste((0, 0, 0), (0, 0, *src.size))
     else: src[:] = 0
-    assert all(np.array_equal(a, im) for a, im in zip(before, (im for o in (whole, r) for im in (o.image, o.view.image, o.picture()))))
+    assert all(np.array_equal(a, im) for a, im in zip(before, (im for o in (whole, r) for im in (o.image, o.crop.image, o.plot()))))
     assert (np.asarray(open_image(src)) == 0).all()
 
 

@@ -18,12 +18,12 @@ from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.core.io import TINY
 from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import Record
-from carve_nb.method.view import magnify
+from carve_nb.method.crop import magnify
 from carve_nb.formulas.threshold import regions, top_mask
 from carve_nb.runs.runner import RunConfig, SampleEvaluator, run_eval
-from .clean import count_passes, differences, picture, snapshot
+from .clean import count_passes, differences, image, snapshot
 
-QUESTION, PICTURE = 'What animal is this?', picture(80, 64)
+QUESTION, IMAGE = 'What animal is this?', image(80, 64)
 pytestmark = pytest.mark.usefixtures('quiet_models')
 
 
@@ -147,7 +147,7 @@ def test_odd_folders_that_load(folders, tmp_path):
             warnings.simplefilter('always')
             vlm = VLM.from_pretrained(tmp_path/name)
         assert bool(told) == any(told and re.search(told, str(w.message)) for w in seen)
-        assert vlm.ask(PICTURE, QUESTION, max_new_tokens=1).tokens and not (tmp_path/name/'ran').exists()
+        assert vlm.ask(IMAGE, QUESTION, max_new_tokens=1).tokens and not (tmp_path/name/'ran').exists()
     with pytest.raises(CarveError, match='neither a folder nor a Hub id'): VLM.from_pretrained(tmp_path/'nowhere')
     with pytest.raises(CarveError, match='neither a folder nor a Hub id'): VLM.from_pretrained(tmp_path/'own'/'config.json')
 
@@ -169,23 +169,23 @@ def test_pickle_beside_weights(folders, tmp_path):
     assert fine.model.config._attn_implementation == 'sdpa'
 
 
-# -- where the picture is
+# -- where the image is
 
 SEEN_IN = 'llava', 'qwen2_5_vl', 'internvl', 'idefics3', 'gemma3'
 
 
 def spans_of(vlm, change):
     "Spans of a prompt whose inputs were changed"
-    p = vlm.prompt(PICTURE, QUESTION)
+    p = vlm.prompt(IMAGE, QUESTION)
     inputs, image = {k: v.clone() for k, v in p.inputs.items()}, vlm.model.config.image_token_id
     change(inputs, (inputs['input_ids'][0] == image).nonzero()[:, 0], image)
-    return vlm.family.spans(vlm.model.config, vlm.processor, inputs, [PICTURE.size])
+    return vlm.family.spans(vlm.model.config, vlm.processor, inputs, [IMAGE.size])
 
 
 @pytest.mark.case(30)
 @pytest.mark.parametrize('name', SEEN_IN)
 def test_span_not_found(load, name):
-    "No image token, one too few, one elsewhere, a second picture's: never a default span"
+    "No image token, one too few, one elsewhere, a second image's: never a default span"
     vlm = load(name)
     image = vlm.model.config.image_token_id
     def none(i, at, t): i['input_ids'][0, at] = 1 if t != 1 else 2
@@ -203,7 +203,7 @@ def test_span_not_found(load, name):
 def test_grid_and_span(load, name):
     "A grid of another size than the span: both numbers, and nothing is cut"
     vlm = load(name)
-    n = len(vlm.prompt(PICTURE, QUESTION).spans[0])
+    n = len(vlm.prompt(IMAGE, QUESTION).spans[0])
     def taller(i, at, t):
         if 'image_grid_thw' in i: i['image_grid_thw'][0, 1] += 2
         else: i['pixel_values'] = torch.nn.functional.pad(i['pixel_values'], (0, 0, 0, 8))
@@ -221,14 +221,14 @@ def test_layers_that_do_not_exist(load):
     vlm = load('llava')
     with count_passes(vlm) as seen:
         for layers in ([25], [4, 25], [-1], [6]):
-            for ask in (lambda: Carve(layers=layers)(vlm, PICTURE, QUESTION), lambda: Carve(layers=layers).saliency_only(vlm, PICTURE, QUESTION),
-                        lambda: vlm.capture(PICTURE, QUESTION, layers=layers), lambda: vlm.capture_many([(PICTURE, QUESTION)], layers=layers),
-                        lambda: recording(vlm.model, layers).__enter__(), lambda: grad_rows(vlm, vlm.prompt(PICTURE, QUESTION), layers)):
+            for ask in (lambda: Carve(layers=layers)(vlm, IMAGE, QUESTION), lambda: Carve(layers=layers).saliency_only(vlm, IMAGE, QUESTION),
+                        lambda: vlm.capture(IMAGE, QUESTION, layers=layers), lambda: vlm.capture_many([(IMAGE, QUESTION)], layers=layers),
+                        lambda: recording(vlm.model, layers).__enter__(), lambda: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), layers)):
                 with pytest.raises((CarveError, CaptureError), match='do not exist: the .* 6.* 0 to 5.*such as layers=') as e: ask()
                 assert str([l for l in layers if l not in range(6)]) in str(e.value)
     assert seen == []
     with pytest.raises(CarveError, match='24 layers, 0 to 23'): pick_layers(range(20, 26), 24)
-    assert Carve(layers=(.7, .9)).capture(vlm, PICTURE, QUESTION).layers == [4, 5]
+    assert Carve(layers=(.7, .9)).capture(vlm, IMAGE, QUESTION).layers == [4, 5]
 
 
 def no_weights(module, query, key, value, mask, **kw): return query.transpose(1, 2), None
@@ -238,21 +238,21 @@ def no_weights(module, query, key, value, mask, **kw): return query.transpose(1,
 def test_kernel_without_weights(load, folders):
     "The stock SDPA kernel gives no weights, and its rows are read beside it, as beside eager; an unknown kernel is refused by name, and the model stays as it is"
     vlm = load('llava')
-    with torch.no_grad(): assert vlm.model(**vlm.prompt(PICTURE, QUESTION).inputs, use_cache=False).attentions is None
-    assert vlm.capture(PICTURE, QUESTION).attn.sum(-1).max() <= 1
+    with torch.no_grad(): assert vlm.model(**vlm.prompt(IMAGE, QUESTION).inputs, use_cache=False).attentions is None
+    assert vlm.capture(IMAGE, QUESTION).attn.sum(-1).max() <= 1
     AttentionInterface.register('no_weights', no_weights)
     AttentionMaskInterface.register('no_weights', ALL_MASK_ATTENTION_FUNCTIONS['sdpa'])
     other = VLM.from_pretrained(folders('llava'))
     other.model.set_attn_implementation('no_weights')
-    plain = other.ask(PICTURE, QUESTION, max_new_tokens=2)
+    plain = other.ask(IMAGE, QUESTION, max_new_tokens=2)
     before = snapshot(other)
-    for f in (lambda: other.capture(PICTURE, QUESTION), lambda: Carve()(other, PICTURE, QUESTION)):
+    for f in (lambda: other.capture(IMAGE, QUESTION), lambda: Carve()(other, IMAGE, QUESTION)):
         with pytest.raises(CaptureError, match="the attention kernel 'no_weights'.*set_attn_implementation.'sdpa'"): f()
-    assert differences(before, snapshot(other)) == {} and other.ask(PICTURE, QUESTION, max_new_tokens=2) == plain
+    assert differences(before, snapshot(other)) == {} and other.ask(IMAGE, QUESTION, max_new_tokens=2) == plain
     other.model.set_attn_implementation('eager')
-    assert torch.allclose(other.capture(PICTURE, QUESTION).attn, vlm.capture(PICTURE, QUESTION).attn, atol=1e-5)
+    assert torch.allclose(other.capture(IMAGE, QUESTION).attn, vlm.capture(IMAGE, QUESTION).attn, atol=1e-5)
     other.model.set_attn_implementation('sdpa')
-    assert torch.equal(other.capture(PICTURE, QUESTION).attn, vlm.capture(PICTURE, QUESTION).attn)
+    assert torch.equal(other.capture(IMAGE, QUESTION).attn, vlm.capture(IMAGE, QUESTION).attn)
 
 
 @pytest.mark.case(34)
@@ -260,14 +260,14 @@ def test_hybrid_layers(load):
     "Layers of linear attention in the range are left out by name, with a notice, and in the notes of a result; asked for alone they are an error"
     vlm = load('qwen3_5')
     assert vlm.layers == [1, 3, 5]
-    with pytest.warns(UserWarning, match=r'No attention to the pictures in layers 2 \(linear_attention\), 4 \(linear_attention\) of qwen3_5: left out. Read are \[3, 5\]'):
-        assert vlm.capture(PICTURE, QUESTION, layers=[2, 3, 4, 5]).layers == [3, 5]
-    with pytest.warns(UserWarning, match='linear_attention'): r = Carve(layers=(.4, .9), max_new_tokens=2)(vlm, PICTURE, QUESTION)
+    with pytest.warns(UserWarning, match=r'No attention to the images in layers 2 \(linear_attention\), 4 \(linear_attention\) of qwen3_5: left out. Read are \[3, 5\]'):
+        assert vlm.capture(IMAGE, QUESTION, layers=[2, 3, 4, 5]).layers == [3, 5]
+    with pytest.warns(UserWarning, match='linear_attention'): r = Carve(layers=(.4, .9), max_new_tokens=2)(vlm, IMAGE, QUESTION)
     assert 'no attention to read in layers [2, 4]: left out' in r.notes
-    with pytest.raises((CaptureError, CarveError), match=r'compute no attention to the pictures; \[1, 3, 5\] do'): vlm.capture(PICTURE, QUESTION, layers=[2, 4])
+    with pytest.raises((CaptureError, CarveError), match=r'compute no attention to the images; \[1, 3, 5\] do'): vlm.capture(IMAGE, QUESTION, layers=[2, 4])
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        assert vlm.capture(PICTURE, QUESTION).layers == [1, 3, 5] and not any('left out' in n for n in Carve(max_new_tokens=2)(vlm, PICTURE, QUESTION).notes)
+        assert vlm.capture(IMAGE, QUESTION).layers == [1, 3, 5] and not any('left out' in n for n in Carve(max_new_tokens=2)(vlm, IMAGE, QUESTION).notes)
 
 
 @pytest.mark.case(34)
@@ -275,12 +275,12 @@ def test_sliding_windows(load):
     "Layers with a window are read: what lies behind it has weight 0, as the model itself computes, and maps stay finite"
     vlm = load('gemma3')
     kinds, window = vlm.text_config.layer_types, vlm.text_config.sliding_window
-    rows = vlm.capture(PICTURE, 'What is it? ' + 'Think about it well. '*6, steps='all', max_new_tokens=2)
+    rows = vlm.capture(IMAGE, 'What is it? ' + 'Think about it well. '*6, steps='all', max_new_tokens=2)
     assert rows.layers == [*range(6)] and rows.meta['n_prompt'] - rows.spans[0].end > window
     away = [kinds[l].startswith('sliding') for l in rows.layers]
     assert (rows.mass[..., away, :] == 0).all() and (rows.mass[:, [l for l in range(6) if not away[l]]] > 0).all()
     for op in ('ratio', 'log', 'difference'):
-        r = Carve(op=op, max_new_tokens=2)(vlm, PICTURE, 'What is it? ' + 'Think about it well. '*6)
+        r = Carve(op=op, max_new_tokens=2)(vlm, IMAGE, 'What is it? ' + 'Think about it well. '*6)
         assert np.isfinite(r.saliency.values).all()
 
 
@@ -302,11 +302,11 @@ HINT = 'Load the model in bfloat16 or float32'
 def test_overflow(folders):
     "float16 that overflows is found out by captures, answers and methods, with what to do; float32 and bfloat16 go on"
     vlm = overflowing(folders)
-    assert vlm.capture(PICTURE, QUESTION).attn.isfinite().all() and np.isfinite(vlm.ask(PICTURE, QUESTION, max_new_tokens=2).logprob)
+    assert vlm.capture(IMAGE, QUESTION).attn.isfinite().all() and np.isfinite(vlm.ask(IMAGE, QUESTION, max_new_tokens=2).logprob)
     half = VLM(vlm.model.half(), vlm.processor)
-    for f in (lambda: half.capture(PICTURE, QUESTION), lambda: half.capture(PICTURE, QUESTION, steps='all', max_new_tokens=2),
-              lambda: half.ask(PICTURE, QUESTION, max_new_tokens=2), lambda: half.ask_many([(PICTURE, QUESTION)]*2, max_new_tokens=2),
-              lambda: half.capture_many([(PICTURE, QUESTION)]*2), lambda: Carve(max_new_tokens=2)(half, PICTURE, QUESTION)):
+    for f in (lambda: half.capture(IMAGE, QUESTION), lambda: half.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2),
+              lambda: half.ask(IMAGE, QUESTION, max_new_tokens=2), lambda: half.ask_many([(IMAGE, QUESTION)]*2, max_new_tokens=2),
+              lambda: half.capture_many([(IMAGE, QUESTION)]*2), lambda: Carve(max_new_tokens=2)(half, IMAGE, QUESTION)):
         with pytest.raises((CaptureError, CarveError), match=f'torch.float16. {HINT}'): f()
 
 
@@ -315,7 +315,7 @@ def test_overflow_marks_sample(folders, tmp_path):
     "In a run the sample is marked with the hint, and the run goes on"
     vlm = overflowing(folders)
     vlm.model.half()
-    PICTURE.save(tmp_path/'p.png')
+    IMAGE.save(tmp_path/'p.png')
     (tmp_path/'q.jsonl').write_text(''.join(json.dumps(dict(id=f'q{i}', image='p.png', question=QUESTION, answer='a')) + '\n' for i in range(2)))
     out = run_eval(str(tmp_path/'q.jsonl'), vlm, methods='none,carve', out=tmp_path/'out', max_new_tokens=2, progress=False)
     lines = [json.loads(l) for l in (out/'records.jsonl').read_text().splitlines()]
@@ -327,7 +327,7 @@ def test_overflow_marks_sample(folders, tmp_path):
 def saved(tiny, tmp_path_factory):
     "Rows with everything in them, and their file"
     path = tmp_path_factory.mktemp('rows')/'r.safetensors'
-    rows = tiny.capture(picture(448, 448), 'Is there a red circle?', layers=[2, 3], steps='all', max_new_tokens=2)
+    rows = tiny.capture(image(448, 448), 'Is there a red circle?', layers=[2, 3], steps='all', max_new_tokens=2)
     rows.save(path)
     return rows, path
 
@@ -375,8 +375,8 @@ def test_contrast_borders(op):
 
 @pytest.fixture(scope='module')
 def captures(tiny):
-    "Two captures whose rows are replaced, and a picture"
-    image = picture(448, 448)
+    "Two captures whose rows are replaced, and an image"
+    image = background(448, 448)
     a, b = Carve(layers=[2, 3]).capture_both(tiny, image, 'Is there a red circle?')
     def fake(q, g):
         made = [replace(r, attn=m.expand(2, len(r.layers), r.attn.shape[2], len(m)).clone(), question=None, meta=r.meta | dict(steps='all')) for r, m in ((a, q), (b, g))]
@@ -385,35 +385,35 @@ def captures(tiny):
 
 
 @pytest.mark.case(37)
-@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve.official(op='log'), Carve.official(op='difference'), Carve(reading=ReadingRule(normalise=True))],
+@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve.official(op='log'), Carve.official(op='difference'), Carve(reading=ReadingRule(normalize=True))],
                          ids=lambda c: f'{c.name}-{c.op}')
 def test_equal_and_single(captures, preset):
-    "All attention equal, or nothing: the whole picture. All on one token: that patch. No division by zero, no empty mask"
+    "All attention equal, or nothing: the whole image. All on one token: that patch. No division by zero, no empty mask"
     (fake, (gh, gw)), preset = captures, replace(preset, layers=[2, 3])
     n = gh*gw
     flat, none = torch.full((n,), 1/n), torch.zeros(n)
     for q, g in ((flat, flat), (flat, 3*flat), (none, none), (none, flat)):
         d = preset.from_rows(*fake(q, g))
-        assert d.notes[0].startswith('no signal') and d.view.image is d.image and np.isfinite(d.saliency.values).all()
+        assert d.notes[0].startswith('no signal') and d.crop.image is d.image and np.isfinite(d.saliency.values).all()
     for i in (0, n//2 + gw//3, n-1):
         dot = torch.zeros(n)
         dot[i] = 1
         d = preset.from_rows(*fake(dot, flat))
         W, H = d.image.size
         x, y = (i % gw + .5)*W/gw, (i//gw + .5)*H/gh
-        assert d.saliency.peak() == (x, y) and d.regions and d.view.box[0] <= x < d.view.box[2] and d.view.box[1] <= y < d.view.box[3] and min(d.view.image.size) > 1
+        assert d.saliency.peak() == (x, y) and d.regions and d.crop.box[0] <= x < d.crop.box[2] and d.crop.box[1] <= y < d.crop.box[3] and min(d.crop.image.size) > 1
         odd = preset.from_rows(*fake(flat, dot))
-        assert np.isfinite(odd.saliency.values).all() and (odd.regions or odd.notes) and min(odd.view.image.size) > 1
+        assert np.isfinite(odd.saliency.values).all() and (odd.regions or odd.notes) and min(odd.crop.image.size) > 1
 
 
 @pytest.mark.case(38)
 def test_p_and_k(tiny, captures):
-    "p = 1 is the picture bit for bit; K beyond the regions keeps all; what means nothing is refused where it is set and where it is used"
+    "p = 1 is the image bit for bit; K beyond the regions keeps all; what means nothing is refused where it is set and where it is used"
     S = np.random.default_rng(0).random((90, 120))
-    image = picture(120, 90)
+    image = background(120, 90)
     assert magnify(image, regions(S, 1.)).image.tobytes() == image.tobytes() and top_mask(S, 1).all()
     r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, image, 'Is there a red circle?')
-    assert r.view.image.tobytes() == image.tobytes() and not r.view.masked and r.answer.tokens == r.plain_answer.tokens
+    assert r.crop.image.tobytes() == image.tobytes() and not r.crop.masked and r.answer.tokens == r.plain_answer.tokens
     every = regions(S, .3, 10**9)
     assert len(every) > 50 and sum(o.area for o in every) == top_mask(S, .3).sum() and len(regions(S, .3, 10**9, region_rule='official')) == len(every)
     assert [len(regions(S, .3, k)) for k in (1, 2, len(every), len(every)+1)] == [1, 2, len(every), len(every)]

@@ -23,7 +23,7 @@ from carve_nb.data.datasets import DataSet
 from carve_nb.explorer.state import take_shown
 from carve_nb.core.saliency import Saliency
 from carve_nb.models.prompts import Prompt
-from carve_nb.method.view import View
+from carve_nb.method.crop import Crop
 from carve_nb.method.profiles import ModelProfile
 
 ROOT = Path(__file__).parents[2]
@@ -39,13 +39,13 @@ class Found(HTMLParser):
     def handle_starttag(self, tag, attrs):
         if tag not in SAFE or any(k.startswith('on') for k, _ in attrs): self.wrong.append((tag, attrs))
         for k, v in attrs:
-            fine = 'data:image/', *(['http://', 'https://'] if tag == 'a' else [])   # a link waits for a click; a picture is fetched at once
+            fine = 'data:image/', *(['http://', 'https://'] if tag == 'a' else [])   # a link waits for a click; an image is fetched at once
             if k in ('src', 'href', 'action') and not v.startswith(fine): self.wrong.append((tag, k, v[:60]))
     def handle_data(self, data): self.text.append(data)
 
 
 def wrong_in(page):
-    "What HTML holds beside text, our own tags and pictures within"
+    "What HTML holds beside text, our own tags and images within"
     f = Found()
     f.feed(page)
     f.close()
@@ -67,7 +67,7 @@ TEXTS = '_repr_html_', '_repr_markdown_', '_repr_mimebundle_', '_repr_svg_', '_r
 
 
 def showing_classes():
-    "Classes of the package that say themselves how they are shown, other than by a picture"
+    "Classes of the package that say themselves how they are shown, other than by an image"
     classes = {c for m in package_modules() for _, c in inspect.getmembers(m, inspect.isclass) if c.__module__.startswith('carve_nb')}
     return {c for c in classes if any(t in vars(c) for t in TEXTS) and not issubclass(c, w.Widget)}
 
@@ -81,7 +81,7 @@ def poisoned(o, keep=()):
 def lines(answer=BAD, ids=None):
     "Lines of a run with two methods, and one that failed"
     one = lambda i, m, **kw: dict(id=ids[i] if ids else f'{i}{BAD}', at=i, method=m, status='ok', kind=BAD, answer=answer, truth=answer, score=float(i % 2), confidence=.5, plain_answer=answer,
-        hit=None, touch=None, iou=None, box=[0, 0, 4, 4], calls=1, seconds=.5, notes=[BAD], key='k') | kw
+        hit=None, pointing=None, iou=None, box=[0, 0, 4, 4], calls=1, seconds=.5, notes=[BAD], key='k') | kw
     return [one(i, m) for m in ('none', 'b') for i in range(4)] + [dict(id=f'4{BAD}', at=4, method='b', status='oom', kind=BAD, why=BAD)]
 
 
@@ -97,13 +97,13 @@ def a_result():
     from carve_nb.models.model import Answer
     image = Image.effect_noise((64, 64), 60).convert('RGB')
     S = Saliency(np.eye(4, dtype=np.float32), image.size, (0, 0, *image.size), image)
-    return Result(answer=Answer(BAD, [1], 0.), plain_answer=Answer(BAD, [1], 0.), saliency=S, maps={BAD: S}, view=View(image, (0, 0, 64, 64), 1., False), notes=[BAD], method=BAD, image=image, question=BAD)
+    return Result(answer=Answer(BAD, [1], 0.), plain_answer=Answer(BAD, [1], 0.), saliency=S, maps={BAD: S}, crop=Crop(image, (0, 0, 64, 64), 1., False), notes=[BAD], method=BAD, image=image, question=BAD)
 
 
 def an_explorer(vlm):
     "The explorer with hostile words wherever words come from"
     ex, image = Explorer(vlm), Image.effect_noise((96, 96), 60).convert('RGB')
-    ex.open_picture(image, BAD)
+    ex.open_image(image, BAD)
     ex.question.value = BAD
     shown = take_shown(vlm, image, 'What digit is it?', BAD)
     rows = dataclasses.replace(shown.rows, question_tokens=[BAD]*len(shown.rows.question_tokens), answer=dataclasses.replace(shown.rows.answer, text=BAD))
@@ -125,7 +125,7 @@ def a_prompt(question=BAD):
 
 
 def some_rows():
-    "Attention with hostile words as answer, over a picture"
+    "Attention with hostile words as answer, over an image"
     from carve_nb.models.model import Answer
     p = a_prompt()
     return AttentionRows(torch.rand(1, 12, 2, 16)/16, [*range(12)], [1], p.spans, answer=Answer(BAD, [1], 0.), meta=dict(n_layers=12, sizes=[(64, 64)]), images=p.images)
@@ -142,10 +142,10 @@ def a_table():
     return MethodTable({BAD: Entry(BAD, BAD, BAD, BAD, BAD, BAD)})
 
 
-PICTURES = Prompt, AttentionRows, Saliency, Scene, View, Result
-WORDLESS = Saliency, View      # what they show is all numbers
+IMAGES = Prompt, AttentionRows, Saliency, Scene, Crop, Result
+WORDLESS = Saliency, Crop      # what they show is all numbers
 MAKERS = {Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(), MethodTable: lambda vlm: a_table(),
-          Saliency: lambda vlm: a_result().saliency, View: lambda vlm: a_result().view, Record: lambda vlm: Record(BAD, None, BAD, [BAD], kind=BAD), Report: lambda vlm: a_report(), Result: lambda vlm: a_result(), Explorer: an_explorer,
+          Saliency: lambda vlm: a_result().saliency, Crop: lambda vlm: a_result().crop, Record: lambda vlm: Record(BAD, None, BAD, [BAD], kind=BAD), Report: lambda vlm: a_report(), Result: lambda vlm: a_result(), Explorer: an_explorer,
           DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD}),
           ModelProfile: lambda vlm: ModelProfile(BAD, BAD, 5, [1], 'noun', [0, 1], dict(last=[0., .1], noun=[.1, .4]), .9, BAD)}
 
@@ -171,27 +171,27 @@ def test_hostile_text_is_text(kind, vlm):
 
 
 @pytest.mark.case(56)
-@pytest.mark.parametrize('kind', PICTURES, ids=lambda c: c.__name__)
+@pytest.mark.parametrize('kind', IMAGES, ids=lambda c: c.__name__)
 def test_objects_in_a_notebook(kind, vlm):
-    "Pictures with words for those who do not see them, a caption, little weight; the plain text stays short, and no display is needed"
+    "Images with words for those who do not see them, a caption, little weight; the plain text stays short, and no display is needed"
     scene = make_scene(7)
-    question = scene.query('digit').question
+    question = scene.question('digit').question
     made = {Scene: lambda: scene, Prompt: lambda: vlm.prompt(scene.image, question), AttentionRows: lambda: vlm.capture(scene.image, question, steps='all')}
     if kind in made: o = made[kind]()
     else:
         r = carve_nb.Carve()(vlm, scene.image, question)
-        o = {Result: r, Saliency: r.saliency, View: r.view}[kind]
+        o = {Result: r, Saliency: r.saliency, Crop: r.crop}[kind]
     page = o._repr_html_()
     alts, caption = re.findall(r'<img alt="([^"]*)"', page), re.search('<figcaption>(.*?)</figcaption>', page, re.S)[1]
     assert alts and all(len(a) > 8 for a in alts) and len(page) < 60_000 and len(repr(o)) < 400
-    said = {Prompt: ['209 tokens', 'question stands at 199..206', 'picture 1 at 3..198', question], Saliency: ['peak at', 'bits', '2^H', 'dark'], Scene: [f'{a.name} {a.digit}' for a in scene.objects],
-            View: [str(getattr(o, 'box', '')), 'times'], AttentionRows: ['4 heads', 'on one scale', 'mass on them'], Result: [question, 'model alone', 'with the view']}
+    said = {Prompt: ['209 tokens', 'question stands at 199..206', 'image 1 at 3..198', question], Saliency: ['peak at', 'bits', '2^H', 'dark'], Scene: [f'{a.name} {a.digit}' for a in scene.objects],
+            Crop: [str(getattr(o, 'box', '')), 'times'], AttentionRows: ['4 heads', 'on one scale', 'mass on them'], Result: [question, 'model alone', 'with the crop']}
     assert all(s in html.unescape(caption) for s in said[kind]), caption
 
 
 @pytest.mark.case(56)
-def test_small_pictures_are_kept_for_large_ones(vlm):
-    "Rows hold their picture small, and the map is drawn over it"
+def test_small_images_are_kept_for_large_ones(vlm):
+    "Rows hold their image small, and the map is drawn over it"
     rows = vlm.capture(make_scene(7).image.resize((2000, 1500)), 'What digit is on the yellow star?', steps='first')
     assert max(rows.images[0].size) < 450 and {p.size for p in rows.panels().values()} == {(147, 110)}
 
@@ -212,7 +212,7 @@ def test_hostile_text_in_widgets(vlm):
     assert not [x for x in found if isinstance(x, w.HTMLMath)] and not [x for x in found if getattr(x, 'description_allow_html', False)]
     scripts = [o['data'] for x in found if isinstance(x, w.Output) for o in x.outputs]
     assert 'alert(' not in json.dumps(scripts) and ex.question.value == BAD
-    assert ast.unparse(ast.parse(html.unescape(re.search('<pre>(.*?)</pre>', ex.panes['Export'].view.value, re.S)[1]))).count('alert(1)') == 3   # model, picture, question: inside of Python's strings
+    assert ast.unparse(ast.parse(html.unescape(re.search('<pre>(.*?)</pre>', ex.panes['Export'].crop.value, re.S)[1]))).count('alert(1)') == 3   # model, image, question: inside of Python's strings
     ex.close()
 
 
@@ -248,8 +248,8 @@ IDS = '../../x', 'a/b:c', '..\\..\\y', '/etc/z', 'CON', '.hidden', 'a\tb', '<b>'
 @pytest.mark.case(58)
 def test_ids_are_no_paths(vlm, tmp_path):
     "Files of a run have our names; nothing is written outside of its folder"
-    out, picture = tmp_path/'one'/'two'/'run', png_bytes(Image.new('RGB', (64, 64), 'red'))
-    data = DataSet('../../name', [Record(i, picture, 'What color is it?', ['red']) for i in IDS])
+    out, image = tmp_path/'one'/'two'/'run', png_bytes(Image.new('RGB', (64, 64), 'red'))
+    data = DataSet('../../name', [Record(i, image, 'What color is it?', ['red']) for i in IDS])
     run_eval(data, vlm, methods='none', out=out, progress=False)
     files = {p for p in tmp_path.rglob('*') if p.is_file()}
     assert all(p.parent == out for p in files) and {p.name for p in files} <= {*RUN_FILES, 'run.lock'}, files
@@ -283,7 +283,7 @@ def test_fifty_runs_of_a_cell(vlm, monkeypatch, figure):
     for i in range(50):
         ex = Explorer(vlm)
         if i in (1, 49):
-            ex.open_picture(scene.image)
+            ex.open_image(scene.image)
             ex.keep(take_shown(vlm, scene.image, scene.question))
             for title in ex.panes: ex.tab.value = title; ex.job and ex.job.join(); ex.dials.all['lam'].value *= 1.5
         ex._ipython_display_()
@@ -309,10 +309,10 @@ def unreadable(output):
     data = output.get('data')
     if data is None: return '' if output['output_type'] in ('stream', 'error') else 'no data'
     joined = {k: ''.join(v) if isinstance(v, list) else v for k, v in data.items()}
-    if any('widget' in k for k in data) and 'image/png' not in data: return 'a widget without a picture'
+    if any('widget' in k for k in data) and 'image/png' not in data: return 'a widget without an image'
     if any('javascript' in k for k in data): return 'a script'
     if re.search(r'<(?:script|iframe|object|embed)\b', joined.get('text/html', '') + rendered(joined.get('text/markdown', '')), re.I): return 'HTML with a script'
-    if 'image/png' in data: return '' if np.asarray(Image.open(io.BytesIO(base64.b64decode(joined['image/png'])))).size else 'an empty picture'
+    if 'image/png' in data: return '' if np.asarray(Image.open(io.BytesIO(base64.b64decode(joined['image/png'])))).size else 'an empty image'
     return '' if any(joined.get(k, '').strip() for k in ('text/plain', 'text/markdown', 'text/html', 'image/svg+xml')) else 'nothing to read'
 
 
@@ -321,13 +321,13 @@ def test_stored_notebooks_need_no_script():
     paths = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
     found = {p.name: [u for o in stored_outputs(json.loads(p.read_text(encoding='utf-8'))) if (u := unreadable(o))] for p in paths}
     assert len(paths) > 60 and {k: v for k, v in found.items() if v} == {}
-    assert unreadable(dict(output_type='display_data', data={'application/vnd.jupyter.widget-view+json': {}, 'text/plain': 'x'}))
+    assert unreadable(dict(output_type='display_data', data={'application/vnd.jupyter.widget-crop+json': {}, 'text/plain': 'x'}))
     assert unreadable(dict(output_type='display_data', data={'text/html': '<script>1</script>'}))
 
 
 @pytest.mark.case(60)
 def test_explorer_saved_on_the_spot():
-    "A notebook that shows the explorer, run and stored here: picture and words of what was asked stand in it"
+    "A notebook that shows the explorer, run and stored here: image and words of what was asked stand in it"
     from execnb.shell import CaptureShell
     from fastcore.nbio import mk_cell, new_nb
     code = ['from carve_nb.explorer.app import explore\nfrom carve_nb.method.check import three_scenes\ns = three_scenes()[0]',

@@ -16,7 +16,7 @@ from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
 
-PICTURE = Image.linear_gradient('L').convert('RGB')
+IMAGE = Image.linear_gradient('L').convert('RGB')
 ERRORS = [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'), MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
 
 
@@ -54,16 +54,16 @@ def test_no_memory(load, asked, name):
     with no_memory(vlm, lambda i, n: False) as passes: whole = method(vlm, *asked)
     before = traces(vlm)
     for at in sample(passes, name):
-        with no_memory(vlm, lambda i, n: i == at, ERRORS[at % 3]), pytest.raises(InsufficientMemoryError, match='memory ran out: give a smaller picture'): method(vlm, *asked)
+        with no_memory(vlm, lambda i, n: i == at, ERRORS[at % 3]), pytest.raises(InsufficientMemoryError, match='memory ran out: give a smaller image'): method(vlm, *asked)
     assert traces(vlm) == before and method(vlm, *asked).answer.tokens == whole.answer.tokens
 
 
 @pytest.mark.case(44, 45)
 def test_no_memory_in_a_run(load, tmp_path):
     "A capture that does not fit, a second question that does not fit, and one that does: statuses; with memory again they are measured"
-    vlm, pictures = load('qwen2_5_vl'), [(56, 56), (224, 224), (144, 144)]
+    vlm, images = load('qwen2_5_vl'), [(56, 56), (224, 224), (144, 144)]
     data = load_benchmark('scenes', 3)
-    data = replace(data, records=[replace(r, image=r.open().resize(size), boxes=None) for r, size in zip(data, pictures)])
+    data = replace(data, records=[replace(r, image=r.open().resize(size), boxes=None) for r, size in zip(data, images)])
     run = lambda out, **kw: run_eval(data, vlm, 'none,carve', out=out, max_new_tokens=2, progress=False, **kw) and read_run(out)[1]
     with no_memory(vlm, lambda i, n: False) as passes: whole = run(tmp_path/'whole')
     n, m = (len(vlm.prompt(data[i].image, data[i].question, data.suffix)) for i in (1, 2))
@@ -125,7 +125,7 @@ for mb in (2, 12, 50, None):
     found.append(dict(end, mb=mb))
     del end
     r = None
-for mb in 1, 2, 3, 5, 8, 12, 18:   # so that the small picture fits and the large one does not: where that is depends on the heap
+for mb in 1, 2, 3, 5, 8, 12, 18:   # so that the small image fits and the large one does not: where that is depends on the heap
     limit(size() + (mb << 20))
     try: lines = [next(worker([Task(i, r)])) for i, r in enumerate(records)]
     except IncompleteError: lines = []   # not even the small one
@@ -267,4 +267,4 @@ def test_no_gpu(folders, monkeypatch):
         warnings.simplefilter('error')
         vlm = VLM.from_pretrained(folders('llava'))
         assert vlm.device.type == pick_device(None).type == 'cpu'
-        vlm.ask(PICTURE, 'What is it?', max_new_tokens=2)
+        vlm.ask(IMAGE, 'What is it?', max_new_tokens=2)

@@ -101,12 +101,12 @@ def folder(tmp_path):
 
 
 @pytest.mark.case(50)
-def test_other_boxes_or_pictures(vlm, folder, tmp_path):
-    "Boxes or pictures that changed between two runs are refused; a broken picture may be mended; a copy elsewhere is the same set"
+def test_other_boxes_or_images(vlm, folder, tmp_path):
+    "Boxes or images that changed between two runs are refused; a broken image may be mended; a copy elsewhere is the same set"
     path, first = folder(q1=dict(box=[5, 5, 30, 30]), q3=dict(image='gone.png')), lambda **kw: go(tmp_path/'R', vlm, 'none,oracle', spec=path, **kw)
-    with pytest.warns(UserWarning, match='have no picture'): found = first()
+    with pytest.warns(UserWarning, match='have no image'): found = first()
     folder(q1=dict(box=[20, 20, 50, 50]), q3=dict(image='gone.png'))
-    with pytest.raises(RunError, match="answer to another question: question, answer, true region or picture of 'q1' has changed"), pytest.warns(UserWarning): first()
+    with pytest.raises(RunError, match="answer to another question: question, answer, true region or image of 'q1' has changed"), pytest.warns(UserWarning): first()
     folder(q1=dict(box=[5, 5, 30, 30]))
     again = first(retry=True)
     kept = lambda lines: [l for l in plain(lines) if l['id'] != 'q3']
@@ -115,7 +115,7 @@ def test_other_boxes_or_pictures(vlm, folder, tmp_path):
     assert go(tmp_path/'R', vlm, 'none,oracle', spec=str(tmp_path/'elsewhere'/'D')) == again
     Image.effect_noise((60, 50), 60).convert('RGB').save(tmp_path/'D'/'0.png')
     before = (tmp_path/'R'/'records.jsonl').read_bytes()
-    with pytest.raises(RunError, match="true region or picture of 'q0' has changed since"): first()
+    with pytest.raises(RunError, match="true region or image of 'q0' has changed since"): first()
     assert (tmp_path/'R'/'records.jsonl').read_bytes() == before
     write_report(tmp_path/'R')
 
@@ -131,12 +131,12 @@ def test_ids_that_stand_twice(folder, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.case(52)
-def test_missing_answers_and_pictures(vlm, folder, tmp_path):
-    "Said before the start; the sample without a true answer is not scored, the one without its picture is marked, all others are as they would be"
+def test_missing_answers_and_images(vlm, folder, tmp_path):
+    "Said before the start; the sample without a true answer is not scored, the one without its image is marked, all others are as they would be"
     run = lambda out, path, **kw: go(tmp_path/out, vlm, 'none,carve', spec=path, **kw)
     full = run('full', folder())
     with pytest.warns(UserWarning, match='1 of 5 rows have no') as said: found = run('R', folder(q1=dict(answer=''), q3=dict(image='gone.png')))
-    assert {str(w.message).split(' rows have ')[1].split(',')[0] for w in said} == {"no answer to score by", "no picture"}
+    assert {str(w.message).split(' rows have ')[1].split(',')[0] for w in said} == {"no answer to score by", "no image"}
     by = lambda lines, *ids: [{k: v for k, v in l.items() if k != 'key'} for l in plain(lines) if l['id'] in ids]
     assert by(found, 'q0', 'q2', 'q4') == by(full, 'q0', 'q2', 'q4')
     assert {(l['status'], l['why'], 'score' in l) for l in by(found, 'q1')} == {('skipped', 'the set gives no answer to score by', False)}
@@ -164,7 +164,7 @@ def test_the_same_run_twice(vlm, whole, tmp_path):
 @pytest.mark.parametrize('family', ['llava', 'qwen2_5_vl', 'internvl', 'mllama'])
 def test_batches(load, family, figure):
     "Eight questions of different lengths in one batch, padded on the left: maps within 1e-4, changed answers counted"
-    vlm, ask = load(family), ['What is it?', 'What is the number on the red star, if there is one at all?', 'Is there a blue heart?', 'Which colour?']
+    vlm, ask = load(family), ['What is it?', 'What is the number on the red star, if there is one at all?', 'Is there a blue heart?', 'Which color?']
     pairs = [(s.image.resize((112 + 28*(i % 3), 112)), q) for i, (s, q) in enumerate(zip(samples('digit', 8), ask*2))]
     kw = dict(steps='all', max_new_tokens=3)
     many, one = vlm.capture_many(pairs, size=8, **kw), [vlm.capture(*p, **kw) for p in pairs]

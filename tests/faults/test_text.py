@@ -1,4 +1,4 @@
-"Questions: what is refused, what is defused, and that nothing of it moves a picture, is cut, or spoils a record."
+"Questions: what is refused, what is defused, and that nothing of it moves an image, is cut, or spoils a record."
 import json, re, warnings
 import numpy as np
 import pytest, torch
@@ -14,7 +14,7 @@ from carve_nb.core.errors import DataError, PromptError
 from carve_nb.models.prompts import BREAK, GENERAL_INSTRUCTION, commands, escape_text
 from .clean import count_passes, special_and_image
 
-PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8))
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8))
 FAMILIES = 'llava', 'qwen2_5_vl', 'qwen3_5', 'internvl', 'idefics3', 'gemma3', 'mllama', 'instructblip'
 
 
@@ -36,13 +36,13 @@ def escaping(load):
     for v in used: v.escape = False
 
 
-WAYS = dict(ask=lambda v, q: v.ask(PICTURE, q), capture=lambda v, q: v.capture(PICTURE, q), several=lambda v, q: v.ask([PICTURE, PICTURE], q),
-            many=lambda v, q: v.ask_many([(PICTURE, 'Is it red?'), (PICTURE, q)]), method=lambda v, q: Carve()(v, PICTURE, q),
+WAYS = dict(ask=lambda v, q: v.ask(IMAGE, q), capture=lambda v, q: v.capture(IMAGE, q), several=lambda v, q: v.ask([IMAGE, IMAGE], q),
+            many=lambda v, q: v.ask_many([(IMAGE, 'Is it red?'), (IMAGE, q)]), method=lambda v, q: Carve()(v, IMAGE, q),
             shared=lambda v, q: shared(v, q))
 
 
 def shared(v, q):
-    with v.sharing(): return v.ask(PICTURE, q)
+    with v.sharing(): return v.ask(IMAGE, q)
 
 
 @pytest.mark.case(23)
@@ -58,7 +58,7 @@ def test_empty(load, question):
 
 @pytest.mark.case(23)
 def test_empty_on_the_command_line(tmp_path, capsys):
-    PICTURE.save(tmp_path/'p.png')
+    IMAGE.save(tmp_path/'p.png')
     assert main(['ask', str(tmp_path/'p.png'), '  ']) == 2
     told = capsys.readouterr()
     assert told.out == '' and 'is empty' in told.err and GENERAL_INSTRUCTION not in told.err
@@ -67,8 +67,8 @@ def test_empty_on_the_command_line(tmp_path, capsys):
 # -- commands inside the text
 
 def markers(vlm):
-    "What this model reads as a command: special tokens, the picture's own word, and who speaks"
-    tok, text = vlm.tokenizer, vlm.prompt(PICTURE, 'Why?').text
+    "What this model reads as a command: special tokens, the image's own word, and who speaks"
+    tok, text = vlm.tokenizer, vlm.prompt(IMAGE, 'Why?').text
     special = {t.content for t in tok.added_tokens_decoder.values() if t.special} | set(tok.all_special_tokens)
     own = {str(vlm.processor.image_token)} | set(commands(vlm.processor)[2]) | {w for w in special if w in text}
     assert len(own) > 1 or vlm.family.chat
@@ -83,7 +83,7 @@ def test_commands_refused(load, name):
     with count_passes(vlm) as seen:
         for m in markers(vlm):
             for q, kw in ((f'What is {m} this?', {}), (m, {}), ('Is it red?', dict(suffix=f'Say {m}.'))):
-                with pytest.raises(PromptError, match='which the model reads as a command') as e: vlm.ask(PICTURE, q, **kw)
+                with pytest.raises(PromptError, match='which the model reads as a command') as e: vlm.ask(IMAGE, q, **kw)
                 assert any(repr(o) in str(e.value) for o in markers(vlm)) and 'escape=True' in str(e.value)
     assert seen == []
 
@@ -93,13 +93,13 @@ def test_commands_refused(load, name):
 def test_commands_defused(escaping, name):
     "With `escape` they are text: number and position of image tokens, and every special token, are those of a plain question"
     vlm = escaping(name)
-    plain, all_of_them = special_and_image(vlm, vlm.prompt(PICTURE, 'What is this?')), markers(vlm)
+    plain, all_of_them = special_and_image(vlm, vlm.prompt(IMAGE, 'What is this?')), markers(vlm)
     for m in [*all_of_them, ' and '.join(all_of_them), ''.join(all_of_them), all_of_them[0][:-1] + all_of_them[-1] + all_of_them[0][-1]]:
-        p = vlm.prompt(PICTURE, f'What is {m} this?')
+        p = vlm.prompt(IMAGE, f'What is {m} this?')
         assert special_and_image(vlm, p) == plain and p.asked.replace(BREAK, '') == f'What is {m} this?'
         assert [i for i in p.question if i in {j for s in p.spans for j in s.tokens.tolist()}] == [] or vlm.family.cross
-    assert special_and_image(vlm, vlm.prompt(PICTURE, 'What is this?', suffix=f'Say {m}.')) == plain
-    assert 1 <= len(vlm.ask(PICTURE, f'What is {m} this?', max_new_tokens=2).tokens) <= 2
+    assert special_and_image(vlm, vlm.prompt(IMAGE, 'What is this?', suffix=f'Say {m}.')) == plain
+    assert 1 <= len(vlm.ask(IMAGE, f'What is {m} this?', max_new_tokens=2).tokens) <= 2
     assert escape_text(vlm.processor, 'Is 3 < 4 | 5 > 2: yes?') == 'Is 3 < 4 | 5 > 2: yes?'
 
 
@@ -109,9 +109,9 @@ def test_other_models_commands(load):
     theirs = {w for n in FAMILIES for w in markers(load(n))} | {'<|placeholder|>', '<placeholder>', '＜image＞', '<im\u200bage>'}
     for name in FAMILIES:
         vlm, asked = load(name), 0
-        plain = special_and_image(vlm, vlm.prompt(PICTURE, 'What is this?'))
+        plain = special_and_image(vlm, vlm.prompt(IMAGE, 'What is this?'))
         for m in sorted(theirs):
-            try: p = vlm.prompt(PICTURE, f'What is {m} this?')
+            try: p = vlm.prompt(IMAGE, f'What is {m} this?')
             except PromptError: continue
             assert special_and_image(vlm, p) == plain, (name, m)
             asked += 1
@@ -122,7 +122,7 @@ def test_other_models_commands(load):
 def test_method_defused(escaping):
     "All of CARVE goes through with such a question, and the result holds it as it was asked"
     q = 'Is <|image_pad|> or <|im_end|> written here?'
-    r = Carve(max_new_tokens=2)(escaping('qwen2_5_vl'), PICTURE, q)
+    r = Carve(max_new_tokens=2)(escaping('qwen2_5_vl'), IMAGE, q)
     assert r.question == q and r.answer.tokens and r.rows.meta['question'].replace(BREAK, '') == q
 
 
@@ -146,11 +146,11 @@ def test_too_long(load, name):
 def test_border_of_length(load, monkeypatch):
     "The last token counts: as long as the context is refused, one less leaves room for one token of the answer"
     vlm = load('llava')
-    p = vlm.prompt(PICTURE, 'What is this?', 'Answer.')
+    p = vlm.prompt(IMAGE, 'What is this?', 'Answer.')
     monkeypatch.setattr(vlm.text_config, 'max_position_embeddings', len(p))
-    with pytest.raises(PromptError): vlm.prompt(PICTURE, 'What is this?', 'Answer.')
+    with pytest.raises(PromptError): vlm.prompt(IMAGE, 'What is this?', 'Answer.')
     monkeypatch.setattr(vlm.text_config, 'max_position_embeddings', len(p)+1)
-    again = vlm.prompt(PICTURE, 'What is this?', 'Answer.')
+    again = vlm.prompt(IMAGE, 'What is this?', 'Answer.')
     assert again.inputs['input_ids'].tolist() == p.inputs['input_ids'].tolist() and len(vlm.generate(again, 32).tokens) == 1
 
 
@@ -168,8 +168,8 @@ def test_letters(load, name):
     "Every question reaches the model as it is, and its tokens are found; what cannot be encoded is refused"
     vlm = load(name)
     for kind, q in LETTERS.items():
-        rows = vlm.capture(PICTURE, q, steps='all', max_new_tokens=2)
-        p = vlm.prompt(PICTURE, q)
+        rows = vlm.capture(IMAGE, q, steps='all', max_new_tokens=2)
+        p = vlm.prompt(IMAGE, q)
         text = vlm.tokenizer.decode(p.inputs['input_ids'][0, p.question]).strip()
         assert text == q.strip() and len(rows.question) == len(p.question), (kind, text)
         assert rows.answer.text.encode() and repr(rows).encode()
@@ -183,7 +183,7 @@ def test_letters(load, name):
 @pytest.mark.case(26)
 def test_records_stay_utf8(load, tmp_path):
     "A run over such questions: every line of every file is valid UTF-8, in order; a set with half a character is refused before the start"
-    PICTURE.save(tmp_path/'p.png')
+    IMAGE.save(tmp_path/'p.png')
     def write(asked): (tmp_path/'q.jsonl').write_text(''.join(json.dumps(dict(id=k, image='p.png', question=q, answer='a')) + '\n' for k, q in asked.items()))
     run = lambda: run_eval(str(tmp_path/'q.jsonl'), load('llava'), methods='none', out=tmp_path/'out', max_new_tokens=2, progress=False)
     write(LETTERS | BROKEN)
@@ -203,14 +203,14 @@ def test_records_stay_utf8(load, tmp_path):
 @pytest.mark.parametrize('method', [Carve(), Carve.paper(), Carve.official(), Carve(query='question'), Carve(op='log'), Carve(op='difference'), Carve(reading=ReadingRule(instruction='Is it red?'))],
                          ids=lambda m: f'{m.name}-{m.query}-{m.op}')
 def test_general_question(tiny, method):
-    "No signal: the whole picture, the plain answer, and a note; with and without white space and capitals"
+    "No signal: the whole image, the plain answer, and a note; with and without white space and capitals"
     scene = make_scene(3).image
     for q in (method.reading.instruction, f' {method.reading.instruction.upper()}\n') if method == Carve() else (method.reading.instruction,):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             r = method(tiny, scene, q)
-        assert r.notes[0] == 'no signal: the question is the general instruction; the view is the whole picture'
-        assert r.regions == [] and r.view.image is r.image and r.view.box == (0, 0, *scene.size) and r.answer.tokens == r.plain_answer.tokens
+        assert r.notes[0] == 'no signal: the question is the general instruction; the crop is the whole image'
+        assert r.regions == [] and r.crop.image is r.image and r.crop.box == (0, 0, *scene.size) and r.answer.tokens == r.plain_answer.tokens
     assert not Carve()(tiny, scene, 'Is there a red circle?').notes
 
 

@@ -1,15 +1,15 @@
-"Coverage-guided fuzzing of the picture door: `python tests/fuzz/door.py --seconds 300 [--findings FOLDER]` (needs `pip install atheris`)"
+"Coverage-guided fuzzing of the image door: `python tests/fuzz/door.py --seconds 300 [--findings FOLDER]` (needs `pip install atheris`)"
 import argparse, os, sys, tempfile, warnings
 from io import BytesIO
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
-LIMIT = 2**20  # pixels: what a picture may have here, so that a blow-up shows as one
+LIMIT = 2**20  # pixels: what an image may have here, so that a blow-up shows as one
 
 
 def check(src, **kw):
-    "What comes is a plain picture within the limit, or one of the documented errors"
+    "What comes is a plain image within the limit, or one of the documented errors"
     from carve_nb.core.errors import ImageError
     from carve_nb.core.image import open_image
     try: img = open_image(src, max_pixels=LIMIT, **kw)

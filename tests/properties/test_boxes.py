@@ -1,4 +1,4 @@
-"From the map to the view, given anything: masks, regions, boxes, views, and the way back"
+"From the map to the crop, given anything: masks, regions, boxes, crops, and the way back"
 import io, math
 import numpy as np
 from hypothesis import given, settings, strategies as st
@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import connected_components
 from carve_nb.core.image import open_image
 from carve_nb.core.saliency import Saliency, tent_weights
 from carve_nb.core.image import box_iou, union_box
-from carve_nb.method.view import grow_box, magnify
+from carve_nb.method.crop import grow_box, magnify
 from carve_nb.formulas.threshold import Region, regions, split_mask, top_mask
 from carve_nb.core.plotting import keep_mask
 from carve_nb.models.prompts import MAX_SIDE_RATIO, check_shape
@@ -30,13 +30,13 @@ def masks(): return arrays(bool, st.tuples(SIDES, SIDES))
 
 @st.composite
 def boxes(draw, W, H):
-    "A box inside a picture"
+    "A box inside an image"
     x0, y0 = draw(st.integers(0, W - 1)), draw(st.integers(0, H - 1))
     return x0, y0, draw(st.integers(x0 + 1, W)), draw(st.integers(y0 + 1, H))
 
 
-def picture(W, H):
-    "A picture whose pixels all differ, as far as they can"
+def image(W, H):
+    "An image whose pixels all differ, as far as they can"
     i = np.arange(W*H, dtype=np.uint32).reshape(H, W)
     return Image.fromarray(np.stack([i*7 % 256, i//256*11 % 256, i*13 % 251], -1).astype(np.uint8))
 
@@ -84,7 +84,7 @@ def test_mask_unit(S, p, k):
 # regions
 
 def components(mask, connectivity):
-    "Sets of connected pixels, by the graph of neighbours"
+    "Sets of connected pixels, by the graph of neighbors"
     h, w = mask.shape
     steps = [(0, 1), (1, 0)] + [(1, 1), (1, -1)]*(connectivity == 8)
     i, j = [], []
@@ -113,7 +113,7 @@ def test_components(mask, connectivity):
 
 @given(maps(), SHARES, st.integers(1, 9), st.sampled_from([4, 8]), st.sampled_from(['top_k', 'official']), st.sampled_from(['sum', 'area']))
 def test_regions(S, p, K, connectivity, keep, rank):
-    "Inside the picture, apart from each other, best first, as many as K allows; all of them together are the mask"
+    "Inside the image, apart from each other, best first, as many as K allows; all of them together are the mask"
     mask, every = top_mask(S, p), regions(S, p, S.size, connectivity)
     assert (keep_mask(every, S.shape[::-1]) == mask).all() and sum(r.area for r in every) == mask.sum()
     got = regions(S, p, K, connectivity, keep, rank)
@@ -129,7 +129,7 @@ def test_regions(S, p, K, connectivity, keep, rank):
 @some
 @given(maps(), SHARES)
 def test_connectivity(S, p):
-    "Eight neighbours join what four leave apart"
+    "Eight neighbors join what four leave apart"
     four, eight = ([pixels(r) for r in regions(S, p, S.size, c)] for c in (4, 8))
     assert len(eight) <= len(four) and all(sum(f <= e for e in eight) == 1 for f in four)
 
@@ -138,7 +138,7 @@ def test_connectivity(S, p):
 
 @given(st.data(), st.integers(1, 60), st.integers(1, 60), st.integers(0, 80), st.booleans(), st.floats(0, 2))
 def test_grown_box(data, W, H, least, square, pad):
-    "Inside the picture, around the old box, with the least sides and the room that were asked for, as far as the picture goes"
+    "Inside the image, around the old box, with the least sides and the room that were asked for, as far as the image goes"
     box = data.draw(boxes(W, H))
     x0, y0, x1, y1 = grow_box(box, (W, H), least, square, pad)
     assert 0 <= x0 <= box[0] < box[2] <= x1 <= W and 0 <= y0 <= box[1] < box[3] <= y1 <= H
@@ -168,22 +168,22 @@ def test_tents(cells, n, lo, length):
     assert (w >= 0).all() and np.allclose(w.sum(1), inside) and ((w > 0).sum(1) <= 2).all()
 
 
-# views
+# crops
 
 @st.composite
 def looked(draw):
-    "A picture, a map of its size and the choices of a second look"
+    "An image, a map of its size and the choices of a second look"
     S = draw(maps(st.sampled_from([0., 0., 0., 1., 2.]) | st.floats(0, 1, width=32), st.integers(1, 20)))
     return S, draw(SHARES), draw(st.integers(1, 4)), dict(fill=draw(st.sampled_from(['black', 'none'])), min_side=draw(st.integers(1, 30)),
         square=draw(st.booleans()), pad=draw(st.floats(0, 1)), limit=draw(st.integers(1, 200)))
 
 
 @given(looked())
-def test_views(look):
-    "Inside the picture, around all that is kept, at least the least size, not stretched beyond rounding, and within the limit"
+def test_crops(look):
+    "Inside the image, around all that is kept, at least the least size, not stretched beyond rounding, and within the limit"
     S, p, K, kw = look
     (H, W), kept = S.shape, regions(S, p, K)
-    v = magnify(picture(W, H), kept, **kw)
+    v = magnify(image(W, H), kept, **kw)
     x0, y0, x1, y1 = v.box
     (w, h), around = (x1 - x0, y1 - y0), union_box([r.box for r in kept])
     assert 0 <= x0 <= around[0] and around[2] <= x1 <= W and 0 <= y0 <= around[1] and around[3] <= y1 <= H
@@ -192,13 +192,13 @@ def test_views(look):
     assert max(v.image.size) <= max(kw['limit'] + .5, w, h)
     assert v.scale == 1 or max(v.image.width/W, v.image.height/H) >= 1 - 1e-9 or max(v.image.size) >= kw['limit'] - .5
     assert not (v.masked and kw['fill'] == 'none')
-    if not v.masked: assert v.image.tobytes() == picture(W, H).crop(v.box).resize(v.image.size, Image.Resampling.LANCZOS).tobytes()
+    if not v.masked: assert v.image.tobytes() == image(W, H).crop(v.box).resize(v.image.size, Image.Resampling.LANCZOS).tobytes()
 
 
 @some
 @st.composite
 def long_parts(draw):
-    "The size of a picture that may be asked about, and a part that may be a long line"
+    "The size of an image that may be asked about, and a part that may be a long line"
     short = draw(st.integers(1, 40))
     long = draw(st.sampled_from([1, 7, 120, 190, 199, MAX_SIDE_RATIO]))*short - draw(st.integers(0, 5))*(short > 5)
     (x0, _, x1, _), (_, y0, _, y1) = draw(boxes(long, short)), draw(boxes(long, short))
@@ -207,8 +207,8 @@ def long_parts(draw):
 
 
 @given(long_parts(), st.sampled_from([28, 96, 1]), st.booleans(), st.floats(0, .5), st.sampled_from(['black', 'none']), st.sampled_from([20, 448, 4096]))
-def test_views_have_a_shape(part, least, square, pad, fill, limit):
-    "Of a picture that may be asked about, each view may be: it is not over 200 times longer than wide"
+def test_crops_have_a_shape(part, least, square, pad, fill, limit):
+    "Of an image that may be asked about, each crop may be: it is not over 200 times longer than wide"
     (size, box), img = part, Image.new('RGB', part[0], 'white')
     check_shape(img)
     part = Region(box, 1., (box[2]-box[0])*(box[3]-box[1]), np.ones((box[3]-box[1], box[2]-box[0]), bool))
@@ -219,7 +219,7 @@ def test_views_have_a_shape(part, least, square, pad, fill, limit):
 
 @given(looked())
 def test_nothing_hidden(look):
-    "Whatever is kept is seen: no pixel of a kept region is black in the view that was not black before"
+    "Whatever is kept is seen: no pixel of a kept region is black in the crop that was not black before"
     S, p, K, kw = look
     (H, W), kept = S.shape, regions(S, p, K)
     img = Image.new('RGB', (W, H), 'white')
@@ -231,9 +231,9 @@ def test_nothing_hidden(look):
 
 @given(looked())
 def test_whole_is_whole(look):
-    "p = 1 gives the picture itself, bit for bit"
+    "p = 1 gives the image itself, bit for bit"
     S, _, K, kw = look
-    img = picture(*S.shape[::-1])
+    img = image(*S.shape[::-1])
     v = magnify(img, regions(S, 1, K), **kw)
     assert v.image.tobytes() == img.tobytes() and v.box == (0, 0, *img.size) and v.scale == 1 and not v.masked
 
@@ -241,13 +241,13 @@ def test_whole_is_whole(look):
 @some
 @given(looked(), st.data())
 def test_there_and_back(look, data):
-    "A box of the view in the picture and back again is the same box; the view's own corners are those of its crop"
+    "A box of the crop in the image and back again is the same box; the crop's own corners are those of its crop"
     S, p, K, kw = look
-    (H, W), v = S.shape, magnify(picture(*S.shape[::-1]), regions(S, p, K), **kw)
+    (H, W), v = S.shape, magnify(image(*S.shape[::-1]), regions(S, p, K), **kw)
     box = data.draw(boxes(W, H))
-    assert np.allclose(v.to_image(v.to_view(box)), box) and np.allclose(v.to_view(v.to_image(box)), box)
+    assert np.allclose(v.to_image(v.to_crop(box)), box) and np.allclose(v.to_crop(v.to_image(box)), box)
     assert np.allclose(v.to_image((0, 0, *v.image.size)), v.box, atol=.51)
-    inner = v.to_view(v.box)
+    inner = v.to_crop(v.box)
     assert np.allclose(inner[:2], 0) and np.allclose(inner[2:], v.image.size, atol=.51)
 
 
@@ -259,13 +259,13 @@ def test_thin_grids(upright, n, W, H, p, K, data):
     S = Saliency(v, (W, H))
     a = S.to_pixels()
     assert (np.ptp(a, 1) if upright else np.ptp(a, 0)).max() <= 1e-6
-    view = magnify(picture(W, H), regions(S, p, K))
-    assert 0 <= view.box[0] < view.box[2] <= W and 0 <= view.box[1] < view.box[3] <= H and min(view.image.size) >= 1
+    crop = magnify(image(W, H), regions(S, p, K))
+    assert 0 <= crop.box[0] < crop.box[2] <= W and 0 <= crop.box[1] < crop.box[3] <= H and min(crop.image.size) >= 1
 
 
 # orientation
 
-TURN = Image.Transpose   # from the picture that people see to the one stored, by EXIF orientation
+TURN = Image.Transpose   # from the image that people see to the one stored, by EXIF orientation
 BACK = {2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE, 6: TURN.ROTATE_90,
         7: TURN.TRANSVERSE, 8: TURN.ROTATE_270}
 
@@ -274,7 +274,7 @@ BACK = {2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5:
 @given(st.integers(1, 8), st.integers(2, 30), st.integers(2, 30), st.data())
 def test_turned_boxes(orientation, W, H, data):
     "A box is in the coordinates that people see, however the camera was held"
-    box, seen = data.draw(boxes(W, H)), picture(W, H)
+    box, seen = data.draw(boxes(W, H)), image(W, H)
     seen.paste((255, 0, 0), box)
     stored, exif, file = seen.transpose(BACK[orientation]) if orientation in BACK else seen, Image.Exif(), io.BytesIO()
     exif[0x0112] = orientation

@@ -1,4 +1,4 @@
-"The picture door, given anything: a plain picture within the limit, or the documented error; never another, never more memory"
+"The image door, given anything: a plain image within the limit, or the documented error; never another, never more memory"
 import functools, os, re, struct, subprocess, sys, warnings
 from pathlib import Path
 import numpy as np

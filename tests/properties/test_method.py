@@ -171,12 +171,12 @@ def test_step_weights(T, mode):
 
 @some
 @given(arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6)), elements=st.just(0.) | st.floats(2**-60, 1024, width=32)), st.booleans())
-def test_fusing_adds(a, normalise):
-    "The fused map has the weighted total of its parts; normalised, every part counts alike"
+def test_fusing_adds(a, normalize):
+    "The fused map has the weighted total of its parts; normalized, every part counts alike"
     a, w = torch.tensor(a), step_weights(len(a), 'all')
-    S = fuse_maps(a, w, normalise)
+    S = fuse_maps(a, w, normalize)
     parts = a.double().sum(-1)
-    want = (w.double()[:, None]*(parts > 1e-30) if normalise else w.double()[:, None]*parts).sum()
+    want = (w.double()[:, None]*(parts > 1e-30) if normalize else w.double()[:, None]*parts).sum()
     assert (S >= 0).all() and math.isclose(float(S.sum()), float(want), rel_tol=1e-9, abs_tol=1e-9)
 
 
@@ -184,7 +184,7 @@ def test_fusing_adds(a, normalise):
 
 @st.composite
 def saliency(draw, lo=0., hi=1e6, inside=True):
-    "A map on any grid, one row or one column too, and where it lies in a picture"
+    "A map on any grid, one row or one column too, and where it lies in an image"
     v = draw(arrays(np.float32, st.tuples(SIDES, SIDES), elements=st.floats(float(np.float32(lo)), float(np.float32(hi)), width=32)))
     W, H = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     if inside: return Saliency(v, (W, H))
@@ -224,7 +224,7 @@ def test_pixels_linear(S, k):
 @some
 @given(saliency(lo=-1e3, hi=1e3, inside=False), st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
 def test_share(S, x0, y0, w, h):
-    "Between 0 and 1, all of it in the whole picture, and the shares of two halves add up"
+    "Between 0 and 1, all of it in the whole image, and the shares of two halves add up"
     (W, H), box = S.size, (x0, y0, x0 + w, y0 + h)
     assert 0 <= S.share(box) <= 1 + 1e-12
     assert math.isclose(S.share((0, 0, W, H)), 1, abs_tol=1e-12)
@@ -235,13 +235,13 @@ def test_share(S, x0, y0, w, h):
 @some
 @given(saliency(lo=-1e3, hi=1e3, inside=False), st.integers(0, 40), st.integers(0, 40), st.integers(1, 40), st.integers(1, 40))
 def test_pointing(S, x0, y0, w, h):
-    "The peak lies in the picture where a patch does, is hit in a box that holds it, and what is hit is touched"
+    "The peak lies in the image where a patch does, is hit in a box that holds it, and what is hit is pointed at"
     x, y = S.peak()
-    cx, cy = S.centres()
+    cx, cy = S.centers()
     if ((cx > 0) & (cx < S.size[0])).any() and ((cy > 0) & (cy < S.size[1])).any(): assert 0 < x < S.size[0] and 0 < y < S.size[1]
     assert S.hit((x - 1, y - 1, x + 1, y + 1))
     box = x0, y0, x0 + w, y0 + h
-    assert S.touch(box) or not S.hit(box)
+    assert S.points_at(box) or not S.hit(box)
 
 
 # statistics

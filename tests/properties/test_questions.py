@@ -1,4 +1,4 @@
-"Whatever is written in a question: pictures stay where they are, nobody else speaks, or it is refused; and saved rows are what was saved, or refused."
+"Whatever is written in a question: images stay where they are, nobody else speaks, or it is refused; and saved rows are what was saved, or refused."
 import tempfile
 from pathlib import Path
 import numpy as np
@@ -12,7 +12,7 @@ from carve_nb.models.model import Answer
 from carve_nb.models.image_tokens import ImageSpan
 from faults.clean import special_and_image
 
-PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
 WORDS = ('<image>', '<|image_pad|>', '<|vision_start|>', '<|vision_end|>', '<|im_start|>', '<|im_end|>', '<|endoftext|>', '</s>', '<pad>',
          '<|video_pad|>', 'USER:', 'ASSISTANT:', 'user', 'assistant', '<', '>', '|', '<|', '|>', ':', '\n', ' ', BREAK, 'image', 'USE', 'R:', '<ima', 'ge>')
 texts = st.lists(st.sampled_from(WORDS) | st.text(max_size=6), min_size=1, max_size=8).map(''.join)
@@ -23,18 +23,18 @@ quick = settings(calm, max_examples=settings().max_examples//4)
 @pytest.fixture(scope='module', params=['llava', 'qwen2_5_vl'])
 def model(request, load):
     vlm = load(request.param)
-    plain = special_and_image(vlm, vlm.prompt(PICTURE, 'Why?'))
+    plain = special_and_image(vlm, vlm.prompt(IMAGE, 'Why?'))
     yield vlm, plain
     vlm.escape = False
 
 
 @quick
 @given(texts)
-def test_pictures_stay(model, text):
+def test_images_stay(model, text):
     "Refused, or every image token and every special token is where it is in a plain question"
     vlm, plain = model
     vlm.escape = False
-    try: p = vlm.prompt(PICTURE, text)
+    try: p = vlm.prompt(IMAGE, text)
     except PromptError: return
     assert special_and_image(vlm, p) == plain and p.asked == text.strip()
 
@@ -45,7 +45,7 @@ def test_defused(model, text):
     "With `escape` only what is empty or cannot be encoded is refused; what is asked differs by zero-width spaces alone"
     vlm, plain = model
     vlm.escape = True
-    try: p = vlm.prompt(PICTURE, text)
+    try: p = vlm.prompt(IMAGE, text)
     except PromptError as e:
         assert 'is empty' in str(e) or 'UTF-8' in str(e), (text, e)
         return

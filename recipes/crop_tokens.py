@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOKENS', 'FIRST', 'CHOSEN', 'LOOKS', 'CURVE', 'SIZED', 'PARTS', 'with_tokens', 'scene_questions', 'summary', 'Part',
-           'load_part', 'run_view_tokens']
+           'load_part', 'run_crop_tokens']
 
 # %% ../nbs/notes/second_look.ipynb #4a9da97d
 import json
@@ -19,12 +19,12 @@ from carve_nb.runs.report import Report
 from carve_nb.runs.runner import run_eval
 
 # %% ../nbs/notes/second_look.ipynb #4fc8c6e6
-TOKENS = 16, 36, 64, 100, 144, 196   # of a view on the curve; None beside them: as many as the picture
+TOKENS = 16, 36, 64, 100, 144, 196   # of a crop on the curve; None beside them: as many as the image
 FIRST, CHOSEN = 64, 144              # chosen before the part `fresh` was asked; and, after it had failed there, before `again`
 LOOKS = 'lookup', 'carve', 'oracle'
 
 def with_tokens(method, tokens) -> str:
-    "A method as a run names it, its views with at most so many tokens; `lookup` asks again always"
+    "A method as a run names it, its crops with at most so many tokens; `lookup` asks again always"
     return f'{method}:{"skip_above=1:"*(method == "lookup")}tokens={tokens}'
 
 CURVE = ['none', *(with_tokens(m, t) for m in LOOKS for t in (None, *TOKENS))]
@@ -36,7 +36,7 @@ PARTS = dict(    # name: split, first seed, questions, sides of the things in pi
     small=('heldout', 928_000, 150, (22, 30), SIZED),
     large=('heldout', 929_000, 150, (64, 90), SIZED),
     others=('heldout', 929_500, 150, (36, 60), ['none', *(with_tokens(m, t) for t in (None, CHOSEN) for m in (
-        'random', 'centre', 'question-only', 'rel-att', 'laser', 'auto', *LOOKS))]))
+        'random', 'center', 'question-only', 'rel-att', 'laser', 'auto', *LOOKS))]))
 
 def scene_questions(split, start, n, side) -> list:
     "Questions for a digit about scenes with things of some sides, the first from a seed on"
@@ -67,7 +67,7 @@ def load_part(folder, name) -> Part: return Part(**json.loads((Path(folder)/f'{n
 
 # %% ../nbs/notes/second_look.ipynb #740246c4
 @call_parse
-def run_view_tokens(
+def run_crop_tokens(
     out:Annotated[str, 'folder of the runs and summaries'], model:Annotated[str, 'name'] = 'carve-small',
     parts:Annotated[str, 'names of parts'] = ','.join(PARTS)):
     "Measure the parts; what is finished is not measured again"
