@@ -100,7 +100,7 @@ ABLATION_CHANGES = dict(
 
 def single_changes(n_layers) -> list:
     "Everything that is changed alone, {field: value}s"
-    rows = [dict(query='last'), dict(query='all'), dict(query='content')]
+    rows = [dict(query='last'), dict(query='question'), dict(query='content')]
     lam = [dict(lam=1e-8, relative=False), *(dict(lam=l, relative=True) for l in (.01, .1, 1., 10.))]
     rest = [{field: v} for field, values in ABLATION_CHANGES.items() for v in values]
     return [*(dict(layers=v) for v in layer_choices(n_layers)), *rows, *lam, *rest]

@@ -23,7 +23,7 @@ from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.threshold import regions
 from carve_nb.method.lookup import Lookup, other_words
-from carve_nb.method.profiles import QUERIES, query_words, query_in
+from carve_nb.method.profiles import QUERIES, query_in
 from carve_nb.models.hooks import mask_rows, restore
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.core.words import pick_words
@@ -65,7 +65,7 @@ def shares_at(vlm, biases, scenes) -> np.ndarray: # of `Record`s; [n]
         with vlm.sharing():
             for j, bias in enumerate(biases):
                 with sink(vlm, bias): rows = vlm.capture(s.image, s.question, suffix=SHORT_ANSWER)
-                S = rows.saliency(chosen.layers, query=query_in(rows, chosen.row)).values
+                S = rows.saliency(chosen.layers, query=query_in(rows, chosen.query)).values
                 found[i, j] = S[0, 0]/S.sum()
     return found.mean(0)
 
@@ -94,7 +94,7 @@ def token_sets(rows, n, row) -> dict: # of `all_rows`; -> name -> places of toke
     "Whose maps are compared"
     question, sentence = range(n), range(n, len(rows.question_tokens))
     asked = replace(rows, question_tokens=rows.question_tokens[:n])
-    own = [len(rows.question_tokens) - 1] if row == 'last' else pick_words(asked.question_tokens, query_words(row))
+    own = [len(rows.question_tokens) - 1] if row == 'last' else pick_words(asked.question_tokens, row)
     before = other_words(asked, row, 'before')
     return dict(own=own, first=before[:4], before=before, others=other_words(asked, row, 'others'), sentence=[i for i in sentence if i not in own])
 
@@ -116,7 +116,7 @@ def scene_maps(vlm, sample) -> dict: # name -> `Saliency`
     rows, n = all_rows(vlm, sample)
     A = rows.question[:, [rows.layers.index(l) for l in chosen.layers]].mean((1, 2)).numpy()
     span = rows.spans[0]
-    maps = baseline_maps(A, token_sets(rows, n, chosen.row))
+    maps = baseline_maps(A, token_sets(rows, n, chosen.query))
     return {k: Saliency(v.reshape(span.grid), sample.image.size, span.box) for k, v in maps.items()}
 
 def measure_scene(vlm, sample, biases) -> dict: # a digit question
@@ -160,12 +160,12 @@ def measure_images(vlm, bias, images) -> dict: # lists of `Record`s, several of 
             for sample in asked:
                 rows = vlm.capture(sample.image, sample.question, suffix=SHORT_ANSWER)
                 words, last = rows.question.mean(2).numpy(), rows.attn[0].mean(1).numpy()     # [Q, L, Nv], [L, Nv]
-                own = {r: last if r == 'last' else words[pick_words(rows.question_tokens, query_words(r))].mean(0) for r in QUERIES}
+                own = {r: last if r == 'last' else words[pick_words(rows.question_tokens, r)].mean(0) for r in QUERIES}
                 less = {r: norm(a) - norm(words[other_words(rows, r, 'others') or slice(None)]).mean(0) for r, a in own.items()}
                 floor = lambda a: np.maximum(a, a.mean(-1, keepdims=True)/100)
                 ranks['none'].append([rankdata(floor(a), axis=1) for a in own.values()])
                 ranks['others'].append([rankdata(a.round(9), axis=1) for a in less.values()])
-                maps.append(own[chosen.row][[rows.layers.index(l) for l in chosen.layers]].mean(0))
+                maps.append(own[chosen.query][[rows.layers.index(l) for l in chosen.layers]].mean(0))
         for k, r in ranks.items(): agreed[k].append([layer_agreement(of) for of in np.array(r).swapaxes(0, 1)])
     maps = np.array(maps)
     at = np.cumsum([0, *map(len, images)])
@@ -174,7 +174,7 @@ def measure_images(vlm, bias, images) -> dict: # lists of `Record`s, several of 
     for k, a in agreed.items():
         table = np.mean(a, 0)
         r, places = best_cell(table)
-        chosen[k] = dict(row=QUERIES[r], layers=[rows.layers[i] for i in places], agreement=round(float(table.max()), 4))
+        chosen[k] = dict(query=QUERIES[r], layers=[rows.layers[i] for i in places], agreement=round(float(table.max()), 4))
     return dict(bias=bias, images=len(images), chosen=chosen, across=np.round(share_of_one_patch(maps), 4).tolist(), within=within.round(4).tolist())
 
 # %% ../nbs/notes/sinks.ipynb #cb2615bd

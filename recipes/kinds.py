@@ -17,7 +17,7 @@ from carve_nb.data.scoring import score_answer
 from carve_nb.method.base import as_saliency
 from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.crop import CropRule
-from carve_nb.method.profiles import QUERIES, query_words
+from carve_nb.method.profiles import QUERIES
 from carve_nb.method.registry import make_method
 from carve_nb.formulas.agreement import rank_patches
 from carve_nb.formulas.threshold import regions
@@ -45,8 +45,7 @@ def questions_about(scene, kind, n) -> list:  # of `Record`s
 
 def places(rows, n, row) -> list:  # `AttentionRows` of `all_rows`; tokens of the question; one of `QUERIES`
     "The tokens of a row; of a question that lacks them, the last position"
-    words = query_words(row) if row != 'last' else None
-    return row != 'last' and pick_words(rows.question_tokens[:n], words, 'none') or [len(rows.question_tokens) - 1]
+    return row != 'last' and pick_words(rows.question_tokens[:n], row, 'none') or [len(rows.question_tokens) - 1]
 
 
 def bands(A) -> np.ndarray:  # [..., L, Nv] -> [..., L*(L + 1)/2, Nv]
@@ -207,7 +206,7 @@ def run_kinds(
     out.mkdir(parents=True, exist_ok=True)
     path, results = out/f'{name}-{part}.jsonl', Path(__file__).parents[1]/'nbs/results'
     chosen = Lookup().settled(vlm)
-    read = chosen.row, chosen.layers
+    read = chosen.query, chosen.layers
     bodies = json.loads((results/'rows/rows.json').read_text())
     heads = bodies.get(name, bodies['carve-small'])['found']['localization heads, last']['heads']
     if part == 'calibration':
@@ -229,7 +228,7 @@ def run_kinds(
     else:
         scenes = [json.loads(line) for line in (out/f'{name}-calibration.jsonl').read_text().splitlines()]
         at = cells(vlm.n_layers)
-        found = {k: replace(ALWAYS, row=at[i][0], layers=at[i][1]) for k, i in best_cells(scenes).items()}
+        found = {k: replace(ALWAYS, query=at[i][0], layers=at[i][1]) for k, i in best_cells(scenes).items()}
         for kind in kinds.split(','):
             others = dict(one=found['one']) | (dict(own=found[kind]) if kind in found else {})
             keep(path.with_name(f'{path.stem}-{kind}.jsonl'), samples(kind, n, 'heldout', start=STARTS[part]),

@@ -135,11 +135,11 @@ def choose(scenes, grid) -> dict: # of `calibration_rows`
     "What each rule chooses without boxes and without answers"
     row, layers, table = agreeing_layers(scenes)
     heads_row, heads = agreeing_heads(scenes)
-    found = {'agreement': dict(row=row, layers=layers, table=table.round(4).tolist()), 'agreeing heads': dict(row=heads_row, heads=heads)}
+    found = {'agreement': dict(query=row, layers=layers, table=table.round(4).tolist()), 'agreeing heads': dict(query=heads_row, heads=heads)}
     for r in dict.fromkeys(('last', row)):
         own = [s[:, QUERIES.index(r)] for s in scenes]
-        found[f'localization heads, {r}'] = dict(row=r, heads=localization_heads([q.reshape(*q.shape[:2], *grid) for s in own for q in s]))
-        found[f'contrastive heads, {r}'] = dict(row=r, heads=contrastive_heads(own))
+        found[f'localization heads, {r}'] = dict(query=r, heads=localization_heads([q.reshape(*q.shape[:2], *grid) for s in own for q in s]))
+        found[f'contrastive heads, {r}'] = dict(query=r, heads=contrastive_heads(own))
     return found
 
 # %% ../nbs/notes/whose_row.ipynb #44f75ae8
@@ -167,11 +167,11 @@ class PeakCrop(CropMethod):
 def head_methods(found, sample) -> dict: # of `choose`; a `Record`
     "Name → `PeakCrop` of chosen heads, and of GIFT's words"
     def row(rows, r): return rows.query_rows(query_in(rows, r)).numpy()
-    def heads(f, blur): return lambda self, vlm, image, q, rows, cache: head_map(row(rows, f['row']), rows.spans[0].grid, f['heads'], blur)
+    def heads(f, blur): return lambda self, vlm, image, q, rows, cache: head_map(row(rows, f['query']), rows.spans[0].grid, f['heads'], blur)
     def contrast(f):
         def make(self, vlm, image, q, rows, cache):
             other = self.capture(vlm, image, other_question(sample), cache)
-            return contrast_map(row(rows, f['row']), row(other, f['row']), rows.spans[0].grid, f['heads'])
+            return contrast_map(row(rows, f['query']), row(other, f['query']), rows.spans[0].grid, f['heads'])
         return make
     def gift(self, vlm, image, q, rows, cache):
         w = query_rows(vlm, vlm.prompt(image, q, self.suffix), near_layers(vlm, Gift().gaze_layers))
@@ -181,7 +181,7 @@ def head_methods(found, sample) -> dict: # of `choose`; a `Record`
 
 def all_methods(found, sample) -> dict:
     "Everything that is compared"
-    row, layers = found['agreement']['row'], found['agreement']['layers']
+    row, layers = found['agreement']['query'], found['agreement']['layers']
     aimed = dict(layers=layers, rank='peak') | ({} if row == 'last' else dict(query=row))
     names = 'none', 'random', 'center', 'question-only', 'carve', 'rel-att', 'grad-att', 'pure-grad', 'laser'
     return {k: k for k in names} | {
@@ -220,7 +220,7 @@ def measure_rows(vlm, sample, found) -> dict: # name -> 0 or 1
 
 def pointing_rows(R, bare, G, found, span, sample) -> dict:
     "The same of rows that are there"
-    row, layers = found['agreement']['row'], found['agreement']['layers']
+    row, layers = found['agreement']['query'], found['agreement']['layers']
     A, A_g = (torch.tensor(a[QUERIES.index(r), layers].mean(1))[None] for a, r in ((R, row), (G, 'last' if row == 'last' else 'question')))
     maps = row_maps(R, span.grid) | {f'bare {k}': v for k, v in row_maps(bare, span.grid).items()}
     maps |= dict(chosen=A[0].mean(0).numpy()) | {f'chosen, λ = {lam:g}': fuse_contrast(A, A_g, 'first', lam, True).numpy() for lam in (1., .1)}

@@ -395,7 +395,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     words = ['profile', '--n', '4', '--quiet']
     assert main([*words, '--json', str(tmp_path/'p.json')]) == 0
     vlm, (file,), told = VLM.from_pretrained(), (tmp_path/'kept').iterdir(), json.loads((tmp_path/'p.json').read_text())
-    assert f'kept in {file}\n' in capsys.readouterr().out and (told['n'], told['row']) == (4, 'last')
+    assert f'kept in {file}\n' in capsys.readouterr().out and (told['n'], told['query']) == (4, 'last')
     with pytest.raises(CarveError, match='no thresholds of auto'): CarveAuto.for_model(vlm)
     assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
     file.write_text('{"kind": "model profile"}')     # a damaged one is replaced too
@@ -406,7 +406,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert 'asked: What color is the car?' in err and 'pointing' not in out and '1 images are fewer than 4' in out and 'but not used, as it is not sure' in out
     llava = VLM.from_pretrained(models['llava'])
-    assert Lookup().settled(llava).row == 'last' and 'is not sure' in Lookup().choose(llava)[1][0] and find_profile(llava).n < 3
+    assert Lookup().settled(llava).query == 'last' and 'is not sure' in Lookup().choose(llava)[1][0] and find_profile(llava).n < 3
 
 
 def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
@@ -423,7 +423,7 @@ def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
     out, vlm = capsys.readouterr().out, VLM.from_pretrained('carve-small')
     assert 'not kept: the profile of 40 images (scenes of this package) is sure, and stays' in out and 'kept in' not in out
     assert not [*(tmp_path/'kept').iterdir()] and Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
-    replace(find_profile(vlm), n=1, row='last', layers=[9]).save(profile_path(vlm))
+    replace(find_profile(vlm), n=1, query='last', layers=[9]).save(profile_path(vlm))
     assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
 
 
@@ -457,7 +457,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     from carve_nb.runs.runner import RunConfig
     from carve_nb.attention.capture import VLM
     vlm = VLM.from_pretrained()
-    shipped = replace(find_profile(vlm), layers=[2], row='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
+    shipped = replace(find_profile(vlm), layers=[2], query='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     monkeypatch.setattr('carve_nb.studies.profile.profile_model', lambda *_, **kw: shipped)
     def case(method, vlm, sample):                     # an unsure crop is right, which only a lower threshold believes
@@ -470,7 +470,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     if wins:
         assert Carve.for_model(vlm) == best
         auto, spec = CarveAuto.for_model(vlm), shlex.split(said.split('--method ')[-1])[0]
-        assert auto.words == 'noun' and auto.spread > .42 and RunConfig((spec,), auto.suffix, auto.max_new_tokens).made[spec] == auto
+        assert auto.query == 'noun' and auto.spread > .42 and RunConfig((spec,), auto.suffix, auto.max_new_tokens).made[spec] == auto
         assert f'suggested: {best}' in said and f'suggested: {auto}' in said
     else:
         with pytest.warns(UserWarning): assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (Carve(), CarveAuto())

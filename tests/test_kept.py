@@ -255,7 +255,7 @@ def test_damaged_rows(tmp_path):
 
 
 @pytest.mark.parametrize('change', [dict(layers=True), dict(layers=[True]), dict(layers=['1']), dict(layers=[-1]), dict(read=None), dict(agreement=dict(noun=[.1])), dict(agreement=3), dict(agreement=dict(last='x')),
-                                    dict(again='sure'), dict(again=None), dict(n='9'), dict(row='verb'), dict(row=None), dict(gain=[1]), dict(gain='x'), dict(pointing=[1]), dict(model=3), dict(rules=3),
+                                    dict(again='sure'), dict(again=None), dict(n='9'), dict(query='verb'), dict(query=None), dict(gain=[1]), dict(gain='x'), dict(pointing=[1]), dict(model=3), dict(rules=3),
                                     dict(agreement={}), dict(pointing=None), dict(pointing={}), dict(n=0), dict(rules=dict(gain=[1]))])
 def test_damaged_profiles(change, tmp_path, shell, monkeypatch):
     "Whoever asks with a damaged profile is told so in a sentence"

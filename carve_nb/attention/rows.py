@@ -149,11 +149,11 @@ class AttentionRows:
         if query == 'last':
             if step in range(-len(self.attn), len(self.attn)): return self.attn[step]
             raise CaptureError(f'There is no step {step}: rows of {len(self.attn)} were read, 0 is the first.')
-        tokens, words = self.question_tokens, 'all' if query == 'question' else query
-        found = pick_words(tokens, words, 'none')
-        missing = [] if isinstance(words, str) else [w for w in words if not pick_words(tokens, w, 'none')]
+        tokens = self.question_tokens
+        found = pick_words(tokens, query, 'none')
+        missing = [] if isinstance(query, str) else [w for w in query if not pick_words(tokens, w, 'none')]
         if self.question is not None and found and not missing: return self.question[found].mean(0)
-        why = why_no_words(tokens, words) or f'give one or a list of those that were read, {read_words(tokens, "all")}'
+        why = why_no_words(tokens, query) or f'give one or a list of those that were read, {read_words(tokens, "question")}'
         told = f'{why}.' if tokens else 'record with question=, its words.'
         raise CaptureError(f'No rows of {query if not missing else missing!r}: {told}')
 

@@ -16,7 +16,6 @@ from carve_nb.explorer.state import (
     MAP_KINDS, MOST_LAYERS, film_strip, head_map, head_image, head_strip, head_table, settings_code, to_map,
     word_rows, words_shown)
 from .widgets import captioned, data_url, dial, html_text, image_html, wrapping
-from ..method.profiles import query_words
 
 # %% ../../nbs/library/explorer/05_tabs.ipynb #4043ba12
 EMPTY = html_text('Nothing to show yet: choose an image and ask.')
@@ -115,8 +114,8 @@ class WordTab(Tab):
         shown = self.owner.shown
         self.word.options = [(f'{i}: {t}', i) for i, t in enumerate(words_shown(shown))]
         asked = shown.rows.question_tokens
-        row = Lookup().settled(self.owner.vlm).row
-        named = [] if row == 'last' else pick_words(asked, query_words(row), 'none')
+        row = Lookup().settled(self.owner.vlm).query
+        named = [] if row == 'last' else pick_words(asked, row, 'none')
         self.word.value = named[-1] if named else len(asked)   # the last position's row is that of the first word said
 
     def draw(self, shown, method) -> str: # HTML

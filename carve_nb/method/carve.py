@@ -20,7 +20,7 @@ from ..core.saliency import Saliency, is_flat, pick_layers
 from ..core.image import open_image
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .profiles import find_profile, short_name
-from .settings import ABOVE_0, Rule, limited, method_call
+from .settings import ABOVE_0, Rule, check_query, limited, method_call
 from .base import Method, as_saliency, timings
 from .crop import CropRule
 from ..formulas.threshold import regions
@@ -52,8 +52,8 @@ class Carve(Method):
     "CARVE: contrast of two attention maps, best regions, a second question with their crop"
     layers: object = None # whose maps are added: None all (ours), 'paper' 20 to 25 (both), see `pick_layers`
     steps: Literal['first', 'last', 'all'] = 'first' # of the answer; 'all' weighed 1, 2, ... (Table 1)
-    query: Literal['last', 'question'] = 'last' # whose row: last position (both), mean over the question's tokens (ours)
-    words: object = 'all' # of the question: 'all', 'content' words, the last of them ('noun'), or a list (ours)
+    query: object = 'last' # whose attention: the last token's (both); the mean of the question's, of its 'content' words, of
+    # the last of them ('noun'), of the '?', or of a list of words (ours)
     heads: object = 'mean' # how heads become one: their 'mean' (both), their 'max', or the mean of some indices (ours)
     lam: float = limited(1., ABOVE_0) # λ, how far a small A_G is trusted; no value in the paper, 1e-8 in the code
     op: Literal['ratio', 'log', 'difference'] = 'ratio' # the closed form of Definition 1; others (ours)
@@ -73,6 +73,7 @@ class Carve(Method):
 
     def __post_init__(self):
         super().__post_init__()
+        check_query(self.query)
         if not (self.heads in ('mean', 'max') if isinstance(self.heads, str) else np.iterable(self.heads)):
             raise CarveError(f"heads={self.heads!r}: use 'mean', 'max' or a list of indices")
         if self.op == 'log' and self.reading.normalize:
@@ -133,7 +134,7 @@ class Carve(Method):
         "As every method's, of the layers that are read"
         with vlm.argmax_only(self.reading.argmax):
             return super().capture(vlm, image, text, cache, layers=self.wanted(vlm.n_layers),
-                question_rows=self.query == 'question', **kw)
+                question_rows=self.query != 'last', **kw)
 
     def wanted(self, n_layers): # sorted layer indices; None: all
         "The layers of a model of that depth which are read"
@@ -141,7 +142,7 @@ class Carve(Method):
 
     def maps(self, rows_q, rows_g) -> tuple: # (A_Q, A_G), both [T, L, Nv]
         "Both maps, step by step as far as both go"
-        if self.query == 'question': pick_words(rows_q.question_tokens, self.words)   # an error where it lacks them
+        if self.query != 'last': pick_words(rows_q.question_tokens, self.query)   # an error where it lacks them
         A_q, A_g = self.read_rows(rows_q), self.read_rows(rows_g)
         T = min(len(A_q), len(A_g))
         return A_q[:T], A_g[:T]
@@ -149,10 +150,10 @@ class Carve(Method):
     def read_rows(self, rows): # `AttentionRows` -> [T, L, Nv]
         "Of each step the last position's, or the mean over the question's words; wanted layers, heads and views merged"
         n, steps = rows.meta['n_layers'], rows.meta.get('steps', 'all')
-        if self.query == 'question':
+        if self.query != 'last':
             if rows.question is None:
-                raise CarveError("query='question': rows captured with question_rows=True are needed")
-            named = pick_words(rows.question_tokens, self.words, 'none')    # an instruction may lack them
+                raise CarveError(f"query={self.query!r}: rows captured with question_rows=True are needed")
+            named = pick_words(rows.question_tokens, self.query, 'none')    # an instruction may lack them
             a = rows.question[named or slice(None)].mean(0, keepdim=True)
         else:
             if steps != 'all' and not steps == self.steps == 'first':
@@ -162,7 +163,7 @@ class Carve(Method):
 
     def words_read(self, rows) -> list:
         "The words of the question whose rows are read; none: the last position's"
-        return read_words(rows.question_tokens, self.words) if self.query == 'question' else []
+        return read_words(rows.question_tokens, self.query) if self.query != 'last' else []
 
     def fuse(self, A_q, A_g, span, image) -> Saliency: # S
         "Contrast each step and layer, then add them"
@@ -197,7 +198,7 @@ class Carve(Method):
         asked = self.wanted(rows_q.meta['n_layers']) or []
         if unavailable := [l for l in asked if l not in rows_q.meta.get('attending', asked)]:
             notes.append(f'no attention to read in layers {unavailable}: left out')
-        if why := self.query == 'question' and why_no_words(rows_q.question_tokens, self.words):
+        if why := self.query != 'last' and why_no_words(rows_q.question_tokens, self.query):
             notes.append(f'{why}: all its words were read')
         def alone(A): return as_saliency(fuse_maps(A, step_weights(len(A), self.steps)), span, image)
         maps = Maps({'A_Q, under the question': partial(alone, A_q), 'A_G, under the instruction': partial(alone, A_g),

@@ -69,7 +69,7 @@ class Gift(DecodingMethod):
     gaze_layers: object = (11/32, 11/32) # saliency layer (LLaVA-1.5-7B: 11 of 32; 13B: 10 of 40; Qwen2-VL-7B: 14 of 28)
     layers: object = (12/32, 22/32)  # enhanced layers (12-22 of 32; 14-20 of 40; 5-18 of 28)
     alpha: float = limited(5., 0, 50) # α (LLaVA 5, Qwen2-VL 4); factors are exp(alpha) at most
-    words: object = 'content'        # rows to keep (source: a part-of-speech tagger), see `pick_words`
+    query: object = 'content'        # rows to keep (source: a part-of-speech tagger), see `pick_words`
     name = 'gift'
     needs = 'patches', 'inline'
     by_word = True
@@ -79,10 +79,10 @@ class Gift(DecodingMethod):
         prompt, seconds = vlm.prompt(image, question, self.suffix), Timings()
         with seconds('capture'): w = query_rows(vlm, prompt, near_layers(vlm, self.gaze_layers))
         asked = [prompt.tokens[i] for i in prompt.question]
-        keep = pick_words(asked, self.words)
+        keep = pick_words(asked, self.query)
         with seconds('map'): s = heat_map(gaze_shifts(w), keep)
-        note = f'words: {", ".join(read_words(asked, self.words))}'
-        if why := why_no_words(asked, self.words): note += f'; {why}'
+        note = f'words: {", ".join(read_words(asked, self.query))}'
+        if why := why_no_words(asked, self.query): note += f'; {why}'
         S = as_saliency(s, prompt.spans[0], image)
         partial = self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=[note])
         return partial, torch.exp(self.alpha*stretch(s))

@@ -12,16 +12,16 @@ from .results import Result
 from ..core.saliency import Saliency
 from ..core.words import pick_words, read_words, why_no_words
 from .base import CropMethod, near_layers
-from .settings import ABOVE_0, limited
-from .profiles import find_profile, query_words, query_in
+from .settings import ABOVE_0, check_query, limited
+from .profiles import find_profile, query_in
 from ..formulas.threshold import regions
 
 # %% ../../nbs/library/method/07_lookup.ipynb #7c152665
-def other_words(rows, row, baseline) -> list: # `AttentionRows`; one of `QUERIES`, 'before' or 'others'
+def other_words(rows, query, baseline) -> list: # `AttentionRows`; as `Lookup.query`; 'before' or 'others'
     "The question's tokens before those of a row, or all but those; all of them stand before the last position"
     everything = range(len(rows.question_tokens))
-    if row == 'last': return [*everything]
-    own = pick_words(rows.question_tokens, query_words(row))
+    if query == 'last': return [*everything]
+    own = pick_words(rows.question_tokens, query)
     return [i for i in everything if i not in own and (baseline == 'others' or i < own[0])]
 
 def less_words(S, rows, layers, tokens) -> Saliency: # the row's map; `AttentionRows`; as `pick_layers`; of the question
@@ -34,29 +34,33 @@ def less_words(S, rows, layers, tokens) -> Saliency: # the row's map; `Attention
 @dataclass(repr=False)
 class Lookup(CropMethod):
     "Reads one row, undivided, and asks again with a crop of the region of its peak"
-    # one of `QUERIES`; None: that of the model's profile, or the last position if it has none
-    row: Literal['last', 'noun', 'content', 'question', '?', None] = None
-    layers: object = None # see `pick_layers`; None: the profile's where `row` is None too, else all
+    # one of `QUERIES` or a list of words; None: that of the model's profile, or the last position if it has none
+    query: object = None
+    layers: object = None # see `pick_layers`; None: the profile's where `query` is None too, else all
     # words of the question that see what all words see: those before the row's, or all others; their map is taken off the
-    # row's; None: the profile's choice where `row` is None too, else 'none'
+    # row's; None: the profile's choice where `query` is None too, else 'none'
     baseline: Literal['none', 'before', 'others', None] = None
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels
     min_side: int = limited(96, 1) # least side of the crop, pixels
     skip_above: float = limited(.95, 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
     name = 'lookup'
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.query is not None: check_query(self.query)
+
     def choose(self, vlm) -> tuple: # (`Lookup`, notes)
         "The method with the row, the layers and the baseline that are read in a model"
-        given = {k: getattr(self, k) for k in ('row', 'layers', 'baseline') if getattr(self, k) is not None}
-        profile = None if self.row else find_profile(vlm)
+        given = {k: getattr(self, k) for k in ('query', 'layers', 'baseline') if getattr(self, k) is not None}
+        profile = None if self.query else find_profile(vlm)
         found = profile.fields('lookup') if profile else {}
         notes = []
         if found and profile.dtype not in (None, str(vlm.dtype).removeprefix('torch.')):
             notes = [f'row and layers are those of the profile of the {profile.dtype} weights']
-        if not (found or self.row):
+        if not (found or self.query):
             why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
             more = '`carve profile --force` with more images' if profile else '`carve profile`'
-            found = dict(row='last')
+            found = dict(query='last')
             notes = [f'{why}, so the last position was read: {more} finds one']
         return replace(self, **dict(baseline='none') | found | given), notes
 
@@ -66,14 +70,15 @@ class Lookup(CropMethod):
         "One pass: the plain answer and the row; its region"
         own, notes = self.choose(vlm)
         rows = self.capture(vlm, image, question, cache, layers=near_layers(vlm, own.layers))
-        row = query_in(rows, own.row)
-        if row != own.row: notes.append(f'{why_no_words(rows.question_tokens, own.row)}: the last position was read')
-        S = rows.saliency(own.layers, query=row, background=image)
+        if not isinstance(own.query, str): pick_words(rows.question_tokens, own.query)   # an error where it lacks them
+        query = query_in(rows, own.query)
+        if query != own.query: notes.append(f'{why_no_words(rows.question_tokens, own.query)}: the last position was read')
+        S = rows.saliency(own.layers, query=query, background=image)
         if own.baseline != 'none':
-            if words := other_words(rows, row, own.baseline): S = less_words(S, rows, own.layers, words)
+            if words := other_words(rows, query, own.baseline): S = less_words(S, rows, own.layers, words)
             else: notes.append(f'the question has no words for baseline={own.baseline!r}: the row is read as it is')
         if sure := rows.answer.confidence > self.skip_above:
             notes.append(f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again')
         def show(S): return self.show(image, [] if sure else regions(S, self.p, 1, rank='peak'))
-        read = [] if row == 'last' else read_words(rows.question_tokens, query_words(row))
+        read = [] if query == 'last' else read_words(rows.question_tokens, query)
         return self.located(image, question, S, show, rows, notes, calls=1, read=read)

@@ -183,7 +183,7 @@ def profile_figures(vlm) -> dict: # a sure one is kept for `lookup` where the mo
     made = profile_model(vlm, scene_questions())
     if find_profile(vlm) is None: made.save(profile_path(vlm))
     best = {row: [round(max(values), 3), made.read[int(np.argmax(values))]] for row, values in made.agreement.items()}
-    told = {k: getattr(made, k) for k in ('row', 'layers', 'again', 'n', 'sinks')}
+    told = {k: getattr(made, k) for k in ('query', 'layers', 'again', 'n', 'sinks')}
     return told | dict(doubts=made.doubts(), agreement=best)
 
 def look_widths(vlm) -> list: # [calm, cluttered, all patches alike]
@@ -219,7 +219,7 @@ PARTS = 'methods', 'prompt', 'decoding', 'pixels', 'test'     # of a protocol: w
 
 def word_arm(reads) -> str: # row and layers of `lookup`
     "The arm that reads the row of a word"
-    return OTHER if reads['row'] == 'last' else 'lookup'
+    return OTHER if reads['query'] == 'last' else 'lookup'
 
 def make_row(folder) -> dict: # of a run: records, protocol.json
     "Every figure of a checkup as plain values, from its records"
@@ -268,7 +268,7 @@ VERDICTS = {
 
 def code_to_use(reads, use) -> str: # row and layers of `lookup`; an arm, or None
     "The one line of code that a verdict leads to"
-    row = {'lookup': reads['row'], OTHER: 'noun' if reads['row'] == 'last' else 'last'}.get(use)
+    row = {'lookup': reads['query'], OTHER: 'noun' if reads['query'] == 'last' else 'last'}.get(use)
     made = {
         None: '', 'none': 'vlm.ask', 'question-only': "make_method('question-only')", 'carve': 'Carve()',
         'carve:suffix=None': 'Carve(suffix=None)'}.get(use, f'Lookup(query={row!r}, layers={reads["layers"]})')
@@ -327,8 +327,8 @@ def plan_test(vlm, kinds, canvas) -> dict: # for the protocol
     why = f'profile of {profile.n} images, {"sure" if profile.sure else "not sure"}' if profile else 'no profile'
     return dict(
         kinds=list(kinds), seeds=[SEEDS[0], SEEDS[-1]], canvas=canvas,
-        other=f'lookup:query={"noun" if own.row == "last" else "last"}{layers}', sizes=[LARGEST, STEPS, SMALLEST],
-        reads=dict(row=own.row, layers=own.layers, why=why))
+        other=f'lookup:query={"noun" if own.query == "last" else "last"}{layers}', sizes=[LARGEST, STEPS, SMALLEST],
+        reads=dict(query=own.query, layers=own.layers, why=why))
 
 def ask_ladders(store, evaluator, arms, test, n, ids): # of `plan_test`; `ids` is filled; yields lists of lines
     "Walk the ladder of each kind, over what the store holds already and on from there"

@@ -161,7 +161,7 @@ def kind_questions(n=40) -> list: # of `Record`s
 
 def pointing_by_kind(profile, vlm, samples) -> ModelProfile: # with boxes
     "The profile with its `kinds`, measured on some questions"
-    cell = QUERIES.index(profile.row), [profile.read.index(layer) for layer in profile.layers]
+    cell = QUERIES.index(profile.query), [profile.read.index(layer) for layer in profile.layers]
     looks, kinds = [look_at(vlm, [s])[0][0] for s in samples], {}
     for kind, of_kind in groupby(looks, 'kind').items():
         pointing = np.mean([s.pointing_rates() for s in of_kind], 0).round(4)
