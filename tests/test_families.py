@@ -557,7 +557,7 @@ def test_questions_of_a_profile(vlm):
     found = profile_model(vlm, image_questions([WIDE]), draws=2)
     assert found.read == list(vlm.layers) and np.isfinite([*found.agreement.values()]).all() and found.pointing is None
     case = collect_case(CarveAuto(layers=list(vlm.layers), max_new_tokens=2), vlm, word_sample(TALL, 1, 'count'))
-    assert case['kind'] == 'count' and 0 <= case['plain']['confidence'] <= 1 and case['views'] and 0 <= case['spread'] <= 1 + 1e-6
+    assert case['kind'] == 'count' and 0 <= case['plain']['confidence'] <= 1 and case['crops'] and 0 <= case['spread'] <= 1 + 1e-6
 
 
 def test_table_shipped():

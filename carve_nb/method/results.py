@@ -155,7 +155,7 @@ class Result:
         image = fit_height(to_raster(self.image), height)
         def fit(box): return scale_box(box, self.image.size, image.size)
         maps = self.maps or ({} if self.saliency is None else {'map': self.saliency})
-        out = dict(background=image) | {title: overlay(image, S.coarse().to_pixels()) for title, S in maps.items()}
+        out = dict(image=image) | {title: overlay(image, S.coarse().to_pixels()) for title, S in maps.items()}
         if unseen_note(self.seen, self.image.size):
             out['image'] = draw_boxes(image, [fit([round(v) for v in self.seen])], CONCEPT_COLORS['control'], 3)
         for title in {'image', [*out][-1]}:

@@ -285,7 +285,7 @@ def query_bridge(model):  # list; after a pass it holds the weights [number of q
     weights = []
     def read(module, args, kw):
         heads = lambda x: x.unflatten(-1, (-1, module.attention_head_size)).transpose(1, 2).float()
-        q = heads(module.question(args[0] if args else kw['hidden_states']))
+        q = heads(module.query(args[0] if args else kw['hidden_states']))
         k = heads(module.key(kw['encoder_hidden_states']))
         weights[:] = [(q @ k.mT*module.scaling).softmax(-1).mean(1)[0].cpu()]
     read_by = [l for l in model.qformer.encoder.layer if l.has_cross_attention][2].crossattention.attention

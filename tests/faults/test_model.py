@@ -21,6 +21,7 @@ from carve_nb.data.records import Record
 from carve_nb.method.crop import magnify
 from carve_nb.formulas.threshold import regions, top_mask
 from carve_nb.runs.runner import RunConfig, SampleEvaluator, run_eval
+from . import clean
 from .clean import count_passes, differences, image, snapshot
 
 QUESTION, IMAGE = 'What animal is this?', image(80, 64)
@@ -376,7 +377,7 @@ def test_contrast_borders(op):
 @pytest.fixture(scope='module')
 def captures(tiny):
     "Two captures whose rows are replaced, and an image"
-    image = background(448, 448)
+    image = clean.image(448, 448)
     a, b = Carve(layers=[2, 3]).capture_both(tiny, image, 'Is there a red circle?')
     def fake(q, g):
         made = [replace(r, attn=m.expand(2, len(r.layers), r.attn.shape[2], len(m)).clone(), question=None, meta=r.meta | dict(steps='all')) for r, m in ((a, q), (b, g))]
@@ -410,7 +411,7 @@ def test_equal_and_single(captures, preset):
 def test_p_and_k(tiny, captures):
     "p = 1 is the image bit for bit; K beyond the regions keeps all; what means nothing is refused where it is set and where it is used"
     S = np.random.default_rng(0).random((90, 120))
-    image = background(120, 90)
+    image = clean.image(120, 90)
     assert magnify(image, regions(S, 1.)).image.tobytes() == image.tobytes() and top_mask(S, 1).all()
     r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, image, 'Is there a red circle?')
     assert r.crop.image.tobytes() == image.tobytes() and not r.crop.masked and r.answer.tokens == r.plain_answer.tokens
