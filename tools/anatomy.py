@@ -1,7 +1,7 @@
 """How large the package is, room by room: a table of lines, syntax nodes and functions for CONTRIBUTING.md. How long the book is to read.
 
-Usage: python tools/anatomy.py   (writes the table between the marks, prints the minutes; nothing fails by it, a reviewer looks at it)"""
-import ast, json, re
+Usage: python tools/anatomy.py   (writes the table between the marks, prints the minutes and the size of git's pack; nothing fails by it, a reviewer looks at it)"""
+import ast, json, re, subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -54,3 +54,4 @@ if __name__ == '__main__':
     text = path.read_text(encoding='utf-8')
     path.write_text(re.sub(r'(?<=<!-- sizes -->\n).*?(?=\n<!-- end -->)', lambda m: table(sizes()), text, flags=re.S), encoding='utf-8')
     print_book()
+    print(*re.findall('size-pack: .*', subprocess.check_output(['git', 'count-objects', '-vH'], cwd=ROOT, text=True)))
