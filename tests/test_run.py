@@ -279,7 +279,7 @@ def test_another_profile(tiny, tmp_path, monkeypatch):
     first = run(tmp_path, tiny, 'lookup', 2)
     profile = SimpleNamespace(fields=lambda name: dict(query='noun', layers=[0]), dtype=None)
     monkeypatch.setattr('carve_nb.method.lookup.find_profile', lambda vlm: profile)
-    with pytest.raises(RunError, match="lookup.row is 'last' there, 'noun' now; lookup.layers is None there, \\[0\\] now"):
+    with pytest.raises(RunError, match="lookup.query is 'last' there, 'noun' now; lookup.layers is None there, \\[0\\] now"):
         run(tmp_path, tiny, 'lookup', 4)
     monkeypatch.undo()
     assert run(tmp_path, tiny, 'lookup', 4)[:2] == first

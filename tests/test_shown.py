@@ -9,7 +9,7 @@ from carve_nb.core.image import open_image
 from recipes.tiny_models import make_tiny_checkpoint
 vlm = VLM.from_pretrained()
 scene = make_scene(16)
-query = scene.query('digit')
+query = scene.question('digit')
 image, question = scene.image, query.question
 result = Carve()(vlm, image, question)
 rows = vlm.capture(image, question)

@@ -11,7 +11,7 @@ from test_families import TALL, WIDE
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 SHORT = dict(max_new_tokens=2)
-CAR = 'What is the color of the car?'
+CAR = 'What is the colour of the car?'
 
 
 @pytest.fixture(scope='module')
@@ -100,7 +100,7 @@ def test_what_is_not_english_has_no_noun(llama, text):
 def test_a_missing_word_is_named(llama):
     text = 'Is the red car left of the umbrella?'
     assert Carve(query=['red', 'Umbrella'], **SHORT)(llama, WIDE, text).read == ['red', 'umbrella']
-    for method in Carve(query=['red', 'moon'], **SHORT), Carve(query='moon', **SHORT):
+    for method in Carve(query=['red', 'moon'], **SHORT), Carve(query=['moon'], **SHORT):
         with pytest.raises(CarveError, match="no such word as 'moon', it has: is, the, red, car, left, of, the, umbrella"): method(llama, WIDE, text)
     with pytest.raises(CarveError, match=r"No rows of \['moon'\]"): record(llama, text, question=text).saliency(query=['red', 'moon'])
 

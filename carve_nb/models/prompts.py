@@ -219,7 +219,7 @@ class Prompt:
             views = [s for s in self.spans if s.image == i]
             if not views: continue   # a frame that is read with the one before it
             small = fit_height(im, 224)
-            panels[f'image {i + 1}'] = plot_grid(small, stretched(views[0], im, small))
+            panels[f'image {i + 1} in tokens'] = plot_grid(small, stretched(views[0], im, small))
             tiles = f' of {len(views)} views' if len(views) > 1 else ''
             gh, gw = views[0].grid
             about += (f', image {i + 1} at {views[0].tokens[0]}..{views[-1].tokens[-1]}: {sum(map(len, views))} '

@@ -312,7 +312,7 @@ sys.path.insert(0, {tests!r})
 from faults.clean import differences, snapshot
 from carve_nb.attention.capture import VLM
 from carve_nb.method.carve import Carve
-vlm, image, ask = VLM.from_pretrained({folder!r}), {picture!r}, 'Is there a cat?'
+vlm, image, ask = VLM.from_pretrained({folder!r}), {image!r}, 'Is there a cat?'
 def answers(): return [vlm.capture(image, ask, steps='all').attn.tolist(), str(vlm.ask(image, ask))]
 plain = answers()
 before = snapshot(vlm)
