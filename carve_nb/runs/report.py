@@ -212,6 +212,19 @@ class Report:
                 said.append(f'`{m}`: {notes[0] if len({*notes}) == 1 else form}: {len(notes)} of {len(good)}')
         return list(map(one_line, said))
 
+    def unread(self) -> list: # of str
+        "How often no answer could be read from what a method said, with the first of each kind"
+        said = []
+        for m in self.lines:
+            good = self.select(m, status='ok')
+            found = [r for r in good if r.get('unread')]
+            for what, k in Counter(r['unread'] for r in found).most_common():
+                text = one_line(next(r['answer'] for r in found if r['unread'] == what))
+                text = text if len(text) <= 80 else f'{text[:80]}...'
+                said.append(
+                    f'`{m}`: in {k} of {len(good)} answers {what} could be read ({100*k/len(good):.0f} %), such as "{text}"')
+        return list(map(one_line, said))
+
     def by_image(self) -> str:
         "Which rows of the tables are counted by image, where only some are"
         said = []
@@ -263,7 +276,7 @@ class Report:
         page.append(self.statistics())
         worst = [f'`{one_line(m)}`: {100*r["worst"]:.1f} %' for m, r in rows.items() if r['failed'] and r['n']]
         if worst: page.append(f'Accuracy if failures are counted as wrong: {", ".join(worst)}.')
-        page += self.remarks() + self.troubles()
+        page += self.unread() + self.remarks() + self.troubles()
         return '\n\n'.join(filter(None, page)) + '\n\n'
 
     def _repr_markdown_(self): return tame_markdown(self.markdown())

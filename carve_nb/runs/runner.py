@@ -32,7 +32,7 @@ from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
 from .options import Loading, RunOptions
 from .store import Bar, RunStore, attempt, carry_out, export_run, read_run, unsupported_lines
-from ..data.scoring import RULES, patch_auroc, score_answer
+from ..data.scoring import RULES, patch_auroc, score_answer, why_unread
 from ..core.saliency import pick_layers
 from ..models.families import check_needs
 from ..models.image_tokens import token_limit, token_settings
@@ -171,6 +171,7 @@ class SampleEvaluator:
         line = dict(
             answer=text, truth=record.answer, score=round(score_answer(text, record), 6),
             confidence=round(sure, 4) if math.isfinite(sure) else None, plain_answer=str(r.plain_answer))
+        if unread := why_unread(text, record): line['unread'] = unread
         line |= where_looked(r, record.boxes)
         line |= dict(steps=list(r.steps), calls=r.calls, seconds=round(seconds, 4), notes=list(r.notes))
         if self.config.options.maps and r.saliency is not None: line['map'] = r.saliency.pack()
