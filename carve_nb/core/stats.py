@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['INTERVALS', 'TAIL', 'TESTS', 'format_p', 'Estimate', 'rounded', 'format_intervals', 'check_scores', 'image_places',
            'bootstrap_values', 'expanded_ends', 'interval_of', 'mean_interval', 'difference', 'mcnemar', 'sign_flip',
-           'paired_test', 'holm', 'corrected', 'paired_effect', 'detectable', 'auroc']
+           'paired_test', 'exact_difference', 'holm', 'corrected', 'paired_effect', 'detectable', 'auroc']
 
 # %% ../../nbs/library/core/04_stats.ipynb #1d814f65
 import warnings
@@ -198,6 +198,26 @@ def paired_test(a, b, seed=0, clusters=None) -> tuple:    # p, two-sided; one of
         return sign_flip(a, b, seed=seed, clusters=clusters), 'sign flips by image'
     if np.isin(np.abs(d), (0, 1)).all(): return mcnemar(a, b), 'McNemar'
     return sign_flip(a, b, seed=seed), 'sign flips'
+
+# %% ../../nbs/library/core/04_stats.ipynb #fa7e0002
+def _upper_end(won, lost, n) -> float:    # questions that the first wins, that the second wins, all
+    "Return the upper 97.5 % end of the share won minus the share lost (Fay and Lumbard 2021)"
+    if not lost: return float(stats.beta.ppf(1 - TAIL, won + 1, n - won)) if won < n else 1.
+    m = won + lost
+    places = (np.arange(1000) + .5)/1000
+    few, many = stats.beta.ppf(places, m, n - m + 1), stats.beta.ppf(places, m + 1, n - m) if m < n else np.ones(1)
+    def above(d): return stats.beta.sf(.5 + d/2/(many if d > 0 else few), won + 1, lost).mean() - TAIL
+    return float(optimize.brentq(above, -1, 1))
+
+def exact_difference(a, b) -> Estimate:
+    """Return the mean of a - b with the exact paired interval of Fay and Lumbard (2021) and the p of `paired_test`.
+
+    It excludes 0 where McNemar's exact test does. A partly right answer counts at each end as what makes the interval wider."""
+    d = np.subtract(*check_scores(a, b))
+    won = lambda signs: int((signs > 0).sum())
+    hi = _upper_end(won(np.ceil(d)), won(-np.ceil(d)), len(d))
+    lo = -_upper_end(won(-np.floor(d)), won(np.floor(d)), len(d))
+    return Estimate(float(d.mean()), lo, hi, len(d), paired_test(a, b)[0])
 
 # %% ../../nbs/library/core/04_stats.ipynb #5902fb47
 def holm(ps) -> list:
