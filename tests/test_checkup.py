@@ -1,5 +1,6 @@
 "`carve checkup` as a user starts it: through the shell, killed and taken up, with images of one's own, and on models of other families."
 import json, shutil, sqlite3, time
+from pathlib import Path
 import pytest
 from carve_nb.core.errors import CarveError, DataError
 from carve_nb.data.scenes import samples
@@ -46,10 +47,10 @@ def test_shell(tmp_path):
     p.kill()
     p.communicate()
     before = answered(tmp_path/'R')
-    assert 2 <= before < 10, 'it was to be killed before the end'
+    assert 2 <= before < 6, 'it was to be killed before the end'
     told = run(*words)
-    assert told.returncode == 0 and f'{10 - before} questions in 8 ways: about' in told.stderr and ' questions took ' in told.stderr
-    assert 'word: ' in told.stdout and 'written to ' in told.stdout
+    assert told.returncode == 0 and f'{6 - before} questions in 8 ways: about' in told.stderr and ' questions took ' in told.stderr
+    assert told.stdout.count('not asked. This model does not know the words') == 2 and 'written to ' in told.stdout
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
     row = json.loads((tmp_path/'R'/'row.json').read_text())
     assert without(run_checkup(out=tmp_path/'whole', n=2, progress=False), TIMED) == without(row, TIMED)
@@ -88,7 +89,7 @@ def test_families(name, load, tmp_path, few):
     "A tiny random model goes through it and cannot read; what it cannot do stands in its row as a sentence"
     vlm = load(name)
     row = run_checkup(vlm, tmp_path/'R', n=2, kinds=('digit', 'word'), progress=False)
-    assert {f['verdict'] for f in row['kinds'].values()} == {'cannot read'}
+    assert {f['verdict'] for f in row['kinds'].values()} <= {'not enough questions'}     # two do not show that it cannot read either
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
     eyes = row['eyes']
     assert 'beside the token sequence' in eyes['eager'] if vlm.family.cross else eyes['eager'] < 1e-4
@@ -101,3 +102,35 @@ def test_a_look_that_fails(tmp_path, few, monkeypatch):
     row = run_checkup(out=tmp_path/'R', n=2, kinds=('exist',), progress=False)
     assert row['eyes']['bits'] == 'DataError: the scene is lost' and row['eyes']['square'][0] >= 5
     assert 'the scene is lost' in (tmp_path/'R'/'checkup.html').read_text()
+
+
+STORED = Path(__file__).parents[1]/'nbs/results/models'
+
+
+def test_few_questions(tmp_path, few):
+    "Sixteen questions see small things, and no gain among them is no proof that there is none"
+    row = run_checkup('carve-small', tmp_path/'R', n=16, kinds=('color', 'exist'), progress=False)
+    lines = (tmp_path/'R'/'records.jsonl').read_text().splitlines()
+    assert len({json.loads(line)['id'].rsplit('-', 1)[1] for line in lines if json.loads(line)['id']}) >= 6
+    assert 'nothing to gain' not in {f['verdict'] for f in row['kinds'].values()}
+
+
+def test_best_arm(tmp_path):
+    "The stored rows recommend the arm with the largest gain, or the baseline"
+    for model in STORED.iterdir():
+        for f in json.loads((model/'row.json').read_bytes())['kinds'].values():
+            arms = {a: e[0] for a, e in f.get('gain', {}).items() if a not in ('random', 'oracle')}
+            assert f['use'] in {None, 'none', max(arms, key=arms.get, default=None)}
+
+
+def test_damaged_row(tmp_path):
+    "Each damaged byte of a row ends in a sentence that names the file"
+    whole, path = (STORED/'carve-tiny/row.json').read_bytes(), tmp_path/'row.json'
+    for at in range(0, len(whole), 97):
+        for byte in b'"', b'}', bytes([255]), b'':
+            path.write_bytes(damaged := whole[:at] + byte + whole[at + 1:])
+            if damaged == whole: continue
+            try: same = json.loads(damaged) == json.loads(whole)     # a space
+            except ValueError: same = False
+            if same: continue
+            with pytest.raises(DataError, match='row.json is refused'): check_row(path)

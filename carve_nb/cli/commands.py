@@ -621,9 +621,10 @@ def do_checkup(loading,
     quiet: Quiet = False):
     "Examine a model by images of this package: how small a thing it reads alone and with each second look, and what to use."
     make_folder(out)
-    from carve_nb.studies.checkup import VERDICTS, code_to_use, run_checkup
+    from carve_nb.studies.checkup import code_to_use, explain_verdict, run_checkup
     row = run_checkup(_open_model(loading), out, data, n, progress=not quiet)
     for kind, found in row['kinds'].items():
-        print(f'{kind}: {VERDICTS[found["verdict"]]}')
+        print(f'{kind}: {explain_verdict(found)}')
         if code := code_to_use(row['reads'], found['use']): print(f'  use: {code}')
+    for kind, why in row['skipped'].items(): print(f'{kind}: not asked. {why}')
     print(f'written to {out}: checkup.html, row.json (nothing has left this machine; the file is yours to send)')
