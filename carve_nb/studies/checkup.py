@@ -357,7 +357,8 @@ def plan_test(vlm, kinds, canvas) -> dict: # for the protocol
     why = f'profile of {profile.n} images, {"sure" if profile.sure else "not sure"}' if profile else 'no profile'
     return dict(
         kinds=list(kinds), seeds=[SEEDS[0], SEEDS[-1]], canvas=canvas,
-        other=f'lookup:query={"noun" if own.query == "last" else "last"}{layers}', sizes=[LARGEST, STEPS, SMALLEST], start=[*START],
+        other=f'lookup:query={"noun" if own.query == "last" else "last"}{layers}', sizes=[LARGEST, STEPS, SMALLEST],
+        start=[*START],
         reads=dict(query=own.query, layers=own.layers, why=why))
 
 def ask_ladders(store, evaluator, arms, test, n, ids): # of `plan_test`; `ids` is filled; yields lists of lines
