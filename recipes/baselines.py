@@ -24,7 +24,7 @@ from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.threshold import regions
 from carve_nb.method.lookup import Lookup, other_words
 from carve_nb.method.profiles import QUERIES, query_in
-from carve_nb.models.hooks import mask_rows, restore
+from carve_nb.models.hooks import find_cache, mask_rows, restore
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.core.words import pick_words
 from carve_nb.formulas.agreement import layer_agreement
@@ -38,7 +38,7 @@ def sink(vlm, bias): # nats
     words, hooks = [], []   # of the pass under way: which of its tokens are words
     def begin(module, args, kw): words[:] = [kw['input_ids'] != vlm.model.config.image_token_id]
     def biased(module, args, kw):
-        cache, (B, Q), device = kw.get('past_key_values'), words[0].shape, words[0].device
+        cache, (B, Q), device = find_cache(kw.values()), words[0].shape, words[0].device
         K = Q + (cache.get_seq_length(module.layer_idx) if cache is not None else 0)
         mask = mask_rows(kw['attention_mask'], torch.arange(Q, device=device), Q, K)
         if mask is None: mask = torch.ones(Q, K, dtype=torch.bool, device=device)

@@ -19,7 +19,7 @@ from carve_nb.core.saliency import patch_cover
 from carve_nb.core.words import pick_words
 from carve_nb.data.scenes import samples, scene_records
 from carve_nb.method.lookup import Lookup
-from carve_nb.models.hooks import mask_rows, restore
+from carve_nb.models.hooks import CACHE, mask_rows, restore
 from carve_nb.models.prefix_cache import own_loose
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.model import model_lock
@@ -105,7 +105,7 @@ def read_under(vlm, prompt, tokens, paths, rng) -> tuple: # the answer's tokens;
     logp, kept = [], []
     def score(cache, lo, n):
         left = min(T, len(ids) - lo)     # tokens of the answer behind the first row: no cut reaches those before
-        out = vlm.model(input_ids=ids[None, lo:].expand(n, -1), past_key_values=cache, logits_to_keep=left)
+        out = vlm.model(input_ids=ids[None, lo:].expand(n, -1), **{CACHE: cache}, logits_to_keep=left)
         logits = out.logits.float()
         got = logits.log_softmax(-1)[:, range(left), answer[-left:]]
         same = logits.argmax(-1) == answer[-left:]
@@ -113,7 +113,7 @@ def read_under(vlm, prompt, tokens, paths, rng) -> tuple: # the answer's tokens;
         logp.append(got)
         kept.append(same)
     with model_lock(vlm.model), own_loose(vlm.model):
-        read = vlm.model(**head, use_cache=True, logits_to_keep=1).past_key_values
+        read = vlm.model(**head, use_cache=True, logits_to_keep=1)[CACHE]
         with recording(vlm.model, vlm.layers, at, columns=images) as rec: score(read, start, 1)
         for path, (rows, columns) in paths.items():
             lo, sets = min(rows), path_layers(vlm.n_layers, path, rng)

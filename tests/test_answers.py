@@ -20,7 +20,7 @@ from carve_nb.method.carve import Carve
 from test_chat import turns
 from test_families import QUESTION, WIDE
 
-pytestmark = pytest.mark.filterwarnings('ignore')
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
 
 def with_template(vlm, change):

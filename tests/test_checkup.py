@@ -9,7 +9,7 @@ from carve_nb.studies import checkup
 from carve_nb.studies.checkup import check_row, run_checkup
 from processes import Carve, run
 
-pytestmark = pytest.mark.filterwarnings('ignore')
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 TIMED = 'seconds', 'records', 'digest'      # of a row: what differs from run to run
 
 

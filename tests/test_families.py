@@ -9,6 +9,7 @@ import pytest, torch, transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GemmaTokenizer
 from carve_nb.models.batches import why_alone
+from carve_nb.models.hooks import CACHE
 from carve_nb.models.prefix_cache import greedy
 from carve_nb.attention.capture import VLM, recording
 from carve_nb.core.words import read_words
@@ -309,7 +310,7 @@ def read_both(vlm, **kw):
     with vlm.sharing() as shared:
         p = vlm.prompt([WIDE, TALL], QUESTION)
         rows = vlm.forward(p, steps='last', max_new_tokens=2)
-        cache = shared.read_prefix(vlm, p)['past_key_values']
+        cache = shared.read_prefix(vlm, p)[CACHE]
     return rows, keys_and_values(cache, vlm.layers)
 
 
@@ -324,7 +325,7 @@ def test_going_on(vlm):
     rows, seen = read_both(vlm)
     p = vlm.prompt([WIDE, TALL], QUESTION)
     whole = vlm.forward(p, steps='last', max_new_tokens=2)
-    cache = vlm.model.generate(**vlm.to_device(p), generation_config=greedy(vlm.model, 1)).past_key_values
+    cache = vlm.model.generate(**vlm.to_device(p), generation_config=greedy(vlm.model, 1))[CACHE]
     want = keys_and_values(cache, vlm.layers)
     end = max(s.end for s in p.spans)    # a layer with a window holds fewer keys
     worst = max(((x - y[:, :, :end]).abs().max()/y.abs().max().clamp(min=1)).item() for a, b in zip(seen, want, strict=True) for x, y in zip(a, b) if x.shape[2] == end)

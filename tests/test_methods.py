@@ -13,6 +13,7 @@ from carve_nb.formulas.algorithm import algorithm_1
 from carve_nb.method.carve import Carve
 from processes import asking, run, script
 from carve_nb.models.families import FAMILIES
+from carve_nb.models.hooks import CACHE
 from carve_nb.models.image_tokens import told_grid
 from test_families import NAMES as FAMILY_NAMES
 from carve_nb.method.check import check_method, check_result
@@ -174,7 +175,7 @@ def test_edits_behind_a_window(load, photo, name):
         inputs, logits = vlm.to_device(prompt), []
         with method.guided(vlm, prompt, state) if edited else nullcontext(), torch.no_grad():
             for token in 65, 66, 67, 68:
-                logits.append(vlm.model(**inputs, past_key_values=cache, use_cache=True).logits[0, -1])
+                logits.append(vlm.model(**inputs, **{CACHE: cache}, use_cache=True).logits[0, -1])
                 inputs = dict(input_ids=torch.tensor([[token]]))
         return torch.stack(logits)
     short = steps(DynamicCache(config=vlm.text_config))

@@ -10,11 +10,12 @@ from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.stock_models import editing
 from carve_nb.core.errors import CarveError
 from carve_nb.data.datasets import load_benchmark
+from carve_nb.models.hooks import CACHE
 from carve_nb.models.video import open_video
 from recipes.tiny_models import HERE
 from test_families import QUESTION, TALL, WIDE, cell_box, settings
 
-pytestmark = pytest.mark.filterwarnings('ignore')
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 KW = dict(max_new_tokens=3, do_sample=False)
 
 
@@ -379,7 +380,7 @@ def test_question_of_a_cached_turn(load):
     more = user.processor.tokenizer(' And now?', add_special_tokens=False, return_tensors='pt').input_ids
     ids = torch.cat([out.sequences, more], 1)
     second = dict(input_ids=ids, attention_mask=torch.ones_like(ids))
-    def run(): user.model.generate(**second, **KW, past_key_values=copy.deepcopy(out.past_key_values))
+    def run(): user.model.generate(**second, **KW, **{CACHE: copy.deepcopy(out[CACHE])})
     refuse('in an earlier turn, which the cache holds', lambda: user.record(run, inputs=second, question=QUESTION))
     rows = user.record(run, inputs=second, question='And now?')
     assert len(rows.question) == len(rows.question_tokens) > 0 and rows.meta['pixels'] == 'not compared'

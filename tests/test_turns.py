@@ -6,10 +6,11 @@ from transformers import AutoModelForImageTextToText, DynamicCache, GptOssConfig
 from carve_nb.attention.intervention import Edit
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.stock_models import editing
+from carve_nb.models.hooks import CACHE
 from test_families import NAMES, QUESTION, TALL, WIDE, columns, note, stock
 from test_own_model import KW, User, refuse
 
-pytestmark = pytest.mark.filterwarnings('ignore')
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 TOLERANCE = 1e-5
 
 
@@ -47,13 +48,13 @@ def test_tokens_taken_back(name, load, folders):
     with record_attention(user.model, user.processor, user.inputs, user.images) as rows, torch.no_grad():
         past = DynamicCache(config=user.model.config.get_text_config())
         past.activate_past_recording()                           # without it a layer with a window takes nothing back
-        user.model(**user.inputs, past_key_values=past)
+        user.model(**user.inputs, **{CACHE: past})
         for tokens in one, other, three, one:
-            user.model(input_ids=tokens, past_key_values=past)
+            user.model(input_ids=tokens, **{CACHE: past})
             past.crop(-tokens.shape[1])
-        user.model(input_ids=three, past_key_values=past)
+        user.model(input_ids=three, **{CACHE: past})
         past.crop(-2)                                            # a tree: from its first token on
-        user.model(input_ids=other, past_key_values=past)
+        user.model(input_ids=other, **{CACHE: past})
     branches = [user.inputs, *(longer(user.inputs, t) for t in (one, other, three, one, three, torch.cat([three[:, :1], other], 1)))]
     assert far(rows, [eager_row(eager, i, rows) for i in branches]) < TOLERANCE
 
@@ -62,9 +63,9 @@ def test_images_taken_back(load):
     "Where the images lie in layers of their own, `crop` takes them too: the model itself has lost a part of them"
     user = User(load('mllama'))
     def run():
-        with torch.no_grad(): past = user.model(**user.inputs).past_key_values
+        with torch.no_grad(): past = user.model(**user.inputs)[CACHE]
         past.crop(-1)
-        with torch.no_grad(): user.model(input_ids=torch.tensor([[7]]), past_key_values=past)
+        with torch.no_grad(): user.model(input_ids=torch.tensor([[7]]), **{CACHE: past})
     refuse('Of the images layer 1 holds only .* keys any more: `crop`', lambda: user.record(run))
 
 
@@ -85,9 +86,9 @@ def test_prompt_read_twice(name, load):
     refuse('goes on from no cache', lambda: user.record(read))
     refuse('goes on from no cache', lambda: user.record(lambda: read(use_cache=False)))
     def candidates():
-        past = read(1).past_key_values
+        past = read(1)[CACHE]
         past.batch_repeat_interleave(2)
-        with torch.no_grad(): user.model(input_ids=torch.tensor([[7], [9]]), past_key_values=past)
+        with torch.no_grad(): user.model(input_ids=torch.tensor([[7], [9]]), **{CACHE: past})
     refuse('A later forward pass inside the block reads 2 x', lambda: user.record(candidates))
     assert len(user.record(lambda: read(1)).attn) == 1
 
@@ -96,8 +97,8 @@ def static(user): return StaticCache(user.model.config.get_text_config(), max_ca
 
 
 CACHES = {
-    'static': lambda user: dict(cache_implementation='static'), 'StaticCache': lambda user: dict(past_key_values=static(user)),
-    'none': lambda user: dict(use_cache=False), 'dynamic': lambda user: dict(past_key_values=DynamicCache(config=user.model.config.get_text_config()))}
+    'static': lambda user: dict(cache_implementation='static'), 'StaticCache': lambda user: {CACHE: static(user)},
+    'none': lambda user: dict(use_cache=False), 'dynamic': lambda user: {CACHE: DynamicCache(config=user.model.config.get_text_config())}}
 
 
 @pytest.mark.parametrize('kind', list(CACHES))
@@ -208,11 +209,11 @@ class Turns:
 
     def cache(self, model):
         "Keys and values after the first turn"
-        return model.generate(**self.first, **self.hold(self.said[0].tolist()), return_dict_in_generate=True).past_key_values
+        return model.generate(**self.first, **self.hold(self.said[0].tolist()), return_dict_in_generate=True)[CACHE]
 
     def eager(self, model, layers, columns, tokens):
         "Rows of the second turn under eager attention, from a cache that the eager model filled: [T, L, H, Nv]"
-        kw = self.second | self.hold(tokens) | dict(past_key_values=self.cache(model))
+        kw = self.second | self.hold(tokens) | {CACHE: self.cache(model)}
         out = model.generate(**kw, output_attentions=True, return_dict_in_generate=True)
         steps = [[a[0, :, -1] for a in (step if len(step) == len(layers) else [step[l] for l in layers])] for step in out.attentions]
         if self.vlm.family.bridge:
@@ -231,7 +232,7 @@ def test_second_turn(name, load, folders):
     turns = Turns(load(name))
     cache = turns.cache(turns.model)
     with record_attention(turns.model, turns.processor, turns.second, [WIDE], question='is it old?') as rows:
-        out = turns.model.generate(**turns.second, past_key_values=cache, **KW)
+        out = turns.model.generate(**turns.second, **{CACHE: cache}, **KW)
     assert out[0, -len(rows.tokens):].tolist() == rows.tokens and len(rows.attn) == len(rows.tokens) and len(rows.question)
     worst = far(rows, turns.eager(stock(folders(name), 'eager'), rows.layers, columns(rows), rows.tokens))
     assert worst < TOLERANCE
@@ -244,9 +245,9 @@ def test_block_for_the_whole_prompt(name, load):
     turns = Turns(load(name))
     whole = turns.second | {k: v for k, v in turns.first.items() if k not in turns.second}
     cache = turns.cache(turns.model)
-    with record_attention(turns.model, turns.processor, whole, [WIDE]) as rows: turns.model.generate(**turns.second, past_key_values=cache, **KW)
+    with record_attention(turns.model, turns.processor, whole, [WIDE]) as rows: turns.model.generate(**turns.second, **{CACHE: cache}, **KW)
     cache = turns.cache(turns.model)
-    with record_attention(turns.model, turns.processor, turns.second, [WIDE]) as bare: turns.model.generate(**turns.second, past_key_values=cache, **KW)
+    with record_attention(turns.model, turns.processor, turns.second, [WIDE]) as bare: turns.model.generate(**turns.second, **{CACHE: cache}, **KW)
     assert torch.equal(rows.attn, bare.attn) and [s.box for s in rows.spans] == [s.box for s in bare.spans]
 
 
@@ -258,7 +259,7 @@ def test_second_turn_of_two_images(name, load):
     ids = torch.cat([out.sequences, more], 1)
     second = dict(input_ids=ids, attention_mask=torch.ones_like(ids))
     first = user.record()
-    rows = user.record(lambda: user.model.generate(**second, past_key_values=out.past_key_values, **KW), inputs=second)
+    rows = user.record(lambda: user.model.generate(**second, **{CACHE: out[CACHE]}, **KW), inputs=second)
     assert [(s.grid, s.box) for s in rows.spans] == [(s.grid, s.box) for s in first.spans] and len(rows.attn) == 3
     refuse('do not fill', lambda: user.record(inputs=second, images=[WIDE]))
 
@@ -266,7 +267,7 @@ def test_second_turn_of_two_images(name, load):
 def test_neither_pixels_nor_cache(load):
     turns = Turns(load('llava'))
     def read(cache=None):
-        with record_attention(turns.model, turns.processor, turns.second, [WIDE]): turns.model.generate(**turns.second, past_key_values=cache, **KW)
+        with record_attention(turns.model, turns.processor, turns.second, [WIDE]): turns.model.generate(**turns.second, **{CACHE: cache}, **KW)
     refuse('no pixels, and the cache holds 0 tokens', read)
     whole = turns.second | turns.first | dict(input_ids=turns.ids, attention_mask=torch.ones_like(turns.ids))
     def record(inputs, run):

@@ -160,7 +160,7 @@ def test_another_type(tmp_path, monkeypatch):
     assert weights_key(full, torch.bfloat16) == shipped.rounded
 
 
-@pytest.mark.filterwarnings('ignore')
+@pytest.mark.filterwarnings('ignore::UserWarning')
 def test_weights_that_cannot_be_read(vlm):
     "Offloaded and packed models are recorded and asked; only what is found by their weights asks for a row"
     import accelerate

@@ -9,7 +9,7 @@ from carve_nb.method.carve import Carve
 from recipes.tiny_models import llama_tokenizer, make_tiny_checkpoint
 from test_families import TALL, WIDE
 
-pytestmark = pytest.mark.filterwarnings('ignore')
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 SHORT = dict(max_new_tokens=2)
 CAR = 'What is the colour of the car?'
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import torch
 from .capture import VLM, check_layers, refuse_compiled, row_scores, softmax_beside, stack_layers
 from ..core.errors import CaptureError, CarveError, UnsupportedError
-from ..models.hooks import Watcher, _watchers, restore, watching
+from ..models.hooks import CACHE, Watcher, _watchers, restore, watching
 from ..models.families import check_needs
 from ..models.prompts import SHORT_ANSWER, Prompt
 from ..models.model import model_lock
@@ -153,8 +153,8 @@ def _last_part(vlm: VLM, prompt: Prompt, start) -> dict:
     behind_images = start >= max(s.end for s in prompt.spans)
     if not (vlm.family.pixels and all_attend and behind_images): return inputs | dict(use_cache=False)
     head = {k: v[:, :start] if v.ndim == 2 and v.shape[1] == N else v for k, v in inputs.items()}
-    cache = vlm.model(**head, use_cache=True, logits_to_keep=1).past_key_values
-    return dict(input_ids=inputs['input_ids'][:, start:], past_key_values=cache)
+    cache = vlm.model(**head, use_cache=True, logits_to_keep=1)[CACHE]
+    return {'input_ids': inputs['input_ids'][:, start:], CACHE: cache}
 
 # %% ../../nbs/library/attention/09_intervention.ipynb #767331f7
 def grad_rows(vlm: VLM, prompt: Prompt, layers=None, rows=(-1,)) -> RowGraph:

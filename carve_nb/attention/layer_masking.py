@@ -11,7 +11,7 @@ from contextvars import Context, ContextVar
 import torch
 from .capture import check_layers
 from ..core.errors import CarveError
-from ..models.hooks import restore
+from ..models.hooks import find_cache, restore
 from ..models.model import model_lock
 
 # %% ../../nbs/library/attention/10_layer_masking.ipynb #51942f13
@@ -62,7 +62,9 @@ def _zero_tokens(layer, columns, length, only=False) -> list:    # decoder layer
         if h.shape[1] < length: return None
         at = columns.to(h.device)
         if only:
-            unmasked = Context().run(module.forward, h, *args[1:], **rest | dict(past_key_values=None, use_cache=False))
+            cache = find_cache((*args, *kw.values()))
+            own = {k: None if v is cache else v for k, v in rest.items()} | dict(use_cache=False)
+            unmasked = Context().run(module.forward, h, *args[1:], **own)
             kept.append(hidden(unmasked)[:, at])
         h = h.clone()
         h[:, at] = 0

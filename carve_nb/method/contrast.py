@@ -19,6 +19,7 @@ from .base import DecodingMethod
 from .vhr import text_only
 from ..core.errors import UnsupportedError
 from ..core.saliency import pick_layers
+from ..models.hooks import CACHE
 from ..models.prefix_cache import greedy, own_loose
 from ..models.prompts import Prompt, check_text
 from ..models.model import model_lock
@@ -65,11 +66,11 @@ class ContrastProcessor(LogitsProcessor):
                 share = self.vlm.shared if self.prompt.spans else None
                 self.inputs = share.read_prefix(self.vlm, self.prompt) if share else self.vlm.to_device(self.prompt)
             inputs = longer(self.inputs, tokens)
-            if self.cache is not None: inputs['past_key_values'] = self.cache
+            if self.cache is not None: inputs[CACHE] = self.cache
             out = model.generate(**inputs, generation_config=greedy(model, 1))
         if self.cached:
-            self.cache = out.past_key_values
-            once = 'pixel', 'past', 'mm_encoder'   # only the first pass takes these
+            self.cache = out[CACHE]
+            once = 'pixel', CACHE, 'mm_encoder'   # only the first pass takes these
             self.inputs = {k: v for k, v in self.inputs.items() if not k.startswith(once)}
         return out.logits[0]
 

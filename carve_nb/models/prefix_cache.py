@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 import torch
 from transformers import DynamicCache, GenerationConfig
-from .hooks import CacheFill, watching
+from .hooks import CACHE, CacheFill, watching
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #b4668374
 def upto_image(prompt, inputs, i) -> dict:
@@ -60,7 +60,7 @@ def fill_cache(vlm, inputs, cache):  # a `DynamicCache`, which is returned
     config = vlm.text_config
     known = 'sdpa' in str(config._attn_implementation)
     with watching(CacheFill(config), vlm.model) if known else nullcontext():
-        vlm.model.generate(**inputs, past_key_values=cache, generation_config=greedy(vlm.model, 1))
+        vlm.model.generate(**inputs, **{CACHE: cache}, generation_config=greedy(vlm.model, 1))
     return cache
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #836b776f
@@ -163,4 +163,4 @@ class Prefixes:
             upto = upto_image(prompt, words, len(prompt.images) - 1)
             Context().run(fill_cache, vlm, words | upto | dict(mm_encoder_outputs=dict(image=seen)), cache)
             self.onward += time.perf_counter() - start
-        return words | dict(past_key_values=cache)
+        return words | {CACHE: cache}

@@ -8,6 +8,7 @@ from carve_nb.attention.capture import VLM
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.core.errors import InsufficientMemoryError, CarveError
 from carve_nb.runs.store import read_run
+from carve_nb.models.hooks import cached_length
 from carve_nb.models.loading import pick_device
 from carve_nb.method.check import traces
 from carve_nb.method.registry import make_method
@@ -25,8 +26,7 @@ def no_memory(vlm, when, error=ERRORS[0]):
     "Let forward passes of the decoder fail: those for which `when(number, tokens of its prompt so far)` holds"
     seen = []
     def begin(module, args, kw):
-        past = kw.get('past_key_values')
-        seen.append(args[0].shape[1] + (past.get_seq_length() if past is not None else 0))
+        seen.append(args[0].shape[1] + cached_length(kw.values()))
         if when(len(seen) - 1, seen[-1]): raise error
     handle = decoder_layers(vlm.model)[0].register_forward_pre_hook(begin, with_kwargs=True)
     try: yield seen

@@ -1,0 +1,67 @@
+"What changes with the installed transformers: the name of the cache, and how long its older name is taken."
+import re, subprocess, sys, tomllib, warnings
+from pathlib import Path
+import pytest, torch, transformers
+from carve_nb.attention.layer_masking import mask_image_tokens
+from carve_nb.attention.stock_recording import record_attention
+from carve_nb.core.errors import CarveError
+from carve_nb.models.hooks import CACHE
+from test_families import NAMES, QUESTION, WIDE
+from test_own_model import KW
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_masked_pass_with_and_without_a_cache(name, load):
+    "The cache of a pass, whatever its name, takes no part in hiding the image"
+    vlm = load(name)
+    prompt = vlm.prompt(WIDE, QUESTION)
+    def logits(layer, **kw):
+        with mask_image_tokens(vlm, prompt, layer, only=True), torch.no_grad(): return vlm.model(**vlm.to_device(prompt), **kw).logits[0, -1]
+    try: far = [(logits(layer) - logits(layer, use_cache=False)).abs().max() for layer in (0, vlm.n_layers - 2)]
+    except CarveError as e: pytest.skip(str(e))
+    assert max(far) < 1e-4
+
+
+@pytest.mark.parametrize('name', dict.fromkeys(('past_key_values', CACHE)))
+def test_second_turn_with_either_name(name, load):
+    vlm = load('llava')
+    first = vlm.to_device(vlm.prompt(WIDE, QUESTION))
+    out = vlm.model.generate(**first, **KW, return_dict_in_generate=True)
+    ids = torch.cat([out.sequences, vlm.tokenizer(' Is it old?', add_special_tokens=False, return_tensors='pt').input_ids], 1)
+    second = dict(input_ids=ids, attention_mask=torch.ones_like(ids))
+    with warnings.catch_warnings(), record_attention(vlm.model, vlm.processor, second, [WIDE]) as rows:
+        warnings.simplefilter('ignore', FutureWarning)
+        vlm.model.generate(**second, **{name: out[CACHE]}, **KW)
+    assert len(rows.attn) == len(rows.tokens) > 0
+
+
+CALLS = """
+from carve_nb import VLM, Carve
+from carve_nb.attention.intervention import grad_rows
+from carve_nb.data.scenes import make_scene
+from carve_nb.method.registry import make_method
+scene, vlm = make_scene(145), VLM.from_pretrained('carve-tiny')
+image, question = scene.image, scene.query('count').question
+vlm.ask([image, image], question)
+with vlm.sharing(): vlm.ask([image, image], question); vlm.ask([image, image], 'What is it?')
+for name in 'carve', 'lookup', 'pai', 'vcd': make_method(name)(vlm, image, question)
+grad_rows(vlm, vlm.prompt(image, question))
+"""
+
+
+def test_own_calls_are_not_deprecated():
+    "Neither a warning nor a line in the log of transformers"
+    run = subprocess.run([sys.executable, '-W', 'error::FutureWarning', '-c', CALLS], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert 'deprecated' not in run.stderr, run.stderr
+
+
+def test_allowed_as_long_as_the_older_name():
+    "Layers of remote code and of older releases name the cache as before; the cap of pyproject.toml lies at or below its end"
+    needs = tomllib.loads(Path('pyproject.toml').read_text())['project']['dependencies']
+    cap = next(re.search(r'<([\d.]+)', need)[1] for need in needs if need.startswith('transformers'))
+    number = lambda version: [*map(int, version.split('.'))]
+    files = Path(transformers.__file__).parent.glob('models/*/modeling_*.py')
+    ends = {v for f in files for v in re.findall(r'@deprecate_kwarg\("past_key_values", "([\d.]+)"', f.read_text(encoding='utf-8'))}
+    assert all(number(cap) <= number(end) for end in ends), (cap, ends)
+    assert CACHE == ('cache' if ends else 'past_key_values')
