@@ -342,7 +342,9 @@ class Model:
         more = config.update(**settings | dict(return_dict_in_generate=True, output_logits=True))
         kw = dict(more, generation_config=config)
         if settings: refuse_settings(self.model, kw)
-        if processors: kw |= dict(logits_processor=LogitsProcessorList(processors), output_scores=True)
+        if processors:
+            config.output_scores = True
+            kw['logits_processor'] = LogitsProcessorList(processors)
         with model_lock(self.model):
             inputs = self.shared.read_prefix(self, prompt) if self.shared else self.to_device(prompt)
             out = self.model.generate(**inputs, **kw)
