@@ -7,7 +7,7 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.core.errors import CarveError
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve
-from carve_nb.method.profiles import find_profile, profile_path
+from carve_nb.method.profiles import ModelProfile, find_profile, profile_path
 from carve_nb.models.model import weights_key
 
 SCENE = make_scene(145)
@@ -155,9 +155,107 @@ def test_another_type(tmp_path, monkeypatch):
     (tmp_path/'0.json').write_text('broken')
     mine.save(profile_path(half))
     assert find_profile(half) == mine and find_profile(full) == shipped    # its own weights come first
+
+
+UNKNOWN = 'no row is known for this model'
+
+
+def is_known(model, processor): return not any(UNKNOWN in note for note in Lookup(max_new_tokens=1)(VLM(model, processor), SCENE.image, QUESTION).notes)
+
+
+def off_the_grid(model):
+    "Weights that neither bfloat16 nor float16 holds exactly"
+    torch.manual_seed(0)
     with torch.no_grad():
-        first(full).data.copy_(first(full).bfloat16())
-    assert weights_key(full, torch.bfloat16) == shipped.rounded
+        for p in model.parameters(): p.mul_(1 + 1e-4*torch.randn_like(p))
+    assert any((p != p.bfloat16()).any() and (p != p.half()).any() for p in model.parameters())
+    return model
+
+
+@pytest.mark.parametrize('name', ['carve-tiny', 'carve-small', 'float32 weights'])
+def test_a_profile_in_every_type(name, tmp_path, monkeypatch):
+    "A profile is found in each type, on every way from one type to another and back"
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
+    vlm = VLM.from_pretrained('carve-tiny' if name == 'float32 weights' else name, dtype='float32')
+    if name == 'float32 weights':
+        off_the_grid(vlm.model)
+        from carve_nb import profile_model
+        from carve_nb.studies.profile import scene_questions
+        profile = profile_model(vlm, scene_questions(12))
+        assert profile.sure
+        profile.save(profile_path(vlm))
+    weights = {k: v.clone() for k, v in vlm.model.state_dict().items()}
+    ways = ('float16',), ('bfloat16',), ('bfloat16', 'float16', 'float32'), ('float16', 'bfloat16', 'float32')
+    for way in ways:
+        vlm.model.float().load_state_dict(weights)
+        for dtype in way: vlm.model.to(getattr(torch, dtype))
+        assert is_known(vlm.model, vlm.processor), way
+
+
+@pytest.mark.parametrize('change', [lambda w: w.mul_(1.02), lambda w: w.add_(.02*w.std()*torch.randn_like(w))])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_a_matrix_that_changes_by_two_percent(change, dtype):
+    "It is another model, in each type"
+    vlm = VLM.from_pretrained(dtype=dtype)
+    assert is_known(vlm.model, vlm.processor)
+    torch.manual_seed(0)
+    with torch.no_grad(): change(first(vlm))
+    assert not is_known(vlm.model, vlm.processor)
+
+
+def leaves(value, path=()):
+    "Paths to all plain values in lists and dicts"
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if inside is None: yield path
+    else:
+        for key, part in inside: yield from leaves(part, (*path, key))
+
+
+def test_damaged_profile(vlm, tmp_path, monkeypatch):
+    "Whichever value of a saved profile changes, it is refused in a sentence, and a profile that is whole is read"
+    import json
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
+    path = profile_path(vlm)
+    find_profile(vlm).save(path)
+    raw = path.read_text()
+    assert Lookup().choose(vlm)[0].layers == [1, 2, 3]
+    kept = json.loads(raw)
+    def alter(*way):
+        value = at = json.loads(raw)
+        for key in way[:-1]: at = at[key]
+        was = at[way[-1]]
+        at[way[-1]] = was + 1 if type(was) in (int, float) else f'{was}.'
+        return json.dumps(value)
+    del kept['layers'][2]
+    damage = [json.dumps(kept), *(alter(*way) for way in list(leaves(json.loads(raw)))[::7]), raw[:len(raw)//2], '', '[]']
+    for text in damage:
+        path.write_text(text)
+        with pytest.raises(CarveError, match='is damaged.* carve profile --force|holds no model profile'): ModelProfile.load(path)
+    path.write_text(damage[0])
+    with pytest.raises(CarveError, match='is damaged'): Lookup()(vlm, SCENE.image, QUESTION)
+    path.write_text(raw)
+    assert ModelProfile.load(path).layers == [1, 2, 3]
+
+
+def test_empty_mark_is_no_pass(folders, tmp_path, monkeypatch):
+    "A family without a record is checked again where the mark of its check is empty or damaged, and not where it is whole"
+    from carve_nb.models.families import FAMILIES
+    monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
+    monkeypatch.delitem(FAMILIES, 'qwen2_vl')
+    checks = []
+    import carve_nb.attention.capture as capture
+    check = capture.check_family
+    monkeypatch.setattr(capture, 'check_family', lambda vlm: checks.append(1) or check(vlm))
+    def ask():
+        model = VLM.from_pretrained(folders('qwen2_vl'))
+        model.capture(SCENE.image, QUESTION, steps='first')
+        return len(checks)
+    assert (ask(), ask()) == (1, 1)
+    mark, = (tmp_path/'families').iterdir()
+    whole = mark.read_bytes()
+    for n, text in enumerate((b'', whole.replace(b'"found": 6', b'"found": 5').replace(b'"planted": 6', b'"planted": 7')), 2):
+        mark.write_bytes(text)
+        assert ask() == n and mark.read_bytes() == whole and ask() == n
 
 
 @pytest.mark.filterwarnings('ignore::UserWarning')

@@ -8,17 +8,16 @@ __all__ = ['STEPS', 'row_scores', 'softmax_beside', 'stack_layers', 'Pass', 'Rec
 
 # %% ../../nbs/library/attention/02_capture.ipynb #0adaf7fd
 import time, warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
-from json import dumps
 import torch, transformers
 from torch.nn.functional import pad
 from transformers import BatchFeature
 from .family_check import _passed, check_family
 from .rows import AttentionRows
-from ..core.errors import CaptureError, UnsupportedError
+from ..core.errors import CarveError, CaptureError, UnsupportedError
 from ..core.image import ImageLike
-from ..core.io import digest, kept_folder, replace_file
+from ..core.io import digest, kept_folder, load_with_digest, save_with_digest
 from ..models.batches import in_batches
 from ..models.hooks import Watcher, mask_rows, watching
 from ..models.loading import LOG
@@ -289,12 +288,12 @@ def ensure_read(vlm):
     if vlm.family.recorded or vlm.model in _passed: return
     own = vlm.model.config.to_json_string(), type(vlm.processor).__name__, str(vlm.dtype)
     path = kept_folder()/'families'/f'{digest([*own, transformers.__version__, torch.__version__])}.json'
-    if path.is_file(): return _passed.add(vlm.model)
+    with suppress(CarveError, FileNotFoundError):    # a damaged mark is no pass
+        if not load_with_digest(path)['why']: return _passed.add(vlm.model)
     check = check_family(VLM(vlm.model, vlm.processor, vlm.name))
     if not check.read: raise UnsupportedError(f'{check}. The page "Add a model family" shows how a family gets a record.')
     LOG.warning(check)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, dumps(asdict(check), indent=1) + '\n')
+    save_with_digest(path, asdict(check))
 
 # %% ../../nbs/library/attention/02_capture.ipynb #9bbb8725
 class StockVLM(VLM):

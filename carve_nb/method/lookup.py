@@ -13,7 +13,7 @@ from ..core.saliency import Saliency
 from ..core.words import pick_words, read_words, why_no_words
 from .base import CropMethod, near_layers
 from .settings import ABOVE_0, check_query, limited
-from .profiles import find_profile, query_in
+from .profiles import find_profile, profile_path, query_in
 from ..formulas.threshold import regions
 
 # %% ../../nbs/library/method/07_lookup.ipynb #7c152665
@@ -55,8 +55,8 @@ class Lookup(CropMethod):
         profile = None if self.query else find_profile(vlm)
         found = profile.fields('lookup') if profile else {}
         notes = []
-        if found and profile.dtype not in (None, str(vlm.dtype).removeprefix('torch.')):
-            notes = [f'row and layers are those of the profile of the {profile.dtype} weights']
+        if found and profile.weights != profile_path(vlm).stem:
+            notes = [f'row and layers are those of the profile of the {profile.dtype} weights, which differ by rounding']
         if not (found or self.query):
             why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
             more = '`carve profile --force` with more images' if profile else '`carve profile`'

@@ -6,20 +6,19 @@
 __all__ = ['IMAGES', 'FLOOR', 'SINKS', 'short_name', 'query_in', 'ModelProfile', 'profile_path', 'find_profile']
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6f3004ce
-import json, math
+import math
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from html import escape
 from pathlib import Path
 from weakref import WeakKeyDictionary
 import numpy as np
-import torch
 from ..attention.cache import weights_state
 from ..core.errors import CarveError
-from ..core.io import CHECKPOINTS, PACKAGED, kept_folder, replace_file
+from ..core.io import CHECKPOINTS, PACKAGED, kept_folder, load_with_digest, save_with_digest
 from ..core.words import QUERIES, pick_words
 from .registry import ENTRIES
-from ..models.model import weights_key
+from ..models.model import rounding_key, weights_key
 
 # %% ../../nbs/library/method/03_profiles.ipynb #6aa87054
 def short_name(vlm) -> str:
@@ -53,30 +52,33 @@ class ModelProfile:
     rules: dict = None  # thresholds of `CarveAuto` and their worth, from `add_thresholds`
     chance: float = None # pointing of a peak anywhere: the share of the patches that overlap a box, mean over questions
     dtype: str = None   # type of numbers of the weights, such as 'float32'
-    rounded: str = None # key of the weights rounded to bfloat16, which is that of the model loaded so
+    signs: str = None   # with `norms`, what the weights keep when they are loaded in another type: see `rounding_key`
+    norms: list = None
     sinks: list = None  # share of the questions whose peaks fall on one patch, and of their row's attention that lies there
     kinds: dict = None  # kind of question -> [touch of the row in its layers, row that touches most, its layer, its touch]
     kind = 'model profile'  # of its file
 
     def use(self, vlm) -> list:
-        "The layers, if they were measured in this very model"
-        if self.weights == weights_key(vlm): return list(self.layers)
+        "Return the layers, if they were measured in this very model, whatever the type of its weights"
+        if self.weights == weights_key(vlm) or self.is_rounded(*rounding_key(vlm)): return list(self.layers)
         raise CarveError(
             f'This profile was made from {self.model!r} (weights {self.weights}); the model at hand is '
             f'{short_name(vlm)!r} (weights {weights_key(vlm)}). Make one of its own.')
 
+    def is_rounded(self, signs, norms) -> bool: # of `rounding_key`
+        "Tell whether weights are those of the profile but for rounding: equal signs, norms within 1 %"
+        near = (math.isclose(a, b, rel_tol=.01, abs_tol=1e-5) for a, b in zip(self.norms or (), norms))
+        return self.signs == signs and all(near)
+
     def save(self, path):
-        "Write a profile as JSON; its folder is made"
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(dict(kind=self.kind, **asdict(self)), indent=1) + '\n')
+        "Write a profile as JSON with a digest; its folder is made"
+        save_with_digest(path, dict(kind=self.kind, **asdict(self)))
 
     @classmethod
     def load(cls, path):
         "Read a profile that `save` wrote"
-        try: kept = json.loads(Path(path).read_text(encoding='utf-8'))
-        except ValueError as e: raise CarveError(f'{path} is not JSON: {e}') from None
-        if not isinstance(kept, dict) or kept.pop('kind', None) != cls.kind:
-            raise CarveError(f'{path} holds no {cls.kind}.')
+        kept = load_with_digest(path)
+        if kept.pop('kind', None) != cls.kind: raise CarveError(f'{path} holds no {cls.kind}.')
         try:
             made = cls(**kept)
             for f in fields(cls):
@@ -174,12 +176,12 @@ class ModelProfile:
         return f'<p>{escape(head)}</p>{self.table().to_html()}<p>{said}</p>'
 
 # %% ../../nbs/library/method/03_profiles.ipynb #b1000007
-_keys = WeakKeyDictionary()   # model -> (state of its weights, their key, that rounded to bfloat16): keys take time
+_keys = WeakKeyDictionary()   # model -> (state of its weights, `weights_key`, `rounding_key`): keys take time
 
 def _find_keys(vlm) -> list:
     state = weights_state(vlm)
     if _keys.get(vlm.model, ('',))[0] != state:
-        _keys[vlm.model] = state, weights_key(vlm), weights_key(vlm, torch.bfloat16)
+        _keys[vlm.model] = state, weights_key(vlm), rounding_key(vlm)
     return _keys[vlm.model][1:]
 
 def profile_path(vlm) -> Path:
@@ -195,14 +197,14 @@ def _others():
         except CarveError: pass     # it is told where it is the model's own
 
 def find_profile(vlm) -> ModelProfile:
-    """The profile of these weights, yours or of a model of this package; else of the same weights in another type.
+    """The profile of these weights, yours or of a model of this package; else of weights that differ by rounding alone.
 
     It is the first that is sure, or else the first; None where there is none."""
-    key, rounded = _find_keys(vlm)
+    key, rounding = _find_keys(vlm)
     own = kept_folder()/f'{key}.json'
     shipped = [CHECKPOINTS/name/'profile.json' for name in PACKAGED]
     kept = [_read(path, path.stat().st_mtime_ns) for path in (own, *shipped) if path.is_file()]
     if own.is_file() and kept[0].weights != key: kept[0].use(vlm)   # which says what is wrong
     found = [p for p in kept if p.weights == key]
-    if not any(p.sure for p in found): found += [p for p in (*_others(), *kept) if p.rounded == rounded]
+    if not any(p.sure for p in found): found += [p for p in (*_others(), *kept) if p.is_rounded(*rounding)]
     return next((p for p in found if p.sure), found[0] if found else None)

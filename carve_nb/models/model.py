@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['SWITCHES', 'ThreadState', 'Among', 'Answers', 'Model', 'Answer', 'model_lock', 'free_memory', 'adapters',
-           'weights_key']
+           'sample_weights', 'weights_key', 'rounding_key']
 
 # %% ../../nbs/library/models/07_model.ipynb #ea5b69db
 import contextlib, copy, gc, hashlib, math, re, threading, time, warnings, weakref
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
-import torch
+import numpy as np, torch
 from transformers import BatchFeature, LogitsProcessorList, ProcessorMixin
 from ..core.errors import CarveError, InsufficientMemoryError, PromptError, UnsupportedError, out_of_memory
 from ..core.image import ImageLike, open_image, image_key, to_raster
@@ -499,17 +499,34 @@ def adapters(model) -> str:
     set_so = [[own.get(k) for k in SWITCHES] for own in map(vars, model.modules()) if 'merged_adapters' in own]
     return str(set_so) if set_so else ''
 
-def weights_key(vlm, dtype=torch.float32) -> str: # values are rounded to the type
-    "Short fingerprint of weights and adapters, 12 hexadecimal digits: of at most 65,536 values of each tensor"
-    h = hashlib.sha256(adapters(vlm.model).encode())
+def sample_weights(vlm):
+    "Yield name, shape and at most 65,536 values, float32, of each tensor; refuse weights that cannot be read"
     for name, w in sorted(vlm.model.state_dict().items()):
         try:
             values = w.detach().reshape(-1)
-            sample = values[::max(1, math.ceil(values.numel()/65536))].to('cpu', dtype).float().contiguous()
+            sample = values[::max(1, math.ceil(values.numel()/65536))].to('cpu', torch.float32).contiguous()
         except (AttributeError, RuntimeError) as e:     # on no device, or packed
             raise UnsupportedError(
                 f'The weights of {vlm.name} cannot be fingerprinted, as {name} cannot be read (offloaded or packed). A '
                 "model's profile is found by them: name the row with `row=`, such as Lookup(query='noun'), or take Carve() "
                 'as it is.') from e
-        h.update(f'{name} {tuple(w.shape)}'.encode() + sample.numpy().tobytes())
+        yield name, tuple(w.shape), sample.numpy()
+
+def weights_key(vlm) -> str:
+    "Return a fingerprint of weights and adapters, 12 hexadecimal digits: of at most 65,536 values of each tensor"
+    h = hashlib.sha256(adapters(vlm.model).encode())
+    for name, shape, values in sample_weights(vlm): h.update(f'{name} {shape}'.encode() + values.tobytes())
     return h.hexdigest()[:12]
+
+def rounding_key(vlm) -> tuple: # 12 hexadecimal digits, norm of each tensor
+    """Return what a load in another type keeps: a fingerprint of the signs of all values, and the norm of each tensor.
+
+    Rounding among float32, bfloat16 and float16, in any order, never turns a sign, not even of a value that becomes zero,
+    so the fingerprint stays the same for every model. It moves a norm by .4 % at most (in float16, also by 1e-5 at most
+    where values are below 1e-7). A step of training turns signs; a matrix that is scaled by 2 % has another norm.
+    A change that turns no sign and keeps every norm is not seen."""
+    h, norms = hashlib.sha256(adapters(vlm.model).encode()), []
+    for name, shape, values in sample_weights(vlm):
+        h.update(f'{name} {shape}'.encode() + np.packbits(np.signbit(values)).tobytes())
+        norms.append(float(f'{np.linalg.norm(values):.5g}'))
+    return h.hexdigest()[:12], norms

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
-import torch
 from fastcore.basics import groupby
 from matplotlib import get_data_path
 from PIL import ImageDraw, ImageFont
@@ -33,7 +32,7 @@ from ..method.auto import CarveAuto, map_evidence
 from ..method.profiles import short_name, QUERIES, ModelProfile, query_in
 from ..models.image_tokens import ImageSpan
 from ..models.prompts import SHORT_ANSWER, unknown_words
-from ..models.model import weights_key
+from ..models.model import rounding_key, weights_key
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000007
 def row_maps(rows) -> np.ndarray: # `AttentionRows` -> [R, L, gh, gw]
@@ -135,7 +134,7 @@ def profile_model(vlm: VLM, samples: Iterable,
     by_image = groupby(samples, lambda s: s.image_key or str(s.image))
     images = [asked for asked in by_image.values() if len(asked) > 1]
     if not images: raise CarveError('No image has two questions: agreement compares what they see in one image.')
-    key, rounded_key = weights_key(vlm), weights_key(vlm, torch.bfloat16)    # an error before the images are read
+    key, (signs, norms) = weights_key(vlm), rounding_key(vlm)    # an error before the images are read
     scores, looks = [], []
     for i, asked in enumerate(over(images)):
         seen, read = look_at(vlm, asked, i)
@@ -148,7 +147,7 @@ def profile_model(vlm: VLM, samples: Iterable,
     boxed = [s for s in looks if s.box is not None]
     return ModelProfile(
         short_name(vlm), key, len(images), [read[i] for i in at], QUERIES[row], read, table(scores.mean(0)),
-        round(float(again), 3), source, dtype=str(vlm.dtype).removeprefix('torch.'), rounded=rounded_key,
+        round(float(again), 3), source, dtype=str(vlm.dtype).removeprefix('torch.'), signs=signs, norms=norms,
         pointing=table(np.mean([s.pointing_rates() for s in boxed], 0)) if boxed else None,
         gain=pointing_gain(scores, boxed) if boxed and len(images) > 1 else None,
         chance=round(np.mean([(patch_cover(s.raster, s.box) > 0).mean() for s in boxed]), 4) if boxed else None,
