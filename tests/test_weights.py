@@ -271,7 +271,7 @@ def test_weights_that_cannot_be_read(vlm):
         assert (look(model, cache) == first_map).all()
         assert Lookup(query='noun')(model, SCENE.image, QUESTION).read
         for call in (lambda: Lookup()(model, SCENE.image, QUESTION), lambda: find_profile(model)):
-            with pytest.raises(CarveError, match='cannot be fingerprinted, as .* name the row with `row=`.* or take Carve'): call()
+            with pytest.raises(CarveError, match='cannot be fingerprinted, as .* name the query token with `query=`.* or take Carve'): call()
         prompt = model.prompt(SCENE.image, QUESTION)
         with record_attention(model.model, model.processor, prompt.inputs, [SCENE.image]) as rows: model.model(**model.to_device(prompt))
         assert rows.saliency().values.any()

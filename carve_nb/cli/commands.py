@@ -38,10 +38,10 @@ _KIND_NAMES = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep'
 _SPLIT_NAMES = 'train', 'calibration', 'heldout'
 FIELD_NAMES = 'steps', 'query', 'lam', 'op', 'p', 'K', 'min_side', 'square'     # of `carve`, taken for options
 _STUDY_NAMES = dict(
-    entropy='Do complex pictures go with high entropy, and high entropy with wrong answers?',
+    entropy='Do complex images go with high entropy, and high entropy with wrong answers?',
     intervention='The same objects on five backgrounds: what does the background alone do?',
     convergence='From scanning to focus: entropy and attention in the true region by layer.',
-    masking='Which layers need the picture? The image tokens hidden from one layer at a time.')
+    masking='Which layers need the image? The image tokens hidden from one layer at a time.')
 _DTYPES = dict(
     auto='auto', bf16='bfloat16', fp16='float16', fp32='float32', bfloat16='bfloat16', float16='float16',
     float32='float32')
@@ -395,7 +395,7 @@ def do_demo(loading, out: Annotated[str, option('folder of the images and the pa
         print(f'{model}, 40 questions in 5 ways: {sum(same)} of {len(same)} answers are the stored ones')
     print('\nThe result, as stored: accuracy in % with its 95 % interval on 300 held-out digit questions')
     print_table(leaderboard(stored, 'digit'))
-    print(f'{STAR}\n\npictures and page: {tame_terminal(out)}/demo.html')
+    print(f'{STAR}\n\nimages and page: {tame_terminal(out)}/demo.html')
     print('all of it again: carve demo --full; carve demo --full --model carve-small --n 300 --out DIR')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #bf50daa0

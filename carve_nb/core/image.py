@@ -33,7 +33,7 @@ def _from_array(a):
     "Image (RGB or L) from [H, W, 3] or [H, W], uint8 or float in 0..1, which is scaled by 255 and rounded"
     want = 'pass height x width x 3 (RGB) or height x width (gray), uint8 or float in 0..1'
     if a.ndim != 2 and a.shape[2:] != (3,):
-        raise ImageError(f'Array of shape {a.shape} is not a picture (channels first? np.moveaxis(a, 0, -1)); {want}')
+        raise ImageError(f'Array of shape {a.shape} is not an image (channels first? np.moveaxis(a, 0, -1)); {want}')
     _check_size(a.shape[1::-1], math.inf)
     if a.dtype.kind == 'f':
         low = a.min()

@@ -508,7 +508,7 @@ def sample_weights(vlm):
         except (AttributeError, RuntimeError) as e:     # on no device, or packed
             raise UnsupportedError(
                 f'The weights of {vlm.name} cannot be fingerprinted, as {name} cannot be read (offloaded or packed). A '
-                "model's profile is found by them: name the row with `row=`, such as Lookup(query='noun'), or take Carve() "
+                "model's profile is found by them: name the query token with `query=`, such as Lookup(query='noun'), or take Carve() "
                 'as it is.') from e
         yield name, tuple(w.shape), sample.numpy()
 

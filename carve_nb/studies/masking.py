@@ -104,7 +104,7 @@ def plot_kinds(ax, records):
     L = acc.shape[1] - 2
     if L < 10: annotate_cells(ax, acc)
     ax.figure.colorbar(image, ax=ax, label='accuracy')
-    ax.set_xticks(range(L + 2), ['no\npicture', *(str(l) if l in layer_ticks(L) else '' for l in range(L)), 'sees\nall'])
+    ax.set_xticks(range(L + 2), ['no\nimage', *(str(l) if l in layer_ticks(L) else '' for l in range(L)), 'sees\nall'])
     ax.set_yticks(range(len(parts)), [f'{k}, n = {n}' for k, n in parts.size().items()])
     ax.set(xlabel='hidden from this layer on', title='by kind of question')
 
