@@ -91,7 +91,7 @@ def clip_lesson(rng, v, pool):
         x, y = np.clip(np.subtract(center(o.box), s/2), 0, SIZE - s) if i == j else rng.uniform(0, SIZE - s, 2)
         frames.append(grid_view(scene, (x, y, x + s, y + s), grid)[0])
     ordinal = ('first', 'second', 'third', 'fourth')[j]
-    which = f'In which picture can the digit on the {o.name} be read?', f'the {ordinal} image', 'frame'
+    which = f'In which picture can the digit on the {o.name} be read?', f'the {ordinal} picture', 'frame'
     return frames, ViewContent(scene.objects), [_digit_question(o), which]
 
 # %% ../nbs/training/08_lessons.ipynb #3bd4c5bd

@@ -44,7 +44,7 @@ from . import lessons
 from .lessons import Lesson, lesson_batch, lesson_loss
 from .models import new_small_model
 from .recipe import FEW
-from .crops import (
+from .views import (
     CELL, WHOLE_SCENE, draw_int, grid_crop, grid_room, grid_view, open_backgrounds, paint_scene, patch_labels)
 from .contrast import tower_tokens
 from .vocabulary import encode_small

@@ -39,8 +39,8 @@ SMALL_IDS = word_ids(SMALL_SPECIAL,
     'you see ? explain appears answer question using single word or phrase red orange yellow green cyan blue '
     'purple pink circle square triangle star cross heart circles squares triangles stars crosses hearts 0 1 2 3 4 '
     '5 6 7 8 9 10 11 12 13 user assistant : , which digit number is on color shape object objects thing things '
-    'there are an image how many left right above below to other same as with and not no yes where row column '
-    'at nothing background find read tell me it one that from its name every first second third fourth images '
+    'there are an picture how many left right above below to other same as with and not no yes where row column '
+    'at nothing background find read tell me it one that from its name every first second third fourth pictures '
     'can be has both only last does most'
 )
 encode_small = partial(encode, ids=SMALL_IDS)
