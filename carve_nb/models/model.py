@@ -508,8 +508,8 @@ def sample_weights(vlm):
         except (AttributeError, RuntimeError) as e:     # on no device, or packed
             raise UnsupportedError(
                 f'The weights of {vlm.name} cannot be fingerprinted, as {name} cannot be read (offloaded or packed). A '
-                "model's profile is found by them: name the query token with `query=`, such as Lookup(query='noun'), or take Carve() "
-                'as it is.') from e
+                "model's profile is found by them: name the query token with `query=`, such as Lookup(query='noun'), "
+                'or take Carve() as it is.') from e
         yield name, tuple(w.shape), sample.numpy()
 
 def weights_key(vlm) -> str:
