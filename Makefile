@@ -98,8 +98,8 @@ $(V)-lowest/floors.txt: constraints.txt pyproject.toml
 	mkdir -p $(@D) && ($(LIST) | sed -E 's/>=([0-9.]+),.*/==\1/'; cat $<) | awk -F== '$$1 != "widgetsnbextension" && !had[$$1]++' > $@
 $(V)/.base $(V)-plain/.ok $(V)-docs/.ok $(V)-vision/.ok $(V)-lowest/.ok: constraints.txt pyproject.toml
 	@test -n '$(PY)' || { echo 'No Python 3.11 or newer was found; name one: make PY=/path/to/python3.11'; exit 1; }
-	$(PY) -m venv $(@D) && $(@D)/$(PIP) $(WHAT) && pointing $@
+	$(PY) -m venv $(@D) && $(@D)/$(PIP) $(WHAT) && touch $@
 $(V)/.ok: $(V)/.base scripts/nbdev_older  # beside nbdev's commands their older spelling: `nbdev_test --n_workers 2`
 	$(V)/$(PIP) $(C) -e '.[all,dev,browser]'
 	@for s in test export clean; do sed '1s|.*|#!$(abspath $(V))/bin/python|' scripts/nbdev_older > $(V)/bin/nbdev_$$s && chmod +x $(V)/bin/nbdev_$$s; done
-	@pointing $@
+	@touch $@
