@@ -59,7 +59,7 @@ class Page:
         return {(m[1], w) for m in found for w in re.findall(r'\w+', re.sub(r'\bas \w+|#.*', '', m[2]))}
 
     @cached_property
-    def plot(self):
+    def image(self):
         "The first image that the page shows, as the bytes of a PNG, or None"
         for c in self.nb['cells']:
             if re.search(r'^#\|\s*hide\b', joined(c['source']), re.M): continue

@@ -150,12 +150,12 @@ function switchFigure(root, d, image) { // eight settings of one scene, all stor
   knobs.forEach(([field, all], i) => { field.classList.add('switch'); all[i ? 0 : 1].checked = true; });
   const answer = make('div', {class: 'answer', 'aria-hidden': 'true'}), status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'});
   row.append(answer);
-  const bars = Object.fromEntries(Object.entries({pointing_rates: 'the peak pointing_rates the target', right: 'the answer is right'}).map(([key, title]) => [key, makeBar(title, key === 'right')]));
+  const bars = Object.fromEntries(Object.entries({pointing_rates: 'the peak points at the target', right: 'the answer is right'}).map(([key, title]) => [key, makeBar(title, key === 'right')]));
   const percent = ([v]) => `${v.toFixed(0)} %`;
   function draw() {
     const key = knobs.map(([, all]) => all.find(o => o.checked).value).join(''), s = d.switches[key], map = s.map.flat(), c = canvas.image.getContext('2d');
     const at = map.indexOf(999), [gh, gw] = d.grid, peak = [(at % gw + .5)*d.size[0]/gw, (Math.floor(at/gw) + .5)*d.size[1]/gh];
-    const right = s.answer === d.truth, word = s.pointing ? 'pointing_rates the target' : 'misses the target';
+    const right = s.answer === d.truth, word = s.pointing ? 'points at the target' : 'misses the target';
     root.result = {key, peak, crop: s.crop, answer: s.answer};
     c.drawImage(image, 0, 0, canvas.image.width, canvas.image.height);
     box(c, target, k, '#000', '#fff'); box(c, s.crop, k, '#fff', CROP);
@@ -173,13 +173,13 @@ function switchFigure(root, d, image) { // eight settings of one scene, all stor
       if (b.alone) b.alone.style.left = `${s.alone[0]}%`;
     }
     status.textContent = `The peak ${word}. The model answers “${s.answer}”, which is ${right ? 'right' : `wrong, the truth is “${d.truth}”`}; without a second look “${s.plain}”. ` +
-      `With these settings the peak pointing_rates the target in ${percent(s.pointing_rates)} of ${d.n} questions, and ${percent(s.right)} of the answers are right; without a second look ${percent(s.alone)}.`;
+      `With these settings the peak points at the target in ${percent(s.pointing_rates)} of ${d.n} questions, and ${percent(s.right)} of the answers are right; without a second look ${percent(s.alone)}.`;
   }
   root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'switches'}, ...knobs.map(o => o[0])), row,
     make('p', {class: 'over'}, `The same setting on all ${d.n} held-out questions:`), ...Object.values(bars).map(b => b.row), status,
     make('p', {class: 'legend'}, 'A row holds the weights that one position of the prompt gives to the patches of the image; ' +
       `“${d.word}” is the last content word of the question, `, ...A_G(),
-      ' is the row under an instruction that asks for nothing in particular. White: the target. Green: what it is shown again. Ring: the strongest patch of the map, green if it pointing_rates the target, orange if not. ' +
+      ' is the row under an instruction that asks for nothing in particular. White: the target. Green: what it is shown again. Ring: the strongest patch of the map, green if it points at the target, orange if not. ' +
       'Line on a bar: 95 % interval; dash: the model without a second look.'));
   root.addEventListener('input', draw);
   draw();
@@ -194,7 +194,7 @@ function sizeFigure(root, d, images) { // one thing, smaller and smaller
   function draw() {
     const i = +knob.value, s = d.stages[i], [image, shown] = images.slice(2*i, 2*i + 2), k = canvas.image.width/s.side, c = canvas.image.getContext('2d');
     const map = s.map.flat(), [gh, gw] = [s.map.length, s.map[0].length], at = map.indexOf(999), peak = [(at % gw + .5)*s.side/gw, (Math.floor(at/gw) + .5)*s.side/gh];
-    const room = s.side/60, target = s.target.map((v, j) => v + (j < 2 ? -room : room)), word = s.pointing ? 'pointing_rates the thing' : 'misses the thing';
+    const room = s.side/60, target = s.target.map((v, j) => v + (j < 2 ? -room : room)), word = s.pointing ? 'points at the object' : 'misses the thing';
     knob.show();
     root.result = {share: s.share, peak, alone: s.alone, looked: s.looked};
     c.drawImage(image, 0, 0, canvas.image.width, canvas.image.height);
@@ -213,7 +213,7 @@ function sizeFigure(root, d, images) { // one thing, smaller and smaller
   root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'dials'}, knobRow), row,
     make('p', {class: 'over'}, `At this size, by curves fitted to the ${d.n} questions of the test:`), ...bars.map(b => b.row), status,
     make('p', {class: 'legend'}, `Midway between chance and ceiling: alone ${limit(d.smallest.none)} of the side, with lookup ${limit(d.smallest.lookup)}. ` +
-      'White: the thing. Green: what is shown again. Ring: the strongest patch of the map, which has its own scale; green if it pointing_rates the thing, orange if not.'));
+      'White: the thing. Green: what is shown again. Ring: the strongest patch of the map, which has its own scale; green if it points at the object, orange if not.'));
   root.addEventListener('input', draw);
   knob.value = 2; draw();
 }
@@ -239,15 +239,15 @@ function rowsFigure(root, d) { // whose row points, and whose carries the answer
     body.replaceChildren(...words.map((t, i) => make('tr', {}, make('th', {scope: 'row'}, t), cell(f.pointing[at][i], CROP), cell(f.lost[at][i], '#d55e00'))));
     over.textContent = `In ${name}, of ${f.n} questions about a thing, each answered rightly without a cut:`;
     const most = a => a.indexOf(Math.max(...a)), [p, c] = [most(f.pointing[at]), most(f.lost[at])];
-    status.textContent = `In ${name} the row of “${words[p]}” pointing_rates the thing most often, in ${percent(f.pointing[at][p])}; cutting the row of “${words[c]}” loses most answers, ${percent(f.lost[at][c])}.`;
+    status.textContent = `In ${name} the row of “${words[p]}” points at the object most often, in ${percent(f.pointing[at][p])}; cutting the row of “${words[c]}” loses most answers, ${percent(f.lost[at][c])}.`;
   }
   for (const all of [model, kind]) all[0].checked = true;
   for (const field of [modelRow, kindRow]) field.classList.add('switch');
-  const head = ['the word', 'its row pointing_rates the thing', 'answers lost without that row'].map(t => make('th', {scope: 'col'}, t));
+  const head = ['the word', 'its row points at the object', 'answers lost without that row'].map(t => make('th', {scope: 'col'}, t));
   root.append(make('div', {class: 'switches'}, modelRow, kindRow), make('div', {class: 'dials'}, knobRow), over,
     make('table', {class: 'stages rows'}, make('thead', {}, make('tr', {}, ...head)), body), status,
     make('p', {class: 'legend'}, 'From top to bottom: the word before the thing’s, the thing’s word, six tokens behind it, the last position of the prompt, in one question of that kind. ' +
-      'Green: how often the strongest patch of that row pointing_rates the thing. Orange: how many right answers are lost when that row cannot see the image there.'));
+      'Green: how often the strongest patch of that row points at the object. Orange: how many right answers are lost when that row cannot see the image there.'));
   root.addEventListener('input', draw);
   knob.value = 2; draw();
 }
