@@ -66,8 +66,8 @@ def turn_what(rng, view):
         o = choose_one(rng, view.seen)
         return f'What is at {place_of(o)}?', o.name
     row, column = rng.integers(0, 14, 2).tolist()
-    pointing_rates = lambda x0, y0, x1, y1: x0 < 8*column + 8 and x1 > 8*column and y0 < 8*row + 8 and y1 > 8*row
-    if not any(pointing_rates(*o.box) for o in view.every): return f'What is at row {row} column {column}?', 'nothing'
+    covered = lambda x0, y0, x1, y1: x0 < 8*column + 8 and x1 > 8*column and y0 < 8*row + 8 and y1 > 8*row
+    if not any(covered(*o.box) for o in view.every): return f'What is at row {row} column {column}?', 'nothing'
 
 # %% ../nbs/training/02_curriculum.ipynb #d61fd3cf
 def turn_color(rng, view):

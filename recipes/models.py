@@ -94,17 +94,18 @@ def align_loss(m, f, labels): # model; features [B, I*n*n, width]; [B, I, 3, n, 
 def answer_states(m, f, ids): # model; features [B, P', width]; ids [B, J, L]
     "Hidden states [B, J*L, width] of all turns behind one prefix: `<s>USER:` and the images"
     (B, J, L), E = ids.shape, m.get_input_embeddings()
-    head = E(torch.tensor([2, *encode('user :')]).expand(B, -1))
+    head = E(torch.tensor([2, *encode('user :')], device=f.device).expand(B, -1))
     x = torch.cat([t.to(f.dtype) for t in (head, f, E(ids.flatten(1)))], 1)
     P = x.shape[1] - J*L
-    position = torch.cat([torch.arange(P), P + torch.arange(L).repeat(J)])[None]
-    out = m.model.language_model(inputs_embeds=x, attention_mask=turns_mask(P, J, L), position_ids=position, use_cache=False)
+    position = torch.cat([torch.arange(P), P + torch.arange(L).repeat(J)])[None].to(f.device)
+    mask = turns_mask(P, J, L).to(f.device)
+    out = m.model.language_model(inputs_embeds=x, attention_mask=mask, position_ids=position, use_cache=False)
     return out.last_hidden_state[:, P:]
 
 # %% ../nbs/training/03_model.ipynb #0bfb27b9
 def batch_loss(m, stage, batch): # model; its stage; a batch of `make_batch`
     "Total loss and figures of a batch: losses, and (right, asked) for each kind"
-    im, labels, cells, ids, targets, kinds = batch
+    im, labels, cells, ids, targets, kinds = (t.to(m.device) for t in batch)
     f = image_features(m, im, cells)
     aligned = align_loss(m, f, labels)
     if not stage.slots: return aligned, dict(align=aligned.item())

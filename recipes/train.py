@@ -263,6 +263,7 @@ def run(
     threads:int=2, # of torch; weights depend on them
     device:str='cpu', # where to train
     workers:int=1, # processes that make batches
+    seed:int=0, # of weights and batches
     of:Annotated[str, 'stage to check, to pack or to go on with', dict(choices=list(PLANS))]='magnified',
     to:str=None, # folder of the packed model; OUT/model if not given
     step:int=0, # next step of the stage that an unpacked model goes on with
@@ -274,4 +275,4 @@ def run(
     if verb == 'check': print(json.dumps(check_stage(out, of), indent=1))
     elif verb == 'pack': print(pack_stage(out, of, folder, table and json.loads(Path(table).read_text())['kinds']))
     elif verb == 'unpack': unpack_stage(folder, out, of, step)
-    else: train_stage(out, PLANS[verb].scaled(scale), device=device, stop=stop, workers=workers)
+    else: train_stage(out, PLANS[verb].scaled(scale), seed=seed, device=device, stop=stop, workers=workers)

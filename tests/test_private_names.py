@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest, torch, transformers
 import carve_nb
 
-PUBLIC = ('transformers.utils.logging', 'safetensors.torch.', 'torch.nn.functional',
+PUBLIC = ('transformers.utils.logging', 'transformers.modeling_outputs.', 'safetensors.torch.', 'torch.nn.functional',
     'transformers.pipelines.PIPELINE_REGISTRY')   # of its guide to new pipelines
 PRIVATE = {   # name -> where it is used, and what it does there
     'transformers.image_processing_utils.get_patch_output_size': 'models.image_tokens: where LLaVA-NeXT pads a canvas',

@@ -63,14 +63,14 @@ function box(c, [x0, y0, x1, y1], k, ...colors) { // outlines, the outer first
 function overlay(canvas, image, map, grid) { // a map in colors over the light image
   const c = canvas.getContext('2d', {willReadFrequently: true}), W = canvas.width, H = canvas.height;
   c.drawImage(image, 0, 0, W, H);
-  const image = c.getImageData(0, 0, W, H), px = image.data, v = toPixels(map, grid, [W, H]);
+  const pixels = c.getImageData(0, 0, W, H), px = pixels.data, v = toPixels(map, grid, [W, H]);
   const lo = v.reduce((a, b) => Math.min(a, b)), hi = v.reduce((a, b) => Math.max(a, b));
   for (let i = 0; i < v.length; i++) {
     const x = hi > lo ? (v[i] - lo)/(hi - lo) : 0, a = .92*x**.6, k = Math.min(Math.floor(x*16), 15), f = x*16 - k;
     const gray = .299*px[4*i] + .587*px[4*i + 1] + .114*px[4*i + 2];
     for (let j = 0; j < 3; j++) px[4*i + j] = (.45*(.25*px[4*i + j] + .75*gray) + .55*255)*(1 - a) + (COLORS[k][j]*(1 - f) + COLORS[k + 1][j]*f)*a;
   }
-  c.putImageData(image, 0, 0);
+  c.putImageData(pixels, 0, 0);
   return c;
 }
 
@@ -194,7 +194,7 @@ function sizeFigure(root, d, images) { // one thing, smaller and smaller
   function draw() {
     const i = +knob.value, s = d.stages[i], [image, shown] = images.slice(2*i, 2*i + 2), k = canvas.image.width/s.side, c = canvas.image.getContext('2d');
     const map = s.map.flat(), [gh, gw] = [s.map.length, s.map[0].length], at = map.indexOf(999), peak = [(at % gw + .5)*s.side/gw, (Math.floor(at/gw) + .5)*s.side/gh];
-    const room = s.side/60, target = s.target.map((v, j) => v + (j < 2 ? -room : room)), word = s.pointing ? 'points at the object' : 'misses the thing';
+    const room = s.side/60, target = s.target.map((v, j) => v + (j < 2 ? -room : room)), word = s.pointing ? 'points at the object' : 'misses the object';
     knob.show();
     root.result = {share: s.share, peak, alone: s.alone, looked: s.looked};
     c.drawImage(image, 0, 0, canvas.image.width, canvas.image.height);
@@ -213,7 +213,7 @@ function sizeFigure(root, d, images) { // one thing, smaller and smaller
   root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'dials'}, knobRow), row,
     make('p', {class: 'over'}, `At this size, by curves fitted to the ${d.n} questions of the test:`), ...bars.map(b => b.row), status,
     make('p', {class: 'legend'}, `Midway between chance and ceiling: alone ${limit(d.smallest.none)} of the side, with lookup ${limit(d.smallest.lookup)}. ` +
-      'White: the thing. Green: what is shown again. Ring: the strongest patch of the map, which has its own scale; green if it points at the object, orange if not.'));
+      'White: the object. Green: what is shown again. Ring: the strongest patch of the map, which has its own scale; green if it points at the object, orange if not.'));
   root.addEventListener('input', draw);
   knob.value = 2; draw();
 }
