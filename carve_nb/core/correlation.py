@@ -44,11 +44,11 @@ def _check_columns(columns, given=None, clusters=None) -> tuple: # name -> [m] n
 # %% ../../nbs/library/core/05_correlation.ipynb #ab278202
 def _residuals(x, given) -> np.ndarray:    # [..., m]; covariates [..., m, k]
     "The ranks less what least squares on the covariates explains"
-    def centerd(a, axis):
+    def centered(a, axis):
         ranks = stats.rankdata(a, axis=axis)
         return ranks - ranks.mean(axis, keepdims=True)
-    R = centerd(x, -1)[..., None]
-    Z = centerd(given, -2)
+    R = centered(x, -1)[..., None]
+    Z = centered(given, -2)
     Zt = Z.swapaxes(-1, -2)
     beta = np.linalg.pinv(Zt @ Z, rcond=1e-10, hermitian=True) @ (Zt @ R)
     return (R - Z @ beta)[..., 0]
