@@ -155,6 +155,13 @@ def climb(kind=None, layer=False):
     if layer: return max(widening(t.assign(layer=v), 'layer') for v in layer_values(records, 'question', 'first').T)
     return widening(t[t.kind == kind], 'question')
 
+def narrowing():
+    "Bits by which clutter narrows the contrasted map of carve-small at the last step: (mean, lower, upper)"
+    from carve_nb.core.stats import paired_effect
+    from carve_nb.studies.entropy import clutter_levels, to_dataframe
+    bits = clutter_levels(to_dataframe(study('intervention-carve-small')), 'contrast', 'both')
+    return tuple(paired_effect(bits[:, 0], bits[:, 4]))[:3]
+
 def rival(model, method, key='acc'):
     "Right answers in %, or another column times 100, of a rival on 60 questions; of several settings the last"
     rows = run(f'rivals-{model[6:]}').rows()
