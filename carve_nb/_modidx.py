@@ -49,6 +49,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'carve_nb/attention/capture.py'),
                                             'carve_nb.attention.capture.batch_recorder': ( 'library/attention/capture.html#batch_recorder',
                                                                                            'carve_nb/attention/capture.py'),
+                                            'carve_nb.attention.capture.check_kernel': ( 'library/attention/capture.html#check_kernel',
+                                                                                         'carve_nb/attention/capture.py'),
                                             'carve_nb.attention.capture.check_layers': ( 'library/attention/capture.html#check_layers',
                                                                                          'carve_nb/attention/capture.py'),
                                             'carve_nb.attention.capture.check_seen': ( 'library/attention/capture.html#check_seen',

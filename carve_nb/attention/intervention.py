@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from types import SimpleNamespace
 import torch
-from .capture import VLM, check_layers, refuse_compiled, row_scores, softmax_beside, stack_layers
+from .capture import VLM, check_kernel, check_layers, refuse_compiled, row_scores, softmax_beside, stack_layers
 from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..models.hooks import CACHE, Watcher, _watchers, restore, watching
 from ..models.families import check_needs
@@ -57,6 +57,7 @@ class Edit(Watcher):
     def change(self, call, out):
         "The chosen rows, computed again with the change in float32, replace those of the kernel"
         layer, Q = call.module.layer_idx, call.q.shape[2]
+        if self.passes == 1 and layer == self.layers[0]: check_kernel(call)
         if layer not in self.layers or not (rows := self.rows(Q)): return out
         at = torch.tensor(rows, device=out.device) - self.before
         scores = row_scores(call.q, call.k, call.mask, call.scale, at, **call.terms)

@@ -62,8 +62,8 @@ class AttentionRows:
 
     `question` holds the rows of the question's tokens; its words stand in `meta['question']`. Of `meta` methods read
     `n_layers` (the decoder's), `attending` (those whose attention can be read), `n_prompt` (tokens), `steps` (as in
-    `VLM.capture`), `argmax` (were the checkpoint's penalties left out?), `seconds`, and `sizes` of the images; the rest
-    is a record."""
+    `VLM.capture`), `argmax` (were the checkpoint's penalties left out?), `seconds`, `sizes` of the images, and
+    `notes`; the rest is a record."""
     attn: torch.Tensor             # [T, L, H, Nv] row that produced generated token t, softmax over all keys
     layers: list                   # [L] layer indices
     tokens: list                   # [T] generated ids ('last': all of them); empty without generation
@@ -201,8 +201,9 @@ class AttentionRows:
         if not T: return f'AttentionRows(nothing read yet: {size} when the block ends)'
         n, answer = len({s.image for s in self.spans}), str(self.answer) if self.answer else None
         pixels = f', pixels {self.meta["pixels"]}' if 'pixels' in self.meta else ''
+        notes = ''.join(f', {n}' for n in self.meta.get('notes', ()))
         return (f'AttentionRows({T} step{"s"*(T > 1)} x {size} of {n} image{"s"*(n > 1)}, '
-                f'mass on them {self.mass.mean():.2f}, answer {answer!r}{pixels})')
+                f'mass on them {self.mass.mean():.2f}, answer {answer!r}{pixels}{notes})')
 
     def _repr_html_(self):
         T = len(self.attn)

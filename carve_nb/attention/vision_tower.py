@@ -10,7 +10,7 @@ import math
 from contextlib import contextmanager
 import torch
 from transformers.vision_utils import get_vision_window_index
-from .capture import row_scores
+from .capture import check_kernel, row_scores
 from ..core.errors import UnsupportedError
 from ..models.hooks import Watcher, watching
 from ..models.model import model_lock
@@ -31,7 +31,9 @@ class TowerRows(Watcher):
         "Keep queries, keys, mask and scale of one attention call"
         if call.module not in self.seen: self.seen.append(call.module)
         layer = self.seen.index(call.module)
-        if layer in self.wanted: self.parts.setdefault(layer, []).append((call.q, call.k, call.mask, call.scale))
+        if layer not in self.wanted: return
+        if not self.parts: check_kernel(call)
+        self.parts.setdefault(layer, []).append((call.q, call.k, call.mask, call.scale))
 
 # %% ../../nbs/library/attention/12_vision_tower.ipynb #8174b36b
 @contextmanager

@@ -140,6 +140,7 @@ class Method(Checked):
     def result(self, image, question, rows=None, crop=None, seconds=None, regions=(), **fields) -> Result:
         "A partial `Result`; `rows` hold the plain answer; without a crop it is that of the regions, or the whole image"
         if crop is None: crop = self.show(image, regions) if regions else whole_crop(image)
+        if rows: fields.setdefault('notes', [])[:0] = rows.meta.get('notes', [])
         return Result(method=self.name, image=image, question=question, crop=crop, rows=rows, regions=list(regions),
             plain_answer=rows and rows.answer,
             seconds=timings(capture=rows) if seconds is None else seconds, **fields)

@@ -8,7 +8,7 @@ __all__ = ['PENALTIES', 'upto_image', 'tower_inputs', 'branch', 'penalties', 'gr
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #98d6c9d1
 import copy, time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field
 from itertools import chain
@@ -56,10 +56,8 @@ def greedy(model, max_new_tokens, argmax=False):
         output_logits=True, **(PENALTIES if argmax else {}))
 
 def fill_cache(vlm, inputs, cache):  # a `DynamicCache`, which is returned
-    "Keys and values of all tokens that a cache does not hold yet; a kernel that is not known here goes to the end"
-    config = vlm.text_config
-    known = 'sdpa' in str(config._attn_implementation)
-    with watching(CacheFill(config), vlm.model) if known else nullcontext():
+    "Keys and values of all tokens that a cache does not hold yet"
+    with watching(CacheFill(vlm.text_config), vlm.model):
         vlm.model.generate(**inputs, **{CACHE: cache}, generation_config=greedy(vlm.model, 1))
     return cache
 
