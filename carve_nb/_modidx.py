@@ -13,6 +13,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'carve_nb/attention/cache.py'),
                                           'carve_nb.attention.cache.is_hooked': ( 'library/attention/cache.html#is_hooked',
                                                                                   'carve_nb/attention/cache.py'),
+                                          'carve_nb.attention.cache.is_readable': ( 'library/attention/cache.html#is_readable',
+                                                                                    'carve_nb/attention/cache.py'),
                                           'carve_nb.attention.cache.model_state': ( 'library/attention/cache.html#model_state',
                                                                                     'carve_nb/attention/cache.py'),
                                           'carve_nb.attention.cache.weights_state': ( 'library/attention/cache.html#weights_state',

@@ -4,6 +4,7 @@ import numpy as np
 import pytest, torch
 from PIL import Image
 from transformers import GenerationConfig
+from carve_nb import Carve, Lookup
 from carve_nb.attention.capture import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.models.video import Video, open_video
@@ -33,6 +34,26 @@ def test_generation_config(vlm):
     assert ask(generation_config=vlm.model.generation_config, max_new_tokens=6).tokens == plain.tokens
     assert ask(return_dict_in_generate=False, max_new_tokens=6).tokens == plain.tokens
     with pytest.raises(CarveError, match='num_beams=2'): ask(generation_config=GenerationConfig(num_beams=2))
+
+
+def test_settings_of_the_checkpoint(folders):
+    "What a `generation_config.json` sets is put back where it must be, or refused in a sentence; never a bare error"
+    vlm = VLM.from_pretrained(folders('llava'))
+    own = vlm.model.generation_config
+    calls = [lambda: vlm.ask(WIDE, QUESTION, max_new_tokens=3), lambda: vlm.capture(WIDE, QUESTION, steps='all', max_new_tokens=3).answer,
+             lambda: Carve(max_new_tokens=3)(vlm, WIDE, QUESTION).plain_answer, lambda: Lookup(query='noun', max_new_tokens=3)(vlm, WIDE, QUESTION).plain_answer,
+             lambda: vlm.capture_many([(WIDE, QUESTION), (TALL, QUESTION)], steps='all', max_new_tokens=3)[0].answer]
+    want = [call().tokens for call in calls]
+    for name, value in (('guidance_scale', 2.), ('use_mtp', True)):
+        setattr(own, name, value)
+        assert [call().tokens for call in calls] == want
+        setattr(own, name, None)
+    for name, value in (('prefill_chunk_size', 16), ('prompt_lookup_num_tokens', 2), ('stop_strings', ['a']), ('assistant_early_exit', 2)):
+        setattr(own, name, value)
+        for call in calls:
+            with pytest.raises(CarveError, match=f'{name}=.* Set `model.generation_config.{name} = None`'): call()
+        setattr(own, name, None)
+    assert [call().tokens for call in calls] == want
 
 
 def test_messages(vlm, tmp_path):

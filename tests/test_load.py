@@ -1,8 +1,9 @@
 "Where a model is put, with and without the package that spreads it over devices."
-import warnings
+import json, re, shutil, warnings
 from importlib.util import find_spec
 import pytest, torch
 from PIL import Image
+from safetensors import safe_open
 from carve_nb.cli.commands import parse_model
 from carve_nb.core import io
 from carve_nb.core.errors import CarveError
@@ -49,6 +50,37 @@ def test_map(folder, where, tmp_path):
 def test_further_settings_pass(folder):
     "What the stock loader takes can be given"
     assert load(folder, low_cpu_mem_usage=True).model.dtype == torch.float32
+
+
+def copied(folder, to, **config):
+    "A copy of a folder with further fields in its config.json"
+    to = shutil.copytree(folder, to)
+    path = to/'config.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return to
+
+
+@pytest.mark.parametrize('kernel', ['eager', 'flex_attention', 'flash_attention_2', 'kernels-community/flash-attn2', 'no_such'])
+def test_kernel_is_not_the_folders_choice(folder, kernel, tmp_path):
+    "A config.json that names a kernel: it is neither taken nor fetched"
+    model = load(copied(folder, tmp_path/'m', _attn_implementation=kernel)).model
+    assert {m.config._attn_implementation for m in model.modules() if hasattr(m, 'config')} == {'sdpa'}
+
+
+def test_shards_in_the_folder_alone(folder, tmp_path):
+    "An index of shards is read where all lie in the folder, and refused where it names a file outside"
+    outside = shutil.copytree(folder, tmp_path/'outside')
+    inside = copied(folder, tmp_path/'m')
+    names = [*safe_open(folder/'model.safetensors', 'pt').keys()]
+    def index(shard): (inside/'model.safetensors.index.json').write_text(json.dumps(dict(metadata={}, weight_map=dict.fromkeys(names, shard))))
+    (inside/'model.safetensors').rename(inside/'w.safetensors')
+    index('w.safetensors')
+    assert load(inside).ask(IMAGE, QUESTION, max_new_tokens=1).tokens
+    for shard in '../outside/model.safetensors', 'a/../../outside/model.safetensors', str(outside/'model.safetensors'):
+        index(shard)
+        with pytest.raises(CarveError, match=f'names .{re.escape(shard)}., a file outside its folder'): load(inside)
+    (inside/'model.safetensors.index.json').write_text('{')
+    with pytest.raises(CarveError, match='cannot be loaded'): load(inside)
 
 
 def test_packaged_model(tmp_path, monkeypatch):

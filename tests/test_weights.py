@@ -1,4 +1,5 @@
 "Weights, adapters and hooks that change between two calls: no cache and no profile takes the model for what it was."
+import numpy as np
 import pytest, torch
 from carve_nb.attention.cache import AttentionCache, is_hooked, weights_state
 from carve_nb.attention.capture import VLM
@@ -9,6 +10,8 @@ from carve_nb.data.scenes import make_scene
 from carve_nb.method.carve import Carve
 from carve_nb.method.profiles import ModelProfile, find_profile, profile_path
 from carve_nb.models.model import weights_key
+from carve_nb.runs.runner import run_eval
+from carve_nb.runs.store import read_run
 
 SCENE = make_scene(145)
 QUESTION = SCENE.question('digit').question
@@ -276,6 +279,28 @@ def test_weights_that_cannot_be_read(vlm):
         with record_attention(model.model, model.processor, prompt.inputs, [SCENE.image]) as rows: model.model(**model.to_device(prompt))
         assert rows.saliency().values.any()
     assert (look(vlm, AttentionCache()) == plain).all()
+
+
+@pytest.mark.filterwarnings('ignore::UserWarning')
+def test_packed_weights_that_change(vlm):
+    "Nothing is remembered of weights that cannot be read: they may change in place"
+    packed, cache = VLM(torch.ao.quantization.quantize_dynamic(VLM.from_pretrained().model, {torch.nn.Linear}), vlm.processor), AttentionCache()
+    before = look(packed, cache)
+    for name, m in packed.model.named_modules():
+        if name.endswith('q_proj'): m.set_weight_bias(torch.quantize_per_tensor(-m.weight().dequantize(), .01, 0, torch.qint8), m.bias())
+    assert not np.allclose(look(packed, cache), before) and cache.hits == 0
+
+
+@pytest.mark.filterwarnings('ignore::UserWarning')
+def test_run_on_weights_that_cannot_be_read(vlm, tmp_path):
+    "A run on an offloaded model is not taken up: its weights may have changed since"
+    import accelerate
+    accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
+    run = lambda n, **kw: run_eval('scenes', vlm, ['none'], n, tmp_path/'run', progress=False, **kw)
+    run(2)
+    with pytest.raises(CarveError, match='weights cannot be fingerprinted .* changed since is not known. Give another folder'): run(3)
+    with pytest.warns(UserWarning, match='Set aside'): run(3, force=True)
+    assert len(read_run(tmp_path/'run').lines) == 3
 
 
 def test_read_once_for_a_profile(vlm, monkeypatch):

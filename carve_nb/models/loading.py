@@ -7,7 +7,7 @@ __all__ = ['LOG', 'FIXED_SETTINGS', 'explained', 'still_processor', 'load_proces
            'check_places', 'pick_device', 'load_weights', 'load_model']
 
 # %% ../../nbs/library/models/05_loading.ipynb #e6433549
-import inspect, warnings
+import inspect, json, os, warnings
 from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
@@ -109,6 +109,11 @@ def load_weights(source, **kw):
             raise CarveError(f'{k}={kw[k]!r} is refused: weights are read from safetensors only, run with the SDPA '
                              'kernel, and are checked here. Leave it out.')
     with explained(f'The weights of {source!r} cannot be loaded (only safetensors are)'):
+        index = Path(source)/'model.safetensors.index.json'
+        for shard in set(json.loads(index.read_text())['weight_map'].values()) if index.is_file() else ():
+            if os.path.isabs(shard) or os.path.normpath(shard).startswith('..'):
+                raise CarveError(f'{index} names {shard!r}, a file outside its folder, and nothing is read there. Save '
+                                 'the model again with `save_pretrained`.')
         model, info = AutoModelForImageTextToText.from_pretrained(source, **kw | FIXED_SETTINGS)
     missing = sorted(info['missing_keys'])
     extra = sorted(info['unexpected_keys'])
@@ -144,6 +149,7 @@ def load_model(
     if device_map is not None and device is not None:
         raise CarveError(f'Give device={str(device)!r} or device_map={device_map!r}, not both.')
     with explained(f'No usable configuration of {source!r}'): config = AutoConfig.from_pretrained(source, **own)
+    config._attn_implementation = FIXED_SETTINGS['attn_implementation']    # which config.json may set otherwise
     family = find_family(config.model_type)
     check_decoder(config, name)
     if device is None and (name in PACKAGED or device_map in ('cpu', {'': 'cpu'})): device = 'cpu'
@@ -156,5 +162,5 @@ def load_model(
     check_template(processor, name, not family.bridge)
     if not family.recorded: check_places(config, processor, family)
     if pad: pad_images(processor)
-    model = load_weights(source, dtype=dtype, device_map=device_map, **own, **kw)
+    model = load_weights(source, config=config, dtype=dtype, device_map=device_map, **own, **kw)
     return (model.to(device) if device_map is None else model).eval(), processor

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 import torch
 from transformers import DynamicCache, GenerationConfig
+from ..core.errors import CaptureError
 from .hooks import CACHE, CacheFill, watching
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #b4668374
@@ -48,12 +49,16 @@ def penalties(model):
 def greedy(model, max_new_tokens, argmax=False):
     "Greedy decoding with the model's own settings otherwise; `argmax`: with none of its `PENALTIES`"
     own = model.generation_config
+    for name in 'prefill_chunk_size', 'prompt_lookup_num_tokens', 'assistant_early_exit', 'stop_strings':
+        if (value := getattr(own, name, None)) is not None:    # which transformers puts in the place of our None
+            raise CaptureError(f"The model's generation_config sets {name}={value!r}, under which it is not asked here. "
+                               f'Set `model.generation_config.{name} = None`.')
     pad, eos = own.pad_token_id, own.eos_token_id
     if pad is None: pad = eos[0] if isinstance(eos, list) else eos
     return GenerationConfig(
-        do_sample=False, num_beams=1, num_return_sequences=1, temperature=1., top_p=1., top_k=50, typical_p=1.,
-        max_new_tokens=max_new_tokens, pad_token_id=pad, use_cache=True, return_dict_in_generate=True,
-        output_logits=True, **(PENALTIES if argmax else {}))
+        do_sample=False, num_beams=1, num_return_sequences=1, guidance_scale=1., use_mtp=False,
+        temperature=1., top_p=1., top_k=50, typical_p=1., max_new_tokens=max_new_tokens, pad_token_id=pad,
+        use_cache=True, return_dict_in_generate=True, output_logits=True, **(PENALTIES if argmax else {}))
 
 def fill_cache(vlm, inputs, cache):  # a `DynamicCache`, which is returned
     "Keys and values of all tokens that a cache does not hold yet"

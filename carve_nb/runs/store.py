@@ -262,6 +262,10 @@ class RunStore:
         why = differing(without(there.protocol, self.free), without(self.protocol, self.free))
         why = why or _differing_methods(known, now)
         if why: raise RunError(f'{self.folder} holds another run: {"; ".join(why)}. {ELSE}')
+        model = self.protocol.get('model')
+        if there.lines and isinstance(model, dict) and model.get('weights', '') is None:
+            raise RunError(f'{self.folder} holds lines of {model["name"]}, whose weights cannot be fingerprinted '
+                           f'(offloaded or packed): whether they changed since is not known. {ELSE}')
         drop = []
         for line in there.lines:
             fits = self.check_question(line)
