@@ -327,8 +327,9 @@ def test_going_on(vlm):
     whole = vlm.forward(p, steps='last', max_new_tokens=2)
     cache = vlm.model.generate(**vlm.to_device(p), generation_config=greedy(vlm.model, 1))[CACHE]
     want = keys_and_values(cache, vlm.layers)
-    end = max(s.end for s in p.spans)    # a layer with a window holds fewer keys
-    worst = max(((x - y[:, :, :end]).abs().max()/y.abs().max().clamp(min=1)).item() for a, b in zip(seen, want, strict=True) for x, y in zip(a, b) if x.shape[2] == end)
+    end = max(s.end for s in p.spans)
+    # a layer with a window holds fewer keys of the whole prompt
+    worst = max(((x - y[:, :, :end]).abs().max()/y.abs().max().clamp(min=1)).item() for a, b in zip(seen, want, strict=True) for x, y in zip(a, b) if y.shape[2] == len(p))
     far = max((rows.attn - whole.attn).abs().max().item(), (rows.question - whole.question).abs().max().item())
     assert worst <= 2e-5 and far <= 1e-5 and rows.tokens == whole.tokens
 
@@ -537,6 +538,11 @@ def test_what_reads_the_thumbnail_says_so(name, load):
     for method in Carve.official(tiles='all'), RelAtt(tiles='all'), Carve(), methods()['laser']():
         r = method(vlm, WIDE, QUESTION)
         assert r.saliency.values.shape == rows.raster().grid and not any('tiles=' in n for n in r.notes)
+    share = methods()['vrga'](max_new_tokens=2)(vlm, WIDE, QUESTION).notes
+    assert any("% of the attention on the image (tiles='thumbnail'" in n for n in share)
+    told = methods()['gift'](max_new_tokens=2)(vlm, WIDE, QUESTION).notes[0]
+    assert told.endswith(f'; only the whole view is read and raised, not its {len(rows.spans) - 1} tiles')
+    assert not any('tiles' in n for name in ('vrga', 'gift') for n in methods()[name](max_new_tokens=2)(load('llava'), WIDE, QUESTION).notes)
     r = RelAtt()(vlm, WIDE, QUESTION)
     share = r.rows.attn[..., r.rows.span(0)].sum()/r.rows.mass.sum()
     assert share < .4 and r.notes[0].startswith(f'the map shows {share:.0%} of the attention')

@@ -1,5 +1,5 @@
 "Conformance of all methods: over two families in full, over the others one call each, which answers or says why it cannot."
-import json, re
+import json, re, runpy
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from processes import asking, run, script
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.hooks import CACHE
 from carve_nb.models.image_tokens import told_grid
-from test_families import NAMES as FAMILY_NAMES
+from test_families import NAMES as FAMILY_NAMES, WIDE
 from carve_nb.method.check import check_method, check_result
 from carve_nb.runs.runner import RunConfig
 from carve_nb.method.registry import ENTRIES, make_method
@@ -214,3 +214,16 @@ def test_templates(name):
     out = run(Path(__file__).parents[1]/f'nbs/tutorials/{name}.py', work=script)
     assert out.returncode == 0 and 'passed. What digit is on the' in out.stdout, out.stderr
     if name == 'my_method': assert re.search(r'\| none .*\n\| carve .*\n\| my-method .*', out.stdout), out.stdout
+
+
+@pytest.mark.parametrize('family', ['llava', 'llava_next', 'internvl', 'idefics3', 'mllama'])
+def test_templates_on_every_kind_of_grid(family, load):
+    "The methods that a reader begins with pass on models that show an image in tiles too"
+    tutorials = Path(__file__).parents[1]/'nbs/tutorials'
+    page = {}
+    cells = [''.join(c['source']) for c in json.loads((tutorials/'add_a_method.ipynb').read_text())['cells'] if c['cell_type'] == 'code']
+    for code in cells:
+        if code.startswith(('import tempfile', '@dataclass')): exec(code.split('\n\nfor v in')[0], page)
+    own = [runpy.run_path(tutorials/'my_method.py')['MyMethod'], page['SharpHeads'], page['Underline']]
+    for method in own[:2] if family == 'mllama' else own:
+        check_method(method(max_new_tokens=2), load(family), WIDE, 'What color is this?')

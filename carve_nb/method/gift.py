@@ -83,6 +83,7 @@ class Gift(DecodingMethod):
         with seconds('map'): s = heat_map(gaze_shifts(w), keep)
         note = f'words: {", ".join(read_words(asked, self.query))}'
         if why := why_no_words(asked, self.query): note += f'; {why}'
+        if n := len(prompt.spans) - 1: note += f'; only the whole view is read and raised, not its {n} tiles'
         S = as_saliency(s, prompt.spans[0], image)
         partial = self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=[note])
         return partial, torch.exp(self.alpha*stretch(s))

@@ -86,7 +86,8 @@ class Vrga(DecodingMethod):
         if marked := len(V) > len(span):
             with seconds('look'): looked = vlm.forward(replace(prompt, spans=[replace(prompt.spans[0], tokens=V)]))
         with seconds('map'): A, Hv, Hb, T = self.find_tokens(looked, span.grid)
-        notes = [f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(T)} tokens raised']
+        notes = [f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(T)} tokens raised',
+                 *rows.tiles_note('thumbnail')]
         S = as_saliency(A[-len(span):], span, image)
         partial = self.result(image, question, rows, saliency=S, seconds=seconds, calls=1 + marked, notes=notes)
         return partial, (rows.layers, Hv, V[T], V)

@@ -24,9 +24,9 @@ class MyMethod(CropMethod):
     def locate(self, vlm, image, question, cache=None) -> Result:
         "From the rows of attention to a map, from the map to a crop; the base class asks again"
         rows = self.capture(vlm, image, question, cache)  # one call of the model: the plain answer and its attention
-        attention = first_step_rows(rows, self.layers)    # [layers, heads, tokens of the image]
-        values = attention.mean((0, 1))                   # your idea: one number for each token
-        S = as_saliency(values, rows.spans[0], image)
+        attention = first_step_rows(rows, self.layers)    # [layers, heads, cells of the image], all tiles together
+        values = attention.mean((0, 1))                   # your idea: one number for each cell
+        S = as_saliency(values, rows.raster(), image)
         kept = regions(S.to_pixels(), self.p, 1)
         crop = magnify(image, kept, 'none', self.min_side, square=True)
         # where the map is flat, the whole image is shown
