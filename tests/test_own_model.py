@@ -546,6 +546,36 @@ def test_offloaded(way, folders, tmp_path):
     assert torch.allclose(user.record().attn, want.attn, atol=1e-6) and len(user.edit()) == 1
 
 
+@pytest.mark.parametrize('name', HERE)
+def test_embeds_of_another_image(name, load):
+    "A pass of `inputs_embeds` alone could be of any image: it is refused, and a pass of ids is not"
+    user = family_user(load, name)
+    if user.vlm.family.cross or user.vlm.family.bridge: return    # which do not take the image as embeddings
+    decoder, seen = next(m for m in user.model.modules() if vars(m).get('config') is user.vlm.text_config), []
+    hook = decoder.register_forward_pre_hook(lambda m, args, kw: seen.append(kw), with_kwargs=True)
+    with hook, torch.no_grad(): user.model(**user.inputs)
+    embeds = seen[0]['inputs_embeds']
+    def forward():
+        with torch.no_grad(): user.model(inputs_embeds=embeds, attention_mask=user.inputs['attention_mask'])
+    try: forward()
+    except Exception: return    # a family that needs the ids beside them
+    refuse('neither input_ids nor pixels, .* call `model\\(\\*\\*inputs\\)`', lambda: user.record(forward))
+
+
+def test_copy_made_inside_a_block(folders):
+    "It answers by its own weights, inside the block and after it"
+    user, copies = User(VLM.from_pretrained(folders('llava')), [WIDE]), []
+    def run():
+        copies.append(copy.deepcopy(user.model))
+        with torch.no_grad(): copies[0].lm_head.weight.copy_(copies[0].lm_head.weight.flip(0))
+        copies.append(copies[0].generate(**user.inputs, **KW))
+        user.model.generate(**user.inputs, **KW)
+    rows = user.record(run)
+    want = type(user.model).generate(copies[0], **user.inputs, **KW)
+    assert torch.equal(copies[1], want) and torch.equal(copies[0].generate(**user.inputs, **KW), want)
+    assert rows.tokens == user.record().tokens != want[0, -len(rows.tokens):].tolist()
+
+
 def test_assistant_is_not_printed(llava):
     refuse('assistant_model=LlavaForConditionalGeneration: drafted', lambda: llava.record(
         lambda: llava.model.generate(**llava.inputs, **KW, assistant_model=llava.model)))

@@ -108,11 +108,13 @@ def _same_inputs(record):
     "Refuse a first pass of other ids or pixels than those given, whoever started it"
     model = record.model
     rec = record.recorder
+    compared = []    # names of what was
     def see(name, module, args, kw):
         got = (args or [*kw.values()])[0]
         own = record.inputs.get(name)
         begun = any(p.weights for p in rec.passes)
-        if begun or rec not in _watchers.get() or own is None: return
+        if begun or rec not in _watchers.get() or own is None or module is not seen[name]: return
+        compared.append(name)
         if name == 'pixel_values' and got.is_floating_point(): check_same(name, _views(own), _views(got))
         # a part of the prompt can lie in a cache; a batch of another shape is refused by the recorder
         if name == 'input_ids' and got.ndim == 2 and got.shape == own[:, -got.shape[1]:].shape:
@@ -124,6 +126,9 @@ def _same_inputs(record):
         for name, module in seen.items():
             hooks.callback(module.register_forward_pre_hook(partial(see, name), with_kwargs=True).remove)
         yield
+    if rec.passes and not compared:
+        raise CaptureError('The forward pass inside the block is given neither input_ids nor pixels, so whose inputs '
+                           'they are is not known: call `model(**inputs)` instead of giving inputs_embeds.')
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #dbbde8ca
 @contextmanager

@@ -9,7 +9,7 @@ __all__ = ['FlashMask', 'CACHE', 'Call', 'UNREAD', 'mask_rows', 'read_mask', 'fi
            'around_generate']
 
 # %% ../../nbs/library/models/04_hooks.ipynb #c729851f
-import functools, inspect, sys, threading
+import functools, inspect, sys, threading, types
 from collections import namedtuple
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -188,7 +188,7 @@ def watching(watcher, model):    # the stock model, of which the watcher's `conf
         raise CaptureError(f'This {kind} is not read: no part of it has the configuration of its decoder.')
     watcher.modules = set(part.modules())
     def enters(module, args, kw):
-        if not any(w is watcher for w in _watchers.get()): return
+        if module is not part or not any(w is watcher for w in _watchers.get()): return    # a copy has the hook too
         watcher.enter(cached_length((*args, *kw.values())))
     try:
         with _observing(config):
@@ -300,21 +300,22 @@ def hand_over(
     model,  # stock model
 ):          # its `generate`, which hands each call to the open blocks, the innermost last
     "The `generate` of a model inside a block"
-    stock, run_by = model.generate, inspect.signature(model.generate)
+    own, run_by = model.generate, inspect.signature(model.generate)
     further = [k for k, p in run_by.parameters.items() if p.kind is p.VAR_KEYWORD]
+    stock = getattr(own, '__func__', None) or (lambda self, *args, **kw: own(*args, **kw))
     @functools.wraps(stock)
-    def generate(*args, **kw):
+    def generate(self, *args, **kw):    # a copy of the model, made inside the block, has it too
         named = run_by.bind(*args, **kw).arguments
         for k in further: named |= named.pop(k, {})
-        blocks = _blocks.get(id(model), ())
+        blocks = _blocks.get(id(self), ())
         own = [b for b in blocks if b in _own.get()]
         ids = named.get('input_ids', named.get('inputs'))
         waiting = [b for b in blocks if b.ids is not None and b.ids is ids and b.thread != threading.get_ident()]
-        run = stock
+        run = functools.partial(stock, self)
         for block in reversed(own or waiting):
             if not block.busy: run = functools.partial(block, run)
         return run(**named)
-    return generate
+    return types.MethodType(generate, model)
 
 @contextmanager
 def around_generate(
