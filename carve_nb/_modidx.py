@@ -2204,6 +2204,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'carve_nb.runs.store._set_aside': ('library/runs/store.html#_set_aside', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.attempt': ('library/runs/store.html#attempt', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.carry_out': ('library/runs/store.html#carry_out', 'carve_nb/runs/store.py'),
+                                     'carve_nb.runs.store.code_digest': ('library/runs/store.html#code_digest', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.differing': ('library/runs/store.html#differing', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.export_run': ('library/runs/store.html#export_run', 'carve_nb/runs/store.py'),
                                      'carve_nb.runs.store.read_records': ('library/runs/store.html#read_records', 'carve_nb/runs/store.py'),

@@ -2,8 +2,10 @@
 import json, os, random, shutil, signal, sqlite3, subprocess, sys, time, warnings
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 import pytest, torch
+import carve_nb
 from carve_nb.attention.capture import VLM
 from carve_nb.runs import runner
 from carve_nb.method.controls import DirectAnswer
@@ -15,7 +17,7 @@ from carve_nb.runs.report import Report, write_report
 from carve_nb.runs.runner import local_engine, run_eval
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.prompts import SHORT_ANSWER
-from processes import Carve
+from processes import Carve, Forked, afresh
 from recipes.tiny_models import make_tiny_checkpoint
 
 KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 16)))
@@ -416,3 +418,24 @@ def test_remark_counts_images(tiny, tmp_path, caplog):
     many = replace(scenes, records=[replace(r, id=f'{r.id}-{i}') for r in scenes for i in range(12)])
     with caplog.at_level('INFO', 'carve_nb'): run_eval(many, tiny, 'none', None, tmp_path/'R', max_new_tokens=1, answer_by=None)
     assert '60 questions on 5 images is too few' in caplog.text and 'points' not in caplog.text
+
+
+def test_other_code(tmp_path):
+    "Another state of the package, with the same version: the run stops once; accepted, it goes on, and its report says so. Comments are no code"
+    clone = tmp_path/'clone'
+    shutil.copytree(Path(carve_nb.__file__).parent, clone/'carve_nb', ignore=shutil.ignore_patterns('__pycache__', 'carve-small'))
+    def carve(n, *more):
+        words = ['eval', 'scenes', '--methods', 'none', '--n', str(n), '--quiet', '--out', str(tmp_path/'R'), *more]
+        p = Forked(afresh, f'import sys; sys.path.insert(0, {str(clone)!r}); from carve_nb.cli.main import main; sys.exit(main({words!r}))')
+        return p.communicate(), p.returncode
+    def change(text):
+        with open(clone/'carve_nb'/'data'/'scoring.py', 'a', encoding='utf-8') as f: f.write(text)
+    assert carve(1)[1] == 0
+    change('\n# a remark\n"and words"\n')
+    assert carve(2)[1] == 0
+    change('\nodd = 1\n')
+    (out, err), status = carve(3)
+    assert (status, out) == (2, '') and 'measured by other code' in err and '--accept-code' in err, err
+    for n, more in (3, ['--accept-code']), (4, []):
+        (out, err), status = carve(n, *more)
+        assert status == 0 and '2 states of the code' in out, out + err

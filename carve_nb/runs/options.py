@@ -52,5 +52,6 @@ class RunOptions:
     maps: bool = False # keep the map of each sample? `Report.maps` reads them
     retry: bool = False # measure failed and damaged samples again
     force: bool = False # move another run in the folder into a subfolder
+    accept_code: bool = False # go on with a run that other code of this package began
     progress: bool = True # show a bar
     part: tuple = (0, 1) # (k, n): the k-th of n parts of the samples, from 0, where several processes share the folder

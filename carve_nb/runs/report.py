@@ -30,7 +30,7 @@ def markdown_table(rows) -> str: # lists of str, the head first
     head, *rest = [[re.sub(r'(\\*)(\|)', escape_sign, one_line(cell)) for cell in row] for row in rows]
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in (head, ['---'] + ['--:']*(len(head) - 1), *rest))
 
-_HASHES = 'methods', 'left_out', 'environment', 'boxes', 'details', 'template', 'processor'   # left to protocol.json
+_HASHES = 'methods', 'left_out', 'environment', 'boxes', 'details', 'template', 'processor', 'code'   # left to protocol.json
 _HEADS = dict(
     acc='accuracy, %', n='n', gain='against {base}, points', p='p', p_holm='p (Holm)', pointing='pointing, %',
     auroc='AUROC', iou='IoU', calls='calls', failed='failed')
@@ -245,6 +245,8 @@ class Report:
         kinds = {k or 'other': n for k, n in data.get('kinds', {}).items()}
         about = data | {'kinds': None, 'questions of the kinds': None if {*kinds} == {'other'} else kinds}
         facts = [self.counts(), *_told(self.protocol | dict(data=about), '\n').split('\n')]
+        if len(code := self.protocol.get('code', ())) > 1:
+            facts.append(f'mixed: measured by {len(code)} states of the code of carve_nb ({", ".join(code)}), as accepted')
         if len(self.ids) < data['n']: facts.insert(0, f'unfinished: {len(self.ids)} of {data["n"]} samples have lines')
         return [f'- {line}' for line in map(one_line, facts) if line]
 

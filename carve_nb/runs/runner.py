@@ -276,7 +276,7 @@ def open_store(plan, out, protocol) -> Iterator[RunStore]: # of `make_protocol`
     bar = Bar(plan.data, 'reading images', delay=2, disable=not options.progress, unit='sample', file=sys.stderr)
     store = RunStore(
         out, dict(data=plan.questions()) | protocol, sample_keys(bar), MAY_CHANGE, options.retry, options.force,
-        f'-{part}' if parts > 1 else '')
+        options.accept_code, f'-{part}' if parts > 1 else '')
     try: yield store
     finally: store.close()
 

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['log', 'FAILED', 'STORE', 'RUN_FILES', 'ELSE', 'differing', 'without', 'to_line', 'read_records', 'export_run',
-           'KeptRun', 'read_run', 'RunStore', 'unsupported_lines', 'Attempt', 'attempt', 'Bar', 'carry_out']
+           'KeptRun', 'read_run', 'code_digest', 'RunStore', 'unsupported_lines', 'Attempt', 'attempt', 'Bar',
+           'carry_out']
 
 # %% ../../nbs/library/runs/00_store.ipynb #22142ec9
-import errno, gzip, json, logging, os, platform, sqlite3, sys, warnings
+import ast, errno, gzip, json, logging, os, platform, sqlite3, sys, warnings
 from collections import Counter
 from contextlib import closing, contextmanager
+from functools import cache
 from itertools import count
 from pathlib import Path
 from time import perf_counter
@@ -198,6 +200,20 @@ def read_run(folder, all_methods=False, damaged=None) -> KeptRun:
     return found._replace(lines=sorted(lines, key=lambda l: (l['at'], places.get(l['method']))))
 
 # %% ../../nbs/library/runs/00_store.ipynb #eed5ba06
+@cache
+def code_digest() -> str:
+    "The digest of the code of this package, without docstrings and comments"
+    root = Path(__file__).parents[1]
+    docstring = lambda o: isinstance(o, ast.Expr) and isinstance(o.value, ast.Constant)
+    digests = []
+    for path in sorted(root.rglob('[!_]*.py')):
+        tree = ast.parse(path.read_bytes())
+        for node in ast.walk(tree):
+            body = getattr(node, 'body', None)
+            if isinstance(body, list): node.body = [o for o in body if not docstring(o)]
+        digests.append([path.relative_to(root).as_posix(), digest(ast.dump(tree))])
+    return digest(digests)
+
 def _lock(folder, part): # connection that holds the lock until it is closed
     "Keep other writers of this part out of a folder, or raise an error that names the one that is there"
     try:
@@ -227,29 +243,30 @@ class RunStore:
         keys={}, # id -> key of the question with its truth and image, key of the image; where they are known
         free=(), # fields of `protocol` that may differ between two sessions
         retry=False, force=False, # measure failures again; move another run in the folder into a subfolder
+        accept_code=False, # go on with a run that other code of this package began
         part=''): # of the samples, where several processes share the folder
         self.folder = Path(out)
         self.path = self.folder/STORE
         self.keys = keys
-        self.free = {*free, 'methods', 'left_out'}
+        self.free = {*free, 'methods', 'left_out', 'code'}
         self.part = part
-        self.protocol = json.loads(json.dumps(protocol, default=str))
+        self.protocol = json.loads(json.dumps(protocol, default=str)) | dict(code=[code_digest()])
         self.db = self.inode = None
         self.closed = False
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = _lock(self.folder, part)
         try:
-            try: drop = self.take_up(retry)
+            try: drop = self.take_up(retry, accept_code)
             except RunError as e:
                 if not force: raise
                 warnings.warn(f'{e} Set aside, as asked: {_set_aside(self.folder)}', stacklevel=3)
-                drop = self.take_up(retry)
+                drop = self.take_up(retry, accept_code)
             self.begin(drop)
         except BaseException:
             self.lock.close()
             raise
 
-    def take_up(self, retry) -> list: # (id, method) of lines that are measured again
+    def take_up(self, retry, accept_code) -> list: # (id, method) of lines that are measured again
         "Read the lines that the folder holds, and raise an error if they belong to another run"
         self.done = {}
         self.damaged = []
@@ -266,6 +283,14 @@ class RunStore:
         if there.lines and isinstance(model, dict) and model.get('weights', '') is None:
             raise RunError(f'{self.folder} holds lines of {model["name"]}, whose weights cannot be fingerprinted '
                            f'(offloaded or packed): whether they changed since is not known. {ELSE}')
+        code = there.protocol.get('code', [])
+        if not (accept_code or {*self.protocol['code']} <= {*code}):
+            raise RunError(
+                f'{self.folder} was measured by other code of this package, or under another Python: '
+                f'{", ".join(code) or "not recorded"} there, {code_digest()} now. '
+                'Its lines and new ones may not be comparable; go on all the same with --accept-code (accept_code=True), '
+                f'which the report will say. {ELSE}')
+        self.protocol['code'] = [*dict.fromkeys([*code, code_digest()])]
         drop = []
         for line in there.lines:
             fits = self.check_question(line)

@@ -236,7 +236,8 @@ def make_row(folder) -> dict: # of a run: records, protocol.json
     spent = pd.DataFrame([l for l in lines if l['status'] == 'ok']).groupby('method')[['calls', 'seconds']].median().round(3)
     row = dict(
         checkup=3, model=model['name'], **{k: model[k] for k in ('revision', 'weights', 'kernel', 'dtype', 'device')},
-        versions=protocol['versions'], protocol=digest({k: protocol[k] for k in PARTS}), reads=test['reads'],
+        versions=protocol['versions'], code=protocol.get('code'),
+        protocol=digest({k: protocol[k] for k in PARTS}), reads=test['reads'],
         records=json.loads((Path(folder)/'protocol.json').read_bytes())['sum'], eyes=protocol['eyes'],
         skipped=protocol.get('skipped', {}), unsupported={l['method']: l['why'] for l in lines if l['status'] == 'unsupported'},
         **{k: {a: spent[k][a] for a in ARMS if a in spent.index} for k in spent},
@@ -383,7 +384,7 @@ def time_question(evaluator, canvas) -> float: # minutes
 def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
     data=None, n=N, # a folder of questions of your own; questions of each kind, 2 to 1000
     kinds=tuple(CHANCE), canvas=SIZE, # of question; least side of an image
-    progress=True) -> dict: # show bar and estimate? the row
+    progress=True, accept_code=False) -> dict: # show bar and estimate? as in `RunStore`; the row
     "Examine a model: run, `row.json` and `checkup.html` in a folder; what is finished is not measured again"
     data = data and load_benchmark(data)     # an error before the work
     vlm = Loading.of(model).load()
@@ -393,7 +394,8 @@ def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
     eyes = (read_run(out).protocol or {}).get('eyes') or examine_eyes(vlm, canvas)     # measured once
     test = plan_test(vlm, kinds, canvas)
     evaluator = SampleEvaluator(vlm, RunConfig((*ARMS, test['other']), SHORT_ANSWER, 16))
-    store, ids = RunStore(out, evaluator.protocol | dict(test=test, eyes=eyes, skipped=skipped), free=FREE), []
+    protocol = evaluator.protocol | dict(test=test, eyes=eyes, skipped=skipped)
+    store, ids = RunStore(out, protocol, free=FREE, accept_code=accept_code), []
     arms = [a for a in ARMS if a not in evaluator.unfit]
     store.add(unsupported_lines(evaluator.unfit))
     done, total = len({id for id, _ in store.done if id}), n*len(kinds)
@@ -406,16 +408,16 @@ def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
         print(f'{len(ids) - done} questions took {(perf_counter() - start)/60:.1f} minutes', file=sys.stderr)
     found = read_run(out)
     export_run(out, [line for line in found.lines if line['id'] in {'', *ids}], 'protocol.json', found.protocol)
-    row, own_data = make_row(out), data and check_data(vlm, data, Path(out)/'data', test, progress)
+    row, own_data = make_row(out), data and check_data(vlm, data, Path(out)/'data', test, progress, accept_code)
     # a list stands on one line
     text = re.sub(r'\[[^][]*\]', lambda m: re.sub(r'\n *', '', m[0]), json.dumps(row, indent=1))
     replace_file(Path(out)/'row.json', text + '\n')
     replace_file(Path(out)/'checkup.html', checkup_page(row, own_data))
     return row
 
-def check_data(vlm, data, out, test, progress=True) -> dict: # `DataSet`; of the run; of `plan_test`
+def check_data(vlm, data, out, test, progress=True, accept_code=False) -> dict: # `DataSet`; of the run; of `plan_test`
     "Gains and verdict on questions of one's own: nothing of it goes into the row"
-    run_eval(data, vlm, (*ARMS, test['other']), out=out, progress=progress)
+    run_eval(data, vlm, (*ARMS, test['other']), out=out, progress=progress, accept_code=accept_code)
     lines, word = [line for line in read_run(out).lines if line['id']], word_arm(test['reads'])
     found = measure_gains(lines, test['other'], word)
     return found | judge(found)

@@ -103,6 +103,8 @@ class Findings:
     def figure(self): return self.spec.plot(self.records)
     def __str__(self):
         told = self.spec.summarize(self.records)
+        if len(code := self.meta.get('code', ())) > 1:
+            told = [*told, f'Measured by {len(code)} states of the code of carve_nb ({", ".join(code)}), as accepted.']
         return '\n'.join(o if isinstance(o, str) else o.to_string() for o in told)
     def __repr__(self): return f'Findings({self.name}: {len(self.records)} records of {self.meta.get("model")})'
 
@@ -146,6 +148,7 @@ def run_study(
     out: str|Path|None = None,      # folder for records, meta and the figure; None: nothing is kept
     workers: int|None = None,       # processes; None: as many as make sense
     progress: bool = True,          # show a bar?
+    accept_code: bool = False,      # go on with a study that other code of this package began
     **settings                      # of the measurement
 ) -> Findings:                      # printed as well
     "Measure, write, plot, summarize; what is finished is not measured again"
@@ -157,7 +160,7 @@ def run_study(
     samples, keys = entries or study.samples(n), sample_keys(entries)
     if out is not None: check_stored(out, data, keys)
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-        store = RunStore(folder, study_meta(name, vlm, data, settings), keys, MAY_DIFFER, retry=True)
+        store = RunStore(folder, study_meta(name, vlm, data, settings), keys, MAY_DIFFER, retry=True, accept_code=accept_code)
         workers = workers or max(1, min(count_workers(vlm), (n - len(store.done))//8))
         def left():       # the samples of scenes that are there already are drawn and passed over
             for at, s in enumerate(samples):
