@@ -317,7 +317,10 @@ def _serve_page(path, port=None, browser=True):
             if browser: super().launch_browser()
     os.environ |= dict(JUPYTER_NO_CONFIG='1', CARVE_UPLOAD_MB=str(_LARGEST//1_000_000))
     own = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
+    idle = int(os.environ.get('CARVE_IDLE_SECONDS', 900))
     words = [str(path)]
+    # a browser that crashes says no farewell: its kernel, half a gigabyte, ends by itself
+    words += [f'--MappingKernelManager.cull_idle_timeout={idle}', f'--MappingKernelManager.cull_interval={min(idle, 60)}']
     # the kernel speaks through files of a folder of your own; any account of the machine could read its ports
     if os.name == 'posix': words += ['--KernelManager.transport=ipc', '--Voila.connection_dir_root=/tmp']
     else: print_line('note', 'on this system other accounts of the machine can read the images and questions of the page')
@@ -332,7 +335,9 @@ def do_explore(loading,
         metavar='N')] = None,
     no_browser: Annotated[bool, option('only serve, and print the address', '--no-browser')] = False,
     ):
-    "Open the explorer in a browser, on this machine only."
+    """Open the explorer in a browser, on this machine only.
+
+    What a closed page leaves behind ends after 15 minutes, or CARVE_IDLE_SECONDS."""
     if not find_spec('voila'):
         raise CarveError('the explorer as a page needs voila: pip install voila ipykernel')
     name = loading.model
