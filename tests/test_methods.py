@@ -3,6 +3,7 @@ import json, re, runpy
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+import numpy as np
 import pytest, torch, transformers
 from transformers import DynamicCache
 from skimage import data
@@ -97,6 +98,26 @@ def test_paper_is_algorithm_1(name, layers):
         with vlm.sharing(): (S, box, crop, answer), r = algorithm_1(vlm, scene.image, question, GENERAL_INSTRUCTION, layers, SHORT_ANSWER), Carve.paper()(vlm, scene.image, question)
         assert torch.allclose(torch.tensor(S).float(), torch.tensor(r.saliency.to_pixels()), rtol=1e-4)
         assert (box, str(answer)) == (r.crop.box, str(r)) and crop.tobytes() == r.crop.image.tobytes(), seed
+
+
+def test_hide_packs_several_pieces_alone():
+    "One piece is cut out as it is; of several, all that lies between them is left out"
+    vlm = VLM.from_pretrained()
+    for seed, pieces in (3, 1), (0, 2):
+        scene = make_scene(seed)
+        r = make_method('hide')(vlm, scene.image, scene.question('digit').question)
+        assert (len(r.regions), r.crop.masked) == (pieces, pieces > 1)
+        if pieces == 1: assert np.array_equal(r.crop.image, scene.image.crop(r.crop.box).resize(r.crop.image.size, Image.Resampling.LANCZOS))
+
+
+def test_a_head_that_surges_without_the_image():
+    "`vhr` counts its divergence as 0, whatever the sign of what the head gives"
+    from carve_nb.method.vhr import head_divergence
+    text = torch.full((6, 4), .5)
+    for sign in 1, -1:
+        text[2] = 8*sign
+        found = head_divergence(torch.zeros(6, 4), text)
+        assert found.tolist() == [1, 1, 0, 1, 1, 1]
 
 
 def test_auto_shows_crops_alone():
