@@ -109,14 +109,13 @@ def test_commands_of_nbdev(tmp_path):
         (home/name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT/name, home/name)
     def command(name, *words):
-        done = subprocess.run([sys.executable, '-c', 'import sys; from importlib.metadata import entry_points as e; sys.argv[0] = n = sys.argv.pop(1); '
-                               'next(o for o in e(group="console_scripts") if o.name == n).load()()', name, *words], cwd=home, capture_output=True, text=True)
+        done = subprocess.run([Path(sys.executable).with_name(name), *words], cwd=home, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     for m in modules: (home/m).unlink()
     command('nbdev-export')
     for m in modules: assert (home/m).read_bytes() == (ROOT/m).read_bytes()
-    command('nbdev-test', '--path', str(pages[0]), '--n_workers', '1')
-    command('nbdev-proc-nbs', '--n_workers', '1')
+    command('nbdev-test', str(pages[0]), '--n-workers', '1')
+    command('nbdev-proc-nbs', '--n-workers', '1')
     assert {p.name for p in (home/'_proc').rglob('*.ipynb')} == {p.name for p in pages}
 
 
