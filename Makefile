@@ -75,9 +75,9 @@ docs: $(V)/.ok $(V)-docs/.ok  ## the site from the stored notebooks, without Qua
 	$(V)-docs/bin/python tools/pages.py _docs/source
 	$(V)-docs/bin/sphinx-build -q -W --keep-going -j 2 -d _docs/doctrees _docs/source _docs/html
 	$(V)-docs/bin/python tools/check_site.py _docs/html
-dist: $(V)/.base  ## wheel and source in dist/; with TAG=v0.2.0 only if that is the version
-	@v=v$$($(B) -c 'import carve_nb; print(carve_nb.__version__)'); test $(or $(TAG),$$v) = $$v || { echo "TAG=$(TAG), but the version is $$v"; exit 1; }
-	$(V)/$(PIP) build && $(B) -m build -o dist
+dist: $(V)/.base  ## wheel and source in dist/, the same bytes for the same commit; with TAG=v0.2.0 only if that is the version
+	@v=v$$($(B) -c 'import carve_nb; print(carve_nb.__version__)'); test "$${TAG:-$$v}" = "$$v" || { echo "TAG=$$TAG, but the version is $$v"; exit 1; }
+	$(V)/$(PIP) build && export SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} && $(B) -m build -o dist && $(B) tools/repack.py dist
 hooks: $(V)/.ok  ## git merges and cleans notebooks by itself from now on
 	$(V)/bin/nbdev-install-hooks
 clean:  ## what runs and builds leave behind

@@ -1,5 +1,5 @@
 "pyproject.toml, the package, its notebooks, the Makefile and what else names them agree."
-import ast, json, re, shutil, subprocess, sys, tomllib
+import ast, json, os, re, shutil, subprocess, sys, tomllib
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -145,3 +145,26 @@ def test_workflows_call_make():
     assert len(runs) == 3 and all(run.split()[0] == 'make' for run in runs)
     assert targets == set(re.findall(r'^([a-z-]+):.*  ## ', (ROOT/'Makefile').read_text(), re.M))   # each says what it does
     assert all(word in targets for run in runs for word in re.sub(r'[A-Z]+=.*', '', run).split()[1:])
+
+
+def test_workflows_grant_little():
+    "No context such as a tag's name stands in a command; what may publish runs nothing of ours, and what runs may only read"
+    import yaml
+    for path in (ROOT/'.github/workflows').glob('*.yml'):
+        flow = yaml.safe_load(path.read_text(encoding='utf-8'))
+        for name, job in flow['jobs'].items():
+            runs, may = [step['run'] for step in job['steps'] if 'run' in step], job.get('permissions', flow['permissions'])
+            assert not [run for run in runs if '${{' in run], (path.name, name)
+            assert not (runs and 'write' in may.values()), (path.name, name)
+
+
+@pytest.mark.parametrize('tag', ['v0.0.1', '$(touch cracked)', 'x; touch cracked'])
+def test_a_tag_is_no_command(tag, tmp_path):
+    "`make dist` compares the name of a tag with the version, and runs nothing of it"
+    python = tmp_path/'bin'/'python'
+    python.parent.mkdir()
+    (tmp_path/'.base').touch()
+    python.symlink_to(sys.executable)
+    done = subprocess.run(['make', '-f', ROOT/'Makefile', '-o', tmp_path/'.base', 'dist', f'V={tmp_path}'], cwd=tmp_path, env=dict(os.environ, TAG=tag, PYTHONPATH=str(ROOT)), capture_output=True, text=True)
+    assert done.returncode and f'TAG={tag}, but the version is v{carve_nb.__version__}' in done.stdout, done.stdout + done.stderr
+    assert not [*tmp_path.rglob('cracked')]

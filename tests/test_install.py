@@ -42,6 +42,22 @@ def test_holds_what_users_need(wheel):
     assert {f'carve_nb/records/{r}/records.jsonl.gz' for r in ('demo', 'demo-carve-small')} < {*names} and not [n for n in names if n.endswith('.jsonl')]
 
 
+def test_two_builds_are_equal(tmp_path):
+    "The wheel and the source, built twice from copies of other dates, have the same bytes; the wheel has at most 24 MB"
+    skip, made = shutil.ignore_patterns('.*', '_docs', '_proc', 'nbs', 'recipes', '*.egg-info', 'build', '__pycache__'), []
+    for name, date in ('one', 1_700_000_000), ('two', 1_750_000_000):
+        src, dist = tmp_path/name/'carve_nb', tmp_path/name/'dist'
+        shutil.copytree(ROOT, src, ignore=skip)
+        for p in src.rglob('*'): os.utime(p, (date, date))
+        env = dict(os.environ, SOURCE_DATE_EPOCH='1760000000')
+        done(sys.executable, 'setup.py', '--quiet', 'sdist', '-d', dist, 'bdist_wheel', '-d', dist, cwd=src, env=env)
+        done(sys.executable, ROOT/'tools'/'repack.py', dist, env=env)
+        made.append({p.name: p.read_bytes() for p in dist.iterdir()})
+        shutil.rmtree(src)
+    assert len(made[0]) == 2 and made[0] == made[1]
+    assert [len(data) <= 24_000_000 for name, data in made[0].items() if name.endswith('.whl')] == [True]
+
+
 @pytest.fixture(scope='module')
 def python(wheel, tmp_path_factory):
     "`python(*words)` in the plain environment, with the wheel installed, in an empty folder; the folder is `python.home`"

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import NamedTuple
 from tqdm import tqdm
 from ..core.errors import DataError, IncompleteError, InsufficientMemoryError, RunError, out_of_memory
-from ..core.io import digest, one_line, replace_file
+from ..core.io import CHECKPOINTS, digest, one_line, replace_file
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +203,7 @@ def read_run(folder, all_methods=False, damaged=None) -> KeptRun:
 @cache
 def code_digest() -> str:
     "The digest of the code of this package, without docstrings and comments"
-    root = Path(__file__).parents[1]
+    root = CHECKPOINTS.parent
     docstring = lambda o: isinstance(o, ast.Expr) and isinstance(o.value, ast.Constant)
     digests = []
     for path in sorted(root.rglob('[!_]*.py')):
