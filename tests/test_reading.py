@@ -1,9 +1,11 @@
 "How a table is read and how an answer is read: files on disk, through `carve eval`, `load_benchmark` and `score_answer`"
-import json, threading
+import csv, io, json, threading, warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from PIL import Image
+from carve_nb import CarveError, load_benchmark
 from carve_nb.cli.main import main
+from carve_nb.data.scoring import score_answer
 from carve_nb.runs.store import read_run
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -70,3 +72,111 @@ def test_unread_answers_are_counted(answerer, tmp_path, capsys):
         evaluate(folder, answerer({'Is it?': said, 'Is it so?': 'Yes, it is' if rule == 'pope' else 'yes'}), out/'R', '--rule', rule)
         found = [line for line in capsys.readouterr().out.splitlines() if 'could be read' in line]
         assert len(found) == bool(page) and page in ''.join(found)
+
+
+H = 'image,question,answers\n'
+
+
+def read_table(folder, text, name='questions.csv'): # records, warnings
+    "A folder with one image and a file of annotations"
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (64, 64), 'red').save(folder/'a.png')
+    (folder/name).write_text(text, encoding='utf-8', newline='')
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter('always')
+        return load_benchmark(str(folder)).records, ' '.join(str(w.message) for w in found)
+
+
+PRINTED = {
+    "['2' 'two']": ['2', 'two'], "['2', 'two']": ['2', 'two'], '["2", "two"]': ['2', 'two'], "['a'\n \"it's\"\n 'c d']": ['a', "it's", 'c d'],
+    "array(['2', 'two'], dtype=object)": ['2', 'two'], "[np.str_('2'), np.str_('two')]": ['2', 'two'], "('2', 'two')": ['2', 'two'],
+    '[3 3 4]': ['3', '3', '4'], '[np.float64(3.0), np.float64(4.5)]': ['3', '4.5'], '[3. 4.5]': ['3', '4.5'], '[3.0, 4.0]': ['3', '4'],
+    '2|two': ['2', 'two'], '[sic]': ['[sic]'], "['left']": ['left'], '[left] or [right]': ['[left] or [right]'], '(3, 4)': ['(3, 4)'], '[...]': ['[...]']}
+
+
+@pytest.mark.parametrize('cell', PRINTED)
+def test_lists_printed_into_a_cell(cell, tmp_path):
+    "NumPy prints no commas, which Python reads as one text"
+    written = io.StringIO()
+    csv.writer(written).writerow(['a.png', 'What is it?', cell])
+    records, told = read_table(tmp_path, H + written.getvalue())
+    assert (records[0].answers, told) == (PRINTED[cell], '')
+
+
+@pytest.mark.parametrize('cell', ["['a' ... 'b']", "['a', ..., 'b']", "['a', nan]", '[1. nan]', '[0 1 2 ... 7 8 9]'])
+def test_lists_that_cannot_be_read(cell, tmp_path):
+    with pytest.raises(CarveError, match='row 2: answers .* looks like a printed list and cannot be read as one; write JSON, such as'):
+        read_table(tmp_path, f'{H}a.png,What?,red\na.png,What?,"{cell}"\n')
+    with pytest.raises(CarveError, match='choices .* looks like a printed list'):
+        read_table(tmp_path, f'image,question,choices,answer\na.png,Which?,"{cell}",a\n')
+
+
+def test_a_list_as_one_answer(tmp_path):
+    with pytest.raises(CarveError, match=r"row 1: answer \"\['red', 'blue'\]\" is a list in the place of one answer; name the column \"answers\""):
+        read_table(tmp_path, "image,question,answer\na.png,What?,\"['red', 'blue']\"\n")
+
+
+def test_numbers_of_a_column(tmp_path):
+    "pandas writes 4.0 for 4 where a column has a gap; 2.0 among texts is a text"
+    of = lambda cells: (lambda records, told: ([r.answers for r in records], told))(*read_table(
+        tmp_path, 'image,question,answer\n' + ''.join(f'a.png,What?,{cell}\n' for cell in cells)))
+    told = "The column 'answer' holds numbers such as {0}.0, read as {0}; to keep {0}.0 as a text, write JSON."
+    answers, said = of(['4.0', '', '17.0'])
+    assert answers == [['4'], [], ['17']] and told.format(17) in said
+    answers, said = of(['4.0', '2.5', '-3.0', '7'])
+    assert answers == [['4'], ['2.5'], ['-3'], ['7']] and told.format(-3) in said
+    for texts in ['2.0', 'USB'], ['2.0', '3.10'], ['007', '1'], ['3.5', '2.5']: assert of(texts) == ([[o] for o in texts], '')
+
+
+def test_values_of_json(tmp_path):
+    rows = [dict(image='a.png', question='q?', answer=o) for o in (4.0, 2.5, '2.0', 7, 1e3)] + [dict(image='a.png', question='q?', answers=[3.0, None, '3.0'])]
+    records, told = read_table(tmp_path, json.dumps(rows), 'q.json')
+    assert [r.answers for r in records] == [['4'], ['2.5'], ['2.0'], ['7'], ['1000'], ['3', '3.0']] and told == ''
+
+
+@pytest.mark.parametrize('name, text', [
+    ('q.json', '[{"image": "a.png", "question": "Is it?", "answer": true}, {"image": "a.png", "question": "Is it so?", "answer": false}]'),
+    ('q.csv', 'image,question,answer\na.png,Is it?,True\na.png,Is it so?,False\n')])
+def test_truth_values(name, text, tmp_path):
+    "A model says yes or no, or repeats the value"
+    records, told = read_table(tmp_path, text, name)
+    assert [[score_answer(said, r) for said in ('Yes.', 'True', 'No', 'false')] for r in records] == [[1, 1, 0, 0], [0, 0, 1, 1]]
+    assert ('only true and false, read as yes or true and no or false' in told) == name.endswith('csv')
+    assert [score_answer(o, records[0], 'pope') for o in ('Yes', 'No')] == [1, 0]
+    options, _ = read_table(tmp_path/'options', 'image,question,A,B,answer\na.png,Is it?,True,False,False\n')
+    assert (options[0].choices, options[0].answers) == (['True', 'False'], ['False'])
+
+
+def test_a_name_that_stands_twice(tmp_path):
+    with pytest.raises(CarveError, match="2 columns are called 'answer'; keep one, or rename"):
+        read_table(tmp_path, 'image,question,answer,answer\na.png,q?,1,2\n')
+    (tmp_path/'questions.csv').unlink()
+    with pytest.raises(CarveError, match="line 2: 2 values are called 'answer' in one row"):
+        read_table(tmp_path, '{"image": "a.png", "question": "q?", "answer": 1}\n{"image": "a.png", "question": "q?", "answer": 1, "answer": 2}\n', 'q.jsonl')
+
+
+FORMS = {
+    'lines': ['A. {}\nB. {}', '(A) {}\n(B) {}', 'A: {}\nB: {}', 'A：{}\nB：{}', 'A - {}\nB - {}', 'a) {}\nb) {}', '(a) {}\n(b) {}', '[A] {}\n[B] {}',
+              'A、{}\nB、{}', 'A．{}\nB．{}', 'Options:\nA: {}\nB: {}', 'Options: A: {}\nB: {}', 'Choices:\n\n[A] {}\n[B] {}\nAnswer with the letter.'],
+    'one line': ['A. {} B. {}', '(A) {} (B) {}', 'A: {}, B: {}', 'Options: A: {}, B: {}', 'Choices: (a) {}; (b) {}. Answer with the letter only.',
+                 'Options:\nA: {}, B: {}\nAnswer:']}
+
+
+@pytest.mark.parametrize('form', [form for forms in FORMS.values() for form in forms])
+def test_forms_of_options(form, tmp_path):
+    "Letters with a sign, on lines or on one"
+    rows = [dict(image='a.png', question='Which color is it?\n' + form.format('dark red', 'blue'), answer=o) for o in ('B', 'b' if 'b)' in form else '[B]', 'blue')]
+    if form in FORMS['one line']: rows += [dict(rows[0], question=f'Which color is it? {form.format("dark red", "blue")}')]
+    records, told = read_table(tmp_path, json.dumps(rows), 'q.json')
+    for r in records: assert (r.choices, r.answers, r.rule, r.short_question) == (['dark red', 'blue'], ['blue'], 'choice', 'Which color is it?'), r
+    assert [score_answer(o, records[0]) for o in ('B', 'blue', 'b', 'Answer: B', 'A', 'dark red')] == [1, 1, 1, 1, 0, 0] and told == ''
+
+
+def test_options_that_are_not_read(tmp_path):
+    "Numbers are no letters, and an answer that is no option leaves an open question: both are told, with the form"
+    for question, answer, form in ('Which?\n1. red\n2. blue', '2', '1.'), ('Which?\nA: red\nB: blue', 'green', 'A:'):
+        records, told = read_table(tmp_path, json.dumps([dict(image='a.png', question=question, answer=answer)]), 'q.json')
+        assert records[0].choices is None and f"1 of 1 questions seem to have options, such as 'a-1' in the form '{form}', which are not read" in told
+    for question in 'Is vitamin A or B. better?', 'What is 1. on the list?', 'Is A - B equal to C - D?', 'Who is taller: A or B?', 'What does the sign say: A. Smith?':
+        records, told = read_table(tmp_path, json.dumps([dict(image='a.png', question=question, answer='A')]), 'q.json')
+        assert (records[0].choices, told) == (None, ''), question

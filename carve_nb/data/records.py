@@ -19,9 +19,14 @@ from pathlib import Path
 from random import Random
 from ..core.errors import CarveError, DataError, ImageError, MissingError
 from ..core.io import one_line
-from ..core.text import LETTERS, split_options
+from ..core.text import AROUND_LETTER, LETTERS, option_form, split_options
 
 # %% ../../nbs/library/data/07_records.ipynb #9d8acaff
+def _whole(value): # number, also of NumPy, or anything else
+    "A whole float as the integer that it is: 4.0 as 4"
+    if getattr(value, 'shape', None) == (): value = value.item()
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
 @dataclass
 class Record:
     "One question about one image; the image is opened when it is asked for"
@@ -47,8 +52,10 @@ class Record:
         if isinstance(self.answers, (str, Number)): self.answers = [self.answers]
         self.id = str(self.id)
         self.kind = str(self.kind or '')
-        self.answers = [str(o) for o in self.answers or ()]
-        if self.choices is not None: self.choices = [str(o) for o in self.choices]
+        truths = {True: ['yes', 'true'], False: ['no', 'false']}
+        answers = [truths[o] if isinstance(o, bool) else [str(o).strip()] for o in map(_whole, self.answers or ())]
+        self.answers = sum(answers, [])
+        if self.choices is not None: self.choices = [str(_whole(o)) for o in self.choices]
 
     def _repr_html_(self):
         return f'<b>{html.escape(self.question)}</b> → {html.escape(self.answer)} ({html.escape(self.id)})'
@@ -102,23 +109,44 @@ FOLDER_FORMAT = (
 def _find_field(row, names): # 'answers answer'
     "The first of some names with a value in a row, and the value; ('', None) if there is none"
     for k in names.split():
-        v = row.get(k)
+        v = _whole(row.get(k))
         if v is not None and v == v and v not in ('', [], {}): return k, v
     return '', None
 
-def _as_list(value) -> list:
+_QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_PRINTED = re.compile(r"""[\[(]\s*["']|array\(|\[(?:[\s\d.,+-]*\d[\s.,]+)?(?:nan\b|\.{3}\s)""")    # the start of a list
+
+def _read_printed(text, name): # a list, a tuple or a dict; of what is none, the text
+    "Read a list that JSON, Python, NumPy or pandas printed into a cell"
+    text = text.strip()
+    if text[:1] + text[-1:] not in ('[]', '{}', '()') and text[:6] != 'array(': return text
+    # NumPy prints no commas, without which Python joins texts, and names of types before a bracket
+    marks = rf'({_QUOTED})|(?<![\s,\[({{:])\s+(?![\s,\])}}:])|\b(?:array|np\.\w+)(?=\()|,\s*dtype=[^)]*'
+    plain = re.sub(marks, lambda m: m[1] or ', '*m[0].isspace(), text, flags=re.S)
+    for read, form in (json.loads, text), (ast.literal_eval, plain):
+        with suppress(Exception):
+            value = read(form)
+            json.dumps(value, allow_nan=False)      # no `...`, which stands for what was not printed
+            if isinstance(value, (list, dict)) or isinstance(value, tuple) and _PRINTED.match(text): return value
+    if text[0] == '(' or not _PRINTED.match(text): return text
+    raise DataError(
+        f'{name} {text[:80]!r} looks like a printed list and cannot be read as one; write JSON, such as ["red", "blue"].')
+
+def _as_list(value, name) -> list: # of the field
     "Several values: a list, also written as text, texts with bars between them, or one value"
-    if isinstance(value, str) and value[:1] + value[-1:] in ('[]', '{}'):
-        with suppress(Exception): value = ast.literal_eval(value)      # of what is no Python, the text
+    if isinstance(value, str): value = _read_printed(value, name)
     if isinstance(value, str): return value.split('|')
     return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 def _read_answers(row, names) -> list: # of values: 1 and '1' are not the same where there are options
     "The accepted answers of a row; a text under a singular name is one answer"
     name, value = _find_field(row, names)
-    values = [value] if isinstance(value, str) and not name.endswith('s') else _as_list(value)
-    values = [o['answer'] if isinstance(o, dict) and 'answer' in o else o for o in values]
-    return [o for o in values if str(o).strip()]
+    single = isinstance(value, str) and not name.endswith('s')
+    if single and _PRINTED.match(value) and len(_as_list(value, name)) > 1:
+        raise DataError(f'{name} {value[:80]!r} is a list in the place of one answer; name the column "answers".')
+    values = [value] if single else _as_list(value, name)
+    values = [_whole(o['answer'] if isinstance(o, dict) and 'answer' in o else o) for o in values]
+    return [o for o in values if o is not None and o == o and str(o).strip()]     # not of a gap
 
 # %% ../../nbs/library/data/07_records.ipynb #a8cf564b
 def _read_box(box, corners) -> tuple: # (x0, y0, x1, y1)
@@ -145,17 +173,18 @@ def read_boxes(row, names) -> list|None: # of (x0, y0, x1, y1)
 # %% ../../nbs/library/data/07_records.ipynb #79de8028
 def _read_labels(given) -> dict: # label -> text
     "Options under labels: {'A': 'red'} or {'label': ['A'], 'text': ['red']}"
-    pairs = zip(_as_list(given['label']), _as_list(given.get('text'))) if 'label' in given else given.items()
+    pairs = zip(_as_list(given['label'], 'label'), _as_list(given.get('text'), 'text')) if 'label' in given else given.items()
     labels = {str(k).strip(): v for k, v in pairs if v is not None}
     if len(labels) < 2 or not all(isinstance(v, (str, Number)) for v in labels.values()):
         raise DataError(
             f'the options {str(given)[:80]} are no texts under labels such as {{"A": "red", "B": "blue"}}.')
-    return {label: str(v).strip() for label, v in labels.items()}
+    return {label: str(_whole(v)).strip() for label, v in labels.items()}
 
 def _read_options(row, names) -> tuple: # label -> text, or {}; texts, or []
     "Options under labels, in a list, or in columns A, B, C ..."
     labels = {}
-    options = _as_list(_find_field(row, names)[1])
+    name, given = _find_field(row, names)
+    options = _as_list(given, name)
     if not options:
         columns = (_find_field(row, letter)[1] for letter in LETTERS)
         options = list(takewhile(lambda v: v is not None, columns))
@@ -165,17 +194,17 @@ def _read_options(row, names) -> tuple: # label -> text, or {}; texts, or []
     elif len(options) == 1 and str(options[0]).strip():
         raise DataError(f'the options {str(options[0])[:80]!r} are not several: write a list, or texts with | between them.')
     if len(options) > 26: raise DataError(f'{len(options)} options; letters A to Z name 26 at most.')
-    return labels, [str(o).strip() for o in options] if len(options) > 1 else []
+    return labels, [str(_whole(o)).strip() for o in options] if len(options) > 1 else []
 
 def _right_option(value, options, labels={}, lettered=False, index=False) -> str:
     "The text of the option that an answer names by label, text, letter or index from 0; `index`: it is the field of the index"
     text = str(value).strip()
     whole = type(value) is int
-    letter = text.strip('().')
+    letter = text.strip(AROUND_LETTER)
     number = whole or index and re.fullmatch(r'-?\d{1,9}(\.0)?', text)
     by_index = dict(enumerate(options)).get(int(float(text))) if number else None
     by_text = text if text in options else None
-    by_letter = dict(zip(LETTERS, options)).get(letter)
+    by_letter = dict(zip(LETTERS, options)).get(letter if text in options else letter.upper())
     if index and number: meant = by_index
     elif letter in labels: meant = labels[letter]
     elif not whole: meant = by_letter or by_text if lettered else by_text or by_letter
@@ -217,7 +246,7 @@ def make_record(row, number, background, fields=FIELDS, rule=None, option='{}. {
     elif right:
         there = split_options(asked)
         text = str(right[0]).strip()
-        named = index or text in there.options or len(text.strip('().')) == 1 or right[0] in range(len(there.options))
+        named = index or text in there.options or len(text.strip(AROUND_LETTER)) == 1 or right[0] in range(len(there.options))
         if there.options and named:
             short = there.alone
             choices = there.options
@@ -226,8 +255,8 @@ def make_record(row, number, background, fields=FIELDS, rule=None, option='{}. {
     stem = f'{image.stem}-' if isinstance(image, Path) else ''
     rule = rule or ('choice' if choices else 'vqa-text' if len(answers) >= 10 else 'exact')   # ten people's answers
     return Record(
-        f'{stem}{number}' if value['id'] is None else value['id'], image, asked, [str(o).strip() for o in answers],
-        choices or None, read_boxes(row, fields['boxes']), value['kind'], short, rule)
+        f'{stem}{number}' if value['id'] is None else value['id'], image, asked, answers, choices or None,
+        read_boxes(row, fields['boxes']), value['kind'], short, rule)
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000005
 ENDINGS = '.json', '.jsonl', '.csv', '.tsv', '.parquet', '.arrow'
@@ -276,21 +305,44 @@ def hub_rows(name, split, config=None, revision=None) -> list: # of dicts
 def _read_table(text, comma) -> list: # comma or tab; of dicts
     "The rows of a table with a header"
     csv.field_size_limit(1 << 30)     # images in base64
-    rows = list(csv.DictReader(io.StringIO(text, newline=''), delimiter=comma))
+    table = csv.DictReader(io.StringIO(text, newline=''), delimiter=comma)
+    for name, count in Counter(filter(None, table.fieldnames or ())).items():
+        if count > 1: raise DataError(f'{count} columns are called {name!r}; keep one, or rename the others')
+    rows = list(table)
     for i, row in enumerate(rows, 1):
         if None in row: raise DataError(f'row {i} has more cells than the header; is {comma!r} right, are texts quoted')
+    for name in [o for o in table.fieldnames or () if o in {*' '.join(FIELDS.values()).split(), *LETTERS}]:
+        cells = {cell for row in rows if (cell := row[name])}
+        numbers = all(re.fullmatch(r'-?(0|[1-9]\d*)(\.0|\.\d*[1-9])?', cell) for cell in cells)
+        if numbers and (floats := sorted(cell for cell in cells if cell.endswith('.0'))):
+            read = {cell: cell.removesuffix('.0') for cell in cells}
+            said = f'numbers such as {floats[0]}, read as {read[floats[0]]}; to keep {floats[0]} as a text, write JSON'
+        elif cells and name in FIELDS['answers'].split() and {cell.lower() for cell in cells} <= {'true', 'false'}:
+            read = {cell: cell.lower() == 'true' for cell in cells}
+            said = 'only true and false, read as yes or true and no or false'
+        else: continue
+        warnings.warn(f'The column {name!r} holds {said}.', stacklevel=4)
+        for row in rows: row[name] = read.get(row[name])
     return rows
+
+def _unique_keys(pairs) -> dict: # of (key, value)
+    "Refuse an object of JSON with two values under one key"
+    for key, count in Counter(k for k, _ in pairs).items():
+        if count > 1: raise DataError(f'{count} values are called {key!r} in one row, {str(pairs)[:80]}; keep one')
+    return dict(pairs)
 
 def _read_json(text, name):
     "The value of JSON, or its lines, also where the name of the file is that of one value, as in POPE"
-    try: return json.loads(text)
+    load = partial(json.loads, object_pairs_hook=_unique_keys)
+    try: return load(text)
     except json.JSONDecodeError as e:
         if not name.endswith('.jsonl') and e.msg != 'Extra data': raise
     rows = []
     for at, line in enumerate(text.split('\n'), 1):
         if not line.strip(): continue
-        try: rows.append(json.loads(line))
+        try: rows.append(load(line))
         except json.JSONDecodeError as e: raise DataError(f'line {at}, column {e.colno}: {e.msg}') from e
+        except DataError as e: raise DataError(f'line {at}: {e}') from e
     return rows
 
 def read_rows(path) -> list: # of dicts
@@ -360,6 +412,16 @@ def check_ids(records, name) -> list: # the same
         if count > 1: raise DataError(f'{name}: the id {id!r} stands in several rows.')
     return records
 
+def _warn_of_options(name, records):
+    "Warn of what looks like options in questions and is not read as such"
+    found = [(r, form) for r in records if r.answers and not r.choices and (form := option_form(r.question))]
+    if not found: return
+    first, form = found[0]
+    warnings.warn(
+        f'{name}: {len(found)} of {len(records)} questions seem to have options, such as {first.id!r} in the form {form!r}, '
+        f'which are not read as options, with the answer {first.answer[:80]!r}; give them as "choices", and the answer as the '
+        'letter or the text of one.', stacklevel=5)
+
 def make_records(rows, name, image, n=None, seed=None, allow_missing=True, fields=FIELDS, **kw) -> list:
     "The records of some rows of a set; `allow_missing`: some may lack an image or an answer"
     chosen = choose_rows(rows, n, seed)
@@ -375,6 +437,7 @@ def make_records(rows, name, image, n=None, seed=None, allow_missing=True, field
         said = f'{name}: {len(some)} of {len(records)} rows have {what}, such as {first.id!r}'
         if len(some) == len(records) or not allow_missing: raise DataError(f'{said}; {why}')
         warnings.warn(f'{said}; they are marked as such, and the run goes on.', stacklevel=4)
+    if not kw.get('rule'): _warn_of_options(name, records)
     return check_ids(records, name)
 
 def read_entries(path, n=None, seed=None, allow_missing=False) -> list: # of `Record`s

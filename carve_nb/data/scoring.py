@@ -214,6 +214,8 @@ def _option_meant(answer, record, way) -> str|None: # 'same', 'letter', 'text' o
     if way == 'text': return _pick_text(answer, choices)
     if way == 'nearest':
         lines = record.question.split('\n')[-len(choices):]
+        if not all(c in line for c, line in zip(choices, lines)):
+            raise CarveError(f'The options of {record.id} are not the last lines of its question, which this rule compares.')
         return choices[lines.index(nearest(answer, lines))]
     if not re.fullmatch(r'[\s"\'(*]*[A-Za-z][\s"\').:,*]*', answer): return _same_text(answer, choices)
 
