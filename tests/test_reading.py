@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from carve_nb import CarveError, load_benchmark
 from carve_nb.cli.main import main
+from carve_nb.data.records import Record
 from carve_nb.data.scoring import score_answer
 from carve_nb.runs.store import read_run
 
@@ -72,6 +73,16 @@ def test_unread_answers_are_counted(answerer, tmp_path, capsys):
         evaluate(folder, answerer({'Is it?': said, 'Is it so?': 'Yes, it is' if rule == 'pope' else 'yes'}), out/'R', '--rule', rule)
         found = [line for line in capsys.readouterr().out.splitlines() if 'could be read' in line]
         assert len(found) == bool(page) and page in ''.join(found)
+
+
+@pytest.mark.parametrize('field', ['reasoning', 'reasoning_content'])
+def test_a_reply_that_is_all_reasoning(field, answerer, tmp_path, capsys):
+    "It is no answer: the run counts it as failed and says how long the reasoning was"
+    folder = write_set(tmp_path/'set', [dict(question='What is it?', answer='red'), dict(question='What else?', answer='blue')])
+    replies = {'What is it?': {'content': '', field: 'It is red, I think.'}, 'What else?': 'blue'}
+    lines = evaluate(folder, answerer(replies), tmp_path/'R')
+    assert [lines[k]['status'] for k in replies] == ['malformed', 'ok'] and lines['What else?']['score'] == 1
+    assert 'the reply has no text, but reasoning of 19 characters (it ended with \'stop\'); see how the server parts' in str(lines['What is it?'])
 
 
 H = 'image,question,answers\n'
@@ -180,3 +191,35 @@ def test_options_that_are_not_read(tmp_path):
     for question in 'Is vitamin A or B. better?', 'What is 1. on the list?', 'Is A - B equal to C - D?', 'Who is taller: A or B?', 'What does the sign say: A. Smith?':
         records, told = read_table(tmp_path, json.dumps([dict(image='a.png', question=question, answer='A')]), 'q.json')
         assert (records[0].choices, told) == (None, ''), question
+
+
+LETTERS = dict(
+    B=['B', 'b', '(b)', '**B**', "'B'", '"B"', '[B]', 'Ｂ', '（Ｂ）', 'Answer: B', 'Answer: b', 'ANSWER: (B)', 'The answer is (b). A is wrong.', 'Answer: B\nA is wrong.',
+       '**Answer:** B', 'Option b.', 'Option B. A has the wrong color.', 'I choose option B, not option A.', '**B**\n\nOption A shows a cat, C a dog.', 'B\nA is wrong.',
+       'Option A: red\nOption B: blue\nAnswer: B', 'A. red\nB. blue\nAnswer: B', '答案是B', '答案是 B。', '答案：B', '选B', 'B选项正确', '答案是（Ｂ）', '答えはBです', '答えは B です。',
+       '정답은 B', '정답은 B입니다', 'Antwort: B', 'Réponse : B', 'Ответ: B', 'الإجابة هي B', 'It must be (B), I think', 'The answer is B because it is bigger than A.'],
+    none=['Not A.', 'A?', 'Not B', 'It is not B.', 'The answer is not A.', '(A)?', 'B is wrong.', '答案不是A', '答案不是 A', '不选A', 'Aではない', 'A不对', '정답은 A가 아니다', 'nicht A',
+          'A or B', 'Answer: A or B', 'Answer: A, B', 'A\nB\nC', 'Option A: red\nOption B: blue', 'Option A or option B', '(a) or (b)', 'A red car', 'a dog', 'Answer: a dog',
+          'The answer is a cotton glove, not B', 'The answer is not B but C', 'C++', 'an A-frame', '这是A字裙', '维生素C', 'dog(s)', 'I cannot tell.', ''])
+
+
+@pytest.mark.parametrize('want, said', [(want, said) for want, texts in LETTERS.items() for said in texts])
+def test_letters(want, said):
+    "Announced in any case, alone on the first line, in any script; never one that is denied or in doubt"
+    texts = dict(zip('ABCD', ('oak', 'elm', 'fir', 'yew')))
+    score = lambda letter: score_answer(said, Record('1', None, 'Which?', [texts[letter]], list(texts.values())), 'choice-letter')
+    assert [letter for letter in texts if score(letter)] == [want][want == 'none':]
+
+
+NUMBERS = [('four', '4'), ('1,200', '1200'), ('twelve hundred', '1200'), ('twenty-one', '21'), ('Twenty one dogs.', '21 dogs'), ('one', '1'), ('one dog', '1 dog'), ('zero', '0'),
+    ('a hundred', '100'), ('one hundred and five', '105'), ('three thousand', '3,000'), ('-5', '−5'), ('12,345,678', '12345678'), ('about one hundred', 'about 100')]
+WORDS = [('the red one', 'red 1'), ('one of them', '1 of them'), ('no one', 'no 1'), ('second', '2'), ('twenty first', '20 first'), ('2 3', '23'), ('two three', '5'), ('1,2', '12'),
+    ('none', '0'), ('-5', '5'), ('forty', '14'), ('ten', '1')]
+
+
+def test_numbers_in_words_and_digits():
+    "Equal on both sides by the default rule"
+    for pairs, want in (NUMBERS, 1), (WORDS, 0):
+        for a, b in pairs:
+            for said, truth in (a, b), (b, a): assert score_answer(said, Record('1', None, 'How many?', [truth])) == want, (said, truth)
+    for text, _ in NUMBERS + WORDS: assert score_answer(text, Record('1', None, 'How many?', [text])) == 1

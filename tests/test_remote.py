@@ -150,7 +150,7 @@ CASES = [('busy, then well', [bad(429, 'slow down', Retry_After='0.02'), ok()], 
     ('strange wait', [bad(429, Retry_After='soon'), ok()], 'ok', 2), ('bad request', [bad(400, 'no')], 'error', 1), ('filtered', [bad(400, 'no', 'content_filter')], 'refused', 1),
     ('refused', [ok(None, refusal='I will not')], 'refused', 1), ('filtered at the end', [ok('re', end='content_filter')], 'refused', 1),
     ('torn', [(200, chat()[:30], {}, 0)], 'malformed', 1), ('page', [(200, b'<html></html>', {'Content-Type': 'text/html'}, 0)], 'malformed', 1),
-    ('nothing', [(200, b'', {}, 0)], 'malformed', 1), ('no text', [ok(None)], 'malformed', 1), ('spent', [ok('', end='length')], 'malformed', 1), ('spent on thoughts', [ok(None, end='length')], 'malformed', 1),
+    ('nothing', [(200, b'', {}, 0)], 'malformed', 1), ('no text', [ok(None)], 'malformed', 1), ('spent', [ok('', end='length')], 'malformed', 1), ('spent on thoughts', [ok(None, end='length')], 'malformed', 1), ('blank', [ok(' ')], 'malformed', 1), ('empty list', [ok([])], 'malformed', 1),
     ('list', [ok([dict(type='text', text='red')])], 'ok', 1),
     ('binary', [(200, os.urandom(50), {'Content-Type': 'application/octet-stream'}, 0)], 'malformed', 1), ('gzip', [(200, b'no gzip', {'Content-Encoding': 'gzip'}, 0)], 'malformed', 1),
     ('cut off', [(200, chat()[:20], {'Content-Length': '9999', 'Connection': 'close'}, 0), ok()], 'ok', 2), ('503 page', [(503, b'<html>', {'Content-Type': 'text/html'}, 0), ok()], 'ok', 2)]
@@ -321,11 +321,11 @@ FORMS = [lambda k: k, lambda k: f'Incorrect API key provided: {k[:12]}...', lamb
 
 
 def test_a_key_in_any_form(serve, monkeypatch, tmp_path, capsys):
-    "From a shell: a server that repeats the key, whole, shortened, as an address, in an error or as its answer: it is neither on the terminal nor in a file"
+    "From a shell: a server that repeats the key in an error, whole, shortened or as an address: it is neither on the terminal nor in a file"
     from carve_nb.cli.main import main
     key = 'sk-Q7f2/not+a=real-key-93'
     monkeypatch.setenv('CARVE_TEST_KEY', key)
-    far, seen = serve(*[play for form in FORMS for play in (bad(400, form(key)), ok(form(key)))], retries=0)
+    far, seen = serve(*[play for form in FORMS for play in (bad(400, form(key)), ok())], retries=0)
     assert main(['eval', 'scenes', '--n', str(2*len(FORMS)), '--methods', 'none', '--answer-by', f'{far.base_url}#m', '--answer-key', 'CARVE_TEST_KEY', '--out', str(tmp_path/'R'), '--quiet']) == 0
     said = capsys.readouterr()
     assert f'Images leave this machine: m at {far.host} answers' in said.err and len(seen) == 2*len(FORMS)
@@ -333,6 +333,13 @@ def test_a_key_in_any_form(serve, monkeypatch, tmp_path, capsys):
     pieces = [key[i:i+6] for i in range(len(key) - 5)] + ['%2B', '93 is bad']
     assert not [(p, t[max(0, t.index(p) - 40):][:90]) for t in texts for p in pieces if p in t]
     assert sum('***' in t for t in texts) >= 4
+
+
+def test_an_answer_is_never_masked(serve, monkeypatch):
+    "A word that has six letters in a row with the key is still the answer"
+    monkeypatch.setenv('CARVE_TEST_KEY', 'sk-elephant-orange-93')
+    far, _ = serve(ok('an orange elephant'), key_env='CARVE_TEST_KEY')
+    assert far.ask(Image.new('RGB', (8, 8)), 'What?') == 'an orange elephant'
 
 
 @pytest.mark.parametrize('url', ['http://user:S3CRET@host/v1#m', 'https://host/v1?key=S3CRET#m', 'https://S3CRET@host/v1#m', 'https://host/v1?key=S3CRET'])

@@ -53,7 +53,7 @@ class Record:
         self.id = str(self.id)
         self.kind = str(self.kind or '')
         truths = {True: ['yes', 'true'], False: ['no', 'false']}
-        answers = [truths[o] if isinstance(o, bool) else [str(o).strip()] for o in map(_whole, self.answers or ())]
+        answers = [truths[o] if isinstance(o, bool) else [str(o)] for o in map(_whole, self.answers or ())]
         self.answers = sum(answers, [])
         if self.choices is not None: self.choices = [str(_whole(o)) for o in self.choices]
 
@@ -146,7 +146,8 @@ def _read_answers(row, names) -> list: # of values: 1 and '1' are not the same w
         raise DataError(f'{name} {value[:80]!r} is a list in the place of one answer; name the column "answers".')
     values = [value] if single else _as_list(value, name)
     values = [_whole(o['answer'] if isinstance(o, dict) and 'answer' in o else o) for o in values]
-    return [o for o in values if o is not None and o == o and str(o).strip()]     # not of a gap
+    values = [o.strip() if isinstance(o, str) else o for o in values]
+    return [o for o in values if o not in (None, '') and o == o]     # not of a gap
 
 # %% ../../nbs/library/data/07_records.ipynb #a8cf564b
 def _read_box(box, corners) -> tuple: # (x0, y0, x1, y1)

@@ -27,9 +27,37 @@ def _plain_answer_text(text) -> str:
     words = [w for w in words if re.search(r'\w', w) or w == '-']    # of '-.5' the sign stands alone
     return ' '.join(w for w in words if w not in _ARTICLES) or ' '.join(words) or text.strip()
 
+_SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+eighteen nineteen""".split()
+_VALUES = dict(zip(_SMALL, range(20))) | dict(hundred=100, thousand=1000) | {
+    word: 10*i for i, word in enumerate('twenty thirty forty fifty sixty seventy eighty ninety'.split(), 2)}
+_ORDINALS = 'first second third fourth fifth sixth seventh eighth ninth'.split()
+
+def _number_words(text) -> str: # of a plain text
+    "Write number words as digits; ordinals stay, and *one* where it may be a pronoun: not first, or before *of*"
+    words = text.split()
+    out = [''] # a number that was read from words is an int
+    for i, (word, after) in enumerate(zip(words, [*words[1:], ''])):
+        n = _VALUES.get(word)
+        last = out[-1] if isinstance(out[-1], int) else 0
+        begun = last % 1000
+        pronoun = word == 'one' and (i and after not in ('hundred', 'thousand') or after == 'of')
+        if word == 'and' and last and last % 100 == 0 and after in _VALUES: continue
+        if n is None or after in _ORDINALS: out.append(word)
+        elif n == 100 and 0 < begun < 100: out[-1] += 99*begun
+        elif n == 1000 and 0 < last < 1000: out[-1] *= 1000
+        elif last and n < 100 and (last % 100 == 0 or 20 <= last % 100 and last % 10 == 0 < n < 10): out[-1] += n
+        else: out.append(word if pronoun else n)
+    return ' '.join(map(str, out[1:]))
+
+def _exact_text(text) -> str:
+    "A plain text with all numbers in digits, without commas between thousands"
+    joined = re.sub(r'(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])', lambda m: m[0].replace(',', ''), str(text))
+    return _number_words(_plain_answer_text(joined))
+
 def _exact_score(answer, record) -> float: # 0 or 1
     "Equal to an accepted answer"
-    return float(_plain_answer_text(answer) in map(_plain_answer_text, record.answers))
+    return float(_exact_text(answer) in map(_exact_text, record.answers))
 
 # %% ../../nbs/library/data/13_scoring.ipynb #075a4630
 def _named_pairs(text) -> set: # of (color, shape)
@@ -186,24 +214,38 @@ def _pick_text(answer, choices) -> str|None: # one of them
     return meant[0] if len(meant) == 1 else None
 
 # %% ../../nbs/library/data/13_scoring.ipynb #ee2e02cb
-_IN_A_WORD = r"[\w'+#]|-(?:\S|$)"       # what makes a capital part of a word
+_BEFORE = r"(?<![^\W案是为為选選择擇项項はが은는])(?<!['+])(?<!\w-)"     # what precedes a free letter
+_AFTER = r"(?![^\W选選项項是でだ입이번]|['+#]|-(?:\S|$))"
+_DENIED = (    # the letter as {0}: not A, A?, A is wrong
+    r"(?:(?i:\b(?:not|nicht|pas)\s+(?:(?:the|an|option|choice|answer|letter)\s+)*)|(?:不|并非)\w?\s*)\(?{0}(?!\w)"
+    r"|{0}\)?\s*(?:\?|では|じゃ|不|是?错|이? ?아니|(?i:is|ist|est) (?:not|wrong|incorrect|nicht|falsch|pas)\b|isn't)")
 
 def _pick_letter(answer, choices) -> str|None: # one of them
     """The option that an answer names by its letter: alone, before a sign, announced, in brackets, or as a free capital.
 
     Of several free capitals, the one that a sentence goes on about: 'the answer is B because', 'option B is correct'."""
-    text = answer.strip()
+    text = re.sub('[*`"“”]', '', unicodedata.normalize('NFKC', answer)).strip()
+    text = re.sub(r'[\[【「『]', '(', re.sub(r'[\]】」』]', ')', text))
     letters = LETTERS[:len(choices)]
-    def read(*forms): return next((m[1].upper() for form in forms if (m := re.match(form, text, re.S))), None)
+    either = letters + letters.lower()
+    def find(form): return list(dict.fromkeys(''.join(m.groups('')).upper() for m in re.finditer(form, text, re.M)))
+    def read(*forms): return next((o for form in forms for o in find(form)), None)
+    lone = rf"'?\(?([{either}])[).:,!。']*"
+    free = rf'([{letters}]){_AFTER}'
+    told = rf'(?: is)?[\s:]*(?:\(([{either}])\)|\(?{free}(?! [a-z])|([{letters.lower()}])(?=[).:,]*\s*$))'
+    option = r'(?i:(?<!not )(?:option|choice))'
+    both = rf'\)?\s*[,/&|]\s*\(?[{letters}]\)?[.\s]*\Z'     # two letters are no answer
     meant = read(
-        rf'\(?([{letters}{letters.lower()}])[).:,]*$', rf'\(?([{letters}])[).:](?:\s|$)',
-        rf'.*?(?:answer|option|choice)(?: is)?[\s:]*\(?([{letters}])\b(?!{_IN_A_WORD}| [a-z])')
-    named = set(re.findall(rf'\(([{letters}])\)', text))
-    if not named: named = set(re.findall(rf"(?<![\w'+])(?<!\w-)[{letters}](?!{_IN_A_WORD})", text))
-    if not meant and len(named) == 1 and not (named == {'A'} and re.search(r'\bA [a-z]', text)): meant, = named
+        rf'(?i:answer){told}(?!{both})', rf'\A{lone}\Z', rf'\A\(?([{letters}])[).:](?:\s(?!or\b)|\Z)')
+    if find(rf'\A{lone}$') == find(rf'^{lone}$'): meant = meant or read(rf'\A{lone}$')
+    spread = find(option + told) != find(rf'{option}(?: is)?[\s:]*\(?([{either}])\b')     # over several options
+    for form in [option + told]*(not spread) + [rf'\(([{letters}])\)|(?<![A-Za-z])\(([{letters.lower()}])\)', _BEFORE + free]:
+        named = find(form)
+        if meant or len(named) != 1 or re.search(_DENIED.format(named[0]), text): continue
+        if named != ['A'] or not re.search(r'\bA [a-z]', text): meant, = named
     meant = meant or read(
-        rf'.*?(?i:answer|option|choice) is:? \(?(?![AI] (?!because|since))([{letters}])\b(?!{_IN_A_WORD})',
-        rf'.*?(?i:answer|option|choice) \(?([{letters}])\)? is (?:the )?(?:correct|right|best)\b')
+        rf'(?i:answer|option|choice) is:? \(?(?![AI] (?!because|since)){free}',
+        rf'(?i:answer|option|choice) \(?([{letters}])\)? is (?:the )?(?:correct|right|best)\b')
     return meant and choices[letters.index(meant)]
 
 # %% ../../nbs/library/data/13_scoring.ipynb #cc3e44bc
@@ -237,7 +279,7 @@ class Rule:
 RULES = {r.name: r for r in (
     Rule(
         'exact', _exact_score,
-        'equal to an accepted answer: lower case, no articles, no punctuation but the sign of a number, + and #'),
+        'equal to an accepted answer: lower case, no articles, numbers in digits, no punctuation but a minus sign, + and #'),
     Rule('vqa', _vqa_score, 'the VQA evaluator since March 2021: ten people, each left out in turn'),
     Rule('vqa-2016', _vqa_2016_score, 'the VQA evaluator of 2016, which normalises the answer alone'),
     Rule('vqa-text', _text_score, 'the evaluator of TextVQA: the same average, both sides normalized in full'),

@@ -162,14 +162,18 @@ class Endpoint:
         if not reply.choices and getattr(reply, 'error', None):
             return 'error', f'an error in place of an answer: {reply.error}'[:200]
         choice = reply.choices[0]
-        text, refusal = choice.message.content, choice.message.refusal
+        said = choice.message
+        text, refusal = said.content, said.refusal
         if refusal or choice.finish_reason == 'content_filter':
             return 'refused', f'declined: {refusal or "content filter"}'[:200]
         if isinstance(text, list): text = ''.join(p['text'] for p in text if p.get('type') == 'text')
-        if choice.finish_reason == 'length' and not (text or '').strip():
-            return 'malformed', 'all tokens went before the answer began: give more max_new_tokens'
-        if isinstance(text, str): return 'ok', text.strip()
-        return 'malformed', f'the reply has no text (it ended with {choice.finish_reason!r})'
+        if isinstance(text, str) and text.strip(): return 'ok', text.strip()
+        thought = str(getattr(said, 'reasoning_content', None) or getattr(said, 'reasoning', None) or '')
+        held = f', but reasoning of {len(thought)} characters' if thought else ''
+        cure = 'all tokens went before the answer began: give more max_new_tokens'
+        if choice.finish_reason != 'length':
+            cure = 'see how the server parts reasoning from answers' if thought else 'ask again, or see the log of the server'
+        return 'malformed', f'the reply has no text{held} (it ended with {choice.finish_reason!r}); {cure}'
 
     def explain(self, e):
         "(status, reason) of an error of the client library; what it could not read is no chat completion"
@@ -209,7 +213,6 @@ class Endpoint:
         except CarveError: raise
         except Exception as e: status, text = self.explain(e)
         key = self.key() or ''
-        text = mask_key(text, key)
-        if status != 'ok': raise RemoteError(status, text.replace(key or '\0', '***'))     # also a key of few letters
+        if status != 'ok': raise RemoteError(status, mask_key(text, key).replace(key or '\0', '***'))     # of any length
         n = getattr(reply.usage, 'prompt_tokens', 0)
         return RemoteAnswer(text, [], math.nan, time.perf_counter() - start, n, changed=tuple(changed))
