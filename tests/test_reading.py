@@ -1,13 +1,15 @@
 "How a table is read and how an answer is read: files on disk, through `carve eval`, `load_benchmark` and `score_answer`"
 import csv, io, json, threading, warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
-import pytest
+import pytest, torch
 from PIL import Image
-from carve_nb import CarveError, load_benchmark
+from transformers import LogitsProcessor
+from carve_nb import VLM, CarveError, load_benchmark
 from carve_nb.cli.main import main
 from carve_nb.data.records import Record
 from carve_nb.data.scoring import score_answer
 from carve_nb.runs.store import read_run
+from recipes.tiny_models import make_tiny_checkpoint
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 
@@ -223,3 +225,55 @@ def test_numbers_in_words_and_digits():
         for a, b in pairs:
             for said, truth in (a, b), (b, a): assert score_answer(said, Record('1', None, 'How many?', [truth])) == want, (said, truth)
     for text, _ in NUMBERS + WORDS: assert score_answer(text, Record('1', None, 'How many?', [text])) == 1
+
+
+MARKED = [    # a text that says blue: before it, and after it
+    ('<|channel>thought\nIt is red? no<channel|>', ''), ('<|channel>thought\n<channel|>', ''), ('<|begin_of_box|>', '<|end_of_box|>'), ('<answer>', '</answer>'), ('The color is \\boxed{', '}.'),
+    ('<think>red?</think><answer><|begin_of_box|>', '<|end_of_box|></answer>'), ('<|channel|>analysis<|message|>red?<|end|><|start|>assistant<|channel|>final<|message|>', ''),
+    ('analysisIs it red? no.assistantfinal', '')]
+TOKENS = ['<|channel>', '<channel|>', '<|begin_of_box|>', '<|end_of_box|>', '<|channel|>', '<|message|>', '<|start|>', '<|end|>']
+
+
+def test_marks_around_an_answer(answerer, tmp_path):
+    "They are taken off before it is scored; the record keeps what was said. A thought that does not end is no answer"
+    said = {f'Which color has {i}?': before + 'blue' + after for i, (before, after) in enumerate(MARKED)}
+    said |= {'What is cut?': '<|channel>thought\nblue', 'Which is cut?': '<|channel|>analysis<|message|>blue<|end|>', 'Where is it?': '<answer>blue'}
+    folder = write_set(tmp_path/'set', [dict(question=k, answer='blue') for k in said])
+    lines = evaluate(folder, answerer(said), tmp_path/'R')
+    assert {k: (lines[k]['answer'], lines[k]['score']) for k in said} == {k: (v, float('cut' not in k)) for k, v in said.items()}
+
+
+@pytest.fixture(scope='module')
+def marking(tmp_path_factory):
+    "A tiny model whose marks are special tokens, and one that spells them"
+    models = [VLM.from_pretrained(make_tiny_checkpoint('llava', tmp_path_factory.mktemp('m'))) for _ in range(2)]
+    models[0].tokenizer.add_special_tokens(dict(additional_special_tokens=TOKENS))
+    models[0].model.resize_token_embeddings(len(models[0].tokenizer))
+    return models
+
+
+class Says(LogitsProcessor):
+    "Say these tokens, of which some are sure and the others have another beside them"
+    def __init__(self, ids, sure): self.plan = iter(zip(ids, sure))
+    def __call__(self, input_ids, scores):
+        token, sure = next(self.plan)
+        scores = torch.full_like(scores, -1e4)
+        if not sure: scores[:, token - 1] = -.01
+        scores[:, token] = 0
+        return scores
+
+
+@pytest.mark.parametrize('special', [True, False])
+@pytest.mark.parametrize('before, after', MARKED + [('', '')], ids=range(len(MARKED) + 1))
+def test_confidence_without_marks(before, after, special, marking):
+    "Only the tokens of the answer count; a sure answer after a doubtful thought is sure"
+    vlm = marking[not special]
+    ids = [vlm.tokenizer(text, add_special_tokens=False).input_ids for text in (before, 'blue', after)]
+    end = vlm.model.generation_config.eos_token_id
+    says = lambda sure: vlm.generate(
+        vlm.prompt(Image.new('RGB', (32, 32), 'blue'), 'Which color?'), 200,
+        logits_processor=[Says([*sum(ids, []), end], [s for s, part in zip(sure, ids) for _ in part] + [True])])
+    answer = says([False, True, False])
+    assert (str(answer), answer.finished) == (before + 'blue' + after, True)
+    assert answer.confidence > .99 and score_answer(answer, Record('1', None, '?', ['blue'])) == 1
+    assert says([True, False, True]).confidence < .7

@@ -8,6 +8,7 @@ __all__ = ['SWITCHES', 'ThreadState', 'Among', 'Answers', 'Model', 'Answer', 'mo
 
 # %% ../../nbs/library/models/07_model.ipynb #ea5b69db
 import contextlib, copy, gc, hashlib, math, re, threading, time, warnings, weakref
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np, torch
 from transformers import BatchFeature, LogitsProcessorList, ProcessorMixin
 from ..core.errors import CarveError, InsufficientMemoryError, PromptError, UnsupportedError, out_of_memory
 from ..core.image import ImageLike, open_image, image_key, to_raster
-from ..core.io import THOUGHT, TINY, open_thought
+from ..core.io import MARK, TINY, answer_span, open_thought
 from .batches import collate, in_batches
 from .families import FAMILIES, find_family
 from .image_tokens import (
@@ -379,15 +380,24 @@ class Model:
         "What was generated, up to the first end token; of a thought that the prompt opens its mark stands before it"
         ids, ends = ids.tolist(), eos if isinstance(eos, list) else [eos]
         ids = ids[:next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
-        logprob = sum(s.float().log_softmax(-1)[i].item() for s, i in zip(scores, ids)) if scores else math.nan
-        if scores and (math.isnan(logprob) or logprob == math.inf):
+        logs = [s.float().log_softmax(-1)[i].item() for s, i in zip(scores or (), ids)]
+        if not all(log < math.inf for log in logs):
             raise CarveError(f'The scores of the answer are not numbers, with the model in {self.dtype}. '
                              'Load the model in bfloat16 or float32.')
         finished, tok = bool(ids) and ids[-1] in ends, self.tokenizer
         text = tok.decode(ids, skip_special_tokens=True)
-        marked = any(THOUGHT.fullmatch(name or '') for name in tok.convert_ids_to_tokens(ids))
-        if marked and not THOUGHT.search(text): text = tok.decode(ids[:-1] if finished else ids)    # special tokens
-        return Answer(open_thought(prompt.text) + text.strip(), ids, logprob, seconds, len(prompt), finished)
+        lost = any(MARK.fullmatch(name) and name not in text for name in map(str, tok.convert_ids_to_tokens(ids)))
+        if lost: text = tok.decode(ids[:-1] if finished else ids)    # marks that are special tokens
+        opened = open_thought(prompt.text)
+        first, last = 0, len(ids)
+        if (span := answer_span(opened + text)) and span[0] < span[1] and span != (0, len(opened + text)):
+            long = lambda n: len(opened) + len(tok.decode(ids[:n], skip_special_tokens=not lost))
+            first = bisect_right(range(1, last), span[0], key=long)
+            last = bisect_left(range(1, last), span[1], key=long) + 1
+        logs = [log for i, log in enumerate(logs) if first <= i < last or finished and i == len(ids) - 1]
+        return Answer(
+            opened + text.strip(), ids, sum(logs) if scores else math.nan, seconds, len(prompt), finished,
+            len(ids) - len(logs) if scores else 0)
 
     def ask(self,
         images: ImageLike|list,
@@ -452,12 +462,13 @@ class Answer:
     "An answer, which prints and compares as its text"
     text: str            # the answer
     tokens: list         # [T] generated ids, the end token included
-    logprob: float       # sum of the tokens' log-probabilities
+    logprob: float       # sum of the tokens' log-probabilities, without those of `around`
     seconds: float = 0.  # wall time of the generation
     n_prompt: int = 0    # tokens of the prompt
     finished: bool = True    # ended with an end token? else it was cut, at the longest answer or by a rule of the caller
+    around: int = 0      # tokens of thoughts and of marks around what is scored
     @property
-    def confidence(self): return math.exp(self.logprob/max(len(self.tokens), 1))
+    def confidence(self): return math.exp(self.logprob/max(len(self.tokens) - self.around, 1))
     def __str__(self): return self.text
     def __eq__(self, other):
         if not isinstance(other, (str, Answer)): return NotImplemented
