@@ -1,12 +1,12 @@
 "How a table is read and how an answer is read: files on disk, through `carve eval`, `load_benchmark` and `score_answer`"
-import csv, io, json, threading, warnings
+import csv, io, json, threading, unicodedata, warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest, torch
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 from transformers import LogitsProcessor
-from carve_nb import VLM, CarveError, load_benchmark
+from carve_nb import VLM, CarveError, load_benchmark, open_image
 from carve_nb.cli.main import main
-from carve_nb.data.records import Record
+from carve_nb.data.records import Record, folder_images
 from carve_nb.data.scoring import score_answer
 from carve_nb.runs.store import read_run
 from recipes.tiny_models import make_tiny_checkpoint
@@ -277,3 +277,50 @@ def test_confidence_without_marks(before, after, special, marking):
     assert (str(answer), answer.finished) == (before + 'blue' + after, True)
     assert answer.confidence > .99 and score_answer(answer, Record('1', None, '?', ['blue'])) == 1
     assert says([True, False, True]).confidence < .7
+
+
+@pytest.mark.parametrize('file, named', [
+    (unicodedata.normalize('NFD', 'é.png'), 'é.png'), ('é.png', unicodedata.normalize('NFD', 'é.png')), ('é.png', unicodedata.normalize('NFD', 'é')), ('b.png', 'x\\b.png'),
+    ('x\\b.png', 'x\\b.png'), ('x\\b.png', 'x/b.png'), ('c.avif', 'c.avif'), ('d.jfif', 'd.jfif'), ('d.jpe', 'd'), ('d.JPE', 'd.JPE')])
+def test_names_of_files(file, named, tmp_path):
+    "As macOS and Windows write them, and endings of JPEG and AVIF"
+    Image.new('RGB', (20, 10), 'blue').save(tmp_path/file, dict(avif='AVIF', jfif='JPEG').get(file[-4:], 'JPEG' if 'jpe' in file.lower() else 'PNG'))
+    records, told = read_table(tmp_path, json.dumps([dict(image=named, question='What?', answer='red')]), 'q.json')
+    assert (records[0].open().size, told) == ((20, 10), '')
+    assert tmp_path/file in folder_images(tmp_path)
+
+
+def test_formats_that_are_not_read(tmp_path, monkeypatch, capsys):
+    "The format, not the file, is missing; and a file of the name is there"
+    (tmp_path/'a.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(40))
+    Image.new('RGB', (20, 10)).save(tmp_path/'b.avif')
+    rows = [dict(image=name, question='What?', answer='red') for name in ('b.avif', 'a.heic')]
+    records, told = read_table(tmp_path, json.dumps(rows), 'q.json')
+    assert '1 of 2 rows have no image' in told and 'a.heic is there, but its format is not read here; convert it to PNG or JPEG' in records[1].image.why
+    with pytest.warns(UserWarning, match='1 files such as a.heic are left out, as their format is not read here'): folder_images(tmp_path)
+    said = 'The installed Pillow does not read the format {}; the file may be intact. Convert it to PNG or JPEG'
+    assert main(['ask', str(tmp_path/'a.heic'), 'What is it?']) == 2 and said.format('HEIC') in ' '.join(capsys.readouterr().err.split())
+    monkeypatch.setattr(AvifImagePlugin, 'SUPPORTED', False)
+    with pytest.raises(CarveError, match=said.format('AVIF')): open_image(tmp_path/'b.avif')
+
+
+def test_boxes_of_turned_images(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (60, 40)).save(tmp_path/'t.jpg', exif=exif)
+    rows = [dict(image=name, question='What?', answer='red', box=[1, 2, 9, 9]) for name in ('t.jpg', 'a.png', 't.jpg')]
+    told = read_table(tmp_path, json.dumps(rows), 'q.json')[1]
+    assert told == 'q.json: boxes are read as pixels of the upright image; EXIF data turn 1 of 2 images with boxes.'
+    for row in rows: del row['box']
+    assert read_table(tmp_path, json.dumps(rows), 'q.json')[1] == ''
+
+
+def test_white_ink_on_transparent():
+    clear = Image.new('RGBA', (20, 20), (0, 0, 0, 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        open_image(clear)
+        clear.paste((0, 0, 0, 255), (5, 5, 9, 9))
+        open_image(clear)
+    clear.paste((255, 255, 255, 255), (5, 5, 9, 9))
+    with pytest.warns(UserWarning, match='what is drawn in white is lost'): open_image(clear)

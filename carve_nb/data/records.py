@@ -7,7 +7,7 @@ __all__ = ['FIELDS', 'FOLDER_FORMAT', 'ENDINGS', 'Record', 'Absent', 'read_boxes
            'folder_images', 'image_finder', 'choose_rows', 'check_ids', 'make_records', 'read_entries', 'image_key_of']
 
 # %% ../../nbs/library/data/07_records.ipynb #1f60c313
-import ast, base64, csv, html, io, json, re, warnings
+import ast, base64, csv, html, io, json, re, unicodedata, warnings
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -261,7 +261,8 @@ def make_record(row, number, background, fields=FIELDS, rule=None, option='{}. {
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000005
 ENDINGS = '.json', '.jsonl', '.csv', '.tsv', '.parquet', '.arrow'
-_IMAGE_ENDINGS = '.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff'
+_IMAGE_ENDINGS = '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.avif', '.bmp', '.gif', '.tif', '.tiff'
+_UNREAD_ENDINGS = '.heic', '.heif', '.jxl', '.jp2', '.svg'
 _LONG = 512 # letters; a longer text in the field of the image is the image, in base64
 
 def _image_of(value): # bytes, an image in base64, or a function; other values as they are
@@ -370,7 +371,11 @@ def read_rows(path) -> list: # of dicts
 # %% ../../nbs/library/data/07_records.ipynb #a873b186
 def folder_images(folder) -> list: # of paths
     "The images in a folder, at any depth"
-    if files := [p for p in sorted(Path(folder).rglob('*')) if p.suffix.lower() in _IMAGE_ENDINGS]: return files
+    files = sorted(Path(folder).rglob('*'))
+    if unread := [p.name for p in files if p.suffix.lower() in _UNREAD_ENDINGS]:
+        warnings.warn(f'{folder}: {len(unread)} files such as {unread[0]} are left out, as their format is not read here; '
+                      'convert them to PNG or JPEG.', stacklevel=3)
+    if files := [p for p in files if p.suffix.lower() in _IMAGE_ENDINGS]: return files
     raise CarveError(f'{folder} holds no images.')
 
 def _check_inside(path, folder): # the path
@@ -381,19 +386,25 @@ def _check_inside(path, folder): # the path
 def image_finder(folder, rows=()): # None: there are no files
     "Make a function: value of a row -> its image, or the one file below the folder with this name"
     files = {}
+    known = _IMAGE_ENDINGS + _UNREAD_ENDINGS
+    same = lambda text: unicodedata.normalize('NFC', text).replace('\\', '/')      # names of macOS and of Windows
     for p in sorted(Path(folder).rglob('*')) if folder else ():
-        for name in {p.name, p.stem} if p.suffix.lower() in _IMAGE_ENDINGS else (): files.setdefault(name, []).append(p)
+        names = {same(name).rpartition('/')[2] for name in (p.name, p.stem)} if p.suffix.lower() in known else ()
+        for name in names: files.setdefault(name, []).append(p)
     cells = {str(r['index']): r['image'] for r in rows if 'index' in r and len(str(r.get('image'))) > _LONG}
     ends = lambda path, part: f'/{path}'.endswith(f'/{part}')
-    forms = lambda path: (path.as_posix(), path.with_suffix('').as_posix())
+    forms = lambda path: (same(path.as_posix()), same(path.with_suffix('').as_posix()))
     def find(value):
         value = _image_of(cells.get(str(value), value))
         if not isinstance(value, (str, int)): return value
-        name = str(value).strip().removeprefix('./')
+        name = same(str(value).strip()).removeprefix('./')
         here = files.get(name.rpartition('/')[2], ())
         found = [p for p in here if any(ends(o, name) for o in forms(p))]
         found = found or [p for p in here if any(ends(name, o) for o in forms(p.relative_to(folder)))]
         if not found: raise MissingError(f'the image {name[:80]!r} is not in the folder of the set.')
+        read = [p for p in found if p.suffix.lower() in _IMAGE_ENDINGS]
+        if not read: raise MissingError(f'{found[0].name} is there, but its format is not read here; convert it to PNG or JPEG.')
+        found = read
         if len(found) == 1: return _check_inside(found[0], folder)
         examples = ', '.join(f'{p.parent.name}/{p.name}' for p in found[:2])
         raise DataError(f'the name {name!r} fits {len(found)} images ({examples}); name it with its folder.')
@@ -423,6 +434,14 @@ def _warn_of_options(name, records):
         f'which are not read as options, with the answer {first.answer[:80]!r}; give them as "choices", and the answer as the '
         'letter or the text of one.', stacklevel=5)
 
+def _warn_of_turned(name, records):
+    "Warn of boxes in images that their EXIF data turn"
+    from carve_nb.core.image import is_turned     # not before an image is wanted: help loads this module
+    paths = {r.image for r in records if r.boxes and isinstance(r.image, Path)}
+    if turned := sum(map(is_turned, paths)):
+        warnings.warn(f'{name}: boxes are read as pixels of the upright image; EXIF data turn {turned} of {len(paths)} images '
+                      'with boxes.', stacklevel=5)
+
 def make_records(rows, name, image, n=None, seed=None, allow_missing=True, fields=FIELDS, **kw) -> list:
     "The records of some rows of a set; `allow_missing`: some may lack an image or an answer"
     chosen = choose_rows(rows, n, seed)
@@ -439,6 +458,7 @@ def make_records(rows, name, image, n=None, seed=None, allow_missing=True, field
         if len(some) == len(records) or not allow_missing: raise DataError(f'{said}; {why}')
         warnings.warn(f'{said}; they are marked as such, and the run goes on.', stacklevel=4)
     if not kw.get('rule'): _warn_of_options(name, records)
+    _warn_of_turned(name, records)
     return check_ids(records, name)
 
 def read_entries(path, n=None, seed=None, allow_missing=False) -> list: # of `Record`s
