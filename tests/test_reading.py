@@ -1,6 +1,7 @@
 "How a table is read and how an answer is read: files on disk, through `carve eval`, `load_benchmark` and `score_answer`"
 import csv, io, json, threading, unicodedata, warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
+import numpy as np
 import pytest, torch
 from PIL import AvifImagePlugin, Image
 from transformers import LogitsProcessor
@@ -324,3 +325,27 @@ def test_white_ink_on_transparent():
         open_image(clear)
     clear.paste((255, 255, 255, 255), (5, 5, 9, 9))
     with pytest.warns(UserWarning, match='what is drawn in white is lost'): open_image(clear)
+
+
+def test_a_run_on_a_table_of_pandas(answerer, tmp_path):
+    "Lists, whole floats in a column with a gap, truth values, and options: the scores that a person would give"
+    pd = pytest.importorskip('pandas')
+    rows = [    # question, answers, choices, reply, score
+        ('How many dogs?', 4.0, None, 'Four.', 1), ('How many cats?', 1200.0, None, '1,200', 1), ('How many cows?', 4.0, None, '5', 0), ('How long is it?', 2.5, None, '2.5', 1)]
+    lists = [
+        ('What color is it?', np.array(['red', 'dark red']), None, 'Dark red', 1), ('What shade is it?', ['red', 'crimson'], None, 'crimson', 1),
+        ('What tint is it?', np.array(['red', 'dark red']), None, 'reddark red', 0), ('What is on it?', ['cup'], None, '<answer>A cup</answer>', 1)]
+    ways = [
+        ('Which one?', 'B', np.array(['red', 'blue']), 'Answer: B\nA is wrong.', 1), ('Which two?', 'B', ['red', 'blue'], 'Not A.', 0), ('Which three?', 'blue', ['red', 'blue'], '答案是B', 1),
+        ('Which four?\nOptions: A: red, B: blue', 'B', None, 'The answer is (b).', 1), ('Which five?\n[A] red\n[B] blue', 'A', None, 'blue', 0)]
+    truths = [('Is it red?', True, None, 'Yes, it is.', 0), ('Is it blue?', False, None, 'No.', 1), ('Is it big?', True, None, 'True', 1)]
+    for name, table, column in ('floats', rows, 'answer'), ('lists', lists, 'answers'), ('options', ways, 'answer'), ('truths', truths, 'answer'):
+        folder = tmp_path/name
+        folder.mkdir()
+        Image.new('RGB', (64, 64), 'red').save(folder/'a.png')
+        frame = pd.DataFrame([{'image': 'a.png', 'question': q, column: a, 'choices': c} for q, a, c, _, _ in table])
+        if name == 'floats': frame.loc[len(frame)] = ['a.png', 'What is not known?', float('nan'), None]
+        frame.to_csv(folder/'questions.csv', index=False)
+        said = {q.split('\n')[0]: reply for q, _, _, reply, _ in table} | {'What is not known?': '3'}
+        lines = evaluate(str(folder), answerer(said), tmp_path/f'R-{name}')
+        assert {k: lines[k]['score'] for k in said if k in lines and 'not known' not in k} == {q.split('\n')[0]: score for q, *_, score in table}, name
