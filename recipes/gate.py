@@ -21,7 +21,8 @@ from .baselines import keep
 # %% ../nbs/notes/second_look.ipynb #ea015b98
 PARTS = dict(   # name: split, first seed, questions of each kind
     calibration=('calibration', 943_000, dict(digit=80, exist=60)),
-    fresh=('heldout', 943_000, dict(exist=400, digit=200)))
+    fresh=('heldout', 943_000, dict(exist=400, digit=200)),
+    existence=('heldout', 1_140_000, dict(exist=1500)))
 
 def measure_gate(vlm, sample) -> dict: # a `Record`
     "How sure the model is of its plain answer; is that right, and the answer with the crop of `Lookup`; the seconds of both"
