@@ -592,7 +592,8 @@ def do_profile(loading,
     from tqdm import tqdm
     from carve_nb.method.profiles import find_profile, profile_path
     from carve_nb.studies.profile import (
-        add_thresholds, kind_questions, mixed_questions, profile_model, profile_questions, pointing_by_kind)
+        add_thresholds, kind_questions, measure_binding, mixed_questions, pointing_by_kind, profile_model, profile_questions)
+    from carve_nb.data.scenes import twin_records
     vlm = _open_model(loading)
     path = profile_path(vlm)
     if path.exists() and not force:
@@ -602,7 +603,9 @@ def do_profile(loading,
     asked = profile_questions(vlm, n, images)
     if images and not quiet: print_line('note', f'asked: {" ".join(dict.fromkeys(s.question for s in asked))}')
     profile = profile_model(vlm, asked, images.name if images else 'scenes of this package', over=over)
-    if not images: profile = pointing_by_kind(profile, vlm, over(kind_questions(n)))
+    if not images:
+        profile = pointing_by_kind(profile, vlm, over(kind_questions(n)))
+        profile = measure_binding(profile, vlm, over([r.opened() for r in twin_records(n, 'calibration')]))
     if auto: profile = add_thresholds(profile, vlm, mixed_questions(n, images), over)
     print(profile)
     rival = None if profile.sure else find_profile(vlm)     # a sure one also takes the place of a damaged file

@@ -55,7 +55,8 @@ class ModelProfile:
     signs: str = None   # with `norms`, what the weights keep when they are loaded in another type: see `rounding_key`
     norms: list = None
     sinks: list = None  # share of the questions whose peaks fall on one patch, and of their row's attention that lies there
-    kinds: dict = None  # kind of question -> [touch of the row in its layers, row that touches most, its layer, its touch]
+    kinds: dict = None  # kind of question -> [pointing of the row in its layers, row that points most, its layer, its pointing]
+    twins: list = None  # share of the questions among twins whose map points at the target: [mean, lower, upper]
     kind = 'model profile'  # of its file
 
     def use(self, vlm) -> list:
@@ -87,10 +88,10 @@ class ModelProfile:
             if made.query not in QUERIES: raise ValueError(f'no query is called {made.query!r}')
             rows = [*made.agreement.values(), *(made.pointing or {}).values()]
             whole = all(type(v) is int and v >= 0 for v in (made.n, *made.layers, *made.read))
-            measured = *rows, made.gain or [], made.sinks or []
+            measured = *rows, made.gain or [], made.sinks or [], made.twins or []
             finite = all(type(v) in (int, float) and math.isfinite(v) for some in measured for v in some)
             fits = {*made.layers} <= {*made.read} and {len(row) for row in rows} <= {len(made.read)}
-            ends = not made.gain or len(made.gain) == 3
+            ends = all(not interval or len(interval) == 3 for interval in (made.gain, made.twins))
             if not (whole and finite and fits and ends): raise ValueError('its layers and numbers do not fit together')
             made.about()     # which reads the rest
             return made
@@ -115,6 +116,13 @@ class ModelProfile:
     def sure(self) -> bool:
         "Whether ten images or more choose this row alone and again, by agreement, and it points at boxes above chance"
         return not self.doubts()
+
+    @property
+    def binds(self) -> str:
+        "Whether the map binds color to shape: among twins a map that follows the shape alone points at the target in a quarter"
+        if not self.twins: return 'not measured'
+        _, lo, hi = self.twins
+        return 'yes' if lo > .5 else 'no' if hi < .5 else 'not sure'
 
     def fields(self, name='carve') -> dict: # name: 'carve', 'auto' or 'lookup'
         "The fields that a sure profile gives a method; none where its row does not win, but lookup needs some row"
@@ -154,12 +162,13 @@ class ModelProfile:
         "What was chosen and what it is worth, in sentences"
         said = [f'chosen by agreement: row {self.query!r}, layers {self.layers}; chosen again in {self.again:.0%} of the draws']
         if self.pointing and (best := max(self.pointing, key=lambda row: max(self.pointing[row]))) != self.query:
-            said.append(f'by point at it would be row {best!r}')
+            said.append(f'by pointing it would be row {best!r}')
         if self.gain: said.append(f'pointing, over the last position in all layers: {_points(self.gain)}')
         if self.sinks:
             peaks, mass = self.sinks
             what = "a sink: lookup reads the row with baseline='others'" if peaks >= SINKS else 'no sink'
             said.append(f'{peaks:.0%} of the peaks fall on one patch, with {mass:.0%} of the attention on the image: {what}')
+        said.append(f'binds color to shape: {self.binds}' + (f'; among twins {_points(self.twins)}' if self.twins else ''))
         for kind, (own, row, layer, most) in (self.kinds or {}).items():
             said.append(f'questions of kind {kind!r}: pointing {own:.0%}; most by row {row!r} in layer {layer}: {most:.0%}')
         said.append(self.advice())

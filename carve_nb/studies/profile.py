@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['QUESTIONS', 'SHAPES', 'LABELS', 'LABEL_WORDS', 'CALIBRATION_GRID', 'row_maps', 'row_agreement', 'scene_questions',
            'image_questions', 'profile_questions', 'best_cell', 'Look', 'look_at', 'sink_figure', 'pointing_gain',
-           'profile_model', 'kind_questions', 'pointing_by_kind', 'word_sample', 'mixed_questions', 'collect_case',
-           'replay', 'kind_weights', 'score_rules', 'choose_thresholds', 'try_thresholds', 'add_thresholds']
+           'profile_model', 'kind_questions', 'pointing_by_kind', 'measure_binding', 'word_sample', 'mixed_questions',
+           'collect_case', 'replay', 'kind_weights', 'score_rules', 'choose_thresholds', 'try_thresholds',
+           'add_thresholds']
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000004
 import itertools
@@ -26,7 +27,7 @@ from ..core.stats import difference, mean_interval, rounded
 from ..data.datasets import load_benchmark
 from ..data.scoring import score_answer
 from ..data.records import Absent, Record, folder_images
-from ..data.scenes import make_scene, samples
+from ..data.scenes import make_scene, samples, twin_records
 from ..formulas.agreement import layer_agreement, rank_patches
 from ..method.auto import CarveAuto, map_evidence
 from ..method.profiles import short_name, QUERIES, ModelProfile, query_in
@@ -168,6 +169,12 @@ def pointing_by_kind(profile, vlm, samples) -> ModelProfile: # with boxes
         own = np.mean([s.pointing_of(cell) for s in of_kind]).round(4)
         kinds[kind] = [float(own), QUERIES[row], profile.read[at], float(pointing.max())]
     return replace(profile, kinds=kinds)
+
+def measure_binding(profile, vlm, samples) -> ModelProfile: # of `twin_records`
+    "The profile with its `twins`, measured on some questions"
+    cell = QUERIES.index(profile.query), [profile.read.index(layer) for layer in profile.layers]
+    looks = [look_at(vlm, [s])[0][0] for s in samples]
+    return replace(profile, twins=rounded(mean_interval([look.pointing_of(cell) for look in looks]), 4))
 
 # %% ../../nbs/library/studies/19_profile.ipynb #be56a1a1
 LABELS = dict(red=(190, 30, 45), blue=(30, 80, 200), green=(20, 120, 60), black=(15, 15, 15), purple=(120, 40, 150))
