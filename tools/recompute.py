@@ -155,6 +155,13 @@ def climb(kind=None, layer=False):
     if layer: return max(widening(t.assign(layer=v), 'layer') for v in layer_values(records, 'question', 'first').T)
     return widening(t[t.kind == kind], 'question')
 
+def among_twins(model, letter='T'):
+    "Share in % of the questions among twins whose map, by the query token and layers of agreement, points at the target (T), or at an object of its shape (S)"
+    records = map(json.loads, gzip.open(RESULTS/f'seeds/{model}.jsonl.gz', 'rt'))
+    own = json.loads((RESULTS/f'seeds/{model}.json').read_text())
+    twins = [r['maps'][own['query']] for r in records if '-twins-' in r['id']]
+    return 100*np.mean([[letters[own['read'].index(layer)] == letter for layer in own['layers']] for letters in twins])
+
 def narrowing():
     "Bits by which clutter narrows the contrasted map of carve-small at the last step: (mean, lower, upper)"
     from carve_nb.core.stats import paired_effect
