@@ -56,6 +56,10 @@ def equal(model, method, sink=0):
     found = record(f'equal/{model}-{sink:g}.json', 'methods')
     return 100*np.mean([*map(int, found[f'{method}:tokens=144:square=True:limit=1792']['right'])])
 
+def sunk(method): # with its fields, as in the file
+    "Right answers of `carve-small` under a sink"
+    return 100*np.mean([*map(int, record('equal/carve-small-0.3.json', 'methods')[method]['right'])])
+
 def boxed(method):
     "Of the variant that writes boxes"
     found = record('box-writer.json', 'methods')
@@ -161,6 +165,13 @@ def among_twins(model, letter='T'):
     own = json.loads((RESULTS/f'seeds/{model}.json').read_text())
     twins = [r['maps'][own['query']] for r in records if '-twins-' in r['id']]
     return 100*np.mean([[letters[own['read'].index(layer)] == letter for layer in own['layers']] for letters in twins])
+
+def existence():
+    "Points that `lookup` with its gate gains over carve-tiny alone on 1,500 questions for existence: (mean, lower, upper)"
+    from carve_nb.core.stats import difference
+    found = pd.DataFrame(map(json.loads, gzip.open(RESULTS/'gate'/'carve-tiny-existence.jsonl.gz', 'rt')))
+    gated = found.again.where(found.confidence <= .95, found.plain)
+    return tuple(100*v for v in difference(gated.to_numpy(), found.plain.to_numpy()))
 
 def narrowing():
     "Bits by which clutter narrows the contrasted map of carve-small at the last step: (mean, lower, upper)"
