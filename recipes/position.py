@@ -57,7 +57,7 @@ def measure_position(vlm, sample) -> dict:
 # %% ../nbs/notes/generalization.ipynb #fffd40ad
 CLUTTER_COLUMNS = 'T_c', 'C_c', 'objects', 'target_side'
 OUTCOMES = dict(
-    question="touch of the question's map", carve="pointing of CARVE's map", correct='right answer', lift='lift')
+    question="pointing of the question's map", carve="pointing of CARVE's map", correct='right answer', lift='lift')
 
 def place_table(records) -> pd.DataFrame: # of `measure_position`
     "A row for each question: places, clutter, outcomes"
