@@ -70,7 +70,7 @@ class ZoomEye(CropMethod):
     existence: str = 'Is there a {cue} in the last picture? Answer yes or no.' # words (ours)
     latent: str = 'Could a {cue} be found by zooming further into the last picture? Answer yes or no.' # words (ours)
     answering: str = '{question} Can this be answered from what is visible? Answer yes or no.' # words (ours)
-    smallest: int | None = limited(None, 8) # a part with smaller sides is a leaf, pixels; None: the tower's side, or 224 (source: 448)
+    smallest: int | None = limited(None, 8) # sides of a leaf are below, pixels; None: the tower's side, or 224 (source: 448)
     bias: float = limited(.6, 0, 1) # b (zoom_model_qwenvl.py; perform_zoom_eye.py: .2 where parts are shown alone)
     upper: float = limited(.6, -1, 1) # threshold (perform_zoom_eye.py: LLaVA; .95 Qwen2.5-VL, .2 InternVL)
     lower: float = limited(0., -1, 1) # where it gives up (perform_zoom_eye.py; -.2 InternVL)
