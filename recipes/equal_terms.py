@@ -50,7 +50,6 @@ ALWAYS = 'skip_above=1'   # asked again, however sure the plain answer
 CROPS = ('lookup', f'lookup:{ALWAYS}', f'lookup:{ALWAYS}:baseline=others', 'auto', 'pure-grad', 'fusion-crop', 'ask-box', f'row-vicrop:{ALWAYS}',
     f'row-laser:{ALWAYS}', 'random', 'center', 'oracle', *TUNED)
 UNLIKE = f'lookup:{ALWAYS}:tokens=None', 'paper', 'official'   # with crops of their own
-ZOOM = 'zoom-eye:existence=Is there a {cue}?:answering=Is there a {cue}?:bias=1.:root=False:final_images=crop:smallest=112' # in words that ours know
 ZOOM = 'zoom-eye:existence=Is there a {cue}?:answering=Is there a {cue}?:bias=1.:root=False:final_images=crop:smallest=112'   # in words that ours know
 START = dict(calibration=954_000, heldout=955_000)   # first seeds
 TRIED, ASKED = 60, 300   # questions about digits

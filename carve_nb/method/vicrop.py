@@ -75,10 +75,10 @@ def search_box(S, base): # base: base side, pixels of the image; -> (x0, y0, x1,
     return center_box(*window, S.size)
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #bfae4d7c
-def tower_side(vlm) -> int: # pixels
-    "The base side of the box search"
+def tower_side(vlm, otherwise=224) -> int: # pixels
+    "Return the side that the vision tower reads; `otherwise` where it takes any size"
     side = getattr(getattr(vlm.model.config, 'vision_config', None), 'image_size', None)
-    return int(np.min(side)) if side else 224
+    return int(np.min(side)) if side else otherwise
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #71c86ef4
 @dataclass(repr=False)
