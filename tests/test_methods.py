@@ -110,6 +110,26 @@ def test_hide_packs_several_pieces_alone():
         if pieces == 1: assert np.array_equal(r.crop.image, scene.image.crop(r.crop.box).resize(r.crop.image.size, Image.Resampling.LANCZOS))
 
 
+@pytest.mark.parametrize('family', FULL)
+def test_zoom_eye_shows_what_its_source_shows(load, family, monkeypatch):
+    "Beside a part is the image on the tower's side, 448 without one; a part keeps its pixels; a leaf is shown with 1.2 times that side (#57 B7)"
+    from carve_nb.method import zoom_eye
+    vlm, shown = load(family), []
+    side = getattr(vlm.model.config.vision_config, 'image_size', 448)
+    def small_corner(vlm, images, text):
+        "Stands in for the yes of a model: how small a part at the upper left is"
+        shown.append([o.size for o in images])
+        return 1 - images[-1].width/(5*side) if images[-1].getpixel((0, 0)) == (255, 255, 255) else -1.
+    monkeypatch.setattr(zoom_eye, 'yes_confidence', small_corner)
+    photo = Image.new('RGB', (5*side, 3*side))
+    photo.putpixel((0, 0), (255, 255, 255))
+    r = make_method('zoom-eye', upper=.75, max_new_tokens=2)(vlm, photo, QUESTION)
+    beside, leaf = (side, 3*side//5), int(1.2*side)
+    assert {sizes[0] for sizes in shown if len(sizes) > 1} == {beside}
+    assert shown[1][1] == (3*side, int(1.8*side)) and r.crop.box == (0, 0, leaf, leaf)     # a quarter of 2.5 by 1.5 sides; a leaf
+    assert r.crop.scale == 1 and [o.size for o in r.shown] == shown[-1] == [beside, (leaf, leaf)]
+
+
 def test_a_head_that_surges_without_the_image():
     "`vhr` counts its divergence as 0, whatever the sign of what the head gives"
     from carve_nb.method.vhr import head_divergence
