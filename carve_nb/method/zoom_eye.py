@@ -85,7 +85,7 @@ class ZoomEye(CropMethod):
     upper: float = limited(.6, -1, 1) # threshold (perform_zoom_eye.py: LLaVA; .95 Qwen2.5-VL, .2 InternVL)
     lower: float = limited(0., -1, 1) # where it gives up (perform_zoom_eye.py; -.2 InternVL)
     drops: tuple = (.1, .1, .2) # steps of the threshold (perform_zoom_eye.py; .05, .1, .2 Qwen2.5-VL)
-    crop: CropRule = CropRule(square=False, limit=1, tokens=None) # of a part: cut out and not enlarged (source)
+    crop: CropRule = CropRule(square=False, pad=0., limit=1, tokens=None) # of a part: cut out and not enlarged (source)
     root: bool = True # may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
     name, captures = 'zoom-eye', False
 
