@@ -166,10 +166,10 @@ def among_twins(model, letter='T'):
     twins = [r['maps'][own['query']] for r in records if '-twins-' in r['id']]
     return 100*np.mean([[letters[own['read'].index(layer)] == letter for layer in own['layers']] for letters in twins])
 
-def existence():
-    "Points that `lookup` with its gate gains over carve-tiny alone on 1,500 questions for existence: (mean, lower, upper)"
+def existence(model=T):
+    "Points that `lookup` with its gate gains over a model alone on 1,500 questions for existence: (mean, lower, upper)"
     from carve_nb.core.stats import difference
-    found = pd.DataFrame(map(json.loads, gzip.open(RESULTS/'gate'/'carve-tiny-existence.jsonl.gz', 'rt')))
+    found = pd.DataFrame(map(json.loads, gzip.open(RESULTS/'gate'/f'{model}-existence.jsonl.gz', 'rt')))
     gated = found.again.where(found.confidence <= .95, found.plain)
     return tuple(100*v for v in difference(gated.to_numpy(), found.plain.to_numpy()))
 
