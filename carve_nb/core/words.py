@@ -32,6 +32,9 @@ _ENGLISH = frozenset('''the this that these those were does did have with and fr
 why how many much'''.split())
 _FUNCTION_WORDS = _ENGLISH | frozenset('''a an is are was be do has can in on at of to for or by as it its image picture
 photo'''.split())
+# of the content words those that name no object
+_NO_NOUNS = frozenset('say says show shows read reads spell spells please here'.split())
+_PRONOUNS = frozenset('it they them he him she'.split())     # of an object that a sentence before names
 
 def _reads_english(words) -> bool: # in lower case
     "Whether a question is taken as English"
@@ -50,21 +53,40 @@ def find_word(tokens, word) -> list: # indices
     places = word_places(''.join(names), wanted) if wanted else []
     return [i for at in places for i in tokens_at(names, at, at + len(wanted))]
 
+def _content(found): # of `split_words`
+    return [(w, at) for w, at in found if is_word(w) and w not in _FUNCTION_WORDS]
+
+def _sentences(found) -> list: # of `split_words` -> of lists
+    "The sentences that have words, by the signs at their ends"
+    sentences = [[]]
+    for word, at in found:
+        sentences[-1].append((word, at))
+        if word[-1] in '.!?': sentences.append([])
+    return [s for s in sentences if any(is_word(word) for word, _ in s)]
+
+def _noun(found) -> list: # of `split_words` -> of the tokens of one word; empty where there are no content words
+    "The last content word up to the last sentence without a pronoun"
+    sentences = _sentences(found)
+    while sentences[1:] and not _PRONOUNS.isdisjoint(word for word, _ in sentences[-1]): sentences.pop()
+    words = _content(sum(sentences, [])) or _content(found)
+    nouns = [pair for pair in words if pair[0] not in _NO_NOUNS]
+    return [at for _, at in (nouns or words)[-1:]]
+
 # of a question: its last token (of the prompt), its last content word, its content words, all its tokens, its question mark
 QUERIES = 'last', 'noun', 'content', 'question', '?'
 
 def pick_words(tokens, query='question', otherwise='all') -> list: # indices
     """Return the tokens of the question that a query names: all of them ('question'), or those of some words.
 
-    'noun' is the last content word, whatever it is. If none is left: all of them or, with `otherwise='none'`, none;
-    a word that is named and does not stand in the question is an error or, with `otherwise='none'`, left out."""
+    'noun' is the last content word that is none of a few verbs, of the sentence before where the last one has a pronoun.
+    If none is left: all of them or, with `otherwise='none'`, none. A word that is named and does not stand in the
+    question is an error or, with `otherwise='none'`, left out."""
     everything = list(range(len(tokens)))
     found = split_words(tokens)
     if query == 'question': return everything
     if query in ('content', 'noun'):
-        keep = [at for w, at in found if is_word(w) and w not in _FUNCTION_WORDS]
+        keep = _noun(found) if query == 'noun' else [at for _, at in _content(found)]
         if not _reads_english([w for w, _ in found]): keep = []
-        if query == 'noun': keep = keep[-1:]
         return sum(keep, []) or (everything if otherwise == 'all' else [])
     places = {w: find_word(tokens, w) for w in ([query] if isinstance(query, str) else query)}
     missing = [w for w, at in places.items() if not at]
