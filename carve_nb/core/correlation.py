@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 from scipy import stats
 from .errors import StatisticsError
-from .stats import TAIL, Estimate, bootstrap_values, check_scores, expanded_ends, mean_interval
+from .stats import TAIL, Estimate, bootstrap_values, check_scores, expanded_ends, few_images, mean_interval
 
 # %% ../../nbs/library/core/05_correlation.ipynb #d3f3ea41
 def correlate(x, y) -> np.ndarray:
@@ -58,7 +58,7 @@ def spearman(
     n=2000, clusters=None,  # the image of each question; None: each has its own
     given=None,  # [m, k] covariates
 ) -> Estimate:
-    "Rank correlation, or that of what covariates leave unexplained, with its bootstrap interval"
+    "Return the rank correlation, or that of what covariates leave unexplained, with its bootstrap interval; none of `few_images`"
     x, y, given, images = _check_columns(dict(x=x, y=y), given, clusters)
     size, k = given.shape
     m = len(set(images))
@@ -76,13 +76,15 @@ def spearman(
     values = bootstrap_values(stat, columns, n, clusters=images)
     t = abs(value)*np.sqrt(df/max(1 - value*value, 1e-300))
     p = 2*stats.t.sf(t, df) if m == size else 2*stats.t.sf(abs(value)/np.nanstd(values), m - 1)
-    return Estimate(value, *expanded_ends(values, m), size, float(p))
+    few = few_images(np.unique(images, return_counts=True)[1])
+    ends = (np.nan, np.nan) if few else expanded_ends(values, m)
+    return Estimate(value, *ends, size, float(p), few=few)
 
 # %% ../../nbs/library/core/05_correlation.ipynb #53038e38
 _STEEPEST = 10 # log-odds per standard deviation; beyond it answers are as good as separated
 
 def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0 and 1; the rest as in `spearman`
-    "Change of the log-odds of y per standard deviation of x"
+    "Return the change of the log-odds of y per standard deviation of x; without interval where there are `few_images`"
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
@@ -107,10 +109,11 @@ def logistic(x, y, given=None, clusters=None) -> Estimate:    # y [m], between 0
         except PerfectSeparationWarning:
             raise StatisticsError(f'{m} answers are separated without an error: no odds.') from None
     slope = float(fit.params[-1])
-    lo, hi = fit.conf_int(2*TAIL)[-1]
+    few = few_images(np.unique(images, return_counts=True)[1])
+    lo, hi = (np.nan, np.nan) if few else fit.conf_int(2*TAIL)[-1]
     if abs(slope) > _STEEPEST:
         raise StatisticsError(f'Log-odds of {slope:.0f} per standard deviation: the answers are all but separated.')
-    return Estimate(slope, float(lo), float(hi), m, float(fit.pvalues[-1]))
+    return Estimate(slope, float(lo), float(hi), m, float(fit.pvalues[-1]), few=few)
 
 # %% ../../nbs/library/core/05_correlation.ipynb #39213e37
 def bin_means(x, y, bins=10, n=1000, clusters=None) -> tuple:    # [m] numbers; the image of each

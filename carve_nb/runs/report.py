@@ -49,6 +49,7 @@ def format_cell(row, key) -> str:
     if key in ('auroc', 'iou', 'calls'): return f'{value:.2f}'
     ends = dict(acc=('lo', 'hi'), gain=('gain_lo', 'gain_hi')).get(key, ())
     value, *ends = (format(100*row[k], '+.1f' if key == 'gain' else '.1f') for k in (key, *ends))
+    if 'nan' in ''.join(ends): ends = ['—']     # `few_images`
     return f'{value} [{", ".join(ends)}]' if ends else value
 
 # %% ../../nbs/library/runs/03_report.ipynb #ab874160
