@@ -633,10 +633,12 @@ def do_checkup(loading,
     accept_code: AcceptCode = False, quiet: Quiet = False):
     "Examine a model by images of this package: how small a thing it reads alone and with each second look, and what to use."
     make_folder(out)
-    from carve_nb.studies.checkup import code_to_use, explain_verdict, run_checkup
+    from carve_nb.studies.checkup import code_to_use, explain_binding, explain_mass, explain_verdict, run_checkup
     row = run_checkup(_open_model(loading), out, data, n, progress=not quiet, accept_code=accept_code)
     for kind, found in row['kinds'].items():
         print(f'{kind}: {explain_verdict(found)}')
         if code := code_to_use(row['reads'], found['use']): print(f'  use: {code}')
     for kind, why in row['skipped'].items(): print(f'{kind}: not asked. {why}')
+    print(f'binds color to shape: {explain_binding(row["eyes"])}')
+    print(f'attention mass on the image against its spread: {explain_mass(row["eyes"])}')
     print(f'written to {out}: checkup.html, row.json (nothing has left this machine; the file is yours to send)')

@@ -48,7 +48,8 @@ class ModelProfile:
     again: float     # how often the row is chosen again when as many images are drawn with replacement
     source: str      # of the images
     pointing: dict = None  # row -> [L] share of the questions with a box whose peak points at it
-    gain: list = None   # pointing over that of the last position in all layers, where others chose: [mean, lower, upper]
+    # pointing over that of the last position in all layers, where others chose: [mean, lower, upper]; None: untested
+    gain: list = None
     rules: dict = None  # thresholds of `CarveAuto` and their worth, from `add_thresholds`
     chance: float = None # pointing of a peak anywhere: the share of the patches that overlap a box, mean over questions
     dtype: str = None   # type of numbers of the weights, such as 'float32'
@@ -143,7 +144,7 @@ class ModelProfile:
         "What is suggested, in one sentence"
         make, rules = ENTRIES[name], self.rules
         if fields := self.fields(name):
-            return f'{"suggested" if self.gain else "by agreement, untested without boxes"}: {make(**fields)}'
+            return f'{"suggested" if self.gain else "by agreement, untested"}: {make(**fields)}'
         if name == 'auto' and rules['thresholds'] is None:
             why = 'No thresholds of auto keep to the cost that is allowed and harm no kind of question'
         elif name == 'auto': why = f'Other thresholds do no better ({_points(rules["gain"])})'

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['QUESTIONS', 'SHAPES', 'LABELS', 'LABEL_WORDS', 'CALIBRATION_GRID', 'row_maps', 'row_agreement', 'scene_questions',
            'image_questions', 'profile_questions', 'best_cell', 'Look', 'look_at', 'sink_figure', 'pointing_gain',
-           'profile_model', 'kind_questions', 'pointing_by_kind', 'measure_binding', 'word_sample', 'mixed_questions',
-           'collect_case', 'replay', 'kind_weights', 'score_rules', 'choose_thresholds', 'try_thresholds',
-           'add_thresholds']
+           'look_at_images', 'profile_looks', 'profile_model', 'kind_questions', 'pointing_by_kind', 'measure_binding',
+           'word_sample', 'mixed_questions', 'collect_case', 'replay', 'kind_weights', 'score_rules',
+           'choose_thresholds', 'try_thresholds', 'add_thresholds']
 
 # %% ../../nbs/library/studies/19_profile.ipynb #b2000004
 import itertools
@@ -116,32 +116,28 @@ def sink_figure(maps) -> list: # [Nv] of questions about different images, in re
     mass = np.mean([m[patch]/max(m.sum(), 1e-30) for m in maps if patch < len(m)])
     return rounded([np.mean(peaks == patch), mass], 4)
 
-def pointing_gain(scores, looks) -> list: # [n, R, L] agreement; with boxes; [mean, lower, upper]
-    "Pointing of the cell that the other half of the images chooses, over that of the last position in all layers"
+def pointing_gain(scores, looks) -> list|None: # [n, R, L] agreement; with boxes; [mean, lower, upper]
+    "Return the gain in pointing of the cell that the other half chooses over the last position; None of `few_images`"
     cells = [best_cell(scores[1 - half::2].mean(0)) for half in (0, 1)]
     mine = [s.pointing_of(cells[s.image % 2]) for s in looks]
     default = [s.pointing_of(0) for s in looks]
-    return rounded(difference(mine, default, clusters=[s.image for s in looks]))
+    gain = difference(mine, default, clusters=[s.image for s in looks])
+    return None if gain.few else rounded(gain)
 
-def profile_model(vlm: VLM, samples: Iterable,
-    source: str = 'scenes of this package',   # what the profile says that it was made from
-    draws: int = 500,                         # of the bootstrap
-    over: Callable = iter,
-) -> ModelProfile:
-    """The row and layers of a model by agreement; where boxes are known, also how often the peaks point at them.
-
-    `samples` have `image`, `question`, `image_key` and perhaps `box`; `over` goes over the images, such as a progress bar.
-    Raises `CarveError` if no image has two questions."""
+def look_at_images(vlm, samples, over=iter) -> tuple: # as in `profile_model`; `Look`s of all images, layers
+    "Read the maps of all questions about images that have two or more"
     by_image = groupby(samples, lambda s: s.image_key or str(s.image))
     images = [asked for asked in by_image.values() if len(asked) > 1]
     if not images: raise CarveError('No image has two questions: agreement compares what they see in one image.')
-    key, (signs, norms) = weights_key(vlm), rounding_key(vlm)    # an error before the images are read
-    scores, looks = [], []
-    for i, asked in enumerate(over(images)):
-        seen, read = look_at(vlm, asked, i)
-        scores.append(row_agreement(np.stack([s.maps for s in seen])))
-        looks += seen
-    scores, rng = np.array(scores), np.random.default_rng(0)
+    seen, read = zip(*(look_at(vlm, asked, i) for i, asked in enumerate(over(images))))
+    return sum(seen, []), read[0]
+
+def profile_looks(vlm, looks, read, source='scenes of this package', draws=500) -> ModelProfile: # of `look_at_images`
+    "Choose query token and layers from maps that were read; see `profile_model`"
+    key, (signs, norms) = weights_key(vlm), rounding_key(vlm)
+    images = groupby(looks, 'image')
+    scores = np.array([row_agreement(np.stack([s.maps for s in seen])) for seen in images.values()])
+    rng = np.random.default_rng(0)
     cell = row, at = best_cell(scores.mean(0))
     again = np.mean([best_cell(rng.choice(scores, len(scores)).mean(0))[0] == row for _ in range(draws)])
     def table(values): return {k: np.round(v, 4).tolist() for k, v in zip(QUERIES, values)}
@@ -153,6 +149,18 @@ def profile_model(vlm: VLM, samples: Iterable,
         gain=pointing_gain(scores, boxed) if boxed and len(images) > 1 else None,
         chance=round(np.mean([(patch_cover(s.raster, s.box) > 0).mean() for s in boxed]), 4) if boxed else None,
         sinks=sink_figure([s.maps[cell].mean(0).ravel() for s in looks]))
+
+def profile_model(vlm: VLM, samples: Iterable,
+    source: str = 'scenes of this package',   # what the profile says that it was made from
+    draws: int = 500,                         # of the bootstrap
+    over: Callable = iter,
+) -> ModelProfile:
+    """Choose the query token and layers of a model by agreement; where boxes are known, tell how often the peaks point at them.
+
+    `samples` have `image`, `question`, `image_key` and perhaps `box`; `over` goes over the images, such as a progress bar.
+    Raises `CarveError` if no image has two questions."""
+    weights_key(vlm)    # an error before the images are read
+    return profile_looks(vlm, *look_at_images(vlm, samples, over), source, draws)
 
 # %% ../../nbs/library/studies/19_profile.ipynb #0b7c7ef1
 def kind_questions(n=40) -> list: # of `Record`s
