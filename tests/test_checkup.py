@@ -1,7 +1,9 @@
 "`carve checkup` as a user starts it: through the shell, killed and taken up, with images of one's own, and on models of other families."
 import json, shutil, sqlite3, time
+from dataclasses import replace
 from pathlib import Path
 import pytest
+from markupsafe import escape
 from carve_nb.core.errors import CarveError, DataError
 from carve_nb.data.scenes import samples
 from carve_nb.runs.store import without
@@ -11,6 +13,7 @@ from processes import Carve, run
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 TIMED = 'seconds', 'records', 'digest'      # of a row: what differs from run to run
+STORED = Path(__file__).parents[1]/'nbs/results/models'
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +54,7 @@ def test_shell(tmp_path):
     told = run(*words)
     assert told.returncode == 0 and f'{6 - before} questions in 8 ways: about' in told.stderr and ' questions took ' in told.stderr
     assert told.stdout.count('not asked. This model does not know the words') == 2 and 'written to ' in told.stdout
+    assert 'binds color to shape: no; among twins the map points at the target in ' in told.stdout and 'n = 157 questions on 40 images' in told.stdout
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
     row = json.loads((tmp_path/'R'/'row.json').read_text())
     assert without(run_checkup(out=tmp_path/'whole', n=2, progress=False), TIMED) == without(row, TIMED)
@@ -93,6 +97,7 @@ def test_families(name, load, tmp_path, few):
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
     eyes = row['eyes']
     assert 'beside the token sequence' in eyes['eager'] if vlm.family.cross else eyes['eager'] < 1e-4
+    assert len(eyes['profile']['binding']['pointing']) == 3 and isinstance(eyes['profile']['mass'], str)
 
 
 def test_a_look_that_fails(tmp_path, few, monkeypatch):
@@ -104,7 +109,30 @@ def test_a_look_that_fails(tmp_path, few, monkeypatch):
     assert 'the scene is lost' in (tmp_path/'R'/'checkup.html').read_text()
 
 
-STORED = Path(__file__).parents[1]/'nbs/results/models'
+def test_binding_and_mass(tmp_path, few, monkeypatch):
+    "Three scenes carry no interval, and a model that lacks the words of the twins is not measured: row, page and terminal say why"
+    asked = [replace(r, question='What letter is on the red circle?') for r in checkup.twin_records(2)]
+    monkeypatch.setattr(checkup, 'twin_records', lambda n, split: asked)
+    row = run_checkup(out=tmp_path/'R', n=2, kinds=('exist',), progress=False)
+    why = [checkup.explain_binding(row['eyes']), checkup.explain_mass(row['eyes'])]
+    assert why[0] == "not measured. This model does not know the words 'letter'." and why[1].endswith('effective images: no interval below 10.')
+    assert all(str(escape(o)) in (tmp_path/'R'/'checkup.html').read_text() for o in why)
+    older = json.loads((STORED/'carve-small-sink/row.json').read_bytes())     # its weights are not here
+    assert checkup.explain_binding(older['eyes']) == checkup.explain_mass(older['eyes']) == f'not measured. {checkup.OLDER}'
+    assert checkup.OLDER in checkup.checkup_page(older)
+
+
+def test_sink(tmp_path, few, monkeypatch):
+    "Where the profile finds a sink both crop sizes are asked, compared and taken up, also on images of one's own; elsewhere one"
+    monkeypatch.setattr('carve_nb.studies.profile.sink_figure', lambda maps: [.5, .2])
+    how = dict(out=tmp_path/'R', n=3, kinds=('digit',), progress=False, data=own_folder(tmp_path/'F', True))
+    row = run_checkup(**how)
+    found, page = row['kinds']['digit'], (tmp_path/'R'/'checkup.html').read_text()
+    assert checkup.LARGE in found['gain'] and len(found['size']) == 3 and page.count('a large crop, not the small one') == 2
+    assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json') and run_checkup(**how) == row
+    monkeypatch.setattr('carve_nb.studies.profile.sink_figure', lambda maps: [.05, .2])
+    row = run_checkup(**how | dict(out=tmp_path/'S', data=None))
+    assert 'size' not in row['kinds']['digit'] and checkup.LARGE not in row['kinds']['digit']['gain']
 
 
 def test_few_questions(tmp_path, few):
