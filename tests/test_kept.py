@@ -310,31 +310,6 @@ def test_odd_questions_take_no_time(tmp_path, shell, question):
     assert status in (0, 1, 2) and 'Traceback' not in said and time.monotonic() - begun < 30, said
 
 
-def test_long_answers_are_compared_in_time():
-    "5,000 letters against 5,000 took half a minute; one that is far longer than the other is none of it"
-    import random, time
-    from carve_nb.data.records import Record
-    from carve_nb.data.scoring import edit_distance, score_answer
-    chance = random.Random(0)
-    text = lambda n: ''.join(chance.choices('abcd', k=n))
-    def plain(a, b):
-        "Levenshtein's distance as it is defined"
-        last = [*range(len(b) + 1)]
-        for i, x in enumerate(a, 1):
-            row = [i]
-            for j, y in enumerate(b): row.append(min(last[j + 1] + 1, row[j] + 1, last[j] + (x != y)))
-            last = row
-        return last[-1]
-    for _ in range(200):
-        a, b = text(chance.randrange(9)), text(chance.randrange(9))
-        assert edit_distance(a, b) == plain(a, b)
-    begun = time.monotonic()
-    long = text(5000)
-    assert score_answer(long[:2500] + 'x' + long[2500:], Record('a', None, '?', [long], rule='anls')) == pytest.approx(1 - 1/5001)
-    assert score_answer('a'*10**6, Record('a', None, '?', [long], rule='anls')) == 0
-    assert time.monotonic() - begun < 5
-
-
 @pytest.mark.case(44)
 @pytest.mark.parametrize('error', [RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."), MemoryError(), OSError(errno.ENOMEM, 'Cannot allocate memory'),
                                    torch.OutOfMemoryError('CUDA out of memory.')])

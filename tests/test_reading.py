@@ -157,7 +157,7 @@ def test_truth_values(name, text, tmp_path):
     assert [[score_answer(said, r) for said in ('Yes.', 'True', 'No', 'false')] for r in records] == [[1, 1, 0, 0], [0, 0, 1, 1]]
     assert ('only true and false, read as yes or true and no or false' in told) == name.endswith('csv')
     assert [score_answer(o, records[0], 'pope') for o in ('Yes', 'No')] == [1, 0]
-    options, _ = read_table(tmp_path/'options', 'image,question,A,B,answer\na.png,Is it?,True,False,False\n')
+    options, _ = read_table(tmp_path/'options', 'image,question,choices,answer\na.png,Is it?,True|False,False\n')
     assert (options[0].choices, options[0].answers) == (['True', 'False'], ['False'])
 
 
@@ -210,7 +210,7 @@ LETTERS = dict(
 def test_letters(want, said):
     "Announced in any case, alone on the first line, in any script; never one that is denied or in doubt"
     texts = dict(zip('ABCD', ('oak', 'elm', 'fir', 'yew')))
-    score = lambda letter: score_answer(said, Record('1', None, 'Which?', [texts[letter]], list(texts.values())), 'choice-letter')
+    score = lambda letter: score_answer(said, Record('1', None, 'Which?', [texts[letter]], list(texts.values())), 'choice')
     assert [letter for letter in texts if score(letter)] == [want][want == 'none':]
 
 

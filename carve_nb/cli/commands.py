@@ -57,6 +57,11 @@ def _parse_kinds(text) -> tuple: # of names
     "Kinds of question in one word"
     return tuple(choose(k, _KIND_NAMES, 'kind') for k in dict.fromkeys(text.split(',')))
 
+def _parse_names(text) -> dict: # field of a record -> column
+    "Names of columns in one word: question=text,image=file"
+    if all('=' in o for o in text.split(',')): return dict(o.split('=', 1) for o in text.split(','))
+    raise CarveError(f'{text!r} names no columns; write FIELD=COLUMN, such as question=text')
+
 def _parse_layers(text): # as the field `layers` of a method takes it
     "Layers in one word"
     if text in ('paper', 'all'): return text
@@ -459,6 +464,8 @@ def do_eval(
         'kinds of question, of scenes', read=_parse_kinds, among=_KIND_NAMES, metavar='K,K')] = None,
     split: Annotated[str|None, _SAMPLE('of the set (default: the usual one)', metavar='S')] = None,
     shuffle: Annotated[bool, _SAMPLE('choose the --n samples by chance, with --seed', '--shuffle')] = False,
+    names: Annotated[Any, _SAMPLE(
+        'of a folder: your names of columns, such as question=text', read=_parse_names, metavar='FIELD=COLUMN,...')] = None,
     rule: Annotated[str|None, _SAMPLE(
         'another score than the one of the set, such as vqa or contains', metavar='R')] = None,
     root: Annotated[Path|None, _SAMPLE(
@@ -491,7 +498,7 @@ def do_eval(
         raise CarveError('--workers, --gpus-per-worker and --ray-address go with --engine ray.')
     from carve_nb.data.datasets import load_benchmark
     out = out or Path('eval_out')/Path(os.path.abspath(data)).name
-    more = {k: v for k, v in dict(kinds=kinds, root=root).items() if v}
+    more = {k: v for k, v in dict(kinds=kinds, names=names, root=root).items() if v}
     samples = load_benchmark(data, n, split, seed if shuffle else None, rule, download, **more)   # before torch loads
     make_folder(out)
     from carve_nb.runs.report import write_report

@@ -17,7 +17,7 @@ from ..core.image import open_image
 from ..core.io import table_html, digest
 from ..core.text import SHORT_ANSWER
 from .records import (
-    FIELDS, FOLDER_FORMAT, check_ids, choose_rows, hub_rows, make_records, image_finder, read_entries)
+    FOLDER_FORMAT, check_ids, choose_rows, hub_rows, image_finder, make_records, read_entries, rename_columns)
 from .scenes import make_scene, scene_records, shares
 from .scoring import RULES
 
@@ -31,12 +31,11 @@ class Benchmark:
     split: str # theirs, the usual one
     rule: str|None # of `RULES`; None: by what a row has
     config: str|None = None
-    names: dict = field(default_factory=dict) # what a record needs -> the names of this set
+    names: dict = field(default_factory=dict) # field of a record -> column of this set
     suffix: str = SHORT_ANSWER # after each question
-    only: tuple = () # (column, value): these rows alone; of a column alone, `split` chooses among its values
+    only: dict = field(default_factory=dict) # column -> value: these rows alone
     images: tuple = () # (config, column, column there), where images are apart
     id: str = '' # made of several columns
-    option: str = '{}. {}' # letter, text
     license: str = ''
     note: str = '' # where the official evaluation differs
 
@@ -44,31 +43,22 @@ _COCO = 'images: COCO, Flickr terms'
 BENCHMARKS = {
     'textvqa': Benchmark('lmms-lab/textvqa', 'validation', 'vqa-text', license='CC BY 4.0; images: Open Images',
         note='No OCR tokens are given to the model.'),
-    'vstar': Benchmark('lmms-lab/vstar-bench', 'test', 'choice', suffix=_LETTER, option='({}) {}',
-        names=dict(question='text question', answers='label'), license='not stated (UNVERIFIED); images: SA-1B',
+    'vstar': Benchmark('lmms-lab/vstar-bench', 'test', 'choice', suffix=_LETTER, names=dict(question='text'),
+        license='not stated (UNVERIFIED); images: SA-1B',
         note='The own evaluator takes the likeliest option. True regions are in the files of the authors alone.'),
-    'pope': Benchmark('lmms-lab/POPE', 'test', 'pope', only=('category',), id='{category}-{question_id}',
-        license=f'MIT; {_COCO}'),
-    'aokvqa': Benchmark('HuggingFaceM4/A-OKVQA', 'validation', 'choice', suffix=_LETTER, names=dict(answers=''),
+    'pope': Benchmark('lmms-lab/POPE', 'test', 'pope', id='{category}-{question_id}', license=f'MIT; {_COCO}'),
+    'aokvqa': Benchmark('HuggingFaceM4/A-OKVQA', 'validation', 'choice', suffix=_LETTER,
         license=f'Apache 2.0 (UNVERIFIED); {_COCO}',
         note='The own evaluator demands the text of an option; a letter is what models are asked for.'),
-    'gqa': Benchmark('lmms-lab/GQA', 'testdev', 'exact', 'testdev_balanced_instructions', dict(answers='answer'),
+    'gqa': Benchmark('lmms-lab/GQA', 'testdev', 'exact', 'testdev_balanced_instructions', dict(answers=None),
         images=('testdev_balanced_images', 'imageId', 'id'), license='CC BY 4.0 (UNVERIFIED)',
         note='The own evaluator compares without dropping articles.'),
-    'docvqa': Benchmark('lmms-lab/DocVQA', 'validation', 'anls', 'DocVQA', dict(id='questionId'),
-        license='registration at rrc.cvc.uab.es'),
     'vqav2': Benchmark('lmms-lab/VQAv2', 'validation', 'vqa', names=dict(kind='answer_type'),
-        license=f'CC BY 4.0 (UNVERIFIED); {_COCO}'),
-    'okvqa': Benchmark('lmms-lab/OK-VQA', 'val2014', 'vqa', license=f'CC BY 4.0 (UNVERIFIED); {_COCO}'),
-    'vizwiz': Benchmark('lmms-lab/VizWiz-VQA', 'val', 'vqa', names=dict(kind='answer_type category'), suffix='When the '
-        f"provided information is insufficient, respond with 'Unanswerable'. {SHORT_ANSWER}",
-        license='CC BY 4.0 (UNVERIFIED)', note='The own evaluator is a fork of that of VQA (UNVERIFIED in detail).'),
-    'hrbench': Benchmark('DreamMr/HR-Bench', 'hrbench_4k', 'choice', 'hrbench_version_split', suffix=_LETTER,
-        license='Apache 2.0 (UNVERIFIED)', note='Each question is asked four times with its options turned. The own '
-        'evaluation asks a language model where neither letter nor text is found; here that is a miss.')}
+        license=f'CC BY 4.0 (UNVERIFIED); {_COCO}')}
 BENCHMARKS['aokvqa-direct'] = replace(
-    BENCHMARKS['aokvqa'], rule='vqa-simple', suffix=SHORT_ANSWER, names=dict(answers='direct_answers', choices='', right=''),
-    only=('difficult_direct_answer', False), note='The own evaluator compares without any normalization.')
+    BENCHMARKS['aokvqa'], rule='vqa-simple', suffix=SHORT_ANSWER, only=dict(difficult_direct_answer=False),
+    names=dict(answers='direct_answers', choices=None, correct_choice_idx=None),
+    note='The own evaluator compares without any normalization.')
 
 # %% ../../nbs/library/data/14_datasets.ipynb #623c4e44
 def _image_sum(image) -> str: # of a `Record`; '' where nothing can be read: its sample is marked when its turn comes
@@ -156,19 +146,16 @@ def _own_set(name, records, **about):
 
 def _hub_set(name, spec, n=None, seed=None, split=None, revision=None):
     "A set of the Hub, or a snapshot of it in a folder"
-    rows = hub_rows(name, spec.split if len(spec.only) == 1 else split or spec.split, spec.config, revision)
+    split = split or spec.split
+    rows = hub_rows(name, split, spec.config, revision, None if spec.only or seed is not None else n)
     if spec.images:
         config, key, other = spec.images
-        cells = {r[other]: r['image'] for r in hub_rows(name, spec.split, config, revision)}
+        cells = {r[other]: r['image'] for r in hub_rows(name, split, config, revision)}
         rows = [r | dict(image=cells.get(r.get(key))) for r in rows]
-    if spec.only and (wanted := spec.only[1:] or split and split.split('+')):
-        rows = [r for r in rows if r.get(spec.only[0]) in wanted]
-        if not rows: raise DataError(f'{name} has no rows whose {spec.only[0]} is {split!r}.')
+    rows = [r for r in rows if all(r.get(k) == v for k, v in spec.only.items())]
     if spec.id: rows = [r | dict(id=spec.id.format(**r)) for r in rows]
-    find = image_finder(None, rows)
-    fields = FIELDS | spec.names
-    records = make_records(rows, str(name), find, n, seed, fields=fields, rule=spec.rule, option=spec.option)
-    return _own_set(name, records, split=split or spec.split, hub=f'{spec.hub}@{revision or "main"}')
+    records = make_records(rows, str(name), image_finder(), n, seed, columns=rename_columns(spec.names), rule=spec.rule)
+    return _own_set(name, records, split=split, hub=f'{spec.hub}@{revision or "main"}')
 
 def _public_set(name, n, seed, download, root=None, **kw): # one of `BENCHMARKS`; split, revision
     "A public set, from a snapshot of its copy on the Hub, or from there"
@@ -191,14 +178,15 @@ def load_benchmark(
     seed: int|None = None,     # of a random choice; None: the first
     rule: str|None = None,     # another score for all of them
     download: bool = False,    # may the Hub be asked?
-    **kw    # of scenes: kinds, style; of named sets: root (a snapshot), revision; of the Hub: config, revision
+    **kw    # of scenes: kinds, style; of named sets: root (a snapshot), revision; of the Hub: config, revision, names; of a folder: names
 ) -> DataSet:
-    "Load a set of questions; nothing is fetched unasked"
+    "Load a set of questions; nothing is fetched unasked. `names`: field -> column of your own, as in dict(question='text')"
     known = isinstance(spec, str) and spec in BENCHMARKS
     loaded = isinstance(spec, DataSet)
     there = not loaded and Path(spec).expanduser().exists()
     hub = not (loaded or there) and download and str(spec).count('/') == 1
-    takes = 'kinds style split' if spec == 'scenes' else 'root revision split' if known else 'config revision split'*hub
+    own = 'config names revision split'*hub or 'names'*there
+    takes = 'kinds style split' if spec == 'scenes' else 'root revision split' if known else own
     if split: kw['split'] = split
     if unused := set(kw) - set(takes.split()):
         raise DataError(f'{", ".join(unused)} is not used for {spec}; leave it out.')
@@ -208,8 +196,10 @@ def load_benchmark(
     if loaded: data = replace(spec, records=[r for _, r in choose_rows(check_ids(spec.records, spec.name), n, seed)])
     elif spec == 'scenes': data = _scene_set(n, seed=seed, **kw)
     elif known: data = _public_set(spec, n, seed, download, **kw)
-    elif hub: data = _hub_set(str(spec), Benchmark(str(spec), 'test', None, kw.pop('config', None)), n, seed, **kw)
-    elif there: data = _own_set(spec, read_entries(spec, n, seed, True))
+    elif hub:
+        card = Benchmark(str(spec), 'test', None, kw.pop('config', None), kw.pop('names', None) or {})
+        data = _hub_set(str(spec), card, n, seed, **kw)
+    elif there: data = _own_set(spec, read_entries(spec, n, seed, True, **kw))
     else:
         names = 'scenes', *BENCHMARKS
         choose(str(spec), names, 'data set',

@@ -15,7 +15,7 @@ from .base import CropMethod
 from .external_crops import box_regions
 from .crop import CropRule
 from ..core.io import behind_thought
-from ..core.text import asked_part
+from ..core.options import asked_part
 from ..models.families import BOX_FORMS
 from ..models.prompts import unknown_note
 

@@ -10,7 +10,7 @@ import re
 from itertools import groupby
 import torch
 from ..core.io import behind_thought
-from ..core.text import asked_part
+from ..core.options import asked_part
 from ..core.words import read_words
 from ..models.prompts import unknown_note
 

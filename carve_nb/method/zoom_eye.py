@@ -16,7 +16,7 @@ from .crop import CropRule
 from .vicrop import tower_side
 from ..core.image import box_size, union_box
 from ..core.plotting import draw_boxes
-from ..core.text import asked_part
+from ..core.options import asked_part
 
 # %% ../../nbs/library/method/16_zoom_eye.ipynb #9e8f939d
 def quarters(box) -> list: # (x0, y0, x1, y1) pixels

@@ -22,7 +22,7 @@ from ..core.saliency import Saliency
 from ..core.stats import TESTS, difference, format_intervals, holm, mean_interval, paired_test
 from .store import FAILED, STORE, KeptRun, export_run, read_records, read_run
 from ..data.records import image_key_of
-from ..data.scoring import nearest, yes_or_no
+from ..data.published import yes_or_no
 
 # %% ../../nbs/library/runs/03_report.ipynb #8144ba99
 def markdown_table(rows) -> str: # lists of str, the head first
@@ -181,9 +181,8 @@ class Report:
     def rule_table(self) -> str: # Markdown
         "Where answers are scored as POPE does: a true yes is a positive; without a yes there is no precision, it is 0"
         table = [['method', 'precision, %', 'recall, %', 'f1, %', 'yes rate, %']]
-        decide = yes_or_no if self.protocol['data']['rule'] == 'pope' else nearest
         for m in self.lines:
-            pairs = [(decide(r['answer']) == 'yes', r['truth'].lower() == 'yes') for r in self.select(m, status='ok')]
+            pairs = [(yes_or_no(r['answer']) == 'yes', r['truth'].lower() == 'yes') for r in self.select(m, status='ok')]
             if not pairs: continue
             hits = sum(map(all, pairs))
             said, true = map(sum, zip(*pairs))
@@ -272,7 +271,7 @@ class Report:
         rows = self.rows()
         split = self.split_rows()
         page = [f'# {self.name}', '\n'.join(self.facts()), self.table()]
-        if 'pope' in rule: page.append(f'By the rule of the set ({one_line(rule)}):\n\n{self.rule_table()}')
+        if rule == 'pope': page.append(f'By the rule of the set ({one_line(rule)}):\n\n{self.rule_table()}')
         page += [f'**{one_line(k or "other")}**\n\n{self.table(k, by_kind)}' for k, by_kind in split.items()]
         shown = [r for table in (rows, *split.values()) for r in table.values()]
         page.append('\n'.join(f'- {text}' for k, text in ABOUT.items() if any(r.get(k) is not None for r in shown)))
