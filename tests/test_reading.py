@@ -101,6 +101,38 @@ def read_table(folder, text, name='questions.csv'): # records, warnings
         return load_benchmark(str(folder)).records, ' '.join(str(w.message) for w in found)
 
 
+def test_columns_of_other_names(answerer, tmp_path, capsys):
+    "A column is named once, in Python and in the shell; without the name the refusal says how"
+    rows = [dict(img='a.png', prompt='What is it?', gold=['cup', 'mug']), dict(img='a.png', prompt='What else?', gold='cat')]
+    folder = write_set(tmp_path/'set', rows)
+    (tmp_path/'set'/'questions.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    names = dict(image='img', question='prompt', answers='gold')
+    assert [(r.question, r.answers, r.image.name) for r in load_benchmark(folder, names=names)] == [('What is it?', ['cup', 'mug'], 'a.png'), ('What else?', ['cat'], 'a.png')]
+    lines = evaluate(folder, answerer({'What is it?': 'mug', 'What else?': 'dog'}), tmp_path/'R', '--names', 'image=img,question=prompt,answers=gold')
+    assert [lines[row['prompt']]['score'] for row in rows] == [1, 0]
+    for words, said in (((), "no question: the row has img, prompt, gold; one of question, text is wanted"), (('--names', 'questoin=prompt'), 'perhaps question'), (('--names', 'prompt'), 'write FIELD=COLUMN')):
+        assert main(['eval', folder, '--out', str(tmp_path/'none'), '--quiet', *words]) == 2
+        assert said in ' '.join(capsys.readouterr().err.replace('│', ' ').split())
+
+
+@pytest.mark.parametrize('name', ['q.csv', 'q.jsonl'])
+def test_reading_stops_at_n(name, tmp_path):
+    "What follows is not looked at, and takes no memory: of a table of 25 MB less than 5"
+    import tracemalloc
+    row = 'a.png,What is it?,red\n' if name == 'q.csv' else json.dumps(dict(image='a.png', question='What is it?', answer='red')) + '\n'
+    Image.new('RGB', (64, 64), 'red').save(tmp_path/'a.png')
+    with open(tmp_path/name, 'w') as f:
+        f.write(('image,question,answer\n' if name == 'q.csv' else '') + row*2)
+        f.write('torn,"\n' if name == 'q.csv' else '{\n')
+        f.write(row*(25_000_000//len(row)))
+    load_benchmark(tmp_path, 1)       # imports
+    tracemalloc.start()
+    try:
+        assert len(load_benchmark(tmp_path, 2)) == 2 and tracemalloc.get_traced_memory()[1] < 5e6
+    finally: tracemalloc.stop()
+    with pytest.raises(CarveError, match='cannot be read'): load_benchmark(tmp_path, 3)
+
+
 PRINTED = {
     "['2' 'two']": ['2', 'two'], "['2', 'two']": ['2', 'two'], '["2", "two"]': ['2', 'two'], "['a'\n \"it's\"\n 'c d']": ['a', "it's", 'c d'],
     "array(['2', 'two'], dtype=object)": ['2', 'two'], "[np.str_('2'), np.str_('two')]": ['2', 'two'], "('2', 'two')": ['2', 'two'],

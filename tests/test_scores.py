@@ -24,6 +24,43 @@ def test_vqa_normalizes_where_people_differ():
     assert [score(o, ['the cat']*9 + ['dog']) for o in ('the cat', 'A cat!')] == [1, 1]
 
 
+# answer; one of ten people's answers, how many gave it, the answer of the others; scores of the official evaluators:
+# GT-Vision-Lab/VQA a013f004 (vqaEval.py), facebookresearch/mmf 2dc099af (m4c_evaluators.py)
+OFFICIAL = [
+    ("yes coke 's", "yes Coke A's", 2, "don't", 0.0, 0.6),
+    ('red,', 'red,', 5, 'no 3.5', 1.0, 1.0),
+    ('red, 3.5 St.', 'red, 3.5 St.', 3, '(left) an', 0.9, 0.9),
+    ('t-shirt', 't-shirt', 10, '(left) 5 1,000', 1.0, 1.0),
+    ("can't", 'cant', 10, '\\ 3.5', 0.0, 1.0),
+    ("'twas", 'twas the', 10, 'pepsi _', 0.0, 1.0),
+    ('yes ok?', 'yes ok?', 1, '3.5 twas', 0.3, 0.3),
+    ('Coke 3.5', 'Coke 3.5', 9, '/ pepsi coca-cola', 1.0, 1.0),
+    ("'twas 's what 's", "twas A's what's", 10, '_ no', 0.0, 1.0),
+    ('1,000', '1,000', 10, '/ 3.5 blue!', 1.0, 1.0),
+    ('_', '_', 5, "what's", 1.0, 1.0),
+    ("'twas", 'twas', 10, 'U.S.', 0.0, 1.0),
+    ('_', '_', 9, '(left) dont ok?', 1.0, 1.0),
+    ('couldntve', 'couldntve', 9, "5 St. it's", 1.0, 1.0),
+    ('a couldntve dont', 'a couldntve dont', 2, 'x_y \\', 0.6, 0.6),
+    ('couldntve ; ;', 'couldntve ; ;', 3, '$5', 0.9, 0.9),
+    ('1,000 yes', '1,000 yes', 5, '(left) $5 yes', 1.0, 1.0),
+    ('$5 ok?', '$5 ok?', 1, '5', 0.3, 0.3),
+    ("coca-cola ok? A's", "coca-cola ok? A's", 3, "don't", 0.9, 0.9),
+    ("it 's", "it's the a", 10, "_ don't", 0.0, 1.0),
+    ('st', '\\ St. a', 10, '; x_y', 0.0, 1.0),
+    (';', ';', 2, 'ok? 5 (left)', 0.6, 0.6),
+    ('blue no 10', 'blue! no ten', 3, 'an', 0.9, 0.9),
+    ('$5 2', '$5 two', 2, 'cant', 0.6, 0.6),
+]
+
+
+@pytest.mark.parametrize('answer, one, n, other, vqa, text', OFFICIAL)
+def test_vqa_as_published(answer, one, n, other, vqa, text):
+    from carve_nb.data.scoring import score_answer
+    record = Record('1', None, '?', [one]*n + [other]*(10 - n))
+    assert [score_answer(answer, record, r) for r in ('vqa', 'vqa-text')] == pytest.approx([vqa, text])
+
+
 def test_holm():
     multipletests = pytest.importorskip('statsmodels.stats.multitest').multipletests
     rng = np.random.default_rng(5)

@@ -59,7 +59,8 @@ def _parse_kinds(text) -> tuple: # of names
 
 def _parse_names(text) -> dict: # field of a record -> column
     "Names of columns in one word: question=text,image=file"
-    if all('=' in o for o in text.split(',')): return dict(o.split('=', 1) for o in text.split(','))
+    pairs = [o.partition('=') for o in text.split(',')]
+    if all(name and sign for name, sign, _ in pairs): return {name: column or None for name, _, column in pairs}
     raise CarveError(f'{text!r} names no columns; write FIELD=COLUMN, such as question=text')
 
 def _parse_layers(text): # as the field `layers` of a method takes it

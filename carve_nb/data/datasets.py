@@ -7,7 +7,6 @@ __all__ = ['BENCHMARKS', 'ASKED', 'Benchmark', 'DataSet', 'sample_keys', 'load_b
 
 # %% ../../nbs/library/data/14_datasets.ipynb #7f8ff47e
 import hashlib, os, warnings
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -94,15 +93,9 @@ class DataSet:
         return f'DataSet({self.name}: {len(self)} questions, rule {self.rule!r}, key {self.key()})'
 
     def _repr_html_(self):
-        kinds = Counter(r.kind for r in self.records if r.kind)
-        facts = {
-            'questions': len(self), 'kinds': ', '.join(f'{k} {n}' for k, n in kinds.items()),
-            'after each': self.suffix or 'nothing', 'rule': self.rule,
-            'longest answer': f'{self.max_new_tokens} tokens',
-            'true regions': sum(r.boxes is not None for r in self.records), 'key': self.key(), **self.about}
-        rows = [(k, v) for k, v in facts.items() if v]
-        rows += [('for example', f'{r.question} → {r.answer}') for r in self.records[:2]]
-        return table_html(rows, [self.name, ''])
+        facts = dict(questions=len(self), suffix=self.suffix, rule=self.rule, key=self.key(), **self.about)
+        rows = [*facts.items(), *(('for example', f'{r.question} → {r.answer}') for r in self.records[:2])]
+        return table_html([(k, v) for k, v in rows if v], [self.name, ''])
 
 ASKED = 'question', 'answers', 'choices', 'boxes', 'kind', 'rule', 'short_question'
 

@@ -353,29 +353,29 @@ def _check_inside(path, folder): # the path
     raise DataError(f'{path} is a link that leads out of the folder of the set; put the file itself there.')
 
 def image_finder(folder=None): # None: there are no files
-    "Make a function: value of a row -> its image, or the one file below the folder with this name"
-    files = {}
-    known = _IMAGE_ENDINGS + _UNREAD_ENDINGS
+    "Make a function: cell -> its image, or the one file below the folder with this name or path"
     same = lambda text: unicodedata.normalize('NFC', text).replace('\\', '/')      # names of macOS and of Windows
+    ends = lambda name: [name] + [name[m.end():] for m in re.finditer('/', name)]
+    paths = {} # below the folder, with and without ending -> files
+    parts = {} # ends of these
     for p in sorted(Path(folder).rglob('*')) if folder else ():
-        names = {same(name).rpartition('/')[2] for name in (p.name, p.stem)} if p.suffix.lower() in known else ()
-        for name in names: files.setdefault(name, []).append(p)
-    ends = lambda path, part: f'/{path}'.endswith(f'/{part}')
-    forms = lambda path: (same(path.as_posix()), same(path.with_suffix('').as_posix()))
+        if p.suffix.lower() not in _IMAGE_ENDINGS + _UNREAD_ENDINGS: continue
+        path = p.relative_to(folder)
+        for form in {same(path.as_posix()), same(path.with_suffix('').as_posix())}:
+            paths.setdefault(form, []).append(p)
+            for part in ends(form): parts.setdefault(part, []).append(p)
     def find(value):
         if not isinstance(value, (str, int)): return value
         name = same(str(value).strip()).removeprefix('./')
-        here = files.get(name.rpartition('/')[2], ())
-        found = [p for p in here if any(ends(o, name) for o in forms(p))]
-        found = found or [p for p in here if any(ends(name, o) for o in forms(p.relative_to(folder)))]
+        found = parts.get(name) or sum((paths.get(part, []) for part in ends(name)), [])
         if not found: raise MissingError(f'the image {name[:80]!r} is not in the folder of the set.')
         read = [p for p in found if p.suffix.lower() in _IMAGE_ENDINGS]
         if not read: raise MissingError(f'{found[0].name} is there, but its format is not read here; convert it to PNG or JPEG.')
-        found = read
-        if len(found) == 1: return _check_inside(found[0], folder)
-        examples = ', '.join(f'{p.parent.name}/{p.name}' for p in found[:2])
-        raise DataError(f'the name {name!r} fits {len(found)} images ({examples}); name it with its folder.')
+        if len(read) == 1: return _check_inside(read[0], folder)
+        examples = ', '.join(f'{p.parent.name}/{p.name}' for p in read[:2])
+        raise DataError(f'the name {name!r} fits {len(read)} images ({examples}); name it with its folder.')
     return find
+
 
 # %% ../../nbs/library/data/07_records.ipynb #93fb7bdb
 def choose_rows(rows, n=None, seed=None) -> list: # of (number from 1, row)
