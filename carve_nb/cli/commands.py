@@ -466,7 +466,7 @@ def do_eval(
     split: Annotated[str|None, _SAMPLE('of the set (default: the usual one)', metavar='S')] = None,
     shuffle: Annotated[bool, _SAMPLE('choose the --n samples by chance, with --seed', '--shuffle')] = False,
     names: Annotated[Any, _SAMPLE(
-        'of a folder: your names of columns, such as question=text', read=_parse_names, metavar='FIELD=COLUMN,...')] = None,
+        'names of columns in your folder, such as question=text', read=_parse_names, metavar='F=C,F=C')] = None,
     rule: Annotated[str|None, _SAMPLE(
         'another score than the one of the set, such as vqa or contains', metavar='R')] = None,
     root: Annotated[Path|None, _SAMPLE(

@@ -68,7 +68,7 @@ def asked_part(text) -> str:
 
 # %% ../../nbs/library/core/09_options.ipynb #0910e007
 def right_option(value, choices, lettered=False, by_index=False) -> str:
-    "Return the option that an answer names by its text or letter, or its index from 0; `lettered`: letters go before texts"
+    "Return the option that an answer names by text, letter or index from 0; `lettered`: letters go before texts"
     text = str(value).strip()
     if by_index and re.fullmatch(r'-?\d{1,9}(\.0)?', text): meant = dict(enumerate(choices)).get(int(float(text)))
     else:

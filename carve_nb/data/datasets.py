@@ -171,9 +171,9 @@ def load_benchmark(
     seed: int|None = None,     # of a random choice; None: the first
     rule: str|None = None,     # another score for all of them
     download: bool = False,    # may the Hub be asked?
-    **kw    # of scenes: kinds, style; of named sets: root (a snapshot), revision; of the Hub: config, revision, names; of a folder: names
+    **kw    # of scenes: kinds, style; named sets: root (a snapshot), revision; the Hub: config, revision, names; folders: names
 ) -> DataSet:
-    "Load a set of questions; nothing is fetched unasked. `names`: field -> column of your own, as in dict(question='text')"
+    "Load a set of questions; nothing is fetched unasked. `names`: dict(question='text') for columns of other names"
     known = isinstance(spec, str) and spec in BENCHMARKS
     loaded = isinstance(spec, DataSet)
     there = not loaded and Path(spec).expanduser().exists()

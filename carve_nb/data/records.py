@@ -108,8 +108,8 @@ FOLDER_FORMAT = (
 
 def rename_columns(names=None) -> dict: # of `COLUMNS`
     "Return the columns of each field, with other names for some: dict(question='text'); None: the field is not read"
-    own = {choose(k, COLUMNS, 'field of a record'): () if name is None else (name,) for k, name in (names or {}).items()}
-    return COLUMNS | own
+    for k in names or (): choose(k, COLUMNS, 'field of a record')
+    return COLUMNS | {k: () if name is None else (name,) for k, name in (names or {}).items()}
 
 # %% ../../nbs/library/data/07_records.ipynb #d0000003
 def _find_cell(row, names) -> tuple: # name, value
@@ -144,7 +144,7 @@ def _as_list(name, value) -> list:
     if isinstance(value, str): return value.split('|')
     return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
-def _read_answers(answers, answer) -> list: # two cells (name, value); of values: 1 and '1' differ where there are options
+def _read_answers(answers, answer) -> list: # of two cells (name, value); 1 and '1' differ where there are options
     "Return the accepted answers of a row; a text in the column of one answer is one"
     name, value = answers if answers[0] else answer
     single = isinstance(value, str) and not answers[0]
@@ -182,14 +182,16 @@ def _read_choices(name, value) -> list: # of str; []: an open question
     "Return the options of a row"
     options = [str(_whole(o)).strip() for o in _as_list(name, value)]
     if options in ([], ['']): return []
-    if len(options) == 1: raise DataError(f'the options {options[0][:80]!r} are not several: write a list, or texts with | between them.')
+    if len(options) == 1:
+        raise DataError(f'the options {options[0][:80]!r} are not several: write a list, or texts with | between them.')
     if len(options) > 26: raise DataError(f'{len(options)} options; letters A to Z name 26 at most.')
     return options
 
 # %% ../../nbs/library/data/07_records.ipynb #17ad53eb
 def _lacking(field, row, columns):
-    return (f'no {field}: the row has {", ".join(map(str, row)) or "nothing"}; one of {", ".join(columns[field])} is wanted, or the '
-            f"name of your column: names=dict({field}='...') (--names {field}=...).")
+    there = ', '.join(map(str, row)) or 'nothing'
+    return (f'no {field}: the row has {there}; one of {", ".join(columns[field])} is wanted, or the name of your column: '
+            f"names=dict({field}='...') (--names {field}=...).")
 
 def make_record(row, number, find_image, columns=COLUMNS, rule=None) -> Record:
     "Return the record of a row; `find_image`: a cell -> its image; `rule` None: chosen by what the row has"
@@ -197,7 +199,8 @@ def make_record(row, number, find_image, columns=COLUMNS, rule=None) -> Record:
     value = {k: cell[1] for k, cell in cells.items()}
     asked = str(value['question'] or '').strip()
     if not asked:
-        raise DataError('the question is empty.' if {*columns['question']} & {*row} else _lacking('question', row, columns))
+        empty = {*columns['question']} & {*row}
+        raise DataError('the question is empty.' if empty else _lacking('question', row, columns))
     try:
         if value['image'] is None: raise MissingError(_lacking('image', row, columns))
         image = find_image(value['image'])
@@ -214,7 +217,8 @@ def make_record(row, number, find_image, columns=COLUMNS, rule=None) -> Record:
     elif right:
         there = split_options(asked)
         text = str(right[0]).strip()
-        if there.options and (by_index or text in there.options or len(text.strip(AROUND_LETTER)) == 1): short, choices, asked = there
+        named = by_index or text in there.options or len(text.strip(AROUND_LETTER)) == 1
+        if there.options and named: short, choices, asked = there
     if choices: answers = list(dict.fromkeys(right_option(o, choices, lettered, by_index) for o in right))
     stem = f'{image.stem}-' if isinstance(image, Path) else ''
     rule = rule or ('choice' if choices else 'vqa-text' if len(answers) >= 10 else 'exact')   # ten people's answers
@@ -240,7 +244,7 @@ def _open_cell(data, i, name, folders):
 def _holds_image(value): return isinstance(value, bytes) or isinstance(value, dict) and 'bytes' in value
 
 def hub_rows(name, split, config=None, revision=None, n=None) -> list: # of dicts
-    "Return the first rows of a set of the Hub, of a snapshot of it, or of a Parquet file; fetches what is not in the cache"
+    "Return the first rows of a set of the Hub, a snapshot of it, or a Parquet file; fetches what is not in the cache"
     name = Path(name)
     parquet = name.suffix == '.parquet'
     try:
@@ -281,7 +285,8 @@ def _read_csv(path, n, columns) -> list: # of dicts
         header, *lines = islice(filter(None, csv.reader(f, strict=True)), n and n + 1)
     for i, line in enumerate(lines, 1):
         if len(line) > len(header):
-            raise DataError(f'row {i} has {len(line)} cells, the header {len(header)}; put texts with a comma between quotes')
+            raise DataError(
+                f'row {i} has {len(line)} cells, the header {len(header)}; put texts with a comma between quotes')
     for name, count in Counter(filter(None, header)).items():
         if count > 1: raise DataError(f'{count} columns are called {name!r}; keep one, or rename the others')
     cells = dict(zip(header, zip(*(line + ['']*(len(header) - len(line)) for line in lines))))
@@ -320,7 +325,9 @@ def _read_json(path, n):
     return _read_lines(text.split('\n'), n)
 
 def read_rows(path, n=None, columns=COLUMNS) -> list: # of dicts
-    "Return the first rows of a CSV or Parquet file, or of JSON: a list, also under `data`, `questions` or `annotations`, lines, or rows under their ids"
+    """Return the first rows of a CSV or Parquet file, or of JSON.
+
+    JSON is lines, a list, a list under `data`, `questions` or `annotations`, or rows under their ids."""
     path = Path(path)
     if path.suffix not in ENDINGS:
         raise DataError(f'{path.name} is no file of annotations; use one that ends in {", ".join(ENDINGS)}.')
@@ -370,7 +377,9 @@ def image_finder(folder=None): # None: there are no files
         found = parts.get(name) or sum((paths.get(part, []) for part in ends(name)), [])
         if not found: raise MissingError(f'the image {name[:80]!r} is not in the folder of the set.')
         read = [p for p in found if p.suffix.lower() in _IMAGE_ENDINGS]
-        if not read: raise MissingError(f'{found[0].name} is there, but its format is not read here; convert it to PNG or JPEG.')
+        if not read:
+            raise MissingError(
+                f'{found[0].name} is there, but its format is not read here; convert it to PNG or JPEG.')
         if len(read) == 1: return _check_inside(read[0], folder)
         examples = ', '.join(f'{p.parent.name}/{p.name}' for p in read[:2])
         raise DataError(f'the name {name!r} fits {len(read)} images ({examples}); name it with its folder.')
@@ -429,7 +438,7 @@ def make_records(rows, name, image, n=None, seed=None, allow_missing=True, colum
     return check_ids(records, name)
 
 def read_entries(path, n=None, seed=None, allow_missing=False, names=None) -> list: # of `Record`s
-    "Return the records of your own folder with images and one file of annotations, or of that file; `names`: of columns"
+    "Return the records of a folder with images and one file of annotations, or of that file; `names`: of columns"
     path = Path(path).expanduser()
     files = [path] if path.is_file() else sorted(p for p in path.glob('*.*') if p.suffix in ENDINGS)
     if not files:
