@@ -1,7 +1,6 @@
 """What the disk, the page and the socket promise, from a shell: a damaged file is found, a secret is not shown, a link leads
 nowhere, an odd text takes no time. Each test begins with a command, as a user does."""
-import csv, errno, io, json, os, shutil, sqlite3
-from contextlib import closing
+import csv, errno, io, json, os, shutil
 from pathlib import Path
 import numpy as np
 import pytest, torch
@@ -10,8 +9,8 @@ from carve_nb.attention.capture import VLM
 from carve_nb.cli.main import main
 from carve_nb.core import io as files
 from carve_nb.core.errors import CarveError
-from carve_nb.core.io import digest
-from carve_nb.runs.store import STORE
+from carve_nb.core.io import save_with_digest
+from carve_nb.runs.store import read_run
 from carve_nb.runs.report import Report
 
 
@@ -55,109 +54,73 @@ def again(made, tmp_path, shell):
     return out, lambda *more: shell('eval', made[0], '--methods', 'none,carve', '--maps', '--out', out, *SHORT, *more)
 
 
-def sql(out, text, *values):
-    "Change the database with the usual tool"
-    with closing(sqlite3.connect(out/STORE)) as db:
-        db.execute(text, values)
-        db.commit()
+def lines(out): return [{k: v for k, v in r.items() if k != 'seconds'} for r in read_run(out).records]
 
 
-def lines(out): return [{k: v for k, v in json.loads(l).items() if k != 'seconds'} for l in (out/'records.jsonl').read_text().splitlines()]
-
-
-CHANGES = ["line = replace(line, '\"score\": 0.0', '\"score\": 5.0')", "line = replace(line, '\"score\": 0.0', '\"score\": 1.0')", "line = replace(line, '\"answer\": \"', '\"answer\": \"6')",
-           'line = substr(line, 1, 40)', 'place = 9', "id = 'yellow'", "line = cast(x'ff7b7d' as text)", 'line = NULL', "sum = 'x'"]
+CHANGES = [(b'"score": 0.0', b'"score": 5.0'), (b'"score": 0.0', b'"score": 1.0'), (b'"answer": "', b'"answer": "6'), (b'"at": ', b'"at": 9'), (b'"id": "', b'"id": "yellow'), (b'"sum": "', b'"sum": "x'),
+           (b'{', b''), (b'{', bytes(20)), (b'"', b'\xff')]
 
 
 @pytest.mark.case(49)
-@pytest.mark.parametrize('change', CHANGES)
-def test_a_changed_line_is_found_and_measured_again(again, shell, change):
-    "One line of run.sqlite is changed or cut: report and eval refuse it, --retry measures it again and keeps the others"
+@pytest.mark.parametrize('old, new', CHANGES)
+def test_a_changed_line_is_counted_and_measured_again(again, shell, old, new):
+    "One line of records.jsonl is changed: the report does without it and says so, the same command measures it again, and nothing is rewritten"
     out, command = again
-    before, table = lines(out), shell('report', out)[1]
-    sql(out, f'UPDATE lines SET {change} WHERE rowid = 3')
-    kept = (out/STORE).read_bytes()
-    for status, _, said in (shell('report', out), command()):
-        assert status == 2 and 'run.sqlite is damaged: 1 of 6 lines' in said and '--retry' in said and 'Traceback' not in said, said
-    assert (out/STORE).read_bytes() == kept
-    with closing(sqlite3.connect(out/STORE)) as db: others = db.execute('SELECT line FROM lines WHERE rowid != 3').fetchall()
-    status, _, said = command('--retry')
-    assert status == 0 and '1 damaged lines' in said, said
-    with closing(sqlite3.connect(out/STORE)) as db: assert {*others} < {*db.execute('SELECT line FROM lines')}       # with their seconds
-    assert lines(out) == before and shell('report', out)[1] == table
+    before, table, path = lines(out), shell('report', out)[1], out/'records.jsonl'
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b''.join([*whole[:2], whole[2].replace(old, new, 1), *whole[3:]]))
+    kept = path.read_bytes()
+    status, shown, _ = shell('report', out)
+    assert status == 0 and '1 damaged line' in shown and 'unfinished' not in shown and lines(out) == [*before[:2], *before[3:]], shown
+    assert path.read_bytes() == kept
+    status, shown, said = command()
+    assert status == 0 and '1 damaged line of' in said and 'measured again' in said, said
+    assert path.read_bytes().startswith(kept) and lines(out) == before
+    status, shown, _ = shell('report', out)
+    assert '1 damaged line' in shown and [l for l in table.splitlines() if l.startswith('carve')] == [l for l in shown.splitlines() if l.startswith('carve')]
 
 
-def test_a_line_must_have_its_digest(again):
-    "A changed line whose digest was taken away is refused when the run goes on, and measured again with --retry"
+def test_a_line_must_have_its_sum(again, shell):
+    "A changed line whose sum was taken away, and one written by hand, do not count"
     out, command = again
-    before = lines(out)
-    sql(out, "UPDATE lines SET sum = NULL, line = json_set(line, '$.answer', 'nowhere', '$.score', 1.0) WHERE rowid = 2")
-    status, _, said = command()
-    assert status == 2 and 'is damaged: 1 of 6 lines' in said and 'its digest is another' in said, said
-    assert command('--retry')[0] == 0 and lines(out) == before
+    before, path = lines(out), out/'records.jsonl'
+    rows = [json.loads(l) for l in path.read_text().splitlines()]
+    del rows[1]['sum']
+    path.write_text(''.join(json.dumps(r | (dict(answer='nowhere', score=1.) if i == 1 else {})) + '\n' for i, r in enumerate(rows)))
+    assert '1 damaged line' in shell('report', out)[1] and len(lines(out)) == 5
+    assert command()[0] == 0 and lines(out) == before
 
 
-def test_a_changed_protocol_is_found(again, shell):
+@pytest.mark.parametrize('change', [lambda text: text.replace('"n": 3', '"n": 2'), lambda text: text[:40], lambda text: '', lambda text: '[]', lambda text: '{}', lambda text: '\xff'])
+def test_a_changed_protocol_is_found(again, shell, change):
+    "And nothing is written over it, by the same command and by another"
     out, command = again
-    sql(out, "UPDATE config SET value = replace(value, '\"n\": 3', '\"n\": 2')")
-    for status, _, said in (shell('report', out), command(), command('--retry')): assert status == 2 and 'its protocol has changed' in said, said
+    path = out/'protocol.json'
+    path.write_text(change(path.read_text()))
+    kept = {p.name: p.read_bytes() for p in out.iterdir()}
+    for status, shown, said in (shell('report', out), command(), command('--retry')):
+        assert (status, shown) == (2, '') and 'protocol.json is damaged, or of an older version' in said and 'ive another folder' in said, said
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == kept
 
 
-def test_runs_from_before_there_were_digests(again, shell):
-    "They are refused with what to do, by report and eval; their exports are read"
+@pytest.mark.parametrize('protocol', [{}, dict(data=3), dict(data={}, methods={})])
+def test_strange_protocols(again, shell, protocol):
+    "A protocol of another form, with the sum that belongs to it: a sentence"
     out, command = again
-    table = shell('report', out)[1]
-    for name in 'lines', 'config': sql(out, f'ALTER TABLE {name} DROP COLUMN sum')
-    for status, _, said in (shell('report', out), command()):
-        assert status == 2 and 'an older version' in said and 'run it anew' in said, said
-    protocol = json.loads((out/'protocol.json').read_text())
-    del protocol['sum']
-    (out/'protocol.json').write_text(json.dumps(protocol))
-    (out/STORE).unlink()
-    status, again, _ = shell('report', out)
-    assert status == 0 and again.split('written to')[0] == table.split('written to')[0]
-
-
-@pytest.mark.case(49)
-@pytest.mark.parametrize('old, new, why', [('"score": 0.0', '"score": 1.0', 'not as it was written'), ('"score": 0.0', '"score": 5.0', 'the score 5.0 is not in 0..1'), ('"score": 0.0', '"score": "1"', "score is '1'"),
-                                           ('"status": "ok", ', '', 'no "status"'), ('"method": "carve"', '"method": "crave"', "names no method 'crave'"), (None, None, 'stands in it twice')])
-def test_exports_alone(again, shell, old, new, why):
-    "A changed, a strange and a repeated line of records.jsonl are refused where there is no database"
-    out, _ = again
-    (out/STORE).unlink()
-    assert shell('report', out)[0] == 0
-    path = out/'records.jsonl'
-    text = path.read_text()
-    path.write_text(text.replace(old, new) if old else text + text.splitlines()[0] + '\n')
-    status, said, err = shell('report', out)
-    assert (status, said) == (2, '') and f'records.jsonl is damaged ({why}' in err.replace('a line has ', '').replace("'blue' ", '').replace("'red' ", '').replace('the protocol ', ''), err
-
-
-@pytest.mark.parametrize('raw, why', [('[]', 'is damaged'), ('{}', 'names no data'), ('{"data": 3}', 'names no data'), ('[1]', 'is damaged'), ('', 'is damaged')])
-def test_strange_protocols(again, shell, raw, why):
-    "A protocol of another form: a sentence, of exports and of a database"
-    out, command = again
-    sql(out, 'UPDATE config SET value = ?, sum = ?', raw, digest(raw))
-    for status, _, said in (shell('report', out), command()): assert status == 2 and 'Error:' not in said and (why in said or 'holds another run' in said or 'names no method' in said), said
-    (out/STORE).unlink()
-    (out/'protocol.json').write_text(raw)
-    status, _, said = shell('report', out)
-    assert status == 2 and 'Error:' not in said and (why in said or 'names no data' in said), said
+    save_with_digest(out/'protocol.json', protocol)
+    for status, _, said in (shell('report', out), command()): assert status == 2 and 'Error:' not in said and ('names no data' in said or 'holds another run' in said), said
 
 
 @pytest.mark.case(50)
-@pytest.mark.parametrize('left', [0, 1])
-def test_an_empty_database_is_no_empty_folder(again, made, shell, left):
-    "Cut to nothing beside its exports: nothing is written over them, by the same command and by another; --force sets all aside"
+def test_a_lost_protocol_is_no_empty_folder(again, shell):
+    "Without its protocol the folder of a run is refused, by the same command and by another, and nothing in it is changed; without its records it begins anew"
     out, command = again
-    (out/STORE).write_bytes((out/STORE).read_bytes()[:left])
+    (out/'protocol.json').unlink()
     kept = {p.name: p.read_bytes() for p in out.iterdir()}
-    other = lambda *more: shell('eval', 'scenes', '--n', 2, '--methods', 'none', '--out', out, *SHORT, *more)
+    other = lambda: shell('eval', 'scenes', '--n', 2, '--methods', 'none', '--out', out, *SHORT)
     for status, shown, said in (command(), command('--retry'), other(), shell('report', out)):
-        assert (status, shown) == (2, '') and 'run.sqlite is empty, and records.jsonl beside it is not' in said, said
+        assert (status, shown) == (2, '') and 'holds records.jsonl without protocol.json' in said, said
     assert {p.name: p.read_bytes() for p in out.iterdir()} == kept
-    status, _, said = other('--force')
-    assert status == 0 and 'Set aside' in said and {p.name: p.read_bytes() for p in (out/'before-1').iterdir()} == {k: v for k, v in kept.items() if k != 'run.lock'}
 
 
 @pytest.mark.case(57)
@@ -182,7 +145,7 @@ def test_a_folder_that_can_only_be_read(again, shell, monkeypatch):
     monkeypatch.setattr(files, 'open', refuse, raising=False)
     monkeypatch.setattr(files.Path, 'unlink', refuse)
     status, shown, said = shell('report', out)
-    assert status == 0 and shown == whole[:whole.index('written to')] and f'{out}/protocol.json cannot be written: Read-only file system' in said, (shown, said)
+    assert status == 0 and shown == whole[:whole.index('written to')] and f'{out}/results.csv cannot be written: Read-only file system' in said, (shown, said)
     with pytest.raises(OSError, match='x.txt'): files.replace_file(out/'x.txt', 'x')
 
 
@@ -194,22 +157,12 @@ def test_a_folder_that_goes_away(made, tmp_path, shell, monkeypatch):
         add(self, records)
     monkeypatch.setattr(RunStore, 'add', vanish)
     status, _, said = shell('eval', made[0], '--methods', 'none', '--out', tmp_path/'R', *SHORT)
-    assert status == 1 and 'was deleted or replaced' in said and 'room' not in said and 'are kept' not in said, said
+    assert status == 1 and 'was deleted, moved or replaced' in said and 'room' not in said and 'are kept' not in said, said
 
 
 def test_a_field_that_is_given_twice(shell, tmp_path):
     status, _, said = shell('eval', 'scenes', '--methods', 'carve:p=.1:p=.2', '--out', tmp_path/'R')
     assert status == 2 and 'gives p twice' in said and not (tmp_path/'R').exists(), said
-
-
-def test_lines_of_methods_that_the_protocol_does_not_name(again, shell):
-    "Refused before anything is measured"
-    out, command = again
-    with closing(sqlite3.connect(out/STORE)) as db: protocol = json.loads(db.execute('SELECT value FROM config').fetchone()[0])
-    del protocol['methods']['carve']
-    sql(out, 'UPDATE config SET value = ?, sum = ?', json.dumps(protocol), digest(json.dumps(protocol)))
-    for status, shown, said in (shell('report', out), command()):
-        assert (status, shown) == (2, '') and "names no method 'carve'" in said, said
 
 
 @pytest.mark.case(35)
@@ -281,12 +234,12 @@ def test_a_image_that_is_a_link_out_of_its_set(linked, shell, tmp_path):
     "As a tar keeps links: refused before a model is loaded or anything is sent; a link inside the set is a file of it"
     (linked/'a.png').rename(linked/'b.png')
     (linked/'a.png').symlink_to(linked/'b.png')
-    asked = lambda *more: shell('eval', linked, '--n', 1, '--methods', 'none', '--out', tmp_path/'R', *SHORT, *more)
-    assert asked()[0] == 0
+    asked = lambda out, *more: shell('eval', linked, '--n', 1, '--methods', 'none', '--out', tmp_path/out, *SHORT, *more)
+    assert asked('R')[0] == 0
     (linked/'a.png').unlink()
     (linked/'a.png').symlink_to(tmp_path/'secret.png')
     for more in (), ('--answer-by', 'http://127.0.0.1:9/v1#m'):
-        status, _, said = asked('--force', *more)
+        status, _, said = asked('S', *more)
         assert status == 2 and f'{linked}/a.png is a link that leads out of the folder of the set' in said and 'leave this machine' not in said, said
 
 

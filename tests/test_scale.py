@@ -1,12 +1,11 @@
 "The engine ray: dead workers, poison, a dead driver, another engine half-way; the tables stay the same bytes."
-import os, random, signal, sqlite3, subprocess, sys, time
-from contextlib import closing
+import os, random, signal, subprocess, sys, time
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 import psutil, pytest
 from carve_nb.cli.main import main
-from carve_nb.runs.store import STORE, read_run
+from carve_nb.runs.store import read_run
 from carve_nb.runs.report import write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.distributed import RayEngine
@@ -19,10 +18,7 @@ ENV = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
 
 
 def files(out): return {k: (out/k).read_bytes() for k in SAME if (out/k).exists()}
-def lines(out):
-    if not (out/STORE).exists(): return 0
-    with closing(sqlite3.connect(out/STORE)) as db:
-        return db.execute('SELECT count(*) FROM lines').fetchone()[0] if db.execute('SELECT name FROM sqlite_master').fetchone() else 0
+def lines(out): return sum(p.read_bytes().count(b'\n') for p in out.glob('records.jsonl'))
 
 
 def words(out, *more):

@@ -188,8 +188,8 @@ def rival(model, method, key='acc'):
 @cache
 def eyes(model, truth):
     "Scores of the eye test's questions for existence with that answer: a row each, a column a method"
-    from carve_nb.runs.store import read_records
-    asked = pd.DataFrame(r for r in read_records(RESULTS/'models'/model, 'protocol.json')[0] if r['kind'] == 'exist')
+    from carve_nb.runs.store import read_run
+    asked = pd.DataFrame(r for r in read_run(RESULTS/'models'/model).records if r['kind'] == 'exist')
     return asked[asked.truth == truth].pivot_table('score', 'id', 'method', sort=False)
 
 def bench(tokens, method): return record('bench-few.json', 'ratios', tokens, method, 'ratio')

@@ -450,11 +450,7 @@ def do_eval(
     seed: Seed = 0,
     maps: Annotated[bool, option(
         'keep the map of each sample, a few kB each; Report.load(DIR).maps(METHOD) reads them', '--maps')] = False,
-    retry: Annotated[bool, option(
-        'measure again what failed in an earlier run, and what is damaged', '--retry')] = False,
-    force: Annotated[bool, option(
-        'where the folder holds another run, or one that cannot be read: move it into a folder before-1 inside, and '
-        'begin anew', '--force')] = False,
+    retry: Annotated[bool, option('measure again what failed in an earlier run', '--retry')] = False,
     accept_code: AcceptCode = False,
     example: Annotated[str|None, option(
         'write a small folder of the right form here, and end', metavar='FOLDER', callback=_make_example,
@@ -509,7 +505,7 @@ def do_eval(
     loading = replace(loading, image_tokens=loading.image_tokens or limits.get('image_tokens'))
     options = RunOptions(
         seed=seed, max_new_tokens=max_new_tokens or limits.get('max_new_tokens'), answer_by=answer_by, answer_key=answer_key,
-        maps=maps, retry=retry, force=force, accept_code=accept_code, progress=not quiet, part=part)
+        maps=maps, retry=retry, accept_code=accept_code, progress=not quiet, part=part)
     measuring = local_engine
     if engine == 'ray':
         from carve_nb.runs.distributed import RayEngine

@@ -50,8 +50,7 @@ class RunOptions:
     answer_by: str|None = None # another model that answers: 'URL#name', a folder or a Hub id
     answer_key: str|None = None # name of the environment variable with its key
     maps: bool = False # keep the map of each sample? `Report.maps` reads them
-    retry: bool = False # measure failed and damaged samples again
-    force: bool = False # move another run in the folder into a subfolder
+    retry: bool = False # measure failed samples again
     accept_code: bool = False # go on with a run that other code of this package began
     progress: bool = True # show a bar
     part: tuple = (0, 1) # (k, n): the k-th of n parts of the samples, from 0, where several processes share the folder

@@ -20,7 +20,7 @@ from ..core.io import escape_sign, one_line, replace_file, tame_cell, tame_markd
 from ..core.plotting import figure_bytes, plot_forest
 from ..core.saliency import Saliency
 from ..core.stats import TESTS, difference, format_intervals, holm, mean_interval, paired_test
-from .store import FAILED, STORE, KeptRun, export_run, read_records, read_run
+from .store import FAILED, read_run
 from ..data.records import image_key_of
 from ..data.published import yes_or_no
 
@@ -87,7 +87,7 @@ class Report:
     "The lines of a run with their tables and figure; shows itself in a notebook"
     records: list # dicts with id, kind, method, score, ...
     protocol: dict = field(default_factory=dict) # what the answers depend on
-    sessions: list = field(default_factory=list) # of `read_run`
+    damaged: int = 0 # lines
     files: list = field(default_factory=list) # written
 
     def __post_init__(self):
@@ -105,18 +105,13 @@ class Report:
 
     @classmethod
     def load(cls, folder):
-        "The report of a run, or of its exports where the database is not beside them"
-        stored = (Path(folder)/STORE).exists()
-        if stored or not (Path(folder)/'protocol.json').exists(): found = read_run(folder)
-        else:
-            records, protocol = read_records(folder, 'protocol.json')
-            found = KeptRun(protocol, records)
-        if found.protocol is None:
-            raise RunError(f'{folder} holds no run: {f"{STORE} is empty" if stored else f"there is no {STORE} in it"}.')
+        "The report of a run"
+        found = read_run(folder)
+        if found.protocol is None: raise RunError(f'{folder} holds no run: there is no protocol.json in it.')
         data = found.protocol.get('data')
         if not isinstance(data, dict) or not {'name', 'n', 'rule'} <= {*data}:
             raise RunError(f'{folder} holds no run of `carve eval`: its protocol names no data.')
-        return cls(found.lines, found.protocol, found.sessions)
+        return cls(found.records, found.protocol, found.damaged)
 
     def __repr__(self): return f'Report({self.name}: {len(self.records)} lines of {len(self.ids)} samples)'
 
@@ -198,6 +193,8 @@ class Report:
             reasons = Counter(f'{r["status"]} ({why(r)})' for r in lines if r['status'] != 'ok')
             words = '; '.join(f'{n} {reason}' for reason, n in reasons.most_common(3))
             if words: said.append(f'`{m}`: {reasons.total()} of {len(lines)} samples without an answer: {words}')
+        if self.damaged:
+            said.append(f'{self.damaged} damaged line{"s"*(self.damaged > 1)} of the records cannot be read and do not count')
         return list(map(one_line, said))
 
     def remarks(self) -> list: # of str
@@ -321,14 +318,12 @@ def write_report(folder) -> Report:
         'table.md': tame_markdown(report.markdown()),
         'accuracy.png': figure_bytes(report.figure())}
     try:
-        # without the database they are what was read
-        if report.sessions: export_run(folder, report.records, 'protocol.json', report.protocol)
         for k, v in files.items(): replace_file(folder/k, v)
     except OSError as e:
         if e.errno not in _UNWRITABLE: raise
         warnings.warn(f'{e.filename} cannot be written: {e.strerror}. The report is shown and not kept.', stacklevel=2)
         return report
-    report.files = [*(['protocol.json', 'records.jsonl'] if report.sessions else []), *files]
+    report.files = [*files]
     return report
 
 # %% ../../nbs/library/runs/03_report.ipynb #495b8de9

@@ -31,7 +31,7 @@ from ..core.stats import detectable
 from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
 from .options import Loading, RunOptions
-from .store import Bar, RunStore, attempt, carry_out, export_run, read_run, unsupported_lines
+from .store import Bar, RunStore, attempt, carry_out, unsupported_lines
 from ..data.scoring import RULES, patch_auroc, score_answer, why_unread
 from ..core.saliency import pick_layers
 from ..models.families import check_needs
@@ -274,9 +274,10 @@ def open_store(plan, out, protocol) -> Iterator[RunStore]: # of `make_protocol`
     options = plan.config.options
     part, parts = options.part
     bar = Bar(plan.data, 'reading images', delay=2, disable=not options.progress, unit='sample', file=sys.stderr)
+    defaults = {spec: asdict(type(m)()) for spec, m in plan.config.made.items()}
     store = RunStore(
-        out, dict(data=plan.questions()) | protocol, sample_keys(bar), MAY_CHANGE, options.retry, options.force,
-        options.accept_code, f'-{part}' if parts > 1 else '')
+        out, dict(data=plan.questions()) | protocol, sample_keys(bar), MAY_CHANGE, defaults, options.retry,
+        options.accept_code, f'-{part + 1}' if parts > 1 else '')
     try: yield store
     finally: store.close()
 
@@ -293,8 +294,7 @@ def measure(plan, store, engine, worker): # what `ready` of the engine yields
         left.append([t for t in tasks if t.methods])
     total = sum(map(len, units))
     done = total - sum(map(len, left))
-    ids = [r.id for r in plan.data]
-    carry_out(store, engine(worker, filter(None, left)), ids, done, total, options.progress)
+    carry_out(store, engine(worker, filter(None, left)), done, total, options.progress)
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba3
 def evaluate(
@@ -325,10 +325,8 @@ def run_eval(
     engine: Callable = local_engine,            # as in `evaluate`
     **kw                                        # fields of `RunOptions`; others are those of `load_benchmark`
 ) -> Path:                                      # the folder
-    "Load a data set, measure methods on it, and write the records as text"
+    "Load a data set, and measure methods on it"
     options = RunOptions(**{f.name: kw.pop(f.name) for f in fields(RunOptions) if f.name in kw})
     data = load_benchmark(spec, n, seed=options.seed if shuffle else None, **kw)
     evaluate(data, model, methods, out, options, engine)
-    found = read_run(out)
-    export_run(out, found.lines, 'protocol.json', found.protocol)
     return Path(out)

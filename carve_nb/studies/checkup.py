@@ -42,7 +42,7 @@ from ..models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER, unknown_note
 from ..runs.options import Loading
 from ..runs.report import PAGE
 from ..runs.runner import MAY_CHANGE, RunConfig, SampleEvaluator, Task, run_eval
-from ..runs.store import RunStore, unsupported_lines, attempt, carry_out, differing, export_run, read_records, read_run
+from ..runs.store import RunStore, unsupported_lines, attempt, carry_out, differing, read_run, without
 from .profile import look_at_images, measure_binding, profile_looks, scene_questions
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #77d6a6ba
@@ -259,14 +259,14 @@ def word_arm(reads) -> str: # row and layers of `lookup`
 
 def make_row(folder) -> dict: # of a run: records, protocol.json
     "Every figure of a checkup as plain values, from its records"
-    lines, protocol = read_records(folder, 'protocol.json')
+    protocol, lines, _ = read_run(folder)
     test, model = protocol['test'], protocol['model']
     spent = pd.DataFrame([l for l in lines if l['status'] == 'ok']).groupby('method')[['calls', 'seconds']].median().round(3)
     row = dict(
         checkup=3, model=model['name'], **{k: model[k] for k in ('revision', 'weights', 'kernel', 'dtype', 'device')},
         versions=protocol['versions'], code=protocol.get('code'),
         protocol=digest({k: protocol[k] for k in PARTS}), reads=test['reads'],
-        records=json.loads((Path(folder)/'protocol.json').read_bytes())['sum'], eyes=protocol['eyes'],
+        records=digest([json.dumps(o) for o in (protocol, *(without(l, ['seconds']) for l in lines))]), eyes=protocol['eyes'],
         skipped=protocol.get('skipped', {}), unsupported={l['method']: l['why'] for l in lines if l['status'] == 'unsupported'},
         **{k: {a: spent[k][a] for a in (*ARMS, LARGE) if a in spent.index} for k in spent},
         kinds={k: measure_kind(lines, k, test['other'], word_arm(test['reads'])) for k in test['kinds']})
@@ -463,11 +463,9 @@ def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
         minutes, ways = (total - done)*time_question(evaluator, canvas), len(asked_methods(test)) - len(evaluator.unfit)
         print(f'{total - done} questions in {ways} ways: about {minutes:.1f} minutes', file=sys.stderr)
     start = perf_counter()
-    carry_out(store, ask_ladders(store, evaluator, arms, test, n, ids), ids, done, total, progress)
+    carry_out(store, ask_ladders(store, evaluator, arms, test, n, ids), done, total, progress)
     if progress:
         print(f'{len(ids) - done} questions took {(perf_counter() - start)/60:.1f} minutes', file=sys.stderr)
-    found = read_run(out)
-    export_run(out, [line for line in found.lines if line['id'] in {'', *ids}], 'protocol.json', found.protocol)
     row, own_data = make_row(out), data and check_data(vlm, data, Path(out)/'data', test, progress, accept_code)
     # a list stands on one line
     text = re.sub(r'\[[^][]*\]', lambda m: re.sub(r'\n *', '', m[0]), json.dumps(row, indent=1))
@@ -478,6 +476,6 @@ def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
 def check_data(vlm, data, out, test, progress=True, accept_code=False) -> dict: # `DataSet`; of the run; of `plan_test`
     "Gains and verdict on questions of one's own: nothing of it goes into the row"
     run_eval(data, vlm, asked_methods(test), out=out, progress=progress, accept_code=accept_code)
-    lines, word = [line for line in read_run(out).lines if line['id']], word_arm(test['reads'])
+    lines, word = [line for line in read_run(out).records if line['id']], word_arm(test['reads'])
     found = measure_gains(lines, test['other'], word)
     return found | judge(found)

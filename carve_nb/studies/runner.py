@@ -23,7 +23,7 @@ from ..data.records import read_entries
 from ..runs.engine import count_workers, measure_units
 from ..runs.options import Loading
 from ..runs.store import (
-    ELSE, RunStore, attempt, carry_out, export_run, read_records, read_run, to_line)
+    ELSE, RunStore, attempt, carry_out, read_lines, read_protocol, read_records, read_run, to_line)
 from ..models.model import free_memory, weights_key
 from . import convergence, entropy, masking
 
@@ -94,7 +94,7 @@ class Findings:
     "Records of a study with its figure, sentences and tables"
     name: str # of the study
     records: list # of dicts, in the order of the samples
-    meta: dict # model, weights, settings, seconds
+    meta: dict # model, weights, settings
     files: list = field(default_factory=list) # written
     study: StudySpec|None = None # None: that of `STUDIES` with this name
 
@@ -109,7 +109,7 @@ class Findings:
     def __repr__(self): return f'Findings({self.name}: {len(self.records)} records of {self.meta.get("model")})'
 
     @classmethod
-    def load(cls, folder, study=None): # with meta.json and records.jsonl or records.jsonl.gz
+    def load(cls, folder, study=None): # as in `read_records`
         "Saved findings"
         records, meta = read_records(folder)
         return cls(meta['study'], records, meta, study=study)
@@ -134,11 +134,12 @@ def study_evaluator(vlm, name, measure): # of the study; (vlm, sample) -> record
 # %% ../../nbs/library/studies/18_runner.ipynb #708e6e97
 def check_stored(out, data, keys): # folders; of `sample_keys`, empty for scenes
     "Raise an error if a folder holds records of other data"
-    others = {l['id'] for l in read_run(out, damaged=[]).lines if (l['id'] not in keys if keys else 'key' in l)}
+    there = read_lines(out) if read_protocol(out) else ()
+    others = {l['id'] for l in filter(None, there) if (l['id'] not in keys if keys else 'key' in l)}
     if others and keys: others -= {s.id for s in read_entries(data)}     # n may be smaller than before
     if others: raise RunError(f'{out} holds samples of other data, such as {min(others)!r}. {ELSE}')
 
-MAY_DIFFER = 'n', 'workers', 'seconds', 'device', 'threads', 'versions' # between two sessions of one study
+MAY_DIFFER = 'device', 'versions' # between two sessions of one study
 
 def run_study(
     study: str|StudySpec,           # or a name of `STUDIES`
@@ -167,14 +168,9 @@ def run_study(
                 ids.append(s.id)
                 if (s.id, name) not in store.done: yield [(at, s)]
         make = partial(study_evaluator, name=name, measure=partial(study.measure, **settings))
-        carry_out(store, measure_units(vlm, make, left(), workers), ids, len(store.done), n, progress)
-        there = read_run(folder)
-        plain = lambda l: {k: v for k, v in l.items() if k not in ('at', 'method', 'status')}
-        kept = [plain(l) for l in there.lines if l['status'] == 'ok']
-        seconds = sum(session['seconds'] or 0 for session in there.sessions)
-        meta = there.protocol | dict(n=len(kept), workers=workers, seconds=round(seconds, 1))
-        export_run(folder, kept, 'meta.json', meta)
-        files = [] if out is None else ['records.jsonl', 'meta.json', f'{name}.png']
+        carry_out(store, measure_units(vlm, make, left(), workers), len(store.done), n, progress)
+        kept, meta = read_records(folder)
+        files = [] if out is None else ['records.jsonl', 'protocol.json', f'{name}.png']
         f = Findings(name, [r for r in kept if r['id'] in ids], meta, files, study)
         try:
             if f.records:
@@ -184,7 +180,7 @@ def run_study(
             raise CarveError(
                 f'{len(f.records)} records of the study {name} are kept, but do not make a figure: {e} More samples '
                 'may help.') from e
-    refused = [l['why'] for l in there.lines if l['status'] != 'ok' and l['id'] in ids]
+        refused = [l['why'] for l in read_run(folder).records if l['status'] != 'ok' and l['id'] in ids]
     if not refused: return f
     have = f'{len(refused)} of {n} samples have no record ({len(f.records)} have)'
     raise IncompleteError(f'{have}: {" | ".join(refused[:3])}')

@@ -11,7 +11,7 @@ from PIL import Image
 import carve_nb
 from carve_nb.explorer.app import Explorer
 from carve_nb.core.image import png_bytes
-from carve_nb.runs.store import RUN_FILES, RunStore, export_run, read_run
+from carve_nb.runs.store import RunStore
 from carve_nb.method.results import Result
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.method.registry import Entry, MethodTable
@@ -230,7 +230,6 @@ def keep(folder, report):
     store = RunStore(folder, report.protocol)
     store.add(report.records)
     store.close()
-    export_run(folder, read_run(folder)[1], 'protocol.json', report.protocol)
 
 
 @pytest.mark.case(56)
@@ -252,7 +251,7 @@ def test_ids_are_no_paths(vlm, tmp_path):
     data = DataSet('../../name', [Record(i, image, 'What color is it?', ['red']) for i in IDS])
     run_eval(data, vlm, methods='none', out=out, progress=False)
     files = {p for p in tmp_path.rglob('*') if p.is_file()}
-    assert all(p.parent == out for p in files) and {p.name for p in files} <= {*RUN_FILES, 'run.lock'}, files
+    assert all(p.parent == out for p in files) and {p.name for p in files} <= {'protocol.json', 'records.jsonl', 'records.lock'}, files
     assert [json.loads(l)['id'] for l in (out/'records.jsonl').read_text().splitlines()] == [*IDS]
 
 
