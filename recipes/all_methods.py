@@ -25,9 +25,9 @@ from carve_nb.data.questions import KINDS
 from carve_nb.method.registry import CATEGORIES, ENTRIES, Entry, split_specs
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.model import Answer, weights_key
-from carve_nb.runs.report import Report, compare_methods, correct_rows
+from carve_nb.runs.report import compare_methods, kinds_of, report, with_holm
 from carve_nb.runs.runner import RunConfig, run_eval
-from carve_nb.runs.store import read_records, read_run
+from carve_nb.runs.store import Run, read_records, read_run
 
 # %% ../nbs/notes/comparison.ipynb #a11e0006
 GROUPS = {
@@ -74,19 +74,27 @@ def format_baseline(row, n, digits=0) -> str:
 
 # %% ../nbs/notes/comparison.ipynb #a11e0007
 @dataclass(repr=False)
-class Comparison(Report):
+class Comparison:
     "Lines of every method on the same questions, their costs and best settings"
+    records: list # of dicts
+    protocol: dict = field(default_factory=dict)
     costs: dict = field(default_factory=dict) # method -> mean calls, tokens, seconds (plain answer = 1) of a question
     tuned: dict = field(default_factory=dict) # method -> its best setting on calibration questions
 
     def __post_init__(self):
         group = {k: g for g, kinds in GROUPS.items() for k in kinds}
         self.records = [r | dict(kind=group.get(r['kind'], r['kind'])) for r in self.records]
-        super().__post_init__()
+        self.ids = list(dict.fromkeys(r['id'] for r in self.records))
 
     def kinds(self) -> list:
-        found = super().kinds()
+        found = kinds_of(self.records)
         return [g for g in GROUPS if g in found]
+
+    def select(self, method, kind=None) -> list: # of dicts
+        return Run(self.protocol, self.records).select(method, kind)
+
+    def rows(self, kind=None) -> dict: # method -> its numbers, as in `report`; what is not known is left out
+        return {m: row.dropna().to_dict() for m, row in report(self.records, kind=kind).iterrows()}
 
     def answered(self, kind=None) -> dict: # method -> its numbers
         "The rows with answers, by category, in the order of the registry, each with its second row behind it"
@@ -110,9 +118,10 @@ class Comparison(Report):
 
     def details(self, kind=None) -> pd.DataFrame:
         "Tests, pointing and costs of every method"
-        rows, carve = self.answered(kind), self.select('carve', kind, 'ok')
-        gaps = {m: compare_methods(self.select(m, kind, 'ok'), carve) for m in rows}
-        correct_rows(g for m, g in gaps.items() if m != 'carve')
+        rows, carve = self.answered(kind), self.select('carve', kind)
+        gaps = {m: compare_methods(self.select(m, kind), carve) for m in rows}
+        against = pd.DataFrame({m: g for m, g in gaps.items() if m != 'carve'}).T.infer_objects()
+        gaps |= with_holm(against).to_dict('index')
         columns = {
             'gain': (rows, 'gain', '+.1f', 100), 'p': (rows, 'p_holm', '.3f'),
             'against CARVE': (gaps, 'gain', '+.1f', 100), 'p ': (gaps, 'p_holm', '.3f'),

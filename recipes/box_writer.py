@@ -11,7 +11,7 @@ from carve_nb.core.io import CHECKPOINTS
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import samples
 from carve_nb.models.families import BOX_FORMS, BoxForm
-from carve_nb.runs.report import Report
+from carve_nb.runs.store import read_run
 from carve_nb.runs.runner import run_eval
 from .curriculum import SMALL_TURNS, ViewContent, pad_rows
 from .equal_terms import ALWAYS, kept, with_crop
@@ -93,11 +93,11 @@ def measure(vlm, out, n=300) -> dict:  # the variant; folder of the run
     "As `equal_terms.kept`, and how often the view holds the middle of the thing"
     BOX_FORMS[vlm.family.name] = FORM
     data = DataSet('digits', samples('digit', n, 'heldout', start=START))
-    report = Report.load(run_eval(data, vlm, ['none', *map(with_crop, CROPS)], out=out, progress=False))
+    run = read_run(run_eval(data, vlm, ['none', *map(with_crop, CROPS)], out=out, progress=False))
     middle = {s.id: np.reshape(s.box, (2, 2)).mean(0) for s in data}
-    found = kept(report)
+    found = kept(run)
     for name, m in found['methods'].items():
-        boxes = {r['id']: np.reshape(r['box'], (2, 2)) for r in report.select(name)}
+        boxes = {r['id']: np.reshape(r['box'], (2, 2)) for r in run.select(name)}
         m['held'] = ''.join(str(int(np.all((boxes[i][0] <= middle[i]) & (middle[i] < boxes[i][1])))) for i in found['ids'])
     return found
 

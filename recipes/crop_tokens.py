@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.script import call_parse
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import make_scene, to_sample
-from carve_nb.runs.report import Report
+from carve_nb.runs.store import read_run
 from carve_nb.runs.runner import run_eval
 
 # %% ../nbs/notes/second_look.ipynb #4fc8c6e6
@@ -46,10 +46,10 @@ def scene_questions(split, start, n, side) -> list:
         seed += 1
     return found
 
-def summary(report) -> dict:
+def summary(run) -> dict:
     "What is kept of a run: scores, seconds and longer sides of the crops, in the order of the questions"
     lines = {}
-    for r in report.records: lines.setdefault(r['method'], {})[r['id']] = r
+    for r in run.records: lines.setdefault(r['method'], {})[r['id']] = r
     ids = [*lines['none']]
     side = lambda b: max(b[2] - b[0], b[3] - b[1]) if b else None
     return dict(ids=ids, methods={m: dict(score=[int(of[i]['score']) for i in ids], seconds=[of[i]['seconds'] for i in ids],
@@ -75,4 +75,4 @@ def run_crop_tokens(
         *which, methods = PARTS[name]
         data = DataSet(name, scene_questions(*which))
         folder = run_eval(data, model, methods, out=Path(out)/name, progress=False)
-        (Path(out)/f'{name}.json').write_text(json.dumps(summary(Report.load(folder))))
+        (Path(out)/f'{name}.json').write_text(json.dumps(summary(read_run(folder))))

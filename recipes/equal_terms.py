@@ -21,7 +21,7 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import add_method
 from carve_nb.method.vicrop import search_box, tower_side
 from carve_nb.attention.capture import VLM
-from carve_nb.runs.report import Report
+from carve_nb.runs.store import read_run
 from carve_nb.runs.runner import run_eval
 from .baselines import SHARES, sink
 
@@ -58,10 +58,10 @@ def with_crop(method): # as a run names it
     "With the crop of all; a packed layout, the parts of a search and crops as large as CARVE's keep their form"
     return f'{method}:tokens=144' if method.startswith(('hide', 'zoom-eye', 'random', 'center')) else f'{method}:{CROP}'
 
-def kept(report) -> dict:
+def kept(run) -> dict:
     "Of a run: right answers and points at, a digit a question, and the median of the seconds over those of the model alone"
     lines = {}
-    for r in report.records: lines.setdefault(r['method'], {})[r['id']] = r
+    for r in run.records: lines.setdefault(r['method'], {})[r['id']] = r
     ids = [*lines['none']]
     digits = lambda of, key: ''.join(str(int(of[i][key] or 0)) for i in ids)
     cost = lambda of: round(float(np.median([of[i]['seconds']/lines['none'][i]['seconds'] for i in ids])), 2)
@@ -71,7 +71,7 @@ def ask_all(vlm, split, n, methods, share, out) -> dict:
     "What is kept of a run under a sink"
     data = DataSet('digits', samples('digit', n, split, start=START[split]))
     bias = json.loads(Path(f'nbs/results/sinks/{vlm.name}-biases.json').read_text())[SHARES.index(share)]
-    with sink(vlm, bias) if share else nullcontext(): return kept(Report.load(run_eval(data, vlm, ['none', *methods], out=out, progress=False)))
+    with sink(vlm, bias) if share else nullcontext(): return kept(read_run(run_eval(data, vlm, ['none', *methods], out=out, progress=False)))
 
 def settings_of(method, layers) -> list:
     "As published, and with each layer alone"

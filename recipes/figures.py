@@ -22,7 +22,7 @@ from carve_nb.studies.entropy import capture_pair
 from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.studies.checkup import right_share
-from carve_nb.runs.report import Report
+from carve_nb.runs.store import read_run
 from .knockout import POSITIONS, START, load_knockout, position_by_layer, row_places
 
 # %% ../nbs/notes/figures.ipynb #ca5c3b75
@@ -84,12 +84,12 @@ def switch_settings() -> dict: # '011' (no sentence, the word's row, divided) ->
     return {f'{i}{j}{k}': SWITCHES['divide'][k] + SWITCHES['word'][j] + SWITCHES['sentence'][i] for i, j, k in on}
 
 # %% ../nbs/notes/figures.ipynb #283be945
-def shares(report, method, key) -> list: # [share, lo, hi] in %
+def shares(run, method, key) -> list: # [share, lo, hi] in %
     "How many lines of a method are right, or point, with the interval"
-    e = mean_interval([float(r[key]) for r in report.select(method, 'digit')])
+    e = mean_interval([float(r[key]) for r in run.select(method, 'digit')])
     return [round(100*v, 1) for v in (e.value, e.lo, e.hi)]
 
-def switch_figure(vlm, seed, report) -> tuple: # plain values, for JSON; image for those without scripts
+def switch_figure(vlm, seed, run) -> tuple: # plain values, for JSON; image for those without scripts
     "Everything that the figure with three switches is drawn from"
     scene = make_scene(seed)
     query, found = scene.question('digit'), {}
@@ -157,7 +157,7 @@ def rows_figure(models) -> dict: # loaded; plain values, for JSON
 if __name__ == '__main__':
     tiny, small = VLM.from_pretrained('carve-tiny'), VLM.from_pretrained('carve-small')
     clutter = clutter_figure(tiny, 145)
-    switches, image = switch_figure(small, 145, Report.load('nbs/results/switches-small'))
+    switches, image = switch_figure(small, 145, read_run('nbs/results/switches-small'))
     size, still = size_figure(small, 945_600, json.loads(Path('nbs/results/models/carve-small/row.json').read_text()))
     for name, figure in dict(clutter=clutter, switches=switches, size=size, rows=rows_figure([small, tiny])).items():
         text = json.dumps(figure, ensure_ascii=False, separators=(',', ':'))

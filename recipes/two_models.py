@@ -18,6 +18,7 @@ from carve_nb.core.plotting import plot_band, plot_style
 from carve_nb.core.stats import Estimate, mcnemar, mean_interval, paired_effect
 from carve_nb.data.records import image_key_of
 from carve_nb.formulas.variance import VARIANCE_PARTS
+from carve_nb.runs.report import report
 from .common_factor import HEAD_MAPS, common_correlation, plot_shares, share_table
 from .invariance import part_share
 from carve_nb.studies.convergence import column, image_means
@@ -194,17 +195,17 @@ def constancy_table(invariance) -> pd.DataFrame:
     return in_columns(rows, invariance)
 
 # %% ../nbs/notes/two_models.ipynb #5d023310
-def demo_table(reports, kind='digit') -> pd.DataFrame: # model -> `Report` of its demo
+def demo_table(reports, kind='digit') -> pd.DataFrame: # model -> `Run` of its demo
     "The demo of several models in one table: accuracy and point at of each method"
     columns = {}
-    for m, report in reports.items():
-        rows = report.rows(kind)
+    for m, run in reports.items():
+        rows = report(run.records, kind=kind).T
         columns[m, 'accuracy, %'] = {k: str(Estimate(r['acc'], r['lo'], r['hi'], r['n'], kind=r['interval'])) for k, r in rows.items()}
-        columns[m, 'pointing, %'] = {k: f'{100*r["pointing"]:.0f}' for k, r in rows.items() if r.get('pointing') is not None}
+        columns[m, 'pointing, %'] = {k: f'{100*r["pointing"]:.0f}' for k, r in rows.items() if r['pointing'] == r['pointing']}
     return pd.DataFrame(columns).fillna('')
 
-def method_difference(report, a, b, kind='digit', key='score') -> Estimate: # of a demo; methods; or 'pointing'
+def method_difference(run, a, b, kind='digit', key='score') -> Estimate: # of a demo; methods; or 'pointing'
     "Two methods on the same questions, p by McNemar"
-    first, second = (pd.Series({r['id']: r[key] for r in report.select(m, kind)}) for m in (a, b))
+    first, second = (pd.Series({r['id']: r[key] for r in run.select(m, kind)}) for m in (a, b))
     x, y = pd.concat([first, second], axis=1, join='inner').to_numpy(float).T
     return replace(paired_effect(x, y), p=mcnemar(x, y))

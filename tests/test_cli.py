@@ -105,7 +105,7 @@ def test_version_and_help():
     assert run('--version').stdout == run('version').stdout == f'carve {__version__}\n'
     bare, helped = run(), run('--help')
     assert (bare.returncode, bare.stdout, bare.stderr) == (0, helped.stdout, '') and run('help').stdout == helped.stdout
-    assert run('help', 'scene').stdout == run('scene', '--help').stdout != helped.stdout and 'masking: Which layers need the picture?' in run('help', 'study').stdout
+    assert run('help', 'scene').stdout == run('scene', '--help').stdout != helped.stdout and 'masking: Which layers need the image?' in run('help', 'study').stdout
 
 
 def test_lists_are_light(tmp_path, light):
@@ -304,7 +304,7 @@ def test_demo_alone_and_shared_out(models, tmp_path):
         records = [json.loads(l) for l in (d/'records.jsonl').read_text().splitlines()]
         found.append([{k: v for k, v in r.items() if k != 'seconds'} for r in read_run(d).records])
         assert {r['method'] for r in records} == {*DEMO_METHODS} and (d/'demo_first.png').exists() and '<table>' in (d/'demo.html').read_text()
-        assert (d/'table.md').read_text() in out.stdout and run('report', d).stdout.split('written to')[0] in out.stdout
+        assert 'accuracy, %' in out.stdout and run('report', d).stdout.split('written to')[0] in out.stdout
     assert found[0] == found[1]
     both = run('report', *folders, '--out', tmp_path/'both')
     assert both.returncode == 0 and f'{folders[1]}: scenes, llava, 2 questions' in both.stdout and sorted(p.name for p in (tmp_path/'both').iterdir()) == ['leaderboard.md']
@@ -355,7 +355,7 @@ def test_image_tokens(tmp_path, photo, capsys, family, tokens, before, after):
     assert counts[0] > tokens >= counts[1], counts
     study = lambda *more: main([str(o) for o in ['study', 'entropy', '--model', model, '--n', 2, '--workers', 1, '--quiet', '--out', tmp_path/'o', *more]])
     study('--image-tokens', tokens)
-    assert json.loads((tmp_path/'o'/'meta.json').read_text())['resolution'].startswith('at most')
+    assert json.loads((tmp_path/'o'/'protocol.json').read_text())['resolution'].startswith('at most')
     assert study() == 2 and 'another run' in capsys.readouterr().err
 
 
@@ -555,7 +555,7 @@ def test_eval_of_a_folder(models, photos, tmp_path, capsys, family, limited):
     status, printed = main([str(o) for o in words]), capsys.readouterr()
     assert status == 0 and 'Resolution: ' in printed.err and 'n = 3 is too few: no difference' in printed.err and 'Traceback' not in printed.err, printed.err
     assert ('at most 256 tokens' in printed.err) == limited
-    assert printed.out.startswith(f'# {photos.name}, ') and all(f'\n| {m} |' in printed.out for m in ('none', 'paper', 'rel-att'))
+    assert printed.out.startswith(f'{photos.name}, ') and all(f'\n{m} ' in printed.out for m in ('none', 'paper', 'rel-att'))
     assert {'protocol.json', 'records.jsonl', 'table.md', 'accuracy.png', 'results.csv'} <= {p.name for p in (tmp_path/'o').iterdir()}
     assert (tmp_path/'o'/'table.md').read_text() in printed.out
     assert main(['report', str(tmp_path/'o')]) == 0 and capsys.readouterr().out == printed.out

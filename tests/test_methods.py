@@ -254,7 +254,7 @@ def test_templates(name):
     "The files to begin with run as they are, and pass"
     out = run(Path(__file__).parents[1]/f'nbs/tutorials/{name}.py', work=script)
     assert out.returncode == 0 and 'passed. What digit is on the' in out.stdout, out.stderr
-    if name == 'my_method': assert re.search(r'\| none .*\n\| carve .*\n\| my-method .*', out.stdout), out.stdout
+    if name == 'my_method': assert re.search(r'\nnone .*\ncarve .*\nmy-method .*', out.stdout), out.stdout
 
 
 @pytest.mark.parametrize('family', ['llava', 'llava_next', 'internvl', 'idefics3', 'mllama'])

@@ -48,14 +48,15 @@ def test_citation():
 
 def test_which_method():
     "The numbers in the table of needs are those of the stored records"
-    from carve_nb.runs.report import Report
-    runs = {m: [Report.load(ROOT/'nbs/results'/run) for run in (demo, f'switches-{m}', f'peers-{m}', f'ablation-{m}')]
+    from carve_nb.runs.report import report
+    from carve_nb.runs.store import read_run
+    runs = {m: [report(read_run(ROOT/'nbs/results'/run).records, kind='digit') for run in (demo, f'switches-{m}', f'peers-{m}', f'ablation-{m}')]
             for m, demo in (('tiny', 'demo'), ('small', 'demo-carve-small-full'))}
-    def right(m, method): return 100*next(r.rows('digit')[method]['acc'] for r in runs[m] if method in r.lines)
+    def right(m, method): return 100*next(t.acc[method] for t in runs[m] if method in t.index)
     def gain(m, method): return right(m, method) - right(m, 'none')
     bare = [f'{right(m, k + end):.1f}' for m in ('small', 'tiny') for end, ks in ((':suffix=None', ('question-only', 'carve')), ('', ('lookup', 'carve'))) for k in ks]
     page = ' '.join(words(ROOT/'nbs/tutorials/which_method.ipynb'))
-    now = Report.load(ROOT/'nbs/results/demo-carve-small').rows('digit')['lookup']['gain']
+    now = report(read_run(ROOT/'nbs/results/demo-carve-small').records, kind='digit').gain['lookup']
     for said in (f"+{gain('tiny', 'lookup'):.0f} and +{100*now:.0f} points",
                  '{} and {} % of the digits (`lookup` {}, `carve` with the sentence {}), on `carve-tiny` {} and {} ({}, {})'.format(*bare),
                  f"({right('tiny', 'pure-grad'):.1f} and {right('small', 'pure-grad'):.1f} %)",

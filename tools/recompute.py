@@ -9,7 +9,8 @@ import numpy as np, pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 from carve_nb.core.io import CHECKPOINTS
 from carve_nb.core.stats import detectable, holm, mcnemar
-from carve_nb.runs.report import Report
+from carve_nb.runs.report import report, results_table
+from carve_nb.runs.store import read_run
 from recipes.ablation import paired
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +23,7 @@ T, S = 'carve-tiny', 'carve-small'
 # What expressions are made of
 
 @cache
-def run(name): return Report.load(RESULTS/name)
+def run(name): return read_run(RESULTS/name)
 
 def record(name, *keys):
     "A value in a JSON file"
@@ -36,7 +37,7 @@ def parameters(model):
     with safe_open(next((CHECKPOINTS/model).glob('*.safetensors')), 'pt') as f: return sum(np.prod(f.get_slice(k).get_shape()) for k in f.keys())
 
 @cache
-def lines(model): return pd.concat([run(f'{r}-{model[6:]}').to_dataframe() for r in ('switches', 'ablation', 'peers')])
+def lines(model): return pd.concat([results_table(run(f'{r}-{model[6:]}').records) for r in ('switches', 'ablation', 'peers')])
 
 @cache
 def right(model): return lines(model).pivot_table('score', 'id', 'method', sort=False)
@@ -44,11 +45,11 @@ def right(model): return lines(model).pivot_table('score', 'id', 'method', sort=
 def acc(model, method): return 100*right(model)[method].mean()
 def now(method):
     "Right answers of `carve-small` with today's defaults; the book was measured with crops as large as the image"
-    return 100*run('demo-carve-small').rows('digit')[method]['acc']
+    return 100*report(run('demo-carve-small').records, kind='digit').acc[method]
 
 def kept(name):
     "Digit questions that `lookup` does not ask again in a run, since the plain answer is sure: the crop is the whole image"
-    asked = run(name).to_dataframe().query('kind == "digit" and method == "lookup"')
+    asked = results_table(run(name).records).query('kind == "digit" and method == "lookup"')
     return sum(json.loads(box) == [0, 0, 448, 448] for box in asked.box)
 
 def equal(model, method, sink=0):
@@ -182,13 +183,12 @@ def narrowing():
 
 def rival(model, method, key='acc'):
     "Right answers in %, or another column times 100, of a rival on 60 questions; of several settings the last"
-    rows = run(f'rivals-{model[6:]}').rows()
-    return 100*(rows.get(method) or next(r for k, r in rows.items() if k.startswith(method)))[key]
+    rows = report(run(f'rivals-{model[6:]}').records)[key]
+    return 100*(rows[method] if method in rows else next(v for k, v in rows.items() if k.startswith(method)))
 
 @cache
 def eyes(model, truth):
     "Scores of the eye test's questions for existence with that answer: a row each, a column a method"
-    from carve_nb.runs.store import read_run
     asked = pd.DataFrame(r for r in read_run(RESULTS/'models'/model).records if r['kind'] == 'exist')
     return asked[asked.truth == truth].pivot_table('score', 'id', 'method', sort=False)
 

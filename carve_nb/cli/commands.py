@@ -397,15 +397,15 @@ def do_demo(loading, out: Annotated[str, option('folder of the images and the pa
     _hush(quiet)
     if full:
         kinds = ('digit',) if n else _KIND_NAMES
-        report = run_demo(n or 300, 100, loading, out, kinds, workers=workers,
-            accept_code=accept_code, progress=not quiet)
-        return _end_with_report(report, out)
+        run, files = run_demo(
+            n or 300, 100, loading, out, kinds, workers=workers, accept_code=accept_code, progress=not quiet)
+        return _end_with_report(run, files, out)
     stored = load_stored()
     vlms = {model: _open_model(replace(loading, model=model)) for model in stored}
     for case, r in show_cases(vlms[TINY], stored, out).items():
         print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
-    for model, report in stored.items():
-        same = repeat_demo(vlms[model], report, workers=workers, progress=not quiet)
+    for model, run in stored.items():
+        same = repeat_demo(vlms[model], run, workers=workers, progress=not quiet)
         print(f'{model}, 40 questions in 5 ways: {sum(same)} of {len(same)} answers are the stored ones')
     print('\nThe result, as stored: accuracy in % with its 95 % interval on 300 held-out digit questions')
     print_table(leaderboard(stored, 'digit'))
@@ -413,13 +413,17 @@ def do_demo(loading, out: Annotated[str, option('folder of the images and the pa
     print('all of it again: carve demo --full; carve demo --full --model carve-small --n 300 --out DIR')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #bf50daa0
-def _end_with_report(report, folder):
+def _end_with_report(run, files, folder):
     "Show the tables of a run, then the files; a run in which nothing was answered is a failure"
-    print(report.markdown())
-    if report.files: print(f'written to {folder}:', ', '.join(report.files))
-    if any(line['status'] == 'ok' for line in report.records): return
+    from carve_nb.runs.report import page
+    for part in page(run):
+        if isinstance(part, list): print_table(part)
+        else: print(part)
+        print()
+    if files: print(f'written to {folder}:', ', '.join(files))
+    if any(line['status'] == 'ok' for line in run.records): return
     raise IncompleteError(
-        f'nothing was answered; the first line says: {report.records[0]["why"]} Mend it, and go on (of carve eval: with '
+        f'nothing was answered; the first line says: {run.records[0]["why"]} Mend it, and go on (of carve eval: with '
         '--retry).')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #242d5dfb
@@ -449,7 +453,7 @@ def do_eval(
     out: Annotated[str|None, option('folder of the run (default: eval_out/NAME)', metavar='DIR')] = None,
     seed: Seed = 0,
     maps: Annotated[bool, option(
-        'keep the map of each sample, a few kB each; Report.load(DIR).maps(METHOD) reads them', '--maps')] = False,
+        'keep the map of each sample, a few kB each; load_maps(DIR, METHOD) reads them', '--maps')] = False,
     retry: Annotated[bool, option('measure again what failed in an earlier run', '--retry')] = False,
     accept_code: AcceptCode = False,
     example: Annotated[str|None, option(
@@ -511,7 +515,7 @@ def do_eval(
         from carve_nb.runs.distributed import RayEngine
         measuring = RayEngine(workers, gpus_per_worker, ray_address)
     evaluate(samples, loading, methods, out, options, measuring)
-    _end_with_report(write_report(out), out)
+    _end_with_report(*write_report(out), out)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cef5dcc3
 @command('Measure')
@@ -520,9 +524,9 @@ def do_report(
     out: Annotated[str, option('of several: folder of their page', metavar='DIR')] = 'report_out',
     force: Force = False):
     "Make tables and figure of a run once more, also while it is unfinished; of several, one table side by side."
-    from carve_nb.runs.report import Report, leaderboard, leaderboard_notes, leaderboard_page, write_report
-    if len(folders) == 1: return _end_with_report(write_report(folders[0]), folders[0])
-    runs = {str(folder): Report.load(folder) for folder in folders}
+    from carve_nb.runs.report import leaderboard, leaderboard_notes, leaderboard_page, load_run, write_report
+    if len(folders) == 1: return _end_with_report(*write_report(folders[0]), folders[0])
+    runs = {str(folder): load_run(folder) for folder in folders}
     make_folder(out, 'leaderboard.md', force=force)
     save_file(Path(out)/'leaderboard.md', leaderboard_page(runs))
     print_table(leaderboard(runs))

@@ -25,9 +25,9 @@ from ..data.datasets import DataSet
 from ..data.questions import KINDS
 from .options import Loading, RunOptions
 from .engine import measure_units
-from .store import Bar, read_run
+from .store import Bar, Run, read_run
 from ..data.scenes import make_scene, scene_records, to_sample
-from .report import PAGE, STAR, Report, leaderboard, write_report
+from .report import PAGE, STAR, kinds_of, leaderboard, run_name, write_report
 from .runner import RunConfig, SampleEvaluator, evaluate, image_units
 from ..method.carve import Carve
 from ..models.prefix_cache import greedy
@@ -41,9 +41,9 @@ CASES = dict(
     first='The first question, whatever came of it', mended='The next that the crop mended',
     astray='The next that the crop led astray')
 
-def load_stored() -> dict: # name of a model -> `Report`
+def load_stored() -> dict: # name of a model -> `Run`
     "What `carve demo --full` found with each model of this package"
-    return {model: Report.load(CHECKPOINTS.parent/'records'/name) for model, name in _STORED.items()}
+    return {model: read_run(CHECKPOINTS.parent/'records'/name) for model, name in _STORED.items()}
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8583a63d
 def demo_set(n=300, other=100, kinds=KINDS) -> DataSet: # digit questions; of each other kind, at most n
@@ -58,37 +58,37 @@ def find_sample(id): # 'heldout-7-digit'
     return to_sample(make_scene(int(seed), split), kind)
 
 # %% ../../nbs/library/runs/06_demo.ipynb #8ffb1824
-def _pick_cases(report) -> dict: # name of a case -> id of a sample
+def _pick_cases(run) -> dict: # name of a case -> id of a sample
     "Up to three samples to show: the first question, the first that CARVE corrected, the first that it made wrong"
-    kind = report.kinds()[0]
-    alone = report.scores('none', kind)
-    gains = {id: score - alone[id] for id, score in report.scores('carve', kind).items() if id in alone}
+    kind = kinds_of(run.records)[0]
+    alone = {r['id']: r['score'] for r in run.select('none', kind)}
+    gains = {r['id']: r['score'] - alone[r['id']] for r in run.select('carve', kind) if r['id'] in alone}
     found = {}
     for id, gain in gains.items():
         name = {1: 'mended', -1: 'astray'}.get(gain) if found else 'first'
         if name: found.setdefault(name, id)
     return {name: found[name] for name in CASES if name in found}
 
-def asked(report, methods) -> RunConfig:
-    "The configuration of a report, for other methods: the same suffix and length of an answer"
-    return RunConfig(methods, report.protocol['prompt']['suffix'], report.protocol['decoding']['max_new_tokens'])
+def asked(run, methods) -> RunConfig:
+    "The configuration of a run, for other methods: the same suffix and length of an answer"
+    return RunConfig(methods, run.protocol['prompt']['suffix'], run.protocol['decoding']['max_new_tokens'])
 
-def show_cases(vlm, runs, out) -> dict: # name -> `Report`, the first of this model; what a case is -> `Result`
+def show_cases(vlm, runs, out) -> dict: # name -> `Run`, the first of this model; what a case is -> `Result`
     "Ask the questions of `_pick_cases` again, and write their images and a page with the table of the runs"
-    report = next(iter(runs.values()))
+    run = next(iter(runs.values()))
     shown = {}
-    config = asked(report, ['carve'])
+    config = asked(run, ['carve'])
     parts = ['White: the true region. Green: what the crop shows.']
-    for name, id in _pick_cases(report).items():
+    for name, id in _pick_cases(run).items():
         sample = find_sample(id)
         ask = config.wordy['carve'] if sample.describes else config.made['carve']
         r = ask(vlm, sample.image, sample.question)
         shown[CASES[name]] = r = replace(r, notes=[*r.notes, f'truth: "{sample.answer}" ({id})'])
         replace_file(Path(out)/f'demo_{name}.png', png_bytes(r.plot(200, sample.box)))
         parts += [f'<h2>{CASES[name]}</h2>', panels_html(r.panels(200, sample.box), r.sentence())]
-    kind = report.kinds()[0]
+    kind = kinds_of(run.records)[0]
     head, *rows = leaderboard(runs, kind)
-    n = len(report.scores('none', kind))
+    n = len(run.select('none', kind))
     parts += [f'<h2>The result: accuracy in % on {n} {kind} questions</h2>', table_html(rows, head), f'<p>{STAR}']
     replace_file(Path(out)/'demo.html', PAGE.format('CARVE on held-out scenes', '\n'.join(parts)))
     return shown
@@ -99,7 +99,7 @@ def repeat_demo(vlm, stored, n=40, workers=None, progress=True) -> list: # of bo
     before = {(r['id'], r['method']): r['answer'] for r in stored.records}
     units = image_units(demo_set(n, kinds=('digit',)))
     measured = measure_units(vlm, partial(SampleEvaluator, config=asked(stored, _AGAIN)), units, workers)
-    bar = Bar(measured, stored.name, n, leave=False, disable=not progress, unit='question')
+    bar = Bar(measured, run_name(stored), n, leave=False, disable=not progress, unit='question')
     return [line.get('answer') == before[line['id'], line['method']] for lines in bar for line in lines]
 
 def run_demo(
@@ -111,17 +111,16 @@ def run_demo(
     methods: Sequence[str] = DEMO_METHODS,
     workers: int|None = 1,                     # processes; None: as many as make sense
     **kw                                       # fields of `RunOptions`: seed, max_new_tokens, progress
-) -> Report:
+) -> tuple: # `Run`; names of files
     "Every method on held-out scenes, as a run, with a page of three cases"
     data = demo_set(n, other, kinds)
     read_run(out)      # a folder with something else is refused before the model is loaded
     vlm = Loading.of(model).load()
     engine = lambda e, units: measure_units(vlm, partial(SampleEvaluator, config=e.config), units, workers)
     evaluate(data, vlm, methods, out, RunOptions(retry=True, **kw), engine)
-    report = write_report(out)
-    show_cases(vlm, {report.protocol['model']['name']: report}, out)
-    report.files.append('demo.html')
-    return report
+    run, files = write_report(out)
+    show_cases(vlm, {run.protocol['model']['name']: run}, out)
+    return run, [*files, 'demo.html']
 
 # %% ../../nbs/library/runs/06_demo.ipynb #a7064910
 @contextmanager

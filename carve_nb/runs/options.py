@@ -49,7 +49,7 @@ class RunOptions:
     max_new_tokens: int|None = None # longest answer; None: as the set says
     answer_by: str|None = None # another model that answers: 'URL#name', a folder or a Hub id
     answer_key: str|None = None # name of the environment variable with its key
-    maps: bool = False # keep the map of each sample? `Report.maps` reads them
+    maps: bool = False # keep the map of each sample? `load_maps` reads them
     retry: bool = False # measure failed samples again
     accept_code: bool = False # go on with a run that other code of this package began
     progress: bool = True # show a bar

@@ -7,7 +7,8 @@ from carve_nb import VLM, add_method, make_scene, run_eval
 from carve_nb.method.results import Result
 from carve_nb.method.base import CropMethod, as_saliency, first_step_rows
 from carve_nb.method.check import check_method
-from carve_nb.runs.report import Report
+from carve_nb.runs.report import report
+from carve_nb.runs.store import read_run
 from carve_nb.method.crop import magnify
 from carve_nb.formulas.threshold import regions
 
@@ -42,4 +43,4 @@ if __name__ == '__main__':
     add_method(MyMethod)
     with TemporaryDirectory() as out:    # a folder that stays would keep what it has measured, also when your code changes
         run_eval('scenes', 'carve-tiny', ['none', 'carve', 'my-method'], n=10, out=out)
-        print(Report.load(out).table())
+        print(report(read_run(out).records)[["n", "acc", "gain", "p_holm"]])

@@ -11,12 +11,12 @@ from PIL import Image
 import carve_nb
 from carve_nb.explorer.app import Explorer
 from carve_nb.core.image import png_bytes
-from carve_nb.runs.store import RunStore
+from carve_nb.runs.store import Run, RunStore
 from carve_nb.method.results import Result
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.method.registry import Entry, MethodTable
 from carve_nb.data.records import Record
-from carve_nb.runs.report import Report, write_report
+from carve_nb.runs.report import write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import Scene, make_scene
 from carve_nb.data.datasets import DataSet
@@ -86,10 +86,10 @@ def lines(answer=BAD, ids=None):
 
 
 def a_report(bad=BAD, made=None):
-    "A report with this text in each field"
+    "A run with this text in each field"
     protocol = dict(data=dict(name=bad, key=bad, n=5, rule='exact', about={bad: bad}, kinds={bad: 5}), model=dict(name=bad, weights=bad, dtype=bad, device=bad, kernel=bad),
         methods=dict(none={}, b={}), prompt=dict(suffix=bad), pixels=dict(limit=None, tokens=bad), seed=0, versions={bad: bad}, decoding=dict(max_new_tokens=32), answer_by={bad: bad})
-    return Report(made or lines(), protocol)
+    return Run(protocol, made or lines())
 
 
 def a_result():
@@ -145,7 +145,7 @@ def a_table():
 IMAGES = Prompt, AttentionRows, Saliency, Scene, Crop, Result
 WORDLESS = Saliency, Crop      # what they show is all numbers
 MAKERS = {Prompt: lambda vlm: a_prompt(), AttentionRows: lambda vlm: some_rows(), Scene: lambda vlm: a_scene(), MethodTable: lambda vlm: a_table(),
-          Saliency: lambda vlm: a_result().saliency, Crop: lambda vlm: a_result().crop, Record: lambda vlm: Record(BAD, None, BAD, [BAD], kind=BAD), Report: lambda vlm: a_report(), Result: lambda vlm: a_result(), Explorer: an_explorer,
+          Saliency: lambda vlm: a_result().saliency, Crop: lambda vlm: a_result().crop, Record: lambda vlm: Record(BAD, None, BAD, [BAD], kind=BAD), Result: lambda vlm: a_result(), Explorer: an_explorer,
           DataSet: lambda vlm: DataSet(BAD, [Record(BAD, None, BAD, [BAD], kind=BAD)], BAD, about={BAD: BAD}),
           ModelProfile: lambda vlm: ModelProfile(BAD, BAD, 5, [1], 'noun', [0, 1], dict(last=[0., .1], noun=[.1, .4]), .9, BAD)}
 
@@ -237,7 +237,7 @@ def test_saved_report_is_text(tmp_path):
     "What a run writes about itself, rendered"
     r = a_report()
     keep(tmp_path, r)
-    for name in write_report(tmp_path).files:
+    for name in write_report(tmp_path)[1]:
         if name.endswith('.md'): assert wrong_in(rendered((tmp_path/name).read_text())) == [], name
 
 

@@ -12,7 +12,7 @@ from carve_nb.models.hooks import cached_length
 from carve_nb.models.loading import pick_device
 from carve_nb.method.check import traces
 from carve_nb.method.registry import make_method
-from carve_nb.runs.report import write_report
+from carve_nb.runs.report import markdown, write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.datasets import load_benchmark
@@ -74,7 +74,7 @@ def test_no_memory_in_a_run(load, tmp_path):
     assert [by[2, k]['status'] for k in ('none', 'carve')] == ['ok', 'oom']
     for l in found:
         if l['status'] == 'oom': assert 'memory ran out' in l['why'] and 'answer' not in l and 'GB' not in l['why']
-    text = write_report(tmp_path/'R').markdown()
+    text = markdown(write_report(tmp_path/'R')[0])
     assert 'samples without an answer' in text and 'oom (' in text
     again = run(tmp_path/'R', retry=True)
     drop = lambda ls: [{k: v for k, v in l.items() if k != 'seconds'} for l in ls]

@@ -13,7 +13,7 @@ from carve_nb.core.io import load_with_digest, save_with_digest
 from carve_nb.core.errors import DataError, RunError, IncompleteError
 from carve_nb.runs.store import RunStore, carry_out, read_run
 from carve_nb.method.registry import ENTRIES, split_specs
-from carve_nb.runs.report import write_report
+from carve_nb.runs.report import markdown, write_report
 from carve_nb.runs.runner import local_engine, run_eval
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.data.datasets import load_benchmark
@@ -149,9 +149,9 @@ def test_missing_answers_and_images(vlm, folder, tmp_path):
     assert by(found, 'q0', 'q2', 'q4') == by(full, 'q0', 'q2', 'q4')
     assert {(l['status'], l['why'], 'score' in l) for l in by(found, 'q1')} == {('skipped', 'the set gives no answer to score by', False)}
     assert {l['status'] for l in by(found, 'q3')} == {'error'} and all("'gone.png' is not in the folder" in l['why'] for l in by(found, 'q3'))
-    report = write_report(tmp_path/'R')
-    row = next(l for l in report.markdown().splitlines() if l.startswith('| none')).split('|')
-    assert row[3].strip() == '3' and row[-2].strip() == '1' and 'no answer to score by' in report.markdown()
+    text = markdown(write_report(tmp_path/'R')[0])
+    row = next(l for l in text.splitlines() if l.startswith('| none')).split('|')
+    assert row[3].strip() == '3' and row[-2].strip() == '1' and 'no answer to score by' in text
     with pytest.raises(DataError, match='5 of 5 rows have no answer to score by'): run('N', folder(**{f'q{i}': dict(answer='') for i in range(5)}))
 
 
@@ -201,7 +201,7 @@ def by_chance(vlm, tmp_path):
         display=lambda: search_display(1, 'tail', 'with', 4).image.tobytes(), statistics=lambda: (mean_interval(x), difference(x, x[::-1], seed=1), detectable(100, .5, .1)),
         folder=lambda: (make_tiny_checkpoint('llava', tmp_path/'m')/'model.safetensors').read_bytes(), reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
         run=lambda: plain(go(tmp_path/f'{time.monotonic_ns()}', vlm, 'none,random,vcd', 2, seed=5)),
-        report=lambda: write_report(go(tmp_path/'R', vlm, 'none,random', 6) and tmp_path/'R').markdown(), **{k: lambda k=k: method(ENTRIES[k]) for k in split_specs('carve,random,vcd')})
+        report=lambda: markdown(write_report(go(tmp_path/'R', vlm, 'none,random', 6) and tmp_path/'R')[0]), **{k: lambda k=k: method(ENTRIES[k]) for k in split_specs('carve,random,vcd')})
 
 
 @pytest.mark.case(55)
