@@ -413,13 +413,17 @@ def do_demo(loading, out: Annotated[str, option('folder of the images and the pa
     print('all of it again: carve demo --full; carve demo --full --model carve-small --n 300 --out DIR')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #bf50daa0
+def _print_page(parts): # of `page`, `leaderboard_page`
+    "Show texts and tables on the terminal"
+    for part in parts:
+        if isinstance(part, list): print_table(part)
+        else: print(tame_terminal(part, '\n'))
+        print()
+
 def _end_with_report(run, files, folder):
     "Show the tables of a run, then the files; a run in which nothing was answered is a failure"
     from carve_nb.runs.report import page
-    for part in page(run):
-        if isinstance(part, list): print_table(part)
-        else: print(part)
-        print()
+    _print_page(page(run))
     if files: print(f'written to {folder}:', ', '.join(files))
     if any(line['status'] == 'ok' for line in run.records): return
     raise IncompleteError(
@@ -524,13 +528,14 @@ def do_report(
     out: Annotated[str, option('of several: folder of their page', metavar='DIR')] = 'report_out',
     force: Force = False):
     "Make tables and figure of a run once more, also while it is unfinished; of several, one table side by side."
-    from carve_nb.runs.report import leaderboard, leaderboard_notes, leaderboard_page, load_run, write_report
+    from carve_nb.runs.report import leaderboard_page, load_run, to_markdown, write_report
     if len(folders) == 1: return _end_with_report(*write_report(folders[0]), folders[0])
     runs = {str(folder): load_run(folder) for folder in folders}
     make_folder(out, 'leaderboard.md', force=force)
-    save_file(Path(out)/'leaderboard.md', leaderboard_page(runs))
-    print_table(leaderboard(runs))
-    print(*map(tame_terminal, leaderboard_notes(runs)), '', f'written to {out}: leaderboard.md', sep='\n')
+    parts = leaderboard_page(runs)
+    save_file(Path(out)/'leaderboard.md', to_markdown(parts))
+    _print_page(parts)
+    print(f'written to {out}: leaderboard.md')
 
 # %% ../../nbs/library/cli/03_commands.ipynb #dd20a758
 @command('Measure', '\n\n'.join(f'{k}: {v}' for k, v in _STUDY_NAMES.items()))

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WHERE', 'ABOUT', 'COLUMNS', 'STAR', 'PAGE', 'compare_methods', 'with_holm', 'find_base', 'report', 'kinds_of',
            'report_kinds', 'format_cell', 'table_rows', 'markdown_table', 'remarks', 'count_questions', 'run_name',
-           'pope_rows', 'page', 'markdown', 'plot_report', 'results_table', 'load_maps', 'load_run', 'write_report',
-           'leaderboard', 'leaderboard_notes', 'leaderboard_page']
+           'pope_rows', 'page', 'to_markdown', 'markdown', 'plot_report', 'results_table', 'load_maps', 'load_run',
+           'write_report', 'leaderboard', 'leaderboard_page']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import errno, json, re, warnings
@@ -120,38 +120,35 @@ def markdown_table(rows) -> str: # lists of str, the head first
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in (head, ['---'] + ['--:']*(len(head) - 1), *rest))
 
 # %% ../../nbs/library/runs/03_report.ipynb #ac4b1090
-def _remarks(method, lines) -> list: # of str
-    "Tell what stands below the tables about one method: unread answers, notes, failures"
-    good = [r for r in lines if r['status'] == 'ok']
-    said = []
-    unread = [r for r in good if r.get('unread')]
-    for what, n in Counter(r['unread'] for r in unread).most_common():
-        text = one_line(next(r['answer'] for r in unread if r['unread'] == what))
-        text = f'{text[:80]}...' if len(text) > 80 else text
-        said.append(f'in {n} of {len(good)} answers {what} could be read ({100*n/len(good):.0f} %), such as "{text}"')
-    alike = {}
-    for note in (note for r in good for note in grave_notes(r.get('notes') or ())):
-        alike.setdefault(re.sub(r'"[^"]*"|\d[\d.,]*(?<=\d)', '...', note), []).append(note)
-    for form, notes in sorted(alike.items(), key=lambda o: -len(o[1])):
-        said.append(f'{notes[0] if len({*notes}) == 1 else form}: {len(notes)} of {len(good)}')
-    named = lambda r: re.sub(rf'(?<!\w){re.escape(r["id"])}(?!\w)', '...', r['why']) # the same for all samples
-    why = Counter(f'{r["status"]} ({named(r)})' for r in lines if r['status'] != 'ok')
-    words = '; '.join(f'{n} {reason}' for reason, n in why.most_common(3))
-    if words: said.append(f'{why.total()} of {len(lines)} samples without an answer: {words}')
-    return [one_line(f'`{method}`: {text}') for text in said]
-
 def remarks(run: Run) -> list: # of str
-    "Tell what stands below the tables of a run"
-    told = [r for r in run.records if r['status'] == 'unsupported']
-    methods = dict.fromkeys(r['method'] for r in run.records if r['id'])
-    said = [text for m in methods for text in _remarks(m, [r for r in run.records if r['id'] and r['method'] == m])]
-    said += [one_line(f'`{r["method"]}` is not supported: {r["why"]}') for r in told]
+    "Tell what stands below the tables: unread answers, notes, samples without an answer, damaged lines"
+    said = []
+    for m in dict.fromkeys(r['method'] for r in run.records):
+        lines = run.select(m, status=None)
+        good = run.select(m)
+        tell = lambda text: said.append(one_line(f'`{m}`{text}'))
+        unread = [r for r in good if r.get('unread')]
+        for what, n in Counter(r['unread'] for r in unread).most_common():
+            text = one_line(next(r['answer'] for r in unread if r['unread'] == what))
+            text = f'{text[:80]}...' if len(text) > 80 else text
+            tell(f': in {n} of {len(good)} answers {what} could be read ({100*n/len(good):.0f} %), such as "{text}"')
+        alike = {}
+        for note in (note for r in good for note in grave_notes(r.get('notes') or ())):
+            alike.setdefault(re.sub(r'"[^"]*"|\d[\d.,]*(?<=\d)', '...', note), []).append(note)
+        for form, notes in sorted(alike.items(), key=lambda o: -len(o[1])):
+            tell(f': {notes[0] if len({*notes}) == 1 else form}: {len(notes)} of {len(good)}')
+        named = lambda r: re.sub(rf'(?<!\w){re.escape(r["id"])}(?!\w)', '...', r['why'])  # the same for all samples
+        why = Counter(f'{r["status"]} ({named(r)})' for r in lines if r['id'] and r['status'] != 'ok')
+        words = '; '.join(f'{n} {reason}' for reason, n in why.most_common(3))
+        if words: tell(f': {why.total()} of {len(lines)} samples without an answer: {words}')
+        for r in lines:
+            if r['status'] == 'unsupported': tell(f' is not supported: {r["why"]}')
     if run.damaged:
         said.append(f'{run.damaged} damaged line{"s"*(run.damaged > 1)} of the records cannot be read and do not count')
     return said
 
 # %% ../../nbs/library/runs/03_report.ipynb #444298fb
-_HIDDEN = 'methods', 'left_out', 'environment', 'boxes', 'details', 'template', 'processor', 'code'   # left to protocol.json
+_HIDDEN = 'methods', 'left_out', 'kinds', 'environment', 'boxes', 'details', 'template', 'processor', 'code'   # left to protocol.json
 
 def _told(value, between=', ') -> str:
     "Tell a value of a protocol in words, without digests and what is not set"
@@ -174,14 +171,12 @@ def run_name(run: Run) -> str:
 
 def _facts(run) -> list: # of str
     "Tell the protocol of a run in lines"
-    data = run.protocol['data']
-    kinds = data.get('kinds', {})
-    about = data | {'kinds': None, 'questions of the kinds': kinds if len(kinds) > 1 or any(kinds) else None}
-    said = [count_questions(run.records), *_told(run.protocol | dict(data=about), '\n').split('\n')]
+    said = [count_questions(run.records), *_told(run.protocol, '\n').split('\n')]
     if len(code := run.protocol.get('code', ())) > 1:
         said.append(f'mixed: measured by {len(code)} states of the code of carve_nb ({", ".join(code)}), as accepted')
     n = len({r['id'] for r in run.records if r['id']})
-    if n < data['n']: said.insert(0, f'unfinished: {n} of {data["n"]} samples have lines')
+    total = run.protocol['data']['n']
+    if n < total: said.insert(0, f'unfinished: {n} of {total} samples have lines')
     return [f'- {line}' for line in map(one_line, said) if line]
 
 def _statistics(tables, base) -> str: # of `report` and `report_kinds`
@@ -228,10 +223,14 @@ def page(run: Run) -> list: # of str, and of tables as lists of rows
     if worst: told.append(f'Accuracy if failures are counted as wrong: {worst}.')
     return [part for part in [*told, *remarks(run)] if part]
 
+def to_markdown(parts) -> str: # of str, and of tables as lists of rows
+    "Write a page in Markdown, harmless whatever names a set, a kind or a method has"
+    texts = [part if isinstance(part, str) else markdown_table(part) for part in parts]
+    return tame_markdown('# ' + '\n\n'.join(texts) + '\n')
+
 def markdown(run: Run) -> str:
-    "Write the page of a run in Markdown, harmless whatever names a set, a kind or a method has"
-    parts = [part if isinstance(part, str) else markdown_table(part) for part in page(run)]
-    return tame_markdown('# ' + '\n\n'.join(parts) + '\n')
+    "Write the page of a run in Markdown"
+    return to_markdown(page(run))
 
 # %% ../../nbs/library/runs/03_report.ipynb #301e41fa
 def plot_report(records: list, seed: int = 0) -> Figure:
@@ -315,13 +314,10 @@ def leaderboard(runs: dict, kind=None) -> list: # name -> `Run`; of question; li
     order = total.sort_values(ascending=False, kind='stable').index
     return [['method', *runs], *([m, *(cell(m, table) for table in found.values())] for m in order)]
 
-def leaderboard_notes(runs: dict) -> list: # of str
-    "Tell what each run is, and what stands in the table"
+def leaderboard_page(runs: dict) -> list: # name -> `Run`; of str, and of tables as lists of rows
+    "Put several runs side by side, and tell what each of them is"
     kinds = {kind for run in runs.values() for kind in report(run.records).interval.dropna()}
     named = [one_line(f'{name}: {run_name(run)}, {count_questions(run.records)}') for name, run in runs.items()]
-    return [*named, f'{STAR} {format_intervals(kinds)} Where a cell has an n, the method answered fewer questions than others.']
-
-def leaderboard_page(runs: dict) -> str: # Markdown
-    "Write several runs side by side, and what each of them is"
-    page = ['# Accuracy in %, runs side by side', markdown_table(leaderboard(runs)), *leaderboard_notes(runs)]
-    return tame_markdown('\n\n'.join(page)) + '\n'
+    return [
+        'Accuracy in %, runs side by side', leaderboard(runs), *named,
+        f'{STAR} {format_intervals(kinds)} Where a cell has an n, the method answered fewer questions than others.']

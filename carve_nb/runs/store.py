@@ -88,10 +88,13 @@ class Run(NamedTuple):
         wanted = dict(method=method, kind=kind, status=status)
         return [r for r in self.records if all(v in (None, r.get(k)) for k, v in wanted.items())]
 
+def _open(path):
+    return (gzip.open if path.suffix == '.gz' else open)(path, 'rb')
+
 def read_lines(folder) -> Iterator[dict|None]:
     "Yield the lines of a run as they were written; None for a damaged one"
     for path in sorted(Path(folder).glob('records*.jsonl*')):
-        with (gzip.open if path.suffix == '.gz' else open)(path, 'rb') as f:
+        with _open(path) as f:
             try: yield from (from_line(line) for line in f if line.endswith(b'\n'))
             except (EOFError, gzip.BadGzipFile, zlib.error) as e: raise RunError(f'{path} is damaged: {e}. Put back a copy of it, or give another folder.') from e
 
@@ -132,12 +135,9 @@ def read_records(folder) -> tuple: # list of dicts, dict
         return [without(l, ours) for l in run.records if l['status'] == 'ok'], run.protocol
     try:
         meta = dict(json.loads((folder/'meta.json').read_bytes()))
-        path = next(folder.glob('records.jsonl*'))
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
-        return [json.loads(line) for line in raw.decode().split('\n') if line.strip()], meta
-    except StopIteration: raise DataError(f'{folder} holds no records beside meta.json.') from None
-    except (OSError, ValueError, TypeError, EOFError) as e:
-        raise DataError(f'{folder} holds no saved records, or damaged ones ({e}).') from e
+        with _open(next(folder.glob('records.jsonl*'))) as f: return [json.loads(line) for line in f if line.strip()], meta
+    except (OSError, ValueError, TypeError, EOFError, StopIteration) as e:
+        raise DataError(f'{folder} holds no saved records (records.jsonl and meta.json), or damaged ones: {e}') from None
 
 # %% ../../nbs/library/runs/00_store.ipynb #c1e4d445
 @cache
