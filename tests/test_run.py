@@ -468,3 +468,18 @@ def test_five_thousand_questions(tmp_path, figure):
     size = (tmp_path/'R'/'records.jsonl').stat().st_size/1e6
     figure('a run of 5,000 questions by two methods, taken up', f'{size:.0f} MB of records in {spent:.1f} s, {peak:.0f} MB of memory')
     assert size > 40 and len(again[0].done) == 10_000 and spent < 20 and peak < 12 and abs(late - early) < 2, (spent, peak, early, late)
+
+
+def test_parts(tiny, tmp_path):
+    "Each part of `--part K/N` has a file and a lock of its own: they run at once, the same part does not run twice, and the table is that of one run"
+    complete = run(tmp_path/'whole', tiny)
+    held = []
+    def beside(evaluator, units):
+        run(tmp_path/'R', tiny, part=(1, 2))          # while the first part is being written
+        with pytest.raises(RunError, match='is being written by another process'): run(tmp_path/'R', tiny, part=(0, 2))
+        held.append(sorted(p.name for p in (tmp_path/'R').glob('records*')))
+        yield from local_engine(evaluator, units)
+    run(tmp_path/'R', tiny, part=(0, 2), engine=beside)
+    assert held == [['records-1.jsonl', 'records-1.lock', 'records-2.jsonl', 'records-2.lock']]
+    for out in 'whole', 'R': write_report(tmp_path/out)
+    assert files(tmp_path/'R') == files(tmp_path/'whole') and run(tmp_path/'R', tiny) == complete
