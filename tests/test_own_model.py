@@ -190,6 +190,7 @@ def test_attention_on_a_tile(name, load):
         assert not planted.saliency(tiles='thumbnail').values.any() and planted.tiles_note('thumbnail')[0].startswith('the map shows 0%')
 
 
+@pytest.mark.filterwarnings('ignore:Passing `min_pixels`:FutureWarning')     # as a user passes them today
 def test_limits_of_one_call(load):
     "The processor was told another limit in the call: the grid is another, the image the same"
     qwen = load('qwen2_5_vl')
@@ -522,6 +523,7 @@ def test_wrapped_models(llava):
         assert torch.allclose(first.attn, want.attn[:1], atol=1e-6)
 
 
+@pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')     # of peft
 def test_wrapped_models_and_other_inputs(llava):
     peft = pytest.importorskip('peft')
     adapted = peft.get_peft_model(copy.deepcopy(llava.model), peft.LoraConfig(target_modules=['q_proj', 'v_proj']))
