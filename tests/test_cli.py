@@ -391,6 +391,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     from carve_nb.attention.capture import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     monkeypatch.setattr('carve_nb.method.profiles.IMAGES', 4)    # time
+    monkeypatch.setattr('carve_nb.core.stats.FEWEST', 4)
     words = ['profile', '--n', '4', '--quiet']
     assert main([*words, '--json', str(tmp_path/'p.json')]) == 0
     vlm, (file,), told = VLM.from_pretrained(), (tmp_path/'kept').iterdir(), json.loads((tmp_path/'p.json').read_text())
@@ -549,8 +550,9 @@ def test_broken_image_keeps_the_others(models, photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('family, limited', [('llava', False), ('qwen2_5_vl', True)])
-def test_eval_of_a_folder(models, photos, tmp_path, capsys, family, limited):
+def test_eval_of_a_folder(models, photos, tmp_path, capsys, monkeypatch, family, limited):
     "Somebody's checkpoint, somebody's questions, the paper's resolution: tables on the standard output, the rest on the other"
+    monkeypatch.delenv('COLUMNS', raising=False)     # a pipe is as wide as the table
     words = ['eval', photos, '--model', models[family], '--methods', 'none,paper,rel-att', '--preset', 'paper', '--max-new-tokens', 2, '--n', 3, '--out', tmp_path/'o']
     status, printed = main([str(o) for o in words]), capsys.readouterr()
     assert status == 0 and 'Resolution: ' in printed.err and 'n = 3 is too few: no difference' in printed.err and 'Traceback' not in printed.err, printed.err
