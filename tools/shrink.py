@@ -10,7 +10,7 @@ LIMIT, BOOK, WIDTH = 100_000, 250_000, 1640
 
 def reduce_colors(img, colors):
     "A palette where it changes no pixel visibly, as in charts; else each channel in steps, as rare colors would turn into others"
-    reduced = img.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    reduced = img.quantize(colors, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     change = ImageChops.difference(img, reduced.convert('RGB')).getextrema()
     visible = max(most for _, most in change) > 32
     return round_colors(img, 3072//colors) if visible else reduced
