@@ -1,4 +1,5 @@
 "Weights, adapters and hooks that change between two calls: no cache and no profile takes the model for what it was."
+from unittest.mock import patch
 import numpy as np
 import pytest, torch
 from carve_nb.attention.cache import AttentionCache, is_hooked, weights_state
@@ -240,11 +241,12 @@ def test_damaged_profile(vlm, tmp_path, monkeypatch):
     assert ModelProfile.load(path).layers == [1, 2, 3]
 
 
+@patch.dict('carve_nb.models.families.FAMILIES')     # put back in its order
 def test_empty_mark_is_no_pass(folders, tmp_path, monkeypatch):
     "A family without a record is checked again where the mark of its check is empty or damaged, and not where it is whole"
     from carve_nb.models.families import FAMILIES
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
-    monkeypatch.delitem(FAMILIES, 'qwen2_vl')
+    del FAMILIES['qwen2_vl']
     checks = []
     import carve_nb.attention.capture as capture
     check = capture.check_family
