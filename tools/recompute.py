@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 from carve_nb.core.io import CHECKPOINTS
-from carve_nb.core.stats import detectable, holm, mcnemar
+from carve_nb.core.stats import detectable, difference, holm, mcnemar, paired_effect
 from carve_nb.runs.report import report, results_table
 from carve_nb.runs.store import read_run
 from recipes.ablation import paired
@@ -152,7 +152,6 @@ def own_share(model):
 
 def climb(kind=None, layer=False):
     "Bits by which carve-small looks wider from calm to busy, first step, the paper's layers; or most of all single layers: (mean, lower, upper)"
-    from carve_nb.core.stats import paired_effect
     from carve_nb.studies.entropy import clutter_levels, layer_values, to_dataframe
     records = study('intervention-carve-small')
     t = to_dataframe(records, 'first')
@@ -167,28 +166,23 @@ def among_twins(model, letter='T'):
     twins = [r['maps'][own['query']] for r in records if '-twins-' in r['id']]
     return 100*np.mean([[letters[own['read'].index(layer)] == letter for layer in own['layers']] for letters in twins])
 
-def gated(model):
-    "Scores on 1,500 questions for existence, of a model alone and of `lookup` with its gate"
+def existence(model=T, truth=None):
+    "Points that `lookup` with its gate gains on 1,500 questions for existence, or on those with one true answer: (mean, lower, upper)"
+    return tuple(100*v for v in difference(*gated(model, truth)))
+
+def gated(model, truth):
+    "Scores on questions for existence, of `lookup` with its gate and of a model alone"
     found = pd.DataFrame(map(json.loads, gzip.open(RESULTS/'gate'/f'{model}-existence.jsonl.gz', 'rt')))
-    return found.assign(gated=found.again.where(found.confidence <= .95, found.plain))
+    if truth: found = found[found.answer == truth]
+    return found.again.where(found.confidence <= .95, found.plain).to_numpy(), found.plain.to_numpy()
 
-def existence(model=T):
-    "Points that `lookup` with its gate gains over a model alone on questions for existence: (mean, lower, upper)"
-    from carve_nb.core.stats import difference
-    found = gated(model)
-    return tuple(100*v for v in difference(found.gated.to_numpy(), found.plain.to_numpy()))
-
-def right_no(model):
-    "The same where the thing is not there: won, lost, and points (mean, lower, upper)"
-    from carve_nb.core.stats import difference
-    found = gated(model)
-    found = found[found.answer == 'no']
-    d = found.gated - found.plain
-    return (d > 0).sum(), (d < 0).sum(), *(100*v for v in difference(found.gated.to_numpy(), found.plain.to_numpy()))
+def won_and_lost(model, truth):
+    "Questions for existence with one true answer that `lookup` with its gate wins and loses"
+    again, plain = gated(model, truth)
+    return (again > plain).sum(), (again < plain).sum()
 
 def narrowing():
     "Bits by which clutter narrows the contrasted map of carve-small at the last step: (mean, lower, upper)"
-    from carve_nb.core.stats import paired_effect
     from carve_nb.studies.entropy import clutter_levels, to_dataframe
     bits = clutter_levels(to_dataframe(study('intervention-carve-small')), 'contrast', 'both')
     return tuple(paired_effect(bits[:, 0], bits[:, 4]))[:3]
@@ -209,7 +203,6 @@ def cost(method): return record('compare/costs.json', method, 'seconds')
 
 def fresh(won, lost, n):
     "Points won by a method on fresh questions that were counted, with the bootstrap's interval"
-    from carve_nb.core.stats import difference
     return tuple(100*v for v in difference(np.r_[np.ones(won), -np.ones(lost), np.zeros(n - won - lost)], np.zeros(n)))
 
 
