@@ -302,9 +302,7 @@ PAGE = (
     'table{{display:block;overflow-x:auto}}td,th{{padding:.1rem 1.5rem .1rem 0;white-space:nowrap}}</style>'
     '<h1>{0}</h1>{1}</html>')
 
-def leaderboard(runs: dict, kind=None) -> list: # name -> `Run`; of question; lists of words, the head first
-    "Put the accuracies of several runs side by side, with their intervals, the best mean first"
-    found = {name: report(run.records, kind=kind, seed=run.protocol.get('seed', 0)) for name, run in runs.items()}
+def _side_by_side(found) -> list: # name -> of `report`; lists of words, the head first
     def cell(m, table):
         if m not in table.index: return '-'
         row = table.loc[m]
@@ -312,12 +310,20 @@ def leaderboard(runs: dict, kind=None) -> list: # name -> `Run`; of question; li
         return format_cell(row, 'acc') + (' *' if row.p_holm < .05 else '') + fewer
     total = pd.concat([table.acc for table in found.values()], axis=1, sort=False).fillna(0.).sum(axis=1)
     order = total.sort_values(ascending=False, kind='stable').index
-    return [['method', *runs], *([m, *(cell(m, table) for table in found.values())] for m in order)]
+    return [['method', *found], *([m, *(cell(m, table) for table in found.values())] for m in order)]
+
+def _reports(runs, kind=None) -> dict: # name -> `Run`; of question
+    return {name: report(run.records, kind=kind, seed=run.protocol.get('seed', 0)) for name, run in runs.items()}
+
+def leaderboard(runs: dict, kind=None) -> list: # name -> `Run`; of question; lists of words, the head first
+    "Put the accuracies of several runs side by side, with their intervals, the best mean first"
+    return _side_by_side(_reports(runs, kind))
 
 def leaderboard_page(runs: dict) -> list: # name -> `Run`; of str, and of tables as lists of rows
     "Put several runs side by side, and tell what each of them is"
-    kinds = {kind for run in runs.values() for kind in report(run.records).interval.dropna()}
+    found = _reports(runs)
+    kinds = {kind for table in found.values() for kind in table.interval.dropna()}
     named = [one_line(f'{name}: {run_name(run)}, {count_questions(run.records)}') for name, run in runs.items()]
     return [
-        'Accuracy in %, runs side by side', leaderboard(runs), *named,
+        'Accuracy in %, runs side by side', _side_by_side(found), *named,
         f'{STAR} {format_intervals(kinds)} Where a cell has an n, the method answered fewer questions than others.']

@@ -323,7 +323,8 @@ def explain_verdict(f) -> str: # of `measure_kind` or `check_data`
 def code_to_use(reads, use) -> str: # row and layers of `lookup`; an arm, or None
     "The one line of code that a verdict leads to"
     row = reads['query'] if use != OTHER else 'noun' if reads['query'] == 'last' else 'last'
-    more = ''.join(f', {k}={v!r}' for k, v in reads.items() if k == 'baseline') + ', crop=CropRule(tokens=None)'*(use == LARGE)
+    more = f', baseline={reads["baseline"]!r}' if 'baseline' in reads else ''
+    if use == LARGE: more += ', crop=CropRule(tokens=None)'
     made = {
         None: '', 'none': 'vlm.ask', 'question-only': "make_method('question-only')", 'carve': 'Carve()',
         'carve:suffix=None': 'Carve(suffix=None)'}.get(use, f'Lookup(query={row!r}, layers={reads["layers"]}{more})')
@@ -341,16 +342,19 @@ def format_points(e) -> str: # [value, low, high]
 
 OLDER = 'This checkup was made before it was part of one.'
 
+def _profiled(eyes, name): # figures, or a text: why there are none
+    return eyes['profile'] if isinstance(eyes['profile'], str) else eyes['profile'].get(name, OLDER)
+
 def explain_binding(eyes) -> str: # of a row
     "Say whether the map binds color to shape, with the interval, or why it is not measured"
-    found = eyes['profile'] if isinstance(eyes['profile'], str) else eyes['profile'].get('binding', OLDER)
+    found = _profiled(eyes, 'binding')
     if isinstance(found, str): return f'not measured. {found}'
     share = '{:.0%} [{:.0%}, {:.0%}]'.format(*found['pointing'])
     return f'{found["binds"]}; among twins the map points at the target in {share}, n = {found["n"]}'
 
 def explain_mass(eyes) -> str: # of a row
     "Say in how many layers the attention mass on the image goes with its spread, and where most, or why it is not measured"
-    found = eyes['profile'] if isinstance(eyes['profile'], str) else eyes['profile'].get('mass', OLDER)
+    found = _profiled(eyes, 'mass')
     if isinstance(found, str): return f'not measured. {found}'
     layers = found['by_layer']
     least, most = (f(layers, key=lambda l: layers[l][0]) for f in (min, max))
@@ -410,7 +414,7 @@ def plan_test(vlm, kinds, canvas, sink) -> dict: # for the protocol
     own, profile = Lookup().settled(vlm), find_profile(vlm)
     same = '' if own.layers is None else f':layers={json.dumps(own.layers, separators=(",", ":"))}'
     less = dict(baseline=own.baseline) if own.baseline != 'none' else {}
-    same += ''.join(f':baseline={v}' for v in less.values())
+    if less: same += f':baseline={own.baseline}'
     why = f'profile of {profile.n} images, {"sure" if profile.sure else "not sure"}' if profile else 'no profile'
     return dict(
         kinds=list(kinds), seeds=[SEEDS[0], SEEDS[-1]], canvas=canvas,
