@@ -90,7 +90,7 @@ def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
 
 @pytest.mark.parametrize('name, layers', [('carve-tiny', [3, 4]), ('carve-small', [6, 7])])
 def test_paper_is_algorithm_1(name, layers):
-    "Map, box, crop and answer of `Carve.paper()` are those of the thirty lines of chapter 8, which call nothing of it"
+    "Map, box, crop and answer of `Carve.paper()` are those of the thirty lines of chapter 7, which call nothing of it"
     vlm = VLM.from_pretrained(name)
     for seed in (2, 31, 58):
         scene = make_scene(seed)

@@ -36,7 +36,7 @@ def test_groups_are_complete():
     homes, names = [g.home for g, _ in order], [p.name for p in ALL]
     assert len({*homes, *names, 'library'}) == len(homes) + len(names) + 1 and pages.RESULTS in names
     book = [p.name for p in order[0][1]]
-    assert len(book) > 10 and book[0] == 'quickstart' and book[1:] == sorted(book[1:])
+    assert len(book) == 10 and book[0] == 'quickstart' and book[1:] == sorted(book[1:])
 
 
 def test_llms_is_fresh():
@@ -84,7 +84,7 @@ def test_images_have_their_own_words(page):
 
 @pytest.mark.parametrize('page', [pytest.param(p, id=p.name) for p in ALL if re.match(r'\d\d_', p.name)])
 def test_figures_of_the_book_are_numbered(page):
-    "Below each image of a chapter stands its caption: **Figure 3.2.** ..., in order"
+    "Below each image of a chapter stands its caption: **Figure 2.2.** ..., in order"
     cells, drawn = page.nb['cells'], 0
     for c, below in zip(cells, cells[1:]):
         if not any('image/png' in o.get('data', {}) for o in c.get('outputs', [])): continue
@@ -106,7 +106,7 @@ def test_tutorials_show_imports(links):
     folded = lambda c: 'hide-input' in c['metadata'].get('tags', ())
     code = lambda name: [c for c in pages.site_notebook(next(p for p in ALL if p.name == name), links)['cells'] if c['cell_type'] == 'code']
     assert not any(map(folded, code('quickstart'))) and all(map(folded, code(pages.GALLERY)))
-    assert any(map(folded, code('03_whose_row')))
+    assert any(map(folded, code('02_query_token')))
 
 
 def test_figures_are_placed(links):
@@ -124,7 +124,7 @@ def test_examples_of_a_function(links):
     "The reference names pages that import a function, not the one that defines it"
     used = pages.examples([p for _, g in pages.reading_order() for p in g], links)
     assert [p.name for p in used['formulas.threshold.regions']][0] == 'quickstart'
-    assert '09_crop' not in {p.name for p in used['formulas.threshold.regions']}
+    assert '06_crop' not in {p.name for p in used['formulas.threshold.regions']}
     assert 'Examples: :doc:`Quickstart </quickstart>`' in pages.reference('formulas.threshold', links, used)
 
 
@@ -187,7 +187,7 @@ def test_size_of_figures(size, book, shown):
 
 
 def test_words_become_references(links):
-    page = next(p for p in ALL if p.path.stem == '03_whose_row')
+    page = next(p for p in ALL if p.path.stem == '02_query_token')
     say = lambda text: pages.link_words(text, links, page)
     assert say('see `pick_layers`') == 'see {py:obj}`pick_layers <carve_nb.core.saliency.pick_layers>`'
     assert say('`Carve.paper()`') == '{py:obj}`Carve.paper() <carve_nb.method.carve.Carve.paper>`'
@@ -271,10 +271,10 @@ def test_quarto_sidebar_lists_all():
 def test_download_wants_the_clone(tmp_path):
     "Notebooks that read files of the repository say so in their first cell, and there it passes; the others begin as they are"
     first = {p.name: pages.joined(pages.download(p)['cells'][0]['source']) for p in ALL}
-    assert [p.name for p in ALL if not p.clone and '/' not in p.name] == ['05_product', '08_algorithm', 'quickstart']
-    run = lambda folder: subprocess.run([sys.executable, '-c', first['03_whose_row']], cwd=folder, capture_output=True, text=True)
+    assert [p.name for p in ALL if not p.clone and '/' not in p.name] == ['07_algorithm', 'quickstart']
+    run = lambda folder: subprocess.run([sys.executable, '-c', first['02_query_token']], cwd=folder, capture_output=True, text=True)
     assert run(ROOT/'nbs').returncode == 0
-    assert 'Run nbs/03_whose_row.ipynb where it lies in a clone' in run(tmp_path).stderr
+    assert 'Run nbs/02_query_token.ipynb where it lies in a clone' in run(tmp_path).stderr
     assert first['quickstart'].startswith('# ')
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
 import pages  # noqa: E402
 
-FEW = ('index', '01_complexity', '03_whose_row', '02_clutter', '08_algorithm', 'quickstart', 'tutorials/gallery', 'tutorials/install',
+FEW = ('index', '01_clutter', '02_query_token', '01_clutter', '07_algorithm', 'quickstart', 'tutorials/gallery', 'tutorials/install',
        'tutorials/your_model', 'tutorials/which_method', 'notes/choosing_lambda', 'notes/robustness', 'notes/cost', 'library/core/10_saliency')
 SEEN = '''() => ({wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     blank: [...document.querySelectorAll('article img')].filter(i => !i.naturalWidth && (i.complete || i.loading != 'lazy') || !i.alt).map(i => i.src),
@@ -135,7 +135,7 @@ def results(site, browser, words):
 
 def test_search_finds(site, browser):
     "Functions of the reference are found, the text of the inner rooms is not"
-    assert '08_algorithm.html' in results(site, browser, 'fuse_maps')
+    assert '07_algorithm.html' in results(site, browser, 'fuse_maps')
     assert 'library/core/10_saliency.html' not in results(site, browser, 'bilinear')   # an inner room: its functions are found
     assert 'library/core/10_saliency.html' in results(site, browser, 'pick_layers')
 
@@ -156,7 +156,7 @@ def test_search_answers(site, browser, asked): assert f'{ANSWERED[asked]}.html' 
 def test_folds_and_header(site, browser):
     "The sidebar has six entries, of which that of the page is open, and any opens; a notebook to take along; a description"
     looker = Looker(browser)
-    looker.visit(site/'08_algorithm.html')
+    looker.visit(site/'07_algorithm.html')
     groups = looker.page.eval_on_selector_all('.sidebar-tree > ul > li', 'all => all.map(e => [e.querySelector("a").textContent, e.querySelector("input")?.checked])')
     assert dict(groups) == {'The book': True, 'Tutorials': False, 'Results': None, 'Notes': False, 'Training': False, 'Library': False}
     link = looker.page.get_attribute('.page-links a', 'href')
@@ -168,7 +168,7 @@ def test_folds_and_header(site, browser):
 def test_room(site, browser):
     "At 1,400 pixels a line of 118 characters is in sight; figures fill the page; tables of words are left in their order"
     looker = Looker(browser, 1400)
-    looker.visit(site/'10_does_it_work.html')
+    looker.visit(site/'08_does_it_work.html')
     room = looker.page.evaluate("""() => { const pre = document.querySelector('div.cell_input pre'), old = pre.textContent;
         pre.textContent = 'x'.repeat(118); const fits = pre.scrollWidth <= pre.clientWidth; pre.textContent = old; return fits; }""")
     filled = looker.page.eval_on_selector_all('img.wide', 'all => all.map(i => i.offsetWidth/i.closest(".cell_output").offsetWidth)')

@@ -75,7 +75,7 @@ def test_switches(page):
 
 
 def test_entropy_of_stages(page):
-    "Each stage of the clutter knob has the entropy that chapter 3 counts"
+    "Each stage of the clutter knob has the entropy that chapter 2 counts"
     figure, root = stored('clutter'), page.locator('[data-figure=clutter]')
     for i, stage in enumerate(figure['stages']):
         root.locator('input').fill(str(i))

@@ -87,7 +87,7 @@ def won(model, a, b): return int((right(model)[a] > right(model)[b]).sum())
 def gain(model, a, b): return against(model, a, b).change
 def p(model, a, b): return against(model, a, b).p
 
-CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'   # of chapter 10's first table
+CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'   # of chapter 8's first table
 
 def holm_of(model, method, others):
     "Holm's p of a method against the model alone, among others"
@@ -95,7 +95,7 @@ def holm_of(model, method, others):
 
 @cache
 def places(model):
-    "What the crop of `Carve()` shows of the true region of each question: 'shown', 'cut' or 'wrong place', as chapter 10 has it"
+    "What the crop of `Carve()` shows of the true region of each question: 'shown', 'cut' or 'wrong place', as chapter 8 has it"
     table = lines(model)
     whole = table[table.method == 'none'].drop_duplicates('id').set_index('id')
     found = table[table.method == 'carve'].drop_duplicates('id').set_index('id')

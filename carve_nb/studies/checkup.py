@@ -223,7 +223,7 @@ def profile_figures(vlm) -> dict: # a sure one is kept for `lookup` where the mo
     return told | dict(doubts=made.doubts(), agreement=best) | {k: o.why or o.value for k, o in tried.items()}
 
 def look_widths(vlm) -> list: # [calm, cluttered, all patches alike]
-    "Bits of a look at chapter 2's scene: last position, first step, mean of the layers that the paper reads"
+    "Bits of a look at chapter 1's scene: last position, first step, mean of the layers that the paper reads"
     bits = []
     for clutter in (0, 1):
         scene = make_scene(145, 'heldout', texture=clutter, color=clutter/2)
