@@ -18,7 +18,7 @@ _names = {
     'models.api_client': 'Endpoint',
     'attention.stock_recording': 'record_attention',
     'attention.rows': 'AttentionRows',
-    'attention.capture': 'VLM',
+    'attention.vlm': 'VLM',
     'attention.intervention': 'Edit',
     'method.results': 'Result',
     'data.scenes': 'Scene make_scene',

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from matplotlib.figure import Figure
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.core.image import open_image
 from carve_nb.core.plotting import plot_forest, plot_style

@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 import numpy as np, pandas as pd, torch, transformers
 from torch.nn.functional import pad
 from carve_nb.attention.cache import AttentionCache
-from carve_nb.attention.capture import VLM, recording
+from carve_nb.attention.capture import recording
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import Saliency, pick_layers
 from carve_nb.data.questions import KINDS
 from carve_nb.data.scenes import make_scene, samples

@@ -20,7 +20,7 @@ from carve_nb.method.laser import laser_box
 from carve_nb.method.lookup import Lookup
 from carve_nb.method.registry import add_method
 from carve_nb.method.vicrop import search_box, tower_side
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.runs.store import read_run
 from carve_nb.runs.runner import run_eval
 from .baselines import SHARES, sink

@@ -11,7 +11,7 @@ __all__ = ['LETTERS', 'DECADES', 'STEPS', 'SWITCHES', 'WHICH', 'ASKED', 'encode_
 import base64, io, json
 from pathlib import Path
 import numpy as np
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.plotting import CONCEPT_COLORS, draw_boxes, outline_target, plot_panels, widen_box
 from carve_nb.core.saliency import pick_layers
 from carve_nb.core.stats import mean_interval

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.questions import absent_name
 from carve_nb.data.scenes import scene_records

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 import torch
 from fastcore.script import call_parse
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import samples, scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.lookup import Lookup

@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
 from carve_nb.attention.cache import AttentionCache
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.words import pick_words
 from carve_nb.data.drawing import COLORS, SHAPES

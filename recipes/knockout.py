@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
-from carve_nb.attention.capture import VLM, recording
+from carve_nb.attention.capture import recording
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.words import pick_words
 from carve_nb.data.scenes import samples, scene_records

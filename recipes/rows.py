@@ -21,7 +21,7 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
 from carve_nb.attention.cache import AttentionCache
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.method.results import Result
 from carve_nb.method.base import CropMethod, near_layers
 from carve_nb.method.controls import Oracle

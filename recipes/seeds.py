@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 import torch
 from fastcore.script import call_parse
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.io import CHECKPOINTS
 from carve_nb.core.stats import mean_interval
 from carve_nb.data.scenes import samples, twin_records

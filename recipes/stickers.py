@@ -26,7 +26,7 @@ from carve_nb.core.io import TINY, replace_file
 
 from carve_nb.data.scenes import samples
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.models.model import weights_key
 
 # %% ../nbs/notes/distractors.ipynb #cf70b1fb

@@ -14,7 +14,7 @@ from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
 from carve_nb.attention.cache import AttentionCache
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import twin_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.formulas.threshold import regions

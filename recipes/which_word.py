@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import Saliency
 from carve_nb.core.text import is_word
 from carve_nb.core.words import pick_words, split_words

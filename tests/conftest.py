@@ -86,7 +86,7 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope='session')
 def load(folders):
     "Tiny models, each loaded once"
-    from carve_nb.attention.capture import VLM
+    from carve_nb.attention.vlm import VLM
     made = {}
     def get(name):
         if name not in made:

@@ -3,7 +3,7 @@ import copy, json
 import pytest, torch
 from PIL import Image
 from transformers import pipeline
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.method.results import Result
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.registry import make_method
@@ -52,7 +52,7 @@ def test_a_model_that_thinks(load, tmp_path):
     vlm.thought = 5
     answer = vlm.ask(WIDE, QUESTION, max_new_tokens=2)
     assert (len(answer.tokens), answer.text[:7], behind_thought(answer.text)) == (7, '<think>', None)
-    assert [len(a.tokens) for a in vlm.ask_many([(WIDE, QUESTION), (WIDE, 'Why?')], max_new_tokens=2)] == [7, 7]
+    assert [len(vlm.ask(WIDE, q, max_new_tokens=2).tokens) for q in (QUESTION, 'Why?')] == [7, 7]
     protocol, lines, _ = read_run(run_eval('scenes', vlm, ('none', 'lookup:query=last'), 2, tmp_path/'R', max_new_tokens=2, progress=False))
     assert protocol['decoding'] == dict(how='greedy', max_new_tokens=2, thought=5)
     for line in lines:

@@ -2,7 +2,7 @@
 import copy, threading
 import pytest, torch
 from carve_nb.attention.cache import AttentionCache
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.contrast import ICD
 from carve_nb.method.vhr import text_only

@@ -220,7 +220,7 @@ def test_several_images(tmp_path, capsys):
     from carve_nb.method.lookup import Lookup
     from carve_nb.data.scenes import make_scene
     from carve_nb.models.prompts import SHORT_ANSWER
-    from carve_nb.attention.capture import VLM
+    from carve_nb.attention.vlm import VLM
     question, names = 'What digit is on the blue cross?', [str(tmp_path/f'{seed}.png') for seed in (3, 0)]
     for seed, name in zip((3, 0), names): make_scene(seed).image.save(name)
     vlm, words = VLM.from_pretrained(), [*names, question]
@@ -315,7 +315,7 @@ def test_demo_alone_and_shared_out(models, tmp_path):
 
 def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
     "A folder with a run is refused before a model is loaded, and nothing in it is changed"
-    monkeypatch.setattr('carve_nb.attention.capture.VLM.from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
+    monkeypatch.setattr('carve_nb.attention.vlm.VLM.from_pretrained', lambda *args, **kw: pytest.fail('a model was loaded'))
     for name in 'records.jsonl', 'protocol.json', 'run.sqlite':
         (tmp_path/name).mkdir()
         (tmp_path/name/name).write_text('mine')
@@ -346,7 +346,7 @@ def test_short_demo(tmp_path, monkeypatch, capsys):
 def test_image_tokens(tmp_path, photo, capsys, family, tokens, before, after):
     "Fewer tokens through the tiles, the longest edge, the pixels or the canvases of a processor; said in a note; for studies and the demo too, where other settings are another run"
     from recipes.tiny_models import make_tiny_checkpoint
-    from carve_nb.attention.capture import VLM
+    from carve_nb.attention.vlm import VLM
     model = make_tiny_checkpoint(family, tmp_path/family)
     words = ['ask', photo, 'Who is this?', '--model', model, '--max-new-tokens', 2, '--image-tokens', tokens]
     assert main([str(o) for o in words]) == 0
@@ -388,7 +388,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     from carve_nb.method.lookup import Lookup
     from carve_nb.method.auto import CarveAuto
     from carve_nb.method.profiles import find_profile
-    from carve_nb.attention.capture import VLM
+    from carve_nb.attention.vlm import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     monkeypatch.setattr('carve_nb.method.profiles.IMAGES', 4)    # time
     monkeypatch.setattr('carve_nb.core.stats.FEWEST', 4)
@@ -415,7 +415,7 @@ def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
     from carve_nb.method.lookup import Lookup
     from carve_nb.data.scenes import make_scene
     from carve_nb.method.profiles import find_profile, profile_path
-    from carve_nb.attention.capture import VLM
+    from carve_nb.attention.vlm import VLM
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     (tmp_path/'ex').mkdir()
     make_scene(145).image.save(tmp_path/'ex'/'0.png')
@@ -455,7 +455,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     from carve_nb.method.carve import Carve
     from carve_nb.method.profiles import find_profile
     from carve_nb.runs.runner import RunConfig
-    from carve_nb.attention.capture import VLM
+    from carve_nb.attention.vlm import VLM
     vlm = VLM.from_pretrained()
     shipped = replace(find_profile(vlm), layers=[2], query='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))

@@ -3,7 +3,7 @@ import hashlib, json, os, subprocess, sys
 from pathlib import Path
 import numpy as np
 import pytest, torch
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve
 from carve_nb.data.scenes import samples
 

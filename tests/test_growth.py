@@ -5,7 +5,7 @@ import numpy as np
 import pytest, torch
 from PIL import Image
 from carve_nb.models import hooks, model as models
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.data.drawing import COLORS, SHAPES

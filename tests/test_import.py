@@ -39,10 +39,10 @@ def test_everything_resolves():
 
 def test_infrastructure_is_light():
     "What many modules need loads nothing that only figures, tables or widgets need; a class comes whole, whatever was imported before"
-    modules, heavy = ('core.plotting', 'attention.capture', 'method.results', 'method.base', 'method.registry'), {'pandas', 'seaborn', 'skimage', 'ipywidgets'}
+    modules, heavy = ('core.plotting', 'attention.vlm', 'method.results', 'method.base', 'method.registry'), {'pandas', 'seaborn', 'skimage', 'ipywidgets'}
     code = (f'import sys; from importlib import import_module\nfor m in {modules}: import_module("carve_nb." + m); print(m, {heavy} & set(sys.modules))\n'
             'import carve_nb; print(callable(carve_nb.VLM.capture), carve_nb.VLM.__module__)')
-    assert python(code).splitlines() == [*(f'{m} set()' for m in modules), 'True carve_nb.attention.capture']
+    assert python(code).splitlines() == [*(f'{m} set()' for m in modules), 'True carve_nb.attention.vlm']
 
 
 def test_no_name_hides_a_module():

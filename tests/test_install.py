@@ -81,7 +81,7 @@ MINE = [(r'^(eval IMAGES.*) --out R', r'\1 --out R3'), (r'IMAGES', 'FOLDER'), (r
 # One process imports what the package imports, forgets the package, and is forked for each command, which imports the package anew.
 FORKS = """
 import gc, json, os, runpy, sys
-import carve_nb.cli.main, carve_nb.runs.report, carve_nb.runs.runner, carve_nb.attention.capture
+import carve_nb.cli.main, carve_nb.runs.report, carve_nb.runs.runner, carve_nb.attention.vlm
 for k in [k for k in sys.modules if k.partition('.')[0] == 'carve_nb']: del sys.modules[k]
 gc.freeze()
 for line in sys.stdin:

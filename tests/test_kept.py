@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest, torch
 from PIL import Image
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.cli.main import main
 from carve_nb.core import io as files
 from carve_nb.core.errors import CarveError

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from types import SimpleNamespace
 import pytest
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.runs import lmms_eval
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer

@@ -8,7 +8,7 @@ from carve_nb.cli.commands import parse_model
 from carve_nb.core import io
 from carve_nb.core.errors import CarveError
 from recipes.tiny_models import make_tiny_checkpoint
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.studies.runner import study_folder
 
 IMAGE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is this?'

@@ -21,7 +21,7 @@ from carve_nb.method.check import check_method, check_result
 from carve_nb.runs.runner import RunConfig
 from carve_nb.method.registry import ENTRIES, make_method
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
 NAMES = [n for n, e in ENTRIES.items() if e.asks != 'model']  # the others are tested with tiny checkpoints of their own, in their chapter

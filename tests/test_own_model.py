@@ -540,7 +540,7 @@ def test_wrapped_models_and_other_inputs(llava):
 @pytest.mark.parametrize('way', ['cpu_offload', 'disk_offload'])
 def test_offloaded(way, folders, tmp_path):
     accelerate = pytest.importorskip('accelerate')
-    from carve_nb.attention.capture import VLM
+    from carve_nb.attention.vlm import VLM
     user = User(VLM.from_pretrained(folders('llava')))
     want = user.record()
     where = dict(offload_dir=tmp_path) if way == 'disk_offload' else {}

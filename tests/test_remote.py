@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from carve_nb.method import registry; from carve_nb.method import cross_model
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer

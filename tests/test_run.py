@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import pytest, torch
 import carve_nb
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.runs import runner
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.method.registry import ENTRIES, Entry

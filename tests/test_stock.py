@@ -1,7 +1,7 @@
 "Rows and edits of a stock generation, one call on every family: those of a `VLM`, and nothing left behind."
 import re
 import pytest, torch, transformers
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.attention.intervention import Edit, raise_scores
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.contrast import PAI

@@ -113,7 +113,7 @@ def test_kinds_of_cache(kind, name, load, folders):
 
 @pytest.mark.parametrize('part', ['model', 'forward', 'decoder', 'layers'])
 def test_compiled(part, folders):
-    from carve_nb.attention.capture import VLM
+    from carve_nb.attention.vlm import VLM
     user = User(VLM.from_pretrained(folders('llava')))
     want, inner = user.record(), user.model.model
     compiled = lambda f: torch.compile(f, backend='eager')
@@ -172,7 +172,7 @@ def test_copies_in_a_thread(load):
 
 def test_checkpointing_in_train_mode(folders):
     "A cache that is not kept is named; without one, and with a backward pass, the rows are those of eval mode"
-    from carve_nb.attention.capture import VLM
+    from carve_nb.attention.vlm import VLM
     user = User(VLM.from_pretrained(folders('llava')))
     want = user.record()
     user.model.train()

@@ -3,7 +3,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest, torch
 from carve_nb.attention.cache import AttentionCache, is_hooked, weights_state
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.lookup import Lookup
 from carve_nb.core.errors import CarveError
@@ -248,9 +248,9 @@ def test_empty_mark_is_no_pass(folders, tmp_path, monkeypatch):
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path))
     del FAMILIES['qwen2_vl']
     checks = []
-    import carve_nb.attention.capture as capture
-    check = capture.check_family
-    monkeypatch.setattr(capture, 'check_family', lambda vlm: checks.append(1) or check(vlm))
+    import carve_nb.attention.vlm as where
+    check = where.check_family
+    monkeypatch.setattr(where, 'check_family', lambda vlm: checks.append(1) or check(vlm))
     def ask():
         model = VLM.from_pretrained(folders('qwen2_vl'))
         model.capture(SCENE.image, QUESTION, steps='first')

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from types import SimpleNamespace
 import torch
-from .capture import VLM, check_kernel, check_layers, refuse_compiled, row_scores, softmax_beside, stack_layers
+from .capture import check_kernel, check_layers, refuse_compiled, row_scores, softmax_beside, stack_layers
+from .vlm import VLM
 from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..models.hooks import CACHE, Watcher, _watchers, restore, watching
 from ..models.families import check_needs

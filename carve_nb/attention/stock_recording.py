@@ -12,7 +12,8 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 import torch
 from transformers import ProcessorMixin
-from .capture import StockVLM, batch_recorder, check_seen, ensure_read, is_compiled, rows_of
+from .capture import batch_recorder, check_seen, is_compiled, rows_of
+from .vlm import StockVLM, ensure_read
 from .rows import AttentionRows
 from ..core.errors import CaptureError
 from ..models.hooks import (

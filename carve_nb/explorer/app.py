@@ -26,7 +26,7 @@ from .tabs import EMPTY, TABS
 from .widgets import (
     BIGGEST, PAGE, STYLE, SettingsPanel, captioned, dial, html_text, name_handles, image_html, wrapping)
 from ..models.prompts import unknown_note
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 
 # %% ../../nbs/library/explorer/07_app.ipynb #76e79ecf
 # of the live page: the image that stays

@@ -20,7 +20,7 @@ from .crop import Crop, CropRule, few_tokens, whole_crop
 from .several_images import ask_several
 from .cross_model import answerer_name, ask_there, check_answerer
 from ..attention.cache import AttentionCache
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 from ..attention.intervention import applying
 from ..attention.rows import AttentionRows
 from .results import Result, Timings, cut_note, unseen_note

@@ -15,7 +15,7 @@ from ..core.image import lies_in
 from ..core.plotting import stack_rows
 from ..data.scenes import make_scene, to_sample
 from ..attention.layer_masking import decoder_layers
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 from .base import Method
 from .results import Result
 from ..attention.rows import TILES

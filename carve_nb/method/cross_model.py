@@ -9,7 +9,7 @@ __all__ = ['UNRECORDED', 'why_no_crop', 'check_answerer', 'answerer_name', 'ask_
 # %% ../../nbs/library/method/30_cross_model.ipynb #365a4ffb
 from dataclasses import fields
 from urllib.parse import urlsplit
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 from ..core.image import image_key
 from ..models.model import weights_key
 from ..models.api_client import Endpoint, check_address

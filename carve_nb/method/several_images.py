@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from numbers import Integral
 from ..attention.cache import AttentionCache
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 from .registry import Method, make_method
 from .results import Result, Timings, format_answer
 from ..core.errors import CarveError, choose

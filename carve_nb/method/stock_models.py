@@ -13,7 +13,7 @@ from contextvars import Context
 from torch import nn
 from transformers import AutoModelForImageTextToText, LogitsProcessorList, Pipeline, ProcessorMixin
 from transformers.pipelines import PIPELINE_REGISTRY
-from ..attention.capture import VLM, StockVLM
+from ..attention.vlm import VLM, StockVLM
 from ..attention.intervention import Edit, applying
 from .base import IDLE, DecodingMethod
 from .results import confidence_of

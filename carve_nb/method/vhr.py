@@ -13,7 +13,8 @@ from transformers import BatchFeature
 from ..models.prompts import Prompt, check_text, format_chat, lay_out, token_names
 from ..models.prefix_cache import greedy, own_loose
 from ..models.batches import collate
-from ..attention.capture import StockVLM, check_layers
+from ..attention.capture import check_layers
+from ..attention.vlm import StockVLM
 from ..core.saliency import pick_layers
 from .results import Timings
 from ..attention.intervention import Edit, applying

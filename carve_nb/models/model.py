@@ -17,7 +17,6 @@ from transformers import BatchFeature, LogitsProcessorList, ProcessorMixin
 from ..core.errors import CarveError, InsufficientMemoryError, PromptError, UnsupportedError, out_of_memory
 from ..core.image import ImageLike, open_image, image_key, to_raster
 from ..core.io import MARK, TINY, answer_span, open_thought
-from .batches import collate, in_batches
 from .families import FAMILIES, find_family
 from .image_tokens import (
     joined, limited_processors, patch_pixels, row_pixels, set_image_tokens, token_limit, token_settings, with_settings)
@@ -353,20 +352,6 @@ class Model:
         eos = generate_setting(self.model, kw, 'eos_token_id')
         return self.answer(prompt, out.sequences[0, n:], scores, time.perf_counter() - start, eos)
 
-    def generate_many(self, prompts, max_new_tokens=32) -> list: # of `Answer`
-        "The model's own greedy answers to a batch of prompts"
-        if len(prompts) == 1: return [self.generate(prompts[0], max_new_tokens)]
-        start = time.perf_counter()
-        room = [self.room(p, max_new_tokens) for p in prompts]
-        with model_lock(self.model):
-            how = greedy(self.model, max(room), self.argmax)
-            out = self.model.generate(**collate(self, prompts), generation_config=how)
-        seconds = (time.perf_counter() - start)/len(prompts)
-        eos = self.model.generation_config.eos_token_id
-        said = out.sequences[:, max(map(len, prompts)):]
-        return [self.answer(p, said[b, :n], [l[b] for l in out.logits], seconds, eos)
-                for b, (p, n) in enumerate(zip(prompts, room))]
-
     def room(self, prompt, max_new_tokens) -> int:
         "The most tokens that are generated: those of the answer, and `thought` more where the prompt opens a thought"
         return min(max_new_tokens + self.thought*bool(open_thought(prompt.text)), self.limit - len(prompt))
@@ -410,14 +395,6 @@ class Model:
         make = lambda: self.generate(self.prompt(images, question, suffix, tokens), max_new_tokens)
         if self.answers is None: return make()
         return self.answers.once(self.question_key(images, question, suffix, max_new_tokens, tokens), make)
-
-    def ask_many(self,
-        pairs,   # of (image or list of images, question)
-        suffix=True, max_new_tokens=32,    # as in `ask`
-        size=8,  # largest batch
-    ) -> list:   # of `Answer`, in the order of the pairs
-        "Ask many questions, about one image or many"
-        return in_batches(self, pairs, suffix, size, lambda prompts: self.generate_many(prompts, max_new_tokens))
 
     def question_key(self, images, question, suffix, max_new_tokens, tokens=()) -> tuple:    # as in `ask`
         "A key for exactly this question about exactly these pixels, in its chat and among other images"

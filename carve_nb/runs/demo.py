@@ -16,7 +16,7 @@ from pathlib import Path
 from time import perf_counter
 import pandas as pd, torch
 from tqdm import tqdm
-from ..attention.capture import VLM # with its captures
+from ..attention.vlm import VLM # with its captures
 from ..core.image import ImageLike, png_bytes
 from ..core.io import CHECKPOINTS, TINY, replace_file, table_html
 from ..core.plotting import panels_html

@@ -12,7 +12,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 from ..core.errors import IncompleteError, RunError
 from ..core.io import PACKAGED, one_line
 from .options import Loading

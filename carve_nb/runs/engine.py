@@ -14,7 +14,7 @@ from multiprocessing import get_context, parent_process
 from ..core.errors import IncompleteError
 from ..core.io import hush_loader
 from fastcore.xtras import modified_env
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 
 # %% ../../nbs/library/runs/01_engine.ipynb #a5850b82
 _worker = {}

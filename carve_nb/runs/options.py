@@ -34,7 +34,7 @@ class Loading:
         return {f.name: value for f in fields(self)[1:] if (value := getattr(self, f.name))}
 
     def load(self): # `VLM`
-        from carve_nb.attention.capture import VLM     # not before a model is wanted: help loads this module
+        from carve_nb.attention.vlm import VLM     # not before a model is wanted: help loads this module
         given = self.given()
         if not isinstance(self.model, VLM): return VLM.from_pretrained(self.model, **given)
         if not given: return self.model

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 from .. import __version__
 from ..attention.cache import AttentionCache
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 from ..method.cross_model import describe_answerer, open_answerer, why_no_crop
 from ..method.registry import ENTRIES, make_method, read_method, split_specs
 from ..method.carve import Carve

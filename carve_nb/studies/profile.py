@@ -18,7 +18,7 @@ import numpy as np
 from fastcore.basics import groupby
 from matplotlib import get_data_path
 from PIL import ImageDraw, ImageFont
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 from ..method.results import Timings
 from ..core.errors import CarveError
 from ..core.image import open_image

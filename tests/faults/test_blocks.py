@@ -8,7 +8,8 @@ import carve_nb
 from carve_nb.attention import capture as recorder
 from carve_nb.attention.intervention import grad_rows
 from carve_nb.core.errors import CaptureError
-from carve_nb.attention.capture import VLM, recording
+from carve_nb.attention.capture import recording
+from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve
 from carve_nb.runs.demo import eager_kernel
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers
@@ -148,7 +149,7 @@ def inside(block):
     return run
 
 
-BOTH, ONE, TWO = ('llava', 'qwen2_5_vl'), ('llava',), [(IMAGE, QUESTION), (OTHER, 'Why?')]
+BOTH, ONE = ('llava', 'qwen2_5_vl'), ('llava',)
 BLOCKS = {   # what it runs, on which families
     'recording': (inside(lambda v: recording(v.model, [0, 5], rows=(1, -1))), ONE),
     'nested': (inside(lambda v: nested(recording(v.model, [1]), watching(CacheFill(v.text_config), v.model), recording(v.model))), ONE),
@@ -159,7 +160,6 @@ BLOCKS = {   # what it runs, on which families
     'watched': (watched, ONE), 'unpenalised': (unpenalised, ONE), 'stock': (stock, BOTH), 'stock edit': (stock_edit, BOTH),
     'grad_rows': (lambda v: grad_rows(v, v.prompt(IMAGE, QUESTION)), BOTH), 'pixels': (lambda v: pixel_grads(v, v.prompt(IMAGE, QUESTION)), BOTH),
     'query rows': (lambda v: query_rows(v, v.prompt(IMAGE, QUESTION), v.layers), ONE),
-    'many': (lambda v: (v.capture_many(TWO, steps='all', max_new_tokens=2), v.ask_many(TWO, max_new_tokens=2)), BOTH),
     'tower': (inside(lambda v: tower_rows(v, [0])), BOTH), 'eager': (inside(lambda v: eager_kernel(v.model)), ONE),
     'bridge': (lambda v: v.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2), ('instructblip',)), 'cross': (lambda v: v.capture(IMAGE, QUESTION), ('mllama',))}
 
@@ -310,7 +310,7 @@ SETUP = '''
 import sys, torch; torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from faults.clean import differences, snapshot
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve
 vlm, image, ask = VLM.from_pretrained({folder!r}), {image!r}, 'Is there a cat?'
 def answers(): return [vlm.capture(image, ask, steps='all').attn.tolist(), str(vlm.ask(image, ask))]

@@ -20,7 +20,7 @@ LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='p
 @pytest.fixture(scope='module')
 def vlm():
     "The shipped model"
-    from carve_nb.attention.capture import VLM
+    from carve_nb.attention.vlm import VLM
     return VLM.from_pretrained('carve-tiny')
 
 
@@ -449,7 +449,7 @@ import torch
 torch.set_num_threads(1)
 from carve_nb.method.carve import Carve
 from carve_nb.formulas.clutter import complexity
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 def cost(f):
     "MB that a call needs above what was there, at its worst"
     before = now('VmRSS')

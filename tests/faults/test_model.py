@@ -9,7 +9,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from carve_nb.attention.intervention import grad_rows
 from carve_nb.core.errors import CaptureError, CarveError
 from carve_nb.attention.rows import AttentionRows
-from carve_nb.attention.capture import VLM, recording
+from carve_nb.attention.capture import recording
+from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve, ReadingRule
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.attention.layer_masking import decoder_layers
@@ -223,7 +224,7 @@ def test_layers_that_do_not_exist(load):
     with count_passes(vlm) as seen:
         for layers in ([25], [4, 25], [-1], [6]):
             for ask in (lambda: Carve(layers=layers)(vlm, IMAGE, QUESTION), lambda: Carve(layers=layers).saliency_only(vlm, IMAGE, QUESTION),
-                        lambda: vlm.capture(IMAGE, QUESTION, layers=layers), lambda: vlm.capture_many([(IMAGE, QUESTION)], layers=layers),
+                        lambda: vlm.capture(IMAGE, QUESTION, layers=layers),
                         lambda: recording(vlm.model, layers).__enter__(), lambda: grad_rows(vlm, vlm.prompt(IMAGE, QUESTION), layers)):
                 with pytest.raises((CarveError, CaptureError), match='do not exist: the .* 6.* 0 to 5.*such as layers=') as e: ask()
                 assert str([l for l in layers if l not in range(6)]) in str(e.value)
@@ -306,8 +307,7 @@ def test_overflow(folders):
     assert vlm.capture(IMAGE, QUESTION).attn.isfinite().all() and np.isfinite(vlm.ask(IMAGE, QUESTION, max_new_tokens=2).logprob)
     half = VLM(vlm.model.half(), vlm.processor)
     for f in (lambda: half.capture(IMAGE, QUESTION), lambda: half.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2),
-              lambda: half.ask(IMAGE, QUESTION, max_new_tokens=2), lambda: half.ask_many([(IMAGE, QUESTION)]*2, max_new_tokens=2),
-              lambda: half.capture_many([(IMAGE, QUESTION)]*2), lambda: Carve(max_new_tokens=2)(half, IMAGE, QUESTION)):
+              lambda: half.ask(IMAGE, QUESTION, max_new_tokens=2), lambda: Carve(max_new_tokens=2)(half, IMAGE, QUESTION)):
         with pytest.raises((CaptureError, CarveError), match=f'torch.float16. {HINT}'): f()
 
 

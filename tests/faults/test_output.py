@@ -113,7 +113,7 @@ def an_explorer(vlm):
 
 @pytest.fixture(scope='module')
 def vlm():
-    from carve_nb.attention.capture import VLM
+    from carve_nb.attention.vlm import VLM
     return VLM.from_pretrained('carve-tiny')
 
 

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 import pytest, torch
 from PIL import Image
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.core.errors import InsufficientMemoryError, CarveError
 from carve_nb.runs.store import read_run
@@ -90,7 +90,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from PIL import Image
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main

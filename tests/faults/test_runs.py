@@ -5,7 +5,9 @@ from functools import lru_cache
 import numpy as np
 import pytest, torch
 from PIL import Image
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.stock_recording import record_attention
+from carve_nb.attention.vlm import VLM
+from carve_nb.models.batches import collate
 from carve_nb.runs import runner
 from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
@@ -175,7 +177,9 @@ def test_batches(load, family, figure):
     vlm, ask = load(family), ['What is it?', 'What is the number on the red star, if there is one at all?', 'Is there a blue heart?', 'Which color?']
     pairs = [(s.image.resize((112 + 28*(i % 3), 112)), q) for i, (s, q) in enumerate(zip(samples('digit', 8), ask*2))]
     kw = dict(steps='all', max_new_tokens=3)
-    many, one = vlm.capture_many(pairs, size=8, **kw), [vlm.capture(*p, **kw) for p in pairs]
+    one, inputs = [vlm.capture(*p, **kw) for p in pairs], collate(vlm, [vlm.prompt(*p) for p in pairs])
+    with record_attention(vlm.model, vlm.processor, inputs, [image for image, _ in pairs]) as many:
+        vlm.model.generate(**inputs, max_new_tokens=3, do_sample=False)
     changed = sum(a.tokens != b.tokens for a, b in zip(many, one))
     far = max(float((a.attn[:n] - b.attn[:n]).abs().max()) for a, b in zip(many, one) for n in [min(len(a.attn), len(b.attn))])
     figure(f'batch 8 against 1, {family}', f'{changed} of 8 answers changed, maps by at most {far:.0e}')

@@ -3,7 +3,7 @@ import json, re, warnings
 import numpy as np
 import pytest, torch
 from PIL import Image
-from carve_nb.attention.capture import VLM
+from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve, ReadingRule
 from carve_nb.cli.main import main
 from carve_nb.formulas.product import contrast
@@ -37,7 +37,7 @@ def escaping(load):
 
 
 WAYS = dict(ask=lambda v, q: v.ask(IMAGE, q), capture=lambda v, q: v.capture(IMAGE, q), several=lambda v, q: v.ask([IMAGE, IMAGE], q),
-            many=lambda v, q: v.ask_many([(IMAGE, 'Is it red?'), (IMAGE, q)]), method=lambda v, q: Carve()(v, IMAGE, q),
+            method=lambda v, q: Carve()(v, IMAGE, q),
             shared=lambda v, q: shared(v, q))
 
 
