@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['ENTROPY_GRID', 'ATTENTION_MAPS', 'ENTROPY_STEPS', 'BOOTSTRAP_DRAWS', 'FEWEST', 'COVARIATES', 'COMPLEXITY_LABELS',
            'MAP_COLORS', 'PAPER_DECILES', 'LEVELS', 'LADDERS', 'MEDIATION_PATHS', 'ask_scene', 'entropy_samples',
-           'attention_maps', 'capture_pair', 'layer_bits', 'describe_sample', 'measure_entropy', 'to_dataframe',
-           'covariates', 'try_estimate', 'associate', 'plot_deciles', 'plot_accuracy', 'layer_values',
-           'plot_layer_entropy', 'plot_layer_rho', 'plot_entropy', 'format_header', 'entropy_associations',
-           'summarize_entropy', 'intervention_samples', 'measure_intervention', 'clutter_levels', 'path_effects',
-           'mediation', 'plot_levels', 'plot_paths', 'plot_intervention', 'level_table', 'summarize_intervention']
+           'attention_maps', 'capture_pair', 'layer_bits', 'describe_sample', 'question_entropy', 'entropy_frame',
+           'measure_entropy', 'to_dataframe', 'covariates', 'try_estimate', 'associate', 'plot_deciles',
+           'plot_accuracy', 'layer_values', 'plot_layer_entropy', 'plot_layer_rho', 'plot_entropy', 'format_header',
+           'entropy_associations', 'summarize_entropy', 'intervention_samples', 'measure_intervention',
+           'clutter_levels', 'path_effects', 'mediation', 'plot_levels', 'plot_paths', 'plot_intervention',
+           'level_table', 'summarize_intervention']
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #1cea597a
 import math
@@ -19,6 +20,9 @@ from itertools import product
 import numpy as np, pandas as pd
 from PIL import Image
 from matplotlib.figure import Figure
+from collections.abc import Iterable
+from pathlib import Path
+from ..attention.capture import VLM
 from ..formulas.clutter import complexity, entropy
 from ..core.correlation import bin_means, logistic, spearman
 from ..core.errors import StatisticsError
@@ -28,11 +32,12 @@ from ..core.stats import Estimate, interval_of, mean_interval, paired_effect
 from ..data.drawing import SIZE
 from ..data.scoring import score_answer
 from ..data.questions import join_words
-from ..data.records import image_key_of
+from ..data.records import Record, image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..formulas.product import contrast
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .convergence import check_attending, outer_thirds
+from .measure import measure_each
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #19509ed7
 ENTROPY_GRID = dict(
@@ -85,13 +90,42 @@ def describe_sample(sample) -> dict:
     sides = [o.box[2] - o.box[0] for o in sample.objects]
     return facts | (dict(objects=len(sides), side=round(float(np.mean(sides)), 2)) if sides else {})
 
-def measure_entropy(vlm, sample) -> dict:
+def question_entropy(vlm, sample) -> dict:
     "Complexity, entropies and answer of one question"
     q, maps = capture_pair(vlm, sample.image, sample.question)
     answer = str(q.answer)
     return dict(
         id=sample.id, **describe_sample(sample), tokens=maps['question'].shape[-1], steps=len(q.tokens),
         truth=sample.answer, answer=answer, correct=round(score_answer(answer, sample), 6), H=layer_bits(maps))
+
+# %% ../../nbs/library/studies/01_entropy.ipynb #4a6b38d7
+def entropy_frame(records) -> pd.DataFrame: # of `question_entropy`
+    "Return the records as a data frame, one row a question and layer; columns as in `measure_entropy`"
+    parts = []
+    for r in records:
+        about = {k: v for k, v in r.items() if not isinstance(v, (list, dict))} | dict(image_key=image_key_of(r))
+        bits = {m + ending: r['H'][m][step] for step, ending in (('first', ''), ('last', '_last')) for m in ATTENTION_MAPS}
+        parts.append(pd.DataFrame(about | dict(layer=r.get('layers', range(len(bits['question'])))) | bits))
+    return pd.concat(parts, ignore_index=True)
+
+def measure_entropy(
+    vlm: VLM,
+    questions: Iterable[Record],
+    out: str|Path|None = None,    # folder for the records; None: nothing is kept
+    progress: bool = True,        # show a bar?
+) -> pd.DataFrame:
+    """Measure how complex each image is and how wide each layer's attention over it: one row a question and layer.
+
+    Entropy is in bits, at most log2 of `tokens`, of the map over image tokens, heads averaged; `out` as in `measure_each`.
+    Columns:
+
+    - `id`, `kind`, `image_key`, `layer`: question, its kind, its image, layer from 0;
+    - `T_c`: edge pixels of the image at 448 x 448, share of all; `C_c`: entropy of its hues, share of the largest;
+    - `objects`, `side`: of scenes the number of objects and their mean side in pixels; `tokens`: image tokens;
+    - `truth`, `answer`, `correct`: of the question, 0 (wrong) to 1 (right); `steps`: tokens of the answer;
+    - `question`, `instruction`, `contrast`: entropy of the question's map, of that of the general instruction, and of their
+      ratio, at the first step; `question_last`, `instruction_last`, `contrast_last`: at the last."""
+    return entropy_frame(measure_each(question_entropy, vlm, questions, out, progress))
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #354f2d31
 BOOTSTRAP_DRAWS = 400 # of every bootstrap in the studies
@@ -162,7 +196,7 @@ def plot_accuracy(ax, t): # table of `to_dataframe`
     ax.set(xlabel='entropy, bits (times 0.69: nats)', ylabel='accuracy, %', ylim=(0, 100))
 
 # %% ../../nbs/library/studies/01_entropy.ipynb #1226b2d7
-def layer_values(records, m, step='last') -> np.ndarray: # of `measure_entropy`; name of the map
+def layer_values(records, m, step='last') -> np.ndarray: # of `question_entropy`; name of the map
     "Entropy by layer, [questions, L] bits"
     return np.array([r['H'][m][step] for r in records])
 
@@ -256,9 +290,9 @@ def intervention_samples(n, start=0):
         yield replace(ask_scene(30_000 + j, kind, **knobs), id=f'{ladder}-{j}-{kind}-{level}')
 
 def measure_intervention(vlm, sample) -> dict: # of `intervention_samples`
-    "As `measure_entropy`, with the ladder, the question (`group`), and the level, 0 (calm) to 4 (busy)"
+    "As `question_entropy`, with the ladder, the question (`group`), and the level, 0 (calm) to 4 (busy)"
     group, level = sample.id.rsplit('-', 2)[::2]
-    return measure_entropy(vlm, sample) | dict(group=group, ladder=group.split('-')[0], level=int(level))
+    return question_entropy(vlm, sample) | dict(group=group, ladder=group.split('-')[0], level=int(level))
 
 def clutter_levels(t, column, ladder) -> np.ndarray: # table of `to_dataframe`
     "One column of the table, for the questions that are complete on one ladder, [questions, 5]"

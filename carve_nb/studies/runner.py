@@ -41,13 +41,13 @@ class StudySpec:
 
 # %% ../../nbs/library/studies/18_runner.ipynb #d058b9a8
 STUDIES = {s.name: s for s in (
-    StudySpec('entropy', entropy.entropy_samples, entropy.measure_entropy, entropy.plot_entropy,
+    StudySpec('entropy', entropy.entropy_samples, entropy.question_entropy, entropy.plot_entropy,
         entropy.summarize_entropy, 1575),
     StudySpec('intervention', entropy.intervention_samples, entropy.measure_intervention, entropy.plot_intervention,
         entropy.summarize_intervention, 2250, scenes_only=True),
     StudySpec('convergence', convergence.convergence_samples, convergence.measure_convergence,
         convergence.plot_convergence, convergence.summarize_convergence, 400),
-    StudySpec('masking', masking.masking_samples, masking.measure_masking, masking.plot_masking,
+    StudySpec('masking', masking.masking_samples, masking.question_masking, masking.plot_masking,
         masking.summarize_masking, 600))}
 
 def find_study(study) -> StudySpec: # one, or a name of `STUDIES`
