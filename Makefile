@@ -18,7 +18,7 @@ EXPORT = $(V)/bin/nbdev-export && $(B) tools/export_recipes.py
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
 .NOTPARALLEL:
 
-demo: $(V)/.base  ## three scenes with and without the second look, and the stored result; a minute, once the environment is there
+demo: $(V)/.base  ## four scenes with and without the crop, and the stored result; a minute, once the environment is there
 	$(V)/bin/carve demo --out demo_out --force
 test: lint drift plain notebooks pytest  ## everything that must pass; the browser tests are skipped, and say so, where no Chromium is
 lint: $(V)/.ok  ## lines, docstrings, and types of what is public

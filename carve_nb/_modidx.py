@@ -2025,6 +2025,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'carve_nb.runs.demo.load_stored': ('library/runs/demo.html#load_stored', 'carve_nb/runs/demo.py'),
                                     'carve_nb.runs.demo.peak_memory': ('library/runs/demo.html#peak_memory', 'carve_nb/runs/demo.py'),
                                     'carve_nb.runs.demo.repeat_demo': ('library/runs/demo.html#repeat_demo', 'carve_nb/runs/demo.py'),
+                                    'carve_nb.runs.demo.result_table': ('library/runs/demo.html#result_table', 'carve_nb/runs/demo.py'),
                                     'carve_nb.runs.demo.run_demo': ('library/runs/demo.html#run_demo', 'carve_nb/runs/demo.py'),
                                     'carve_nb.runs.demo.show_cases': ('library/runs/demo.html#show_cases', 'carve_nb/runs/demo.py')},
             'carve_nb.runs.distributed': { 'carve_nb.runs.distributed.ModelWorker': ( 'library/runs/distributed.html#modelworker',

@@ -2,6 +2,7 @@
 from dataclasses import replace
 from importlib.metadata import requires
 import json, os, shlex, shutil, signal, subprocess, sys, time
+from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
@@ -329,15 +330,18 @@ def test_demo_keeps_the_files_of_others(tmp_path, monkeypatch, capsys):
 
 
 def test_short_demo(tmp_path, monkeypatch, capsys):
-    "Three scenes with both answers and the truth, answers asked again, and the stored table in 60 columns; a page with the images"
+    "Four scenes with both answers and the truth, answers asked again, and the table of README at the end, in 60 columns too; a page with the images"
     from carve_nb.runs import demo
     monkeypatch.setenv('COLUMNS', '60')
     monkeypatch.setattr(demo, 'demo_set', lambda n, kinds, known=demo.demo_set: known(n//20, kinds=kinds))
     assert main(['demo', '--out', str(tmp_path), '--workers', '1', '--quiet']) == 0
     out = capsys.readouterr().out
-    assert out.count('alone: "') == out.count('truth: "') == 3 and out.count('10 of 10 answers are the stored ones') == 2
-    table = out[out.index('method'):out.index('A star')].splitlines()
-    assert len(table) == 11 and max(map(len, table)) <= 60 and [l for l in table if l.startswith('carve') and '68.7 [63.2, 73.7] *' in l]
+    assert out.count('alone: "') == out.count('truth: "') == 4 and out.count('10 of 10 answers are the stored ones') == 2
+    first, *table = out[out.index('Right answers'):].splitlines()
+    assert max(map(len, table)) <= 60 and '75.7 [70.5, 80.2]' in '\n'.join(table)
+    cells = [cell for row in demo.result_table(demo.load_stored()) for cell in row]
+    readme = (Path(__file__).parents[1]/'README.md').read_text(encoding='utf-8').replace('`', '')
+    assert out.index('alone: "8"') < out.index('lookup: "2"') and not [cell for cell in cells if cell not in readme]
     assert main(['demo', '--out', str(tmp_path), '--workers', '1', '--quiet']) == 2 and 'demo.html is there already' in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {'demo.html', *(f'demo_{case}.png' for case in demo.CASES)}
 

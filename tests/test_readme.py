@@ -42,7 +42,7 @@ def test_citation():
     told, = cff['references']
     assert (paper['title'], int(paper['year']), paper['booktitle']) == (told['title'], told['year'], told['conference']['name'])
     assert paper['author'] == ' and '.join(f"{a['family-names']}, {a['given-names']}" for a in told['authors'])
-    assert paper['note'].removeprefix('arXiv:') in told['doi'] and told['title'] in readme.split('## ')[0]
+    assert paper['note'].removeprefix('arXiv:') in told['doi'] and told['title'] in readme.split('## Citation')[0]
     assert (package['title'], package['version'], package['author']) == (cff['title'], __version__, f"{{{cff['authors'][0]['name']}}}")
     assert str(cff['version']) == __version__
 

@@ -385,15 +385,14 @@ def do_demo(loading, out: Annotated[str, option('folder of the images and the pa
         'measure the result again: ten methods on 300 digit questions and 100 of each other kind', '--full')] = False,
     n: Annotated[int|None, option('with --full: so many digit questions alone', min=1, metavar='N')] = None,
     workers: Workers = None, force: Force = False, accept_code: AcceptCode = False, quiet: Quiet = False):
-    "Show three scenes with both answers and the truth, ask forty stored questions again, and tell the stored result."
+    "Show four scenes with both answers and the truth, ask forty stored questions again, and tell the stored result."
     if (n or loading.model != TINY) and not full: raise CarveError('--model and --n go with --full.')
     make_folder(out)
     from carve_nb.runs.store import read_run
     if not full and read_run(out).protocol:
         raise CarveError(f'{out} holds a run, whose page would be lost; name another folder with --out.')
     if not full: keep_files(Path(out)/'demo.html', force=force)
-    from carve_nb.runs.demo import load_stored, repeat_demo, run_demo, show_cases
-    from carve_nb.runs.report import STAR, leaderboard
+    from carve_nb.runs.demo import load_stored, repeat_demo, result_table, run_demo, show_cases
     _hush(quiet)
     if full:
         kinds = ('digit',) if n else _KIND_NAMES
@@ -402,15 +401,15 @@ def do_demo(loading, out: Annotated[str, option('folder of the images and the pa
         return _end_with_report(run, files, out)
     stored = load_stored()
     vlms = {model: _open_model(replace(loading, model=model)) for model in stored}
-    for case, r in show_cases(vlms[TINY], stored, out).items():
+    for case, r in show_cases(vlms['carve-small'], stored, out).items():
         print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
     for model, run in stored.items():
         same = repeat_demo(vlms[model], run, workers=workers, progress=not quiet)
         print(f'{model}, 40 questions in 5 ways: {sum(same)} of {len(same)} answers are the stored ones')
-    print('\nThe result, as stored: accuracy in % with its 95 % interval on 300 held-out digit questions')
-    print_table(leaderboard(stored, 'digit'))
-    print(f'{STAR}\n\nimages and page: {tame_terminal(out)}/demo.html')
     print('all of it again: carve demo --full; carve demo --full --model carve-small --n 300 --out DIR')
+    print(f'images and page: {tame_terminal(out)}/demo.html\n')
+    print('Right answers to 300 questions about a digit, in % [95 % interval]; pointing: the map has its peak on the target')
+    print_table(result_table(stored))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #bf50daa0
 def _print_page(parts): # of `page`, `leaderboard_page`
