@@ -3,7 +3,7 @@
 Usage: python tools/pages.py FOLDER [OUT]   write the pages for `sphinx-build FOLDER OUT`
        python tools/pages.py --llms [--check]   write llms.txt, or see whether it is what it should be"""
 import ast, base64, json, re, shutil, struct, sys, tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from signatures import read
@@ -31,6 +31,11 @@ class Page:
 
     @property
     def title(self): return (re.findall(r'^# (.+)$', self.head, re.M) or [self.name])[0].replace('`', '')
+
+    @property
+    def numbered(self):
+        "The title of a chapter with its number"
+        return f'{int(self.key)}. {self.title}' if self.key and self.folder == '.' else self.title
 
     @property
     def subtitle(self): return ' '.join(re.findall(r'^> ?(.+)$', self.head, re.M))
@@ -78,6 +83,7 @@ class Group:
     library: bool = False
     internal: bool = False  # not found by a search, but for the functions
     about: str = ''         # one sentence
+    parts: dict = field(default_factory=dict)  # its first page -> the title of a part
 
     @property
     def home(self):
@@ -198,12 +204,12 @@ def code_cell(c, imports=False, fold=False, book=False):
     return dict(c, source=body, metadata=meta, outputs=outputs, execution_count=None)
 
 
-def shown(output, book, least=560, most=1.4):
-    """How large a figure is shown: those of the book, and those too wide for a page, are stored at twice their size. One that is
-    not narrow, and no tower, fills the page's width, so that its words can be read."""
+def shown(output, book, most=1.4):
+    """How large a figure is shown: those of the book are stored at 1.5 times their size, and those too wide for a page at twice. One
+    that is not narrow, and no tower, fills the page's width, so that its words can be read."""
     width, height = struct.unpack('>II', base64.b64decode(joined(output['data']['image/png'])[:32])[16:24])
-    part = width//2 if book or width > 820 else width
-    return dict(classes='wide') if part >= least and height/width < most else dict(width=f'{part}px')
+    part = round(width/1.5) if book else width//2 if width > 820 else width
+    return dict(classes='wide') if part >= (400 if book else 560) and height/width < most else dict(width=f'{part}px')
 
 
 def only_imports(body):
@@ -257,7 +263,8 @@ def site_notebook(page, links, used=None): # of `examples`
     cells, up = [], '../'*page.name.count('/')
     for c in page.nb['cells']:
         if c['cell_type'] == 'markdown':
-            cells.append(dict(c, source=place_figures(link_words(joined(c['source']), links, page), up)))
+            text = joined(c['source']).replace(f'# {page.title}', f'# {page.numbered}', 1)
+            cells.append(dict(c, source=place_figures(link_words(text, links, page), up)))
         elif c['cell_type'] == 'code' and (shown := code_cell(c, page.folder == 'tutorials' or page.name == 'quickstart', page.name == GALLERY, page.folder == '.')):
             if cells and is_folded(cells[-1]) and is_folded(shown) and cells[-1]['metadata']['mystnb'] == shown['metadata']['mystnb']: cells[-1]['source'] += '\n' + shown['source']
             else: cells.append(shown)
@@ -321,9 +328,20 @@ def reference(name, links, used):
 RESULTS = 'notes/results'   # stands in the sidebar beside the groups
 
 
-def toctree(names):
+def toctree(names, caption=''):
     "What the sidebar shows below a page"
-    return '\n'.join(['', '```{toctree}', ':hidden:', '', *(f'/{n}' for n in names), '```', ''])
+    return '\n'.join(['', '```{toctree}', ':hidden:', *[f':caption: {caption}']*bool(caption), '', *(f'/{n}' for n in names), '```', ''])
+
+
+def trees(order):
+    "What the sidebar shows: the book by its parts, then what is looked up"
+    (book, chapters), *rest = order
+    found = [['', ['book']]]
+    for p in chapters:
+        if p.name in book.parts: found.append([book.parts[p.name], []])
+        found[-1][1].append(p.name)
+    first, *more = [g.home for g, _ in rest if not g.library]
+    return '\n'.join(toctree(names, caption) for caption, names in [*found, ('More', [first, RESULTS, *more, 'library'])])
 
 
 def listed(pages): return [f'- [{p.title}](/{p.name}.ipynb): {p.subtitle}' for p in pages]
@@ -337,13 +355,14 @@ def card(page, out):
         name = page.name.replace('/', '-')
         (out/f'extra/thumbs/{name}.png').write_bytes(page.image)
         thumb = f'<img class="thumb" loading="lazy" alt="First figure of {page.title}" src="thumbs/{name}.png">'
-    return f'<a class="card" href="{page.name}.html">{thumb}<strong>{page.title}</strong> {spoken(page.subtitle)}</a>'
+    return f'<a class="card" href="{page.name}.html">{thumb}<strong>{page.numbered}</strong> {spoken(page.subtitle)}</a>'
 
 
 def group_page(group, pages, out):
     "The page of a group: cards of what is read, a list of what is looked up"
     shown = listed(pages) if group.library else ['<div class="cards">', *(card(p, out) for p in pages), '</div>']
-    return '\n'.join([f'# {group.title}', '', f'> {group.about}', '', *shown, toctree(p.name for p in pages if p.name != RESULTS)])
+    return '\n'.join([f'# {group.title}', '', f'> {group.about}', '', *shown,
+                      *[toctree(p.name for p in pages if p.name != RESULTS)]*(not group.parts)])
 
 
 def library(rooms):
@@ -368,7 +387,10 @@ def sidebar():
     "nbs/sidebar.yml: the reading order for nbdev's own site, which Quarto makes"
     lines = ['# Made from docs/order.toml: make llms', 'website:', '  sidebar:', '    contents:', '    - index.ipynb']
     for group, inside in reading_order():
-        lines += [f'    - section: {group.title}', '      contents:', *(f'      - {p.name}.ipynb' for p in inside)]
+        lines += [f'    - section: {group.title}', '      contents:']
+        for p in inside:
+            if part := group.parts.get(p.name): lines += [f'    - section: {part}', '      contents:']
+            lines.append(f'      - {p.name}.ipynb')
     return '\n'.join(lines) + '\n'
 
 
@@ -395,8 +417,7 @@ def write_site(out):
     for page in [index, *pages]:
         nb = site_notebook(page, links, used)
         if page is index:
-            first, second, *more = [g.home for g, _ in order if not g.library]
-            nb['cells'].append(markdown(toctree([first, second, RESULTS, *more, 'library']), 'trees'))
+            nb['cells'].append(markdown(trees(order), 'trees'))
         target = out/f'{page.name}.ipynb'
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(nb, ensure_ascii=False), encoding='utf-8')
@@ -437,20 +458,6 @@ def about_pages(pages):
                          internal=p.folder in inside) for p in pages}
 
 
-LEAD_ON = '<!doctype html><meta charset="utf-8"><title>Moved</title><meta http-equiv="refresh" content="0; url={0}"><a href="{0}">{0}</a>\n'
-
-
-def write_moved(out, pages):
-    "Old addresses: a page that leads to where its page is now"
-    old_names = {f'api/{p.module}': p for p in pages if p.module}   # 0.1 had a page of its own for each reference
-    for old, new in settings()['moved'].items():
-        old_names |= {f'{old}{p.name.removeprefix(new)}': p for p in pages if p.name == new or new.endswith('/') and p.name.startswith(new)}
-    for old, p in old_names.items():
-        path = out/f'{old}.html'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(LEAD_ON.format('../'*old.count('/') + f'{p.name}.html'), encoding='utf-8')
-
-
 IN_CLONE = '''# This notebook reads files of the repository.
 from pathlib import Path
 if not any((folder/'recipes').is_dir() for folder in Path.cwd().parents):
@@ -465,8 +472,7 @@ def download(page):
 
 
 def write_extra(out, pages):
-    "Files that lie beside the pages: llms.txt, old addresses, and the notebooks without their outputs"
-    write_moved(out/'extra', pages)
+    "Files that lie beside the pages: llms.txt, and the notebooks without their outputs"
     (out/'extra').mkdir(exist_ok=True)
     (out/'extra/llms.txt').write_text(llms(lambda p: f'{p.name}.html'), encoding='utf-8')
     for p in pages:

@@ -1,4 +1,4 @@
-/* Tables: words on the left, numbers on the right; sorted and scrolled with the keyboard. */
+/* Tables: words on the left, numbers on the right; sorted and scrolled with the keyboard. A search that finds some of the words. */
 'use strict';
 document.addEventListener('DOMContentLoaded', () => {
   const text = c => c.textContent.trim();
@@ -47,6 +47,14 @@ document.addEventListener('DOMContentLoaded', () => {
   }
   const reach = () => document.querySelectorAll('article .cell_output, article .table-wrapper, article pre, article .math').forEach(e => {
     if (e.scrollWidth > e.clientWidth + 1 && !['visible', 'hidden'].includes(getComputedStyle(e).overflowX)) e.tabIndex = 0; });
+  if (typeof Search !== 'undefined') {    // where no page has all words, those that have some are found
+    const all = Search.performTermsSearch;
+    Search.performTermsSearch = (terms, excluded) => {
+      const found = all(terms, excluded);
+      return found.length ? found : [...terms].flatMap(t => all(new Set([t]), excluded));
+    };
+  }
+  for (const e of document.querySelectorAll('.sidebar-tree .caption')) e.ariaLevel = 2;
   reach();
   window.addEventListener('load', () => setTimeout(reach, 500));
 });
