@@ -295,12 +295,12 @@ def test_another_pipe_breaks(monkeypatch, capsys):
     assert main(['methods']) == 1 and 'BrokenPipeError' in capsys.readouterr().err
 
 
-def test_demo_alone_and_shared_out(models, tmp_path):
-    "Two processes find what one finds; a full demo is a run, whose tables `carve report` makes again, alone or side by side"
+def test_full_demo(models, tmp_path):
+    "A full demo is a run, whose tables `carve report` makes again, alone or side by side"
     from carve_nb.runs.demo import DEMO_METHODS
     found, folders = [], [tmp_path/'1', tmp_path/'2']
-    for workers, d in enumerate(folders, 1):
-        out = run('demo', '--full', '--n', 2, '--model', models['llava'], '--out', d, '--workers', workers, '--quiet')
+    for d in folders:
+        out = run('demo', '--full', '--n', 2, '--model', models['llava'], '--out', d, '--quiet')
         assert out.returncode == 0, out.stderr
         records = [json.loads(l) for l in (d/'records.jsonl').read_text().splitlines()]
         found.append([{k: v for k, v in r.items() if k != 'seconds'} for r in read_run(d).records])
@@ -334,7 +334,7 @@ def test_short_demo(tmp_path, monkeypatch, capsys):
     from carve_nb.runs import demo
     monkeypatch.setenv('COLUMNS', '60')
     monkeypatch.setattr(demo, 'demo_set', lambda n, kinds, known=demo.demo_set: known(n//20, kinds=kinds))
-    assert main(['demo', '--out', str(tmp_path), '--workers', '1', '--quiet']) == 0
+    assert main(['demo', '--out', str(tmp_path), '--quiet']) == 0
     out = capsys.readouterr().out
     assert out.count('alone: "') == out.count('truth: "') == 4 and out.count('10 of 10 answers are the stored ones') == 2
     first, *table = out[out.index('Right answers'):].splitlines()
@@ -342,7 +342,7 @@ def test_short_demo(tmp_path, monkeypatch, capsys):
     cells = [cell for row in demo.result_table(demo.load_stored()) for cell in row]
     readme = (Path(__file__).parents[1]/'README.md').read_text(encoding='utf-8').replace('`', '')
     assert out.index('alone: "8"') < out.index('lookup: "2"') and not [cell for cell in cells if cell not in readme]
-    assert main(['demo', '--out', str(tmp_path), '--workers', '1', '--quiet']) == 2 and 'demo.html is there already' in capsys.readouterr().err
+    assert main(['demo', '--out', str(tmp_path), '--quiet']) == 2 and 'demo.html is there already' in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {'demo.html', *(f'demo_{case}.png' for case in demo.CASES)}
 
 
@@ -357,7 +357,7 @@ def test_image_tokens(tmp_path, photo, capsys, family, tokens, before, after):
     assert 'carve: note: Resolution: at most' in capsys.readouterr().err
     counts = [sum(map(len, VLM.from_pretrained(model, image_tokens=n).prompt(photo, 'Who?').spans)) for n in (None, tokens)]
     assert counts[0] > tokens >= counts[1], counts
-    study = lambda *more: main([str(o) for o in ['study', 'entropy', '--model', model, '--n', 2, '--workers', 1, '--quiet', '--out', tmp_path/'o', *more]])
+    study = lambda *more: main([str(o) for o in ['study', 'entropy', '--model', model, '--n', 2, '--quiet', '--out', tmp_path/'o', *more]])
     study('--image-tokens', tokens)
     assert json.loads((tmp_path/'o'/'protocol.json').read_text())['resolution'].startswith('at most')
     assert study() == 2 and 'another run' in capsys.readouterr().err
@@ -503,7 +503,7 @@ def test_study_says_what_is_wrong(models, photos, tmp_path, capsys):
     out, empty = tmp_path/'o', tmp_path/'empty'
     empty.mkdir()
     (empty/'rows.csv').write_text('image,question,answer\n')
-    tiny = ['--model', models['llava'], '--out', out, '--quiet', '--workers', 1]
+    tiny = ['--model', models['llava'], '--out', out, '--quiet']
     for words, said in ((['entropie'], 'convergence'), (['intervention', '--data', photos], 'our own scenes'), (['entropy', '--data', empty], 'must hold rows'),
                         (['entropy', '--n', 0], "'--n'"), (['entropy', '--data', tmp_path/'none'], 'does not exist')):
         status = main(['study', *map(str, [*words, *tiny])])
@@ -520,26 +520,26 @@ def stored(folder):
     return lines(folder/'records.jsonl')
 
 
-@pytest.mark.parametrize('name, family, workers', [('entropy', 'qwen2_5_vl', 1), ('convergence', 'llava', 2)])
-def test_study_is_killed_and_resumed(models, photos, tmp_path, capsys, name, family, workers):
+@pytest.mark.parametrize('name, family', [('entropy', 'qwen2_5_vl'), ('convergence', 'llava')])
+def test_study_is_killed_and_resumed(models, photos, tmp_path, capsys, name, family):
     "A checkpoint folder and a data folder: killed in the middle, taken up again, the records of a run in one piece"
-    def study(model, out, workers):
-        words = ['study', name, '--model', models[model], '--data', photos, '--quiet', '--out', tmp_path/out, '--workers', workers]
+    def study(model, out):
+        words = ['study', name, '--model', models[model], '--data', photos, '--quiet', '--out', tmp_path/out]
         return [str(o) for o in words]
-    status, whole = main(study(family, 'whole', 1)), capsys.readouterr()
+    status, whole = main(study(family, 'whole')), capsys.readouterr()
     assert status == 0 and f'{name}.png' in whole.out.splitlines()[-1], whole.err
     complete, records = lines(tmp_path/'whole'/'records.jsonl'), tmp_path/'killed'/'records.jsonl'
-    p = Carve(*study(family, 'killed', workers))
+    p = Carve(*study(family, 'killed'))
     while p.poll() is None and len(stored(tmp_path/'killed')) < 2: time.sleep(.02)
     p.kill()
     p.communicate()
     kept = stored(tmp_path/'killed')
     assert len(complete) == 10 and len(kept) >= 2
-    status, again = main(study(family, 'killed', 1)), capsys.readouterr()
+    status, again = main(study(family, 'killed')), capsys.readouterr()
     assert (status, again.out.splitlines()[:-1]) == (0, whole.out.splitlines()[:-1]), again.err
     assert set(kept) <= set(stored(tmp_path/'killed'))  # what was measured is not measured again
     assert sorted(json.loads(l)['id'] for l in lines(records)) == sorted(json.loads(l)['id'] for l in complete)
-    assert main(study('llava' if family != 'llava' else 'qwen2_5_vl', 'killed', 1)) == 2
+    assert main(study('llava' if family != 'llava' else 'qwen2_5_vl', 'killed')) == 2
     assert 'holds another run' in capsys.readouterr().err and len(lines(records)) == 10
 
 
@@ -547,7 +547,7 @@ def test_broken_image_keeps_the_others(models, photos, tmp_path, capsys):
     "One image cannot be opened: status 1, named, and nine records"
     shutil.copytree(photos, tmp_path/'d')
     (tmp_path/'d'/'coins.jpg').write_bytes(b'no image')
-    words = ['study', 'entropy', '--model', models['llava'], '--data', tmp_path/'d', '--out', tmp_path/'o', '--workers', 1, '--quiet']
+    words = ['study', 'entropy', '--model', models['llava'], '--data', tmp_path/'d', '--out', tmp_path/'o', '--quiet']
     status, printed = main([str(o) for o in words]), capsys.readouterr()
     assert status == 1 and 'coins.jpg' in printed.err and len(read_records(tmp_path/'o')[0]) == 9
     assert (tmp_path/'o'/'entropy.png').exists() and printed.out

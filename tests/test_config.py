@@ -57,7 +57,7 @@ def test_constraints_pin_requirements():
 
 
 def test_requirements_have_ranges():
-    for o in REQUIREMENTS: assert re.fullmatch(r'[\w-]+>=[\d.]+,<[\d.]+', o), o
+    for o in REQUIREMENTS: assert re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+(; python_version < '[\d.]+')?", o), o
 
 
 def imports(source):

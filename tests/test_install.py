@@ -75,7 +75,7 @@ def python(wheel, tmp_path_factory):
 
 # What stands in the examples for the user's own, and what a test can afford.
 MINE = [(r'^(eval IMAGES.*) --out R', r'\1 --out R3'), (r'IMAGES', 'FOLDER'), (r'--model \S+', '--model carve-tiny'), (r'--layers 20,21', '--layers 2,3'), (r'--n \d+', '--n 2'), (r'^profile', 'profile --n 12'), (r'^checkup', 'checkup --n 2'),
-        (r'^(eval FOLDER.*) --out R', r'\1 --out R2'), (r'^demo', 'demo --workers 1')]
+        (r'^(eval FOLDER.*) --out R', r'\1 --out R2')]
 
 
 # One process imports what the package imports, forgets the package, and is forked for each command, which imports the package anew.

@@ -147,7 +147,7 @@ def test_entropy_of_a_strangers_model(load, folders, tmp_path):
     for i in range(3): image(i).save(tmp_path/f'{i}.png')
     (tmp_path/'rows.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
     def study(name):
-        done = run('study', name, '--model', folders('qwen2_5_vl'), '--data', tmp_path, '--workers', 1, '--quiet', '--out', tmp_path/name)
+        done = run('study', name, '--model', folders('qwen2_5_vl'), '--data', tmp_path, '--quiet', '--out', tmp_path/name)
         assert done.returncode == 0, done.stderr
         return [json.loads(l) for l in (tmp_path/name/'records.jsonl').read_text().splitlines()]
     found, vlm = study('entropy'), load('qwen2_5_vl')

@@ -4,18 +4,18 @@
 
 # %% auto #0
 __all__ = ['FIELD_NAMES', 'option', 'argument', 'Images', 'Question', 'JsonFile', 'AsJson', 'Force', 'AcceptCode', 'Quiet',
-           'Seed', 'Layers', 'NewTokens', 'Workers', 'MODEL', 'app', 'parse_model', 'checked', 'word', 'one_of',
+           'Seed', 'Layers', 'NewTokens', 'MODEL', 'app', 'parse_model', 'checked', 'word', 'one_of', 'Loading',
            'command', 'do_ask', 'do_map', 'write_page', 'do_explore', 'do_scene', 'do_demo', 'do_eval', 'do_report',
            'do_study', 'do_bench', 'do_methods', 'do_families', 'do_profile', 'do_checkup']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
 import json, logging, os, re, shlex, sys, tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from inspect import Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 import typer
 from .. import __version__
 from ..method.registry import method_rows, methods, split_specs
@@ -26,7 +26,7 @@ from ..core.errors import CarveError, IncompleteError, choose
 from ..core.io import CHECKPOINTS, PACKAGED, TINY, find_source, hush_loader, tame_terminal
 from ..core.text import SHORT_ANSWER, grave_notes
 from ..data.records import FOLDER_FORMAT, folder_images
-from ..runs.options import Loading, RunOptions
+
 
 # %% ../../nbs/library/cli/03_commands.ipynb #16368377
 _METHOD_NAMES = tuple(methods())
@@ -149,10 +149,15 @@ Layers = Annotated[Any, option(
     "decoder layers instead of the method's: indices such as 3,4, or parts of the depth such as .6,.8, or all",
     read=_parse_layers, metavar='L')]
 NewTokens = Annotated[int, option('longest answer', min=1, metavar='N')]
-Workers = Annotated[int|None, option('processes (default: as many as make sense here)', min=1, metavar='N')]
+
 
 # %% ../../nbs/library/cli/03_commands.ipynb #31c9cdd2
 MODEL = partial(option, panel='Model')
+
+class Loading(NamedTuple):
+    "Which model is loaded, and how"
+    model: str = TINY # folder or Hub id
+    given: dict = {} # arguments of `VLM.from_pretrained`
 
 def _read_loading(
     model: Annotated[str, MODEL(
@@ -176,10 +181,12 @@ def _read_loading(
     escape: Annotated[bool, MODEL(
         'defuse what the model would read as a command inside a question; such questions are refused otherwise',
         '--escape')] = False,
-) -> Loading:
+):
     "How a model is loaded"
     if device and device_map: raise CarveError('give --device or --device-map, not both')
-    return Loading(model, device, device_map, dtype, revision, pad, image_tokens, escape)
+    given = dict(
+        device=device, device_map=device_map, dtype=dtype, revision=revision, pad=pad, image_tokens=image_tokens, escape=escape)
+    return Loading(model, {k: v for k, v in given.items() if v})
 
 # %% ../../nbs/library/cli/03_commands.ipynb #2829bfad
 app = typer.Typer(
@@ -209,15 +216,16 @@ def _hush(quiet=False):
 def _open_model(loading, method=None): # `VLM`
     "Load the model without progress bars; raises an error first if it lacks the layers of the method"
     import torch
-    if (loading.device or '').startswith('cuda') and not torch.cuda.is_available():
+    if loading.given.get('device', '').startswith('cuda') and not torch.cuda.is_available():
         raise CarveError('torch finds no CUDA device here; use --device cpu, or leave --device out.')
     from transformers import AutoConfig
     from carve_nb.core.saliency import pick_layers
     hush_loader()
     if isinstance(getattr(method, 'layers', None), list):
-        config = AutoConfig.from_pretrained(find_source(loading.model), revision=loading.revision)
+        config = AutoConfig.from_pretrained(find_source(loading.model), revision=loading.given.get('revision'))
         pick_layers(method.layers, config.get_text_config().num_hidden_layers)
-    return loading.load()
+    from carve_nb.attention.vlm import VLM
+    return VLM.from_pretrained(loading.model, **loading.given)
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c406cd03
 def _pick_method(spec, layers=None, suffix=None, max_new_tokens=32): # a method
@@ -352,7 +360,7 @@ def do_explore(loading,
         read_images([image])     # what is none is refused here, and not on the page
         image = os.path.abspath(image)
     with tempfile.TemporaryDirectory(prefix='carve-explore-') as folder:
-        call = f'explore({name!r}, {image!r}, {question!r}, **{loading.given()!r})'
+        call = f'explore({name!r}, {image!r}, {question!r}, **{loading.given!r})'
         write_page(path := Path(folder)/'explore.ipynb', f'from carve_nb.explorer.app import explore\n{call}', _DARK)
         _serve_page(path, port, not no_browser)
 
@@ -384,27 +392,26 @@ def do_demo(loading, out: Annotated[str, option('folder of the images and the pa
     full: Annotated[bool, option(
         'measure the result again: ten methods on 300 digit questions and 100 of each other kind', '--full')] = False,
     n: Annotated[int|None, option('with --full: so many digit questions alone', min=1, metavar='N')] = None,
-    workers: Workers = None, force: Force = False, accept_code: AcceptCode = False, quiet: Quiet = False):
+    force: Force = False, accept_code: AcceptCode = False, quiet: Quiet = False):
     "Show four scenes with both answers and the truth, ask forty stored questions again, and tell the stored result."
     if (n or loading.model != TINY) and not full: raise CarveError('--model and --n go with --full.')
     make_folder(out)
     from carve_nb.runs.store import read_run
-    if not full and read_run(out).protocol:
+    if read_run(out).protocol and not full:
         raise CarveError(f'{out} holds a run, whose page would be lost; name another folder with --out.')
     if not full: keep_files(Path(out)/'demo.html', force=force)
     from carve_nb.runs.demo import load_stored, repeat_demo, result_table, run_demo, show_cases
     _hush(quiet)
     if full:
         kinds = ('digit',) if n else _KIND_NAMES
-        run, files = run_demo(
-            n or 300, 100, loading, out, kinds, workers=workers, accept_code=accept_code, progress=not quiet)
-        return _end_with_report(run, files, out)
+        return _end_with_report(out, *run_demo(
+            n or 300, 100, _open_model(loading), out, kinds, accept_code=accept_code, progress=not quiet))
     stored = load_stored()
-    vlms = {model: _open_model(replace(loading, model=model)) for model in stored}
+    vlms = {model: _open_model(loading._replace(model=model)) for model in stored}
     for case, r in show_cases(vlms['carve-small'], stored, out).items():
         print(f'{case}:', *map(tame_terminal, r.summary()), '', sep='\n')
     for model, run in stored.items():
-        same = repeat_demo(vlms[model], run, workers=workers, progress=not quiet)
+        same = repeat_demo(vlms[model], run, progress=not quiet)
         print(f'{model}, 40 questions in 5 ways: {sum(same)} of {len(same)} answers are the stored ones')
     print('all of it again: carve demo --full; carve demo --full --model carve-small --n 300 --out DIR')
     print(f'images and page: {tame_terminal(out)}/demo.html\n')
@@ -419,10 +426,9 @@ def _print_page(parts): # of `page`, `leaderboard_page`
         else: print(tame_terminal(part, '\n'))
         print()
 
-def _end_with_report(run, files, folder):
+def _end_with_report(folder, run, files, parts): # as of `write_report`
     "Show the tables of a run, then the files; a run in which nothing was answered is a failure"
-    from carve_nb.runs.report import page
-    _print_page(page(run))
+    _print_page(parts)
     if files: print(f'written to {folder}:', ', '.join(files))
     if any(line['status'] == 'ok' for line in run.records): return
     raise IncompleteError(
@@ -486,39 +492,38 @@ def do_eval(
     answer_key: Annotated[str|None, _ENGINE(
         'environment variable that holds its key (default: OPENAI_API_KEY for api.openai.com, else none)',
         metavar='NAME')] = None,
-    engine: Annotated[str, _ENGINE(
-        'local: one model in this process; ray: workers with a model each, here or on a cluster',
-        **one_of('engine', ('local', 'ray')))] = 'local',
-    workers: Annotated[int, _ENGINE('with --engine ray: models at work', min=1, metavar='N')] = 1,
+    workers: Annotated[int|None, _ENGINE(
+        'so many models at work, each in a process of its own, by Ray Data (default: one in this process)', min=1,
+        metavar='N')] = None,
     gpus_per_worker: Annotated[float|None, _ENGINE(
-        'with --engine ray: share of a GPU for each (default: 1 where there are GPUs, else 0)', metavar='G')] = None,
+        'with --workers: share of a GPU for each (default: 1 where there are GPUs, else 0)', metavar='G')] = None,
     ray_address: Annotated[str|None, _ENGINE(
-        'with --engine ray: the cluster to join (default: processes on this machine)', metavar='A')] = None,
+        'with --workers: the cluster to join (default: processes on this machine)', metavar='A')] = None,
     part: Annotated[Any, _ENGINE(
         'measure only the K-th of N parts of the samples, beside other processes with other parts in the same folder',
         read=_parse_part, metavar='K/N')] = '1/1'):
     "Run methods over a data set, one line on disk for each sample and method; the same command resumes a stopped run."
-    if engine == 'local' and (workers, gpus_per_worker, ray_address) != (1, None, None):
-        raise CarveError('--workers, --gpus-per-worker and --ray-address go with --engine ray.')
+    if (gpus_per_worker or ray_address) and not workers:
+        raise CarveError('--gpus-per-worker and --ray-address go with --workers.')
     from carve_nb.data.datasets import load_benchmark
     out = out or Path('eval_out')/Path(os.path.abspath(data)).name
     more = {k: v for k, v in dict(kinds=kinds, names=names, root=root).items() if v}
     samples = load_benchmark(data, n, split, seed if shuffle else None, rule, download, **more)   # before torch loads
     make_folder(out)
     from carve_nb.runs.report import write_report
-    from carve_nb.runs.runner import RUN_PRESETS, evaluate, local_engine
+    from carve_nb.runs.runner import RUN_PRESETS, local_engine, run_eval
     _hush(quiet)
     limits = RUN_PRESETS.get(preset, {})
-    loading = replace(loading, image_tokens=loading.image_tokens or limits.get('image_tokens'))
-    options = RunOptions(
-        seed=seed, max_new_tokens=max_new_tokens or limits.get('max_new_tokens'), answer_by=answer_by, answer_key=answer_key,
-        maps=maps, retry=retry, accept_code=accept_code, progress=not quiet, part=part)
-    measuring = local_engine
-    if engine == 'ray':
+    given = {k: v for k, v in limits.items() if k == 'image_tokens'} | loading.given
+    engine = local_engine
+    if workers:
         from carve_nb.runs.distributed import RayEngine
-        measuring = RayEngine(workers, gpus_per_worker, ray_address)
-    evaluate(samples, loading, methods, out, options, measuring)
-    _end_with_report(*write_report(out), out)
+        engine = RayEngine(workers, gpus_per_worker, ray_address)
+    run_eval(
+        samples, loading.model, methods, out=out, seed=seed, max_new_tokens=max_new_tokens or limits.get('max_new_tokens'),
+        answer_by=answer_by, answer_key=answer_key, maps=maps, retry=retry, accept_code=accept_code, part=part,
+        progress=not quiet, loading=given, engine=engine)
+    _end_with_report(out, *write_report(out))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #cef5dcc3
 @command('Measure')
@@ -528,7 +533,7 @@ def do_report(
     force: Force = False):
     "Make tables and figure of a run once more, also while it is unfinished; of several, one table side by side."
     from carve_nb.runs.report import leaderboard_page, load_run, to_markdown, write_report
-    if len(folders) == 1: return _end_with_report(*write_report(folders[0]), folders[0])
+    if len(folders) == 1: return _end_with_report(folders[0], *write_report(folders[0]))
     runs = {str(folder): load_run(folder) for folder in folders}
     make_folder(out, 'leaderboard.md', force=force)
     parts = leaderboard_page(runs)
@@ -546,14 +551,14 @@ def do_study(
     n: Annotated[int|None, option('how many samples', min=1, metavar='N')] = None,
     out: Annotated[str|None, option(
         'folder for records and figure (default: study_out/NAME, of another model NAME-MODEL)', metavar='DIR')] = None,
-    workers: Workers = None, accept_code: AcceptCode = False, quiet: Quiet = False):
+    accept_code: AcceptCode = False, quiet: Quiet = False):
     "Measure what a chapter claims, draw its figure, tell what came out; goes on where it was stopped."
     from carve_nb.studies.runner import check_study, run_study, study_folder
     check_study(name, data, n)
     out = out or study_folder(name, loading.model)
     make_folder(out)
     _hush(quiet)
-    found = run_study(name, loading, data, n, out, workers, not quiet, accept_code)
+    found = run_study(name, _open_model(loading), data, n, out, not quiet, accept_code)
     print(f'\nwritten to {out}:', ', '.join(found.files))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #be04f684

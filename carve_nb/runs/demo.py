@@ -23,12 +23,10 @@ from ..core.plotting import panels_html
 from ..core.saliency import pick_layers
 from ..data.datasets import DataSet
 from ..data.questions import KINDS
-from .options import Loading, RunOptions
-from .engine import measure_units
 from .store import Bar, Run, read_run
 from ..data.scenes import make_scene, scene_records, to_sample
 from .report import PAGE, STAR, format_cell, kinds_of, leaderboard, report, run_name, write_report
-from .runner import RunConfig, SampleEvaluator, evaluate, image_units
+from .runner import RunConfig, SampleEvaluator, image_units, load_model, local_engine, run_eval
 from ..method.carve import Carve
 from ..models.prefix_cache import greedy
 
@@ -106,33 +104,31 @@ def show_cases(vlm, runs, out) -> dict: # name -> `Run`, the first of this model
     return shown
 
 # %% ../../nbs/library/runs/06_demo.ipynb #85779118
-def repeat_demo(vlm, stored, n=40, workers=None, progress=True) -> list: # of bool
+def repeat_demo(vlm, stored, n=40, progress=True) -> list: # of bool
     "Ask the first questions of a stored demo again: is each answer the stored one?"
     before = {(r['id'], r['method']): r['answer'] for r in stored.records}
     units = image_units(demo_set(n, kinds=('digit',)))
-    measured = measure_units(vlm, partial(SampleEvaluator, config=asked(stored, _AGAIN)), units, workers)
+    measured = local_engine(SampleEvaluator(vlm, asked(stored, _AGAIN)), units)
     bar = Bar(measured, run_name(stored), n, leave=False, disable=not progress, unit='question')
     return [line.get('answer') == before[line['id'], line['method']] for lines in bar for line in lines]
 
 def run_demo(
     n: int = 300,                              # digit questions
     other: int = 100,                          # questions of each other kind, at most n
-    model: str|Path|Loading = TINY,
+    model: str|Path|VLM = TINY,
     out: str|Path = 'demo_out',                # folder of the run and the images
     kinds: Sequence[str] = KINDS,
     methods: Sequence[str] = DEMO_METHODS,
-    workers: int|None = 1,                     # processes; None: as many as make sense
-    **kw                                       # fields of `RunOptions`: seed, max_new_tokens, progress
-) -> tuple: # `Run`; names of files
+    **kw                                       # of `run_eval`: seed, max_new_tokens, progress
+) -> tuple: # as of `write_report`
     "Every method on held-out scenes, as a run, with a page of three cases"
     data = demo_set(n, other, kinds)
     read_run(out)      # a folder with something else is refused before the model is loaded
-    vlm = Loading.of(model).load()
-    engine = lambda e, units: measure_units(vlm, partial(SampleEvaluator, config=e.config), units, workers)
-    evaluate(data, vlm, methods, out, RunOptions(retry=True, **kw), engine)
-    run, files = write_report(out)
+    vlm = load_model(model)
+    run_eval(data, vlm, methods, out=out, retry=True, **kw)
+    run, files, parts = write_report(out)
     show_cases(vlm, {run.protocol['model']['name']: run}, out)
-    return run, [*files, 'demo.html']
+    return run, [*files, 'demo.html'], parts
 
 # %% ../../nbs/library/runs/06_demo.ipynb #a7064910
 @contextmanager

@@ -13,8 +13,7 @@ from ..core.io import TINY
 from ..attention.cache import AttentionCache
 from ..method.cross_model import open_answerer
 from ..method.registry import make_method, read_method
-from .options import Loading
-from .runner import equip
+from .runner import equip, load_model
 from ..core.errors import CarveError
 
 # %% ../../nbs/library/runs/05_lmms_eval.ipynb #f1b3cdbd
@@ -73,9 +72,9 @@ class Adapter:
         self.method = make_method(name, **self.fields)
         self.cache = AttentionCache()
         self.by = answer_by and open_answerer(answer_by, answer_key)
-        self.vlm = Loading(
-            pretrained, device, dtype=dtype, revision=revision, image_tokens=image_tokens,
-            trust_remote_code=trust_remote_code).load()
+        given = dict(
+            device=device, dtype=dtype, revision=revision, image_tokens=image_tokens, trust_remote_code=trust_remote_code)
+        self.vlm = load_model(pretrained, {k: v for k, v in given.items() if v})
 
     def answer(self, context, asked, doc_to_visual, doc_id, task, split) -> str:
         "The answer to one request, up to the first stop word"

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['WHERE', 'ABOUT', 'COLUMNS', 'STAR', 'PAGE', 'compare_methods', 'with_holm', 'find_base', 'report', 'kinds_of',
-           'report_kinds', 'format_cell', 'table_rows', 'markdown_table', 'remarks', 'count_questions', 'run_name',
-           'pope_rows', 'page', 'to_markdown', 'markdown', 'plot_report', 'results_table', 'load_maps', 'load_run',
-           'write_report', 'leaderboard', 'leaderboard_page']
+           'report_kinds', 'run_tables', 'format_cell', 'table_rows', 'markdown_table', 'remarks', 'count_questions',
+           'run_name', 'pope_rows', 'page', 'to_markdown', 'markdown', 'plot_report', 'results_table', 'load_maps',
+           'load_run', 'write_report', 'leaderboard', 'leaderboard_page']
 
 # %% ../../nbs/library/runs/03_report.ipynb #298bd925
 import errno, json, re, warnings
@@ -44,9 +44,9 @@ def with_holm(table: pd.DataFrame) -> pd.DataFrame:
     if tested.any(): table.loc[tested, 'p_holm'] = multipletests(table.p[tested], method='holm')[1]
     return table
 
-def find_base(records, base='none') -> str|None:
+def find_base(methods, base='none') -> str|None:
     "Return the first method of this name, with fields or without"
-    return next((r['method'] for r in records if r['method'].split(':')[0] == base), None)
+    return next((m for m in methods if m.split(':')[0] == base), None)
 
 WHERE = 'pointing', 'auroc', 'iou', 'calls'
 _NUMBERS = (
@@ -62,7 +62,7 @@ def report(records: list, base: str = 'none', kind: str|None = None, seed: int =
     for r in records:
         if r['id'] and kind in (None, r['kind']): asked.setdefault(r['method'], []).append(r)
     good = {m: [r for r in lines if r['status'] == 'ok'] for m, lines in asked.items()}
-    alone = find_base(records, base)
+    alone = find_base(good, base)
     rows = {}
     for m, lines in good.items():
         failed = sum(r['status'] in FAILED for r in asked[m])
@@ -85,6 +85,13 @@ def kinds_of(records) -> list:
 def report_kinds(records: list, base: str = 'none', seed: int = 0) -> pd.DataFrame:
     "Compare methods on each kind of question, corrected for the comparisons of all kinds: a row for each kind and method"
     return with_holm(pd.concat({k: report(records, base, k, seed) for k in kinds_of(records)}, names=['kind']))
+
+def run_tables(run: Run) -> dict: # None: all questions, or a kind -> of `report`
+    "Compare the methods of a run on all questions, and on each kind where there are several"
+    seed = run.protocol.get('seed', 0)
+    kinds = kinds_of(run.records)
+    split = report_kinds(run.records, seed=seed) if len(kinds) > 1 else None
+    return {None: report(run.records, seed=seed)} | {k: split.loc[k] for k in kinds if split is not None}
 
 # %% ../../nbs/library/runs/03_report.ipynb #b8d10c52
 _HEADS = dict(
@@ -179,17 +186,17 @@ def _facts(run) -> list: # of str
     if n < total: said.insert(0, f'unfinished: {n} of {total} samples have lines')
     return [f'- {line}' for line in map(one_line, said) if line]
 
-def _statistics(tables, base) -> str: # of `report` and `report_kinds`
+def _statistics(tables, base) -> str: # of `run_tables`
     "Tell which intervals, tests and corrections stand in the tables"
-    table = pd.concat(tables)
+    table = pd.concat(tables.values())
     seen = lambda *columns: {v for c in columns for v in table[c].dropna()}
     said = format_intervals(seen('interval', 'gain_interval'))
-    tested, *more = (int(t.p.notna().sum()) for t in tables)
+    tested, *more = (int(t.p.notna().sum()) for t in tables.values())
     if not tested: return said
     tests = ', '.join(text for name, text in TESTS.items() if name in seen('test'))
     said += (f' p: {tests} against `{one_line(base)}` on the samples that both answered; Holm: corrected for the {tested} '
              f'comparison{"s"*(tested > 1)} of the first table')
-    return said + ''.join(f', and for the {n} of the tables by kind together' for n in more) + '.'
+    return said + f', and for the {sum(more)} of the tables by kind together'*bool(more) + '.'
 
 def pope_rows(run: Run) -> list: # lists of str, the head first
     "Score answers as POPE does: a true yes is a positive; without a yes there is no precision, it is 0"
@@ -204,18 +211,15 @@ def pope_rows(run: Run) -> list: # lists of str, the head first
     return rows
 
 # %% ../../nbs/library/runs/03_report.ipynb #9933c733
-def page(run: Run) -> list: # of str, and of tables as lists of rows
+def page(run: Run, tables: dict|None = None) -> list: # of `run_tables`; of str, and of tables as lists of rows
     "Tell a run: its protocol, its tables, and which intervals, tests and corrections stand in them"
-    seed = run.protocol.get('seed', 0)
-    base = find_base(run.records)
-    table = report(run.records, seed=seed)
-    kinds = kinds_of(run.records)
-    split = report_kinds(run.records, seed=seed) if len(kinds) > 1 else None
-    tables = [table] if split is None else [table, split]
+    tables = tables or run_tables(run)
+    table = tables[None]
+    base = find_base(table.index)
     rule = run.protocol['data']['rule']
     told = [run_name(run), '\n'.join(_facts(run)), table_rows(table, base)]
     if 'pope' in rule: told += [f'By the rule of the set ({one_line(rule)}):', pope_rows(run)]
-    for k in kinds*(split is not None): told += [f'**{one_line(k or "other")}**', table_rows(split.loc[k], base)]
+    for k, split in list(tables.items())[1:]: told += [f'**{one_line(k or "other")}**', table_rows(split, base)]
     told.append('\n'.join(f'- {text}' for k, text in ABOUT.items() if table[k].notna().any()))
     told.append(_statistics(tables, base))
     failed = table[(table.failed > 0) & (table.n > 0)]
@@ -233,17 +237,15 @@ def markdown(run: Run) -> str:
     return to_markdown(page(run))
 
 # %% ../../nbs/library/runs/03_report.ipynb #301e41fa
-def plot_report(records: list, seed: int = 0) -> Figure:
+def plot_report(tables: dict) -> Figure: # of `run_tables`
     "Plot accuracies with their intervals, of all questions and of each kind; the line is the model alone"
-    kinds = kinds_of(records)
-    panels = [None, *(kinds if len(kinds) > 1 else ())]
-    wide = min(len(panels), 3)
-    high = -(-len(panels)//3)
-    base = find_base(records)
-    fig = Figure((3.6*wide, (.9 + .24*len({r['method'] for r in records}))*high), dpi=100, layout='constrained')
-    for i, kind in enumerate(panels, 1):
+    wide = min(len(tables), 3)
+    high = -(-len(tables)//3)
+    methods = tables[None].index
+    base = find_base(methods)
+    fig = Figure((3.6*wide, (.9 + .24*len(methods))*high), dpi=100, layout='constrained')
+    for i, (kind, table) in enumerate(tables.items(), 1):
         ax = fig.add_subplot(high, wide, i)
-        table = report(records, kind=kind, seed=seed)
         rows = table[table.n > 0]
         ends = {m: [(row.acc, row.lo, row.hi)] for m, row in rows.iterrows()}
         if ends: plot_forest(ax, ends, scale=100, zero=rows.acc.get(base))
@@ -278,21 +280,22 @@ def load_run(folder) -> Run:
 
 _UNWRITABLE = errno.EROFS, errno.EACCES, errno.EPERM
 
-def write_report(folder) -> tuple: # `Run`; names of files
+def write_report(folder) -> tuple: # `Run`; names of files; of `page`
     "Make the files of a run from its records; of a folder that can only be read, none"
     run = load_run(folder)
     if not run.records: raise RunError(f'{folder} has no lines yet: nothing to report.')
+    tables = run_tables(run)
+    parts = page(run, tables)
     files = {
-        'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False),
-        'table.md': markdown(run),
-        'accuracy.png': figure_bytes(plot_report(run.records, run.protocol.get('seed', 0)))}
+        'results.csv': results_table(run.records).map(tame_cell).to_csv(index=False), 'table.md': to_markdown(parts),
+        'accuracy.png': figure_bytes(plot_report(tables))}
     try:
         for name, data in files.items(): replace_file(Path(folder)/name, data)
     except OSError as e:
         if e.errno not in _UNWRITABLE: raise
         warnings.warn(f'{e.filename} cannot be written: {e.strerror}. The report is shown and not kept.', stacklevel=2)
-        return run, []
-    return run, [*files]
+        files = {}
+    return run, [*files], parts
 
 # %% ../../nbs/library/runs/03_report.ipynb #5ebb00fe
 STAR = 'A star: another share than that of the model alone (p < 0.05, Holm).'

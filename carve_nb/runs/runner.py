@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['log', 'MAY_CHANGE', 'RUN_PRESETS', 'equip', 'RunConfig', 'Task', 'where_looked', 'SampleEvaluator', 'make_protocol',
-           'format_power', 'image_units', 'local_engine', 'RunPlan', 'plan_run', 'open_store', 'measure', 'evaluate',
-           'run_eval']
+           'format_power', 'image_units', 'local_engine', 'load_model', 'describe_data', 'run_eval']
 
 # %% ../../nbs/library/runs/02_runner.ipynb #8ef47f4d
 import logging, math, sys
 import numpy, PIL, torch, transformers
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 from itertools import groupby
@@ -30,7 +29,6 @@ from ..core.io import TINY, digest
 from ..core.stats import detectable
 from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
-from .options import Loading, RunOptions
 from .store import Bar, RunStore, attempt, carry_out, unsupported_lines
 from ..data.scoring import RULES, patch_auroc, score_answer, why_unread
 from ..core.saliency import pick_layers
@@ -57,7 +55,10 @@ class RunConfig:
     methods: tuple # of texts such as 'carve:p=.1'
     suffix: str|None = None # after each question
     max_new_tokens: int = 32
-    options: RunOptions = RunOptions()
+    seed: int = 0 # of methods that draw by chance
+    answer_by: str|None = None # another model that answers: 'URL#name', a folder or a Hub id
+    answer_key: str|None = None # name of the environment variable with its key
+    maps: bool = False # keep the map of each sample? `load_maps` reads them
 
     def __post_init__(self):
         self.made = {} # text -> method, as the set asks it
@@ -72,13 +73,13 @@ class RunConfig:
             except (TypeError, ValueError) as e: raise RunError(f'{spec!r}: {e}') from e
             # the depth is not known yet, but a wrong word is
             if isinstance(method, Carve) and isinstance(method.layers, str): pick_layers(method.layers, 32)
-            self.made[spec] = equip(method, self.suffix, self.max_new_tokens, self.options.seed, given)
+            self.made[spec] = equip(method, self.suffix, self.max_new_tokens, self.seed, given)
 
     @cached_property
     def wordy(self) -> dict:
         "The methods for a description, which is asked for without the suffix and may be twice as long"
         return {
-            spec: equip(m, None, 2*self.max_new_tokens, self.options.seed, read_method(spec)[1])
+            spec: equip(m, None, 2*self.max_new_tokens, self.seed, read_method(spec)[1])
             for spec, m in self.made.items()}
 
 # %% ../../nbs/library/runs/02_runner.ipynb #9aa6765d
@@ -102,11 +103,10 @@ def where_looked(r, boxes) -> dict: # `Result`; true regions
 
 class SampleEvaluator:
     "Measures methods on samples with one model; an error is written to its line and stops no other"
-    def __init__(self, model, config): # what `Loading.of` takes; `RunConfig`
-        self.vlm = vlm = Loading.of(model).load()
+    def __init__(self, vlm, config): # `RunConfig`
+        self.vlm = vlm
         self.config = config
-        options = config.options
-        self.by = options.answer_by and open_answerer(options.answer_by, options.answer_key)
+        self.by = config.answer_by and open_answerer(config.answer_by, config.answer_key)
         self.unfit = {} # method -> why it cannot be used with this family, or with another model that answers
         for name, method in config.made.items():
             if isinstance(method, Carve): pick_layers(method.layers, vlm.n_layers)     # which must exist
@@ -174,7 +174,7 @@ class SampleEvaluator:
         if unread := why_unread(text, record): line['unread'] = unread
         line |= where_looked(r, record.boxes)
         line |= dict(steps=list(r.steps), calls=r.calls, seconds=round(seconds, 4), notes=list(r.notes))
-        if self.config.options.maps and r.saliency is not None: line['map'] = r.saliency.pack()
+        if self.config.maps and r.saliency is not None: line['map'] = r.saliency.pack()
         return line
 
 # %% ../../nbs/library/runs/02_runner.ipynb #5e0d844a
@@ -199,13 +199,13 @@ def make_protocol(evaluator) -> dict: # plain values
             device=vlm.device.type),
         methods={k: asdict(m.settled(vlm)) for k, m in config.made.items()},
         prompt=dict(suffix=config.suffix, template=digest(proc.chat_template)),
-        decoding=dict(how='greedy', max_new_tokens=config.max_new_tokens), seed=config.options.seed,
+        decoding=dict(how='greedy', max_new_tokens=config.max_new_tokens), seed=config.seed,
         pixels=dict(tokens=shown or None, processor=digest(proc.image_processor.to_dict())),
         versions=dict(carve_nb=__version__, **{m.__name__: m.__version__ for m in libraries}),
         environment=dict(python=sys.version.split()[0], threads=torch.get_num_threads(), system=sys.platform))
     if vlm.escape: protocol['prompt']['escape'] = True
     if vlm.thinks: protocol['decoding']['thought'] = vlm.thought
-    if config.options.maps: protocol['maps'] = True
+    if config.maps: protocol['maps'] = True
     if evaluator.by: protocol['answer_by'] = describe_answerer(evaluator.by)
     return protocol
 
@@ -238,95 +238,61 @@ def local_engine(evaluator, units): # yields lists of lines
     "Measure by the model in this process"
     for unit in units: yield from evaluator(unit)
 
-# %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba0
-@dataclass(frozen=True)
-class RunPlan:
-    "The questions of a run, what is asked of each, and how the lines are kept; nothing of a model yet"
-    data: DataSet
-    config: RunConfig
+def load_model(model, loading={}) -> VLM: # name, folder or Hub id, or a loaded one; of `VLM.from_pretrained`
+    "Load a model by its name; a loaded one stays as it is"
+    if not isinstance(model, VLM): return VLM.from_pretrained(model, **loading)
+    if loading: raise RunError(f'{", ".join(loading)}: give a model by its name, or load it yourself with these arguments.')
+    return model
 
-    def power(self) -> str:
-        "The smallest difference that the run can show, in a sentence"
-        images = len({_image_name(r.image) for r in self.data})
-        return format_power(len(self.data), len(self.config.methods) - 1, images)
-
-    def questions(self) -> dict:
-        "Which questions, and how they are scored, for the protocol"
-        data = self.data
-        told = dict(
-            name=data.name, key=data.key(), boxes=data.key(('boxes',)),
-            details=data.key(('kind', 'rule', 'short_question')), n=len(data),
-            kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
-        if any(r.describes for r in data):
-            told['descriptions'] = f'without a suffix, max_new_tokens {2*self.config.max_new_tokens}'
-        return told
-
-def plan_run(data, methods, options=RunOptions()) -> RunPlan: # `DataSet`; as `split_specs` takes them
-    "The plan of a run; raises an error for unknown methods, layers or scores before a model is loaded"
-    for r in data: choose(str(r.rule), RULES, 'Rule')
-    length = options.max_new_tokens or data.max_new_tokens
-    return RunPlan(data, RunConfig(split_specs(methods), data.suffix, length, options))
-
-# %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba2
-@contextmanager
-def open_store(plan, out, protocol) -> Iterator[RunStore]: # of `make_protocol`
-    "The store of a planned run, new or with the lines it holds already; it is closed after the block"
-    options = plan.config.options
-    part, parts = options.part
-    bar = Bar(plan.data, 'reading images', delay=2, disable=not options.progress, unit='sample', file=sys.stderr)
-    defaults = {spec: asdict(type(m)()) for spec, m in plan.config.made.items()}
-    store = RunStore(
-        out, dict(data=plan.questions()) | protocol, sample_keys(bar), MAY_CHANGE, defaults, options.retry,
-        options.accept_code, f'-{part + 1}' if parts > 1 else '')
-    try: yield store
-    finally: store.close()
-
-def measure(plan, store, engine, worker): # what `ready` of the engine yields
-    "Measure the samples and methods of a plan that the store does not hold yet"
-    options = plan.config.options
-    part, parts = options.part
-    store.add(unsupported_lines(worker.unfit))
-    wanted = [m for m in plan.config.methods if m not in worker.unfit]
-    units = image_units(plan.data)[part::parts]
-    left = []
-    for unit in units:
-        tasks = [t._replace(methods=[m for m in wanted if (t.record.id, m) not in store.done]) for t in unit]
-        left.append([t for t in tasks if t.methods])
-    total = sum(map(len, units))
-    done = total - sum(map(len, left))
-    carry_out(store, engine(worker, filter(None, left)), done, total, options.progress)
+def describe_data(data, max_new_tokens) -> dict: # `DataSet`
+    "Which questions, and how they are scored, for the protocol"
+    told = dict(
+        name=data.name, key=data.key(), boxes=data.key(('boxes',)), details=data.key(('kind', 'rule', 'short_question')),
+        n=len(data), kinds=dict(Counter(r.kind for r in data)), rule=data.rule, about=data.about)
+    if any(r.describes for r in data): told['descriptions'] = f'without a suffix, max_new_tokens {2*max_new_tokens}'
+    return told
 
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba3
-def evaluate(
-    data: DataSet,
-    model: str|Path|VLM|Loading, # name, folder or Hub id, or with how it is loaded
-    methods: Sequence, # as `make_method` takes them
-    out: str|Path, # folder of the run
-    options: RunOptions = RunOptions(),
-    engine: Callable = local_engine # evaluator, units -> lists of lines; its `ready` loads its models
-):
-    "Measure methods on a set; the lines are kept in the folder, what is finished is not measured again"
-    plan = plan_run(data, methods, options)
-    log.info(plan.power())
-    if '://' in (options.answer_by or ''):
-        far = open_answerer(options.answer_by, options.answer_key)
-        log.warning(f'Images leave this machine: {far.name} answers.')
-    ready = getattr(engine, 'ready', None)
-    with ready(model, plan.config) if ready else nullcontext(SampleEvaluator(model, plan.config)) as worker:
-        with open_store(plan, out, worker.protocol) as store: measure(plan, store, engine, worker)
-
 def run_eval(
-    spec: str|Path|DataSet = 'scenes',          # what `load_benchmark` takes
-    model: str|Path|VLM|Loading = TINY,         # name, folder or Hub id, or with how it is loaded
-    methods: Sequence = ('none', 'carve'),      # as `make_method` takes them
-    n: int|None = None,                         # samples; None: all
-    out: str|Path = 'eval_out',                 # folder
-    *, shuffle: bool = False,                   # choose the samples by the seed? the first ones otherwise
-    engine: Callable = local_engine,            # as in `evaluate`
-    **kw                                        # fields of `RunOptions`; others are those of `load_benchmark`
-) -> Path:                                      # the folder
-    "Load a data set, and measure methods on it"
-    options = RunOptions(**{f.name: kw.pop(f.name) for f in fields(RunOptions) if f.name in kw})
-    data = load_benchmark(spec, n, seed=options.seed if shuffle else None, **kw)
-    evaluate(data, model, methods, out, options, engine)
+    spec: str|Path|DataSet = 'scenes',  # what `load_benchmark` takes
+    model: str|Path|VLM = TINY,         # name, folder or Hub id, or a loaded one
+    methods: Sequence = ('none', 'carve'), # as `make_method` takes them
+    n: int|None = None,                 # samples; None: all
+    out: str|Path = 'eval_out',         # folder
+    *, seed: int = 0,                   # of methods that draw by chance
+    shuffle: bool = False,              # choose the samples by the seed? the first ones otherwise
+    max_new_tokens: int|None = None,    # longest answer; None: as the set says
+    answer_by: str|None = None,         # another model that answers: 'URL#name', a folder or a Hub id
+    answer_key: str|None = None,        # name of the environment variable with its key
+    maps: bool = False,                 # keep the map of each sample? `load_maps` reads them
+    retry: bool = False,                # measure failed samples again
+    accept_code: bool = False,          # go on with a run that other code of this package began
+    part: tuple = (0, 1),               # (k, n): the k-th of n parts of the samples, from 0
+    progress: bool = True,              # show a bar?
+    loading: dict = {},                 # arguments of `VLM.from_pretrained`
+    engine: Callable = local_engine,    # evaluator, units -> lists of lines; its `ready` loads its models
+    **kw                                # of `load_benchmark`
+) -> Path:                              # the folder
+    "Measure methods on a set of questions; what the folder holds already is not measured again"
+    data = load_benchmark(spec, n, seed=seed if shuffle else None, **kw)
+    for r in data: choose(str(r.rule), RULES, 'Rule')
+    length = max_new_tokens or data.max_new_tokens
+    config = RunConfig(split_specs(methods), data.suffix, length, seed, answer_by, answer_key, maps)
+    units = image_units(data)
+    log.info(format_power(len(data), len(config.methods) - 1, len({_image_name(r.image) for r in data})))
+    if '://' in (answer_by or ''):
+        log.warning(f'Images leave this machine: {open_answerer(answer_by, answer_key).name} answers.')
+    ready = getattr(engine, 'ready', lambda *given: nullcontext(SampleEvaluator(load_model(model, loading), config)))
+    with ready(model, loading, config) as evaluator:
+        keys = sample_keys(Bar(data, 'reading images', delay=2, disable=not progress, unit='sample', file=sys.stderr))
+        protocol = dict(data=describe_data(data, length)) | evaluator.protocol
+        defaults = {spec: asdict(type(m)()) for spec, m in config.made.items()}
+        with closing(RunStore(out, protocol, keys, MAY_CHANGE, defaults, retry, accept_code, part)) as store:
+            store.add(unsupported_lines(evaluator.unfit))
+            ours = units[part[0]::part[1]]
+            wanted = [m for m in config.methods if m not in evaluator.unfit]
+            missing = lambda task: task._replace(methods=[m for m in wanted if (task.record.id, m) not in store.done])
+            left = [[task for task in map(missing, unit) if task.methods] for unit in ours]
+            total = sum(map(len, ours))
+            carry_out(store, engine(evaluator, filter(None, left)), total - sum(map(len, left)), total, progress)
     return Path(out)

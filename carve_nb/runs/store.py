@@ -175,9 +175,9 @@ class RunStore:
         defaults={}, # method -> its fields as they are where nobody sets them
         retry=False, # measure failures again
         accept_code=False, # go on with a run that other code of this package began
-        part=''): # such as '-2': of the samples, where several processes share the folder
+        part=(0, 1)): # (k, n): the k-th of n parts of the samples, from 0, where several processes share the folder
         self.folder = Path(out)
-        self.path = self.folder/f'records{part}.jsonl'
+        self.path = self.folder/('records.jsonl' if part[1] == 1 else f'records-{part[0] + 1}.jsonl')
         self.keys = keys
         self.done = {} # (id, method) -> score
         self.file = None

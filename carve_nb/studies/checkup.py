@@ -39,9 +39,8 @@ from ..formulas.variance import own_share
 from ..method.lookup import Lookup
 from ..method.profiles import QUERIES, SINKS, find_profile, profile_path
 from ..models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER, unknown_note
-from ..runs.options import Loading
 from ..runs.report import PAGE
-from ..runs.runner import MAY_CHANGE, RunConfig, SampleEvaluator, Task, run_eval
+from ..runs.runner import MAY_CHANGE, RunConfig, SampleEvaluator, Task, load_model, run_eval
 from ..runs.store import RunStore, unsupported_lines, attempt, carry_out, differing, read_run, without
 from .profile import look_at_images, measure_binding, profile_looks, scene_questions
 
@@ -445,13 +444,13 @@ def time_question(evaluator, canvas) -> float: # minutes
         list(evaluator([Task(0, eye_question(SEEDS[-1], 'digit', 14, canvas))]))
     return (perf_counter() - start)/60
 
-def run_checkup(model=TINY, out='checkup_out', # what `Loading.of` takes; folder
+def run_checkup(model=TINY, out='checkup_out', # name, folder or Hub id, or a loaded one; folder
     data=None, n=N, # a folder of questions of your own; questions of each kind, 2 to 1000
     kinds=tuple(CHANCE), canvas=SIZE, # of question; least side of an image
     progress=True, accept_code=False) -> dict: # show bar and estimate? as in `RunStore`; the row
     "Examine a model: run, `row.json` and `checkup.html` in a folder; what is finished is not measured again"
     data = data and load_benchmark(data)     # an error before the work
-    vlm = Loading.of(model).load()
+    vlm = load_model(model)
     skipped = unknown_kinds(vlm, kinds)
     kinds = [kind for kind in kinds if kind not in skipped]
     if not kinds: raise CarveError(f'No kind of question can be asked. {" ".join(skipped.values())}')

@@ -20,8 +20,8 @@ from ..core.errors import CarveError, IncompleteError, RunError, choose
 from ..core.io import TINY
 from ..data.datasets import sample_keys
 from ..data.records import read_entries
-from ..runs.engine import count_workers, measure_units
-from ..runs.options import Loading
+from ..attention.vlm import VLM
+from ..runs.runner import load_model, local_engine
 from ..runs.store import (
     ELSE, RunStore, attempt, carry_out, read_lines, read_protocol, read_records, read_run, to_line)
 from ..models.model import free_memory, weights_key
@@ -116,7 +116,7 @@ class Findings:
 
 # %% ../../nbs/library/studies/18_runner.ipynb #0e4717bd
 def study_evaluator(vlm, name, measure): # of the study; (vlm, sample) -> record
-    "An evaluator for `measure_units`: one line for each sample, with its record or the reason why there is none"
+    "An evaluator: one line for each sample, with its record or the reason why there is none"
     def record(sample):
         sample = sample.opened()
         found = measure(vlm, sample)
@@ -143,32 +143,29 @@ MAY_DIFFER = 'device', 'versions' # between two sessions of one study
 
 def run_study(
     study: str|StudySpec,           # or a name of `STUDIES`
-    model: str|Path|Loading = TINY, # name, folder or Hub id, or with how it is loaded
+    model: str|Path|VLM = TINY,     # name, folder or Hub id, or a loaded one
     data: str|Path|None = None,     # folder with images and one file of annotations; None: held-out scenes
     n: int|None = None,             # samples; None: all of a folder, or those of a full run
     out: str|Path|None = None,      # folder for records, meta and the figure; None: nothing is kept
-    workers: int|None = None,       # processes; None: as many as make sense
     progress: bool = True,          # show a bar?
     accept_code: bool = False,      # go on with a study that other code of this package began
     **settings                      # of the measurement
 ) -> Findings:                      # printed as well
     "Measure, write, plot, summarize; what is finished is not measured again"
     study, entries = check_study(study, data, n, settings)
-    if workers is not None and workers < 1: raise CarveError(f'workers={workers}: at least one process is needed.')
-    vlm = Loading.of(model).load()
+    vlm = load_model(model)
     name, ids = study.name, []
     n = len(entries) or n or study.n
     samples, keys = entries or study.samples(n), sample_keys(entries)
     if out is not None: check_stored(out, data, keys)
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
         store = RunStore(folder, study_meta(name, vlm, data, settings), keys, MAY_DIFFER, retry=True, accept_code=accept_code)
-        workers = workers or max(1, min(count_workers(vlm), (n - len(store.done))//8))
         def left():       # the samples of scenes that are there already are drawn and passed over
             for at, s in enumerate(samples):
                 ids.append(s.id)
                 if (s.id, name) not in store.done: yield [(at, s)]
-        make = partial(study_evaluator, name=name, measure=partial(study.measure, **settings))
-        carry_out(store, measure_units(vlm, make, left(), workers), len(store.done), n, progress)
+        evaluator = study_evaluator(vlm, name, partial(study.measure, **settings))
+        carry_out(store, local_engine(evaluator, left()), len(store.done), n, progress)
         kept, meta = read_records(folder)
         files = [] if out is None else ['records.jsonl', 'protocol.json', f'{name}.png']
         f = Findings(name, [r for r in kept if r['id'] in ids], meta, files, study)
