@@ -22,7 +22,7 @@ from PIL import Image
 from matplotlib.figure import Figure
 from collections.abc import Iterable
 from pathlib import Path
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 from ..formulas.clutter import complexity, entropy
 from ..core.correlation import bin_means, logistic, spearman
 from ..core.errors import StatisticsError

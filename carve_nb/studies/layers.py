@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from collections.abc import Iterable
 from pathlib import Path
 from scipy.spatial.distance import squareform
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 from ..core.saliency import patch_cover
 from ..core.stats import auroc, rounded
 from ..core.text import SHORT_ANSWER

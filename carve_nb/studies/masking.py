@@ -21,7 +21,7 @@ from ..data.scoring import score_answer
 from ..data.records import Record, image_key_of
 from ..data.scenes import make_scene, to_sample
 from ..core.text import SHORT_ANSWER
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 from .convergence import annotate_cells, layer_ticks, plot_line
 from .measure import measure_each
 

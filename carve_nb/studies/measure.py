@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from warnings import warn
 from tqdm.auto import tqdm
 from .. import __version__
-from ..attention.capture import VLM
+from ..attention.vlm import VLM
 from ..core.errors import CarveError, IncompleteError
 from ..data.datasets import sample_keys
 from ..data.records import Record
