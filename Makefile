@@ -73,6 +73,7 @@ llms: $(V)/.ok  ## llms.txt, and nbs/sidebar.yml for a site by Quarto, from the 
 docs: $(V)/.ok $(V)-docs/.ok  ## the site from the stored notebooks, without Quarto: _docs/html/index.html; nbdev's own first step must run too
 	$(RUN) $(B) -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=2)'
 	$(V)-docs/bin/python tools/pages.py _docs/source
+	$(RUN) $(B) -m recipes.living_figure _docs/source/_static/living/data
 	$(V)-docs/bin/sphinx-build -q -W --keep-going -j 2 -d _docs/doctrees _docs/source _docs/html
 	$(V)-docs/bin/python tools/check_site.py _docs/html
 dist: $(V)/.base  ## wheel and source in dist/, the same bytes for the same commit; with TAG=v0.2.0 only if that is the version

@@ -120,6 +120,12 @@ def test_figures_are_placed(links):
     assert max(p.stat().st_size for p in pages.FIGURES.glob('*.json')) < 120_000     # a page loads its own alone
 
 
+def test_living_figure_is_placed():
+    "Its mark becomes its box, with the still in it, and the module"
+    shown = pages.place_figures('x\n\n<!-- living figure -->\n![a](b.png)\n\ny', '../')
+    assert '<div class="living" data-living>\n\n![a](b.png)\n\n</div>' in shown and 'src="../_static/living/page.js"' in shown
+
+
 def test_examples_of_a_function(links):
     "The reference names pages that import a function, not the one that defines it"
     used = pages.examples([p for _, g in pages.reading_order() for p in g], links)

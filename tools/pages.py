@@ -244,7 +244,13 @@ def place_figures(text, up):
         boxes = '\n\n'.join(f'<div class="moving" data-figure="{n}" role="group" aria-label="Figure that moves">\n\n{still}\n\n</div>' for n in names)
         scripts = [f'{up}_static/figures/{n}.js' for n in names] + [f'{up}_static/figure.js']
         return '\n'.join([boxes, *(f'<script defer src="{o}"></script>' for o in scripts)])
+    text = re.sub(r'^<!-- living figure -->\n(!\[.*\))$', living_figure(up), text, flags=re.M)
     return re.sub(r'^<!-- figure: ([\w ]+?) -->$(?:\n(!\[.*\)))?', one, text, flags=re.M)
+
+
+def living_figure(up):
+    "The place of the figure whose models answer in the browser, with its still"
+    return f'<div class="living" data-living>\n\n\\1\n\n</div>\n<script type="module" src="{up}_static/living/page.js"></script>'
 
 
 def write_figures(out):

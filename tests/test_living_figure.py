@@ -1,0 +1,138 @@
+"""The figure whose models answer in the browser: Chromium against PyTorch, and what a reader does with it.
+
+Skipped without a browser; with CARVE_BROWSER=required a missing browser is a failure."""
+import base64, json, os, re, shutil
+from pathlib import Path
+import pytest
+from test_browser import browser_path
+from carve_nb import VLM
+from carve_nb.data.scenes import make_scene
+from recipes.living_figure import MODELS, SEEDS, browse, compare, write_site
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = ROOT/'docs/_static/living'
+PAINT = '''async seeds => {
+  const {paint, readImage, toRGB} = await import('./scene.js'), data = await (await fetch('data/living.json')).json();
+  const sheet = {...await readImage('data/sheet.png'), digits: data.digits};
+  const all = seeds.map(async seed => {
+    const ground = toRGB(await readImage(`data/${seed}.webp`)), {objects} = data.scenes.find(s => s.seed === seed);
+    return btoa(paint(ground, objects, sheet).reduce((text, v) => text + String.fromCharCode(v), ''));
+  });
+  return Promise.all(all);
+}'''
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    "The figure as the site has it"
+    try: import playwright  # noqa
+    except ImportError: pytest.skip('playwright is not installed')
+    if not browser_path():
+        (pytest.fail if os.environ.get('CARVE_BROWSER') == 'required' else pytest.skip)('no Chromium was found')
+    root = tmp_path_factory.mktemp('living')/'living'
+    shutil.copytree(MODULES, root)
+    write_site(root/'data')
+    return root
+
+
+@pytest.fixture(scope='module')
+def page(folder):
+    with browse(folder) as page:
+        page.wrong, page.fetched = [], []
+        page.on('pageerror', lambda e: page.wrong.append(str(e)))
+        page.context.on('request', lambda r: page.fetched.append(r.url))
+        yield page
+        assert page.wrong == []
+
+
+def start(page, width=1280, scheme='light'):
+    page.set_viewport_size(dict(width=width, height=900))
+    page.emulate_media(color_scheme=scheme)
+    page.reload()
+    page.wait_for_selector('[data-ready]', timeout=30_000)
+
+
+def status(page): return page.locator('[role=status]').text_content()
+
+
+def answered(page, act):
+    "Do something, wait for the model, and return what is said"
+    act()
+    page.wait_for_selector('[data-busy="yes"]', timeout=5_000)
+    page.wait_for_selector('[data-busy=""]', timeout=60_000)
+    return status(page)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_same_model(page, name):
+    "Six scenes: the same pixels and answers; scores and attention as near as float32 is to float64"
+    vlm = VLM.from_pretrained(name)
+    for seed in range(145, 151):
+        found = compare(page, vlm, seed)
+        assert found['pixels'] == 0 and found['answer'] and max(found['confidence'], found['logits']) < 1e-4, found
+        assert found['rows'] < 1e-4 or found['rows_exact'] <= found['torch_exact'], found
+
+
+def test_scenes_are_painted(page):
+    "From its list of objects a scene has the pixels of `make_scene`"
+    for seed, pixels in zip(SEEDS[:10], page.evaluate(PAINT, [*SEEDS[:10]])):
+        assert base64.b64decode(pixels) == make_scene(seed).image.tobytes(), seed
+
+
+def test_first_state(page):
+    "Stored: the answer 8, the word at the heart, the crop, the answer 2; no model is fetched for it, nor for its words and layers"
+    page.fetched.clear()
+    start(page)
+    assert page.locator('.first b').text_content() == '8' and page.locator('.second b').text_content() == '2'
+    assert '“heart” looks at the orange heart' in status(page)
+    page.get_by_label('Layer').select_option('all')
+    page.get_by_role('button', name='last token').hover()
+    assert '“last token” looks at the green square' in status(page)
+    page.get_by_label('short-answer instruction').uncheck()
+    page.get_by_role('button', name='last token').focus()
+    assert '“last token” looks at the orange heart' in status(page)
+    assert not any('safetensors' in url for url in page.fetched)
+
+
+def test_reader(page):
+    "Twins, another question, an object moved by keys, a new scene, the crop; the weights come once"
+    start(page)
+    said = answered(page, page.get_by_role('button', name='Twins').click)
+    assert '“last token” looks at the purple heart' in said and 'carve-tiny' in said
+    said = answered(page, page.get_by_role('button', name='Crop and ask again').click)
+    assert 'with the crop “9”' in said
+    asked = page.get_by_label('Question')
+    asked.fill('What digit is on the yel')
+    assert 'What digit is on the yellow' in page.locator('datalist option').evaluate_all('all => all.map(o => o.value)')
+    asked.fill('What color is the zebra?')
+    said = answered(page, lambda: asked.press('Enter'))
+    assert 'It does not know: zebra.' in said
+    page.fetched.clear()
+    place = page.evaluate('document.querySelector("[data-living]").figure.objects[0].x')
+    page.locator('canvas.scene').focus()
+    answered(page, lambda: page.keyboard.press('ArrowLeft'))
+    assert page.evaluate('document.querySelector("[data-living]").figure.objects[0].x') == place - 8
+    answered(page, page.get_by_role('button', name='New scene').click)
+    assert re.fullmatch(r'What digit is on the \w+ \w+\?', asked.input_value())
+    assert not any('safetensors' in url for url in page.fetched)
+
+
+@pytest.mark.parametrize('width, scheme', [(1280, 'light'), (1280, 'dark'), (390, 'light'), (390, 'dark')])
+def test_fits_and_can_be_read(page, width, scheme):
+    start(page, width, scheme)
+    assert page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth') <= 1
+    page.evaluate((ROOT/'tests/vendor/axe.min.js').read_text(encoding='utf-8'))
+    found = page.evaluate('axe.run("[data-living]")')['violations']
+    assert found == [], json.dumps([(v['id'], [n['html'] for n in v['nodes']]) for v in found], indent=1)
+
+
+def test_drag(page):
+    "An object follows the mouse"
+    start(page)
+    box = page.locator('canvas.scene').bounding_box()
+    x, y = (box[k] + at*box['width']/448 for k, at in (('x', 76), ('y', 208)))
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 100, y + 60, steps=4)
+    said = answered(page, page.mouse.up)
+    assert 'carve-small answers' in said and 'looks at the orange heart' in said
