@@ -20,6 +20,8 @@ EXPORT = $(V)/bin/nbdev-export && $(B) tools/export_recipes.py
 
 demo: $(V)/.base  ## four scenes with and without the crop, and the stored result; a minute, once the environment is there
 	$(V)/bin/carve demo --out demo_out --force
+help:  ## these lines
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1: /p' Makefile
 test: lint drift plain notebooks pytest  ## everything that must pass; the browser tests are skipped, and say so, where no Chromium is
 lint: $(V)/.ok  ## lines, docstrings, and types of what is public
 	$(V)/bin/ruff check -q && $(B) tools/check_types.py
