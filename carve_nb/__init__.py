@@ -38,7 +38,7 @@ _names = {
     'method.check': 'check_method',
     'method.registry': 'methods make_method add_method',
     'method.several_images': 'ask_several ask_video',
-    'method.stock_models': 'editing CarvePipeline',
+    'method.stock_models': 'editing',
     'runs.runner': 'run_eval',
     'runs.demo': 'run_demo bench',
     'explorer.app': 'explore',

@@ -95,8 +95,7 @@ def layer_choices(n_layers) -> list:
 ABLATION_CHANGES = dict(
     steps=('first', 'last', 'all'), instruction=GENERAL_INSTRUCTIONS, instruction_suffix=(True, False),
     final_images=('crop', 'both'), fill=('black', 'none'), connectivity=(4, 8),
-    op=('ratio', 'log', 'difference'), normalize=(False, True), region_rule=('top_k', 'official'),
-    rank=('sum', 'area'), min_side=(28, 128), square=(False, True))
+    normalize=(False, True), region_rule=('top_k', 'official'), min_side=(28, 128), square=(False, True))
 
 def single_changes(n_layers) -> list:
     "Everything that is changed alone, {field: value}s"

@@ -38,6 +38,7 @@ GONE = {e.name: e for e in [    # no longer in the package: their rows are recor
     Entry('vea', '', 'map', 'the rest of the image dimmed', 'arXiv 2510.17771'),
     Entry('attwarp', '', 'map', 'image warped by the marginals of the map', 'arXiv 2510.09741'),
     Entry('attwarp-chain', '', 'map', 'AttWarp, repeated', 'arXiv 2510.09741'),
+    Entry('laser', '', 'map', 'crop from the layer that reacts most to the question', 'arXiv 2602.04304'),
     Entry('laser-vat', '', 'prompt', 'against the image without its evidence', 'arXiv 2602.04304'),
     Entry('random-map', '', 'control', "a map by chance, CARVE's stages"),
     Entry('shuffled', '', 'control', 'the map under the words in the wrong order')]}
@@ -199,9 +200,8 @@ GRIDS = [
     ('grad-att', dict(layers=[(l, l) for l in range(1, 5)])), ('grad-att', dict(layers=EDGES, base=[84])),
     ('pure-grad', dict(base=[84, 160])), ('pure-grad', dict(final_images=['crop'])),
     ('fusion-crop', dict(layers=[[0]], last=[1, 2, 3], p=[.05, .2])),
-    ('laser', dict(layers=[None, (2, 3)], min_side=[84, 112], most=[.25])), ('laser', dict(layers=[(2, 3)], min_side=[112, 224])),
     ('fusion-mask', dict(layers=[[0]], review=[1, 2, 3], factor=[0., .1])),
-    ('vrga', dict(first=[True], reading=['code', 'paper'], gamma=[.5, 2.])),
+    ('vrga', dict(first=[True], gamma=[.5, 2.])),
     ('gift', dict(gaze_layers=EDGES, layers=[(0., 1.)], alpha=[1., 5., 10.])),
     ('var', dict(dims=[[62]], tau=[3., 5.], rho=[0., .5, .8])),
     ('vhr', dict(alpha=[1.25, 1.5, 3.], layers=[(0., 1.), (.5, 1.)])),

@@ -64,7 +64,7 @@ def rows_by_word(rows_q, rows_g, sample) -> dict: # `AttentionRows` under questi
     of = lambda word: rows_q.question[pick_words(words, word, 'none')].mean((0, 2))[:, span]
     last, general = (r.attn[0].mean(1)[:, span] for r in (rows_q, rows_g))
     return {'color word': of(target.color), 'shape word': of(target.shape), 'last position': last,
-            'contrast': contrast(last, general, 1., True, 'ratio')}
+            'contrast': contrast(last, general, 1., True)}
 
 
 BINDING_METHODS = 'none', 'question-only', 'carve', 'pure-grad', 'grad-att', 'oracle'

@@ -27,7 +27,7 @@ from carve_nb.data.scenes import make_scene, samples
 from carve_nb.formulas.threshold import regions
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
-from carve_nb.method.crop import CropRule, few_tokens
+from carve_nb.method.crop import CropRule
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.runs.demo import eager_kernel, peak_memory
 from .tiny_models import RECIPES, make_tiny_checkpoint
@@ -106,7 +106,7 @@ class Case:
     @property
     def layers(self): return pick_layers(self.method.layers, self.vlm.n_layers)
     @property
-    def few(self): return few_tokens(sum(map(len, self.prompt.spans)))
+    def few(self): return min(max(sum(map(len, self.prompt.spans))//4, 144), 256)
     @property
     def lookup(self): return Lookup(query='last', max_new_tokens=self.new, crop=CropRule(tokens=None))
 

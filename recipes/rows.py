@@ -183,7 +183,7 @@ def all_methods(found, sample) -> dict:
     "Everything that is compared"
     row, layers = found['agreement']['query'], found['agreement']['layers']
     aimed = dict(layers=layers, rank='peak') | ({} if row == 'last' else dict(query=row))
-    names = 'none', 'random', 'center', 'question-only', 'carve', 'rel-att', 'grad-att', 'pure-grad', 'laser'
+    names = 'none', 'random', 'center', 'question-only', 'carve', 'rel-att', 'grad-att', 'pure-grad'
     return {k: k for k in names} | {
         'oracle': Oracle.like(Carve()), 'lookup': Lookup(skip_above=1),
         'lookup, noun, all layers': Lookup(query='noun', skip_above=1), 'lookup, last, all layers': Lookup(query='last', skip_above=1),

@@ -1,5 +1,5 @@
 "Answers that were cut or begin with a thought, templates and models of one's own, results from a folder: as a user starts"
-import copy, json
+import copy
 import pytest, torch
 from PIL import Image
 from transformers import pipeline
@@ -7,7 +7,6 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.method.results import Result
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.registry import make_method
-from carve_nb.method.stock_models import CarvePipeline
 from carve_nb.method.lookup import Lookup
 from carve_nb.cli.main import main
 from carve_nb.core.errors import CarveError
@@ -101,32 +100,3 @@ def test_one_head_and_mtp(load):
     assert (rows.saliency(heads=0).values == rows.saliency(heads=[0]).values).all() and rows.saliency(layers=3, heads=1).values.shape
     with pytest.raises(CarveError, match='use_mtp=True: drafted tokens are taken back'):
         with record_attention(vlm.model, vlm.processor, inputs, [WIDE]): vlm.model.generate(**inputs, max_new_tokens=2, use_mtp=True)
-
-
-def test_pipeline(load):
-    "A model of this package by its folder or through the class, and a chat with a system turn"
-    image, question = make_scene(16).image, 'What color is the triangle?'
-    want = Carve()(VLM.from_pretrained(), image, question)
-    for pipe in pipeline('carve', model=shipped_folder('carve-tiny'), dtype='float32'), CarvePipeline('carve-tiny'):
-        assert pipe(image, question)['answer'] == str(want)
-    vlm = load('qwen2_5_vl')
-    pipe = CarvePipeline(vlm.model, vlm.processor)
-    messages = turns(QUESTION)
-    found = pipe(WIDE, text=messages, max_new_tokens=3)['result']
-    assert found.answer.tokens == Carve(max_new_tokens=3)(vlm, WIDE, messages=messages).answer.tokens
-    messages[1]['content'][0] = dict(type='image', image=WIDE)
-    assert [o['result'].answer.tokens for o in pipe([messages, messages], max_new_tokens=3)] == [found.answer.tokens]*2
-
-
-def test_a_result_from_its_folder(tmp_path, capsys):
-    "What the shell wrote, opened in Python"
-    make_scene(16).image.save(tmp_path/'scene.png')
-    words = ['ask', str(tmp_path/'scene.png'), 'What color is the triangle?', '--out', str(tmp_path/'R')]
-    assert main(words) == 0
-    r, want = Result.load(tmp_path/'R', tmp_path/'scene.png'), Lookup()(VLM.from_pretrained(), tmp_path/'scene.png', words[2])
-    assert capsys.readouterr().out.strip() == str(r) == str(want) and r.answer.tokens == want.answer.tokens and r.answer.finished
-    assert r.crop.box == want.crop.box and [*r.maps] == [*want.maps] and [o.box for o in r.regions] == [o.box for o in want.regions]
-    assert (abs(r.saliency.values - want.saliency.values) < 1e-5).all() and r.saliency.peak() == want.saliency.peak()
-    assert r.plot().size == want.plot().size and r.summary()[:3] == want.summary()[:3] and r.notes == want.notes
-    assert json.loads((tmp_path/'R'/'result.json').read_text())['answer'] == str(r)
-    with pytest.raises(CarveError, match='give the one that was asked about'): Result.load(tmp_path/'R', Image.new('RGB', (9, 9)))

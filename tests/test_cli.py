@@ -148,7 +148,7 @@ def test_bad_input_is_status_2(photo, tmp_path):
 
 def test_unknown_field(photo, capsys):
     "A field that the method has not is refused before a model is loaded, with the nearest"
-    for words, said in ((['ask', photo, 'What?', '--method', 'carve:region_rul=x'], 'region_rule'), (['eval', 'scenes', '--methods', 'none,laser:ration=2'], 'ration')):
+    for words, said in ((['ask', photo, 'What?', '--method', 'carve:region_rul=x'], 'region_rule'), (['eval', 'scenes', '--methods', 'none,lookup:layres=2'], 'layers')):
         assert main([str(o) for o in [*words, '--model', 'carve-tiny']]) == 2
         err = capsys.readouterr().err
         assert err.count('\n') == 1 and said in err, err

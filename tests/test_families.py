@@ -548,7 +548,7 @@ def test_what_reads_the_thumbnail_says_so(name, load):
     for method in Carve.official(), Carve.paper(), RelAtt(), methods()['grad-att']():
         r = method(vlm, WIDE, QUESTION)
         assert r.saliency.values.shape == rows.spans[0].grid and "% of the attention on the image (tiles='thumbnail'" in r.notes[0]
-    for method in Carve.official(tiles='all'), RelAtt(tiles='all'), Carve(), methods()['laser']():
+    for method in Carve.official(tiles='all'), RelAtt(tiles='all'), Carve():
         r = method(vlm, WIDE, QUESTION)
         assert r.saliency.values.shape == rows.raster().grid and not any('tiles=' in n for n in r.notes)
     share = methods()['vrga'](max_new_tokens=2)(vlm, WIDE, QUESTION).notes

@@ -36,7 +36,7 @@ _MAP_METHODS = (
     'uniform-map', 'question-only', 'instruction-only')
 _KIND_NAMES = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe'
 _SPLIT_NAMES = 'train', 'calibration', 'heldout'
-FIELD_NAMES = 'steps', 'query', 'lam', 'op', 'p', 'K', 'min_side', 'square'     # of `carve`, taken for options
+FIELD_NAMES = 'steps', 'query', 'lam', 'p', 'K', 'min_side', 'square'     # of `carve`, taken for options
 _STUDY_NAMES = dict(
     entropy='Do complex images go with high entropy, and high entropy with wrong answers?',
     intervention='The same objects on five backgrounds: what does the background alone do?',

@@ -117,7 +117,6 @@ def make_dials(n_layers, n_heads) -> dict: # name -> widget
         lam=dial(w.FloatLogSlider, 'λ', 'regulariser of the contrast; left: all structure, right: hardly any division',
             min=-8, max=2, step=.25, readout_format='.2g'),
         relative=dial(w.Checkbox, 'λ in means of A_G'),
-        op=dial(w.Dropdown, 'Operator', 'how the two maps are contrasted', options=get_args(Carve.__annotations__['op'])),
         p=dial(w.SelectionSlider, 'p, share kept', options=[(f'{v:g}', v) for v in SHARES]),
         K=dial(w.IntSlider, 'K, regions', 'connected regions that stay', min=1, max=12),
         region_rule=dial(w.Dropdown, 'Regions kept', options=rules),

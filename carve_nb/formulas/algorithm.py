@@ -59,8 +59,7 @@ def fuse_maps(a, weights, normalize=False): # [T, L, Nv] contrasted maps, [T] w_
     return torch.einsum('t,tln->n', weights.double(), a)
 
 # %% ../../nbs/07_algorithm.ipynb #769e4ca3
-def fuse_contrast(A_q, A_g, steps, lam, relative, op='ratio', normalize=False): # [T, L, Nv] twice -> S [Nv]
+def fuse_contrast(A_q, A_g, steps, lam, relative, normalize=False): # [T, L, Nv] twice -> S [Nv]
     "Two lines of Algorithm 1: contrast each step and layer, then add them"
-    A = contrast(A_q, A_g, lam, relative, op)
-    S = fuse_maps(A, step_weights(len(A), steps), normalize)
-    return S - S.min() if op == 'log' else S   # pixels that the model does not see count as 0, the least
+    A = contrast(A_q, A_g, lam, relative)
+    return fuse_maps(A, step_weights(len(A), steps), normalize)

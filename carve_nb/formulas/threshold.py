@@ -52,9 +52,8 @@ def regions(S, p=.2, K=3, connectivity=4, region_rule='top_k', rank='sum') -> li
         masks = [S.off_raster(r.box, r.mask) for r in found]
         return [Region(box, r.score*(mask.sum()/r.area), int(mask.sum()), mask) for r, (box, mask) in zip(found, masks)]
     if not (K >= 1 and K % 1 == 0): raise CarveError(f"K={K}: at least one region must be kept")
-    worth = dict(sum=lambda r: r.score, area=lambda r: r.area,   # the code ranks by sum (v3, v4) or area (v2)
-        peak=lambda r: S[r.box[1]:r.box[3], r.box[0]:r.box[2]][r.mask].max())
+    worth = dict(sum=lambda r: r.score, peak=lambda r: S[r.box[1]:r.box[3], r.box[0]:r.box[2]][r.mask].max())
     if region_rule not in ('top_k', 'official') or rank not in worth:
-        raise CarveError(f"region_rule={region_rule!r}, rank={rank!r}: use 'top_k' or 'official', 'sum', 'area' or 'peak'")
+        raise CarveError(f"region_rule={region_rule!r}, rank={rank!r}: use 'top_k' or 'official', 'sum' or 'peak'")
     parts = sorted(split_mask(top_mask(S, p), S, connectivity), key=worth[rank], reverse=True)
     return parts[:max(int(K), int(p*len(parts))) if region_rule == 'official' else int(K)]

@@ -16,7 +16,7 @@ from ..core.errors import CarveError
 from ..core.image import ImageLike, open_image
 from ..core.saliency import Saliency, is_flat, pick_layers
 from .settings import Checked
-from .crop import Crop, CropRule, few_tokens, whole_crop
+from .crop import Crop, CropRule, whole_crop
 from .several_images import ask_several
 from .cross_model import answerer_name, ask_there, check_answerer
 from ..attention.cache import AttentionCache
@@ -83,14 +83,12 @@ class Method(Checked):
         return replace(partial, plain_answer=answer, seconds=seconds, calls=partial.calls + 1)
 
     def limits(self, model, n, plain) -> tuple: # n images, the last of them a crop; the `Answer` without it
-        "Most tokens of each image, as `VLM.ask` takes them; a note where a number that was asked for cannot be kept"
-        asked = self.crop and self.crop.tokens
-        if not asked: return (), []
-        most = few_tokens(plain.n_prompt) if asked == 'few' else asked
+        "Most tokens of each image, as `VLM.ask` takes them; a note where the crop will cost as much as the image"
+        most = self.crop and self.crop.tokens
+        if not most: return (), []
         why = model.why_not_fewer(most)
         if not why: return (*[None]*(n - 1), most), []
-        by_default = asked == getattr(type(self).crop, 'tokens', 'few')   # then nobody asked for it
-        return (), [] if by_default else [f'crop.tokens={asked}: {why}']
+        return (), [f'the crop costs as much as the image: {why}'] if plain.n_prompt > 2*most else []
 
     def last_images(self, r, model) -> tuple: # with the plain answer; who is asked -> (images, limits, notes)
         "What the last question shows: a crop, behind the image where `final_images` says so; where it is whole `shown`"

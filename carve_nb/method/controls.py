@@ -30,9 +30,9 @@ class QuestionOnly(Carve):
         "There are no two maps to be equal"
         return 'the map is flat' if is_flat(S) else ''
     def maps(self, rows_q, rows_g):
-        "One of the two maps, and ones (zeros where the operator subtracts)"
+        "One of the two maps, and ones"
         A = super().maps(rows_q, rows_g)[self.general]
-        return A, torch.full_like(A, 0. if self.op == 'difference' else 1.)
+        return A, torch.ones_like(A)
     def from_rows(self, image, question, rows_q, rows_g) -> Result:
         "As CARVE, with the one map there is"
         r = super().from_rows(image, question, rows_q, rows_g)

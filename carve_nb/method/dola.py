@@ -9,7 +9,6 @@ __all__ = ['early_layers', 'exit_parts', 'exit_divergence', 'contrast_layers', '
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
 import torch
 from transformers import LogitsProcessor
 from ..core.saliency import pick_layers
@@ -41,13 +40,12 @@ def exit_parts(model) -> tuple:
                            'exit needs both.')
 
 # %% ../../nbs/library/method/26_dola.ipynb #4ab43700
-def exit_divergence(final, early, order='paper'): # [V] and [J, V] logits; 'code': D(m||q) for D(q||m) -> [J], nats
-    "How far the early distributions are from the final one: Jensen-Shannon divergence, or as the codes have it"
+def exit_divergence(final, early): # [V] and [J, V] logits -> [J], nats
+    "How far the early distributions are from the final one: Jensen-Shannon divergence"
     q, p = final.softmax(-1), early.softmax(-1)
     m = (q + p)/2
     H = lambda p: torch.special.entr(p).sum(-1)
-    if order == 'paper': return H(m) - (H(q) + H(p))/2
-    return -H(m) - (m*(final.log_softmax(-1) + early.log_softmax(-1))).sum(-1)/2
+    return H(m) - (H(q) + H(p))/2
 
 def contrast_layers(scores, early, top=.1): # [1, V] logits of the next token, of the early exit
     "What the late layers add to a token's log-probability, where it has `top` of the greatest probability"
@@ -62,8 +60,6 @@ class LayerProcessor(LogitsProcessor):
     vlm: object
     layers: list         # candidates; j: the state that enters layer j
     top: float = .1      # as in `contrast_layers`
-    norm: bool = True    # final norm before the early exit?
-    order: str = 'paper' # as in `exit_divergence`
     states: dict = field(default_factory=dict) # newest state of each
 
     @contextmanager
@@ -82,9 +78,9 @@ class LayerProcessor(LogitsProcessor):
                 f'The early layer is chosen for one question, not for {len(input_ids)}: no batches and no beams.')
         norm, head = exit_parts(self.vlm.model)
         states = torch.cat([self.states[j] for j in self.layers])
-        early = head(norm(states) if self.norm else states).float()   # [J, V]
+        early = head(norm(states)).float()   # [J, V]
         final = head(norm(self.states['final']))[0].float()
-        i = exit_divergence(final, early, self.order).argmax().item()
+        i = exit_divergence(final, early).argmax().item()
         return contrast_layers(scores, early[i:i+1], self.top)
 
 # %% ../../nbs/library/method/26_dola.ipynb #954a0e0b
@@ -93,8 +89,6 @@ class DoLa(DecodingMethod):
     "Decoding by contrasting layers: what an early layer predicts already counts less"
     layers: object = None # candidates: 'low', 'high', as `pick_layers`, or None: 'high' for short answers, else 'low'
     top: float = limited(.1, 0, 1) # plausibility cut-off (paper and code: relative_top)
-    norm: bool = True # final norm before the early exit (ours; paper and codes: none)
-    order: Literal['paper', 'code'] = 'paper' # of the divergence, see `exit_divergence`
     name, needs = 'dola', ()
     def __post_init__(self):
         super().__post_init__()
@@ -106,4 +100,4 @@ class DoLa(DecodingMethod):
         tied = exit_parts(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight
         usual = 'high' if self.suffix == SHORT_ANSWER else 'low'   # as transformers and its port advise
         layers = early_layers(usual if self.layers is None else self.layers, vlm.n_layers, tied)
-        with LayerProcessor(vlm, layers, self.top, self.norm, self.order).watching() as p: yield [p]
+        with LayerProcessor(vlm, layers, self.top).watching() as p: yield [p]

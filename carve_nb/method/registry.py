@@ -59,8 +59,6 @@ ENTRIES = MethodTable({e.name: e for e in [
     Entry('pure-grad', 'method.vicrop:PureGrad', 'map', 'ViCrop: gradient by the pixels', 'arXiv 2502.17422'),
     Entry('fusion-crop', 'method.fusion_review:FusionCrop', 'map',
           'crop where a review layer differs from a fusion layer', 'arXiv 2601.08151'),
-    Entry('laser', 'method.laser:Laser', 'map', 'crop from the layer that reacts most to the question',
-          'arXiv 2602.04304'),
     Entry('zoom-eye', 'method.zoom_eye:ZoomEye', 'prompt',
           "a search through parts of the image, led by the model's yes and no", 'arXiv 2411.16044'),
     Entry('ask-box', 'method.ask_box:AskBox', 'prompt', 'crop to the box that the model writes',

@@ -9,20 +9,17 @@ __all__ = ['Timings', 'Maps', 'confidence_of', 'format_answer', 'unseen_note', '
 import json, re
 from collections import UserDict
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from math import isnan, nan, prod
+from dataclasses import dataclass, field
+from math import isnan, prod
 from pathlib import Path
 from time import perf_counter
-from types import SimpleNamespace
 from ..attention.rows import AttentionRows
-from ..core.errors import CarveError
-from ..core.image import box_size, common_box, open_image, png_bytes, scale_box, to_raster
+from ..core.image import box_size, common_box, png_bytes, scale_box, to_raster
 from ..core.io import behind_thought, replace_file
 from ..core.plotting import (
     CONCEPT_COLORS, draw_boxes, fit_height, outline_target, overlay, panels_html, plot_panels, strip)
 from ..core.saliency import Saliency
 from ..core.options import asked_part
-from ..models.model import Answer
 
 # %% ../../nbs/library/method/00_results.ipynb #52d1e648
 class Timings(dict):
@@ -178,11 +175,7 @@ class Result:
 
     def files(self, **more) -> dict:    # name -> bytes; further facts for the JSON
         "All stages and the crop as images, the facts as JSON"
-        def whole(a): return a and asdict(a) | dict(logprob=None if isnan(a.logprob) else a.logprob)
-        kept = dict(
-            answer=whole(self.answer), plain_answer=whole(self.plain_answer), size=self.image.size, shown=len(self.shown),
-            saliency=self.saliency and self.saliency.pack(), maps={title: S.pack() for title, S in self.maps.items()})
-        facts = json.dumps(self.to_dict(**more) | dict(kept=kept), indent=1) + '\n'
+        facts = json.dumps(self.to_dict(**more), indent=1) + '\n'
         images = {'result.png': png_bytes(self.plot()), 'crop.png': png_bytes(self.crop.image)}
         return images | {'result.json': facts.encode()}
 
@@ -192,30 +185,3 @@ class Result:
         for name, data in self.files(**more).items(): replace_file(Path(folder)/name, data)
         return Path(folder)
 
-    @classmethod
-    def load(cls, folder,
-        image,   # the image of the question, which is not in the folder; as `open_image` takes it
-    ):
-        """What `save` wrote: answers, maps, boxes, crop, costs and notes.
-
-        The rows, the masks of the regions and further images of the question are not saved."""
-        path, image = Path(folder), open_image(image)
-        def answer(a): return a and Answer(**a | dict(logprob=nan if a['logprob'] is None else a['logprob']))
-        def box(o): return SimpleNamespace(**o | dict(box=tuple(o['box'])))
-        try:
-            facts = json.loads((path/'result.json').read_text())
-            kept, crop = facts['kept'], box(facts['crop'] | dict(image=open_image(path/'crop.png')))
-            found = cls(
-                answer=answer(kept['answer']), plain_answer=answer(kept['plain_answer']),
-                saliency=kept['saliency'] and Saliency.unpack(kept['saliency']),
-                maps={title: Saliency.unpack(S) for title, S in kept['maps'].items()},
-                regions=[box(o) for o in facts['regions']], crop=crop, seconds=Timings(facts['seconds']),
-                calls=facts['calls'], notes=facts['notes'], method=facts['method'], image=image,
-                question=facts['question'], which=facts.get('image', 0), read=facts.get('read', []),
-                shown=([image, crop.image] if kept['shown'] > 1 else [crop.image])[:kept['shown']])
-            size = list(kept['size'])
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise CarveError(f'{path} is damaged, or not of `Result.save`: {e!r}. Save the result again.') from e
-        if list(image.size) == size: return found
-        raise CarveError(f'The result in {path} is about an image of {size} pixels, this one has {list(image.size)}: '
-                         'give the one that was asked about.')

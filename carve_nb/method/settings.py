@@ -29,14 +29,12 @@ def check_fields(made): # a dataclass
         rule = f.metadata
         if get_origin(f.type) is Literal and value not in kinds:
             raise CarveError(f'{f.name}={value!r}: use {" or ".join(map(repr, kinds))}')
-        named = [text for kind in kinds for text in get_args(kind)]   # such as Literal['few']
-        if not rule or value in named or value is None and type(None) in kinds: continue
+        if not rule or value is None and type(None) in kinds: continue
         whole = int in (f.type, *kinds)
         if isinstance(value, Real) and rule['low'] <= value <= rule['high'] and not (whole and value % 1): continue
         lower = 'above 0' if rule['low'] == ABOVE_0 else f'at least {rule["low"]}'
         upper = f' and at most {rule["high"]}' if rule['high'] < math.inf else ''
-        other = ''.join(f', or {text!r}' for text in named)
-        raise CarveError(f'{f.name}={value!r}: it must be {"a whole number, "*whole}{lower}{upper}{other}')
+        raise CarveError(f'{f.name}={value!r}: it must be {"a whole number, "*whole}{lower}{upper}')
 
 def check_query(query):
     "Refuse what is neither one of `QUERIES` nor a list of words"

@@ -8,7 +8,6 @@ __all__ = ['WINDOW_RATIOS', 'window_sums', 'cell_sides', 'window_cells', 'best_w
            'PureGrad']
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #66ae8105
-import math
 from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np, torch
@@ -86,7 +85,6 @@ class ViCrop(CropMethod):
     "A crop by importance map and box search; subclasses make the map"
     base: int | None = limited(None, ABOVE_0) # base side s, pixels of the image; None: the tower's (source: 336, 224)
     instruction: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
-    high: bool = False # a map for each tile of at most 1,024 pixels in height (source: methods with suffix _high)
     # question -> words for the map; None: the question (source: on V* the question without its options)
     shorten: object = None
     crop: CropRule = CropRule(square=False, limit=1, tokens=None) # the crop is cut out and not enlarged (source)
@@ -98,24 +96,10 @@ class ViCrop(CropMethod):
         "The map (`saliency`), `seconds` and `calls`, and rows with the plain answer if it comes for free"
         raise NotImplementedError
 
-    def see_tiles(self, vlm, image, words) -> dict: # as `see`
-        "The maps of all tiles as one map"
-        rows = math.ceil(image.height/1024)
-        columns = max(1, int(rows*image.width/image.height))
-        w, h = math.ceil(image.width/columns), math.ceil(image.height/rows)
-        corners = [(x*w, y*h) for y in range(rows) for x in range(columns)]
-        found = [self.see(vlm, image.crop((x, y, x + w, y + h)), words) for x, y in corners]
-        maps = [f['saliency'].values for f in found]
-        values = np.block([maps[i:i + columns] for i in range(0, len(maps), columns)])
-        seconds = Timings({k: sum(f['seconds'][k] for f in found) for k in found[0]['seconds']})
-        return dict(saliency=Saliency(values, image.size, (0, 0, columns*w, rows*h), image), seconds=seconds,
-                    calls=sum(f['calls'] for f in found), notes=[f'one map for each of {rows} x {columns} tiles'])
-
     def locate(self, vlm, image, question, cache=None) -> Result: # as `CropMethod.locate`
         "Map, box, crop"
         words, notes = self.shorten(question) if self.shorten else question, []
-        if self.high: found = self.see_tiles(vlm, image, words)
-        else: found = self.see(vlm, image, words, cache, answer=words == question)
+        found = self.see(vlm, image, words, cache, answer=words == question)
         def crop(S):
             if box := search_box(S, self.base or tower_side(vlm)): return self.crop.cut(image, box)
             notes.append('the smallest window covers the whole map')

@@ -8,7 +8,6 @@ __all__ = ['Vrga']
 # %% ../../nbs/library/method/20_vrga.ipynb #4821da93
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 import numpy as np, torch
 from ..formulas.clutter import entropy
 from ..attention.intervention import Edit
@@ -26,21 +25,16 @@ class Vrga(DecodingMethod):
     z: float = .6      # T_q: standard deviations above the mean (code; the paper's τ is not given)
     least: int = 10    # tokens in T_q at least (code)
     gamma: float = limited(.5, -.999) # γ (code: factor 1.5)
-    # 'paper': the row of the question's last token chooses T_q, which is raised in the heads H_v. 'code': that of the
-    # last but one, over columns from the vision start marker on; T_q, away from the upper left corner, and its
-    # neighbors are raised in all heads that attend to the image at this step
-    reading: Literal['code', 'paper'] = 'code'
     first: bool = False # also for the first token of the answer? (code: no)
     name = 'vrga'
     needs = 'patches', 'inline'
     by_word = True
 
     def columns(self, vlm, prompt) -> torch.Tensor: # [V]
-        "Positions of the image tokens; in the code the vision start marker, where there is one, comes first"
+        "Positions of the image tokens; the vision start marker, where there is one, comes first (code)"
         seen = prompt.spans[0].tokens
         before, marker = seen[:1] - 1, getattr(vlm.model.config, 'vision_start_token_id', None)
-        marked = self.reading == 'code' and prompt.inputs['input_ids'][0, before] == marker
-        return torch.cat([before, seen]) if marked else seen
+        return torch.cat([before, seen]) if prompt.inputs['input_ids'][0, before] == marker else seen
 
     def heads(self, w, M): # [L, H, V] rows on the image; tokens of the prompt
         "H_v: low EFR and high R_img, else high R_img alone. H_b: early heads that do not attend to the image"
@@ -57,21 +51,20 @@ class Vrga(DecodingMethod):
         return _norm((A - self.lam*_norm(w[Hb].mean(0))).clamp_min(0)) if Hb.any() else A
 
     def focus(self, A, grid): # [V] A_ref; (gh, gw) -> places in V
-        "T_q: the tokens far above the mean; in the code not those of the corner, but with their neighbors"
-        (gh, gw), code = grid, self.reading == 'code'
+        "T_q: the tokens far above the mean, not those of the corner, with their neighbors (code)"
+        gh, gw = grid
         edge = sorted((c for c in np.ndindex(gh, gw) if 0 in c or max(c) < 2), key=lambda c: (max(c) > 1, c[0] > 0, c))
-        shut = [y*gw + x for y, x in edge[:int(.2*len(A) + 1e-9)*code]]
+        shut = [y*gw + x for y, x in edge[:int(.2*len(A) + 1e-9)]]
         s = A.index_fill(0, torch.tensor(shut, dtype=torch.long), -torch.inf)
         free = s[s.isfinite()]
         T = (s > free.mean() + self.z*free.std()).nonzero()[:, 0]
         if len(T) < self.least: T = s.topk(min(self.least, len(free))).indices.sort().values
-        if not code: return T
         near = (T[T >= 3, None] + torch.arange(-2, 3)).unique()    # the code leaves out places 0 to 2
         return near[near < len(A)]
 
     def find_tokens(self, rows, grid): # `AttentionRows` under the question, of V; (gh, gw)
         "A_ref [V], H_v and H_b [L, H], places in V to raise"
-        w = (rows.question[-2:][0] if self.reading == 'code' else rows.question[-1])[..., rows.span(0)]
+        w = rows.question[-2:][0][..., rows.span(0)]   # the last but one (code)
         Hv, Hb = self.heads(w, rows.meta['n_prompt'])
         A = self.refine(w, Hv, Hb)
         return A, Hv, Hb, self.focus(A, grid)
@@ -90,15 +83,14 @@ class Vrga(DecodingMethod):
                  *rows.tiles_note('thumbnail')]
         S = as_saliency(A[-len(span):], span, image)
         partial = self.result(image, question, rows, saliency=S, seconds=seconds, calls=1 + marked, notes=notes)
-        return partial, (rows.layers, Hv, V[T], V)
+        return partial, (rows.layers, V[T], V)
 
-    def edit(self, vlm, prompt, state): # (layers, H_v, positions to raise, V)
-        "A_h(i) <- (1 + γ) A_h(i) for i in T_q; then the rows have sum 1 again"
-        layers, Hv, at, V = state
+    def edit(self, vlm, prompt, state): # (layers, positions to raise, V)
+        "A_h(i) <- (1 + γ) A_h(i) for i in T_q, in the heads that attend to the image at this step (code); rows of sum 1"
+        layers, at, V = state
         def raised(layer, w, rows): # [B, H, R, K]
             new = w.index_copy(-1, at, w[..., at]*(1 + self.gamma))
             a = w[..., V]
             R, H = a.mean(-1)*w.shape[-1], torch.special.entr(a).sum(-1)
-            heads = (R > .6) & (R > .2*H) if self.reading == 'code' else Hv[layers.index(layer)].to(w.device)[:, None]
-            return torch.where(heads[..., None], new/new.sum(-1, keepdim=True), w)
+            return torch.where(((R > .6) & (R > .2*H))[..., None], new/new.sum(-1, keepdim=True), w)
         return Edit(layers, weights=raised, after=len(prompt) - self.first)
