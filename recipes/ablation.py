@@ -123,7 +123,7 @@ def ablation_controls(): # name -> method
     "What a gain must be held against"
     ours = Carve()
     return {
-        'none': DirectAnswer(), 'random': RandomCrop(size_from=ours), 'center': CenterCrop(size_from=ours),
+        'none': DirectAnswer(), 'random': RandomCrop(), 'center': CenterCrop(),
         'question-only': QuestionOnly(), 'instruction-only': InstructionOnly(), 'official': Carve.official(),
         'oracle': Oracle.like(ours)}
 

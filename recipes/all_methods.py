@@ -250,7 +250,7 @@ def counting(vlm):
 def run_alone(method, vlm, record):
     "A guided method runs without the plain answer, which it does not need"
     image, box = open_image(record.open()), record.boxes and record.boxes[0]
-    if method.guides:
+    if hasattr(method, 'guided'):
         method = copy(method)
         method.ask_plain = lambda vlm, partial: replace(partial, plain_answer=Answer('', [], 0.))
     return method(vlm, image, record.question, box=box)

@@ -139,7 +139,7 @@ def measure_answers(vlm, sample, biases, names) -> dict: # of `BASELINES`
             with sink(vlm, bias), vlm.remembering():
                 maps = scene_maps(vlm, sample)
                 right = lambda images: str(int(score_answer(vlm.ask(images, sample.question, SHORT_ANSWER), sample)))
-                crops = [look.crop.show(sample.image, regions(maps[k], look.p, 1, rank='peak'), look.min_side) for k in names]
+                crops = [look.show(sample.image, regions(maps[k], look.p, 1, rank='peak')) for k in names]
                 found[str(share)] = dict(plain=int(right([sample.image])), right=''.join(right([sample.image, v.image]) for v in crops))
     return found
 

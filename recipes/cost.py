@@ -27,7 +27,6 @@ from carve_nb.data.scenes import make_scene, samples
 from carve_nb.formulas.threshold import regions
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
-from carve_nb.method.crop import CropRule
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from carve_nb.runs.demo import eager_kernel, peak_memory
 from .tiny_models import RECIPES, make_tiny_checkpoint
@@ -108,7 +107,7 @@ class Case:
     @property
     def few(self): return min(max(sum(map(len, self.prompt.spans))//4, 144), 256)
     @property
-    def lookup(self): return Lookup(query='last', max_new_tokens=self.new, crop=CropRule(tokens=None))
+    def lookup(self): return Lookup(query='last', max_new_tokens=self.new, tokens=None)
 
 def make_case(grid, size=Size(), device='cpu', dtype='float32', tokens='native', **kw):
     "A case whose prompts are made already"
@@ -191,7 +190,7 @@ def authors(case):
         for t, (Q, G) in enumerate(zip(A_q, A_g)):
             for q, g in zip(Q, G):
                 S = S + (t + 1)*Saliency((q/(g + 1e-8)).reshape(span.grid), image.size, span.box).to_pixels().astype(np.float64)
-        crop = m.show(image, regions(S.astype(np.float32), m.p, m.K, **vars(m.region)))
+        crop = m.show(image, regions(S.astype(np.float32), m.p, m.K, m.connectivity, m.region_rule, m.rank))
         return S, vlm.ask([image, crop.image], case.questions[0], m.suffix, m.max_new_tokens)
 
 # %% ../nbs/notes/cost.ipynb #c063877e

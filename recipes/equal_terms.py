@@ -17,7 +17,6 @@ from fastcore.script import call_parse
 from carve_nb.data.datasets import DataSet
 from carve_nb.data.scenes import samples
 from carve_nb.method.lookup import Lookup
-from carve_nb.method.registry import add_method
 from carve_nb.method.vicrop import search_box, tower_side
 from carve_nb.attention.vlm import VLM
 from carve_nb.runs.store import read_run
@@ -32,7 +31,7 @@ class RowByViCrop(Lookup):
     def locate(self, vlm, image, question, cache=None):
         found = super().locate(vlm, image, question, cache)
         box = search_box(found.saliency, tower_side(vlm))
-        return replace(found, crop=self.crop.cut(image, box)) if box else found
+        return replace(found, crop=self.cut(image, box)) if box else found
 
 # %% ../nbs/notes/comparison.ipynb #aa550ec4
 CROP = 'tokens=144:square=True:limit=1792'   # the crop of all crops
@@ -80,7 +79,6 @@ def run_equal_terms(
     search:bool = False): # ask with `zoom-eye` alone
     "Choose layers on the calibration questions, ask the fresh ones; the same command goes on where it was stopped"
     torch.set_num_threads(1)
-    add_method(RowByViCrop)
     vlm, name = VLM.from_pretrained(model), f'{model}-{share}'
     def ask(part, split, n, methods):
         found = ask_all(vlm, split, n, methods, share, Path(out)/f'{name}-{part}')

@@ -50,7 +50,7 @@ def measure_framings(vlm, sample) -> dict: # a question for a digit
     "Every framing of one question: both query tokens, the answer, and the answer with the true region"
     own, target = Lookup().settled(vlm), asked_object(sample)
     oracle, texts, ways = Oracle.like(own), framed(sample, target), {}
-    crop = oracle.crop.cut(sample.image, sample.box, oracle.min_side).image
+    crop = oracle.cut(sample.image, sample.box).image
     absent = f'Is there a {absent_name(sample.objects, np.random.default_rng(int(sample.image_key.split("-")[1])))}?'
     with vlm.sharing():
         for way, (framing, suffix) in WAYS.items():

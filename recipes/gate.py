@@ -15,7 +15,6 @@ from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import samples, scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.lookup import Lookup
-from carve_nb.method.crop import CropRule
 from .baselines import keep
 
 # %% ../nbs/notes/second_look.ipynb #ea015b98
@@ -26,7 +25,7 @@ PARTS = dict(   # name: split, first seed, questions of each kind
 
 def measure_gate(vlm, sample) -> dict: # a `Record`
     "How sure the model is of its plain answer; is that right, and the answer with the crop of `Lookup`; the seconds of both"
-    r = Lookup(skip_above=1, crop=CropRule(tokens=None))(vlm, sample.image, sample.question)
+    r = Lookup(skip_above=1, tokens=None)(vlm, sample.image, sample.question)
     first = r.seconds['capture']
     right = {k: int(score_answer(a, sample)) for k, a in (('plain', r.plain_answer), ('again', r.answer))}
     seconds = [round(s, 3) for s in (first, sum(r.seconds.values()))]

@@ -16,7 +16,6 @@ from carve_nb.data.scenes import make_scene, samples
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.base import as_saliency
 from carve_nb.method.lookup import Lookup, other_words
-from carve_nb.method.crop import CropRule
 from carve_nb.method.profiles import QUERIES
 from carve_nb.method.registry import make_method
 from carve_nb.formulas.agreement import rank_patches
@@ -135,7 +134,7 @@ def measure_sinks(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a
     return found
 
 
-ALWAYS = Lookup(skip_above=1, crop=CropRule(tokens=None))   # asks again whatever the answer was, with a crop as large as the image
+ALWAYS = Lookup(skip_above=1, tokens=None)   # asks again whatever the answer was, with a crop as large as the image
 
 def measure_rule(vlm, sample, S) -> int:  # `Saliency`
     "Is the question answered rightly with the crop of the region of a map's peak, as `lookup` shows it?"

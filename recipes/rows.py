@@ -161,7 +161,7 @@ class PeakCrop(CropMethod):
     def locate(self, vlm, image, question, cache=None) -> Result:
         rows = self.capture(vlm, image, question, cache)
         S = Saliency(self.make(self, vlm, image, question, rows, cache), image.size, rows.spans[0].box, image)
-        def show(S): return self.crop.show(image, regions(S, .04, 1, rank='peak'), 96)
+        def show(S): return self.show(image, regions(S, .04, 1, rank='peak'))
         return self.located(image, question, S, show, rows, calls=1)
 
 def head_methods(found, sample) -> dict: # of `choose`; a `Record`

@@ -102,9 +102,3 @@ def forked_kernels(monkeypatch):
         shutil.rmtree(p.files[0].parent)
         return p
     monkeypatch.setattr('jupyter_client.provisioning.local_provisioner.launch_kernel', launch)
-
-
-def asking(method, **how):
-    "A method that asks so; a control of another's size, such as `random`, asks as that one does"
-    if not hasattr(method, 'size_from'): return replace(method, **how)
-    return replace(method, size_from=replace(method.size_from, **how))

@@ -487,7 +487,7 @@ def explored(folder, *words):
 def test_carve_explore(page, tmp_path):
     """On this machine only, not without its token, naming no other host, by a kernel that no other account can hear, and gone when it ends. The page runs by itself, with both answers and
     six images in sight beside the dials, dark where the system is; sliders have names; Enter asks; a file over the limit is refused"""
-    from carve_nb.method.check import three_scenes
+    from carve_nb.testing import three_scenes
     scene = three_scenes()[0]
     scene.image.save(tmp_path/'s.png')
     begun = time.time() - 1

@@ -7,7 +7,6 @@ from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.contrast import ICD
 from carve_nb.method.vhr import text_only
 from carve_nb.method.lookup import Lookup
-from carve_nb.method.crop import CropRule
 from carve_nb.core.errors import CarveError
 from carve_nb.method.carve import Carve
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, TURN
@@ -44,7 +43,7 @@ def answer_by_hand(vlm, words, images):
 @pytest.mark.parametrize('name', ['qwen2_5_vl', 'gemma3', 'internvl', 'llava'])
 def test_carve_in_a_chat(name, load):
     "Both captures and the last question are those of the prompt made by hand"
-    vlm, method = load(name), Carve(max_new_tokens=4, crop=CropRule(tokens=None))     # as many tokens as `by_hand` gives
+    vlm, method = load(name), Carve(max_new_tokens=4, tokens=None)     # as many tokens as `by_hand` gives
     r = method(vlm, WIDE, messages=turns(ASKED))
     for rows, words in (r.rows, f'{ASKED} {SHORT_ANSWER}'), (r.instruction_rows, f'{GENERAL_INSTRUCTION} {SHORT_ANSWER}'):
         inputs = by_hand(vlm, words, [WIDE])

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PATHS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
 MODULES = sorted(p for p in (ROOT/'carve_nb').rglob('*.py') if p.name[0] != '_')
-ROOMS = 'core', 'formulas', 'models', 'attention', 'data', 'method', 'runs', 'studies', 'explorer', 'cli'
+ROOMS = 'core', 'formulas', 'models', 'attention', 'data', 'method', 'testing', 'runs', 'studies', 'explorer', 'cli'
 # Modules whose names come from outside: the registry of methods, and the plug-in of lmms-eval.
 LAZY = {'method.registry', 'runs.lmms_eval'}
 FAMILY = re.compile(r'llava|qwen|internvl|idefics|smolvlm|paligemma|gemma|mllama|onevision|instructblip', re.I)

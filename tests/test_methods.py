@@ -12,12 +12,12 @@ from carve_nb.core.errors import CarveError, UnsupportedError, RunError
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.algorithm import algorithm_1
 from carve_nb.method.carve import Carve
-from processes import asking, run, script
+from processes import run, script
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.hooks import CACHE
 from carve_nb.models.image_tokens import told_grid
 from test_families import NAMES as FAMILY_NAMES, WIDE
-from carve_nb.method.check import check_method, check_result
+from carve_nb.testing import check_method, check_result
 from carve_nb.runs.runner import RunConfig
 from carve_nb.method.registry import ENTRIES, make_method
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
@@ -49,7 +49,7 @@ def quiet(request):
 def photo(): return Image.fromarray(data.chelsea()).resize((120, 90))
 
 
-def short(name): return asking(make_method(name), max_new_tokens=3)
+def short(name): return make_method(name, max_new_tokens=3)
 
 
 @pytest.mark.parametrize('family', FULL)
@@ -68,7 +68,7 @@ def test_reports_what_was_shown(load, photo, name, family):
     if name == 'auto': method = replace(method, skip_above=1., alike=2., spread=1., stop_below=0., min_confidence=0., min_gain=-1.)
     r = method(vlm, photo, QUESTION, box=BOX)
     assert all(o is r.image or o is r.crop.image for o in r.shown), r.shown
-    if not method.guides: assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
+    if not hasattr(method, 'guided'): assert vlm.ask(r.shown or [r.image], QUESTION, SHORT_ANSWER, 3).tokens == r.answer.tokens
     if name in ('carve', 'uniform-map'): assert len(r.shown) == 2
     if name in ('auto', 'paper'): assert [o is r.crop.image for o in r.shown] == [True]
 
@@ -82,7 +82,7 @@ def test_asks_for_a_short_answer(load, photo, name, monkeypatch):
     assert texts == [QUESTION]
     for suffix in SHORT_ANSWER, None:
         texts.clear()
-        method = short(name) if suffix else asking(short(name), suffix=None)
+        method = short(name) if suffix else replace(short(name), suffix=None)
         method(vlm, photo, QUESTION, box=BOX)
         short_form = f"{QUESTION} {SHORT_ANSWER}"
         assert (short_form if suffix else QUESTION) in texts and (suffix or short_form not in texts)

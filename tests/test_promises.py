@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest, torch
 from PIL import Image
-from carve_nb import VLM, Carve, CropRule, Lookup, ask_several, ask_video, make_scene, record_attention
+from carve_nb import VLM, Carve, Lookup, ask_several, ask_video, make_scene, record_attention
 from processes import Forked, carve, run
 
 ROOT = Path(__file__).parents[1]
@@ -175,7 +175,7 @@ def test_answers_stay():
 def test_several_images_and_video(load):
     "The image that the question is about, and the frame; the answer is that of the stock model before what was shown"
     vlm, images = load('qwen2_5_vl'), [image(1), image(2)]
-    method = Carve(max_new_tokens=4, crop=CropRule(tokens=None))
+    method = Carve(max_new_tokens=4, tokens=None)
     r = ask_several(method, vlm, images, 'Is it red?', which=1)
     words = f'Is it red? {method.suffix}'
     assert r.which == 1 and len(r.images) == 2 and r.saliency.size == images[1].size
@@ -188,7 +188,7 @@ def test_several_images_and_video(load):
 @pytest.mark.parametrize('name', ['qwen2_5_vl', 'llava'])
 def test_chat(name, load):
     "Rows and both answers are those of the stock template, processor and `generate` with the whole chat"
-    vlm, method, im = load(name), Carve(max_new_tokens=4, crop=CropRule(tokens=None)), image(3)
+    vlm, method, im = load(name), Carve(max_new_tokens=4, tokens=None), image(3)
     r, words = method(vlm, im, messages=turns('Is it red?')), f'Is it red? {method.suffix}'
     inputs = stock(vlm, turns(words), [im])
     with record_attention(vlm.model, vlm.processor, inputs, [im]) as rows: vlm.model(**inputs)

@@ -15,7 +15,7 @@ import ipywidgets as w
 from PIL import Image
 from transformers.utils import logging
 from ..method.results import format_answer
-from ..method.check import three_scenes
+from ..testing import three_scenes
 from ..core.errors import CarveError
 from ..core.image import ImageLike, open_image, png_bytes
 from ..core.io import PACKAGED

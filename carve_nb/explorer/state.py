@@ -73,13 +73,13 @@ def take_shown(vlm, image, question, name='image.png') -> ExplorerState: # all t
 def draft_shown(shown, method) -> Result: # without an answer; pixels of the copy
     "Map, regions and crop under these settings, without the model"
     side = max(1, round(method.min_side*shown.scale))
-    like = replace(method, min_side=side, limit=min(method.crop.limit, SIDE))
+    like = replace(method, min_side=side, limit=min(method.limit, SIDE))
     return like.from_rows(shown.small, shown.question, *shown.captures)
 
 def format_crop(shown, result, method) -> str:
     "Where the crop lies in the image itself, and how much that is enlarged for the model"
     box = tuple(min(round(v/shown.scale), s) for v, s in zip(result.crop.box, shown.image.size*2))
-    return f'Crop {box}, {enlargement(shown.image.size, box, method.crop.limit):.1f} times'
+    return f'Crop {box}, {enlargement(shown.image.size, box, method.limit):.1f} times'
 
 # %% ../../nbs/library/explorer/00_state.ipynb #2a8e722a
 def stage_images(result) -> dict: # name -> PIL image
@@ -115,7 +115,7 @@ def to_map(shown, values, tiles='all') -> Saliency: # [Nv] of the crops, as in `
 def layer_maps(shown, method, kind='contrast') -> dict: # layer -> `Saliency`, pixels of the copy
     "The map of each layer alone"
     q, g = shown.captures
-    tiles = method.reading.tiles
+    tiles = method.tiles
     maps = {}
     for layer in shown.rows.layers:
         one = replace(method, layers=[layer])
@@ -184,9 +184,7 @@ def settings_code(
     loaded = ', '.join([repr(model), *(f'{k}={plain(v)!r}' for k, v in loading.items())])
     scene = re.fullmatch(rf'({"|".join(SPLITS)})-(\d+)-[a-z]+\.png', name)   # an example, which is no file
     image = f'make_scene({scene[2]}, {scene[1]!r}).image' if scene else repr(name)
-    rules = [f', {r}' for r in ('RegionRule', 'CropRule', 'ReadingRule') if r in repr(method)]
-    more = ''.join([*rules, ', make_scene' if scene else ''])
-    return f'''from carve_nb import VLM, Carve{more}
+    return f'''from carve_nb import VLM, Carve{", make_scene" if scene else ""}
 vlm = VLM.from_pretrained({loaded})
 method = {method!r}
 result = method(vlm, {image}, {question!r})

@@ -14,8 +14,7 @@ from io import BytesIO
 from typing import get_args
 import ipywidgets as w
 from ..core.saliency import pick_layers
-from ..method.carve import Carve, RegionRule
-from ..method.settings import settings
+from ..method.carve import Carve
 
 # %% ../../nbs/library/explorer/04_widgets.ipynb #374f46c1
 def html_text(text, tag='div', **attributes) -> str: # HTML that shows exactly this text
@@ -120,7 +119,7 @@ def make_dials(n_layers, n_heads) -> dict: # name -> widget
         p=dial(w.SelectionSlider, 'p, share kept', options=[(f'{v:g}', v) for v in SHARES]),
         K=dial(w.IntSlider, 'K, regions', 'connected regions that stay', min=1, max=12),
         region_rule=dial(w.Dropdown, 'Regions kept', options=rules),
-        connectivity=dial(w.Dropdown, 'Neighbors', options=get_args(RegionRule.__annotations__['connectivity'])),
+        connectivity=dial(w.Dropdown, 'Neighbors', options=get_args(Carve.__annotations__['connectivity'])),
         fill=dial(w.Dropdown, 'Outside', options=[('as it is', 'none'), ('black', 'black')]),
         final_images=dial(w.Dropdown, 'Ask with', options=[('image and crop', 'both'), ('crop alone', 'crop')]))
 
@@ -164,7 +163,7 @@ class SettingsPanel:
         self.quiet = True
         self.base = method
         layers = pick_layers(method.layers, self.n_layers)
-        values = settings(method) | dict(layers=(layers[0], layers[-1]))
+        values = vars(method) | dict(layers=(layers[0], layers[-1]))
         if not isinstance(method.heads, str): values |= dict(heads='one', head=method.heads[0])
         for k, v in values.items():
             if k in self.all: self.all[k].value = v

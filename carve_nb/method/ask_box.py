@@ -13,7 +13,6 @@ from .settings import limited
 from .asking import content_runs
 from .base import CropMethod
 from .external_crops import box_regions
-from .crop import CropRule
 from ..core.io import behind_thought
 from ..core.options import asked_part
 from ..models.families import BOX_FORMS
@@ -32,11 +31,11 @@ def read_boxes(text, form, seen, resized) -> list: # of float
 # %% ../../nbs/library/method/17_ask_box.ipynb #169c5fb2
 @dataclass(repr=False)
 class AskBox(CropMethod):
-    "The model is asked for the box; what it writes is shown"
+    "Crop to the box that the model writes"
     most: int = limited(128, 1) # tokens in which the box is written (ours)
-    min_side: int = limited(96, 1) # least side of the crop, pixels (ours)
-    crop: CropRule = CropRule(square=False, limit=4096) # how the box is shown (ours)
-    name, captures = 'ask-box', False
+    square: bool = False # how the box is shown (ours)
+    limit: int = limited(4096, 1) # so
+    name, category, captures, source = 'ask-box', 'prompt', False, "the models' own training"
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Ask, read, crop"

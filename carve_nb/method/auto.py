@@ -12,13 +12,13 @@ from typing import Literal
 import torch
 from .results import Result
 from .carve import Carve
-from .settings import limited
+from .settings import Layers, limited
 
 # %% ../../nbs/library/method/06_auto.ipynb #25e1df29
 @dataclass(repr=False)
 class CarveAuto(Carve):
-    "CARVE that decides whether to ask about crops and which answer to keep (ours)"
-    layers: object = (1/6, 3/6) # those that point, as fractions of depth
+    "Decides whether to ask about crops and which answer to keep"
+    layers: Layers = (1/6, 3/6) # those that point, as fractions of depth
     K: int = limited(2, 1) # crops tried at most, one after the other
     final_images: Literal['crop'] = 'crop' # alone: its answer owes nothing to the original (the thresholds were chosen so)
     skip_above: float = limited(.8, 0, 1) # a plain answer with more confidence is kept; 1: always make the map
@@ -29,6 +29,7 @@ class CarveAuto(Carve):
     min_confidence: float = limited(.8, 0, 1) # least confidence of a crop's answer that may replace the plain one
     min_gain: float = .1 # by which it must be the more confident one
     name = in_profile = 'auto'
+    source = ''
 
     def keeps(self, confidence, alike=-1., spread=0.) -> str: # of the plain answer; of `map_evidence`
         "Why the plain answer is kept without asking about a crop; '' if a crop is worth its cost"
@@ -55,9 +56,9 @@ class CarveAuto(Carve):
         r.seconds['instruction'] = rows_g.meta['seconds']
         with r.seconds('map'):
             A_q, A_g = self.maps(rows, rows_g)
-            S = self.fuse(A_q, A_g, rows.raster(tiles=self.reading.tiles), image)
+            S = self.fuse(A_q, A_g, rows.raster(tiles=self.tiles), image)
             reason = self.keeps(plain.confidence, **map_evidence(S, A_q, A_g))
-        notes = rows.tiles_note(self.reading.tiles)
+        notes = rows.tiles_note(self.tiles)
         r = replace(r, saliency=S, instruction_rows=rows_g, calls=2, read=self.words_read(rows), notes=notes)
         if reason: return replace(r, notes=[*notes, f'kept the plain answer: {reason}'])
         return self.best_crop(vlm, r)

@@ -14,8 +14,8 @@ from functools import cached_property
 import torch
 from transformers import BatchFeature, LogitsProcessor
 from ..attention.intervention import Edit, raise_scores
-from .settings import limited
-from .base import DecodingMethod
+from .settings import Layers, limited
+from .base import GuidedMethod
 from .vhr import text_only
 from ..core.errors import UnsupportedError
 from ..core.saliency import pick_layers
@@ -104,7 +104,7 @@ def add_noise(pixels, step=500, seed=0, frames=1): # normalized, or [patches, C 
 
 # %% ../../nbs/library/method/25_contrast.ipynb #e053f96c
 @dataclass(repr=False)
-class ContrastMethod(DecodingMethod):
+class ContrastMethod(GuidedMethod):
     "A method that contrasts the logits with those of a second prompt, which `other_prompt` makes"
     alpha: float = limited(1., 0) # weight of the difference; 0: no second branch
     beta: float = limited(.1, 0, 1) # plausibility cut-off, see `contrast_logits`
@@ -127,11 +127,11 @@ class ContrastMethod(DecodingMethod):
 # %% ../../nbs/library/method/25_contrast.ipynb #df87b53c
 @dataclass(repr=False)
 class VCD(ContrastMethod):
-    "Visual contrastive decoding: what a noised image would suggest too counts less"
+    "Against a noised image"
     # alpha: evaluation scripts (.5 is the sampler's own default); beta: the source's files (its launch script: .2)
     step: int = limited(500, 0, 999) # of 1000 steps of noise (scripts)
     seed: int = 0 # of the noise (ours; the source draws from the global state)
-    name, needs = 'vcd', ()
+    name, category, source, needs = 'vcd', 'logits', 'arXiv 2311.16922', ()
 
     def other_prompt(self, vlm, prompt):
         "The same prompt with a noised image"
@@ -146,10 +146,10 @@ CONFUSED = 'You are a confused objects detector to provide a fuzzy overview or i
 # %% ../../nbs/library/method/25_contrast.ipynb #daeaeeaa
 @dataclass(repr=False)
 class ICD(ContrastMethod):
-    "Instruction contrastive decoding: what a disturbed instruction would bring about too counts less"
+    "Against a disturbed instruction"
     # alpha, beta: repository, scripts (.5 is its sampler's default of alpha); in the paper UNVERIFIED
     prefix: str = CONFUSED # disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
-    name, needs = 'icd', ()
+    name, category, source, needs = 'icd', 'prompt', 'arXiv 2403.18715', ()
 
     def other_prompt(self, vlm, prompt):
         "The same images under a disturbed instruction"
@@ -159,11 +159,11 @@ class ICD(ContrastMethod):
 # %% ../../nbs/library/method/25_contrast.ipynb #5105aa3c
 @dataclass(repr=False)
 class PAI(ContrastMethod):
-    "PAI: raise the scores of image tokens, and contrast with the words alone"
+    "Attention on the image raised, text-only logits subtracted"
     alpha: float = limited(.2, 0) # part of a score's size that is added (code, LLaVA-1.5); beta is fixed in the code
     gamma: float = limited(1.1, 1) # weight with image (the README's commands; the files' default: 2); 1: no second branch
-    layers: object = (2/32, 1.) # `pick_layers`; 2..31 of 32 in the code
-    name, needs = 'pai', ('patches', 'inline')
+    layers: Layers = (2/32, 1.) # `pick_layers`; 2..31 of 32 in the code
+    name, source, needs = 'pai', 'arXiv 2407.21771', ('patches', 'inline')
     weight = property(lambda self: self.gamma - 1)
 
     def other_prompt(self, vlm, prompt):

@@ -6,7 +6,7 @@
 __all__ = ['QuestionOnly', 'InstructionOnly', 'DirectAnswer', 'CenterCrop', 'RandomCrop', 'Oracle', 'UniformMap']
 
 # %% ../../nbs/library/method/31_controls.ipynb #819ca114
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 import numpy as np, torch
 from ..core.image import box_size, lies_in, image_key
@@ -15,15 +15,16 @@ from ..core.errors import CarveError
 from ..core.saliency import Saliency, is_flat
 from .settings import ABOVE_0, limited
 from .carve import Carve
-from .base import Method, as_saliency
-from ..core.text import SHORT_ANSWER
-from .crop import CropRule, crop_image
+from .base import CropMethod, Method, as_saliency
+from .crop import Crops, crop_image
 
 # %% ../../nbs/library/method/31_controls.ipynb #b0315dae
 @dataclass(repr=False)
 class QuestionOnly(Carve):
-    "CARVE without contrast: A_G replaced by ones; the instruction pass stays, so that its seconds equal CARVE's"
-    name = 'question-only'
+    """The map under the question alone
+
+    A_G is replaced by ones; the instruction pass stays, so that its seconds equal CARVE's."""
+    name, category, source = 'question-only', 'control', ''
     title = 'A_Q alone' # of the map
     general = False     # is it A_G?
     def no_signal(self, question, A_q, A_g, S):
@@ -40,7 +41,7 @@ class QuestionOnly(Carve):
 
 @dataclass(repr=False)
 class InstructionOnly(QuestionOnly):
-    "CARVE on the general map alone: what is conspicuous, whatever the question"
+    "The map under the general instruction alone"
     name = 'instruction-only'
     title = 'A_G alone'
     general = True
@@ -49,26 +50,18 @@ class InstructionOnly(QuestionOnly):
 @dataclass(repr=False)
 class DirectAnswer(Method):
     "The model alone"
-    suffix: str = SHORT_ANSWER # after the question
-    max_new_tokens: int = 32 # longest answer
-    name = 'none'
-    def look(self, vlm, image, question, cache=None, box=None) -> Result:
+    name, category = 'none', 'control'
+    def run(self, vlm, image, question, cache=None, box=None) -> Result:
         "Ask once"
         r = self.ask_plain(vlm, self.result(image, question))
         return replace(r, answer=r.plain_answer)
 
 # %% ../../nbs/library/method/31_controls.ipynb #ececc14d
 @dataclass(repr=False)
-class CenterCrop(Method):
-    "The middle of the image"
-    size_from: Carve = field(default_factory=Carve) # whose crop gives the size, and whose way of asking is used
+class CenterCrop(Carve):
+    "A crop from the middle, as large as that of CARVE"
     fraction: float | None = limited(None, ABOVE_0, 1) # instead of the size: share of the image's area, with its shape
-    tokens: int | None = limited(None, 1) # of the crop, see `CropRule`; None: as of `size_from`
-    name, captures = 'center', True
-    suffix = property(lambda self: self.size_from.suffix)
-    max_new_tokens = property(lambda self: self.size_from.max_new_tokens)
-    final_images = property(lambda self: self.size_from.final_images)
-    crop = property(lambda self: replace(self.size_from.crop, tokens=self.tokens or self.size_from.crop.tokens))
+    name, category, source = 'center', 'control', ''
 
     def place(self, image, free_x, free_y) -> tuple:
         "Left and top of the crop, of so many free pixels"
@@ -77,18 +70,18 @@ class CenterCrop(Method):
     def locate(self, vlm, image, question, cache=None) -> Result:
         "A crop of the size"
         if self.fraction is None:
-            r = self.size_from.locate(vlm, image, question, cache)
+            r = super().locate(vlm, image, question, cache)
             w, h = box_size(r.crop.box)
         else:
             r = self.result(image, question)
             w, h = (max(1, round(s*self.fraction**.5)) for s in image.size)
         x, y = self.place(image, image.width - w, image.height - h)
-        found = self.result(image, question, None, crop_image(image, (x, y, x + w, y + h), limit=self.crop.limit), r.seconds)
-        return replace(found, plain_answer=r.plain_answer, calls=r.calls)
+        crop = crop_image(image, (x, y, x + w, y + h), limit=self.limit, rounding=self.rounding)
+        return replace(self.result(image, question, None, crop, r.seconds), plain_answer=r.plain_answer, calls=r.calls)
 
 @dataclass(repr=False)
 class RandomCrop(CenterCrop):
-    "A place chosen by chance"
+    "A crop by chance, as large as that of CARVE"
     seed: int = 0 # together with the pixels it fixes the place
     name = 'random'
     def place(self, image, free_x, free_y) -> tuple:
@@ -98,39 +91,38 @@ class RandomCrop(CenterCrop):
 
 # %% ../../nbs/library/method/31_controls.ipynb #b6a995b5
 @dataclass(repr=False)
-class Oracle(Method):
-    "The true region, with some room"
-    min_side: int = limited(28, 1) # least side of the crop
+class Oracle(CropMethod):
+    "The true region"
+    square: bool = False # make the crop square
+    pad: float = limited(.5, 0, 100) # room at each end of each side, in parts of the side
+    limit: int = limited(4096, 1) # greatest side to which the crop is enlarged, pixels
+    min_side: int = limited(28, 1) # least side of the crop, pixels
     final_images: Literal['crop', 'both'] = 'crop' # as in `Carve`
-    suffix: str = SHORT_ANSWER # after the question
-    max_new_tokens: int = 32 # longest answer
-    crop: CropRule = CropRule(square=False, pad=.5, limit=4096) # how the box is shown
-    name = 'oracle'
+    name, category, asks, captures = 'oracle', 'control', 'box', False
 
     @classmethod
     def like(cls, method, **changes):
-        "The oracle that shows its region as a `Carve` does"
-        crop = replace(method.crop, fill='none', pad=max(method.crop.pad, cls.crop.pad))
-        return cls(min_side=method.min_side, final_images=method.final_images, crop=crop, **changes)
+        "The oracle that shows its region as another method does"
+        shown = {f.name: getattr(method, f.name) for f in fields(Crops)}
+        shown |= dict(fill='none', pad=max(method.pad, cls.pad), final_images=method.final_images)
+        return cls(**shown | changes)
 
     def look(self, vlm, image, question, cache=None, box=None) -> Result:
         "The true region"
         if box is None: return self.result(image, question, notes=['no true region given'])
         if not lies_in(box, image.size):
             raise CarveError(f'box={tuple(box)} does not lie in the image of {image.width} x {image.height} pixels')
-        crop = self.crop.cut(image, [round(v) for v in box], self.min_side)
-        return self.result(image, question, crop=crop)
+        return self.result(image, question, crop=self.cut(image, [round(v) for v in box]))
 
 # %% ../../nbs/library/method/31_controls.ipynb #b29349ff
 @dataclass(repr=False)
 class UniformMap(QuestionOnly):
-    "CARVE on a map without preference: the image twice"
+    "No preference: the image twice"
     name, title = 'uniform-map', 'no preference'
     def fuse(self, A_q, A_g, span, image) -> Saliency:
         "The same value everywhere"
         return as_saliency(np.ones(span.grid), span, image)
-    def ask_again(self, vlm, partial, by=None) -> Result:
-        "Ask with the image twice, where the model takes two and the method shows two"
-        if self.final_images == 'both' and 'several images' not in (by or vlm).why_not:
-            partial = replace(partial, shown=[partial.image]*2, notes=['the image is shown twice'])
-        return super().ask_again(vlm, partial, by)
+    def last_images(self, r, model) -> tuple:
+        "The image twice, where the model takes two and the method shows two"
+        if self.final_images != 'both' or 'several images' in model.why_not: return [], (), []
+        return [r.image]*2, (), ['the image is shown twice']

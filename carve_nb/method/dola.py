@@ -14,8 +14,8 @@ from transformers import LogitsProcessor
 from ..core.saliency import pick_layers
 from ..core.text import SHORT_ANSWER
 from ..attention.layer_masking import decoder_layers, hidden, layer_inputs
-from .settings import limited
-from .base import DecodingMethod
+from .settings import Layers, limited
+from .base import GuidedMethod
 from ..core.errors import UnsupportedError
 
 # %% ../../nbs/library/method/26_dola.ipynb #5ed80bc2
@@ -85,11 +85,11 @@ class LayerProcessor(LogitsProcessor):
 
 # %% ../../nbs/library/method/26_dola.ipynb #954a0e0b
 @dataclass(repr=False)
-class DoLa(DecodingMethod):
-    "Decoding by contrasting layers: what an early layer predicts already counts less"
-    layers: object = None # candidates: 'low', 'high', as `pick_layers`, or None: 'high' for short answers, else 'low'
+class DoLa(GuidedMethod):
+    "Against an early layer"
+    layers: Layers = None # candidates: 'low', 'high', as `pick_layers`, or None: 'high' for short answers, else 'low'
     top: float = limited(.1, 0, 1) # plausibility cut-off (paper and code: relative_top)
-    name, needs = 'dola', ()
+    name, category, source, needs = 'dola', 'logits', 'arXiv 2309.03883', ()
     def __post_init__(self):
         super().__post_init__()
         if isinstance(self.layers, str): early_layers(self.layers, 32)

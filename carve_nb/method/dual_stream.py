@@ -11,8 +11,8 @@ import torch
 from ..core.saliency import pick_layers
 from .results import Timings
 from ..attention.intervention import Edit, raise_scores
-from .settings import limited
-from .base import DecodingMethod, as_saliency
+from .settings import Layers, limited
+from .base import GuidedMethod, as_saliency
 from ..attention.vision_tower import tower_importance
 
 # %% ../../nbs/library/method/24_dual_stream.ipynb #35a5f2df
@@ -28,15 +28,15 @@ def outliers(a, reach=1.5): # a: [Nv]; -> [Nv] bool
 
 # %% ../../nbs/library/method/24_dual_stream.ipynb #c736d148
 @dataclass(repr=False)
-class DualStream(DecodingMethod):
-    "Dual-stream tokens (arXiv 2501.12206): raise what the vision tower finds important"
+class DualStream(GuidedMethod):
+    "Local and summary tokens of the tower raised"
     alpha: float = .7           # α of local tokens (best row of the paper; .5 and .8 are far off)
     beta: float = .4            # β of summary tokens (best row of the paper; code: .3, with an alpha of .9)
     local: float = limited(.25, 0, 1) # share of tokens that are local
     reach: float = 1.5          # summary tokens lie this many interquartile ranges above Q3
     tower: tuple = (0, -2)      # tower layers of local and of summary tokens (first and last but one)
-    layers: object = (2/32, 1.) # decoder layers (2-31 of 32)
-    name, needs = 'dual', ('patches', 'inline')
+    layers: Layers = (2/32, 1.) # decoder layers (2-31 of 32)
+    name, source, needs = 'dual', 'arXiv 2501.12206', ('patches', 'inline')
 
     def prepare(self, vlm, image, question, cache=None):
         "One pass of the tower alone: the tokens and their gain"

@@ -14,13 +14,12 @@ from fastcore.basics import chunked
 from scipy import ndimage
 from transformers import AutoProcessor, BatchFeature
 from .results import Result, Timings
-from .settings import ABOVE_0, limited
+from .settings import ABOVE_0, Layers, limited
 from .base import timings, CropMethod, near_layers
 from ..core.errors import UnsupportedError
 from .asking import asked_words
 from ..formulas.threshold import Region
 from ..core.image import box_index, box_iou, box_size
-from .crop import CropRule
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
 def load_tool(kind, model, processor=None, download=False, device='cpu') -> tuple: # (model, processor)
@@ -49,10 +48,10 @@ class ToolCrop(CropMethod):
     model: object = None # Hub id, folder, or a loaded model
     processor: object = None # loaded processor; None: the one beside the model
     download: bool = False # may a Hub id be fetched?
-    min_side: int = limited(28, 1) # least side of the crop, pixels (ours)
-    crop: CropRule = CropRule(square=False, limit=4096) # how it is shown (ours)
-    name = 'tool'
-    captures = False
+    square: bool = False # how it is shown (ours, and so the next two)
+    limit: int = limited(4096, 1)
+    min_side: int = limited(28, 1)
+    name, asks, captures, source = 'tool', 'model', False, 'compared in arXiv 2509.06461'
     kind = ''       # Auto class of transformers that loads it
     loaded = None   # (model, processor), after the first call
 
@@ -88,7 +87,7 @@ def box_regions(boxes, size, scores=None) -> list: # (x0, y0, x1, y1) pixels, fl
 # %% ../../nbs/library/method/14_external_crops.ipynb #120e539f
 @dataclass(repr=False)
 class Detector(ToolCrop):
-    "The best box of a zero-shot detector, asked for the content words (ours; the source's YOLO takes none)"
+    "Crop of a zero-shot detector"   # asked for the content words (ours; the source's YOLO takes none)
     threshold: float = .1 # least score of a box: the default of OWL-ViT in transformers
     K: int = 1 # boxes kept, the crop is around all of them; ViCrop: 1
     name, kind = 'detector', 'AutoModelForZeroShotObjectDetection'
@@ -121,7 +120,7 @@ def side_cuts(box, ratio=.1) -> list: # four boxes: bottom, top, right, left cut
 # %% ../../nbs/library/method/14_external_crops.ipynb #61be309c
 @dataclass(repr=False)
 class ClipCrop(ToolCrop):
-    "The crop that CLIP finds most like the question"
+    "The part most like the question"
     rounds: int = limited(20, 1) # ViCrop's code: of shrinking
     ratio: float = limited(.1, ABOVE_0, .99) # ViCrop's code: part that is cut off
     name, kind = 'clip', 'AutoModelForZeroShotImageClassification'
@@ -176,14 +175,14 @@ def segments(model, processor, image, points=8, quality=.88, nms=.7, batch=16) -
 # %% ../../nbs/library/method/14_external_crops.ipynb #ec0d31a5
 @dataclass(repr=False)
 class SamCrop(ToolCrop):
-    "The segment with the most attention, or the one that CLIP chooses"
+    "Segment with most of the task map"   # or the one that CLIP chooses
     points: int = 8 # points along each side (ours); 32 in the source's generator
     quality: float = .88 # least expected quality of a mask: the source's generator
     nms: float = .7 # overlap of boxes that makes two segments one: the source's generator
     clip: object = None # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (ours)
     most: float = .5 # segments of a larger share of the image are passed over (ours)
     K: int = 1 # segments kept, the crop is around all of them; ViCrop: 1
-    layers: object = None # of the task map, see `pick_layers` (ours)
+    layers: Layers = None # of the task map, see `pick_layers` (ours)
     name, kind = 'sam', 'AutoModelForMaskGeneration'
     needs = property(lambda self: () if self.clip else ('patches',))   # a map is needed only for the ranking
 

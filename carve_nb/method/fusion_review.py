@@ -11,11 +11,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ..core.saliency import is_flat, pick_layers
 from ..attention.layer_masking import decoder_layers
-from .crop import CropRule
 from ..formulas.threshold import regions
 from .results import Result
-from .settings import ABOVE_0, limited
-from .base import timings, DecodingMethod, CropMethod, as_saliency
+from .settings import ABOVE_0, Layers, limited
+from .base import timings, GuidedMethod, CropMethod, as_saliency
 from ..core.errors import UnsupportedError
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #1edc8af1
@@ -71,14 +70,14 @@ def scaled_features(layer, columns, factor, length):
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #72853ab1
 @dataclass(repr=False)
-class FusionMask(DecodingMethod):
-    "Turn down what changed least, at the review layer (Song et al., arXiv v1)"
-    layers: object = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
-    last: object = LAST_DEPTH # layer k (source: 28 of 32)
-    review: object = REVIEW_DEPTH # layer at whose input is masked (source: 29 of 32)
+class FusionMask(GuidedMethod):
+    "Features of unimportant image tokens scaled down"
+    layers: Layers = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
+    last: Layers = LAST_DEPTH # layer k (source: 28 of 32)
+    review: Layers = REVIEW_DEPTH # layer at whose input is masked (source: 29 of 32)
     share: float = limited(.2, 0, 1) # of the image tokens, those of tiles too (source: below the 20th percentile)
     factor: float = .1 # of their features (a re-implementation; the paper's is UNVERIFIED)
-    name = 'fusion-mask'
+    name, source = 'fusion-mask', 'arXiv 2601.08151'
     needs = 'patches', 'inline'
     from_prefix = False
 
@@ -103,14 +102,16 @@ class FusionMask(DecodingMethod):
 # %% ../../nbs/library/method/11_fusion_review.ipynb #0af8d889
 @dataclass(repr=False)
 class FusionCrop(CropMethod):
-    "Show what gained most attention (Song et al., CVPR version)"
-    layers: object = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
-    last: object = LAST_DEPTH # layer k (source: 28 of 32)
+    "Crop where a review layer differs from a fusion layer"
+    layers: Layers = FUSION_DEPTHS # candidates C (source: 2, 4, 8, 11, 12, 13 of 32)
+    last: Layers = LAST_DEPTH # layer k (source: 28 of 32)
     p: float = limited(.2, ABOVE_0, 1) # share of the pixels to keep (not given in the source; as CARVE)
     K: int = limited(3, 1) # regions, at most (not given in the source; as CARVE)
-    crop: CropRule = CropRule(square=False, limit=4096, tokens=None) # how they are shown (not given in the source)
-    min_side: int = 28 # least side of the crop, pixels
-    name = 'fusion-crop'
+    square: bool = False # how they are shown (not given in the source, and so the next three)
+    limit: int = limited(4096, 1)
+    tokens: int | None = limited(None, 1)
+    min_side: int = limited(28, 1)
+    name, source = 'fusion-crop', 'arXiv 2601.08151'
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Contrast, regions, crop"

@@ -13,8 +13,8 @@ from ..attention.capture import recording
 from ..core.words import pick_words, read_words, why_no_words
 from .results import Timings
 from ..attention.intervention import Edit
-from .settings import limited
-from .base import DecodingMethod, as_saliency, near_layers
+from .settings import Layers, limited
+from .base import GuidedMethod, as_saliency, near_layers
 
 # %% ../../nbs/library/method/21_gift.ipynb #1252f684
 def query_rows(vlm, prompt, layers):
@@ -64,13 +64,13 @@ def amplify(w, image, question, m):
 
 # %% ../../nbs/library/method/21_gift.ipynb #cbc73fad
 @dataclass(repr=False)
-class Gift(DecodingMethod):
-    "GIFT (arXiv 2510.22067): raise what attention shifts to while the question is read"
-    gaze_layers: object = (11/32, 11/32) # saliency layer (LLaVA-1.5-7B: 11 of 32; 13B: 10 of 40; Qwen2-VL-7B: 14 of 28)
-    layers: object = (12/32, 22/32)  # enhanced layers (12-22 of 32; 14-20 of 40; 5-18 of 28)
+class Gift(GuidedMethod):
+    "Attention amplified where the gaze shifted"
+    gaze_layers: Layers = (11/32, 11/32) # saliency layer (LLaVA-1.5-7B: 11 of 32; 13B: 10 of 40; Qwen2-VL-7B: 14 of 28)
+    layers: Layers = (12/32, 22/32)  # enhanced layers (12-22 of 32; 14-20 of 40; 5-18 of 28)
     alpha: float = limited(5., 0, 50) # α (LLaVA 5, Qwen2-VL 4); factors are exp(alpha) at most
-    query: object = 'content'        # rows to keep (source: a part-of-speech tagger), see `pick_words`
-    name = 'gift'
+    query: str | list = 'content'        # rows to keep (source: a part-of-speech tagger), see `pick_words`
+    name, source = 'gift', 'arXiv 2510.22067'
     needs = 'patches', 'inline'
     by_word = True
 

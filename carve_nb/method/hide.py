@@ -14,9 +14,9 @@ from scipy import ndimage
 from .results import Result
 from .asking import name_entities
 from .base import CropMethod, as_saliency, near_layers, timings
-from .settings import limited
+from .settings import Layers, limited
 from .external_crops import box_regions
-from .crop import Crop, CropRule, crop_image, enlargement
+from .crop import Crop, crop_image, enlargement
 from ..core.image import box_size, common_box, union_box
 from ..core.plotting import black_out, keep_mask
 from ..core.words import find_word
@@ -62,14 +62,14 @@ def pack(image, pieces) -> Crop: # PIL image; `Region`s apart
 # %% ../../nbs/library/method/18_hide.ipynb #ca5804a5
 @dataclass(repr=False)
 class Hide(CropMethod):
-    "HiDe: the rows of the named things less those of the words before them; the pieces packed with their layout kept"
+    "Pieces that the attention of the named objects marks, packed in their layout"
     words: str = 'Look in the picture for each one of the following things: {}' # at least `before` tokens, then names (ours)
-    layers: object = None # see `pick_layers` (modeling_qwen3_vl_re_infer.py: all; Qwen2.5-VL the 15th of 28)
+    layers: Layers = None # see `pick_layers` (modeling_qwen3_vl_re_infer.py: all; Qwen2.5-VL the 15th of 28)
     before: int = limited(8, 1) # first tokens of `words`, whose mean map is taken away (utiles.py: noise_token_num)
     sigma: float = limited(3., 0) # blur, cells (cycle_infer.py)
     threshold: float = limited(.5, 0, 1) # of a map between 0 and 1 (Qwen3/cycle_infer.py; Qwen2.5 .7)
-    crop: CropRule = CropRule(tokens=None) # only its tokens count: pieces keep their layout (source)
-    name = 'hide'
+    tokens: int | None = limited(None, 1) # as many as the processor gives it (source); of the other fields of a crop none counts
+    name, source = 'hide', 'arXiv 2510.00054'
 
     def locate(self, vlm, image, question, cache=None) -> Result:
         "Names, their rows, pieces"

@@ -12,7 +12,7 @@ from .results import Result
 from ..core.saliency import Saliency
 from ..core.words import pick_words, read_words, why_no_words
 from .base import CropMethod, near_layers
-from .settings import ABOVE_0, check_query, limited
+from .settings import ABOVE_0, Layers, check_query, limited
 from .profiles import find_profile, profile_path, query_in
 from ..formulas.threshold import regions
 
@@ -33,17 +33,16 @@ def less_words(S, rows, layers, tokens) -> Saliency: # the row's map; `Attention
 # %% ../../nbs/library/method/07_lookup.ipynb #a1c00006
 @dataclass(repr=False)
 class Lookup(CropMethod):
-    "Reads one row, undivided, and asks again with a crop of the region of its peak"
+    "The attention of the query token that the layers agree on, undivided; the region of its peak"
     # one of `QUERIES` or a list of words; None: that of the model's profile, or the last position if it has none
-    query: object = None
-    layers: object = None # see `pick_layers`; None: the profile's where `query` is None too, else all
+    query: str | list | None = None
+    layers: Layers = None # see `pick_layers`; None: the profile's where `query` is None too, else all
     # words of the question that see what all words see: those before the row's, or all others; their map is taken off the
     # row's; None: the profile's choice where `query` is None too, else 'none'
     baseline: Literal['none', 'before', 'others', None] = None
     p: float = limited(.04, ABOVE_0, 1) # kept share of the pixels
-    min_side: int = limited(96, 1) # least side of the crop, pixels
     skip_above: float = limited(.95, 0, 1) # the plain answer stays where the model is surer of it than this; 1: always ask again
-    name = 'lookup'
+    name, category = 'lookup', 'ours'
 
     def __post_init__(self):
         super().__post_init__()

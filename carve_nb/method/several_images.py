@@ -10,7 +10,7 @@ from dataclasses import replace
 from numbers import Integral
 from ..attention.cache import AttentionCache
 from ..attention.vlm import VLM
-from .registry import Method, make_method
+from .registry import make_method
 from .results import Result, Timings, format_answer
 from ..core.errors import CarveError, choose
 from ..core.image import open_image
@@ -32,7 +32,7 @@ def choose_image(method, vlm, images, question, which, cache) -> Result:
     "A partial `Result` with one of several images, or of the frames of a `Video`, and the answer to all of them"
     chosen = given_image(which, len(images))
     texts = [question]
-    if which == 'contrast': texts.append(getattr(getattr(method, 'reading', method), 'instruction', GENERAL_INSTRUCTION))
+    if which == 'contrast': texts.append(getattr(method, 'instruction', GENERAL_INSTRUCTION))
     seconds, hits, why = Timings(), cache.hits, 'as given'
     with seconds('images'), vlm.among(images), vlm.sharing():
         read = [cache.capture(vlm, images[0], text, method.suffix, method.max_new_tokens) for text in texts]
@@ -54,7 +54,7 @@ def _joined(found, r, **changes):
 
 # %% ../../nbs/library/method/02_several_images.ipynb #ae1522a0
 def ask_several(
-    method: 'str|type|Method',    # for one image, as `make_method` takes it
+    method: object,               # for one image, as `make_method` takes it
     vlm: VLM,
     images: list,                 # paths, bytes, PIL, arrays
     question: str,
@@ -83,7 +83,7 @@ def ask_several(
 
 # %% ../../nbs/library/method/02_several_images.ipynb #07e2d320
 def ask_video(
-    method: 'str|type|Method',     # for one image, as `make_method` takes it
+    method: object,                # for one image, as `make_method` takes it
     vlm: VLM,                      # of a family that reads videos
     video: object,                 # what `open_video` takes
     question: str,

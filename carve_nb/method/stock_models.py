@@ -14,7 +14,7 @@ from torch import nn
 from transformers import LogitsProcessorList, ProcessorMixin
 from ..attention.vlm import StockVLM
 from ..attention.intervention import Edit, applying
-from .base import IDLE, DecodingMethod
+from .base import IDLE, GuidedMethod
 from .registry import make_method
 from ..core.errors import PromptError, UnsupportedError
 from ..models.families import check_needs
@@ -29,10 +29,10 @@ class Edited(list):
 def _make_guide(edit, prompt):
     "The method, or why it cannot guide one generation of this prompt"
     method = make_method(edit)
-    if not isinstance(method, DecodingMethod):
+    if not isinstance(method, GuidedMethod):
         raise UnsupportedError(f'{method!r} does not guide one generation: it asks again about a crop. Call it with a '
                                '`VLM` around your model: method(VLM(model, processor), image, question).')
-    if method.by_word and not prompt.question:
+    if getattr(method, 'by_word', False) and not prompt.question:
         raise PromptError(f'{method.name} reads the words of the question: name them with question=..., as they stand '
                           'in the prompt.')
     return method
@@ -42,7 +42,7 @@ def editing(
     model: nn.Module,
     processor: ProcessorMixin,
     inputs: Mapping,                       # of the model, for one prompt, as the processor made them
-    edit: Edit|DecodingMethod|str|type,    # a method that edits or contrasts as `make_method` takes it
+    edit: Edit|GuidedMethod|str|type,    # a method that edits or contrasts as `make_method` takes it
     images: list,                          # the images that the processor got, in their order
     question: str|None = None,             # as it stands in the prompt, for methods that read its words
     pixels: str|None = None,               # 'changed': you changed those of the inputs on purpose

@@ -18,8 +18,8 @@ from ..attention.layer_masking import layer_inputs
 from .results import Timings
 from ..attention.intervention import Edit, applying
 from .vhr import text_only
-from .settings import ABOVE_0, limited
-from .base import IDLE, DecodingMethod
+from .settings import ABOVE_0, Layers, limited
+from .base import IDLE, GuidedMethod
 
 # %% ../../nbs/library/method/22_var.ipynb #818fe3f7
 def stands_out(x): # [..., D] hidden states -> [..., D] float32
@@ -66,16 +66,16 @@ def redistribute(w, vis, sink, rows, p=.4):
 
 # %% ../../nbs/library/method/22_var.ipynb #88d8d826
 @dataclass(repr=False)
-class Var(DecodingMethod):
-    "Visual attention redistribution (Kang et al., ICLR 2025)"
+class Var(GuidedMethod):
+    "Attention of sinks given to other patches"
     rho: float = limited(.8, 0, 1) # least non-sink share (paper: .8 general, .5 hallucination, .9 vision-centric)
     p: float = limited(.4, 0, 1) # share of the sinks' weight that is moved (code: keeps .6; the paper's is UNVERIFIED)
     tau: float | None = limited(20., ABOVE_0) # source, for 3584 to 5120 dimensions; None: scaled, see `sink_bar`
     summ: float = limited(.2, 0, 1) # code: least weight on the image
-    layers: object = None # None: all but the first two and the last; else see `pick_layers`
+    layers: Layers = None # None: all but the first two and the last; else see `pick_layers`
     last: bool = False # edit the last layer too (code: its flag to skip it never acts)
-    dims: list = None # sink dimensions; None: detected by `sink_dims`
-    name = 'var'
+    dims: list | None = None # sink dimensions; None: detected by `sink_dims`
+    name, source = 'var', 'arXiv 2503.03321'
     needs = 'patches', 'inline'
     from_prefix = False
 

@@ -18,8 +18,8 @@ from ..attention.vlm import StockVLM
 from ..core.saliency import pick_layers
 from .results import Timings
 from ..attention.intervention import Edit, applying
-from .settings import ABOVE_0, limited
-from .base import DecodingMethod
+from .settings import ABOVE_0, Layers, limited
+from .base import GuidedMethod
 
 # %% ../../nbs/library/method/23_vhr.ipynb #7971ff72
 def text_only(vlm, question, suffix=None) -> Prompt: # without spans, images, and positions of the question
@@ -60,12 +60,12 @@ def reinforce(o, heads, alpha): # o: [B, H, R, D] outputs of the heads; heads: [
 
 # %% ../../nbs/library/method/23_vhr.ipynb #6a8f9bbb
 @dataclass(repr=False)
-class Vhr(DecodingMethod):
-    "Vision-aware head reinforcement (He et al., ACL 2025)"
+class Vhr(GuidedMethod):
+    "Heads that react to the image reinforced"
     alpha: float = limited(2., ABOVE_0) # paper: 2; 4 breaks the output (third-party note, UNVERIFIED); 1: no change
-    layers: object = (18/32, 1.) # paper: the last 14 of 32, 18..31; see `pick_layers`
+    layers: Layers = (18/32, 1.) # paper: the last 14 of 32, 18..31; see `pick_layers`
     early: tuple = (1,) # paper: and the second layer; () for none
-    name, needs = 'vhr', ('patches', 'inline')
+    name, source, needs = 'vhr', 'arXiv 2412.13949', ('patches', 'inline')
 
     def select_layers(self, vlm) -> list: # decoder layers
         "The layers, of those that attend"

@@ -8,6 +8,7 @@ __all__ = ['WINDOW_RATIOS', 'window_sums', 'cell_sides', 'window_cells', 'best_w
            'PureGrad']
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #66ae8105
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np, torch
@@ -17,13 +18,12 @@ from scipy import ndimage
 from ..core.text import GENERAL_INSTRUCTION
 from ..models.model import model_lock
 from ..attention.intervention import frozen, grad_rows
-from .crop import CropRule
 from .results import Result, Timings
 from ..attention.rows import AttentionRows
 from ..core.image import box_size
 from ..core.errors import UnsupportedError
 from ..core.saliency import Saliency
-from .settings import ABOVE_0, limited
+from .settings import ABOVE_0, Layers, limited
 from .base import timings, CropMethod, as_saliency, near_layers
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #76052dbf
@@ -86,11 +86,12 @@ class ViCrop(CropMethod):
     base: int | None = limited(None, ABOVE_0) # base side s, pixels of the image; None: the tower's (source: 336, 224)
     instruction: str = GENERAL_INSTRUCTION # the neutral instruction q', the suffix is appended (source, all families)
     # question -> words for the map; None: the question (source: on V* the question without its options)
-    shorten: object = None
-    crop: CropRule = CropRule(square=False, limit=1, tokens=None) # the crop is cut out and not enlarged (source)
-    name = 'vicrop'
-    def under_words(self, words):
-        return self if self.shorten else replace(self, shorten=lambda question: words)
+    shorten: Callable | None = None
+    square: bool = False # the crop is cut out and not enlarged (source)
+    limit: int = limited(1, 1) # so
+    tokens: int | None = limited(None, 1) # as many as the processor gives it (source)
+    min_side: int = limited(1, 1) # pixels (source)
+    name, source = 'vicrop', 'arXiv 2502.17422'
 
     def see(self, vlm, image, words, cache=None, answer=False) -> dict: # fields of a `Result`
         "The map (`saliency`), `seconds` and `calls`, and rows with the plain answer if it comes for free"
@@ -101,7 +102,7 @@ class ViCrop(CropMethod):
         words, notes = self.shorten(question) if self.shorten else question, []
         found = self.see(vlm, image, words, cache, answer=words == question)
         def crop(S):
-            if box := search_box(S, self.base or tower_side(vlm)): return self.crop.cut(image, box)
+            if box := search_box(S, self.base or tower_side(vlm)): return self.cut(image, box)
             notes.append('the smallest window covers the whole map')
         with found['seconds']('region'): r = self.located(image, question, found.pop('saliency'), crop, **found)
         return replace(r, notes=r.notes + notes, plain_answer=r.plain_answer if words == question else None)
@@ -113,8 +114,8 @@ def safe_ratio(a, b): # a / b
 
 @dataclass(repr=False)
 class RelAtt(ViCrop):
-    "ViCrop by attention relative to a neutral instruction"
-    layers: object = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
+    "ViCrop: ratio of two maps of one layer"
+    layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name = 'rel-att'
     def see(self, vlm, image, words, cache=None, answer=False) -> dict:
@@ -129,8 +130,8 @@ class RelAtt(ViCrop):
 # %% ../../nbs/library/method/10_vicrop.ipynb #e403b5c3
 @dataclass(repr=False)
 class GradAtt(ViCrop):
-    "ViCrop by attention weighted with its gradients"
-    layers: object = (14/32, 14/32) # decoder layer (source: 14 of 32)
+    "ViCrop: attention weighted by its gradient"
+    layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name, needs = 'grad-att', ('patches',)
     def see(self, vlm, image, words, cache=None, answer=False) -> dict:
@@ -183,7 +184,7 @@ def patch_mean(a, grid) -> np.ndarray: # a: [h, w]; grid: (gh, gw); -> [gh, gw]
 
 @dataclass(repr=False)
 class PureGrad(ViCrop):
-    "ViCrop by gradients of the pixels"
+    "ViCrop: gradient by the pixels"
     name = 'pure-grad'
     def see(self, vlm, image, words, cache=None, answer=False) -> dict:
         "Two gradients, divided, at edges"

@@ -12,21 +12,21 @@ import numpy as np, torch
 from ..formulas.clutter import entropy
 from ..attention.intervention import Edit
 from .settings import limited
-from .base import timings, DecodingMethod, as_saliency
+from .base import timings, GuidedMethod, as_saliency
 
 # %% ../../nbs/library/method/20_vrga.ipynb #ad1f35f5
 def _norm(a): return a/a.sum().clamp_min(1e-30)
 
 @dataclass(repr=False)
-class Vrga(DecodingMethod):
-    "VRGA (arXiv 2603.14184): find visual heads and their tokens T_q in the prompt, raise T_q during the answer"
-    p: float = 5       # visual heads: EFR below this percentile, R_img above 100 - p (code)
+class Vrga(GuidedMethod):
+    "Visual heads made to attend to their region"
+    p: float = limited(5, 0, 100)       # visual heads: EFR below this percentile, R_img above 100 - p (code)
     lam: float = 1.    # λ, weight of the background heads (code)
     z: float = .6      # T_q: standard deviations above the mean (code; the paper's τ is not given)
-    least: int = 10    # tokens in T_q at least (code)
+    least: int = limited(10, 1)    # tokens in T_q at least (code)
     gamma: float = limited(.5, -.999) # γ (code: factor 1.5)
     first: bool = False # also for the first token of the answer? (code: no)
-    name = 'vrga'
+    name, source = 'vrga', 'arXiv 2603.14184'
     needs = 'patches', 'inline'
     by_word = True
 

@@ -12,7 +12,6 @@ from .results import Result, Timings
 from .settings import limited
 from .base import CropMethod
 from .asking import name_entities, yes_confidence
-from .crop import CropRule
 from .vicrop import tower_side
 from ..core.image import box_size, union_box
 from ..core.plotting import draw_boxes
@@ -75,7 +74,7 @@ def search(root, smallest, answering, promise, upper=.6, lower=0., drops=(.1, .1
 # %% ../../nbs/library/method/16_zoom_eye.ipynb #c61c008d
 @dataclass(repr=False)
 class ZoomEye(CropMethod):
-    "ZoomEye: a best-first search through parts of the image, led by the model's yes and no"
+    "A search through parts of the image, led by the model's yes and no"
     existence: str = 'Is there a {cue} in the last picture? Answer yes or no.' # words (ours)
     latent: str = 'Could a {cue} be found by zooming further into the last picture? Answer yes or no.' # words (ours)
     answering: str = '{question} Can this be answered from what is visible? Answer yes or no.' # words (ours)
@@ -85,9 +84,12 @@ class ZoomEye(CropMethod):
     upper: float = limited(.6, -1, 1) # threshold (perform_zoom_eye.py: LLaVA; .95 Qwen2.5-VL, .2 InternVL)
     lower: float = limited(0., -1, 1) # where it gives up (perform_zoom_eye.py; -.2 InternVL)
     drops: tuple = (.1, .1, .2) # steps of the threshold (perform_zoom_eye.py; .05, .1, .2 Qwen2.5-VL)
-    crop: CropRule = CropRule(square=False, pad=0., limit=1, tokens=None) # of a part: cut out and not enlarged (source)
+    square: bool = False # a part is cut out and not enlarged (source)
+    limit: int = limited(1, 1) # so
+    tokens: int | None = limited(None, 1) # as many as the processor gives it (source)
+    min_side: int = limited(1, 1) # pixels (source)
     root: bool = True # may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
-    name, captures = 'zoom-eye', False
+    name, category, captures, source = 'zoom-eye', 'prompt', False, 'arXiv 2411.16044'
 
     def images(self, vlm, image, part, smallest) -> list: # PIL image, `Crop`
         "Return a part with the image, reduced and with a frame around the part; or the part alone"
@@ -107,7 +109,7 @@ class ZoomEye(CropMethod):
         smallest = self.smallest or tower_side(vlm, 448)
         seconds = Timings()
         asked = []
-        def cut(boxes): return self.crop.cut(image, union_box([shown_box(b, image.size, smallest, self.scale) for b in boxes]))
+        def cut(boxes): return self.cut(image, union_box([shown_box(b, image.size, smallest, self.scale) for b in boxes]))
         def ask(box, template, cue, about):
             asked.append(box)
             shown = self.images(vlm, image, cut([box]), smallest)

@@ -23,7 +23,9 @@ from ..attention.vlm import VLM
 from ..method.cross_model import describe_answerer, open_answerer, why_no_crop
 from ..method.registry import ENTRIES, make_method, read_method, split_specs
 from ..method.carve import Carve
+from ..method.base import GuidedMethod
 from ..method.controls import Oracle
+from ..method.lookup import Lookup
 from ..core.errors import RunError, UnsupportedError, choose
 from ..core.io import TINY, digest
 from ..core.stats import detectable
@@ -43,9 +45,8 @@ log = logging.getLogger(__name__)
 def equip(method, suffix, max_new_tokens, seed=0, given=()):
     "A method with the suffix and length of the set; fields that were given stay"
     ask = dict(suffix=suffix, max_new_tokens=max_new_tokens)
-    ours = Carve(**ask)
-    if isinstance(method, Oracle) and not given: return type(method).like(ours, **ask)
-    common = ask | dict(seed=seed, size_from=ours)
+    if isinstance(method, Oracle) and not given: return type(method).like(Carve(), **ask)
+    common = ask | dict(seed=seed)
     free = {f.name for f in fields(method) if f.init} - {*given}
     return replace(method, **{k: common[k] for k in common if k in free})
 
@@ -160,12 +161,14 @@ class SampleEvaluator:
         "An answer with its score, where the method looked, and what it cost; or why it is not asked for"
         if isinstance(method, Oracle) and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
-        if record.short_question: method = method.under_words(record.short_question)
+        if record.short_question and not getattr(method, 'shorten', True):
+            method = replace(method, shorten=lambda question: record.short_question)
         saved = self.vlm.answers.saved
         by = dict(by=self.by) if self.by else {}     # which a method of your own need not know
         r = method(self.vlm, record.image, record.question, box=record.box, cache=self.captures, **by)
         seconds = r.total + self.vlm.answers.saved - saved
-        if method.guides: seconds = r.total - r.seconds.get('alone', 0.)     # a guided answer does not need the plain one
+        # a guided answer does not need the plain one
+        if isinstance(method, GuidedMethod): seconds = r.total - r.seconds.get('alone', 0.)
         text = str(r.answer)
         sure = r.answer.confidence
         line = dict(
@@ -197,7 +200,7 @@ def make_protocol(evaluator) -> dict: # plain values
             name=Path(name).name if Path(name).is_dir() else name, revision=vlm.revision, weights=weights,
             kernel=vlm.text_config._attn_implementation, dtype=str(vlm.dtype).removeprefix('torch.'),
             device=vlm.device.type),
-        methods={k: asdict(m.settled(vlm)) for k, m in config.made.items()},
+        methods={k: asdict(m.settled(vlm) if isinstance(m, Lookup) else m) for k, m in config.made.items()},
         prompt=dict(suffix=config.suffix, template=digest(proc.chat_template)),
         decoding=dict(how='greedy', max_new_tokens=config.max_new_tokens), seed=config.seed,
         pixels=dict(tokens=shown or None, processor=digest(proc.image_processor.to_dict())),

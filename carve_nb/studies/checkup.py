@@ -323,7 +323,7 @@ def code_to_use(reads, use) -> str: # row and layers of `lookup`; an arm, or Non
     "The one line of code that a verdict leads to"
     row = reads['query'] if use != OTHER else 'noun' if reads['query'] == 'last' else 'last'
     more = f', baseline={reads["baseline"]!r}' if 'baseline' in reads else ''
-    if use == LARGE: more += ', crop=CropRule(tokens=None)'
+    if use == LARGE: more += ', tokens=None'
     made = {
         None: '', 'none': 'vlm.ask', 'question-only': "make_method('question-only')", 'carve': 'Carve()',
         'carve:suffix=None': 'Carve(suffix=None)'}.get(use, f'Lookup(query={row!r}, layers={reads["layers"]}{more})')

@@ -230,7 +230,7 @@ def collect_case(method, vlm, sample) -> dict: # a `CarveAuto`
         rows_q, rows_g = method.capture_both(vlm, sample.image, sample.question)
         with seconds('map'):
             A_q, A_g = method.maps(rows_q, rows_g)
-            S = method.fuse(A_q, A_g, rows_q.raster(tiles=method.reading.tiles), sample.image)
+            S = method.fuse(A_q, A_g, rows_q.raster(tiles=method.tiles), sample.image)
             crops = [method.show(sample.image, [r]) for r in method.keep(S)]
         asks = sample.question, method.suffix, method.max_new_tokens, method.limits(vlm, 1, rows_q.answer)[0]
         answers = [vlm.ask(v.image, *asks) for v in crops]

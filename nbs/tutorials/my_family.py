@@ -5,7 +5,7 @@ It ends with two tests: does the grid lie where it says, and does a method work.
 import sys
 from carve_nb import VLM, Carve, Family, add_family, make_scene
 from carve_nb.attention.family_check import check_family
-from carve_nb.method.check import check_method
+from carve_nb.testing import check_method
 from carve_nb.models.image_tokens import Block, crop_box
 
 

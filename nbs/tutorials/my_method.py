@@ -3,22 +3,20 @@
 It ends with the test that all methods pass and a table beside others. The page "Add a method" goes through each line."""
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
-from carve_nb import VLM, add_method, make_scene, run_eval
+from carve_nb import VLM, make_scene, run_eval
 from carve_nb.method.results import Result
 from carve_nb.method.base import CropMethod, as_saliency, first_step_rows
-from carve_nb.method.check import check_method
+from carve_nb.testing import check_method
 from carve_nb.runs.report import report
 from carve_nb.runs.store import read_run
-from carve_nb.method.crop import magnify
 from carve_nb.formulas.threshold import regions
 
 
-@dataclass(repr=False)          # the base class shows the call that makes the method
+@dataclass(repr=False)          # the base class shows the call that makes the method, and has the fields of a crop: pad, square, min_side
 class MyMethod(CropMethod):
     "What it does, in one line"
     layers: object = (.5, 1.)   # what the field does; paper and section it is from
     p: float = .04              # kept share of the pixels
-    min_side: int = 96          # least side of the crop, pixels
     name = 'my-method'
     needs = ('patches',)        # of a model: image tokens that are patches; add 'inline' where you index the prompt
 
@@ -29,9 +27,8 @@ class MyMethod(CropMethod):
         values = attention.mean((0, 1))                   # your idea: one number for each cell
         S = as_saliency(values, rows.raster(), image)
         kept = regions(S.to_pixels(), self.p, 1)
-        crop = magnify(image, kept, 'none', self.min_side, square=True)
         # where the map is flat, the whole image is shown
-        return self.located(image, question, S, lambda S: crop, rows, regions=kept, calls=1)   # one call so far
+        return self.located(image, question, S, lambda S: self.show(image, kept), rows, regions=kept, calls=1)   # one call so far
 
 
 if __name__ == '__main__':
@@ -40,7 +37,6 @@ if __name__ == '__main__':
     for name in 'carve-tiny', 'carve-small':
         result = check_method(MyMethod(), VLM.from_pretrained(name), scene.image, asked.question)
         print(f'{name}: passed. {result.sentence()} The truth is "{asked.answer}".')
-    add_method(MyMethod)
     with TemporaryDirectory() as out:    # a folder that stays would keep what it has measured, also when your code changes
         run_eval('scenes', 'carve-tiny', ['none', 'carve', 'my-method'], n=10, out=out)
         print(report(read_run(out).records)[["n", "acc", "gain", "p_holm"]])

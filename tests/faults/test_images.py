@@ -436,7 +436,7 @@ def test_large(preset, vlm, monkeypatch):
         whole = ndimage.minimum_filter(np.asarray(Image.fromarray(keep_mask(r.regions, img.size, r.crop.box)).resize(r.crop.image.size, Image.NEAREST)), 2*reach + 1, mode='nearest')
         assert whole.mean() > .05 and np.array_equal(shown[whole], want[whole]) and not np.array_equal(shown, want)
     # the same map on the coarse raster: each end within a pixel of it, of the box on the fine one
-    args = method.p, method.K, method.region.connectivity, method.region.region_rule, method.region.rank
+    args = method.p, method.K, method.connectivity, method.region_rule, method.rank
     exact, coarse = regions(r.saliency.to_pixels(), *args), regions(r.saliency, *args)
     step = 1200/door.raster_size(size)[0]
     assert len(exact) == len(coarse) and max(np.abs(np.subtract(a.box, b.box)).max() for a, b in zip(exact, coarse)) <= step + 1

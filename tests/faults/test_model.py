@@ -11,7 +11,7 @@ from carve_nb.core.errors import CaptureError, CarveError
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.capture import recording
 from carve_nb.attention.vlm import VLM
-from carve_nb.method.carve import Carve, ReadingRule
+from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.formulas.product import contrast
@@ -384,7 +384,7 @@ def captures(tiny):
 
 
 @pytest.mark.case(37)
-@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve(reading=ReadingRule(normalize=True))],
+@pytest.mark.parametrize('preset', [Carve(), Carve.paper(), Carve.official(), Carve(normalize=True)],
                          ids=lambda c: c.name)
 def test_equal_and_single(captures, preset):
     "All attention equal, or nothing: the whole image. All on one token: that patch. No division by zero, no empty mask"

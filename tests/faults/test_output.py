@@ -275,7 +275,7 @@ def test_fifty_runs_of_a_cell(vlm, monkeypatch, figure):
     import comm, IPython, IPython.display
     from matplotlib import pyplot
     from carve_nb.explorer.app import PLACES
-    from carve_nb.method.check import three_scenes
+    from carve_nb.testing import three_scenes
     monkeypatch.setattr(IPython, 'get_ipython', lambda: Shell())
     monkeypatch.setattr(IPython.display, 'display', lambda *a, **kw: None)
     scene, counts = three_scenes()[0], []
@@ -329,7 +329,7 @@ def test_explorer_saved_on_the_spot():
     "A notebook that shows the explorer, run and stored here: image and words of what was asked stand in it"
     from execnb.shell import CaptureShell
     from fastcore.nbio import mk_cell, new_nb
-    code = ['from carve_nb.explorer.app import explore\nfrom carve_nb.method.check import three_scenes\ns = three_scenes()[0]',
+    code = ['from carve_nb.explorer.app import explore\nfrom carve_nb.testing import three_scenes\ns = three_scenes()[0]',
             'ex = explore(image=s.image, question=s.question)\nex.job.join();', 'ex', 'ex.close()']
     nb = new_nb([mk_cell(c) for c in code])
     CaptureShell().run_all(nb, exc_stop=True)

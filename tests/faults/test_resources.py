@@ -10,7 +10,7 @@ from carve_nb.core.errors import InsufficientMemoryError, CarveError
 from carve_nb.runs.store import read_run
 from carve_nb.models.hooks import cached_length
 from carve_nb.models.loading import pick_device
-from carve_nb.method.check import traces
+from carve_nb.testing import traces
 from carve_nb.method.registry import make_method
 from carve_nb.runs.report import markdown, write_report
 from carve_nb.runs.runner import run_eval

@@ -93,7 +93,7 @@ def test_a_new_option_ends_no_run(vlm, copy):
     protocol = load_with_digest(copy/'protocol.json')
     for name in 'square', 'limit': del protocol['methods']['carve']['crop'][name]
     save_with_digest(copy/'protocol.json', protocol)
-    with pytest.raises(RunError, match='carve.crop.square is True there, False now'): go(copy, vlm, methods='none,carve:square=False')
+    with pytest.raises(RunError, match='carve.square is True there, False now'): go(copy, vlm, methods='none,carve:square=False')
     assert len(go(copy, vlm)) == 8
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest, torch
 from PIL import Image
 from carve_nb.attention.vlm import VLM
-from carve_nb.method.carve import Carve, ReadingRule
+from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
 from carve_nb.formulas.product import contrast
 from carve_nb.core.io import TINY
@@ -200,12 +200,12 @@ def test_records_stay_utf8(load, tmp_path):
 # -- the question that asks for nothing
 
 @pytest.mark.case(27)
-@pytest.mark.parametrize('method', [Carve(), Carve.paper(), Carve.official(), Carve(query='question'), Carve(reading=ReadingRule(instruction='Is it red?'))],
+@pytest.mark.parametrize('method', [Carve(), Carve.paper(), Carve.official(), Carve(query='question'), Carve(instruction='Is it red?')],
                          ids=lambda m: f'{m.name}-{m.query}')
 def test_general_question(tiny, method):
     "No signal: the whole image, the plain answer, and a note; with and without white space and capitals"
     scene = make_scene(3).image
-    for q in (method.reading.instruction, f' {method.reading.instruction.upper()}\n') if method == Carve() else (method.reading.instruction,):
+    for q in (method.instruction, f' {method.instruction.upper()}\n') if method == Carve() else (method.instruction,):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             r = method(tiny, scene, q)
