@@ -327,7 +327,7 @@ class Picky(DirectAnswer): name, needs = 'picky', ('dense',)
 
 @pytest.fixture
 def more_methods(monkeypatch):
-    for name, cls in dict(moody=Moody, picky=Picky).items(): monkeypatch.setitem(ENTRIES, name, Entry(name, cls, 'control', ''))
+    for name, cls in dict(moody=Moody, picky=Picky).items(): monkeypatch.setitem(ENTRIES, name, Entry(name, 'control', cls))
 
 
 def test_method_that_raises(tiny, tmp_path, more_methods):

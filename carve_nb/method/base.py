@@ -153,7 +153,7 @@ class CropMethod(Crops, Method):
 
     def limits(self, model, n, plain) -> tuple: # n images, the last of them a crop; the `Answer` without it
         "Return the most tokens of each image, as `VLM.ask` takes them; a note where the crop will cost as much as the image"
-        if not self.tokens: return (), []
+        if not self.tokens or not hasattr(model, 'why_not_fewer'): return (), []
         why = model.why_not_fewer(self.tokens)
         if not why: return (*[None]*(n - 1), self.tokens), []
         return (), [f'the crop costs as much as the image: {why}'] if plain.n_prompt > 2*self.tokens else []
@@ -163,7 +163,7 @@ class CropMethod(Crops, Method):
         if r.whole: return [], (), []
         shown, notes = [r.crop.image], []
         if self.final_images == 'both':
-            if 'several images' not in model.why_not: shown = [r.image, r.crop.image]
+            if 'several images' not in getattr(model, 'why_not', ()): shown = [r.image, r.crop.image]
             else: notes = ['this family takes one image at a time: asked with the crop alone']
         limits, why = self.limits(model, len(shown), r.plain_answer)
         return shown, limits, notes + why

@@ -124,5 +124,5 @@ class UniformMap(QuestionOnly):
         return as_saliency(np.ones(span.grid), span, image)
     def last_images(self, r, model) -> tuple:
         "The image twice, where the model takes two and the method shows two"
-        if self.final_images != 'both' or 'several images' in model.why_not: return [], (), []
+        if self.final_images != 'both' or 'several images' in getattr(model, 'why_not', ()): return [], (), []
         return [r.image]*2, (), ['the image is shown twice']

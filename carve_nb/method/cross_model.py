@@ -8,10 +8,11 @@ __all__ = ['UNRECORDED', 'why_no_crop', 'check_answerer', 'answerer_name', 'ask_
 
 # %% ../../nbs/library/method/30_cross_model.ipynb #365a4ffb
 from dataclasses import fields, replace
+from math import nan
 from urllib.parse import urlsplit
 from ..attention.vlm import VLM
 from ..core.image import image_key
-from ..models.model import weights_key
+from ..models.model import Answer, weights_key
 from ..models.api_client import Endpoint, check_address
 from .results import Result, Timings, unseen_note
 from ..core.errors import CarveError, RemoteError
@@ -28,19 +29,22 @@ def why_no_crop(method) -> str: # the reason; '' if it can
 def check_answerer(method, by):
     "Refuse a method that has no crop to show, and what cannot be asked"
     if why := why_no_crop(method): raise CarveError(f'{why}.')
-    if not hasattr(by, 'ask'): raise CarveError(f'by={by!r}: give a VLM or an Endpoint')
+    if not hasattr(by, 'ask'): raise CarveError(f'by={by!r}: give a VLM, an Endpoint, or any object with ask(images, question)')
 
 # %% ../../nbs/library/method/30_cross_model.ipynb #acc6bc88
 def answerer_name(by) -> str: # without the path of a folder
     "The name of the model that answers"
-    return str(by.name).rstrip('/').split('/')[-1] if isinstance(by, VLM) else by.name
+    name = str(getattr(by, 'name', type(by).__name__))
+    return name.rstrip('/').split('/')[-1] if isinstance(by, VLM) else name
 
-def ask_there(vlm, by, images, question, *how) -> tuple: # the model here and the other; PIL images; as `VLM.ask`
-    "(The other model's answer, remarks on what it was sent): once, where equal questions are answered once here"
-    def make(): return by.ask(images, question, *how)
-    if vlm.answers is None: answer = make()
-    else: answer = vlm.answers.once(('there', answerer_name(by), *map(image_key, images), question, *how), make)
-    return answer, getattr(answer, 'changed', ())
+def ask_there(vlm, by, images, question, suffix, *how) -> Answer: # the model here and the other; PIL images; as `VLM.ask`
+    "The other model's answer: once, where equal questions are answered once here"
+    def make():
+        if isinstance(by, VLM): return by.ask(images, question, suffix, *how)
+        said = by.ask(images, f'{question} {suffix}' if suffix else question)
+        return said if isinstance(said, Answer) else Answer(str(said), [], nan)
+    if vlm.answers is None: return make()
+    return vlm.answers.once(('there', answerer_name(by), *map(image_key, images), question, suffix, *how), make)
 
 def answer_by(method, by, vlm, image, question, cache=None, box=None) -> Result: # as `Method.run`
     "The result of a method whose last question another model answers"
@@ -49,8 +53,8 @@ def answer_by(method, by, vlm, image, question, cache=None, box=None) -> Result:
     shown, limits, notes = method.last_images(r, by) if crops else ([], (), [])
     what = 'the image and the crop' if len(shown) > 1 else 'the crop' if shown else 'the image'
     shown, seconds = shown or [image], Timings(r.seconds)
-    with seconds('there'): answer, told = ask_there(vlm, by, shown, question, method.suffix, method.max_new_tokens, limits)
-    told = [*unseen_note(r.seen, image.size), f'answered by {answerer_name(by)}, shown {what}', *notes, *told]
+    with seconds('there'): answer = ask_there(vlm, by, shown, question, method.suffix, method.max_new_tokens, limits)
+    told = [*unseen_note(r.seen, image.size), f'answered by {answerer_name(by)}, shown {what}', *notes]
     return replace(r, answer=answer, calls=r.calls + 1, notes=[*r.notes, *told], shown=shown, seconds=seconds)
 
 # %% ../../nbs/library/method/30_cross_model.ipynb #bc647154
