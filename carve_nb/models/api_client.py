@@ -138,11 +138,12 @@ class Endpoint:
         images = images if isinstance(images, (list, tuple)) else [images]
         urls = [data_url(open_image(o), self.max_pixels) for o in images]
         parts = [dict(type='image_url', image_url=dict(url=url)) for url in urls] + [dict(type='text', text=question)]
-        start = time.perf_counter()
+        begun = time.perf_counter()
         try:
             reply = self.send([dict(role='user', content=parts)])
             status, text = self.read(reply)
         except CarveError: raise
         except Exception as e: status, text = self.explain(e)
-        if status != 'ok': raise RemoteError(status, without_key(text, self.key()) or f'{self.host} sent an error that repeats the key')
-        return Answer(text, [], math.nan, time.perf_counter() - start, getattr(reply.usage, 'prompt_tokens', 0))
+        n, seconds = getattr(reply.usage, 'prompt_tokens', 0) if status == 'ok' else 0, time.perf_counter() - begun
+        if status == 'ok': return Answer(text, [], math.nan, seconds, n)
+        raise RemoteError(status, without_key(text, self.key()) or 'the error repeats the key, so it is not shown')
