@@ -148,7 +148,8 @@ ANSWERED = {   # what a newcomer types -> the page that answers it
     'save the map': 'tutorials/your_model', 'several images': 'tutorials/your_model', 'my own data set': 'tutorials/command_line', 'how to make it faster': 'notes/cost',
     'reproduce the paper': 'notes/paper_vs_code', 'what is pointing': 'notes/glossary', 'compare two models': 'tutorials/command_line',
     'does it work on real photographs': 'notes/limitations', 'save attention map as png': 'tutorials/your_model', 'multiple gpus': 'tutorials/command_line',
-    'how long does checkup take': 'notes/models'}
+    'how long does checkup take': 'notes/models', 'heat map of Qwen3-VL without eager': 'tutorials/questions', 'InternVL tiles': 'tutorials/questions',
+    'why does the top-left corner light up': 'tutorials/questions', 'vllm': 'tutorials/questions', 'which layer which token': 'tutorials/questions'}
 
 
 @pytest.mark.parametrize('asked', ANSWERED)
