@@ -33,16 +33,16 @@ def grow_box(box, size, min_side=28, square=False, pad=0.) -> tuple: # pixels; (
 @dataclass(repr=False)
 class Crop:
     "What the model is shown next, and where in the image it lies"
-    image: object # PIL image
+    image: Image.Image
     box: tuple # (x0, y0, x1, y1) crop, pixels of the original image
     scale: float # pixels of the crop per pixel of the image
     masked: bool # whether parts of the crop are blacked out
 
-    def to_image(self, box):
+    def to_image(self, box: tuple) -> tuple:
         "A box of the crop in pixels of the image"
         return tuple(v/self.scale + start for v, start in zip(box, self.box[:2]*2))
 
-    def to_crop(self, box):
+    def to_crop(self, box: tuple) -> tuple:
         "A box of the image in pixels of the crop"
         return tuple((v - start)*self.scale for v, start in zip(box, self.box[:2]*2))
 

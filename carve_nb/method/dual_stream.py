@@ -34,7 +34,7 @@ class DualStream(GuidedMethod):
     beta: float = .4            # β of summary tokens (best row of the paper; code: .3, with an alpha of .9)
     local: float = limited(.25, 0, 1) # share of tokens that are local
     reach: float = 1.5          # summary tokens lie this many interquartile ranges above Q3
-    tower: tuple = (0, -2)      # tower layers of local and of summary tokens (first and last but one)
+    tower: tuple[int, int] = (0, -2)      # tower layers of local and of summary tokens (first and last but one)
     layers: Layers = (2/32, 1.) # decoder layers (2-31 of 32)
     name, source, needs = 'dual', 'arXiv 2501.12206', ('patches', 'inline')
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, torch, transformers
 from fastcore.basics import chunked
 from scipy import ndimage
-from transformers import AutoProcessor, BatchFeature
+from transformers import AutoProcessor, BatchFeature, PreTrainedModel, ProcessorMixin
 from .results import Result, Timings
 from .settings import ABOVE_0, Layers, limited
 from .base import timings, CropMethod, near_layers
@@ -45,8 +45,8 @@ def run_tool(model, inputs, **more): # loaded tool; dict from its processor -> i
 @dataclass(repr=False)
 class ToolCrop(CropMethod):
     "A crop that another network chooses"
-    model: object = None # Hub id, folder, or a loaded model
-    processor: object = None # loaded processor; None: the one beside the model
+    model: str | Path | PreTrainedModel | None = None # Hub id, folder, or a loaded model
+    processor: ProcessorMixin | None = None # loaded processor; None: the one beside the model
     download: bool = False # may a Hub id be fetched?
     square: bool = False # how it is shown (ours, and so the next two)
     limit: int = limited(4096, 1)
@@ -179,7 +179,7 @@ class SamCrop(ToolCrop):
     points: int = 8 # points along each side (ours); 32 in the source's generator
     quality: float = .88 # least expected quality of a mask: the source's generator
     nms: float = .7 # overlap of boxes that makes two segments one: the source's generator
-    clip: object = None # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (ours)
+    clip: ClipCrop | None = None # a `ClipCrop` that ranks the segments (ViCrop's code); None: the task map's sum does (ours)
     most: float = .5 # segments of a larger share of the image are passed over (ours)
     K: int = 1 # segments kept, the crop is around all of them; ViCrop: 1
     layers: Layers = None # of the task map, see `pick_layers` (ours)

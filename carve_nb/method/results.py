@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from math import isnan, prod
 from pathlib import Path
 from time import perf_counter
+from PIL import Image
 from ..attention.rows import AttentionRows
 from ..core.image import box_size, common_box, png_bytes, scale_box, to_raster
 from ..core.io import behind_thought, replace_file
@@ -20,6 +21,8 @@ from ..core.plotting import (
     CONCEPT_COLORS, draw_boxes, fit_height, outline_target, overlay, panels_html, plot_panels, strip)
 from ..core.saliency import Saliency
 from ..core.options import asked_part
+from .crop import Crop
+from ..models.model import Answer
 
 # %% ../../nbs/library/method/00_results.ipynb #52d1e648
 class Timings(dict):
@@ -66,19 +69,19 @@ def cut_note(answer) -> list:
 @dataclass(repr=False, eq=False, kw_only=True)
 class Result:
     "The answer of a method, and how the method came to it"
-    answer: object = None                           # `Answer` after the last question
-    plain_answer: object = None                     # `Answer` of the model alone
-    saliency: object = None                         # S before masking
+    answer: Answer | None = None                    # after the last question
+    plain_answer: Answer | None = None              # of the model alone
+    saliency: Saliency | None = None                # S before masking
     maps: dict = field(default_factory=dict)        # title -> `Saliency`: the maps that led to S, and S itself
     regions: list = field(default_factory=list)     # of `Region`, best first
-    crop: object = None                             # what was shown last
-    rows: AttentionRows = None                      # under the question
-    instruction_rows: AttentionRows = None          # under the general instruction
+    crop: Crop | None = None                        # what was shown last
+    rows: AttentionRows | None = None               # under the question
+    instruction_rows: AttentionRows | None = None   # under the general instruction
     seconds: dict = field(default_factory=Timings)  # stage -> seconds
     calls: int = 0                                  # of the model; a capture counts as one
     notes: list = field(default_factory=list)       # what a reader should know
     method: str = ''                                # name of the method
-    image: object = None                            # the image, PIL RGB
+    image: Image.Image | None = None                # RGB
     question: str = ''                              # as asked
     shown: list = field(default_factory=list)       # images of the last question, if not the image alone
     images: list = field(default_factory=list)      # all images of the question, if there are several
@@ -147,7 +150,7 @@ class Result:
             regions=[dict(box=box(o), score=o.score, area=o.area) for o in self.regions], calls=self.calls,
             seconds=dict(self.seconds), notes=list(self.notes)) | more
 
-    def panels(self, height=200, box=None) -> dict:    # title -> PIL image
+    def panels(self, height: int = 200, box: tuple | None = None) -> dict:    # title -> PIL image
         "The image, the maps and the crop, one by one; the true region `box` is outlined in white"
         image = fit_height(to_raster(self.image), height)
         def fit(box): return scale_box(box, self.image.size, image.size)
@@ -163,7 +166,7 @@ class Result:
         if others: out['the other images'] = strip(map(to_raster, others), height=height//min(len(others), 3))
         return out
 
-    def plot(self, height=200, box=None):    # PIL image
+    def plot(self, height: int = 200, box: tuple | None = None) -> Image.Image:
         "The panels in one row, the question and both answers below"
         return plot_panels(self.panels(height, box), self.sentence(), height)
 
@@ -179,7 +182,7 @@ class Result:
         images = {'result.png': png_bytes(self.plot()), 'crop.png': png_bytes(self.crop.image)}
         return images | {'result.json': facts.encode()}
 
-    def save(self, folder, **more) -> Path:
+    def save(self, folder: str | Path, **more) -> Path:
         "Write the files to a folder"
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, data in self.files(**more).items(): replace_file(Path(folder)/name, data)

@@ -64,7 +64,7 @@ class Vhr(GuidedMethod):
     "Heads that react to the image reinforced"
     alpha: float = limited(2., ABOVE_0) # paper: 2; 4 breaks the output (third-party note, UNVERIFIED); 1: no change
     layers: Layers = (18/32, 1.) # paper: the last 14 of 32, 18..31; see `pick_layers`
-    early: tuple = (1,) # paper: and the second layer; () for none
+    early: tuple[int, ...] = (1,) # paper: and the second layer; () for none
     name, source, needs = 'vhr', 'arXiv 2412.13949', ('patches', 'inline')
 
     def select_layers(self, vlm) -> list: # decoder layers

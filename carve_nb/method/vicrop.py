@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np, torch
-from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from scipy import ndimage
+from torch.nn import functional as F
 from ..core.text import GENERAL_INSTRUCTION
 from ..models.model import model_lock
 from ..attention.intervention import frozen, grad_rows
@@ -29,7 +29,7 @@ from .base import timings, CropMethod, as_saliency, near_layers
 # %% ../../nbs/library/method/10_vicrop.ipynb #76052dbf
 def window_sums(M, nx, ny) -> np.ndarray: # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] float32
     "The sum of every window of one size"
-    return np.array([[w.sum() for w in row] for row in sliding_window_view(np.asarray(M, np.float32), (ny, nx))])
+    return F.avg_pool2d(torch.as_tensor(np.asarray(M, np.float32))[None], (ny, nx), 1, divisor_override=1)[0].numpy()
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #4797879d
 WINDOW_RATIOS = 1, 1.2, 1.4, 1.6, 1.8, 2

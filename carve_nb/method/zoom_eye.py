@@ -83,7 +83,7 @@ class ZoomEye(CropMethod):
     bias: float = limited(.6, 0, 1) # b (zoom_model_qwenvl.py; perform_zoom_eye.py: .2 where parts are shown alone)
     upper: float = limited(.6, -1, 1) # threshold (perform_zoom_eye.py: LLaVA; .95 Qwen2.5-VL, .2 InternVL)
     lower: float = limited(0., -1, 1) # where it gives up (perform_zoom_eye.py; -.2 InternVL)
-    drops: tuple = (.1, .1, .2) # steps of the threshold (perform_zoom_eye.py; .05, .1, .2 Qwen2.5-VL)
+    drops: tuple[float, ...] = (.1, .1, .2) # steps of the threshold (perform_zoom_eye.py; .05, .1, .2 Qwen2.5-VL)
     square: bool = False # a part is cut out and not enlarged (source)
     limit: int = limited(1, 1) # so
     tokens: int | None = limited(None, 1) # as many as the processor gives it (source)
