@@ -10,13 +10,15 @@ import json, math
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from html import escape
+from pathlib import Path
 import numpy as np, torch
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from ..core.errors import CaptureError, choose
 from ..core.io import digest
 from ..core.words import pick_words, read_words, why_no_words
-from ..core.saliency import Saliency, merge_heads, pick_layers, share_between
+from ..core.saliency import Layers, Saliency, merge_heads, pick_layers, share_between
 from ..core.plotting import fit_height, panels_html
 from ..models.image_tokens import ImageSpan
 from ..models.model import Answer
@@ -76,14 +78,14 @@ class AttentionRows:
 
     mass = property(lambda self: self.attn.sum(-1), doc='[T, L, H] share of each row that falls on the images')
 
-    def span(self, i) -> slice:
+    def span(self, i: int) -> slice:
         "Columns of span `i`; an image that is shown in tiles has several, the whole view (the thumbnail) first"
         start = sum(map(len, self.spans[:i]))
         return slice(start, start + len(self.spans[i]))
 
     def views(self,
-        image=None,  # number of the image; None: that of the first span, which methods for one image read
-        tiles='all', # 'thumbnail' (the whole view), 'tiles' (the others) or 'all'; one view is always shown
+        image: int|None = None,  # number of the image; None: that of the first span, which methods for one image read
+        tiles: str = 'all',      # 'thumbnail' (the whole view), 'tiles' (the others) or 'all'; one view is always shown
     ) -> list:       # indices of spans
         "The views of an image"
         if image is None: image = self.spans[0].image
@@ -93,14 +95,16 @@ class AttentionRows:
         choose(tiles, TILES, 'tiles')
         return dict(all=found, thumbnail=found[:1], tiles=found[1:] or found)[tiles]
 
-    def raster(self, image=None, tiles='all') -> ImageSpan:    # as in `views`; its tokens are the cells, counted from 0
+    def raster(self, image: int|None = None, tiles: str = 'all',    # as in `views`
+               ) -> ImageSpan:    # its tokens are the cells, counted from 0
         "Where the weights of `lay` lie: the cells of the finest view over the boxes of all; of one view itself"
         views = [self.spans[i] for i in self.views(image, tiles)]
         if len(views) == 1: return views[0]
         grid, box = common_grid(views)
         return ImageSpan(torch.arange(math.prod(grid)), grid, box, views[0].image, 'all views')
 
-    def lay(self, a, image=None, tiles='all') -> torch.Tensor:    # [..., Nv]; as in `views` -> [..., cells]
+    def lay(self, a: torch.Tensor, image: int|None = None, tiles: str = 'all',    # [..., Nv]; as in `views`
+            ) -> torch.Tensor:    # [..., cells]
         """Weights of tokens as weights of an image's raster, with the same sum: each is spread evenly over its box.
 
         The raster covers what lies outside the image too (padding), so nothing is lost. One view stays as it is."""
@@ -113,12 +117,13 @@ class AttentionRows:
             out += down @ a[..., self.span(i)].unflatten(-1, self.spans[i].grid) @ across.mT
         return out.flatten(-2)
 
-    def merge(self, a, heads='mean', image=None, tiles='all') -> torch.Tensor:    # [..., H, Nv] -> [..., cells]
+    def merge(self, a: torch.Tensor, heads: str|int|list = 'mean', image: int|None = None, tiles: str = 'all',
+              ) -> torch.Tensor:    # [..., H, Nv] -> [..., cells]
         "The rows of all heads as one on an image's raster; a mean of heads is the same before it and costs less there"
         if heads == 'max': return merge_heads(self.lay(a, image, tiles), heads)
         return self.lay(merge_heads(a, heads), image, tiles)
 
-    def tiles_note(self, tiles) -> list:    # as in `views`
+    def tiles_note(self, tiles: str) -> list:    # as in `views`
         "What a map of some views of the first image leaves out: one sentence, or none where it shows all"
         if self.views(tiles=tiles) == self.views(): return []
         weights = self.attn.double().sum((0, 1, 2))
@@ -133,14 +138,14 @@ class AttentionRows:
         for i, s in enumerate(self.spans): shares[s.image] += weights[self.span(i)].sum()
         return (shares/shares.sum()).tolist()
 
-    def image_first(self, image):
+    def image_first(self, image: int):
         "The same rows as methods for one image read them: the first span is that of the image"
         order = sorted(range(len(self.spans)), key=lambda i: (self.spans[i].image != image, self.spans[i].image))
         columns = torch.cat([torch.arange(self.attn.shape[-1])[self.span(i)] for i in order])
         question = None if self.question is None else self.question[..., columns]
         return replace(self, attn=self.attn[..., columns], question=question, spans=[self.spans[i] for i in order])
 
-    def query_rows(self, query='last', step=0) -> torch.Tensor: # [L, H, Nv]
+    def query_rows(self, query: str|list = 'last', step: int = 0) -> torch.Tensor: # [L, H, Nv]
         """The rows of one query, all layers and heads.
 
         'last': the row that made token `step`; 'question', or words of the question: the mean of theirs."""
@@ -157,7 +162,7 @@ class AttentionRows:
         told = f'{why}.' if tokens else 'record with question=, its words.'
         raise CaptureError(f'No rows of {query if not missing else missing!r}: {told}')
 
-    def places(self, layers=None) -> list:    # as `pick_layers` takes them; None: all that were captured
+    def places(self, layers: Layers = None) -> list:    # as `pick_layers` takes them; None: all that were captured
         "Where the rows of some layers stand along L; a layer that does not attend to images is left out"
         asked = pick_layers(layers, self.meta['n_layers'])
         attending = self.meta.get('attending', asked)
@@ -167,30 +172,31 @@ class AttentionRows:
         raise CaptureError(f'No attention was read in layers {asked}, only in {list(self.layers)}.')
 
     def maps(self,
-        layers=None,   # as `pick_layers` takes them: indices, or two parts of the depth; all by default
-        heads='mean',  # as `merge_heads` takes them: 'mean', 'max' or indices
-        query='last', step=0,    # as in `query_rows`
-        image=None, tiles='all', # which image; which of its views, added up on one raster, as in `views`
+        layers: Layers = None,         # as `pick_layers` takes them: indices, or two parts of the depth; all by default
+        heads: str|int|list = 'mean',  # as `merge_heads` takes them: 'mean', 'max' or indices
+        query: str|list = 'last', step: int = 0,    # as in `query_rows`
+        image: int|None = None, tiles: str = 'all', # which image; which of its views, added up on one raster, as in `views`
     ) -> torch.Tensor: # [L, gh, gw] float32
         "One map of an image for each layer"
         merged = self.merge(self.query_rows(query, step)[self.places(layers)], heads, image, tiles)
         return merged.unflatten(-1, self.raster(image, tiles).grid)
 
     def saliency(self,
-        layers=None, heads='mean', query='last', step=0, image=None, tiles='all',    # as in `maps`
-        background=None,  # to lay the map over; the rows' own, enlarged, by default
+        layers: Layers = None, heads: str|int|list = 'mean', query: str|list = 'last', step: int = 0,
+        image: int|None = None, tiles: str = 'all',    # as in `maps`
+        background: Image.Image|None = None,  # to lay the map over; the rows' own, enlarged, by default
     ) -> Saliency:
         "The mean of the maps of some layers, over the image"
         values, raster = self.maps(layers, heads, query, step, image, tiles).mean(0), self.raster(image, tiles)
         if background is None and len(self.images) > raster.image: background = self.images[raster.image]
         return Saliency(values.cpu(), tuple(self.meta['sizes'][raster.image]), raster.box, background)
 
-    def panels(self, image=None, step=-1) -> dict:    # title -> PIL image
+    def panels(self, image: int|None = None, step: int = -1) -> dict:    # title -> PIL image
         "The mean over the heads of eight layers, over the image"
         some = [self.layers[i] for i in even_places(len(self.layers), 8)]
         return on_one_scale({f'layer {l}': self.saliency([l], step=step, image=image) for l in some})
 
-    def moment_panels(self, layers=None) -> dict:    # title -> PIL image
+    def moment_panels(self, layers: Layers = None) -> dict:    # title -> PIL image
         "Of a video: the map of each moment over its first frame"
         shares, spans = self.image_shares(), sorted(self.spans, key=lambda s: s.image)
         return on_one_scale({f'{s.view}: {shares[s.image]:.0%}': self.saliency(layers, image=s.image) for s in spans})
@@ -213,7 +219,7 @@ class AttentionRows:
         panels = self.panels()
         return panels_html(panels, f'{self!r}\n{about}', {k: f'Attention of {k} over the image' for k in panels}, HEIGHT)
 
-    def save(self, path):
+    def save(self, path: str|Path):
         "Write the rows to a safetensors file"
         facts = {k: getattr(self, k) for k in ('layers', 'tokens', 'meta')} | dict(
             question_tokens=list(self.question_tokens), answer=asdict(self.answer) if self.answer else None,
@@ -227,7 +233,7 @@ class AttentionRows:
                                'it?') from e
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str|Path):
         "Read the rows of a file that `save` wrote"
         try:
             with safe_open(path, 'pt') as f:

@@ -38,7 +38,7 @@ class Scene:
     style: str = 'own' # a key of `STYLES`
     name = property(lambda self: f'{self.split}-{self.seed}' + ('' if self.style == 'own' else f'-{self.style}'))
 
-    def question(self, kind): # one of `KINDS`
+    def question(self, kind: str): # one of `KINDS`
         "One question of a kind about this scene, a `Question`; None if it has no such question"
         ask = ASK[choose(kind, KINDS, 'kind')]
         return ask(self.objects, _rng(self.split, self.seed, 10 + KINDS.index(kind)))

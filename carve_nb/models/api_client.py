@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from urllib.parse import urlsplit
 from PIL import Image
-from ..core.image import open_image
+from ..core.image import ImageLike, open_image
 from .model import Answer
 from ..core.errors import CarveError, RemoteError
 
@@ -97,7 +97,7 @@ class Endpoint:
         raise CarveError(f'The environment variable {self.key_env} is not set. Set it to the key of {self.host}, '
                          'or use key_env=None for a server without keys.')
 
-    def send(self, messages):
+    def send(self, messages: list):
         "Return the reply of the client library, which retries and waits"
         try: import openai
         except ImportError:
@@ -109,7 +109,7 @@ class Endpoint:
                 model=self.model, messages=messages, extra_body=dict(max_tokens=self.max_new_tokens) | self.extra,
                 extra_headers={k: openai.Omit() for k in unsent})
 
-    def read(self, reply) -> tuple:
+    def read(self, reply: object) -> tuple:
         "Return (status, text) of a reply; the text of one that is no answer says why"
         choice = reply.choices[0]
         text, refusal = choice.message.content, choice.message.refusal
@@ -119,7 +119,7 @@ class Endpoint:
         cure = 'give more max_new_tokens' if choice.finish_reason == 'length' else 'ask again, or see the log of the server'
         return 'malformed', f'the reply has no text (it ended with {choice.finish_reason!r}); {cure}'
 
-    def explain(self, e) -> tuple:
+    def explain(self, e: Exception) -> tuple:
         "Return (status, reason) of an error of the client library; what it could not read is no chat completion"
         kind, n = type(e).__name__, getattr(e, 'status_code', 0)
         if isinstance(e.__cause__, RemoteError): return e.__cause__.args
@@ -133,7 +133,7 @@ class Endpoint:
         if n in (401, 403): why = f'does not accept the key in {self.key_env}' if self.key_env else 'wants a key: give key_env'
         return 'timeout' if n in (408, 504) else 'error', f'{self.host} {why}'
 
-    def ask(self, images, question: str) -> Answer: # one image or a list of them
+    def ask(self, images: ImageLike|list, question: str) -> Answer: # one image or a list of them
         "Ask about images; the confidence of the answer is not known, and no error shows the key"
         images = images if isinstance(images, (list, tuple)) else [images]
         urls = [data_url(open_image(o), self.max_pixels) for o in images]
