@@ -113,7 +113,7 @@ def test_lists_are_light(tmp_path, light):
     "Tables of what is known, and refusals of data, come without torch"
     from carve_nb.models.families import MEASURED, family_rows
     (tmp_path/'rows.csv').write_text('picture,ask\na.jpg,What?\n')
-    for words, status in (['families'], 0), (['families', '--json'], 0), (['methods'], 0), (['eval', tmp_path], 2), (['eval', tmp_path/'rows.csv'], 2), (['eval', 'scenes', '--rule', 'no'], 2):
+    for words, status in (['families'], 0), (['families', '--json'], 0), (['eval', tmp_path], 2), (['eval', tmp_path/'rows.csv'], 2), (['eval', 'scenes', '--rule', 'no'], 2):
         found, out, err = light(words)
         assert found == status and err.count('\n') == bool(status), (words, out, err)
     shown = json.loads(run('families', '--json').stdout)
