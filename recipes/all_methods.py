@@ -95,6 +95,7 @@ class Comparison:
         group = {k: g for g, kinds in GROUPS.items() for k in kinds}
         self.records = [r | dict(kind=group.get(r['kind'], r['kind'])) for r in self.records]
         self.ids = list(dict.fromkeys(r['id'] for r in self.records))
+        self.reports = {}    # kind -> what `rows` returns
 
     def kinds(self) -> list:
         found = kinds_of(self.records)
@@ -104,7 +105,9 @@ class Comparison:
         return Run(self.protocol, self.records).select(method, kind)
 
     def rows(self, kind=None) -> dict: # method -> its numbers, as in `report`; what is not known is left out
-        return {m: row.dropna().to_dict() for m, row in report(self.records, kind=kind).iterrows()}
+        if kind not in self.reports:
+            self.reports[kind] = {m: row.dropna().to_dict() for m, row in report(self.records, kind=kind).iterrows()}
+        return self.reports[kind]
 
     def answered(self, kind=None) -> dict: # method -> its numbers
         "The rows with answers, by category, in the order of the registry, each with its second row behind it"
