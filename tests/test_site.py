@@ -111,12 +111,12 @@ def test_tutorials_show_imports(links):
 
 def test_figures_are_placed(links):
     "The mark of a moving figure becomes its box and scripts, whose files are there"
-    shown = pages.place_figures('x\n\n<!-- figure: switches clutter -->\n\ny', '../')
-    assert re.findall(r'data-figure="(\w+)"', shown) == ['switches', 'clutter']
-    assert re.findall(r'src="(.*?)"', shown) == ['../_static/figures/switches.js', '../_static/figures/clutter.js', '../_static/figure.js']
+    shown = pages.place_figures('x\n\n<!-- figure: size clutter -->\n\ny', '../')
+    assert re.findall(r'data-figure="(\w+)"', shown) == ['size', 'clutter']
+    assert re.findall(r'src="(.*?)"', shown) == ['../_static/figures/size.js', '../_static/figures/clutter.js', '../_static/figure.js']
     marked = [m for p in ALL for c in p.nb['cells'] for m in re.findall(r'<!-- figure: ([\w ]+) -->', pages.joined(c['source']))]
     assert {n for m in marked for n in m.split()} == {p.stem for p in pages.FIGURES.glob('*.json')}
-    assert '\n\n![a](b.png)\n\n</div>' in pages.place_figures('<!-- figure: switches -->\n![a](b.png)\n\nx', '')
+    assert '\n\n![a](b.png)\n\n</div>' in pages.place_figures('<!-- figure: size -->\n![a](b.png)\n\nx', '')
     assert max(p.stat().st_size for p in pages.FIGURES.glob('*.json')) < 120_000     # a page loads its own alone
 
 

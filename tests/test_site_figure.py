@@ -56,24 +56,6 @@ def page(browser, folder):
     page.close()
 
 
-def test_switches(page):
-    "All eight settings by keys: the peak of the stored map, its crop, the answer and the shares"
-    figure, root = stored('switches'), page.locator('[data-figure=switches]')
-    assert root.evaluate('e => e.result.key') == '100' and len(figure['switches']) == 8
-    knobs = [root.get_by_role('group', name=n).get_by_role('radio') for n in ('Behind the question', 'Whose row', 'Divide by AG')]
-    for key, s in figure['switches'].items():
-        for knob, at in zip(knobs, key):
-            knob.nth(int(at)).focus()
-            page.keyboard.press('Space')
-        got, S = root.evaluate('e => e.result'), Saliency(s['map'], figure['size'])
-        assert got == dict(key=key, peak=list(S.peak()), crop=s['crop'], answer=s['answer']) and S.points_at(figure['target']) == s['pointing']
-        right = s['answer'] == figure['truth']
-        assert root.locator('.answer strong').evaluate('e => [e.textContent, e.className]') == [s['answer'], 'right' if right else 'wrong']
-        said = root.locator('[role=status]').text_content()
-        assert f'answers “{s["answer"]}”' in said and f'{s["right"][0]:.0f} % of the answers' in said
-    assert page.wrong == []
-
-
 def test_entropy_of_stages(page):
     "Each stage of the clutter knob has the entropy that chapter 2 counts"
     figure, root = stored('clutter'), page.locator('[data-figure=clutter]')

@@ -82,10 +82,6 @@ function ring(c, [x, y], k, hit) { // around the peak
   }
 }
 
-function crop(canvas, image, [x0, y0, x1, y1], k) { // a part of the image, `k` times its pixels, as large as the panel
-  canvas.getContext('2d').drawImage(image, x0*k, y0*k, (x1 - x0)*k, (y1 - y0)*k, 0, 0, canvas.width, canvas.height);
-}
-
 // Controls
 
 function slider(name, title, lo, hi, step, show) {
@@ -94,10 +90,10 @@ function slider(name, title, lo, hi, step, show) {
   return [make('label', {class: 'slide'}, make('span', {}, title), input, out), input];
 }
 
-function makeBar(title, dashed) { // a share in per cent, its interval, perhaps a dash to compare with
-  const fill = make('i'), whisker = make('b'), value = make('output'), alone = make('s');
-  const track = make('div', {class: 'track'}, fill, whisker, ...(dashed ? [alone] : []));
-  return {row: make('div', {class: 'bar'}, make('span', {}, title), track, value), fill, whisker, value, alone: dashed ? alone : null};
+function makeBar(title) { // a share in per cent, its interval
+  const fill = make('i'), whisker = make('b'), value = make('output');
+  const track = make('div', {class: 'track'}, fill, whisker);
+  return {row: make('div', {class: 'bar'}, make('span', {}, title), track, value), fill, whisker, value};
 }
 
 let made = 0;
@@ -136,53 +132,6 @@ function clutterFigure(root, d, images) {
     make('table', {class: 'stages'}, make('thead', {}, make('tr', {}, ...head)), make('tbody', {}, ...rows)));
   root.addEventListener('input', draw);
   knob.value = 0; draw();
-}
-
-const A_G = () => [make('i', {}, 'A'), make('sub', {}, 'G')];
-
-function switchFigure(root, d, image) { // eight settings of one scene, all stored
-  const titles = {image: 'the image', map: 'where the row looks', crop: 'what it is shown again, enlarged'};
-  const [row, canvas] = panels(titles, 448), k = canvas.image.width/d.size[0], target = d.target.map((v, i) => v + (i < 2 ? -8 : 8)); // the outline lies beside it
-  const knobs = [
-    choice('Behind the question', 'sentence', {0: 'nothing', 1: '“Answer the question using a single word or phrase.”'}),
-    choice('Whose row', 'word', {0: 'last position', 1: `“${d.word}”`}),
-    choice(make('span', {}, 'Divide by ', ...A_G()), 'divide', {0: 'no', 1: 'yes'})];
-  knobs.forEach(([field, all], i) => { field.classList.add('switch'); all[i ? 0 : 1].checked = true; });
-  const answer = make('div', {class: 'answer', 'aria-hidden': 'true'}), status = make('p', {class: 'unseen', role: 'status', 'aria-live': 'polite'});
-  row.append(answer);
-  const bars = Object.fromEntries(Object.entries({pointing_rates: 'the peak points at the target', right: 'the answer is right'}).map(([key, title]) => [key, makeBar(title, key === 'right')]));
-  const percent = ([v]) => `${v.toFixed(0)} %`;
-  function draw() {
-    const key = knobs.map(([, all]) => all.find(o => o.checked).value).join(''), s = d.switches[key], map = s.map.flat(), c = canvas.image.getContext('2d');
-    const at = map.indexOf(999), [gh, gw] = d.grid, peak = [(at % gw + .5)*d.size[0]/gw, (Math.floor(at/gw) + .5)*d.size[1]/gh];
-    const right = s.answer === d.truth, word = s.pointing ? 'points at the target' : 'misses the target';
-    root.result = {key, peak, crop: s.crop, answer: s.answer};
-    c.drawImage(image, 0, 0, canvas.image.width, canvas.image.height);
-    box(c, target, k, '#000', '#fff'); box(c, s.crop, k, '#fff', CROP);
-    const o = overlay(canvas.map, image, map, d.grid);
-    box(o, target, k, '#000', '#fff'); ring(o, peak, k, s.pointing);
-    crop(canvas.crop, image, s.crop, image.width/d.size[0]);
-    canvas.image.setAttribute('aria-label', `The image: the target in white, the crop in green, pixels ${s.crop.join(', ')}`);
-    canvas.map.setAttribute('aria-label', `The map of attention: its peak ${word}`);
-    canvas.crop.setAttribute('aria-label', 'The part of the image that the model is shown again');
-    answer.replaceChildren(make('span', {}, 'It answers'), make('strong', {class: right ? 'right' : 'wrong'}, s.answer),
-      make('span', {}, right ? '✓ right' : `✗ wrong, it is ${d.truth}`), make('small', {}, `without a second look: ${s.plain}`));
-    for (const [name, b] of Object.entries(bars)) {
-      const [v, lo, hi] = s[name];
-      b.fill.style.width = `${v}%`; b.whisker.style.left = `${lo}%`; b.whisker.style.width = `${hi - lo}%`; b.value.textContent = percent(s[name]);
-      if (b.alone) b.alone.style.left = `${s.alone[0]}%`;
-    }
-    status.textContent = `The peak ${word}. The model answers “${s.answer}”, which is ${right ? 'right' : `wrong, the truth is “${d.truth}”`}; without a second look “${s.plain}”. ` +
-      `With these settings the peak points at the target in ${percent(s.pointing_rates)} of ${d.n} questions, and ${percent(s.right)} of the answers are right; without a second look ${percent(s.alone)}.`;
-  }
-  root.append(make('p', {class: 'ask'}, make('strong', {}, d.question)), make('div', {class: 'switches'}, ...knobs.map(o => o[0])), row,
-    make('p', {class: 'over'}, `The same setting on all ${d.n} held-out questions:`), ...Object.values(bars).map(b => b.row), status,
-    make('p', {class: 'legend'}, 'A row holds the weights that one position of the prompt gives to the patches of the image; ' +
-      `“${d.word}” is the last content word of the question, `, ...A_G(),
-      ' is the row under an instruction that asks for nothing in particular. White: the target. Green: what it is shown again. Ring: the strongest patch of the map, green if it points at the target, orange if not. ' +
-      'Line on a bar: 95 % interval; dash: the model without a second look.'));
-  root.addEventListener('input', draw);
-  draw();
 }
 
 function sizeFigure(root, d, images) { // one thing, smaller and smaller
@@ -256,12 +205,11 @@ async function load(address) { const i = new Image(); i.src = address; await i.d
 
 async function start(root) {
   const name = root.dataset.figure, d = window.carveData[name];
-  const images = name === 'rows' ? [] : await Promise.all((d.stages ?? [d]).flatMap(o => o.shown ? [o.image, o.shown] : [o.image]).map(load));
+  const images = name === 'rows' ? [] : await Promise.all(d.stages.flatMap(o => o.shown ? [o.image, o.shown] : [o.image]).map(load));
   root.replaceChildren();
   if (name === 'rows') rowsFigure(root, d);
   else if (name === 'size') sizeFigure(root, d, images);
-  else if (d.stages) clutterFigure(root, d, images);
-  else switchFigure(root, d, images[0]);
+  else clutterFigure(root, d, images);
   root.dataset.ready = 'yes';
 }
 

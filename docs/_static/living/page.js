@@ -79,6 +79,8 @@ class Figure {
     return average(this.layers.map(l => this.ratio ? contrast(own[l], g[l]) : own[l]));
   }
 
+  get reading() { return [this.token, this.layer, this.ratio].join(); } // what a crop was made of
+
   get target() { // of a question for a digit: the one object that is asked about
     const [, name] = /^\s*what (?:digit|number) is on the (\w+ \w+)\s*\?*\s*$/i.exec(this.question) ?? [];
     const found = this.objects.filter(o => nameOf(o) === name?.toLowerCase());
@@ -98,7 +100,8 @@ class Figure {
   }
 
   drawResult(c, scene, target) {
-    const {map, result, crop} = this, box = crop?.box ?? cropBox(regionBox(map));
+    const {map, result} = this, crop = this.crop?.of === this.reading ? this.crop : null;
+    const box = crop?.box ?? cropBox(regionBox(map));
     const m = drawMap(this.find('.map'), this.image, map), hit = target && pointsAt(map, boxOf(target));
     const on = this.objects.filter(o => pointsAt(map, boxOf(o))).map(nameOf);
     for (const canvas of [c, m]) outline(canvas, box, '#fff', GREEN);
@@ -144,7 +147,6 @@ class Figure {
   }
 
   pick(token) { // whose attention is shown
-    if (token !== this.token && this.crop?.token !== token) this.crop = null;
     this.token = token;
     [...this.find('.words').children].forEach((b, i) => b.setAttribute('aria-pressed', i === token));
     this.draw();
@@ -156,7 +158,7 @@ class Figure {
     this.showWords();
     const words = result.tokens.filter(t => /\w/.test(t));
     const noun = result.tokens.lastIndexOf(words.at(-1));
-    this.pick(this.data.models[this.name].token === 'last' ? result.tokens.length : noun);
+    this.pick(this.data.models[this.name].token === 'last' || noun < 0 ? result.tokens.length : noun);
   }
 
   stored() { // the first scene, as PyTorch answered while the site was built
@@ -167,7 +169,7 @@ class Figure {
         Array.from({length: layers}, (_, l) => all.subarray((i*layers + l)*cells, (i*layers + l + 1)*cells)));
     };
     this.receive({...own, tokens, maps: rows(own.maps), instruction: rows(own.instruction)});
-    if (this.short) this.crop = {...crop, token: this.token};
+    if (this.short) this.crop = {...crop, of: this.reading};
     this.draw();
   }
 
@@ -210,9 +212,9 @@ class Figure {
   }
 
   async askAgain() {
-    const box = cropBox(regionBox(this.map)), {token} = this;
+    const box = cropBox(regionBox(this.map)), of = this.reading;
     this.root.dataset.busy = 'yes';
-    try { this.crop = {...await this.call('crop', {box}), box, token}; this.draw(); }
+    try { this.crop = {...await this.call('crop', {box}), box, of}; this.draw(); }
     catch (error) { this.wait(`This did not work: ${error.message}`, 0); }
     this.root.dataset.busy = '';
   }
@@ -232,7 +234,7 @@ class Figure {
       const scene = this.data.scenes.find(s => s.seed === +event.target.value);
       if (scene) { await this.show(scene, true); this.ask(); }
     });
-    on('[name=layer]', 'change', event => { this.layer = event.target.value; this.crop = null; this.draw(); });
+    on('[name=layer]', 'change', event => { this.layer = event.target.value; this.draw(); });
     on('[name=short]', 'change', event => {
       this.short = event.target.checked;
       if (this.isFirst) this.stored(); else this.ask();
@@ -248,7 +250,7 @@ class Figure {
       o.addEventListener('change', () => { this.choose(o.value); this.ask(); });
     }
     for (const o of this.root.querySelectorAll('[name=map]')) {
-      o.addEventListener('change', () => { this.ratio = o.value === 'ratio'; this.crop = null; this.draw(); });
+      o.addEventListener('change', () => { this.ratio = o.value === 'ratio'; this.draw(); });
     }
     for (const key of ['color', 'shape', 'digit']) {
       on(`[name=${key}]`, 'change', event => this.alter(key, event.target.value));

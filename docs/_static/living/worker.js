@@ -45,7 +45,11 @@ const acts = {
   },
 };
 
+let newest;
 onmessage = async ({data}) => {
+  newest = data.id;
+  await new Promise(rest => setTimeout(rest)); // what waits behind it comes first
+  if (newest !== data.id) return;
   const report = progress => postMessage({id: data.id, progress});
   try { postMessage({id: data.id, done: await acts[data.act](data, report)}); }
   catch (error) { postMessage({id: data.id, error: error.message}); }
