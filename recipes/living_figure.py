@@ -123,9 +123,10 @@ RECORD = Path('nbs/results/living.json')
 def measured_sentence() -> str:
     "How both models answer in scenes that the page draws, compared with those of `make_scene`"
     shares = json.loads(RECORD.read_text(encoding='utf-8'))['composed']
-    percent = lambda s: f"{100*s['right']:.0f} % right and {100*s['points']:.0f} % pointing at the object"
-    told = [f"{name}: {percent(s['drawn'])}, in make_scene's {percent(s['made'])}" for name, s in shares.items()]
-    return f"In {shares['carve-small']['n']} scenes drawn by this page, asked for a digit, without a crop. {'. '.join(told)}."
+    both = lambda of, key: f"{100*of['drawn'][key]:.0f} % ({100*of['made'][key]:.0f} %)"
+    told = [f"{name} answers {both(of, 'right')} right and points at the object in {both(of, 'points')}" for name, of in shares.items()]
+    n = shares['carve-small']['n']
+    return f"In {n} scenes that this page draws (in brackets: {n} of make_scene), asked for a digit, without a crop: {'; '.join(told)}."
 
 def write_site(out):
     "Write what the page of the figure fetches into a folder"
