@@ -85,7 +85,7 @@ def test_first_state(page):
     start(page)
     assert page.locator('.first b').text_content() == '8' and page.locator('.second b').text_content() == '2'
     assert '“heart” looks at the orange heart' in status(page)
-    page.get_by_label('Layer').select_option('all')
+    page.locator('[name=layer]').select_option('all')
     page.get_by_role('button', name='last token').hover()
     assert '“last token” looks at the green square' in status(page)
     page.get_by_label('short-answer instruction').uncheck()
