@@ -458,7 +458,7 @@ def do_eval(
     loading,
     methods: Annotated[Any, option(
         'some of those that `carve methods` lists, with fields where wanted (carve:p=.1:layers=[3,4]), or all',
-        read=split_specs, among=_METHOD_NAMES, metavar='A,B')] = 'none,carve',
+        read=split_specs, among=_METHOD_NAMES, metavar='A,B')] = 'none,random,lookup',
     out: Annotated[str|None, option('folder of the run (default: eval_out/NAME)', metavar='DIR')] = None,
     seed: Seed = 0,
     maps: Annotated[bool, option(
