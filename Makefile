@@ -42,7 +42,7 @@ families: $(V)/.ok  ## the table of `carve families`, from what the tests measur
 	$(RUN) $(B) -m pytest -n 0 tests/test_families.py tests/test_stock.py tests/test_turns.py \
 	  --deselect tests/test_families.py::test_table_shipped --families-json=carve_nb/checkpoints/families.json
 	$(RUN) $(B) -m recipes.all_families
-rows: $(V)/.ok  ## the rows of `carve checkup` that people sent: digests, ranges, verdicts; figures, where records lie beside them
+rows: $(V)/.ok  ## the rows of `carve checkup` that people sent: digests, and figures where records lie beside them
 	$(RUN) $(B) -c 'from glob import glob; from carve_nb.studies.checkup import check_row; \
 	  [print(check_row(path)) for path in sorted(glob("nbs/results/models/*/row.json"))]'
 test-lowest: $(V)-lowest/.ok  ## some of the tests with the oldest versions that pyproject.toml allows; nbdev needs a newer fastcore

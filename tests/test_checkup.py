@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from markupsafe import escape
 from carve_nb.core.errors import CarveError, DataError
-from carve_nb.data.scenes import samples
+from carve_nb.attention.vlm import VLM
+from carve_nb.data.scenes import samples, twin_records
+from carve_nb.method.profiles import find_profile, profile_path
 from carve_nb.runs.store import without
 from carve_nb.studies import checkup
 from carve_nb.studies.checkup import check_row, run_checkup
@@ -24,10 +26,9 @@ def apart(monkeypatch, tmp_path):
 
 @pytest.fixture
 def few(monkeypatch):
-    "A profile of three images, general maps of one: the mechanics alone"
-    questions = checkup.scene_questions(3)
-    monkeypatch.setattr(checkup, 'scene_questions', lambda: questions)
-    monkeypatch.setattr(checkup, 'GENERAL', range(954_000, 954_001))
+    "A profile of three images: the mechanics alone"
+    whole = checkup.make_profile
+    monkeypatch.setattr(checkup, 'make_profile', lambda vlm, images=None, over=iter: whole(vlm, 3, images, over))
 
 
 def own_folder(path, boxes):
@@ -52,22 +53,25 @@ def test_shell(tmp_path):
     before = answered(tmp_path/'R')
     assert 2 <= before < 6, 'it was to be killed before the end'
     told = run(*words)
-    assert told.returncode == 0 and f'{6 - before} questions in 8 ways: about' in told.stderr and ' questions took ' in told.stderr
-    assert told.stdout.count('not asked. This model does not know the words') == 2 and 'written to ' in told.stdout
-    assert 'binds color to shape: no; among twins the map points at the target in ' in told.stdout and 'n = 157 questions on 40 images' in told.stdout
+    assert told.returncode == 0 and 'At most 2 questions of each of 5 kinds in 5 arms' in told.stderr.splitlines()[0]     # before the model is loaded
+    said = told.stdout.splitlines()
+    assert said[0] == 'For small digits and color and existence: not enough questions to show a gain.' and said[3] == '    vlm.ask(image, question)'
+    assert said[1].startswith('The map of the last token finds targets, and does not bind color to shape') and said[4].startswith('written to ')
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
     row = json.loads((tmp_path/'R'/'row.json').read_text())
     assert without(run_checkup(out=tmp_path/'whole', n=2, progress=False), TIMED) == without(row, TIMED)
     page = (tmp_path/'R'/'checkup.html').read_text()
+    assert page.index(str(escape(said[1]))) < page.index('vlm.ask(image, question)') < page.index('<details>')     # the answer first, the rest folded
+    assert len(row['skipped']) == 2 and all(str(escape(why)) in page for why in row['skipped'].values())
     assert 'On your images' not in page and all(o not in (tmp_path/'R'/'row.json').read_text() for o in (str(tmp_path), '.png'))
     for boxes in True, False:
         shutil.copytree(tmp_path/'R', out := tmp_path/f'R{boxes}')
         told = run(*words[:-1], out, '--data', own_folder(tmp_path/f'F{boxes}', boxes))
         assert told.returncode == 0, told.stderr
         page = (out/'checkup.html').read_text()
-        own = page[page.index('On your images, 3 questions'):page.index('The eyes themselves')]
-        assert ('the true region, not that of lookup' in own) == ('points at the thing' in own) == boxes
-        assert 'no sentence behind the question' in own and json.loads((out/'row.json').read_text()) == row
+        own = page[page.index('On your images, 3 questions'):page.index('<details>')]
+        assert ('>oracle' in own) == ('points at the target' in own) == boxes
+        assert '>carve:suffix=None' in own and json.loads((out/'row.json').read_text()) == row
 
 
 def answered(folder):
@@ -86,51 +90,79 @@ def test_grows(tmp_path, few):
     assert not (tmp_path/'T').exists()
 
 
+def test_retry(tmp_path, few, monkeypatch):
+    "A failed and a damaged line block nothing: the next run measures the damaged one again, and with retry the failed one; the row is that of a whole run"
+    how = dict(n=4, kinds=('digit',), progress=False)
+    whole = run_checkup(out=tmp_path/'S', **how)
+    with monkeypatch.context() as m:
+        m.setattr('carve_nb.method.lookup.Lookup.locate', lambda *args, **kw: 1/0)
+        failed = run_checkup(out=tmp_path/'R', **how)['kinds']['digit']['failed']     # three images may look like a sink
+    assert failed.pop('lookup') == 4 and failed in ({}, {checkup.LARGE: 4})
+    assert 'lookup<td>4 answers' in (tmp_path/'R'/'checkup.html').read_text()
+    lines = (path := tmp_path/'R'/'records.jsonl').read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if '"carve"' in line)
+    path.write_text('\n'.join([*lines[:at], lines[at].replace('"carve"', '"carvx"'), *lines[at + 1:], '']))
+    with pytest.warns(UserWarning, match='1 damaged line'): row = run_checkup(out=tmp_path/'R', **how)
+    assert row['kinds']['digit']['failed']['lookup'] == 4 and 'carve' not in row['kinds']['digit']['failed']
+    with pytest.warns(UserWarning, match='1 damaged line'): row = run_checkup(out=tmp_path/'R', retry=True, **how)
+    assert without(row, TIMED) == without(whole, TIMED)
+
+
 @pytest.mark.parametrize('name', ['qwen2_5_vl', 'llava_next', 'mllama', 'instructblip'])
 def test_families(name, load, tmp_path, few):
-    "A tiny random model goes through it and cannot read; what it cannot do stands in its row as a sentence"
-    vlm = load(name)
-    row = run_checkup(vlm, tmp_path/'R', n=2, kinds=('digit', 'word'), progress=False)
+    "A tiny random model goes through it and cannot read; its map is not trusted"
+    row = run_checkup(load(name), tmp_path/'R', n=2, kinds=('digit', 'word'), progress=False)
     assert {f['verdict'] for f in row['kinds'].values()} <= {'not enough questions'}     # two do not show that it cannot read either
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
-    eyes = row['eyes']
-    assert 'beside the token sequence' in eyes['eager'] if vlm.family.cross else eyes['eager'] < 1e-4
-    assert len(eyes['profile']['binding']['pointing']) == 3 and isinstance(eyes['profile']['mass'], str)
+    assert checkup.explain_map(row).startswith('The map is not to be trusted: 3 images') and len(row['profile']['twins']) == 3
 
 
-def test_a_look_that_fails(tmp_path, few, monkeypatch):
-    "Its place has the reason, in the row and on the page, and the rest goes on"
-    def fail(*args): raise DataError('the scene is lost')
-    monkeypatch.setattr(checkup, 'look_widths', fail)
+def test_a_stage_that_fails(tmp_path, monkeypatch):
+    "The reason replaces the profile, in the row and on the page, and the rest goes on"
+    def fail(*args, **kw): raise DataError('the scene is lost')
+    monkeypatch.setattr(checkup, 'make_profile', fail)
     row = run_checkup(out=tmp_path/'R', n=2, kinds=('exist',), progress=False)
-    assert row['eyes']['bits'] == 'DataError: the scene is lost' and row['eyes']['square'][0] >= 5
-    assert 'the scene is lost' in (tmp_path/'R'/'checkup.html').read_text()
+    assert checkup.explain_map(row) == 'The map was not measured: DataError: the scene is lost'
+    assert (tmp_path/'R'/'checkup.html').read_text().count('the scene is lost') == 2
 
 
-def test_binding_and_mass(tmp_path, few, monkeypatch):
-    "Three scenes carry no interval, and a model that lacks the words of the twins is not measured: row, page and terminal say why"
-    asked = [replace(r, question='What letter is on the red circle?') for r in checkup.twin_records(2)]
-    monkeypatch.setattr(checkup, 'twin_records', lambda n, split: asked)
+def test_profile_stage(tmp_path, few, monkeypatch):
+    "The profile is kept and not measured again; on photographs it has no boxes; where it differs from the layers that lookup reads, the answer says so"
+    how = dict(n=2, kinds=('exist',), progress=False)
+    photos = own_folder(tmp_path/'F', False)
+    (photos/'questions.jsonl').unlink()
+    row = run_checkup(out=tmp_path/'R', images=photos, **how)
+    assert (row['profile']['source'], row['profile']['pointing']) == ('F', None) and 'photographs have no boxes' in (tmp_path/'R'/'checkup.html').read_text()
+    path = profile_path(vlm := VLM.from_pretrained())
+    wrong = replace(find_profile(vlm), layers=[1])
+    wrong.save(path)
+    made = replace(wrong, layers=[1, 2, 3], sinks=[.03, .02])
+    monkeypatch.setattr(checkup, 'make_profile', lambda *args, **kw: made)
+    row = run_checkup(out=tmp_path/'S', **how)
+    assert row['reads']['layers'] == [1] and "finds 'last' in layers [1, 2, 3]" in checkup.explain_map(row)
+    monkeypatch.delattr(checkup, 'make_profile')     # the folder has it
+    assert run_checkup(out=tmp_path/'S', **how) == row and find_profile(vlm) == wrong
+
+
+def test_words_of_twins(tmp_path, few, monkeypatch):
+    "A model that lacks the words of the twins is not measured on them: the page says why"
+    asked = [replace(r, question='What letter is on the red circle?') for r in twin_records(2)]
+    monkeypatch.setattr('carve_nb.studies.profile.twin_records', lambda n, split: asked)
     row = run_checkup(out=tmp_path/'R', n=2, kinds=('exist',), progress=False)
-    why = [checkup.explain_binding(row['eyes']), checkup.explain_mass(row['eyes'])]
-    assert why[0] == "not measured. This model does not know the words 'letter'." and why[1].endswith('effective images: no interval below 10.')
-    assert all(str(escape(o)) in (tmp_path/'R'/'checkup.html').read_text() for o in why)
-    older = json.loads((STORED/'carve-small-sink/row.json').read_bytes())     # its weights are not here
-    assert checkup.explain_binding(older['eyes']) == checkup.explain_mass(older['eyes']) == f'not measured. {checkup.OLDER}'
-    assert checkup.OLDER in checkup.checkup_page(older)
+    assert row['profile']['binds'] == 'not measured' and 'does not know the words of these questions' in (tmp_path/'R'/'checkup.html').read_text()
 
 
 def test_sink(tmp_path, few, monkeypatch):
-    "Where the profile finds a sink both crop sizes are asked, compared and taken up, also on images of one's own; elsewhere one"
+    "Where the profile finds a sink both crop sizes are asked and taken up, also on images of one's own; elsewhere one"
     monkeypatch.setattr('carve_nb.studies.profile.sink_figure', lambda maps: [.5, .2])
     how = dict(out=tmp_path/'R', n=3, kinds=('digit',), progress=False, data=own_folder(tmp_path/'F', True))
     row = run_checkup(**how)
     found, page = row['kinds']['digit'], (tmp_path/'R'/'checkup.html').read_text()
-    assert checkup.LARGE in found['gain'] and len(found['size']) == 3 and page.count('a large crop, not the small one') == 2
+    assert checkup.LARGE in found['gain'] and page.count(f'<td>{checkup.LARGE}') == 3 and 'That is a sink' in page
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json') and run_checkup(**how) == row
     monkeypatch.setattr('carve_nb.studies.profile.sink_figure', lambda maps: [.05, .2])
     row = run_checkup(**how | dict(out=tmp_path/'S', data=None))
-    assert 'size' not in row['kinds']['digit'] and checkup.LARGE not in row['kinds']['digit']['gain']
+    assert checkup.LARGE not in row['kinds']['digit']['gain'] and 'That is no sink' in (tmp_path/'S'/'checkup.html').read_text()
 
 
 def test_few_questions(tmp_path, few):
@@ -144,7 +176,8 @@ def test_few_questions(tmp_path, few):
 def test_best_arm(tmp_path):
     "The stored rows recommend the arm with the largest gain, or the baseline"
     for model in STORED.iterdir():
-        for f in json.loads((model/'row.json').read_bytes())['kinds'].values():
+        row = json.loads((model/'row.json').read_bytes())
+        for f in [row['any'], *row['kinds'].values()]:
             arms = {a: e[0] for a, e in f.get('gain', {}).items() if a not in ('random', 'oracle')}
             assert f['use'] in {None, 'none', max(arms, key=arms.get, default=None)}
 

@@ -74,7 +74,7 @@ def test_help_is_light():
     (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', 'a.jpg', 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', 'a.jpg', 'What?', '--dtype', 'float8'], 'perhaps'),
     (['aks'], "Did you mean 'ask'"), (['ask', 'a.jpg', 'What?', '--methd', 'none'], '--method'), (['ask', 'a.jpg', 'Who', 'is', 'it?'], 'in quotation marks'),
     (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--out', 'S.xyz'], '.npy or .png'), (['map', 'a.jpg', 'What?', '--out', 'S.xbm'], '.npy or .png'), (['scene', '--out', 's.png', '--json', './s.png'], 'name two files'),
-    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], LEAST), (['profile', '--auto', '--n', '1'], '--auto needs --n 2'), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no images'),
+    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], LEAST), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no images'),
     (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --method carve:lam=1'),
     (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['demo', '--quick'], 'carve demo alone'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give an image file'),
     (['map', 'a.jpg', 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, paper'), (['scene', '--json', 'README.md'], 'README.md is there already and would be lost'),
@@ -400,10 +400,9 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     assert main([*words, '--json', str(tmp_path/'p.json')]) == 0
     vlm, (file,), told = VLM.from_pretrained(), (tmp_path/'kept').iterdir(), json.loads((tmp_path/'p.json').read_text())
     assert f'kept in {file}\n' in capsys.readouterr().out and (told['n'], told['query']) == (4, 'last')
-    with pytest.raises(CarveError, match='no thresholds of auto'): CarveAuto.for_model(vlm)
     assert main(words) == 2 and '--force measures again' in capsys.readouterr().err
     file.write_text('{"kind": "model profile"}')     # a damaged one is replaced too
-    assert main([*words, '--auto', '--force']) == 0 and find_profile(vlm).rules['n'] == 4
+    assert main([*words, '--force']) == 0 and find_profile(vlm).n == 4
     with pytest.warns(UserWarning, match='take the default'): CarveAuto.for_model(vlm)
     capsys.readouterr()
     assert main(['profile', '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
@@ -453,32 +452,23 @@ def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeyp
 
 @pytest.mark.parametrize('wins', [True, False])
 def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
-    "Row and thresholds are suggested, and taken by `for_model`, only where they win on what did not choose them"
+    "A query token is suggested, and taken by `for_model`, only where it wins on what did not choose it"
     from dataclasses import replace
     from carve_nb.method.auto import CarveAuto
     from carve_nb.method.carve import Carve
     from carve_nb.method.profiles import find_profile
-    from carve_nb.runs.runner import RunConfig
     from carve_nb.attention.vlm import VLM
     vlm = VLM.from_pretrained()
     shipped = replace(find_profile(vlm), layers=[2], query='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
-    monkeypatch.setattr('carve_nb.studies.profile.profile_model', lambda *_, **kw: shipped)
-    def case(method, vlm, sample):                     # an unsure crop is right, which only a lower threshold believes
-        crop = dict(confidence=.85 if wins else .99, score=1.)
-        return dict(id=sample.id, kind='a', plain=dict(confidence=.1, score=0.), alike=0., spread=.42 if wins else .1, crops=[crop],
-                    seconds=dict(capture=1., instruction=.1, ask=.2))
-    monkeypatch.setattr('carve_nb.studies.profile.collect_case', case)
-    assert main(['profile', '--n', '20', '--auto', '--quiet']) == 0
+    monkeypatch.setattr('carve_nb.studies.profile.make_profile', lambda *_, **kw: shipped)
+    assert main(['profile', '--n', '20', '--quiet']) == 0
     said, best = capsys.readouterr().out, Carve(layers=[2], query='noun')
     if wins:
-        assert Carve.for_model(vlm) == best
-        auto, spec = CarveAuto.for_model(vlm), shlex.split(said.split('--method ')[-1])[0]
-        assert auto.query == 'noun' and auto.spread > .42 and RunConfig((spec,), auto.suffix, auto.max_new_tokens).made[spec] == auto
-        assert f'suggested: {best}' in said and f'suggested: {auto}' in said
+        assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (best, CarveAuto(layers=[2], query='noun')) and f'suggested: {best}' in said
     else:
         with pytest.warns(UserWarning): assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (Carve(), CarveAuto())
-        assert said.count('take the default') == 2 and 'suggested' not in said and '--method carve' not in said
+        assert 'take the default' in said and 'suggested' not in said and '--method carve' not in said
     assert ('in a shell: --method lookup' in said, 'lookup reads this row all the same' in said) == (wins, not wins)
 
 

@@ -31,6 +31,8 @@ def record(name, *keys):
     for k in keys: value = value[k]
     return value
 
+def gained(row, method): return 100*record(f'{row}/row.json', 'kinds', 'digit', 'gain', method)[0]
+
 def parameters(model):
     "Of a shipped model, from its weights; what is tied counts once"
     from safetensors import safe_open

@@ -592,51 +592,37 @@ def do_families(as_json: AsJson = False):
 # %% ../../nbs/library/cli/03_commands.ipynb #b618dd33
 @command('Measure')
 def do_profile(loading,
-    n: Annotated[int, option('images; with --auto also questions of several kinds', min=1, metavar='N')] = 40,
+    n: Annotated[int, option('images', min=1, metavar='N')] = 40,
     images: Annotated[Path|None, option(
         'folder of your images, with questions.jsonl or without (default: scenes of colored shapes)', exists=True,
         file_okay=False, metavar='DIR')] = None,
-    auto: Annotated[bool, option(
-        'choose the thresholds of auto too, by words drawn on the images; most of the work', '--auto')] = False,
     force: Annotated[bool, option(
         'measure again where a profile of these weights is kept, and put the new one in its place; the file of --json '
         'too', '--force')] = False,
     to_json: JsonFile = None, quiet: Quiet = False):
     "Choose whose row of attention is read, and in which layers, by agreement; kept for lookup and `Carve.for_model`."
-    if auto and n < 2: raise CarveError('--auto needs --n 2 or more.')
     if images: folder_images(images)     # there must be some
     keep_files(to_json, force=force)
     from tqdm import tqdm
-    from carve_nb.method.profiles import find_profile, profile_path
-    from carve_nb.studies.profile import (
-        add_thresholds, kind_questions, measure_binding, mixed_questions, pointing_by_kind, profile_model, profile_questions)
-    from carve_nb.data.scenes import twin_records
+    from carve_nb.method.profiles import profile_path
+    from carve_nb.studies.profile import keep_profile, make_profile, profile_questions
     vlm = _open_model(loading)
     path = profile_path(vlm)
     if path.exists() and not force:
         raise CarveError(f'{path} is a profile of these weights; --force measures again and puts the new one there.')
     make_folder(path.parent)     # before the work
     over = partial(tqdm, leave=False, disable=quiet)
-    asked = profile_questions(vlm, n, images)
-    if images and not quiet: print_line('note', f'asked: {" ".join(dict.fromkeys(s.question for s in asked))}')
-    profile = profile_model(vlm, asked, images.name if images else 'scenes of this package', over=over)
-    if not images:
-        profile = pointing_by_kind(profile, vlm, over(kind_questions(n)))
-        profile = measure_binding(profile, vlm, over([r.opened() for r in twin_records(n, 'calibration')]))
-    if auto: profile = add_thresholds(profile, vlm, mixed_questions(n, images), over)
+    if images and not quiet:
+        print_line('note', f'asked: {" ".join(dict.fromkeys(s.question for s in profile_questions(vlm, n, images)))}')
+    profile = make_profile(vlm, n, images, over)
     print(profile)
-    rival = None if profile.sure else find_profile(vlm)     # a sure one also takes the place of a damaged file
-    if rival and rival.sure:
-        print(f'not kept: the profile of {rival.n} images ({rival.source}) is sure, and stays')
-    else:
-        profile.save(path)
-        print(f'kept in {path}' + ('' if profile.sure else ', but not used, as it is not sure'))
+    if keep_profile(profile, vlm): print(f'kept in {path}' + ('' if profile.sure else ', but not used, as it is not sure'))
+    else: print('not kept: another profile of this model is sure, and stays')
     save_json(to_json, asdict(profile))
-    name = 'auto' if profile.rules and profile.rules['gain'][1] > 0 else 'carve'
     if profile.fields(): print('in a shell: --method lookup')
     elif profile.sure: print('lookup reads this row all the same, as it needs one')
-    if given := profile.fields(name):
-        words = [name, *(f'{k}={v}'.replace(' ', '') for k, v in given.items())]
+    if given := profile.fields():
+        words = ['carve', *(f'{k}={v}'.replace(' ', '') for k, v in given.items())]
         print('in a shell: --method', shlex.quote(':'.join(words)))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #c4ec0002
@@ -645,17 +631,19 @@ def do_checkup(loading,
     data: Annotated[Path|None, option(
         'folder with images, questions and boxes of your own: the same differences and verdict on them, for the page alone',
         exists=True, metavar='FOLDER')] = None,
-    n: Annotated[int, option('questions of each kind; a run can be gone on with by more', min=2, max=1000, metavar='N')] = 104,
+    n: Annotated[int, option('questions of each kind; a run can be gone on with by more', min=2, max=1000, metavar='N')] = 60,
+    images: Annotated[Path|None, option(
+        'folder of photographs, with questions.jsonl or without, to profile the model on (default: scenes of colored shapes)',
+        exists=True, file_okay=False, metavar='DIR')] = None,
     out: Annotated[str, option('folder of the run, its page and its row', metavar='DIR')] = 'checkup_out',
+    retry: Annotated[bool, option('measure again what failed in an earlier run', '--retry')] = False,
     accept_code: AcceptCode = False, quiet: Quiet = False):
-    "Examine a model by images of this package: how small a thing it reads alone and with each second look, and what to use."
+    "Examine a model by images of this package, and name the line of code to use."
     make_folder(out)
-    from carve_nb.studies.checkup import code_to_use, explain_binding, explain_mass, explain_verdict, run_checkup
-    row = run_checkup(_open_model(loading), out, data, n, progress=not quiet, accept_code=accept_code)
-    for kind, found in row['kinds'].items():
-        print(f'{kind}: {explain_verdict(found)}')
-        if code := code_to_use(row['reads'], found['use']): print(f'  use: {code}')
-    for kind, why in row['skipped'].items(): print(f'{kind}: not asked. {why}')
-    print(f'binds color to shape: {explain_binding(row["eyes"])}')
-    print(f'attention mass on the image against its spread: {explain_mass(row["eyes"])}')
+    from carve_nb.studies.checkup import answer, estimate_time, run_checkup
+    if not quiet: print_line('note', estimate_time(loading.model, n))
+    row = run_checkup(
+        _open_model(loading), out, data, n, images=images, retry=retry, progress=not quiet, accept_code=accept_code)
+    said, code = answer(row)
+    print(*said, f'    {code}', sep='\n')
     print(f'written to {out}: checkup.html, row.json (nothing has left this machine; the file is yours to send)')
