@@ -139,7 +139,7 @@ def a_scene():
 
 def a_table():
     "Methods with hostile words about them"
-    return MethodTable({BAD: Entry(BAD, BAD, BAD, BAD, BAD, BAD)})
+    return MethodTable({BAD: Entry(BAD, BAD, type('Bad', (), dict(__doc__=BAD, source=BAD)), BAD)})
 
 
 IMAGES = Prompt, AttentionRows, Saliency, Scene, Crop, Result
