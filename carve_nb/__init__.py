@@ -34,7 +34,6 @@ _names = {
     'studies.entropy': 'measure_entropy',
     'studies.layers': 'measure_layers',
     'studies.masking': 'measure_masking',
-    'studies.runner': 'run_study',
     'testing': 'check_method',
     'method.registry': 'methods make_method',
     'method.several_images': 'ask_several ask_video',

@@ -1,7 +1,8 @@
 """The study of what a map follows: the shape asked for, its color, or both."""
-import sys
 import numpy as np, pandas as pd, seaborn as sns
+from fastcore.script import call_parse
 from matplotlib.figure import Figure
+from carve_nb.core.io import TINY
 from carve_nb.core.words import pick_words
 from carve_nb.core.saliency import Saliency
 from carve_nb.core.plotting import plot_style
@@ -11,8 +12,8 @@ from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.product import contrast
 from .ablation import ask_all, paired, tidy, wide
-from carve_nb.studies.runner import StudySpec, run_study, study_folder
 from .distractors import plot_scores
+from .records import measure_recipe
 
 
 SIBLINGS = dict(none=(0, 0), shape=(4, 0), color=(0, 4), both=(2, 2)) # others with the target's shape, with its color
@@ -120,8 +121,10 @@ def plot_binding(records) -> Figure:
     return fig
 
 
-BINDING_STUDY = StudySpec(
-    'binding', binding_samples, measure_binding, plot_binding, lambda records: [compare_groups(records)], 600, True)
-
-
-if __name__ == '__main__': run_study(BINDING_STUDY, *sys.argv[1:2], out=study_folder('binding', *sys.argv[1:2]))
+@call_parse
+def run_binding(
+    model:str=TINY, # name, folder or Hub id
+    n:int=600, # questions
+):
+    "Measure, draw and print; the same command goes on where it was stopped"
+    measure_recipe('binding', measure_binding, binding_samples(n), model, plot_binding, lambda records: [compare_groups(records)])

@@ -73,7 +73,7 @@ def test_help_is_light():
     (['ask', 'a.jpg', 'What?', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['ask', 'a.jpg', 'What?', '--method', 'rel-at'], 'perhaps rel-att'),
     (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', 'a.jpg', 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', 'a.jpg', 'What?', '--dtype', 'float8'], 'perhaps'),
     (['aks'], "Did you mean 'ask'"), (['ask', 'a.jpg', 'What?', '--methd', 'none'], '--method'), (['ask', 'a.jpg', 'Who', 'is', 'it?'], 'in quotation marks'),
-    (['study', 'entropie'], 'perhaps entropy'), (['map', 'a.jpg', 'What?', '--out', 'S.xyz'], '.npy or .png'), (['map', 'a.jpg', 'What?', '--out', 'S.xbm'], '.npy or .png'), (['scene', '--out', 's.png', '--json', './s.png'], 'name two files'),
+    (['study', 'entropy'], 'measure_entropy(vlm, questions)'), (['map', 'a.jpg', 'What?', '--out', 'S.xyz'], '.npy or .png'), (['map', 'a.jpg', 'What?', '--out', 'S.xbm'], '.npy or .png'), (['scene', '--out', 's.png', '--json', './s.png'], 'name two files'),
     (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], LEAST), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no images'),
     (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --method carve:lam=1'),
     (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['demo', '--quick'], 'carve demo alone'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give an image file'),
@@ -88,7 +88,7 @@ def test_refused_before_torch(words, said, light):
 @pytest.mark.parametrize('columns', [60, 100, 200])
 def test_help_fits(columns, light):
     "No line is wider than the terminal, and NO_COLOR is kept"
-    for words in ['--help'], ['eval', '--help'], ['study', '--help'], ['methods'], ['families']:
+    for words in ['--help'], ['eval', '--help'], ['methods'], ['families']:
         out = light(words, COLUMNS=str(columns), NO_COLOR='1')[1]
         assert '\x1b' not in out and max(map(len, out.splitlines())) <= columns and (words[-1] == '--help' or '…' not in out), words
 
@@ -106,7 +106,7 @@ def test_version_and_help():
     assert run('--version').stdout == run('version').stdout == f'carve {__version__}\n'
     bare, helped = run(), run('--help')
     assert (bare.returncode, bare.stdout, bare.stderr) == (0, helped.stdout, '') and run('help').stdout == helped.stdout
-    assert run('help', 'scene').stdout == run('scene', '--help').stdout != helped.stdout and 'masking: Which layers need the image?' in run('help', 'study').stdout
+    assert run('help', 'scene').stdout == run('scene', '--help').stdout != helped.stdout
 
 
 def test_lists_are_light(tmp_path, light):
@@ -348,7 +348,7 @@ def test_short_demo(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('family, tokens, before, after', [('internvl', 48, 112, 48), ('smolvlm', 20, 40, 20), ('qwen2_5_vl', 24, 54, 24), ('llava_next', 40, 64, 40)])
 def test_image_tokens(tmp_path, photo, capsys, family, tokens, before, after):
-    "Fewer tokens through the tiles, the longest edge, the pixels or the canvases of a processor; said in a note; for studies and the demo too, where other settings are another run"
+    "Fewer tokens through the tiles, the longest edge, the pixels or the canvases of a processor; said in a note"
     from recipes.tiny_models import make_tiny_checkpoint
     from carve_nb.attention.vlm import VLM
     model = make_tiny_checkpoint(family, tmp_path/family)
@@ -357,10 +357,6 @@ def test_image_tokens(tmp_path, photo, capsys, family, tokens, before, after):
     assert 'carve: note: Resolution: at most' in capsys.readouterr().err
     counts = [sum(map(len, VLM.from_pretrained(model, image_tokens=n).prompt(photo, 'Who?').spans)) for n in (None, tokens)]
     assert counts[0] > tokens >= counts[1], counts
-    study = lambda *more: main([str(o) for o in ['study', 'entropy', '--model', model, '--n', 2, '--quiet', '--out', tmp_path/'o', *more]])
-    study('--image-tokens', tokens)
-    assert json.loads((tmp_path/'o'/'protocol.json').read_text())['resolution'].startswith('at most')
-    assert study() == 2 and 'another run' in capsys.readouterr().err
 
 
 def test_nothing_to_limit(models, photo, capsys):
@@ -486,61 +482,6 @@ def photos(tmp_path_factory):
                          **(dict(box=[20, 30, 120, 130]) if i % 2 else {})))
     (path/'val.json').write_text(json.dumps(dict(dataset_type='val', data=rows)))
     return path
-
-
-def test_study_says_what_is_wrong(models, photos, tmp_path, capsys):
-    "Bad input: status 2 and one line; nothing is written"
-    out, empty = tmp_path/'o', tmp_path/'empty'
-    empty.mkdir()
-    (empty/'rows.csv').write_text('image,question,answer\n')
-    tiny = ['--model', models['llava'], '--out', out, '--quiet']
-    for words, said in ((['entropie'], 'convergence'), (['intervention', '--data', photos], 'our own scenes'), (['entropy', '--data', empty], 'must hold rows'),
-                        (['entropy', '--n', 0], "'--n'"), (['entropy', '--data', tmp_path/'none'], 'does not exist')):
-        status = main(['study', *map(str, [*words, *tiny])])
-        printed = capsys.readouterr()
-        assert (status, printed.out, printed.err.count('\n')) == (2, '', 1) and said in printed.err, (words, printed.err)
-        assert not (out/'records.jsonl').exists()
-
-
-def lines(path): return path.read_text().splitlines() if path.exists() else []
-
-
-def stored(folder):
-    "The lines of a run that goes on, as another process sees them"
-    return lines(folder/'records.jsonl')
-
-
-@pytest.mark.parametrize('name, family', [('entropy', 'qwen2_5_vl'), ('convergence', 'llava')])
-def test_study_is_killed_and_resumed(models, photos, tmp_path, capsys, name, family):
-    "A checkpoint folder and a data folder: killed in the middle, taken up again, the records of a run in one piece"
-    def study(model, out):
-        words = ['study', name, '--model', models[model], '--data', photos, '--quiet', '--out', tmp_path/out]
-        return [str(o) for o in words]
-    status, whole = main(study(family, 'whole')), capsys.readouterr()
-    assert status == 0 and f'{name}.png' in whole.out.splitlines()[-1], whole.err
-    complete, records = lines(tmp_path/'whole'/'records.jsonl'), tmp_path/'killed'/'records.jsonl'
-    p = Carve(*study(family, 'killed'))
-    while p.poll() is None and len(stored(tmp_path/'killed')) < 2: time.sleep(.02)
-    p.kill()
-    p.communicate()
-    kept = stored(tmp_path/'killed')
-    assert len(complete) == 10 and len(kept) >= 2
-    status, again = main(study(family, 'killed')), capsys.readouterr()
-    assert (status, again.out.splitlines()[:-1]) == (0, whole.out.splitlines()[:-1]), again.err
-    assert set(kept) <= set(stored(tmp_path/'killed'))  # what was measured is not measured again
-    assert sorted(json.loads(l)['id'] for l in lines(records)) == sorted(json.loads(l)['id'] for l in complete)
-    assert main(study('llava' if family != 'llava' else 'qwen2_5_vl', 'killed')) == 2
-    assert 'holds another run' in capsys.readouterr().err and len(lines(records)) == 10
-
-
-def test_broken_image_keeps_the_others(models, photos, tmp_path, capsys):
-    "One image cannot be opened: status 1, named, and nine records"
-    shutil.copytree(photos, tmp_path/'d')
-    (tmp_path/'d'/'coins.jpg').write_bytes(b'no image')
-    words = ['study', 'entropy', '--model', models['llava'], '--data', tmp_path/'d', '--out', tmp_path/'o', '--quiet']
-    status, printed = main([str(o) for o in words]), capsys.readouterr()
-    assert status == 1 and 'coins.jpg' in printed.err and len(read_records(tmp_path/'o')[0]) == 9
-    assert (tmp_path/'o'/'entropy.png').exists() and printed.out
 
 
 @pytest.mark.parametrize('family, limited', [('llava', False), ('qwen2_5_vl', True)])

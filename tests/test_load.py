@@ -9,7 +9,6 @@ from carve_nb.core import io
 from carve_nb.core.errors import CarveError
 from recipes.tiny_models import make_tiny_checkpoint
 from carve_nb.attention.vlm import VLM
-from carve_nb.studies.runner import study_folder
 
 IMAGE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is this?'
 
@@ -91,5 +90,4 @@ def test_packaged_model(tmp_path, monkeypatch):
     make_tiny_checkpoint('llava', tmp_path/'carve-small')
     vlm = VLM.from_pretrained('carve-small')
     assert (vlm.name, vlm.device.type) == ('carve-small', 'cpu')
-    assert parse_model('carve-small') == 'carve-small'              # --model of `carve demo`, `carve study` and the others
-    assert study_folder('entropy', 'carve-small', tmp_path) == tmp_path/'entropy-carve-small'
+    assert parse_model('carve-small') == 'carve-small'              # --model of `carve demo` and the others

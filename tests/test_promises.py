@@ -6,6 +6,8 @@ import numpy as np
 import pytest, torch
 from PIL import Image
 from carve_nb import VLM, Carve, Lookup, ask_several, ask_video, make_scene, record_attention
+from carve_nb import measure_entropy, measure_layers
+from carve_nb.data.records import read_entries
 from processes import Forked, carve, run
 
 ROOT = Path(__file__).parents[1]
@@ -15,7 +17,7 @@ PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks
     'nbdev_export, nbdev_test and nbdev-proc-nbs run': ['test_config::test_older_command', 'test_config::test_older_options', f'{HERE}::test_commands_of_nbdev'],
     'import carve_nb works in a notebook outside the clone': [f'{HERE}::test_notebook_outside_the_clone', 'test_install::test_colab'],
     'settings.ini, setup.py and pyproject.toml agree': ['test_config::test_settings_say_the_same', 'test_config::test_version_moves'],
-    'entropy and convergence are measured on the model of a stranger': [f'{HERE}::test_entropy_of_a_strangers_model', 'test_cli::test_study_is_killed_and_resumed'],
+    'entropy and convergence are measured on the model of a stranger': [f'{HERE}::test_entropy_of_a_strangers_model', 'test_studies::test_killed_and_resumed'],
     'two commands of README do all set-up': [f'{HERE}::test_two_commands_set_up', 'test_install::test_blocks_of_the_readme'],
     # what is answered
     'answers, boxes and maps of every method and field that stays, on both models': ['tools/holds.py', f'{HERE}::test_answers_stay', 'test_determinism::test_same_run'],
@@ -35,7 +37,7 @@ PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks
     "chats of the user's own": [f'{HERE}::test_chat', 'test_turns::test_second_turn'],
     'another model answers': ['test_remote::test_every_method', 'test_run::test_another_model_answers'],
     # runs
-    'a run that is killed ends with the same table': [f'{HERE}::test_killed_run', 'test_cli::test_study_is_killed_and_resumed'],
+    'a run that is killed ends with the same table': [f'{HERE}::test_killed_run', 'test_studies::test_killed_and_resumed'],
     'controls, clustered intervals, Holm': ['test_scores::test_intervals_and_tests_by_image', 'test_scores::test_holm'],
     "lmms-eval's plug-in": ['test_lmms::test_found_and_made', 'test_lmms::test_the_real_one'],
     'scenes bit for bit': ['tools/holds.py', f'{HERE}::test_answers_stay'],
@@ -142,23 +144,20 @@ def test_two_commands_set_up():
 
 
 def test_entropy_of_a_strangers_model(load, folders, tmp_path):
-    "`carve study` on a folder with a model and another with images: the entropy of each layer is that of the rows around a stock `generate`"
+    "`measure_entropy` on a folder with a model and another with images: the entropy of each layer is that of the rows around a stock `generate`"
     rows = [dict(id=f'q{i}', image=f'{i}.png', question='Is it red?', answer='yes') for i in range(3)]
     for i in range(3): image(i).save(tmp_path/f'{i}.png')
     (tmp_path/'rows.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
-    def study(name):
-        done = run('study', name, '--model', folders('qwen2_5_vl'), '--data', tmp_path, '--quiet', '--out', tmp_path/name)
-        assert done.returncode == 0, done.stderr
-        return [json.loads(l) for l in (tmp_path/name/'records.jsonl').read_text().splitlines()]
-    found, vlm = study('entropy'), load('qwen2_5_vl')
-    assert [f['id'] for f in found] == ['q0', 'q1', 'q2'] == [f['id'] for f in study('convergence')]
-    for i, f in enumerate(found):
+    vlm = load('qwen2_5_vl')
+    t = measure_entropy(VLM.from_pretrained(folders('qwen2_5_vl')), read_entries(tmp_path), progress=False)
+    assert [*t.id.unique()] == ['q0', 'q1', 'q2'] == [*measure_layers(vlm, read_entries(tmp_path), progress=False).id.unique()]
+    for i, (_, f) in enumerate(t.groupby('id')):
         inputs = stock(vlm, user(f'Is it red? {Lookup().suffix}'), [image(i)])
         with record_attention(vlm.model, vlm.processor, inputs, [image(i)]) as around: vlm.model.generate(**inputs, max_new_tokens=2, do_sample=False)
         p = around.attn[0].double()
         p = p.mean(1) if p.dim() == 3 else p
         p = (p/p.sum(-1, keepdim=True)).numpy()
-        assert np.allclose(-(p*np.log2(np.maximum(p, 1e-30))).sum(-1), f['H']['question']['first'], atol=2e-3)
+        assert np.allclose(-(p*np.log2(np.maximum(p, 1e-30))).sum(-1), f.question, atol=2e-3)
 
 
 # -- what is answered

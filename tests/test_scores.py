@@ -4,7 +4,7 @@ import pytest
 from carve_nb.data.records import Record
 from carve_nb.core.errors import StatisticsError
 from carve_nb.core.stats import holm, mcnemar, paired_effect
-from carve_nb.core.correlation import spearman
+from recipes.correlation import spearman
 
 def test_own_sets_of_ten_answers():
     "Ten answers of one's own are compared with both sides normalized"

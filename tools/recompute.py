@@ -10,7 +10,7 @@ from statsmodels.stats.proportion import proportion_confint
 from carve_nb.core.io import CHECKPOINTS
 from carve_nb.core.stats import detectable, difference, holm, mcnemar, paired_effect
 from carve_nb.runs.report import report, results_table
-from carve_nb.runs.store import read_run
+from carve_nb.runs.store import read_records, read_run
 from recipes.ablation import paired
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,8 +140,7 @@ def siblings_holm(group, rival):
 
 @cache
 def study(name):
-    from carve_nb.studies.runner import Findings
-    return Findings.load(RESULTS/'study'/name).records
+    return read_records(RESULTS/'study'/name)[0]
 
 def sticker(way):
     "Crops in % that show the target beside a sticker that draws both prompts of carve-small"
@@ -154,7 +153,7 @@ def own_share(model):
 
 def climb(kind=None, layer=False):
     "Bits by which carve-small looks wider from calm to busy, first step, the paper's layers; or most of all single layers: (mean, lower, upper)"
-    from carve_nb.studies.entropy import clutter_levels, layer_values, to_dataframe
+    from recipes.clutter import clutter_levels, layer_values, to_dataframe
     records = study('intervention-carve-small')
     t = to_dataframe(records, 'first')
     def widening(t, name): return tuple(paired_effect(*(clutter_levels(t, name, 'both')[:, i] for i in (-1, 0))))[:3]
@@ -185,7 +184,7 @@ def won_and_lost(model, truth):
 
 def narrowing():
     "Bits by which clutter narrows the contrasted map of carve-small at the last step: (mean, lower, upper)"
-    from carve_nb.studies.entropy import clutter_levels, to_dataframe
+    from recipes.clutter import clutter_levels, to_dataframe
     bits = clutter_levels(to_dataframe(study('intervention-carve-small')), 'contrast', 'both')
     return tuple(paired_effect(bits[:, 0], bits[:, 4]))[:3]
 

@@ -2,7 +2,7 @@
 no matter of garbage collection, which also comes less often. `make notebooks` runs this; for one notebook there is `nbdev-test NOTEBOOK`."""
 import gc, os, tempfile
 import matplotlib.pyplot, pandas, scipy.stats, seaborn, skimage.data, statsmodels.api, torch, transformers  # noqa: F401
-import carve_nb.runs.runner, carve_nb.attention.vlm, carve_nb.studies.runner  # noqa: F401
+import carve_nb.runs.runner, carve_nb.attention.vlm, carve_nb.studies.measure  # noqa: F401
 import nbdev.test
 from functools import partial
 

@@ -6,7 +6,7 @@
 __all__ = ['FIELD_NAMES', 'option', 'argument', 'Images', 'Question', 'JsonFile', 'AsJson', 'Force', 'AcceptCode', 'Quiet',
            'Seed', 'Layers', 'NewTokens', 'MODEL', 'app', 'parse_model', 'checked', 'word', 'one_of', 'Loading',
            'command', 'do_ask', 'do_map', 'write_page', 'do_explore', 'do_scene', 'do_demo', 'do_eval', 'do_report',
-           'do_study', 'do_bench', 'do_methods', 'do_families', 'do_profile', 'do_checkup']
+           'do_bench', 'do_methods', 'do_families', 'do_profile', 'do_checkup']
 
 # %% ../../nbs/library/cli/03_commands.ipynb #e57a6b63
 import json, logging, os, re, shlex, sys, tempfile
@@ -37,11 +37,6 @@ _MAP_METHODS = (
 _KIND_NAMES = 'digit', 'color', 'shape', 'exist', 'count', 'relation', 'twostep', 'describe'
 _SPLIT_NAMES = 'train', 'calibration', 'heldout'
 FIELD_NAMES = 'steps', 'query', 'lam', 'p', 'K', 'min_side', 'square'     # of `carve`, taken for options
-_STUDY_NAMES = dict(
-    entropy='Do complex images go with high entropy, and high entropy with wrong answers?',
-    intervention='The same objects on five backgrounds: what does the background alone do?',
-    convergence='From scanning to focus: entropy and attention in the true region by layer.',
-    masking='Which layers need the image? The image tokens hidden from one layer at a time.')
 _DTYPES = dict(
     auto='auto', bf16='bfloat16', fp16='float16', fp32='float32', bfloat16='bfloat16', float16='float16',
     float32='float32')
@@ -540,26 +535,6 @@ def do_report(
     save_file(Path(out)/'leaderboard.md', to_markdown(parts))
     _print_page(parts)
     print(f'written to {out}: leaderboard.md')
-
-# %% ../../nbs/library/cli/03_commands.ipynb #dd20a758
-@command('Measure', '\n\n'.join(f'{k}: {v}' for k, v in _STUDY_NAMES.items()))
-def do_study(
-    name: Annotated[str, argument(f'one of {", ".join(_STUDY_NAMES)}', **one_of('study', _STUDY_NAMES))],
-    loading, data: Annotated[str|None, option(
-        'folder with images and one .jsonl, .json or .csv file of questions and answers (default: held-out scenes)',
-        metavar='D')] = None,
-    n: Annotated[int|None, option('how many samples', min=1, metavar='N')] = None,
-    out: Annotated[str|None, option(
-        'folder for records and figure (default: study_out/NAME, of another model NAME-MODEL)', metavar='DIR')] = None,
-    accept_code: AcceptCode = False, quiet: Quiet = False):
-    "Measure what a chapter claims, draw its figure, tell what came out; goes on where it was stopped."
-    from carve_nb.studies.runner import check_study, run_study, study_folder
-    check_study(name, data, n)
-    out = out or study_folder(name, loading.model)
-    make_folder(out)
-    _hush(quiet)
-    found = run_study(name, _open_model(loading), data, n, out, not quiet, accept_code)
-    print(f'\nwritten to {out}:', ', '.join(found.files))
 
 # %% ../../nbs/library/cli/03_commands.ipynb #be04f684
 @command('Measure')

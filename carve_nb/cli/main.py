@@ -32,9 +32,7 @@ EXAMPLES = '''examples:
   carve report R R2
   carve methods
   carve families
-  carve bench photo.jpg "What is on the plate?" --model FOLDER --json bench.json
-  carve study entropy --n 60 --out entropy_out
-  carve study entropy --model Qwen/Qwen2.5-VL-3B-Instruct --data FOLDER --out textvqa_out'''
+  carve bench photo.jpg "What is on the plate?" --model FOLDER --json bench.json'''
 
 # %% ../../nbs/library/cli/04_main.ipynb #c50e102e
 def _print_version(wanted):
@@ -67,9 +65,14 @@ def _summarize_usage(e, argv=()) -> str: # one line
         if meant: said = f'No such option: {option}; write {meant}'
     return f'{said} (see {where} --help)'
 
+_STUDIES = (
+    'carve study is three functions now, from carve_nb import measure_entropy, measure_layers, measure_masking: '
+    'measure_entropy(vlm, questions) returns a data frame; in a clone see also python -m recipes.clutter.')
+
 def parse_words(argv, told): # what to do, or an exit status
     "Parse the words of a command into a function to call"
     argv = list(sys.argv[1:] if argv is None else argv) or ['help']
+    if argv[0] == 'study': raise CarveError(_STUDIES)
     if argv[0] in ('help', 'version'): argv = [*argv[1:], f'--{argv[0]}']
     try: return typer.main.get_command(app).main(argv, 'carve', standalone_mode=False, obj=told)
     except UsageError as e: raise CarveError(_summarize_usage(e, argv)) from None

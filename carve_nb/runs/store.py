@@ -129,7 +129,7 @@ def read_run(folder) -> Run:
     return Run(protocol, sorted(lines, key=lambda l: (l['at'], places.get(l['method']))), damaged)
 
 def read_records(folder) -> tuple: # list of dicts, dict
-    "Read the records of a study and what they depend on: a run of `carve study`, or records beside `meta.json`"
+    "Read the records of a study and what they depend on: a run of `measure_each`, or records beside `meta.json`"
     folder = Path(folder)
     if (folder/'protocol.json').exists():
         run = read_run(folder)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['hellinger', 'layer_facts', 'question_layers', 'layers_frame', 'measure_layers']
 
-# %% ../../nbs/library/studies/05_layers.ipynb #05ccea9a
+# %% ../../nbs/library/studies/05_layers.ipynb #5975f168
 import numpy as np, pandas as pd
 from collections.abc import Iterable
 from pathlib import Path

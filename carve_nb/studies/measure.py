@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['measure_each']
 
-# %% ../../nbs/library/studies/00_measure.ipynb #4872453a
+# %% ../../nbs/library/studies/00_measure.ipynb #a2e289b9
 import sys
 import torch, transformers
 from collections.abc import Callable, Iterable
@@ -48,6 +48,7 @@ def measure_each(
         there = {line['id']: line for line in read_run(folder).records}
         try:
             for at, question in enumerate(tqdm(questions, disable=not progress)):
+                if question.id in ids: raise CarveError(f'Two questions have the id {question.id!r}; an id names one.')
                 ids.append(question.id)
                 key, image = sample_keys([question])[question.id]
                 store.keys[question.id] = key, question.image_key or image

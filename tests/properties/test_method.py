@@ -10,7 +10,7 @@ from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import Saliency, pick_layers
 from carve_nb.formulas.algorithm import fuse_maps, step_weights
 from carve_nb.formulas.clutter import entropy
-from carve_nb.core.correlation import rank_correlation
+from recipes.correlation import rank_correlation
 from carve_nb.core.stats import auroc, mean_interval, difference, holm, mcnemar, paired_test, sign_flip
 
 GREAT = float(np.finfo(np.float32).max)

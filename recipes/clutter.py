@@ -1,0 +1,154 @@
+"""Does clutter spread attention, and does that cost answers? A grid of scenes, and one scene on five backgrounds.
+
+`python -m recipes.clutter [--model MODEL] [--n N] [--ladders]` measures them and goes on where it was stopped."""
+from dataclasses import replace
+from functools import partial
+from itertools import product
+import numpy as np, pandas as pd
+from fastcore.script import call_parse
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.errors import StatisticsError
+from carve_nb.core.io import TINY
+from carve_nb.core.saliency import pick_layers
+from carve_nb.core.stats import Estimate, interval_of, paired_effect
+from carve_nb.data.records import image_key_of
+from carve_nb.data.scenes import make_scene, to_sample
+from carve_nb.studies.entropy import ATTENTION_MAPS, ENTROPY_STEPS, question_entropy
+from carve_nb.studies.measure import measure_each
+from .correlation import logistic, spearman, try_estimate
+from .records import study_folder
+
+ENTROPY_GRID = dict(
+    texture=(0, .2, .35, .5, .65, .8, 1.),
+    color=(0, .02, .06, .15, .5),
+    kind=('digit', 'exist', 'color'))
+LEVELS = dict(texture=(0, .25, .5, .75, 1.), color=(0, .02, .06, .15, .5))
+LADDERS = dict(texture=dict(color=.06), color=dict(texture=.25), both={}) # what rises: what stays
+
+def ask_scene(seed, kind, texture, color):
+    "A question about a held-out scene; if it has none of this kind, about the scene with a seed larger by a million"
+    sample = to_sample(make_scene(seed, texture=texture, color=color), kind)
+    if not sample: return ask_scene(seed + 10**6, kind, texture, color)
+    return replace(sample, id=f'{sample.id}-t{texture:g}-c{color:g}')
+
+def entropy_samples(n):
+    "Held-out questions over a grid of texture and color; 105 questions cover it once"
+    for k in range(n):
+        yield ask_scene(10_000 + k, **{name: v[k % len(v)] for name, v in ENTROPY_GRID.items()})
+
+def intervention_samples(n, start=0):
+    "The same objects, question and answer on five backgrounds; 45 have one question of each kind and ladder"
+    for k in range(start, start + n):
+        j, level = divmod(k, 5)
+        ladder, kind = list(LADDERS)[j % 3], ENTROPY_GRID['kind'][j//3 % 3]
+        knobs = {name: values[level] for name, values in LEVELS.items()} | LADDERS[ladder]
+        yield replace(ask_scene(30_000 + j, kind, **knobs), id=f'{ladder}-{j}-{kind}-{level}')
+
+def measure_intervention(vlm, sample) -> dict: # of `intervention_samples`
+    "As `question_entropy`, with the ladder, the question (`group`), and the level, 0 (calm) to 4 (busy)"
+    group, level = sample.id.rsplit('-', 2)[::2]
+    return question_entropy(vlm, sample) | dict(group=group, ladder=group.split('-')[0], level=int(level))
+
+
+BOOTSTRAP_DRAWS = 400 # of every bootstrap here
+FEWEST = 10 # images; fewer carry no correlation and no odds
+COVARIATES = 'objects', 'side', 'tokens'
+PAPER_DECILES = dict( # TextVQA, Qwen2.5-VL-3B
+    T_c=(.38, .41, .44, .53, .56, .58, .60, .61, .63, .67),
+    C_c=(.37, .39, .40, .41, .42, .45, .46, .55, .57, .60))
+
+def to_dataframe(records, step='last', layers='paper') -> pd.DataFrame:
+    "Return a row for each question: bits of the 'first' or 'last' generated token, mean of `pick_layers(layers)`"
+    prefixes, rows = dict(H='', share='share_', lift='lift_'), []
+    for r in records:
+        row = {k: v for k, v in r.items() if k not in prefixes} | dict(image_key=image_key_of(r))
+        for field, prefix in prefixes.items():
+            for name, by_step in r.get(field, {}).items():
+                values = by_step[step]
+                row[prefix + name] = float(np.mean([values[l] for l in pick_layers(layers, len(values))]))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+def layer_values(records, m, step='last') -> np.ndarray: # of `question_entropy`; name of the map
+    "Entropy by layer, [questions, L] bits"
+    return np.array([r['H'][m][step] for r in records])
+
+def clutter_levels(t, column, ladder) -> np.ndarray: # table of `to_dataframe`
+    "One column of the table, for the questions that are complete on one ladder, [questions, 5]"
+    wide = t[t.ladder == ladder].pivot(index='group', columns='level', values=column)
+    return wide.reindex(columns=range(5)).dropna().to_numpy(float)
+
+def associate(t, x, y) -> tuple:
+    """How two columns go together, plainly and with the covariates held fixed: `Estimate`s or None.
+
+    Rank correlation; with y 'correct' log-odds of a right answer per standard deviation, the kind of question held fixed too."""
+    varies = [c for c in COVARIATES if c in t and t[c].notna().all() and t[c].nunique() > 1]
+    stat, known = partial(spearman, n=BOOTSTRAP_DRAWS), t[varies]
+    if y == 'correct': stat, known = logistic, pd.get_dummies(t.kind, drop_first=True).join(known)
+    estimate = lambda given: try_estimate(stat, t[x], t[y], given=given, clusters=t.image_key.tolist(), fewest=FEWEST)
+    return estimate(None), estimate(known.to_numpy(float)) if known.size else None
+
+def entropy_associations(records, steps=('last', 'first')) -> dict:
+    "(step, column, column) → plain and given, for all correlations with entropy and odds of a right answer"
+    out = {}
+    for step in steps:
+        t = to_dataframe(records, step)
+        out |= {(step, x, m): associate(t, x, m) for x, m in product(PAPER_DECILES, ATTENTION_MAPS)}
+        out |= {(step, m, 'correct'): associate(t, m, 'correct') for m in ATTENTION_MAPS}
+    t = to_dataframe(records)
+    return out | {('last', x, 'correct'): associate(t, x, 'correct') for x in PAPER_DECILES}
+
+
+MEDIATION_PATHS = 'a', 'b', 'indirect', 'direct', 'total'
+
+def path_effects(xx, xm, xy, mm, my) -> np.ndarray: # [..., questions] sums of products within each question
+    "Coefficients of a simple mediation, [..., 5] as in `MEDIATION_PATHS`"
+    xx, xm, xy, mm, my = (v.sum(-1) for v in (xx, xm, xy, mm, my))
+    det, a = xx*mm - xm*xm, xm/xx
+    b, direct = (my*xx - xy*xm)/det, (xy*mm - my*xm)/det
+    return np.stack([a, b, a*b, direct, xy/xx], -1)
+
+def mediation(m, y) -> dict: # [questions, levels] what may mediate, and the outcome
+    """Simple mediation of the level's effect (0 calm, 1 busy) within questions: `MEDIATION_PATHS` → `Estimate`.
+
+    The bootstrap draws whole questions, which `statsmodels.stats.mediation` cannot."""
+    m, y = np.asarray(m, float), np.asarray(y, float)
+    x = np.broadcast_to(np.linspace(0, 1, m.shape[1]), m.shape)
+    x, m, y = (v - v.mean(1, keepdims=True) for v in (x, m, y))
+    if len(m) < 4 or not m.any() or not y.any():
+        raise StatisticsError('Fewer than 4 questions, or nothing changes along the ladders: nothing can mediate.')
+    sums = [p.sum(1) for p in (x*x, x*m, x*y, m*m, m*y)]
+    ends = (interval_of(lambda *s: path_effects(*s)[..., i], sums, BOOTSTRAP_DRAWS) for i in range(5))
+    return {k: Estimate(float(v), *e, len(m)) for k, v, e in zip(MEDIATION_PATHS, path_effects(*sums), ends)}
+
+def level_table(records, ladder) -> pd.DataFrame: # of `measure_intervention`; name
+    "Values on the calmest and the busiest background, their paired change, and the effect through entropy, in points"
+    tables = {step: to_dataframe(records, step) for step in ENTROPY_STEPS}
+    rows, points = {}, 100*clutter_levels(tables['last'], 'correct', ladder)
+    for step, t in tables.items():
+        for c in (*ATTENTION_MAPS, *('T_c', 'C_c', 'correct')*(step == 'last')):
+            calm, *_, busy = clutter_levels(t, c, ladder).T
+            name = f'{c} entropy, {step} token' if c in ATTENTION_MAPS else c
+            change = try_estimate(paired_effect, busy, calm)
+            rows[name] = dict(calm=round(calm.mean(), 3), busy=round(busy.mean(), 3), change=change)
+        for m in ('question', 'contrast'):
+            effects = try_estimate(mediation, clutter_levels(t, m, ladder), points) or {}
+            for k in ('indirect', 'direct', 'total') if effects else ():
+                rows[f'by way of {m} entropy, {step} token: {k}'] = dict(change=effects[k])
+    return pd.DataFrame(rows).T.rename_axis(ladder)
+
+
+@call_parse
+def main(
+    model:str=TINY, # name, folder or Hub id
+    n:int=0, # questions; 0: as many as chapter 1 has
+    ladders:bool=False # the same scenes on five backgrounds, in place of the grid
+):
+    "Measure clutter, entropy and answers; print what goes with what"
+    vlm = VLM.from_pretrained(model)
+    if ladders:
+        records = measure_each(measure_intervention, vlm, intervention_samples(n or 2250), study_folder('intervention', model))
+        for ladder in LADDERS: print(level_table(records, ladder).to_string())
+    else:
+        records = measure_each(question_entropy, vlm, entropy_samples(n or 1575), study_folder('entropy', model))
+        print(pd.DataFrame(entropy_associations(records), ['plain', 'adjusted']).T.to_string())

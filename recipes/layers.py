@@ -1,0 +1,107 @@
+"""Do layers converge, and which need the image? Scenes on an easy and on a cluttered background, and four kinds of questions.
+
+`python -m recipes.layers [--model MODEL] [--n N] [--masking]` measures them and goes on where it was stopped."""
+import math
+from dataclasses import replace
+from functools import partial
+from itertools import count, islice, pairwise
+import numpy as np, pandas as pd
+from fastcore.script import call_parse
+from carve_nb.attention.vlm import VLM
+from carve_nb.core.errors import CarveError
+from carve_nb.core.io import TINY
+from carve_nb.core.stats import Estimate, corrected, image_places, mean_interval, paired_effect
+from carve_nb.data.records import image_key_of
+from carve_nb.data.scenes import make_scene, to_sample
+from carve_nb.studies.layers import question_layers
+from carve_nb.studies.masking import question_masking
+from carve_nb.studies.measure import measure_each
+from .records import study_folder
+
+CLUTTER = dict(easy=.1, cluttered=.9)
+
+def clutter_samples(n):
+    "Held-out questions, each on an easy and on a cluttered background; the id ends in its name"
+    kinds = 'digit', 'color', 'shape'
+    def endless():
+        for seed in count():
+            for name, knob in CLUTTER.items():
+                s = to_sample(make_scene(seed, texture=knob, color=knob), kinds[seed % len(kinds)])
+                if s: yield replace(s, id=f'{s.id}-{name}')
+    return islice(endless(), n)
+
+def measure_clutter(vlm, sample) -> dict: # of `clutter_samples`
+    "As `question_layers`, with the name of the background"
+    return question_layers(vlm, sample) | dict(clutter=sample.id.rpartition('-')[2])
+
+def masking_samples(n, kinds=('digit', 'color', 'shape', 'exist')):
+    "Held-out questions of several kinds in turn, one for each scene"
+    seeds = count()
+    for k in range(n): yield next(s for seed in seeds if (s := to_sample(make_scene(seed), kinds[k % len(kinds)])))
+
+
+def mean_estimate(x) -> Estimate:
+    "The mean of some numbers with its interval, not in per cent"
+    return Estimate(*mean_interval(x), len(x))
+
+def image_means(records, *keys, unit=image_key_of) -> np.ndarray: # from the outside in; record -> what counts once
+    "One entry of all records that have it, [n, ...], a row for each image: the mean over its records"
+    rows = [(unit(r), r) for r in records]
+    for k in keys: rows = [(name, r[k]) for name, r in rows if r.get(k) is not None]
+    names, values = zip(*rows)
+    return np.array([np.mean([values[i] for i in at], 0) for at in image_places(names)])
+
+def scene_of(record):
+    "The unit that a record is counted under: the scene, if the records have it on both backgrounds"
+    return record['id'].rpartition('-')[0] if record.get('clutter') else image_key_of(record)
+
+column = partial(image_means, unit=scene_of) # of a list over layers
+
+def clutter_effects(records, key='entropy') -> list: # of `measure_clutter`; a list over layers
+    "How a number changes from the easy to the cluttered background, paired: an `Estimate` for each layer, p after Holm"
+    easy, cluttered = ({scene_of(r): r[key] for r in records if r['clutter'] == name} for name in CLUTTER)
+    both = [k for k in easy if k in cluttered]
+    after, before = (np.array([part[k] for k in both]).T for part in (cluttered, easy))
+    return corrected(list(map(paired_effect, after, before)))
+
+
+def layer_costs(records, way='onward') -> list: # of `question_masking`; an `Estimate` for each layer
+    """What it costs that a layer cannot see the image; p by `paired_test` and Holm.
+
+    'onward': from the layer on; 'only': in it alone; 'adds': what the layer adds to the curve."""
+    if not records: raise CarveError('No records of masking: measure something first.')
+    plain = np.array([[r['plain']] for r in records])
+    masked = np.array([r['only' if way == 'only' else 'onward'] for r in records])
+    if way == 'adds': better = np.hstack([masked[:, 1:], plain])
+    else: better = plain.repeat(masked.shape[1], 1)
+    images = [image_key_of(r) for r in records]
+    return corrected([paired_effect(a, b, images) for a, b in zip(better.T, masked.T)])
+
+def fusion_layers(costs) -> tuple: # of `layer_costs` for each layer alone
+    """Which layers read the image (fuse), and which of them come back to it (review).
+
+    A review comes after layers without a cost: 15 % of the depth, at least 2."""
+    gap = max(2, math.ceil(.15*len(costs)))
+    fuse = [l for l, e in enumerate(costs) if e.value > 0 and e.p < .05]
+    for i, (before, layer) in enumerate(pairwise(fuse), 1):
+        if layer - before > gap: return fuse, fuse[i:]
+    return fuse, []
+
+
+@call_parse
+def main(
+    model:str=TINY, # name, folder or Hub id
+    n:int=0, # questions; 0: as many as chapter 3 has
+    masking:bool=False # hide the image from layers, in place of looking at their attention
+):
+    "Measure each layer; print the means, and what clutter or masking changes"
+    vlm = VLM.from_pretrained(model)
+    if masking:
+        records = measure_each(question_masking, vlm, masking_samples(n or 600), study_folder('masking', model))
+        print(pd.DataFrame({way: layer_costs(records, way) for way in ('onward', 'only', 'adds')}).rename_axis('layer').to_string())
+        print('fusion and review layers:', *fusion_layers(layer_costs(records, 'only')))
+    else:
+        records = measure_each(measure_clutter, vlm, clutter_samples(n or 400), study_folder('convergence', model))
+        keys = 'entropy', 'share', 'auroc', 'auroc_question'
+        t = pd.DataFrame({k: list(map(mean_estimate, column(records, k).T)) for k in keys}).rename_axis('layer')
+        print(t.assign(**{f'{k}: clutter adds': clutter_effects(records, k) for k in ('entropy', 'share')}).to_string())

@@ -1,0 +1,64 @@
+"Measurements over somebody's model and questions, as a script starts them."
+import json, shutil, subprocess, sys, time
+import numpy as np
+import pytest
+from PIL import Image
+from carve_nb import VLM, measure_entropy, measure_layers
+from carve_nb.core.errors import RunError
+from carve_nb.data.records import read_entries
+from carve_nb.runs.store import read_records
+from recipes.tiny_models import make_tiny_checkpoint
+
+SCRIPT = """import sys, carve_nb
+from carve_nb.data.records import read_entries
+measure = getattr(carve_nb, sys.argv[1])
+measure(carve_nb.VLM.from_pretrained(sys.argv[2]), read_entries(sys.argv[3]), sys.argv[4])"""
+
+
+@pytest.fixture(scope='module')
+def models(tmp_path_factory):
+    path = tmp_path_factory.mktemp('models')
+    return {family: make_tiny_checkpoint(family, path/family) for family in ('llava', 'qwen2_5_vl')}
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    "Ten photographs with questions, several answers and boxes"
+    from skimage import data
+    path = tmp_path_factory.mktemp('photos')
+    names = 'astronaut brick camera chelsea coffee coins horse moon page rocket'.split()
+    rows = []
+    for i, name in enumerate(names):
+        a = np.asarray(getattr(data, name)())
+        Image.fromarray(a if a.dtype == np.uint8 else (255*a).astype(np.uint8)).convert('RGB').resize((240, 160)).save(path/f'{name}.jpg')
+        rows.append(dict(question_id=i, image_id=name, question=f'What is in picture {i}?', answers=[name]*8 + ['it', 'that'],
+                         **(dict(box=[20, 30, 120, 130]) if i % 2 else {})))
+    (path/'val.json').write_text(json.dumps(dict(dataset_type='val', data=rows)))
+    return path
+
+
+@pytest.mark.parametrize('measure, family', [(measure_entropy, 'qwen2_5_vl'), (measure_layers, 'llava')])
+def test_killed_and_resumed(models, photos, tmp_path, measure, family):
+    "A checkpoint folder and a data folder: killed in the middle, taken up again, the frame of a run in one piece; no other model goes on"
+    lines = lambda: (tmp_path/'records.jsonl').read_text().splitlines() if (tmp_path/'records.jsonl').exists() else []
+    questions, vlm = read_entries(photos), VLM.from_pretrained(models[family])
+    whole = measure(vlm, questions, progress=False)
+    p = subprocess.Popen([sys.executable, '-c', SCRIPT, measure.__name__, models[family], photos, tmp_path])
+    while p.poll() is None and len(lines()) < 2: time.sleep(.02)
+    p.kill()
+    p.communicate()
+    kept = lines()
+    assert whole.id.nunique() == 10 and len(kept) >= 2
+    assert measure(vlm, questions, tmp_path, progress=False).equals(whole) and set(kept) <= set(lines())  # not measured again
+    other = VLM.from_pretrained(models['llava' if family != 'llava' else 'qwen2_5_vl'])
+    with pytest.raises(RunError, match='holds another run'): measure(other, questions, tmp_path, progress=False)
+    assert len(lines()) == 10
+
+
+def test_broken_image_keeps_the_others(models, photos, tmp_path):
+    "One image cannot be opened: a warning names it, and nine questions are measured"
+    shutil.copytree(photos, tmp_path/'d')
+    (tmp_path/'d'/'coins.jpg').write_bytes(b'no image')
+    with pytest.warns(UserWarning, match='1 of 10 questions have no record.*coins.jpg'):
+        t = measure_entropy(VLM.from_pretrained(models['llava']), read_entries(tmp_path/'d'), tmp_path/'o', progress=False)
+    assert t.id.nunique() == len(read_records(tmp_path/'o')[0]) == 9
