@@ -15,7 +15,7 @@ from .lessons import BEGIN, OPEN, lesson_batch, lesson_loss
 from .recipe import MAGNIFY
 from .train import begin_stage, pack_stage, unpack_stage
 from .training_loop import train
-from .crops import CELL, open_backgrounds
+from .views import CELL, open_backgrounds
 
 WANTED = .4                 # share of the first image token in what a word gives to the first image
 FIRST = len(BEGIN + OPEN)   # its column
