@@ -39,7 +39,7 @@ _names = {
     'method.several_images': 'ask_several ask_video',
     'method.stock_models': 'editing',
     'runs.runner': 'run_eval',
-    'runs.demo': 'run_demo bench',
+    'runs.demo': 'run_demo',
     'explorer.app': 'explore',
 }
 _where = {name: module for module, names in _names.items() for name in names.split()}

@@ -28,7 +28,7 @@ from carve_nb.formulas.threshold import regions
 from carve_nb.method.carve import Carve
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.runs.demo import eager_kernel, peak_memory
+from .bench import eager_kernel, peak_memory
 from .tiny_models import RECIPES, make_tiny_checkpoint
 
 # %% ../nbs/notes/cost.ipynb #405f6ae2

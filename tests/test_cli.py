@@ -69,6 +69,9 @@ def test_help_is_light():
     assert int(count) < 450, count
 
 
+PROFILE = 'checkup', '--only', 'profile'
+
+
 @pytest.mark.parametrize('words, said', [
     (['ask', 'a.jpg', 'What?', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['ask', 'a.jpg', 'What?', '--method', 'rel-at'], 'perhaps rel-att'),
     (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', 'a.jpg', 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', 'a.jpg', 'What?', '--dtype', 'float8'], 'perhaps'),
@@ -95,7 +98,7 @@ def test_help_fits(columns, light):
 
 def test_shell_completion(light):
     "A shell is offered commands, options and names"
-    for typed, offered in (('ev', 'eval'), ('prof', 'profile'), ('profile --im', '--images'), ('eval scenes --ma', '--maps'), ('ask a.jpg What --method rel', 'rel-att')):
+    for typed, offered in (('ev', 'eval'), ('check', 'checkup'), ('checkup --im', '--images'), ('eval scenes --ma', '--maps'), ('ask a.jpg What --method rel', 'rel-att')):
         out = light([], _CARVE_COMPLETE='complete_bash', COMP_WORDS=f'carve {typed}', COMP_CWORD=str(len(typed.split())))[1]
         assert offered in out.split(), (typed, out)
 
@@ -120,22 +123,10 @@ def test_lists_are_light(tmp_path, light):
     assert shown == [{k: row.get(k, '') for k in shown[0]} for row in family_rows()], f'{MEASURED} tells another table; `make families` writes it again'
 
 
-def test_bench(tmp_path):
-    "What each way to answer costs with one model: a table on the standard output, progress on the other, status 0"
-    out = run('bench', '--rounds', 1, '--max-new-tokens', 1, '--json', tmp_path/'b.json')
-    told = json.loads((tmp_path/'b.json').read_text())
-    assert out.returncode == 0 and 'error' not in out.stderr and list(told['seconds']) == ['plain answer', 'rows captured', 'eager attention', 'whole CARVE'], out.stderr
-    assert all(name in out.stdout for name in told['seconds']) and told['/ plain']['plain answer'] == 1
-    assert run('bench', '--json', tmp_path/'no'/'b.json').returncode == 2
-    Image.new('RGB', (9, 9)).save(mine := tmp_path/'mine.png')
-    out, data = run('bench', mine, '--rounds', 1, '--max-new-tokens', 1, '--json', mine), mine.read_bytes()
-    assert out.returncode == 2 and 'is the image itself' in out.stderr and data.startswith(b'\x89PNG')
-
-
-def test_status_is_no_value(monkeypatch, capsys):
-    "What the work of a command returns is not its exit status"
-    monkeypatch.setattr('carve_nb.cli.main.parse_words', lambda argv, told: lambda: dict(met=True))
-    assert main(['bench']) == 0 and capsys.readouterr() == ('', '')
+def test_old_words(light):
+    "A word that was a command is answered with what took its place"
+    for word, instead in ('profile', 'carve checkup --only profile'), ('scene', 'python -m recipes.scene'), ('bench', 'python -m recipes.bench'):
+        assert light([word, '--n', '3']) == (2, '', f'carve: error: `carve {word}` is no command any more; write {instead}.\n')
 
 
 def test_bad_input_is_status_2(photo, tmp_path):
@@ -243,17 +234,10 @@ def test_several_images(tmp_path, capsys):
 
 def test_map_has_the_size_of_the_image(models, photo, tmp_path, capsys):
     words = ['map', str(photo), 'Who is this?', '--model', str(models['qwen2_5_vl']), '--method', 'official', '--out', str(tmp_path/'S.npy')]
-    assert main([*words, '--layers', '3,4']) == 0
+    assert main([*words, '--set', 'layers=3,4']) == 0
     S = np.load(tmp_path/'S.npy')
     assert S.shape == (300, 512) and S.dtype == np.float32 and np.isfinite(S).all()
-    assert main([*words, '--layers', '99', '--force']) == 2 and 'layers' in capsys.readouterr().err
-
-
-def test_scene(tmp_path):
-    out = run('scene', '--seed', 7, '--out', tmp_path/'s.png', '--json', tmp_path/'s.json')
-    truth = json.loads((tmp_path/'s.json').read_text())
-    assert out.returncode == 0 and out.stdout == f'{truth["question"]} {truth["answer"]}\n'
-    assert Image.open(tmp_path/'s.png').size == (448, 448) and len(truth['box']) == 4 and truth['kind'] == 'digit'
+    assert main([*words, '--set', 'layers=[99]', '--force']) == 2 and 'layers' in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='file names and /proc as Linux has them')
@@ -392,7 +376,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     monkeypatch.setattr('carve_nb.method.profiles.IMAGES', 4)    # time
     monkeypatch.setattr('carve_nb.core.stats.FEWEST', 4)
-    words = ['profile', '--n', '4', '--quiet']
+    words = [*PROFILE, '--n', '4', '--quiet']
     assert main([*words, '--json', str(tmp_path/'p.json')]) == 0
     vlm, (file,), told = VLM.from_pretrained(), (tmp_path/'kept').iterdir(), json.loads((tmp_path/'p.json').read_text())
     assert f'kept in {file}\n' in capsys.readouterr().out and (told['n'], told['query']) == (4, 'last')
@@ -401,7 +385,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     assert main([*words, '--force']) == 0 and find_profile(vlm).n == 4
     with pytest.warns(UserWarning, match='take the default'): CarveAuto.for_model(vlm)
     capsys.readouterr()
-    assert main(['profile', '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
+    assert main([*PROFILE, '--model', str(models['llava']), '--images', str(photo.parent)]) == 0
     out, err = capsys.readouterr()
     assert 'asked: What color is the car?' in err and 'pointing' not in out and '1 images are fewer than 4' in out and 'but not used, as it is not sure' in out
     llava = VLM.from_pretrained(models['llava'])
@@ -418,7 +402,7 @@ def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     (tmp_path/'ex').mkdir()
     make_scene(145).image.save(tmp_path/'ex'/'0.png')
-    assert main(['profile', '--model', 'carve-small', '--images', str(tmp_path/'ex'), '--quiet']) == 0
+    assert main([*PROFILE, '--model', 'carve-small', '--images', str(tmp_path/'ex'), '--quiet']) == 0
     out, vlm = capsys.readouterr().out, VLM.from_pretrained('carve-small')
     assert 'not kept: the profile of 40 images (scenes of this package) is sure, and stays' in out and 'kept in' not in out
     assert not [*(tmp_path/'kept').iterdir()] and Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
@@ -436,7 +420,7 @@ def test_the_shell_tells_what_changes_an_answer(models, photo, tmp_path, monkeyp
     assert main(['ask', str(photo), 'What is this?', *how, '--method', 'lookup', '--quiet']) == 0 and capsys.readouterr().err == ''
     run = str(tmp_path/'R')
     assert main(['eval', 'scenes', '--n', '2', '--methods', 'none,lookup', *how, '--out', run, '--quiet']) == 0
-    lines = ('`lookup`: no row is known for this model, so the last position was read: `carve profile` finds one: 2 of 2',
+    lines = ('`lookup`: no row is known for this model, so the last position was read: `carve checkup --only profile` finds one: 2 of 2',
              '`none`: the answer was cut at 2 tokens: max_new_tokens gives it more: 2 of 2')
     shown = capsys.readouterr().out, (tmp_path/'R'/'table.md').read_text()
     assert main(['report', run]) == 0
@@ -458,7 +442,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     shipped = replace(find_profile(vlm), layers=[2], query='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     monkeypatch.setattr('carve_nb.studies.profile.make_profile', lambda *_, **kw: shipped)
-    assert main(['profile', '--n', '20', '--quiet']) == 0
+    assert main([*PROFILE, '--n', '20', '--quiet']) == 0
     said, best = capsys.readouterr().out, Carve(layers=[2], query='noun')
     if wins:
         assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (best, CarveAuto(layers=[2], query='noun')) and f'suggested: {best}' in said
@@ -488,7 +472,7 @@ def photos(tmp_path_factory):
 def test_eval_of_a_folder(models, photos, tmp_path, capsys, monkeypatch, family, limited):
     "Somebody's checkpoint, somebody's questions, the paper's resolution: tables on the standard output, the rest on the other"
     monkeypatch.delenv('COLUMNS', raising=False)     # a pipe is as wide as the table
-    words = ['eval', photos, '--model', models[family], '--methods', 'none,paper,rel-att', '--preset', 'paper', '--max-new-tokens', 2, '--n', 3, '--out', tmp_path/'o']
+    words = ['eval', photos, '--model', models[family], '--methods', 'none,paper,rel-att', '--image-tokens', 256, '--max-new-tokens', 2, '--n', 3, '--out', tmp_path/'o']
     status, printed = main([str(o) for o in words]), capsys.readouterr()
     assert status == 0 and 'Resolution: ' in printed.err and 'n = 3 is too few: no difference' in printed.err and 'Traceback' not in printed.err, printed.err
     assert ('at most 256 tokens' in printed.err) == limited

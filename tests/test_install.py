@@ -74,8 +74,9 @@ def python(wheel, tmp_path_factory):
 
 
 # What stands in the examples for the user's own, and what a test can afford.
-MINE = [(r'^(eval IMAGES.*) --out R', r'\1 --out R3'), (r'IMAGES', 'FOLDER'), (r'--model \S+', '--model carve-tiny'), (r'--layers 20,21', '--layers 2,3'), (r'--n \d+', '--n 2'), (r'^profile', 'profile --n 12'), (r'^checkup', 'checkup --n 2'),
-        (r'^(eval FOLDER.*) --out R', r'\1 --out R2')]
+MINE = [(r'^(eval IMAGES.*) --out R', r'\1 --out R3'), (r'IMAGES', 'FOLDER'), (r'--model \S+', '--model carve-tiny'), (r'--n \d+', '--n 2'), (r'^checkup', 'checkup --n 2')]
+MORE = ('map photo.jpg "What is on the plate?" --method official --set layers=2,3 --out S.npy', 'map photo.jpg "What is on the plate?" --out S.png',
+        'checkup --only profile --n 12', 'eval scenes --methods none,carve,random --n 2 --out R2', 'report R', 'report R R2', 'methods', 'families')
 
 
 # One process imports what the package imports, forgets the package, and is forked for each command, which imports the package anew.
@@ -106,8 +107,8 @@ def test_examples_of_the_help(python):
     assert len(examples) > 10 and 'demo' in examples
     words = [functools.reduce(lambda w, mine: re.sub(*mine, w), MINE, o) for o in examples]
     with subprocess.Popen([PLAIN, '-c', FORKS], cwd=python.home, env=python.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server, ThreadPoolExecutor(1) as beside:
-        shell = beside.submit(python, '-m', 'carve_nb', *shlex.split(next(o for o in words if o.startswith('bench'))))
-        for o in map(shlex.split, [o for o in words if not o.startswith('bench')]):
+        shell = beside.submit(python, '-m', 'carve_nb', *shlex.split(next(o for o in words if o.startswith('ask'))))
+        for o in map(shlex.split, [o for o in words if not o.startswith('ask')]):
             start = time.monotonic()
             print(json.dumps(o), file=server.stdin, flush=True)
             status = server.stdout.readline().strip()

@@ -108,9 +108,9 @@ def test_columns_of_other_names(answerer, tmp_path, capsys):
     (tmp_path/'set'/'questions.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
     names = dict(image='img', question='prompt', answers='gold')
     assert [(r.question, r.answers, r.image.name) for r in load_benchmark(folder, names=names)] == [('What is it?', ['cup', 'mug'], 'a.png'), ('What else?', ['cat'], 'a.png')]
-    lines = evaluate(folder, answerer({'What is it?': 'mug', 'What else?': 'dog'}), tmp_path/'R', '--names', 'image=img,question=prompt,answers=gold')
+    lines = evaluate(folder, answerer({'What is it?': 'mug', 'What else?': 'dog'}), tmp_path/'R', *(w for k, v in names.items() for w in ('--set', f'names.{k}={v}')))
     assert [lines[row['prompt']]['score'] for row in rows] == [1, 0]
-    for words, said in (((), "no question: the row has img, prompt, gold; one of question, text is wanted"), (('--names', 'questoin=prompt'), 'perhaps question'), (('--names', 'prompt'), 'write FIELD=COLUMN')):
+    for words, said in (((), "no question: the row has img, prompt, gold; one of question, text is wanted"), (('--set', 'names.questoin=prompt'), 'perhaps question'), (('--set', 'names.prompt'), 'write names.FIELD=COLUMN')):
         assert main(['eval', folder, '--out', str(tmp_path/'none'), '--quiet', *words]) == 2
         assert said in ' '.join(capsys.readouterr().err.replace('│', ' ').split())
 

@@ -234,7 +234,7 @@ def test_damaged_profile(vlm, tmp_path, monkeypatch):
     damage = [json.dumps(kept), *(alter(*way) for way in list(leaves(json.loads(raw)))[::7]), raw[:len(raw)//2], '', '[]']
     for text in damage:
         path.write_text(text)
-        with pytest.raises(CarveError, match='is damaged.* carve profile --force|holds no model profile'): ModelProfile.load(path)
+        with pytest.raises(CarveError, match='is damaged.* carve checkup --only profile --force|holds no model profile'): ModelProfile.load(path)
     path.write_text(damage[0])
     with pytest.raises(CarveError, match='is damaged'): Lookup()(vlm, SCENE.image, QUESTION)
     path.write_text(raw)

@@ -53,7 +53,7 @@ def load_with_digest(path) -> dict:
         return value
     except (ValueError, TypeError) as e:
         raise CarveError(f'{path} is damaged, or of an older version: {e}. Put back a copy of it, or measure it '
-                         'again (a profile: carve profile --force).') from None
+                         'again (a profile: carve checkup --only profile --force).') from None
 
 # %% ../../nbs/library/core/06_io.ipynb #903a4d26
 TINY = 'carve-tiny'             # the model where none is named

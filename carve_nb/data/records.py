@@ -191,7 +191,7 @@ def _read_choices(name, value) -> list: # of str; []: an open question
 def _lacking(field, row, columns):
     there = ', '.join(map(str, row)) or 'nothing'
     return (f'no {field}: the row has {there}; one of {", ".join(columns[field])} is wanted, or the name of your column: '
-            f"names=dict({field}='...') (--names {field}=...).")
+            f"names=dict({field}='...') (--set names.{field}=...).")
 
 def make_record(row, number, find_image, columns=COLUMNS, rule=None) -> Record:
     "Return the record of a row; `find_image`: a cell -> its image; `rule` None: chosen by what the row has"

@@ -81,7 +81,7 @@ class Carve(CropMethod):
         profile = find_profile(vlm)
         if profile is None:
             raise CarveError(f'No profile of {short_name(vlm)!r} with these weights is saved. Make one: '
-                             f'carve profile --model {vlm.name}')
+                             f'carve checkup --only profile --model {vlm.name}')
         measured = profile.fields(cls.in_profile)
         if not measured: warnings.warn(f'{profile.model}: {profile.advice(cls.in_profile)}', stacklevel=2)
         return cls(**measured | changes)

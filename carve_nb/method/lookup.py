@@ -58,7 +58,7 @@ class Lookup(CropMethod):
             notes = [f'row and layers are those of the profile of the {profile.dtype} weights, which differ by rounding']
         if not (found or self.query):
             why = 'the profile of this model is not sure of a row' if profile else 'no row is known for this model'
-            more = '`carve profile --force` with more images' if profile else '`carve profile`'
+            more = '`carve checkup --only profile --force` with more images' if profile else '`carve checkup --only profile`'
             found = dict(query='last')
             notes = [f'{why}, so the last position was read: {more} finds one']
         return replace(self, **dict(baseline='none') | found | given), notes

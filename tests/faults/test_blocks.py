@@ -11,7 +11,7 @@ from carve_nb.core.errors import CaptureError
 from carve_nb.attention.capture import recording
 from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve
-from carve_nb.runs.demo import eager_kernel
+from recipes.bench import eager_kernel
 from carve_nb.attention.layer_masking import mask_image_tokens, decoder_layers
 from carve_nb.attention.intervention import Edit, applying
 from carve_nb.attention.stock_recording import record_attention
