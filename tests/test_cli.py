@@ -76,11 +76,11 @@ PROFILE = 'checkup', '--only', 'profile'
     (['ask', 'a.jpg', 'What?', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['ask', 'a.jpg', 'What?', '--method', 'rel-at'], 'perhaps rel-att'),
     (['eval', 'textvqaa'], 'perhaps textvqa'), (['ask', 'a.jpg', 'What?', '--device', 'gpu'], 'cuda:1'), (['ask', 'a.jpg', 'What?', '--dtype', 'float8'], 'perhaps'),
     (['aks'], "Did you mean 'ask'"), (['ask', 'a.jpg', 'What?', '--methd', 'none'], '--method'), (['ask', 'a.jpg', 'Who', 'is', 'it?'], 'in quotation marks'),
-    (['study', 'entropy'], 'measure_entropy(vlm, questions)'), (['map', 'a.jpg', 'What?', '--out', 'S.xyz'], '.npy or .png'), (['map', 'a.jpg', 'What?', '--out', 'S.xbm'], '.npy or .png'), (['scene', '--out', 's.png', '--json', './s.png'], 'name two files'),
-    (['profile', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['profile', '--n', '0'], LEAST), (['profile', '--images', 'nowhere'], "'nowhere' does not exist"), (['profile', '--images', 'tests/faults'], 'holds no images'),
-    (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --method carve:lam=1'),
-    (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --method carve:min_side=.3'), (['demo', '--quick'], 'carve demo alone'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give an image file'),
-    (['map', 'a.jpg', 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, paper'), (['scene', '--json', 'README.md'], 'README.md is there already and would be lost'),
+    (['study', 'entropy'], 'measure_entropy(vlm, questions)'), (['map', 'a.jpg', 'What?', '--out', 'S.xyz'], '.npy or .png'), (['map', 'a.jpg', 'What?', '--out', 'S.xbm'], '.npy or .png'), (['ask', 'a.jpg', 'What?', '--set', 'lamm=1'], "field of lookup 'lamm' is not known"), (['eval', 'scenes', '--methods', 'none,carve:pp=1'], 'perhaps p'),
+    (['checkup', '--model', 'nothing'], 'neither a folder nor a Hub id'), (['checkup', '--n', '0'], LEAST), (['checkup', '--only', 'profil'], 'perhaps profile'), (['checkup', '--force'], 'go with --only profile'), ([*PROFILE, '--images', 'nowhere'], "'nowhere' does not exist"), ([*PROFILE, '--images', 'tests/faults'], 'holds no images'),
+    (['ask', 'a.jpg', 'What?', '--preset', 'official'], 'write --method official'), (['map', 'a.jpg', 'What?', '--save', 'S.npy'], 'write --out'), (['ask', 'a.jpg', 'What?', '--lam', '1'], 'write --set lam=1'),
+    (['ask', 'a.jpg', 'What?', '--min-side', '.3'], 'write --set min_side=.3'), (['demo', '--quick'], 'carve demo alone'), (['demo', '--n', '3'], 'go with --full'), (['eval', 'nosuchfolder'], 'it is no file or folder either'), (['ask', 'tests', 'What?'], 'tests is a folder; give an image file'),
+    (['map', 'a.jpg', 'What?', '--method', 'vcd', '--out', 'S.npy'], 'there are: auto, carve, lookup, paper'), ([*PROFILE, '--json', 'README.md'], 'README.md is there already and would be lost'),
     (['ask', 'nbs/images/switches.png', 'What?', '--json', 'README.md'], 'name another, or --force'), (['report', 'nosuch'], 'holds no run'), (['report', 'tests'], 'holds no run')])
 def test_refused_before_torch(words, said, light):
     "What is wrong with the words alone is said in one line before torch is imported, with what may have been meant"
@@ -109,7 +109,7 @@ def test_version_and_help():
     assert run('--version').stdout == run('version').stdout == f'carve {__version__}\n'
     bare, helped = run(), run('--help')
     assert (bare.returncode, bare.stdout, bare.stderr) == (0, helped.stdout, '') and run('help').stdout == helped.stdout
-    assert run('help', 'scene').stdout == run('scene', '--help').stdout != helped.stdout
+    assert run('help', 'map').stdout == run('map', '--help').stdout != helped.stdout
 
 
 def test_lists_are_light(tmp_path, light):

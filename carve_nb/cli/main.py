@@ -39,7 +39,7 @@ def top(ctx: typer.Context,
 UsageError = typer.BadParameter.__base__   # of the library that typer brings along
 _OLD_WORDS = dict(
     profile='carve checkup --only profile', scene='python -m recipes.scene', bench='python -m recipes.bench',
-    study='python -m recipes.clutter or python -m recipes.layers')
+    study='measure_entropy(vlm, questions), measure_layers or measure_masking in Python')
 _OTHER_NAMES = {
     '--preset': '--method official (of carve eval: --image-tokens 256)', '--save': '--out', '--engine': '--workers N',
     '--names': '--set names.FIELD=COLUMN', '--quick': 'carve demo alone, which is quick now'}
