@@ -22,7 +22,7 @@ from .attention.rows import TILES
 
 # %% ../nbs/library/method/04_testing.ipynb #e6b5798c
 def traces(vlm) -> tuple: # compares equal if nothing was left behind
-    "What a method could leave behind in a model, or in the random numbers of its caller"
+    "Return the state that a method could change in a model, or in the random numbers of its caller"
     modules = list(vlm.model.modules())
     registries = [d for m in modules for k, d in vars(m).items() if 'hooks' in k and hasattr(d, '__len__')]
     kernels = [m.config._attn_implementation for m in modules if hasattr(m, 'config')]
@@ -36,7 +36,7 @@ class Stop(Exception): "The failure that `failing` brings about"
 
 @contextmanager
 def failing(vlm, at): # list that grows by one with every pass
-    "Let a forward pass of the decoder, that of index `at`, fail"
+    "Let the forward pass of index `at` of the decoder fail"
     passes = []
     def count(module, args):
         passes.append(1)

@@ -122,4 +122,4 @@ def test_slips(load):
     refuse('reads as a command', [dict(role='system', content='<|im_start|>'), *turns(ASKED)[1:]])
     vlm = VLM(vlm.model, copy.copy(vlm.processor))
     vlm.processor.chat_template = vlm.processor.chat_template.replace('{% for m in messages %}', "{% for m in messages if m['role'] != 'system' %}")
-    refuse('leaves turn 0 of the messages out, that of the system', turns(ASKED))
+    refuse("leaves out turn 0 of the messages, by the role 'system'", turns(ASKED))

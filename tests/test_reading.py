@@ -158,7 +158,7 @@ def test_lists_that_cannot_be_read(cell, tmp_path):
 
 
 def test_a_list_as_one_answer(tmp_path):
-    with pytest.raises(CarveError, match=r"row 1: answer \"\['red', 'blue'\]\" is a list in the place of one answer; name the column \"answers\""):
+    with pytest.raises(CarveError, match=r"row 1: answer \"\['red', 'blue'\]\" is a list instead of one answer; name the column \"answers\""):
         read_table(tmp_path, "image,question,answer\na.png,What?,\"['red', 'blue']\"\n")
 
 

@@ -56,7 +56,7 @@ class Edit(Watcher):
         return change(layer, full, rows)[..., first:]
 
     def change(self, call, out):
-        "The chosen rows, computed again with the change in float32, replace those of the kernel"
+        "Compute the chosen rows again with the change, in float32, and replace the kernel's rows"
         layer, Q = call.module.layer_idx, call.q.shape[2]
         if self.passes == 1 and layer == self.layers[0]: check_kernel(call)
         if layer not in self.layers or not (rows := self.rows(Q)): return out

@@ -39,7 +39,7 @@ def common_grid(views) -> tuple:    # `ImageSpan`s -> (gh, gw), box
     return tuple(grid.tolist()), (*(lo[finest] - before*side).tolist(), *(hi[finest] + behind*side).tolist())
 
 def cell_shares(view, raster) -> list:    # `ImageSpan`s -> [columns, gw], [rows, gh] float64; over a raster's they sum to 1
-    "The share of each column and row of a view that lies in each of a raster around it"
+    "Return the share of each column and row of a view in each column and row of a raster around it"
     shares = []
     for axis in 0, 1:    # x, y
         lines = np.linspace(raster.box[axis], raster.box[axis + 2], raster.grid[1 - axis] + 1)[:, None]
@@ -62,7 +62,7 @@ def _rows_sum(text, tensors) -> str:    # facts as JSON; name -> tensor
 class AttentionRows:
     """Attention of chosen positions to the image tokens, and where those tokens are.
 
-    `question` holds the rows of the question's tokens; its words stand in `meta['question']`. Of `meta` methods read
+    `question` holds the rows of the question's tokens; its words are in `meta['question']`. Of `meta` methods read
     `n_layers` (the decoder's), `attending` (those whose attention can be read), `n_prompt` (tokens), `steps` (as in
     `VLM.capture`), `argmax` (were the checkpoint's penalties left out?), `seconds`, `sizes` of the images, and
     `notes`; the rest is a record."""
@@ -124,7 +124,7 @@ class AttentionRows:
         return self.lay(merge_heads(a, heads), image, tiles)
 
     def tiles_note(self, tiles: str) -> list:    # as in `views`
-        "What a map of some views of the first image leaves out: one sentence, or none where it shows all"
+        "Note the share of the attention that a map of some views of the first image shows; no note where it shows all"
         if self.views(tiles=tiles) == self.views(): return []
         weights = self.attn.double().sum((0, 1, 2))
         shown, whole = (sum(float(weights[self.span(i)].sum()) for i in self.views(tiles=t)) for t in (tiles, 'all'))
@@ -139,7 +139,7 @@ class AttentionRows:
         return (shares/shares.sum()).tolist()
 
     def image_first(self, image: int):
-        "The same rows as methods for one image read them: the first span is that of the image"
+        "Return the same rows with the spans of one image first, as methods for one image read them"
         order = sorted(range(len(self.spans)), key=lambda i: (self.spans[i].image != image, self.spans[i].image))
         columns = torch.cat([torch.arange(self.attn.shape[-1])[self.span(i)] for i in order])
         question = None if self.question is None else self.question[..., columns]

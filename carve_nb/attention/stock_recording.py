@@ -23,7 +23,7 @@ from ..models.prompts import prompt_places, read_prompts
 
 # %% ../../nbs/library/attention/06_stock_recording.ipynb #5e8e4e5a
 class _StockRecord:
-    "What is recorded of the prompts of one stock generation; arguments as in `record_attention`"
+    "A record of the prompts of one stock generation; arguments as in `record_attention`"
     def __init__(self, model, processor, inputs, images, layers=None, question=None, steps='all', pixels=None):
         if steps not in ('first', 'all'): raise CaptureError(f"steps={steps!r}: use 'first' or 'all'.")
         prompts = read_prompts(model, processor, inputs, images, question, pixels)
@@ -41,7 +41,7 @@ class _StockRecord:
         self.vlm = vlm = StockVLM(model, processor, prompts[0])
         if vlm.family.bridge and len(prompts) > 1:
             raise CaptureError(f'Prompts of {vlm.family.name!r} are recorded one at a time: their rows are composed '
-                               'with those of a second model.')
+                               'with the rows of a second model.')
         ensure_read(vlm)
         leads = [lead for lead, _ in self.places]
         self.recorder = batch_recorder(vlm, prompts, leads, layers, given=(len(prompts), self.length))
@@ -93,7 +93,7 @@ class _StockRecord:
             told = dict(pixels=prompt.pixels) if prompt.pixels else {}
             found = rows_of(self.vlm, prompt, rec, self.steps, self.answer(b), b, lead, bridged, **told)
             if len(found.question_tokens) < len(prompt.question):
-                raise CaptureError(f'The words {prompt.asked!r} stand in an earlier turn, which the cache holds: '
+                raise CaptureError(f'The words {prompt.asked!r} are in an earlier turn, which the cache holds: '
                                    'their rows are read in a block around that turn.')
             vars(self.rows[b]).update(vars(found), images=prompt.images)
 

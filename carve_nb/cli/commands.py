@@ -83,7 +83,7 @@ def _parse_map_name(text): return check_image(text, ('', '.npy'))
 # %% ../../nbs/library/cli/03_commands.ipynb #97e3b398
 @cache
 def field_names(where) -> dict: # 'carve_nb.module:Class'; name -> None, in their order
-    "Return the fields of a dataclass as its source gives them, with those of its bases"
+    "Return the fields of a dataclass as its source gives them, with the fields of its bases"
     module, name = where.split(':')
     tree = ast.parse(Path(find_spec(module).origin).read_text(encoding='utf-8')).body
     imported = {
@@ -123,7 +123,7 @@ def checked(read): # for typer
     return reader
 
 def among(names): # for typer
-    "What a shell offers for the beginning of a name"
+    "Return the function that completes the beginning of a name in a shell"
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 # typer writes the type, such as <bool> or <int range>, where help has no word for a value, and behind each argument
@@ -263,7 +263,7 @@ def ask(
     model: Model = TINY, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
     pad: Pad = False, image_tokens: ImageTokens = None, escape: Escape = False,
 ):
-    "Answer a question about an image, with a magnified crop."
+    "Answer a question about an image, with an enlarged crop."
     given = read_loading(ctx)
     spec, = set_fields([method], fields or ())
     opened = read_images(images)
@@ -370,7 +370,7 @@ def explore(
 ):
     """Open the explorer in a browser, on this machine only.
 
-    What a closed page leaves behind ends after 15 minutes, or CARVE_IDLE_SECONDS."""
+    The kernel of a closed page ends after 15 minutes, or CARVE_IDLE_SECONDS."""
     given = read_loading(ctx)
     if not find_spec('voila'): raise CarveError('the explorer as a page needs voila: pip install voila ipykernel')
     if model not in PACKAGED and Path(model).exists(): model = os.path.abspath(model)
@@ -396,7 +396,7 @@ def _end_with_report(folder, run, files, parts): # as of `write_report`
     if files: print(f'written to {folder}:', ', '.join(files))
     if any(line['status'] == 'ok' for line in run.records): return
     raise IncompleteError(
-        f'nothing was answered; the first line says: {run.records[0]["why"]} Mend it, and go on (of carve eval: with '
+        f'nothing was answered; the first line says: {run.records[0]["why"]} Fix it, and go on (of carve eval: with '
         '--retry).')
 
 def _make_example(folder):
@@ -585,7 +585,7 @@ def checkup(
 # %% ../../nbs/library/cli/03_commands.ipynb #c853ca48
 @app.command('methods', rich_help_panel=_MORE)
 def list_methods(as_json: AsJson = False):
-    "List the methods: ours, the controls, and those of others, with their sources."
+    "List the methods: ours, the controls, and related methods, with their sources."
     print_table(method_rows(), as_json)
 
 @app.command('families', rich_help_panel=_MORE)

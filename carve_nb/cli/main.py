@@ -45,7 +45,7 @@ _OTHER_NAMES = {
     '--names': '--set names.FIELD=COLUMN', '--quick': 'carve demo alone, which is quick now'}
 
 def _summarize_usage(e, argv) -> str: # one line
-    "What is wrong with the options of a command, what may have been meant, and where to read more"
+    "Tell what is wrong with the options of a command, what may have been meant, and where to read more"
     said = e.format_message().rstrip('.')
     where = e.ctx.command_path if e.ctx else 'carve'
     if 'unexpected extra' in said and where.endswith('explore'): said += '; put the question in quotation marks'

@@ -21,7 +21,7 @@ class PromptError(CarveError):
     "A question, or images, that cannot become a prompt"
 
 class OtherImagesError(PromptError):
-    "Images that are not those of the inputs; others may be"
+    "The given images are not the images of the inputs; others may be"
     def __str__(self):
         return (f'{self.args[0]} Give `images` as the processor got them, in the same order and size. Settings given at its '
                 'call (size, crop, tiles, pan and scan) are not known here: set them in `processor.images_kwargs` where it '
@@ -74,7 +74,7 @@ def out_of_memory(e) -> bool:
 
 # %% ../../nbs/library/core/00_errors.ipynb #cafdd979
 def choose(text, names, what, more=''):
-    "The name, or an error that says which are nearly the same; `more` is said in place of the list of all"
+    "Return the name, or raise an error with the nearest names; it says `more` instead of the list of all"
     if text in names: return text
     near = ' or '.join(difflib.get_close_matches(str(text), names, 2))
     guess = f'; perhaps {near}' if near else ''

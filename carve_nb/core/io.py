@@ -49,7 +49,7 @@ def load_with_digest(path) -> dict:
     "Read what `save_with_digest` wrote; refuse a file that has changed since"
     try:
         value = dict(json.loads(Path(path).read_text(encoding='utf-8')))
-        if value.pop('sum', None) != digest(value): raise ValueError('its digest is not that of its content')
+        if value.pop('sum', None) != digest(value): raise ValueError('its digest does not match its content')
         return value
     except (ValueError, TypeError) as e:
         raise CarveError(f'{path} is damaged, or of an older version: {e}. Put back a copy of it, or measure it '

@@ -24,7 +24,7 @@ _SENTENCE_END = re.compile(r'[.?!:\n？؟。！]\s*+')
 _INSTRUCTION = re.compile(r'(?:\w+\s+){0,3}(?:answer|respond|reply|choose|select)\b|(?:options|choices)\s*:', re.I)
 
 def _before_instruction(text) -> str:
-    "The beginning of a text, without the sentence that says how to answer and what follows it"
+    "Return the beginning of a text, up to the short-answer instruction"
     last = max(text.rfind(mark) for mark in '?？؟')    # what stands before a question mark asks
     ends = (m.end() for m in _SENTENCE_END.finditer(text) if m.end() > last)
     return text[:next((i for i in ends if _INSTRUCTION.match(text, i)), len(text))].rstrip()

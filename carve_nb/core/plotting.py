@@ -91,7 +91,7 @@ def _concept_color(title) -> str:
     return next((color for concept, color in CONCEPT_COLORS.items() if title.startswith(concept)), '#000000')
 
 def widen_box(box, room=9) -> tuple:  # (x0, y0, x1, y1), pixels on each side
-    "A box whose outline lies beside an object, not on it"
+    "Widen a box, so that its outline is around an object and not on it"
     return box[0] - room, box[1] - room, box[2] + room, box[3] + room
 
 def outline_target(img, box) -> Image.Image:  # (x0, y0, x1, y1), half-open pixels

@@ -143,7 +143,7 @@ class Saliency:
         return tuple(v if 0 < v < side else side/2 for v, side in zip(at, self.size))
 
     def hit(self, box: tuple) -> bool: # (x0, y0, x1, y1) true region, pixels
-        "Whether the peak lies in `box` (the pointing game)"
+        "Tell whether the peak is in `box` (the pointing game)"
         return all(lo <= at < hi for at, lo, hi in zip(self.peak(), box[:2], box[2:]))
 
     def points_at(self, box: tuple) -> bool: # (x0, y0, x1, y1) true region, pixels
@@ -152,7 +152,7 @@ class Saliency:
         return all(lo < at + half and at - half < hi for at, half, lo, hi in zip(self.peak(), halves, box[:2], box[2:]))
 
     def share(self, box: tuple) -> float: # between 0 and 1
-        "The part of the map that lies in `box`; negative values count as nothing, a map of zeros as uniform"
+        "Return the share of the map in `box`; negative values count as 0, a map of zeros as uniform"
         small = self.coarse()
         weights = small.to_pixels().clip(0).astype(np.float64)
         if not weights.any(): weights[:] = 1

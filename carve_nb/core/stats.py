@@ -143,7 +143,7 @@ def few_images(counts) -> str:    # [m] questions of each image
 
 # %% ../../nbs/library/core/04_stats.ipynb #7c2c5013
 def _share_interval(sums, counts) -> tuple:    # [m] right answers and questions of each image
-    "Wilson's interval of a share, of as many independent questions as would be as sure"
+    "Return Wilson's interval of a share, of as many independent questions as would have the same variance"
     from statsmodels.stats.proportion import proportion_confint
     n = counts.sum()
     m = len(counts)

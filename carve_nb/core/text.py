@@ -35,7 +35,7 @@ def one_word(a, b) -> bool: # two neighboring characters
     return joined and (_is_mark(b) or not {script(a), script(b)} & _UNSPACED)
 
 def word_places(text, part) -> list: # of indices
-    "Where a part of a text stands in it, not inside a word"
+    "Return the places of a part in a text, except inside a word"
     around = f' {text} '
     n = len(part)
     places = [m.start() for m in re.finditer(f'(?={re.escape(part)})', text)]
@@ -55,5 +55,5 @@ _DETAILS = re.compile(r'words: |crop: |sought: |looked for: |the model wrote |la
                      r'\d+ local|weight was moved|.*; at layer ')
 
 def grave_notes(notes) -> list:
-    "Those of a result's notes that change what its answer means; the others say how the method went"
+    "Return the notes of a result that change what its answer means; the others say how the method went"
     return [note for note in notes if not _DETAILS.match(note)]

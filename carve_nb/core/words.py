@@ -76,10 +76,10 @@ def _noun(found) -> list: # of `split_words` -> of the tokens of one word; empty
 QUERIES = 'last', 'noun', 'content', 'question', '?'
 
 def pick_words(tokens, query='question', otherwise='all') -> list: # indices
-    """Return the tokens of the question that a query names: all of them ('question'), or those of some words.
+    """Return the tokens of the question that a query names: all of them ('question'), or the tokens of some words.
 
-    'noun' is the last content word that is none of a few verbs, of the sentence before where the last one has a pronoun.
-    If none is left: all of them or, with `otherwise='none'`, none. A word that is named and does not stand in the
+    'noun' is the last content word that is none of a few verbs, of the previous sentence where the last one has a pronoun.
+    If none is left: all of them or, with `otherwise='none'`, none. A named word that is not in the
     question is an error or, with `otherwise='none'`, left out."""
     everything = list(range(len(tokens)))
     found = split_words(tokens)

@@ -119,7 +119,7 @@ def _scene_set(n=None, split='heldout', seed=None, kinds=('digit',), style='own'
     if seed is None or n < len(kinds): records = scene_records(n, kinds, split, style=style)
     elif n > most:
         raise DataError(
-            f'n={n}: by chance, at most {most} are chosen, among the first 1000 questions of each kind; without a seed '
+            f'n={n}: a random choice has at most {most}, among the first 1000 questions of each kind; without a seed '
             'there can be more.')
     else:
         rng = Random(seed)

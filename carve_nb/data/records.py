@@ -149,7 +149,7 @@ def _read_answers(answers, answer) -> list: # of two cells (name, value); 1 and 
     name, value = answers if answers[0] else answer
     single = isinstance(value, str) and not answers[0]
     if single and _PRINTED.match(value) and len(_as_list(name, value)) > 1:
-        raise DataError(f'{name} {value[:80]!r} is a list in the place of one answer; name the column "answers".')
+        raise DataError(f'{name} {value[:80]!r} is a list instead of one answer; name the column "answers".')
     values = [value] if single else _as_list(name, value)
     values = [_whole(o['answer'] if isinstance(o, dict) and 'answer' in o else o) for o in values]
     values = [o.strip() if isinstance(o, str) else o for o in values]
@@ -315,7 +315,7 @@ def _read_lines(lines, n) -> list: # of JSON values
     return rows
 
 def _read_json(path, n):
-    "Return the value of JSON, or its lines, also where the name of the file is that of one value, as in POPE"
+    "Return the value of JSON, or its lines, also where the file is named as if it held one value, as in POPE"
     with open(path, encoding='utf-8-sig', newline='\n') as f:
         if path.suffix == '.jsonl': return _read_lines(f, n)
         text = f.read()
@@ -397,7 +397,7 @@ def choose_rows(rows, n=None, seed=None) -> list: # of (number from 1, row)
 def check_ids(records, name) -> list: # the same
     "Raise an error if several records have the same id"
     for id, count in Counter(r.id for r in records).items():
-        if count > 1: raise DataError(f'{name}: the id {id!r} stands in several rows.')
+        if count > 1: raise DataError(f'{name}: the id {id!r} is in several rows.')
     return records
 
 def _warn_of_options(name, records):

@@ -56,7 +56,7 @@ def _apart(a, b, margin):
     return any(p[i + 2] + margin <= q[i] for p, q in ((a, b), (b, a)) for i in (0, 1))
 
 def _place(rng, n, lo, hi):
-    "Boxes of `n` squares that do not touch; fewer if there is no room"
+    "Place `n` squares at a distance from each other, and return their boxes; fewer if there is no room"
     boxes = []
     for _ in range(n*60):
         if len(boxes) == n: break

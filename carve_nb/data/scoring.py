@@ -65,7 +65,7 @@ def _named_pairs(text) -> set: # of (color, shape)
     return {(a, b) for a, b in zip(words, words[1:]) if a in COLORS and b in SHAPES}
 
 def _pair_score(answer, record) -> float: # F1, 0..1
-    "How well the objects that a description names agree with those of the true one"
+    "Score how well the objects of a description agree with the objects of the true one"
     a = _named_pairs(answer)
     b = _named_pairs(record.answers[0])
     return 2*len(a & b)/(len(a) + len(b)) if a or b else 1.

@@ -77,7 +77,7 @@ def draft_shown(shown, method) -> Result: # without an answer; pixels of the cop
     return like.from_rows(shown.small, shown.question, *shown.captures)
 
 def format_crop(shown, result, method) -> str:
-    "Where the crop lies in the image itself, and how much that is enlarged for the model"
+    "Tell the box of the crop in the image itself, and how much it is enlarged for the model"
     box = tuple(min(round(v/shown.scale), s) for v, s in zip(result.crop.box, shown.image.size*2))
     return f'Crop {box}, {enlargement(shown.image.size, box, method.limit):.1f} times'
 

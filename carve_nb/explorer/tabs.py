@@ -110,7 +110,7 @@ class WordTab(Tab):
         return [self.word]
 
     def renew(self):
-        "The words of the capture; first that of the row which the model's profile names"
+        "List the words of the capture, and select the query token that the model's profile names"
         shown = self.owner.shown
         self.word.options = [(f'{i}: {t}', i) for i, t in enumerate(words_shown(shown))]
         asked = shown.rows.question_tokens

@@ -151,7 +151,7 @@ class SettingsPanel:
         self.changed()
 
     def entitle(self):
-        "Name the preset that the dials stand at, if any"
+        "Select the preset that has the values of the dials, if any"
         self.all['head'].disabled = self.all['heads'].value != 'one'
         now = self.read()
         self.quiet = True

@@ -39,7 +39,7 @@ class CarveAuto(Carve):
         return ''
 
     def goes_on(self, confidence) -> bool:
-        "Whether the answer to a crop leaves doubt: neither sure nor hopeless"
+        "Tell whether the next crop is asked about: the confidence is between the two thresholds"
         return self.stop_below <= confidence < self.accept_above
 
     def prefers(self, confidence, before) -> bool:
@@ -64,7 +64,7 @@ class CarveAuto(Carve):
         return self.best_crop(vlm, r)
 
     def best_crop(self, vlm, r) -> Result: # `Result` with the map and the plain answer
-        "Ask about the crops one by one, as long as there is doubt, and keep the best supported answer"
+        "Ask about the crops one by one, while the confidence is between the thresholds, and keep the best supported answer"
         limits, notes = self.limits(vlm, 1, r.plain_answer)
         tried = []
         for region in self.keep(r.saliency):

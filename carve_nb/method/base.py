@@ -53,8 +53,8 @@ class Method:
 
         `image` is a path, bytes, a PIL image or an array, or a list of several, of which one is chosen; an
         `AttentionCache` shares captures between methods; `box`, the true region, is used by the oracle alone. `messages`,
-        in the place of a question, are a chat as `VLM.chatting` takes it: its last text is the question. `by` is another model,
-        anything with `ask(images, question)`, that answers the last question in the place of this one."""
+        instead of a question, are a chat as `VLM.chatting` takes it: its last text is the question. `by` is another model,
+        anything with `ask(images, question)`, that answers the last question instead of this one."""
         if by is not None: check_answerer(self, by)
         if messages is not None:
             if question is not None: raise CarveError('Give a question or messages, not both.')
@@ -74,7 +74,7 @@ class Method:
         raise NotImplementedError(f'{self.name} has no run(self, vlm, image, question, cache=None, box=None) -> Result')
 
     def ask_plain(self, vlm, partial) -> Result:
-        "Ask the model alone, if that has not been done for a partial result"
+        "Ask for the baseline's answer (no crop), if a partial result does not have it"
         if partial.plain_answer is not None: return partial
         seconds = Timings(partial.seconds)
         with seconds('alone'): answer = vlm.ask(partial.image, partial.question, self.suffix, self.max_new_tokens)
@@ -139,7 +139,7 @@ class CropMethod(Crops, Method):
         raise NotImplementedError(f'{self.name} has no locate(self, vlm, image, question, cache=None) -> self.result(...)')
 
     def result(self, image, question, rows=None, crop=None, seconds=None, regions=(), **fields) -> Result:
-        "Return a partial `Result`; without a crop it is that of the regions, or the whole image"
+        "Return a partial `Result`; without `crop` it shows the regions, or the whole image"
         return super().result(image, question, rows, crop or self.show(image, regions), seconds, regions=list(regions), **fields)
 
     def located(self, image, question, S,

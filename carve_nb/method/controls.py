@@ -49,7 +49,7 @@ class InstructionOnly(QuestionOnly):
 # %% ../../nbs/library/method/31_controls.ipynb #f5ee0c57
 @dataclass(repr=False)
 class DirectAnswer(Method):
-    "The model alone"
+    "The baseline (no crop)"
     name, category = 'none', 'control'
     def run(self, vlm, image, question, cache=None, box=None) -> Result:
         "Ask once"
@@ -59,12 +59,12 @@ class DirectAnswer(Method):
 # %% ../../nbs/library/method/31_controls.ipynb #ececc14d
 @dataclass(repr=False)
 class CenterCrop(Carve):
-    "A crop from the middle, as large as that of CARVE"
+    "A crop from the middle, as large as CARVE's"
     fraction: float | None = limited(None, ABOVE_0, 1) # instead of the size: share of the image's area, with its shape
     name, category, source = 'center', 'control', ''
 
     def place(self, image, free_x, free_y) -> tuple:
-        "Left and top of the crop, of so many free pixels"
+        "Return left and top of the crop, from the numbers of free pixels"
         return free_x//2, free_y//2
 
     def locate(self, vlm, image, question, cache=None) -> Result:
@@ -81,11 +81,11 @@ class CenterCrop(Carve):
 
 @dataclass(repr=False)
 class RandomCrop(CenterCrop):
-    "A crop by chance, as large as that of CARVE"
+    "A random crop, as large as CARVE's"
     seed: int = 0 # together with the pixels it fixes the place
     name = 'random'
     def place(self, image, free_x, free_y) -> tuple:
-        "Left and top of the crop, by chance"
+        "Return a random left and top of the crop"
         rng = np.random.default_rng(int(image_key(image, self.seed)[:16], 16))
         return int(rng.integers(free_x + 1)), int(rng.integers(free_y + 1))
 

@@ -32,7 +32,7 @@ def grow_box(box, size, min_side=28, square=False, pad=0.) -> tuple: # pixels; (
 # %% ../../nbs/library/method/01_crop.ipynb #09f83795
 @dataclass(repr=False)
 class Crop:
-    "What the model is shown next, and where in the image it lies"
+    "The crop that the model is shown, and its place in the image"
     image: Image.Image
     box: tuple # (x0, y0, x1, y1) crop, pixels of the original image
     scale: float # pixels of the crop per pixel of the image
@@ -80,7 +80,7 @@ def crop_image(img, box, mask=None, limit=4096, rounding='nearest') -> Crop:
     return Crop(crop.resize(size, Image.Resampling.LANCZOS), tuple(box), s, masked)
 
 def grow_mask(mask, left, top, right, bottom) -> np.ndarray: # [H, W] bool; pixels
-    "What a mask keeps, grown to each side"
+    "Grow the kept part of a mask to each side"
     h, w = top + bottom + 1, left + right + 1
     return ndimage.maximum_filter(mask, (h, w), mode='constant', origin=(bottom - h//2, right - w//2))
 

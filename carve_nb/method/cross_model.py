@@ -22,7 +22,7 @@ _all_ = ['Endpoint', 'RemoteError']
 
 # %% ../../nbs/library/method/30_cross_model.ipynb #9542b2c7
 def why_no_crop(method) -> str: # the reason; '' if it can
-    "Why another model cannot answer in the place of a method's own"
+    "Return why another model cannot answer instead of a method's own"
     if not hasattr(method, 'guided'): return ''
     return f'{method.name} changes how the model itself answers; there is no crop that another could be shown'
 

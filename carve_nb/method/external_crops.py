@@ -154,7 +154,7 @@ def drop_duplicates(kept, most=.7) -> list: # `Region`s, best first
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #5033145e
 def segments(model, processor, image, points=8, quality=.88, nms=.7, batch=16) -> list: # `Region`s
-    "What a mask generator finds from a lattice of points, of each its most trusted mask: the most trusted first"
+    "Find regions by a mask generator from a lattice of points: the most trusted mask of each, the most trusted first"
     embeddings = None
     found = []
     for some in chunked(point_lattice(image.size, points), batch):

@@ -114,7 +114,7 @@ def read_method(text): # 'carve:p=.1:K=2'
 def split_specs(text) -> tuple: # of texts
     """Methods in one word, 'none,carve:layers=(3,4)', or a list; each once.
 
-    'all' and the name of a category stand for those of them that need no second model."""
+    'all' and the name of a category stand for their methods that need no second model."""
     if not isinstance(text, str):
         for m in text:
             if not isinstance(m, str):

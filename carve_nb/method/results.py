@@ -53,7 +53,7 @@ def format_answer(answer) -> str:
     return f'"{text}"' if confidence is None else f'"{text}" ({confidence:.2f})'
 
 def unseen_note(box, size) -> list:    # (x0, y0, x1, y1) of what the model sees, or None; (W, H) of the image
-    "What the model does not see of the image, where its processor cuts out the center: one sentence, or none"
+    "Note the share of the image that the model sees, where its processor cuts out the center; else no note"
     if box is None: return []
     share = prod(box_size(common_box(box, (0, 0, *size))))/prod(size)
     if share > .95: return []

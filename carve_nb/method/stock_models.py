@@ -33,7 +33,7 @@ def _make_guide(edit, prompt):
         raise UnsupportedError(f'{method!r} does not guide one generation: it asks again about a crop. Call it with a '
                                '`VLM` around your model: method(VLM(model, processor), image, question).')
     if getattr(method, 'by_word', False) and not prompt.question:
-        raise PromptError(f'{method.name} reads the words of the question: name them with question=..., as they stand '
+        raise PromptError(f'{method.name} reads the words of the question: name them with question=..., as they are '
                           'in the prompt.')
     return method
 

@@ -51,7 +51,7 @@ class Vrga(GuidedMethod):
         return _norm((A - self.lam*_norm(w[Hb].mean(0))).clamp_min(0)) if Hb.any() else A
 
     def focus(self, A, grid): # [V] A_ref; (gh, gw) -> places in V
-        "T_q: the tokens far above the mean, not those of the corner, with their neighbors (code)"
+        "Return T_q: the tokens far above the mean, except in the corner, with their neighbors (code)"
         gh, gw = grid
         edge = sorted((c for c in np.ndindex(gh, gw) if 0 in c or max(c) < 2), key=lambda c: (max(c) > 1, c[0] > 0, c))
         shut = [y*gw + x for y, x in edge[:int(.2*len(A) + 1e-9)]]
@@ -70,7 +70,7 @@ class Vrga(GuidedMethod):
         return A, Hv, Hb, self.focus(A, grid)
 
     def prepare(self, vlm, image, question, cache=None):
-        "One capture, and a look at the marker where there is one: the heads, the map, its tokens"
+        "Capture the attention, with a pass for the marker where there is one, and find the heads, the map and its tokens"
         rows = looked = self.capture(vlm, image, question, cache)
         seconds = timings(capture=rows)
         span = rows.spans[0]

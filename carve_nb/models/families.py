@@ -31,7 +31,7 @@ def attention_layers(config) -> list:
 
 # %% ../../nbs/library/models/03_families.ipynb #3100f3de
 def image_features(model, inputs):  # [N, D], one row for each image token in order of the sequence
-    "What the tower makes of the images"
+    "Return the tower's features of the images"
     tower = model.base_model.get_image_features
     own = {k: inputs[k] for k in inspect.signature(tower).parameters if k in inputs}
     seen = tower(**own, return_dict=True)
@@ -40,7 +40,7 @@ def image_features(model, inputs):  # [N, D], one row for each image token in or
 # %% ../../nbs/library/models/03_families.ipynb #714e3062
 @dataclass(frozen=True)
 class Family:
-    "What a model family differs in; the rest is read from configuration, processor and chat template"
+    "The properties in which a model family differs; the rest is read from configuration, processor and chat template"
     name: str                   # `config.model_type`
     blocks: Callable = None     # (config, processor, inputs, i, size) -> `Block`s of image i in order of the sequence
     # (config, inputs, i, counts) -> what the tower is given for image i alone; None: it cannot be read alone
@@ -100,7 +100,7 @@ def find_grid(config, processor, inputs, i, size) -> list:
 def find_family(
     name: str,  # `config.model_type`
 ) -> Family:
-    "The record of a family, or the rule for those of transformers that have none"
+    "Return the record of a family, or the rule for families of transformers without a record"
     if name in FAMILIES: return FAMILIES[name]
     if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return Family(name, blocks=find_grid, rule='the grid that its processor tells, or a square of its fixed number',
@@ -174,7 +174,7 @@ _add('minicpmv4_7', **_SLICES);
 
 # %% ../../nbs/library/models/03_families.ipynb #ebc56c86
 def _key_features(model, inputs):
-    "What the tower makes of images that are read as keys beside the sequence"
+    "Return the tower's features of images that are read as keys beside the sequence"
     own = {k: inputs[k] for k in ('pixel_values', 'aspect_ratio_ids', 'aspect_ratio_mask') if k in inputs}
     return model.base_model.vision_model(**own).last_hidden_state.flatten(0, -2)
 

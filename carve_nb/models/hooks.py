@@ -57,7 +57,7 @@ def read_mask(
     mask,     # as transformers gives it
     options,  # further arguments of its kernel
 ) -> dict:    # `mask`, `terms` and `sinks` of a `Call`
-    "What the kernel of a module is told about its scores"
+    "Read the arguments for the scores of a module's kernel"
     kernel = module.config._attn_implementation
     causal = options.get('is_causal')
     if causal is None: causal = getattr(module, 'is_causal', True)
@@ -87,7 +87,7 @@ class Watcher:
     "Sees the passes of the part of a model that has its `config`, in its own thread, while it is open"
     modules = ()    # those of the part, set by `watching`
     def enter(self, before):
-        "A pass begins, which goes on from so many tokens of a cache"
+        "Begin a pass that goes on from `before` tokens of a cache"
     def see(self, call) -> bool:
         "After the kernel ran; true where all that is wanted of this pass has been seen"
         return False
@@ -212,7 +212,7 @@ def stock_model(
     model,      # stock model, perhaps compiled or in a wrapper such as DataParallel
     processor,  # its processor
 ):              # the stock model
-    "The model inside its wrappers, or an error that says what was given in place of the pair"
+    "Return the model inside its wrappers, or raise an error that names what was given instead of the pair"
     inner = model
     while (own := getattr(inner, '_orig_mod', getattr(inner, 'module', None))) is not None: inner = own
     if not isinstance(inner, torch.nn.Module) or not (hasattr(inner, 'generate') and hasattr(inner, 'config')):
@@ -238,7 +238,7 @@ def refuse_settings(
     model,  # stock model
     kw,     # named arguments of a call
 ):
-    "Refuse ways to generate whose passes are not those of one answer"
+    "Refuse ways to generate that run other passes than one answer's"
     for name, (read, why, instead) in UNREAD.items():
         value = generate_setting(model, kw, name)
         if value in read: continue
@@ -258,7 +258,7 @@ def holds_images(
     return held >= end
 
 def check_same(name, own, got):     # tensors, or None
-    "Refuse another input than that of a block; pixels may have been given another precision in between"
+    "Refuse an input that differs from the block's; pixels may have been given another precision in between"
     known = own is not None and got is not None and own.shape == got.shape
     if known and torch.allclose(got.to(own), own, atol=.05): return
     raise CaptureError(f'What runs inside the block is of other inputs than those given to it ({name} differ): open a '

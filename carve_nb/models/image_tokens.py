@@ -73,7 +73,7 @@ class ImageSpan:
 # %% ../../nbs/library/models/00_image_tokens.ipynb #c581cf25
 @dataclass
 class Block:
-    "A run of image tokens: the view that it shows, its grid, and the tokens between that are no part of the grid"
+    "A run of image tokens: its view, its grid, and the tokens between that are no part of the grid"
     grid: tuple         # (gh, gw)
     box: tuple          # (x0, y0, x1, y1): what the grid covers, floating pixels of the original image
     view: str = 'base'  # name of the view
@@ -313,7 +313,7 @@ def sized_pixels(config, inputs, i, counts):
     return own | dict(pixel_values=own['pixel_values'][..., :h, :w])
 
 def grid_pixels(config, inputs, i, counts):
-    "Tiles of one image without those that pad it to the image with the most, its size, how many stand beside it"
+    "Return one image's tiles without the padding to the image with the most, its size, and the number of images beside it"
     h, w = select_best_resolution(inputs['image_sizes'][i].tolist(), config.image_grid_pinpoints)
     side = config.vision_config.image_size
     own, beside = row_pixels(config, inputs, i, counts), inputs.get('batch_num_images')
@@ -346,7 +346,7 @@ def pad_images(processor):
 def token_limit(processor, most,
                 raised=False,  # also above its own limit?
                 ):
-    "Side of a token, settings of one call for at most so many tokens; (0, {}) where its own limit is lower, or none"
+    "Return a token's side, and the settings of one call for at most `most` tokens; (0, {}) where its own limit is lower, or none"
     ip = processor.image_processor
     size = dict(getattr(ip, 'size', None) or {})
     if not (most and hasattr(ip, 'merge_size') and size.get('longest_edge')): return 0, {}
@@ -357,7 +357,7 @@ def token_limit(processor, most,
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b2ecc409
 def token_settings(config, processor, most) -> tuple:
-    "Settings that show at most so many tokens of an image, as far as tiles allow; in words"
+    "Return the settings that show at most `most` tokens of an image, as far as tiles allow, and a description of them"
     ip = processor.image_processor
     cell, limit = token_limit(processor, most, raised=True)
     sized = lambda size: dict(size=type(ip.size)(**size))
@@ -387,7 +387,7 @@ def token_settings(config, processor, most) -> tuple:
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3c5ebffc
 def set_image_tokens(config, processor, most) -> str:
-    "Show at most so many tokens of an image from now on; in words"
+    "Show at most `most` tokens of an image from now on, and return a description"
     settings, told = token_settings(config, processor, most)
     for owner in (processor.image_processor, config):   # of canvases the model knows too
         for k, value in settings.items():
@@ -433,7 +433,7 @@ def grid_limits(
 # %% ../../nbs/library/models/00_image_tokens.ipynb #7bb7af97
 @dataclass(eq=False)
 class EachImage:
-    "Image processors, one an image, in the place of one for all"
+    "Image processors, one for each image, instead of one for all"
     own: list
     known: list = None    # the two newest of (settings, image, what was made of it), if an image is to be read once
 
@@ -448,7 +448,7 @@ class EachImage:
         return found[-1]
 
     def __call__(self, images, **kw) -> BatchFeature:
-        "What they make, joined: pixels of all images in a row, or beside each other where a text has one row of views"
+        "Process the images and join the results: all pixels in a row, or beside each other where a text has one row of views"
         flat = [image for own in images for image in (own if isinstance(own, list) else [own])]
         made = [self.read(ip, image, kw) for ip, image in zip(self.own, flat)]
         if self.known is not None and len({m['pixel_values'].shape[1:] for m in made}) > 1:    # padded to the largest

@@ -103,7 +103,7 @@ FIXED_SETTINGS = dict(
     use_safetensors=True, attn_implementation='sdpa', output_loading_info=True, ignore_mismatched_sizes=True)
 
 def load_weights(source, **kw):
-    "The stock model with the SDPA kernel, if its weights are those of the configuration by the loader's own account"
+    "Load the stock model with the SDPA kernel, if its weights fit the configuration by the loader's own account"
     for k, v in FIXED_SETTINGS.items():
         if kw.get(k, v) != v:
             raise CarveError(f'{k}={kw[k]!r} is refused: weights are read from safetensors only, run with the SDPA '

@@ -30,7 +30,7 @@ from .video import Video, moment_spans
 
 # %% ../../nbs/library/models/07_model.ipynb #f94165b0
 class ThreadState(threading.local):
-    "What a block sets for the code inside it, each thread for itself, and what holds outside of all blocks"
+    "Settings of a block for the code inside it, each thread for itself, and their values outside of all blocks"
     shared = None    # `Model.sharing`: `Prefixes`
     argmax = False   # `Model.argmax_only`: are the checkpoint's `PENALTIES` left out?
     messages = TURN  # `Model.chatting`: the chat that questions stand in
@@ -44,9 +44,10 @@ class Among:
     which: int = 0  # the one that is given
 
     def put(self, images, tokens=()) -> tuple:    # those that a method asks about, and their limits
-        """What the model reads, its limits, and whose spans come first: all images, the method's in its place, views behind.
+        """Return the images that the model reads, their limits, and the index of the image whose spans come first.
 
-        Of a video the chosen frame stands for all; anything else is asked about as still images."""
+        They are all images, the method's in its place, and its crops after them. Of a video the chosen frame stands for all;
+        anything else is asked about as still images."""
         first, *views = images
         if isinstance(self.images, Video):
             whole = not views and image_key(first) == image_key(self.images[self.which])
@@ -60,7 +61,7 @@ class Among:
         return opened, tuple(tokens), self.which
 
 class Answers(dict):
-    "What was answered, by question, with its seconds; `saved`: the seconds of questions that were not asked again"
+    "Answers by question, with their seconds; `saved`: the seconds of questions that were not asked again"
     saved = 0.
 
     def once(self, key, make):
@@ -286,15 +287,15 @@ class Model:
         images,    # as in `chat`
         messages,  # as in `chat`; all their images stand side by side, and their last text is the user's
     ):             # (list of images, question)
-        "Inside the block every question stands in this chat, in the place of its own, and images in that of its own"
+        "Put every question inside the block into this chat, instead of the chat's own, and its images instead of the chat's own"
         frame, inside = chat_frame(messages)
         opened, question = self.check_turns(frame, inside, images)
         whole = format_chat(self.processor, '', 1, frame)
         for i, m in enumerate(frame[:-1]):
             other = [*frame[:i], dict(m, content=[dict(type='text', text='Is it there?')]), *frame[i + 1:]]
             if format_chat(self.processor, '', 1, other) == whole:
-                raise PromptError(f'The chat template of {self.name} leaves turn {i} of the messages out, that of the '
-                                  f'{m["role"]}. Put its words into the turn of the user.')
+                raise PromptError(f'The chat template of {self.name} leaves out turn {i} of the messages, by the role '
+                                  f'{m["role"]!r}. Put its words into the turn of the user.')
         with self.set_here('messages', frame): yield opened, question
 
     def video_prompt(self, video, question: str, suffix=None) -> Prompt:
@@ -353,7 +354,7 @@ class Model:
         return self.answer(prompt, out.sequences[0, n:], scores, time.perf_counter() - start, eos)
 
     def room(self, prompt, max_new_tokens) -> int:
-        "The most tokens that are generated: those of the answer, and `thought` more where the prompt opens a thought"
+        "Return the most tokens that are generated: the answer's, and `thought` more where the prompt opens a thought"
         return min(max_new_tokens + self.thought*bool(open_thought(prompt.text)), self.limit - len(prompt))
 
     def answer(self, prompt,
@@ -362,7 +363,7 @@ class Model:
         seconds,   # of the generation
         eos=None,  # id of the end token, or a list of such ids
     ) -> 'Answer':
-        "What was generated, up to the first end token; of a thought that the prompt opens its mark stands before it"
+        "Return the generated answer, up to the first end token; where the prompt opens a thought, its mark comes first"
         ids, ends = ids.tolist(), eos if isinstance(eos, list) else [eos]
         ids = ids[:next((i + 1 for i, token in enumerate(ids) if token in ends), None)]
         logs = [s.float().log_softmax(-1)[i].item() for s, i in zip(scores or (), ids)]
@@ -404,7 +405,7 @@ class Model:
         return type(opened), *map(image_key, opened), *words, max_new_tokens, tuple(tokens)
 
     def remembering(self):
-        "Answer equal questions once, inside the block: the `Answers`, those of the block around it where there is one"
+        "Answer equal questions once inside the block, and yield the `Answers`, of the block around it where there is one"
         return self.set_here('answers', Answers() if self.answers is None else self.answers)
 
     def among(self, images, which=0):    # RGB images or a `Video`; the one that is asked about
@@ -412,7 +413,7 @@ class Model:
         return self.set_here('among', Among(images, which))
 
     def why_not_fewer(self, tokens) -> str:
-        "Why an image cannot be shown with at most so many tokens; '' where it can, as far as tiles allow"
+        "Return why an image cannot be shown with at most `tokens` tokens; '' where it can, as far as tiles allow"
         settings, why = token_settings(self.model.config, self.processor, tokens)
         return '' if settings else why
 

@@ -19,13 +19,13 @@ from .hooks import CACHE, CacheFill, watching
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #b4668374
 def upto_image(prompt, inputs, i) -> dict:
-    "What a model is given for each token, up to the end of image i"
+    "Return the inputs of each token, up to the end of image i"
     end = max(s.end for s in prompt.spans if s.image <= i)
     return {k: v[:, :end] for k, v in inputs.items() if v.ndim == 2 and v.shape[1] == len(prompt)}
 
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #978f13b1
 def tower_inputs(vlm, prompt, inputs, i) -> dict:
-    "What the tower is given to read one image alone"
+    "Return the inputs of the tower for one image alone"
     views = [0]*len(prompt.images)
     for span in prompt.spans: views[span.image] += 1
     return vlm.family.pixels(vlm.model.config, inputs, i, views)
@@ -42,7 +42,7 @@ PENALTIES = dict(  # settings of a checkpoint against repetition, and their neut
     repetition_penalty=1., encoder_repetition_penalty=1., no_repeat_ngram_size=0, encoder_no_repeat_ngram_size=0)
 
 def penalties(model):
-    "Those of `PENALTIES` that a checkpoint sets, with its values"
+    "Return the `PENALTIES` that a checkpoint sets, with its values"
     own = {k: getattr(model.generation_config, k, None) for k in PENALTIES}
     return {k: v for k, v in own.items() if v not in (None, PENALTIES[k])}
 
@@ -110,7 +110,7 @@ def own_loose(
 # %% ../../nbs/library/models/08_prefix_cache.ipynb #e138f156
 @dataclass(eq=False)
 class Prefix:
-    "What a model has read: a prompt up to the end of its first image"
+    "A prompt that a model has read up to the end of its first image"
     inputs: dict         # that the model was given
     cache: DynamicCache
     loose: dict          # of `loose_tensors`, what reading it left on the model
@@ -149,11 +149,11 @@ class Prefixes:
         return known
 
     def read_prefix(self, vlm, prompt) -> dict:
-        """What the model is given: a cache that holds the prefix, kept or read now, and all further images.
+        """Return the model's inputs: a cache that holds the prefix, kept or read now, and all further images.
 
-        What reading the prefix left on the model is put there again for the pass that follows, and stays until the next
-        prompt writes its own, as after a stock `generate`; `own_loose` around both passes takes it back. All is read in
-        a context of its own: a recorder outside is not to see it."""
+        Tensors that reading the prefix left on the model are put there again for the pass that follows, and stay until
+        the next prompt writes its own, as after a stock `generate`; `own_loose` around both passes takes them back. All
+        is read in a context of its own: a recorder outside is not to see it."""
         inputs = vlm.to_device(prompt)
         first = upto_image(prompt, inputs, 0) | tower_inputs(vlm, prompt, inputs, 0)
         prefix = self.find(vlm, first)

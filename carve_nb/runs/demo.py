@@ -32,7 +32,7 @@ CASES = dict(
     chosen='Scene 145, which we chose', first='The first question, whatever came of it',
     fixed='The next answer that the crop fixed', broken='The next answer that the crop broke')
 RESULT = { # method -> README's words for it
-    'none': 'baseline: the model alone', 'random': 'a crop at a random place',
+    'none': 'baseline (no crop)', 'random': 'a crop at a random place',
     'question-only': 'CARVE without the contrast', 'carve': 'CARVE, our settings for scenes',
     'lookup': 'attention of one query token, no contrast', 'oracle': 'the true region, enlarged'}
 

@@ -128,7 +128,7 @@ def markdown_table(rows) -> str: # lists of str, the head first
 
 # %% ../../nbs/library/runs/03_report.ipynb #ac4b1090
 def remarks(run: Run) -> list: # of str
-    "Tell what stands below the tables: unread answers, notes, samples without an answer, damaged lines"
+    "List the remarks below the tables: unread answers, notes, samples without an answer, damaged lines"
     said = []
     for m in dict.fromkeys(r['method'] for r in run.records):
         lines = run.select(m, status=None)
@@ -187,7 +187,7 @@ def _facts(run) -> list: # of str
     return [f'- {line}' for line in map(one_line, said) if line]
 
 def _statistics(tables, base) -> str: # of `run_tables`
-    "Tell which intervals, tests and corrections stand in the tables"
+    "Describe the intervals, tests and corrections of the tables"
     table = pd.concat(tables.values())
     seen = lambda *columns: {v for c in columns for v in table[c].dropna()}
     said = format_intervals(seen('interval', 'gain_interval'))
@@ -212,7 +212,7 @@ def pope_rows(run: Run) -> list: # lists of str, the head first
 
 # %% ../../nbs/library/runs/03_report.ipynb #9933c733
 def page(run: Run, tables: dict|None = None) -> list: # of `run_tables`; of str, and of tables as lists of rows
-    "Tell a run: its protocol, its tables, and which intervals, tests and corrections stand in them"
+    "Describe a run: its protocol, its tables, and their intervals, tests and corrections"
     tables = tables or run_tables(run)
     table = tables[None]
     base = find_base(table.index)
@@ -238,7 +238,7 @@ def markdown(run: Run) -> str:
 
 # %% ../../nbs/library/runs/03_report.ipynb #301e41fa
 def plot_report(tables: dict) -> Figure: # of `run_tables`
-    "Plot accuracies with their intervals, of all questions and of each kind; the line is the model alone"
+    "Plot accuracies with their intervals, of all questions and of each kind; the line is the baseline (no crop)"
     wide = min(len(tables), 3)
     high = -(-len(tables)//3)
     methods = tables[None].index

@@ -218,7 +218,7 @@ def _image_name(image):
     return image if isinstance(image, (str, Path)) or callable(image) else id(image)
 
 def format_power(n, others=1, images=None) -> str: # questions, methods compared with the first, images (None: n)
-    "The smallest difference that so many questions can show; questions on one image count as one, as in the tests"
+    "Tell the smallest difference that `n` questions can show; questions on one image count as one, as in the tests"
     alpha = .05/max(others, 1)
     units = min(n, images or n)
     asked = f'{n} questions on {units} images' if units < n else n

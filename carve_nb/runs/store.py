@@ -69,7 +69,7 @@ def to_line(record: dict) -> bytes:
     return body[:-1] + f', "sum": "{_checksum(body)}"}}\n'.encode()
 
 def from_line(line: bytes) -> dict|None:
-    "Read one line; None if its checksum is not that of its content"
+    "Read one line; None if its checksum does not match its content"
     body, _, end = line.rpartition(b', "sum": "')
     body += b'}'
     return json.loads(body) if end.strip() == f'{_checksum(body)}"}}'.encode() else None
@@ -262,7 +262,7 @@ class RunStore:
             full = e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             raise IncompleteError(
                 f'The run in {self.folder} cannot be written: {e}. {len(self.done)} lines are kept; '
-                f'{"make room" if full else "mend that"}, and the same command goes on with what is there.') from e
+                f'{"make room" if full else "fix that"}, and the same command goes on with what is there.') from e
 
     def add(self, records):
         "Append the lines of a sample, dicts with id, at, method, status and further values; those that are there stay"
@@ -339,7 +339,7 @@ def carry_out(store, measured, # `RunStore`, closed at the end; iterator of the 
                 why = why or lines[0].get('why')
                 if n >= 5 and not answered:
                     raise IncompleteError(
-                        f'none of the first {n} samples has an answer; the first said: {why} Mend it, and '
+                        f'none of the first {n} samples has an answer; the first said: {why} Fix it, and '
                         'go on with --retry.')
     except KeyboardInterrupt:
         log.warning(

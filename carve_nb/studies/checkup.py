@@ -69,7 +69,7 @@ def can_read(largest, chance) -> bool: # share right at the largest size with th
     return largest[2] > (1 + chance)/2
 
 def next_step(steps, scores, chance) -> int|None: # of the questions asked so far, [n, `ARMS`]
-    "Return the size of the next question, or None where the oracle surely cannot read the largest"
+    "Return the size of the next question, or None where the oracle cannot read the largest"
     n, steps, scores = len(steps), np.array(steps, int), np.array(scores, float)
     if n < len(START): return START[n]
     if not can_read([*mean_interval(np.nan_to_num(scores[steps == 0, -1]))], chance): return None

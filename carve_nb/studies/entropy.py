@@ -84,6 +84,6 @@ def measure_entropy(
     - `T_c`: edge pixels of the image at 448 x 448, share of all; `C_c`: entropy of its hues, share of the largest;
     - `objects`, `side`: of scenes the number of objects and their mean side in pixels; `tokens`: image tokens;
     - `truth`, `answer`, `correct`: of the question, 0 (wrong) to 1 (right); `steps`: tokens of the answer;
-    - `question`, `instruction`, `contrast`: entropy of the question's map, of that of the general instruction, and of their
+    - `question`, `instruction`, `contrast`: entropy of the question's map, of the general instruction's map, and of their
       ratio, at the first step; `question_last`, `instruction_last`, `contrast_last`: at the last."""
     return entropy_frame(measure_each(question_entropy, vlm, questions, out, progress))

@@ -71,7 +71,7 @@ def measure_layers(
 ) -> pd.DataFrame:
     """Measure the attention of each layer over the image: one row a question and layer.
 
-    It is the attention of the first step, heads averaged, of the last position; `_question` marks that of the mean over the
+    It is the attention of the first step, heads averaged, of the last position; `_question` marks the mean over the
     question's content words. `out` as in `measure_each`. Columns:
 
     - `id`, `kind`, `image_key`, `layer`: question, its kind, its image, layer from 0;
@@ -80,5 +80,5 @@ def measure_layers(
     - `mass`: attention on the image, share of all that the position has;
     - `distance_next`, `distance_last`: Hellinger distance to the next and to the last layer, 0 to 1;
     - with a true region: `area`, the region's share of the image; `share`, its share of the attention on the image; `hit`, 1 if
-      the strongest patch touches it; `auroc`, `auroc_question` of its patches, 0 to 1."""
+      the strongest patch overlaps it; `auroc`, `auroc_question` of its patches, 0 to 1."""
     return layers_frame(measure_each(question_layers, vlm, questions, out, progress))

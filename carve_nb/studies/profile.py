@@ -53,9 +53,9 @@ def image_questions(images, questions=QUESTIONS) -> list: # paths or PIL images;
     return [Record(f'{i}-{q}', image, q, [], kind='any', image_key=str(i)) for i, image in enumerate(images) for q in questions]
 
 def profile_questions(vlm, n=40, folder=None) -> list: # of `Record`s
-    """Ask several questions about each of n images: scenes of this package, or those of a folder with its own questions.jsonl.
+    """Ask several questions about each of n images: scenes of this package, or a folder's images with its own questions.jsonl.
 
-    Without the file `QUESTIONS`, or `SHAPES` for a model that lacks their words, such as those of this package."""
+    Without the file `QUESTIONS`, or `SHAPES` for a model that lacks their words, such as the models of this package."""
     if folder is None: return scene_questions(n)
     if (Path(folder)/'questions.jsonl').is_file():
         data = load_benchmark(Path(folder)/'questions.jsonl')   # warns of images that are not there
@@ -162,7 +162,7 @@ def make_profile(vlm: VLM, n: int = 40, images: str|Path|None = None, over: Call
     return measure_binding(found, vlm, over(twins))
 
 def keep_profile(profile: ModelProfile, vlm: VLM) -> Path|None:
-    "Save a profile where `Lookup` finds it, unless it is not sure and another of this model is; return the file, or None"
+    "Save a profile where `Lookup` finds it, unless another of this model is reliable and it is not; return the file, or None"
     rival = None if profile.sure else find_profile(vlm)     # a sure one also replaces a damaged file
     if rival and rival.sure: return None
     profile.save(path := profile_path(vlm))
