@@ -55,7 +55,7 @@ def test_which_method():
     page = ' '.join(words(ROOT/'nbs/tutorials/which_method.ipynb'))
     now = report(read_run(ROOT/'nbs/results/demo-carve-small').records, kind='digit').gain['lookup']
     for said in (f"+{gain('tiny', 'lookup'):.0f} and +{100*now:.0f} points",
-                 '{} and {} % of the digits (`lookup` {}, `carve` with the sentence {}), on `carve-tiny` {} and {} ({}, {})'.format(*bare),
+                 '{} and {} % of the digits (`lookup` {}, `carve` with the instruction {}), on `carve-tiny` {} and {} ({}, {})'.format(*bare),
                  f"({right('tiny', 'pure-grad'):.1f} and {right('small', 'pure-grad'):.1f} %)",
                  f"gains {gain('tiny', 'official'):.1f} points on one and loses {-gain('small', 'official'):.1f} on the other"):
         assert said in page, said
