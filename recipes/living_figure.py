@@ -250,7 +250,7 @@ def measure_composed(folder, n=100, start=145) -> dict: # with the modules and w
     return table
 
 # %% ../nbs/tutorials/living_figure.ipynb #4192eab9
-if __name__ == '__main__':
+if __name__ == '__main__' and '__file__' in globals():     # as a program, not in a notebook
     command, folder = sys.argv[1:] if len(sys.argv) > 2 else ('site', sys.argv[1])
     if command == 'site': write_site(folder)
     else: # measure, in a folder that `write_site` has filled
