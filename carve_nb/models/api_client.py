@@ -116,8 +116,11 @@ class Endpoint:
         if refusal or choice.finish_reason == 'content_filter': return 'refused', f'declined: {refusal or "content filter"}'[:200]
         if isinstance(text, list): text = ''.join(p['text'] for p in text if p.get('type') == 'text')
         if isinstance(text, str) and text.strip(): return 'ok', text.strip()
-        cure = 'give more max_new_tokens' if choice.finish_reason == 'length' else 'ask again, or see the log of the server'
-        return 'malformed', f'the reply has no text (it ended with {choice.finish_reason!r}); {cure}'
+        thought = str(getattr(choice.message, 'reasoning_content', None) or getattr(choice.message, 'reasoning', None) or '')
+        held = f', but reasoning of {len(thought)} characters' if thought else ''
+        cure = 'see how the server parts reasoning from answers' if thought else 'ask again, or see the log of the server'
+        if choice.finish_reason == 'length': cure = 'give more max_new_tokens'
+        return 'malformed', f'the reply has no text{held} (it ended with {choice.finish_reason!r}); {cure}'
 
     def explain(self, e: Exception) -> tuple:
         "Return (status, reason) of an error of the client library; what it could not read is no chat completion"
