@@ -404,7 +404,7 @@ def test_an_unsure_profile_hides_no_sure_one(tmp_path, monkeypatch, capsys):
     make_scene(145).image.save(tmp_path/'ex'/'0.png')
     assert main([*PROFILE, '--model', 'carve-small', '--images', str(tmp_path/'ex'), '--quiet']) == 0
     out, vlm = capsys.readouterr().out, VLM.from_pretrained('carve-small')
-    assert 'not kept: the profile of 40 images (scenes of this package) is sure, and stays' in out and 'kept in' not in out
+    assert 'not kept: another profile of this model is sure, and stays' in out and 'kept in' not in out
     assert not [*(tmp_path/'kept').iterdir()] and Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])
     replace(find_profile(vlm), n=1, query='last', layers=[9]).save(profile_path(vlm))
     assert Lookup().choose(vlm) == (Lookup(query='noun', layers=[2], baseline='none'), [])

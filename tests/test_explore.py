@@ -19,7 +19,7 @@ def test_kernels_of_lost_pages_end(tmp_path):
     import psutil
     env = dict(os.environ, HOME=str(tmp_path), TMPDIR=str(tmp_path), CARVE_IDLE_SECONDS='5', HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
     with open(tmp_path/'log', 'w') as log: server = subprocess.Popen([sys.executable, '-m', 'carve_nb', 'explore', '--no-browser'], env=env, stdout=log, stderr=log, cwd=tmp_path)
-    def kernels(): return [p for p in psutil.Process(server.pid).children(recursive=True) if 'ipykernel' in ' '.join(p.cmdline())]
+    def kernels(): return [p for p in psutil.Process(server.pid).children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE and 'ipykernel' in ' '.join(p.cmdline())]
     def said(): return (tmp_path/'log').read_text()
     try:
         assert until(lambda: re.search(r'http://\S+token=\w+', said()), 120), said()

@@ -58,7 +58,7 @@ def status(page): return page.locator('[role=status]').text_content()
 def answered(page, act):
     "Do something, wait for the model, and return what is said"
     act()
-    page.wait_for_selector('[data-busy="yes"]', timeout=5_000)
+    page.wait_for_selector('[data-busy="yes"]', timeout=30_000)
     page.wait_for_selector('[data-busy=""]', timeout=60_000)
     return status(page)
 

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import groupby
 from jinja2 import Environment
-from markupsafe import Markup
 from scipy.special import logsumexp, softmax
 from tqdm import tqdm
 from ..attention.vlm import VLM
@@ -234,9 +233,9 @@ def answer(row) -> tuple: # list of str; str
 
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #4534a673
-def mark_code(text) -> Markup:
+def mark_code(text) -> str:
     "Return a sentence as HTML, with the code between backticks"
-    return Markup(re.sub('`([^`]*)`', r'<code>\1</code>', escape(text)))
+    return re.sub('`([^`]*)`', r'<code>\1</code>', escape(text))
 
 def draw_smallest(kind, f) -> str: # of question; of `measure_kind`; HTML
     "Draw the smallest legible target without a crop and in the best arm, each in a box"

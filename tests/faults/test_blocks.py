@@ -290,7 +290,7 @@ def test_memory_after_failures(load):
 
 
 TOUCHING = {'recording', '_observing', 'model_lock', 'own_loose', 'set_here', 'applying', 'rows_live', 'mask_image_tokens',
-            'eager_kernel', 'query_bridge', 'frozen', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
+            'query_bridge', 'frozen', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
             'record_attention', '_same_inputs', 'around_generate', 'editing'}
 OTHERS = {'limited', 'ready', 'undone', 'explained', 'chatting', 'open_store'}   # loading, the words of an error, what `set_here` sets, a store of lines
 

@@ -180,7 +180,6 @@ with room(0 if mode == 'disk' else 100):
     found['map'] = command('map', disk/'a.png', *words, '--out', disk/'S.npy')
     found['ask'] = command('ask', disk/'a.png', *words, '--out', disk/'capture')
     found['json'] = command('ask', disk/'a.png', *words, '--json', disk/'a.json')
-    found['scene'] = command('scene', '--out', disk/'s.png')
     try: vlm.capture(disk/'a.png', 'What?').save(disk/'rows.safetensors')
     except Exception as e: found['rows'] = type(e).__name__
     if (disk/'rows.safetensors').exists():
@@ -230,7 +229,7 @@ def test_full_disk(folders, tmp_path):
     n, whole, names = said['half']
     assert 0 < n < 16 and whole and {'protocol.json', 'records.jsonl', 'records.lock'} <= {*names} and not [k for k in names if k.endswith('.new')], said['half']
     assert said['same'] and said['kept'] and said['left'] == [] and said['rows'] != 'loaded', said
-    for k in 'report', 'map', 'ask', 'json', 'scene':
+    for k in 'report', 'map', 'ask', 'json':
         assert said[k][0] == 1 and re.search(why, said[k][1]) and 'Traceback' not in said[k][1], (k, said[k])
     assert said['finished'] == [0, 0]
 
