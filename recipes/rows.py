@@ -157,7 +157,6 @@ def contrast_map(A, other, grid, heads): # rows [L, H, Nv] under the question an
 class PeakCrop(CropMethod):
     "The crop of the region of a map's peak, as `Lookup` shows it; `make(self, vlm, image, question, rows, cache)` gives the map"
     make: object = None
-    name = 'peak-crop'
     def locate(self, vlm, image, question, cache=None) -> Result:
         rows = self.capture(vlm, image, question, cache)
         S = Saliency(self.make(self, vlm, image, question, rows, cache), image.size, rows.spans[0].box, image)

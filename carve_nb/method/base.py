@@ -121,7 +121,7 @@ def near_layers(vlm, spec) -> list: # layers, see `pick_layers` -> indices, at l
 class CropMethod(Crops, Method):
     "A method that shows a crop and asks again"
     final_images: Literal['both', 'crop'] = 'both' # shown at last: the image and the crop, or the crop alone
-    name, captures = 'crop', True
+    captures = True
 
     def run(self, vlm, image, question, cache=None, box=None) -> Result:
         "Look, then ask again"
@@ -184,7 +184,7 @@ IDLE = 'nothing is changed: '   # how a note begins where a method found nothing
 @dataclass(repr=False)
 class GuidedMethod(Method):
     "A method under which the model answers once, guided"
-    name, category = 'guided', 'edit'
+    category = 'edit'
     needs = ('patches',)
     from_prefix = True   # may the prompt go on from a stored beginning?
 
