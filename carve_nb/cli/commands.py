@@ -547,7 +547,7 @@ def checkup(
         help='folder with images, questions and boxes of your own: the same differences and verdict on them, for the page '
         'alone', exists=True, metavar='FOLDER')] = None,
     n: Annotated[int|None, typer.Option(
-        help='questions of each kind, from 2; a run can be gone on with by more (default: 60; of a profile 40 images)',
+        help='questions of each kind, from 2; a run can be gone on with by more (default: 104; of a profile 40 images)',
         min=1, max=1000, metavar='N')] = None,
     images: Annotated[Path|None, typer.Option(
         help='folder of photographs, with questions.jsonl or without, to profile the model on (default: scenes of colored '
@@ -573,8 +573,8 @@ def checkup(
     if force or to_json: raise CarveError('--force and --json go with --only profile.')
     if n == 1: raise CarveError('--n 1: two questions of each kind, or more.')
     make_folder(out)
-    from carve_nb.studies.checkup import answer, estimate_time, run_checkup
-    n = n or 60
+    from carve_nb.studies.checkup import N, answer, estimate_time, run_checkup
+    n = n or N
     if not quiet: print_line('note', estimate_time(model, n))
     row = run_checkup(
         _open_model(model, given), out, data, n, images=images, retry=retry, progress=not quiet, accept_code=accept_code)

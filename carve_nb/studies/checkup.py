@@ -260,8 +260,8 @@ def checkup_page(row, data=None) -> str: # of `make_row`; of `check_data`; HTML
     return PAGE.format(f'Checkup of {escape(one_line(row["model"]))}', body)
 
 # %% ../../nbs/library/studies/20_checkup.ipynb #5aaa155a
-N = 60     # questions of a kind
-MINUTES = {'carve-tiny': 2, 'carve-small': 4}    # of the default checkup, on one or two cores
+N = 104    # questions of a kind
+MINUTES = {'carve-tiny': 4, 'carve-small': 6}    # of the default checkup, on two cores
 FREE = *MAY_CHANGE, 'kinds', 'reads.why', 'profile', 'skipped'    # of the protocol: what no answer depends on
 
 def profile_stage(vlm, out, images=None, over=iter) -> ModelProfile:
