@@ -129,7 +129,7 @@ def split_specs(text) -> tuple: # of texts
     named = lambda name: [e for e in ready if name in ('all', e.category)] or [ENTRIES[name]]
     return tuple(dict.fromkeys(e.name + w[len(n):] for n, w in specs for e in named(n)))
 
-def make_method(method: object, **given): # a name, perhaps with fields, a class, a preset or a method
+def make_method(method: object, **given) -> object: # a name, perhaps with fields, a class, a preset or a method; a method
     "Make a method of its name (perhaps with fields, 'carve:p=.1'), its class or an instance, with the given fields changed"
     if isinstance(method, str):
         name, own = read_method(method)
