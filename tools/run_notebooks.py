@@ -4,10 +4,16 @@ import gc, os, tempfile
 import matplotlib.pyplot, pandas, scipy.stats, seaborn, skimage.data, statsmodels.api, torch, transformers  # noqa: F401
 import carve_nb.runs.runner, carve_nb.attention.vlm, carve_nb.studies.measure  # noqa: F401
 import nbdev.test
-from functools import partial
+from carve_nb.method.registry import ENTRIES
 
-# nobody looks at these figures: a quarter of the pixels of those that are stored
-nbdev.test.CaptureShell = partial(nbdev.test.CaptureShell, mpl_format='png')
+Shell = nbdev.test.CaptureShell
+
+def fresh_shell(*args, **kw):
+    "A shell without the methods that another notebook defined; a quarter of the pixels that are stored, since nobody looks at these figures"
+    for name in [k for k, entry in ENTRIES.items() if not isinstance(entry.where, str)]: del ENTRIES[name]
+    return Shell(*args, mpl_format='png', **kw)
+
+nbdev.test.CaptureShell = fresh_shell
 
 if __name__ == '__main__':   # where workers are started anew and not forked, they read this file too
     gc.freeze()

@@ -110,7 +110,7 @@ def set_fields(specs, pairs=()) -> list: # methods as `split_specs` gives them; 
         key, sign, value = pair.partition('=')
         if not sign: raise CarveError(f'{pair!r} sets nothing; write KEY=VALUE, such as p=.1')
         choose(key, list(dict.fromkeys(k for names in known.values() for k in names)), f'field of {", ".join(specs)}')
-        if ',' in value and value[0] not in '[(': value = f'[{value}]'
+        if ',' in value and ' ' not in value and value[0] not in '[(': value = f'[{value}]'
         for spec in specs: more[spec] += f':{key}={value}'*(key in known[spec])
     return [spec + more[spec] for spec in specs]
 
@@ -315,6 +315,7 @@ def save_the_map(
         r = chosen(vlm, opened, question)
         print_line('note', f'the map is that of {images[r.which]}, {r.notes[0]}')
     S = r.saliency
+    if S is None: raise CarveError(f'{method} answered without a map: {r.notes[-1]}')
     for note in [*r.notes[len(opened) > 1:], *unseen_note(S.box, S.size)]: print_line('note', note)
     what = save_map(S, out)
     rows, columns = S.values.shape

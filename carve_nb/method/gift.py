@@ -59,7 +59,7 @@ def amplify(w, image, question, m):
     raised = torch.where(image_heads, seen*m.to(w), seen)
     before, after = ((x*image_heads).sum((1, 3), keepdim=True) for x in (seen, raised))
     r = torch.where(before > 0, after/before.clamp_min(1e-30), 1.)
-    new = w.index_copy(-1, image, raised).index_copy(-1, question, torch.where(question_heads, asked*r, asked))
+    new = w.index_copy(-1, image.to(w.device), raised).index_copy(-1, question.to(w.device), torch.where(question_heads, asked*r, asked))
     return torch.where(image_heads | question_heads, new/new.sum(-1, keepdim=True), w)
 
 # %% ../../nbs/library/method/21_gift.ipynb #cbc73fad

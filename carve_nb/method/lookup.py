@@ -68,13 +68,14 @@ class Lookup(CropMethod):
     def locate(self, vlm, image, question, cache=None) -> Result:
         "One pass: the plain answer and the row; its region"
         own, notes = self.choose(vlm)
-        rows = self.capture(vlm, image, question, cache, layers=near_layers(vlm, own.layers))
+        layers = near_layers(vlm, own.layers)
+        rows = self.capture(vlm, image, question, cache, layers=layers)
         if not isinstance(own.query, str): pick_words(rows.question_tokens, own.query)   # an error where it lacks them
         query = query_in(rows, own.query)
         if query != own.query: notes.append(f'{why_no_words(rows.question_tokens, own.query)}: the last position was read')
-        S = rows.saliency(own.layers, query=query, background=image)
+        S = rows.saliency(layers, query=query, background=image)
         if own.baseline != 'none':
-            if words := other_words(rows, query, own.baseline): S = less_words(S, rows, own.layers, words)
+            if words := other_words(rows, query, own.baseline): S = less_words(S, rows, layers, words)
             else: notes.append(f'the question has no words for baseline={own.baseline!r}: the row is read as it is')
         if sure := rows.answer.confidence > self.skip_above:
             notes.append(f'the model is sure of its answer ({rows.answer.confidence:.2f}): it is not asked again')

@@ -89,7 +89,7 @@ class Vrga(GuidedMethod):
         "A_h(i) <- (1 + γ) A_h(i) for i in T_q, in the heads that attend to the image at this step (code); rows of sum 1"
         layers, at, V = state
         def raised(layer, w, rows): # [B, H, R, K]
-            new = w.index_copy(-1, at, w[..., at]*(1 + self.gamma))
+            new = w.index_copy(-1, at.to(w.device), w[..., at]*(1 + self.gamma))
             a = w[..., V]
             R, H = a.mean(-1)*w.shape[-1], torch.special.entr(a).sum(-1)
             return torch.where(((R > .6) & (R > .2*H))[..., None], new/new.sum(-1, keepdim=True), w)

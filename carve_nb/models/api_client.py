@@ -148,5 +148,5 @@ class Endpoint:
         except CarveError: raise
         except Exception as e: status, text = self.explain(e)
         n, seconds = getattr(reply.usage, 'prompt_tokens', 0) if status == 'ok' else 0, time.perf_counter() - begun
-        if status == 'ok': return Answer(text, [], math.nan, seconds, n)
+        if status == 'ok': return Answer(text, [], math.nan, seconds, n, finished=reply.choices[0].finish_reason != 'length')
         raise RemoteError(status, without_key(text, self.key()) or 'the error repeats the key, so it is not shown')

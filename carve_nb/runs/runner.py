@@ -45,7 +45,8 @@ log = logging.getLogger(__name__)
 def equip(method, suffix, max_new_tokens, seed=0, given=()):
     "A method with the suffix and length of the set; fields that were given stay"
     ask = dict(suffix=suffix, max_new_tokens=max_new_tokens)
-    if isinstance(method, Oracle) and not given: return type(method).like(Carve(), **ask)
+    if isinstance(method, Oracle):
+        method = replace(type(method).like(Carve(), **ask), **{k: getattr(method, k) for k in given})
     common = ask | dict(seed=seed)
     free = {f.name for f in fields(method) if f.init} - {*given}
     return replace(method, **{k: common[k] for k in common if k in free})
