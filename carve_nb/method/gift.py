@@ -54,12 +54,13 @@ def amplify(w, image, question, m):
     # w: [B, H, R, K] rows with sum 1; image: [Nv] columns of the image; question: [Q] columns of the question;
     # m: [Nv] factors; -> [B, H, R, K] rows with sum 1
     "Raise the image by its factors in some heads, and the question as much in others"
+    image, question = image.to(w.device), question.to(w.device)
     seen, asked = w[..., image], w[..., question]
     image_heads, question_heads = (busiest(x.sum(-1))[..., None] for x in (seen, asked))
     raised = torch.where(image_heads, seen*m.to(w), seen)
     before, after = ((x*image_heads).sum((1, 3), keepdim=True) for x in (seen, raised))
     r = torch.where(before > 0, after/before.clamp_min(1e-30), 1.)
-    new = w.index_copy(-1, image.to(w.device), raised).index_copy(-1, question.to(w.device), torch.where(question_heads, asked*r, asked))
+    new = w.index_copy(-1, image, raised).index_copy(-1, question, torch.where(question_heads, asked*r, asked))
     return torch.where(image_heads | question_heads, new/new.sum(-1, keepdim=True), w)
 
 # %% ../../nbs/library/method/21_gift.ipynb #cbc73fad
