@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 import numpy as np, torch
 from PIL import Image
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
-from torch.nn import functional as F
 from ..core.text import GENERAL_INSTRUCTION
 from ..models.model import model_lock
 from ..attention.intervention import frozen, grad_rows
@@ -29,7 +29,8 @@ from .base import timings, CropMethod, as_saliency, near_layers
 # %% ../../nbs/library/method/10_vicrop.ipynb #76052dbf
 def window_sums(M, nx, ny) -> np.ndarray: # M: [gh, gw]; -> [gh-ny+1, gw-nx+1] float32
     "The sum of every window of one size"
-    return F.avg_pool2d(torch.as_tensor(np.asarray(M, np.float32))[None], (ny, nx), 1, divisor_override=1)[0].numpy()
+    windows = sliding_window_view(np.asarray(M, np.float32), (ny, nx))
+    return np.array([[w.sum() for w in row] for row in windows])   # each sum as in the source: its rounding decides ties
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #4797879d
 WINDOW_RATIOS = 1, 1.2, 1.4, 1.6, 1.8, 2
