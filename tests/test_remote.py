@@ -147,6 +147,11 @@ def test_no_redirect(serve):
         assert len(seen) == 1 and not elsewhere
 
 
+def test_cut_reply(serve):
+    "A reply that ended at its longest is an answer that says so"
+    assert [serve(ok('a cat on', end=end))[0].ask(Image.new('RGB', (8, 8)), 'What?').finished for end in ('stop', 'length')] == [True, False]
+
+
 CASES = [('busy, then well', [bad(429, 'slow down', Retry_After='0.02'), ok()], 'ok', 2), ('broken, then well', [bad(500), bad(502), ok()], 'ok', 3),
     ('always broken', [bad(503)], 'error', 3), ('no money', [bad(429, 'pay', 'insufficient_quota', X_Should_Retry='false')], 'error', 1), ('later', [bad(429, Retry_After='1e9')], 'error', 1),
     ('strange wait', [bad(429, Retry_After='soon'), ok()], 'ok', 2), ('bad request', [bad(400, 'no')], 'error', 1), ('filtered', [bad(400, 'no', 'content_filter')], 'refused', 1),
