@@ -249,7 +249,7 @@ def test_sliders(page, kernel, times, name, handle):
     assert page.get_by_label('Preset').input_value() == 'own settings'
 
 
-LISTS = [('Preset', 'paper'), ('Rows of', 'words of the question'), ('Heads', 'maximum'), ('Operator', 'log'), ('Outside', 'black'),
+LISTS = [('Preset', 'paper'), ('Rows of', 'words of the question'), ('Heads', 'maximum'), ('Outside', 'black'),
          ('Regions kept', 'as the official code'), ('Neighbors', '8')]
 
 
@@ -398,7 +398,7 @@ def test_keyboard(page):
         page.keyboard.press('Tab')
         reached.append(page.evaluate('''() => { const e = document.activeElement;
             return e.getAttribute('aria-label') || e.labels?.[0]?.innerText.trim() || (e.innerText || '').trim() || '?'; }'''))
-    order = ['Ask again with the crop', 'Preset', 'Layers, from', 'Layers, to', 'λ', 'p, share kept', 'Steps', 'Rows of', 'Heads', 'Operator', 'K, regions', 'Regions kept', 'Neighbors',
+    order = ['Ask again with the crop', 'Preset', 'Layers, from', 'Layers, to', 'λ', 'p, share kept', 'Steps', 'Rows of', 'Heads', 'K, regions', 'Regions kept', 'Neighbors',
              'Outside', 'Ask with', *TABS]
     found = [next((i for i, r in enumerate(reached) if r.split('\n')[0] == o), None) for o in order]
     assert None not in found and found == sorted(found), dict(zip(order, found), reached=reached)
