@@ -148,8 +148,8 @@ def until(test, seconds=60):
     while time.monotonic() < end:
         try:
             if test(): return True
-        except Exception as e:   # an image is replaced while it is taken
-            if 'attached' not in str(e) and 'visible' not in str(e): raise
+        except Exception as e:   # an image is replaced while it is taken, a file is read while it is written
+            if not any(word in str(e) for word in ('attached', 'visible', 'Expecting value')): raise
         time.sleep(.05)
     return False
 

@@ -123,7 +123,7 @@ def test_figures_are_placed(links):
 def test_living_figure_is_placed():
     "Its mark becomes its box, with the still in it, and the module"
     shown = pages.place_figures('x\n\n<!-- living figure -->\n![a](b.png)\n\ny', '../')
-    assert '<div class="living" data-living>\n\n![a](b.png)\n\n</div>' in shown and 'src="../_static/living/page.js"' in shown
+    assert '<div class="living" data-living>\n\n![a](b.png)\n\n</div>' in shown and '"../_static/living/page.js"' in shown
 
 
 def test_examples_of_a_function(links):
