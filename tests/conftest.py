@@ -95,3 +95,21 @@ def load(folders):
                 made[name] = VLM.from_pretrained(folders(name))
         return made[name]
     return get
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    "Ten photographs with questions, several answers and boxes"
+    import numpy as np
+    from PIL import Image
+    from skimage import data
+    path = tmp_path_factory.mktemp('photos')
+    names = 'astronaut brick camera chelsea coffee coins horse moon page rocket'.split()
+    rows = []
+    for i, name in enumerate(names):
+        a = np.asarray(getattr(data, name)())
+        Image.fromarray(a if a.dtype == np.uint8 else (255*a).astype(np.uint8)).convert('RGB').resize((240, 160)).save(path/f'{name}.jpg')
+        rows.append(dict(question_id=i, image_id=name, question=f'What is in picture {i}?', answers=[name]*8 + ['it', 'that'],
+                         **(dict(box=[20, 30, 120, 130]) if i % 2 else {})))
+    (path/'val.json').write_text(json.dumps(dict(dataset_type='val', data=rows)))
+    return path

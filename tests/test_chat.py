@@ -1,6 +1,6 @@
 "A method within a chat of the user's own: system turn, earlier turns, and both captures in it, as the stock template puts it"
 import copy, threading
-import pytest, torch
+import pytest
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention

@@ -1,15 +1,13 @@
 "The command `carve`, as a shell sees it."
-from dataclasses import replace
 from importlib.metadata import requires
-import json, os, shlex, shutil, signal, subprocess, sys, time
+import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from carve_nb.runs.store import RunStore, read_records, read_run
+from carve_nb.runs.store import RunStore, read_run
 from carve_nb.cli.main import main
-from carve_nb.core.errors import CarveError
-from processes import Carve, run
+from processes import run
 
 # what is said of 0 where 1 is the least: by pydantic, or by click with an older typer
 LEAST = 'equal to 1' if any(r.startswith('pydantic') for r in requires('typer')) else 'range x>=1'
@@ -450,22 +448,6 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
         with pytest.warns(UserWarning): assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (Carve(), CarveAuto())
         assert 'take the default' in said and 'suggested' not in said and '--method carve' not in said
     assert ('in a shell: --method lookup' in said, 'lookup reads this row all the same' in said) == (wins, not wins)
-
-
-@pytest.fixture(scope='module')
-def photos(tmp_path_factory):
-    "Ten photographs with questions, several answers and boxes"
-    from skimage import data
-    path = tmp_path_factory.mktemp('photos')
-    names = 'astronaut brick camera chelsea coffee coins horse moon page rocket'.split()
-    rows = []
-    for i, name in enumerate(names):
-        a = np.asarray(getattr(data, name)())
-        Image.fromarray(a if a.dtype == np.uint8 else (255*a).astype(np.uint8)).convert('RGB').resize((240, 160)).save(path/f'{name}.jpg')
-        rows.append(dict(question_id=i, image_id=name, question=f'What is in picture {i}?', answers=[name]*8 + ['it', 'that'],
-                         **(dict(box=[20, 30, 120, 130]) if i % 2 else {})))
-    (path/'val.json').write_text(json.dumps(dict(dataset_type='val', data=rows)))
-    return path
 
 
 @pytest.mark.parametrize('family, limited', [('llava', False), ('qwen2_5_vl', True)])

@@ -19,7 +19,6 @@ from carve_nb.models.prompts import SHORT_ANSWER, commands, read_prompts
 from carve_nb.core.errors import CaptureError, PromptError
 from carve_nb.core.saliency import patch_cover
 from carve_nb.method.ask_box import AskBox
-from carve_nb.method.auto import CarveAuto
 from carve_nb.method.registry import methods
 from carve_nb.method.vicrop import RelAtt
 from carve_nb.method.lookup import Lookup

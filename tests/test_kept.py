@@ -1,7 +1,6 @@
 """What the disk, the page and the socket promise, from a shell: a damaged file is found, a secret is not shown, a link leads
 nowhere, an odd text takes no time. Each test begins with a command, as a user does."""
-import base64, csv, errno, io, json, os, shutil
-from pathlib import Path
+import base64, csv, errno, io, json, shutil
 import numpy as np
 import pytest, torch
 from PIL import Image

@@ -20,7 +20,7 @@ from recipes.tiny_models import make_tiny_checkpoint
 from carve_nb.method.cross_model import Endpoint, RemoteError
 from carve_nb.core.errors import CarveError
 from carve_nb.attention.cache import AttentionCache
-from carve_nb.data.scenes import make_scene, samples
+from carve_nb.data.scenes import samples
 
 KEY = 'sk-Q7f2-not-a-real-key-93'
 PROXIES = 'HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'

@@ -1,5 +1,5 @@
 "Runs that are killed, stopped, torn, crowded or starved end as if nothing had happened, or say what is wrong."
-import errno, json, os, random, shutil, signal, subprocess, sys, time, warnings
+import json, os, random, shutil, signal, subprocess, sys, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace

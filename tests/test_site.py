@@ -1,5 +1,5 @@
 "The site, as far as it can be checked without building it: reading order, llms.txt, links, what the pages are made of."
-import base64, io, json, re, subprocess, sys, textwrap
+import base64, io, re, subprocess, sys, textwrap
 from pathlib import Path
 import pytest
 from IPython.core.interactiveshell import InteractiveShell

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
 import pages  # noqa: E402
 
-FEW = ('index', '01_clutter', '02_query_token', '01_clutter', '07_algorithm', 'quickstart', 'tutorials/gallery', 'tutorials/install',
+FEW = ('index', '01_clutter', '02_query_token', '07_algorithm', 'quickstart', 'tutorials/gallery', 'tutorials/install',
        'tutorials/your_model', 'tutorials/which_method', 'notes/choosing_lambda', 'notes/robustness', 'notes/cost', 'library/core/10_saliency')
 SEEN = '''() => ({wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     blank: [...document.querySelectorAll('article img')].filter(i => !i.naturalWidth && (i.complete || i.loading != 'lazy') || !i.alt).map(i => i.src),

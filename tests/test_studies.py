@@ -1,8 +1,6 @@
 "Measurements over somebody's model and questions, as a script starts them."
-import json, shutil, subprocess, sys, time
-import numpy as np
+import shutil, subprocess, sys, time
 import pytest
-from PIL import Image
 from carve_nb import VLM, measure_entropy, measure_layers
 from carve_nb.core.errors import RunError
 from carve_nb.data.records import read_entries
@@ -19,22 +17,6 @@ measure(carve_nb.VLM.from_pretrained(sys.argv[2]), read_entries(sys.argv[3]), sy
 def models(tmp_path_factory):
     path = tmp_path_factory.mktemp('models')
     return {family: make_tiny_checkpoint(family, path/family) for family in ('llava', 'qwen2_5_vl')}
-
-
-@pytest.fixture(scope='module')
-def photos(tmp_path_factory):
-    "Ten photographs with questions, several answers and boxes"
-    from skimage import data
-    path = tmp_path_factory.mktemp('photos')
-    names = 'astronaut brick camera chelsea coffee coins horse moon page rocket'.split()
-    rows = []
-    for i, name in enumerate(names):
-        a = np.asarray(getattr(data, name)())
-        Image.fromarray(a if a.dtype == np.uint8 else (255*a).astype(np.uint8)).convert('RGB').resize((240, 160)).save(path/f'{name}.jpg')
-        rows.append(dict(question_id=i, image_id=name, question=f'What is in picture {i}?', answers=[name]*8 + ['it', 'that'],
-                         **(dict(box=[20, 30, 120, 130]) if i % 2 else {})))
-    (path/'val.json').write_text(json.dumps(dict(dataset_type='val', data=rows)))
-    return path
 
 
 @pytest.mark.parametrize('measure, family', [(measure_entropy, 'qwen2_5_vl'), (measure_layers, 'llava')])
