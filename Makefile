@@ -12,7 +12,7 @@ LIST = $(PY) -c 'import sys, tomllib; p = tomllib.load(open("pyproject.toml", "r
 # Tests never ask the Hub. Two notebooks or two tests run at a time, with one thread each.
 RUN = HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 $(W:%=PYTHONWARNINGS=%)
 # These open JupyterLab: one process, or they wait for each other.
-LAB = tests/test_browser.py tests/test_quickstart.py
+LAB = tests/explorer
 EXPORT = $(V)/bin/nbdev-export && $(B) tools/export_recipes.py
 
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
@@ -39,19 +39,20 @@ pytest: $(V)/.ok  ## all tests; in a browser also the pages that `make docs` lef
 	$(RUN) $(if $(wildcard _docs/html/index.html),CARVE_SITE=$(abspath _docs/html)) $(B) -m pytest -n 2 --dist worksteal $(LAB:%=--ignore %)
 	$(RUN) $(B) -m pytest -n 0 $(LAB)
 families: $(V)/.ok  ## the table of `carve families`, from what the tests measure on each; in one process
-	$(RUN) $(B) -m pytest -n 0 tests/test_families.py tests/test_stock.py tests/test_turns.py \
-	  --deselect tests/test_families.py::test_table_shipped --families-json=carve_nb/checkpoints/families.json
+	$(RUN) $(B) -m pytest -n 0 tests/models/test_families.py tests/attention/test_stock.py tests/attention/test_turns.py \
+	  --deselect tests/models/test_families.py::test_table_shipped --families-json=carve_nb/checkpoints/families.json
 	$(RUN) $(B) -m recipes.all_families
 rows: $(V)/.ok  ## the rows of `carve checkup` that people sent: digests, and figures where records lie beside them
 	$(RUN) $(B) -c 'from glob import glob; from carve_nb.studies.checkup import check_row; \
 	  [print(check_row(path)) for path in sorted(glob("nbs/results/models/*/row.json"))]'
 test-lowest: $(V)-lowest/.ok  ## some of the tests with the oldest versions that pyproject.toml allows; nbdev needs a newer fastcore
-	$(RUN) OMP_NUM_THREADS=2 $(V)-lowest/bin/python -m pytest $(foreach t,import families load cli methods,tests/test_$(t).py)
+	$(RUN) OMP_NUM_THREADS=2 $(V)-lowest/bin/python -m pytest tests/test_import.py tests/models/test_families.py tests/models/test_load.py \
+	  tests/cli/test_cli.py tests/method/test_methods.py
 test-newest:  ## all tests with the newest versions that are allowed; what they will drop is an error here
 	$(MAKE) V=$(V)-newest C= W=error::FutureWarning test
 test-torchvision: $(V)-vision/.ok  ## the stock processors with torchvision: spans, pixels, rows and videos of every family
-	$(RUN) OMP_NUM_THREADS=2 $(V)-vision/bin/python -m pytest tests/test_torchvision.py
-	$(RUN) OMP_NUM_THREADS=2 $(V)-vision/bin/python -m pytest tests/test_families.py tests/test_stock.py tests/test_turns.py \
+	$(RUN) OMP_NUM_THREADS=2 $(V)-vision/bin/python -m pytest tests/models/test_torchvision.py
+	$(RUN) OMP_NUM_THREADS=2 $(V)-vision/bin/python -m pytest tests/models/test_families.py tests/attention/test_stock.py tests/attention/test_turns.py \
 	  -k "$$($(B) -c 'from recipes.tiny_models import NEED_TIMM, NEED_TORCHVISION; print(*sorted(NEED_TIMM | NEED_TORCHVISION), sep=" or ")')"
 # Colab has Python 3.12; its versions are taken anew each time, since the first cell of a notebook installs over them.
 colab: $(V)/.ok  ## the first cell of the tutorials, and the rest of two, with Colab's versions and a wheel built here; 6 GB

@@ -5,6 +5,8 @@ import hypothesis
 import pytest
 from processes import forked_kernels  # noqa: F401
 
+pytest.register_assert_rewrite('tiny')
+
 PROFILES = tempfile.TemporaryDirectory()
 os.environ['CARVE_PROFILES'] = PROFILES.name   # what a test keeps of a model is found by no other run, and none of yours by a test
 
@@ -17,8 +19,8 @@ hypothesis.settings.load_profile(PROFILE)
 
 
 def pytest_addoption(parser):
-    parser.addoption('--families-json', default=None, help='write what tests/test_families.py measures to this file')
-    parser.addoption('--methods-json', default=None, help='write what tests/test_methods.py finds to this file')
+    parser.addoption('--families-json', default=None, help='write what tests/models/test_families.py measures to this file')
+    parser.addoption('--methods-json', default=None, help='write what tests/method/test_methods.py finds to this file')
     parser.addoption('--soak-json', default=None, help='write what the long tests and the properties found to this file')
 
 

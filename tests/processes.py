@@ -1,11 +1,11 @@
 """Processes forked from one that has loaded the libraries: they are imported once for all tests, not for each process. Where
 the start is what is tested, in test_install, test_determinism, test_import and some of test_cli, a shell's command is started."""
 import gc, os, runpy, shutil, signal, subprocess, sys, tempfile, time
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 import pytest
 
+ROOT = Path(__file__).parents[1]
 SERVER = get_context('forkserver')
 SERVER.set_forkserver_preload(['torch', 'transformers', 'pandas', 'matplotlib.pyplot', 'ipykernel.kernelapp', 'carve_nb.cli.main',
                                'carve_nb.runs.report', 'carve_nb.runs.runner', 'carve_nb.attention.vlm', 'carve_nb.studies.entropy'])
@@ -48,7 +48,7 @@ def kernel(words):
     import matplotlib
     from ipykernel.kernelapp import launch_new_instance
     os.setsid()
-    sys.path[:] = [p for p in sys.path if p not in (here := str(Path(__file__).parent), f'{here[:-5]}tools')]
+    sys.path[:] = [p for p in sys.path if not p.startswith((str(ROOT/'tests'), str(ROOT/'tools')))]
     matplotlib.rcParams['backend'] = 'module://matplotlib_inline.backend_inline'
     launch_new_instance(words)
 

@@ -2,11 +2,10 @@
 import ast, json, os, re, shutil, subprocess, sys, tomllib
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
-from pathlib import Path
 import pytest
 import carve_nb
+from processes import ROOT
 
-ROOT = Path(__file__).parents[1]
 pyproject = tomllib.loads((ROOT/'pyproject.toml').read_text())
 project, nbdev = pyproject['project'], pyproject['tool']['nbdev']
 EXTRAS = {k: v for k, v in project['optional-dependencies'].items() if k != 'all'}

@@ -1,9 +1,8 @@
 """What holds for every notebook and module: one notebook a module, imports that point down, no path of a machine, outputs
 stored without error, and model families known in one place. Line length and docstrings are ruff's (`make lint`)."""
 import ast, json, re
-from pathlib import Path
+from processes import ROOT
 
-ROOT = Path(__file__).parents[1]
 PATHS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
 MODULES = sorted(p for p in (ROOT/'carve_nb').rglob('*.py') if p.name[0] != '_')
 ROOMS = 'core', 'formulas', 'models', 'attention', 'data', 'method', 'testing', 'runs', 'studies', 'explorer', 'cli'

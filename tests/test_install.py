@@ -3,10 +3,9 @@ requirements alone, outside the clone. `make plain` names the Python of such an 
 with Colab's versions in CARVE_COLAB."""
 import ast, functools, json, os, re, shlex, shutil, subprocess, sys, time, zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 import pytest
+from processes import ROOT
 
-ROOT = Path(__file__).parents[1]
 PLAIN = os.environ.get('CARVE_PLAIN')
 plain = pytest.mark.skipif(not PLAIN, reason='`make plain` runs it, in an environment of its own')
 

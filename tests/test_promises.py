@@ -8,41 +8,40 @@ from PIL import Image
 from carve_nb import VLM, Carve, Lookup, ask_several, ask_video, make_scene, record_attention
 from carve_nb import measure_entropy, measure_layers
 from carve_nb.data.records import read_entries
-from processes import Forked, carve, run
+from processes import Forked, ROOT, carve, run
 
-ROOT = Path(__file__).parents[1]
 HERE = 'test_promises'
 PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks and tools, by their path
     # the mission
     'nbdev_export, nbdev_test and nbdev-proc-nbs run': ['test_config::test_older_command', 'test_config::test_older_options', f'{HERE}::test_commands_of_nbdev'],
     'import carve_nb works in a notebook outside the clone': [f'{HERE}::test_notebook_outside_the_clone', 'test_install::test_colab'],
     'settings.ini, setup.py and pyproject.toml agree': ['test_config::test_settings_say_the_same', 'test_config::test_version_moves'],
-    'entropy and convergence are measured on the model of a stranger': [f'{HERE}::test_entropy_of_a_strangers_model', 'test_studies::test_killed_and_resumed'],
+    'entropy and convergence are measured on the model of a stranger': [f'{HERE}::test_entropy_of_a_strangers_model', 'studies/test_studies::test_killed_and_resumed'],
     'two commands of README do all set-up': [f'{HERE}::test_two_commands_set_up', 'test_install::test_blocks_of_the_readme'],
     # what is answered
-    'answers, boxes and maps of every method and field that stays, on both models': ['tools/holds.py', f'{HERE}::test_answers_stay', 'test_determinism::test_same_run'],
-    'every method conforms': ['test_methods::test_conforms', 'test_methods::test_reports_what_was_shown', 'test_methods::test_answers_or_gives_reason'],
-    'paper is Algorithm 1, official the published code': ['test_methods::test_paper_is_algorithm_1', 'nbs/notes/paper_vs_code.ipynb'],
+    'answers, boxes and maps of every method and field that stays, on both models': ['tools/holds.py', f'{HERE}::test_answers_stay', 'method/test_determinism::test_same_run'],
+    'every method conforms': ['method/test_methods::test_conforms', 'method/test_methods::test_reports_what_was_shown', 'method/test_methods::test_answers_or_gives_reason'],
+    'paper is Algorithm 1, official the published code': ['method/test_methods::test_paper_is_algorithm_1', 'nbs/notes/paper_vs_code.ipynb'],
     'the other methods agree with their sources': [f'nbs/library/method/{page}.ipynb' for page in (
         '10_vicrop', '11_fusion_review', '16_zoom_eye', '18_hide', '20_vrga', '21_gift', '22_var', '23_vhr', '24_dual_stream', '25_contrast', '26_dola')],
-    'edits act, and behind a window too': ['test_methods::test_default_edit_acts', 'test_methods::test_edits_behind_a_window'],
-    'a method, a family and a model of your own': ['test_methods::test_templates', 'test_methods::test_models_of_their_own'],
+    'edits act, and behind a window too': ['method/test_methods::test_default_edit_acts', 'method/test_methods::test_edits_behind_a_window'],
+    'a method, a family and a model of your own': ['method/test_methods::test_templates', 'method/test_methods::test_models_of_their_own'],
     # models
-    '28 families, with any kernel': ['test_stock::test_every_family', 'test_stock::test_every_family_eager', 'test_families::test_rows_float32', 'test_families::test_table_shipped'],
-    "rows around a generate of the user's own": ['test_own_model::test_rows_and_edits_inside_the_block', 'test_own_model::test_other_images_of_the_same_size', 'test_turns::test_kinds_of_cache',
-                                                 'test_turns::test_sinks_of_the_kernel', 'test_own_model::test_wrapped_models_and_other_inputs'],
-    'threads': [f'{HERE}::test_two_threads_ask_one_model', 'test_own_model::test_two_threads_with_a_block_each'],
-    'weights that change are seen': [f'{HERE}::test_weights_changed_in_place', 'test_weights::test_adapters'],
-    'several images and video': [f'{HERE}::test_several_images_and_video', 'test_cli::test_several_images', 'test_families::test_several_images', 'test_torchvision::test_video_as_stock'],
-    "chats of the user's own": [f'{HERE}::test_chat', 'test_turns::test_second_turn'],
-    'another model answers': ['test_remote::test_every_method', 'test_run::test_another_model_answers'],
+    '28 families, with any kernel': ['attention/test_stock::test_every_family', 'attention/test_stock::test_every_family_eager', 'models/test_families::test_rows_float32', 'models/test_families::test_table_shipped'],
+    "rows around a generate of the user's own": ['attention/test_own_model::test_rows_and_edits_inside_the_block', 'attention/test_own_model::test_other_images_of_the_same_size', 'attention/test_turns::test_kinds_of_cache',
+                                                 'attention/test_turns::test_sinks_of_the_kernel', 'attention/test_own_model::test_wrapped_models_and_other_inputs'],
+    'threads': [f'{HERE}::test_two_threads_ask_one_model', 'attention/test_own_model::test_two_threads_with_a_block_each'],
+    'weights that change are seen': [f'{HERE}::test_weights_changed_in_place', 'attention/test_weights::test_adapters'],
+    'several images and video': [f'{HERE}::test_several_images_and_video', 'cli/test_cli::test_several_images', 'models/test_families::test_several_images', 'models/test_torchvision::test_video_as_stock'],
+    "chats of the user's own": [f'{HERE}::test_chat', 'attention/test_turns::test_second_turn'],
+    'another model answers': ['models/test_remote::test_every_method', 'runs/test_run::test_another_model_answers'],
     # runs
-    'a run that is killed ends with the same table': [f'{HERE}::test_killed_run', 'test_studies::test_killed_and_resumed'],
-    'controls, clustered intervals, Holm': ['test_scores::test_intervals_and_tests_by_image', 'test_scores::test_holm'],
-    "lmms-eval's plug-in": ['test_lmms::test_found_and_made', 'test_lmms::test_the_real_one'],
+    'a run that is killed ends with the same table': [f'{HERE}::test_killed_run', 'studies/test_studies::test_killed_and_resumed'],
+    'controls, clustered intervals, Holm': ['data/test_scores::test_intervals_and_tests_by_image', 'data/test_scores::test_holm'],
+    "lmms-eval's plug-in": ['runs/test_lmms::test_found_and_made', 'runs/test_lmms::test_the_real_one'],
     'scenes bit for bit': ['tools/holds.py', f'{HERE}::test_answers_stay'],
-    "the book's tests of its own numbers": ['test_numbers::test_numbers_agree'],
-    'the explorer in a browser': ['test_browser::test_carve_explore', 'test_browser::test_hostile_words', 'test_browser::test_keyboard'],
+    "the book's tests of its own numbers": ['site/test_numbers::test_numbers_agree'],
+    'the explorer in a browser': ['explorer/test_browser::test_carve_explore', 'explorer/test_browser::test_hostile_words', 'explorer/test_browser::test_keyboard'],
     # the sentences of SECURITY.md, as they stand there
     'pickled weights or `torch.load`': ['faults/test_model::test_pickle_beside_weights', f'{HERE}::test_watched'],
     'code of a repository (unless you say `trust_remote_code=True`)': ['faults/test_model::test_wrong_folder'],
@@ -50,10 +49,10 @@ PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks
     'fetching an address given as an image': [f'{HERE}::test_watched'],
     'telemetry': [f'{HERE}::test_watched'],
     'text of a model as HTML': ['faults/test_output::test_hostile_text_is_text'],
-    'a file outside the folder that you named': [f'{HERE}::test_watched', 'faults/test_output::test_ids_are_no_paths', 'test_kept::test_a_image_that_is_a_link_out_of_its_set',
-                                                 'test_kept::test_questions_that_are_a_link_out_of_their_set'],
+    'a file outside the folder that you named': [f'{HERE}::test_watched', 'faults/test_output::test_ids_are_no_paths', 'runs/test_kept::test_a_image_that_is_a_link_out_of_its_set',
+                                                 'runs/test_kept::test_questions_that_are_a_link_out_of_their_set'],
     'the Hub, by the id of a model or data set': [f'{HERE}::test_watched'],
-    "another model's address, by `--answer-by`": ['test_remote::test_nothing_else_is_sent', 'test_remote::test_no_redirect', 'test_remote::test_no_key_anywhere'],
+    "another model's address, by `--answer-by`": ['models/test_remote::test_nothing_else_is_sent', 'models/test_remote::test_no_redirect', 'models/test_remote::test_no_key_anywhere'],
 }
 
 

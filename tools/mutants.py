@@ -13,9 +13,9 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from parso.tree import search_ancestor
 
-ROOMS = {'formulas': ['tests/test_answers.py'], 'attention': ['tests/faults/test_blocks.py', 'tests/test_weights.py'],
-         'method': ['tests/test_asking.py', 'tests/test_answers.py', 'tests/test_methods.py'],
-         'runs': ['tests/test_run.py', 'tests/test_scores.py'], 'studies/profile.py': ['tests/test_own_model.py'],
+ROOMS = {'formulas': ['tests/models/test_answers.py'], 'attention': ['tests/faults/test_blocks.py', 'tests/attention/test_weights.py'],
+         'method': ['tests/models/test_asking.py', 'tests/models/test_answers.py', 'tests/method/test_methods.py'],
+         'runs': ['tests/runs/test_run.py', 'tests/data/test_scores.py'], 'studies/profile.py': ['tests/attention/test_own_model.py'],
          'data/drawing.py': ['nbs/library/data/02_scenes.ipynb']}
 LEFT = 'core/ExceptionReplacer', 'core/RemoveDecorator'
 ELSEWHERE = 'annassign', 'tfpdef', 'decorator', 'raise_stmt'   # types, and what an error says

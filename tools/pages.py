@@ -48,7 +48,7 @@ class Page:
 
     @property
     def alone(self):
-        "Does it open in Colab? tests/test_downloaded.py runs those in an empty folder"
+        "Does it open in Colab? tests/site/test_downloaded.py runs those in an empty folder"
         return (self.name == 'quickstart' or self.folder == 'tutorials') and not self.clone
 
     @cached_property

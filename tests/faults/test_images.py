@@ -11,9 +11,9 @@ from carve_nb.core import image as door
 from carve_nb.core.errors import ImageError
 from carve_nb.core.image import open_image, png_bytes
 from . import hostile
+from processes import ROOT
 
 WORDS = 'What digit is on the red star?'
-ROOT = Path(__file__).parents[2]
 LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='peaks of memory are read from Linux')
 
 

@@ -1,7 +1,6 @@
 "What goes out: pages, Markdown, tables, file names, widgets, stored notebooks."
 import ast, base64, dataclasses, html, importlib, inspect, io, json, pkgutil, re, threading
 from html.parser import HTMLParser
-from pathlib import Path
 import ipywidgets as w
 import numpy as np
 import pandas as pd
@@ -25,8 +24,8 @@ from carve_nb.core.saliency import Saliency
 from carve_nb.models.prompts import Prompt
 from carve_nb.method.crop import Crop
 from carve_nb.method.profiles import ModelProfile
+from processes import ROOT
 
-ROOT = Path(__file__).parents[2]
 BAD = '<script>alert(1)</script><img src=x onerror=alert(2)></textarea></style></div>"\'><svg onload=alert(3)> ![a](http://host.test/a.png) ![d\\\\](http://host.test/d.png) [b](javascript:alert(4)) $\\href{javascript:alert(5)}{c}$'
 SAFE = {'div', 'figure', 'figcaption', 'sub', 'br', 'strong', 'b', 'img', 'table', 'tr', 'td', 'th', 'p', 'style', 'a', 'thead', 'tbody', 'h1', 'h2', 'ul', 'li', 'code', 'em', 'pre'}
 

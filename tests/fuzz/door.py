@@ -1,5 +1,5 @@
 "Coverage-guided fuzzing of the image door: `python tests/fuzz/door.py --seconds 300 [--findings FOLDER]` (needs `pip install atheris`)"
-import argparse, os, sys, tempfile, warnings
+import argparse, sys, tempfile, warnings
 from io import BytesIO
 from pathlib import Path
 

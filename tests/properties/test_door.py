@@ -1,16 +1,14 @@
 "The image door, given anything: a plain image within the limit, or the documented error; never another, never more memory"
 import functools, os, re, struct, subprocess, sys, warnings
-from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
-from carve_nb.core.errors import ImageError
 from carve_nb.core.image import open_image, raster_size, scale_box
 from faults import hostile
 from fuzz import door
+from processes import ROOT
 
-ROOT = Path(__file__).parents[2]
 LENGTHS = [0, 1, 2, 7, 0x7f, 0xff, 0x100, 0x7fff, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xffffffff]
 
 

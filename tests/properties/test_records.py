@@ -1,5 +1,5 @@
 "Files that others wrote, or that were damaged: the rows, or the documented error; what is written is read again as it was."
-import csv, io, json, resource, string, tempfile, warnings
+import csv, io, json, resource, tempfile, warnings
 from functools import lru_cache
 from pathlib import Path
 import pytest
@@ -49,10 +49,9 @@ def valid(suffix):
         w = csv.DictWriter(out, made[0])
         w.writeheader(), w.writerows(made)
         return out.getvalue().encode()
-    pa, out = pytest.importorskip('pyarrow'), io.BytesIO()
-    import pyarrow.parquet
+    pa, parquet, out = pytest.importorskip('pyarrow'), pytest.importorskip('pyarrow.parquet'), io.BytesIO()
     table = pa.Table.from_pylist([r | dict(image=dict(bytes=b'\x89PNG', path='a.png')) for r in made])
-    pa.parquet.write_table(table, out)
+    parquet.write_table(table, out)
     return out.getvalue()
 
 

@@ -6,9 +6,10 @@ import pytest, torch
 from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve
 from carve_nb.data.scenes import samples
+from processes import ROOT
 
-RECORD = Path(__file__).parents[1]/'nbs'/'results'/'determinism.json'
-CODE = 'import sys, torch; torch.set_num_threads(int(sys.argv[1])); sys.path.insert(0, sys.argv[2]); import test_determinism as t; print(t.digest(t.run(t.VLM.from_pretrained())))'
+RECORD = ROOT/'nbs'/'results'/'determinism.json'
+CODE = 'import sys, torch; torch.set_num_threads(int(sys.argv[1])); sys.path[:0] = sys.argv[2:]; import test_determinism as t; print(t.digest(t.run(t.VLM.from_pretrained())))'
 
 
 def run(vlm, methods=(Carve(), Carve.official(max_new_tokens=4))):
@@ -30,7 +31,7 @@ def digest(results):
 def elsewhere(threads):
     "The digest that another process finds"
     env = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS=str(threads), PYTHONWARNINGS='ignore')
-    done = subprocess.run([sys.executable, '-c', CODE, str(threads), str(Path(__file__).parent)], capture_output=True, text=True, env=env, check=True)
+    done = subprocess.run([sys.executable, '-c', CODE, str(threads), Path(__file__).parent, ROOT/'tests'], capture_output=True, text=True, env=env, check=True)
     return done.stdout.split()[-1]
 
 

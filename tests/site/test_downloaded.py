@@ -1,9 +1,9 @@
 "What a reader downloads: each tutorial alone in an empty folder, run there, without the cells that its page hides."
-from pathlib import Path
 import nbformat, pytest
 from nbclient import NotebookClient
+from processes import ROOT
 
-NBS = Path(__file__).parents[1]/'nbs'
+NBS = ROOT/'nbs'
 TUTORIALS = [NBS/'quickstart.ipynb', *sorted((NBS/'tutorials').glob('*.ipynb'))]
 
 

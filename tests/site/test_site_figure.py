@@ -1,15 +1,13 @@
 """The figures that move without a kernel: a browser shows what is stored, by mouse and by keys.
 
 Skipped without a browser; with CARVE_BROWSER=required a missing browser is a failure."""
-import json, math, os, sys
-from pathlib import Path
+import json, math, os
 import pytest
-from test_browser import browser_path, chromium
+from browsers import browser_path, chromium
 from carve_nb.core.saliency import Saliency
 from carve_nb.formulas.clutter import entropy
+from processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT/'tools'))
 import pages  # noqa: E402
 from recipes.figures import decode_weights  # noqa: E402
 

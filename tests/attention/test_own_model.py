@@ -17,27 +17,9 @@ from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.hooks import CACHE
 from carve_nb.models.video import open_video
 from recipes.tiny_models import HERE
-from test_families import QUESTION, TALL, WIDE, cell_box, settings
+from tiny import KW, QUESTION, TALL, User, WIDE, cell_box, refuse, settings
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
-KW = dict(max_new_tokens=3, do_sample=False)
-
-
-class User:
-    "A model of a family, and the inputs of two images that its processor made"
-    def __init__(self, vlm, images=(WIDE, TALL)):
-        self.vlm, self.model, self.processor, self.images = vlm, vlm.model, vlm.processor, list(images)
-        self.inputs = dict(vlm.prompt(self.images, QUESTION).inputs)
-    def record(self, run=None, **kw):
-        run = run or (lambda: self.model.generate(**self.inputs, **KW))
-        given = dict(model=self.model, processor=self.processor, inputs=self.inputs, images=self.images) | kw
-        with record_attention(**given) as rows: run()
-        return rows
-    def edit(self, **kw):
-        change = Edit(list(self.vlm.layers), scores=raise_scores(torch.arange(1), 1.))
-        given = dict(model=self.model, processor=self.processor, inputs=self.inputs, images=self.images, edit=change) | kw
-        with editing(**given) as done: self.model.generate(**self.inputs, **KW)
-        return done
 
 
 @pytest.fixture
@@ -46,11 +28,6 @@ def llava(load): return User(load('llava'))
 
 @pytest.fixture
 def qwen(load): return User(load('qwen2_5_vl'))
-
-
-def refuse(words, call):
-    with pytest.raises(CarveError, match=words) as e: call()
-    assert len(str(e.value)) < 500 and '\n' not in str(e.value)
 
 
 # -- shown

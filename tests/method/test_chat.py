@@ -10,7 +10,7 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.core.errors import CarveError
 from carve_nb.method.carve import Carve
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER, TURN
-from test_families import TALL, WIDE
+from tiny import TALL, WIDE
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 ASKED = 'What is the color of the elephant?'

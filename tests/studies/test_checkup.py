@@ -1,7 +1,6 @@
 "`carve checkup` as a user starts it: through the shell, killed and taken up, with images of one's own, and on models of other families."
 import json, shutil, time
 from dataclasses import replace
-from pathlib import Path
 import pytest
 from markupsafe import escape
 from carve_nb.core.errors import CarveError, DataError
@@ -11,11 +10,11 @@ from carve_nb.method.profiles import find_profile, profile_path
 from carve_nb.runs.store import without
 from carve_nb.studies import checkup
 from carve_nb.studies.checkup import check_row, run_checkup
-from processes import Carve, run
+from processes import Carve, ROOT, run
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 TIMED = 'seconds', 'records', 'digest'      # of a row: what differs from run to run
-STORED = Path(__file__).parents[1]/'nbs/results/models'
+STORED = ROOT/'nbs/results/models'
 
 
 @pytest.fixture(autouse=True)

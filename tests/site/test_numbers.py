@@ -1,8 +1,5 @@
 "The prose says what the records say: tools/recompute.py over docs/numbers.toml."
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]/'tools'))
 import recompute  # noqa: E402
 
 

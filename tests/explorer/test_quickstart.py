@@ -1,9 +1,8 @@
 "The quickstart in JupyterLab, as far as its widgets go."
 import json
-from pathlib import Path
-from test_browser import TOKEN, chromium, ready, run_cell, server, until  # noqa: F401
+from browsers import TOKEN, chromium, run_cell, until
+from processes import ROOT
 
-ROOT = Path(__file__).parents[1]
 
 
 def test_switches_show_their_image(server, ready):

@@ -11,7 +11,7 @@ from carve_nb.models.prompts import SHORT_ANSWER
 from recipes.tiny_models import HERE, NEED_TORCHVISION
 from carve_nb.models.video import Video
 from carve_nb.attention.vlm import VLM
-from test_families import QUESTION, TALL, WIDE, check_stock_ids
+from tiny import QUESTION, TALL, WIDE, check_stock_ids
 
 pytest.importorskip('torchvision', reason='torchvision is an extra')
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest, torch, transformers
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor, GemmaTokenizer
+from transformers import AutoProcessor, GemmaTokenizer
 from carve_nb.models.batches import collate
 from carve_nb.models.hooks import CACHE, watching
 from carve_nb.models.prefix_cache import greedy
@@ -15,7 +15,7 @@ from carve_nb.attention.capture import batch_recorder, recording, rows_of
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.words import read_words
 from carve_nb.models.model import Answer, model_lock
-from carve_nb.models.prompts import SHORT_ANSWER, commands, read_prompts
+from carve_nb.models.prompts import SHORT_ANSWER, commands
 from carve_nb.core.errors import CaptureError, PromptError
 from carve_nb.core.saliency import patch_cover
 from carve_nb.method.ask_box import AskBox
@@ -25,15 +25,13 @@ from carve_nb.method.lookup import Lookup
 from carve_nb.method.carve import Carve
 from carve_nb.studies.layers import layer_facts
 from carve_nb.models.families import BOX_FORMS, FAMILIES, MEASURED, find_family
-from recipes.tiny_models import HERE, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
+from recipes.tiny_models import HERE as NAMES, RECIPES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
 from carve_nb.studies.profile import image_questions, profile_model
+from tiny import QUESTION, TALL, WIDE, cell_box, check_stock_ids, columns, image, measured, note, settings, stock
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
-NAMES = HERE
 ABLE = {'sharing', 'several images', 'perturbation', 'batches'}   # what a record may say that a family cannot do
-QUESTION = 'What animal is this?'
 FEWER = {'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_vl_moe', 'qwen3_5', 'qwen3_5_moe', 'glm4v', 'glm4v_moe', 'glm46v', 'ernie4_5_vl_moe', 'lfm3_vl', 'internvl', 'idefics3', 'smolvlm', 'llava_next'}   # tokens, by a limit
-measured = {}
 # the kind of tokenizer that a family's releases have, where it is not byte-level
 LLAMA, GEMMA = ('as Llama', llama_tokenizer), ('as Gemma', partial(llama_tokenizer, make=GemmaTokenizer))
 TOKENIZERS = dict(llava=LLAMA, llava_next=LLAMA, instructblip=LLAMA, gemma3=GEMMA, gemma3n=GEMMA, paligemma=GEMMA)
@@ -81,23 +79,6 @@ def table(families):
 def vlm(request, load): return load(request.param)
 
 
-def note(vlm, **kw): measured.setdefault(vlm.family.name, {}).update(kw)
-
-
-def image(w, h, seed=0):
-    "A smooth random image"
-    noise = np.random.default_rng(seed).integers(40, 216, (max(h//20, 2), max(w//20, 2), 3), dtype=np.uint8)
-    return Image.fromarray(noise).resize((w, h), Image.BICUBIC)
-
-
-WIDE, TALL = image(260, 180), image(96, 250, 1)
-
-
-def columns(prompt): return torch.cat([s.tokens for s in prompt.spans])
-
-
-def stock(folder, kernel, dtype='float32'):
-    return AutoModelForImageTextToText.from_pretrained(folder, attn_implementation=kernel, dtype=dtype).eval()
 
 
 def calm(folder, kernel):
@@ -182,13 +163,6 @@ def changes(vlm, image, box):
     where = (a.inputs['input_ids'][0] == vlm.model.config.image_token_id).nonzero()[:, 0]
     by_position = torch.zeros(len(a)); by_position[where] = change.float()
     return by_position, a
-
-
-def cell_box(span, i):
-    "Pixels of the original that a cell claims"
-    (x0, y0, x1, y1), (gh, gw) = span.box, span.grid
-    w, h, r, c = (x1-x0)/gw, (y1-y0)/gh, i//gw, i % gw
-    return x0+c*w, y0+r*h, x0+(c+1)*w, y0+(r+1)*h
 
 
 def meet(a, b): return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
@@ -395,26 +369,6 @@ def test_tokens_of_a_view(vlm):
     with pytest.raises(PromptError, match='one limit for each'): vlm.prompt(images, QUESTION, tokens=(None, 16, 16))
 
 
-def stock_messages(images):
-    return [dict(role='user', content=[*(dict(type='image', image=im) for im in images), dict(type='text', text=QUESTION)])]
-
-
-def check_stock_ids(vlm, processor):
-    "Our own prompts of one to three images are those of the stock processor, and inputs that it makes are read"
-    if processor.chat_template is None: processor.chat_template = vlm.family.chat
-    for images in [WIDE], [WIDE, TALL], [TALL, WIDE, image(70, 80, 2)]:
-        if len(images) > 1 and 'several images' in vlm.family.why_not: return
-        own, messages = vlm.prompt(images, QUESTION), stock_messages(images)
-        theirs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors='pt')
-        nested = processor(images=[images], text=[processor.apply_chat_template(messages, add_generation_prompt=True)], return_tensors='pt')
-        for inputs in theirs, nested:
-            assert inputs['input_ids'].tolist() == own.inputs['input_ids'].tolist()
-            read, = read_prompts(vlm.model, processor, inputs, images, QUESTION)
-            assert [(s.box, s.tokens.tolist()) for s in read.spans] == [(s.box, s.tokens.tolist()) for s in own.spans]
-        flat = processor(images=images, text=[own.text], return_tensors='pt', add_special_tokens=False)
-        assert len(read_prompts(vlm.model, processor, flat, images)) == 1     # of which OneVision makes another prompt
-
-
 def test_stock_ids(vlm, folders):
     try: processor = AutoProcessor.from_pretrained(folders(vlm.family.name))
     except (ImportError, ValueError) as e:
@@ -437,13 +391,6 @@ def test_words_on_its_own_tokenizer(vlm, tmp_path):
 
 
 # -- nothing is left behind, nothing gets in
-
-def settings(vlm):
-    "All that recording could leave behind"
-    configs = [m.config._attn_implementation for m in vlm.model.modules() if hasattr(m, 'config')]
-    hooks = [len(m._forward_hooks)+len(m._forward_pre_hooks) for m in vlm.model.modules()]
-    return configs, sum(hooks), vlm.shared, [m.training for m in vlm.model.modules()]
-
 
 def test_nothing_left(vlm):
     before = settings(vlm)

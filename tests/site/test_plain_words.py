@@ -1,9 +1,8 @@
 "The words of README, help, messages and docstrings are those of the field: docs/words.toml has what is not, with a sentence for and against each."
 import ast, re, tomllib
-from pathlib import Path
 import pytest
+from processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 WORDS = tomllib.loads((ROOT/'docs/words.toml').read_text(encoding='utf-8'))['word']
 CODE = re.compile(r'```.*?```|`[^`\n]*`|https?://\S+|\]\([^)]*\)', re.S)
 

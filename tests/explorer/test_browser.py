@@ -2,96 +2,14 @@
 
 Without a browser the tests are skipped, and say so; with CARVE_BROWSER=required (set in .ci/run) that is a failure.
 CARVE_BROWSER_OUT=FOLDER keeps the screenshots (explore_*.png) and the response times (explore.json)."""
-import contextlib, io, json, os, re, shutil, signal, socket, statistics, struct, subprocess, sys, time, urllib.request, zlib
+import contextlib, io, json, os, re, signal, socket, statistics, struct, subprocess, sys, time, urllib.request, zlib
 from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
+from browsers import TOKEN, chromium, run_cell, until
 
-TOKEN = 'only-for-this-test'
 BAD = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">'
-CELL = 'from carve_nb.explorer.app import explore\nex = explore()\nex'
-
-
-def missing():
-    "What is not there for these tests, or ''"
-    try: import jupyterlab, playwright, voila  # noqa
-    except ImportError as e: return f'{e.name} is not installed: pip install -e ".[explore,browser]"'
-    return '' if browser_path() else 'no Chromium was found: apt-get install chromium, or `playwright install chromium`'
-
-
-def browser_path():
-    "Chromium of the system, or the one that Playwright has fetched"
-    found = next((p for n in ('chromium', 'chromium-browser', 'google-chrome') if (p := shutil.which(n))), None)
-    if found: return found
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p: return p.chromium.executable_path if Path(p.chromium.executable_path).exists() else None
-
-
-@contextlib.contextmanager
-def chromium():
-    "A headless browser"
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=browser_path(), args=['--no-sandbox', '--disable-gpu'])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope='module')
-def ready():
-    "Skip without a browser, unless it is required"
-    why = missing()
-    if why and os.environ.get('CARVE_BROWSER') == 'required': pytest.fail(f'the browser tests must run here: {why}')
-    if why: pytest.skip(why)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
-
-@pytest.fixture(scope='module')
-def server(ready, tmp_path_factory):
-    "JupyterLab on loopback, with a notebook of one cell; yields (address, folder)"
-    from carve_nb.cli.commands import write_page
-    home, port = tmp_path_factory.mktemp('lab'), free_port()
-    (home/'work').mkdir()
-    write_page(home/'work'/'look.ipynb', CELL)
-    news = home/'settings'/'@jupyterlab'/'apputils-extension'
-    news.mkdir(parents=True)
-    (news/'notification.jupyterlab-settings').write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    dirs = {f'JUPYTER_{k}_DIR': str(home/k.lower()) for k in ('CONFIG', 'DATA', 'RUNTIME')}
-    env = dict(os.environ, HOME=str(home), HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', IPYTHONDIR=str(home/'ipython'), CARVE_UPLOAD_MB='20',
-               JUPYTER_NO_CONFIG='1', JUPYTERLAB_SETTINGS_DIR=str(home/'settings'), **dirs)
-    command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0',
-               f'--ServerApp.root_dir={home/"work"}', f'--IdentityProvider.token={TOKEN}', '--LabApp.news_url=', '--LabApp.extension_manager=readonly',
-               '--LabApp.expose_app_in_browser=True', "--ServerApp.tornado_settings={'websocket_max_message_size': 20_000_000}"]
-    with open(home/'log', 'w') as log: process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=home)
-    address = f'http://127.0.0.1:{port}'
-    try:
-        for _ in range(1200):
-            try: urllib.request.urlopen(f'{address}/api?token={TOKEN}', timeout=2); break
-            except OSError: time.sleep(.25)
-        else: pytest.fail('JupyterLab did not start:\n' + (home/'log').read_text()[-2000:])
-        yield address, home
-    finally:
-        process.terminate()
-        try: process.wait(20)
-        except subprocess.TimeoutExpired: process.kill()
-
-
-def run_cell(page):
-    "Run the cell; a key that comes before the kernel is connected is lost, so look whether it was taken"
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').wait_for(timeout=300_000)
-    prompt = lambda: page.locator('.jp-InputPrompt').first.inner_text().strip()
-    was = prompt()
-    for _ in range(30):
-        page.locator('.jp-Cell .cm-content').first.click()
-        page.keyboard.press('Shift+Enter')
-        if until(lambda: prompt() not in ('', '[ ]:', was), 5): return
-    pytest.fail('the cell was not run')
 
 
 @pytest.fixture(scope='module')
@@ -140,18 +58,6 @@ def pixels(page, name=None):
 
 
 def differ(a, b): return any(x.size != y.size or ImageChops.difference(x, y).getbbox() for x, y in zip(a, b))
-
-
-def until(test, seconds=60):
-    "Wait for something to become true"
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if test(): return True
-        except Exception as e:   # an image is replaced while it is taken, a file is read while it is written
-            if not any(word in str(e) for word in ('attached', 'visible', 'Expecting value')): raise
-        time.sleep(.05)
-    return False
 
 
 def status(page): return page.locator('[role=status]').inner_text()

@@ -6,10 +6,9 @@ import os, subprocess, sys
 from importlib.util import find_spec
 from pathlib import Path
 import pytest
-from test_browser import browser_path, chromium
+from browsers import browser_path, chromium
+from processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT/'tools'))
 import pages  # noqa: E402
 
 FEW = ('index', '01_clutter', '02_query_token', '07_algorithm', 'quickstart', 'tutorials/gallery', 'tutorials/install',

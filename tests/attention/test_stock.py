@@ -8,7 +8,8 @@ from carve_nb.method.contrast import PAI
 from carve_nb.method.stock_models import editing
 from carve_nb.core.errors import CarveError
 from carve_nb.models.families import check_needs
-from test_families import NAMES, QUESTION, TALL, WIDE, note, settings
+from recipes.tiny_models import HERE as NAMES
+from tiny import QUESTION, TALL, WIDE, note, settings
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
 KW = dict(max_new_tokens=3, do_sample=False)

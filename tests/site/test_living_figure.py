@@ -2,14 +2,13 @@
 
 Skipped without a browser; with CARVE_BROWSER=required a missing browser is a failure."""
 import base64, json, os, re, shutil
-from pathlib import Path
 import pytest
-from test_browser import browser_path
+from browsers import browser_path
 from carve_nb import VLM
 from carve_nb.data.scenes import make_scene
 from recipes.living_figure import MODELS, SEEDS, browse, compare, write_site
+from processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 MODULES = ROOT/'docs/_static/living'
 PAINT = '''async seeds => {
   const {paint, readImage, toRGB} = await import('./scene.js'), data = await (await fetch('data/living.json')).json();

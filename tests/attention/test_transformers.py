@@ -6,8 +6,8 @@ from carve_nb.attention.layer_masking import mask_image_tokens
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.core.errors import CarveError
 from carve_nb.models.hooks import CACHE
-from test_families import NAMES, QUESTION, WIDE
-from test_own_model import KW
+from recipes.tiny_models import HERE as NAMES
+from tiny import KW, QUESTION, WIDE
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -3,10 +3,8 @@ import base64, io, re, subprocess, sys, textwrap
 from pathlib import Path
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT/'tools'))
-sys.path.insert(0, str(ROOT/'docs'))
 import check_site, colab, page_html, pages, signatures  # noqa: E402
 
 ALL = pages.notebooks()

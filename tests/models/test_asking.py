@@ -8,7 +8,7 @@ from carve_nb import Carve, Lookup
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.errors import CarveError
 from carve_nb.models.video import Video, open_video
-from test_families import QUESTION, WIDE
+from tiny import QUESTION, WIDE
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
 

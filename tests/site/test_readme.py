@@ -1,9 +1,7 @@
 "README.md is what the index notebook says, and the images it shows are there."
 import json, re, subprocess, sys
-from pathlib import Path
+from processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT/'tools'))
 from readme import absolute, render  # noqa: E402
 
 def test_readme_is_fresh():

@@ -2,7 +2,6 @@
 import json, re, runpy
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 import numpy as np
 import pytest, torch, transformers
 from transformers import DynamicCache
@@ -12,11 +11,12 @@ from carve_nb.core.errors import CarveError, UnsupportedError, RunError
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.algorithm import algorithm_1
 from carve_nb.method.carve import Carve
-from processes import run, script
+from processes import ROOT, run, script
 from carve_nb.models.families import FAMILIES
 from carve_nb.models.hooks import CACHE
 from carve_nb.models.image_tokens import told_grid
-from test_families import NAMES as FAMILY_NAMES, WIDE
+from recipes.tiny_models import HERE as FAMILY_NAMES
+from tiny import WIDE
 from carve_nb.testing import check_method, check_result
 from carve_nb.runs.runner import RunConfig
 from carve_nb.method.registry import ENTRIES, make_method
@@ -252,7 +252,7 @@ def test_says_what_is_missing():
 @pytest.mark.parametrize('name', ['my_method', 'my_family'])
 def test_templates(name):
     "The files to begin with run as they are, and pass"
-    out = run(Path(__file__).parents[1]/f'nbs/tutorials/{name}.py', work=script)
+    out = run(ROOT/f'nbs/tutorials/{name}.py', work=script)
     assert out.returncode == 0 and 'passed. What digit is on the' in out.stdout, out.stderr
     if name == 'my_method': assert re.search(r'\nnone .*\ncarve .*\nmy-method .*', out.stdout), out.stdout
 
@@ -260,7 +260,7 @@ def test_templates(name):
 @pytest.mark.parametrize('family', ['llava', 'llava_next', 'internvl', 'idefics3', 'mllama'])
 def test_templates_on_every_kind_of_grid(family, load):
     "The methods that a reader begins with pass on models that show an image in tiles too"
-    tutorials = Path(__file__).parents[1]/'nbs/tutorials'
+    tutorials = ROOT/'nbs/tutorials'
     page = {}
     cells = [''.join(c['source']) for c in json.loads((tutorials/'add_a_method.ipynb').read_text())['cells'] if c['cell_type'] == 'code']
     for code in cells:

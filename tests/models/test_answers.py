@@ -12,7 +12,7 @@ from carve_nb.data.scenes import make_scene, to_sample
 from carve_nb.data.scoring import score_answer
 from carve_nb.runs.runner import run_eval
 from carve_nb.method.carve import Carve
-from test_families import QUESTION, WIDE
+from tiny import QUESTION, WIDE
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 

@@ -7,8 +7,8 @@ from carve_nb.attention.intervention import Edit
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.stock_models import editing
 from carve_nb.models.hooks import CACHE
-from test_families import NAMES, QUESTION, TALL, WIDE, columns, note, stock
-from test_own_model import KW, User, refuse
+from recipes.tiny_models import HERE as NAMES
+from tiny import KW, QUESTION, TALL, User, WIDE, columns, note, refuse, stock
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 TOLERANCE = 1e-5

@@ -1,13 +1,12 @@
 "The command `carve`, as a shell sees it."
 from importlib.metadata import requires
 import json, os, shutil, signal, subprocess, sys, time
-from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
 from carve_nb.runs.store import RunStore, read_run
 from carve_nb.cli.main import main
-from processes import run
+from processes import ROOT, run
 
 # what is said of 0 where 1 is the least: by pydantic, or by click with an older typer
 LEAST = 'equal to 1' if any(r.startswith('pydantic') for r in requires('typer')) else 'range x>=1'
@@ -322,7 +321,7 @@ def test_short_demo(tmp_path, monkeypatch, capsys):
     first, *table = out[out.index('Right answers'):].splitlines()
     assert max(map(len, table)) <= 60 and '75.7 [70.5, 80.2]' in '\n'.join(table)
     cells = [cell for row in demo.result_table(demo.load_stored()) for cell in row]
-    readme = (Path(__file__).parents[1]/'README.md').read_text(encoding='utf-8').replace('`', '')
+    readme = (ROOT/'README.md').read_text(encoding='utf-8').replace('`', '')
     assert out.index('alone: "8"') < out.index('lookup: "2"') and not [cell for cell in cells if cell not in readme]
     assert main(['demo', '--out', str(tmp_path), '--quiet']) == 2 and 'demo.html is there already' in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {'demo.html', *(f'demo_{case}.png' for case in demo.CASES)}

@@ -7,7 +7,7 @@ from carve_nb.core.errors import CarveError
 from carve_nb.explorer.state import take_shown, words_shown
 from carve_nb.method.carve import Carve
 from recipes.tiny_models import llama_tokenizer, make_tiny_checkpoint
-from test_families import TALL, WIDE
+from tiny import TALL, WIDE
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 SHORT = dict(max_new_tokens=2)

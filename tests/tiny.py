@@ -1,0 +1,88 @@
+"Two images, a question, and a user's own model: what tests of several rooms begin with"
+import numpy as np
+import pytest, torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+from carve_nb.attention.intervention import Edit, raise_scores
+from carve_nb.attention.stock_recording import record_attention
+from carve_nb.core.errors import CarveError
+from carve_nb.method.stock_models import editing
+from carve_nb.models.prompts import read_prompts
+
+KW = dict(max_new_tokens=3, do_sample=False)
+QUESTION = 'What animal is this?'
+measured = {}
+
+
+def note(vlm, **kw): measured.setdefault(vlm.family.name, {}).update(kw)
+
+
+def image(w, h, seed=0):
+    "A smooth random image"
+    noise = np.random.default_rng(seed).integers(40, 216, (max(h//20, 2), max(w//20, 2), 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((w, h), Image.BICUBIC)
+
+WIDE, TALL = image(260, 180), image(96, 250, 1)
+
+
+def columns(prompt): return torch.cat([s.tokens for s in prompt.spans])
+
+
+def stock(folder, kernel, dtype='float32'):
+    return AutoModelForImageTextToText.from_pretrained(folder, attn_implementation=kernel, dtype=dtype).eval()
+
+
+def settings(vlm):
+    "All that recording could leave behind"
+    configs = [m.config._attn_implementation for m in vlm.model.modules() if hasattr(m, 'config')]
+    hooks = [len(m._forward_hooks)+len(m._forward_pre_hooks) for m in vlm.model.modules()]
+    return configs, sum(hooks), vlm.shared, [m.training for m in vlm.model.modules()]
+
+
+def cell_box(span, i):
+    "Pixels of the original that a cell claims"
+    (x0, y0, x1, y1), (gh, gw) = span.box, span.grid
+    w, h, r, c = (x1-x0)/gw, (y1-y0)/gh, i//gw, i % gw
+    return x0+c*w, y0+r*h, x0+(c+1)*w, y0+(r+1)*h
+
+
+def stock_messages(images):
+    return [dict(role='user', content=[*(dict(type='image', image=im) for im in images), dict(type='text', text=QUESTION)])]
+
+
+def check_stock_ids(vlm, processor):
+    "Our own prompts of one to three images are those of the stock processor, and inputs that it makes are read"
+    if processor.chat_template is None: processor.chat_template = vlm.family.chat
+    for images in [WIDE], [WIDE, TALL], [TALL, WIDE, image(70, 80, 2)]:
+        if len(images) > 1 and 'several images' in vlm.family.why_not: return
+        own, messages = vlm.prompt(images, QUESTION), stock_messages(images)
+        theirs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors='pt')
+        nested = processor(images=[images], text=[processor.apply_chat_template(messages, add_generation_prompt=True)], return_tensors='pt')
+        for inputs in theirs, nested:
+            assert inputs['input_ids'].tolist() == own.inputs['input_ids'].tolist()
+            read, = read_prompts(vlm.model, processor, inputs, images, QUESTION)
+            assert [(s.box, s.tokens.tolist()) for s in read.spans] == [(s.box, s.tokens.tolist()) for s in own.spans]
+        flat = processor(images=images, text=[own.text], return_tensors='pt', add_special_tokens=False)
+        assert len(read_prompts(vlm.model, processor, flat, images)) == 1     # of which OneVision makes another prompt
+
+
+class User:
+    "A model of a family, and the inputs of two images that its processor made"
+    def __init__(self, vlm, images=(WIDE, TALL)):
+        self.vlm, self.model, self.processor, self.images = vlm, vlm.model, vlm.processor, list(images)
+        self.inputs = dict(vlm.prompt(self.images, QUESTION).inputs)
+    def record(self, run=None, **kw):
+        run = run or (lambda: self.model.generate(**self.inputs, **KW))
+        given = dict(model=self.model, processor=self.processor, inputs=self.inputs, images=self.images) | kw
+        with record_attention(**given) as rows: run()
+        return rows
+    def edit(self, **kw):
+        change = Edit(list(self.vlm.layers), scores=raise_scores(torch.arange(1), 1.))
+        given = dict(model=self.model, processor=self.processor, inputs=self.inputs, images=self.images, edit=change) | kw
+        with editing(**given) as done: self.model.generate(**self.inputs, **KW)
+        return done
+
+
+def refuse(words, call):
+    with pytest.raises(CarveError, match=words) as e: call()
+    assert len(str(e.value)) < 500 and '\n' not in str(e.value)
