@@ -223,6 +223,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'carve_nb/cli/commands.py'),
                                        'carve_nb.cli.commands._open_model': ( 'library/cli/commands.html#_open_model',
                                                                               'carve_nb/cli/commands.py'),
+                                       'carve_nb.cli.commands._open_question': ( 'library/cli/commands.html#_open_question',
+                                                                                 'carve_nb/cli/commands.py'),
                                        'carve_nb.cli.commands._parse_box': ( 'library/cli/commands.html#_parse_box',
                                                                              'carve_nb/cli/commands.py'),
                                        'carve_nb.cli.commands._parse_device': ( 'library/cli/commands.html#_parse_device',

@@ -23,7 +23,7 @@ from carve_nb.cli.files import (
     check_file, check_image, keep_files, make_folder, print_line, print_table, read_images, save_file, save_json,
     save_map)
 from ..core.errors import CarveError, IncompleteError, choose
-from ..core.io import CHECKPOINTS, PACKAGED, TINY, find_source, hush_loader, tame_terminal
+from ..core.io import CHECKPOINTS, PACKAGED, SMALL, find_source, hush_loader, tame_terminal
 from ..core.text import SHORT_ANSWER, grave_notes
 from ..data.records import FOLDER_FORMAT, folder_images
 
@@ -129,9 +129,9 @@ def among(names): # for typer
 # typer writes the type, such as <bool> or <int range>, where help has no word for a value, and behind each argument
 typer.core.TyperOption.display_type = typer.core.TyperArgument.display_type = lambda self, ctx: ''
 
-Images = Annotated[list[str], typer.Argument(
+Images = Annotated[list[str]|None, typer.Argument(
     help='image file: JPEG, PNG, WebP, BMP, GIF or TIFF; or several, of which the question is about one', metavar='IMAGE')]
-Question = Annotated[str, typer.Argument(
+Question = Annotated[str|None, typer.Argument(
     help='what you want to know, in quotation marks', parser=checked(_parse_question), metavar='QUESTION')]
 Method = Annotated[str, typer.Option(
     help='one of those that `carve methods` lists; none asks the model alone', parser=checked(_parse_method),
@@ -204,6 +204,15 @@ def _open_model(model, given, method=None): # of `read_loading`; `VLM`
         pick_layers(method.layers, config.get_text_config().num_hidden_layers)
     return VLM.from_pretrained(model, **given)
 
+def _open_question(images, question): # paths; -> PIL images, question
+    "Open the images of a question; without both, scene 145, which we chose"
+    if images and question: return read_images(images), question
+    if images or question: raise CarveError('give an image, or several, and then the question in quotation marks.')
+    from carve_nb.data.scenes import make_scene
+    question = (scene := make_scene(145)).question('digit').question
+    print_line('note', f'scene 145, which we chose: {question}')
+    return [scene.image], question
+
 def _make_method(spec, max_new_tokens=32): # of `set_fields`; a method
     "The method of a command, asking for a short answer"
     from carve_nb.runs.runner import RunConfig
@@ -218,12 +227,12 @@ def demo(
         '--full', help='measure the result again: ten methods on 300 digit questions and 100 of each other kind')] = False,
     n: Annotated[int|None, typer.Option(help='with --full: so many digit questions alone', min=1, metavar='N')] = None,
     force: Force = False, accept_code: AcceptCode = False, quiet: Quiet = False,
-    model: Model = TINY, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
+    model: Model = SMALL, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
     pad: Pad = False, image_tokens: ImageTokens = None, escape: Escape = False,
 ):
     "Show four scenes with both answers and the truth, ask forty stored questions again, and tell the stored result."
     given = read_loading(ctx)
-    if (n or model != TINY) and not full: raise CarveError('--model and --n go with --full.')
+    if (n or model != SMALL) and not full: raise CarveError('--model and --n go with --full.')
     make_folder(out)
     from carve_nb.runs.store import read_run
     if read_run(out).protocol and not full:
@@ -242,7 +251,7 @@ def demo(
     for name, run in stored.items():
         same = repeat_demo(vlms[name], run, progress=not quiet)
         print(f'{name}, 40 questions in 5 ways: {sum(same)} of {len(same)} answers are the stored ones')
-    print('all of it again: carve demo --full; carve demo --full --model carve-small --n 300 --out DIR')
+    print('all of it again: carve demo --full --n 300; carve demo --full --model carve-tiny --out DIR')
     print(f'images and page: {tame_terminal(out)}/demo.html\n')
     print('Right answers to 300 questions about a digit, in % [95 % interval]; pointing: the map has its peak on the target')
     print_table(result_table(stored))
@@ -250,7 +259,7 @@ def demo(
 # %% ../../nbs/library/cli/03_commands.ipynb #4901abe5
 @app.command(rich_help_panel=_FIRST)
 def ask(
-    ctx: typer.Context, images: Images, question: Question, method: Method = 'lookup', fields: Fields = None,
+    ctx: typer.Context, images: Images = None, question: Question = None, method: Method = 'lookup', fields: Fields = None,
     max_new_tokens: NewTokens = 32,
     box: Annotated[Any, typer.Option(
         help='true region, for --method oracle', parser=checked(_parse_box), metavar='X0,Y0,X1,Y1')] = None,
@@ -260,17 +269,17 @@ def ask(
         '--verbose', '-v',
         help='also say what the model answers alone, how sure it is, and where was looked; a terminal is told anyway')] = False,
     quiet: Annotated[bool, typer.Option('--quiet', help='the answer alone, also on a terminal')] = False,
-    model: Model = TINY, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
+    model: Model = SMALL, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
     pad: Pad = False, image_tokens: ImageTokens = None, escape: Escape = False,
 ):
-    "Answer a question about an image, with an enlarged crop."
+    "Answer a question about an image, with an enlarged crop; without both, about scene 145, which we chose."
     given = read_loading(ctx)
     spec, = set_fields([method], fields or ())
-    opened = read_images(images)
+    opened, question = _open_question(images, question)
     if (read_method(spec)[0] == 'oracle') != (box is not None):
         raise CarveError('--box x0,y0,x1,y1 tells the true region to --method oracle: give both, or neither.')
     if box and len(images) > 1: raise CarveError('--box tells a region of one image; give one image.')
-    keep_files(to_json, force=force, images=images)
+    keep_files(to_json, force=force, images=images or ())
     make_folder(out, 'result.png', 'crop.png', 'result.json', force=force)
     from carve_nb.method.several_images import ask_several
     chosen = _make_method(spec, max_new_tokens)
@@ -291,19 +300,20 @@ def ask(
 # %% ../../nbs/library/cli/03_commands.ipynb #405a43ee
 @app.command('map', rich_help_panel=_FIRST)
 def save_the_map(
-    ctx: typer.Context, images: Images, question: Question,
+    ctx: typer.Context,
     out: Annotated[Any, typer.Option(
         help='S.npy: float32, height x width of the image; S.png: the map over the image', parser=checked(_parse_map_name),
         metavar='S.npy')],
-    method: MapMethod = 'lookup', fields: Fields = None, force: Force = False,
-    model: Model = TINY, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
+    images: Images = None, question: Question = None, method: MapMethod = 'lookup', fields: Fields = None, force: Force = False,
+    model: Model = SMALL, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
     pad: Pad = False, image_tokens: ImageTokens = None, escape: Escape = False,
 ):
-    "Save the attention map of a question, as the method makes it and before it is masked, as numbers or as an image."
+    """Save the attention map of a question, as the method makes it and before it is masked, as numbers or as an image;
+    without image and question, that of scene 145, which we chose."""
     given = read_loading(ctx)
     spec, = set_fields([method], fields or ())
-    opened = read_images(images)
-    keep_files(out, force=force, images=images)
+    opened, question = _open_question(images, question)
+    keep_files(out, force=force, images=images or ())
     from carve_nb.method.results import unseen_note
     from carve_nb.models.families import check_needs
     chosen = _make_method(spec)
@@ -366,7 +376,7 @@ def explore(
     port: Annotated[int|None, typer.Option(
         help='on the loopback address (default: 8866 or one after it)', min=1, max=65535, metavar='N')] = None,
     no_browser: Annotated[bool, typer.Option('--no-browser', help='only serve, and print the address')] = False,
-    model: Model = TINY, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
+    model: Model = SMALL, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
     pad: Pad = False, image_tokens: ImageTokens = None, escape: Escape = False,
 ):
     """Open the explorer in a browser, on this machine only.
@@ -468,7 +478,7 @@ def measure_methods(
     part: Annotated[Any, typer.Option(
         help='measure only the K-th of N parts of the samples, beside other processes with other parts in the same folder',
         parser=checked(_parse_part), metavar='K/N', rich_help_panel='Who measures, who answers')] = '1/1',
-    model: Model = TINY, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
+    model: Model = SMALL, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
     pad: Pad = False, image_tokens: ImageTokens = None, escape: Escape = False,
 ):
     "Run methods over a data set, one line on disk for each sample and method; the same command resumes a stopped run."
@@ -565,7 +575,7 @@ def checkup(
     to_json: Annotated[Any, typer.Option(
         '--json', help='write the profile in numbers to this file', parser=checked(check_file), metavar='F',
         rich_help_panel='The profile alone')] = None,
-    model: Model = TINY, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
+    model: Model = SMALL, device: Device = None, device_map: DeviceMap = None, dtype: Dtype = None, revision: Revision = None,
     pad: Pad = False, image_tokens: ImageTokens = None, escape: Escape = False,
 ):
     "Examine a model by images of this package, and name the line of code to use."

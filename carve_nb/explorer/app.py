@@ -291,11 +291,11 @@ def load_quietly(name, **loading) -> VLM: # loaded
         if quiet: logging.enable_progress_bar()
 
 def explore(
-    vlm: VLM|str|Path|None = None,    # or what `VLM.from_pretrained` takes, with `loading`; None: 'carve-tiny'
+    vlm: VLM|str|Path|None = None,    # or what `VLM.from_pretrained` takes, with `loading`; None: 'carve-small'
     image: ImageLike|None = None, question: str = '', **loading
 ) -> Explorer:    # shows itself
     "Explore what a model attends to"
-    if vlm is None or isinstance(vlm, (str, Path)): vlm = load_quietly(vlm or 'carve-tiny', **loading)
+    if vlm is None or isinstance(vlm, (str, Path)): vlm = load_quietly(vlm or 'carve-small', **loading)
     elif loading: raise CarveError(f'the model is loaded already; {", ".join(loading)}: only together with its name')
     ex = Explorer(vlm)
     if image is not None: ex.open_image(image, str(image) if isinstance(image, (str, Path)) else 'image.png')

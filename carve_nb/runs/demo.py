@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from ..attention.vlm import VLM # with its captures
 from ..core.image import png_bytes
-from ..core.io import CHECKPOINTS, TINY, replace_file, table_html
+from ..core.io import CHECKPOINTS, SMALL, TINY, replace_file, table_html
 from ..core.plotting import panels_html
 from ..data.datasets import DataSet
 from ..data.questions import KINDS
@@ -27,7 +27,7 @@ from .runner import RunConfig, SampleEvaluator, image_units, load_model, local_e
 DEMO_METHODS = (
     'none', 'random', 'center', 'question-only', 'instruction-only', 'paper', 'official', 'carve', 'lookup', 'oracle')
 _AGAIN = 'none', 'random', 'carve', 'lookup', 'oracle'     # the ways to answer that `carve demo` tries again
-_STORED = {'carve-small': 'demo-carve-small', TINY: 'demo'}     # model -> records in the package
+_STORED = {SMALL: 'demo-carve-small', TINY: 'demo'}     # model -> records in the package
 CASES = dict(
     chosen='Scene 145, which we chose', first='The first question, whatever came of it',
     fixed='The next answer that the crop fixed', broken='The next answer that the crop broke')
@@ -108,7 +108,7 @@ def repeat_demo(vlm, stored, n=40, progress=True) -> list: # of bool
 def run_demo(
     n: int = 300,                              # digit questions
     other: int = 100,                          # questions of each other kind, at most n
-    model: str|Path|VLM = TINY,
+    model: str|Path|VLM = SMALL,
     out: str|Path = 'demo_out',                # folder of the run and the images
     kinds: Sequence[str] = KINDS,
     methods: Sequence[str] = DEMO_METHODS,

@@ -9,7 +9,7 @@ __all__ = ['manifests', 'Adapter', 'make_class']
 import os, warnings
 from importlib import import_module
 from PIL import Image
-from ..core.io import TINY
+from ..core.io import SMALL
 from ..attention.cache import AttentionCache
 from ..method.cross_model import open_answerer
 from ..method.registry import make_method, read_method
@@ -57,7 +57,7 @@ class Adapter:
     "A model under a method, as lmms-eval asks it"
     is_simple = True
     batch_size = 1
-    def __init__(self, pretrained=TINY, method='carve', max_new_tokens=None, split=False, on_error='raise',
+    def __init__(self, pretrained=SMALL, method='carve', max_new_tokens=None, split=False, on_error='raise',
         answer_by=None, answer_key=None, image_tokens=None, device=None, dtype=None, revision=None,
         trust_remote_code=False, batch_size=1, max_batch_size=None, **fields):
         super().__init__()

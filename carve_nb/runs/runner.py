@@ -27,7 +27,7 @@ from ..method.base import GuidedMethod
 from ..method.controls import Oracle
 from ..method.lookup import Lookup
 from ..core.errors import RunError, UnsupportedError, choose
-from ..core.io import TINY, digest
+from ..core.io import SMALL, digest
 from ..core.stats import detectable
 from ..data.datasets import DataSet, load_benchmark, sample_keys
 from ..data.records import Record
@@ -257,8 +257,8 @@ def describe_data(data, max_new_tokens) -> dict: # `DataSet`
 # %% ../../nbs/library/runs/02_runner.ipynb #12dd9ba3
 def run_eval(
     spec: str|Path|DataSet = 'scenes',  # what `load_benchmark` takes
-    model: str|Path|VLM = TINY,         # name, folder or Hub id, or a loaded one
-    methods: Sequence = ('none', 'carve'), # as `make_method` takes them
+    model: str|Path|VLM = SMALL,        # name, folder or Hub id, or a loaded one
+    methods: Sequence = ('none', 'random', 'lookup'), # as `make_method` takes them
     n: int|None = None,                 # samples; None: all
     out: str|Path = 'eval_out',         # folder
     *, seed: int = 0,                   # of methods that draw by chance

@@ -23,7 +23,7 @@ from scipy.special import logsumexp, softmax
 from tqdm import tqdm
 from ..attention.vlm import VLM
 from ..core.errors import CarveError, DataError
-from ..core.io import PACKAGED, TINY, digest, one_line, replace_file
+from ..core.io import PACKAGED, SMALL, digest, one_line, replace_file
 from ..core.plotting import draw_boxes, panels_html
 from ..core.stats import exact_difference, expanded_ends, holm, mean_interval, rounded
 from ..data.datasets import load_benchmark
@@ -316,7 +316,7 @@ def estimate_time(name, n=N) -> str: # of the model; questions of a kind
     return f'{most}: about {9*n*len(CHANCE) + 200} passes of the model.'
 
 def run_checkup(
-    model: str|Path|VLM = TINY,              # name, folder or Hub id, or a loaded one
+    model: str|Path|VLM = SMALL,             # name, folder or Hub id, or a loaded one
     out: str|Path = 'checkup_out',           # folder
     data: str|Path|None = None,              # a folder of questions of your own, for the page alone
     n: int = N,                              # questions of each kind, 2 to 1000

@@ -212,7 +212,7 @@ def test_several_images(tmp_path, capsys):
     from carve_nb.attention.vlm import VLM
     question, names = 'What digit is on the blue cross?', [str(tmp_path/f'{seed}.png') for seed in (3, 0)]
     for seed, name in zip((3, 0), names): make_scene(seed).image.save(name)
-    vlm, words = VLM.from_pretrained(), [*names, question]
+    vlm, words = VLM.from_pretrained('carve-small'), [*names, question]
     want = Lookup()(vlm, names, question)
     assert main(['ask', *words, '--json', str(tmp_path/'r.json')]) == 0
     out, err = capsys.readouterr()
@@ -225,7 +225,7 @@ def test_several_images(tmp_path, capsys):
     assert main(['map', *words, '--out', str(tmp_path/'S.npy')]) == 0
     assert np.array_equal(np.load(tmp_path/'S.npy'), want.saliency.to_pixels()) and f'the map is that of {names[1]}, image 2 of 2' in capsys.readouterr().err
     for bad, said in (['ask', *words, '--json', names[1]], 'is the image itself'), (['map', *names, 'no.png', question, '--out', 'S.npy'], 'no.png is no file: images come first'), \
-                     (['ask', *words, '--method', 'oracle', '--box', '1,1,9,9'], 'give one image'), (['ask', *names], 'is a file; the question comes last'), (['ask', names[0]], 'and then the question'):
+                     (['ask', *words, '--method', 'oracle', '--box', '1,1,9,9'], 'give one image'), (['ask', *names], 'is a file; the question comes last'), (['ask', names[0]], 'is a file; the question comes last'), (['ask', question], 'give an image, or several, and then the question'):
         assert main(bad) == 2 and said in capsys.readouterr().err, bad
 
 
@@ -373,7 +373,7 @@ def test_profile(models, photo, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     monkeypatch.setattr('carve_nb.method.profiles.IMAGES', 4)    # time
     monkeypatch.setattr('carve_nb.core.stats.FEWEST', 4)
-    words = [*PROFILE, '--n', '4', '--quiet']
+    words = [*PROFILE, '--model', 'carve-tiny', '--n', '4', '--quiet']
     assert main([*words, '--json', str(tmp_path/'p.json')]) == 0
     vlm, (file,), told = VLM.from_pretrained(), (tmp_path/'kept').iterdir(), json.loads((tmp_path/'p.json').read_text())
     assert f'kept in {file}\n' in capsys.readouterr().out and (told['n'], told['query']) == (4, 'last')
@@ -439,7 +439,7 @@ def test_profile_suggests_what_wins(wins, tmp_path, monkeypatch, capsys):
     shipped = replace(find_profile(vlm), layers=[2], query='noun', gain=[.2, .1, .3] if wins else [.2, -.1, .5])
     monkeypatch.setenv('CARVE_PROFILES', str(tmp_path/'kept'))
     monkeypatch.setattr('carve_nb.studies.profile.make_profile', lambda *_, **kw: shipped)
-    assert main([*PROFILE, '--n', '20', '--quiet']) == 0
+    assert main([*PROFILE, '--model', 'carve-tiny', '--n', '20', '--quiet']) == 0
     said, best = capsys.readouterr().out, Carve(layers=[2], query='noun')
     if wins:
         assert (Carve.for_model(vlm), CarveAuto.for_model(vlm)) == (best, CarveAuto(layers=[2], query='noun')) and f'suggested: {best}' in said
@@ -485,6 +485,25 @@ def test_eval_says_what_is_wrong(photos, tmp_path, capsys):
         assert not (tmp_path/'o'/'records.jsonl').exists()
     assert main(['eval', 'textvqa', '--out', str(tmp_path/'o')]) == 2 and 'root' in capsys.readouterr().err
     assert main(['report', str(tmp_path)]) == 2 and 'holds no run' in capsys.readouterr().err
+
+
+def test_one_default(tmp_path, capsys):
+    "Without a word, each command shows `lookup` on `carve-small`; `ask` and `map` show it on scene 145 and say that it was chosen"
+    from inspect import signature
+    import typer
+    from carve_nb.cli.commands import app
+    from carve_nb.data.scenes import make_scene
+    from carve_nb.runs.runner import run_eval
+    from carve_nb.studies.checkup import run_checkup
+    defaults = [{o.name: o.default for o in c.params} for c in typer.main.get_command(app).commands.values()]
+    for name, default in dict(model='carve-small', method='lookup', methods='none,random,lookup').items():
+        assert {d[name] for d in defaults if name in d} == {default}
+    assert {signature(f).parameters['model'].default for f in (run_eval, run_checkup)} == {'carve-small'}
+    assert ','.join(signature(run_eval).parameters['methods'].default) == 'none,random,lookup'
+    question = make_scene(145).question('digit').question
+    assert main(['ask']) == 0
+    assert capsys.readouterr() == ('2\n', f'carve: note: scene 145, which we chose: {question}\n')
+    assert main(['map', '--out', str(tmp_path/'S.png')]) == 0 and question in capsys.readouterr().err
 
 
 def test_methods_are_listed(capsys):

@@ -218,7 +218,7 @@ def test_damaged_profiles(change, tmp_path, shell, monkeypatch):
     path, kept = profile_path(VLM.from_pretrained()), json.loads((CHECKPOINTS/'carve-tiny'/'profile.json').read_text())
     path.write_text(json.dumps(kept | change))
     Image.new('RGB', (60, 50), 'red').save(tmp_path/'a.png')
-    status, _, said = shell('ask', tmp_path/'a.png', 'What is on the red star?', '--method', 'lookup')
+    status, _, said = shell('ask', tmp_path/'a.png', 'What is on the red star?', '--model', 'carve-tiny')
     assert status == 2 and path.name in said and 'Error:' not in said, said
 
 

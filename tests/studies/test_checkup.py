@@ -58,7 +58,7 @@ def test_shell(tmp_path):
     assert said[1].startswith('The map of the last token finds targets, and does not bind color to shape') and said[4].startswith('written to ')
     assert 'every figure comes from the records again' in check_row(tmp_path/'R'/'row.json')
     row = json.loads((tmp_path/'R'/'row.json').read_text())
-    assert without(run_checkup(out=tmp_path/'whole', n=2, progress=False), TIMED) == without(row, TIMED)
+    assert without(run_checkup('carve-tiny', tmp_path/'whole', n=2, progress=False), TIMED) == without(row, TIMED)
     page = (tmp_path/'R'/'checkup.html').read_text()
     assert page.index(str(escape(said[1]))) < page.index('vlm.ask(image, question)') < page.index('<details>')     # the answer first, the rest folded
     assert len(row['skipped']) == 2 and all(str(escape(why)) in page for why in row['skipped'].values())
@@ -80,7 +80,7 @@ def answered(folder):
 
 def test_grows(tmp_path, few):
     "More questions are added to those that are there; a folder of another kind is refused before the work"
-    how = dict(out=tmp_path/'R', kinds=('digit',), progress=False)
+    how = dict(model='carve-tiny', out=tmp_path/'R', kinds=('digit',), progress=False)
     run_checkup(n=2, **how)
     row = run_checkup(n=3, **how)
     assert row['kinds']['digit']['n'] == 3 and without(run_checkup(n=3, **how | dict(out=tmp_path/'S')), TIMED) == without(row, TIMED)
@@ -91,7 +91,7 @@ def test_grows(tmp_path, few):
 
 def test_retry(tmp_path, few, monkeypatch):
     "A failed and a damaged line block nothing: the next run measures the damaged one again, and with retry the failed one; the row is that of a whole run"
-    how = dict(n=4, kinds=('digit',), progress=False)
+    how = dict(model='carve-tiny', n=4, kinds=('digit',), progress=False)
     whole = run_checkup(out=tmp_path/'S', **how)
     with monkeypatch.context() as m:
         m.setattr('carve_nb.method.lookup.Lookup.locate', lambda *args, **kw: 1/0)
@@ -127,7 +127,7 @@ def test_a_stage_that_fails(tmp_path, monkeypatch):
 
 def test_profile_stage(tmp_path, few, monkeypatch):
     "The profile is kept and not measured again; on photographs it has no boxes; where it differs from the layers that lookup reads, the answer says so"
-    how = dict(n=2, kinds=('exist',), progress=False)
+    how = dict(model='carve-tiny', n=2, kinds=('exist',), progress=False)
     photos = own_folder(tmp_path/'F', False)
     (photos/'questions.jsonl').unlink()
     row = run_checkup(out=tmp_path/'R', images=photos, **how)
@@ -154,7 +154,7 @@ def test_words_of_twins(tmp_path, few, monkeypatch):
 def test_sink(tmp_path, few, monkeypatch):
     "Where the profile finds a sink both crop sizes are asked and taken up, also on images of one's own; elsewhere one"
     monkeypatch.setattr('carve_nb.studies.profile.sink_figure', lambda maps: [.5, .2])
-    how = dict(out=tmp_path/'R', n=3, kinds=('digit',), progress=False, data=own_folder(tmp_path/'F', True))
+    how = dict(model='carve-tiny', out=tmp_path/'R', n=3, kinds=('digit',), progress=False, data=own_folder(tmp_path/'F', True))
     row = run_checkup(**how)
     found, page = row['kinds']['digit'], (tmp_path/'R'/'checkup.html').read_text()
     assert checkup.LARGE in found['gain'] and page.count(f'<td>{checkup.LARGE}') == 3 and 'That is a sink' in page
