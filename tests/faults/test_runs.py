@@ -193,7 +193,6 @@ def chance():
 
 def by_chance(vlm, tmp_path):
     "All that draws by chance: name → call; that no method at all touches the state is a part of `check_method`"
-    from recipes.visual_search import search_display
     from recipes.tiny_models import make_tiny_checkpoint
     from recipes.models import new_model
     from carve_nb.core.stats import mean_interval, difference
@@ -202,7 +201,7 @@ def by_chance(vlm, tmp_path):
     small, weights = s.image.resize((120, 90)), lambda model: [p.flatten()[:9].tolist() for p in model.parameters()]
     method = lambda e: e()(vlm, small, s.question, box=(10, 10, 40, 40)).answer.tokens
     return dict(scene=lambda: make_scene(3).image.tobytes(), samples=lambda: [o.question for o in samples('exist', 3)], sets=lambda: [r.id for r in load_benchmark('scenes', 5, seed=4)],
-        display=lambda: search_display(1, 'tail', 'with', 4).image.tobytes(), statistics=lambda: (mean_interval(x), difference(x, x[::-1], seed=1), detectable(100, .5, .1)),
+        statistics=lambda: (mean_interval(x), difference(x, x[::-1], seed=1), detectable(100, .5, .1)),
         folder=lambda: (make_tiny_checkpoint('llava', tmp_path/'m')/'model.safetensors').read_bytes(), reference=lambda: weights(new_model(width=24, tower=1, decoder=1)),
         run=lambda: plain(go(tmp_path/f'{time.monotonic_ns()}', vlm, 'none,random,vcd', 2, seed=5)),
         report=lambda: markdown(write_report(go(tmp_path/'R', vlm, 'none,random', 6) and tmp_path/'R')[0]), **{k: lambda k=k: method(ENTRIES[k]) for k in split_specs('carve,random,vcd')})
