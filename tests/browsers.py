@@ -1,15 +1,17 @@
 "Chromium, driven by Playwright, and a notebook in JupyterLab"
-import contextlib, shutil, time
+import contextlib, os, shutil
+from importlib.util import find_spec
 from pathlib import Path
 import pytest
+import processes
 
 TOKEN = 'only-for-this-test'
 
 
-def missing():
-    "What is not there for these tests, or ''"
-    try: import jupyterlab, playwright, voila  # noqa
-    except ImportError as e: return f'{e.name} is not installed: pip install -e ".[explore,browser]"'
+def missing(*packages):
+    "What is not there to drive a browser with, or ''"
+    absent = next((p for p in ('playwright', *packages) if not find_spec(p)), None)
+    if absent: return f'{absent} is not installed: pip install -e ".[explore,browser]"'
     return '' if browser_path() else 'no Chromium was found: apt-get install chromium, or `playwright install chromium`'
 
 
@@ -19,6 +21,11 @@ def browser_path():
     if found: return found
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p: return p.chromium.executable_path if Path(p.chromium.executable_path).exists() else None
+
+
+def need_browser(why):
+    "Skip for a reason, unless a browser is required"
+    if why: (pytest.fail if os.environ.get('CARVE_BROWSER') == 'required' else pytest.skip)(why)
 
 
 @contextlib.contextmanager
@@ -31,16 +38,13 @@ def chromium():
         browser.close()
 
 
-def until(test, seconds=60):
+def until(test, seconds=120):
     "Wait for something to become true"
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if test(): return True
+    def ready():
+        try: return test()
         except Exception as e:   # an image is replaced while it is taken, a file is read while it is written
             if not any(word in str(e) for word in ('attached', 'visible', 'Expecting value')): raise
-        time.sleep(.05)
-    return False
+    return processes.until(ready, seconds=seconds)
 
 
 def run_cell(page):

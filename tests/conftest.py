@@ -1,8 +1,10 @@
 "Options of the test run (written with =: a file that is there would be taken for a test), and tiny models that several files use"
 import gc, json, os, platform, tempfile, warnings
+from functools import partial
 from pathlib import Path
 import hypothesis
 import pytest
+from filelock import FileLock
 from processes import forked_kernels  # noqa: F401
 
 pytest.register_assert_rewrite('tiny')
@@ -27,7 +29,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if config.getoption('--families-json') and getattr(config.option, 'numprocesses', None):
         raise pytest.UsageError('--families-json: one process has to measure all, -n 0; `make families` does it')
-    config.addinivalue_line('markers', 'case(*numbers): the fault cases of tests/faults/cases.toml that a test holds')
+    config.addinivalue_line('markers', 'case(*numbers): the fault cases that a test holds, of the docstrings in tests/faults')
     config.addinivalue_line('markers', 'soak: too long for each run; `make soak` runs it')
     config.addinivalue_line('markers', 'law: what must hold for all input; `make soak` tries 10,000 cases of each')
 
@@ -77,12 +79,33 @@ def figure():
     return keep
 
 
+@pytest.fixture(scope='session', autouse=True)
+def quiet():
+    "One thread, and no progress bars"
+    import torch, transformers
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+
+
 @pytest.fixture(scope='session')
-def folders(tmp_path_factory):
+def once(tmp_path_factory):
+    "`once(name, make)`: a folder that `make(folder)` fills in the first process that wants it, for all processes of these tests"
+    root = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ: root = root.parent
+    def get(name, make):
+        with FileLock(root/f'{name}.lock'):
+            if not (root/name).exists():
+                make(new := root/f'{name}.new')
+                new.rename(root/name)
+        return root/name
+    return get
+
+
+@pytest.fixture(scope='session')
+def folders(once):
     "Tiny model folders, each made when it is first asked for"
     from recipes.tiny_models import make_tiny_checkpoint
-    root, made = tmp_path_factory.mktemp('families'), {}
-    return lambda name: made.setdefault(name, None) or made.update({name: make_tiny_checkpoint(name, root/name)}) or made[name]
+    return lambda name: once(name, partial(make_tiny_checkpoint, name))
 
 
 @pytest.fixture(scope='session')

@@ -1,6 +1,6 @@
 """Processes forked from one that has loaded the libraries: they are imported once for all tests, not for each process. Where
 the start is what is tested, in test_install, test_determinism, test_import and some of test_cli, a shell's command is started."""
-import gc, os, runpy, shutil, signal, subprocess, sys, tempfile, time
+import gc, os, runpy, shutil, signal, subprocess, sys, tempfile, time, urllib.request
 from multiprocessing import get_context
 from pathlib import Path
 import pytest
@@ -53,6 +53,19 @@ def kernel(words):
     launch_new_instance(words)
 
 
+def until(ready, process=None, seconds=300):
+    "Wait for something to be so, or for a process to end; what there is then"
+    end = time.monotonic() + seconds
+    while not (found := ready()) and (process is None or process.poll() is None) and time.monotonic() < end: time.sleep(.02)
+    return found
+
+
+def served(url):
+    "Does a server answer there?"
+    try: return bool(urllib.request.urlopen(url, timeout=30).status)
+    except OSError: return False
+
+
 class Forked:
     "A running process, with the names of `subprocess.Popen`"
     stdin = stdout = stderr = None
@@ -98,7 +111,7 @@ def forked_kernels(monkeypatch):
     "Notebooks are run by kernels that are forked"
     def launch(cmd, cwd=None, env=None, **kw):
         p = Forked(kernel, *cmd[cmd.index('ipykernel_launcher') + 1:], cwd=cwd, env=env or {})
-        while p.poll() is None and os.getpgid(p.pid) != p.pid: time.sleep(.01)    # a group of its own, to be interrupted
+        until(lambda: os.getpgid(p.pid) == p.pid, p)    # a group of its own, to be interrupted
         shutil.rmtree(p.files[0].parent)
         return p
     monkeypatch.setattr('jupyter_client.provisioning.local_provisioner.launch_kernel', launch)

@@ -1,7 +1,7 @@
 """The wheel, as a user gets it: what it holds, and that the examples of README and `carve --help` run on it and its base
 requirements alone, outside the clone. `make plain` names the Python of such an environment in CARVE_PLAIN, `make colab` that of one
 with Colab's versions in CARVE_COLAB."""
-import ast, functools, json, os, re, shlex, shutil, subprocess, sys, time, zipfile
+import ast, functools, json, os, re, shlex, shutil, subprocess, sys, zipfile
 from concurrent.futures import ThreadPoolExecutor
 import pytest
 from processes import ROOT
@@ -11,22 +11,31 @@ plain = pytest.mark.skipif(not PLAIN, reason='`make plain` runs it, in an enviro
 
 
 def done(*words, **kw):
-    "What a process printed; its errors where it fails. `pytest -rP` shows the seconds of each"
-    start = time.monotonic()
+    "What a process printed; its errors where it fails"
     out = subprocess.run([str(o) for o in words], capture_output=True, text=True, **kw)
-    print(f'{time.monotonic() - start:6.1f} s  {shlex.join(map(str, words))[:100]}')
     assert out.returncode == 0, f'{shlex.join(map(str, words))}\n{out.stdout[-2000:]}{out.stderr[-4000:]}'
     return out.stdout
 
 
 @pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
-    "Built from a copy, so that nothing is left behind in the clone"
-    place = tmp_path_factory.mktemp('wheel')
-    skip = shutil.ignore_patterns('.*', '_docs', '_proc', 'nbs', 'recipes', '*.egg-info', 'build', '__pycache__')
-    shutil.copytree(ROOT, place/'src', ignore=skip)
-    done(sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', place, place/'src')
-    return next(place.glob('*.whl'))
+def dists(once):
+    "Two folders with wheel and source, built from copies of other dates, so that nothing is left behind in the clone"
+    def make(root):
+        skip = shutil.ignore_patterns('.*', '_docs', '_proc', 'nbs', 'recipes', '*.egg-info', 'build', '__pycache__')
+        for name, date in ('one', 1_700_000_000), ('two', 1_750_000_000):
+            src, dist = root/'src'/'carve_nb', root/name
+            shutil.copytree(ROOT, src, ignore=skip)
+            for p in src.rglob('*'): os.utime(p, (date, date))
+            env = dict(os.environ, SOURCE_DATE_EPOCH='1760000000')
+            done(sys.executable, 'setup.py', '--quiet', 'sdist', '-d', dist, 'bdist_wheel', '-d', dist, cwd=src, env=env)
+            done(sys.executable, ROOT/'tools'/'repack.py', dist, env=env)
+            shutil.rmtree(src)
+    root = once('dists', make)
+    return root/'one', root/'two'
+
+
+@pytest.fixture(scope='module')
+def wheel(dists): return next(dists[0].glob('*.whl'))
 
 
 def test_holds_what_users_need(wheel):
@@ -41,20 +50,10 @@ def test_holds_what_users_need(wheel):
     assert {f'carve_nb/records/{r}/records.jsonl.gz' for r in ('demo', 'demo-carve-small')} < {*names} and not [n for n in names if n.endswith('.jsonl')]
 
 
-def test_two_builds_are_equal(tmp_path):
-    "The wheel and the source, built twice from copies of other dates, have the same bytes; the wheel has at most 24 MB"
-    skip, made = shutil.ignore_patterns('.*', '_docs', '_proc', 'nbs', 'recipes', '*.egg-info', 'build', '__pycache__'), []
-    for name, date in ('one', 1_700_000_000), ('two', 1_750_000_000):
-        src, dist = tmp_path/name/'carve_nb', tmp_path/name/'dist'
-        shutil.copytree(ROOT, src, ignore=skip)
-        for p in src.rglob('*'): os.utime(p, (date, date))
-        env = dict(os.environ, SOURCE_DATE_EPOCH='1760000000')
-        done(sys.executable, 'setup.py', '--quiet', 'sdist', '-d', dist, 'bdist_wheel', '-d', dist, cwd=src, env=env)
-        done(sys.executable, ROOT/'tools'/'repack.py', dist, env=env)
-        made.append({p.name: p.read_bytes() for p in dist.iterdir()})
-        shutil.rmtree(src)
-    assert len(made[0]) == 2 and made[0] == made[1]
-    assert [len(data) <= 24_000_000 for name, data in made[0].items() if name.endswith('.whl')] == [True]
+def test_two_builds_are_equal(dists, wheel):
+    "The same bytes; the wheel has at most 24 MB"
+    one, two = ({p.name: p.read_bytes() for p in d.iterdir()} for d in dists)
+    assert len(one) == 2 and one == two and wheel.stat().st_size <= 24_000_000
 
 
 @pytest.fixture(scope='module')
@@ -108,10 +107,8 @@ def test_examples_of_the_help(python):
     with subprocess.Popen([PLAIN, '-c', FORKS], cwd=python.home, env=python.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server, ThreadPoolExecutor(1) as beside:
         shell = beside.submit(python, '-m', 'carve_nb', *shlex.split(next(o for o in words if o.startswith('ask'))))
         for o in map(shlex.split, [o for o in words if not o.startswith('ask')]):
-            start = time.monotonic()
             print(json.dumps(o), file=server.stdin, flush=True)
             status = server.stdout.readline().strip()
-            print(f'{time.monotonic() - start:6.1f} s  carve {shlex.join(o)[:100]}')
             assert status == '0', ''.join((python.home/name).read_text() for name in ('said', 'complained'))[-6000:]
         shell.result()
 
@@ -135,7 +132,6 @@ KEPT = 'torch', 'numpy', 'scipy', 'pandas', 'pillow', 'matplotlib', 'scikit-imag
 @pytest.mark.parametrize('name', ['quickstart', 'tutorials/gallery'])
 def test_colab(wheel, tmp_path, name):
     "Opened in Colab, the first cell of a notebook installs the package and leaves alone what may be loaded already; then the rest runs"
-    sys.path.insert(0, str(ROOT/'tools'))
     from colab import with_install
     listed = lambda: {o['name']: o['version'] for o in json.loads(done(COLAB, '-m', 'pip', 'list', '--format', 'json', '--disable-pip-version-check'))}
     done(COLAB, '-m', 'pip', 'uninstall', '-q', '-y', 'carve_nb')

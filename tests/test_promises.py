@@ -1,14 +1,14 @@
 """What must survive a rebuild: each promise with the tests that hold it. Those of this file see only what a user sees: the public names,
 the shell, files, models of strangers. `tools/holds.py` holds the answers, boxes and maps of all methods."""
-import ast, json, os, re, shutil, subprocess, sys, threading, time
+import ast, json, os, re, shutil, subprocess, sys
 from pathlib import Path
 import numpy as np
-import pytest, torch
+import torch
 from PIL import Image
 from carve_nb import VLM, Carve, Lookup, ask_several, ask_video, make_scene, record_attention
 from carve_nb import measure_entropy, measure_layers
 from carve_nb.data.records import read_entries
-from processes import Forked, ROOT, carve, run
+from processes import ROOT
 
 HERE = 'test_promises'
 PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks and tools, by their path
@@ -30,13 +30,13 @@ PROMISES = {   # what is promised: tests, as file::function in tests/; notebooks
     '28 families, with any kernel': ['attention/test_stock::test_every_family', 'attention/test_stock::test_every_family_eager', 'models/test_families::test_rows_float32', 'models/test_families::test_table_shipped'],
     "rows around a generate of the user's own": ['attention/test_own_model::test_rows_and_edits_inside_the_block', 'attention/test_own_model::test_other_images_of_the_same_size', 'attention/test_turns::test_kinds_of_cache',
                                                  'attention/test_turns::test_sinks_of_the_kernel', 'attention/test_own_model::test_wrapped_models_and_other_inputs'],
-    'threads': [f'{HERE}::test_two_threads_ask_one_model', 'attention/test_own_model::test_two_threads_with_a_block_each'],
+    'threads': ['faults/test_blocks::test_threads_take_turns', 'attention/test_own_model::test_two_threads_with_a_block_each'],
     'weights that change are seen': [f'{HERE}::test_weights_changed_in_place', 'attention/test_weights::test_adapters'],
     'several images and video': [f'{HERE}::test_several_images_and_video', 'cli/test_cli::test_several_images', 'models/test_families::test_several_images', 'models/test_torchvision::test_video_as_stock'],
-    "chats of the user's own": [f'{HERE}::test_chat', 'attention/test_turns::test_second_turn'],
+    "chats of the user's own": ['method/test_chat::test_carve_in_a_chat', 'attention/test_turns::test_second_turn'],
     'another model answers': ['models/test_remote::test_every_method', 'runs/test_run::test_another_model_answers'],
     # runs
-    'a run that is killed ends with the same table': [f'{HERE}::test_killed_run', 'studies/test_studies::test_killed_and_resumed'],
+    'a run that is killed ends with the same table': ['runs/test_run::test_kill_at_random_points', 'studies/test_studies::test_killed_and_resumed'],
     'controls, clustered intervals, Holm': ['data/test_scores::test_intervals_and_tests_by_image', 'data/test_scores::test_holm'],
     "lmms-eval's plug-in": ['runs/test_lmms::test_found_and_made', 'runs/test_lmms::test_the_real_one'],
     'scenes bit for bit': ['tools/holds.py', f'{HERE}::test_answers_stay'],
@@ -70,14 +70,6 @@ def image(seed=0, size=(260, 180)):
     "An image of few colors, each in a block"
     blocks = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST)
-
-
-def turns(words, images=1, first='Is there an animal?'):
-    "A chat with a system turn and an earlier one"
-    return [dict(role='system', content=[dict(type='text', text='You answer in French.')]),
-            dict(role='user', content=[dict(type='image')]*images + [dict(type='text', text=first)]),
-            dict(role='assistant', content=[dict(type='text', text='Oui.')]),
-            dict(role='user', content=[dict(type='text', text=words)])]
 
 
 def stock(vlm, messages, images):
@@ -163,7 +155,6 @@ def test_entropy_of_a_strangers_model(load, folders, tmp_path):
 
 def test_answers_stay():
     "Both models on one scene, by the methods that answer in no time, as `tools/holds.py` has recorded them"
-    sys.path.insert(0, str(ROOT/'tools'))
     import holds
     told = json.loads(holds.FILE.read_text(encoding='utf-8'))
     now = holds.measure(scenes=1, only=('none', 'lookup', 'carve', 'official', 'random'), run=False)
@@ -183,35 +174,6 @@ def test_several_images_and_video(load):
     assert len(v.images) == 4 and v.which == 2 and str(v.answer) and any('image 3 of 4' in note for note in v.notes)
 
 
-@pytest.mark.parametrize('name', ['qwen2_5_vl', 'llava'])
-def test_chat(name, load):
-    "Rows and both answers are those of the stock template, processor and `generate` with the whole chat"
-    vlm, method, im = load(name), Carve(max_new_tokens=4, tokens=None), image(3)
-    r, words = method(vlm, im, messages=turns('Is it red?')), f'Is it red? {method.suffix}'
-    inputs = stock(vlm, turns(words), [im])
-    with record_attention(vlm.model, vlm.processor, inputs, [im]) as rows: vlm.model(**inputs)
-    assert (r.rows.attn[:1] - rows.attn).abs().max() < 1e-5 and r.question == 'Is it red?'
-    assert r.plain_answer.tokens == generate(vlm, inputs)
-    assert r.answer.tokens == generate(vlm, stock(vlm, turns(words, len(r.shown)), r.shown)) and len(r.shown) == 2
-    other = method(vlm, im, messages=turns('Is it red?', first='Where is the elephant, and whose is it?'))
-    assert (r.saliency.values != other.saliency.values).any()    # another chat is another question
-    assert (r.saliency.values == method(vlm, im, messages=turns('Is it red?')).saliency.values).all()
-
-
-def test_two_threads_ask_one_model(load):
-    "Each gets the answers and maps that it gets alone"
-    vlm, asked = load('qwen2_5_vl'), [(image(4), 'Is it red?'), (image(5, (180, 260)), 'What is the color of the elephant?')]
-    def ask(i): return Carve(max_new_tokens=3)(vlm, *asked[i])
-    alone, together = [ask(0), ask(1)], {}
-    threads = [threading.Thread(target=lambda i=i: together.update({i: [ask(i) for _ in range(3)]})) for i in range(2)]
-    for t in threads: t.start()
-    for t in threads: t.join(300)
-    for i, want in enumerate(alone):
-        for r in together[i]:
-            assert r.answer.tokens == want.answer.tokens and r.crop.box == want.crop.box
-            assert np.allclose(r.saliency.values, want.saliency.values, rtol=1e-4, atol=1e-7)
-
-
 def test_weights_changed_in_place():
     "The next call sees them: it maps as a model does that had them from the start"
     scene, vlm = make_scene(145), VLM.from_pretrained()
@@ -229,22 +191,6 @@ def test_weights_changed_in_place():
 
 
 # -- runs
-
-def test_killed_run(tmp_path):
-    "`carve eval`, killed as soon as its second answer stands in its folder: the same tables as of a run in one piece"
-    def words(name): return 'eval', 'scenes', '--n', 6, '--methods', 'none,lookup', '--quiet', '--out', tmp_path/name
-    assert run(*words('whole')).returncode == 0
-    table = (tmp_path/'whole'/'results.csv').read_text(encoding='utf-8').splitlines()
-    ids = list(dict.fromkeys(line.split(',')[0] for line in table[1:]))
-    process = Forked(carve, *words('killed'))
-    def written(): return any(ids[1].encode() in p.read_bytes() for p in (tmp_path/'killed').glob('*') if p.is_file())
-    while process.poll() is None and not written(): time.sleep(.02)
-    process.kill()
-    process.communicate()
-    assert not (tmp_path/'killed'/'table.md').exists()      # it was killed in the middle
-    assert run(*words('killed')).returncode == 0
-    for name in 'table.md', 'results.csv': assert (tmp_path/'killed'/name).read_bytes() == (tmp_path/'whole'/name).read_bytes()
-
 
 # -- SECURITY.md
 

@@ -141,12 +141,14 @@ def test_attention_dropout(folders):
 
 # -- the images are those of the inputs
 
-@pytest.mark.parametrize('name', ['qwen2_5_vl', 'qwen3_vl', 'llava_next', 'llava_onevision', 'internvl', 'smolvlm', 'idefics3'])
+@pytest.mark.parametrize('name', ['qwen2_5_vl', 'qwen3_vl', 'llava_next', 'llava_onevision', 'internvl', 'smolvlm', 'idefics3', 'llava', 'gemma3', 'paligemma', 'mllama'])
 def test_images_in_the_wrong_order(name, load):
     wide = WIDE.resize((200, 200) if name == 'internvl' else (300, 100))   # others are cut into as many tiles as TALL
     user = User(load(name), (wide, TALL))
     assert len(user.record().spans) >= 2
     for call in user.record, user.edit: refuse('same order', lambda: call(images=[TALL, wide]))
+    square = [WIDE.resize((200, 200)), TALL.resize((200, 200))]     # on a fixed grid sizes tell nothing, but pixels do
+    if name in ('llava', 'gemma3', 'paligemma', 'mllama', 'internvl'): refuse('same order', lambda: User(load(name), square).record(images=square[::-1]))
 
 
 def test_image_of_the_wrong_size(qwen, load):
@@ -205,12 +207,6 @@ def test_other_images_of_the_same_size(name, load):
         low = {k: v.to(dtype) if v.is_floating_point() else v for k, v in user.inputs.items()}
         assert torch.equal(user.record(inputs=low).attn, plain.attn)
         refuse("pixels='changed'", lambda: user.record(inputs=low, images=other))
-
-
-@pytest.mark.parametrize('name', ['llava', 'gemma3', 'paligemma', 'mllama', 'internvl'])
-def test_images_in_the_wrong_order_on_fixed_grids(name, load):
-    images = [WIDE.resize((200, 200)), TALL.resize((200, 200))]
-    refuse('same order', lambda: User(load(name), images).record(images=images[::-1]))
 
 
 def test_pixels_changed_on_purpose(llava):
@@ -378,14 +374,6 @@ def test_generate_that_the_block_cannot_see(llava):
     assert len(llava.record(lambda: before(**llava.inputs, **KW)).attn) == 3
 
 
-def test_forward_of_other_inputs(llava):
-    other = llava.vlm.prompt(WIDE, 'Why?').inputs
-    def forward(inputs):
-        with torch.no_grad(): llava.model(**inputs)
-    refuse('other inputs', lambda: llava.record(lambda: forward(other)))
-    assert len(llava.record(lambda: forward(llava.inputs)).attn) == 1
-
-
 def hooks(model): return [[*m._forward_pre_hooks, *m._forward_hooks] for m in model.modules()]
 
 
@@ -425,7 +413,7 @@ def test_pass_of_other_inputs_by_position_and_inside(llava):
 def test_two_threads_with_a_block_each(llava):
     "What one thread runs is not compared with the inputs of the other's block"
     other = User(llava.vlm, mirrored(llava.images))
-    want, found, gate = [u.record().attn for u in (llava, other)], {}, threading.Barrier(2, timeout=20)
+    want, found, gate = [u.record().attn for u in (llava, other)], {}, threading.Barrier(2, timeout=300)
     def work(i, user):
         def run():
             gate.wait()
@@ -451,9 +439,7 @@ def test_question_of_a_cached_turn(load):
     assert len(rows.question) == len(rows.question_tokens) > 0 and rows.meta['pixels'] == 'not compared'
 
 
-def test_other_pixels_with_the_same_words(llava):
-    other = dict(llava.inputs, pixel_values=llava.inputs['pixel_values'].flip(0))
-    refuse('pixel_values differ', lambda: llava.record(lambda: llava.model.generate(**other, **KW)))
+def test_rounded_pixels(llava):
     rounded = dict(llava.inputs, pixel_values=llava.inputs['pixel_values'].bfloat16().float())
     assert len(llava.record(lambda: llava.model.generate(**rounded, **KW)).attn) == 3
 
@@ -462,14 +448,14 @@ def test_block_that_ends_before_its_thread(llava):
     started, go = threading.Event(), threading.Event()
     def wait(ids, scores):
         started.set()
-        go.wait(20)
+        go.wait(300)
         return scores
     threads = []
     def run():
         kw = dict(llava.inputs, **KW, logits_processor=[wait])
         threads.append(threading.Thread(target=llava.model.generate, kwargs=kw))
         threads[0].start()
-        started.wait(20)
+        started.wait(300)
     try: refuse('join', lambda: llava.record(run))
     finally:
         go.set()

@@ -1,6 +1,6 @@
 "Rows and edits of a stock generation, one call on every family: those of a `VLM`, and nothing left behind."
 import re
-import pytest, torch, transformers
+import pytest, torch
 from carve_nb.attention.vlm import VLM
 from carve_nb.attention.intervention import Edit, raise_scores
 from carve_nb.attention.stock_recording import record_attention
@@ -13,12 +13,6 @@ from tiny import QUESTION, TALL, WIDE, note, settings
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')
 KW = dict(max_new_tokens=3, do_sample=False)
-
-
-@pytest.fixture(scope='module', autouse=True)
-def quiet():
-    torch.set_num_threads(1)
-    transformers.utils.logging.disable_progress_bar()
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -1,5 +1,5 @@
 "What changes with the installed transformers: the name of the cache, and how long its older name is taken."
-import re, subprocess, sys, tomllib, warnings
+import re, tomllib, warnings
 from pathlib import Path
 import pytest, torch, transformers
 from carve_nb.attention.layer_masking import mask_image_tokens
@@ -7,6 +7,7 @@ from carve_nb.attention.stock_recording import record_attention
 from carve_nb.core.errors import CarveError
 from carve_nb.models.hooks import CACHE
 from recipes.tiny_models import HERE as NAMES
+from processes import ROOT, afresh, run
 from tiny import KW, QUESTION, WIDE
 
 
@@ -36,6 +37,8 @@ def test_second_turn_with_either_name(name, load):
 
 
 CALLS = """
+import warnings
+warnings.simplefilter('error', FutureWarning)
 from carve_nb import VLM, Carve
 from carve_nb.attention.intervention import grad_rows
 from carve_nb.data.scenes import make_scene
@@ -51,14 +54,13 @@ grad_rows(vlm, vlm.prompt(image, question))
 
 def test_own_calls_are_not_deprecated():
     "Neither a warning nor a line in the log of transformers"
-    run = subprocess.run([sys.executable, '-W', 'error::FutureWarning', '-c', CALLS], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
-    assert 'deprecated' not in run.stderr, run.stderr
+    done = run(CALLS, work=afresh)
+    assert done.returncode == 0 and 'deprecated' not in done.stderr, done.stderr[-2000:]
 
 
 def test_allowed_as_long_as_the_older_name():
     "Layers of remote code and of older releases name the cache as before; the cap of pyproject.toml lies at or below its end"
-    needs = tomllib.loads(Path('pyproject.toml').read_text())['project']['dependencies']
+    needs = tomllib.loads((ROOT/'pyproject.toml').read_text())['project']['dependencies']
     cap = next(re.search(r'<([\d.]+)', need)[1] for need in needs if need.startswith('transformers'))
     number = lambda version: [*map(int, version.split('.'))]
     files = Path(transformers.__file__).parent.glob('models/*/modeling_*.py')

@@ -1,12 +1,12 @@
 "The command `carve`, as a shell sees it."
 from importlib.metadata import requires
-import json, os, shutil, signal, subprocess, sys, time
+import json, os, shutil, signal, subprocess, sys
 import numpy as np
 import pytest
 from PIL import Image
 from carve_nb.runs.store import RunStore, read_run
 from carve_nb.cli.main import main
-from processes import ROOT, run
+from processes import ROOT, run, until
 
 # what is said of 0 where 1 is the least: by pydantic, or by click with an older typer
 LEAST = 'equal to 1' if any(r.startswith('pydantic') for r in requires('typer')) else 'range x>=1'
@@ -21,10 +21,7 @@ def photo(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def models(tmp_path_factory):
-    from recipes.tiny_models import make_tiny_checkpoint
-    path = tmp_path_factory.mktemp('models')
-    return {family: make_tiny_checkpoint(family, path/family) for family in ('llava', 'qwen2_5_vl')}
+def models(folders): return {family: folders(family) for family in ('llava', 'qwen2_5_vl')}
 
 
 LIGHT = '''
@@ -134,20 +131,6 @@ def test_bad_input_is_status_2(photo, tmp_path):
         assert (out.returncode, out.stdout, out.stderr.count('\n')) == (2, '', 1), (words, out.stderr)
 
 
-def test_unknown_field(photo, capsys):
-    "A field that the method has not is refused before a model is loaded, with the nearest"
-    for words, said in ((['ask', photo, 'What?', '--method', 'carve:region_rul=x'], 'region_rule'), (['eval', 'scenes', '--methods', 'none,lookup:layres=2'], 'layers')):
-        assert main([str(o) for o in [*words, '--model', 'carve-tiny']]) == 2
-        err = capsys.readouterr().err
-        assert err.count('\n') == 1 and said in err, err
-
-
-def test_unknown_model(photo, tmp_path, capsys):
-    for name in ('nothing', tmp_path):
-        assert main(['ask', str(photo), 'What?', '--model', str(name)]) == 2
-        assert capsys.readouterr().err.startswith('carve: error: ')
-
-
 @pytest.mark.parametrize('family, method', [('llava', 'official'), ('qwen2_5_vl', 'carve')])
 def test_ask_a_photograph(models, photo, tmp_path, family, method):
     "Answer on the standard output; strip, crop and JSON where they were asked for"
@@ -191,7 +174,7 @@ def test_stopped_while_it_asks(photo, tmp_path):
     command = [sys.executable, '-m', 'carve_nb', 'ask', str(photo), 'Who is this?', '--out', str(tmp_path/'o')]
     def listen(): signal.signal(signal.SIGINT, signal.SIG_DFL)   # a shell's background jobs are deaf to Ctrl-C
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen) as p:
-        while 'libtorch' not in open(f'/proc/{p.pid}/maps').read(): time.sleep(.02)
+        assert until(lambda: 'libtorch' in open(f'/proc/{p.pid}/maps').read(), p)
         p.send_signal(signal.SIGINT)
         out, err = p.communicate()
     assert (p.returncode, out, err) == (130, '', 'carve: note: stopped: no answer, and nothing was written.\n')
@@ -328,11 +311,10 @@ def test_short_demo(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('family, tokens, before, after', [('internvl', 48, 112, 48), ('smolvlm', 20, 40, 20), ('qwen2_5_vl', 24, 54, 24), ('llava_next', 40, 64, 40)])
-def test_image_tokens(tmp_path, photo, capsys, family, tokens, before, after):
+def test_image_tokens(folders, photo, capsys, family, tokens, before, after):
     "Fewer tokens through the tiles, the longest edge, the pixels or the canvases of a processor; said in a note"
-    from recipes.tiny_models import make_tiny_checkpoint
     from carve_nb.attention.vlm import VLM
-    model = make_tiny_checkpoint(family, tmp_path/family)
+    model = folders(family)
     words = ['ask', photo, 'Who is this?', '--model', model, '--max-new-tokens', 2, '--image-tokens', tokens]
     assert main([str(o) for o in words]) == 0
     assert 'carve: note: Resolution: at most' in capsys.readouterr().err

@@ -1,17 +1,14 @@
 "JupyterLab on loopback, or a reason why not"
-import os, socket, subprocess, sys, time, urllib.request
+import os, socket, subprocess, sys
 import pytest
-from browsers import TOKEN, missing
+from browsers import TOKEN, missing, need_browser
+from processes import served, until
 
 CELL = 'from carve_nb.explorer.app import explore\nex = explore()\nex'
 
 
 @pytest.fixture(scope='module')
-def ready():
-    "Skip without a browser, unless it is required"
-    why = missing()
-    if why and os.environ.get('CARVE_BROWSER') == 'required': pytest.fail(f'the browser tests must run here: {why}')
-    if why: pytest.skip(why)
+def ready(): need_browser(missing('jupyterlab', 'voila'))
 
 
 def free_port():
@@ -39,12 +36,8 @@ def server(ready, tmp_path_factory):
     with open(home/'log', 'w') as log: process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=home)
     address = f'http://127.0.0.1:{port}'
     try:
-        for _ in range(1200):
-            try: urllib.request.urlopen(f'{address}/api?token={TOKEN}', timeout=2); break
-            except OSError: time.sleep(.25)
-        else: pytest.fail('JupyterLab did not start:\n' + (home/'log').read_text()[-2000:])
+        assert until(lambda: served(f'{address}/api?token={TOKEN}'), process), 'JupyterLab did not start:\n' + (home/'log').read_text()[-2000:]
         yield address, home
     finally:
         process.terminate()
-        try: process.wait(20)
-        except subprocess.TimeoutExpired: process.kill()
+        process.wait(60)

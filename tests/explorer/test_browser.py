@@ -68,7 +68,7 @@ def ask(page):
     "Press Ask and wait for the images"
     start = time.perf_counter()
     press(page, 'Ask')
-    assert until(lambda: status(page).startswith('Ready'), 60), status(page)
+    assert until(lambda: status(page).startswith('Ready')), status(page)
     return time.perf_counter() - start
 
 
@@ -204,7 +204,7 @@ def test_masking_can_be_cancelled(page, kernel):
     press(page, 'Cancel')
     assert until(lambda: status(page) == 'Cancelled.'), status(page)
     press(page, 'Importance by masking')
-    assert until(lambda: 'loss of log-probability' in page.locator('.jp-OutputArea').first.inner_text(), 90), status(page)
+    assert until(lambda: 'loss of log-probability' in page.locator('.jp-OutputArea').first.inner_text()), status(page)
     keep(page, 'importance')
 
 
@@ -228,7 +228,7 @@ def test_upload(page, tmp_path):
         was = status(page)
         with page.expect_file_chooser() as chooser: page.get_by_role('button', name=re.compile('Upload')).click()
         chooser.value.set_files(str(tmp_path/name))
-        assert until(lambda: status(page) != was and re.search(words, status(page)), 20), (name, status(page))
+        assert until(lambda: status(page) != was and re.search(words, status(page))), (name, status(page))
     choose(page, 'scene 3')
     ask(page)
     assert not page.errors
@@ -243,7 +243,7 @@ def test_hostile_words(page, kernel):
     box.fill(BAD)
     box.press('Tab')
     press(page, 'Ask')
-    assert until(lambda: status(page).startswith('Ready'), 60), status(page)
+    assert until(lambda: status(page).startswith('Ready')), status(page)
     kernel('1', 'from dataclasses import replace\nr = ex.shown.rows\nbad = ex.question.value\nex.shown = replace(ex.shown, question=bad, '
                 'said=[bad]*len(ex.shown.said), name=bad, rows=replace(r, question_tokens=[bad]*len(r.question_tokens), answer=replace(r.answer, text=bad)))\nex.draw(); ex.tell(bad)')
     assert kernel('ex.question.value') == BAD
@@ -327,7 +327,7 @@ def test_nothing_is_cut(page, theme, width):
     "In both themes and on a narrow page nothing sticks out, and the words stand out from what is behind them"
     page.evaluate("t => window.jupyterapp.commands.execute('apputils:change-theme', {theme: t})", theme)
     page.set_viewport_size(dict(width=width, height=1900))
-    until(lambda: page.evaluate('document.body.dataset.jpThemeName') == theme, 20)
+    until(lambda: page.evaluate('document.body.dataset.jpThemeName') == theme)
     for tab in TABS[:3]:
         press(page, tab)
         time.sleep(.3)
@@ -357,13 +357,13 @@ def test_saved_without_kernel(page, server, tmp_path):
     saved, other = home/'work'/'look.ipynb', home/'work'/'other.ipynb'
     page.locator('.jp-Cell .cm-content').first.click()
     page.keyboard.press('Control+s')
-    assert until(lambda: stored(saved), 20)
+    assert until(lambda: stored(saved))
     assert all({'image/png', 'text/plain'} <= {*o} for o in stored(saved)) and 'Alone: "' in ''.join(stored(saved)[-1]['text/plain'])
     other.write_text(saved.read_text().replace('ex = explore()', 'ex = explore( )'))   # nobody has trusted this one
     assert not page.locator('.carve-still').first.is_visible()
     again = page.context.browser.new_page()
     again.goto(f'{address}/doc/tree/other.ipynb?token={TOKEN}')
-    assert until(lambda: any(i.is_visible() and i.bounding_box()['height'] > 150 for i in again.locator('.jp-OutputArea img').all()), 60)
+    assert until(lambda: any(i.is_visible() and i.bounding_box()['height'] > 150 for i in again.locator('.jp-OutputArea img').all()))
     again.close()
     subprocess.run([sys.executable, '-m', 'nbconvert', '--to', 'html', '--output', str(tmp_path/'page.html'), str(other)], check=True, capture_output=True)
     still = page.context.browser.new_context(java_script_enabled=False).new_page()
@@ -386,7 +386,7 @@ def explored(folder, *words):
         yield find().groups()
     finally: process.send_signal(signal.SIGTERM)
     process.wait(30)
-    assert until(lambda: socket.socket().connect_ex(('127.0.0.1', int(find()[2]))) != 0, 20)
+    assert until(lambda: socket.socket().connect_ex(('127.0.0.1', int(find()[2]))) != 0)
     assert not list(folder.glob('carve-explore-*'))
 
 
@@ -418,18 +418,18 @@ def test_carve_explore(page, tmp_path):
         level = lambda: sum(map(int, page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g)')))
         assert level() == 765
         page.emulate_media(color_scheme='dark')
-        assert until(lambda: level() < 150, 5)
+        assert until(lambda: level() < 150)
         page.set_viewport_size(dict(width=900, height=1000))
         for name in 'Layers', 'λ', 'p, share kept':
             page.locator(SHAPE.format(name)).scroll_into_view_if_needed()
             assert all(0 <= i.bounding_box()['y'] < 1000 for i in page.locator('.carve-stage img').all()), name
         page.get_by_label('Question').fill('What digit is on the blue cross?')
         page.get_by_label('Question').press('Enter')
-        assert until(lambda: 'blue cross' in page.locator('.carve-explore').inner_text() and status(page).startswith('Ready'), 60), status(page)
+        assert until(lambda: 'blue cross' in page.locator('.carve-explore').inner_text() and status(page).startswith('Ready')), status(page)
         with open(tmp_path/'big.png', 'wb') as f: f.truncate(201_000_000)
         with page.expect_file_chooser() as chooser: page.get_by_role('button', name=re.compile('Upload')).click()
         chooser.value.set_files(str(tmp_path/'big.png'))
-        assert until(lambda: 'big.png has 201 MB' in status(page), 20), status(page)
+        assert until(lambda: 'big.png has 201 MB' in status(page)), status(page)
         assert not errors and not outside, (errors, outside)
         page.close()
 
@@ -459,6 +459,6 @@ def test_cell_run_again(page, kernel):
     for _ in range(2):
         page.get_by_label('Question').fill('old')
         loads = run_again(page)
-        assert until(lambda: page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').count(), 60)
+        assert until(lambda: page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').count())
         counts.append(kernel(COUNTS, 'import gc; gc.collect()')[:5])
     assert counts[0][:4] == counts[1][:4] and counts[1][4] - counts[0][4] in range(loads + 1), (counts, loads)   # the kernel gives each page that is loaded a thread

@@ -1,4 +1,15 @@
-"Questions: what is refused, what is defused, and that nothing of it moves an image, is cut, or spoils a record."
+"""Questions: what is refused, what is defused, and that nothing of it moves an image, is cut, or spoils a record.
+What may come, and what must happen:
+
+23. Empty or white-space question => `ValueError`; the general instruction is never used in its place
+24. Question contains `<image>`, `<|image_pad|>`, `<|vision_start|>`, chat role markers => refused by default with the
+    token named; option "escape" inserts a zero-width break; test: number and position of image tokens are the same as
+    without the text
+25. Question of 10,000 tokens => refused before the forward pass if image + text exceeds the context; no silent cut
+26. Unicode: right-to-left, emoji, combining, NUL, lone surrogates => handled or refused; the record file stays valid
+    UTF-8
+27. Question equals the general instruction => contrast is 1 everywhere: falls to the documented "no signal" result
+    (whole image), flagged"""
 import json, re, warnings
 import numpy as np
 import pytest, torch
@@ -12,6 +23,7 @@ from carve_nb.runs.runner import run_eval
 from carve_nb.data.scenes import make_scene
 from carve_nb.core.errors import DataError, PromptError
 from carve_nb.models.prompts import BREAK, GENERAL_INSTRUCTION, commands, escape_text
+from recipes.tiny_models import HERE
 from .clean import count_passes, special_and_image
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8))
@@ -20,7 +32,6 @@ FAMILIES = 'llava', 'qwen2_5_vl', 'qwen3_5', 'internvl', 'idefics3', 'gemma3', '
 
 @pytest.fixture(scope='module')
 def tiny():
-    torch.set_num_threads(1)
     return VLM.from_pretrained(TINY)
 
 
@@ -76,7 +87,7 @@ def markers(vlm):
 
 
 @pytest.mark.case(24)
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize('name', HERE)
 def test_commands_refused(load, name):
     "By default each is refused by its name, in the question as in what is appended to it, before any pass"
     vlm = load(name)

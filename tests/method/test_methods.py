@@ -33,10 +33,8 @@ measured = {}
 
 
 @pytest.fixture(scope='session', autouse=True)
-def quiet(request):
-    "One thread, no progress bars; at the end the results are written where they are asked for"
-    torch.set_num_threads(1)
-    transformers.utils.logging.disable_progress_bar()
+def written(request):
+    "At the end the results are written where they are asked for"
     yield
     path = request.config.getoption('--methods-json', None)
     if not path or any(len(families) < len(FULL) + len(OTHERS) for families in measured.values()) or set(measured) != set(NAMES): return

@@ -15,7 +15,7 @@ from carve_nb.attention.capture import batch_recorder, recording, rows_of
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.words import read_words
 from carve_nb.models.model import Answer, model_lock
-from carve_nb.models.prompts import SHORT_ANSWER, commands
+from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.core.errors import CaptureError, PromptError
 from carve_nb.core.saliency import patch_cover
 from carve_nb.method.ask_box import AskBox
@@ -38,10 +38,8 @@ TOKENIZERS = dict(llava=LLAMA, llava_next=LLAMA, instructblip=LLAMA, gemma3=GEMM
 
 
 @pytest.fixture(scope='session', autouse=True)
-def quiet(request):
-    "One thread, no progress bars; at the end the results are written where they are asked for"
-    torch.set_num_threads(1)
-    transformers.utils.logging.disable_progress_bar()
+def written(request):
+    "At the end the results are written where they are asked for"
     yield
     path = request.config.getoption('--families-json', None)
     if not path: return
@@ -333,7 +331,7 @@ def test_batch(vlm):
 
 
 def test_several_images(vlm, folders):
-    if reason := vlm.family.why_not.get('several images'):
+    if 'several images' in vlm.family.why_not:
         with pytest.raises(ValueError): vlm.ask([WIDE, TALL], QUESTION)
         return note(vlm, **{'several images': False})
     p = vlm.prompt([WIDE, TALL], QUESTION)
@@ -399,18 +397,6 @@ def test_nothing_left(vlm):
     with pytest.raises(CaptureError): vlm.capture(WIDE, QUESTION, layers=[99])
     with pytest.raises(KeyError), recording(vlm.model, vlm.layers, cross=bool(vlm.family.cross)): raise KeyError
     assert settings(vlm) == before
-
-
-def test_placeholders_refused(vlm):
-    "A question cannot bring image tokens or turns of its own"
-    tok = vlm.tokenizer
-    text = vlm.prompt(WIDE, QUESTION).text
-    markers = {t for t in [*tok.all_special_tokens, *(t.content for t in tok.added_tokens_decoder.values() if t.special)] if t in text}
-    image_id = getattr(vlm.model.config, 'image_token_id', None) or vlm.model.config.image_token_index
-    markers |= {tok.decode([image_id]), str(vlm.processor.image_token)} | set(commands(vlm.processor)[2])
-    assert markers
-    for m in sorted(markers):
-        with pytest.raises(PromptError, match='reads as a command'): vlm.prompt(WIDE, f'What is {m} this?')
 
 
 # -- settings of processors that a released checkpoint may have
@@ -507,7 +493,7 @@ def test_what_reads_the_thumbnail_says_so(name, load):
     assert share < .4 and r.notes[0].startswith(f'the map shows {share:.0%} of the attention')
 
 
-@pytest.mark.parametrize('name', ['carve', 'official', 'random'])
+@pytest.mark.parametrize('name', ['carve', 'official'])
 def test_methods(vlm, name):
     "Every family answers through every sort of method; what it cannot do is told"
     result = methods()[name]()(vlm, WIDE, QUESTION, box=(20, 20, 80, 90))

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from carve_nb.method import registry; from carve_nb.method import cross_model
+from carve_nb.method import cross_model, registry
 from carve_nb.attention.vlm import VLM
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
-from processes import afresh, run
-from recipes.tiny_models import make_tiny_checkpoint
+from processes import afresh, run, served, until
 from carve_nb.method.cross_model import Endpoint, RemoteError
 from carve_nb.core.errors import CarveError
 from carve_nb.attention.cache import AttentionCache
@@ -68,7 +67,7 @@ def serve():
         running.append((server, threading.Thread(target=server.serve_forever, args=(.01,), daemon=True)))
         running[-1][1].start()
         url = f'http://127.0.0.1:{server.server_port}/v1'
-        return Endpoint(**dict(dict(base_url=url, model='m', key_env=None, timeout=5, retries=2), **kw)), server.seen
+        return Endpoint(**dict(dict(base_url=url, model='m', key_env=None, timeout=60, retries=2), **kw)), server.seen
     yield start
     for server, thread in running: server.shutdown(), server.server_close(), thread.join()
 
@@ -89,7 +88,7 @@ def images(sent):
 
 
 @pytest.fixture(scope='module')
-def tiny(tmp_path_factory): return VLM.from_pretrained(make_tiny_checkpoint('llava', tmp_path_factory.mktemp('m')))
+def tiny(load): return load('llava')
 
 
 @pytest.fixture(scope='module')
@@ -176,9 +175,8 @@ def test_time_limit(serve):
     late = lambda server, sent: time.sleep(1) or ok()
     for play in (late, (200, b' ', {'Content-Length': '50'}, 2), (200, b' '*4000, {}, .05)):
         far, _ = serve(play, timeout=.3, retries=0)
-        begun = time.monotonic()
         with pytest.raises(RemoteError, match='within 0.3 s') as e: far.ask(Image.new('RGB', (8, 8)), 'What?')
-        assert e.value.status == 'timeout' and time.monotonic() - begun < 5
+        assert e.value.status == 'timeout'
 
 
 def test_a_reply_without_end(serve):
@@ -258,12 +256,8 @@ def real(tmp_path_factory):
     run = 'import sys; from transformers.cli.transformers import main; main()'
     words = ['serve', model, '--port', str(port), '--host', '127.0.0.1', '--device', 'cpu', '--dtype', 'float32']
     p = subprocess.Popen([sys.executable, '-c', run, *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    import urllib.request
     try:
-        for _ in range(240):
-            assert p.poll() is None, 'transformers serve ended'
-            try: urllib.request.urlopen(f'http://127.0.0.1:{port}/health', timeout=2); break
-            except OSError: time.sleep(.5)
+        assert until(lambda: served(f'http://127.0.0.1:{port}/health'), p), 'transformers serve ended'
         yield Endpoint(f'http://127.0.0.1:{port}/v1', model, None, timeout=120)
     finally: p.terminate(), p.wait(20)
 

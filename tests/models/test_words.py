@@ -1,5 +1,5 @@
 "The words that are read, from where the user starts: whole words on the stock Llama tokenizer, what asks and what does not, English and not."
-import pytest, torch, transformers
+import pytest, torch
 from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.lookup import Lookup
@@ -17,7 +17,6 @@ CAR = 'What is the colour of the car?'
 @pytest.fixture(scope='module')
 def llama(tmp_path_factory):
     "A LLaVA saved with the stock Llama tokenizer, which cuts words and decodes a token without its space"
-    transformers.utils.logging.disable_progress_bar()
     vlm = VLM.from_pretrained(make_tiny_checkpoint('llava', tmp_path_factory.mktemp('llama'), tokenizer=llama_tokenizer))
     assert vlm.tokenizer.convert_ids_to_tokens(the := vlm.tokenizer(' the').input_ids)[-1] == '▁the' and vlm.tokenizer.decode(the[-1:]) == 'the'
     return vlm

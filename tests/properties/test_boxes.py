@@ -1,12 +1,11 @@
 "From the map to the crop, given anything: masks, regions, boxes, crops, and the way back"
-import io, math
+import math
 import numpy as np
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from carve_nb.core.image import open_image
 from carve_nb.core.saliency import Saliency, tent_weights
 from carve_nb.core.image import box_iou, union_box
 from carve_nb.method.crop import grow_box, magnify
@@ -261,23 +260,3 @@ def test_thin_grids(upright, n, W, H, p, K, data):
     crop = magnify(image(W, H), regions(S, p, K))
     assert 0 <= crop.box[0] < crop.box[2] <= W and 0 <= crop.box[1] < crop.box[3] <= H and min(crop.image.size) >= 1
 
-
-# orientation
-
-TURN = Image.Transpose   # from the image that people see to the one stored, by EXIF orientation
-BACK = {2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE, 6: TURN.ROTATE_90,
-        7: TURN.TRANSVERSE, 8: TURN.ROTATE_270}
-
-
-@some
-@given(st.integers(1, 8), st.integers(2, 30), st.integers(2, 30), st.data())
-def test_turned_boxes(orientation, W, H, data):
-    "A box is in the coordinates that people see, however the camera was held"
-    box, seen = data.draw(boxes(W, H)), image(W, H)
-    seen.paste((255, 0, 0), box)
-    stored, exif, file = seen.transpose(BACK[orientation]) if orientation in BACK else seen, Image.Exif(), io.BytesIO()
-    exif[0x0112] = orientation
-    stored.save(file, 'PNG', exif=exif)
-    img = open_image(file.getvalue())
-    assert img.size == (W, H) and img.tobytes() == seen.tobytes() and not img.getexif()
-    assert (np.asarray(img.crop(box)) == (255, 0, 0)).all()

@@ -1,6 +1,6 @@
 "A byte that changes in what is kept: a sentence, or the same meaning as before; never a bare error, never another meaning."
 import json
-import pytest, torch
+import pytest
 from hypothesis import given, strategies as st
 from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import Saliency
@@ -13,7 +13,6 @@ LINES = [dict(id=f'q{i}', at=i, method=m, status='ok', kind='digit', question='W
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     "A run, and a copy of its files"
-    torch.set_num_threads(1)
     path = tmp_path_factory.mktemp('damage')/'R'
     store = RunStore(path, PROTOCOL)
     store.add(LINES)

