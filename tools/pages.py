@@ -391,7 +391,7 @@ def llms(link):
 
 def sidebar():
     "nbs/sidebar.yml: the reading order for nbdev's own site, which Quarto makes"
-    lines = ['# Made from docs/order.toml: make llms', 'website:', '  sidebar:', '    contents:', '    - index.ipynb']
+    lines = ['# Made from docs/order.toml: make export', 'website:', '  sidebar:', '    contents:', '    - index.ipynb']
     for group, inside in reading_order():
         lines += [f'    - section: {group.title}', '      contents:']
         for p in inside:
@@ -492,7 +492,7 @@ def main(argv):
         lists = {ROOT/'llms.txt': llms(lambda p: f'nbs/{p.name}.ipynb'), NBS/'sidebar.yml': sidebar()}
         if '--check' in argv:
             stale = [path.name for path, text in lists.items() if not path.exists() or path.read_text(encoding='utf-8') != text]
-            return print(f'stale: {", ".join(stale)}; run `make llms`') or 1 if stale else 0
+            return print(f'stale: {", ".join(stale)}; run `make export`') or 1 if stale else 0
         for path, text in lists.items(): path.write_text(text, encoding='utf-8')
     else: write_site(Path(argv[0]))
     return 0

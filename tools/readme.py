@@ -45,7 +45,7 @@ def main(argv):
     files = {ROOT/'README.md': body.encode()} | {ROOT/k: v for k, v in images.items()}
     if '--check' in argv:
         stale = [str(f.relative_to(ROOT)) for f, b in files.items() if not f.exists() or f.read_bytes() != b]
-        if stale: print('stale, run `make readme`:', *stale)
+        if stale: print('stale, run `make export`:', *stale)
         return int(bool(stale))
     for f, b in files.items(): f.parent.mkdir(parents=True, exist_ok=True); f.write_bytes(b)
     return 0
