@@ -479,9 +479,10 @@ class Wrapper(torch.nn.Module):
 
 
 def test_wrapped_models(llava):
-    want, plain = llava.record(), llava.edit()
+    want, plain, said = llava.record(), llava.edit(), llava.vlm.ask(WIDE, QUESTION, max_new_tokens=4)
     for wrapper in torch.nn.DataParallel(llava.model), Wrapper(llava.model), Wrapper(Wrapper(llava.model)):
         assert torch.equal(llava.record(model=wrapper).attn, want.attn) and len(llava.edit(model=wrapper)) == len(plain) == 1
+        assert VLM(wrapper, llava.processor).ask(WIDE, QUESTION, max_new_tokens=4) == said
         with torch.no_grad(): first = llava.record(lambda: wrapper(**llava.inputs), model=wrapper)
         assert torch.allclose(first.attn, want.attn[:1], atol=1e-6)
 
@@ -501,14 +502,17 @@ def test_wrapped_models_and_other_inputs(llava):
 
 
 @pytest.mark.parametrize('way', ['cpu_offload', 'disk_offload'])
-def test_offloaded(way, folders, tmp_path):
+@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
+def test_offloaded(name, way, folders, tmp_path):
     accelerate = pytest.importorskip('accelerate')
-    from carve_nb.attention.vlm import VLM
-    user = User(VLM.from_pretrained(folders('llava')))
-    want = user.record()
+    user = User(VLM.from_pretrained(folders(name)))
+    def ask(): return user.vlm.ask(WIDE, QUESTION, max_new_tokens=4).tokens, user.vlm.capture(WIDE, QUESTION).attn
+    want, (said, rows) = user.record(), ask()
     where = dict(offload_dir=tmp_path) if way == 'disk_offload' else {}
     getattr(accelerate, way)(user.model, execution_device=torch.device('cpu'), **where)
     assert torch.allclose(user.record().attn, want.attn, atol=1e-6) and len(user.edit()) == 1
+    assert user.model.device.type == 'meta' and user.vlm.device.type == 'cpu'
+    assert ask()[0] == said and torch.allclose(ask()[1], rows, atol=1e-6)
 
 
 @pytest.mark.parametrize('name', HERE)

@@ -73,32 +73,6 @@ def test_messages_refused(vlm, messages, why):
     with pytest.raises(CarveError, match=why): vlm.generate(messages=messages)
 
 
-@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
-def test_wrapped(load, name):
-    "A model inside `DataParallel`, or a wrapper that has a `config` as well"
-    class Wrapper(torch.nn.Module):
-        def __init__(self, module):
-            super().__init__()
-            self.module, self.config = module, vlm.model.config
-        def forward(self, *args, **kw): return self.module(*args, **kw)
-    vlm = load(name)
-    want = vlm.ask(WIDE, QUESTION, max_new_tokens=4)
-    for wrapped in torch.nn.DataParallel(vlm.model), Wrapper(vlm.model), Wrapper(torch.nn.DataParallel(vlm.model)):
-        assert VLM(wrapped, vlm.processor).ask(WIDE, QUESTION, max_new_tokens=4).tokens == want.tokens
-
-
-@pytest.mark.parametrize('how', ['cpu_offload', 'disk_offload'])
-@pytest.mark.parametrize('name', ['llava', 'qwen2_5_vl'])
-def test_offloaded(folders, name, how, tmp_path):
-    accelerate = pytest.importorskip('accelerate')
-    vlm = VLM.from_pretrained(folders(name))
-    want, rows = vlm.ask(WIDE, QUESTION, max_new_tokens=4), vlm.capture(WIDE, QUESTION)
-    if how == 'cpu_offload': accelerate.cpu_offload(vlm.model)
-    else: accelerate.disk_offload(vlm.model, str(tmp_path))
-    assert vlm.model.device.type == 'meta' and vlm.device.type == 'cpu'
-    assert vlm.ask(WIDE, QUESTION, max_new_tokens=4).tokens == want.tokens and (vlm.capture(WIDE, QUESTION).attn - rows.attn).abs().max() < 1e-6
-
-
 CLIP = np.random.default_rng(0).integers(0, 255, (6, 64, 96, 3), dtype=np.uint8)
 
 

@@ -14,7 +14,7 @@ IMAGE, QUESTION = Image.linear_gradient('L').convert('RGB'), 'What animal is thi
 
 
 @pytest.fixture(scope='module', params=['llava', 'qwen2_5_vl'])
-def folder(request, tmp_path_factory): return make_tiny_checkpoint(request.param, tmp_path_factory.mktemp('load')/request.param)
+def folder(request, folders): return folders(request.param)
 
 
 def load(folder, **kw):
