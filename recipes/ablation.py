@@ -4,23 +4,21 @@ from dataclasses import replace
 from textwrap import shorten
 from zlib import crc32
 import numpy as np, pandas as pd, seaborn as sns
-from fastcore.script import call_parse
 from matplotlib.figure import Figure
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.core.errors import CarveError
 from carve_nb.core.image import box_iou
-from carve_nb.core.io import TINY
 from carve_nb.core.plotting import plot_forest, plot_style
 from carve_nb.core.saliency import pick_layers
 from carve_nb.core.stats import difference, holm, mean_interval, paired_test
-from carve_nb.data.records import image_key_of, read_entries
+from carve_nb.data.records import image_key_of
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import CenterCrop, DirectAnswer, InstructionOnly, Oracle, QuestionOnly, RandomCrop
 from carve_nb.method.registry import make_method
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS
-from .records import measure_recipe
+from .records import run_recipe
 
 def ask_all(vlm, sample, methods, judge) -> tuple:
     """Every method on one question: (name → answer, correct, what `judge` keeps of a `Result`; `Carve`'s captures).
@@ -215,12 +213,5 @@ def summarize_ablation(records) -> list:
         tables += [against, best_cell(records, center), differ]
     return [t.round(3) for t in tables if len(t)]
 
-@call_parse
-def run_ablation(
-    model:str=TINY, # name, folder or Hub id
-    data:str=None, # folder with images and one file of annotations; default: held-out scenes
-    n:int=150, # questions
-):
-    "Measure, draw and print; the same command goes on where it was stopped"
-    questions = read_entries(data, n) if data else samples('digit', n)
-    measure_recipe('ablation', measure_ablation, questions, model, plot_ablation, summarize_ablation)
+if __name__ == '__main__':
+    run_recipe('ablation', measure_ablation, lambda n: samples('digit', n), plot_ablation, summarize_ablation, 150)

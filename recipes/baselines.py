@@ -81,7 +81,7 @@ def all_rows(vlm, sample) -> tuple: # (`AttentionRows` of the question's tokens 
 
 def token_sets(rows, n, row) -> dict: # of `all_rows`; -> name -> places of tokens; 'own': those of the row
     "Whose maps are compared"
-    question, sentence = range(n), range(n, len(rows.question_tokens))
+    sentence = range(n, len(rows.question_tokens))
     asked = replace(rows, question_tokens=rows.question_tokens[:n])
     own = [len(rows.question_tokens) - 1] if row == 'last' else pick_words(asked.question_tokens, row)
     before = other_words(asked, row, 'before')

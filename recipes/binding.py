@@ -1,8 +1,6 @@
 """The study of what a map follows: the shape asked for, its color, or both."""
 import numpy as np, pandas as pd, seaborn as sns
-from fastcore.script import call_parse
 from matplotlib.figure import Figure
-from carve_nb.core.io import TINY
 from carve_nb.core.words import pick_words
 from carve_nb.core.saliency import Saliency
 from carve_nb.core.plotting import plot_style
@@ -13,7 +11,7 @@ from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.product import contrast
 from .ablation import ask_all, paired, tidy, wide
 from .distractors import plot_scores
-from .records import measure_recipe
+from .records import run_recipe
 
 
 SIBLINGS = dict(none=(0, 0), shape=(4, 0), color=(0, 4), both=(2, 2)) # others with the target's shape, with its color
@@ -120,11 +118,5 @@ def plot_binding(records) -> Figure:
         fig.legend(marks, [f'siblings: {k}' for k in colors], loc='outside lower center', ncols=4)
     return fig
 
-
-@call_parse
-def run_binding(
-    model:str=TINY, # name, folder or Hub id
-    n:int=600, # questions
-):
-    "Measure, draw and print; the same command goes on where it was stopped"
-    measure_recipe('binding', measure_binding, binding_samples(n), model, plot_binding, lambda records: [compare_groups(records)])
+if __name__ == '__main__':
+    run_recipe('binding', measure_binding, binding_samples, plot_binding, lambda records: [compare_groups(records)], 600)

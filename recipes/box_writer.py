@@ -13,7 +13,7 @@ from carve_nb.data.scenes import samples
 from carve_nb.models.families import BOX_FORMS, BoxForm
 from carve_nb.runs.store import read_run
 from carve_nb.runs.runner import run_eval
-from .curriculum import SMALL_TURNS, ViewContent, pad_rows
+from .curriculum import ViewContent, pad_rows
 from .equal_terms import ALWAYS, kept, with_crop
 from .lessons import BEGIN, OPEN, Lesson, conversation, lesson_batch, lesson_loss
 from .recipe import MAGNIFY

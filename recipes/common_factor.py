@@ -1,12 +1,10 @@
 """How much of its attention a head has in common over questions, and whether that makes dividing help."""
 
-from fastcore.script import call_parse
-from itertools import cycle, islice, product
+from itertools import cycle, islice
 import numpy as np, pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from carve_nb.core.errors import CarveError
-from carve_nb.core.io import TINY
 from carve_nb.core.saliency import Saliency, patch_cover
 from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import expanded_ends
@@ -15,7 +13,7 @@ from carve_nb.data.scenes import samples
 from carve_nb.formulas.product import contrast
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .correlation import rank_correlation, spearman, try_estimate
-from .records import measure_recipe
+from .records import run_recipe
 
 FLOORS = dict(log=0, damped=.1) # κ, in units of the row's mean
 
@@ -146,10 +144,6 @@ def plot_common(records) -> Figure:
         fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=8)
     return fig
 
-@call_parse
-def run_common(
-    model:str=TINY, # name, folder or Hub id
-    n:int=60, # questions
-):
-    "Measure, draw and print; the same command goes on where it was stopped"
-    measure_recipe('common', measure_common, common_samples(n), model, plot_common, lambda records: [share_table(records, of=unit) for unit in ('heads', 'layers')])
+if __name__ == '__main__':
+    run_recipe(
+        'common', measure_common, common_samples, plot_common, lambda records: [share_table(records, of=k) for k in ('heads', 'layers')], 60)

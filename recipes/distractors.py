@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass, replace
 import numpy as np, seaborn as sns
-from fastcore.script import call_parse
 from matplotlib.figure import Figure
 from carve_nb.formulas.depth import head_mean_rows
 from carve_nb.core.saliency import patch_cover
-from carve_nb.core.io import TINY
 from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import mean_interval
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import samples
 from .ablation import ask_all, paired, tidy, wide
-from .records import measure_recipe
+from .records import run_recipe
 from .stickers import PLANTS, attention_share, find_sticker, free_place, plant
 
 @dataclass
@@ -98,10 +96,7 @@ def plot_distractors(records) -> Figure:
         fig.legend([first.plot([], [], 'o', color=c)[0] for c in colors.values()], colors, loc='outside lower center', ncols=5)
     return fig
 
-@call_parse
-def run_distractors(
-    model:str=TINY, # name, folder or Hub id
-    n:int=600, # questions
-):
-    "Measure, draw and print; the same command goes on where it was stopped"
-    measure_recipe('distractors', measure_distractors, distractors_samples(n), model, plot_distractors, lambda records: [distractor_costs(records), gains_over(records)])
+if __name__ == '__main__':
+    run_recipe(
+        'distractors', measure_distractors, distractors_samples, plot_distractors,
+        lambda records: [distractor_costs(records), gains_over(records)], 600)

@@ -85,14 +85,14 @@ def switch_figure(vlm, seed, run) -> tuple: # plain values, for JSON; image for 
         alone = 'none' + SWITCHES['sentence'][int(k[0])]
         found[k] = dict(
             method=m, map=np.rint(999*r.saliency.values/r.saliency.values.max()).astype(int).tolist(), crop=list(r.crop.box), answer=str(r),
-            plain=str(r.plain_answer), pointing=r.saliency.points_at(query.box), pointing_rates=shares(report, m, 'pointing'),
-            right=shares(report, m, 'score'), alone=shares(report, alone, 'score'))
+            plain=str(r.plain_answer), pointing=r.saliency.points_at(query.box), pointing_rates=shares(run, m, 'pointing'),
+            right=shares(run, m, 'score'), alone=shares(run, alone, 'score'))
     titles = {'100': 'as usually read', '000': 'no sentence', '110': 'row of the word', '101': 'divided, same row'}
     look = lambda o, box: draw_boxes(outline_target(o, widen_box(query.box)), [box] if box else [], CONCEPT_COLORS['contrast'])
     panels = {f'{t}: “{found[k]["answer"]}”': look(results[k].saliency.plot(), found[k]['crop']) for k, t in titles.items()}
     figure = dict(
         scene_facts(scene, query, seed), word=query.question.rstrip('?').split()[-1], grid=list(results['100'].saliency.values.shape),
-        n=len(report.select('none', 'digit')), switches=found, image=image_link(scene.image, 448, 70))
+        n=len(run.select('none', 'digit')), switches=found, image=image_link(scene.image, 448, 70))
     return figure, plot_panels({'the image': look(scene.image, None)} | panels, f'{query.question} {WHICH}', 330)
 
 def size_stage(vlm, seed, step, read) -> tuple: # a kind of `row.json`; plain values, for JSON; image for those without scripts

@@ -1,6 +1,5 @@
 """One question in four framings, each with the short-answer instruction and without: mass on the image, spread, pointing and answers; and whether mass goes with spread, by layer and by head."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 import numpy as np, torch

@@ -1,12 +1,11 @@
 """A gate on the model's own confidence leaves sure answers alone: where it should stand, chosen on some scenes and tested on others."""
 
-import json, time
 from pathlib import Path
 from typing import Annotated
 import torch
 from fastcore.script import call_parse
 from carve_nb.attention.vlm import VLM
-from carve_nb.data.scenes import samples, scene_records
+from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.lookup import Lookup
 from .baselines import keep

@@ -1,14 +1,11 @@
 """How the reference model and CARVE do on scenes painted in other styles than those of the training."""
 
-from fastcore.script import call_parse
 from matplotlib.figure import Figure
-from carve_nb.core.io import TINY
 from carve_nb.core.plotting import plot_style
-from carve_nb.core.stats import format_p
 from carve_nb.data.drawing import STYLES
 from carve_nb.data.scenes import make_scene, to_sample
 from .ablation import ask_all, paired, tidy, wide
-from .records import measure_recipe
+from .records import run_recipe
 from .binding import compare_groups, point_and_hit, score_table
 from .distractors import plot_scores
 
@@ -47,10 +44,6 @@ def generalization_tables(records) -> list:
     "Every style; the plain answer and CARVE's gain against our own style"
     return [compare_groups(records, 'style'), *compare_with_own(records)]
 
-@call_parse
-def run_generalization(
-    model:str=TINY, # name, folder or Hub id
-    n:int=1050, # questions
-):
-    "Measure, draw and print; the same command goes on where it was stopped"
-    measure_recipe('generalization', measure_generalization, generalization_samples(n), model, plot_generalization, generalization_tables)
+if __name__ == '__main__':
+    run_recipe(
+        'generalization', measure_generalization, generalization_samples, plot_generalization, generalization_tables, 1050)

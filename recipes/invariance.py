@@ -1,6 +1,5 @@
 """Samples, records, figures and tables of the study of how much of a general map changes with its wording."""
 
-from fastcore.script import call_parse
 import numpy as np, pandas as pd, torch
 from itertools import combinations
 from textwrap import fill
@@ -8,7 +7,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.special import rel_entr
 from carve_nb.core.errors import CarveError, choose
-from carve_nb.core.io import TINY
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.plotting import plot_band, plot_forest, plot_style
 from carve_nb.core.stats import Estimate, auroc, corrected, interval_of, mean_interval, paired_effect
@@ -19,7 +17,7 @@ from carve_nb.formulas.product import check_maps, contrast
 from carve_nb.formulas.variance import VARIANCE_PARTS, log_maps, variance_parts
 from carve_nb.models.prompts import GENERAL_INSTRUCTIONS, SHORT_ANSWER
 from .layers import image_means, mean_estimate
-from .records import measure_recipe
+from .records import run_recipe
 
 TEN_INSTRUCTIONS = (
     *GENERAL_INSTRUCTIONS,
@@ -255,10 +253,5 @@ def summarize_invariance(records) -> list: # of data frames
     each = {k: mean_interval(h) for k, h in zip(TEN_INSTRUCTIONS, image_means(judged, 'with_each').T)}
     return [*tables, t, pd.DataFrame({'ratio hits with': each})]
 
-@call_parse
-def run_invariance(
-    model:str=TINY, # name, folder or Hub id
-    n:int=200, # questions
-):
-    "Measure, draw and print; the same command goes on where it was stopped"
-    measure_recipe('invariance', measure_invariance, invariance_samples(n), model, plot_invariance, summarize_invariance)
+if __name__ == '__main__':
+    run_recipe('invariance', measure_invariance, invariance_samples, plot_invariance, summarize_invariance, 200)

@@ -10,7 +10,7 @@ from carve_nb.attention.capture import recording
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.words import pick_words
-from carve_nb.data.scenes import samples, scene_records
+from carve_nb.data.scenes import scene_records
 from carve_nb.method.lookup import Lookup
 from carve_nb.models.hooks import CACHE, mask_rows, restore
 from carve_nb.models.prefix_cache import own_loose
@@ -68,7 +68,7 @@ def closing(vlm, closed): # layer -> [B, Q, K] bool: keys that a row may not see
     def masked(module, args, kw):
         shut = closed(module.layer_idx)
         if not shut.any(): return args, kw
-        (B, Q, K), device = shut.shape, kw['hidden_states'].device
+        (_, Q, K), device = shut.shape, kw['hidden_states'].device
         before = mask_rows(kw['attention_mask'], torch.arange(Q, device=device), Q, K)
         if before is None: before = torch.arange(K, device=device) <= torch.arange(K - Q, K, device=device)[:, None]
         if before.dtype == torch.bool: seen = before & ~shut.to(device)[:, None]

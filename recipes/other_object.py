@@ -1,11 +1,9 @@
 """Show the crop of another object instead of the target's: is it the place that helps, or any large digit?"""
-import json
 from pathlib import Path
 from typing import Annotated
-import numpy as np, torch
+import torch
 from fastcore.script import call_parse
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.image import open_image
 from carve_nb.data.scenes import make_scene
 from carve_nb.data.scoring import score_answer
 from carve_nb.method.controls import Oracle

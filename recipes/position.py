@@ -1,23 +1,20 @@
 """Whether answers and maps depend on where in the image the target lies, in raster order or in two dimensions."""
 
-from fastcore.script import call_parse
 from functools import partial
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
 from carve_nb.formulas.depth import head_mean_rows
-from carve_nb.core.io import TINY
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.plotting import plot_band, plot_forest, plot_style
-from carve_nb.core.stats import format_p, holm, mean_interval
 from carve_nb.data.scoring import score_answer
 from carve_nb.data.questions import center
 from carve_nb.data.scenes import samples
 from carve_nb.studies.entropy import describe_sample
 from .clutter import BOOTSTRAP_DRAWS
 from .correlation import bin_means, logistic, spearman, try_estimate
-from .records import measure_recipe
+from .records import run_recipe
 
 COORDINATES = dict(row='row, from above', column='column, from the left', ring='distance from the middle')
 
@@ -89,10 +86,7 @@ def plot_position(records) -> Figure:
         fig.legend(marks, OUTCOMES.values(), loc='outside lower center', ncols=4)
     return fig
 
-@call_parse
-def run_position(
-    model:str=TINY, # name, folder or Hub id
-    n:int=600, # questions
-):
-    "Measure, draw and print; the same command goes on where it was stopped"
-    measure_recipe('position', measure_position, position_samples(n), model, plot_position, lambda records: [pd.Series(place_effects(place_table(records))).unstack()])
+if __name__ == '__main__':
+    run_recipe(
+        'position', measure_position, position_samples, plot_position,
+        lambda records: [pd.Series(place_effects(place_table(records))).unstack()], 600)

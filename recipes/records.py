@@ -1,4 +1,5 @@
 """Measure the questions of a recipe on a model, keep their records, and read those that are kept."""
+from argparse import ArgumentParser
 from pathlib import Path
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.io import TINY
@@ -16,10 +17,14 @@ def load_records(name, root='results/study', models=MODELS) -> dict: # model -> 
     "Read the records of a measurement on several models"
     return {m: read_records(study_folder(name, m, root))[0] for m in models}
 
-def measure_recipe(name, measure, questions, model, plot, tables): # functions of the records: a figure; a list of tables
-    "Measure what is not kept in `study_out` yet; draw the figure, print the tables"
-    out = study_folder(name, model)
-    records = measure_each(measure, VLM.from_pretrained(model), questions, out)
+def run_recipe(name, measure, questions, plot, tables, n): # functions: of a model and a question, of n, of the records
+    "Measure what `study_out` does not keep yet, of as many questions and the model that the shell names; draw the figure, print the tables"
+    parser = ArgumentParser()
+    parser.add_argument('--model', default=TINY, help='name, folder or Hub id')
+    parser.add_argument('--n', type=int, default=n, help='questions')
+    asked = parser.parse_args()
+    out = study_folder(name, asked.model)
+    records = measure_each(measure, VLM.from_pretrained(asked.model), questions(asked.n), out)
     plot(records).savefig(out/f'{name}.png', metadata=dict(Software=None))
     for table in tables(records): print(table if isinstance(table, str) else table.to_string())
     print(f'written to {out}')

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 import numpy as np, pandas as pd
-from fastcore.script import call_parse
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.method.registry import make_method
 from carve_nb.core.io import TINY
@@ -10,7 +9,7 @@ from carve_nb.core.plotting import CONCEPT_COLORS, plot_forest, plot_style
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
 from .ablation import paired
-from .records import measure_recipe
+from .records import run_recipe
 from matplotlib.figure import Figure
 from .stickers import find_sticker, free_place, overlap, paste
 
@@ -62,11 +61,10 @@ def plot_shared(found) -> Figure: # model → records
         fig.legend(*ax.get_legend_handles_labels(), loc='outside lower center', ncols=2)
     return fig
 
-@call_parse
-def run_shared(
-    model:str=TINY, # name, folder or Hub id
-    n:int=300, # questions
-):
-    "Measure, draw and print; the same command goes on where it was stopped"
-    def tables(records): return [shared_table(records, k)[['score', 'change', 'lo', 'hi', 'p']].round(3) for k in ('shown', 'correct', 'pointing', 'caught')]
-    measure_recipe('shared', measure_shared, samples('digit', n), model, lambda records: plot_shared({'': records}), tables)
+def shared_tables(records) -> list:
+    "The change of what is shown, of answers, pointing and what is caught"
+    return [shared_table(records, k)[['score', 'change', 'lo', 'hi', 'p']].round(3) for k in ('shown', 'correct', 'pointing', 'caught')]
+
+if __name__ == '__main__':
+    run_recipe(
+        'shared', measure_shared, lambda n: samples('digit', n), lambda records: plot_shared({'': records}), shared_tables, 300)

@@ -1,7 +1,6 @@
 """Raise a variant of `carve-small` that has an attention sink, as released models do: its first image token draws attention."""
 import json, math
 from pathlib import Path
-from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
 from torch.nn import functional as F

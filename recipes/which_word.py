@@ -1,12 +1,10 @@
 """Which word's attention is read, chosen by a list of function words or by agreement among the words of one prompt, on questions in four forms."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.saliency import Saliency
 from carve_nb.core.text import is_word
 from carve_nb.core.words import pick_words, split_words
 from carve_nb.data.questions import center, with_article

@@ -73,10 +73,6 @@ def python(wheel, tmp_path_factory):
 
 # What stands in the examples for the user's own, and what a test can afford.
 MINE = [(r'^(eval IMAGES.*) --out R', r'\1 --out R3'), (r'IMAGES', 'FOLDER'), (r'--model \S+', '--model carve-tiny'), (r'--n \d+', '--n 2'), (r'^checkup', 'checkup --n 2')]
-MORE = ('map photo.jpg "What is on the plate?" --method official --set layers=2,3 --out S.npy', 'map photo.jpg "What is on the plate?" --out S.png',
-        'checkup --only profile --n 12', 'eval scenes --methods none,carve,random --n 2 --out R2', 'report R', 'report R R2', 'methods', 'families')
-
-
 # One process imports what the package imports, forgets the package, and is forked for each command, which imports the package anew.
 FORKS = """
 import gc, json, os, runpy, sys

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 from carve_nb.core.io import CHECKPOINTS
-from carve_nb.core.stats import detectable, difference, holm, mcnemar, paired_effect
+from carve_nb.core.stats import difference, holm, mcnemar, paired_effect
 from carve_nb.runs.report import report, results_table
 from carve_nb.runs.store import read_records, read_run
 from recipes.ablation import paired
