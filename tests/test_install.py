@@ -47,6 +47,7 @@ def test_holds_what_users_need(wheel):
     tops = {n.split('/')[0] for n in names}
     assert tops == {'carve_nb', next(t for t in tops if t.endswith('.dist-info'))}
     for model in 'carve-tiny', 'carve-small': assert f'carve_nb/checkpoints/{model}/model.safetensors' in names
+    assert 'carve_nb/py.typed' in names
     assert {f'carve_nb/records/{r}/records.jsonl.gz' for r in ('demo', 'demo-carve-small')} < {*names} and not [n for n in names if n.endswith('.jsonl')]
 
 

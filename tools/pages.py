@@ -139,7 +139,7 @@ class Links:
     def __init__(self, mods, pages):
         self.mods, self.homes = mods, {}
         for m, (_, symbols) in mods.items():
-            for s in [o for s in symbols for o in (s, *s.members)]: self.homes.setdefault(s.name, []).append(m)
+            for s in [o for symbol in symbols for o in (symbol, *symbol.members)]: self.homes.setdefault(s.name, []).append(m)
         self.pages = {alias: p for p in pages for alias in {p.name, p.path.stem} if alias != 'index'}
 
     def module_of(self, name, module=None, imported=()):
