@@ -32,7 +32,7 @@ def write_set(folder, **change):
     return folder
 
 
-SHORT = '--max-new-tokens', 2, '--quiet'
+SHORT = '--model', 'carve-tiny', '--max-new-tokens', 2, '--quiet'
 
 
 @pytest.fixture(scope='module')

@@ -25,7 +25,7 @@ ENV = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
 
 
 def words(out, n=SAMPLES, methods='none,carve,random'):
-    return ['eval', 'scenes', '--methods', methods, '--n', str(n), '--kinds', 'digit,exist', '--out', str(out)]
+    return ['eval', 'scenes', '--model', 'carve-tiny', '--methods', methods, '--n', str(n), '--kinds', 'digit,exist', '--out', str(out)]
 
 
 def start(out, *more): return Carve(*words(out), *more)
@@ -388,7 +388,7 @@ def test_other_code(tmp_path):
     clone = tmp_path/'clone'
     shutil.copytree(Path(carve_nb.__file__).parent, clone/'carve_nb', ignore=shutil.ignore_patterns('__pycache__', 'carve-small'))
     def carve(n, *more):
-        words = ['eval', 'scenes', '--methods', 'none', '--n', str(n), '--quiet', '--out', str(tmp_path/'R'), *more]
+        words = ['eval', 'scenes', '--model', 'carve-tiny', '--methods', 'none', '--n', str(n), '--quiet', '--out', str(tmp_path/'R'), *more]
         p = Forked(afresh, f'import sys; sys.path.insert(0, {str(clone)!r}); from carve_nb.cli.main import main; sys.exit(main({words!r}))')
         return p.communicate(), p.returncode
     def change(text):

@@ -33,7 +33,7 @@ def alive(process):
 
 def words(out, *more):
     "`carve eval` with the reference VLM"
-    return ['eval', 'scenes', '--methods', 'none,carve,random', '--n', '12', '--kinds', 'digit,exist', '--out', str(out), '--quiet', *more]
+    return ['eval', 'scenes', '--model', 'carve-tiny', '--methods', 'none,carve,random', '--n', '12', '--kinds', 'digit,exist', '--out', str(out), '--quiet', *more]
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +63,7 @@ class Killing(RayEngine):
 def test_killed_worker(whole, cluster, tmp_path):
     "One of two workers is killed: nothing lost, nothing doubled, the same tables"
     engine = Killing(2)
-    run_eval('scenes', methods='none,carve,random', n=12, kinds=('digit', 'exist'), out=tmp_path/'R', progress=False, engine=engine)
+    run_eval('scenes', 'carve-tiny', 'none,carve,random', n=12, kinds=('digit', 'exist'), out=tmp_path/'R', progress=False, engine=engine)
     write_report(tmp_path/'R')
     found = read_run(tmp_path/'R').records
     assert len(engine.models) == 2
