@@ -108,7 +108,7 @@ def find_family(
     raise CarveError(f'Model family {name!r} is not supported. With a record: {", ".join(sorted(FAMILIES))}; others of '
                      'transformers are read by the grid that their processor tells. A family of your own is one `Family` '
                      'record; add it with `add_family`: the page "Add a model family" '
-                     '(nbs/tutorials/add_a_model_family.ipynb) shows how.')
+                     '(nbs/tutorials/extend.ipynb) shows how.')
 
 # %% ../../nbs/library/models/03_families.ipynb #43a03f18
 _FIXED = 'processed image / patch'

@@ -74,7 +74,7 @@ def test_unknown_family(kind, tmp_path):
     (tmp_path/'model.safetensors').write_bytes(b'')
     with pytest.raises(CarveError) as e: VLM.from_pretrained(tmp_path)
     assert kind in str(e.value) and all(n in str(e.value) for n in FAMILIES)
-    with pytest.raises(CarveError, match='add_a_model_family.ipynb'): find_family(kind)
+    with pytest.raises(CarveError, match='tutorials/extend.ipynb'): find_family(kind)
 
 
 def put(folder, name='config.json', **kw):

@@ -260,7 +260,7 @@ def test_templates_on_every_kind_of_grid(family, load):
     "The methods that a reader begins with pass on models that show an image in tiles too"
     tutorials = ROOT/'nbs/tutorials'
     page = {}
-    cells = [''.join(c['source']) for c in json.loads((tutorials/'add_a_method.ipynb').read_text())['cells'] if c['cell_type'] == 'code']
+    cells = [''.join(c['source']) for c in json.loads((tutorials/'extend.ipynb').read_text())['cells'] if c['cell_type'] == 'code']
     for code in cells:
         if code.startswith(('import tempfile', '@dataclass')): exec(code.split('\n\nfor v in')[0], page)
     own = [runpy.run_path(tutorials/'my_method.py')['MyMethod'], page['SharpHeads'], page['Underline']]

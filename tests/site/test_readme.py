@@ -50,7 +50,7 @@ def test_which_method():
     def right(m, method): return 100*next(t.acc[method] for t in runs[m] if method in t.index)
     def gain(m, method): return right(m, method) - right(m, 'none')
     bare = [f'{right(m, k + end):.1f}' for m in ('small', 'tiny') for end, ks in ((':suffix=None', ('question-only', 'carve')), ('', ('lookup', 'carve'))) for k in ks]
-    page = ' '.join(words(ROOT/'nbs/tutorials/which_method.ipynb'))
+    page = ' '.join(words(ROOT/'nbs/tutorials/questions.ipynb'))
     now = report(read_run(ROOT/'nbs/results/demo-carve-small').records, kind='digit').gain['lookup']
     for said in (f"+{gain('tiny', 'lookup'):.0f} and +{100*now:.0f} points",
                  '{} and {} % of the digits (`lookup` {}, `carve` with the instruction {}), on `carve-tiny` {} and {} ({}, {})'.format(*bare),

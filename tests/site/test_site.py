@@ -154,7 +154,7 @@ def test_header_of_a_page():
 def test_first_cell_for_colab():
     "Notebooks that run alone install the package below their title, where pyproject.toml has an address; where it is there the cell does nothing"
     alone, address = [p for p in ALL if p.alone], pages.addresses()['repository']
-    assert len(alone) > 5 and not [p.name for p in alone if colab.with_install(p.nb, address) != p.nb]
+    assert len(alone) > 4 and not [p.name for p in alone if colab.with_install(p.nb, address) != p.nb]
     nb = colab.with_install(alone[0].nb, 'https://github.com/one/two')
     cell = pages.joined(nb['cells'][1]['source'])
     assert '%pip install -q "carve_nb @ git+https://github.com/one/two"' in cell and InteractiveShell().run_cell(cell).success

@@ -10,8 +10,8 @@ from processes import ROOT
 
 import pages  # noqa: E402
 
-FEW = ('index', '01_clutter', '02_query_token', '07_algorithm', 'quickstart', 'tutorials/gallery', 'tutorials/install',
-       'tutorials/your_model', 'tutorials/which_method', 'notes/results', 'notes/robustness', 'notes/cost', 'library/core/10_saliency')
+FEW = ('index', '01_clutter', '02_query_token', '07_algorithm', 'quickstart', 'tutorials/gallery',
+       'tutorials/your_model', 'tutorials/questions', 'notes/results', 'notes/robustness', 'notes/cost', 'library/core/10_saliency')
 SEEN = '''() => ({wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     blank: [...document.querySelectorAll('article img')].filter(i => !i.naturalWidth && (i.complete || i.loading != 'lazy') || !i.alt).map(i => i.src),
     maths: document.querySelectorAll('.math').length, drawn: document.querySelectorAll('mjx-container').length,
@@ -132,9 +132,9 @@ def test_search_finds(site, browser):
 
 
 ANSWERED = {   # what a newcomer types -> the page that answers it
-    'how do I use my own model': 'tutorials/your_model', 'install without gpu': 'tutorials/install', 'what is lambda': 'notes/results',
-    'add a method': 'tutorials/add_a_method', 'which method should I use': 'tutorials/which_method', 'cite': 'index', 'error out of memory': 'tutorials/install',
-    'memory': 'tutorials/install', 'batch': 'tutorials/your_model', 'video': 'tutorials/your_model', 'heatmap of qwen': 'tutorials/your_model', 'colab': 'tutorials/install',
+    'how do I use my own model': 'tutorials/your_model', 'install without gpu': 'tutorials/your_model', 'what is lambda': 'notes/results',
+    'add a method': 'tutorials/extend', 'which method should I use': 'tutorials/questions', 'cite': 'index', 'error out of memory': 'tutorials/your_model',
+    'memory': 'tutorials/your_model', 'batch': 'tutorials/your_model', 'video': 'tutorials/your_model', 'heatmap of qwen': 'tutorials/your_model', 'colab': 'tutorials/your_model',
     'save the map': 'tutorials/your_model', 'several images': 'tutorials/your_model', 'my own data set': 'tutorials/command_line', 'how to make it faster': 'notes/cost',
     'reproduce the paper': 'notes/paper_vs_code', 'what is pointing': 'notes/limitations', 'compare two models': 'tutorials/command_line',
     'does it work on real photographs': 'notes/limitations', 'save attention map as png': 'tutorials/your_model', 'multiple gpus': 'tutorials/command_line',
