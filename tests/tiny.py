@@ -66,6 +66,11 @@ def check_stock_ids(vlm, processor):
         assert len(read_prompts(vlm.model, processor, flat, images)) == 1     # of which OneVision makes another prompt
 
 
+def files(out):
+    "Bytes of a run's protocol, tables and figure, which are equal for equal runs"
+    return {k: (out/k).read_bytes() for k in ('protocol.json', 'table.md', 'accuracy.png', 'results.csv') if (out/k).exists()}
+
+
 class User:
     "A model of a family, and the inputs of two images that its processor made"
     def __init__(self, vlm, images=(WIDE, TALL)):

@@ -35,9 +35,8 @@ from carve_nb.runs.report import markdown, write_report
 from carve_nb.runs.runner import local_engine, run_eval
 from carve_nb.data.scenes import make_scene, samples
 from carve_nb.data.datasets import load_benchmark
+from tiny import files
 
-SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.csv'
-files = lambda out: {k: (out/k).read_bytes() for k in SAME if (out/k).exists()}
 plain = lambda lines: [{k: v for k, v in l.items() if k != 'seconds'} for l in lines]
 
 

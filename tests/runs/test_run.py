@@ -17,10 +17,10 @@ from carve_nb.runs.runner import local_engine, run_eval
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.prompts import SHORT_ANSWER
 from processes import Carve, Forked, afresh, until
+from tiny import files
 from recipes.tiny_models import make_tiny_checkpoint
 
 KILLS, SAMPLES = (int(os.environ.get(k, v)) for k, v in (('CARVE_KILLS', 3), ('CARVE_KILL_SAMPLES', 16)))
-SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.csv'
 ENV = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
 
 
@@ -45,9 +45,6 @@ def plain(out):
     "The valid lines as they were written, without their seconds, sorted by sample and method"
     found = [json.loads(l) for p in out.glob('records*.jsonl') for l in p.read_text().splitlines()]
     return sorted(([(k, v) for k, v in l.items() if k not in ('seconds', 'sum')] for l in found), key=lambda l: [str(dict(l)[k]) for k in ('id', 'method')])
-
-
-def files(out): return {k: (out/k).read_bytes() for k in SAME if (out/k).exists()}
 
 
 @pytest.fixture(scope='module')
@@ -332,7 +329,7 @@ def test_samples_by_chance(tiny, tmp_path):
 
 def test_sharing_changes_nothing():
     "Beside all other methods, which share captures, answers and prefixes with it, a method answers as it does alone"
-    check_shared(VLM.from_pretrained(), 'all', 2)
+    check_shared(VLM.from_pretrained(), 'all', 1)
 
 
 @pytest.mark.filterwarnings('ignore')
@@ -404,27 +401,24 @@ def test_other_code(tmp_path):
         assert status == 0 and '2 states of the code' in out, out + err
 
 
-def test_five_thousand_questions(tmp_path, figure):
+def test_a_large_run(tmp_path):
     "A run of 45 MB is taken up line by line: neither writing nor resuming holds it in memory"
     import tracemalloc
-    def store(): return RunStore(tmp_path/'R', dict(data=dict(n=5000), methods=dict(none={}, carve={})), {f'q{i}': (f'k{i}', '') for i in range(5000)})
+    def store(): return RunStore(tmp_path/'R', dict(data=dict(n=1500), methods=dict(none={}, carve={})), {f'q{i}': (f'k{i}', '') for i in range(1500)})
     def grown(act):
         tracemalloc.start()
-        act()
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return peak/1e6
+        try:
+            act()
+            return tracemalloc.get_traced_memory()[1]/1e6
+        finally: tracemalloc.stop()
     def write(first):
-        for i in range(first, first + 1000): first_store.add([dict(id=f'q{i}', at=i, method=m, status='ok', kind='', score=1., map='x'*4400) for m in ('none', 'carve')])
-    first_store = store()
-    early, *_, late = [grown(lambda: write(k)) for k in range(0, 5000, 1000)]
-    first_store.close()
-    again = []
+        for i in range(first, first + 300): written.add([dict(id=f'q{i}', at=i, method=m, status='ok', kind='', score=1., map='x'*15_000) for m in ('none', 'carve')])
+    written, again = store(), []
+    early, *_, late = [grown(lambda: write(k)) for k in range(0, 1500, 300)]
+    written.close()
     peak = grown(lambda: again.append(store()))
     again[0].close()
-    size = (tmp_path/'R'/'records.jsonl').stat().st_size/1e6
-    figure('a run of 5,000 questions by two methods, taken up', f'{size:.0f} MB of records, {peak:.0f} MB of memory')
-    assert size > 40 and len(again[0].done) == 10_000 and peak < 12 and abs(late - early) < 2, (peak, early, late)
+    assert (tmp_path/'R'/'records.jsonl').stat().st_size > 40e6 and len(again[0].done) == 3000 and peak < 12 and abs(late - early) < 2, (peak, early, late)
 
 
 def test_parts(tiny, tmp_path):

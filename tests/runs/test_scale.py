@@ -11,13 +11,12 @@ from carve_nb.runs.runner import run_eval
 from carve_nb.runs.distributed import RayEngine, connected
 from carve_nb.data.datasets import load_benchmark
 from processes import until
+from tiny import files
 
 pytestmark = pytest.mark.skipif(not find_spec('ray'), reason='Ray is not installed (it has no wheel for this Python or system), so several workers are not tested')
-SAME = 'protocol.json', 'table.md', 'accuracy.png', 'results.csv'
 ENV = dict(os.environ, HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
 
 
-def files(out): return {k: (out/k).read_bytes() for k in SAME if (out/k).exists()}
 def lines(out): return sum(p.read_bytes().count(b'\n') for p in out.glob('records.jsonl'))
 
 

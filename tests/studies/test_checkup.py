@@ -166,7 +166,7 @@ def test_sink(tmp_path, few, monkeypatch):
 
 def test_few_questions(tmp_path, few):
     "Sixteen questions see small things, and no gain among them is no proof that there is none"
-    row = run_checkup('carve-small', tmp_path/'R', n=16, kinds=('color', 'exist'), progress=False)
+    row = run_checkup('carve-tiny', tmp_path/'R', n=16, kinds=('color', 'exist'), progress=False)
     lines = (tmp_path/'R'/'records.jsonl').read_text().splitlines()
     assert len({json.loads(line)['id'].rsplit('-', 1)[1] for line in lines if json.loads(line)['id']}) >= 6
     assert 'nothing to gain' not in {f['verdict'] for f in row['kinds'].values()}
