@@ -1,4 +1,4 @@
-"""Keep stored images of notebooks small: at most 1,640 px wide, twice as wide as the site shows them, and 100 kB each, 250 in the book.
+"""Keep stored images of notebooks small: at most 1,230 px wide, one and a half times as wide as the site shows them, and 80 kB each, 200 in the book.
 
 Usage: python tools/shrink.py NOTEBOOK..."""
 import base64, io, json, sys
@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image, ImageChops
 from carve_nb.core.plotting import round_colors
 
-LIMIT, BOOK, WIDTH = 100_000, 250_000, 1640
+LIMIT, BOOK, WIDTH = 80_000, 200_000, 1230
 
 def reduce_colors(img, colors):
     "A palette where it changes no pixel visibly, as in charts; else each channel in steps, as rare colors would turn into others"
@@ -20,7 +20,7 @@ def limit_pixels(b64:str, limit=LIMIT)->str:
     raw = base64.b64decode(b64)
     im = Image.open(io.BytesIO(raw)); im.load()
     if len(raw) <= limit and im.width <= WIDTH: return b64
-    for width, colors in ((WIDTH, 255), (WIDTH, 128), (1040, 255), (1040, 128), (820, 128), (520, 128), (360, 64)):
+    for width, colors in ((WIDTH, 255), (WIDTH, 128), (1040, 128), (820, 128), (520, 128), (360, 64)):
         small, out = im.convert('RGB'), io.BytesIO()
         small.thumbnail((width, 10*width), Image.LANCZOS)
         if colors: small = reduce_colors(small, colors)
