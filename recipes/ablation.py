@@ -1,14 +1,11 @@
 """Every setting of CARVE changed alone, around our default and around the paper's preset, compared to the tables of the paper."""
 
 from dataclasses import replace
-from textwrap import shorten
 from zlib import crc32
-import numpy as np, pandas as pd, seaborn as sns
-from matplotlib.figure import Figure
+import numpy as np, pandas as pd
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.core.errors import CarveError
 from carve_nb.core.image import box_iou
-from carve_nb.core.plotting import plot_forest, plot_style
 from carve_nb.core.saliency import pick_layers
 from carve_nb.core.stats import difference, holm, mean_interval, paired_test
 from carve_nb.data.records import image_key_of
@@ -144,56 +141,6 @@ def grid_gains(records, center='default') -> tuple:
     cells = s.reindex(columns=[f'{center} p={p:g} K={K}' for p, K in ABLATION_GRID]).sub(s.none, axis=0)
     return 100*cells.mean().to_numpy().reshape(len(ABLATION_SHARES), -1), cells.count().max()
 
-PAPER_GRID = { # accuracy in per cent of the model alone; rows p = .2, .4, .6, .8, columns K = 1..5
-    'printed, 3B model': (72.8, [
-        [76.7, 77.0, 76.6, 75.9, 74.2], [76.8, 77.4, 76.4, 75.8, 74.9],
-        [75.7, 76.4, 76.1, 75.2, 74.0], [74.4, 75.6, 74.1, 74.0, 73.8]]),
-    'printed, 7B model': (75.0, [
-        [77.5, 79.0, 78.0, 76.5, 75.5], [79.5, 82.1, 80.0, 78.5, 77.0],
-        [78.0, 80.5, 79.0, 77.5, 76.5], [76.5, 78.2, 77.0, 76.0, 75.5]])}
-
-def plot_grids(fig, records): # matplotlib Figure or SubFigure
-    "Heat maps over p and K, ours and the paper's, with a color scale each"
-    grids, untried = {}, np.full((3, 5), np.nan)
-    for center in CENTERS:
-        gains, n = grid_gains(records, center)
-        grids[f'around {center} (n = {n})'] = gains
-    grids |= {k: np.vstack([untried, np.array(rows) - alone]) for k, (alone, rows) in PAPER_GRID.items()}
-    tops = [np.nanmax(np.abs(g), initial=1.) for g in grids.values()]
-    for i, (ax, (title, g)) in enumerate(zip(fig.subplots(1, len(grids), sharey=True), grids.items())):
-        top = max(tops[i - i % 2:][:2])
-        sns.heatmap(
-            g, vmin=-top, vmax=top, cmap='PuOr', annot=True, fmt='.1f', annot_kws=dict(size=7),
-            ax=ax, cbar=i % 2 == 1, cbar_kws=dict(label='points over no method'), xticklabels=ABLATION_COUNTS,
-            yticklabels=[f'{p:g}' for p in ABLATION_SHARES])
-        ax.set(title=title, xlabel='K, regions', ylabel='' if i else 'p, kept share of pixels')
-        ax.tick_params(length=0, rotation=0)
-
-def plot_settings(ax, records, center='default', extra=()): # a key of `CENTERS`; further methods to show on top
-    "Accuracy with its interval for each setting with one change"
-    groups = [center], extra, changed_names(records, center)
-    t = pd.concat([compare_settings(records, names, center) for names in groups if names])
-    def style(name, k):
-        color = 'C3' if name == center else 'C0' if name.startswith(center) else '.4'
-        return dict(color=color, mfc=color if name == center or t.p_holm[name] < .05 else 'white')
-    plot_forest(ax, {k: [i] for k, i in t.score.items()}, scale=100, zero=None, style=style)
-    for name, ls in ((center, '--'), ('none', ':')):
-        ax.axvline(100*setting_scores(records)[name].mean(), color='.4', ls=ls, lw=.8, zorder=0)
-    ax.set_yticks(range(len(t)), [shorten(k.removeprefix(center + ' '), 34, placeholder='…') for k in t.index])
-    ax.set(xlabel='accuracy, %', title=f'{center} and one change (n = {t.n[center]})')
-    ax.tick_params(axis='y', labelsize=6, length=0)
-
-def plot_ablation(records) -> Figure:
-    "The study in one figure: heat maps above, settings with one change below"
-    with plot_style():
-        fig = Figure(figsize=(8, 10.5), dpi=100, layout='constrained')
-        top, bottom = fig.subfigures(2, 1, height_ratios=[2.5, 8])
-        plot_grids(top, records)
-        left, right = bottom.subplots(1, 2, sharex=True)
-        plot_settings(left, records, 'default', [k for k in ablation_controls() if k in setting_scores(records)])
-        plot_settings(right, records, 'paper', ['none'])
-    return fig
-
 def best_cell(records, center) -> pd.DataFrame: # a key of `CENTERS`
     "The best cell of a grid, chosen on these questions, over its center and the model alone; empty without a grid"
     gains, n = grid_gains(records, center)
@@ -214,4 +161,4 @@ def summarize_ablation(records) -> list:
     return [t.round(3) for t in tables if len(t)]
 
 if __name__ == '__main__':
-    run_recipe('ablation', measure_ablation, lambda n: samples('digit', n), plot_ablation, summarize_ablation, 150)
+    run_recipe('ablation', measure_ablation, lambda n: samples('digit', n), summarize_ablation, 150)

@@ -8,17 +8,15 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
-from matplotlib.figure import Figure
 from carve_nb.attention.vlm import VLM
 from carve_nb.attention.layer_masking import decoder_layers
 from carve_nb.core.image import open_image
-from carve_nb.core.plotting import plot_forest, plot_style
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.data.questions import KINDS
 from carve_nb.method.registry import CATEGORIES, ENTRIES, split_specs
 from carve_nb.models.prompts import SHORT_ANSWER
 from carve_nb.models.model import Answer, weights_key
-from carve_nb.runs.report import compare_methods, kinds_of, report, with_holm
+from carve_nb.runs.report import kinds_of, report
 from carve_nb.runs.runner import RunConfig, run_eval
 from carve_nb.runs.store import Run, read_records, read_run
 
@@ -44,29 +42,10 @@ GONE = {e.name: e for e in [
     Gone('shuffled', 'control', 'the map under the words in the wrong order')]}
 QUERIES = ENTRIES | GONE
 TUNED = ' tuned'   # behind the name of a method: its second row
-CATEGORY_MARKS = dict(   # color-blind safe (Okabe and Ito)
-    ours=('#0072B2', 'o'), map=('#009E73', 's'), edit=('#D55E00', '^'), logits=('#CC79A7', 'D'),
-    prompt=('#E69F00', 'v'), control=('#666666', 'x'))
 
 def entry_of(row):
     "The `Entry` of a method, or of its second row"
     return QUERIES[row.removesuffix(TUNED)]
-
-def mark_of(row) -> dict: # properties of a matplotlib line
-    "How a method is drawn"
-    color, marker = CATEGORY_MARKS[entry_of(row).category]
-    return dict(color=color, marker=marker, label=entry_of(row).category)
-
-def name_marks(ax, **kw):
-    "A legend that names each category once"
-    handles, labels = ax.get_legend_handles_labels()
-    marks = dict(zip(labels[::-1], handles[::-1]))       # of each the first
-    known = [c for c in CATEGORIES if c in marks]
-    ax.legend([marks[c] for c in known], known, **kw)
-
-def format_number(value, spec, scale=1, missing='') -> str:
-    "A number, where it is known"
-    return missing if value is None else format(scale*value, spec)
 
 def format_baseline(row, n, digits=0) -> str:
     "Behind an accuracy: what the model alone has on a row's questions, where these are fewer than n"
@@ -118,72 +97,6 @@ class Comparison:
             n = max(r['n'] for r in self.answered(k).values())
             table[f'{k} ({n})'] = column(self.answered(k), n)
         return pd.DataFrame(table, index=list(total)).fillna('').rename_axis('method')
-
-    def details(self, kind=None) -> pd.DataFrame:
-        "Tests, pointing and costs of every method"
-        rows, carve = self.answered(kind), self.select('carve', kind)
-        gaps = {m: compare_methods(self.select(m, kind), carve) for m in rows}
-        against = pd.DataFrame({m: g for m, g in gaps.items() if m != 'carve'}).T.infer_objects()
-        gaps |= with_holm(against).to_dict('index')
-        columns = {
-            'gain': (rows, 'gain', '+.1f', 100), 'p': (rows, 'p_holm', '.3f'),
-            'against CARVE': (gaps, 'gain', '+.1f', 100), 'p ': (gaps, 'p_holm', '.3f'),
-            'pointing %': (rows, 'pointing', '.0f', 100), 'IoU': (rows, 'iou', '.2f'),
-            'AUROC': (rows, 'auroc', '.2f'), 'calls': (self.costs, 'calls', '.1f'),
-            'tokens': (self.costs, 'tokens', '.0f'), 'seconds': (self.costs, 'seconds', '.2f')}
-        cells = {head: [format_number(source.get(m, {}).get(key), *how) for m in rows]
-            for head, (source, key, *how) in columns.items()}
-        return pd.DataFrame(cells, list(rows)).rename(columns=str.strip).rename_axis('method')
-
-    def tuning(self) -> pd.DataFrame:
-        "As published and tuned, side by side, of each method that was tuned"
-        rows, table = self.answered(), {}
-        for m in rows.keys() & self.tuned.keys():
-            t, second = self.tuned[m], rows.get(m + TUNED, {})
-            table[m] = {
-                'tried': t['tried'], 'calibration': f'{100*t["published"]:.1f} -> {100*t["score"]:.1f} (n = {t["n"]})',
-                'setting': t['setting'].removeprefix(f'{m}:') if t['setting'] != m else 'as published',
-                'as published': f'{100*rows[m]["acc"]:.1f}', 'tuned': format_number(second.get('acc'), '.1f', 100),
-                'gain': format_number(second.get('gain'), '+.1f', 100),
-                'p': format_number(second.get('p_holm'), '.3f')}
-        return pd.DataFrame({m: table[m] for m in rows if m in table}).T.rename_axis('method')
-
-    def plot_methods(self, kind=None) -> Figure:
-        "Accuracy and interval of every method, sorted within each category; second rows in white"
-        rows = self.answered(kind)
-        place = lambda m: (CATEGORIES.index(entry_of(m).category), -rows[m]['acc'])
-        names = sorted((m for m in rows if not m.endswith(TUNED)), key=place)
-        estimates = {m: [(r['acc'], r['lo'], r['hi']) for o in (m, m + TUNED) if (r := rows.get(o))] for m in names}
-        with plot_style():
-            fig = Figure(figsize=(6.2, .6 + .2*len(names)), layout='constrained')
-            style = lambda m, k: mark_of(m) | (dict(mfc='w') if k else {})
-            ax = plot_forest(fig.subplots(), estimates, scale=100, zero=rows['none']['acc'], style=style)
-            ax.set(xlabel=f'accuracy, % ({kind or "all questions"}); line: the model alone; white: tuned')
-            name_marks(ax, loc='lower left', bbox_to_anchor=(0, 1), ncols=len(CATEGORIES))
-        return fig
-
-    def prices(self, kind=None) -> pd.DataFrame: # of seconds (plain answer = 1), acc (%) and best, by cost
-        "What each method costs and brings, and whether no other one beats it in both; the oracle does not count"
-        rows = [(m, self.costs[m]['seconds'], 100*r['acc']) for m, r in self.answered(kind).items()
-            if m in self.costs and entry_of(m).asks != 'box']
-        table = pd.DataFrame(rows, columns=['method', 'seconds', 'acc']).set_index('method')
-        cheaper = [table.acc[table.seconds < s].max() for s in table.seconds]     # NaN: none is cheaper
-        return table.assign(best=~(table.acc <= cheaper)).sort_values('seconds', kind='stable')
-
-    def plot_front(self, kind=None) -> Figure:
-        "Accuracy and cost of every method; the line joins those that no other one beats in both"
-        table, ticks = self.prices(kind), [.5, 1, 1.5, 2, 3, 5, 8]
-        with plot_style():
-            fig = Figure(figsize=(6, 3.4), layout='constrained')
-            ax, front = fig.subplots(), table[table.best]
-            for m, r in table.iterrows(): ax.plot(r.seconds, r.acc, ls='', **mark_of(m))
-            ax.plot(front.seconds, front.acc, color='#999999', lw=.8, zorder=0)
-            for k, (m, r) in enumerate(front.iterrows()): ax.annotate(m, (r.seconds, r.acc), (3, 3 - 11*(k % 2)), textcoords='offset points', fontsize=8)
-            ax.set(xlabel='seconds, plain answer = 1', xscale='log', ylabel=f'accuracy, % ({kind or "all questions"})')
-            ax.set_xticks(ticks, [f'{t:g}' for t in ticks])
-            ax.set_xticks([], minor=True)
-            name_marks(ax, loc='lower right')
-        return fig
 
 def load_comparison(folder) -> Comparison: # of records.jsonl.gz, meta.json, costs.json, auroc.json and perhaps tuned.json
     "A saved comparison of methods, with the AUROC of the true region's patches in its lines"

@@ -1,16 +1,13 @@
 """The study of what a map follows: the shape asked for, its color, or both."""
-import numpy as np, pandas as pd, seaborn as sns
-from matplotlib.figure import Figure
+import pandas as pd
 from carve_nb.core.words import pick_words
 from carve_nb.core.saliency import Saliency
-from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import mean_interval
 from carve_nb.data.drawing import COLORS, SHAPES
 from carve_nb.data.records import Record
 from carve_nb.data.scenes import make_scene
 from carve_nb.formulas.product import contrast
 from .ablation import ask_all, paired, tidy, wide
-from .distractors import plot_scores
 from .records import run_recipe
 
 
@@ -92,31 +89,5 @@ def compare_groups(records, by='siblings') -> pd.DataFrame:
     return pd.DataFrame(means, index=right.columns).assign(n=right.count()).join(tests)
 
 
-def word_pointing(records, siblings) -> pd.DataFrame: # rows of attention x layers, share of questions
-    "How often the row of each word in each layer points at the target, among siblings of a kind"
-    words = [r['words'] for r in records if r['siblings'] == siblings]
-    return pd.DataFrame({k: (np.array([list(w[k]) for w in words]) == 'T').mean(0) for k in words[0]}).T
-
-
-def plot_word_pointing(ax, records, siblings):
-    "Which row in which layer points at the target"
-    t = word_pointing(records, siblings)
-    sns.heatmap(t, vmin=0, vmax=1, cmap='viridis', annot=t.shape[1] < 13, fmt='.2f', annot_kws=dict(size=5), cbar=False, ax=ax)
-    ax.set(xlabel='layer', title=f'row points at the target, siblings of the {siblings}')
-
-
-def plot_binding(records) -> Figure:
-    "The study of binding in one figure"
-    t = score_table(records, 'siblings')
-    with plot_style() as pal:
-        fig, colors = Figure((7.4, 5), dpi=80, layout='constrained'), dict(zip(t.siblings.unique(), pal))
-        top, bottom = fig.subplots(2, 2, height_ratios=(1.6, 1))
-        for ax, key, title in zip(top, ('pointing', 'correct'), ("the map's peak points at the target, %", 'right answers, %')):
-            plot_scores(ax, t, key, colors, title)
-        for ax, kind in zip(bottom, ('shape', 'color')): plot_word_pointing(ax, records, kind)
-        marks = [top[0].plot([], [], 'o', color=c)[0] for c in colors.values()]
-        fig.legend(marks, [f'siblings: {k}' for k in colors], loc='outside lower center', ncols=4)
-    return fig
-
 if __name__ == '__main__':
-    run_recipe('binding', measure_binding, binding_samples, plot_binding, lambda records: [compare_groups(records)], 600)
+    run_recipe('binding', measure_binding, binding_samples, lambda records: [compare_groups(records)], 600)

@@ -2,11 +2,8 @@
 
 from itertools import cycle, islice
 import numpy as np, pandas as pd
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import Saliency, patch_cover
-from carve_nb.core.plotting import plot_style
 from carve_nb.core.stats import expanded_ends
 from carve_nb.data.questions import ASK
 from carve_nb.data.scenes import samples
@@ -123,27 +120,6 @@ def common_correlation(records, name='ratio', what='pointing', floor='log') -> t
         values = rank_correlation(drawn['share'], drawn[name, what] - drawn['question', what])
     return over_layers, expanded_ends(values[1:], len(records))
 
-def plot_shares(ax, t, label, title, **look): # of `share_table`
-    "Heads as points: gain in pointing over common share"
-    ax.errorbar(t.share, t.gain, [t.gain - t.lo, t.hi - t.gain], label=label, **look)
-    ax.axhline(0, color='.5', lw=.6)
-    ax.set(title=title, xlabel='share of log attention common to all questions')
-    ax.set(xlim=(-.05, 1), ylabel='gain in pointing over $A_Q$, points')
-
-def plot_common(records) -> Figure:
-    "The hypothesis in one figure: what is common to all questions against what dividing gains"
-    with plot_style():
-        fig = Figure((7.4, 2.9), dpi=80, layout='constrained')
-        axes = fig.subplots(1, 2, sharey=True)
-        for ax, name in zip(axes, ('ratio', 'others')):
-            t, (rho, _) = share_table(records, name), common_correlation(records, name)
-            title = 'too alike to say' if rho is None else f'ρ = {rho.value:.2f} [{rho.lo:.2f}, {rho.hi:.2f}]'
-            for layer, part in t.groupby('layer'):
-                color = colormaps['viridis'](.95*layer/max(1, t.layer.max()))
-                plot_shares(ax, part, f'layer {layer}', f'{HEAD_MAPS[name]}: {title}', fmt='o', ms=4, lw=.6, color=color)
-        fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=8)
-    return fig
-
 if __name__ == '__main__':
     run_recipe(
-        'common', measure_common, common_samples, plot_common, lambda records: [share_table(records, of=k) for k in ('heads', 'layers')], 60)
+        'common', measure_common, common_samples, lambda records: [share_table(records, of=k) for k in ('heads', 'layers')], 60)

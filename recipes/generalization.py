@@ -1,13 +1,10 @@
 """How the reference model and CARVE do on scenes painted in other styles than those of the training."""
 
-from matplotlib.figure import Figure
-from carve_nb.core.plotting import plot_style
 from carve_nb.data.drawing import STYLES
 from carve_nb.data.scenes import make_scene, to_sample
 from .ablation import ask_all, paired, tidy, wide
 from .records import run_recipe
-from .binding import compare_groups, point_and_hit, score_table
-from .distractors import plot_scores
+from .binding import compare_groups, point_and_hit
 
 def generalization_samples(n, start=0):
     "Held-out digit questions, each in every style, those of one seed in turn"
@@ -22,17 +19,6 @@ def measure_generalization(vlm, sample, methods=STYLE_METHODS) -> dict: # of `ge
     return dict(id=sample.id, style=style if style in STYLES else 'own', truth=sample.answer,
         made=ask_all(vlm, sample, {k: k for k in methods}, lambda r: point_and_hit(r, sample))[0])
 
-def plot_generalization(records) -> Figure:
-    "Accuracy and point at by style"
-    t = score_table(records, 'style')
-    with plot_style() as pal:
-        fig, colors = Figure((7.4, 3), dpi=80, layout='constrained'), dict(zip(t['style'].unique(), pal))
-        left, right = fig.subplots(1, 2)
-        plot_scores(left, t, 'correct', colors, 'right answers, %')
-        plot_scores(right, t, 'pointing', colors, "CARVE's map points at the target, %")
-        fig.legend([left.plot([], [], 'o', color=c)[0] for c in colors.values()], colors, loc='outside lower center', ncols=7)
-    return fig
-
 def compare_with_own(records) -> tuple: # of `measure_generalization`
     "The plain answer, and CARVE's gain, in each style against our own, seed by seed; seeds that a style lacks do not count"
     w = wide(tidy(records, 'style', lambda r: r['id'].split('-')[1]), 'correct').dropna().sort_index()
@@ -46,4 +32,4 @@ def generalization_tables(records) -> list:
 
 if __name__ == '__main__':
     run_recipe(
-        'generalization', measure_generalization, generalization_samples, plot_generalization, generalization_tables, 1050)
+        'generalization', measure_generalization, generalization_samples, generalization_tables, 1050)

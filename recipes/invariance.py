@@ -2,13 +2,10 @@
 
 import numpy as np, pandas as pd, torch
 from itertools import combinations
-from textwrap import fill
-from matplotlib.figure import Figure
 from PIL import Image
 from scipy.special import rel_entr
 from carve_nb.core.errors import CarveError, choose
 from carve_nb.core.saliency import patch_cover
-from carve_nb.core.plotting import plot_band, plot_forest, plot_style
 from carve_nb.core.stats import Estimate, auroc, corrected, interval_of, mean_interval, paired_effect
 from carve_nb.data.scenes import samples
 from carve_nb.formulas.algorithm import fuse_maps
@@ -178,59 +175,6 @@ DISTANCE_LINES = dict(
     turned=('image and turned image', '-.', 'C7'), general=('two of ten instructions', '-', 'C0'),
     paper=("two of the paper's five", (0, (1, .5)), 'C9'))
 
-def plot_parts(ax, records):
-    "Stacked variance shares by layer: instructions left, questions right"
-    for group, shift, hatch in (('general', -.2, None), ('question', .2, '////')):
-        v = np.stack([image_means(records, group, k).mean(0).clip(0) for k in VARIANCE_PARTS])
-        v, below = v/v.sum(0).clip(1e-12), 0
-        L = v.shape[1]
-        for k, row, color in zip(VARIANCE_PARTS, v, ('C7', 'C0', 'C1', 'C3')):
-            label = k if group == 'general' else None
-            ax.bar(np.arange(L) + shift, row, .38, below, color=color, hatch=hatch, ec='w', lw=.4, label=label)
-            below = below + row
-    ax.set(xlabel='layer', ylabel='share of the variance of log A', ylim=(0, 1))
-    ax.set(xticks=range(L), title='ten instructions (left bars), five questions (hatched)')
-    ax.legend(ncols=4, loc='upper center', bbox_to_anchor=(.5, -.18), columnspacing=.8, handlelength=1)
-
-def plot_map_distances(ax, records):
-    "Divergence by layer, with 95 % bands"
-    for k, (label, ls, color) in DISTANCE_LINES.items():
-        by_layer = image_means(records, 'js', k).T
-        plot_band(ax, range(len(by_layer)), map(mean_interval, by_layer), color, ls=ls, label=label, marker=None)
-    ax.set(xlabel='layer', ylabel='Jensen–Shannon divergence, bits', ylim=(0, 1))
-    ax.set(xticks=range(len(by_layer)), title='how far apart two maps are')
-    ax.legend(ncols=2, loc='upper center', bbox_to_anchor=(.5, -.18), columnspacing=.8)
-
-def plot_operators(ax, records): # with regions
-    "Peak in the region and AUROC of every operator"
-    rate = lambda name, score: mean_interval(image_means(records, 'ways', name, score))
-    rates = {k: [rate(k, 'hit'), rate(k, 'auroc')] for k in records[0]['ways']}
-    plot_forest(ax, rates, zero=None, style=lambda name, k: dict(marker='s', mfc='w') if k else {})
-    for chance, color in ((image_means(records, 'area').mean(), 'C0'), (.5, 'C1')):
-        ax.axvline(chance, color=color, lw=.8, ls=':')
-    ax.set(xlabel=f'peak in the region (●), AUROC (□); dotted: chance, n = {len(records)}')
-    ax.set(xlim=(0, 1), title='operators')
-    ax.tick_params(axis='y', labelsize=6)
-
-def plot_instructions(ax, records): # with regions
-    "Peak in the region under the ratio made with each instruction"
-    hits = zip(TEN_INSTRUCTIONS, image_means(records, 'with_each').T)
-    plot_forest(ax, {fill(text, 26): [mean_interval(v)] for text, v in hits}, zero=None)
-    ax.set(xlim=(0, 1), xlabel=f'peak in the region, n = {len(records)}', title='ratio, made with each instruction')
-    ax.tick_params(axis='y', labelsize=6)
-
-def plot_invariance(records) -> Figure:
-    "How constant the general map is, and how well each operator points"
-    judged = [r for r in records if 'ways' in r]
-    with plot_style():
-        fig = Figure((8, 6.2), layout='constrained')
-        above, below = (f.subplots(1, 2) for f in fig.subfigures(2, 1, height_ratios=(1.1, 1)))
-        for ax, plot in zip(above, (plot_parts, plot_map_distances)): plot(ax, records)
-        for ax, plot in zip(below, (plot_operators, plot_instructions)):
-            if judged: plot(ax, judged)
-            else: ax.set_title('no sample has a region')
-    return fig
-
 def summarize_invariance(records) -> list: # of data frames
     "Variance of position and image, distances of maps, the least δ, and what operators find of known regions"
     js = {k: image_means(records, 'js', k).mean(1) for k in DISTANCE_LINES}
@@ -254,4 +198,4 @@ def summarize_invariance(records) -> list: # of data frames
     return [*tables, t, pd.DataFrame({'ratio hits with': each})]
 
 if __name__ == '__main__':
-    run_recipe('invariance', measure_invariance, invariance_samples, plot_invariance, summarize_invariance, 200)
+    run_recipe('invariance', measure_invariance, invariance_samples, summarize_invariance, 200)

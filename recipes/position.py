@@ -2,18 +2,16 @@
 
 from functools import partial
 import numpy as np, pandas as pd
-from matplotlib.figure import Figure
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
 from carve_nb.formulas.depth import head_mean_rows
 from carve_nb.core.saliency import patch_cover
-from carve_nb.core.plotting import plot_band, plot_forest, plot_style
 from carve_nb.data.scoring import score_answer
 from carve_nb.data.questions import center
 from carve_nb.data.scenes import samples
 from carve_nb.studies.entropy import describe_sample
 from .clutter import BOOTSTRAP_DRAWS
-from .correlation import bin_means, logistic, spearman, try_estimate
+from .correlation import logistic, spearman, try_estimate
 from .records import run_recipe
 
 COORDINATES = dict(row='row, from above', column='column, from the left', ring='distance from the middle')
@@ -65,28 +63,7 @@ def place_effects(t) -> dict: # of `place_table`; → (outcome, place) -> `Estim
             effects[outcome, place] = try_estimate(stat, t[place], t[outcome], given=given, fewest=10)
     return effects
 
-OUTCOME_COLORS = dict(question='#0173b2', carve='#029e73', correct='#56b4e9', lift='#949494')
-
-def plot_position(records) -> Figure:
-    "What is found along row, column and ring, and the effects with clutter held fixed"
-    t = place_table(records)
-    effects = place_effects(t)
-    with plot_style():
-        fig = Figure((8, 2.9), dpi=80, layout='constrained')
-        *axes, last = fig.subplots(1, 4, width_ratios=(1, 1, 1, 1.3))
-        for ax, (place, label) in zip(axes, COORDINATES.items()):
-            for outcome in ('question', 'carve', 'correct'):
-                x, means = bin_means(t[place], t[outcome], 7, 1)
-                plot_band(ax, x, means, OUTCOME_COLORS[outcome], scale=100, ms=3, lw=1)
-            ax.set(xlabel=f'{label}, patches', ylim=(0, 103))
-        axes[0].set_ylabel('% of questions')
-        plot_forest(last, {k: [effects[o, k] for o in OUTCOMES] for k in COORDINATES}, colors=list(OUTCOME_COLORS.values()))
-        last.set(xlabel='log-odds (lift: correlation)', title='clutter held fixed')
-        marks = [last.plot([], [], color=OUTCOME_COLORS[k])[0] for k in OUTCOMES]
-        fig.legend(marks, OUTCOMES.values(), loc='outside lower center', ncols=4)
-    return fig
-
 if __name__ == '__main__':
     run_recipe(
-        'position', measure_position, position_samples, plot_position,
+        'position', measure_position, position_samples,
         lambda records: [pd.Series(place_effects(place_table(records))).unstack()], 600)

@@ -17,14 +17,13 @@ def load_records(name, root='results/study', models=MODELS) -> dict: # model -> 
     "Read the records of a measurement on several models"
     return {m: read_records(study_folder(name, m, root))[0] for m in models}
 
-def run_recipe(name, measure, questions, plot, tables, n): # functions: of a model and a question, of n, of the records
-    "Measure what `study_out` does not keep yet, of as many questions and the model that the shell names; draw the figure, print the tables"
+def run_recipe(name, measure, questions, tables, n): # functions: of a model and a question, of n, of the records
+    "Measure what `study_out` does not keep yet, of as many questions and the model that the shell names; print the tables"
     parser = ArgumentParser()
     parser.add_argument('--model', default=TINY, help='name, folder or Hub id')
     parser.add_argument('--n', type=int, default=n, help='questions')
     asked = parser.parse_args()
     out = study_folder(name, asked.model)
     records = measure_each(measure, VLM.from_pretrained(asked.model), questions(asked.n), out)
-    plot(records).savefig(out/f'{name}.png', metadata=dict(Software=None))
     for table in tables(records): print(table if isinstance(table, str) else table.to_string())
     print(f'written to {out}')

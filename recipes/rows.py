@@ -1,7 +1,7 @@
 """One pass has the attention of every word of the question: which of them points, in which layers, for which kind of question, and by which rule it is found."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
@@ -9,24 +9,13 @@ from fastcore.script import call_parse
 from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
-from carve_nb.attention.cache import AttentionCache
 from carve_nb.attention.vlm import VLM
-from carve_nb.method.results import Result
-from carve_nb.method.base import CropMethod, near_layers
-from carve_nb.method.controls import Oracle
-from carve_nb.method.gift import Gift, gaze_shifts, heat_map, query_rows
-from carve_nb.method.lookup import Lookup
-from carve_nb.method.registry import make_method
 from carve_nb.formulas.algorithm import fuse_contrast
-from carve_nb.core.words import pick_words
 from carve_nb.core.saliency import Saliency, patch_cover
 from carve_nb.data.drawing import COLORS, SHAPES
-from carve_nb.data.scoring import score_answer
 from carve_nb.data.scenes import make_scene, samples, to_sample
-from carve_nb.method.carve import Carve
 from carve_nb.method.profiles import QUERIES, query_in
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
-from carve_nb.formulas.threshold import regions
 from carve_nb.formulas.agreement import layer_agreement, rank_patches
 from carve_nb.studies.profile import best_cell, scene_questions
 from . import lessons
@@ -37,7 +26,6 @@ from .views import (
     CELL, WHOLE_SCENE, draw_int, grid_crop, grid_room, grid_view, open_backgrounds, paint_scene, patch_labels)
 from .contrast import tower_tokens
 from .vocabulary import encode_small
-from .stickers import overlap
 from .training_loop import train
 
 START = 910_000   # first seed of the calibration and of the held-out scenes; no other page uses seeds from here on
@@ -109,12 +97,6 @@ def contrastive_heads(scenes, k=10) -> list: # [K, L, H, Nv] of each scene -> (l
     d = np.mean([np.linalg.norm(R - np.roll(R, 1, 0), axis=-1).mean(0) for R in scenes], 0)
     return [(*divmod(int(i), d.shape[1]), float(d.flat[i])) for i in np.argsort(-d.ravel())[:k]]
 
-def other_question(sample): # a `Record` of `fresh_questions`
-    "The same question about another thing, by chance, mostly not there"
-    rng = np.random.default_rng(int(sample.image_key.split('-')[1]))
-    while (name := f'{rng.choice(list(COLORS))} {rng.choice(SHAPES)}') in sample.question: pass
-    return f'What digit is on the {name}?'
-
 def choose(scenes, grid) -> dict: # of `calibration_rows`
     "What each rule chooses without boxes and without answers"
     row, layers, table = agreeing_layers(scenes)
@@ -130,60 +112,6 @@ def head_map(A, grid, heads, blur=False): # [L, H, Nv] -> [gh, gw]
     "The mean of some heads' maps, perhaps each blurred by one patch"
     maps = [A[l, h].reshape(grid) for l, h in heads]
     return np.mean([ndimage.gaussian_filter(m, 1.) for m in maps] if blur else maps, 0)
-
-def contrast_map(A, other, grid, heads): # rows [L, H, Nv] under the question and under another
-    "What some heads see under the question only"
-    return sum(w*np.maximum(A[l, h] - other[l, h], 0) for l, h, w in heads).reshape(grid)
-
-@dataclass(repr=False)
-class PeakCrop(CropMethod):
-    "The crop of the region of a map's peak, as `Lookup` shows it; `make(self, vlm, image, question, rows, cache)` gives the map"
-    make: object = None
-    def locate(self, vlm, image, question, cache=None) -> Result:
-        rows = self.capture(vlm, image, question, cache)
-        S = Saliency(self.make(self, vlm, image, question, rows, cache), image.size, rows.spans[0].box, image)
-        def show(S): return self.show(image, regions(S, .04, 1, rank='peak'))
-        return self.located(image, question, S, show, rows, calls=1)
-
-def head_methods(found, sample) -> dict: # of `choose`; a `Record`
-    "Name → `PeakCrop` of chosen heads, and of GIFT's words"
-    def row(rows, r): return rows.query_rows(query_in(rows, r)).numpy()
-    def heads(f, blur): return lambda self, vlm, image, q, rows, cache: head_map(row(rows, f['query']), rows.spans[0].grid, f['heads'], blur)
-    def contrast(f):
-        def make(self, vlm, image, q, rows, cache):
-            other = self.capture(vlm, image, other_question(sample), cache)
-            return contrast_map(row(rows, f['query']), row(other, f['query']), rows.spans[0].grid, f['heads'])
-        return make
-    def gift(self, vlm, image, q, rows, cache):
-        w = query_rows(vlm, vlm.prompt(image, q, self.suffix), near_layers(vlm, Gift().gaze_layers))
-        return heat_map(gaze_shifts(w), pick_words(rows.question_tokens, 'content')).numpy().reshape(rows.spans[0].grid)
-    makers = {k: contrast(f) if k.startswith('contrastive') else heads(f, k.startswith('local')) for k, f in found.items() if 'heads' in f}
-    return {k: PeakCrop(make=make) for k, make in {'GIFT words': gift, **makers}.items()}
-
-def all_methods(found, sample) -> dict:
-    "Everything that is compared"
-    row, layers = found['agreement']['query'], found['agreement']['layers']
-    aimed = dict(layers=layers, rank='peak') | ({} if row == 'last' else dict(query=row))
-    names = 'none', 'random', 'center', 'question-only', 'carve', 'rel-att', 'grad-att', 'pure-grad'
-    return {k: k for k in names} | {
-        'oracle': Oracle.like(Carve()), 'lookup': Lookup(skip_above=1),
-        'lookup, noun, all layers': Lookup(query='noun', skip_above=1), 'lookup, last, all layers': Lookup(query='last', skip_above=1),
-        'aimed row, λ = 1': make_method('carve', **aimed), 'aimed row, λ = .1': make_method('carve', lam=.1, **aimed)} | head_methods(found, sample)
-
-def judge(r, sample) -> dict: # `Result`
-    "Whether the crop shows more than half of the target, and whether the peak points at it"
-    return dict(shown=int(overlap(sample.box, r.crop.box) > .5)) | ({} if r.saliency is None else dict(pointing=int(r.saliency.points_at(sample.box))))
-
-def measure_question(vlm, sample, found, answer=True) -> dict: # `Record`; of `choose`; ask again with each crop?
-    "Every method on one question: right, shown and point at, as 0 and 1; without answers the crops are not asked about"
-    captures, made = AttentionCache(), {}
-    captures.ask_for(sample.question)
-    with vlm.sharing(), vlm.remembering():
-        for name, method in all_methods(found, sample).items():
-            m = make_method(method)
-            r = (m if answer else m.look)(vlm, sample.image, sample.question, cache=captures, box=sample.box)
-            made[name] = judge(r, sample) | (dict(right=int(score_answer(r.answer, sample))) if answer else {})
-    return made
 
 def row_maps(R, grid) -> dict: # [R, L, H, Nv]
     "The map of each row in each layer, and in all"
@@ -300,13 +228,13 @@ def train_body(out, what, depth=6, steps=250): # folder; 'text' and then 'align'
 
 @call_parse
 def run_rows(
-    verb:Annotated[str, 'what to do', dict(choices=['rows', 'methods', 'positions', 'behind', 'train'])],
+    verb:Annotated[str, 'what to do', dict(choices=['rows', 'positions', 'behind', 'train'])],
     what:str, # model, by name or folder; of train: text, align or a variant
     out:str='rows', # folder of the records, or of the training
     n:int=200, # questions
     depth:int=6, # layers of the decoder that is trained
 ):
-    "Measure the rows of a model, or every method on it, or train a body; the same command goes on where it was stopped"
+    "Measure the rows of a model, or train a variant; the same command goes on where it was stopped"
     if verb == 'train':
         train_body(out, what, depth)
         return
@@ -314,7 +242,7 @@ def run_rows(
     path.parent.mkdir(parents=True, exist_ok=True)
     done, book = path.read_text().splitlines() if path.exists() else [], dict(positions=measure_positions, behind=measure_behind)
     found = () if verb in book else (choose(*calibration_rows(vlm)),)
-    measure = book.get(verb) or (measure_rows if verb == 'rows' else measure_question)
+    measure = book.get(verb, measure_rows)
     for sample in (samples('digit', n, 'heldout') if verb in book else fresh_questions(n))[len(done):]:
         got = measure(vlm, sample, *found)
         with open(path, 'a') as f: print(json.dumps(dict(id=sample.id) | got), file=f)

@@ -5,12 +5,10 @@ import numpy as np, pandas as pd
 from carve_nb.attention.cache import AttentionCache
 from carve_nb.method.registry import make_method
 from carve_nb.core.io import TINY
-from carve_nb.core.plotting import CONCEPT_COLORS, plot_forest, plot_style
 from carve_nb.data.scenes import samples
 from carve_nb.data.scoring import score_answer
 from .ablation import paired
 from .records import run_recipe
-from matplotlib.figure import Figure
 from .stickers import find_sticker, free_place, overlap, paste
 
 WAYS = { # name → (method, which region)
@@ -49,22 +47,10 @@ def shared_table(records, key='shown') -> pd.DataFrame: # or 'correct', 'pointin
     base = score(next(iter(WAYS)))
     return paired({k: (score(k), base) for k in records[0]['made'] if key in records[0]['made'][k]})
 
-def plot_shared(found) -> Figure: # model → records
-    "Whether the crop shows the target, and the answers, by model: four ways"
-    with plot_style():
-        fig = Figure((8.2, 2.3), layout='constrained')
-        for ax, (key, title) in zip(fig.subplots(1, 2, sharey=True), dict(shown='the crop shows the target', correct='right answers').items()):
-            tables = [shared_table(records, key).score for records in found.values()]
-            plot_forest(ax, {k: [t[k] for t in tables] for k in WAYS}, list(found), [CONCEPT_COLORS.get(m, 'C0') for m in found], 100, None)
-            ax.set(xlim=(0, 100), xlabel='% of the scenes with the sticker', title=title)
-            if ax.get_legend(): ax.get_legend().remove()
-        fig.legend(*ax.get_legend_handles_labels(), loc='outside lower center', ncols=2)
-    return fig
-
 def shared_tables(records) -> list:
     "The change of what is shown, of answers, pointing and what is caught"
     return [shared_table(records, k)[['score', 'change', 'lo', 'hi', 'p']].round(3) for k in ('shown', 'correct', 'pointing', 'caught')]
 
 if __name__ == '__main__':
     run_recipe(
-        'shared', measure_shared, lambda n: samples('digit', n), lambda records: plot_shared({'': records}), shared_tables, 300)
+        'shared', measure_shared, lambda n: samples('digit', n), shared_tables, 300)
