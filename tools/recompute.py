@@ -45,9 +45,27 @@ def lines(model): return pd.concat([results_table(run(f'{r}-{model[6:]}').record
 def right(model): return lines(model).pivot_table('score', 'id', 'method', sort=False)
 
 def acc(model, method): return 100*right(model)[method].mean()
-def now(method):
-    "Right answers of `carve-small` with today's defaults; the book was measured with crops as large as the image"
-    return 100*report(run('demo-carve-small').records, kind='digit').acc[method]
+@cache
+def today(model):
+    "Scores with today's defaults; most of the book was measured with crops as large as the image"
+    asked = results_table(run({T: 'demo', S: 'demo-carve-small'}[model]).records).query('kind == "digit"')
+    return asked.pivot_table('score', 'id', 'method', sort=False)
+
+def now(method, model=S): return 100*today(model)[method].mean()
+
+def ahead(model, a, b):
+    "Points that method `a` is ahead of `b` with today's defaults: (change, lower, upper)"
+    return tuple(paired({'': (today(model)[a], today(model)[b])}).iloc[0][['change', 'lo', 'hi']])
+
+@cache
+def other_object(model): return pd.DataFrame(map(json.loads, gzip.open(RESULTS/f'other_object/{model}.jsonl.gz', 'rt')))
+
+def misled(model):
+    "Points that the crop of another object gains over none: (change, lower, upper)"
+    scores = pd.DataFrame(other_object(model).right.tolist()).astype(float)
+    return tuple(100*v for v in difference(scores.other.to_numpy(), scores.none.to_numpy()))
+
+def says_other(model, way): return 100*(other_object(model)[way] == other_object(model).shown).mean()
 
 def kept(name):
     "Digit questions that `lookup` does not ask again in a run, since the plain answer is sure: the crop is the whole image"
@@ -92,8 +110,8 @@ def p(model, a, b): return against(model, a, b).p
 CONTROLS = 'none', 'random', 'center', 'question-only', 'carve', 'lookup', 'oracle'   # of chapter 8's first table
 
 def holm_of(model, method, others):
-    "Holm's p of a method against the model alone, among others"
-    return paired({k: (right(model)[k], right(model)['none']) for k in others}).p_holm[method]
+    "Holm's p of a method against the baseline, among others, with today's defaults"
+    return paired({k: (today(model)[k], today(model)['none']) for k in others}).p_holm[method]
 
 @cache
 def places(model):
