@@ -30,7 +30,7 @@ def traces(vlm) -> tuple: # compares equal if nothing was left behind
     weights = [(p.requires_grad, p.grad is None, p._version) for p in vlm.model.parameters()]
     chance = torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
     return (sum(map(len, registries)), kernels, own, weights, [m.training for m in modules], chance,
-            vlm.model.generation_config.to_dict(), vlm.shared, torch.is_grad_enabled())
+            vlm.model.generation_config.to_dict(), torch.is_grad_enabled())
 
 class Stop(Exception): "The failure that `failing` brings about"
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from zlib import crc32
 import numpy as np, pandas as pd
-from carve_nb.attention.cache import AttentionCache
+from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError
 from carve_nb.core.image import box_iou
 from carve_nb.core.saliency import pick_layers
@@ -21,13 +21,11 @@ def ask_all(vlm, sample, methods, judge) -> tuple:
     """Every method on one question: (name → answer, correct, what `judge` keeps of a `Result`; `Carve`'s captures).
 
     `methods`: name → what `make_method` takes. Equal captures and equal crops are computed once."""
-    captures, made = AttentionCache(), {}
-    captures.ask_for(sample.question)
-    with vlm.sharing(), vlm.remembering():
-        for name, method in methods.items():
-            r = make_method(method)(vlm, sample.image, sample.question, cache=captures, box=sample.box)
-            made[name] = dict(answer=str(r.answer), correct=round(score_answer(r.answer, sample), 6)) | judge(r)
-        return made, Carve().capture_both(vlm, sample.image, sample.question, captures)
+    session, made = Session(vlm, sample.image, sample.box), {}
+    for name, method in methods.items():
+        r = make_method(method).answer(session, sample.question)
+        made[name] = dict(answer=str(r.answer), correct=round(score_answer(r.answer, sample), 6)) | judge(r)
+    return made, Carve(steps='all').capture_both(session, sample.question)
 
 def tidy(records, by, unit=image_key_of) -> pd.DataFrame:
     "A row for each question and method; `by` is the field that makes the groups, `unit` what is asked in all of them"

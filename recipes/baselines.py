@@ -9,6 +9,7 @@ import numpy as np, torch
 from fastcore.script import call_parse
 from PIL import Image
 from scipy.stats import rankdata
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import Saliency
 from carve_nb.data.scenes import samples
@@ -52,11 +53,10 @@ def shares_at(vlm, biases, scenes) -> np.ndarray: # of `Record`s; [n]
     chosen = Lookup().settled(vlm)
     found = np.zeros((len(scenes), len(biases)))
     for i, s in enumerate(scenes):
-        with vlm.sharing():
-            for j, bias in enumerate(biases):
-                with sink(vlm, bias): rows = vlm.capture(s.image, s.question, suffix=SHORT_ANSWER)
-                S = rows.saliency(chosen.layers, query=query_in(rows, chosen.query)).values
-                found[i, j] = S[0, 0]/S.sum()
+        for j, bias in enumerate(biases):
+            with sink(vlm, bias): rows = vlm.capture(s.image, s.question, suffix=SHORT_ANSWER)
+            S = rows.saliency(chosen.layers, query=query_in(rows, chosen.query)).values
+            found[i, j] = S[0, 0]/S.sum()
     return found.mean(0)
 
 def find_biases(vlm, scenes, shares=SHARES) -> list:
@@ -111,25 +111,23 @@ def scene_maps(vlm, sample) -> dict: # name -> `Saliency`
 def measure_scene(vlm, sample, biases) -> dict: # a digit question
     "Of each bias: the sink's share, is the row's peak on it, and point at of each map"
     found = dict(id=sample.id)
-    with vlm.sharing():
-        for share, bias in zip(SHARES, biases):
-            with sink(vlm, bias): maps = scene_maps(vlm, sample)
-            own = maps['none'].values.ravel()
-            pointing = ''.join(str(int(S.points_at(sample.box))) for S in maps.values())
-            found[str(share)] = dict(share=round(float(own[0]), 4), on_sink=int(own.argmax() == 0), pointing=pointing)
+    for share, bias in zip(SHARES, biases):
+        with sink(vlm, bias): maps = scene_maps(vlm, sample)
+        own = maps['none'].values.ravel()
+        pointing = ''.join(str(int(S.points_at(sample.box))) for S in maps.values())
+        found[str(share)] = dict(share=round(float(own[0]), 4), on_sink=int(own.argmax() == 0), pointing=pointing)
     return found
 
 def measure_answers(vlm, sample, biases, names) -> dict: # of `BASELINES`
     "Under some biases: is the plain answer right, and that with the crop of each map?"
     look, found = Lookup(), dict(id=sample.id)
-    with vlm.sharing():
-        for share, bias in zip(SHARES, biases):
-            if share not in ANSWERED: continue
-            with sink(vlm, bias), vlm.remembering():
-                maps = scene_maps(vlm, sample)
-                right = lambda images: str(int(score_answer(vlm.ask(images, sample.question, SHORT_ANSWER), sample)))
-                crops = [look.show(sample.image, regions(maps[k], look.p, 1, rank='peak')) for k in names]
-                found[str(share)] = dict(plain=int(right([sample.image])), right=''.join(right([sample.image, v.image]) for v in crops))
+    for share, bias in zip(SHARES, biases):
+        if share not in ANSWERED: continue
+        with sink(vlm, bias):
+            maps = scene_maps(vlm, sample)
+            right = lambda images: str(int(score_answer(vlm.ask(images, sample.question, SHORT_ANSWER), sample)))
+            crops = [look.show(sample.image, regions(maps[k], look.p, 1, rank='peak')) for k in names]
+            found[str(share)] = dict(plain=int(right([sample.image])), right=''.join(right([sample.image, v.image]) for v in crops))
     return found
 
 def share_of_one_patch(maps) -> tuple: # [n, Nv] of questions about different images
@@ -144,7 +142,7 @@ def measure_images(vlm, bias, images) -> dict: # lists of `Record`s, several of 
     chosen = Lookup().settled(vlm)
     for asked in images:
         ranks = dict(none=[], others=[])
-        with vlm.sharing(), sink(vlm, bias):
+        with sink(vlm, bias):
             for sample in asked:
                 rows = vlm.capture(sample.image, sample.question, suffix=SHORT_ANSWER)
                 words, last = rows.question.mean(2).numpy(), rows.attn[0].mean(1).numpy()     # [Q, L, Nv], [L, Nv]

@@ -2,6 +2,7 @@
 
 from itertools import cycle, islice
 import numpy as np, pandas as pd
+from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError
 from carve_nb.core.saliency import Saliency, patch_cover
 from carve_nb.core.stats import expanded_ends
@@ -79,8 +80,8 @@ def measure_common(vlm, sample, questions=8, suffix=SHORT_ANSWER) -> dict: # wit
     "One image under many questions: `head_facts` of single heads and, in `layers`, of their mean"
     queries = mixed_questions(sample.objects, questions, int(sample.id.split('-')[1]))
     texts = [q.question for q in queries] + [GENERAL_INSTRUCTION]
-    with vlm.sharing():
-        rows = [vlm.capture(sample.image, t, suffix=suffix, question_rows=False, max_new_tokens=1) for t in texts]
+    session = Session(vlm, sample.image, shared=False)
+    rows = [session.capture(t, suffix=suffix, question_rows=False, max_new_tokens=1) for t in texts]
     *A, G = np.stack([r.attn[0][..., r.span(0)].numpy() for r in rows])
     how = [q.box if q.kind in ONE_OBJECT else None for q in queries], rows[0].spans[0], sample.image.size
     mean = lambda a: np.mean(a, -2, keepdims=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 import numpy as np, pandas as pd, torch, transformers
 from torch.nn.functional import pad
-from carve_nb.attention.cache import AttentionCache
+from carve_nb.attention.session import Session
 from carve_nb.attention.capture import recording
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import Saliency, pick_layers
@@ -130,7 +130,8 @@ def eager(case):
 
 def carve(case, method=None):
     "`Result`, and the seconds of its stages"
-    with case.vlm.sharing() as shared: r = (method or case.method)(case.vlm, case.image, case.questions[0])
+    session = Session(case.vlm, case.image, shared=False)
+    r, shared = (method or case.method).answer(session, case.questions[0]), session.prefixes
     s, crop = r.seconds, shared.onward
     return r, dict(image=shared.seconds, question=s['capture'] - shared.seconds, instruction=s.get('instruction', 0.),
         map=s.get('map', 0.) + s.get('region', 0.), crop=crop, answer=s['ask'] - crop)
@@ -141,10 +142,9 @@ def lookup_few(case): return carve(case, replace(case.lookup, tokens=case.few))
 
 def ten_questions(case, method=None):
     "Every question about the one image; the part of the time that went into reading the crops"
-    cache, start = AttentionCache(), time.perf_counter()
-    with case.vlm.sharing() as shared:
-        for q in case.questions: (method or case.method)(case.vlm, case.image, q, cache=cache)
-    return shared.onward/(time.perf_counter() - start)
+    start, session = time.perf_counter(), Session(case.vlm, case.image)
+    for q in case.questions: (method or case.method).answer(session, q)
+    return session.prefixes.onward/(time.perf_counter() - start)
 
 def ten_few(case): return ten_questions(case, replace(case.method, tokens=case.few))
 def ten_lookup(case): return ten_questions(case, replace(case.lookup, tokens=case.few))

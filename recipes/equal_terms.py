@@ -20,10 +20,10 @@ from .baselines import SHARES, sink
 class RowByViCrop(Lookup):
     "`lookup`'s map, cut by the box search of ViCrop"
     name = 'row-vicrop'
-    def locate(self, vlm, image, question, cache=None):
-        found = super().locate(vlm, image, question, cache)
-        box = search_box(found.saliency, tower_side(vlm))
-        return replace(found, crop=self.cut(image, box)) if box else found
+    def locate(self, session, question):
+        found = super().locate(session, question)
+        box = search_box(found.saliency, tower_side(session.vlm))
+        return replace(found, crop=self.cut(session.image, box)) if box else found
 
 CROP = 'tokens=144:square=True:limit=1792'   # the crop of all crops
 TUNED = 'carve', 'question-only', 'rel-att', 'grad-att', 'hide'   # each with the layer that answers best on the calibration questions

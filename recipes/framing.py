@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import SHORT_ANSWER
 from carve_nb.data.questions import absent_name
@@ -43,18 +44,18 @@ def measure_framings(vlm, sample) -> dict: # a question for a digit
     oracle, texts, ways = Oracle.like(own), framed(sample, target), {}
     crop = oracle.cut(sample.image, sample.box).image
     absent = f'Is there a {absent_name(sample.objects, np.random.default_rng(int(sample.image_key.split("-")[1])))}?'
-    with vlm.sharing():
-        for way, (framing, suffix) in WAYS.items():
-            text, truth = texts[framing]
-            rows = vlm.capture(sample.image, text, steps='all', suffix=suffix, max_new_tokens=8)
-            limits = own.limits(vlm, 2, rows.answer)[0]
-            def right(images, text, truth, limits=()): return int(vlm.ask(images, text, suffix, 8, limits) == truth)
-            both = [sample.image, crop]
-            found = dict(right=int(rows.answer == truth), oracle=right(both, text, truth, limits))
-            if framing == 'exists': found |= dict(absent=right(sample.image, absent, 'no'), absent_oracle=right(both, absent, 'no', limits))
-            tokens = {k: read_token(rows, query, sample, own) for k, query in dict(last='last', word=[target.shape]).items()}
-            if way == 'open, short answer': found['heads'] = spread_of(rows.attn[0])
-            ways[way] = found | tokens | dict(answer=str(rows.answer))
+    session = Session(vlm, sample.image, shared=False)
+    for way, (framing, suffix) in WAYS.items():
+        text, truth = texts[framing]
+        rows = session.capture(text, steps='all', suffix=suffix, max_new_tokens=8)
+        limits = own.limits(vlm, 2, rows.answer)[0]
+        def right(images, text, truth, limits=()): return int(session.ask(text, suffix, 8, images, limits) == truth)
+        both = [sample.image, crop]
+        found = dict(right=int(rows.answer == truth), oracle=right(both, text, truth, limits))
+        if framing == 'exists': found |= dict(absent=right([sample.image], absent, 'no'), absent_oracle=right(both, absent, 'no', limits))
+        tokens = {k: read_token(rows, query, sample, own) for k, query in dict(last='last', word=[target.shape]).items()}
+        if way == 'open, short answer': found['heads'] = spread_of(rows.attn[0])
+        ways[way] = found | tokens | dict(answer=str(rows.answer))
     return dict(id=sample.id, ways=ways)
 
 @call_parse

@@ -26,7 +26,8 @@ TEN_INSTRUCTIONS = (
 
 def instruction_maps(vlm, image, texts, suffix=SHORT_ANSWER) -> tuple: # [M, L, Nv], where they lie: an `ImageSpan`
     "Return one map for each text, question or instruction: head-mean attention of the last token"
-    with vlm.sharing(): rows = [vlm.capture(image, t, suffix=suffix, question_rows=False) for t in texts]
+    session = Session(vlm, image, shared=False)
+    rows = [session.capture(t, suffix=suffix, question_rows=False) for t in texts]
     return np.stack([head_mean_rows(r) for r in rows]), rows[0].raster()
 
 def invariance_samples(n, start=0):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
-from carve_nb.attention.cache import AttentionCache
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.words import pick_words
@@ -111,12 +111,11 @@ def measure_question(vlm, sample, read, heads) -> tuple:  # ([R, L, Nv] of `QUER
 def measure_scene(vlm, seed, split, most, read, heads) -> dict:  # questions of a kind
     "Questions of each kind about one scene: pointing and, where there are several, the agreement of each row's layers"
     scene, found, every = make_scene(seed, split), {}, []
-    with vlm.sharing():
-        for kind in KINDS:
-            got = [measure_question(vlm, s, read, heads) for s in questions_about(scene, kind, most)]
-            every += [R for R, _ in got[:1]]
-            found[kind] = dict(asked=[record for _, record in got])
-            if len(got) > 1: found[kind]['agreement'] = agreements([R for R, _ in got])
+    for kind in KINDS:
+        got = [measure_question(vlm, s, read, heads) for s in questions_about(scene, kind, most)]
+        every += [R for R, _ in got[:1]]
+        found[kind] = dict(asked=[record for _, record in got])
+        if len(got) > 1: found[kind]['agreement'] = agreements([R for R, _ in got])
     if len(every) > 1 < most: found['mixed'] = dict(agreement=agreements(every))   # one question of each kind
     return found
 
@@ -128,9 +127,8 @@ def agreements(maps) -> list:  # [R, L, Nv] of each question -> [R][L]
 def measure_sinks(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a digit question
     "Pointing of each rule under some artificial sinks"
     found = dict(id=sample.id)
-    with vlm.sharing():
-        for share, bias in biases.items():
-            with sink(vlm, bias): found[share] = measure_question(vlm, sample, read, heads)[1]['rules']
+    for share, bias in biases.items():
+        with sink(vlm, bias): found[share] = measure_question(vlm, sample, read, heads)[1]['rules']
     return found
 
 
@@ -139,7 +137,7 @@ ALWAYS = Lookup(skip_above=1, tokens=None)   # asks again whatever the answer wa
 def measure_rule(vlm, sample, S) -> int:  # `Saliency`
     "Is the question answered rightly with the crop of the region of a map's peak, as `lookup` shows it?"
     def show(S): return ALWAYS.show(sample.image, regions(S, ALWAYS.p, 1, rank='peak'))
-    r = ALWAYS.ask_again(vlm, ALWAYS.located(sample.image, sample.question, S, show))
+    r = ALWAYS.ask_again(Session(vlm, sample.image, shared=False), ALWAYS.located(sample.image, sample.question, S, show))
     return int(score_answer(r.answer, sample))
 
 
@@ -147,7 +145,7 @@ def measure_rules(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a
     "Right answers, alone and with the crop of each rule, without and with artificial sinks"
     found = dict(id=sample.id)
     for share, bias in biases.items():
-        with sink(vlm, bias), vlm.sharing(), vlm.remembering():
+        with sink(vlm, bias):
             (rows, _), rules = read_rules(vlm, sample, read, heads)
             alone = score_answer(vlm.ask(sample.image, sample.question, SHORT_ANSWER), sample)
             right = [measure_rule(vlm, sample, as_saliency(m, rows.spans[0], sample.image)) for m in rules.values()]
@@ -158,13 +156,11 @@ def measure_rules(vlm, sample, biases, read, heads) -> dict:  # share -> bias; a
 
 def measure_answers(vlm, sample, others) -> dict:  # name -> method
     "Right or not, and point at where there is one: alone, `lookup` as it is, and with other rows and layers"
-    captures, found = AttentionCache(), dict(id=sample.id)
-    captures.ask_for(sample.question)
-    with vlm.sharing(), vlm.remembering():
-        for name, method in dict(none='none', lookup=ALWAYS, **others).items():
-            r = make_method(method)(vlm, sample.image, sample.question, cache=captures, box=sample.box)
-            found[name] = [int(score_answer(r.answer, sample)), str(r.answer)]
-            if r.saliency is not None and sample.box: found[name].append(int(r.saliency.points_at(sample.box)))
+    session, found = Session(vlm, sample.image, sample.box), dict(id=sample.id)
+    for name, method in dict(none='none', lookup=ALWAYS, **others).items():
+        r = make_method(method).answer(session, sample.question)
+        found[name] = [int(score_answer(r.answer, sample)), str(r.answer)]
+        if r.saliency is not None and sample.box: found[name].append(int(r.saliency.points_at(sample.box)))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 import numpy as np, pandas as pd
+from carve_nb.attention.session import Session
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import QuestionOnly
 from carve_nb.formulas.depth import head_mean_rows
@@ -30,7 +31,7 @@ def position_samples(n, start=0):
 
 def measure_position(vlm, sample) -> dict:
     "The plain answer, pointing of two maps, lift by layer, where the target lies and what clutter there is"
-    with vlm.sharing(): pair = Carve().capture_both(vlm, sample.image, sample.question)
+    pair = Carve().capture_both(Session(vlm, sample.image, shared=False), sample.question)
     rows, span, box, points = pair[0], pair[0].spans[0], sample.box, {}
     for name, method in dict(question=QuestionOnly(), carve=Carve()).items():
         S = method.from_rows(sample.image, sample.question, *pair).saliency

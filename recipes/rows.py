@@ -9,6 +9,7 @@ from fastcore.script import call_parse
 from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.formulas.algorithm import fuse_contrast
 from carve_nb.core.saliency import Saliency, patch_cover
@@ -121,9 +122,8 @@ def row_maps(R, grid) -> dict: # [R, L, H, Nv]
 
 def measure_rows(vlm, sample, found) -> dict: # name -> 0 or 1
     "Pointing of each row in each layer, with the sentence behind the question and bare; of the chosen row, undivided and divided"
-    with vlm.sharing():
-        (R, rows), (bare, _), (G, _) = (row_stack(vlm, sample.image, q, suffix) for q, suffix in (
-            (sample.question, SHORT_ANSWER), (sample.question, None), (GENERAL_INSTRUCTION, SHORT_ANSWER)))
+    (R, rows), (bare, _), (G, _) = (row_stack(vlm, sample.image, q, suffix) for q, suffix in (
+        (sample.question, SHORT_ANSWER), (sample.question, None), (GENERAL_INSTRUCTION, SHORT_ANSWER)))
     return pointing_rows(R, bare, G, found, rows.spans[0], sample)
 
 def pointing_rows(R, bare, G, found, span, sample) -> dict:
@@ -161,7 +161,8 @@ def measure_positions(vlm, sample) -> dict: # a digit question
 
 def measure_behind(vlm, sample) -> dict: # number of words of the sentence behind the question -> 0 or 1
     "Pointing of the last position, mean of all layers"
-    with vlm.sharing(): rows = {k: vlm.capture(sample.image, sample.question, suffix=text or None, max_new_tokens=1) for k, text in BEHIND.items()}
+    session = Session(vlm, sample.image, shared=False)
+    rows = {k: session.capture(sample.question, suffix=text or None, max_new_tokens=1) for k, text in BEHIND.items()}
     return {str(k): int(_pointed(r.attn[0].mean((0, 1)), r.spans[0], sample.box)) for k, r in rows.items()}
 
 KINDS = 'digit', 'color', 'shape', 'exist'

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 import numpy as np, pandas as pd
-from carve_nb.attention.cache import AttentionCache
+from carve_nb.attention.session import Session
 from carve_nb.method.registry import make_method
 from carve_nb.core.io import TINY
 from carve_nb.data.scenes import samples
@@ -28,17 +28,15 @@ def measure_shared(vlm, sample) -> dict:
     seen, place = planted_scene(vlm, sample)
     ways = {k: make_method(m, rank=rank, **read) for k, (m, rank) in WAYS.items()}
     if read: ways["last content word's row, A_Q"] = make_method('question-only', query='noun')
-    captures, made, shares = AttentionCache(), {}, {}
-    captures.ask_for(seen.question)
-    with vlm.sharing(), vlm.remembering():
-        for name, method in {'none': make_method('none'), **ways, 'oracle': make_method('oracle')}.items():
-            r = method(vlm, seen.image, seen.question, cache=captures, box=sample.box)
-            made[name] = dict(answer=str(r.answer), correct=score_answer(r.answer, sample))
-            if name not in ways: continue
-            made[name] |= dict(pointing=int(r.saliency.points_at(sample.box)), caught=int(r.saliency.points_at(place)),
-                shown=int(overlap(sample.box, r.crop.box) > .5), distracted=int(overlap(place, r.crop.box) > .5))
-            if name == 'divided, region by sum':
-                shares = {k: [round(S.share(b), 4) for b in (sample.box, place)] for k, S in zip('QG', r.maps.values())}
+    session, made, shares = Session(vlm, seen.image, sample.box), {}, {}
+    for name, method in {'none': make_method('none'), **ways, 'oracle': make_method('oracle')}.items():
+        r = method.answer(session, seen.question)
+        made[name] = dict(answer=str(r.answer), correct=score_answer(r.answer, sample))
+        if name not in ways: continue
+        made[name] |= dict(pointing=int(r.saliency.points_at(sample.box)), caught=int(r.saliency.points_at(place)),
+            shown=int(overlap(sample.box, r.crop.box) > .5), distracted=int(overlap(place, r.crop.box) > .5))
+        if name == 'divided, region by sum':
+            shares = {k: [round(S.share(b), 4) for b in (sample.box, place)] for k, S in zip('QG', r.maps.values())}
     return dict(id=sample.id, place=list(place), made=made, shares=shares)
 
 def shared_table(records, key='shown') -> pd.DataFrame: # or 'correct', 'pointing', 'caught', 'distracted'

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
-from carve_nb.attention.cache import AttentionCache
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import twin_records
 from carve_nb.core.image import box_size
@@ -45,19 +45,19 @@ class CommonCrop(Lookup):
     words: str = ''
     pair: tuple = ()
     read_in: object = None
-    def locate(self, vlm, image, question, cache=None):
-        rows = self.capture(vlm, image, question, cache)
-        S = replace(common_map(rows, self.words, self.pair, self.read_in, self.settled(vlm)), image=image)
+    def locate(self, session, question):
+        rows = self.capture(session, question)
+        S = replace(common_map(rows, self.words, self.pair, self.read_in, self.settled(session.vlm)), image=session.image)
         kept = [] if rows.answer.confidence > self.skip_above else regions(S, self.p, 1, rank='peak')
-        return self.located(image, question, S, lambda S: self.show(image, kept), rows, calls=1)
+        return self.located(session.image, question, S, lambda S: self.show(session.image, kept), rows, calls=1)
 
 @dataclass(repr=False)
 class TwoCrops(Lookup):
     "`Lookup` that asks with the crop of a second region as well, and keeps the answer that is surer"
-    def __call__(self, vlm, image, question, cache=None, box=None):
-        first = super().__call__(vlm, image, question, cache)
+    def run(self, session, question):
+        first = super().run(session, question)
         others = [] if first.whole else regions(first.saliency, self.p, 2, rank='peak')[1:]
-        again = [self.ask_again(vlm, replace(first, crop=self.show(image, [r]), answer=None)) for r in others]
+        again = [self.ask_again(session, replace(first, crop=self.show(session.image, [r]), answer=None)) for r in others]
         return max([first, *again], key=lambda r: r.answer.confidence)
 
 @dataclass(repr=False)
@@ -65,8 +65,9 @@ class RandomLookup(Lookup):
     "`Lookup` whose crop is moved to a place by chance"
     seed: int = 0
     name = 'random-lookup'
-    def locate(self, vlm, image, question, cache=None):
-        r = super().locate(vlm, image, question, cache)
+    def locate(self, session, question):
+        image = session.image
+        r = super().locate(session, question)
         w, h = box_size(r.crop.box)
         x, y = RandomCrop.place(self, image, image.width - w, image.height - h)
         return replace(r, crop=crop_image(image, (x, y, x + w, y + h), limit=self.limit), saliency=None, regions=[])
@@ -101,11 +102,9 @@ def judge_crop(r, sample) -> dict: # `Result`
 
 def measure_tries(vlm, sample, layers) -> dict: # of `twin_records`; of `choose_layers`
     "All methods but the search on one question"
-    cache, made = AttentionCache(), {}
-    cache.ask_for(sample.question)
-    with vlm.sharing(), vlm.remembering():
-        for k, method in tried_methods(asked_object(sample).name, layers).items():
-            made[k] = judge_crop(method(vlm, sample.image, sample.question, cache=cache, box=sample.box), sample)
+    session, made = Session(vlm, sample.image, sample.box), {}
+    for k, method in tried_methods(asked_object(sample).name, layers).items():
+        made[k] = judge_crop(method.answer(session, sample.question), sample)
     return dict(id=sample.id, made=made)
 
 def measure_search(vlm, sample) -> dict:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.script import call_parse
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.text import is_word
 from carve_nb.core.words import pick_words, split_words
@@ -61,22 +62,22 @@ ANSWERED = 'noun', 'mended', 'agree_phrases'
 
 def measure_words(vlm, sample, method) -> dict: # `Record`; `Lookup` that is settled and always asks again
     "Pointing and agreement of each word in the layers of the profile, and answers under some rules"
-    with vlm.sharing(), vlm.remembering():
-        rows = method.capture(vlm, sample.image, sample.question)
-        at = rows.places(method.layers)
-        named = split_words(rows.question_tokens)
-        words = [w for w, _ in named]
-        A = rows.question.mean(2).numpy()
-        A = np.stack([A[tokens].mean(0) for _, tokens in named])         # [words, L, Nv]
-        real = [*map(is_word, words)]
-        agreement = np.full(len(words), -np.inf)
-        agreement[real] = prompt_agreement(A[real])[:, at].mean(1)
-        picks = word_picks(words, agreement)
-        last = rows.attn[0].mean(1).numpy()[at].mean(0)
-        maps = {str(i): A[i, at].mean(0) for i in np.flatnonzero(real)} | dict(content=A[picks['content']][:, at].mean((0, 1)), last=last)
-        maps = {k: as_saliency(m, rows.spans[0], sample.image) for k, m in maps.items()}
-        asked = {k: str(picks[k][0]) for k in ANSWERED} | ({'last': 'last'} if method.query == 'last' else {})
-        right = {k: right_with(vlm, sample, method, maps[k]) for k in dict.fromkeys(asked.values())}
+    session = Session(vlm, sample.image)
+    rows = method.capture(session, sample.question)
+    at = rows.places(method.layers)
+    named = split_words(rows.question_tokens)
+    words = [w for w, _ in named]
+    A = rows.question.mean(2).numpy()
+    A = np.stack([A[tokens].mean(0) for _, tokens in named])         # [words, L, Nv]
+    real = [*map(is_word, words)]
+    agreement = np.full(len(words), -np.inf)
+    agreement[real] = prompt_agreement(A[real])[:, at].mean(1)
+    picks = word_picks(words, agreement)
+    last = rows.attn[0].mean(1).numpy()[at].mean(0)
+    maps = {str(i): A[i, at].mean(0) for i in np.flatnonzero(real)} | dict(content=A[picks['content']][:, at].mean((0, 1)), last=last)
+    maps = {k: as_saliency(m, rows.spans[0], sample.image) for k, m in maps.items()}
+    asked = {k: str(picks[k][0]) for k in ANSWERED} | ({'last': 'last'} if method.query == 'last' else {})
+    right = {k: right_with(vlm, sample, method, maps[k]) for k in dict.fromkeys(asked.values())}
     return dict(id=sample.id, words=words, picks=picks, agreement=[None if np.isinf(a) else round(float(a), 4) for a in agreement],
         pointing={k: int(S.points_at(sample.box)) for k, S in maps.items()}, right=right,
         plain=int(score_answer(rows.answer, sample)), sure=round(float(rows.answer.confidence), 4))
@@ -84,7 +85,7 @@ def measure_words(vlm, sample, method) -> dict: # `Record`; `Lookup` that is set
 def right_with(vlm, sample, method, S) -> int:
     "Is the question answered rightly with the crop of the region of a map's peak, as `lookup` shows it?"
     def show(S): return method.show(sample.image, regions(S, method.p, 1, rank='peak'))
-    r = method.ask_again(vlm, method.located(sample.image, sample.question, S, show))
+    r = method.ask_again(Session(vlm, sample.image, shared=False), method.located(sample.image, sample.question, S, show))
     return int(score_answer(r.answer, sample))
 
 @call_parse

@@ -13,6 +13,7 @@ from itertools import product
 from types import SimpleNamespace
 import torch
 from .capture import check_kernel, check_layers, refuse_compiled, row_scores, softmax_beside, stack_layers
+from .session import Session
 from .vlm import VLM
 from ..core.errors import CaptureError, CarveError, UnsupportedError
 from ..models.hooks import CACHE, Watcher, _watchers, restore, watching
@@ -174,7 +175,8 @@ def head_importance(
 ) -> dict:                             # layer -> [H] loss of log-probability of the first token when the head is masked
     "How much the answer needs the attention of each head to the image"
     check_needs(vlm, SimpleNamespace(name='masking a head', needs=('patches', 'inline')))
-    prompt = vlm.prompt(shown.image, shown.question, SHORT_ANSWER)
+    session = Session(vlm, shown.image, shared=False)
+    prompt = session.prompt(shown.question, SHORT_ANSWER)
     token = shown.rows.tokens[0]
     columns = prompt.columns
     kept = []    # log-probabilities of the token
@@ -183,14 +185,13 @@ def head_importance(
         return scores
     layers = check_layers(layers, vlm.n_layers, vlm.layers)
     heads = list(product(layers, range(vlm.n_heads)))
-    with vlm.sharing():
-        vlm.generate(prompt, 1, [keep])
-        for i, (l, h) in enumerate(heads):
-            step(i/len(heads), f'layer {l}, head {h}')
-            def without_image(layer, w, rows):
-                w = w.clone()
-                w[:, h, :, columns.to(w.device)] = 0
-                return w
-            with applying(vlm, Edit([l], weights=without_image)): vlm.generate(prompt, 1, [keep])
+    session.generate(prompt, 1, [keep])
+    for i, (l, h) in enumerate(heads):
+        step(i/len(heads), f'layer {l}, head {h}')
+        def without_image(layer, w, rows):
+            w = w.clone()
+            w[:, h, :, columns.to(w.device)] = 0
+            return w
+        with applying(vlm, Edit([l], weights=without_image)): session.generate(prompt, 1, [keep])
     plain, *masked = kept
     return dict(zip(layers, (plain - torch.tensor(masked, dtype=torch.float64)).float().view(-1, vlm.n_heads)))

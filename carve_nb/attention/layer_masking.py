@@ -94,7 +94,7 @@ def mask_image_tokens(
     layers = decoder_layers(vlm.model)
     masked = check_layers(None if layer is None else [layer], len(layers))
     columns = prompt.columns
-    with model_lock(vlm.model), vlm.unshared(), ExitStack() as stack:    # a shared prefix was read with the image
+    with model_lock(vlm.model), ExitStack() as stack:
         for i in masked:
             for handle in _zero_tokens(layers[i], columns, len(prompt), only): stack.callback(handle.remove)
         yield

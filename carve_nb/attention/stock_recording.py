@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from transformers import ProcessorMixin
 from .capture import batch_recorder, check_seen, is_compiled, rows_of
-from .vlm import StockVLM, ensure_read
+from .vlm import VLM, ensure_read
 from .rows import AttentionRows
 from ..core.errors import CaptureError
 from ..models.hooks import (
@@ -38,7 +38,7 @@ class _StockRecord:
         self.seconds = 0.
         self.eos = None      # id of the end token, or a list of such ids
         self.prompts = prompts
-        self.vlm = vlm = StockVLM(model, processor, prompts[0])
+        self.vlm = vlm = VLM.of_stock(model, processor)
         if vlm.family.bridge and len(prompts) > 1:
             raise CaptureError(f'Prompts of {vlm.family.name!r} are recorded one at a time: their rows are composed '
                                'with the rows of a second model.')

@@ -314,13 +314,14 @@ def save_the_map(
     spec, = set_fields([method], fields or ())
     opened, question = _open_question(images, question)
     keep_files(out, force=force, images=images or ())
+    from carve_nb.attention.session import Session
     from carve_nb.method.results import unseen_note
     from carve_nb.models.families import check_needs
     chosen = _make_method(spec)
     vlm = _open_model(model, given, chosen)
     check_needs(vlm, chosen)
     if len(opened) == 1:
-        with vlm.sharing(): r = chosen.locate(vlm, *opened, question)
+        r = chosen.locate(Session(vlm, opened, shared=False), question)
     else:
         r = chosen(vlm, opened, question)
         print_line('note', f'the map is that of {images[r.which]}, {r.notes[0]}')

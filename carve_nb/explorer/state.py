@@ -15,7 +15,7 @@ import numpy as np, torch
 from matplotlib import colormaps
 from matplotlib.colors import Normalize
 from PIL import Image
-from ..attention.cache import AttentionCache
+from ..attention.session import Session
 from ..method.results import Result
 from ..method.carve import Carve
 from ..method.base import as_saliency
@@ -65,7 +65,7 @@ class ExplorerState:
 def take_shown(vlm, image, question, name='image.png') -> ExplorerState: # all that is drawn later
     "Capture an image under the question and under the general instruction, with all layers and steps"
     image = open_image(image)
-    with vlm.sharing(): looks = Carve().capture_both(vlm, image, question, AttentionCache())
+    looks = Carve(steps='all').capture_both(Session(vlm, image), question)
     said = token_names(vlm.tokenizer, torch.tensor(looks[0].tokens))
     return ExplorerState(image, question, *looks, vlm.n_layers, said, str(vlm.name), name)
 
@@ -103,7 +103,7 @@ def format_regions(result) -> str: # one line
 def ask_again(vlm, shown, method) -> Result: # with the answer
     "Show the crop to the model"
     partial = method.from_rows(shown.image, shown.question, shown.rows, shown.instruction_rows)
-    with vlm.sharing(): return method.ask_again(vlm, partial)
+    return method.ask_again(Session(vlm, shown.image, shared=False), partial)
 
 # %% ../../nbs/library/explorer/00_state.ipynb #a5caa614
 MAP_KINDS = dict(contrast='contrast', question='under the question', instruction='under the general instruction')

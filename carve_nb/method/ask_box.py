@@ -37,8 +37,9 @@ class AskBox(CropMethod):
     limit: int = limited(4096, 1) # so
     name, category, captures, source = 'ask-box', 'prompt', False, "the models' own training"
 
-    def locate(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, session, question) -> Result:
         "Ask, read, crop"
+        vlm, image = session.vlm, session.image
         seconds = Timings()
         form = BOX_FORMS.get(vlm.family.name)
         asked = asked_part(question)
@@ -49,8 +50,8 @@ class AskBox(CropMethod):
         if unknown_note(vlm.tokenizer, text):
             return result(['the model does not know the words to be asked for a box: the crop is the whole image'], 0)
         with seconds('box'):
-            prompt = vlm.prompt(image, text)
-            said = behind_thought(str(vlm.generate(prompt, self.most))) or ''
+            prompt = session.prompt(text)
+            said = behind_thought(str(session.generate(prompt, self.most))) or ''
         processor, (gh, gw) = vlm.processor.image_processor, prompt.spans[0].grid
         cell = 0 if form.side else processor.patch_size*processor.merge_size
         boxes = read_boxes(said, form, prompt.spans[0].box, (gw*cell, gh*cell))

@@ -28,13 +28,13 @@ def content_runs(question) -> list: # of str
 # %% ../../nbs/library/method/09_asking.ipynb #2700a853
 NAME_THEM = 'Name the things that one must see to answer this question, separated by commas and nothing else: {}'
 
-def name_entities(vlm, image, question) -> tuple: # PIL image
+def name_entities(session, question) -> tuple:
     "(What the question is about, notes, calls of the model): by the model or, where it makes no list, by the content words"
     runs = content_runs(question) or [asked_part(question)]
     request = NAME_THEM.format(asked_part(question))
-    if unknown_note(vlm.tokenizer, request):
+    if unknown_note(session.vlm.tokenizer, request):
         return runs, ['the model does not know the words to list what is asked about: the content words are taken'], 0
-    said = behind_thought(str(vlm.ask(image, request, None, 64))) or ''
+    said = behind_thought(str(session.ask(request, None, 64))) or ''
     named = re.split(r',\s*|\s+and\s+', said.strip(' .\n').lower())
     words = {*' '.join(runs).lower().split()}
     if all(words & {*part.split()} for part in named): return list(dict.fromkeys(named)), [], 1
@@ -47,12 +47,12 @@ def yes_no_tokens(tokenizer) -> tuple: # (ids of yes, ids of no)
     found = [next(((a, b) for a, b in zip(*pair) if a != b), None) for pair in spelt]
     return tuple(list(dict.fromkeys(ids)) for ids in zip(*filter(None, found)))
 
-def yes_confidence(vlm, images, text) -> float: # one image or several; from -1, no, to 1, yes
+def yes_confidence(session, images, text) -> float: # list of what is shown; from -1, no, to 1, yes
     "Return the model's confidence that its answer begins with yes and not with no"
     seen = []
     def keep(ids, scores):
         seen.append(scores[0].float())
         return scores
-    vlm.generate(vlm.prompt(images, text), 1, [keep])
-    yes, no = (seen[0][ids].logsumexp(0) for ids in yes_no_tokens(vlm.tokenizer))
+    session.generate(session.prompt(text, images=images), 1, [keep])
+    yes, no = (seen[0][ids].logsumexp(0) for ids in yes_no_tokens(session.vlm.tokenizer))
     return float(2*torch.sigmoid(yes - no) - 1)

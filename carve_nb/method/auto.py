@@ -46,13 +46,14 @@ class CarveAuto(Carve):
         "Whether a crop's answer is better supported than the plain one"
         return confidence >= max(self.min_confidence, before + self.min_gain)
 
-    def look(self, vlm, image, question, cache=None, box=None) -> Result:
+    def look(self, session, question) -> Result:
         "Answer; ask about crops where it pays; keep what is better supported"
-        rows = self.capture(vlm, image, question, cache)
+        image = session.image
+        rows = self.capture(session, question)
         plain = rows.answer
         r = self.result(image, question, rows, answer=plain, calls=1)
         if reason := self.keeps(plain.confidence): return replace(r, notes=[f'kept the plain answer: {reason}'])
-        _, rows_g = self.capture_both(vlm, image, question, cache, rows)
+        _, rows_g = self.capture_both(session, question, rows)
         r.seconds['instruction'] = rows_g.meta['seconds']
         with r.seconds('map'):
             A_q, A_g = self.maps(rows, rows_g)
@@ -61,15 +62,16 @@ class CarveAuto(Carve):
         notes = rows.tiles_note(self.tiles)
         r = replace(r, saliency=S, instruction_rows=rows_g, calls=2, read=self.words_read(rows), notes=notes)
         if reason: return replace(r, notes=[*notes, f'kept the plain answer: {reason}'])
-        return self.best_crop(vlm, r)
+        return self.best_crop(session, r)
 
-    def best_crop(self, vlm, r) -> Result: # `Result` with the map and the plain answer
+    def best_crop(self, session, r) -> Result: # `Result` with the map and the plain answer
         "Ask about the crops one by one, while the confidence is between the thresholds, and keep the best supported answer"
-        limits, notes = self.limits(vlm, 1, r.plain_answer)
+        limits, notes = self.limits(session.vlm, 1, r.plain_answer)
         tried = []
         for region in self.keep(r.saliency):
             crop = self.show(r.image, [region])
-            with r.seconds('ask'): answer = vlm.ask(crop.image, r.question, self.suffix, self.max_new_tokens, limits)
+            ask = r.question, self.suffix, self.max_new_tokens
+            with r.seconds('ask'): answer = session.ask(*ask, images=[crop.image], tokens=limits)
             tried.append(replace(r, answer=answer, crop=crop, regions=[region], shown=[crop.image]))
             if not self.goes_on(answer.confidence): break
         best = max(tried, key=lambda t: t.answer.confidence)

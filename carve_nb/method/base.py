@@ -13,14 +13,14 @@ import numpy as np, torch
 from ..models.families import check_needs
 from ..core.text import SHORT_ANSWER
 from ..core.errors import CarveError
-from ..core.image import ImageLike, open_image
+from ..core.image import ImageLike
 from ..core.saliency import Saliency, is_flat, pick_layers
 from .settings import check_fields, method_call
 from .crop import Crop, Crops, whole_crop
-from .several_images import ask_several
+from .several_images import ask_one_of
 from .cross_model import answer_by, check_answerer
 from .registry import register
-from ..attention.cache import AttentionCache
+from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..attention.intervention import applying
 from ..attention.rows import AttentionRows
@@ -47,47 +47,43 @@ class Method:
     __post_init__ = check_fields
     def __init_subclass__(cls): register(cls)
 
-    def __call__(self, vlm: VLM, image: ImageLike|list, question: str|None = None, cache: AttentionCache|None = None,
-                 box: tuple|None = None, messages: list|None = None, by: object = None) -> Result:
+    def __call__(self, vlm: VLM, image: ImageLike|list, question: str|None = None, box: tuple|None = None,
+                 messages: list|None = None, by: object = None) -> Result:
         """Answer a question, and say how the answer came about.
 
-        `image` is a path, bytes, a PIL image or an array, or a list of several, of which one is chosen; an
-        `AttentionCache` shares captures between methods; `box`, the true region, is used by the oracle alone. `messages`,
-        instead of a question, are a chat as `VLM.chatting` takes it: its last text is the question. `by` is another model,
-        anything with `ask(images, question)`, that answers the last question instead of this one."""
+        `image` is a path, bytes, a PIL image or an array, or a list of several, of which one is chosen; `box`, the true
+        region, is used by the oracle alone. `messages`, instead of a question, are a chat as `Session.of_chat` takes it:
+        its last text is the question. `by` is another model, anything with `ask(images, question)`, that answers the last
+        question instead of this one."""
         if by is not None: check_answerer(self, by)
-        if messages is not None:
+        check_needs(vlm, self)
+        if messages is None: session = Session(vlm, image, box, shared=False)
+        else:
             if question is not None: raise CarveError('Give a question or messages, not both.')
             if by is not None: raise CarveError('Another model is asked a question, not in a chat: leave messages= or by= out.')
-            with vlm.chatting(image, messages) as (images, asked): return self(vlm, images, asked, cache, box)
-        check_needs(vlm, self)
-        if isinstance(image, (list, tuple)): return ask_several(self, vlm, image, question, cache=cache, box=box, by=by)
-        asked = vlm, open_image(image), question, cache, box
-        with vlm.sharing(): r = self.run(*asked) if by is None else answer_by(self, by, *asked)
+            session, question = Session.of_chat(vlm, image, messages, box=box, shared=False)
+        return ask_one_of(self, session, question, by=by) if len(session.images) > 1 else self.answer(session, question, by)
+
+    def answer(self, session: Session, question: str, by: object = None) -> Result:
+        "Answer a question about the image of a session, which several methods and questions may share"
+        check_needs(session.vlm, self)
+        with session.holding(): r = self.run(session, question) if by is None else answer_by(self, by, session, question)
         return replace(r, notes=[*r.notes, *cut_note(r.answer)])
 
-    def run(self, vlm,
-        image,   # PIL image
-        question, cache=None, box=None,
-    ) -> Result:
-        "Answer a question about one image; a subclass defines it"
-        raise NotImplementedError(f'{self.name} has no run(self, vlm, image, question, cache=None, box=None) -> Result')
+    def run(self, session, question) -> Result:
+        "Answer a question about the image of a `Session`; a subclass defines it"
+        raise NotImplementedError(f'{self.name} has no run(self, session, question) -> Result')
 
-    def ask_plain(self, vlm, partial) -> Result:
+    def ask_plain(self, session, partial) -> Result:
         "Ask for the baseline's answer (no crop), if a partial result does not have it"
         if partial.plain_answer is not None: return partial
         seconds = Timings(partial.seconds)
-        with seconds('alone'): answer = vlm.ask(partial.image, partial.question, self.suffix, self.max_new_tokens)
+        with seconds('alone'): answer = session.ask(partial.question, self.suffix, self.max_new_tokens)
         return replace(partial, plain_answer=answer, seconds=seconds, calls=partial.calls + 1)
 
-    def capture(self, vlm, image, text,
-        cache=None,   # an `AttentionCache`, which captures all layers, steps and rows: another method may want them
-        **kw,         # of `VLM.capture`; a cache takes the suffix alone
-    ) -> AttentionRows:
+    def capture(self, session, text, **kw) -> AttentionRows:    # of `Session.capture`
         "Capture the attention under a text and the answer, at all steps, with the suffix and longest answer of the method"
-        kw = dict(steps='all', suffix=self.suffix, max_new_tokens=self.max_new_tokens) | kw
-        if cache is None: return vlm.capture(image, text, **kw)
-        return cache.capture(vlm, image, text, kw['suffix'], self.max_new_tokens)
+        return session.capture(text, **dict(steps='all', suffix=self.suffix, max_new_tokens=self.max_new_tokens) | kw)
 
     def result(self, image, question, rows=None, crop=None, seconds=None, **fields) -> Result:
         "Return a partial `Result`; `rows` hold the plain answer; without a crop the whole image is shown"
@@ -123,20 +119,17 @@ class CropMethod(Crops, Method):
     final_images: Literal['both', 'crop'] = 'both' # shown at last: the image and the crop, or the crop alone
     captures = True
 
-    def run(self, vlm, image, question, cache=None, box=None) -> Result:
+    def run(self, session, question) -> Result:
         "Look, then ask again"
-        return self.ask_again(vlm, self.look(vlm, image, question, cache, box))
+        return self.ask_again(session, self.look(session, question))
 
-    def look(self, vlm, image, question, cache=None, box=None) -> Result:
+    def look(self, session, question) -> Result:
         "Return what comes before the last question; a method that has its answer by then asks no further one"
-        return self.locate(vlm, image, question, cache)
+        return self.locate(session, question)
 
-    def locate(self, vlm,
-        image,   # PIL image
-        question, cache=None,
-    ) -> Result:
+    def locate(self, session, question) -> Result:
         "Find map, regions and crop, without an answer; a subclass defines it"
-        raise NotImplementedError(f'{self.name} has no locate(self, vlm, image, question, cache=None) -> self.result(...)')
+        raise NotImplementedError(f'{self.name} has no locate(self, session, question) -> self.result(...)')
 
     def result(self, image, question, rows=None, crop=None, seconds=None, regions=(), **fields) -> Result:
         "Return a partial `Result`; without `crop` it shows the regions, or the whole image"
@@ -168,14 +161,14 @@ class CropMethod(Crops, Method):
         limits, why = self.limits(model, len(shown), r.plain_answer)
         return shown, limits, notes + why
 
-    def ask_again(self, vlm, partial) -> Result: # of `look`
+    def ask_again(self, session, partial) -> Result: # of `look`
         "Ask with the crop"
         if partial.answer is not None: return partial
-        r = self.ask_plain(vlm, partial)
-        shown, limits, notes = self.last_images(r, vlm)
+        r = self.ask_plain(session, partial)
+        shown, limits, notes = self.last_images(r, session.vlm)
         r = replace(r, notes=[*r.notes, *unseen_note(r.seen, r.image.size), *notes], seconds=Timings(r.seconds), shown=shown)
         if not shown: return replace(r, answer=r.plain_answer, notes=[*r.notes, 'nothing new to see: the answer stays'])
-        with r.seconds('ask'): answer = vlm.ask(shown, r.question, self.suffix, self.max_new_tokens, limits)
+        with r.seconds('ask'): answer = session.ask(r.question, self.suffix, self.max_new_tokens, shown, limits)
         return replace(r, answer=answer, calls=r.calls + 1)
 
 # %% ../../nbs/library/method/04_base.ipynb #9061c722
@@ -188,30 +181,30 @@ class GuidedMethod(Method):
     needs = ('patches',)
     from_prefix = True   # may the prompt go on from a stored beginning?
 
-    def prepare(self, vlm, image, question, cache=None) -> tuple:
+    def prepare(self, session, question) -> tuple:
         "(partial `Result`, what `guided` needs)"
-        return self.result(image, question), None
+        return self.result(session.image, question), None
 
-    def edit(self, vlm, prompt, state):
+    def edit(self, session, prompt, state):
         "The `Edit` of attention under which the model answers, or None"
 
-    def processors(self, vlm, prompt, state):
+    def processors(self, session, prompt, state):
         "Logits processors with which it answers, or None"
 
     @contextmanager
-    def guided(self, vlm, prompt, state):
+    def guided(self, session, prompt, state):
         "The block in which the model answers; yields the processors"
-        edit = self.edit(vlm, prompt, state)
-        with applying(vlm, edit) if edit else nullcontext(): yield self.processors(vlm, prompt, state)
+        edit = self.edit(session, prompt, state)
+        with applying(session.vlm, edit) if edit else nullcontext(): yield self.processors(session, prompt, state)
 
-    def run(self, vlm, image, question, cache=None, box=None) -> Result:
+    def run(self, session, question) -> Result:
         "Prepare, answer under guidance"
-        partial, state = self.prepare(vlm, image, question, cache)
-        r = self.ask_plain(vlm, partial)
+        partial, state = self.prepare(session, question)
+        r = self.ask_plain(session, partial)
         seconds = Timings(r.seconds)
-        with seconds('ask'), nullcontext() if self.from_prefix else vlm.unshared():
-            prompt = vlm.prompt(image, question, self.suffix)
-            with self.guided(vlm, prompt, state) as processors:
-                answer = vlm.generate(prompt, self.max_new_tokens, processors or ())
+        with seconds('ask'):
+            prompt = session.prompt(question, self.suffix)
+            with self.guided(session, prompt, state) as processors:
+                answer = session.generate(prompt, self.max_new_tokens, processors or (), self.from_prefix)
         # the plain answer is no call of the method itself; `prepare` may give what another method looked at, and drop its crop
-        return replace(r, answer=answer, calls=partial.calls + 1, seconds=seconds, crop=r.crop or whole_crop(image))
+        return replace(r, answer=answer, calls=partial.calls + 1, seconds=seconds, crop=r.crop or whole_crop(session.image))

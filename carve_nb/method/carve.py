@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 from .results import Maps, Result
 from ..attention.rows import AttentionRows
+from ..attention.session import Session
 from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..core.errors import CarveError
 from ..core.words import pick_words, read_words, why_no_words
 from ..core.saliency import Saliency, is_flat, pick_layers
-from ..core.image import open_image
 from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
 from .profiles import find_profile, short_name
 from .settings import ABOVE_0, Layers, check_query, limited, method_call
@@ -96,27 +96,25 @@ class Carve(CropMethod):
         calls = method_call(self, _PAPER, 'Carve.paper'), method_call(self, _OFFICIAL, 'Carve.official')
         return min(method_call(self), *calls, key=len)
 
-    def locate(self, vlm, image, question, cache=None) -> Result: # without an answer yet
+    def locate(self, session, question) -> Result: # without an answer yet
         "Look, divide, keep, magnify"
-        return self.from_rows(image, question, *self.capture_both(vlm, image, question, cache))
+        return self.from_rows(session.image, question, *self.capture_both(session, question))
 
-    def saliency_only(self, vlm, image, question, cache=None) -> Saliency: # S; `.to_pixels()` for [H, W]
+    def saliency_only(self, vlm, image, question) -> Saliency: # S; `.to_pixels()` for [H, W]
         "The fused map alone, to be compared with another implementation"
-        with vlm.sharing(): return self.locate(vlm, open_image(image), question, cache).saliency
+        return self.locate(Session(vlm, image, shared=False), question).saliency
 
-    def capture_both(self, vlm, image, question, cache=None, rows=None) -> tuple: # `AttentionRows` twice
+    def capture_both(self, session, question, rows=None) -> tuple: # `AttentionRows` twice
         "Under the question (`rows`, if there are some), and under the instruction, paired: no more steps than the answer"
-        if rows is None: rows = self.capture(vlm, image, question, cache)
-        rows_g = self.capture(vlm, image, self.instruction, cache, steps='all' if self.paired else 'first',
-            suffix=self.suffix if self.instruction_suffix else None,
-            max_new_tokens=min(len(rows.attn), self.max_new_tokens))
+        if rows is None: rows = self.capture(session, question)
+        rows_g = self.capture(session, self.instruction, steps='all' if self.paired else 'first',
+            suffix=self.suffix if self.instruction_suffix else None, max_new_tokens=min(len(rows.attn), self.max_new_tokens))
         return rows, rows_g
 
-    def capture(self, vlm, image, text, cache=None, **kw) -> AttentionRows:
+    def capture(self, session, text, **kw) -> AttentionRows:
         "As every method's, of the layers that are read"
-        with vlm.argmax_only(self.argmax):
-            return super().capture(vlm, image, text, cache, layers=self.wanted(vlm.n_layers),
-                question_rows=self.query != 'last', **kw)
+        return super().capture(session, text, layers=self.wanted(session.vlm.n_layers), question_rows=self.query != 'last',
+                               argmax=self.argmax, **kw)
 
     def wanted(self, n_layers): # sorted layer indices; None: all
         "The layers of a model of that depth which are read"

@@ -16,7 +16,6 @@ from transformers import BatchFeature, LogitsProcessor
 from ..attention.intervention import Edit, raise_scores
 from .settings import Layers, limited
 from .base import GuidedMethod
-from .vhr import text_only
 from ..core.errors import UnsupportedError
 from ..core.saliency import pick_layers
 from ..models.hooks import CACHE
@@ -44,7 +43,7 @@ def longer(inputs, tokens) -> dict: # model inputs, batch of one; list of ids
 @dataclass(eq=False)
 class ContrastProcessor(LogitsProcessor):
     "Contrast the scores of the next token with its scores after a second prompt, which is read along with a cache of its own"
-    vlm: object
+    session: object
     prompt: Prompt       # the second one; it may be without an image
     start: int           # tokens of the first
     alpha: float = 1.    # as in `contrast_logits`
@@ -54,17 +53,15 @@ class ContrastProcessor(LogitsProcessor):
     @cached_property
     def cached(self) -> bool:
         "Does the model go on from a cache? Not where each `generate` must have pixels"
-        pixels = inspect.signature(self.vlm.model.generate).parameters.get('pixel_values')
+        pixels = inspect.signature(self.session.vlm.model.generate).parameters.get('pixel_values')
         return not pixels or pixels.default is not pixels.empty
 
     def read(self, tokens, anew): # list of ids generated so far
         "One pass over what is new, from the prompt on if all is to be read anew"
-        model = self.vlm.model
+        model = self.session.vlm.model
         if anew: self.held, self.cache = {}, None
         with own_loose(model, self.held), model_lock(model):
-            if anew:
-                share = self.vlm.shared if self.prompt.spans else None
-                self.inputs = share.read_prefix(self.vlm, self.prompt) if share else self.vlm.to_device(self.prompt)
+            if anew: self.inputs = self.session.inputs(self.prompt)
             inputs = longer(self.inputs, tokens)
             if self.cache is not None: inputs[CACHE] = self.cache
             out = model.generate(**inputs, generation_config=greedy(model, 1))
@@ -110,19 +107,19 @@ class ContrastMethod(GuidedMethod):
     beta: float = limited(.1, 0, 1) # plausibility cut-off, see `contrast_logits`
     weight = property(lambda self: self.alpha)
 
-    def other_prompt(self, vlm, prompt):
+    def other_prompt(self, session, prompt):
         "The second prompt; a subclass defines it"
         raise NotImplementedError
 
-    def prepare(self, vlm, image, question, cache=None) -> tuple:
+    def prepare(self, session, question) -> tuple:
         "The second branch, if there is one, is one call"
-        return self.result(image, question, calls=int(self.weight > 0)), None
+        return self.result(session.image, question, calls=int(self.weight > 0)), None
 
-    def processors(self, vlm, prompt, state):
+    def processors(self, session, prompt, state):
         "The processor with the second prompt"
         if not self.weight: return None
-        other = self.other_prompt(vlm, prompt)
-        return [ContrastProcessor(vlm, other, len(prompt), self.weight, self.beta)]
+        other = self.other_prompt(session, prompt)
+        return [ContrastProcessor(session, other, len(prompt), self.weight, self.beta)]
 
 # %% ../../nbs/library/method/25_contrast.ipynb #df87b53c
 @dataclass(repr=False)
@@ -133,10 +130,10 @@ class VCD(ContrastMethod):
     seed: int = 0 # of the noise (ours; the source draws from the global state)
     name, category, source, needs = 'vcd', 'logits', 'arXiv 2311.16922', ()
 
-    def other_prompt(self, vlm, prompt):
+    def other_prompt(self, session, prompt):
         "The same prompt with a noised image"
         x = prompt.inputs['pixel_values']
-        frames = getattr(vlm.model.config.vision_config, 'temporal_patch_size', 1) if x.ndim == 2 else 1
+        frames = getattr(session.vlm.model.config.vision_config, 'temporal_patch_size', 1) if x.ndim == 2 else 1
         new = dict(prompt.inputs) | dict(pixel_values=add_noise(x, self.step, self.seed, frames))
         return replace(prompt, inputs=BatchFeature(new))
 
@@ -151,10 +148,11 @@ class ICD(ContrastMethod):
     prefix: str = CONFUSED # disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
     name, category, source, needs = 'icd', 'prompt', 'arXiv 2403.18715', ()
 
-    def other_prompt(self, vlm, prompt):
+    def other_prompt(self, session, prompt):
         "The same images under a disturbed instruction"
+        vlm = session.vlm
         question = f'{check_text(vlm.processor, self.prefix, vlm.escape)} {prompt.asked}'
-        return vlm.fill(prompt.images, question, vlm.with_suffix(question, self.suffix))
+        return session.prompt(question, self.suffix)
 
 # %% ../../nbs/library/method/25_contrast.ipynb #5105aa3c
 @dataclass(repr=False)
@@ -166,11 +164,11 @@ class PAI(ContrastMethod):
     name, source, needs = 'pai', 'arXiv 2407.21771', ('patches', 'inline')
     weight = property(lambda self: self.gamma - 1)
 
-    def other_prompt(self, vlm, prompt):
+    def other_prompt(self, session, prompt):
         "The words alone"
-        return text_only(vlm, prompt.asked, self.suffix)
+        return session.words(prompt.asked, self.suffix)
 
-    def edit(self, vlm, prompt, state):
+    def edit(self, session, prompt, state):
         "The scores of the last row raised"
         columns = prompt.columns
-        return self.alpha and Edit(pick_layers(self.layers, vlm.n_layers), scores=raise_scores(columns, self.alpha))
+        return self.alpha and Edit(pick_layers(self.layers, session.vlm.n_layers), scores=raise_scores(columns, self.alpha))

@@ -51,9 +51,9 @@ class InstructionOnly(QuestionOnly):
 class DirectAnswer(Method):
     "The baseline (no crop)"
     name, category = 'none', 'control'
-    def run(self, vlm, image, question, cache=None, box=None) -> Result:
+    def run(self, session, question) -> Result:
         "Ask once"
-        r = self.ask_plain(vlm, self.result(image, question))
+        r = self.ask_plain(session, self.result(session.image, question))
         return replace(r, answer=r.plain_answer)
 
 # %% ../../nbs/library/method/31_controls.ipynb #ececc14d
@@ -67,10 +67,11 @@ class CenterCrop(Carve):
         "Return left and top of the crop, from the numbers of free pixels"
         return free_x//2, free_y//2
 
-    def locate(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, session, question) -> Result:
         "A crop of the size"
+        image = session.image
         if self.fraction is None:
-            r = super().locate(vlm, image, question, cache)
+            r = super().locate(session, question)
             w, h = box_size(r.crop.box)
         else:
             r = self.result(image, question)
@@ -107,8 +108,9 @@ class Oracle(CropMethod):
         shown |= dict(fill='none', pad=max(method.pad, cls.pad), final_images=method.final_images)
         return cls(**shown | changes)
 
-    def look(self, vlm, image, question, cache=None, box=None) -> Result:
+    def look(self, session, question) -> Result:
         "The true region"
+        image, box = session.image, session.box
         if box is None: return self.result(image, question, notes=['no true region given'])
         if not lies_in(box, image.size):
             raise CarveError(f'box={tuple(box)} does not lie in the image of {image.width} x {image.height} pixels')

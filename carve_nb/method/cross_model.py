@@ -37,24 +37,24 @@ def answerer_name(by) -> str: # without the path of a folder
     name = str(getattr(by, 'name', type(by).__name__))
     return name.rstrip('/').split('/')[-1] if isinstance(by, VLM) else name
 
-def ask_there(vlm, by, images, question, suffix, *how) -> Answer: # the model here and the other; PIL images; as `VLM.ask`
+def ask_there(session, by, images, question, suffix, *how) -> Answer: # the session here and the other; PIL images; as `VLM.ask`
     "The other model's answer: once, where equal questions are answered once here"
     def make():
         if isinstance(by, VLM): return by.ask(images, question, suffix, *how)
         said = by.ask(images, f'{question} {suffix}' if suffix else question)
         return said if isinstance(said, Answer) else Answer(str(said), [], nan)
-    if vlm.answers is None: return make()
-    return vlm.answers.once(('there', answerer_name(by), *map(image_key, images), question, suffix, *how), make)
+    if not session.shared: return make()
+    return session.once(('there', answerer_name(by), *map(image_key, images), question, suffix, *how), make)
 
-def answer_by(method, by, vlm, image, question, cache=None, box=None) -> Result: # as `Method.run`
+def answer_by(method, by, session, question) -> Result:
     "The result of a method whose last question another model answers"
     crops = hasattr(method, 'look')
-    r = method.ask_plain(vlm, (method.look if crops else method.run)(vlm, image, question, cache, box))
+    r = method.ask_plain(session, (method.look if crops else method.run)(session, question))
     shown, limits, notes = method.last_images(r, by) if crops else ([], (), [])
     what = 'the image and the crop' if len(shown) > 1 else 'the crop' if shown else 'the image'
-    shown, seconds = shown or [image], Timings(r.seconds)
-    with seconds('there'): answer = ask_there(vlm, by, shown, question, method.suffix, method.max_new_tokens, limits)
-    told = [*unseen_note(r.seen, image.size), f'answered by {answerer_name(by)}, shown {what}', *notes]
+    shown, seconds = shown or [session.image], Timings(r.seconds)
+    with seconds('there'): answer = ask_there(session, by, shown, question, method.suffix, method.max_new_tokens, limits)
+    told = [*unseen_note(r.seen, session.image.size), f'answered by {answerer_name(by)}, shown {what}', *notes]
     return replace(r, answer=answer, calls=r.calls + 1, notes=[*r.notes, *told], shown=shown, seconds=seconds)
 
 # %% ../../nbs/library/method/30_cross_model.ipynb #bc647154

@@ -95,8 +95,9 @@ class DoLa(GuidedMethod):
         if isinstance(self.layers, str): early_layers(self.layers, 32)
 
     @contextmanager
-    def guided(self, vlm, prompt, state):
+    def guided(self, session, prompt, state):
         "The processor, with its hooks"
+        vlm = session.vlm
         tied = exit_parts(vlm.model)[1].weight is vlm.model.get_input_embeddings().weight
         usual = 'high' if self.suffix == SHORT_ANSWER else 'low'   # as transformers and its port advise
         layers = early_layers(usual if self.layers is None else self.layers, vlm.n_layers, tied)

@@ -38,11 +38,12 @@ class DualStream(GuidedMethod):
     layers: Layers = (2/32, 1.) # decoder layers (2-31 of 32)
     name, source, needs = 'dual', 'arXiv 2501.12206', ('patches', 'inline')
 
-    def prepare(self, vlm, image, question, cache=None):
+    def prepare(self, session, question):
         "One pass of the tower alone: the tokens and their gain"
-        prompt, seconds = vlm.prompt(image, question, self.suffix), Timings()
+        image = session.image
+        prompt, seconds = session.prompt(question, self.suffix), Timings()
         with seconds('tower'):
-            local, summary = tower_importance(vlm, prompt, self.tower)
+            local, summary = tower_importance(session.vlm, prompt, self.tower)
             summary = outliers(summary, self.reach)
             local = top_share(local, self.local) & ~summary
         gain = self.alpha*local + self.beta*summary
@@ -50,6 +51,6 @@ class DualStream(GuidedMethod):
         S = as_saliency(gain, prompt.spans[0], image)
         return self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=notes), gain
 
-    def edit(self, vlm, prompt, gain): # gain: [Nv]
+    def edit(self, session, prompt, gain): # gain: [Nv]
         "Raise the scores of the last row of every pass"
-        return Edit(pick_layers(self.layers, vlm.n_layers), scores=raise_scores(prompt.spans[0].tokens, gain))
+        return Edit(pick_layers(self.layers, session.vlm.n_layers), scores=raise_scores(prompt.spans[0].tokens, gain))

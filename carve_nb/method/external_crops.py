@@ -61,17 +61,17 @@ class ToolCrop(CropMethod):
             self.loaded = load_tool(self.kind, self.model, self.processor, self.download, vlm.device)
         return self.loaded
 
-    def find(self, vlm, image, question) -> list:
+    def find(self, session, question) -> list:
         "Regions, best first"
         raise NotImplementedError
 
-    def locate(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, session, question) -> Result:
         "Ask the tool, crop"
-        self.tool(vlm)
+        self.tool(session.vlm)
         seconds = Timings()
-        with seconds('tool'): kept = self.find(vlm, image, question)
+        with seconds('tool'): kept = self.find(session, question)
         notes = [] if kept else ['the tool found nothing']
-        return self.result(image, question, regions=kept, seconds=seconds, notes=notes)
+        return self.result(session.image, question, regions=kept, seconds=seconds, notes=notes)
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #2f85679b
 def box_regions(boxes, size, scores=None) -> list: # (x0, y0, x1, y1) pixels, floats; (W, H) of the image; all 1 -> `Region`s
@@ -92,9 +92,10 @@ class Detector(ToolCrop):
     K: int = 1 # boxes kept, the crop is around all of them; ViCrop: 1
     name, kind = 'detector', 'AutoModelForZeroShotObjectDetection'
 
-    def find(self, vlm, image, question) -> list:
+    def find(self, session, question) -> list:
         "Boxes by score"
-        model, processor = self.tool(vlm)
+        image = session.image
+        model, processor = self.tool(session.vlm)
         texts = [f'a photo of a {w}' for w in asked_words(question)]   # the detectors' own custom
         out = run_tool(model, processor(text=[texts], images=image, return_tensors='pt', truncation=True))
         boxes, = processor.post_process_grounded_object_detection(
@@ -125,12 +126,13 @@ class ClipCrop(ToolCrop):
     ratio: float = limited(.1, ABOVE_0, .99) # ViCrop's code: part that is cut off
     name, kind = 'clip', 'AutoModelForZeroShotImageClassification'
 
-    def find(self, vlm, image, question) -> list:
+    def find(self, session, question) -> list:
         "One box"
+        image = session.image
         box = 0, 0, *image.size
         for _ in range(self.rounds):
             cuts = side_cuts(box, self.ratio)
-            scores = clip_scores(*self.tool(vlm), [image.crop(b) for b in cuts], question)
+            scores = clip_scores(*self.tool(session.vlm), [image.crop(b) for b in cuts], question)
             box, score = cuts[int(np.argmax(scores))], max(scores)
         return box_regions([box], image.size, [score])
 
@@ -186,21 +188,23 @@ class SamCrop(ToolCrop):
     name, kind = 'sam', 'AutoModelForMaskGeneration'
     needs = property(lambda self: () if self.clip else ('patches',))   # a map is needed only for the ranking
 
-    def find(self, vlm, image, question) -> list:
+    def find(self, session, question) -> list:
         "Segments, the one that the tool trusts most first"
-        parts = segments(*self.tool(vlm), image, self.points, self.quality, self.nms)
+        image = session.image
+        parts = segments(*self.tool(session.vlm), image, self.points, self.quality, self.nms)
         return [r for r in parts if r.area <= self.most*image.width*image.height]
 
-    def locate(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, session, question) -> Result:
         "Segment, rank by the task map or by CLIP on each segment's box, crop"
-        partial = super().locate(vlm, image, question, cache)
+        image = session.image
+        partial = super().locate(session, question)
         found = partial.regions
         if self.clip:
             with partial.seconds('tool'):
-                scores = clip_scores(*self.clip.tool(vlm), [image.crop(r.box) for r in found], question)
+                scores = clip_scores(*self.clip.tool(session.vlm), [image.crop(r.box) for r in found], question)
         else:
-            rows = self.capture(vlm, image, question, cache)
-            S = rows.saliency(near_layers(vlm, self.layers), background=image)
+            rows = self.capture(session, question)
+            S = rows.saliency(near_layers(session.vlm, self.layers), background=image)
             pixels = S.to_pixels()
             scores = [(pixels[box_index(r.box)]*r.mask).sum() for r in found]
             partial = replace(partial, plain_answer=rows.answer, saliency=S, rows=rows, calls=1,

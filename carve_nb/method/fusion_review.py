@@ -81,11 +81,12 @@ class FusionMask(GuidedMethod):
     needs = 'patches', 'inline'
     from_prefix = False
 
-    def prepare(self, vlm, image, question, cache=None) -> tuple:
+    def prepare(self, session, question) -> tuple:
         "The contrast, and which tokens are turned down"
-        rows = self.capture(vlm, image, question, cache, steps='first')
+        image = session.image
+        rows = self.capture(session, question, steps='first')
         s = attention_shift(rows, self.layers, self.last)
-        review = pick_layers(self.review, vlm.n_layers)[0]
+        review = pick_layers(self.review, session.vlm.n_layers)[0]
         I_A = s.values.abs()   # by one account of v1
         note = f'{s}; at layer {review} {self.share:.0%} of the tokens x {self.factor:g}'
         S = as_saliency(rows.lay(I_A), rows.raster(), image)
@@ -93,11 +94,11 @@ class FusionMask(GuidedMethod):
         return partial, (review, lowest(I_A, self.share))
 
     @contextmanager
-    def guided(self, vlm, prompt, state):
+    def guided(self, session, prompt, state):
         "Scaled at the review layer"
         layer, low = state
         columns = prompt.columns[low]
-        with scaled_features(decoder_layers(vlm.model)[layer], columns, self.factor, len(prompt)): yield
+        with scaled_features(decoder_layers(session.vlm.model)[layer], columns, self.factor, len(prompt)): yield
 
 # %% ../../nbs/library/method/11_fusion_review.ipynb #0af8d889
 @dataclass(repr=False)
@@ -113,9 +114,10 @@ class FusionCrop(CropMethod):
     min_side: int = limited(28, 1)
     name, source = 'fusion-crop', 'arXiv 2601.08151'
 
-    def locate(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, session, question) -> Result:
         "Contrast, regions, crop"
-        rows = self.capture(vlm, image, question, cache)
+        image = session.image
+        rows = self.capture(session, question)
         seconds = timings(capture=rows)
         with seconds('region'):
             s = attention_shift(rows, self.layers, self.last)

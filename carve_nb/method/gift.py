@@ -75,10 +75,11 @@ class Gift(GuidedMethod):
     needs = 'patches', 'inline'
     by_word = True
 
-    def prepare(self, vlm, image, question, cache=None):
+    def prepare(self, session, question):
         "Capture the question's rows: heat map and factors"
-        prompt, seconds = vlm.prompt(image, question, self.suffix), Timings()
-        with seconds('capture'): w = query_rows(vlm, prompt, near_layers(vlm, self.gaze_layers))
+        image = session.image
+        prompt, seconds = session.prompt(question, self.suffix), Timings()
+        with seconds('capture'): w = query_rows(session.vlm, prompt, near_layers(session.vlm, self.gaze_layers))
         asked = [prompt.tokens[i] for i in prompt.question]
         keep = pick_words(asked, self.query)
         with seconds('map'): s = heat_map(gaze_shifts(w), keep)
@@ -89,7 +90,7 @@ class Gift(GuidedMethod):
         partial = self.result(image, question, saliency=S, seconds=seconds, calls=1, notes=[note])
         return partial, torch.exp(self.alpha*stretch(s))
 
-    def edit(self, vlm, prompt, m): # m: [Nv] factors
+    def edit(self, session, prompt, m): # m: [Nv] factors
         "Amplify the last row of every pass"
         seen, asked = prompt.spans[0].tokens, torch.tensor(prompt.question)
-        return Edit(near_layers(vlm, self.layers), weights=lambda layer, w, rows: amplify(w, seen, asked, m))
+        return Edit(near_layers(session.vlm, self.layers), weights=lambda layer, w, rows: amplify(w, seen, asked, m))

@@ -71,15 +71,16 @@ class Hide(CropMethod):
     tokens: int | None = limited(None, 1) # as many as the processor gives it (source); of the other fields of a crop none counts
     name, source = 'hide', 'arXiv 2510.00054'
 
-    def locate(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, session, question) -> Result:
         "Names, their rows, pieces"
-        names, notes, calls = name_entities(vlm, image, question)
+        image = session.image
+        names, notes, calls = name_entities(session, question)
         text = self.words.format(', '.join(names))
-        rows = self.capture(vlm, image, text, cache, steps='first', suffix=None, question_rows=True)
+        rows = self.capture(session, text, steps='first', suffix=None, question_rows=True)
         at = sorted({i for name in names for i in find_word(rows.question_tokens, name) if i >= self.before})
         raster, seconds = rows.raster(), timings(capture=rows)
         with seconds('map'):
-            read = rows.places(near_layers(vlm, self.layers))
+            read = rows.places(near_layers(session.vlm, self.layers))
             A = rows.lay(rows.question[:, read].mean((1, 2))).unflatten(-1, raster.grid).double().numpy()  # [Q, gh, gw]
             maps = word_maps(A[at], A[:self.before], self.sigma)
             boxes = [b for m in maps if m.any() for b in cell_boxes(m, self.threshold, raster.box)]

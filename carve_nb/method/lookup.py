@@ -65,11 +65,12 @@ class Lookup(CropMethod):
 
     def settled(self, vlm): return self.choose(vlm)[0]
 
-    def locate(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, session, question) -> Result:
         "One pass: the plain answer and the row; its region"
-        own, notes = self.choose(vlm)
-        layers = near_layers(vlm, own.layers)
-        rows = self.capture(vlm, image, question, cache, layers=layers)
+        image = session.image
+        own, notes = self.choose(session.vlm)
+        layers = near_layers(session.vlm, own.layers)
+        rows = self.capture(session, question, layers=layers)
         if not isinstance(own.query, str): pick_words(rows.question_tokens, own.query)   # an error where it lacks them
         query = query_in(rows, own.query)
         if query != own.query: notes.append(f'{why_no_words(rows.question_tokens, own.query)}: the last position was read')

@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from weakref import WeakKeyDictionary
 import numpy as np
-from ..attention.cache import weights_state
+from ..attention.session import weights_state
 from ..core.errors import CarveError
 from ..core.io import CHECKPOINTS, PACKAGED, kept_folder, load_with_digest, save_with_digest
 from ..core.words import QUERIES, pick_words

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from contextvars import Context
 from torch import nn
 from transformers import LogitsProcessorList, ProcessorMixin
-from ..attention.vlm import StockVLM
+from ..attention.session import Session
+from ..attention.vlm import VLM
 from ..attention.intervention import Edit, applying
 from .base import IDLE, GuidedMethod
 from .registry import make_method
@@ -53,7 +54,8 @@ def editing(
     if more or len(prompt) < inputs['input_ids'].shape[1]:
         raise PromptError('An edit guides one prompt without padding: open a block for each prompt of a batch.')
     if not prompt.spans: raise PromptError('The prompt has no image.')
-    vlm = StockVLM(stock, processor, prompt)
+    vlm = VLM.of_stock(stock, processor)
+    session = Session.of_prompt(vlm, prompt)
     guide = not isinstance(edit, Edit)
     if guide: check_needs(vlm, edit := _make_guide(edit, prompt))
     done = Edited()
@@ -62,8 +64,8 @@ def editing(
         check_inputs(stock, kw, inputs)
         if not guide: found, block = edit, applying(vlm, edit)
         else:
-            found, state = Context().run(edit.prepare, vlm, prompt.images[0], prompt.asked)
-            block = edit.guided(vlm, prompt, state)
+            found, state = Context().run(edit.prepare, session, prompt.asked)
+            block = edit.guided(session, prompt, state)
         with block as processors:
             own = [*(kw.get('logits_processor') or []), *(guide and processors or [])]
             out = rest(**kw | dict(logits_processor=LogitsProcessorList(own)))

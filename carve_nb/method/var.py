@@ -17,7 +17,6 @@ from ..core.saliency import pick_layers
 from ..attention.layer_masking import layer_inputs
 from .results import Timings
 from ..attention.intervention import Edit, applying
-from .vhr import text_only
 from .settings import ABOVE_0, Layers, limited
 from .base import IDLE, GuidedMethod
 
@@ -37,16 +36,17 @@ def sink_bar(vlm, tau=20.) -> float: # source; None: the same part of the larges
     return 20*math.sqrt(vlm.text_config.hidden_size/4096) if tau is None else tau
 
 # %% ../../nbs/library/method/22_var.ipynb #914199ed
-def first_token(vlm): # [1, 1] id
+def first_token(session): # [1, 1] id
     "The token with which every prompt begins"
-    return text_only(vlm, 'x').inputs['input_ids'][:, :1].to(vlm.device)
+    return session.words('x').inputs['input_ids'][:, :1].to(session.vlm.device)
 
-def sink_dims(vlm, tau=20.) -> list: # as in the source; None: see `sink_bar`; -> sorted
+def sink_dims(session, tau=20.) -> list: # as in the source; None: see `sink_bar`; -> sorted
     "Dimensions in which the first token is very large, at the input of a layer from the fourth of 32 on"
+    vlm = session.vlm
     dims, bar = set(), sink_bar(vlm, tau)
     def see(layer, x): dims.update((stands_out(x[0, 0]) > bar).nonzero()[:, 0].tolist())
     with model_lock(vlm.model), layer_inputs(vlm, pick_layers((3/32, 1.), vlm.n_layers), see):
-        vlm.model(input_ids=first_token(vlm), use_cache=False)
+        vlm.model(input_ids=first_token(session), use_cache=False)
     return sorted(dims)
 
 # %% ../../nbs/library/method/22_var.ipynb #144cf557
@@ -90,22 +90,24 @@ class Var(GuidedMethod):
         if spec is None: spec = range(min(2, n - 1), max(n - (not self.last), 1))
         return check_layers(pick_layers(spec, n), n, vlm.layers)
 
-    def prepare(self, vlm, image, question, cache=None) -> tuple: # the state is (dimensions, list of notes)
+    def prepare(self, session, question) -> tuple: # the state is (dimensions, list of notes)
         "Find the sink dimensions"
+        vlm = session.vlm
         seconds = Timings()
         dims = self.dims
         notes = []
         if dims is None:
-            with seconds('detect'): dims = sink_dims(vlm, self.tau)
+            with seconds('detect'): dims = sink_dims(session, self.tau)
         if not dims:
             bar, most = sink_bar(vlm, self.tau), math.sqrt(vlm.text_config.hidden_size)
             notes.append(f'{IDLE}no sink dimension, as the first token stays below {bar:.1f} (possible: {most:.1f})')
-        partial = self.result(image, question, seconds=seconds, calls=int(self.dims is None), notes=notes)
+        partial = self.result(session.image, question, seconds=seconds, calls=int(self.dims is None), notes=notes)
         return partial, (dims, notes)
 
     @contextmanager
-    def guided(self, vlm, prompt, state):
+    def guided(self, session, prompt, state):
         "The redistribution; notes how many rows it changed"
+        vlm = session.vlm
         dims, notes = state
         bar = sink_bar(vlm, self.tau)
         layers = self.select_layers(vlm)

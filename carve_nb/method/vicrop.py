@@ -94,16 +94,17 @@ class ViCrop(CropMethod):
     min_side: int = limited(1, 1) # pixels (source)
     name, source = 'vicrop', 'arXiv 2502.17422'
 
-    def see(self, vlm, image, words, cache=None, answer=False) -> dict: # fields of a `Result`
+    def see(self, session, words, answer=False) -> dict: # fields of a `Result`
         "The map (`saliency`), `seconds` and `calls`, and rows with the plain answer if it comes for free"
         raise NotImplementedError
 
-    def locate(self, vlm, image, question, cache=None) -> Result: # as `CropMethod.locate`
+    def locate(self, session, question) -> Result: # as `CropMethod.locate`
         "Map, box, crop"
+        image = session.image
         words, notes = self.shorten(question) if self.shorten else question, []
-        found = self.see(vlm, image, words, cache, answer=words == question)
+        found = self.see(session, words, answer=words == question)
         def crop(S):
-            if box := search_box(S, self.base or tower_side(vlm)): return self.cut(image, box)
+            if box := search_box(S, self.base or tower_side(session.vlm)): return self.cut(image, box)
             notes.append('the smallest window covers the whole map')
         with found['seconds']('region'): r = self.located(image, question, found.pop('saliency'), crop, **found)
         return replace(r, notes=r.notes + notes, plain_answer=r.plain_answer if words == question else None)
@@ -119,12 +120,12 @@ class RelAtt(ViCrop):
     layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32; 15 of 32; 22 of 36)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name = 'rel-att'
-    def see(self, vlm, image, words, cache=None, answer=False) -> dict:
+    def see(self, session, words, answer=False) -> dict:
         "Two captures, divided"
-        q = self.capture(vlm, image, words, cache, steps='all' if answer else 'first')
-        g = self.capture(vlm, image, self.instruction, cache, steps='first')
-        a, b = (r.maps(near_layers(vlm, self.layers), tiles=self.tiles) for r in (q, g))
-        S = as_saliency(safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), image)
+        q = self.capture(session, words, steps='all' if answer else 'first')
+        g = self.capture(session, self.instruction, steps='first')
+        a, b = (r.maps(near_layers(session.vlm, self.layers), tiles=self.tiles) for r in (q, g))
+        S = as_saliency(safe_ratio(a, b).mean(0), q.raster(tiles=self.tiles), session.image)
         return dict(saliency=S, rows=q, instruction_rows=g, seconds=timings(capture=q, instruction=g), calls=2,
                     notes=q.tiles_note(self.tiles))
 
@@ -135,15 +136,15 @@ class GradAtt(ViCrop):
     layers: Layers = (14/32, 14/32) # decoder layer (source: 14 of 32)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'thumbnail' # views of an image (source: its models show one)
     name, needs = 'grad-att', ('patches',)
-    def see(self, vlm, image, words, cache=None, answer=False) -> dict:
+    def see(self, session, words, answer=False) -> dict:
         "Attention times its gradient, where that is positive"
         seconds = Timings()
         with seconds('gradient'):
-            prompt = vlm.prompt(image, words, self.suffix)
-            g = grad_rows(vlm, prompt, near_layers(vlm, self.layers))
+            prompt = session.prompt(words, self.suffix)
+            g = grad_rows(session.vlm, prompt, near_layers(session.vlm, self.layers))
             M = (g.attn*g.grads(g.logits.log_softmax(-1).max()).relu()).mean((0, 1, 2)).detach().cpu()
             rows = AttentionRows(M.view(1, 1, 1, -1), [], [], prompt.spans)
-        S = as_saliency(rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), image)
+        S = as_saliency(rows.lay(M, tiles=self.tiles), rows.raster(tiles=self.tiles), session.image)
         return dict(saliency=S, notes=rows.tiles_note(self.tiles), seconds=seconds, calls=1)
 
 # %% ../../nbs/library/method/10_vicrop.ipynb #e6a39576
@@ -187,15 +188,16 @@ def patch_mean(a, grid) -> np.ndarray: # a: [h, w]; grid: (gh, gw); -> [gh, gw]
 class PureGrad(ViCrop):
     "ViCrop: gradient by the pixels"
     name = 'pure-grad'
-    def see(self, vlm, image, words, cache=None, answer=False) -> dict:
+    def see(self, session, words, answer=False) -> dict:
         "Two gradients, divided, at edges"
+        vlm, image = session.vlm, session.image
         if vlm.family.cross and not vlm.family.bridge:
             raise UnsupportedError(f'pure-grad cannot be used with the family {vlm.family.name!r}: '
                                    'its pixels are tiles')
         seconds, norms = Timings(), []
         for stage, text in ('gradient', words), ('instruction', self.instruction):
             with seconds(stage):
-                prompt = vlm.prompt(image, text, self.suffix)
+                prompt = session.prompt(text, self.suffix)
                 if len({s.image for s in prompt.spans}) > 1: raise UnsupportedError('pure-grad reads one image at a time')
                 plane = pixel_plane(pixel_grads(vlm, prompt).float(), prompt.spans[0].grid, vlm.model.config)
                 norms.append(plane.norm(dim=0).cpu())

@@ -69,15 +69,16 @@ class Vrga(GuidedMethod):
         A = self.refine(w, Hv, Hb)
         return A, Hv, Hb, self.focus(A, grid)
 
-    def prepare(self, vlm, image, question, cache=None):
+    def prepare(self, session, question):
         "Capture the attention, with a pass for the marker where there is one, and find the heads, the map and its tokens"
-        rows = looked = self.capture(vlm, image, question, cache)
+        image = session.image
+        rows = looked = self.capture(session, question)
         seconds = timings(capture=rows)
         span = rows.spans[0]
-        prompt = vlm.prompt(image, question, self.suffix)
-        V = self.columns(vlm, prompt)
+        prompt = session.prompt(question, self.suffix)
+        V = self.columns(session.vlm, prompt)
         if marked := len(V) > len(span):
-            with seconds('look'): looked = vlm.forward(replace(prompt, spans=[replace(prompt.spans[0], tokens=V)]))
+            with seconds('look'): looked = session.forward(replace(prompt, spans=[replace(prompt.spans[0], tokens=V)]))
         with seconds('map'): A, Hv, Hb, T = self.find_tokens(looked, span.grid)
         notes = [f'{int(Hv.sum())} visual heads, {int(Hb.sum())} background heads, {len(T)} tokens raised',
                  *rows.tiles_note('thumbnail')]
@@ -85,7 +86,7 @@ class Vrga(GuidedMethod):
         partial = self.result(image, question, rows, saliency=S, seconds=seconds, calls=1 + marked, notes=notes)
         return partial, (rows.layers, V[T], V)
 
-    def edit(self, vlm, prompt, state): # (layers, positions to raise, V)
+    def edit(self, session, prompt, state): # (layers, positions to raise, V)
         "A_h(i) <- (1 + γ) A_h(i) for i in T_q, in the heads that attend to the image at this step (code); rows of sum 1"
         layers, at, V = state
         def raised(layer, w, rows): # [B, H, R, K]

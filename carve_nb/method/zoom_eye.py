@@ -103,8 +103,9 @@ class ZoomEye(CropMethod):
         shown, *limits = super().last_images(r, model)
         return r.shown if len(r.shown) == len(shown) else shown, *limits
 
-    def locate(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, session, question) -> Result:
         "Name the cues, search for each, show what was found"
+        vlm, image = session.vlm, session.image
         whole = 0, 0, *image.size
         smallest = self.smallest or tower_side(vlm, 448)
         seconds = Timings()
@@ -113,7 +114,7 @@ class ZoomEye(CropMethod):
         def ask(box, template, cue, about):
             asked.append(box)
             shown = self.images(vlm, image, cut([box]), smallest)
-            return yes_confidence(vlm, shown, template.format(cue=cue, question=about))
+            return yes_confidence(session, shown, template.format(cue=cue, question=about))
         def find(cue, about):
             def promise(box, depth):
                 w = self.bias + (1 - self.bias)*depth**2
@@ -121,7 +122,7 @@ class ZoomEye(CropMethod):
                 return w*ask(box, self.existence, cue, about) + (1 - w)*latent
             def answering(box): return -1. if box == whole and not self.root else ask(box, self.answering, cue, about)
             return search(whole, smallest, answering, promise, self.upper, self.lower, self.drops)
-        with seconds('cues'): cues, notes, calls = name_entities(vlm, image, question)
+        with seconds('cues'): cues, notes, calls = name_entities(session, question)
         if notes: cues = cues[-1:]
         about = 'What does the {} look like?' if len(cues) > 1 else asked_part(question).replace('{', '{{').replace('}', '}}')
         with seconds('search'): found = [find(cue, about.format(cue)) for cue in cues]

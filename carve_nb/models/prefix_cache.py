@@ -128,7 +128,6 @@ class Prefixes:
     hits: int = 0
     seconds: float = 0.  # for the newest prefix
     onward: float = 0.   # for all further images
-    weights: tuple = None    # `weights_state` of the model that read it, once it is known
 
     def forget(self):
         "Give back what is kept"

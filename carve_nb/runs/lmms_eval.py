@@ -10,7 +10,8 @@ import os, warnings
 from importlib import import_module
 from PIL import Image
 from ..core.io import SMALL
-from ..attention.cache import AttentionCache
+from ..attention.session import Session
+from ..core.image import image_key
 from ..method.cross_model import open_answerer
 from ..method.registry import make_method, read_method
 from .runner import equip, load_model
@@ -70,7 +71,7 @@ class Adapter:
         self.split = split
         self.on_error = on_error
         self.method = make_method(name, **self.fields)
-        self.cache = AttentionCache()
+        self.session = None   # of the image that was asked about last
         self.by = answer_by and open_answerer(answer_by, answer_key)
         given = dict(
             device=device, dtype=dtype, revision=revision, image_tokens=image_tokens, trust_remote_code=trust_remote_code)
@@ -81,7 +82,8 @@ class Adapter:
         question, suffix = _split_context(context) if self.split else (str(context).strip(), None)
         image = _one_image(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = equip(self.method, suffix, _read_length(asked, self.longest), given=self.fields)
-        text = str(method(self.vlm, image, question, cache=self.cache, by=self.by))
+        if not self.session or self.session.key != (image_key(image),): self.session = Session(self.vlm, image)
+        text = str(method.run(self.session, question, self.by))
         stops = asked.get('until') or ()
         for stop in filter(None, [stops] if isinstance(stops, str) else stops): text = text.split(stop)[0]
         return text

@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 from .. import __version__
-from ..attention.cache import AttentionCache
+from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..method.cross_model import describe_answerer, open_answerer, why_no_crop
 from ..method.registry import ENTRIES, make_method, read_method, split_specs
@@ -115,59 +115,53 @@ class SampleEvaluator:
             if self.by and (why := why_no_crop(method)): self.unfit[name] = why
             try: check_needs(vlm, method)
             except UnsupportedError as e: self.unfit[name] = str(e)
-        self.fresh()
 
     protocol = cached_property(lambda self: make_protocol(self))
 
-    def fresh(self):
-        "Empty the caches that methods share"
-        self.captures = AttentionCache()
-        if self.vlm.answers: self.vlm.answers.clear()
-        if self.vlm.shared: self.vlm.shared.forget()
-
     def __call__(self, unit): # `Task`s about one image
-        "The lines of each sample; captures are shared in the same way whichever methods are left"
-        self.fresh()
-        with self.vlm.sharing(), self.vlm.remembering():
-            for task in unit: yield self.lines(task)
-            self.fresh()
+        "The lines of each sample; they share a session in the same way whichever methods are left"
+        session = None
+        for task in unit:
+            opened = attempt(task.record.opened)
+            if opened.value and not session: session = Session(self.vlm, opened.value.image)
+            yield self.lines(task, opened, session)
 
-    def lines(self, task) -> list:
+    def lines(self, task, opened, session) -> list: # what became of opening the record
         "The lines of one sample, one for each method that is asked for"
         record = task.record
         made = self.config.wordy if record.describes else self.config.made
         methods = {name: m for name, m in made.items() if name not in self.unfit}
-        opened = attempt(record.opened)
-        if opened.value: self.capture_first(opened.value, methods.values())
+        if opened.value: attempt(partial(self.capture_first, opened.value, session, methods.values()))   # what fails, fails again
         lines = []
         for name, method in methods.items():
             if task.methods is not None and name not in task.methods: continue
-            got = attempt(partial(self.line, method, opened.value)) if opened.value else opened
+            got = attempt(partial(self.line, method, opened.value, session)) if opened.value else opened
             head = dict(id=record.id, at=task.at, status=got.status, kind=record.kind, question=record.question, method=name)
             lines.append(head | (got.value or dict(why=got.why)))     # a line that is skipped has its own status
             if got.status == 'oom':
-                self.fresh()
-                self.captures.ask_for(record.question)
-                free_memory(self.vlm)
+                session.forget()
+                free_memory()
         return lines
 
-    def capture_first(self, record, methods):
+    def capture_first(self, record, session, methods):
         "The capture that methods share; the plain answer comes with it, and `none` has it from there, with its seconds"
-        self.captures.ask_for(record.question)
-        if first := next((m for m in methods if m.captures), None):
-            ask = record.question, first.suffix, first.max_new_tokens
-            attempt(lambda: self.captures.capture(self.vlm, record.image, *ask))     # what fails, fails again in each method
+        if not (first := next((m for m in methods if m.captures), None)): return
+        prefixes, hits = session.prefixes, session.hits
+        read = prefixes and prefixes.read
+        rows = session.capture(record.question, steps='all', suffix=first.suffix, max_new_tokens=first.max_new_tokens)
+        # what the beginning of the prompt took is counted in each question that uses it
+        if read and prefixes.read == read and session.hits == hits: rows.meta['seconds'] += prefixes.seconds
 
-    def line(self, method, record) -> dict: # plain values
+    def line(self, method, record, session) -> dict: # plain values
         "An answer with its score, where the method looked, and what it cost; or why it is not asked for"
         if isinstance(method, Oracle) and not record.boxes: return dict(status='skipped', why='no true region')
         if not record.answers: return dict(status='skipped', why='the set gives no answer to score by')
         if record.short_question and not getattr(method, 'shorten', True):
             method = replace(method, shorten=lambda question: record.short_question)
-        saved = self.vlm.answers.saved
+        session.box, saved = record.box, session.saved
         by = dict(by=self.by) if self.by else {}     # which a method of your own need not know
-        r = method(self.vlm, record.image, record.question, box=record.box, cache=self.captures, **by)
-        seconds = r.total + self.vlm.answers.saved - saved
+        r = method.answer(session, record.question, **by)
+        seconds = r.total + session.saved - saved
         # a guided answer does not need the plain one
         if isinstance(method, GuidedMethod): seconds = r.total - r.seconds.get('alone', 0.)
         text = str(r.answer)

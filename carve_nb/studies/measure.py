@@ -55,7 +55,7 @@ def measure_each(
                 if question.id in there: store.check_question(there[question.id])
                 if (question.id, name) in store.done: continue
                 got = attempt(lambda: measure(vlm, question.opened()))
-                if got.status == 'oom': free_memory(vlm)
+                if got.status == 'oom': free_memory()
                 if got.value is None: failed[question.id] = got.why
                 store.add([(got.value or dict(why=got.why)) | dict(id=question.id, at=at, method=name, status=got.status)])
                 if len(failed) == len(ids) == 5:

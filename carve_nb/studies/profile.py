@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 from fastcore.basics import groupby
+from ..attention.session import Session
 from ..attention.vlm import VLM
 from ..core.errors import CarveError
 from ..core.image import open_image
@@ -97,7 +98,8 @@ class Look:
 def look_at(vlm, samples, background=0) -> tuple: # about one image; its place; `Look`s, layers that attend to it
     "Read the maps of an image under its questions"
     image = open_image(samples[0].image)
-    with vlm.sharing(): captured = [vlm.capture(image, s.question, suffix=SHORT_ANSWER) for s in samples]
+    session = Session(vlm, image, shared=False)
+    captured = [session.capture(s.question, suffix=SHORT_ANSWER) for s in samples]
     looks = [Look(background, s.kind, row_maps(r), image.size, r.raster(), s.box) for s, r in zip(samples, captured)]
     return looks, list(captured[0].layers)
 

@@ -20,9 +20,9 @@ class MyMethod(CropMethod):
     name = 'my-method'
     needs = ('patches',)        # of a model: image tokens that are patches; add 'inline' where you index the prompt
 
-    def locate(self, vlm, image, question, cache=None) -> Result:
+    def locate(self, session, question) -> Result:
         "From the rows of attention to a map, from the map to a crop; the base class asks again"
-        rows = self.capture(vlm, image, question, cache)  # one call of the model: the plain answer and its attention
+        image, rows = session.image, self.capture(session, question)    # one call of the model: the plain answer and its attention
         attention = first_step_rows(rows, self.layers)    # [layers, heads, cells of the image], all tiles together
         values = attention.mean((0, 1))                   # your idea: one number for each cell
         S = as_saliency(values, rows.raster(), image)

@@ -40,13 +40,14 @@ CALLS = """
 import warnings
 warnings.simplefilter('error', FutureWarning)
 from carve_nb import VLM, Carve
+from carve_nb.attention.session import Session
 from carve_nb.attention.intervention import grad_rows
 from carve_nb.data.scenes import make_scene
 from carve_nb.method.registry import make_method
 scene, vlm = make_scene(145), VLM.from_pretrained('carve-tiny')
 image, question = scene.image, scene.question('count').question
 vlm.ask([image, image], question)
-with vlm.sharing(): vlm.ask([image, image], question); vlm.ask([image, image], 'What is it?')
+s = Session(vlm, [image, image]); s.ask(question); s.ask('What is it?')
 for name in 'carve', 'lookup', 'pai', 'vcd': make_method(name)(vlm, image, question)
 grad_rows(vlm, vlm.prompt(image, question))
 """

@@ -2,7 +2,7 @@
 from unittest.mock import patch
 import numpy as np
 import pytest, torch
-from carve_nb.attention.cache import AttentionCache, is_hooked, weights_state
+from carve_nb.attention.session import Session, is_hooked, weights_state
 from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.lookup import Lookup
@@ -22,13 +22,16 @@ QUESTION = SCENE.question('digit').question
 def vlm(): return VLM.from_pretrained()
 
 
-def look(vlm, cache): return cache.capture(vlm, SCENE.image, QUESTION, max_new_tokens=1).attn
+def look(session): return session.capture(QUESTION, steps='all', max_new_tokens=1).attn
 
 
-def check_seen(vlm, cache, before):
+def fresh(vlm): return Session(vlm, SCENE.image)
+
+
+def check_seen(session, before):
     "The map is that of the model as it is now, and not the one from before"
-    after = look(vlm, cache)
-    assert (after == look(vlm, AttentionCache())).all() and (after != before).any()
+    after = look(session)
+    assert (after == look(fresh(session.vlm))).all() and (after != before).any()
 
 
 def lora(vlm, *names):
@@ -65,43 +68,43 @@ def turn_faster(vlm):
     lambda vlm: first(vlm).data[5].zero_()])
 def test_weights_that_change_unseen(change, vlm):
     "A fused optimiser step, `p.data`, a buffer: none of them is counted by PyTorch, all are seen"
-    cache = AttentionCache()
+    session = fresh(vlm)
     with torch.no_grad(): first(vlm).mul_(1.001)
-    before = look(vlm, cache)
-    assert (look(vlm, cache) == before).all() and cache.hits == 1
+    before = look(session)
+    assert (look(session) == before).all() and session.hits == 1
     change(vlm)
     state = weights_state(vlm)
-    check_seen(vlm, cache, before)
-    assert cache.hits == 1 and weights_state(vlm) == state          # looking changes nothing
+    check_seen(session, before)
+    assert session.hits == 1 and weights_state(vlm) == state          # looking changes nothing
 
 
 def test_carve_after_a_fused_step(vlm):
-    "As a user meets it: one cache, a step, the same question"
-    cache = AttentionCache()
+    "As a user meets it: one session, a step, the same question"
+    session = fresh(vlm)
     with torch.no_grad(): first(vlm).mul_(1.001)
-    before = Carve()(vlm, SCENE.image, QUESTION, cache=cache).saliency.values
+    before = Carve().answer(session, QUESTION).saliency.values
     fused_step(vlm)
-    after = Carve()(vlm, SCENE.image, QUESTION, cache=cache).saliency.values
-    assert cache.hits == 0 and (after != before).any()
+    after = Carve().answer(session, QUESTION).saliency.values
+    assert session.hits == 0 and (after != before).any()
 
 
 def test_adapters(vlm):
     "LoRA off, another adapter, another scale, merged: each has maps and a key of its own"
     vlm = lora(vlm, 'first', 'second')
-    cache, keys = AttentionCache(), [weights_key(vlm)]
-    before = look(vlm, cache)
+    session, keys = fresh(vlm), [weights_key(vlm)]
+    before = look(session)
     with vlm.model.disable_adapter():
-        check_seen(vlm, cache, before)
+        check_seen(session, before)
         keys.append(weights_key(vlm))
-    assert (look(vlm, cache) == before).all() and cache.hits == 1
+    assert (look(session) == before).all() and session.hits == 0
     vlm.model.set_adapter('second')
-    check_seen(vlm, cache, before)
+    check_seen(session, before)
     keys.append(weights_key(vlm))
     vlm.model.set_adapter('first')
-    assert (look(vlm, cache) == before).all() and cache.hits == 2
+    assert (look(session) == before).all() and session.hits == 0
     layers = [m for m in vlm.model.modules() if hasattr(m, 'merged_adapters')]
     for m in layers: m.scaling['first'] *= 3
-    check_seen(vlm, cache, before)
+    check_seen(session, before)
     keys.append(weights_key(vlm))
     for m in layers: m.scaling['first'] /= 3
     vlm.model.merge_adapter()
@@ -112,19 +115,19 @@ def test_adapters(vlm):
 
 @pytest.mark.parametrize('kind', ['hook', 'forward'])
 def test_steering(kind, vlm):
-    "With a hook of one's own, or a `forward` put in its place, nothing is taken from a cache or kept in it"
-    cache, mlp, strength = AttentionCache(), vlm.model.model.language_model.layers[0].mlp, 3.
-    before = look(vlm, cache)
+    "With a hook of one's own, or a `forward` put in its place, nothing that was computed before is taken"
+    session, mlp, strength = fresh(vlm), vlm.model.model.language_model.layers[0].mlp, 3.
+    before = look(session)
     def steer(module, args, out): return out*strength
     if kind == 'hook': undo = mlp.register_forward_hook(steer).remove
     else:
         mlp.forward = lambda x, own=mlp.forward: own(x)*strength
         undo = lambda: vars(mlp).pop('forward')
-    check_seen(vlm, cache, before)
+    check_seen(session, before)
     strength = 9.
-    check_seen(vlm, cache, before)
+    check_seen(session, before)
     undo()
-    assert (look(vlm, cache) == before).all() and len(cache.captures) == 1
+    assert (look(session) == before).all() and len(session.captures) == 1
     hooks = [torch.nn.modules.module.register_module_forward_pre_hook(lambda module, args: None), mlp.register_forward_pre_hook(lambda module, args: None)]
     for hook in hooks:
         assert is_hooked(vlm.model)
@@ -267,30 +270,31 @@ def test_empty_mark_is_no_pass(folders, tmp_path, monkeypatch):
 def test_weights_that_cannot_be_read(vlm):
     "Offloaded and packed models are recorded and asked; only what is found by their weights asks for a row"
     import accelerate
-    plain = look(vlm, AttentionCache())
+    plain = look(fresh(vlm))
     accelerate.cpu_offload(vlm.model, execution_device=torch.device('cpu'))
     packed = VLM(torch.ao.quantization.quantize_dynamic(VLM.from_pretrained().model, {torch.nn.Linear}), vlm.processor)
     for model in vlm, packed:
-        cache = AttentionCache()
-        first_map = look(model, cache)
-        assert (look(model, cache) == first_map).all()
+        session = fresh(model)
+        first_map = look(session)
+        assert (look(session) == first_map).all()
         assert Lookup(query='noun')(model, SCENE.image, QUESTION).read
         for call in (lambda: Lookup()(model, SCENE.image, QUESTION), lambda: find_profile(model)):
             with pytest.raises(CarveError, match='cannot be fingerprinted, as .* name the query token with `query=`.* or take Carve'): call()
         prompt = model.prompt(SCENE.image, QUESTION)
         with record_attention(model.model, model.processor, prompt.inputs, [SCENE.image]) as rows: model.model(**model.to_device(prompt))
         assert rows.saliency().values.any()
-    assert (look(vlm, AttentionCache()) == plain).all()
+    assert (look(fresh(vlm)) == plain).all()
 
 
 @pytest.mark.filterwarnings('ignore::UserWarning')
 def test_packed_weights_that_change(vlm):
     "Nothing is remembered of weights that cannot be read: they may change in place"
-    packed, cache = VLM(torch.ao.quantization.quantize_dynamic(VLM.from_pretrained().model, {torch.nn.Linear}), vlm.processor), AttentionCache()
-    before = look(packed, cache)
+    packed = VLM(torch.ao.quantization.quantize_dynamic(VLM.from_pretrained().model, {torch.nn.Linear}), vlm.processor)
+    session = fresh(packed)
+    before = look(session)
     for name, m in packed.model.named_modules():
         if name.endswith('q_proj'): m.set_weight_bias(torch.quantize_per_tensor(-m.weight().dequantize(), .01, 0, torch.qint8), m.bias())
-    assert not np.allclose(look(packed, cache), before) and cache.hits == 0
+    assert not np.allclose(look(session), before) and session.hits == 0
 
 
 @pytest.mark.filterwarnings('ignore::UserWarning')

@@ -79,7 +79,7 @@ def snapshot(vlm):
     found['registry'] = [(k, id(r[k])) for r in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS) for k in STOCK if k in r]
     found['switched'], found['lock'] = dict(hooks._observed), lock_is_free(model)
     found['context'] = {v.name: v.get(None) or None for v in context_variables()}   # empty is as unset
-    found['vlm'] = {k: plain(v) for k, v in vars(vlm).items()} | dict(shared=plain(vlm.shared))   # shared is a property
+    found['vlm'] = {k: plain(v) for k, v in vars(vlm).items()}
     found['generation'], found['config'] = model.generation_config.to_dict(), config.to_json_string()
     found['gradients'], found['threads'] = torch.is_grad_enabled(), torch.get_num_threads()
     found['chance'] = hash((torch.random.get_rng_state().numpy().tobytes(), np.random.get_state()[1].tobytes(), random.getstate()))

@@ -9,6 +9,7 @@ from carve_nb.attention import capture as recorder
 from carve_nb.attention.intervention import grad_rows
 from carve_nb.core.errors import CaptureError
 from carve_nb.attention.capture import recording
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve
 from recipes.bench import eager_kernel
@@ -104,10 +105,10 @@ def blinded(vlm):
 
 
 def shared(vlm):
-    with vlm.sharing():
-        vlm.capture(IMAGE, QUESTION, steps='all', max_new_tokens=2)
-        with vlm.unshared(): vlm.ask(IMAGE, 'Where?', max_new_tokens=1)
-        vlm.capture([IMAGE, OTHER], QUESTION, steps='last', max_new_tokens=2)
+    session = Session(vlm, IMAGE)
+    session.capture(QUESTION, steps='all', max_new_tokens=2)
+    session.generate(session.prompt('Where?'), 1, from_prefix=False)
+    session.other([IMAGE, OTHER]).capture(QUESTION, steps='last', max_new_tokens=2)
 
 
 def dimmed(vlm):
@@ -117,14 +118,14 @@ def dimmed(vlm):
 
 def watched(vlm):
     p = vlm.prompt(IMAGE, QUESTION)
-    with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(vlm, p, None) as processors: vlm.generate(p, 2, processors)
+    with layer_inputs(vlm, [0, 2], lambda l, x: None), DoLa().guided(Session(vlm, IMAGE), p, None) as processors: vlm.generate(p, 2, processors)
 
 
 def unpenalised(vlm):
     "Without the penalties of the checkpoint"
     with pytest.MonkeyPatch.context() as m:
         m.setattr(vlm.model.generation_config, 'repetition_penalty', 1.3)
-        with vlm.argmax_only(): vlm.ask(IMAGE, QUESTION, max_new_tokens=2)
+        vlm.generate(vlm.prompt(IMAGE, QUESTION), 2, argmax=True)
 
 
 def stock_pass(vlm): vlm.model(**vlm.to_device(vlm.prompt(IMAGE, QUESTION)), use_cache=False)
@@ -244,7 +245,8 @@ def test_constants_stay(load, name):
     vlm.ask(IMAGE, QUESTION, max_new_tokens=1)   # stock models hang hooks of their own at their first pass
     def guided(method): return lambda v: make_method(method, max_new_tokens=2)(v, IMAGE, QUESTION)
     def both(v):
-        with v.sharing(): return [make_method('vcd', max_new_tokens=2)(v, IMAGE, q) for q in (QUESTION, 'Where?')]
+        session = Session(v, IMAGE)
+        return [make_method('vcd', max_new_tokens=2).answer(session, q) for q in (QUESTION, 'Where?')]
     def fails(v):
         with pytest.raises(KeyboardInterrupt), failing(v, 1, KeyboardInterrupt, 1): shared(v)
     for what, run in dict(shared=shared, vcd=guided('vcd'), vhr=guided('vhr'), both=both, fails=fails).items():
@@ -289,10 +291,10 @@ def test_memory_after_failures(load):
     assert (tensor_bytes(), held()) == before
 
 
-TOUCHING = {'recording', '_observing', 'model_lock', 'own_loose', 'set_here', 'applying', 'rows_live', 'mask_image_tokens',
+TOUCHING = {'recording', '_observing', 'model_lock', 'own_loose', 'applying', 'rows_live', 'mask_image_tokens',
             'query_bridge', 'frozen', 'scaled_features', 'watching', 'guided', 'tower_rows', 'layer_inputs', 'failing',
             'record_attention', '_same_inputs', 'around_generate', 'editing'}
-OTHERS = {'limited', 'ready', 'undone', 'explained', 'chatting', 'open_store'}   # loading, the words of an error, what `set_here` sets, a store of lines
+OTHERS = {'limited', 'ready', 'undone', 'explained', 'holding', 'open_store'}   # loading, the words of an error, a session that compares its model once, a store of lines
 
 
 @pytest.mark.case(42)
@@ -310,6 +312,7 @@ SETUP = '''
 import sys, torch; torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from faults.clean import differences, snapshot
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve
 vlm, image, ask = VLM.from_pretrained({folder!r}), {image!r}, 'Is there a cat?'
@@ -318,7 +321,7 @@ plain = answers()
 before = snapshot(vlm)
 '''
 LOOPS = [('capture', .3, 'while True: vlm.capture(image, ask, steps="all")'), ('method', .5, 'while True: Carve()(vlm, image, ask)'),
-         ('method again', .7, 'while True: Carve.official()(vlm, image, ask)'), ('sharing', .4, 'with vlm.sharing():\n    while True: vlm.ask(image, ask)')]
+         ('method again', .7, 'while True: Carve.official()(vlm, image, ask)'), ('session', .4, 'session = Session(vlm, image)\nwhile True: session.generate(session.prompt(ask))')]
 
 
 def run_cell(client, code, interrupt=None):
@@ -398,7 +401,7 @@ def test_threads_take_turns(load, name):
     layers, pair = decoder_layers(vlm.model), [(IMAGE, QUESTION), (OTHER, 'Is it red?')]
     def work(image, question):
         r = Carve(max_new_tokens=2)(vlm, image, question)
-        with vlm.sharing(): more = vlm.capture(image, question, steps='all', max_new_tokens=2)
+        more = Session(vlm, image).capture(question, steps='all', max_new_tokens=2)
         live = grad_rows(vlm, vlm.prompt(image, question), [1])
         return r.saliency.values.tolist(), r.answer.tokens, more.attn.tolist(), vlm.ask(image, question, max_new_tokens=2).tokens, live.attn.tolist()
     alone, before = [work(*o) for o in pair], snapshot(vlm)
@@ -418,4 +421,4 @@ def test_threads_take_turns(load, name):
     for i in range(2):
         for got in together[i]: np.testing.assert_allclose(np.hstack([np.ravel(o) for o in got]), np.hstack([np.ravel(o) for o in alone[i]]), rtol=1e-4, atol=1e-6)
     vlm.ask(IMAGE, QUESTION, max_new_tokens=2)
-    assert differences(loose(before), loose(snapshot(vlm))) == {} and vlm.shared is None
+    assert differences(loose(before), loose(snapshot(vlm))) == {}

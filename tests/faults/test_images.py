@@ -427,13 +427,13 @@ def test_thin_crop(at, vlm, monkeypatch):
     "A region one pixel wide, in the corners and in the middle: the crop has the least side, inside the image, with the region in it"
     from carve_nb.method import carve as module
     from carve_nb.formulas.threshold import Region
-    from carve_nb.attention.cache import AttentionCache
-    (x, y), cache = at, AttentionCache()
+    from carve_nb.attention.session import Session
+    (x, y), session = at, Session(vlm, hostile.photo())
     for w, h in ((1, 1), (1, 40), (40, 1)):
         box = min(x, 160-w), min(y, 100-h), min(x, 160-w) + w, min(y, 100-h) + h
         monkeypatch.setattr(module, 'regions', lambda *a, **kw: [Region(box, 1., w*h, np.ones((h, w), bool))])
         for method, least in ((module.Carve(max_new_tokens=1), 96), (module.Carve.paper(max_new_tokens=1), 28), (module.Carve.official(max_new_tokens=1, pad=.5), 28)):
-            r = method(vlm, hostile.photo(), WORDS, cache)
+            r = method.answer(session, WORDS)
             x0, y0, x1, y1 = r.crop.box
             assert 0 <= x0 <= box[0] < box[2] <= x1 <= 160 and 0 <= y0 <= box[1] < box[3] <= y1 <= 100
             assert min(x1-x0, y1-y0) >= least and r.calls == 3 and min(r.crop.image.size) >= least

@@ -41,6 +41,7 @@ from carve_nb.attention.intervention import grad_rows
 from carve_nb.core.errors import CaptureError, CarveError
 from carve_nb.attention.rows import AttentionRows
 from carve_nb.attention.capture import recording
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve
 from carve_nb.method.controls import DirectAnswer
@@ -261,7 +262,7 @@ def test_layers_that_do_not_exist(load):
                 assert str([l for l in layers if l not in range(6)]) in str(e.value)
     assert seen == []
     with pytest.raises(CarveError, match='24 layers, 0 to 23'): pick_layers(range(20, 26), 24)
-    assert Carve(layers=(.7, .9)).capture(vlm, IMAGE, QUESTION).layers == [4, 5]
+    assert Carve(layers=(.7, .9)).capture(Session(vlm, IMAGE, shared=False), QUESTION).layers == [4, 5]
 
 
 def no_weights(module, query, key, value, mask, **kw): return query.transpose(1, 2), None
@@ -407,7 +408,7 @@ def test_contrast_borders():
 def captures(tiny):
     "Two captures whose rows are replaced, and an image"
     image = clean.image(448, 448)
-    a, b = Carve(layers=[2, 3]).capture_both(tiny, image, 'Is there a red circle?')
+    a, b = Carve(layers=[2, 3]).capture_both(Session(tiny, image), 'Is there a red circle?')
     def fake(q, g):
         made = [replace(r, attn=m.expand(2, len(r.layers), r.attn.shape[2], len(m)).clone(), question=None, meta=r.meta | dict(steps='all')) for r, m in ((a, q), (b, g))]
         return image, 'Is there a red circle?', *made
@@ -499,8 +500,6 @@ def test_different_lengths(captures, tiny):
     assert last.from_rows(image, question, a, b).saliency.values.tolist() == last.from_rows(image, question, replace(a, attn=a.attn[:2]), b).saliency.values.tolist()
     r = every(tiny, image, 'What is in the picture?')
     assert r.steps == (len(r.rows.attn), len(r.instruction_rows.attn)) and r.steps[0] == len(r.plain_answer.tokens) and r.steps[1] <= r.steps[0]
-    record, evaluator = Record('a', image, 'What is in the picture?', 'x'), SampleEvaluator(tiny, RunConfig(()))
-    evaluator.captures.ask_for(record.question)
-    with tiny.remembering():
-        assert evaluator.line(every, record)['steps'] == list(r.steps)
-        assert not evaluator.line(DirectAnswer(max_new_tokens=1), record)['steps']
+    record, evaluator, session = Record('a', image, 'What is in the picture?', 'x'), SampleEvaluator(tiny, RunConfig(())), Session(tiny, image)
+    assert evaluator.line(every, record, session)['steps'] == list(r.steps)
+    assert not evaluator.line(DirectAnswer(max_new_tokens=1), record, session)['steps']

@@ -14,6 +14,7 @@ import json, re, warnings
 import numpy as np
 import pytest, torch
 from PIL import Image
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.method.carve import Carve
 from carve_nb.cli.main import main
@@ -53,7 +54,7 @@ WAYS = dict(ask=lambda v, q: v.ask(IMAGE, q), capture=lambda v, q: v.capture(IMA
 
 
 def shared(v, q):
-    with v.sharing(): return v.ask(IMAGE, q)
+    return Session(v, IMAGE).ask(q)
 
 
 @pytest.mark.case(23)

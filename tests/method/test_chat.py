@@ -1,11 +1,10 @@
 "A method within a chat of the user's own: system turn, earlier turns, and both captures in it, as the stock template puts it"
-import copy, threading
+import copy
 import pytest
-from carve_nb.attention.cache import AttentionCache
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.contrast import ICD
-from carve_nb.method.vhr import text_only
 from carve_nb.method.lookup import Lookup
 from carve_nb.core.errors import CarveError
 from carve_nb.method.carve import Carve
@@ -52,7 +51,6 @@ def test_carve_in_a_chat(name, load):
     assert r.plain_answer.tokens == answer_by_hand(vlm, f'{ASKED} {SHORT_ANSWER}', [WIDE])
     assert r.answer.tokens == answer_by_hand(vlm, f'{ASKED} {SHORT_ANSWER}', r.shown) and len(r.shown) == 2
     assert r.question == ASKED and (r.rows.attn - method(vlm, WIDE, ASKED).rows.attn).abs().max() > 1e-3
-    assert vlm.messages is TURN
 
 
 @pytest.mark.parametrize('name', ['qwen2_5_vl', 'smolvlm'])
@@ -80,39 +78,31 @@ def test_images_in_the_messages(load):
 
 
 def test_a_chat_is_not_taken_for_another(load):
-    "Captures in a cache, and answers, belong to their chat"
-    vlm, method, cache = load('qwen2_5_vl'), Carve(max_new_tokens=4), AttentionCache()
-    plain, chat = (method(vlm, WIDE, cache=cache, **kw) for kw in (dict(question=ASKED), dict(messages=turns(ASKED))))
-    assert cache.hits == 0 and (plain.saliency.values != chat.saliency.values).any()
-    assert (method(vlm, WIDE, messages=turns(ASKED), cache=cache).saliency.values == chat.saliency.values).all() and cache.hits == 2
+    "Captures and answers that are remembered belong to their chat"
+    vlm, method = load('qwen2_5_vl'), Carve(max_new_tokens=4)
+    session, frame = Session(vlm, WIDE), Session.of_chat(vlm, WIDE, turns(ASKED))[0].messages
+    def ask(messages):
+        session.messages = messages
+        return method.answer(session, ASKED).saliency.values
+    plain, chat = ask(TURN), ask(frame)
+    assert session.hits == 0 and (plain != chat).any()
+    assert (ask(frame) == chat).all() and session.hits == 2
+    assert abs(method(vlm, WIDE, messages=turns(ASKED)).saliency.values - chat).max() < 1e-5
 
 
 def test_methods_with_prompts_of_their_own(load):
     vlm = load('qwen2_5_vl')
-    with vlm.chatting(WIDE, turns(ASKED)) as (images, asked):
-        assert (images, asked) == ([WIDE], ASKED)
-        assert 'in French' in text_only(vlm, ASKED).text and '<|image_pad|>' not in text_only(vlm, ASKED).text
-        assert 'in French' in ICD().other_prompt(vlm, vlm.prompt(WIDE, ASKED)).text
-        assert 'in French' in vlm.capture(WIDE, 'Why?', max_new_tokens=1).meta['prompt']
-
-
-def test_no_trace(load):
-    vlm = load('qwen2_5_vl')
-    seen = []
-    with pytest.raises(KeyError), vlm.chatting(WIDE, turns(ASKED)):
-        thread = threading.Thread(target=lambda: seen.append(vlm.messages))
-        thread.start()
-        thread.join()
-        assert vlm.messages is not TURN
-        raise KeyError
-    assert vlm.messages is TURN and seen == [TURN]
+    session, asked = Session.of_chat(vlm, WIDE, turns(ASKED))
+    assert (session.images, asked) == ([WIDE], ASKED)
+    assert 'in French' in session.words(ASKED).text and '<|image_pad|>' not in session.words(ASKED).text
+    assert 'in French' in ICD().other_prompt(session, session.prompt(ASKED)).text
+    assert 'in French' in session.capture('Why?', max_new_tokens=1).meta['prompt']
 
 
 def test_slips(load):
     vlm = load('qwen2_5_vl')
     def refuse(words, messages, image=WIDE, **kw):
         with pytest.raises(CarveError, match=words): Carve()(vlm, image, messages=messages, **kw)
-        assert vlm.messages is TURN
     refuse('not both', turns(ASKED), question=ASKED)
     refuse("must be the user's", turns(ASKED)[:3])
     refuse('has no image', turns(ASKED), image=None)

@@ -21,6 +21,7 @@ from carve_nb.testing import check_method, check_result
 from carve_nb.runs.runner import RunConfig
 from carve_nb.method.registry import ENTRIES, make_method
 from carve_nb.models.prompts import GENERAL_INSTRUCTION, SHORT_ANSWER
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__')   # numpy on one of the processors
@@ -93,7 +94,7 @@ def test_paper_is_algorithm_1(name, layers):
     for seed in (2, 31, 58):
         scene = make_scene(seed)
         question = scene.question('digit').question
-        with vlm.sharing(): (S, box, crop, answer), r = algorithm_1(vlm, scene.image, question, GENERAL_INSTRUCTION, layers, SHORT_ANSWER), Carve.paper()(vlm, scene.image, question)
+        (S, box, crop, answer), r = algorithm_1(vlm, scene.image, question, GENERAL_INSTRUCTION, layers, SHORT_ANSWER), Carve.paper()(vlm, scene.image, question)
         assert torch.allclose(torch.tensor(S).float(), torch.tensor(r.saliency.to_pixels()), rtol=1e-4)
         assert (box, str(answer)) == (r.crop.box, str(r)) and crop.tobytes() == r.crop.image.tobytes(), seed
 
@@ -173,8 +174,9 @@ def largest_change(method, vlm, image, question, steps=4):
     prompt = vlm.prompt(image, question, method.suffix)
     tokens = vlm.generate(prompt, steps).tokens
     plain = held_logits(vlm, prompt, tokens)
-    _, state = method.prepare(vlm, image, question)
-    with method.guided(vlm, prompt, state) as processors: gap = (held_logits(vlm, prompt, tokens, processors) - plain).abs()
+    session = Session(vlm, image)
+    _, state = method.prepare(session, question)
+    with method.guided(session, prompt, state) as processors: gap = (held_logits(vlm, prompt, tokens, processors) - plain).abs()
     return gap[gap.isfinite()].max().item()
 
 
@@ -210,9 +212,10 @@ def test_edits_behind_a_window(load, photo, name):
     prompt = vlm.prompt(photo, QUESTION, method.suffix)
     assert vlm.text_config.sliding_window < len(prompt)
     def steps(cache, edited=True):
-        _, state = method.prepare(vlm, photo, QUESTION)
+        session = Session(vlm, photo)
+        _, state = method.prepare(session, QUESTION)
         inputs, logits = vlm.to_device(prompt), []
-        with method.guided(vlm, prompt, state) if edited else nullcontext(), torch.no_grad():
+        with method.guided(session, prompt, state) if edited else nullcontext(), torch.no_grad():
             for token in 65, 66, 67, 68:
                 logits.append(vlm.model(**inputs, **{CACHE: cache}, use_cache=True).logits[0, -1])
                 inputs = dict(input_ids=torch.tensor([[token]]))

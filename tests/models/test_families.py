@@ -12,6 +12,7 @@ from carve_nb.models.batches import collate
 from carve_nb.models.hooks import CACHE, watching
 from carve_nb.models.prefix_cache import greedy
 from carve_nb.attention.capture import batch_recorder, recording, rows_of
+from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.words import read_words
 from carve_nb.models.model import Answer, model_lock
@@ -265,7 +266,9 @@ ASKED = [(WIDE, QUESTION), (WIDE, 'Describe this image in detail.'), ([WIDE, TAL
 def test_sharing(vlm):
     asked = ASKED[:2 if 'several images' in vlm.family.why_not else 3]
     alone = [vlm.capture(*o, steps='last', max_new_tokens=2) for o in asked]
-    with vlm.sharing() as shared: quick = [vlm.capture(*o, steps='last', max_new_tokens=2) for o in asked]
+    session = Session(vlm, WIDE)
+    quick = [session.other([o] if o is WIDE else o).capture(q, steps='last', max_new_tokens=2) for o, q in asked]
+    shared = session.prefixes
     if vlm.family.pixels is None:
         assert shared is None and vlm.family.why_not['sharing']
     # OneVision shows an image among several in another way
@@ -279,10 +282,9 @@ def test_sharing(vlm):
 
 def read_both(vlm, **kw):
     "Rows and answer about two images, the second read on from the first; its tokens' keys and values"
-    with vlm.sharing() as shared:
-        p = vlm.prompt([WIDE, TALL], QUESTION)
-        rows = vlm.forward(p, steps='last', max_new_tokens=2)
-        cache = shared.read_prefix(vlm, p)[CACHE]
+    session = Session(vlm, [WIDE, TALL])
+    p = session.prompt(QUESTION)
+    rows, cache = session.forward(p, steps='last', max_new_tokens=2), session.inputs(p)[CACHE]
     return rows, keys_and_values(cache, vlm.layers)
 
 
@@ -362,7 +364,7 @@ def test_tokens_of_a_view(vlm):
     alone = vlm.prompt(TALL, QUESTION, tokens=(16,))
     if vlm.family.name != 'llava_onevision':    # which shows several images otherwise than one
         assert [s.box for s in alone.spans] == [s.box for s in few.spans if s.image == len(images) - 1]
-    with vlm.sharing(): shared = vlm.ask(images, QUESTION, None, 3, limits).tokens
+    shared = Session(vlm, images).ask(QUESTION, None, 3, tokens=limits).tokens
     assert shared == vlm.generate(few, 3).tokens
     with pytest.raises(PromptError, match='one limit for each'): vlm.prompt(images, QUESTION, tokens=(None, 16, 16))
 
@@ -392,7 +394,7 @@ def test_words_on_its_own_tokenizer(vlm, tmp_path):
 
 def test_nothing_left(vlm):
     before = settings(vlm)
-    with vlm.sharing(): vlm.capture(WIDE, QUESTION, steps='last', max_new_tokens=1)
+    Session(vlm, WIDE).capture(QUESTION, steps='last', max_new_tokens=1)
     assert settings(vlm) == before
     with pytest.raises(CaptureError): vlm.capture(WIDE, QUESTION, layers=[99])
     with pytest.raises(KeyError), recording(vlm.model, vlm.layers, cross=bool(vlm.family.cross)): raise KeyError
@@ -458,7 +460,7 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
         for views in [0], range(1, n), range(n):
             there = lay_square(rows, box, views)
             carve = Carve().from_rows(image, QUESTION, there, even)
-            lookup = Lookup(query='last').locate(vlm, image, QUESTION, SimpleNamespace(capture=lambda *a: there))
+            lookup = Lookup(query='last').locate(SimpleNamespace(vlm=vlm, image=image, capture=lambda *a, **kw: there), QUESTION)
             assert abs(lookup.saliency.values.sum() - .5) <= 1e-6
             for r in carve, lookup:
                 x, y = r.saliency.peak()
@@ -497,7 +499,7 @@ def test_what_reads_the_thumbnail_says_so(name, load):
 def test_methods(vlm, name):
     "Every family answers through every sort of method; what it cannot do is told"
     result = methods()[name]()(vlm, WIDE, QUESTION, box=(20, 20, 80, 90))
-    assert result.answer is not None and vlm.shared is None
+    assert result.answer is not None
     if result.saliency is not None: assert result.saliency.to_pixels().shape == WIDE.size[::-1]
     told = any('one image at a time' in n for n in result.notes)
     asked_again = not any('nothing new' in n for n in result.notes)
@@ -555,7 +557,7 @@ def test_written_box_lands(vlm, size, thing, monkeypatch):
         asked.append(prompt.asked)
         return Answer(said, [1], -1.)
     monkeypatch.setattr(VLM, 'generate', answer)
-    r = AskBox(min_side=1).locate(vlm, scene, QUESTION)
+    r = AskBox(min_side=1).locate(Session(vlm, scene), QUESTION)
     if not said: assert r.whole and not asked and 'is not known' in r.notes[0]
     else:
         assert len(asked) == 1 and 'animal' in asked[0] and max(abs(a - b) for a, b in zip(r.crop.box, thing)) <= 2, (said, r.view)

@@ -18,7 +18,7 @@ from carve_nb.method.controls import DirectAnswer
 from processes import afresh, run, served, until
 from carve_nb.method.cross_model import Endpoint, RemoteError
 from carve_nb.core.errors import CarveError
-from carve_nb.attention.cache import AttentionCache
+from carve_nb.attention.session import Session
 from carve_nb.data.scenes import samples
 
 KEY = 'sk-Q7f2-not-a-real-key-93'
@@ -107,8 +107,8 @@ def test_every_method(name, serve, tiny, photo):
         with pytest.raises(CarveError, match='changes how the model itself answers'): method(tiny, photo, 'What is it?', by=far)
         return
     box = (30, 20, 70, 60)
-    here = method(tiny, photo, 'What is it?', cache=(cache := AttentionCache()), box=box)
-    r = method(tiny, photo, 'What is it?', cache=cache, box=box, by=far)
+    here = method.answer(session := Session(tiny, photo, box), 'What is it?')
+    r = method.answer(session, 'What is it?', by=far)
     assert (str(r), r.method, r.crop.box, len(seen)) == ('there', here.method, here.crop.box, 1)
     assert r.plain_answer == here.plain_answer and any(n.startswith('answered by m at 127.0.0.1') for n in r.notes)
     shown, words = images(seen[0][2])
@@ -116,7 +116,6 @@ def test_every_method(name, serve, tiny, photo):
         assert shown[0].size == (64, 48) and np.array_equal(shown[1], r.crop.image)
     else: assert np.array_equal(shown[0] if len(shown) > 1 else shown[-1], photo if len(shown) > 1 or r.crop.image.tobytes() == photo.tobytes() else r.crop.image)
     assert np.array_equal(shown[-1], r.crop.image) and words == f'What is it? {SHORT_ANSWER}'
-    assert tiny.shared is None
 
 
 def test_nothing_else_is_sent(serve, tiny, photo, tmp_path, monkeypatch):
@@ -266,8 +265,8 @@ def test_the_real_one(real):
     "The reference model behind transformers serve answers as the reference model here, to one image and to two"
     vlm, methods = VLM.from_pretrained(), (DirectAnswer(), Carve(), Carve.paper())
     for s in samples('digit', 4) + samples('exist', 2):
-        cache = AttentionCache()
-        for m in methods: assert str(m(vlm, s.image, s.question, cache=cache, by=real)) == str(m(vlm, s.image, s.question, cache=cache)), (s.id, m.name)
+        session = Session(vlm, s.image)
+        for m in methods: assert str(m.answer(session, s.question, by=real)) == str(m.answer(session, s.question)), (s.id, m.name)
     with pytest.raises(RemoteError) as e: cross_model.replace(real, model='no-such-model').ask(samples('digit', 1)[0].image, 'What?')
     assert e.value.status == 'error'
 

@@ -274,9 +274,9 @@ def test_reader_beside_a_writer(tiny, tmp_path):
 @dataclass
 class Moody(DirectAnswer):
     "Fails on some samples"
-    def __call__(self, vlm, image, question, cache=None, box=None):
+    def run(self, session, question):
         if 'red' in question: raise ZeroDivisionError('no red, please')
-        return super().__call__(vlm, image, question)
+        return super().run(session, question)
 
 
 class Picky(DirectAnswer): name, needs = 'picky', ('dense',)
