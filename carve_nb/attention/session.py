@@ -28,7 +28,7 @@ from ..models.video import Video
 LIBRARIES = 'torch', 'transformers', 'accelerate'   # whose hooks do what the weights say
 
 def is_hooked(model) -> bool:
-    "Whether code that belongs to none of `LIBRARIES` runs in a forward pass: a hook, or a `forward` put in its place"
+    "Tell whether code that belongs to none of `LIBRARIES` runs in a forward pass: a hook, or a `forward` put in its place"
     run = [*_every_module._global_forward_pre_hooks.values(), *_every_module._global_forward_hooks.values()]
     for m in model.modules():
         run += [*m._forward_pre_hooks.values(), *m._forward_hooks.values()]
@@ -36,13 +36,13 @@ def is_hooked(model) -> bool:
     return any(str(getattr(f, '__module__', '')).split('.')[0] not in LIBRARIES for f in run)
 
 def is_readable(model) -> bool:
-    "Whether all weights can be read: none is offloaded or packed"
+    "Tell whether all weights can be read: none is offloaded or packed"
     kept = model.state_dict().values()
     return all(type(w) is torch.Tensor and not (w.is_meta or w.is_quantized) for w in kept)
 
 @torch.no_grad()
 def weights_state(vlm) -> tuple:
-    """What differs once weights change: place, version, norm and 256 values of each tensor; adapters as they are set.
+    """Return what differs once weights change: place, version, norm and 256 values of each tensor; adapters as they are set.
 
     Tensors that cannot be read, on no device or packed, count by their places alone. A GPU is waited for once."""
     places = []
@@ -61,7 +61,7 @@ def weights_state(vlm) -> tuple:
     return tuple(places), tuple(read), adapters(vlm.model)
 
 def model_state(vlm) -> tuple:
-    "All that an answer depends on beside images and words; where it cannot be known no two are equal"
+    "Return all that an answer depends on beside images and words; where it cannot be known no two are equal"
     if is_hooked(vlm.model) or not is_readable(vlm.model): return object(),
     config = vlm.model.config
     kernel = config.get_text_config()._attn_implementation.removesuffix('+rows')    # as it is outside of a recorder
@@ -101,7 +101,7 @@ class Session:
 
     @classmethod
     def of_chat(cls, vlm: VLM, images: ImageLike|list|None, messages: list, **kw) -> tuple:    # as in `VLM.chat`
-        """(A session in which every question stands in this chat, in place of its last text; that text).
+        """Return a session in which every question stands in this chat, instead of its last text, and that text.
 
         All images stand side by side at the place of the chat's own."""
         frame, inside = chat_frame(messages)
@@ -118,7 +118,7 @@ class Session:
 
     @classmethod
     def of_prompt(cls, vlm: VLM, prompt: Prompt) -> 'Session':
-        "A session with the one prompt that its caller made, for methods that would make their own"
+        "Make a session with the one prompt that its caller made, for methods that would make their own"
         session = cls(vlm, prompt.images, shared=False)
         session.given = prompt
         session.prefixes = None
@@ -127,7 +127,7 @@ class Session:
     image = property(lambda self: self.images[self.which])
 
     def other(self, images: ImageLike|list, which: int = 0) -> 'Session':
-        "The same model and chat before other images, such as one of several; what is remembered is shared"
+        "Put the same model and chat before other images, such as one of several; what is remembered is shared"
         session = copy.copy(self)
         session.images = images if isinstance(images, Video) else [*map(open_image, images)]
         session.which = which
@@ -162,7 +162,7 @@ class Session:
             self.lock.release()
 
     def prompt(self, question: str, suffix: str|bool|None = None, images: list|None = None, tokens: tuple = ()) -> Prompt:
-        "A question about the session's images, or about others that are shown in their place; arguments as of `VLM.prompt`"
+        "Return the prompt of a question about the session's images, or about others; arguments as of `VLM.prompt`"
         if self.given:
             if images is None and question == self.given.asked: return self.given
             raise UnsupportedError('This method asks about other words or another image, and here the prompt is given. '
@@ -174,7 +174,7 @@ class Session:
         return prompt
 
     def words(self, text: str, suffix: str|bool|None = None) -> Prompt:    # without spans, images, and positions of the question
-        "The same words in the model's own template, without an image"
+        "Return the prompt of the same words in the model's own template, without an image"
         vlm = self.vlm
         if self.given: return _without_images(vlm, self.given)
         whole = vlm.with_suffix(check_text(vlm.processor, text, vlm.escape), suffix)
@@ -187,25 +187,25 @@ class Session:
         return Prompt(BatchFeature({k: enc[k] for k in ('input_ids', 'attention_mask')}), [], [], chat, [], names, text)
 
     def inputs(self, prompt: Prompt) -> dict:
-        "What the model is given: a cache that holds the beginning of a prompt, where it can be shared, and what follows it"
+        "Return what the model is given: a cache with the beginning of a prompt, where it can be shared, and what follows it"
         self.refresh()
         shares = self.prefixes and prompt.spans
         return self.prefixes.read_prefix(self.vlm, prompt) if shares else self.vlm.to_device(prompt)
 
     def generate(self, prompt: Prompt, max_new_tokens: int = 32, processors: list = (), from_prefix: bool = True) -> Answer:
-        "The answer to a prompt, which is not remembered"
+        "Answer a prompt; the answer is not remembered"
         inputs_of = self.inputs if from_prefix else None
         return self.vlm.generate(prompt, max_new_tokens, processors, inputs_of=inputs_of)
 
     def forward(self, prompt: Prompt, *args, **kw) -> AttentionRows:    # as of `VLM.forward`
-        "The attention of a prompt, which is not remembered"
+        "Capture the attention of a prompt; it is not remembered"
         return self.vlm.forward(prompt, *args, inputs_of=self.inputs, **kw)
 
     @cached_property
     def key(self) -> tuple: return tuple(map(image_key, self.images))
 
     def asked(self, question, suffix, images=None) -> tuple:
-        "A key for exactly these words about exactly these pixels"
+        "Return a key for exactly these words about exactly these pixels"
         keys = self.key if images is None else tuple(image_key(open_image(im)) for im in images)
         video = images is None and isinstance(self.images, Video)
         return video, keys, str(self.messages), question, self.vlm.suffix if suffix is True else suffix or ''
@@ -216,7 +216,7 @@ class Session:
         return self.shared and not _watchers.get()
 
     def once(self, key, make):
-        "What was made under a key, made where it is not known"
+        "Return what was made under a key, and make it where it is not known"
         if key in self.answers: self.saved += self.answers[key][1]['seconds']
         else:
             start = time.perf_counter()
@@ -231,7 +231,7 @@ class Session:
         images: list|None = None,        # that are shown in place of the session's
         tokens: tuple = (),              # most tokens of each image, see `VLM.prompt`
     ) -> Answer:
-        "The answer to a question; in a shared session an equal question is answered once"
+        "Answer a question; in a shared session an equal question is answered once"
         def make(): return self.generate(self.prompt(question, suffix, images, tokens), max_new_tokens)
         if not self.remembers: return make()
         with self.holding(): return self.once((*self.asked(question, suffix, images), max_new_tokens, tuple(tokens)), make)
@@ -243,7 +243,7 @@ class Session:
         max_new_tokens: int = 32,
         argmax: bool = False,            # leave out the checkpoint's `PENALTIES`?
     ) -> AttentionRows:
-        "The attention under a question, and the answer; `meta` holds the seconds. In a shared session of all layers and words"
+        "Capture the attention under a question, and the answer, with its seconds in `meta`; if shared, of all layers and words"
         def make(layers, question_rows):
             start = time.perf_counter()
             rows = self.forward(self.prompt(question, suffix), layers, steps, question_rows, max_new_tokens, argmax=argmax)
@@ -266,7 +266,7 @@ class Session:
         return rows.image_first(self.which) if self.which else rows
 
 def _without_images(vlm, prompt) -> Prompt:
-    "A prompt without its images, and the special tokens that frame them"
+    "Return a prompt without its images and the special tokens that frame them"
     ids = prompt.inputs['input_ids'][0]
     gone = image_frame(vlm.processor, ids.tolist(), vlm.model.config.image_token_id)
     kept = [i for i in range(len(ids)) if i not in gone]

@@ -119,7 +119,7 @@ class SampleEvaluator:
     protocol = cached_property(lambda self: make_protocol(self))
 
     def __call__(self, unit): # `Task`s about one image
-        "The lines of each sample; they share a session in the same way whichever methods are left"
+        "Yield the lines of each sample; they share a session in the same way whichever methods are left"
         session = None
         for task in unit:
             opened = attempt(task.record.opened)
