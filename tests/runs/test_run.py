@@ -345,7 +345,8 @@ def check_shared(vlm, names, n):
     records = list(load_benchmark('scenes', n, kinds=('digit', 'color')))
     for i, r in enumerate(records): r.image = r.open().resize((448 + 56*(i//2), 448 - 28*(i//2)))
     for r in records: r.boxes = r.boxes and [tuple(v*.8 for v in b) for b in r.boxes]
-    found = {(l['id'], l['method']): l for ls in w([runner.Task(at, r) for at, r in enumerate(records)]) for l in ls}
+    units = [[runner.Task(at, records[at]) for at in (first, first + 1)] for first in range(0, len(records), 2)]    # of one image each
+    found = {(l['id'], l['method']): l for unit in units for ls in w(unit) for l in ls}
     for name in methods.keys() - w.unfit.keys():
         for r in records:
             alone, l = methods[name](vlm, r.open(), r.question, box=r.box), found[r.id, name]
