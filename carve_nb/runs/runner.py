@@ -118,12 +118,14 @@ class SampleEvaluator:
 
     protocol = cached_property(lambda self: make_protocol(self))
 
-    def __call__(self, unit): # `Task`s about one image
-        "Yield the lines of each sample; they share a session in the same way whichever methods are left"
+    def __call__(self, unit): # `Task`s, whose images may differ
+        "Yield the lines of each sample; those about the same pixels share a session, whichever methods are left"
         session = None
         for task in unit:
             opened = attempt(task.record.opened)
-            if opened.value and not session: session = Session(self.vlm, opened.value.image)
+            if opened.value:
+                new = Session(self.vlm, opened.value.image)
+                if not session or session.key != new.key: session = new
             yield self.lines(task, opened, session)
 
     def lines(self, task, opened, session) -> list: # what became of opening the record

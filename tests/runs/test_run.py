@@ -1,6 +1,6 @@
 "Runs that are killed, stopped, torn, crowded or starved end as if nothing had happened, or say what is wrong."
 import json, os, random, shutil, signal, subprocess, sys, time, warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
@@ -345,13 +345,26 @@ def check_shared(vlm, names, n):
     records = list(load_benchmark('scenes', n, kinds=('digit', 'color')))
     for i, r in enumerate(records): r.image = r.open().resize((448 + 56*(i//2), 448 - 28*(i//2)))
     for r in records: r.boxes = r.boxes and [tuple(v*.8 for v in b) for b in r.boxes]
-    units = [[runner.Task(at, records[at]) for at in (first, first + 1)] for first in range(0, len(records), 2)]    # of one image each
-    found = {(l['id'], l['method']): l for unit in units for ls in w(unit) for l in ls}
+    found = {(l['id'], l['method']): l for ls in w([runner.Task(at, r) for at, r in enumerate(records)]) for l in ls}
     for name in methods.keys() - w.unfit.keys():
         for r in records:
             alone, l = methods[name](vlm, r.open(), r.question, box=r.box), found[r.id, name]
             assert l['status'] == 'ok', l
             assert (l['answer'], tuple(l['box']), l['calls']) == (str(alone), tuple(alone.crop.box), alone.calls), (name, l)
+
+
+def test_unit_of_two_images(tiny):
+    "Each question of a unit is asked about its own image, one that comes again between others too"
+    config = runner.RunConfig(('none', 'carve'), 'Answer the question using a single word or phrase.', 4)
+    first, second = load_benchmark('scenes', 2, kinds=('digit',))
+    records = [replace(r, id=str(i), question=first.question) for i, r in enumerate((first, second, first))]
+    lines = [ls for ls in runner.SampleEvaluator(tiny, config)([runner.Task(at, r) for at, r in enumerate(records)])]
+    for r, ls in zip(records, lines):
+        for l in ls:
+            alone = config.made[l['method']](tiny, r.open(), r.question)
+            assert (l['answer'], l['box']) == (str(alone), list(map(int, alone.crop.box)))
+            assert l['confidence'] == pytest.approx(alone.answer.confidence, abs=1e-4)
+    assert lines[0][1]['box'] != lines[1][1]['box']
 
 
 NO_TORCH = "import sys; sys.modules['torch'] = None\nfrom carve_nb.cli.main import main\nsys.exit(main(sys.argv[1:]))"
@@ -374,7 +387,6 @@ def test_bad_folders_are_refused_before_torch_loads(tmp_path):
 
 def test_remark_counts_images(tiny, tmp_path, caplog):
     "Sixty questions on five images promise what five images can show: nothing"
-    from dataclasses import replace
     scenes = load_benchmark('scenes', 5)
     many = replace(scenes, records=[replace(r, id=f'{r.id}-{i}') for r in scenes for i in range(12)])
     with caplog.at_level('INFO', 'carve_nb'): run_eval(many, tiny, 'none', None, tmp_path/'R', max_new_tokens=1, answer_by=None)
