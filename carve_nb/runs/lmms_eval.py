@@ -11,7 +11,6 @@ from importlib import import_module
 from PIL import Image
 from ..core.io import SMALL
 from ..attention.session import Session
-from ..core.image import image_key
 from ..method.cross_model import open_answerer
 from ..method.registry import make_method, read_method
 from .runner import equip, load_model
@@ -82,8 +81,9 @@ class Adapter:
         question, suffix = _split_context(context) if self.split else (str(context).strip(), None)
         image = _one_image(doc_to_visual(self.task_dict[task][split][doc_id]))
         method = equip(self.method, suffix, _read_length(asked, self.longest), given=self.fields)
-        if not self.session or self.session.key != (image_key(image),): self.session = Session(self.vlm, image)
-        text = str(method.run(self.session, question, self.by))
+        new = Session(self.vlm, image)
+        if not self.session or self.session.key != new.key: self.session = new
+        text = str(method.answer(self.session, question, self.by))
         stops = asked.get('until') or ()
         for stop in filter(None, [stops] if isinstance(stops, str) else stops): text = text.split(stop)[0]
         return text
