@@ -108,7 +108,7 @@ def ask_again(vlm, shown, method) -> Result: # with the answer
 # %% ../../nbs/library/explorer/00_state.ipynb #a5caa614
 MAP_KINDS = dict(contrast='contrast', question='under the question', instruction='under the general instruction')
 
-def to_map(shown, values, tiles='all') -> Saliency: # [Nv] of the crops, as in `AttentionRows.crops`; pixels of the copy
+def to_map(shown, values, tiles='all') -> Saliency: # [Nv] of all views, as `AttentionRows.attn` has them; pixels of the copy
     "Values of patches as a map on the image"
     return as_saliency(values, shown.captures[0].raster(tiles=tiles), shown.small)
 

@@ -16,7 +16,7 @@ from ..core.errors import CarveError
 from ..core.image import ImageLike
 from ..core.saliency import Saliency, is_flat, pick_layers
 from .settings import check_fields, method_call
-from .crop import Crop, Crops, whole_crop
+from .crop import Crops, whole_crop
 from .several_images import ask_one_of
 from .cross_model import answer_by, check_answerer
 from .registry import register
@@ -163,10 +163,11 @@ class CropMethod(Crops, Method):
 
     def ask_again(self, session, partial) -> Result: # of `look`
         "Ask with the crop"
+        partial = replace(partial, notes=[*partial.notes, *unseen_note(partial.seen, partial.image.size)])
         if partial.answer is not None: return partial
         r = self.ask_plain(session, partial)
         shown, limits, notes = self.last_images(r, session.vlm)
-        r = replace(r, notes=[*r.notes, *unseen_note(r.seen, r.image.size), *notes], seconds=Timings(r.seconds), shown=shown)
+        r = replace(r, notes=[*r.notes, *notes], seconds=Timings(r.seconds), shown=shown)
         if not shown: return replace(r, answer=r.plain_answer, notes=[*r.notes, 'nothing new to see: the answer stays'])
         with r.seconds('ask'): answer = session.ask(r.question, self.suffix, self.max_new_tokens, shown, limits)
         return replace(r, answer=answer, calls=r.calls + 1)

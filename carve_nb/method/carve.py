@@ -18,7 +18,7 @@ from ..formulas.algorithm import fuse_contrast, fuse_maps, step_weights
 from ..core.errors import CarveError
 from ..core.words import pick_words, read_words, why_no_words
 from ..core.saliency import Saliency, is_flat, pick_layers
-from ..core.text import GENERAL_INSTRUCTION, SHORT_ANSWER
+from ..core.text import GENERAL_INSTRUCTION
 from .profiles import find_profile, short_name
 from .settings import ABOVE_0, Layers, check_query, limited, method_call
 from .base import CropMethod, as_saliency, timings
@@ -77,7 +77,7 @@ class Carve(CropMethod):
 
     @classmethod
     def for_model(cls, vlm, **changes):
-        "The method with the settings that a model's saved profile suggests; else the default, with a warning"
+        "Make the method with the settings of a model's saved profile; with the defaults and a warning where it measured none"
         profile = find_profile(vlm)
         if profile is None:
             raise CarveError(f'No profile of {short_name(vlm)!r} with these weights is saved. Make one: '

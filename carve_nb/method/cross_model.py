@@ -54,8 +54,8 @@ def answer_by(method, by, session, question) -> Result:
     what = 'the image and the crop' if len(shown) > 1 else 'the crop' if shown else 'the image'
     shown, seconds = shown or [session.image], Timings(r.seconds)
     with seconds('there'): answer = ask_there(session, by, shown, question, method.suffix, method.max_new_tokens, limits)
-    told = [*unseen_note(r.seen, session.image.size), f'answered by {answerer_name(by)}, shown {what}', *notes]
-    return replace(r, answer=answer, calls=r.calls + 1, notes=[*r.notes, *told], shown=shown, seconds=seconds)
+    notes = [*r.notes, *unseen_note(r.seen, session.image.size), f'answered by {answerer_name(by)}, shown {what}', *notes]
+    return replace(r, answer=answer, calls=r.calls + 1, notes=notes, shown=shown, seconds=seconds)
 
 # %% ../../nbs/library/method/30_cross_model.ipynb #bc647154
 def open_answerer(spec, key_env=None):

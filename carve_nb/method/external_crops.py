@@ -8,6 +8,7 @@ __all__ = ['load_tool', 'run_tool', 'ToolCrop', 'box_regions', 'Detector', 'clip
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #0ead1960
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch, transformers
 from fastcore.basics import chunked
@@ -22,12 +23,12 @@ from ..formulas.threshold import Region
 from ..core.image import box_index, box_iou, box_size
 
 # %% ../../nbs/library/method/14_external_crops.ipynb #7fb8fc22
+@lru_cache(2)    # copies of a method share what was loaded
 def load_tool(kind, model, processor=None, download=False, device='cpu') -> tuple: # (model, processor)
-    "A tool (Auto class of transformers; Hub id, folder or loaded model), loaded; nothing is downloaded unasked"
+    "Load a tool (Auto class of transformers; Hub id or folder); nothing is downloaded unasked"
     if model is None:
         raise UnsupportedError('No model is given. Give model= a folder, a Hub id (with download=True if it may be '
                                f'fetched) or loaded objects that fit {kind}.')
-    if not isinstance(model, (str, Path)): return model, processor
     own = dict(local_files_only=not download)
     try:
         loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, **own).to(device).eval()
@@ -53,13 +54,12 @@ class ToolCrop(CropMethod):
     min_side: int = limited(28, 1)
     name, asks, captures, source = 'tool', 'model', False, 'compared in arXiv 2509.06461'
     kind = ''       # Auto class of transformers that loads it
-    loaded = None   # (model, processor), after the first call
 
     def tool(self, vlm) -> tuple:
         "(model, processor), loaded at the first call"
-        if self.loaded is None:
-            self.loaded = load_tool(self.kind, self.model, self.processor, self.download, vlm.device)
-        return self.loaded
+        if isinstance(self.model, (str, Path, type(None))):
+            return load_tool(self.kind, self.model, self.processor, self.download, vlm.device)
+        return self.model, self.processor
 
     def find(self, session, question) -> list:
         "Regions, best first"

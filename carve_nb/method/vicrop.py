@@ -22,7 +22,6 @@ from .results import Result, Timings
 from ..attention.rows import AttentionRows
 from ..core.image import box_size
 from ..core.errors import UnsupportedError
-from ..core.saliency import Saliency
 from .settings import ABOVE_0, Layers, limited
 from .base import timings, CropMethod, as_saliency, near_layers
 

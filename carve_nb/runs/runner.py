@@ -254,7 +254,7 @@ def describe_data(data, max_new_tokens) -> dict: # `DataSet`
 def run_eval(
     spec: str|Path|DataSet = 'scenes',  # what `load_benchmark` takes
     model: str|Path|VLM = SMALL,        # name, folder or Hub id, or a loaded one
-    methods: Sequence = ('none', 'random', 'lookup'), # as `make_method` takes them
+    methods: Sequence = ('none', 'random', 'lookup'), # names, perhaps with fields, as `split_specs` takes them
     n: int|None = None,                 # samples; None: all
     out: str|Path = 'eval_out',         # folder
     *, seed: int = 0,                   # of methods that draw by chance
