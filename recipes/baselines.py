@@ -9,7 +9,6 @@ import numpy as np, torch
 from fastcore.script import call_parse
 from PIL import Image
 from scipy.stats import rankdata
-from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.core.saliency import Saliency
 from carve_nb.data.scenes import samples

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 import torch
 from fastcore.script import call_parse
-from carve_nb.attention.session import Session
 from carve_nb.attention.vlm import VLM
 from carve_nb.data.scenes import scene_records
 from carve_nb.data.scoring import score_answer

@@ -4,6 +4,7 @@ import numpy as np, pandas as pd, torch
 from itertools import combinations
 from PIL import Image
 from scipy.special import rel_entr
+from carve_nb.attention.session import Session
 from carve_nb.core.errors import CarveError, choose
 from carve_nb.core.saliency import patch_cover
 from carve_nb.core.stats import Estimate, auroc, corrected, interval_of, mean_interval, paired_effect

@@ -42,9 +42,9 @@ def check_query(query):
     if words or isinstance(query, str) and query in QUERIES: return
     raise CarveError(f'query={query!r}: use {" or ".join(map(repr, QUERIES))}, or a list of words of the question')
 
-def method_call(method, usual=None, name=None) -> str: # Python; another of its class, which `name` makes
-    "The call that makes a dataclass: its fields that are not as in `usual`, or else as by default"
-    if usual is None: usual = type(method)()
+def method_call(method, name=None) -> str: # Python; what makes it, its class by default
+    "The call that makes a dataclass: its fields that are not as by default"
+    usual = type(method)()
     pairs = {f.name: (getattr(method, f.name), getattr(usual, f.name)) for f in fields(method)}
     changed = ', '.join(f'{k}={value!r}' for k, (value, default) in pairs.items() if value is not default and value != default)
     return f'{name or type(method).__name__}({changed})'

@@ -51,7 +51,7 @@ from carve_nb.models.families import FAMILIES, find_family
 from carve_nb.core.io import TINY
 from carve_nb.core.saliency import pick_layers
 from carve_nb.data.records import Record
-from carve_nb.method.crop import magnify
+from carve_nb.method.crop import Crops
 from carve_nb.formulas.threshold import regions, top_mask
 from carve_nb.runs.runner import RunConfig, SampleEvaluator, run_eval
 from . import clean
@@ -442,7 +442,7 @@ def test_p_and_k(tiny, captures):
     "p = 1 is the image bit for bit; K beyond the regions keeps all; what means nothing is refused where it is set and where it is used"
     S = np.random.default_rng(0).random((90, 120))
     image = clean.image(120, 90)
-    assert magnify(image, regions(S, 1.)).image.tobytes() == image.tobytes() and top_mask(S, 1).all()
+    assert Crops('black').show(image, regions(S, 1.)).image.tobytes() == image.tobytes() and top_mask(S, 1).all()
     r = Carve.official(p=1., layers=[2, 3], max_new_tokens=2)(tiny, image, 'Is there a red circle?')
     assert r.crop.image.tobytes() == image.tobytes() and not r.crop.masked and r.answer.tokens == r.plain_answer.tokens
     every = regions(S, .3, 10**9)

@@ -8,7 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from carve_nb.core.saliency import Saliency, tent_weights
 from carve_nb.core.image import box_iou, union_box
-from carve_nb.method.crop import grow_box, magnify
+from carve_nb.method.crop import Crops, grow_box
 from carve_nb.formulas.threshold import Region, regions, split_mask, top_mask
 from carve_nb.core.plotting import keep_mask
 from carve_nb.models.prompts import MAX_SIDE_RATIO, check_shape
@@ -181,7 +181,7 @@ def test_crops(look):
     "Inside the image, around all that is kept, at least the least size, not stretched beyond rounding, and within the limit"
     S, p, K, kw = look
     (H, W), kept = S.shape, regions(S, p, K)
-    v = magnify(image(W, H), kept, **kw)
+    v = Crops(**kw).show(image(W, H), kept)
     x0, y0, x1, y1 = v.box
     (w, h), around = (x1 - x0, y1 - y0), union_box([r.box for r in kept])
     assert 0 <= x0 <= around[0] and around[2] <= x1 <= W and 0 <= y0 <= around[1] and around[3] <= y1 <= H
@@ -210,7 +210,7 @@ def test_crops_have_a_shape(part, least, square, pad, fill, limit):
     (size, box), img = part, Image.new('RGB', part[0], 'white')
     check_shape(img)
     part = Region(box, 1., (box[2]-box[0])*(box[3]-box[1]), np.ones((box[3]-box[1], box[2]-box[0]), bool))
-    v = magnify(img, [part], fill=fill, min_side=least, square=square, pad=pad, limit=limit)
+    v = Crops(fill, square, pad, limit, min_side=least).show(img, [part])
     check_shape(v.image)
     assert 0 <= v.box[0] <= box[0] and box[2] <= v.box[2] <= size[0] and 0 <= v.box[1] <= box[1] and box[3] <= v.box[3] <= size[1]
 
@@ -221,7 +221,7 @@ def test_nothing_hidden(look):
     S, p, K, kw = look
     (H, W), kept = S.shape, regions(S, p, K)
     img = Image.new('RGB', (W, H), 'white')
-    v = magnify(img, kept, **{**kw, 'limit': 1, 'fill': 'black'})     # not enlarged
+    v = Crops(**kw | dict(limit=1, fill='black')).show(img, kept)     # not enlarged
     assert v.scale == 1
     x0, y0, x1, y1 = v.box
     assert (np.asarray(v.image)[keep_mask(kept, (W, H))[y0:y1, x0:x1]] == 255).all()
@@ -232,7 +232,7 @@ def test_whole_is_whole(look):
     "p = 1 gives the image itself, bit for bit"
     S, _, K, kw = look
     img = image(*S.shape[::-1])
-    v = magnify(img, regions(S, 1, K), **kw)
+    v = Crops(**kw).show(img, regions(S, 1, K))
     assert v.image.tobytes() == img.tobytes() and v.box == (0, 0, *img.size) and v.scale == 1 and not v.masked
 
 
@@ -241,7 +241,7 @@ def test_whole_is_whole(look):
 def test_there_and_back(look, data):
     "A box of the crop in the image and back again is the same box; the crop's own corners are those of its crop"
     S, p, K, kw = look
-    (H, W), v = S.shape, magnify(image(*S.shape[::-1]), regions(S, p, K), **kw)
+    (H, W), v = S.shape, Crops(**kw).show(image(*S.shape[::-1]), regions(S, p, K))
     box = data.draw(boxes(W, H))
     assert np.allclose(v.to_image(v.to_crop(box)), box) and np.allclose(v.to_crop(v.to_image(box)), box)
     assert np.allclose(v.to_image((0, 0, *v.image.size)), v.box, atol=.51)
@@ -257,6 +257,6 @@ def test_thin_grids(upright, n, W, H, p, K, data):
     S = Saliency(v, (W, H))
     a = S.to_pixels()
     assert (np.ptp(a, 1) if upright else np.ptp(a, 0)).max() <= 1e-6
-    crop = magnify(image(W, H), regions(S, p, K))
+    crop = Crops('black').show(image(W, H), regions(S, p, K))
     assert 0 <= crop.box[0] < crop.box[2] <= W and 0 <= crop.box[1] < crop.box[3] <= H and min(crop.image.size) >= 1
 
