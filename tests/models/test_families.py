@@ -470,7 +470,7 @@ def test_tiles_on_the_map(vlm, image, monkeypatch):
         facts = layer_facts(there, box)   # of all views
         assert np.allclose(facts['mass'], .5) and min(facts['auroc']) > .9
         with monkeypatch.context() as m:
-            m.setattr(VLM, 'capture', lambda *a, **kw: there)
+            m.setattr(Session, 'capture', lambda *a, **kw: there)
             found = profile_model(vlm, [replace(q, boxes=[box]) for q in image_questions([image])], draws=2)
         assert all(pointing == 1 for layers in found.pointing.values() for pointing in layers)
 
