@@ -170,13 +170,12 @@ def measure_costs(vlm, records):
     "Method -> mean passes, tokens and calls, and mean seconds over those of the plain answers to the same questions"
     names = [e.name for e in ENTRIES.values() if e.asks != 'model']
     config = RunConfig(tuple(names), SHORT_ANSWER)
-    sets = {False: config.made, True: config.wordy}
     costs = {}
     for r in records:
         for name in names:
             if ENTRIES[name].asks == 'box' and not r.boxes: continue
             start = time.perf_counter()
-            with counting(vlm) as n: result = run_alone(sets[r.describes][name], vlm, r)
+            with counting(vlm) as n: result = run_alone(config.asked(name, r), vlm, r)
             costs.setdefault(name, {})[r.id] = dict(seconds=time.perf_counter() - start, **n, calls=result.calls)
     mean = lambda found, k, ids: float(np.mean([found[i][k] for i in ids]))
     return {m: {k: mean(c, k, c) for k in ('passes', 'tokens', 'calls')} | dict(seconds=mean(c, 'seconds', c)/mean(costs['none'], 'seconds', c), n=len(c))

@@ -35,7 +35,7 @@ class AskBox(CropMethod):
     most: int = limited(128, 1) # tokens in which the box is written (ours)
     square: bool = False # how the box is shown (ours)
     limit: int = limited(4096, 1) # so
-    name, category, captures, source = 'ask-box', 'prompt', False, "the models' own training"
+    name, source = 'ask-box', "the models' own training"
 
     def locate(self, session, question) -> Result:
         "Ask, read, crop"

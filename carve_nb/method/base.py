@@ -18,7 +18,7 @@ from ..core.saliency import Saliency, is_flat, pick_layers
 from .settings import check_fields, method_call
 from .crop import Crops, whole_crop
 from .several_images import ask_one_of
-from .cross_model import answer_by, check_answerer
+from .cross_model import answered_note, ask_there, check_answerer
 from .registry import register
 from ..attention.session import Session
 from ..attention.vlm import VLM
@@ -38,10 +38,9 @@ class Method:
     max_new_tokens: int = 32 # longest answer, greedy
     name = ''          # in tables and in the shell; a class with one of its own is known by it
     source = ''        # paper
-    category = 'map'   # one of `CATEGORIES`
-    asks = ''          # what must be given before it can run: 'model' (a checkpoint of its own), 'box' (the true region)
+    category = 'map'   # one of `CATEGORIES`, of a method of your own: `ENTRIES` has the package's
+    asks = ''          # so too: what must be given before it can run, 'model' (a checkpoint) or 'box' (the true region)
     needs = ()         # of a model, see `check_needs`
-    captures = False   # begins with a capture under the question
 
     __repr__ = method_call
     __post_init__ = check_fields
@@ -67,12 +66,21 @@ class Method:
     def answer(self, session: Session, question: str, by: object = None) -> Result:
         "Answer a question about the image of a session, which several methods and questions may share"
         check_needs(session.vlm, self)
-        with session.holding(): r = self.run(session, question) if by is None else answer_by(self, by, session, question)
+        with session.holding():
+            r = self.run(session, question) if by is None else self.ask_again(session, self.look(session, question), by)
         return replace(r, notes=[*r.notes, *cut_note(r.answer)])
 
     def run(self, session, question) -> Result:
         "Answer a question about the image of a `Session`; a subclass defines it"
         raise NotImplementedError(f'{self.name} has no run(self, session, question) -> Result')
+
+    def look(self, session, question) -> Result:
+        "Return what comes before the last question; a method that has its answer by then asks no further one"
+        return self.run(session, question)
+
+    def last_images(self, r, model) -> tuple: # with the plain answer; who is asked -> (images, limits, notes)
+        "Return what the last question shows; nothing where that is the image as it is"
+        return [], (), []
 
     def ask_plain(self, session, partial) -> Result:
         "Ask for the baseline's answer (no crop), if a partial result does not have it"
@@ -80,6 +88,22 @@ class Method:
         seconds = Timings(partial.seconds)
         with seconds('alone'): answer = session.ask(partial.question, self.suffix, self.max_new_tokens)
         return replace(partial, plain_answer=answer, seconds=seconds, calls=partial.calls + 1)
+
+    def ask_again(self, session, partial, by=None) -> Result: # of `look`; another model that answers
+        "Ask the last question, with what `last_images` shows"
+        partial = replace(partial, notes=[*partial.notes, *unseen_note(partial.seen, partial.image.size)])
+        if by is None and partial.answer is not None: return partial
+        r = self.ask_plain(session, partial)
+        shown, limits, notes = self.last_images(r, by or session.vlm)
+        if by is not None: notes, shown = [answered_note(by, shown), *notes], shown or [r.image]
+        r = replace(r, notes=[*r.notes, *notes], seconds=Timings(r.seconds), shown=shown)
+        if not shown: return replace(r, answer=r.plain_answer, notes=[*r.notes, 'nothing new to see: the answer stays'])
+        how = self.suffix, self.max_new_tokens
+        if by is None:
+            with r.seconds('ask'): answer = session.ask(r.question, *how, shown, limits)
+        else:
+            with r.seconds('there'): answer = ask_there(session, by, shown, r.question, *how, limits)
+        return replace(r, answer=answer, calls=r.calls + 1)
 
     def capture(self, session, text, **kw) -> AttentionRows:    # of `Session.capture`
         "Capture the attention under a text and the answer, at all steps, with the suffix and longest answer of the method"
@@ -117,14 +141,13 @@ def near_layers(vlm, spec) -> list: # layers, see `pick_layers` -> indices, at l
 class CropMethod(Crops, Method):
     "A method that shows a crop and asks again"
     final_images: Literal['both', 'crop'] = 'both' # shown at last: the image and the crop, or the crop alone
-    captures = True
 
     def run(self, session, question) -> Result:
         "Look, then ask again"
         return self.ask_again(session, self.look(session, question))
 
     def look(self, session, question) -> Result:
-        "Return what comes before the last question; a method that has its answer by then asks no further one"
+        "Find the crop"
         return self.locate(session, question)
 
     def locate(self, session, question) -> Result:
@@ -160,17 +183,6 @@ class CropMethod(Crops, Method):
             else: notes = ['this family takes one image at a time: asked with the crop alone']
         limits, why = self.limits(model, len(shown), r.plain_answer)
         return shown, limits, notes + why
-
-    def ask_again(self, session, partial) -> Result: # of `look`
-        "Ask with the crop"
-        partial = replace(partial, notes=[*partial.notes, *unseen_note(partial.seen, partial.image.size)])
-        if partial.answer is not None: return partial
-        r = self.ask_plain(session, partial)
-        shown, limits, notes = self.last_images(r, session.vlm)
-        r = replace(r, notes=[*r.notes, *notes], seconds=Timings(r.seconds), shown=shown)
-        if not shown: return replace(r, answer=r.plain_answer, notes=[*r.notes, 'nothing new to see: the answer stays'])
-        with r.seconds('ask'): answer = session.ask(r.question, self.suffix, self.max_new_tokens, shown, limits)
-        return replace(r, answer=answer, calls=r.calls + 1)
 
 # %% ../../nbs/library/method/04_base.ipynb #9061c722
 IDLE = 'nothing is changed: '   # how a note begins where a method found nothing to change

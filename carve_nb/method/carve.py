@@ -52,7 +52,7 @@ class Carve(CropMethod):
     instruction_suffix: bool = True # whether G too gets the suffix (carve/pipeline.py: yes)
     tiles: Literal['all', 'thumbnail', 'tiles'] = 'all' # views of an image, added up (both: their models show one)
     argmax: bool = False # both captures decode by the plain argmax (code), not by the checkpoint's penalties too
-    name, category, source = 'carve', 'ours', 'arXiv 2509.06461'
+    name, source = 'carve', 'arXiv 2509.06461'
     in_profile = 'carve'    # whose fields a model's profile gives it
     paired = property(lambda self: self.query == 'last' and self.steps != 'first',
                       doc='Whether the two maps are contrasted step by step of two answers')

@@ -128,7 +128,7 @@ class VCD(ContrastMethod):
     # alpha: evaluation scripts (.5 is the sampler's own default); beta: the source's files (its launch script: .2)
     step: int = limited(500, 0, 999) # of 1000 steps of noise (scripts)
     seed: int = 0 # of the noise (ours; the source draws from the global state)
-    name, category, source, needs = 'vcd', 'logits', 'arXiv 2311.16922', ()
+    name, source, needs = 'vcd', 'arXiv 2311.16922', ()
 
     def other_prompt(self, session, prompt):
         "The same prompt with a noised image"
@@ -146,7 +146,7 @@ class ICD(ContrastMethod):
     "Against a disturbed instruction"
     # alpha, beta: repository, scripts (.5 is its sampler's default of alpha); in the paper UNVERIFIED
     prefix: str = CONFUSED # disturbing words before the question (repository, one of five; the paper's UNVERIFIED)
-    name, category, source, needs = 'icd', 'prompt', 'arXiv 2403.18715', ()
+    name, source, needs = 'icd', 'arXiv 2403.18715', ()
 
     def other_prompt(self, session, prompt):
         "The same images under a disturbed instruction"

@@ -24,7 +24,7 @@ class QuestionOnly(Carve):
     """The map under the question alone
 
     A_G is replaced by ones; the instruction pass stays, so that its seconds equal CARVE's."""
-    name, category, source = 'question-only', 'control', ''
+    name, source = 'question-only', ''
     title = 'A_Q alone' # of the map
     general = False     # is it A_G?
     def no_signal(self, question, A_q, A_g, S):
@@ -50,7 +50,7 @@ class InstructionOnly(QuestionOnly):
 @dataclass(repr=False)
 class DirectAnswer(Method):
     "The baseline (no crop)"
-    name, category = 'none', 'control'
+    name = 'none'
     def run(self, session, question) -> Result:
         "Ask once"
         r = self.ask_plain(session, self.result(session.image, question))
@@ -61,7 +61,7 @@ class DirectAnswer(Method):
 class CenterCrop(Carve):
     "A crop from the middle, as large as CARVE's"
     fraction: float | None = limited(None, ABOVE_0, 1) # instead of the size: share of the image's area, with its shape
-    name, category, source = 'center', 'control', ''
+    name, source = 'center', ''
 
     def place(self, image, free_x, free_y) -> tuple:
         "Return left and top of the crop, from the numbers of free pixels"
@@ -99,7 +99,7 @@ class Oracle(CropMethod):
     limit: int = limited(4096, 1) # greatest side to which the crop is enlarged, pixels
     min_side: int = limited(28, 1) # least side of the crop, pixels
     final_images: Literal['crop', 'both'] = 'crop' # as in `Carve`
-    name, category, asks, captures = 'oracle', 'control', 'box', False
+    name = 'oracle'
 
     @classmethod
     def like(cls, method, **changes):

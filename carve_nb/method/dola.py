@@ -89,7 +89,7 @@ class DoLa(GuidedMethod):
     "Against an early layer"
     layers: Layers = None # candidates: 'low', 'high', as `pick_layers`, or None: 'high' for short answers, else 'low'
     top: float = limited(.1, 0, 1) # plausibility cut-off (paper and code: relative_top)
-    name, category, source, needs = 'dola', 'logits', 'arXiv 2309.03883', ()
+    name, source, needs = 'dola', 'arXiv 2309.03883', ()
     def __post_init__(self):
         super().__post_init__()
         if isinstance(self.layers, str): early_layers(self.layers, 32)

@@ -52,7 +52,7 @@ class ToolCrop(CropMethod):
     square: bool = False # how it is shown (ours, and so the next two)
     limit: int = limited(4096, 1)
     min_side: int = limited(28, 1)
-    name, asks, captures, source = 'tool', 'model', False, 'compared in arXiv 2509.06461'
+    name, source = 'tool', 'compared in arXiv 2509.06461'
     kind = ''       # Auto class of transformers that loads it
 
     def tool(self, vlm) -> tuple:

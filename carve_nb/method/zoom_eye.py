@@ -89,7 +89,7 @@ class ZoomEye(CropMethod):
     tokens: int | None = limited(None, 1) # as many as the processor gives it (source)
     min_side: int = limited(1, 1) # pixels (source)
     root: bool = True # may the search end at the whole image? (zoom_eye.py: not for several cues shown alone)
-    name, category, captures, source = 'zoom-eye', 'prompt', False, 'arXiv 2411.16044'
+    name, source = 'zoom-eye', 'arXiv 2411.16044'
 
     def images(self, vlm, image, part, smallest) -> list: # PIL image, `Crop`
         "Return a part with the image, reduced and with a frame around the part; or the part alone"

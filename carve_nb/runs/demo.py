@@ -84,8 +84,7 @@ def show_cases(vlm, runs, out) -> dict: # name -> `Run`, the first of this model
     parts = ['White: the true region. Green: what the crop shows.']
     for name, id in _pick_cases(run).items():
         sample = find_sample(id)
-        ask = config.wordy['lookup'] if sample.describes else config.made['lookup']
-        r = ask(vlm, sample.image, sample.question)
+        r = config.asked('lookup', sample)(vlm, sample.image, sample.question)
         shown[CASES[name]] = r = replace(r, notes=[*r.notes, f'truth: "{sample.answer}" ({id})'])
         replace_file(Path(out)/f'demo_{name}.png', png_bytes(r.plot(200, sample.box)))
         parts += [f'<h2>{CASES[name]}</h2>', panels_html(r.panels(200, sample.box), r.sentence())]

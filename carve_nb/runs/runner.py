@@ -23,7 +23,7 @@ from ..attention.vlm import VLM
 from ..method.cross_model import describe_answerer, open_answerer, why_no_crop
 from ..method.registry import ENTRIES, make_method, read_method, split_specs
 from ..method.carve import Carve
-from ..method.base import GuidedMethod
+from ..method.base import CropMethod, GuidedMethod
 from ..method.controls import Oracle
 from ..method.lookup import Lookup
 from ..core.errors import RunError, UnsupportedError, choose
@@ -77,12 +77,10 @@ class RunConfig:
             if isinstance(method, Carve) and isinstance(method.layers, str): pick_layers(method.layers, 32)
             self.made[spec] = equip(method, self.suffix, self.max_new_tokens, self.seed, given)
 
-    @cached_property
-    def wordy(self) -> dict:
-        "The methods for a description, which is asked for without the suffix and may be twice as long"
-        return {
-            spec: equip(m, None, 2*self.max_new_tokens, self.seed, read_method(spec)[1])
-            for spec, m in self.made.items()}
+    def asked(self, spec, record):
+        "Make the method for a record: a description is asked for without the suffix and may be twice as long"
+        if not record.describes: return self.made[spec]
+        return equip(self.made[spec], None, 2*self.max_new_tokens, self.seed, read_method(spec)[1])
 
 # %% ../../nbs/library/runs/02_runner.ipynb #9aa6765d
 class Task(NamedTuple):
@@ -131,8 +129,7 @@ class SampleEvaluator:
     def lines(self, task, opened, session) -> list: # what became of opening the record
         "The lines of one sample, one for each method that is asked for"
         record = task.record
-        made = self.config.wordy if record.describes else self.config.made
-        methods = {name: m for name, m in made.items() if name not in self.unfit}
+        methods = {name: self.config.asked(name, record) for name in self.config.made if name not in self.unfit}
         if opened.value: attempt(partial(self.capture_first, opened.value, session, methods.values()))   # what fails, fails again
         lines = []
         for name, method in methods.items():
@@ -147,7 +144,7 @@ class SampleEvaluator:
 
     def capture_first(self, record, session, methods):
         "The capture that methods share; the plain answer comes with it, and `none` has it from there, with its seconds"
-        if not (first := next((m for m in methods if m.captures), None)): return
+        if not (first := next((m for m in methods if isinstance(m, CropMethod)), None)): return
         prefixes, hits = session.prefixes, session.hits
         read = prefixes and prefixes.read
         rows = session.capture(record.question, steps='all', suffix=first.suffix, max_new_tokens=first.max_new_tokens)
