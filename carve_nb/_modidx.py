@@ -2063,6 +2063,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.SampleEvaluator.lines': ( 'library/runs/runner.html#sampleevaluator.lines',
                                                                                       'carve_nb/runs/runner.py'),
+                                      'carve_nb.runs.runner.SampleEvaluator.open': ( 'library/runs/runner.html#sampleevaluator.open',
+                                                                                     'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner.Task': ('library/runs/runner.html#task', 'carve_nb/runs/runner.py'),
                                       'carve_nb.runs.runner._image_name': ( 'library/runs/runner.html#_image_name',
                                                                             'carve_nb/runs/runner.py'),

@@ -36,7 +36,7 @@ def settings(vlm):
     "All that recording could leave behind"
     configs = [m.config._attn_implementation for m in vlm.model.modules() if hasattr(m, 'config')]
     hooks = [len(m._forward_hooks)+len(m._forward_pre_hooks) for m in vlm.model.modules()]
-    return configs, sum(hooks), vlm.shared, [m.training for m in vlm.model.modules()]
+    return configs, sum(hooks), [m.training for m in vlm.model.modules()]
 
 
 def cell_box(span, i):

@@ -120,25 +120,29 @@ class SampleEvaluator:
         "Yield the lines of each sample; those about the same pixels share a session, whichever methods are left"
         session = None
         for task in unit:
-            opened = attempt(task.record.opened)
-            if opened.value:
-                new = Session(self.vlm, opened.value.image)
-                if not session or session.key != new.key: session = new
-            yield self.lines(task, opened, session)
+            opened = attempt(partial(self.open, task.record, session))
+            if opened.value: session = opened.value[1]
+            yield self.lines(task, opened)
 
-    def lines(self, task, opened, session) -> list: # what became of opening the record
+    def open(self, record, session) -> tuple: # the session before
+        "Open the image of a record: (the record, a session before this image)"
+        record = record.opened()
+        new = Session(self.vlm, record.image)
+        return record, session if session and session.key == new.key else new
+
+    def lines(self, task, opened) -> list: # what became of opening the record
         "The lines of one sample, one for each method that is asked for"
-        record = task.record
+        record, session = opened.value or (task.record, None)
         methods = {name: self.config.asked(name, record) for name in self.config.made if name not in self.unfit}
-        if opened.value: attempt(partial(self.capture_first, opened.value, session, methods.values()))   # what fails, fails again
+        if session: attempt(partial(self.capture_first, record, session, methods.values()))   # what fails, fails again
         lines = []
         for name, method in methods.items():
             if task.methods is not None and name not in task.methods: continue
-            got = attempt(partial(self.line, method, opened.value, session)) if opened.value else opened
+            got = attempt(partial(self.line, method, record, session)) if session else opened
             head = dict(id=record.id, at=task.at, status=got.status, kind=record.kind, question=record.question, method=name)
             lines.append(head | (got.value or dict(why=got.why)))     # a line that is skipped has its own status
             if got.status == 'oom':
-                session.forget()
+                if session: session.forget()
                 free_memory()
         return lines
 
