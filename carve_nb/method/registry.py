@@ -88,7 +88,7 @@ def register(own):
     if own.__module__.startswith('carve_nb.') or not isinstance(name, str): return
     known = ENTRIES[name].where if name in ENTRIES else own
     if isinstance(known, str):
-        if known.endswith(f':{own.__name__}'): return    # a page of this package defines its own class
+        if own.__name__.lower() in re.split('[:.]', known.lower())[1:]: return    # a page of this package defines its own class
         raise CarveError(f'{name!r} is a method of this package; give {own.__name__} another name.')
     ENTRIES[name] = Entry(name, own.category, own, own.asks)
 
