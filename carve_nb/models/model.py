@@ -24,7 +24,7 @@ from .hooks import generate_setting, refuse_settings, restore, stock_model
 from .loading import check_decoder, load_model
 from .prefix_cache import greedy, penalties
 from .prompts import (
-    TURN, Prompt, check_shape, check_template, check_text, format_chat, message_parts, put_words,
+    TURN, Overheard, Prompt, check_shape, check_template, check_text, format_chat, message_parts, put_words,
     stretched, text_positions, token_names, unknown_note)
 from .video import Video, moment_spans
 
@@ -125,12 +125,13 @@ class Model:
         return (f'{type(self).__name__}({Path(self.name).name}: {self.family.name}, {size/1e6:.3g} M parameters, '
                 f'{self.n_layers} layers x {self.n_heads} heads, {dtype} on {self.device}{suffix})')
 
-    def read(self, chat, images, question, later=None, tokens=(), known=None) -> Prompt:
+    def read(self, chat, images, question, behind='', tokens=(), known=None) -> Prompt:
         """A chat and its images through the processor, with the positions noted.
 
-        `later`: of `text_positions`; `tokens`: most tokens of each image, or None for the usual limit; `known`: of
+        `behind`: of `text_positions`; `tokens`: most tokens of each image, or None for the usual limit; `known`: of
         `EachImage`."""
-        processor = self.processor
+        processor = copy.copy(self.processor)
+        processor.tokenizer = words = Overheard(self.tokenizer)
         each = [processor]*len(images)
         seen = [to_raster(im) for im in images]
         bos = self.tokenizer.bos_token
@@ -154,17 +155,17 @@ class Model:
         inputs.pop('labels', None)
         spans = self.family.spans(self.model.config, each, inputs, [im.size for im in seen]) if images else []
         spans = [stretched(s, seen[s.image], images[s.image]) for s in spans]
-        return self.place(inputs, spans, chat, images, question, later)
+        return self.place(inputs, spans, chat, images, question, words.heard, behind)
 
-    def place(self, inputs, spans, chat, images, question, later=None,    # as in `read`
+    def place(self, inputs, spans, chat, images, question, heard, behind='',    # as in `read`
               advice='Shorten the question or use fewer or smaller images.') -> Prompt:
         "A prompt with the positions of its question noted, if it is not too long"
         ids = inputs['input_ids'][0]
         if len(ids) >= self.limit:
             raise PromptError(f'The prompt has {len(ids)} tokens, the model reads {self.limit} with the answer. '
                               f'{advice}')
-        names = token_names(self.tokenizer, ids)
-        asked = text_positions(self.tokenizer, ids, names, question, later)
+        names = token_names(self.tokenizer, ids, heard)
+        asked = text_positions(self.tokenizer, ids, names, question, behind)
         return Prompt(inputs, spans, asked, chat, images, names, question)
 
     def with_suffix(self, question, suffix):
@@ -178,8 +179,8 @@ class Model:
         if not words.startswith(own):
             raise PromptError(f'The chat template of {self.name} makes {words[:80]!r} of a text that begins with '
                               f'{question[:80]!r}, which cannot be found in it. Ask without signs that it changes.')
-        later = re.findall(f'(?={re.escape(own)})', (words + tail)[1:])   # the same words, behind their own place
-        return replace(self.read(head + words + tail, images, own, len(later), tokens, known), asked=question)
+        behind = (words + tail).removeprefix(own).split(str(getattr(self.processor, 'image_token', None)))[0]
+        return replace(self.read(head + words + tail, images, own, behind, tokens, known), asked=question)
 
     def prompt(self,
         images: ImageLike|list,
@@ -239,7 +240,7 @@ class Model:
             raise UnsupportedError(f'Videos are not read as such for {self.family.name!r}, only for {able}. Give the '
                                    'frames as images: `ask_several`.')
         question = check_text(self.processor, question, self.escape)
-        tok, config = self.tokenizer, self.model.config
+        tok, config = Overheard(self.tokenizer), self.model.config
         moments = self.family.moments(self.processor, config, video)
         chat = format_chat(self.processor, self.with_suffix(question, suffix), 1, messages)
         coded = tok(chat.replace(self.processor.image_token, moments.words, 1), truncation=False, return_tensors='pt')
@@ -248,7 +249,7 @@ class Model:
         inputs = moments.inputs | dict(input_ids=ids[None], attention_mask=coded['attention_mask'])
         if 'video_grid_thw' in inputs: inputs['mm_token_type_ids'] = 2*shown[None]
         spans = moment_spans(shown.nonzero()[:, 0], video, moments)
-        return self.place(BatchFeature(inputs), spans, chat, list(video), question, advice='Use fewer frames.')
+        return self.place(BatchFeature(inputs), spans, chat, list(video), question, tok.heard, advice='Use fewer frames.')
 
     def to_device(self, prompt):
         "The prompt's inputs on the model's device and in its type; the prompt stays as it is"

@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['TURN', 'GENERAL_INSTRUCTIONS', 'BREAK', 'MAX_SIDE_RATIO', 'PLACES', 'format_chat', 'check_template', 'put_words',
-           'commands', 'escape_text', 'check_text', 'unknown_words', 'unknown_note', 'token_names', 'text_positions',
-           'lay_out', 'Prompt', 'plot_grid', 'stretched', 'check_shape', 'prompt_places', 'deal_images', 'open_images',
-           'read_images', 'read_prompts', 'place_prompts', 'check_tiles', 'process_images', 'image_pixels',
-           'compare_pixels', 'image_frame', 'message_parts', 'chat_frame', 'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
+           'commands', 'escape_text', 'check_text', 'unknown_words', 'unknown_note', 'Overheard', 'token_names',
+           'text_positions', 'lay_out', 'Prompt', 'plot_grid', 'stretched', 'check_shape', 'prompt_places',
+           'deal_images', 'open_images', 'read_images', 'read_prompts', 'place_prompts', 'check_tiles',
+           'process_images', 'image_pixels', 'compare_pixels', 'image_frame', 'message_parts', 'chat_frame',
+           'SHORT_ANSWER', 'GENERAL_INSTRUCTION']
 
 # %% ../../nbs/library/models/06_prompts.ipynb #557cf49c
 import os, re, warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import islice, product
+from itertools import accumulate, islice, pairwise, product
 from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from transformers import BatchFeature
+from transformers import BatchEncoding, BatchFeature, PreTrainedTokenizerBase
 from ..core.errors import CarveError, OtherImagesError, PromptError, UnsupportedError
 from ..core.image import common_box, flatten, open_image, to_raster, upright
 from ..core.plotting import fit_height, panels_html
@@ -150,9 +151,33 @@ def unknown_note(tokenizer, text) -> str:
     return f'This model does not know the words {", ".join(map(repr, unknown))}.' if unknown else ''
 
 # %% ../../nbs/library/models/06_prompts.ipynb #be36c20a
-def token_names(tokenizer, ids) -> list:
-    "What each token adds to the decoded text, spaces too; a character in several tokens is the name of the first"
+@dataclass(eq=False)
+class Overheard:
+    "A tokenizer that keeps what it was given: the ids of each text, and the part of the text that each token stands for"
+    tokenizer: PreTrainedTokenizerBase
+    heard: list = field(default_factory=list)    # of (ids, names)
+
+    def __getattr__(self, name): return getattr(self.tokenizer, name)
+
+    def __call__(self, text: str|list, *args, **kw) -> BatchEncoding:
+        "Encode texts as the tokenizer does"
+        made = self.tokenizer(text, *args, **kw)
+        for own, encoding in zip([text] if isinstance(text, str) else text, made.encodings or ()):
+            ends = [0, *accumulate((end for _, end in encoding.offsets), max)]
+            self.heard.append((encoding.ids, [own[a:b] for a, b in pairwise(ends)]))
+        return made
+
+def token_names(
+    tokenizer,
+    ids,       # [N]
+    heard=(),  # of `Overheard`
+) -> list:
+    """Return the part of the text that each token stands for, spaces before it too; a character in several tokens is the first's.
+
+    The text is the one that was encoded, by the tokenizer's offsets, or else what each token adds to the decoded text."""
     ids = ids.tolist()
+    for own, names in heard:
+        if own and ids[-len(own):] == own: return ['']*(len(ids) - len(own)) + names
     group = open = 0   # where the tokens before begin, and those that are not yet a text
     names = ['']*len(ids)
     @lru_cache(None)
@@ -174,21 +199,19 @@ def token_names(tokenizer, ids) -> list:
 def text_positions(
     tokenizer, ids,  # [N] tokens of a prompt
     names,           # [N] of `token_names`
-    text,
-    later=None,      # how often the text stands again behind the place that is meant; None: the last one as whole words
+    text: str,
+    behind: str = '',    # the words after it; '': it is looked for as whole words, and the last place is taken
 ) -> list:
     "Positions of the tokens of a question that ask, without options and instruction; of no text: none"
     if not text: return []
     told, part = ''.join(names), asked_part(text)
-    if later is None: places = word_places(told, text)
-    else: places = [m.start() for m in re.finditer(f'(?={re.escape(text)})', told)]
-    n = 1 + (later or 0)    # counted from the end
-    if len(places) >= n: return tokens_at(names, places[-n], places[-n] + len(part))
+    at = told.rfind(text + behind) if behind else max(word_places(told, text), default=-1)
+    if at >= 0: return tokens_at(names, at, at + len(part))
     # a tokenizer of whole words, which keeps neither capitals nor spaces
     ids = ids.tolist()
     own, asked = tokenizer([text, part], add_special_tokens=False).input_ids
     places = [i for i in range(len(ids)) if own and ids[i:i + len(own)] == own]
-    if len(places) >= n and text not in told: return list(range(places[-n], places[-n] + len(asked)))
+    if places and text not in told: return list(range(places[-1], places[-1] + len(asked)))
     raise PromptError(f'The prompt does not hold the question {text!r}: it ends {told[-80:]!r}.')
 
 # %% ../../nbs/library/models/06_prompts.ipynb #e53025a6
