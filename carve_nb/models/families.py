@@ -17,7 +17,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from ..core.errors import CarveError, UnsupportedError
 from ..core.io import CHECKPOINTS
 from .image_tokens import (
-    canvas_keys, canvas_tiles, edge_tiles, fixed_square, grid_pixels, padded_tiles, pan_tiles, parted_grid, patch_grid,
+    canvas_keys, canvas_tiles, edge_tiles, few_canvases, few_edges, few_pixels, few_tiles, fixed_square, grid_pixels,
+    padded_tiles, pan_tiles, parted_grid, patch_grid,
     patch_keys, patch_pixels, place_blocks, query_bridge, ratio_tiles, row_pixels, sized_pixels,
     slice_tiles, split_tiles, tile_pixels, told_grid)
 from .video import halved_moments, numbered_moments, paired_moments
@@ -56,6 +57,9 @@ class Family:
     chat: str = None            # chat template for models released without
     rule: str = ''              # in words: how the grid is found
     tiles: str = 'no'           # in words: how an image is cut
+    # (config, processor, most) -> (settings of its image processor for at most so many tokens of an image, or {}; in words)
+    fewer: Callable = few_pixels
+    cell: Callable = None       # processor -> side of a token in pixels, where only an image of fewer pixels takes fewer tokens
     moments: Callable = None    # (processor, config, `Video`) -> `Moments`; None: videos are not read as such
     why_not: dict = field(default_factory=dict)  # what it cannot do -> the reason
     notes: str = ''             # what else to know
@@ -117,7 +121,7 @@ def _add(name, **kw): return add_family(Family(name, **kw))
 _add('llava', blocks=patch_grid, pixels=row_pixels, rule=_FIXED)
 
 _CANVAS = dict(
-    blocks=canvas_tiles, pixels=grid_pixels, rule='base tile; all tiles as one grid without padding',
+    blocks=canvas_tiles, pixels=grid_pixels, fewer=few_canvases, rule='base tile; all tiles as one grid without padding',
     tiles='best of the grid pinpoints',
     notes='new-line tokens are dropped; where tiles do not divide into patches the joint grid is off by less '
           'than a cell')
@@ -139,15 +143,16 @@ _add('gemma4', blocks=told_grid, pixels=row_pixels, rule='image_position_ids / p
 _add('gemma3n', blocks=fixed_square, pixels=row_pixels, rule='a square of vision_soft_tokens_per_image',
      notes='its tower is one of timm: install the vision extra; tested with a smaller one than the MobileNet-v5 of the '
            'releases')
-_add('mistral3', blocks=parted_grid, pixels=sized_pixels, rule='image_sizes / (patch_size spatial_merge_size)',
+_add('mistral3', blocks=parted_grid, pixels=sized_pixels, cell=lambda p: p.patch_size*p.spatial_merge_size,
+     rule='image_sizes / (patch_size spatial_merge_size)',
      notes='a token of its own kind ends each row, and is on no map');
 
 # %% ../../nbs/library/models/03_families.ipynb #5354ff9f
-_add('internvl', blocks=ratio_tiles, pixels=tile_pixels, moments=numbered_moments,
+_add('internvl', blocks=ratio_tiles, pixels=tile_pixels, fewer=few_tiles, moments=numbered_moments,
      rule='image_seq_length for each tile', tiles='canvas with the nearest aspect ratio, and the whole')
 
 _EDGE = dict(
-    blocks=edge_tiles, pixels=tile_pixels, rule='image_seq_len for each tile',
+    blocks=edge_tiles, pixels=tile_pixels, fewer=few_edges, rule='image_seq_len for each tile',
     tiles='long side in whole tiles, and the whole')
 _add('idefics3', **_EDGE)
 _add('smolvlm', assemble='Idefics3Processor', **_EDGE)
@@ -159,14 +164,17 @@ _add('paligemma', blocks=patch_grid, rule=_FIXED,
     why_not=dict(sharing='image tokens attend to the question, so nothing of one prompt can be used in another'));
 
 # %% ../../nbs/library/models/03_families.ipynb #564bd9bb
-_add('lfm2_vl', blocks=split_tiles, pixels=tile_pixels, rule='tile_size / (encoder_patch_size downsample_factor)',
+_add('lfm2_vl', blocks=split_tiles, pixels=tile_pixels,
+     cell=lambda p: p.image_processor.encoder_patch_size*p.image_processor.downsample_factor,
+     rule='tile_size / (encoder_patch_size downsample_factor)',
      tiles='as many as its image processor says, and the whole', notes='layers of convolution have no rows')
-_add('llama4', blocks=padded_tiles, rule='size / patch_size, after the pixel shuffle',
+_add('llama4', blocks=padded_tiles, cell=lambda p: round(p.patch_size*p.downsample_ratio**.5),
+     rule='size / patch_size, after the pixel shuffle',
      tiles='canvas that fits best, padded at the right and below, and the whole',
      why_not=dict(sharing='its features are projected behind the tower, where they are not taken apart here'))
 _ONE_ROW = 'the patches of all its images are one row, and are not taken apart here'
 _SLICES = dict(
-    blocks=slice_tiles, rule='target_sizes / 4, or / 2 with downsample_mode=4x',
+    blocks=slice_tiles, cell=lambda p: p.image_processor.patch_size*4, rule='target_sizes / 4, or / 2 with downsample_mode=4x',
     tiles='slices of equal size behind the whole', notes='layers of linear attention have no rows',
     why_not=dict(sharing=_ONE_ROW, batches=_ONE_ROW))
 _add('minicpmv4_6', **_SLICES)

@@ -7,8 +7,8 @@ __all__ = ['PAN_SETTINGS', 'ROW_KEYS', 'crop_box', 'ImageSpan', 'Block', 'place_
            'fixed_square', 'tiled', 'setting', 'ratio_tiles', 'edge_tiles', 'pan_tiles', 'ask_again', 'split_tiles',
            'slice_tiles', 'padded_tiles', 'canvas_box', 'canvas_tiles', 'canvas_keys', 'query_bridge', 'patch_keys',
            'row_pixels', 'sized_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels', 'pad_images', 'token_limit',
-           'token_settings', 'set_image_tokens', 'with_settings', 'call_settings', 'grid_limits', 'EachImage',
-           'limited_processors', 'joined']
+           'few_pixels', 'few_canvases', 'few_tiles', 'few_edges', 'set_image_tokens', 'with_settings', 'call_settings',
+           'grid_limits', 'EachImage', 'limited_processors', 'joined']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import copy, math
@@ -356,39 +356,48 @@ def token_limit(processor, most,
     return cell, dict(size=size | dict(longest_edge=area, shortest_edge=min(size['shortest_edge'], area)))
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #b2ecc409
-def token_settings(config, processor, most) -> tuple:
-    "Return the settings that show at most `most` tokens of an image, as far as tiles allow, and a description of them"
-    ip = processor.image_processor
+def few_pixels(config, processor, most: int) -> tuple:    # (settings, description)
+    "Return the settings of a processor that keeps an image's own pixels, up to a number of them"
     cell, limit = token_limit(processor, most, raised=True)
-    sized = lambda size: dict(size=type(ip.size)(**size))
-    if cell: return sized(**limit), f'at most {most} tokens of {cell} x {cell} pixels for each image'
-    if hasattr(ip, 'image_grid_pinpoints'):
-        s = config.vision_config.image_size
-        n = s//config.vision_config.patch_size
-        canvases = [list(c) for c in ip.image_grid_pinpoints]
-        tokens = [n*n*(h//s*(w//s) + 1) + h//s*n for h, w in canvases]   # a token ends each row
-        most = max(most, min(tokens))
-        few = [c for c, t in zip(canvases, tokens) if t <= most]
-        return dict(image_grid_pinpoints=few), (f'at most {max(t for t in tokens if t <= most)} tokens for each image, '
-                                                f'{len(few)} of {len(canvases)} canvases')
-    # as many tiles as fit, and the whole image
-    if hasattr(ip, 'max_patches') and hasattr(config, 'image_seq_length'):
-        n = config.image_seq_length
-        tiles = min(max(most//n - 1, 1), ip.max_patches)
-        settings = dict(max_patches=tiles, min_patches=min(ip.min_patches, tiles))
-    elif hasattr(ip, 'max_image_size') and hasattr(processor, 'image_seq_len'):   # tiles by the longest edge
-        n = processor.image_seq_len
-        tile = ip.max_image_size['longest_edge']
-        side = min(isqrt(max(most//n - 1, 1)), -(-ip.size['longest_edge']//tile))    # in tiles
-        tiles = side**2
-        settings = sized(dict(ip.size) | dict(longest_edge=side*tile))
-    else: return {}, "not limited: this model's processor has no number of tokens to set"
-    return settings, f'at most {f"{tiles + 1} views" if tiles > 1 else "1 view"} of {n} tokens for each image'
+    if not cell: return {}, "not limited: this model's processor has no number of tokens to set"
+    sized = dict(size=type(processor.image_processor.size)(**limit['size']))
+    return sized, f'at most {most} tokens of {cell} x {cell} pixels for each image'
+
+def few_canvases(config, processor, most: int) -> tuple:
+    "Return the settings of a processor that chooses among canvases of tiles"
+    s = config.vision_config.image_size
+    n = s//config.vision_config.patch_size
+    canvases = [list(c) for c in processor.image_processor.image_grid_pinpoints]
+    tokens = [n*n*(h//s*(w//s) + 1) + h//s*n for h, w in canvases]   # a token ends each row
+    most = max(most, min(tokens))
+    few = [c for c, t in zip(canvases, tokens) if t <= most]
+    return dict(image_grid_pinpoints=few), (f'at most {max(t for t in tokens if t <= most)} tokens for each image, '
+                                            f'{len(few)} of {len(canvases)} canvases')
+
+def _views(tiles, n):    # of n tokens each
+    return f'at most {f"{tiles + 1} views" if tiles > 1 else "1 view"} of {n} tokens for each image'
+
+def few_tiles(config, processor, most: int) -> tuple:
+    "Return the settings of a processor that makes up to a number of tiles, and the whole image"
+    ip, n = processor.image_processor, config.image_seq_length
+    tiles = min(max(most//n - 1, 1), ip.max_patches)
+    return dict(max_patches=tiles, min_patches=min(ip.min_patches, tiles)), _views(tiles, n)
+
+def few_edges(config, processor, most: int) -> tuple:
+    "Return the settings of a processor that makes tiles of the longest edge, and the whole image"
+    ip, n = processor.image_processor, processor.image_seq_len
+    tile = ip.max_image_size['longest_edge']
+    side = min(isqrt(max(most//n - 1, 1)), -(-ip.size['longest_edge']//tile))    # in tiles
+    return dict(size=type(ip.size)(**dict(ip.size) | dict(longest_edge=side*tile))), _views(side**2, n)
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3c5ebffc
-def set_image_tokens(config, processor, most) -> str:
+def set_image_tokens(
+    fewer,    # of the family's record
+    config, processor,
+    most: int,
+) -> str:
     "Show at most `most` tokens of an image from now on, and return a description"
-    settings, told = token_settings(config, processor, most)
+    settings, told = fewer(config, processor, most)
     for owner in (processor.image_processor, config):   # of canvases the model knows too
         for k, value in settings.items():
             if hasattr(owner, k): setattr(owner, k, value)
@@ -461,14 +470,21 @@ class EachImage:
             else: joint[k] = [sum((v[0] for v in values), [])] if side else sum(values, [])
         return BatchFeature(joint)
 
-def limited_processors(config, processor,
-    images,  # PIL images
-    limits,  # most tokens of each, or None
+def limited_processors(
+    family,  # its record
+    config, processor,
+    images: list,    # PIL images
+    limits: tuple,   # most tokens of each, or None
 ) -> tuple:  # (processors, one an image; the images that they are to get)
-    "A processor for each image that keeps the limit of that image, which is made smaller where the limit needs it"
+    "Return a processor for each image that keeps the limit of that image, which is made smaller where the limit needs it"
     each, shown = [], []
     for image, most in zip(images, limits):
-        settings = token_settings(config, processor, most)[0] if most else {}
+        settings = family.fewer(config, processor, most)[0] if most else {}
+        if most and family.cell:
+            cell = family.cell(processor)
+            scale = min(1, math.sqrt(most*cell**2/(image.width*image.height)))
+            size = [max(int(side*scale/cell), 1)*cell for side in image.size]
+            if scale < 1: image = image.resize(size, Image.Resampling.LANCZOS)
         if canvases := settings.pop('image_grid_pinpoints', None):
             blank = np.broadcast_to(np.uint8(0), (3, image.height, image.width))
             canvas = select_best_resolution([image.height, image.width], canvases)

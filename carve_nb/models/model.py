@@ -19,7 +19,7 @@ from ..core.image import ImageLike, open_image, to_raster
 from ..core.io import MARK, TINY, answer_span, open_thought
 from .families import FAMILIES, find_family
 from .image_tokens import (
-    joined, limited_processors, patch_pixels, row_pixels, set_image_tokens, token_limit, token_settings, with_settings)
+    joined, limited_processors, patch_pixels, row_pixels, set_image_tokens, token_limit, with_settings)
 from .hooks import generate_setting, refuse_settings, restore, stock_model
 from .loading import check_decoder, load_model
 from .prefix_cache import greedy, penalties
@@ -96,7 +96,7 @@ class Model:
         vlm.resolution = 'padded to a square' if pad else ''
         if image_tokens:
             vlm.image_tokens = None
-            vlm.resolution = set_image_tokens(model.config, processor, image_tokens)
+            vlm.resolution = set_image_tokens(vlm.family.fewer, model.config, processor, image_tokens)
             warnings.warn(f'Resolution: {vlm.resolution}.', stacklevel=2)
         return vlm
 
@@ -139,7 +139,8 @@ class Model:
         if images:
             cell, limit = token_limit(processor, self.image_tokens)
             if any(tokens):
-                each, seen = limited_processors(self.model.config, with_settings(processor, limit), seen, tokens)
+                limited = with_settings(processor, limit)
+                each, seen = limited_processors(self.family, self.model.config, limited, seen, tokens)
                 limit = {}
             alone = self.family.pixels in (row_pixels, patch_pixels)   # each image is read as if it were alone
             processor = joined(each, known if alone else None)
@@ -333,8 +334,8 @@ class Model:
 
     def why_not_fewer(self, tokens) -> str:
         "Return why an image cannot be shown with at most `tokens` tokens; '' where it can, as far as tiles allow"
-        settings, why = token_settings(self.model.config, self.processor, tokens)
-        return '' if settings else why
+        settings, why = self.family.fewer(self.model.config, self.processor, tokens)
+        return '' if settings or self.family.cell else why
 
 # %% ../../nbs/library/models/07_model.ipynb #366a8137
 @dataclass(eq=False, repr=False)

@@ -35,7 +35,7 @@ from .store import Bar, RunStore, attempt, carry_out, unsupported_lines
 from ..data.scoring import RULES, patch_auroc, score_answer, why_unread
 from ..core.saliency import pick_layers
 from ..models.families import check_needs
-from ..models.image_tokens import token_limit, token_settings
+from ..models.image_tokens import token_limit
 from ..models.model import free_memory, weights_key
 from ..core.image import box_iou, union_box
 
@@ -190,7 +190,7 @@ def make_protocol(evaluator) -> dict: # plain values
     name = str(vlm.name)
     libraries = torch, transformers, numpy, PIL
     limited = token_limit(proc, vlm.image_tokens)[1]
-    shown = token_settings(vlm.model.config, proc, vlm.image_tokens)[1] if limited else vlm.resolution
+    shown = vlm.family.fewer(vlm.model.config, proc, vlm.image_tokens)[1] if limited else vlm.resolution
     try: weights = weights_key(vlm)
     except UnsupportedError: weights = None     # which cannot be read: offloaded, or packed
     protocol = dict(

@@ -1,12 +1,19 @@
 "The words that are read, from where the user starts: whole words on the stock Llama tokenizer, what asks and what does not, English and not."
+import json, re
+from types import SimpleNamespace
 import pytest, torch
+from tokenizers import Tokenizer, models as token_models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 from carve_nb.attention.vlm import VLM
 from carve_nb.attention.stock_recording import record_attention
 from carve_nb.method.lookup import Lookup
 from carve_nb.core.errors import CarveError
 from carve_nb.explorer.state import take_shown, words_shown
 from carve_nb.method.carve import Carve
-from recipes.tiny_models import llama_tokenizer, make_tiny_checkpoint
+from carve_nb.models.families import find_family
+from carve_nb.models.loading import load_processor
+from carve_nb.models.prompts import text_positions, token_names
+from recipes.tiny_models import HERE, RECIPES, SENTENCES, byte_tokenizer, llama_tokenizer, make_tiny_checkpoint
 from tiny import TALL, WIDE
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
@@ -133,3 +140,40 @@ def test_a_missing_word_is_named(llama):
 def test_the_same_words_again(llama):
     "A question whose words stand again behind it, in its options or in the template"
     for text in 'T', 'Is it red?\nA. Is it red?\nB. no': assert spelled(llama, llama.prompt([TALL], text)) == text.split('\n')[0]
+
+
+def word_tokenizer(special, template, **named):
+    "A tokenizer of whole words, as carve-tiny's: small letters, what it does not know is one token"
+    known = dict.fromkeys([*special, '<unk>', *re.findall(r'\w+|[^\w\s]', ' '.join(SENTENCES).lower())])
+    tok = Tokenizer(token_models.WordLevel({w: i for i, w in enumerate(known)}, unk_token='<unk>'))
+    tok.normalizer, tok.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    others = [t for t in special[2:] if t not in named.values()]
+    fast = PreTrainedTokenizerFast(tokenizer_object=tok, eos_token=special[0], pad_token=special[1], unk_token='<unk>', additional_special_tokens=others, **named)
+    fast.chat_template = template
+    return fast
+
+
+# Qwen3.5's class gives a tokenizer a pre-tokenizer of its own, which no tokenizer but its own is made for: offsets are a character off
+OTHERS = [(name, make) for name in ('qwen3_5', 'qwen3_5_moe') for make in (llama_tokenizer, word_tokenizer)]
+
+
+@pytest.mark.parametrize('make', [byte_tokenizer, llama_tokenizer, word_tokenizer])
+@pytest.mark.parametrize('name', HERE)
+def test_words_by_offsets(name, make, tmp_path):
+    "The question's tokens by offsets are those that decoding finds, and their names are what was written"
+    config, parts, further = RECIPES[name](2, make)
+    for o in (config, *parts): o.save_pretrained(tmp_path)
+    for file, settings in further.items(): (tmp_path/file).write_text(json.dumps(settings))
+    processor = load_processor(str(tmp_path), find_family(name))
+    processor.chat_template = processor.chat_template or find_family(name).chat
+    vlm = VLM.of_stock(SimpleNamespace(config=config), processor)
+    for text in 'What is the color?', 'Which Color is larger,  the naïve café or the 火 sign? 🟥', 'Is it red?\nA. Is it red?\nB. no', 'T':
+        prompt = vlm.prompt(TALL, text)
+        ids, asked = prompt.inputs['input_ids'][0], text.split('\n')[0]
+        assert text in ''.join(prompt.tokens)
+        if (name, make) in OTHERS: continue
+        assert ''.join(prompt.tokens[i] for i in prompt.question).strip() == asked
+        if text == 'T': continue    # which templates hold too
+        names = token_names(vlm.tokenizer, ids)
+        assert text_positions(vlm.tokenizer, ids, names, text) == prompt.question or 'A. ' in text
+        if make is not word_tokenizer: assert [names[i] for i in prompt.question] == [prompt.tokens[i] for i in prompt.question]
