@@ -13,7 +13,7 @@ _names = {
     'core.errors': 'ImageError InsufficientMemoryError UnsupportedError CarveError',
     'core.image': 'open_image',
     'models.families': 'Family add_family',
-    'models.prompts': 'Prompt',
+    'models.prompts': 'Prompt remember',
     'models.model': 'Answer',
     'models.api_client': 'Endpoint',
     'attention.stock_recording': 'record_attention',

@@ -137,7 +137,7 @@ def record_attention(
     model: torch.nn.Module,
     processor: ProcessorMixin,
     inputs: Mapping,                  # of the model, as the processor made them
-    images: list,                     # the images that the processor got, in their order
+    images: list|None = None,         # the images that the processor got, in their order; None: as `remember` kept them
     layers: list|None = None,         # indices of decoder layers; all by default
     question: str|list|None = None,   # text of the prompt whose rows are wanted too; or one for each prompt
     steps: str = 'all',               # rows of 'all' tokens, or of the 'first' alone

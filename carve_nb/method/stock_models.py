@@ -44,7 +44,7 @@ def editing(
     processor: ProcessorMixin,
     inputs: Mapping,                       # of the model, for one prompt, as the processor made them
     edit: Edit|GuidedMethod|str|type,    # a method that edits or contrasts as `make_method` takes it
-    images: list,                          # the images that the processor got, in their order
+    images: list|None = None,              # the images that the processor got, in their order; None: as `remember` kept them
     question: str|None = None,             # as it stands in the prompt, for methods that read its words
     pixels: str|None = None,               # 'changed': you changed those of the inputs on purpose
 ) -> Iterator[list]:

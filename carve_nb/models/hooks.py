@@ -139,6 +139,11 @@ def restore(
             raise
 
 # %% ../../nbs/library/models/04_hooks.ipynb #6b8862b6
+class _Kernel(str):
+    "The name of a watched kernel; a copy of the model, made inside the block, names the stock kernel"
+    def __deepcopy__(self, memo): return self.removesuffix('+rows')
+    def __reduce__(self): return str, (self.removesuffix('+rows'),)
+
 _guard, _observed = threading.Lock(), {}   # id of a configuration -> (open blocks, kernel that the first one found)
 
 @contextmanager
@@ -175,7 +180,7 @@ def _observing(config):
                 AttentionInterface.register(f'{kernel}+rows', functools.partial(watched, stock))
                 if kernel in ALL_MASK_ATTENTION_FUNCTIONS:    # without one it is given no mask
                     AttentionMaskInterface.register(f'{kernel}+rows', ALL_MASK_ATTENTION_FUNCTIONS[kernel])
-                config._attn_implementation = f'{kernel}+rows'
+                config._attn_implementation = _Kernel(f'{kernel}+rows')
         yield
 
 @contextmanager

@@ -7,8 +7,8 @@ __all__ = ['PAN_SETTINGS', 'ROW_KEYS', 'crop_box', 'ImageSpan', 'Block', 'place_
            'fixed_square', 'tiled', 'setting', 'ratio_tiles', 'edge_tiles', 'pan_tiles', 'ask_again', 'split_tiles',
            'slice_tiles', 'padded_tiles', 'canvas_box', 'canvas_tiles', 'canvas_keys', 'query_bridge', 'patch_keys',
            'row_pixels', 'sized_pixels', 'grid_pixels', 'tile_pixels', 'patch_pixels', 'pad_images', 'token_limit',
-           'few_pixels', 'few_canvases', 'few_tiles', 'few_edges', 'set_image_tokens', 'with_settings', 'call_settings',
-           'grid_limits', 'EachImage', 'limited_processors', 'joined']
+           'few_pixels', 'few_canvases', 'few_tiles', 'few_edges', 'set_image_tokens', 'with_settings', 'EachImage',
+           'limited_processors', 'joined']
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #3ba90956
 import copy, math
@@ -412,32 +412,6 @@ def with_settings(processor, settings):
     for k, v in settings.items(): setattr(ip, k, v)
     own.image_processor, own.images_kwargs = ip, {k: settings.get(k, v) for k, v in named.items()}
     return own
-
-def call_settings(
-    processor,
-    pixels,    # [.., h, w] pixel values
-) -> list:     # of dicts, none of which is what is set
-    "Settings that may have been given at the call that made these pixels"
-    ip, (h, w) = processor.image_processor, pixels.shape[-2:]
-    sized, tile = type(getattr(ip, 'size', None)), getattr(ip, 'max_image_size', None)
-    tried = [dict(crop_to_patches=False), dict(do_image_splitting=False), dict(do_pan_and_scan=True),
-             *(dict(max_patches=n) for n in range(1, 41))]
-    if getattr(ip, 'do_center_crop', False):
-        tried.append(dict(do_center_crop=False, size=sized(height=h, width=w)))
-    if hasattr(ip, 'pad_to_square'): tried.append(dict(do_pad=True))
-    if tile: tried += [dict(size=sized(longest_edge=n*tile['longest_edge'])) for n in range(1, 9)]
-    known = [s for s in tried if all(hasattr(ip, k) for k in s)]
-    return [s for s in known if any(setting(processor, k) != v for k, v in s.items())]
-
-def grid_limits(
-    grid,  # (moments, rows, columns) of patches
-    patch, # side of a patch in pixels
-    size,
-) -> dict:
-    "Limits on the pixels under which a processor that keeps the ratio of sides reads an image on this grid"
-    (W, H), (h, w) = size, (int(n)*patch for n in grid[1:])
-    areas = h*h*W/H, w*w*H/W     # of the image at this height, and at this width
-    return dict(shortest_edge=max(int(min(areas)) - 1, 1), longest_edge=math.ceil(max(areas)) + 1)
 
 # %% ../../nbs/library/models/00_image_tokens.ipynb #7bb7af97
 @dataclass(eq=False)

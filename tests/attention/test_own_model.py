@@ -1,5 +1,5 @@
 "The user's own model, inputs and wrong use, around a stock `generate`: what a user starts, and the one sentence that answers."
-import copy, json, re, threading, warnings
+import copy, json, pickle, re, threading, warnings
 from dataclasses import replace
 import pytest, torch
 from IPython.core.formatters import DisplayFormatter
@@ -15,6 +15,7 @@ from carve_nb.method.stock_models import editing
 from carve_nb.core.errors import CarveError
 from carve_nb.data.datasets import load_benchmark
 from carve_nb.models.hooks import CACHE
+from carve_nb.models.prompts import remember
 from carve_nb.models.video import open_video
 from recipes.tiny_models import HERE
 from tiny import KW, QUESTION, TALL, User, WIDE, cell_box, refuse, settings
@@ -171,19 +172,19 @@ def test_attention_on_a_tile(name, load):
 
 @pytest.mark.filterwarnings('ignore:Passing `min_pixels`:FutureWarning')     # as a user passes them today
 def test_limits_of_one_call(load):
-    "The processor was told another limit in the call: the grid is another, the image the same"
-    qwen = load('qwen2_5_vl')
-    text = qwen.prompt(WIDE, QUESTION).text
+    "The processor was told another limit in the call: the grid is another, the image the same, where it remembers"
+    qwen = User(load('qwen2_5_vl'), [WIDE])
     for pixels in 28*28*4, 28*28*16, 28*28*64:
-        inputs = qwen.processor(images=[WIDE], text=[text], return_tensors='pt', max_pixels=pixels, min_pixels=28*28)
-        with record_attention(qwen.model, qwen.processor, inputs, WIDE) as rows: qwen.model.generate(**inputs, **KW)
-        assert rows.spans[0].box == (0, 0, *WIDE.size)
+        qwen.inputs = same_inputs(qwen.vlm, [WIDE], max_pixels=pixels, min_pixels=28*28)
+        refuse(r'on another grid .* `processor = remember\(processor\)`', qwen.record)
+        qwen.inputs = same_inputs(qwen.vlm, [WIDE], make=remember, max_pixels=pixels, min_pixels=28*28)
+        assert qwen.record().spans[0].box == qwen.record(images=None).spans[0].box == (0, 0, *WIDE.size)
 
 
-def same_inputs(vlm, images, text=None, **kw):
+def same_inputs(vlm, images, text=None, make=lambda processor: processor, **kw):
     "What the processor makes of images and a chat, with settings of this call"
     text = text or vlm.prompt([im if isinstance(im, Image.Image) else WIDE for im in images], QUESTION).text
-    return vlm.processor(images=[list(images)], text=[text], return_tensors='pt', **kw)
+    return make(vlm.processor)(images=[list(images)], text=[text], return_tensors='pt', **kw)
 
 
 def mirrored(images): return [ImageOps.mirror(im) for im in images]
@@ -286,29 +287,60 @@ def test_images_of_other_modes(name, load, tmp_path):
             for block in path, Image.open(path): assert len(user.record(images=[block]).attn)
 
 
-# name, settings of the call, size of the image -> (view, box) of its spans, or None: not known
+# name, settings of the call, size of the image -> (view, box) of its spans
 CALLS = [
     ('llava', dict(do_center_crop=False, size=dict(height=64, width=64)), (300, 200), [('base', (0, 0, 300, 200))]),
-    ('llava', dict(size=dict(shortest_edge=32)), (300, 200), None),
+    ('llava', dict(size=dict(shortest_edge=32)), (300, 200), [('base', (-50, -100, 350, 300))]),
     ('internvl', dict(crop_to_patches=False), (260, 180), [('base', (0, 0, 260, 180))]),
-    ('internvl', dict(max_patches=2), (200, 100), [('base', (0, 0, 200, 100)), ('tile 0,0', (0, 0, 100, 100)), ('tile 0,1', (100, 0, 200, 100))]),
+    ('internvl', dict(max_patches=2), (300, 100), [('base', (0, 0, 300, 100)), ('tile 0,0', (0, 0, 150, 100)), ('tile 0,1', (150, 0, 300, 100))]),
     ('smolvlm', dict(do_image_splitting=False), (260, 180), [('base', (0, 0, 260, 180))]),
     ('idefics3', dict(size=dict(longest_edge=64)), (200, 100), [('base', (0, 0, 200, 100)), ('tile 0,0', (0, 0, 100, 100)), ('tile 0,1', (100, 0, 200, 100))]),
     ('gemma3', dict(do_pan_and_scan=True), (1200, 300), [('base', (0, 0, 1200, 300)), *((f'crop {i}', (300*i, 0, 300*i + 300, 300)) for i in range(4))]),
-    ('gemma3', dict(do_pan_and_scan=True, pan_and_scan_min_crop_size=16), (500, 100), None),
+    ('gemma3', dict(do_pan_and_scan=True, pan_and_scan_min_crop_size=16), (500, 100), [('base', (0, 0, 500, 100)), *((f'crop {i}', (125*i, 0, 125*i + 125, 100)) for i in range(4))]),
     ('qwen2_5_vl', dict(size=dict(shortest_edge=256*100, longest_edge=256*102)), (260, 180), [('base', (0, 0, 260, 180))]),
 ]
 
 
 @pytest.mark.parametrize('name, kw, size, want', CALLS)
 def test_settings_given_at_the_call(name, kw, size, want, load):
-    "Grid and box are those of the call where the pixels tell it; else the error says where settings are known; the image must be the one"
+    "Grid and box are those of the call where the processor remembers it, and of no other image; else the error says how"
     vlm, image = load(name), WIDE.resize(size)
     user = User(vlm, [image])
     user.inputs = same_inputs(vlm, [image], **kw)
-    if want is None: return refuse('Settings given at its call .* `processor.images_kwargs` .* `processor.image_processor`', user.record)
-    assert [(s.view, s.box) for s in user.record().spans] == want
-    refuse('Settings given at its call', lambda: user.record(images=mirrored([image])))
+    refuse(r'Settings given at its call .* `processor = remember\(processor\)`', user.record)
+    user.inputs = same_inputs(vlm, [image], make=remember, **kw)
+    for images in [image], None: assert [(s.view, s.box) for s in user.record(images=images).spans] == want
+    assert user.edit(images=None)
+    refuse('not those that the processor got', lambda: user.record(images=mirrored([image])))
+    user.inputs = dict(user.inputs)
+    refuse(r'remember\(processor\)`, and give them as it returns them', user.record)
+
+
+@pytest.mark.parametrize('name', HERE)
+def test_remember(name, load):
+    "What a processor was given stays through a chat template that tokenizes, and through pickling; other images are refused"
+    user = family_user(load, name)
+    processor, want = remember(user.processor), user.record(question=QUESTION)
+    chat = [dict(role='user', content=[*(dict(type='image', image=im) for im in user.images), dict(type='text', text=QUESTION)])]
+    pickled = [pickle.loads(pickle.dumps(processor))] if name == 'llava' else []    # others are put together here, without torchvision
+    for own in processor, copy.deepcopy(processor), *pickled:
+        inputs = own.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors='pt')
+        for user.inputs in inputs, inputs.to('cpu'), pickle.loads(pickle.dumps(inputs)):
+            rows = user.record(images=None, question=QUESTION)
+            assert torch.equal(rows.attn, want.attn) and ''.join(rows.question_tokens).strip() == QUESTION
+            assert [(s.view, s.box) for s in rows.spans] == [(s.view, s.box) for s in want.spans] and 'pixels' not in rows.meta
+    refuse('not those that the processor got', lambda: user.record(images=mirrored(user.images)))
+    if len(user.images) > 1: refuse('not those that the processor got.* same order', lambda: user.record(images=user.images[::-1]))
+    user.inputs['pixel_values'] = user.inputs['pixel_values'].flip(-1)
+    refuse("pixels='changed'", lambda: user.record(images=None))
+    assert user.record(images=None, pixels='changed').meta['pixels'] == 'changed'
+
+
+def test_settings_changed_after_the_call(load):
+    user, processor = User(load('llava'), [WIDE]), remember(copy.deepcopy(load('llava').processor))
+    user.inputs = processor(images=[[WIDE]], text=[user.vlm.prompt(WIDE, QUESTION).text], return_tensors='pt')
+    processor.image_processor.do_center_crop = False
+    refuse('have changed since it made these inputs', lambda: user.record(processor=processor))
 
 
 def test_settings_on_the_processor(load):
@@ -327,15 +359,17 @@ def test_batch_of_three_sizes(name, load):
     if 'several images' in vlm.family.why_not: return
     vlm.processor.tokenizer.padding_side = 'left'
     chats, square = [vlm.prompt([WIDE, TALL], QUESTION).text, vlm.prompt([WIDE], 'Why?').text], ImageOps.mirror(WIDE).resize((90, 90))
-    inputs = vlm.processor(images=[[WIDE, TALL], [square]], text=chats, padding=True, return_tensors='pt')
     user = User(vlm)
     def forward():
         with torch.no_grad(): vlm.model(**inputs)
-    for images in [WIDE, TALL, square], [[WIDE, TALL], [square]]:
-        first, second = user.record(forward, inputs=inputs, images=images)
-        assert (first.meta['sizes'], second.meta['sizes']) == ([WIDE.size, TALL.size], [square.size])
-    refuse('same order', lambda: user.record(forward, inputs=inputs, images=[square, TALL, WIDE]))
-    refuse('same order', lambda: user.record(forward, inputs=inputs, images=[WIDE, TALL, ImageOps.mirror(square)]))
+    for processor, more in (vlm.processor, ()), (remember(vlm.processor), [None]):
+        inputs = processor(images=[[WIDE, TALL], [square]], text=chats, padding=True, return_tensors='pt')
+        for images in [WIDE, TALL, square], [[WIDE, TALL], [square]], *more:
+            first, second = user.record(forward, inputs=inputs, images=images, question=[QUESTION, 'Why?'])
+            assert (first.meta['sizes'], second.meta['sizes']) == ([WIDE.size, TALL.size], [square.size])
+            assert [''.join(rows.question_tokens).strip() for rows in (first, second)] == [QUESTION, 'Why?']
+        refuse('same order', lambda: user.record(forward, inputs=inputs, images=[square, TALL, WIDE]))
+        refuse('same order', lambda: user.record(forward, inputs=inputs, images=[WIDE, TALL, ImageOps.mirror(square)]))
 
 
 def test_two_images_for_a_prompt_of_one(load):
@@ -538,8 +572,11 @@ def test_copy_made_inside_a_block(folders):
         copies.append(copy.deepcopy(user.model))
         with torch.no_grad(): copies[0].lm_head.weight.copy_(copies[0].lm_head.weight.flip(0))
         copies.append(copies[0].generate(**user.inputs, **KW))
+        copies.append(torch.optim.swa_utils.AveragedModel(user.model).module)
         user.model.generate(**user.inputs, **KW)
     rows = user.record(run)
+    kernels = [{vars(m)['config']._attn_implementation for m in own.modules() if 'config' in vars(m)} for own in (user.model, copies[0], copies[2])]
+    assert kernels == [{'sdpa'}]*3
     want = type(user.model).generate(copies[0], **user.inputs, **KW)
     assert torch.equal(copies[1], want) and torch.equal(copies[0].generate(**user.inputs, **KW), want)
     assert rows.tokens == user.record().tokens != want[0, -len(rows.tokens):].tolist()
