@@ -118,7 +118,6 @@ def find_image_processor(name):
     kinds = WANTS.get(name, {}).get('kinds')
     base = kinds[1] if kinds else (IMAGE_PROCESSOR_MAPPING_NAMES.get(name) or {}).get('torchvision')
     if base is None: return getattr(transformers, IMAGE_PROCESSOR_MAPPING_NAMES[name]['pil'])
-    module = inspect.getmodule(CONFIG_MAPPING[name]).__name__.rpartition('.')[0]
     for path in transformers.models.__path__:
         for file in Path(path).glob('*/image_processing_pil_*.py'):
             if f'class {base}Pil' in file.read_text():

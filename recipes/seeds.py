@@ -6,15 +6,13 @@
 __all__ = ['RUNS', 'ORDINARY', 'TWINS', 'run_plan', 'train_run', 'seed_questions', 'measure_maps', 'run_model', 'run']
 
 # %% ../nbs/training/seeds.ipynb #5eed0004
-import gzip, json
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 import torch
 from fastcore.script import call_parse
 from carve_nb.attention.vlm import VLM
-from carve_nb.core.io import CHECKPOINTS
-from carve_nb.core.stats import mean_interval
 from carve_nb.data.scenes import samples, twin_records
 from carve_nb.method.profiles import QUERIES
 from carve_nb.models.prompts import SHORT_ANSWER

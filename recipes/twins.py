@@ -7,7 +7,7 @@ __all__ = ['START', 'COMMON', 'PAIRS', 'common_map', 'CommonCrop', 'TwoCrops', '
            'point_of_pairs', 'choose_layers', 'judge_crop', 'measure_tries', 'measure_search', 'run_twins']
 
 # %% ../nbs/training/seeds.ipynb #7w1e0004
-import gzip, json
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
