@@ -66,7 +66,7 @@ def _pick_cases(run) -> dict: # name of a case -> id of a sample
     kind = kinds_of(run.records)[0]
     alone = {r['id']: r['score'] for r in run.select('none', kind)}
     gains = {r['id']: r['score'] - alone[r['id']] for r in run.select('lookup', kind) if r['id'] in alone}
-    found = {'chosen': i for i in gains if i == 'heldout-145-digit'}
+    found = {'chosen': 'heldout-145-digit'} if 'heldout-145-digit' in gains else {}
     for id, gain in gains.items():
         name = {1: 'fixed', -1: 'broken'}.get(gain) if 'first' in found else 'first'
         if name and id not in found.values(): found.setdefault(name, id)

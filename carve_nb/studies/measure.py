@@ -6,7 +6,6 @@
 __all__ = ['measure_each']
 
 # %% ../../nbs/library/studies/00_measure.ipynb #a2e289b9
-import sys
 import torch, transformers
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
