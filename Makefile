@@ -49,7 +49,7 @@ export: $(V)/.ok  ## notebooks to modules, recipes, README.md, llms.txt and the 
 docs: $(V)/.ok $(V)-docs/.ok  ## the site from the stored notebooks, without Quarto: _docs/html/index.html; nbdev's own first step must run too
 	$(RUN) $(B) -c 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=2)' && $(V)-docs/bin/python tools/pages.py _docs/source && $(RUN) $(B) -m recipes.living_figure _docs/source/_static/living/data
 	$(V)-docs/bin/sphinx-build -q -W --keep-going -j 2 -d _docs/doctrees _docs/source _docs/html && $(V)-docs/bin/python tools/check_site.py _docs/html
-dist: $(V)/.base  ## wheel and source in dist/, the same bytes for the same commit; with TAG=v0.2.0 only if that is the version
+dist: $(V)/.base  ## wheel and source in dist/, the same bytes for the same commit; with TAG=v0.3.0 only if that is the version
 	@v=v$$($(B) -c 'import carve_nb; print(carve_nb.__version__)'); test "$${TAG:-$$v}" = "$$v" || { echo "TAG=$$TAG, but the version is $$v"; exit 1; }
 	$(V)/$(PIP) build && export SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} && $(B) -m build -o dist && $(B) tools/repack.py dist
 clean:  ## what runs and builds leave behind; `rm -rf .venv*` takes the environments

@@ -7,7 +7,7 @@ exported from the notebooks in `nbs/`; this file and `__main__` are the only one
 from importlib import import_module
 from pkgutil import iter_modules
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _names = {
     'core.errors': 'ImageError InsufficientMemoryError UnsupportedError CarveError',
