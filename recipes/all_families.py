@@ -106,6 +106,19 @@ put(WANTS, 'mistral_large4.config', WANTS['mistral_large4']['config'] | {'text_c
 wants('shieldgemma2', images=SQUARE, own=dict(image_seq_length=16), config={'mm_tokens_per_image': 16})
 wants('granite_docling', images=dict(size=dict(longest_edge=96), max_image_size=dict(longest_edge=64)), own=dict(image_seq_len=4))
 wants('nemotron_h_omni', images=dict(patch_size=8))
+wants('glm5_next', config={
+    'text_config.num_key_value_heads': 4, 'text_config.index_head_dim': 8, 'text_config.index_n_heads': 2, 'text_config.linear_head_dim': 8,
+    'text_config.linear_num_heads': 4, 'text_config.qk_rope_head_dim': 0, 'text_config.layer_types': None, 'text_config.mlp_layer_types': None,
+    'text_config.indexer_types': None, 'text_config.head_dim': 0, 'vision_config.out_hidden_size': 32})
+wants('gemma4_unified', images=dict(patch_size=8, max_soft_tokens=70, pooling_kernel_size=2), config={
+    'vision_config': dict(patch_size=8, pooling_kernel_size=2, mm_embed_dim=32, mm_posemb_size=64, output_proj_dims=32),
+    'text_config.per_layer_config': {3: dict(head_dim=8)}, 'text_config.layer_types': ['sliding_attention']*3 + ['full_attention']})
+wants('molmo2', images=dict(SQUARE, patch_size=8, max_crops=2, overlap_margins=[1, 1]),
+      tokens='<im_patch> <im_col> <im_start> <low_res_im_start> <frame_start> <im_end> <frame_end> <im_low>'.split(), config={
+    'image_patch_id': lambda tok: tok.convert_tokens_to_ids('<im_patch>'), 'adapter_config.vision_feature_layer': [1, 0],
+    'adapter_config.text_hidden_size': 32, 'adapter_config.num_key_value_heads': 2, 'adapter_config.num_attention_heads': 2,
+    'adapter_config.head_dim': 8, 'vision_config.image_size': [64, 64], 'vision_config.num_position_embeddings': 64,
+    'vision_config.num_key_value_heads': 2, 'text_config.rope_scaling_layers': None})
 
 # %% ../nbs/training/tiny_models.ipynb #5a527857
 CHAT = ("{%% for m in messages %%}<|im_start|>{{ m['role'] }}\n{%% for c in m['content'] %%}{%% if c['type'] == 'image' %%}%s"
@@ -155,7 +168,7 @@ def make_type(name):
             elif k in ids and (v is not None or k.startswith(('image', 'eos', 'pad'))): part[k] = ids[k]
             elif re.search('_token_(id|index)$', str(k)) and isinstance(v, int) and v >= len(tok): part[k] = tok.convert_tokens_to_ids('<audio_token>')
     known(config)
-    for path, value in WANTS.get(name, {}).get('config', {}).items(): put(config, path, copy.deepcopy(value))
+    for path, value in WANTS.get(name, {}).get('config', {}).items(): put(config, path, value(tok) if callable(value) else copy.deepcopy(value))
     config.pop('model_type', None)
     config = CONFIG_MAPPING[name](**config)
     with torch.device('meta'): size = sum(p.numel() for p in AutoModelForImageTextToText.from_config(config).parameters())
