@@ -111,7 +111,7 @@ def print_table(rows, as_json=False): # lists of words, the head first
     if as_json: return print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
     from rich.console import Console
     from rich.table import Table
-    table = Table(*head, box=None, pad_edge=False)
+    table = Table(*head, box=None, pad_edge=False, collapse_padding=True)
     rows = [list(map(tame_terminal, row)) for row in rows]
     table.columns[0].no_wrap = True
     for row in rows: table.add_row(*row)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Annotated
 import typer
 from .. import __version__
-from .commands import app, field_names
+from .commands import app
 from .files import print_line
 from ..core.errors import CarveError
 
@@ -33,41 +33,28 @@ def _print_version(wanted):
 def top(ctx: typer.Context,
     version: Annotated[bool, typer.Option('--version', help='print the version', callback=_print_version)] = False,
     debug: Annotated[bool, typer.Option('--debug', help='show the traceback of an error')] = False):
-    "Contrastive attention for a second crop: find the spot that a question is about, magnify it, answer better."
+    "See where a vision-language model looks, show it that place again, enlarged, and measure whether that helps."
     ctx.obj |= dict(debug=debug, command=ctx.invoked_subcommand)
 
 UsageError = typer.BadParameter.__base__   # of the library that typer brings along
-_OLD_WORDS = dict(
-    profile='carve checkup --only profile', scene='python -m recipes.scene', bench='python -m recipes.bench',
-    study='measure_entropy(vlm, questions), measure_layers or measure_masking in Python')
-_OTHER_NAMES = {
-    '--preset': '--method official (of carve eval: --image-tokens 256)', '--save': '--out', '--engine': '--workers N',
-    '--names': '--set names.FIELD=COLUMN', '--quick': 'carve demo alone, which is quick now'}
 
-def _summarize_usage(e, argv) -> str: # one line
+def _summarize_usage(e) -> str: # one line
     "Tell what is wrong with the options of a command, what may have been meant, and where to read more"
     said = e.format_message().rstrip('.')
     where = e.ctx.command_path if e.ctx else 'carve'
     if 'unexpected extra' in said and where.endswith('explore'): said += '; put the question in quotation marks'
-    if "'IMAGE" in said: said = 'Give an image, or several, and then the question in quotation marks'
-    option = getattr(e, 'option_name', None)
-    if option:
-        field = option.lstrip('-').replace('-', '_')
-        value = dict(zip(argv, argv[1:])).get(option, 'VALUE')
-        known = field_names('carve_nb.method.carve:Carve')
-        meant = f'--set {field}={value}' if field in known else _OTHER_NAMES.get(option)
-        if meant: said = f'No such option: {option}; write {meant}'
+    if option := getattr(e, 'option_name', None):
+        said += f'; a field of a method is given as --set {option.lstrip("-").replace("-", "_")}=VALUE'
     return f'{said} (see {where} --help)'
 
 def run_words(argv, told): # gets `debug` and the command
     "Parse the words of a command, and do what they say"
-    if argv[0] in _OLD_WORDS: raise CarveError(f'`carve {argv[0]}` is no command any more; write {_OLD_WORDS[argv[0]]}.')
     if argv[0] in ('help', 'version'): argv = [*argv[1:], f'--{argv[0]}']
     group = typer.main.get_command(app)
     if '_CARVE_COMPLETE' in os.environ: group.main(argv, 'carve')     # what a shell asks for; ends here
     try:
         with group.make_context('carve', argv, obj=told) as ctx: group.invoke(ctx)
-    except UsageError as e: raise CarveError(_summarize_usage(e, argv)) from None
+    except UsageError as e: raise CarveError(_summarize_usage(e)) from None
     except typer.Exit: pass     # after help and the like
 
 # %% ../../nbs/library/cli/04_main.ipynb #b03105d1

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 import pytest, torch
 from PIL import Image
 from safetensors import safe_open
-from carve_nb.cli.commands import parse_model
+from carve_nb.cli.commands import load_options
 from carve_nb.core import io
 from carve_nb.core.errors import CarveError
 from recipes.tiny_models import make_tiny_checkpoint
@@ -85,9 +85,9 @@ def test_shards_in_the_folder_alone(folder, tmp_path):
 def test_packaged_model(tmp_path, monkeypatch):
     "A packaged model is a folder among the checkpoints: loaded under its name, on the CPU; refused while it is not there"
     monkeypatch.setattr(io, 'CHECKPOINTS', tmp_path)
-    for named in (VLM.from_pretrained, parse_model):
+    for named in (VLM.from_pretrained, load_options):
         with pytest.raises(CarveError, match="'carve-small' is not in this installation"): named('carve-small')
     make_tiny_checkpoint('llava', tmp_path/'carve-small')
     vlm = VLM.from_pretrained('carve-small')
     assert (vlm.name, vlm.device.type) == ('carve-small', 'cpu')
-    assert parse_model('carve-small') == 'carve-small'              # --model of `carve demo` and the others
+    assert load_options('carve-small') == ('carve-small', {})       # --model of `carve demo` and the others
