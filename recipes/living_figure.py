@@ -197,8 +197,8 @@ def compare(page, vlm, seed, kind='digit') -> dict: # largest differences
 def equality_summary(rows) -> dict: # of `compare`
     "How many scenes agree, and the largest differences"
     largest = {k: max(r[k] for r in rows) for k in ('pixels', 'confidence', 'logits', 'rows', 'rows_exact', 'torch_exact')}
-    as_near = [r['rows_exact'] <= max(1e-4, r['torch_exact']) for r in rows]
-    return dict(n=len(rows), answers=sum(r['answer'] for r in rows), near=sum(r['rows'] <= 1e-4 for r in rows), as_near=sum(as_near), **largest)
+    near, nearer = sum(r['rows'] <= 1e-4 for r in rows), sum(r['rows_exact'] <= r['torch_exact'] for r in rows)
+    return dict(n=len(rows), answers=sum(r['answer'] for r in rows), near=near, nearer=nearer, **largest)
 
 def measure_equality(folder, n=300, start=145) -> dict: # with the modules and what `write_site` wrote; of lists
     "Compare Chromium with PyTorch on held-out scenes"
