@@ -14,12 +14,12 @@ from functools import wraps
 from importlib.util import find_spec
 from inspect import Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 import typer
 from .. import __version__
 from ..method.registry import make_method, method_rows, methods, read_method, split_specs
 from carve_nb.cli.files import (
-    check_file, check_image, keep_files, make_folder, print_line, print_table, read_images, save_file, save_json,
+    check_file, check_image, keep_files, make_folder, print_line, print_table, read_images, save_file,
     save_map)
 from ..core.errors import CarveError, IncompleteError, choose
 from ..core.io import CHECKPOINTS, PACKAGED, SMALL, find_source, hush_loader, tame_terminal

@@ -7,7 +7,7 @@ __all__ = ['SWITCHES', 'Model', 'Answer', 'model_lock', 'free_memory', 'adapters
            'rounding_key']
 
 # %% ../../nbs/library/models/07_model.ipynb #ea5b69db
-import contextlib, copy, gc, hashlib, math, re, threading, time, warnings, weakref
+import contextlib, copy, gc, hashlib, math, threading, time, warnings, weakref
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from operator import attrgetter
